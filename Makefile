@@ -1,0 +1,52 @@
+# Every command a person types. The kernel's own build reads Kbuild, not this.
+# All builds run in the cached Debian 13 build root (qemu/); SERIES=7.3 builds
+# for another kernel series than the one in qemu/series.
+
+SERIES ?= $(shell cat qemu/series)
+export SERIES
+
+ifeq ($(SERIES),$(shell cat qemu/series))
+BUILD := build
+else
+BUILD := build/$(SERIES)
+endif
+
+# Named, so that RUSTFLAGS is for logctl alone and not for its build's own tools.
+TARGET := x86_64-unknown-linux-gnu
+
+.DEFAULT_GOAL := help
+.PHONY: help setup module logctl shell demo test bench lint clean
+
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## get and cache the build root, the stock kernel and the test guest
+	@qemu/guest >/dev/null
+
+module: ## build the kernel module (build/loggerfs.ko)
+	@qemu/module . $(BUILD)
+
+logctl: ## build the command-line tool (build/logctl), one static binary
+	@mkdir -p build
+	@cd logctl && RUSTFLAGS='-C target-feature=+crt-static' CARGO_TARGET_DIR='$(CURDIR)/build/cargo' \
+		../qemu/build-in-root cargo build --release --locked --target $(TARGET)
+	@install -m 755 build/cargo/$(TARGET)/release/logctl build/logctl
+
+shell: module logctl ## a prompt on the stock kernel, loggerfs on a private tmpfs at /mnt
+	@qemu/run --module $(BUILD)/loggerfs.ko --bin build/logctl \
+		--setup 'insmod /job/loggerfs.ko && mount -t loggerfs -o private none /mnt && cd /mnt'
+
+demo: ## show what it does, in the guest
+	@tests/demo
+
+test: ## all tests
+	@tests/run
+
+bench: ## the figures of the README
+	@tests/bench/run
+
+lint: ## formatting, linters and the project's own rules
+	@tests/lint
+
+clean: ## remove build/ (the cache stays; delete its directory to start anew)
+	rm -rf build

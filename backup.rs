@@ -1,0 +1,371 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Before an operation: save what it is about to replace. After it: place its line.
+//!
+//! A hook states an [`Intent`], gets a [`Pending`] (the old bytes are staged, room for the line is
+//! reserved), makes the change below, and settles it with the outcome.
+
+mod capture;
+mod lines;
+pub(crate) mod names;
+
+use crate::{
+    history::{
+        journal::{Journal, LineRoom, OnError, OnFull},
+        line::Op, //
+    },
+    stack::{Mount, ObjectState, Open},
+    vfs::{
+        dentry::OwnDentry,
+        file::File,
+        inode::{Inode, OwnInode, QuickCookie}, //
+    },
+};
+pub(crate) use capture::{add_runs, mapped as capture_runs, range as capture_range, Saved};
+use kernel::prelude::*;
+pub(crate) use lines::{foreign, load_unchecked, place, Subject, What};
+
+/// What an operation destroys.
+pub(crate) enum Loses<'a> {
+    /// Nothing but, at most, the size.
+    Nothing,
+    /// The bytes of a range (start, end), as far as the file reaches; read through this file.
+    Range(&'a File, u64, u64),
+    /// Something that is not saved; the word goes into the line's `why=`.
+    Unsaved(&'static str),
+}
+
+/// An operation that is about to change an object. Our inode's lock is held (but by mmap).
+pub(crate) struct Intent<'a> {
+    /// The object.
+    pub(crate) inode: &'a OwnInode,
+    /// The open file that it is changed through, if any.
+    pub(crate) open: Option<&'a Open>,
+    /// The operation, its offset and its length as asked for.
+    pub(crate) op: Op,
+    pub(crate) at: u64,
+    pub(crate) length: u64,
+    /// What it destroys.
+    pub(crate) loses: Loses<'a>,
+    /// Whether the change may be durable when it returns: then its record has to be before.
+    pub(crate) durable: bool,
+}
+
+impl<'a> Intent<'a> {
+    /// Saves what will be lost and reserves room for the line.
+    ///
+    /// An error means that the operation must not happen; with `on_error=continue` only ENOSPC of
+    /// `on_full=deny` and a killed caller do that.
+    pub(crate) fn prepare(self) -> Result<Pending<'a>> {
+        let mount = self.inode.mount();
+        let Some(journal) = mount.journal() else {
+            return Ok(Pending(None));
+        };
+        let lower = self.inode.lower();
+        let (before, size) = (lower.quick_cookie(), lower.size());
+        let saved = match self.loses {
+            Loses::Nothing => Saved::Nothing,
+            Loses::Unsaved(why) => Saved::Lost(why),
+            Loses::Range(reader, start, end) => {
+                let end = end.min(size);
+                save(mount, journal, lower, reader, (start, end))?
+            }
+        };
+        let room = match journal.reserve_lines(2) {
+            Ok(room) => room,
+            Err(e) => {
+                tolerate(mount, e)?;
+                journal.count_lost();
+                return Ok(Pending(None));
+            }
+        };
+        let mut record = Record {
+            mount,
+            journal,
+            inode: self.inode,
+            open: self.open,
+            what: What {
+                op: self.op,
+                at: self.at,
+                length: self.length,
+                size,
+            },
+            saved,
+            room,
+            before,
+            early: None,
+        };
+        if self.durable {
+            record.place_early()?;
+        }
+        Ok(Pending(Some(record)))
+    }
+}
+
+/// Saves a range of the lower file, by the mount's policy where that fails.
+fn save(
+    mount: &Mount,
+    journal: &Journal,
+    lower: &Inode,
+    reader: &File,
+    (start, end): (u64, u64),
+) -> Result<Saved> {
+    match capture_range(journal, lower, reader, start, end) {
+        Ok(saved) => Ok(saved),
+        // A killed caller: nothing has happened yet, and nothing will.
+        Err(e) if e == EINTR => Err(e),
+        Err(e) => {
+            tolerate(mount, e)?;
+            journal.count_lost();
+            Ok(Saved::Lost(if e == ENOSPC { "nospace" } else { "error" }))
+        }
+    }
+}
+
+/// Whether an operation may go on although its old state cannot be saved.
+fn tolerate(mount: &Mount, error: Error) -> Result {
+    let refuse = if error == ENOSPC {
+        mount.on_full() == OnFull::Deny
+    } else {
+        mount.on_error() == OnError::Refuse
+    };
+    if refuse {
+        return Err(error);
+    }
+    mount.warn_lost(error);
+    Ok(())
+}
+
+/// An operation whose old state is saved and whose outcome is not known yet.
+///
+/// Dropping it unsettled means that nothing happened.
+pub(crate) struct Pending<'a>(Option<Record<'a>>);
+
+impl Pending<'_> {
+    /// Places the line: the operation changed `outcome` bytes, or failed.
+    pub(crate) fn settle(self, outcome: Result<u64>) {
+        if let Some(record) = self.0 {
+            record.settle(outcome);
+        }
+    }
+}
+
+struct Record<'a> {
+    mount: &'a Mount,
+    journal: &'a Journal,
+    inode: &'a OwnInode,
+    open: Option<&'a Open>,
+    what: What,
+    saved: Saved,
+    room: LineRoom<'a>,
+    before: QuickCookie,
+    /// The number of the line when it was placed before the change.
+    early: Option<u64>,
+}
+
+impl Record<'_> {
+    /// Makes payload and line durable before the change.
+    fn place_early(&mut self) -> Result {
+        let placed = self.place().and_then(|seq| {
+            self.journal.flush(true)?;
+            Ok(seq)
+        });
+        match placed {
+            Ok(seq) => self.early = Some(seq),
+            Err(e) => tolerate(self.mount, e)?,
+        }
+        Ok(())
+    }
+
+    /// Places the operation's line.
+    fn place(&mut self) -> Result<u64> {
+        let subject = Subject {
+            mount: self.mount,
+            inode: self.inode,
+            open: self.open,
+        };
+        let mut state = self.inode.object().state.lock();
+        let saved = &self.saved;
+        let placed = place(&subject, &mut state, &mut self.room, &self.what, |draft| {
+            saved.describe(draft);
+        })?;
+        Ok(placed.seq)
+    }
+
+    /// Corrects a line that was placed before the change.
+    fn correct(&mut self, of: u64, op: Op) {
+        let subject = Subject {
+            mount: self.mount,
+            inode: self.inode,
+            open: None,
+        };
+        let what = What {
+            op,
+            ..self.what
+        };
+        let mut state = self.inode.object().state.lock();
+        let placed = place(&subject, &mut state, &mut self.room, &what, |draft| {
+            draft.of(of);
+        });
+        if let Err(e) = placed {
+            self.mount.warn_lost(e);
+        }
+    }
+
+    /// Places the line after a change of `n` bytes. A payload that reaches further belongs to the
+    /// range that was asked for: the line says that one, and a second line corrects it.
+    fn place_late(&mut self, n: u64) {
+        let asked = self.what.length;
+        let saved_to = match self.saved {
+            Saved::At { .. } => self.what.size.min(self.what.at.saturating_add(asked)),
+            _ => 0,
+        };
+        let short = saved_to > self.what.at.saturating_add(n);
+        if !short {
+            self.what.length = n;
+        }
+        match self.place() {
+            Ok(seq) if short => {
+                self.what.length = n;
+                self.correct(seq, Op::Amend);
+            }
+            Ok(_) => {}
+            Err(e) => {
+                self.journal.count_lost();
+                self.mount.warn_lost(e);
+            }
+        }
+    }
+
+    fn settle(mut self, outcome: Result<u64>) {
+        let asked = self.what.length;
+        let changed = match (outcome, self.early) {
+            // An operation on no bytes (an attribute, a size) happened all the same.
+            (Ok(n), _) if n != 0 || asked == 0 => Some(n.min(asked)),
+            // It failed half way perhaps: what it could have changed is all that the line says.
+            (Err(_), Some(_)) if self.inode.lower().quick_cookie() != self.before => Some(asked),
+            _ => None,
+        };
+        match (changed, self.early) {
+            (Some(n), None) => self.place_late(n),
+            (Some(n), Some(seq)) if n != asked => {
+                self.what.length = n;
+                self.correct(seq, Op::Amend);
+            }
+            (None, Some(seq)) => self.correct(seq, Op::Cancel),
+            _ => {}
+        }
+        if changed.is_some() {
+            let mut state = self.inode.object().state.lock();
+            note_change(&mut state, self.inode);
+        }
+    }
+}
+
+/// Notes what the object looks like after an operation of ours.
+pub(crate) fn note_change(state: &mut ObjectState, inode: &OwnInode) {
+    state.seen = Some(inode.lower().quick_cookie());
+    state.left = None;
+    state.changed = true;
+}
+
+/// Notes that an object is new: it has no lines yet.
+pub(crate) fn is_new(inode: &OwnInode) {
+    let mut state = inode.object().state.lock();
+    if !state.loaded {
+        state.loaded = true;
+        state.seen = Some(inode.lower().quick_cookie());
+    }
+}
+
+/// Notes a writable shared mapping.
+pub(crate) fn mapped(inode: &OwnInode) {
+    inode.object().state.lock().mapped = true;
+}
+
+/// Asks the history for the object's last line, and compares the object with what that says.
+pub(crate) fn load(inode: &OwnInode, dentry: &OwnDentry) -> Result {
+    let mount = inode.mount();
+    let Some(journal) = mount.journal() else {
+        return Ok(());
+    };
+    let mut state = inode.object().state.lock();
+    if state.loaded {
+        return Ok(());
+    }
+    match lines::load(mount, journal, inode, dentry.lower()?, &mut state) {
+        Ok(()) => Ok(()),
+        Err(e) => tolerate(mount, e),
+    }
+}
+
+/// A change of names or attributes that does not go through the object's own chain (a new link,
+/// a rename) has moved its change time: what was left is left anew.
+pub(crate) fn touched(inode: &OwnInode, dentry: &OwnDentry) {
+    let known = {
+        let state = inode.object().state.lock();
+        state.loaded && state.head.is_some() && !state.changed
+    };
+    let cold = !inode.object().state.lock().loaded && inode.is_regular();
+    if known || cold {
+        leave_anew(inode, dentry, cold);
+    } else {
+        let mut state = inode.object().state.lock();
+        if state.loaded {
+            state.seen = Some(inode.lower().quick_cookie());
+        }
+    }
+}
+
+fn leave_anew(inode: &OwnInode, dentry: &OwnDentry, cold: bool) {
+    let mount = inode.mount();
+    let Some(journal) = mount.journal() else {
+        return;
+    };
+    let Ok(lower) = dentry.lower() else {
+        return;
+    };
+    let mut state = inode.object().state.lock();
+    if cold && lines::load_unchecked(journal, inode, &mut state).is_err() {
+        return;
+    }
+    state.changed |= state.head.is_some();
+    state.seen = Some(inode.lower().quick_cookie());
+    if let Err(e) = lines::leave(mount, journal, inode, lower, &mut state) {
+        mount.warn_lost(e);
+    }
+}
+
+/// Says how we leave the object: at the last close, fsync and unmount.
+pub(crate) fn leave(inode: &OwnInode, dentry: &OwnDentry) {
+    let mount = inode.mount();
+    let Some(journal) = mount.journal() else {
+        return;
+    };
+    let mut state = inode.object().state.lock();
+    if !state.changed {
+        return;
+    }
+    let result = dentry
+        .lower()
+        .and_then(|lower| lines::leave(mount, journal, inode, lower, &mut state));
+    if let Err(e) = result {
+        mount.warn_lost(e);
+    }
+}
+
+/// As [`leave`], when the inode goes out of memory: never waits, and gives up rather than that. An
+/// object without a closing line is taken as it is found, at its next use.
+pub(crate) fn leave_evicted(inode: &OwnInode) {
+    let Some(mut state) = inode.object().state.try_lock() else {
+        return;
+    };
+    if !state.changed {
+        return;
+    }
+    let mount = inode.mount();
+    let (Some(journal), Some(lower)) = (mount.journal(), inode.lower().any_name()) else {
+        return;
+    };
+    let _ = lines::leave_without_waiting(mount, journal, inode, &lower, &mut state);
+}

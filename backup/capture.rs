@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The old bytes of a range, out of the page cache where they are there, into the journal.
+
+use crate::{
+    history::{
+        journal::{Journal, Payload, MAX_STAGED},
+        line::{Extent, LineDraft, Undo},
+        plan::MapRecord, //
+    },
+    vfs::{
+        file::File,
+        inode::Inode,
+        range::{run_at, Run}, //
+    },
+};
+use kernel::prelude::*;
+
+/// What became of the old state.
+pub(crate) enum Saved {
+    /// There was none to save.
+    Nothing,
+    /// It was not saved, for this reason.
+    Lost(&'static str),
+    /// It is in the journal.
+    At {
+        /// Where.
+        extent: Extent,
+        /// Its checksum.
+        crc: u32,
+        /// How many map records it begins with.
+        records: u64,
+    },
+}
+
+impl Saved {
+    /// Adds the keys that say so.
+    pub(crate) fn describe(&self, draft: &mut LineDraft<'_>) {
+        match self {
+            Self::Nothing => {
+                draft.undo(Undo::None);
+            }
+            Self::Lost(why) => {
+                draft.undo(Undo::Lost).why(why);
+            }
+            Self::At {
+                extent,
+                crc,
+                records,
+            } => {
+                draft.undo(Undo::At(*extent));
+                if *records != 0 {
+                    draft.map(*records);
+                }
+                draft.crc(*crc);
+            }
+        }
+    }
+}
+
+/// Saves `[start, end)` of the lower file, which reaches at least to `end`. Our inode's lock keeps
+/// writers through us away.
+pub(crate) fn range(
+    journal: &Journal,
+    lower: &Inode,
+    reader: &File,
+    start: u64,
+    end: u64,
+) -> Result<Saved> {
+    if start >= end {
+        return Ok(Saved::Nothing);
+    }
+    if !lower.may_be_sparse() {
+        return plain(journal, lower, reader, (start, end));
+    }
+    let mut runs = KVec::new();
+    add_runs(&mut runs, reader, (start, end))?;
+    if runs.iter().all(|run| !run.hole) {
+        return plain(journal, lower, reader, (start, end));
+    }
+    mapped(journal, lower, reader, &runs)
+}
+
+/// Adds the runs of data and holes of a range, under our inode's lock.
+pub(crate) fn add_runs(
+    runs: &mut KVec<MapRecord>,
+    reader: &File,
+    (start, end): (u64, u64),
+) -> Result {
+    let mut at = start;
+    while at < end {
+        let (next, hole) = match run_at(reader, at, end) {
+            Run::Data(to) => (to, false),
+            Run::Hole(to) => (to, true),
+        };
+        // A lower filesystem that answers nonsense must not keep us here.
+        let next = if next > at { next } else { end };
+        runs.push(
+            MapRecord {
+                offset: at,
+                length: next - at,
+                hole,
+            },
+            GFP_KERNEL,
+        )?;
+        at = next;
+    }
+    Ok(())
+}
+
+fn plain(
+    journal: &Journal,
+    lower: &Inode,
+    reader: &File,
+    (start, end): (u64, u64),
+) -> Result<Saved> {
+    let length = end.saturating_sub(start);
+    let mut payload = stage(journal, length)?;
+    push(&mut payload, lower, reader, start, length)?;
+    finish(payload, 0)
+}
+
+/// Saves runs in file order, each with its record in the payload's map.
+pub(crate) fn mapped(
+    journal: &Journal,
+    lower: &Inode,
+    reader: &File,
+    runs: &[MapRecord],
+) -> Result<Saved> {
+    let records = runs.len() as u64;
+    let data = runs
+        .iter()
+        .filter(|run| !run.hole)
+        .try_fold(0u64, |sum, run| sum.checked_add(run.length))
+        .ok_or(EFBIG)?;
+    let length = records
+        .checked_mul(16)
+        .and_then(|map| map.checked_add(data))
+        .ok_or(EFBIG)?;
+    let mut payload = stage(journal, length)?;
+    for run in runs {
+        payload.push(&run.encode())?;
+    }
+    for run in runs.iter().filter(|run| !run.hole) {
+        push(&mut payload, lower, reader, run.offset, run.length)?;
+    }
+    finish(payload, records)
+}
+
+fn stage(journal: &Journal, length: u64) -> Result<Payload<'_>> {
+    match usize::try_from(length) {
+        Ok(length) if length <= MAX_STAGED => journal.stage(length),
+        _ => journal.stage_large(length),
+    }
+}
+
+fn finish(payload: Payload<'_>, records: u64) -> Result<Saved> {
+    let staged = payload.finish()?;
+    Ok(Saved::At {
+        extent: staged.extent,
+        crc: staged.crc,
+        records,
+    })
+}
+
+fn push(
+    payload: &mut Payload<'_>,
+    lower: &Inode,
+    reader: &File,
+    start: u64,
+    length: u64,
+) -> Result {
+    let mut done = 0;
+    while done < length {
+        let limit = usize::try_from(length - done).unwrap_or(usize::MAX);
+        let at = start.saturating_add(done);
+        let n = payload.fill(limit, |buf| read(lower, reader, at, buf))?;
+        if n == 0 {
+            return Err(EIO);
+        }
+        done = done.saturating_add(n as u64);
+    }
+    Ok(())
+}
+
+/// Fills `buf` with what the file holds at `at`.
+fn read(lower: &Inode, reader: &File, at: u64, buf: &mut [u8]) -> Result<usize> {
+    let cached = lower.copy_cached(at, buf).min(buf.len());
+    let (_, rest) = buf.split_at_mut(cached);
+    if !rest.is_empty() {
+        let n = reader.read_at(rest, at.saturating_add(cached as u64))?;
+        // Cut short behind us: what is not there reads as zeroes.
+        rest.get_mut(n..).unwrap_or(&mut []).fill(0);
+    }
+    Ok(buf.len())
+}

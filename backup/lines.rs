@@ -1,0 +1,315 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Lines of an object's chain: drafted, placed, and what the object's state makes of them.
+
+use super::note_change;
+use crate::{
+    history::{
+        journal::{Journal, LineRoom, PlaceError, Placed},
+        line::{Cookie, Line, LineDraft, LineError, Op, Open as OpenKey, MAX_LINE}, //
+    },
+    stack::{Identity, Mount, ObjectState, Open},
+    vfs::{attr, dentry::Dentry, error::EUCLEAN, inode::OwnInode, task}, //
+};
+use kernel::{prelude::*, sync::Arc};
+
+/// What a line is about, and who is behind it.
+pub(crate) struct Subject<'a> {
+    pub(crate) mount: &'a Mount,
+    pub(crate) inode: &'a OwnInode,
+    pub(crate) open: Option<&'a Open>,
+}
+
+/// The operation, and the object's size before it.
+#[derive(Clone, Copy)]
+pub(crate) struct What {
+    pub(crate) op: Op,
+    pub(crate) at: u64,
+    pub(crate) length: u64,
+    pub(crate) size: u64,
+}
+
+/// Enough for a line without actor; longer ones are drafted in the mount's scratch buffer.
+const SHORT: usize = 512;
+
+/// What one draft tells beside the operation itself.
+struct Telling {
+    identity: Option<Arc<Identity>>,
+    actor: bool,
+    open: OpenKey,
+    handle: bool,
+}
+
+/// Places a line at the end of the object's chain; never waits. The state's lock is held.
+pub(crate) fn place(
+    subject: &Subject<'_>,
+    state: &mut ObjectState,
+    room: &mut LineRoom<'_>,
+    what: &What,
+    fill: impl Fn(&mut LineDraft<'_>),
+) -> Result<Placed> {
+    let mount = subject.mount;
+    let journal = mount.journal().ok_or(EIO)?;
+    let time = task::now();
+    loop {
+        let segment = journal.segment();
+        let telling = telling(subject, state, segment);
+        let compose = |buf: &mut [u8], room: &mut LineRoom<'_>| {
+            let (command, cut) = match &telling.identity {
+                Some(identity) => identity.command(),
+                None => (&[][..], false),
+            };
+            let mut draft = LineDraft::new(buf, time, command, what.op, what.at, what.length);
+            describe(&mut draft, subject, state, what, &telling);
+            fill(&mut draft);
+            if cut {
+                draft.command_cut();
+            }
+            if draft.is_refused() {
+                return Err(PlaceError::Line(LineError::TooLong));
+            }
+            room.place(&draft, subject.inode.id(), segment)
+        };
+        let mut result = Err(PlaceError::Line(LineError::TooLong));
+        if !telling.actor {
+            let mut short = [0; SHORT];
+            result = compose(&mut short, room);
+        }
+        if let Err(PlaceError::Line(LineError::TooLong)) = result {
+            result = compose(&mut mount.scratch().lock()[..], room);
+        }
+        match result {
+            Ok(placed) => {
+                told(subject, state, segment, &telling, &placed);
+                return Ok(placed);
+            }
+            // The segment has changed: what it has not been told goes into the line.
+            Err(PlaceError::Moved(_)) => {}
+            Err(PlaceError::Line(_)) => return Err(E2BIG),
+            Err(PlaceError::Failed(e)) => return Err(e),
+        }
+    }
+}
+
+/// Works out what a line in `segment` has to tell.
+fn telling(subject: &Subject<'_>, state: &ObjectState, segment: u64) -> Telling {
+    let handle = state.handle_told_in != segment;
+    let Some(open) = subject.open else {
+        return Telling {
+            identity: subject.mount.identities().current(),
+            actor: true,
+            open: OpenKey::None,
+            handle,
+        };
+    };
+    let mut who = open.who().lock();
+    if !who.identity.as_ref().is_some_and(|i| i.is_current()) {
+        who.identity = subject.mount.identities().current();
+        who.told_in = 0;
+    }
+    Telling {
+        identity: who.identity.clone(),
+        actor: who.told_in != segment,
+        open: who.first.map_or(OpenKey::First, OpenKey::Of),
+        handle,
+    }
+}
+
+fn describe(
+    draft: &mut LineDraft<'_>,
+    subject: &Subject<'_>,
+    state: &ObjectState,
+    what: &What,
+    telling: &Telling,
+) {
+    draft.obj(subject.inode.id());
+    if let Some(head) = state.head {
+        draft.prev(head);
+    }
+    if let Some(was) = &state.was {
+        draft.was(was);
+    }
+    draft.size(what.size).open(telling.open);
+    if let Some(identity) = telling.identity.as_ref().filter(|_| telling.actor) {
+        draft.actor(&identity.actor());
+    }
+    if telling.handle {
+        let mut buf = [0; 64];
+        if let Some((kind, len)) = attr::handle(subject.inode.lower(), &mut buf) {
+            draft.fh(kind, buf.get(..len).unwrap_or(&[]));
+        }
+    }
+}
+
+/// Notes what a placed line has told.
+fn told(
+    subject: &Subject<'_>,
+    state: &mut ObjectState,
+    segment: u64,
+    telling: &Telling,
+    placed: &Placed,
+) {
+    state.head = Some(placed.at);
+    state.was = None;
+    state.handle_told_in = segment;
+    if let Some(open) = subject.open {
+        let mut who = open.who().lock();
+        who.first.get_or_insert(placed.seq);
+        if telling.actor && telling.identity.is_some() {
+            who.told_in = segment;
+        }
+    }
+}
+
+/// Places a line of the history's own about the object as it is now.
+fn note(
+    mount: &Mount,
+    inode: &OwnInode,
+    state: &mut ObjectState,
+    room: &mut LineRoom<'_>,
+    op: Op,
+    cookie: Cookie,
+) -> Result {
+    let subject = Subject {
+        mount,
+        inode,
+        open: None,
+    };
+    let what = What {
+        op,
+        at: 0,
+        length: 0,
+        size: cookie.size,
+    };
+    state.was = Some(cookie);
+    place(&subject, state, room, &what, |_| {}).map(|_| ())
+}
+
+/// Says how we leave the object.
+pub(super) fn leave(
+    mount: &Mount,
+    journal: &Journal,
+    inode: &OwnInode,
+    lower: &Dentry,
+    state: &mut ObjectState,
+) -> Result {
+    if !state.changed {
+        return Ok(());
+    }
+    let mut room = journal.reserve_lines(1)?;
+    left(mount, inode, lower, state, &mut room)
+}
+
+/// As [`leave`], without ever waiting.
+pub(super) fn leave_without_waiting(
+    mount: &Mount,
+    journal: &Journal,
+    inode: &OwnInode,
+    lower: &Dentry,
+    state: &mut ObjectState,
+) -> Result {
+    let mut room = journal.try_reserve_lines(1)?;
+    left(mount, inode, lower, state, &mut room)
+}
+
+fn left(
+    mount: &Mount,
+    inode: &OwnInode,
+    lower: &Dentry,
+    state: &mut ObjectState,
+    room: &mut LineRoom<'_>,
+) -> Result {
+    let cookie = attr::cookie(mount.lower(), lower)?;
+    note(mount, inode, state, room, Op::Left, cookie)?;
+    state.left = Some(cookie);
+    state.seen = Some(inode.lower().quick_cookie());
+    state.changed = false;
+    if !inode.lower().is_writably_mapped() {
+        state.mapped = false;
+    }
+    Ok(())
+}
+
+/// Finds the object's last line and compares the object with it.
+///
+/// A closing line that tells another cookie: changed outside. No closing line: we went down
+/// without one, and take the object as it is.
+pub(super) fn load(
+    mount: &Mount,
+    journal: &Journal,
+    inode: &OwnInode,
+    lower: &Dentry,
+    state: &mut ObjectState,
+) -> Result {
+    let mut buf = KVec::with_capacity(MAX_LINE, GFP_KERNEL)?;
+    buf.resize(MAX_LINE, 0, GFP_KERNEL)?;
+    let last = load_last(journal, inode, state, &mut buf)?;
+    let cookie = attr::cookie(mount.lower(), lower)?;
+    state.seen = Some(inode.lower().quick_cookie());
+    state.was = Some(cookie);
+    let op = match last {
+        None => None,
+        Some((Op::Left, was)) if was == Some(cookie) => {
+            state.left = Some(cookie);
+            None
+        }
+        Some((Op::Left, _)) => Some(Op::Foreign),
+        Some((Op::Foreign, was)) if was == Some(cookie) => None,
+        Some(_) => Some(Op::Recover),
+    };
+    if let Some(op) = op.filter(|_| inode.is_regular()) {
+        let mut room = journal.reserve_lines(1)?;
+        note(mount, inode, state, &mut room, op, cookie)?;
+        note_change(state, inode);
+    }
+    state.loaded = true;
+    Ok(())
+}
+
+/// As [`load`], but takes the object as it is.
+pub(crate) fn load_unchecked(
+    journal: &Journal,
+    inode: &OwnInode,
+    state: &mut ObjectState,
+) -> Result {
+    if state.loaded {
+        return Ok(());
+    }
+    state.head = journal.last_line(inode.id())?;
+    state.seen = Some(inode.lower().quick_cookie());
+    state.loaded = true;
+    Ok(())
+}
+
+/// The operation and cookie of the object's last line, which becomes the chain's head.
+fn load_last(
+    journal: &Journal,
+    inode: &OwnInode,
+    state: &mut ObjectState,
+    buf: &mut [u8],
+) -> Result<Option<(Op, Option<Cookie>)>> {
+    state.head = journal.last_line(inode.id())?;
+    let Some(head) = state.head else {
+        return Ok(None);
+    };
+    let len = journal.read_line(head, buf)?;
+    let text = buf.get(..len).ok_or(EUCLEAN)?;
+    let line = Line::parse(text, None).map_err(|_| EUCLEAN)?;
+    Ok(Some((line.op, line.was)))
+}
+
+/// Marks the object as changed outside: the line behind which no walk goes unforced.
+pub(crate) fn foreign(
+    mount: &Mount,
+    journal: &Journal,
+    inode: &OwnInode,
+    lower: &Dentry,
+    state: &mut ObjectState,
+) -> Result {
+    let cookie = attr::cookie(mount.lower(), lower)?;
+    let mut room = journal.reserve_lines(1)?;
+    note(mount, inode, state, &mut room, Op::Foreign, cookie)?;
+    note_change(state, inode);
+    state.left = Some(cookie);
+    Ok(())
+}

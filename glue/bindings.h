@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What bindgen reads for LoggerFS: the headers that the kernel crate's own
+ * bindings leave out, constants made of BIT() and __force, and the prototypes
+ * of our inlines (helpers.c). Types that kernel::bindings has stay there.
+ */
+#ifndef LOGGERFS_BINDINGS_H
+#define LOGGERFS_BINDINGS_H
+
+#include <linux/backing-file.h>
+#include <linux/cred.h>
+#include <linux/crc32c.h>
+#include <linux/exportfs.h>
+#include <linux/falloc.h>
+#include <linux/fiemap.h>
+#include <linux/file.h>
+#include <linux/fileattr.h>
+#include <linux/filelock.h>
+#include <linux/fs.h>
+#include <linux/fs_context.h>
+#include <linux/fs_parser.h>
+#include <linux/fs_stack.h>
+#include <linux/iversion.h>
+#include <linux/mount.h>
+#include <linux/namei.h>
+#include <linux/pagemap.h>
+#include <linux/posix_acl.h>
+#include <linux/posix_acl_xattr.h>
+#include <linux/sched/mm.h>
+#include <linux/sched/signal.h>
+#include <linux/seq_file.h>
+#include <linux/splice.h>
+#include <linux/statfs.h>
+#include <linux/uio.h>
+#include <linux/workqueue.h>
+#include <linux/xattr.h>
+
+/* Definitions, hence for bindgen's eyes only: each C file would get its own. */
+#ifdef __BINDGEN__
+const unsigned long LFS_CONST_SB_RDONLY = SB_RDONLY;
+const unsigned long LFS_CONST_SB_SYNCHRONOUS = SB_SYNCHRONOUS;
+const unsigned long LFS_CONST_SB_POSIXACL = SB_POSIXACL;
+const unsigned long LFS_CONST_SB_NOSEC = SB_NOSEC;
+const unsigned long LFS_CONST_SB_I_NOUMASK = SB_I_NOUMASK;
+const unsigned long LFS_CONST_SB_I_EVM_HMAC_UNSUPPORTED = SB_I_EVM_HMAC_UNSUPPORTED;
+const unsigned int LFS_CONST_FMODE_READ = (__force unsigned int)FMODE_READ;
+const unsigned int LFS_CONST_FMODE_WRITE = (__force unsigned int)FMODE_WRITE;
+const unsigned int LFS_CONST_FMODE_OPENED = (__force unsigned int)FMODE_OPENED;
+const unsigned int LFS_CONST_FMODE_CAN_ODIRECT = (__force unsigned int)FMODE_CAN_ODIRECT;
+const unsigned int LFS_CONST_IOCB_APPEND = (__force unsigned int)IOCB_APPEND;
+const unsigned int LFS_CONST_IOCB_NOWAIT = (__force unsigned int)IOCB_NOWAIT;
+const unsigned int LFS_CONST_IOCB_DIRECT = (__force unsigned int)IOCB_DIRECT;
+const unsigned int LFS_CONST_IOCB_DSYNC = (__force unsigned int)IOCB_DSYNC;
+const unsigned int LFS_CONST_IOCB_SYNC = (__force unsigned int)IOCB_SYNC;
+const unsigned int LFS_CONST_LOOKUP_FOLLOW = LOOKUP_FOLLOW;
+const unsigned int LFS_CONST_LOOKUP_DIRECTORY = LOOKUP_DIRECTORY;
+const unsigned int LFS_CONST_LOOKUP_RCU = LOOKUP_RCU;
+const unsigned int LFS_CONST_VM_SHARED = (unsigned int)VM_SHARED;
+const unsigned int LFS_CONST_VM_MAYWRITE = (unsigned int)VM_MAYWRITE;
+const unsigned int LFS_CONST_MAX_STACK_DEPTH = FILESYSTEM_MAX_STACK_DEPTH;
+const int LFS_CONST_FALLOC_KEEP_SIZE = FALLOC_FL_KEEP_SIZE;
+const int LFS_CONST_FALLOC_PUNCH_HOLE = FALLOC_FL_PUNCH_HOLE;
+const int LFS_CONST_FALLOC_COLLAPSE_RANGE = FALLOC_FL_COLLAPSE_RANGE;
+const int LFS_CONST_FALLOC_ZERO_RANGE = FALLOC_FL_ZERO_RANGE;
+const int LFS_CONST_FALLOC_INSERT_RANGE = FALLOC_FL_INSERT_RANGE;
+const int LFS_CONST_FALLOC_UNSHARE_RANGE = FALLOC_FL_UNSHARE_RANGE;
+const int LFS_CONST_FALLOC_WRITE_ZEROES = FALLOC_FL_WRITE_ZEROES;
+const int LFS_CONST_ACL_TYPE_ACCESS = ACL_TYPE_ACCESS;
+const int LFS_CONST_REMAP_DEDUP = REMAP_FILE_DEDUP;
+#endif
+
+/* inodes */
+void lfs_inode_lock(struct inode *inode);
+void lfs_inode_unlock(struct inode *inode);
+loff_t lfs_i_size_read(const struct inode *inode);
+void lfs_i_size_write(struct inode *inode, loff_t size);
+bool lfs_inode_is_new(struct inode *inode);
+void lfs_copy_attributes(struct inode *to, struct inode *from);
+void lfs_annotate_locks(struct inode *inode);
+bool lfs_writably_mapped(struct inode *inode);
+int lfs_get_write_access(struct inode *inode);
+void lfs_put_write_access(struct inode *inode);
+void lfs_allow_all_caching(struct inode *inode);
+int lfs_fiemap(struct inode *inode, struct fiemap_extent_info *info, u64 start, u64 len);
+void lfs_touch_atime(struct vfsmount *mnt, struct inode *inode);
+
+/* dentries */
+struct dentry *lfs_dget(struct dentry *dentry);
+bool lfs_is_positive(const struct dentry *dentry);
+bool lfs_same_place(const struct dentry *upper, const struct dentry *lower,
+		    const struct dentry *lower_parent);
+bool lfs_is_hashed(const struct dentry *dentry);
+int lfs_revalidate(struct dentry *dentry, unsigned int flags);
+
+/* files */
+struct file *lfs_get_file(struct file *file);
+ssize_t lfs_read(struct kiocb *iocb, struct file *lower, struct iov_iter *iter);
+ssize_t lfs_write(struct kiocb *iocb, struct file *lower, struct iov_iter *iter);
+ssize_t lfs_splice_write(struct file *lower, struct pipe_inode_info *pipe,
+			 loff_t *pos, size_t len, unsigned int flags);
+struct mnt_idmap *lfs_idmap(struct vfsmount *mnt);
+const struct cred *lfs_kernel_cred(void);
+
+/* page cache */
+size_t lfs_copy_cached(struct address_space *mapping, loff_t pos, void *to, size_t len);
+
+/* superblocks */
+int lfs_sync_filesystem(struct super_block *sb);
+void lfs_fs_error(struct fs_context *fc, const char *sentence);
+void lfs_seq_option(struct seq_file *seq, const char *name, const char *value);
+
+/* tasks */
+int lfs_exe_path(char *buf, int len, char **path);
+int lfs_arguments(char *buf, int len);
+u64 lfs_start_time(void);
+u32 lfs_exec_id(void);
+int lfs_pid(void);
+int lfs_parent_pid(void);
+int lfs_session_id(void);
+u32 lfs_uid(void);
+void lfs_comm(char *buf);
+bool lfs_owner_or_capable(struct inode *inode);
+
+/* calls made in a kernel thread, with its credentials and limits */
+void lfs_call_in_kthread(void (*function)(void *), void *argument);
+
+/* store, worker */
+struct dentry *lfs_store_lookup(struct dentry *parent, const char *name, unsigned int len);
+struct dentry *lfs_store_start_creating(struct dentry *parent, const char *name,
+					unsigned int len);
+struct dentry *lfs_store_start_removing(struct dentry *parent, const char *name,
+					unsigned int len);
+int lfs_store_rename(struct dentry *from, const char *from_name, unsigned int from_len,
+		     struct dentry *to, const char *to_name, unsigned int to_len);
+bool lfs_store_is_mount_point(const struct dentry *dentry);
+int lfs_store_encode_handle(struct dentry *dentry, void *words, int *count);
+int lfs_store_lock_file(struct file *file);
+const struct cred *lfs_override_creds(const struct cred *cred);
+void lfs_revert_creds(const struct cred *cred);
+unsigned int lfs_nofs_save(void);
+void lfs_nofs_restore(unsigned int flags);
+void lfs_init_work(struct work_struct *work, void (*function)(struct work_struct *));
+void lfs_init_delayed_work(struct delayed_work *work,
+			   void (*function)(struct work_struct *));
+struct workqueue_struct *lfs_alloc_workqueue(const char *name);
+bool lfs_queue_work(struct workqueue_struct *queue, struct work_struct *work);
+bool lfs_queue_delayed_work(struct workqueue_struct *queue, struct delayed_work *work,
+			    unsigned int seconds);
+
+#endif

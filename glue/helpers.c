@@ -1,0 +1,514 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * C inlines and macros that Rust cannot call. No logic lives here: each
+ * function is the shortest way from a Rust call to the kernel's inline.
+ */
+#include <linux/lockdep.h>
+#include <linux/mm.h>
+#include <linux/namei.h>
+#include <linux/seqlock.h>
+#include <linux/uaccess.h>
+#include "bindings.h"
+
+/* inodes */
+
+void lfs_inode_lock(struct inode *inode)
+{
+	inode_lock(inode);
+}
+
+void lfs_inode_unlock(struct inode *inode)
+{
+	inode_unlock(inode);
+}
+
+loff_t lfs_i_size_read(const struct inode *inode)
+{
+	return i_size_read(inode);
+}
+
+void lfs_i_size_write(struct inode *inode, loff_t size)
+{
+	i_size_write(inode, size);
+}
+
+bool lfs_inode_is_new(struct inode *inode)
+{
+	return inode_state_read_once(inode) & I_NEW;
+}
+
+#define LFS_COPIED_FLAGS \
+	(S_SYNC | S_NOATIME | S_APPEND | S_IMMUTABLE | S_DIRSYNC | S_NOSEC)
+
+/* What the VFS reads off our inode itself, after the model of ovl_copyattr(). */
+void lfs_copy_attributes(struct inode *to, struct inode *from)
+{
+	spin_lock(&to->i_lock);
+	to->i_uid = from->i_uid;
+	to->i_gid = from->i_gid;
+	to->i_mode = from->i_mode;
+	set_nlink(to, from->i_nlink);
+	inode_set_atime_to_ts(to, inode_get_atime(from));
+	inode_set_mtime_to_ts(to, inode_get_mtime(from));
+	inode_set_ctime_to_ts(to, inode_get_ctime(from));
+	i_size_write(to, i_size_read(from));
+	to->i_blocks = from->i_blocks;
+	to->i_flags = (to->i_flags & ~LFS_COPIED_FLAGS) |
+		      (from->i_flags & LFS_COPIED_FLAGS) | S_NOCMTIME;
+	spin_unlock(&to->i_lock);
+}
+
+/* A class for each stacking depth, as overlayfs has: our order is upper, then lower. */
+void lfs_annotate_locks(struct inode *inode)
+{
+#ifdef CONFIG_LOCKDEP
+	static struct lock_class_key file_key[FILESYSTEM_MAX_STACK_DEPTH];
+	static struct lock_class_key dir_key[FILESYSTEM_MAX_STACK_DEPTH];
+	int depth = clamp(inode->i_sb->s_stack_depth - 1, 0,
+			  FILESYSTEM_MAX_STACK_DEPTH - 1);
+
+	if (S_ISDIR(inode->i_mode))
+		lockdep_set_class(&inode->i_rwsem, &dir_key[depth]);
+	else
+		lockdep_set_class(&inode->i_rwsem, &file_key[depth]);
+#endif
+}
+
+bool lfs_writably_mapped(struct inode *inode)
+{
+	return mapping_writably_mapped(inode->i_mapping);
+}
+
+int lfs_get_write_access(struct inode *inode)
+{
+	return get_write_access(inode);
+}
+
+void lfs_put_write_access(struct inode *inode)
+{
+	put_write_access(inode);
+}
+
+/* ACLs are cached on the lower inode only; O_DIRECT opens need a direct_IO. */
+void lfs_allow_all_caching(struct inode *inode)
+{
+#ifdef CONFIG_FS_POSIX_ACL
+	inode->i_acl = inode->i_default_acl = ACL_DONT_CACHE;
+#endif
+}
+
+int lfs_fiemap(struct inode *inode, struct fiemap_extent_info *info, u64 start, u64 len)
+{
+	if (!inode->i_op->fiemap)
+		return -EOPNOTSUPP;
+	return inode->i_op->fiemap(inode, info, start, len);
+}
+
+void lfs_touch_atime(struct vfsmount *mnt, struct inode *inode)
+{
+	struct path path = { .mnt = mnt, .dentry = d_find_any_alias(inode) };
+
+	if (path.dentry) {
+		touch_atime(&path);
+		dput(path.dentry);
+	}
+}
+
+/* dentries */
+
+struct dentry *lfs_dget(struct dentry *dentry)
+{
+	return dget(dentry);
+}
+
+bool lfs_is_positive(const struct dentry *dentry)
+{
+	return d_is_positive(dentry);
+}
+
+bool lfs_is_hashed(const struct dentry *dentry)
+{
+	return !d_unhashed(dentry);
+}
+
+/*
+ * Whether @lower still stands where @upper says: hashed, below @lower_parent,
+ * under the same name. Safe in RCU walk: names are freed after a grace period
+ * and the sequence count tells a torn read.
+ */
+bool lfs_same_place(const struct dentry *upper, const struct dentry *lower,
+		    const struct dentry *lower_parent)
+{
+	const unsigned char *name;
+	unsigned int seq, len;
+	bool same;
+
+	rcu_read_lock();
+	do {
+		seq = read_seqcount_begin(&lower->d_seq);
+		name = READ_ONCE(lower->d_name.name);
+		len = READ_ONCE(lower->d_name.len);
+		same = !d_unhashed(lower) && READ_ONCE(lower->d_parent) == lower_parent &&
+		       len == upper->d_name.len;
+		if (read_seqcount_retry(&lower->d_seq, seq))
+			continue;
+		if (same)
+			same = !memcmp(name, upper->d_name.name, len);
+	} while (read_seqcount_retry(&lower->d_seq, seq));
+	rcu_read_unlock();
+	return same;
+}
+
+/* The lower filesystem's own d_revalidate, as ovl_revalidate_real() asks it. */
+int lfs_revalidate(struct dentry *dentry, unsigned int flags)
+{
+	struct name_snapshot name;
+	struct dentry *parent;
+	int ret;
+
+	if (!(dentry->d_flags & DCACHE_OP_REVALIDATE))
+		return 1;
+	if (flags & LOOKUP_RCU)
+		return -ECHILD;
+	parent = dget_parent(dentry);
+	take_dentry_name_snapshot(&name, dentry);
+	ret = dentry->d_op->d_revalidate(d_inode(parent), &name.name, dentry, flags);
+	release_dentry_name_snapshot(&name);
+	dput(parent);
+	return ret;
+}
+
+/* files */
+
+struct file *lfs_get_file(struct file *file)
+{
+	return get_file(file);
+}
+
+static void lfs_lower_kiocb(struct kiocb *k, struct kiocb *iocb, struct file *lower)
+{
+	init_sync_kiocb(k, lower);
+	k->ki_pos = iocb->ki_pos;
+	k->ki_ioprio = iocb->ki_ioprio;
+	k->ki_flags = (k->ki_flags & ~(IOCB_DIRECT | IOCB_APPEND)) |
+		      (iocb->ki_flags & (IOCB_DIRECT | IOCB_DSYNC | IOCB_SYNC));
+}
+
+/* Synchronous on purpose: the record of a write is placed when it is done. */
+ssize_t lfs_read(struct kiocb *iocb, struct file *lower, struct iov_iter *iter)
+{
+	struct kiocb k;
+	ssize_t ret;
+
+	lfs_lower_kiocb(&k, iocb, lower);
+	ret = vfs_iocb_iter_read(lower, &k, iter);
+	iocb->ki_pos = k.ki_pos;
+	return ret;
+}
+
+ssize_t lfs_write(struct kiocb *iocb, struct file *lower, struct iov_iter *iter)
+{
+	struct kiocb k;
+	ssize_t ret;
+
+	lfs_lower_kiocb(&k, iocb, lower);
+	k.ki_flags |= IOCB_WRITE;
+	ret = vfs_iocb_iter_write(lower, &k, iter);
+	iocb->ki_pos = k.ki_pos;
+	return ret;
+}
+
+ssize_t lfs_splice_write(struct file *lower, struct pipe_inode_info *pipe,
+			 loff_t *pos, size_t len, unsigned int flags)
+{
+	ssize_t ret;
+
+	if (!lower->f_op->splice_write)
+		return -EINVAL;
+	file_start_write(lower);
+	ret = lower->f_op->splice_write(pipe, lower, pos, len, flags);
+	file_end_write(lower);
+	return ret;
+}
+
+struct mnt_idmap *lfs_idmap(struct vfsmount *mnt)
+{
+	return mnt_idmap(mnt);
+}
+
+const struct cred *lfs_kernel_cred(void)
+{
+	return kernel_cred();
+}
+
+/* page cache */
+
+/*
+ * Copies [pos, pos + len) while the pages are there and up to date; returns how
+ * many bytes were. The caller's inode lock keeps write(2) through us away.
+ */
+size_t lfs_copy_cached(struct address_space *mapping, loff_t pos, void *to, size_t len)
+{
+	size_t done = 0;
+
+	while (done < len) {
+		struct folio *folio = filemap_get_folio(mapping, (pos + done) >> PAGE_SHIFT);
+		size_t offset, n;
+
+		if (IS_ERR(folio))
+			break;
+		if (!folio_test_uptodate(folio)) {
+			folio_put(folio);
+			break;
+		}
+		offset = offset_in_folio(folio, pos + done);
+		n = min(folio_size(folio) - offset, len - done);
+		memcpy_from_folio(to + done, folio, offset, n);
+		folio_put(folio);
+		done += n;
+	}
+	return done;
+}
+
+/* superblocks */
+
+int lfs_sync_filesystem(struct super_block *sb)
+{
+	int ret;
+
+	down_read(&sb->s_umount);
+	ret = sync_filesystem(sb);
+	up_read(&sb->s_umount);
+	return ret;
+}
+
+void lfs_fs_error(struct fs_context *fc, const char *sentence)
+{
+	errorf(fc, "loggerfs: %s", sentence);
+}
+
+void lfs_seq_option(struct seq_file *seq, const char *name, const char *value)
+{
+	seq_putc(seq, ',');
+	seq_puts(seq, name);
+	if (value) {
+		seq_putc(seq, '=');
+		seq_escape(seq, value, ", \t\n\\");
+	}
+}
+
+/* tasks */
+
+int lfs_exe_path(char *buf, int len, char **path)
+{
+	struct mm_struct *mm = current->mm;
+	struct file *exe = mm ? get_file_active(&mm->exe_file) : NULL;
+
+	if (!exe)
+		return -ENOENT;
+	*path = d_path(&exe->f_path, buf, len);
+	fput(exe);
+	return PTR_ERR_OR_ZERO(*path);
+}
+
+/* Never faults, so it may be called under any lock; what is not resident is left out. */
+int lfs_arguments(char *buf, int len)
+{
+	struct mm_struct *mm = current->mm;
+	unsigned long start, end;
+
+	if (!mm)
+		return 0;
+	start = READ_ONCE(mm->arg_start);
+	end = READ_ONCE(mm->arg_end);
+	if (end <= start)
+		return 0;
+	len = min_t(unsigned long, len, end - start);
+	return copy_from_user_nofault(buf, (void __user *)start, len) ? 0 : len;
+}
+
+u64 lfs_start_time(void)
+{
+	return ktime_to_ns(ktime_mono_to_real(current->group_leader->start_time));
+}
+
+u32 lfs_exec_id(void)
+{
+	return READ_ONCE(current->self_exec_id);
+}
+
+int lfs_pid(void)
+{
+	return task_tgid_nr(current);
+}
+
+int lfs_parent_pid(void)
+{
+	int pid;
+
+	rcu_read_lock();
+	pid = task_tgid_nr(rcu_dereference(current->real_parent));
+	rcu_read_unlock();
+	return pid;
+}
+
+int lfs_session_id(void)
+{
+	return task_session_nr_ns(current, &init_pid_ns);
+}
+
+u32 lfs_uid(void)
+{
+	return from_kuid(&init_user_ns, current_uid());
+}
+
+void lfs_comm(char *buf)
+{
+	strscpy(buf, current->group_leader->comm, TASK_COMM_LEN);
+}
+
+bool lfs_owner_or_capable(struct inode *inode)
+{
+	return inode_owner_or_capable(&nop_mnt_idmap, inode);
+}
+
+/* calls made in a kernel thread */
+
+struct lfs_call {
+	struct work_struct work;
+	void (*function)(void *argument);
+	void *argument;
+};
+
+static void lfs_call_work(struct work_struct *work)
+{
+	struct lfs_call *call = container_of(work, struct lfs_call, work);
+
+	call->function(call->argument);
+}
+
+void lfs_call_in_kthread(void (*function)(void *), void *argument)
+{
+	struct lfs_call call = { .function = function, .argument = argument };
+
+	INIT_WORK_ONSTACK(&call.work, lfs_call_work);
+	queue_work(system_dfl_wq, &call.work);
+	flush_work(&call.work);
+	destroy_work_on_stack(&call.work);
+}
+
+/* store, worker */
+
+struct dentry *lfs_store_lookup(struct dentry *parent, const char *name, unsigned int len)
+{
+	return lookup_noperm_unlocked(&QSTR_LEN(name, len), parent);
+}
+
+struct dentry *lfs_store_start_creating(struct dentry *parent, const char *name,
+					unsigned int len)
+{
+	return start_creating_noperm(parent, &QSTR_LEN(name, len));
+}
+
+struct dentry *lfs_store_start_removing(struct dentry *parent, const char *name,
+					unsigned int len)
+{
+	return start_removing_noperm(parent, &QSTR_LEN(name, len));
+}
+
+int lfs_store_rename(struct dentry *from, const char *from_name, unsigned int from_len,
+		     struct dentry *to, const char *to_name, unsigned int to_len)
+{
+	struct renamedata rd = {
+		.mnt_idmap = &nop_mnt_idmap,
+		.old_parent = from,
+		.new_parent = to,
+	};
+	int ret = start_renaming(&rd, 0, &QSTR_LEN(from_name, from_len),
+				 &QSTR_LEN(to_name, to_len));
+
+	if (ret)
+		return ret;
+	ret = vfs_rename(&rd);
+	end_renaming(&rd);
+	return ret;
+}
+
+bool lfs_store_is_mount_point(const struct dentry *dentry)
+{
+	return d_mountpoint(dentry);
+}
+
+int lfs_store_encode_handle(struct dentry *dentry, void *words, int *count)
+{
+	return exportfs_encode_fh(dentry, words, count, 0);
+}
+
+/* flock(LOCK_EX | LOCK_NB); the lock goes with the file. */
+int lfs_store_lock_file(struct file *file)
+{
+	struct file_lock *lock = locks_alloc_lock();
+	int ret;
+
+	if (!lock)
+		return -ENOMEM;
+	lock->c.flc_file = file;
+	lock->c.flc_owner = file;
+	lock->c.flc_pid = task_tgid_nr(current);
+	lock->c.flc_flags = FL_FLOCK;
+	lock->c.flc_type = F_WRLCK;
+	lock->fl_end = OFFSET_MAX;
+	if (file->f_op->flock)
+		ret = file->f_op->flock(file, F_SETLK, lock);
+	else
+		ret = locks_lock_file_wait(file, lock);
+	locks_free_lock(lock);
+	return ret;
+}
+
+const struct cred *lfs_override_creds(const struct cred *cred)
+{
+	return override_creds(cred);
+}
+
+void lfs_revert_creds(const struct cred *cred)
+{
+	revert_creds(cred);
+}
+
+unsigned int lfs_nofs_save(void)
+{
+	return memalloc_nofs_save();
+}
+
+void lfs_nofs_restore(unsigned int flags)
+{
+	memalloc_nofs_restore(flags);
+}
+
+void lfs_init_work(struct work_struct *work, void (*function)(struct work_struct *))
+{
+	INIT_WORK(work, function);
+}
+
+void lfs_init_delayed_work(struct delayed_work *work,
+			   void (*function)(struct work_struct *))
+{
+	INIT_DELAYED_WORK(work, function);
+}
+
+struct workqueue_struct *lfs_alloc_workqueue(const char *name)
+{
+	return alloc_workqueue("%s", WQ_MEM_RECLAIM | WQ_UNBOUND, 0, name);
+}
+
+bool lfs_queue_work(struct workqueue_struct *queue, struct work_struct *work)
+{
+	return queue_work(queue, work);
+}
+
+bool lfs_queue_delayed_work(struct workqueue_struct *queue, struct delayed_work *work,
+			    unsigned int seconds)
+{
+	return queue_delayed_work(queue, work, secs_to_jiffies(seconds));
+}

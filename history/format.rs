@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The file `format`: which history this is, and which directory it belongs to.
+
+use core::fmt::Write;
+
+use super::text::{
+    hex,
+    number_of,
+    value,
+    Hex,
+    Words, //
+};
+
+/// The version that this module reads and writes.
+pub(crate) const VERSION: u64 = 1;
+
+/// The longest such file.
+pub(crate) const MAX_FORMAT: usize = 1024;
+
+/// What tells the source directory from every other one: its file handle, or the inode's number
+/// and generation where the filesystem has no handles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Root {
+    /// The handle's type; 0: number and generation.
+    pub(crate) kind: u8,
+    /// How many bytes of `bytes` count.
+    pub(crate) len: usize,
+    /// The handle.
+    pub(crate) bytes: [u8; 128],
+}
+
+impl Root {
+    /// One of an inode's number and generation.
+    pub(crate) fn from_inode(inode: u64, generation: u32) -> Self {
+        let mut bytes = [0; 128];
+        let number = inode.to_le_bytes();
+        for (to, from) in bytes
+            .iter_mut()
+            .zip(number.iter().chain(&generation.to_le_bytes()))
+        {
+            *to = *from;
+        }
+        Self {
+            kind: 0,
+            len: 12,
+            bytes,
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
+}
+
+/// What the file says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Format {
+    /// The history's own name.
+    pub(crate) uuid: [u8; 16],
+    /// The directory it belongs to.
+    pub(crate) root: Root,
+}
+
+/// Why a `format` cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unusable {
+    /// It is none, or damaged.
+    Malformed,
+    /// It is of a later version.
+    Version(u64),
+}
+
+/// Writes the file's text; returns its length. `None`: it does not fit.
+pub(crate) fn encode(format: &Format, created: i64, out: &mut [u8]) -> Option<usize> {
+    let mut words = Words::new(out);
+    write!(
+        words,
+        "loggerfs-history version={VERSION}\nuuid={}\nroot={:02x}{}\ncreated={created}\n",
+        Hex(&format.uuid),
+        format.root.kind,
+        Hex(format.root.bytes()),
+    )
+    .ok()?;
+    Some(words.written().len())
+}
+
+/// Reads the file's text.
+pub(crate) fn parse(text: &[u8]) -> Result<Format, Unusable> {
+    if !text.starts_with(b"loggerfs-history ") || !text.ends_with(b"\n") {
+        return Err(Unusable::Malformed);
+    }
+    match number_of(text, b"version") {
+        Some(VERSION) => parse_fields(text).ok_or(Unusable::Malformed),
+        Some(other) => Err(Unusable::Version(other)),
+        None => Err(Unusable::Malformed),
+    }
+}
+
+fn parse_fields(text: &[u8]) -> Option<Format> {
+    let mut uuid = [0; 16];
+    if hex(value(text, b"uuid")?, &mut uuid)? != 16 {
+        return None;
+    }
+    let mut handle = [0; 129];
+    let len = hex(value(text, b"root")?, &mut handle)?.checked_sub(1)?;
+    let (kind, rest) = handle.split_first()?;
+    let mut bytes = [0; 128];
+    bytes.copy_from_slice(rest);
+    Some(Format {
+        uuid,
+        root: Root {
+            kind: *kind,
+            len,
+            bytes,
+        },
+    })
+}

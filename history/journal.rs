@@ -1,0 +1,384 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A mount's journal: the one way in to its history.
+//!
+//! # Locks
+//!
+//! `keep` (housekeeping; held over file I/O) → `files` → `tables` → `staging` (a spinlock, a leaf).
+//! Callers of [`Journal::stage`] and [`super::payload::LineRoom::place`] take `staging` only.
+
+use core::fmt;
+use kernel::{
+    prelude::*,
+    sync::{
+        new_condvar,
+        new_mutex,
+        new_spinlock,
+        Arc,
+        CondVar,
+        Mutex,
+        SpinLock, //
+    },
+};
+
+use super::{
+    keeper::{
+        Keep,
+        KEEPER, //
+    },
+    line::{
+        ObjectId,
+        Pos,
+        Seed, //
+    },
+    objects::{
+        Entry,
+        Objects,
+        SLOTS, //
+    },
+    recovery,
+    segment::Files,
+    staging::{
+        self,
+        Limits,
+        Staging, //
+    },
+    tables::Tables,
+    trust,
+    writer::WRITER, //
+};
+use crate::vfs::{
+    chunk::Chunk,
+    scope::eshutdown,
+    store,
+    worker::Worker, //
+};
+
+pub(crate) use super::payload::{
+    LineRoom,
+    Payload,
+    PlaceError,
+    Placed,
+    Staged,
+    MAX_ROOM,
+    MAX_STAGED, //
+};
+
+/// What happens when the history is as large as it may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OnFull {
+    /// The oldest segment is dropped.
+    Trim,
+    /// Operations fail with `ENOSPC`.
+    Deny,
+}
+
+/// What happens when the journal cannot be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OnError {
+    /// The operation proceeds; its line says `undo=lost`.
+    Continue,
+    /// The operation is refused.
+    Refuse,
+}
+
+/// How a mount wants its history.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Options {
+    /// The most bytes that it takes; `None`: a share of the filesystem.
+    pub(crate) history_max: Option<u64>,
+    /// When it is full.
+    pub(crate) on_full: OnFull,
+    /// When it cannot be written.
+    pub(crate) on_error: OnError,
+    /// How long a record may stay in memory, in seconds.
+    pub(crate) commit_seconds: u32,
+    /// Whether the lower filesystem is a private tmpfs.
+    pub(crate) private: bool,
+}
+
+/// A revert that was begun, and neither committed nor cancelled.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Unfinished {
+    /// The number of its line.
+    pub(crate) seq: u64,
+    /// Where that stands.
+    pub(crate) at: Pos,
+    /// What it is about.
+    pub(crate) object: ObjectId,
+}
+
+/// What a journal takes and has seen.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Usage {
+    /// Where lines go now.
+    pub(crate) segment: u64,
+    /// The oldest segment.
+    pub(crate) first_segment: u64,
+    /// The next line's number.
+    pub(crate) seq: u64,
+    /// Bytes of lines.
+    pub(crate) log_bytes: u64,
+    /// Bytes of payloads.
+    pub(crate) undo_bytes: u64,
+    /// The most bytes of both.
+    pub(crate) history_max: u64,
+    /// How many old states were not saved.
+    pub(crate) lost: u64,
+    /// How many times the journal could not be written.
+    pub(crate) errors: u64,
+}
+
+/// A mount's journal.
+#[pin_data]
+pub(crate) struct Journal {
+    pub(super) options: Options,
+    pub(super) history_max: u64,
+    pub(super) uuid: [u8; 16],
+    unclean: bool,
+    pub(super) payload_chunks: KVec<Chunk>,
+    pub(super) line_chunks: KVec<Chunk>,
+    #[pin]
+    pub(super) staging: SpinLock<Staging>,
+    /// Told whenever something that a caller may wait for has happened.
+    #[pin]
+    pub(super) progress: CondVar,
+    #[pin]
+    pub(super) files: Mutex<Files>,
+    #[pin]
+    pub(super) tables: Mutex<Tables>,
+    #[pin]
+    pub(super) keep: Mutex<Keep>,
+    #[pin]
+    unfinished: Mutex<KVec<Unfinished>>,
+    #[pin]
+    pub(super) writer: Worker<Journal, WRITER>,
+    #[pin]
+    pub(super) keeper: Worker<Journal, KEEPER>,
+}
+
+impl Journal {
+    /// Opens the history below `root`, the lower root, or makes a new one there.
+    ///
+    /// `EPERM`: forged, or not this directory's; `EBUSY`: in use; `EUCLEAN`: damaged. `explain` gets
+    /// a sentence for the user then.
+    pub(crate) fn open(
+        root: store::Dir,
+        options: Options,
+        explain: &dyn Fn(fmt::Arguments<'_>),
+    ) -> Result<Arc<Self>> {
+        let home = trust::open(&root, explain)?;
+        let history_max = history_max(&root, &options)?;
+        let limits = limits(history_max, &options);
+        let told = |e: &Error| {
+            explain(format_args!(
+                "a part of .loggerfs is missing, or not private to root (error {})",
+                e.to_errno()
+            ));
+        };
+        let mut files = Files::open(&home.dir).inspect_err(told)?;
+        let mut tables = Tables::open(&home.dir, home.uuid).inspect_err(told)?;
+        let mut keep = Keep::open(home, &mut tables).inspect_err(told)?;
+        let unclean = !keep.is_new && !keep.state.clean;
+        let mut unfinished = KVec::new();
+        if unclean {
+            recovery::recover(&mut keep, &mut files, &mut tables, &mut unfinished)
+                .inspect_err(told)?;
+        }
+        let seed = Seed {
+            uuid: keep.home.uuid,
+            segment: 0,
+        };
+        let staging = Staging::new(seed, limits, new_table()?, new_table()?);
+        let journal = Arc::pin_init(
+            try_pin_init!(Self {
+                options,
+                history_max,
+                uuid: seed.uuid,
+                unclean,
+                payload_chunks: chunks(staging::PAYLOAD_CHUNKS, staging::PAYLOAD_CHUNK)?,
+                line_chunks: chunks(staging::LINE_CHUNKS, staging::LINE_CHUNK)?,
+                staging <- new_spinlock!(staging, "Journal::staging"),
+                progress <- new_condvar!("Journal::progress"),
+                files <- new_mutex!(files, "Journal::files"),
+                tables <- new_mutex!(tables, "Journal::tables"),
+                keep <- new_mutex!(keep, "Journal::keep"),
+                unfinished <- new_mutex!(unfinished, "Journal::unfinished"),
+                writer <- Worker::new(c"lfs-journal"),
+                keeper <- Worker::new(c"lfs-keeper"),
+            }),
+            GFP_KERNEL,
+        )?;
+        journal.begin()?;
+        journal.writer.start(journal.clone());
+        journal.keeper.start(journal.clone());
+        journal.keeper.kick();
+        Ok(journal)
+    }
+
+    /// Reverts that were begun and not ended when the machine went down; the second call gives none.
+    pub(crate) fn take_unfinished(&self) -> KVec<Unfinished> {
+        core::mem::take(&mut *self.unfinished.lock())
+    }
+
+    /// Whether the last unmount was not clean.
+    pub(crate) fn was_unclean(&self) -> bool {
+        self.unclean
+    }
+
+    /// The history's own name.
+    pub(crate) fn uuid(&self) -> &[u8; 16] {
+        &self.uuid
+    }
+
+    /// What checksums of lines in `segment` start from.
+    pub(crate) fn seed(&self, segment: u64) -> Seed {
+        Seed {
+            uuid: self.uuid,
+            segment,
+        }
+    }
+
+    /// The segment that lines go to now.
+    pub(crate) fn segment(&self) -> u64 {
+        self.staging.lock().seed.segment
+    }
+
+    /// Counts an old state that was not saved.
+    pub(crate) fn count_lost(&self) {
+        let mut staging = self.staging.lock();
+        staging.lost = staging.lost.saturating_add(1);
+    }
+
+    /// What it takes and has seen.
+    pub(crate) fn usage(&self) -> Usage {
+        let first_segment = self.files.lock().first();
+        let staging = self.staging.lock();
+        let ended = staging.ended.map_or((0, 0), |e| (e.log_end, e.undo_end));
+        let log = staging.sealed_log.saturating_add(ended.0);
+        let undo = staging.sealed_undo.saturating_add(ended.1);
+        Usage {
+            segment: staging.seed.segment,
+            first_segment,
+            seq: staging.seq,
+            log_bytes: log.saturating_add(staging.log_end),
+            undo_bytes: undo.saturating_add(staging.undo_end),
+            history_max: self.history_max,
+            lost: staging.lost,
+            errors: staging.failures,
+        }
+    }
+
+    /// Waits until everything placed so far is written, or durable.
+    pub(crate) fn flush(&self, durable: bool) -> Result {
+        let mut staging = self.staging.lock();
+        let ticket = staging.last_ticket();
+        let failures = staging.failures;
+        staging.flushing = staging.flushing.saturating_add(1);
+        let result = loop {
+            let done = if durable {
+                staging.durable >= ticket
+            } else {
+                staging.is_written(ticket)
+            };
+            if done {
+                break Ok(());
+            }
+            if staging.failures != failures {
+                if let Some(e) = staging.error {
+                    break Err(e);
+                }
+            }
+            if staging.closed {
+                break Err(eshutdown());
+            }
+            if durable {
+                staging.want_durable = staging.want_durable.max(ticket);
+            } else {
+                staging.want_written = staging.want_written.max(ticket);
+            }
+            self.writer.kick();
+            self.progress.wait(&mut staging);
+        };
+        staging.flushing = staging.flushing.saturating_sub(1);
+        result
+    }
+
+    /// Ends a clean mount: everything durable, the segment sealed, exact numbers stored. To be
+    /// called once; every later call of anything fails with `ESHUTDOWN`.
+    pub(crate) fn close(&self) -> Result {
+        let flushed = self.flush(true);
+        self.staging.lock().closed = true;
+        self.writer.stop();
+        self.keeper.stop();
+        let ended = flushed.and_then(|()| self.end());
+        self.progress.notify_all();
+        self.files.lock().close();
+        self.tables.lock().close();
+        self.keep.lock().close();
+        if let Err(e) = ended {
+            pr_warn!(
+                "the history was not closed in good order (error {})\n",
+                e.to_errno()
+            );
+        }
+        ended
+    }
+
+    /// Both kinds of chunks: payloads, lines.
+    pub(super) fn pools(&self) -> (&[Chunk], &[Chunk]) {
+        (&self.payload_chunks, &self.line_chunks)
+    }
+
+    /// Notes that the journal could not be written; callers who wait are told.
+    pub(super) fn fail(&self, error: Error) {
+        let mut staging = self.staging.lock();
+        if staging.error.is_none() {
+            pr_warn!("the history cannot be written (error {})\n", error.to_errno());
+        }
+        staging.error = Some(error);
+        staging.failures = staging.failures.saturating_add(1);
+        drop(staging);
+        self.progress.notify_all();
+    }
+}
+
+/// `n` chunks of `size` bytes.
+fn chunks(n: usize, size: usize) -> Result<KVec<Chunk>> {
+    let mut chunks = KVec::with_capacity(n, GFP_KERNEL)?;
+    for _ in 0..n {
+        chunks.push(Chunk::new(size)?, GFP_KERNEL)?;
+    }
+    Ok(chunks)
+}
+
+/// An empty table of last lines.
+pub(super) fn new_table() -> Result<staging::Table> {
+    Ok(Objects::new(KVVec::from_elem(
+        Entry::FREE,
+        SLOTS,
+        GFP_KERNEL,
+    )?))
+}
+
+/// How large the history may be.
+fn history_max(root: &store::Dir, options: &Options) -> Result<u64> {
+    if let Some(max) = options.history_max {
+        return Ok(max);
+    }
+    let total = root.space()?.total;
+    Ok(if options.private {
+        total / 4
+    } else {
+        (total / 5).min(10 << 30)
+    })
+}
+
+/// How large a segment may be.
+fn limits(history_max: u64, options: &Options) -> Limits {
+    let most = if options.private { 16 << 20 } else { 64 << 20 };
+    Limits {
+        log: (history_max / 64).clamp(64 << 10, 4 << 20),
+        undo: (history_max / 16).clamp(256 << 10, most),
+    }
+}

@@ -1,0 +1,341 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The worker that keeps house: seals segments that ended, has the next one ready, reserves
+//! numbers, drops the oldest segments, merges index tables.
+//!
+//! All of it happens ahead of need, so that nobody who stages a record ever makes a file.
+
+use kernel::prelude::*;
+
+use super::{
+    journal::{
+        new_table,
+        Journal, //
+    },
+    line::{
+        ObjectId,
+        Pos, //
+    },
+    objects::Entry,
+    segment::MODE,
+    sort::sort,
+    staging::{
+        Ended,
+        Table, //
+    },
+    state::{
+        self,
+        Span,
+        State,
+        MAX_TABLES,
+        SLOT, //
+    },
+    tables::Tables,
+    trust::{
+        self,
+        Home, //
+    },
+};
+use crate::vfs::{
+    scope::{
+        crc32c,
+        eshutdown,
+        euclean,
+        AsKernel,
+        NoFs, //
+    },
+    store::File,
+    worker::Job, //
+};
+
+/// Tells this worker from the journal's other one.
+pub(super) const KEEPER: u8 = 1;
+
+/// How many line numbers are reserved at a time.
+const NUMBERS: u64 = 1 << 20;
+
+/// How many seconds until another try after an error.
+const RETRY_SECONDS: u32 = 1;
+
+/// What housekeeping needs; its lock is held over file I/O.
+pub(super) struct Keep {
+    pub(super) home: Home,
+    pub(super) state: State,
+    /// Whether the history was made just now.
+    pub(super) is_new: bool,
+    state_file: Option<File>,
+}
+
+impl Keep {
+    /// Reads the state of the history `home`, and learns of its tables.
+    pub(super) fn open(home: Home, tables: &mut Tables) -> Result<Self> {
+        let file = trust::private_file(home.dir.create(b"state", MODE)?)?;
+        let mut keep = Self {
+            is_new: home.is_new,
+            home,
+            state: State::default(),
+            state_file: None,
+        };
+        let mut slots = KVec::from_elem(0, SLOT * 2, GFP_KERNEL)?;
+        let len = file.read_at(&mut slots, 0)?;
+        let uuid = keep.home.uuid;
+        let read = |slot: &[u8]| state::parse(slot, &uuid, crc32c);
+        let newest = (slots.chunks(SLOT))
+            .filter_map(|slot| Some((read(slot)?, slot)))
+            .max_by_key(|(state, _)| state.count);
+        keep.state_file = Some(file);
+        let Some((found, slot)) = newest else {
+            // A new history has none. An old one without: recovery finds the numbers.
+            keep.is_new &= len == 0;
+            return Ok(keep);
+        };
+        keep.state = found;
+        keep.is_new = false;
+        if found.clean {
+            let mut added = Ok(());
+            let add = |span: Span| added = added.and(tables.add(span));
+            state::tables(slot, add).ok_or(euclean())?;
+            added?;
+        }
+        Ok(keep)
+    }
+
+    /// Makes `state` durable, with the tables there are.
+    pub(super) fn store(&mut self, tables: &Tables) -> Result {
+        self.state.count = self.state.count.wrapping_add(1);
+        let mut slot = KVec::from_elem(0, SLOT, GFP_KERNEL)?;
+        let spans = tables.spans().take(MAX_TABLES);
+        let uuid = &self.home.uuid;
+        state::encode(&self.state, spans, uuid, crc32c, &mut slot).ok_or(EOVERFLOW)?;
+        let file = self.state_file.as_ref().ok_or(eshutdown())?;
+        // CAST: A slot's size is small.
+        file.write_at(&slot, (self.state.count & 1).saturating_mul(SLOT as u64))?;
+        file.sync()
+    }
+
+    /// Closes everything, and gives up the claim.
+    pub(super) fn close(&mut self) {
+        self.state_file = None;
+        self.home.claim = None;
+    }
+}
+
+impl Job<KEEPER> for Journal {
+    fn run(&self, _tick: bool) {
+        let _kernel = AsKernel::new();
+        let result = self.keep_house();
+        self.progress.notify_all();
+        if let Err(error) = result {
+            self.fail(error);
+            self.keeper.kick_in(RETRY_SECONDS);
+        }
+    }
+}
+
+impl Journal {
+    /// Begins a mount: the first segment, reserved numbers, the state durable and not clean.
+    pub(super) fn begin(&self) -> Result {
+        let (_kernel, _nofs) = (AsKernel::new(), NoFs::new());
+        let mut keep = self.keep.lock();
+        let mut files = self.files.lock();
+        let first = keep.state.first.max(1);
+        let segment = keep.state.segment.max(1);
+        let seq = keep.state.seq.max(1);
+        keep.state.first = first;
+        keep.state.segment = segment.checked_add(1).ok_or(EOVERFLOW)?;
+        keep.state.seq = seq.checked_add(NUMBERS).ok_or(EOVERFLOW)?;
+        keep.state.clean = false;
+        files.set_first(first);
+        files.create(segment)?;
+        files.sync_names()?;
+        keep.store(&self.tables.lock())?;
+        keep.home.dir.sync()?;
+        let mut staging = self.staging.lock();
+        staging.seed.segment = segment;
+        staging.seq = seq;
+        staging.seq_end = keep.state.seq;
+        staging.sealed_log = keep.state.log_bytes;
+        staging.sealed_undo = keep.state.undo_bytes;
+        drop(staging);
+        self.set_budget();
+        Ok(())
+    }
+
+    /// Does all that is due.
+    fn keep_house(&self) -> Result {
+        let mut keep = self.keep.lock();
+        self.reserve_numbers(&mut keep)?;
+        self.seal_ended(&mut keep)?;
+        self.prepare_next(&mut keep)?;
+        self.progress.notify_all();
+        self.trim(&mut keep)?;
+        self.allocate(&keep)?;
+        drop(keep);
+        self.merge()
+    }
+
+    /// Reserves more line numbers when half of them are used.
+    fn reserve_numbers(&self, keep: &mut Keep) -> Result {
+        let left = {
+            let staging = self.staging.lock();
+            staging.seq_end.saturating_sub(staging.seq)
+        };
+        if left > NUMBERS / 2 {
+            return Ok(());
+        }
+        keep.state.seq = keep.state.seq.checked_add(NUMBERS).ok_or(EOVERFLOW)?;
+        keep.store(&self.tables.lock())?;
+        self.staging.lock().seq_end = keep.state.seq;
+        Ok(())
+    }
+
+    /// Makes the files of the segment after the active one.
+    fn prepare_next(&self, keep: &mut Keep) -> Result {
+        if self.staging.lock().next.is_some() {
+            return Ok(());
+        }
+        let next = keep.state.segment;
+        keep.state.segment = next.checked_add(1).ok_or(EOVERFLOW)?;
+        keep.store(&self.tables.lock())?;
+        self.files.lock().create(next)?;
+        let mut staging = self.staging.lock();
+        staging.next = Some(next);
+        // Callers may be waiting for just this.
+        if staging.roll(self.pools(), false) {
+            self.writer.kick();
+        }
+        Ok(())
+    }
+
+    /// Allocates payload files ahead of need, where there is plenty of space.
+    fn allocate(&self, keep: &Keep) -> Result {
+        let target = self.staging.lock().limits.undo;
+        let free = keep.home.dir.space()?.free;
+        let files = self.files.lock();
+        for segment in files.writable() {
+            if free > target.saturating_mul(4) {
+                segment.allocate(target);
+            }
+        }
+        Ok(())
+    }
+
+    /// Seals the segment that has ended, once all of it is written.
+    pub(super) fn seal_ended(&self, keep: &mut Keep) -> Result {
+        let staging = self.staging.lock();
+        let Some(ended) = staging.ended else {
+            return Ok(());
+        };
+        if !staging.is_segment_written(ended.segment) {
+            return Ok(());
+        }
+        drop(staging);
+        let mut objects = self.seal(keep, ended)?;
+        objects.clear();
+        let mut staging = self.staging.lock();
+        staging.ended = None;
+        staging.spare = Some(objects);
+        staging.sealed_log = keep.state.log_bytes;
+        staging.sealed_undo = keep.state.undo_bytes;
+        Ok(())
+    }
+
+    /// Makes an ended segment durable and writes its index table. Returns its table of objects.
+    fn seal(&self, keep: &mut Keep, ended: Ended) -> Result<Table> {
+        let segment = self.files.lock().to_write(ended.segment)?;
+        segment.undo.truncate(ended.undo_end)?;
+        segment.undo.sync()?;
+        segment.log.sync()?;
+        self.files.lock().sync_names()?;
+        let objects = self.index(ended.segment)?;
+        self.files.lock().end(ended.segment);
+        let state = &mut keep.state;
+        state.log_bytes = state.log_bytes.saturating_add(ended.log_end);
+        state.undo_bytes = state.undo_bytes.saturating_add(ended.undo_end);
+        Ok(objects)
+    }
+
+    /// Makes an index table of an ended segment's table of objects, and returns that.
+    ///
+    /// Whoever does not find an object in memory waits for the lock on the tables, and finds it
+    /// there.
+    fn index(&self, segment: u64) -> Result<Table> {
+        let mut tables = self.tables.lock();
+        let objects = self.staging.lock().ended_objects.take().ok_or(EINVAL)?;
+        let written = write_table(&mut tables, segment, objects.slots());
+        if let Err(error) = written {
+            self.staging.lock().ended_objects = Some(objects);
+            return Err(error);
+        }
+        Ok(objects)
+    }
+
+    /// Merges index tables while there are many of one size.
+    fn merge(&self) -> Result {
+        loop {
+            let oldest = self.files.lock().first();
+            let mut tables = self.tables.lock();
+            let Some((start, merge)) = tables.to_merge()? else {
+                return Ok(());
+            };
+            let (span, most) = merge.extent().ok_or(EINVAL)?;
+            let mut out = tables.create(span, most)?;
+            drop(tables);
+            merge.write(oldest, &mut out)?;
+            out.finish()?;
+            let mut tables = self.tables.lock();
+            tables.sync_names()?;
+            tables.replace(start, span)?;
+        }
+    }
+
+    /// Ends a mount: seals what is there, and stores the exact numbers, and that it was clean.
+    pub(super) fn end(&self) -> Result {
+        let (_kernel, _nofs) = (AsKernel::new(), NoFs::new());
+        let mut keep = self.keep.lock();
+        self.seal_ended(&mut keep)?;
+        if self.staging.lock().spare.is_none() {
+            let table = new_table()?;
+            self.staging.lock().spare = Some(table);
+        }
+        self.prepare_next(&mut keep)?;
+        let rolled = self.staging.lock().roll(self.pools(), true);
+        if rolled {
+            self.seal_ended(&mut keep)?;
+        }
+        let staging = self.staging.lock();
+        if staging.ended.is_some() {
+            return Err(EIO);
+        }
+        // The active segment is empty: its number was never used.
+        keep.state.segment = staging.seed.segment;
+        keep.state.seq = staging.seq;
+        keep.state.clean = true;
+        drop(staging);
+        keep.state.first = self.files.lock().first();
+        keep.store(&self.tables.lock())
+    }
+}
+
+/// Writes the table of one segment, of the slots of a table in memory.
+pub(super) fn write_table(tables: &mut Tables, segment: u64, slots: &[Entry]) -> Result {
+    let mut entries: KVVec<(ObjectId, u64)> = KVVec::new();
+    for slot in slots {
+        if let Some(offset) = slot.offset() {
+            entries.push((slot.object, offset), GFP_KERNEL)?;
+        }
+    }
+    sort(&mut entries, |(a, _), (b, _)| a < b);
+    let span = Span {
+        first: segment,
+        last: segment,
+    };
+    let mut out = tables.create(span, entries.len() as u64)?;
+    for (object, offset) in &entries {
+        let offset = *offset;
+        out.push(*object, Pos { segment, offset })?;
+    }
+    out.finish()?;
+    tables.sync_names()?;
+    tables.add(span)
+}

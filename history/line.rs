@@ -1,0 +1,345 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+
+//! The grammar of the log: one line, one operation.
+//!
+//! `TIME COMMAND OP OFFSET LENGTH seq=… key=value … sum=XXXXXXXX\n`, plain ASCII, single spaces,
+//! at most [`MAX_LINE`] bytes. The kernel module writes and reads lines with this file, `logctl`
+//! and the host tests compile the very same source, so it knows neither a kernel nor an allocator.
+//!
+//! A [`LineDraft`] is built in a caller's buffer before the operation's number is known, and
+//! sealed (number and checksum added) in one pass of copies. [`Line::parse`] borrows from the
+//! bytes it reads.
+
+// Two crates include this file; what one does not use is there for the other.
+#![allow(dead_code, unreachable_pub, unused_imports)]
+
+// The paths are spelled out because a file that is itself included by path looks for its
+// children beside itself, and one that is not, below itself.
+#[path = "line/draft.rs"]
+mod draft;
+#[path = "line/fold.rs"]
+mod fold;
+#[path = "line/parse.rs"]
+mod parse;
+#[path = "line/percent.rs"]
+mod percent;
+#[path = "line/text.rs"]
+mod text;
+
+pub use draft::{
+    LineDraft,
+    Open, //
+};
+pub use fold::{
+    fold,
+    refold,
+    Amend,
+    Fold, //
+};
+pub use parse::{
+    split_line,
+    Line,
+    Process, //
+};
+pub use percent::{
+    decode_hex,
+    decode_percent,
+    encode_command,
+    encode_percent, //
+};
+
+/// The longest line, its newline included.
+pub const MAX_LINE: usize = 4096;
+
+/// The longest encoded COMMAND; a longer path is cut and the line says `cmdcut=1`.
+pub const MAX_COMMAND: usize = 1024;
+
+/// How many raw bytes of a program's arguments a line keeps.
+pub const MAX_ARGS: usize = 256;
+
+/// A raw CRC-32C update: state and bytes in, state out, without any inversion.
+pub type Crc = fn(u32, &[u8]) -> u32;
+
+/// A point in time: seconds since the epoch, rounded down, and nanoseconds after them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Time {
+    /// Whole seconds since the epoch; negative before it.
+    pub sec: i64,
+    /// Nanoseconds after `sec`, below 1,000,000,000.
+    pub nsec: u32,
+}
+
+/// Where a line starts: the log's segment and the byte offset in it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Pos {
+    /// The segment's number.
+    pub segment: u64,
+    /// The byte offset in the segment's file.
+    pub offset: u64,
+}
+
+/// What a line is about: a lower inode, told from later users of its number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectId {
+    /// The subvolume, where one filesystem has several number spaces; otherwise 0.
+    pub volume: u64,
+    /// The lower inode's number.
+    pub inode: u64,
+    /// The lower inode's generation.
+    pub generation: u32,
+}
+
+/// What tells whether an object was changed behind our back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Cookie {
+    /// The object's ctime.
+    pub ctime: Time,
+    /// The object's size.
+    pub size: u64,
+    /// The lower filesystem's change counter, where it reports one.
+    pub version: Option<u64>,
+}
+
+/// Where a payload lies: a range of one segment's payload file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Extent {
+    /// The segment's number.
+    pub segment: u64,
+    /// The byte offset in its payload file.
+    pub offset: u64,
+    /// The length in bytes.
+    pub length: u64,
+}
+
+/// What a line says about the old state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Undo {
+    /// Nothing was lost but the old size.
+    None,
+    /// The old state was not saved: the operation cannot be taken back.
+    Lost,
+    /// The old state lies here.
+    At(Extent),
+}
+
+/// Whether a revert walked back, or picked operations out of the middle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// A walk: further walks go on behind it.
+    Walk,
+    /// A pick: an ordinary operation, which a walk takes back.
+    Pick,
+}
+
+/// Who did it. Stands on an open file's first line in each segment, others inherit it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Actor<'a> {
+    /// The process (thread group).
+    pub pid: u32,
+    /// When that process started.
+    pub start: Time,
+    /// Its parent.
+    pub ppid: u32,
+    /// Its session.
+    pub sid: u32,
+    /// The user it acts as.
+    pub uid: u32,
+    /// Its short name, raw; empty: unknown.
+    pub comm: &'a [u8],
+    /// How many times it called exec.
+    pub exec: u64,
+    /// Its arguments, raw, separated by NUL; empty: not gathered.
+    pub args: &'a [u8],
+}
+
+/// What a line's checksum starts from, so that no other history's line and no other segment's
+/// passes for one of ours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seed {
+    /// The history's UUID.
+    pub uuid: [u8; 16],
+    /// The number of the segment that holds the line.
+    pub segment: u64,
+}
+
+impl Seed {
+    /// The checksum of a line whose bytes before ` sum=` are `body`.
+    pub fn sum(&self, crc: Crc, body: &[u8]) -> u32 {
+        let state = crc(!0, &self.uuid);
+        let state = crc(state, &self.segment.to_le_bytes());
+        !crc(state, body)
+    }
+}
+
+/// Why a line could not be written or read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LineError {
+    /// It does not fit: into the buffer given, or into [`MAX_LINE`].
+    TooLong,
+    /// Its end is missing: no newline, or no checksum before it.
+    Torn,
+    /// The checksum does not match: damaged, or not of this segment and history.
+    Sum,
+    /// One of the first five fields is malformed.
+    Head,
+    /// The operation is none that we know.
+    UnknownOp,
+    /// A word after the head is no `key=value`.
+    Key,
+    /// A key stands twice.
+    Repeated,
+    /// A key's value is malformed or out of range.
+    Value,
+    /// `seq=` is missing.
+    NoNumber,
+}
+
+impl LineError {
+    /// The reason in words.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::TooLong => "the line is too long",
+            Self::Torn => "the end of the line is missing",
+            Self::Sum => "the checksum does not match",
+            Self::Head => "one of the first five fields is malformed",
+            Self::UnknownOp => "the operation is unknown",
+            Self::Key => "a word is no key=value",
+            Self::Repeated => "a key stands twice",
+            Self::Value => "a value is malformed",
+            Self::NoNumber => "the line has no number",
+        }
+    }
+}
+
+/// Declares the operations with their names in the log.
+macro_rules! operations {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
+        /// What was done: the line's third word.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Op {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl Op {
+            /// Every operation, in the order of their declaration.
+            pub const ALL: &'static [Op] = &[$(Op::$variant,)*];
+
+            /// The word that stands in the log.
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)*
+                }
+            }
+
+            /// The operation that a word of the log names.
+            pub fn parse(word: &[u8]) -> Option<Self> {
+                $(if word == $name.as_bytes() {
+                    return Some(Self::$variant);
+                })*
+                None
+            }
+        }
+    };
+}
+
+operations! {
+    /// Bytes were read (only with `-o log_reads`).
+    Read = "read",
+    /// Bytes were written.
+    Write = "write",
+    /// The size was set.
+    Truncate = "truncate",
+    /// A mapped run of pages was dirtied.
+    Mmap = "mmap",
+    /// Blocks were allocated.
+    Allocate = "allocate",
+    /// A hole was punched.
+    Punch = "punch",
+    /// A range was zeroed.
+    Zero = "zero",
+    /// A range was taken out, what followed moved down.
+    Collapse = "collapse",
+    /// A range was put in, what followed moved up.
+    Insert = "insert",
+    /// Bytes were copied in from another file or place.
+    Copy = "copy",
+    /// Blocks were shared in from another file or place.
+    Clone = "clone",
+    /// A regular file was created.
+    Create = "create",
+    /// A directory was created.
+    Mkdir = "mkdir",
+    /// A special file was created.
+    Mknod = "mknod",
+    /// A symbolic link was created.
+    Symlink = "symlink",
+    /// A further name was given.
+    Link = "link",
+    /// A name was removed.
+    Unlink = "unlink",
+    /// A directory was removed.
+    Rmdir = "rmdir",
+    /// A name was moved.
+    Rename = "rename",
+    /// Two names were exchanged.
+    Exchange = "exchange",
+    /// Owner, mode or times were set.
+    Setattr = "setattr",
+    /// An extended attribute was set or removed.
+    Setxattr = "setxattr",
+    /// An access control list was set or removed.
+    Setacl = "setacl",
+    /// Inode flags were set.
+    Setflags = "setflags",
+    /// Operations were taken back.
+    Revert = "revert",
+    /// A revert was taken back.
+    Redo = "redo",
+    /// A checkpoint was set.
+    Checkpoint = "checkpoint",
+    /// The intent that `of=` names was applied.
+    Commit = "commit",
+    /// The line that `of=` names did not happen.
+    Cancel = "cancel",
+    /// The line that `of=` names happened with this range.
+    Amend = "amend",
+    /// How we left the object.
+    Left = "left",
+    /// The object was changed outside.
+    Foreign = "foreign",
+    /// The object was re-based after an unclean stop.
+    Recover = "recover",
+}
+
+impl Op {
+    /// Whether the line only keeps the history's own books: it is no operation of a user's.
+    pub const fn is_bookkeeping(self) -> bool {
+        matches!(
+            self,
+            Self::Checkpoint
+                | Self::Commit
+                | Self::Cancel
+                | Self::Amend
+                | Self::Left
+                | Self::Foreign
+                | Self::Recover
+        )
+    }
+
+    /// Whether the inverse is: put the payload's ranges back, then set the old size.
+    pub const fn changes_content_in_place(self) -> bool {
+        matches!(
+            self,
+            Self::Write
+                | Self::Truncate
+                | Self::Mmap
+                | Self::Allocate
+                | Self::Punch
+                | Self::Zero
+                | Self::Copy
+                | Self::Clone
+                | Self::Revert
+                | Self::Redo
+        )
+    }
+}

@@ -1,0 +1,438 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+
+//! Writing a line: a draft while the operation runs, sealed when it gets its number.
+
+use super::{
+    percent,
+    text::Text,
+    Actor,
+    Cookie,
+    Crc,
+    LineError,
+    Mode,
+    ObjectId,
+    Op,
+    Pos,
+    Seed,
+    Time,
+    Undo,
+    MAX_ARGS,
+    MAX_LINE, //
+};
+
+/// What sealing adds at most: ` seq=N`, ` open=N` and ` sum=XXXXXXXX\n`.
+const SEAL_ROOM: usize = (5 + 20) + (6 + 20) + (5 + 8 + 1);
+
+/// Which open file a line belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Open {
+    /// None.
+    None,
+    /// One whose first line this is: the line's own number names it.
+    First,
+    /// The one that this line number names.
+    Of(u64),
+}
+
+/// A range of the draft's text; empty: nothing.
+#[derive(Clone, Copy, Default)]
+struct Span {
+    start: usize,
+    end: usize,
+}
+
+/// A line without its number and checksum.
+///
+/// Keys are written in the order of the calls, which should be that of the methods below. What
+/// does not fit is remembered, and [`LineDraft::seal`] refuses then; before that the arguments
+/// and the file handle, in this order, are given up.
+pub struct LineDraft<'b> {
+    text: Text<'b>,
+    /// Where the head ends, and the number goes.
+    head: usize,
+    /// Where the line's own number goes a second time, as `open=`.
+    own_open: Option<usize>,
+    /// Where the file handle goes: before the program's description.
+    handle_at: Option<usize>,
+    handle: Span,
+    args: Span,
+    failed: bool,
+}
+
+impl<'b> LineDraft<'b> {
+    /// Begins a line in `buf`, of which [`MAX_LINE`] bytes are enough. `command` is what
+    /// [`super::encode_command`] made of the executable's path; empty: none.
+    pub fn new(
+        buf: &'b mut [u8],
+        time: Time,
+        command: &[u8],
+        op: Op,
+        offset: u64,
+        length: u64,
+    ) -> Self {
+        let mut text = Text::new(buf, MAX_LINE - SEAL_ROOM);
+        text.time(time);
+        text.put(b" ");
+        text.put(if command.is_empty() { b"-" } else { command });
+        text.put(b" ");
+        text.put(op.as_str().as_bytes());
+        text.put(b" ");
+        text.dec(offset);
+        text.put(b" ");
+        text.dec(length);
+        Self {
+            head: text.len(),
+            own_open: None,
+            handle_at: None,
+            handle: Span::default(),
+            args: Span::default(),
+            failed: text.is_short(),
+            text,
+        }
+    }
+
+    /// `obj=`: what the line is about.
+    pub fn obj(&mut self, object: ObjectId) -> &mut Self {
+        self.object(b" obj=", object)
+    }
+
+    /// `prev=`: where the object's previous line stands.
+    pub fn prev(&mut self, pos: Pos) -> &mut Self {
+        self.field(|text| {
+            text.put(b" prev=");
+            text.pos(pos);
+        })
+    }
+
+    /// `was=`: the object's change cookie.
+    pub fn was(&mut self, cookie: &Cookie) -> &mut Self {
+        self.field(|text| {
+            text.put(b" was=");
+            text.short_time(cookie.ctime);
+            text.put(b":");
+            text.dec(cookie.size);
+            text.put(b":");
+            match cookie.version {
+                Some(version) => text.dec(version),
+                None => text.put(b"-"),
+            }
+        })
+    }
+
+    /// `size=`: the object's size before the operation; in a `left` line, as we left it.
+    pub fn size(&mut self, size: u64) -> &mut Self {
+        self.number(b" size=", size)
+    }
+
+    /// `open=`: the open file.
+    pub fn open(&mut self, open: Open) -> &mut Self {
+        match open {
+            Open::None => {}
+            Open::First => self.own_open = Some(self.text.len()),
+            Open::Of(seq) => {
+                self.number(b" open=", seq);
+            }
+        }
+        self
+    }
+
+    /// `pid=` to `uid=`, `comm=`, `exec=` and `args=`: who did it.
+    pub fn actor(&mut self, actor: &Actor<'_>) -> &mut Self {
+        self.field(|text| {
+            text.put(b" pid=");
+            text.dec(u64::from(actor.pid));
+            text.put(b"@");
+            text.short_time(actor.start);
+        });
+        self.number(b" ppid=", u64::from(actor.ppid));
+        self.number(b" sid=", u64::from(actor.sid));
+        self.number(b" uid=", u64::from(actor.uid));
+        self.handle_at = Some(self.text.len());
+        if !actor.comm.is_empty() {
+            self.encoded(b" comm=", actor.comm);
+        }
+        self.number(b" exec=", actor.exec);
+        if !actor.args.is_empty() {
+            let args = actor.args.get(..MAX_ARGS).unwrap_or(actor.args);
+            self.args = self.optional(|text| put_encoded(text, b" args=", args));
+        }
+        self
+    }
+
+    /// `fh=`: the object's file handle.
+    pub fn fh(&mut self, kind: u8, handle: &[u8]) -> &mut Self {
+        let span = self.optional(|text| {
+            text.put(b" fh=");
+            text.hex(&[kind]);
+            text.hex(handle);
+        });
+        self.handle = span;
+        let len = span.end.saturating_sub(span.start);
+        if let Some(at) = self.handle_at {
+            self.text.move_back(span.start, at);
+            self.handle = Span {
+                start: at,
+                end: at.saturating_add(len),
+            };
+            for mark in self.marks() {
+                if *mark >= at {
+                    *mark = mark.saturating_add(len);
+                }
+            }
+        }
+        self
+    }
+
+    /// `undo=`: where the old state is.
+    pub fn undo(&mut self, undo: Undo) -> &mut Self {
+        match undo {
+            Undo::None => self.field(|text| text.put(b" undo=none")),
+            Undo::Lost => self.field(|text| text.put(b" undo=lost")),
+            Undo::At(extent) => self.field(|text| {
+                text.put(b" undo=");
+                text.dec(extent.segment);
+                text.put(b":");
+                text.dec(extent.offset);
+                text.put(b"+");
+                text.dec(extent.length);
+            }),
+        }
+    }
+
+    /// `map=`: with how many records the payload begins.
+    pub fn map(&mut self, records: u64) -> &mut Self {
+        self.number(b" map=", records)
+    }
+
+    /// `crc=`: the payload's CRC-32C, finished.
+    pub fn crc(&mut self, crc: u32) -> &mut Self {
+        self.field(|text| {
+            text.put(b" crc=");
+            text.hex32(crc);
+        })
+    }
+
+    /// `of=`: the line that this one is about.
+    pub fn of(&mut self, seq: u64) -> &mut Self {
+        self.number(b" of=", seq)
+    }
+
+    /// `count=`: how many operations were taken back.
+    pub fn count(&mut self, count: u64) -> &mut Self {
+        self.number(b" count=", count)
+    }
+
+    /// `back=`: the object's newest line that stands after a revert.
+    pub fn back(&mut self, pos: Pos) -> &mut Self {
+        self.field(|text| {
+            text.put(b" back=");
+            text.pos(pos);
+        })
+    }
+
+    /// `now=`: the object's size after a revert.
+    pub fn now(&mut self, size: u64) -> &mut Self {
+        self.number(b" now=", size)
+    }
+
+    /// `mode=`: how the operations were chosen.
+    pub fn mode(&mut self, mode: Mode) -> &mut Self {
+        match mode {
+            Mode::Walk => self.field(|text| text.put(b" mode=walk")),
+            Mode::Pick => self.field(|text| text.put(b" mode=pick")),
+        }
+    }
+
+    /// `why=`: a word for why the old state was lost.
+    pub fn why(&mut self, word: &str) -> &mut Self {
+        self.encoded(b" why=", word.as_bytes())
+    }
+
+    /// `name=`: the name that an operation on names is about, in the directory `obj=`.
+    pub fn name(&mut self, name: &[u8]) -> &mut Self {
+        self.encoded(b" name=", name)
+    }
+
+    /// `parent=`: the directory that a rename moves to, where it is another one.
+    pub fn parent(&mut self, directory: ObjectId) -> &mut Self {
+        self.object(b" parent=", directory)
+    }
+
+    /// `to=`: the name that a rename gives.
+    pub fn to(&mut self, name: &[u8]) -> &mut Self {
+        self.encoded(b" to=", name)
+    }
+
+    /// `node=`: the object that the name is or was bound to.
+    pub fn node(&mut self, object: ObjectId) -> &mut Self {
+        self.object(b" node=", object)
+    }
+
+    /// `cmdcut=1`: the command was cut.
+    pub fn command_cut(&mut self) -> &mut Self {
+        self.field(|text| text.put(b" cmdcut=1"))
+    }
+
+    /// Whether something that a line cannot do without did not fit.
+    pub fn is_refused(&self) -> bool {
+        self.failed
+    }
+
+    /// Writes the whole line, numbered and with its checksum, and returns its length. The draft
+    /// stays as it is, so that it can be sealed again elsewhere.
+    pub fn seal(
+        &self,
+        seq: u64,
+        seed: &Seed,
+        crc: Crc,
+        out: &mut [u8],
+    ) -> Result<usize, LineError> {
+        if self.failed {
+            return Err(LineError::TooLong);
+        }
+        let written = self.text.written();
+        let (head, keys) = written
+            .split_at_checked(self.head)
+            .unwrap_or((written, &[]));
+        let mut line = Text::new(out, MAX_LINE);
+        line.put(head);
+        line.put(b" seq=");
+        line.dec(seq);
+        match self.own_open {
+            None => line.put(keys),
+            Some(at) => {
+                let at = at.saturating_sub(self.head);
+                let (before, after) = keys.split_at_checked(at).unwrap_or((keys, &[]));
+                line.put(before);
+                line.put(b" open=");
+                line.dec(seq);
+                line.put(after);
+            }
+        }
+        finish(line, seed, crc)
+    }
+
+    /// Adds a key with a number.
+    #[inline]
+    fn number(&mut self, key: &'static [u8], number: u64) -> &mut Self {
+        self.field(|text| {
+            text.put(key);
+            text.dec(number);
+        })
+    }
+
+    /// Adds a key with an object.
+    #[inline]
+    fn object(&mut self, key: &'static [u8], object: ObjectId) -> &mut Self {
+        self.field(|text| {
+            text.put(key);
+            if object.volume != 0 {
+                text.dec(object.volume);
+                text.put(b".");
+            }
+            text.dec(object.inode);
+            text.put(b".");
+            text.dec(u64::from(object.generation));
+        })
+    }
+
+    /// Adds a key with an encoded value.
+    fn encoded(&mut self, key: &'static [u8], value: &[u8]) -> &mut Self {
+        self.field(|text| put_encoded(text, key, value))
+    }
+
+    /// Adds what the line cannot do without.
+    #[inline]
+    fn field(&mut self, write: impl Fn(&mut Text<'b>)) -> &mut Self {
+        let mark = self.text.len();
+        write(&mut self.text);
+        if self.text.is_short() {
+            self.squeeze(mark, &write);
+        }
+        self
+    }
+
+    /// Adds what the line can do without, and returns where it stands.
+    fn optional(&mut self, write: impl Fn(&mut Text<'b>)) -> Span {
+        let start = self.text.len();
+        write(&mut self.text);
+        if self.text.is_short() {
+            self.text.rewind(start);
+        }
+        Span {
+            start,
+            end: self.text.len(),
+        }
+    }
+
+    /// Gives up what the line can do without until the field from `mark` on fits.
+    #[cold]
+    fn squeeze(&mut self, mark: usize, write: &dyn Fn(&mut Text<'b>)) {
+        self.text.rewind(mark);
+        while self.give_up() {
+            let mark = self.text.len();
+            write(&mut self.text);
+            if !self.text.is_short() {
+                return;
+            }
+            self.text.rewind(mark);
+        }
+        self.failed = true;
+    }
+
+    /// Takes the arguments or, without any, the file handle out of the draft.
+    fn give_up(&mut self) -> bool {
+        let span = if self.args.start < self.args.end {
+            core::mem::take(&mut self.args)
+        } else {
+            core::mem::take(&mut self.handle)
+        };
+        if span.start >= span.end {
+            return false;
+        }
+        self.text.remove(span.start, span.end);
+        let len = span.end.saturating_sub(span.start);
+        for mark in self.marks() {
+            if *mark >= span.end {
+                *mark = mark.saturating_sub(len);
+            }
+        }
+        if let Some(at) = &mut self.handle_at {
+            if *at >= span.end {
+                *at = at.saturating_sub(len);
+            }
+        }
+        true
+    }
+
+    /// The places in the text that move with it, but for the handle's.
+    fn marks(&mut self) -> impl Iterator<Item = &mut usize> {
+        [&mut self.args.start, &mut self.args.end]
+            .into_iter()
+            .chain(self.own_open.as_mut())
+    }
+}
+
+/// Adds a key with an encoded value.
+fn put_encoded(text: &mut Text<'_>, key: &[u8], value: &[u8]) {
+    text.put(key);
+    for byte in value {
+        let (escape, len) = percent::escape(*byte);
+        text.put(escape.get(..len).unwrap_or_default());
+    }
+}
+
+/// Adds the checksum and the newline.
+pub(super) fn finish(mut line: Text<'_>, seed: &Seed, crc: Crc) -> Result<usize, LineError> {
+    if line.is_short() {
+        return Err(LineError::TooLong);
+    }
+    let sum = seed.sum(crc, line.written());
+    line.put(b" sum=");
+    line.hex32(sum);
+    line.put(b"\n");
+    if line.is_short() {
+        return Err(LineError::TooLong);
+    }
+    Ok(line.len())
+}

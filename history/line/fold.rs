@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+
+//! What a later line does to the line it names. Readers get lines folded: an operation that
+//! was logged before it ran reads as it ended.
+
+use super::{
+    draft,
+    text::{self, Text},
+    Crc,
+    Line,
+    LineError,
+    Op,
+    Seed,
+    MAX_LINE, //
+};
+
+/// How an operation that was logged before it ran ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Amend {
+    /// Where it began.
+    pub offset: u64,
+    /// How long it was.
+    pub length: u64,
+    /// The object's size before it, where the amendment gives one.
+    pub size: Option<u64>,
+}
+
+/// What a later line says about an earlier one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fold {
+    /// Nothing.
+    Unrelated,
+    /// It happened like this.
+    Amend(Amend),
+    /// It did not happen.
+    Cancel,
+    /// It was applied in full.
+    Commit,
+}
+
+/// Tells what `later` says about the line numbered `seq`.
+pub fn fold(seq: u64, later: &Line<'_>) -> Fold {
+    if later.of != Some(seq) {
+        return Fold::Unrelated;
+    }
+    match later.op {
+        Op::Amend => Fold::Amend(Amend {
+            offset: later.offset,
+            length: later.length,
+            size: later.size,
+        }),
+        Op::Cancel => Fold::Cancel,
+        Op::Commit => Fold::Commit,
+        _ => Fold::Unrelated,
+    }
+}
+
+impl Line<'_> {
+    /// Corrects the line as an amendment says.
+    pub fn amend(&mut self, amend: &Amend) {
+        self.offset = amend.offset;
+        self.length = amend.length;
+        self.size = amend.size.or(self.size);
+    }
+}
+
+/// Writes a line anew as an amendment says, with a checksum of its own, and returns its length.
+/// `bytes` is one whole line, which was verified.
+pub fn refold(
+    bytes: &[u8],
+    amend: &Amend,
+    seed: &Seed,
+    crc: Crc,
+    out: &mut [u8],
+) -> Result<usize, LineError> {
+    let body = super::parse::unseal(bytes, None)?;
+    let mut folded = Text::new(out, MAX_LINE);
+    for (index, word) in body.split(|byte| *byte == b' ').enumerate() {
+        if index > 0 {
+            folded.put(b" ");
+        }
+        match (index, text::split(word, b'='), amend.size) {
+            (3, _, _) => folded.dec(amend.offset),
+            (4, _, _) => folded.dec(amend.length),
+            (5.., Some((b"size", _)), Some(size)) => {
+                folded.put(b"size=");
+                folded.dec(size);
+            }
+            _ => folded.put(word),
+        }
+    }
+    draft::finish(folded, seed, crc)
+}

@@ -1,0 +1,349 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+
+//! Reading a line, which may be torn, stale, foreign or made up.
+
+use super::{
+    text,
+    Cookie,
+    Crc,
+    Extent,
+    LineError,
+    Mode,
+    ObjectId,
+    Op,
+    Pos,
+    Seed,
+    Time,
+    Undo,
+    MAX_COMMAND,
+    MAX_LINE, //
+};
+
+/// ` sum=XXXXXXXX\n`.
+const TAIL: usize = 14;
+
+/// A process: its number and when it started, since numbers are used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Process {
+    /// The process' number.
+    pub pid: u32,
+    /// When it started.
+    pub start: Time,
+}
+
+/// A line as it was read. Encoded values are borrowed as they stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Line<'a> {
+    /// When it happened.
+    pub time: Time,
+    /// The executable's path, percent-encoded; `-`: none.
+    pub command: &'a [u8],
+    /// What was done.
+    pub op: Op,
+    /// Where it begins. [`super::fold`] may correct it.
+    pub offset: u64,
+    /// How long it is. [`super::fold`] may correct it.
+    pub length: u64,
+    /// OFFSET as it stands in the line: what the payload goes by, whatever an `amend` says.
+    pub written_offset: u64,
+    /// LENGTH as it stands in the line.
+    pub written_length: u64,
+    /// The operation's number.
+    pub seq: u64,
+    /// What it is about.
+    pub obj: Option<ObjectId>,
+    /// Where the object's previous line stands.
+    pub prev: Option<Pos>,
+    /// The object's change cookie.
+    pub was: Option<Cookie>,
+    /// The object's size before the operation.
+    pub size: Option<u64>,
+    /// The number of the open file's first line.
+    pub open: Option<u64>,
+    /// The process.
+    pub pid: Option<Process>,
+    /// Its parent.
+    pub ppid: Option<u32>,
+    /// Its session.
+    pub sid: Option<u32>,
+    /// Its user.
+    pub uid: Option<u32>,
+    /// The object's file handle: type byte and handle, hexadecimal.
+    pub fh: Option<&'a [u8]>,
+    /// The process' short name, percent-encoded.
+    pub comm: Option<&'a [u8]>,
+    /// How many times it called exec.
+    pub exec: Option<u64>,
+    /// Its arguments, percent-encoded, separated by `%00`.
+    pub args: Option<&'a [u8]>,
+    /// What became of the old state.
+    pub undo: Option<Undo>,
+    /// With how many records the payload begins.
+    pub map: Option<u64>,
+    /// The payload's checksum.
+    pub crc: Option<u32>,
+    /// The line that this one is about.
+    pub of: Option<u64>,
+    /// How many operations were taken back.
+    pub count: Option<u64>,
+    /// The object's newest line that stands after a revert.
+    pub back: Option<Pos>,
+    /// The object's size after a revert.
+    pub now: Option<u64>,
+    /// How the operations were chosen.
+    pub mode: Option<Mode>,
+    /// Why the old state was lost, percent-encoded.
+    pub why: Option<&'a [u8]>,
+    /// The name that an operation on names is about, percent-encoded.
+    pub name: Option<&'a [u8]>,
+    /// The directory that a rename moves to, where it is another one.
+    pub parent: Option<ObjectId>,
+    /// The name that a rename gives, percent-encoded.
+    pub to: Option<&'a [u8]>,
+    /// The object that the name is or was bound to.
+    pub node: Option<ObjectId>,
+    /// Whether the command was cut.
+    pub command_cut: bool,
+}
+
+impl<'a> Line<'a> {
+    /// Reads one line, its newline included. With a seed, the checksum is verified.
+    pub fn parse(bytes: &'a [u8], verify: Option<(&Seed, Crc)>) -> Result<Self, LineError> {
+        if bytes.len() > MAX_LINE {
+            return Err(LineError::TooLong);
+        }
+        let body = unseal(bytes, verify)?;
+        if !text::is_printable(body) {
+            return Err(LineError::Value);
+        }
+        let (mut line, rest) = Self::parse_head(body)?;
+        let (mut seq, mut cut) = (None, None);
+        for word in words(rest) {
+            let (key, value) = text::split(word, b'=').ok_or(LineError::Key)?;
+            match key {
+                b"seq" => once(&mut seq, text::dec(value))?,
+                b"cmdcut" => once(&mut cut, flag(value))?,
+                // It stands last, and was taken off.
+                b"" | b"sum" => return Err(LineError::Key),
+                _ if line.set(key, value)? => {}
+                _ if is_repeated(rest, word, key) => return Err(LineError::Repeated),
+                _ => {}
+            }
+        }
+        line.seq = seq.ok_or(LineError::NoNumber)?;
+        line.command_cut = cut.is_some();
+        Ok(line)
+    }
+
+    /// Whether this is its open file's first line.
+    pub fn is_first_of_open(&self) -> bool {
+        self.open == Some(self.seq)
+    }
+
+    /// Reads the first five fields, and returns what stands behind them.
+    fn parse_head(body: &'a [u8]) -> Result<(Self, &'a [u8]), LineError> {
+        let mut rest = body;
+        let mut word = || -> Option<&'a [u8]> {
+            let (word, tail) = text::split(rest, b' ').unwrap_or((rest, &[]));
+            rest = tail;
+            (!word.is_empty()).then_some(word)
+        };
+        let time = word().and_then(|word| text::time(word, 9));
+        let command = word().filter(|word| word.len() <= MAX_COMMAND);
+        let op = word().ok_or(LineError::Head)?;
+        let offset = word().and_then(text::dec);
+        let length = word().and_then(text::dec);
+        let (Some(time), Some(command), Some(offset), Some(length)) =
+            (time, command, offset, length)
+        else {
+            return Err(LineError::Head);
+        };
+        // What ends beyond all numbers is no range.
+        offset.checked_add(length).ok_or(LineError::Head)?;
+        let op = Op::parse(op).ok_or(LineError::UnknownOp)?;
+        Ok((Self::bare(time, command, op, offset, length), rest))
+    }
+
+    /// A line without keys.
+    fn bare(time: Time, command: &'a [u8], op: Op, offset: u64, length: u64) -> Self {
+        Self {
+            time,
+            command,
+            op,
+            offset,
+            length,
+            written_offset: offset,
+            written_length: length,
+            seq: 0,
+            obj: None,
+            prev: None,
+            was: None,
+            size: None,
+            open: None,
+            pid: None,
+            ppid: None,
+            sid: None,
+            uid: None,
+            fh: None,
+            comm: None,
+            exec: None,
+            args: None,
+            undo: None,
+            map: None,
+            crc: None,
+            of: None,
+            count: None,
+            back: None,
+            now: None,
+            mode: None,
+            why: None,
+            name: None,
+            parent: None,
+            to: None,
+            node: None,
+            command_cut: false,
+        }
+    }
+
+    /// Takes over a key's value; `false`: the key is unknown, and ignored.
+    fn set(&mut self, key: &[u8], value: &'a [u8]) -> Result<bool, LineError> {
+        match key {
+            b"obj" => once(&mut self.obj, text::object(value))?,
+            b"prev" => once(&mut self.prev, text::pos(value))?,
+            b"was" => once(&mut self.was, cookie(value))?,
+            b"size" => once(&mut self.size, text::dec(value))?,
+            b"open" => once(&mut self.open, text::dec(value))?,
+            b"pid" => once(&mut self.pid, process(value))?,
+            b"ppid" => once(&mut self.ppid, text::dec32(value))?,
+            b"sid" => once(&mut self.sid, text::dec32(value))?,
+            b"uid" => once(&mut self.uid, text::dec32(value))?,
+            b"fh" => once(&mut self.fh, handle(value))?,
+            b"comm" => once(&mut self.comm, Some(value))?,
+            b"exec" => once(&mut self.exec, text::dec(value))?,
+            b"args" => once(&mut self.args, Some(value))?,
+            b"undo" => once(&mut self.undo, undo(value))?,
+            b"map" => once(&mut self.map, text::dec(value))?,
+            b"crc" => once(&mut self.crc, text::hex32(value))?,
+            b"of" => once(&mut self.of, text::dec(value))?,
+            b"count" => once(&mut self.count, text::dec(value))?,
+            b"back" => once(&mut self.back, text::pos(value))?,
+            b"now" => once(&mut self.now, text::dec(value))?,
+            b"mode" => once(&mut self.mode, mode(value))?,
+            b"why" => once(&mut self.why, Some(value))?,
+            b"name" => once(&mut self.name, Some(value))?,
+            b"parent" => once(&mut self.parent, text::object(value))?,
+            b"to" => once(&mut self.to, Some(value))?,
+            b"node" => once(&mut self.node, text::object(value))?,
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+}
+
+/// Fills a field with a key's value; `None`: it is malformed.
+fn once<T>(field: &mut Option<T>, value: Option<T>) -> Result<(), LineError> {
+    let value = value.ok_or(LineError::Value)?;
+    match field.replace(value) {
+        Some(_) => Err(LineError::Repeated),
+        None => Ok(()),
+    }
+}
+
+/// Whether an unknown key stood in one of the words of `all` before `word`, a part of it.
+fn is_repeated(all: &[u8], word: &[u8], key: &[u8]) -> bool {
+    let same = |earlier: &[u8]| text::split(earlier, b'=').is_some_and(|(other, _)| other == key);
+    words(all)
+        .take_while(|earlier| !core::ptr::eq(earlier.as_ptr(), word.as_ptr()))
+        .any(same)
+}
+
+/// Splits off the first whole line of `bytes`, its newline included. `None`: there is none.
+pub fn split_line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let newline = bytes.iter().position(|byte| *byte == b'\n')?;
+    bytes.split_at_checked(newline.checked_add(1)?)
+}
+
+/// The words between single spaces; none in an empty text.
+fn words(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let count = if bytes.is_empty() { 0 } else { usize::MAX };
+    bytes.split(|byte| *byte == b' ').take(count)
+}
+
+/// Takes the checksum and the newline off a line, and verifies it when given a seed.
+pub(super) fn unseal<'a>(
+    bytes: &'a [u8],
+    verify: Option<(&Seed, Crc)>,
+) -> Result<&'a [u8], LineError> {
+    let start = bytes.len().checked_sub(TAIL).ok_or(LineError::Torn)?;
+    let (body, tail) = bytes.split_at_checked(start).ok_or(LineError::Torn)?;
+    let sum = tail
+        .strip_prefix(b" sum=")
+        .and_then(|tail| tail.strip_suffix(b"\n"))
+        .and_then(text::hex32)
+        .ok_or(LineError::Torn)?;
+    match verify {
+        Some((seed, crc)) if seed.sum(crc, body) != sum => Err(LineError::Sum),
+        _ => Ok(body),
+    }
+}
+
+/// Reads `SEC.NSEC:SIZE:VERSION`.
+fn cookie(value: &[u8]) -> Option<Cookie> {
+    let (ctime, rest) = text::split(value, b':')?;
+    let (size, version) = text::split(rest, b':')?;
+    Some(Cookie {
+        ctime: text::time(ctime, 1)?,
+        size: text::dec(size)?,
+        version: match version {
+            b"-" => None,
+            number => Some(text::dec(number)?),
+        },
+    })
+}
+
+/// Reads `PID@SEC.NSEC`.
+fn process(value: &[u8]) -> Option<Process> {
+    let (pid, start) = text::split(value, b'@')?;
+    Some(Process {
+        pid: text::dec32(pid)?,
+        start: text::time(start, 1)?,
+    })
+}
+
+/// Reads `none`, `lost` or `SEGMENT:OFFSET+LENGTH`.
+fn undo(value: &[u8]) -> Option<Undo> {
+    match value {
+        b"none" => Some(Undo::None),
+        b"lost" => Some(Undo::Lost),
+        _ => {
+            let (start, length) = text::split(value, b'+')?;
+            let (pos, length) = (text::pos(start)?, text::dec(length)?);
+            pos.offset.checked_add(length)?;
+            Some(Undo::At(Extent {
+                segment: pos.segment,
+                offset: pos.offset,
+                length,
+            }))
+        }
+    }
+}
+
+/// Reads `walk` or `pick`.
+fn mode(value: &[u8]) -> Option<Mode> {
+    match value {
+        b"walk" => Some(Mode::Walk),
+        b"pick" => Some(Mode::Pick),
+        _ => None,
+    }
+}
+
+/// Reads `1`.
+fn flag(value: &[u8]) -> Option<bool> {
+    (value == b"1").then_some(true)
+}
+
+/// Checks a file handle's digits.
+fn handle(value: &[u8]) -> Option<&[u8]> {
+    let whole = value.len() >= 2 && value.len() % 2 == 0;
+    (whole && value.iter().all(|byte| text::nibble(*byte).is_some())).then_some(value)
+}

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The history: what was done, and what it replaced.
+//!
+//! [`line`] is the log's grammar and [`plan`] the inverse of each line; both need no kernel.
+//! [`journal`] is the way in for everybody else: records are staged in memory ([`staging`],
+//! [`payload`]), a worker writes them ([`writer`]), another one keeps house ([`keeper`]): seals
+//! segments, merges their indices ([`index`], [`tables`]) and drops the oldest ([`retention`]).
+//! [`trust`] and [`recovery`] are what a mount begins with.
+//!
+//! Nothing here touches users' files.
+
+pub(crate) mod format;
+pub(crate) mod index;
+pub(crate) mod journal;
+pub(crate) mod keeper;
+pub(crate) mod line;
+pub(crate) mod objects;
+pub(crate) mod payload;
+#[allow(dead_code)]
+pub(crate) mod plan;
+pub(crate) mod read;
+pub(crate) mod recovery;
+pub(crate) mod retention;
+pub(crate) mod segment;
+pub(crate) mod sort;
+pub(crate) mod staging;
+pub(crate) mod state;
+pub(crate) mod tables;
+pub(crate) mod text;
+pub(crate) mod trust;
+pub(crate) mod writer;

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The last line of each object in the segment that is being written.
+//!
+//! A table of fixed size with open addressing: an insertion costs a few dozen instructions,
+//! allocates nothing, and is done under the journal's spinlock. A segment ends before its table
+//! is full.
+
+use core::ops::DerefMut;
+
+use super::line::ObjectId;
+
+/// How many slots a segment's table has.
+pub(crate) const SLOTS: usize = 8192;
+
+/// Beyond this many objects a segment is ended.
+pub(crate) const MANY: usize = SLOTS / 2;
+
+/// This many objects always find room.
+pub(crate) const MOST: usize = SLOTS / 8 * 7;
+
+/// An object and where its last line stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    /// The object.
+    pub(crate) object: ObjectId,
+    /// The offset in the segment's log, plus one; 0: the slot is free.
+    mark: u64,
+}
+
+impl Entry {
+    /// A free slot.
+    pub(crate) const FREE: Self = Self {
+        object: ObjectId {
+            volume: 0,
+            inode: 0,
+            generation: 0,
+        },
+        mark: 0,
+    };
+
+    /// Where the last line stands; `None`: a free slot.
+    pub(crate) fn offset(&self) -> Option<u64> {
+        self.mark.checked_sub(1)
+    }
+}
+
+/// The table, over whatever vector the caller has.
+pub(crate) struct Objects<V> {
+    slots: V,
+    used: usize,
+}
+
+impl<V: DerefMut<Target = [Entry]>> Objects<V> {
+    /// Makes one of free slots; their number must be a power of two.
+    pub(crate) fn new(slots: V) -> Self {
+        Self { slots, used: 0 }
+    }
+
+    /// How many objects it has.
+    pub(crate) fn used(&self) -> usize {
+        self.used
+    }
+
+    /// All slots.
+    pub(crate) fn slots(&self) -> &[Entry] {
+        &self.slots
+    }
+
+    /// Says where `object`'s last line stands. False: the table is full.
+    pub(crate) fn set(&mut self, object: ObjectId, offset: u64) -> bool {
+        let Some(i) = self.find(object) else {
+            return false;
+        };
+        let Some(slot) = self.slots.get_mut(i) else {
+            return false;
+        };
+        if slot.mark == 0 {
+            self.used = self.used.wrapping_add(1);
+            slot.object = object;
+        }
+        slot.mark = offset.wrapping_add(1);
+        true
+    }
+
+    /// Where `object`'s last line stands.
+    pub(crate) fn get(&self, object: ObjectId) -> Option<u64> {
+        self.slots.get(self.find(object)?)?.offset()
+    }
+
+    /// Frees every slot.
+    pub(crate) fn clear(&mut self) {
+        self.slots.fill(Entry::FREE);
+        self.used = 0;
+    }
+
+    /// The slot that has `object`, or the free one where it belongs.
+    #[inline]
+    fn find(&self, object: ObjectId) -> Option<usize> {
+        let mask = self.slots.len().wrapping_sub(1);
+        // CAST: The low bits are as good as any.
+        let mut i = hash(object) as usize & mask;
+        for _ in 0..self.slots.len() {
+            let slot = self.slots.get(i)?;
+            if slot.mark == 0 || slot.object == object {
+                return Some(i);
+            }
+            i = i.wrapping_add(1) & mask;
+        }
+        None
+    }
+}
+
+/// Spreads an object over 64 bits.
+#[inline]
+pub(crate) fn hash(object: ObjectId) -> u64 {
+    let generation = u64::from(object.generation);
+    let mut x = object
+        .inode
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        .wrapping_add(generation)
+        .wrapping_add(object.volume.rotate_left(32));
+    x = (x ^ (x >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93);
+    x = (x ^ (x >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93);
+    x ^ (x >> 32)
+}

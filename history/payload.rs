@@ -1,0 +1,406 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a caller holds while it stages a record: a payload to fill, room for lines.
+//!
+//! Neither holds a lock. A payload must not stay unfinished while its owner waits for a flush.
+
+use kernel::prelude::*;
+
+use super::{
+    journal::{
+        Journal,
+        OnError, //
+    },
+    line::{
+        Extent,
+        LineDraft,
+        LineError,
+        ObjectId,
+        Pos, //
+    },
+    staging::{
+        Full,
+        Staging,
+        PAYLOAD_CHUNK, //
+    },
+};
+use crate::vfs::{
+    chunk::Slot,
+    scope::{
+        crc32c,
+        eshutdown, //
+    },
+};
+
+/// The longest payload that is staged in one piece.
+pub(crate) const MAX_STAGED: usize = 64 * 1024;
+
+/// The most lines that room is reserved for in one call.
+pub(crate) const MAX_ROOM: u32 = 16;
+
+/// Where a finished payload lies, and its checksum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Staged {
+    /// The range; its length is what was pushed.
+    pub(crate) extent: Extent,
+    /// CRC-32C of the bytes.
+    pub(crate) crc: u32,
+}
+
+/// What a placed line got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Placed {
+    /// Its number.
+    pub(crate) seq: u64,
+    /// Where it stands.
+    pub(crate) at: Pos,
+}
+
+/// Why a line was not placed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PlaceError {
+    /// The journal has moved on to this segment: draft again, with everything that stands on an
+    /// object's and an open file's first line of a segment.
+    Moved(u64),
+    /// The draft is no line.
+    Line(LineError),
+    /// The journal is closed, or no room was left in the reservation.
+    Failed(Error),
+}
+
+impl Journal {
+    /// Room for a payload of `len` bytes, at most [`MAX_STAGED`]. Sleeps while staging is full.
+    pub(crate) fn stage(&self, len: usize) -> Result<Payload<'_>> {
+        self.stage_piece(len, true)
+    }
+
+    /// As [`Journal::stage`], but answers `EAGAIN` instead of sleeping.
+    pub(crate) fn try_stage(&self, len: usize) -> Result<Payload<'_>> {
+        self.stage_piece(len, false)
+    }
+
+    fn stage_piece(&self, len: usize, may_sleep: bool) -> Result<Payload<'_>> {
+        if len == 0 || len > MAX_STAGED {
+            return Err(EINVAL);
+        }
+        let (slot, extent) =
+            self.when_room(may_sleep, |staging| staging.stage(&self.payload_chunks, len))?;
+        Ok(Payload {
+            journal: self,
+            extent,
+            piece: Some(Piece { slot, done: 0 }),
+            held: None,
+            pushed: 0,
+            state: !0,
+        })
+    }
+
+    /// Room for a payload of any length, one range of the payload file. The bytes go through
+    /// staging piece by piece; sleeps here and while they are pushed.
+    pub(crate) fn stage_large(&self, len: u64) -> Result<Payload<'_>> {
+        if len == 0 {
+            return Err(EINVAL);
+        }
+        let extent = self.when_room(true, |staging| {
+            let extent = staging.stage_large(&self.payload_chunks, len)?;
+            staging.larges = staging.larges.saturating_add(1);
+            Ok(extent)
+        })?;
+        Ok(Payload {
+            journal: self,
+            extent,
+            piece: None,
+            held: Some(None),
+            pushed: 0,
+            state: !0,
+        })
+    }
+
+    /// Reserves room for `n` lines, at most [`MAX_ROOM`]. Sleeps while staging is full.
+    pub(crate) fn reserve_lines(&self, n: u32) -> Result<LineRoom<'_>> {
+        self.reserve(n, true)
+    }
+
+    /// As [`Journal::reserve_lines`], but answers `EAGAIN` instead of sleeping.
+    pub(crate) fn try_reserve_lines(&self, n: u32) -> Result<LineRoom<'_>> {
+        self.reserve(n, false)
+    }
+
+    fn reserve(&self, n: u32, may_sleep: bool) -> Result<LineRoom<'_>> {
+        if n > MAX_ROOM {
+            return Err(EINVAL);
+        }
+        // CAST: At most MAX_ROOM.
+        let left = n as usize;
+        self.when_room(may_sleep, |staging| staging.promise(left))?;
+        Ok(LineRoom {
+            journal: self,
+            left,
+        })
+    }
+
+    /// Does `take` under the staging lock, as soon as it finds room.
+    fn when_room<T>(
+        &self,
+        may_sleep: bool,
+        mut take: impl FnMut(&mut Staging) -> Result<T, Full>,
+    ) -> Result<T> {
+        let mut staging = self.staging.lock();
+        loop {
+            if staging.closed {
+                return Err(eshutdown());
+            }
+            if let (Some(error), OnError::Refuse) = (staging.error, self.options.on_error) {
+                return Err(error);
+            }
+            match take(&mut staging) {
+                Ok(taken) => {
+                    self.after_staging(&mut staging);
+                    return Ok(taken);
+                }
+                Err(Full::Denied) => return Err(ENOSPC),
+                Err(Full::Wait) if !may_sleep => {
+                    self.writer.kick();
+                    return Err(EAGAIN);
+                }
+                Err(Full::Wait) => {}
+            }
+            if let Some(error) = staging.error {
+                return Err(error);
+            }
+            staging.want_written = staging.last_ticket();
+            staging.waiting = staging.waiting.saturating_add(1);
+            self.writer.kick();
+            self.keeper.kick();
+            self.progress.wait(&mut staging);
+            staging.waiting = staging.waiting.saturating_sub(1);
+        }
+    }
+
+    /// What is due after something was staged: a new segment, the workers.
+    #[inline]
+    fn after_staging(&self, staging: &mut Staging) {
+        if staging.is_segment_full() && staging.roll(self.pools(), false) {
+            self.writer.kick();
+            self.keeper.kick();
+        }
+        if staging.opened {
+            staging.opened = false;
+            if staging.needs_writer() {
+                self.writer.kick();
+            }
+        }
+        if !staging.armed {
+            staging.armed = true;
+            self.writer.kick_in(self.options.commit_seconds.max(1));
+        }
+    }
+
+    /// A payload's piece is filled: the writer comes if it waits for that.
+    fn finish_piece(&self, slot: Slot<'_>) {
+        if slot.finish() && self.staging.lock().needs_writer() {
+            self.writer.kick();
+        }
+    }
+}
+
+/// A reserved range of staging memory, and how much of it is filled.
+struct Piece<'a> {
+    slot: Slot<'a>,
+    done: usize,
+}
+
+/// A payload being staged.
+pub(crate) struct Payload<'a> {
+    journal: &'a Journal,
+    extent: Extent,
+    piece: Option<Piece<'a>>,
+    /// For a large one: the chunk that it holds at the moment.
+    held: Option<Option<usize>>,
+    pushed: u64,
+    /// The checksum's state.
+    state: u32,
+}
+
+impl<'a> Payload<'a> {
+    /// Where it lies, as long as was asked for.
+    pub(crate) fn extent(&self) -> Extent {
+        self.extent
+    }
+
+    /// How many bytes can still be pushed.
+    pub(crate) fn room(&self) -> u64 {
+        self.extent.length.saturating_sub(self.pushed)
+    }
+
+    /// CRC-32C of what was pushed so far.
+    pub(crate) fn crc(&self) -> u32 {
+        !self.state
+    }
+
+    /// Gives `copy` at most `limit` bytes to fill, all of them in one piece unless the payload is
+    /// a large one. Returns how many it says it filled.
+    pub(crate) fn fill(
+        &mut self,
+        limit: usize,
+        copy: impl FnOnce(&mut [u8]) -> Result<usize>,
+    ) -> Result<usize> {
+        if self.room() == 0 || limit == 0 {
+            return Ok(0);
+        }
+        self.need_piece()?;
+        let piece = self.piece.as_mut().ok_or(EINVAL)?;
+        let rest = piece.slot.bytes().get_mut(piece.done..).unwrap_or_default();
+        let len = rest.len().min(limit);
+        let bytes = rest.get_mut(..len).unwrap_or_default();
+        let filled = copy(bytes)?;
+        let filled = bytes.get(..filled).ok_or(EINVAL)?;
+        self.state = crc32c(self.state, filled);
+        let n = filled.len();
+        piece.done = piece.done.saturating_add(n);
+        self.pushed = self.pushed.saturating_add(n as u64);
+        Ok(n)
+    }
+
+    /// Pushes all of `bytes`.
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> Result {
+        if bytes.len() as u64 > self.room() {
+            return Err(EINVAL);
+        }
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let n = self.fill(rest.len(), |room| {
+                let (now, _) = rest.split_at_checked(room.len()).ok_or(EINVAL)?;
+                room.copy_from_slice(now);
+                Ok(now.len())
+            })?;
+            rest = rest.get(n..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    /// Says that all is pushed: the bytes are on their way, and a line may name them.
+    pub(crate) fn finish(mut self) -> Result<Staged> {
+        self.extent.length = self.pushed;
+        let staged = Staged {
+            extent: self.extent,
+            crc: self.crc(),
+        };
+        self.give_up_piece();
+        Ok(staged)
+    }
+
+    /// Sees to it that there is a piece with room; of a large payload only.
+    fn need_piece(&mut self) -> Result {
+        let is_filled = |piece: &mut Piece<'_>| piece.slot.bytes().len() <= piece.done;
+        if !self.piece.as_mut().is_none_or(is_filled) {
+            return Ok(());
+        }
+        if self.held.is_none() {
+            return Err(EINVAL);
+        }
+        self.give_up_piece();
+        // CAST: At most PAYLOAD_CHUNK.
+        let len = self.room().min(PAYLOAD_CHUNK as u64) as usize;
+        let (segment, base) = (
+            self.extent.segment,
+            self.extent.offset.saturating_add(self.pushed),
+        );
+        let journal = self.journal;
+        let (index, slot) = journal.when_room(true, |staging| {
+            staging.hold(&journal.payload_chunks, segment, base, len)
+        })?;
+        self.held = Some(Some(index));
+        self.piece = Some(Piece { slot, done: 0 });
+        Ok(())
+    }
+
+    /// Gives the piece to the writer.
+    fn give_up_piece(&mut self) {
+        let Some(piece) = self.piece.take() else {
+            return;
+        };
+        let used = piece.done as u64;
+        match self.held {
+            None => self.journal.finish_piece(piece.slot),
+            Some(Some(index)) => {
+                piece.slot.finish();
+                let mut staging = self.journal.staging.lock();
+                staging.submit(&self.journal.payload_chunks, index, used);
+                if staging.needs_writer() {
+                    self.journal.writer.kick();
+                }
+                self.held = Some(None);
+            }
+            Some(None) => {}
+        }
+    }
+}
+
+impl Drop for Payload<'_> {
+    fn drop(&mut self) {
+        self.give_up_piece();
+        if self.held.is_some() {
+            let mut staging = self.journal.staging.lock();
+            staging.larges = staging.larges.saturating_sub(1);
+            if staging.ended.is_some() {
+                self.journal.keeper.kick();
+            }
+        }
+    }
+}
+
+/// Room for lines.
+pub(crate) struct LineRoom<'a> {
+    journal: &'a Journal,
+    left: usize,
+}
+
+impl LineRoom<'_> {
+    /// Numbers, seals and stages a line about `object`. Never sleeps.
+    pub(crate) fn place(
+        &mut self,
+        draft: &LineDraft<'_>,
+        object: ObjectId,
+        expected_segment: u64,
+    ) -> Result<Placed, PlaceError> {
+        let journal = self.journal;
+        let mut staging = journal.staging.lock();
+        let segment = staging.seed.segment;
+        if segment != expected_segment {
+            return Err(PlaceError::Moved(segment));
+        }
+        if self.left == 0 || staging.closed {
+            return Err(PlaceError::Failed(eshutdown()));
+        }
+        let Some(mut slot) = staging.line_slot(&journal.line_chunks) else {
+            return Err(PlaceError::Failed(ENOSPC));
+        };
+        let seq = staging.seq;
+        let sealed = draft.seal(seq, &staging.seed, crc32c, slot.bytes());
+        slot.shrink(sealed.unwrap_or(0));
+        slot.finish();
+        let len = sealed.map_err(PlaceError::Line)?;
+        let offset = staging.log_end;
+        staging.objects.set(object, offset);
+        staging.line_placed(len as u64);
+        self.left = self.left.wrapping_sub(1);
+        journal.after_staging(&mut staging);
+        Ok(Placed {
+            seq,
+            at: Pos { segment, offset },
+        })
+    }
+}
+
+impl Drop for LineRoom<'_> {
+    fn drop(&mut self) {
+        if self.left != 0 {
+            let mut staging = self.journal.staging.lock();
+            staging.unpromise(self.left);
+            if staging.waiting != 0 {
+                self.journal.progress.notify_all();
+            }
+        }
+    }
+}

@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+
+//! From lines to the steps that take them back: the inverse of each line, the walk along an
+//! object's chain, and the merge of many inverses into one.
+//!
+//! Pure: nothing here reads a journal or touches a file. The kernel's revert and the host tests
+//! compile the same source. The parts, in the order of their use:
+//!
+//! 1. [`Walk`] is fed an object's lines from the newest on, and says which to take back.
+//! 2. [`inverse`] says what to restore for one line.
+//! 3. [`MapReader`] turns that line's payload into pieces.
+//! 4. [`Merge`] gathers the pieces of all lines, newest first, and yields what the file needs
+//!    in all: ascending pieces that do not overlap, and the size.
+//! 5. [`Changes`] are the ranges that applying the plan destroys: what a redo needs saved.
+
+// Two crates include this file; what one does not use is there for the other.
+#![allow(dead_code, unreachable_pub, unused_imports)]
+
+#[path = "plan/heap.rs"]
+mod heap;
+#[path = "plan/map.rs"]
+mod map;
+#[path = "plan/merge.rs"]
+mod merge;
+#[path = "plan/walk.rs"]
+mod walk;
+
+pub use map::{
+    MapReader,
+    MapRecord,
+    RECORD, //
+};
+pub use merge::{
+    Changes,
+    Entry,
+    Merge,
+    Outcome, //
+};
+pub use walk::{
+    OnForeign,
+    Step,
+    Stop,
+    Walk, //
+};
+
+use super::line::{
+    Extent,
+    Line,
+    Op,
+    Pos,
+    Undo, //
+};
+
+/// Where a piece's bytes come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Nowhere: the range was a hole, and reads as zeroes.
+    Hole,
+    /// From here on in the payload file of this segment.
+    At(Pos),
+}
+
+impl Source {
+    /// The source of what lies `distance` bytes on.
+    fn skip(self, distance: u64) -> Self {
+        match self {
+            Self::Hole => Self::Hole,
+            Self::At(pos) => Self::At(Pos {
+                segment: pos.segment,
+                offset: pos.offset.saturating_add(distance),
+            }),
+        }
+    }
+}
+
+/// A range of the file and what to put there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// Where in the file.
+    pub offset: u64,
+    /// How many bytes, at least one.
+    pub length: u64,
+    /// What to put there.
+    pub source: Source,
+}
+
+impl Piece {
+    /// The first byte behind it.
+    pub fn end(&self) -> u64 {
+        self.offset.saturating_add(self.length)
+    }
+}
+
+/// A payload to be restored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Restore {
+    /// Where the line's range begins, as the line was written.
+    pub offset: u64,
+    /// How long that range is.
+    pub length: u64,
+    /// Where the payload lies.
+    pub payload: Extent,
+    /// With how many records it begins; `None`: it is the range's plain bytes.
+    pub map: Option<u64>,
+    /// The payload's CRC-32C.
+    pub crc: u32,
+}
+
+/// How one line is taken back: first the payload, then the size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Inverse {
+    /// What to restore, if anything.
+    pub restore: Option<Restore>,
+    /// The size to set; `None`: it stays.
+    pub size_after: Option<u64>,
+}
+
+/// Why there is no plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PlanError {
+    /// The line's old state was lost.
+    Lost,
+    /// No inverse is known for this operation.
+    Unsupported,
+    /// The line or its payload contradicts itself.
+    Corrupt,
+    /// The storage given could not hold more.
+    NoRoom,
+}
+
+impl PlanError {
+    /// The reason in words.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Lost => "the old state was lost",
+            Self::Unsupported => "no inverse is known for this operation",
+            Self::Corrupt => "the line or its payload contradicts itself",
+            Self::NoRoom => "no room for the plan",
+        }
+    }
+}
+
+/// Says how a line is taken back.
+pub fn inverse(line: &Line<'_>) -> Result<Inverse, PlanError> {
+    if line.undo == Some(Undo::Lost) {
+        return Err(PlanError::Lost);
+    }
+    if !line.op.changes_content_in_place() {
+        return Err(PlanError::Unsupported);
+    }
+    let restore = match line.undo {
+        Some(Undo::At(payload)) => Some(restore(line, payload)?),
+        Some(Undo::None) => None,
+        _ => return Err(PlanError::Corrupt),
+    };
+    let resizes = matches!(line.op, Op::Write | Op::Truncate | Op::Revert | Op::Redo);
+    if resizes && line.size.is_none() {
+        return Err(PlanError::Corrupt);
+    }
+    Ok(Inverse {
+        restore,
+        size_after: line.size,
+    })
+}
+
+/// What a line with a payload restores.
+fn restore(line: &Line<'_>, payload: Extent) -> Result<Restore, PlanError> {
+    let restore = Restore {
+        offset: line.written_offset,
+        length: line.written_length,
+        payload,
+        map: line.map,
+        crc: line.crc.ok_or(PlanError::Corrupt)?,
+    };
+    // Refused here already, before any byte of it is read.
+    MapReader::new(&restore)?;
+    Ok(restore)
+}
+
+/// A growing list, lent by the caller: the kernel's or the host's vector.
+pub trait Store<T> {
+    /// Adds an item at the end, or answers [`PlanError::NoRoom`].
+    fn push(&mut self, item: T) -> Result<(), PlanError>;
+
+    /// All items.
+    fn items(&mut self) -> &mut [T];
+}

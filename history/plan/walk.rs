@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+
+//! The walk along an object's chain, from its newest line back: which operations stand.
+
+use super::super::line::{
+    fold,
+    Amend,
+    Fold,
+    Line,
+    Mode,
+    ObjectId,
+    Op,
+    Pos, //
+};
+
+/// How many corrections may wait for the lines they name. A correction follows its line under
+/// the object's lock; only lines of faults come in between, and those need none.
+const WAITING: usize = 8;
+
+/// What to do where the object was changed outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnForeign {
+    /// Stop: what lies behind is not known to fit.
+    Stop,
+    /// Go on: the caller insists, or only reads.
+    Pass,
+}
+
+/// Why a walk ends early.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Stop {
+    /// The object was changed outside.
+    Foreign,
+    /// The chain contradicts itself: another object's line, a step forward, lost corrections.
+    Corrupt,
+}
+
+/// What a line means to the walk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// A standing operation. The line was corrected as later lines say.
+    Take,
+    /// No operation that could be taken back (a read), but it stands.
+    Show,
+    /// Nothing: the history's own books, or an operation that did not happen.
+    Pass,
+    /// A revert: what it took back does not stand, the walk goes on here, or ends.
+    Jump(Option<Pos>),
+    /// The walk cannot go on.
+    Stop(Stop),
+}
+
+/// A correction whose line has not come yet.
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    of: u64,
+    amend: Option<Amend>,
+}
+
+/// A walk along one object's chain. The caller reads the lines, from the object's newest one to
+/// wherever [`Walk::next`] says; a line that is not there any more was trimmed.
+#[derive(Clone, Debug)]
+pub struct Walk {
+    object: ObjectId,
+    on_foreign: OnForeign,
+    /// The line before (newer), by number and place.
+    newer: Option<(u64, Pos)>,
+    next: Option<Pos>,
+    waiting: [Option<Waiting>; WAITING],
+}
+
+impl Walk {
+    /// Begins at an object's newest line, if it has one.
+    pub fn new(object: ObjectId, newest: Option<Pos>, on_foreign: OnForeign) -> Self {
+        Self {
+            object,
+            on_foreign,
+            newer: None,
+            next: newest,
+            waiting: [None; WAITING],
+        }
+    }
+
+    /// Where the next line to step on stands; `None`: the walk is over.
+    pub fn next(&self) -> Option<Pos> {
+        self.next
+    }
+
+    /// Steps on the line that stands at [`Walk::next`].
+    pub fn step(&mut self, line: &mut Line<'_>) -> Step {
+        let Some(at) = self.next.take() else {
+            return Step::Stop(Stop::Corrupt);
+        };
+        let older = self
+            .newer
+            .is_none_or(|(seq, pos)| line.seq < seq && at < pos);
+        if !older || line.obj != Some(self.object) {
+            return Step::Stop(Stop::Corrupt);
+        }
+        self.newer = Some((line.seq, at));
+        let step = self.judge(line);
+        self.next = match step {
+            Step::Jump(back) => back,
+            Step::Stop(_) => None,
+            Step::Take | Step::Show | Step::Pass => line.prev,
+        };
+        step
+    }
+
+    /// What a line means.
+    fn judge(&mut self, line: &mut Line<'_>) -> Step {
+        match self.correction(line.seq) {
+            Some(Waiting { amend: None, .. }) => return Step::Pass,
+            Some(Waiting {
+                amend: Some(amend), ..
+            }) => line.amend(&amend),
+            None => {}
+        }
+        match line.op {
+            Op::Amend | Op::Cancel => self.wait(line),
+            Op::Foreign if self.on_foreign == OnForeign::Stop => Step::Stop(Stop::Foreign),
+            Op::Revert | Op::Redo if line.mode != Some(Mode::Pick) => Step::Jump(line.back),
+            Op::Read => Step::Show,
+            op if op.is_bookkeeping() => Step::Pass,
+            _ => Step::Take,
+        }
+    }
+
+    /// Keeps a correction until its line comes. The newest one for a line holds, and a line that
+    /// did not happen stays so.
+    fn wait(&mut self, line: &Line<'_>) -> Step {
+        let Some(of) = line.of.filter(|of| *of < line.seq) else {
+            return Step::Stop(Stop::Corrupt);
+        };
+        let amend = match fold(of, line) {
+            Fold::Amend(amend) => Some(amend),
+            _ => None,
+        };
+        if self
+            .waiting
+            .iter()
+            .flatten()
+            .any(|waiting| waiting.of == of)
+        {
+            return Step::Pass;
+        }
+        match self.waiting.iter_mut().find(|slot| slot.is_none()) {
+            Some(slot) => {
+                *slot = Some(Waiting { of, amend });
+                Step::Pass
+            }
+            None => Step::Stop(Stop::Corrupt),
+        }
+    }
+
+    /// The correction of the line numbered `seq`. Those of newer lines are dropped: these lines
+    /// were jumped over.
+    fn correction(&mut self, seq: u64) -> Option<Waiting> {
+        let mut found = None;
+        for slot in &mut self.waiting {
+            match slot {
+                Some(waiting) if waiting.of >= seq => {
+                    found = (waiting.of == seq).then_some(*waiting).or(found);
+                    *slot = None;
+                }
+                _ => {}
+            }
+        }
+        found
+    }
+}

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Reading the history back: lines, payloads, an object's last line.
+
+use kernel::prelude::*;
+
+use super::{
+    journal::Journal,
+    line::{
+        Extent,
+        Line,
+        ObjectId,
+        Pos,
+        MAX_LINE, //
+    },
+};
+use crate::vfs::scope::{
+    crc32c,
+    enodata,
+    euclean, //
+};
+
+impl Journal {
+    /// Reads the line at `at` into `buf` (of [`MAX_LINE`] bytes), newline and all; returns its
+    /// length. `ENODATA`: it was trimmed; `EUCLEAN`: it is damaged.
+    pub(crate) fn read_line(&self, at: Pos, buf: &mut [u8]) -> Result<usize> {
+        if self.staging.lock().is_line_staged(at.segment, at.offset) {
+            self.flush(false)?;
+        }
+        let segment = self.files.lock().to_read(at.segment)?;
+        let most = buf.len().min(MAX_LINE);
+        let len = {
+            let room = buf.get_mut(..most).unwrap_or_default();
+            segment.log.read_at(room, at.offset)?
+        };
+        let read = buf.get(..len).unwrap_or_default();
+        let newline = read.iter().position(|&b| b == b'\n').ok_or(euclean())?;
+        let line = read.get(..=newline).unwrap_or_default();
+        let seed = self.seed(at.segment);
+        Line::parse(line, Some((&seed, crc32c))).map_err(|_| euclean())?;
+        Ok(line.len())
+    }
+
+    /// Reads `buf.len()` bytes of a payload from `at` in it on. `ENODATA`: it was trimmed. Whoever
+    /// has read all of it compares the checksum in the line.
+    pub(crate) fn read_payload(&self, extent: Extent, at: u64, buf: &mut [u8]) -> Result {
+        let end = at.checked_add(buf.len() as u64).ok_or(EINVAL)?;
+        if end > extent.length {
+            return Err(EINVAL);
+        }
+        if self.staging.lock().is_payload_staged(&extent) {
+            self.flush(false)?;
+        }
+        let offset = extent.offset.checked_add(at).ok_or(EINVAL)?;
+        let segment = self.files.lock().to_read(extent.segment)?;
+        segment.undo.read_exact_at(buf, offset)?;
+        // Its file may have been recycled meanwhile.
+        if extent.segment < self.files.lock().first() {
+            return Err(enodata());
+        }
+        Ok(())
+    }
+
+    /// Where `object`'s last line stands; `None` also when all of its lines were trimmed.
+    pub(crate) fn last_line(&self, object: ObjectId) -> Result<Option<Pos>> {
+        // Tables in memory first: what leaves them is in the index by then.
+        let staging = self.staging.lock();
+        if let Some(offset) = staging.objects.get(object) {
+            let segment = staging.seed.segment;
+            return Ok(Some(Pos { segment, offset }));
+        }
+        let ended = staging.ended.zip(staging.ended_objects.as_ref());
+        if let Some((ended, objects)) = ended {
+            if let Some(offset) = objects.get(object) {
+                let segment = ended.segment;
+                return Ok(Some(Pos { segment, offset }));
+            }
+        }
+        drop(staging);
+        let first = self.files.lock().first();
+        self.tables.lock().look_up(object, first)
+    }
+}

@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! After an unclean stop: the logs that no index table covers are read once more.
+//!
+//! Those are the last few segments, however long the history is. Each line's checksum tells what
+//! was written whole; what is torn or foreign at a log's end is cut off, and said so in one
+//! message. What was durable is never in doubt.
+
+use kernel::prelude::*;
+
+use super::{
+    journal::{
+        new_table,
+        Unfinished, //
+    },
+    keeper::{
+        write_table,
+        Keep, //
+    },
+    line::{
+        Line,
+        Op,
+        Pos,
+        Seed,
+        MAX_LINE, //
+    },
+    segment::{
+        number_in_name,
+        Files, //
+    },
+    sort::sort,
+    staging::Table,
+    tables::Tables, //
+};
+use crate::vfs::{
+    scope::{
+        crc32c,
+        AsKernel,
+        NoFs, //
+    },
+    store::File, //
+};
+
+/// How much of a log is read at a time.
+const WINDOW: usize = 128 * 1024;
+
+/// What was found in the logs.
+struct Found<'a> {
+    seq: u64,
+    lines: u64,
+    cut: u64,
+    damaged: u64,
+    unfinished: &'a mut KVec<Unfinished>,
+}
+
+/// Puts the history in order.
+pub(super) fn recover(
+    keep: &mut Keep,
+    files: &mut Files,
+    tables: &mut Tables,
+    unfinished: &mut KVec<Unfinished>,
+) -> Result {
+    let (_kernel, _nofs) = (AsKernel::new(), NoFs::new());
+    tables.find()?;
+    let segments = segments(files)?;
+    files.remove_strays(|number| segments.binary_search(&number).is_ok())?;
+    let mut found = Found {
+        seq: 0,
+        lines: 0,
+        cut: 0,
+        damaged: 0,
+        unfinished,
+    };
+    let state = &mut keep.state;
+    (state.log_bytes, state.undo_bytes) = (0, 0);
+    for &segment in &segments {
+        if !tables.covers(segment) {
+            let seed = Seed {
+                uuid: keep.home.uuid,
+                segment,
+            };
+            let log = files.log_to_recover(segment)?;
+            let mut objects = new_table()?;
+            read_log(&log, &seed, &mut objects, &mut found)?;
+            write_table(tables, segment, objects.slots())?;
+        }
+        let (log, undo) = files.sizes(segment)?;
+        state.log_bytes = state.log_bytes.saturating_add(log);
+        state.undo_bytes = state.undo_bytes.saturating_add(undo);
+    }
+    state.first = segments.first().copied().unwrap_or(1);
+    let last = segments.last().copied().unwrap_or(0);
+    state.segment = state.segment.max(last.saturating_add(1));
+    state.seq = state.seq.max(found.seq.saturating_add(1 << 20));
+    tables.trim(state.first)?;
+    pr_warn!(
+        "unclean history: {} lines read again, {} bytes of unfinished lines cut off, {} damaged lines\n",
+        found.lines,
+        found.cut,
+        found.damaged
+    );
+    Ok(())
+}
+
+/// The numbers of all logs, in order.
+fn segments(files: &Files) -> Result<KVec<u64>> {
+    let (log_dir, _) = files.dirs()?;
+    let mut numbers = KVec::new();
+    let mut full = Ok(());
+    log_dir.list(&mut |name| {
+        if let Some(number) = number_in_name(name, b".log") {
+            full = full.and(numbers.push(number, GFP_KERNEL));
+        }
+    })?;
+    full?;
+    sort(&mut numbers, |a, b| a < b);
+    Ok(numbers)
+}
+
+/// Reads a log, notes each object's last line, and cuts off what is no line at its end.
+fn read_log(log: &File, seed: &Seed, objects: &mut Table, found: &mut Found<'_>) -> Result {
+    let mut window = KVVec::from_elem(0u8, WINDOW, GFP_KERNEL)?;
+    let (mut at, mut good, mut damaged) = (0u64, 0u64, 0u64);
+    loop {
+        let len = log.read_at(&mut window, at)?;
+        let bytes = window.get(..len).unwrap_or_default();
+        let mut done = 0usize;
+        for piece in bytes.split_inclusive(|&b| b == b'\n') {
+            if !piece.ends_with(b"\n") && (len == WINDOW && done != 0) {
+                break;
+            }
+            let offset = at.saturating_add(done as u64);
+            done = done.saturating_add(piece.len());
+            if take_line(piece, offset, seed, objects, found)? {
+                good = at.saturating_add(done as u64);
+                found.damaged = found.damaged.saturating_add(damaged);
+                damaged = 0;
+            } else {
+                damaged = damaged.saturating_add(1);
+            }
+        }
+        at = at.saturating_add(done as u64);
+        if len < WINDOW {
+            break;
+        }
+    }
+    let size = log.size();
+    if size > good {
+        found.cut = found.cut.saturating_add(size.saturating_sub(good));
+        log.truncate(good)?;
+    }
+    log.sync()
+}
+
+/// Notes a line, if it is one.
+fn take_line(
+    bytes: &[u8],
+    offset: u64,
+    seed: &Seed,
+    objects: &mut Table,
+    found: &mut Found<'_>,
+) -> Result<bool> {
+    if bytes.len() > MAX_LINE {
+        return Ok(false);
+    }
+    let Ok(line) = Line::parse(bytes, Some((seed, crc32c))) else {
+        return Ok(false);
+    };
+    found.lines = found.lines.saturating_add(1);
+    found.seq = found.seq.max(line.seq);
+    let Some(object) = line.obj else {
+        return Ok(true);
+    };
+    objects.set(object, offset);
+    match (line.op, line.of) {
+        (Op::Revert | Op::Redo, _) => {
+            let at = Pos {
+                segment: seed.segment,
+                offset,
+            };
+            let seq = line.seq;
+            (found.unfinished).push(Unfinished { seq, at, object }, GFP_KERNEL)?;
+        }
+        (Op::Commit | Op::Cancel, Some(of)) => found.unfinished.retain(|u| u.seq != of),
+        _ => {}
+    }
+    Ok(true)
+}

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What leaves a history that is as large as it may be: the oldest segment, whole.
+
+use kernel::prelude::*;
+
+use super::{
+    journal::{
+        Journal,
+        OnFull, //
+    },
+    keeper::Keep,
+    segment::MODE,
+};
+
+/// A file that only takes space, to be given back when there is none.
+const RESERVE: &[u8] = b"reserve";
+
+/// How large it is.
+const RESERVE_BYTES: u64 = 1 << 20;
+
+impl Journal {
+    /// Drops the oldest segments while there is more than may be.
+    pub(super) fn trim(&self, keep: &mut Keep) -> Result {
+        if self.options.on_full == OnFull::Trim {
+            while self.is_too_large() && self.drop_oldest(keep)? {}
+        }
+        self.set_budget();
+        self.keep_reserve(keep)
+    }
+
+    /// With `on_full=deny`: sets how many bytes more may be staged.
+    pub(super) fn set_budget(&self) {
+        if self.options.on_full == OnFull::Trim {
+            return;
+        }
+        let mut staging = self.staging.lock();
+        let ended = staging.ended.map_or(0, |e| e.log_end.saturating_add(e.undo_end));
+        let used = (staging.sealed_log)
+            .saturating_add(staging.sealed_undo)
+            .saturating_add(ended)
+            .saturating_add(staging.log_end)
+            .saturating_add(staging.undo_end);
+        staging.budget = Some(self.history_max.saturating_sub(used));
+    }
+
+    /// Whether sealed segments leave no room for the active one and the next.
+    fn is_too_large(&self) -> bool {
+        let staging = self.staging.lock();
+        let limits = staging.limits;
+        let ahead = limits.log.saturating_add(limits.undo).saturating_mul(2);
+        let used = staging.sealed_log.saturating_add(staging.sealed_undo);
+        used.saturating_add(ahead) > self.history_max && used != 0
+    }
+
+    /// Drops the oldest sealed segment. False: there is none.
+    fn drop_oldest(&self, keep: &mut Keep) -> Result<bool> {
+        let mut files = self.files.lock();
+        let oldest = files.first();
+        let end = {
+            let staging = self.staging.lock();
+            staging.ended.map_or(staging.seed.segment, |e| e.segment)
+        };
+        if oldest >= end {
+            return Ok(false);
+        }
+        // Readers are told first.
+        files.set_first(oldest.saturating_add(1));
+        keep.state.first = files.first();
+        let (log, undo) = files.remove(oldest)?;
+        drop(files);
+        self.tables.lock().trim(keep.state.first)?;
+        keep.state.log_bytes = keep.state.log_bytes.saturating_sub(log);
+        keep.state.undo_bytes = keep.state.undo_bytes.saturating_sub(undo);
+        let mut staging = self.staging.lock();
+        staging.sealed_log = keep.state.log_bytes;
+        staging.sealed_undo = keep.state.undo_bytes;
+        Ok(true)
+    }
+
+    /// Makes room on the lower filesystem for what is staged already: gives up the file that waits
+    /// for a new use, or the oldest segment, or the reserve. False: nothing is left to give up.
+    pub(super) fn make_room(&self) -> Result<bool> {
+        let mut keep = self.keep.lock();
+        if self.files.lock().give_up_spare()? {
+            return Ok(true);
+        }
+        if self.options.on_full == OnFull::Trim && self.drop_oldest(&mut keep)? {
+            self.files.lock().give_up_spare()?;
+            return Ok(true);
+        }
+        match keep.home.dir.open(RESERVE, true) {
+            Ok(reserve) if reserve.size() != 0 => reserve.truncate(0).map(|()| true),
+            Ok(_) => Ok(false),
+            Err(e) if e == ENOENT => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Fills the reserve while there is plenty of space.
+    fn keep_reserve(&self, keep: &Keep) -> Result {
+        if keep.home.dir.space()?.free < RESERVE_BYTES.saturating_mul(16) {
+            return Ok(());
+        }
+        let reserve = keep.home.dir.create(RESERVE, MODE)?;
+        if reserve.size() == 0 {
+            // Without it everything works until the filesystem is full.
+            let _ = reserve.allocate(RESERVE_BYTES);
+        }
+        Ok(())
+    }
+}

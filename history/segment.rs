@@ -1,0 +1,341 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The files of segments: `log/NNNNNNNN.log` and `undo/NNNNNNNN.dat`.
+
+use core::fmt::Write;
+use kernel::{
+    prelude::*,
+    sync::{
+        atomic::{
+            Atomic,
+            Full,
+            Relaxed, //
+        },
+        Arc, //
+    },
+};
+
+use super::{
+    text::{
+        number,
+        Words, //
+    },
+    trust,
+};
+use crate::vfs::{
+    scope::{
+        enodata,
+        eshutdown,
+        euclean, //
+    },
+    store::{
+        Dir,
+        File, //
+    },
+};
+
+/// The mode of every file of the history.
+pub(super) const MODE: u16 = 0o600;
+
+/// A dropped segment's payload file that waits for a new use.
+const SPARE: &[u8] = b"spare.dat";
+
+/// How many segments are kept open for readers.
+const RECENT: usize = 4;
+
+/// A file's name.
+pub(super) struct Name {
+    buf: [u8; 48],
+    len: usize,
+}
+
+impl Name {
+    /// What `arguments` come to.
+    pub(super) fn new(arguments: core::fmt::Arguments<'_>) -> Self {
+        let mut buf = [0; 48];
+        let mut words = Words::new(&mut buf);
+        // Two numbers of twenty digits and a suffix always fit.
+        let _ = words.write_fmt(arguments);
+        let len = words.written().len();
+        Self { buf, len }
+    }
+
+    fn log(segment: u64) -> Self {
+        Self::new(format_args!("{segment:08}.log"))
+    }
+
+    fn undo(segment: u64) -> Self {
+        Self::new(format_args!("{segment:08}.dat"))
+    }
+
+    /// The bytes.
+    pub(super) fn bytes(&self) -> &[u8] {
+        self.buf.get(..self.len).unwrap_or_default()
+    }
+}
+
+/// The number in a segment file's name.
+pub(super) fn number_in_name(name: &[u8], suffix: &[u8]) -> Option<u64> {
+    let digits = name.strip_suffix(suffix)?;
+    let zeroes = digits.iter().take_while(|&&b| b == b'0').count();
+    let significant = digits.get(zeroes..)?;
+    if significant.is_empty() || digits.len() < 8 {
+        return None;
+    }
+    number(significant)
+}
+
+/// An open segment.
+pub(super) struct Segment {
+    pub(super) number: u64,
+    pub(super) log: File,
+    pub(super) undo: File,
+    /// Whether something was written since the last fsync.
+    pub(super) log_dirty: Atomic<bool>,
+    pub(super) undo_dirty: Atomic<bool>,
+    /// Whether its payload file has all of its blocks.
+    pub(super) is_allocated: Atomic<bool>,
+}
+
+/// The directories, and the segments that are open.
+pub(super) struct Files {
+    dirs: Option<(Dir, Dir)>,
+    /// Those that are written.
+    open: KVec<Arc<Segment>>,
+    /// Those that were read lately.
+    recent: KVec<Arc<Segment>>,
+    /// The oldest that is there.
+    first: u64,
+    /// Whether names were made since the directories were last synced.
+    names_dirty: bool,
+    has_spare: bool,
+}
+
+impl Files {
+    /// Opens or makes the directories below the history's.
+    pub(super) fn open(home: &Dir) -> Result<Self> {
+        let log = trust::private_dir(home, b"log")?;
+        let undo = trust::private_dir(home, b"undo")?;
+        Ok(Self {
+            dirs: Some((log, undo)),
+            open: KVec::new(),
+            recent: KVec::with_capacity(RECENT, GFP_KERNEL)?,
+            first: 0,
+            names_dirty: false,
+            has_spare: false,
+        })
+    }
+
+    /// The directories of logs and payloads.
+    pub(super) fn dirs(&self) -> Result<(&Dir, &Dir)> {
+        let (log, undo) = self.dirs.as_ref().ok_or(eshutdown())?;
+        Ok((log, undo))
+    }
+
+    /// Closes everything.
+    pub(super) fn close(&mut self) {
+        self.open = KVec::new();
+        self.recent = KVec::new();
+        self.dirs = None;
+    }
+
+    /// The oldest segment that is there.
+    pub(super) fn first(&self) -> u64 {
+        self.first
+    }
+
+    pub(super) fn set_first(&mut self, first: u64) {
+        self.first = first;
+    }
+
+    /// Makes the files of a segment and opens them for writing.
+    pub(super) fn create(&mut self, number: u64) -> Result<Arc<Segment>> {
+        let recycle = core::mem::replace(&mut self.has_spare, false);
+        let (log_dir, undo_dir) = self.dirs()?;
+        let name = Name::undo(number);
+        if recycle {
+            undo_dir.rename(SPARE, undo_dir, name.bytes())?;
+        }
+        let undo = trust::private_file(undo_dir.create(name.bytes(), MODE)?)?;
+        let log = trust::private_file(log_dir.create(Name::log(number).bytes(), MODE)?)?;
+        log.truncate(0)?;
+        self.names_dirty = true;
+        let segment = Arc::new(
+            Segment {
+                number,
+                log,
+                undo,
+                log_dirty: Atomic::new(false),
+                undo_dirty: Atomic::new(false),
+                is_allocated: Atomic::new(false),
+            },
+            GFP_KERNEL,
+        )?;
+        self.open.push(segment.clone(), GFP_KERNEL)?;
+        Ok(segment)
+    }
+
+    /// The segments that are written.
+    pub(super) fn writable(&self) -> &[Arc<Segment>] {
+        &self.open
+    }
+
+    /// One of them.
+    pub(super) fn to_write(&self, number: u64) -> Result<Arc<Segment>> {
+        let found = self.open.iter().find(|s| s.number == number);
+        Ok(found.ok_or(EIO)?.clone())
+    }
+
+    /// Nothing more is written to a segment.
+    pub(super) fn end(&mut self, number: u64) {
+        self.open.retain(|s| s.number != number);
+    }
+
+    /// Any segment, for reading. `ENODATA`: it was dropped.
+    pub(super) fn to_read(&mut self, number: u64) -> Result<Arc<Segment>> {
+        if number < self.first {
+            return Err(enodata());
+        }
+        let mut known = Iterator::chain(self.open.iter(), self.recent.iter());
+        if let Some(segment) = known.find(|s| s.number == number) {
+            return Ok(segment.clone());
+        }
+        let (log_dir, undo_dir) = self.dirs()?;
+        let open = |dir: &Dir, name: Name| {
+            let missing = |e: Error| if e == ENOENT { enodata() } else { e };
+            let file = dir.open(name.bytes(), false).map_err(missing)?;
+            trust::private_file(file).map_err(|_| euclean())
+        };
+        let segment = Arc::new(
+            Segment {
+                number,
+                log: open(log_dir, Name::log(number))?,
+                undo: open(undo_dir, Name::undo(number))?,
+                log_dirty: Atomic::new(false),
+                undo_dirty: Atomic::new(false),
+                is_allocated: Atomic::new(true),
+            },
+            GFP_KERNEL,
+        )?;
+        if self.recent.len() >= RECENT {
+            let _ = self.recent.remove(0);
+        }
+        self.recent.push(segment.clone(), GFP_KERNEL)?;
+        Ok(segment)
+    }
+
+    /// Makes new names durable.
+    pub(super) fn sync_names(&mut self) -> Result {
+        if self.names_dirty {
+            let (log_dir, undo_dir) = self.dirs()?;
+            undo_dir.sync()?;
+            log_dir.sync()?;
+            self.names_dirty = false;
+        }
+        Ok(())
+    }
+
+    /// Drops a segment's files; its payload file is kept for a new use if there is none.
+    /// Returns the bytes of log and payloads that it had.
+    pub(super) fn remove(&mut self, number: u64) -> Result<(u64, u64)> {
+        self.recent.retain(|s| s.number != number);
+        let keep = !self.has_spare;
+        let (log_dir, undo_dir) = self.dirs()?;
+        let size = |dir: &Dir, name: &Name| dir.open(name.bytes(), false).map_or(0, |f| f.size());
+        let (log, undo) = (Name::log(number), Name::undo(number));
+        let sizes = (size(log_dir, &log), size(undo_dir, &undo));
+        gone(log_dir.unlink(log.bytes()))?;
+        if keep && undo_dir.rename(undo.bytes(), undo_dir, SPARE).is_ok() {
+            self.has_spare = true;
+        } else {
+            gone(undo_dir.unlink(undo.bytes()))?;
+        }
+        Ok(sizes)
+    }
+
+    /// Gives the file that waits for a new use back to the filesystem. False: there is none.
+    pub(super) fn give_up_spare(&mut self) -> Result<bool> {
+        if !core::mem::replace(&mut self.has_spare, false) {
+            return Ok(false);
+        }
+        let (_, undo_dir) = self.dirs()?;
+        gone(undo_dir.unlink(SPARE))?;
+        Ok(true)
+    }
+
+    /// Opens a log for recovery.
+    pub(super) fn log_to_recover(&self, number: u64) -> Result<File> {
+        let (log_dir, _) = self.dirs()?;
+        trust::private_file(log_dir.open(Name::log(number).bytes(), true)?)
+    }
+
+    /// How large a segment's files are.
+    pub(super) fn sizes(&self, number: u64) -> Result<(u64, u64)> {
+        let (log_dir, undo_dir) = self.dirs()?;
+        let size = |dir: &Dir, name: Name| dir.open(name.bytes(), false).map_or(0, |f| f.size());
+        Ok((
+            size(log_dir, Name::log(number)),
+            size(undo_dir, Name::undo(number)),
+        ))
+    }
+
+    /// Removes payload files that no log goes with: left over, or the spare one.
+    pub(super) fn remove_strays(&mut self, keep: impl Fn(u64) -> bool) -> Result {
+        let (_, undo_dir) = self.dirs()?;
+        let mut strays = KVec::new();
+        let mut full = Ok(());
+        undo_dir.list(&mut |name| {
+            match number_in_name(name, b".dat") {
+                Some(number) if !keep(number) => full = strays.push(number, GFP_KERNEL),
+                _ => {}
+            };
+        })?;
+        full?;
+        for number in strays {
+            gone(undo_dir.unlink(Name::undo(number).bytes()))?;
+        }
+        gone(undo_dir.unlink(SPARE))
+    }
+}
+
+/// Takes "there is none" for done.
+pub(super) fn gone(result: Result) -> Result {
+    match result {
+        Err(e) if e == ENOENT => Ok(()),
+        result => result,
+    }
+}
+
+impl Segment {
+    /// Allocates the payload file's blocks up to `target`, unless the filesystem cannot.
+    pub(super) fn allocate(&self, target: u64) {
+        if self.is_allocated.load(Relaxed) {
+            return;
+        }
+        self.is_allocated.store(true, Relaxed);
+        // Without preallocation everything works, only more slowly.
+        let _ = self.undo.allocate(target);
+    }
+
+    /// Makes the payloads durable.
+    pub(super) fn sync_undo(&self) -> Result {
+        sync(&self.undo, &self.undo_dirty)
+    }
+
+    /// Makes the lines durable.
+    pub(super) fn sync_log(&self) -> Result {
+        sync(&self.log, &self.log_dirty)
+    }
+}
+
+/// Makes a file durable, if it was written.
+fn sync(file: &File, dirty: &Atomic<bool>) -> Result {
+    if !dirty.xchg(false, Full) {
+        return Ok(());
+    }
+    let result = file.sync();
+    if result.is_err() {
+        dirty.store(true, Relaxed);
+    }
+    result
+}

@@ -1,0 +1,579 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What is staged: records that are ordered in memory and not written yet.
+//!
+//! Payloads and lines go into chunks of fixed memory, each of which becomes one write at one place
+//! of one file. All of this is bookkeeping under the journal's spinlock: a few comparisons and
+//! additions for each record; the chunks' bytes are filled elsewhere.
+//!
+//! Lines are promised before they are placed, so that placing never fails for want of room:
+//! `rooms` promised lines always find `LINES_PER_CHUNK` in each free chunk, or the rest of the
+//! active one.
+
+use kernel::prelude::*;
+
+use super::{
+    line::{
+        Extent,
+        Seed,
+        MAX_LINE, //
+    },
+    objects::{
+        Entry,
+        Objects,
+        MANY,
+        MOST, //
+    },
+};
+use crate::vfs::chunk::{
+    Chunk,
+    Slot, //
+};
+
+/// How many bytes of payload are written at once.
+pub(super) const PAYLOAD_CHUNK: usize = 256 * 1024;
+/// How many such chunks there are.
+pub(super) const PAYLOAD_CHUNKS: usize = 16;
+/// How many bytes of lines are written at once.
+pub(super) const LINE_CHUNK: usize = 64 * 1024;
+/// How many such chunks there are.
+pub(super) const LINE_CHUNKS: usize = 8;
+/// How many lines of any length a chunk takes.
+const LINES_PER_CHUNK: usize = LINE_CHUNK / MAX_LINE;
+/// Payload chunks begin at multiples of this, and are written up to one: a block of a recycled
+/// file that is overwritten in whole need not be read first.
+pub(super) const ALIGN: u64 = 4096;
+
+/// A segment never gets this many times as large as it should.
+const OVERDUE: u64 = 3;
+
+/// What a chunk is used for at the moment.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Nothing.
+    Free,
+    /// Records are staged in it.
+    Active,
+    /// One large payload is.
+    Held,
+    /// It waits for the writer.
+    Sealed,
+    /// The writer has it.
+    Writing,
+}
+
+/// Where a chunk's bytes go.
+#[derive(Clone, Copy)]
+struct Meta {
+    phase: Phase,
+    segment: u64,
+    base: u64,
+    used: u64,
+    ticket: u64,
+}
+
+/// The chunks of one kind.
+pub(super) struct Pool<const N: usize> {
+    metas: [Meta; N],
+    active: Option<usize>,
+    free: usize,
+}
+
+/// A chunk that the writer took.
+#[derive(Clone, Copy)]
+pub(super) struct Batch {
+    pub(super) index: usize,
+    pub(super) segment: u64,
+    pub(super) base: u64,
+}
+
+impl<const N: usize> Pool<N> {
+    fn new() -> Self {
+        let free = Meta {
+            phase: Phase::Free,
+            segment: 0,
+            base: 0,
+            used: 0,
+            ticket: 0,
+        };
+        Self {
+            metas: [free; N],
+            active: None,
+            free: N,
+        }
+    }
+
+    /// Takes a free chunk.
+    fn open(&mut self, phase: Phase, segment: u64, base: u64, ticket: u64) -> Option<usize> {
+        let index = self.metas.iter().position(|m| m.phase == Phase::Free)?;
+        *self.metas.get_mut(index)? = Meta {
+            phase,
+            segment,
+            base,
+            used: 0,
+            ticket,
+        };
+        self.free = self.free.saturating_sub(1);
+        if phase == Phase::Active {
+            self.active = Some(index);
+        }
+        Some(index)
+    }
+
+    /// Closes the active chunk, if anything is in it.
+    fn seal_active(&mut self, chunks: &[Chunk]) {
+        let Some(index) = self.active else { return };
+        let (Some(meta), Some(chunk)) = (self.metas.get_mut(index), chunks.get(index)) else {
+            return;
+        };
+        self.active = None;
+        if meta.used == 0 {
+            meta.phase = Phase::Free;
+            self.free = self.free.saturating_add(1);
+            return;
+        }
+        meta.phase = Phase::Sealed;
+        chunk.seal();
+    }
+
+    /// What the active chunk is.
+    fn active(&self) -> Option<&Meta> {
+        self.metas.get(self.active?)
+    }
+
+    /// Whether something with `ticket` or an earlier one waits to be written.
+    fn has_pending(&self, ticket: u64) -> bool {
+        self.metas.iter().any(|m| {
+            m.ticket <= ticket
+                && match m.phase {
+                    Phase::Active => m.used != 0,
+                    Phase::Sealed | Phase::Writing => true,
+                    Phase::Free | Phase::Held => false,
+                }
+        })
+    }
+
+    /// How many chunks wait for the writer.
+    fn backlog(&self) -> usize {
+        let waits = |m: &&Meta| m.phase == Phase::Sealed;
+        self.metas.iter().filter(waits).count()
+    }
+
+    /// Whether anything of `segment` is still to be written.
+    fn has_segment(&self, segment: u64) -> bool {
+        let holds = |m: &Meta| m.phase != Phase::Free && m.segment == segment;
+        self.metas.iter().any(holds)
+    }
+
+    /// Whether the byte at `offset` of `segment` is still to be written.
+    fn has_byte(&self, segment: u64, offset: u64) -> bool {
+        self.metas.iter().any(|m| {
+            m.phase != Phase::Free
+                && m.segment == segment
+                && offset >= m.base
+                && offset < m.base.saturating_add(m.used)
+        })
+    }
+
+    /// The oldest complete chunk, for the writer.
+    pub(super) fn take(&mut self, chunks: &[Chunk]) -> Option<Batch> {
+        let (index, _) = (self.metas.iter().enumerate())
+            .filter(|(i, m)| {
+                m.phase == Phase::Sealed && chunks.get(*i).is_some_and(Chunk::is_complete)
+            })
+            .min_by_key(|(_, m)| m.ticket)?;
+        let meta = self.metas.get_mut(index)?;
+        meta.phase = Phase::Writing;
+        Some(Batch {
+            index,
+            segment: meta.segment,
+            base: meta.base,
+        })
+    }
+
+    /// The writer is done with a chunk: it is free again, or waits for another try.
+    pub(super) fn give_back(&mut self, batch: Batch, written: bool, chunks: &[Chunk]) {
+        let Some(meta) = self.metas.get_mut(batch.index) else {
+            return;
+        };
+        if written && chunks.get(batch.index).is_some_and(Chunk::reset) {
+            meta.phase = Phase::Free;
+            self.free = self.free.saturating_add(1);
+        } else {
+            meta.phase = Phase::Sealed;
+        }
+    }
+}
+
+/// Sizes at which a segment ends.
+#[derive(Clone, Copy)]
+pub(super) struct Limits {
+    /// Of its log.
+    pub(super) log: u64,
+    /// Of its payloads.
+    pub(super) undo: u64,
+}
+
+/// A segment that has ended and is to be sealed.
+#[derive(Clone, Copy)]
+pub(super) struct Ended {
+    pub(super) segment: u64,
+    pub(super) log_end: u64,
+    pub(super) undo_end: u64,
+}
+
+/// The slots of a table of objects.
+pub(super) type Table = Objects<KVVec<Entry>>;
+
+/// Everything under the journal's spinlock.
+pub(super) struct Staging {
+    /// Where lines go; also the checksum's beginning.
+    pub(super) seed: Seed,
+    /// Where the next line stands.
+    pub(super) log_end: u64,
+    /// Where the next payload stands.
+    pub(super) undo_end: u64,
+    /// The next line's number, and the first that is not reserved.
+    pub(super) seq: u64,
+    pub(super) seq_end: u64,
+    /// The segment after this one, when it is there.
+    pub(super) next: Option<u64>,
+    /// Last lines of the active segment, of the one that is being sealed, and a spare table.
+    pub(super) objects: Table,
+    pub(super) ended: Option<Ended>,
+    pub(super) ended_objects: Option<Table>,
+    pub(super) spare: Option<Table>,
+    pub(super) payloads: Pool<PAYLOAD_CHUNKS>,
+    pub(super) lines: Pool<LINE_CHUNKS>,
+    /// How many lines are promised.
+    rooms: usize,
+    /// How many large payloads are under way.
+    pub(super) larges: usize,
+    tickets: u64,
+    /// Everything up to these tickets is to be written, or durable.
+    pub(super) want_written: u64,
+    pub(super) want_durable: u64,
+    /// Everything up to this ticket is durable.
+    pub(super) durable: u64,
+    /// Callers asleep for room, and for a flush.
+    pub(super) waiting: usize,
+    pub(super) flushing: usize,
+    /// Whether a chunk was opened, and so another one closed, since this was last looked at.
+    pub(super) opened: bool,
+    /// Whether the worker comes by itself.
+    pub(super) armed: bool,
+    pub(super) closed: bool,
+    /// With `on_full=deny`: how many bytes more there may be.
+    pub(super) budget: Option<u64>,
+    /// What keeps the journal from being written, how often anything did, how many callers gave up.
+    pub(super) error: Option<Error>,
+    pub(super) failures: u64,
+    pub(super) lost: u64,
+    /// Bytes of sealed segments.
+    pub(super) sealed_log: u64,
+    pub(super) sealed_undo: u64,
+    pub(super) limits: Limits,
+}
+
+/// Why something has to wait.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Full {
+    /// Until the workers got on.
+    Wait,
+    /// The mount says `on_full=deny` and it is full.
+    Denied,
+}
+
+impl Staging {
+    pub(super) fn new(seed: Seed, limits: Limits, objects: Table, spare: Table) -> Self {
+        Self {
+            seed,
+            log_end: 0,
+            undo_end: 0,
+            seq: 0,
+            seq_end: 0,
+            next: None,
+            objects,
+            ended: None,
+            ended_objects: None,
+            spare: Some(spare),
+            payloads: Pool::new(),
+            lines: Pool::new(),
+            rooms: 0,
+            larges: 0,
+            tickets: 0,
+            want_written: 0,
+            want_durable: 0,
+            durable: 0,
+            waiting: 0,
+            flushing: 0,
+            opened: false,
+            armed: false,
+            closed: false,
+            budget: None,
+            error: None,
+            failures: 0,
+            lost: 0,
+            sealed_log: 0,
+            sealed_undo: 0,
+            limits,
+        }
+    }
+
+    /// The newest ticket that was given.
+    pub(super) fn last_ticket(&self) -> u64 {
+        self.tickets
+    }
+
+    fn ticket(&mut self) -> u64 {
+        self.tickets = self.tickets.wrapping_add(1);
+        self.tickets
+    }
+
+    /// Reserves room for a payload, and a place in the active segment.
+    pub(super) fn stage<'a>(
+        &mut self,
+        chunks: &'a [Chunk],
+        len: usize,
+    ) -> Result<(Slot<'a>, Extent), Full> {
+        let bytes = len as u64;
+        if self.is_overdue() {
+            return Err(Full::Wait);
+        }
+        self.spend(bytes)?;
+        let fits = |i: &usize| chunks.get(*i).is_some_and(|c| c.room() >= len);
+        let index = match self.payloads.active.filter(fits) {
+            Some(index) => index,
+            None => {
+                self.payloads.seal_active(chunks);
+                self.open_payload(Phase::Active)?
+            }
+        };
+        let slot = (chunks.get(index).and_then(|c| c.reserve(len))).ok_or(Full::Wait)?;
+        let meta = self.payloads.metas.get_mut(index).ok_or(Full::Wait)?;
+        let extent = Extent {
+            segment: meta.segment,
+            offset: meta.base.saturating_add(meta.used),
+            length: bytes,
+        };
+        meta.used = meta.used.saturating_add(bytes);
+        self.undo_end = extent.offset.saturating_add(bytes);
+        Ok((slot, extent))
+    }
+
+    /// Reserves a place for a payload of any length; its bytes come in chunks of their own.
+    pub(super) fn stage_large(&mut self, chunks: &[Chunk], len: u64) -> Result<Extent, Full> {
+        if self.is_overdue() {
+            return Err(Full::Wait);
+        }
+        self.spend(len)?;
+        self.payloads.seal_active(chunks);
+        let offset = align(self.undo_end);
+        self.undo_end = offset.saturating_add(len);
+        Ok(Extent {
+            segment: self.seed.segment,
+            offset,
+            length: len,
+        })
+    }
+
+    /// Takes a chunk for `len` bytes of a large payload, from `base` on.
+    pub(super) fn hold<'a>(
+        &mut self,
+        chunks: &'a [Chunk],
+        segment: u64,
+        base: u64,
+        len: usize,
+    ) -> Result<(usize, Slot<'a>), Full> {
+        let opened = self.payloads.open(Phase::Held, segment, base, u64::MAX);
+        let index = opened.ok_or(Full::Wait)?;
+        let slot = chunks.get(index).and_then(|c| c.reserve(len));
+        Ok((index, slot.ok_or(Full::Wait)?))
+    }
+
+    /// A large payload's chunk goes to the writer with its first `used` bytes.
+    pub(super) fn submit(&mut self, chunks: &[Chunk], index: usize, used: u64) {
+        let ticket = self.ticket();
+        let (Some(meta), Some(chunk)) = (self.payloads.metas.get_mut(index), chunks.get(index))
+        else {
+            return;
+        };
+        chunk.seal();
+        meta.used = used;
+        meta.ticket = ticket;
+        meta.phase = Phase::Sealed;
+    }
+
+    fn open_payload(&mut self, phase: Phase) -> Result<usize, Full> {
+        if self.payloads.free == 0 {
+            return Err(Full::Wait);
+        }
+        let base = align(self.undo_end);
+        let ticket = self.ticket();
+        self.opened = true;
+        let opened = self.payloads.open(phase, self.seed.segment, base, ticket);
+        opened.ok_or(Full::Wait)
+    }
+
+    /// Whether the segment is so much larger than it should be that its successor, which is being
+    /// made, has to be waited for.
+    fn is_overdue(&self) -> bool {
+        self.undo_end >= self.limits.undo.saturating_mul(OVERDUE)
+            || self.log_end >= self.limits.log.saturating_mul(OVERDUE)
+    }
+
+    fn spend(&mut self, bytes: u64) -> Result<(), Full> {
+        if let Some(budget) = &mut self.budget {
+            *budget = budget.checked_sub(bytes).ok_or(Full::Denied)?;
+        }
+        Ok(())
+    }
+
+    /// Promises room for `n` lines.
+    pub(super) fn promise(&mut self, n: usize) -> Result<(), Full> {
+        if self.budget == Some(0) {
+            return Err(Full::Denied);
+        }
+        let rooms = self.rooms.saturating_add(n);
+        let numbers = self.seq_end.saturating_sub(self.seq);
+        if rooms > self.lines.free.saturating_mul(LINES_PER_CHUNK)
+            || rooms > MOST.saturating_sub(self.objects.used())
+            || rooms as u64 > numbers
+            || self.is_overdue()
+        {
+            return Err(Full::Wait);
+        }
+        self.rooms = rooms;
+        Ok(())
+    }
+
+    /// Takes back a promise of `n` lines.
+    pub(super) fn unpromise(&mut self, n: usize) {
+        self.rooms = self.rooms.saturating_sub(n);
+    }
+
+    /// A place for a promised line of any length.
+    pub(super) fn line_slot<'a>(&mut self, chunks: &'a [Chunk]) -> Option<Slot<'a>> {
+        let fits = |i: &usize| chunks.get(*i).is_some_and(|c| c.room() >= MAX_LINE);
+        let index = match self.lines.active.filter(fits) {
+            Some(index) => index,
+            None => {
+                self.lines.seal_active(chunks);
+                let ticket = self.ticket();
+                self.opened = true;
+                let (segment, base) = (self.seed.segment, self.log_end);
+                self.lines.open(Phase::Active, segment, base, ticket)?
+            }
+        };
+        chunks.get(index)?.reserve(MAX_LINE)
+    }
+
+    /// The promised line is placed and has `len` bytes.
+    pub(super) fn line_placed(&mut self, len: u64) {
+        self.rooms = self.rooms.saturating_sub(1);
+        self.seq = self.seq.wrapping_add(1);
+        self.log_end = self.log_end.saturating_add(len);
+        if let Some(meta) = self.lines.active.and_then(|i| self.lines.metas.get_mut(i)) {
+            meta.used = meta.used.saturating_add(len);
+        }
+        if let Some(budget) = &mut self.budget {
+            *budget = budget.saturating_sub(len);
+        }
+    }
+
+    /// Whether the active line chunk may be closed early without breaking a promise.
+    fn may_seal_lines(&self) -> bool {
+        self.rooms <= self.lines.free.saturating_mul(LINES_PER_CHUNK)
+    }
+
+    /// Whether the segment is large enough to end.
+    pub(super) fn is_segment_full(&self) -> bool {
+        self.log_end >= self.limits.log
+            || self.undo_end >= self.limits.undo
+            || self.objects.used() >= MANY
+    }
+
+    /// Ends the active segment if it is large enough (or `force` says so), something is in it, and
+    /// the next one is there. Returns whether it did.
+    pub(super) fn roll(&mut self, pools: (&[Chunk], &[Chunk]), force: bool) -> bool {
+        let is_empty = self.log_end == 0 && self.undo_end == 0;
+        if is_empty || self.ended.is_some() || !(force || self.is_segment_full()) {
+            return false;
+        }
+        if !self.may_seal_lines() {
+            return false;
+        }
+        let Some(next) = self.next else { return false };
+        let Some(mut table) = self.spare.take() else {
+            return false;
+        };
+        self.next = None;
+        self.payloads.seal_active(pools.0);
+        self.lines.seal_active(pools.1);
+        core::mem::swap(&mut self.objects, &mut table);
+        self.ended_objects = Some(table);
+        self.ended = Some(Ended {
+            segment: self.seed.segment,
+            log_end: self.log_end,
+            undo_end: self.undo_end,
+        });
+        self.seed.segment = next;
+        self.log_end = 0;
+        self.undo_end = 0;
+        true
+    }
+
+    /// Closes the active chunks that are wanted written.
+    pub(super) fn seal_wanted(&mut self, pools: (&[Chunk], &[Chunk])) {
+        let wanted = self.want_written.max(self.want_durable);
+        if self.payloads.active().is_some_and(|m| m.ticket <= wanted) {
+            self.payloads.seal_active(pools.0);
+        }
+        let may_seal = self.may_seal_lines();
+        let seal = |m: &Meta| m.ticket <= wanted && (may_seal || m.used == 0);
+        if self.lines.active().is_some_and(seal) {
+            self.lines.seal_active(pools.1);
+        }
+    }
+
+    /// Whether everything up to `ticket` is written.
+    pub(super) fn is_written(&self, ticket: u64) -> bool {
+        !self.payloads.has_pending(ticket) && !self.lines.has_pending(ticket)
+    }
+
+    /// Whether the writer should come: half of the memory waits for it, or somebody does.
+    pub(super) fn needs_writer(&self) -> bool {
+        self.payloads.backlog() >= PAYLOAD_CHUNKS / 2
+            || self.lines.backlog() >= LINE_CHUNKS / 2
+            || self.waiting != 0
+            || self.flushing != 0
+    }
+
+    /// Whether nothing of `segment` is staged any more.
+    pub(super) fn is_segment_written(&self, segment: u64) -> bool {
+        self.larges == 0
+            && !self.payloads.has_segment(segment)
+            && !self.lines.has_segment(segment)
+    }
+
+    /// Whether the line there is staged only.
+    pub(super) fn is_line_staged(&self, segment: u64, offset: u64) -> bool {
+        self.lines.has_byte(segment, offset)
+    }
+
+    /// Whether some of the payload there is staged only.
+    pub(super) fn is_payload_staged(&self, extent: &Extent) -> bool {
+        let end = extent.offset.saturating_add(extent.length);
+        self.payloads.metas.iter().any(|m| {
+            m.phase != Phase::Free
+                && m.segment == extent.segment
+                && m.base < end
+                && m.base.saturating_add(m.used) > extent.offset
+        })
+    }
+}
+
+/// The next multiple of [`ALIGN`].
+pub(super) fn align(offset: u64) -> u64 {
+    offset.checked_next_multiple_of(ALIGN).unwrap_or(offset)
+}

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The file `state`: what must be known before a history is opened.
+//!
+//! Two slots are written in turns, each by one durable write, and the newer one whose checksum
+//! holds counts. So a torn write costs nothing, and numbers that were reserved stay reserved.
+
+use core::fmt::Write;
+
+use super::{
+    line::{
+        Crc,
+        Seed, //
+    },
+    text::{
+        number,
+        number_of,
+        value,
+        Words, //
+    },
+};
+
+/// How many bytes a slot has; the file has two.
+pub(crate) const SLOT: usize = 4096;
+
+/// The most tables that one state names.
+pub(crate) const MAX_TABLES: usize = 80;
+
+/// The segments that an index table covers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Span {
+    /// The oldest.
+    pub(crate) first: u64,
+    /// The newest.
+    pub(crate) last: u64,
+}
+
+impl Span {
+    /// How many segments it has.
+    pub(crate) fn len(&self) -> u64 {
+        self.last.saturating_sub(self.first).saturating_add(1)
+    }
+}
+
+/// What the file says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct State {
+    /// How many times it was written.
+    pub(crate) count: u64,
+    /// Whether the history was closed in good order; only then the rest but `seq` and `segment` is
+    /// more than a hint.
+    pub(crate) clean: bool,
+    /// No line has this number or a higher one.
+    pub(crate) seq: u64,
+    /// No segment that holds anything has this number or a higher one.
+    pub(crate) segment: u64,
+    /// The oldest segment that is there.
+    pub(crate) first: u64,
+    /// The bytes of all log files.
+    pub(crate) log_bytes: u64,
+    /// The bytes of all payload files.
+    pub(crate) undo_bytes: u64,
+}
+
+/// Writes a slot's text; returns its length. `None`: it does not fit.
+pub(crate) fn encode(
+    state: &State,
+    tables: impl Iterator<Item = Span>,
+    uuid: &[u8; 16],
+    crc: Crc,
+    out: &mut [u8],
+) -> Option<usize> {
+    let mut words = Words::new(out);
+    write!(
+        words,
+        "loggerfs-state version=1 count={} clean={} seq={} segment={} first={} log={} undo={} tables=",
+        state.count,
+        u8::from(state.clean),
+        state.seq,
+        state.segment,
+        state.first,
+        state.log_bytes,
+        state.undo_bytes,
+    )
+    .ok()?;
+    for (i, table) in tables.enumerate() {
+        let comma = if i == 0 { "" } else { "," };
+        write!(words, "{comma}{}-{}", table.first, table.last).ok()?;
+    }
+    let sum = seed(uuid).sum(crc, words.written());
+    writeln!(words, " sum={sum:08x}").ok()?;
+    Some(words.written().len())
+}
+
+/// Reads a slot's text. `None`: damaged, or another history's.
+pub(crate) fn parse(slot: &[u8], uuid: &[u8; 16], crc: Crc) -> Option<State> {
+    let end = slot.iter().position(|&b| b == b'\n')?;
+    let text = slot.get(..end)?;
+    let (body, sum) = text.split_at_checked(text.len().checked_sub(13)?)?;
+    let mut expected = [0; 13];
+    let mut words = Words::new(&mut expected);
+    write!(words, " sum={:08x}", seed(uuid).sum(crc, body)).ok()?;
+    if words.written() != sum || number_of(body, b"version")? != 1 {
+        return None;
+    }
+    Some(State {
+        count: number_of(body, b"count")?,
+        clean: number_of(body, b"clean")? == 1,
+        seq: number_of(body, b"seq")?,
+        segment: number_of(body, b"segment")?,
+        first: number_of(body, b"first")?,
+        log_bytes: number_of(body, b"log")?,
+        undo_bytes: number_of(body, b"undo")?,
+    })
+}
+
+/// The tables that a slot's text names, oldest first. `None`: malformed.
+pub(crate) fn tables(slot: &[u8], mut each: impl FnMut(Span)) -> Option<()> {
+    let list = value(slot, b"tables")?;
+    if list.is_empty() {
+        return Some(());
+    }
+    for word in list.split(|&b| b == b',') {
+        each(parse_span(word)?);
+    }
+    Some(())
+}
+
+/// `FIRST-LAST`.
+pub(crate) fn parse_span(word: &[u8]) -> Option<Span> {
+    let dash = word.iter().position(|&b| b == b'-')?;
+    let span = Span {
+        first: number(word.get(..dash)?)?,
+        last: number(word.get(dash.checked_add(1)?..)?)?,
+    };
+    (span.first <= span.last).then_some(span)
+}
+
+/// What the checksum starts from: no segment has the number 0.
+fn seed(uuid: &[u8; 16]) -> Seed {
+    Seed {
+        uuid: *uuid,
+        segment: 0,
+    }
+}

@@ -1,0 +1,420 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The index tables of sealed segments: `index/FIRST-LAST.idx`.
+//!
+//! Each sealed segment adds a small table; whenever eight neighbours of one size have come
+//! together they are merged into one, so a history of any length has few. A table is opened when
+//! it is first asked, so a mount costs the same whatever there is.
+
+use kernel::{
+    prelude::*,
+    sync::Arc, //
+};
+
+use super::{
+    index::{
+        self,
+        Head,
+        BLOCK,
+        FILTER, //
+    },
+    line::{
+        ObjectId,
+        Pos, //
+    },
+    segment::{
+        gone,
+        Name,
+        MODE, //
+    },
+    sort::sort,
+    state::Span,
+    trust,
+};
+use crate::vfs::{
+    scope::{
+        crc32c,
+        euclean,
+        eshutdown, //
+    },
+    store::{
+        Dir,
+        File, //
+    },
+};
+
+/// How many tables of one size are merged.
+const FAN: usize = 8;
+
+/// A table that was opened.
+struct Open {
+    file: File,
+    head: Head,
+}
+
+/// A table.
+struct Table {
+    span: Span,
+    open: Option<Arc<Open>>,
+}
+
+/// All tables, oldest first.
+pub(super) struct Tables {
+    dir: Option<Dir>,
+    uuid: [u8; 16],
+    list: KVec<Table>,
+    /// One block, for look-ups.
+    block: KVec<u8>,
+}
+
+impl Tables {
+    /// Opens or makes the directory below the history's; knows of no table yet.
+    pub(super) fn open(home: &Dir, uuid: [u8; 16]) -> Result<Self> {
+        Ok(Self {
+            dir: Some(trust::private_dir(home, b"index")?),
+            uuid,
+            list: KVec::new(),
+            block: KVec::from_elem(0, BLOCK, GFP_KERNEL)?,
+        })
+    }
+
+    /// Closes everything.
+    pub(super) fn close(&mut self) {
+        self.list = KVec::new();
+        self.dir = None;
+    }
+
+    fn dir(&self) -> Result<&Dir> {
+        self.dir.as_ref().ok_or(eshutdown())
+    }
+
+    /// The segments that each table covers, oldest first.
+    pub(super) fn spans(&self) -> impl Iterator<Item = Span> + '_ {
+        self.list.iter().map(|table| table.span)
+    }
+
+    /// Learns of a table; they come oldest first.
+    pub(super) fn add(&mut self, span: Span) -> Result {
+        Ok(self.list.push(Table { span, open: None }, GFP_KERNEL)?)
+    }
+
+    /// Finds out from the directory which tables there are, after an unclean stop: of overlapping
+    /// ones the longest counts, damaged ones and others are removed.
+    pub(super) fn find(&mut self) -> Result {
+        let mut found = KVec::new();
+        let mut full = Ok(());
+        self.dir()?.list(&mut |name| {
+            let span = name.strip_suffix(b".idx").and_then(super::state::parse_span);
+            if let Some(span) = span {
+                full = full.and(found.push(span, GFP_KERNEL));
+            }
+        })?;
+        full?;
+        // Of those with one beginning, the longest comes first.
+        sort(&mut found, |a: &Span, b| {
+            (a.first, b.last) < (b.first, a.last)
+        });
+        let mut covered = 0;
+        for span in found {
+            if span.first > covered && self.open_table(span).is_ok() {
+                covered = span.last;
+                self.add(span)?;
+            } else {
+                gone(self.dir()?.unlink(name(span).bytes()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a table covers `segment`.
+    pub(super) fn covers(&self, segment: u64) -> bool {
+        self.spans().any(|s| s.first <= segment && segment <= s.last)
+    }
+
+    fn open_table(&self, span: Span) -> Result<Arc<Open>> {
+        let file = trust::private_file(self.dir()?.open(name(span).bytes(), false)?)?;
+        let mut bytes = KVec::from_elem(0, BLOCK, GFP_KERNEL)?;
+        file.read_exact_at(&mut bytes, 0)?;
+        let head = Head::parse(block(&bytes)?, &self.uuid, crc32c).ok_or(euclean())?;
+        if head.span != span {
+            return Err(euclean());
+        }
+        Ok(Arc::new(Open { file, head }, GFP_KERNEL)?)
+    }
+
+    fn opened(&mut self, i: usize) -> Result<Arc<Open>> {
+        let table = self.list.get(i).ok_or(EINVAL)?;
+        if let Some(open) = &table.open {
+            return Ok(open.clone());
+        }
+        let open = self.open_table(table.span)?;
+        if let Some(table) = self.list.get_mut(i) {
+            table.open = Some(open.clone());
+        }
+        Ok(open)
+    }
+
+    /// Where `object`'s last line stands in sealed segments from `first` on.
+    pub(super) fn look_up(&mut self, object: ObjectId, first: u64) -> Result<Option<Pos>> {
+        for i in (0..self.list.len()).rev() {
+            if self.list.get(i).is_some_and(|t| t.span.last < first) {
+                break;
+            }
+            let open = self.opened(i)?;
+            if let Some(pos) = open.look_up(object, &mut self.block)? {
+                return Ok((pos.segment >= first).then_some(pos));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Starts the table of `span`, which will have at most `most` entries.
+    pub(super) fn create(&self, span: Span, most: u64) -> Result<TableWriter> {
+        let dir = self.dir()?;
+        gone(dir.unlink(name(span).bytes()))?;
+        let filters = index::filters_for(most);
+        let size = usize::try_from(filters.saturating_mul(FILTER as u64)).map_err(|_| EFBIG)?;
+        Ok(TableWriter {
+            file: trust::private_file(dir.create(name(span).bytes(), MODE)?)?,
+            head: Head {
+                span,
+                entries: 0,
+                filters,
+            },
+            uuid: self.uuid,
+            block: KVec::from_elem(0, BLOCK, GFP_KERNEL)?,
+            in_block: 0,
+            filter: KVVec::from_elem(0, size, GFP_KERNEL)?,
+        })
+    }
+
+    /// Makes the directory's names durable.
+    pub(super) fn sync_names(&self) -> Result {
+        self.dir()?.sync()
+    }
+
+    /// Forgets and removes tables of segments before `first` only.
+    pub(super) fn trim(&mut self, first: u64) -> Result {
+        while let Some(span) = self.list.first().map(|t| t.span) {
+            if span.last >= first {
+                break;
+            }
+            gone(self.dir()?.unlink(name(span).bytes()))?;
+            let _ = self.list.remove(0);
+        }
+        Ok(())
+    }
+
+    /// The newest tables, if they are to be merged: the first one's place in the list, and they.
+    pub(super) fn to_merge(&mut self) -> Result<Option<(usize, Merge)>> {
+        let Some(start) = self.list.len().checked_sub(FAN) else {
+            return Ok(None);
+        };
+        let level = |table: &Table| table.span.len().ilog(FAN as u64);
+        let Some(newest) = self.list.last().map(level) else {
+            return Ok(None);
+        };
+        let mut newer = self.list.iter().skip(start);
+        if !newer.all(|table| level(table) <= newest) {
+            return Ok(None);
+        }
+        let mut inputs = KVec::with_capacity(FAN, GFP_KERNEL)?;
+        for i in start..self.list.len() {
+            inputs.push(Input::new(self.opened(i)?)?, GFP_KERNEL)?;
+        }
+        Ok(Some((start, Merge { inputs })))
+    }
+
+    /// Puts a merged table in the place of those it was made of.
+    pub(super) fn replace(&mut self, start: usize, merged: Span) -> Result {
+        // The order makes any crash harmless: the longer table counts.
+        while self.list.len() > start {
+            let Some(table) = self.list.pop() else { break };
+            gone(self.dir()?.unlink(name(table.span).bytes()))?;
+        }
+        self.add(merged)
+    }
+}
+
+impl Open {
+    /// Searches the table.
+    fn look_up(&self, object: ObjectId, buf: &mut [u8]) -> Result<Option<Pos>> {
+        if let Some(at) = self.head.filter_at(object) {
+            let mut piece = [0; FILTER];
+            self.file.read_exact_at(&mut piece, at)?;
+            if !index::filter_has(&piece, object) {
+                return Ok(None);
+            }
+        }
+        let (mut low, mut high) = (0, self.head.blocks());
+        while high.saturating_sub(low) > 1 {
+            let middle = low.midpoint(high);
+            let mut first = [0; index::ENTRY];
+            let at = self.head.block_at(middle).ok_or(euclean())?;
+            self.file.read_exact_at(&mut first, at)?;
+            let (found, _) = index::entry(&first).ok_or(euclean())?;
+            if found <= object {
+                low = middle;
+            } else {
+                high = middle;
+            }
+        }
+        if low == high {
+            return Ok(None);
+        }
+        let count = self.read_block(low, buf)?;
+        let found = index::entries(block(buf)?, count).find(|(o, _)| *o == object);
+        Ok(found.map(|(_, pos)| pos))
+    }
+
+    /// Reads block `i`; returns how many entries it has.
+    fn read_block(&self, i: u64, buf: &mut [u8]) -> Result<usize> {
+        let at = self.head.block_at(i).ok_or(euclean())?;
+        self.file.read_exact_at(buf, at)?;
+        if !index::is_whole(block(buf)?, crc32c) {
+            return Err(euclean());
+        }
+        Ok(index::count_in_block(self.head.entries, i))
+    }
+}
+
+/// A table being written: entries come in order.
+pub(super) struct TableWriter {
+    file: File,
+    head: Head,
+    uuid: [u8; 16],
+    block: KVec<u8>,
+    in_block: usize,
+    filter: KVVec<u8>,
+}
+
+impl TableWriter {
+    /// Adds an entry.
+    pub(super) fn push(&mut self, object: ObjectId, pos: Pos) -> Result {
+        index::put_entry(block_mut(&mut self.block)?, self.in_block, object, pos);
+        if let Some(piece) = index::filter_piece(object, self.head.filters) {
+            // CAST: The filter is in memory.
+            let at = (piece as usize).saturating_mul(FILTER);
+            let piece = self.filter.get_mut(at..at.saturating_add(FILTER));
+            index::filter_put(piece.ok_or(EINVAL)?, object);
+        }
+        self.in_block = self.in_block.saturating_add(1);
+        self.head.entries = self.head.entries.saturating_add(1);
+        if self.in_block as u64 == index::PER_BLOCK {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result {
+        let last = self.head.blocks().checked_sub(1).ok_or(EINVAL)?;
+        index::seal(block_mut(&mut self.block)?, crc32c);
+        let at = self.head.block_at(last).ok_or(EFBIG)?;
+        self.file.write_at(&self.block, at)?;
+        self.block.fill(0);
+        self.in_block = 0;
+        Ok(())
+    }
+
+    /// Completes the table and makes it durable.
+    pub(super) fn finish(mut self) -> Result {
+        if self.in_block != 0 {
+            self.flush()?;
+        }
+        let at = self.head.block_at(self.head.blocks()).ok_or(EFBIG)?;
+        self.file.write_at(&self.filter, at)?;
+        (self.head).encode(&self.uuid, crc32c, block_mut(&mut self.block)?);
+        self.file.write_at(&self.block, 0)?;
+        self.file.sync()
+    }
+}
+
+/// Tables to be merged, oldest first.
+pub(super) struct Merge {
+    inputs: KVec<Input>,
+}
+
+/// One of them, and where reading it is.
+struct Input {
+    open: Arc<Open>,
+    buf: KVec<u8>,
+    next_block: u64,
+    count: usize,
+    at: usize,
+}
+
+impl Input {
+    fn new(open: Arc<Open>) -> Result<Self> {
+        Ok(Self {
+            open,
+            buf: KVec::from_elem(0, BLOCK, GFP_KERNEL)?,
+            next_block: 0,
+            count: 0,
+            at: 0,
+        })
+    }
+
+    /// The entry it is at.
+    fn peek(&mut self) -> Result<Option<(ObjectId, Pos)>> {
+        if self.at >= self.count {
+            if self.next_block >= self.open.head.blocks() {
+                return Ok(None);
+            }
+            self.count = self.open.read_block(self.next_block, &mut self.buf)?;
+            self.next_block = self.next_block.saturating_add(1);
+            self.at = 0;
+        }
+        let at = self.at.saturating_mul(index::ENTRY);
+        let bytes = self.buf.get(at..at.saturating_add(index::ENTRY));
+        Ok(Some(bytes.and_then(index::entry).ok_or(euclean())?))
+    }
+}
+
+impl Merge {
+    /// What the merged table will cover, and how many entries it has at most.
+    pub(super) fn extent(&self) -> Option<(Span, u64)> {
+        let first = self.inputs.first()?.open.head.span.first;
+        let last = self.inputs.last()?.open.head.span.last;
+        let entries = self.inputs.iter().map(|i| i.open.head.entries);
+        Some((Span { first, last }, entries.fold(0, u64::saturating_add)))
+    }
+
+    /// Writes the merged table: of each object its newest line, unless it is before `oldest`.
+    pub(super) fn write(mut self, oldest: u64, out: &mut TableWriter) -> Result {
+        loop {
+            let mut least: Option<(ObjectId, Pos)> = None;
+            for input in &mut self.inputs {
+                if let Some((object, pos)) = input.peek()? {
+                    // The later of equal ones is the newer.
+                    if least.is_none_or(|(o, _)| object <= o) {
+                        least = Some((object, pos));
+                    }
+                }
+            }
+            let Some((object, pos)) = least else {
+                return Ok(());
+            };
+            for input in &mut self.inputs {
+                if input.peek()?.is_some_and(|(o, _)| o == object) {
+                    input.at = input.at.saturating_add(1);
+                }
+            }
+            if pos.segment >= oldest {
+                out.push(object, pos)?;
+            }
+        }
+    }
+}
+
+/// A table's name.
+fn name(span: Span) -> Name {
+    Name::new(format_args!("{}-{}.idx", span.first, span.last))
+}
+
+fn block(bytes: &[u8]) -> Result<&[u8; BLOCK]> {
+    bytes.try_into().map_err(|_| EINVAL)
+}
+
+fn block_mut(bytes: &mut [u8]) -> Result<&mut [u8; BLOCK]> {
+    bytes.try_into().map_err(|_| EINVAL)
+}

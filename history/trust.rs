@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What is checked before a history is believed: that only root can have written it, that it is
+//! this directory's, and that nobody else is using it.
+
+use core::fmt;
+use kernel::prelude::*;
+
+use super::{
+    format::{
+        self,
+        Format,
+        Root,
+        Unusable,
+        MAX_FORMAT, //
+    },
+    segment::MODE,
+};
+use crate::vfs::{
+    scope::{
+        euclean,
+        now_seconds,
+        random_uuid, //
+    },
+    store::{
+        Dir,
+        File, //
+    },
+};
+
+/// The history's directory, below the lower root.
+pub(crate) const HOME: &[u8] = b".loggerfs";
+
+/// A history that may be used.
+pub(super) struct Home {
+    pub(super) dir: Dir,
+    pub(super) uuid: [u8; 16],
+    /// Whether it was made just now.
+    pub(super) is_new: bool,
+    /// The file `format`, locked as long as it is open.
+    pub(super) claim: Option<File>,
+}
+
+/// Opens the history below `root` or makes a new one, and claims it.
+pub(super) fn open(root: &Dir, explain: &dyn Fn(fmt::Arguments<'_>)) -> Result<Home> {
+    let dir = match root.make_dir(HOME, 0o700) {
+        Ok(dir) => dir,
+        Err(e) => {
+            explain(format_args!(
+                ".loggerfs is no directory of this filesystem, or cannot be made (error {})",
+                e.to_errno()
+            ));
+            return Err(e);
+        }
+    };
+    if !is_private(&dir) {
+        explain(format_args!(
+            ".loggerfs must belong to root with mode 0700: the history may be forged"
+        ));
+        return Err(EPERM);
+    }
+    let claim = claim(&dir, explain)?;
+    let this = root_of(root)?;
+    let mut text = KVec::from_elem(0, MAX_FORMAT, GFP_KERNEL)?;
+    let len = claim.read_at(&mut text, 0)?;
+    if len == 0 {
+        let uuid = create(&dir, &claim, this, explain)?;
+        return Ok(Home {
+            dir,
+            uuid,
+            is_new: true,
+            claim: Some(claim),
+        });
+    }
+    let found = format::parse(text.get(..len).unwrap_or_default());
+    let uuid = check(found, &this, explain)?;
+    Ok(Home {
+        dir,
+        uuid,
+        is_new: false,
+        claim: Some(claim),
+    })
+}
+
+/// Opens and locks `format`.
+fn claim(dir: &Dir, explain: &dyn Fn(fmt::Arguments<'_>)) -> Result<File> {
+    let file = dir
+        .create(b"format", MODE)
+        .and_then(private_file)
+        .inspect_err(|e| {
+            explain(format_args!(
+                ".loggerfs/format is not a private file of root's (error {}): the history may be forged",
+                e.to_errno()
+            ));
+        })?;
+    file.claim().inspect_err(|_| {
+        explain(format_args!(
+            "the history is in use by another mount or tool"
+        ));
+    })?;
+    Ok(file)
+}
+
+/// Begins a history; only where none can have been.
+fn create(
+    dir: &Dir,
+    claim: &File,
+    root: Root,
+    explain: &dyn Fn(fmt::Arguments<'_>),
+) -> Result<[u8; 16]> {
+    match dir.open(b"state", false) {
+        Err(e) if e == ENOENT => {}
+        _ => {
+            explain(format_args!(
+                ".loggerfs/format is empty, but there is a history: it is damaged"
+            ));
+            return Err(euclean());
+        }
+    }
+    let uuid = random_uuid();
+    let mut text = KVec::from_elem(0, MAX_FORMAT, GFP_KERNEL)?;
+    let format = Format { uuid, root };
+    let len = format::encode(&format, now_seconds(), &mut text).ok_or(EOVERFLOW)?;
+    claim.write_at(text.get(..len).unwrap_or_default(), 0)?;
+    claim.sync()?;
+    Ok(uuid)
+}
+
+/// Whether a history with this `format` belongs to the directory `this`.
+fn check(
+    found: Result<Format, Unusable>,
+    this: &Root,
+    explain: &dyn Fn(fmt::Arguments<'_>),
+) -> Result<[u8; 16]> {
+    match found {
+        Ok(format) if format.root == *this => Ok(format.uuid),
+        Ok(_) => {
+            explain(format_args!(
+                "the history in .loggerfs belongs to another directory; it was copied or moved here"
+            ));
+            Err(EPERM)
+        }
+        Err(Unusable::Version(version)) => {
+            explain(format_args!(
+                "the history has format version {version}, this module knows version {}",
+                format::VERSION
+            ));
+            Err(EINVAL)
+        }
+        Err(Unusable::Malformed) => {
+            explain(format_args!(".loggerfs/format is damaged or forged"));
+            Err(euclean())
+        }
+    }
+}
+
+/// What tells `root` from every other directory.
+fn root_of(root: &Dir) -> Result<Root> {
+    let mut bytes = [0; 128];
+    match root.handle(&mut bytes) {
+        Ok((kind, len)) => Ok(Root { kind, len, bytes }),
+        Err(_) => {
+            let facts = root.facts();
+            Ok(Root::from_inode(facts.inode, facts.generation))
+        }
+    }
+}
+
+/// Whether nobody but root can have changed a directory.
+fn is_private(dir: &Dir) -> bool {
+    let facts = dir.facts();
+    facts.uid == 0 && facts.mode & 0o077 == 0
+}
+
+/// A subdirectory, made if it is missing. `EPERM`: somebody else could have changed it.
+pub(super) fn private_dir(parent: &Dir, name: &[u8]) -> Result<Dir> {
+    let dir = parent.make_dir(name, 0o700)?;
+    if !is_private(&dir) {
+        return Err(EPERM);
+    }
+    Ok(dir)
+}
+
+/// Lets a file pass that only root can have put there. `EPERM`: somebody else could have.
+pub(super) fn private_file(file: File) -> Result<File> {
+    let facts = file.facts();
+    if !facts.is_file() || !facts.is_private_to_root() {
+        return Err(EPERM);
+    }
+    Ok(file)
+}

@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The worker that writes: staged chunks to the files of their segments.
+//!
+//! It comes when half of staging is full, when somebody waits, or `commit=` seconds after the
+//! first record. Payloads go first, so that a durable line never lacks what it names. It takes no
+//! lock of ours but the journal's own, and waits for no caller.
+
+use kernel::{
+    prelude::*,
+    sync::{
+        atomic::Relaxed,
+        Arc, //
+    },
+};
+
+use super::{
+    journal::Journal,
+    segment::Segment,
+    staging::{
+        align,
+        Batch, //
+    },
+};
+use crate::vfs::{
+    chunk::Chunk,
+    scope::{
+        edquot,
+        AsKernel, //
+    },
+    worker::Job, //
+};
+
+/// Tells this worker from the journal's other one.
+pub(super) const WRITER: u8 = 0;
+
+/// How many seconds until another try after an error.
+const RETRY_SECONDS: u32 = 1;
+
+impl Job<WRITER> for Journal {
+    fn run(&self, tick: bool) {
+        let _kernel = AsKernel::new();
+        if tick {
+            let mut staging = self.staging.lock();
+            staging.armed = false;
+            staging.want_durable = staging.last_ticket();
+        }
+        match self.write_all() {
+            Ok(()) => self.written(),
+            Err(error) => {
+                self.fail(error);
+                self.writer.kick_in(RETRY_SECONDS);
+            }
+        }
+    }
+}
+
+impl Journal {
+    /// Writes what waits, until nothing does.
+    fn write_all(&self) -> Result {
+        loop {
+            let mut progress = self.write_payloads()?;
+            let target = self.durable_target();
+            if target.is_some() {
+                self.sync_undo()?;
+            }
+            progress |= self.write_lines()?;
+            if let Some(target) = target {
+                self.sync_logs()?;
+                progress |= self.note_durable(target);
+            }
+            if !progress {
+                return Ok(());
+            }
+            self.progress.notify_all();
+        }
+    }
+
+    /// The ticket up to which everything is wanted durable, if it is not.
+    fn durable_target(&self) -> Option<u64> {
+        let staging = self.staging.lock();
+        (staging.want_durable > staging.durable).then_some(staging.want_durable)
+    }
+
+    /// Everything of `target` that was written is durable now. False: not all of it was written.
+    fn note_durable(&self, target: u64) -> bool {
+        let mut staging = self.staging.lock();
+        if !staging.is_written(target) {
+            return false;
+        }
+        staging.durable = staging.durable.max(target);
+        true
+    }
+
+    /// Writes complete chunks of payloads; returns whether there were any.
+    fn write_payloads(&self) -> Result<bool> {
+        let mut progress = false;
+        loop {
+            let mut staging = self.staging.lock();
+            staging.seal_wanted(self.pools());
+            let Some(batch) = staging.payloads.take(&self.payload_chunks) else {
+                return Ok(progress);
+            };
+            drop(staging);
+            let result = self.write(batch, &self.payload_chunks, true);
+            let mut staging = self.staging.lock();
+            (staging.payloads).give_back(batch, result.is_ok(), &self.payload_chunks);
+            self.wake(staging.waiting);
+            drop(staging);
+            result?;
+            progress = true;
+        }
+    }
+
+    /// Writes complete chunks of lines; returns whether there were any.
+    fn write_lines(&self) -> Result<bool> {
+        let mut progress = false;
+        loop {
+            let mut staging = self.staging.lock();
+            staging.seal_wanted(self.pools());
+            let Some(batch) = staging.lines.take(&self.line_chunks) else {
+                return Ok(progress);
+            };
+            drop(staging);
+            let result = self.write(batch, &self.line_chunks, false);
+            let mut staging = self.staging.lock();
+            (staging.lines).give_back(batch, result.is_ok(), &self.line_chunks);
+            self.wake(staging.waiting);
+            drop(staging);
+            result?;
+            progress = true;
+        }
+    }
+
+    fn wake(&self, waiting: usize) {
+        if waiting != 0 {
+            self.progress.notify_all();
+        }
+    }
+
+    /// Writes a chunk; when there is no space, once more after room was made.
+    fn write(&self, batch: Batch, chunks: &[Chunk], is_payload: bool) -> Result {
+        let chunk = chunks.get(batch.index).ok_or(EIO)?;
+        let segment = self.files.lock().to_write(batch.segment)?;
+        match write_chunk(chunk, batch, &segment, is_payload) {
+            Err(e) if e == ENOSPC || e == edquot() => {
+                if !self.make_room()? {
+                    return Err(e);
+                }
+                write_chunk(chunk, batch, &segment, is_payload)
+            }
+            result => result,
+        }
+    }
+
+    /// Makes payloads durable.
+    fn sync_undo(&self) -> Result {
+        self.each_segment(Segment::sync_undo)
+    }
+
+    /// Makes lines durable, and the payloads that were written meanwhile.
+    fn sync_logs(&self) -> Result {
+        self.files.lock().sync_names()?;
+        self.each_segment(|segment| {
+            segment.sync_undo()?;
+            segment.sync_log()
+        })
+    }
+
+    /// Does `f` with each segment that is written, without holding a lock.
+    fn each_segment(&self, f: impl Fn(&Segment) -> Result) -> Result {
+        let mut last = 0;
+        loop {
+            let next: Option<Arc<Segment>> = {
+                let files = self.files.lock();
+                let later = files.writable().iter().filter(|s| s.number > last);
+                later.min_by_key(|s| s.number).cloned()
+            };
+            let Some(segment) = next else { return Ok(()) };
+            last = segment.number;
+            f(&segment)?;
+        }
+    }
+
+    /// All is well: callers who wait are told, and the keeper when a segment has ended.
+    fn written(&self) {
+        let mut staging = self.staging.lock();
+        staging.error = None;
+        let sealable = |e: &super::staging::Ended| staging.is_segment_written(e.segment);
+        let wake_keeper = staging.ended.as_ref().is_some_and(sealable);
+        drop(staging);
+        if wake_keeper {
+            self.keeper.kick();
+        }
+        self.progress.notify_all();
+    }
+}
+
+/// Writes a chunk where it belongs.
+fn write_chunk(chunk: &Chunk, batch: Batch, segment: &Segment, is_payload: bool) -> Result {
+    let write = |bytes: &[u8], used: usize| {
+        if is_payload {
+            segment.undo_dirty.store(true, Relaxed);
+            // CAST: A chunk's size.
+            let whole = (align(used as u64) as usize).min(bytes.len());
+            let bytes = bytes.get(..whole).ok_or(EIO)?;
+            segment.undo.write_at(bytes, batch.base)
+        } else {
+            segment.log_dirty.store(true, Relaxed);
+            let bytes = bytes.get(..used).ok_or(EIO)?;
+            segment.log.write_at(bytes, batch.base)
+        }
+    };
+    chunk.drain(write).unwrap_or(Err(EIO))
+}

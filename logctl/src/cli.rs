@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The command line.
+//!
+//! `logctl COMMAND …` is the form; `logctl FILE COMMAND …`, the first LoggerFS's, is rewritten to
+//! it before anything is parsed, so that new commands have only one form to fit into.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+
+use crate::uapi::MAX_COUNT;
+
+/// The commands that may follow a file.
+const OLD_VERBS: [&str; 3] = ["readlog", "revert", "status"];
+
+/// Global options that take the next argument as their value.
+const WITH_VALUE: [&str; 1] = ["--color"];
+
+/// Looks at what LoggerFS recorded about a file, and takes it back.
+#[derive(Debug, Parser)]
+#[command(
+    name = "logctl",
+    version,
+    max_term_width = 100,
+    arg_required_else_help = true,
+    override_usage = "logctl [OPTIONS] COMMAND FILE …\n       logctl [OPTIONS] FILE COMMAND …",
+    after_help = "`logctl FILE readlog`, `logctl FILE revert` and `logctl FILE status` mean the \
+        same.\n\nExit codes: 0 done, 1 failed and nothing changed, 2 usage, 4 refused: the \
+        content is not what the log says, 10 not on a LoggerFS mount, 11 busy, 130 interrupted."
+)]
+pub struct Cli {
+    /// Write JSON, one object a line.
+    #[arg(long, global = true)]
+    pub json: bool,
+
+    /// When to use colour: auto, always or never.
+    #[arg(
+        long,
+        global = true,
+        value_name = "WHEN",
+        value_enum,
+        default_value_t,
+        hide_possible_values = true
+    )]
+    pub color: Color,
+
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, PartialEq, Eq, Subcommand)]
+pub enum Command {
+    /// Show the lines of a file's operations, oldest first.
+    Readlog {
+        /// The file, on a LoggerFS mount.
+        file: PathBuf,
+
+        /// Also lines that do not stand any more, and the history's own.
+        #[arg(long)]
+        all: bool,
+    },
+
+    /// Take back a file's newest operations. A second revert goes further back.
+    Revert {
+        /// The file, on a LoggerFS mount.
+        file: PathBuf,
+
+        /// How many operations to take back.
+        #[arg(long, value_name = "N", default_value_t = 1,
+            value_parser = clap::value_parser!(u64).range(1..=MAX_COUNT))]
+        count: u64,
+
+        /// Insist, although the file was changed outside LoggerFS.
+        #[arg(long)]
+        force: bool,
+    },
+
+    /// Show how a file and the history of its mount stand.
+    Status {
+        /// The file, on a LoggerFS mount.
+        file: PathBuf,
+    },
+}
+
+impl Command {
+    /// The command's name.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Readlog { .. } => "readlog",
+            Self::Revert { .. } => "revert",
+            Self::Status { .. } => "status",
+        }
+    }
+
+    /// The file it is about.
+    pub fn file(&self) -> &PathBuf {
+        match self {
+            Self::Readlog { file, .. } | Self::Revert { file, .. } | Self::Status { file } => file,
+        }
+    }
+}
+
+/// When to use colour.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On a terminal, unless NO_COLOR is set.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+impl Color {
+    /// The choice in anstream's terms.
+    pub fn choice(self) -> anstream::ColorChoice {
+        match self {
+            Self::Auto => anstream::ColorChoice::Auto,
+            Self::Always => anstream::ColorChoice::Always,
+            Self::Never => anstream::ColorChoice::Never,
+        }
+    }
+}
+
+/// Rewrites `[OPTIONS] FILE VERB …` to `[OPTIONS] VERB FILE …`. A first word that is a command's
+/// name is one; a file of such a name can be called `./status`.
+pub fn normalize(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = arguments.into_iter().collect();
+    let Some(at) = first_word(&arguments) else {
+        return arguments;
+    };
+    let behind_dashes = arguments
+        .get(at.wrapping_sub(1))
+        .is_some_and(|word| word == "--");
+    let (Some(file), Some(verb)) = (arguments.get(at), arguments.get(at + 1)) else {
+        return arguments;
+    };
+    if !is_old_verb(verb) || (is_command(file) && !behind_dashes) {
+        return arguments;
+    }
+    arguments.swap(at, at + 1);
+    if behind_dashes {
+        // `-- FILE VERB …` becomes `VERB … -- FILE`.
+        let file = arguments.remove(at + 1);
+        let dashes = arguments.remove(at - 1);
+        arguments.extend([dashes, file]);
+    }
+    arguments
+}
+
+/// Where the first word stands that is neither an option nor an option's value.
+fn first_word(arguments: &[OsString]) -> Option<usize> {
+    let mut at = 1;
+    loop {
+        let word = arguments.get(at)?;
+        if word == "--" {
+            return (at + 1 < arguments.len()).then_some(at + 1);
+        }
+        if WITH_VALUE.iter().any(|option| word == option) {
+            at += 2;
+        } else if word.as_bytes().starts_with(b"-") && word.len() > 1 {
+            at += 1;
+        } else {
+            return Some(at);
+        }
+    }
+}
+
+/// Whether a word may follow a file.
+fn is_old_verb(word: &OsStr) -> bool {
+    OLD_VERBS.iter().any(|verb| word == *verb)
+}
+
+/// Whether a word names a command.
+fn is_command(word: &OsStr) -> bool {
+    word == "help"
+        || Cli::command()
+            .get_subcommands()
+            .any(|command| word == command.get_name())
+}
+
+/// Parses arguments that [`normalize`] has seen.
+pub fn parse(arguments: Vec<OsString>) -> Result<Cli, clap::Error> {
+    // Help and errors are written before `--color` is known otherwise.
+    let color = match wanted_color(&arguments) {
+        Some(Color::Always) => clap::ColorChoice::Always,
+        Some(Color::Never) => clap::ColorChoice::Never,
+        _ => clap::ColorChoice::Auto,
+    };
+    let matches = Cli::command()
+        .color(color)
+        .try_get_matches_from(arguments)?;
+    Cli::from_arg_matches(&matches)
+}
+
+/// The value of `--color`, found without parsing the rest.
+fn wanted_color(arguments: &[OsString]) -> Option<Color> {
+    let mut words = arguments.iter().skip(1).filter_map(|word| word.to_str());
+    while let Some(word) = words.next() {
+        match word {
+            "--" => return None,
+            "--color" => return Color::from_str(words.next()?, false).ok(),
+            _ => {
+                if let Some(value) = word.strip_prefix("--color=") {
+                    return Color::from_str(value, false).ok();
+                }
+            }
+        }
+    }
+    None
+}
+
+/// Prints help, the version or what is wrong with the command line.
+pub fn answer(error: &clap::Error) -> ExitCode {
+    // Nothing is to be done where even this cannot be printed.
+    let _ = error.print();
+    ExitCode::from(if error.use_stderr() { 2 } else { 0 })
+}

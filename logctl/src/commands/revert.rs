@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! `revert`: takes back a file's newest operations.
+
+use std::path::Path;
+
+use crate::error::Error;
+use crate::history::line::{Line, Op};
+use crate::json;
+use crate::object::Object;
+use crate::output::Output;
+use crate::pages::newest;
+use crate::quote::{program, quoted, word};
+use crate::uapi::{Revert, VERSION};
+
+/// How many operations are listed one by one.
+const LISTED: usize = 20;
+
+/// Among how many of the newest lines our own revert is looked for.
+const RECENT: usize = 64;
+
+/// Takes operations back, and prints which.
+pub fn run(
+    object: &mut impl Object,
+    path: &Path,
+    count: u64,
+    force: bool,
+    output: &mut Output<'_>,
+) -> Result<(), Error> {
+    // One more than is listed, for the hint. Without the right to read the log the revert is
+    // only told less well.
+    let wanted = usize::try_from(count).unwrap_or(usize::MAX).min(LISTED) + 1;
+    let before = newest(object, false, wanted.saturating_add(RECENT)).unwrap_or_default();
+    let mut request = Revert {
+        version: VERSION,
+        flags: if force { Revert::FORCE } else { 0 },
+        count,
+        ..Revert::default()
+    };
+    object
+        .revert(&mut request)
+        .map_err(|errno| Error::from_revert(path, errno, request.reason, request.seq_in_way))?;
+    let after = newest(object, true, RECENT).unwrap_or_default();
+    let report = Report::new(&before, &after, request.reverted);
+    if output.json {
+        report.print_json(path, output)
+    } else {
+        report.print(path, count, output)
+    }
+}
+
+/// What a revert did, as far as the log says.
+struct Report<'l> {
+    /// How many operations were taken back.
+    reverted: u64,
+    /// The newest of them, newest first.
+    operations: Vec<Line<'l>>,
+    /// The number of the revert's own line.
+    own: Option<u64>,
+    /// The operation that would be next.
+    next: Option<Line<'l>>,
+}
+
+impl<'l> Report<'l> {
+    /// Finds out from the lines that stood before, and all lines after, both newest first.
+    /// Others may have worked on the file in between, so that our own line says which operation
+    /// was the first to be taken back.
+    fn new(before: &'l [Vec<u8>], after: &[Vec<u8>], reverted: u64) -> Self {
+        let own = after
+            .iter()
+            .filter_map(|line| Line::parse(line, None).ok())
+            .find(|line| line.op == Op::Revert && line.count == Some(reverted));
+        let newest = own.and_then(|line| line.of);
+        let mut standing = before
+            .iter()
+            .filter_map(|line| Line::parse(line, None).ok())
+            .skip_while(|line| newest != Some(line.seq))
+            .filter(|line| line.op != Op::Read);
+        let count = usize::try_from(reverted).unwrap_or(usize::MAX);
+        let operations: Vec<_> = standing.by_ref().take(count.min(LISTED)).collect();
+        let next = if operations.len() == count {
+            standing.next()
+        } else {
+            None
+        };
+        Self {
+            reverted,
+            operations,
+            own: own.map(|line| line.seq),
+            next,
+        }
+    }
+
+    /// Prints it as text.
+    fn print(&self, path: &Path, wanted: u64, output: &mut Output<'_>) -> Result<(), Error> {
+        let plural = if self.reverted == 1 {
+            "operation"
+        } else {
+            "operations"
+        };
+        let head = format!("Reverted {} {plural} of {}", self.reverted, quoted(path));
+        match &self.operations[..] {
+            [] => output.text(&format!("{head}.\n"))?,
+            [one] => output.text(&format!("{head}: {}.\n", describe(one)))?,
+            several => {
+                output.text(&format!("{head}:\n"))?;
+                for operation in several {
+                    output.text(&format!("  {}\n", describe(operation)))?;
+                }
+                let listed = u64::try_from(several.len()).unwrap_or(u64::MAX);
+                if listed < self.reverted {
+                    output.text(&format!("  … and {} older ones\n", self.reverted - listed))?;
+                }
+            }
+        }
+        output.finish()?;
+        let file = word(path);
+        if let Some(next) = &self.next {
+            let next = describe(next);
+            output.hint(&format!(
+                "`logctl {file} revert` takes back the one before: {next}."
+            ));
+        } else if self.reverted < wanted {
+            output.hint(&format!(
+                "no more operations stand; `logctl {file} readlog --all` shows what was reverted."
+            ));
+        }
+        Ok(())
+    }
+
+    /// Prints it as JSON: the operations listed, then a summary.
+    fn print_json(&self, path: &Path, output: &mut Output<'_>) -> Result<(), Error> {
+        for operation in &self.operations {
+            output.object(&json::op(path, operation))?;
+        }
+        let mut summary = json::Object::new("summary", path);
+        summary
+            .put("command", "revert")
+            .put("reverted", self.reverted)
+            .put_known("op", self.own)
+            .put_known("next_op", self.next.map(|line| line.seq));
+        output.object(&summary.into_value())
+    }
+}
+
+/// An operation in a few words.
+fn describe(line: &Line<'_>) -> String {
+    let (op, offset, length, seq) = (line.op.as_str(), line.offset, line.length, line.seq);
+    match program(line.command) {
+        Some(program) => format!("{op} {offset} {length} by {program} (op {seq})"),
+        None => format!("{op} {offset} {length} (op {seq})"),
+    }
+}

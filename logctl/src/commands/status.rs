@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! `status`: how a file and the history of its mount stand.
+
+use std::path::Path;
+
+use crate::error::Error;
+use crate::json::{self, on_error, on_full, uuid};
+use crate::object::Object;
+use crate::output::Output;
+use crate::quote::quoted;
+use crate::uapi::{Status, VERSION};
+
+/// Prints the status.
+pub fn run(object: &mut impl Object, path: &Path, output: &mut Output<'_>) -> Result<(), Error> {
+    let mut status = Status {
+        version: VERSION,
+        ..Status::default()
+    };
+    object
+        .status(&mut status)
+        .map_err(|errno| Error::from_errno(path, "ask for the status of", errno))?;
+    if output.json {
+        return output.object(&json::status(path, &status));
+    }
+    output.text(&format!("{}\n", quoted(path)))?;
+    for (name, value) in file(&status).into_iter().chain(history(&status)) {
+        output.text(&format!("  {name:<12}{value}\n"))?;
+    }
+    Ok(())
+}
+
+/// What the status says about the file.
+fn file(status: &Status) -> Vec<(&'static str, String)> {
+    let standing = match (status.standing, status.last_seq) {
+        (0, _) => "none to revert".into(),
+        (standing, last) if standing >= Status::MAX_STANDING => {
+            format!("{standing} or more to revert, the newest is op {last}")
+        }
+        (standing, last) => format!("{standing} to revert, the newest is op {last}"),
+    };
+    let object = format!("inode {}, generation {}", status.inode, status.generation);
+    vec![("object", object), ("operations", standing)]
+}
+
+/// What the status says about the mount's history.
+fn history(status: &Status) -> Vec<(&'static str, String)> {
+    let on = status.mount_flags & Status::MOUNT_HISTORY != 0;
+    let mut state = vec![if on { "on" } else { "off" }];
+    let flags = [
+        (Status::MOUNT_PRIVATE, "private"),
+        (Status::MOUNT_READ_ONLY, "read-only"),
+        (Status::MOUNT_LOG_READS, "reads are logged"),
+    ];
+    let set = |flag: u32| status.mount_flags & flag != 0;
+    state.extend(
+        flags
+            .iter()
+            .filter(|(flag, _)| set(*flag))
+            .map(|(_, name)| *name),
+    );
+    let used = bytes(status.log_bytes.saturating_add(status.undo_bytes));
+    let max = match status.history_max {
+        0 => String::new(),
+        max => format!(" of {}", bytes(max)),
+    };
+    let space = format!(
+        "{used}{max} in {} segments (log {}, old content {})",
+        status.segments,
+        bytes(status.log_bytes),
+        bytes(status.undo_bytes)
+    );
+    let policy = format!(
+        "on_full={}, on_error={}, commit={}",
+        on_full(status),
+        on_error(status),
+        status.commit_seconds
+    );
+    let mut rows = vec![
+        (
+            "history",
+            format!("{}, last op {}", state.join(", "), status.seq),
+        ),
+        (
+            "uuid",
+            format!("{} (format {})", uuid(&status.uuid), status.format),
+        ),
+        ("space", space),
+        ("policy", policy),
+    ];
+    if status.lost != 0 || status.errors != 0 {
+        let (lost, errors) = (status.lost, status.errors);
+        let text = format!("{lost} operations without their old content, {errors} journal errors");
+        rows.push(("trouble", text));
+    }
+    rows
+}
+
+/// A number of bytes for people.
+fn bytes(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["kB", "MB", "GB", "TB", "PB", "EB"];
+    if bytes < 1000 {
+        return format!("{bytes} B");
+    }
+    let (mut whole, mut tenths, mut unit) = (bytes / 1000, bytes / 100 % 10, 0);
+    while whole >= 1000 && unit + 1 < UNITS.len() {
+        (whole, tenths, unit) = (whole / 1000, whole / 100 % 10, unit + 1);
+    }
+    format!("{whole}.{tenths} {}", UNITS[unit])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bytes;
+
+    #[test]
+    fn bytes_for_people() {
+        let cases = [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1000, "1.0 kB"),
+            (4_215_000, "4.2 MB"),
+            (10 * (1 << 30), "10.7 GB"),
+            (u64::MAX, "18.4 EB"),
+        ];
+        for (number, text) in cases {
+            assert_eq!(bytes(number), text);
+        }
+    }
+}

@@ -1,0 +1,291 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! What can go wrong, in words: what happened, what was kept, and what to do.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+
+use crate::quote::{quoted, word};
+use crate::uapi::Reason;
+
+/// Why a command failed.
+#[derive(Debug)]
+pub enum Error {
+    /// The file could not be opened.
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// Whether it was to be opened for writing.
+        to_change: bool,
+        /// Why.
+        errno: Errno,
+    },
+    /// The file is not on a LoggerFS mount.
+    NotLoggerFs {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The module does not know what was asked.
+    Version {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A revert was refused.
+    Refused(Refusal),
+    /// Anything else that the kernel answered.
+    System {
+        /// The file.
+        path: PathBuf,
+        /// What was tried.
+        doing: &'static str,
+        /// Why it failed.
+        errno: Errno,
+    },
+    /// Results could not be written.
+    Output(io::Error),
+}
+
+/// A revert that was refused. Nothing was changed.
+#[derive(Debug)]
+pub struct Refusal {
+    /// The file.
+    pub path: PathBuf,
+    /// Why.
+    pub reason: Reason,
+    /// The operation in the way.
+    pub op: Option<u64>,
+}
+
+impl Error {
+    /// What the kernel's answer to a call means.
+    pub fn from_errno(path: &Path, doing: &'static str, errno: Errno) -> Self {
+        let path = path.to_owned();
+        match errno {
+            Errno::NOTTY | Errno::NOSYS => Self::NotLoggerFs { path },
+            Errno::INVAL => Self::Version { path },
+            _ => Self::System { path, doing, errno },
+        }
+    }
+
+    /// What the kernel's answer to a revert means. `reason` and `op` come from the reply.
+    pub fn from_revert(path: &Path, errno: Errno, reason: u32, op: u64) -> Self {
+        let reason = Reason::from_code(reason).or(match errno {
+            Errno::NODATA => Some(Reason::NothingLeft),
+            Errno::STALE => Some(Reason::Foreign),
+            Errno::PERM => Some(Reason::NotOwner),
+            Errno::BADF | Errno::ROFS => Some(Reason::NotWritable),
+            Errno::NOSPC | Errno::DQUOT => Some(Reason::NoSpace),
+            Errno::UCLEAN => Some(Reason::Corrupt),
+            _ => None,
+        });
+        match reason {
+            // What went wrong with the journal says more than that it did.
+            None | Some(Reason::Io) => Self::from_errno(path, "revert", errno),
+            Some(reason) => Self::Refused(Refusal {
+                path: path.to_owned(),
+                reason,
+                op: (op != 0).then_some(op),
+            }),
+        }
+    }
+
+    /// The program's exit code.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::NotLoggerFs { .. } => 10,
+            Self::Refused(refusal) => refusal.exit_code(),
+            Self::Open { errno, .. } | Self::System { errno, .. } => match *errno {
+                Errno::BUSY | Errno::TXTBSY | Errno::AGAIN => 11,
+                Errno::INTR => 130,
+                _ => 1,
+            },
+            // Whoever read the results has seen enough.
+            Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
+            Self::Version { .. } | Self::Output(_) => 1,
+        }
+    }
+
+    /// The reason's name, for JSON.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Open { .. } => "Open",
+            Self::NotLoggerFs { .. } => "NotLoggerFs",
+            Self::Version { .. } => "Version",
+            Self::Refused(refusal) => refusal.reason.as_str(),
+            Self::System { .. } => "System",
+            Self::Output(_) => "Output",
+        }
+    }
+
+    /// The operation in the way.
+    pub fn op(&self) -> Option<u64> {
+        match self {
+            Self::Refused(refusal) => refusal.op,
+            _ => None,
+        }
+    }
+
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Open {
+                to_change: true,
+                errno: Errno::ACCESS | Errno::PERM,
+                ..
+            } => Some("to revert a file you must be allowed to write to it.".into()),
+            Self::Open {
+                to_change: true,
+                errno: Errno::ROFS,
+                ..
+            } => Some("remount it with `mount -o remount,rw` first.".into()),
+            Self::Open { .. } | Self::Output(_) => None,
+            Self::NotLoggerFs { path } => Some(format!(
+                "use the path below the mount, not the one in the source directory; `findmnt -T {}` \
+                 shows what it is on.",
+                word(path)
+            )),
+            Self::Version { .. } => Some(
+                "logctl and the loaded module are of different versions; `modinfo loggerfs` shows \
+                 the installed one. Install them together, then mount anew."
+                    .into(),
+            ),
+            Self::Refused(refusal) => Some(refusal.hint()),
+            Self::System { errno, .. } => match *errno {
+                Errno::BUSY | Errno::TXTBSY | Errno::AGAIN => {
+                    Some("the file is in use; try again when it is not.".into())
+                }
+                Errno::INTR => Some("the call was interrupted; run it again.".into()),
+                _ => Some("`dmesg` may say more.".into()),
+            },
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Open { path, errno, .. } => {
+                write!(f, "cannot open {}: {}", quoted(path), describe(*errno))
+            }
+            Self::NotLoggerFs { path } => {
+                write!(f, "{} is not on a LoggerFS mount", quoted(path))
+            }
+            Self::Version { path } => {
+                let path = quoted(path);
+                write!(f, "the mount that holds {path} does not know this request")
+            }
+            Self::Refused(refusal) => refusal.fmt(f),
+            Self::System { path, doing, errno } => {
+                let (path, errno) = (quoted(path), describe(*errno));
+                write!(f, "cannot {doing} {path}: {errno}; nothing was changed")
+            }
+            Self::Output(error) => write!(f, "cannot write the results: {error}"),
+        }
+    }
+}
+
+/// An error number in the system's words.
+fn describe(errno: Errno) -> String {
+    let text = io::Error::from(errno).to_string();
+    match text.split_once(" (os error") {
+        Some((words, _)) => words.to_owned(),
+        None => text,
+    }
+}
+
+impl Refusal {
+    /// The program's exit code.
+    fn exit_code(&self) -> u8 {
+        match self.reason {
+            Reason::Foreign | Reason::Conflict => 4,
+            Reason::Mapped => 11,
+            _ => 1,
+        }
+    }
+
+    /// What to do about it.
+    fn hint(&self) -> String {
+        let file = word(&self.path);
+        match self.reason {
+            Reason::NothingLeft => {
+                format!("`logctl {file} readlog --all` shows what was reverted already.")
+            }
+            Reason::Lost | Reason::Trimmed | Reason::Unsupported => format!(
+                "operations newer than that can still be reverted: `logctl {file} readlog` lists \
+                 them, choose a smaller --count."
+            ),
+            Reason::Foreign => format!(
+                "look at the file first; `logctl {file} revert --force` restores the saved bytes \
+                 over what was changed outside."
+            ),
+            Reason::Mapped => {
+                "unmap the file (end the program that maps it), then try again.".into()
+            }
+            Reason::Conflict => {
+                format!("revert the later operation first; `logctl {file} readlog` lists it.")
+            }
+            Reason::NotOwner => "only the file's owner may revert, then and now, or root.".into(),
+            Reason::NotWritable => {
+                "the file must be open for writing, on a mount that is not read-only.".into()
+            }
+            Reason::NoSpace => {
+                "a revert saves what it replaces; make room below the mount's source, or mount \
+                 with a larger `history_max=`."
+                    .into()
+            }
+            Reason::Corrupt => {
+                "the saved bytes are not used when they are damaged; restore the file from a \
+                 backup, and check the disk (`dmesg`)."
+                    .into()
+            }
+            Reason::HistoryOff => {
+                "`mount -o remount,history=on` turns it on, for what happens from then on.".into()
+            }
+            Reason::Io => "`dmesg` may say more.".into(),
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = quoted(&self.path);
+        let op = match self.op {
+            Some(op) => format!("op {op}"),
+            None => "an operation".into(),
+        };
+        match self.reason {
+            Reason::NothingLeft => return write!(f, "no operation of {path} is left to revert"),
+            Reason::Lost => write!(
+                f,
+                "{op} of {path} cannot be reverted: its old content was \
+                not saved"
+            ),
+            Reason::Trimmed => write!(
+                f,
+                "{op} of {path} cannot be reverted: its old content was \
+                dropped to make room"
+            ),
+            Reason::Foreign => match self.op {
+                Some(op) => write!(f, "{path} was changed outside LoggerFS since op {op}"),
+                None => write!(f, "{path} was changed outside LoggerFS"),
+            },
+            Reason::Mapped => write!(f, "{path} is mapped by a program"),
+            Reason::Conflict => write!(f, "{path} was changed later by {op}"),
+            Reason::NotOwner => write!(f, "{path} is or was not yours"),
+            Reason::NotWritable => write!(f, "{path} cannot be written to"),
+            Reason::NoSpace => write!(f, "no room to save what reverting {path} would replace"),
+            Reason::Corrupt => write!(f, "the saved content of {op} of {path} is damaged"),
+            Reason::HistoryOff => write!(f, "history is off on the mount that holds {path}"),
+            Reason::Unsupported => write!(
+                f,
+                "{op} of {path} cannot be reverted yet: this kind \
+                of operation has no inverse"
+            ),
+            Reason::Io => write!(f, "the history of {path} cannot be read or written"),
+        }?;
+        f.write_str("; nothing was changed")
+    }
+}

@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! `logctl`: looks at what LoggerFS recorded, and takes it back.
+//!
+//! A library only so that tests reach its parts; the program is all there is to use.
+
+#![deny(unsafe_code)]
+
+pub mod cli;
+pub mod commands;
+pub mod error;
+pub mod history;
+#[allow(unsafe_code)]
+pub mod ioctl;
+pub mod json;
+pub mod object;
+pub mod output;
+pub mod pages;
+pub mod quote;
+pub mod time;
+#[path = "../../uapi.rs"]
+pub mod uapi;

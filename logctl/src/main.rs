@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! `logctl`: looks at what LoggerFS recorded, and takes it back.
+
+use std::process::ExitCode;
+
+use logctl::{cli, commands};
+
+fn main() -> ExitCode {
+    let arguments = cli::normalize(std::env::args_os());
+    match cli::parse(arguments) {
+        Ok(cli) => commands::run(&cli),
+        Err(error) => cli::answer(&error),
+    }
+}

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! A file on a LoggerFS mount, and what can be asked of it.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::error::Error;
+use crate::ioctl;
+use crate::uapi::{ReadLog, Revert, Status};
+
+/// What the commands ask of a file's history. The tests answer in the kernel's place.
+pub trait Object {
+    /// Takes operations back. The reply is in `request`, also where it fails.
+    fn revert(&mut self, request: &mut Revert) -> Result<(), Errno>;
+
+    /// Reads lines into `buffer`, newest first. The reply is in `request`.
+    fn read_log(&mut self, request: &mut ReadLog, buffer: &mut [u8]) -> Result<(), Errno>;
+
+    /// Asks how the file and its mount stand. The reply is in `request`.
+    fn status(&mut self, request: &mut Status) -> Result<(), Errno>;
+}
+
+/// A file that is open.
+pub struct File(OwnedFd);
+
+impl File {
+    /// Opens a file to look at its history.
+    pub fn open_to_look(path: &Path) -> Result<Self, Error> {
+        Self::open(path, OFlags::RDONLY)
+    }
+
+    /// Opens a file to change it: for writing, where its kind has such a thing.
+    pub fn open_to_change(path: &Path) -> Result<Self, Error> {
+        match Self::open(path, OFlags::RDWR) {
+            Err(Error::Open { errno, .. }) if errno == Errno::ISDIR => {
+                Self::open(path, OFlags::RDONLY)
+            }
+            Err(Error::Open { errno, .. }) if errno == Errno::ACCESS => {
+                Self::open(path, OFlags::WRONLY)
+            }
+            result => result,
+        }
+    }
+
+    /// Opens a file that exists, without waiting for anyone at a pipe's other end.
+    fn open(path: &Path, access: OFlags) -> Result<Self, Error> {
+        let flags = access | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
+        match rustix::fs::open(path, flags, Mode::empty()) {
+            Ok(fd) => Ok(Self(fd)),
+            Err(errno) => Err(Error::Open {
+                path: path.to_owned(),
+                to_change: access != OFlags::RDONLY,
+                errno,
+            }),
+        }
+    }
+}
+
+impl Object for File {
+    fn revert(&mut self, request: &mut Revert) -> Result<(), Errno> {
+        ioctl::revert(self.0.as_fd(), request)
+    }
+
+    fn read_log(&mut self, request: &mut ReadLog, buffer: &mut [u8]) -> Result<(), Errno> {
+        ioctl::read_log(self.0.as_fd(), request, buffer)
+    }
+
+    fn status(&mut self, request: &mut Status) -> Result<(), Errno> {
+        ioctl::status(self.0.as_fd(), request)
+    }
+}

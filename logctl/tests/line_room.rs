@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Lines that hardly fit, or do not.
+
+mod support;
+
+use logctl::history::line::{
+    encode_command, Actor, Cookie, LineDraft, LineError, Mode, ObjectId, Op, Open, Time, Undo,
+    MAX_LINE,
+};
+use support::{crc32c, parse, pos, seal, seed, WHEN};
+
+/// A draft with everything that can be given up.
+fn full(buffer: &mut [u8]) -> LineDraft<'_> {
+    let mut draft = LineDraft::new(buffer, WHEN, b"/bin/x", Op::Write, 1, 2);
+    draft
+        .obj(support::OBJECT)
+        .open(Open::First)
+        .actor(&Actor {
+            pid: 1,
+            comm: b"x",
+            args: &[b'a'; 300],
+            ..Actor::default()
+        })
+        .fh(1, &[0xcd; 40])
+        .undo(Undo::None)
+        .crc(1);
+    draft
+}
+
+#[test]
+fn a_small_buffer_costs_the_arguments_then_the_handle_then_the_line() {
+    let seen: Vec<_> = (0..600)
+        .map(|room| {
+            let mut buffer = vec![0; room];
+            let draft = full(&mut buffer);
+            let mut out = [0; MAX_LINE];
+            match draft.seal(9, &seed(1), crc32c, &mut out) {
+                Ok(len) => {
+                    assert!(!draft.is_refused());
+                    let line = parse(&out[..len], 1);
+                    assert_eq!((line.undo, line.crc), (Some(Undo::None), Some(1)));
+                    assert_eq!(
+                        (line.comm, line.is_first_of_open()),
+                        (Some(&b"x"[..]), true)
+                    );
+                    1 + u8::from(line.fh.is_some()) + 2 * u8::from(line.args.is_some())
+                }
+                Err(error) => {
+                    assert_eq!(error, LineError::TooLong);
+                    assert!(draft.is_refused());
+                    0
+                }
+            }
+        })
+        .collect();
+    assert!(
+        seen.contains(&0) && seen.contains(&1) && seen.contains(&2),
+        "{seen:?}"
+    );
+    assert_eq!(seen.last(), Some(&4));
+    // A line that fits with all it needs is never refused in more room.
+    let first = seen.iter().position(|kind| *kind > 0).unwrap();
+    assert!(seen[first..].iter().all(|kind| *kind > 0));
+}
+
+#[test]
+fn a_line_is_refused_where_the_output_is_too_small() {
+    let mut buffer = [0; MAX_LINE];
+    let draft = full(&mut buffer);
+    let len = seal(&draft, 9).len();
+    for room in 0..len {
+        let mut out = vec![0; room];
+        let refused = draft.seal(9, &seed(1), crc32c, &mut out);
+        assert_eq!(refused, Err(LineError::TooLong));
+    }
+    let mut out = vec![0; len];
+    assert_eq!(draft.seal(9, &seed(1), crc32c, &mut out), Ok(len));
+}
+
+#[test]
+fn the_longest_inputs_fit() {
+    let mut command = [0; MAX_LINE];
+    let (len, cut) = encode_command(&[0xff; 4000], &mut command);
+    assert!(cut && len == 1023, "whole escapes only");
+    let mut buffer = [0; MAX_LINE];
+    let huge = pos(u64::MAX, u64::MAX);
+    let mut draft = LineDraft::new(
+        &mut buffer,
+        WHEN,
+        &command[..len],
+        Op::Checkpoint,
+        u64::MAX,
+        0,
+    );
+    draft
+        .obj(ObjectId {
+            volume: u64::MAX,
+            inode: u64::MAX,
+            generation: u32::MAX,
+        })
+        .prev(huge)
+        .was(&Cookie {
+            ctime: Time {
+                sec: i64::MIN,
+                nsec: 999_999_999,
+            },
+            size: u64::MAX,
+            version: Some(u64::MAX),
+        })
+        .size(u64::MAX)
+        .open(Open::First)
+        .actor(&Actor {
+            pid: u32::MAX,
+            start: WHEN,
+            ppid: u32::MAX,
+            sid: u32::MAX,
+            uid: u32::MAX,
+            comm: &[0xff; 16],
+            exec: u64::MAX,
+            args: &[0xff; 4000],
+        })
+        .fh(255, &[0xff; 128])
+        .map(u64::MAX)
+        .crc(u32::MAX)
+        .of(u64::MAX)
+        .count(u64::MAX)
+        .back(huge)
+        .now(u64::MAX)
+        .mode(Mode::Walk)
+        .why("unsupported")
+        .command_cut();
+    let text = seal(&draft, u64::MAX);
+    let line = parse(text.as_bytes(), 1);
+    assert_eq!(line.args.map(<[u8]>::len), Some(3 * 256));
+    assert_eq!(line.fh.map(<[u8]>::len), Some(258));
+    assert_eq!(line.was.map(|was| was.ctime.sec), Some(i64::MIN));
+}

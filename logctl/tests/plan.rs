@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The plan's parts, case by case. `plan_model.rs` has the proof that they come to the right
+//! whole.
+
+mod support;
+
+use logctl::history::line::{Extent, Line};
+use logctl::history::plan::{
+    inverse, Changes, MapReader, MapRecord, Merge, OnForeign, Piece, PlanError, Restore, Source,
+    Step, Stop, Walk,
+};
+use support::{pos, List, OBJECT};
+
+#[test]
+fn map_records_at_the_edge_do_not_overflow() {
+    let huge = Restore {
+        offset: u64::MAX - 1,
+        length: 1,
+        payload: Extent {
+            segment: 0,
+            offset: u64::MAX - 40,
+            length: 40,
+        },
+        map: Some(1),
+        crc: 0,
+    };
+    let mut reader = MapReader::new(&huge).unwrap();
+    let record = MapRecord {
+        offset: u64::MAX,
+        length: u64::MAX >> 1,
+        hole: false,
+    };
+    assert_eq!(reader.feed(&record.encode()), Err(PlanError::Corrupt));
+    assert_eq!(MapRecord::decode(&record.encode()), record);
+    let more = Restore {
+        map: Some(u64::MAX / 8),
+        ..huge
+    };
+    assert!(matches!(MapReader::new(&more), Err(PlanError::Corrupt)));
+    let longer = Restore { length: 2, ..huge };
+    assert!(matches!(MapReader::new(&longer), Err(PlanError::Corrupt)));
+    // A plain payload longer than its range.
+    let plain = Restore {
+        offset: 0,
+        length: 39,
+        map: None,
+        ..huge
+    };
+    assert!(matches!(MapReader::new(&plain), Err(PlanError::Corrupt)));
+}
+
+#[test]
+fn a_cut_does_not_bring_newer_bytes_back() {
+    // A file of 100 bytes: cut to 20, then written at [10, 60). The newer inverse cuts at 20,
+    // the older one brings [20, 100) back of which it has saved only [80, 100).
+    let mut merge = Merge::new(List::default(), 60);
+    let at = |segment, offset| Source::At(pos(segment, offset));
+    let piece = |offset, length, source| Piece {
+        offset,
+        length,
+        source,
+    };
+    merge.restore(&piece(10, 30, at(2, 0))).unwrap();
+    merge.end_operation(Some(20));
+    merge.restore(&piece(80, 20, at(1, 0))).unwrap();
+    merge.end_operation(Some(100));
+    let mut pieces = List::default();
+    let outcome = merge.finish(&mut pieces).unwrap();
+    assert_eq!(
+        pieces.items,
+        [
+            piece(10, 10, at(2, 0)),
+            piece(20, 60, Source::Hole),
+            piece(80, 20, at(1, 0)),
+        ]
+    );
+    assert_eq!((outcome.low, outcome.size), (20, 100));
+    assert_eq!(outcome.hull(&pieces.items), (10, 90));
+    let changes: Vec<_> = Changes::new(&pieces.items, &outcome).collect();
+    assert_eq!(changes, [(10, 50)]);
+}
+
+#[test]
+fn many_operations_take_little_time() {
+    // The same place, and places all over: neither may grow with the square.
+    const COUNT: u64 = 50_000;
+    let mut merge = Merge::new(List::default(), COUNT * 16);
+    for i in 0..COUNT {
+        let offset = if i % 2 == 0 { 0 } else { i * 7919 % COUNT * 16 };
+        let source = Source::At(pos(i, 0));
+        merge
+            .restore(&Piece {
+                offset,
+                length: 24,
+                source,
+            })
+            .unwrap();
+        merge.end_operation(None);
+    }
+    let mut pieces = List::default();
+    merge.finish(&mut pieces).unwrap();
+    assert!(pieces.items.len() > 20_000);
+}
+
+#[test]
+fn a_full_store_is_said() {
+    let entries = List {
+        items: vec![],
+        room: 1,
+    };
+    let mut merge = Merge::new(entries, 10);
+    let piece = Piece {
+        offset: 0,
+        length: 1,
+        source: Source::Hole,
+    };
+    merge.restore(&piece).unwrap();
+    assert_eq!(merge.restore(&piece), Err(PlanError::NoRoom));
+    let mut pieces = List {
+        items: vec![],
+        room: 0,
+    };
+    assert_eq!(merge.finish(&mut pieces), Err(PlanError::NoRoom));
+}
+
+/// A line as text, read without its checksum.
+fn line(text: &str) -> Line<'_> {
+    Line::parse(text.as_bytes(), None).unwrap()
+}
+
+#[test]
+fn inverse_refuses_what_it_cannot_know() {
+    let cases = [
+        (
+            "write 0 5 seq=1 size=9 undo=lost why=nospace",
+            PlanError::Lost,
+        ),
+        ("write 0 5 seq=1 size=9", PlanError::Corrupt),
+        ("write 0 5 seq=1 undo=none", PlanError::Corrupt),
+        ("write 0 5 seq=1 size=9 undo=1:0+5", PlanError::Corrupt),
+        (
+            "write 0 5 seq=1 size=9 undo=1:0+6 crc=00000000",
+            PlanError::Corrupt,
+        ),
+        (
+            "write 0 5 seq=1 size=9 undo=1:0+15 map=1 crc=00000000",
+            PlanError::Corrupt,
+        ),
+        (
+            "collapse 0 5 seq=1 size=9 undo=none",
+            PlanError::Unsupported,
+        ),
+        ("unlink 0 0 seq=1 undo=none", PlanError::Unsupported),
+        ("left 0 0 seq=1 size=9", PlanError::Unsupported),
+    ];
+    for (text, error) in cases {
+        let text = format!("1.000000000 - {text} sum=00000000\n");
+        assert_eq!(inverse(&line(&text)), Err(error), "{text}");
+    }
+}
+
+#[test]
+fn walk_stops_where_it_must() {
+    let step = |walk: &mut Walk, text: &str| {
+        walk.step(&mut line(&format!("1.000000000 - {text} sum=00000000\n")))
+    };
+    let start = || Walk::new(OBJECT, Some(pos(5, 50)), OnForeign::Stop);
+
+    let mut walk = start();
+    assert_eq!(
+        step(&mut walk, "foreign 0 0 seq=9 obj=131.1 prev=1:1"),
+        Step::Stop(Stop::Foreign)
+    );
+    assert_eq!(walk.next(), None);
+
+    let mut walk = Walk::new(OBJECT, Some(pos(5, 50)), OnForeign::Pass);
+    assert_eq!(
+        step(&mut walk, "foreign 0 0 seq=9 obj=131.1 prev=1:1"),
+        Step::Pass
+    );
+    assert_eq!(walk.next(), Some(pos(1, 1)));
+    // Another object's line.
+    assert_eq!(
+        step(&mut walk, "write 0 1 seq=8 obj=131.2 prev=1:0"),
+        Step::Stop(Stop::Corrupt)
+    );
+    assert_eq!(walk.next(), None);
+
+    // Neither numbers nor places may go up, nor stay.
+    for text in ["write 0 1 seq=9 obj=131.1", "write 0 1 seq=10 obj=131.1"] {
+        let mut walk = start();
+        step(&mut walk, "write 0 1 seq=9 obj=131.1 prev=5:49");
+        assert_eq!(step(&mut walk, text), Step::Stop(Stop::Corrupt));
+    }
+    let mut walk = start();
+    step(&mut walk, "write 0 1 seq=9 obj=131.1 prev=5:50");
+    assert_eq!(
+        step(&mut walk, "write 0 1 seq=8 obj=131.1"),
+        Step::Stop(Stop::Corrupt)
+    );
+
+    // A correction without or with a later number.
+    assert_eq!(
+        step(&mut start(), "cancel 0 0 seq=9 obj=131.1"),
+        Step::Stop(Stop::Corrupt)
+    );
+    assert_eq!(
+        step(&mut start(), "cancel 0 0 seq=9 obj=131.1 of=9"),
+        Step::Stop(Stop::Corrupt)
+    );
+
+    // A revert of everything.
+    let mut walk = start();
+    assert_eq!(
+        step(&mut walk, "revert 0 0 seq=9 obj=131.1 prev=5:1"),
+        Step::Jump(None)
+    );
+    assert_eq!(walk.next(), None);
+
+    // More corrections than can wait.
+    let mut walk = start();
+    let steps: Vec<Step> = (0..9)
+        .map(|i| {
+            let text = format!(
+                "cancel 0 0 seq={} obj=131.1 of={i} prev=5:{}",
+                90 - i,
+                40 - i
+            );
+            step(&mut walk, &text)
+        })
+        .collect();
+    assert!(steps[..8].iter().all(|step| *step == Step::Pass));
+    assert_eq!(steps[8], Step::Stop(Stop::Corrupt));
+}

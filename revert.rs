@@ -1,0 +1,293 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Take operations back.
+//!
+//! A revert of one object holds the object's lock from its checks to its end. It walks the chain
+//! ([`chain`]), merges the inverses into one plan, verifies every payload that the plan uses, saves
+//! what the plan will replace, makes its own line durable (the intent), applies the plan in a
+//! kernel thread ([`apply`]), and commits. What fails on the way is rolled back from what was
+//! saved; what a crash leaves is withdrawn at the next mount.
+
+mod apply;
+mod chain;
+mod gather;
+
+use crate::{
+    backup::{self, Saved, Subject, What},
+    history::{
+        journal::{Journal, LineRoom},
+        line::{Mode, Op, Pos},
+        plan::{Changes, OnForeign, Outcome, Piece}, //
+    },
+    stack::ObjectState,
+    uapi::Reason,
+    vfs::{
+        attr,
+        error::{ENODATA, EOPNOTSUPP, ESTALE, EUCLEAN},
+        file::OwnFile,
+        inode::OwnInode, //
+    },
+};
+pub(crate) use apply::withdraw_unfinished;
+pub(crate) use chain::{Chain, Link};
+use gather::Gathered;
+use kernel::prelude::*;
+
+/// Why a revert was refused. Nothing was changed.
+pub(crate) struct Refusal {
+    /// The errno.
+    pub(crate) error: Error,
+    /// Why.
+    pub(crate) reason: Reason,
+    /// The line in the way; 0: none.
+    pub(crate) seq: u64,
+}
+
+impl Refusal {
+    pub(crate) fn new(reason: Reason, seq: u64) -> Self {
+        let error = match reason {
+            Reason::NothingLeft | Reason::Lost | Reason::Trimmed | Reason::HistoryOff => ENODATA,
+            Reason::Foreign => ESTALE,
+            Reason::Mapped | Reason::Conflict => EBUSY,
+            Reason::NotOwner => EPERM,
+            Reason::NotWritable => EBADF,
+            Reason::NoSpace => ENOSPC,
+            Reason::Corrupt => EUCLEAN,
+            Reason::Unsupported => EOPNOTSUPP,
+            Reason::Io => EIO,
+        };
+        Self { error, reason, seq }
+    }
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        let reason = if error == ENOSPC {
+            Reason::NoSpace
+        } else if error == EUCLEAN {
+            Reason::Corrupt
+        } else if error == ENODATA {
+            Reason::Trimmed
+        } else {
+            Reason::Io
+        };
+        Self {
+            error,
+            reason,
+            seq: 0,
+        }
+    }
+}
+
+impl From<AllocError> for Refusal {
+    fn from(error: AllocError) -> Self {
+        Error::from(error).into()
+    }
+}
+
+use kernel::alloc::AllocError;
+
+type Outcomes = Result<u64, Refusal>;
+
+/// Takes back the newest `count` standing operations of the file. `force` goes on although it was
+/// changed outside, or is mapped. Returns how many were taken back: `count`.
+pub(crate) fn walk(file: &OwnFile, count: u64, force: bool) -> Outcomes {
+    let inode = file.own_inode();
+    may_revert(file, inode)?;
+    let mount = inode.mount();
+    let journal = mount.journal().ok_or(Refusal::new(Reason::HistoryOff, 0))?;
+    let _write = file.want_write()?;
+    let _lock = inode.lock();
+    let mut state = inode.object().state.lock();
+    let revert = Revert {
+        file,
+        inode,
+        journal,
+        force,
+    };
+    let on_foreign = revert.verify(&mut state)?;
+    let gathered = gather::newest(journal, inode, state.head, count, on_foreign)?;
+    revert.perform(&mut state, gathered)?;
+    drop(state);
+    inode.refresh();
+    Ok(count)
+}
+
+/// Who may revert what, and through which descriptor.
+fn may_revert(file: &OwnFile, inode: &OwnInode) -> Result<(), Refusal> {
+    if !inode.owner_or_capable() {
+        return Err(Refusal::new(Reason::NotOwner, 0));
+    }
+    if inode.is_regular() && !file.is_writable() {
+        return Err(Refusal::new(Reason::NotWritable, 0));
+    }
+    if inode.is_protected() {
+        return Err(Refusal {
+            error: EPERM,
+            reason: Reason::NotWritable,
+            seq: 0,
+        });
+    }
+    Ok(())
+}
+
+struct Revert<'a> {
+    file: &'a OwnFile,
+    inode: &'a OwnInode,
+    journal: &'a Journal,
+    force: bool,
+}
+
+impl Revert<'_> {
+    fn subject(&self) -> Subject<'_> {
+        Subject {
+            mount: self.inode.mount(),
+            inode: self.inode,
+            open: Some(self.file.open()),
+        }
+    }
+
+    /// Whether the object is as our last line says.
+    fn verify(&self, state: &mut ObjectState) -> Result<OnForeign, Refusal> {
+        backup::load_unchecked(self.journal, self.inode, state)?;
+        if !self.inode.is_regular() {
+            return Ok(OnForeign::Stop);
+        }
+        let lower = self.inode.lower();
+        let mapped = state.mapped || lower.is_writably_mapped();
+        if mapped && !self.force {
+            return Err(Refusal::new(Reason::Mapped, 0));
+        }
+        if !mapped && !self.is_as_we_left_it(state)? {
+            let mount = self.inode.mount();
+            let below = self.file.lower_name();
+            backup::foreign(mount, self.journal, self.inode, below, state)?;
+        }
+        Ok(if self.force {
+            OnForeign::Pass
+        } else {
+            OnForeign::Stop
+        })
+    }
+
+    fn is_as_we_left_it(&self, state: &ObjectState) -> Result<bool> {
+        let now = self.inode.lower().quick_cookie();
+        if state.seen.is_some_and(|seen| seen != now) {
+            return Ok(false);
+        }
+        let Some(left) = state.left else {
+            return Ok(true);
+        };
+        let cookie = attr::cookie(self.inode.mount().lower(), self.file.lower_name())?;
+        Ok(cookie == left)
+    }
+
+    /// Saves, states the intent, applies, commits.
+    fn perform(&self, state: &mut ObjectState, plan: Gathered) -> Result<(), Refusal> {
+        let saved = self.save(&plan.pieces, &plan.outcome)?;
+        let mut room = self.journal.reserve_lines(3)?;
+        let intent = self.state_intent(state, &mut room, &plan, &saved)?;
+        if let Err(e) = self.journal.flush(true) {
+            self.close_intent(state, &mut room, Op::Cancel, intent);
+            return Err(e.into());
+        }
+        let target = apply::Target {
+            mount: self.inode.mount().lower(),
+            file: self.file.lower(),
+            dentry: self.file.lower_name(),
+            journal: self.journal,
+        };
+        let applied = target.apply(&plan.pieces, &plan.outcome);
+        let end = match applied {
+            Ok(()) => Op::Commit,
+            Err(_) => {
+                // What was saved puts back what was replaced; the intent stays open when that
+                // fails too, and the next mount tries again.
+                match target.roll_back(&saved, plan.outcome.present) {
+                    Ok(()) => Op::Cancel,
+                    Err(e) => {
+                        pr_err!("revert {} is half done: error {}\n", intent, e.to_errno());
+                        backup::note_change(state, self.inode);
+                        return Err(e.into());
+                    }
+                }
+            }
+        };
+        self.close_intent(state, &mut room, end, intent);
+        backup::note_change(state, self.inode);
+        applied.map_err(Refusal::from)
+    }
+
+    /// Saves what applying the plan will replace.
+    fn save(&self, pieces: &[Piece], outcome: &Outcome) -> Result<Saved> {
+        let mut runs = KVec::new();
+        for (offset, length) in Changes::new(pieces, outcome) {
+            let end = offset.saturating_add(length);
+            backup::add_runs(&mut runs, self.file.lower(), (offset, end))?;
+        }
+        if runs.is_empty() {
+            return Ok(Saved::Nothing);
+        }
+        let lower = self.inode.lower();
+        backup::capture_runs(self.journal, lower, self.file.lower(), &runs)
+    }
+
+    /// Places the revert's own line; returns its number.
+    fn state_intent(
+        &self,
+        state: &mut ObjectState,
+        room: &mut LineRoom<'_>,
+        plan: &Gathered,
+        saved: &Saved,
+    ) -> Result<u64> {
+        let (at, length) = plan.outcome.hull(&plan.pieces);
+        let what = What {
+            op: Op::Revert,
+            at,
+            length,
+            size: plan.outcome.present,
+        };
+        // The next mount may have to find the file by this line alone.
+        state.handle_told_in = 0;
+        let placed = backup::place(&self.subject(), state, room, &what, |draft| {
+            saved.describe(draft);
+            draft.of(plan.newest).count(plan.count);
+            if let Some(back) = plan.back {
+                draft.back(back);
+            }
+            draft.now(plan.outcome.size).mode(Mode::Walk);
+        })?;
+        Ok(placed.seq)
+    }
+
+    fn close_intent(
+        &self,
+        state: &mut ObjectState,
+        room: &mut LineRoom<'_>,
+        op: Op,
+        intent: u64,
+    ) {
+        let what = What {
+            op,
+            at: 0,
+            length: 0,
+            size: self.inode.lower().size(),
+        };
+        let placed = backup::place(&self.subject(), state, room, &what, |draft| {
+            draft.of(intent);
+        });
+        if let Err(e) = placed {
+            self.inode.mount().warn_lost(e);
+        }
+    }
+}
+
+/// Where an object's chain begins for a reader.
+pub(crate) fn head(journal: &Journal, inode: &OwnInode) -> Result<Option<Pos>> {
+    let state = inode.object().state.lock();
+    if !state.loaded {
+        // Not loaded for good: only an open for writing compares the object with its last line.
+        return journal.last_line(inode.id());
+    }
+    Ok(state.head)
+}

@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Putting a plan's pieces into the lower file, and putting back what they replaced.
+
+use super::{gather, Refusal};
+use crate::{
+    backup::{self, Saved, Subject, What},
+    history::{
+        journal::{Journal, Unfinished},
+        line::{decode_hex, Extent, Line, Op, Undo, MAX_LINE},
+        plan::{Outcome, Piece, Restore, Source}, //
+    },
+    vfs::{
+        attr, c,
+        dentry::Dentry,
+        error::EUCLEAN,
+        file::File,
+        inode::OwnInode,
+        mount::LowerMount,
+        range,
+        superblock::SuperBlock,
+        task, //
+    },
+};
+use kernel::prelude::*;
+
+/// The file that a plan is applied to.
+pub(super) struct Target<'a> {
+    pub(super) mount: &'a LowerMount,
+    pub(super) file: &'a File,
+    pub(super) dentry: &'a Dentry,
+    pub(super) journal: &'a Journal,
+}
+
+/// How much is copied at once.
+const CHUNK: usize = 64 * 1024;
+
+impl Target<'_> {
+    /// Applies a plan, in a kernel thread: the caller's limits and signals must not stop it half
+    /// way.
+    pub(super) fn apply(&self, pieces: &[Piece], outcome: &Outcome) -> Result {
+        task::in_kthread(|| {
+            if outcome.size > outcome.present {
+                attr::set_size(self.mount, self.dentry, outcome.size)?;
+            }
+            self.put(pieces)?;
+            if outcome.size < outcome.present {
+                attr::set_size(self.mount, self.dentry, outcome.size)?;
+            }
+            // A plan without bytes and sizes still is a change of the file.
+            if pieces.is_empty() && outcome.size == outcome.present {
+                attr::set_size(self.mount, self.dentry, outcome.size)?;
+            }
+            Ok(())
+        })
+        .unwrap_or(Err(EIO))
+    }
+
+    /// Puts back what a plan replaced, from what was saved before it was applied.
+    pub(super) fn roll_back(&self, saved: &Saved, size: u64) -> Result {
+        let Saved::At {
+            extent,
+            crc,
+            records,
+        } = saved
+        else {
+            return task::in_kthread(|| attr::set_size(self.mount, self.dentry, size))
+                .unwrap_or(Err(EIO));
+        };
+        let restore = Restore {
+            offset: 0,
+            length: i64::MAX as u64,
+            payload: *extent,
+            map: Some(*records),
+            crc: *crc,
+        };
+        self.restore(&restore, size)
+    }
+
+    fn restore(&self, restore: &Restore, size: u64) -> Result {
+        let mut buf = buffer()?;
+        gather::verify(self.journal, restore, &mut buf)?;
+        let mut pieces = KVVec::new();
+        gather::each_piece(self.journal, restore, |piece| {
+            Ok(pieces.push(piece, GFP_KERNEL)?)
+        })
+        .map_err(|refusal: Refusal| refusal.error)?;
+        task::in_kthread(|| {
+            self.put(&pieces)?;
+            attr::set_size(self.mount, self.dentry, size)
+        })
+        .unwrap_or(Err(EIO))
+    }
+
+    fn put(&self, pieces: &[Piece]) -> Result {
+        let mut buf = buffer()?;
+        for piece in pieces {
+            match piece.source {
+                Source::Hole => range::punch(self.file, piece.offset, piece.length)?,
+                Source::At(at) => {
+                    let extent = Extent {
+                        segment: at.segment,
+                        offset: at.offset,
+                        length: piece.length,
+                    };
+                    self.copy(extent, piece.offset, &mut buf)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn copy(&self, extent: Extent, to: u64, buf: &mut [u8]) -> Result {
+        let mut done = 0;
+        while done < extent.length {
+            let left = usize::try_from(extent.length - done).unwrap_or(usize::MAX);
+            let n = left.min(buf.len());
+            let part = buf.get_mut(..n).ok_or(EINVAL)?;
+            self.journal.read_payload(extent, done, part)?;
+            self.file.write_at(part, to.saturating_add(done))?;
+            done = done.saturating_add(n as u64);
+        }
+        Ok(())
+    }
+}
+
+fn buffer() -> Result<KVVec<u8>> {
+    let mut buf = KVVec::new();
+    buf.resize(CHUNK, 0, GFP_KERNEL)?;
+    Ok(buf)
+}
+
+/// Withdraws the reverts that a crash left half done: puts back what was there before them.
+pub(crate) fn withdraw_unfinished(sb: &SuperBlock) {
+    let Some(journal) = sb.mount().journal() else {
+        return;
+    };
+    for unfinished in journal.take_unfinished() {
+        match withdraw(sb, journal, &unfinished) {
+            Ok(()) => pr_warn!(
+                "recovery: revert {} had not been finished; its file is as before it\n",
+                unfinished.seq
+            ),
+            Err(e) => pr_warn!(
+                "recovery: revert {} had not been finished and cannot be withdrawn (error {})\n",
+                unfinished.seq,
+                e.to_errno()
+            ),
+        }
+    }
+}
+
+fn withdraw(sb: &SuperBlock, journal: &Journal, unfinished: &Unfinished) -> Result {
+    let mut text = KVec::with_capacity(MAX_LINE, GFP_KERNEL)?;
+    text.resize(MAX_LINE, 0, GFP_KERNEL)?;
+    let len = journal.read_line(unfinished.at, &mut text)?;
+    let line = Line::parse(text.get(..len).ok_or(EUCLEAN)?, None).map_err(|_| EUCLEAN)?;
+    let mut handle = [0; 64];
+    let n = line.fh.and_then(|fh| decode_hex(fh, &mut handle));
+    let handle = handle.get(..n.ok_or(EUCLEAN)?).ok_or(EUCLEAN)?;
+    let mount = sb.mount().lower();
+    let dentry = attr::open_handle(mount, handle)?;
+    let file = File::open_kernel(mount, &dentry, c::O_RDWR)?;
+    let target = Target {
+        mount,
+        file: &file,
+        dentry: &dentry,
+        journal,
+    };
+    let size = line.size.ok_or(EUCLEAN)?;
+    match line.undo {
+        Some(Undo::At(payload)) => target.restore(
+            &Restore {
+                offset: line.written_offset,
+                length: line.written_length,
+                payload,
+                map: line.map,
+                crc: line.crc.ok_or(EUCLEAN)?,
+            },
+            size,
+        )?,
+        _ => attr::set_size(mount, &dentry, size)?,
+    }
+    cancel(sb, journal, file.inode(), unfinished.seq)
+}
+
+fn cancel(
+    sb: &SuperBlock,
+    journal: &Journal,
+    lower: &crate::vfs::inode::Inode,
+    seq: u64,
+) -> Result {
+    let inode = OwnInode::obtain(sb, lower)?;
+    let mut state = inode.object().state.lock();
+    backup::load_unchecked(journal, &inode, &mut state)?;
+    let mut room = journal.reserve_lines(1)?;
+    let subject = Subject {
+        mount: sb.mount(),
+        inode: &inode,
+        open: None,
+    };
+    let what = What {
+        op: Op::Cancel,
+        at: 0,
+        length: 0,
+        size: lower.size(),
+    };
+    backup::place(&subject, &mut state, &mut room, &what, |draft| {
+        draft.of(seq);
+    })?;
+    backup::note_change(&mut state, &inode);
+    Ok(())
+}

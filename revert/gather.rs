@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! From the chain to one plan: the inverses of the operations to be taken back, merged.
+
+use super::{Chain, Link, Refusal};
+use crate::{
+    history::{
+        journal::Journal,
+        line::{Line, Pos},
+        plan::{
+            inverse, Entry, MapReader, Merge, OnForeign, Outcome, Piece, PlanError, Restore, Step,
+            Store, RECORD,
+        }, //
+    },
+    uapi::Reason,
+    vfs::{error::EUCLEAN, inode::OwnInode, scope::crc32c}, //
+};
+use kernel::prelude::*;
+
+/// A growing list for the plan.
+pub(super) struct List<T>(KVVec<T>);
+
+impl<T> Store<T> for List<T> {
+    fn push(&mut self, item: T) -> Result<(), PlanError> {
+        self.0.push(item, GFP_KERNEL).map_err(|_| PlanError::NoRoom)
+    }
+
+    fn items(&mut self) -> &mut [T] {
+        &mut self.0
+    }
+}
+
+/// What is to be done.
+pub(super) struct Gathered {
+    /// What to put where, ascending.
+    pub(super) pieces: KVVec<Piece>,
+    /// The sizes before and after.
+    pub(super) outcome: Outcome,
+    /// How many operations it takes back.
+    pub(super) count: u64,
+    /// The newest one's number.
+    pub(super) newest: u64,
+    /// Where the object's newest line stands that is left standing.
+    pub(super) back: Option<Pos>,
+}
+
+impl PlanError {
+    fn refuse(self, seq: u64) -> Refusal {
+        match self {
+            Self::Lost => Refusal::new(Reason::Lost, seq),
+            Self::Unsupported => Refusal::new(Reason::Unsupported, seq),
+            Self::Corrupt => Refusal::new(Reason::Corrupt, seq),
+            Self::NoRoom => Refusal {
+                error: ENOMEM,
+                reason: Reason::Io,
+                seq,
+            },
+        }
+    }
+}
+
+/// Plans to take back the newest `count` standing operations. Every payload that is used has been
+/// read and verified. Under the object's lock.
+pub(super) fn newest(
+    journal: &Journal,
+    inode: &OwnInode,
+    head: Option<Pos>,
+    count: u64,
+    on_foreign: OnForeign,
+) -> Result<Gathered, Refusal> {
+    let mut chain = Chain::new(journal, inode.id(), head, on_foreign)?;
+    let mut buf = KVVec::new();
+    buf.resize(CHUNK, 0, GFP_KERNEL)?;
+    let mut merge = Merge::new(List(KVVec::<Entry>::new()), inode.lower().size());
+    let (mut taken, mut newest, mut back) = (0, 0, None);
+    while taken < count {
+        match chain.step()? {
+            Link::End => return Err(Refusal::new(Reason::NothingLeft, newest)),
+            Link::Trimmed => return Err(Refusal::new(Reason::Trimmed, 0)),
+            Link::Line(line, _, _, Step::Stop(_)) => {
+                return Err(Refusal::new(Reason::Foreign, line.seq))
+            }
+            Link::Line(line, _, _, Step::Take) => {
+                take(journal, &line, &mut merge, &mut buf)?;
+                if taken == 0 {
+                    newest = line.seq;
+                }
+                taken += 1;
+                back = line.prev;
+            }
+            Link::Line(..) => {}
+        }
+    }
+    let mut pieces = List(KVVec::new());
+    let outcome = merge.finish(&mut pieces).map_err(|e| e.refuse(newest))?;
+    Ok(Gathered {
+        pieces: pieces.0,
+        outcome,
+        count,
+        newest,
+        back,
+    })
+}
+
+/// How much of a payload is read at once.
+const CHUNK: usize = 64 * 1024;
+
+/// Adds the inverse of one line to the plan.
+fn take(
+    journal: &Journal,
+    line: &Line<'_>,
+    merge: &mut Merge<List<Entry>>,
+    buf: &mut [u8],
+) -> Result<(), Refusal> {
+    let seq = line.seq;
+    let inverse = inverse(line).map_err(|e| e.refuse(seq))?;
+    if let Some(restore) = &inverse.restore {
+        verify(journal, restore, buf).map_err(|e| Refusal {
+            seq,
+            ..Refusal::from(e)
+        })?;
+        each_piece(journal, restore, |piece| {
+            merge.restore(&piece).map_err(|e| e.refuse(seq))
+        })?;
+    }
+    merge.end_operation(inverse.size_after);
+    Ok(())
+}
+
+/// Reads a payload and compares its checksum.
+pub(super) fn verify(journal: &Journal, restore: &Restore, buf: &mut [u8]) -> Result {
+    let mut state = !0;
+    let mut done = 0;
+    while done < restore.payload.length {
+        let left = usize::try_from(restore.payload.length - done).unwrap_or(usize::MAX);
+        let n = left.min(buf.len());
+        let part = buf.get_mut(..n).ok_or(EINVAL)?;
+        journal.read_payload(restore.payload, done, part)?;
+        state = crc32c(state, part);
+        done = done.saturating_add(n as u64);
+    }
+    if !state != restore.crc {
+        return Err(EUCLEAN);
+    }
+    Ok(())
+}
+
+/// Hands out the pieces of a payload.
+pub(super) fn each_piece(
+    journal: &Journal,
+    restore: &Restore,
+    mut each: impl FnMut(Piece) -> Result<(), Refusal>,
+) -> Result<(), Refusal> {
+    let mut reader = MapReader::new(restore).map_err(|e| e.refuse(0))?;
+    if let Some(piece) = reader.plain() {
+        each(piece)?;
+    }
+    let mut at = 0;
+    while reader.left() != 0 {
+        let mut record = [0; RECORD];
+        journal.read_payload(restore.payload, at, &mut record)?;
+        at = at.saturating_add(RECORD as u64);
+        each(reader.feed(&record).map_err(|e| e.refuse(0))?)?;
+    }
+    reader.finish().map_err(|e| e.refuse(0))
+}

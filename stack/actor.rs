@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Who does it: the process behind an operation, gathered once and shared by its lines.
+
+use crate::{
+    history::line::{encode_command, Actor, Time, MAX_ARGS, MAX_COMMAND},
+    vfs::task, //
+};
+use kernel::{
+    new_mutex,
+    prelude::*,
+    sync::{Arc, Mutex}, //
+};
+
+/// A process at a time of its life: between two calls of exec, under one user id.
+pub(crate) struct Identity {
+    pid: u32,
+    exec: u32,
+    uid: u32,
+    start: Time,
+    ppid: u32,
+    sid: u32,
+    comm: [u8; task::COMM],
+    command: KVec<u8>,
+    command_cut: bool,
+    arguments: KVec<u8>,
+}
+
+/// Room for a path and for its percent-encoded form.
+const PATH: usize = 2048;
+
+impl Identity {
+    /// Looks at the calling process. Never faults; allocates.
+    fn gather() -> Result<Arc<Self>> {
+        let mut scratch = KVec::with_capacity(PATH, GFP_KERNEL)?;
+        scratch.resize(PATH, 0, GFP_KERNEL)?;
+        let mut command = KVec::with_capacity(MAX_COMMAND, GFP_KERNEL)?;
+        command.resize(MAX_COMMAND, 0, GFP_KERNEL)?;
+        let (len, command_cut) = match task::executable(&mut scratch) {
+            Some(path) => encode_command(path, &mut command),
+            None => (0, false),
+        };
+        let mut exact = KVec::with_capacity(len, GFP_KERNEL)?;
+        exact.extend_from_slice(command.get(..len).unwrap_or(&[]), GFP_KERNEL)?;
+        let mut arguments = KVec::new();
+        let room = scratch.get_mut(..MAX_ARGS).unwrap_or(&mut []);
+        arguments.extend_from_slice(trimmed(task::arguments(room)), GFP_KERNEL)?;
+        let identity = Self {
+            pid: task::pid(),
+            exec: task::exec_id(),
+            uid: task::uid(),
+            start: task::start_time(),
+            ppid: task::parent_pid(),
+            sid: task::session_id(),
+            comm: task::comm(),
+            command: exact,
+            command_cut,
+            arguments,
+        };
+        Ok(Arc::new(identity, GFP_KERNEL)?)
+    }
+
+    /// Whether it still describes the calling process.
+    pub(crate) fn is_current(&self) -> bool {
+        self.pid == task::pid()
+            && self.exec == task::exec_id()
+            && self.uid == task::uid()
+            && self.start == task::start_time()
+    }
+
+    /// The executable's path, percent-encoded; and whether it was cut.
+    pub(crate) fn command(&self) -> (&[u8], bool) {
+        (&self.command, self.command_cut)
+    }
+
+    /// The fields that a line tells.
+    pub(crate) fn actor(&self) -> Actor<'_> {
+        let end = self.comm.iter().position(|b| *b == 0).unwrap_or(0);
+        Actor {
+            pid: self.pid,
+            start: self.start,
+            ppid: self.ppid,
+            sid: self.sid,
+            uid: self.uid,
+            comm: self.comm.get(..end).unwrap_or(&[]),
+            exec: u64::from(self.exec),
+            args: &self.arguments,
+        }
+    }
+}
+
+/// Arguments without the NUL that ends the last one.
+fn trimmed(arguments: &[u8]) -> &[u8] {
+    arguments.strip_suffix(&[0]).unwrap_or(arguments)
+}
+
+/// The last identity that a mount saw: most calls in a row come from one process.
+#[pin_data]
+pub(crate) struct IdentityCache {
+    #[pin]
+    last: Mutex<Option<Arc<Identity>>>,
+}
+
+impl IdentityCache {
+    pub(crate) fn new() -> impl PinInit<Self> {
+        pin_init!(Self {
+            last <- new_mutex!(None, "IdentityCache::last"),
+        })
+    }
+
+    /// The calling process. `None`: there was no memory for it; the line then says `-`.
+    pub(crate) fn current(&self) -> Option<Arc<Identity>> {
+        if let Some(known) = self.last.lock().as_ref().filter(|i| i.is_current()) {
+            return Some(known.clone());
+        }
+        let identity = Identity::gather().ok()?;
+        // The old one is dropped outside the lock.
+        let _old = self.last.lock().replace(identity.clone());
+        Some(identity)
+    }
+}
+
+/// The state of an open file.
+pub(crate) struct Open {
+    who: Pin<KBox<Mutex<Who>>>,
+}
+
+/// See [`Open::who`].
+#[derive(Default)]
+pub(crate) struct Who {
+    /// The process that used the file last.
+    pub(crate) identity: Option<Arc<Identity>>,
+    /// The number of the first line that this open file made.
+    pub(crate) first: Option<u64>,
+    /// The segment in which a line last told the actor; 0: none did.
+    pub(crate) told_in: u64,
+}
+
+impl Open {
+    pub(crate) fn new() -> Result<Self> {
+        let who = KBox::pin_init(new_mutex!(Who::default(), "Open::who"), GFP_KERNEL)?;
+        Ok(Self { who })
+    }
+
+    /// Who uses the file, and what its lines have told. Stands below the object's state in the
+    /// lock order.
+    pub(crate) fn who(&self) -> &Mutex<Who> {
+        &self.who
+    }
+}

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Attributes: size, mode, owner, times, ACLs, flags.
+
+use super::Stack;
+use crate::{
+    backup::{self, Intent, Loses, Pending},
+    history::line::Op,
+    vfs::{
+        attr::{self, Change},
+        c,
+        dentry::OwnDentry,
+        file::File,
+        inode::OwnInode,
+        table::inode::AttributeHooks, //
+    }, //
+};
+use kernel::{prelude::*, sync::aref::ARef};
+
+impl AttributeHooks for Stack {
+    fn change(dentry: &OwnDentry, change: &mut Change) -> Result {
+        change.check(dentry)?;
+        let inode = dentry.existing()?;
+        match change.size() {
+            Some(size) => truncate(dentry, inode, change, size),
+            None => {
+                let pending = unsaved(inode, change)?;
+                let result = apply(dentry, inode, change);
+                if let Some(pending) = pending {
+                    pending.settle(result.map(|()| 0));
+                }
+                inode.refresh();
+                result
+            }
+        }
+    }
+
+    fn stat(dentry: &OwnDentry, stat: &mut c::kstat, mask: u32, flags: u32) -> Result {
+        attr::stat(dentry.superblock().mount().lower(), dentry, stat, mask, flags)
+    }
+
+    fn set_acl(dentry: &OwnDentry, acl: *mut c::posix_acl, kind: c_int) -> Result {
+        let inode = dentry.existing()?;
+        let mount = inode.mount();
+        let lower = dentry.lower()?;
+        let pending = line(inode, Op::Setacl)?;
+        let result = mount
+            .lower()
+            .want_write()
+            .and_then(|_write| attr::set_acl(mount.lower(), lower, acl, kind));
+        pending.settle(result.map(|()| 0));
+        inode.refresh();
+        result
+    }
+
+    fn get_flags(dentry: &OwnDentry, flags: &mut c::file_kattr) -> Result {
+        attr::get_flags(dentry.lower()?, flags)
+    }
+
+    fn set_flags(dentry: &OwnDentry, flags: &mut c::file_kattr) -> Result {
+        let inode = dentry.existing()?;
+        let mount = inode.mount();
+        let lower = dentry.lower()?;
+        let pending = line(inode, Op::Setflags)?;
+        let result = mount
+            .lower()
+            .want_write()
+            .and_then(|_write| attr::set_flags(mount.lower(), lower, flags));
+        pending.settle(result.map(|()| 0));
+        inode.refresh();
+        result
+    }
+
+    fn accessed(inode: &OwnInode) {
+        inode.mount().lower().touch(inode.lower());
+    }
+}
+
+/// A line for a change whose old state is not saved yet.
+fn line(inode: &OwnInode, op: Op) -> Result<Pending<'_>> {
+    Intent {
+        inode,
+        open: None,
+        op,
+        at: 0,
+        length: 0,
+        loses: Loses::Unsaved("unsupported"),
+        durable: false,
+    }
+    .prepare()
+}
+
+fn unsaved<'a>(inode: &'a OwnInode, change: &mut Change) -> Result<Option<Pending<'a>>> {
+    if change.is_access_time_only() {
+        return Ok(None);
+    }
+    line(inode, Op::Setattr).map(Some)
+}
+
+fn apply(dentry: &OwnDentry, inode: &OwnInode, change: &mut Change) -> Result {
+    let mount = inode.mount().lower();
+    let lower = dentry.lower()?;
+    let _write = mount.want_write()?;
+    change.apply(mount, lower)
+}
+
+/// Truncates or grows a file. What else the change says (privileges stripped, a new mode) has a
+/// line of its own.
+fn truncate(dentry: &OwnDentry, inode: &OwnInode, change: &mut Change, size: u64) -> Result {
+    inode.refresh_size();
+    backup::load(inode, dentry)?;
+    let old = inode.size();
+    let also = if change.is_more_than_size() {
+        Some(line(inode, Op::Setattr)?)
+    } else {
+        None
+    };
+    let reader = reader(dentry, inode, change, size < old)?;
+    let file = change.file();
+    let loses = match &reader {
+        Some(reader) => Loses::Range(reader, size, old),
+        None => Loses::Nothing,
+    };
+    let pending = Intent {
+        inode,
+        open: file.map(|f| f.open()),
+        op: Op::Truncate,
+        at: size.min(old),
+        length: size.abs_diff(old),
+        loses,
+        durable: inode.is_sync(),
+    }
+    .prepare()?;
+    let result = {
+        let _access = inode.lower().write_access()?;
+        apply(dentry, inode, change)
+    };
+    pending.settle(result.map(|()| size.abs_diff(old)));
+    if let Some(also) = also {
+        also.settle(result.map(|()| 0));
+    }
+    inode.refresh();
+    result
+}
+
+/// A lower file to read what a truncation cuts off: the caller's, or one opened for it.
+fn reader(
+    dentry: &OwnDentry,
+    inode: &OwnInode,
+    change: &mut Change,
+    cuts: bool,
+) -> Result<Option<ARef<File>>> {
+    let mount = inode.mount();
+    if !cuts || mount.journal().is_none() {
+        return Ok(None);
+    }
+    if let Some(file) = change.file() {
+        if file.is_writable() {
+            return Ok(Some(ARef::from(file.lower())));
+        }
+    }
+    File::open_kernel(mount.lower(), dentry.lower()?, c::O_RDONLY).map(Some)
+}

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Open directories.
+
+use super::{Open, Stack, HISTORY};
+use crate::vfs::{file::OwnFile, table::directory::DirectoryHooks};
+use kernel::prelude::*;
+
+impl DirectoryHooks for Stack {
+    fn open(file: &OwnFile) -> Result {
+        let mount = file.own_inode().mount();
+        let dentry = file.dentry().lower()?;
+        let lower = file.open_lower(mount.lower(), dentry, super::file::lower_flags(file))?;
+        file.opened(lower, Open::new()?)
+    }
+
+    fn hides(file: &OwnFile, name: &[u8]) -> bool {
+        Self::hides_any(file) && name == HISTORY
+    }
+
+    fn hides_any(file: &OwnFile) -> bool {
+        file.dentry().is_root()
+    }
+}

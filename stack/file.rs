@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Open regular files: open, read, write, seek, fsync, close.
+
+use super::{Open, Stack};
+use crate::{
+    backup::{self, Intent, Loses},
+    history::line::Op,
+    vfs::{
+        c,
+        file::{Bytes, Call, OwnFile},
+        table::file::FileHooks, //
+    }, //
+};
+use kernel::prelude::*;
+
+/// Flags of an open call that are settled above the lower file: by the VFS, or at each call.
+const SETTLED: u32 = c::O_CREAT
+    | c::O_EXCL
+    | c::O_NOCTTY
+    | c::O_TRUNC
+    | c::O_APPEND
+    | c::O_ACCMODE
+    | c::FASYNC;
+
+/// The lower file's flags. What writes must also read: to save what it replaces.
+pub(super) fn lower_flags(file: &OwnFile) -> u32 {
+    let access = if file.is_writable() {
+        c::O_RDWR
+    } else {
+        c::O_RDONLY
+    };
+    (file.flags() & !SETTLED) | access | c::O_LARGEFILE
+}
+
+impl FileHooks for Stack {
+    fn open(file: &OwnFile) -> Result {
+        let inode = file.own_inode();
+        let mount = inode.mount();
+        let lower = file.open_lower(mount.lower(), file.dentry().lower()?, lower_flags(file))?;
+        let open = Open::new()?;
+        if file.is_writable() {
+            backup::load(inode, file.dentry())?;
+        }
+        file.opened(lower, open)?;
+        if file.is_writable() {
+            inode.object().writer_came();
+        }
+        Ok(())
+    }
+
+    fn release(file: &OwnFile) {
+        let inode = file.own_inode();
+        if file.is_writable() && inode.object().writer_left() {
+            backup::leave(inode, file.dentry());
+        }
+    }
+
+    fn flush(_file: &OwnFile) -> Result {
+        // A close makes nothing durable, as on the lower filesystems that may be stacked on.
+        Ok(())
+    }
+
+    fn seek(file: &OwnFile, offset: i64, whence: c_int) -> Result<i64> {
+        // Only the lower filesystem knows holes and its own limits.
+        let inode = file.own_inode();
+        let _lock = inode.lock();
+        let lower = file.lower();
+        lower.set_position(file.position());
+        let position = lower.seek(offset, whence)?;
+        file.set_position(position);
+        Ok(position)
+    }
+
+    fn read(call: &mut Call, bytes: &mut Bytes) -> Result<usize> {
+        if call.no_wait() {
+            return Err(EAGAIN);
+        }
+        let lower = call.lower_file();
+        call.read_lower(lower, bytes)
+    }
+
+    fn write(call: &mut Call, bytes: &mut Bytes) -> Result<usize> {
+        if call.no_wait() {
+            return Err(EAGAIN);
+        }
+        let lower = call.lower_file();
+        let file = call.own_file();
+        let inode = file.own_inode();
+        let _lock = inode.lock();
+        inode.refresh_size();
+        let length = call.check_write(bytes)?;
+        if length == 0 {
+            return Ok(0);
+        }
+        file.remove_privileges()?;
+        let at = call.position();
+        let pending = Intent {
+            inode,
+            open: Some(file.open()),
+            op: Op::Write,
+            at,
+            length: length as u64,
+            loses: Loses::Range(lower, at, at.saturating_add(length as u64)),
+            durable: call.is_durable() || inode.is_sync(),
+        }
+        .prepare()?;
+        let result = call.write_lower(lower, bytes);
+        pending.settle(result.map(|n| n as u64));
+        inode.refresh();
+        result
+    }
+
+    fn sync(file: &OwnFile, start: i64, end: i64, data_only: bool) -> Result {
+        let inode = file.own_inode();
+        let mount = inode.mount();
+        if inode.is_regular() {
+            backup::leave(inode, file.dentry());
+        }
+        if let Some(journal) = mount.journal() {
+            mount.tolerate(journal.flush(true))?;
+        }
+        file.lower().sync(start, end, data_only)
+    }
+}

@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Names: look-up, creation, removal, renaming.
+//!
+//! Each change of names leaves a line in its directory's chain. Their old state is not saved yet,
+//! and the lines say so.
+
+use crate::vfs::error::ESTALE;
+use super::{Open, Stack, HISTORY};
+use crate::{
+    backup::{self, names::Naming},
+    history::line::Op,
+    vfs::{
+        c,
+        dentry::{Dentry, OwnDentry},
+        file::OwnFile,
+        inode::OwnInode,
+        name::{self, Locked},
+        table::inode::NameHooks, //
+    }, //
+};
+use kernel::{prelude::*, str::CStr, sync::aref::ARef};
+
+/// Device 0/0: what overlayfs marks deletions with; not to be made through a stack.
+const WHITEOUT: u32 = 0;
+
+impl NameHooks for Stack {
+    fn look_up(dir: &OwnInode, dentry: &OwnDentry) -> Result<*mut c::dentry> {
+        if is_hidden(dentry) {
+            return Ok(dentry.splice(None));
+        }
+        let lower = name::look_up(dentry.parent().lower()?, dentry.name())?;
+        let inode = match lower.inode() {
+            Some(inode) => Some(OwnInode::obtain(dir.superblock(), inode)?),
+            None => None,
+        };
+        dentry.set_lower(lower);
+        Ok(dentry.splice(inode))
+    }
+
+    fn create(dir: &OwnInode, dentry: &OwnDentry, mode: u16) -> Result {
+        make(dir, dentry, Op::Create, |locked| locked.create(mode))
+    }
+
+    fn make_directory(dir: &OwnInode, dentry: &OwnDentry, mode: u16) -> Result {
+        make(dir, dentry, Op::Mkdir, |locked| locked.make_directory(mode))
+    }
+
+    fn make_node(dir: &OwnInode, dentry: &OwnDentry, mode: u16, device: u32) -> Result {
+        if u32::from(mode) & c::S_IFMT == c::S_IFCHR && device == WHITEOUT {
+            return Err(EPERM);
+        }
+        make(dir, dentry, Op::Mknod, |locked| {
+            locked.make_node(mode, device)
+        })
+    }
+
+    fn make_symlink(dir: &OwnInode, dentry: &OwnDentry, target: &CStr) -> Result {
+        make(dir, dentry, Op::Symlink, |locked| {
+            locked.make_symlink(target)
+        })
+    }
+
+    fn link(old: &OwnDentry, dir: &OwnInode, dentry: &OwnDentry) -> Result {
+        refuse_hidden(dentry)?;
+        let inode = old.existing()?;
+        let mount = dir.mount();
+        let naming = Naming::begin(dir, Op::Link, dentry.name())?;
+        let lower = {
+            let _write = mount.lower().want_write()?;
+            let locked = Locked::to_create(mount.lower(), dentry.parent().lower()?, dentry.name())?;
+            locked.link(old.lower()?)?;
+            locked.dentry().get()
+        };
+        naming.done(Some(inode), |_| {});
+        backup::touched(inode, old);
+        dentry.set_lower(lower);
+        inode.refresh();
+        dir.refresh();
+        dentry.instantiate(inode.hold());
+        Ok(())
+    }
+
+    fn unlink(dir: &OwnInode, dentry: &OwnDentry) -> Result {
+        remove(dir, dentry, Op::Unlink, |locked| locked.unlink())
+    }
+
+    fn remove_directory(dir: &OwnInode, dentry: &OwnDentry) -> Result {
+        remove(dir, dentry, Op::Rmdir, |locked| locked.remove_directory())
+    }
+
+    fn rename(
+        (from, old): (&OwnInode, &OwnDentry),
+        (to, new): (&OwnInode, &OwnDentry),
+        flags: u32,
+    ) -> Result {
+        if flags & !(c::RENAME_NOREPLACE | c::RENAME_EXCHANGE) != 0 {
+            return Err(EINVAL);
+        }
+        refuse_hidden(old)?;
+        refuse_hidden(new)?;
+        let mount = from.mount();
+        let op = if flags & c::RENAME_EXCHANGE != 0 {
+            Op::Exchange
+        } else {
+            Op::Rename
+        };
+        let moved = old.existing()?;
+        let naming = Naming::begin(from, op, old.name())?;
+        {
+            let _write = mount.lower().want_write()?;
+            name::rename(
+                mount.lower(),
+                (old.parent().lower()?, old.lower()?),
+                (new.parent().lower()?, new.name()),
+                new.own_inode().map(|inode| inode.lower()),
+                flags,
+            )?;
+        }
+        naming.done(Some(moved), |draft| {
+            if from.id() != to.id() {
+                draft.parent(to.id());
+            }
+            draft.to(new.name());
+        });
+        for (inode, dentry) in [(Some(moved), old), (new.own_inode(), new)] {
+            if let Some(inode) = inode {
+                inode.refresh();
+                backup::touched(inode, dentry);
+            }
+        }
+        from.refresh();
+        to.refresh();
+        Ok(())
+    }
+
+    fn make_unnamed(dir: &OwnInode, file: &OwnFile, mode: u16) -> Result {
+        let mount = dir.mount();
+        let dentry = file.dentry();
+        let parent = dentry.parent().lower()?;
+        let lower = {
+            let _write = mount.lower().want_write()?;
+            let flags = super::file::lower_flags(file);
+            file.open_lower_unnamed(mount.lower(), parent, flags, mode)?
+        };
+        let inode = OwnInode::obtain(dir.superblock(), lower.inode())?;
+        backup::is_new(&inode);
+        dentry.set_lower(lower.lower_dentry().get());
+        file.opened(lower, Open::new()?)?;
+        if file.is_writable() {
+            inode.object().writer_came();
+        }
+        dentry.instantiate(inode);
+        file.finish_unnamed(dentry)
+    }
+}
+
+/// Whether the name is that of the history's directory.
+fn is_hidden(dentry: &OwnDentry) -> bool {
+    dentry.parent().is_root() && dentry.name() == HISTORY
+}
+
+fn refuse_hidden(dentry: &OwnDentry) -> Result {
+    if is_hidden(dentry) {
+        return Err(EPERM);
+    }
+    Ok(())
+}
+
+/// Creates a name and what it is bound to.
+fn make(
+    dir: &OwnInode,
+    dentry: &OwnDentry,
+    op: Op,
+    create: impl FnOnce(&mut Locked<'_>) -> Result,
+) -> Result {
+    refuse_hidden(dentry)?;
+    let mount = dir.mount();
+    let naming = Naming::begin(dir, op, dentry.name())?;
+    let lower = {
+        let _write = mount.lower().want_write()?;
+        let parent = dentry.parent().lower()?;
+        let mut locked = Locked::to_create(mount.lower(), parent, dentry.name())?;
+        create(&mut locked)?;
+        locked.dentry().get()
+    };
+    let result = bind(dir, dentry, &lower);
+    naming.done(result.as_ref().ok().map(|inode| &**inode), |_| {});
+    dir.refresh();
+    let inode = result?;
+    dentry.set_lower(lower);
+    dentry.instantiate(inode);
+    Ok(())
+}
+
+/// Our inode for what was just created below.
+fn bind(dir: &OwnInode, dentry: &OwnDentry, lower: &Dentry) -> Result<ARef<OwnInode>> {
+    let Some(inode) = lower.inode() else {
+        // A filesystem that makes no use of the dentry: the next look-up finds the name.
+        dentry.forget();
+        return Err(ESTALE);
+    };
+    let inode = OwnInode::obtain(dir.superblock(), inode)?;
+    backup::is_new(&inode);
+    Ok(inode)
+}
+
+/// Removes a name.
+fn remove(
+    dir: &OwnInode,
+    dentry: &OwnDentry,
+    op: Op,
+    remove: impl FnOnce(&Locked<'_>) -> Result,
+) -> Result {
+    let inode = dentry.existing()?;
+    let mount = dir.mount();
+    let naming = Naming::begin(dir, op, dentry.name())?;
+    {
+        let _write = mount.lower().want_write()?;
+        let parent = dentry.parent().lower()?;
+        let locked = Locked::to_remove(mount.lower(), parent, dentry.lower()?)?;
+        remove(&locked)?;
+    }
+    naming.done(Some(inode), |_| {});
+    if inode.lower().links() != 0 {
+        backup::touched(inode, dentry);
+    }
+    inode.refresh();
+    dir.refresh();
+    // A negative dentry would keep the lower inode of an unlinked file in memory.
+    dentry.forget();
+    Ok(())
+}

@@ -1,0 +1,305 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Our commands on open files and directories. Those of the lower filesystem are not passed on:
+//! some of them change data behind the history.
+
+use super::Stack;
+use crate::{
+    history::{
+        journal::{Journal, OnError, OnFull},
+        line::{refold, Amend, Line, Pos, MAX_LINE},
+        plan::{OnForeign, Step}, //
+    },
+    revert::{self, Chain, Link},
+    uapi::{self, ReadLog, Revert, Status},
+    vfs::{
+        error::{ENODATA, EUCLEAN},
+        file::OwnFile,
+        inode::OwnInode,
+        scope::crc32c,
+        table::file::IoctlHooks,
+        user, //
+    },
+};
+use kernel::prelude::*;
+
+impl IoctlHooks for Stack {
+    fn control(file: &OwnFile, command: u32, argument: usize) -> Result<c_long> {
+        match command {
+            uapi::IOC_REVERT => revert_newest(file, argument),
+            uapi::IOC_REVERT_SOME => revert_some(file, argument),
+            uapi::IOC_READLOG_PAGE => read_page(file, argument),
+            uapi::IOC_READLOG => read_log(file, argument),
+            uapi::IOC_STATUS => status(file, argument),
+            _ => Err(ENOTTY),
+        }
+    }
+}
+
+fn revert_newest(file: &OwnFile, argument: usize) -> Result<c_long> {
+    let count = argument as u64;
+    if count > uapi::MAX_COUNT {
+        return Err(EINVAL);
+    }
+    revert::walk(file, count.max(1), false).map_err(|refusal| refusal.error)?;
+    Ok(0)
+}
+
+fn revert_some(file: &OwnFile, argument: usize) -> Result<c_long> {
+    let mut request: Revert = user::read(argument)?;
+    if !request.is_valid() {
+        return Err(EINVAL);
+    }
+    // The reply must find its way before anything is changed.
+    user::write(argument, &request)?;
+    let force = request.flags & Revert::FORCE != 0;
+    let result = revert::walk(file, request.count.max(1), force);
+    match &result {
+        Ok(count) => request.reverted = *count,
+        Err(refusal) => {
+            request.reason = refusal.reason.code();
+            request.seq_in_way = refusal.seq;
+        }
+    }
+    let told = user::write(argument, &request);
+    result.map_err(|refusal| refusal.error)?;
+    told.map(|()| 0)
+}
+
+/// The journal, for somebody who may read the object's history.
+fn journal(inode: &OwnInode) -> Result<&Journal> {
+    if !inode.owner_or_capable() {
+        return Err(EPERM);
+    }
+    inode
+        .mount()
+        .journal()
+        .map(|journal| &**journal)
+        .ok_or(ENODATA)
+}
+
+/// Fills a page from its end with the newest lines that stand.
+fn read_page(file: &OwnFile, argument: usize) -> Result<c_long> {
+    let inode = file.own_inode();
+    let journal = journal(inode)?;
+    let mut page = KVec::new();
+    page.resize(uapi::PAGE, 0, GFP_KERNEL)?;
+    let mut folded = KVec::new();
+    folded.resize(MAX_LINE, 0, GFP_KERNEL)?;
+    let head = revert::head(journal, inode)?;
+    let mut chain = Chain::new(journal, inode.id(), head, OnForeign::Pass)?;
+    let mut start = page.len();
+    loop {
+        let text = match chain.step()? {
+            Link::End | Link::Trimmed => break,
+            Link::Line(line, at, text, Step::Take | Step::Show) => {
+                as_it_ended(journal, &line, at, text, &mut folded)?
+            }
+            Link::Line(..) => continue,
+        };
+        let Some(to) = start.checked_sub(text.len()) else {
+            break;
+        };
+        page.get_mut(to..start).ok_or(EUCLEAN)?.copy_from_slice(text);
+        start = to;
+    }
+    let lines = page.get(start..).ok_or(EUCLEAN)?;
+    user::write_bytes(argument, lines)?;
+    Ok(lines.len() as c_long)
+}
+
+/// The line's text; where a later line corrected it, as it ended.
+fn as_it_ended<'t>(
+    journal: &Journal,
+    line: &Line<'_>,
+    at: Pos,
+    text: &'t [u8],
+    folded: &'t mut [u8],
+) -> Result<&'t [u8]> {
+    if (line.offset, line.length) == (line.written_offset, line.written_length) {
+        return Ok(text);
+    }
+    let amend = Amend {
+        offset: line.offset,
+        length: line.length,
+        size: line.size,
+    };
+    let seed = journal.seed(at.segment);
+    let len = refold(text, &amend, &seed, crc32c, folded).map_err(|_| EUCLEAN)?;
+    folded.get(..len).ok_or(EUCLEAN)
+}
+
+/// Copies lines out, newest first, until the caller's buffer is full.
+fn read_log(file: &OwnFile, argument: usize) -> Result<c_long> {
+    let inode = file.own_inode();
+    let mut request: ReadLog = user::read(argument)?;
+    if !request.is_valid() {
+        return Err(EINVAL);
+    }
+    let journal = journal(inode)?;
+    let from = match (request.cursor_segment, request.cursor_offset) {
+        (0, 0) => revert::head(journal, inode)?,
+        (segment, offset) => Some(Pos { segment, offset }),
+    };
+    let all = request.flags & ReadLog::ALL != 0;
+    let buffer = request.buffer as usize;
+    let (used, next) = if all {
+        copy_raw(journal, inode, from, buffer, request.length)?
+    } else {
+        copy_standing(journal, inode, from, buffer, request.length)?
+    };
+    request.used = used;
+    let next = next.unwrap_or(Pos {
+        segment: ReadLog::END,
+        offset: 0,
+    });
+    request.cursor_segment = next.segment;
+    request.cursor_offset = next.offset;
+    user::write(argument, &request)?;
+    Ok(0)
+}
+
+/// Appends a line to the caller's buffer; `false`: it does not fit any more.
+fn put(buffer: usize, length: u32, used: &mut u32, text: &[u8]) -> Result<bool> {
+    let len = u32::try_from(text.len()).map_err(|_| EUCLEAN)?;
+    let end = used.checked_add(len).ok_or(EUCLEAN)?;
+    if end > length {
+        return Ok(false);
+    }
+    let to = buffer.checked_add(*used as usize).ok_or(EFAULT)?;
+    user::write_bytes(to, text)?;
+    *used = end;
+    Ok(true)
+}
+
+fn copy_standing(
+    journal: &Journal,
+    inode: &OwnInode,
+    from: Option<Pos>,
+    buffer: usize,
+    length: u32,
+) -> Result<(u32, Option<Pos>)> {
+    let mut folded = KVec::new();
+    folded.resize(MAX_LINE, 0, GFP_KERNEL)?;
+    let mut chain = Chain::new(journal, inode.id(), from, OnForeign::Pass)?;
+    let mut used = 0;
+    let mut resume = from;
+    loop {
+        match chain.step()? {
+            Link::End | Link::Trimmed => return Ok((used, None)),
+            Link::Line(line, at, text, Step::Take | Step::Show) => {
+                let text = as_it_ended(journal, &line, at, text, &mut folded)?;
+                if !put(buffer, length, &mut used, text)? {
+                    return Ok((used, resume));
+                }
+            }
+            // A correction that is passed belongs to the line before: resume in front of it.
+            Link::Line(..) => continue,
+        }
+        resume = chain.next_at();
+    }
+}
+
+fn copy_raw(
+    journal: &Journal,
+    inode: &OwnInode,
+    from: Option<Pos>,
+    buffer: usize,
+    length: u32,
+) -> Result<(u32, Option<Pos>)> {
+    let mut text = KVec::new();
+    text.resize(MAX_LINE, 0, GFP_KERNEL)?;
+    let mut next = from;
+    let mut used = 0;
+    while let Some(at) = next {
+        let len = match journal.read_line(at, &mut text) {
+            Ok(len) => len,
+            Err(e) if e == ENODATA => return Ok((used, None)),
+            Err(e) => return Err(e),
+        };
+        let text = text.get(..len).ok_or(EUCLEAN)?;
+        let line = Line::parse(text, None).map_err(|_| EUCLEAN)?;
+        if line.obj != Some(inode.id()) {
+            // A cursor that this object's lines never gave.
+            return Err(EINVAL);
+        }
+        if !put(buffer, length, &mut used, text)? {
+            return Ok((used, next));
+        }
+        next = line.prev;
+    }
+    Ok((used, None))
+}
+
+fn status(file: &OwnFile, argument: usize) -> Result<c_long> {
+    let inode = file.own_inode();
+    let mount = inode.mount();
+    let mut answer: Status = user::read(argument)?;
+    if !answer.is_valid() {
+        return Err(EINVAL);
+    }
+    if !inode.owner_or_capable() {
+        return Err(EPERM);
+    }
+    let id = inode.id();
+    answer = Status {
+        version: uapi::VERSION,
+        format: 1,
+        volume: id.volume,
+        inode: id.inode,
+        generation: id.generation,
+        on_full: match mount.on_full() {
+            OnFull::Trim => Status::TRIM,
+            OnFull::Deny => Status::DENY,
+        },
+        on_error: match mount.on_error() {
+            OnError::Continue => Status::CONTINUE,
+            OnError::Refuse => Status::REFUSE,
+        },
+        commit_seconds: mount.commit(),
+        ..Status::default()
+    };
+    if mount.is_private() {
+        answer.mount_flags |= Status::MOUNT_PRIVATE;
+    }
+    if inode.superblock().is_read_only() {
+        answer.mount_flags |= Status::MOUNT_READ_ONLY;
+    }
+    if let Some(journal) = mount.journal() {
+        answer.mount_flags |= Status::MOUNT_HISTORY;
+        describe(&mut answer, journal, inode)?;
+    }
+    user::write(argument, &answer)?;
+    Ok(0)
+}
+
+/// What the journal knows of itself and of the object.
+fn describe(answer: &mut Status, journal: &Journal, inode: &OwnInode) -> Result {
+    let usage = journal.usage();
+    answer.uuid = *journal.uuid();
+    answer.seq = usage.seq.saturating_sub(1);
+    answer.segments = usage
+        .segment
+        .saturating_sub(usage.first_segment)
+        .saturating_add(1);
+    answer.log_bytes = usage.log_bytes;
+    answer.undo_bytes = usage.undo_bytes;
+    answer.history_max = usage.history_max;
+    answer.lost = usage.lost;
+    answer.errors = usage.errors;
+    let head = revert::head(journal, inode)?;
+    let mut chain = Chain::new(journal, inode.id(), head, OnForeign::Pass)?;
+    while answer.standing < Status::MAX_STANDING {
+        match chain.step()? {
+            Link::End | Link::Trimmed => break,
+            Link::Line(line, _, _, Step::Take) => {
+                if answer.standing == 0 {
+                    answer.last_seq = line.seq;
+                }
+                answer.standing += 1;
+            }
+            Link::Line(..) => {}
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The stackable filesystem: one file for each table of hooks.
+//!
+//! A hook passes its operation to the lower object. Where that changes something, it asks
+//! [`crate::backup`] first and tells it the outcome after.
+
+mod actor;
+mod attr;
+mod dir;
+mod file;
+mod inode;
+mod ioctl;
+mod mmap;
+mod mount;
+mod object;
+mod range;
+mod xattr;
+
+pub(crate) use actor::{Identity, IdentityCache, Open};
+pub(crate) use mount::Mount;
+pub(crate) use object::{new_object, Object, ObjectState};
+
+use crate::vfs::FileSystem;
+
+/// The name of the history's directory in the root of the mount, which no program gets to.
+pub(crate) const HISTORY: &[u8] = b".loggerfs";
+
+/// LoggerFS, as [`crate::vfs`] knows it.
+pub(crate) struct Stack;
+
+impl FileSystem for Stack {
+    type Mount = Mount;
+    type Object = Object;
+    type Open = Open;
+}

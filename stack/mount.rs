@@ -1,0 +1,454 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Mounts: options, what is stacked on, the journal's life.
+
+use super::{IdentityCache, Stack};
+use crate::{
+    history::{
+        journal::{self, Journal, OnError, OnFull},
+        line::MAX_LINE, //
+    },
+    vfs::{
+        context::{MountHooks, Report},
+        inode::OwnInode,
+        mount::LowerMount,
+        superblock::SuperBlock,
+        table::superblock::{Options as Shown, SuperHooks}, //
+    },
+};
+use kernel::{
+    new_mutex,
+    prelude::*,
+    str::{CStr, CString},
+    sync::{
+        atomic::{ordering::Relaxed, Atomic},
+        Arc, Mutex, //
+    }, //
+};
+
+/// What the mount options say.
+pub(crate) struct Options {
+    private: bool,
+    size: Option<CString>,
+    history: Option<bool>,
+    history_max: Option<u64>,
+    on_full: OnFull,
+    on_error: OnError,
+    commit: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            private: false,
+            size: None,
+            history: None,
+            history_max: None,
+            on_full: OnFull::Trim,
+            on_error: OnError::Continue,
+            commit: 1,
+        }
+    }
+}
+
+/// The state of a mount.
+#[pin_data]
+pub(crate) struct Mount {
+    /// First: closed before anything that it stands on goes.
+    journal: Option<OpenJournal>,
+    recording: Atomic<bool>,
+    private: bool,
+    size: Option<CString>,
+    history_max: Option<u64>,
+    on_full: OnFull,
+    on_error: OnError,
+    commit: u32,
+    lost: Atomic<i64>,
+    #[pin]
+    scratch: Mutex<KVec<u8>>,
+    #[pin]
+    identities: IdentityCache,
+    /// Last: what the journal stands on goes after it.
+    lower: LowerMount,
+}
+
+impl Mount {
+    /// The mount below.
+    pub(crate) fn lower(&self) -> &LowerMount {
+        &self.lower
+    }
+
+    /// The journal, while history is on.
+    pub(crate) fn journal(&self) -> Option<&Arc<Journal>> {
+        self.any_journal().filter(|_| self.recording.load(Relaxed))
+    }
+
+    pub(crate) fn on_full(&self) -> OnFull {
+        self.on_full
+    }
+
+    pub(crate) fn on_error(&self) -> OnError {
+        self.on_error
+    }
+
+    /// Seconds after which changes are durable without fsync.
+    pub(crate) fn commit(&self) -> u32 {
+        self.commit
+    }
+
+    /// Whether the mount stacks on a tmpfs of its own.
+    pub(crate) fn is_private(&self) -> bool {
+        self.private
+    }
+
+    /// A buffer for long lines.
+    pub(crate) fn scratch(&self) -> &Mutex<KVec<u8>> {
+        &self.scratch
+    }
+
+    /// The processes behind the operations.
+    pub(crate) fn identities(&self) -> &IdentityCache {
+        &self.identities
+    }
+
+    /// An error of the journal where the policy is to go on: warned about, not passed on.
+    pub(crate) fn tolerate(&self, result: Result) -> Result {
+        match result {
+            Err(e) if self.on_error == OnError::Continue => {
+                self.warn_lost(e);
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    /// Says, at the first and then at each power of two, that an operation cannot be taken back.
+    pub(crate) fn warn_lost(&self, error: Error) {
+        let n = self.lost.fetch_add(1, Relaxed);
+        if n.count_ones() <= 1 {
+            pr_warn!(
+                "history: an operation went through that cannot be taken back (error {}, {} so far)\n",
+                error.to_errno(),
+                n.saturating_add(1)
+            );
+        }
+    }
+
+    /// The journal, also while history is off.
+    fn any_journal(&self) -> Option<&Arc<Journal>> {
+        self.journal.as_ref().map(|open| &open.journal)
+    }
+
+    fn new(options: &Options, base: Base) -> Result<Pin<KBox<Self>>> {
+        let mut scratch = KVec::with_capacity(MAX_LINE, GFP_KERNEL)?;
+        scratch.resize(MAX_LINE, 0, GFP_KERNEL)?;
+        let size = match &options.size {
+            Some(size) => Some(copy_of(size)?),
+            None => None,
+        };
+        KBox::pin_init(
+            pin_init!(Self {
+                journal: base.journal,
+                recording: Atomic::new(options.history.unwrap_or(true)),
+                private: base.private,
+                size,
+                history_max: options.history_max,
+                on_full: options.on_full,
+                on_error: options.on_error,
+                commit: options.commit,
+                lost: Atomic::new(0),
+                scratch <- new_mutex!(scratch, "Mount::scratch"),
+                identities <- IdentityCache::new(),
+                lower: base.lower,
+            }),
+            GFP_KERNEL,
+        )
+    }
+}
+
+/// A journal that is closed in any case: a mount that fails half way has no `->put_super`.
+struct OpenJournal {
+    journal: Arc<Journal>,
+    closed: Atomic<bool>,
+}
+
+impl OpenJournal {
+    fn close(&self) {
+        if self.closed.load(Relaxed) {
+            return;
+        }
+        self.closed.store(true, Relaxed);
+        if let Err(e) = self.journal.close() {
+            pr_warn!("history: not closed cleanly (error {})\n", e.to_errno());
+        }
+    }
+}
+
+impl Drop for OpenJournal {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// What a mount stands on.
+struct Base {
+    private: bool,
+    journal: Option<OpenJournal>,
+    lower: LowerMount,
+}
+
+impl Base {
+    /// Finds or makes the lower mount and checks that it can be stacked on.
+    fn new(options: &Options, source: &CStr, read_only: bool, report: &Report) -> Result<Self> {
+        let private = options.private || source.to_bytes() == b"none";
+        if !private && options.size.is_some() {
+            report.say(fmt!("size= is for a private mount only (source 'none', or -o private)"));
+            return Err(EINVAL);
+        }
+        let lower = if private {
+            let size = options.size.as_deref().unwrap_or(c"50%");
+            LowerMount::private(size).inspect_err(|_| {
+                report.say(fmt!("no private tmpfs could be made with size={}", size));
+            })?
+        } else {
+            LowerMount::of_directory(source).inspect_err(|e| explain_source(report, source, *e))?
+        };
+        let mut base = Self {
+            private,
+            journal: None,
+            lower,
+        };
+        base.check(read_only, report)?;
+        if !read_only {
+            base.open_journal(options, report)?;
+        }
+        Ok(base)
+    }
+
+    fn check(&self, read_only: bool, report: &Report) -> Result {
+        let below = self.lower.root().superblock();
+        if below.is_ours() {
+            report.say(fmt!("the source is on a LoggerFS mount already; undo of undo is not stacked"));
+            return Err(EINVAL);
+        }
+        if below.stack_depth() >= MAX_STACK_DEPTH {
+            report.say(fmt!("the source is stacked too deep already"));
+            return Err(EINVAL);
+        }
+        if self.lower.is_idmapped() {
+            report.say(fmt!("the source is on an id-mapped mount, which is not supported yet"));
+            return Err(EINVAL);
+        }
+        if !read_only && self.lower.is_read_only() {
+            report.say(fmt!("the source is read-only; mount with -o ro, or make it writable"));
+            return Err(EROFS);
+        }
+        Ok(())
+    }
+
+    /// Opens the history, unless it is off.
+    fn open_journal(&mut self, options: &Options, report: &Report) -> Result {
+        if options.history == Some(false) {
+            return Ok(());
+        }
+        let wanted = journal::Options {
+            history_max: options.history_max,
+            on_full: options.on_full,
+            on_error: options.on_error,
+            commit_seconds: options.commit,
+            private: self.private,
+        };
+        let journal = Journal::open(self.lower.directory()?, wanted, &|sentence| {
+            report.say(sentence);
+        })?;
+        self.journal = Some(OpenJournal {
+            journal,
+            closed: Atomic::new(false),
+        });
+        Ok(())
+    }
+}
+
+/// The most filesystems of a stack, ours included.
+const MAX_STACK_DEPTH: u32 = crate::vfs::c::MAX_STACK_DEPTH;
+
+/// Says why the source cannot be stacked on.
+fn explain_source(report: &Report, source: &CStr, error: Error) {
+    if error == ENOENT {
+        report.say(fmt!("the source '{}' does not exist; use 'none' or -o private for a tmpfs", source));
+    } else if error == ENOTDIR {
+        report.say(fmt!("the source '{}' is not a directory", source));
+    } else {
+        report.say(fmt!("the source '{}' cannot be opened (error {})", source, error.to_errno()));
+    }
+}
+
+impl MountHooks for Stack {
+    type Options = Options;
+
+    fn parse(
+        options: &mut Options,
+        key: &[u8],
+        value: Option<&CStr>,
+        report: &Report,
+    ) -> Result<bool> {
+        let text = value.map_or(&b""[..], |v| v.to_bytes());
+        match key {
+            b"private" if value.is_none() => options.private = true,
+            b"size" => match value {
+                Some(size) if !text.is_empty() => {
+                    options.size = Some(copy_of(size)?);
+                }
+                _ => return refuse(report, "size= takes a size, such as 512M or 50%"),
+            },
+            b"history" => match text {
+                b"on" => options.history = Some(true),
+                b"off" => options.history = Some(false),
+                _ => return refuse(report, "history= takes on or off"),
+            },
+            b"history_max" => match parse_size(text) {
+                Some(bytes) => options.history_max = Some(bytes),
+                None => return refuse(report, "history_max= takes a size, such as 512M or 2G"),
+            },
+            b"on_full" => match text {
+                b"trim" => options.on_full = OnFull::Trim,
+                b"deny" => options.on_full = OnFull::Deny,
+                _ => return refuse(report, "on_full= takes trim or deny"),
+            },
+            b"on_error" => match text {
+                b"continue" => options.on_error = OnError::Continue,
+                b"refuse" => options.on_error = OnError::Refuse,
+                _ => return refuse(report, "on_error= takes continue or refuse"),
+            },
+            b"commit" => match parse_size(text).and_then(|n| u32::try_from(n).ok()) {
+                Some(seconds @ 1..=3600) => options.commit = seconds,
+                _ => return refuse(report, "commit= takes seconds, 1 to 3600"),
+            },
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    fn fill(
+        sb: &SuperBlock,
+        options: &Options,
+        source: Option<&CStr>,
+        report: &Report,
+    ) -> Result {
+        let Some(source) = source else {
+            report.say(fmt!("no source: name a directory, or 'none' for a private tmpfs"));
+            return Err(EINVAL);
+        };
+        let base = Base::new(options, source, sb.is_read_only(), report)?;
+        let mount = Mount::new(options, base)?;
+        sb.prepare(mount, Mount::lower)?;
+        crate::revert::withdraw_unfinished(sb);
+        Ok(())
+    }
+
+    fn reconfigure(
+        sb: &SuperBlock,
+        options: &Options,
+        read_only: Option<bool>,
+        report: &Report,
+    ) -> Result {
+        let mount = sb.mount();
+        let wants_history = options.history.unwrap_or(mount.recording.load(Relaxed));
+        let writable = !read_only.unwrap_or(sb.is_read_only());
+        if wants_history && writable && mount.journal.is_none() {
+            report.say(fmt!(
+                "mounted without history; unmount and mount again, or add history=off"
+            ));
+            return Err(EINVAL);
+        }
+        if let (Some(journal), true) = (mount.any_journal(), read_only == Some(true)) {
+            mount.tolerate(journal.flush(true))?;
+        }
+        mount.recording.store(wants_history, Relaxed);
+        Ok(())
+    }
+}
+
+fn copy_of(text: &CStr) -> Result<CString> {
+    CString::try_from_fmt(fmt!("{}", text))
+}
+
+fn refuse(report: &Report, sentence: &str) -> Result<bool> {
+    report.say(fmt!("{sentence}"));
+    Err(EINVAL)
+}
+
+/// A number with k, m, g or t behind it (powers of 1024).
+fn parse_size(text: &[u8]) -> Option<u64> {
+    let (digits, shift) = match text.split_last()? {
+        (b'k' | b'K', rest) => (rest, 10),
+        (b'm' | b'M', rest) => (rest, 20),
+        (b'g' | b'G', rest) => (rest, 30),
+        (b't' | b'T', rest) => (rest, 40),
+        _ => (text, 0),
+    };
+    if digits.is_empty() {
+        return None;
+    }
+    let mut number: u64 = 0;
+    for digit in digits {
+        let value = digit.checked_sub(b'0').filter(|v| *v < 10)?;
+        number = number.checked_mul(10)?.checked_add(u64::from(value))?;
+    }
+    number.checked_mul(1 << shift)
+}
+
+impl SuperHooks for Stack {
+    fn lower(mount: &Mount) -> &LowerMount {
+        &mount.lower
+    }
+
+    fn shut_down(mount: &Mount) {
+        if let Some(open) = &mount.journal {
+            open.close();
+        }
+    }
+
+    fn evicted(inode: &OwnInode) {
+        crate::backup::leave_evicted(inode);
+    }
+
+    fn sync(mount: &Mount) -> Result {
+        if let Some(journal) = mount.any_journal() {
+            mount.tolerate(journal.flush(true))?;
+        }
+        mount.lower.root().superblock().sync()
+    }
+
+    fn freeze(mount: &Mount) -> Result {
+        match mount.any_journal() {
+            Some(journal) => journal.flush(true),
+            None => Ok(()),
+        }
+    }
+
+    fn show(mount: &Mount, options: &mut Shown) {
+        if mount.private {
+            options.add(c"private", None);
+        }
+        if let Some(size) = &mount.size {
+            options.add(c"size", Some(fmt!("{}", &**size)));
+        }
+        let history = if mount.journal().is_some() { "on" } else { "off" };
+        options.add(c"history", Some(fmt!("{history}")));
+        if let Some(bytes) = mount.history_max {
+            options.add(c"history_max", Some(fmt!("{bytes}")));
+        }
+        let on_full = match mount.on_full {
+            OnFull::Trim => "trim",
+            OnFull::Deny => "deny",
+        };
+        options.add(c"on_full", Some(fmt!("{on_full}")));
+        let on_error = match mount.on_error {
+            OnError::Continue => "continue",
+            OnError::Refuse => "refuse",
+        };
+        options.add(c"on_error", Some(fmt!("{on_error}")));
+        options.add(c"commit", Some(fmt!("{}", mount.commit)));
+    }
+}

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What we keep of an object while its inode is in memory.
+
+use crate::{
+    history::line::{Cookie, Pos},
+    vfs::inode::QuickCookie, //
+};
+use kernel::{
+    new_mutex,
+    prelude::*,
+    sync::{
+        atomic::{ordering::Relaxed, Atomic},
+        Mutex, //
+    }, //
+};
+
+/// The state of an object. Its lock stands below the inode's in the lock order.
+#[pin_data]
+pub(crate) struct Object {
+    /// Where its chain of lines ends, and what it looked like then.
+    #[pin]
+    pub(crate) state: Mutex<ObjectState>,
+    /// How many open files may write to it.
+    writers: Atomic<i32>,
+}
+
+/// See [`Object::state`].
+#[derive(Default)]
+pub(crate) struct ObjectState {
+    /// Whether the history was asked for the object's last line.
+    pub(crate) loaded: bool,
+    /// Where the object's newest line stands.
+    pub(crate) head: Option<Pos>,
+    /// The segment in which a line last told the object's file handle; 0: none did.
+    pub(crate) handle_told_in: u64,
+    /// The cookie that the next line has to tell.
+    pub(crate) was: Option<Cookie>,
+    /// What the object looked like after our last operation on it.
+    pub(crate) seen: Option<QuickCookie>,
+    /// The cookie of the last `left` line, when nothing happened since.
+    pub(crate) left: Option<Cookie>,
+    /// Whether something happened since the last `left` line.
+    pub(crate) changed: bool,
+    /// Whether a writable shared mapping was made since the last `left` line.
+    pub(crate) mapped: bool,
+}
+
+/// The state of an object whose inode is new in memory.
+pub(crate) fn new_object() -> impl PinInit<Object, Error> {
+    try_pin_init!(Object {
+        state <- new_mutex!(ObjectState::default(), "Object::state"),
+        writers: Atomic::new(0),
+    })
+}
+
+impl Object {
+    /// One more open file may write.
+    pub(crate) fn writer_came(&self) {
+        self.writers.add(1, Relaxed);
+    }
+
+    /// One of them is gone; whether it was the last.
+    pub(crate) fn writer_left(&self) -> bool {
+        self.writers.fetch_sub(1, kernel::sync::atomic::ordering::Full) == 1
+    }
+}

@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Ranges changed without a buffer: splice, fallocate, copy, clone.
+
+use super::Stack;
+use crate::{
+    backup::{Intent, Loses},
+    history::line::Op,
+    vfs::{
+        c,
+        file::OwnFile,
+        range::{self, Pipe},
+        table::file::RangeHooks, //
+    }, //
+};
+use kernel::prelude::*;
+
+/// The most that one splice moves: its length is known only after it, so all of what it might
+/// overwrite is saved before. A shorter answer is what callers of splice expect.
+const SPLICE: usize = 256 * 1024;
+
+impl RangeHooks for Stack {
+    fn splice_read(
+        file: &OwnFile,
+        pos: &mut i64,
+        pipe: &Pipe,
+        length: usize,
+        flags: u32,
+    ) -> Result<usize> {
+        pipe.read_lower(file.lower(), pos, length, flags)
+    }
+
+    fn splice_write(
+        pipe: &Pipe,
+        file: &OwnFile,
+        pos: &mut i64,
+        length: usize,
+        flags: u32,
+    ) -> Result<usize> {
+        let inode = file.own_inode();
+        let _lock = inode.lock();
+        inode.refresh_size();
+        file.remove_privileges()?;
+        if file.flags() & c::O_APPEND != 0 {
+            *pos = i64::try_from(inode.size()).map_err(|_| EFBIG)?;
+        }
+        let at = u64::try_from(*pos).map_err(|_| EINVAL)?;
+        let length = length.min(SPLICE);
+        let pending = Intent {
+            inode,
+            open: Some(file.open()),
+            op: Op::Write,
+            at,
+            length: length as u64,
+            loses: Loses::Range(file.lower(), at, at.saturating_add(length as u64)),
+            durable: inode.is_sync() || file.flags() & c::O_DSYNC != 0,
+        }
+        .prepare()?;
+        let result = pipe.write_lower(file.lower(), pos, length, flags);
+        pending.settle(result.map(|n| n as u64));
+        inode.refresh();
+        result
+    }
+
+    fn allocate(file: &OwnFile, mode: c_int, offset: i64, length: i64) -> Result {
+        let inode = file.own_inode();
+        let _lock = inode.lock();
+        inode.refresh_size();
+        file.remove_privileges()?;
+        let at = u64::try_from(offset).map_err(|_| EINVAL)?;
+        let count = u64::try_from(length).map_err(|_| EINVAL)?;
+        let (op, overwrites) = kind_of(mode);
+        let loses = match overwrites {
+            Some(true) => Loses::Range(file.lower(), at, at.saturating_add(count)),
+            Some(false) => Loses::Nothing,
+            None => Loses::Unsaved("unsupported"),
+        };
+        let pending = Intent {
+            inode,
+            open: Some(file.open()),
+            op,
+            at,
+            length: count,
+            loses,
+            durable: inode.is_sync(),
+        }
+        .prepare()?;
+        let result = file.lower().allocate(mode, offset, length);
+        pending.settle(result.map(|()| count));
+        inode.refresh();
+        result
+    }
+
+    fn copy(
+        (from, at): (&OwnFile, i64),
+        (to, pos): (&OwnFile, i64),
+        length: usize,
+        flags: u32,
+    ) -> Result<usize> {
+        // Bounded, so that what is saved before is bounded too; callers go on.
+        let length = length.min(1 << 30);
+        overwrite(to, Op::Copy, pos, length as u64, || {
+            range::copy((from.lower(), at), (to.lower(), pos), length, flags).map(|n| n as u64)
+        })
+        .map(|n| n as usize)
+    }
+
+    fn remap(
+        (from, at): (&OwnFile, i64),
+        (to, pos): (&OwnFile, i64),
+        length: i64,
+        flags: u32,
+    ) -> Result<i64> {
+        let lower = || range::remap((from.lower(), at), (to.lower(), pos), length, flags);
+        if range::is_dedupe(flags) {
+            // Changes no byte.
+            return lower();
+        }
+        let count = match u64::try_from(length).map_err(|_| EINVAL)? {
+            // To the source's end.
+            0 => from.own_inode().lower().size().saturating_sub(at.unsigned_abs()),
+            count => count,
+        };
+        let n = overwrite(to, Op::Clone, pos, count, || lower().map(|n| n.unsigned_abs()))?;
+        i64::try_from(n).map_err(|_| EIO)
+    }
+
+    fn advise(file: &OwnFile, offset: i64, length: i64, advice: c_int) -> Result {
+        range::advise(file.lower(), offset, length, advice)
+    }
+}
+
+/// What a mode of fallocate(2) is called in the log, and whether it overwrites bytes; `None`: it
+/// moves them.
+fn kind_of(mode: c_int) -> (Op, Option<bool>) {
+    if mode & c::FALLOC_PUNCH_HOLE != 0 {
+        (Op::Punch, Some(true))
+    } else if mode & (c::FALLOC_ZERO_RANGE | c::FALLOC_WRITE_ZEROES) != 0 {
+        (Op::Zero, Some(true))
+    } else if mode & c::FALLOC_COLLAPSE_RANGE != 0 {
+        (Op::Collapse, None)
+    } else if mode & c::FALLOC_INSERT_RANGE != 0 {
+        (Op::Insert, None)
+    } else {
+        (Op::Allocate, Some(false))
+    }
+}
+
+/// A change of `[pos, pos + length)` of a file by other means than a buffer.
+fn overwrite(
+    to: &OwnFile,
+    op: Op,
+    pos: i64,
+    length: u64,
+    lower: impl FnOnce() -> Result<u64>,
+) -> Result<u64> {
+    let inode = to.own_inode();
+    let _lock = inode.lock();
+    inode.refresh_size();
+    to.remove_privileges()?;
+    let at = u64::try_from(pos).map_err(|_| EINVAL)?;
+    let pending = Intent {
+        inode,
+        open: Some(to.open()),
+        op,
+        at,
+        length,
+        loses: Loses::Range(to.lower(), at, at.saturating_add(length)),
+        durable: inode.is_sync() || to.flags() & c::O_DSYNC != 0,
+    }
+    .prepare()?;
+    let result = lower();
+    pending.settle(result);
+    inode.refresh();
+    result
+}

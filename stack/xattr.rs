@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Extended attributes. Our own, `trusted.loggerfs.*`, are not to be seen or set.
+
+use crate::vfs::error::ENODATA;
+use super::Stack;
+use crate::{
+    backup::{Intent, Loses},
+    history::line::Op,
+    vfs::{attr, dentry::OwnDentry, inode::OwnInode, table::inode::XattrHooks}, //
+};
+use kernel::{prelude::*, str::CStr};
+
+/// What the names of our own xattrs begin with.
+const OWN: &[u8] = b"trusted.loggerfs.";
+
+impl XattrHooks for Stack {
+    fn get(
+        dentry: &OwnDentry,
+        inode: &OwnInode,
+        name: &CStr,
+        value: *mut c_void,
+        size: usize,
+    ) -> Result<usize> {
+        if name.to_bytes().starts_with(OWN) {
+            return Err(ENODATA);
+        }
+        let mount = inode.mount();
+        attr::get_xattr(mount.lower(), dentry.lower()?, name, value, size)
+    }
+
+    fn set(
+        dentry: &OwnDentry,
+        inode: &OwnInode,
+        name: &CStr,
+        value: (*const c_void, usize),
+        flags: c_int,
+    ) -> Result {
+        if name.to_bytes().starts_with(OWN) {
+            return Err(EPERM);
+        }
+        let mount = inode.mount();
+        let lower = dentry.lower()?;
+        let pending = Intent {
+            inode,
+            open: None,
+            op: Op::Setxattr,
+            at: 0,
+            length: 0,
+            loses: Loses::Unsaved("unsupported"),
+            durable: false,
+        }
+        .prepare()?;
+        let result = mount
+            .lower()
+            .want_write()
+            .and_then(|_write| attr::set_xattr(mount.lower(), lower, name, value, flags));
+        pending.settle(result.map(|()| 0));
+        inode.refresh();
+        result
+    }
+
+    fn list(dentry: &OwnDentry, list: *mut c_char, size: usize) -> Result<usize> {
+        attr::list_xattrs(dentry.lower()?, list, size, OWN)
+    }
+}

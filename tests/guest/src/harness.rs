@@ -1,0 +1,388 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Runs tests one after another, each in a process of its own with a time limit, and judges
+//! the kernel's log and what is left mounted after each.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::process::{kill_process_group, Pid, Signal};
+
+use crate::mounts::{self, Lower};
+use crate::outcome::{Outcome, Stop};
+use crate::world::World;
+
+/// One test, as the tables at the end of each scenario file list it.
+#[derive(Clone, Copy)]
+pub struct Test {
+    pub name: &'static str,
+    pub run: fn(&mut World) -> Outcome,
+    /// Says something on a raw filesystem too.
+    pub raw: bool,
+    /// Mounts by itself.
+    pub unmounted: bool,
+    /// The lower filesystems it is for; empty: all of them.
+    pub lowers: &'static [Lower],
+    /// Time limit in seconds; generous, for a busy machine that emulates the guest.
+    pub seconds: u64,
+}
+
+impl Test {
+    pub const fn new(name: &'static str, run: fn(&mut World) -> Outcome) -> Test {
+        Test {
+            name,
+            run,
+            raw: false,
+            unmounted: false,
+            lowers: &[],
+            seconds: 60,
+        }
+    }
+
+    pub const fn raw(mut self) -> Test {
+        self.raw = true;
+        self
+    }
+
+    pub const fn unmounted(mut self) -> Test {
+        self.unmounted = true;
+        self
+    }
+
+    pub const fn only(mut self, lowers: &'static [Lower]) -> Test {
+        self.lowers = lowers;
+        self
+    }
+
+    pub const fn seconds(mut self, seconds: u64) -> Test {
+        self.seconds = seconds;
+        self
+    }
+
+    fn is_for(&self, lower: Lower, raw: bool) -> bool {
+        (!raw || self.raw) && (self.lowers.is_empty() || self.lowers.contains(&lower))
+    }
+}
+
+/// How one test went.
+pub struct Report {
+    pub lower: Lower,
+    pub name: String,
+    pub seconds: f64,
+    /// Why it failed.
+    pub failure: Option<String>,
+    /// Why it says nothing here.
+    pub skipped: Option<String>,
+}
+
+/// What holds for the whole run.
+pub struct Plan {
+    pub raw: bool,
+    pub seed: u64,
+    pub disk: String,
+    pub only: Vec<String>,
+    pub out: Option<PathBuf>,
+    pub place: PathBuf,
+    pub slow: u64,
+}
+
+/// Runs the tests that are for this lower filesystem.
+pub fn run_lower(plan: &Plan, lower: Lower, tests: &[&Test]) -> Vec<Report> {
+    let chosen: Vec<&&Test> = tests
+        .iter()
+        .filter(|test| test.is_for(lower, plan.raw))
+        .filter(|test| plan.only.is_empty() || plan.only.iter().any(|only| matches(only, test.name)))
+        .collect();
+    let mut reports = Vec::new();
+    if chosen.is_empty() {
+        return reports;
+    }
+    println!("# {}", lower.name());
+    let mut kernel = KernelLog::open();
+    let at = plan.place.join(lower.name());
+    reports.push(judged(lower, "lower-made", &mut kernel, || {
+        lower.make(&plan.disk, &at)
+    }));
+    if reports[0].failure.is_none() {
+        for test in chosen {
+            reports.push(run_one(plan, lower, test, &at, &mut kernel));
+        }
+    }
+    reports.push(judged(lower, "nothing-left-behind", &mut kernel, || {
+        leave(plan, &at)
+    }));
+    reports
+}
+
+/// `--only` takes a name, or the beginning of names with a star.
+fn matches(only: &str, name: &str) -> bool {
+    match only.strip_suffix('*') {
+        Some(start) => name.starts_with(start),
+        None => only == name,
+    }
+}
+
+/// Everything must come off again: mounts, the lower filesystem, the module.
+fn leave(plan: &Plan, at: &Path) -> Outcome {
+    mounts::unmount(at)?;
+    if !plan.raw {
+        reload()?;
+    }
+    Ok(())
+}
+
+/// Unloads the module, and loads it again for what follows.
+fn reload() -> Outcome {
+    let module = std::env::var("LFS_MODULE").unwrap_or_default();
+    mounts::run(&["rmmod", "loggerfs"])?;
+    match module.as_str() {
+        "" => mounts::run(&["modprobe", "loggerfs"])?,
+        path => mounts::run(&["insmod", path])?,
+    };
+    Ok(())
+}
+
+/// A step of the harness itself, reported like a test.
+fn judged(
+    lower: Lower,
+    name: &str,
+    kernel: &mut KernelLog,
+    step: impl FnOnce() -> Outcome,
+) -> Report {
+    let start = Instant::now();
+    let outcome = step();
+    finish(lower, name, start, outcome, kernel.complaints())
+}
+
+fn run_one(plan: &Plan, lower: Lower, test: &Test, at: &Path, kernel: &mut KernelLog) -> Report {
+    let start = Instant::now();
+    let base = at.join(format!("t-{}", test.name));
+    let limit = Duration::from_secs(test.seconds * plan.slow);
+    let mut outcome = match spawn(plan, lower, test, &base) {
+        Ok(child) => wait(child, limit, &base),
+        Err(stop) => Err(stop),
+    };
+    let left = mounts::sweep(&base);
+    if left > 0 && outcome.is_ok() {
+        outcome = Err(Stop::Fail(format!("left {left} mounts behind")));
+    }
+    finish(lower, test.name, start, outcome, kernel.complaints())
+}
+
+/// This program again, as the process that runs one test.
+fn spawn(plan: &Plan, lower: Lower, test: &Test, base: &Path) -> Outcome<Child> {
+    let mut command = Command::new("/proc/self/exe");
+    command
+        .args(["child", test.name, lower.name()])
+        .arg(base)
+        .arg(plan.seed.to_string())
+        .arg(if plan.raw { "raw" } else { "loggerfs" })
+        .stdin(Stdio::null())
+        .stdout(Stdio::inherit())
+        .process_group(0);
+    Ok(command.spawn()?)
+}
+
+/// Waits for a test's end, or ends it and all that it started.
+fn wait(mut child: Child, limit: Duration, base: &Path) -> Outcome {
+    let start = Instant::now();
+    let group = Pid::from_child(&child);
+    let ended = loop {
+        if let Some(status) = child.try_wait()? {
+            break Some(status);
+        }
+        if start.elapsed() > limit {
+            break None;
+        }
+        sleep(Duration::from_millis(10));
+    };
+    let stuck = match ended {
+        Some(_) => String::new(),
+        None => stacks(group),
+    };
+    let _ = kill_process_group(group, Signal::KILL);
+    match ended {
+        Some(status) => verdict(status, base),
+        None => {
+            let again = Instant::now();
+            while child.try_wait()?.is_none() && again.elapsed() < Duration::from_secs(5) {
+                sleep(Duration::from_millis(50));
+            }
+            Err(Stop::Fail(format!(
+                "hangs: not done after {} s; {stuck}",
+                limit.as_secs()
+            )))
+        }
+    }
+}
+
+/// Where in the kernel the processes of a group stand.
+fn stacks(group: Pid) -> String {
+    let mut text = String::new();
+    let Ok(entries) = std::fs::read_dir("/proc") else {
+        return text;
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let stat = std::fs::read_to_string(format!("/proc/{name}/stat")).unwrap_or_default();
+        let after = stat.rsplit(") ").next().unwrap_or_default();
+        if after.split(' ').nth(2) == Some(&group.as_raw_nonzero().to_string()) {
+            let stack = std::fs::read_to_string(format!("/proc/{name}/stack")).unwrap_or_default();
+            let frames: Vec<&str> = stack
+                .lines()
+                .filter_map(|line| line.split("] ").nth(1))
+                .take(12)
+                .collect();
+            text += &format!("[{name} {}: {}] ", &after[..1], frames.join(" < "));
+        }
+    }
+    text
+}
+
+/// The file in which the process of a test leaves its reason.
+fn reason_file(base: &Path) -> PathBuf {
+    let name = base.file_name().unwrap_or_default().to_string_lossy();
+    PathBuf::from(format!("/run/lfs-tests-{name}"))
+}
+
+fn verdict(status: ExitStatus, base: &Path) -> Outcome {
+    let file = reason_file(base);
+    let reason = std::fs::read_to_string(&file).unwrap_or_default();
+    let _ = std::fs::remove_file(file);
+    match status.code() {
+        Some(0) => Ok(()),
+        Some(77) => Err(Stop::Skip(reason)),
+        Some(_) if !reason.is_empty() => Err(Stop::Fail(reason)),
+        _ => Err(Stop::Fail(format!("the test itself died: {status}"))),
+    }
+}
+
+/// The life of the process that runs one test; its exit status.
+pub fn child(test: &Test, lower: Lower, raw: bool, seed: u64, base: &Path) -> i32 {
+    let outcome = World::new(lower, raw, seed, base).and_then(|mut world| {
+        if !test.unmounted {
+            world.mount()?;
+        }
+        match (test.run)(&mut world) {
+            Ok(()) | Err(Stop::RawEnds) => world.finish(),
+            Err(stop @ Stop::Skip(_)) => world.finish().and(Err(stop)),
+            failed => failed,
+        }
+    });
+    let (code, reason) = match outcome {
+        Ok(()) | Err(Stop::RawEnds) => return 0,
+        Err(Stop::Skip(reason)) => (77, reason),
+        Err(Stop::Fail(reason)) => (1, reason),
+    };
+    let _ = std::fs::write(reason_file(base), reason);
+    code
+}
+
+fn finish(
+    lower: Lower,
+    name: &str,
+    start: Instant,
+    outcome: Outcome,
+    complaints: Vec<String>,
+) -> Report {
+    let mut report = Report {
+        lower,
+        name: name.into(),
+        seconds: start.elapsed().as_secs_f64(),
+        failure: None,
+        skipped: None,
+    };
+    match outcome {
+        Ok(()) | Err(Stop::RawEnds) => {}
+        Err(Stop::Skip(reason)) => report.skipped = Some(reason),
+        Err(Stop::Fail(reason)) => report.failure = Some(reason),
+    }
+    if !complaints.is_empty() {
+        let said = format!("the kernel complains: {}", complaints.join(" / "));
+        report.failure = Some(match report.failure.take() {
+            Some(reason) => format!("{reason}; {said}"),
+            None => said,
+        });
+    }
+    if let Some(reason) = &mut report.failure {
+        *reason = shortened(reason);
+    }
+    let place = format!("{}/{} ({:.2} s)", lower.name(), report.name, report.seconds);
+    match (&report.failure, &report.skipped) {
+        (Some(reason), _) => println!("FAIL {place}: {reason}"),
+        (None, Some(reason)) => println!("skip {place}: {reason}"),
+        (None, None) => println!("ok   {place}"),
+    }
+    let _ = std::io::stdout().flush();
+    report
+}
+
+/// A reason that fits on a screen.
+fn shortened(reason: &str) -> String {
+    const LONGEST: usize = 900;
+    match reason.char_indices().nth(LONGEST) {
+        Some((cut, _)) => format!("{} …", &reason[..cut]),
+        None => reason.to_string(),
+    }
+}
+
+/// The kernel's log from now on.
+struct KernelLog(Option<File>);
+
+impl KernelLog {
+    const BAD: [&'static str; 14] = [
+        "BUG:",
+        "BUG at",
+        "WARNING:",
+        "Oops",
+        "Busy inodes",
+        "still in use",
+        "general protection",
+        "refcount_t",
+        "blocked for more than",
+        "possible circular",
+        "possible recursive",
+        "KASAN",
+        "UBSAN",
+        "rust_kernel: panicked",
+    ];
+
+    fn open() -> KernelLog {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = rustix::fs::open("/dev/kmsg", flags, Mode::empty()).map(File::from);
+        let mut log = KernelLog(file.ok());
+        log.complaints();
+        log
+    }
+
+    /// The lines since the last call that no good kernel writes.
+    fn complaints(&mut self) -> Vec<String> {
+        let mut found = Vec::new();
+        let Some(file) = &self.0 else {
+            return found;
+        };
+        let mut buffer = vec![0; 16384];
+        loop {
+            let length = match rustix::io::read(file, &mut buffer[..]) {
+                Ok(0) => break,
+                Ok(length) => length,
+                // Lines were overwritten before we came: go on with what is there.
+                Err(rustix::io::Errno::PIPE) => continue,
+                Err(_) => break,
+            };
+            let record = String::from_utf8_lossy(&buffer[..length]).into_owned();
+            let text = record.split_once(';').map_or("", |(_, text)| text);
+            let line = text.lines().next().unwrap_or_default();
+            if found.len() < 6 && Self::BAD.iter().any(|bad| line.contains(bad)) {
+                found.push(line.to_string());
+            }
+        }
+        found
+    }
+}

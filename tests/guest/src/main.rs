@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The tests of LoggerFS that run in the guest, as root.
+//!
+//! Every test gets a fresh directory on the lower filesystem with LoggerFS mounted over it, and
+//! a process of its own, so that a hang or a crash is one test's failure and nothing more.
+
+mod harness;
+mod mounts;
+mod outcome;
+mod results;
+mod scenario;
+mod shadow;
+mod sys;
+mod transcript;
+mod undo;
+mod work;
+mod world;
+
+use std::path::PathBuf;
+use std::process::exit;
+
+use harness::{Plan, Report, Test};
+use mounts::Lower;
+
+const HELP: &str = "\
+lfs-tests - tests of LoggerFS over one lower filesystem after another
+
+  lfs-tests [--lower private|tmpfs|ext4|xfs|btrfs]... [--only NAME|START*]...
+            [--disk DEVICE-OR-FILE] [--seed N] [--out DIR] [--slow N] [--raw] [--list]
+
+  --disk   where ext4, xfs and btrfs are made; without it a sparse file in /run
+  --out    directory for results.tsv
+  --slow   multiplies the tests' time limits
+  --raw    no LoggerFS: tries the tests' own steps on the lower filesystem
+Environment: LFS_MODULE, the path of loggerfs.ko; without it modprobe is used.";
+
+fn main() {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    match words.first().map(String::as_str) {
+        Some("child") => exit(child(&words)),
+        Some("work") => exit(work::main(&words[1..])),
+        _ => {}
+    }
+    let (plan, lowers) = parse(&words);
+    let tests = scenario::all();
+    let mut reports = Vec::new();
+    for lower in lowers {
+        reports.extend(harness::run_lower(&plan, lower, &tests));
+    }
+    if let Some(directory) = &plan.out {
+        if let Err(error) = results::write(directory, &reports) {
+            usage(&format!("cannot write the results: {error}"));
+        }
+    }
+    exit(summary(&reports));
+}
+
+fn summary(reports: &[Report]) -> i32 {
+    let failed = reports.iter().filter(|report| report.failure.is_some()).count();
+    let skipped = reports.iter().filter(|report| report.skipped.is_some()).count();
+    let passed = reports.len() - failed - skipped;
+    println!("{passed} passed, {failed} failed, {skipped} skipped");
+    i32::from(failed > 0 || passed == 0)
+}
+
+fn usage(problem: &str) -> ! {
+    eprintln!("lfs-tests: {problem}\n\n{HELP}");
+    exit(2);
+}
+
+/// The process of one test: `child NAME LOWER BASE SEED raw|loggerfs`.
+fn child(words: &[String]) -> i32 {
+    let tests = scenario::all();
+    let find = |name: &String| tests.iter().find(|test| test.name == name);
+    let (Some(test), Some(lower), Some(base), Some(seed), Some(kind)) = (
+        words.get(1).and_then(find),
+        words.get(2).and_then(|name| Lower::parse(name)),
+        words.get(3).map(PathBuf::from),
+        words.get(4).and_then(|seed| seed.parse().ok()),
+        words.get(5),
+    ) else {
+        usage("bad words after 'child'");
+    };
+    harness::child(test, lower, kind == "raw", seed, &base)
+}
+
+fn parse(words: &[String]) -> (Plan, Vec<Lower>) {
+    let mut plan = Plan {
+        raw: false,
+        seed: 20_261_120,
+        disk: String::new(),
+        only: Vec::new(),
+        out: None,
+        place: PathBuf::from("/run/lfs-tests"),
+        slow: 1,
+    };
+    let mut lowers = Vec::new();
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        let mut value = || match words.next() {
+            Some(value) => value.clone(),
+            None => usage(&format!("{word} needs a value")),
+        };
+        match word.as_str() {
+            "--lower" => match Lower::parse(&value()) {
+                Some(lower) => lowers.push(lower),
+                None => usage("no such lower filesystem"),
+            },
+            "--only" => plan.only.push(value()),
+            "--disk" => plan.disk = value(),
+            "--seed" => plan.seed = number(&value()),
+            "--slow" => plan.slow = number(&value()),
+            "--out" => plan.out = Some(value().into()),
+            "--raw" => plan.raw = true,
+            "--list" => list(),
+            "--help" | "-h" => {
+                println!("{HELP}");
+                exit(0);
+            }
+            other => usage(&format!("unknown word '{other}'")),
+        }
+    }
+    if lowers.is_empty() {
+        lowers.extend(Lower::ALL);
+    }
+    if plan.disk.is_empty() && lowers.iter().any(|lower| lower.has_disk()) {
+        plan.disk = sparse_file();
+    }
+    (plan, lowers)
+}
+
+fn number(word: &str) -> u64 {
+    word.parse()
+        .unwrap_or_else(|_| usage(&format!("'{word}' is no number")))
+}
+
+fn list() -> ! {
+    for Test { name, .. } in scenario::all() {
+        println!("{name}");
+    }
+    exit(0);
+}
+
+/// A scratch disk for a machine that has none to spare.
+fn sparse_file() -> String {
+    let path = "/run/lfs-tests.disk";
+    let made = std::fs::File::create(path).and_then(|file| file.set_len(1536 << 20));
+    if let Err(error) = made {
+        usage(&format!("cannot make {path}: {error}; use --disk"));
+    }
+    path.into()
+}

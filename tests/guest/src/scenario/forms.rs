@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Every form of write: each stands in the log exactly, each is taken back.
+
+use std::fs::{File, OpenOptions};
+use std::io::{IoSlice, Write};
+use std::os::unix::fs::OpenOptionsExt;
+
+use rustix::io::ReadWriteFlags;
+use rustix::pipe::SpliceFlags;
+
+use crate::harness::Test;
+use crate::outcome::{check, same, At, Outcome};
+use crate::shadow::pattern;
+use crate::sys::{aio_write, Map, Ring};
+use crate::undo::{self, Line};
+use crate::world::World;
+
+pub const TESTS: &[Test] = &[
+    Test::new("form-buffered", |w| form(w, Place::At(777), 5000, plain)).raw(),
+    Test::new("form-one-byte-writes", |w| form(w, Place::At(0), 300, one_byte_writes)).raw(),
+    Test::new("form-append", |w| form(w, Place::End, 3000, append)).raw(),
+    Test::new("form-sync", |w| form(w, Place::At(4000), 5000, synchronous)).raw(),
+    Test::new("form-dsync", |w| form(w, Place::At(4000), 5000, data_synchronous)).raw(),
+    Test::new("form-direct", |w| form(w, Place::At(4096), 8192, direct)).raw(),
+    Test::new("form-direct-append", |w| form(w, Place::At(20480), 4096, direct)).raw(),
+    Test::new("form-writev", |w| form(w, Place::At(1000), 9000, vectors)).raw(),
+    Test::new("form-pwritev", |w| form(w, Place::At(1000), 9000, vectors_at)).raw(),
+    Test::new("form-rwf-append", |w| form(w, Place::End, 700, flag_append)).raw(),
+    Test::new("form-rwf-sync", |w| form(w, Place::At(10), 4096, flag_sync)).raw(),
+    Test::new("form-splice", |w| form(w, Place::At(300), 40_000, splice)).raw(),
+    Test::new("form-sendfile", |w| form(w, Place::At(50), 300_000, sendfile)).raw(),
+    Test::new("form-io-uring", |w| form(w, Place::At(5), 6000, io_uring)).raw(),
+    Test::new("form-io-uring-direct", |w| form(w, Place::At(0), 4096, io_uring_direct)).raw(),
+    Test::new("form-aio", |w| form(w, Place::At(5), 6000, aio)).raw(),
+    Test::new("form-aio-direct", |w| form(w, Place::At(8192), 8192, aio_direct)).raw(),
+];
+
+/// Where a form writes.
+enum Place {
+    At(usize),
+    End,
+}
+
+/// A way to write: the file's path, where, what.
+type Form = fn(&World, u64, &[u8]) -> Outcome;
+
+const SIZE: usize = 20_480;
+
+fn form(w: &mut World, place: Place, length: usize, write: Form) -> Outcome {
+    let start = pattern(11, SIZE);
+    w.make("f", &start)?;
+    let offset = match place {
+        Place::At(offset) => offset,
+        Place::End => SIZE,
+    };
+    let before = w.log_or_raw("f")?.len();
+    let bytes = pattern(12, length);
+    write(w, offset as u64, &bytes)?;
+    let mut want = start.clone();
+    want.resize(want.len().max(offset + length), 0);
+    want[offset..offset + length].copy_from_slice(&bytes);
+    w.same("written", "f", &want)?;
+    w.undo_from_here()?;
+    let lines = undo::lines(&w.open("f")?, false)?;
+    let new = &lines[before..];
+    covers(new, offset as u64, length as u64)?;
+    for undone in 1..=new.len() {
+        let keep = new[new.len() - undone].offset as usize - offset;
+        w.revert("f", 1)?;
+        let mut state = start.clone();
+        state.resize(state.len().max(if keep > 0 { offset + keep } else { 0 }), 0);
+        state[offset..offset + keep].copy_from_slice(&bytes[..keep]);
+        w.same(&format!("{undone} of {} lines reverted", new.len()), "f", &state)?;
+    }
+    same("lines left", w.log("f")?.len(), before)?;
+    w.remount_if_lasting()?;
+    w.same("after a mount", "f", &start)
+}
+
+/// The lines are writes that follow each other from `offset` for `length` bytes, each with the
+/// size that the file had before it.
+fn covers(lines: &[Line], offset: u64, length: u64) -> Outcome {
+    let mut at = offset;
+    for line in lines {
+        check!(line.op == "write", "not a write: {}", line.text);
+        check!(line.offset == at, "does not begin at {at}: {}", line.text);
+        check!(line.key("undo") != Some("lost"), "lost: {}", line.text);
+        let size = (SIZE as u64).max(if at > offset { at } else { 0 });
+        check!(line.number("size")? == size, "size= is not {size}: {}", line.text);
+        at += line.length;
+    }
+    check!(
+        at == offset + length,
+        "the log has {} bytes of {length} in {} lines",
+        at - offset,
+        lines.len()
+    );
+    Ok(())
+}
+
+fn open(w: &World, flags: i32) -> Outcome<File> {
+    OpenOptions::new()
+        .write(true)
+        .custom_flags(flags)
+        .open(w.path("f"))
+        .at("opening")
+}
+
+fn whole(written: usize, bytes: &[u8]) -> Outcome {
+    same("bytes written", written, bytes.len())
+}
+
+fn plain(w: &World, offset: u64, bytes: &[u8]) -> Outcome {
+    whole(rustix::io::pwrite(open(w, 0)?, bytes, offset)?, bytes)
+}
+
+fn one_byte_writes(w: &World, offset: u64, bytes: &[u8]) -> Outcome {
+    let mut file = open(w, 0)?;
+    rustix::fs::seek(&file, rustix::fs::SeekFrom::Start(offset))?;
+    for byte in bytes {
+        whole(file.write(&[*byte])?, &[*byte])?;
+    }
+    Ok(())
+}
+
+fn append(w: &World, _: u64, bytes: &[u8]) -> Outcome {
+    let mut file = open(w, libc::O_APPEND)?;
+    whole(file.write(bytes)?, bytes)
+}
+
+fn synchronous(w: &World, offset: u64, bytes: &[u8]) -> Outcome {
+    whole(rustix::io::pwrite(open(w, libc::O_SYNC)?, bytes, offset)?, bytes)
+}
+
+fn data_synchronous(w: &World, offset: u64, bytes: &[u8]) -> Outcome {
+    whole(rustix::io::pwrite(open(w, libc::O_DSYNC)?, bytes, offset)?, bytes)
+}
+
+fn aligned(bytes: &[u8]) -> Outcome<Map> {
+    let mut memory = Map::anonymous(bytes.len())?;
+    memory.store(0, bytes);
+    Ok(memory)
+}
+
+fn direct(w: &World, offset: u64, bytes: &[u8]) -> Outcome {
+    let mut memory = aligned(bytes)?;
+    let file = open(w, libc::O_DIRECT)?;
+    whole(rustix::io::pwrite(file, memory.bytes(), offset)?, bytes)
+}
+
+fn pieces(bytes: &[u8]) -> [IoSlice<'_>; 4] {
+    let (first, rest) = bytes.split_at(1);
+    let (second, rest) = rest.split_at(4096);
+    let (third, fourth) = rest.split_at(100);
+    [first, second, third, fourth].map(IoSlice::new)
+}
+
+fn vectors(w: &World, offset: u64, bytes: &[u8]) -> Outcome {
+    let file = open(w, 0)?;
+    rustix::fs::seek(&file, rustix::fs::SeekFrom::Start(offset))?;
+    whole(rustix::io::writev(file, &pieces(bytes))?, bytes)
+}
+
+fn vectors_at(w: &World, offset: u64, bytes: &[u8]) -> Outcome {
+    whole(rustix::io::pwritev(open(w, 0)?, &pieces(bytes), offset)?, bytes)
+}
+
+fn flag_append(w: &World, _: u64, bytes: &[u8]) -> Outcome {
+    let slices = [IoSlice::new(bytes)];
+    let written = rustix::io::pwritev2(open(w, 0)?, &slices, 5, ReadWriteFlags::APPEND)?;
+    whole(written, bytes)
+}
+
+fn flag_sync(w: &World, offset: u64, bytes: &[u8]) -> Outcome {
+    let slices = [IoSlice::new(bytes)];
+    let written = rustix::io::pwritev2(open(w, 0)?, &slices, offset, ReadWriteFlags::DSYNC)?;
+    whole(written, bytes)
+}
+
+fn splice(w: &World, offset: u64, bytes: &[u8]) -> Outcome {
+    let (read_end, write_end) = rustix::pipe::pipe()?;
+    let mut write_end = File::from(write_end);
+    write_end.write_all(bytes)?;
+    let file = open(w, 0)?;
+    let (mut at, end) = (offset, offset + bytes.len() as u64);
+    while at < end {
+        let left = (end - at) as usize;
+        let moved = rustix::pipe::splice(
+            &read_end,
+            None,
+            &file,
+            Some(&mut at),
+            left,
+            SpliceFlags::empty(),
+        )?;
+        check!(moved > 0, "splice moves nothing with {left} bytes left");
+    }
+    Ok(())
+}
+
+fn sendfile(w: &World, offset: u64, bytes: &[u8]) -> Outcome {
+    std::fs::write("/run/lfs-tests-sent", bytes)?;
+    let from = File::open("/run/lfs-tests-sent")?;
+    let file = open(w, 0)?;
+    rustix::fs::seek(&file, rustix::fs::SeekFrom::Start(offset))?;
+    let mut left = bytes.len();
+    while left > 0 {
+        let moved = rustix::fs::sendfile(&file, &from, None, left)?;
+        check!(moved > 0, "sendfile moves nothing with {left} bytes left");
+        left -= moved;
+    }
+    Ok(())
+}
+
+fn io_uring(w: &World, offset: u64, bytes: &[u8]) -> Outcome {
+    let file = open(w, 0)?;
+    let mut ring = Ring::new().at("io_uring_setup")?;
+    whole(ring.write(&file, bytes, offset, 0)?, bytes)
+}
+
+fn io_uring_direct(w: &World, offset: u64, bytes: &[u8]) -> Outcome {
+    let mut memory = aligned(bytes)?;
+    let file = open(w, libc::O_DIRECT)?;
+    let mut ring = Ring::new().at("io_uring_setup")?;
+    whole(ring.write(&file, memory.bytes(), offset, 0)?, bytes)
+}
+
+fn aio(w: &World, offset: u64, bytes: &[u8]) -> Outcome {
+    let file = open(w, 0)?;
+    whole(aio_write(&file, bytes, offset as i64)?, bytes)
+}
+
+fn aio_direct(w: &World, offset: u64, bytes: &[u8]) -> Outcome {
+    let mut memory = aligned(bytes)?;
+    let file = open(w, libc::O_DIRECT)?;
+    whole(aio_write(&file, memory.bytes(), offset as i64)?, bytes)
+}

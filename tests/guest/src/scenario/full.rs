@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! No room: on the lower filesystem, in the history, and for the writer alone.
+
+use std::fs;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+
+use rustix::io::Errno;
+
+use crate::harness::Test;
+use crate::mounts::{self, run};
+use crate::outcome::{check, same, same_errno, At, Outcome};
+use crate::shadow::pattern;
+use crate::undo;
+use crate::world::{put, World};
+
+pub const TESTS: &[Test] = &[
+    Test::new("full-lower-trim", full_lower_trim).unmounted().seconds(120),
+    Test::new("full-lower-deny", full_lower_deny).unmounted().seconds(120),
+    Test::new("full-private", full_private).only(&[mounts::Lower::Private]).unmounted(),
+    Test::new("history-trimmed", history_trimmed).seconds(120),
+    Test::new("history-denied", history_denied).unmounted(),
+    Test::new("file-size-limit", file_size_limit),
+];
+
+/// A small filesystem of the same kind, so that it can be filled; LoggerFS on it at `mnt`.
+fn small(w: &mut World, options: &str) -> Outcome<PathBuf> {
+    use mounts::Lower;
+    w.below("f")?;
+    let place = w.base.join("small");
+    fs::create_dir(&place)?;
+    let at = place.display().to_string();
+    match w.lower {
+        Lower::Tmpfs | Lower::Private => {
+            run(&["mount", "-t", "tmpfs", "-o", "size=48M", "small", &at])?;
+        }
+        // The smallest that their mkfs makes.
+        Lower::Ext4 => loop_disk(w, "64M", &at)?,
+        Lower::Btrfs => loop_disk(w, "128M", &at)?,
+        Lower::Xfs => loop_disk(w, "320M", &at)?,
+    }
+    fs::create_dir(place.join("src"))?;
+    w.src = Some(place.join("src"));
+    w.mount_with(options)?;
+    Ok(place)
+}
+
+/// On a sparse file in memory: the scratch disk itself has not the room for every size.
+fn loop_disk(w: &World, size: &str, at: &str) -> Outcome {
+    let image = "/run/lfs-tests-small";
+    let _ = fs::remove_file(image);
+    run(&["truncate", "-s", size, image])?;
+    let kind = w.lower.name();
+    let mut words = vec![format!("mkfs.{kind}"), "-q".into()];
+    if kind == "btrfs" {
+        words.push("--mixed".into());
+    }
+    words.push(image.into());
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    run(&words)?;
+    run(&["mount", "-t", kind, "-o", "loop", image, at]).map(drop)
+}
+
+fn leave(w: &mut World, place: PathBuf) -> Outcome {
+    w.unmount()?;
+    mounts::unmount(&place)?;
+    fs::remove_dir(&place)?;
+    let _ = fs::remove_file("/run/lfs-tests-small");
+    Ok(())
+}
+
+/// Fills what is left, through the mount.
+fn fill(w: &World, name: &str) -> Outcome {
+    let file = w.open(name)?;
+    let bytes = vec![b'f'; 1 << 20];
+    let mut at = 0u64;
+    loop {
+        match file.write_at(&bytes, at) {
+            Ok(written) => at += written as u64,
+            Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => return Ok(()),
+            Err(error) => return Err(error).at("filling"),
+        }
+        check!(at < 1 << 30, "a small filesystem takes a gigabyte");
+    }
+}
+
+/// The default: work goes on, the oldest history gives way, and what stands is right.
+fn full_lower_trim(w: &mut World) -> Outcome {
+    let place = small(w, "history_max=16M,on_full=trim")?;
+    w.make("victim", &pattern(1, 1 << 20))?;
+    fill(w, "filler")?;
+    let file = w.open("victim")?;
+    for number in 0..60u64 {
+        put(&file, 0, &pattern(100 + number, 1 << 20)).at("overwriting on a full disk")?;
+    }
+    w.same("overwritten", "victim", &pattern(159, 1 << 20))?;
+    let mut want = 159;
+    while undo::revert(&file, 1).is_ok() {
+        want -= 1;
+        let bytes = if want < 100 { pattern(1, 1 << 20) } else { pattern(want, 1 << 20) };
+        w.same("reverted", "victim", &bytes)?;
+        if want < 100 {
+            break;
+        }
+    }
+    fs::remove_file(w.path("filler")).at("deleting must work on a full disk")?;
+    put(&file, 0, b"room again")?;
+    drop(file);
+    w.remount_with("history_max=16M")?;
+    w.revert("victim", 1)?;
+    leave(w, place)
+}
+
+/// A write without room for its record is refused whole.
+fn full_lower_deny(w: &mut World) -> Outcome {
+    let place = small(w, "on_full=deny,on_error=refuse")?;
+    w.make("victim", &pattern(2, 4 << 20))?;
+    let file = w.open("victim")?;
+    put(&file, 0, &pattern(3, 1 << 20))?;
+    fill(w, "filler")?;
+    let mut done = 0u64;
+    let refused = loop {
+        match file.write_at(&pattern(200 + done, 1 << 20), 0) {
+            Ok(written) => same("a whole write", written, 1 << 20)?,
+            Err(error) => break error,
+        }
+        done += 1;
+        check!(done < 2000, "2000 MiB of history on a small disk");
+    };
+    same_errno::<()>("no room", Err(refused), Errno::NOSPC)?;
+    let state = |number: u64| {
+        let mut bytes = pattern(2, 4 << 20);
+        let newest = if number == 0 { pattern(3, 1 << 20) } else { pattern(199 + number, 1 << 20) };
+        bytes[..1 << 20].copy_from_slice(&newest);
+        bytes
+    };
+    w.same("the refused write changed nothing", "victim", &state(done))?;
+    fs::remove_file(w.path("filler")).at("deleting must work on a full disk")?;
+    w.remount_with("on_full=deny")?;
+    let file = w.open("victim")?;
+    for number in (0..done.min(5)).rev() {
+        undo::revert(&file, 1).at("reverting after room was made")?;
+        w.same("reverted", "victim", &state(done - done.min(5) + number))?;
+    }
+    drop(file);
+    leave(w, place)
+}
+
+/// `size=` bounds the data and the history of a private tmpfs.
+fn full_private(w: &mut World) -> Outcome {
+    w.mount_with("size=64M")?;
+    let stat = rustix::fs::statvfs(&w.mnt)?;
+    same("size", stat.f_blocks * stat.f_frsize, 64 << 20)?;
+    w.make("victim", &pattern(1, 1 << 20))?;
+    fill(w, "filler")?;
+    fs::remove_file(w.path("filler"))?;
+    let file = w.open("victim")?;
+    put(&file, 0, &pattern(2, 1 << 20))?;
+    undo::revert(&file, 1)?;
+    w.same("after room was made", "victim", &pattern(1, 1 << 20))
+}
+
+/// More history than may be kept: the oldest goes, the newest stands, the answer says so.
+fn history_trimmed(w: &mut World) -> Outcome {
+    w.remount_empty("history_max=8M")?;
+    let file = w.open("f")?;
+    put(&file, 0, &pattern(0, 65536))?;
+    for number in 1..=400u64 {
+        put(&file, 0, &pattern(number, 65536))?;
+    }
+    let mut number = 400;
+    let refused = loop {
+        match undo::revert_more(&file, 1, 0) {
+            (Ok(()), _) => number -= 1,
+            (Err(error), answer) => break (error, answer),
+        }
+        w.same("reverted", "f", &pattern(number, 65536))?;
+        check!(number > 0, "25 MiB of history in 8 MiB");
+    };
+    check!(number < 395, "only {} of 400 could be taken back", 400 - number);
+    same_errno::<()>("trimmed", Err(refused.0), Errno::NODATA)?;
+    same("reason Trimmed", refused.1.reason, 3)?;
+    if let Ok(history) = w.history() {
+        let used = run(&["du", "-sm", &history.display().to_string()])?;
+        let used: u64 = used.split('\t').next().and_then(|n| n.parse().ok()).unwrap_or(u64::MAX);
+        check!(used <= 8 + 4, "{used} MiB of history where 8 are allowed");
+    }
+    Ok(())
+}
+
+fn history_denied(w: &mut World) -> Outcome {
+    w.mount_with("history_max=8M,on_full=deny")?;
+    let file = w.open("f")?;
+    put(&file, 0, &pattern(0, 65536))?;
+    let mut done = 0u64;
+    let refused = loop {
+        match file.write_at(&pattern(done + 1, 65536), 0) {
+            Ok(_) => done += 1,
+            Err(error) => break error,
+        }
+        check!(done < 400, "25 MiB of history in 8 MiB");
+    };
+    same_errno::<()>("no room for history", Err(refused), Errno::NOSPC)?;
+    w.same("the refused write changed nothing", "f", &pattern(done, 65536))?;
+    check!(done > 50, "only {done} writes of 64 KiB in 8 MiB");
+    for number in (0..done).rev().take(20) {
+        undo::revert(&file, 1).at("reverting with a full history")?;
+        w.same("reverted", "f", &pattern(number, 65536))?;
+    }
+    Ok(())
+}
+
+/// The journal grows far beyond what the writer may write to one file.
+fn file_size_limit(w: &mut World) -> Outcome {
+    w.make("f", &pattern(9, 4096))?;
+    let status = w.worker(&["limited", "f", "8192", "600"]).status()?;
+    check!(status.success(), "the writer failed: {status}");
+    same("lines", w.log("f")?.len(), 601)?;
+    w.same("written", "f", &pattern(599, 4096))?;
+    w.revert("f", 599)?;
+    w.same("all but one reverted", "f", &pattern(0, 4096))?;
+    w.revert("f", 1)?;
+    w.same("all reverted", "f", &pattern(9, 4096))
+}

@@ -1,0 +1,335 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What is refused, with which errno, and that nothing changes then.
+
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io;
+use std::os::unix::fs::{chown, FileExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
+
+use rustix::io::Errno;
+
+use crate::harness::Test;
+use crate::outcome::{check, same, same_errno, Outcome};
+use crate::sys::{self, Map};
+use crate::undo::{self, FORCE, READLOG_PAGE, READ_LOG, REVERT, REVERT_MORE};
+use crate::world::{put, World};
+
+pub const TESTS: &[Test] = &[
+    Test::new("another-user", another_user),
+    Test::new("read-only-descriptor", read_only_descriptor),
+    Test::new("bad-counts", bad_counts),
+    Test::new("wrong-numbers", wrong_numbers),
+    Test::new("wrong-structures", wrong_structures),
+    Test::new("bad-pointers", bad_pointers),
+    Test::new("foreign-change", foreign_change),
+    Test::new("foreign-change-unmounted", foreign_change_unmounted),
+    Test::new("shared-mapping", shared_mapping),
+    Test::new("lost-lines", lost_lines),
+    Test::new("lost-blocks", lost_blocks),
+    Test::new("protected-file", protected_file),
+];
+
+/// Runs `revert` as another user; the errno it ended with.
+fn revert_as(w: &World, user: u32, name: &str) -> Outcome<i32> {
+    let status = w
+        .worker(&["revert", name, "1"])
+        .uid(user)
+        .gid(user)
+        .status()?;
+    Ok(status.code().unwrap_or(-1))
+}
+
+fn another_user(w: &mut World) -> Outcome {
+    fs::set_permissions(&w.mnt, Permissions::from_mode(0o777))?;
+    w.sh("echo one > f; echo two >> f; chmod 666 f; echo three >> f")?;
+    same("another user", revert_as(w, 2000, "f")?, libc::EPERM)?;
+    w.same("nothing changed", "f", b"one\ntwo\nthree\n")?;
+    w.sh("setpriv --reuid 2000 --regid 2000 --clear-groups bash -c 'echo mine > own; echo more >> own'")?;
+    same("the owner", revert_as(w, 2000, "own")?, 0)?;
+    w.same("own file", "own", b"mine\n")?;
+    same("a third one", revert_as(w, 2001, "own")?, libc::EACCES)?;
+    w.revert("own", 1)?;
+    w.same("root reverts everybody's", "own", b"")?;
+    w.revert("f", 1)?;
+    w.same("and root's own", "f", b"one\ntwo\n")
+}
+
+fn read_only_descriptor(w: &mut World) -> Outcome {
+    w.sh("echo one > f; echo two >> f")?;
+    let reader = File::open(w.path("f"))?;
+    same_errno("reader", undo::revert(&reader, 1), Errno::BADF)?;
+    same_errno("reader, versioned", undo::revert_more(&reader, 1, 0).0, Errno::BADF)?;
+    w.same("nothing changed", "f", b"one\ntwo\n")?;
+    same("but it may read the log", undo::lines(&reader, false)?.len(), 2)?;
+    let writer = OpenOptions::new().write(true).open(w.path("f"))?;
+    undo::revert(&writer, 1)?;
+    w.same("a writer may", "f", b"one\n")
+}
+
+fn bad_counts(w: &mut World) -> Outcome {
+    w.sh("echo one > f; echo two >> f")?;
+    let file = w.open("f")?;
+    for count in [1 << 31, u32::MAX as usize, 1 << 32, usize::MAX] {
+        same_errno(count, undo::revert(&file, count), Errno::INVAL)?;
+        let (result, _) = undo::revert_more(&file, count as u64, 0);
+        same_errno(count, result, Errno::INVAL)?;
+    }
+    for count in [3, 1000, (1 << 31) - 1] {
+        same_errno(count, undo::revert(&file, count), Errno::NODATA)?;
+    }
+    w.same("nothing changed", "f", b"one\ntwo\n")?;
+    same("lines", undo::lines(&file, false)?.len(), 2)
+}
+
+fn wrong_numbers(w: &mut World) -> Outcome {
+    w.sh("echo one > f")?;
+    let file = w.open("f")?;
+    let directory = File::open(&w.mnt)?;
+    let size = |number: u64, size: u64| 3 << 30 | size << 16 | (b'L' as u64) << 8 | number;
+    let numbers = [
+        0,
+        1,
+        0x1001,
+        0x2001,
+        0x3000,
+        0x1000_0000,
+        size(1, 48),
+        size(2, 8),
+        size(200, 40),
+        REVERT_MORE & !(1 << 30),
+    ];
+    for number in numbers {
+        let what = format!("ioctl {number:#x}");
+        same_errno(&what, sys::ioctl_number(&file, number, 0), Errno::NOTTY)?;
+        let what = format!("{what} of a directory");
+        same_errno(&what, sys::ioctl_number(&directory, number, 0), Errno::NOTTY)?;
+    }
+    // Those of the lower filesystem would change data behind us.
+    const EXT4_MOVE_EXTENT: u64 = 0xc028_660f;
+    const BTRFS_CLONE_RANGE: u64 = 0x4020_940d;
+    const BTRFS_SNAP_CREATE: u64 = 0x5000_9401;
+    for number in [EXT4_MOVE_EXTENT, BTRFS_SNAP_CREATE] {
+        let mut bytes = vec![0; 4096];
+        let result = sys::ioctl_bytes(&file, number, &mut bytes);
+        same_errno(format!("ioctl {number:#x}"), result, Errno::NOTTY)?;
+    }
+    let mut bytes = vec![0; 4096];
+    check!(
+        sys::ioctl_bytes(&directory, BTRFS_CLONE_RANGE, &mut bytes).is_err(),
+        "a directory was cloned into"
+    );
+    w.same("nothing changed", "f", b"one\n")
+}
+
+fn wrong_structures(w: &mut World) -> Outcome {
+    w.sh("echo one > f; echo two >> f")?;
+    let file = w.open("f")?;
+    // Byte to change, in each structure: version, unknown flag, reserved field.
+    for (request, at, value) in [
+        (REVERT_MORE, 0, 0),
+        (REVERT_MORE, 0, 2),
+        (REVERT_MORE, 4, 2),
+        (REVERT_MORE, 7, 0x80),
+        (REVERT_MORE, 36, 1),
+        (READ_LOG, 0, 0),
+        (READ_LOG, 0, 2),
+        (READ_LOG, 4, 2),
+        (READ_LOG, 7, 0x80),
+    ] {
+        let mut text = vec![0; 4096];
+        let mut bytes = [0u8; 40];
+        bytes[0] = 1;
+        if request == READ_LOG {
+            bytes[24..32].copy_from_slice(&sys::address(&mut text).to_ne_bytes());
+            bytes[32..36].copy_from_slice(&4096u32.to_ne_bytes());
+        }
+        bytes[at] = value;
+        let what = format!("{request:#x} with byte {at} = {value}");
+        same_errno(what, sys::ioctl_bytes(&file, request, &mut bytes), Errno::INVAL)?;
+    }
+    let (result, answer) = undo::revert_more(&file, 1, 0);
+    result?;
+    same("reverted", answer.reverted, 1)?;
+    same("reason", answer.reason, 0)?;
+    w.same("and without a mistake", "f", b"one\n")
+}
+
+fn bad_pointers(w: &mut World) -> Outcome {
+    w.sh("echo one > f; echo two >> f")?;
+    let file = w.open("f")?;
+    for address in [0, 8, 0xffff_8880_0000_0000, usize::MAX - 7, 0x7fff_ffff_f000] {
+        for request in [READLOG_PAGE, REVERT_MORE, READ_LOG] {
+            let what = format!("{request:#x} at {address:#x}");
+            same_errno(what, sys::ioctl_number(&file, request, address), Errno::FAULT)?;
+        }
+        let mut bytes = [0u8; 40];
+        bytes[0] = 1;
+        bytes[24..32].copy_from_slice(&(address as u64).to_ne_bytes());
+        bytes[32..36].copy_from_slice(&65536u32.to_ne_bytes());
+        let result = sys::ioctl_bytes(&file, READ_LOG, &mut bytes);
+        same_errno(format!("a log buffer at {address:#x}"), result, Errno::FAULT)?;
+    }
+    let result = sys::ioctl_number(&file, REVERT, 0);
+    check!(result.is_ok(), "a plain revert afterwards: {result:?}");
+    w.same("reverted once", "f", b"one\n")
+}
+
+/// Writes that went past us.
+fn meddle(w: &World, name: &str, bytes: &[u8]) -> Outcome {
+    let file = OpenOptions::new().write(true).open(w.below(name)?)?;
+    // The clock of the lower filesystem may be as coarse as a tick.
+    std::thread::sleep(std::time::Duration::from_millis(30));
+    file.write_all_at(bytes, 0)?;
+    Ok(())
+}
+
+fn foreign_change(w: &mut World) -> Outcome {
+    w.below("f")?;
+    w.sh("echo one > f; echo two >> f")?;
+    meddle(w, "f", b"ONE")?;
+    same_errno("changed outside", w.try_revert("f", 1), Errno::STALE)?;
+    w.same("nothing changed", "f", b"ONE\ntwo\n")?;
+    let file = w.open("f")?;
+    let (result, answer) = undo::revert_more(&file, 1, 0);
+    same_errno("versioned", result, Errno::STALE)?;
+    same("reason Foreign", answer.reason, 4)?;
+    let ops: Vec<String> = undo::lines(&file, true)?.iter().map(|line| line.op.clone()).collect();
+    check!(ops.contains(&"foreign".into()), "no foreign line: {ops:?}");
+    put(&file, 0, b"new")?;
+    undo::revert(&file, 1)?;
+    w.same("what came after it is ours", "f", b"ONE\ntwo\n")?;
+    same_errno("then the change is in the way", w.try_revert("f", 1), Errno::STALE)?;
+    let (result, _) = undo::revert_more(&file, 1, FORCE);
+    check!(result.is_ok(), "force: {result:?}");
+    w.same("forced", "f", b"ONE\n")
+}
+
+fn foreign_change_unmounted(w: &mut World) -> Outcome {
+    w.below("f")?;
+    w.sh("echo one > f; echo two >> f; echo one > g; echo two >> g; echo one > h; echo two >> h")?;
+    w.unmount()?;
+    meddle(w, "f", b"ONE")?;
+    std::thread::sleep(std::time::Duration::from_millis(30));
+    OpenOptions::new().append(true).open(w.below("g")?)?.set_len(3)?;
+    w.mount()?;
+    same_errno("changed", w.try_revert("f", 1), Errno::STALE)?;
+    same_errno("cut", w.try_revert("g", 1), Errno::STALE)?;
+    w.same("nothing changed", "f", b"ONE\ntwo\n")?;
+    w.same("nothing changed", "g", b"one")?;
+    w.revert("h", 1)?;
+    w.same("a neighbour reverts", "h", b"one\n")
+}
+
+fn shared_mapping(w: &mut World) -> Outcome {
+    w.make("f", &[b'a'; 8192])?;
+    let file = w.open("f")?;
+    put(&file, 0, b"logged")?;
+    let reader = Map::of(&file, 8192, true, false)?;
+    undo::revert(&file, 1)?;
+    same("a read-only mapping is no hindrance", reader.load(0, 6), b"aaaaaa".to_vec())?;
+    drop(reader);
+    put(&file, 0, b"logged")?;
+    let mut map = Map::of(&file, 8192, true, true)?;
+    map.store(4096, b"not captured");
+    let lines = undo::lines(&file, false)?;
+    let last = lines.last().map(|line| (line.op.as_str(), line.key("undo")));
+    same("the newest line", last, Some(("mmap", Some("lost"))))?;
+    let (result, answer) = undo::revert_more(&file, 1, 0);
+    same_errno("mapped", result, Errno::BUSY)?;
+    same("reason Mapped", answer.reason, 5)?;
+    same("nothing changed", map.load(0, 6), b"logged".to_vec())?;
+    drop(map);
+    same_errno("it was mapped since the last left line", undo::revert(&file, 1), Errno::BUSY)?;
+    // Now the lost line itself is in the way.
+    let (result, answer) = undo::revert_more(&file, 1, FORCE);
+    same_errno("forced", result, Errno::NODATA)?;
+    same("reason Lost", answer.reason, 2)?;
+    same("the line in the way", answer.seq_in_way, lines[lines.len() - 1].number("seq")?)
+}
+
+/// What is not captured yet is never silent, and never stepped over.
+fn lost_lines(w: &mut World) -> Outcome {
+    for (number, (step, op)) in [
+        ("chmod 600 $f", "setattr"),
+        ("chown 1000:1000 $f", "setattr"),
+        ("touch -d 2001-01-01 $f", "setattr"),
+        ("setfattr -n user.x -v y $f", "setxattr"),
+        ("setfacl -m u:2000:r $f", "setacl"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let name = format!("f{number}");
+        w.sh(&format!("f={name}; echo one > $f; echo two >> $f; {step}"))?;
+        w.same(step, &name, b"one\ntwo\n")?;
+        is_in_the_way(w, &name, step, op)?;
+        w.sh(&format!("echo three >> {name}"))?;
+        w.revert(&name, 1)?;
+        w.same("what came later reverts", &name, b"one\ntwo\n")?;
+        is_in_the_way(w, &name, step, op)?;
+    }
+    Ok(())
+}
+
+/// The newest standing line is lost and stops a revert.
+fn is_in_the_way(w: &World, name: &str, step: &str, op: &str) -> Outcome {
+    let file = w.open(name)?;
+    let lines = undo::lines(&file, false)?;
+    let Some(last) = lines.last() else {
+        crate::outcome::fail!("{step}: no line");
+    };
+    same(step, (last.op.as_str(), last.key("undo")), (op, Some("lost")))?;
+    let content = fs::read(w.path(name))?;
+    let (result, answer) = undo::revert_more(&file, 1, 0);
+    same_errno(step, result, Errno::NODATA)?;
+    same(format!("{step}: reason Lost"), answer.reason, 2)?;
+    same(format!("{step}: the line in the way"), answer.seq_in_way, last.number("seq")?)?;
+    same(step, fs::read(w.path(name))?, content)
+}
+
+fn lost_blocks(w: &mut World) -> Outcome {
+    const KEEP_SIZE: i32 = 1;
+    const PUNCH: i32 = 2;
+    const COLLAPSE: i32 = 8;
+    const ZERO: i32 = 16;
+    const INSERT: i32 = 32;
+    let steps = [
+        ("punch", PUNCH | KEEP_SIZE),
+        ("zero", ZERO),
+        ("collapse", COLLAPSE),
+        ("insert", INSERT),
+    ];
+    for (op, mode) in steps {
+        w.make(op, &[b'a'; 65536])?;
+        let file = w.open(op)?;
+        file.sync_all()?;
+        match sys::fallocate(&file, mode, 16384, 16384) {
+            Ok(()) => is_in_the_way(w, op, op, op)?,
+            Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
+                same("a refusal leaves no line", w.log(op)?.len(), 1)?;
+            }
+            Err(error) => return Err(io::Error::other(format!("{op}: {error}")).into()),
+        }
+    }
+    w.make("from", &[b'b'; 65536])?;
+    w.make("to", &[b'c'; 65536])?;
+    let (from, to) = (w.open("from")?, w.open("to")?);
+    if rustix::fs::ioctl_ficlone(&to, &from).is_ok() {
+        is_in_the_way(w, "to", "clone", "clone")?;
+    }
+    Ok(())
+}
+
+fn protected_file(w: &mut World) -> Outcome {
+    if w.sh("echo one > f; echo two >> f; chattr +i f").is_err() {
+        return Err(crate::outcome::Stop::Skip("no chattr +i here".into()));
+    }
+    let reader = File::open(w.path("f"))?;
+    check!(undo::revert(&reader, 1).is_err(), "an immutable file was reverted");
+    w.same("nothing changed", "f", b"one\ntwo\n")?;
+    w.sh("chattr -i f; chattr +a f")?;
+    let append = OpenOptions::new().append(true).open(w.path("f"))?;
+    same_errno("append only", undo::revert(&append, 1), Errno::PERM)?;
+    w.sh("chattr -a f; cat f > /dev/null").map(drop)
+}

@@ -1,0 +1,293 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! System calls that no safe crate offers. The only file with `unsafe`.
+
+use std::ffi::c_void;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::ptr;
+
+/// Turns the C convention (−1 and errno) into a result.
+fn done(value: libc::c_long) -> io::Result<usize> {
+    if value < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(value as usize)
+}
+
+/// `ioctl` with a number as its argument, also used to hand in bad addresses.
+pub fn ioctl_number(file: &impl AsFd, request: u64, argument: usize) -> io::Result<usize> {
+    // SAFETY: the callers pass plain numbers, or addresses that the kernel must refuse.
+    let value = unsafe { libc::ioctl(file.as_fd().as_raw_fd(), request as _, argument) };
+    done(value.into())
+}
+
+/// `ioctl` with a buffer that is as long as the request says.
+pub fn ioctl_bytes(file: &impl AsFd, request: u64, bytes: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: the requests used here read and write at most `bytes.len()` bytes.
+    let value = unsafe { libc::ioctl(file.as_fd().as_raw_fd(), request as _, bytes.as_mut_ptr()) };
+    done(value.into())
+}
+
+/// The address of a buffer, for structures that carry one.
+pub fn address(bytes: &mut [u8]) -> u64 {
+    bytes.as_mut_ptr() as usize as u64
+}
+
+/// `fcntl` with a number as its argument.
+pub fn fcntl_number(file: &impl AsFd, command: i32, argument: i32) -> io::Result<i32> {
+    // SAFETY: plain numbers.
+    let value = unsafe { libc::fcntl(file.as_fd().as_raw_fd(), command, argument) };
+    done(value.into()).map(|value| value as i32)
+}
+
+/// A record lock by `fcntl`: of the process (`F_SETLK`) or of the open file (`F_OFD_SETLK`).
+pub fn fcntl_lock(
+    file: &impl AsFd,
+    command: i32,
+    kind: i32,
+    start: i64,
+    length: i64,
+) -> io::Result<i32> {
+    let mut lock = libc::flock {
+        l_type: kind as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: start,
+        l_len: length,
+        l_pid: 0,
+    };
+    // SAFETY: `lock` is a valid structure for the lock commands and outlives the call.
+    let value = unsafe { libc::fcntl(file.as_fd().as_raw_fd(), command, &mut lock) };
+    done(value.into())?;
+    Ok(lock.l_type.into())
+}
+
+/// Ignores a signal in this process.
+pub fn ignore_signal(signal: i32) {
+    // SAFETY: SIG_IGN installs no handler that could run.
+    unsafe { libc::signal(signal, libc::SIG_IGN) };
+}
+
+/// `fallocate` with the flags as numbers.
+pub fn fallocate(file: &impl AsFd, mode: i32, offset: i64, length: i64) -> io::Result<()> {
+    // SAFETY: plain numbers.
+    let value = unsafe { libc::fallocate(file.as_fd().as_raw_fd(), mode, offset, length) };
+    done(value.into()).map(drop)
+}
+
+/// Memory from `mmap`: of a file, or anonymous (aligned to pages, for O_DIRECT).
+pub struct Map {
+    start: *mut u8,
+    length: usize,
+}
+
+impl Map {
+    /// Anonymous memory.
+    pub fn anonymous(length: usize) -> io::Result<Map> {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        Map::make(length, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0)
+    }
+
+    /// A window on a file: `shared` or private, writable or not.
+    pub fn of(file: &impl AsFd, length: usize, shared: bool, write: bool) -> io::Result<Map> {
+        let protection = libc::PROT_READ | if write { libc::PROT_WRITE } else { 0 };
+        let flags = if shared {
+            libc::MAP_SHARED
+        } else {
+            libc::MAP_PRIVATE
+        };
+        Map::make(length, protection, flags, file.as_fd().as_raw_fd(), 0)
+    }
+
+    fn make(length: usize, protection: i32, flags: i32, fd: i32, offset: i64) -> io::Result<Map> {
+        // SAFETY: a new mapping at an address of the kernel's choice touches no memory of ours.
+        let start =
+            unsafe { libc::mmap(ptr::null_mut(), length, protection, flags, fd, offset) };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(Map {
+            start: start.cast(),
+            length,
+        })
+    }
+
+    pub fn store(&mut self, at: usize, bytes: &[u8]) {
+        assert!(at + bytes.len() <= self.length);
+        // SAFETY: the range lies in the mapping, which lives as long as `self`.
+        unsafe { ptr::copy(bytes.as_ptr(), self.start.add(at), bytes.len()) };
+    }
+
+    pub fn load(&self, at: usize, length: usize) -> Vec<u8> {
+        assert!(at + length <= self.length);
+        let mut bytes = vec![0; length];
+        // SAFETY: the range lies in the mapping, which lives as long as `self`.
+        unsafe { ptr::copy(self.start.add(at), bytes.as_mut_ptr(), length) };
+        bytes
+    }
+
+    /// The bytes of anonymous memory, which nobody else changes.
+    pub fn bytes(&mut self) -> &mut [u8] {
+        // SAFETY: the mapping is `length` bytes long, initialised, and borrowed through `self`.
+        unsafe { std::slice::from_raw_parts_mut(self.start, self.length) }
+    }
+
+    pub fn sync(&self) -> io::Result<()> {
+        // SAFETY: the range is our mapping.
+        let value = unsafe { libc::msync(self.start.cast(), self.length, libc::MS_SYNC) };
+        done(value.into()).map(drop)
+    }
+}
+
+impl Drop for Map {
+    fn drop(&mut self) {
+        // SAFETY: the range is our mapping, and nothing borrows it any more.
+        unsafe { libc::munmap(self.start.cast(), self.length) };
+    }
+}
+
+/// One write through the kernel's own AIO (`io_submit`).
+pub fn aio_write(file: &impl AsFd, bytes: &[u8], offset: i64) -> io::Result<usize> {
+    let mut context: libc::c_ulong = 0;
+    // SAFETY: `context` is a valid place for the new context's id.
+    done(unsafe { libc::syscall(libc::SYS_io_setup, 1, &mut context) })?;
+    let result = aio_write_in(context, file, bytes, offset);
+    // SAFETY: plain number; waits for what is in flight.
+    done(unsafe { libc::syscall(libc::SYS_io_destroy, context) })?;
+    result
+}
+
+fn aio_write_in(
+    context: libc::c_ulong,
+    file: &impl AsFd,
+    bytes: &[u8],
+    offset: i64,
+) -> io::Result<usize> {
+    const PWRITE: u16 = 1;
+    // SAFETY: an iocb of zeroes is valid.
+    let mut block: libc::iocb = unsafe { std::mem::zeroed() };
+    block.aio_lio_opcode = PWRITE;
+    block.aio_fildes = file.as_fd().as_raw_fd() as u32;
+    block.aio_buf = bytes.as_ptr() as usize as u64;
+    block.aio_nbytes = bytes.len() as u64;
+    block.aio_offset = offset;
+    let mut list = [&mut block as *mut libc::iocb];
+    // SAFETY: the block and the bytes outlive the request, which is waited for below.
+    done(unsafe { libc::syscall(libc::SYS_io_submit, context, 1, list.as_mut_ptr()) })?;
+    let mut event = [0u64; 4];
+    let no_timeout = ptr::null_mut::<c_void>();
+    // SAFETY: `event` has the size of one `struct io_event`.
+    done(unsafe {
+        libc::syscall(
+            libc::SYS_io_getevents,
+            context,
+            1,
+            1,
+            event.as_mut_ptr(),
+            no_timeout,
+        )
+    })?;
+    match event[2] as i64 {
+        error if error < 0 => Err(io::Error::from_raw_os_error(-error as i32)),
+        written => Ok(written as usize),
+    }
+}
+
+/// An io_uring with one entry, built on the raw system calls.
+pub struct Ring {
+    fd: OwnedFd,
+    submission: Map,
+    entries: Map,
+    offsets: [u32; 30],
+}
+
+impl Ring {
+    const SQ_TAIL: usize = 11;
+    const SQ_MASK: usize = 12;
+    const SQ_ARRAY: usize = 16;
+    const CQ_HEAD: usize = 20;
+    const CQ_CQES: usize = 25;
+
+    pub fn new() -> io::Result<Ring> {
+        let mut parameters = [0u32; 30];
+        // SAFETY: `parameters` has the size of `struct io_uring_params` (120 bytes).
+        let fd = done(unsafe {
+            libc::syscall(libc::SYS_io_uring_setup, 1, parameters.as_mut_ptr())
+        })?;
+        // SAFETY: the kernel gave us this descriptor.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd as i32) };
+        let raw = fd.as_raw_fd();
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_SHARED | libc::MAP_POPULATE;
+        Ok(Ring {
+            submission: Map::make(4096, protection, flags, raw, 0)?,
+            entries: Map::make(4096, protection, flags, raw, 0x1000_0000)?,
+            fd,
+            offsets: parameters,
+        })
+    }
+
+    /// Writes and waits for the end of it.
+    pub fn write(
+        &mut self,
+        file: &impl AsFd,
+        bytes: &[u8],
+        offset: u64,
+        flags: u32,
+    ) -> io::Result<usize> {
+        const OP_WRITE: u8 = 23;
+        let mut entry = [0u8; 64];
+        entry[0] = OP_WRITE;
+        entry[4..8].copy_from_slice(&file.as_fd().as_raw_fd().to_ne_bytes());
+        entry[8..16].copy_from_slice(&offset.to_ne_bytes());
+        entry[16..24].copy_from_slice(&(bytes.as_ptr() as usize as u64).to_ne_bytes());
+        entry[24..28].copy_from_slice(&(bytes.len() as u32).to_ne_bytes());
+        entry[28..32].copy_from_slice(&flags.to_ne_bytes());
+        self.entries.store(0, &entry);
+        let tail = self.word(Self::SQ_TAIL);
+        let slot = (tail & self.word(Self::SQ_MASK)) as usize;
+        let array = self.offsets[Self::SQ_ARRAY] as usize + 4 * slot;
+        self.submission.store(array, &0u32.to_ne_bytes());
+        self.set_word(Self::SQ_TAIL, tail.wrapping_add(1));
+        self.enter()?;
+        let head = self.word(Self::CQ_HEAD);
+        // The completion queue has twice as many entries as the submission queue: two.
+        let cqe = self.offsets[Self::CQ_CQES] as usize + 16 * (head & 1) as usize;
+        let result = self.submission.load(cqe + 8, 4);
+        self.set_word(Self::CQ_HEAD, head.wrapping_add(1));
+        match i32::from_ne_bytes([result[0], result[1], result[2], result[3]]) {
+            error if error < 0 => Err(io::Error::from_raw_os_error(-error)),
+            written => Ok(written as usize),
+        }
+    }
+
+    fn enter(&self) -> io::Result<()> {
+        const GET_EVENTS: u32 = 1;
+        let none = ptr::null_mut::<c_void>();
+        // SAFETY: the one entry names bytes that outlive the wait for its end.
+        done(unsafe {
+            libc::syscall(
+                libc::SYS_io_uring_enter,
+                self.fd.as_raw_fd(),
+                1,
+                1,
+                GET_EVENTS,
+                none,
+                0,
+            )
+        })
+        .map(drop)
+    }
+
+    fn word(&self, field: usize) -> u32 {
+        std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
+        let bytes = self.submission.load(self.offsets[field] as usize, 4);
+        u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
+    }
+
+    fn set_word(&mut self, field: usize, value: u32) {
+        let at = self.offsets[field] as usize;
+        self.submission.store(at, &value.to_ne_bytes());
+        std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
+    }
+}

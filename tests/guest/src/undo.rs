@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! LoggerFS as a program sees it: its ioctls and its log lines.
+//!
+//! Written from the documents, not from the module's sources: a mistake there must not be
+//! repeated here.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+
+use crate::outcome::{check, fail, At, Outcome, Stop};
+use crate::sys;
+
+pub const READLOG_PAGE: u64 = 0x1000;
+pub const REVERT: u64 = 0x2000;
+
+const fn iowr(number: u64, size: u64) -> u64 {
+    3 << 30 | size << 16 | (b'L' as u64) << 8 | number
+}
+
+pub const REVERT_MORE: u64 = iowr(1, 40);
+pub const READ_LOG: u64 = iowr(2, 40);
+
+/// `Revert.flags`: do it although the file changed outside or is mapped.
+pub const FORCE: u32 = 1;
+
+/// Takes back the newest `count` operations (0 means 1).
+pub fn revert(file: &File, count: usize) -> io::Result<()> {
+    sys::ioctl_number(file, REVERT, count).map(drop)
+}
+
+/// What the kernel says beside the errno of a revert.
+#[derive(Debug, Default)]
+pub struct Answer {
+    pub reverted: u64,
+    pub seq_in_way: u64,
+    pub reason: u32,
+}
+
+/// The versioned revert.
+pub fn revert_more(file: &File, count: u64, flags: u32) -> (io::Result<()>, Answer) {
+    let mut bytes = [0u8; 40];
+    bytes[0..4].copy_from_slice(&1u32.to_ne_bytes());
+    bytes[4..8].copy_from_slice(&flags.to_ne_bytes());
+    bytes[8..16].copy_from_slice(&count.to_ne_bytes());
+    let result = sys::ioctl_bytes(file, REVERT_MORE, &mut bytes).map(drop);
+    let answer = Answer {
+        reverted: word(&bytes, 16),
+        seq_in_way: word(&bytes, 24),
+        reason: word(&bytes, 32) as u32,
+    };
+    (result, answer)
+}
+
+fn word(bytes: &[u8], at: usize) -> u64 {
+    let mut word = [0; 8];
+    word.copy_from_slice(&bytes[at..at + 8]);
+    u64::from_ne_bytes(word)
+}
+
+/// The newest lines in the 4096-byte form of the first LoggerFS.
+pub fn page(file: &File) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; 4096];
+    let length = sys::ioctl_bytes(file, READLOG_PAGE, &mut bytes)?;
+    bytes.truncate(length);
+    Ok(bytes)
+}
+
+/// One line of the log.
+#[derive(Clone, Debug)]
+pub struct Line {
+    pub text: String,
+    pub time: f64,
+    pub command: String,
+    pub op: String,
+    pub offset: u64,
+    pub length: u64,
+    keys: BTreeMap<String, String>,
+}
+
+impl Line {
+    pub fn parse(text: &str) -> Outcome<Line> {
+        let mut words = text.split(' ');
+        let mut next = |what: &str| -> Outcome<&str> {
+            words
+                .next()
+                .ok_or_else(|| Stop::Fail(format!("no {what} in line: {text}")))
+        };
+        let time = next("TIME")?;
+        check!(
+            time.split_once('.').is_some_and(|(_, nanos)| nanos.len() == 9),
+            "TIME without nine digits of nanoseconds: {text}"
+        );
+        let time = number(time, text)?;
+        let command = next("COMMAND")?.to_string();
+        let op = next("OP")?.to_string();
+        let offset = number(next("OFFSET")?, text)?;
+        let length = number(next("LENGTH")?, text)?;
+        let mut keys = BTreeMap::new();
+        for pair in words {
+            let Some((key, value)) = pair.split_once('=') else {
+                fail!("'{pair}' is no key=value in line: {text}");
+            };
+            let before = keys.insert(key.to_string(), value.to_string());
+            check!(before.is_none(), "'{key}' stands twice in line: {text}");
+        }
+        check!(keys.contains_key("seq"), "no seq= in line: {text}");
+        check!(keys.contains_key("sum"), "no sum= in line: {text}");
+        Ok(Line {
+            text: text.to_string(),
+            time,
+            command,
+            op,
+            offset,
+            length,
+            keys,
+        })
+    }
+
+    pub fn key(&self, key: &str) -> Option<&str> {
+        self.keys.get(key).map(String::as_str)
+    }
+
+    pub fn number(&self, key: &str) -> Outcome<u64> {
+        match self.key(key) {
+            Some(value) => number(value, &self.text),
+            None => fail!("no {key}= in line: {}", self.text),
+        }
+    }
+
+    /// `OP OFFSET LENGTH`, as most tests compare it.
+    pub fn brief(&self) -> String {
+        format!("{} {} {}", self.op, self.offset, self.length)
+    }
+}
+
+fn number<T: std::str::FromStr>(word: &str, line: &str) -> Outcome<T> {
+    word.parse()
+        .map_err(|_| Stop::Fail(format!("'{word}' is no number in line: {line}")))
+}
+
+/// Splits whole lines.
+pub fn parse_lines(bytes: &[u8]) -> Outcome<Vec<Line>> {
+    let text = match std::str::from_utf8(bytes) {
+        Ok(text) if text.is_ascii() => text,
+        _ => fail!("the log is not plain ASCII"),
+    };
+    check!(
+        text.is_empty() || text.ends_with('\n'),
+        "the log ends inside a line: {}",
+        text.lines().last().unwrap_or_default()
+    );
+    text.lines().map(Line::parse).collect()
+}
+
+/// The file's lines, oldest first: those that stand, or all of them.
+pub fn lines(file: &File, all: bool) -> Outcome<Vec<Line>> {
+    let mut found = Vec::new();
+    let (mut segment, mut offset) = (0u64, 0u64);
+    loop {
+        let mut text = vec![0; 64 * 1024];
+        let mut bytes = [0u8; 40];
+        bytes[0..4].copy_from_slice(&1u32.to_ne_bytes());
+        bytes[4..8].copy_from_slice(&u32::from(all).to_ne_bytes());
+        bytes[8..16].copy_from_slice(&segment.to_ne_bytes());
+        bytes[16..24].copy_from_slice(&offset.to_ne_bytes());
+        bytes[24..32].copy_from_slice(&sys::address(&mut text).to_ne_bytes());
+        bytes[32..36].copy_from_slice(&(text.len() as u32).to_ne_bytes());
+        sys::ioctl_bytes(file, READ_LOG, &mut bytes).at("reading the log")?;
+        let used = (word(&bytes, 32) >> 32) as usize;
+        check!(used <= text.len(), "the log's answer claims {used} bytes");
+        text.truncate(used);
+        found.extend(parse_lines(&text)?);
+        let cursor = (word(&bytes, 8), word(&bytes, 16));
+        if cursor.0 == u64::MAX {
+            break;
+        }
+        check!(
+            cursor != (segment, offset),
+            "the log's cursor stands still at {segment}:{offset}"
+        );
+        (segment, offset) = cursor;
+    }
+    found.reverse();
+    ascending(&found)?;
+    Ok(found)
+}
+
+/// Numbers must rise strictly from line to line.
+pub fn ascending(lines: &[Line]) -> Outcome {
+    for pair in lines.windows(2) {
+        check!(
+            pair[0].number("seq")? < pair[1].number("seq")?,
+            "line numbers do not rise: '{}' before '{}'",
+            pair[0].text,
+            pair[1].text
+        );
+    }
+    Ok(())
+}
+
+/// `OP OFFSET LENGTH` of the standing lines, oldest first.
+pub fn briefs(file: &File) -> Outcome<Vec<String>> {
+    Ok(lines(file, false)?.iter().map(Line::brief).collect())
+}

@@ -1,0 +1,316 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Attributes of lower objects: size, mode, times, xattrs, ACLs, flags.
+//!
+//! C headers: [`include/linux/fs.h`](srctree/include/linux/fs.h),
+//! [`include/linux/xattr.h`](srctree/include/linux/xattr.h)
+
+use super::{
+    c,
+    dentry::{Dentry, OwnDentry},
+    file::errno,
+    mount::LowerMount, //
+};
+use crate::history::line::{Cookie, Time};
+use core::ptr::null_mut;
+use kernel::{
+    error::to_result,
+    prelude::*,
+    str::CStr,
+    sync::aref::ARef,
+    types::Opaque, //
+};
+
+/// A change of attributes, as the VFS asks for it.
+#[repr(transparent)]
+pub(crate) struct Change(Opaque<c::iattr>);
+
+impl Change {
+    /// # Safety
+    ///
+    /// `ptr` is a live iattr for `'a`, used by this thread only.
+    pub(crate) unsafe fn from_raw<'a>(ptr: *mut c::iattr) -> &'a mut Self {
+        // SAFETY: A transparent wrapper; the caller vouches for the rest.
+        unsafe { &mut *ptr.cast() }
+    }
+
+    fn raw(&mut self) -> &mut c::iattr {
+        // SAFETY: `&mut self` is the only user.
+        unsafe { &mut *self.0.get() }
+    }
+
+    /// The new size, when it is to be changed.
+    pub(crate) fn size(&mut self) -> Option<u64> {
+        let raw = self.raw();
+        if raw.ia_valid & c::ATTR_SIZE == 0 {
+            return None;
+        }
+        u64::try_from(raw.ia_size).ok()
+    }
+
+    /// Whether more is changed than the size and the times that go with it.
+    pub(crate) fn is_more_than_size(&mut self) -> bool {
+        let with_size = c::ATTR_SIZE
+            | c::ATTR_MTIME
+            | c::ATTR_CTIME
+            | c::ATTR_OPEN
+            | c::ATTR_FILE
+            | c::ATTR_FORCE
+            | c::ATTR_TOUCH;
+        let valid = self.raw().ia_valid;
+        valid & c::ATTR_SIZE == 0 || valid & !with_size != 0
+    }
+
+    /// Whether nothing but the access time changes, which leaves no line.
+    pub(crate) fn is_access_time_only(&mut self) -> bool {
+        let valid = self.raw().ia_valid;
+        valid & c::ATTR_ATIME != 0
+            && valid
+                & !(c::ATTR_ATIME | c::ATTR_ATIME_SET | c::ATTR_CTIME | c::ATTR_TOUCH | c::ATTR_FILE)
+                == 0
+    }
+
+    /// The file that the caller changes the attributes through, if any; for as long as the VFS's
+    /// call lasts.
+    pub(crate) fn file<'f>(&mut self) -> Option<&'f super::file::OwnFile>
+    where
+        Self: 'f,
+    {
+        let raw = self.raw();
+        if raw.ia_valid & c::ATTR_FILE == 0 || raw.ia_file.is_null() {
+            return None;
+        }
+        // SAFETY: The VFS passes the file of ours that it works on, which it holds.
+        Some(unsafe { super::file::OwnFile::from_raw(raw.ia_file) })
+    }
+
+    /// The checks that the VFS leaves to filesystems, as the caller, on our inode.
+    pub(crate) fn check(&mut self, dentry: &OwnDentry) -> Result {
+        // SAFETY: A live dentry and change; our superblock has no id map.
+        to_result(unsafe {
+            c::setattr_prepare(&raw mut c::nop_mnt_idmap, dentry.as_ptr(), self.0.get())
+        })
+    }
+
+    /// Applies it to the lower object, under that one's lock. The caller has write access.
+    pub(crate) fn apply(&mut self, mount: &LowerMount, lower: &Dentry) -> Result {
+        let raw = self.raw();
+        if raw.ia_valid & (c::ATTR_KILL_SUID | c::ATTR_KILL_SGID) != 0 {
+            // The lower filesystem works the new mode out from its own.
+            raw.ia_valid &= !c::ATTR_MODE;
+        }
+        // The file is ours, and the lower one was not opened with O_TRUNC.
+        raw.ia_valid &= !(c::ATTR_FILE | c::ATTR_OPEN);
+        let inode = lower.inode().ok_or(ENOENT)?;
+        let _lock = inode.lock();
+        // SAFETY: A live dentry whose inode is locked, and a live change.
+        to_result(unsafe {
+            c::notify_change(mount.idmap(), lower.as_ptr(), self.0.get(), null_mut())
+        })
+    }
+}
+
+/// Sets the size of a lower file, as the kernel. Its lock must not be held.
+pub(crate) fn set_size(mount: &LowerMount, lower: &Dentry, size: u64) -> Result {
+    let mut attr = c::iattr {
+        ia_valid: c::ATTR_SIZE | c::ATTR_MTIME | c::ATTR_CTIME | c::ATTR_FORCE,
+        ..Default::default()
+    };
+    attr.ia_size = i64::try_from(size).map_err(|_| EFBIG)?;
+    let _write = mount.want_write()?;
+    let inode = lower.inode().ok_or(ENOENT)?;
+    let _lock = inode.lock();
+    // SAFETY: A live dentry whose inode is locked, and a complete change.
+    to_result(unsafe { c::notify_change(mount.idmap(), lower.as_ptr(), &mut attr, null_mut()) })
+}
+
+/// The object's change cookie, asked from the lower filesystem: from now on it tells any change
+/// apart from this moment.
+pub(crate) fn cookie(mount: &LowerMount, lower: &Dentry) -> Result<Cookie> {
+    let mut stat: c::kstat = pin_init::zeroed();
+    let path = mount.path(lower);
+    let mask = c::STATX_CTIME | c::STATX_SIZE | c::STATX_CHANGE_COOKIE;
+    // SAFETY: A live path and a place for the answer.
+    let err = unsafe { c::vfs_getattr_nosec(&path, &mut stat, mask, 0) };
+    to_result(err)?;
+    Ok(Cookie {
+        ctime: Time {
+            sec: stat.ctime.tv_sec,
+            nsec: u32::try_from(stat.ctime.tv_nsec).unwrap_or(0),
+        },
+        size: u64::try_from(stat.size).unwrap_or(0),
+        version: (stat.result_mask & c::STATX_CHANGE_COOKIE != 0).then_some(stat.change_cookie),
+    })
+}
+
+/// `->getattr`: the lower object's, with our device number.
+pub(crate) fn stat(
+    mount: &LowerMount,
+    dentry: &OwnDentry,
+    stat: &mut c::kstat,
+    mask: u32,
+    flags: u32,
+) -> Result {
+    let path = mount.path(dentry.lower()?);
+    // SAFETY: A live path and a place for the answer.
+    to_result(unsafe { c::vfs_getattr_nosec(&path, stat, mask, flags) })?;
+    // SAFETY: A live superblock.
+    stat.dev = unsafe { (*dentry.superblock().as_ptr()).s_dev };
+    Ok(())
+}
+
+/// The value of an xattr; `None` asks for its length.
+pub(crate) fn get_xattr(
+    mount: &LowerMount,
+    lower: &Dentry,
+    name: &CStr,
+    value: *mut c_void,
+    size: usize,
+) -> Result<usize> {
+    // SAFETY: A live dentry, a C string, and the VFS's buffer with its size.
+    let n = unsafe {
+        c::vfs_getxattr(mount.idmap(), lower.as_ptr(), name.as_char_ptr(), value, size)
+    };
+    usize::try_from(n).map_err(|_| errno(n))
+}
+
+/// Sets or, with a null value, removes an xattr. The caller has write access.
+pub(crate) fn set_xattr(
+    mount: &LowerMount,
+    lower: &Dentry,
+    name: &CStr,
+    (value, size): (*const c_void, usize),
+    flags: c_int,
+) -> Result {
+    let name = name.as_char_ptr();
+    let err = if value.is_null() {
+        // SAFETY: A live dentry and a C string.
+        unsafe { c::vfs_removexattr(mount.idmap(), lower.as_ptr(), name) }
+    } else {
+        // SAFETY: As above, and the VFS's buffer with its size.
+        unsafe { c::vfs_setxattr(mount.idmap(), lower.as_ptr(), name, value, size, flags) }
+    };
+    to_result(err)
+}
+
+/// `->listxattr`: the names, each with its NUL, in the VFS's buffer, but those that begin with
+/// `hidden`.
+pub(crate) fn list_xattrs(
+    lower: &Dentry,
+    list: *mut c_char,
+    size: usize,
+    hidden: &[u8],
+) -> Result<usize> {
+    // SAFETY: A live dentry, and the VFS's buffer with its size.
+    let n = unsafe { c::vfs_listxattr(lower.as_ptr(), list, size) };
+    let n = usize::try_from(n).map_err(|_| errno(n))?;
+    if size == 0 || n == 0 {
+        return Ok(n);
+    }
+    // SAFETY: The lower filesystem has filled `n` bytes of the buffer.
+    let names = unsafe { core::slice::from_raw_parts_mut(list.cast::<u8>(), n) };
+    Ok(without(names, hidden))
+}
+
+/// Moves the NUL-terminated names that do not begin with `hidden` to the front; returns their
+/// length.
+fn without(names: &mut [u8], hidden: &[u8]) -> usize {
+    let (mut from, mut to) = (0, 0);
+    while let Some(rest) = names.get(from..).filter(|rest| !rest.is_empty()) {
+        let len = rest.iter().position(|b| *b == 0).map_or(rest.len(), |i| i + 1);
+        if !rest.starts_with(hidden) {
+            names.copy_within(from..from + len, to);
+            to += len;
+        }
+        from += len;
+    }
+    to
+}
+
+/// Sets or, with a null one, removes an ACL. The caller has write access.
+pub(crate) fn set_acl(
+    mount: &LowerMount,
+    lower: &Dentry,
+    acl: *mut c::posix_acl,
+    kind: c_int,
+) -> Result {
+    let name = if kind == c::ACL_TYPE_ACCESS {
+        c"system.posix_acl_access"
+    } else {
+        c"system.posix_acl_default"
+    };
+    let name = name.as_char_ptr();
+    let err = if acl.is_null() {
+        // SAFETY: A live dentry and a C string.
+        unsafe { c::vfs_remove_acl(mount.idmap(), lower.as_ptr(), name) }
+    } else {
+        // SAFETY: As above, and the VFS's ACL.
+        unsafe { c::vfs_set_acl(mount.idmap(), lower.as_ptr(), name, acl) }
+    };
+    to_result(err)
+}
+
+/// Reads the file's flags (chattr).
+pub(crate) fn get_flags(lower: &Dentry, flags: &mut c::file_kattr) -> Result {
+    // SAFETY: A live dentry and a place for the answer.
+    to_result(unsafe { c::vfs_fileattr_get(lower.as_ptr(), flags) })
+}
+
+/// Sets the file's flags. The caller has write access.
+pub(crate) fn set_flags(
+    mount: &LowerMount,
+    lower: &Dentry,
+    flags: &mut c::file_kattr,
+) -> Result {
+    // SAFETY: A live dentry and the VFS's flags.
+    to_result(unsafe { c::vfs_fileattr_set(mount.idmap(), lower.as_ptr(), flags) })
+}
+
+/// An object's file handle: how a line's `fh=` names it. Returns the type and the bytes' number.
+pub(crate) fn handle(inode: &super::inode::Inode, buf: &mut [u8; 64]) -> Option<(u8, usize)> {
+    let mut aligned = [0u32; 16];
+    let mut words = aligned.len() as c_int;
+    // SAFETY: A live inode, and a buffer of `words` words.
+    let kind = unsafe {
+        c::exportfs_encode_inode_fh(
+            inode.as_ptr(),
+            aligned.as_mut_ptr().cast(),
+            &mut words,
+            null_mut(),
+            0,
+        )
+    };
+    let words = usize::try_from(words).ok().filter(|n| *n <= aligned.len())?;
+    let kind = u8::try_from(kind).ok().filter(|k| *k != 0 && *k != 255)?;
+    for (to, word) in buf.chunks_exact_mut(4).zip(aligned.iter()) {
+        to.copy_from_slice(&word.to_ne_bytes());
+    }
+    Some((kind, words * 4))
+}
+
+/// The object that a file handle (its type byte, then its bytes) names, by one of its names.
+pub(crate) fn open_handle(mount: &LowerMount, handle: &[u8]) -> Result<ARef<Dentry>> {
+    let (kind, bytes) = handle.split_first().ok_or(EINVAL)?;
+    let mut words = [0u32; 16];
+    for (word, four) in words.iter_mut().zip(bytes.chunks_exact(4)) {
+        *word = u32::from_ne_bytes([four[0], four[1], four[2], four[3]]);
+    }
+    let count = c_int::try_from(bytes.len() / 4).map_err(|_| EINVAL)?;
+    // SAFETY: A live mount, a handle of `count` words, and a filter that needs no context.
+    let dentry = unsafe {
+        c::exportfs_decode_fh(
+            mount.as_ptr(),
+            words.as_mut_ptr().cast(),
+            count,
+            c_int::from(*kind),
+            Some(any),
+            null_mut(),
+        )
+    };
+    // SAFETY: A reference or an error.
+    unsafe { Dentry::from_c(dentry) }
+}
+
+unsafe extern "C" fn any(_context: *mut c_void, _dentry: *mut c::dentry) -> c_int {
+    1
+}

@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Memory that many callers fill at once, each its own range, and that one reader drains.
+//!
+//! This is what records are staged in: a range is reserved in a few instructions (under the
+//! journal's spinlock), filled outside of any lock, and the chunk is written to a file when it is
+//! sealed and everybody is done with it.
+
+use core::{
+    cell::UnsafeCell,
+    mem, //
+};
+use kernel::{
+    alloc::flags,
+    prelude::*,
+    sync::atomic::{
+        Acquire,
+        Atomic,
+        Full,
+        Relaxed, //
+    },
+};
+
+/// No more can be reserved.
+const SEALED: u64 = 1 << 63;
+/// The reader is at it.
+const DRAINING: u64 = 1 << 62;
+/// Where the number of reserved bytes stands; below it that of the finished ones.
+const RESERVED_SHIFT: u32 = 31;
+/// The largest number of bytes.
+const MASK: u64 = (1 << 31) - 1;
+
+/// Fixed memory, reserved from its beginning to its end.
+///
+/// # Invariants
+///
+/// `bytes` has `size` initialised bytes and never moves. `state` is `SEALED`, `DRAINING`, the
+/// reserved and the finished number of bytes; finished ≤ reserved ≤ `size`. Each reserved byte that
+/// is not finished belongs to exactly one [`Slot`]; while `DRAINING` is set, none does and
+/// nothing can be reserved.
+pub(crate) struct Chunk {
+    bytes: UnsafeCell<KVVec<u8>>,
+    size: usize,
+    state: Atomic<u64>,
+}
+
+// SAFETY: The bytes are reached through slots, each of which has its own, and through `drain`,
+// which excludes slots; both by the type invariants.
+unsafe impl Sync for Chunk {}
+// SAFETY: Nothing in it is bound to a thread.
+unsafe impl Send for Chunk {}
+
+impl Chunk {
+    /// Makes one of `size` bytes, below 2³¹.
+    pub(crate) fn new(size: usize) -> Result<Self> {
+        if size as u64 > MASK {
+            return Err(EINVAL);
+        }
+        let mut bytes = KVVec::with_capacity(size, GFP_KERNEL | flags::__GFP_ZERO)?;
+        // SAFETY: The capacity is at least `size`, and __GFP_ZERO initialised all of it.
+        unsafe { set_len(&mut bytes, size) };
+        // INVARIANT: Nothing is reserved.
+        Ok(Self {
+            bytes: UnsafeCell::new(bytes),
+            size,
+            state: Atomic::new(0),
+        })
+    }
+
+    /// How many bytes can still be reserved.
+    pub(crate) fn room(&self) -> usize {
+        let state = self.state.load(Relaxed);
+        if state & SEALED != 0 {
+            return 0;
+        }
+        self.size.saturating_sub(reserved(state))
+    }
+
+    /// Reserves the next `len` bytes.
+    pub(crate) fn reserve(&self, len: usize) -> Option<Slot<'_>> {
+        let mut state = self.state.load(Relaxed);
+        loop {
+            let start = reserved(state);
+            if state & SEALED != 0 || len > self.size.saturating_sub(start) {
+                return None;
+            }
+            let next = state.checked_add((len as u64) << RESERVED_SHIFT)?;
+            match self.state.cmpxchg(state, next, Full) {
+                // INVARIANT: These bytes were nobody's; they are the slot's now.
+                Ok(_) => {
+                    return Some(Slot {
+                        chunk: self,
+                        start,
+                        len,
+                    })
+                }
+                Err(now) => state = now,
+            }
+        }
+    }
+
+    /// Lets nothing more be reserved. Returns how many bytes there are, and whether nobody is at
+    /// work on them any more.
+    pub(crate) fn seal(&self) -> (usize, bool) {
+        let mut state = self.state.load(Relaxed);
+        loop {
+            match self.state.cmpxchg(state, state | SEALED, Full) {
+                Ok(_) => return (reserved(state), is_complete(state | SEALED)),
+                Err(now) => state = now,
+            }
+        }
+    }
+
+    /// Whether it is sealed and nobody is at work on it.
+    pub(crate) fn is_complete(&self) -> bool {
+        is_complete(self.state.load(Acquire))
+    }
+
+    /// Gives all of its bytes to `read`, with how many of them were reserved (what follows is
+    /// left from earlier). `None` when it is not complete, or being drained.
+    pub(crate) fn drain<R>(&self, read: impl FnOnce(&[u8], usize) -> R) -> Option<R> {
+        let state = self.state.load(Acquire);
+        if !is_complete(state) || state & DRAINING != 0 {
+            return None;
+        }
+        self.state.cmpxchg(state, state | DRAINING, Full).ok()?;
+        // SAFETY: By the type invariants no slot is left and none can come while DRAINING is set,
+        // so nobody writes these bytes.
+        let bytes = unsafe { &*self.bytes.get() };
+        let result = read(bytes, reserved(state));
+        self.state.store(state, kernel::sync::atomic::Release);
+        Some(result)
+    }
+
+    /// Empties it for a new use. Does nothing unless it is complete and not being drained.
+    pub(crate) fn reset(&self) -> bool {
+        let state = self.state.load(Acquire);
+        is_complete(state)
+            && state & DRAINING == 0
+            && self.state.cmpxchg(state, 0, Full).is_ok()
+    }
+}
+
+/// Sets a vector's length.
+///
+/// # Safety
+///
+/// `len` is at most the capacity, and that many elements are initialised.
+unsafe fn set_len(bytes: &mut KVVec<u8>, len: usize) {
+    let (ptr, _, capacity) = mem::take(bytes).into_raw_parts();
+    // SAFETY: The parts are the vector's own; the caller guarantees the length.
+    *bytes = unsafe { KVVec::from_raw_parts(ptr, len, capacity) };
+}
+
+/// The number of reserved bytes.
+fn reserved(state: u64) -> usize {
+    // CAST: Below 2³¹ by the mask.
+    ((state >> RESERVED_SHIFT) & MASK) as usize
+}
+
+/// Sealed, and all that was reserved is finished.
+fn is_complete(state: u64) -> bool {
+    state & SEALED != 0 && (state >> RESERVED_SHIFT) & MASK == state & MASK
+}
+
+/// A reserved range of a chunk, to be filled.
+///
+/// # Invariants
+///
+/// The range lies in the chunk, and no other slot has any of it.
+pub(crate) struct Slot<'a> {
+    chunk: &'a Chunk,
+    start: usize,
+    len: usize,
+}
+
+impl Slot<'_> {
+    /// The bytes; at first whatever earlier uses left.
+    pub(crate) fn bytes(&mut self) -> &mut [u8] {
+        // SAFETY: Only the address is taken: `bytes` of the chunk never changes.
+        let base = unsafe { (*self.chunk.bytes.get()).as_ptr() };
+        // SAFETY: The range is in bounds by the type invariants, and only this slot, borrowed
+        // mutably, reaches it.
+        unsafe { core::slice::from_raw_parts_mut(base.add(self.start).cast_mut(), self.len) }
+    }
+
+    /// Gives back all but the first `len` bytes. Only while nothing was reserved after it;
+    /// otherwise it stays as long as it is.
+    pub(crate) fn shrink(&mut self, len: usize) {
+        let back = self.len.saturating_sub(len) as u64;
+        let end = self.start.saturating_add(self.len);
+        let mut state = self.chunk.state.load(Relaxed);
+        while reserved(state) == end && state & SEALED == 0 {
+            let next = state.wrapping_sub(back << RESERVED_SHIFT);
+            match self.chunk.state.cmpxchg(state, next, Full) {
+                // INVARIANT: The bytes are nobody's again.
+                Ok(_) => {
+                    self.len = len.min(self.len);
+                    return;
+                }
+                Err(now) => state = now,
+            }
+        }
+    }
+
+    /// Says that it is filled. Returns whether this makes the chunk complete.
+    pub(crate) fn finish(self) -> bool {
+        let done = self.release();
+        mem::forget(self);
+        done
+    }
+
+    fn release(&self) -> bool {
+        let before = self.chunk.state.fetch_add(self.len as u64, Full);
+        is_complete(before.wrapping_add(self.len as u64))
+    }
+}
+
+impl Drop for Slot<'_> {
+    fn drop(&mut self) {
+        self.release();
+    }
+}

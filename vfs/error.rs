@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Error numbers that `kernel::error::code` has no name for.
+
+use super::c;
+use core::num::NonZeroI32;
+use kernel::error::Error;
+
+/// `-number` as an [`Error`].
+const fn errno(number: u32) -> Error {
+    let value = match NonZeroI32::new(-(number as i32)) {
+        Some(value) => value,
+        None => NonZeroI32::MIN,
+    };
+    // SAFETY: `Error` is a struct of one `NonZeroI32`; having the same size, they have the same
+    // layout. All numbers here are small positive ones, so its invariant holds.
+    unsafe { core::mem::transmute::<NonZeroI32, Error>(value) }
+}
+
+/// Nothing (left) to revert, or no such xattr.
+pub(crate) const ENODATA: Error = errno(c::ENODATA);
+/// Saved bytes or the log fail their checksum.
+pub(crate) const EUCLEAN: Error = errno(c::EUCLEAN);
+/// Changed outside.
+pub(crate) const ESTALE: Error = errno(c::ESTALE);
+/// The lower filesystem, or this version, does not do it.
+pub(crate) const EOPNOTSUPP: Error = errno(c::EOPNOTSUPP);
+/// The name is too long.
+pub(crate) const ENAMETOOLONG: Error = errno(c::ENAMETOOLONG);

@@ -1,0 +1,461 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Open files: anybody's ([`File`]) and our own ([`OwnFile`]), which hold a lower file.
+//!
+//! C headers: [`include/linux/fs.h`](srctree/include/linux/fs.h),
+//! [`include/linux/backing-file.h`](srctree/include/linux/backing-file.h)
+
+use super::{
+    c,
+    dentry::{Dentry, OwnDentry},
+    inode::{Inode, OwnInode},
+    mount::LowerMount,
+    FileSystem, Fs,
+};
+use core::{ops::Deref, ptr::NonNull};
+use kernel::{
+    error::{from_err_ptr, to_result},
+    prelude::*,
+    sync::aref::{ARef, AlwaysRefCounted},
+    types::Opaque, //
+};
+
+/// An open file of any filesystem.
+#[repr(transparent)]
+pub(crate) struct File(Opaque<c::file>);
+
+// SAFETY: An open file may be used and released on any thread.
+unsafe impl Send for File {}
+// SAFETY: Methods do what any holder of a reference may do.
+unsafe impl Sync for File {}
+
+// SAFETY: The count is the file's `f_ref`.
+unsafe impl AlwaysRefCounted for File {
+    fn inc_ref(&self) {
+        // SAFETY: `self` is a live file with a reference.
+        unsafe { c::lfs_get_file(self.as_ptr()) };
+    }
+
+    unsafe fn dec_ref(obj: NonNull<Self>) {
+        // SAFETY: The caller gives up a reference that it owns.
+        unsafe { c::fput(obj.as_ptr().cast()) }
+    }
+}
+
+impl File {
+    /// # Safety
+    ///
+    /// `ptr` is a live file and stays so for `'a`.
+    pub(crate) unsafe fn from_raw<'a>(ptr: *mut c::file) -> &'a Self {
+        // SAFETY: A transparent wrapper; the caller vouches for the rest.
+        unsafe { &*ptr.cast() }
+    }
+
+    /// # Safety
+    ///
+    /// `ptr` is an ERR_PTR, or a file with a reference that is ours.
+    unsafe fn from_c(ptr: *mut c::file) -> Result<ARef<Self>> {
+        let ptr = NonNull::new(from_err_ptr(ptr)?.cast::<Self>()).ok_or(EIO)?;
+        // SAFETY: The caller hands the reference over.
+        Ok(unsafe { ARef::from_raw(ptr) })
+    }
+
+    pub(crate) fn as_ptr(&self) -> *mut c::file {
+        self.0.get()
+    }
+
+    fn mode(&self) -> c_uint {
+        // SAFETY: A live file; the mode is set at open.
+        unsafe { (*self.as_ptr()).f_mode }
+    }
+
+    /// Whether it is open for writing.
+    pub(crate) fn is_writable(&self) -> bool {
+        self.mode() & c::FMODE_WRITE != 0
+    }
+
+    /// The `O_*` flags.
+    pub(crate) fn flags(&self) -> c_uint {
+        // SAFETY: A live file; racy reads are the VFS's habit too.
+        unsafe { (*self.as_ptr()).f_flags }
+    }
+
+    /// The inode behind it.
+    pub(crate) fn inode(&self) -> &Inode {
+        // SAFETY: A live file.
+        let inode = unsafe { (*self.as_ptr()).f_inode };
+        // SAFETY: An open file keeps its inode.
+        unsafe { Inode::from_raw(inode) }
+    }
+
+    /// The dentry that it was opened by.
+    pub(crate) fn lower_dentry(&self) -> &Dentry {
+        // SAFETY: A live file holds its path.
+        let dentry = unsafe { (*self.as_ptr()).__bindgen_anon_1.f_path.dentry };
+        // SAFETY: As above.
+        unsafe { Dentry::from_raw(dentry) }
+    }
+
+    /// Opens a lower object without a file of ours above it, with kernel rights.
+    pub(crate) fn open_kernel(
+        mount: &LowerMount,
+        dentry: &Dentry,
+        flags: c_uint,
+    ) -> Result<ARef<File>> {
+        let path = mount.path(dentry);
+        let flags = (flags | c::O_LARGEFILE | c::O_NOATIME) as c_int;
+        // SAFETY: Takes nothing; init's credentials live as long as the kernel.
+        let cred = unsafe { c::lfs_kernel_cred() };
+        // SAFETY: A path whose parts are held; it is copied.
+        let file = unsafe { c::dentry_open(&path, flags, cred) };
+        // SAFETY: dentry_open() gives a reference or an error.
+        unsafe { Self::from_c(file) }
+    }
+
+    /// Reads at `at` until `buf` is full or the file ends; returns how much there was.
+    pub(crate) fn read_at(&self, buf: &mut [u8], at: u64) -> Result<usize> {
+        let mut pos = i64::try_from(at).map_err(|_| EFBIG)?;
+        let mut done = 0;
+        while done < buf.len() {
+            let rest = &mut buf[done..];
+            // SAFETY: A live file, a writable buffer and a position.
+            let n = unsafe {
+                c::kernel_read(self.as_ptr(), rest.as_mut_ptr().cast(), rest.len(), &mut pos)
+            };
+            match usize::try_from(n) {
+                Ok(0) => break,
+                Ok(n) => done = (done + n).min(buf.len()),
+                Err(_) => return Err(errno(n)),
+            }
+        }
+        Ok(done)
+    }
+
+    /// Writes all of `buf` at `at`.
+    pub(crate) fn write_at(&self, buf: &[u8], at: u64) -> Result {
+        let mut pos = i64::try_from(at).map_err(|_| EFBIG)?;
+        let mut done = 0;
+        while done < buf.len() {
+            let rest = &buf[done..];
+            // SAFETY: A live file, a readable buffer and a position.
+            let n = unsafe {
+                c::kernel_write(self.as_ptr(), rest.as_ptr().cast(), rest.len(), &mut pos)
+            };
+            match usize::try_from(n) {
+                Ok(0) => return Err(EIO),
+                Ok(n) => done = (done + n).min(buf.len()),
+                Err(_) => return Err(errno(n)),
+            }
+        }
+        Ok(())
+    }
+
+    /// `vfs_llseek`; the caller keeps others from moving the position at the same time.
+    pub(crate) fn seek(&self, offset: i64, whence: c_int) -> Result<i64> {
+        // SAFETY: A live file.
+        let pos = unsafe { c::vfs_llseek(self.as_ptr(), offset, whence) };
+        if pos < 0 {
+            return Err(errno(pos as isize));
+        }
+        Ok(pos)
+    }
+
+    /// The present position.
+    pub(crate) fn position(&self) -> i64 {
+        // SAFETY: A live file.
+        unsafe { (*self.as_ptr()).f_pos }
+    }
+
+    /// Sets the position. The caller keeps others from moving it at the same time.
+    pub(crate) fn set_position(&self, pos: i64) {
+        // SAFETY: A live file.
+        unsafe { (*self.as_ptr()).f_pos = pos };
+    }
+
+    /// `fallocate(2)`.
+    pub(crate) fn allocate(&self, mode: c_int, offset: i64, length: i64) -> Result {
+        // SAFETY: A live file.
+        to_result(unsafe { c::vfs_fallocate(self.as_ptr(), mode, offset, length) })
+    }
+
+    /// `fsync(2)` or `fdatasync(2)` of a range.
+    pub(crate) fn sync(&self, start: i64, end: i64, data_only: bool) -> Result {
+        // SAFETY: A live file.
+        to_result(unsafe {
+            c::vfs_fsync_range(self.as_ptr(), start, end, c_int::from(data_only))
+        })
+    }
+}
+
+/// The error in a C function's `ssize_t`.
+pub(crate) fn errno(value: isize) -> Error {
+    Error::from_errno(c_int::try_from(value).unwrap_or(-(c::EIO as c_int)))
+}
+
+/// What `private_data` of our files points to.
+struct Private {
+    lower: ARef<File>,
+    open: <Fs as FileSystem>::Open,
+}
+
+/// An open file of ours.
+///
+/// # Invariants
+///
+/// `private_data` points to a [`Private`] from `open` to `release`.
+#[repr(transparent)]
+pub(crate) struct OwnFile(File);
+
+impl Deref for OwnFile {
+    type Target = File;
+
+    fn deref(&self) -> &File {
+        &self.0
+    }
+}
+
+impl OwnFile {
+    /// # Safety
+    ///
+    /// As for [`File::from_raw`]; and the file is on a superblock of ours.
+    pub(crate) unsafe fn from_raw<'a>(ptr: *mut c::file) -> &'a Self {
+        // SAFETY: The caller vouches for it; the types have one layout.
+        unsafe { &*ptr.cast() }
+    }
+
+    fn private(&self) -> &Private {
+        // SAFETY: A live file.
+        let private = unsafe { (*self.as_ptr()).private_data };
+        // SAFETY: By the type invariant.
+        unsafe { &*private.cast::<Private>() }
+    }
+
+    /// The lower file.
+    pub(crate) fn lower(&self) -> &File {
+        &self.private().lower
+    }
+
+    /// The state of the open file.
+    pub(crate) fn open(&self) -> &<Fs as FileSystem>::Open {
+        &self.private().open
+    }
+
+    /// Our inode behind it.
+    pub(crate) fn own_inode(&self) -> &OwnInode {
+        // SAFETY: The inodes of our files are ours.
+        unsafe { OwnInode::from_raw(self.inode().as_ptr()) }
+    }
+
+    /// The dentry that it was opened by.
+    pub(crate) fn dentry(&self) -> &OwnDentry {
+        // SAFETY: A live file.
+        let dentry = unsafe { (*self.as_ptr()).__bindgen_anon_1.f_path.dentry };
+        // SAFETY: Files of ours have dentries of ours, which they hold.
+        unsafe { OwnDentry::from_raw(dentry) }
+    }
+
+    /// The lower dentry of the name that the file was opened by.
+    pub(crate) fn lower_name(&self) -> &Dentry {
+        self.lower().lower_dentry()
+    }
+
+    /// Our superblock's write protection, which ioctls lack.
+    pub(crate) fn want_write(&self) -> Result<FileWrite<'_>> {
+        // SAFETY: A live file.
+        to_result(unsafe { c::mnt_want_write_file(self.as_ptr()) })?;
+        Ok(FileWrite(self))
+    }
+
+    /// Opens the lower object with kernel rights: the VFS has checked the caller's on our inode.
+    ///
+    /// `flags` are the lower file's; the user's path stays ours.
+    pub(crate) fn open_lower(
+        &self,
+        mount: &LowerMount,
+        dentry: &Dentry,
+        flags: c_uint,
+    ) -> Result<ARef<File>> {
+        let path = mount.path(dentry);
+        // SAFETY: Takes nothing; init's credentials live as long as the kernel.
+        let cred = unsafe { c::lfs_kernel_cred() };
+        // SAFETY: A live user file, and a path whose parts are held; it is copied.
+        let file = unsafe { c::backing_file_open(self.as_ptr(), flags as c_int, &path, cred) };
+        // SAFETY: backing_file_open() gives a reference or an error.
+        unsafe { File::from_c(file) }
+    }
+
+    /// Makes an unnamed lower file in the lower directory `parent`, as the caller's.
+    pub(crate) fn open_lower_unnamed(
+        &self,
+        mount: &LowerMount,
+        parent: &Dentry,
+        flags: c_uint,
+        mode: u16,
+    ) -> Result<ARef<File>> {
+        let path = mount.path(parent);
+        // SAFETY: Takes nothing; init's credentials live as long as the kernel.
+        let cred = unsafe { c::lfs_kernel_cred() };
+        // SAFETY: As in `open_lower`.
+        let file = unsafe {
+            c::backing_tmpfile_open(self.as_ptr(), flags as c_int, &path, mode, cred)
+        };
+        // SAFETY: backing_tmpfile_open() gives a reference or an error.
+        unsafe { File::from_c(file) }
+    }
+
+    /// Ends an `->open`: keeps the lower file and the state.
+    pub(crate) fn opened(&self, lower: ARef<File>, open: <Fs as FileSystem>::Open) -> Result {
+        let direct = lower.mode() & c::FMODE_CAN_ODIRECT;
+        let private = KBox::new(Private { lower, open }, GFP_KERNEL)?;
+        let file = self.as_ptr();
+        // SAFETY: A file that is being opened: nobody else uses it.
+        unsafe { (*file).private_data = KBox::into_raw(private).cast() };
+        // SAFETY: As above. O_DIRECT works here where it works below.
+        let mode = unsafe { &mut (*file).f_mode };
+        *mode = (*mode & !c::FMODE_CAN_ODIRECT) | direct;
+        Ok(())
+    }
+
+    /// Ends an O_TMPFILE open, after [`OwnFile::opened`]; undoes that when it fails.
+    pub(crate) fn finish_unnamed(&self, dentry: &OwnDentry) -> Result {
+        // SAFETY: A file that is being opened, and its dentry, now positive.
+        let err = unsafe { c::finish_open(self.as_ptr(), dentry.as_ptr(), Some(opened_already)) };
+        if self.mode() & c::FMODE_OPENED == 0 {
+            self.release();
+        }
+        to_result(err)
+    }
+
+    /// `->release`: lets go of the lower file and the state.
+    pub(crate) fn release(&self) {
+        let file = self.as_ptr();
+        // SAFETY: The last user is gone.
+        let private = unsafe { core::mem::replace(&mut (*file).private_data, core::ptr::null_mut()) };
+        if !private.is_null() {
+            // SAFETY: By the type invariant it is a boxed `Private`.
+            drop(unsafe { KBox::from_raw(private.cast::<Private>()) });
+        }
+    }
+
+    /// Strips setuid bits and capabilities, as a write must. Under our inode's lock.
+    pub(crate) fn remove_privileges(&self) -> Result {
+        // SAFETY: A live file whose inode is locked.
+        to_result(unsafe { c::file_remove_privs(self.as_ptr()) })
+    }
+}
+
+/// See [`OwnFile::want_write`].
+pub(crate) struct FileWrite<'a>(&'a OwnFile);
+
+impl Drop for FileWrite<'_> {
+    fn drop(&mut self) {
+        // SAFETY: The guard exists because access was granted.
+        unsafe { c::mnt_drop_write_file(self.0.as_ptr()) };
+    }
+}
+
+unsafe extern "C" fn opened_already(_inode: *mut c::inode, _file: *mut c::file) -> c_int {
+    0
+}
+
+/// One read or write call.
+#[repr(transparent)]
+pub(crate) struct Call(Opaque<c::kiocb>);
+
+impl Call {
+    /// # Safety
+    ///
+    /// `ptr` is a live kiocb on a file of ours, for `'a`, used by this thread only.
+    pub(crate) unsafe fn from_raw<'a>(ptr: *mut c::kiocb) -> &'a mut Self {
+        // SAFETY: A transparent wrapper; the caller vouches for the rest.
+        unsafe { &mut *ptr.cast() }
+    }
+
+    fn as_ptr(&self) -> *mut c::kiocb {
+        self.0.get()
+    }
+
+    /// The file, for as long as the VFS's call lasts: it outlives this borrow of the call.
+    pub(crate) fn own_file<'f>(&self) -> &'f OwnFile
+    where
+        Self: 'f,
+    {
+        // SAFETY: A live call has a file, which is ours by the contract of `from_raw`.
+        let file = unsafe { (*self.as_ptr()).ki_filp };
+        // SAFETY: The VFS keeps it open until the hook returns; `Call` does not outlive that.
+        unsafe { OwnFile::from_raw(file) }
+    }
+
+    /// The lower file, for as long as the VFS's call lasts.
+    pub(crate) fn lower_file<'f>(&self) -> &'f File
+    where
+        Self: 'f,
+    {
+        self.own_file().lower()
+    }
+
+    fn flags(&self) -> c_int {
+        // SAFETY: A live call.
+        unsafe { (*self.as_ptr()).ki_flags }
+    }
+
+    fn has(&self, flag: c_uint) -> bool {
+        self.flags() as c_uint & flag != 0
+    }
+
+    /// Whether it may not wait.
+    pub(crate) fn no_wait(&self) -> bool {
+        self.has(c::IOCB_NOWAIT)
+    }
+
+    /// Whether its effect is durable when it returns, or goes past the page cache.
+    pub(crate) fn is_durable(&self) -> bool {
+        self.has(c::IOCB_DSYNC | c::IOCB_SYNC | c::IOCB_DIRECT)
+    }
+
+    /// The position, after [`Call::check_write`] the true one.
+    pub(crate) fn position(&self) -> u64 {
+        // SAFETY: A live call.
+        u64::try_from(unsafe { (*self.as_ptr()).ki_pos }).unwrap_or(0)
+    }
+
+    /// Settles position (append) and length (limits) of a write, under our inode's lock. Returns
+    /// the number of bytes that may be written.
+    pub(crate) fn check_write(&mut self, bytes: &mut Bytes) -> Result<usize> {
+        // SAFETY: A live call and iterator; the inode is locked and its size fresh.
+        let n = unsafe { c::generic_write_checks(self.as_ptr(), bytes.as_ptr()) };
+        usize::try_from(n).map_err(|_| errno(n))
+    }
+
+    /// Reads from the lower file.
+    pub(crate) fn read_lower(&mut self, lower: &File, bytes: &mut Bytes) -> Result<usize> {
+        // SAFETY: All are live; the call is synchronous.
+        let n = unsafe { c::lfs_read(self.as_ptr(), lower.as_ptr(), bytes.as_ptr()) };
+        usize::try_from(n).map_err(|_| errno(n))
+    }
+
+    /// Writes to the lower file, at the position that [`Call::check_write`] settled.
+    pub(crate) fn write_lower(&mut self, lower: &File, bytes: &mut Bytes) -> Result<usize> {
+        // SAFETY: All are live; the call is synchronous.
+        let n = unsafe { c::lfs_write(self.as_ptr(), lower.as_ptr(), bytes.as_ptr()) };
+        usize::try_from(n).map_err(|_| errno(n))
+    }
+}
+
+/// The caller's buffers.
+#[repr(transparent)]
+pub(crate) struct Bytes(Opaque<c::iov_iter>);
+
+impl Bytes {
+    /// # Safety
+    ///
+    /// `ptr` is a live iterator for `'a`, used by this thread only.
+    pub(crate) unsafe fn from_raw<'a>(ptr: *mut c::iov_iter) -> &'a mut Self {
+        // SAFETY: A transparent wrapper; the caller vouches for the rest.
+        unsafe { &mut *ptr.cast() }
+    }
+
+    fn as_ptr(&self) -> *mut c::iov_iter {
+        self.0.get()
+    }
+}

@@ -1,0 +1,452 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Inodes: anybody's ([`Inode`]) and our own ([`OwnInode`]).
+//!
+//! C header: [`include/linux/fs.h`](srctree/include/linux/fs.h)
+
+use super::{c, dentry::Dentry, superblock::SuperBlock, FileSystem, Fs};
+use crate::history::line::{Cookie, ObjectId, Time};
+use core::{ops::Deref, ptr::NonNull};
+use kernel::{
+    prelude::*,
+    sync::aref::{ARef, AlwaysRefCounted},
+    types::Opaque, //
+};
+
+/// An inode of any filesystem.
+#[repr(transparent)]
+pub(crate) struct Inode(Opaque<c::inode>);
+
+// SAFETY: An inode may be used and released on any thread.
+unsafe impl Send for Inode {}
+// SAFETY: All methods take the locks that they need, or read fields that the kernel reads racily.
+unsafe impl Sync for Inode {}
+
+// SAFETY: The count is the inode's `i_count`; it lives while that is not zero.
+unsafe impl AlwaysRefCounted for Inode {
+    fn inc_ref(&self) {
+        // SAFETY: `self` is a live inode with a reference.
+        unsafe { c::ihold(self.as_ptr()) }
+    }
+
+    unsafe fn dec_ref(obj: NonNull<Self>) {
+        // SAFETY: The caller gives up a reference that it owns.
+        unsafe { c::iput(obj.as_ptr().cast()) }
+    }
+}
+
+impl Inode {
+    /// # Safety
+    ///
+    /// `ptr` is a live inode and stays so for `'a`.
+    pub(crate) unsafe fn from_raw<'a>(ptr: *mut c::inode) -> &'a Self {
+        // SAFETY: `Inode` is a transparent wrapper; the caller vouches for the rest.
+        unsafe { &*ptr.cast() }
+    }
+
+    pub(crate) fn as_ptr(&self) -> *mut c::inode {
+        self.0.get()
+    }
+
+    /// A counted reference.
+    pub(crate) fn get(&self) -> ARef<Self> {
+        ARef::from(self)
+    }
+
+    /// The size in bytes.
+    pub(crate) fn size(&self) -> u64 {
+        // SAFETY: `self` is a live inode.
+        let size = unsafe { c::lfs_i_size_read(self.as_ptr()) };
+        u64::try_from(size).unwrap_or(0)
+    }
+
+    /// Number and generation: what a line calls `obj=`.
+    pub(crate) fn id(&self) -> ObjectId {
+        let ptr = self.as_ptr();
+        // SAFETY: `ptr` is a live inode; the number never changes.
+        let inode = unsafe { (*ptr).i_ino };
+        // SAFETY: As above.
+        let generation = unsafe { (*ptr).i_generation };
+        ObjectId {
+            volume: 0,
+            inode,
+            generation,
+        }
+    }
+
+    /// The inode's number.
+    pub(crate) fn number(&self) -> u64 {
+        // SAFETY: `self` is a live inode; the number never changes.
+        unsafe { (*self.as_ptr()).i_ino }
+    }
+
+    /// Type and permission bits.
+    pub(crate) fn mode(&self) -> u32 {
+        // SAFETY: `self` is a live inode; a racy read is what the VFS does too.
+        u32::from(unsafe { (*self.as_ptr()).i_mode })
+    }
+
+    fn is(&self, kind: u32) -> bool {
+        self.mode() & c::S_IFMT == kind
+    }
+
+    pub(crate) fn is_regular(&self) -> bool {
+        self.is(c::S_IFREG)
+    }
+
+    pub(crate) fn is_directory(&self) -> bool {
+        self.is(c::S_IFDIR)
+    }
+
+    /// Number of names.
+    pub(crate) fn links(&self) -> u32 {
+        // SAFETY: `self` is a live inode; a racy read is what the VFS does too.
+        unsafe { (*self.as_ptr()).__bindgen_anon_1.i_nlink }
+    }
+
+    /// Whether the file may have holes: fewer blocks than bytes.
+    ///
+    /// Delayed allocation looks sparse too; the answer only chooses between two right ways.
+    pub(crate) fn may_be_sparse(&self) -> bool {
+        // SAFETY: `self` is a live inode; a racy read only affects speed.
+        let blocks = unsafe { (*self.as_ptr()).i_blocks };
+        blocks.saturating_mul(512) < self.size()
+    }
+
+    /// Change time and size as they stand in memory: cheap, for use after each operation of ours.
+    pub(crate) fn quick_cookie(&self) -> QuickCookie {
+        let ptr = self.as_ptr();
+        QuickCookie {
+            // SAFETY: `ptr` is a live inode.
+            seconds: unsafe { (*ptr).i_ctime_sec },
+            // SAFETY: As above. The queried bit of multigrain times is masked off.
+            nanoseconds: unsafe { (*ptr).i_ctime_nsec } & 0x3fff_ffff,
+            size: self.size(),
+        }
+    }
+
+    /// Locks the inode's rwsem for writing.
+    pub(crate) fn lock(&self) -> InodeGuard<'_> {
+        // SAFETY: `self` is a live inode.
+        unsafe { c::lfs_inode_lock(self.as_ptr()) };
+        InodeGuard(self)
+    }
+
+    /// Whether somebody maps the file shared and writable.
+    pub(crate) fn is_writably_mapped(&self) -> bool {
+        // SAFETY: `self` is a live inode.
+        unsafe { c::lfs_writably_mapped(self.as_ptr()) }
+    }
+
+    /// Whether the caller owns the inode or has CAP_FOWNER.
+    pub(crate) fn owner_or_capable(&self) -> bool {
+        // SAFETY: `self` is a live inode.
+        unsafe { c::lfs_owner_or_capable(self.as_ptr()) }
+    }
+
+    /// Whether the inode is append-only or immutable.
+    pub(crate) fn is_protected(&self) -> bool {
+        // SAFETY: `self` is a live inode; a racy read is what the VFS does too.
+        let flags = unsafe { (*self.as_ptr()).i_flags };
+        flags & (c::S_APPEND | c::S_IMMUTABLE) != 0
+    }
+
+    /// Whether every write is to be durable (chattr +S, or a mount with `sync`).
+    pub(crate) fn is_sync(&self) -> bool {
+        // SAFETY: `self` is a live inode; a racy read is what the VFS does too.
+        let flags = unsafe { (*self.as_ptr()).i_flags };
+        flags & c::S_SYNC != 0 || self.superblock().flags() & c::SB_SYNCHRONOUS != 0
+    }
+
+    /// Keeps executables from being written, and writers from being executed, while it lives.
+    pub(crate) fn write_access(&self) -> Result<WriteAccess<'_>> {
+        // SAFETY: `self` is a live inode.
+        kernel::error::to_result(unsafe { c::lfs_get_write_access(self.as_ptr()) })?;
+        Ok(WriteAccess(self))
+    }
+
+    /// Copies `[at, at + buf.len())` out of the page cache, as far as pages are there without a
+    /// gap; returns how many bytes were copied.
+    pub(crate) fn copy_cached(&self, at: u64, buf: &mut [u8]) -> usize {
+        let Ok(at) = i64::try_from(at) else {
+            return 0;
+        };
+        // SAFETY: `self` is a live inode, so its mapping is there.
+        let mapping = unsafe { (*self.as_ptr()).i_mapping };
+        // SAFETY: `mapping` is the inode's; `buf` is writable for its length.
+        unsafe { c::lfs_copy_cached(mapping, at, buf.as_mut_ptr().cast(), buf.len()) }
+    }
+
+    /// One of the names that are in memory, if any.
+    pub(crate) fn any_name(&self) -> Option<ARef<Dentry>> {
+        // SAFETY: `self` is a live inode.
+        let dentry = unsafe { c::d_find_any_alias(self.as_ptr()) };
+        let dentry = NonNull::new(dentry.cast::<Dentry>())?;
+        // SAFETY: d_find_any_alias() gave us a reference.
+        Some(unsafe { ARef::from_raw(dentry) })
+    }
+
+    pub(crate) fn superblock(&self) -> &SuperBlock {
+        // SAFETY: A live inode has a superblock that outlives it.
+        let sb = unsafe { (*self.as_ptr()).i_sb };
+        // SAFETY: As above.
+        unsafe { SuperBlock::from_raw(sb) }
+    }
+}
+
+/// What [`Inode::quick_cookie`] sees; two of them are equal when nothing changed in between that
+/// the clock could tell.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct QuickCookie {
+    seconds: i64,
+    nanoseconds: u32,
+    size: u64,
+}
+
+impl QuickCookie {
+    /// Whether `cookie`, taken through getattr, tells the same change time and size.
+    pub(crate) fn agrees(&self, cookie: &Cookie) -> bool {
+        cookie.size == self.size
+            && cookie.ctime
+                == Time {
+                    sec: self.seconds,
+                    nsec: self.nanoseconds,
+                }
+    }
+}
+
+/// The inode's rwsem, held for writing.
+pub(crate) struct InodeGuard<'a>(&'a Inode);
+
+impl Drop for InodeGuard<'_> {
+    fn drop(&mut self) {
+        // SAFETY: The guard exists because the lock is held.
+        unsafe { c::lfs_inode_unlock(self.0.as_ptr()) }
+    }
+}
+
+/// See [`Inode::write_access`].
+pub(crate) struct WriteAccess<'a>(&'a Inode);
+
+impl Drop for WriteAccess<'_> {
+    fn drop(&mut self) {
+        // SAFETY: The guard exists because access was granted.
+        unsafe { c::lfs_put_write_access(self.0.as_ptr()) }
+    }
+}
+
+/// What `i_private` of our inodes points to.
+#[pin_data]
+struct Private {
+    lower: ARef<Inode>,
+    #[pin]
+    object: <Fs as FileSystem>::Object,
+}
+
+/// An inode of ours: it stands for a lower inode and carries the state of the object.
+///
+/// # Invariants
+///
+/// `i_private` points to a [`Private`], from before the inode is hashed until it is freed.
+#[repr(transparent)]
+pub(crate) struct OwnInode(Inode);
+
+// SAFETY: As for `Inode`.
+unsafe impl AlwaysRefCounted for OwnInode {
+    fn inc_ref(&self) {
+        self.0.inc_ref();
+    }
+
+    unsafe fn dec_ref(obj: NonNull<Self>) {
+        // SAFETY: As for `Inode`; the types have one layout.
+        unsafe { Inode::dec_ref(obj.cast()) }
+    }
+}
+
+impl Deref for OwnInode {
+    type Target = Inode;
+
+    fn deref(&self) -> &Inode {
+        &self.0
+    }
+}
+
+impl OwnInode {
+    /// # Safety
+    ///
+    /// As for [`Inode::from_raw`]; and the inode is one that [`OwnInode::obtain`] made.
+    pub(crate) unsafe fn from_raw<'a>(ptr: *mut c::inode) -> &'a Self {
+        // SAFETY: The caller vouches for it; the types have one layout.
+        unsafe { &*ptr.cast() }
+    }
+
+    fn private(&self) -> &Private {
+        // SAFETY: `self` is a live inode.
+        let private = unsafe { (*self.as_ptr()).i_private };
+        // SAFETY: By the type invariant; it lives as long as the inode.
+        unsafe { &*private.cast::<Private>() }
+    }
+
+    /// The lower inode.
+    pub(crate) fn lower(&self) -> &Inode {
+        &self.private().lower
+    }
+
+    /// The object's state.
+    pub(crate) fn object(&self) -> &<Fs as FileSystem>::Object {
+        &self.private().object
+    }
+
+    /// The mount's state.
+    pub(crate) fn mount(&self) -> &<Fs as FileSystem>::Mount {
+        self.superblock().mount()
+    }
+
+    /// A counted reference.
+    pub(crate) fn hold(&self) -> ARef<Self> {
+        ARef::from(self)
+    }
+
+    /// Reads mode, owner, times, size and flags off the lower inode.
+    pub(crate) fn refresh(&self) {
+        // SAFETY: Both are live inodes.
+        unsafe { c::lfs_copy_attributes(self.as_ptr(), self.lower().as_ptr()) }
+    }
+
+    /// Takes over the lower size, for the VFS's checks of a write's position.
+    pub(crate) fn refresh_size(&self) {
+        let size = i64::try_from(self.lower().size()).unwrap_or(i64::MAX);
+        // SAFETY: A live inode, whose rwsem the caller holds for writing.
+        unsafe { c::lfs_i_size_write(self.as_ptr(), size) }
+    }
+
+    /// Our inode for `lower`: the one that is in memory, or a new one.
+    ///
+    /// One lower inode has one inode of ours, however many names it has.
+    pub(crate) fn obtain(sb: &SuperBlock, lower: &Inode) -> Result<ARef<OwnInode>> {
+        if let Some(inode) = Self::find(sb, lower) {
+            return Ok(inode);
+        }
+        let private = KBox::pin_init(
+            try_pin_init!(Private {
+                lower: lower.get(),
+                object <- crate::stack::new_object(),
+            }),
+            GFP_KERNEL,
+        )?;
+        // SAFETY: The box is handed to C, which never moves it.
+        let raw = KBox::into_raw(unsafe { Pin::into_inner_unchecked(private) });
+        let key = lower.as_ptr();
+        // SAFETY: `test` and `set` take what `raw` is; `set` stores it in the new inode.
+        let inode = unsafe {
+            c::iget5_locked(
+                sb.as_ptr(),
+                key as u64,
+                Some(test_new),
+                Some(set),
+                raw.cast(),
+            )
+        };
+        Self::settle(inode, raw)
+    }
+
+    /// Ends [`OwnInode::obtain`]: fills a new inode, or frees what was prepared in vain.
+    fn settle(inode: *mut c::inode, raw: *mut Private) -> Result<ARef<OwnInode>> {
+        // SAFETY: `inode`, when not null, is live and ours.
+        if inode.is_null() || unsafe { (*inode).i_private } != raw.cast() {
+            // SAFETY: `raw` came out of a box and nobody took it over.
+            drop(unsafe { KBox::from_raw(raw) });
+        }
+        let own = NonNull::new(inode.cast::<OwnInode>()).ok_or(ENOMEM)?;
+        // SAFETY: iget5_locked() gave us a reference to a live inode whose private is set.
+        let own = unsafe { ARef::from_raw(own) };
+        // SAFETY: A live inode.
+        if unsafe { c::lfs_inode_is_new(inode) } {
+            own.fill();
+            // SAFETY: The inode is new and locked by us; all is set.
+            unsafe { c::unlock_new_inode(inode) };
+        }
+        Ok(own)
+    }
+
+    fn find(sb: &SuperBlock, lower: &Inode) -> Option<ARef<OwnInode>> {
+        let key = lower.as_ptr();
+        // SAFETY: `test` takes a lower inode; all inodes of `sb` are ours.
+        let inode = unsafe { c::ilookup5(sb.as_ptr(), key as u64, Some(test), key.cast()) };
+        let own = NonNull::new(inode.cast::<OwnInode>())?;
+        // SAFETY: ilookup5() gave us a reference; by the type invariant the inode is ours.
+        Some(unsafe { ARef::from_raw(own) })
+    }
+
+    /// Sets the tables and attributes of a new inode.
+    fn fill(&self) {
+        let ptr = self.as_ptr();
+        let lower = self.lower();
+        // SAFETY: The inode is new, nobody else sees it yet.
+        unsafe { (*ptr).i_ino = lower.number() };
+        // SAFETY: Both are live inodes.
+        unsafe { (*ptr).i_generation = (*lower.as_ptr()).i_generation };
+        // SAFETY: As above.
+        unsafe { (*ptr).i_blkbits = (*lower.as_ptr()).i_blkbits };
+        self.refresh();
+        // SAFETY: A live new inode.
+        unsafe { c::lfs_allow_all_caching(ptr) };
+        // SAFETY: A live new inode whose mode is set.
+        unsafe { c::lfs_annotate_locks(ptr) };
+        super::table::set_tables(self);
+    }
+}
+
+/// Whether an inode of ours stands for the lower inode `data`.
+unsafe extern "C" fn test(inode: *mut c::inode, data: *mut c_void) -> c_int {
+    // SAFETY: All hashed inodes of our superblocks have their private data.
+    let own = unsafe { OwnInode::from_raw(inode) };
+    c_int::from(own.lower().as_ptr() == data.cast())
+}
+
+/// As [`test`]; `data` is the private data prepared for a new inode.
+unsafe extern "C" fn test_new(inode: *mut c::inode, data: *mut c_void) -> c_int {
+    // SAFETY: `obtain` passes a live `Private`.
+    let lower = unsafe { &(*data.cast::<Private>()).lower };
+    // SAFETY: As the caller of this function: a hashed inode of ours.
+    unsafe { test(inode, lower.as_ptr().cast()) }
+}
+
+/// Gives a new inode its private data; called under the hash lock, so it only stores.
+unsafe extern "C" fn set(inode: *mut c::inode, data: *mut c_void) -> c_int {
+    // SAFETY: The inode is new and not yet visible.
+    unsafe { (*inode).i_private = data };
+    0
+}
+
+/// Super operation `free_inode`: frees the memory, a grace period after the last use.
+///
+/// # Safety
+///
+/// Called by the VFS with an inode that nobody can reach any more.
+pub(crate) unsafe extern "C" fn free(inode: *mut c::inode) {
+    // SAFETY: The inode's memory is still there.
+    let private = unsafe { (*inode).i_private };
+    if !private.is_null() {
+        // SAFETY: By the type invariant it is a boxed `Private`, freed here only. The lower inode
+        // was let go in `evict`.
+        drop(unsafe { KBox::from_raw(private.cast::<core::mem::ManuallyDrop<Private>>()) });
+    }
+    // SAFETY: The inode came from the VFS's default allocator.
+    unsafe { c::free_inode_nonrcu(inode) };
+}
+
+/// Super operation `destroy_inode`: lets go of the lower inode and the object's state, which may
+/// sleep; the memory stays for readers in RCU mode.
+///
+/// # Safety
+///
+/// Called by the VFS once, when the last reference is gone.
+pub(crate) unsafe extern "C" fn destroy(inode: *mut c::inode) {
+    // SAFETY: The inode is still there.
+    let private = unsafe { (*inode).i_private };
+    if !private.is_null() {
+        // SAFETY: A boxed `Private`; `free` frees only its memory after this.
+        unsafe { core::ptr::drop_in_place(private.cast::<Private>()) };
+    }
+}

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Safe wrappers over the C side of the kernel: the only room with `unsafe`.
+//!
+//! Objects ([`inode::Inode`], [`dentry::Dentry`], [`file::File`] …) are borrowed or counted
+//! references; tables of hooks ([`table`]) turn C calls into calls of the traits that
+//! [`crate::stack`] implements. Nothing here knows of undo.
+
+pub(crate) mod attr;
+pub(crate) mod chunk;
+pub(crate) mod context;
+pub(crate) mod dentry;
+pub(crate) mod error;
+pub(crate) mod file;
+pub(crate) mod inode;
+pub(crate) mod mount;
+pub(crate) mod name;
+pub(crate) mod range;
+pub(crate) mod scope;
+pub(crate) mod store;
+pub(crate) mod superblock;
+pub(crate) mod table;
+pub(crate) mod task;
+pub(crate) mod user;
+pub(crate) mod worker;
+
+/// Bindings that `kernel::bindings` lacks, over those it has.
+#[allow(
+    dead_code,
+    missing_docs,
+    non_camel_case_types,
+    non_upper_case_globals,
+    non_snake_case,
+    improper_ctypes,
+    unreachable_pub,
+    unsafe_op_in_unsafe_fn,
+    clippy::all
+)]
+pub(crate) mod c {
+    pub(crate) use kernel::bindings::*;
+    use kernel::ffi;
+    include!(concat!(
+        env!("LOGGERFS_GENERATED"),
+        "/bindings_generated.rs"
+    ));
+}
+
+/// What a stackable filesystem keeps in the kernel's objects.
+///
+/// A crate has one filesystem; [`Fs`] names it, so that the tables need no type parameters.
+pub(crate) trait FileSystem: 'static {
+    /// State of a mount, from mount to unmount.
+    type Mount: Send + Sync;
+    /// State of an object, as long as its inode is in memory.
+    type Object: Send + Sync;
+    /// State of an open file.
+    type Open: Send + Sync;
+}
+
+/// The filesystem of this crate.
+pub(crate) type Fs = crate::stack::Stack;

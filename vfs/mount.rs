@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The filesystem type, and the lower mount that a mount of ours stacks on.
+//!
+//! C headers: [`include/linux/mount.h`](srctree/include/linux/mount.h),
+//! [`include/linux/fs_context.h`](srctree/include/linux/fs_context.h)
+
+use super::{c, dentry::Dentry, inode::Inode, store::Dir, superblock};
+use core::{mem::ManuallyDrop, ptr::NonNull};
+use kernel::{
+    c_str,
+    prelude::*,
+    str::CStr,
+    sync::aref::ARef,
+    types::Opaque, //
+};
+
+/// `struct file_system_type`, which the kernel links into its list.
+struct TypeCell(Opaque<c::file_system_type>);
+
+// SAFETY: Changed by register_filesystem() and unregister_filesystem() only, under their lock.
+unsafe impl Sync for TypeCell {}
+
+static TYPE: TypeCell = TypeCell(Opaque::new(c::file_system_type {
+    name: c"loggerfs".as_ptr().cast(),
+    owner: core::ptr::null_mut(),
+    init_fs_context: Some(init_fs_context),
+    kill_sb: Some(kill_sb),
+    ..pin_init::zeroed()
+}));
+
+/// Our type, for comparison.
+pub(crate) fn type_ptr() -> *mut c::file_system_type {
+    TYPE.0.get()
+}
+
+/// The registered filesystem type; dropping it unregisters.
+pub(crate) struct Registration(());
+
+impl Registration {
+    pub(crate) fn new(module: &'static ThisModule) -> Result<Self> {
+        // SAFETY: The module is being loaded: nobody uses the type yet.
+        unsafe { (*TYPE.0.get()).owner = module.as_ptr() };
+        // SAFETY: The type lives as long as the module.
+        kernel::error::to_result(unsafe { c::register_filesystem(TYPE.0.get()) })?;
+        Ok(Self(()))
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        // SAFETY: It was registered; the module count says that no mount is left.
+        let _ = unsafe { c::unregister_filesystem(TYPE.0.get()) };
+        // Inodes are freed a grace period after eviction, by our code.
+        // SAFETY: May sleep here.
+        unsafe { c::rcu_barrier() };
+    }
+}
+
+unsafe extern "C" fn init_fs_context(fc: *mut kernel::bindings::fs_context) -> c_int {
+    // SAFETY: The kernel passes a new context; both names are of one C type.
+    unsafe { super::context::init(fc.cast()) }
+}
+
+/// # Safety
+///
+/// Called by the VFS once, when the last mount of `sb` is gone.
+unsafe extern "C" fn kill_sb(sb: *mut c::super_block) {
+    // SAFETY: `sb` is ours, made by get_tree_nodev().
+    unsafe { c::kill_anon_super(sb) };
+    // SAFETY: Nobody uses it any more.
+    unsafe { superblock::free_state(sb) };
+}
+
+/// A mount for our use only, and the directory in it that is shown.
+pub(crate) struct LowerMount {
+    mnt: NonNull<c::vfsmount>,
+    root: ManuallyDrop<ARef<Dentry>>,
+}
+
+// SAFETY: Mounts are counted and may be used on any thread.
+unsafe impl Send for LowerMount {}
+// SAFETY: As above.
+unsafe impl Sync for LowerMount {}
+
+impl LowerMount {
+    /// # Safety
+    ///
+    /// `mnt` is a long-term mount whose reference is handed over.
+    unsafe fn from_mount(mnt: *mut c::vfsmount) -> Result<Self> {
+        let mnt = NonNull::new(mnt).ok_or(ENOMEM)?;
+        // SAFETY: A live mount has a root.
+        let root = unsafe { (*mnt.as_ptr()).mnt_root };
+        // SAFETY: As above.
+        let root = unsafe { Dentry::from_raw(root) }.get();
+        Ok(Self {
+            mnt,
+            root: ManuallyDrop::new(root),
+        })
+    }
+
+    /// A private clone of the mount that holds the directory `path`, whose root is `path`.
+    pub(crate) fn of_directory(path: &CStr) -> Result<Self> {
+        let mut found: c::path = pin_init::zeroed();
+        let flags = c::LOOKUP_FOLLOW | c::LOOKUP_DIRECTORY;
+        // SAFETY: A NUL-terminated string and a place for the answer.
+        let err = unsafe { c::kern_path(path.as_char_ptr(), flags, &mut found) };
+        kernel::error::to_result(err)?;
+        // SAFETY: `found` was filled in.
+        let clone = unsafe { c::clone_private_mount(&found) };
+        // SAFETY: kern_path() gave us the references.
+        unsafe { c::path_put(&found) };
+        let clone = kernel::error::from_err_ptr(clone)?;
+        // SAFETY: The clone is ours.
+        unsafe { Self::from_mount(clone) }
+    }
+
+    /// A new private tmpfs, with tmpfs's own `size=`.
+    pub(crate) fn private(size: &CStr) -> Result<Self> {
+        // SAFETY: A NUL-terminated string.
+        let kind = unsafe { c::get_fs_type(c_str!("tmpfs").as_char_ptr()) };
+        if kind.is_null() {
+            return Err(ENODEV);
+        }
+        // SAFETY: A live type; tmpfs is built in, so its module count needs no care.
+        let fc = kernel::error::from_err_ptr(unsafe { c::fs_context_for_mount(kind, 0) })?;
+        let mnt = Self::tmpfs_of(fc, size);
+        // SAFETY: The context is ours; the mount, if made, keeps what it needs.
+        unsafe { c::put_fs_context(fc) };
+        // SAFETY: fc_mount_longterm() gave us the reference.
+        unsafe { Self::from_mount(mnt?) }
+    }
+
+    fn tmpfs_of(fc: *mut c::fs_context, size: &CStr) -> Result<*mut c::vfsmount> {
+        for (key, value) in [(c_str!("size"), size), (c_str!("mode"), c_str!("0755"))] {
+            let mut text = c::qstr {
+                name: value.as_char_ptr().cast(),
+                ..Default::default()
+            };
+            text.__bindgen_anon_1.__bindgen_anon_1.len =
+                u32::try_from(value.to_bytes().len()).map_err(|_| EINVAL)?;
+            // SAFETY: A live context, a C string and a counted string.
+            let err = unsafe { c::vfs_parse_fs_qstr(fc, key.as_char_ptr(), &text) };
+            kernel::error::to_result(err)?;
+        }
+        // SAFETY: A live context that is ready to be mounted.
+        kernel::error::from_err_ptr(unsafe { c::fc_mount_longterm(fc.cast()) })
+    }
+
+    /// The directory that is shown.
+    pub(crate) fn root(&self) -> &Dentry {
+        &self.root
+    }
+
+    pub(crate) fn as_ptr(&self) -> *mut c::vfsmount {
+        self.mnt.as_ptr()
+    }
+
+    /// The lower mount's id map.
+    pub(crate) fn idmap(&self) -> *mut c::mnt_idmap {
+        // SAFETY: A live mount.
+        unsafe { c::lfs_idmap(self.as_ptr()) }
+    }
+
+    /// Whether the lower mount maps owners, which is not designed yet.
+    pub(crate) fn is_idmapped(&self) -> bool {
+        // SAFETY: The address of a static.
+        self.idmap() != &raw mut c::nop_mnt_idmap
+    }
+
+    /// The root as a place for files of our own.
+    pub(crate) fn directory(&self) -> Result<Dir> {
+        // SAFETY: A live mount and its root; `Dir` takes its own references.
+        unsafe { Dir::from_raw(self.as_ptr(), self.root.as_ptr()) }
+    }
+
+    /// A path for C: valid as long as both are.
+    pub(crate) fn path(&self, dentry: &Dentry) -> c::path {
+        c::path {
+            mnt: self.as_ptr(),
+            dentry: dentry.as_ptr(),
+        }
+    }
+
+    /// Notes an access to a lower inode, as a read through the lower mount would.
+    pub(crate) fn touch(&self, lower: &Inode) {
+        // SAFETY: A live mount and inode.
+        unsafe { c::lfs_touch_atime(self.as_ptr(), lower.as_ptr()) };
+    }
+
+    /// Write access to the lower mount. Never twice at once, never around journal I/O.
+    pub(crate) fn want_write(&self) -> Result<LowerWrite<'_>> {
+        // SAFETY: A live mount.
+        kernel::error::to_result(unsafe { c::mnt_want_write(self.as_ptr()) })?;
+        Ok(LowerWrite(self))
+    }
+
+    /// Whether the mount or its superblock is read-only.
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.root().superblock().is_read_only() || self.want_write().is_err()
+    }
+}
+
+impl Drop for LowerMount {
+    fn drop(&mut self) {
+        // SAFETY: Dropped here only, before the mount that it belongs to.
+        unsafe { ManuallyDrop::drop(&mut self.root) };
+        // SAFETY: The long-term reference is ours.
+        unsafe { c::kern_unmount(self.as_ptr()) };
+    }
+}
+
+/// See [`LowerMount::want_write`].
+pub(crate) struct LowerWrite<'a>(&'a LowerMount);
+
+impl Drop for LowerWrite<'_> {
+    fn drop(&mut self) {
+        // SAFETY: The guard exists because access was granted.
+        unsafe { c::mnt_drop_write(self.0.as_ptr()) };
+    }
+}

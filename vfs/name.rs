@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Names in lower directories: look-up, creation, removal, renaming.
+//!
+//! The guards hold the lower directory's lock, so the order is: write access to the lower mount
+//! ([`LowerMount::want_write`]), then a guard, then the change.
+//!
+//! C header: [`include/linux/namei.h`](srctree/include/linux/namei.h)
+
+use super::error::{ENAMETOOLONG, ESTALE};
+use super::{c, dentry::Dentry, inode::Inode, mount::LowerMount};
+use core::ptr::null_mut;
+use kernel::{
+    error::to_result,
+    prelude::*,
+    str::CStr,
+    sync::aref::ARef, //
+};
+
+/// A counted string for C.
+fn qstr(name: &[u8]) -> Result<c::qstr> {
+    let mut q = c::qstr {
+        name: name.as_ptr(),
+        ..Default::default()
+    };
+    q.__bindgen_anon_1.__bindgen_anon_1.len = u32::try_from(name.len()).map_err(|_| ENAMETOOLONG)?;
+    Ok(q)
+}
+
+/// Looks `name` up in the lower directory `parent`; the answer may be negative.
+pub(crate) fn look_up(parent: &Dentry, name: &[u8]) -> Result<ARef<Dentry>> {
+    let mut q = qstr(name)?;
+    // SAFETY: A counted string and a live directory, which is not locked.
+    let found = unsafe { c::lookup_noperm_unlocked(&mut q, parent.as_ptr()) };
+    // SAFETY: A reference or an error.
+    unsafe { Dentry::from_c(found) }
+}
+
+/// A name that is about to be created or removed: its lower directory is locked.
+pub(crate) struct Locked<'a> {
+    mount: &'a LowerMount,
+    dentry: *mut c::dentry,
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        // SAFETY: A dentry (or, after a failed mkdir, an error) of one of the start functions.
+        unsafe { c::end_dirop(self.dentry) };
+    }
+}
+
+impl<'a> Locked<'a> {
+    fn new(mount: &'a LowerMount, dentry: *mut c::dentry) -> Result<Self> {
+        let dentry = kernel::error::from_err_ptr(dentry)?;
+        Ok(Self { mount, dentry })
+    }
+
+    /// Locks `parent` for the creation of `name`; EEXIST when it is there.
+    pub(crate) fn to_create(
+        mount: &'a LowerMount,
+        parent: &Dentry,
+        name: &[u8],
+    ) -> Result<Self> {
+        let mut q = qstr(name)?;
+        // SAFETY: A live directory that is not locked, and a counted string.
+        let dentry = unsafe { c::start_creating_noperm(parent.as_ptr(), &mut q) };
+        let locked = Self::new(mount, dentry)?;
+        if locked.dentry().inode().is_some() {
+            return Err(EEXIST);
+        }
+        Ok(locked)
+    }
+
+    /// Locks `parent` for the removal of `child`, which must still be in it.
+    pub(crate) fn to_remove(
+        mount: &'a LowerMount,
+        parent: &Dentry,
+        child: &Dentry,
+    ) -> Result<Self> {
+        // SAFETY: Two live dentries, neither of them locked.
+        let dentry = unsafe { c::start_removing_dentry(parent.as_ptr(), child.as_ptr()) };
+        match Self::new(mount, dentry) {
+            // Moved or removed behind us.
+            Err(e) if e == EINVAL => Err(ESTALE),
+            other => other,
+        }
+    }
+
+    /// The name's dentry.
+    pub(crate) fn dentry(&self) -> &Dentry {
+        // SAFETY: Not an error until `mkdir` failed, which consumes the guard.
+        unsafe { Dentry::from_raw(self.dentry) }
+    }
+
+    fn directory(&self) -> *mut c::inode {
+        // SAFETY: A live dentry whose parent is locked, hence stable.
+        let parent = unsafe { (*self.dentry).d_parent };
+        // SAFETY: As above.
+        unsafe { (*parent).d_inode }
+    }
+
+    pub(crate) fn create(&self, mode: u16) -> Result {
+        // SAFETY: The directory is locked and the name free.
+        to_result(unsafe { c::vfs_create(self.mount.idmap(), self.dentry, mode, null_mut()) })
+    }
+
+    /// Makes a directory; the guard then holds the dentry that the filesystem chose for it.
+    pub(crate) fn make_directory(&mut self, mode: u16) -> Result {
+        let (idmap, dir, dentry) = (self.mount.idmap(), self.directory(), self.dentry);
+        // SAFETY: The directory is locked and the name free; vfs_mkdir() consumes our reference
+        // when it answers with another dentry or an error, and end_dirop() takes any of them.
+        let made = unsafe { c::vfs_mkdir(idmap, dir, dentry, mode, null_mut()) };
+        self.dentry = made;
+        kernel::error::from_err_ptr(made)?;
+        Ok(())
+    }
+
+    pub(crate) fn make_node(&self, mode: u16, device: u32) -> Result {
+        // SAFETY: The directory is locked and the name free.
+        to_result(unsafe {
+            c::vfs_mknod(
+                self.mount.idmap(),
+                self.directory(),
+                self.dentry,
+                mode,
+                device,
+                null_mut(),
+            )
+        })
+    }
+
+    pub(crate) fn make_symlink(&self, target: &CStr) -> Result {
+        // SAFETY: The directory is locked and the name free; a C string.
+        to_result(unsafe {
+            c::vfs_symlink(
+                self.mount.idmap(),
+                self.directory(),
+                self.dentry,
+                target.as_char_ptr(),
+                null_mut(),
+            )
+        })
+    }
+
+    /// Makes the name another one of `old`'s.
+    pub(crate) fn link(&self, old: &Dentry) -> Result {
+        // SAFETY: The directory is locked and the name free; `old` is positive.
+        to_result(unsafe {
+            c::vfs_link(
+                old.as_ptr(),
+                self.mount.idmap(),
+                self.directory(),
+                self.dentry,
+                null_mut(),
+            )
+        })
+    }
+
+    pub(crate) fn unlink(&self) -> Result {
+        // SAFETY: The directory is locked and the name there.
+        to_result(unsafe {
+            c::vfs_unlink(
+                self.mount.idmap(),
+                self.directory(),
+                self.dentry,
+                null_mut(),
+            )
+        })
+    }
+
+    pub(crate) fn remove_directory(&self) -> Result {
+        // SAFETY: The directory is locked and the name there.
+        to_result(unsafe {
+            c::vfs_rmdir(
+                self.mount.idmap(),
+                self.directory(),
+                self.dentry,
+                null_mut(),
+            )
+        })
+    }
+}
+
+/// Renames `old`, which is in `from`, to `name` in `to`. `flags` are renameat2()'s.
+///
+/// `expected` is what stands at the target by what we know: something else is ESTALE.
+pub(crate) fn rename(
+    mount: &LowerMount,
+    (from, old): (&Dentry, &Dentry),
+    (to, name): (&Dentry, &[u8]),
+    expected: Option<&Inode>,
+    flags: u32,
+) -> Result {
+    let mut q = qstr(name)?;
+    let mut data = c::renamedata {
+        mnt_idmap: mount.idmap(),
+        old_parent: from.as_ptr(),
+        new_parent: to.as_ptr(),
+        flags,
+        ..Default::default()
+    };
+    // SAFETY: Live dentries, neither directory locked.
+    let err = unsafe { c::start_renaming_dentry(&mut data, 0, old.as_ptr(), &mut q) };
+    to_result(err)?;
+    // SAFETY: Filled in by the call above.
+    let target = unsafe { Dentry::from_raw(data.new_dentry) };
+    let same = match (target.inode(), expected) {
+        (None, None) => true,
+        (Some(there), Some(known)) => core::ptr::eq(there, known),
+        _ => false,
+    };
+    let result = if same {
+        // SAFETY: Both directories are locked and the data complete.
+        to_result(unsafe { c::vfs_rename(&mut data) })
+    } else {
+        Err(ESTALE)
+    };
+    // SAFETY: Undoes start_renaming_dentry().
+    unsafe { c::end_renaming(&mut data) };
+    result
+}

@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Lower file operations on ranges: allocation, copies, splices, holes, advice, maps.
+
+use super::error::EOPNOTSUPP;
+use super::{
+    c,
+    file::{errno, File, OwnFile}, //
+};
+use kernel::{error::to_result, prelude::*};
+
+/// A file's range that holds data, or up to which there is none.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Run {
+    /// Data up to this offset.
+    Data(u64),
+    /// A hole up to this offset.
+    Hole(u64),
+}
+
+/// What stands at `at`, looking no further than `end`. Under the lock of our inode, since the
+/// lower file's position moves. A lower filesystem that knows no holes has data everywhere.
+pub(crate) fn run_at(lower: &File, at: u64, end: u64) -> Run {
+    let Ok(from) = i64::try_from(at) else {
+        return Run::Data(end);
+    };
+    let clip = |to: i64| u64::try_from(to).unwrap_or(end).clamp(at, end);
+    match lower.seek(from, c::SEEK_DATA as c_int) {
+        Ok(data) if data > from => Run::Hole(clip(data)),
+        Ok(_) => match lower.seek(from, c::SEEK_HOLE as c_int) {
+            Ok(hole) if hole > from => Run::Data(clip(hole)),
+            _ => Run::Data(end),
+        },
+        Err(e) if e == ENXIO => Run::Hole(end),
+        Err(_) => Run::Data(end),
+    }
+}
+
+/// Makes `[offset, offset + length)` a hole, or zeroes where holes are unknown.
+pub(crate) fn punch(lower: &File, offset: u64, length: u64) -> Result {
+    let start = i64::try_from(offset).map_err(|_| EFBIG)?;
+    let count = i64::try_from(length).map_err(|_| EFBIG)?;
+    let mode = c::FALLOC_PUNCH_HOLE | c::FALLOC_KEEP_SIZE;
+    match lower.allocate(mode, start, count) {
+        Err(e) if e == EOPNOTSUPP => zero(lower, offset, length),
+        other => other,
+    }
+}
+
+fn zero(lower: &File, offset: u64, length: u64) -> Result {
+    const ZEROES: [u8; 512] = [0; 512];
+    let mut done = 0;
+    while done < length {
+        let n = (length - done).min(512);
+        lower.write_at(&ZEROES[..n as usize], offset.saturating_add(done))?;
+        done += n;
+    }
+    Ok(())
+}
+
+/// `copy_file_range(2)` between two lower files.
+pub(crate) fn copy(
+    (from, at): (&File, i64),
+    (to, pos): (&File, i64),
+    length: usize,
+    flags: u32,
+) -> Result<usize> {
+    // SAFETY: Two live files.
+    let n = unsafe { c::vfs_copy_file_range(from.as_ptr(), at, to.as_ptr(), pos, length, flags) };
+    usize::try_from(n).map_err(|_| errno(n))
+}
+
+/// FICLONE and FIDEDUPERANGE between two lower files.
+pub(crate) fn remap(
+    (from, at): (&File, i64),
+    (to, pos): (&File, i64),
+    length: i64,
+    flags: u32,
+) -> Result<i64> {
+    let n = if is_dedupe(flags) {
+        // SAFETY: Two live files.
+        unsafe {
+            c::vfs_dedupe_file_range_one(from.as_ptr(), at, to.as_ptr(), pos, length, flags)
+        }
+    } else {
+        // SAFETY: Two live files.
+        unsafe { c::vfs_clone_file_range(from.as_ptr(), at, to.as_ptr(), pos, length, flags) }
+    };
+    if n < 0 {
+        return Err(errno(n as isize));
+    }
+    Ok(n)
+}
+
+/// Whether the flags of a `->remap_file_range` say FIDEDUPERANGE.
+pub(crate) fn is_dedupe(flags: u32) -> bool {
+    flags & c::REMAP_DEDUP as u32 != 0
+}
+
+/// The pipe of a splice.
+pub(crate) struct Pipe(*mut c::pipe_inode_info);
+
+impl Pipe {
+    /// # Safety
+    ///
+    /// `ptr` is the pipe that the VFS passed, used within the call.
+    pub(crate) unsafe fn from_raw(ptr: *mut c::pipe_inode_info) -> Self {
+        Self(ptr)
+    }
+
+    /// Moves from the lower file into the pipe.
+    pub(crate) fn read_lower(
+        &self,
+        lower: &File,
+        pos: &mut i64,
+        length: usize,
+        flags: u32,
+    ) -> Result<usize> {
+        // SAFETY: A live file and pipe.
+        let n = unsafe { c::vfs_splice_read(lower.as_ptr(), pos, self.0, length, flags) };
+        usize::try_from(n).map_err(|_| errno(n))
+    }
+
+    /// Moves from the pipe into the lower file.
+    pub(crate) fn write_lower(
+        &self,
+        lower: &File,
+        pos: &mut i64,
+        length: usize,
+        flags: u32,
+    ) -> Result<usize> {
+        // SAFETY: A live file and pipe.
+        let n = unsafe { c::lfs_splice_write(lower.as_ptr(), self.0, pos, length, flags) };
+        usize::try_from(n).map_err(|_| errno(n))
+    }
+}
+
+/// `posix_fadvise(2)` on the lower file.
+pub(crate) fn advise(lower: &File, offset: i64, length: i64, advice: c_int) -> Result {
+    // SAFETY: A live file.
+    to_result(unsafe { c::vfs_fadvise(lower.as_ptr(), offset, length, advice) })
+}
+
+/// A mapping that is being made.
+pub(crate) struct Map(*mut c::vm_area_struct);
+
+impl Map {
+    /// # Safety
+    ///
+    /// `ptr` is the area that the VFS passed, used within the call.
+    pub(crate) unsafe fn from_raw(ptr: *mut c::vm_area_struct) -> Self {
+        Self(ptr)
+    }
+
+    /// Whether stores through it reach the file, now or after an mprotect().
+    pub(crate) fn may_change_file(&self) -> bool {
+        // SAFETY: A live area that is being made by this thread.
+        let flags = unsafe { (*self.0).__bindgen_anon_2.vm_flags };
+        let both = u64::from(c::VM_SHARED | c::VM_MAYWRITE);
+        flags as u64 & both == both
+    }
+
+    /// The mapped range of the file: offset and length in bytes.
+    pub(crate) fn range(&self) -> (u64, u64) {
+        // SAFETY: A live area that is being made by this thread.
+        let pages = unsafe { (*self.0).vm_pgoff };
+        // SAFETY: As above.
+        let ends = unsafe { (*self.0).__bindgen_anon_1.__bindgen_anon_1 };
+        let length = ends.vm_end.saturating_sub(ends.vm_start);
+        ((pages as u64).saturating_mul(4096), length as u64)
+    }
+
+    /// Maps the lower file in place of ours.
+    pub(crate) fn map_lower(&self, file: &OwnFile) -> Result {
+        let mut context = c::backing_file_ctx {
+            // SAFETY: Takes nothing; init's credentials live as long as the kernel.
+            cred: unsafe { c::lfs_kernel_cred() },
+            ..Default::default()
+        };
+        // SAFETY: A live backing file and the area that is being made.
+        to_result(unsafe {
+            c::backing_file_mmap(file.lower().as_ptr(), self.0, &mut context)
+        })
+    }
+}

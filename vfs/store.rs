@@ -1,0 +1,610 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Files and directories that LoggerFS keeps for itself on the lower filesystem.
+//!
+//! Everything is named by one component below a directory already held, so no symbolic link is
+//! ever followed and no mount crossed; everything is done with the kernel's own credentials, so
+//! no caller's rights, limits or quota reach it.
+//!
+//! C headers: [`include/linux/namei.h`](srctree/include/linux/namei.h),
+//! [`include/linux/fs.h`](srctree/include/linux/fs.h)
+
+use kernel::{
+    error::{
+        from_err_ptr,
+        to_result, //
+    },
+    prelude::*,
+};
+
+use super::{
+    c,
+    scope::{
+        AsKernel,
+        eloop,
+        enodata, //
+    }, //
+};
+
+/// `S_IFMT` and two of its values: what an inode is.
+const KIND: u32 = 0o170_000;
+const KIND_FILE: u32 = 0o100_000;
+const KIND_DIR: u32 = 0o040_000;
+const KIND_LINK: u32 = 0o120_000;
+
+/// What a file's or directory's inode says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Facts {
+    /// `st_mode`: kind and permissions.
+    pub(crate) mode: u32,
+    /// The owner.
+    pub(crate) uid: u32,
+    /// The group.
+    pub(crate) gid: u32,
+    /// How many names it has.
+    pub(crate) links: u32,
+    /// The size in bytes.
+    pub(crate) size: u64,
+    /// The inode's number.
+    pub(crate) inode: u64,
+    /// The inode's generation.
+    pub(crate) generation: u32,
+}
+
+impl Facts {
+    /// Reads them off `inode`.
+    ///
+    /// # Safety
+    ///
+    /// `inode` must be valid, with a reference held.
+    unsafe fn of(inode: *mut c::inode) -> Self {
+        // SAFETY: The caller guarantees that the inode is valid.
+        let size = unsafe { c::lfs_i_size_read(inode) };
+        // SAFETY: The caller guarantees that the inode is valid; the fields are plain numbers that
+        // C reads without a lock, too.
+        let i = unsafe { &*inode };
+        Self {
+            mode: u32::from(i.i_mode),
+            uid: i.i_uid.val,
+            gid: i.i_gid.val,
+            // SAFETY: Both variants of the union are the same number.
+            links: unsafe { i.__bindgen_anon_1.i_nlink },
+            size: size.try_into().unwrap_or(0),
+            inode: i.i_ino,
+            generation: i.i_generation,
+        }
+    }
+
+    /// Whether it is a regular file.
+    pub(crate) fn is_file(&self) -> bool {
+        self.mode & KIND == KIND_FILE
+    }
+
+    /// Whether it is a directory.
+    pub(crate) fn is_dir(&self) -> bool {
+        self.mode & KIND == KIND_DIR
+    }
+
+    /// Whether only root can have put it there or changed it.
+    pub(crate) fn is_private_to_root(&self) -> bool {
+        self.uid == 0 && self.mode & 0o022 == 0 && (self.is_dir() || self.links == 1)
+    }
+}
+
+/// How large the filesystem is, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Space {
+    /// All of it.
+    pub(crate) total: u64,
+    /// What is left for us.
+    pub(crate) free: u64,
+}
+
+/// A directory on the lower filesystem.
+///
+/// # Invariants
+///
+/// `mnt` and `dentry` are valid and belong together, a reference to each is owned, and the dentry
+/// is a positive one of a directory.
+pub(crate) struct Dir {
+    mnt: *mut c::vfsmount,
+    dentry: *mut c::dentry,
+}
+
+// SAFETY: References to a mount and a dentry may be used and dropped from any thread.
+unsafe impl Send for Dir {}
+// SAFETY: All methods may be called concurrently: the VFS does the locking.
+unsafe impl Sync for Dir {}
+
+impl Dir {
+    /// Borrows nothing: takes references of its own to the directory `dentry` on `mnt`.
+    ///
+    /// # Safety
+    ///
+    /// Both must be valid for the call, and `dentry` must lie on `mnt`.
+    pub(crate) unsafe fn from_raw(mnt: *mut c::vfsmount, dentry: *mut c::dentry) -> Result<Self> {
+        // SAFETY: The caller guarantees that `dentry` is valid.
+        let inode = unsafe { (*dentry).d_inode };
+        if inode.is_null() {
+            return Err(ENOENT);
+        }
+        // SAFETY: The dentry, which the caller holds, is positive and holds its inode.
+        if !unsafe { Facts::of(inode) }.is_dir() {
+            return Err(ENOTDIR);
+        }
+        // SAFETY: The caller guarantees that `mnt` is valid.
+        let mnt = unsafe { c::mntget(mnt) };
+        // SAFETY: The caller guarantees that `dentry` is valid.
+        let dentry = unsafe { c::lfs_dget(dentry) };
+        // INVARIANT: Both references were just taken; the kind was checked above.
+        Ok(Self { mnt, dentry })
+    }
+
+    /// A second handle to the same directory.
+    pub(crate) fn again(&self) -> Result<Self> {
+        // SAFETY: By the type invariants.
+        unsafe { Self::from_raw(self.mnt, self.dentry) }
+    }
+
+    /// What its inode says.
+    pub(crate) fn facts(&self) -> Facts {
+        // SAFETY: By the type invariants the dentry is positive and held.
+        unsafe { Facts::of((*self.dentry).d_inode) }
+    }
+
+    /// The subdirectory `name`.
+    pub(crate) fn open_dir(&self, name: &[u8]) -> Result<Self> {
+        let found = self.look_up(name)?;
+        if !found.facts().is_dir() {
+            return Err(ENOTDIR);
+        }
+        // SAFETY: `found` holds a dentry below ours, on the same mount.
+        unsafe { Self::from_raw(self.mnt, found.dentry) }
+    }
+
+    /// The subdirectory `name`, made with `mode` when there is none.
+    pub(crate) fn make_dir(&self, name: &[u8], mode: u16) -> Result<Self> {
+        match self.open_dir(name) {
+            Err(e) if e == ENOENT => {}
+            found => return found,
+        }
+        self.creating(name, |dir, dentry| {
+            // SAFETY: `creating` gives a negative dentry of the locked directory. vfs_mkdir()
+            // answers the dentry to end with; when it fails, it has ended it itself.
+            let made = unsafe {
+                c::vfs_mkdir(
+                    &raw mut c::nop_mnt_idmap,
+                    dir,
+                    dentry,
+                    mode,
+                    core::ptr::null_mut(),
+                )
+            };
+            (made, from_err_ptr(made).map(|_| ()))
+        })?;
+        self.open_dir(name)
+    }
+
+    /// The regular file `name`, open for reading, and for writing where `write` says so.
+    pub(crate) fn open(&self, name: &[u8], write: bool) -> Result<File> {
+        let found = self.look_up(name)?;
+        let facts = found.facts();
+        if facts.is_dir() {
+            return Err(EISDIR);
+        }
+        if !facts.is_file() {
+            return Err(EINVAL);
+        }
+        let access = if write { c::O_RDWR } else { c::O_RDONLY };
+        self.open_dentry(found.dentry, access | c::O_LARGEFILE)
+    }
+
+    /// The regular file `name`, made with `mode` when there is none, open for both.
+    pub(crate) fn create(&self, name: &[u8], mode: u16) -> Result<File> {
+        match self.open(name, true) {
+            Err(e) if e == ENOENT => {}
+            found => return found,
+        }
+        self.creating(name, |_, dentry| {
+            // SAFETY: `creating` gives a negative dentry of the locked directory.
+            let ret = unsafe {
+                c::vfs_create(
+                    &raw mut c::nop_mnt_idmap,
+                    dentry,
+                    mode,
+                    core::ptr::null_mut(),
+                )
+            };
+            (dentry, to_result(ret))
+        })?;
+        self.open(name, true)
+    }
+
+    /// Renames `from`, here, to `name` in `to`; what had that name is gone.
+    pub(crate) fn rename(&self, from: &[u8], to: &Dir, name: &[u8]) -> Result {
+        let _kernel = AsKernel::new();
+        let _write = WriteAccess::new(self.mnt)?;
+        let (from_len, to_len) = (name_len(from)?, name_len(name)?);
+        // SAFETY: Both directories are valid by the type invariants, the names for the call; the
+        // kernel checks that both lie on one filesystem.
+        to_result(unsafe {
+            c::lfs_store_rename(
+                self.dentry,
+                from.as_ptr().cast(),
+                from_len,
+                to.dentry,
+                name.as_ptr().cast(),
+                to_len,
+            )
+        })
+    }
+
+    /// Removes the file `name`.
+    pub(crate) fn unlink(&self, name: &[u8]) -> Result {
+        let _kernel = AsKernel::new();
+        let _write = WriteAccess::new(self.mnt)?;
+        let len = name_len(name)?;
+        // SAFETY: The directory is valid by the type invariants, the name for the call.
+        let dentry = from_err_ptr(unsafe {
+            c::lfs_store_start_removing(self.dentry, name.as_ptr().cast(), len)
+        })?;
+        // SAFETY: The directory is locked, the dentry is a positive child of it.
+        let ret = unsafe {
+            c::vfs_unlink(
+                &raw mut c::nop_mnt_idmap,
+                (*self.dentry).d_inode,
+                dentry,
+                core::ptr::null_mut(),
+            )
+        };
+        // SAFETY: Ends what lfs_store_start_removing() began.
+        unsafe { c::end_dirop(dentry) };
+        to_result(ret)
+    }
+
+    /// Calls `each` with every name but `.` and `..`.
+    pub(crate) fn list(&self, each: &mut dyn FnMut(&[u8])) -> Result {
+        let _kernel = AsKernel::new();
+        let dir = self.open_dentry(self.dentry, c::O_RDONLY | c::O_DIRECTORY | c::O_LARGEFILE)?;
+        let mut walk = Walk {
+            context: c::dir_context {
+                actor: Some(walk_actor),
+                pos: 0,
+                count: c_int::MAX,
+                dt_flags_mask: 0,
+            },
+            found: false,
+            each,
+        };
+        loop {
+            walk.found = false;
+            // SAFETY: The file is an open directory; the context is the first field of `walk`,
+            // which outlives the call.
+            to_result(unsafe { c::iterate_dir(dir.file, (&raw mut walk).cast()) })?;
+            if !walk.found {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Makes the directory's names durable.
+    pub(crate) fn sync(&self) -> Result {
+        self.open_dentry(self.dentry, c::O_RDONLY | c::O_DIRECTORY | c::O_LARGEFILE)?
+            .sync()
+    }
+
+    /// How large the filesystem is.
+    pub(crate) fn space(&self) -> Result<Space> {
+        let path = self.path();
+        let mut stat = c::kstatfs::default();
+        // SAFETY: Path and answer are valid for the call.
+        to_result(unsafe { c::vfs_statfs(&path, &mut stat) })?;
+        let block = u64::try_from(stat.f_bsize).unwrap_or(0);
+        Ok(Space {
+            total: block.saturating_mul(stat.f_blocks),
+            free: block.saturating_mul(stat.f_bavail),
+        })
+    }
+
+    /// The directory's file handle: its type, and how many bytes of `buf` it takes. `ENOTSUPP`
+    /// where the filesystem has none.
+    pub(crate) fn handle(&self, buf: &mut [u8; 128]) -> Result<(u8, usize)> {
+        let mut words = [0u32; 32];
+        let mut count: c_int = 32;
+        // SAFETY: The dentry is valid by the type invariants, `words` has `count` elements.
+        let kind = unsafe {
+            c::lfs_store_encode_handle(self.dentry, words.as_mut_ptr().cast(), &mut count)
+        };
+        let kind = u8::try_from(kind).map_err(|_| ENOTSUPP)?;
+        if kind == 0 || kind == u8::MAX {
+            return Err(ENOTSUPP);
+        }
+        let count = usize::try_from(count).map_err(|_| ENOTSUPP)?;
+        let bytes = buf.chunks_exact_mut(4).zip(words).take(count);
+        for (out, word) in bytes {
+            out.copy_from_slice(&word.to_ne_bytes());
+        }
+        Ok((kind, count.saturating_mul(4).min(buf.len())))
+    }
+
+    /// Looks `name` up: positive, no symbolic link, no mount point.
+    fn look_up(&self, name: &[u8]) -> Result<Found> {
+        let _kernel = AsKernel::new();
+        let len = name_len(name)?;
+        // SAFETY: The directory is valid by the type invariants, the name for the call.
+        let dentry = from_err_ptr(unsafe {
+            c::lfs_store_lookup(self.dentry, name.as_ptr().cast(), len)
+        })?;
+        let found = Found { dentry };
+        // SAFETY: `found` holds the dentry.
+        if !unsafe { c::lfs_is_positive(dentry) } {
+            return Err(ENOENT);
+        }
+        if found.facts().mode & KIND == KIND_LINK {
+            return Err(eloop());
+        }
+        // SAFETY: `found` holds the dentry.
+        if unsafe { c::lfs_store_is_mount_point(dentry) } {
+            return Err(EXDEV);
+        }
+        Ok(found)
+    }
+
+    /// Makes `name` with the directory locked, unless it is there. `make` gets the directory's
+    /// inode and the negative dentry; it answers the dentry to end with (an error pointer where
+    /// that was done already) and the outcome.
+    fn creating(
+        &self,
+        name: &[u8],
+        make: impl FnOnce(*mut c::inode, *mut c::dentry) -> (*mut c::dentry, Result),
+    ) -> Result {
+        let _kernel = AsKernel::new();
+        let _write = WriteAccess::new(self.mnt)?;
+        let len = name_len(name)?;
+        // SAFETY: The directory is valid by the type invariants, the name for the call.
+        let dentry = from_err_ptr(unsafe {
+            c::lfs_store_start_creating(self.dentry, name.as_ptr().cast(), len)
+        })?;
+        // SAFETY: The dentry is held by what start_creating() began.
+        let (end, result) = if unsafe { c::lfs_is_positive(dentry) } {
+            (dentry, Ok(()))
+        } else {
+            // SAFETY: By the type invariants the directory's dentry is positive.
+            make(unsafe { (*self.dentry).d_inode }, dentry)
+        };
+        // SAFETY: Ends what lfs_store_start_creating() began; passes over error pointers.
+        unsafe { c::end_dirop(end) };
+        result
+    }
+
+    /// Opens `dentry`, on our mount.
+    fn open_dentry(&self, dentry: *mut c::dentry, flags: u32) -> Result<File> {
+        let _kernel = AsKernel::new();
+        let path = c::path {
+            mnt: self.mnt,
+            dentry,
+        };
+        let flags = c_int::try_from(flags).map_err(|_| EINVAL)?;
+        // SAFETY: Mount and dentry are held by the caller for the call, the credentials are the
+        // kernel's own and live for ever.
+        let file = from_err_ptr(unsafe { c::dentry_open(&path, flags, c::lfs_kernel_cred()) })?;
+        // INVARIANT: dentry_open() gave a reference to an open file.
+        Ok(File { file })
+    }
+
+    fn path(&self) -> c::path {
+        c::path {
+            mnt: self.mnt,
+            dentry: self.dentry,
+        }
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants a reference is owned.
+        unsafe { c::dput(self.dentry) };
+        // SAFETY: By the type invariants a reference is owned.
+        unsafe { c::mntput(self.mnt) };
+    }
+}
+
+/// A positive dentry just looked up, with its reference.
+struct Found {
+    dentry: *mut c::dentry,
+}
+
+impl Found {
+    fn facts(&self) -> Facts {
+        // SAFETY: The dentry is held and positive, so its inode stays.
+        unsafe { Facts::of((*self.dentry).d_inode) }
+    }
+}
+
+impl Drop for Found {
+    fn drop(&mut self) {
+        // SAFETY: The reference is ours.
+        unsafe { c::dput(self.dentry) };
+    }
+}
+
+/// Write access to a mount, for changes of names.
+struct WriteAccess(*mut c::vfsmount);
+
+impl WriteAccess {
+    fn new(mnt: *mut c::vfsmount) -> Result<Self> {
+        // SAFETY: The mount is held by the directory whose method calls this.
+        to_result(unsafe { c::mnt_want_write(mnt) })?;
+        Ok(Self(mnt))
+    }
+}
+
+impl Drop for WriteAccess {
+    fn drop(&mut self) {
+        // SAFETY: Pairs with the call in `new`.
+        unsafe { c::mnt_drop_write(self.0) };
+    }
+}
+
+/// A walk over a directory's names; the context comes first, so that C's pointer is ours.
+#[repr(C)]
+struct Walk<'a, 'b> {
+    context: c::dir_context,
+    found: bool,
+    each: &'a mut (dyn FnMut(&[u8]) + 'b),
+}
+
+/// Takes one name; called by iterate_dir().
+unsafe extern "C" fn walk_actor(
+    context: *mut c::dir_context,
+    name: *const c_char,
+    len: c_int,
+    _position: c::loff_t,
+    _inode: u64,
+    _kind: c_uint,
+) -> bool {
+    // SAFETY: `Dir::list` passed the context inside a `Walk`, of which it is the first field.
+    let walk = unsafe { &mut *context.cast::<Walk<'_, '_>>() };
+    let Ok(len) = usize::try_from(len) else {
+        return false;
+    };
+    // SAFETY: The filesystem gives `len` bytes.
+    let name = unsafe { core::slice::from_raw_parts(name.cast::<u8>(), len) };
+    walk.found = true;
+    if name != b"." && name != b".." {
+        (walk.each)(name);
+    }
+    true
+}
+
+/// An open regular file, or a directory open for reading.
+///
+/// # Invariants
+///
+/// `file` is an open file, of which a reference is owned.
+pub(crate) struct File {
+    file: *mut c::file,
+}
+
+// SAFETY: A reference to a file may be used and dropped from any thread.
+unsafe impl Send for File {}
+// SAFETY: All methods give positions themselves and may be called concurrently.
+unsafe impl Sync for File {}
+
+impl File {
+    /// What its inode says.
+    pub(crate) fn facts(&self) -> Facts {
+        // SAFETY: By the type invariants the file is open and holds its inode.
+        unsafe { Facts::of((*self.file).f_inode) }
+    }
+
+    /// Its size in bytes.
+    pub(crate) fn size(&self) -> u64 {
+        self.facts().size
+    }
+
+    /// Reads from `at` until `buf` is full or the file ends; returns how many bytes.
+    pub(crate) fn read_at(&self, buf: &mut [u8], at: u64) -> Result<usize> {
+        let _kernel = AsKernel::new();
+        let mut at = position(at)?;
+        let mut done = 0usize;
+        while let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) {
+            // SAFETY: The file is open by the type invariants, `rest` is writable.
+            let n = unsafe {
+                c::kernel_read(self.file, rest.as_mut_ptr().cast(), rest.len(), &mut at)
+            };
+            match usize::try_from(n) {
+                Ok(0) => break,
+                Ok(n) => done = done.saturating_add(n),
+                Err(_) => return Err(errno(n)),
+            }
+        }
+        Ok(done)
+    }
+
+    /// Reads exactly `buf.len()` bytes; `ENODATA` when the file ends before.
+    pub(crate) fn read_exact_at(&self, buf: &mut [u8], at: u64) -> Result {
+        let wanted = buf.len();
+        if self.read_at(buf, at)? < wanted {
+            return Err(enodata());
+        }
+        Ok(())
+    }
+
+    /// Writes all of `bytes` at `at`.
+    pub(crate) fn write_at(&self, bytes: &[u8], at: u64) -> Result {
+        let _kernel = AsKernel::new();
+        let mut at = position(at)?;
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            // SAFETY: The file is open by the type invariants, `rest` is readable.
+            let n =
+                unsafe { c::kernel_write(self.file, rest.as_ptr().cast(), rest.len(), &mut at) };
+            match usize::try_from(n) {
+                Ok(0) => return Err(EIO),
+                Ok(n) => rest = rest.get(n..).unwrap_or_default(),
+                Err(_) => return Err(errno(n)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes content and size durable.
+    pub(crate) fn sync(&self) -> Result {
+        let _kernel = AsKernel::new();
+        // SAFETY: The file is open by the type invariants.
+        to_result(unsafe { c::vfs_fsync(self.file, 0) })
+    }
+
+    /// Allocates blocks up to `end`, and makes the file that long.
+    pub(crate) fn allocate(&self, end: u64) -> Result {
+        let _kernel = AsKernel::new();
+        let end = position(end)?;
+        // SAFETY: The file is open for writing by the type invariants.
+        to_result(unsafe { c::vfs_fallocate(self.file, 0, 0, end) })
+    }
+
+    /// Makes the file `size` bytes long.
+    pub(crate) fn truncate(&self, size: u64) -> Result {
+        let _kernel = AsKernel::new();
+        let size = position(size)?;
+        // SAFETY: The file is open by the type invariants; its path lives as long.
+        to_result(unsafe { c::vfs_truncate(&(*self.file).__bindgen_anon_1.f_path, size) })
+    }
+
+    /// Takes the file for ourselves, as `flock(LOCK_EX | LOCK_NB)`: until it is closed. `EBUSY`
+    /// when somebody else has it.
+    pub(crate) fn claim(&self) -> Result {
+        // SAFETY: The file is open by the type invariants.
+        match to_result(unsafe { c::lfs_store_lock_file(self.file) }) {
+            Err(e) if e == EAGAIN => Err(EBUSY),
+            result => result,
+        }
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        // Closed here and now, so that the lower filesystem can be unmounted right after us.
+        // SAFETY: By the type invariants a reference is owned; only lower locks are taken.
+        unsafe { c::__fput_sync(self.file) };
+    }
+}
+
+/// A byte position as C has it.
+fn position(at: u64) -> Result<c::loff_t> {
+    c::loff_t::try_from(at).map_err(|_| EFBIG)
+}
+
+/// The error that a negative count says.
+fn errno(n: isize) -> Error {
+    Error::from_errno(c_int::try_from(n).unwrap_or(-5))
+}
+
+/// The length of a name of one component.
+fn name_len(name: &[u8]) -> Result<u32> {
+    if name.is_empty() || name.contains(&b'/') || name == b"." || name == b".." {
+        return Err(EINVAL);
+    }
+    u32::try_from(name.len()).map_err(|_| EINVAL)
+}

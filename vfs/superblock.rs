@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Superblocks: anybody's, and the state that ours carries.
+
+use super::{c, dentry::Dentry, mount::LowerMount, FileSystem, Fs};
+use kernel::{prelude::*, types::Opaque};
+
+/// A superblock.
+#[repr(transparent)]
+pub(crate) struct SuperBlock(Opaque<c::super_block>);
+
+// SAFETY: Only read here, as any code of the kernel may.
+unsafe impl Sync for SuperBlock {}
+
+impl SuperBlock {
+    /// # Safety
+    ///
+    /// `ptr` is a live superblock and stays so for `'a`.
+    pub(crate) unsafe fn from_raw<'a>(ptr: *mut c::super_block) -> &'a Self {
+        // SAFETY: A transparent wrapper; the caller vouches for the rest.
+        unsafe { &*ptr.cast() }
+    }
+
+    pub(crate) fn as_ptr(&self) -> *mut c::super_block {
+        self.0.get()
+    }
+
+    /// The `SB_*` flags.
+    pub(crate) fn flags(&self) -> c_ulong {
+        // SAFETY: A live superblock; flags are read racily by the VFS too.
+        unsafe { (*self.as_ptr()).s_flags }
+    }
+
+    /// Whether nothing may be changed.
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.flags() & c::SB_RDONLY != 0
+    }
+
+    /// How many filesystems are stacked below, this one included.
+    pub(crate) fn stack_depth(&self) -> u32 {
+        // SAFETY: A live superblock; the field is set once, at mount.
+        u32::try_from(unsafe { (*self.as_ptr()).s_stack_depth }).unwrap_or(u32::MAX)
+    }
+
+    /// The state of our mount.
+    ///
+    /// Only for superblocks of ours, which the callers reach through [`super::inode::OwnInode`] and
+    /// [`super::dentry::OwnDentry`] or the tables: others panic in no way, they are not reached.
+    pub(crate) fn mount(&self) -> &<Fs as FileSystem>::Mount {
+        // SAFETY: A live superblock.
+        let info = unsafe { (*self.as_ptr()).s_fs_info };
+        // SAFETY: Ours: set in `prepare` before any inode exists, freed in `kill` after the last.
+        unsafe { &*info.cast::<<Fs as FileSystem>::Mount>() }
+    }
+
+    /// Whether the superblock is of this filesystem's type.
+    pub(crate) fn is_ours(&self) -> bool {
+        // SAFETY: A live superblock.
+        let kind = unsafe { (*self.as_ptr()).s_type };
+        kind == super::mount::type_ptr()
+    }
+
+    /// Writes back all of the filesystem and waits; takes its `s_umount` for reading.
+    pub(crate) fn sync(&self) -> Result {
+        // SAFETY: A live superblock, not our own (its `s_umount` is not held here).
+        kernel::error::to_result(unsafe { c::lfs_sync_filesystem(self.as_ptr()) })
+    }
+
+    /// Takes over the limits of the lower filesystem and sets the tables; makes the root.
+    ///
+    /// `state` becomes what [`SuperBlock::mount`] returns, also when this fails.
+    pub(crate) fn prepare(
+        &self,
+        state: Pin<KBox<<Fs as FileSystem>::Mount>>,
+        lower: fn(&<Fs as FileSystem>::Mount) -> &LowerMount,
+    ) -> Result {
+        let sb = self.as_ptr();
+        // SAFETY: The box is never moved out of: it is dropped in `free_state`.
+        let state = KBox::into_raw(unsafe { Pin::into_inner_unchecked(state) });
+        // SAFETY: Our superblock, being filled: nobody else sees it.
+        unsafe { (*sb).s_fs_info = state.cast() };
+        let lower = lower(self.mount());
+        let below = lower.root().superblock().as_ptr();
+        // SAFETY: As above, and `below` is live as long as the lower mount.
+        let (ours, theirs) = unsafe { (&mut *sb, &*below) };
+        copy_limits(ours, theirs);
+        super::table::set_super_tables(self);
+        self.make_root(lower.root())
+    }
+
+    fn make_root(&self, lower: &Dentry) -> Result {
+        let inode = lower.inode().ok_or(ENOENT)?;
+        let inode = super::inode::OwnInode::obtain(self, inode)?;
+        let inode = kernel::sync::aref::ARef::into_raw(inode);
+        // SAFETY: d_make_root() consumes the reference in any case.
+        let root = unsafe { c::d_make_root(inode.as_ptr().cast()) };
+        if root.is_null() {
+            return Err(ENOMEM);
+        }
+        // SAFETY: A new dentry of ours.
+        unsafe { super::dentry::OwnDentry::from_raw(root) }.set_lower(lower.get());
+        // SAFETY: Our superblock, being filled.
+        unsafe { (*self.as_ptr()).s_root = root };
+        Ok(())
+    }
+}
+
+/// Sizes, times and flags of ours that are the lower filesystem's.
+fn copy_limits(sb: &mut c::super_block, below: &c::super_block) {
+    sb.s_stack_depth = below.s_stack_depth.saturating_add(1);
+    sb.s_blocksize = below.s_blocksize;
+    sb.s_blocksize_bits = below.s_blocksize_bits;
+    sb.s_maxbytes = below.s_maxbytes;
+    sb.s_time_gran = below.s_time_gran;
+    sb.s_time_min = below.s_time_min;
+    sb.s_time_max = below.s_time_max;
+    sb.s_magic = MAGIC;
+    sb.s_flags |= (below.s_flags & c::SB_POSIXACL) | c::SB_NOSEC;
+    // The lower filesystem applies the umask, since it knows of default ACLs.
+    sb.s_iflags |= c::SB_I_NOUMASK | c::SB_I_EVM_HMAC_UNSUPPORTED;
+}
+
+/// "LgFS".
+const MAGIC: c_ulong = 0x4c67_4653;
+
+/// Frees the state, after the last inode is gone.
+///
+/// # Safety
+///
+/// `sb` is ours and dead: kill_anon_super() has returned.
+pub(crate) unsafe fn free_state(sb: *mut c::super_block) {
+    // SAFETY: The superblock's memory is still there.
+    let info = unsafe { core::mem::replace(&mut (*sb).s_fs_info, core::ptr::null_mut()) };
+    if !info.is_null() {
+        // SAFETY: It came out of a box in `prepare`, and nobody can reach it any more.
+        drop(unsafe { KBox::from_raw(info.cast::<<Fs as FileSystem>::Mount>()) });
+    }
+}

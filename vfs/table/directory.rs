@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `file_operations` of directories.
+
+use super::{
+    file::{fsync, ioctl, plain},
+    Table,
+};
+use crate::vfs::{
+    c,
+    file::{File, OwnFile},
+    Fs,
+};
+use kernel::{error::to_result, prelude::*};
+
+/// What a program does with an open directory.
+pub(crate) trait DirectoryHooks {
+    /// `->open`: ends with [`OwnFile::opened`].
+    fn open(file: &OwnFile) -> Result;
+    /// `->iterate_shared`: all the lower directory's entries but those hidden by [`hides`].
+    ///
+    /// [`hides`]: DirectoryHooks::hides
+    fn hides(file: &OwnFile, name: &[u8]) -> bool;
+    /// Whether [`DirectoryHooks::hides`] ever says yes for this directory.
+    fn hides_any(file: &OwnFile) -> bool;
+}
+
+pub(super) static OPERATIONS: Table<c::file_operations> = Table(c::file_operations {
+    llseek: Some(llseek),
+    read: Some(c::generic_read_dir),
+    iterate_shared: Some(iterate),
+    unlocked_ioctl: Some(ioctl),
+    compat_ioctl: Some(ioctl),
+    open: Some(open),
+    release: Some(release),
+    fsync: Some(fsync),
+    setlease: Some(c::generic_setlease),
+    ..pin_init::zeroed()
+});
+
+unsafe extern "C" fn open(_inode: *mut c::inode, file: *mut c::file) -> c_int {
+    // SAFETY: The VFS passes a file of ours that is being opened.
+    let file = unsafe { OwnFile::from_raw(file) };
+    plain(<Fs as DirectoryHooks>::open(file))
+}
+
+unsafe extern "C" fn release(_inode: *mut c::inode, file: *mut c::file) -> c_int {
+    // SAFETY: The VFS passes a file of ours whose last user is gone.
+    unsafe { OwnFile::from_raw(file) }.release();
+    0
+}
+
+/// Positions in a directory are the lower filesystem's cookies; our position follows the lower
+/// file's. The VFS holds the file's position lock.
+unsafe extern "C" fn llseek(file: *mut c::file, offset: i64, whence: c_int) -> i64 {
+    // SAFETY: The VFS passes an open file of ours.
+    let file = unsafe { OwnFile::from_raw(file) };
+    super::file::long(file.lower().seek(offset, whence).inspect(|pos| {
+        file.set_position(*pos);
+    }))
+}
+
+/// The caller's context, with a filter before it.
+#[repr(C)]
+struct Filter {
+    context: c::dir_context,
+    caller: *mut c::dir_context,
+    file: *mut c::file,
+}
+
+unsafe extern "C" fn iterate(file: *mut c::file, context: *mut c::dir_context) -> c_int {
+    // SAFETY: The VFS passes an open directory of ours.
+    let own = unsafe { OwnFile::from_raw(file) };
+    let lower = own.lower();
+    // SAFETY: And a live context.
+    lower.set_position(unsafe { (*context).pos });
+    if !<Fs as DirectoryHooks>::hides_any(own) {
+        // SAFETY: A live lower directory; it sets the context's position.
+        return unsafe { c::iterate_dir(lower.as_ptr(), context) };
+    }
+    plain(filtered(lower, file, context))
+}
+
+fn filtered(lower: &File, file: *mut c::file, caller: *mut c::dir_context) -> Result {
+    let mut filter = Filter {
+        context: c::dir_context {
+            actor: Some(emit),
+            // SAFETY: The VFS's context, live during the call.
+            pos: unsafe { (*caller).pos },
+            // SAFETY: As above.
+            count: unsafe { (*caller).count },
+            // SAFETY: As above.
+            dt_flags_mask: unsafe { (*caller).dt_flags_mask },
+        },
+        caller,
+        file,
+    };
+    // SAFETY: A live lower directory, and a context whose actor knows what surrounds it.
+    let err = unsafe { c::iterate_dir(lower.as_ptr(), &mut filter.context) };
+    // SAFETY: As above.
+    unsafe { (*caller).pos = filter.context.pos };
+    to_result(err)
+}
+
+unsafe extern "C" fn emit(
+    context: *mut c::dir_context,
+    name: *const c_char,
+    length: c_int,
+    pos: i64,
+    inode: u64,
+    kind: c_uint,
+) -> bool {
+    let filter = context.cast::<Filter>();
+    // SAFETY: The context is the first field of a filter.
+    let (caller, file) = unsafe { ((*filter).caller, (*filter).file) };
+    // SAFETY: The file of the call that is going on.
+    let file = unsafe { OwnFile::from_raw(file) };
+    let len = usize::try_from(length).unwrap_or(0);
+    // SAFETY: The lower filesystem passes a name of that length.
+    let bytes = unsafe { core::slice::from_raw_parts(name.cast::<u8>(), len) };
+    if <Fs as DirectoryHooks>::hides(file, bytes) {
+        return true;
+    }
+    // SAFETY: The VFS's context, live during the call.
+    unsafe { (*caller).pos = (*context).pos };
+    // SAFETY: As above.
+    match unsafe { (*caller).actor } {
+        // SAFETY: The VFS's actor, called as the lower filesystem would.
+        Some(actor) => unsafe { actor(caller, name, length, pos, inode, kind) },
+        None => false,
+    }
+}

@@ -1,0 +1,297 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `file_operations` of regular files.
+
+use super::Table;
+use crate::vfs::{
+    c,
+    file::{Bytes, Call, OwnFile},
+    range::{Map, Pipe},
+    Fs,
+};
+use kernel::{error::from_result, prelude::*};
+
+/// What a program does with an open regular file.
+pub(crate) trait FileHooks {
+    /// `->open`: ends with [`OwnFile::opened`].
+    fn open(file: &OwnFile) -> Result;
+    /// `->release`, before the lower file is let go.
+    fn release(file: &OwnFile);
+    /// `->flush`, at each close.
+    fn flush(file: &OwnFile) -> Result;
+    /// `->llseek`.
+    fn seek(file: &OwnFile, offset: i64, whence: c_int) -> Result<i64>;
+    /// `->read_iter`.
+    fn read(call: &mut Call, bytes: &mut Bytes) -> Result<usize>;
+    /// `->write_iter`.
+    fn write(call: &mut Call, bytes: &mut Bytes) -> Result<usize>;
+    /// `->fsync`.
+    fn sync(file: &OwnFile, start: i64, end: i64, data_only: bool) -> Result;
+}
+
+/// What a program does with a range of a file without a buffer.
+pub(crate) trait RangeHooks {
+    /// `->splice_read`.
+    fn splice_read(
+        file: &OwnFile,
+        pos: &mut i64,
+        pipe: &Pipe,
+        length: usize,
+        flags: u32,
+    ) -> Result<usize>;
+    /// `->splice_write`.
+    fn splice_write(
+        pipe: &Pipe,
+        file: &OwnFile,
+        pos: &mut i64,
+        length: usize,
+        flags: u32,
+    ) -> Result<usize>;
+    /// `->fallocate`.
+    fn allocate(file: &OwnFile, mode: c_int, offset: i64, length: i64) -> Result;
+    /// `->copy_file_range`.
+    fn copy(
+        from: (&OwnFile, i64),
+        to: (&OwnFile, i64),
+        length: usize,
+        flags: u32,
+    ) -> Result<usize>;
+    /// `->remap_file_range`: clone and deduplicate.
+    fn remap(from: (&OwnFile, i64), to: (&OwnFile, i64), length: i64, flags: u32) -> Result<i64>;
+    /// `->fadvise`.
+    fn advise(file: &OwnFile, offset: i64, length: i64, advice: c_int) -> Result;
+}
+
+/// How a program maps a file.
+pub(crate) trait MapHooks {
+    /// `->mmap`.
+    fn map(file: &OwnFile, map: &Map) -> Result;
+}
+
+/// Our own commands.
+pub(crate) trait IoctlHooks {
+    /// `->unlocked_ioctl`, of files and directories.
+    fn control(file: &OwnFile, command: u32, argument: usize) -> Result<c_long>;
+}
+
+pub(super) static OPERATIONS: Table<c::file_operations> = Table(c::file_operations {
+    llseek: Some(llseek),
+    read_iter: Some(read_iter),
+    write_iter: Some(write_iter),
+    unlocked_ioctl: Some(ioctl),
+    compat_ioctl: Some(ioctl),
+    mmap: Some(mmap),
+    open: Some(open),
+    flush: Some(flush),
+    release: Some(release),
+    fsync: Some(fsync),
+    get_unmapped_area: Some(c::thp_get_unmapped_area),
+    splice_write: Some(splice_write),
+    splice_read: Some(splice_read),
+    setlease: Some(c::generic_setlease),
+    fallocate: Some(fallocate),
+    copy_file_range: Some(copy_file_range),
+    remap_file_range: Some(remap_file_range),
+    fadvise: Some(fadvise),
+    ..pin_init::zeroed()
+});
+
+/// No page cache of our own: pages live in the lower mapping. O_DIRECT opens ask for the hook.
+pub(super) static MAPPING: Table<c::address_space_operations> =
+    Table(c::address_space_operations {
+        direct_IO: Some(c::noop_direct_IO),
+        ..pin_init::zeroed()
+    });
+
+/// A count for C.
+pub(super) fn count(result: Result<usize>) -> isize {
+    match result {
+        Ok(n) => isize::try_from(n).unwrap_or(isize::MAX),
+        Err(e) => e.to_errno() as isize,
+    }
+}
+
+/// A position or long for C.
+pub(super) fn long(result: Result<i64>) -> i64 {
+    match result {
+        Ok(n) => n,
+        Err(e) => i64::from(e.to_errno()),
+    }
+}
+
+/// Zero or an errno for C.
+pub(super) fn plain(result: Result) -> c_int {
+    from_result(|| result.map(|()| 0))
+}
+
+pub(super) unsafe extern "C" fn llseek(file: *mut c::file, offset: i64, whence: c_int) -> i64 {
+    // SAFETY: The VFS passes an open file of ours.
+    let file = unsafe { OwnFile::from_raw(file) };
+    long(<Fs as FileHooks>::seek(file, offset, whence))
+}
+
+unsafe extern "C" fn read_iter(iocb: *mut c::kiocb, iter: *mut c::iov_iter) -> isize {
+    // SAFETY: The VFS passes a live call on a file of ours.
+    let call = unsafe { Call::from_raw(iocb) };
+    // SAFETY: And its buffers.
+    let bytes = unsafe { Bytes::from_raw(iter) };
+    count(<Fs as FileHooks>::read(call, bytes))
+}
+
+unsafe extern "C" fn write_iter(iocb: *mut c::kiocb, iter: *mut c::iov_iter) -> isize {
+    // SAFETY: The VFS passes a live call on a file of ours.
+    let call = unsafe { Call::from_raw(iocb) };
+    // SAFETY: And its buffers.
+    let bytes = unsafe { Bytes::from_raw(iter) };
+    count(<Fs as FileHooks>::write(call, bytes))
+}
+
+pub(super) unsafe extern "C" fn ioctl(
+    file: *mut c::file,
+    command: c_uint,
+    argument: c_ulong,
+) -> c_long {
+    // SAFETY: The VFS passes an open file of ours.
+    let file = unsafe { OwnFile::from_raw(file) };
+    match <Fs as IoctlHooks>::control(file, command, argument as usize) {
+        Ok(n) => n,
+        Err(e) => e.to_errno() as c_long,
+    }
+}
+
+unsafe extern "C" fn mmap(file: *mut c::file, area: *mut c::vm_area_struct) -> c_int {
+    // SAFETY: The VFS passes an open file of ours.
+    let file = unsafe { OwnFile::from_raw(file) };
+    // SAFETY: And the area that is being made.
+    let map = unsafe { Map::from_raw(area) };
+    plain(<Fs as MapHooks>::map(file, &map))
+}
+
+unsafe extern "C" fn open(_inode: *mut c::inode, file: *mut c::file) -> c_int {
+    // SAFETY: The VFS passes a file of ours that is being opened.
+    let file = unsafe { OwnFile::from_raw(file) };
+    plain(<Fs as FileHooks>::open(file))
+}
+
+unsafe extern "C" fn flush(file: *mut c::file, _id: c::fl_owner_t) -> c_int {
+    // SAFETY: The VFS passes an open file of ours.
+    let file = unsafe { OwnFile::from_raw(file) };
+    plain(<Fs as FileHooks>::flush(file))
+}
+
+unsafe extern "C" fn release(_inode: *mut c::inode, file: *mut c::file) -> c_int {
+    // SAFETY: The VFS passes a file of ours whose last user is gone.
+    let file = unsafe { OwnFile::from_raw(file) };
+    <Fs as FileHooks>::release(file);
+    file.release();
+    0
+}
+
+pub(super) unsafe extern "C" fn fsync(
+    file: *mut c::file,
+    start: i64,
+    end: i64,
+    data_only: c_int,
+) -> c_int {
+    // SAFETY: The VFS passes an open file of ours.
+    let file = unsafe { OwnFile::from_raw(file) };
+    plain(<Fs as FileHooks>::sync(file, start, end, data_only != 0))
+}
+
+unsafe extern "C" fn splice_write(
+    pipe: *mut c::pipe_inode_info,
+    file: *mut c::file,
+    pos: *mut i64,
+    length: usize,
+    flags: c_uint,
+) -> isize {
+    // SAFETY: The VFS passes an open file of ours.
+    let file = unsafe { OwnFile::from_raw(file) };
+    // SAFETY: And a live pipe.
+    let pipe = unsafe { Pipe::from_raw(pipe) };
+    // SAFETY: And a position of this call's own.
+    let pos = unsafe { &mut *pos };
+    count(<Fs as RangeHooks>::splice_write(
+        &pipe, file, pos, length, flags,
+    ))
+}
+
+unsafe extern "C" fn splice_read(
+    file: *mut c::file,
+    pos: *mut i64,
+    pipe: *mut c::pipe_inode_info,
+    length: usize,
+    flags: c_uint,
+) -> isize {
+    // SAFETY: The VFS passes an open file of ours.
+    let file = unsafe { OwnFile::from_raw(file) };
+    // SAFETY: And a live pipe.
+    let pipe = unsafe { Pipe::from_raw(pipe) };
+    // SAFETY: And a position of this call's own.
+    let pos = unsafe { &mut *pos };
+    count(<Fs as RangeHooks>::splice_read(
+        file, pos, &pipe, length, flags,
+    ))
+}
+
+unsafe extern "C" fn fallocate(
+    file: *mut c::file,
+    mode: c_int,
+    offset: i64,
+    length: i64,
+) -> c_long {
+    // SAFETY: The VFS passes an open file of ours.
+    let file = unsafe { OwnFile::from_raw(file) };
+    plain(<Fs as RangeHooks>::allocate(file, mode, offset, length)) as c_long
+}
+
+unsafe extern "C" fn copy_file_range(
+    from: *mut c::file,
+    at: i64,
+    to: *mut c::file,
+    pos: i64,
+    length: usize,
+    flags: c_uint,
+) -> isize {
+    // SAFETY: The VFS only comes here when both files have these operations: both are ours.
+    let from = unsafe { OwnFile::from_raw(from) };
+    // SAFETY: As above.
+    let to = unsafe { OwnFile::from_raw(to) };
+    count(<Fs as RangeHooks>::copy(
+        (from, at),
+        (to, pos),
+        length,
+        flags,
+    ))
+}
+
+unsafe extern "C" fn remap_file_range(
+    from: *mut c::file,
+    at: i64,
+    to: *mut c::file,
+    pos: i64,
+    length: i64,
+    flags: c_uint,
+) -> i64 {
+    // SAFETY: The VFS has checked that both are on one superblock, and regular.
+    let from = unsafe { OwnFile::from_raw(from) };
+    // SAFETY: As above.
+    let to = unsafe { OwnFile::from_raw(to) };
+    long(<Fs as RangeHooks>::remap(
+        (from, at),
+        (to, pos),
+        length,
+        flags,
+    ))
+}
+
+unsafe extern "C" fn fadvise(
+    file: *mut c::file,
+    offset: i64,
+    length: i64,
+    advice: c_int,
+) -> c_int {
+    // SAFETY: The VFS passes an open file of ours.
+    let file = unsafe { OwnFile::from_raw(file) };
+    plain(<Fs as RangeHooks>::advise(file, offset, length, advice))
+}

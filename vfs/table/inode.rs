@@ -1,0 +1,454 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `inode_operations` and xattr handlers.
+
+use super::{
+    file::{count, plain},
+    Table,
+};
+use crate::vfs::{
+    attr::Change,
+    c,
+    dentry::OwnDentry,
+    file::OwnFile,
+    inode::OwnInode,
+    Fs, //
+};
+use core::ptr::null_mut;
+use kernel::{prelude::*, str::CStr};
+
+/// What programs do with names. The directories' locks are held.
+pub(crate) trait NameHooks {
+    /// `->lookup`: ends with [`OwnDentry::splice`].
+    fn look_up(dir: &OwnInode, dentry: &OwnDentry) -> Result<*mut c::dentry>;
+    fn create(dir: &OwnInode, dentry: &OwnDentry, mode: u16) -> Result;
+    fn make_directory(dir: &OwnInode, dentry: &OwnDentry, mode: u16) -> Result;
+    fn make_node(dir: &OwnInode, dentry: &OwnDentry, mode: u16, device: u32) -> Result;
+    fn make_symlink(dir: &OwnInode, dentry: &OwnDentry, target: &CStr) -> Result;
+    fn link(old: &OwnDentry, dir: &OwnInode, dentry: &OwnDentry) -> Result;
+    fn unlink(dir: &OwnInode, dentry: &OwnDentry) -> Result;
+    fn remove_directory(dir: &OwnInode, dentry: &OwnDentry) -> Result;
+    fn rename(
+        from: (&OwnInode, &OwnDentry),
+        to: (&OwnInode, &OwnDentry),
+        flags: u32,
+    ) -> Result;
+    /// O_TMPFILE: makes an unnamed file and opens it.
+    fn make_unnamed(dir: &OwnInode, file: &OwnFile, mode: u16) -> Result;
+}
+
+/// What programs do with attributes.
+pub(crate) trait AttributeHooks {
+    /// `->setattr`, under our inode's lock.
+    fn change(dentry: &OwnDentry, change: &mut Change) -> Result;
+    /// `->getattr`.
+    fn stat(dentry: &OwnDentry, stat: &mut c::kstat, mask: u32, flags: u32) -> Result;
+    /// `->set_acl`, under our inode's lock.
+    fn set_acl(dentry: &OwnDentry, acl: *mut c::posix_acl, kind: c_int) -> Result;
+    /// `->fileattr_get`.
+    fn get_flags(dentry: &OwnDentry, flags: &mut c::file_kattr) -> Result;
+    /// `->fileattr_set`, under our inode's lock.
+    fn set_flags(dentry: &OwnDentry, flags: &mut c::file_kattr) -> Result;
+    /// An access through something that leaves no data behind (a symlink followed).
+    fn accessed(inode: &OwnInode);
+}
+
+/// What programs do with extended attributes.
+pub(crate) trait XattrHooks {
+    fn get(
+        dentry: &OwnDentry,
+        inode: &OwnInode,
+        name: &CStr,
+        value: *mut c_void,
+        size: usize,
+    ) -> Result<usize>;
+    /// A null value removes.
+    fn set(
+        dentry: &OwnDentry,
+        inode: &OwnInode,
+        name: &CStr,
+        value: (*const c_void, usize),
+        flags: c_int,
+    ) -> Result;
+    fn list(dentry: &OwnDentry, list: *mut c_char, size: usize) -> Result<usize>;
+}
+
+pub(super) static FILE: Table<c::inode_operations> = Table(c::inode_operations {
+    permission: Some(permission),
+    setattr: Some(setattr),
+    getattr: Some(getattr),
+    listxattr: Some(listxattr),
+    fiemap: Some(fiemap),
+    update_time: Some(update_time),
+    get_inode_acl: Some(get_inode_acl),
+    set_acl: Some(set_acl),
+    fileattr_get: Some(fileattr_get),
+    fileattr_set: Some(fileattr_set),
+    ..pin_init::zeroed()
+});
+
+pub(super) static DIRECTORY: Table<c::inode_operations> = Table(c::inode_operations {
+    lookup: Some(lookup),
+    create: Some(create),
+    link: Some(link),
+    unlink: Some(unlink),
+    symlink: Some(symlink),
+    mkdir: Some(mkdir),
+    rmdir: Some(rmdir),
+    mknod: Some(mknod),
+    rename: Some(rename),
+    tmpfile: Some(tmpfile),
+    permission: Some(permission),
+    setattr: Some(setattr),
+    getattr: Some(getattr),
+    listxattr: Some(listxattr),
+    update_time: Some(update_time),
+    get_inode_acl: Some(get_inode_acl),
+    set_acl: Some(set_acl),
+    fileattr_get: Some(fileattr_get),
+    fileattr_set: Some(fileattr_set),
+    ..pin_init::zeroed()
+});
+
+pub(super) static SYMLINK: Table<c::inode_operations> = Table(c::inode_operations {
+    get_link: Some(get_link),
+    setattr: Some(setattr),
+    getattr: Some(getattr),
+    listxattr: Some(listxattr),
+    update_time: Some(update_time),
+    ..pin_init::zeroed()
+});
+
+pub(super) static SPECIAL: Table<c::inode_operations> = Table(c::inode_operations {
+    permission: Some(permission),
+    setattr: Some(setattr),
+    getattr: Some(getattr),
+    listxattr: Some(listxattr),
+    update_time: Some(update_time),
+    get_inode_acl: Some(get_inode_acl),
+    set_acl: Some(set_acl),
+    ..pin_init::zeroed()
+});
+
+/// One handler for every name but the ACLs', which have hooks of their own.
+static XATTR: Table<c::xattr_handler> = Table(c::xattr_handler {
+    prefix: c"".as_ptr().cast(),
+    get: Some(xattr_get),
+    set: Some(xattr_set),
+    ..pin_init::zeroed()
+});
+
+pub(super) static XATTRS: Table<[*const c::xattr_handler; 2]> =
+    Table([&raw const XATTR.0, core::ptr::null()]);
+
+/// # Safety
+///
+/// Both as the VFS passes them to a hook of a directory of ours.
+unsafe fn pair<'a>(
+    dir: *mut c::inode,
+    dentry: *mut c::dentry,
+) -> (&'a OwnInode, &'a OwnDentry) {
+    // SAFETY: The caller vouches for it.
+    let dir = unsafe { OwnInode::from_raw(dir) };
+    // SAFETY: As above.
+    let dentry = unsafe { OwnDentry::from_raw(dentry) };
+    (dir, dentry)
+}
+
+unsafe extern "C" fn lookup(
+    dir: *mut c::inode,
+    dentry: *mut c::dentry,
+    _flags: c_uint,
+) -> *mut c::dentry {
+    // SAFETY: The VFS passes a directory of ours and a new dentry.
+    let (dir, dentry) = unsafe { pair(dir, dentry) };
+    <Fs as NameHooks>::look_up(dir, dentry).unwrap_or_else(|e| e.to_ptr())
+}
+
+#[cfg(not(series_7_3))]
+unsafe extern "C" fn create(
+    _idmap: *mut c::mnt_idmap,
+    dir: *mut c::inode,
+    dentry: *mut c::dentry,
+    mode: c::umode_t,
+    _exclusive: bool,
+) -> c_int {
+    // SAFETY: The VFS passes a directory of ours and a negative dentry in it.
+    let (dir, dentry) = unsafe { pair(dir, dentry) };
+    plain(<Fs as NameHooks>::create(dir, dentry, mode))
+}
+
+#[cfg(series_7_3)]
+unsafe extern "C" fn create(
+    _idmap: *mut c::mnt_idmap,
+    dir: *mut c::inode,
+    dentry: *mut c::dentry,
+    mode: c::umode_t,
+) -> c_int {
+    // SAFETY: The VFS passes a directory of ours and a negative dentry in it.
+    let (dir, dentry) = unsafe { pair(dir, dentry) };
+    plain(<Fs as NameHooks>::create(dir, dentry, mode))
+}
+
+unsafe extern "C" fn link(
+    old: *mut c::dentry,
+    dir: *mut c::inode,
+    dentry: *mut c::dentry,
+) -> c_int {
+    // SAFETY: The VFS passes a directory of ours and a negative dentry in it.
+    let (dir, dentry) = unsafe { pair(dir, dentry) };
+    // SAFETY: And a positive dentry of ours.
+    let old = unsafe { OwnDentry::from_raw(old) };
+    plain(<Fs as NameHooks>::link(old, dir, dentry))
+}
+
+unsafe extern "C" fn unlink(dir: *mut c::inode, dentry: *mut c::dentry) -> c_int {
+    // SAFETY: The VFS passes a directory of ours and a positive dentry in it.
+    let (dir, dentry) = unsafe { pair(dir, dentry) };
+    plain(<Fs as NameHooks>::unlink(dir, dentry))
+}
+
+unsafe extern "C" fn symlink(
+    _idmap: *mut c::mnt_idmap,
+    dir: *mut c::inode,
+    dentry: *mut c::dentry,
+    target: *const c_char,
+) -> c_int {
+    // SAFETY: The VFS passes a directory of ours and a negative dentry in it.
+    let (dir, dentry) = unsafe { pair(dir, dentry) };
+    // SAFETY: And a C string.
+    let target = unsafe { CStr::from_char_ptr(target) };
+    plain(<Fs as NameHooks>::make_symlink(dir, dentry, target))
+}
+
+unsafe extern "C" fn mkdir(
+    _idmap: *mut c::mnt_idmap,
+    dir: *mut c::inode,
+    dentry: *mut c::dentry,
+    mode: c::umode_t,
+) -> *mut c::dentry {
+    // SAFETY: The VFS passes a directory of ours and a negative dentry in it.
+    let (dir, dentry) = unsafe { pair(dir, dentry) };
+    match <Fs as NameHooks>::make_directory(dir, dentry, mode) {
+        Ok(()) => null_mut(),
+        Err(e) => e.to_ptr(),
+    }
+}
+
+unsafe extern "C" fn rmdir(dir: *mut c::inode, dentry: *mut c::dentry) -> c_int {
+    // SAFETY: The VFS passes a directory of ours and a positive dentry in it.
+    let (dir, dentry) = unsafe { pair(dir, dentry) };
+    plain(<Fs as NameHooks>::remove_directory(dir, dentry))
+}
+
+unsafe extern "C" fn mknod(
+    _idmap: *mut c::mnt_idmap,
+    dir: *mut c::inode,
+    dentry: *mut c::dentry,
+    mode: c::umode_t,
+    device: c::dev_t,
+) -> c_int {
+    // SAFETY: The VFS passes a directory of ours and a negative dentry in it.
+    let (dir, dentry) = unsafe { pair(dir, dentry) };
+    plain(<Fs as NameHooks>::make_node(dir, dentry, mode, device))
+}
+
+unsafe extern "C" fn rename(
+    _idmap: *mut c::mnt_idmap,
+    from: *mut c::inode,
+    old: *mut c::dentry,
+    to: *mut c::inode,
+    new: *mut c::dentry,
+    flags: c_uint,
+) -> c_int {
+    // SAFETY: The VFS passes two directories of ours and dentries in them.
+    let from = unsafe { pair(from, old) };
+    // SAFETY: As above.
+    let to = unsafe { pair(to, new) };
+    plain(<Fs as NameHooks>::rename(from, to, flags))
+}
+
+unsafe extern "C" fn tmpfile(
+    _idmap: *mut c::mnt_idmap,
+    dir: *mut c::inode,
+    file: *mut c::file,
+    mode: c::umode_t,
+) -> c_int {
+    // SAFETY: The VFS passes a directory of ours.
+    let dir = unsafe { OwnInode::from_raw(dir) };
+    // SAFETY: And a file that is being opened.
+    let file = unsafe { OwnFile::from_raw(file) };
+    plain(<Fs as NameHooks>::make_unnamed(dir, file, mode))
+}
+
+/// Our inode carries the lower one's mode, owner and flags, so the check needs no lower inode
+/// and holds in RCU mode. The lower mount being read-only shows at `mnt_want_write`.
+unsafe extern "C" fn permission(
+    idmap: *mut c::mnt_idmap,
+    inode: *mut c::inode,
+    mask: c_int,
+) -> c_int {
+    // SAFETY: The VFS passes an inode of ours.
+    unsafe { c::generic_permission(idmap, inode, mask) }
+}
+
+unsafe extern "C" fn setattr(
+    _idmap: *mut c::mnt_idmap,
+    dentry: *mut c::dentry,
+    attr: *mut c::iattr,
+) -> c_int {
+    // SAFETY: The VFS passes a positive dentry of ours.
+    let dentry = unsafe { OwnDentry::from_raw(dentry) };
+    // SAFETY: And a change that is this call's own.
+    let change = unsafe { Change::from_raw(attr) };
+    plain(<Fs as AttributeHooks>::change(dentry, change))
+}
+
+unsafe extern "C" fn getattr(
+    _idmap: *mut c::mnt_idmap,
+    path: *const c::path,
+    stat: *mut c::kstat,
+    mask: u32,
+    flags: c_uint,
+) -> c_int {
+    // SAFETY: The VFS passes a path to a positive dentry of ours.
+    let dentry = unsafe { OwnDentry::from_raw((*path).dentry) };
+    // SAFETY: And a place for the answer.
+    let stat = unsafe { &mut *stat };
+    plain(<Fs as AttributeHooks>::stat(dentry, stat, mask, flags))
+}
+
+unsafe extern "C" fn listxattr(dentry: *mut c::dentry, list: *mut c_char, size: usize) -> isize {
+    // SAFETY: The VFS passes a positive dentry of ours.
+    let dentry = unsafe { OwnDentry::from_raw(dentry) };
+    count(<Fs as XattrHooks>::list(dentry, list, size))
+}
+
+unsafe extern "C" fn fiemap(
+    inode: *mut c::inode,
+    info: *mut c::fiemap_extent_info,
+    start: u64,
+    length: u64,
+) -> c_int {
+    // SAFETY: The VFS passes an inode of ours.
+    let lower = unsafe { OwnInode::from_raw(inode) }.lower();
+    // SAFETY: A live lower inode and the VFS's buffer.
+    unsafe { c::lfs_fiemap(lower.as_ptr(), info.cast(), start, length) }
+}
+
+unsafe extern "C" fn update_time(
+    inode: *mut c::inode,
+    kind: c::fs_update_time,
+    _flags: c_uint,
+) -> c_int {
+    if kind == c::fs_update_time_FS_UPD_ATIME {
+        // SAFETY: The VFS passes an inode of ours.
+        <Fs as AttributeHooks>::accessed(unsafe { OwnInode::from_raw(inode) });
+    }
+    0
+}
+
+unsafe extern "C" fn get_inode_acl(
+    inode: *mut c::inode,
+    kind: c_int,
+    rcu: bool,
+) -> *mut c::posix_acl {
+    // SAFETY: The VFS passes an inode of ours; in RCU mode its memory is still there.
+    let lower = unsafe { OwnInode::from_raw(inode) }.lower();
+    if lower.superblock().flags() & c::SB_POSIXACL == 0 {
+        return null_mut();
+    }
+    if rcu {
+        // SAFETY: As above.
+        unsafe { c::get_cached_acl_rcu(lower.as_ptr(), kind) }
+    } else {
+        // SAFETY: As above.
+        unsafe { c::get_inode_acl(lower.as_ptr(), kind) }
+    }
+}
+
+unsafe extern "C" fn set_acl(
+    _idmap: *mut c::mnt_idmap,
+    dentry: *mut c::dentry,
+    acl: *mut c::posix_acl,
+    kind: c_int,
+) -> c_int {
+    // SAFETY: The VFS passes a positive dentry of ours.
+    let dentry = unsafe { OwnDentry::from_raw(dentry) };
+    plain(<Fs as AttributeHooks>::set_acl(dentry, acl, kind))
+}
+
+unsafe extern "C" fn fileattr_get(dentry: *mut c::dentry, flags: *mut c::file_kattr) -> c_int {
+    // SAFETY: The VFS passes a positive dentry of ours.
+    let dentry = unsafe { OwnDentry::from_raw(dentry) };
+    // SAFETY: And a place for the answer.
+    let flags = unsafe { &mut *flags.cast() };
+    plain(<Fs as AttributeHooks>::get_flags(dentry, flags))
+}
+
+unsafe extern "C" fn fileattr_set(
+    _idmap: *mut c::mnt_idmap,
+    dentry: *mut c::dentry,
+    flags: *mut c::file_kattr,
+) -> c_int {
+    // SAFETY: The VFS passes a positive dentry of ours.
+    let dentry = unsafe { OwnDentry::from_raw(dentry) };
+    // SAFETY: And the flags, which are this call's own.
+    let flags = unsafe { &mut *flags.cast() };
+    plain(<Fs as AttributeHooks>::set_flags(dentry, flags))
+}
+
+unsafe extern "C" fn get_link(
+    dentry: *mut c::dentry,
+    _inode: *mut c::inode,
+    done: *mut c::delayed_call,
+) -> *const c_char {
+    if dentry.is_null() {
+        // RCU mode: the lower filesystem may have to read.
+        return ECHILD.to_ptr::<c_char>();
+    }
+    // SAFETY: The VFS passes a positive dentry of ours.
+    match unsafe { OwnDentry::from_raw(dentry) }.lower() {
+        // SAFETY: A live lower dentry.
+        Ok(lower) => unsafe { c::vfs_get_link(lower.as_ptr(), done) },
+        Err(e) => e.to_ptr::<c_char>(),
+    }
+}
+
+unsafe extern "C" fn xattr_get(
+    _handler: *const c::xattr_handler,
+    dentry: *mut c::dentry,
+    inode: *mut c::inode,
+    name: *const c_char,
+    value: *mut c_void,
+    size: usize,
+) -> c_int {
+    // SAFETY: The VFS passes an inode of ours and a dentry of it.
+    let (inode, dentry) = unsafe { pair(inode, dentry) };
+    // SAFETY: And a C string.
+    let name = unsafe { CStr::from_char_ptr(name) };
+    count(<Fs as XattrHooks>::get(dentry, inode, name, value, size)) as c_int
+}
+
+unsafe extern "C" fn xattr_set(
+    _handler: *const c::xattr_handler,
+    _idmap: *mut c::mnt_idmap,
+    dentry: *mut c::dentry,
+    inode: *mut c::inode,
+    name: *const c_char,
+    value: *const c_void,
+    size: usize,
+    flags: c_int,
+) -> c_int {
+    // SAFETY: The VFS passes an inode of ours and a dentry of it.
+    let (inode, dentry) = unsafe { pair(inode, dentry) };
+    // SAFETY: And a C string.
+    let name = unsafe { CStr::from_char_ptr(name) };
+    plain(<Fs as XattrHooks>::set(
+        dentry,
+        inode,
+        name,
+        (value, size),
+        flags,
+    ))
+}

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `super_operations` and `dentry_operations`.
+
+use super::{file::plain, Table};
+use crate::vfs::{
+    c,
+    dentry::{self, OwnDentry},
+    inode::{self, OwnInode},
+    mount::LowerMount,
+    superblock::SuperBlock,
+    FileSystem, Fs,
+};
+use kernel::{
+    prelude::*,
+    str::{CStr, CString},
+};
+
+/// What happens to a mount as a whole.
+pub(crate) trait SuperHooks: FileSystem {
+    /// The mount below.
+    fn lower(mount: &Self::Mount) -> &LowerMount;
+    /// `->put_super`: the last unmount, after all inodes are gone.
+    fn shut_down(mount: &Self::Mount);
+    /// `->evict_inode`: an inode goes out of memory. Must not wait: reclaim may be behind it.
+    fn evicted(inode: &OwnInode);
+    /// `->sync_fs` with waiting.
+    fn sync(mount: &Self::Mount) -> Result;
+    /// `->freeze_fs`.
+    fn freeze(mount: &Self::Mount) -> Result;
+    /// `->show_options`.
+    fn show(mount: &Self::Mount, options: &mut Options);
+}
+
+/// Where `/proc/mounts` gets its options from.
+pub(crate) struct Options(*mut c::seq_file);
+
+impl Options {
+    /// Adds `name` or `name=value`.
+    pub(crate) fn add(&mut self, name: &CStr, value: Option<core::fmt::Arguments<'_>>) {
+        let text = match value.map(CString::try_from_fmt) {
+            Some(Ok(text)) => Some(text),
+            Some(Err(_)) => return,
+            None => None,
+        };
+        let value = text.as_ref().map_or(core::ptr::null(), |t| t.as_char_ptr());
+        // SAFETY: A live seq_file for as long as the call; C strings.
+        unsafe { c::lfs_seq_option(self.0, name.as_char_ptr(), value) };
+    }
+}
+
+pub(super) static OPERATIONS: Table<c::super_operations> = Table(c::super_operations {
+    destroy_inode: Some(inode::destroy),
+    free_inode: Some(inode::free),
+    drop_inode: Some(c::inode_just_drop),
+    evict_inode: Some(evict_inode),
+    put_super: Some(put_super),
+    sync_fs: Some(sync_fs),
+    freeze_fs: Some(freeze_fs),
+    statfs: Some(statfs),
+    show_options: Some(show_options),
+    ..pin_init::zeroed()
+});
+
+pub(super) static DENTRY: Table<c::dentry_operations> = Table(c::dentry_operations {
+    d_revalidate: Some(dentry::revalidate),
+    d_release: Some(dentry::release),
+    ..pin_init::zeroed()
+});
+
+/// # Safety
+///
+/// `sb` is a filled superblock of ours, live for `'a`.
+unsafe fn mount<'a>(sb: *mut c::super_block) -> &'a <Fs as FileSystem>::Mount {
+    // SAFETY: The caller vouches for it.
+    unsafe { SuperBlock::from_raw(sb) }.mount()
+}
+
+unsafe extern "C" fn evict_inode(inode: *mut c::inode) {
+    // SAFETY: The VFS passes an inode that nobody uses any more.
+    unsafe { c::truncate_inode_pages_final(&mut (*inode).i_data) };
+    // SAFETY: As above.
+    unsafe { c::clear_inode(inode) };
+    // SAFETY: As above.
+    if unsafe { !(*inode).i_private.is_null() } {
+        // SAFETY: It has its private data, so it is whole.
+        <Fs as SuperHooks>::evicted(unsafe { OwnInode::from_raw(inode) });
+    }
+}
+
+unsafe extern "C" fn put_super(sb: *mut c::super_block) {
+    // SAFETY: The VFS passes a superblock of ours that has a root.
+    <Fs as SuperHooks>::shut_down(unsafe { mount(sb) });
+}
+
+unsafe extern "C" fn sync_fs(sb: *mut c::super_block, wait: c_int) -> c_int {
+    if wait == 0 {
+        return 0;
+    }
+    // SAFETY: The VFS passes a superblock of ours that has a root.
+    plain(<Fs as SuperHooks>::sync(unsafe { mount(sb) }))
+}
+
+unsafe extern "C" fn freeze_fs(sb: *mut c::super_block) -> c_int {
+    // SAFETY: The VFS passes a superblock of ours that has a root.
+    plain(<Fs as SuperHooks>::freeze(unsafe { mount(sb) }))
+}
+
+unsafe extern "C" fn statfs(dentry: *mut c::dentry, buf: *mut kernel::bindings::kstatfs) -> c_int {
+    // SAFETY: The VFS passes a dentry of ours.
+    let sb = unsafe { OwnDentry::from_raw(dentry) }.superblock();
+    let lower = <Fs as SuperHooks>::lower(sb.mount());
+    let path = lower.path(lower.root());
+    // SAFETY: A live path and a place for the answer.
+    unsafe { c::vfs_statfs(&path, buf.cast()) }
+}
+
+unsafe extern "C" fn show_options(seq: *mut c::seq_file, root: *mut c::dentry) -> c_int {
+    // SAFETY: The VFS passes a dentry of ours.
+    let sb = unsafe { OwnDentry::from_raw(root) }.superblock();
+    <Fs as SuperHooks>::show(sb.mount(), &mut Options(seq));
+    0
+}

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A mount's worker: a work item and a delayed one on a queue of their own.
+//!
+//! The queue keeps going when memory is short, the work allocates nothing that could enter a
+//! filesystem, and it runs with the kernel's credentials: no caller's limits reach it.
+//!
+//! C header: [`include/linux/workqueue.h`](srctree/include/linux/workqueue.h)
+
+use core::cell::UnsafeCell;
+
+use kernel::{
+    prelude::*,
+    sync::{
+        atomic::{
+            Acquire,
+            Atomic,
+            Full,
+            Release, //
+        },
+        Arc, //
+    },
+    types::Opaque, //
+};
+
+use super::{
+    c,
+    scope::NoFs, //
+};
+
+/// What a worker does; `ID` tells several workers of one type apart.
+pub(crate) trait Job<const ID: u8>: Send + Sync + 'static {
+    /// Does what is there to do, in a kernel thread; `tick` when the delay is over, not for a kick.
+    /// Never runs twice at a time for one kind of call.
+    fn run(&self, tick: bool);
+}
+
+/// Runs a [`Job`] in a kernel thread, whenever it is kicked.
+///
+/// # Invariants
+///
+/// `queue` is a valid work queue until the worker is dropped. `job` is written at most once, by the
+/// first [`Worker::start`], which is before `started` is set; the work reads it only when that is
+/// set, and it is cleared when no work can run any more.
+#[pin_data(PinnedDrop)]
+pub(crate) struct Worker<J: Job<ID>, const ID: u8> {
+    queue: *mut c::workqueue_struct,
+    #[pin]
+    work: Opaque<c::work_struct>,
+    #[pin]
+    tick: Opaque<c::delayed_work>,
+    job: UnsafeCell<Option<Arc<J>>>,
+    starting: Atomic<bool>,
+    started: Atomic<bool>,
+}
+
+// SAFETY: The work queue may be used from any thread; `job` is guarded by the type invariants.
+unsafe impl<J: Job<ID>, const ID: u8> Send for Worker<J, ID> {}
+// SAFETY: As above; kicking is safe from any thread at once.
+unsafe impl<J: Job<ID>, const ID: u8> Sync for Worker<J, ID> {}
+
+impl<J: Job<ID>, const ID: u8> Worker<J, ID> {
+    /// Makes one that does nothing yet; `name` is the thread's.
+    pub(crate) fn new(name: &'static CStr) -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            queue: {
+                // SAFETY: The name is a C string.
+                let queue = unsafe { c::lfs_alloc_workqueue(name.as_char_ptr()) };
+                if queue.is_null() {
+                    return Err(ENOMEM);
+                }
+                queue
+            },
+            work <- Opaque::ffi_init(|slot| {
+                // SAFETY: `slot` is room for a work item that stays where it is.
+                unsafe { c::lfs_init_work(slot, Some(run_work::<J, ID>)) }
+            }),
+            tick <- Opaque::ffi_init(|slot| {
+                // SAFETY: `slot` is room for a delayed work item that stays where it is.
+                unsafe { c::lfs_init_delayed_work(slot, Some(run_tick::<J, ID>)) }
+            }),
+            job: UnsafeCell::new(None),
+            starting: Atomic::new(false),
+            started: Atomic::new(false),
+        })
+    }
+
+    /// Says what to do: only the first call has an effect. Kicks before it do nothing.
+    pub(crate) fn start(&self, job: Arc<J>) {
+        if self.starting.xchg(true, Full) {
+            return;
+        }
+        // SAFETY: By the type invariants nothing reads the cell before `started` is set, and
+        // `starting` lets only one thread come here.
+        unsafe { *self.job.get() = Some(job) };
+        self.started.store(true, Release);
+    }
+
+    /// Has the job run soon. May be called under a spinlock.
+    pub(crate) fn kick(&self) {
+        // SAFETY: Queue and item are valid by the type invariants.
+        unsafe { c::lfs_queue_work(self.queue, self.work.get()) };
+    }
+
+    /// Has the job run in `seconds`, unless that was said already. May be called under a spinlock.
+    pub(crate) fn kick_in(&self, seconds: u32) {
+        // SAFETY: Queue and item are valid by the type invariants.
+        unsafe { c::lfs_queue_delayed_work(self.queue, self.tick.get(), seconds) };
+    }
+
+    /// Waits for the job to end and never runs it again; later kicks do nothing.
+    pub(crate) fn stop(&self) {
+        // SAFETY: The item is valid by the type invariants.
+        unsafe { c::disable_delayed_work_sync(self.tick.get()) };
+        // SAFETY: The item is valid by the type invariants.
+        unsafe { c::disable_work_sync(self.work.get()) };
+        if !self.started.xchg(false, Full) {
+            return;
+        }
+        // SAFETY: No work runs, and none will, so by the type invariants nothing reads the cell;
+        // only one thread finds `started` set.
+        let job = unsafe { (*self.job.get()).take() };
+        drop(job);
+    }
+}
+
+#[pinned_drop]
+impl<J: Job<ID>, const ID: u8> PinnedDrop for Worker<J, ID> {
+    fn drop(self: Pin<&mut Self>) {
+        // The job holds the worker, so a started one is only ever dropped after `stop`.
+        // SAFETY: The queue is valid by the type invariants and idle.
+        unsafe { c::destroy_workqueue(self.queue) };
+    }
+}
+
+/// Called by the work queue after a kick.
+unsafe extern "C" fn run_work<J: Job<ID>, const ID: u8>(work: *mut c::work_struct) {
+    // SAFETY: The work item lies in a worker, whose field it is.
+    let worker = unsafe {
+        &*work
+            .cast::<u8>()
+            .sub(core::mem::offset_of!(Worker<J, ID>, work))
+            .cast::<Worker<J, ID>>()
+    };
+    run(worker, false);
+}
+
+/// Called by the work queue after a delay.
+unsafe extern "C" fn run_tick<J: Job<ID>, const ID: u8>(work: *mut c::work_struct) {
+    let item = work
+        .cast::<u8>()
+        .wrapping_sub(core::mem::offset_of!(c::delayed_work, work));
+    // SAFETY: The item is the delayed one of a worker, whose field it is.
+    let worker = unsafe {
+        &*item
+            .sub(core::mem::offset_of!(Worker<J, ID>, tick))
+            .cast::<Worker<J, ID>>()
+    };
+    run(worker, true);
+}
+
+/// Runs the worker's job.
+fn run<J: Job<ID>, const ID: u8>(worker: &Worker<J, ID>, tick: bool) {
+    if !worker.started.load(Acquire) {
+        return;
+    }
+    let _nofs = NoFs::new();
+    // SAFETY: By the type invariants the cell does not change while work can run.
+    let job = unsafe { &*worker.job.get() };
+    if let Some(job) = job {
+        job.run(tick);
+    }
+}
