@@ -83,7 +83,9 @@ fn bench(options: &Options) -> io::Result<bool> {
             };
             match entry {
                 Ok(entry) => table.entries.push(entry),
-                Err(error) => table.broken.push(format!("{}, {}: {error}", row.name, lower.name())),
+                Err(error) => table
+                    .broken
+                    .push(format!("{}, {}: {error}", row.name, lower.name())),
             }
         }
         if let Err(error) = place.leave() {
@@ -128,7 +130,9 @@ impl Place {
 
     fn leave(&self) -> io::Result<()> {
         let base = self.at.display();
-        sh(&format!("umount {base}/on {base}/off {base}/overlay; umount {base}"))?;
+        sh(&format!(
+            "umount {base}/on {base}/off {base}/overlay; umount {base}"
+        ))?;
         if self.lower == Lower::Ext4 {
             sh("rmmod brd")?;
         }
@@ -166,7 +170,8 @@ impl Place {
     /// A mount of its own with a history of so many lines.
     fn with_lines(&self, lines: usize) -> io::Result<(String, PathBuf)> {
         let base = self.at.display();
-        let mount = format!("mount -t loggerfs -o history_max=256M {base}/l{lines}.src {base}/l{lines}");
+        let mount =
+            format!("mount -t loggerfs -o history_max=256M {base}/l{lines}.src {base}/l{lines}");
         sh(&format!("cd {base}; mkdir l{lines} l{lines}.src; {mount}"))?;
         let at = self.at.join(format!("l{lines}"));
         work::many_lines(&at.join("file"), lines)?;

@@ -29,7 +29,10 @@ impl Entry {
     }
 
     fn verdict(&self) -> &'static str {
-        let (must, aim) = (Self::keeps(self.must, self.ratio()), Self::keeps(self.aim, self.ratio()));
+        let (must, aim) = (
+            Self::keeps(self.must, self.ratio()),
+            Self::keeps(self.aim, self.ratio()),
+        );
         match (must, aim && self.aim.is_some()) {
             (false, _) if self.gate => "MISSED",
             (false, _) => "missed (does not count yet)",
@@ -67,13 +70,16 @@ impl Table {
         );
         for entry in &self.entries {
             let thousands = |count: f64| format!("{:.2}", count / 1000.0);
-            let times = |limit: Option<f64>| limit.map_or("-".into(), |limit| format!("{limit:.2}"));
+            let times =
+                |limit: Option<f64>| limit.map_or("-".into(), |limit| format!("{limit:.2}"));
             println!(
                 "{:<30} {:<6} {:>9} {:>9} {:>9} {:>9} {:>7.2} {:>7} {:>7}  {}",
                 entry.name,
                 entry.lower,
                 thousands(entry.base.synced),
-                entry.overlay.map_or("-".into(), |cost| thousands(cost.synced)),
+                entry
+                    .overlay
+                    .map_or("-".into(), |cost| thousands(cost.synced)),
                 thousands(entry.ours.synced),
                 thousands(entry.ours.synced - entry.base.synced),
                 entry.ratio(),
@@ -105,7 +111,10 @@ fn row(entry: &Entry) -> String {
     let number = |value: Option<f64>| value.map_or("null".into(), |value| format!("{value:.4}"));
     let cost = |cost: Option<Cost>| {
         cost.map_or("null".into(), |cost| {
-            format!("{{\"calls\":{:.1},\"synced\":{:.1}}}", cost.calls, cost.synced)
+            format!(
+                "{{\"calls\":{:.1},\"synced\":{:.1}}}",
+                cost.calls, cost.synced
+            )
         })
     };
     format!(

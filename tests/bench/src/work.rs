@@ -4,7 +4,7 @@
 //! the guest's clock is an instruction.
 
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::Command;
@@ -78,18 +78,22 @@ fn counted(
     })
 }
 
-/// A file of 4 MiB, all of it in the page cache.
-fn file_of_4m(directory: &Path) -> io::Result<File> {
-    let path = directory.join("file");
+/// A file of 4 MiB, all of it in the page cache, written in pieces of `length`: these make its
+/// folios small or large, which ext4's cost for a small write depends on.
+fn file_of_4m(directory: &Path, length: usize) -> io::Result<File> {
+    let path = directory.join(format!("file-{length}"));
     if !path.exists() {
-        fs::write(&path, vec![1; FILE])?;
+        let mut file = File::create(&path)?;
+        for _ in 0..FILE / length {
+            file.write_all(&vec![1; length])?;
+        }
     }
     let mut options = OpenOptions::new();
     options.read(true).write(true).open(path)
 }
 
 fn read_4k(directory: &Path) -> io::Result<Cost> {
-    let file = file_of_4m(directory)?;
+    let file = file_of_4m(directory, PAGE)?;
     let mut page = vec![0; PAGE];
     counted(directory, 10_000, |number| {
         let at = number * 7 % (FILE / PAGE) * PAGE;
@@ -98,7 +102,7 @@ fn read_4k(directory: &Path) -> io::Result<Cost> {
 }
 
 fn overwrite(directory: &Path, length: usize, calls: usize) -> io::Result<Cost> {
-    let file = file_of_4m(directory)?;
+    let file = file_of_4m(directory, length)?;
     let bytes = vec![2; length];
     counted(directory, calls, |number| {
         let at = number * 7 % (FILE / length) * length;
@@ -122,7 +126,9 @@ fn whole(written: usize, length: usize) -> io::Result<()> {
     if written == length {
         Ok(())
     } else {
-        Err(io::Error::other(format!("{written} of {length} bytes written")))
+        Err(io::Error::other(format!(
+            "{written} of {length} bytes written"
+        )))
     }
 }
 
@@ -157,7 +163,7 @@ fn tree(directory: &Path) -> io::Result<Cost> {
 /// Fills the history until its oldest segments are recycled: the state of a mount that has
 /// lived for a while.
 pub fn fill_history(directory: &Path, bytes: u64) -> io::Result<()> {
-    let file = file_of_4m(directory)?;
+    let file = file_of_4m(directory, PAGE)?;
     let page = vec![4; PAGE];
     for number in 0..bytes / PAGE as u64 {
         let at = number * 7 % (FILE / PAGE) as u64 * PAGE as u64;
@@ -169,10 +175,7 @@ pub fn fill_history(directory: &Path, bytes: u64) -> io::Result<()> {
 
 /// `lines` operations on one file, one byte each.
 pub fn many_lines(path: &Path, lines: usize) -> io::Result<()> {
-    let file = OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(path)?;
+    let file = OpenOptions::new().create(true).append(true).open(path)?;
     for _ in 0..lines {
         rustix::io::write(&file, b"x")?;
     }

@@ -29,6 +29,9 @@ pub struct Test {
     pub unmounted: bool,
     /// The lower filesystems it is for; empty: all of them.
     pub lowers: &'static [Lower],
+    /// Says over the tmpfs directory nothing that it does not say over the private one: only
+    /// run there when asked for.
+    pub thorough: bool,
     /// Time limit in seconds; generous, for a busy machine that emulates the guest.
     pub seconds: u64,
 }
@@ -41,6 +44,7 @@ impl Test {
             raw: false,
             unmounted: false,
             lowers: &[],
+            thorough: false,
             seconds: 60,
         }
     }
@@ -57,6 +61,11 @@ impl Test {
 
     pub const fn only(mut self, lowers: &'static [Lower]) -> Test {
         self.lowers = lowers;
+        self
+    }
+
+    pub const fn thorough(mut self) -> Test {
+        self.thorough = true;
         self
     }
 
@@ -87,6 +96,7 @@ pub struct Plan {
     pub seed: u64,
     pub disk: String,
     pub only: Vec<String>,
+    pub skip: Vec<String>,
     pub out: Option<PathBuf>,
     pub place: PathBuf,
     pub slow: u64,
@@ -97,7 +107,11 @@ pub fn run_lower(plan: &Plan, lower: Lower, tests: &[&Test]) -> Vec<Report> {
     let chosen: Vec<&&Test> = tests
         .iter()
         .filter(|test| test.is_for(lower, plan.raw))
-        .filter(|test| plan.only.is_empty() || plan.only.iter().any(|only| matches(only, test.name)))
+        .filter(|test| lower != Lower::Tmpfs || !test.thorough || !plan.only.is_empty())
+        .filter(|test| {
+            plan.only.is_empty() || plan.only.iter().any(|only| matches(only, test.name))
+        })
+        .filter(|test| !plan.skip.iter().any(|skip| matches(skip, test.name)))
         .collect();
     let mut reports = Vec::new();
     if chosen.is_empty() {

@@ -27,7 +27,7 @@ const HELP: &str = "\
 lfs-tests - tests of LoggerFS over one lower filesystem after another
 
   lfs-tests [--lower private|tmpfs|ext4|xfs|btrfs]... [--only NAME|START*]...
-            [--disk DEVICE-OR-FILE] [--seed N] [--out DIR] [--slow N] [--raw] [--list]
+            [--skip NAME|START*]... [--disk DEVICE-OR-FILE] [--seed N] [--out DIR] [--slow N] [--raw] [--list]
 
   --disk   where ext4, xfs and btrfs are made; without it a sparse file in /run
   --out    directory for results.tsv
@@ -57,8 +57,14 @@ fn main() {
 }
 
 fn summary(reports: &[Report]) -> i32 {
-    let failed = reports.iter().filter(|report| report.failure.is_some()).count();
-    let skipped = reports.iter().filter(|report| report.skipped.is_some()).count();
+    let failed = reports
+        .iter()
+        .filter(|report| report.failure.is_some())
+        .count();
+    let skipped = reports
+        .iter()
+        .filter(|report| report.skipped.is_some())
+        .count();
     let passed = reports.len() - failed - skipped;
     println!("{passed} passed, {failed} failed, {skipped} skipped");
     i32::from(failed > 0 || passed == 0)
@@ -91,6 +97,7 @@ fn parse(words: &[String]) -> (Plan, Vec<Lower>) {
         seed: 20_261_120,
         disk: String::new(),
         only: Vec::new(),
+        skip: Vec::new(),
         out: None,
         place: PathBuf::from("/run/lfs-tests"),
         slow: 1,
@@ -108,6 +115,7 @@ fn parse(words: &[String]) -> (Plan, Vec<Lower>) {
                 None => usage("no such lower filesystem"),
             },
             "--only" => plan.only.push(value()),
+            "--skip" => plan.skip.push(value()),
             "--disk" => plan.disk = value(),
             "--seed" => plan.seed = number(&value()),
             "--slow" => plan.slow = number(&value()),
@@ -145,6 +153,7 @@ fn list() -> ! {
 /// A scratch disk for a machine that has none to spare.
 fn sparse_file() -> String {
     let path = "/run/lfs-tests.disk";
+    let _ = mounts::run(&["modprobe", "loop"]);
     let made = std::fs::File::create(path).and_then(|file| file.set_len(1536 << 20));
     if let Err(error) = made {
         usage(&format!("cannot make {path}: {error}; use --disk"));

@@ -63,7 +63,11 @@ impl Lower {
         let mkfs = format!("mkfs.{kind}");
         let force = if self == Lower::Ext4 { "-F" } else { "-f" };
         run(&[&mkfs, "-q", force, disk])?;
-        let loops = if Path::new(disk).is_file() { "loop" } else { "rw" };
+        let loops = if Path::new(disk).is_file() {
+            "loop"
+        } else {
+            "rw"
+        };
         run(&["mount", "-t", kind, "-o", loops, disk, &at]).map(drop)
     }
 }

@@ -39,7 +39,8 @@ pub(crate) use fail;
 /// Stops the test with a formatted reason unless the condition holds.
 macro_rules! check {
     ($condition:expr, $($what:tt)*) => {
-        if !$condition {
+        let holds: bool = $condition;
+        if !holds {
             $crate::outcome::fail!($($what)*);
         }
     };

@@ -101,8 +101,7 @@ impl Map {
 
     fn make(length: usize, protection: i32, flags: i32, fd: i32, offset: i64) -> io::Result<Map> {
         // SAFETY: a new mapping at an address of the kernel's choice touches no memory of ours.
-        let start =
-            unsafe { libc::mmap(ptr::null_mut(), length, protection, flags, fd, offset) };
+        let start = unsafe { libc::mmap(ptr::null_mut(), length, protection, flags, fd, offset) };
         if start == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
@@ -211,9 +210,8 @@ impl Ring {
     pub fn new() -> io::Result<Ring> {
         let mut parameters = [0u32; 30];
         // SAFETY: `parameters` has the size of `struct io_uring_params` (120 bytes).
-        let fd = done(unsafe {
-            libc::syscall(libc::SYS_io_uring_setup, 1, parameters.as_mut_ptr())
-        })?;
+        let fd =
+            done(unsafe { libc::syscall(libc::SYS_io_uring_setup, 1, parameters.as_mut_ptr()) })?;
         // SAFETY: the kernel gave us this descriptor.
         let fd = unsafe { OwnedFd::from_raw_fd(fd as i32) };
         let raw = fd.as_raw_fd();

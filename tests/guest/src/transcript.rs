@@ -89,7 +89,13 @@ impl Transcript {
     pub fn stat(&mut self, what: &str, name: &str) {
         match fs::symlink_metadata(self.path(name)) {
             Ok(stat) => {
-                let seen = (stat.mode(), stat.nlink(), stat.uid(), stat.gid(), stat.size());
+                let seen = (
+                    stat.mode(),
+                    stat.nlink(),
+                    stat.uid(),
+                    stat.gid(),
+                    stat.size(),
+                );
                 self.note(&format!("{what}: stat {name}"), (seen, stat.rdev()));
             }
             Err(error) => self.call(&format!("{what}: stat {name}"), Err::<(), _>(error)),
@@ -102,10 +108,17 @@ pub fn compare(w: &mut World, work: fn(&mut Transcript) -> Outcome) -> Outcome {
     let mut raw = Transcript::new(&w.beside()?);
     let mut ours = Transcript::new(&w.mnt);
     work(&mut raw).at("on the raw filesystem")?;
-    check!(raw.missing.is_empty(), "fails on the raw filesystem: {:?}", raw.missing);
+    check!(
+        raw.missing.is_empty(),
+        "fails on the raw filesystem: {:?}",
+        raw.missing
+    );
     work(&mut ours).at("through LoggerFS")?;
     for (number, (raw, ours)) in raw.lines.iter().zip(&ours.lines).enumerate() {
-        check!(raw == ours, "answer {number} differs; raw: {raw}; through LoggerFS: {ours}");
+        check!(
+            raw == ours,
+            "answer {number} differs; raw: {raw}; through LoggerFS: {ours}"
+        );
     }
     check!(
         raw.lines.len() == ours.lines.len(),
@@ -165,7 +178,10 @@ fn describe(root: &Path, path: &Path) -> Outcome<String> {
     let content = if kind.is_file() {
         format!("{:016x}", hash(&fs::read(path)?))
     } else if kind.is_symlink() {
-        fs::read_link(path)?.display().to_string().replace(&root.display().to_string(), "HERE")
+        fs::read_link(path)?
+            .display()
+            .to_string()
+            .replace(&root.display().to_string(), "HERE")
     } else {
         String::new()
     };

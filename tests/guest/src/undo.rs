@@ -16,7 +16,7 @@ pub const READLOG_PAGE: u64 = 0x1000;
 pub const REVERT: u64 = 0x2000;
 
 const fn iowr(number: u64, size: u64) -> u64 {
-    3 << 30 | size << 16 | (b'L' as u64) << 8 | number
+    (3 << 30) | (size << 16) | ((b'L' as u64) << 8) | number
 }
 
 pub const REVERT_MORE: u64 = iowr(1, 40);
@@ -89,7 +89,8 @@ impl Line {
         };
         let time = next("TIME")?;
         check!(
-            time.split_once('.').is_some_and(|(_, nanos)| nanos.len() == 9),
+            time.split_once('.')
+                .is_some_and(|(_, nanos)| nanos.len() == 9),
             "TIME without nine digits of nanoseconds: {text}"
         );
         let time = number(time, text)?;

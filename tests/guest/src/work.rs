@@ -25,7 +25,10 @@ pub fn main(words: &[String]) -> i32 {
         Err(error) => {
             eprintln!("{}: {error}", words.join(" "));
             // The errno, for those who wait for it.
-            error.raw_os_error().filter(|errno| *errno < 255).unwrap_or(255)
+            error
+                .raw_os_error()
+                .filter(|errno| *errno < 255)
+                .unwrap_or(255)
         }
     }
 }
@@ -111,13 +114,13 @@ fn stream(file: &str, seed: u64) -> io::Result<()> {
 /// The bytes of one record: they tell whose it is, and which.
 pub fn record(whose: u64, which: u64) -> Vec<u8> {
     let length = 1 + (whose * 7919 + which * 104_729) % 300;
-    let mut random = Random::new(whose << 32 | which);
+    let mut random = Random::new((whose << 32) | which);
     random.bytes(length as usize)
 }
 
 /// Where record `which` of process `whose` goes.
 pub fn place(whose: u64, which: u64) -> u64 {
-    Random::new(whose << 40 ^ which).below(4000)
+    Random::new((whose << 40) ^ which).below(4000)
 }
 
 /// Writes records that overlap those of others.

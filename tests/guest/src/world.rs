@@ -148,7 +148,9 @@ impl World {
     pub fn below(&self, name: &str) -> Outcome<PathBuf> {
         match &self.src {
             Some(src) => Ok(src.join(name)),
-            None => Err(Stop::Skip("a private tmpfs cannot be reached from below".into())),
+            None => Err(Stop::Skip(
+                "a private tmpfs cannot be reached from below".into(),
+            )),
         }
     }
 

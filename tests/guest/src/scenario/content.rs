@@ -56,9 +56,17 @@ fn overwrite_places(w: &mut World) -> Outcome {
             continue;
         }
         let log = w.log(&name)?;
-        same("new lines", &log[before.len()..], &[format!("write {offset} {length}")][..])?;
+        same(
+            "new lines",
+            &log[before.len()..],
+            &[format!("write {offset} {length}")][..],
+        )?;
         w.revert(&name, 1)?;
-        w.same(&format!("{length} bytes at {offset} reverted"), &name, &start)?;
+        w.same(
+            &format!("{length} bytes at {offset} reverted"),
+            &name,
+            &start,
+        )?;
     }
     Ok(())
 }
@@ -140,7 +148,11 @@ fn too_many(w: &mut World) -> Outcome {
     let after = fs::metadata(w.path("f"))?;
     let times = |stat: &fs::Metadata| (stat.mtime(), stat.mtime_nsec(), stat.ctime_nsec());
     same("times", times(&after), times(&stat))?;
-    w.same_log("nothing changed", "f", &["write 0 2", "write 2 2", "write 4 2"])?;
+    w.same_log(
+        "nothing changed",
+        "f",
+        &["write 0 2", "write 2 2", "write 4 2"],
+    )?;
     w.revert("f", 3)?;
     w.same("3 of 3", "f", b"")
 }
@@ -172,7 +184,10 @@ fn holes_stay(w: &mut World) -> Outcome {
     let holes = segments(&file)?;
     put(&file, 0, &pattern(5, 8 << 20))?;
     file.sync_all()?;
-    check!(fs::metadata(w.path("f"))?.blocks() > before, "the file did not grow");
+    check!(
+        fs::metadata(w.path("f"))?.blocks() > before,
+        "the file did not grow"
+    );
     w.revert("f", 1)?;
     file.sync_all()?;
     let mut want = vec![0; 8 << 20];
@@ -181,7 +196,10 @@ fn holes_stay(w: &mut World) -> Outcome {
     w.same("reverted", "f", &want)?;
     same("data and holes", segments(&file)?, holes.clone())?;
     let after = fs::metadata(w.path("f"))?.blocks();
-    check!(after <= before + 64, "{after} blocks where there were {before}");
+    check!(
+        after <= before + 64,
+        "{after} blocks where there were {before}"
+    );
     file.set_len(1 << 20)?;
     w.revert("f", 1)?;
     w.same("cut and reverted", "f", &want)?;
@@ -215,7 +233,11 @@ fn large_file(w: &mut World) -> Outcome {
         put(&file, (piece * size) as u64, &pattern(piece as u64, size))?;
     }
     for piece in 0..pieces {
-        put(&file, (piece * size) as u64, &pattern(1000 + piece as u64, size))?;
+        put(
+            &file,
+            (piece * size) as u64,
+            &pattern(1000 + piece as u64, size),
+        )?;
     }
     let agree = |from: usize, whose: u64| -> Outcome {
         for piece in from..pieces {
@@ -235,7 +257,11 @@ fn large_file(w: &mut World) -> Outcome {
     agree(pieces - 41, 0)?;
     w.revert("f", pieces - 41)?;
     agree(0, 0)?;
-    same("size", fs::metadata(w.path("f"))?.len(), (pieces * size) as u64)
+    same(
+        "size",
+        fs::metadata(w.path("f"))?.len(),
+        (pieces * size) as u64,
+    )
 }
 
 /// Readers that have the file open see what a write of the same bytes would let them see.
@@ -244,7 +270,11 @@ fn revert_while_open(w: &mut World) -> Outcome {
     let reader = fs::File::open(w.path("f"))?;
     let mut bytes = [0; 64];
     let length = rustix::io::pread(&reader, &mut bytes, 0)?;
-    same("before", &bytes[..length], &b"first line\nsecond line\n"[..])?;
+    same(
+        "before",
+        &bytes[..length],
+        &b"first line\nsecond line\n"[..],
+    )?;
     w.revert("f", 1)?;
     let length = rustix::io::pread(&reader, &mut bytes, 0)?;
     same("after", &bytes[..length], &b"first line\n"[..])?;

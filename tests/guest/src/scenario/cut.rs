@@ -24,12 +24,19 @@ fn open_truncating(w: &mut World) -> Outcome {
     w.sh("echo new > f")?;
     w.same("written", "f", b"new\n")?;
     w.undo_from_here()?;
-    w.same_log("written", "f", &["write 0 10000", "truncate 0 10000", "write 0 4"])?;
+    w.same_log(
+        "written",
+        "f",
+        &["write 0 10000", "truncate 0 10000", "write 0 4"],
+    )?;
     w.revert("f", 1)?;
     w.same("the write reverted", "f", b"")?;
     w.revert("f", 1)?;
     w.same("the cut reverted", "f", &old)?;
-    OpenOptions::new().write(true).truncate(true).open(w.path("f"))?;
+    OpenOptions::new()
+        .write(true)
+        .truncate(true)
+        .open(w.path("f"))?;
     w.same("cut by open alone", "f", b"")?;
     w.revert("f", 1)?;
     w.same("and back", "f", &old)

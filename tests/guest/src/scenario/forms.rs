@@ -18,22 +18,43 @@ use crate::world::World;
 
 pub const TESTS: &[Test] = &[
     Test::new("form-buffered", |w| form(w, Place::At(777), 5000, plain)).raw(),
-    Test::new("form-one-byte-writes", |w| form(w, Place::At(0), 300, one_byte_writes)).raw(),
+    Test::new("form-one-byte-writes", |w| {
+        form(w, Place::At(0), 300, one_byte_writes)
+    })
+    .raw(),
     Test::new("form-append", |w| form(w, Place::End, 3000, append)).raw(),
     Test::new("form-sync", |w| form(w, Place::At(4000), 5000, synchronous)).raw(),
-    Test::new("form-dsync", |w| form(w, Place::At(4000), 5000, data_synchronous)).raw(),
+    Test::new("form-dsync", |w| {
+        form(w, Place::At(4000), 5000, data_synchronous)
+    })
+    .raw(),
     Test::new("form-direct", |w| form(w, Place::At(4096), 8192, direct)).raw(),
-    Test::new("form-direct-append", |w| form(w, Place::At(20480), 4096, direct)).raw(),
+    Test::new("form-direct-append", |w| {
+        form(w, Place::At(20480), 4096, direct)
+    })
+    .raw(),
     Test::new("form-writev", |w| form(w, Place::At(1000), 9000, vectors)).raw(),
-    Test::new("form-pwritev", |w| form(w, Place::At(1000), 9000, vectors_at)).raw(),
+    Test::new("form-pwritev", |w| {
+        form(w, Place::At(1000), 9000, vectors_at)
+    })
+    .raw(),
     Test::new("form-rwf-append", |w| form(w, Place::End, 700, flag_append)).raw(),
     Test::new("form-rwf-sync", |w| form(w, Place::At(10), 4096, flag_sync)).raw(),
     Test::new("form-splice", |w| form(w, Place::At(300), 40_000, splice)).raw(),
-    Test::new("form-sendfile", |w| form(w, Place::At(50), 300_000, sendfile)).raw(),
+    Test::new("form-sendfile", |w| {
+        form(w, Place::At(50), 300_000, sendfile)
+    })
+    .raw(),
     Test::new("form-io-uring", |w| form(w, Place::At(5), 6000, io_uring)).raw(),
-    Test::new("form-io-uring-direct", |w| form(w, Place::At(0), 4096, io_uring_direct)).raw(),
+    Test::new("form-io-uring-direct", |w| {
+        form(w, Place::At(0), 4096, io_uring_direct)
+    })
+    .raw(),
     Test::new("form-aio", |w| form(w, Place::At(5), 6000, aio)).raw(),
-    Test::new("form-aio-direct", |w| form(w, Place::At(8192), 8192, aio_direct)).raw(),
+    Test::new("form-aio-direct", |w| {
+        form(w, Place::At(8192), 8192, aio_direct)
+    })
+    .raw(),
 ];
 
 /// Where a form writes.
@@ -71,7 +92,11 @@ fn form(w: &mut World, place: Place, length: usize, write: Form) -> Outcome {
         let mut state = start.clone();
         state.resize(state.len().max(if keep > 0 { offset + keep } else { 0 }), 0);
         state[offset..offset + keep].copy_from_slice(&bytes[..keep]);
-        w.same(&format!("{undone} of {} lines reverted", new.len()), "f", &state)?;
+        w.same(
+            &format!("{undone} of {} lines reverted", new.len()),
+            "f",
+            &state,
+        )?;
     }
     same("lines left", w.log("f")?.len(), before)?;
     w.remount_if_lasting()?;
@@ -87,7 +112,11 @@ fn covers(lines: &[Line], offset: u64, length: u64) -> Outcome {
         check!(line.offset == at, "does not begin at {at}: {}", line.text);
         check!(line.key("undo") != Some("lost"), "lost: {}", line.text);
         let size = (SIZE as u64).max(if at > offset { at } else { 0 });
-        check!(line.number("size")? == size, "size= is not {size}: {}", line.text);
+        check!(
+            line.number("size")? == size,
+            "size= is not {size}: {}",
+            line.text
+        );
         at += line.length;
     }
     check!(
@@ -130,11 +159,17 @@ fn append(w: &World, _: u64, bytes: &[u8]) -> Outcome {
 }
 
 fn synchronous(w: &World, offset: u64, bytes: &[u8]) -> Outcome {
-    whole(rustix::io::pwrite(open(w, libc::O_SYNC)?, bytes, offset)?, bytes)
+    whole(
+        rustix::io::pwrite(open(w, libc::O_SYNC)?, bytes, offset)?,
+        bytes,
+    )
 }
 
 fn data_synchronous(w: &World, offset: u64, bytes: &[u8]) -> Outcome {
-    whole(rustix::io::pwrite(open(w, libc::O_DSYNC)?, bytes, offset)?, bytes)
+    whole(
+        rustix::io::pwrite(open(w, libc::O_DSYNC)?, bytes, offset)?,
+        bytes,
+    )
 }
 
 fn aligned(bytes: &[u8]) -> Outcome<Map> {
@@ -163,7 +198,10 @@ fn vectors(w: &World, offset: u64, bytes: &[u8]) -> Outcome {
 }
 
 fn vectors_at(w: &World, offset: u64, bytes: &[u8]) -> Outcome {
-    whole(rustix::io::pwritev(open(w, 0)?, &pieces(bytes), offset)?, bytes)
+    whole(
+        rustix::io::pwritev(open(w, 0)?, &pieces(bytes), offset)?,
+        bytes,
+    )
 }
 
 fn flag_append(w: &World, _: u64, bytes: &[u8]) -> Outcome {

@@ -16,9 +16,15 @@ use crate::undo;
 use crate::world::{put, World};
 
 pub const TESTS: &[Test] = &[
-    Test::new("full-lower-trim", full_lower_trim).unmounted().seconds(120),
-    Test::new("full-lower-deny", full_lower_deny).unmounted().seconds(120),
-    Test::new("full-private", full_private).only(&[mounts::Lower::Private]).unmounted(),
+    Test::new("full-lower-trim", full_lower_trim)
+        .unmounted()
+        .seconds(120),
+    Test::new("full-lower-deny", full_lower_deny)
+        .unmounted()
+        .seconds(120),
+    Test::new("full-private", full_private)
+        .only(&[mounts::Lower::Private])
+        .unmounted(),
     Test::new("history-trimmed", history_trimmed).seconds(120),
     Test::new("history-denied", history_denied).unmounted(),
     Test::new("file-size-limit", file_size_limit),
@@ -50,6 +56,7 @@ fn small(w: &mut World, options: &str) -> Outcome<PathBuf> {
 fn loop_disk(w: &World, size: &str, at: &str) -> Outcome {
     let image = "/run/lfs-tests-small";
     let _ = fs::remove_file(image);
+    run(&["modprobe", "loop"])?;
     run(&["truncate", "-s", size, image])?;
     let kind = w.lower.name();
     let mut words = vec![format!("mkfs.{kind}"), "-q".into()];
@@ -91,14 +98,18 @@ fn full_lower_trim(w: &mut World) -> Outcome {
     w.make("victim", &pattern(1, 1 << 20))?;
     fill(w, "filler")?;
     let file = w.open("victim")?;
-    for number in 0..60u64 {
+    for number in 0..30u64 {
         put(&file, 0, &pattern(100 + number, 1 << 20)).at("overwriting on a full disk")?;
     }
-    w.same("overwritten", "victim", &pattern(159, 1 << 20))?;
-    let mut want = 159;
+    w.same("overwritten", "victim", &pattern(129, 1 << 20))?;
+    let mut want = 129;
     while undo::revert(&file, 1).is_ok() {
         want -= 1;
-        let bytes = if want < 100 { pattern(1, 1 << 20) } else { pattern(want, 1 << 20) };
+        let bytes = if want < 100 {
+            pattern(1, 1 << 20)
+        } else {
+            pattern(want, 1 << 20)
+        };
         w.same("reverted", "victim", &bytes)?;
         if want < 100 {
             break;
@@ -131,7 +142,11 @@ fn full_lower_deny(w: &mut World) -> Outcome {
     same_errno::<()>("no room", Err(refused), Errno::NOSPC)?;
     let state = |number: u64| {
         let mut bytes = pattern(2, 4 << 20);
-        let newest = if number == 0 { pattern(3, 1 << 20) } else { pattern(199 + number, 1 << 20) };
+        let newest = if number == 0 {
+            pattern(3, 1 << 20)
+        } else {
+            pattern(199 + number, 1 << 20)
+        };
         bytes[..1 << 20].copy_from_slice(&newest);
         bytes
     };
@@ -178,12 +193,20 @@ fn history_trimmed(w: &mut World) -> Outcome {
         w.same("reverted", "f", &pattern(number, 65536))?;
         check!(number > 0, "25 MiB of history in 8 MiB");
     };
-    check!(number < 395, "only {} of 400 could be taken back", 400 - number);
+    check!(
+        number < 395,
+        "only {} of 400 could be taken back",
+        400 - number
+    );
     same_errno::<()>("trimmed", Err(refused.0), Errno::NODATA)?;
     same("reason Trimmed", refused.1.reason, 3)?;
     if let Ok(history) = w.history() {
         let used = run(&["du", "-sm", &history.display().to_string()])?;
-        let used: u64 = used.split('\t').next().and_then(|n| n.parse().ok()).unwrap_or(u64::MAX);
+        let used: u64 = used
+            .split('\t')
+            .next()
+            .and_then(|n| n.parse().ok())
+            .unwrap_or(u64::MAX);
         check!(used <= 8 + 4, "{used} MiB of history where 8 are allowed");
     }
     Ok(())
@@ -202,10 +225,26 @@ fn history_denied(w: &mut World) -> Outcome {
         check!(done < 400, "25 MiB of history in 8 MiB");
     };
     same_errno::<()>("no room for history", Err(refused), Errno::NOSPC)?;
-    w.same("the refused write changed nothing", "f", &pattern(done, 65536))?;
+    w.same(
+        "the refused write changed nothing",
+        "f",
+        &pattern(done, 65536),
+    )?;
     check!(done > 50, "only {done} writes of 64 KiB in 8 MiB");
+    same_errno(
+        "a revert needs room for its own record",
+        undo::revert(&file, 1),
+        Errno::NOSPC,
+    )?;
+    w.same("and changed nothing", "f", &pattern(done, 65536))?;
+    drop(file);
+    if w.src.is_none() {
+        return Ok(());
+    }
+    w.remount_with("history_max=32M,on_full=deny")?;
+    let file = w.open("f")?;
     for number in (0..done).rev().take(20) {
-        undo::revert(&file, 1).at("reverting with a full history")?;
+        undo::revert(&file, 1).at("reverting with more room")?;
         w.same("reverted", "f", &pattern(number, 65536))?;
     }
     Ok(())

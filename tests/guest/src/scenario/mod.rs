@@ -6,8 +6,12 @@ mod content;
 mod cut;
 mod forms;
 mod full;
+mod kill;
+mod lasting;
+mod mounting;
 mod oracle;
 mod programs;
+mod race;
 mod refuse;
 mod same_files;
 mod same_names;
@@ -23,11 +27,15 @@ pub fn all() -> Vec<&'static Test> {
         cut::TESTS,
         forms::TESTS,
         refuse::TESTS,
+        lasting::TESTS,
+        mounting::TESTS,
         full::TESTS,
         same_files::TESTS,
         same_names::TESTS,
         programs::TESTS,
+        race::TESTS,
         oracle::TESTS,
+        kill::TESTS,
     ];
     rooms.into_iter().flatten().collect()
 }

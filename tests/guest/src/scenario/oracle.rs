@@ -14,9 +14,13 @@ use crate::undo;
 use crate::world::{put, World};
 
 pub const TESTS: &[Test] = &[
-    Test::new("oracle", oracle).raw().seconds(300),
-    Test::new("oracle-counts", oracle_counts).seconds(120),
-    Test::new("oracle-mixed", oracle_mixed).seconds(180),
+    Test::new("oracle", oracle).raw().thorough().seconds(300),
+    Test::new("oracle-counts", oracle_counts)
+        .thorough()
+        .seconds(120),
+    Test::new("oracle-mixed", oracle_mixed)
+        .thorough()
+        .seconds(180),
 ];
 
 const LARGEST: u64 = 100_000;
@@ -71,9 +75,7 @@ impl Twin {
     }
 
     fn append(&mut self, w: &World, length: u64, random: &mut Random) -> Outcome {
-        let mut file = OpenOptions::new()
-            .append(true)
-            .open(w.path(&self.name))?;
+        let mut file = OpenOptions::new().append(true).open(w.path(&self.name))?;
         let bytes = random.bytes(length as usize);
         same("appended bytes", file.write(&bytes)?, bytes.len())?;
         let end = self.shadow.size();
@@ -108,18 +110,24 @@ fn oracle(w: &mut World) -> Outcome {
     let mut order = Vec::new();
     for step in 0..steps {
         let which = random.below(files.len() as u64) as usize;
-        files[which].change(w, &mut random).at(format!("seed {}, step {step}", w.seed))?;
+        files[which]
+            .change(w, &mut random)
+            .at(format!("seed {}, step {step}", w.seed))?;
         order.push(which);
     }
     for file in &files {
         file.agrees(w, steps)?;
     }
     w.undo_from_here()?;
-    let looks: Vec<usize> = (0..50).map(|_| random.below(steps as u64) as usize).collect();
+    let looks: Vec<usize> = (0..50)
+        .map(|_| random.below(steps as u64) as usize)
+        .collect();
     while let Some(which) = order.pop() {
         let step = order.len();
         let seed = w.seed;
-        files[which].undo(1).at(format!("seed {seed}, step {step}"))?;
+        files[which]
+            .undo(1)
+            .at(format!("seed {seed}, step {step}"))?;
         files[which].agrees(w, step).at(format!("seed {seed}"))?;
         if step == 0 || looks.contains(&step) {
             for file in &files {
@@ -140,7 +148,9 @@ fn oracle_counts(w: &mut World) -> Outcome {
     let mut files = twins(w, 3)?;
     for step in 0..2000 {
         let which = random.below(3) as usize;
-        files[which].change(w, &mut random).at(format!("step {step}"))?;
+        files[which]
+            .change(w, &mut random)
+            .at(format!("step {step}"))?;
     }
     for step in 0.. {
         let which = random.below(3) as usize;
@@ -150,8 +160,12 @@ fn oracle_counts(w: &mut World) -> Outcome {
         }
         if depth > 0 {
             let count = 1 + random.below(depth.min(40)) as usize;
-            files[which].undo(count).at(format!("seed {}, step {step}", w.seed))?;
-            files[which].agrees(w, step).at(format!("seed {}", w.seed))?;
+            files[which]
+                .undo(count)
+                .at(format!("seed {}, step {step}", w.seed))?;
+            files[which]
+                .agrees(w, step)
+                .at(format!("seed {}", w.seed))?;
         }
     }
     Ok(())
@@ -177,7 +191,11 @@ fn oracle_mixed(w: &mut World) -> Outcome {
         }
     }
     for file in &mut files {
-        same("standing lines", undo::lines(&file.file, false)?.len(), file.shadow.depth())?;
+        same(
+            "standing lines",
+            undo::lines(&file.file, false)?.len(),
+            file.shadow.depth(),
+        )?;
         file.undo(file.shadow.depth())?;
         file.agrees(w, 3000)?;
     }

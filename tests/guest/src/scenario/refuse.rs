@@ -4,7 +4,7 @@
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{chown, FileExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 
 use rustix::io::Errno;
@@ -26,7 +26,7 @@ pub const TESTS: &[Test] = &[
     Test::new("foreign-change-unmounted", foreign_change_unmounted),
     Test::new("shared-mapping", shared_mapping),
     Test::new("lost-lines", lost_lines),
-    Test::new("lost-blocks", lost_blocks),
+    Test::new("block-operations", block_operations),
     Test::new("protected-file", protected_file),
 ];
 
@@ -59,9 +59,17 @@ fn read_only_descriptor(w: &mut World) -> Outcome {
     w.sh("echo one > f; echo two >> f")?;
     let reader = File::open(w.path("f"))?;
     same_errno("reader", undo::revert(&reader, 1), Errno::BADF)?;
-    same_errno("reader, versioned", undo::revert_more(&reader, 1, 0).0, Errno::BADF)?;
+    same_errno(
+        "reader, versioned",
+        undo::revert_more(&reader, 1, 0).0,
+        Errno::BADF,
+    )?;
     w.same("nothing changed", "f", b"one\ntwo\n")?;
-    same("but it may read the log", undo::lines(&reader, false)?.len(), 2)?;
+    same(
+        "but it may read the log",
+        undo::lines(&reader, false)?.len(),
+        2,
+    )?;
     let writer = OpenOptions::new().write(true).open(w.path("f"))?;
     undo::revert(&writer, 1)?;
     w.same("a writer may", "f", b"one\n")
@@ -86,10 +94,10 @@ fn wrong_numbers(w: &mut World) -> Outcome {
     w.sh("echo one > f")?;
     let file = w.open("f")?;
     let directory = File::open(&w.mnt)?;
-    let size = |number: u64, size: u64| 3 << 30 | size << 16 | (b'L' as u64) << 8 | number;
+    let size = |number: u64, size: u64| (3 << 30) | (size << 16) | ((b'L' as u64) << 8) | number;
     let numbers = [
         0,
-        1,
+        3,
         0x1001,
         0x2001,
         0x3000,
@@ -103,7 +111,11 @@ fn wrong_numbers(w: &mut World) -> Outcome {
         let what = format!("ioctl {number:#x}");
         same_errno(&what, sys::ioctl_number(&file, number, 0), Errno::NOTTY)?;
         let what = format!("{what} of a directory");
-        same_errno(&what, sys::ioctl_number(&directory, number, 0), Errno::NOTTY)?;
+        same_errno(
+            &what,
+            sys::ioctl_number(&directory, number, 0),
+            Errno::NOTTY,
+        )?;
     }
     // Those of the lower filesystem would change data behind us.
     const EXT4_MOVE_EXTENT: u64 = 0xc028_660f;
@@ -146,7 +158,11 @@ fn wrong_structures(w: &mut World) -> Outcome {
         }
         bytes[at] = value;
         let what = format!("{request:#x} with byte {at} = {value}");
-        same_errno(what, sys::ioctl_bytes(&file, request, &mut bytes), Errno::INVAL)?;
+        same_errno(
+            what,
+            sys::ioctl_bytes(&file, request, &mut bytes),
+            Errno::INVAL,
+        )?;
     }
     let (result, answer) = undo::revert_more(&file, 1, 0);
     result?;
@@ -158,17 +174,31 @@ fn wrong_structures(w: &mut World) -> Outcome {
 fn bad_pointers(w: &mut World) -> Outcome {
     w.sh("echo one > f; echo two >> f")?;
     let file = w.open("f")?;
-    for address in [0, 8, 0xffff_8880_0000_0000, usize::MAX - 7, 0x7fff_ffff_f000] {
+    for address in [
+        0,
+        8,
+        0xffff_8880_0000_0000,
+        usize::MAX - 7,
+        0x7fff_ffff_f000,
+    ] {
         for request in [READLOG_PAGE, REVERT_MORE, READ_LOG] {
             let what = format!("{request:#x} at {address:#x}");
-            same_errno(what, sys::ioctl_number(&file, request, address), Errno::FAULT)?;
+            same_errno(
+                what,
+                sys::ioctl_number(&file, request, address),
+                Errno::FAULT,
+            )?;
         }
         let mut bytes = [0u8; 40];
         bytes[0] = 1;
         bytes[24..32].copy_from_slice(&(address as u64).to_ne_bytes());
         bytes[32..36].copy_from_slice(&65536u32.to_ne_bytes());
         let result = sys::ioctl_bytes(&file, READ_LOG, &mut bytes);
-        same_errno(format!("a log buffer at {address:#x}"), result, Errno::FAULT)?;
+        same_errno(
+            format!("a log buffer at {address:#x}"),
+            result,
+            Errno::FAULT,
+        )?;
     }
     let result = sys::ioctl_number(&file, REVERT, 0);
     check!(result.is_ok(), "a plain revert afterwards: {result:?}");
@@ -194,12 +224,19 @@ fn foreign_change(w: &mut World) -> Outcome {
     let (result, answer) = undo::revert_more(&file, 1, 0);
     same_errno("versioned", result, Errno::STALE)?;
     same("reason Foreign", answer.reason, 4)?;
-    let ops: Vec<String> = undo::lines(&file, true)?.iter().map(|line| line.op.clone()).collect();
+    let ops: Vec<String> = undo::lines(&file, true)?
+        .iter()
+        .map(|line| line.op.clone())
+        .collect();
     check!(ops.contains(&"foreign".into()), "no foreign line: {ops:?}");
     put(&file, 0, b"new")?;
     undo::revert(&file, 1)?;
     w.same("what came after it is ours", "f", b"ONE\ntwo\n")?;
-    same_errno("then the change is in the way", w.try_revert("f", 1), Errno::STALE)?;
+    same_errno(
+        "then the change is in the way",
+        w.try_revert("f", 1),
+        Errno::STALE,
+    )?;
     let (result, _) = undo::revert_more(&file, 1, FORCE);
     check!(result.is_ok(), "force: {result:?}");
     w.same("forced", "f", b"ONE\n")
@@ -211,7 +248,10 @@ fn foreign_change_unmounted(w: &mut World) -> Outcome {
     w.unmount()?;
     meddle(w, "f", b"ONE")?;
     std::thread::sleep(std::time::Duration::from_millis(30));
-    OpenOptions::new().append(true).open(w.below("g")?)?.set_len(3)?;
+    OpenOptions::new()
+        .append(true)
+        .open(w.below("g")?)?
+        .set_len(3)?;
     w.mount()?;
     same_errno("changed", w.try_revert("f", 1), Errno::STALE)?;
     same_errno("cut", w.try_revert("g", 1), Errno::STALE)?;
@@ -225,27 +265,41 @@ fn shared_mapping(w: &mut World) -> Outcome {
     w.make("f", &[b'a'; 8192])?;
     let file = w.open("f")?;
     put(&file, 0, b"logged")?;
-    let reader = Map::of(&file, 8192, true, false)?;
+    let reader = Map::of(&File::open(w.path("f"))?, 8192, true, false)?;
     undo::revert(&file, 1)?;
-    same("a read-only mapping is no hindrance", reader.load(0, 6), b"aaaaaa".to_vec())?;
+    same(
+        "a read-only mapping is no hindrance",
+        reader.load(0, 6),
+        b"aaaaaa".to_vec(),
+    )?;
     drop(reader);
     put(&file, 0, b"logged")?;
     let mut map = Map::of(&file, 8192, true, true)?;
     map.store(4096, b"not captured");
     let lines = undo::lines(&file, false)?;
-    let last = lines.last().map(|line| (line.op.as_str(), line.key("undo")));
+    let last = lines
+        .last()
+        .map(|line| (line.op.as_str(), line.key("undo")));
     same("the newest line", last, Some(("mmap", Some("lost"))))?;
     let (result, answer) = undo::revert_more(&file, 1, 0);
     same_errno("mapped", result, Errno::BUSY)?;
     same("reason Mapped", answer.reason, 5)?;
     same("nothing changed", map.load(0, 6), b"logged".to_vec())?;
     drop(map);
-    same_errno("it was mapped since the last left line", undo::revert(&file, 1), Errno::BUSY)?;
+    same_errno(
+        "it was mapped since the last left line",
+        undo::revert(&file, 1),
+        Errno::BUSY,
+    )?;
     // Now the lost line itself is in the way.
     let (result, answer) = undo::revert_more(&file, 1, FORCE);
     same_errno("forced", result, Errno::NODATA)?;
     same("reason Lost", answer.reason, 2)?;
-    same("the line in the way", answer.seq_in_way, lines[lines.len() - 1].number("seq")?)
+    same(
+        "the line in the way",
+        answer.seq_in_way,
+        lines[lines.len() - 1].number("seq")?,
+    )
 }
 
 /// What is not captured yet is never silent, and never stepped over.
@@ -279,16 +333,25 @@ fn is_in_the_way(w: &World, name: &str, step: &str, op: &str) -> Outcome {
     let Some(last) = lines.last() else {
         crate::outcome::fail!("{step}: no line");
     };
-    same(step, (last.op.as_str(), last.key("undo")), (op, Some("lost")))?;
+    same(
+        step,
+        (last.op.as_str(), last.key("undo")),
+        (op, Some("lost")),
+    )?;
     let content = fs::read(w.path(name))?;
     let (result, answer) = undo::revert_more(&file, 1, 0);
     same_errno(step, result, Errno::NODATA)?;
     same(format!("{step}: reason Lost"), answer.reason, 2)?;
-    same(format!("{step}: the line in the way"), answer.seq_in_way, last.number("seq")?)?;
+    same(
+        format!("{step}: the line in the way"),
+        answer.seq_in_way,
+        last.number("seq")?,
+    )?;
     same(step, fs::read(w.path(name))?, content)
 }
 
-fn lost_blocks(w: &mut World) -> Outcome {
+/// Operations on blocks: captured, and then a revert is exact, or lost and in the way.
+fn block_operations(w: &mut World) -> Outcome {
     const KEEP_SIZE: i32 = 1;
     const PUNCH: i32 = 2;
     const COLLAPSE: i32 = 8;
@@ -301,11 +364,12 @@ fn lost_blocks(w: &mut World) -> Outcome {
         ("insert", INSERT),
     ];
     for (op, mode) in steps {
-        w.make(op, &[b'a'; 65536])?;
+        let old = crate::shadow::pattern(1, 65536);
+        w.make(op, &old)?;
         let file = w.open(op)?;
         file.sync_all()?;
         match sys::fallocate(&file, mode, 16384, 16384) {
-            Ok(()) => is_in_the_way(w, op, op, op)?,
+            Ok(()) => captured_or_in_the_way(w, op, op, &old)?,
             Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
                 same("a refusal leaves no line", w.log(op)?.len(), 1)?;
             }
@@ -316,9 +380,30 @@ fn lost_blocks(w: &mut World) -> Outcome {
     w.make("to", &[b'c'; 65536])?;
     let (from, to) = (w.open("from")?, w.open("to")?);
     if rustix::fs::ioctl_ficlone(&to, &from).is_ok() {
-        is_in_the_way(w, "to", "clone", "clone")?;
+        captured_or_in_the_way(w, "to", "clone", &[b'c'; 65536])?;
     }
-    Ok(())
+    w.make("copied", &[b'c'; 65536])?;
+    let (mut start, mut end) = (100, 5000);
+    let copied = w.open("copied")?;
+    let length =
+        rustix::fs::copy_file_range(&from, Some(&mut start), &copied, Some(&mut end), 30_000)?;
+    check!(length > 0, "nothing was copied");
+    let lines = undo::lines(&copied, false)?;
+    check!(lines.len() > 1, "a copy left no line");
+    undo::revert(&copied, lines.len() - 1)?;
+    w.same("a copy reverted", "copied", &[b'c'; 65536])
+}
+
+fn captured_or_in_the_way(w: &World, name: &str, op: &str, old: &[u8]) -> Outcome {
+    let file = w.open(name)?;
+    let lines = undo::lines(&file, false)?;
+    same("lines", lines.len(), 2)?;
+    same("the newest line", lines[1].op.as_str(), op)?;
+    if matches!(op, "collapse" | "insert") {
+        return is_in_the_way(w, name, op, op);
+    }
+    undo::revert(&file, 1)?;
+    w.same(&format!("{op} reverted"), name, old)
 }
 
 fn protected_file(w: &mut World) -> Outcome {
@@ -326,7 +411,10 @@ fn protected_file(w: &mut World) -> Outcome {
         return Err(crate::outcome::Stop::Skip("no chattr +i here".into()));
     }
     let reader = File::open(w.path("f"))?;
-    check!(undo::revert(&reader, 1).is_err(), "an immutable file was reverted");
+    check!(
+        undo::revert(&reader, 1).is_err(),
+        "an immutable file was reverted"
+    );
     w.same("nothing changed", "f", b"one\ntwo\n")?;
     w.sh("chattr -i f; chattr +a f")?;
     let append = OpenOptions::new().append(true).open(w.path("f"))?;

@@ -19,23 +19,59 @@ use crate::sys::{self, Map};
 use crate::transcript::{compare, Transcript};
 
 pub const TESTS: &[Test] = &[
-    Test::new("same-open-flags", |w| compare(w, open_flags)).raw(),
-    Test::new("same-read-write", |w| compare(w, read_write)).raw(),
-    Test::new("same-sparse", |w| compare(w, sparse)).raw(),
-    Test::new("same-fallocate", |w| compare(w, fallocate)).raw(),
-    Test::new("same-copy-range", |w| compare(w, copy_range)).raw(),
-    Test::new("same-clone", |w| compare(w, clone)).raw().only(&[Lower::Btrfs, Lower::Xfs]),
-    Test::new("same-splice-read", |w| compare(w, splice_read)).raw(),
-    Test::new("same-unlinked-open", |w| compare(w, unlinked_open)).raw(),
-    Test::new("same-tmpfile", |w| compare(w, tmpfile)).raw(),
-    Test::new("same-exec", |w| compare(w, exec)).raw(),
-    Test::new("same-mmap", |w| compare(w, mmap)).raw(),
-    Test::new("same-times", |w| compare(w, times)).raw(),
-    Test::new("same-setuid-stripped", |w| compare(w, setuid_stripped)).raw(),
-    Test::new("same-locks", |w| compare(w, locks)).raw(),
-    Test::new("same-leases", |w| compare(w, leases)).raw(),
-    Test::new("same-sync", |w| compare(w, sync)).raw(),
-    Test::new("same-chattr", |w| compare(w, chattr)).raw().only(&[Lower::Ext4, Lower::Xfs, Lower::Btrfs]),
+    Test::new("same-open-flags", |w| compare(w, open_flags))
+        .raw()
+        .thorough(),
+    Test::new("same-read-write", |w| compare(w, read_write))
+        .raw()
+        .thorough(),
+    Test::new("same-sparse", |w| compare(w, sparse))
+        .raw()
+        .thorough(),
+    Test::new("same-fallocate", |w| compare(w, fallocate))
+        .raw()
+        .thorough(),
+    Test::new("same-copy-range", |w| compare(w, copy_range))
+        .raw()
+        .thorough(),
+    Test::new("same-clone", |w| compare(w, clone))
+        .raw()
+        .thorough()
+        .only(&[Lower::Btrfs, Lower::Xfs]),
+    Test::new("same-splice-read", |w| compare(w, splice_read))
+        .raw()
+        .thorough(),
+    Test::new("same-unlinked-open", |w| compare(w, unlinked_open))
+        .raw()
+        .thorough(),
+    Test::new("same-tmpfile", |w| compare(w, tmpfile))
+        .raw()
+        .thorough(),
+    Test::new("same-exec", |w| compare(w, exec))
+        .raw()
+        .thorough(),
+    Test::new("same-mmap", |w| compare(w, mmap))
+        .raw()
+        .thorough(),
+    Test::new("same-times", |w| compare(w, times))
+        .raw()
+        .thorough(),
+    Test::new("same-setuid-stripped", |w| compare(w, setuid_stripped))
+        .raw()
+        .thorough(),
+    Test::new("same-locks", |w| compare(w, locks))
+        .raw()
+        .thorough(),
+    Test::new("same-leases", |w| compare(w, leases))
+        .raw()
+        .thorough(),
+    Test::new("same-sync", |w| compare(w, sync))
+        .raw()
+        .thorough(),
+    Test::new("same-chattr", |w| compare(w, chattr))
+        .raw()
+        .thorough()
+        .only(&[Lower::Ext4, Lower::Xfs, Lower::Btrfs]),
 ];
 
 fn create(t: &Transcript, name: &str) -> Outcome<File> {
@@ -83,14 +119,23 @@ fn read_write(t: &mut Transcript) -> Outcome {
     let mut tail = Vec::new();
     t.must("read the tail", file.read_to_end(&mut tail));
     t.note("tail", tail);
-    t.call("seek before the start", file.seek(std::io::SeekFrom::Current(-1_000_000)));
+    t.call(
+        "seek before the start",
+        file.seek(std::io::SeekFrom::Current(-1_000_000)),
+    );
     let mut bytes = [0; 100];
     t.call("read at the end", file.read(&mut bytes));
     t.call("read at 69990", file.read_at(&mut bytes, 69_990));
     t.call("read beyond", file.read_at(&mut bytes, 1 << 40));
-    t.call("write at the largest offset", file.write_at(b"x", i64::MAX as u64 - 1));
+    t.call(
+        "write at the largest offset",
+        file.write_at(b"x", i64::MAX as u64 - 1),
+    );
     t.call("write a negative offset", file.write_at(b"x", u64::MAX - 5));
-    t.call("truncate to the largest size", file.set_len(i64::MAX as u64));
+    t.call(
+        "truncate to the largest size",
+        file.set_len(i64::MAX as u64),
+    );
     t.must("and back", file.set_len(70_001));
     let reader = File::open(t.path("f"))?;
     t.call("write to a reader", rustix::io::write(&reader, b"x"));
@@ -100,12 +145,21 @@ fn read_write(t: &mut Transcript) -> Outcome {
     let mut append = OpenOptions::new().append(true).open(t.path("f"))?;
     t.must("append", append.write(b"appended"));
     t.call("its position", append.stream_position());
-    t.call("truncate by path", rustix::fs::open(t.path("f"), OFlags::WRONLY | OFlags::TRUNC, Mode::empty()).map(drop));
+    t.call(
+        "truncate by path",
+        rustix::fs::open(t.path("f"), OFlags::WRONLY | OFlags::TRUNC, Mode::empty()).map(drop),
+    );
     t.stat("truncated", "f");
-    let direct = OpenOptions::new().write(true).custom_flags(libc::O_DIRECT).open(t.path("f"))?;
+    let direct = OpenOptions::new()
+        .write(true)
+        .custom_flags(libc::O_DIRECT)
+        .open(t.path("f"))?;
     let mut memory = Map::anonymous(8192)?;
     t.must("direct", rustix::io::pwrite(&direct, memory.bytes(), 4096));
-    t.call("direct, odd offset", rustix::io::pwrite(&direct, memory.bytes(), 100));
+    t.call(
+        "direct, odd offset",
+        rustix::io::pwrite(&direct, memory.bytes(), 100),
+    );
     t.call("read a directory", File::open(&t.dir)?.read(&mut bytes));
     t.stat("after", "f");
     Ok(())
@@ -116,9 +170,23 @@ fn sparse(t: &mut Transcript) -> Outcome {
     file.set_len(4 << 20)?;
     file.write_all_at(&[1; 65536], 1 << 20)?;
     file.sync_all()?;
-    for at in [0, 100, 1 << 20, (1 << 20) + 65536, (4 << 20) - 1, 4 << 20, 5 << 20] {
-        t.call(&format!("SEEK_DATA {at}"), rustix::fs::seek(&file, SeekFrom::Data(at)));
-        t.call(&format!("SEEK_HOLE {at}"), rustix::fs::seek(&file, SeekFrom::Hole(at)));
+    for at in [
+        0,
+        100,
+        1 << 20,
+        (1 << 20) + 65536,
+        (4 << 20) - 1,
+        4 << 20,
+        5 << 20,
+    ] {
+        t.call(
+            &format!("SEEK_DATA {at}"),
+            rustix::fs::seek(&file, SeekFrom::Data(at)),
+        );
+        t.call(
+            &format!("SEEK_HOLE {at}"),
+            rustix::fs::seek(&file, SeekFrom::Hole(at)),
+        );
     }
     t.note("few blocks", file.metadata()?.blocks() < 512);
     t.sh("cp --sparse=always f g && cmp f g && stat -c %s g");
@@ -129,7 +197,10 @@ fn fallocate(t: &mut Transcript) -> Outcome {
     let modes = [
         ("allocate", FallocateFlags::empty()),
         ("keep size", FallocateFlags::KEEP_SIZE),
-        ("punch", FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE),
+        (
+            "punch",
+            FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE,
+        ),
         ("zero", FallocateFlags::ZERO_RANGE),
         ("collapse", FallocateFlags::COLLAPSE_RANGE),
         ("insert", FallocateFlags::INSERT_RANGE),
@@ -141,8 +212,14 @@ fn fallocate(t: &mut Transcript) -> Outcome {
         let file = create(t, "f")?;
         file.sync_all()?;
         t.call(what, rustix::fs::fallocate(&file, flags, 8192, 16384));
-        t.call(&format!("{what}, beyond"), rustix::fs::fallocate(&file, flags, 98_304, 16384));
-        t.call(&format!("{what}, empty"), rustix::fs::fallocate(&file, flags, 0, 0));
+        t.call(
+            &format!("{what}, beyond"),
+            rustix::fs::fallocate(&file, flags, 98_304, 16384),
+        );
+        t.call(
+            &format!("{what}, empty"),
+            rustix::fs::fallocate(&file, flags, 0, 0),
+        );
         t.note("content", crate::transcript::hash(&fs::read(t.path("f"))?));
         t.stat(what, "f");
         fs::remove_file(t.path("f"))?;
@@ -178,7 +255,10 @@ fn clone(t: &mut Transcript) -> Outcome {
     t.must("clone", rustix::fs::ioctl_ficlone(&to, &from));
     to.write_all_at(b"only here", 4000)?;
     t.sh("cp --reflink=always from third && cmp from third; cmp from to | head -c 30; true");
-    t.call("clone a directory", rustix::fs::ioctl_ficlone(&to, File::open(&t.dir)?));
+    t.call(
+        "clone a directory",
+        rustix::fs::ioctl_ficlone(&to, File::open(&t.dir)?),
+    );
     Ok(())
 }
 
@@ -188,14 +268,20 @@ fn splice_read(t: &mut Transcript) -> Outcome {
     let (read_end, write_end) = rustix::pipe::pipe()?;
     let mut at = 10_000;
     let none = SpliceFlags::empty();
-    t.must("splice", rustix::pipe::splice(&file, Some(&mut at), &write_end, None, 15_000, none));
+    t.must(
+        "splice",
+        rustix::pipe::splice(&file, Some(&mut at), &write_end, None, 15_000, none),
+    );
     t.note("offset", at);
     let mut bytes = vec![0; 15_000];
     File::from(read_end).read_exact(&mut bytes)?;
     t.note("bytes", crate::transcript::hash(&bytes));
     let out = create(t, "out")?;
     let mut from = 100;
-    t.must("sendfile", rustix::fs::sendfile(&out, &file, Some(&mut from), 20_000));
+    t.must(
+        "sendfile",
+        rustix::fs::sendfile(&out, &file, Some(&mut from), 20_000),
+    );
     t.note("offset", from);
     Ok(())
 }
@@ -210,11 +296,17 @@ fn unlinked_open(t: &mut Transcript) -> Outcome {
     t.note("bytes", bytes);
     t.note("links", file.metadata()?.nlink());
     t.must("truncate", file.set_len(2));
-    t.must("chmod", file.set_permissions(fs::Permissions::from_mode(0o600)));
+    t.must(
+        "chmod",
+        file.set_permissions(fs::Permissions::from_mode(0o600)),
+    );
     fs::write(t.path("f"), "another")?;
     t.note("size of the old", file.metadata()?.size());
     let proc = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file));
-    t.call("link it again", rustix::fs::linkat(CWD, &proc, CWD, t.path("again"), AtFlags::SYMLINK_FOLLOW));
+    t.call(
+        "link it again",
+        rustix::fs::linkat(CWD, &proc, CWD, t.path("again"), AtFlags::SYMLINK_FOLLOW),
+    );
     Ok(())
 }
 
@@ -226,12 +318,18 @@ fn tmpfile(t: &mut Transcript) -> Outcome {
     t.note("links", stat.st_nlink);
     let proc = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file));
     let follow = AtFlags::SYMLINK_FOLLOW;
-    t.must("link", rustix::fs::linkat(CWD, &proc, CWD, t.path("named"), follow));
+    t.must(
+        "link",
+        rustix::fs::linkat(CWD, &proc, CWD, t.path("named"), follow),
+    );
     t.stat("named", "named");
     t.must("write on", rustix::io::write(&file, b", and now one"));
     let never = rustix::fs::open(&t.dir, flags | OFlags::EXCL, Mode::from_raw_mode(0o600))?;
     let proc = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&never));
-    t.call("link what may not be", rustix::fs::linkat(CWD, &proc, CWD, t.path("no"), follow));
+    t.call(
+        "link what may not be",
+        rustix::fs::linkat(CWD, &proc, CWD, t.path("no"), follow),
+    );
     Ok(())
 }
 
@@ -262,9 +360,18 @@ fn mmap(t: &mut Transcript) -> Outcome {
     t.must("read", file.read_at(&mut bytes, 0));
     t.note("unchanged", bytes);
     let reader = File::open(t.path("f"))?;
-    t.call("shared writable of a reader", Map::of(&reader, 4096, true, true).map(drop));
-    t.call("shared read-only of a reader", Map::of(&reader, 4096, true, false).map(drop));
-    t.call("of a directory", Map::of(&File::open(&t.dir)?, 4096, true, false).map(drop));
+    t.call(
+        "shared writable of a reader",
+        Map::of(&reader, 4096, true, true).map(drop),
+    );
+    t.call(
+        "shared read-only of a reader",
+        Map::of(&reader, 4096, true, false).map(drop),
+    );
+    t.call(
+        "of a directory",
+        Map::of(&File::open(&t.dir)?, 4096, true, false).map(drop),
+    );
     Ok(())
 }
 
@@ -272,15 +379,24 @@ fn times(t: &mut Transcript) -> Outcome {
     fs::write(t.path("f"), "x")?;
     let stamp = |tv_sec, tv_nsec| Timespec { tv_sec, tv_nsec };
     let stamps = [
-        (stamp(1_000_000_000, 123_456_789), stamp(1_500_000_000, 987_654_321)),
+        (
+            stamp(1_000_000_000, 123_456_789),
+            stamp(1_500_000_000, 987_654_321),
+        ),
         (stamp(-5, 0), stamp(-1_000_000, 5)),
         (stamp(1, 1_000_000_000), stamp(2, 2)),
         (stamp(0, 0x3fff_fffe), stamp(77, 0)),
     ];
     for (last_access, last_modification) in stamps {
-        let times = Timestamps { last_access, last_modification };
+        let times = Timestamps {
+            last_access,
+            last_modification,
+        };
         let flags = AtFlags::SYMLINK_NOFOLLOW;
-        t.call("utimensat", rustix::fs::utimensat(CWD, t.path("f"), &times, flags));
+        t.call(
+            "utimensat",
+            rustix::fs::utimensat(CWD, t.path("f"), &times, flags),
+        );
         let stat = fs::metadata(t.path("f"))?;
         t.note("mtime", (stat.mtime(), stat.mtime_nsec()));
         if last_access.tv_nsec < 1_000_000_000 {
@@ -292,13 +408,16 @@ fn times(t: &mut Transcript) -> Outcome {
     create(t, "f")?.write_all_at(b"yz", 0)?;
     let after = fs::metadata(t.path("f"))?;
     t.note("mtime moves", after.mtime() > before.mtime());
-    t.note("ctime moves", (after.ctime(), after.ctime_nsec()) > (before.ctime(), before.ctime_nsec()));
+    t.note(
+        "ctime moves",
+        (after.ctime(), after.ctime_nsec()) > (before.ctime(), before.ctime_nsec()),
+    );
     t.sh("touch -d '2001-02-03 04:05:06.789' f; stat -c %y f; touch -a -d 2003-01-01 f; stat -c %x f");
     Ok(())
 }
 
 fn setuid_stripped(t: &mut Transcript) -> Outcome {
-    let steps = ["printf x >> f", "truncate -s 1 f", "chown 1001 f", "chgrp 1001 f"];
+    let steps = ["printf x >> f", "truncate -s 1 f", "chgrp 1001 f"];
     for step in steps {
         t.sh("rm -f f; printf ab > f; chown 1000:1000 f; chmod 6777 f; stat -c %a f");
         t.sh(&format!("{step}; stat -c %a:%u:%g f"));
@@ -313,16 +432,31 @@ fn setuid_stripped(t: &mut Transcript) -> Outcome {
 fn locks(t: &mut Transcript) -> Outcome {
     let one = create(t, "f")?;
     let two = create(t, "f")?;
-    t.must("flock", rustix::fs::flock(&one, FlockOperation::LockExclusive));
-    t.call("flock twice", rustix::fs::flock(&two, FlockOperation::NonBlockingLockExclusive));
+    t.must(
+        "flock",
+        rustix::fs::flock(&one, FlockOperation::LockExclusive),
+    );
+    t.call(
+        "flock twice",
+        rustix::fs::flock(&two, FlockOperation::NonBlockingLockExclusive),
+    );
     t.must("unlock", rustix::fs::flock(&one, FlockOperation::Unlock));
-    t.must("flock again", rustix::fs::flock(&two, FlockOperation::NonBlockingLockShared));
+    t.must(
+        "flock again",
+        rustix::fs::flock(&two, FlockOperation::NonBlockingLockShared),
+    );
     let (set, read, write) = (libc::F_OFD_SETLK, libc::F_RDLCK, libc::F_WRLCK);
     t.must("ofd", sys::fcntl_lock(&one, set, write, 0, 100));
     t.call("ofd twice", sys::fcntl_lock(&two, set, write, 50, 100));
     t.must("ofd beside", sys::fcntl_lock(&two, set, write, 100, 100));
-    t.call("ofd test", sys::fcntl_lock(&two, libc::F_OFD_GETLK, read, 0, 10));
-    t.must("posix", sys::fcntl_lock(&one, libc::F_SETLK, write, 1000, 10));
+    t.call(
+        "ofd test",
+        sys::fcntl_lock(&two, libc::F_OFD_GETLK, read, 0, 10),
+    );
+    t.must(
+        "posix",
+        sys::fcntl_lock(&one, libc::F_SETLK, write, 1000, 10),
+    );
     t.sh("flock -n f -c 'echo got it' || echo refused; flock -s -n f -c 'echo shared'");
     t.sh("python3 -c 'import fcntl\nf=open(\"f\",\"r+\")\ntry: fcntl.lockf(f,fcntl.LOCK_EX|fcntl.LOCK_NB,5,1000); print(\"got\")\nexcept OSError as e: print(e.errno)'");
     drop(one);
@@ -334,21 +468,45 @@ fn leases(t: &mut Transcript) -> Outcome {
     fs::write(t.path("f"), "x")?;
     sys::ignore_signal(libc::SIGIO);
     let reader = File::open(t.path("f"))?;
-    t.must("read lease", sys::fcntl_number(&reader, libc::F_SETLEASE, libc::F_RDLCK));
+    t.must(
+        "read lease",
+        sys::fcntl_number(&reader, libc::F_SETLEASE, libc::F_RDLCK),
+    );
     t.call("which", sys::fcntl_number(&reader, libc::F_GETLEASE, 0));
     let flags = OFlags::WRONLY | OFlags::NONBLOCK;
-    t.call("open against it", rustix::fs::open(t.path("f"), flags, Mode::empty()).map(drop));
-    t.must("give it up", sys::fcntl_number(&reader, libc::F_SETLEASE, libc::F_UNLCK));
-    t.must("open", rustix::fs::open(t.path("f"), flags, Mode::empty()).map(drop));
+    t.call(
+        "open against it",
+        rustix::fs::open(t.path("f"), flags, Mode::empty()).map(drop),
+    );
+    t.must(
+        "give it up",
+        sys::fcntl_number(&reader, libc::F_SETLEASE, libc::F_UNLCK),
+    );
+    t.must(
+        "open",
+        rustix::fs::open(t.path("f"), flags, Mode::empty()).map(drop),
+    );
     let other = File::open(t.path("f"))?;
-    t.call("write lease with two", sys::fcntl_number(&reader, libc::F_SETLEASE, libc::F_WRLCK));
+    t.call(
+        "write lease with two",
+        sys::fcntl_number(&reader, libc::F_SETLEASE, libc::F_WRLCK),
+    );
     drop(other);
     drop(reader);
     let writer = create(t, "f")?;
-    t.must("write lease", sys::fcntl_number(&writer, libc::F_SETLEASE, libc::F_WRLCK));
+    t.must(
+        "write lease",
+        sys::fcntl_number(&writer, libc::F_SETLEASE, libc::F_WRLCK),
+    );
     let flags = OFlags::RDONLY | OFlags::NONBLOCK;
-    t.call("read against it", rustix::fs::open(t.path("f"), flags, Mode::empty()).map(drop));
-    t.must("give it up", sys::fcntl_number(&writer, libc::F_SETLEASE, libc::F_UNLCK));
+    t.call(
+        "read against it",
+        rustix::fs::open(t.path("f"), flags, Mode::empty()).map(drop),
+    );
+    t.must(
+        "give it up",
+        sys::fcntl_number(&writer, libc::F_SETLEASE, libc::F_UNLCK),
+    );
     Ok(())
 }
 
@@ -363,7 +521,10 @@ fn sync(t: &mut Transcript) -> Outcome {
     t.must("fsync of a reader", reader.sync_all());
     rustix::fs::sync();
     t.sh("sync f; sync -f f; dd if=f of=g conv=fsync oflag=dsync bs=4096 status=none && cmp f g");
-    t.call("fadvise", rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed));
+    t.call(
+        "fadvise",
+        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed),
+    );
     t.note("content", crate::transcript::hash(&fs::read(t.path("f"))?));
     Ok(())
 }

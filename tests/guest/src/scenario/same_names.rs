@@ -15,17 +15,38 @@ use crate::shadow::pattern;
 use crate::transcript::{compare, Transcript};
 
 pub const TESTS: &[Test] = &[
-    Test::new("same-directories", |w| compare(w, directories)).raw(),
-    Test::new("same-rename", |w| compare(w, rename)).raw(),
-    Test::new("same-links", |w| compare(w, links)).raw(),
-    Test::new("same-special-files", |w| compare(w, special_files)).raw(),
-    Test::new("same-names", |w| compare(w, names)).raw(),
-    Test::new("same-xattr", |w| compare(w, xattr)).raw(),
-    Test::new("same-acl", |w| compare(w, acl)).raw(),
-    Test::new("same-modes", |w| compare(w, modes)).raw(),
-    Test::new("same-statfs", |w| compare(w, statfs)).raw(),
-    Test::new("same-inotify", |w| compare(w, inotify_events)).raw(),
-    Test::new("same-readdir", |w| compare(w, readdir)).raw().seconds(120),
+    Test::new("same-directories", |w| compare(w, directories))
+        .raw()
+        .thorough(),
+    Test::new("same-rename", |w| compare(w, rename))
+        .raw()
+        .thorough(),
+    Test::new("same-links", |w| compare(w, links))
+        .raw()
+        .thorough(),
+    Test::new("same-special-files", |w| compare(w, special_files))
+        .raw()
+        .thorough(),
+    Test::new("same-names", |w| compare(w, names))
+        .raw()
+        .thorough(),
+    Test::new("same-xattr", |w| compare(w, xattr))
+        .raw()
+        .thorough(),
+    Test::new("same-acl", |w| compare(w, acl)).raw().thorough(),
+    Test::new("same-modes", |w| compare(w, modes))
+        .raw()
+        .thorough(),
+    Test::new("same-statfs", |w| compare(w, statfs))
+        .raw()
+        .thorough(),
+    Test::new("same-inotify", |w| compare(w, inotify_events))
+        .raw()
+        .thorough(),
+    Test::new("same-readdir", |w| compare(w, readdir))
+        .raw()
+        .thorough()
+        .seconds(120),
 ];
 
 fn directories(t: &mut Transcript) -> Outcome {
@@ -36,7 +57,10 @@ fn directories(t: &mut Transcript) -> Outcome {
     fs::write(t.path("a/b/file"), "x")?;
     t.call("rmdir full", fs::remove_dir(t.path("a/b")));
     t.call("rmdir a file", fs::remove_dir(t.path("a/b/file")));
-    t.call("unlink a directory", rustix::fs::unlinkat(CWD, t.path("d"), AtFlags::empty()));
+    t.call(
+        "unlink a directory",
+        rustix::fs::unlinkat(CWD, t.path("d"), AtFlags::empty()),
+    );
     t.must("rmdir", fs::remove_dir(t.path("d")));
     t.call("rmdir twice", fs::remove_dir(t.path("d")));
     t.call("rmdir dot", fs::remove_dir(t.path("a/.")));
@@ -75,7 +99,7 @@ fn rename(t: &mut Transcript) -> Outcome {
     rename(t, "g", "g", plain);
     rename(t, "g", "x", exclusive | exchange);
     t.sh("mkdir full empty; touch full/x; mv -T empty full 2>&1; mv -T full empty; find . | sort");
-    t.sh("for n in $(seq 50); do echo $n > t.new; mv t.new t; done; cat t");
+    t.sh("for n in $(seq 8); do echo $n > t.new; mv t.new t; done; cat t");
     Ok(())
 }
 
@@ -91,10 +115,17 @@ fn links(t: &mut Transcript) -> Outcome {
     fs::create_dir(t.path("d"))?;
     t.call("link a directory", fs::hard_link(t.path("d"), t.path("e")));
     t.call("link nothing", fs::hard_link(t.path("none"), t.path("e")));
-    t.call("link to another filesystem", fs::hard_link(t.path("g"), "/run/lfs-tests-link"));
+    t.call(
+        "link to another filesystem",
+        fs::hard_link(t.path("g"), "/run/lfs-tests-link"),
+    );
     t.must("symlink", symlink("g", t.path("l")));
     t.must("dangling", symlink("nowhere", t.path("dangling")));
-    t.must("long", symlink("x".repeat(4000), t.path("long")));
+    t.must("long", symlink("x".repeat(1000), t.path("long")));
+    t.call(
+        "as long as may be",
+        symlink("x".repeat(4095), t.path("longest")),
+    );
     t.call("too long", symlink("x".repeat(5000), t.path("longer")));
     t.call("empty", symlink("", t.path("empty")));
     t.must("loop", symlink("loop", t.path("loop")));
@@ -102,7 +133,10 @@ fn links(t: &mut Transcript) -> Outcome {
     t.call("through the link", fs::read(t.path("l")));
     t.call("readlink", fs::read_link(t.path("l")));
     t.call("readlink of a file", fs::read_link(t.path("g")));
-    t.must("link a symlink", rustix::fs::linkat(CWD, t.path("l"), CWD, t.path("l2"), AtFlags::empty()));
+    t.must(
+        "link a symlink",
+        rustix::fs::linkat(CWD, t.path("l"), CWD, t.path("l2"), AtFlags::empty()),
+    );
     for name in ["l", "dangling", "long", "l2"] {
         t.stat("links", name);
     }
@@ -125,7 +159,19 @@ fn names(t: &mut Transcript) -> Outcome {
     let long = "n".repeat(255);
     let longer = "n".repeat(256);
     let all = [
-        " ", "new\nline", "ünï", "*", "-rf", "%41", "..x", ".x", "a=b c", &long, &longer, "\\", "\"",
+        " ",
+        "new\nline",
+        "ünï",
+        "*",
+        "-rf",
+        "%41",
+        "..x",
+        ".x",
+        "a=b c",
+        &long,
+        &longer,
+        "\\",
+        "\"",
     ];
     for name in all {
         t.call(&format!("create {name:.20}"), fs::write(t.path(name), name));
@@ -134,7 +180,10 @@ fn names(t: &mut Transcript) -> Outcome {
     use std::os::unix::ffi::OsStrExt;
     let bytes = std::ffi::OsStr::from_bytes(b"\xff\xfe raw");
     t.call("not UTF-8", fs::write(t.dir.join(bytes), "x"));
-    t.call(".loggerfs deeper is a plain name", fs::create_dir(t.path("d")));
+    t.call(
+        ".loggerfs deeper is a plain name",
+        fs::create_dir(t.path("d")),
+    );
     t.call("made", fs::create_dir(t.path("d/.loggerfs")));
     t.call("with a file", fs::write(t.path("d/.loggerfs/x"), "y"));
     t.call("and a name like it", fs::write(t.path(".loggerfs2"), "y"));
@@ -149,21 +198,54 @@ fn xattr(t: &mut Transcript) -> Outcome {
     for (file, key) in [("f", "user.one"), ("d", "user.two"), ("f", "trusted.three")] {
         let path = t.path(file);
         let mut value = [0u8; 300];
-        t.must(key, rustix::fs::setxattr(&path, key, b"value", XattrFlags::CREATE));
-        t.call("again", rustix::fs::setxattr(&path, key, b"v", XattrFlags::CREATE));
-        t.must("replace", rustix::fs::setxattr(&path, key, &[7; 200], XattrFlags::REPLACE));
+        t.must(
+            key,
+            rustix::fs::setxattr(&path, key, b"value", XattrFlags::CREATE),
+        );
+        t.call(
+            "again",
+            rustix::fs::setxattr(&path, key, b"v", XattrFlags::CREATE),
+        );
+        t.must(
+            "replace",
+            rustix::fs::setxattr(&path, key, &[7; 200], XattrFlags::REPLACE),
+        );
         t.must("get", rustix::fs::getxattr(&path, key, &mut value[..]));
-        t.note("value", value.iter().map(|byte| u64::from(*byte)).sum::<u64>());
-        t.call("too small", rustix::fs::getxattr(&path, key, &mut value[..3]));
+        t.note(
+            "value",
+            value.iter().map(|byte| u64::from(*byte)).sum::<u64>(),
+        );
+        t.call(
+            "too small",
+            rustix::fs::getxattr(&path, key, &mut value[..3]),
+        );
         t.note("list", crate::transcript::attributes(&path));
     }
     t.must("remove", rustix::fs::removexattr(t.path("f"), "user.one"));
-    t.call("remove twice", rustix::fs::removexattr(t.path("f"), "user.one"));
-    t.call("replace nothing", rustix::fs::setxattr(t.path("f"), "user.no", b"v", XattrFlags::REPLACE));
-    t.call("of a symlink", rustix::fs::lsetxattr(t.path("l"), "user.x", b"v", none));
-    t.call("unknown space", rustix::fs::setxattr(t.path("f"), "nonsense.x", b"v", none));
-    t.call("empty value", rustix::fs::setxattr(t.path("f"), "user.empty", b"", none));
-    t.call("huge", rustix::fs::setxattr(t.path("f"), "user.huge", &vec![1; 70_000], none));
+    t.call(
+        "remove twice",
+        rustix::fs::removexattr(t.path("f"), "user.one"),
+    );
+    t.call(
+        "replace nothing",
+        rustix::fs::setxattr(t.path("f"), "user.no", b"v", XattrFlags::REPLACE),
+    );
+    t.call(
+        "of a symlink",
+        rustix::fs::lsetxattr(t.path("l"), "user.x", b"v", none),
+    );
+    t.call(
+        "unknown space",
+        rustix::fs::setxattr(t.path("f"), "nonsense.x", b"v", none),
+    );
+    t.call(
+        "empty value",
+        rustix::fs::setxattr(t.path("f"), "user.empty", b"", none),
+    );
+    t.call(
+        "huge",
+        rustix::fs::setxattr(t.path("f"), "user.huge", &vec![1; 70_000], none),
+    );
     t.sh("setpriv --reuid 2000 --clear-groups getfattr -n trusted.three f 2>&1 | head -1");
     t.sh("setpriv --reuid 2000 --clear-groups setfattr -n user.z -v 1 f 2>&1 | head -1");
     Ok(())
@@ -185,11 +267,21 @@ fn modes(t: &mut Transcript) -> Outcome {
     t.sh("chmod 7777 f; stat -c %a f; chmod 0 f; cat f; chmod 1777 d; chown 1000:1001 f d; stat -c %a:%u:%g f d");
     t.sh("chown -h 5:6 f; ln -s f l; chown -h 7:8 l; stat -c %u:%g l f");
     let as_user = "setpriv --reuid 2000 --regid 2000 --clear-groups";
-    for line in ["cat f", "chmod 777 f", "chown 2000 f", "touch f", "rm d/x", "touch d/y", "echo >> f"] {
+    for line in [
+        "cat f",
+        "chmod 777 f",
+        "chown 2000 f",
+        "touch f",
+        "rm d/x",
+        "touch d/y",
+        "echo >> f",
+    ] {
         t.sh(&format!("touch d/x; {as_user} bash -c '{line}' 2>&1; true"));
     }
     t.sh(&format!("chmod 777 .; {as_user} bash -c 'echo mine > own; chmod 600 own; mkdir owndir; chgrp 3000 own' 2>&1; stat -c %a:%u:%g own owndir; chmod 755 ."));
-    t.sh(&format!("chmod 700 d; {as_user} ls d 2>&1; {as_user} test -r f; echo $?"));
+    t.sh(&format!(
+        "chmod 700 d; {as_user} ls d 2>&1; {as_user} test -r f; echo $?"
+    ));
     Ok(())
 }
 
@@ -198,7 +290,8 @@ fn statfs(t: &mut Transcript) -> Outcome {
     t.note("block size", stat.f_bsize);
     t.note("blocks", stat.f_blocks > 0);
     t.note("name length", stat.f_namelen);
-    let free = |t: &Transcript| rustix::fs::statvfs(&t.dir).map(|stat| stat.f_bfree * stat.f_frsize);
+    let free =
+        |t: &Transcript| rustix::fs::statvfs(&t.dir).map(|stat| stat.f_bfree * stat.f_frsize);
     let directory = File::open(&t.dir)?;
     rustix::fs::syncfs(&directory)?;
     let before = free(t)?;
@@ -219,7 +312,9 @@ fn inotify_events(t: &mut Transcript) -> Outcome {
     let mut reader = inotify::Reader::new(&watch, &mut buffer);
     let mut events = Vec::new();
     while let Ok(event) = reader.next() {
-        let name = event.file_name().map(|name| name.to_string_lossy().into_owned());
+        let name = event
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned());
         events.push(format!("{:x} {name:?}", event.events().bits()));
     }
     t.note("events", &events);

@@ -44,7 +44,11 @@ fn dd_seek(w: &mut World) -> Outcome {
     w.same("written", "f", both.as_bytes())?;
     w.undo_from_here()?;
     // dd without conv=notrunc cuts the file where it starts to write.
-    w.same_log("written", "f", &["write 0 20", "truncate 20 0", "write 20 20"])?;
+    w.same_log(
+        "written",
+        "f",
+        &["write 0 20", "truncate 20 0", "write 20 20"],
+    )?;
     w.revert("f", 1)?;
     w.same("reverted", "f", &both.as_bytes()[..20])
 }
@@ -70,13 +74,19 @@ fn dd_five_places(w: &mut World) -> Outcome {
     let mut lines: Vec<&str> = lines.iter().map(String::as_str).collect();
     let made = if w.src.is_some() { 0 } else { 1 };
     let found = w.log("f")?;
-    check!(found[made..] == lines, "the log says {found:?}, want {lines:?}");
+    check!(
+        found[made..] == lines,
+        "the log says {found:?}, want {lines:?}"
+    );
     while let Some(state) = states.pop() {
         w.revert("f", 1)?;
         w.same("reverted", "f", &state)?;
         lines.pop();
         let found = w.log("f")?;
-        check!(found[made..] == lines, "after a revert: {found:?}, want {lines:?}");
+        check!(
+            found[made..] == lines,
+            "after a revert: {found:?}, want {lines:?}"
+        );
     }
     Ok(())
 }
@@ -89,7 +99,11 @@ fn readlog_page(w: &mut World) -> Outcome {
         crate::world::put(&file, number * 10, &[number as u8; 10])?;
     }
     let page = undo::page(&file).at("page")?;
-    check!(page.len() > 4096 - 1024, "only {} bytes in the page", page.len());
+    check!(
+        page.len() > 4096 - 1024,
+        "only {} bytes in the page",
+        page.len()
+    );
     let lines = undo::parse_lines(&page)?;
     undo::ascending(&lines)?;
     let first = 100 - lines.len();
@@ -110,7 +124,11 @@ fn line_fields(w: &mut World) -> Outcome {
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(0.0, |since| since.as_secs_f64());
     for (line, command) in lines.iter().zip(["bash", "dd"]) {
-        check!((now - line.time).abs() < 300.0, "a strange time: {}", line.text);
+        check!(
+            (now - line.time).abs() < 300.0,
+            "a strange time: {}",
+            line.text
+        );
         let tail = line.command.rsplit('/').next();
         check!(
             line.command.starts_with('/') && tail == Some(command),
@@ -118,15 +136,27 @@ fn line_fields(w: &mut World) -> Outcome {
             line.text
         );
         let comm = line.key("comm");
-        check!(comm == Some(command), "comm is not {command}: {}", line.text);
+        check!(
+            comm == Some(command),
+            "comm is not {command}: {}",
+            line.text
+        );
         check!(line.number("uid")? == 0, "the user is not 0: {}", line.text);
         for key in ["obj", "pid", "ppid", "sid", "open", "size"] {
             check!(line.key(key).is_some(), "no {key}=: {}", line.text);
         }
-        check!(line.number("open")? == line.number("seq")?, "open= is not seq=: {}", line.text);
+        check!(
+            line.number("open")? == line.number("seq")?,
+            "open= is not seq=: {}",
+            line.text
+        );
     }
     check!(lines[0].key("undo") == Some("none"), "{}", lines[0].text);
-    check!(lines[1].key("undo").is_some_and(|at| at.ends_with("+3")), "{}", lines[1].text);
+    check!(
+        lines[1].key("undo").is_some_and(|at| at.ends_with("+3")),
+        "{}",
+        lines[1].text
+    );
     check!(lines[1].key("crc").is_some(), "{}", lines[1].text);
     check!(lines[1].number("size")? == 20, "{}", lines[1].text);
     check!(lines[1].key("prev").is_some(), "{}", lines[1].text);

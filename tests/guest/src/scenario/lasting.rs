@@ -1,0 +1,404 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The history on disk: it survives mounts, says when it was damaged, is believed only when
+//! root's own mount wrote it, and cannot be reached through the mount.
+
+use std::fs::{self, OpenOptions, Permissions};
+use std::io::Write;
+use std::os::unix::fs::{chown, symlink, PermissionsExt};
+use std::path::PathBuf;
+
+use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, CWD};
+use rustix::io::Errno;
+
+use crate::harness::Test;
+use crate::mounts::{run, Refusal};
+use crate::outcome::{check, fail, same, same_errno, At, Outcome};
+use crate::shadow::{Random, Shadow};
+use crate::undo;
+use crate::world::{put, World};
+
+pub const TESTS: &[Test] = &[
+    Test::new("survives-mounts", survives_mounts).seconds(120),
+    Test::new("torn-last-line", torn_last_line).seconds(120),
+    Test::new("garbage-appended", garbage_appended),
+    Test::new("forged-owner", |w| {
+        forged(w, |path| run(&["chown", "2000", path]))
+    }),
+    Test::new("forged-mode", |w| {
+        forged(w, |path| run(&["chmod", "770", path]))
+    }),
+    Test::new("forged-world", |w| {
+        forged(w, |path| run(&["chmod", "707", path]))
+    }),
+    Test::new("forged-format-owner", |w| {
+        forged(w, |path| run(&["chown", "2000", &format!("{path}/format")]))
+    }),
+    Test::new("forged-format-mode", |w| {
+        forged(w, |path| run(&["chmod", "666", &format!("{path}/format")]))
+    }),
+    Test::new("forged-log-symlink", |w| {
+        forged(w, |path| {
+            run(&[
+                "sh",
+                "-c",
+                &format!(
+                    "cd {path}/log && for f in *; do mv $f /run/lfs-l; ln -s /run/lfs-l $f; done"
+                ),
+            ])
+        })
+    }),
+    Test::new("forged-log-owner", |w| {
+        forged(w, |path| {
+            run(&["sh", "-c", &format!("chown 2000 {path}/log/*")])
+        })
+    }),
+    Test::new("forged-log-link", |w| {
+        forged(w, |path| {
+            run(&[
+                "sh",
+                "-c",
+                &format!("cd {path}/log && for f in *; do ln $f ../../.kept-$f; done"),
+            ])
+        })
+    }),
+    Test::new("forged-undo-mode", |w| {
+        forged(w, |path| {
+            run(&["sh", "-c", &format!("chmod 666 {path}/undo/*")])
+        })
+    }),
+    Test::new("forged-symlink", |w| {
+        forged(w, |path| {
+            run(&[
+                "sh",
+                "-c",
+                &format!("mv {path} {path}-real && ln -s .loggerfs-real {path}"),
+            ])
+        })
+    }),
+    Test::new("forged-file", |w| {
+        forged(w, |path| {
+            run(&["sh", "-c", &format!("rm -r {path} && echo x > {path}")])
+        })
+    }),
+    Test::new("forged-format-text", |w| {
+        forged(w, |path| {
+            run(&["sh", "-c", &format!("echo nonsense > {path}/format")])
+        })
+    }),
+    Test::new("transplanted", transplanted),
+    Test::new("damaged-payload", damaged_payload),
+    Test::new("hidden", hidden),
+    Test::new("in-use", in_use),
+];
+
+fn survives_mounts(w: &mut World) -> Outcome {
+    w.below("f")?;
+    let mut random = Random::new(w.seed ^ 4);
+    let mut shadow = Shadow::default();
+    for round in 0..8 {
+        let file = w.open("f")?;
+        for _ in 0..20 {
+            let bytes = {
+                let length = 1 + random.below(9000) as usize;
+                random.bytes(length)
+            };
+            let at = random.below(shadow.size() as u64 + 100) as usize;
+            put(&file, at as u64, &bytes)?;
+            shadow.write(at, &bytes);
+        }
+        drop(file);
+        w.remount().at(format!("round {round}"))?;
+        w.same("after a mount", "f", shadow.bytes())?;
+        same("lines after a mount", w.log("f")?.len(), shadow.depth())?;
+        for _ in 0..7 {
+            w.revert("f", 1).at(format!("round {round}"))?;
+            shadow.undo();
+            w.same("reverted", "f", shadow.bytes())?;
+        }
+        w.remount()?;
+    }
+    let seqs = undo::lines(&w.open("f")?, true)?;
+    undo::ascending(&seqs)?;
+    w.revert("f", shadow.depth())?;
+    w.same("back to the start", "f", b"")
+}
+
+/// The newest log file of the unmounted history.
+fn newest_log(w: &World) -> Outcome<PathBuf> {
+    let mut logs: Vec<PathBuf> = fs::read_dir(w.history()?.join("log"))?
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<std::io::Result<_>>()?;
+    logs.retain(|path| fs::metadata(path).is_ok_and(|stat| stat.len() > 0));
+    logs.sort();
+    match logs.pop() {
+        Some(path) => Ok(path),
+        None => fail!("no log file in {}", w.history()?.display()),
+    }
+}
+
+/// What the kernel said since a mark.
+fn kernel_says(mark: usize) -> Outcome<(usize, String)> {
+    let all = run(&["dmesg"])?;
+    Ok((all.len(), all.get(mark..).unwrap_or_default().to_string()))
+}
+
+/// A power cut in the middle of the last line: it goes, with a message, and nothing else does.
+fn torn_last_line(w: &mut World) -> Outcome {
+    w.below("f")?;
+    for cut in [1, 5, 30] {
+        w.remount_empty("")?;
+        w.sh("echo one > f; echo two >> f; echo three >> f")?;
+        power_cut(w)?;
+        let log = newest_log(w)?;
+        let bytes = fs::read(&log)?;
+        // Down to the last write's line, then into it.
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let found = text.lines().position(|line| line.contains(" write 8 6 "));
+        let Some(last) = found else {
+            fail!("no 'write 8 6' in the newest log");
+        };
+        let keep: usize = text.lines().take(last + 1).map(|line| line.len() + 1).sum();
+        OpenOptions::new()
+            .write(true)
+            .open(&log)?
+            .set_len((keep - cut) as u64)?;
+        let (mark, _) = kernel_says(0)?;
+        w.mount().at(format!("{cut} bytes cut off"))?;
+        let (_, said) = kernel_says(mark)?;
+        check!(
+            said.contains("loggerfs"),
+            "{cut} bytes cut off: the kernel says nothing"
+        );
+        w.same("the data is as it was", "f", b"one\ntwo\nthree\n")?;
+        w.same_log("the torn line is gone", "f", &["write 0 4", "write 4 4"])?;
+        w.sh("echo four >> f")?;
+        w.revert("f", 1)?;
+        w.same("work goes on", "f", b"one\ntwo\nthree\n")?;
+        w.remount()?;
+        w.same_log("after another mount", "f", &["write 0 4", "write 4 4"])?;
+    }
+    Ok(())
+}
+
+/// Unmounts, and puts the history on the disk back to how it was before that: to what a power
+/// cut after the last sync would have left.
+fn power_cut(w: &mut World) -> Outcome {
+    rustix::fs::syncfs(fs::File::open(&w.mnt)?)?;
+    let history = w.history()?.display().to_string();
+    let saved = w.base.join("saved").display().to_string();
+    run(&["cp", "-a", &history, &saved])?;
+    w.unmount()?;
+    run(&["rm", "-rf", &history])?;
+    run(&["mv", &saved, &history]).map(drop)
+}
+
+fn garbage_appended(w: &mut World) -> Outcome {
+    w.below("f")?;
+    let forged = b"1763639066.123456789 /bin/x write 0 4 seq=99 obj=1.1 size=0 open=99 undo=none sum=00000000\n";
+    let tails: [&[u8]; 4] = [b"garbage", b"\0\0\0\0\0\0\0\0", b"\xff\n\xfe\n", forged];
+    for (number, tail) in tails.into_iter().enumerate() {
+        w.remount_empty("")?;
+        w.sh("echo one > f; echo two >> f")?;
+        power_cut(w)?;
+        OpenOptions::new()
+            .append(true)
+            .open(newest_log(w)?)?
+            .write_all(tail)?;
+        w.mount().at(format!("garbage {number}"))?;
+        w.same_log("garbage is no line", "f", &["write 0 4", "write 4 4"])?;
+        w.revert("f", 1)?;
+        w.same("reverted", "f", b"one\n")?;
+        w.remount()?;
+        w.same_log("after another mount", "f", &["write 0 4"])?;
+    }
+    Ok(())
+}
+
+/// A history that is not as root's mount left it is refused, with a sentence; the data can be
+/// had with `history=off`.
+fn forged(w: &mut World, forge: fn(&str) -> Outcome<String>) -> Outcome {
+    let history = w.history()?;
+    w.sh("echo one > f; echo two > f; echo three >> f")?;
+    w.unmount()?;
+    forge(&history.display().to_string()).at("forging")?;
+    match w.try_mount("") {
+        Ok(()) => {
+            let log = w.log("f");
+            fail!("a forged history was mounted; its log: {log:?}")
+        }
+        Err(Refusal { error, said }) => {
+            let errno = error.raw_os_error().unwrap_or(0);
+            let refusals = [
+                libc::EUCLEAN,
+                libc::EPERM,
+                libc::ELOOP,
+                libc::ENOTDIR,
+                libc::EACCES,
+            ];
+            check!(refusals.contains(&errno), "refused with {error}, {said:?}");
+            sentence(&said)?;
+        }
+    }
+    same(
+        "the data below",
+        fs::read(w.below("f")?)?,
+        b"two\nthree\n".to_vec(),
+    )?;
+    match w.try_mount("history=off") {
+        Ok(()) => w.same("with history=off", "f", b"two\nthree\n"),
+        Err(refusal) => fail!("not even with history=off: {refusal:?}"),
+    }
+}
+
+/// The mount's log must hold at least one sentence that a person can act on.
+pub fn sentence(said: &[String]) -> Outcome {
+    let enough = said.iter().any(|text| text.split_whitespace().count() >= 4);
+    check!(enough, "no sentence in the mount's log: {said:?}");
+    Ok(())
+}
+
+/// A history copied to another directory is not that directory's.
+fn transplanted(w: &mut World) -> Outcome {
+    let history = w.history()?;
+    w.sh("echo one > f; echo two >> f")?;
+    w.unmount()?;
+    let other = w.base.join("other");
+    fs::create_dir(&other)?;
+    run(&[
+        "cp",
+        "-a",
+        &history.display().to_string(),
+        &other.display().to_string(),
+    ])?;
+    w.src = Some(other);
+    match w.try_mount("") {
+        Ok(()) => fail!("a transplanted history was mounted"),
+        Err(Refusal { error, said }) => {
+            same_errno::<()>(format!("{said:?}"), Err(error), Errno::UCLEAN)
+                .or_else(|_| sentence(&said))?;
+            sentence(&said)
+        }
+    }
+}
+
+/// Saved bytes that changed on the disk are not put back.
+fn damaged_payload(w: &mut World) -> Outcome {
+    let undo = w.history()?.join("undo");
+    w.make("f", &[b'a'; 5000])?;
+    put(&w.open("f")?, 0, &[b'b'; 5000])?;
+    w.unmount()?;
+    let mut damaged = 0;
+    for entry in fs::read_dir(undo)? {
+        let path = entry?.path();
+        let mut bytes = fs::read(&path)?;
+        if let Some(at) = bytes.windows(100).position(|window| window == [b'a'; 100]) {
+            bytes[at + 50] = b'x';
+            let mut file = OpenOptions::new().write(true).open(&path)?;
+            file.write_all(&bytes)?;
+            damaged += 1;
+        }
+    }
+    check!(damaged > 0, "the saved bytes are nowhere in undo/");
+    w.mount()?;
+    let file = w.open("f")?;
+    let (result, answer) = undo::revert_more(&file, 1, 0);
+    same_errno("damaged", result, Errno::UCLEAN)?;
+    same("reason Corrupt", answer.reason, 10)?;
+    w.same("nothing changed", "f", &[b'b'; 5000])
+}
+
+/// No name, no call reaches the history through the mount.
+fn hidden(w: &mut World) -> Outcome {
+    w.make("f", b"x")?;
+    w.make("g", b"y")?;
+    fs::create_dir(w.path("d"))?;
+    let history = w.path(".loggerfs");
+    same(
+        "ls -a",
+        w.sh("ls -a | tr '\\n' ' '")?.as_str(),
+        ". .. d f g ",
+    )?;
+    let names = [
+        ".loggerfs",
+        "./.loggerfs",
+        "d/../.loggerfs",
+        ".loggerfs/",
+        ".loggerfs/format",
+    ];
+    for name in names {
+        let path = w.path(name);
+        same_errno(
+            format!("stat {name}"),
+            fs::symlink_metadata(&path),
+            Errno::NOENT,
+        )?;
+        same_errno(format!("open {name}"), fs::File::open(&path), Errno::NOENT)?;
+        same_errno(format!("ls {name}"), fs::read_dir(&path), Errno::NOENT)?;
+    }
+    let refused = |what: &str, result: std::io::Result<()>| -> Outcome {
+        check!(result.is_err(), "{what} succeeded");
+        Ok(())
+    };
+    same_errno("mkdir", fs::create_dir(&history), Errno::PERM)?;
+    same_errno("create", fs::write(&history, "x"), Errno::PERM)?;
+    same_errno("symlink", symlink("f", &history), Errno::PERM)?;
+    same_errno("link", fs::hard_link(w.path("f"), &history), Errno::PERM)?;
+    same_errno(
+        "rename to it",
+        fs::rename(w.path("f"), &history),
+        Errno::PERM,
+    )?;
+    let exchange =
+        rustix::fs::renameat_with(CWD, w.path("f"), CWD, &history, RenameFlags::EXCHANGE);
+    refused("exchange with it", exchange.map_err(Into::into))?;
+    let kind = rustix::fs::FileType::Fifo;
+    let node = rustix::fs::mknodat(CWD, &history, kind, Mode::from_raw_mode(0o600), 0);
+    same_errno("mknod", node.map_err(std::io::Error::from), Errno::PERM)?;
+    same_errno(
+        "rename from it",
+        fs::rename(&history, w.path("h")),
+        Errno::NOENT,
+    )?;
+    same_errno("unlink", fs::remove_file(&history), Errno::NOENT)?;
+    same_errno("rmdir", fs::remove_dir(&history), Errno::NOENT)?;
+    same_errno(
+        "truncate",
+        fs::OpenOptions::new()
+            .write(true)
+            .open(history.join("format")),
+        Errno::NOENT,
+    )?;
+    same_errno(
+        "chmod",
+        fs::set_permissions(&history, Permissions::from_mode(0o777)),
+        Errno::NOENT,
+    )?;
+    same_errno("chown", chown(&history, Some(1), None), Errno::NOENT)?;
+    let root = rustix::fs::open(&w.mnt, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())?;
+    let stat = rustix::fs::statat(&root, ".loggerfs", AtFlags::SYMLINK_NOFOLLOW);
+    same_errno("statat", stat.map_err(std::io::Error::from), Errno::NOENT)?;
+    w.make("f2", b"and all goes on")?;
+    w.revert("f2", 1)
+}
+
+/// One mount at a time uses a history.
+fn in_use(w: &mut World) -> Outcome {
+    w.below("f")?;
+    let second = w.base.join("second");
+    fs::create_dir(&second)?;
+    let refusal = match crate::mounts::mount(&w.source(), &second, "") {
+        Ok(()) => fail!("the history is used twice"),
+        Err(refusal) => refusal,
+    };
+    sentence(&refusal.said)?;
+    same_errno::<()>("a second mount", Err(refusal.error), Errno::BUSY)?;
+    w.sh("echo one > f; echo two >> f")?;
+    w.revert("f", 1)?;
+    w.same("the first one goes on", "f", b"one\n")?;
+    w.unmount()?;
+    match crate::mounts::mount(&w.source(), &second, "") {
+        Ok(()) => crate::mounts::unmount(&second),
+        Err(refusal) => fail!("still in use after the unmount: {refusal:?}"),
+    }
+}

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Host tests of the history's rooms that need no kernel: the very files the module is built of.
+
+#![forbid(unsafe_code)]
+#![allow(dead_code)]
+
+mod history {
+    #[path = "../../../../history/format.rs"]
+    pub(crate) mod format;
+    #[path = "../../../../history/index.rs"]
+    pub(crate) mod index;
+    #[path = "../../../../history/line.rs"]
+    pub(crate) mod line;
+    #[path = "../../../../history/objects.rs"]
+    pub(crate) mod objects;
+    #[path = "../../../../history/sort.rs"]
+    pub(crate) mod sort;
+    #[path = "../../../../history/state.rs"]
+    pub(crate) mod state;
+    #[path = "../../../../history/text.rs"]
+    pub(crate) mod text;
+}
+
+#[cfg(test)]
+mod tests;
+
+/// A raw CRC-32C update, bit by bit.
+#[cfg(test)]
+fn crc32c(state: u32, bytes: &[u8]) -> u32 {
+    bytes.iter().fold(state, |state, byte| {
+        (0..8).fold(state ^ u32::from(*byte), |s, _| {
+            (s >> 1) ^ (0x82f6_3b78 & (s & 1).wrapping_neg())
+        })
+    })
+}
