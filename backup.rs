@@ -63,18 +63,20 @@ impl<'a> Intent<'a> {
         };
         let lower = self.inode.lower();
         let (before, size) = (lower.quick_cookie(), lower.size());
+        // Deleting always works: on a full filesystem its old state is given up.
+        let frees = self.op == Op::Truncate && self.at < size;
         let saved = match self.loses {
             Loses::Nothing => Saved::Nothing,
             Loses::Unsaved(why) => Saved::Lost(why),
             Loses::Range(reader, start, end) => {
                 let end = end.min(size);
-                save(mount, journal, lower, reader, (start, end))?
+                save(mount, journal, lower, reader, (start, end), frees)?
             }
         };
         let room = match journal.reserve_lines(2) {
             Ok(room) => room,
             Err(e) => {
-                tolerate(mount, e)?;
+                tolerate_unless_freeing(mount, e, frees)?;
                 journal.count_lost();
                 return Ok(Pending(None));
             }
@@ -109,13 +111,14 @@ fn save(
     lower: &Inode,
     reader: &File,
     (start, end): (u64, u64),
+    frees: bool,
 ) -> Result<Saved> {
     match capture_range(journal, lower, reader, start, end) {
         Ok(saved) => Ok(saved),
         // A killed caller: nothing has happened yet, and nothing will.
         Err(e) if e == EINTR => Err(e),
         Err(e) => {
-            tolerate(mount, e)?;
+            tolerate_unless_freeing(mount, e, frees)?;
             journal.count_lost();
             Ok(Saved::Lost(if e == ENOSPC { "nospace" } else { "error" }))
         }
@@ -134,6 +137,15 @@ fn tolerate(mount: &Mount, error: Error) -> Result {
     }
     mount.warn_lost(error);
     Ok(())
+}
+
+/// As [`tolerate`], for an operation that may make room: no room is no reason to refuse it.
+fn tolerate_unless_freeing(mount: &Mount, error: Error, frees: bool) -> Result {
+    if frees && error == ENOSPC {
+        mount.warn_lost(error);
+        return Ok(());
+    }
+    tolerate(mount, error)
 }
 
 /// An operation whose old state is saved and whose outcome is not known yet.
@@ -166,45 +178,51 @@ struct Record<'a> {
 impl Record<'_> {
     /// Makes payload and line durable before the change.
     fn place_early(&mut self) -> Result {
-        let placed = self.place().and_then(|seq| {
-            self.journal.flush(true)?;
-            Ok(seq)
-        });
-        match placed {
+        let inode = self.inode;
+        let placed = {
+            let mut state = inode.object().state.lock();
+            self.place(&mut state)
+        };
+        let durable = placed.and_then(|seq| self.journal.flush(true).map(|()| seq));
+        match durable {
             Ok(seq) => self.early = Some(seq),
-            Err(e) => tolerate(self.mount, e)?,
+            Err(e) => {
+                self.early = placed.ok();
+                if let Err(refused) = tolerate(self.mount, e) {
+                    if let Some(seq) = self.early {
+                        let mut state = inode.object().state.lock();
+                        self.correct(&mut state, seq, Op::Cancel);
+                    }
+                    return Err(refused);
+                }
+            }
         }
         Ok(())
     }
 
-    /// Places the operation's line.
-    fn place(&mut self) -> Result<u64> {
+    /// Places the operation's line; returns its number.
+    fn place(&mut self, state: &mut ObjectState) -> Result<u64> {
         let subject = Subject {
             mount: self.mount,
             inode: self.inode,
             open: self.open,
         };
-        let mut state = self.inode.object().state.lock();
         let saved = &self.saved;
-        let placed = place(&subject, &mut state, &mut self.room, &self.what, |draft| {
+        let placed = place(&subject, state, &mut self.room, &self.what, |draft| {
             saved.describe(draft);
         })?;
         Ok(placed.seq)
     }
 
-    /// Corrects a line that was placed before the change.
-    fn correct(&mut self, of: u64, op: Op) {
+    /// Corrects a line that says more than happened.
+    fn correct(&mut self, state: &mut ObjectState, of: u64, op: Op) {
         let subject = Subject {
             mount: self.mount,
             inode: self.inode,
-            open: None,
+            open: self.open,
         };
-        let what = What {
-            op,
-            ..self.what
-        };
-        let mut state = self.inode.object().state.lock();
-        let placed = place(&subject, &mut state, &mut self.room, &what, |draft| {
+        let what = What { op, ..self.what };
+        let placed = place(&subject, state, &mut self.room, &what, |draft| {
             draft.of(of);
         });
         if let Err(e) = placed {
@@ -214,7 +232,7 @@ impl Record<'_> {
 
     /// Places the line after a change of `n` bytes. A payload that reaches further belongs to the
     /// range that was asked for: the line says that one, and a second line corrects it.
-    fn place_late(&mut self, n: u64) {
+    fn place_late(&mut self, state: &mut ObjectState, n: u64) {
         let asked = self.what.length;
         let saved_to = match self.saved {
             Saved::At { .. } => self.what.size.min(self.what.at.saturating_add(asked)),
@@ -224,10 +242,10 @@ impl Record<'_> {
         if !short {
             self.what.length = n;
         }
-        match self.place() {
+        match self.place(state) {
             Ok(seq) if short => {
                 self.what.length = n;
-                self.correct(seq, Op::Amend);
+                self.correct(state, seq, Op::Amend);
             }
             Ok(_) => {}
             Err(e) => {
@@ -237,27 +255,36 @@ impl Record<'_> {
         }
     }
 
-    fn settle(mut self, outcome: Result<u64>) {
+    /// How many bytes were changed, at most; `None`: nothing was.
+    fn changed(&self, outcome: Result<u64>) -> Option<u64> {
         let asked = self.what.length;
-        let changed = match (outcome, self.early) {
+        match (outcome, self.early) {
             // An operation on no bytes (an attribute, a size) happened all the same.
             (Ok(n), _) if n != 0 || asked == 0 => Some(n.min(asked)),
             // It failed half way perhaps: what it could have changed is all that the line says.
             (Err(_), Some(_)) if self.inode.lower().quick_cookie() != self.before => Some(asked),
             _ => None,
-        };
+        }
+    }
+
+    fn settle(mut self, outcome: Result<u64>) {
+        let inode = self.inode;
+        let changed = self.changed(outcome);
+        if changed.is_none() && self.early.is_none() {
+            return;
+        }
+        let mut state = inode.object().state.lock();
         match (changed, self.early) {
-            (Some(n), None) => self.place_late(n),
-            (Some(n), Some(seq)) if n != asked => {
+            (Some(n), None) => self.place_late(&mut state, n),
+            (Some(n), Some(seq)) if n != self.what.length => {
                 self.what.length = n;
-                self.correct(seq, Op::Amend);
+                self.correct(&mut state, seq, Op::Amend);
             }
-            (None, Some(seq)) => self.correct(seq, Op::Cancel),
+            (None, Some(seq)) => self.correct(&mut state, seq, Op::Cancel),
             _ => {}
         }
         if changed.is_some() {
-            let mut state = self.inode.object().state.lock();
-            note_change(&mut state, self.inode);
+            note_change(&mut state, inode);
         }
     }
 }

@@ -8,10 +8,10 @@ use crate::{
         journal::{Journal, LineRoom, PlaceError, Placed},
         line::{Cookie, Line, LineDraft, LineError, Op, Open as OpenKey, MAX_LINE}, //
     },
-    stack::{Identity, Mount, ObjectState, Open},
+    stack::{Mount, ObjectState, Open, Who},
     vfs::{attr, dentry::Dentry, error::EUCLEAN, inode::OwnInode, task}, //
 };
-use kernel::{prelude::*, sync::Arc};
+use kernel::prelude::*;
 
 /// What a line is about, and who is behind it.
 pub(crate) struct Subject<'a> {
@@ -32,11 +32,10 @@ pub(crate) struct What {
 /// Enough for a line without actor; longer ones are drafted in the mount's scratch buffer.
 const SHORT: usize = 512;
 
-/// What one draft tells beside the operation itself.
+/// What a line in a segment tells beside the operation itself.
 struct Telling {
-    identity: Option<Arc<Identity>>,
+    segment: u64,
     actor: bool,
-    open: OpenKey,
     handle: bool,
 }
 
@@ -48,19 +47,48 @@ pub(crate) fn place(
     what: &What,
     fill: impl Fn(&mut LineDraft<'_>),
 ) -> Result<Placed> {
+    let identities = subject.mount.identities();
+    match subject.open {
+        Some(open) => {
+            let mut who = open.who().lock();
+            who.refresh(identities);
+            place_by(subject, state, &mut who, room, what, fill)
+        }
+        None => place_by(
+            subject,
+            state,
+            &mut Who::once(identities),
+            room,
+            what,
+            fill,
+        ),
+    }
+}
+
+fn place_by(
+    subject: &Subject<'_>,
+    state: &mut ObjectState,
+    who: &mut Who,
+    room: &mut LineRoom<'_>,
+    what: &What,
+    fill: impl Fn(&mut LineDraft<'_>),
+) -> Result<Placed> {
     let mount = subject.mount;
     let journal = mount.journal().ok_or(EIO)?;
     let time = task::now();
     loop {
         let segment = journal.segment();
-        let telling = telling(subject, state, segment);
-        let compose = |buf: &mut [u8], room: &mut LineRoom<'_>| {
-            let (command, cut) = match &telling.identity {
-                Some(identity) => identity.command(),
-                None => (&[][..], false),
-            };
+        let telling = Telling {
+            segment,
+            actor: who.told_in != segment,
+            handle: state.handle_told_in != segment,
+        };
+        let mut compose = |who: &Who, buf: &mut [u8]| {
+            let (command, cut) = who
+                .identity()
+                .map_or((&[][..], false), |identity| identity.command());
             let mut draft = LineDraft::new(buf, time, command, what.op, what.at, what.length);
-            describe(&mut draft, subject, state, what, &telling);
+            describe(&mut draft, subject, state, who, what, &telling);
             fill(&mut draft);
             if cut {
                 draft.command_cut();
@@ -72,15 +100,16 @@ pub(crate) fn place(
         };
         let mut result = Err(PlaceError::Line(LineError::TooLong));
         if !telling.actor {
-            let mut short = [0; SHORT];
-            result = compose(&mut short, room);
+            let mut short = short_buffer(who);
+            result = compose(who, &mut short);
+            who.scratch = short;
         }
         if let Err(PlaceError::Line(LineError::TooLong)) = result {
-            result = compose(&mut mount.scratch().lock()[..], room);
+            result = compose(who, &mut mount.scratch().lock()[..]);
         }
         match result {
             Ok(placed) => {
-                told(subject, state, segment, &telling, &placed);
+                told(state, who, &telling, &placed);
                 return Ok(placed);
             }
             // The segment has changed: what it has not been told goes into the line.
@@ -91,34 +120,20 @@ pub(crate) fn place(
     }
 }
 
-/// Works out what a line in `segment` has to tell.
-fn telling(subject: &Subject<'_>, state: &ObjectState, segment: u64) -> Telling {
-    let handle = state.handle_told_in != segment;
-    let Some(open) = subject.open else {
-        return Telling {
-            identity: subject.mount.identities().current(),
-            actor: true,
-            open: OpenKey::None,
-            handle,
-        };
-    };
-    let mut who = open.who().lock();
-    if !who.identity.as_ref().is_some_and(|i| i.is_current()) {
-        who.identity = subject.mount.identities().current();
-        who.told_in = 0;
+/// Takes the open file's buffer; without memory for it, an empty one: nothing fits that.
+fn short_buffer(who: &mut Who) -> KVec<u8> {
+    let mut buffer = core::mem::take(&mut who.scratch);
+    if buffer.is_empty() {
+        let _ = buffer.resize(SHORT, 0, GFP_KERNEL);
     }
-    Telling {
-        identity: who.identity.clone(),
-        actor: who.told_in != segment,
-        open: who.first.map_or(OpenKey::First, OpenKey::Of),
-        handle,
-    }
+    buffer
 }
 
 fn describe(
     draft: &mut LineDraft<'_>,
     subject: &Subject<'_>,
     state: &ObjectState,
+    who: &Who,
     what: &What,
     telling: &Telling,
 ) {
@@ -129,8 +144,11 @@ fn describe(
     if let Some(was) = &state.was {
         draft.was(was);
     }
-    draft.size(what.size).open(telling.open);
-    if let Some(identity) = telling.identity.as_ref().filter(|_| telling.actor) {
+    draft.size(what.size);
+    if subject.open.is_some() {
+        draft.open(who.first.map_or(OpenKey::First, OpenKey::Of));
+    }
+    if let Some(identity) = who.identity().filter(|_| telling.actor) {
         draft.actor(&identity.actor());
     }
     if telling.handle {
@@ -142,22 +160,13 @@ fn describe(
 }
 
 /// Notes what a placed line has told.
-fn told(
-    subject: &Subject<'_>,
-    state: &mut ObjectState,
-    segment: u64,
-    telling: &Telling,
-    placed: &Placed,
-) {
+fn told(state: &mut ObjectState, who: &mut Who, telling: &Telling, placed: &Placed) {
     state.head = Some(placed.at);
     state.was = None;
-    state.handle_told_in = segment;
-    if let Some(open) = subject.open {
-        let mut who = open.who().lock();
-        who.first.get_or_insert(placed.seq);
-        if telling.actor && telling.identity.is_some() {
-            who.told_in = segment;
-        }
+    state.handle_told_in = telling.segment;
+    who.first.get_or_insert(placed.seq);
+    if who.identity().is_some() {
+        who.told_in = telling.segment;
     }
 }
 

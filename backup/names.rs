@@ -2,7 +2,7 @@
 
 //! Operations on names: a line in the directory's chain for each.
 
-use super::{lines, place, tolerate, Subject, What};
+use super::{lines, place, tolerate_unless_freeing, Subject, What};
 use crate::{
     history::{
         journal::{Journal, LineRoom},
@@ -47,7 +47,8 @@ impl<'a> Naming<'a> {
                 name,
             }))),
             Err(e) => {
-                tolerate(mount, e)?;
+                let frees = matches!(op, Op::Unlink | Op::Rmdir);
+                tolerate_unless_freeing(mount, e, frees)?;
                 journal.count_lost();
                 Ok(Self(None))
             }

@@ -112,12 +112,16 @@ void lfs_seq_option(struct seq_file *seq, const char *name, const char *value);
 /* tasks */
 int lfs_exe_path(char *buf, int len, char **path);
 int lfs_arguments(char *buf, int len);
-u64 lfs_start_time(void);
-u32 lfs_exec_id(void);
-int lfs_pid(void);
+struct lfs_process {
+	u64 start;
+	u32 pid;
+	u32 exec;
+	u32 uid;
+};
+void lfs_process(struct lfs_process *process);
+u64 lfs_real_time(u64 monotonic);
 int lfs_parent_pid(void);
 int lfs_session_id(void);
-u32 lfs_uid(void);
 void lfs_comm(char *buf);
 bool lfs_owner_or_capable(struct inode *inode);
 
@@ -137,6 +141,7 @@ int lfs_store_encode_handle(struct dentry *dentry, void *words, int *count);
 int lfs_store_lock_file(struct file *file);
 const struct cred *lfs_override_creds(const struct cred *cred);
 void lfs_revert_creds(const struct cred *cred);
+void lfs_copy(void *to, const void *from, size_t len);
 unsigned int lfs_nofs_save(void);
 void lfs_nofs_restore(unsigned int flags);
 void lfs_init_work(struct work_struct *work, void (*function)(struct work_struct *));

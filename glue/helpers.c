@@ -263,7 +263,10 @@ size_t lfs_copy_cached(struct address_space *mapping, loff_t pos, void *to, size
 		}
 		offset = offset_in_folio(folio, pos + done);
 		n = min(folio_size(folio) - offset, len - done);
-		memcpy_from_folio(to + done, folio, offset, n);
+		if (IS_ENABLED(CONFIG_HIGHMEM))
+			memcpy_from_folio(to + done, folio, offset, n);
+		else
+			lfs_copy(to + done, folio_address(folio) + offset, n);
 		folio_put(folio);
 		done += n;
 	}
@@ -327,19 +330,19 @@ int lfs_arguments(char *buf, int len)
 	return copy_from_user_nofault(buf, (void __user *)start, len) ? 0 : len;
 }
 
-u64 lfs_start_time(void)
+/* What tells a process from another, and from itself before an exec: asked at each operation. */
+void lfs_process(struct lfs_process *process)
 {
-	return ktime_to_ns(ktime_mono_to_real(current->group_leader->start_time));
+	process->start = current->group_leader->start_time;
+	process->pid = task_tgid_nr(current);
+	process->exec = READ_ONCE(current->self_exec_id);
+	/* The initial user namespace maps each id to itself. */
+	process->uid = __kuid_val(current_uid());
 }
 
-u32 lfs_exec_id(void)
+u64 lfs_real_time(u64 monotonic)
 {
-	return READ_ONCE(current->self_exec_id);
-}
-
-int lfs_pid(void)
-{
-	return task_tgid_nr(current);
+	return ktime_to_ns(ktime_mono_to_real(monotonic));
 }
 
 int lfs_parent_pid(void)
@@ -355,11 +358,6 @@ int lfs_parent_pid(void)
 int lfs_session_id(void)
 {
 	return task_session_nr_ns(current, &init_pid_ns);
-}
-
-u32 lfs_uid(void)
-{
-	return from_kuid(&init_user_ns, current_uid());
 }
 
 void lfs_comm(char *buf)
@@ -474,6 +472,18 @@ const struct cred *lfs_override_creds(const struct cred *cred)
 void lfs_revert_creds(const struct cred *cred)
 {
 	revert_creds(cred);
+}
+
+/* As memcpy(), which is a loop of plain moves where the processor has no FSRM. */
+void lfs_copy(void *to, const void *from, size_t len)
+{
+#ifdef CONFIG_X86_64
+	size_t words = len / 8;
+
+	asm volatile("rep movsq" : "+D"(to), "+S"(from), "+c"(words) : : "memory");
+	len %= 8;
+#endif
+	memcpy(to, from, len);
 }
 
 unsigned int lfs_nofs_save(void)

@@ -14,9 +14,7 @@ use kernel::{
 
 /// A process at a time of its life: between two calls of exec, under one user id.
 pub(crate) struct Identity {
-    pid: u32,
-    exec: u32,
-    uid: u32,
+    process: task::Process,
     start: Time,
     ppid: u32,
     sid: u32,
@@ -45,11 +43,10 @@ impl Identity {
         let mut arguments = KVec::new();
         let room = scratch.get_mut(..MAX_ARGS).unwrap_or(&mut []);
         arguments.extend_from_slice(trimmed(task::arguments(room)), GFP_KERNEL)?;
+        let process = task::Process::current();
         let identity = Self {
-            pid: task::pid(),
-            exec: task::exec_id(),
-            uid: task::uid(),
-            start: task::start_time(),
+            process,
+            start: process.start_time(),
             ppid: task::parent_pid(),
             sid: task::session_id(),
             comm: task::comm(),
@@ -62,10 +59,7 @@ impl Identity {
 
     /// Whether it still describes the calling process.
     pub(crate) fn is_current(&self) -> bool {
-        self.pid == task::pid()
-            && self.exec == task::exec_id()
-            && self.uid == task::uid()
-            && self.start == task::start_time()
+        self.process == task::Process::current()
     }
 
     /// The executable's path, percent-encoded; and whether it was cut.
@@ -77,13 +71,13 @@ impl Identity {
     pub(crate) fn actor(&self) -> Actor<'_> {
         let end = self.comm.iter().position(|b| *b == 0).unwrap_or(0);
         Actor {
-            pid: self.pid,
+            pid: self.process.pid,
             start: self.start,
             ppid: self.ppid,
             sid: self.sid,
-            uid: self.uid,
+            uid: self.process.uid,
             comm: self.comm.get(..end).unwrap_or(&[]),
-            exec: u64::from(self.exec),
+            exec: u64::from(self.process.exec),
             args: &self.arguments,
         }
     }
@@ -125,15 +119,40 @@ pub(crate) struct Open {
     who: Pin<KBox<Mutex<Who>>>,
 }
 
-/// See [`Open::who`].
+/// Who uses an open file, and what its lines have told.
 #[derive(Default)]
 pub(crate) struct Who {
-    /// The process that used the file last.
-    pub(crate) identity: Option<Arc<Identity>>,
+    /// The process that used the file last. `None`: there was no memory for it.
+    identity: Option<Arc<Identity>>,
     /// The number of the first line that this open file made.
     pub(crate) first: Option<u64>,
     /// The segment in which a line last told the actor; 0: none did.
     pub(crate) told_in: u64,
+    /// Where lines without actor are drafted; empty until the first one.
+    pub(crate) scratch: KVec<u8>,
+}
+
+impl Who {
+    /// Who changes something without an open file.
+    pub(crate) fn once(identities: &IdentityCache) -> Self {
+        Self {
+            identity: identities.current(),
+            ..Self::default()
+        }
+    }
+
+    /// Takes note when another process uses the file: the next line tells it.
+    pub(crate) fn refresh(&mut self, identities: &IdentityCache) {
+        if !self.identity.as_ref().is_some_and(|i| i.is_current()) {
+            self.identity = identities.current();
+            self.told_in = 0;
+        }
+    }
+
+    /// The process.
+    pub(crate) fn identity(&self) -> Option<&Identity> {
+        self.identity.as_deref()
+    }
 }
 
 impl Open {
@@ -142,8 +161,7 @@ impl Open {
         Ok(Self { who })
     }
 
-    /// Who uses the file, and what its lines have told. Stands below the object's state in the
-    /// lock order.
+    /// Stands below the object's state in the lock order.
     pub(crate) fn who(&self) -> &Mutex<Who> {
         &self.who
     }

@@ -6,10 +6,38 @@ use super::c;
 use crate::history::line::Time;
 use kernel::prelude::*;
 
-/// Process id (thread group) in the initial namespace.
-pub(crate) fn pid() -> u32 {
-    // SAFETY: Reads the current task.
-    unsafe { c::lfs_pid() }.unsigned_abs()
+/// What tells the calling process from others, and from itself before an exec or under another
+/// user id. Cheap: compared at each operation.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Process {
+    start: u64,
+    /// The process (thread group) in the initial namespace.
+    pub(crate) pid: u32,
+    /// How many times it has executed a program.
+    pub(crate) exec: u32,
+    /// The real user id.
+    pub(crate) uid: u32,
+}
+
+impl Process {
+    /// The calling one.
+    pub(crate) fn current() -> Self {
+        let mut raw = c::lfs_process::default();
+        // SAFETY: Reads the current task into `raw`.
+        unsafe { c::lfs_process(&mut raw) };
+        Self {
+            start: raw.start,
+            pid: raw.pid,
+            exec: raw.exec,
+            uid: raw.uid,
+        }
+    }
+
+    /// When it was started.
+    pub(crate) fn start_time(&self) -> Time {
+        // SAFETY: Arithmetic on clocks.
+        time_of(unsafe { c::lfs_real_time(self.start) })
+    }
 }
 
 /// The parent's process id.
@@ -22,24 +50,6 @@ pub(crate) fn parent_pid() -> u32 {
 pub(crate) fn session_id() -> u32 {
     // SAFETY: Reads the current task.
     unsafe { c::lfs_session_id() }.unsigned_abs()
-}
-
-/// The real user id, in the initial namespace.
-pub(crate) fn uid() -> u32 {
-    // SAFETY: Reads the current task.
-    unsafe { c::lfs_uid() }
-}
-
-/// How many times the process has executed a program.
-pub(crate) fn exec_id() -> u32 {
-    // SAFETY: Reads the current task.
-    unsafe { c::lfs_exec_id() }
-}
-
-/// When the process was started.
-pub(crate) fn start_time() -> Time {
-    // SAFETY: Reads the current task.
-    time_of(unsafe { c::lfs_start_time() })
 }
 
 /// The time of day.
