@@ -62,6 +62,9 @@ impl<'a> Intent<'a> {
             return Ok(Pending(None));
         };
         let lower = self.inode.lower();
+        if let Err(e) = ready(mount, journal, self.inode) {
+            tolerate(mount, e)?;
+        }
         let (before, size) = (lower.quick_cookie(), lower.size());
         // Deleting always works: on a full filesystem its old state is given up.
         let frees = self.op == Op::Truncate && self.at < size;
@@ -102,6 +105,33 @@ impl<'a> Intent<'a> {
         }
         Ok(Pending(Some(record)))
     }
+}
+
+/// Sees to it that the object's chain is known, and that a change which did not come through us
+/// (or went unrecorded) stands in it before our next one.
+fn ready(mount: &Mount, journal: &Journal, inode: &OwnInode) -> Result {
+    let mut state = inode.object().state.lock();
+    if state.loaded && !is_foreign(&state, inode) {
+        return Ok(());
+    }
+    let Some(name) = inode.lower().any_name() else {
+        return Ok(());
+    };
+    if state.loaded {
+        lines::foreign(mount, journal, inode, &name, &mut state)
+    } else {
+        lines::load(mount, journal, inode, &name, &mut state)
+    }
+}
+
+/// Whether the object is not as our last operation left it. Stores through a shared mapping move
+/// its times too, and have a line of their own.
+pub(crate) fn is_foreign(state: &ObjectState, inode: &OwnInode) -> bool {
+    inode.is_regular()
+        && !state.mapped
+        && state
+            .seen
+            .is_some_and(|seen| seen != inode.lower().quick_cookie())
 }
 
 /// Saves a range of the lower file, by the mount's policy where that fails.
@@ -310,56 +340,41 @@ pub(crate) fn mapped(inode: &OwnInode) {
     inode.object().state.lock().mapped = true;
 }
 
-/// Asks the history for the object's last line, and compares the object with what that says.
+/// Asks the history for the object's last line, if that is not known, and compares the object with
+/// what it says. Before an open for writing, and before a change of the object's names.
 pub(crate) fn load(inode: &OwnInode, dentry: &OwnDentry) -> Result {
     let mount = inode.mount();
     let Some(journal) = mount.journal() else {
         return Ok(());
     };
-    let mut state = inode.object().state.lock();
-    if state.loaded {
-        return Ok(());
+    if let Err(e) = ready(mount, journal, inode) {
+        tolerate(mount, e)?;
     }
-    match lines::load(mount, journal, inode, dentry.lower()?, &mut state) {
-        Ok(()) => Ok(()),
-        Err(e) => tolerate(mount, e),
+    let unmapped = {
+        let mut state = inode.object().state.lock();
+        let unmapped = state.mapped && !inode.lower().is_writably_mapped();
+        state.changed |= unmapped;
+        unmapped
+    };
+    if unmapped {
+        // The last mapping went after the last close: only now the object can be left.
+        leave(inode, dentry);
     }
+    Ok(())
 }
 
 /// A change of names or attributes that does not go through the object's own chain (a new link,
-/// a rename) has moved its change time: what was left is left anew.
+/// a rename) has moved its change time: what was left is left anew. The object is loaded.
 pub(crate) fn touched(inode: &OwnInode, dentry: &OwnDentry) {
-    let known = {
-        let state = inode.object().state.lock();
-        state.loaded && state.head.is_some() && !state.changed
-    };
-    let cold = !inode.object().state.lock().loaded && inode.is_regular();
-    if known || cold {
-        leave_anew(inode, dentry, cold);
-    } else {
+    let stale = {
         let mut state = inode.object().state.lock();
-        if state.loaded {
-            state.seen = Some(inode.lower().quick_cookie());
-        }
-    }
-}
-
-fn leave_anew(inode: &OwnInode, dentry: &OwnDentry, cold: bool) {
-    let mount = inode.mount();
-    let Some(journal) = mount.journal() else {
-        return;
+        state.seen = Some(inode.lower().quick_cookie());
+        let stale = state.left.take().is_some();
+        state.changed |= stale;
+        stale
     };
-    let Ok(lower) = dentry.lower() else {
-        return;
-    };
-    let mut state = inode.object().state.lock();
-    if cold && lines::load_unchecked(journal, inode, &mut state).is_err() {
-        return;
-    }
-    state.changed |= state.head.is_some();
-    state.seen = Some(inode.lower().quick_cookie());
-    if let Err(e) = lines::leave(mount, journal, inode, lower, &mut state) {
-        mount.warn_lost(e);
+    if stale {
+        leave(inode, dentry);
     }
 }
 

@@ -158,7 +158,7 @@ impl Revert<'_> {
         if mapped && !self.force {
             return Err(Refusal::new(Reason::Mapped, 0));
         }
-        if !mapped && !self.is_as_we_left_it(state)? {
+        if !mapped && (backup::is_foreign(state, self.inode) || !self.is_as_we_left_it(state)?) {
             let mount = self.inode.mount();
             let below = self.file.lower_name();
             backup::foreign(mount, self.journal, self.inode, below, state)?;
@@ -171,10 +171,6 @@ impl Revert<'_> {
     }
 
     fn is_as_we_left_it(&self, state: &ObjectState) -> Result<bool> {
-        let now = self.inode.lower().quick_cookie();
-        if state.seen.is_some_and(|seen| seen != now) {
-            return Ok(false);
-        }
         let Some(left) = state.left else {
             return Ok(true);
         };

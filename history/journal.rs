@@ -209,7 +209,7 @@ impl Journal {
             }),
             GFP_KERNEL,
         )?;
-        journal.begin()?;
+        journal.begin().inspect_err(told)?;
         journal.writer.start(journal.clone());
         journal.keeper.start(journal.clone());
         journal.keeper.kick();
@@ -334,7 +334,10 @@ impl Journal {
     pub(super) fn fail(&self, error: Error) {
         let mut staging = self.staging.lock();
         if staging.error.is_none() {
-            pr_warn!("the history cannot be written (error {})\n", error.to_errno());
+            pr_warn!(
+                "the history cannot be written (error {})\n",
+                error.to_errno()
+            );
         }
         staging.error = Some(error);
         staging.failures = staging.failures.saturating_add(1);

@@ -165,10 +165,13 @@ impl Journal {
     fn keep_house(&self) -> Result {
         let mut keep = self.keep.lock();
         self.reserve_numbers(&mut keep)?;
+        self.trim(&mut keep)?;
         self.seal_ended(&mut keep)?;
         self.prepare_next(&mut keep)?;
+        self.roll_if_due();
         self.progress.notify_all();
         self.trim(&mut keep)?;
+        self.keep_reserve(&keep)?;
         self.allocate(&keep)?;
         drop(keep);
         self.merge()
@@ -198,12 +201,7 @@ impl Journal {
         keep.state.segment = next.checked_add(1).ok_or(EOVERFLOW)?;
         keep.store(&self.tables.lock())?;
         self.files.lock().create(next)?;
-        let mut staging = self.staging.lock();
-        staging.next = Some(next);
-        // Callers may be waiting for just this.
-        if staging.roll(self.pools(), false) {
-            self.writer.kick();
-        }
+        self.staging.lock().next = Some(next);
         Ok(())
     }
 
@@ -307,6 +305,9 @@ impl Journal {
         if staging.ended.is_some() {
             return Err(EIO);
         }
+        drop(staging);
+        self.trim(&mut keep)?;
+        let staging = self.staging.lock();
         // The active segment is empty: its number was never used.
         keep.state.segment = staging.seed.segment;
         keep.state.seq = staging.seq;

@@ -19,6 +19,7 @@ pub(crate) mod objects;
 pub(crate) mod payload;
 #[allow(dead_code)]
 pub(crate) mod plan;
+pub(crate) mod pool;
 pub(crate) mod read;
 pub(crate) mod recovery;
 pub(crate) mod retention;

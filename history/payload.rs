@@ -27,6 +27,7 @@ use super::{
 use crate::vfs::{
     chunk::Slot,
     scope::{
+        copy,
         crc32c,
         eshutdown, //
     },
@@ -83,8 +84,9 @@ impl Journal {
         if len == 0 || len > MAX_STAGED {
             return Err(EINVAL);
         }
-        let (slot, extent) =
-            self.when_room(may_sleep, |staging| staging.stage(&self.payload_chunks, len))?;
+        let (slot, extent) = self.when_room(may_sleep, |staging| {
+            staging.stage(&self.payload_chunks, len)
+        })?;
         Ok(Payload {
             journal: self,
             extent,
@@ -158,7 +160,12 @@ impl Journal {
                     self.after_staging(&mut staging);
                     return Ok(taken);
                 }
-                Err(Full::Denied) => return Err(ENOSPC),
+                Err(Full::Denied) => {
+                    if staging.tight {
+                        self.keeper.kick();
+                    }
+                    return Err(ENOSPC);
+                }
                 Err(Full::Wait) if !may_sleep => {
                     self.writer.kick();
                     return Err(EAGAIN);
@@ -168,7 +175,6 @@ impl Journal {
             if let Some(error) = staging.error {
                 return Err(error);
             }
-            staging.want_written = staging.last_ticket();
             staging.waiting = staging.waiting.saturating_add(1);
             self.writer.kick();
             self.keeper.kick();
@@ -238,12 +244,12 @@ impl<'a> Payload<'a> {
         !self.state
     }
 
-    /// Gives `copy` at most `limit` bytes to fill, all of them in one piece unless the payload is
+    /// Gives `source` at most `limit` bytes to fill, all of them in one piece unless the payload is
     /// a large one. Returns how many it says it filled.
     pub(crate) fn fill(
         &mut self,
         limit: usize,
-        copy: impl FnOnce(&mut [u8]) -> Result<usize>,
+        source: impl FnOnce(&mut [u8]) -> Result<usize>,
     ) -> Result<usize> {
         if self.room() == 0 || limit == 0 {
             return Ok(0);
@@ -253,7 +259,7 @@ impl<'a> Payload<'a> {
         let rest = piece.slot.bytes().get_mut(piece.done..).unwrap_or_default();
         let len = rest.len().min(limit);
         let bytes = rest.get_mut(..len).unwrap_or_default();
-        let filled = copy(bytes)?;
+        let filled = source(bytes)?;
         let filled = bytes.get(..filled).ok_or(EINVAL)?;
         self.state = crc32c(self.state, filled);
         let n = filled.len();
@@ -271,7 +277,7 @@ impl<'a> Payload<'a> {
         while !rest.is_empty() {
             let n = self.fill(rest.len(), |room| {
                 let (now, _) = rest.split_at_checked(room.len()).ok_or(EINVAL)?;
-                room.copy_from_slice(now);
+                copy(room, now);
                 Ok(now.len())
             })?;
             rest = rest.get(n..).unwrap_or_default();

@@ -62,8 +62,12 @@ pub(super) fn recover(
 ) -> Result {
     let (_kernel, _nofs) = (AsKernel::new(), NoFs::new());
     tables.find()?;
-    let segments = segments(files)?;
+    let mut segments = segments(files)?;
     files.remove_strays(|number| segments.binary_search(&number).is_ok())?;
+    let state = &mut keep.state;
+    let last = segments.last().copied().unwrap_or(0);
+    state.segment = state.segment.max(last.saturating_add(1));
+    remove_unused(&mut segments, files)?;
     let mut found = Found {
         seq: 0,
         lines: 0,
@@ -73,8 +77,12 @@ pub(super) fn recover(
     };
     let state = &mut keep.state;
     (state.log_bytes, state.undo_bytes) = (0, 0);
+    // Without the state, the newest line's number is the only witness.
+    let is_lost = state.count == 0;
+    let newest = segments.last().copied();
     for &segment in &segments {
-        if !tables.covers(segment) {
+        let is_covered = tables.covers(segment);
+        if !is_covered || (is_lost && Some(segment) == newest) {
             let seed = Seed {
                 uuid: keep.home.uuid,
                 segment,
@@ -82,15 +90,15 @@ pub(super) fn recover(
             let log = files.log_to_recover(segment)?;
             let mut objects = new_table()?;
             read_log(&log, &seed, &mut objects, &mut found)?;
-            write_table(tables, segment, objects.slots())?;
+            if !is_covered {
+                write_table(tables, segment, objects.slots())?;
+            }
         }
         let (log, undo) = files.sizes(segment)?;
         state.log_bytes = state.log_bytes.saturating_add(log);
         state.undo_bytes = state.undo_bytes.saturating_add(undo);
     }
-    state.first = segments.first().copied().unwrap_or(1);
-    let last = segments.last().copied().unwrap_or(0);
-    state.segment = state.segment.max(last.saturating_add(1));
+    state.first = segments.first().copied().unwrap_or(state.segment);
     state.seq = state.seq.max(found.seq.saturating_add(1 << 20));
     tables.trim(state.first)?;
     pr_warn!(
@@ -99,6 +107,18 @@ pub(super) fn recover(
         found.cut,
         found.damaged
     );
+    Ok(())
+}
+
+/// Removes the newest segments as long as they have no lines: nothing names their payloads.
+fn remove_unused(segments: &mut KVec<u64>, files: &mut Files) -> Result {
+    while let Some(&last) = segments.last() {
+        if files.sizes(last)?.0 != 0 {
+            break;
+        }
+        files.remove(last)?;
+        segments.pop();
+    }
     Ok(())
 }
 

@@ -16,17 +16,20 @@ use super::{
 /// A file that only takes space, to be given back when there is none.
 const RESERVE: &[u8] = b"reserve";
 
-/// How large it is.
-const RESERVE_BYTES: u64 = 1 << 20;
+/// The most that it takes.
+const RESERVE_BYTES: u64 = 5 << 20;
 
 impl Journal {
     /// Drops the oldest segments while there is more than may be.
     pub(super) fn trim(&self, keep: &mut Keep) -> Result {
         if self.options.on_full == OnFull::Trim {
             while self.is_too_large() && self.drop_oldest(keep)? {}
+            if self.is_too_large() {
+                self.files.lock().give_up_spare()?;
+            }
         }
         self.set_budget();
-        self.keep_reserve(keep)
+        Ok(())
     }
 
     /// With `on_full=deny`: sets how many bytes more may be staged.
@@ -35,7 +38,9 @@ impl Journal {
             return;
         }
         let mut staging = self.staging.lock();
-        let ended = staging.ended.map_or(0, |e| e.log_end.saturating_add(e.undo_end));
+        let ended = staging
+            .ended
+            .map_or(0, |e| e.log_end.saturating_add(e.undo_end));
         let used = (staging.sealed_log)
             .saturating_add(staging.sealed_undo)
             .saturating_add(ended)
@@ -44,13 +49,30 @@ impl Journal {
         staging.budget = Some(self.history_max.saturating_sub(used));
     }
 
-    /// Whether sealed segments leave no room for the active one and the next.
+    /// Whether all files together take more than they may, or soon will.
     fn is_too_large(&self) -> bool {
+        let spare = self.files.lock().spare_bytes();
         let staging = self.staging.lock();
-        let limits = staging.limits;
-        let ahead = limits.log.saturating_add(limits.undo).saturating_mul(2);
-        let used = staging.sealed_log.saturating_add(staging.sealed_undo);
-        used.saturating_add(ahead) > self.history_max && used != 0
+        let target = staging.limits.undo;
+        let next = if staging.next.is_some() { target } else { 0 };
+        let ended = staging
+            .ended
+            .map_or(0, |e| e.log_end.saturating_add(e.undo_end));
+        (staging.sealed_log)
+            .saturating_add(staging.sealed_undo)
+            .saturating_add(ended)
+            .saturating_add(staging.limits.log.max(staging.log_end))
+            .saturating_add(target.max(staging.undo_end))
+            .saturating_add(next)
+            .saturating_add(spare)
+            .saturating_add(self.reserve_bytes())
+            > self.history_max
+    }
+
+    /// How large the reserve is: it takes all that can be staged, so what was accepted can be
+    /// written, unless that is much of what may be taken.
+    fn reserve_bytes(&self) -> u64 {
+        RESERVE_BYTES.min(self.history_max / 8)
     }
 
     /// Drops the oldest sealed segment. False: there is none.
@@ -89,6 +111,7 @@ impl Journal {
             self.files.lock().give_up_spare()?;
             return Ok(true);
         }
+        self.staging.lock().tight = true;
         match keep.home.dir.open(RESERVE, true) {
             Ok(reserve) if reserve.size() != 0 => reserve.truncate(0).map(|()| true),
             Ok(_) => Ok(false),
@@ -98,14 +121,15 @@ impl Journal {
     }
 
     /// Fills the reserve while there is plenty of space.
-    fn keep_reserve(&self, keep: &Keep) -> Result {
-        if keep.home.dir.space()?.free < RESERVE_BYTES.saturating_mul(16) {
+    pub(super) fn keep_reserve(&self, keep: &Keep) -> Result {
+        let space = keep.home.dir.space()?;
+        let size = self.reserve_bytes().min(space.total / 16);
+        if space.free < size.saturating_mul(2) {
             return Ok(());
         }
         let reserve = keep.home.dir.create(RESERVE, MODE)?;
-        if reserve.size() == 0 {
-            // Without it everything works until the filesystem is full.
-            let _ = reserve.allocate(RESERVE_BYTES);
+        if reserve.size() != 0 || reserve.allocate(size).is_ok() {
+            self.staging.lock().tight = false;
         }
         Ok(())
     }

@@ -108,7 +108,8 @@ pub(super) struct Files {
     first: u64,
     /// Whether names were made since the directories were last synced.
     names_dirty: bool,
-    has_spare: bool,
+    /// How large the file is that waits for a new use; `None`: there is none.
+    spare: Option<u64>,
 }
 
 impl Files {
@@ -116,13 +117,14 @@ impl Files {
     pub(super) fn open(home: &Dir) -> Result<Self> {
         let log = trust::private_dir(home, b"log")?;
         let undo = trust::private_dir(home, b"undo")?;
+        let spare = undo.open(SPARE, false).map(|file| file.size()).ok();
         Ok(Self {
             dirs: Some((log, undo)),
             open: KVec::new(),
             recent: KVec::with_capacity(RECENT, GFP_KERNEL)?,
             first: 0,
             names_dirty: false,
-            has_spare: false,
+            spare,
         })
     }
 
@@ -144,16 +146,22 @@ impl Files {
         self.first
     }
 
+    /// How large the file is that waits for a new use.
+    pub(super) fn spare_bytes(&self) -> u64 {
+        self.spare.unwrap_or(0)
+    }
+
+    /// Says which is the oldest that is there.
     pub(super) fn set_first(&mut self, first: u64) {
         self.first = first;
     }
 
     /// Makes the files of a segment and opens them for writing.
     pub(super) fn create(&mut self, number: u64) -> Result<Arc<Segment>> {
-        let recycle = core::mem::replace(&mut self.has_spare, false);
+        let spare = self.spare.take();
         let (log_dir, undo_dir) = self.dirs()?;
         let name = Name::undo(number);
-        if recycle {
+        if spare.is_some() {
             undo_dir.rename(SPARE, undo_dir, name.bytes())?;
         }
         let undo = trust::private_file(undo_dir.create(name.bytes(), MODE)?)?;
@@ -239,14 +247,14 @@ impl Files {
     /// Returns the bytes of log and payloads that it had.
     pub(super) fn remove(&mut self, number: u64) -> Result<(u64, u64)> {
         self.recent.retain(|s| s.number != number);
-        let keep = !self.has_spare;
+        let keep = self.spare.is_none();
         let (log_dir, undo_dir) = self.dirs()?;
         let size = |dir: &Dir, name: &Name| dir.open(name.bytes(), false).map_or(0, |f| f.size());
         let (log, undo) = (Name::log(number), Name::undo(number));
         let sizes = (size(log_dir, &log), size(undo_dir, &undo));
         gone(log_dir.unlink(log.bytes()))?;
         if keep && undo_dir.rename(undo.bytes(), undo_dir, SPARE).is_ok() {
-            self.has_spare = true;
+            self.spare = Some(sizes.1);
         } else {
             gone(undo_dir.unlink(undo.bytes()))?;
         }
@@ -255,7 +263,7 @@ impl Files {
 
     /// Gives the file that waits for a new use back to the filesystem. False: there is none.
     pub(super) fn give_up_spare(&mut self) -> Result<bool> {
-        if !core::mem::replace(&mut self.has_spare, false) {
+        if self.spare.take().is_none() {
             return Ok(false);
         }
         let (_, undo_dir) = self.dirs()?;
@@ -279,7 +287,7 @@ impl Files {
         ))
     }
 
-    /// Removes payload files that no log goes with: left over, or the spare one.
+    /// Removes payload files that no log goes with.
     pub(super) fn remove_strays(&mut self, keep: impl Fn(u64) -> bool) -> Result {
         let (_, undo_dir) = self.dirs()?;
         let mut strays = KVec::new();
@@ -294,7 +302,7 @@ impl Files {
         for number in strays {
             gone(undo_dir.unlink(Name::undo(number).bytes()))?;
         }
-        gone(undo_dir.unlink(SPARE))
+        Ok(())
     }
 }
 

@@ -24,6 +24,11 @@ use super::{
         MANY,
         MOST, //
     },
+    pool::{
+        Meta,
+        Phase,
+        Pool, //
+    },
 };
 use crate::vfs::chunk::{
     Chunk,
@@ -45,165 +50,7 @@ const LINES_PER_CHUNK: usize = LINE_CHUNK / MAX_LINE;
 pub(super) const ALIGN: u64 = 4096;
 
 /// A segment never gets this many times as large as it should.
-const OVERDUE: u64 = 3;
-
-/// What a chunk is used for at the moment.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    /// Nothing.
-    Free,
-    /// Records are staged in it.
-    Active,
-    /// One large payload is.
-    Held,
-    /// It waits for the writer.
-    Sealed,
-    /// The writer has it.
-    Writing,
-}
-
-/// Where a chunk's bytes go.
-#[derive(Clone, Copy)]
-struct Meta {
-    phase: Phase,
-    segment: u64,
-    base: u64,
-    used: u64,
-    ticket: u64,
-}
-
-/// The chunks of one kind.
-pub(super) struct Pool<const N: usize> {
-    metas: [Meta; N],
-    active: Option<usize>,
-    free: usize,
-}
-
-/// A chunk that the writer took.
-#[derive(Clone, Copy)]
-pub(super) struct Batch {
-    pub(super) index: usize,
-    pub(super) segment: u64,
-    pub(super) base: u64,
-}
-
-impl<const N: usize> Pool<N> {
-    fn new() -> Self {
-        let free = Meta {
-            phase: Phase::Free,
-            segment: 0,
-            base: 0,
-            used: 0,
-            ticket: 0,
-        };
-        Self {
-            metas: [free; N],
-            active: None,
-            free: N,
-        }
-    }
-
-    /// Takes a free chunk.
-    fn open(&mut self, phase: Phase, segment: u64, base: u64, ticket: u64) -> Option<usize> {
-        let index = self.metas.iter().position(|m| m.phase == Phase::Free)?;
-        *self.metas.get_mut(index)? = Meta {
-            phase,
-            segment,
-            base,
-            used: 0,
-            ticket,
-        };
-        self.free = self.free.saturating_sub(1);
-        if phase == Phase::Active {
-            self.active = Some(index);
-        }
-        Some(index)
-    }
-
-    /// Closes the active chunk, if anything is in it.
-    fn seal_active(&mut self, chunks: &[Chunk]) {
-        let Some(index) = self.active else { return };
-        let (Some(meta), Some(chunk)) = (self.metas.get_mut(index), chunks.get(index)) else {
-            return;
-        };
-        self.active = None;
-        if meta.used == 0 {
-            meta.phase = Phase::Free;
-            self.free = self.free.saturating_add(1);
-            return;
-        }
-        meta.phase = Phase::Sealed;
-        chunk.seal();
-    }
-
-    /// What the active chunk is.
-    fn active(&self) -> Option<&Meta> {
-        self.metas.get(self.active?)
-    }
-
-    /// Whether something with `ticket` or an earlier one waits to be written.
-    fn has_pending(&self, ticket: u64) -> bool {
-        self.metas.iter().any(|m| {
-            m.ticket <= ticket
-                && match m.phase {
-                    Phase::Active => m.used != 0,
-                    Phase::Sealed | Phase::Writing => true,
-                    Phase::Free | Phase::Held => false,
-                }
-        })
-    }
-
-    /// How many chunks wait for the writer.
-    fn backlog(&self) -> usize {
-        let waits = |m: &&Meta| m.phase == Phase::Sealed;
-        self.metas.iter().filter(waits).count()
-    }
-
-    /// Whether anything of `segment` is still to be written.
-    fn has_segment(&self, segment: u64) -> bool {
-        let holds = |m: &Meta| m.phase != Phase::Free && m.segment == segment;
-        self.metas.iter().any(holds)
-    }
-
-    /// Whether the byte at `offset` of `segment` is still to be written.
-    fn has_byte(&self, segment: u64, offset: u64) -> bool {
-        self.metas.iter().any(|m| {
-            m.phase != Phase::Free
-                && m.segment == segment
-                && offset >= m.base
-                && offset < m.base.saturating_add(m.used)
-        })
-    }
-
-    /// The oldest complete chunk, for the writer.
-    pub(super) fn take(&mut self, chunks: &[Chunk]) -> Option<Batch> {
-        let (index, _) = (self.metas.iter().enumerate())
-            .filter(|(i, m)| {
-                m.phase == Phase::Sealed && chunks.get(*i).is_some_and(Chunk::is_complete)
-            })
-            .min_by_key(|(_, m)| m.ticket)?;
-        let meta = self.metas.get_mut(index)?;
-        meta.phase = Phase::Writing;
-        Some(Batch {
-            index,
-            segment: meta.segment,
-            base: meta.base,
-        })
-    }
-
-    /// The writer is done with a chunk: it is free again, or waits for another try.
-    pub(super) fn give_back(&mut self, batch: Batch, written: bool, chunks: &[Chunk]) {
-        let Some(meta) = self.metas.get_mut(batch.index) else {
-            return;
-        };
-        if written && chunks.get(batch.index).is_some_and(Chunk::reset) {
-            meta.phase = Phase::Free;
-            self.free = self.free.saturating_add(1);
-        } else {
-            meta.phase = Phase::Sealed;
-        }
-    }
-}
+const OVERDUE: u64 = 2;
 
 /// Sizes at which a segment ends.
 #[derive(Clone, Copy)]
@@ -258,11 +105,16 @@ pub(super) struct Staging {
     /// Callers asleep for room, and for a flush.
     pub(super) waiting: usize,
     pub(super) flushing: usize,
+    /// The newest ticket when the writer began its pass, and whether it left lines for later.
+    pass_ticket: u64,
+    held_back: bool,
     /// Whether a chunk was opened, and so another one closed, since this was last looked at.
     pub(super) opened: bool,
     /// Whether the worker comes by itself.
     pub(super) armed: bool,
     pub(super) closed: bool,
+    /// Whether the filesystem is so full that only the reserve was left: lines, but no payloads.
+    pub(super) tight: bool,
     /// With `on_full=deny`: how many bytes more there may be.
     pub(super) budget: Option<u64>,
     /// What keeps the journal from being written, how often anything did, how many callers gave up.
@@ -307,9 +159,12 @@ impl Staging {
             durable: 0,
             waiting: 0,
             flushing: 0,
+            pass_ticket: 0,
+            held_back: false,
             opened: false,
             armed: false,
             closed: false,
+            tight: false,
             budget: None,
             error: None,
             failures: 0,
@@ -423,6 +278,9 @@ impl Staging {
     }
 
     fn spend(&mut self, bytes: u64) -> Result<(), Full> {
+        if self.tight {
+            return Err(Full::Denied);
+        }
         if let Some(budget) = &mut self.budget {
             *budget = budget.checked_sub(bytes).ok_or(Full::Denied)?;
         }
@@ -431,12 +289,14 @@ impl Staging {
 
     /// Promises room for `n` lines.
     pub(super) fn promise(&mut self, n: usize) -> Result<(), Full> {
-        if self.budget == Some(0) {
+        if self.budget.is_some_and(|left| left == 0 || self.tight) {
             return Err(Full::Denied);
         }
         let rooms = self.rooms.saturating_add(n);
         let numbers = self.seq_end.saturating_sub(self.seq);
-        if rooms > self.lines.free.saturating_mul(LINES_PER_CHUNK)
+        // One chunk is kept back, so that the active one can always be closed in the end.
+        let chunks = self.lines.free.min(LINE_CHUNKS - 1);
+        if rooms > chunks.saturating_mul(LINES_PER_CHUNK)
             || rooms > MOST.saturating_sub(self.objects.used())
             || rooms as u64 > numbers
             || self.is_overdue()
@@ -523,8 +383,14 @@ impl Staging {
         true
     }
 
-    /// Closes the active chunks that are wanted written.
-    pub(super) fn seal_wanted(&mut self, pools: (&[Chunk], &[Chunk])) {
+    /// Begins a pass of the writer: closes the active chunks that are wanted written. Answers the
+    /// ticket up to which everything is wanted durable, and whether lines are to be written: only
+    /// those that are closed by now, whose payloads are, too.
+    pub(super) fn begin_pass(&mut self, pools: (&[Chunk], &[Chunk])) -> (Option<u64>, bool) {
+        let needs_lines = self.needs_lines();
+        if needs_lines {
+            self.want_written = self.want_written.max(self.tickets);
+        }
         let wanted = self.want_written.max(self.want_durable);
         if self.payloads.active().is_some_and(|m| m.ticket <= wanted) {
             self.payloads.seal_active(pools.0);
@@ -534,6 +400,19 @@ impl Staging {
         if self.lines.active().is_some_and(seal) {
             self.lines.seal_active(pools.1);
         }
+        self.lines.pass = self.lines.pass.wrapping_add(1);
+        self.pass_ticket = self.tickets;
+        self.held_back = false;
+        let target = (self.want_durable > self.durable).then_some(self.want_durable);
+        (target, needs_lines)
+    }
+
+    /// Whether all payloads that lines of this pass name are written. Otherwise somebody is still
+    /// at work on one beside them: the lines are held back for it, unless it may itself be waiting
+    /// for room that only they can give.
+    pub(super) fn may_write_lines(&mut self) -> bool {
+        self.held_back = self.payloads.has_pending(self.pass_ticket);
+        !self.held_back || self.waiting != 0
     }
 
     /// Whether everything up to `ticket` is written.
@@ -547,13 +426,22 @@ impl Staging {
             || self.lines.backlog() >= LINE_CHUNKS / 2
             || self.waiting != 0
             || self.flushing != 0
+            || self.held_back
+    }
+
+    /// Whether lines are to be written now: not before half of their memory waits, unless somebody
+    /// waits for them, because what they name has to be durable first.
+    fn needs_lines(&self) -> bool {
+        let backlog = self.lines.backlog();
+        backlog >= LINE_CHUNKS / 2
+            || self.lines.has_pending(self.want_written)
+            || self.want_durable > self.durable
+            || (backlog != 0 && (self.waiting != 0 || self.ended.is_some()))
     }
 
     /// Whether nothing of `segment` is staged any more.
     pub(super) fn is_segment_written(&self, segment: u64) -> bool {
-        self.larges == 0
-            && !self.payloads.has_segment(segment)
-            && !self.lines.has_segment(segment)
+        self.larges == 0 && !self.payloads.has_segment(segment) && !self.lines.has_segment(segment)
     }
 
     /// Whether the line there is staged only.

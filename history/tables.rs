@@ -34,8 +34,8 @@ use super::{
 use crate::vfs::{
     scope::{
         crc32c,
-        euclean,
         eshutdown, //
+        euclean,
     },
     store::{
         Dir,
@@ -93,9 +93,13 @@ impl Tables {
         self.list.iter().map(|table| table.span)
     }
 
-    /// Learns of a table; they come oldest first.
+    /// Learns of a table, which belongs where its segments do.
     pub(super) fn add(&mut self, span: Span) -> Result {
-        Ok(self.list.push(Table { span, open: None }, GFP_KERNEL)?)
+        self.list.reserve(1, GFP_KERNEL)?;
+        let is_older = |table: &&Table| table.span.first < span.first;
+        let at = self.list.iter().take_while(is_older).count();
+        let table = Table { span, open: None };
+        (self.list.insert_within_capacity(at, table)).map_err(|_| EINVAL)
     }
 
     /// Finds out from the directory which tables there are, after an unclean stop: of overlapping
@@ -104,7 +108,9 @@ impl Tables {
         let mut found = KVec::new();
         let mut full = Ok(());
         self.dir()?.list(&mut |name| {
-            let span = name.strip_suffix(b".idx").and_then(super::state::parse_span);
+            let span = name
+                .strip_suffix(b".idx")
+                .and_then(super::state::parse_span);
             if let Some(span) = span {
                 full = full.and(found.push(span, GFP_KERNEL));
             }
@@ -128,7 +134,8 @@ impl Tables {
 
     /// Whether a table covers `segment`.
     pub(super) fn covers(&self, segment: u64) -> bool {
-        self.spans().any(|s| s.first <= segment && segment <= s.last)
+        self.spans()
+            .any(|s| s.first <= segment && segment <= s.last)
     }
 
     fn open_table(&self, span: Span) -> Result<Arc<Open>> {

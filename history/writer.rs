@@ -3,8 +3,9 @@
 //! The worker that writes: staged chunks to the files of their segments.
 //!
 //! It comes when half of staging is full, when somebody waits, or `commit=` seconds after the
-//! first record. Payloads go first, so that a durable line never lacks what it names. It takes no
-//! lock of ours but the journal's own, and waits for no caller.
+//! first record. Payloads go first and are durable before a line that names them is written, so no
+//! line ever lacks its payload, power cut or not. It takes no lock of ours but the journal's own,
+//! and waits for no caller.
 
 use kernel::{
     prelude::*,
@@ -14,14 +15,7 @@ use kernel::{
     },
 };
 
-use super::{
-    journal::Journal,
-    segment::Segment,
-    staging::{
-        align,
-        Batch, //
-    },
-};
+use super::{journal::Journal, pool::Batch, segment::Segment, staging::align};
 use crate::vfs::{
     chunk::Chunk,
     scope::{
@@ -59,12 +53,12 @@ impl Journal {
     /// Writes what waits, until nothing does.
     fn write_all(&self) -> Result {
         loop {
+            let (target, needs_lines) = self.staging.lock().begin_pass(self.pools());
             let mut progress = self.write_payloads()?;
-            let target = self.durable_target();
-            if target.is_some() {
+            if needs_lines && self.staging.lock().may_write_lines() {
                 self.sync_undo()?;
+                progress |= self.write_lines()?;
             }
-            progress |= self.write_lines()?;
             if let Some(target) = target {
                 self.sync_logs()?;
                 progress |= self.note_durable(target);
@@ -74,12 +68,6 @@ impl Journal {
             }
             self.progress.notify_all();
         }
-    }
-
-    /// The ticket up to which everything is wanted durable, if it is not.
-    fn durable_target(&self) -> Option<u64> {
-        let staging = self.staging.lock();
-        (staging.want_durable > staging.durable).then_some(staging.want_durable)
     }
 
     /// Everything of `target` that was written is durable now. False: not all of it was written.
@@ -97,8 +85,7 @@ impl Journal {
         let mut progress = false;
         loop {
             let mut staging = self.staging.lock();
-            staging.seal_wanted(self.pools());
-            let Some(batch) = staging.payloads.take(&self.payload_chunks) else {
+            let Some(batch) = staging.payloads.take(&self.payload_chunks, false) else {
                 return Ok(progress);
             };
             drop(staging);
@@ -117,8 +104,7 @@ impl Journal {
         let mut progress = false;
         loop {
             let mut staging = self.staging.lock();
-            staging.seal_wanted(self.pools());
-            let Some(batch) = staging.lines.take(&self.line_chunks) else {
+            let Some(batch) = staging.lines.take(&self.line_chunks, true) else {
                 return Ok(progress);
             };
             drop(staging);
@@ -153,18 +139,16 @@ impl Journal {
         }
     }
 
-    /// Makes payloads durable.
+    /// Makes payloads durable, and names of files.
     fn sync_undo(&self) -> Result {
+        self.files.lock().sync_names()?;
         self.each_segment(Segment::sync_undo)
     }
 
     /// Makes lines durable, and the payloads that were written meanwhile.
     fn sync_logs(&self) -> Result {
-        self.files.lock().sync_names()?;
-        self.each_segment(|segment| {
-            segment.sync_undo()?;
-            segment.sync_log()
-        })
+        self.sync_undo()?;
+        self.each_segment(Segment::sync_log)
     }
 
     /// Does `f` with each segment that is written, without holding a lock.
@@ -186,13 +170,23 @@ impl Journal {
     fn written(&self) {
         let mut staging = self.staging.lock();
         staging.error = None;
-        let sealable = |e: &super::staging::Ended| staging.is_segment_written(e.segment);
-        let wake_keeper = staging.ended.as_ref().is_some_and(sealable);
+        let segment = staging.ended.map(|ended| ended.segment);
+        let wake_keeper = segment.is_some_and(|s| staging.is_segment_written(s));
         drop(staging);
         if wake_keeper {
             self.keeper.kick();
         }
+        self.roll_if_due();
         self.progress.notify_all();
+    }
+
+    /// Ends the segment if it is full: callers may all be waiting for just that.
+    pub(super) fn roll_if_due(&self) {
+        let mut staging = self.staging.lock();
+        if staging.is_segment_full() && staging.roll(self.pools(), false) {
+            self.writer.kick();
+            self.keeper.kick();
+        }
     }
 }
 

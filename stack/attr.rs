@@ -24,10 +24,11 @@ impl AttributeHooks for Stack {
         match change.size() {
             Some(size) => truncate(dentry, inode, change, size),
             None => {
-                let pending = unsaved(inode, change)?;
+                let pending = unsaved(dentry, inode, change)?;
                 let result = apply(dentry, inode, change);
-                if let Some(pending) = pending {
-                    pending.settle(result.map(|()| 0));
+                match pending {
+                    Some(pending) => pending.settle(result.map(|()| 0)),
+                    None => backup::touched(inode, dentry),
                 }
                 inode.refresh();
                 result
@@ -90,8 +91,13 @@ fn line(inode: &OwnInode, op: Op) -> Result<Pending<'_>> {
     .prepare()
 }
 
-fn unsaved<'a>(inode: &'a OwnInode, change: &mut Change) -> Result<Option<Pending<'a>>> {
+fn unsaved<'a>(
+    dentry: &OwnDentry,
+    inode: &'a OwnInode,
+    change: &mut Change,
+) -> Result<Option<Pending<'a>>> {
     if change.is_access_time_only() {
+        backup::load(inode, dentry)?;
         return Ok(None);
     }
     line(inode, Op::Setattr).map(Some)

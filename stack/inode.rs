@@ -31,7 +31,10 @@ impl NameHooks for Stack {
         }
         let lower = name::look_up(dentry.parent().lower()?, dentry.name())?;
         let inode = match lower.inode() {
-            Some(inode) => Some(OwnInode::obtain(dir.superblock(), inode)?),
+            Some(inode) => {
+                dir.mount().refuse_other_volume(inode, &lower)?;
+                Some(OwnInode::obtain(dir.superblock(), inode)?)
+            }
             None => None,
         };
         dentry.set_lower(lower);
@@ -65,6 +68,7 @@ impl NameHooks for Stack {
         refuse_hidden(dentry)?;
         let inode = old.existing()?;
         let mount = dir.mount();
+        backup::load(inode, old)?;
         let naming = Naming::begin(dir, Op::Link, dentry.name())?;
         let lower = {
             let _write = mount.lower().want_write()?;
@@ -106,6 +110,10 @@ impl NameHooks for Stack {
             Op::Rename
         };
         let moved = old.existing()?;
+        backup::load(moved, old)?;
+        if let Some(target) = new.own_inode() {
+            backup::load(target, new)?;
+        }
         let naming = Naming::begin(from, op, old.name())?;
         {
             let _write = mount.lower().want_write()?;
@@ -214,6 +222,10 @@ fn remove(
 ) -> Result {
     let inode = dentry.existing()?;
     let mount = dir.mount();
+    let keeps_a_name = inode.is_regular() && inode.lower().links() > 1;
+    if keeps_a_name {
+        backup::load(inode, dentry)?;
+    }
     let naming = Naming::begin(dir, op, dentry.name())?;
     {
         let _write = mount.lower().want_write()?;
@@ -222,7 +234,7 @@ fn remove(
         remove(&locked)?;
     }
     naming.done(Some(inode), |_| {});
-    if inode.lower().links() != 0 {
+    if keeps_a_name {
         backup::touched(inode, dentry);
     }
     inode.refresh();

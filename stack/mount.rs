@@ -9,8 +9,10 @@ use crate::{
         line::MAX_LINE, //
     },
     vfs::{
+        attr,
         context::{MountHooks, Report},
-        inode::OwnInode,
+        dentry::Dentry,
+        inode::{Inode, OwnInode},
         mount::LowerMount,
         superblock::SuperBlock,
         table::superblock::{Options as Shown, SuperHooks}, //
@@ -26,28 +28,54 @@ use kernel::{
     }, //
 };
 
-/// What the mount options say.
+/// What the mount options say; `None`: nothing.
+#[derive(Default)]
 pub(crate) struct Options {
     private: bool,
     size: Option<CString>,
     history: Option<bool>,
     history_max: Option<u64>,
-    on_full: OnFull,
-    on_error: OnError,
-    commit: u32,
+    on_full: Option<OnFull>,
+    on_error: Option<OnError>,
+    commit: Option<u32>,
 }
 
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            private: false,
-            size: None,
-            history: None,
-            history_max: None,
-            on_full: OnFull::Trim,
-            on_error: OnError::Continue,
-            commit: 1,
-        }
+impl Options {
+    fn on_full(&self) -> OnFull {
+        self.on_full.unwrap_or(OnFull::Trim)
+    }
+
+    fn on_error(&self) -> OnError {
+        self.on_error.unwrap_or(OnError::Continue)
+    }
+
+    /// Seconds.
+    fn commit(&self) -> u32 {
+        self.commit.unwrap_or(1)
+    }
+
+    /// The first option that a remount asks to change and that it cannot.
+    fn fixed(&self, mount: &Mount) -> Option<&'static str> {
+        let size = mount.size.as_ref().map(|size| size.to_bytes());
+        let fixed = [
+            ("private", self.private && !mount.private),
+            (
+                "size",
+                self.size.as_ref().is_some_and(|s| Some(s.to_bytes()) != size),
+            ),
+            (
+                "history_max",
+                self.history_max.is_some_and(|max| Some(max) != mount.history_max),
+            ),
+            ("on_full", self.on_full.is_some_and(|p| p != mount.on_full)),
+            (
+                "on_error",
+                self.on_error.is_some_and(|p| p != mount.on_error),
+            ),
+            ("commit", self.commit.is_some_and(|s| s != mount.commit)),
+        ];
+        let (name, _) = fixed.into_iter().find(|(_, asked)| *asked)?;
+        Some(name)
     }
 }
 
@@ -64,6 +92,8 @@ pub(crate) struct Mount {
     on_error: OnError,
     commit: u32,
     lost: Atomic<i64>,
+    /// The lower root's device number.
+    device: u32,
     #[pin]
     scratch: Mutex<KVec<u8>>,
     #[pin]
@@ -99,6 +129,15 @@ impl Mount {
     /// Whether the mount stacks on a tmpfs of its own.
     pub(crate) fn is_private(&self) -> bool {
         self.private
+    }
+
+    /// Subvolumes below the source have inode numbers of their own, which the history could not
+    /// tell from ours: they are not entered.
+    pub(crate) fn refuse_other_volume(&self, inode: &Inode, lower: &Dentry) -> Result {
+        if inode.is_directory() && attr::device(&self.lower, lower)? != self.device {
+            return Err(EXDEV);
+        }
+        Ok(())
     }
 
     /// A buffer for long lines.
@@ -147,20 +186,21 @@ impl Mount {
             None => None,
         };
         KBox::pin_init(
-            pin_init!(Self {
+            try_pin_init!(Self {
                 journal: base.journal,
                 recording: Atomic::new(options.history.unwrap_or(true)),
                 private: base.private,
                 size,
                 history_max: options.history_max,
-                on_full: options.on_full,
-                on_error: options.on_error,
-                commit: options.commit,
+                on_full: options.on_full(),
+                on_error: options.on_error(),
+                commit: options.commit(),
                 lost: Atomic::new(0),
+                device: attr::device(&base.lower, base.lower.root())?,
                 scratch <- new_mutex!(scratch, "Mount::scratch"),
                 identities <- IdentityCache::new(),
                 lower: base.lower,
-            }),
+            }? Error),
             GFP_KERNEL,
         )
     }
@@ -253,9 +293,9 @@ impl Base {
         }
         let wanted = journal::Options {
             history_max: options.history_max,
-            on_full: options.on_full,
-            on_error: options.on_error,
-            commit_seconds: options.commit,
+            on_full: options.on_full(),
+            on_error: options.on_error(),
+            commit_seconds: options.commit(),
             private: self.private,
         };
         let journal = Journal::open(self.lower.directory()?, wanted, &|sentence| {
@@ -311,17 +351,17 @@ impl MountHooks for Stack {
                 None => return refuse(report, "history_max= takes a size, such as 512M or 2G"),
             },
             b"on_full" => match text {
-                b"trim" => options.on_full = OnFull::Trim,
-                b"deny" => options.on_full = OnFull::Deny,
+                b"trim" => options.on_full = Some(OnFull::Trim),
+                b"deny" => options.on_full = Some(OnFull::Deny),
                 _ => return refuse(report, "on_full= takes trim or deny"),
             },
             b"on_error" => match text {
-                b"continue" => options.on_error = OnError::Continue,
-                b"refuse" => options.on_error = OnError::Refuse,
+                b"continue" => options.on_error = Some(OnError::Continue),
+                b"refuse" => options.on_error = Some(OnError::Refuse),
                 _ => return refuse(report, "on_error= takes continue or refuse"),
             },
-            b"commit" => match parse_size(text).and_then(|n| u32::try_from(n).ok()) {
-                Some(seconds @ 1..=3600) => options.commit = seconds,
+            b"commit" => match parse_number(text).and_then(|n| u32::try_from(n).ok()) {
+                Some(seconds @ 1..=3600) => options.commit = Some(seconds),
                 _ => return refuse(report, "commit= takes seconds, 1 to 3600"),
             },
             _ => return Ok(false),
@@ -353,6 +393,10 @@ impl MountHooks for Stack {
         report: &Report,
     ) -> Result {
         let mount = sb.mount();
+        if let Some(name) = options.fixed(mount) {
+            report.say(fmt!("{}= cannot be changed at a remount; unmount first", name));
+            return Err(EINVAL);
+        }
         let wants_history = options.history.unwrap_or(mount.recording.load(Relaxed));
         let writable = !read_only.unwrap_or(sb.is_read_only());
         if wants_history && writable && mount.journal.is_none() {
@@ -387,6 +431,11 @@ fn parse_size(text: &[u8]) -> Option<u64> {
         (b't' | b'T', rest) => (rest, 40),
         _ => (text, 0),
     };
+    parse_number(digits)?.checked_mul(1 << shift)
+}
+
+/// A decimal number.
+fn parse_number(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() {
         return None;
     }
@@ -395,7 +444,7 @@ fn parse_size(text: &[u8]) -> Option<u64> {
         let value = digit.checked_sub(b'0').filter(|v| *v < 10)?;
         number = number.checked_mul(10)?.checked_add(u64::from(value))?;
     }
-    number.checked_mul(1 << shift)
+    Some(number)
 }
 
 impl SuperHooks for Stack {
@@ -434,7 +483,9 @@ impl SuperHooks for Stack {
         if let Some(size) = &mount.size {
             options.add(c"size", Some(fmt!("{}", &**size)));
         }
-        let history = if mount.journal().is_some() { "on" } else { "off" };
+        // What was asked for: a read-only mount has no journal, and mount(8) hands this back.
+        let wanted = mount.recording.load(Relaxed);
+        let history = if wanted { "on" } else { "off" };
         options.add(c"history", Some(fmt!("{history}")));
         if let Some(bytes) = mount.history_max {
             options.add(c"history_max", Some(fmt!("{bytes}")));

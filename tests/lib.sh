@@ -61,3 +61,12 @@ in_root_cargo() {
 
 # Where in_root_cargo leaves program $2 of crate $1.
 cargo_bin() { printf 'build/cargo-tests/%s/release/%s\n' "$lfs_target" "$2"; }
+
+# The module without its debug information, which would take longer to load than the rest; the
+# file's path.
+stripped_module() {
+    local file=build/test/loggerfs.ko
+    mkdir -p build/test
+    qemu/build-in-root strip --strip-debug -o "$file" "$(module_file)"
+    printf '%s\n' "$file"
+}

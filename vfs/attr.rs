@@ -143,6 +143,16 @@ pub(crate) fn cookie(mount: &LowerMount, lower: &Dentry) -> Result<Cookie> {
     })
 }
 
+/// The device number that the lower filesystem reports for an object: other ones are other
+/// subvolumes.
+pub(crate) fn device(mount: &LowerMount, lower: &Dentry) -> Result<u32> {
+    let mut stat: c::kstat = pin_init::zeroed();
+    let path = mount.path(lower);
+    // SAFETY: A live path and a place for the answer.
+    to_result(unsafe { c::vfs_getattr_nosec(&path, &mut stat, c::STATX_TYPE, 0) })?;
+    Ok(stat.dev)
+}
+
 /// `->getattr`: the lower object's, with our device number.
 pub(crate) fn stat(
     mount: &LowerMount,

@@ -135,9 +135,7 @@ impl Chunk {
     /// Empties it for a new use. Does nothing unless it is complete and not being drained.
     pub(crate) fn reset(&self) -> bool {
         let state = self.state.load(Acquire);
-        is_complete(state)
-            && state & DRAINING == 0
-            && self.state.cmpxchg(state, 0, Full).is_ok()
+        is_complete(state) && state & DRAINING == 0 && self.state.cmpxchg(state, 0, Full).is_ok()
     }
 }
 

@@ -20,9 +20,9 @@ use kernel::{
 use super::{
     c,
     scope::{
-        AsKernel,
         eloop,
         enodata, //
+        AsKernel,
     }, //
 };
 
@@ -332,9 +332,8 @@ impl Dir {
         let _kernel = AsKernel::new();
         let len = name_len(name)?;
         // SAFETY: The directory is valid by the type invariants, the name for the call.
-        let dentry = from_err_ptr(unsafe {
-            c::lfs_store_lookup(self.dentry, name.as_ptr().cast(), len)
-        })?;
+        let dentry = unsafe { c::lfs_store_lookup(self.dentry, name.as_ptr().cast(), len) };
+        let dentry = from_err_ptr(dentry)?;
         let found = Found { dentry };
         // SAFETY: `found` holds the dentry.
         if !unsafe { c::lfs_is_positive(dentry) } {
@@ -510,9 +509,8 @@ impl File {
         let mut done = 0usize;
         while let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) {
             // SAFETY: The file is open by the type invariants, `rest` is writable.
-            let n = unsafe {
-                c::kernel_read(self.file, rest.as_mut_ptr().cast(), rest.len(), &mut at)
-            };
+            let n =
+                unsafe { c::kernel_read(self.file, rest.as_mut_ptr().cast(), rest.len(), &mut at) };
             match usize::try_from(n) {
                 Ok(0) => break,
                 Ok(n) => done = done.saturating_add(n),

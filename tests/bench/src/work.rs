@@ -18,6 +18,7 @@ pub const ROUNDS: usize = 4;
 
 const PAGE: usize = 4096;
 const FILE: usize = 4 << 20;
+const PIECE: usize = 1 << 20;
 
 pub fn now() -> f64 {
     let time = clock_gettime(ClockId::Monotonic);
@@ -78,14 +79,15 @@ fn counted(
     })
 }
 
-/// A file of 4 MiB, all of it in the page cache, written in pieces of `length`: these make its
-/// folios small or large, which ext4's cost for a small write depends on.
-fn file_of_4m(directory: &Path, length: usize) -> io::Result<File> {
-    let path = directory.join(format!("file-{length}"));
+/// A file of 4 MiB, all of it in the page cache, written in pieces of 1 MiB: that makes ext4's
+/// folios as large as those behind the figures of DESIGN.md §10, and a small write to it walks
+/// through the whole folio's blocks.
+fn file_of_4m(directory: &Path) -> io::Result<File> {
+    let path = directory.join("file");
     if !path.exists() {
         let mut file = File::create(&path)?;
-        for _ in 0..FILE / length {
-            file.write_all(&vec![1; length])?;
+        for _ in 0..FILE / PIECE {
+            file.write_all(&vec![1; PIECE])?;
         }
     }
     let mut options = OpenOptions::new();
@@ -93,7 +95,7 @@ fn file_of_4m(directory: &Path, length: usize) -> io::Result<File> {
 }
 
 fn read_4k(directory: &Path) -> io::Result<Cost> {
-    let file = file_of_4m(directory, PAGE)?;
+    let file = file_of_4m(directory)?;
     let mut page = vec![0; PAGE];
     counted(directory, 10_000, |number| {
         let at = number * 7 % (FILE / PAGE) * PAGE;
@@ -102,7 +104,7 @@ fn read_4k(directory: &Path) -> io::Result<Cost> {
 }
 
 fn overwrite(directory: &Path, length: usize, calls: usize) -> io::Result<Cost> {
-    let file = file_of_4m(directory, length)?;
+    let file = file_of_4m(directory)?;
     let bytes = vec![2; length];
     counted(directory, calls, |number| {
         let at = number * 7 % (FILE / length) * length;
@@ -163,7 +165,7 @@ fn tree(directory: &Path) -> io::Result<Cost> {
 /// Fills the history until its oldest segments are recycled: the state of a mount that has
 /// lived for a while.
 pub fn fill_history(directory: &Path, bytes: u64) -> io::Result<()> {
-    let file = file_of_4m(directory, PAGE)?;
+    let file = file_of_4m(directory)?;
     let page = vec![4; PAGE];
     for number in 0..bytes / PAGE as u64 {
         let at = number * 7 % (FILE / PAGE) as u64 * PAGE as u64;

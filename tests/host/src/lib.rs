@@ -5,23 +5,7 @@
 #![forbid(unsafe_code)]
 #![allow(dead_code)]
 
-mod history {
-    #[path = "../../../../history/format.rs"]
-    pub(crate) mod format;
-    #[path = "../../../../history/index.rs"]
-    pub(crate) mod index;
-    #[path = "../../../../history/line.rs"]
-    pub(crate) mod line;
-    #[path = "../../../../history/objects.rs"]
-    pub(crate) mod objects;
-    #[path = "../../../../history/sort.rs"]
-    pub(crate) mod sort;
-    #[path = "../../../../history/state.rs"]
-    pub(crate) mod state;
-    #[path = "../../../../history/text.rs"]
-    pub(crate) mod text;
-}
-
+mod history;
 #[cfg(test)]
 mod tests;
 

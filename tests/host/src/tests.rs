@@ -183,14 +183,12 @@ fn formats_are_read_back_and_others_refused() {
     let len = format::encode(&format, 1_763_639_066, &mut text).unwrap();
     let text = &text[..len];
     assert_eq!(format::parse(text), Ok(format));
-    for cut in 0..len {
+    // What comes after these lines is for people.
+    for cut in 0..len - "created=1763639066\n".len() {
         assert!(format::parse(&text[..cut]).is_err(), "cut at {cut}");
     }
     let later = String::from_utf8_lossy(text).replace("version=1", "version=2");
-    assert_eq!(
-        format::parse(later.as_bytes()),
-        Err(Unusable::Version(2))
-    );
+    assert_eq!(format::parse(later.as_bytes()), Err(Unusable::Version(2)));
     assert_eq!(format::parse(b""), Err(Unusable::Malformed));
 }
 
