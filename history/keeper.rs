@@ -124,6 +124,9 @@ impl Job<KEEPER> for Journal {
     fn run(&self, _tick: bool) {
         let _kernel = AsKernel::new();
         let result = self.keep_house();
+        let mut staging = self.staging.lock();
+        staging.rounds = staging.rounds.wrapping_add(1);
+        drop(staging);
         self.progress.notify_all();
         if let Err(error) = result {
             self.fail(error);
@@ -273,7 +276,7 @@ impl Journal {
         loop {
             let oldest = self.files.lock().first();
             let mut tables = self.tables.lock();
-            let Some((start, merge)) = tables.to_merge()? else {
+            let Some((start, merge)) = tables.next_merge()? else {
                 return Ok(());
             };
             let (span, most) = merge.extent().ok_or(EINVAL)?;

@@ -4,7 +4,13 @@
 //!
 //! Neither holds a lock. A payload must not stay unfinished while its owner waits for a flush.
 
-use kernel::prelude::*;
+use kernel::{
+    prelude::*,
+    sync::lock::{
+        spinlock::SpinLockBackend,
+        Guard, //
+    },
+};
 
 use super::{
     journal::{
@@ -147,6 +153,7 @@ impl Journal {
         may_sleep: bool,
         mut take: impl FnMut(&mut Staging) -> Result<T, Full>,
     ) -> Result<T> {
+        let mut has_asked = false;
         let mut staging = self.staging.lock();
         loop {
             if staging.closed {
@@ -161,10 +168,13 @@ impl Journal {
                     return Ok(taken);
                 }
                 Err(Full::Denied) => {
-                    if staging.tight {
-                        self.keeper.kick();
+                    // There may be room again: the keeper knows, once it has looked.
+                    if !staging.tight || !may_sleep || has_asked {
+                        return Err(ENOSPC);
                     }
-                    return Err(ENOSPC);
+                    has_asked = true;
+                    self.ask_keeper(&mut staging);
+                    continue;
                 }
                 Err(Full::Wait) if !may_sleep => {
                     self.writer.kick();
@@ -180,6 +190,16 @@ impl Journal {
             self.keeper.kick();
             self.progress.wait(&mut staging);
             staging.waiting = staging.waiting.saturating_sub(1);
+        }
+    }
+
+    /// Waits until the keeper has been through the house once.
+    #[cold]
+    fn ask_keeper(&self, staging: &mut Guard<'_, Staging, SpinLockBackend>) {
+        let rounds = staging.rounds;
+        while staging.rounds == rounds && !staging.closed {
+            self.keeper.kick();
+            self.progress.wait(staging);
         }
     }
 

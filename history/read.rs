@@ -27,7 +27,7 @@ impl Journal {
         if self.staging.lock().is_line_staged(at.segment, at.offset) {
             self.flush(false)?;
         }
-        let segment = self.files.lock().to_read(at.segment)?;
+        let segment = self.files.lock().open_to_read(at.segment)?;
         let most = buf.len().min(MAX_LINE);
         let len = {
             let room = buf.get_mut(..most).unwrap_or_default();
@@ -52,7 +52,7 @@ impl Journal {
             self.flush(false)?;
         }
         let offset = extent.offset.checked_add(at).ok_or(EINVAL)?;
-        let segment = self.files.lock().to_read(extent.segment)?;
+        let segment = self.files.lock().open_to_read(extent.segment)?;
         segment.undo.read_exact_at(buf, offset)?;
         // Its file may have been recycled meanwhile.
         if extent.segment < self.files.lock().first() {

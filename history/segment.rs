@@ -200,7 +200,7 @@ impl Files {
     }
 
     /// Any segment, for reading. `ENODATA`: it was dropped.
-    pub(super) fn to_read(&mut self, number: u64) -> Result<Arc<Segment>> {
+    pub(super) fn open_to_read(&mut self, number: u64) -> Result<Arc<Segment>> {
         if number < self.first {
             return Err(enodata());
         }

@@ -113,6 +113,8 @@ pub(super) struct Staging {
     /// Whether the worker comes by itself.
     pub(super) armed: bool,
     pub(super) closed: bool,
+    /// How many times the keeper has been through the house.
+    pub(super) rounds: u64,
     /// Whether the filesystem is so full that only the reserve was left: lines, but no payloads.
     pub(super) tight: bool,
     /// With `on_full=deny`: how many bytes more there may be.
@@ -164,6 +166,7 @@ impl Staging {
             opened: false,
             armed: false,
             closed: false,
+            rounds: 0,
             tight: false,
             budget: None,
             error: None,

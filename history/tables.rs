@@ -213,7 +213,7 @@ impl Tables {
     }
 
     /// The newest tables, if they are to be merged: the first one's place in the list, and they.
-    pub(super) fn to_merge(&mut self) -> Result<Option<(usize, Merge)>> {
+    pub(super) fn next_merge(&mut self) -> Result<Option<(usize, Merge)>> {
         let Some(start) = self.list.len().checked_sub(FAN) else {
             return Ok(None);
         };

@@ -66,7 +66,12 @@ impl Change {
         let valid = self.raw().ia_valid;
         valid & c::ATTR_ATIME != 0
             && valid
-                & !(c::ATTR_ATIME | c::ATTR_ATIME_SET | c::ATTR_CTIME | c::ATTR_TOUCH | c::ATTR_FILE)
+                & !(c::ATTR_ATIME
+                    | c::ATTR_ATIME_SET
+                    | c::ATTR_TIMES_SET
+                    | c::ATTR_CTIME
+                    | c::ATTR_TOUCH
+                    | c::ATTR_FILE)
                 == 0
     }
 

@@ -140,12 +140,6 @@ impl Dir {
         Ok(Self { mnt, dentry })
     }
 
-    /// A second handle to the same directory.
-    pub(crate) fn again(&self) -> Result<Self> {
-        // SAFETY: By the type invariants.
-        unsafe { Self::from_raw(self.mnt, self.dentry) }
-    }
-
     /// What its inode says.
     pub(crate) fn facts(&self) -> Facts {
         // SAFETY: By the type invariants the dentry is positive and held.
@@ -454,6 +448,10 @@ struct Walk<'a, 'b> {
 }
 
 /// Takes one name; called by iterate_dir().
+///
+/// # Safety
+///
+/// `context` must be the first field of a [`Walk`], and `name` have `len` bytes.
 unsafe extern "C" fn walk_actor(
     context: *mut c::dir_context,
     name: *const c_char,

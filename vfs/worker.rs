@@ -134,6 +134,10 @@ impl<J: Job<ID>, const ID: u8> PinnedDrop for Worker<J, ID> {
 }
 
 /// Called by the work queue after a kick.
+///
+/// # Safety
+///
+/// `work` must be the field of a worker.
 unsafe extern "C" fn run_work<J: Job<ID>, const ID: u8>(work: *mut c::work_struct) {
     // SAFETY: The work item lies in a worker, whose field it is.
     let worker = unsafe {
@@ -146,6 +150,10 @@ unsafe extern "C" fn run_work<J: Job<ID>, const ID: u8>(work: *mut c::work_struc
 }
 
 /// Called by the work queue after a delay.
+///
+/// # Safety
+///
+/// `work` must be the work item within a worker's delayed one.
 unsafe extern "C" fn run_tick<J: Job<ID>, const ID: u8>(work: *mut c::work_struct) {
     let item = work
         .cast::<u8>()

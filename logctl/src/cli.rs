@@ -29,7 +29,8 @@ const WITH_VALUE: [&str; 1] = ["--color"];
     arg_required_else_help = true,
     override_usage = "logctl [OPTIONS] COMMAND FILE …\n       logctl [OPTIONS] FILE COMMAND …",
     after_help = "`logctl FILE readlog`, `logctl FILE revert` and `logctl FILE status` mean the \
-        same.\n\nExit codes: 0 done, 1 failed and nothing changed, 2 usage, 4 refused: the \
+        same.\n\nExit codes: 0 done, 1 failed and nothing changed, 2 usage, 3 done for some of the \
+        files, 4 refused: the \
         content is not what the log says, 10 not on a LoggerFS mount, 11 busy, 130 interrupted."
 )]
 pub struct Cli {
@@ -66,10 +67,12 @@ pub enum Command {
         all: bool,
     },
 
-    /// Take back a file's newest operations. A second revert goes further back.
+    /// Take back the newest operations of a file, or of each of several. A second revert goes
+    /// further back.
     Revert {
-        /// The file, on a LoggerFS mount.
-        file: PathBuf,
+        /// The files, on LoggerFS mounts.
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
 
         /// How many operations to take back.
         #[arg(long, value_name = "N", default_value_t = 1,
@@ -98,10 +101,11 @@ impl Command {
         }
     }
 
-    /// The file it is about.
-    pub fn file(&self) -> &PathBuf {
+    /// The files it is about.
+    pub fn files(&self) -> &[PathBuf] {
         match self {
-            Self::Readlog { file, .. } | Self::Revert { file, .. } | Self::Status { file } => file,
+            Self::Readlog { file, .. } | Self::Status { file } => core::slice::from_ref(file),
+            Self::Revert { files, .. } => files,
         }
     }
 }

@@ -6,6 +6,7 @@ mod readlog;
 mod revert;
 mod status;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use crate::cli::{Cli, Command};
@@ -24,29 +25,56 @@ pub fn run(cli: &Cli) -> ExitCode {
         messages: &mut messages,
         json: cli.json,
     };
-    let opened = match &cli.command {
-        Command::Revert { file, .. } => File::open_to_change(file),
-        command => File::open_to_look(command.file()),
-    };
-    let result = opened.and_then(|mut file| execute(&cli.command, &mut file, &mut output));
-    ExitCode::from(conclude(&cli.command, result, &mut output))
+    let codes: Vec<u8> = (cli.command.files().iter())
+        .map(|path| {
+            let result = open(&cli.command, path)
+                .and_then(|mut file| execute(&cli.command, path, &mut file, &mut output));
+            conclude(&cli.command, path, result, &mut output)
+        })
+        .collect();
+    ExitCode::from(in_all(&codes))
+}
+
+/// The exit code for all files: the one they share, or that of a job done in part.
+fn in_all(codes: &[u8]) -> u8 {
+    let failed = codes.iter().find(|code| **code != 0).copied().unwrap_or(0);
+    if codes.contains(&0) && failed != 0 {
+        return PARTLY;
+    }
+    failed
+}
+
+/// Done for some of the files; standard error names the others.
+const PARTLY: u8 = 3;
+
+fn open(command: &Command, path: &Path) -> Result<File, Error> {
+    match command {
+        Command::Revert { .. } => File::open_to_change(path),
+        _ => File::open_to_look(path),
+    }
 }
 
 /// Executes a command on an open file.
 pub fn execute(
     command: &Command,
+    path: &Path,
     object: &mut impl Object,
     output: &mut Output<'_>,
 ) -> Result<(), Error> {
     match command {
-        Command::Readlog { file, all } => readlog::run(object, file, *all, output),
-        Command::Revert { file, count, force } => revert::run(object, file, *count, *force, output),
-        Command::Status { file } => status::run(object, file, output),
+        Command::Readlog { all, .. } => readlog::run(object, path, *all, output),
+        Command::Revert { count, force, .. } => revert::run(object, path, *count, *force, output),
+        Command::Status { .. } => status::run(object, path, output),
     }
 }
 
-/// Says what went wrong, if anything, and returns the exit code.
-pub fn conclude(command: &Command, result: Result<(), Error>, output: &mut Output<'_>) -> u8 {
+/// Says what went wrong with a file, if anything, and returns the exit code for it.
+pub fn conclude(
+    command: &Command,
+    path: &Path,
+    result: Result<(), Error>,
+    output: &mut Output<'_>,
+) -> u8 {
     let Err(error) = result.and_then(|()| output.finish()) else {
         return 0;
     };
@@ -55,7 +83,7 @@ pub fn conclude(command: &Command, result: Result<(), Error>, output: &mut Outpu
     }
     if output.json && !matches!(error, Error::Output(_)) {
         // The exit code and standard error say it, too.
-        let _ = output.object(&json::error(command.name(), command.file(), &error));
+        let _ = output.object(&json::error(command.name(), path, &error));
         let _ = output.finish();
     }
     error.exit_code()

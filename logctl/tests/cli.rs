@@ -84,12 +84,13 @@ fn the_old_form_is_rewritten() {
 #[test]
 fn both_forms_mean_the_same() {
     let revert = Command::Revert {
-        file: "f".into(),
+        files: vec!["f".into()],
         count: 2,
         force: true,
     };
     assert_eq!(cli("f revert --count 2 --force").command, revert);
     assert_eq!(cli("revert --force f --count=2").command, revert);
+    assert_eq!(cli("revert f g").command.files().len(), 2);
     let readlog = Command::Readlog {
         file: "f".into(),
         all: false,

@@ -160,8 +160,9 @@ fn run(fake: &mut Fake, words: &str) -> (u8, String, String) {
         messages: &mut stripped,
         json: cli.json,
     };
-    let result = execute(&cli.command, fake, &mut output);
-    let code = conclude(&cli.command, result, &mut output);
+    let path = &cli.command.files()[0];
+    let result = execute(&cli.command, path, fake, &mut output);
+    let code = conclude(&cli.command, path, result, &mut output);
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (code, text(results), text(messages))
 }

@@ -117,6 +117,12 @@ fn full_lower_trim(w: &mut World) -> Outcome {
     }
     fs::remove_file(w.path("filler")).at("deleting must work on a full disk")?;
     put(&file, 0, b"room again")?;
+    let lines = undo::lines(&file, false)?;
+    let last = lines.last().map_or("", |line| line.text.as_str());
+    check!(
+        !last.contains("undo=lost"),
+        "lost although there is room: {last}"
+    );
     drop(file);
     w.remount_with("history_max=16M")?;
     w.revert("victim", 1)?;
@@ -152,6 +158,7 @@ fn full_lower_deny(w: &mut World) -> Outcome {
     };
     w.same("the refused write changed nothing", "victim", &state(done))?;
     fs::remove_file(w.path("filler")).at("deleting must work on a full disk")?;
+    drop(file);
     w.remount_with("on_full=deny")?;
     let file = w.open("victim")?;
     for number in (0..done.min(5)).rev() {

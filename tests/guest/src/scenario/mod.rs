@@ -2,6 +2,7 @@
 
 //! All tests, in the order in which they run: the plainest first.
 
+mod behind;
 mod content;
 mod cut;
 mod forms;
@@ -16,6 +17,7 @@ mod refuse;
 mod same_files;
 mod same_names;
 mod seed;
+mod tool;
 
 use crate::harness::Test;
 
@@ -27,6 +29,8 @@ pub fn all() -> Vec<&'static Test> {
         cut::TESTS,
         forms::TESTS,
         refuse::TESTS,
+        behind::TESTS,
+        tool::TESTS,
         lasting::TESTS,
         mounting::TESTS,
         full::TESTS,

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What happens behind LoggerFS, and what a remount and an unmount leave of an object's chain.
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::FileExt;
+
+use rustix::io::Errno;
+
+use crate::harness::Test;
+use crate::mounts::Lower;
+use crate::outcome::{check, same, same_errno, Outcome};
+use crate::sys::Map;
+use crate::undo;
+use crate::world::{put, World};
+
+pub const TESTS: &[Test] = &[
+    Test::new("foreign-not-stepped-over", foreign_not_stepped_over),
+    Test::new("foreign-while-open", foreign_while_open),
+    Test::new("unmapped-after-close", unmapped_after_close),
+    Test::new("chmod-of-a-cold-file", chmod_of_a_cold_file),
+    Test::new("rename-of-a-cold-file", rename_of_a_cold_file),
+    Test::new("link-and-unlink", link_and_unlink),
+    Test::new("subvolume-not-entered", subvolume_not_entered),
+    Test::new("remount-options", remount_options),
+    Test::new("read-only-then-writable", read_only_then_writable),
+];
+
+/// Overwrites the beginning of a file in the lower directory.
+fn meddle(w: &World, name: &str, bytes: &[u8]) -> Outcome {
+    let file = OpenOptions::new().write(true).open(w.below(name)?)?;
+    // The clock of the lower filesystem may be as coarse as a tick.
+    std::thread::sleep(std::time::Duration::from_millis(30));
+    file.write_all_at(bytes, 0)?;
+    std::thread::sleep(std::time::Duration::from_millis(30));
+    Ok(())
+}
+
+/// A change between two of ours, while the file is closed but still in memory.
+fn foreign_not_stepped_over(w: &mut World) -> Outcome {
+    w.below("f")?;
+    w.sh("echo AAAA > f")?;
+    meddle(w, "f", b"BBBB")?;
+    w.sh("echo CCCC >> f")?;
+    w.revert("f", 1)?;
+    w.same("ours is taken back", "f", b"BBBB\n")?;
+    same_errno("the foreign one", w.try_revert("f", 1), Errno::STALE)?;
+    w.same("nothing changed", "f", b"BBBB\n")
+}
+
+/// The same while the file stays open through us, between two writes.
+fn foreign_while_open(w: &mut World) -> Outcome {
+    w.below("f")?;
+    w.make("f", b"")?;
+    let file = w.open("f")?;
+    put(&file, 0, b"AAAA")?;
+    meddle(w, "f", b"BBBB")?;
+    put(&file, 4, b"CCCC")?;
+    undo::revert(&file, 1)?;
+    w.same("ours is taken back", "f", b"BBBB")?;
+    same_errno("the foreign one", undo::revert(&file, 1), Errno::STALE)?;
+    w.same("nothing changed", "f", b"BBBB")
+}
+
+/// A mapping that outlives its descriptor hinders no longer than it lives.
+fn unmapped_after_close(w: &mut World) -> Outcome {
+    w.make("f", &[b'a'; 4096])?;
+    let file = w.open("f")?;
+    let mut map = Map::of(&file, 4096, true, true)?;
+    drop(file);
+    map.store(0, b"stored");
+    same_errno("mapped", w.try_revert("f", 1), Errno::BUSY)?;
+    drop(map);
+    same_errno("its line says lost", w.try_revert("f", 1), Errno::NODATA)?;
+    w.sh("echo more >> f")?;
+    w.revert("f", 1)?;
+    let mut want = vec![b'a'; 4096];
+    want[..6].copy_from_slice(b"stored");
+    w.same("what came later reverts", "f", &want)
+}
+
+/// A change by name, of a file whose chain is only on disk, goes on with that chain.
+fn chmod_of_a_cold_file(w: &mut World) -> Outcome {
+    w.sh("echo one > f; echo two >> f")?;
+    w.remount_if_lasting()?;
+    w.sh("chmod 600 f; echo three >> f")?;
+    w.revert("f", 1)?;
+    w.same("reverted", "f", b"one\ntwo\n")?;
+    let ops: Vec<String> = undo::lines(&w.open("f")?, false)?
+        .iter()
+        .map(|line| line.op.clone())
+        .collect();
+    same(
+        "the chain is whole",
+        ops,
+        vec!["write".into(), "write".into(), "setattr".into()],
+    )
+}
+
+fn rename_of_a_cold_file(w: &mut World) -> Outcome {
+    w.sh("echo one > f; echo two >> f; echo old > g")?;
+    w.remount_if_lasting()?;
+    w.sh("mv f g")?;
+    w.remount_if_lasting()?;
+    w.revert("g", 1)?;
+    w.same("a rename is no foreign change", "g", b"one\n")
+}
+
+fn link_and_unlink(w: &mut World) -> Outcome {
+    w.sh("echo one > f; echo two >> f; ln f g")?;
+    w.remount_if_lasting()?;
+    w.sh("rm f")?;
+    w.remount_if_lasting()?;
+    w.sh("touch -a g")?;
+    w.revert("g", 1)?;
+    w.same("links are no foreign changes", "g", b"one\n")
+}
+
+/// Inode numbers of a subvolume are its own: the history could not tell them from ours.
+fn subvolume_not_entered(w: &mut World) -> Outcome {
+    if w.lower != Lower::Btrfs || w.raw {
+        return Ok(());
+    }
+    let sub = w.below("sub")?;
+    w.sh("mkdir plain; echo one > plain/f")?;
+    crate::mounts::run(&["btrfs", "subvolume", "create", &sub.display().to_string()])?;
+    let entered = std::fs::read_dir(w.path("sub")).map(|_| ());
+    same_errno("a subvolume", entered, Errno::XDEV)?;
+    w.same("a directory", "plain/f", b"one\n")?;
+    crate::mounts::run(&["btrfs", "subvolume", "delete", &sub.display().to_string()])?;
+    Ok(())
+}
+
+fn remount_options(w: &mut World) -> Outcome {
+    if w.raw {
+        return Ok(());
+    }
+    let target = w.mnt.display().to_string();
+    let line = |w: &World| w.sh(&format!("grep ' {target} loggerfs ' /proc/mounts"));
+    let before = line(w)?;
+    for option in [
+        "commit=7",
+        "on_full=deny",
+        "on_error=refuse",
+        "history_max=64M",
+    ] {
+        let refused = w.sh(&format!("cd /; mount -o remount,{option} {target}"));
+        check!(refused.is_err(), "remount,{option} was accepted");
+    }
+    same("/proc/mounts", line(w)?, before)?;
+    w.sh(&format!(
+        "echo one > f; cd /; mount -o remount,history=off {target}"
+    ))?;
+    w.sh(&format!(
+        "echo two >> f; cd /; mount -o remount,history=on {target}"
+    ))?;
+    w.sh("echo three >> f")?;
+    w.revert("f", 1)?;
+    w.same("recorded again", "f", b"one\ntwo\n")?;
+    same_errno("unrecorded", w.try_revert("f", 1), Errno::STALE)?;
+    w.same("nothing changed", "f", b"one\ntwo\n")
+}
+
+/// A mount that began read-only has no history, so it must not become writable without a word.
+fn read_only_then_writable(w: &mut World) -> Outcome {
+    if w.raw || w.src.is_none() {
+        return Ok(());
+    }
+    w.sh("echo one > f")?;
+    w.unmount()?;
+    let (source, target) = (w.source(), w.mnt.display().to_string());
+    crate::mounts::run(&["mount", "-t", "loggerfs", "-o", "ro", &source, &target])?;
+    let refused = crate::mounts::run(&["mount", "-o", "remount,rw", &target]);
+    let written = std::fs::write(w.path("f"), b"unrecorded");
+    crate::mounts::run(&["umount", &target])?;
+    check!(refused.is_err(), "it became writable without history");
+    same_errno("writing", written, Errno::ROFS)?;
+    w.mount()
+}
