@@ -509,7 +509,12 @@ void lfs_init_delayed_work(struct delayed_work *work,
 
 struct workqueue_struct *lfs_alloc_workqueue(const char *name)
 {
-	return alloc_workqueue("%s", WQ_MEM_RECLAIM | WQ_UNBOUND, 0, name);
+	/*
+	 * Not WQ_MEM_RECLAIM: lower filesystems flush queues without it (xfs when it
+	 * is full), which a queue with it must not wait for. Reclaim waits for none
+	 * of our work, so no rescuer is needed.
+	 */
+	return alloc_workqueue("%s", WQ_UNBOUND, 0, name);
 }
 
 bool lfs_queue_work(struct workqueue_struct *queue, struct work_struct *work)

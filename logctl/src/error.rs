@@ -140,7 +140,7 @@ impl Error {
                 to_change: true,
                 errno: Errno::ROFS,
                 ..
-            } => Some("remount it with `mount -o remount,rw` first.".into()),
+            } => Some("unmount it, and mount it anew without `-o ro`.".into()),
             Self::Open { .. } | Self::Output(_) => None,
             Self::NotLoggerFs { path } => Some(format!(
                 "use the path below the mount, not the one in the source directory; `findmnt -T {}` \
@@ -158,6 +158,7 @@ impl Error {
                     Some("the file is in use; try again when it is not.".into())
                 }
                 Errno::INTR => Some("the call was interrupted; run it again.".into()),
+                Errno::PERM => Some("only the file's owner reads its log, or root.".into()),
                 _ => Some("`dmesg` may say more.".into()),
             },
         }
@@ -227,9 +228,10 @@ impl Refusal {
             Reason::Conflict => {
                 format!("revert the later operation first; `logctl {file} readlog` lists it.")
             }
-            Reason::NotOwner => "only the file's owner may revert, then and now, or root.".into(),
+            Reason::NotOwner => "only the file's owner may revert, or root.".into(),
             Reason::NotWritable => {
-                "the file must be open for writing, on a mount that is not read-only.".into()
+                "it is on a read-only mount, or `lsattr` shows it as append-only or immutable."
+                    .into()
             }
             Reason::NoSpace => {
                 "a revert saves what it replaces; make room below the mount's source, or mount \
@@ -242,7 +244,9 @@ impl Refusal {
                     .into()
             }
             Reason::HistoryOff => {
-                "`mount -o remount,history=on` turns it on, for what happens from then on.".into()
+                "`mount -o remount,history=on` turns it on, for what happens from then on; a mount \
+                 made read-only or with history=off must be unmounted and mounted anew."
+                    .into()
             }
             Reason::Io => "`dmesg` may say more.".into(),
         }
@@ -274,7 +278,7 @@ impl fmt::Display for Refusal {
             },
             Reason::Mapped => write!(f, "{path} is mapped by a program"),
             Reason::Conflict => write!(f, "{path} was changed later by {op}"),
-            Reason::NotOwner => write!(f, "{path} is or was not yours"),
+            Reason::NotOwner => write!(f, "{path} is not yours"),
             Reason::NotWritable => write!(f, "{path} cannot be written to"),
             Reason::NoSpace => write!(f, "no room to save what reverting {path} would replace"),
             Reason::Corrupt => write!(f, "the saved content of {op} of {path} is damaged"),

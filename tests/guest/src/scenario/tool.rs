@@ -94,5 +94,5 @@ fn foreign(w: &mut World) -> Outcome {
     w.same("nothing changed", "f", b"changed outside\n")?;
     let (code, _, complaint) = run(w, &["f", "revert", "--force"])?;
     same(complaint, code, 0)?;
-    w.same("forced", "f", b"one\n")
+    w.same("forced", "f", b"chan")
 }
