@@ -132,17 +132,15 @@ impl LowerMount {
     }
 
     fn tmpfs_of(fc: *mut c::fs_context, size: &CStr) -> Result<*mut c::vfsmount> {
-        for (key, value) in [(c_str!("size"), size), (c_str!("mode"), c_str!("0755"))] {
-            let mut text = c::qstr {
-                name: value.as_char_ptr().cast(),
-                ..Default::default()
-            };
-            text.__bindgen_anon_1.__bindgen_anon_1.len =
-                u32::try_from(value.to_bytes().len()).map_err(|_| EINVAL)?;
-            // SAFETY: A live context, a C string and a counted string.
-            let err = unsafe { c::vfs_parse_fs_qstr(fc, key.as_char_ptr(), &text) };
-            kernel::error::to_result(err)?;
-        }
+        let mut text = c::qstr {
+            name: size.as_char_ptr().cast(),
+            ..Default::default()
+        };
+        text.__bindgen_anon_1.__bindgen_anon_1.len =
+            u32::try_from(size.to_bytes().len()).map_err(|_| EINVAL)?;
+        // SAFETY: A live context, a C string and a counted string.
+        let err = unsafe { c::vfs_parse_fs_qstr(fc, c"size".as_char_ptr(), &text) };
+        kernel::error::to_result(err)?;
         // SAFETY: A live context that is ready to be mounted.
         kernel::error::from_err_ptr(unsafe { c::fc_mount_longterm(fc.cast()) })
     }
