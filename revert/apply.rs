@@ -51,7 +51,7 @@ impl Target<'_> {
             if pieces.is_empty() && outcome.size == outcome.present {
                 attr::set_size(self.mount, self.dentry, outcome.size)?;
             }
-            Ok(())
+            self.sync()
         })
         .unwrap_or(Err(EIO))
     }
@@ -64,8 +64,11 @@ impl Target<'_> {
             records,
         } = saved
         else {
-            return task::in_kthread(|| attr::set_size(self.mount, self.dentry, size))
-                .unwrap_or(Err(EIO));
+            return task::in_kthread(|| {
+                attr::set_size(self.mount, self.dentry, size)?;
+                self.sync()
+            })
+            .unwrap_or(Err(EIO));
         };
         let restore = Restore {
             offset: 0,
@@ -87,9 +90,17 @@ impl Target<'_> {
         .map_err(|refusal: Refusal| refusal.error)?;
         task::in_kthread(|| {
             self.put(&pieces)?;
-            attr::set_size(self.mount, self.dentry, size)
+            attr::set_size(self.mount, self.dentry, size)?;
+            self.sync()
         })
         .unwrap_or(Err(EIO))
+    }
+
+    /// Makes the file durable. The line that says how the revert ended comes after: if it
+    /// outlived the bytes in a power cut, the log would tell of a state that the file is not in,
+    /// and what is reverted next would be mixed with what was to be gone.
+    fn sync(&self) -> Result {
+        self.file.sync(0, i64::MAX, false)
     }
 
     fn put(&self, pieces: &[Piece]) -> Result {
