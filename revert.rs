@@ -256,13 +256,7 @@ impl Revert<'_> {
         Ok(placed.seq)
     }
 
-    fn close_intent(
-        &self,
-        state: &mut ObjectState,
-        room: &mut LineRoom<'_>,
-        op: Op,
-        intent: u64,
-    ) {
+    fn close_intent(&self, state: &mut ObjectState, room: &mut LineRoom<'_>, op: Op, intent: u64) {
         let what = What {
             op,
             at: 0,

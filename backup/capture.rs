@@ -4,7 +4,7 @@
 
 use crate::{
     history::{
-        journal::{Journal, Payload, MAX_STAGED},
+        journal::{Journal, LineRoom, Payload, MAX_STAGED},
         line::{Extent, LineDraft, Undo},
         plan::MapRecord, //
     },
@@ -34,6 +34,21 @@ pub(crate) enum Saved {
 }
 
 impl Saved {
+    /// The keys that say so: where it is, with how many map records it begins, its checksum. `None`:
+    /// they are not all.
+    #[inline]
+    pub(super) fn keys(&self) -> Option<(Undo, u64, u32)> {
+        match self {
+            Self::Nothing => Some((Undo::None, 0, 0)),
+            Self::Lost(_) => None,
+            Self::At {
+                extent,
+                crc,
+                records,
+            } => Some((Undo::At(*extent), *records, *crc)),
+        }
+    }
+
     /// Adds the keys that say so.
     pub(crate) fn describe(&self, draft: &mut LineDraft<'_>) {
         match self {
@@ -79,6 +94,25 @@ pub(crate) fn range(
         return plain(journal, lower, reader, (start, end));
     }
     mapped(journal, lower, reader, &runs)
+}
+
+/// As [`range`], and reserves room for `lines` lines when that can be done in the same go.
+pub(super) fn range_with_lines<'a>(
+    journal: &'a Journal,
+    lower: &Inode,
+    reader: &File,
+    (start, end): (u64, u64),
+    lines: u32,
+) -> Result<(Saved, Option<LineRoom<'a>>)> {
+    let length = end.saturating_sub(start);
+    match usize::try_from(length) {
+        Ok(bytes @ 1..=MAX_STAGED) if !lower.may_be_sparse() => {
+            let (mut payload, room) = journal.stage_with_lines(bytes, lines)?;
+            push(&mut payload, lower, reader, start, length)?;
+            Ok((finish(payload, 0)?, Some(room)))
+        }
+        _ => Ok((range(journal, lower, reader, start, end)?, None)),
+    }
 }
 
 /// Adds the runs of data and holes of a range, under our inode's lock.

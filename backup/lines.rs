@@ -2,11 +2,11 @@
 
 //! Lines of an object's chain: drafted, placed, and what the object's state makes of them.
 
-use super::note_change;
+use super::{note_change, Saved};
 use crate::{
     history::{
         journal::{Journal, LineRoom, PlaceError, Placed},
-        line::{Cookie, Line, LineDraft, LineError, Op, Open as OpenKey, MAX_LINE}, //
+        line::{Brief, Cookie, Line, LineDraft, LineError, Op, Open as OpenKey, MAX_LINE}, //
     },
     stack::{Mount, ObjectState, Open, Who},
     vfs::{attr, dentry::Dentry, error::EUCLEAN, inode::OwnInode, task}, //
@@ -29,14 +29,69 @@ pub(crate) struct What {
     pub(crate) size: u64,
 }
 
-/// Enough for a line without actor; longer ones are drafted in the mount's scratch buffer.
-const SHORT: usize = 512;
-
 /// What a line in a segment tells beside the operation itself.
 struct Telling {
     segment: u64,
     actor: bool,
     handle: bool,
+}
+
+/// As [`place`], for an operation that lost what is `saved`; with `is_last`, the rest of the room is
+/// given back.
+pub(crate) fn place_operation(
+    subject: &Subject<'_>,
+    state: &mut ObjectState,
+    room: &mut LineRoom<'_>,
+    what: &What,
+    saved: &Saved,
+    is_last: bool,
+) -> Result<Placed> {
+    match place_brief(subject, state, room, what, saved, is_last) {
+        Some(placed) => Ok(placed),
+        None => place(subject, state, room, what, |draft| saved.describe(draft)),
+    }
+}
+
+/// Places the line if it is a usual one, in a segment that has been told who uses the open file.
+#[inline(always)]
+fn place_brief(
+    subject: &Subject<'_>,
+    state: &mut ObjectState,
+    room: &mut LineRoom<'_>,
+    what: &What,
+    saved: &Saved,
+    is_last: bool,
+) -> Option<Placed> {
+    let (undo, map, crc) = saved.keys()?;
+    if state.was.is_some() {
+        return None;
+    }
+    let mut who = subject.open?.who().lock();
+    who.refresh(subject.mount.identities());
+    if who.told_in != state.handle_told_in {
+        return None;
+    }
+    let segment = who.told_in;
+    let id = subject.inode.id();
+    let (command, object, open) = who.usual(id)?;
+    let brief = Brief {
+        time: task::now(),
+        command,
+        op: what.op,
+        offset: what.at,
+        length: what.length,
+        object,
+        prev: state.head,
+        size: what.size,
+        open,
+        undo,
+        map,
+        crc,
+    };
+    // What goes wrong here goes wrong again below, or needs a longer line.
+    let placed = room.place_brief(&brief, id, segment, is_last).ok()?;
+    state.head = Some(placed.at);
+    Some(placed)
 }
 
 /// Places a line at the end of the object's chain; never waits. The state's lock is held.
@@ -54,14 +109,7 @@ pub(crate) fn place(
             who.refresh(identities);
             place_by(subject, state, &mut who, room, what, fill)
         }
-        None => place_by(
-            subject,
-            state,
-            &mut Who::once(identities),
-            room,
-            what,
-            fill,
-        ),
+        None => place_by(subject, state, &mut Who::once(identities), room, what, fill),
     }
 }
 
@@ -98,15 +146,7 @@ fn place_by(
             }
             room.place(&draft, subject.inode.id(), segment)
         };
-        let mut result = Err(PlaceError::Line(LineError::TooLong));
-        if !telling.actor {
-            let mut short = short_buffer(who);
-            result = compose(who, &mut short);
-            who.scratch = short;
-        }
-        if let Err(PlaceError::Line(LineError::TooLong)) = result {
-            result = compose(who, &mut mount.scratch().lock()[..]);
-        }
+        let result = compose(who, &mut mount.scratch().lock()[..]);
         match result {
             Ok(placed) => {
                 told(state, who, &telling, &placed);
@@ -118,15 +158,6 @@ fn place_by(
             Err(PlaceError::Failed(e)) => return Err(e),
         }
     }
-}
-
-/// Takes the open file's buffer; without memory for it, an empty one: nothing fits that.
-fn short_buffer(who: &mut Who) -> KVec<u8> {
-    let mut buffer = core::mem::take(&mut who.scratch);
-    if buffer.is_empty() {
-        let _ = buffer.resize(SHORT, 0, GFP_KERNEL);
-    }
-    buffer
 }
 
 fn describe(

@@ -89,7 +89,6 @@ struct dentry *lfs_dget(struct dentry *dentry);
 bool lfs_is_positive(const struct dentry *dentry);
 bool lfs_same_place(const struct dentry *upper, const struct dentry *lower,
 		    const struct dentry *lower_parent);
-bool lfs_is_hashed(const struct dentry *dentry);
 int lfs_revalidate(struct dentry *dentry, unsigned int flags);
 
 /* files */

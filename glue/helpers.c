@@ -126,11 +126,6 @@ bool lfs_is_positive(const struct dentry *dentry)
 	return d_is_positive(dentry);
 }
 
-bool lfs_is_hashed(const struct dentry *dentry)
-{
-	return !d_unhashed(dentry);
-}
-
 /*
  * Whether @lower still stands where @upper says: hashed, below @lower_parent,
  * under the same name. Safe in RCU walk: names are freed after a grace period

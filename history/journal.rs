@@ -59,8 +59,6 @@ pub(crate) use super::payload::{
     Payload,
     PlaceError,
     Placed,
-    Staged,
-    MAX_ROOM,
     MAX_STAGED, //
 };
 
@@ -135,7 +133,6 @@ pub(crate) struct Journal {
     pub(super) options: Options,
     pub(super) history_max: u64,
     pub(super) uuid: [u8; 16],
-    unclean: bool,
     pub(super) payload_chunks: KVec<Chunk>,
     pub(super) line_chunks: KVec<Chunk>,
     #[pin]
@@ -195,7 +192,6 @@ impl Journal {
                 options,
                 history_max,
                 uuid: seed.uuid,
-                unclean,
                 payload_chunks: chunks(staging::PAYLOAD_CHUNKS, staging::PAYLOAD_CHUNK)?,
                 line_chunks: chunks(staging::LINE_CHUNKS, staging::LINE_CHUNK)?,
                 staging <- new_spinlock!(staging, "Journal::staging"),
@@ -219,11 +215,6 @@ impl Journal {
     /// Reverts that were begun and not ended when the machine went down; the second call gives none.
     pub(crate) fn take_unfinished(&self) -> KVec<Unfinished> {
         core::mem::take(&mut *self.unfinished.lock())
-    }
-
-    /// Whether the last unmount was not clean.
-    pub(crate) fn was_unclean(&self) -> bool {
-        self.unclean
     }
 
     /// The history's own name.

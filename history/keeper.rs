@@ -37,6 +37,7 @@ use super::{
     },
 };
 use crate::vfs::{
+    chunk::zeroes,
     scope::{
         crc32c,
         eshutdown,
@@ -103,7 +104,7 @@ impl Keep {
     /// Makes `state` durable, with the tables there are.
     pub(super) fn store(&mut self, tables: &Tables) -> Result {
         self.state.count = self.state.count.wrapping_add(1);
-        let mut slot = KVec::from_elem(0, SLOT, GFP_KERNEL)?;
+        let mut slot = zeroes(SLOT)?;
         let spans = tables.spans().take(MAX_TABLES);
         let uuid = &self.home.uuid;
         state::encode(&self.state, spans, uuid, crc32c, &mut slot).ok_or(EOVERFLOW)?;

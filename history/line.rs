@@ -15,6 +15,8 @@
 
 // The paths are spelled out because a file that is itself included by path looks for its
 // children beside itself, and one that is not, below itself.
+#[path = "line/brief.rs"]
+mod brief;
 #[path = "line/draft.rs"]
 mod draft;
 #[path = "line/fold.rs"]
@@ -26,6 +28,11 @@ mod percent;
 #[path = "line/text.rs"]
 mod text;
 
+pub use brief::{
+    Brief,
+    Command,
+    Word, //
+};
 pub use draft::{
     LineDraft,
     Open, //
@@ -165,9 +172,11 @@ pub struct Seed {
 impl Seed {
     /// The checksum of a line whose bytes before ` sum=` are `body`.
     pub fn sum(&self, crc: Crc, body: &[u8]) -> u32 {
-        let state = crc(!0, &self.uuid);
-        let state = crc(state, &self.segment.to_le_bytes());
-        !crc(state, body)
+        let mut seed = [0; 24];
+        let (uuid, segment) = seed.split_at_mut(16);
+        uuid.copy_from_slice(&self.uuid);
+        segment.copy_from_slice(&self.segment.to_le_bytes());
+        !crc(crc(!0, &seed), body)
     }
 }
 

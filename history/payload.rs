@@ -18,11 +18,13 @@ use super::{
         OnError, //
     },
     line::{
+        Brief,
         Extent,
         LineDraft,
         LineError,
         ObjectId,
-        Pos, //
+        Pos,
+        Seed, //
     },
     staging::{
         Full,
@@ -78,29 +80,47 @@ pub(crate) enum PlaceError {
 impl Journal {
     /// Room for a payload of `len` bytes, at most [`MAX_STAGED`]. Sleeps while staging is full.
     pub(crate) fn stage(&self, len: usize) -> Result<Payload<'_>> {
-        self.stage_piece(len, true)
+        let len = stageable(len)?;
+        let (slot, extent) =
+            self.when_room(true, |staging| staging.stage(&self.payload_chunks, len))?;
+        Ok(self.payload(slot, extent))
     }
 
-    /// As [`Journal::stage`], but answers `EAGAIN` instead of sleeping.
-    pub(crate) fn try_stage(&self, len: usize) -> Result<Payload<'_>> {
-        self.stage_piece(len, false)
-    }
-
-    fn stage_piece(&self, len: usize, may_sleep: bool) -> Result<Payload<'_>> {
-        if len == 0 || len > MAX_STAGED {
-            return Err(EINVAL);
-        }
-        let (slot, extent) = self.when_room(may_sleep, |staging| {
-            staging.stage(&self.payload_chunks, len)
+    /// [`Journal::stage`] and [`Journal::reserve_lines`] at one go.
+    #[inline]
+    pub(crate) fn stage_with_lines(
+        &self,
+        len: usize,
+        n: u32,
+    ) -> Result<(Payload<'_>, LineRoom<'_>)> {
+        let len = stageable(len)?;
+        // CAST: At most MAX_ROOM.
+        let left = n.min(MAX_ROOM) as usize;
+        let (slot, extent) = self.when_room(true, |staging| {
+            staging.promise(left)?;
+            let staged = staging.stage(&self.payload_chunks, len);
+            if staged.is_err() {
+                staging.unpromise(left);
+            }
+            staged
         })?;
-        Ok(Payload {
+        let room = LineRoom {
+            journal: self,
+            left,
+        };
+        Ok((self.payload(slot, extent), room))
+    }
+
+    #[inline]
+    fn payload<'a>(&'a self, slot: Slot<'a>, extent: Extent) -> Payload<'a> {
+        Payload {
             journal: self,
             extent,
             piece: Some(Piece { slot, done: 0 }),
             held: None,
             pushed: 0,
             state: !0,
-        })
+        }
     }
 
     /// Room for a payload of any length, one range of the payload file. The bytes go through
@@ -230,6 +250,14 @@ impl Journal {
     }
 }
 
+/// The length of a payload that is staged in one piece.
+fn stageable(len: usize) -> Result<usize> {
+    if len == 0 || len > MAX_STAGED {
+        return Err(EINVAL);
+    }
+    Ok(len)
+}
+
 /// A reserved range of staging memory, and how much of it is filled.
 struct Piece<'a> {
     slot: Slot<'a>,
@@ -249,11 +277,6 @@ pub(crate) struct Payload<'a> {
 }
 
 impl<'a> Payload<'a> {
-    /// Where it lies, as long as was asked for.
-    pub(crate) fn extent(&self) -> Extent {
-        self.extent
-    }
-
     /// How many bytes can still be pushed.
     pub(crate) fn room(&self) -> u64 {
         self.extent.length.saturating_sub(self.pushed)
@@ -390,8 +413,35 @@ impl LineRoom<'_> {
         object: ObjectId,
         expected_segment: u64,
     ) -> Result<Placed, PlaceError> {
+        self.place_sealed(object, expected_segment, false, |seq, seed, out| {
+            draft.seal(seq, seed, crc32c, out)
+        })
+    }
+
+    /// As [`LineRoom::place`], for a usual line; with `is_last`, the rest of the room is given back.
+    pub(crate) fn place_brief(
+        &mut self,
+        brief: &Brief<'_>,
+        object: ObjectId,
+        expected_segment: u64,
+        is_last: bool,
+    ) -> Result<Placed, PlaceError> {
+        self.place_sealed(object, expected_segment, is_last, |seq, seed, out| {
+            brief.seal(seq, seed, crc32c, out)
+        })
+    }
+
+    #[inline(always)]
+    fn place_sealed(
+        &mut self,
+        object: ObjectId,
+        expected_segment: u64,
+        is_last: bool,
+        seal: impl FnOnce(u64, &Seed, &mut [u8]) -> Result<usize, LineError>,
+    ) -> Result<Placed, PlaceError> {
         let journal = self.journal;
-        let mut staging = journal.staging.lock();
+        let mut guard = journal.staging.lock();
+        let staging = &mut *guard;
         let segment = staging.seed.segment;
         if segment != expected_segment {
             return Err(PlaceError::Moved(segment));
@@ -403,30 +453,40 @@ impl LineRoom<'_> {
             return Err(PlaceError::Failed(ENOSPC));
         };
         let seq = staging.seq;
-        let sealed = draft.seal(seq, &staging.seed, crc32c, slot.bytes());
-        slot.shrink(sealed.unwrap_or(0));
-        slot.finish();
+        let sealed = seal(seq, &staging.seed, slot.bytes());
+        slot.finish_short(sealed.unwrap_or(0));
         let len = sealed.map_err(PlaceError::Line)?;
         let offset = staging.log_end;
         staging.objects.set(object, offset);
         staging.line_placed(len as u64);
         self.left = self.left.wrapping_sub(1);
-        journal.after_staging(&mut staging);
+        if is_last && self.left != 0 {
+            self.give_back(staging);
+        }
+        journal.after_staging(staging);
         Ok(Placed {
             seq,
             at: Pos { segment, offset },
         })
     }
+
+    /// Gives back what is left of the room.
+    #[inline]
+    fn give_back(&mut self, staging: &mut Staging) {
+        staging.unpromise(self.left);
+        self.left = 0;
+        if staging.waiting != 0 {
+            self.journal.progress.notify_all();
+        }
+    }
 }
 
 impl Drop for LineRoom<'_> {
+    #[inline]
     fn drop(&mut self) {
         if self.left != 0 {
-            let mut staging = self.journal.staging.lock();
-            staging.unpromise(self.left);
-            if staging.waiting != 0 {
-                self.journal.progress.notify_all();
-            }
+            let journal = self.journal;
+            self.give_back(&mut journal.staging.lock());
         }
     }
 }

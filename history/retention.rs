@@ -54,7 +54,13 @@ impl Journal {
         let spare = self.files.lock().spare_bytes();
         let staging = self.staging.lock();
         let target = staging.limits.undo;
-        let next = if staging.next.is_some() { target } else { 0 };
+        // The file that waits is what the next segment is made of, where that is not there yet: a
+        // segment that is dropped for it leaves its file, and then there is enough room.
+        let next = if staging.next.is_some() {
+            target.saturating_add(spare)
+        } else {
+            target.max(spare)
+        };
         let ended = staging
             .ended
             .map_or(0, |e| e.log_end.saturating_add(e.undo_end));
@@ -64,7 +70,6 @@ impl Journal {
             .saturating_add(staging.limits.log.max(staging.log_end))
             .saturating_add(target.max(staging.undo_end))
             .saturating_add(next)
-            .saturating_add(spare)
             .saturating_add(self.reserve_bytes())
             > self.history_max
     }
@@ -128,7 +133,7 @@ impl Journal {
             return Ok(());
         }
         let reserve = keep.home.dir.create(RESERVE, MODE)?;
-        if reserve.size() != 0 || reserve.allocate(size).is_ok() {
+        if reserve.size() != 0 || reserve.allocate(0, size).is_ok() {
             self.staging.lock().tight = false;
         }
         Ok(())

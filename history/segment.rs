@@ -321,8 +321,12 @@ impl Segment {
             return;
         }
         self.is_allocated.store(true, Relaxed);
-        // Without preallocation everything works, only more slowly.
-        let _ = self.undo.allocate(target);
+        // A file that is used anew has its blocks.
+        let size = self.undo.size();
+        if size < target {
+            // Without preallocation everything works, only more slowly.
+            let _ = self.undo.allocate(size, target);
+        }
     }
 
     /// Makes the payloads durable.

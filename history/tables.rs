@@ -32,6 +32,7 @@ use super::{
     trust,
 };
 use crate::vfs::{
+    chunk::zeroes,
     scope::{
         crc32c,
         eshutdown, //
@@ -64,7 +65,7 @@ pub(super) struct Tables {
     uuid: [u8; 16],
     list: KVec<Table>,
     /// One block, for look-ups.
-    block: KVec<u8>,
+    block: KVVec<u8>,
 }
 
 impl Tables {
@@ -74,7 +75,7 @@ impl Tables {
             dir: Some(trust::private_dir(home, b"index")?),
             uuid,
             list: KVec::new(),
-            block: KVec::from_elem(0, BLOCK, GFP_KERNEL)?,
+            block: zeroes(BLOCK)?,
         })
     }
 
@@ -140,7 +141,7 @@ impl Tables {
 
     fn open_table(&self, span: Span) -> Result<Arc<Open>> {
         let file = trust::private_file(self.dir()?.open(name(span).bytes(), false)?)?;
-        let mut bytes = KVec::from_elem(0, BLOCK, GFP_KERNEL)?;
+        let mut bytes = zeroes(BLOCK)?;
         file.read_exact_at(&mut bytes, 0)?;
         let head = Head::parse(block(&bytes)?, &self.uuid, crc32c).ok_or(euclean())?;
         if head.span != span {
@@ -189,9 +190,9 @@ impl Tables {
                 filters,
             },
             uuid: self.uuid,
-            block: KVec::from_elem(0, BLOCK, GFP_KERNEL)?,
+            block: zeroes(BLOCK)?,
             in_block: 0,
-            filter: KVVec::from_elem(0, size, GFP_KERNEL)?,
+            filter: zeroes(size)?,
         })
     }
 
@@ -290,7 +291,7 @@ pub(super) struct TableWriter {
     file: File,
     head: Head,
     uuid: [u8; 16],
-    block: KVec<u8>,
+    block: KVVec<u8>,
     in_block: usize,
     filter: KVVec<u8>,
 }
@@ -344,7 +345,7 @@ pub(super) struct Merge {
 /// One of them, and where reading it is.
 struct Input {
     open: Arc<Open>,
-    buf: KVec<u8>,
+    buf: KVVec<u8>,
     next_block: u64,
     count: usize,
     at: usize,
@@ -354,7 +355,7 @@ impl Input {
     fn new(open: Arc<Open>) -> Result<Self> {
         Ok(Self {
             open,
-            buf: KVec::from_elem(0, BLOCK, GFP_KERNEL)?,
+            buf: zeroes(BLOCK)?,
             next_block: 0,
             count: 0,
             at: 0,

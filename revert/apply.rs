@@ -11,9 +11,10 @@ use crate::{
         plan::{Outcome, Piece, Restore, Source}, //
     },
     vfs::{
-        attr, c,
+        attr,
+        c,
         dentry::Dentry,
-        error::EUCLEAN,
+        error::{ESTALE, EUCLEAN},
         file::File,
         inode::OwnInode,
         mount::LowerMount,
@@ -172,6 +173,9 @@ fn withdraw(sb: &SuperBlock, journal: &Journal, unfinished: &Unfinished) -> Resu
     let mount = sb.mount().lower();
     let dentry = attr::open_handle(mount, handle)?;
     let file = File::open_kernel(mount, &dentry, c::O_RDWR)?;
+    if file.inode().id() != unfinished.object {
+        return Err(ESTALE);
+    }
     let target = Target {
         mount,
         file: &file,

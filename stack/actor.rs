@@ -3,7 +3,7 @@
 //! Who does it: the process behind an operation, gathered once and shared by its lines.
 
 use crate::{
-    history::line::{encode_command, Actor, Time, MAX_ARGS, MAX_COMMAND},
+    history::line::{encode_command, Actor, Command, ObjectId, Time, Word, MAX_ARGS, MAX_COMMAND},
     vfs::task, //
 };
 use kernel::{
@@ -19,7 +19,9 @@ pub(crate) struct Identity {
     ppid: u32,
     sid: u32,
     comm: [u8; task::COMM],
+    /// The path, percent-encoded, and the zeroes that [`Command`] wants behind it.
     command: KVec<u8>,
+    command_len: usize,
     command_cut: bool,
     arguments: KVec<u8>,
 }
@@ -38,8 +40,9 @@ impl Identity {
             Some(path) => encode_command(path, &mut command),
             None => (0, false),
         };
-        let mut exact = KVec::with_capacity(len, GFP_KERNEL)?;
+        let mut exact = KVec::with_capacity(Command::padded(len), GFP_KERNEL)?;
         exact.extend_from_slice(command.get(..len).unwrap_or(&[]), GFP_KERNEL)?;
+        exact.resize(Command::padded(len), 0, GFP_KERNEL)?;
         let mut arguments = KVec::new();
         let room = scratch.get_mut(..MAX_ARGS).unwrap_or(&mut []);
         arguments.extend_from_slice(trimmed(task::arguments(room)), GFP_KERNEL)?;
@@ -51,6 +54,7 @@ impl Identity {
             sid: task::session_id(),
             comm: task::comm(),
             command: exact,
+            command_len: len,
             command_cut,
             arguments,
         };
@@ -64,7 +68,13 @@ impl Identity {
 
     /// The executable's path, percent-encoded; and whether it was cut.
     pub(crate) fn command(&self) -> (&[u8], bool) {
-        (&self.command, self.command_cut)
+        let path = self.command.get(..self.command_len).unwrap_or(&[]);
+        (path, self.command_cut)
+    }
+
+    /// The same for a usual line, which has no room to say that it was cut.
+    pub(crate) fn whole_command(&self) -> Option<Command<'_>> {
+        Command::new(&self.command, self.command_len).filter(|_| !self.command_cut)
     }
 
     /// The fields that a line tells.
@@ -128,8 +138,8 @@ pub(crate) struct Who {
     pub(crate) first: Option<u64>,
     /// The segment in which a line last told the actor; 0: none did.
     pub(crate) told_in: u64,
-    /// Where lines without actor are drafted; empty until the first one.
-    pub(crate) scratch: KVec<u8>,
+    /// What its usual lines say about the object and the open file.
+    words: Option<(Word, Word)>,
 }
 
 impl Who {
@@ -147,6 +157,19 @@ impl Who {
             self.identity = identities.current();
             self.told_in = 0;
         }
+    }
+
+    /// What usual lines of the open file say about the program, `object` and the open file; `None`
+    /// before its first line, and when they do not fit into a usual one.
+    #[inline]
+    pub(crate) fn usual(&mut self, object: ObjectId) -> Option<(Command<'_>, &Word, &Word)> {
+        if self.words.is_none() {
+            self.words = Some((Word::object(object)?, Word::open(self.first?)?));
+        }
+        let command = self.identity.as_ref()?.whole_command()?;
+        self.words
+            .as_ref()
+            .map(|(object, open)| (command, object, open))
     }
 
     /// The process.

@@ -24,7 +24,7 @@ impl AttributeHooks for Stack {
         match change.size() {
             Some(size) => truncate(dentry, inode, change, size),
             None => {
-                let pending = unsaved(dentry, inode, change)?;
+                let pending = unsaved(inode, change)?;
                 let result = apply(dentry, inode, change);
                 match pending {
                     Some(pending) => pending.settle(result.map(|()| 0)),
@@ -37,7 +37,13 @@ impl AttributeHooks for Stack {
     }
 
     fn stat(dentry: &OwnDentry, stat: &mut c::kstat, mask: u32, flags: u32) -> Result {
-        attr::stat(dentry.superblock().mount().lower(), dentry, stat, mask, flags)
+        attr::stat(
+            dentry.superblock().mount().lower(),
+            dentry,
+            stat,
+            mask,
+            flags,
+        )
     }
 
     fn set_acl(dentry: &OwnDentry, acl: *mut c::posix_acl, kind: c_int) -> Result {
@@ -91,13 +97,9 @@ fn line(inode: &OwnInode, op: Op) -> Result<Pending<'_>> {
     .prepare()
 }
 
-fn unsaved<'a>(
-    dentry: &OwnDentry,
-    inode: &'a OwnInode,
-    change: &mut Change,
-) -> Result<Option<Pending<'a>>> {
+fn unsaved<'a>(inode: &'a OwnInode, change: &mut Change) -> Result<Option<Pending<'a>>> {
     if change.is_access_time_only() {
-        backup::load(inode, dentry)?;
+        backup::load(inode)?;
         return Ok(None);
     }
     line(inode, Op::Setattr).map(Some)
@@ -114,7 +116,7 @@ fn apply(dentry: &OwnDentry, inode: &OwnInode, change: &mut Change) -> Result {
 /// line of its own.
 fn truncate(dentry: &OwnDentry, inode: &OwnInode, change: &mut Change, size: u64) -> Result {
     inode.refresh_size();
-    backup::load(inode, dentry)?;
+    backup::load(inode)?;
     let old = inode.size();
     let also = if change.is_more_than_size() {
         Some(line(inode, Op::Setattr)?)

@@ -15,13 +15,8 @@ use crate::{
 use kernel::prelude::*;
 
 /// Flags of an open call that are settled above the lower file: by the VFS, or at each call.
-const SETTLED: u32 = c::O_CREAT
-    | c::O_EXCL
-    | c::O_NOCTTY
-    | c::O_TRUNC
-    | c::O_APPEND
-    | c::O_ACCMODE
-    | c::FASYNC;
+const SETTLED: u32 =
+    c::O_CREAT | c::O_EXCL | c::O_NOCTTY | c::O_TRUNC | c::O_APPEND | c::O_ACCMODE | c::FASYNC;
 
 /// The lower file's flags. What writes must also read: to save what it replaces.
 pub(super) fn lower_flags(file: &OwnFile) -> u32 {
@@ -40,7 +35,7 @@ impl FileHooks for Stack {
         let lower = file.open_lower(mount.lower(), file.dentry().lower()?, lower_flags(file))?;
         let open = Open::new()?;
         if file.is_writable() {
-            backup::load(inode, file.dentry())?;
+            backup::load_to_open(inode, file.dentry())?;
         }
         file.opened(lower, open)?;
         if file.is_writable() {
@@ -95,7 +90,7 @@ impl FileHooks for Stack {
         }
         file.remove_privileges()?;
         let at = call.position();
-        let pending = Intent {
+        let result = Intent {
             inode,
             open: Some(file.open()),
             op: Op::Write,
@@ -104,9 +99,7 @@ impl FileHooks for Stack {
             loses: Loses::Range(lower, at, at.saturating_add(length as u64)),
             durable: call.is_durable() || inode.is_sync(),
         }
-        .prepare()?;
-        let result = call.write_lower(lower, bytes);
-        pending.settle(result.map(|n| n as u64));
+        .around(|| call.write_lower(lower, bytes));
         inode.refresh();
         result
     }

@@ -5,8 +5,8 @@
 //! Each change of names leaves a line in its directory's chain. Their old state is not saved yet,
 //! and the lines say so.
 
-use crate::vfs::error::ESTALE;
 use super::{Open, Stack, HISTORY};
+use crate::vfs::error::ESTALE;
 use crate::{
     backup::{self, names::Naming},
     history::line::Op,
@@ -68,7 +68,7 @@ impl NameHooks for Stack {
         refuse_hidden(dentry)?;
         let inode = old.existing()?;
         let mount = dir.mount();
-        backup::load(inode, old)?;
+        backup::load(inode)?;
         let naming = Naming::begin(dir, Op::Link, dentry.name())?;
         let lower = {
             let _write = mount.lower().want_write()?;
@@ -110,9 +110,9 @@ impl NameHooks for Stack {
             Op::Rename
         };
         let moved = old.existing()?;
-        backup::load(moved, old)?;
+        backup::load(moved)?;
         if let Some(target) = new.own_inode() {
-            backup::load(target, new)?;
+            backup::load(target)?;
         }
         let naming = Naming::begin(from, op, old.name())?;
         {
@@ -224,7 +224,7 @@ fn remove(
     let mount = dir.mount();
     let keeps_a_name = inode.is_regular() && inode.lower().links() > 1;
     if keeps_a_name {
-        backup::load(inode, dentry)?;
+        backup::load(inode)?;
     }
     let naming = Naming::begin(dir, op, dentry.name())?;
     {

@@ -100,7 +100,9 @@ fn read_page(file: &OwnFile, argument: usize) -> Result<c_long> {
         let Some(to) = start.checked_sub(text.len()) else {
             break;
         };
-        page.get_mut(to..start).ok_or(EUCLEAN)?.copy_from_slice(text);
+        page.get_mut(to..start)
+            .ok_or(EUCLEAN)?
+            .copy_from_slice(text);
         start = to;
     }
     let lines = page.get(start..).ok_or(EUCLEAN)?;

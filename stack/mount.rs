@@ -24,7 +24,8 @@ use kernel::{
     str::{CStr, CString},
     sync::{
         atomic::{ordering::Relaxed, Atomic},
-        Arc, Mutex, //
+        Arc,
+        Mutex, //
     }, //
 };
 
@@ -61,11 +62,14 @@ impl Options {
             ("private", self.private && !mount.private),
             (
                 "size",
-                self.size.as_ref().is_some_and(|s| Some(s.to_bytes()) != size),
+                self.size
+                    .as_ref()
+                    .is_some_and(|s| Some(s.to_bytes()) != size),
             ),
             (
                 "history_max",
-                self.history_max.is_some_and(|max| Some(max) != mount.history_max),
+                self.history_max
+                    .is_some_and(|max| Some(max) != mount.history_max),
             ),
             ("on_full", self.on_full.is_some_and(|p| p != mount.on_full)),
             (
@@ -242,7 +246,9 @@ impl Base {
     fn new(options: &Options, source: &CStr, read_only: bool, report: &Report) -> Result<Self> {
         let private = options.private || source.to_bytes() == b"none";
         if !private && options.size.is_some() {
-            report.say(fmt!("size= is for a private mount only (source 'none', or -o private)"));
+            report.say(fmt!(
+                "size= is for a private mount only (source 'none', or -o private)"
+            ));
             return Err(EINVAL);
         }
         let lower = if private {
@@ -268,7 +274,9 @@ impl Base {
     fn check(&self, read_only: bool, report: &Report) -> Result {
         let below = self.lower.root().superblock();
         if below.is_ours() {
-            report.say(fmt!("the source is on a LoggerFS mount already; undo of undo is not stacked"));
+            report.say(fmt!(
+                "the source is on a LoggerFS mount already; undo of undo is not stacked"
+            ));
             return Err(EINVAL);
         }
         if below.stack_depth() >= MAX_STACK_DEPTH {
@@ -276,11 +284,15 @@ impl Base {
             return Err(EINVAL);
         }
         if self.lower.is_idmapped() {
-            report.say(fmt!("the source is on an id-mapped mount, which is not supported yet"));
+            report.say(fmt!(
+                "the source is on an id-mapped mount, which is not supported yet"
+            ));
             return Err(EINVAL);
         }
         if !read_only && self.lower.is_read_only() {
-            report.say(fmt!("the source is read-only; mount with -o ro, or make it writable"));
+            report.say(fmt!(
+                "the source is read-only; mount with -o ro, or make it writable"
+            ));
             return Err(EROFS);
         }
         Ok(())
@@ -315,11 +327,18 @@ const MAX_STACK_DEPTH: u32 = crate::vfs::c::MAX_STACK_DEPTH;
 /// Says why the source cannot be stacked on.
 fn explain_source(report: &Report, source: &CStr, error: Error) {
     if error == ENOENT {
-        report.say(fmt!("the source '{}' does not exist; use 'none' or -o private for a tmpfs", source));
+        report.say(fmt!(
+            "the source '{}' does not exist; use 'none' or -o private for a tmpfs",
+            source
+        ));
     } else if error == ENOTDIR {
         report.say(fmt!("the source '{}' is not a directory", source));
     } else {
-        report.say(fmt!("the source '{}' cannot be opened (error {})", source, error.to_errno()));
+        report.say(fmt!(
+            "the source '{}' cannot be opened (error {})",
+            source,
+            error.to_errno()
+        ));
     }
 }
 
@@ -369,14 +388,11 @@ impl MountHooks for Stack {
         Ok(true)
     }
 
-    fn fill(
-        sb: &SuperBlock,
-        options: &Options,
-        source: Option<&CStr>,
-        report: &Report,
-    ) -> Result {
+    fn fill(sb: &SuperBlock, options: &Options, source: Option<&CStr>, report: &Report) -> Result {
         let Some(source) = source else {
-            report.say(fmt!("no source: name a directory, or 'none' for a private tmpfs"));
+            report.say(fmt!(
+                "no source: name a directory, or 'none' for a private tmpfs"
+            ));
             return Err(EINVAL);
         };
         let base = Base::new(options, source, sb.is_read_only(), report)?;
@@ -394,7 +410,10 @@ impl MountHooks for Stack {
     ) -> Result {
         let mount = sb.mount();
         if let Some(name) = options.fixed(mount) {
-            report.say(fmt!("{}= cannot be changed at a remount; unmount first", name));
+            report.say(fmt!(
+                "{}= cannot be changed at a remount; unmount first",
+                name
+            ));
             return Err(EINVAL);
         }
         let wants_history = options.history.unwrap_or(mount.recording.load(Relaxed));

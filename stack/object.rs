@@ -62,6 +62,8 @@ impl Object {
 
     /// One of them is gone; whether it was the last.
     pub(crate) fn writer_left(&self) -> bool {
-        self.writers.fetch_sub(1, kernel::sync::atomic::ordering::Full) == 1
+        self.writers
+            .fetch_sub(1, kernel::sync::atomic::ordering::Full)
+            == 1
     }
 }

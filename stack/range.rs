@@ -118,10 +118,16 @@ impl RangeHooks for Stack {
         }
         let count = match u64::try_from(length).map_err(|_| EINVAL)? {
             // To the source's end.
-            0 => from.own_inode().lower().size().saturating_sub(at.unsigned_abs()),
+            0 => from
+                .own_inode()
+                .lower()
+                .size()
+                .saturating_sub(at.unsigned_abs()),
             count => count,
         };
-        let n = overwrite(to, Op::Clone, pos, count, || lower().map(|n| n.unsigned_abs()))?;
+        let n = overwrite(to, Op::Clone, pos, count, || {
+            lower().map(|n| n.unsigned_abs())
+        })?;
         i64::try_from(n).map_err(|_| EIO)
     }
 

@@ -2,8 +2,8 @@
 
 //! Extended attributes. Our own, `trusted.loggerfs.*`, are not to be seen or set.
 
-use crate::vfs::error::ENODATA;
 use super::Stack;
+use crate::vfs::error::ENODATA;
 use crate::{
     backup::{Intent, Loses},
     history::line::Op,

@@ -184,7 +184,13 @@ pub(crate) fn get_xattr(
 ) -> Result<usize> {
     // SAFETY: A live dentry, a C string, and the VFS's buffer with its size.
     let n = unsafe {
-        c::vfs_getxattr(mount.idmap(), lower.as_ptr(), name.as_char_ptr(), value, size)
+        c::vfs_getxattr(
+            mount.idmap(),
+            lower.as_ptr(),
+            name.as_char_ptr(),
+            value,
+            size,
+        )
     };
     usize::try_from(n).map_err(|_| errno(n))
 }
@@ -232,7 +238,10 @@ pub(crate) fn list_xattrs(
 fn without(names: &mut [u8], hidden: &[u8]) -> usize {
     let (mut from, mut to) = (0, 0);
     while let Some(rest) = names.get(from..).filter(|rest| !rest.is_empty()) {
-        let len = rest.iter().position(|b| *b == 0).map_or(rest.len(), |i| i + 1);
+        let len = rest
+            .iter()
+            .position(|b| *b == 0)
+            .map_or(rest.len(), |i| i + 1);
         if !rest.starts_with(hidden) {
             names.copy_within(from..from + len, to);
             to += len;
@@ -272,11 +281,7 @@ pub(crate) fn get_flags(lower: &Dentry, flags: &mut c::file_kattr) -> Result {
 }
 
 /// Sets the file's flags. The caller has write access.
-pub(crate) fn set_flags(
-    mount: &LowerMount,
-    lower: &Dentry,
-    flags: &mut c::file_kattr,
-) -> Result {
+pub(crate) fn set_flags(mount: &LowerMount, lower: &Dentry, flags: &mut c::file_kattr) -> Result {
     // SAFETY: A live dentry and the VFS's flags.
     to_result(unsafe { c::vfs_fileattr_set(mount.idmap(), lower.as_ptr(), flags) })
 }
@@ -295,7 +300,9 @@ pub(crate) fn handle(inode: &super::inode::Inode, buf: &mut [u8; 64]) -> Option<
             0,
         )
     };
-    let words = usize::try_from(words).ok().filter(|n| *n <= aligned.len())?;
+    let words = usize::try_from(words)
+        .ok()
+        .filter(|n| *n <= aligned.len())?;
     let kind = u8::try_from(kind).ok().filter(|k| *k != 0 && *k != 255)?;
     for (to, word) in buf.chunks_exact_mut(4).zip(aligned.iter()) {
         to.copy_from_slice(&word.to_ne_bytes());

@@ -56,12 +56,9 @@ impl Chunk {
         if size as u64 > MASK {
             return Err(EINVAL);
         }
-        let mut bytes = KVVec::with_capacity(size, GFP_KERNEL | flags::__GFP_ZERO)?;
-        // SAFETY: The capacity is at least `size`, and __GFP_ZERO initialised all of it.
-        unsafe { set_len(&mut bytes, size) };
         // INVARIANT: Nothing is reserved.
         Ok(Self {
-            bytes: UnsafeCell::new(bytes),
+            bytes: UnsafeCell::new(zeroes(size)?),
             size,
             state: Atomic::new(0),
         })
@@ -139,6 +136,14 @@ impl Chunk {
     }
 }
 
+/// So many zeroes, which the allocator makes.
+pub(crate) fn zeroes(size: usize) -> Result<KVVec<u8>> {
+    let mut bytes = KVVec::with_capacity(size, GFP_KERNEL | flags::__GFP_ZERO)?;
+    // SAFETY: The capacity is at least `size`, and __GFP_ZERO initialised all of it.
+    unsafe { set_len(&mut bytes, size) };
+    Ok(bytes)
+}
+
 /// Sets a vector's length.
 ///
 /// # Safety
@@ -182,23 +187,22 @@ impl Slot<'_> {
         unsafe { core::slice::from_raw_parts_mut(base.add(self.start).cast_mut(), self.len) }
     }
 
-    /// Gives back all but the first `len` bytes. Only while nothing was reserved after it;
-    /// otherwise it stays as long as it is.
-    pub(crate) fn shrink(&mut self, len: usize) {
-        let back = self.len.saturating_sub(len) as u64;
+    /// Says that its first `len` bytes are filled, and gives back the others; unless something was
+    /// reserved after them: then they stay, and count as filled.
+    pub(crate) fn finish_short(self, len: usize) {
         let end = self.start.saturating_add(self.len);
+        let len = len.min(self.len) as u64;
+        let back = (self.len as u64).wrapping_sub(len) << RESERVED_SHIFT;
         let mut state = self.chunk.state.load(Relaxed);
         while reserved(state) == end && state & SEALED == 0 {
-            let next = state.wrapping_sub(back << RESERVED_SHIFT);
+            let next = state.wrapping_sub(back).wrapping_add(len);
             match self.chunk.state.cmpxchg(state, next, Full) {
-                // INVARIANT: The bytes are nobody's again.
-                Ok(_) => {
-                    self.len = len.min(self.len);
-                    return;
-                }
+                // INVARIANT: The bytes behind are nobody's again, those before are finished.
+                Ok(_) => return mem::forget(self),
                 Err(now) => state = now,
             }
         }
+        self.finish();
     }
 
     /// Says that it is filled. Returns whether this makes the chunk complete.

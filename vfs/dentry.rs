@@ -97,12 +97,6 @@ impl Dentry {
         // SAFETY: A dentry's superblock outlives it.
         unsafe { SuperBlock::from_raw(sb) }
     }
-
-    /// Whether the name is still in its directory.
-    pub(crate) fn is_hashed(&self) -> bool {
-        // SAFETY: A live dentry.
-        unsafe { c::lfs_is_hashed(self.as_ptr()) }
-    }
 }
 
 /// A dentry of ours.
@@ -171,7 +165,8 @@ impl OwnDentry {
     pub(crate) fn set_lower(&self, lower: ARef<Dentry>) {
         let new = ARef::into_raw(lower);
         // SAFETY: A live dentry; the caller's lock keeps others from changing the field.
-        let old = unsafe { core::mem::replace(&mut (*self.as_ptr()).d_fsdata, new.as_ptr().cast()) };
+        let old =
+            unsafe { core::mem::replace(&mut (*self.as_ptr()).d_fsdata, new.as_ptr().cast()) };
         if !old.is_null() {
             // SAFETY: By the type invariant we owned this reference.
             unsafe { c::dput(old.cast()) };

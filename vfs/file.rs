@@ -45,14 +45,6 @@ unsafe impl AlwaysRefCounted for File {
 impl File {
     /// # Safety
     ///
-    /// `ptr` is a live file and stays so for `'a`.
-    pub(crate) unsafe fn from_raw<'a>(ptr: *mut c::file) -> &'a Self {
-        // SAFETY: A transparent wrapper; the caller vouches for the rest.
-        unsafe { &*ptr.cast() }
-    }
-
-    /// # Safety
-    ///
     /// `ptr` is an ERR_PTR, or a file with a reference that is ours.
     unsafe fn from_c(ptr: *mut c::file) -> Result<ARef<Self>> {
         let ptr = NonNull::new(from_err_ptr(ptr)?.cast::<Self>()).ok_or(EIO)?;
@@ -120,7 +112,12 @@ impl File {
             let rest = &mut buf[done..];
             // SAFETY: A live file, a writable buffer and a position.
             let n = unsafe {
-                c::kernel_read(self.as_ptr(), rest.as_mut_ptr().cast(), rest.len(), &mut pos)
+                c::kernel_read(
+                    self.as_ptr(),
+                    rest.as_mut_ptr().cast(),
+                    rest.len(),
+                    &mut pos,
+                )
             };
             match usize::try_from(n) {
                 Ok(0) => break,
@@ -181,9 +178,7 @@ impl File {
     /// `fsync(2)` or `fdatasync(2)` of a range.
     pub(crate) fn sync(&self, start: i64, end: i64, data_only: bool) -> Result {
         // SAFETY: A live file.
-        to_result(unsafe {
-            c::vfs_fsync_range(self.as_ptr(), start, end, c_int::from(data_only))
-        })
+        to_result(unsafe { c::vfs_fsync_range(self.as_ptr(), start, end, c_int::from(data_only)) })
     }
 }
 
@@ -296,9 +291,8 @@ impl OwnFile {
         // SAFETY: Takes nothing; init's credentials live as long as the kernel.
         let cred = unsafe { c::lfs_kernel_cred() };
         // SAFETY: As in `open_lower`.
-        let file = unsafe {
-            c::backing_tmpfile_open(self.as_ptr(), flags as c_int, &path, mode, cred)
-        };
+        let file =
+            unsafe { c::backing_tmpfile_open(self.as_ptr(), flags as c_int, &path, mode, cred) };
         // SAFETY: backing_tmpfile_open() gives a reference or an error.
         unsafe { File::from_c(file) }
     }
@@ -330,7 +324,8 @@ impl OwnFile {
     pub(crate) fn release(&self) {
         let file = self.as_ptr();
         // SAFETY: The last user is gone.
-        let private = unsafe { core::mem::replace(&mut (*file).private_data, core::ptr::null_mut()) };
+        let private =
+            unsafe { core::mem::replace(&mut (*file).private_data, core::ptr::null_mut()) };
         if !private.is_null() {
             // SAFETY: By the type invariant it is a boxed `Private`.
             drop(unsafe { KBox::from_raw(private.cast::<Private>()) });

@@ -5,7 +5,7 @@
 //! C header: [`include/linux/fs.h`](srctree/include/linux/fs.h)
 
 use super::{c, dentry::Dentry, superblock::SuperBlock, FileSystem, Fs};
-use crate::history::line::{Cookie, ObjectId, Time};
+use crate::history::line::ObjectId;
 use core::{ops::Deref, ptr::NonNull};
 use kernel::{
     prelude::*,
@@ -201,18 +201,6 @@ pub(crate) struct QuickCookie {
     seconds: i64,
     nanoseconds: u32,
     size: u64,
-}
-
-impl QuickCookie {
-    /// Whether `cookie`, taken through getattr, tells the same change time and size.
-    pub(crate) fn agrees(&self, cookie: &Cookie) -> bool {
-        cookie.size == self.size
-            && cookie.ctime
-                == Time {
-                    sec: self.seconds,
-                    nsec: self.nanoseconds,
-                }
-    }
 }
 
 /// The inode's rwsem, held for writing.

@@ -23,7 +23,8 @@ fn qstr(name: &[u8]) -> Result<c::qstr> {
         name: name.as_ptr(),
         ..Default::default()
     };
-    q.__bindgen_anon_1.__bindgen_anon_1.len = u32::try_from(name.len()).map_err(|_| ENAMETOOLONG)?;
+    q.__bindgen_anon_1.__bindgen_anon_1.len =
+        u32::try_from(name.len()).map_err(|_| ENAMETOOLONG)?;
     Ok(q)
 }
 
@@ -56,11 +57,7 @@ impl<'a> Locked<'a> {
     }
 
     /// Locks `parent` for the creation of `name`; EEXIST when it is there.
-    pub(crate) fn to_create(
-        mount: &'a LowerMount,
-        parent: &Dentry,
-        name: &[u8],
-    ) -> Result<Self> {
+    pub(crate) fn to_create(mount: &'a LowerMount, parent: &Dentry, name: &[u8]) -> Result<Self> {
         let mut q = qstr(name)?;
         // SAFETY: A live directory that is not locked, and a counted string.
         let dentry = unsafe { c::start_creating_noperm(parent.as_ptr(), &mut q) };

@@ -79,9 +79,7 @@ pub(crate) fn remap(
 ) -> Result<i64> {
     let n = if is_dedupe(flags) {
         // SAFETY: Two live files.
-        unsafe {
-            c::vfs_dedupe_file_range_one(from.as_ptr(), at, to.as_ptr(), pos, length, flags)
-        }
+        unsafe { c::vfs_dedupe_file_range_one(from.as_ptr(), at, to.as_ptr(), pos, length, flags) }
     } else {
         // SAFETY: Two live files.
         unsafe { c::vfs_clone_file_range(from.as_ptr(), at, to.as_ptr(), pos, length, flags) }
@@ -178,8 +176,6 @@ impl Map {
             ..Default::default()
         };
         // SAFETY: A live backing file and the area that is being made.
-        to_result(unsafe {
-            c::backing_file_mmap(file.lower().as_ptr(), self.0, &mut context)
-        })
+        to_result(unsafe { c::backing_file_mmap(file.lower().as_ptr(), self.0, &mut context) })
     }
 }

@@ -552,12 +552,13 @@ impl File {
         to_result(unsafe { c::vfs_fsync(self.file, 0) })
     }
 
-    /// Allocates blocks up to `end`, and makes the file that long.
-    pub(crate) fn allocate(&self, end: u64) -> Result {
+    /// Allocates blocks from `start` up to `end`, and makes the file that long.
+    pub(crate) fn allocate(&self, start: u64, end: u64) -> Result {
         let _kernel = AsKernel::new();
-        let end = position(end)?;
+        let length = position(end.saturating_sub(start))?;
+        let start = position(start)?;
         // SAFETY: The file is open for writing by the type invariants.
-        to_result(unsafe { c::vfs_fallocate(self.file, 0, 0, end) })
+        to_result(unsafe { c::vfs_fallocate(self.file, 0, start, length) })
     }
 
     /// Makes the file `size` bytes long.

@@ -326,13 +326,7 @@ impl<'b> LineDraft<'b> {
     fn object(&mut self, key: &'static [u8], object: ObjectId) -> &mut Self {
         self.field(|text| {
             text.put(key);
-            if object.volume != 0 {
-                text.dec(object.volume);
-                text.put(b".");
-            }
-            text.dec(object.inode);
-            text.put(b".");
-            text.dec(u64::from(object.generation));
+            text.object(object);
         })
     }
 
@@ -423,6 +417,7 @@ fn put_encoded(text: &mut Text<'_>, key: &[u8], value: &[u8]) {
 }
 
 /// Adds the checksum and the newline.
+#[inline]
 pub(super) fn finish(mut line: Text<'_>, seed: &Seed, crc: Crc) -> Result<usize, LineError> {
     if line.is_short() {
         return Err(LineError::TooLong);

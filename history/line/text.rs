@@ -15,7 +15,7 @@ use super::{
 const NANO_DIGITS: usize = 9;
 
 /// One more than the largest number of eight digits.
-const EIGHT: u64 = 100_000_000;
+pub(super) const EIGHT: u32 = 100_000_000;
 
 /// The length of a text in which something did not fit: nothing fits behind it.
 const SHORT: usize = usize::MAX >> 1;
@@ -111,10 +111,22 @@ impl<'b> Text<'b> {
         self.put(bytes.get(..count).unwrap_or_default());
     }
 
+    /// Adds an object.
+    #[inline]
+    pub(super) fn object(&mut self, object: ObjectId) {
+        if object.volume != 0 {
+            self.dec(object.volume);
+            self.put(b".");
+        }
+        self.dec(object.inode);
+        self.put(b".");
+        self.dec(u64::from(object.generation));
+    }
+
     /// Adds a decimal number.
     #[inline]
     pub(super) fn dec(&mut self, number: u64) {
-        if number < EIGHT {
+        if number < u64::from(EIGHT) {
             // CAST: below 2^32.
             self.dec_below_eight(number as u32);
         } else {
@@ -124,13 +136,14 @@ impl<'b> Text<'b> {
 
     /// Adds a number of more than eight digits.
     fn dec_long(&mut self, number: u64) {
-        let (rest, low) = (number / EIGHT, number % EIGHT);
+        let eight = u64::from(EIGHT);
+        let (rest, low) = (number / eight, number % eight);
         // CAST: both below 2^32.
-        if rest < EIGHT {
+        if rest < eight {
             self.dec_below_eight(rest as u32);
         } else {
-            self.dec_below_eight((rest / EIGHT) as u32);
-            self.dec_all_eight((rest % EIGHT) as u32);
+            self.dec_below_eight((rest / eight) as u32);
+            self.dec_all_eight((rest % eight) as u32);
         }
         self.dec_all_eight(low as u32);
     }
@@ -138,17 +151,13 @@ impl<'b> Text<'b> {
     /// Adds a number of at most eight digits.
     #[inline(always)]
     fn dec_below_eight(&mut self, number: u32) {
-        let digits = eight_digits(number);
-        // The first digit is in the lowest byte; the last one stands even if it is zero.
-        let zeroes = (digits | 1 << 56).trailing_zeros() / 8;
-        let text = (digits | ASCII_ZEROES).wrapping_shr(zeroes.wrapping_mul(8));
-        // CAST: at most seven.
-        self.put_some(text.to_le_bytes(), 8_usize.wrapping_sub(zeroes as usize));
+        let (digits, count) = digits(number);
+        self.put_some(digits, count);
     }
 
     /// Adds all eight digits of a number.
     fn dec_all_eight(&mut self, number: u32) {
-        self.put(&(eight_digits(number) | ASCII_ZEROES).to_le_bytes());
+        self.put(&all_eight(number));
     }
 
     /// Adds eight lower-case hexadecimal digits.
@@ -177,10 +186,9 @@ impl<'b> Text<'b> {
     /// Adds a time with all nine digits of its fraction.
     pub(super) fn time(&mut self, time: Time) {
         self.seconds(time.sec);
-        let nanos = u64::from(time.nsec);
-        // CAST: below ten, and below 2^32.
-        self.put(&[b'0' | (nanos / EIGHT % 10) as u8]);
-        self.dec_all_eight((nanos % EIGHT) as u32);
+        // CAST: below ten.
+        self.put(&[b'0' | (time.nsec / EIGHT % 10) as u8]);
+        self.dec_all_eight(time.nsec % EIGHT);
     }
 
     /// Adds a time without the zeroes at its fraction's end, of which one digit stays.
@@ -219,9 +227,26 @@ fn eight_digits(number: u32) -> u64 {
     tens | ones << 8
 }
 
+/// All eight digits of a number below 10^8.
+#[inline(always)]
+pub(super) fn all_eight(number: u32) -> [u8; 8] {
+    (eight_digits(number) | ASCII_ZEROES).to_le_bytes()
+}
+
+/// The digits of a number below 10^8 without the zeroes before it, and how many there are.
+#[inline(always)]
+pub(super) fn digits(number: u32) -> ([u8; 8], usize) {
+    let digits = eight_digits(number);
+    // The first digit is in the lowest byte; the last one stands even if it is zero.
+    let zeroes = (digits | 1 << 56).trailing_zeros() / 8;
+    let text = (digits | ASCII_ZEROES).wrapping_shr(zeroes.wrapping_mul(8));
+    // CAST: at most seven.
+    (text.to_le_bytes(), 8_usize.wrapping_sub(zeroes as usize))
+}
+
 /// Eight lower-case hexadecimal digits.
 #[inline(always)]
-fn hex_digits(number: u32) -> [u8; 8] {
+pub(super) fn hex_digits(number: u32) -> [u8; 8] {
     let bytes = u64::from(number.swap_bytes());
     let bytes = (bytes | bytes << 16) & 0x0000_ffff_0000_ffff;
     let bytes = (bytes | bytes << 8) & 0x00ff_00ff_00ff_00ff;

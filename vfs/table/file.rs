@@ -50,12 +50,8 @@ pub(crate) trait RangeHooks {
     /// `->fallocate`.
     fn allocate(file: &OwnFile, mode: c_int, offset: i64, length: i64) -> Result;
     /// `->copy_file_range`.
-    fn copy(
-        from: (&OwnFile, i64),
-        to: (&OwnFile, i64),
-        length: usize,
-        flags: u32,
-    ) -> Result<usize>;
+    fn copy(from: (&OwnFile, i64), to: (&OwnFile, i64), length: usize, flags: u32)
+        -> Result<usize>;
     /// `->remap_file_range`: clone and deduplicate.
     fn remap(from: (&OwnFile, i64), to: (&OwnFile, i64), length: i64, flags: u32) -> Result<i64>;
     /// `->fadvise`.
@@ -285,12 +281,7 @@ unsafe extern "C" fn remap_file_range(
     ))
 }
 
-unsafe extern "C" fn fadvise(
-    file: *mut c::file,
-    offset: i64,
-    length: i64,
-    advice: c_int,
-) -> c_int {
+unsafe extern "C" fn fadvise(file: *mut c::file, offset: i64, length: i64, advice: c_int) -> c_int {
     // SAFETY: The VFS passes an open file of ours.
     let file = unsafe { OwnFile::from_raw(file) };
     plain(<Fs as RangeHooks>::advise(file, offset, length, advice))

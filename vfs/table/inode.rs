@@ -28,11 +28,7 @@ pub(crate) trait NameHooks {
     fn link(old: &OwnDentry, dir: &OwnInode, dentry: &OwnDentry) -> Result;
     fn unlink(dir: &OwnInode, dentry: &OwnDentry) -> Result;
     fn remove_directory(dir: &OwnInode, dentry: &OwnDentry) -> Result;
-    fn rename(
-        from: (&OwnInode, &OwnDentry),
-        to: (&OwnInode, &OwnDentry),
-        flags: u32,
-    ) -> Result;
+    fn rename(from: (&OwnInode, &OwnDentry), to: (&OwnInode, &OwnDentry), flags: u32) -> Result;
     /// O_TMPFILE: makes an unnamed file and opens it.
     fn make_unnamed(dir: &OwnInode, file: &OwnFile, mode: u16) -> Result;
 }
@@ -144,10 +140,7 @@ pub(super) static XATTRS: Table<[*const c::xattr_handler; 2]> =
 /// # Safety
 ///
 /// Both as the VFS passes them to a hook of a directory of ours.
-unsafe fn pair<'a>(
-    dir: *mut c::inode,
-    dentry: *mut c::dentry,
-) -> (&'a OwnInode, &'a OwnDentry) {
+unsafe fn pair<'a>(dir: *mut c::inode, dentry: *mut c::dentry) -> (&'a OwnInode, &'a OwnDentry) {
     // SAFETY: The caller vouches for it.
     let dir = unsafe { OwnInode::from_raw(dir) };
     // SAFETY: As above.

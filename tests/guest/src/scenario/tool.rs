@@ -31,10 +31,12 @@ fn run(w: &World, words: &[&str]) -> Outcome<(i32, String, String)> {
 fn logctl(w: &mut World) -> Outcome {
     w.sh("echo one > f; echo two >> f; echo three >> f")?;
     let lines = undo::lines(&w.open("f")?, false)?;
-    let want: String = lines
-        .iter()
-        .map(|line| format!("{}\n", line.text))
-        .collect();
+    let texts: Vec<&str> = lines.iter().map(|line| line.text.as_str()).collect();
+    let want = texts.join(
+        "
+",
+    ) + "
+";
     same(
         "readlog",
         run(w, &["f", "readlog"])?,
