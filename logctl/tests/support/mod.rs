@@ -32,7 +32,7 @@ pub const OBJECT: ObjectId = ObjectId {
 };
 
 /// Reads a line that must be sound.
-pub fn parse<'a>(bytes: &'a [u8], segment: u64) -> Line<'a> {
+pub fn parse(bytes: &[u8], segment: u64) -> Line<'_> {
     Line::parse(bytes, Some((&seed(segment), crc32c)))
         .unwrap_or_else(|e| panic!("{e:?}: {}", String::from_utf8_lossy(bytes)))
 }
