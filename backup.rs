@@ -86,7 +86,7 @@ impl<'a> Intent<'a> {
         if let Err(e) = ready(mount, journal, self.inode, is_locked) {
             tolerate(mount, e)?;
         }
-        let (before, size) = (lower.quick_cookie(), lower.size());
+        let size = lower.size();
         // Deleting always works: on a full filesystem its old state is given up.
         let frees = self.op == Op::Truncate && self.at < size;
         let (saved, room) = match self.loses {
@@ -118,7 +118,7 @@ impl<'a> Intent<'a> {
             },
             saved,
             room,
-            before,
+            before: self.durable.then(|| lower.quick_cookie()),
             early: None,
         });
         if let Some(record) = record.as_mut().filter(|_| self.durable) {
@@ -228,7 +228,8 @@ struct Record<'a> {
     what: What,
     saved: Saved,
     room: LineRoom<'a>,
-    before: QuickCookie,
+    /// What the object looked like before, where the record has to be durable first.
+    before: Option<QuickCookie>,
     /// The number of the line when it was placed before the change.
     early: Option<u64>,
 }
@@ -318,7 +319,9 @@ impl Record<'_> {
             // An operation on no bytes (an attribute, a size) happened all the same.
             (Ok(n), _) if n != 0 || asked == 0 => Some(n.min(asked)),
             // It failed half way perhaps: what it could have changed is all that the line says.
-            (Err(_), Some(_)) if self.inode.lower().quick_cookie() != self.before => Some(asked),
+            (Err(_), Some(_)) if Some(self.inode.lower().quick_cookie()) != self.before => {
+                Some(asked)
+            }
             _ => None,
         }
     }

@@ -4,7 +4,7 @@
 
 use crate::{
     history::{
-        journal::{Journal, LineRoom, Payload, MAX_STAGED},
+        journal::{Journal, LineRoom, Payload, Staged, MAX_STAGED},
         line::{Extent, LineDraft, Undo},
         plan::MapRecord, //
     },
@@ -107,9 +107,9 @@ pub(super) fn range_with_lines<'a>(
     let length = end.saturating_sub(start);
     match usize::try_from(length) {
         Ok(bytes @ 1..=MAX_STAGED) if !lower.may_be_sparse() => {
-            let (mut payload, room) = journal.stage_with_lines(bytes, lines)?;
-            push(&mut payload, lower, reader, start, length)?;
-            Ok((finish(payload, 0)?, Some(room)))
+            let fill = |buf: &mut [u8]| read(lower, reader, start, buf);
+            let (staged, room) = journal.save(bytes, lines, fill)?;
+            Ok((saved(staged, 0), Some(room)))
         }
         _ => Ok((range(journal, lower, reader, start, end)?, None)),
     }
@@ -189,12 +189,15 @@ fn stage(journal: &Journal, length: u64) -> Result<Payload<'_>> {
 }
 
 fn finish(payload: Payload<'_>, records: u64) -> Result<Saved> {
-    let staged = payload.finish()?;
-    Ok(Saved::At {
+    Ok(saved(payload.finish()?, records))
+}
+
+fn saved(staged: Staged, records: u64) -> Saved {
+    Saved::At {
         extent: staged.extent,
         crc: staged.crc,
         records,
-    })
+    }
 }
 
 fn push(
@@ -208,7 +211,10 @@ fn push(
     while done < length {
         let limit = usize::try_from(length - done).unwrap_or(usize::MAX);
         let at = start.saturating_add(done);
-        let n = payload.fill(limit, |buf| read(lower, reader, at, buf))?;
+        let n = payload.fill(limit, |buf| {
+            read(lower, reader, at, buf)?;
+            Ok(buf.len())
+        })?;
         if n == 0 {
             return Err(EIO);
         }
@@ -218,7 +224,7 @@ fn push(
 }
 
 /// Fills `buf` with what the file holds at `at`.
-fn read(lower: &Inode, reader: &File, at: u64, buf: &mut [u8]) -> Result<usize> {
+fn read(lower: &Inode, reader: &File, at: u64, buf: &mut [u8]) -> Result {
     let cached = lower.copy_cached(at, buf).min(buf.len());
     let (_, rest) = buf.split_at_mut(cached);
     if !rest.is_empty() {
@@ -226,5 +232,5 @@ fn read(lower: &Inode, reader: &File, at: u64, buf: &mut [u8]) -> Result<usize> 
         // Cut short behind us: what is not there reads as zeroes.
         rest.get_mut(n..).unwrap_or(&mut []).fill(0);
     }
-    Ok(buf.len())
+    Ok(())
 }

@@ -73,23 +73,22 @@ fn place_brief(
     }
     let segment = who.told_in;
     let id = subject.inode.id();
-    let (command, object, open) = who.usual(id)?;
+    let (command, kept) = who.usual(id)?;
     let brief = Brief {
         time: task::now(),
         command,
         op: what.op,
         offset: what.at,
         length: what.length,
-        object,
+        kept,
         prev: state.head,
         size: what.size,
-        open,
         undo,
         map,
         crc,
     };
     // What goes wrong here goes wrong again below, or needs a longer line.
-    let placed = room.place_brief(&brief, id, segment, is_last).ok()?;
+    let placed = room.place_brief(brief, id, segment, is_last).ok()?;
     state.head = Some(placed.at);
     Some(placed)
 }

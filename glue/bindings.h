@@ -29,6 +29,7 @@
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/seq_file.h>
+#include <linux/shmem_fs.h>
 #include <linux/splice.h>
 #include <linux/statfs.h>
 #include <linux/uio.h>
@@ -76,6 +77,7 @@ loff_t lfs_i_size_read(const struct inode *inode);
 void lfs_i_size_write(struct inode *inode, loff_t size);
 bool lfs_inode_is_new(struct inode *inode);
 void lfs_copy_attributes(struct inode *to, struct inode *from);
+void lfs_copy_content_attributes(struct inode *to, struct inode *from);
 void lfs_annotate_locks(struct inode *inode);
 bool lfs_writably_mapped(struct inode *inode);
 int lfs_get_write_access(struct inode *inode);
@@ -102,6 +104,8 @@ const struct cred *lfs_kernel_cred(void);
 
 /* page cache */
 size_t lfs_copy_cached(struct address_space *mapping, loff_t pos, void *to, size_t len);
+size_t lfs_fill_cached(struct address_space *mapping, loff_t pos, const void *from, size_t len);
+size_t lfs_copy_to_folio(struct folio *folio, loff_t pos, const void *from, size_t len);
 
 /* superblocks */
 int lfs_sync_filesystem(struct super_block *sb);

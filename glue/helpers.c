@@ -6,6 +6,7 @@
 #include <linux/lockdep.h>
 #include <linux/mm.h>
 #include <linux/namei.h>
+#include <linux/folio_batch.h>
 #include <linux/seqlock.h>
 #include <linux/uaccess.h>
 #include "bindings.h"
@@ -49,6 +50,19 @@ void lfs_copy_attributes(struct inode *to, struct inode *from)
 	to->i_mode = from->i_mode;
 	set_nlink(to, from->i_nlink);
 	inode_set_atime_to_ts(to, inode_get_atime(from));
+	inode_set_mtime_to_ts(to, inode_get_mtime(from));
+	inode_set_ctime_to_ts(to, inode_get_ctime(from));
+	i_size_write(to, i_size_read(from));
+	to->i_blocks = from->i_blocks;
+	to->i_flags = (to->i_flags & ~LFS_COPIED_FLAGS) |
+		      (from->i_flags & LFS_COPIED_FLAGS) | S_NOCMTIME;
+	spin_unlock(&to->i_lock);
+}
+
+/* What a change of the content may have changed of it. */
+void lfs_copy_content_attributes(struct inode *to, struct inode *from)
+{
+	spin_lock(&to->i_lock);
 	inode_set_mtime_to_ts(to, inode_get_mtime(from));
 	inode_set_ctime_to_ts(to, inode_get_ctime(from));
 	i_size_write(to, i_size_read(from));
@@ -264,6 +278,52 @@ size_t lfs_copy_cached(struct address_space *mapping, loff_t pos, void *to, size
 			lfs_copy(to + done, folio_address(folio) + offset, n);
 		folio_put(folio);
 		done += n;
+	}
+	return done;
+}
+
+/* Copies as much of `from` as the folio takes at `pos`; returns how many bytes. */
+size_t lfs_copy_to_folio(struct folio *folio, loff_t pos, const void *from, size_t len)
+{
+	size_t offset = offset_in_folio(folio, pos);
+	size_t n = min(folio_size(folio) - offset, len);
+
+	if (IS_ENABLED(CONFIG_HIGHMEM))
+		memcpy_to_folio(folio, offset, from, n);
+	else
+		lfs_copy(folio_address(folio) + offset, from, n);
+	return n;
+}
+
+/*
+ * Copies to [pos, pos + len) of a tmpfs file while the pages are there and up
+ * to date; returns how many bytes were. The inode is locked.
+ */
+size_t lfs_fill_cached(struct address_space *mapping, loff_t pos, const void *from, size_t len)
+{
+	pgoff_t index = pos >> PAGE_SHIFT, last = (pos + len - 1) >> PAGE_SHIFT;
+	struct folio_batch batch;
+	size_t done = 0;
+	bool go = true;
+
+	folio_batch_init(&batch);
+	while (go && done < len && filemap_get_folios(mapping, &index, last, &batch)) {
+		for (unsigned int i = 0; i < folio_batch_count(&batch); i++) {
+			struct folio *folio = batch.folios[i];
+
+			go = go && folio_contains(folio, (pos + done) >> PAGE_SHIFT) &&
+			     folio_trylock(folio);
+			if (!go)
+				continue;
+			go = folio->mapping == mapping && folio_test_uptodate(folio) &&
+			     !folio_contain_hwpoisoned_page(folio);
+			if (go) {
+				done += lfs_copy_to_folio(folio, pos + done, from + done, len - done);
+				folio_mark_dirty(folio);
+			}
+			folio_unlock(folio);
+		}
+		folio_batch_release(&batch);
 	}
 	return done;
 }

@@ -59,6 +59,7 @@ pub(crate) use super::payload::{
     Payload,
     PlaceError,
     Placed,
+    Staged,
     MAX_STAGED, //
 };
 
@@ -348,11 +349,9 @@ fn chunks(n: usize, size: usize) -> Result<KVec<Chunk>> {
 
 /// An empty table of last lines.
 pub(super) fn new_table() -> Result<staging::Table> {
-    Ok(Objects::new(KVVec::from_elem(
-        Entry::FREE,
-        SLOTS,
-        GFP_KERNEL,
-    )?))
+    let slots = KVVec::from_elem(Entry::FREE, SLOTS, GFP_KERNEL)?;
+    let order = KVVec::from_elem(0, SLOTS, GFP_KERNEL)?;
+    Ok(Objects::new(slots, order))
 }
 
 /// How large the history may be.

@@ -16,7 +16,6 @@ use super::{
         ObjectId,
         Pos, //
     },
-    objects::Entry,
     segment::MODE,
     sort::sort,
     staging::{
@@ -150,12 +149,12 @@ impl Journal {
         keep.state.seq = seq.checked_add(NUMBERS).ok_or(EOVERFLOW)?;
         keep.state.clean = false;
         files.set_first(first);
-        files.create(segment)?;
+        files.create(segment, true)?;
         files.sync_names()?;
         keep.store(&self.tables.lock())?;
         keep.home.dir.sync()?;
         let mut staging = self.staging.lock();
-        staging.seed.segment = segment;
+        staging.enter(segment);
         staging.seq = seq;
         staging.seq_end = keep.state.seq;
         staging.sealed_log = keep.state.log_bytes;
@@ -204,14 +203,22 @@ impl Journal {
         let next = keep.state.segment;
         keep.state.segment = next.checked_add(1).ok_or(EOVERFLOW)?;
         keep.store(&self.tables.lock())?;
-        self.files.lock().create(next)?;
+        let is_undo_heavy = self.staging.lock().is_undo_heavy;
+        self.files.lock().create(next, is_undo_heavy)?;
         self.staging.lock().next = Some(next);
         Ok(())
     }
 
-    /// Allocates payload files ahead of need, where there is plenty of space.
+    /// Allocates payload files ahead of need, where payloads fill them and there is plenty of
+    /// space.
     fn allocate(&self, keep: &Keep) -> Result {
-        let target = self.staging.lock().limits.undo;
+        let target = {
+            let staging = self.staging.lock();
+            if !staging.is_undo_heavy {
+                return Ok(());
+            }
+            staging.limits.undo
+        };
         let free = keep.home.dir.space()?.free;
         let files = self.files.lock();
         for segment in files.writable() {
@@ -264,7 +271,7 @@ impl Journal {
     fn index(&self, segment: u64) -> Result<Table> {
         let mut tables = self.tables.lock();
         let objects = self.staging.lock().ended_objects.take().ok_or(EINVAL)?;
-        let written = write_table(&mut tables, segment, objects.slots());
+        let written = write_table(&mut tables, segment, &objects);
         if let Err(error) = written {
             self.staging.lock().ended_objects = Some(objects);
             return Err(error);
@@ -322,12 +329,12 @@ impl Journal {
     }
 }
 
-/// Writes the table of one segment, of the slots of a table in memory.
-pub(super) fn write_table(tables: &mut Tables, segment: u64, slots: &[Entry]) -> Result {
+/// Writes the table of one segment, of the table in memory.
+pub(super) fn write_table(tables: &mut Tables, segment: u64, objects: &Table) -> Result {
     let mut entries: KVVec<(ObjectId, u64)> = KVVec::new();
-    for slot in slots {
-        if let Some(offset) = slot.offset() {
-            entries.push((slot.object, offset), GFP_KERNEL)?;
+    for entry in objects.entries() {
+        if let Some(offset) = entry.offset() {
+            entries.push((entry.object, offset), GFP_KERNEL)?;
         }
     }
     sort(&mut entries, |(a, _), (b, _)| a < b);

@@ -31,7 +31,7 @@ mod text;
 pub use brief::{
     Brief,
     Command,
-    Word, //
+    Kept, //
 };
 pub use draft::{
     LineDraft,
@@ -172,11 +172,16 @@ pub struct Seed {
 impl Seed {
     /// The checksum of a line whose bytes before ` sum=` are `body`.
     pub fn sum(&self, crc: Crc, body: &[u8]) -> u32 {
+        !crc(self.start(crc), body)
+    }
+
+    /// What the checksum of every line in the segment starts from.
+    pub fn start(&self, crc: Crc) -> u32 {
         let mut seed = [0; 24];
         let (uuid, segment) = seed.split_at_mut(16);
         uuid.copy_from_slice(&self.uuid);
         segment.copy_from_slice(&self.segment.to_le_bytes());
-        !crc(crc(!0, &seed), body)
+        crc(!0, &seed)
     }
 }
 

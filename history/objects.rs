@@ -45,16 +45,20 @@ impl Entry {
     }
 }
 
-/// The table, over whatever vector the caller has.
-pub(crate) struct Objects<V> {
+/// The table, over whatever vectors the caller has.
+pub(crate) struct Objects<V, U> {
     slots: V,
+    /// Which slots are used: the first `used` of these.
+    order: U,
     used: usize,
 }
 
-impl<V: DerefMut<Target = [Entry]>> Objects<V> {
-    /// Makes one of free slots; their number must be a power of two.
-    pub(crate) fn new(slots: V) -> Self {
-        Self { slots, used: 0 }
+impl<V: DerefMut<Target = [Entry]>, U: DerefMut<Target = [u16]>> Objects<V, U> {
+    /// Makes one of free slots; their number must be a power of two, and no larger than that of
+    /// `order`.
+    pub(crate) fn new(slots: V, order: U) -> Self {
+        let used = 0;
+        Self { slots, order, used }
     }
 
     /// How many objects it has.
@@ -62,9 +66,10 @@ impl<V: DerefMut<Target = [Entry]>> Objects<V> {
         self.used
     }
 
-    /// All slots.
-    pub(crate) fn slots(&self) -> &[Entry] {
-        &self.slots
+    /// The slots that are used.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = &Entry> {
+        let used = self.order.get(..self.used).unwrap_or_default();
+        used.iter().filter_map(|&i| self.slots.get(usize::from(i)))
     }
 
     /// Says where `object`'s last line stands. False: the table is full.
@@ -76,6 +81,11 @@ impl<V: DerefMut<Target = [Entry]>> Objects<V> {
             return false;
         };
         if slot.mark == 0 {
+            let Some(place) = self.order.get_mut(self.used) else {
+                return false;
+            };
+            // CAST: There are not more than SLOTS.
+            *place = i as u16;
             self.used = self.used.wrapping_add(1);
             slot.object = object;
         }
@@ -90,7 +100,11 @@ impl<V: DerefMut<Target = [Entry]>> Objects<V> {
 
     /// Frees every slot.
     pub(crate) fn clear(&mut self) {
-        self.slots.fill(Entry::FREE);
+        for &i in self.order.get(..self.used).unwrap_or_default() {
+            if let Some(slot) = self.slots.get_mut(usize::from(i)) {
+                *slot = Entry::FREE;
+            }
+        }
         self.used = 0;
     }
 

@@ -23,8 +23,7 @@ use super::{
         LineDraft,
         LineError,
         ObjectId,
-        Pos,
-        Seed, //
+        Pos, //
     },
     staging::{
         Full,
@@ -86,17 +85,19 @@ impl Journal {
         Ok(self.payload(slot, extent))
     }
 
-    /// [`Journal::stage`] and [`Journal::reserve_lines`] at one go.
+    /// Stages a payload of `len` bytes, at most [`MAX_STAGED`], which `fill` fills, and reserves
+    /// room for `n` lines: costs less than the same in steps. Sleeps while staging is full.
     #[inline]
-    pub(crate) fn stage_with_lines(
+    pub(crate) fn save(
         &self,
         len: usize,
         n: u32,
-    ) -> Result<(Payload<'_>, LineRoom<'_>)> {
+        fill: impl FnOnce(&mut [u8]) -> Result,
+    ) -> Result<(Staged, LineRoom<'_>)> {
         let len = stageable(len)?;
         // CAST: At most MAX_ROOM.
         let left = n.min(MAX_ROOM) as usize;
-        let (slot, extent) = self.when_room(true, |staging| {
+        let (mut slot, extent) = self.when_room(true, |staging| {
             staging.promise(left)?;
             let staged = staging.stage(&self.payload_chunks, len);
             if staged.is_err() {
@@ -108,7 +109,11 @@ impl Journal {
             journal: self,
             left,
         };
-        Ok((self.payload(slot, extent), room))
+        let bytes = slot.bytes();
+        let filled = fill(bytes);
+        let crc = !crc32c(!0, bytes);
+        self.finish_piece(slot);
+        filled.map(|()| (Staged { extent, crc }, room))
     }
 
     #[inline]
@@ -207,7 +212,9 @@ impl Journal {
             }
             staging.waiting = staging.waiting.saturating_add(1);
             self.writer.kick();
-            self.keeper.kick();
+            if staging.needs_keeper() {
+                self.keeper.kick();
+            }
             self.progress.wait(&mut staging);
             staging.waiting = staging.waiting.saturating_sub(1);
         }
@@ -224,8 +231,15 @@ impl Journal {
     }
 
     /// What is due after something was staged: a new segment, the workers.
-    #[inline]
+    #[inline(always)]
     fn after_staging(&self, staging: &mut Staging) {
+        if staging.is_something_due() {
+            self.do_what_is_due(staging);
+        }
+    }
+
+    #[cold]
+    fn do_what_is_due(&self, staging: &mut Staging) {
         if staging.is_segment_full() && staging.roll(self.pools(), false) {
             self.writer.kick();
             self.keeper.kick();
@@ -413,21 +427,21 @@ impl LineRoom<'_> {
         object: ObjectId,
         expected_segment: u64,
     ) -> Result<Placed, PlaceError> {
-        self.place_sealed(object, expected_segment, false, |seq, seed, out| {
-            draft.seal(seq, seed, crc32c, out)
+        self.place_sealed(object, expected_segment, false, |staging, out| {
+            draft.seal(staging.seq, &staging.seed, crc32c, out)
         })
     }
 
     /// As [`LineRoom::place`], for a usual line; with `is_last`, the rest of the room is given back.
     pub(crate) fn place_brief(
         &mut self,
-        brief: &Brief<'_>,
+        mut brief: Brief<'_>,
         object: ObjectId,
         expected_segment: u64,
         is_last: bool,
     ) -> Result<Placed, PlaceError> {
-        self.place_sealed(object, expected_segment, is_last, |seq, seed, out| {
-            brief.seal(seq, seed, crc32c, out)
+        self.place_sealed(object, expected_segment, is_last, |staging, out| {
+            brief.seal(staging.seq, staging.sum_start, crc32c, out)
         })
     }
 
@@ -437,7 +451,7 @@ impl LineRoom<'_> {
         object: ObjectId,
         expected_segment: u64,
         is_last: bool,
-        seal: impl FnOnce(u64, &Seed, &mut [u8]) -> Result<usize, LineError>,
+        seal: impl FnOnce(&Staging, &mut [u8]) -> Result<usize, LineError>,
     ) -> Result<Placed, PlaceError> {
         let journal = self.journal;
         let mut guard = journal.staging.lock();
@@ -453,7 +467,7 @@ impl LineRoom<'_> {
             return Err(PlaceError::Failed(ENOSPC));
         };
         let seq = staging.seq;
-        let sealed = seal(seq, &staging.seed, slot.bytes());
+        let sealed = seal(staging, slot.bytes());
         slot.finish_short(sealed.unwrap_or(0));
         let len = sealed.map_err(PlaceError::Line)?;
         let offset = staging.log_end;

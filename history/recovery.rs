@@ -91,7 +91,7 @@ pub(super) fn recover(
             let mut objects = new_table()?;
             read_log(&log, &seed, &mut objects, &mut found)?;
             if !is_covered {
-                write_table(tables, segment, objects.slots())?;
+                write_table(tables, segment, &objects)?;
             }
         }
         let (log, undo) = files.sizes(segment)?;

@@ -30,7 +30,8 @@ use crate::vfs::{
     },
     store::{
         Dir,
-        File, //
+        File,
+        StreamFile, //
     },
 };
 
@@ -88,8 +89,8 @@ pub(super) fn number_in_name(name: &[u8], suffix: &[u8]) -> Option<u64> {
 /// An open segment.
 pub(super) struct Segment {
     pub(super) number: u64,
-    pub(super) log: File,
-    pub(super) undo: File,
+    pub(super) log: StreamFile,
+    pub(super) undo: StreamFile,
     /// Whether something was written since the last fsync.
     pub(super) log_dirty: Atomic<bool>,
     pub(super) undo_dirty: Atomic<bool>,
@@ -156,17 +157,20 @@ impl Files {
         self.first = first;
     }
 
-    /// Makes the files of a segment and opens them for writing.
-    pub(super) fn create(&mut self, number: u64) -> Result<Arc<Segment>> {
-        let spare = self.spare.take();
+    /// Makes the files of a segment and opens them for writing. With `recycle`, the payload file that
+    /// waits for a new use gets it.
+    pub(super) fn create(&mut self, number: u64, recycle: bool) -> Result<Arc<Segment>> {
+        let spare = self.spare.take_if(|_| recycle);
         let (log_dir, undo_dir) = self.dirs()?;
         let name = Name::undo(number);
         if spare.is_some() {
             undo_dir.rename(SPARE, undo_dir, name.bytes())?;
         }
         let undo = trust::private_file(undo_dir.create(name.bytes(), MODE)?)?;
+        let undo = StreamFile::in_pages(undo, undo_dir, name.bytes());
         let log = trust::private_file(log_dir.create(Name::log(number).bytes(), MODE)?)?;
         log.truncate(0)?;
+        let log = StreamFile::in_pieces(log);
         self.names_dirty = true;
         let segment = Arc::new(
             Segment {
@@ -217,8 +221,8 @@ impl Files {
         let segment = Arc::new(
             Segment {
                 number,
-                log: open(log_dir, Name::log(number))?,
-                undo: open(undo_dir, Name::undo(number))?,
+                log: StreamFile::read_only(open(log_dir, Name::log(number))?),
+                undo: StreamFile::read_only(open(undo_dir, Name::undo(number))?),
                 log_dirty: Atomic::new(false),
                 undo_dirty: Atomic::new(false),
                 is_allocated: Atomic::new(true),

@@ -30,15 +30,18 @@ use super::{
         Pool, //
     },
 };
-use crate::vfs::chunk::{
-    Chunk,
-    Slot, //
+use crate::vfs::{
+    chunk::{
+        Chunk,
+        Slot, //
+    },
+    scope::crc32c,
 };
 
 /// How many bytes of payload are written at once.
-pub(super) const PAYLOAD_CHUNK: usize = 256 * 1024;
+pub(super) const PAYLOAD_CHUNK: usize = 512 * 1024;
 /// How many such chunks there are.
-pub(super) const PAYLOAD_CHUNKS: usize = 16;
+pub(super) const PAYLOAD_CHUNKS: usize = 8;
 /// How many bytes of lines are written at once.
 pub(super) const LINE_CHUNK: usize = 64 * 1024;
 /// How many such chunks there are.
@@ -48,6 +51,9 @@ const LINES_PER_CHUNK: usize = LINE_CHUNK / MAX_LINE;
 /// Payload chunks begin at multiples of this, and are written up to one: a block of a recycled
 /// file that is overwritten in whole need not be read first.
 pub(super) const ALIGN: u64 = 4096;
+
+/// More lines than are ever promised at once.
+const FEW_NUMBERS: u64 = 1 << 16;
 
 /// A segment never gets this many times as large as it should.
 const OVERDUE: u64 = 2;
@@ -69,13 +75,15 @@ pub(super) struct Ended {
     pub(super) undo_end: u64,
 }
 
-/// The slots of a table of objects.
-pub(super) type Table = Objects<KVVec<Entry>>;
+/// A table of objects.
+pub(super) type Table = Objects<KVVec<Entry>, KVVec<u16>>;
 
 /// Everything under the journal's spinlock.
 pub(super) struct Staging {
     /// Where lines go; also the checksum's beginning.
     pub(super) seed: Seed,
+    /// What the checksums of the segment's lines start from.
+    pub(super) sum_start: u32,
     /// Where the next line stands.
     pub(super) log_end: u64,
     /// Where the next payload stands.
@@ -123,10 +131,14 @@ pub(super) struct Staging {
     pub(super) error: Option<Error>,
     pub(super) failures: u64,
     pub(super) lost: u64,
+    /// Whether the last segment was ended by its payloads: then the next will be full of them, too.
+    pub(super) is_undo_heavy: bool,
     /// Bytes of sealed segments.
     pub(super) sealed_log: u64,
     pub(super) sealed_undo: u64,
     pub(super) limits: Limits,
+    /// Sizes that a segment never gets far beyond.
+    overdue: Limits,
 }
 
 /// Why something has to wait.
@@ -141,6 +153,7 @@ pub(super) enum Full {
 impl Staging {
     pub(super) fn new(seed: Seed, limits: Limits, objects: Table, spare: Table) -> Self {
         Self {
+            sum_start: seed.start(crc32c),
             seed,
             log_end: 0,
             undo_end: 0,
@@ -172,9 +185,14 @@ impl Staging {
             error: None,
             failures: 0,
             lost: 0,
+            is_undo_heavy: false,
             sealed_log: 0,
             sealed_undo: 0,
             limits,
+            overdue: Limits {
+                log: limits.log.saturating_mul(OVERDUE),
+                undo: limits.undo.saturating_mul(OVERDUE),
+            },
         }
     }
 
@@ -199,15 +217,14 @@ impl Staging {
             return Err(Full::Wait);
         }
         self.spend(bytes)?;
-        let fits = |i: &usize| chunks.get(*i).is_some_and(|c| c.room() >= len);
-        let index = match self.payloads.active.filter(fits) {
-            Some(index) => index,
+        let reserve = |index: usize| Some((index, chunks.get(index)?.reserve(len)?));
+        let (index, slot) = match self.payloads.active.and_then(reserve) {
+            Some(found) => found,
             None => {
                 self.payloads.seal_active(chunks);
-                self.open_payload(Phase::Active)?
+                reserve(self.open_payload(Phase::Active)?).ok_or(Full::Wait)?
             }
         };
-        let slot = (chunks.get(index).and_then(|c| c.reserve(len))).ok_or(Full::Wait)?;
         let meta = self.payloads.metas.get_mut(index).ok_or(Full::Wait)?;
         let extent = Extent {
             segment: meta.segment,
@@ -276,8 +293,7 @@ impl Staging {
     /// Whether the segment is so much larger than it should be that its successor, which is being
     /// made, has to be waited for.
     fn is_overdue(&self) -> bool {
-        self.undo_end >= self.limits.undo.saturating_mul(OVERDUE)
-            || self.log_end >= self.limits.log.saturating_mul(OVERDUE)
+        self.undo_end >= self.overdue.undo || self.log_end >= self.overdue.log
     }
 
     fn spend(&mut self, bytes: u64) -> Result<(), Full> {
@@ -317,18 +333,15 @@ impl Staging {
 
     /// A place for a promised line of any length.
     pub(super) fn line_slot<'a>(&mut self, chunks: &'a [Chunk]) -> Option<Slot<'a>> {
-        let fits = |i: &usize| chunks.get(*i).is_some_and(|c| c.room() >= MAX_LINE);
-        let index = match self.lines.active.filter(fits) {
-            Some(index) => index,
-            None => {
-                self.lines.seal_active(chunks);
-                let ticket = self.ticket();
-                self.opened = true;
-                let (segment, base) = (self.seed.segment, self.log_end);
-                self.lines.open(Phase::Active, segment, base, ticket)?
-            }
-        };
-        chunks.get(index)?.reserve(MAX_LINE)
+        let reserve = |index: usize| chunks.get(index)?.reserve(MAX_LINE);
+        if let Some(slot) = self.lines.active.and_then(reserve) {
+            return Some(slot);
+        }
+        self.lines.seal_active(chunks);
+        let ticket = self.ticket();
+        self.opened = true;
+        let (segment, base) = (self.seed.segment, self.log_end);
+        reserve(self.lines.open(Phase::Active, segment, base, ticket)?)
     }
 
     /// The promised line is placed and has `len` bytes.
@@ -349,7 +362,14 @@ impl Staging {
         self.rooms <= self.lines.free.saturating_mul(LINES_PER_CHUNK)
     }
 
+    /// Whether something is due beside the record just staged.
+    #[inline(always)]
+    pub(super) fn is_something_due(&self) -> bool {
+        self.opened || !self.armed || self.is_segment_full()
+    }
+
     /// Whether the segment is large enough to end.
+    #[inline(always)]
     pub(super) fn is_segment_full(&self) -> bool {
         self.log_end >= self.limits.log
             || self.undo_end >= self.limits.undo
@@ -371,6 +391,7 @@ impl Staging {
             return false;
         };
         self.next = None;
+        self.is_undo_heavy = self.undo_end >= self.limits.undo / 2;
         self.payloads.seal_active(pools.0);
         self.lines.seal_active(pools.1);
         core::mem::swap(&mut self.objects, &mut table);
@@ -380,10 +401,16 @@ impl Staging {
             log_end: self.log_end,
             undo_end: self.undo_end,
         });
-        self.seed.segment = next;
+        self.enter(next);
         self.log_end = 0;
         self.undo_end = 0;
         true
+    }
+
+    /// From now on lines go to `segment`.
+    pub(super) fn enter(&mut self, segment: u64) {
+        self.seed.segment = segment;
+        self.sum_start = self.seed.start(crc32c);
     }
 
     /// Begins a pass of the writer: closes the active chunks that are wanted written. Answers the
@@ -430,6 +457,13 @@ impl Staging {
             || self.waiting != 0
             || self.flushing != 0
             || self.held_back
+    }
+
+    /// Whether somebody who waits for room waits for the keeper: for another segment, or more
+    /// numbers.
+    pub(super) fn needs_keeper(&self) -> bool {
+        let numbers = self.seq_end.saturating_sub(self.seq);
+        self.is_segment_full() || self.ended.is_some() || numbers < FEW_NUMBERS
     }
 
     /// Whether lines are to be written now: not before half of their memory waits, unless somebody

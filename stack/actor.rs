@@ -3,7 +3,7 @@
 //! Who does it: the process behind an operation, gathered once and shared by its lines.
 
 use crate::{
-    history::line::{encode_command, Actor, Command, ObjectId, Time, Word, MAX_ARGS, MAX_COMMAND},
+    history::line::{encode_command, Actor, Command, Kept, ObjectId, Time, MAX_ARGS, MAX_COMMAND},
     vfs::task, //
 };
 use kernel::{
@@ -138,8 +138,8 @@ pub(crate) struct Who {
     pub(crate) first: Option<u64>,
     /// The segment in which a line last told the actor; 0: none did.
     pub(crate) told_in: u64,
-    /// What its usual lines say about the object and the open file.
-    words: Option<(Word, Word)>,
+    /// What stays the same in its usual lines.
+    kept: Option<Kept>,
 }
 
 impl Who {
@@ -162,14 +162,12 @@ impl Who {
     /// What usual lines of the open file say about the program, `object` and the open file; `None`
     /// before its first line, and when they do not fit into a usual one.
     #[inline]
-    pub(crate) fn usual(&mut self, object: ObjectId) -> Option<(Command<'_>, &Word, &Word)> {
-        if self.words.is_none() {
-            self.words = Some((Word::object(object)?, Word::open(self.first?)?));
+    pub(crate) fn usual(&mut self, object: ObjectId) -> Option<(Command<'_>, &mut Kept)> {
+        if self.kept.is_none() {
+            self.kept = Some(Kept::new(object, self.first?)?);
         }
         let command = self.identity.as_ref()?.whole_command()?;
-        self.words
-            .as_ref()
-            .map(|(object, open)| (command, object, open))
+        Some((command, self.kept.as_mut()?))
     }
 
     /// The process.

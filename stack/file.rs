@@ -100,7 +100,7 @@ impl FileHooks for Stack {
             durable: call.is_durable() || inode.is_sync(),
         }
         .around(|| call.write_lower(lower, bytes));
-        inode.refresh();
+        inode.refresh_after_write();
         result
     }
 

@@ -64,15 +64,6 @@ impl Chunk {
         })
     }
 
-    /// How many bytes can still be reserved.
-    pub(crate) fn room(&self) -> usize {
-        let state = self.state.load(Relaxed);
-        if state & SEALED != 0 {
-            return 0;
-        }
-        self.size.saturating_sub(reserved(state))
-    }
-
     /// Reserves the next `len` bytes.
     pub(crate) fn reserve(&self, len: usize) -> Option<Slot<'_>> {
         let mut state = self.state.load(Relaxed);

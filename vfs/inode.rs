@@ -301,6 +301,12 @@ impl OwnInode {
         unsafe { c::lfs_copy_attributes(self.as_ptr(), self.lower().as_ptr()) }
     }
 
+    /// As [`Self::refresh`], when nothing but the content was changed.
+    pub(crate) fn refresh_after_write(&self) {
+        // SAFETY: Both are live inodes.
+        unsafe { c::lfs_copy_content_attributes(self.as_ptr(), self.lower().as_ptr()) }
+    }
+
     /// Takes over the lower size, for the VFS's checks of a write's position.
     pub(crate) fn refresh_size(&self) {
         let size = i64::try_from(self.lower().size()).unwrap_or(i64::MAX);

@@ -9,6 +9,12 @@
 //! C headers: [`include/linux/namei.h`](srctree/include/linux/namei.h),
 //! [`include/linux/fs.h`](srctree/include/linux/fs.h)
 
+mod file;
+mod stream;
+
+pub(crate) use file::File;
+pub(crate) use stream::StreamFile;
+
 use kernel::{
     error::{
         from_err_ptr,
@@ -21,9 +27,8 @@ use super::{
     c,
     scope::{
         eloop,
-        enodata, //
-        AsKernel,
-    }, //
+        AsKernel, //
+    },
 };
 
 /// `S_IFMT` and two of its values: what an inode is.
@@ -181,6 +186,17 @@ impl Dir {
 
     /// The regular file `name`, open for reading, and for writing where `write` says so.
     pub(crate) fn open(&self, name: &[u8], write: bool) -> Result<File> {
+        let access = if write { c::O_RDWR } else { c::O_RDONLY };
+        self.open_as(name, access)
+    }
+
+    /// The regular file `name`, open for writing past the page cache. `EINVAL` where the filesystem
+    /// cannot.
+    fn open_direct(&self, name: &[u8]) -> Result<File> {
+        self.open_as(name, c::O_RDWR | c::O_DIRECT)
+    }
+
+    fn open_as(&self, name: &[u8], flags: u32) -> Result<File> {
         let found = self.look_up(name)?;
         let facts = found.facts();
         if facts.is_dir() {
@@ -189,8 +205,7 @@ impl Dir {
         if !facts.is_file() {
             return Err(EINVAL);
         }
-        let access = if write { c::O_RDWR } else { c::O_RDONLY };
-        self.open_dentry(found.dentry, access | c::O_LARGEFILE)
+        self.open_dentry(found.dentry, flags | c::O_LARGEFILE)
     }
 
     /// The regular file `name`, made with `mode` when there is none, open for both.
@@ -274,7 +289,7 @@ impl Dir {
             walk.found = false;
             // SAFETY: The file is an open directory; the context is the first field of `walk`,
             // which outlives the call.
-            to_result(unsafe { c::iterate_dir(dir.file, (&raw mut walk).cast()) })?;
+            to_result(unsafe { c::iterate_dir(dir.as_ptr(), (&raw mut walk).cast()) })?;
             if !walk.found {
                 return Ok(());
             }
@@ -381,8 +396,8 @@ impl Dir {
         // SAFETY: Mount and dentry are held by the caller for the call, the credentials are the
         // kernel's own and live for ever.
         let file = from_err_ptr(unsafe { c::dentry_open(&path, flags, c::lfs_kernel_cred()) })?;
-        // INVARIANT: dentry_open() gave a reference to an open file.
-        Ok(File { file })
+        // SAFETY: dentry_open() gave a reference to an open file.
+        Ok(unsafe { File::from_raw(file) })
     }
 
     fn path(&self) -> c::path {
@@ -472,130 +487,6 @@ unsafe extern "C" fn walk_actor(
         (walk.each)(name);
     }
     true
-}
-
-/// An open regular file, or a directory open for reading.
-///
-/// # Invariants
-///
-/// `file` is an open file, of which a reference is owned.
-pub(crate) struct File {
-    file: *mut c::file,
-}
-
-// SAFETY: A reference to a file may be used and dropped from any thread.
-unsafe impl Send for File {}
-// SAFETY: All methods give positions themselves and may be called concurrently.
-unsafe impl Sync for File {}
-
-impl File {
-    /// What its inode says.
-    pub(crate) fn facts(&self) -> Facts {
-        // SAFETY: By the type invariants the file is open and holds its inode.
-        unsafe { Facts::of((*self.file).f_inode) }
-    }
-
-    /// Its size in bytes.
-    pub(crate) fn size(&self) -> u64 {
-        self.facts().size
-    }
-
-    /// Reads from `at` until `buf` is full or the file ends; returns how many bytes.
-    pub(crate) fn read_at(&self, buf: &mut [u8], at: u64) -> Result<usize> {
-        let _kernel = AsKernel::new();
-        let mut at = position(at)?;
-        let mut done = 0usize;
-        while let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) {
-            // SAFETY: The file is open by the type invariants, `rest` is writable.
-            let n =
-                unsafe { c::kernel_read(self.file, rest.as_mut_ptr().cast(), rest.len(), &mut at) };
-            match usize::try_from(n) {
-                Ok(0) => break,
-                Ok(n) => done = done.saturating_add(n),
-                Err(_) => return Err(errno(n)),
-            }
-        }
-        Ok(done)
-    }
-
-    /// Reads exactly `buf.len()` bytes; `ENODATA` when the file ends before.
-    pub(crate) fn read_exact_at(&self, buf: &mut [u8], at: u64) -> Result {
-        let wanted = buf.len();
-        if self.read_at(buf, at)? < wanted {
-            return Err(enodata());
-        }
-        Ok(())
-    }
-
-    /// Writes all of `bytes` at `at`.
-    pub(crate) fn write_at(&self, bytes: &[u8], at: u64) -> Result {
-        let _kernel = AsKernel::new();
-        let mut at = position(at)?;
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            // SAFETY: The file is open by the type invariants, `rest` is readable.
-            let n =
-                unsafe { c::kernel_write(self.file, rest.as_ptr().cast(), rest.len(), &mut at) };
-            match usize::try_from(n) {
-                Ok(0) => return Err(EIO),
-                Ok(n) => rest = rest.get(n..).unwrap_or_default(),
-                Err(_) => return Err(errno(n)),
-            }
-        }
-        Ok(())
-    }
-
-    /// Makes content and size durable.
-    pub(crate) fn sync(&self) -> Result {
-        let _kernel = AsKernel::new();
-        // SAFETY: The file is open by the type invariants.
-        to_result(unsafe { c::vfs_fsync(self.file, 0) })
-    }
-
-    /// Allocates blocks from `start` up to `end`, and makes the file that long.
-    pub(crate) fn allocate(&self, start: u64, end: u64) -> Result {
-        let _kernel = AsKernel::new();
-        let length = position(end.saturating_sub(start))?;
-        let start = position(start)?;
-        // SAFETY: The file is open for writing by the type invariants.
-        to_result(unsafe { c::vfs_fallocate(self.file, 0, start, length) })
-    }
-
-    /// Makes the file `size` bytes long.
-    pub(crate) fn truncate(&self, size: u64) -> Result {
-        let _kernel = AsKernel::new();
-        let size = position(size)?;
-        // SAFETY: The file is open by the type invariants; its path lives as long.
-        to_result(unsafe { c::vfs_truncate(&(*self.file).__bindgen_anon_1.f_path, size) })
-    }
-
-    /// Takes the file for ourselves, as `flock(LOCK_EX | LOCK_NB)`: until it is closed. `EBUSY`
-    /// when somebody else has it.
-    pub(crate) fn claim(&self) -> Result {
-        // SAFETY: The file is open by the type invariants.
-        match to_result(unsafe { c::lfs_store_lock_file(self.file) }) {
-            Err(e) if e == EAGAIN => Err(EBUSY),
-            result => result,
-        }
-    }
-}
-
-impl Drop for File {
-    fn drop(&mut self) {
-        // Closed here and now, so that the lower filesystem can be unmounted right after us.
-        // SAFETY: By the type invariants a reference is owned; only lower locks are taken.
-        unsafe { c::__fput_sync(self.file) };
-    }
-}
-
-/// A byte position as C has it.
-fn position(at: u64) -> Result<c::loff_t> {
-    c::loff_t::try_from(at).map_err(|_| EFBIG)
-}
-
-/// The error that a negative count says.
-fn errno(n: isize) -> Error {
-    Error::from_errno(c_int::try_from(n).unwrap_or(-5))
 }
 
 /// The length of a name of one component.

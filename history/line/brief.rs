@@ -25,16 +25,100 @@ use super::{
 /// Text is copied this many bytes at a time.
 const STEP: usize = 8;
 
-/// A short text that is kept.
+/// What stays the same from one usual line of an open file to the next, as text.
 #[derive(Clone, Copy)]
-pub struct Word {
+pub struct Kept {
+    object: Word,
+    open: Word,
+    second: Second,
+    /// With the colon behind it.
+    segment: Number,
+    length: Number,
+    size: Number,
+}
+
+impl Kept {
+    /// For lines about `object` by the open file whose first line has the number `first`. `None`:
+    /// they do not fit into a usual line.
+    pub fn new(object: ObjectId, first: u64) -> Option<Self> {
+        Some(Self {
+            object: Word::object(object)?,
+            open: Word::open(first)?,
+            second: Second {
+                value: i64::MIN,
+                ..Second::of(0)
+            },
+            segment: Number::with_colon(0),
+            length: Number::of(0),
+            size: Number::of(0),
+        })
+    }
+}
+
+/// One more than the largest number of seven digits.
+const SEVEN: u32 = 10_000_000;
+
+/// A number below 10^8 and its digits.
+#[derive(Clone, Copy)]
+struct Number {
+    value: u32,
+    digits: [u8; STEP],
+    len: usize,
+}
+
+impl Number {
+    fn of(value: u32) -> Self {
+        let (digits, len) = text::digits(value);
+        Self { value, digits, len }
+    }
+}
+
+impl Number {
+    /// A number of at most seven digits with a colon behind it.
+    fn with_colon(value: u32) -> Self {
+        let mut number = Self::of(value);
+        if let Some(end) = number.digits.get_mut(number.len) {
+            *end = b':';
+        }
+        number.len = number.len.wrapping_add(1);
+        number
+    }
+}
+
+/// A whole number of seconds of ten digits, from 2001 to 2286, and its text with the dot behind it.
+#[derive(Clone, Copy)]
+struct Second {
+    value: i64,
+    first: [u8; STEP],
+    last: [u8; 3],
+}
+
+impl Second {
+    fn of(value: i64) -> Self {
+        // CAST: below 10^8; below a hundred. Other numbers are never asked for.
+        let (high, low) = ((value / 100) as u32, (value % 100) as u8);
+        Self {
+            value,
+            first: text::all_eight(high % text::EIGHT),
+            last: [
+                b'0'.wrapping_add(low / 10),
+                b'0'.wrapping_add(low % 10),
+                b'.',
+            ],
+        }
+    }
+}
+
+/// A short text.
+#[derive(Clone, Copy)]
+struct Word {
     bytes: [u8; 5 * STEP],
     len: usize,
 }
 
 impl Word {
     /// ` obj=` and what the lines are about. `None`: too long to be kept.
-    pub fn object(object: ObjectId) -> Option<Self> {
+    fn object(object: ObjectId) -> Option<Self> {
         Self::new(|text| {
             text.put(b" obj=");
             text.object(object);
@@ -42,7 +126,7 @@ impl Word {
     }
 
     /// ` open=` and the number of an open file's first line.
-    pub fn open(seq: u64) -> Option<Self> {
+    fn open(seq: u64) -> Option<Self> {
         Self::new(|text| {
             text.put(b" open=");
             text.dec(seq);
@@ -90,14 +174,12 @@ pub struct Brief<'a> {
     pub offset: u64,
     /// Its length.
     pub length: u64,
-    /// What it is about.
-    pub object: &'a Word,
+    /// The object and the open file, and what the last line said.
+    pub kept: &'a mut Kept,
     /// The object's previous line.
     pub prev: Option<Pos>,
     /// The object's size before.
     pub size: u64,
-    /// The open file.
-    pub open: &'a Word,
     /// Where the old state is; not [`Undo::Lost`], which needs a word more.
     pub undo: Undo,
     /// With how many records the payload begins, if any.
@@ -110,26 +192,27 @@ pub struct Brief<'a> {
 const COMMAND: usize = 512;
 
 impl Brief<'_> {
-    /// Writes the whole line and returns its length.
+    /// Writes the whole line and returns its length. Its checksum starts from `start`, which
+    /// [`super::Seed::start`] gives.
     pub fn seal(
-        &self,
+        &mut self,
         seq: u64,
-        seed: &Seed,
+        start: u32,
         crc: Crc,
         out: &mut [u8],
     ) -> Result<usize, LineError> {
         let mut line = Strip::new(out).ok_or(LineError::TooLong)?;
         self.head(&mut line)?;
         line.number(b" seq=", seq);
-        line.words(&self.object.bytes, self.object.len);
+        line.words(&self.kept.object.bytes, self.kept.object.len);
         if let Some(prev) = self.prev {
-            line.number(b" prev=", prev.segment);
-            line.number(b":", prev.offset);
+            line.segment(b" prev=", prev.segment, &mut self.kept.segment);
+            line.number(b"", prev.offset);
         }
-        line.number(b" size=", self.size);
-        line.words(&self.open.bytes, self.open.len);
+        line.known(b" size=", self.size, &mut self.kept.size);
+        line.words(&self.kept.open.bytes, self.kept.open.len);
         self.undo(&mut line);
-        let sum = seed.sum(crc, line.written());
+        let sum = !crc(start, line.written());
         line.put(b" sum=");
         line.eight(text::hex_digits(sum), 8);
         line.put(b"\n");
@@ -137,33 +220,39 @@ impl Brief<'_> {
     }
 
     #[inline(always)]
-    fn head(&self, line: &mut Strip<'_>) -> Result<(), LineError> {
+    fn head(&mut self, line: &mut Strip<'_>) -> Result<(), LineError> {
         if self.command.len > COMMAND {
             return Err(LineError::TooLong);
         }
-        line.time(self.time);
+        line.time(self.time, &mut self.kept.second);
         line.put(b" ");
         line.words(self.command.bytes, self.command.len);
         if self.op == Op::Write {
-            line.put(b" write");
+            line.put(b" write ");
         } else {
             line.put(b" ");
             line.slice(self.op.as_str().as_bytes());
+            line.put(b" ");
         }
-        line.number(b" ", self.offset);
-        line.number(b" ", self.length);
+        // What is written at the end, as an append does, is told again as the size before it.
+        if self.offset == self.size {
+            line.known(b"", self.offset, &mut self.kept.size);
+        } else {
+            line.number(b"", self.offset);
+        }
+        line.known(b" ", self.length, &mut self.kept.length);
         Ok(())
     }
 
     #[inline(always)]
-    fn undo(&self, line: &mut Strip<'_>) {
+    fn undo(&mut self, line: &mut Strip<'_>) {
         match self.undo {
             Undo::None => line.slice(b" undo=none"),
             Undo::Lost => line.slice(b" undo=lost"),
             Undo::At(extent) => {
-                line.number(b" undo=", extent.segment);
-                line.number(b":", extent.offset);
-                line.number(b"+", extent.length);
+                line.segment(b" undo=", extent.segment, &mut self.kept.segment);
+                line.number(b"", extent.offset);
+                line.known(b"+", extent.length, &mut self.kept.length);
                 if self.map != 0 {
                     line.number(b" map=", self.map);
                 }
@@ -210,6 +299,9 @@ impl<'b> Strip<'b> {
     #[inline(always)]
     fn put<const N: usize>(&mut self, text: &[u8; N]) {
         const { assert!(N <= STEP) };
+        if N == 0 {
+            return;
+        }
         let mut bytes = [0; STEP];
         for (to, from) in bytes.iter_mut().zip(text) {
             *to = *from;
@@ -249,6 +341,39 @@ impl<'b> Strip<'b> {
         }
     }
 
+    /// Adds a key and a number that is likely the one that `kept` has, and is kept there.
+    #[inline(always)]
+    fn known<const N: usize>(&mut self, key: &[u8; N], number: u64, kept: &mut Number) {
+        if u64::from(kept.value) != number {
+            match u32::try_from(number) {
+                Ok(number @ 0..text::EIGHT) => *kept = Number::of(number),
+                _ => {
+                    self.put(key);
+                    return self.long(number);
+                }
+            }
+        }
+        self.put(key);
+        self.eight(kept.digits, kept.len);
+    }
+
+    /// As [`Strip::known`], with a colon behind it.
+    #[inline(always)]
+    fn segment<const N: usize>(&mut self, key: &[u8; N], number: u64, kept: &mut Number) {
+        if u64::from(kept.value) != number {
+            match u32::try_from(number) {
+                Ok(number @ 0..SEVEN) => *kept = Number::with_colon(number),
+                _ => {
+                    self.put(key);
+                    self.long(number);
+                    return self.put(b":");
+                }
+            }
+        }
+        self.put(key);
+        self.eight(kept.digits, kept.len);
+    }
+
     /// Adds a number of any length.
     #[inline(never)]
     fn long(&mut self, number: u64) {
@@ -261,25 +386,35 @@ impl<'b> Strip<'b> {
 
     /// Adds a time with all nine digits of its fraction.
     #[inline(always)]
-    fn time(&mut self, time: Time) {
-        match u64::try_from(time.sec) {
-            // From 2001 to 2286.
-            Ok(sec @ 1_000_000_000..=9_999_999_999) => {
-                // CAST: below a hundred; below 10^8.
-                let high = (sec / u64::from(text::EIGHT)) as u8;
-                let low = (sec % u64::from(text::EIGHT)) as u32;
-                self.put(&[b'0'.wrapping_add(high / 10), b'0'.wrapping_add(high % 10)]);
-                self.eight(text::all_eight(low), 8);
+    fn time(&mut self, time: Time, kept: &mut Second) {
+        if kept.value != time.sec {
+            if !(1_000_000_000..=9_999_999_999).contains(&time.sec) {
+                return self.odd_time(time);
             }
-            Ok(sec) => self.long(sec),
-            Err(_) => {
-                self.put(b"-");
-                self.long(time.sec.unsigned_abs());
-            }
+            *kept = Second::of(time.sec);
         }
+        self.eight(kept.first, 8);
+        self.put(&kept.last);
+        self.fraction(time);
+    }
+
+    /// Adds the nine digits of a second's fraction.
+    #[inline(always)]
+    fn fraction(&mut self, time: Time) {
         // CAST: below ten.
         let first = (time.nsec / text::EIGHT % 10) as u8;
-        self.put(&[b'.', b'0'.wrapping_add(first)]);
+        self.put(&[b'0'.wrapping_add(first)]);
         self.eight(text::all_eight(time.nsec % text::EIGHT), 8);
+    }
+
+    /// Adds a time whose seconds are not ten digits.
+    #[cold]
+    fn odd_time(&mut self, time: Time) {
+        if time.sec < 0 {
+            self.put(b"-");
+        }
+        self.long(time.sec.unsigned_abs());
+        self.put(b".");
+        self.fraction(time);
     }
 }

@@ -22,6 +22,10 @@ use work::Cost;
 
 const HELP: &str = "lfs-bench [--lines N] [--only TEXT] [--fresh] [--out FILE]";
 
+/// More than the whole history takes by default: a fifth of the lower filesystem, which is as large
+/// as a small real one (its memory is only taken as it is used).
+const HISTORY: u64 = 640 << 20;
+
 /// What the command line says.
 struct Options {
     /// How many lines a long history has.
@@ -110,9 +114,10 @@ impl Place {
         fs::create_dir_all(&place.at)?;
         let base = place.at.display();
         match lower {
-            Lower::Tmpfs => sh(&format!("mount -t tmpfs -o size=800M lower {base}"))?,
+            Lower::Tmpfs => sh(&format!("mount -t tmpfs -o size=3000M lower {base}"))?,
             Lower::Ext4 => sh(&format!(
-                "modprobe brd rd_nr=1 rd_size=819200; mkfs.ext4 -q -F /dev/ram0; \
+                "modprobe brd rd_nr=1 rd_size=3072000; \
+                 mkfs.ext4 -q -F -E lazy_itable_init=0,lazy_journal_init=0 /dev/ram0; \
                  mount /dev/ram0 {base}"
             ))?,
         }
@@ -120,10 +125,10 @@ impl Place {
             "cd {base}; mkdir raw ov ov/lower ov/upper ov/work overlay off off.src on on.src; \
              mount -t overlay -o lowerdir=ov/lower,upperdir=ov/upper,workdir=ov/work o overlay; \
              mount -t loggerfs -o history=off {base}/off.src off; \
-             mount -t loggerfs -o history_max=64M {base}/on.src on"
+             mount -t loggerfs {base}/on.src on"
         ))?;
         if !fresh {
-            work::fill_history(&place.at.join("on"), 100 << 20)?;
+            work::fill_history(&place.at.join("on"), HISTORY)?;
         }
         Ok(place)
     }

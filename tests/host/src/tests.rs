@@ -40,7 +40,7 @@ fn object(n: u64) -> ObjectId {
 
 #[test]
 fn objects_remember_the_last_line_of_each() {
-    let mut objects = Objects::new(vec![Entry::FREE; SLOTS]);
+    let mut objects = Objects::new(vec![Entry::FREE; SLOTS], vec![0; SLOTS]);
     let mut model = HashMap::new();
     let mut numbers = Numbers(7);
     for offset in 0..20_000 {
@@ -49,6 +49,8 @@ fn objects_remember_the_last_line_of_each() {
         model.insert(object, offset);
     }
     assert_eq!(objects.used(), model.len());
+    let entries = objects.entries().map(|e| (e.object, e.offset().unwrap()));
+    assert_eq!(entries.collect::<HashMap<_, _>>(), model);
     for n in 0..8000 {
         assert_eq!(
             objects.get(object(n)),
@@ -59,11 +61,12 @@ fn objects_remember_the_last_line_of_each() {
     objects.clear();
     assert_eq!(objects.used(), 0);
     assert_eq!(objects.get(object(1)), None);
+    assert_eq!(objects.entries().count(), 0);
 }
 
 #[test]
 fn a_full_table_says_so_and_still_knows_what_it_has() {
-    let mut objects = Objects::new(vec![Entry::FREE; 8]);
+    let mut objects = Objects::new(vec![Entry::FREE; 8], vec![0; 8]);
     assert!((0..8).all(|n| objects.set(object(n), n)));
     assert!(!objects.set(object(8), 8));
     assert!(objects.set(object(3), 99));

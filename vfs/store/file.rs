@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Open files of the store.
+
+use kernel::{
+    error::to_result,
+    prelude::*, //
+};
+
+use super::Facts;
+use crate::vfs::{
+    c,
+    scope::{
+        enodata,
+        AsKernel, //
+    },
+};
+
+/// An open regular file, or a directory open for reading.
+///
+/// # Invariants
+///
+/// `file` is an open file, of which a reference is owned.
+pub(crate) struct File {
+    file: *mut c::file,
+}
+
+// SAFETY: A reference to a file may be used and dropped from any thread.
+unsafe impl Send for File {}
+// SAFETY: All methods give positions themselves and may be called concurrently.
+unsafe impl Sync for File {}
+
+impl File {
+    /// Takes over a reference.
+    ///
+    /// # Safety
+    ///
+    /// `file` must be an open file; its reference is ours from now on.
+    pub(super) unsafe fn from_raw(file: *mut c::file) -> Self {
+        // INVARIANT: The caller guarantees it.
+        Self { file }
+    }
+
+    /// The file for C, as long as `self` lives.
+    pub(super) fn as_ptr(&self) -> *mut c::file {
+        self.file
+    }
+
+    /// What its inode says.
+    pub(crate) fn facts(&self) -> Facts {
+        // SAFETY: By the type invariants the file is open and holds its inode.
+        unsafe { Facts::of((*self.file).f_inode) }
+    }
+
+    /// Its size in bytes.
+    pub(crate) fn size(&self) -> u64 {
+        self.facts().size
+    }
+
+    /// Reads from `at` until `buf` is full or the file ends; returns how many bytes.
+    pub(crate) fn read_at(&self, buf: &mut [u8], at: u64) -> Result<usize> {
+        let _kernel = AsKernel::new();
+        let mut at = position(at)?;
+        let mut done = 0usize;
+        while let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) {
+            // SAFETY: The file is open by the type invariants, `rest` is writable.
+            let n =
+                unsafe { c::kernel_read(self.file, rest.as_mut_ptr().cast(), rest.len(), &mut at) };
+            match usize::try_from(n) {
+                Ok(0) => break,
+                Ok(n) => done = done.saturating_add(n),
+                Err(_) => return Err(errno(n)),
+            }
+        }
+        Ok(done)
+    }
+
+    /// Reads exactly `buf.len()` bytes; `ENODATA` when the file ends before.
+    pub(crate) fn read_exact_at(&self, buf: &mut [u8], at: u64) -> Result {
+        let wanted = buf.len();
+        if self.read_at(buf, at)? < wanted {
+            return Err(enodata());
+        }
+        Ok(())
+    }
+
+    /// Writes all of `bytes` at `at`.
+    pub(crate) fn write_at(&self, bytes: &[u8], at: u64) -> Result {
+        let _kernel = AsKernel::new();
+        let mut at = position(at)?;
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            // SAFETY: The file is open by the type invariants, `rest` is readable.
+            let n =
+                unsafe { c::kernel_write(self.file, rest.as_ptr().cast(), rest.len(), &mut at) };
+            match usize::try_from(n) {
+                Ok(0) => return Err(EIO),
+                Ok(n) => rest = rest.get(n..).unwrap_or_default(),
+                Err(_) => return Err(errno(n)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes content and size durable.
+    pub(crate) fn sync(&self) -> Result {
+        let _kernel = AsKernel::new();
+        // SAFETY: The file is open by the type invariants.
+        to_result(unsafe { c::vfs_fsync(self.file, 0) })
+    }
+
+    /// Allocates blocks from `start` up to `end`, and makes the file that long.
+    pub(crate) fn allocate(&self, start: u64, end: u64) -> Result {
+        let _kernel = AsKernel::new();
+        let length = position(end.saturating_sub(start))?;
+        let start = position(start)?;
+        // SAFETY: The file is open for writing by the type invariants.
+        to_result(unsafe { c::vfs_fallocate(self.file, 0, start, length) })
+    }
+
+    /// Makes the file `size` bytes long.
+    pub(crate) fn truncate(&self, size: u64) -> Result {
+        let _kernel = AsKernel::new();
+        let size = position(size)?;
+        // SAFETY: The file is open by the type invariants; its path lives as long.
+        to_result(unsafe { c::vfs_truncate(&(*self.file).__bindgen_anon_1.f_path, size) })
+    }
+
+    /// Locks its inode for writing.
+    pub(super) fn lock_inode(&self) -> InodeLock<'_> {
+        // SAFETY: By the type invariants the file is open and holds its inode.
+        unsafe { c::lfs_inode_lock((*self.file).f_inode) };
+        InodeLock(self)
+    }
+
+    /// Takes the file for ourselves, as `flock(LOCK_EX | LOCK_NB)`: until it is closed. `EBUSY`
+    /// when somebody else has it.
+    pub(crate) fn claim(&self) -> Result {
+        // SAFETY: The file is open by the type invariants.
+        match to_result(unsafe { c::lfs_store_lock_file(self.file) }) {
+            Err(e) if e == EAGAIN => Err(EBUSY),
+            result => result,
+        }
+    }
+}
+
+/// A file's inode, locked for writing.
+pub(super) struct InodeLock<'a>(&'a File);
+
+impl Drop for InodeLock<'_> {
+    fn drop(&mut self) {
+        // SAFETY: `File::lock_inode` locked it.
+        unsafe { c::lfs_inode_unlock((*self.0.file).f_inode) };
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        // Closed here and now, so that the lower filesystem can be unmounted right after us.
+        // SAFETY: By the type invariants a reference is owned; only lower locks are taken.
+        unsafe { c::__fput_sync(self.file) };
+    }
+}
+
+/// A byte position as C has it.
+pub(super) fn position(at: u64) -> Result<c::loff_t> {
+    c::loff_t::try_from(at).map_err(|_| EFBIG)
+}
+
+/// The error that a negative count says.
+fn errno(n: isize) -> Error {
+    Error::from_errno(c_int::try_from(n).unwrap_or(-5))
+}

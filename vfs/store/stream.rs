@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A file that is written from its beginning to its end, a large piece at a time.
+//!
+//! The bytes are in memory of our own already, and nobody reads them back soon. So a file
+//! of whole pages goes past the page cache of a device's filesystem, where it can do that (no copy,
+//! and nothing to write back later); on tmpfs, where the page cache is the file, all go straight
+//! into its pages.
+
+use core::{
+    ops::Deref,
+    ptr, //
+};
+use kernel::{
+    error::to_result,
+    prelude::*, //
+};
+
+use super::{
+    file::position,
+    Dir,
+    File, //
+};
+use crate::vfs::{
+    c,
+    scope::AsKernel, //
+};
+
+/// How bytes get into the file.
+enum Way {
+    /// By write(2)'s path.
+    Cached,
+    /// Through this file, open with O_DIRECT.
+    Direct(File),
+    /// Straight into a tmpfs file's pages.
+    Memory,
+}
+
+/// An open file that is written in large pieces, and read like any other.
+pub(crate) struct StreamFile {
+    file: File,
+    way: Way,
+}
+
+impl StreamFile {
+    /// `file`, only to be read.
+    pub(crate) fn read_only(file: File) -> Self {
+        let way = Way::Cached;
+        Self { file, way }
+    }
+
+    /// `file`, open for writing, which is `name` in `dir`; all writes are of whole pages.
+    pub(crate) fn in_pages(file: File, dir: &Dir, name: &[u8]) -> Self {
+        let is_same = |direct: &File| direct.facts().inode == file.facts().inode;
+        let way = if file.is_in_memory() {
+            Way::Memory
+        } else {
+            // Where the filesystem cannot do it, opening fails.
+            let direct = dir.open_direct(name).ok().filter(is_same);
+            direct.map_or(Way::Cached, Way::Direct)
+        };
+        Self { file, way }
+    }
+
+    /// `file`, open for writing, in pieces of any size.
+    pub(crate) fn in_pieces(file: File) -> Self {
+        let way = if file.is_in_memory() {
+            Way::Memory
+        } else {
+            Way::Cached
+        };
+        Self { file, way }
+    }
+
+    /// Writes all of `bytes` at `at`.
+    pub(crate) fn write_at(&self, bytes: &[u8], at: u64) -> Result {
+        match &self.way {
+            Way::Cached => self.file.write_at(bytes, at),
+            Way::Memory => self.file.fill_at(bytes, at),
+            // Some refuse only the writing, for alignments of their own.
+            Way::Direct(direct) => match direct.write_at(bytes, at) {
+                Err(e) if e == EINVAL => self.file.write_at(bytes, at),
+                result => result,
+            },
+        }
+    }
+}
+
+impl Deref for StreamFile {
+    type Target = File;
+
+    fn deref(&self) -> &File {
+        &self.file
+    }
+}
+
+impl File {
+    fn mapping(&self) -> *mut c::address_space {
+        // SAFETY: By the type invariants the file is open and has a mapping.
+        unsafe { (*self.as_ptr()).f_mapping }
+    }
+
+    /// Whether it is tmpfs' own.
+    fn is_in_memory(&self) -> bool {
+        // SAFETY: The mapping lives as long as the open file.
+        unsafe { c::shmem_mapping(self.mapping()) }
+    }
+
+    /// Writes `bytes` at `at` into the pages of a tmpfs file: those that are there in one go, the
+    /// others as generic_perform_write() does.
+    fn fill_at(&self, bytes: &[u8], at: u64) -> Result {
+        let _kernel = AsKernel::new();
+        let _guard = self.lock_inode();
+        let mut at = position(at)?;
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let n = match self.fill_cached(rest, at) {
+                0 => self.fill_folio(rest, at)?,
+                n => n,
+            };
+            rest = rest.get(n..).filter(|_| n != 0).ok_or(EIO)?;
+            at = at.checked_add(n as c::loff_t).ok_or(EFBIG)?;
+        }
+        Ok(())
+    }
+
+    /// Writes as many of `bytes` as there are pages for, without a gap, below the file's end; the
+    /// inode is locked.
+    fn fill_cached(&self, bytes: &[u8], at: c::loff_t) -> usize {
+        let below_end = self.size().saturating_sub(at.unsigned_abs());
+        let len = bytes.len().min(usize::try_from(below_end).unwrap_or(usize::MAX));
+        if len == 0 {
+            return 0;
+        }
+        // SAFETY: The mapping is tmpfs' and lives as long as the open file, the inode is locked;
+        // `len` bytes are readable.
+        unsafe { c::lfs_fill_cached(self.mapping(), at, bytes.as_ptr().cast(), len) }
+    }
+
+    /// Writes as many of `bytes` as the folio at `at` takes; the inode is locked.
+    fn fill_folio(&self, bytes: &[u8], at: c::loff_t) -> Result<usize> {
+        let mapping = self.mapping();
+        // SAFETY: The mapping lives as long as the open file, its operations as long as tmpfs.
+        let ops = unsafe { &*(*mapping).a_ops };
+        let (begin, end) = ops.write_begin.zip(ops.write_end).ok_or(ENOTSUPP)?;
+        let len = c_uint::try_from(bytes.len()).map_err(|_| EFBIG)?;
+        let (mut folio, mut data) = (ptr::null_mut(), ptr::null_mut());
+        let iocb = c::kiocb {
+            ki_filp: self.as_ptr(),
+            ki_pos: at,
+            ..Default::default()
+        };
+        // SAFETY: The inode is locked, as the hook wants it; all pointers are valid for the call.
+        to_result(unsafe { begin(&iocb, mapping, at, len, &mut folio, &mut data) })?;
+        // SAFETY: The hook gave a locked folio that holds `at`; `bytes` are readable.
+        let copied = unsafe { c::lfs_copy_to_folio(folio, at, bytes.as_ptr().cast(), bytes.len()) };
+        // CAST: At most `len`.
+        let copied = copied as c_uint;
+        // SAFETY: Ends what the other hook began, which takes the folio back.
+        let done = unsafe { end(&iocb, mapping, at, copied, copied, folio, data) };
+        usize::try_from(done).map_err(|_| Error::from_errno(done))
+    }
+}
