@@ -5,7 +5,7 @@
 
 # Fill the array "machine" from qemu/run's options.
 machine_arguments() {
-    local accel cpu=max,-erms,-fsrm boot
+    local cpu=max,-erms,-fsrm boot
     boot="console=ttyS0 panic=-1 oops=panic mitigations=off no_timer_check cryptomgr.notests"
     machine=(-nodefaults -no-user-config -no-reboot -display none -M q35 -m "$mem" -smp "$smp")
     if [[ $icount ]]; then
