@@ -15,7 +15,12 @@ machine_arguments() {
         accel=$(choose_accel)
         case $accel in
         kvm) machine+=(-accel kvm) cpu=host ;;
-        *) machine+=(-accel 'tcg,thread=multi') ;;
+        *)
+            machine+=(-accel 'tcg,thread=multi')
+            # What an emulated processor is slow at. Above all, it translates a program anew for
+            # every address that the program comes to lie at: norandmaps halves the work.
+            cpu+=,-la57,-pku boot+=" norandmaps init_on_alloc=0"
+            ;;
         esac
     fi
     machine+=(-cpu "$cpu" -kernel "$(kernel_image)" -initrd "$work/initrd" -append "$boot ${appends[*]-}"
