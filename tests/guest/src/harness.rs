@@ -93,6 +93,7 @@ pub struct Report {
 /// What holds for the whole run.
 pub struct Plan {
     pub raw: bool,
+    pub full: bool,
     pub seed: u64,
     pub disk: String,
     pub only: Vec<String>,
@@ -197,6 +198,7 @@ fn spawn(plan: &Plan, lower: Lower, test: &Test, base: &Path) -> Outcome<Child> 
         .arg(base)
         .arg(plan.seed.to_string())
         .arg(if plan.raw { "raw" } else { "loggerfs" })
+        .arg(if plan.full { "full" } else { "usual" })
         .stdin(Stdio::null())
         .stdout(Stdio::inherit())
         .process_group(0);
@@ -278,8 +280,8 @@ fn verdict(status: ExitStatus, base: &Path) -> Outcome {
 }
 
 /// The life of the process that runs one test; its exit status.
-pub fn child(test: &Test, lower: Lower, raw: bool, seed: u64, base: &Path) -> i32 {
-    let outcome = World::new(lower, raw, seed, base).and_then(|mut world| {
+pub fn child(test: &Test, lower: Lower, raw: bool, full: bool, seed: u64, base: &Path) -> i32 {
+    let outcome = World::new(lower, raw, full, seed, base).and_then(|mut world| {
         if !test.unmounted {
             world.mount()?;
         }

@@ -27,11 +27,13 @@ const HELP: &str = "\
 lfs-tests - tests of LoggerFS over one lower filesystem after another
 
   lfs-tests [--lower private|tmpfs|ext4|xfs|btrfs]... [--only NAME|START*]...
-            [--skip NAME|START*]... [--disk DEVICE-OR-FILE] [--seed N] [--out DIR] [--slow N] [--raw] [--list]
+            [--skip NAME|START*]... [--disk DEVICE-OR-FILE] [--seed N] [--out DIR] [--slow N] [--full] [--raw] [--list]
 
   --disk   where ext4, xfs and btrfs are made; without it a sparse file in /run
   --out    directory for results.tsv
   --slow   multiplies the tests' time limits
+  --full   the long tests' full sizes (200 killed writers, 100 rounds of mounts, 10,000 random
+           changes ...) over every lower filesystem; without it, only over the private one
   --raw    no LoggerFS: tries the tests' own steps on the lower filesystem
 Environment: LFS_MODULE, the path of loggerfs.ko; without it modprobe is used.";
 
@@ -75,25 +77,28 @@ fn usage(problem: &str) -> ! {
     exit(2);
 }
 
-/// The process of one test: `child NAME LOWER BASE SEED raw|loggerfs`.
+/// The process of one test: `child NAME LOWER BASE SEED raw|loggerfs full|usual`.
 fn child(words: &[String]) -> i32 {
     let tests = scenario::all();
     let find = |name: &String| tests.iter().find(|test| test.name == name);
-    let (Some(test), Some(lower), Some(base), Some(seed), Some(kind)) = (
+    let (Some(test), Some(lower), Some(base), Some(seed), Some(kind), Some(sizes)) = (
         words.get(1).and_then(find),
         words.get(2).and_then(|name| Lower::parse(name)),
         words.get(3).map(PathBuf::from),
         words.get(4).and_then(|seed| seed.parse().ok()),
         words.get(5),
+        words.get(6),
     ) else {
         usage("bad words after 'child'");
     };
-    harness::child(test, lower, kind == "raw", seed, &base)
+    let full = sizes == "full" || lower == Lower::Private;
+    harness::child(test, lower, kind == "raw", full, seed, &base)
 }
 
 fn parse(words: &[String]) -> (Plan, Vec<Lower>) {
     let mut plan = Plan {
         raw: false,
+        full: false,
         seed: 20_261_120,
         disk: String::new(),
         only: Vec::new(),
@@ -121,6 +126,7 @@ fn parse(words: &[String]) -> (Plan, Vec<Lower>) {
             "--slow" => plan.slow = number(&value()),
             "--out" => plan.out = Some(value().into()),
             "--raw" => plan.raw = true,
+            "--full" => plan.full = true,
             "--list" => list(),
             "--help" | "-h" => {
                 println!("{HELP}");

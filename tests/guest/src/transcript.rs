@@ -18,14 +18,17 @@ use crate::world::World;
 pub struct Transcript {
     /// The directory to work in.
     pub dir: PathBuf,
+    /// As in the test's world.
+    pub full: bool,
     lines: Vec<String>,
     missing: Vec<String>,
 }
 
 impl Transcript {
-    fn new(dir: &Path) -> Transcript {
+    fn new(dir: &Path, full: bool) -> Transcript {
         Transcript {
             dir: dir.to_path_buf(),
+            full,
             lines: Vec::new(),
             missing: Vec::new(),
         }
@@ -105,8 +108,8 @@ impl Transcript {
 
 /// Runs the same work on both and compares answers and trees.
 pub fn compare(w: &mut World, work: fn(&mut Transcript) -> Outcome) -> Outcome {
-    let mut raw = Transcript::new(&w.beside()?);
-    let mut ours = Transcript::new(&w.mnt);
+    let mut raw = Transcript::new(&w.beside()?, w.full);
+    let mut ours = Transcript::new(&w.mnt, w.full);
     work(&mut raw).at("on the raw filesystem")?;
     check!(
         raw.missing.is_empty(),

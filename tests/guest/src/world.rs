@@ -18,6 +18,8 @@ pub struct World {
     pub lower: Lower,
     /// No LoggerFS at all: the test's own steps are tried on the lower filesystem.
     pub raw: bool,
+    /// The long tests do all that they can do, not only what is enough for one more filesystem.
+    pub full: bool,
     pub seed: u64,
     /// The test's directory on the lower filesystem.
     pub base: PathBuf,
@@ -33,10 +35,11 @@ const USUAL: &str = "";
 const USUAL_PRIVATE: &str = "size=60%";
 
 impl World {
-    pub fn new(lower: Lower, raw: bool, seed: u64, base: &Path) -> Outcome<World> {
+    pub fn new(lower: Lower, raw: bool, full: bool, seed: u64, base: &Path) -> Outcome<World> {
         let mut world = World {
             lower,
             raw,
+            full,
             seed,
             base: base.to_path_buf(),
             mnt: base.join("mnt"),
@@ -151,6 +154,15 @@ impl World {
             None => Err(Stop::Skip(
                 "a private tmpfs cannot be reached from below".into(),
             )),
+        }
+    }
+
+    /// How often a long test does its work: `full` times, or `usual` ones.
+    pub fn times<T>(&self, full: T, usual: T) -> T {
+        if self.full {
+            full
+        } else {
+            usual
         }
     }
 

@@ -224,7 +224,7 @@ fn segments(file: &fs::File) -> Outcome<Vec<(u64, u64)>> {
 
 /// 100 MB in pieces of 1 MiB.
 fn large_file(w: &mut World) -> Outcome {
-    let pieces = 100usize;
+    let pieces: usize = w.times(100, 25);
     let size = 1 << 20;
     w.unmount()?;
     w.mount_with("history_max=400M")?;
@@ -253,9 +253,10 @@ fn large_file(w: &mut World) -> Outcome {
     same("lines", w.log("f")?.len(), 2 * pieces)?;
     w.revert("f", 1)?;
     agree(pieces - 1, 0)?;
-    w.revert("f", 40)?;
-    agree(pieces - 41, 0)?;
-    w.revert("f", pieces - 41)?;
+    let many = pieces * 2 / 5;
+    w.revert("f", many)?;
+    agree(pieces - many - 1, 0)?;
+    w.revert("f", pieces - many - 1)?;
     agree(0, 0)?;
     same(
         "size",

@@ -19,7 +19,7 @@ use crate::world::World;
 pub const TESTS: &[Test] = &[
     Test::new("form-buffered", |w| form(w, Place::At(777), 5000, plain)).raw(),
     Test::new("form-one-byte-writes", |w| {
-        form(w, Place::At(0), 300, one_byte_writes)
+        form(w, Place::At(0), w.times(300, 60), one_byte_writes)
     })
     .raw(),
     Test::new("form-append", |w| form(w, Place::End, 3000, append)).raw(),

@@ -15,14 +15,13 @@ pub const TESTS: &[Test] = &[Test::new("killed-writer", killed_writer)
     .thorough()
     .seconds(400)];
 
-const TIMES: u64 = 200;
-
-/// 200 times: the file equals what a prefix of the writer's steps makes, the log explains
+/// 200 times (20 where sizes are the usual ones): the file equals what a prefix of the writer's steps makes, the log explains
 /// exactly that content, and every revert back to the start is right.
 fn killed_writer(w: &mut World) -> Outcome {
     let mut random = Random::new(w.seed ^ 3);
     let mut operations = 0;
-    for round in 0..TIMES {
+    let rounds = w.times(200, 20);
+    for round in 0..rounds {
         let name = format!("f{round}");
         let seed = w.seed.wrapping_add(round);
         let mut child = w.worker(&["stream", &name, &seed.to_string()]).spawn()?;
@@ -42,8 +41,8 @@ fn killed_writer(w: &mut World) -> Outcome {
         std::fs::remove_file(w.path(&name))?;
     }
     check!(
-        operations > TIMES as usize * 2,
-        "only {operations} operations in {TIMES} rounds"
+        operations > rounds as usize * 2,
+        "only {operations} operations in {rounds} rounds"
     );
     Ok(())
 }

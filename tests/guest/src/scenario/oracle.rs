@@ -101,14 +101,12 @@ fn twins(w: &World, count: usize) -> Outcome<Vec<Twin>> {
     (0..count).map(|number| Twin::new(w, number)).collect()
 }
 
-/// 10,000 changes on six files, reverted one by one in the order opposite to that of their
+/// 10,000 changes (500 where sizes are the usual ones) on six files, reverted one by one in the order opposite to that of their
 /// making.
 fn oracle(w: &mut World) -> Outcome {
     let mut random = Random::new(w.seed);
     let mut files = twins(w, 6)?;
-    // Each revert makes journal and file durable: on a disk that costs a guest on an emulated
-    // processor some 20 ms.
-    let steps = if w.lower.has_disk() { 2_000 } else { 10_000 };
+    let steps = w.times(10_000, 500);
     let mut order = Vec::new();
     for step in 0..steps {
         let which = random.below(files.len() as u64) as usize;
@@ -148,7 +146,7 @@ fn oracle(w: &mut World) -> Outcome {
 fn oracle_counts(w: &mut World) -> Outcome {
     let mut random = Random::new(w.seed ^ 1);
     let mut files = twins(w, 3)?;
-    for step in 0..2000 {
+    for step in 0..w.times(2000, 300) {
         let which = random.below(3) as usize;
         files[which]
             .change(w, &mut random)
@@ -177,7 +175,9 @@ fn oracle_counts(w: &mut World) -> Outcome {
 fn oracle_mixed(w: &mut World) -> Outcome {
     let mut random = Random::new(w.seed ^ 2);
     let mut files = twins(w, 3)?;
-    for step in 0..3000 {
+    let steps = w.times(3000, 300);
+    let between_mounts = steps / 6;
+    for step in 0..steps {
         let which = random.below(3) as usize;
         let at = format!("seed {}, step {step}", w.seed);
         let depth = files[which].shadow.depth() as u64;
@@ -188,7 +188,7 @@ fn oracle_mixed(w: &mut World) -> Outcome {
             files[which].change(w, &mut random).at(&at)?;
         }
         files[which].agrees(w, step).at(&at)?;
-        if step % 500 == 250 && w.src.is_some() {
+        if step % between_mounts == between_mounts / 2 && w.src.is_some() {
             files = reopened(w, files).at(&at)?;
         }
     }
@@ -199,7 +199,7 @@ fn oracle_mixed(w: &mut World) -> Outcome {
             file.shadow.depth(),
         )?;
         file.undo(file.shadow.depth())?;
-        file.agrees(w, 3000)?;
+        file.agrees(w, steps)?;
     }
     Ok(())
 }

@@ -135,13 +135,22 @@ fn replayed(w: &World, name: &str, mut replay: Replay) -> Outcome<Shadow> {
     Ok(replay.shadow)
 }
 
-/// Everything that stands comes off, one by one.
+/// Everything that stands comes off, one by one; where sizes are the usual ones, after the first
+/// 40 several at once.
 fn take_all_back(w: &World, name: &str, mut shadow: Shadow) -> Outcome {
     let file = w.open(name)?;
+    let end = shadow.depth();
     while shadow.depth() > 0 {
         let left = shadow.depth();
-        undo::revert(&file, 1).at(format!("reverting with {left} left"))?;
-        shadow.undo();
+        let count = if end - left < 40 {
+            1
+        } else {
+            w.times(1, 20).min(left)
+        };
+        undo::revert(&file, count).at(format!("reverting {count} with {left} left"))?;
+        for _ in 0..count {
+            shadow.undo();
+        }
         same_bytes(format!("with {left} left"), &w.read(name)?, shadow.bytes())?;
     }
     Ok(())
@@ -202,7 +211,7 @@ fn writing_and_reverting(w: &mut World) -> Outcome {
         start(w, &["records", "f", "0", "600"])?,
         start(w, &["records", "f", "1", "600"])?,
     ];
-    let reverter = start(w, &["reverts", "f", "500"])?;
+    let reverter = start(w, &["reverts", "f", w.times("500", "100")])?;
     let replay = Replay::new(&writers.iter().collect::<Vec<_>>());
     let made = reverts_made(reverter)?;
     writers.into_iter().try_for_each(wait)?;
@@ -216,15 +225,16 @@ fn reverting_twice_at_once(w: &mut World) -> Outcome {
     let writer = start(w, &["records", "f", "0", "800"])?;
     let replay = Replay::new(&[&writer]);
     wait(writer)?;
-    let one = start(w, &["reverts", "f", "300"])?;
-    let two = start(w, &["reverts", "f", "300"])?;
+    let times = w.times(300, 50);
+    let one = start(w, &["reverts", "f", &times.to_string()])?;
+    let two = start(w, &["reverts", "f", &times.to_string()])?;
     same(
         "all reverts succeed",
         reverts_made(one)? + reverts_made(two)?,
-        600,
+        2 * times,
     )?;
     let shadow = replayed(w, "f", replay)?;
-    same("what stands", shadow.depth(), 200)?;
+    same("what stands", shadow.depth(), 800 - 2 * times)?;
     take_all_back(w, "f", shadow)
 }
 
