@@ -28,8 +28,8 @@ module: ## build the kernel module (build/loggerfs.ko)
 
 logctl: ## build the command-line tool (build/logctl), one static binary
 	@mkdir -p build
-	@cd logctl && RUSTFLAGS='-C target-feature=+crt-static' CARGO_TARGET_DIR='$(CURDIR)/build/cargo' \
-		../qemu/build-in-root cargo build --release --locked --target $(TARGET)
+	@cd logctl && RUSTFLAGS='-C target-feature=+crt-static' \
+		../qemu/cargo '$(CURDIR)/build/cargo' build --release --locked --target $(TARGET)
 	@install -m 755 build/cargo/$(TARGET)/release/logctl build/logctl
 
 shell: module logctl ## a prompt on the stock kernel, loggerfs on a private tmpfs at /mnt

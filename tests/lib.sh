@@ -36,7 +36,7 @@ built() {
 
 # The stock kernel's name, from the module that was built for it.
 kernel_release() {
-    strings -n 8 "$(module_file)" 2>/dev/null | sed -n 's/^vermagic=\([^ ]*\).*/\1/p' | head -n 1
+    tr '\0' '\n' <"$(module_file)" | LC_ALL=C sed -n 's/^vermagic=\([^ ]*\).*/\1/p' | head -n 1
 }
 
 # Named, so that RUSTFLAGS is for the programs alone and not for their builds' own tools.
@@ -49,8 +49,8 @@ in_root_cargo() {
     echo "building tests/$crate ..." >&2
     if ! (
         cd "tests/$crate"
-        RUSTFLAGS='-C target-feature=+crt-static' CARGO_TARGET_DIR=../../build/cargo-tests \
-            ../../qemu/build-in-root cargo build --release --locked --target "$lfs_target"
+        RUSTFLAGS='-C target-feature=+crt-static' ../../qemu/cargo "../../build/cargo-tests/$crate" \
+            build --release --locked --target "$lfs_target"
     ) >"$log" 2>&1; then
         tail -n 40 "$log" >&2
         echo "${0##*/}: tests/$crate does not build; the whole output is in $log" >&2
@@ -60,7 +60,7 @@ in_root_cargo() {
 }
 
 # Where in_root_cargo leaves program $2 of crate $1.
-cargo_bin() { printf 'build/cargo-tests/%s/release/%s\n' "$lfs_target" "$2"; }
+cargo_bin() { printf 'build/cargo-tests/%s/%s/release/%s\n' "$1" "$lfs_target" "$2"; }
 
 # The module without its debug information, which would take longer to load than the rest; the
 # file's path.

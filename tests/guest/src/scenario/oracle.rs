@@ -198,8 +198,11 @@ fn oracle_mixed(w: &mut World) -> Outcome {
             undo::lines(&file.file, false)?.len(),
             file.shadow.depth(),
         )?;
-        file.undo(file.shadow.depth())?;
+        if file.shadow.depth() > 0 {
+            file.undo(file.shadow.depth())?;
+        }
         file.agrees(w, steps)?;
+        same_errno("at the start", undo::revert(&file.file, 1), Errno::NODATA)?;
     }
     Ok(())
 }
