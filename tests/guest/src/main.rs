@@ -91,8 +91,7 @@ fn child(words: &[String]) -> i32 {
     ) else {
         usage("bad words after 'child'");
     };
-    let full = sizes == "full" || lower == Lower::Private;
-    harness::child(test, lower, kind == "raw", full, seed, &base)
+    harness::child(test, lower, kind == "raw", sizes == "full", seed, &base)
 }
 
 fn parse(words: &[String]) -> (Plan, Vec<Lower>) {

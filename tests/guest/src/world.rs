@@ -20,6 +20,8 @@ pub struct World {
     pub raw: bool,
     /// The long tests do all that they can do, not only what is enough for one more filesystem.
     pub full: bool,
+    /// Every state is looked at, even where another test is for that.
+    pub every_state: bool,
     pub seed: u64,
     /// The test's directory on the lower filesystem.
     pub base: PathBuf,
@@ -39,7 +41,8 @@ impl World {
         let mut world = World {
             lower,
             raw,
-            full,
+            full: full || lower == Lower::Private,
+            every_state: full,
             seed,
             base: base.to_path_buf(),
             mnt: base.join("mnt"),

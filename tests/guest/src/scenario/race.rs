@@ -135,18 +135,15 @@ fn replayed(w: &World, name: &str, mut replay: Replay) -> Outcome<Shadow> {
     Ok(replay.shadow)
 }
 
-/// Everything that stands comes off, one by one; where sizes are the usual ones, after the first
-/// 40 several at once.
+/// Everything that stands comes off: 40 operations one by one, then 20 at once, as it is the oracle
+/// that looks at every state. With `--full` all of them one by one.
 fn take_all_back(w: &World, name: &str, mut shadow: Shadow) -> Outcome {
     let file = w.open(name)?;
     let end = shadow.depth();
     while shadow.depth() > 0 {
         let left = shadow.depth();
-        let count = if end - left < 40 {
-            1
-        } else {
-            w.times(1, 20).min(left)
-        };
+        let singly = w.every_state || end - left < 40;
+        let count = if singly { 1 } else { left.min(20) };
         undo::revert(&file, count).at(format!("reverting {count} with {left} left"))?;
         for _ in 0..count {
             shadow.undo();
