@@ -18,7 +18,7 @@ machine_arguments() {
         *)
             machine+=(-accel 'tcg,thread=multi')
             # What an emulated processor is slow at. Above all, it translates a program anew for
-            # every address that the program comes to lie at: norandmaps halves the work.
+            # every address that it comes to lie at: norandmaps halves the work of many programs.
             cpu+=,-la57,-pku boot+=" norandmaps init_on_alloc=0"
             ;;
         esac
