@@ -49,7 +49,7 @@ use super::{
 };
 use crate::vfs::{
     chunk::Chunk,
-    scope::eshutdown,
+    error::ESHUTDOWN,
     store,
     worker::Worker, //
 };
@@ -282,7 +282,7 @@ impl Journal {
                 }
             }
             if staging.closed {
-                break Err(eshutdown());
+                break Err(ESHUTDOWN);
             }
             if durable {
                 staging.want_durable = staging.want_durable.max(ticket);

@@ -37,10 +37,9 @@ use super::{
 };
 use crate::vfs::{
     chunk::zeroes,
+    error::{ESHUTDOWN, EUCLEAN},
     scope::{
         crc32c,
-        eshutdown,
-        euclean,
         AsKernel,
         NoFs, //
     },
@@ -94,7 +93,7 @@ impl Keep {
         if found.clean {
             let mut added = Ok(());
             let add = |span: Span| added = added.and(tables.add(span));
-            state::tables(slot, add).ok_or(euclean())?;
+            state::tables(slot, add).ok_or(EUCLEAN)?;
             added?;
         }
         Ok(keep)
@@ -107,7 +106,7 @@ impl Keep {
         let spans = tables.spans().take(MAX_TABLES);
         let uuid = &self.home.uuid;
         state::encode(&self.state, spans, uuid, crc32c, &mut slot).ok_or(EOVERFLOW)?;
-        let file = self.state_file.as_ref().ok_or(eshutdown())?;
+        let file = self.state_file.as_ref().ok_or(ESHUTDOWN)?;
         // CAST: A slot's size is small.
         file.write_at(&slot, (self.state.count & 1).saturating_mul(SLOT as u64))?;
         file.sync()

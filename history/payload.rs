@@ -33,10 +33,10 @@ use super::{
 };
 use crate::vfs::{
     chunk::Slot,
+    error::ESHUTDOWN,
     scope::{
         copy,
-        crc32c,
-        eshutdown, //
+        crc32c, //
     },
 };
 
@@ -182,7 +182,7 @@ impl Journal {
         let mut staging = self.staging.lock();
         loop {
             if staging.closed {
-                return Err(eshutdown());
+                return Err(ESHUTDOWN);
             }
             if let (Some(error), OnError::Refuse) = (staging.error, self.options.on_error) {
                 return Err(error);
@@ -461,7 +461,7 @@ impl LineRoom<'_> {
             return Err(PlaceError::Moved(segment));
         }
         if self.left == 0 || staging.closed {
-            return Err(PlaceError::Failed(eshutdown()));
+            return Err(PlaceError::Failed(ESHUTDOWN));
         }
         let Some(mut slot) = staging.line_slot(&journal.line_chunks) else {
             return Err(PlaceError::Failed(ENOSPC));

@@ -14,10 +14,9 @@ use super::{
         MAX_LINE, //
     },
 };
-use crate::vfs::scope::{
-    crc32c,
-    enodata,
-    euclean, //
+use crate::vfs::{
+    error::{ENODATA, EUCLEAN},
+    scope::crc32c, //
 };
 
 impl Journal {
@@ -34,10 +33,10 @@ impl Journal {
             segment.log.read_at(room, at.offset)?
         };
         let read = buf.get(..len).unwrap_or_default();
-        let newline = read.iter().position(|&b| b == b'\n').ok_or(euclean())?;
+        let newline = read.iter().position(|&b| b == b'\n').ok_or(EUCLEAN)?;
         let line = read.get(..=newline).unwrap_or_default();
         let seed = self.seed(at.segment);
-        Line::parse(line, Some((&seed, crc32c))).map_err(|_| euclean())?;
+        Line::parse(line, Some((&seed, crc32c))).map_err(|_| EUCLEAN)?;
         Ok(line.len())
     }
 
@@ -56,7 +55,7 @@ impl Journal {
         segment.undo.read_exact_at(buf, offset)?;
         // Its file may have been recycled meanwhile.
         if extent.segment < self.files.lock().first() {
-            return Err(enodata());
+            return Err(ENODATA);
         }
         Ok(())
     }

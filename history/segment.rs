@@ -23,11 +23,7 @@ use super::{
     trust,
 };
 use crate::vfs::{
-    scope::{
-        enodata,
-        eshutdown,
-        euclean, //
-    },
+    error::{ENODATA, ESHUTDOWN, EUCLEAN},
     store::{
         Dir,
         File,
@@ -131,7 +127,7 @@ impl Files {
 
     /// The directories of logs and payloads.
     pub(super) fn dirs(&self) -> Result<(&Dir, &Dir)> {
-        let (log, undo) = self.dirs.as_ref().ok_or(eshutdown())?;
+        let (log, undo) = self.dirs.as_ref().ok_or(ESHUTDOWN)?;
         Ok((log, undo))
     }
 
@@ -206,7 +202,7 @@ impl Files {
     /// Any segment, for reading. `ENODATA`: it was dropped.
     pub(super) fn open_to_read(&mut self, number: u64) -> Result<Arc<Segment>> {
         if number < self.first {
-            return Err(enodata());
+            return Err(ENODATA);
         }
         let mut known = Iterator::chain(self.open.iter(), self.recent.iter());
         if let Some(segment) = known.find(|s| s.number == number) {
@@ -214,9 +210,9 @@ impl Files {
         }
         let (log_dir, undo_dir) = self.dirs()?;
         let open = |dir: &Dir, name: Name| {
-            let missing = |e: Error| if e == ENOENT { enodata() } else { e };
+            let missing = |e: Error| if e == ENOENT { ENODATA } else { e };
             let file = dir.open(name.bytes(), false).map_err(missing)?;
-            trust::private_file(file).map_err(|_| euclean())
+            trust::private_file(file).map_err(|_| EUCLEAN)
         };
         let segment = Arc::new(
             Segment {

@@ -33,11 +33,8 @@ use super::{
 };
 use crate::vfs::{
     chunk::zeroes,
-    scope::{
-        crc32c,
-        eshutdown, //
-        euclean,
-    },
+    error::{ESHUTDOWN, EUCLEAN},
+    scope::crc32c,
     store::{
         Dir,
         File, //
@@ -86,7 +83,7 @@ impl Tables {
     }
 
     fn dir(&self) -> Result<&Dir> {
-        self.dir.as_ref().ok_or(eshutdown())
+        self.dir.as_ref().ok_or(ESHUTDOWN)
     }
 
     /// The segments that each table covers, oldest first.
@@ -143,9 +140,9 @@ impl Tables {
         let file = trust::private_file(self.dir()?.open(name(span).bytes(), false)?)?;
         let mut bytes = zeroes(BLOCK)?;
         file.read_exact_at(&mut bytes, 0)?;
-        let head = Head::parse(block(&bytes)?, &self.uuid, crc32c).ok_or(euclean())?;
+        let head = Head::parse(block(&bytes)?, &self.uuid, crc32c).ok_or(EUCLEAN)?;
         if head.span != span {
-            return Err(euclean());
+            return Err(EUCLEAN);
         }
         Ok(Arc::new(Open { file, head }, GFP_KERNEL)?)
     }
@@ -258,9 +255,9 @@ impl Open {
         while high.saturating_sub(low) > 1 {
             let middle = low.midpoint(high);
             let mut first = [0; index::ENTRY];
-            let at = self.head.block_at(middle).ok_or(euclean())?;
+            let at = self.head.block_at(middle).ok_or(EUCLEAN)?;
             self.file.read_exact_at(&mut first, at)?;
-            let (found, _) = index::entry(&first).ok_or(euclean())?;
+            let (found, _) = index::entry(&first).ok_or(EUCLEAN)?;
             if found <= object {
                 low = middle;
             } else {
@@ -277,10 +274,10 @@ impl Open {
 
     /// Reads block `i`; returns how many entries it has.
     fn read_block(&self, i: u64, buf: &mut [u8]) -> Result<usize> {
-        let at = self.head.block_at(i).ok_or(euclean())?;
+        let at = self.head.block_at(i).ok_or(EUCLEAN)?;
         self.file.read_exact_at(buf, at)?;
         if !index::is_whole(block(buf)?, crc32c) {
-            return Err(euclean());
+            return Err(EUCLEAN);
         }
         Ok(index::count_in_block(self.head.entries, i))
     }
@@ -374,7 +371,7 @@ impl Input {
         }
         let at = self.at.saturating_mul(index::ENTRY);
         let bytes = self.buf.get(at..at.saturating_add(index::ENTRY));
-        Ok(Some(bytes.and_then(index::entry).ok_or(euclean())?))
+        Ok(Some(bytes.and_then(index::entry).ok_or(EUCLEAN)?))
     }
 }
 

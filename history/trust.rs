@@ -17,8 +17,8 @@ use super::{
     segment::MODE,
 };
 use crate::vfs::{
+    error::EUCLEAN,
     scope::{
-        euclean,
         now_seconds,
         random_uuid, //
     },
@@ -114,7 +114,7 @@ fn create(
             explain(format_args!(
                 ".loggerfs/format is empty, but there is a history: it is damaged"
             ));
-            return Err(euclean());
+            return Err(EUCLEAN);
         }
     }
     let uuid = random_uuid();
@@ -149,7 +149,7 @@ fn check(
         }
         Err(Unusable::Malformed) => {
             explain(format_args!(".loggerfs/format is damaged or forged"));
-            Err(euclean())
+            Err(EUCLEAN)
         }
     }
 }

@@ -18,10 +18,8 @@ use kernel::{
 use super::{journal::Journal, pool::Batch, segment::Segment, staging::align};
 use crate::vfs::{
     chunk::Chunk,
-    scope::{
-        edquot,
-        AsKernel, //
-    },
+    error::EDQUOT,
+    scope::AsKernel,
     worker::Job, //
 };
 
@@ -129,7 +127,7 @@ impl Journal {
         let chunk = chunks.get(batch.index).ok_or(EIO)?;
         let segment = self.files.lock().to_write(batch.segment)?;
         match write_chunk(chunk, batch, &segment, is_payload) {
-            Err(e) if e == ENOSPC || e == edquot() => {
+            Err(e) if e == ENOSPC || e == EDQUOT => {
                 if !self.make_room()? {
                     return Err(e);
                 }

@@ -27,3 +27,9 @@ pub(crate) const ESTALE: Error = errno(c::ESTALE);
 pub(crate) const EOPNOTSUPP: Error = errno(c::EOPNOTSUPP);
 /// The name is too long.
 pub(crate) const ENAMETOOLONG: Error = errno(c::ENAMETOOLONG);
+/// A symbolic link where none may be.
+pub(crate) const ELOOP: Error = errno(c::ELOOP);
+/// Somebody's quota is used up.
+pub(crate) const EDQUOT: Error = errno(c::EDQUOT);
+/// The journal has been shut down.
+pub(crate) const ESHUTDOWN: Error = errno(c::ESHUTDOWN);

@@ -1,36 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! What the history needs of the kernel beside files and workers: scopes in which a thread acts
-//! as the kernel itself, the checksum, chance, the clock, and errors that the kernel crate lacks.
+//! as the kernel itself, the checksum, chance, and the clock.
 
 use kernel::prelude::*;
 
 use super::c;
-
-/// Declares errors that `kernel::error::code` has not.
-macro_rules! errors {
-    ($($(#[$doc:meta])* $name:ident = $number:ident,)*) => {
-        $($(#[$doc])*
-        #[cold]
-        pub(crate) fn $name() -> Error {
-            // CAST: Error numbers are small.
-            Error::from_errno(-(c::$number as c_int))
-        })*
-    };
-}
-
-errors! {
-    /// No data: nothing left, or trimmed away.
-    enodata = ENODATA,
-    /// A symbolic link where none may be.
-    eloop = ELOOP,
-    /// The structure needs cleaning: damaged.
-    euclean = EUCLEAN,
-    /// Somebody's quota is used up.
-    edquot = EDQUOT,
-    /// It has been shut down.
-    eshutdown = ESHUTDOWN,
-}
 
 /// While it lives, the thread has the kernel's own credentials.
 ///

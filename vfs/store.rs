@@ -23,13 +23,7 @@ use kernel::{
     prelude::*,
 };
 
-use super::{
-    c,
-    scope::{
-        eloop,
-        AsKernel, //
-    },
-};
+use super::{c, error::ELOOP, scope::AsKernel};
 
 /// `S_IFMT` and two of its values: what an inode is.
 const KIND: u32 = 0o170_000;
@@ -349,7 +343,7 @@ impl Dir {
             return Err(ENOENT);
         }
         if found.facts().mode & KIND == KIND_LINK {
-            return Err(eloop());
+            return Err(ELOOP);
         }
         // SAFETY: `found` holds the dentry.
         if unsafe { c::lfs_store_is_mount_point(dentry) } {

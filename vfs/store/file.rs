@@ -8,13 +8,7 @@ use kernel::{
 };
 
 use super::Facts;
-use crate::vfs::{
-    c,
-    scope::{
-        enodata,
-        AsKernel, //
-    },
-};
+use crate::vfs::{c, error::ENODATA, scope::AsKernel};
 
 /// An open regular file, or a directory open for reading.
 ///
@@ -79,7 +73,7 @@ impl File {
     pub(crate) fn read_exact_at(&self, buf: &mut [u8], at: u64) -> Result {
         let wanted = buf.len();
         if self.read_at(buf, at)? < wanted {
-            return Err(enodata());
+            return Err(ENODATA);
         }
         Ok(())
     }

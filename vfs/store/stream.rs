@@ -128,7 +128,9 @@ impl File {
     /// inode is locked.
     fn fill_cached(&self, bytes: &[u8], at: c::loff_t) -> usize {
         let below_end = self.size().saturating_sub(at.unsigned_abs());
-        let len = bytes.len().min(usize::try_from(below_end).unwrap_or(usize::MAX));
+        let len = bytes
+            .len()
+            .min(usize::try_from(below_end).unwrap_or(usize::MAX));
         if len == 0 {
             return 0;
         }
