@@ -7,6 +7,7 @@
 
 mod capture;
 mod lines;
+mod map;
 pub(crate) mod names;
 
 use crate::{
@@ -25,6 +26,7 @@ pub(crate) use capture::{add_runs, mapped as capture_runs, Saved};
 use kernel::prelude::*;
 use lines::place_operation;
 pub(crate) use lines::{foreign, load_unchecked, place, Subject, What};
+pub(crate) use map::{map, tell_untold as tell_untold_map};
 
 /// What an operation destroys.
 pub(crate) enum Loses<'a> {
@@ -36,7 +38,7 @@ pub(crate) enum Loses<'a> {
     Unsaved(&'static str),
 }
 
-/// An operation that is about to change an object. Our inode's lock is held (but by mmap).
+/// An operation that is about to change an object. Our inode's lock is held.
 pub(crate) struct Intent<'a> {
     /// The object.
     pub(crate) inode: &'a OwnInode,
@@ -81,9 +83,7 @@ impl<'a> Intent<'a> {
             return go(&mut None);
         };
         let lower = self.inode.lower();
-        // A mapping is made without the inode's lock.
-        let is_locked = self.op != Op::Mmap;
-        if let Err(e) = ready(mount, journal, self.inode, is_locked) {
+        if let Err(e) = ready(mount, journal, self.inode, true) {
             tolerate(mount, e)?;
         }
         let size = lower.size();
@@ -134,6 +134,7 @@ impl<'a> Intent<'a> {
 /// object's times and is not noted yet.
 fn ready(mount: &Mount, journal: &Journal, inode: &OwnInode, is_locked: bool) -> Result {
     let mut state = inode.object().state.lock();
+    tell_untold_map(journal, inode, &mut state, true)?;
     if state.loaded && !(is_locked && is_foreign(&state, inode)) {
         return Ok(());
     }
@@ -151,7 +152,7 @@ fn ready(mount: &Mount, journal: &Journal, inode: &OwnInode, is_locked: bool) ->
 /// its times too, and have a line of their own.
 pub(crate) fn is_foreign(state: &ObjectState, inode: &OwnInode) -> bool {
     inode.is_regular()
-        && !state.mapped
+        && !inode.object().was_mapped()
         && state
             .seen
             .is_some_and(|seen| seen != inode.lower().quick_cookie())
@@ -364,11 +365,6 @@ pub(crate) fn is_new(inode: &OwnInode) {
     }
 }
 
-/// Notes a writable shared mapping.
-pub(crate) fn mapped(inode: &OwnInode) {
-    inode.object().state.lock().mapped = true;
-}
-
 /// Asks the history for the object's last line, if that is not known, and compares the object with
 /// what it says. Before a change of the object or its names that moves its times; our inode's
 /// lock is held.
@@ -392,7 +388,7 @@ pub(crate) fn load_to_open(inode: &OwnInode, dentry: &OwnDentry) -> Result {
     load_as(inode, false)?;
     let unmapped = {
         let mut state = inode.object().state.lock();
-        let unmapped = state.mapped && !inode.lower().is_writably_mapped();
+        let unmapped = inode.object().was_mapped() && !inode.lower().is_writably_mapped();
         state.changed |= unmapped;
         unmapped
     };
@@ -425,11 +421,12 @@ pub(crate) fn leave(inode: &OwnInode, dentry: &OwnDentry) {
         return;
     };
     let mut state = inode.object().state.lock();
-    if !state.changed {
+    let told = tell_untold_map(journal, inode, &mut state, true);
+    if told.is_ok() && !state.changed {
         return;
     }
-    let result = dentry
-        .lower()
+    let result = told
+        .and_then(|()| dentry.lower())
         .and_then(|lower| lines::leave(mount, journal, inode, lower, &mut state));
     if let Err(e) = result {
         mount.warn_lost(e);
@@ -442,11 +439,12 @@ pub(crate) fn leave_evicted(inode: &OwnInode) {
     let Some(mut state) = inode.object().state.try_lock() else {
         return;
     };
-    if !state.changed {
-        return;
-    }
     let mount = inode.mount();
-    let (Some(journal), Some(lower)) = (mount.journal(), inode.lower().any_name()) else {
+    let Some(journal) = mount.journal() else {
+        return;
+    };
+    let _ = tell_untold_map(journal, inode, &mut state, false);
+    let Some(lower) = inode.lower().any_name().filter(|_| state.changed) else {
         return;
     };
     let _ = lines::leave_without_waiting(mount, journal, inode, &lower, &mut state);

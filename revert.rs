@@ -150,11 +150,12 @@ impl Revert<'_> {
     /// Whether the object is as our last line says.
     fn verify(&self, state: &mut ObjectState) -> Result<OnForeign, Refusal> {
         backup::load_unchecked(self.journal, self.inode, state)?;
+        backup::tell_untold_map(self.journal, self.inode, state, true)?;
         if !self.inode.is_regular() {
             return Ok(OnForeign::Stop);
         }
         let lower = self.inode.lower();
-        let mapped = state.mapped || lower.is_writably_mapped();
+        let mapped = self.inode.object().was_mapped() || lower.is_writably_mapped();
         if mapped && !self.force {
             return Err(Refusal::new(Reason::Mapped, 0));
         }

@@ -7,8 +7,7 @@
 
 use super::Stack;
 use crate::{
-    backup::{self, Intent, Loses},
-    history::line::Op,
+    backup,
     vfs::{file::OwnFile, range::Map, table::file::MapHooks}, //
 };
 use kernel::prelude::*;
@@ -18,22 +17,8 @@ impl MapHooks for Stack {
         if !map.may_change_file() || !file.is_writable() {
             return map.map_lower(file);
         }
-        let inode = file.own_inode();
-        let (at, length) = map.range();
-        let pending = Intent {
-            inode,
-            open: Some(file.open()),
-            op: Op::Mmap,
-            at,
-            length,
-            loses: Loses::Unsaved("mmap"),
-            durable: false,
-        }
-        .prepare()?;
-        // Before the mapping exists: a revert that comes in between is refused in vain, not wrong.
-        backup::mapped(inode);
-        let result = map.map_lower(file);
-        pending.settle(result.map(|()| length));
-        result
+        backup::map(file.own_inode(), file.open(), map.range(), || {
+            map.map_lower(file)
+        })
     }
 }

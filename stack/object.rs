@@ -10,7 +10,10 @@ use kernel::{
     new_mutex,
     prelude::*,
     sync::{
-        atomic::{ordering::Relaxed, Atomic},
+        atomic::{
+            ordering::{Full, Relaxed},
+            Atomic, //
+        },
         Mutex, //
     }, //
 };
@@ -23,6 +26,10 @@ pub(crate) struct Object {
     pub(crate) state: Mutex<ObjectState>,
     /// How many open files may write to it.
     writers: Atomic<i32>,
+    /// Whether a writable shared mapping was made since the last `left` line.
+    mapped: Atomic<bool>,
+    /// Whether one was made that no line tells yet.
+    map_untold: Atomic<bool>,
 }
 
 /// See [`Object::state`].
@@ -42,8 +49,6 @@ pub(crate) struct ObjectState {
     pub(crate) left: Option<Cookie>,
     /// Whether something happened since the last `left` line.
     pub(crate) changed: bool,
-    /// Whether a writable shared mapping was made since the last `left` line.
-    pub(crate) mapped: bool,
 }
 
 /// The state of an object whose inode is new in memory.
@@ -51,6 +56,8 @@ pub(crate) fn new_object() -> impl PinInit<Object, Error> {
     try_pin_init!(Object {
         state <- new_mutex!(ObjectState::default(), "Object::state"),
         writers: Atomic::new(0),
+        mapped: Atomic::new(false),
+        map_untold: Atomic::new(false),
     })
 }
 
@@ -62,8 +69,31 @@ impl Object {
 
     /// One of them is gone; whether it was the last.
     pub(crate) fn writer_left(&self) -> bool {
-        self.writers
-            .fetch_sub(1, kernel::sync::atomic::ordering::Full)
-            == 1
+        self.writers.fetch_sub(1, Full) == 1
+    }
+
+    /// Whether a writable shared mapping was made since the last `left` line.
+    pub(crate) fn was_mapped(&self) -> bool {
+        self.mapped.load(Relaxed)
+    }
+
+    /// Notes that one is made.
+    pub(crate) fn is_mapped(&self) {
+        self.mapped.store(true, Relaxed);
+    }
+
+    /// Notes that none is left.
+    pub(crate) fn is_unmapped(&self) {
+        self.mapped.store(false, Relaxed);
+    }
+
+    /// Notes that a mapping was made that no line tells.
+    pub(crate) fn leave_map_untold(&self) {
+        self.map_untold.store(true, Relaxed);
+    }
+
+    /// Whether a mapping was made that no line tells; the second call says no.
+    pub(crate) fn take_untold_map(&self) -> bool {
+        self.map_untold.load(Relaxed) && self.map_untold.xchg(false, Full)
     }
 }
