@@ -152,10 +152,10 @@ fn ready(mount: &Mount, journal: &Journal, inode: &OwnInode, is_locked: bool) ->
 /// its times too, and have a line of their own.
 pub(crate) fn is_foreign(state: &ObjectState, inode: &OwnInode) -> bool {
     inode.is_regular()
-        && !inode.object().was_mapped()
         && state
             .seen
             .is_some_and(|seen| seen != inode.lower().quick_cookie())
+        && !inode.object().was_mapped()
 }
 
 /// How many lines an operation makes at most: its own, and one that corrects it.

@@ -84,7 +84,21 @@ fn tell(subject: &Subject<'_>, mut room: LineRoom<'_>, range: (u64, u64)) -> boo
 
 /// Tells a mapping of which no line could be placed when it was made: neither its range nor who made
 /// it is known any more. Does nothing before the object is loaded.
+#[inline(always)]
 pub(crate) fn tell_untold(
+    journal: &Journal,
+    inode: &OwnInode,
+    state: &mut ObjectState,
+    may_wait: bool,
+) -> Result {
+    if inode.object().has_untold_map() {
+        return tell_late(journal, inode, state, may_wait);
+    }
+    Ok(())
+}
+
+#[cold]
+fn tell_late(
     journal: &Journal,
     inode: &OwnInode,
     state: &mut ObjectState,

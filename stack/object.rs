@@ -92,8 +92,14 @@ impl Object {
         self.map_untold.store(true, Relaxed);
     }
 
-    /// Whether a mapping was made that no line tells; the second call says no.
+    /// Whether a mapping was made that no line tells.
+    #[inline]
+    pub(crate) fn has_untold_map(&self) -> bool {
+        self.map_untold.load(Relaxed)
+    }
+
+    /// As [`Self::has_untold_map`], and from now on it has none.
     pub(crate) fn take_untold_map(&self) -> bool {
-        self.map_untold.load(Relaxed) && self.map_untold.xchg(false, Full)
+        self.map_untold.xchg(false, Full)
     }
 }

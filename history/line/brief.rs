@@ -247,7 +247,10 @@ impl Brief<'_> {
     #[inline(always)]
     fn undo(&mut self, line: &mut Strip<'_>) {
         match self.undo {
-            Undo::None => line.slice(b" undo=none"),
+            Undo::None => {
+                line.put(b" undo=no");
+                line.put(b"ne");
+            }
             Undo::Lost => line.slice(b" undo=lost"),
             Undo::At(extent) => {
                 line.segment(b" undo=", extent.segment, &mut self.kept.segment);
