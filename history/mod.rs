@@ -17,7 +17,6 @@ pub(crate) mod keeper;
 pub(crate) mod line;
 pub(crate) mod objects;
 pub(crate) mod payload;
-#[allow(dead_code)]
 pub(crate) mod plan;
 pub(crate) mod pool;
 pub(crate) mod read;

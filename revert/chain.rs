@@ -20,6 +20,10 @@ pub(crate) struct Chain<'j> {
 }
 
 /// What a step of the walk found.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one at a time, on the stack; a box could fail to be allocated"
+)]
 pub(crate) enum Link<'b> {
     /// A line, where it stands, its text, and what it means.
     Line(Line<'b>, Pos, &'b [u8], Step),

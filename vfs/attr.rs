@@ -333,6 +333,6 @@ pub(crate) fn open_handle(mount: &LowerMount, handle: &[u8]) -> Result<ARef<Dent
     unsafe { Dentry::from_c(dentry) }
 }
 
-unsafe extern "C" fn any(_context: *mut c_void, _dentry: *mut c::dentry) -> c_int {
+extern "C" fn any(_context: *mut c_void, _dentry: *mut c::dentry) -> c_int {
     1
 }

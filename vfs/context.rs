@@ -92,6 +92,9 @@ unsafe fn options<'a>(fc: *mut c::fs_context) -> &'a mut Options {
     unsafe { &mut *private.cast::<Options>() }
 }
 
+/// # Safety
+///
+/// Called by the VFS once, when nobody uses `fc`, a context of ours, any more.
 unsafe extern "C" fn free(fc: *mut c::fs_context) {
     // SAFETY: The VFS passes a context of ours.
     let private = unsafe { core::mem::replace(&mut (*fc).fs_private, core::ptr::null_mut()) };
@@ -101,6 +104,10 @@ unsafe extern "C" fn free(fc: *mut c::fs_context) {
     }
 }
 
+/// # Safety
+///
+/// Called by the VFS with a context that [`init`] prepared, which nobody else uses during the call,
+/// and a whole parameter.
 unsafe extern "C" fn parse_param(fc: *mut c::fs_context, param: *mut c::fs_parameter) -> c_int {
     from_result(|| {
         // SAFETY: The VFS passes live arguments.
@@ -135,11 +142,18 @@ unsafe extern "C" fn parse_param(fc: *mut c::fs_context, param: *mut c::fs_param
 /// `ENOPARAM`: the VFS then says "Unknown parameter".
 const NO_PARAMETER: c_int = c::ENOPARAM as c_int;
 
+/// # Safety
+///
+/// Called by the VFS with a context that [`init`] prepared, which nobody else uses during the call.
 unsafe extern "C" fn get_tree(fc: *mut c::fs_context) -> c_int {
     // SAFETY: A live context; `fill_super` is of the type that it asks for.
     unsafe { c::get_tree_nodev(fc, Some(fill_super)) }
 }
 
+/// # Safety
+///
+/// Called by get_tree_nodev() with a new superblock, which it has locked, and the context of
+/// [`get_tree`].
 unsafe extern "C" fn fill_super(sb: *mut c::super_block, fc: *mut c::fs_context) -> c_int {
     from_result(|| {
         // SAFETY: The VFS passes a new superblock.
@@ -155,6 +169,10 @@ unsafe extern "C" fn fill_super(sb: *mut c::super_block, fc: *mut c::fs_context)
     })
 }
 
+/// # Safety
+///
+/// Called by the VFS with a context that [`init`] prepared, which nobody else uses during the call,
+/// and whose `root` is a live dentry of ours.
 unsafe extern "C" fn reconfigure(fc: *mut c::fs_context) -> c_int {
     from_result(|| {
         // SAFETY: In a reconfiguration `root` is a live dentry of ours.

@@ -212,7 +212,7 @@ impl Deref for OwnFile {
 impl OwnFile {
     /// # Safety
     ///
-    /// As for [`File::from_raw`]; and the file is on a superblock of ours.
+    /// `ptr` is a live file on a superblock of ours, and stays so for `'a`.
     pub(crate) unsafe fn from_raw<'a>(ptr: *mut c::file) -> &'a Self {
         // SAFETY: The caller vouches for it; the types have one layout.
         unsafe { &*ptr.cast() }
@@ -349,7 +349,7 @@ impl Drop for FileWrite<'_> {
     }
 }
 
-unsafe extern "C" fn opened_already(_inode: *mut c::inode, _file: *mut c::file) -> c_int {
+extern "C" fn opened_already(_inode: *mut c::inode, _file: *mut c::file) -> c_int {
     0
 }
 

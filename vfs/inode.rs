@@ -392,6 +392,11 @@ impl OwnInode {
 }
 
 /// Whether an inode of ours stands for the lower inode `data`.
+///
+/// # Safety
+///
+/// Called by the inode cache with an inode of ours, hashed, under the lock of the hash; `data` is
+/// only compared.
 unsafe extern "C" fn test(inode: *mut c::inode, data: *mut c_void) -> c_int {
     // SAFETY: All hashed inodes of our superblocks have their private data.
     let own = unsafe { OwnInode::from_raw(inode) };
@@ -399,6 +404,10 @@ unsafe extern "C" fn test(inode: *mut c::inode, data: *mut c_void) -> c_int {
 }
 
 /// As [`test`]; `data` is the private data prepared for a new inode.
+///
+/// # Safety
+///
+/// As for [`test`]; and `data` is a live [`Private`].
 unsafe extern "C" fn test_new(inode: *mut c::inode, data: *mut c_void) -> c_int {
     // SAFETY: `obtain` passes a live `Private`.
     let lower = unsafe { &(*data.cast::<Private>()).lower };
@@ -407,6 +416,11 @@ unsafe extern "C" fn test_new(inode: *mut c::inode, data: *mut c_void) -> c_int 
 }
 
 /// Gives a new inode its private data; called under the hash lock, so it only stores.
+///
+/// # Safety
+///
+/// Called by iget5_locked() with a new inode that nobody sees yet; `data` is a boxed [`Private`],
+/// which the inode takes over.
 unsafe extern "C" fn set(inode: *mut c::inode, data: *mut c_void) -> c_int {
     // SAFETY: The inode is new and not yet visible.
     unsafe { (*inode).i_private = data };
@@ -423,7 +437,7 @@ pub(crate) unsafe extern "C" fn free(inode: *mut c::inode) {
     let private = unsafe { (*inode).i_private };
     if !private.is_null() {
         // SAFETY: By the type invariant it is a boxed `Private`, freed here only. The lower inode
-        // was let go in `evict`.
+        // was let go in `destroy`.
         drop(unsafe { KBox::from_raw(private.cast::<core::mem::ManuallyDrop<Private>>()) });
     }
     // SAFETY: The inode came from the VFS's default allocator.

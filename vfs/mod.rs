@@ -34,7 +34,12 @@ pub(crate) mod worker;
     improper_ctypes,
     unreachable_pub,
     unsafe_op_in_unsafe_fn,
-    clippy::all
+    clippy::all,
+    clippy::cast_lossless,
+    clippy::ptr_as_ptr,
+    clippy::ref_as_ptr,
+    clippy::undocumented_unsafe_blocks,
+    reason = "bindgen's output, as in the kernel's rust/bindings/lib.rs"
 )]
 pub(crate) mod c {
     pub(crate) use kernel::bindings::*;

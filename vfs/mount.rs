@@ -10,7 +10,7 @@ use core::{mem::ManuallyDrop, ptr::NonNull};
 use kernel::{
     c_str,
     prelude::*,
-    str::CStr,
+    str::{as_char_ptr_in_const_context, CStr},
     sync::aref::ARef,
     types::Opaque, //
 };
@@ -22,7 +22,7 @@ struct TypeCell(Opaque<c::file_system_type>);
 unsafe impl Sync for TypeCell {}
 
 static TYPE: TypeCell = TypeCell(Opaque::new(c::file_system_type {
-    name: c"loggerfs".as_ptr().cast(),
+    name: as_char_ptr_in_const_context(c"loggerfs"),
     owner: core::ptr::null_mut(),
     init_fs_context: Some(init_fs_context),
     kill_sb: Some(kill_sb),
@@ -57,6 +57,9 @@ impl Drop for Registration {
     }
 }
 
+/// # Safety
+///
+/// Called by the VFS with a new context of our type.
 unsafe extern "C" fn init_fs_context(fc: *mut kernel::bindings::fs_context) -> c_int {
     // SAFETY: The kernel passes a new context; both names are of one C type.
     unsafe { super::context::init(fc.cast()) }
@@ -162,7 +165,6 @@ impl LowerMount {
 
     /// Whether the lower mount maps owners, which is not designed yet.
     pub(crate) fn is_idmapped(&self) -> bool {
-        // SAFETY: The address of a static.
         self.idmap() != &raw mut c::nop_mnt_idmap
     }
 

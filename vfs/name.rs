@@ -85,7 +85,7 @@ impl<'a> Locked<'a> {
 
     /// The name's dentry.
     pub(crate) fn dentry(&self) -> &Dentry {
-        // SAFETY: Not an error until `mkdir` failed, which consumes the guard.
+        // SAFETY: An error only after `make_directory` failed: its callers then drop the guard.
         unsafe { Dentry::from_raw(self.dentry) }
     }
 

@@ -111,6 +111,9 @@ pub(crate) fn in_kthread<R: Send>(work: impl FnOnce() -> R + Send) -> Option<R> 
         work: Option<W>,
         result: Option<R>,
     }
+    /// # Safety
+    ///
+    /// `argument` is a live `Job<W, R>` that nobody else uses until this returns.
     unsafe extern "C" fn run<W: FnOnce() -> R, R>(argument: *mut c_void) {
         // SAFETY: `in_kthread` passes its job and waits for this call to end.
         let job = unsafe { &mut *argument.cast::<Job<W, R>>() };

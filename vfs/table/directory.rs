@@ -38,12 +38,18 @@ pub(super) static OPERATIONS: Table<c::file_operations> = Table(c::file_operatio
     ..pin_init::zeroed()
 });
 
+/// # Safety
+///
+/// Called by the VFS with a directory of ours that is being opened.
 unsafe extern "C" fn open(_inode: *mut c::inode, file: *mut c::file) -> c_int {
     // SAFETY: The VFS passes a file of ours that is being opened.
     let file = unsafe { OwnFile::from_raw(file) };
     plain(<Fs as DirectoryHooks>::open(file))
 }
 
+/// # Safety
+///
+/// Called by the VFS once, with an open directory of ours whose last user is gone.
 unsafe extern "C" fn release(_inode: *mut c::inode, file: *mut c::file) -> c_int {
     // SAFETY: The VFS passes a file of ours whose last user is gone.
     unsafe { OwnFile::from_raw(file) }.release();
@@ -52,6 +58,10 @@ unsafe extern "C" fn release(_inode: *mut c::inode, file: *mut c::file) -> c_int
 
 /// Positions in a directory are the lower filesystem's cookies; our position follows the lower
 /// file's. The VFS holds the file's position lock.
+///
+/// # Safety
+///
+/// Called by the VFS with an open directory of ours, whose position only this thread moves.
 unsafe extern "C" fn llseek(file: *mut c::file, offset: i64, whence: c_int) -> i64 {
     // SAFETY: The VFS passes an open file of ours.
     let file = unsafe { OwnFile::from_raw(file) };
@@ -68,6 +78,10 @@ struct Filter {
     file: *mut c::file,
 }
 
+/// # Safety
+///
+/// Called by the VFS with an open directory of ours, whose position only this thread moves, and
+/// with a live context.
 unsafe extern "C" fn iterate(file: *mut c::file, context: *mut c::dir_context) -> c_int {
     // SAFETY: The VFS passes an open directory of ours.
     let own = unsafe { OwnFile::from_raw(file) };
@@ -102,6 +116,10 @@ fn filtered(lower: &File, file: *mut c::file, caller: *mut c::dir_context) -> Re
     to_result(err)
 }
 
+/// # Safety
+///
+/// Called by iterate_dir() within [`filtered`]: `context` is the first field of a [`Filter`], and
+/// `name` has `length` bytes.
 unsafe extern "C" fn emit(
     context: *mut c::dir_context,
     name: *const c_char,

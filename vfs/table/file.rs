@@ -120,12 +120,19 @@ pub(super) fn plain(result: Result) -> c_int {
     from_result(|| result.map(|()| 0))
 }
 
+/// # Safety
+///
+/// Called by the VFS with an open file of ours.
 pub(super) unsafe extern "C" fn llseek(file: *mut c::file, offset: i64, whence: c_int) -> i64 {
     // SAFETY: The VFS passes an open file of ours.
     let file = unsafe { OwnFile::from_raw(file) };
     long(<Fs as FileHooks>::seek(file, offset, whence))
 }
 
+/// # Safety
+///
+/// Called by the VFS with a call on an open file of ours and with its buffers, which only this
+/// thread uses.
 unsafe extern "C" fn read_iter(iocb: *mut c::kiocb, iter: *mut c::iov_iter) -> isize {
     // SAFETY: The VFS passes a live call on a file of ours.
     let call = unsafe { Call::from_raw(iocb) };
@@ -134,6 +141,10 @@ unsafe extern "C" fn read_iter(iocb: *mut c::kiocb, iter: *mut c::iov_iter) -> i
     count(<Fs as FileHooks>::read(call, bytes))
 }
 
+/// # Safety
+///
+/// Called by the VFS with a call on an open file of ours and with its buffers, which only this
+/// thread uses.
 unsafe extern "C" fn write_iter(iocb: *mut c::kiocb, iter: *mut c::iov_iter) -> isize {
     // SAFETY: The VFS passes a live call on a file of ours.
     let call = unsafe { Call::from_raw(iocb) };
@@ -142,6 +153,9 @@ unsafe extern "C" fn write_iter(iocb: *mut c::kiocb, iter: *mut c::iov_iter) -> 
     count(<Fs as FileHooks>::write(call, bytes))
 }
 
+/// # Safety
+///
+/// Called by the VFS with an open file or directory of ours.
 pub(super) unsafe extern "C" fn ioctl(
     file: *mut c::file,
     command: c_uint,
@@ -149,12 +163,15 @@ pub(super) unsafe extern "C" fn ioctl(
 ) -> c_long {
     // SAFETY: The VFS passes an open file of ours.
     let file = unsafe { OwnFile::from_raw(file) };
-    match <Fs as IoctlHooks>::control(file, command, argument as usize) {
+    match <Fs as IoctlHooks>::control(file, command, argument) {
         Ok(n) => n,
         Err(e) => e.to_errno() as c_long,
     }
 }
 
+/// # Safety
+///
+/// Called by the VFS with an open file of ours and the area that this thread is making.
 unsafe extern "C" fn mmap(file: *mut c::file, area: *mut c::vm_area_struct) -> c_int {
     // SAFETY: The VFS passes an open file of ours.
     let file = unsafe { OwnFile::from_raw(file) };
@@ -163,18 +180,27 @@ unsafe extern "C" fn mmap(file: *mut c::file, area: *mut c::vm_area_struct) -> c
     plain(<Fs as MapHooks>::map(file, &map))
 }
 
+/// # Safety
+///
+/// Called by the VFS with a file of ours that is being opened.
 unsafe extern "C" fn open(_inode: *mut c::inode, file: *mut c::file) -> c_int {
     // SAFETY: The VFS passes a file of ours that is being opened.
     let file = unsafe { OwnFile::from_raw(file) };
     plain(<Fs as FileHooks>::open(file))
 }
 
+/// # Safety
+///
+/// Called by the VFS with an open file of ours.
 unsafe extern "C" fn flush(file: *mut c::file, _id: c::fl_owner_t) -> c_int {
     // SAFETY: The VFS passes an open file of ours.
     let file = unsafe { OwnFile::from_raw(file) };
     plain(<Fs as FileHooks>::flush(file))
 }
 
+/// # Safety
+///
+/// Called by the VFS once, with an open file of ours whose last user is gone.
 unsafe extern "C" fn release(_inode: *mut c::inode, file: *mut c::file) -> c_int {
     // SAFETY: The VFS passes a file of ours whose last user is gone.
     let file = unsafe { OwnFile::from_raw(file) };
@@ -183,6 +209,9 @@ unsafe extern "C" fn release(_inode: *mut c::inode, file: *mut c::file) -> c_int
     0
 }
 
+/// # Safety
+///
+/// Called by the VFS with an open file or directory of ours.
 pub(super) unsafe extern "C" fn fsync(
     file: *mut c::file,
     start: i64,
@@ -194,6 +223,10 @@ pub(super) unsafe extern "C" fn fsync(
     plain(<Fs as FileHooks>::sync(file, start, end, data_only != 0))
 }
 
+/// # Safety
+///
+/// Called by the VFS with an open file of ours, a live pipe, and a position that only this thread
+/// uses.
 unsafe extern "C" fn splice_write(
     pipe: *mut c::pipe_inode_info,
     file: *mut c::file,
@@ -212,6 +245,10 @@ unsafe extern "C" fn splice_write(
     ))
 }
 
+/// # Safety
+///
+/// Called by the VFS with an open file of ours, a live pipe, and a position that only this thread
+/// uses.
 unsafe extern "C" fn splice_read(
     file: *mut c::file,
     pos: *mut i64,
@@ -230,6 +267,9 @@ unsafe extern "C" fn splice_read(
     ))
 }
 
+/// # Safety
+///
+/// Called by the VFS with an open file of ours.
 unsafe extern "C" fn fallocate(
     file: *mut c::file,
     mode: c_int,
@@ -241,6 +281,9 @@ unsafe extern "C" fn fallocate(
     plain(<Fs as RangeHooks>::allocate(file, mode, offset, length)) as c_long
 }
 
+/// # Safety
+///
+/// Called by the VFS with two open files that both have this hook: both are ours.
 unsafe extern "C" fn copy_file_range(
     from: *mut c::file,
     at: i64,
@@ -261,6 +304,9 @@ unsafe extern "C" fn copy_file_range(
     ))
 }
 
+/// # Safety
+///
+/// Called by the VFS with two open regular files on one superblock of ours.
 unsafe extern "C" fn remap_file_range(
     from: *mut c::file,
     at: i64,
@@ -281,6 +327,9 @@ unsafe extern "C" fn remap_file_range(
     ))
 }
 
+/// # Safety
+///
+/// Called by the VFS with an open file of ours.
 unsafe extern "C" fn fadvise(file: *mut c::file, offset: i64, length: i64, advice: c_int) -> c_int {
     // SAFETY: The VFS passes an open file of ours.
     let file = unsafe { OwnFile::from_raw(file) };

@@ -15,7 +15,10 @@ use crate::vfs::{
     Fs, //
 };
 use core::ptr::null_mut;
-use kernel::{prelude::*, str::CStr};
+use kernel::{
+    prelude::*,
+    str::{as_char_ptr_in_const_context, CStr}, //
+};
 
 /// What programs do with names. The directories' locks are held.
 pub(crate) trait NameHooks {
@@ -128,7 +131,7 @@ pub(super) static SPECIAL: Table<c::inode_operations> = Table(c::inode_operation
 
 /// One handler for every name but the ACLs', which have hooks of their own.
 static XATTR: Table<c::xattr_handler> = Table(c::xattr_handler {
-    prefix: c"".as_ptr().cast(),
+    prefix: as_char_ptr_in_const_context(c""),
     get: Some(xattr_get),
     set: Some(xattr_set),
     ..pin_init::zeroed()
@@ -148,6 +151,9 @@ unsafe fn pair<'a>(dir: *mut c::inode, dentry: *mut c::dentry) -> (&'a OwnInode,
     (dir, dentry)
 }
 
+/// # Safety
+///
+/// Called by the VFS with a locked directory of ours and a new dentry in it.
 unsafe extern "C" fn lookup(
     dir: *mut c::inode,
     dentry: *mut c::dentry,
@@ -158,6 +164,9 @@ unsafe extern "C" fn lookup(
     <Fs as NameHooks>::look_up(dir, dentry).unwrap_or_else(|e| e.to_ptr())
 }
 
+/// # Safety
+///
+/// Called by the VFS with a locked directory of ours and a negative dentry in it.
 #[cfg(not(series_7_3))]
 unsafe extern "C" fn create(
     _idmap: *mut c::mnt_idmap,
@@ -171,6 +180,9 @@ unsafe extern "C" fn create(
     plain(<Fs as NameHooks>::create(dir, dentry, mode))
 }
 
+/// # Safety
+///
+/// Called by the VFS with a locked directory of ours and a negative dentry in it.
 #[cfg(series_7_3)]
 unsafe extern "C" fn create(
     _idmap: *mut c::mnt_idmap,
@@ -183,6 +195,10 @@ unsafe extern "C" fn create(
     plain(<Fs as NameHooks>::create(dir, dentry, mode))
 }
 
+/// # Safety
+///
+/// Called by the VFS with a locked directory of ours and a negative dentry in it, and with
+/// `old`, a positive dentry of ours.
 unsafe extern "C" fn link(
     old: *mut c::dentry,
     dir: *mut c::inode,
@@ -195,12 +211,19 @@ unsafe extern "C" fn link(
     plain(<Fs as NameHooks>::link(old, dir, dentry))
 }
 
+/// # Safety
+///
+/// Called by the VFS with a locked directory of ours and a positive dentry in it.
 unsafe extern "C" fn unlink(dir: *mut c::inode, dentry: *mut c::dentry) -> c_int {
     // SAFETY: The VFS passes a directory of ours and a positive dentry in it.
     let (dir, dentry) = unsafe { pair(dir, dentry) };
     plain(<Fs as NameHooks>::unlink(dir, dentry))
 }
 
+/// # Safety
+///
+/// Called by the VFS with a locked directory of ours and a negative dentry in it, and with a
+/// C string.
 unsafe extern "C" fn symlink(
     _idmap: *mut c::mnt_idmap,
     dir: *mut c::inode,
@@ -214,6 +237,9 @@ unsafe extern "C" fn symlink(
     plain(<Fs as NameHooks>::make_symlink(dir, dentry, target))
 }
 
+/// # Safety
+///
+/// Called by the VFS with a locked directory of ours and a negative dentry in it.
 unsafe extern "C" fn mkdir(
     _idmap: *mut c::mnt_idmap,
     dir: *mut c::inode,
@@ -228,12 +254,18 @@ unsafe extern "C" fn mkdir(
     }
 }
 
+/// # Safety
+///
+/// Called by the VFS with a locked directory of ours and a positive dentry in it.
 unsafe extern "C" fn rmdir(dir: *mut c::inode, dentry: *mut c::dentry) -> c_int {
     // SAFETY: The VFS passes a directory of ours and a positive dentry in it.
     let (dir, dentry) = unsafe { pair(dir, dentry) };
     plain(<Fs as NameHooks>::remove_directory(dir, dentry))
 }
 
+/// # Safety
+///
+/// Called by the VFS with a locked directory of ours and a negative dentry in it.
 unsafe extern "C" fn mknod(
     _idmap: *mut c::mnt_idmap,
     dir: *mut c::inode,
@@ -246,6 +278,9 @@ unsafe extern "C" fn mknod(
     plain(<Fs as NameHooks>::make_node(dir, dentry, mode, device))
 }
 
+/// # Safety
+///
+/// Called by the VFS with two locked directories of ours and a dentry in each; `old` is positive.
 unsafe extern "C" fn rename(
     _idmap: *mut c::mnt_idmap,
     from: *mut c::inode,
@@ -261,6 +296,9 @@ unsafe extern "C" fn rename(
     plain(<Fs as NameHooks>::rename(from, to, flags))
 }
 
+/// # Safety
+///
+/// Called by the VFS with a directory of ours and a file that is being opened in it.
 unsafe extern "C" fn tmpfile(
     _idmap: *mut c::mnt_idmap,
     dir: *mut c::inode,
@@ -276,6 +314,10 @@ unsafe extern "C" fn tmpfile(
 
 /// Our inode carries the lower one's mode, owner and flags, so the check needs no lower inode
 /// and holds in RCU mode. The lower mount being read-only shows at `mnt_want_write`.
+///
+/// # Safety
+///
+/// Called by the VFS with an inode of ours; in RCU mode when `mask` says so.
 unsafe extern "C" fn permission(
     idmap: *mut c::mnt_idmap,
     inode: *mut c::inode,
@@ -285,6 +327,10 @@ unsafe extern "C" fn permission(
     unsafe { c::generic_permission(idmap, inode, mask) }
 }
 
+/// # Safety
+///
+/// Called by the VFS with a positive dentry of ours, its inode locked, and with a change that only
+/// this thread uses.
 unsafe extern "C" fn setattr(
     _idmap: *mut c::mnt_idmap,
     dentry: *mut c::dentry,
@@ -297,6 +343,9 @@ unsafe extern "C" fn setattr(
     plain(<Fs as AttributeHooks>::change(dentry, change))
 }
 
+/// # Safety
+///
+/// Called by the VFS with a path to a positive dentry of ours and a place for the answer.
 unsafe extern "C" fn getattr(
     _idmap: *mut c::mnt_idmap,
     path: *const c::path,
@@ -311,12 +360,19 @@ unsafe extern "C" fn getattr(
     plain(<Fs as AttributeHooks>::stat(dentry, stat, mask, flags))
 }
 
+/// # Safety
+///
+/// Called by the VFS with a positive dentry of ours and, unless `size` is zero, so many writable
+/// bytes at `list`.
 unsafe extern "C" fn listxattr(dentry: *mut c::dentry, list: *mut c_char, size: usize) -> isize {
     // SAFETY: The VFS passes a positive dentry of ours.
     let dentry = unsafe { OwnDentry::from_raw(dentry) };
     count(<Fs as XattrHooks>::list(dentry, list, size))
 }
 
+/// # Safety
+///
+/// Called by the VFS with an inode of ours and a live request.
 unsafe extern "C" fn fiemap(
     inode: *mut c::inode,
     info: *mut c::fiemap_extent_info,
@@ -329,6 +385,9 @@ unsafe extern "C" fn fiemap(
     unsafe { c::lfs_fiemap(lower.as_ptr(), info.cast(), start, length) }
 }
 
+/// # Safety
+///
+/// Called by the VFS with an inode of ours.
 unsafe extern "C" fn update_time(
     inode: *mut c::inode,
     kind: c::fs_update_time,
@@ -341,6 +400,9 @@ unsafe extern "C" fn update_time(
     0
 }
 
+/// # Safety
+///
+/// Called by the VFS with an inode of ours; in RCU mode when `rcu` says so.
 unsafe extern "C" fn get_inode_acl(
     inode: *mut c::inode,
     kind: c_int,
@@ -360,6 +422,9 @@ unsafe extern "C" fn get_inode_acl(
     }
 }
 
+/// # Safety
+///
+/// Called by the VFS with a positive dentry of ours, its inode locked, and with a live ACL or null.
 unsafe extern "C" fn set_acl(
     _idmap: *mut c::mnt_idmap,
     dentry: *mut c::dentry,
@@ -371,6 +436,9 @@ unsafe extern "C" fn set_acl(
     plain(<Fs as AttributeHooks>::set_acl(dentry, acl, kind))
 }
 
+/// # Safety
+///
+/// Called by the VFS with a positive dentry of ours and a place for the answer.
 unsafe extern "C" fn fileattr_get(dentry: *mut c::dentry, flags: *mut c::file_kattr) -> c_int {
     // SAFETY: The VFS passes a positive dentry of ours.
     let dentry = unsafe { OwnDentry::from_raw(dentry) };
@@ -379,6 +447,10 @@ unsafe extern "C" fn fileattr_get(dentry: *mut c::dentry, flags: *mut c::file_ka
     plain(<Fs as AttributeHooks>::get_flags(dentry, flags))
 }
 
+/// # Safety
+///
+/// Called by the VFS with a positive dentry of ours, its inode locked, and with flags that only
+/// this thread uses.
 unsafe extern "C" fn fileattr_set(
     _idmap: *mut c::mnt_idmap,
     dentry: *mut c::dentry,
@@ -391,6 +463,10 @@ unsafe extern "C" fn fileattr_set(
     plain(<Fs as AttributeHooks>::set_flags(dentry, flags))
 }
 
+/// # Safety
+///
+/// Called by the VFS with a symbolic link of ours and a place for what is to be done with the
+/// answer in the end; `dentry` is null in RCU mode.
 unsafe extern "C" fn get_link(
     dentry: *mut c::dentry,
     _inode: *mut c::inode,
@@ -408,6 +484,10 @@ unsafe extern "C" fn get_link(
     }
 }
 
+/// # Safety
+///
+/// Called by the VFS with an inode of ours and a dentry of it, a C string, and, unless `size` is
+/// zero, so many writable bytes at `value`.
 unsafe extern "C" fn xattr_get(
     _handler: *const c::xattr_handler,
     dentry: *mut c::dentry,
@@ -423,6 +503,10 @@ unsafe extern "C" fn xattr_get(
     count(<Fs as XattrHooks>::get(dentry, inode, name, value, size)) as c_int
 }
 
+/// # Safety
+///
+/// Called by the VFS with a locked inode of ours and a dentry of it, a C string, and `size`
+/// readable bytes at `value`, or null.
 unsafe extern "C" fn xattr_set(
     _handler: *const c::xattr_handler,
     _idmap: *mut c::mnt_idmap,

@@ -58,7 +58,7 @@ pub(crate) fn set_super_tables(sb: &SuperBlock) {
     // SAFETY: A superblock that is being filled.
     unsafe { (*ptr).s_op = &superblock::OPERATIONS.0 };
     // SAFETY: As above.
-    unsafe { (*ptr).s_xattr = &raw const inode::XATTRS.0 as *const *const c::xattr_handler };
+    unsafe { (*ptr).s_xattr = (&raw const inode::XATTRS.0).cast() };
     // SAFETY: As above.
     unsafe { c::set_default_d_op(ptr, &superblock::DENTRY.0) };
 }

@@ -76,6 +76,9 @@ unsafe fn mount<'a>(sb: *mut c::super_block) -> &'a <Fs as FileSystem>::Mount {
     unsafe { SuperBlock::from_raw(sb) }.mount()
 }
 
+/// # Safety
+///
+/// Called by the VFS once, with an inode of our superblock that nobody uses any more.
 unsafe extern "C" fn evict_inode(inode: *mut c::inode) {
     // SAFETY: The VFS passes an inode that nobody uses any more.
     unsafe { c::truncate_inode_pages_final(&mut (*inode).i_data) };
@@ -88,11 +91,17 @@ unsafe extern "C" fn evict_inode(inode: *mut c::inode) {
     }
 }
 
+/// # Safety
+///
+/// Called by the VFS once, with a superblock of ours that has a root, after its inodes are gone.
 unsafe extern "C" fn put_super(sb: *mut c::super_block) {
     // SAFETY: The VFS passes a superblock of ours that has a root.
     <Fs as SuperHooks>::shut_down(unsafe { mount(sb) });
 }
 
+/// # Safety
+///
+/// Called by the VFS with a superblock of ours that has a root.
 unsafe extern "C" fn sync_fs(sb: *mut c::super_block, wait: c_int) -> c_int {
     if wait == 0 {
         return 0;
@@ -101,11 +110,17 @@ unsafe extern "C" fn sync_fs(sb: *mut c::super_block, wait: c_int) -> c_int {
     plain(<Fs as SuperHooks>::sync(unsafe { mount(sb) }))
 }
 
+/// # Safety
+///
+/// Called by the VFS with a superblock of ours that has a root.
 unsafe extern "C" fn freeze_fs(sb: *mut c::super_block) -> c_int {
     // SAFETY: The VFS passes a superblock of ours that has a root.
     plain(<Fs as SuperHooks>::freeze(unsafe { mount(sb) }))
 }
 
+/// # Safety
+///
+/// Called by the VFS with a dentry of ours and a place for the answer.
 unsafe extern "C" fn statfs(dentry: *mut c::dentry, buf: *mut kernel::bindings::kstatfs) -> c_int {
     // SAFETY: The VFS passes a dentry of ours.
     let sb = unsafe { OwnDentry::from_raw(dentry) }.superblock();
@@ -115,6 +130,9 @@ unsafe extern "C" fn statfs(dentry: *mut c::dentry, buf: *mut kernel::bindings::
     unsafe { c::vfs_statfs(&path, buf.cast()) }
 }
 
+/// # Safety
+///
+/// Called by the VFS with a live seq_file and a dentry of ours.
 unsafe extern "C" fn show_options(seq: *mut c::seq_file, root: *mut c::dentry) -> c_int {
     // SAFETY: The VFS passes a dentry of ours.
     let sb = unsafe { OwnDentry::from_raw(root) }.superblock();
