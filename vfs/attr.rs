@@ -314,6 +314,9 @@ pub(crate) fn handle(inode: &super::inode::Inode, buf: &mut [u8; 64]) -> Option<
 pub(crate) fn open_handle(mount: &LowerMount, handle: &[u8]) -> Result<ARef<Dentry>> {
     let (kind, bytes) = handle.split_first().ok_or(EINVAL)?;
     let mut words = [0u32; 16];
+    if bytes.len() > size_of_val(&words) {
+        return Err(EINVAL);
+    }
     for (word, four) in words.iter_mut().zip(bytes.chunks_exact(4)) {
         *word = u32::from_ne_bytes([four[0], four[1], four[2], four[3]]);
     }

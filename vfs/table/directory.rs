@@ -109,8 +109,9 @@ fn filtered(lower: &File, file: *mut c::file, caller: *mut c::dir_context) -> Re
         caller,
         file,
     };
-    // SAFETY: A live lower directory, and a context whose actor knows what surrounds it.
-    let err = unsafe { c::iterate_dir(lower.as_ptr(), &mut filter.context) };
+    // SAFETY: A live lower directory, and a context whose actor knows what surrounds it: the
+    // pointer is to the whole filter.
+    let err = unsafe { c::iterate_dir(lower.as_ptr(), (&raw mut filter).cast()) };
     // SAFETY: As above.
     unsafe { (*caller).pos = filter.context.pos };
     to_result(err)
