@@ -89,8 +89,9 @@ void lfs_touch_atime(struct vfsmount *mnt, struct inode *inode);
 /* dentries */
 struct dentry *lfs_dget(struct dentry *dentry);
 bool lfs_is_positive(const struct dentry *dentry);
-bool lfs_same_place(const struct dentry *upper, const struct dentry *lower,
-		    const struct dentry *lower_parent);
+bool lfs_same_place(const struct qstr *name, const struct dentry *lower,
+		    const struct inode *dir);
+struct dentry *lfs_get_lower(const struct dentry *upper);
 int lfs_revalidate(struct dentry *dentry, unsigned int flags);
 
 /* files */

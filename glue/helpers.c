@@ -141,31 +141,44 @@ bool lfs_is_positive(const struct dentry *dentry)
 }
 
 /*
- * Whether @lower still stands where @upper says: hashed, below @lower_parent,
- * under the same name. Safe in RCU walk: names are freed after a grace period
- * and the sequence count tells a torn read.
+ * Whether @lower still stands where ours does: hashed, below the directory
+ * @dir, under @name. Safe in RCU walk: names and dentries are freed after a
+ * grace period, and the sequence count tells a torn read.
  */
-bool lfs_same_place(const struct dentry *upper, const struct dentry *lower,
-		    const struct dentry *lower_parent)
+bool lfs_same_place(const struct qstr *name, const struct dentry *lower,
+		    const struct inode *dir)
 {
-	const unsigned char *name;
+	const unsigned char *lower_name;
 	unsigned int seq, len;
 	bool same;
 
 	rcu_read_lock();
 	do {
 		seq = read_seqcount_begin(&lower->d_seq);
-		name = READ_ONCE(lower->d_name.name);
+		lower_name = READ_ONCE(lower->d_name.name);
 		len = READ_ONCE(lower->d_name.len);
-		same = !d_unhashed(lower) && READ_ONCE(lower->d_parent) == lower_parent &&
-		       len == upper->d_name.len;
+		same = !d_unhashed(lower) && len == name->len &&
+		       READ_ONCE(READ_ONCE(lower->d_parent)->d_inode) == dir;
 		if (read_seqcount_retry(&lower->d_seq, seq))
 			continue;
 		if (same)
-			same = !memcmp(name, upper->d_name.name, len);
+			same = !memcmp(lower_name, name->name, len);
 	} while (read_seqcount_retry(&lower->d_seq, seq));
 	rcu_read_unlock();
 	return same;
+}
+
+/* A reference to what d_fsdata of @upper is now; NULL when there is none. */
+struct dentry *lfs_get_lower(const struct dentry *upper)
+{
+	struct dentry *lower;
+
+	rcu_read_lock();
+	lower = READ_ONCE(upper->d_fsdata);
+	if (lower && !lockref_get_not_dead(&lower->d_lockref))
+		lower = NULL;
+	rcu_read_unlock();
+	return lower;
 }
 
 /* The lower filesystem's own d_revalidate, as ovl_revalidate_real() asks it. */

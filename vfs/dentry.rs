@@ -218,7 +218,7 @@ pub(crate) unsafe extern "C" fn release(dentry: *mut c::dentry) {
 /// Called by the VFS, with a dentry of ours; in RCU mode when `flags` says so.
 pub(crate) unsafe extern "C" fn revalidate(
     dir: *mut c::inode,
-    _name: *const c::qstr,
+    name: *const c::qstr,
     dentry: *mut c::dentry,
     flags: c_uint,
 ) -> c_int {
@@ -226,15 +226,34 @@ pub(crate) unsafe extern "C" fn revalidate(
     let dir = unsafe { OwnInode::from_raw(dir) };
     // SAFETY: A dentry of ours; in RCU mode its memory is still there.
     let own = unsafe { OwnDentry::from_raw(dentry) };
-    let Ok(lower) = own.lower() else {
+    if flags & c::LOOKUP_RCU != 0 {
+        return own
+            .lower()
+            .map_or(0, |lower| still_is(own, lower, dir, name, flags));
+    }
+    // A reference: without one it could be replaced and freed while we look at it.
+    // SAFETY: A dentry of ours, which the VFS holds.
+    let lower = unsafe { c::lfs_get_lower(dentry) };
+    let Some(lower) = NonNull::new(lower.cast::<Dentry>()) else {
         return 0;
     };
-    // SAFETY: The lower dentry's memory outlives the grace period that ours is protected by.
-    let parent = unsafe { (*lower.as_ptr()).d_parent };
-    // SAFETY: As above.
-    let below = unsafe { (*parent).d_inode } == dir.lower().as_ptr();
-    // SAFETY: All three are dentries whose memory is there.
-    if !below || !unsafe { c::lfs_same_place(dentry, lower.as_ptr(), parent) } {
+    // SAFETY: The reference was just taken, and is handed over.
+    let lower = unsafe { ARef::from_raw(lower) };
+    still_is(own, &lower, dir, name, flags)
+}
+
+/// Whether `own` still says what its lower dentry says, below `dir`, as `name`.
+fn still_is(
+    own: &OwnDentry,
+    lower: &Dentry,
+    dir: &OwnInode,
+    name: *const c::qstr,
+    flags: c_uint,
+) -> c_int {
+    // SAFETY: The VFS passed the name, which is stable for the call; the lower dentry is held, or
+    // its memory outlives the grace period that ours is protected by; the directory is compared
+    // only.
+    if !unsafe { c::lfs_same_place(name, lower.as_ptr(), dir.lower().as_ptr()) } {
         return 0;
     }
     let same = match (own.own_inode(), lower.inode()) {
