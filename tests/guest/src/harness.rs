@@ -94,6 +94,7 @@ pub struct Report {
 pub struct Plan {
     pub raw: bool,
     pub full: bool,
+    pub stay_loaded: bool,
     pub seed: u64,
     pub disk: String,
     pub only: Vec<String>,
@@ -146,7 +147,7 @@ fn matches(only: &str, name: &str) -> bool {
 /// Everything must come off again: mounts, the lower filesystem, the module.
 fn leave(plan: &Plan, at: &Path) -> Outcome {
     mounts::unmount(at)?;
-    if !plan.raw {
+    if !plan.raw && !plan.stay_loaded {
         reload()?;
     }
     Ok(())
@@ -171,6 +172,7 @@ fn judged(
     step: impl FnOnce() -> Outcome,
 ) -> Report {
     let start = Instant::now();
+    mark(lower, name);
     let outcome = step();
     finish(lower, name, start, outcome, kernel.complaints())
 }
@@ -179,6 +181,7 @@ fn run_one(plan: &Plan, lower: Lower, test: &Test, at: &Path, kernel: &mut Kerne
     let start = Instant::now();
     let base = at.join(format!("t-{}", test.name));
     let limit = Duration::from_secs(test.seconds * plan.slow);
+    mark(lower, test.name);
     let mut outcome = match spawn(plan, lower, test, &base) {
         Ok(child) => wait(child, limit, &base),
         Err(stop) => Err(stop),
@@ -188,6 +191,11 @@ fn run_one(plan: &Plan, lower: Lower, test: &Test, at: &Path, kernel: &mut Kerne
         outcome = Err(Stop::Fail(format!("left {left} mounts behind")));
     }
     finish(lower, test.name, start, outcome, kernel.complaints())
+}
+
+/// Says in the kernel's log which test begins, so that what the kernel says next has a place.
+fn mark(lower: Lower, name: &str) {
+    let _ = std::fs::write("/dev/kmsg", format!("lfs-tests: {}/{name}\n", lower.name()));
 }
 
 /// This program again, as the process that runs one test.

@@ -27,7 +27,8 @@ const HELP: &str = "\
 lfs-tests - tests of LoggerFS over one lower filesystem after another
 
   lfs-tests [--lower private|tmpfs|ext4|xfs|btrfs]... [--only NAME|START*]...
-            [--skip NAME|START*]... [--disk DEVICE-OR-FILE] [--seed N] [--out DIR] [--slow N] [--full] [--raw] [--list]
+            [--skip NAME|START*]... [--disk DEVICE-OR-FILE] [--seed N] [--out DIR] [--slow N] [--full]
+            [--raw] [--stay-loaded] [--list]
 
   --disk   where ext4, xfs and btrfs are made; without it a sparse file in /run
   --out    directory for results.tsv
@@ -35,6 +36,8 @@ lfs-tests - tests of LoggerFS over one lower filesystem after another
   --full   the long tests' full sizes (200 killed writers, 100 rounds of mounts, 10,000 random
            changes ...) over every lower filesystem; without it, only over the private one
   --raw    no LoggerFS: tries the tests' own steps on the lower filesystem
+  --stay-loaded
+           do not unload the module at the end: for one who wants to look at what it left
 Environment: LFS_MODULE, the path of loggerfs.ko; without it modprobe is used.";
 
 fn main() {
@@ -98,6 +101,7 @@ fn parse(words: &[String]) -> (Plan, Vec<Lower>) {
     let mut plan = Plan {
         raw: false,
         full: false,
+        stay_loaded: false,
         seed: 20_261_120,
         disk: String::new(),
         only: Vec::new(),
@@ -126,6 +130,7 @@ fn parse(words: &[String]) -> (Plan, Vec<Lower>) {
             "--out" => plan.out = Some(value().into()),
             "--raw" => plan.raw = true,
             "--full" => plan.full = true,
+            "--stay-loaded" => plan.stay_loaded = true,
             "--list" => list(),
             "--help" | "-h" => {
                 println!("{HELP}");
