@@ -23,6 +23,13 @@ buildroot_path() {
     printf '%s/buildroot-%s\n' "$LFS_CACHE" "$key"
 }
 
+# The same for the build root that has the debug kernel's compiler too.
+debug_root_path() {
+    local key
+    key=$(hash_of "$LFS_QEMU/packages-build" "$LFS_QEMU/packages-debug" <<<"$LFS_SUITE $LFS_BOOTSTRAP_VERSION")
+    printf '%s/buildroot-debug-%s\n' "$LFS_CACHE" "$key"
+}
+
 # The Debian mirror: LOGGERFS_MIRROR, or the first one among apt's sources.
 # shellcheck disable=SC2016  # apt-get itself expands $(LABEL) and $(REPO_URI)
 debian_mirror() {
