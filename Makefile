@@ -15,16 +15,19 @@ endif
 TARGET := x86_64-unknown-linux-gnu
 
 .DEFAULT_GOAL := help
-.PHONY: help setup module logctl shell demo test bench lint clean
+.PHONY: help setup module module-debug logctl shell demo test test-debug bench lint clean
 
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## get and cache the build root, the stock kernel and the test guest
 	@qemu/guest >/dev/null
 
 module: ## build the kernel module (build/loggerfs.ko)
 	@qemu/module . $(BUILD)
+
+module-debug: ## build it for the debug kernel (build/debug/loggerfs.ko)
+	@qemu/module --debug . $(BUILD:build%=build/debug%)
 
 logctl: ## build the command-line tool (build/logctl), one static binary
 	@mkdir -p build
@@ -41,6 +44,9 @@ demo: ## show what it does, in the guest
 
 test: ## all tests
 	@tests/run
+
+test-debug: ## the guest's tests on a kernel with KASAN, lockdep, kmemleak ...
+	@tests/debug
 
 bench: ## the figures of the README
 	@tests/bench/run
