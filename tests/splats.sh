@@ -27,11 +27,13 @@ find_splats() {
         { sub(/^\[ *[0-9]+\.[0-9]+\]( *\[ *[TC][0-9]+\])? /, "") }
         /^lfs-tests: / { during = substr($0, 12); left = 0; next }
         # One report may say several bad words in its first lines.
-        $0 ~ words && left < 87 {
+        $0 ~ words && left < 247 {
             printf "%s--- during %s:\n", (n++ ? "\n" : ""), during
-            left = 90
+            left = 250
         }
         left { print; left-- }
+        # What KASAN says about the memory stands behind the trace.
+        /<\/TASK>/ && left > 60 { left = 60 }
         /---\[ end trace|Kernel Offset:/ { left = 0 }'
 }
 
