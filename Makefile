@@ -18,7 +18,7 @@ TARGET := x86_64-unknown-linux-gnu
 .PHONY: help setup module module-debug logctl shell demo test test-debug bench lint clean
 
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## get and cache the build root, the stock kernel and the test guest
 	@qemu/guest >/dev/null
