@@ -32,6 +32,9 @@ pub struct Test {
     /// Says over the tmpfs directory nothing that it does not say over the private one: only
     /// run there when asked for.
     pub thorough: bool,
+    /// Long, and says over xfs and btrfs nothing that shorter tests do not say: only run there when
+    /// asked for, or with `--full`.
+    pub lengthy: bool,
     /// Time limit in seconds; generous, for a busy machine that emulates the guest.
     pub seconds: u64,
 }
@@ -45,6 +48,7 @@ impl Test {
             unmounted: false,
             lowers: &[],
             thorough: false,
+            lengthy: false,
             seconds: 60,
         }
     }
@@ -69,6 +73,11 @@ impl Test {
         self
     }
 
+    pub const fn lengthy(mut self) -> Test {
+        self.lengthy = true;
+        self
+    }
+
     pub const fn seconds(mut self, seconds: u64) -> Test {
         self.seconds = seconds;
         self
@@ -76,6 +85,16 @@ impl Test {
 
     fn is_for(&self, lower: Lower, raw: bool) -> bool {
         (!raw || self.raw) && (self.lowers.is_empty() || self.lowers.contains(&lower))
+    }
+
+    /// Whether a usual run does without it over this lower filesystem.
+    fn is_left_out(&self, lower: Lower, plan: &Plan) -> bool {
+        let is_usual = match lower {
+            Lower::Tmpfs => !self.thorough,
+            Lower::Xfs | Lower::Btrfs => !self.lengthy || plan.full,
+            Lower::Private | Lower::Ext4 => true,
+        };
+        !is_usual && plan.only.is_empty()
     }
 }
 
@@ -109,7 +128,7 @@ pub fn run_lower(plan: &Plan, lower: Lower, tests: &[&Test]) -> Vec<Report> {
     let chosen: Vec<&&Test> = tests
         .iter()
         .filter(|test| test.is_for(lower, plan.raw))
-        .filter(|test| lower != Lower::Tmpfs || !test.thorough || !plan.only.is_empty())
+        .filter(|test| !test.is_left_out(lower, plan))
         .filter(|test| {
             plan.only.is_empty() || plan.only.iter().any(|only| matches(only, test.name))
         })

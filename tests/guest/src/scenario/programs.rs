@@ -14,6 +14,7 @@ pub const TESTS: &[Test] = &[
     Test::new("program-tar", |w| compare(w, tar))
         .raw()
         .thorough()
+        .lengthy()
         .seconds(120),
     Test::new("program-sqlite", |w| compare(w, sqlite))
         .raw()
@@ -25,10 +26,12 @@ pub const TESTS: &[Test] = &[
     Test::new("program-compiler", |w| compare(w, compiler))
         .raw()
         .thorough()
+        .lengthy()
         .seconds(180),
     Test::new("program-rsync", |w| compare(w, rsync))
         .raw()
         .thorough()
+        .lengthy()
         .seconds(120),
 ];
 

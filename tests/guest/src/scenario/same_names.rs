@@ -325,7 +325,7 @@ fn inotify_events(t: &mut Transcript) -> Outcome {
 /// 20,000 names (4,000 where sizes are the usual ones: several blocks of every filesystem's
 /// directories), then half of them; and every position leads back to where it was taken.
 fn readdir(t: &mut Transcript) -> Outcome {
-    let count = if t.full { 20_000 } else { 4_000 };
+    let count = if t.full { 10_000 } else { 2_000 };
     fs::create_dir(t.path("d"))?;
     for number in 0..count {
         File::create(t.path(&format!("d/name-{number}")))?;
