@@ -6,6 +6,9 @@
 #![allow(dead_code)]
 
 mod history;
+/// What the guest's oracle compares with.
+#[path = "../../guest/src/shadow.rs"]
+mod shadow;
 #[cfg(test)]
 mod tests;
 

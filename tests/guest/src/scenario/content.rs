@@ -224,7 +224,7 @@ fn segments(file: &fs::File) -> Outcome<Vec<(u64, u64)>> {
 
 /// 100 MB in pieces of 1 MiB.
 fn large_file(w: &mut World) -> Outcome {
-    let pieces: usize = w.times(100, 25);
+    let pieces: usize = w.times(100, 12);
     let size = 1 << 20;
     w.unmount()?;
     w.mount_with("history_max=400M")?;

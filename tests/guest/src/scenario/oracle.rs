@@ -101,12 +101,12 @@ fn twins(w: &World, count: usize) -> Outcome<Vec<Twin>> {
     (0..count).map(|number| Twin::new(w, number)).collect()
 }
 
-/// 10,000 changes (500 where sizes are the usual ones) on six files, reverted one by one in the order opposite to that of their
-/// making.
+/// 10,000 changes (300 where sizes are the usual ones) on six files, reverted one by one in the
+/// order opposite to that of their making.
 fn oracle(w: &mut World) -> Outcome {
     let mut random = Random::new(w.seed);
     let mut files = twins(w, 6)?;
-    let steps = w.times(10_000, 500);
+    let steps = w.times(10_000, 300);
     let mut order = Vec::new();
     for step in 0..steps {
         let which = random.below(files.len() as u64) as usize;
@@ -175,7 +175,7 @@ fn oracle_counts(w: &mut World) -> Outcome {
 fn oracle_mixed(w: &mut World) -> Outcome {
     let mut random = Random::new(w.seed ^ 2);
     let mut files = twins(w, 3)?;
-    let steps = w.times(3000, 300);
+    let steps = w.times(3000, 200);
     let between_mounts = steps / 6;
     for step in 0..steps {
         let which = random.below(3) as usize;

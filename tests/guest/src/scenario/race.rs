@@ -208,7 +208,7 @@ fn writing_and_reverting(w: &mut World) -> Outcome {
         start(w, &["records", "f", "0", "600"])?,
         start(w, &["records", "f", "1", "600"])?,
     ];
-    let reverter = start(w, &["reverts", "f", w.times("500", "100")])?;
+    let reverter = start(w, &["reverts", "f", w.times("500", "60")])?;
     let replay = Replay::new(&writers.iter().collect::<Vec<_>>());
     let made = reverts_made(reverter)?;
     writers.into_iter().try_for_each(wait)?;
@@ -222,7 +222,7 @@ fn reverting_twice_at_once(w: &mut World) -> Outcome {
     let writer = start(w, &["records", "f", "0", "800"])?;
     let replay = Replay::new(&[&writer]);
     wait(writer)?;
-    let times = w.times(300, 50);
+    let times = w.times(300, 30);
     let one = start(w, &["reverts", "f", &times.to_string()])?;
     let two = start(w, &["reverts", "f", &times.to_string()])?;
     same(
