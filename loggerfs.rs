@@ -19,7 +19,7 @@
 //! 6. lower rwsems;
 //! 7. lower invalidate lock, folio lock.
 //!
-//! Faults: `mmap_lock`, then 3 and 4 only.
+//! Faults and mmap: `mmap_lock`, then 4; 3 only if it is free, for its holders may fault.
 
 #![deny(unsafe_code)]
 

@@ -112,18 +112,8 @@ pub(crate) fn place(
     }
 }
 
-/// As [`place`], when it is not known who did it.
-pub(super) fn place_of_nobody(
-    subject: &Subject<'_>,
-    state: &mut ObjectState,
-    room: &mut LineRoom<'_>,
-    what: &What,
-    fill: impl Fn(&mut LineDraft<'_>),
-) -> Result<Placed> {
-    place_by(subject, state, &mut Who::default(), room, what, fill)
-}
-
-fn place_by(
+/// As [`place`], by whom the caller says.
+pub(super) fn place_by(
     subject: &Subject<'_>,
     state: &mut ObjectState,
     who: &mut Who,
@@ -275,7 +265,7 @@ fn left(
     state.seen = Some(inode.lower().quick_cookie());
     state.changed = false;
     if !inode.lower().is_writably_mapped() {
-        inode.object().is_unmapped();
+        inode.object().note_unmapped();
     }
     Ok(())
 }

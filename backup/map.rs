@@ -6,13 +6,13 @@
 //! the object's lock (a write(2) that faults its buffer in, a splice through a pipe). So nothing
 //! here waits for anything. What cannot be told at once is told by whoever uses the object next.
 
-use super::{lines::place_of_nobody, note_change, place, tolerate, Saved, Subject, What};
+use super::{lines::place_by, note_change, place, tolerate, Saved, Subject, What};
 use crate::{
     history::{
         journal::{Journal, LineRoom},
         line::Op, //
     },
-    stack::{ObjectState, Open},
+    stack::{ObjectState, Open, Who},
     vfs::inode::OwnInode, //
 };
 use kernel::prelude::*;
@@ -48,10 +48,10 @@ pub(crate) fn map(
     };
     let object = inode.object();
     // Before the mapping exists: a revert that comes in between is refused in vain, not wrong.
-    object.is_mapped();
+    object.note_mapped();
     make()?;
     // Again: a last close may have taken it back in between.
-    object.is_mapped();
+    object.note_mapped();
     let subject = Subject {
         mount,
         inode,
@@ -119,9 +119,16 @@ fn tell_late(
             open: None,
         };
         let what = what(inode, (0, 0));
-        place_of_nobody(&subject, state, &mut room, &what, |draft| {
-            Saved::Lost("mmap").describe(draft);
-        })
+        place_by(
+            &subject,
+            state,
+            &mut Who::default(),
+            &mut room,
+            &what,
+            |draft| {
+                Saved::Lost("mmap").describe(draft);
+            },
+        )
     });
     match told {
         Ok(_) => note_change(state, inode),

@@ -3,10 +3,10 @@
  * C inlines and macros that Rust cannot call. No logic lives here: each
  * function is the shortest way from a Rust call to the kernel's inline.
  */
+#include <linux/folio_batch.h>
 #include <linux/lockdep.h>
 #include <linux/mm.h>
 #include <linux/namei.h>
-#include <linux/folio_batch.h>
 #include <linux/seqlock.h>
 #include <linux/uaccess.h>
 #include "bindings.h"
@@ -41,6 +41,16 @@ bool lfs_inode_is_new(struct inode *inode)
 #define LFS_COPIED_FLAGS \
 	(S_SYNC | S_NOATIME | S_APPEND | S_IMMUTABLE | S_DIRSYNC | S_NOSEC)
 
+static void copy_content_attributes(struct inode *to, struct inode *from)
+{
+	inode_set_mtime_to_ts(to, inode_get_mtime(from));
+	inode_set_ctime_to_ts(to, inode_get_ctime(from));
+	i_size_write(to, i_size_read(from));
+	to->i_blocks = from->i_blocks;
+	to->i_flags = (to->i_flags & ~LFS_COPIED_FLAGS) |
+		      (from->i_flags & LFS_COPIED_FLAGS) | S_NOCMTIME;
+}
+
 /* What the VFS reads off our inode itself, after the model of ovl_copyattr(). */
 void lfs_copy_attributes(struct inode *to, struct inode *from)
 {
@@ -50,12 +60,7 @@ void lfs_copy_attributes(struct inode *to, struct inode *from)
 	to->i_mode = from->i_mode;
 	set_nlink(to, from->i_nlink);
 	inode_set_atime_to_ts(to, inode_get_atime(from));
-	inode_set_mtime_to_ts(to, inode_get_mtime(from));
-	inode_set_ctime_to_ts(to, inode_get_ctime(from));
-	i_size_write(to, i_size_read(from));
-	to->i_blocks = from->i_blocks;
-	to->i_flags = (to->i_flags & ~LFS_COPIED_FLAGS) |
-		      (from->i_flags & LFS_COPIED_FLAGS) | S_NOCMTIME;
+	copy_content_attributes(to, from);
 	spin_unlock(&to->i_lock);
 }
 
@@ -63,12 +68,7 @@ void lfs_copy_attributes(struct inode *to, struct inode *from)
 void lfs_copy_content_attributes(struct inode *to, struct inode *from)
 {
 	spin_lock(&to->i_lock);
-	inode_set_mtime_to_ts(to, inode_get_mtime(from));
-	inode_set_ctime_to_ts(to, inode_get_ctime(from));
-	i_size_write(to, i_size_read(from));
-	to->i_blocks = from->i_blocks;
-	to->i_flags = (to->i_flags & ~LFS_COPIED_FLAGS) |
-		      (from->i_flags & LFS_COPIED_FLAGS) | S_NOCMTIME;
+	copy_content_attributes(to, from);
 	spin_unlock(&to->i_lock);
 }
 

@@ -78,12 +78,12 @@ impl Object {
     }
 
     /// Notes that one is made.
-    pub(crate) fn is_mapped(&self) {
+    pub(crate) fn note_mapped(&self) {
         self.mapped.store(true, Relaxed);
     }
 
     /// Notes that none is left.
-    pub(crate) fn is_unmapped(&self) {
+    pub(crate) fn note_unmapped(&self) {
         self.mapped.store(false, Relaxed);
     }
 

@@ -15,7 +15,10 @@ splat_words+='|Busy inodes|still in use|blocked for more than|unreferenced objec
 # which it came; the frames of modules in MODULE-DIR get their lines.
 splats() {
     local dir=$1
-    find_splats "$dir" | decode "$2" >"$dir/splats"
+    find_splats "$dir" >"$dir/splats.raw"
+    # What cannot be decoded is a complaint all the same.
+    decode "$2" <"$dir/splats.raw" >"$dir/splats" || true
+    [[ -s $dir/splats ]] || cp -- "$dir/splats.raw" "$dir/splats"
 }
 
 # Each block begins at a bad line, and ends with its trace or where the next one begins.
@@ -48,7 +51,7 @@ decode() {
         decode "$1" | sed -E 's/([a-z0-9_])\[[0-9a-f]{8,16}\]/\1/g'
 }
 
-splat_count() { grep -c '^--- during ' "$1/splats" || true; }
+splat_count() { grep -c '^--- during ' "$1/splats.raw" || true; }
 
 # The first line of each complaint.
 splat_heads() { awk '/^--- during / { getline; print }' "$1/splats"; }

@@ -165,8 +165,8 @@ impl OwnDentry {
     pub(crate) fn set_lower(&self, lower: ARef<Dentry>) {
         let new = ARef::into_raw(lower);
         // SAFETY: A live dentry; the caller's lock keeps others from changing the field.
-        let old =
-            unsafe { core::mem::replace(&mut (*self.as_ptr()).d_fsdata, new.as_ptr().cast()) };
+        let field = unsafe { &mut (*self.as_ptr()).d_fsdata };
+        let old = core::mem::replace(field, new.as_ptr().cast());
         if !old.is_null() {
             // SAFETY: By the type invariant we owned this reference.
             unsafe { c::dput(old.cast()) };

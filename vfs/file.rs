@@ -290,9 +290,9 @@ impl OwnFile {
         let path = mount.path(parent);
         // SAFETY: Takes nothing; init's credentials live as long as the kernel.
         let cred = unsafe { c::lfs_kernel_cred() };
+        let (own, flags) = (self.as_ptr(), flags as c_int);
         // SAFETY: As in `open_lower`.
-        let file =
-            unsafe { c::backing_tmpfile_open(self.as_ptr(), flags as c_int, &path, mode, cred) };
+        let file = unsafe { c::backing_tmpfile_open(own, flags, &path, mode, cred) };
         // SAFETY: backing_tmpfile_open() gives a reference or an error.
         unsafe { File::from_c(file) }
     }
@@ -324,8 +324,8 @@ impl OwnFile {
     pub(crate) fn release(&self) {
         let file = self.as_ptr();
         // SAFETY: The last user is gone.
-        let private =
-            unsafe { core::mem::replace(&mut (*file).private_data, core::ptr::null_mut()) };
+        let field = unsafe { &mut (*file).private_data };
+        let private = core::mem::replace(field, core::ptr::null_mut());
         if !private.is_null() {
             // SAFETY: By the type invariant it is a boxed `Private`.
             drop(unsafe { KBox::from_raw(private.cast::<Private>()) });

@@ -2,8 +2,9 @@
 
 //! A mount's worker: a work item and a delayed one on a queue of their own.
 //!
-//! The queue keeps going when memory is short, the work allocates nothing that could enter a
-//! filesystem, and it runs with the kernel's credentials: no caller's limits reach it.
+//! The work allocates nothing that could enter a filesystem, and runs with the kernel's credentials:
+//! no caller's limits reach it. The queue has no rescuer for when memory is short: nobody who frees
+//! memory waits for it, and xfs flushes queues without one.
 //!
 //! C header: [`include/linux/workqueue.h`](srctree/include/linux/workqueue.h)
 

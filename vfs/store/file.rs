@@ -57,9 +57,9 @@ impl File {
         let mut at = position(at)?;
         let mut done = 0usize;
         while let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) {
+            let (to, len) = (rest.as_mut_ptr().cast(), rest.len());
             // SAFETY: The file is open by the type invariants, `rest` is writable.
-            let n =
-                unsafe { c::kernel_read(self.file, rest.as_mut_ptr().cast(), rest.len(), &mut at) };
+            let n = unsafe { c::kernel_read(self.file, to, len, &mut at) };
             match usize::try_from(n) {
                 Ok(0) => break,
                 Ok(n) => done = done.saturating_add(n),
@@ -84,9 +84,9 @@ impl File {
         let mut at = position(at)?;
         let mut rest = bytes;
         while !rest.is_empty() {
+            let (from, len) = (rest.as_ptr().cast(), rest.len());
             // SAFETY: The file is open by the type invariants, `rest` is readable.
-            let n =
-                unsafe { c::kernel_write(self.file, rest.as_ptr().cast(), rest.len(), &mut at) };
+            let n = unsafe { c::kernel_write(self.file, from, len, &mut at) };
             match usize::try_from(n) {
                 Ok(0) => return Err(EIO),
                 Ok(n) => rest = rest.get(n..).unwrap_or_default(),

@@ -23,6 +23,7 @@ use super::{
 };
 use crate::vfs::{
     c,
+    error::EOPNOTSUPP,
     scope::AsKernel, //
 };
 
@@ -77,13 +78,18 @@ impl StreamFile {
         match &self.way {
             Way::Cached => self.file.write_at(bytes, at),
             Way::Memory => self.file.fill_at(bytes, at),
-            // Some refuse only the writing, for alignments of their own.
             Way::Direct(direct) => match direct.write_at(bytes, at) {
-                Err(e) if e == EINVAL => self.file.write_at(bytes, at),
+                Err(e) if is_refusal(e) => self.file.write_at(bytes, at),
                 result => result,
             },
         }
     }
+}
+
+/// Whether a filesystem that opened the file for direct writing refuses only the writing: for
+/// alignments of its own, or, as network filesystems do, memory that is the kernel's.
+fn is_refusal(error: Error) -> bool {
+    error == EINVAL || error == EFAULT || error == EOPNOTSUPP
 }
 
 impl Deref for StreamFile {

@@ -209,9 +209,9 @@ impl Ring {
 
     pub fn new() -> io::Result<Ring> {
         let mut parameters = [0u32; 30];
+        let asked = parameters.as_mut_ptr();
         // SAFETY: `parameters` has the size of `struct io_uring_params` (120 bytes).
-        let fd =
-            done(unsafe { libc::syscall(libc::SYS_io_uring_setup, 1, parameters.as_mut_ptr()) })?;
+        let fd = done(unsafe { libc::syscall(libc::SYS_io_uring_setup, 1, asked) })?;
         // SAFETY: the kernel gave us this descriptor.
         let fd = unsafe { OwnedFd::from_raw_fd(fd as i32) };
         let raw = fd.as_raw_fd();
