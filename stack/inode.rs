@@ -42,7 +42,10 @@ impl NameHooks for Stack {
     }
 
     fn create(dir: &OwnInode, dentry: &OwnDentry, mode: u16) -> Result {
-        make(dir, dentry, Op::Create, |locked| locked.create(mode))
+        make(dir, dentry, Op::Create, |locked| {
+            locked.create(mode)?;
+            Ok(locked)
+        })
     }
 
     fn make_directory(dir: &OwnInode, dentry: &OwnDentry, mode: u16) -> Result {
@@ -54,13 +57,15 @@ impl NameHooks for Stack {
             return Err(EPERM);
         }
         make(dir, dentry, Op::Mknod, |locked| {
-            locked.make_node(mode, device)
+            locked.make_node(mode, device)?;
+            Ok(locked)
         })
     }
 
     fn make_symlink(dir: &OwnInode, dentry: &OwnDentry, target: &CStr) -> Result {
         make(dir, dentry, Op::Symlink, |locked| {
-            locked.make_symlink(target)
+            locked.make_symlink(target)?;
+            Ok(locked)
         })
     }
 
@@ -180,7 +185,7 @@ fn make(
     dir: &OwnInode,
     dentry: &OwnDentry,
     op: Op,
-    create: impl FnOnce(&mut Locked<'_>) -> Result,
+    create: impl for<'a> FnOnce(Locked<'a>) -> Result<Locked<'a>>,
 ) -> Result {
     refuse_hidden(dentry)?;
     let mount = dir.mount();
@@ -188,9 +193,8 @@ fn make(
     let lower = {
         let _write = mount.lower().want_write()?;
         let parent = dentry.parent().lower()?;
-        let mut locked = Locked::to_create(mount.lower(), parent, dentry.name())?;
-        create(&mut locked)?;
-        locked.dentry().get()
+        let locked = Locked::to_create(mount.lower(), parent, dentry.name())?;
+        create(locked)?.dentry().get()
     };
     let result = bind(dir, dentry, &lower);
     naming.done(result.as_ref().ok().map(|inode| &**inode), |_| {});

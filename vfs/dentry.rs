@@ -127,7 +127,10 @@ impl OwnDentry {
     /// The lower dentry.
     pub(crate) fn lower(&self) -> Result<&Dentry> {
         // SAFETY: A live dentry.
-        let lower = unsafe { (*self.as_ptr()).d_fsdata };
+        let field = unsafe { &raw const (*self.as_ptr()).d_fsdata };
+        // As READ_ONCE(): in RCU mode a look-up may set it at the same time.
+        // SAFETY: As above; a pointer is read whole.
+        let lower = unsafe { field.read_volatile() };
         if lower.is_null() {
             return Err(ESTALE);
         }
@@ -164,9 +167,13 @@ impl OwnDentry {
     /// Makes `lower` the lower dentry. Under the directory's lock, or before anybody sees `self`.
     pub(crate) fn set_lower(&self, lower: ARef<Dentry>) {
         let new = ARef::into_raw(lower);
-        // SAFETY: A live dentry; the caller's lock keeps others from changing the field.
-        let field = unsafe { &mut (*self.as_ptr()).d_fsdata };
-        let old = core::mem::replace(field, new.as_ptr().cast());
+        // SAFETY: A live dentry.
+        let field = unsafe { &raw mut (*self.as_ptr()).d_fsdata };
+        // SAFETY: As above; the caller's lock keeps others from changing the field.
+        let old = unsafe { field.read_volatile() };
+        // As WRITE_ONCE(). What the pointer leads to was published by the lower filesystem.
+        // SAFETY: As above; readers without the lock read it whole.
+        unsafe { field.write_volatile(new.as_ptr().cast()) };
         if !old.is_null() {
             // SAFETY: By the type invariant we owned this reference.
             unsafe { c::dput(old.cast()) };

@@ -85,7 +85,7 @@ impl<'a> Locked<'a> {
 
     /// The name's dentry.
     pub(crate) fn dentry(&self) -> &Dentry {
-        // SAFETY: An error only after `make_directory` failed: its callers then drop the guard.
+        // SAFETY: A dentry of one of the start functions: a failed `make_directory` keeps the guard.
         unsafe { Dentry::from_raw(self.dentry) }
     }
 
@@ -102,14 +102,14 @@ impl<'a> Locked<'a> {
     }
 
     /// Makes a directory; the guard then holds the dentry that the filesystem chose for it.
-    pub(crate) fn make_directory(&mut self, mode: u16) -> Result {
+    pub(crate) fn make_directory(mut self, mode: u16) -> Result<Self> {
         let (idmap, dir, dentry) = (self.mount.idmap(), self.directory(), self.dentry);
         // SAFETY: The directory is locked and the name free; vfs_mkdir() consumes our reference
         // when it answers with another dentry or an error, and end_dirop() takes any of them.
         let made = unsafe { c::vfs_mkdir(idmap, dir, dentry, mode, null_mut()) };
         self.dentry = made;
         kernel::error::from_err_ptr(made)?;
-        Ok(())
+        Ok(self)
     }
 
     pub(crate) fn make_node(&self, mode: u16, device: u32) -> Result {
