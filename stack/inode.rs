@@ -21,9 +21,6 @@ use crate::{
 };
 use kernel::{prelude::*, str::CStr, sync::aref::ARef};
 
-/// Device 0/0: what overlayfs marks deletions with; not to be made through a stack.
-const WHITEOUT: u32 = 0;
-
 impl NameHooks for Stack {
     fn look_up(dir: &OwnInode, dentry: &OwnDentry) -> Result<*mut c::dentry> {
         if is_hidden(dentry) {
@@ -53,9 +50,6 @@ impl NameHooks for Stack {
     }
 
     fn make_node(dir: &OwnInode, dentry: &OwnDentry, mode: u16, device: u32) -> Result {
-        if u32::from(mode) & c::S_IFMT == c::S_IFCHR && device == WHITEOUT {
-            return Err(EPERM);
-        }
         make(dir, dentry, Op::Mknod, |locked| {
             locked.make_node(mode, device)?;
             Ok(locked)

@@ -145,7 +145,7 @@ fn links(t: &mut Transcript) -> Outcome {
 
 fn special_files(t: &mut Transcript) -> Outcome {
     t.sh("mkfifo p; (echo through > p &) ; cat p");
-    t.sh("mknod c c 1 3; echo gone > c; cat c; mknod b b 7 250; stat -c '%F %t:%T' p c b");
+    t.sh("mknod c c 1 3; echo gone > c; cat c; mknod b b 7 250; mknod w c 0 0; stat -c '%F %t:%T' p c b w");
     t.sh("mknod z c 1 5; head -c 100 z | od -An -tx1 | tr -d ' \\n'");
     t.sh("python3 -c 'import socket; s=socket.socket(socket.AF_UNIX); s.bind(\"s\"); s.listen(1); c=socket.socket(socket.AF_UNIX); c.connect(\"s\"); print(\"connected\")'; stat -c %F s");
     for name in ["p", "c", "b", "z", "s"] {
