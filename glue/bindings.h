@@ -83,6 +83,8 @@ bool lfs_writably_mapped(struct inode *inode);
 int lfs_get_write_access(struct inode *inode);
 void lfs_put_write_access(struct inode *inode);
 void lfs_allow_all_caching(struct inode *inode);
+ssize_t lfs_read_cached(struct file *file, void *buf, size_t len, loff_t at);
+ssize_t lfs_write_cached(struct file *file, const void *buf, size_t len, loff_t at);
 int lfs_fiemap(struct inode *inode, struct fiemap_extent_info *info, u64 start, u64 len);
 void lfs_touch_atime(struct vfsmount *mnt, struct inode *inode);
 

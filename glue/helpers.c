@@ -111,6 +111,46 @@ void lfs_allow_all_caching(struct inode *inode)
 #endif
 }
 
+/*
+ * As kernel_read() and kernel_write(), but through the page cache also where
+ * the file is open with O_DIRECT: neither our buffers nor the ranges that we
+ * save and put back are aligned to blocks.
+ */
+static void init_cached_kiocb(struct kiocb *iocb, struct file *file, loff_t at)
+{
+	init_sync_kiocb(iocb, file);
+	iocb->ki_flags &= ~IOCB_DIRECT;
+	iocb->ki_pos = at;
+}
+
+ssize_t lfs_read_cached(struct file *file, void *buf, size_t len, loff_t at)
+{
+	struct kvec vec = {
+		.iov_base = buf,
+		.iov_len = min_t(size_t, len, MAX_RW_COUNT),
+	};
+	struct iov_iter iter;
+	struct kiocb iocb;
+
+	init_cached_kiocb(&iocb, file, at);
+	iov_iter_kvec(&iter, ITER_DEST, &vec, 1, vec.iov_len);
+	return vfs_iocb_iter_read(file, &iocb, &iter);
+}
+
+ssize_t lfs_write_cached(struct file *file, const void *buf, size_t len, loff_t at)
+{
+	struct kvec vec = {
+		.iov_base = (void *)buf,
+		.iov_len = min_t(size_t, len, MAX_RW_COUNT),
+	};
+	struct iov_iter iter;
+	struct kiocb iocb;
+
+	init_cached_kiocb(&iocb, file, at);
+	iov_iter_kvec(&iter, ITER_SOURCE, &vec, 1, vec.iov_len);
+	return vfs_iocb_iter_write(file, &iocb, &iter);
+}
+
 int lfs_fiemap(struct inode *inode, struct fiemap_extent_info *info, u64 start, u64 len)
 {
 	if (!inode->i_op->fiemap)

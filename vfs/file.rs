@@ -104,45 +104,43 @@ impl File {
         unsafe { Self::from_c(file) }
     }
 
-    /// Reads at `at` until `buf` is full or the file ends; returns how much there was.
+    /// Reads at `at` until `buf` is full or the file ends; returns how much there was. Through the
+    /// page cache, also where the file is open with O_DIRECT.
     pub(crate) fn read_at(&self, buf: &mut [u8], at: u64) -> Result<usize> {
         let mut pos = i64::try_from(at).map_err(|_| EFBIG)?;
         let mut done = 0;
         while done < buf.len() {
             let rest = &mut buf[done..];
-            // SAFETY: A live file, a writable buffer and a position.
+            // SAFETY: A live file and a writable buffer.
             let n = unsafe {
-                c::kernel_read(
-                    self.as_ptr(),
-                    rest.as_mut_ptr().cast(),
-                    rest.len(),
-                    &mut pos,
-                )
+                c::lfs_read_cached(self.as_ptr(), rest.as_mut_ptr().cast(), rest.len(), pos)
             };
             match usize::try_from(n) {
                 Ok(0) => break,
                 Ok(n) => done = (done + n).min(buf.len()),
                 Err(_) => return Err(errno(n)),
             }
+            pos = pos.checked_add(n as i64).ok_or(EFBIG)?;
         }
         Ok(done)
     }
 
-    /// Writes all of `buf` at `at`.
+    /// Writes all of `buf` at `at`. Through the page cache, as [`File::read_at`].
     pub(crate) fn write_at(&self, buf: &[u8], at: u64) -> Result {
         let mut pos = i64::try_from(at).map_err(|_| EFBIG)?;
         let mut done = 0;
         while done < buf.len() {
             let rest = &buf[done..];
-            // SAFETY: A live file, a readable buffer and a position.
+            // SAFETY: A live file and a readable buffer.
             let n = unsafe {
-                c::kernel_write(self.as_ptr(), rest.as_ptr().cast(), rest.len(), &mut pos)
+                c::lfs_write_cached(self.as_ptr(), rest.as_ptr().cast(), rest.len(), pos)
             };
             match usize::try_from(n) {
                 Ok(0) => return Err(EIO),
                 Ok(n) => done = (done + n).min(buf.len()),
                 Err(_) => return Err(errno(n)),
             }
+            pos = pos.checked_add(n as i64).ok_or(EFBIG)?;
         }
         Ok(())
     }

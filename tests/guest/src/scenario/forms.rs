@@ -55,6 +55,7 @@ pub const TESTS: &[Test] = &[
         form(w, Place::At(8192), 8192, aio_direct)
     })
     .raw(),
+    Test::new("direct-over-what-is-not-cached", direct_not_cached).raw(),
 ];
 
 /// Where a form writes.
@@ -182,6 +183,24 @@ fn direct(w: &World, offset: u64, bytes: &[u8]) -> Outcome {
     let mut memory = aligned(bytes)?;
     let file = open(w, libc::O_DIRECT)?;
     whole(rustix::io::pwrite(file, memory.bytes(), offset)?, bytes)
+}
+
+/// What is not in the page cache is saved and put back through it, however it is aligned.
+fn direct_not_cached(w: &mut World) -> Outcome {
+    let start = pattern(13, 5001);
+    w.make("f", &start)?;
+    rustix::fs::syncfs(open(w, 0)?)?;
+    std::fs::write("/proc/sys/vm/drop_caches", "3")?;
+    let bytes = pattern(14, 8192);
+    let mut memory = aligned(&bytes)?;
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).custom_flags(libc::O_DIRECT);
+    let file = options.open(w.path("f"))?;
+    whole(rustix::io::pwrite(&file, memory.bytes(), 0)?, &bytes)?;
+    w.same("written", "f", &bytes)?;
+    w.undo_from_here()?;
+    undo::revert(&file, 1).at("reverting through the same descriptor")?;
+    w.same("reverted", "f", &start)
 }
 
 fn pieces(bytes: &[u8]) -> [IoSlice<'_>; 4] {
