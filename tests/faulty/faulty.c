@@ -408,6 +408,12 @@ static int attach(const char *path)
 	if (IS_ERR(file))
 		return PTR_ERR(file);
 	inode = file_inode(file);
+	/* Probing takes a second: not again for the same filesystem. */
+	if (n_probes && target == inode->i_sb && probes[0].function == file->f_op->write_iter) {
+		fput(file);
+		return 0;
+	}
+	detach();
 	above.mnt = file->f_path.mnt;
 	above.dentry = file->f_path.dentry->d_parent;
 	dir = dentry_open(&above, O_RDONLY | O_DIRECTORY | O_LARGEFILE, current_cred());
@@ -476,10 +482,8 @@ static int arm(const char *words)
 
 static int command(char *text)
 {
-	if (!strncmp(text, "attach ", 7)) {
-		detach();
+	if (!strncmp(text, "attach ", 7))
 		return attach(text + 7);
-	}
 	if (!strncmp(text, "arm ", 4))
 		return arm(text + 4);
 	if (!strncmp(text, "text ", 5))

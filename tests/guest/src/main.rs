@@ -5,6 +5,7 @@
 //! Every test gets a fresh directory on the lower filesystem with LoggerFS mounted over it, and
 //! a process of its own, so that a hang or a crash is one test's failure and nothing more.
 
+mod faults;
 mod harness;
 mod mounts;
 mod outcome;
@@ -47,8 +48,18 @@ fn main() {
         Some("work") => exit(work::main(&words[1..])),
         _ => {}
     }
-    let (plan, lowers) = parse(&words);
-    let tests = scenario::all();
+    let is_faults = words.first().is_some_and(|word| word == "faults");
+    let (plan, lowers) = parse(&words[usize::from(is_faults)..]);
+    let tests: Vec<&Test> = if is_faults {
+        // A test's process is told its name only.
+        let is_double = |one: &Test| scenario::all().iter().any(|other| other.name == one.name);
+        if let Some(double) = faults::TESTS.iter().find(|test| is_double(test)) {
+            usage(&format!("two tests are called {}", double.name));
+        }
+        faults::TESTS.iter().collect()
+    } else {
+        scenario::all()
+    };
     let mut reports = Vec::new();
     for lower in lowers {
         reports.extend(harness::run_lower(&plan, lower, &tests));
@@ -82,8 +93,10 @@ fn usage(problem: &str) -> ! {
 
 /// The process of one test: `child NAME LOWER BASE SEED raw|loggerfs full|usual`.
 fn child(words: &[String]) -> i32 {
-    let tests = scenario::all();
-    let find = |name: &String| tests.iter().find(|test| test.name == name);
+    let find = |name: &String| {
+        let all = scenario::all().into_iter().chain(faults::TESTS);
+        all.into_iter().find(|test| test.name == name)
+    };
     let (Some(test), Some(lower), Some(base), Some(seed), Some(kind), Some(sizes)) = (
         words.get(1).and_then(find),
         words.get(2).and_then(|name| Lower::parse(name)),

@@ -68,6 +68,12 @@ pub fn ignore_signal(signal: i32) {
     unsafe { libc::signal(signal, libc::SIG_IGN) };
 }
 
+/// `truncate` by path.
+pub fn truncate(path: &std::ffi::CStr, size: i64) -> io::Result<()> {
+    // SAFETY: a C string and a number.
+    done(unsafe { libc::truncate(path.as_ptr(), size) }.into()).map(drop)
+}
+
 /// `fallocate` with the flags as numbers.
 pub fn fallocate(file: &impl AsFd, mode: i32, offset: i64, length: i64) -> io::Result<()> {
     // SAFETY: plain numbers.

@@ -103,6 +103,10 @@ impl World {
         }
     }
 
+    pub fn is_mounted(&self) -> bool {
+        self.mounted
+    }
+
     pub fn unmount(&mut self) -> Outcome {
         if self.mounted {
             mounts::unmount(&self.mnt)?;

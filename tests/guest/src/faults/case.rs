@@ -1,0 +1,339 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! One go of a scenario: what it does step by step, with or without a failure, and what must hold
+//! after it.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::time::Duration;
+
+use super::tree::Tree;
+use crate::outcome::{check, fail, At, Outcome};
+use crate::undo;
+use crate::world::{put, World};
+
+/// The file that scenarios change, and what it holds before LoggerFS sees it.
+pub const FILE: &str = "f";
+
+/// What a go without failures left: the tree before the first step, and after each.
+#[derive(Default)]
+pub struct Golden {
+    pub trees: Vec<Tree>,
+    /// All that the file held, in order, from before the first recorded operation.
+    pub contents: Vec<Vec<u8>>,
+    /// How many reverts the file takes in the end, and of which content the last one leaves it.
+    pub reverts: usize,
+    pub bottom: usize,
+}
+
+impl Golden {
+    fn index(&self, content: &[u8]) -> Option<usize> {
+        self.contents.iter().rposition(|known| known == content)
+    }
+}
+
+/// How a step ended that failed.
+pub struct Failure {
+    pub step: usize,
+    pub what: &'static str,
+    pub error: io::Error,
+}
+
+pub struct Case<'w> {
+    pub w: &'w mut World,
+    pub options: &'static str,
+    /// An open file for the steps.
+    pub file: Option<File>,
+    /// In a golden go: what is being learned.
+    learning: bool,
+    pub golden: Golden,
+    steps: usize,
+    pub failure: Option<Failure>,
+    /// What the file held after the parts of a write that took several calls.
+    between: Vec<(usize, Vec<u8>)>,
+}
+
+impl<'w> Case<'w> {
+    pub fn new(w: &'w mut World, options: &'static str, golden: Option<Golden>) -> Case<'w> {
+        Case {
+            w,
+            options,
+            file: None,
+            learning: golden.is_none(),
+            golden: golden.unwrap_or_default(),
+            steps: 0,
+            failure: None,
+            between: Vec::new(),
+        }
+    }
+
+    /// The open file; scenarios have one when they ask for it.
+    pub fn open_file(&self) -> io::Result<&File> {
+        let file = self.file.as_ref();
+        file.ok_or_else(|| io::Error::other("the scenario has no open file"))
+    }
+
+    /// Notes what is there now, in a golden go.
+    pub fn learn(&mut self) -> Outcome {
+        if self.learning {
+            let tree = Tree::of(&self.w.mnt)?;
+            self.learn_content(tree.content(FILE));
+            self.golden.trees.push(tree);
+        }
+        Ok(())
+    }
+
+    fn learn_content(&mut self, content: Option<&[u8]>) {
+        if let Some(content) = content {
+            if self.golden.index(content).is_none() {
+                self.golden.contents.push(content.to_vec());
+            }
+        }
+    }
+
+    /// A content that the file had before the first step.
+    pub fn had(&mut self, content: &[u8]) {
+        if self.learning {
+            self.learn_content(Some(content));
+        }
+    }
+
+    /// Does one call, unless one has failed before; whether to go on.
+    pub fn step<T>(
+        &mut self,
+        what: &'static str,
+        call: impl FnOnce(&mut Case) -> io::Result<T>,
+    ) -> Outcome {
+        if self.failure.is_some() {
+            return Ok(());
+        }
+        match call(self) {
+            Ok(_) => {
+                self.steps += 1;
+                self.learn()
+            }
+            Err(error) => {
+                check!(!self.learning, "{what}: {error}, with no failure made");
+                self.failure.get_or_insert(Failure {
+                    step: self.steps,
+                    what,
+                    error,
+                });
+                Ok(())
+            }
+        }
+    }
+
+    /// A call that changes nothing that the tree shows (a mount, a sync), made while there may be no
+    /// mount to look at.
+    pub fn call<T>(
+        &mut self,
+        what: &'static str,
+        call: impl FnOnce(&mut Case) -> io::Result<T>,
+    ) -> Outcome {
+        if self.failure.is_some() {
+            return Ok(());
+        }
+        if let Err(error) = call(self) {
+            check!(!self.learning, "{what}: {error}, with no failure made");
+            self.failure = Some(Failure {
+                step: self.steps,
+                what,
+                error,
+            });
+        }
+        Ok(())
+    }
+
+    /// Writes to the open file before anything fails.
+    pub fn put(&mut self, offset: u64, bytes: &[u8]) -> Outcome {
+        put(self.open_file()?, offset, bytes)?;
+        let content = self.w.read(FILE)?;
+        self.had(&content);
+        Ok(())
+    }
+
+    /// Writes all of `bytes` to the open file, in as many calls as it takes.
+    pub fn write(&mut self, what: &'static str, offset: u64, bytes: &[u8]) -> Outcome {
+        let mut done = 0;
+        self.step(what, |case| {
+            while done < bytes.len() {
+                let rest = &bytes[done..];
+                match case.open_file()?.write_at(rest, offset + done as u64)? {
+                    0 => return Err(io::Error::from_raw_os_error(libc::EIO)),
+                    n => done += n,
+                }
+                case.note_part(offset, bytes, done);
+            }
+            Ok(())
+        })
+    }
+
+    /// What a write left that failed after some of its bytes.
+    fn part(&self) -> Option<&Vec<u8>> {
+        let failure = self.failure.as_ref()?;
+        let (step, part) = self.between.last()?;
+        (*step == failure.step).then_some(part)
+    }
+
+    /// The first `done` bytes of a write are done.
+    pub fn note_part(&mut self, offset: u64, bytes: &[u8], done: usize) {
+        let Some(tree) = self.golden.trees.get(self.steps) else {
+            return;
+        };
+        if done < bytes.len() {
+            let content = tree.content(FILE).unwrap_or_default();
+            let part = with(content, offset, &bytes[..done]);
+            self.between.push((self.steps, part));
+        }
+    }
+
+    /// What the directory must be now: as after the last step that succeeded, or, with `lied`,
+    /// perhaps as after the one that did what it should and failed all the same.
+    pub fn check_tree(&self, when: &str, lied: bool) -> Outcome {
+        let got = Tree::of(&self.w.mnt).at(when)?;
+        if let Some(src) = &self.w.src {
+            let below = Tree::of(src).at(format!("{when}, below"))?;
+            if let Some(difference) = got.difference(&below) {
+                fail!("{when}: not as below: {difference}");
+            }
+        }
+        let mut want = self.golden.trees[self.steps].clone();
+        if let Some(part) = self.part() {
+            want = want.with_content(FILE, part.clone());
+        }
+        let Some(difference) = got.difference(&want) else {
+            return Ok(());
+        };
+        let next = self.golden.trees.get(self.steps + 1);
+        if lied && next.is_some_and(|next| got == *next) {
+            return Ok(());
+        }
+        fail!("{when}: {difference}");
+    }
+
+    /// A new operation and its revert, as if nothing had been.
+    pub fn check_goes_on(&self) -> Outcome {
+        if !self.w.path(FILE).is_file() {
+            return Ok(());
+        }
+        let before = self.w.read(FILE)?;
+        let file = self.open_again()?;
+        let bytes = b"written after the failure";
+        let written = self.write_when_it_may(&file, bytes, 3)?;
+        check!(written == bytes.len(), "short write after the failure");
+        let after = with(&before, 3, bytes);
+        self.w.same("written after the failure", FILE, &after)?;
+        let (result, answer) = undo::revert_more(&file, 1, 0);
+        result.at(format!(
+            "reverting what came after the failure ({answer:?})"
+        ))?;
+        self.w.same("reverted after the failure", FILE, &before)
+    }
+
+    /// With `on_error=refuse` operations are refused until the worker that failed has tried again,
+    /// which it does each second.
+    fn write_when_it_may(&self, file: &File, bytes: &[u8], offset: u64) -> Outcome<usize> {
+        let patience = if self.options.contains("on_error=refuse") {
+            60
+        } else {
+            0
+        };
+        for _ in 0..patience {
+            if let Ok(written) = file.write_at(bytes, offset) {
+                return Ok(written);
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        file.write_at(bytes, offset).at("writing after the failure")
+    }
+
+    pub fn open_again(&self) -> Outcome<File> {
+        let mut options = OpenOptions::new();
+        let file = options.read(true).write(true).open(self.w.path(FILE));
+        file.at("opening after the failure")
+    }
+
+    /// Takes back all that can be taken back: each content must be an older one that the file had.
+    /// Returns whether it went as far as without failures.
+    pub fn check_reverts(&mut self) -> Outcome<bool> {
+        if !self.w.path(FILE).is_file() {
+            return Ok(true);
+        }
+        let file = self.open_again()?;
+        let mut content = self.w.read(FILE)?;
+        // What a short write left is known to nobody but this go.
+        let mut at = self.golden.index(&content).unwrap_or(usize::MAX);
+        let mut reverts = 0;
+        let (error, answer) = loop {
+            let (result, answer) = undo::revert_more(&file, 1, 0);
+            let now = fs::read(self.w.path(FILE))?;
+            if let Err(error) = result {
+                check!(
+                    now == content,
+                    "a refused revert ({error}) changed the file"
+                );
+                break (error, answer);
+            }
+            reverts += 1;
+            let known = self.golden.index(&now).filter(|index| *index <= at);
+            let is_part = self.between.iter().any(|(_, part)| *part == now);
+            let Some(index) = known.or(is_part.then_some(at)) else {
+                fail!(
+                    "revert {reverts} gave {} bytes that the file did not have before",
+                    now.len()
+                );
+            };
+            check!(reverts < 400, "400 reverts and no end");
+            (content, at) = (now, index);
+        };
+        let errno = error.raw_os_error().unwrap_or(0);
+        check!(
+            errno == libc::ENODATA || errno == libc::ESTALE,
+            "revert {}: {error} ({answer:?})",
+            reverts + 1
+        );
+        if self.learning {
+            (self.golden.reverts, self.golden.bottom) = (reverts, at);
+            return Ok(true);
+        }
+        if at <= self.golden.bottom {
+            return Ok(true);
+        }
+        // A history that is bounded gives up its oldest part when it likes.
+        if !self.options.contains("history_max") {
+            self.check_told(&file, answer.seq_in_way)?;
+        }
+        Ok(false)
+    }
+
+    /// A revert that stops where it would not without the failure: the log says why.
+    fn check_told(&self, file: &File, seq: u64) -> Outcome {
+        let lines = undo::lines(file, true)?;
+        let told = lines
+            .iter()
+            .find(|line| line.number("seq").ok() == Some(seq));
+        let Some(line) = told else {
+            let last = lines.last().map_or("no line", |line| &line.text);
+            fail!("the line in the way of a revert, {seq}, is not there; the last: {last}");
+        };
+        let is_reason =
+            line.key("undo") == Some("lost") || ["foreign", "recover"].contains(&&line.op[..]);
+        check!(
+            is_reason,
+            "this line is in the way of a revert: {}",
+            line.text
+        );
+        Ok(())
+    }
+}
+
+/// A content with some bytes replaced or added.
+fn with(content: &[u8], offset: u64, bytes: &[u8]) -> Vec<u8> {
+    let start = offset as usize;
+    let mut content = content.to_vec();
+    content.resize(content.len().max(start + bytes.len()), 0);
+    content[start..start + bytes.len()].copy_from_slice(bytes);
+    content
+}

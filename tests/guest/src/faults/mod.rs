@@ -1,0 +1,421 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Every call of the lower filesystem fails once, and every allocation: each scenario is repeated
+//! with the n-th call of each hook failing, n = 1, 2, 3 … until it passes unharmed.
+//!
+//! After each go: what the directory shows is as after the steps that succeeded, through the mount
+//! and below it; a new operation and its revert work; so they do after a remount; all older
+//! contents come back by reverts, or a line says why not.
+
+mod case;
+mod control;
+mod scenarios;
+mod tree;
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::Path;
+
+use crate::outcome::{check, fail, At, Outcome, Stop};
+use crate::world::World;
+use case::{Case, Golden};
+use control::{Fault, Mode, Who};
+pub use scenarios::TESTS;
+
+/// A sequence of calls that something may fail in.
+pub struct Scenario {
+    pub name: &'static str,
+    pub options: &'static str,
+    /// What is there when it begins; nothing fails here.
+    pub before: fn(&mut Case) -> Outcome,
+    /// What it does, in steps.
+    pub act: fn(&mut Case) -> Outcome,
+    /// Whether the first steps are a mount's own: then `before` runs without one.
+    pub mounts: bool,
+}
+
+/// What the command line says, from the process that started this one.
+struct Wish {
+    hooks: Vec<String>,
+    /// Only this one.
+    fault: Option<Fault>,
+    most: u64,
+}
+
+impl Wish {
+    fn read() -> Outcome<Wish> {
+        let word = |name: &str| std::env::var(name).unwrap_or_default();
+        let fault = word("LFS_FAULT");
+        let wish = Wish {
+            hooks: word("LFS_FAULT_HOOKS")
+                .split(',')
+                .filter(|hook| !hook.is_empty())
+                .map(str::to_string)
+                .collect(),
+            fault: Fault::parse(&fault),
+            most: word("LFS_FAULT_MOST").parse().unwrap_or(200),
+        };
+        check!(
+            wish.fault.is_some() || fault.is_empty(),
+            "LFS_FAULT: '{fault}' is no HOOK:WHO:MODE:ERRNO:N"
+        );
+        Ok(wish)
+    }
+
+    fn wants(&self, hook: &str) -> bool {
+        self.hooks.is_empty() || self.hooks.iter().any(|one| one == hook)
+    }
+}
+
+/// What was done, and what was found.
+#[derive(Default)]
+struct Tally {
+    goes: u64,
+    injected: BTreeMap<String, u64>,
+    /// Goes after which less could be taken back than without the failure, as a line says.
+    lost: u64,
+    passed_over: u64,
+    failures: Vec<String>,
+}
+
+/// Runs one scenario to its end.
+pub fn run(w: &mut World, scenario: &Scenario) -> Outcome {
+    let wish = Wish::read()?;
+    let golden = learn(w, scenario)?;
+    let plans = plans(w, scenario, &golden, &wish)?;
+    let mut tally = Tally::default();
+    let mut golden = Some(golden);
+    for plan in plans {
+        sweep(w, scenario, &mut golden, plan, &wish, &mut tally)?;
+        if tally.failures.len() >= 40 {
+            break;
+        }
+    }
+    w.unmount()?;
+    let hooks: Vec<String> = tally
+        .injected
+        .iter()
+        .map(|(hook, n)| format!("{hook} {n}"))
+        .collect();
+    let sum: u64 = tally.injected.values().sum();
+    println!(
+        "     {}/{}: {} goes, {sum} faults ({}); {} lost what they could not save",
+        w.lower.name(),
+        scenario.name,
+        tally.goes,
+        hooks.join(", "),
+        tally.lost
+    );
+    if !tally.failures.is_empty() {
+        fail!(
+            "{} of {} goes failed: {}",
+            tally.failures.len(),
+            tally.goes,
+            tally.failures.join(" | ")
+        );
+    }
+    Ok(())
+}
+
+/// Goes with this failure, at the first call, the second, and so on.
+fn sweep(
+    w: &mut World,
+    scenario: &Scenario,
+    golden: &mut Option<Golden>,
+    plan: Fault,
+    wish: &Wish,
+    tally: &mut Tally,
+) -> Outcome {
+    let only = wish.fault.is_some();
+    let mut fault = plan;
+    let mut consecutive = 0;
+    while fault.nth <= wish.most || only {
+        mark(scenario, &fault);
+        let Some(known) = golden.take() else { break };
+        let mut case = Case::new(w, scenario.options, Some(known));
+        let result = go(&mut case, scenario, Some(&fault));
+        let trace = control::counts()
+            .map(|counts| counts.trace)
+            .unwrap_or_default();
+        let golden_again = std::mem::take(&mut case.golden);
+        *golden = Some(golden_again);
+        tally.goes += 1;
+        let injected = match result {
+            Ok(went) => {
+                tally.lost += u64::from(!went.whole);
+                consecutive = 0;
+                went.injected
+            }
+            Err(Stop::Fail(reason)) => {
+                report(tally, scenario, &fault, &reason, &trace);
+                consecutive += 1;
+                rescue(w)?;
+                1
+            }
+            Err(stop) => return Err(stop),
+        };
+        if injected == 0 {
+            break;
+        }
+        *tally.injected.entry(fault.hook.clone()).or_default() += injected;
+        if only || consecutive >= 5 {
+            break;
+        }
+        fault.nth += if fault.lasting {
+            fault.nth.div_ceil(2)
+        } else {
+            1
+        };
+    }
+    Ok(())
+}
+
+fn report(tally: &mut Tally, scenario: &Scenario, fault: &Fault, reason: &str, trace: &str) {
+    let text = format!(
+        "{} --fault {}: {reason} [{trace}]",
+        scenario.name,
+        fault.words()
+    );
+    println!("     FAILED {text}");
+    let _ = std::io::stdout().flush();
+    tally.failures.push(format!("{}: {reason}", fault.words()));
+}
+
+/// Says in the kernel's log which go begins; not on its console.
+fn mark(scenario: &Scenario, fault: &Fault) {
+    let _ = fs::write(
+        "/dev/kmsg",
+        format!("<7>faults: {} {}\n", scenario.name, fault.words()),
+    );
+}
+
+/// After a go that failed: a new beginning, with nothing of the old one.
+fn rescue(w: &mut World) -> Outcome {
+    control::command("disarm")?;
+    w.unmount().at("after a failure")?;
+    empty(w, true)
+}
+
+/// Removes what is in the source; the history too when asked for.
+fn empty(w: &World, history: bool) -> Outcome {
+    let Some(src) = &w.src else { return Ok(()) };
+    clear(src)?;
+    let place = src.join(".loggerfs");
+    if history && place.exists() {
+        fs::remove_dir_all(place)?;
+    }
+    Ok(())
+}
+
+/// Removes all names of a directory but the history's.
+fn clear(directory: &Path) -> Outcome {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_name() == ".loggerfs" {
+            continue;
+        }
+        if entry.file_type()?.is_dir() {
+            fs::remove_dir_all(entry.path())?;
+        } else {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// A go without failures, to know what must be.
+fn learn(w: &mut World, scenario: &Scenario) -> Outcome<Golden> {
+    let probe = w.below("probe")?;
+    File::create(&probe)?;
+    control::attach(&probe)?;
+    fs::remove_file(&probe)?;
+    let mut case = Case::new(w, scenario.options, None);
+    go(&mut case, scenario, None).at("without failures")?;
+    Ok(std::mem::take(&mut case.golden))
+}
+
+/// Which hooks the scenario calls, and so what can fail.
+fn plans(w: &mut World, scenario: &Scenario, _golden: &Golden, wish: &Wish) -> Outcome<Vec<Fault>> {
+    if let Some(fault) = &wish.fault {
+        return Ok(vec![fault.clone()]);
+    }
+    let mut plans = Vec::new();
+    let counted = count(w, scenario, "write_iter")?;
+    for (hook, calls) in counted.iter().filter(|(hook, _)| wish.wants(hook)) {
+        for who in Who::ALL {
+            // Workers come when they like: what they did not call this time they may the next.
+            if calls[who as usize] == 0 {
+                continue;
+            }
+            for (mode, errno, lasting) in ways(hook, scenario) {
+                plans.push(Fault {
+                    hook: hook.clone(),
+                    who,
+                    mode,
+                    errno,
+                    nth: 1,
+                    lasting,
+                });
+            }
+        }
+    }
+    for hook in ["alloc", "alloc_pages"]
+        .into_iter()
+        .filter(|hook| wish.wants(hook))
+    {
+        if counted.iter().any(|(name, _)| name == hook) {
+            for who in Who::ALL {
+                plans.push(Fault {
+                    hook: hook.into(),
+                    who,
+                    mode: Mode::Fail,
+                    errno: libc::ENOMEM,
+                    nth: 1,
+                    lasting: false,
+                });
+            }
+        }
+    }
+    Ok(plans)
+}
+
+/// How a hook fails: once, or from then on; what it says.
+fn ways(hook: &str, scenario: &Scenario) -> Vec<(Mode, i32, bool)> {
+    let mut ways = vec![(Mode::Fail, libc::EIO, false)];
+    match hook {
+        "alloc" | "alloc_pages" => return Vec::new(),
+        "write_iter" => {
+            ways.extend([
+                (Mode::Short, 0, false),
+                (Mode::After, libc::EIO, false),
+                (Mode::Fail, libc::ENOSPC, false),
+            ]);
+        }
+        "write_begin" | "create" => ways.push((Mode::Fail, libc::ENOSPC, false)),
+        "setattr" | "setxattr" => ways.push((Mode::After, libc::EIO, false)),
+        "fallocate" => ways.extend([
+            (Mode::After, libc::EIO, false),
+            (Mode::Fail, libc::ENOSPC, false),
+        ]),
+        _ => {}
+    }
+    if !scenario.mounts {
+        ways.push((Mode::Fail, libc::EIO, true));
+    }
+    ways
+}
+
+/// Counts the calls of a go without failures.
+fn count(w: &mut World, scenario: &Scenario, hook: &str) -> Outcome<Vec<(String, [u64; 2])>> {
+    let never = Fault {
+        hook: hook.into(),
+        who: Who::Caller,
+        mode: Mode::Fail,
+        errno: libc::EIO,
+        nth: 1 << 40,
+        lasting: false,
+    };
+    let mut case = Case::new(w, scenario.options, None);
+    start(&mut case, scenario)?;
+    never.arm()?;
+    (scenario.act)(&mut case)?;
+    control::command("disarm")?;
+    let counts = control::counts()?;
+    case.file = None;
+    w.unmount()?;
+    empty(w, true)?;
+    Ok(counts.calls)
+}
+
+/// How a go ended that is as it must be.
+struct Went {
+    injected: u64,
+    /// Whether as much could be taken back as without a failure.
+    whole: bool,
+}
+
+/// Mounts and makes what the scenario begins with.
+fn start(case: &mut Case, scenario: &Scenario) -> Outcome {
+    case.file = None;
+    if !scenario.mounts && !case.w.is_mounted() {
+        case.w.mount_with(scenario.options)?;
+    }
+    (scenario.before)(case)?;
+    if !scenario.mounts {
+        case.learn()?;
+    }
+    Ok(())
+}
+
+/// One go: the steps with the failure armed, and everything that must hold then.
+fn go(case: &mut Case, scenario: &Scenario, fault: Option<&Fault>) -> Outcome<Went> {
+    start(case, scenario)?;
+    if let Some(fault) = fault {
+        fault.arm()?;
+    }
+    let acted = (scenario.act)(case);
+    let counts = control::counts()?;
+    control::command("disarm")?;
+    acted?;
+    case.file = None;
+    if let (Some(failure), 0) = (&case.failure, counts.failed) {
+        fail!(
+            "{}: {}, though nothing was made to fail",
+            failure.what,
+            failure.error
+        );
+    }
+    if let Some(failure) = &case.failure {
+        let said = failure.error.raw_os_error().unwrap_or(0);
+        let made = fault.map_or(0, |fault| fault.errno);
+        check!(
+            said == made || said == libc::EIO || said == libc::ENOMEM,
+            "{} fails with {} where {} was made",
+            failure.what,
+            crate::outcome::name(said),
+            crate::outcome::name(made)
+        );
+    }
+    let whole = judge(case, scenario, fault)?;
+    Ok(Went {
+        injected: counts.failed,
+        whole,
+    })
+}
+
+/// What must hold after a go.
+fn judge(case: &mut Case, scenario: &Scenario, fault: Option<&Fault>) -> Outcome<bool> {
+    // A file that was created and then could not be opened is there, as it is without LoggerFS.
+    let lied = fault.is_some_and(|fault| fault.mode == Mode::After || fault.hook == "open");
+    if !case.w.is_mounted() {
+        // The mount was what failed.
+        case.w
+            .mount_with(scenario.options)
+            .at("mounting after the failure")?;
+    }
+    if fault.is_some() {
+        settle(case)?;
+        case.check_tree("after it", lied)?;
+        case.check_goes_on()?;
+    }
+    case.w.unmount().at("unmounting after the failure")?;
+    case.w.mount_with(scenario.options).at("mounting again")?;
+    if fault.is_some() {
+        case.check_tree("mounted again", lied)?;
+    }
+    let whole = case.check_reverts().at("mounted again")?;
+    if scenario.mounts || fault.is_none() {
+        case.w.unmount().at("unmounting in the end")?;
+        empty(case.w, fault.is_none())?;
+    } else {
+        // The next go has a fresh mount already.
+        clear(&case.w.mnt).at("removing what was made")?;
+    }
+    Ok(whole)
+}
+
+/// The journal writes what waits, now that it can.
+fn settle(case: &Case) -> Outcome {
+    rustix::fs::syncfs(File::open(&case.w.mnt)?).at("syncfs after the failure")
+}
