@@ -314,7 +314,7 @@ impl Record<'_> {
     }
 
     /// How many bytes were changed, at most; `None`: nothing was.
-    fn changed(&self, outcome: Result<u64>) -> Option<u64> {
+    fn changed(&self, state: &ObjectState, outcome: Result<u64>) -> Option<u64> {
         let asked = self.what.length;
         match (outcome, self.early) {
             // An operation on no bytes (an attribute, a size) happened all the same.
@@ -323,17 +323,15 @@ impl Record<'_> {
             (Err(_), Some(_)) if Some(self.inode.lower().quick_cookie()) != self.before => {
                 Some(asked)
             }
+            (Err(_), None) if is_foreign(state, self.inode) => Some(asked),
             _ => None,
         }
     }
 
     fn settle(&mut self, outcome: Result<u64>) {
         let inode = self.inode;
-        let changed = self.changed(outcome);
-        if changed.is_none() && self.early.is_none() {
-            return;
-        }
         let mut state = inode.object().state.lock();
+        let changed = self.changed(&state, outcome);
         match (changed, self.early) {
             (Some(n), None) => self.place_late(&mut state, n),
             (Some(n), Some(seq)) if n != self.what.length => {
