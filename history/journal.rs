@@ -41,7 +41,8 @@ use super::{
     staging::{
         self,
         Limits,
-        Staging, //
+        Staging,
+        Trouble, //
     },
     tables::Tables,
     trust,
@@ -257,7 +258,7 @@ impl Journal {
             undo_bytes: undo.saturating_add(staging.undo_end),
             history_max: self.history_max,
             lost: staging.lost,
-            errors: staging.failures,
+            errors: (staging.writing.count).saturating_add(staging.keeping.count),
         }
     }
 
@@ -265,7 +266,7 @@ impl Journal {
     pub(crate) fn flush(&self, durable: bool) -> Result {
         let mut staging = self.staging.lock();
         let ticket = staging.last_ticket();
-        let failures = staging.failures;
+        let failures = staging.writing.count;
         staging.flushing = staging.flushing.saturating_add(1);
         let result = loop {
             let done = if durable {
@@ -276,8 +277,8 @@ impl Journal {
             if done {
                 break Ok(());
             }
-            if staging.failures != failures {
-                if let Some(e) = staging.error {
+            if staging.writing.count != failures {
+                if let Some(e) = staging.writing.error {
                     break Err(e);
                 }
             }
@@ -323,16 +324,17 @@ impl Journal {
     }
 
     /// Notes that the journal could not be written; callers who wait are told.
-    pub(super) fn fail(&self, error: Error) {
+    pub(super) fn fail(&self, error: Error, work: fn(&mut Staging) -> &mut Trouble) {
         let mut staging = self.staging.lock();
-        if staging.error.is_none() {
+        if staging.error().is_none() {
             pr_warn!(
                 "the history cannot be written (error {})\n",
                 error.to_errno()
             );
         }
-        staging.error = Some(error);
-        staging.failures = staging.failures.saturating_add(1);
+        let trouble = work(&mut staging);
+        trouble.error = Some(error);
+        trouble.count = trouble.count.saturating_add(1);
         drop(staging);
         self.progress.notify_all();
     }

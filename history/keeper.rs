@@ -125,10 +125,13 @@ impl Job<KEEPER> for Journal {
         let result = self.keep_house();
         let mut staging = self.staging.lock();
         staging.rounds = staging.rounds.wrapping_add(1);
+        if result.is_ok() {
+            staging.keeping.error = None;
+        }
         drop(staging);
         self.progress.notify_all();
         if let Err(error) = result {
-            self.fail(error);
+            self.fail(error, |staging| &mut staging.keeping);
             self.keeper.kick_in(RETRY_SECONDS);
         }
     }

@@ -184,7 +184,7 @@ impl Journal {
             if staging.closed {
                 return Err(ESHUTDOWN);
             }
-            if let (Some(error), OnError::Refuse) = (staging.error, self.options.on_error) {
+            if let (Some(error), OnError::Refuse) = (staging.error(), self.options.on_error) {
                 return Err(error);
             }
             match take(&mut staging) {
@@ -207,7 +207,7 @@ impl Journal {
                 }
                 Err(Full::Wait) => {}
             }
-            if let Some(error) = staging.error {
+            if let Some(error) = staging.error() {
                 return Err(error);
             }
             staging.waiting = staging.waiting.saturating_add(1);

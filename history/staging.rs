@@ -127,9 +127,9 @@ pub(super) struct Staging {
     pub(super) tight: bool,
     /// With `on_full=deny`: how many bytes more there may be.
     pub(super) budget: Option<u64>,
-    /// What keeps the journal from being written, how often anything did, how many callers gave up.
-    pub(super) error: Option<Error>,
-    pub(super) failures: u64,
+    /// What keeps the workers from writing, and from keeping house; how many callers gave up.
+    pub(super) writing: Trouble,
+    pub(super) keeping: Trouble,
     pub(super) lost: u64,
     /// Whether the last segment was ended by its payloads: then the next will be full of them, too.
     pub(super) is_undo_heavy: bool,
@@ -139,6 +139,13 @@ pub(super) struct Staging {
     pub(super) limits: Limits,
     /// Sizes that a segment never gets far beyond.
     overdue: Limits,
+}
+
+/// What keeps a worker from its work, until it succeeds; and how often something did.
+#[derive(Default)]
+pub(super) struct Trouble {
+    pub(super) error: Option<Error>,
+    pub(super) count: u64,
 }
 
 /// Why something has to wait.
@@ -182,8 +189,8 @@ impl Staging {
             rounds: 0,
             tight: false,
             budget: None,
-            error: None,
-            failures: 0,
+            writing: Trouble::default(),
+            keeping: Trouble::default(),
             lost: 0,
             is_undo_heavy: false,
             sealed_log: 0,
@@ -194,6 +201,11 @@ impl Staging {
                 undo: limits.undo.saturating_mul(OVERDUE),
             },
         }
+    }
+
+    /// What keeps either worker from its work.
+    pub(super) fn error(&self) -> Option<Error> {
+        self.writing.error.or(self.keeping.error)
     }
 
     /// The newest ticket that was given.

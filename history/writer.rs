@@ -40,7 +40,7 @@ impl Job<WRITER> for Journal {
         match self.write_all() {
             Ok(()) => self.written(),
             Err(error) => {
-                self.fail(error);
+                self.fail(error, |staging| &mut staging.writing);
                 self.writer.kick_in(RETRY_SECONDS);
             }
         }
@@ -167,7 +167,7 @@ impl Journal {
     /// All is well: callers who wait are told, and the keeper when a segment has ended.
     fn written(&self) {
         let mut staging = self.staging.lock();
-        staging.error = None;
+        staging.writing.error = None;
         let segment = staging.ended.map(|ended| ended.segment);
         let wake_keeper = segment.is_some_and(|s| staging.is_segment_written(s));
         drop(staging);
