@@ -15,7 +15,7 @@ endif
 TARGET := x86_64-unknown-linux-gnu
 
 .DEFAULT_GOAL := help
-.PHONY: help setup module module-debug logctl shell demo test test-debug bench lint clean
+.PHONY: help setup module module-debug logctl shell demo test test-debug faults bench lint clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ test: ## all tests
 
 test-debug: ## the guest's tests on a kernel with KASAN, lockdep, kmemleak ...
 	@tests/debug
+
+faults: ## every call of the lower filesystem fails once
+	@tests/faults
 
 bench: ## the figures of the README
 	@tests/bench/run

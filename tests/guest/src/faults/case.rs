@@ -52,6 +52,8 @@ pub struct Case<'w> {
     pub failure: Option<Failure>,
     /// What the file held after the parts of a write that took several calls.
     between: Vec<(usize, Vec<u8>)>,
+    /// Whether a revert that was left half done is left to the next mount.
+    pub by_remount: bool,
 }
 
 impl<'w> Case<'w> {
@@ -65,6 +67,7 @@ impl<'w> Case<'w> {
             steps: 0,
             failure: None,
             between: Vec::new(),
+            by_remount: false,
         }
     }
 
@@ -211,6 +214,18 @@ impl<'w> Case<'w> {
             return Ok(());
         }
         fail!("{when}: {difference}");
+    }
+
+    /// A revert was left half done: it is withdrawn by the next operation, or by the next mount.
+    pub fn withdraw(&mut self) -> Outcome {
+        if self.by_remount {
+            return self.w.remount_with(self.options);
+        }
+        let file = self.open_again()?;
+        let size = file.metadata()?.len();
+        file.set_len(size)
+            .at("the next operation after a revert that was left half done")?;
+        undo::revert(&file, 1).at("and its revert")
     }
 
     /// A new operation and its revert, as if nothing had been.

@@ -2,8 +2,10 @@
 
 //! The module `faulty` (tests/faulty), which makes calls of the lower filesystem fail.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::Path;
+
+use rustix::fs::{OFlags, SeekFrom};
 
 use crate::outcome::{fail, At, Outcome};
 
@@ -167,6 +169,32 @@ pub fn counts() -> Outcome<Counts> {
         }
     }
     Ok(counts)
+}
+
+/// The kernel's log from now on.
+pub struct KernelLog(File);
+
+impl KernelLog {
+    pub fn open() -> Outcome<KernelLog> {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = File::from(rustix::fs::open(
+            "/dev/kmsg",
+            flags,
+            rustix::fs::Mode::empty(),
+        )?);
+        rustix::fs::seek(&file, SeekFrom::End(0))?;
+        Ok(KernelLog(file))
+    }
+
+    /// Whether a line since then holds these words.
+    pub fn has(&self, words: &str) -> bool {
+        let mut buffer = vec![0; 8192];
+        let mut found = false;
+        while let Ok(length) = rustix::io::read(&self.0, &mut buffer[..]) {
+            found |= String::from_utf8_lossy(&buffer[..length]).contains(words);
+        }
+        found
+    }
 }
 
 /// The last parts of a mangled Rust name: enough for a reader.
