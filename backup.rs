@@ -25,7 +25,7 @@ use crate::{
 pub(crate) use capture::{add_runs, mapped as capture_runs, Saved};
 use kernel::prelude::*;
 use lines::place_operation;
-pub(crate) use lines::{foreign, load_unchecked, place, Subject, What};
+pub(crate) use lines::{foreign, load_known, load_unchecked, place, Subject, What};
 pub(crate) use map::{map, tell_untold as tell_untold_map};
 
 /// What an operation destroys.
@@ -83,7 +83,7 @@ impl<'a> Intent<'a> {
             return go(&mut None);
         };
         let lower = self.inode.lower();
-        if let Err(e) = ready(mount, journal, self.inode, true) {
+        if let Err(e) = ready(mount, journal, self.inode, true)? {
             tolerate(mount, e)?;
         }
         let size = lower.size();
@@ -132,20 +132,28 @@ impl<'a> Intent<'a> {
 /// (or went unrecorded) stands in it before our next one. Only under our inode's lock (`is_locked`)
 /// can that be told: without it an operation of ours may be under way, which has moved the
 /// object's times and is not noted yet.
-fn ready(mount: &Mount, journal: &Journal, inode: &OwnInode, is_locked: bool) -> Result {
+///
+/// The outer error is no matter of policy: a revert is half done and cannot be withdrawn, and what
+/// is changed now would be overwritten when it can be.
+fn ready(mount: &Mount, journal: &Journal, inode: &OwnInode, is_locked: bool) -> Result<Result> {
     let mut state = inode.object().state.lock();
-    tell_untold_map(journal, inode, &mut state, true)?;
+    if let Err(e) = tell_untold_map(journal, inode, &mut state, true) {
+        return Ok(Err(e));
+    }
     if state.loaded && !(is_locked && is_foreign(&state, inode)) {
-        return Ok(());
+        return Ok(Ok(()));
     }
     let Some(name) = inode.lower().any_name() else {
-        return Ok(());
+        return Ok(Ok(()));
     };
     if state.loaded {
-        lines::foreign(mount, journal, inode, &name, &mut state)
-    } else {
-        lines::load(mount, journal, inode, &name, &mut state)
+        return Ok(lines::foreign(mount, journal, inode, &name, &mut state));
     }
+    let loaded = lines::load(mount, journal, inode, &name, &mut state);
+    if is_locked && state.half_done {
+        crate::revert::withdraw_last(mount, journal, inode, &name, &mut state)?;
+    }
+    Ok(loaded)
 }
 
 /// Whether the object is not as our last operation left it. Stores through a shared mapping move
@@ -375,7 +383,7 @@ fn load_as(inode: &OwnInode, is_locked: bool) -> Result {
     let Some(journal) = mount.journal() else {
         return Ok(());
     };
-    match ready(mount, journal, inode, is_locked) {
+    match ready(mount, journal, inode, is_locked)? {
         Err(e) => tolerate(mount, e),
         Ok(()) => Ok(()),
     }

@@ -28,7 +28,7 @@ use crate::{
         inode::OwnInode, //
     },
 };
-pub(crate) use apply::withdraw_unfinished;
+pub(crate) use apply::{withdraw_last, withdraw_unfinished};
 pub(crate) use chain::{Chain, Link};
 use gather::Gathered;
 use kernel::prelude::*;
@@ -149,7 +149,9 @@ impl Revert<'_> {
 
     /// Whether the object is as our last line says.
     fn verify(&self, state: &mut ObjectState) -> Result<OnForeign, Refusal> {
-        backup::load_unchecked(self.journal, self.inode, state)?;
+        let mount = self.inode.mount();
+        let below = self.file.lower_name();
+        backup::load_known(mount, self.journal, self.inode, below, state)?;
         backup::tell_untold_map(self.journal, self.inode, state, true)?;
         if !self.inode.is_regular() {
             return Ok(OnForeign::Stop);
@@ -160,8 +162,6 @@ impl Revert<'_> {
             return Err(Refusal::new(Reason::Mapped, 0));
         }
         if !mapped && (backup::is_foreign(state, self.inode) || !self.is_as_we_left_it(state)?) {
-            let mount = self.inode.mount();
-            let below = self.file.lower_name();
             backup::foreign(mount, self.journal, self.inode, below, state)?;
         }
         Ok(if self.force {
@@ -199,12 +199,13 @@ impl Revert<'_> {
             Ok(()) => Op::Commit,
             Err(_) => {
                 // What was saved puts back what was replaced; the intent stays open when that
-                // fails too, and the next mount tries again.
+                // fails too: whoever uses the file next tries again, or the next mount.
                 match target.roll_back(&saved, plan.outcome.present) {
                     Ok(()) => Op::Cancel,
                     Err(e) => {
                         pr_err!("revert {} is half done: error {}\n", intent, e.to_errno());
-                        backup::note_change(state, self.inode);
+                        self.journal.note_half_done(intent);
+                        *state = ObjectState::default();
                         return Err(e.into());
                     }
                 }

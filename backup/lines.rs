@@ -284,6 +284,11 @@ pub(super) fn load(
     let mut buf = KVec::with_capacity(MAX_LINE, GFP_KERNEL)?;
     buf.resize(MAX_LINE, 0, GFP_KERNEL)?;
     let last = load_last(journal, inode, state, &mut buf)?;
+    if let Some((Op::Revert | Op::Redo, _)) = last {
+        // Its end would stand behind it. Whoever holds the inode's lock withdraws it.
+        state.half_done = true;
+        return Ok(());
+    }
     let cookie = attr::cookie(mount.lower(), lower)?;
     state.seen = Some(inode.lower().quick_cookie());
     state.was = Some(cookie);
@@ -303,6 +308,25 @@ pub(super) fn load(
         note_change(state, inode);
     }
     state.loaded = true;
+    Ok(())
+}
+
+/// As [`load`], for a revert, which does not begin on top of one that is half done. Our inode's
+/// lock is held.
+pub(crate) fn load_known(
+    mount: &Mount,
+    journal: &Journal,
+    inode: &OwnInode,
+    lower: &Dentry,
+    state: &mut ObjectState,
+) -> Result {
+    if state.loaded {
+        return Ok(());
+    }
+    load(mount, journal, inode, lower, state)?;
+    if state.half_done {
+        crate::revert::withdraw_last(mount, journal, inode, lower, state)?;
+    }
     Ok(())
 }
 

@@ -11,6 +11,10 @@ use core::fmt;
 use kernel::{
     prelude::*,
     sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
         new_condvar,
         new_mutex,
         new_spinlock,
@@ -150,6 +154,8 @@ pub(crate) struct Journal {
     pub(super) keep: Mutex<Keep>,
     #[pin]
     unfinished: Mutex<KVec<Unfinished>>,
+    /// The number of the last revert that could be neither finished nor rolled back; 0: none.
+    half_done: Atomic<u64>,
     #[pin]
     pub(super) writer: Worker<Journal, WRITER>,
     #[pin]
@@ -202,6 +208,7 @@ impl Journal {
                 tables <- new_mutex!(tables, "Journal::tables"),
                 keep <- new_mutex!(keep, "Journal::keep"),
                 unfinished <- new_mutex!(unfinished, "Journal::unfinished"),
+                half_done: Atomic::new(0),
                 writer <- Worker::new(c"lfs-journal"),
                 keeper <- Worker::new(c"lfs-keeper"),
             }),
@@ -217,6 +224,18 @@ impl Journal {
     /// Reverts that were begun and not ended when the machine went down; the second call gives none.
     pub(crate) fn take_unfinished(&self) -> KVec<Unfinished> {
         core::mem::take(&mut *self.unfinished.lock())
+    }
+
+    /// Notes that a revert could be neither finished nor rolled back.
+    pub(crate) fn note_half_done(&self, seq: u64) {
+        self.half_done.store(seq, Relaxed);
+    }
+
+    /// Notes that it was withdrawn all the same.
+    pub(crate) fn forget_half_done(&self, seq: u64) {
+        if self.half_done.load(Relaxed) == seq {
+            self.half_done.store(0, Relaxed);
+        }
     }
 
     /// The history's own name.
@@ -304,7 +323,11 @@ impl Journal {
         self.staging.lock().closed = true;
         self.writer.stop();
         self.keeper.stop();
-        let ended = flushed.and_then(|()| self.end());
+        let ended = flushed.and_then(|()| match self.half_done.load(Relaxed) {
+            0 => self.end(),
+            // As after a crash, so that the next mount looks for it, and withdraws it.
+            _ => Err(EIO),
+        });
         self.progress.notify_all();
         self.files.lock().close();
         self.tables.lock().close();

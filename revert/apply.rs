@@ -10,11 +10,12 @@ use crate::{
         line::{decode_hex, Extent, Line, Op, Undo, MAX_LINE},
         plan::{Outcome, Piece, Restore, Source}, //
     },
+    stack::{Mount, ObjectState},
     vfs::{
         attr,
         c,
         dentry::Dentry,
-        error::{ESTALE, EUCLEAN},
+        error::{ENODATA, ESTALE, EUCLEAN},
         file::File,
         inode::OwnInode,
         mount::LowerMount,
@@ -182,47 +183,89 @@ fn withdraw(sb: &SuperBlock, journal: &Journal, unfinished: &Unfinished) -> Resu
         dentry: &dentry,
         journal,
     };
-    let size = line.size.ok_or(EUCLEAN)?;
-    match line.undo {
-        Some(Undo::At(payload)) => target.restore(
-            &Restore {
-                offset: line.written_offset,
-                length: line.written_length,
-                payload,
-                map: line.map,
-                crc: line.crc.ok_or(EUCLEAN)?,
-            },
-            size,
-        )?,
-        _ => attr::set_size(mount, &dentry, size)?,
-    }
-    cancel(sb, journal, file.inode(), unfinished.seq)
-}
-
-fn cancel(
-    sb: &SuperBlock,
-    journal: &Journal,
-    lower: &crate::vfs::inode::Inode,
-    seq: u64,
-) -> Result {
-    let inode = OwnInode::obtain(sb, lower)?;
+    target.withdraw(&line)?;
+    let inode = OwnInode::obtain(sb, file.inode())?;
     let mut state = inode.object().state.lock();
     backup::load_unchecked(journal, &inode, &mut state)?;
+    cancel(sb.mount(), journal, &inode, &mut state, unfinished.seq)
+}
+
+impl Target<'_> {
+    /// Puts back what was there before the revert of this line.
+    fn withdraw(&self, line: &Line<'_>) -> Result {
+        let size = line.size.ok_or(EUCLEAN)?;
+        let saved = match line.undo {
+            Some(Undo::At(extent)) => Saved::At {
+                extent,
+                crc: line.crc.ok_or(EUCLEAN)?,
+                records: line.map.ok_or(EUCLEAN)?,
+            },
+            _ => Saved::Nothing,
+        };
+        self.roll_back(&saved, size)
+    }
+}
+
+/// Withdraws the revert that is the object's last line: it was begun, and could be neither finished
+/// nor rolled back. Our inode's lock is held.
+pub(crate) fn withdraw_last(
+    mount: &Mount,
+    journal: &Journal,
+    inode: &OwnInode,
+    dentry: &Dentry,
+    state: &mut ObjectState,
+) -> Result {
+    let mut text = KVec::with_capacity(MAX_LINE, GFP_KERNEL)?;
+    text.resize(MAX_LINE, 0, GFP_KERNEL)?;
+    let len = journal.read_line(state.head.ok_or(EUCLEAN)?, &mut text)?;
+    let line = Line::parse(text.get(..len).ok_or(EUCLEAN)?, None).map_err(|_| EUCLEAN)?;
+    let file = File::open_kernel(mount.lower(), dentry, c::O_RDWR)?;
+    let target = Target {
+        mount: mount.lower(),
+        file: &file,
+        dentry,
+        journal,
+    };
+    match target.withdraw(&line) {
+        Ok(()) => {
+            cancel(mount, journal, inode, state, line.seq)?;
+            pr_warn!("revert {} is withdrawn\n", line.seq);
+        }
+        // What was saved is gone: it stays as it is, and no revert goes behind it unforced.
+        Err(e) if e == ENODATA || e == EUCLEAN => {
+            backup::foreign(mount, journal, inode, dentry, state)?;
+        }
+        Err(e) => return Err(e),
+    }
+    state.half_done = false;
+    state.loaded = true;
+    journal.forget_half_done(line.seq);
+    Ok(())
+}
+
+/// Says that a revert did not happen.
+fn cancel(
+    mount: &Mount,
+    journal: &Journal,
+    inode: &OwnInode,
+    state: &mut ObjectState,
+    seq: u64,
+) -> Result {
     let mut room = journal.reserve_lines(1)?;
     let subject = Subject {
-        mount: sb.mount(),
-        inode: &inode,
+        mount,
+        inode,
         open: None,
     };
     let what = What {
         op: Op::Cancel,
         at: 0,
         length: 0,
-        size: lower.size(),
+        size: inode.lower().size(),
     };
-    backup::place(&subject, &mut state, &mut room, &what, |draft| {
+    backup::place(&subject, state, &mut room, &what, |draft| {
         draft.of(seq);
     })?;
-    backup::note_change(&mut state, &inode);
+    backup::note_change(state, inode);
     Ok(())
 }

@@ -37,6 +37,9 @@ pub(crate) struct Object {
 pub(crate) struct ObjectState {
     /// Whether the history was asked for the object's last line.
     pub(crate) loaded: bool,
+    /// Whether the object's last line is a revert that was neither finished nor withdrawn. It is
+    /// not loaded then.
+    pub(crate) half_done: bool,
     /// Where the object's newest line stands.
     pub(crate) head: Option<Pos>,
     /// The segment in which a line last told the object's file handle; 0: none did.
