@@ -4,6 +4,8 @@
 
 #![allow(dead_code)]
 
+pub mod model;
+
 use logctl::history::line::{Line, LineDraft, ObjectId, Pos, Seed, Time, MAX_LINE};
 use logctl::history::plan::{PlanError, Store};
 
