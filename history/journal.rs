@@ -26,10 +26,8 @@ use kernel::{
 };
 
 use super::{
-    keeper::{
-        Keep,
-        KEEPER, //
-    },
+    books::Keep,
+    keeper::KEEPER,
     line::{
         ObjectId,
         Pos,

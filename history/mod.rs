@@ -6,10 +6,11 @@
 //! [`journal`] is the way in for everybody else: records are staged in memory ([`staging`],
 //! [`payload`]), a worker writes them ([`writer`]), another one keeps house ([`keeper`]): seals
 //! segments, merges their indices ([`index`], [`tables`]) and drops the oldest ([`retention`]).
-//! [`trust`] and [`recovery`] are what a mount begins with.
+//! [`trust`], [`books`] and [`recovery`] are what a mount begins with.
 //!
 //! Nothing here touches users' files.
 
+pub(crate) mod books;
 pub(crate) mod format;
 pub(crate) mod index;
 pub(crate) mod journal;

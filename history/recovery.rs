@@ -9,13 +9,13 @@
 use kernel::prelude::*;
 
 use super::{
+    books::{
+        write_table,
+        Keep, //
+    },
     journal::{
         new_table,
         Unfinished, //
-    },
-    keeper::{
-        write_table,
-        Keep, //
     },
     line::{
         Line,

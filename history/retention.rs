@@ -5,11 +5,11 @@
 use kernel::prelude::*;
 
 use super::{
+    books::Keep,
     journal::{
         Journal,
         OnFull, //
     },
-    keeper::Keep,
     segment::MODE,
 };
 

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The history's books on disk: its state, and the index table of one segment.
+
+use kernel::prelude::*;
+
+use super::{
+    line::{
+        ObjectId,
+        Pos, //
+    },
+    segment::MODE,
+    sort::sort,
+    staging::Table,
+    state::{
+        self,
+        Span,
+        State,
+        MAX_TABLES,
+        SLOT, //
+    },
+    tables::Tables,
+    trust::{
+        self,
+        Home, //
+    },
+};
+use crate::vfs::{
+    chunk::zeroes,
+    error::{ESHUTDOWN, EUCLEAN},
+    scope::crc32c,
+    store::File, //
+};
+
+/// What housekeeping needs; its lock is held over file I/O.
+pub(super) struct Keep {
+    pub(super) home: Home,
+    pub(super) state: State,
+    /// Whether the history was made just now.
+    pub(super) is_new: bool,
+    state_file: Option<File>,
+}
+
+impl Keep {
+    /// Reads the state of the history `home`, and learns of its tables.
+    pub(super) fn open(home: Home, tables: &mut Tables) -> Result<Self> {
+        let file = trust::private_file(home.dir.create(b"state", MODE)?)?;
+        let mut keep = Self {
+            is_new: home.is_new,
+            home,
+            state: State::default(),
+            state_file: None,
+        };
+        let mut slots = KVec::from_elem(0, SLOT * 2, GFP_KERNEL)?;
+        let len = file.read_at(&mut slots, 0)?;
+        let uuid = keep.home.uuid;
+        let read = |slot: &[u8]| state::parse(slot, &uuid, crc32c);
+        let newest = (slots.chunks(SLOT))
+            .filter_map(|slot| Some((read(slot)?, slot)))
+            .max_by_key(|(state, _)| state.count);
+        keep.state_file = Some(file);
+        let Some((found, slot)) = newest else {
+            // A new history has none. An old one without: recovery finds the numbers.
+            keep.is_new &= len == 0;
+            return Ok(keep);
+        };
+        keep.state = found;
+        keep.is_new = false;
+        if found.clean {
+            let mut added = Ok(());
+            let add = |span: Span| added = added.and(tables.add(span));
+            state::tables(slot, add).ok_or(EUCLEAN)?;
+            added?;
+        }
+        Ok(keep)
+    }
+
+    /// Makes `state` durable, with the tables there are.
+    pub(super) fn store(&mut self, tables: &Tables) -> Result {
+        self.state.count = self.state.count.wrapping_add(1);
+        let mut slot = zeroes(SLOT)?;
+        let spans = tables.spans().take(MAX_TABLES);
+        let uuid = &self.home.uuid;
+        state::encode(&self.state, spans, uuid, crc32c, &mut slot).ok_or(EOVERFLOW)?;
+        let file = self.state_file.as_ref().ok_or(ESHUTDOWN)?;
+        // CAST: A slot's size is small.
+        file.write_at(&slot, (self.state.count & 1).saturating_mul(SLOT as u64))?;
+        file.sync()
+    }
+
+    /// Closes everything, and gives up the claim.
+    pub(super) fn close(&mut self) {
+        self.state_file = None;
+        self.home.claim = None;
+    }
+}
+
+/// Writes the table of one segment, of the table in memory.
+pub(super) fn write_table(tables: &mut Tables, segment: u64, objects: &Table) -> Result {
+    let mut entries: KVVec<(ObjectId, u64)> = KVVec::new();
+    for entry in objects.entries() {
+        if let Some(offset) = entry.offset() {
+            entries.push((entry.object, offset), GFP_KERNEL)?;
+        }
+    }
+    sort(&mut entries, |(a, _), (b, _)| a < b);
+    let span = Span {
+        first: segment,
+        last: segment,
+    };
+    let mut out = tables.create(span, entries.len() as u64)?;
+    for (object, offset) in &entries {
+        let offset = *offset;
+        out.push(*object, Pos { segment, offset })?;
+    }
+    out.finish()?;
+    tables.sync_names()?;
+    tables.add(span)
+}
