@@ -15,7 +15,7 @@ endif
 TARGET := x86_64-unknown-linux-gnu
 
 .DEFAULT_GOAL := help
-.PHONY: help setup module module-debug logctl shell demo test test-debug faults bench lint clean
+.PHONY: help setup module module-debug logctl shell demo test test-debug faults fuzz bench lint clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ test-debug: ## the guest's tests on a kernel with KASAN, lockdep, kmemleak ...
 
 faults: ## every call of the lower filesystem fails once
 	@tests/faults
+
+fuzz: ## bytes, numbers, calls and histories that nobody meant: ten minutes on the host, as long in the guest
+	@tests/fuzz/run
 
 bench: ## the figures of the README
 	@tests/bench/run

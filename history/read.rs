@@ -52,12 +52,13 @@ impl Journal {
         }
         let offset = extent.offset.checked_add(at).ok_or(EINVAL)?;
         let segment = self.files.lock().open_to_read(extent.segment)?;
-        segment.undo.read_exact_at(buf, offset)?;
+        let read = segment.undo.read_exact_at(buf, offset);
         // Its file may have been recycled meanwhile.
         if extent.segment < self.files.lock().first() {
             return Err(ENODATA);
         }
-        Ok(())
+        // One that is there and too short was cut off.
+        read.map_err(|e| if e == ENODATA { EUCLEAN } else { e })
     }
 
     /// Where `object`'s last line stands; `None` also when all of its lines were trimmed.

@@ -33,7 +33,7 @@ use super::{
 };
 use crate::vfs::{
     chunk::zeroes,
-    error::{ESHUTDOWN, EUCLEAN},
+    error::{ENODATA, ESHUTDOWN, EUCLEAN},
     scope::crc32c,
     store::{
         Dir,
@@ -165,8 +165,9 @@ impl Tables {
             if self.list.get(i).is_some_and(|t| t.span.last < first) {
                 break;
             }
-            let open = self.opened(i)?;
-            if let Some(pos) = open.look_up(object, &mut self.block)? {
+            let open = self.opened(i).map_err(damaged)?;
+            let found = open.look_up(object, &mut self.block).map_err(damaged)?;
+            if let Some(pos) = found {
                 return Ok((pos.segment >= first).then_some(pos));
             }
         }
@@ -409,6 +410,14 @@ impl Merge {
             }
         }
     }
+}
+
+/// What a table that is named, but missing, short or not private comes to.
+fn damaged(error: Error) -> Error {
+    if error == ENOENT || error == ENODATA || error == EPERM {
+        return EUCLEAN;
+    }
+    error
 }
 
 /// A table's name.

@@ -228,6 +228,10 @@ fn copy_raw(
         if !put(buffer, length, &mut used, text)? {
             return Ok((used, next));
         }
+        // A chain leads back only. Forged lines could lead round and round.
+        if line.prev.is_some_and(|prev| prev >= at) {
+            return Err(EUCLEAN);
+        }
         next = line.prev;
     }
     Ok((used, None))

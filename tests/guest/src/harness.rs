@@ -121,6 +121,8 @@ pub struct Plan {
     pub out: Option<PathBuf>,
     pub place: PathBuf,
     pub slow: u64,
+    /// How many seconds each fuzzer goes on.
+    pub fuzz: Option<u64>,
 }
 
 /// Runs the tests that are for this lower filesystem.
@@ -199,7 +201,7 @@ fn judged(
 fn run_one(plan: &Plan, lower: Lower, test: &Test, at: &Path, kernel: &mut KernelLog) -> Report {
     let start = Instant::now();
     let base = at.join(format!("t-{}", test.name));
-    let limit = Duration::from_secs(test.seconds * plan.slow);
+    let limit = Duration::from_secs(test.seconds * plan.slow + plan.fuzz.unwrap_or(0));
     mark(lower, test.name);
     let mut outcome = match spawn(plan, lower, test, &base) {
         Ok(child) => wait(child, limit, &base),
@@ -229,6 +231,9 @@ fn spawn(plan: &Plan, lower: Lower, test: &Test, base: &Path) -> Outcome<Child> 
         .stdin(Stdio::null())
         .stdout(Stdio::inherit())
         .process_group(0);
+    if let Some(seconds) = plan.fuzz {
+        command.env("LFS_FUZZ_SECONDS", seconds.to_string());
+    }
     Ok(command.spawn()?)
 }
 

@@ -6,9 +6,11 @@
 //! a process of its own, so that a hang or a crash is one test's failure and nothing more.
 
 mod faults;
+mod forge;
 mod harness;
 mod mounts;
 mod outcome;
+mod pace;
 mod results;
 mod scenario;
 mod shadow;
@@ -29,13 +31,15 @@ lfs-tests - tests of LoggerFS over one lower filesystem after another
 
   lfs-tests [--lower private|tmpfs|ext4|xfs|btrfs]... [--only NAME|START*]...
             [--skip NAME|START*]... [--disk DEVICE-OR-FILE] [--seed N] [--out DIR] [--slow N] [--full]
-            [--raw] [--stay-loaded] [--list]
+            [--fuzz SECONDS] [--round N] [--raw] [--stay-loaded] [--list]
 
   --disk   where ext4, xfs and btrfs are made; without it a sparse file in /run
   --out    directory for results.tsv
   --slow   multiplies the tests' time limits
   --full   the long tests' full sizes (200 killed writers, 100 rounds of mounts, 10,000 random
            changes ...) over every lower filesystem; without it, only over the private one
+  --fuzz   each test whose name begins with fuzz goes on for so long
+  --round  and does only this round, to repeat what it has found
   --raw    no LoggerFS: tries the tests' own steps on the lower filesystem
   --stay-loaded
            do not unload the module at the end: for one who wants to look at what it left
@@ -122,6 +126,7 @@ fn parse(words: &[String]) -> (Plan, Vec<Lower>) {
         out: None,
         place: PathBuf::from("/run/lfs-tests"),
         slow: 1,
+        fuzz: None,
     };
     let mut lowers = Vec::new();
     let mut words = words.iter();
@@ -140,6 +145,8 @@ fn parse(words: &[String]) -> (Plan, Vec<Lower>) {
             "--disk" => plan.disk = value(),
             "--seed" => plan.seed = number(&value()),
             "--slow" => plan.slow = number(&value()),
+            "--fuzz" => plan.fuzz = Some(number(&value())),
+            "--round" => std::env::set_var("LFS_FUZZ_ROUND", number(&value()).to_string()),
             "--out" => plan.out = Some(value().into()),
             "--raw" => plan.raw = true,
             "--full" => plan.full = true,

@@ -131,6 +131,21 @@ impl Map {
         bytes
     }
 
+    /// The address of a byte, which the kernel may be given whatever is allowed there.
+    pub fn address(&self, at: usize) -> usize {
+        assert!(at <= self.length);
+        self.start as usize + at
+    }
+
+    /// Allows these accesses (`PROT_READ` and kin) to whole pages, and no others.
+    pub fn protect(&self, at: usize, length: usize, protection: i32) -> io::Result<()> {
+        assert!(at + length <= self.length);
+        // SAFETY: The range lies in the mapping. Of what is protected here nothing is borrowed: only
+        // the kernel is given its address.
+        let value = unsafe { libc::mprotect(self.start.add(at).cast(), length, protection) };
+        done(value.into()).map(drop)
+    }
+
     /// The bytes of anonymous memory, which nobody else changes.
     pub fn bytes(&mut self) -> &mut [u8] {
         // SAFETY: the mapping is `length` bytes long, initialised, and borrowed through `self`.

@@ -155,8 +155,11 @@ pub fn parse_lines(bytes: &[u8]) -> Outcome<Vec<Line>> {
     text.lines().map(Line::parse).collect()
 }
 
-/// The file's lines, oldest first: those that stand, or all of them.
-pub fn lines(file: &File, all: bool) -> Outcome<Vec<Line>> {
+/// The most that a log is believed to say; a cursor that leads round and round says more.
+const LONGEST: usize = 64 << 20;
+
+/// The text of the file's lines, newest first: those that stand, or all of them.
+pub fn raw_log(file: &File, all: bool) -> io::Result<Vec<u8>> {
     let mut found = Vec::new();
     let (mut segment, mut offset) = (0u64, 0u64);
     loop {
@@ -168,21 +171,26 @@ pub fn lines(file: &File, all: bool) -> Outcome<Vec<Line>> {
         bytes[16..24].copy_from_slice(&offset.to_ne_bytes());
         bytes[24..32].copy_from_slice(&sys::address(&mut text).to_ne_bytes());
         bytes[32..36].copy_from_slice(&(text.len() as u32).to_ne_bytes());
-        sys::ioctl_bytes(file, READ_LOG, &mut bytes).at("reading the log")?;
+        sys::ioctl_bytes(file, READ_LOG, &mut bytes)?;
         let used = (word(&bytes, 32) >> 32) as usize;
-        check!(used <= text.len(), "the log's answer claims {used} bytes");
-        text.truncate(used);
-        found.extend(parse_lines(&text)?);
         let cursor = (word(&bytes, 8), word(&bytes, 16));
-        if cursor.0 == u64::MAX {
-            break;
+        if used > text.len() || found.len() > LONGEST || cursor == (segment, offset) {
+            return Err(io::Error::other(format!(
+                "the log's answer: {used} bytes, cursor {cursor:?} after {segment}:{offset}, {} bytes so far",
+                found.len()
+            )));
         }
-        check!(
-            cursor != (segment, offset),
-            "the log's cursor stands still at {segment}:{offset}"
-        );
+        found.extend(&text[..used]);
+        if cursor.0 == u64::MAX {
+            return Ok(found);
+        }
         (segment, offset) = cursor;
     }
+}
+
+/// The file's lines, oldest first: those that stand, or all of them.
+pub fn lines(file: &File, all: bool) -> Outcome<Vec<Line>> {
+    let mut found = parse_lines(&raw_log(file, all).at("reading the log")?)?;
     found.reverse();
     ascending(&found)?;
     Ok(found)

@@ -23,6 +23,10 @@ pub struct World {
     /// Every state is looked at, even where another test is for that.
     pub every_state: bool,
     pub seed: u64,
+    /// How many seconds a fuzzer goes on; without, a fixed number of rounds.
+    pub fuzz: Option<u64>,
+    /// The only round of a fuzzer that is wanted.
+    pub round: Option<u64>,
     /// The test's directory on the lower filesystem.
     pub base: PathBuf,
     /// Where the test works.
@@ -44,6 +48,8 @@ impl World {
             full: full || lower == Lower::Private,
             every_state: full,
             seed,
+            fuzz: from_environment("LFS_FUZZ_SECONDS"),
+            round: from_environment("LFS_FUZZ_ROUND"),
             base: base.to_path_buf(),
             mnt: base.join("mnt"),
             src: Some(base.join("src")),
@@ -105,6 +111,11 @@ impl World {
 
     pub fn is_mounted(&self) -> bool {
         self.mounted
+    }
+
+    /// Somebody else has taken the mount away.
+    pub fn forget_mount(&mut self) {
+        self.mounted = false;
     }
 
     pub fn unmount(&mut self) -> Outcome {
@@ -278,6 +289,11 @@ impl World {
         fs::create_dir_all(&beside)?;
         Ok(beside)
     }
+}
+
+/// What the process that runs all tests says to those of the fuzzers.
+fn from_environment(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
 }
 
 /// Writes all bytes at an offset, with no other call around it.

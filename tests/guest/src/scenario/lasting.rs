@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, CWD};
 use rustix::io::Errno;
 
+use crate::forge::History;
 use crate::harness::Test;
 use crate::mounts::{run, Refusal};
 use crate::outcome::{check, fail, same, same_errno, At, Outcome};
@@ -88,6 +89,9 @@ pub const TESTS: &[Test] = &[
     }),
     Test::new("transplanted", transplanted),
     Test::new("damaged-payload", damaged_payload),
+    Test::new("cut-payload", cut_payload),
+    Test::new("lost-tables", lost_tables),
+    Test::new("bent-chain", bent_chain),
     Test::new("hidden", hidden),
     Test::new("in-use", in_use),
 ];
@@ -306,6 +310,60 @@ fn damaged_payload(w: &mut World) -> Outcome {
     same_errno("damaged", result, Errno::UCLEAN)?;
     same("reason Corrupt", answer.reason, 10)?;
     w.same("nothing changed", "f", &[b'b'; 5000])
+}
+
+/// Saved bytes that are not there are damage, not something that was dropped for want of room.
+fn cut_payload(w: &mut World) -> Outcome {
+    let undo = w.history()?.join("undo");
+    w.make("f", &[b'a'; 5000])?;
+    put(&w.open("f")?, 0, &[b'b'; 5000])?;
+    w.unmount()?;
+    for entry in fs::read_dir(undo)? {
+        let file = OpenOptions::new().write(true).open(entry?.path())?;
+        file.set_len(file.metadata()?.len().min(100))?;
+    }
+    w.mount()?;
+    let (result, answer) = undo::revert_more(&w.open("f")?, 1, 0);
+    same_errno("cut off", result, Errno::UCLEAN)?;
+    same("reason Corrupt", answer.reason, 10)?;
+    w.same("nothing changed", "f", &[b'b'; 5000])
+}
+
+/// Tables that are named and not there: the history says that it is damaged.
+fn lost_tables(w: &mut World) -> Outcome {
+    let home = w.history()?;
+    w.sh("echo one > f; echo two >> f")?;
+    w.unmount()?;
+    let mut history = History::read(&home)?;
+    history.lose_tables();
+    history.write(&home)?;
+    w.mount()?;
+    let file = w.open("f")?;
+    let (result, answer) = undo::revert_more(&file, 1, 0);
+    same_errno("a revert", result, Errno::UCLEAN)?;
+    same("reason Corrupt", answer.reason, 10)?;
+    same_errno("the log", undo::raw_log(&file, true), Errno::UCLEAN)?;
+    same_errno("a page", undo::page(&file), Errno::UCLEAN)?;
+    w.same("nothing changed", "f", b"one\ntwo\n")
+}
+
+/// A forged line that names itself as the one before: nobody goes round and round.
+fn bent_chain(w: &mut World) -> Outcome {
+    let home = w.history()?;
+    w.sh("echo one > f; echo two >> f")?;
+    let lines = undo::lines(&w.open("f")?, true)?;
+    w.unmount()?;
+    let mut history = History::read(&home)?;
+    history.bend(lines[0].key("obj").unwrap_or_default())?;
+    history.write(&home)?;
+    w.mount()?;
+    let file = w.open("f")?;
+    for all in [true, false] {
+        same_errno("the log", undo::raw_log(&file, all), Errno::UCLEAN)?;
+    }
+    let (result, _) = undo::revert_more(&file, 3, 0);
+    same_errno("a revert", result, Errno::UCLEAN)?;
+    w.same("nothing changed", "f", b"one\ntwo\n")
 }
 
 /// No name, no call reaches the history through the mount.

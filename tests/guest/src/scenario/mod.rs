@@ -7,6 +7,9 @@ mod content;
 mod cut;
 mod forms;
 mod full;
+mod fuzz_calls;
+mod fuzz_damage;
+mod fuzz_options;
 mod kill;
 mod lasting;
 mod mounting;
@@ -40,6 +43,9 @@ pub fn all() -> Vec<&'static Test> {
         race::TESTS,
         oracle::TESTS,
         kill::TESTS,
+        fuzz_calls::TESTS,
+        fuzz_options::TESTS,
+        fuzz_damage::TESTS,
     ];
     rooms.into_iter().flatten().collect()
 }

@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The module's own files, at the paths they know each other by, and stand-ins for those that
+//! need a kernel's threads.
+
+#[path = "../../../history/books.rs"]
+pub(crate) mod books;
+#[path = "../../../history/format.rs"]
+pub(crate) mod format;
+#[path = "../../../history/index.rs"]
+pub(crate) mod index;
+#[path = "../../../history/line.rs"]
+pub(crate) mod line;
+#[path = "../../../history/objects.rs"]
+pub(crate) mod objects;
+#[path = "../../../history/plan.rs"]
+pub(crate) mod plan;
+#[path = "../../../history/recovery.rs"]
+pub(crate) mod recovery;
+#[path = "../../../history/segment.rs"]
+pub(crate) mod segment;
+#[path = "../../../history/sort.rs"]
+pub(crate) mod sort;
+#[path = "../../../history/state.rs"]
+pub(crate) mod state;
+#[path = "../../../history/tables.rs"]
+pub(crate) mod tables;
+#[path = "../../../history/text.rs"]
+pub(crate) mod text;
+#[path = "../../../history/trust.rs"]
+pub(crate) mod trust;
+
+/// What recovery takes from the journal.
+pub(crate) mod journal {
+    use super::line::{ObjectId, Pos};
+    use super::objects::{Entry, Objects, SLOTS};
+    use crate::prelude::*;
+
+    /// A revert that was begun, and neither committed nor cancelled.
+    #[derive(Clone, Copy, Debug)]
+    pub(crate) struct Unfinished {
+        pub(crate) seq: u64,
+        pub(crate) at: Pos,
+        pub(crate) object: ObjectId,
+    }
+
+    /// An empty table of last lines.
+    pub(super) fn new_table() -> Result<super::staging::Table> {
+        let slots = KVVec::from_elem(Entry::FREE, SLOTS, GFP_KERNEL)?;
+        let order = KVVec::from_elem(0, SLOTS, GFP_KERNEL)?;
+        Ok(Objects::new(slots, order))
+    }
+}
+
+/// The type of the tables in memory.
+pub(crate) mod staging {
+    use super::objects::{Entry, Objects};
+    use crate::prelude::*;
+
+    pub(crate) type Table = Objects<KVVec<Entry>, KVVec<u16>>;
+}
+
+/// A mount's beginning, as the journal does it, and what readers ask after it.
+pub(crate) mod opened {
+    use super::books::Keep;
+    use super::journal::Unfinished;
+    use super::line::{Line, ObjectId, Pos, Seed, MAX_LINE};
+    use super::recovery;
+    use super::segment::Files;
+    use super::tables::Tables;
+    use super::trust;
+    use crate::crc32c;
+    use crate::prelude::*;
+    use crate::vfs::error::EUCLEAN;
+    use crate::vfs::store::Dir;
+
+    /// An open history.
+    pub(crate) struct Opened {
+        files: Files,
+        tables: Tables,
+        keep: Keep,
+        unfinished: KVec<Unfinished>,
+        /// Whether the logs were read again.
+        pub(crate) recovered: bool,
+    }
+
+    /// Opens the history below `root`, as `Journal::open` and `Journal::begin` do.
+    pub(crate) fn open(root: &Dir, explain: &dyn Fn(core::fmt::Arguments<'_>)) -> Result<Opened> {
+        let home = trust::open(root, explain)?;
+        let told = |e: &Error| explain(format_args!("a part is missing (error {})", e.to_errno()));
+        let mut files = Files::open(&home.dir).inspect_err(told)?;
+        let mut tables = Tables::open(&home.dir, home.uuid).inspect_err(told)?;
+        let mut keep = Keep::open(home, &mut tables).inspect_err(told)?;
+        let recovered = !keep.is_new && !keep.state.clean;
+        let mut unfinished = KVec::new();
+        if recovered {
+            recovery::recover(&mut keep, &mut files, &mut tables, &mut unfinished)
+                .inspect_err(told)?;
+        }
+        let state = &mut keep.state;
+        let segment = state.segment.max(1);
+        (state.first, state.clean) = (state.first.max(1), false);
+        state.segment = segment.checked_add(1).ok_or(EOVERFLOW).inspect_err(told)?;
+        state.seq = (state.seq.checked_add(1 << 20).ok_or(EOVERFLOW)).inspect_err(told)?;
+        files.set_first(state.first);
+        files.create(segment, true).inspect_err(told)?;
+        files.sync_names()?;
+        keep.store(&tables).inspect_err(told)?;
+        Ok(Opened {
+            files,
+            tables,
+            keep,
+            unfinished,
+            recovered,
+        })
+    }
+
+    impl Opened {
+        /// Where an object's last line stands.
+        pub(crate) fn last_line(&mut self, object: ObjectId) -> Result<Option<Pos>> {
+            self.tables.look_up(object, self.files.first())
+        }
+
+        /// The line at `at`, as `Journal::read_line` reads it.
+        pub(crate) fn read_line(&mut self, at: Pos) -> Result<Vec<u8>> {
+            let segment = self.files.open_to_read(at.segment)?;
+            let mut buf = vec![0; MAX_LINE];
+            let len = segment.log.read_at(&mut buf, at.offset)?;
+            buf.truncate(len);
+            let newline = buf.iter().position(|&b| b == b'\n').ok_or(EUCLEAN)?;
+            buf.truncate(newline + 1);
+            let seed = Seed {
+                uuid: self.keep.home.uuid,
+                segment: at.segment,
+            };
+            Line::parse(&buf, Some((&seed, crc32c))).map_err(|_| EUCLEAN)?;
+            Ok(buf)
+        }
+
+        /// Merges tables while there are many of one size.
+        pub(crate) fn merge(&mut self) -> Result {
+            while let Some((start, merge)) = self.tables.next_merge()? {
+                let (span, most) = merge.extent().ok_or(EINVAL)?;
+                let mut out = self.tables.create(span, most)?;
+                merge.write(self.files.first(), &mut out)?;
+                out.finish()?;
+                self.tables.replace(start, span)?;
+            }
+            Ok(())
+        }
+    }
+
+    /// A new history with these logs: lines with what they are about, a segment each. All but the
+    /// last `unsealed` have their tables; without such ones it is left as a clean mount leaves it.
+    pub(crate) fn make(
+        root: &Dir,
+        unsealed: usize,
+        write: &mut dyn FnMut(Seed) -> Option<Vec<(ObjectId, Vec<u8>)>>,
+    ) -> Result {
+        let home = trust::open(root, &|_| {})?;
+        let mut files = Files::open(&home.dir)?;
+        let mut tables = Tables::open(&home.dir, home.uuid)?;
+        let mut keep = Keep::open(home, &mut tables)?;
+        let mut all = Vec::new();
+        let uuid = keep.home.uuid;
+        for segment in 1.. {
+            let Some(lines) = write(Seed { uuid, segment }) else {
+                break;
+            };
+            let open = files.create(segment, false)?;
+            let mut objects = super::journal::new_table()?;
+            let mut at = 0;
+            for (object, text) in lines {
+                open.log.write_at(&text, at)?;
+                objects.set(object, at);
+                at += text.len() as u64;
+            }
+            open.undo.write_at(&[segment as u8; 300], 0)?;
+            files.end(segment);
+            all.push(objects);
+        }
+        for (segment, objects) in (1..).zip(&all).take(all.len() - unsealed) {
+            super::books::write_table(&mut tables, segment, objects)?;
+        }
+        keep.store(&tables)?;
+        keep.state.seq = 1 << 20;
+        keep.state.segment = all.len() as u64 + 1;
+        keep.state.first = 1;
+        keep.state.clean = unsealed == 0;
+        keep.store(&tables)
+    }
+}

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the fuzzers do with their bytes: each target is a function that panics where something is
+//! not as it must be. The code under test is the module's own, and logctl's.
+
+#![forbid(unsafe_code)]
+#![allow(dead_code)]
+
+// The module's files ask for a crate of this name.
+extern crate self as kernel;
+
+mod books;
+mod damage;
+mod history;
+mod line;
+mod mount;
+mod plan;
+mod shim;
+mod tool;
+
+// At the paths by which the module's files know these.
+use shim::{prelude, sync, vfs};
+
+/// What logctl's tests share: a model of a file and its journal.
+#[path = "../../../logctl/tests/support/mod.rs"]
+mod support;
+
+/// All targets, in the order in which they run.
+pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+    ("line", line::any_bytes),
+    ("draft", line::drafted),
+    ("percent", line::percent),
+    ("plan", plan::model),
+    ("merge", plan::merge),
+    ("map", plan::map),
+    ("books", books::any_bytes),
+    ("mount", mount::damaged),
+    ("tool", tool::any_answers),
+];
+
+/// The target of that name.
+pub fn target(name: &str) -> Option<fn(&[u8])> {
+    let found = TARGETS.iter().find(|(other, _)| *other == name);
+    found.map(|(_, target)| *target)
+}
+
+/// A raw CRC-32C update, a byte at a time.
+fn crc32c(state: u32, bytes: &[u8]) -> u32 {
+    const TABLE: [u32; 256] = {
+        let mut table = [0; 256];
+        let mut byte = 0;
+        while byte < 256 {
+            let (mut value, mut bit) = (byte as u32, 0);
+            while bit < 8 {
+                value = (value >> 1) ^ (0x82f6_3b78 & (value & 1).wrapping_neg());
+                bit += 1;
+            }
+            table[byte] = value;
+            byte += 1;
+        }
+        table
+    };
+    bytes.iter().fold(state, |state, byte| {
+        (state >> 8) ^ TABLE[usize::from(state as u8 ^ byte)]
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    /// What is in the corpus was interesting once, or broke something.
+    #[test]
+    fn corpus_passes() {
+        for (name, target) in super::TARGETS {
+            let files = std::fs::read_dir(format!("corpus/{name}")).expect("a corpus");
+            let mut count = 0;
+            for file in files {
+                let path = file.expect("a file").path();
+                println!("{}", path.display());
+                target(&std::fs::read(&path).expect("its bytes"));
+                count += 1;
+            }
+            assert!(count > 0, "corpus/{name} is empty");
+        }
+    }
+
+    #[test]
+    fn checksums_are_the_tests_own() {
+        let bytes: Vec<u8> = (0..=255).collect();
+        let reference = crate::support::crc32c(!0, &bytes);
+        assert_eq!(super::crc32c(!0, &bytes), reference);
+    }
+}

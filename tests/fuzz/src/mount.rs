@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Mounts of damaged histories: trust, state, recovery, index and logs are the module's own, over
+//! files in memory. A mount is refused with a sentence, or what it finds is what was written.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+
+use arbitrary::Unstructured;
+
+use crate::crc32c;
+use crate::damage::{damage, Done};
+use crate::history::line::{Line, LineDraft, ObjectId, Op, Open, Pos, Seed, Time, Undo, MAX_LINE};
+use crate::history::opened::{self, Opened};
+use crate::history::plan::{inverse, OnForeign, Step, Walk};
+use crate::vfs::store::Dir;
+
+/// The objects that are asked for; there are more in the first segment.
+const OBJECTS: u64 = 6;
+
+/// A sound history.
+struct Sound {
+    root: Dir,
+    uuid: [u8; 16],
+    /// Every line, and where it stands.
+    lines: HashMap<Pos, Vec<u8>>,
+    /// The last one of each object.
+    last: HashMap<ObjectId, Pos>,
+}
+
+thread_local! {
+    /// Histories as a clean unmount and as a crash leave them.
+    static SOUND: [Sound; 2] = [Sound::new(0), Sound::new(1)];
+}
+
+fn object(inode: u64) -> ObjectId {
+    ObjectId {
+        volume: 0,
+        inode,
+        generation: 1,
+    }
+}
+
+impl Sound {
+    /// Eight segments, the last `unsealed` of them without an index.
+    fn new(unsealed: usize) -> Self {
+        let mut sound = Self {
+            root: Dir::new(),
+            uuid: [0; 16],
+            lines: HashMap::new(),
+            last: HashMap::new(),
+        };
+        let root = sound.root.clone();
+        let mut seq = 0;
+        opened::make(&root, unsealed, &mut |seed| {
+            (seed.segment <= 8).then(|| sound.segment(&seed, &mut seq))
+        })
+        .expect("a new history");
+        sound
+    }
+
+    /// One segment's lines: the first has many objects, later ones a few each.
+    fn segment(&mut self, seed: &Seed, seq: &mut u64) -> Vec<(ObjectId, Vec<u8>)> {
+        self.uuid = seed.uuid;
+        let count = if seed.segment == 1 { 150 } else { 10 };
+        let mut offset = 0;
+        (0..count)
+            .map(|i| {
+                *seq += 2;
+                // Each object is missing from some segments.
+                let inode = 1 + (i * (seed.segment + 2)) % if count > 20 { 150 } else { OBJECTS };
+                let object = object(inode);
+                let text = self.line(object, *seq, seed);
+                let at = Pos {
+                    segment: seed.segment,
+                    offset,
+                };
+                offset += text.len() as u64;
+                self.lines.insert(at, text.clone());
+                self.last.insert(object, at);
+                (object, text)
+            })
+            .collect()
+    }
+
+    fn line(&self, object: ObjectId, seq: u64, seed: &Seed) -> Vec<u8> {
+        let op = if seq % 22 == 0 { Op::Revert } else { Op::Write };
+        let mut buffer = [0; MAX_LINE];
+        let time = Time { sec: 9, nsec: 9 };
+        let mut draft = LineDraft::new(&mut buffer, time, b"/bin/x", op, seq, 1);
+        draft.obj(object);
+        if let Some(prev) = self.last.get(&object) {
+            draft.prev(*prev);
+        }
+        draft.size(seq).open(Open::First).undo(Undo::None);
+        let mut out = vec![0; MAX_LINE];
+        let len = draft.seal(seq, seed, crc32c, &mut out).expect("room");
+        out.truncate(len);
+        out
+    }
+}
+
+/// Damages a sound history and mounts it.
+pub(crate) fn damaged(data: &[u8]) {
+    let mut u = Unstructured::new(data);
+    let Ok(which) = u.choose_index(2) else { return };
+    SOUND.with(|all| {
+        let sound = &all[which];
+        let root = sound.root.deep_copy();
+        let home = root.make_dir(b".loggerfs", 0o700).expect("the history");
+        let Ok(done) = damage(&mut u, &home, sound.uuid) else {
+            return;
+        };
+        // What one mount has put in order, the next one must find so.
+        for _ in 0..2 {
+            mount(sound, &root, &done);
+        }
+    });
+}
+
+fn mount(sound: &Sound, root: &Dir, done: &Done) {
+    let said = Cell::new(0);
+    let explain = |sentence: core::fmt::Arguments<'_>| {
+        said.set(said.get() + sentence.to_string().split_whitespace().count());
+    };
+    match opened::open(root, &explain) {
+        Ok(mut opened) => {
+            let whole = !done.forged && logs_are_whole(sound, root);
+            let exact = !done.forged && (!opened.recovered || whole);
+            look(sound, &mut opened, done, exact);
+            if opened.merge().is_ok() {
+                look(sound, &mut opened, done, exact);
+            }
+        }
+        Err(e) => assert!(
+            said.get() >= 4,
+            "refused with {e:?} and no sentence, after: {:?}",
+            done.said
+        ),
+    }
+}
+
+/// Whether all logs are still as they were written.
+fn logs_are_whole(sound: &Sound, root: &Dir) -> bool {
+    let logs = |root: &Dir| -> Vec<(Vec<u8>, Vec<u8>)> {
+        let files = root.files().into_iter();
+        let logs = files.filter(|(_, name, _)| name.ends_with(b".log"));
+        let mut logs: Vec<_> = logs.map(|(_, name, file)| (name, file.bytes())).collect();
+        logs.retain(|(_, bytes)| !bytes.is_empty());
+        logs
+    };
+    let (was, is) = (logs(&sound.root), logs(root));
+    was.iter().all(|log| is.contains(log))
+}
+
+/// Asks for every object's lines. With `exact`, none may be missing without an error.
+fn look(sound: &Sound, opened: &mut Opened, done: &Done, exact: bool) {
+    for inode in 1..=OBJECTS {
+        let object = object(inode);
+        let Ok(found) = opened.last_line(object) else {
+            continue;
+        };
+        if exact {
+            let last = sound.last.get(&object).copied();
+            assert_eq!(
+                found, last,
+                "another line passes for the last of {inode} after: {:?}",
+                done.said
+            );
+        }
+        let most = sound.lines.len() + 8;
+        let steps = walk(
+            sound,
+            opened,
+            done,
+            Walk::new(object, found, OnForeign::Pass),
+        );
+        assert!(steps <= most, "a walk of {steps} steps");
+    }
+}
+
+/// Goes along a chain; returns how many steps that took.
+fn walk(sound: &Sound, opened: &mut Opened, done: &Done, mut walk: Walk) -> usize {
+    let mut steps = 0;
+    while let Some(at) = walk.next() {
+        let Ok(text) = opened.read_line(at) else {
+            break;
+        };
+        steps += 1;
+        if !done.forged {
+            assert_eq!(
+                sound.lines.get(&at),
+                Some(&text),
+                "not what was written, after: {:?}",
+                done.said
+            );
+        }
+        let mut line = Line::parse(&text, None).expect("what was verified");
+        if let Step::Take = walk.step(&mut line) {
+            let _ = inverse(&line);
+        }
+    }
+    steps
+}

@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The inverse plans against the model of logctl's tests, and against absurd numbers.
+
+use arbitrary::{Result, Unstructured};
+use logctl::history::line::{Extent, Mode, Op, Pos};
+use logctl::history::plan::{Changes, MapReader, MapRecord, Merge, Piece, Restore, Source};
+
+use crate::line::number;
+use crate::support::model::{apply, check_plan, redo, Deed, File, World};
+use crate::support::List;
+
+/// How many operations one file sees.
+const MOST: usize = 48;
+
+fn deed(u: &mut Unstructured<'_>) -> Result<Deed> {
+    let offset = u.int_in_range(0..=96)?;
+    let length = u.int_in_range(1..=48)?;
+    Ok(match u.int_in_range(0..=8)? {
+        0 | 1 => Deed::Write {
+            offset,
+            length,
+            map: u.arbitrary()?,
+        },
+        2 => Deed::SyncWrite {
+            offset,
+            length,
+            done: u.int_in_range(0..=length)?,
+        },
+        3 => Deed::FailedWrite { offset, length },
+        4 => Deed::Truncate(u.int_in_range(0..=128)?),
+        5 => Deed::Punch { offset, length },
+        6 => Deed::Store { offset, length },
+        7 => Deed::Books(*u.choose(&[Op::Left, Op::Recover, Op::Read])?),
+        _ => Deed::Revert {
+            count: u.int_in_range(1..=6)?,
+            mode: *u.choose(&[None, Some(Mode::Walk), Some(Mode::Pick)])?,
+            cancelled: u.ratio(1, 5)?,
+        },
+    })
+}
+
+/// Any operations and reverts; every number of steps back gives the state of that time.
+pub(crate) fn model(data: &[u8]) {
+    let mut u = Unstructured::new(data);
+    let mut world = World::default();
+    for _ in 0..MOST {
+        if u.is_empty() {
+            break;
+        }
+        let Ok(deed) = deed(&mut u) else { break };
+        let (before, lines) = (world.file.clone(), world.journal.lines.len());
+        world.perform(&deed);
+        let did_revert = world.journal.lines.len() > lines
+            && matches!(
+                deed,
+                Deed::Revert {
+                    cancelled: false,
+                    ..
+                }
+            );
+        if let Some(redone) = did_revert.then(|| redo(&world)).flatten() {
+            assert_eq!(redone, before, "redo");
+        }
+    }
+    for count in 0..=world.before.len() {
+        let (pieces, outcome, _) = world.journal.plan(count, world.file.len() as u64);
+        let mut file = world.file.clone();
+        apply(&mut file, &pieces, outcome.size, &|at, length| {
+            world.journal.payload(at, length)
+        });
+        let states: Vec<&File> = world.before.iter().chain([&world.file]).collect();
+        assert_eq!(&file, states[world.before.len() - count], "{count} back");
+    }
+}
+
+/// Any pieces and sizes come to what one after the other does.
+pub(crate) fn merge(data: &[u8]) {
+    let mut u = Unstructured::new(data);
+    let _ = small_merge(&mut u).and_then(|()| large_merge(&mut u));
+}
+
+fn small_merge(u: &mut Unstructured<'_>) -> Result<()> {
+    let present: File = (0..u.int_in_range(0..=63)?)
+        .map(|i| Some(i as u8))
+        .collect();
+    let source = |at: Pos, length: usize| -> Vec<u8> {
+        (0..length as u64)
+            .map(|i| (at.segment * 31 + at.offset + i) as u8)
+            .collect()
+    };
+    let mut merge = Merge::new(List::default(), present.len() as u64);
+    let mut expected = present.clone();
+    for segment in 0..u.int_in_range(0..=8)? {
+        let before = expected.len();
+        for _ in 0..u.int_in_range(0..=4)? {
+            let (offset, length) = (u.int_in_range(0..=80)?, u.int_in_range(1..=40)?);
+            let at = Pos {
+                segment,
+                offset: offset * 7,
+            };
+            let source_of = if u.arbitrary()? {
+                Source::Hole
+            } else {
+                Source::At(at)
+            };
+            let piece = Piece {
+                offset,
+                length,
+                source: source_of,
+            };
+            merge.restore(&piece).expect("room");
+            let size = expected.len().max(piece.end() as usize) as u64;
+            apply(&mut expected, &[piece], size, &source);
+        }
+        let size = if u.arbitrary()? {
+            Some(u.int_in_range(0..=100)?)
+        } else {
+            None
+        };
+        merge.end_operation(size);
+        expected.resize(size.map_or(before, |size| size as usize), None);
+    }
+    let mut pieces = List::default();
+    let outcome = merge.finish(&mut pieces).expect("room");
+    check_plan(&pieces.items, &outcome);
+    let mut file = present;
+    apply(&mut file, &pieces.items, outcome.size, &source);
+    assert_eq!(file, expected);
+    Ok(())
+}
+
+/// Numbers up to the largest: no plan of them contradicts itself.
+fn large_merge(u: &mut Unstructured<'_>) -> Result<()> {
+    let mut list = List::default();
+    list.room = u.int_in_range(0..=200)?;
+    let mut merge = Merge::new(list, number(u)?);
+    for segment in 0..u.int_in_range(0..=20)? {
+        for _ in 0..u.int_in_range(0..=6)? {
+            let piece = Piece {
+                offset: number(u)?,
+                length: number(u)?.max(1),
+                source: if u.arbitrary()? {
+                    Source::Hole
+                } else {
+                    Source::At(Pos {
+                        segment,
+                        offset: number(u)?,
+                    })
+                },
+            };
+            // What ends beyond all numbers, or finds no room, is refused.
+            let _ = merge.restore(&piece);
+        }
+        merge.end_operation(if u.arbitrary()? {
+            Some(number(u)?)
+        } else {
+            None
+        });
+    }
+    let mut pieces = List::default();
+    if let Ok(outcome) = merge.finish(&mut pieces) {
+        check_plan(&pieces.items, &outcome);
+        let mut last = None;
+        for (start, length) in Changes::new(&pieces.items, &outcome) {
+            assert!(length > 0 && start.saturating_add(length) <= outcome.present);
+            assert!(last.is_none_or(|end| end < start), "apart");
+            last = Some(start + length);
+        }
+        let _ = outcome.hull(&pieces.items);
+    }
+    Ok(())
+}
+
+/// Whatever a payload's map says, it is refused or gives sound pieces.
+pub(crate) fn map(data: &[u8]) {
+    let _ = read_map(&mut Unstructured::new(data));
+}
+
+fn read_map(u: &mut Unstructured<'_>) -> Result<()> {
+    let restore = Restore {
+        offset: number(u)?,
+        length: number(u)?,
+        payload: Extent {
+            segment: 1,
+            offset: number(u)?,
+            length: number(u)?,
+        },
+        map: if u.arbitrary()? {
+            Some(number(u)?)
+        } else {
+            None
+        },
+        crc: 0,
+    };
+    let Ok(mut reader) = MapReader::new(&restore) else {
+        return Ok(());
+    };
+    let (end, payload_end) = (
+        restore.offset + restore.length,
+        restore.payload.offset + restore.payload.length,
+    );
+    let mut floor = restore.offset;
+    let mut check = |piece: &Piece| {
+        assert!(piece.length > 0 && piece.offset >= floor && piece.end() <= end);
+        floor = piece.end();
+        if let Source::At(at) = piece.source {
+            assert!(at.offset >= restore.payload.offset);
+            assert!(
+                at.offset + piece.length <= payload_end,
+                "beyond the payload"
+            );
+        }
+    };
+    if let Some(piece) = reader.plain() {
+        check(&piece);
+    }
+    while reader.left() > 0 && !u.is_empty() {
+        let record = match u.arbitrary()? {
+            true => u.arbitrary::<[u8; 16]>()?,
+            false => MapRecord {
+                offset: number(u)?,
+                length: number(u)? >> 1,
+                hole: u.arbitrary()?,
+            }
+            .encode(),
+        };
+        let decoded = MapRecord::decode(&record);
+        assert_eq!(decoded.encode(), record);
+        match reader.feed(&record) {
+            Ok(piece) => check(&piece),
+            Err(_) => return Ok(()),
+        }
+    }
+    let _ = reader.finish();
+    Ok(())
+}

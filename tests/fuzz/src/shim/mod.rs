@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! As much of the kernel crate and of `vfs` as the history's files ask for, over memory.
+
+pub(crate) mod prelude;
+pub(crate) mod store;
+pub(crate) mod sync;
+
+/// The module's own wrappers.
+pub(crate) mod vfs {
+    pub(crate) use super::store;
+
+    pub(crate) mod chunk {
+        use crate::prelude::*;
+
+        /// `size` zeroes.
+        pub(crate) fn zeroes(size: usize) -> Result<KVVec<u8>> {
+            Ok(KVVec::from_elem(0, size, GFP_KERNEL)?)
+        }
+    }
+
+    pub(crate) mod error {
+        use crate::prelude::Error;
+
+        pub(crate) const ENODATA: Error = Error::new(61);
+        pub(crate) const EUCLEAN: Error = Error::new(117);
+        pub(crate) const ESHUTDOWN: Error = Error::new(108);
+    }
+
+    pub(crate) mod scope {
+        pub(crate) use crate::crc32c;
+
+        /// Work in the kernel's name.
+        pub(crate) struct AsKernel;
+
+        impl AsKernel {
+            pub(crate) fn new() -> Self {
+                Self
+            }
+        }
+
+        /// No allocation may enter a filesystem.
+        pub(crate) struct NoFs;
+
+        impl NoFs {
+            pub(crate) fn new() -> Self {
+                Self
+            }
+        }
+
+        /// Always the same, so that a run can be repeated.
+        pub(crate) fn random_uuid() -> [u8; 16] {
+            *b"a fuzzed history"
+        }
+
+        pub(crate) fn now_seconds() -> i64 {
+            1_763_639_066
+        }
+    }
+}
