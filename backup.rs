@@ -5,6 +5,7 @@
 //! A hook states an [`Intent`], gets a [`Pending`] (the old bytes are staged, room for the line is
 //! reserved), makes the change below, and settles it with the outcome.
 
+mod attributes;
 mod capture;
 mod lines;
 mod map;
@@ -17,11 +18,12 @@ use crate::{
     },
     stack::{Mount, ObjectState, Open},
     vfs::{
-        dentry::OwnDentry,
+        dentry::{Dentry, OwnDentry},
         file::File,
         inode::{Inode, OwnInode, QuickCookie}, //
     },
 };
+pub(crate) use attributes::{c_name as xattr_name, gather as gather_attributes, Wanted};
 pub(crate) use capture::{add_runs, mapped as capture_runs, Saved};
 use kernel::prelude::*;
 use lines::place_operation;
@@ -34,6 +36,8 @@ pub(crate) enum Loses<'a> {
     Nothing,
     /// The bytes of a range (start, end), as far as the file reaches; read through this file.
     Range(&'a File, u64, u64),
+    /// Attributes of the lower object with this name.
+    Attributes(&'a Dentry, Wanted<'a>),
     /// Something that is not saved; the word goes into the line's `why=`.
     Unsaved(&'static str),
 }
@@ -92,6 +96,10 @@ impl<'a> Intent<'a> {
         let (saved, room) = match self.loses {
             Loses::Nothing => (Saved::Nothing, None),
             Loses::Unsaved(why) => (Saved::Lost(why), None),
+            Loses::Attributes(lower, wanted) => {
+                let saved = attributes::save(mount, journal, lower, &wanted);
+                (by_policy(mount, journal, saved, false)?, None)
+            }
             Loses::Range(reader, start, end) => {
                 let end = end.min(size);
                 save(mount, journal, lower, reader, (start, end), frees)?
@@ -181,14 +189,21 @@ fn save<'a>(
 ) -> Result<(Saved, Option<LineRoom<'a>>)> {
     match capture::range_with_lines(journal, lower, reader, range, LINES) {
         Ok(saved) => Ok(saved),
+        Err(e) => Ok((by_policy(mount, journal, Err(e), frees)?, None)),
+    }
+}
+
+/// What was saved, or what the mount's policy makes of the failure.
+fn by_policy(mount: &Mount, journal: &Journal, saved: Result<Saved>, frees: bool) -> Result<Saved> {
+    match saved {
         // A killed caller: nothing has happened yet, and nothing will.
-        Err(e) if e == EINTR => Err(e),
-        Err(e) => {
+        Err(e) if e != EINTR => {
             tolerate_unless_freeing(mount, e, frees)?;
             journal.count_lost();
             let why = if e == ENOSPC { "nospace" } else { "error" };
-            Ok((Saved::Lost(why), None))
+            Ok(Saved::Lost(why))
         }
+        saved => saved,
     }
 }
 

@@ -9,6 +9,7 @@
 //! saved; what a crash leaves is withdrawn at the next mount.
 
 mod apply;
+mod attributes;
 mod chain;
 mod gather;
 
@@ -17,7 +18,7 @@ use crate::{
     history::{
         journal::{Journal, LineRoom},
         line::{Mode, Op, Pos},
-        plan::{Changes, OnForeign, Outcome, Piece}, //
+        plan::{Changes, OnForeign, Records}, //
     },
     stack::ObjectState,
     uapi::Reason,
@@ -49,7 +50,7 @@ impl Refusal {
             Reason::NothingLeft | Reason::Lost | Reason::Trimmed | Reason::HistoryOff => ENODATA,
             Reason::Foreign => ESTALE,
             Reason::Mapped | Reason::Conflict => EBUSY,
-            Reason::NotOwner => EPERM,
+            Reason::NotOwner | Reason::NotPermitted => EPERM,
             Reason::NotWritable => EBADF,
             Reason::NoSpace => ENOSPC,
             Reason::Corrupt => EUCLEAN,
@@ -68,6 +69,8 @@ impl From<Error> for Refusal {
             Reason::Corrupt
         } else if error == ENODATA {
             Reason::Trimmed
+        } else if error == EPERM || error == EACCES {
+            Reason::NotPermitted
         } else {
             Reason::Io
         };
@@ -93,7 +96,7 @@ type Outcomes = Result<u64, Refusal>;
 /// changed outside, or is mapped. Returns how many were taken back: `count`.
 pub(crate) fn walk(file: &OwnFile, count: u64, force: bool) -> Outcomes {
     let inode = file.own_inode();
-    may_revert(file, inode)?;
+    may_revert(inode)?;
     let mount = inode.mount();
     let journal = mount.journal().ok_or(Refusal::new(Reason::HistoryOff, 0))?;
     let _write = file.want_write()?;
@@ -107,21 +110,30 @@ pub(crate) fn walk(file: &OwnFile, count: u64, force: bool) -> Outcomes {
     };
     let on_foreign = revert.verify(&mut state)?;
     let gathered = gather::newest(journal, inode, state.head, count, on_foreign)?;
+    may_change(file, inode, &gathered)?;
     revert.perform(&mut state, gathered)?;
     drop(state);
     inode.refresh();
     Ok(count)
 }
 
-/// Who may revert what, and through which descriptor.
-fn may_revert(file: &OwnFile, inode: &OwnInode) -> Result<(), Refusal> {
+/// Who may revert at all.
+fn may_revert(inode: &OwnInode) -> Result<(), Refusal> {
     if !inode.owner_or_capable() {
         return Err(Refusal::new(Reason::NotOwner, 0));
     }
-    if inode.is_regular() && !file.is_writable() {
+    Ok(())
+}
+
+/// Through which descriptor, and whether the object may be changed at all: content needs one that is
+/// open for writing, attributes any.
+fn may_change(file: &OwnFile, inode: &OwnInode, plan: &Gathered) -> Result<(), Refusal> {
+    let records = plan.records()?;
+    let content = apply::is_of_content(&plan.pieces, &plan.outcome, records);
+    if content && inode.is_regular() && !file.is_writable() {
         return Err(Refusal::new(Reason::NotWritable, 0));
     }
-    if inode.is_protected() {
+    if inode.is_protected() && !attributes::lifts_protection(records) {
         return Err(Refusal {
             error: EPERM,
             reason: Reason::NotWritable,
@@ -181,7 +193,8 @@ impl Revert<'_> {
 
     /// Saves, states the intent, applies, commits.
     fn perform(&self, state: &mut ObjectState, plan: Gathered) -> Result<(), Refusal> {
-        let saved = self.save(&plan.pieces, &plan.outcome)?;
+        let records = plan.records()?;
+        let saved = self.save(&plan, records)?;
         let mut room = self.journal.reserve_lines(3)?;
         let intent = self.state_intent(state, &mut room, &plan, &saved)?;
         if let Err(e) = self.journal.flush(true) {
@@ -194,13 +207,14 @@ impl Revert<'_> {
             dentry: self.file.lower_name(),
             journal: self.journal,
         };
-        let applied = target.apply(&plan.pieces, &plan.outcome);
+        let mut touched = false;
+        let applied = target.apply(&plan.pieces, &plan.outcome, records, &mut touched);
         let end = match applied {
             Ok(()) => Op::Commit,
             Err(_) => {
                 // What was saved puts back what was replaced; the intent stays open when that
                 // fails too: whoever uses the file next tries again, or the next mount.
-                match target.roll_back(&saved, plan.outcome.present) {
+                match target.roll_back(&saved, plan.outcome.present, touched) {
                     Ok(()) => Op::Cancel,
                     Err(e) => {
                         pr_err!("revert {} is half done: error {}\n", intent, e.to_errno());
@@ -217,17 +231,19 @@ impl Revert<'_> {
     }
 
     /// Saves what applying the plan will replace.
-    fn save(&self, pieces: &[Piece], outcome: &Outcome) -> Result<Saved> {
+    fn save(&self, plan: &Gathered, records: Records<'_>) -> Result<Saved> {
         let mut runs = KVec::new();
-        for (offset, length) in Changes::new(pieces, outcome) {
+        for (offset, length) in Changes::new(&plan.pieces, &plan.outcome) {
             let end = offset.saturating_add(length);
             backup::add_runs(&mut runs, self.file.lower(), (offset, end))?;
         }
-        if runs.is_empty() {
+        let mount = self.inode.mount().lower();
+        let present = backup::gather_attributes(mount, self.file.lower_name(), records)?;
+        if runs.is_empty() && present.is_empty() {
             return Ok(Saved::Nothing);
         }
-        let lower = self.inode.lower();
-        backup::capture_runs(self.journal, lower, self.file.lower(), &runs)
+        let (lower, file) = (self.inode.lower(), self.file.lower());
+        backup::capture_runs(self.journal, lower, file, &runs, &present)
     }
 
     /// Places the revert's own line; returns its number.

@@ -272,4 +272,6 @@ reasons! {
     Unsupported = 12,
     /// Reading or writing the journal or the file failed (EIO and others).
     Io = 13,
+    /// The caller may not set the attributes that would be put back (EPERM).
+    NotPermitted = 14,
 }

@@ -30,22 +30,25 @@ pub(crate) enum Saved {
         crc: u32,
         /// How many map records it begins with.
         records: u64,
+        /// How many bytes at its end are old attributes.
+        attributes: u64,
     },
 }
 
 impl Saved {
     /// The keys that say so: where it is, with how many map records it begins, its checksum. `None`:
-    /// they are not all.
+    /// there are others.
     #[inline]
     pub(super) fn keys(&self) -> Option<(Undo, u64, u32)> {
         match self {
             Self::Nothing => Some((Undo::None, 0, 0)),
-            Self::Lost(_) => None,
             Self::At {
                 extent,
                 crc,
                 records,
+                attributes: 0,
             } => Some((Undo::At(*extent), *records, *crc)),
+            Self::Lost(_) | Self::At { .. } => None,
         }
     }
 
@@ -62,10 +65,14 @@ impl Saved {
                 extent,
                 crc,
                 records,
+                attributes,
             } => {
                 draft.undo(Undo::At(*extent));
                 if *records != 0 {
                     draft.map(*records);
+                }
+                if *attributes != 0 {
+                    draft.attributes(*attributes);
                 }
                 draft.crc(*crc);
             }
@@ -93,7 +100,7 @@ pub(crate) fn range(
     if runs.iter().all(|run| !run.hole) {
         return plain(journal, lower, reader, (start, end));
     }
-    mapped(journal, lower, reader, &runs)
+    mapped(journal, lower, reader, &runs, &[])
 }
 
 /// As [`range`], and reserves room for `lines` lines when that can be done in the same go.
@@ -109,7 +116,7 @@ pub(super) fn range_with_lines<'a>(
         Ok(bytes @ 1..=MAX_STAGED) if !lower.may_be_sparse() => {
             let fill = |buf: &mut [u8]| read(lower, reader, start, buf);
             let (staged, room) = journal.save(bytes, lines, fill)?;
-            Ok((saved(staged, 0), Some(room)))
+            Ok((saved(staged, 0, 0), Some(room)))
         }
         _ => Ok((range(journal, lower, reader, start, end)?, None)),
     }
@@ -151,15 +158,17 @@ fn plain(
     let length = end.saturating_sub(start);
     let mut payload = stage(journal, length)?;
     push(&mut payload, lower, reader, start, length)?;
-    finish(payload, 0)
+    Ok(saved(payload.finish()?, 0, 0))
 }
 
-/// Saves runs in file order, each with its record in the payload's map.
+/// Saves runs in file order, each with its record in the payload's map, and behind them
+/// `attributes`, which are records of their own.
 pub(crate) fn mapped(
     journal: &Journal,
     lower: &Inode,
     reader: &File,
     runs: &[MapRecord],
+    attributes: &[u8],
 ) -> Result<Saved> {
     let records = runs.len() as u64;
     let data = runs
@@ -170,6 +179,7 @@ pub(crate) fn mapped(
     let length = records
         .checked_mul(16)
         .and_then(|map| map.checked_add(data))
+        .and_then(|content| content.checked_add(attributes.len() as u64))
         .ok_or(EFBIG)?;
     let mut payload = stage(journal, length)?;
     for run in runs {
@@ -178,7 +188,8 @@ pub(crate) fn mapped(
     for run in runs.iter().filter(|run| !run.hole) {
         push(&mut payload, lower, reader, run.offset, run.length)?;
     }
-    finish(payload, records)
+    payload.push(attributes)?;
+    Ok(saved(payload.finish()?, records, attributes.len() as u64))
 }
 
 fn stage(journal: &Journal, length: u64) -> Result<Payload<'_>> {
@@ -188,15 +199,20 @@ fn stage(journal: &Journal, length: u64) -> Result<Payload<'_>> {
     }
 }
 
-fn finish(payload: Payload<'_>, records: u64) -> Result<Saved> {
-    Ok(saved(payload.finish()?, records))
+/// Saves attributes alone.
+pub(super) fn attributes(journal: &Journal, records: &[u8]) -> Result<Saved> {
+    let length = records.len() as u64;
+    let mut payload = stage(journal, length)?;
+    payload.push(records)?;
+    Ok(saved(payload.finish()?, 0, length))
 }
 
-fn saved(staged: Staged, records: u64) -> Saved {
+fn saved(staged: Staged, records: u64, attributes: u64) -> Saved {
     Saved::At {
         extent: staged.extent,
         crc: staged.crc,
         records,
+        attributes,
     }
 }
 

@@ -67,6 +67,7 @@ const int LFS_CONST_FALLOC_INSERT_RANGE = FALLOC_FL_INSERT_RANGE;
 const int LFS_CONST_FALLOC_UNSHARE_RANGE = FALLOC_FL_UNSHARE_RANGE;
 const int LFS_CONST_FALLOC_WRITE_ZEROES = FALLOC_FL_WRITE_ZEROES;
 const int LFS_CONST_ACL_TYPE_ACCESS = ACL_TYPE_ACCESS;
+const int LFS_CONST_ACL_TYPE_DEFAULT = ACL_TYPE_DEFAULT;
 const int LFS_CONST_REMAP_DEDUP = REMAP_FILE_DEDUP;
 #endif
 
@@ -130,6 +131,19 @@ int lfs_parent_pid(void);
 int lfs_session_id(void);
 void lfs_comm(char *buf);
 bool lfs_owner_or_capable(struct inode *inode);
+void lfs_put_acl(struct posix_acl *acl);
+
+/* struct file_kattr without its bit fields, which bindgen leaves opaque. */
+struct lfs_flags {
+	u32 flags;
+	u32 xflags;
+	u32 extent_size;
+	u32 project;
+	u32 cow_extent_size;
+};
+int lfs_get_flags(struct dentry *dentry, struct lfs_flags *flags);
+int lfs_set_flags(struct mnt_idmap *idmap, struct dentry *dentry, u32 flags);
+int lfs_set_xflags(struct mnt_idmap *idmap, struct dentry *dentry, const struct lfs_flags *flags);
 
 /* calls made in a kernel thread, with its credentials and limits */
 void lfs_call_in_kthread(void (*function)(void *), void *argument);

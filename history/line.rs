@@ -340,6 +340,14 @@ impl Op {
         )
     }
 
+    /// Whether the inverse is: put the old attributes back.
+    pub const fn changes_attributes(self) -> bool {
+        matches!(
+            self,
+            Self::Setattr | Self::Setxattr | Self::Setacl | Self::Setflags
+        )
+    }
+
     /// Whether the inverse is: put the payload's ranges back, then set the old size.
     pub const fn changes_content_in_place(self) -> bool {
         matches!(

@@ -11,11 +11,14 @@
 //! 3. [`MapReader`] turns that line's payload into pieces.
 //! 4. [`Merge`] gathers the pieces of all lines, newest first, and yields what the file needs
 //!    in all: ascending pieces that do not overlap, and the size.
+//!    Old attributes have their own part of a payload: [`Records`].
 //! 5. [`Changes`] are the ranges that applying the plan destroys: what a redo needs saved.
 
 // Two crates include this file; what one does not use is there for the other.
 #![allow(dead_code, unreachable_pub, unused_imports)]
 
+#[path = "plan/attributes.rs"]
+mod attributes;
 #[path = "plan/heap.rs"]
 mod heap;
 #[path = "plan/map.rs"]
@@ -25,6 +28,14 @@ mod merge;
 #[path = "plan/walk.rs"]
 mod walk;
 
+pub use attributes::{
+    Access,
+    Flags,
+    Kind,
+    Record,
+    Records,
+    Times, //
+};
 pub use map::{
     MapReader,
     MapRecord,
@@ -102,8 +113,20 @@ pub struct Restore {
     pub payload: Extent,
     /// With how many records it begins; `None`: it is the range's plain bytes.
     pub map: Option<u64>,
+    /// How many bytes at its end are old attributes.
+    pub attributes: u64,
     /// The payload's CRC-32C.
     pub crc: u32,
+}
+
+impl Restore {
+    /// What of the payload is old content: map and bytes.
+    pub fn content(&self) -> Option<Extent> {
+        Some(Extent {
+            length: self.payload.length.checked_sub(self.attributes)?,
+            ..self.payload
+        })
+    }
 }
 
 /// How one line is taken back: first the payload, then the size.
@@ -145,6 +168,9 @@ pub fn inverse(line: &Line<'_>) -> Result<Inverse, PlanError> {
     if line.undo == Some(Undo::Lost) {
         return Err(PlanError::Lost);
     }
+    if line.op.changes_attributes() {
+        return attributes_only(line);
+    }
     if !line.op.changes_content_in_place() {
         return Err(PlanError::Unsupported);
     }
@@ -163,6 +189,21 @@ pub fn inverse(line: &Line<'_>) -> Result<Inverse, PlanError> {
     })
 }
 
+/// How a change of attributes is taken back: its payload has nothing else.
+fn attributes_only(line: &Line<'_>) -> Result<Inverse, PlanError> {
+    let Some(Undo::At(payload)) = line.undo else {
+        return Err(PlanError::Corrupt);
+    };
+    let restore = restore(line, payload)?;
+    if restore.attributes != payload.length || restore.map.is_some() {
+        return Err(PlanError::Corrupt);
+    }
+    Ok(Inverse {
+        restore: Some(restore),
+        size_after: None,
+    })
+}
+
 /// What a line with a payload restores.
 fn restore(line: &Line<'_>, payload: Extent) -> Result<Restore, PlanError> {
     let restore = Restore {
@@ -170,6 +211,7 @@ fn restore(line: &Line<'_>, payload: Extent) -> Result<Restore, PlanError> {
         length: line.written_length,
         payload,
         map: line.map,
+        attributes: line.attributes.unwrap_or(0),
         crc: line.crc.ok_or(PlanError::Corrupt)?,
     };
     // Refused here already, before any byte of it is read.

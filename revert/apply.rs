@@ -2,13 +2,13 @@
 
 //! Putting a plan's pieces into the lower file, and putting back what they replaced.
 
-use super::{gather, Refusal};
+use super::{attributes, gather, Refusal};
 use crate::{
     backup::{self, Saved, Subject, What},
     history::{
         journal::{Journal, Unfinished},
         line::{decode_hex, Extent, Line, Op, Undo, MAX_LINE},
-        plan::{Outcome, Piece, Restore, Source}, //
+        plan::{Outcome, Piece, Records, Restore, Source}, //
     },
     stack::{Mount, ObjectState},
     vfs::{
@@ -24,7 +24,7 @@ use crate::{
         task, //
     },
 };
-use kernel::prelude::*;
+use kernel::{prelude::*, sync::aref::ARef};
 
 /// The file that a plan is applied to.
 pub(super) struct Target<'a> {
@@ -38,9 +38,39 @@ pub(super) struct Target<'a> {
 const CHUNK: usize = 64 * 1024;
 
 impl Target<'_> {
-    /// Applies a plan, in a kernel thread: the caller's limits and signals must not stop it half
-    /// way.
-    pub(super) fn apply(&self, pieces: &[Piece], outcome: &Outcome) -> Result {
+    /// Applies a plan: content in a kernel thread, where the caller's limits and signals cannot stop
+    /// it half way, attributes as the caller. `touched` says whether content was changed, or may be.
+    pub(super) fn apply(
+        &self,
+        pieces: &[Piece],
+        outcome: &Outcome,
+        records: Records<'_>,
+        touched: &mut bool,
+    ) -> Result {
+        attributes::unprotect(self.mount, self.dentry, records)?;
+        // First, since the caller may not be allowed to: then no content was changed.
+        self.put_attributes(records)?;
+        if is_of_content(pieces, outcome, records) {
+            *touched = true;
+            self.apply_content(pieces, outcome)?;
+            // Again, since a write moves times and strips privileges.
+            self.put_attributes(records)?;
+        }
+        if records.is_empty() {
+            return Ok(());
+        }
+        attributes::put_flags(self.mount, self.dentry, records)?;
+        self.sync()
+    }
+
+    fn put_attributes(&self, records: Records<'_>) -> Result {
+        if records.is_empty() {
+            return Ok(());
+        }
+        attributes::put(self.mount, self.dentry, records)
+    }
+
+    fn apply_content(&self, pieces: &[Piece], outcome: &Outcome) -> Result {
         task::in_kthread(|| {
             if outcome.size > outcome.present {
                 attr::set_size(self.mount, self.dentry, outcome.size)?;
@@ -59,14 +89,19 @@ impl Target<'_> {
     }
 
     /// Puts back what a plan replaced, from what was saved before it was applied.
-    pub(super) fn roll_back(&self, saved: &Saved, size: u64) -> Result {
+    /// With `touched`, content too.
+    pub(super) fn roll_back(&self, saved: &Saved, size: u64, touched: bool) -> Result {
         let Saved::At {
             extent,
             crc,
             records,
+            attributes,
         } = saved
         else {
             return task::in_kthread(|| {
+                if !touched || !self.file.inode().is_regular() {
+                    return Ok(());
+                }
                 attr::set_size(self.mount, self.dentry, size)?;
                 self.sync()
             })
@@ -77,12 +112,13 @@ impl Target<'_> {
             length: i64::MAX as u64,
             payload: *extent,
             map: Some(*records),
+            attributes: *attributes,
             crc: *crc,
         };
-        self.restore(&restore, size)
+        self.restore(&restore, size, touched)
     }
 
-    fn restore(&self, restore: &Restore, size: u64) -> Result {
+    fn restore(&self, restore: &Restore, size: u64, touched: bool) -> Result {
         let mut buf = buffer()?;
         gather::verify(self.journal, restore, &mut buf)?;
         let mut pieces = KVVec::new();
@@ -90,9 +126,18 @@ impl Target<'_> {
             Ok(pieces.push(piece, GFP_KERNEL)?)
         })
         .map_err(|refusal: Refusal| refusal.error)?;
+        let old = gather::attributes(self.journal, restore).map_err(|refusal| refusal.error)?;
+        let records = Records::new(&old).map_err(|_| EUCLEAN)?;
         task::in_kthread(|| {
-            self.put(&pieces)?;
-            attr::set_size(self.mount, self.dentry, size)?;
+            attributes::unprotect(self.mount, self.dentry, records)?;
+            if touched && self.file.inode().is_regular() {
+                self.put(&pieces)?;
+                if !pieces.is_empty() || size != self.file.inode().size() {
+                    attr::set_size(self.mount, self.dentry, size)?;
+                }
+            }
+            self.put_attributes(records)?;
+            attributes::put_flags(self.mount, self.dentry, records)?;
             self.sync()
         })
         .unwrap_or(Err(EIO))
@@ -137,6 +182,11 @@ impl Target<'_> {
     }
 }
 
+/// Whether a plan changes content. One of nothing at all still is a change of the file.
+pub(super) fn is_of_content(pieces: &[Piece], outcome: &Outcome, records: Records<'_>) -> bool {
+    !pieces.is_empty() || outcome.size != outcome.present || records.is_empty()
+}
+
 fn buffer() -> Result<KVVec<u8>> {
     let mut buf = KVVec::new();
     buf.resize(CHUNK, 0, GFP_KERNEL)?;
@@ -173,7 +223,7 @@ fn withdraw(sb: &SuperBlock, journal: &Journal, unfinished: &Unfinished) -> Resu
     let handle = handle.get(..n.ok_or(EUCLEAN)?).ok_or(EUCLEAN)?;
     let mount = sb.mount().lower();
     let dentry = attr::open_handle(mount, handle)?;
-    let file = File::open_kernel(mount, &dentry, c::O_RDWR)?;
+    let file = open_to_withdraw(mount, &dentry, &line)?;
     if file.inode().id() != unfinished.object {
         return Err(ESTALE);
     }
@@ -190,6 +240,18 @@ fn withdraw(sb: &SuperBlock, journal: &Journal, unfinished: &Unfinished) -> Resu
     cancel(sb.mount(), journal, &inode, &mut state, unfinished.seq)
 }
 
+/// Opens what a revert left half done. One of attributes alone may have left it protected.
+fn open_to_withdraw(mount: &LowerMount, dentry: &Dentry, line: &Line<'_>) -> Result<ARef<File>> {
+    let inode = dentry.inode().ok_or(ESTALE)?;
+    let content = line.map.is_some() || line.size != Some(inode.size());
+    let access = if inode.is_regular() && content {
+        c::O_RDWR
+    } else {
+        c::O_RDONLY
+    };
+    File::open_kernel(mount, dentry, access)
+}
+
 impl Target<'_> {
     /// Puts back what was there before the revert of this line.
     fn withdraw(&self, line: &Line<'_>) -> Result {
@@ -198,11 +260,12 @@ impl Target<'_> {
             Some(Undo::At(extent)) => Saved::At {
                 extent,
                 crc: line.crc.ok_or(EUCLEAN)?,
-                records: line.map.ok_or(EUCLEAN)?,
+                records: line.map.unwrap_or(0),
+                attributes: line.attributes.unwrap_or(0),
             },
             _ => Saved::Nothing,
         };
-        self.roll_back(&saved, size)
+        self.roll_back(&saved, size, true)
     }
 }
 
@@ -219,7 +282,7 @@ pub(crate) fn withdraw_last(
     text.resize(MAX_LINE, 0, GFP_KERNEL)?;
     let len = journal.read_line(state.head.ok_or(EUCLEAN)?, &mut text)?;
     let line = Line::parse(text.get(..len).ok_or(EUCLEAN)?, None).map_err(|_| EUCLEAN)?;
-    let file = File::open_kernel(mount.lower(), dentry, c::O_RDWR)?;
+    let file = open_to_withdraw(mount.lower(), dentry, &line)?;
     let target = Target {
         mount: mount.lower(),
         file: &file,

@@ -8,12 +8,12 @@ use crate::{
         journal::Journal,
         line::{Line, Pos},
         plan::{
-            inverse, Entry, MapReader, Merge, OnForeign, Outcome, Piece, PlanError, Restore, Step,
-            Store, RECORD,
+            inverse, Access, Entry, Kind, MapReader, Merge, OnForeign, Outcome, Piece, PlanError,
+            Records, Restore, Step, Store, RECORD,
         }, //
     },
     uapi::Reason,
-    vfs::{error::EUCLEAN, inode::OwnInode, scope::crc32c}, //
+    vfs::{error::EUCLEAN, inode::OwnInode, scope::crc32c, task}, //
 };
 use kernel::prelude::*;
 
@@ -34,6 +34,8 @@ impl<T> Store<T> for List<T> {
 pub(super) struct Gathered {
     /// What to put where, ascending.
     pub(super) pieces: KVVec<Piece>,
+    /// Records of old attributes, those of newer lines first.
+    pub(super) attributes: KVVec<u8>,
     /// The sizes before and after.
     pub(super) outcome: Outcome,
     /// How many operations it takes back.
@@ -42,6 +44,13 @@ pub(super) struct Gathered {
     pub(super) newest: u64,
     /// Where the object's newest line stands that is left standing.
     pub(super) back: Option<Pos>,
+}
+
+impl Gathered {
+    /// The old attributes.
+    pub(super) fn records(&self) -> Result<Records<'_>, Refusal> {
+        Records::new(&self.attributes).map_err(|e| e.refuse(self.newest))
+    }
 }
 
 impl PlanError {
@@ -71,6 +80,7 @@ pub(super) fn newest(
     let mut chain = Chain::new(journal, inode.id(), head, on_foreign)?;
     let mut buf = KVVec::new();
     buf.resize(CHUNK, 0, GFP_KERNEL)?;
+    let mut attributes = KVVec::new();
     let mut merge = Merge::new(List(KVVec::<Entry>::new()), inode.lower().size());
     let (mut taken, mut newest, mut back) = (0, 0, None);
     while taken < count {
@@ -81,7 +91,7 @@ pub(super) fn newest(
                 return Err(Refusal::new(Reason::Foreign, line.seq))
             }
             Link::Line(line, _, _, Step::Take) => {
-                take(journal, &line, &mut merge, &mut buf)?;
+                take(journal, &line, &mut merge, &mut attributes, &mut buf)?;
                 if taken == 0 {
                     newest = line.seq;
                 }
@@ -91,10 +101,14 @@ pub(super) fn newest(
             Link::Line(..) => {}
         }
     }
+    if !may_see(inode, &attributes)? {
+        return Err(Refusal::new(Reason::NotOwner, newest));
+    }
     let mut pieces = List(KVVec::new());
     let outcome = merge.finish(&mut pieces).map_err(|e| e.refuse(newest))?;
     Ok(Gathered {
         pieces: pieces.0,
+        attributes,
         outcome,
         count,
         newest,
@@ -110,6 +124,7 @@ fn take(
     journal: &Journal,
     line: &Line<'_>,
     merge: &mut Merge<List<Entry>>,
+    attributes: &mut KVVec<u8>,
     buf: &mut [u8],
 ) -> Result<(), Refusal> {
     let seq = line.seq;
@@ -122,6 +137,12 @@ fn take(
         each_piece(journal, restore, |piece| {
             merge.restore(&piece).map_err(|e| e.refuse(seq))
         })?;
+        let old =
+            self::attributes(journal, restore).map_err(|refusal| Refusal { seq, ..refusal })?;
+        if attributes.len().saturating_add(old.len()) > MAX_ATTRIBUTES {
+            return Err(PlanError::NoRoom.refuse(seq));
+        }
+        attributes.extend_from_slice(&old, GFP_KERNEL)?;
     }
     merge.end_operation(inverse.size_after);
     Ok(())
@@ -143,6 +164,35 @@ pub(super) fn verify(journal: &Journal, restore: &Restore, buf: &mut [u8]) -> Re
         return Err(EUCLEAN);
     }
     Ok(())
+}
+
+/// How many bytes of old attributes one revert gathers at most.
+const MAX_ATTRIBUTES: usize = 16 << 20;
+
+/// The records of old attributes in a payload.
+pub(super) fn attributes(journal: &Journal, restore: &Restore) -> Result<KVVec<u8>, Refusal> {
+    let mut records = KVVec::new();
+    let content = restore.content().ok_or(EUCLEAN)?.length;
+    let length = usize::try_from(restore.attributes).map_err(|_| EUCLEAN)?;
+    if length > MAX_ATTRIBUTES {
+        return Err(PlanError::NoRoom.refuse(0));
+    }
+    records.resize(length, 0, GFP_KERNEL)?;
+    if length != 0 {
+        journal.read_payload(restore.payload, content, &mut records)?;
+    }
+    Records::new(&records).map_err(|e| e.refuse(0))?;
+    Ok(records)
+}
+
+/// Whether the caller may see what the object was then: who does not own it only because it was
+/// given to them must not get what it held before.
+fn may_see(inode: &OwnInode, attributes: &[u8]) -> Result<bool, Refusal> {
+    let access = Records::new(attributes)
+        .map_err(|e| e.refuse(0))?
+        .last(Kind::Access)
+        .and_then(|record| Access::decode(record.value?));
+    Ok(access.is_none_or(|access| access.uid == inode.uid() || task::may_give_away()))
 }
 
 /// Hands out the pieces of a payload.

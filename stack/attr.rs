@@ -4,7 +4,7 @@
 
 use super::Stack;
 use crate::{
-    backup::{self, Intent, Loses, Pending},
+    backup::{self, Intent, Loses, Pending, Wanted},
     history::line::Op,
     vfs::{
         attr::{self, Change},
@@ -12,7 +12,8 @@ use crate::{
         dentry::OwnDentry,
         file::File,
         inode::OwnInode,
-        table::inode::AttributeHooks, //
+        table::inode::AttributeHooks,
+        xattr, //
     }, //
 };
 use kernel::{prelude::*, sync::aref::ARef};
@@ -24,7 +25,7 @@ impl AttributeHooks for Stack {
         match change.size() {
             Some(size) => truncate(dentry, inode, change, size),
             None => {
-                let pending = unsaved(inode, change)?;
+                let pending = saved(dentry, inode, change)?;
                 let result = apply(dentry, inode, change);
                 match pending {
                     Some(pending) => pending.settle(result.map(|()| 0)),
@@ -50,11 +51,18 @@ impl AttributeHooks for Stack {
         let inode = dentry.existing()?;
         let mount = inode.mount();
         let lower = dentry.lower()?;
-        let pending = line(inode, Op::Setacl)?;
+        // An ACL for access decides the mode's bits, too.
+        let is_access = kind == c::ACL_TYPE_ACCESS;
+        let wanted = Wanted {
+            access: is_access,
+            default_acl: !is_access,
+            ..Wanted::default()
+        };
+        let pending = save(dentry, inode, Op::Setacl, wanted)?;
         let result = mount
             .lower()
             .want_write()
-            .and_then(|_write| attr::set_acl(mount.lower(), lower, acl, kind));
+            .and_then(|_write| xattr::set_acl(mount.lower(), lower, acl, kind));
         pending.settle(result.map(|()| 0));
         inode.refresh();
         result
@@ -68,7 +76,11 @@ impl AttributeHooks for Stack {
         let inode = dentry.existing()?;
         let mount = inode.mount();
         let lower = dentry.lower()?;
-        let pending = line(inode, Op::Setflags)?;
+        let wanted = Wanted {
+            flags: true,
+            ..Wanted::default()
+        };
+        let pending = save(dentry, inode, Op::Setflags, wanted)?;
         let result = mount
             .lower()
             .want_write()
@@ -83,26 +95,50 @@ impl AttributeHooks for Stack {
     }
 }
 
-/// A line for a change whose old state is not saved yet.
-fn line(inode: &OwnInode, op: Op) -> Result<Pending<'_>> {
+/// Saves attributes that are about to change.
+fn save<'a>(
+    dentry: &'a OwnDentry,
+    inode: &'a OwnInode,
+    op: Op,
+    wanted: Wanted<'a>,
+) -> Result<Pending<'a>> {
     Intent {
         inode,
         open: None,
         op,
         at: 0,
         length: 0,
-        loses: Loses::Unsaved("unsupported"),
+        loses: Loses::Attributes(dentry.lower()?, wanted),
         durable: false,
     }
     .prepare()
 }
 
-fn unsaved<'a>(inode: &'a OwnInode, change: &mut Change) -> Result<Option<Pending<'a>>> {
+/// What mode, owner, group and times are, before a change of them. A change of the access time
+/// alone leaves no line.
+fn saved<'a>(
+    dentry: &'a OwnDentry,
+    inode: &'a OwnInode,
+    change: &mut Change,
+) -> Result<Option<Pending<'a>>> {
     if change.is_access_time_only() {
         backup::load(inode)?;
         return Ok(None);
     }
-    line(inode, Op::Setattr).map(Some)
+    save_access(dentry, inode, change).map(Some)
+}
+
+fn save_access<'a>(
+    dentry: &'a OwnDentry,
+    inode: &'a OwnInode,
+    change: &mut Change,
+) -> Result<Pending<'a>> {
+    let wanted = Wanted {
+        access: change.is_of_access(),
+        times: change.is_of_times() || !change.is_of_access(),
+        ..Wanted::default()
+    };
+    save(dentry, inode, Op::Setattr, wanted)
 }
 
 fn apply(dentry: &OwnDentry, inode: &OwnInode, change: &mut Change) -> Result {
@@ -119,7 +155,7 @@ fn truncate(dentry: &OwnDentry, inode: &OwnInode, change: &mut Change, size: u64
     backup::load(inode)?;
     let old = inode.size();
     let also = if change.is_more_than_size() {
-        Some(line(inode, Op::Setattr)?)
+        Some(save_access(dentry, inode, change)?)
     } else {
         None
     };

@@ -5,9 +5,9 @@
 use super::Stack;
 use crate::vfs::error::ENODATA;
 use crate::{
-    backup::{Intent, Loses},
+    backup::{Intent, Loses, Wanted},
     history::line::Op,
-    vfs::{attr, dentry::OwnDentry, inode::OwnInode, table::inode::XattrHooks}, //
+    vfs::{dentry::OwnDentry, inode::OwnInode, table::inode::XattrHooks, xattr}, //
 };
 use kernel::{prelude::*, str::CStr};
 
@@ -26,7 +26,7 @@ impl XattrHooks for Stack {
             return Err(ENODATA);
         }
         let mount = inode.mount();
-        attr::get_xattr(mount.lower(), dentry.lower()?, name, value, size)
+        xattr::get_xattr(mount.lower(), dentry.lower()?, name, value, size)
     }
 
     fn set(
@@ -47,20 +47,26 @@ impl XattrHooks for Stack {
             op: Op::Setxattr,
             at: 0,
             length: 0,
-            loses: Loses::Unsaved("unsupported"),
+            loses: Loses::Attributes(
+                lower,
+                Wanted {
+                    xattr: Some(name),
+                    ..Wanted::default()
+                },
+            ),
             durable: false,
         }
         .prepare()?;
         let result = mount
             .lower()
             .want_write()
-            .and_then(|_write| attr::set_xattr(mount.lower(), lower, name, value, flags));
+            .and_then(|_write| xattr::set_xattr(mount.lower(), lower, name, value, flags));
         pending.settle(result.map(|()| 0));
         inode.refresh();
         result
     }
 
     fn list(dentry: &OwnDentry, list: *mut c_char, size: usize) -> Result<usize> {
-        attr::list_xattrs(dentry.lower()?, list, size, OWN)
+        xattr::list_xattrs(dentry.lower()?, list, size, OWN)
     }
 }

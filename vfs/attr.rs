@@ -1,22 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Attributes of lower objects: size, mode, times, xattrs, ACLs, flags.
+//! Attributes of lower objects: size, mode, owner, times, flags.
 //!
 //! C headers: [`include/linux/fs.h`](srctree/include/linux/fs.h),
-//! [`include/linux/xattr.h`](srctree/include/linux/xattr.h)
+//! [`include/linux/fileattr.h`](srctree/include/linux/fileattr.h)
 
 use super::{
     c,
     dentry::{Dentry, OwnDentry},
-    file::errno,
+    error::{ENOIOCTLCMD, EOPNOTSUPP},
     mount::LowerMount, //
 };
-use crate::history::line::{Cookie, Time};
+use crate::history::{
+    line::{Cookie, Time},
+    plan::{Access, Flags, Times}, //
+};
 use core::ptr::null_mut;
 use kernel::{
     error::to_result,
     prelude::*,
-    str::CStr,
     sync::aref::ARef,
     types::Opaque, //
 };
@@ -59,6 +61,22 @@ impl Change {
             | c::ATTR_TOUCH;
         let valid = self.raw().ia_valid;
         valid & c::ATTR_SIZE == 0 || valid & !with_size != 0
+    }
+
+    /// Whether mode, owner or group change, or may.
+    pub(crate) fn is_of_access(&mut self) -> bool {
+        let access = c::ATTR_MODE
+            | c::ATTR_UID
+            | c::ATTR_GID
+            | c::ATTR_KILL_SUID
+            | c::ATTR_KILL_SGID
+            | c::ATTR_KILL_PRIV;
+        self.raw().ia_valid & access != 0
+    }
+
+    /// Whether times change that are more than a trace of the change itself.
+    pub(crate) fn is_of_times(&mut self) -> bool {
+        self.raw().ia_valid & (c::ATTR_MTIME | c::ATTR_ATIME) != 0
     }
 
     /// Whether nothing but the access time changes, which leaves no line.
@@ -174,104 +192,103 @@ pub(crate) fn stat(
     Ok(())
 }
 
-/// The value of an xattr; `None` asks for its length.
-pub(crate) fn get_xattr(
-    mount: &LowerMount,
-    lower: &Dentry,
-    name: &CStr,
-    value: *mut c_void,
-    size: usize,
-) -> Result<usize> {
-    // SAFETY: A live dentry, a C string, and the VFS's buffer with its size.
-    let n = unsafe {
-        c::vfs_getxattr(
-            mount.idmap(),
-            lower.as_ptr(),
-            name.as_char_ptr(),
-            value,
-            size,
-        )
+/// Who may do what with a lower object, and its times.
+pub(crate) fn access_and_times(mount: &LowerMount, lower: &Dentry) -> Result<(Access, Times)> {
+    let mut stat: c::kstat = pin_init::zeroed();
+    let path = mount.path(lower);
+    let mask = c::STATX_MODE | c::STATX_UID | c::STATX_GID | c::STATX_MTIME | c::STATX_ATIME;
+    // SAFETY: A live path and a place for the answer.
+    to_result(unsafe { c::vfs_getattr_nosec(&path, &mut stat, mask, 0) })?;
+    let time = |t: c::timespec64| (t.tv_sec, u32::try_from(t.tv_nsec).unwrap_or(0));
+    let access = Access {
+        mode: u32::from(stat.mode) & c::S_IALLUGO,
+        uid: stat.uid.val,
+        gid: stat.gid.val,
     };
-    usize::try_from(n).map_err(|_| errno(n))
+    let times = Times {
+        modified: time(stat.mtime),
+        accessed: time(stat.atime),
+    };
+    Ok((access, times))
 }
 
-/// Sets or, with a null value, removes an xattr. The caller has write access.
-pub(crate) fn set_xattr(
+/// Sets what differs of mode, owner, group, and the times that are given, as the caller. The caller
+/// has write access.
+pub(crate) fn set_access_and_times(
     mount: &LowerMount,
     lower: &Dentry,
-    name: &CStr,
-    (value, size): (*const c_void, usize),
-    flags: c_int,
+    access: Option<&Access>,
+    times: Option<&Times>,
 ) -> Result {
-    let name = name.as_char_ptr();
-    let err = if value.is_null() {
-        // SAFETY: A live dentry and a C string.
-        unsafe { c::vfs_removexattr(mount.idmap(), lower.as_ptr(), name) }
-    } else {
-        // SAFETY: As above, and the VFS's buffer with its size.
-        unsafe { c::vfs_setxattr(mount.idmap(), lower.as_ptr(), name, value, size, flags) }
+    let inode = lower.inode().ok_or(ENOENT)?;
+    let _lock = inode.lock();
+    let (present, _) = access_and_times(mount, lower)?;
+    let mut attr = c::iattr {
+        ia_valid: c::ATTR_CTIME,
+        ..Default::default()
     };
-    to_result(err)
-}
-
-/// `->listxattr`: the names, each with its NUL, in the VFS's buffer, but those that begin with
-/// `hidden`.
-pub(crate) fn list_xattrs(
-    lower: &Dentry,
-    list: *mut c_char,
-    size: usize,
-    hidden: &[u8],
-) -> Result<usize> {
-    // SAFETY: A live dentry, and the VFS's buffer with its size.
-    let n = unsafe { c::vfs_listxattr(lower.as_ptr(), list, size) };
-    let n = usize::try_from(n).map_err(|_| errno(n))?;
-    if size == 0 || n == 0 {
-        return Ok(n);
+    if let Some(access) = access {
+        let differs = |flag, yes: bool| if yes { flag } else { 0 };
+        attr.ia_valid |= differs(c::ATTR_UID, access.uid != present.uid)
+            | differs(c::ATTR_GID, access.gid != present.gid)
+            | c::ATTR_MODE;
+        // The type stays what it is.
+        attr.ia_mode = (inode.mode() & !c::S_IALLUGO | access.mode) as u16;
+        attr.__bindgen_anon_1.ia_uid = c::kuid_t { val: access.uid };
+        attr.__bindgen_anon_2.ia_gid = c::kgid_t { val: access.gid };
     }
-    // SAFETY: The lower filesystem has filled `n` bytes of the buffer.
-    let names = unsafe { core::slice::from_raw_parts_mut(list.cast::<u8>(), n) };
-    Ok(without(names, hidden))
-}
-
-/// Moves the NUL-terminated names that do not begin with `hidden` to the front; returns their
-/// length.
-fn without(names: &mut [u8], hidden: &[u8]) -> usize {
-    let (mut from, mut to) = (0, 0);
-    while let Some(rest) = names.get(from..).filter(|rest| !rest.is_empty()) {
-        let len = rest
-            .iter()
-            .position(|b| *b == 0)
-            .map_or(rest.len(), |i| i + 1);
-        if !rest.starts_with(hidden) {
-            names.copy_within(from..from + len, to);
-            to += len;
-        }
-        from += len;
+    if let Some(times) = times {
+        let set = |(tv_sec, tv_nsec): (i64, u32)| c::timespec64 {
+            tv_sec,
+            tv_nsec: tv_nsec as c_long,
+        };
+        attr.ia_valid |= c::ATTR_MTIME | c::ATTR_MTIME_SET | c::ATTR_ATIME | c::ATTR_ATIME_SET;
+        attr.ia_mtime = set(times.modified);
+        attr.ia_atime = set(times.accessed);
     }
-    to
+    // SAFETY: A live dentry whose inode is locked, and a complete change.
+    to_result(unsafe { c::notify_change(mount.idmap(), lower.as_ptr(), &mut attr, null_mut()) })
 }
 
-/// Sets or, with a null one, removes an ACL. The caller has write access.
-pub(crate) fn set_acl(
-    mount: &LowerMount,
-    lower: &Dentry,
-    acl: *mut c::posix_acl,
-    kind: c_int,
-) -> Result {
-    let name = if kind == c::ACL_TYPE_ACCESS {
-        c"system.posix_acl_access"
-    } else {
-        c"system.posix_acl_default"
+/// The file's flags, for a record; `None`: the filesystem has none.
+pub(crate) fn flags(lower: &Dentry) -> Result<Option<Flags>> {
+    let mut raw = c::lfs_flags::default();
+    // SAFETY: A live dentry and a place for the answer.
+    match to_result(unsafe { c::lfs_get_flags(lower.as_ptr(), &mut raw) }) {
+        Err(e) if e == ENOTTY || e == EOPNOTSUPP || e == ENOIOCTLCMD => Ok(None),
+        Err(e) => Err(e),
+        Ok(()) => Ok(Some(Flags {
+            flags: raw.flags,
+            xflags: raw.xflags,
+            extent_size: raw.extent_size,
+            project: raw.project,
+            cow_extent_size: raw.cow_extent_size,
+        })),
+    }
+}
+
+/// Sets what differs of the file's flags, as the caller, who has write access. The two sets of flags
+/// have a call each: what only one of them has would not come over the other.
+pub(crate) fn put_flags(mount: &LowerMount, lower: &Dentry, wanted: &Flags) -> Result {
+    let (idmap, dentry) = (mount.idmap(), lower.as_ptr());
+    if flags(lower)?.ok_or(EOPNOTSUPP)?.flags != wanted.flags {
+        // SAFETY: A live dentry.
+        to_result(unsafe { c::lfs_set_flags(idmap, dentry, wanted.flags) })?;
+    }
+    let present = flags(lower)?.ok_or(EOPNOTSUPP)?;
+    let flags = wanted.flags;
+    if (Flags { flags, ..present }) == *wanted {
+        return Ok(());
+    }
+    let raw = c::lfs_flags {
+        flags,
+        xflags: wanted.xflags,
+        extent_size: wanted.extent_size,
+        project: wanted.project,
+        cow_extent_size: wanted.cow_extent_size,
     };
-    let name = name.as_char_ptr();
-    let err = if acl.is_null() {
-        // SAFETY: A live dentry and a C string.
-        unsafe { c::vfs_remove_acl(mount.idmap(), lower.as_ptr(), name) }
-    } else {
-        // SAFETY: As above, and the VFS's ACL.
-        unsafe { c::vfs_set_acl(mount.idmap(), lower.as_ptr(), name, acl) }
-    };
-    to_result(err)
+    // SAFETY: A live dentry, and flags.
+    to_result(unsafe { c::lfs_set_xflags(idmap, dentry, &raw) })
 }
 
 /// Reads the file's flags (chattr).

@@ -25,6 +25,8 @@ pub(crate) const EUCLEAN: Error = errno(c::EUCLEAN);
 pub(crate) const ESTALE: Error = errno(c::ESTALE);
 /// The lower filesystem, or this version, does not do it.
 pub(crate) const EOPNOTSUPP: Error = errno(c::EOPNOTSUPP);
+/// The lower filesystem has no such command (within the kernel alone).
+pub(crate) const ENOIOCTLCMD: Error = errno(c::ENOIOCTLCMD);
 /// The name is too long.
 pub(crate) const ENAMETOOLONG: Error = errno(c::ENAMETOOLONG);
 /// A symbolic link where none may be.

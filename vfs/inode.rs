@@ -144,6 +144,12 @@ impl Inode {
         unsafe { c::lfs_owner_or_capable(self.as_ptr()) }
     }
 
+    /// The owner.
+    pub(crate) fn uid(&self) -> u32 {
+        // SAFETY: `self` is a live inode; a racy read is what the VFS does too.
+        unsafe { (*self.as_ptr()).i_uid.val }
+    }
+
     /// Whether the inode is append-only or immutable.
     pub(crate) fn is_protected(&self) -> bool {
         // SAFETY: `self` is a live inode; a racy read is what the VFS does too.

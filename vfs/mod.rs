@@ -23,6 +23,7 @@ pub(crate) mod table;
 pub(crate) mod task;
 pub(crate) mod user;
 pub(crate) mod worker;
+pub(crate) mod xattr;
 
 /// Bindings that `kernel::bindings` lacks, over those it has.
 #[allow(

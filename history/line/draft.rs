@@ -204,6 +204,11 @@ impl<'b> LineDraft<'b> {
         self.number(b" map=", records)
     }
 
+    /// `attrs=`: how many bytes at the payload's end are old attributes.
+    pub fn attributes(&mut self, bytes: u64) -> &mut Self {
+        self.number(b" attrs=", bytes)
+    }
+
     /// `crc=`: the payload's CRC-32C, finished.
     pub fn crc(&mut self, crc: u32) -> &mut Self {
         self.field(|text| {

@@ -80,6 +80,8 @@ pub struct Line<'a> {
     pub undo: Option<Undo>,
     /// With how many records the payload begins.
     pub map: Option<u64>,
+    /// How many bytes at the payload's end are old attributes.
+    pub attributes: Option<u64>,
     /// The payload's checksum.
     pub crc: Option<u32>,
     /// The line that this one is about.
@@ -190,6 +192,7 @@ impl<'a> Line<'a> {
             args: None,
             undo: None,
             map: None,
+            attributes: None,
             crc: None,
             of: None,
             count: None,
@@ -223,6 +226,7 @@ impl<'a> Line<'a> {
             b"args" => once(&mut self.args, Some(value))?,
             b"undo" => once(&mut self.undo, undo(value))?,
             b"map" => once(&mut self.map, text::dec(value))?,
+            b"attrs" => once(&mut self.attributes, text::dec(value))?,
             b"crc" => once(&mut self.crc, text::hex32(value))?,
             b"of" => once(&mut self.of, text::dec(value))?,
             b"count" => once(&mut self.count, text::dec(value))?,

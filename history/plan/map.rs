@@ -78,7 +78,7 @@ pub struct MapReader {
 impl MapReader {
     /// Begins with a line's payload.
     pub fn new(restore: &Restore) -> Result<Self, PlanError> {
-        let payload = restore.payload;
+        let payload = restore.content().ok_or(PlanError::Corrupt)?;
         let ceiling = restore.offset.checked_add(restore.length);
         let end = payload.offset.checked_add(payload.length);
         let (Some(ceiling), Some(end)) = (ceiling, end) else {

@@ -229,6 +229,10 @@ impl Refusal {
                 format!("revert the later operation first; `logctl {file} readlog` lists it.")
             }
             Reason::NotOwner => "only the file's owner may revert, or root.".into(),
+            Reason::NotPermitted => {
+                "a revert sets attributes as you; ask root to do it, or choose a smaller --count."
+                    .into()
+            }
             Reason::NotWritable => {
                 "it is on a read-only mount, or `lsattr` shows it as append-only or immutable."
                     .into()
@@ -279,6 +283,9 @@ impl fmt::Display for Refusal {
             Reason::Mapped => write!(f, "{path} is mapped by a program"),
             Reason::Conflict => write!(f, "{path} was changed later by {op}"),
             Reason::NotOwner => write!(f, "{path} is not yours"),
+            Reason::NotPermitted => {
+                write!(f, "you may not set the attributes that {path} had")
+            }
             Reason::NotWritable => write!(f, "{path} cannot be written to"),
             Reason::NoSpace => write!(f, "no room to save what reverting {path} would replace"),
             Reason::Corrupt => write!(f, "the saved content of {op} of {path} is damaged"),

@@ -33,17 +33,22 @@ impl File {
         Self::open(path, OFlags::RDONLY)
     }
 
-    /// Opens a file to change it: for writing, where its kind has such a thing.
+    /// Opens a file to change it: for writing, where its kind has such a thing and it can be. A file
+    /// that cannot be opened for writing may have attributes to be taken back.
     pub fn open_to_change(path: &Path) -> Result<Self, Error> {
-        match Self::open(path, OFlags::RDWR) {
-            Err(Error::Open { errno, .. }) if errno == Errno::ISDIR => {
-                Self::open(path, OFlags::RDONLY)
-            }
-            Err(Error::Open { errno, .. }) if errno == Errno::ACCESS => {
-                Self::open(path, OFlags::WRONLY)
-            }
-            result => result,
-        }
+        let result = Self::open(path, OFlags::RDWR);
+        let others: &[OFlags] = match &result {
+            Err(Error::Open { errno, .. }) => match *errno {
+                Errno::ISDIR | Errno::PERM => &[OFlags::RDONLY],
+                Errno::ACCESS => &[OFlags::WRONLY, OFlags::RDONLY],
+                _ => &[],
+            },
+            _ => &[],
+        };
+        others
+            .iter()
+            .find_map(|access| Self::open(path, *access).ok())
+            .map_or(result, Ok)
     }
 
     /// Opens a file that exists, without waiting for anyone at a pipe's other end.

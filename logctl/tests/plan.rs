@@ -7,8 +7,8 @@ mod support;
 
 use logctl::history::line::{Extent, Line};
 use logctl::history::plan::{
-    inverse, Changes, MapReader, MapRecord, Merge, OnForeign, Piece, PlanError, Restore, Source,
-    Step, Stop, Walk,
+    inverse, Access, Changes, Flags, Kind, MapReader, MapRecord, Merge, OnForeign, Piece,
+    PlanError, Record, Records, Restore, Source, Step, Stop, Times, Walk,
 };
 use support::{pos, List, OBJECT};
 
@@ -23,6 +23,7 @@ fn map_records_at_the_edge_do_not_overflow() {
             length: 40,
         },
         map: Some(1),
+        attributes: 0,
         crc: 0,
     };
     let mut reader = MapReader::new(&huge).unwrap();
@@ -232,4 +233,154 @@ fn walk_stops_where_it_must() {
         .collect();
     assert!(steps[..8].iter().all(|step| *step == Step::Pass));
     assert_eq!(steps[8], Step::Stop(Stop::Corrupt));
+}
+
+/// Records one after the other, as a payload has them.
+fn tail(records: &[Record<'_>]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for record in records {
+        bytes.extend(record.head().unwrap());
+        bytes.extend(record.name);
+        bytes.extend(record.value.unwrap_or_default());
+    }
+    bytes
+}
+
+fn xattr<'a>(name: &'a [u8], value: Option<&'a [u8]>) -> Record<'a> {
+    Record {
+        kind: Kind::Xattr,
+        name,
+        value,
+    }
+}
+
+#[test]
+fn of_two_records_for_one_attribute_the_last_holds() {
+    let old = Access {
+        mode: 0o6755,
+        uid: 7,
+        gid: u32::MAX,
+    };
+    let new = Access { mode: 0, ..old };
+    let (old, new) = (old.encode(), new.encode());
+    let access = |value| Record {
+        kind: Kind::Access,
+        name: b"",
+        value: Some(value),
+    };
+    let records = [
+        access(&new),
+        xattr(b"user.a", Some(b"newer")),
+        xattr(b"user.b", None),
+        xattr(b"user.a", None),
+        access(&old),
+        xattr(b"user.b", Some(b"")),
+    ];
+    let bytes = tail(&records);
+    let read = Records::new(&bytes).unwrap();
+    let last: Vec<_> = read.last_ones().collect();
+    assert_eq!(last, records[3..]);
+    assert_eq!(read.last(Kind::Access), Some(access(&old)));
+    assert_eq!(read.last(Kind::Flags), None);
+    assert!(Records::new(&[]).unwrap().is_empty());
+}
+
+#[test]
+fn times_before_the_epoch_and_far_away_come_back() {
+    for seconds in [0, 1, -1, i64::MIN, i64::MAX, 1 << 33, -(1 << 33)] {
+        let times = Times {
+            modified: (seconds, 999_999_999),
+            accessed: (seconds.wrapping_mul(3), 0),
+        };
+        assert_eq!(Times::decode(&times.encode()), Some(times));
+    }
+    let mut late = Times::default().encode();
+    late[8..12].copy_from_slice(&1_000_000_000u32.to_le_bytes());
+    assert_eq!(Times::decode(&late), None);
+    let flags = Flags {
+        flags: 1,
+        xflags: 2,
+        extent_size: 3,
+        project: 4,
+        cow_extent_size: 5,
+    };
+    assert_eq!(Flags::decode(&flags.encode()), Some(flags));
+}
+
+#[test]
+fn damaged_records_are_refused_and_never_read_past_their_end() {
+    let access = Access::default().encode();
+    let bytes = tail(&[
+        xattr(b"user.a", Some(b"value")),
+        Record {
+            kind: Kind::Access,
+            name: b"",
+            value: Some(&access),
+        },
+    ]);
+    assert!(Records::new(&bytes).is_ok());
+    // Cut anywhere but between the two: corrupt.
+    for end in 1..bytes.len() {
+        let whole = end == 8 + 6 + 5;
+        assert_eq!(Records::new(&bytes[..end]).is_ok(), whole, "cut at {end}");
+    }
+    for bad in [
+        Record {
+            kind: Kind::Access,
+            name: b"",
+            value: None,
+        },
+        Record {
+            kind: Kind::Access,
+            name: b"",
+            value: Some(b"short"),
+        },
+        Record {
+            kind: Kind::Access,
+            name: b"named",
+            value: Some(&access),
+        },
+        xattr(b"", Some(b"x")),
+        xattr(b"user.\0", Some(b"x")),
+    ] {
+        assert!(Records::new(&tail(&[bad])).is_err(), "{bad:?}");
+    }
+    let mut unknown = bytes.clone();
+    unknown[0] = 99;
+    assert!(Records::new(&unknown).is_err());
+    let mut absent_with_value = bytes;
+    absent_with_value[1] = 0;
+    assert!(Records::new(&absent_with_value).is_err());
+}
+
+#[test]
+fn a_change_of_attributes_has_nothing_else_to_restore() {
+    let parse = |text: &str| Line::parse(text.as_bytes(), None).map(|line| inverse(&line));
+    let line = |op: &str, keys: &str| {
+        format!("1.000000000 - {op} 0 0 seq=1 obj=1.1 size=5 {keys} sum=00000000\n")
+    };
+    let good = parse(&line("setattr", "undo=1:100+30 attrs=30 crc=00000001"))
+        .unwrap()
+        .unwrap();
+    let restore = good.restore.unwrap();
+    assert_eq!(
+        (restore.attributes, restore.content().unwrap().length),
+        (30, 0)
+    );
+    assert_eq!(good.size_after, None);
+    for bad in [
+        "undo=1:100+30 attrs=29 crc=00000001",
+        "undo=1:100+30 attrs=31 crc=00000001",
+        "undo=1:100+30 crc=00000001",
+        "undo=1:100+30 attrs=30",
+        "undo=1:100+30 map=0 attrs=30 crc=00000001",
+        "undo=none",
+    ] {
+        for op in ["setattr", "setxattr", "setacl", "setflags"] {
+            let plan = parse(&line(op, bad)).unwrap();
+            assert_eq!(plan, Err(PlanError::Corrupt), "{op} {bad}");
+        }
+    }
+    let lost = parse(&line("setacl", "undo=lost why=error")).unwrap();
+    assert_eq!(lost, Err(PlanError::Lost));
 }

@@ -123,6 +123,7 @@ proptest! {
             length,
             payload: Extent { segment: 1, offset: 5, length: map * 16 + data + extra },
             map: Some(map),
+            attributes: 0,
             crc: 0,
         };
         let mut reader = MapReader::new(&restore).unwrap();

@@ -2,6 +2,7 @@
 
 //! All tests, in the order in which they run: the plainest first.
 
+mod attributes;
 mod behind;
 mod content;
 mod cut;
@@ -32,6 +33,7 @@ pub fn all() -> Vec<&'static Test> {
         cut::TESTS,
         forms::TESTS,
         refuse::TESTS,
+        attributes::TESTS,
         behind::TESTS,
         tool::TESTS,
         lasting::TESTS,

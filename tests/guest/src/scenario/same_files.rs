@@ -426,6 +426,7 @@ fn setuid_stripped(t: &mut Transcript) -> Outcome {
         t.sh(&line);
     }
     t.sh("cp /bin/true c && setcap cap_net_raw+ep c && getcap c && printf x >> c && getcap c && echo none");
+    t.sh("chmod 666 c; setcap cap_net_raw+ep c; setpriv --reuid 2000 --regid 2000 --clear-groups bash -c 'printf x >> c' 2>&1; getcap c; stat -c %s c");
     Ok(())
 }
 

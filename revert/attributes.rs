@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Putting old attributes back.
+//!
+//! They are set as the caller, who needs the right to: an inverse gives nobody what a plain call
+//! would refuse. Only a roll-back is the kernel's. The order is one in which no step undoes another:
+//! ACLs decide the mode's bits, so mode and owner come behind them; flags forbid everything else, so
+//! they are lifted first and set last.
+
+use crate::{
+    backup,
+    history::plan::{Access, Flags, Kind, Record, Records, Times},
+    vfs::{
+        attr,
+        c,
+        dentry::Dentry,
+        error::EUCLEAN,
+        mount::LowerMount,
+        xattr, //
+    },
+};
+use kernel::prelude::*;
+
+/// The flags that keep an object from being changed.
+const PROTECTION: u32 = c::FS_IMMUTABLE_FL | c::FS_APPEND_FL;
+
+/// The flags that the records put back, if they do.
+pub(super) fn flags(records: Records<'_>) -> Option<Flags> {
+    records
+        .last(Kind::Flags)
+        .and_then(|record| Flags::decode(record.value?))
+}
+
+/// Whether putting the records back makes a protected object one that may be changed.
+pub(super) fn lifts_protection(records: Records<'_>) -> bool {
+    flags(records).is_some_and(|flags| flags.flags & PROTECTION == 0)
+}
+
+/// Takes the object's protection away, if the records will decide about it anyway. The caller has no
+/// write access yet.
+pub(super) fn unprotect(mount: &LowerMount, lower: &Dentry, records: Records<'_>) -> Result {
+    if flags(records).is_none() {
+        return Ok(());
+    }
+    let Some(present) = attr::flags(lower)?.filter(|f| f.flags & PROTECTION != 0) else {
+        return Ok(());
+    };
+    let _write = mount.want_write()?;
+    let bare = Flags {
+        flags: present.flags & !PROTECTION,
+        xflags: present.xflags & !(c::FS_XFLAG_IMMUTABLE | c::FS_XFLAG_APPEND),
+        ..present
+    };
+    attr::put_flags(mount, lower, &bare)
+}
+
+/// Puts everything back that the records tell of, but flags. The object is not protected any more;
+/// the caller has no write access yet.
+pub(super) fn put(mount: &LowerMount, lower: &Dentry, records: Records<'_>) -> Result {
+    let _write = mount.want_write()?;
+    for record in records.last_ones() {
+        put_named(mount, lower, &record)?;
+    }
+    let access = value(records, Kind::Access, Access::decode)?;
+    let times = value(records, Kind::Times, Times::decode)?;
+    if access.is_some() || times.is_some() {
+        attr::set_access_and_times(mount, lower, access.as_ref(), times.as_ref())?;
+    }
+    Ok(())
+}
+
+/// Puts the flags back, after everything else. The caller has no write access yet.
+pub(super) fn put_flags(mount: &LowerMount, lower: &Dentry, records: Records<'_>) -> Result {
+    let Some(flags) = flags(records) else {
+        return Ok(());
+    };
+    let _write = mount.want_write()?;
+    attr::put_flags(mount, lower, &flags)
+}
+
+/// An xattr or an ACL; nothing of all else.
+fn put_named(mount: &LowerMount, lower: &Dentry, record: &Record<'_>) -> Result {
+    match record.kind {
+        Kind::Xattr => {
+            let mut bytes = KVec::new();
+            let name = backup::xattr_name(record.name, &mut bytes)?;
+            xattr::put(mount, lower, name, record.value)
+        }
+        Kind::AccessAcl => xattr::put_acl(mount, lower, c::ACL_TYPE_ACCESS, record.value),
+        Kind::DefaultAcl => xattr::put_acl(mount, lower, c::ACL_TYPE_DEFAULT, record.value),
+        Kind::Access | Kind::Times | Kind::Flags => Ok(()),
+    }
+}
+
+fn value<T>(
+    records: Records<'_>,
+    kind: Kind,
+    decode: impl Fn(&[u8]) -> Option<T>,
+) -> Result<Option<T>> {
+    match records.last(kind) {
+        None => Ok(None),
+        Some(record) => record.value.and_then(decode).map(Some).ok_or(EUCLEAN),
+    }
+}

@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Attributes taken back: mode, owner, times, xattrs, ACLs, flags.
+
+use std::fs::File;
+
+use rustix::io::Errno;
+
+use crate::harness::Test;
+use crate::mounts::Lower;
+use crate::outcome::{check, same, same_errno, At, Outcome};
+use crate::undo;
+use crate::world::World;
+
+pub const TESTS: &[Test] = &[
+    Test::new("attributes-one-by-one", one_by_one).seconds(180),
+    Test::new("attributes-of-a-directory", of_a_directory).seconds(120),
+    Test::new("attributes-between-writes", between_writes),
+    Test::new("attributes-oldest-wins", oldest_wins),
+    Test::new("attributes-after-a-remount", after_a_remount),
+    Test::new("attributes-need-the-right", need_the_right),
+    Test::new("attributes-of-a-former-owner", of_a_former_owner),
+    Test::new("attributes-protected", protected),
+    Test::new("attributes-stripped-by-a-write", stripped_by_a_write),
+    Test::new("attributes-of-a-project", of_a_project).only(&[Lower::Xfs]),
+];
+
+/// Everything about an object that can be set, but its access and change times.
+fn facts(w: &World, name: &str) -> Outcome<String> {
+    w.sh(&format!(
+        "stat -c '%F %a %u %g %.9Y %h %s' {name}; getfattr -d -m - -e hex {name}; \
+         getfacl -cn {name}; lsattr -d {name} 2>/dev/null | cut -d' ' -f1 || true; \
+         test -d {name} || md5sum < {name}"
+    ))
+}
+
+/// Opens for a revert that needs no writable descriptor.
+fn reader(w: &World, name: &str) -> Outcome<File> {
+    File::open(w.path(name)).at(format!("opening {name}"))
+}
+
+fn newest_op(w: &World, name: &str) -> Outcome<String> {
+    let lines = undo::lines(&reader(w, name)?, false)?;
+    Ok(lines.last().map_or(String::new(), |line| line.op.clone()))
+}
+
+/// Each step is taken back to exactly what was there.
+fn steps_taken_back(w: &World, name: &str, steps: &[(&str, &str)]) -> Outcome {
+    for (step, op) in steps {
+        let before = facts(w, name)?;
+        if w.sh(&step.replace('$', name)).is_err() {
+            // Not on this filesystem; a refusal leaves no line.
+            check!(newest_op(w, name)? != *op, "{step} failed, and left a line");
+            continue;
+        }
+        let after = facts(w, name)?;
+        check!(before != after, "{step} changed nothing: {after}");
+        same(*step, newest_op(w, name)?, (*op).to_string())?;
+        undo::revert(&reader(w, name)?, 1).at(format!("reverting: {step}"))?;
+        same(format!("reverted: {step}"), facts(w, name)?, before)?;
+    }
+    Ok(())
+}
+
+fn one_by_one(w: &mut World) -> Outcome {
+    w.sh("echo content > f; chmod 640 f")?;
+    let steps = [
+        ("chmod 604 $", "setattr"),
+        ("chmod 6777 $", "setattr"),
+        ("chown 1000 $", "setattr"),
+        ("chgrp 1001 $", "setattr"),
+        ("touch -d '2001-02-03 04:05:06.789' $", "setattr"),
+        ("touch -m -d 1960-01-01 $", "setattr"),
+        ("setfattr -n user.one -v 1 $", "setxattr"),
+        ("setfattr -n trusted.two -v 0x0001ff $", "setxattr"),
+        ("setfattr -n security.three -v 3 $", "setxattr"),
+        ("setfacl -m u:2000:rw,g:2001:r $", "setacl"),
+        ("chattr +d $", "setflags"),
+    ];
+    steps_taken_back(w, "f", &steps)?;
+    // And on top of an object that has all of it.
+    w.sh(
+        "setfattr -n user.one -v first f; setfacl -m u:2000:rw f; chown 1000:1001 f; chmod 4771 f",
+    )?;
+    let steps = [
+        ("setfattr -n user.one -v second $", "setxattr"),
+        ("setfattr -x user.one $", "setxattr"),
+        ("setfacl -m u:2000:-,m::x $", "setacl"),
+        ("setfacl -b $", "setacl"),
+        // The new mode changes the ACL's mask.
+        ("chmod 700 $", "setattr"),
+        ("chown 0:0 $", "setattr"),
+    ];
+    steps_taken_back(w, "f", &steps)
+}
+
+fn of_a_directory(w: &mut World) -> Outcome {
+    w.sh("mkdir d; setfacl -d -m u:2000:rwx d; setfattr -n user.x -v y d")?;
+    let steps = [
+        ("chmod 1777 $", "setattr"),
+        ("chown 1000:1001 $", "setattr"),
+        ("touch -d 2001-01-01 $", "setattr"),
+        ("setfattr -n user.x -v z $", "setxattr"),
+        ("setfacl -d -m u:2000:r $", "setacl"),
+        ("setfacl -k $", "setacl"),
+        ("setfacl -m u:2001:rwx $", "setacl"),
+        ("chattr +d $", "setflags"),
+    ];
+    steps_taken_back(w, "d", &steps)
+}
+
+/// A walk over both kinds stops in every state on its way.
+fn between_writes(w: &mut World) -> Outcome {
+    let steps = [
+        "echo two >> f",
+        "chmod 600 f",
+        "truncate -s 2 f",
+        "setfattr -n user.a -v 1 f",
+        "printf three >> f",
+        "setfacl -m u:2000:rw f",
+        "setfattr -n user.a -v 2 f",
+        "printf X | dd of=f conv=notrunc bs=1 seek=1 status=none",
+        "chmod 755 f",
+    ];
+    // A revert of content moves the modification time, as every write does.
+    let state = |w: &World, name: &str| -> Outcome<String> {
+        w.sh(&format!(
+            "stat -c '%a %u %g %s' {name}; getfattr -d -m - {name}; getfacl -cn {name}; md5sum < {name}"
+        ))
+    };
+    for at_once in [false, true] {
+        let name = if at_once { "g" } else { "f" };
+        w.sh(&format!("echo one > {name}"))?;
+        let mut states = Vec::new();
+        for step in steps {
+            states.push(state(w, name)?);
+            w.sh(&step
+                .replace(" f", &format!(" {name}"))
+                .replace("of=f", &format!("of={name}")))?;
+        }
+        same(
+            "lines",
+            undo::lines(&w.open(name)?, false)?.len(),
+            steps.len() + 1,
+        )?;
+        if at_once {
+            w.revert(name, steps.len())?;
+            same("all at once", state(w, name)?, states[0].clone())?;
+            continue;
+        }
+        for (number, want) in states.iter().enumerate().rev() {
+            w.revert(name, 1)?;
+            same(format!("back at step {number}"), &state(w, name)?, want)?;
+        }
+    }
+    Ok(())
+}
+
+fn oldest_wins(w: &mut World) -> Outcome {
+    w.sh("echo one > f; chmod 641 f; setfattr -n user.a -v first f")?;
+    let before = facts(w, "f")?;
+    w.sh(
+        "chmod 600 f; chown 1:2 f; setfattr -n user.a -v x f; chmod 755 f; setfattr -x user.a f; \
+          setfattr -n user.b -v new f; touch f; chown 3:4 f",
+    )?;
+    undo::revert(&reader(w, "f")?, 8)?;
+    same("eight at once", facts(w, "f")?, before)?;
+    let text = String::from_utf8_lossy(&undo::page(&reader(w, "f")?)?).into_owned();
+    check!(!text.contains("revert"), "a revert shows: {text}");
+    same("lines that stand", text.lines().count(), 3)
+}
+
+fn after_a_remount(w: &mut World) -> Outcome {
+    w.sh("echo one > f; chmod 641 f")?;
+    let before = facts(w, "f")?;
+    w.sh("chmod 600 f; setfattr -n user.a -v x f; sync")?;
+    w.remount_if_lasting()?;
+    undo::revert(&reader(w, "f")?, 2)?;
+    same("reverted", facts(w, "f")?, before.clone())?;
+    w.remount_if_lasting()?;
+    same("and it stays so", facts(w, "f")?, before)
+}
+
+/// What the caller may not set is not set, and then nothing is.
+fn need_the_right(w: &mut World) -> Outcome {
+    w.sh("echo one > f; chown 2000:2000 f; echo two >> f")?;
+    w.sh("chgrp 0 f; echo three >> f")?;
+    // Not in group 0 before, nor after: to give the file to group 2000 is theirs to do.
+    let status =
+        w.sh("setpriv --reuid 2000 --regid 2000 --clear-groups logctl f revert 2>&1 --count 2")?;
+    check!(status.contains("Reverted 2"), "{status}");
+    w.same("the owner may", "f", b"one\ntwo\n")?;
+    w.sh("setfattr -n trusted.x -v 1 f; echo four >> f")?;
+    let now = facts(w, "f")?;
+    let said = w.sh(
+        "setpriv --reuid 2000 --regid 2000 --clear-groups --bounding-set=-all \
+         logctl f revert --count 2 2>&1 || true",
+    )?;
+    check!(said.contains("may not"), "{said}");
+    same("nothing changed", facts(w, "f")?, now)?;
+    undo::revert(&w.open("f")?, 2)?;
+    w.same("root may", "f", b"one\ntwo\n")
+}
+
+/// Who was given a file does not get what it held before.
+fn of_a_former_owner(w: &mut World) -> Outcome {
+    w.sh("echo secret > f; chmod 600 f; echo public > f; chown 2000:2000 f")?;
+    let said = w.sh(
+        "setpriv --reuid 2000 --regid 2000 --clear-groups logctl f revert --count 2 2>&1 || true",
+    )?;
+    check!(said.contains("not yours"), "{said}");
+    w.same("nothing changed", "f", b"public\n")?;
+    undo::revert(&w.open("f")?, 2)?;
+    w.same("root may", "f", b"")
+}
+
+fn protected(w: &mut World) -> Outcome {
+    for flag in ["i", "a"] {
+        let name = format!("f{flag}");
+        if w.sh(&format!(
+            "echo one > {name}; echo two >> {name}; chmod 641 {name}"
+        ))
+        .and_then(|_| w.sh(&format!("lsattr {name} > /dev/null; chattr +{flag} {name}")))
+        .is_err()
+        {
+            return Err(crate::outcome::Stop::Skip("no chattr here".into()));
+        }
+        let protected = facts(w, &name)?;
+        let file = reader(w, &name)?;
+        same_errno(
+            "content needs a writer",
+            undo::revert(&file, 3),
+            Errno::BADF,
+        )?;
+        same("nothing changed", facts(w, &name)?, protected)?;
+        undo::revert(&file, 2).at("flags and mode")?;
+        same(
+            "mode",
+            w.sh(&format!("stat -c %a {name}"))?.trim().to_string(),
+            "644".into(),
+        )?;
+        w.sh(&format!(
+            "echo three >> {name}; printf x | dd of={name} conv=notrunc status=none"
+        ))?;
+        w.revert(&name, 3)?;
+        w.same("and on", &name, b"one\n")?;
+    }
+    Ok(())
+}
+
+/// A write takes setuid bits and capabilities away, with lines of their own.
+fn stripped_by_a_write(w: &mut World) -> Outcome {
+    let capability = "0x0100000200040000000000000000000000000000";
+    w.sh("echo one > f; chown 2000:2000 f; chmod 6757 f")?;
+    w.sh(&format!(
+        "setfattr -n security.capability -v {capability} f"
+    ))?;
+    let lines = |w: &World| -> Outcome<usize> { Ok(undo::lines(&w.open("f")?, false)?.len()) };
+    let state = |w: &World| w.sh("stat -c '%a %u %g' f; getfattr -d -m - -e hex f; cat f");
+    let (before, count) = (state(w)?, lines(w)?);
+    w.sh("setpriv --reuid 2001 --regid 2001 --clear-groups bash -c 'echo two >> f'")?;
+    let stripped = state(w)?;
+    check!(!stripped.contains("capability"), "not stripped: {stripped}");
+    check!(stripped.starts_with("757 "), "not stripped: {stripped}");
+    let since = lines(w)? - count;
+    check!(since >= 2, "no line of what was stripped: {since}");
+    w.revert("f", since)?;
+    same("back", state(w)?, before)
+}
+
+fn of_a_project(w: &mut World) -> Outcome {
+    w.sh("echo one > f; chattr -p 7 f")?;
+    let project = |w: &World| w.sh("lsattr -p f | awk '{print $1}'");
+    same("project", project(w)?.trim().to_string(), "7".into())?;
+    w.sh("chattr -p 8 f")?;
+    undo::revert(&reader(w, "f")?, 1)?;
+    same("back", project(w)?.trim().to_string(), "7".into())?;
+    undo::revert(&reader(w, "f")?, 1)?;
+    same("and back", project(w)?.trim().to_string(), "0".into())
+}

@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Extended attributes and POSIX ACLs of lower objects.
+//!
+//! C headers: [`include/linux/xattr.h`](srctree/include/linux/xattr.h),
+//! [`include/linux/posix_acl.h`](srctree/include/linux/posix_acl.h)
+
+use super::{
+    c,
+    dentry::Dentry,
+    error::{ENODATA, EOPNOTSUPP},
+    file::errno,
+    mount::LowerMount, //
+};
+use core::ptr::null_mut;
+use kernel::{
+    error::to_result,
+    prelude::*,
+    str::CStr, //
+};
+
+/// The value of an xattr; `None` asks for its length.
+pub(crate) fn get_xattr(
+    mount: &LowerMount,
+    lower: &Dentry,
+    name: &CStr,
+    value: *mut c_void,
+    size: usize,
+) -> Result<usize> {
+    // SAFETY: A live dentry, a C string, and the VFS's buffer with its size.
+    let n = unsafe {
+        c::vfs_getxattr(
+            mount.idmap(),
+            lower.as_ptr(),
+            name.as_char_ptr(),
+            value,
+            size,
+        )
+    };
+    usize::try_from(n).map_err(|_| errno(n))
+}
+
+/// What a file gives to whoever runs it. A write takes it away, whoever writes.
+const CAPABILITY: &CStr = c"security.capability";
+
+/// Removes [`CAPABILITY`] without asking what the caller may: that was asked where the call came in,
+/// or it came from a write, which needs no right to it.
+fn strip_capability(mount: &LowerMount, lower: &Dentry) -> Result {
+    let inode = lower.inode().ok_or(ENOENT)?;
+    let _lock = inode.lock();
+    let name = CAPABILITY.as_char_ptr();
+    // SAFETY: A live dentry whose inode is locked, and a C string.
+    to_result(unsafe { c::__vfs_removexattr(mount.idmap(), lower.as_ptr(), name) })
+}
+
+/// Sets or, with a null value, removes an xattr. The caller has write access.
+pub(crate) fn set_xattr(
+    mount: &LowerMount,
+    lower: &Dentry,
+    name: &CStr,
+    (value, size): (*const c_void, usize),
+    flags: c_int,
+) -> Result {
+    if value.is_null() && name == CAPABILITY {
+        return strip_capability(mount, lower);
+    }
+    let name = name.as_char_ptr();
+    let err = if value.is_null() {
+        // SAFETY: A live dentry and a C string.
+        unsafe { c::vfs_removexattr(mount.idmap(), lower.as_ptr(), name) }
+    } else {
+        // SAFETY: As above, and the VFS's buffer with its size.
+        unsafe { c::vfs_setxattr(mount.idmap(), lower.as_ptr(), name, value, size, flags) }
+    };
+    to_result(err)
+}
+
+/// `->listxattr`: the names, each with its NUL, in the VFS's buffer, but those that begin with
+/// `hidden`.
+pub(crate) fn list_xattrs(
+    lower: &Dentry,
+    list: *mut c_char,
+    size: usize,
+    hidden: &[u8],
+) -> Result<usize> {
+    // SAFETY: A live dentry, and the VFS's buffer with its size.
+    let n = unsafe { c::vfs_listxattr(lower.as_ptr(), list, size) };
+    let n = usize::try_from(n).map_err(|_| errno(n))?;
+    if size == 0 || n == 0 {
+        return Ok(n);
+    }
+    // SAFETY: The lower filesystem has filled `n` bytes of the buffer.
+    let names = unsafe { core::slice::from_raw_parts_mut(list.cast::<u8>(), n) };
+    Ok(without(names, hidden))
+}
+
+/// Moves the NUL-terminated names that do not begin with `hidden` to the front; returns their
+/// length.
+fn without(names: &mut [u8], hidden: &[u8]) -> usize {
+    let (mut from, mut to) = (0, 0);
+    while let Some(rest) = names.get(from..).filter(|rest| !rest.is_empty()) {
+        let len = rest
+            .iter()
+            .position(|b| *b == 0)
+            .map_or(rest.len(), |i| i + 1);
+        if !rest.starts_with(hidden) {
+            names.copy_within(from..from + len, to);
+            to += len;
+        }
+        from += len;
+    }
+    to
+}
+
+/// Sets or, with a null one, removes an ACL. The caller has write access.
+pub(crate) fn set_acl(
+    mount: &LowerMount,
+    lower: &Dentry,
+    acl: *mut c::posix_acl,
+    kind: c_int,
+) -> Result {
+    let name = acl_name(kind).as_char_ptr();
+    let err = if acl.is_null() {
+        // SAFETY: A live dentry and a C string.
+        unsafe { c::vfs_remove_acl(mount.idmap(), lower.as_ptr(), name) }
+    } else {
+        // SAFETY: As above, and the VFS's ACL.
+        unsafe { c::vfs_set_acl(mount.idmap(), lower.as_ptr(), name, acl) }
+    };
+    to_result(err)
+}
+
+/// How often a value is read again that grew while it was read.
+const TRIES: usize = 8;
+
+/// An xattr's value as the filesystem keeps it, whoever asks; `None`: there is none.
+pub(crate) fn read(lower: &Dentry, name: &CStr) -> Result<Option<KVVec<u8>>> {
+    let inode = lower.inode().ok_or(ENOENT)?.as_ptr();
+    let get = |value: *mut c_void, size: usize| {
+        // SAFETY: A live dentry with its inode, a C string, and a buffer of that size.
+        let n =
+            unsafe { c::__vfs_getxattr(lower.as_ptr(), inode, name.as_char_ptr(), value, size) };
+        usize::try_from(n).map_err(|_| errno(n))
+    };
+    let mut value = KVVec::new();
+    for _ in 0..TRIES {
+        let size = match get(null_mut(), 0) {
+            Err(e) if e == ENODATA || e == EOPNOTSUPP => return Ok(None),
+            size => size?,
+        };
+        value.resize(size, 0, GFP_KERNEL)?;
+        if size == 0 {
+            return Ok(Some(value));
+        }
+        match get(value.as_mut_ptr().cast(), size) {
+            Err(e) if e == ERANGE => {}
+            Err(e) if e == ENODATA => return Ok(None),
+            Err(e) => return Err(e),
+            Ok(n) => {
+                value.truncate(n);
+                return Ok(Some(value));
+            }
+        }
+    }
+    Err(EAGAIN)
+}
+
+/// Sets an xattr, or removes it; one that is not there may be removed. As the caller, who has write
+/// access.
+pub(crate) fn put(mount: &LowerMount, lower: &Dentry, name: &CStr, value: Option<&[u8]>) -> Result {
+    let raw = match value {
+        None => (core::ptr::null(), 0),
+        Some(value) => (value.as_ptr().cast(), value.len()),
+    };
+    match set_xattr(mount, lower, name, raw, 0) {
+        Err(e) if value.is_none() && e == ENODATA => Ok(()),
+        result => result,
+    }
+}
+
+/// An ACL that is ours to let go.
+struct Acl(*mut c::posix_acl);
+
+impl Drop for Acl {
+    fn drop(&mut self) {
+        // SAFETY: A counted ACL, or null.
+        unsafe { c::lfs_put_acl(self.0) };
+    }
+}
+
+fn acl_name(kind: c_int) -> &'static CStr {
+    if kind == c::ACL_TYPE_ACCESS {
+        c"system.posix_acl_access"
+    } else {
+        c"system.posix_acl_default"
+    }
+}
+
+/// An ACL, as an xattr has it; `None`: there is none, or the filesystem has none at all.
+pub(crate) fn read_acl(
+    mount: &LowerMount,
+    lower: &Dentry,
+    kind: c_int,
+) -> Result<Option<KVVec<u8>>> {
+    let name = acl_name(kind).as_char_ptr();
+    // SAFETY: A live dentry and a C string.
+    let acl = unsafe { c::vfs_get_acl(mount.idmap(), lower.as_ptr(), name) };
+    let acl = match kernel::error::from_err_ptr(acl) {
+        Err(e) if e == ENODATA || e == EOPNOTSUPP => return Ok(None),
+        acl => Acl(acl?),
+    };
+    if acl.0.is_null() {
+        return Ok(None);
+    }
+    let mut size = 0;
+    let users = &raw mut c::init_user_ns;
+    // SAFETY: A live ACL, the first user namespace, which is never freed, and a place for the size.
+    let bytes = unsafe { c::posix_acl_to_xattr(users, acl.0, &mut size, c::GFP_KERNEL) };
+    if bytes.is_null() {
+        return Err(ENOMEM);
+    }
+    let mut value = KVVec::new();
+    // SAFETY: The call above allocated and filled that many bytes.
+    let filled = unsafe { core::slice::from_raw_parts(bytes.cast::<u8>(), size) };
+    let result = value.extend_from_slice(filled, GFP_KERNEL);
+    // SAFETY: Allocated for us by the call above.
+    unsafe { c::kfree(bytes) };
+    result?;
+    Ok(Some(value))
+}
+
+/// Sets an ACL from what [`read_acl`] gave; `None` removes it. As the caller, who has write access.
+pub(crate) fn put_acl(
+    mount: &LowerMount,
+    lower: &Dentry,
+    kind: c_int,
+    value: Option<&[u8]>,
+) -> Result {
+    let Some(value) = value else {
+        return match set_acl(mount, lower, null_mut(), kind) {
+            Err(e) if e == ENODATA || e == EOPNOTSUPP => Ok(()),
+            result => result,
+        };
+    };
+    let users = &raw mut c::init_user_ns;
+    // SAFETY: The first user namespace, which is never freed, and bytes with their length, of which
+    // nothing is believed.
+    let acl = unsafe { c::posix_acl_from_xattr(users, value.as_ptr().cast(), value.len()) };
+    let acl = Acl(kernel::error::from_err_ptr(acl)?);
+    set_acl(mount, lower, acl.0, kind)
+}
