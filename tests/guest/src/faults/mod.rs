@@ -412,6 +412,7 @@ fn judge(case: &mut Case, scenario: &Scenario, fault: Option<&Fault>) -> Outcome
         case.check_goes_on()?;
     }
     case.w.unmount().at("unmounting after the failure")?;
+    no_strays(case.w)?;
     case.w.mount_with(scenario.options).at("mounting again")?;
     if fault.is_some() {
         case.check_tree("mounted again", lied)?;
@@ -425,6 +426,28 @@ fn judge(case: &mut Case, scenario: &Scenario, fault: Option<&Fault>) -> Outcome
         clear(&case.w.mnt).at("removing what was made")?;
     }
     Ok(whole)
+}
+
+/// Every segment of a history has both of its files; nothing else takes space for ever.
+fn no_strays(w: &World) -> Outcome {
+    let history = w.history()?;
+    let numbers = |directory: &str, suffix: &str| -> Outcome<Vec<String>> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(history.join(directory))? {
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            // The file that waits for a new use belongs to none.
+            let number = name.strip_suffix(suffix).filter(|number| *number != "spare");
+            found.extend(number.map(str::to_string));
+        }
+        found.sort();
+        Ok(found)
+    };
+    let (logs, payloads) = (numbers("log", ".log")?, numbers("undo", ".dat")?);
+    check!(
+        logs == payloads,
+        "unmounted, segments lack one of their files: log/ has {logs:?}, undo/ {payloads:?}"
+    );
+    Ok(())
 }
 
 /// The journal writes what waits, now that it can.
