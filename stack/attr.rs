@@ -175,10 +175,8 @@ fn truncate(dentry: &OwnDentry, inode: &OwnInode, change: &mut Change, size: u64
         durable: inode.is_sync(),
     }
     .prepare()?;
-    let result = {
-        let _access = inode.lower().write_access()?;
-        apply(dentry, inode, change)
-    };
+    let access = inode.lower().write_access();
+    let result = access.and_then(|_access| apply(dentry, inode, change));
     pending.settle(result.map(|()| size.abs_diff(old)));
     if let Some(also) = also {
         also.settle(result.map(|()| 0));
