@@ -123,9 +123,14 @@ impl Journal {
         }
         let next = keep.state.segment;
         keep.state.segment = next.checked_add(1).ok_or(EOVERFLOW)?;
-        keep.store(&self.tables.lock())?;
         let is_undo_heavy = self.staging.lock().is_undo_heavy;
-        self.files.lock().create(next, is_undo_heavy)?;
+        let stored = keep.store(&self.tables.lock());
+        let made = stored.and_then(|()| self.files.lock().create(next, is_undo_heavy));
+        if let Err(error) = made {
+            // The next try makes what is missing of these files: no others stay behind.
+            keep.state.segment = next;
+            return Err(error);
+        }
         self.staging.lock().next = Some(next);
         Ok(())
     }

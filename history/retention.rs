@@ -94,14 +94,21 @@ impl Journal {
         // Readers are told first.
         files.set_first(oldest.saturating_add(1));
         keep.state.first = files.first();
-        let (log, undo) = files.remove(oldest)?;
+        let removed = files.remove(oldest);
+        if removed.is_err() {
+            // It is the oldest still, and takes its space.
+            files.set_first(oldest);
+            keep.state.first = oldest;
+        }
+        let (log, undo) = removed?;
         drop(files);
-        self.tables.lock().trim(keep.state.first)?;
         keep.state.log_bytes = keep.state.log_bytes.saturating_sub(log);
         keep.state.undo_bytes = keep.state.undo_bytes.saturating_sub(undo);
         let mut staging = self.staging.lock();
         staging.sealed_log = keep.state.log_bytes;
         staging.sealed_undo = keep.state.undo_bytes;
+        drop(staging);
+        self.tables.lock().trim(keep.state.first)?;
         Ok(true)
     }
 

@@ -156,12 +156,13 @@ impl Files {
     /// Makes the files of a segment and opens them for writing. With `recycle`, the payload file that
     /// waits for a new use gets it.
     pub(super) fn create(&mut self, number: u64, recycle: bool) -> Result<Arc<Segment>> {
-        let spare = self.spare.take_if(|_| recycle);
-        let (log_dir, undo_dir) = self.dirs()?;
         let name = Name::undo(number);
-        if spare.is_some() {
+        if recycle && self.spare.is_some() {
+            let (_, undo_dir) = self.dirs()?;
             undo_dir.rename(SPARE, undo_dir, name.bytes())?;
+            self.spare = None;
         }
+        let (log_dir, undo_dir) = self.dirs()?;
         let undo = trust::private_file(undo_dir.create(name.bytes(), MODE)?)?;
         let undo = StreamFile::in_pages(undo, undo_dir, name.bytes());
         let log = trust::private_file(log_dir.create(Name::log(number).bytes(), MODE)?)?;
