@@ -346,7 +346,10 @@ impl Record<'_> {
             (Err(_), Some(_)) if Some(self.inode.lower().quick_cookie()) != self.before => {
                 Some(asked)
             }
-            (Err(_), None) if is_foreign(state, self.inode) => Some(asked),
+            // As above; but a write through the page cache that fails has written nothing.
+            (Err(_), None) if self.what.op != Op::Write && is_foreign(state, self.inode) => {
+                Some(asked)
+            }
             _ => None,
         }
     }
@@ -355,6 +358,13 @@ impl Record<'_> {
         let inode = self.inode;
         let mut state = inode.object().state.lock();
         let changed = self.changed(&state, outcome);
+        if changed.is_none() && self.early.is_none() {
+            // A write that finds no room has moved the file's times before: that was nobody else.
+            if is_foreign(&state, inode) {
+                note_change(&mut state, inode);
+            }
+            return;
+        }
         match (changed, self.early) {
             (Some(n), None) => self.place_late(&mut state, n),
             (Some(n), Some(seq)) if n != self.what.length => {

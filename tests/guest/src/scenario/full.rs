@@ -22,6 +22,7 @@ pub const TESTS: &[Test] = &[
     Test::new("full-lower-deny", full_lower_deny)
         .unmounted()
         .seconds(120),
+    Test::new("full-write-that-fails", full_write_that_fails).unmounted(),
     Test::new("full-private", full_private)
         .only(&[mounts::Lower::Private])
         .unmounted(),
@@ -191,6 +192,32 @@ fn full_lower_deny(w: &mut World) -> Outcome {
         undo::revert(&file, 1).at("reverting after room was made")?;
         w.same("reverted", "victim", &state(done - done.min(5) + number))?;
     }
+    drop(file);
+    leave(w, place)
+}
+
+/// A write that finds no room has moved the file's times before it failed. That was nobody else.
+fn full_write_that_fails(w: &mut World) -> Outcome {
+    let place = small(w, "history_max=8M")?;
+    let reserve = place.join("reserve");
+    fs::write(&reserve, vec![b'r'; 16 << 20])?;
+    let file = w.open("grower")?;
+    let mut size = 0u64;
+    let refused = loop {
+        match file.write_at(&pattern(size, 65_536), size) {
+            Ok(written) => size += written as u64,
+            Err(error) => break error,
+        }
+        check!(size < 1 << 30, "a small filesystem takes a gigabyte");
+    };
+    same_errno::<()>("no room", Err(refused), Errno::NOSPC)?;
+    fs::remove_file(&reserve)?;
+    wait_for_room(w)?;
+    put(&file, 0, b"room again")?;
+    for line in undo::lines(&file, true)? {
+        check!(line.op != "foreign", "nobody else was here: {}", line.text);
+    }
+    undo::revert(&file, 1).at("reverting what came after")?;
     drop(file);
     leave(w, place)
 }
