@@ -18,6 +18,7 @@ use crate::{
     },
     stack::{Mount, ObjectState, Open},
     vfs::{
+        attr,
         dentry::{Dentry, OwnDentry},
         file::File,
         inode::{Inode, OwnInode, QuickCookie}, //
@@ -126,7 +127,7 @@ impl<'a> Intent<'a> {
             },
             saved,
             room,
-            before: self.durable.then(|| lower.quick_cookie()),
+            before: self.durable.then(|| armed_cookie(mount, lower)),
             early: None,
         });
         if let Some(record) = record.as_mut().filter(|_| self.durable) {
@@ -172,6 +173,15 @@ pub(crate) fn is_foreign(state: &ObjectState, inode: &OwnInode) -> bool {
             .seen
             .is_some_and(|seen| seen != inode.lower().quick_cookie())
         && !inode.object().was_mapped()
+}
+
+/// The object's quick cookie, which from now on tells any change apart, also within one tick of the
+/// clock: asking the lower filesystem for the object's times sees to that.
+fn armed_cookie(mount: &Mount, lower: &Inode) -> QuickCookie {
+    if let Some(name) = lower.any_name() {
+        let _ = attr::cookie(mount.lower(), &name);
+    }
+    lower.quick_cookie()
 }
 
 /// How many lines an operation makes at most: its own, and one that corrects it.
