@@ -39,6 +39,7 @@ use super::{
         SLOTS, //
     },
     recovery,
+    retention,
     segment::Files,
     staging::{
         self,
@@ -52,7 +53,7 @@ use super::{
 };
 use crate::vfs::{
     chunk::Chunk,
-    error::ESHUTDOWN,
+    error::{EDQUOT, ESHUTDOWN},
     store,
     worker::Worker, //
 };
@@ -170,10 +171,34 @@ impl Journal {
         options: Options,
         explain: &dyn Fn(fmt::Arguments<'_>),
     ) -> Result<Arc<Self>> {
-        let home = trust::open(&root, explain)?;
-        let history_max = history_max(&root, &options)?;
+        loop {
+            match Self::try_open(&root, options, explain) {
+                Err(e) if is_no_room(e) => {
+                    if !retention::make_way(&root, options.on_full).unwrap_or(false) {
+                        explain(format_args!(
+                            "there is no room for the history's own files (error {})",
+                            e.to_errno()
+                        ));
+                        return Err(e);
+                    }
+                }
+                opened => return opened,
+            }
+        }
+    }
+
+    fn try_open(
+        root: &store::Dir,
+        options: Options,
+        explain: &dyn Fn(fmt::Arguments<'_>),
+    ) -> Result<Arc<Self>> {
+        let home = trust::open(root, explain)?;
+        let history_max = history_max(root, &options)?;
         let limits = limits(history_max, &options);
         let told = |e: &Error| {
+            if is_no_room(*e) {
+                return;
+            }
             explain(format_args!(
                 "a part of .loggerfs is missing, or not private to root (error {})",
                 e.to_errno()
@@ -359,6 +384,11 @@ impl Journal {
         drop(staging);
         self.progress.notify_all();
     }
+}
+
+/// Whether the lower filesystem has no room.
+pub(super) fn is_no_room(error: Error) -> bool {
+    error == ENOSPC || error == EDQUOT
 }
 
 /// `n` chunks of `size` bytes.

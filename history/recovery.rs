@@ -123,7 +123,7 @@ fn remove_unused(segments: &mut KVec<u64>, files: &mut Files) -> Result {
 }
 
 /// The numbers of all logs, in order.
-fn segments(files: &Files) -> Result<KVec<u64>> {
+pub(super) fn segments(files: &Files) -> Result<KVec<u64>> {
     let (log_dir, _) = files.dirs()?;
     let mut numbers = KVec::new();
     let mut full = Ok(());

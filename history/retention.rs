@@ -10,14 +10,46 @@ use super::{
         Journal,
         OnFull, //
     },
-    segment::MODE,
+    recovery::segments,
+    segment::{
+        Files,
+        MODE, //
+    },
+    trust,
 };
+use crate::vfs::store::Dir;
 
 /// A file that only takes space, to be given back when there is none.
 const RESERVE: &[u8] = b"reserve";
 
 /// The most that it takes.
 const RESERVE_BYTES: u64 = 5 << 20;
+
+/// The fewest segments that a mount leaves: what recovery needs lies in the newest.
+const FEW: usize = 2;
+
+/// Makes room on the lower filesystem for a history that could not be opened for want of it: gives
+/// up the reserve, or the file that waits for a new use, or the oldest segment. False: nothing is
+/// left to give up.
+pub(super) fn make_way(root: &Dir, on_full: OnFull) -> Result<bool> {
+    let home = trust::open(root, &|_| {})?;
+    let reserve = home.dir.open(RESERVE, true).ok();
+    if let Some(reserve) = reserve.filter(|reserve| reserve.size() != 0) {
+        return reserve.truncate(0).map(|()| true);
+    }
+    let mut files = Files::open(&home.dir)?;
+    if files.give_up_spare()? {
+        return Ok(true);
+    }
+    let segments = segments(&files)?;
+    let oldest = segments.first().filter(|_| segments.len() > FEW);
+    let Some(&oldest) = oldest.filter(|_| on_full == OnFull::Trim) else {
+        return Ok(false);
+    };
+    files.remove(oldest)?;
+    files.give_up_spare()?;
+    Ok(true)
+}
 
 impl Journal {
     /// Drops the oldest segments while there is more than may be.
