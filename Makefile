@@ -15,7 +15,7 @@ endif
 TARGET := x86_64-unknown-linux-gnu
 
 .DEFAULT_GOAL := help
-.PHONY: help setup module module-debug logctl shell demo test test-debug faults fuzz bench lint clean
+.PHONY: help setup module module-debug logctl shell demo test test-debug faults fuzz powercut bench lint clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ faults: ## every call of the lower filesystem fails once
 
 fuzz: ## bytes, numbers, calls and histories that nobody meant: ten minutes on the host, as long in the guest
 	@tests/fuzz/run
+
+powercut: ## cut the power N times (50) under a workload, and look at what is left
+	@tests/powercut/run --points $(or $(N),50)
 
 bench: ## the figures of the README
 	@tests/bench/run

@@ -1,0 +1,325 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the files must hold: every state that the workload has brought them into, and what of it
+//! was promised to be durable.
+
+use std::sync::Arc;
+
+use crate::plan::{Act, How};
+use crate::shadow::pattern;
+
+/// How many names there are in the directory.
+pub const NAMES: usize = 6;
+
+pub fn name_of(name: usize) -> String {
+    format!("f{name}")
+}
+
+/// One change of a file's content.
+pub struct Event {
+    /// The step that did it.
+    pub step: u64,
+    /// `OP OFFSET LENGTH` as the log has it; of a revert only the word.
+    pub line: String,
+    /// The content after it.
+    pub content: Arc<Vec<u8>>,
+    /// The bytes that it may have changed.
+    pub touched: (usize, usize),
+    /// The events that stand after it, oldest first.
+    pub standing: Arc<Vec<usize>>,
+    pub is_revert: bool,
+    /// It failed, perhaps half way: what the content would be if it had not.
+    pub intended: Option<Vec<u8>>,
+}
+
+/// A file, from its creation on.
+pub struct Object {
+    pub inode: u64,
+    /// The first is its creation: empty.
+    pub events: Vec<Event>,
+    /// After this step, events up to this one are durable.
+    pub durable: Vec<(u64, usize)>,
+}
+
+impl Object {
+    fn newest(&self) -> &Event {
+        &self.events[self.events.len() - 1]
+    }
+
+    /// The newest event that step `step` or one before it made.
+    pub fn event_at(&self, step: u64) -> usize {
+        let later = self.events.partition_point(|event| event.step <= step);
+        later.saturating_sub(1)
+    }
+
+    /// The newest event that is durable after step `step`.
+    pub fn durable_at(&self, step: u64) -> usize {
+        let known = self.durable.iter().filter(|(at, _)| *at <= step);
+        known.map(|(_, event)| *event).max().unwrap_or(0)
+    }
+}
+
+/// All that was done.
+pub struct Model {
+    seed: u64,
+    pub step: u64,
+    pub objects: Vec<Object>,
+    /// For each name, from which step on it was which object's.
+    pub names: Vec<Vec<(u64, Option<usize>)>>,
+    /// After these steps, the names were durable: all of them, or this one.
+    pub names_durable: Vec<(u64, Option<usize>)>,
+    /// After a step, all lines of steps up to this one are durable.
+    pub lines_durable: Vec<(u64, u64)>,
+}
+
+impl Model {
+    pub fn new(seed: u64) -> Model {
+        Model {
+            seed,
+            step: 0,
+            objects: Vec::new(),
+            names: vec![vec![(0, None)]; NAMES],
+            names_durable: vec![(0, None)],
+            lines_durable: Vec::new(),
+        }
+    }
+
+    pub fn object_of(&self, name: usize) -> Option<usize> {
+        self.names[name].last().and_then(|(_, object)| *object)
+    }
+
+    pub fn exists(&self, name: usize) -> bool {
+        self.object_of(name).is_some()
+    }
+
+    pub fn size_of(&self, name: usize) -> usize {
+        self.object_of(name)
+            .map_or(0, |object| self.objects[object].newest().content.len())
+    }
+
+    /// How many operations can be taken back.
+    pub fn depth_of(&self, name: usize) -> usize {
+        self.object_of(name)
+            .map_or(0, |object| self.objects[object].newest().standing.len())
+    }
+
+    /// The bytes that a step writes.
+    pub fn bytes(&self, step: u64, length: usize) -> Vec<u8> {
+        pattern(self.seed ^ (step << 20), length)
+    }
+
+    /// Takes over a step that ended with `result`.
+    pub fn apply(&mut self, act: &Act, result: i64, inode: u64) {
+        self.step += 1;
+        if let Act::Write { name, .. } = act {
+            if !self.exists(*name) && (inode != 0 || result >= 0) {
+                self.create(*name, inode);
+            }
+        }
+        if result < 0 {
+            self.fail(act);
+            return;
+        }
+        match *act {
+            Act::Write { name, at, how, .. } => self.write(name, at, result as usize, how),
+            Act::Truncate { name, size } => self.truncate(name, size),
+            Act::Punch { name, at, length } => self.punch(name, at, length),
+            Act::Revert { name, count } => self.revert(name, count),
+            Act::Fsync { name, .. } => self.fsync(name),
+            Act::Sync | Act::Unmount | Act::UnmountLower => self.sync(),
+            Act::Rename { from, to } => {
+                let object = self.object_of(from);
+                self.bind(from, None);
+                self.bind(to, object);
+            }
+            Act::Unlink { name } => self.bind(name, None),
+            Act::Close { .. } | Act::MountLower | Act::Mount => {}
+            Act::Wait { .. } | Act::Fill | Act::Clear => {}
+        }
+    }
+
+    /// A write whose record had to be durable first may have failed half way.
+    fn fail(&mut self, act: &Act) {
+        let Act::Write {
+            name,
+            at,
+            length,
+            how,
+        } = *act
+        else {
+            return;
+        };
+        if how == How::Plain {
+            return;
+        }
+        let bytes = self.bytes(self.step, length);
+        if let Some((object, step, content)) = self.open(name) {
+            let mut intended = content.clone();
+            intended.resize(content.len().max(at + length), 0);
+            intended[at..at + length].copy_from_slice(&bytes);
+            let line = format!("write {at} {length}");
+            let from = at.min(content.len());
+            object.change(step, line, content, (from, at + length));
+            if let Some(event) = object.events.last_mut() {
+                event.intended = Some(intended);
+            }
+        }
+    }
+
+    fn bind(&mut self, name: usize, object: Option<usize>) {
+        self.names[name].push((self.step, object));
+    }
+
+    fn create(&mut self, name: usize, inode: u64) {
+        self.objects.push(Object {
+            inode,
+            events: vec![Event {
+                step: self.step,
+                line: "create".into(),
+                content: Arc::default(),
+                touched: (0, 0),
+                standing: Arc::default(),
+                is_revert: false,
+                intended: None,
+            }],
+            durable: Vec::new(),
+        });
+        self.bind(name, Some(self.objects.len() - 1));
+    }
+
+    /// The object of a name that must have one, and what it holds.
+    fn open(&mut self, name: usize) -> Option<(&mut Object, u64, Vec<u8>)> {
+        let (index, step) = (self.object_of(name)?, self.step);
+        let object = &mut self.objects[index];
+        let content = object.newest().content.to_vec();
+        Some((object, step, content))
+    }
+
+    fn write(&mut self, name: usize, at: usize, length: usize, how: How) {
+        if length == 0 {
+            return;
+        }
+        let bytes = self.bytes(self.step, length);
+        let Some((object, step, mut content)) = self.open(name) else {
+            return;
+        };
+        let (size, end) = (content.len(), at + length);
+        content.resize(size.max(end), 0);
+        content[at..end].copy_from_slice(&bytes);
+        let line = format!("write {at} {length}");
+        object.change(step, line, content, (at.min(size), end));
+        if how != How::Plain {
+            self.lines_durable.push((step, step));
+        }
+    }
+
+    fn truncate(&mut self, name: usize, size: usize) {
+        let Some((object, step, mut content)) = self.open(name) else {
+            return;
+        };
+        let old = content.len();
+        content.resize(size, 0);
+        let (from, to) = (old.min(size), old.max(size));
+        let line = format!("truncate {from} {}", to - from);
+        object.change(step, line, content, (from, to));
+    }
+
+    fn punch(&mut self, name: usize, at: usize, length: usize) {
+        let Some((object, step, mut content)) = self.open(name) else {
+            return;
+        };
+        let end = (at + length).min(content.len());
+        content[at..end].fill(0);
+        let line = format!("punch {at} {length}");
+        object.change(step, line, content, (at, end));
+    }
+
+    fn revert(&mut self, name: usize, count: usize) {
+        let Some((object, step, _)) = self.open(name) else {
+            return;
+        };
+        let mut standing = object.newest().standing.to_vec();
+        let mut touched = (usize::MAX, 0);
+        let mut content = object.newest().content.clone();
+        for _ in 0..count {
+            let Some(event) = standing.pop() else {
+                return;
+            };
+            let range = object.events[event].touched;
+            touched = (touched.0.min(range.0), touched.1.max(range.1));
+            content = object.events[event - 1].content.clone();
+        }
+        object.events.push(Event {
+            step,
+            line: "revert".into(),
+            content,
+            touched,
+            standing: Arc::new(standing),
+            is_revert: true,
+            intended: None,
+        });
+        // The file and all before the revert are durable; that it was done is not, yet.
+        let before = object.events.len() - 2;
+        object.durable.push((step, before));
+        self.lines_durable.push((step, step - 1));
+    }
+
+    fn fsync(&mut self, name: usize) {
+        let step = self.step;
+        let Some(index) = self.object_of(name) else {
+            return;
+        };
+        let object = &mut self.objects[index];
+        object.durable.push((step, object.events.len() - 1));
+        self.names_durable.push((step, Some(name)));
+        self.lines_durable.push((step, step));
+    }
+
+    fn sync(&mut self) {
+        let step = self.step;
+        for object in &mut self.objects {
+            object.durable.push((step, object.events.len() - 1));
+        }
+        self.names_durable.push((step, None));
+        self.lines_durable.push((step, step));
+    }
+
+    /// Which objects a name may be bound to after a cut, when steps up to `done` were done and
+    /// the one after it had perhaps begun.
+    pub fn may_be_bound(&self, name: usize, done: u64) -> Vec<Option<usize>> {
+        let durable =
+            |(step, of): &&(u64, Option<usize>)| *step <= done && of.is_none_or(|of| of == name);
+        let from = self.names_durable.iter().filter(durable);
+        let from = from.map(|(step, _)| *step).max().unwrap_or(0);
+        let mut found = Vec::new();
+        for (at, (step, object)) in self.names[name].iter().enumerate() {
+            let ends = self.names[name].get(at + 1).map_or(u64::MAX, |next| next.0);
+            if *step <= done + 1 && ends > from && !found.contains(object) {
+                found.push(*object);
+            }
+        }
+        found
+    }
+
+    /// The newest step whose line must be in the log when steps up to `done` were done.
+    pub fn lines_durable_at(&self, done: u64) -> u64 {
+        let known = self.lines_durable.iter().filter(|(at, _)| *at <= done);
+        known.map(|(_, step)| *step).max().unwrap_or(0)
+    }
+}
+
+impl Object {
+    fn change(&mut self, step: u64, line: String, content: Vec<u8>, touched: (usize, usize)) {
+        let mut standing = self.newest().standing.to_vec();
+        standing.push(self.events.len());
+        self.events.push(Event {
+            step,
+            line,
+            content: Arc::new(content),
+            touched,
+            standing: Arc::new(standing),
+            is_revert: false,
+            intended: None,
+        });
+    }
+}

@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The workload: which step comes next. It follows from a seed and from how the steps before
+//! ended, so whoever knows the marks knows all that was done.
+
+use std::collections::VecDeque;
+
+use crate::model::{Model, NAMES};
+use crate::shadow::Random;
+
+/// What a recording is about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Family {
+    /// A bit of everything.
+    Usual,
+    /// The history is as large as it may be, all the time.
+    Trim,
+    /// The lower filesystem is full, most of the time.
+    Full,
+}
+
+impl Family {
+    pub const ALL: [Family; 3] = [Family::Usual, Family::Trim, Family::Full];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Family::Usual => "usual",
+            Family::Trim => "trim",
+            Family::Full => "full",
+        }
+    }
+
+    pub fn parse(name: &str) -> Option<Family> {
+        Family::ALL.into_iter().find(|family| family.name() == name)
+    }
+
+    /// The mount's options.
+    pub fn options(self) -> &'static str {
+        match self {
+            Family::Usual => "history_max=24M",
+            Family::Trim => "history_max=2M",
+            Family::Full => "history_max=8M",
+        }
+    }
+}
+
+/// How bytes are written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum How {
+    Plain,
+    /// Through a descriptor with O_SYNC.
+    Sync,
+    /// Through a descriptor with O_DIRECT.
+    Direct,
+}
+
+/// One step.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Act {
+    Write {
+        name: usize,
+        at: usize,
+        length: usize,
+        how: How,
+    },
+    Truncate {
+        name: usize,
+        size: usize,
+    },
+    Punch {
+        name: usize,
+        at: usize,
+        length: usize,
+    },
+    Fsync {
+        name: usize,
+        data_only: bool,
+    },
+    Sync,
+    Revert {
+        name: usize,
+        count: usize,
+    },
+    Rename {
+        from: usize,
+        to: usize,
+    },
+    Unlink {
+        name: usize,
+    },
+    Close {
+        name: usize,
+    },
+    Unmount,
+    UnmountLower,
+    MountLower,
+    Mount,
+    Wait {
+        milliseconds: u64,
+    },
+    /// Takes the lower filesystem's space, beside LoggerFS.
+    Fill,
+    /// Gives it back.
+    Clear,
+}
+
+/// Where the next step comes from.
+pub struct Plan {
+    family: Family,
+    random: Random,
+    waiting: VecDeque<Act>,
+    step: u64,
+    steps: u64,
+}
+
+impl Plan {
+    /// Of a workload with about so many steps.
+    pub fn new(family: Family, seed: u64, steps: u64) -> Plan {
+        Plan {
+            family,
+            steps,
+            random: Random::new(seed),
+            waiting: VecDeque::new(),
+            step: 0,
+        }
+    }
+
+    /// The next step, in the state that the model is in.
+    pub fn next(&mut self, model: &Model) -> Act {
+        self.step += 1;
+        if let Some(act) = self.waiting.pop_front() {
+            return act;
+        }
+        let steps = self.steps;
+        if self.family == Family::Full && self.step == steps / 8 {
+            return Act::Fill;
+        }
+        if self.family == Family::Full && self.step == steps * 3 / 4 {
+            return Act::Clear;
+        }
+        if self.step == steps / 3 {
+            // So long that every line before must be durable by itself.
+            return Act::Wait { milliseconds: 4500 };
+        }
+        self.any(model)
+    }
+
+    fn any(&mut self, model: &Model) -> Act {
+        let writes = if self.family == Family::Usual { 44 } else { 56 };
+        let dice = self.random.below(100 + writes);
+        if dice >= 100 {
+            return self.write(model);
+        }
+        let Some(name) = self.existing(model) else {
+            return self.write(model);
+        };
+        let size = model.size_of(name);
+        match dice {
+            0..16 => {
+                let most = (size + size / 4 + 100) as u64;
+                let size = self.random.below(most) as usize;
+                Act::Truncate { name, size }
+            }
+            16..24 if size > 1 => {
+                let at = self.random.below(size as u64 - 1) as usize;
+                let length = 1 + self.random.below((size - at) as u64) as usize;
+                Act::Punch { name, at, length }
+            }
+            24..46 => Act::Fsync {
+                name,
+                data_only: self.random.below(3) == 0,
+            },
+            46..51 => Act::Sync,
+            51..72 => match model.depth_of(name) {
+                0 => self.write(model),
+                depth => {
+                    let count = 1 + self.random.below(depth.min(4) as u64) as usize;
+                    Act::Revert { name, count }
+                }
+            },
+            72..78 => {
+                let to = self.random.below(NAMES as u64) as usize;
+                if to == name {
+                    return Act::Close { name };
+                }
+                Act::Rename { from: name, to }
+            }
+            78..82 => Act::Unlink { name },
+            82..88 => Act::Close { name },
+            88..94 => {
+                if self.random.below(2) == 0 {
+                    self.waiting
+                        .extend([Act::UnmountLower, Act::MountLower, Act::Mount]);
+                } else {
+                    self.waiting.push_back(Act::Mount);
+                }
+                Act::Unmount
+            }
+            94 => Act::Wait {
+                milliseconds: 50 + self.random.below(1300),
+            },
+            _ => self.write(model),
+        }
+    }
+
+    fn existing(&mut self, model: &Model) -> Option<usize> {
+        let first = self.random.below(NAMES as u64) as usize;
+        (first..first + NAMES)
+            .map(|name| name % NAMES)
+            .find(|name| model.exists(*name))
+    }
+
+    fn write(&mut self, model: &Model) -> Act {
+        let random = &mut self.random;
+        let name = random.below(NAMES as u64) as usize;
+        let size = model.size_of(name);
+        let how = match random.below(10) {
+            0 => How::Sync,
+            1 => How::Direct,
+            _ => How::Plain,
+        };
+        // A revert of much more than a segment takes ends its segment on the way.
+        let is_large = self.family == Family::Trim;
+        let mut length = match random.below(10) {
+            0 if is_large => 150_000 + random.below(200_000),
+            0 => 20_000 + random.below(60_000),
+            1..4 => 3000 + random.below(17_000),
+            _ => 1 + random.below(3000),
+        } as usize;
+        // No file gets much larger than this, so that all states fit into memory.
+        let append = random.below(2) == 0 && size < 150_000;
+        let mut at = if append {
+            size
+        } else {
+            random.below(size as u64 + 1) as usize
+        };
+        if random.below(16) == 0 && size < 150_000 {
+            at = size + random.below(9000) as usize;
+        }
+        if how == How::Direct {
+            at = at / 4096 * 4096;
+            length = length.div_ceil(4096) * 4096;
+        }
+        Act::Write {
+            name,
+            at,
+            length,
+            how,
+        }
+    }
+}

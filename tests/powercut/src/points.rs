@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Where a recording is cut, and what of it is left then.
+
+use crate::check::{self, Cut, Damage, Tally};
+use crate::lower::{self, Place};
+use crate::model::Model;
+use crate::nbd::Disk;
+use crate::outcome::{At, Outcome};
+use crate::plan::Act;
+use crate::recording::Recording;
+use crate::shadow::Random;
+use crate::store::{lose, Entry, Loss, Store};
+use crate::work;
+
+/// What the machine was at when it died.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord)]
+pub enum Moment {
+    Any,
+    /// The longest time after a flush.
+    Unflushed,
+    Reverting,
+    Unmounting,
+    /// Unmounted in good order.
+    Unmounted,
+    /// The next mount put things in order after another cut.
+    Recovering,
+}
+
+impl Moment {
+    const ALL: [Moment; 6] = [
+        Moment::Any,
+        Moment::Unflushed,
+        Moment::Reverting,
+        Moment::Recovering,
+        Moment::Unmounting,
+        Moment::Unmounted,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Moment::Any => "any",
+            Moment::Unflushed => "unflushed",
+            Moment::Reverting => "reverting",
+            Moment::Unmounting => "unmounting",
+            Moment::Unmounted => "unmounted",
+            Moment::Recovering => "recovering",
+        }
+    }
+}
+
+/// One cut of a recording.
+pub struct Point {
+    pub number: usize,
+    pub moment: Moment,
+    /// How many of the recording's entries had come.
+    pub at: usize,
+    seed: u64,
+}
+
+/// Lines wait in memory for at most `commit=` seconds; an emulated machine gets some more.
+const COMMIT: u64 = 1000 + 2500;
+
+/// A recording, and what was done in it.
+pub struct Cuts {
+    recording: Recording,
+    model: Model,
+    acts: Vec<Act>,
+    /// For each step from 0 on, its mark's place and time.
+    marks: Vec<(usize, u64)>,
+}
+
+impl Cuts {
+    pub fn new(recording: Recording) -> Cuts {
+        let marks = recording.marks();
+        let steps: Vec<_> = marks.iter().skip(1).map(|(_, mark)| *mark).collect();
+        let (model, acts) =
+            work::replayed(recording.family, recording.seed, recording.steps, &steps);
+        let time = |at: usize| recording.entries[at].time;
+        let marks = marks.iter().map(|(at, _)| (*at, time(*at))).collect();
+        Cuts {
+            recording,
+            model,
+            acts,
+            marks,
+        }
+    }
+
+    pub fn recording(&self) -> &Recording {
+        &self.recording
+    }
+
+    /// `count` points, in the recording's order.
+    pub fn choose(&self, count: usize) -> Vec<Point> {
+        let mut random = Random::new(self.recording.seed ^ 0x00c0_ffee);
+        let mut points: Vec<Point> = (0..count)
+            .map(|number| {
+                let moment = Moment::ALL[number % Moment::ALL.len()];
+                // What is to be recovered from is mostly a revert.
+                let reverts = moment == Moment::Recovering && random.below(2) == 0;
+                let places = self.places(if reverts { Moment::Reverting } else { moment });
+                let (moment, places) = if places.is_empty() {
+                    (Moment::Any, self.places(Moment::Any))
+                } else {
+                    (moment, places)
+                };
+                Point {
+                    number,
+                    moment,
+                    at: places[random.below(places.len() as u64) as usize],
+                    seed: random.next(),
+                }
+            })
+            .collect();
+        points.sort_by_key(|point| point.at);
+        points
+    }
+
+    /// Where a cut finds the machine at that.
+    fn places(&self, moment: Moment) -> Vec<usize> {
+        let first = self.marks[0].0 + 1;
+        let all = first..=self.recording.entries.len();
+        match moment {
+            Moment::Any | Moment::Recovering => all.collect(),
+            Moment::Unflushed => all
+                .filter(|at| self.recording.entries.get(*at).is_none_or(Entry::is_flush))
+                .collect(),
+            Moment::Reverting => self.during(|act| matches!(act, Act::Revert { .. })),
+            Moment::Unmounting => {
+                self.during(|act| matches!(act, Act::Unmount | Act::UnmountLower))
+            }
+            Moment::Unmounted => {
+                let marks = self.marks.iter().zip(0usize..).skip(1);
+                let ended = |step: usize| self.acts[step - 1] == Act::Unmount;
+                marks
+                    .filter(|(_, step)| ended(*step))
+                    .map(|((at, _), _)| at + 1)
+                    .collect()
+            }
+        }
+    }
+
+    /// The places while such a step is under way.
+    fn during(&self, is_it: impl Fn(&Act) -> bool) -> Vec<usize> {
+        let mut found = Vec::new();
+        for (pair, act) in self.marks.windows(2).zip(&self.acts) {
+            if is_it(act) {
+                found.extend(pair[0].0 + 1..=pair[1].0);
+            }
+        }
+        found
+    }
+
+    /// How many steps were done at a place.
+    pub fn done(&self, at: usize) -> u64 {
+        self.marks.partition_point(|(mark, _)| *mark < at) as u64 - 1
+    }
+
+    /// The step that was under way.
+    pub fn act(&self, at: usize) -> &Act {
+        &self.acts[self.done(at) as usize]
+    }
+
+    /// Steps up to this one must have their lines in the log.
+    fn lines(&self, at: usize) -> u64 {
+        let done = self.done(at);
+        let now = self.recording.entries[at - 1].time;
+        let old = |(mark, time): &&(usize, u64)| *mark < at && time + COMMIT < now;
+        let by_time = self.marks.iter().filter(old).count() as u64;
+        self.model
+            .lines_durable_at(done)
+            .max(by_time.saturating_sub(1))
+    }
+}
+
+/// Makes cut after cut of one recording.
+pub struct Cutter<'a> {
+    cuts: &'a Cuts,
+    disk: &'a Disk,
+    place: &'a Place,
+    /// What was on the medium after the first so many entries.
+    base: Store,
+    applied: usize,
+    damage: Option<Damage>,
+}
+
+impl<'a> Cutter<'a> {
+    pub fn new(
+        cuts: &'a Cuts,
+        disk: &'a Disk,
+        place: &'a Place,
+        damage: Option<Damage>,
+    ) -> Cutter<'a> {
+        let size = lower::size(cuts.recording.lower) + crate::mark::AREA;
+        Cutter {
+            cuts,
+            disk,
+            place,
+            base: Store::new(size),
+            applied: 0,
+            damage,
+        }
+    }
+
+    /// Cuts there and looks. Points come in order.
+    pub fn cut(&mut self, point: &Point, tally: &mut Tally) -> Outcome {
+        let mut random = Random::new(point.seed);
+        let image = self.image(point.at, &mut random);
+        self.disk.put(image.clone())?;
+        if point.moment == Moment::Recovering {
+            let image = self.recover(image, &mut random)?;
+            self.disk.put(image)?;
+        }
+        let cut = Cut {
+            model: &self.cuts.model,
+            family: self.cuts.recording.family,
+            done: self.cuts.done(point.at),
+            lines: self.cuts.lines(point.at),
+            damage: self.damage,
+        };
+        check::look(self.place, &cut, &mut random, tally)
+    }
+
+    fn image(&mut self, at: usize, random: &mut Random) -> Store {
+        let entries = &self.cuts.recording.entries;
+        let flushes = (0..at).rev().filter(|at| entries[*at].is_flush());
+        let ignored = if self.damage == Some(Damage::Flush) {
+            12
+        } else {
+            0
+        };
+        let flushed = flushes.clone().nth(ignored).unwrap_or(0);
+        for entry in &entries[self.applied.min(flushed)..flushed] {
+            entry.apply(&mut self.base);
+        }
+        self.applied = self.applied.max(flushed);
+        let mut image = self.base.clone();
+        let loss = Loss::choose(random, lower::atom(self.cuts.recording.lower));
+        lose(&mut image, &entries[self.applied..at], &loss, random);
+        image
+    }
+
+    /// Mounts what the cut left, and cuts again before that has ended.
+    fn recover(&self, image: Store, random: &mut Random) -> Outcome<Store> {
+        self.disk.record();
+        let done = self.mount_once();
+        let entries = self.disk.recorded();
+        done.at("the mount that is cut")?;
+        let at = random.below(entries.len() as u64 + 1) as usize;
+        let flushed = (0..at).rev().find(|at| entries[*at].is_flush());
+        let flushed = flushed.unwrap_or(0);
+        let mut again = image;
+        for entry in &entries[..flushed] {
+            entry.apply(&mut again);
+        }
+        let loss = Loss::choose(random, lower::atom(self.cuts.recording.lower));
+        lose(&mut again, &entries[flushed..at], &loss, random);
+        Ok(again)
+    }
+
+    fn mount_once(&self) -> Outcome {
+        self.place.mount_lower()?;
+        self.place.mount(self.cuts.recording.family.options())?;
+        self.place.unmount()?;
+        self.place.unmount_lower()
+    }
+}
