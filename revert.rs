@@ -90,6 +90,28 @@ impl From<AllocError> for Refusal {
 
 use kernel::alloc::AllocError;
 
+/// How a revert failed.
+enum Undone {
+    /// Nothing was changed.
+    Whole(Error),
+    /// Neither could it be done nor rolled back.
+    Half(Error),
+}
+
+impl Undone {
+    fn refusal(self) -> Refusal {
+        match self {
+            Self::Whole(e) | Self::Half(e) => e.into(),
+        }
+    }
+}
+
+impl From<Error> for Undone {
+    fn from(error: Error) -> Self {
+        Self::Whole(error)
+    }
+}
+
 type Outcomes = Result<u64, Refusal>;
 
 /// Takes back the newest `count` standing operations of the file. `force` goes on although it was
@@ -193,7 +215,17 @@ impl Revert<'_> {
 
     /// Saves, states the intent, applies, commits.
     fn perform(&self, state: &mut ObjectState, plan: Gathered) -> Result<(), Refusal> {
-        let records = plan.records()?;
+        let begun = self.journal.begin_intent()?;
+        let result = self.perform_begun(state, plan);
+        // A revert that is half done stays open: the next mount tries again.
+        if !matches!(result, Err(Undone::Half(_))) {
+            self.journal.end_intent(begun);
+        }
+        result.map_err(Undone::refusal)
+    }
+
+    fn perform_begun(&self, state: &mut ObjectState, plan: Gathered) -> Result<(), Undone> {
+        let records = Records::new(&plan.attributes).map_err(|_| EUCLEAN)?;
         let saved = self.save(&plan, records)?;
         let mut room = self.journal.reserve_lines(3)?;
         let intent = self.state_intent(state, &mut room, &plan, &saved)?;
@@ -220,14 +252,14 @@ impl Revert<'_> {
                         pr_err!("revert {} is half done: error {}\n", intent, e.to_errno());
                         self.journal.note_half_done(intent);
                         *state = ObjectState::default();
-                        return Err(e.into());
+                        return Err(Undone::Half(e));
                     }
                 }
             }
         };
         self.close_intent(state, &mut room, end, intent);
         backup::note_change(state, self.inode);
-        applied.map_err(Refusal::from)
+        applied.map_err(Undone::Whole)
     }
 
     /// Saves what applying the plan will replace.

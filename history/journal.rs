@@ -6,6 +6,7 @@
 //!
 //! `keep` (housekeeping; held over file I/O) → `files` → `tables` → `staging` (a spinlock, a leaf).
 //! Callers of [`Journal::stage`] and [`super::payload::LineRoom::place`] take `staging` only.
+//! `intents` is taken under `keep`, or alone; nothing is taken under it.
 
 use core::fmt;
 use kernel::{
@@ -111,6 +112,14 @@ pub(crate) struct Unfinished {
     pub(crate) object: ObjectId,
 }
 
+/// A revert under way.
+struct Intent {
+    /// No line and no payload of it stands in an older segment.
+    segment: u64,
+    /// Once it has ended: everything up to this ticket must be durable before it is forgotten.
+    ended: Option<u64>,
+}
+
 /// What a journal takes and has seen.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Usage {
@@ -155,6 +164,9 @@ pub(crate) struct Journal {
     unfinished: Mutex<KVec<Unfinished>>,
     /// The number of the last revert that could be neither finished nor rolled back; 0: none.
     half_done: Atomic<u64>,
+    /// Reverts that are under way, or ended by a line that may not be durable.
+    #[pin]
+    intents: Mutex<KVec<Intent>>,
     #[pin]
     pub(super) writer: Worker<Journal, WRITER>,
     #[pin]
@@ -213,6 +225,11 @@ impl Journal {
             recovery::recover(&mut keep, &mut files, &mut tables, &mut unfinished)
                 .inspect_err(told)?;
         }
+        let mut intents = KVec::new();
+        for revert in &unfinished {
+            let (segment, ended) = (revert.at.segment, None);
+            intents.push(Intent { segment, ended }, GFP_KERNEL)?;
+        }
         let seed = Seed {
             uuid: keep.home.uuid,
             segment: 0,
@@ -232,6 +249,7 @@ impl Journal {
                 keep <- new_mutex!(keep, "Journal::keep"),
                 unfinished <- new_mutex!(unfinished, "Journal::unfinished"),
                 half_done: Atomic::new(0),
+                intents <- new_mutex!(intents, "Journal::intents"),
                 writer <- Worker::new(c"lfs-journal"),
                 keeper <- Worker::new(c"lfs-keeper"),
             }),
@@ -259,6 +277,32 @@ impl Journal {
         if self.half_done.load(Relaxed) == seq {
             self.half_done.store(0, Relaxed);
         }
+    }
+
+    /// A revert begins: until it has ended, recovery looks for it. Returns what ends it.
+    pub(crate) fn begin_intent(&self) -> Result<u64> {
+        let segment = self.segment();
+        let ended = None;
+        (self.intents.lock()).push(Intent { segment, ended }, GFP_KERNEL)?;
+        Ok(segment)
+    }
+
+    /// The line that says how a revert ended is placed.
+    pub(crate) fn end_intent(&self, segment: u64) {
+        let ticket = self.staging.lock().last_ticket();
+        let mut intents = self.intents.lock();
+        let mut open = intents.iter_mut();
+        if let Some(intent) = open.find(|i| i.segment == segment && i.ended.is_none()) {
+            intent.ended = Some(ticket);
+        }
+    }
+
+    /// The segment from which on recovery has to look for reverts that did not end; 0: none.
+    pub(super) fn oldest_intent(&self) -> u64 {
+        let durable = self.staging.lock().durable;
+        let mut intents = self.intents.lock();
+        intents.retain(|i| i.ended.is_none_or(|ticket| ticket > durable));
+        intents.iter().map(|i| i.segment).min().unwrap_or(0)
     }
 
     /// The history's own name.

@@ -69,6 +69,7 @@ impl Journal {
         keep.state.segment = segment.checked_add(1).ok_or(EOVERFLOW)?;
         keep.state.seq = seq.checked_add(NUMBERS).ok_or(EOVERFLOW)?;
         keep.state.clean = false;
+        keep.state.reread = self.oldest_intent();
         files.set_first(first);
         files.create(segment, true)?;
         files.sync_names()?;
@@ -182,6 +183,12 @@ impl Journal {
         segment.undo.sync()?;
         segment.log.sync()?;
         self.files.lock().sync_names()?;
+        // A table tells recovery that all is well with the segment.
+        let reread = self.oldest_intent();
+        if reread != keep.state.reread {
+            keep.state.reread = reread;
+            keep.store(&self.tables.lock())?;
+        }
         let objects = self.index(ended.segment)?;
         self.files.lock().end(ended.segment);
         let state = &mut keep.state;

@@ -80,9 +80,22 @@ pub(super) fn recover(
     // Without the state, the newest line's number is the only witness.
     let is_lost = state.count == 0;
     let newest = segments.last().copied();
+    // Until the reverts found here are withdrawn, another recovery must find them, too: it has to
+    // read again what will be covered by a table.
+    let open = state.reread;
+    let uncovered = segments.iter().copied().find(|s| !tables.covers(*s));
+    keep.state.reread = match uncovered {
+        Some(segment) if open == 0 || segment < open => segment,
+        _ => open,
+    };
+    // A state that was lost is not made up before its numbers are known.
+    if !is_lost && keep.state.reread != open {
+        keep.store(tables)?;
+    }
     for &segment in &segments {
         let is_covered = tables.covers(segment);
-        if !is_covered || (is_lost && Some(segment) == newest) {
+        let may_be_open = open != 0 && segment >= open;
+        if !is_covered || may_be_open || (is_lost && Some(segment) == newest) {
             let seed = Seed {
                 uuid: keep.home.uuid,
                 segment,
@@ -95,9 +108,11 @@ pub(super) fn recover(
             }
         }
         let (log, undo) = files.sizes(segment)?;
+        let state = &mut keep.state;
         state.log_bytes = state.log_bytes.saturating_add(log);
         state.undo_bytes = state.undo_bytes.saturating_add(undo);
     }
+    let state = &mut keep.state;
     state.first = segments.first().copied().unwrap_or(state.segment);
     state.seq = state.seq.max(found.seq.saturating_add(1 << 20));
     tables.trim(state.first)?;

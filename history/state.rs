@@ -56,6 +56,9 @@ pub(crate) struct State {
     pub(crate) segment: u64,
     /// The oldest segment that is there.
     pub(crate) first: u64,
+    /// From this segment on, recovery reads logs whatever tables cover them: a revert that was begun
+    /// there may not have ended. 0: none.
+    pub(crate) reread: u64,
     /// The bytes of all log files.
     pub(crate) log_bytes: u64,
     /// The bytes of all payload files.
@@ -73,7 +76,7 @@ pub(crate) fn encode(
     let mut words = Words::new(out);
     write!(
         words,
-        "loggerfs-state version=1 count={} clean={} seq={} segment={} first={} log={} undo={} tables=",
+        "loggerfs-state version=1 count={} clean={} seq={} segment={} first={} log={} undo={} reread={} tables=",
         state.count,
         u8::from(state.clean),
         state.seq,
@@ -81,6 +84,7 @@ pub(crate) fn encode(
         state.first,
         state.log_bytes,
         state.undo_bytes,
+        state.reread,
     )
     .ok()?;
     for (i, table) in tables.enumerate() {
@@ -109,6 +113,8 @@ pub(crate) fn parse(slot: &[u8], uuid: &[u8; 16], crc: Crc) -> Option<State> {
         seq: number_of(body, b"seq")?,
         segment: number_of(body, b"segment")?,
         first: number_of(body, b"first")?,
+        // Older modules do not write it.
+        reread: number_of(body, b"reread").unwrap_or(0),
         log_bytes: number_of(body, b"log")?,
         undo_bytes: number_of(body, b"undo")?,
     })

@@ -200,10 +200,13 @@ pub(crate) fn withdraw_unfinished(sb: &SuperBlock) {
     };
     for unfinished in journal.take_unfinished() {
         match withdraw(sb, journal, &unfinished) {
-            Ok(()) => pr_warn!(
-                "recovery: revert {} had not been finished; its file is as before it\n",
-                unfinished.seq
-            ),
+            Ok(()) => {
+                journal.end_intent(unfinished.at.segment);
+                pr_warn!(
+                    "recovery: revert {} had not been finished; its file is as before it\n",
+                    unfinished.seq
+                );
+            }
             Err(e) => pr_warn!(
                 "recovery: revert {} had not been finished and cannot be withdrawn (error {})\n",
                 unfinished.seq,

@@ -144,6 +144,7 @@ fn states_survive_and_torn_ones_do_not() {
         seq: 12_345,
         segment: 7,
         first: 2,
+        reread: 6,
         log_bytes: 1 << 40,
         undo_bytes: 5,
     };
