@@ -15,10 +15,10 @@ endif
 TARGET := x86_64-unknown-linux-gnu
 
 .DEFAULT_GOAL := help
-.PHONY: help setup module module-debug logctl shell demo test test-debug faults fuzz powercut bench lint clean
+.PHONY: help setup module module-debug logctl shell demo test test-debug test-debug-short faults fuzz powercut nightly bench lint clean
 
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## get and cache the build root, the stock kernel and the test guest
 	@qemu/guest >/dev/null
@@ -48,6 +48,9 @@ test: ## all tests
 test-debug: ## the guest's tests on a kernel with KASAN, lockdep, kmemleak ...
 	@tests/debug
 
+test-debug-short: ## those of locking and memory over ext4, if that kernel can be built in 25 minutes
+	@tests/debug --short --patience 1500
+
 faults: ## every call of the lower filesystem fails once
 	@tests/faults
 
@@ -56,6 +59,9 @@ fuzz: ## bytes, numbers, calls and histories that nobody meant: ten minutes on t
 
 powercut: ## cut the power N times (50) under a workload, and look at what is left
 	@tests/powercut/run --points $(or $(N),50)
+
+nightly: ## all of these with long settings, for hours
+	@tests/nightly
 
 bench: ## the figures of the README
 	@tests/bench/run
