@@ -270,7 +270,32 @@ impl Open {
         }
         let count = self.read_block(low, buf)?;
         let found = index::entries(block(buf)?, count).find(|(o, _)| *o == object);
+        if found.is_none() {
+            self.must_be_absent(object, low, count, buf)?;
+        }
         Ok(found.map(|(_, pos)| pos))
+    }
+
+    /// Whether `object`, which is not in block `at` (in `buf`, with `count` entries), cannot be in
+    /// another one: the search went by entries whose blocks' checksums it had not seen. `EUCLEAN`:
+    /// one of them was damaged.
+    fn must_be_absent(&self, object: ObjectId, at: u64, count: usize, buf: &mut [u8]) -> Result {
+        let ends = |buf: &[u8], count| -> Result<_> {
+            let mut objects = index::entries(block(buf)?, count).map(|(o, _)| o);
+            let first = objects.next().ok_or(EUCLEAN)?;
+            Ok((first, objects.last().unwrap_or(first)))
+        };
+        let (first, last) = ends(buf, count)?;
+        let next = at.saturating_add(1);
+        let before = object < first && at != 0;
+        let behind = object > last && next < self.head.blocks() && {
+            let count = self.read_block(next, buf)?;
+            ends(buf, count)?.0 <= object
+        };
+        if before || behind {
+            return Err(EUCLEAN);
+        }
+        Ok(())
     }
 
     /// Reads block `i`; returns how many entries it has.

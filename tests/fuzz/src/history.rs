@@ -82,6 +82,8 @@ pub(crate) mod opened {
         unfinished: KVec<Unfinished>,
         /// Whether the logs were read again.
         pub(crate) recovered: bool,
+        /// Whether there was none, and one was made.
+        pub(crate) is_new: bool,
     }
 
     /// Opens the history below `root`, as `Journal::open` and `Journal::begin` do.
@@ -91,7 +93,8 @@ pub(crate) mod opened {
         let mut files = Files::open(&home.dir).inspect_err(told)?;
         let mut tables = Tables::open(&home.dir, home.uuid).inspect_err(told)?;
         let mut keep = Keep::open(home, &mut tables).inspect_err(told)?;
-        let recovered = !keep.is_new && !keep.state.clean;
+        let is_new = keep.is_new;
+        let recovered = !is_new && !keep.state.clean;
         let mut unfinished = KVec::new();
         if recovered {
             recovery::recover(&mut keep, &mut files, &mut tables, &mut unfinished)
@@ -112,6 +115,7 @@ pub(crate) mod opened {
             keep,
             unfinished,
             recovered,
+            is_new,
         })
     }
 

@@ -28,6 +28,8 @@ pub(crate) mod vfs {
     }
 
     pub(crate) mod scope {
+        use std::sync::atomic::{AtomicU64, Ordering};
+
         pub(crate) use crate::crc32c;
 
         /// Work in the kernel's name.
@@ -48,9 +50,10 @@ pub(crate) mod vfs {
             }
         }
 
-        /// Always the same, so that a run can be repeated.
+        /// Another one each time, but the same in each run.
         pub(crate) fn random_uuid() -> [u8; 16] {
-            *b"a fuzzed history"
+            static NEXT: AtomicU64 = AtomicU64::new(1);
+            u128::from(NEXT.fetch_add(1, Ordering::Relaxed)).to_le_bytes()
         }
 
         pub(crate) fn now_seconds() -> i64 {
