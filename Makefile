@@ -15,7 +15,7 @@ endif
 TARGET := x86_64-unknown-linux-gnu
 
 .DEFAULT_GOAL := help
-.PHONY: help setup module module-debug logctl shell demo test test-debug test-debug-short faults fuzz powercut nightly bench lint clean
+.PHONY: help setup module module-debug logctl shell demo test test-debug test-debug-short faults fuzz powercut nightly torture bench lint clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ powercut: ## cut the power N times (50) under a workload, and look at what is le
 
 nightly: ## all of these with long settings, for hours
 	@tests/nightly
+
+torture: ## suites that others wrote, compared with the raw filesystem
+	@tests/torture/run
 
 bench: ## the figures of the README
 	@tests/bench/run
