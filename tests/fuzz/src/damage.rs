@@ -230,6 +230,7 @@ fn forge_state(u: &mut Unstructured<'_>, home: &Dir, uuid: [u8; 16]) -> Result<(
         seq: absurd(u)?,
         segment: absurd(u)?,
         first: absurd(u)?,
+        reread: absurd(u)?,
         log_bytes: absurd(u)?,
         undo_bytes: absurd(u)?,
     };

@@ -33,6 +33,7 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("plan", plan::model),
     ("merge", plan::merge),
     ("map", plan::map),
+    ("attributes", plan::attributes),
     ("books", books::any_bytes),
     ("mount", mount::damaged),
     ("tool", tool::any_answers),

@@ -4,7 +4,9 @@
 
 use arbitrary::{Result, Unstructured};
 use logctl::history::line::{Extent, Mode, Op, Pos};
-use logctl::history::plan::{Changes, MapReader, MapRecord, Merge, Piece, Restore, Source};
+use logctl::history::plan::{
+    Changes, MapReader, MapRecord, Merge, Piece, Records, Restore, Source,
+};
 
 use crate::line::number;
 use crate::support::model::{apply, check_plan, redo, Deed, File, World};
@@ -172,6 +174,27 @@ fn large_merge(u: &mut Unstructured<'_>) -> Result<()> {
     Ok(())
 }
 
+/// Whatever bytes stand for old attributes, they are refused, or say the same when written again.
+pub(crate) fn attributes(data: &[u8]) {
+    let Ok(records) = Records::new(data) else {
+        return;
+    };
+    let mut seen = Vec::new();
+    let mut again = Vec::new();
+    for record in records.last_ones() {
+        let key = (record.kind, record.name);
+        assert!(!seen.contains(&key), "twice");
+        assert!(records.last(record.kind).is_some());
+        seen.push(key);
+        again.extend(record.head().expect("what was read can be written"));
+        again.extend(record.name);
+        again.extend(record.value.unwrap_or_default());
+    }
+    assert!(again.len() <= data.len());
+    let second = Records::new(&again).expect("written by us");
+    assert!(second.last_ones().eq(records.last_ones()));
+}
+
 /// Whatever a payload's map says, it is refused or gives sound pieces.
 pub(crate) fn map(data: &[u8]) {
     let _ = read_map(&mut Unstructured::new(data));
@@ -191,6 +214,7 @@ fn read_map(u: &mut Unstructured<'_>) -> Result<()> {
         } else {
             None
         },
+        attributes: if u.arbitrary()? { number(u)? } else { 0 },
         crc: 0,
     };
     let Ok(mut reader) = MapReader::new(&restore) else {
@@ -198,7 +222,7 @@ fn read_map(u: &mut Unstructured<'_>) -> Result<()> {
     };
     let (end, payload_end) = (
         restore.offset + restore.length,
-        restore.payload.offset + restore.payload.length,
+        restore.payload.offset + restore.payload.length - restore.attributes,
     );
     let mut floor = restore.offset;
     let mut check = |piece: &Piece| {

@@ -75,7 +75,6 @@ struct Tally {
     injected: BTreeMap<String, u64>,
     /// Goes after which less could be taken back than without the failure, as a line says.
     lost: u64,
-    passed_over: u64,
     failures: Vec<String>,
 }
 
@@ -436,7 +435,9 @@ fn no_strays(w: &World) -> Outcome {
         for entry in fs::read_dir(history.join(directory))? {
             let name = entry?.file_name().to_string_lossy().into_owned();
             // The file that waits for a new use belongs to none.
-            let number = name.strip_suffix(suffix).filter(|number| *number != "spare");
+            let number = name
+                .strip_suffix(suffix)
+                .filter(|number| *number != "spare");
             found.extend(number.map(str::to_string));
         }
         found.sort();
