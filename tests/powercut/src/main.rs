@@ -286,6 +286,7 @@ fn look(options: &Options) -> Outcome {
     let done = marks.len() as u64;
     let cut = Cut {
         model: &model,
+        lower: options.lower,
         family: options.family,
         done,
         lines: model.lines_durable_at(done),

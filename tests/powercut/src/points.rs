@@ -213,6 +213,7 @@ impl<'a> Cutter<'a> {
         }
         let cut = Cut {
             model: &self.cuts.model,
+            lower: self.cuts.recording.lower,
             family: self.cuts.recording.family,
             done: self.cuts.done(point.at),
             lines: self.cuts.lines(point.at),
