@@ -161,11 +161,22 @@ impl Cuts {
         &self.acts[self.done(at) as usize]
     }
 
+    /// How long the longest step took that did not only wait: the worker may have taken as long.
+    fn slowest(&self) -> u64 {
+        let steps = self.marks.windows(2).zip(&self.acts);
+        let works = steps.filter(|(_, act)| !matches!(act, Act::Wait { .. }));
+        works
+            .map(|(pair, _)| pair[1].1 - pair[0].1)
+            .max()
+            .unwrap_or(0)
+    }
+
     /// Steps up to this one must have their lines in the log.
     fn lines(&self, at: usize) -> u64 {
         let done = self.done(at);
         let now = self.recording.entries[at - 1].time;
-        let old = |(mark, time): &&(usize, u64)| *mark < at && time + COMMIT < now;
+        let late = COMMIT + 2 * self.slowest();
+        let old = |(mark, time): &&(usize, u64)| *mark < at && time + late < now;
         let by_time = self.marks.iter().filter(old).count() as u64;
         self.model
             .lines_durable_at(done)
