@@ -207,8 +207,18 @@ impl Journal {
                 }
                 Err(Full::Wait) => {}
             }
-            if let Some(error) = staging.error() {
+            if let Some(error) = staging.writing.error {
                 return Err(error);
+            }
+            if let Some(error) = staging.keeping.error {
+                // It may succeed by now, and only it can make a segment: its own next try is up
+                // to a second away.
+                if has_asked {
+                    return Err(error);
+                }
+                has_asked = true;
+                self.ask_keeper(&mut staging);
+                continue;
             }
             staging.waiting = staging.waiting.saturating_add(1);
             self.writer.kick();
