@@ -222,7 +222,7 @@ fn read_map(u: &mut Unstructured<'_>) -> Result<()> {
     };
     let (end, payload_end) = (
         restore.offset + restore.length,
-        restore.payload.offset + restore.payload.length - restore.attributes,
+        restore.payload.offset + (restore.payload.length - restore.attributes),
     );
     let mut floor = restore.offset;
     let mut check = |piece: &Piece| {
