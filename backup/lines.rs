@@ -6,7 +6,7 @@ use super::{note_change, Saved};
 use crate::{
     history::{
         journal::{Journal, LineRoom, PlaceError, Placed},
-        line::{Brief, Cookie, Line, LineDraft, LineError, Op, Open as OpenKey, MAX_LINE}, //
+        line::{Brief, Cookie, Line, LineDraft, LineError, Op, Open as OpenKey, Pos, MAX_LINE}, //
     },
     stack::{Mount, ObjectState, Open, Who},
     vfs::{attr, dentry::Dentry, error::EUCLEAN, inode::OwnInode, task}, //
@@ -272,8 +272,8 @@ fn left(
 
 /// Finds the object's last line and compares the object with it.
 ///
-/// A closing line that tells another cookie: changed outside. No closing line: we went down
-/// without one, and take the object as it is.
+/// A closing line that tells another cookie: changed outside, or cut off ([`changed_since`]). No
+/// closing line: we went down without one, and take the object as it is.
 pub(super) fn load(
     mount: &Mount,
     journal: &Journal,
@@ -298,7 +298,7 @@ pub(super) fn load(
             state.left = Some(cookie);
             None
         }
-        Some((Op::Left, _)) => Some(Op::Foreign),
+        Some((Op::Left, was)) => Some(changed_since(journal, state.head, was, cookie)),
         Some((Op::Foreign, was)) if was == Some(cookie) => None,
         Some(_) => Some(Op::Recover),
     };
@@ -309,6 +309,18 @@ pub(super) fn load(
     }
     state.loaded = true;
     Ok(())
+}
+
+/// What a closing line with another cookie comes to: somebody else changed the object, or a power
+/// cut came before it was durable, as the line was. Then the object is older than its line; another
+/// program's change would be newer.
+fn changed_since(journal: &Journal, at: Option<Pos>, was: Option<Cookie>, now: Cookie) -> Op {
+    let is_before_cut = at.is_some_and(|at| journal.is_before_cut(at));
+    if is_before_cut && was.is_some_and(|was| now.ctime <= was.ctime) {
+        Op::Recover
+    } else {
+        Op::Foreign
+    }
 }
 
 /// As [`load`], for a revert, which does not begin on top of one that is half done. Our inode's

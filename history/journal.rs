@@ -162,6 +162,8 @@ pub(crate) struct Journal {
     pub(super) keep: Mutex<Keep>,
     #[pin]
     unfinished: Mutex<KVec<Unfinished>>,
+    /// See [`super::state::State::cut`].
+    cut: u64,
     /// The number of the last revert that could be neither finished nor rolled back; 0: none.
     half_done: Atomic<u64>,
     /// Reverts that are under way, or ended by a line that may not be durable.
@@ -225,6 +227,7 @@ impl Journal {
             recovery::recover(&mut keep, &mut files, &mut tables, &mut unfinished)
                 .inspect_err(told)?;
         }
+        let cut = keep.state.cut;
         let mut intents = KVec::new();
         for revert in &unfinished {
             let (segment, ended) = (revert.at.segment, None);
@@ -248,6 +251,7 @@ impl Journal {
                 tables <- new_mutex!(tables, "Journal::tables"),
                 keep <- new_mutex!(keep, "Journal::keep"),
                 unfinished <- new_mutex!(unfinished, "Journal::unfinished"),
+                cut,
                 half_done: Atomic::new(0),
                 intents <- new_mutex!(intents, "Journal::intents"),
                 writer <- Worker::new(c"lfs-journal"),
@@ -277,6 +281,12 @@ impl Journal {
         if self.half_done.load(Relaxed) == seq {
             self.half_done.store(0, Relaxed);
         }
+    }
+
+    /// Whether the line at `at` may tell of a state that its file did not come to: it was written
+    /// before a machine went down without an unmount.
+    pub(crate) fn is_before_cut(&self, at: Pos) -> bool {
+        at.segment <= self.cut
     }
 
     /// A revert begins: until it has ended, recovery looks for it. Returns what ends it.

@@ -114,6 +114,7 @@ pub(super) fn recover(
     }
     let state = &mut keep.state;
     state.first = segments.first().copied().unwrap_or(state.segment);
+    state.cut = state.cut.max(newest.unwrap_or(0));
     state.seq = state.seq.max(found.seq.saturating_add(1 << 20));
     tables.trim(state.first)?;
     pr_warn!(

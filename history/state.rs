@@ -59,6 +59,9 @@ pub(crate) struct State {
     /// From this segment on, recovery reads logs whatever tables cover them: a revert that was begun
     /// there may not have ended. 0: none.
     pub(crate) reread: u64,
+    /// The newest segment that was there when a machine last went down without an unmount: what the
+    /// lines up to here say of files may have come further than the files themselves. 0: none did.
+    pub(crate) cut: u64,
     /// The bytes of all log files.
     pub(crate) log_bytes: u64,
     /// The bytes of all payload files.
@@ -76,7 +79,7 @@ pub(crate) fn encode(
     let mut words = Words::new(out);
     write!(
         words,
-        "loggerfs-state version=1 count={} clean={} seq={} segment={} first={} log={} undo={} reread={} tables=",
+        "loggerfs-state version=1 count={} clean={} seq={} segment={} first={} log={} undo={} reread={} cut={} tables=",
         state.count,
         u8::from(state.clean),
         state.seq,
@@ -85,6 +88,7 @@ pub(crate) fn encode(
         state.log_bytes,
         state.undo_bytes,
         state.reread,
+        state.cut,
     )
     .ok()?;
     for (i, table) in tables.enumerate() {
@@ -115,6 +119,7 @@ pub(crate) fn parse(slot: &[u8], uuid: &[u8; 16], crc: Crc) -> Option<State> {
         first: number_of(body, b"first")?,
         // Older modules do not write it.
         reread: number_of(body, b"reread").unwrap_or(0),
+        cut: number_of(body, b"cut").unwrap_or(0),
         log_bytes: number_of(body, b"log")?,
         undo_bytes: number_of(body, b"undo")?,
     })

@@ -231,6 +231,7 @@ fn forge_state(u: &mut Unstructured<'_>, home: &Dir, uuid: [u8; 16]) -> Result<(
         segment: absurd(u)?,
         first: absurd(u)?,
         reread: absurd(u)?,
+        cut: absurd(u)?,
         log_bytes: absurd(u)?,
         undo_bytes: absurd(u)?,
     };

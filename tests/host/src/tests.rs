@@ -145,6 +145,7 @@ fn states_survive_and_torn_ones_do_not() {
         segment: 7,
         first: 2,
         reread: 6,
+        cut: 7,
         log_bytes: 1 << 40,
         undo_bytes: 5,
     };
