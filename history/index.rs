@@ -3,8 +3,8 @@
 //! The encoding of an index table: objects in order, each with where its last line stands.
 //!
 //! A head, blocks of sorted entries, and a blocked bloom filter, in which one read of 64 bytes
-//! tells that an object is surely not there. Head and blocks carry checksums; the filter is only a
-//! hint and every answer it gives can be wrong but "maybe", so a table is searched when in doubt.
+//! tells that an object is surely not there. Head, blocks and each piece of the filter carry
+//! checksums; a damaged piece says "maybe", and the table is searched.
 
 use super::{
     line::{
@@ -27,7 +27,11 @@ pub(crate) const FILTER: usize = 64;
 /// A larger table has no filter.
 const MOST_FILTERED: u64 = 1 << 22;
 
-const MAGIC: &[u8; 8] = b"lfs-idx1";
+const MAGIC: &[u8; 8] = b"lfs-idx2";
+/// The first version, whose filter had no checksums: it is not asked.
+const MAGIC_1: &[u8; 8] = b"lfs-idx1";
+/// How many bits of a filter's piece tell of objects; its checksum stands behind them.
+const FILTER_BITS: usize = (FILTER - 4) * 8;
 /// Where a block's checksum stands.
 const SUM_AT: usize = BLOCK - 4;
 
@@ -79,16 +83,21 @@ impl Head {
 
     /// Reads it. `None`: damaged, or another history's.
     pub(crate) fn parse(bytes: &[u8; BLOCK], uuid: &[u8; 16], crc: Crc) -> Option<Self> {
-        if !is_whole(bytes, crc) || !bytes.starts_with(MAGIC) || bytes.get(8..24)? != uuid {
+        if !is_whole(bytes, crc) || bytes.get(8..24)? != uuid {
             return None;
         }
+        let filters = match bytes.first_chunk::<8>()? {
+            MAGIC => u64_at(bytes, 48)?,
+            MAGIC_1 => 0,
+            _ => return None,
+        };
         Some(Self {
             span: Span {
                 first: u64_at(bytes, 24)?,
                 last: u64_at(bytes, 32)?,
             },
             entries: u64_at(bytes, 40)?,
-            filters: u64_at(bytes, 48)?,
+            filters,
         })
     }
 }
@@ -98,7 +107,10 @@ pub(crate) fn filters_for(entries: u64) -> u64 {
     if entries == 0 || entries > MOST_FILTERED {
         return 0;
     }
-    entries.saturating_mul(10).div_ceil(512).next_power_of_two()
+    entries
+        .saturating_mul(10)
+        .div_ceil(FILTER_BITS as u64)
+        .next_power_of_two()
 }
 
 /// Which piece of a filter of `filters` pieces is `object`'s.
@@ -112,7 +124,7 @@ fn filter_bits(object: ObjectId) -> impl Iterator<Item = (usize, u8)> {
     let mut bits = hash(object).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     (0..6).map(move |_| {
         // CAST: The top nine bits.
-        let bit = (bits >> 55) as usize;
+        let bit = (bits >> 55) as usize % FILTER_BITS;
         bits = bits.rotate_left(9);
         (bit / 8, 1 << (bit % 8))
     })
@@ -127,9 +139,21 @@ pub(crate) fn filter_put(piece: &mut [u8], object: ObjectId) {
     }
 }
 
+/// Adds the checksum of each piece of a filter.
+pub(crate) fn seal_filter(filter: &mut [u8], crc: Crc) {
+    for piece in filter.chunks_exact_mut(FILTER) {
+        if let Some((body, sum)) = piece.split_at_mut_checked(FILTER_BITS / 8) {
+            sum.copy_from_slice(&(!crc(!0, body)).to_le_bytes());
+        }
+    }
+}
+
 /// Whether `object` may be in the table whose piece of the filter this is.
-pub(crate) fn filter_has(piece: &[u8; FILTER], object: ObjectId) -> bool {
-    filter_bits(object).all(|(at, bit)| piece.get(at).is_some_and(|byte| byte & bit != 0))
+pub(crate) fn filter_has(piece: &[u8; FILTER], object: ObjectId, crc: Crc) -> bool {
+    let is_whole = piece
+        .split_at_checked(FILTER_BITS / 8)
+        .is_some_and(|(body, sum)| sum == (!crc(!0, body)).to_le_bytes());
+    !is_whole || filter_bits(object).all(|(at, bit)| piece.get(at).is_some_and(|byte| byte & bit != 0))
 }
 
 /// Writes entry `i` of a block.

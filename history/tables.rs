@@ -248,7 +248,7 @@ impl Open {
         if let Some(at) = self.head.filter_at(object) {
             let mut piece = [0; FILTER];
             self.file.read_exact_at(&mut piece, at)?;
-            if !index::filter_has(&piece, object) {
+            if !index::filter_has(&piece, object, crc32c) {
                 return Ok(None);
             }
         }
@@ -353,6 +353,7 @@ impl TableWriter {
             self.flush()?;
         }
         let at = self.head.block_at(self.head.blocks()).ok_or(EFBIG)?;
+        index::seal_filter(&mut self.filter, crc32c);
         self.file.write_at(&self.filter, at)?;
         (self.head).encode(&self.uuid, crc32c, block_mut(&mut self.block)?);
         self.file.write_at(&self.block, 0)?;

@@ -61,23 +61,9 @@ pub(crate) fn damage(u: &mut Unstructured<'_>, home: &Dir, uuid: [u8; 16]) -> Re
     Ok(done)
 }
 
-/// How far damage reaches. A table's filter carries no checksum: with a bit of it gone, an
-/// object's older line passes for its last one, which is known.
-fn reach(name: &[u8], bytes: &[u8]) -> usize {
-    let entries = bytes.get(40..48).and_then(|word| word.try_into().ok());
-    match entries.map(u64::from_le_bytes) {
-        Some(entries) if name.ends_with(b".idx") => {
-            let blocks = entries.div_ceil(index::PER_BLOCK).saturating_add(1);
-            usize::try_from(blocks.saturating_mul(BLOCK as u64))
-                .map_or(bytes.len(), |end| end.min(bytes.len()))
-        }
-        _ => bytes.len(),
-    }
-}
-
-/// A place in what can be reached, or its end.
-fn place(u: &mut Unstructured<'_>, reach: usize) -> Result<usize> {
-    Ok(usize::from(u.arbitrary::<u16>()?) % (reach + 1))
+/// A place in a file of this length, or its end.
+fn place(u: &mut Unstructured<'_>, length: usize) -> Result<usize> {
+    Ok(usize::from(u.arbitrary::<u16>()?) % (length + 1))
 }
 
 /// Damage as disks and careless people do it.
@@ -89,13 +75,13 @@ fn hurt(
     all: &[(Dir, Vec<u8>, File)],
 ) -> Result<&'static str> {
     let mut bytes = file.bytes();
-    let reach = reach(name, &bytes);
-    let at = place(u, reach)?;
+    let length = bytes.len();
+    let at = place(u, length)?;
     let kind = match u.int_in_range(0..=8)? {
         0..=2 => {
             for _ in 0..u.int_in_range(1..=3)? {
-                let at = place(u, reach)?;
-                if let Some(byte) = bytes.get_mut(..reach).and_then(|b| b.get_mut(at)) {
+                let at = place(u, length)?;
+                if let Some(byte) = bytes.get_mut(at) {
                     *byte ^= 1 << u.int_in_range(0..=7)?;
                 }
             }
@@ -106,7 +92,7 @@ fn hurt(
             "cut off"
         }
         4 => {
-            let end = (at + usize::from(u.arbitrary::<u16>()?)).min(reach);
+            let end = (at + usize::from(u.arbitrary::<u16>()?)).min(length);
             bytes[at..end].fill(0);
             "zeroed in"
         }

@@ -127,11 +127,21 @@ fn filters_never_deny_what_is_there_and_seldom_claim_what_is_not() {
         let at = piece_of(n);
         index::filter_put(&mut filter[at..at + FILTER], object(n));
     }
+    index::seal_filter(&mut filter, crc32c);
     let has = |n: u64| {
         let at = piece_of(n);
-        index::filter_has(filter[at..at + FILTER].try_into().unwrap(), object(n))
+        let piece = filter[at..at + FILTER].try_into().unwrap();
+        index::filter_has(piece, object(n), crc32c)
     };
     assert!((0..entries).all(has));
+    // Damaged, it denies nothing.
+    let at = piece_of(7);
+    for bit in 0..FILTER * 8 {
+        let mut piece: [u8; FILTER] = filter[at..at + FILTER].try_into().unwrap();
+        piece[bit / 8] ^= 1 << (bit % 8);
+        assert!(index::filter_has(&piece, object(7), crc32c), "bit {bit}");
+        assert!(index::filter_has(&piece, object(1 << 40), crc32c), "bit {bit}");
+    }
     let wrong = (entries..entries + 10_000).filter(|n| has(*n)).count();
     assert!(wrong < 300, "{wrong} of 10000 claimed");
 }
