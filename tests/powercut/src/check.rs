@@ -310,7 +310,8 @@ fn operations(lines: &[undo::Line], strict: bool) -> Outcome<Vec<String>> {
             ("revert", None) if strict => {
                 fail!("a revert was neither ended nor withdrawn: {}", line.text)
             }
-            ("revert", _) => found.push("revert".into()),
+            // Two reverts of one file must not be taken for each other.
+            ("revert", _) => found.push(format!("revert {}", line.number("count")?)),
             ("write" | "truncate" | "punch", Some(end)) if end.op == "amend" => {
                 found.push(format!("{} {} {}", line.op, end.offset, end.length));
             }

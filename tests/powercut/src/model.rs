@@ -19,7 +19,7 @@ pub fn name_of(name: usize) -> String {
 pub struct Event {
     /// The step that did it.
     pub step: u64,
-    /// `OP OFFSET LENGTH` as the log has it; of a revert only the word.
+    /// `OP OFFSET LENGTH` as the log has it; of a revert, how many it took back.
     pub line: String,
     /// The content after it.
     pub content: Arc<Vec<u8>>,
@@ -138,28 +138,30 @@ impl Model {
         }
     }
 
-    /// A write whose record had to be durable first may have failed half way.
+    /// A write whose record had to be durable first may have failed half way, and so may a punch:
+    /// btrfs zeroes the hole's ends before it finds that there is no room. Their lines may stand.
     fn fail(&mut self, act: &Act) {
-        let Act::Write {
-            name,
-            at,
-            length,
-            how,
-        } = *act
-        else {
-            return;
+        let (name, at, bytes, word) = match *act {
+            Act::Write {
+                name,
+                at,
+                length,
+                how,
+            } if how != How::Plain => (name, at, self.bytes(self.step, length), "write"),
+            Act::Punch { name, at, length } => (name, at, vec![0; length], "punch"),
+            _ => return,
         };
-        if how == How::Plain {
-            return;
-        }
-        let bytes = self.bytes(self.step, length);
+        let length = bytes.len();
         if let Some((object, step, content)) = self.open(name) {
             let mut intended = content.clone();
-            intended.resize(content.len().max(at + length), 0);
-            intended[at..at + length].copy_from_slice(&bytes);
-            let line = format!("write {at} {length}");
+            if word == "write" {
+                intended.resize(content.len().max(at + length), 0);
+            }
+            let end = (at + length).min(intended.len());
+            intended[at..end].copy_from_slice(&bytes[..end - at]);
+            let line = format!("{word} {at} {length}");
             let from = at.min(content.len());
-            object.change(step, line, content, (from, at + length));
+            object.change(step, line, content, (from, end));
             if let Some(event) = object.events.last_mut() {
                 event.intended = Some(intended);
             }
@@ -251,7 +253,7 @@ impl Model {
         }
         object.events.push(Event {
             step,
-            line: "revert".into(),
+            line: format!("revert {count}"),
             content,
             touched,
             standing: Arc::new(standing),

@@ -162,7 +162,11 @@ impl<'a> Worker<'a> {
                 Ok(0)
             }
             Act::Fill => self.fill().map(|()| 0),
-            Act::Clear => fs::remove_file(place.base.join("filler")).map(|()| 0),
+            Act::Clear => match fs::remove_file(place.base.join("filler")) {
+                // There was no room to make it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+                result => result.map(|()| 0),
+            },
         };
         Ok(match done {
             Ok(result) => result,
