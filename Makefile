@@ -57,8 +57,8 @@ faults: ## every call of the lower filesystem fails once
 fuzz: ## bytes, numbers, calls and histories that nobody meant: ten minutes on the host, as long in the guest
 	@tests/fuzz/run
 
-powercut: ## cut the power N times (50) under a workload, and look at what is left
-	@tests/powercut/run --points $(or $(N),50)
+powercut: ## cut the power N times (50) under a workload, and look at what is left (SEED repeats)
+	@tests/powercut/run --points $(or $(N),50) $(if $(SEED),--seed $(SEED))
 
 nightly: ## all of these with long settings, for hours
 	@tests/nightly

@@ -58,8 +58,20 @@ pub struct Summary {
     pub payloads: u64,
 }
 
-/// Reads everything below `home`, `.loggerfs`.
+/// Reads everything below `home`, `.loggerfs`. A mount that is at work may drop its oldest segment
+/// meanwhile: then everything is read again.
 pub fn examine(home: &Path) -> Outcome<Summary> {
+    for _ in 0..9 {
+        let before = numbered(&home.join("log"), ".log")?;
+        let result = try_examine(home);
+        if result.is_ok() || numbered(&home.join("log"), ".log")? == before {
+            return result;
+        }
+    }
+    try_examine(home)
+}
+
+fn try_examine(home: &Path) -> Outcome<Summary> {
     let text = fs::read(home.join("format")).at("reading format")?;
     let Ok(format) = format::parse(&text) else {
         fail!("the file format is no such file");
