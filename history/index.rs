@@ -153,7 +153,8 @@ pub(crate) fn filter_has(piece: &[u8; FILTER], object: ObjectId, crc: Crc) -> bo
     let is_whole = piece
         .split_at_checked(FILTER_BITS / 8)
         .is_some_and(|(body, sum)| sum == (!crc(!0, body)).to_le_bytes());
-    !is_whole || filter_bits(object).all(|(at, bit)| piece.get(at).is_some_and(|byte| byte & bit != 0))
+    !is_whole
+        || filter_bits(object).all(|(at, bit)| piece.get(at).is_some_and(|byte| byte & bit != 0))
 }
 
 /// Writes entry `i` of a block.

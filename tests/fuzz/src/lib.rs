@@ -25,8 +25,11 @@ use shim::{prelude, sync, vfs};
 #[path = "../../../logctl/tests/support/mod.rs"]
 mod support;
 
+/// What a target does with bytes.
+pub type Target = fn(&[u8]);
+
 /// All targets, in the order in which they run.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+pub const TARGETS: &[(&str, Target)] = &[
     ("line", line::any_bytes),
     ("draft", line::drafted),
     ("percent", line::percent),

@@ -123,8 +123,7 @@ pub(crate) fn percent(data: &[u8]) {
         assert!(back <= data.len() || data.is_empty());
     }
     if let Some(len) = decode_hex(data, &mut decoded) {
-        let digits: String = decoded[..len].iter().map(|b| format!("{b:02x}")).collect();
-        assert_eq!(digits.as_bytes(), data);
+        assert_eq!(hex(&decoded[..len]).as_bytes(), data);
     }
     let mut command = [0; 2000];
     let (len, cut) = encode_command(data, &mut command);
@@ -349,8 +348,7 @@ impl Told {
         same_text(line.to, to.as_deref());
         self.compare_actor(line);
         if let (Some(found), Some(handle)) = (line.fh, &self.handle) {
-            let digits: String = handle.iter().map(|b| format!("{b:02x}")).collect();
-            assert_eq!(found, format!("01{digits}").as_bytes());
+            assert_eq!(found, format!("01{}", hex(handle)).as_bytes());
         }
     }
 
@@ -459,4 +457,13 @@ fn usual(told: &Told, command: &[u8]) {
     if let Undo::At(_) = undo {
         assert_eq!((line.map.unwrap_or(0), line.crc), (map, Some(crc)));
     }
+}
+
+/// Bytes as hexadecimal digits.
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::new(), |mut digits, byte| {
+        let _ = write!(digits, "{byte:02x}");
+        digits
+    })
 }

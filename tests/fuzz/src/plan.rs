@@ -134,8 +134,10 @@ fn small_merge(u: &mut Unstructured<'_>) -> Result<()> {
 
 /// Numbers up to the largest: no plan of them contradicts itself.
 fn large_merge(u: &mut Unstructured<'_>) -> Result<()> {
-    let mut list = List::default();
-    list.room = u.int_in_range(0..=200)?;
+    let list = List {
+        room: u.int_in_range(0..=200)?,
+        ..List::default()
+    };
     let mut merge = Merge::new(list, number(u)?);
     for segment in 0..u.int_in_range(0..=20)? {
         for _ in 0..u.int_in_range(0..=6)? {

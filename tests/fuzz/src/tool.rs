@@ -5,7 +5,7 @@
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use arbitrary::{Result, Unstructured};
 use logctl::cli::Command;
@@ -136,18 +136,20 @@ fn fill(u: &mut Unstructured<'_>, status: &mut Status) {
     status.uuid = u.arbitrary().unwrap_or_default();
 }
 
-fn command(u: &mut Unstructured<'_>, path: &PathBuf) -> Result<Command> {
+fn command(u: &mut Unstructured<'_>, path: &Path) -> Result<Command> {
     Ok(match u.int_in_range(0..=2)? {
         0 => Command::Readlog {
-            file: path.clone(),
+            file: path.to_path_buf(),
             all: u.arbitrary()?,
         },
         1 => Command::Revert {
-            files: vec![path.clone()],
+            files: vec![path.to_path_buf()],
             count: u.int_in_range(1..=30)?,
             force: u.arbitrary()?,
         },
-        _ => Command::Status { file: path.clone() },
+        _ => Command::Status {
+            file: path.to_path_buf(),
+        },
     })
 }
 

@@ -162,8 +162,8 @@ tests! {
         c.step("list", |c| fs::read_dir(&c.w.mnt)?.try_for_each(|entry| entry.map(drop)))
     });
     trim = scenario("trim", file, |c| many_overwrites(c, 14)).with("history_max=1M");
-    mount = scenario("mount", |c| written_and_unmounted(c), |c| c.call("mount", mount_again)).mounts();
-    unmount = scenario("unmount-mount", |c| written(c), |c| {
+    mount = scenario("mount", written_and_unmounted, |c| c.call("mount", mount_again)).mounts();
+    unmount = scenario("unmount-mount", written, |c| {
         c.w.unmount()?;
         c.call("mount", mount_again)
     }).mounts();
