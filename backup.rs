@@ -357,7 +357,10 @@ impl Record<'_> {
                 Some(asked)
             }
             // As above; but a write through the page cache that fails has written nothing.
-            (Err(_), None) if self.what.op != Op::Write && is_foreign(state, self.inode) => {
+            (Err(_), None)
+                if (self.what.op != Op::Write || self.before.is_some())
+                    && is_foreign(state, self.inode) =>
+            {
                 Some(asked)
             }
             _ => None,

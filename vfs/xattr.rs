@@ -137,9 +137,9 @@ const TRIES: usize = 8;
 pub(crate) fn read(lower: &Dentry, name: &CStr) -> Result<Option<KVVec<u8>>> {
     let inode = lower.inode().ok_or(ENOENT)?.as_ptr();
     let get = |value: *mut c_void, size: usize| {
+        let (dentry, name) = (lower.as_ptr(), name.as_char_ptr());
         // SAFETY: A live dentry with its inode, a C string, and a buffer of that size.
-        let n =
-            unsafe { c::__vfs_getxattr(lower.as_ptr(), inode, name.as_char_ptr(), value, size) };
+        let n = unsafe { c::__vfs_getxattr(dentry, inode, name, value, size) };
         usize::try_from(n).map_err(|_| errno(n))
     };
     let mut value = KVVec::new();
