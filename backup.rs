@@ -13,7 +13,7 @@ pub(crate) mod names;
 
 use crate::{
     history::{
-        journal::{Journal, LineRoom, OnError, OnFull},
+        journal::{is_no_room, Journal, LineRoom, OnError, OnFull},
         line::Op, //
     },
     stack::{Mount, ObjectState, Open},
@@ -356,15 +356,20 @@ impl Record<'_> {
             (Err(_), Some(_)) if Some(self.inode.lower().quick_cookie()) != self.before => {
                 Some(asked)
             }
-            // As above; but a write through the page cache that fails has written nothing.
-            (Err(_), None)
-                if (self.what.op != Op::Write || self.before.is_some())
-                    && is_foreign(state, self.inode) =>
-            {
-                Some(asked)
-            }
+            (Err(e), None) if self.may_have_begun(state, e) => Some(asked),
             _ => None,
         }
+    }
+
+    /// Whether an operation without a line yet may have changed something before it failed.
+    ///
+    /// A write through the page cache moves the file's times before it looks at anything else, so
+    /// there the error tells: btrfs copies into a folio that is in use before it asks for room.
+    fn may_have_begun(&self, state: &ObjectState, error: Error) -> bool {
+        if self.what.op == Op::Write && self.before.is_none() {
+            return is_no_room(error) || error == ENOMEM || error == EIO;
+        }
+        is_foreign(state, self.inode)
     }
 
     fn settle(&mut self, outcome: Result<u64>) {
@@ -372,7 +377,7 @@ impl Record<'_> {
         let mut state = inode.object().state.lock();
         let changed = self.changed(&state, outcome);
         if changed.is_none() && self.early.is_none() {
-            // A write that finds no room has moved the file's times before: that was nobody else.
+            // A write that fails has moved the file's times before: that was nobody else.
             if is_foreign(&state, inode) {
                 note_change(&mut state, inode);
             }

@@ -441,7 +441,7 @@ impl Journal {
 }
 
 /// Whether the lower filesystem has no room.
-pub(super) fn is_no_room(error: Error) -> bool {
+pub(crate) fn is_no_room(error: Error) -> bool {
     error == ENOSPC || error == EDQUOT
 }
 

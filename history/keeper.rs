@@ -179,9 +179,8 @@ impl Journal {
     /// Makes an ended segment durable and writes its index table. Returns its table of objects.
     fn seal(&self, keep: &mut Keep, ended: Ended) -> Result<Table> {
         let segment = self.files.lock().to_write(ended.segment)?;
-        segment.undo.truncate(ended.undo_end)?;
-        segment.undo.sync()?;
-        segment.log.sync()?;
+        segment.undo.end(ended.undo_end)?;
+        segment.log.sync_written()?;
         self.files.lock().sync_names()?;
         // A table tells recovery that all is well with the segment.
         let reread = self.oldest_intent();

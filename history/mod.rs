@@ -27,6 +27,7 @@ pub(crate) mod segment;
 pub(crate) mod sort;
 pub(crate) mod staging;
 pub(crate) mod state;
+pub(crate) mod stream;
 pub(crate) mod tables;
 pub(crate) mod text;
 pub(crate) mod trust;

@@ -8,7 +8,6 @@ use kernel::{
     sync::{
         atomic::{
             Atomic,
-            Full,
             Relaxed, //
         },
         Arc, //
@@ -16,6 +15,7 @@ use kernel::{
 };
 
 use super::{
+    stream::Stream,
     text::{
         number,
         Words, //
@@ -83,13 +83,13 @@ pub(super) fn number_in_name(name: &[u8], suffix: &[u8]) -> Option<u64> {
 }
 
 /// An open segment.
+#[pin_data]
 pub(super) struct Segment {
     pub(super) number: u64,
-    pub(super) log: StreamFile,
-    pub(super) undo: StreamFile,
-    /// Whether something was written since the last fsync.
-    pub(super) log_dirty: Atomic<bool>,
-    pub(super) undo_dirty: Atomic<bool>,
+    #[pin]
+    pub(super) log: Stream,
+    #[pin]
+    pub(super) undo: Stream,
     /// Whether its payload file has all of its blocks.
     pub(super) is_allocated: Atomic<bool>,
 }
@@ -169,17 +169,7 @@ impl Files {
         log.truncate(0)?;
         let log = StreamFile::in_pieces(log);
         self.names_dirty = true;
-        let segment = Arc::new(
-            Segment {
-                number,
-                log,
-                undo,
-                log_dirty: Atomic::new(false),
-                undo_dirty: Atomic::new(false),
-                is_allocated: Atomic::new(false),
-            },
-            GFP_KERNEL,
-        )?;
+        let segment = Segment::new(number, log, undo, false)?;
         self.open.push(segment.clone(), GFP_KERNEL)?;
         Ok(segment)
     }
@@ -215,17 +205,9 @@ impl Files {
             let file = dir.open(name.bytes(), false).map_err(missing)?;
             trust::private_file(file).map_err(|_| EUCLEAN)
         };
-        let segment = Arc::new(
-            Segment {
-                number,
-                log: StreamFile::read_only(open(log_dir, Name::log(number))?),
-                undo: StreamFile::read_only(open(undo_dir, Name::undo(number))?),
-                log_dirty: Atomic::new(false),
-                undo_dirty: Atomic::new(false),
-                is_allocated: Atomic::new(true),
-            },
-            GFP_KERNEL,
-        )?;
+        let log = StreamFile::read_only(open(log_dir, Name::log(number))?);
+        let undo = StreamFile::read_only(open(undo_dir, Name::undo(number))?);
+        let segment = Segment::new(number, log, undo, true)?;
         if self.recent.len() >= RECENT {
             let _ = self.recent.remove(0);
         }
@@ -316,6 +298,23 @@ pub(super) fn gone(result: Result) -> Result {
 }
 
 impl Segment {
+    fn new(
+        number: u64,
+        log: StreamFile,
+        undo: StreamFile,
+        is_allocated: bool,
+    ) -> Result<Arc<Self>> {
+        Arc::pin_init(
+            try_pin_init!(Self {
+                number,
+                log <- Stream::new(log),
+                undo <- Stream::new(undo),
+                is_allocated: Atomic::new(is_allocated),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
     /// Allocates the payload file's blocks up to `target`, unless the filesystem cannot.
     pub(super) fn allocate(&self, target: u64) {
         if self.is_allocated.load(Relaxed) {
@@ -329,26 +328,4 @@ impl Segment {
             let _ = self.undo.allocate(size, target);
         }
     }
-
-    /// Makes the payloads durable.
-    pub(super) fn sync_undo(&self) -> Result {
-        sync(&self.undo, &self.undo_dirty)
-    }
-
-    /// Makes the lines durable.
-    pub(super) fn sync_log(&self) -> Result {
-        sync(&self.log, &self.log_dirty)
-    }
-}
-
-/// Makes a file durable, if it was written.
-fn sync(file: &File, dirty: &Atomic<bool>) -> Result {
-    if !dirty.xchg(false, Full) {
-        return Ok(());
-    }
-    let result = file.sync();
-    if result.is_err() {
-        dirty.store(true, Relaxed);
-    }
-    result
 }

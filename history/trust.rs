@@ -14,7 +14,10 @@ use super::{
         Unusable,
         MAX_FORMAT, //
     },
-    segment::MODE,
+    segment::{
+        number_in_name,
+        MODE, //
+    },
 };
 use crate::vfs::{
     error::EUCLEAN,
@@ -108,14 +111,11 @@ fn create(
     root: Root,
     explain: &dyn Fn(fmt::Arguments<'_>),
 ) -> Result<[u8; 16]> {
-    match dir.open(b"state", false) {
-        Err(e) if e == ENOENT => {}
-        _ => {
-            explain(format_args!(
-                ".loggerfs/format is empty, but there is a history: it is damaged"
-            ));
-            return Err(EUCLEAN);
-        }
+    if has_history(dir)? {
+        explain(format_args!(
+            ".loggerfs/format is empty or missing, but there is a history: it is damaged"
+        ));
+        return Err(EUCLEAN);
     }
     let uuid = random_uuid();
     let mut text = KVec::from_elem(0, MAX_FORMAT, GFP_KERNEL)?;
@@ -124,6 +124,17 @@ fn create(
     claim.write_at(text.get(..len).unwrap_or_default(), 0)?;
     claim.sync()?;
     Ok(uuid)
+}
+
+/// Whether there is anything of a history beside `format`: what it says of itself, or a log.
+fn has_history(dir: &Dir) -> Result<bool> {
+    match dir.open(b"state", false) {
+        Err(e) if e == ENOENT => {}
+        _ => return Ok(true),
+    }
+    let mut found = false;
+    private_dir(dir, b"log")?.list(&mut |name| found |= number_in_name(name, b".log").is_some())?;
+    Ok(found)
 }
 
 /// Whether a history with this `format` belongs to the directory `this`.

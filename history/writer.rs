@@ -9,10 +9,7 @@
 
 use kernel::{
     prelude::*,
-    sync::{
-        atomic::Relaxed,
-        Arc, //
-    },
+    sync::Arc, //
 };
 
 use super::{journal::Journal, pool::Batch, segment::Segment, staging::align};
@@ -140,13 +137,13 @@ impl Journal {
     /// Makes payloads durable, and names of files.
     fn sync_undo(&self) -> Result {
         self.files.lock().sync_names()?;
-        self.each_segment(Segment::sync_undo)
+        self.each_segment(|segment| segment.undo.sync_written())
     }
 
     /// Makes lines durable, and the payloads that were written meanwhile.
     fn sync_logs(&self) -> Result {
         self.sync_undo()?;
-        self.each_segment(Segment::sync_log)
+        self.each_segment(|segment| segment.log.sync_written())
     }
 
     /// Does `f` with each segment that is written, without holding a lock.
@@ -192,15 +189,13 @@ impl Journal {
 fn write_chunk(chunk: &Chunk, batch: Batch, segment: &Segment, is_payload: bool) -> Result {
     let write = |bytes: &[u8], used: usize| {
         if is_payload {
-            segment.undo_dirty.store(true, Relaxed);
             // CAST: A chunk's size.
             let whole = (align(used as u64) as usize).min(bytes.len());
             let bytes = bytes.get(..whole).ok_or(EIO)?;
-            segment.undo.write_at(bytes, batch.base)
+            segment.undo.write(bytes, batch.base)
         } else {
-            segment.log_dirty.store(true, Relaxed);
             let bytes = bytes.get(..used).ok_or(EIO)?;
-            segment.log.write_at(bytes, batch.base)
+            segment.log.write(bytes, batch.base)
         }
     };
     chunk.drain(write).unwrap_or(Err(EIO))

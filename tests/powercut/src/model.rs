@@ -138,16 +138,13 @@ impl Model {
         }
     }
 
-    /// A write whose record had to be durable first may have failed half way, and so may a punch:
-    /// btrfs zeroes the hole's ends before it finds that there is no room. Their lines may stand.
+    /// A write may have failed half way, and so may a punch: btrfs zeroes the hole's ends before it
+    /// finds that there is no room. Their lines may stand.
     fn fail(&mut self, act: &Act) {
         let (name, at, bytes, word) = match *act {
             Act::Write {
-                name,
-                at,
-                length,
-                how,
-            } if how != How::Plain => (name, at, self.bytes(self.step, length), "write"),
+                name, at, length, ..
+            } => (name, at, self.bytes(self.step, length), "write"),
             Act::Punch { name, at, length } => (name, at, vec![0; length], "punch"),
             _ => return,
         };

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use crate::harness::Test;
 use crate::mounts::{self, run};
-use crate::outcome::{check, same, same_errno, At, Outcome};
+use crate::outcome::{check, same, same_bytes, same_errno, At, Outcome};
 use crate::shadow::pattern;
 use crate::undo;
 use crate::world::{put, World};
@@ -214,10 +214,21 @@ fn full_write_that_fails(w: &mut World) -> Outcome {
     fs::remove_file(&reserve)?;
     wait_for_room(w)?;
     put(&file, 0, b"room again")?;
-    for line in undo::lines(&file, true)? {
+    let lines = undo::lines(&file, true)?;
+    for line in &lines {
         check!(line.op != "foreign", "nobody else was here: {}", line.text);
     }
+    let failed = format!(" write {size} ");
+    check!(
+        lines.iter().any(|line| line.text.contains(&failed)),
+        "a write that failed, perhaps half way, left no line"
+    );
     undo::revert(&file, 1).at("reverting what came after")?;
+    let mut first = vec![0; 65_536];
+    file.read_exact_at(&mut first, 0)?;
+    same_bytes("what came after", &first, &pattern(0, 65_536))?;
+    undo::revert(&file, 1).at("reverting the write that failed")?;
+    same("size", file.metadata()?.len(), size)?;
     drop(file);
     leave(w, place)
 }

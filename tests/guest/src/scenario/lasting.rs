@@ -87,6 +87,11 @@ pub const TESTS: &[Test] = &[
             run(&["sh", "-c", &format!("echo nonsense > {path}/format")])
         })
     }),
+    Test::new("lost-format", |w| {
+        forged(w, |path| {
+            run(&["sh", "-c", &format!("rm {path}/format {path}/state")])
+        })
+    }),
     Test::new("transplanted", transplanted),
     Test::new("damaged-payload", damaged_payload),
     Test::new("cut-payload", cut_payload),
