@@ -2,7 +2,7 @@
 /*
  * What bindgen reads for LoggerFS: the headers that the kernel crate's own
  * bindings leave out, constants made of BIT() and __force, and the prototypes
- * of our inlines (helpers.c). Types that kernel::bindings has stay there.
+ * of our inlines (helpers.c, attributes.c). Types that kernel::bindings has stay there.
  */
 #ifndef LOGGERFS_BINDINGS_H
 #define LOGGERFS_BINDINGS_H
