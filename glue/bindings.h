@@ -2,7 +2,7 @@
 /*
  * What bindgen reads for LoggerFS: the headers that the kernel crate's own
  * bindings leave out, constants made of BIT() and __force, and the prototypes
- * of our inlines (helpers.c, attributes.c). Types that kernel::bindings has stay there.
+ * of our inlines (attributes.c, helpers.c, store.c). Types that kernel::bindings has stay there.
  */
 #ifndef LOGGERFS_BINDINGS_H
 #define LOGGERFS_BINDINGS_H
@@ -148,7 +148,7 @@ int lfs_set_xflags(struct mnt_idmap *idmap, struct dentry *dentry, const struct 
 /* calls made in a kernel thread, with its credentials and limits */
 void lfs_call_in_kthread(void (*function)(void *), void *argument);
 
-/* store, worker */
+/* store */
 struct dentry *lfs_store_lookup(struct dentry *parent, const char *name, unsigned int len);
 struct dentry *lfs_store_start_creating(struct dentry *parent, const char *name,
 					unsigned int len);
@@ -159,6 +159,8 @@ int lfs_store_rename(struct dentry *from, const char *from_name, unsigned int fr
 bool lfs_store_is_mount_point(const struct dentry *dentry);
 int lfs_store_encode_handle(struct dentry *dentry, void *words, int *count);
 int lfs_store_lock_file(struct file *file);
+
+/* scope, worker */
 const struct cred *lfs_override_creds(const struct cred *cred);
 void lfs_revert_creds(const struct cred *cred);
 void lfs_copy(void *to, const void *from, size_t len);

@@ -498,74 +498,7 @@ void lfs_call_in_kthread(void (*function)(void *), void *argument)
 	destroy_work_on_stack(&call.work);
 }
 
-/* store, worker */
-
-struct dentry *lfs_store_lookup(struct dentry *parent, const char *name, unsigned int len)
-{
-	return lookup_noperm_unlocked(&QSTR_LEN(name, len), parent);
-}
-
-struct dentry *lfs_store_start_creating(struct dentry *parent, const char *name,
-					unsigned int len)
-{
-	return start_creating_noperm(parent, &QSTR_LEN(name, len));
-}
-
-struct dentry *lfs_store_start_removing(struct dentry *parent, const char *name,
-					unsigned int len)
-{
-	return start_removing_noperm(parent, &QSTR_LEN(name, len));
-}
-
-int lfs_store_rename(struct dentry *from, const char *from_name, unsigned int from_len,
-		     struct dentry *to, const char *to_name, unsigned int to_len)
-{
-	struct renamedata rd = {
-		.mnt_idmap = &nop_mnt_idmap,
-		.old_parent = from,
-		.new_parent = to,
-	};
-	int ret = start_renaming(&rd, 0, &QSTR_LEN(from_name, from_len),
-				 &QSTR_LEN(to_name, to_len));
-
-	if (ret)
-		return ret;
-	ret = vfs_rename(&rd);
-	end_renaming(&rd);
-	return ret;
-}
-
-bool lfs_store_is_mount_point(const struct dentry *dentry)
-{
-	return d_mountpoint(dentry);
-}
-
-int lfs_store_encode_handle(struct dentry *dentry, void *words, int *count)
-{
-	return exportfs_encode_fh(dentry, words, count, 0);
-}
-
-/* flock(LOCK_EX | LOCK_NB); the lock goes with the file. */
-int lfs_store_lock_file(struct file *file)
-{
-	struct file_lock *lock = locks_alloc_lock();
-	int ret;
-
-	if (!lock)
-		return -ENOMEM;
-	lock->c.flc_file = file;
-	lock->c.flc_owner = file;
-	lock->c.flc_pid = task_tgid_nr(current);
-	lock->c.flc_flags = FL_FLOCK;
-	lock->c.flc_type = F_WRLCK;
-	lock->fl_end = OFFSET_MAX;
-	if (file->f_op->flock)
-		ret = file->f_op->flock(file, F_SETLK, lock);
-	else
-		ret = locks_lock_file_wait(file, lock);
-	locks_free_lock(lock);
-	return ret;
-}
+/* scope, worker */
 
 const struct cred *lfs_override_creds(const struct cred *cred)
 {

@@ -83,12 +83,9 @@ pub(super) fn number_in_name(name: &[u8], suffix: &[u8]) -> Option<u64> {
 }
 
 /// An open segment.
-#[pin_data]
 pub(super) struct Segment {
     pub(super) number: u64,
-    #[pin]
     pub(super) log: Stream,
-    #[pin]
     pub(super) undo: Stream,
     /// Whether its payload file has all of its blocks.
     pub(super) is_allocated: Atomic<bool>,
@@ -304,15 +301,13 @@ impl Segment {
         undo: StreamFile,
         is_allocated: bool,
     ) -> Result<Arc<Self>> {
-        Arc::pin_init(
-            try_pin_init!(Self {
-                number,
-                log <- Stream::new(log),
-                undo <- Stream::new(undo),
-                is_allocated: Atomic::new(is_allocated),
-            }),
-            GFP_KERNEL,
-        )
+        let segment = Self {
+            number,
+            log: Stream::new(log)?,
+            undo: Stream::new(undo)?,
+            is_allocated: Atomic::new(is_allocated),
+        };
+        Ok(Arc::new(segment, GFP_KERNEL)?)
     }
 
     /// Allocates the payload file's blocks up to `target`, unless the filesystem cannot.

@@ -13,19 +13,16 @@ use kernel::{
     sync::Mutex, //
 };
 
-use super::staging::ALIGN;
 use crate::vfs::store::StreamFile;
 
 /// How much is written anew at a time: whole pages, as payload files want them.
-const PIECE: usize = 16 * ALIGN as usize;
+const PIECE: usize = 64 * 1024;
 
 /// A file that the journal's workers write and make durable, and everybody may read.
-#[pin_data]
 pub(super) struct Stream {
     file: StreamFile,
     /// Held while the file is written or made durable.
-    #[pin]
-    unsynced: Mutex<Unsynced>,
+    unsynced: Pin<KBox<Mutex<Unsynced>>>,
 }
 
 /// What was written since the last fsync that succeeded.
@@ -39,10 +36,11 @@ struct Unsynced {
 }
 
 impl Stream {
-    pub(super) fn new(file: StreamFile) -> impl PinInit<Self> {
-        pin_init!(Self {
+    pub(super) fn new(file: StreamFile) -> Result<Self> {
+        let unsynced = new_mutex!(Unsynced::default(), "Stream::unsynced");
+        Ok(Self {
             file,
-            unsynced <- new_mutex!(Unsynced::default(), "Stream::unsynced"),
+            unsynced: KBox::pin_init(unsynced, GFP_KERNEL)?,
         })
     }
 

@@ -23,6 +23,8 @@ pub(crate) mod segment;
 pub(crate) mod sort;
 #[path = "../../../history/state.rs"]
 pub(crate) mod state;
+#[path = "../../../history/stream.rs"]
+pub(crate) mod stream;
 #[path = "../../../history/tables.rs"]
 pub(crate) mod tables;
 #[path = "../../../history/text.rs"]

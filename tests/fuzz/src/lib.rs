@@ -19,6 +19,7 @@ mod shim;
 mod tool;
 
 // At the paths by which the module's files know these.
+use shim::sync::new_mutex;
 use shim::{prelude, sync, vfs};
 
 /// What logctl's tests share: a model of a file and its journal.

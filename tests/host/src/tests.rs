@@ -140,7 +140,10 @@ fn filters_never_deny_what_is_there_and_seldom_claim_what_is_not() {
         let mut piece: [u8; FILTER] = filter[at..at + FILTER].try_into().unwrap();
         piece[bit / 8] ^= 1 << (bit % 8);
         assert!(index::filter_has(&piece, object(7), crc32c), "bit {bit}");
-        assert!(index::filter_has(&piece, object(1 << 40), crc32c), "bit {bit}");
+        assert!(
+            index::filter_has(&piece, object(1 << 40), crc32c),
+            "bit {bit}"
+        );
     }
     let wrong = (entries..entries + 10_000).filter(|n| has(*n)).count();
     assert!(wrong < 300, "{wrong} of 10000 claimed");

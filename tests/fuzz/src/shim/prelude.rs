@@ -53,6 +53,22 @@ pub(crate) struct Flags;
 
 pub(crate) const GFP_KERNEL: Flags = Flags;
 
+pub(crate) use std::pin::Pin;
+
+/// A value on the heap.
+pub(crate) type KBox<T> = Box<T>;
+
+/// What makes values in the place where they stay.
+pub(crate) trait InPlaceInit<T>: Sized {
+    fn pin_init(value: T, flags: Flags) -> Result<Pin<Self>, AllocError>;
+}
+
+impl<T> InPlaceInit<T> for KBox<T> {
+    fn pin_init(value: T, _: Flags) -> Result<Pin<Self>, AllocError> {
+        Ok(Self::pin(value))
+    }
+}
+
 /// A vector whose growth may fail.
 #[derive(Clone, Debug)]
 pub(crate) struct KVec<T>(Vec<T>);

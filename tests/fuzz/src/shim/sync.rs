@@ -2,6 +2,7 @@
 
 //! `kernel::sync`: here everything happens in one thread.
 
+use std::cell::{RefCell, RefMut};
 use std::ops::Deref;
 use std::rc::Rc;
 
@@ -29,6 +30,27 @@ impl<T> Deref for Arc<T> {
         &self.0
     }
 }
+
+/// A lock that nobody else can hold.
+pub(crate) struct Mutex<T>(RefCell<T>);
+
+impl<T> Mutex<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(RefCell::new(value))
+    }
+
+    pub(crate) fn lock(&self) -> RefMut<'_, T> {
+        self.0.borrow_mut()
+    }
+}
+
+/// As the kernel's, without lock classes.
+macro_rules! new_mutex {
+    ($value:expr, $name:literal) => {
+        $crate::sync::Mutex::new($value)
+    };
+}
+pub(crate) use new_mutex;
 
 /// `kernel::sync::atomic`.
 pub(crate) mod atomic {
