@@ -5,8 +5,11 @@
  *
  * It reads the filesystem's own tables of operations and puts a kprobe on each function that it
  * finds there. A call for another superblock passes; so the filesystem is a real one with all that
- * it does, no layer is added, and stock kernels can be tested. Memory is a hook as well, on a
- * kernel with fault injection: "alloc" is what is allocated with the tested module on the stack.
+ * it does, no layer is added, and stock kernels can be tested. Below it, requests to its disk
+ * are hooks: "block_read", "block_write", and "block_flush", which flush what the disk caches.
+ * Memory is a hook as well, on a kernel with fault injection: "alloc" is what is allocated with
+ * the tested module on the stack, and no function of the lower filesystem in between: what those
+ * make of it is their own matter.
  *
  * /sys/kernel/debug/faulty takes one command at a write, and tells counts at a read:
  *
@@ -20,6 +23,7 @@
  *                          "after" (does it and returns -ERRNO), "short" (writes half of it)
  *   disarm                 nothing fails any more; counts go on
  */
+#include <linux/bio.h>
 #include <linux/debugfs.h>
 #include <linux/err.h>
 #include <linux/exportfs.h>
@@ -35,11 +39,7 @@
 #include <linux/uio.h>
 #include <linux/xattr.h>
 
-/* Which argument leads to the superblock, and how. */
-enum way {
-	KIOCB_1, FILE_1, FILE_2, INODE_1, INODE_2, DENTRY_1, DENTRY_2, DENTRY_3, PATH_2,
-	MAPPING_1, MAPPING_2, FOLIO_2, SUPER_1, DESC_1, SLAB, PAGES,
-};
+#include "target.h"
 
 struct hook {
 	const char *name;
@@ -62,6 +62,7 @@ static struct hook hooks[] = {
 	HOOK(write_begin, MAPPING_2), HOOK(writepages, MAPPING_1), HOOK(read_folio, FOLIO_2),
 	HOOK(sync_fs, SUPER_1), HOOK(statfs, DENTRY_1), HOOK(fh_to_dentry, SUPER_1),
 	HOOK(alloc, SLAB), HOOK(alloc_pages, PAGES),
+	HOOK(block_read, BIO_READ), HOOK(block_write, BIO_WRITE), HOOK(block_flush, BIO_FLUSH),
 };
 
 struct probe {
@@ -76,8 +77,6 @@ enum mode { FAIL, AFTER, SHORT };
 
 static struct probe probes[80];
 static unsigned int n_probes;
-static struct super_block *target;
-static unsigned long text_start, text_end;
 static DEFINE_MUTEX(lock);
 
 /* What is to fail; read by the probes. */
@@ -92,6 +91,8 @@ static atomic_long_t failed;
 /* Where the last failure was made. */
 static unsigned long trace[24];
 static unsigned int trace_len;
+/* Whose bytes the last request carried that failed: 0 is the filesystem's own, or none. */
+static unsigned long failed_inode;
 
 asmlinkage void faulty_return(void);
 asm(".text\n"
@@ -101,62 +102,11 @@ asm(".text\n"
     ASM_RET
     ".size faulty_return, .-faulty_return\n");
 
-static struct super_block *superblock(enum way way, struct pt_regs *regs)
+/* Takes the place of submit_bio_noacct. */
+static void fail_request(struct bio *bio)
 {
-	void *first = (void *)regs->di, *second = (void *)regs->si, *third = (void *)regs->dx;
-	struct address_space *mapping;
-
-	switch (way) {
-	case KIOCB_1:
-		return file_inode(((struct kiocb *)first)->ki_filp)->i_sb;
-	case FILE_1:
-		return file_inode(first)->i_sb;
-	case FILE_2:
-		return file_inode(second)->i_sb;
-	case INODE_1:
-		return ((struct inode *)first)->i_sb;
-	case INODE_2:
-		return ((struct inode *)second)->i_sb;
-	case DENTRY_1:
-		return ((struct dentry *)first)->d_sb;
-	case DENTRY_2:
-		return ((struct dentry *)second)->d_sb;
-	case DENTRY_3:
-		return ((struct dentry *)third)->d_sb;
-	case PATH_2:
-		return ((struct path *)second)->dentry->d_sb;
-	case MAPPING_1:
-		return ((struct address_space *)first)->host->i_sb;
-	case MAPPING_2:
-		return ((struct address_space *)second)->host->i_sb;
-	case FOLIO_2:
-		mapping = ((struct folio *)second)->mapping;
-		return mapping ? mapping->host->i_sb : NULL;
-	case SUPER_1:
-		return first;
-	case DESC_1:
-		return file_inode(((struct vm_area_desc *)first)->file)->i_sb;
-	default:
-		return NULL;
-	}
+	bio_io_error(bio);
 }
-NOKPROBE_SYMBOL(superblock);
-
-/* Whether an allocation may fail, and the tested module asks for it. */
-static bool is_our_allocation(gfp_t flags)
-{
-	unsigned long entries[48];
-	unsigned int n;
-
-	if ((flags & __GFP_NOFAIL) || !text_end || !in_task())
-		return false;
-	n = stack_trace_save(entries, ARRAY_SIZE(entries), 1);
-	while (n--)
-		if (entries[n] >= text_start && entries[n] < text_end)
-			return true;
-	return false;
-}
-NOKPROBE_SYMBOL(is_our_allocation);
 
 static bool is_ours(struct hook *hook, struct pt_regs *regs)
 {
@@ -165,6 +115,10 @@ static bool is_ours(struct hook *hook, struct pt_regs *regs)
 		return READ_ONCE(armed) == hook && is_our_allocation(regs->si);
 	case PAGES:
 		return READ_ONCE(armed) == hook && is_our_allocation(regs->di);
+	case BIO_READ:
+	case BIO_WRITE:
+	case BIO_FLUSH:
+		return is_our_request(hook->way, (struct bio *)regs->di);
 	default:
 		return target && superblock(hook->way, regs) == target;
 	}
@@ -206,6 +160,11 @@ static int at_entry(struct kprobe *kp, struct pt_regs *regs)
 		return 0;
 	}
 	note_failure();
+	if (hook->way >= BIO_READ) {
+		failed_inode = inode_of((struct bio *)regs->di);
+		regs->ip = (unsigned long)fail_request;
+		return 1;
+	}
 	regs->ax = hook->way == PAGES ? 1 : -(long)armed_errno;
 	regs->ip = (unsigned long)faulty_return;
 	return 1;
@@ -312,6 +271,7 @@ static void detach(void)
 {
 	disarm();
 	target = NULL;
+	target_disk = NULL;
 	while (n_probes)
 		unregister_kprobe(&probes[--n_probes].entry);
 }
@@ -380,22 +340,27 @@ static int add_super(struct super_block *sb, const struct address_space_operatio
 	return ret;
 }
 
-/* Both are there in kernels with fault injection only. */
-static void add_allocations(void)
+/* What no table names. The first two are there in kernels with fault injection only. */
+static int add_symbols(void)
 {
 	static const struct { const char *hook, *symbol; } places[] = {
 		{ "alloc", "should_failslab" },
 		{ "alloc_pages", "should_fail_alloc_page" },
+		{ "block_read", "submit_bio_noacct" },
+		{ "block_write", "submit_bio_noacct" },
+		{ "block_flush", "submit_bio_noacct" },
 	};
+	int ret = 0;
 
-	for (unsigned int i = 0; i < ARRAY_SIZE(places); i++) {
+	for (unsigned int i = 0; i < ARRAY_SIZE(places) && !ret; i++) {
 		struct kprobe finder = { .symbol_name = places[i].symbol };
 
 		if (register_kprobe(&finder))
 			continue;
 		unregister_kprobe(&finder);
-		add(places[i].hook, finder.addr);
+		ret = add(places[i].hook, finder.addr);
 	}
+	return ret;
 }
 
 static int attach(const char *path)
@@ -408,8 +373,10 @@ static int attach(const char *path)
 	if (IS_ERR(file))
 		return PTR_ERR(file);
 	inode = file_inode(file);
-	/* Probing takes a second: not again for the same filesystem. */
-	if (n_probes && target == inode->i_sb && probes[0].function == file->f_op->write_iter) {
+	/* Probing takes a second: not again for another mount of the same kind. */
+	if (n_probes && probes[0].function == file->f_op->write_iter) {
+		target = inode->i_sb;
+		target_disk = target->s_bdev;
 		fput(file);
 		return 0;
 	}
@@ -430,8 +397,10 @@ static int attach(const char *path)
 		ret = add_inode(file_inode(dir)->i_op);
 	if (!ret)
 		ret = add_super(inode->i_sb, inode->i_mapping->a_ops);
-	add_allocations();
+	if (!ret)
+		ret = add_symbols();
 	target = inode->i_sb;
+	target_disk = target->s_bdev;
 	fput(dir);
 	fput(file);
 	if (ret)
@@ -459,13 +428,15 @@ static int arm(const char *words)
 		return -EINVAL;
 	armed_who = !strcmp(who, "others");
 	armed_mode = !strcmp(mode, "after") ? AFTER : !strcmp(mode, "short") ? SHORT : FAIL;
-	if (!hook || (armed_mode == SHORT && strcmp(name, "write_iter")))
+	if (!hook || (armed_mode == SHORT && strcmp(name, "write_iter")) ||
+	    (armed_mode != FAIL && hook->way >= SLAB))
 		return -EINVAL;
 	armed_nth = nth;
 	armed_times = times;
 	armed_errno = error;
 	atomic_long_set(&failed, 0);
 	trace_len = 0;
+	failed_inode = 0;
 	WRITE_ONCE(arming, current->tgid);
 	if (armed_mode == AFTER) {
 		int ret = add_exits(hook);
@@ -514,7 +485,7 @@ static ssize_t faulty_write(struct file *file, const char __user *from, size_t l
 static int faulty_show(struct seq_file *seq, void *unused)
 {
 	mutex_lock(&lock);
-	seq_printf(seq, "failed %ld\n", atomic_long_read(&failed));
+	seq_printf(seq, "failed %ld %lu\n", atomic_long_read(&failed), failed_inode);
 	for (unsigned int i = 0; i < ARRAY_SIZE(hooks); i++) {
 		bool found = false;
 

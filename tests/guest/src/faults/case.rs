@@ -20,6 +20,8 @@ pub const FILE: &str = "f";
 #[derive(Default)]
 pub struct Golden {
     pub trees: Vec<Tree>,
+    /// How many lines the file had then.
+    pub lines: Vec<usize>,
     /// All that the file held, in order, from before the first recorded operation.
     pub contents: Vec<Vec<u8>>,
     /// How many reverts the file takes in the end, and of which content the last one leaves it.
@@ -49,11 +51,16 @@ pub struct Case<'w> {
     learning: bool,
     pub golden: Golden,
     steps: usize,
+    /// How many steps were done when a sync last succeeded.
+    pub durable: usize,
     pub failure: Option<Failure>,
     /// What the file held after the parts of a write that took several calls.
     between: Vec<(usize, Vec<u8>)>,
     /// Whether a revert that was left half done is left to the next mount.
     pub by_remount: bool,
+    /// Whether the disk may have lost bytes that were never promised: then each byte of the file
+    /// counts by itself.
+    pub torn: bool,
 }
 
 impl<'w> Case<'w> {
@@ -65,10 +72,17 @@ impl<'w> Case<'w> {
             learning: golden.is_none(),
             golden: golden.unwrap_or_default(),
             steps: 0,
+            durable: 0,
             failure: None,
             between: Vec::new(),
             by_remount: false,
+            torn: false,
         }
+    }
+
+    /// How many steps were done.
+    pub fn steps(&self) -> usize {
+        self.steps
     }
 
     /// The open file; scenarios have one when they ask for it.
@@ -83,6 +97,11 @@ impl<'w> Case<'w> {
             let tree = Tree::of(&self.w.mnt)?;
             self.learn_content(tree.content(FILE));
             self.golden.trees.push(tree);
+            let lines = match File::open(self.w.path(FILE)) {
+                Ok(file) => undo::lines(&file, true)?.len(),
+                Err(_) => 0,
+            };
+            self.golden.lines.push(lines);
         }
         Ok(())
     }
@@ -114,6 +133,9 @@ impl<'w> Case<'w> {
         match call(self) {
             Ok(_) => {
                 self.steps += 1;
+                if what.contains("sync") {
+                    self.durable = self.steps;
+                }
                 self.learn()
             }
             Err(error) => {
@@ -293,7 +315,8 @@ impl<'w> Case<'w> {
             }
             reverts += 1;
             let known = self.golden.index(&now).filter(|index| *index <= at);
-            let is_part = self.between.iter().any(|(_, part)| *part == now);
+            let is_part = self.between.iter().any(|(_, part)| *part == now)
+                || (self.torn && self.is_mixture(&now, &self.golden.contents));
             let Some(index) = known.or(is_part.then_some(at)) else {
                 fail!(
                     "revert {reverts} gave {} bytes that the file did not have before",
@@ -316,11 +339,56 @@ impl<'w> Case<'w> {
         if at <= self.golden.bottom {
             return Ok(true);
         }
-        // A history that is bounded gives up its oldest part when it likes.
-        if !self.options.contains("history_max") {
+        // An operation that was never made durable may leave its bytes and nothing else.
+        let is_torn = self.torn && answer.seq_in_way == 0;
+        if !self.is_bounded() && !is_torn {
             self.check_told(&file, answer.seq_in_way)?;
         }
         Ok(false)
+    }
+
+    /// What the file is after the disk lost what it may: each byte is one that stood there once a
+    /// sync had last succeeded, and all lines are there that it promised, unless the kernel's log
+    /// has `told` that the mount goes on without some (`on_error=continue`).
+    pub fn check_torn(&self, when: &str, told: bool) -> Outcome {
+        let since: Vec<Vec<u8>> = (self.golden.trees.iter().skip(self.durable))
+            .filter_map(|tree| tree.content(FILE).map(<[u8]>::to_vec))
+            .collect();
+        if since.len() + self.durable < self.golden.trees.len() {
+            return Ok(());
+        }
+        let content = fs::read(self.w.path(FILE)).at(when)?;
+        check!(
+            self.is_mixture(&content, &since),
+            "{when}: bytes that were not there since the last sync, after step {}",
+            self.durable
+        );
+        let lines = undo::lines(&File::open(self.w.path(FILE))?, true)?.len();
+        let promised = self.golden.lines.get(self.durable).copied().unwrap_or(0);
+        check!(
+            lines >= promised || told || self.is_bounded(),
+            "{when}: {lines} lines where a sync promised {promised}"
+        );
+        Ok(())
+    }
+
+    /// Whether a content has at each place a byte that one of these has there, or this go's parts.
+    fn is_mixture(&self, content: &[u8], of: &[Vec<u8>]) -> bool {
+        let parts = self.between.iter().map(|(_, part)| part);
+        let all: Vec<&Vec<u8>> = of.iter().chain(parts).collect();
+        let sizes = all.iter().map(|one| one.len());
+        let (smallest, largest) = (sizes.clone().min(), sizes.max());
+        smallest.is_some_and(|size| content.len() >= size)
+            && largest.is_some_and(|size| content.len() <= size)
+            && content.iter().enumerate().all(|(at, byte)| {
+                all.iter()
+                    .any(|one| one.get(at).copied().unwrap_or(0) == *byte)
+            })
+    }
+
+    /// A history that is bounded gives up its oldest part when it likes.
+    pub fn is_bounded(&self) -> bool {
+        self.options.contains("history_max")
     }
 
     /// A revert that stops where it would not without the failure: the log says why.

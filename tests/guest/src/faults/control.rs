@@ -97,6 +97,11 @@ impl Fault {
         })
     }
 
+    /// Whether it is the disk that fails, not a call of the filesystem on it.
+    pub fn is_of_disk(&self) -> bool {
+        self.hook.starts_with("block_")
+    }
+
     pub fn arm(&self) -> Outcome {
         let (hook, who, mode) = (&self.hook, self.who.word(), self.mode.word());
         let times = if self.lasting { 0 } else { 1 };
@@ -134,6 +139,8 @@ pub fn attach(file: &Path) -> Outcome {
 /// What the module has counted since it was armed.
 pub struct Counts {
     pub failed: u64,
+    /// Whose bytes the last request to the disk carried that failed; 0: no file's.
+    pub inode: u64,
     /// Hook, calls by the caller, calls by workers.
     pub calls: Vec<(String, [u64; 2])>,
     /// Where the last failure was made: functions, innermost first.
@@ -144,13 +151,17 @@ pub fn counts() -> Outcome<Counts> {
     let text = fs::read_to_string(CONTROL).at("reading the counts")?;
     let mut counts = Counts {
         failed: 0,
+        inode: 0,
         calls: Vec::new(),
         trace: String::new(),
     };
     for line in text.lines() {
         let words: Vec<&str> = line.split(' ').collect();
         match words[..] {
-            ["failed", n] => counts.failed = n.parse().unwrap_or(0),
+            ["failed", n, inode] => {
+                counts.failed = n.parse().unwrap_or(0);
+                counts.inode = inode.parse().unwrap_or(0);
+            }
             ["hook", name, one, two] => {
                 let calls = [one.parse().unwrap_or(0), two.parse().unwrap_or(0)];
                 counts.calls.push((name.into(), calls));
@@ -186,14 +197,14 @@ impl KernelLog {
         Ok(KernelLog(file))
     }
 
-    /// Whether a line since then holds these words.
-    pub fn has(&self, words: &str) -> bool {
+    /// Everything said since then, or since the last call.
+    pub fn said(&self) -> String {
         let mut buffer = vec![0; 8192];
-        let mut found = false;
+        let mut text = String::new();
         while let Ok(length) = rustix::io::read(&self.0, &mut buffer[..]) {
-            found |= String::from_utf8_lossy(&buffer[..length]).contains(words);
+            text += &String::from_utf8_lossy(&buffer[..length]);
         }
-        found
+        text
     }
 }
 

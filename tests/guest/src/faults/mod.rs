@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Every call of the lower filesystem fails once, and every allocation: each scenario is repeated
-//! with the n-th call of each hook failing, n = 1, 2, 3 … until it passes unharmed.
+//! Every call of the lower filesystem fails once, every request to the disk below it (disk.rs) and
+//! every allocation: each scenario is repeated with the n-th call of each hook failing, n = 1, 2,
+//! 3 … until it passes unharmed.
 //!
 //! After each go: what the directory shows is as after the steps that succeeded, through the mount
 //! and below it; a new operation and its revert work; so they do after a remount; all older
@@ -9,6 +10,7 @@
 
 mod case;
 mod control;
+mod disk;
 mod scenarios;
 mod tree;
 
@@ -82,7 +84,7 @@ struct Tally {
 pub fn run(w: &mut World, scenario: &Scenario) -> Outcome {
     let wish = Wish::read()?;
     let golden = learn(w, scenario)?;
-    let plans = plans(w, scenario, &golden, &wish)?;
+    let plans = plans(w, scenario, &wish)?;
     let mut tally = Tally::default();
     let mut golden = Some(golden);
     for plan in plans {
@@ -226,22 +228,35 @@ fn clear(directory: &Path) -> Outcome {
 
 /// A go without failures, to know what must be.
 fn learn(w: &mut World, scenario: &Scenario) -> Outcome<Golden> {
-    let probe = w.below("probe")?;
-    File::create(&probe)?;
-    control::attach(&probe)?;
-    fs::remove_file(&probe)?;
+    attach(w)?;
     let mut case = Case::new(w, scenario.options, None);
     go(&mut case, scenario, None).at("without failures")?;
     Ok(std::mem::take(&mut case.golden))
 }
 
+/// Puts the probes where this lower filesystem's calls come by.
+fn attach(w: &World) -> Outcome {
+    let probe = w.below("probe")?;
+    File::create(&probe)?;
+    control::attach(&probe)?;
+    Ok(fs::remove_file(&probe)?)
+}
+
 /// Which hooks the scenario calls, and so what can fail.
-fn plans(w: &mut World, scenario: &Scenario, _golden: &Golden, wish: &Wish) -> Outcome<Vec<Fault>> {
+fn plans(w: &mut World, scenario: &Scenario, wish: &Wish) -> Outcome<Vec<Fault>> {
     if let Some(fault) = &wish.fault {
         return Ok(vec![fault.clone()]);
     }
     let mut plans = Vec::new();
-    let counted = count(w, scenario, "write_iter")?;
+    let mut counted = count(w, scenario, "write_iter")?;
+    counted.retain(|(hook, _)| !hook.starts_with("block_"));
+    if w.lower.has_disk() {
+        let all = count(w, scenario, "block_write")?;
+        counted.extend(
+            all.into_iter()
+                .filter(|(hook, _)| hook.starts_with("block_")),
+        );
+    }
     for (hook, calls) in counted.iter().filter(|(hook, _)| wish.wants(hook)) {
         for who in Who::ALL {
             // Workers come when they like: what they did not call this time they may the next.
@@ -318,8 +333,14 @@ fn count(w: &mut World, scenario: &Scenario, hook: &str) -> Outcome<Vec<(String,
     };
     let mut case = Case::new(w, scenario.options, None);
     start(&mut case, scenario)?;
+    if never.is_of_disk() {
+        disk::prepare(&case)?;
+    }
     never.arm()?;
     (scenario.act)(&mut case)?;
+    if never.is_of_disk() {
+        disk::sync_at_last(&mut case)?;
+    }
     control::command("disarm")?;
     let counts = control::counts()?;
     case.file = None;
@@ -351,6 +372,9 @@ fn start(case: &mut Case, scenario: &Scenario) -> Outcome {
 /// One go: the steps with the failure armed, and everything that must hold then.
 fn go(case: &mut Case, scenario: &Scenario, fault: Option<&Fault>) -> Outcome<Went> {
     start(case, scenario)?;
+    if let Some(fault) = fault.filter(|fault| fault.is_of_disk()) {
+        return disk::go(case, scenario, fault);
+    }
     let kernel = KernelLog::open()?;
     if let Some(fault) = fault {
         fault.arm()?;
@@ -378,7 +402,7 @@ fn go(case: &mut Case, scenario: &Scenario, fault: Option<&Fault>) -> Outcome<We
             crate::outcome::name(made)
         );
     }
-    if kernel.has("is half done") {
+    if kernel.said().contains("is half done") {
         check!(
             fault.is_some_and(|fault| fault.lasting),
             "one failure, and a revert is half done"
@@ -417,14 +441,18 @@ fn judge(case: &mut Case, scenario: &Scenario, fault: Option<&Fault>) -> Outcome
         case.check_tree("mounted again", lied)?;
     }
     let whole = case.check_reverts().at("mounted again")?;
-    if scenario.mounts || fault.is_none() {
-        case.w.unmount().at("unmounting in the end")?;
-        empty(case.w, fault.is_none())?;
-    } else {
-        // The next go has a fresh mount already.
-        clear(&case.w.mnt).at("removing what was made")?;
-    }
+    clean_up(case, scenario, fault.is_none())?;
     Ok(whole)
+}
+
+/// Takes away what a go made, the history too when asked for.
+fn clean_up(case: &mut Case, scenario: &Scenario, history: bool) -> Outcome {
+    if scenario.mounts || history {
+        case.w.unmount().at("unmounting in the end")?;
+        return empty(case.w, history);
+    }
+    // The next go has a fresh mount already.
+    clear(&case.w.mnt).at("removing what was made")
 }
 
 /// Every segment of a history has both of its files; nothing else takes space for ever.

@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The disk below the lower filesystem fails: one request, or all from one on.
+//!
+//! What the lower filesystem loses then it would lose without LoggerFS as well, if no sync has
+//! promised it. It may even give up until somebody repairs it: that is as after a power cut. But
+//! what a sync promises once the disk is well again is there, and be all memory of it dropped.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::Duration;
+
+use super::case::{Case, FILE};
+use super::control::{self, Fault, KernelLog};
+use super::tree::Tree;
+use super::{Scenario, Went};
+use crate::mounts::{self, Lower};
+use crate::outcome::{check, fail, name, At, Outcome};
+use crate::undo;
+use crate::world::World;
+
+/// What the lower filesystems say when they give up, or lost what is their own.
+const GIVES_UP: &[&str] = &[
+    "EXT4-fs error",
+    "borting journal",
+    "lost async page write",
+    "lost sync page write",
+    "hut down",
+    "forced readonly",
+];
+
+/// Everything is on the disk, nothing in memory.
+pub fn prepare(case: &Case) -> Outcome {
+    let at = if case.w.is_mounted() {
+        &case.w.mnt
+    } else {
+        &case.w.base
+    };
+    rustix::fs::syncfs(File::open(at)?).at("syncfs before the failure")?;
+    drop_caches()
+}
+
+fn drop_caches() -> Outcome {
+    fs::write("/proc/sys/vm/drop_caches", "3").at("dropping caches")
+}
+
+/// What a scenario has done reaches the disk, while that fails.
+pub fn sync_at_last(case: &mut Case) -> Outcome {
+    if !case.w.is_mounted() {
+        return Ok(());
+    }
+    let failed_before = case.failure.is_some();
+    case.call("syncfs", |case| {
+        Ok(rustix::fs::syncfs(File::open(&case.w.mnt)?)?)
+    })?;
+    if case.failure.is_none() {
+        case.durable = case.steps();
+    } else if failed_before {
+        // What was begun is written all the same.
+        let _ = File::open(&case.w.mnt).map(rustix::fs::syncfs);
+    }
+    Ok(())
+}
+
+/// One go: the disk fails while the scenario acts.
+pub fn go(case: &mut Case, scenario: &Scenario, fault: &Fault) -> Outcome<Went> {
+    prepare(case)?;
+    let mut users = inodes(case.w)?;
+    let own = fs::metadata(case.w.below(FILE)?)?.ino();
+    let watch = case.w.is_mounted().then(|| case.open_again()).transpose()?;
+    let kernel = KernelLog::open()?;
+    fault.arm()?;
+    let acted = (scenario.act)(case).and_then(|()| sync_at_last(case));
+    let counts = control::counts()?;
+    control::command("disarm")?;
+    acted?;
+    case.file = None;
+    let said = kernel.said();
+    let gave_up = GIVES_UP.iter().any(|words| said.contains(words)) || !is_writable(case.w);
+    check_failure(case, counts.failed, gave_up)?;
+    users.extend(inodes(case.w).unwrap_or_default());
+    case.torn = gave_up || (fault.hook == "block_write" && users.contains(&counts.inode));
+    let whole = if gave_up {
+        drop(watch);
+        let told = said.contains("that cannot be taken back") || said.contains("cannot be written");
+        judge_repaired(case, scenario, told)?
+    } else {
+        if let Some(watch) = watch.filter(|_| counts.inode == own && fault.hook == "block_write") {
+            check!(
+                watch.sync_all().is_err(),
+                "bytes of the file were lost, and fsync does not say so"
+            );
+        }
+        if said.contains("is half done") {
+            check!(fault.lasting, "one failure, and a revert is half done");
+            case.withdraw()?;
+        }
+        judge(case, scenario)?
+    };
+    Ok(Went {
+        injected: counts.failed,
+        whole,
+    })
+}
+
+/// The inodes of the files that are the user's own.
+fn inodes(w: &World) -> Outcome<BTreeSet<u64>> {
+    let mut found = BTreeSet::new();
+    for entry in fs::read_dir(w.below(".")?)? {
+        let entry = entry?;
+        if entry.file_name() != ".loggerfs" {
+            found.insert(entry.metadata()?.ino());
+        }
+    }
+    Ok(found)
+}
+
+/// Whether the lower filesystem still takes anything.
+fn is_writable(w: &World) -> bool {
+    let path = w.base.join("probe");
+    let tried = File::create(&path)
+        .and_then(|file| file.sync_all())
+        .and_then(|()| fs::remove_file(&path))
+        .and_then(|()| File::open(&w.base)?.sync_all());
+    tried.is_ok()
+}
+
+fn check_failure(case: &Case, injected: u64, gave_up: bool) -> Outcome {
+    let Some(failure) = &case.failure else {
+        return Ok(());
+    };
+    check!(
+        injected > 0,
+        "{}: {}, though nothing was made to fail",
+        failure.what,
+        failure.error
+    );
+    let said = failure.error.raw_os_error().unwrap_or(0);
+    check!(
+        said == libc::EIO
+            || (gave_up && [libc::EROFS, libc::EUCLEAN, libc::ENOSPC].contains(&said)),
+        "{} fails with {} where the disk fails",
+        failure.what,
+        name(said)
+    );
+    Ok(())
+}
+
+/// What must hold when the lower filesystem goes on.
+fn judge(case: &mut Case, scenario: &Scenario) -> Outcome<bool> {
+    if !case.w.is_mounted() {
+        case.w
+            .mount_with(scenario.options)
+            .at("mounting after the failure")?;
+    }
+    case.check_tree("after it", true)?;
+    sync_until_it_succeeds(case)?;
+    case.check_goes_on()?;
+    sync_until_it_succeeds(case)?;
+    let (tree, lines) = (Tree::of(&case.w.mnt)?, lines(case)?);
+    drop_caches()?;
+    check_promised(case, "caches dropped", &tree, &lines)?;
+    case.w.unmount().at("unmounting after the failure")?;
+    super::no_strays(case.w)?;
+    case.w.mount_with(scenario.options).at("mounting again")?;
+    check_promised(case, "mounted again", &tree, &lines)?;
+    let whole = case.check_reverts().at("mounted again")?;
+    super::clean_up(case, scenario, false)?;
+    Ok(whole)
+}
+
+/// What must hold when the lower filesystem has given up and is repaired.
+fn judge_repaired(case: &mut Case, scenario: &Scenario, told: bool) -> Outcome<bool> {
+    case.w.unmount().at("unmounting over what has given up")?;
+    repair(case.w)?;
+    case.w
+        .mount_with(scenario.options)
+        .at("mounting, repaired")?;
+    case.check_torn("repaired", told)?;
+    case.check_goes_on().at("repaired")?;
+    let whole = case.check_reverts().at("repaired")?;
+    case.w.unmount()?;
+    super::empty(case.w, true)?;
+    Ok(whole)
+}
+
+/// A sync reports what was lost before, once; then it has to succeed.
+fn sync_until_it_succeeds(case: &Case) -> Outcome {
+    let mut last = Ok(());
+    for _ in 0..40 {
+        last = sync_both(case);
+        if last.is_ok() {
+            break;
+        }
+        // The journal's worker tries again each second.
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    last.at("syncs after the failure")
+}
+
+fn sync_both(case: &Case) -> io::Result<()> {
+    rustix::fs::syncfs(File::open(&case.w.mnt)?)?;
+    match OpenOptions::new().write(true).open(case.w.path(FILE)) {
+        Ok(file) => file.sync_all(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn lines(case: &Case) -> Outcome<Vec<String>> {
+    match File::open(case.w.path(FILE)) {
+        Ok(file) => Ok(undo::lines(&file, true)?
+            .into_iter()
+            .map(|line| line.text)
+            .collect()),
+        Err(_) => Ok(Vec::new()),
+    }
+}
+
+/// All that a sync promised is there: content and names, unless the disk lost what a failed sync
+/// has reported, and every line.
+fn check_promised(case: &Case, when: &str, tree: &Tree, want: &[String]) -> Outcome {
+    let got = Tree::of(&case.w.mnt).at(when)?;
+    if !case.torn {
+        if let Some(difference) = got.difference(tree) {
+            fail!("{when}, though a sync succeeded: {difference}");
+        }
+    }
+    let got = lines(case)?;
+    let lost = want.iter().find(|line| !got.contains(line));
+    if let Some(line) = lost.filter(|_| !case.is_bounded()) {
+        fail!("{when}, though a sync succeeded, this line is gone: {line}");
+    }
+    Ok(())
+}
+
+/// Checks the lower filesystem and mounts it anew.
+fn repair(w: &World) -> Outcome {
+    let (disk, at) = lower_mount(&w.base)?;
+    mounts::unmount(Path::new(&at)).at("unmounting what has given up")?;
+    if w.lower == Lower::Ext4 {
+        // 1: it found what to repair, and did.
+        mounts::run(&["sh", "-c", "e2fsck -fy \"$0\" || [ $? = 1 ]", &disk])?;
+    }
+    mounts::run(&["mount", "-t", w.lower.name(), &disk, &at])?;
+    super::attach(w)
+}
+
+/// Device and mount point of the filesystem that holds this directory.
+fn lower_mount(directory: &Path) -> Outcome<(String, String)> {
+    let table = fs::read_to_string("/proc/self/mountinfo")?;
+    let found = table.lines().filter_map(|line| {
+        let (front, back) = line.split_once(" - ")?;
+        let at = front.split(' ').nth(4)?;
+        let disk = back.split(' ').nth(1)?;
+        directory
+            .starts_with(at)
+            .then(|| (disk.to_string(), at.to_string()))
+    });
+    match found.max_by_key(|(_, at)| at.len()) {
+        Some(found) => Ok(found),
+        None => fail!("no filesystem holds {}", directory.display()),
+    }
+}
