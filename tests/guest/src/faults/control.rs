@@ -136,6 +136,9 @@ pub fn attach(file: &Path) -> Outcome {
     command(&format!("text {start:x} {:x}", start + size))
 }
 
+/// Frames of the probe itself have these in their names; they are the innermost ones.
+const PROBES: &[&str] = &["pre_handler", "kprobe", "rethook", "int3"];
+
 /// What the module has counted since it was armed.
 pub struct Counts {
     pub failed: u64,
@@ -167,8 +170,9 @@ pub fn counts() -> Outcome<Counts> {
                 counts.calls.push((name.into(), calls));
             }
             ["trace", ref frames @ ..] => {
-                // The first ones are the probe's own.
-                counts.trace = frames
+                let of_probe = |frame: &&str| PROBES.iter().any(|word| frame.contains(word));
+                let first = frames.iter().rposition(of_probe).map_or(0, |last| last + 1);
+                counts.trace = frames[first..]
                     .iter()
                     .filter(|frame| !frame.starts_with('[') && !frame.starts_with("0x"))
                     .map(|frame| demangled(frame))

@@ -35,7 +35,12 @@ pub struct Scenario {
     pub act: fn(&mut Case) -> Outcome,
     /// Whether the first steps are a mount's own: then `before` runs without one.
     pub mounts: bool,
+    /// Whether the disk fails in a usual run, too; otherwise only when asked for.
+    pub disk: bool,
 }
+
+/// The largest n of a usual run.
+const USUAL_MOST: u64 = 200;
 
 /// What the command line says, from the process that started this one.
 struct Wish {
@@ -56,13 +61,19 @@ impl Wish {
                 .map(str::to_string)
                 .collect(),
             fault: Fault::parse(&fault),
-            most: word("LFS_FAULT_MOST").parse().unwrap_or(200),
+            most: word("LFS_FAULT_MOST").parse().unwrap_or(USUAL_MOST),
         };
         check!(
             wish.fault.is_some() || fault.is_empty(),
             "LFS_FAULT: '{fault}' is no HOOK:WHO:MODE:ERRNO:N"
         );
         Ok(wish)
+    }
+
+    /// Whether the disk is to fail as well.
+    fn wants_disk(&self, scenario: &Scenario) -> bool {
+        let is_asked_for = self.hooks.iter().any(|hook| hook.starts_with("block_"));
+        is_asked_for || (self.hooks.is_empty() && (scenario.disk || self.most > USUAL_MOST))
     }
 
     fn wants(&self, hook: &str) -> bool {
@@ -250,7 +261,7 @@ fn plans(w: &mut World, scenario: &Scenario, wish: &Wish) -> Outcome<Vec<Fault>>
     let mut plans = Vec::new();
     let mut counted = count(w, scenario, "write_iter")?;
     counted.retain(|(hook, _)| !hook.starts_with("block_"));
-    if w.lower.has_disk() {
+    if w.lower.has_disk() && wish.wants_disk(scenario) {
         let all = count(w, scenario, "block_write")?;
         counted.extend(
             all.into_iter()
@@ -409,27 +420,32 @@ fn go(case: &mut Case, scenario: &Scenario, fault: Option<&Fault>) -> Outcome<We
         );
         case.withdraw()?;
     }
-    let whole = judge(case, scenario, fault)?;
+    let lied = fault.is_some_and(|fault| may_have_happened(fault, &counts.trace));
+    let whole = judge(case, scenario, fault.is_some(), lied)?;
     Ok(Went {
         injected: counts.failed,
         whole,
     })
 }
 
+/// Whether what fails may have happened all the same. Without LoggerFS, too, a file is there that was
+/// created and could not be opened then, and bytes are that were written and could not be made
+/// durable.
+fn may_have_happened(fault: &Fault, trace: &str) -> bool {
+    fault.mode == Mode::After
+        || ["open", "fsync", "writepages"].contains(&&fault.hook[..])
+        || (fault.hook.starts_with("alloc") && trace.contains("do_dentry_open"))
+}
+
 /// What must hold after a go.
-fn judge(case: &mut Case, scenario: &Scenario, fault: Option<&Fault>) -> Outcome<bool> {
-    // Without LoggerFS, too, a file is there that was created and could not be opened then, and
-    // bytes are that were written and could not be made durable.
-    let lied = fault.is_some_and(|fault| {
-        fault.mode == Mode::After || ["open", "fsync", "writepages"].contains(&&fault.hook[..])
-    });
+fn judge(case: &mut Case, scenario: &Scenario, failed: bool, lied: bool) -> Outcome<bool> {
     if !case.w.is_mounted() {
         // The mount was what failed.
         case.w
             .mount_with(scenario.options)
             .at("mounting after the failure")?;
     }
-    if fault.is_some() {
+    if failed {
         settle(case)?;
         case.check_tree("after it", lied)?;
         case.check_goes_on()?;
@@ -437,11 +453,11 @@ fn judge(case: &mut Case, scenario: &Scenario, fault: Option<&Fault>) -> Outcome
     case.w.unmount().at("unmounting after the failure")?;
     no_strays(case.w)?;
     case.w.mount_with(scenario.options).at("mounting again")?;
-    if fault.is_some() {
+    if failed {
         case.check_tree("mounted again", lied)?;
     }
     let whole = case.check_reverts().at("mounted again")?;
-    clean_up(case, scenario, fault.is_none())?;
+    clean_up(case, scenario, !failed)?;
     Ok(whole)
 }
 

@@ -32,12 +32,18 @@ const fn scenario(
         before,
         act,
         mounts: false,
+        disk: false,
     }
 }
 
 impl Scenario {
     const fn with(mut self, options: &'static str) -> Scenario {
         self.options = options;
+        self
+    }
+
+    const fn disk(mut self) -> Scenario {
+        self.disk = true;
         self
     }
 
@@ -65,8 +71,8 @@ macro_rules! tests {
 
 tests! {
     overwrite = scenario("overwrite", file, |c| c.write("write", 3000, &pattern(3, 9000)));
-    overwrite_sync = scenario("overwrite-fsync", file, overwrite_and_sync);
-    overwrite_refuse = scenario("overwrite-fsync-refuse", file, overwrite_and_sync).with("on_error=refuse");
+    overwrite_sync = scenario("overwrite-fsync", file, overwrite_and_sync).disk();
+    overwrite_refuse = scenario("overwrite-fsync-refuse", file, overwrite_and_sync).with("on_error=refuse").disk();
     overwrite_large = scenario("overwrite-large", large_file, |c| c.write("write", 1000, &pattern(3, 150_000)));
     overwrite_large_refuse = scenario("overwrite-large-refuse", large_file, |c| {
         c.write("write", 1000, &pattern(3, 150_000))?;
@@ -76,13 +82,13 @@ tests! {
     append = scenario("append", file, |c| {
         c.write("write", 20_000, &pattern(4, 5000))?;
         c.step("fdatasync", |c| c.open_file()?.sync_data())
-    });
-    durable_write = scenario("write-o-sync", |c| file_as(c, libc::O_SYNC), |c| c.write("write", 3000, &pattern(3, 9000)));
+    }).disk();
+    durable_write = scenario("write-o-sync", |c| file_as(c, libc::O_SYNC), |c| c.write("write", 3000, &pattern(3, 9000))).disk();
     durable_write_refuse = scenario("write-o-sync-refuse", |c| file_as(c, libc::O_SYNC), |c| {
         c.write("write", 3000, &pattern(3, 9000))
     }).with("on_error=refuse");
-    direct_write = scenario("write-o-direct", |c| file_as(c, libc::O_DIRECT), direct);
-    truncate_down = scenario("truncate-down", file, |c| c.step("ftruncate", |c| c.open_file()?.set_len(700)));
+    direct_write = scenario("write-o-direct", |c| file_as(c, libc::O_DIRECT), direct).disk();
+    truncate_down = scenario("truncate-down", file, |c| c.step("ftruncate", |c| c.open_file()?.set_len(700))).disk();
     truncate_path = scenario("truncate-path", file, |c| c.step("truncate", |c| truncate(c, 700)));
     truncate_refuse = scenario("truncate-refuse", file, |c| c.step("truncate", |c| truncate(c, 700))).with("on_error=refuse");
     truncate_up = scenario("truncate-up", file, |c| c.step("ftruncate", |c| c.open_file()?.set_len(50_000)));
@@ -127,7 +133,7 @@ tests! {
     rmdir = scenario("rmdir", |c| { file(c)?; Ok(fs::create_dir(c.w.path("d"))?) }, |c| c.step("rmdir", |c| fs::remove_dir(c.w.path("d"))));
     rename = scenario("rename", file, |c| c.step("rename", |c| fs::rename(c.w.path(FILE), c.w.path("r")))
         .and_then(|()| c.step("rename back", |c| fs::rename(c.w.path("r"), c.w.path(FILE)))));
-    rename_over = scenario("rename-over", two_files, |c| c.step("rename", |c| fs::rename(c.w.path("g"), c.w.path("h"))));
+    rename_over = scenario("rename-over", two_files, |c| c.step("rename", |c| fs::rename(c.w.path("g"), c.w.path("h")))).disk();
     exchange = scenario("exchange", two_files, |c| c.step("exchange", |c| {
         Ok(rustix::fs::renameat_with(CWD, c.w.path("g"), CWD, c.w.path("h"), RenameFlags::EXCHANGE)?)
     }));
@@ -143,10 +149,10 @@ tests! {
     });
     revert_one = scenario("revert-1", overwritten, |c| c.step("revert", |c| undo::revert(c.open_file()?, 1)));
     revert_refuse = scenario("revert-1-refuse", overwritten, |c| c.step("revert", |c| undo::revert(c.open_file()?, 1))).with("on_error=refuse");
-    revert_many = scenario("revert-4", many_written, |c| c.step("revert", |c| undo::revert(c.open_file()?, 4)));
+    revert_many = scenario("revert-4", many_written, |c| c.step("revert", |c| undo::revert(c.open_file()?, 4))).disk();
     revert_large = scenario("revert-large", |c| { large_file(c)?; c.put(1000, &pattern(3, 150_000)) }, |c| {
         c.step("revert", |c| undo::revert(c.open_file()?, 1))
-    });
+    }).disk();
     revert_cut = scenario("revert-truncate", |c| { file(c)?; c.open_file()?.set_len(700)?; note(c) }, |c| {
         c.step("revert", |c| undo::revert(c.open_file()?, 1))
     });
@@ -162,12 +168,12 @@ tests! {
         c.step("list", |c| fs::read_dir(&c.w.mnt)?.try_for_each(|entry| entry.map(drop)))
     });
     trim = scenario("trim", file, |c| many_overwrites(c, 14)).with("history_max=1M");
-    mount = scenario("mount", written_and_unmounted, |c| c.call("mount", mount_again)).mounts();
+    mount = scenario("mount", written_and_unmounted, |c| c.call("mount", mount_again)).mounts().disk();
     unmount = scenario("unmount-mount", written, |c| {
         c.w.unmount()?;
         c.call("mount", mount_again)
     }).mounts();
-    recovery = scenario("recovery", unclean, |c| c.call("mount", mount_again)).mounts();
+    recovery = scenario("recovery", unclean, |c| c.call("mount", mount_again)).mounts().disk();
 }
 
 /// The file of most scenarios: older than LoggerFS, and written once.
