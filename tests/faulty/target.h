@@ -8,6 +8,7 @@
 #include <linux/kallsyms.h>
 #include <linux/kprobes.h>
 #include <linux/mm.h>
+#include <linux/module.h>
 #include <linux/pagemap.h>
 #include <linux/stacktrace.h>
 #include <linux/string.h>
@@ -100,7 +101,9 @@ static bool is_our_allocation(gfp_t flags)
 	if ((flags & __GFP_NOFAIL) || !text_end || is_in_interrupt())
 		return false;
 	n = stack_trace_save(entries, ARRAY_SIZE(entries), 1);
-	while (ours < n && (entries[ours] < text_start || entries[ours] >= text_end))
+	/* The probe's own frames: this module may lie where the range of the other's size reaches. */
+	while (ours < n && (entries[ours] < text_start || entries[ours] >= text_end ||
+			    within_module(entries[ours], THIS_MODULE)))
 		ours++;
 	if (ours == n)
 		return false;
