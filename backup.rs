@@ -7,6 +7,7 @@
 
 mod attributes;
 mod capture;
+pub(crate) mod keep;
 mod lines;
 mod map;
 pub(crate) mod names;
@@ -451,6 +452,13 @@ pub(crate) fn load_to_open(inode: &OwnInode, dentry: &OwnDentry) -> Result {
 /// A change of names or attributes that does not go through the object's own chain (a new link,
 /// a rename) has moved its change time: what was left is left anew. The object is loaded.
 pub(crate) fn touched(inode: &OwnInode, dentry: &OwnDentry) {
+    if let Ok(lower) = dentry.lower() {
+        touched_below(inode, lower);
+    }
+}
+
+/// As [`touched`], by the object's lower name.
+pub(crate) fn touched_below(inode: &OwnInode, lower: &Dentry) {
     let stale = {
         let mut state = inode.object().state.lock();
         state.seen = Some(inode.lower().quick_cookie());
@@ -459,12 +467,16 @@ pub(crate) fn touched(inode: &OwnInode, dentry: &OwnDentry) {
         stale
     };
     if stale {
-        leave(inode, dentry);
+        leave_below(inode, || Ok(lower));
     }
 }
 
 /// Says how we leave the object: at the last close, fsync and unmount.
 pub(crate) fn leave(inode: &OwnInode, dentry: &OwnDentry) {
+    leave_below(inode, || dentry.lower());
+}
+
+fn leave_below<'a>(inode: &OwnInode, lower: impl FnOnce() -> Result<&'a Dentry>) {
     let mount = inode.mount();
     let Some(journal) = mount.journal() else {
         return;
@@ -475,7 +487,7 @@ pub(crate) fn leave(inode: &OwnInode, dentry: &OwnDentry) {
         return;
     }
     let result = told
-        .and_then(|()| dentry.lower())
+        .and_then(|()| lower())
         .and_then(|lower| lines::leave(mount, journal, inode, lower, &mut state));
     if let Err(e) = result {
         mount.warn_lost(e);

@@ -12,13 +12,14 @@ mod apply;
 mod attributes;
 mod chain;
 mod gather;
+mod names;
 
 use crate::{
     backup::{self, Saved, Subject, What},
     history::{
         journal::{Journal, LineRoom},
-        line::{Mode, Op, Pos},
-        plan::{Changes, OnForeign, Records}, //
+        line::{Mode, Op, Pos, Undo},
+        plan::{changes_names, Changes, OnForeign, Records, Step}, //
     },
     stack::ObjectState,
     uapi::Reason,
@@ -33,6 +34,7 @@ pub(crate) use apply::{withdraw_last, withdraw_unfinished};
 pub(crate) use chain::{Chain, Link};
 use gather::Gathered;
 use kernel::prelude::*;
+use names::{Names, Taken};
 
 /// Why a revert was refused. Nothing was changed.
 pub(crate) struct Refusal {
@@ -122,19 +124,18 @@ pub(crate) fn walk(file: &OwnFile, count: u64, force: bool) -> Outcomes {
     let mount = inode.mount();
     let journal = mount.journal().ok_or(Refusal::new(Reason::HistoryOff, 0))?;
     let _write = file.want_write()?;
-    let _lock = inode.lock();
-    let mut state = inode.object().state.lock();
     let revert = Revert {
         file,
         inode,
         journal,
         force,
     };
-    let on_foreign = revert.verify(&mut state)?;
-    let gathered = gather::newest(journal, inode, state.head, count, on_foreign)?;
-    may_change(file, inode, &gathered)?;
-    revert.perform(&mut state, gathered)?;
-    drop(state);
+    if inode.is_directory() {
+        revert.walk_directory(count)?;
+    } else {
+        let _lock = inode.lock();
+        revert.walk_object(count)?;
+    }
     inode.refresh();
     Ok(count)
 }
@@ -173,6 +174,112 @@ struct Revert<'a> {
 }
 
 impl Revert<'_> {
+    /// Takes back the newest `count` operations on content and attributes. Our inode is locked.
+    fn walk_object(&self, count: u64) -> Result<(), Refusal> {
+        let mut state = self.inode.object().state.lock();
+        let on_foreign = self.verify(&mut state)?;
+        let gathered = gather::newest(self.journal, self.inode, state.head, count, on_foreign)?;
+        may_change(self.file, self.inode, &gathered)?;
+        self.perform(&mut state, gathered)
+    }
+
+    /// Takes back the newest `count` operations of a directory: runs of operations on its names, and
+    /// of those on its attributes. Each run is taken back as a whole.
+    fn walk_directory(&self, count: u64) -> Result<(), Refusal> {
+        let _lock = self.inode.lock_as_parent();
+        if self.inode.object().is_kept() {
+            // Removed, but open: its names are nobody's business any more.
+            return Err(ENOENT.into());
+        }
+        let runs = self.runs(count)?;
+        for (is_names, run) in runs {
+            if is_names {
+                self.inode.may_change_names()?;
+                self.take_back_names(run)?;
+            } else {
+                self.walk_object(run)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The newest `count` operations: whether they are on names, and how many in a row.
+    fn runs(&self, count: u64) -> Result<KVec<(bool, u64)>, Refusal> {
+        let mut state = self.inode.object().state.lock();
+        self.verify(&mut state)?;
+        let head = state.head;
+        drop(state);
+        let mut chain = Chain::new(self.journal, self.inode.id(), head, OnForeign::Pass)?;
+        let mut runs: KVec<(bool, u64)> = KVec::new();
+        let mut found = 0;
+        while found < count {
+            match chain.step()? {
+                Link::End => return Err(Refusal::new(Reason::NothingLeft, 0)),
+                Link::Trimmed => return Err(Refusal::new(Reason::Trimmed, 0)),
+                Link::Line(line, _, _, Step::Take) => {
+                    found += 1;
+                    let is_names = changes_names(line.op);
+                    match runs.last_mut() {
+                        Some((same, n)) if *same == is_names => *n += 1,
+                        _ => runs.push((is_names, 1), GFP_KERNEL)?,
+                    }
+                }
+                Link::Line(..) => {}
+            }
+        }
+        Ok(runs)
+    }
+
+    /// Takes back the newest `count` operations, which are all on names. The directory is locked.
+    fn take_back_names(&self, count: u64) -> Result<(), Refusal> {
+        let head = self.inode.object().state.lock().head;
+        let taken = Taken::gather(self.journal, self.inode.id(), head, count)?;
+        let mount = self.inode.mount();
+        let names = Names {
+            mount,
+            journal: self.journal,
+            dir: self.inode,
+            dentry: Some(self.file.dentry()),
+            lower: self.file.lower_name(),
+        };
+        let begun = self.journal.begin_intent()?;
+        let mut room = self.journal.reserve_lines(2)?;
+        let what = What {
+            op: Op::Revert,
+            at: 0,
+            length: 0,
+            size: self.inode.lower().size(),
+        };
+        let intent = {
+            let mut state = self.inode.object().state.lock();
+            // The next mount may have to find the directory by this line alone.
+            state.handle_told_in = 0;
+            backup::place(&self.subject(), &mut state, &mut room, &what, |draft| {
+                draft.undo(Undo::None).of(taken.newest).count(taken.count());
+                if let Some(back) = taken.back {
+                    draft.back(back);
+                }
+                draft.mode(Mode::Walk);
+            })?
+        };
+        let result = self
+            .journal
+            .flush(true)
+            .map_err(Refusal::from)
+            .and_then(|()| names.take_back(&taken))
+            .and_then(|()| Ok(self.file.lower().sync(0, i64::MAX, false)?));
+        let end = if result.is_ok() {
+            Op::Commit
+        } else {
+            Op::Cancel
+        };
+        let mut state = self.inode.object().state.lock();
+        self.close_intent(&mut state, &mut room, end, intent.seq);
+        backup::note_change(&mut state, self.inode);
+        self.journal.end_intent(begun);
+        result
+    }
+
     fn subject(&self) -> Subject<'_> {
         Subject {
             mount: self.inode.mount(),

@@ -172,7 +172,11 @@ pub struct Status {
     /// Out: after how many seconds changes are durable without fsync.
     pub commit_seconds: u32,
     /// Out: zero.
-    pub reserved_tail: [u32; 15],
+    pub reserved_middle: u32,
+    /// Out: how many bytes the objects take that lost their last name and are kept.
+    pub kept_bytes: u64,
+    /// Out: zero.
+    pub reserved_tail: [u32; 12],
 }
 
 impl Status {

@@ -2,14 +2,21 @@
 
 //! Operations on names: a line in the directory's chain for each.
 
-use super::{lines, place, tolerate_unless_freeing, Subject, What};
+use super::{
+    keep::{self, Parting},
+    lines, place, tolerate_unless_freeing, Subject, What,
+};
 use crate::{
     history::{
         journal::{Journal, LineRoom},
         line::{LineDraft, Op, Undo}, //
     },
     stack::Mount,
-    vfs::inode::OwnInode, //
+    vfs::{
+        dentry::Dentry,
+        error::ENOTEMPTY,
+        inode::OwnInode, //
+    },
 };
 use kernel::prelude::*;
 
@@ -24,6 +31,8 @@ struct Record<'a> {
     dir: &'a OwnInode,
     op: Op,
     name: &'a [u8],
+    /// What becomes of the object that loses the name.
+    parting: Option<Parting<'a>>,
 }
 
 impl<'a> Naming<'a> {
@@ -45,13 +54,50 @@ impl<'a> Naming<'a> {
                 dir,
                 op,
                 name,
+                parting: None,
             }))),
             Err(e) => {
-                let frees = matches!(op, Op::Unlink | Op::Rmdir);
-                tolerate_unless_freeing(mount, e, frees)?;
+                tolerate_unless_freeing(mount, e, frees(op))?;
                 journal.count_lost();
                 Ok(Self(None))
             }
+        }
+    }
+
+    /// Sees to it that an object which is no directory outlives the loss of this name.
+    pub(crate) fn part_with(&mut self, victim: &'a OwnInode, lower: &Dentry) -> Result {
+        let Some(record) = &mut self.0 else {
+            return Ok(());
+        };
+        let parting = keep::object(record.mount, record.journal, victim, lower);
+        record.parting = Some(record.by_policy(parting)?);
+        Ok(())
+    }
+
+    /// Removes an empty directory, so that it can come back. False: it is still there, and is to be
+    /// removed as usual.
+    pub(crate) fn part_with_directory(
+        &mut self,
+        victim: &'a OwnInode,
+        place: (&Dentry, &Dentry),
+    ) -> Result<bool> {
+        let Some(record) = &mut self.0 else {
+            return Ok(false);
+        };
+        let parting = match keep::directory(record.mount, record.journal, victim, place) {
+            // The lower filesystem refuses it, in its own words.
+            Err(e) if e == ENOTEMPTY => Parting::Lost("error"),
+            parting => record.by_policy(parting)?,
+        };
+        let is_gone = matches!(parting, Parting::Kept(_));
+        record.parting = Some(parting);
+        Ok(is_gone)
+    }
+
+    /// Says that the object which loses the name is not kept.
+    pub(crate) fn give_up(&mut self) {
+        if let Some(record) = &mut self.0 {
+            record.parting = Some(Parting::Lost("error"));
         }
     }
 
@@ -63,8 +109,25 @@ impl<'a> Naming<'a> {
     }
 }
 
-impl Record<'_> {
+/// Deleting always works.
+fn frees(op: Op) -> bool {
+    matches!(op, Op::Unlink | Op::Rmdir)
+}
+
+impl<'a> Record<'a> {
+    /// How an object is kept, or what the mount's policy makes of the failure.
+    fn by_policy(&self, parting: Result<Parting<'a>>) -> Result<Parting<'a>> {
+        parting.or_else(|e| {
+            tolerate_unless_freeing(self.mount, e, frees(self.op))?;
+            self.journal.count_lost();
+            Ok(Parting::Lost(if e == ENOSPC { "nospace" } else { "error" }))
+        })
+    }
+
     fn place(mut self, node: Option<&OwnInode>, more: impl Fn(&mut LineDraft<'_>)) {
+        if let Some(parting) = &mut self.parting {
+            parting.settle();
+        }
         let subject = Subject {
             mount: self.mount,
             inode: self.dir,
@@ -76,10 +139,16 @@ impl Record<'_> {
             length: 0,
             size: self.dir.lower().size(),
         };
-        let name = self.name;
+        let (name, parting) = (self.name, &self.parting);
         let mut state = self.dir.object().state.lock();
         let placed = place(&subject, &mut state, &mut self.room, &what, |draft| {
-            draft.undo(Undo::Lost).why("unsupported").name(name);
+            match parting {
+                Some(parting) => parting.describe(draft),
+                None => {
+                    draft.undo(Undo::None);
+                }
+            }
+            draft.name(name);
             if let Some(node) = node {
                 draft.node(node.id());
             }

@@ -2,7 +2,7 @@
 /*
  * What bindgen reads for LoggerFS: the headers that the kernel crate's own
  * bindings leave out, constants made of BIT() and __force, and the prototypes
- * of our inlines (attributes.c, helpers.c, store.c). Types that kernel::bindings has stay there.
+ * of our inlines (the .c files here). Types that kernel::bindings has stay there.
  */
 #ifndef LOGGERFS_BINDINGS_H
 #define LOGGERFS_BINDINGS_H
@@ -77,7 +77,7 @@ void lfs_inode_unlock(struct inode *inode);
 loff_t lfs_i_size_read(const struct inode *inode);
 void lfs_i_size_write(struct inode *inode, loff_t size);
 bool lfs_inode_is_new(struct inode *inode);
-void lfs_copy_attributes(struct inode *to, struct inode *from);
+void lfs_copy_attributes(struct inode *to, struct inode *from, bool is_kept);
 void lfs_copy_content_attributes(struct inode *to, struct inode *from);
 void lfs_annotate_locks(struct inode *inode);
 bool lfs_writably_mapped(struct inode *inode);
@@ -147,6 +147,20 @@ int lfs_set_xflags(struct mnt_idmap *idmap, struct dentry *dentry, const struct 
 
 /* calls made in a kernel thread, with its credentials and limits */
 void lfs_call_in_kthread(void (*function)(void *), void *argument);
+
+size_t lfs_bytes_left(const struct iov_iter *bytes);
+
+/* names that a revert changes */
+struct dentry *lfs_cached_child(struct dentry *parent, const char *name, unsigned int len);
+struct dentry *lfs_child(struct dentry *parent, const char *name, unsigned int len);
+void lfs_name_removed(struct dentry *dentry);
+void lfs_name_added(struct dentry *dentry);
+void lfs_name_moved(struct dentry *dentry, struct dentry *target);
+void lfs_names_exchanged(struct dentry *a, struct dentry *b);
+void lfs_not_dead(struct inode *inode);
+void lfs_inode_lock_parent(struct inode *inode);
+void lfs_inode_lock_child(struct inode *inode);
+int lfs_may_change_names(struct inode *dir);
 
 /* store */
 struct dentry *lfs_store_lookup(struct dentry *parent, const char *name, unsigned int len);

@@ -52,13 +52,14 @@ static void copy_content_attributes(struct inode *to, struct inode *from)
 }
 
 /* What the VFS reads off our inode itself, after the model of ovl_copyattr(). */
-void lfs_copy_attributes(struct inode *to, struct inode *from)
+void lfs_copy_attributes(struct inode *to, struct inode *from, bool is_kept)
 {
 	spin_lock(&to->i_lock);
 	to->i_uid = from->i_uid;
 	to->i_gid = from->i_gid;
 	to->i_mode = from->i_mode;
-	set_nlink(to, from->i_nlink);
+	/* A name of the history's own is none. */
+	set_nlink(to, is_kept ? 0 : from->i_nlink);
 	inode_set_atime_to_ts(to, inode_get_atime(from));
 	copy_content_attributes(to, from);
 	spin_unlock(&to->i_lock);
@@ -379,6 +380,11 @@ size_t lfs_fill_cached(struct address_space *mapping, loff_t pos, const void *fr
 		folio_batch_release(&batch);
 	}
 	return done;
+}
+
+size_t lfs_bytes_left(const struct iov_iter *bytes)
+{
+	return iov_iter_count(bytes);
 }
 
 /* superblocks */

@@ -6,7 +6,8 @@
 //!
 //! `keep` (housekeeping; held over file I/O) → `files` → `tables` → `staging` (a spinlock, a leaf).
 //! Callers of [`Journal::stage`] and [`super::payload::LineRoom::place`] take `staging` only.
-//! `intents` is taken under `keep`, or alone; nothing is taken under it.
+//! `intents` is taken under `keep`, or alone; nothing is taken under it. `kept` is taken under
+//! `keep`, or alone; nothing of these is taken under it.
 
 use core::fmt;
 use kernel::{
@@ -29,6 +30,7 @@ use kernel::{
 use super::{
     books::Keep,
     keeper::KEEPER,
+    kept::Kept,
     line::{
         ObjectId,
         Pos,
@@ -157,6 +159,11 @@ pub(crate) struct Journal {
     #[pin]
     pub(super) files: Mutex<Files>,
     #[pin]
+    pub(super) kept: Mutex<Kept>,
+    /// How many bytes what is kept takes; objects that were taken back are still counted until the
+    /// segment goes.
+    pub(super) kept_bytes: Atomic<i64>,
+    #[pin]
     pub(super) tables: Mutex<Tables>,
     #[pin]
     pub(super) keep: Mutex<Keep>,
@@ -219,6 +226,7 @@ impl Journal {
             ));
         };
         let mut files = Files::open(&home.dir).inspect_err(told)?;
+        let mut kept = Kept::open(&home.dir).inspect_err(told)?;
         let mut tables = Tables::open(&home.dir, home.uuid).inspect_err(told)?;
         let mut keep = Keep::open(home, &mut tables).inspect_err(told)?;
         let unclean = !keep.is_new && !keep.state.clean;
@@ -227,6 +235,10 @@ impl Journal {
             recovery::recover(&mut keep, &mut files, &mut tables, &mut unfinished)
                 .inspect_err(told)?;
         }
+        if unclean {
+            keep.state.kept_bytes = kept.tidy(&files)?;
+        }
+        let kept_bytes = keep.state.kept_bytes;
         let cut = keep.state.cut;
         let mut intents = KVec::new();
         for revert in &unfinished {
@@ -248,6 +260,8 @@ impl Journal {
                 staging <- new_spinlock!(staging, "Journal::staging"),
                 progress <- new_condvar!("Journal::progress"),
                 files <- new_mutex!(files, "Journal::files"),
+                kept <- new_mutex!(kept, "Journal::kept"),
+                kept_bytes: Atomic::new(i64::try_from(kept_bytes).unwrap_or(i64::MAX)),
                 tables <- new_mutex!(tables, "Journal::tables"),
                 keep <- new_mutex!(keep, "Journal::keep"),
                 unfinished <- new_mutex!(unfinished, "Journal::unfinished"),
@@ -407,6 +421,7 @@ impl Journal {
         });
         self.progress.notify_all();
         self.files.lock().close();
+        self.kept.lock().close();
         self.tables.lock().close();
         self.keep.lock().close();
         if let Err(e) = ended {

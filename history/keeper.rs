@@ -70,6 +70,7 @@ impl Journal {
         keep.state.seq = seq.checked_add(NUMBERS).ok_or(EOVERFLOW)?;
         keep.state.clean = false;
         keep.state.reread = self.oldest_intent();
+        keep.state.kept_bytes = self.kept_bytes();
         files.set_first(first);
         files.create(segment, true)?;
         files.sync_names()?;
@@ -254,6 +255,7 @@ impl Journal {
         // The active segment is empty: its number was never used.
         keep.state.segment = staging.seed.segment;
         keep.state.seq = staging.seq;
+        keep.state.kept_bytes = self.kept_bytes();
         keep.state.clean = true;
         drop(staging);
         keep.state.first = self.files.lock().first();

@@ -15,6 +15,7 @@ pub(crate) mod format;
 pub(crate) mod index;
 pub(crate) mod journal;
 pub(crate) mod keeper;
+pub(crate) mod kept;
 pub(crate) mod line;
 pub(crate) mod objects;
 pub(crate) mod payload;

@@ -25,6 +25,8 @@ mod heap;
 mod map;
 #[path = "plan/merge.rs"]
 mod merge;
+#[path = "plan/names.rs"]
+mod names;
 #[path = "plan/walk.rs"]
 mod walk;
 
@@ -46,6 +48,13 @@ pub use merge::{
     Entry,
     Merge,
     Outcome, //
+};
+pub use names::{
+    changes_names,
+    naming,
+    Left,
+    Naming,
+    Victim, //
 };
 pub use walk::{
     OnForeign,

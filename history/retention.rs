@@ -2,7 +2,10 @@
 
 //! What leaves a history that is as large as it may be: the oldest segment, whole.
 
-use kernel::prelude::*;
+use kernel::{
+    prelude::*,
+    sync::atomic::Relaxed, //
+};
 
 use super::{
     books::Keep,
@@ -73,7 +76,8 @@ impl Journal {
         let ended = staging
             .ended
             .map_or(0, |e| e.log_end.saturating_add(e.undo_end));
-        let used = (staging.sealed_log)
+        let used = (self.kept_bytes())
+            .saturating_add(staging.sealed_log)
             .saturating_add(staging.sealed_undo)
             .saturating_add(ended)
             .saturating_add(staging.log_end)
@@ -84,6 +88,7 @@ impl Journal {
     /// Whether all files together take more than they may, or soon will.
     fn is_too_large(&self) -> bool {
         let spare = self.files.lock().spare_bytes();
+        let kept = self.kept_bytes();
         let staging = self.staging.lock();
         let target = staging.limits.undo;
         // The file that waits is what the next segment is made of, where that is not there yet: a
@@ -103,7 +108,31 @@ impl Journal {
             .saturating_add(target.max(staging.undo_end))
             .saturating_add(next)
             .saturating_add(self.reserve_bytes())
+            .saturating_add(kept)
             > self.history_max
+    }
+
+    /// How many bytes what is kept takes.
+    pub(crate) fn kept_bytes(&self) -> u64 {
+        u64::try_from(self.kept_bytes.load(Relaxed)).unwrap_or(0)
+    }
+
+    /// Whether there may be an object more that takes so many bytes.
+    pub(crate) fn may_keep(&self, bytes: u64) -> bool {
+        let budget = self.staging.lock().budget;
+        bytes <= budget.unwrap_or(self.history_max)
+    }
+
+    /// Counts an object that is kept, or was given up.
+    pub(crate) fn count_kept(&self, more: u64, less: u64) {
+        let signed = |bytes| i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.kept_bytes
+            .add(signed(more).saturating_sub(signed(less)), Relaxed);
+        if more != 0 {
+            let mut staging = self.staging.lock();
+            staging.kept = staging.kept.saturating_add(more);
+        }
+        self.set_budget();
     }
 
     /// How large the reserve is: it takes all that can be staged, so what was accepted can be
@@ -134,6 +163,16 @@ impl Journal {
         }
         let (log, undo) = removed?;
         drop(files);
+        // What stays behind when this fails is dropped with the next mount that tidies.
+        let freed = self.kept.lock().drop_segment(oldest).unwrap_or_else(|e| {
+            pr_warn!(
+                "what was kept with segment {} stays (error {})\n",
+                oldest,
+                e.to_errno()
+            );
+            0
+        });
+        self.count_kept(0, freed);
         keep.state.log_bytes = keep.state.log_bytes.saturating_sub(log);
         keep.state.undo_bytes = keep.state.undo_bytes.saturating_sub(undo);
         let mut staging = self.staging.lock();

@@ -57,6 +57,14 @@ impl Name {
         Self { buf, len }
     }
 
+    /// A name that is there; `None`: it is too long to be one of ours.
+    pub(super) fn of(name: &[u8]) -> Option<Self> {
+        let mut buf = [0; 48];
+        buf.get_mut(..name.len())?.copy_from_slice(name);
+        let len = name.len();
+        Some(Self { buf, len })
+    }
+
     fn log(segment: u64) -> Self {
         Self::new(format_args!("{segment:08}.log"))
     }

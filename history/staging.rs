@@ -88,6 +88,8 @@ pub(super) struct Staging {
     pub(super) log_end: u64,
     /// Where the next payload stands.
     pub(super) undo_end: u64,
+    /// How many bytes of objects are kept with the segment.
+    pub(super) kept: u64,
     /// The next line's number, and the first that is not reserved.
     pub(super) seq: u64,
     pub(super) seq_end: u64,
@@ -164,6 +166,7 @@ impl Staging {
             seed,
             log_end: 0,
             undo_end: 0,
+            kept: 0,
             seq: 0,
             seq_end: 0,
             next: None,
@@ -305,7 +308,7 @@ impl Staging {
     /// Whether the segment is so much larger than it should be that its successor, which is being
     /// made, has to be waited for.
     fn is_overdue(&self) -> bool {
-        self.undo_end >= self.overdue.undo || self.log_end >= self.overdue.log
+        self.undo_end.max(self.kept) >= self.overdue.undo || self.log_end >= self.overdue.log
     }
 
     fn spend(&mut self, bytes: u64) -> Result<(), Full> {
@@ -385,6 +388,7 @@ impl Staging {
     pub(super) fn is_segment_full(&self) -> bool {
         self.log_end >= self.limits.log
             || self.undo_end >= self.limits.undo
+            || self.kept >= self.limits.undo
             || self.objects.used() >= MANY
     }
 
@@ -416,6 +420,7 @@ impl Staging {
         self.enter(next);
         self.log_end = 0;
         self.undo_end = 0;
+        self.kept = 0;
         true
     }
 

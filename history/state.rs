@@ -66,6 +66,8 @@ pub(crate) struct State {
     pub(crate) log_bytes: u64,
     /// The bytes of all payload files.
     pub(crate) undo_bytes: u64,
+    /// The bytes of all objects that are kept.
+    pub(crate) kept_bytes: u64,
 }
 
 /// Writes a slot's text; returns its length. `None`: it does not fit.
@@ -79,7 +81,7 @@ pub(crate) fn encode(
     let mut words = Words::new(out);
     write!(
         words,
-        "loggerfs-state version=1 count={} clean={} seq={} segment={} first={} log={} undo={} reread={} cut={} tables=",
+        "loggerfs-state version=1 count={} clean={} seq={} segment={} first={} log={} undo={} reread={} cut={} kept={} tables=",
         state.count,
         u8::from(state.clean),
         state.seq,
@@ -89,6 +91,7 @@ pub(crate) fn encode(
         state.undo_bytes,
         state.reread,
         state.cut,
+        state.kept_bytes,
     )
     .ok()?;
     for (i, table) in tables.enumerate() {
@@ -120,6 +123,7 @@ pub(crate) fn parse(slot: &[u8], uuid: &[u8; 16], crc: Crc) -> Option<State> {
         // Older modules do not write it.
         reread: number_of(body, b"reread").unwrap_or(0),
         cut: number_of(body, b"cut").unwrap_or(0),
+        kept_bytes: number_of(body, b"kept").unwrap_or(0),
         log_bytes: number_of(body, b"log")?,
         undo_bytes: number_of(body, b"undo")?,
     })

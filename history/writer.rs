@@ -137,6 +137,7 @@ impl Journal {
     /// Makes payloads durable, and names of files.
     fn sync_undo(&self) -> Result {
         self.files.lock().sync_names()?;
+        self.sync_kept()?;
         self.each_segment(|segment| segment.undo.sync_written())
     }
 

@@ -2,7 +2,11 @@
 
 //! Putting a plan's pieces into the lower file, and putting back what they replaced.
 
-use super::{attributes, gather, Refusal};
+use super::{
+    attributes, gather,
+    names::{Names, Taken},
+    Refusal,
+};
 use crate::{
     backup::{self, Saved, Subject, What},
     history::{
@@ -200,11 +204,12 @@ pub(crate) fn withdraw_unfinished(sb: &SuperBlock) {
     };
     for unfinished in journal.take_unfinished() {
         match withdraw(sb, journal, &unfinished) {
-            Ok(()) => {
+            Ok(became) => {
                 journal.end_intent(unfinished.at.segment);
                 pr_warn!(
-                    "recovery: revert {} had not been finished; its file is as before it\n",
-                    unfinished.seq
+                    "recovery: revert {} had not been finished; {}\n",
+                    unfinished.seq,
+                    became
                 );
             }
             Err(e) => pr_warn!(
@@ -216,7 +221,8 @@ pub(crate) fn withdraw_unfinished(sb: &SuperBlock) {
     }
 }
 
-fn withdraw(sb: &SuperBlock, journal: &Journal, unfinished: &Unfinished) -> Result {
+/// Returns what became of it.
+fn withdraw(sb: &SuperBlock, journal: &Journal, unfinished: &Unfinished) -> Result<&'static str> {
     let mut text = KVec::with_capacity(MAX_LINE, GFP_KERNEL)?;
     text.resize(MAX_LINE, 0, GFP_KERNEL)?;
     let len = journal.read_line(unfinished.at, &mut text)?;
@@ -230,6 +236,12 @@ fn withdraw(sb: &SuperBlock, journal: &Journal, unfinished: &Unfinished) -> Resu
     if file.inode().id() != unfinished.object {
         return Err(ESTALE);
     }
+    if file.inode().is_directory() && line.undo == Some(Undo::None) {
+        finish_names(sb, journal, &dentry, &line)?;
+        file.sync(0, i64::MAX, false)?;
+        end(sb, journal, &dentry, Op::Commit, line.seq)?;
+        return Ok("its directory is as behind it");
+    }
     let target = Target {
         mount,
         file: &file,
@@ -237,10 +249,33 @@ fn withdraw(sb: &SuperBlock, journal: &Journal, unfinished: &Unfinished) -> Resu
         journal,
     };
     target.withdraw(&line)?;
-    let inode = OwnInode::obtain(sb, file.inode())?;
+    end(sb, journal, &dentry, Op::Cancel, unfinished.seq)?;
+    Ok("its file is as before it")
+}
+
+/// Does what is left to do of a revert of names.
+fn finish_names(sb: &SuperBlock, journal: &Journal, lower: &Dentry, line: &Line<'_>) -> Result {
+    let dir = OwnInode::obtain(sb, lower.inode().ok_or(ESTALE)?)?;
+    let count = line.count.ok_or(EUCLEAN)?;
+    let refused = |refusal: Refusal| refusal.error;
+    let taken = Taken::gather(journal, dir.id(), line.prev, count).map_err(refused)?;
+    let names = Names {
+        mount: sb.mount(),
+        journal,
+        dir: &dir,
+        dentry: None,
+        lower,
+    };
+    let _lock = dir.lock_as_parent();
+    names.finish(&taken).map_err(refused)
+}
+
+/// Says how a revert ended that a crash had interrupted.
+fn end(sb: &SuperBlock, journal: &Journal, lower: &Dentry, op: Op, seq: u64) -> Result {
+    let inode = OwnInode::obtain(sb, lower.inode().ok_or(ESTALE)?)?;
     let mut state = inode.object().state.lock();
     backup::load_unchecked(journal, &inode, &mut state)?;
-    cancel(sb.mount(), journal, &inode, &mut state, unfinished.seq)
+    close(sb.mount(), journal, &inode, &mut state, op, seq)
 }
 
 /// Opens what a revert left half done. One of attributes alone may have left it protected.
@@ -294,7 +329,7 @@ pub(crate) fn withdraw_last(
     };
     match target.withdraw(&line) {
         Ok(()) => {
-            cancel(mount, journal, inode, state, line.seq)?;
+            close(mount, journal, inode, state, Op::Cancel, line.seq)?;
             pr_warn!("revert {} is withdrawn\n", line.seq);
         }
         // What was saved is gone: it stays as it is, and no revert goes behind it unforced.
@@ -309,12 +344,13 @@ pub(crate) fn withdraw_last(
     Ok(())
 }
 
-/// Says that a revert did not happen.
-fn cancel(
+/// Says how a revert ended.
+fn close(
     mount: &Mount,
     journal: &Journal,
     inode: &OwnInode,
     state: &mut ObjectState,
+    op: Op,
     seq: u64,
 ) -> Result {
     let mut room = journal.reserve_lines(1)?;
@@ -324,7 +360,7 @@ fn cancel(
         open: None,
     };
     let what = What {
-        op: Op::Cancel,
+        op,
         at: 0,
         length: 0,
         size: inode.lower().size(),

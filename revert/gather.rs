@@ -54,7 +54,7 @@ impl Gathered {
 }
 
 impl PlanError {
-    fn refuse(self, seq: u64) -> Refusal {
+    pub(super) fn refuse(self, seq: u64) -> Refusal {
         match self {
             Self::Lost => Refusal::new(Reason::Lost, seq),
             Self::Unsupported => Refusal::new(Reason::Unsupported, seq),

@@ -12,6 +12,7 @@ use crate::{
         table::file::FileHooks, //
     }, //
 };
+use core::cell::Cell;
 use kernel::prelude::*;
 
 /// Flags of an open call that are settled above the lower file: by the VFS, or at each call.
@@ -99,7 +100,16 @@ impl FileHooks for Stack {
             loses: Loses::Range(lower, at, at.saturating_add(length as u64)),
             durable: call.is_durable() || inode.is_sync(),
         }
-        .around(|| call.write_lower(lower, bytes));
+        .around(|| {
+            let is_whole = Cell::new(true);
+            let again = || is_whole.get();
+            inode.mount().with_room_if(again, || {
+                let result = call.write_lower(lower, bytes);
+                // What was taken of the bytes is not to be written twice.
+                is_whole.set(bytes.left() == length);
+                result
+            })
+        });
         inode.refresh_after_write();
         result
     }

@@ -2,8 +2,7 @@
 
 //! Names: look-up, creation, removal, renaming.
 //!
-//! Each change of names leaves a line in its directory's chain. Their old state is not saved yet,
-//! and the lines say so.
+//! Each change of names leaves a line in its directory's chain. What loses its last name is kept.
 
 use super::{Open, Stack, HISTORY};
 use crate::vfs::error::ESTALE;
@@ -14,7 +13,7 @@ use crate::{
         c,
         dentry::{Dentry, OwnDentry},
         file::OwnFile,
-        inode::OwnInode,
+        inode::{OwnInode, Spare},
         name::{self, Locked},
         table::inode::NameHooks, //
     }, //
@@ -69,12 +68,12 @@ impl NameHooks for Stack {
         let mount = dir.mount();
         backup::load(inode)?;
         let naming = Naming::begin(dir, Op::Link, dentry.name())?;
-        let lower = {
+        let lower = mount.with_room(|| {
             let _write = mount.lower().want_write()?;
             let locked = Locked::to_create(mount.lower(), dentry.parent().lower()?, dentry.name())?;
             locked.link(old.lower()?)?;
-            locked.dentry().get()
-        };
+            Ok(locked.dentry().get())
+        })?;
         naming.done(Some(inode), |_| {});
         backup::touched(inode, old);
         dentry.set_lower(lower);
@@ -102,7 +101,6 @@ impl NameHooks for Stack {
         }
         refuse_hidden(old)?;
         refuse_hidden(new)?;
-        let mount = from.mount();
         let op = if flags & c::RENAME_EXCHANGE != 0 {
             Op::Exchange
         } else {
@@ -113,22 +111,27 @@ impl NameHooks for Stack {
         if let Some(target) = new.own_inode() {
             backup::load(target)?;
         }
-        let naming = Naming::begin(from, op, old.name())?;
-        {
-            let _write = mount.lower().want_write()?;
-            name::rename(
-                mount.lower(),
-                (old.parent().lower()?, old.lower()?),
-                (new.parent().lower()?, new.name()),
-                new.own_inode().map(|inode| inode.lower()),
-                flags,
-            )?;
+        let mut naming = Naming::begin(from, op, old.name())?;
+        let victim = new.own_inode().filter(|_| op == Op::Rename);
+        match victim {
+            Some(victim) if victim.is_directory() => {
+                over_directory(&mut naming, victim, old, new, flags)?;
+            }
+            _ => {
+                if let Some(victim) = victim {
+                    naming.part_with(victim, new.lower()?)?;
+                }
+                rename_below(old, new, flags)?;
+            }
         }
         naming.done(Some(moved), |draft| {
             if from.id() != to.id() {
                 draft.parent(to.id());
             }
             draft.to(new.name());
+            if let Some(victim) = victim {
+                draft.over(victim.id());
+            }
         });
         for (inode, dentry) in [(Some(moved), old), (new.own_inode(), new)] {
             if let Some(inode) = inode {
@@ -174,23 +177,76 @@ fn refuse_hidden(dentry: &OwnDentry) -> Result {
     Ok(())
 }
 
+/// Renames below, to a name that is free or whose object is not a directory to be kept.
+fn rename_below(old: &OwnDentry, new: &OwnDentry, flags: u32) -> Result {
+    let mount = old.superblock().mount();
+    mount.with_room(|| {
+        let _write = mount.lower().want_write()?;
+        name::rename(
+            mount.lower(),
+            (old.parent().lower()?, old.lower()?),
+            (new.parent().lower()?, new.name()),
+            new.own_inode().map(|inode| inode.lower()),
+            flags,
+        )
+    })
+}
+
+/// Renames over an empty directory: that is exchanged, then moved away from the old name. Where it
+/// cannot be kept, it is removed as usual.
+fn over_directory<'a>(
+    naming: &mut Naming<'a>,
+    victim: &'a OwnInode,
+    old: &OwnDentry,
+    new: &OwnDentry,
+    flags: u32,
+) -> Result {
+    let exchange = flags | c::RENAME_EXCHANGE;
+    let lower = new.lower()?;
+    if !backup::keep::is_empty(victim.mount(), lower)? {
+        // Refused, most probably: in the lower filesystem's own words.
+        naming.give_up();
+        return rename_below(old, new, flags);
+    }
+    if rename_below(old, new, exchange).is_err() {
+        naming.give_up();
+        return rename_below(old, new, flags);
+    }
+    let gone = naming.part_with_directory(victim, (old.parent().lower()?, lower));
+    if matches!(gone, Ok(true)) {
+        return Ok(());
+    }
+    let mount = victim.mount().lower();
+    let _write = mount.want_write()?;
+    name::rename(
+        mount,
+        (new.parent().lower()?, old.lower()?),
+        (old.parent().lower()?, old.name()),
+        Some(victim.lower()),
+        c::RENAME_EXCHANGE,
+    )?;
+    gone?;
+    rename_below(old, new, flags)
+}
+
 /// Creates a name and what it is bound to.
 fn make(
     dir: &OwnInode,
     dentry: &OwnDentry,
     op: Op,
-    create: impl for<'a> FnOnce(Locked<'a>) -> Result<Locked<'a>>,
+    create: impl for<'a> Fn(Locked<'a>) -> Result<Locked<'a>>,
 ) -> Result {
     refuse_hidden(dentry)?;
     let mount = dir.mount();
+    let spare = OwnInode::spare(dir.superblock())?;
     let naming = Naming::begin(dir, op, dentry.name())?;
-    let lower = {
+    let lower = mount.with_room(|| {
         let _write = mount.lower().want_write()?;
         let parent = dentry.parent().lower()?;
         let locked = Locked::to_create(mount.lower(), parent, dentry.name())?;
-        create(locked)?.dentry().get()
-    };
-    let result = bind(dir, dentry, &lower);
+        Ok(create(locked)?.dentry().get())
+    })?;
+    let result = bind(spare, dentry, &lower);
     naming.done(result.as_ref().ok().map(|inode| &**inode), |_| {});
     dir.refresh();
     let inode = result?;
@@ -200,13 +256,13 @@ fn make(
 }
 
 /// Our inode for what was just created below.
-fn bind(dir: &OwnInode, dentry: &OwnDentry, lower: &Dentry) -> Result<ARef<OwnInode>> {
+fn bind(spare: Spare, dentry: &OwnDentry, lower: &Dentry) -> Result<ARef<OwnInode>> {
     let Some(inode) = lower.inode() else {
         // A filesystem that makes no use of the dentry: the next look-up finds the name.
         dentry.forget();
         return Err(ESTALE);
     };
-    let inode = OwnInode::obtain(dir.superblock(), inode)?;
+    let inode = OwnInode::obtain_with(spare, inode)?;
     backup::is_new(&inode);
     Ok(inode)
 }
@@ -220,19 +276,22 @@ fn remove(
 ) -> Result {
     let inode = dentry.existing()?;
     let mount = dir.mount();
-    let keeps_a_name = inode.is_regular() && inode.lower().links() > 1;
-    if keeps_a_name {
-        backup::load(inode)?;
-    }
-    let naming = Naming::begin(dir, op, dentry.name())?;
-    {
+    // Deleting always works; what cannot be told now is told when the object is used next.
+    let is_known = backup::load(inode).is_ok();
+    let mut naming = Naming::begin(dir, op, dentry.name())?;
+    let place = (dentry.parent().lower()?, dentry.lower()?);
+    let is_gone = if op == Op::Rmdir {
+        naming.part_with_directory(inode, place)?
+    } else {
+        naming.part_with(inode, place.1)?;
+        false
+    };
+    if !is_gone {
         let _write = mount.lower().want_write()?;
-        let parent = dentry.parent().lower()?;
-        let locked = Locked::to_remove(mount.lower(), parent, dentry.lower()?)?;
-        remove(&locked)?;
+        remove(&Locked::to_remove(mount.lower(), place.0, place.1)?)?;
     }
     naming.done(Some(inode), |_| {});
-    if keeps_a_name {
+    if is_known {
         backup::touched(inode, dentry);
     }
     inode.refresh();

@@ -290,6 +290,7 @@ fn describe(answer: &mut Status, journal: &Journal, inode: &OwnInode) -> Result 
         .saturating_add(1);
     answer.log_bytes = usage.log_bytes;
     answer.undo_bytes = usage.undo_bytes;
+    answer.kept_bytes = journal.kept_bytes();
     answer.history_max = usage.history_max;
     answer.lost = usage.lost;
     answer.errors = usage.errors;

@@ -165,6 +165,28 @@ impl Mount {
         }
     }
 
+    /// Does `operation`; when it finds no room, what was deleted and is kept goes, the oldest first,
+    /// and it is tried again. No lock of the lower filesystem is held in between.
+    pub(crate) fn with_room<T>(&self, operation: impl FnMut() -> Result<T>) -> Result<T> {
+        self.with_room_if(|| true, operation)
+    }
+
+    /// As [`Self::with_room`], as long as `again` says that it may be tried again.
+    pub(crate) fn with_room_if<T>(
+        &self,
+        again: impl Fn() -> bool,
+        mut operation: impl FnMut() -> Result<T>,
+    ) -> Result<T> {
+        loop {
+            let result = operation();
+            let is_full = matches!(&result, Err(e) if journal::is_no_room(*e));
+            let gave_up = || self.journal().is_some_and(|journal| journal.give_up_kept());
+            if !is_full || !again() || !gave_up() {
+                return result;
+            }
+        }
+    }
+
     /// Says, at the first and then at each power of two, that an operation cannot be taken back.
     pub(crate) fn warn_lost(&self, error: Error) {
         let n = self.lost.fetch_add(1, Relaxed);

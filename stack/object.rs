@@ -30,6 +30,8 @@ pub(crate) struct Object {
     mapped: Atomic<bool>,
     /// Whether one was made that no line tells yet.
     map_untold: Atomic<bool>,
+    /// Whether it has lost its last name, and is kept by one of the history's own.
+    kept: Atomic<bool>,
 }
 
 /// See [`Object::state`].
@@ -61,10 +63,21 @@ pub(crate) fn new_object() -> impl PinInit<Object, Error> {
         writers: Atomic::new(0),
         mapped: Atomic::new(false),
         map_untold: Atomic::new(false),
+        kept: Atomic::new(false),
     })
 }
 
 impl Object {
+    /// Whether it has lost its last name, and is kept by one of the history's own.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.kept.load(Relaxed)
+    }
+
+    /// Notes that it is kept, or has a name again.
+    pub(crate) fn note_kept(&self, is_kept: bool) {
+        self.kept.store(is_kept, Relaxed);
+    }
+
     /// One more open file may write.
     pub(crate) fn writer_came(&self) {
         self.writers.add(1, Relaxed);

@@ -56,7 +56,9 @@ impl RangeHooks for Stack {
             durable: inode.is_sync() || file.flags() & c::O_DSYNC != 0,
         }
         .prepare()?;
-        let result = pipe.write_lower(file.lower(), pos, length, flags);
+        let result = inode
+            .mount()
+            .with_room(|| pipe.write_lower(file.lower(), pos, length, flags));
         pending.settle(result.map(|n| n as u64));
         inode.refresh();
         result
@@ -85,7 +87,9 @@ impl RangeHooks for Stack {
             durable: inode.is_sync(),
         }
         .prepare()?;
-        let result = file.lower().allocate(mode, offset, length);
+        let result = inode
+            .mount()
+            .with_room(|| file.lower().allocate(mode, offset, length));
         pending.settle(result.map(|()| count));
         inode.refresh();
         result
@@ -158,7 +162,7 @@ fn overwrite(
     op: Op,
     pos: i64,
     length: u64,
-    lower: impl FnOnce() -> Result<u64>,
+    lower: impl FnMut() -> Result<u64>,
 ) -> Result<u64> {
     let inode = to.own_inode();
     let _lock = inode.lock();
@@ -175,7 +179,7 @@ fn overwrite(
         durable: inode.is_sync() || to.flags() & c::O_DSYNC != 0,
     }
     .prepare()?;
-    let result = lower();
+    let result = inode.mount().with_room(lower);
     pending.settle(result);
     inode.refresh();
     result

@@ -189,6 +189,12 @@ pub(crate) fn stat(
     to_result(unsafe { c::vfs_getattr_nosec(&path, stat, mask, flags) })?;
     // SAFETY: A live superblock.
     stat.dev = unsafe { (*dentry.superblock().as_ptr()).s_dev };
+    if dentry
+        .own_inode()
+        .is_some_and(|inode| inode.object().is_kept())
+    {
+        stat.nlink = 0;
+    }
     Ok(())
 }
 

@@ -31,6 +31,8 @@ pub(crate) const ENOIOCTLCMD: Error = errno(c::ENOIOCTLCMD);
 pub(crate) const ENAMETOOLONG: Error = errno(c::ENAMETOOLONG);
 /// A symbolic link where none may be.
 pub(crate) const ELOOP: Error = errno(c::ELOOP);
+/// A directory that is to be removed has something in it.
+pub(crate) const ENOTEMPTY: Error = errno(c::ENOTEMPTY);
 /// Somebody's quota is used up.
 pub(crate) const EDQUOT: Error = errno(c::EDQUOT);
 /// The journal has been shut down.

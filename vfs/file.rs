@@ -451,4 +451,10 @@ impl Bytes {
     fn as_ptr(&self) -> *mut c::iov_iter {
         self.0.get()
     }
+
+    /// How many of them were not taken yet.
+    pub(crate) fn left(&self) -> usize {
+        // SAFETY: A live iterator.
+        unsafe { c::lfs_bytes_left(self.as_ptr()) }
+    }
 }

@@ -125,6 +125,20 @@ impl Inode {
         }
     }
 
+    /// As [`Self::lock`], for a directory under whose lock one of its children's is taken.
+    pub(crate) fn lock_as_parent(&self) -> InodeGuard<'_> {
+        // SAFETY: `self` is a live inode.
+        unsafe { c::lfs_inode_lock_parent(self.as_ptr()) };
+        InodeGuard(self)
+    }
+
+    /// As [`Self::lock`], under the lock of a directory that it is in.
+    pub(crate) fn lock_as_child(&self) -> InodeGuard<'_> {
+        // SAFETY: `self` is a live inode.
+        unsafe { c::lfs_inode_lock_child(self.as_ptr()) };
+        InodeGuard(self)
+    }
+
     /// Locks the inode's rwsem for writing.
     pub(crate) fn lock(&self) -> InodeGuard<'_> {
         // SAFETY: `self` is a live inode.
@@ -303,8 +317,9 @@ impl OwnInode {
 
     /// Reads mode, owner, times, size and flags off the lower inode.
     pub(crate) fn refresh(&self) {
+        let is_kept = self.object().is_kept();
         // SAFETY: Both are live inodes.
-        unsafe { c::lfs_copy_attributes(self.as_ptr(), self.lower().as_ptr()) }
+        unsafe { c::lfs_copy_attributes(self.as_ptr(), self.lower().as_ptr(), is_kept) }
     }
 
     /// As [`Self::refresh`], when nothing but the content was changed.
@@ -350,6 +365,40 @@ impl OwnInode {
         Self::settle(inode, raw)
     }
 
+    /// Memory for an inode of ours, so that a lower object that is about to be created gets one
+    /// whatever happens.
+    pub(crate) fn spare(sb: &SuperBlock) -> Result<Spare> {
+        let private = KBox::new_uninit(GFP_KERNEL)?;
+        // SAFETY: A live superblock of ours.
+        let inode = unsafe { c::new_inode(sb.as_ptr()) };
+        let inode = NonNull::new(inode).ok_or(ENOMEM)?;
+        Ok(Spare {
+            inode: SpareInode(inode),
+            private,
+        })
+    }
+
+    /// As [`Self::obtain`], without any need of memory.
+    pub(crate) fn obtain_with(spare: Spare, lower: &Inode) -> Result<ARef<OwnInode>> {
+        let private = spare.private.write_pin_init(try_pin_init!(Private {
+            lower: lower.get(),
+            object <- crate::stack::new_object(),
+        }))?;
+        // SAFETY: The box is handed to C, which never moves it.
+        let raw = KBox::into_raw(unsafe { Pin::into_inner_unchecked(private) });
+        let key = lower.as_ptr();
+        let new = spare.inode.0.as_ptr();
+        // SAFETY: `new` is a new inode of ours that nobody sees; `test` and `set` take what `raw` is,
+        // `set` stores it in the new inode.
+        let inode =
+            unsafe { c::inode_insert5(new, key as u64, Some(test_new), Some(set), raw.cast()) };
+        if inode == new {
+            // The reference is the one that is answered.
+            core::mem::forget(spare.inode);
+        }
+        Self::settle(inode, raw)
+    }
+
     /// Ends [`OwnInode::obtain`]: fills a new inode, or frees what was prepared in vain.
     fn settle(inode: *mut c::inode, raw: *mut Private) -> Result<ARef<OwnInode>> {
         // SAFETY: `inode`, when not null, is live and ours.
@@ -367,6 +416,29 @@ impl OwnInode {
             unsafe { c::unlock_new_inode(inode) };
         }
         Ok(own)
+    }
+
+    /// Says that a directory which was removed is there again.
+    pub(crate) fn is_back(&self) {
+        // SAFETY: A live inode, whose rwsem the caller holds for writing.
+        unsafe { c::lfs_not_dead(self.as_ptr()) };
+    }
+
+    /// Whether the caller may change names in this directory.
+    pub(crate) fn may_change_names(&self) -> Result {
+        // SAFETY: A live inode.
+        kernel::error::to_result(unsafe { c::lfs_may_change_names(self.as_ptr()) })
+    }
+
+    /// Locks two inodes, in an order of their own.
+    pub(crate) fn lock_both<'a>(a: &'a Self, b: &'a Self) -> (InodeGuard<'a>, InodeGuard<'a>) {
+        let (first, second) = if core::ptr::from_ref(a) < core::ptr::from_ref(b) {
+            (a, b)
+        } else {
+            (b, a)
+        };
+        let one = first.lock();
+        (one, second.lock_as_child())
     }
 
     fn find(sb: &SuperBlock, lower: &Inode) -> Option<ARef<OwnInode>> {
@@ -394,6 +466,22 @@ impl OwnInode {
         // SAFETY: A live new inode whose mode is set.
         unsafe { c::lfs_annotate_locks(ptr) };
         super::table::set_tables(self);
+    }
+}
+
+/// See [`OwnInode::spare`].
+pub(crate) struct Spare {
+    inode: SpareInode,
+    private: KBox<core::mem::MaybeUninit<Private>>,
+}
+
+/// An inode that stands for nothing, with its reference.
+struct SpareInode(NonNull<c::inode>);
+
+impl Drop for SpareInode {
+    fn drop(&mut self) {
+        // SAFETY: The reference is ours; without private data it is not taken for a whole inode.
+        unsafe { c::iput(self.0.as_ptr()) };
     }
 }
 

@@ -174,6 +174,17 @@ impl LowerMount {
         unsafe { Dir::from_raw(self.as_ptr(), self.root.as_ptr()) }
     }
 
+    /// A lower directory, to look into.
+    pub(crate) fn directory_at(&self, lower: &Dentry) -> Result<Dir> {
+        // SAFETY: A live mount and a live dentry on it; `Dir` takes its own references.
+        unsafe { Dir::from_raw(self.as_ptr(), lower.as_ptr()) }
+    }
+
+    /// How many bytes the blocks of an object take.
+    pub(crate) fn bytes_of(&self, lower: &Dentry) -> u64 {
+        super::store::bytes_at(&self.path(lower))
+    }
+
     /// A path for C: valid as long as both are.
     pub(crate) fn path(&self, dentry: &Dentry) -> c::path {
         c::path {

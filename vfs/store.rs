@@ -23,7 +23,7 @@ use kernel::{
     prelude::*,
 };
 
-use super::{c, error::ELOOP, scope::AsKernel};
+use super::{c, dentry::Dentry, error::ELOOP, scope::AsKernel};
 
 /// `S_IFMT` and two of its values: what an inode is.
 const KIND: u32 = 0o170_000;
@@ -244,6 +244,26 @@ impl Dir {
 
     /// Removes the file `name`.
     pub(crate) fn unlink(&self, name: &[u8]) -> Result {
+        self.removing(name, |dir, dentry| {
+            // SAFETY: The directory is locked, the dentry is a positive child of it.
+            to_result(unsafe {
+                c::vfs_unlink(
+                    &raw mut c::nop_mnt_idmap,
+                    dir,
+                    dentry,
+                    core::ptr::null_mut(),
+                )
+            })
+        })
+    }
+
+    /// Removes `name` with the directory locked: `remove` gets the directory's inode and the
+    /// positive dentry.
+    fn removing(
+        &self,
+        name: &[u8],
+        remove: impl FnOnce(*mut c::inode, *mut c::dentry) -> Result,
+    ) -> Result {
         let _kernel = AsKernel::new();
         let _write = WriteAccess::new(self.mnt)?;
         let len = name_len(name)?;
@@ -251,18 +271,62 @@ impl Dir {
         let dentry = from_err_ptr(unsafe {
             c::lfs_store_start_removing(self.dentry, name.as_ptr().cast(), len)
         })?;
-        // SAFETY: The directory is locked, the dentry is a positive child of it.
-        let ret = unsafe {
-            c::vfs_unlink(
-                &raw mut c::nop_mnt_idmap,
-                (*self.dentry).d_inode,
-                dentry,
-                core::ptr::null_mut(),
-            )
-        };
+        // SAFETY: By the type invariants the directory's dentry is positive.
+        let result = remove(unsafe { (*self.dentry).d_inode }, dentry);
         // SAFETY: Ends what lfs_store_start_removing() began.
         unsafe { c::end_dirop(dentry) };
-        to_result(ret)
+        result
+    }
+
+    /// Removes the empty directory `name`.
+    pub(crate) fn remove_dir(&self, name: &[u8]) -> Result {
+        self.removing(name, |dir, dentry| {
+            // SAFETY: The directory is locked, the dentry is a positive child of it.
+            to_result(unsafe {
+                c::vfs_rmdir(
+                    &raw mut c::nop_mnt_idmap,
+                    dir,
+                    dentry,
+                    core::ptr::null_mut(),
+                )
+            })
+        })
+    }
+
+    /// How many bytes the blocks of what `name` stands for take; 0 where that cannot be told.
+    pub(crate) fn bytes_of(&self, name: &[u8]) -> u64 {
+        let Ok(found) = self.look_up(name) else {
+            return 0;
+        };
+        let path = c::path {
+            mnt: self.mnt,
+            dentry: found.dentry,
+        };
+        bytes_at(&path)
+    }
+
+    /// Whether there is such a name, whatever it stands for.
+    pub(crate) fn has(&self, name: &[u8]) -> bool {
+        match self.look_up(name) {
+            Ok(_) => true,
+            Err(e) => e == ELOOP,
+        }
+    }
+
+    /// Whether `name` is a file's that has other names.
+    pub(crate) fn has_other_names(&self, name: &[u8]) -> bool {
+        (self.look_up(name)).is_ok_and(|found| !found.facts().is_dir() && found.facts().links > 1)
+    }
+
+    /// The directory's dentry.
+    pub(crate) fn dentry(&self) -> &Dentry {
+        // SAFETY: By the type invariants the dentry is valid, and held as long as `self`.
+        unsafe { Dentry::from_raw(self.dentry) }
+    }
+
+    /// Whether both are one directory.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        self.dentry == other.dentry
     }
 
     /// Calls `each` with every name but `.` and `..`.
@@ -399,6 +463,18 @@ impl Dir {
             mnt: self.mnt,
             dentry: self.dentry,
         }
+    }
+}
+
+/// How many bytes the blocks of an object take; 0 where that cannot be told. Not all filesystems
+/// keep that in the inode.
+pub(super) fn bytes_at(path: &c::path) -> u64 {
+    let mut stat: c::kstat = pin_init::zeroed();
+    // SAFETY: A live path and a place for the answer.
+    let result = unsafe { c::vfs_getattr_nosec(path, &mut stat, c::STATX_BLOCKS, 0) };
+    match to_result(result) {
+        Ok(()) => stat.blocks.saturating_mul(512),
+        Err(_) => 0,
     }
 }
 

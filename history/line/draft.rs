@@ -273,6 +273,25 @@ impl<'b> LineDraft<'b> {
         self.object(b" node=", object)
     }
 
+    /// `over=`: the object that a rename took the name from.
+    pub fn over(&mut self, object: ObjectId) -> &mut Self {
+        self.object(b" over=", object)
+    }
+
+    /// `kept=`: the segment that the object which lost its last name is kept with.
+    pub fn kept(&mut self, segment: u64) -> &mut Self {
+        self.number(b" kept=", segment)
+    }
+
+    /// `vfh=`: the file handle of the object which lost a name and still has others.
+    pub fn victim_handle(&mut self, kind: u8, handle: &[u8]) -> &mut Self {
+        self.field(|text| {
+            text.put(b" vfh=");
+            text.hex(&[kind]);
+            text.hex(handle);
+        })
+    }
+
     /// `cmdcut=1`: the command was cut.
     pub fn command_cut(&mut self) -> &mut Self {
         self.field(|text| text.put(b" cmdcut=1"))

@@ -104,6 +104,12 @@ pub struct Line<'a> {
     pub to: Option<&'a [u8]>,
     /// The object that the name is or was bound to.
     pub node: Option<ObjectId>,
+    /// The object that a rename took the name from.
+    pub over: Option<ObjectId>,
+    /// The segment that the object which lost its last name is kept with.
+    pub kept: Option<u64>,
+    /// The file handle of the object which lost a name and still has others.
+    pub vfh: Option<&'a [u8]>,
     /// Whether the command was cut.
     pub command_cut: bool,
 }
@@ -204,6 +210,9 @@ impl<'a> Line<'a> {
             parent: None,
             to: None,
             node: None,
+            over: None,
+            kept: None,
+            vfh: None,
             command_cut: false,
         }
     }
@@ -238,6 +247,9 @@ impl<'a> Line<'a> {
             b"parent" => once(&mut self.parent, text::object(value))?,
             b"to" => once(&mut self.to, Some(value))?,
             b"node" => once(&mut self.node, text::object(value))?,
+            b"over" => once(&mut self.over, text::object(value))?,
+            b"kept" => once(&mut self.kept, text::dec(value))?,
+            b"vfh" => once(&mut self.vfh, handle(value))?,
             _ => return Ok(false),
         }
         Ok(true)

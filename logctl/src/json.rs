@@ -131,6 +131,7 @@ pub fn status(path: &Path, status: &Status) -> Value {
             "segments": status.segments,
             "log_bytes": status.log_bytes,
             "undo_bytes": status.undo_bytes,
+            "kept_bytes": status.kept_bytes,
             "history_max": Some(status.history_max).filter(|max| *max != 0),
             "lost": status.lost,
             "errors": status.errors,

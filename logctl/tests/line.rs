@@ -140,6 +140,9 @@ fn every_key_round_trips() {
         })
         .to(b"c%")
         .node(object)
+        .over(object)
+        .kept(12)
+        .victim_handle(2, b"\x03")
         .command_cut();
     let text = seal(&draft, 11);
     let expected = "1763639066.123456789 /bin/a%20b revert 0 18446744073709551615 seq=11 \
@@ -147,7 +150,8 @@ fn every_key_round_trips() {
         size=40 open=11 pid=1@0.0 ppid=2 sid=3 uid=4294967295 fh=8101ab comm=a%20b%FF exec=4 \
         args=x%00--y=z%25 undo=3:4096+65536 map=2 crc=00c0ffee of=6 count=7 back=8:9 now=10 \
         mode=pick why=mmap name=a%20b parent=2.0 to=c%25 \
-        node=257.18446744073709551615.4294967295 cmdcut=1";
+        node=257.18446744073709551615.4294967295 \
+        over=257.18446744073709551615.4294967295 kept=12 vfh=0203 cmdcut=1";
     assert_eq!(text, sealed(expected));
     let line = parse(text.as_bytes(), 1);
     assert_eq!(line.obj, Some(object));
@@ -165,7 +169,8 @@ fn every_key_round_trips() {
         (Some(&b"a%20b"[..]), Some(&b"c%25"[..]))
     );
     assert_eq!(line.parent.map(|parent| parent.inode), Some(2));
-    assert_eq!(line.node, Some(object));
+    assert_eq!((line.node, line.over), (Some(object), Some(object)));
+    assert_eq!((line.kept, line.vfh), (Some(12), Some(&b"0203"[..])));
     assert!(line.command_cut && line.is_first_of_open());
     let mut handle = [0; 3];
     assert_eq!(decode_hex(line.fh.unwrap(), &mut handle), Some(3));

@@ -398,7 +398,7 @@ fn status_text_and_json() {
   operations  3 to revert, the newest is op 9
   history     on, private, last op 12
   uuid        01234567-89ab-cdef-0123-456789abcdef (format 1)
-  space       1.0 MB of 10.7 GB in 2 segments (log 4.0 kB, old content 1.0 MB)
+  space       1.0 MB of 10.7 GB in 2 segments (log 4.0 kB, old content 1.0 MB, deleted files 0 B)
   policy      on_full=trim, on_error=continue, commit=1
   trouble     1 operations without their old content, 0 journal errors
 ";

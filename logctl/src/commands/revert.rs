@@ -10,7 +10,7 @@ use crate::json;
 use crate::object::Object;
 use crate::output::Output;
 use crate::pages::newest;
-use crate::quote::{program, quoted, word};
+use crate::quote::{decoded, program, quote_bytes, quoted, word};
 use crate::uapi::{Revert, VERSION};
 
 /// How many operations are listed one by one.
@@ -145,9 +145,15 @@ impl<'l> Report<'l> {
 
 /// An operation in a few words.
 fn describe(line: &Line<'_>) -> String {
-    let (op, offset, length, seq) = (line.op.as_str(), line.offset, line.length, line.seq);
+    let (op, seq) = (line.op.as_str(), line.seq);
+    let name = |value: &[u8]| quote_bytes(&decoded(value), true);
+    let what = match (line.name, line.to) {
+        (Some(old), Some(new)) => format!("{op} {} to {}", name(old), name(new)),
+        (Some(only), None) => format!("{op} {}", name(only)),
+        _ => format!("{op} {} {}", line.offset, line.length),
+    };
     match program(line.command) {
-        Some(program) => format!("{op} {offset} {length} by {program} (op {seq})"),
-        None => format!("{op} {offset} {length} (op {seq})"),
+        Some(program) => format!("{what} by {program} (op {seq})"),
+        None => format!("{what} (op {seq})"),
     }
 }

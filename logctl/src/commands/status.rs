@@ -59,16 +59,20 @@ fn history(status: &Status) -> Vec<(&'static str, String)> {
             .filter(|(flag, _)| set(*flag))
             .map(|(_, name)| *name),
     );
-    let used = bytes(status.log_bytes.saturating_add(status.undo_bytes));
+    let used = (status.log_bytes)
+        .saturating_add(status.undo_bytes)
+        .saturating_add(status.kept_bytes);
+    let used = bytes(used);
     let max = match status.history_max {
         0 => String::new(),
         max => format!(" of {}", bytes(max)),
     };
     let space = format!(
-        "{used}{max} in {} segments (log {}, old content {})",
+        "{used}{max} in {} segments (log {}, old content {}, deleted files {})",
         status.segments,
         bytes(status.log_bytes),
-        bytes(status.undo_bytes)
+        bytes(status.undo_bytes),
+        bytes(status.kept_bytes)
     );
     let policy = format!(
         "on_full={}, on_error={}, commit={}",

@@ -220,6 +220,7 @@ fn forge_state(u: &mut Unstructured<'_>, home: &Dir, uuid: [u8; 16]) -> Result<(
         cut: absurd(u)?,
         log_bytes: absurd(u)?,
         undo_bytes: absurd(u)?,
+        kept_bytes: absurd(u)?,
     };
     let mut spans = Vec::new();
     for _ in 0..u.int_in_range(0..=4)? {

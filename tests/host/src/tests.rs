@@ -161,6 +161,7 @@ fn states_survive_and_torn_ones_do_not() {
         cut: 7,
         log_bytes: 1 << 40,
         undo_bytes: 5,
+        kept_bytes: 1 << 50,
     };
     let spans = [Span { first: 2, last: 5 }, Span { first: 6, last: 6 }];
     let mut slot = vec![0; SLOT];

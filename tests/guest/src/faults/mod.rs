@@ -12,7 +12,7 @@ mod case;
 mod control;
 mod disk;
 mod scenarios;
-mod tree;
+pub mod tree;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};

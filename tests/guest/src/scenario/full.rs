@@ -23,6 +23,9 @@ pub const TESTS: &[Test] = &[
         .unmounted()
         .seconds(120),
     Test::new("full-write-that-fails", full_write_that_fails).unmounted(),
+    Test::new("full-deleted-gives-way", full_deleted_gives_way)
+        .unmounted()
+        .seconds(120),
     Test::new("full-private", full_private)
         .only(&[mounts::Lower::Private])
         .unmounted(),
@@ -230,6 +233,37 @@ fn full_write_that_fails(w: &mut World) -> Outcome {
     undo::revert(&file, 1).at("reverting the write that failed")?;
     same("size", file.metadata()?.len(), size)?;
     drop(file);
+    leave(w, place)
+}
+
+/// What was deleted is kept only as long as nobody needs the room.
+fn full_deleted_gives_way(w: &mut World) -> Outcome {
+    let place = small(w, "history_max=1G")?;
+    let stat = rustix::fs::statvfs(&w.mnt)?;
+    let size = stat.f_bavail * stat.f_frsize / 5 * 3;
+    let fill = |name: &str| -> Outcome {
+        let file = w.open(name)?;
+        for at in (0..size).step_by(1 << 20) {
+            // Writes may be short where room is made in between.
+            file.write_all_at(&pattern(at, 1 << 20), at)
+                .at(format!("filling {name}"))?;
+        }
+        Ok(())
+    };
+    for round in 0..3 {
+        fill(&format!("f{round}"))?;
+        fs::remove_file(w.path(&format!("f{round}")))?;
+    }
+    fill("last")?;
+    let file = w.open("last")?;
+    let mut bytes = vec![0; 1 << 20];
+    file.read_exact_at(&mut bytes, 0)?;
+    same_bytes("what was written last", &bytes, &pattern(0, 1 << 20))?;
+    let names = fs::File::open(&w.mnt)?;
+    undo::revert(&names, 1).at("the last creation")?;
+    check!(!w.path("last").exists(), "what was created is still there");
+    same_errno("what gave way", undo::revert(&names, 1), Errno::NODATA)?;
+    drop((file, names));
     leave(w, place)
 }
 

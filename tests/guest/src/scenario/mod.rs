@@ -14,6 +14,7 @@ mod fuzz_options;
 mod kill;
 mod lasting;
 mod mounting;
+mod names;
 mod oracle;
 mod programs;
 mod race;
@@ -34,6 +35,7 @@ pub fn all() -> Vec<&'static Test> {
         forms::TESTS,
         refuse::TESTS,
         attributes::TESTS,
+        names::TESTS,
         behind::TESTS,
         tool::TESTS,
         lasting::TESTS,

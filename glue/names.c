@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The dcache and notifications after a change of names that came from a revert:
+ * what the VFS does after a program's. The directory is locked.
+ */
+#include <linux/fs.h>
+#include <linux/fsnotify.h>
+#include <linux/namei.h>
+#include "bindings.h"
+
+/* The child if it is in the dcache; NULL if not. */
+struct dentry *lfs_cached_child(struct dentry *parent, const char *name, unsigned int len)
+{
+	return try_lookup_noperm(&QSTR_LEN(name, len), parent);
+}
+
+/* The child, looked up if it is not in the dcache; negative if there is none. */
+struct dentry *lfs_child(struct dentry *parent, const char *name, unsigned int len)
+{
+	return lookup_noperm(&QSTR_LEN(name, len), parent);
+}
+
+/* The end of vfs_unlink() and vfs_rmdir(); the object is locked. */
+void lfs_name_removed(struct dentry *dentry)
+{
+	struct inode *inode = d_inode(dentry);
+
+	if (d_is_dir(dentry)) {
+		shrink_dcache_parent(dentry);
+		inode->i_flags |= S_DEAD;
+	}
+	dont_mount(dentry);
+	if (!d_is_dir(dentry))
+		fsnotify_link_count(inode);
+	d_delete_notify(d_inode(dentry->d_parent), dentry);
+	d_drop(dentry);
+}
+
+/* The end of vfs_create(), vfs_mkdir() and kin. */
+void lfs_name_added(struct dentry *dentry)
+{
+	if (d_is_dir(dentry))
+		fsnotify_mkdir(d_inode(dentry->d_parent), dentry);
+	else
+		fsnotify_create(d_inode(dentry->d_parent), dentry);
+}
+
+/* The end of vfs_rename(), within one directory; @target is negative. */
+void lfs_name_moved(struct dentry *dentry, struct dentry *target)
+{
+	struct inode *dir = d_inode(dentry->d_parent);
+	struct name_snapshot old;
+
+	take_dentry_name_snapshot(&old, dentry);
+	d_move(dentry, target);
+	fsnotify_move(dir, dir, &old.name, d_is_dir(dentry), NULL, dentry);
+	release_dentry_name_snapshot(&old);
+}
+
+/* The same, with RENAME_EXCHANGE. */
+void lfs_names_exchanged(struct dentry *a, struct dentry *b)
+{
+	struct inode *dir = d_inode(a->d_parent);
+	struct name_snapshot old_a, old_b;
+
+	take_dentry_name_snapshot(&old_a, a);
+	take_dentry_name_snapshot(&old_b, b);
+	d_exchange(a, b);
+	fsnotify_move(dir, dir, &old_a.name, d_is_dir(a), NULL, a);
+	fsnotify_move(dir, dir, &old_b.name, d_is_dir(b), NULL, b);
+	release_dentry_name_snapshot(&old_a);
+	release_dentry_name_snapshot(&old_b);
+}
+
+/* A directory that was removed is back. */
+void lfs_not_dead(struct inode *inode)
+{
+	inode->i_flags &= ~S_DEAD;
+}
+
+void lfs_inode_lock_parent(struct inode *inode)
+{
+	inode_lock_nested(inode, I_MUTEX_PARENT);
+}
+
+void lfs_inode_lock_child(struct inode *inode)
+{
+	inode_lock_nested(inode, I_MUTEX_CHILD);
+}
+
+int lfs_may_change_names(struct inode *dir)
+{
+	return inode_permission(&nop_mnt_idmap, dir, MAY_WRITE | MAY_EXEC);
+}

@@ -1,0 +1,502 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Taking back what was done to the names of a directory.
+//!
+//! The directory is locked from the first check to the end, so nothing comes in between through the
+//! mount; each step looks at what is there below, and changes it only where it is what the line
+//! says. An intent stands in the log before the first step: what a crash leaves is finished at the
+//! next mount, for each step can tell whether it was done.
+
+use super::{Chain, Link, Refusal};
+use crate::{
+    backup::{
+        self,
+        keep::{self, Parting},
+    },
+    history::{
+        journal::Journal,
+        kept::entry,
+        line::{decode_hex, decode_percent, Line, ObjectId, Pos, MAX_LINE},
+        plan::{changes_names, naming, Left, Naming, OnForeign, Step, Victim},
+    },
+    stack::Mount,
+    uapi::Reason,
+    vfs::{
+        attr, c,
+        dentry::{Dentry, OwnDentry},
+        error::{ENODATA, ENOTEMPTY, EUCLEAN},
+        inode::{Inode, OwnInode},
+        name::{self, Locked},
+        scope::AsKernel,
+    },
+};
+use kernel::{prelude::*, sync::aref::ARef};
+
+/// The longest name.
+const NAME: usize = 255;
+
+type Outcome<T = ()> = Result<T, Refusal>;
+
+/// Standing operations on names, newest first.
+pub(super) struct Taken {
+    lines: KVec<KVec<u8>>,
+    /// The newest one's number.
+    pub(super) newest: u64,
+    /// Where the directory's newest line stands that is left standing.
+    pub(super) back: Option<Pos>,
+}
+
+impl Taken {
+    /// The newest standing operations from `head` on: as many as `most`, as long as they are on
+    /// names.
+    pub(super) fn gather(
+        journal: &Journal,
+        dir: ObjectId,
+        head: Option<Pos>,
+        most: u64,
+    ) -> Outcome<Self> {
+        let mut chain = Chain::new(journal, dir, head, OnForeign::Stop)?;
+        let mut taken = Self {
+            lines: KVec::new(),
+            newest: 0,
+            back: None,
+        };
+        while taken.count() < most {
+            match chain.step()? {
+                Link::End => break,
+                Link::Trimmed => return Err(Refusal::new(Reason::Trimmed, 0)),
+                Link::Line(line, _, text, Step::Take) => {
+                    if !changes_names(line.op) {
+                        break;
+                    }
+                    naming(&line).map_err(|e| e.refuse(line.seq))?;
+                    let mut copy = KVec::new();
+                    copy.extend_from_slice(text, GFP_KERNEL)?;
+                    taken.lines.push(copy, GFP_KERNEL)?;
+                    if taken.newest == 0 {
+                        taken.newest = line.seq;
+                    }
+                    taken.back = line.prev;
+                }
+                Link::Line(line, _, _, Step::Stop(_)) => {
+                    return Err(Refusal::new(Reason::Foreign, line.seq))
+                }
+                Link::Line(..) => {}
+            }
+        }
+        Ok(taken)
+    }
+
+    /// How many.
+    pub(super) fn count(&self) -> u64 {
+        self.lines.len() as u64
+    }
+}
+
+/// A directory whose names are put back. It is locked.
+pub(super) struct Names<'a> {
+    pub(super) mount: &'a Mount,
+    pub(super) journal: &'a Journal,
+    pub(super) dir: &'a OwnInode,
+    /// Its name of ours, if it has one in memory.
+    pub(super) dentry: Option<&'a OwnDentry>,
+    pub(super) lower: &'a Dentry,
+}
+
+/// A step that was done, so that it can be undone.
+struct Done {
+    /// Which line.
+    index: usize,
+    /// The object that it took a name from, and with which segment it is kept, if it is.
+    gone: Option<(ARef<Inode>, Option<u64>)>,
+}
+
+impl Names<'_> {
+    /// Takes all back, or nothing.
+    pub(super) fn take_back(&self, taken: &Taken) -> Outcome {
+        let mut done: KVec<Done> = KVec::with_capacity(taken.lines.len(), GFP_KERNEL)?;
+        for (index, text) in taken.lines.iter().enumerate() {
+            let line = parse(text)?;
+            match self.step(&line) {
+                Ok(gone) => done.push(Done { index, gone }, GFP_KERNEL)?,
+                Err(refusal) => {
+                    self.roll_back(taken, &done, line.seq);
+                    let seq = line.seq;
+                    return Err(Refusal { seq, ..refusal });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn roll_back(&self, taken: &Taken, done: &[Done], seq: u64) {
+        for step in done.iter().rev() {
+            let result = (taken.lines.get(step.index).ok_or(EINVAL.into()))
+                .and_then(|text| self.undo_step(&parse(text)?, step));
+            if let Err(refusal) = result {
+                pr_err!(
+                    "names could not be put back after line {} was refused (error {})\n",
+                    seq,
+                    refusal.error.to_errno()
+                );
+                return;
+            }
+        }
+    }
+
+    /// Goes on with what a crash interrupted.
+    pub(super) fn finish(&self, taken: &Taken) -> Outcome {
+        for text in &taken.lines {
+            let line = parse(text)?;
+            if !self.is_done(&line)? {
+                self.step(&line)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn step(&self, line: &Line<'_>) -> Outcome<Option<(ARef<Inode>, Option<u64>)>> {
+        let mut buf = [[0; NAME]; 2];
+        let [first, second] = &mut buf;
+        match naming(line).map_err(|e| e.refuse(line.seq))? {
+            Naming::Remove { name, node } => self.remove(decode(name, first)?, node).map(Some),
+            Naming::Restore { name, victim } => {
+                self.restore(decode(name, first)?, &victim).map(|()| None)
+            }
+            Naming::Move {
+                from,
+                to,
+                node,
+                victim,
+            } => {
+                let (from, to) = (decode(from, first)?, decode(to, second)?);
+                self.rename(from, to, node)?;
+                let restored = victim.map_or(Ok(()), |victim| self.restore(from, &victim));
+                if let Err(refusal) = restored {
+                    self.rename(to, from, node)?;
+                    return Err(refusal);
+                }
+                Ok(None)
+            }
+            Naming::Exchange { name, other, node } => self
+                .exchange(decode(name, first)?, decode(other, second)?, node)
+                .map(|()| None),
+        }
+    }
+
+    /// The opposite of [`Self::step`].
+    fn undo_step(&self, line: &Line<'_>, done: &Done) -> Outcome {
+        let mut buf = [[0; NAME]; 2];
+        let [first, second] = &mut buf;
+        match naming(line).map_err(|e| e.refuse(line.seq))? {
+            Naming::Remove { name, node } => {
+                let (inode, segment) = done.gone.as_ref().ok_or(EINVAL)?;
+                let name = decode(name, first)?;
+                match segment {
+                    Some(segment) => self.take_from_kept(name, node, *segment),
+                    None => self.link(name, &*inode.any_name().ok_or(ENOENT)?),
+                }
+            }
+            Naming::Restore { name, victim } => {
+                self.remove(decode(name, first)?, victim.object).map(|_| ())
+            }
+            Naming::Move {
+                from,
+                to,
+                node,
+                victim,
+            } => {
+                let (from, to) = (decode(from, first)?, decode(to, second)?);
+                if let Some(victim) = victim {
+                    self.remove(from, victim.object)?;
+                }
+                self.rename(to, from, node)
+            }
+            Naming::Exchange { name, other, node } => {
+                self.exchange(decode(other, second)?, decode(name, first)?, node)
+            }
+        }
+    }
+
+    /// Whether a step was done before a crash.
+    fn is_done(&self, line: &Line<'_>) -> Outcome<bool> {
+        let mut buf = [0; NAME];
+        Ok(match naming(line).map_err(|e| e.refuse(line.seq))? {
+            Naming::Remove { name, node } => !self.is_bound(decode(name, &mut buf)?, node)?,
+            Naming::Restore { name, victim } => {
+                self.is_bound(decode(name, &mut buf)?, victim.object)?
+            }
+            Naming::Move {
+                from,
+                to,
+                node,
+                victim,
+            } => {
+                if !self.is_bound(decode(to, &mut buf)?, node)? {
+                    return Ok(false);
+                }
+                let from = decode(from, &mut buf)?;
+                if let Some(victim) = victim {
+                    if !self.is_bound(from, victim.object)? {
+                        self.restore(from, &victim)?;
+                    }
+                }
+                true
+            }
+            Naming::Exchange { name, node, .. } => self.is_bound(decode(name, &mut buf)?, node)?,
+        })
+    }
+
+    fn is_bound(&self, name: &[u8], node: ObjectId) -> Result<bool> {
+        let lower = name::look_up(self.lower, name)?;
+        Ok(lower.inode().is_some_and(|inode| inode.id() == node))
+    }
+
+    /// What a name is bound to, which must be `node`.
+    fn bound(&self, name: &[u8], node: ObjectId) -> Outcome<ARef<Dentry>> {
+        let lower = name::look_up(self.lower, name)?;
+        match lower.inode() {
+            Some(inode) if inode.id() == node => Ok(lower),
+            _ => Err(Refusal::new(Reason::Conflict, 0)),
+        }
+    }
+
+    fn must_be_free(&self, name: &[u8]) -> Outcome {
+        match name::look_up(self.lower, name)?.inode() {
+            Some(_) => Err(Refusal::new(Reason::Conflict, 0)),
+            None => Ok(()),
+        }
+    }
+
+    fn cached(&self, name: &[u8]) -> Option<ARef<OwnDentry>> {
+        self.dentry?.cached_child(name)
+    }
+
+    /// Takes a name away; its object is kept if it has no other. Answers the object, and with which
+    /// segment it is kept.
+    fn remove(&self, name: &[u8], node: ObjectId) -> Outcome<(ARef<Inode>, Option<u64>)> {
+        let lower = self.bound(name, node)?;
+        let inode = self.own(&lower)?;
+        let _lock = inode.lock();
+        let cached = self
+            .cached(name)
+            .filter(|child| child.own_inode().is_some());
+        if cached.as_ref().is_some_and(|child| child.is_mount_point()) {
+            return Err(Refusal::new(Reason::Conflict, 0));
+        }
+        backup::load(&inode)?;
+        let mut parting = if inode.is_directory() {
+            keep::directory(self.mount, self.journal, &inode, (self.lower, &lower)).map_err(full)?
+        } else {
+            keep::object(self.mount, self.journal, &inode, &lower)?
+        };
+        if !inode.is_directory() {
+            let _kernel = AsKernel::new();
+            let _write = self.mount.lower().want_write()?;
+            Locked::to_remove(self.mount.lower(), self.lower, &lower)?.unlink()?;
+        }
+        parting.settle();
+        let segment = match &parting {
+            Parting::Kept(kept) => Some(kept.segment()),
+            _ => None,
+        };
+        backup::touched_below(&inode, &lower);
+        inode.refresh();
+        if let Some(child) = cached {
+            child.removed();
+        }
+        Ok((inode.lower().get(), segment))
+    }
+
+    /// Gives an object its name back.
+    fn restore(&self, name: &[u8], victim: &Victim<'_>) -> Outcome {
+        match victim.left {
+            Left::Kept(segment) => self.take_from_kept(name, victim.object, segment),
+            Left::Named(handle) => {
+                if let Some(segment) = self.journal.find_kept(victim.object)? {
+                    return self.take_from_kept(name, victim.object, segment);
+                }
+                let mut bytes = [0; 64];
+                let len = decode_hex(handle, &mut bytes).ok_or(EUCLEAN)?;
+                let handle = bytes.get(..len).ok_or(EUCLEAN)?;
+                let found = attr::open_handle(self.mount.lower(), handle);
+                let found = found.map_err(|_| Refusal::new(Reason::Lost, 0))?;
+                match found.inode() {
+                    Some(inode) if inode.id() == victim.object => self.link(name, &found),
+                    _ => Err(Refusal::new(Reason::Lost, 0)),
+                }
+            }
+        }
+    }
+
+    /// Moves an object from what is kept to its name.
+    fn take_from_kept(&self, name: &[u8], object: ObjectId, segment: u64) -> Outcome {
+        self.must_be_free(name)?;
+        let dir = match self.journal.kept_with(segment) {
+            Err(e) if e == ENODATA => return Err(Refusal::new(Reason::Trimmed, 0)),
+            found => found?,
+        };
+        let kept = name::look_up(dir.dentry(), entry(object).bytes())?;
+        match kept.inode() {
+            Some(inode) if inode.id() == object => {}
+            _ => return Err(Refusal::new(Reason::Lost, 0)),
+        }
+        let inode = self.own(&kept)?;
+        let _lock = inode.lock();
+        backup::load(&inode)?;
+        {
+            let _kernel = AsKernel::new();
+            let lower = self.mount.lower();
+            let _write = lower.want_write()?;
+            let flags = c::RENAME_NOREPLACE;
+            name::rename(
+                lower,
+                (dir.dentry(), &kept),
+                (self.lower, name),
+                None,
+                flags,
+            )?;
+        }
+        let bytes = self.mount.lower().bytes_of(&kept);
+        self.journal.count_kept(0, bytes);
+        inode.object().note_kept(false);
+        if inode.is_directory() {
+            inode.is_back();
+        }
+        self.added(name, &inode, &kept);
+        Ok(())
+    }
+
+    /// Gives an object that has other names one more.
+    fn link(&self, name: &[u8], lower: &Dentry) -> Outcome {
+        self.must_be_free(name)?;
+        let inode = self.own(lower)?;
+        let _lock = inode.lock();
+        backup::load(&inode)?;
+        {
+            let _kernel = AsKernel::new();
+            let _write = self.mount.lower().want_write()?;
+            Locked::to_create(self.mount.lower(), self.lower, name)?.link(lower)?;
+        }
+        self.added(name, &inode, lower);
+        Ok(())
+    }
+
+    /// An object has got a name: its times have moved, and the directory shows it.
+    fn added(&self, name: &[u8], inode: &OwnInode, lower: &Dentry) {
+        backup::touched_below(inode, lower);
+        inode.refresh();
+        self.forget(name);
+        if let Some(child) = self.dentry.and_then(|dir| dir.child(name).ok()) {
+            if child.own_inode().is_some() {
+                child.added();
+            }
+        }
+    }
+
+    /// What the dcache says of a name is not true any more.
+    fn forget(&self, name: &[u8]) {
+        if let Some(child) = self.cached(name) {
+            child.forget();
+        }
+    }
+
+    /// Renames within the directory, to a free name.
+    fn rename(&self, from: &[u8], to: &[u8], node: ObjectId) -> Outcome {
+        let lower = self.bound(from, node)?;
+        self.must_be_free(to)?;
+        let inode = self.own(&lower)?;
+        let _lock = inode.lock();
+        backup::load(&inode)?;
+        let cached = self
+            .cached(from)
+            .filter(|child| child.own_inode().is_some());
+        let target = match (&cached, self.dentry) {
+            (Some(_), Some(dir)) => Some(dir.child(to)?),
+            _ => None,
+        };
+        {
+            let _kernel = AsKernel::new();
+            let mount = self.mount.lower();
+            let _write = mount.want_write()?;
+            let flags = c::RENAME_NOREPLACE;
+            name::rename(mount, (self.lower, &lower), (self.lower, to), None, flags)?;
+        }
+        backup::touched_below(&inode, &lower);
+        inode.refresh();
+        match (cached, target) {
+            (Some(child), Some(target)) => child.moved(&target),
+            _ => self.forget(to),
+        }
+        Ok(())
+    }
+
+    /// Exchanges two names; `other` must be bound to `node`.
+    fn exchange(&self, name: &[u8], other: &[u8], node: ObjectId) -> Outcome {
+        let second = self.bound(other, node)?;
+        let first = name::look_up(self.lower, name)?;
+        if first.inode().is_none() {
+            return Err(Refusal::new(Reason::Conflict, 0));
+        }
+        let inodes = [self.own(&first)?, self.own(&second)?];
+        let [a, b] = &inodes;
+        let _locks = OwnInode::lock_both(a, b);
+        for inode in &inodes {
+            backup::load(inode)?;
+        }
+        let cached = (self.cached(name), self.cached(other));
+        {
+            let _kernel = AsKernel::new();
+            let mount = self.mount.lower();
+            let _write = mount.want_write()?;
+            let (here, there) = ((self.lower, &*first), (self.lower, other));
+            let flags = c::RENAME_EXCHANGE;
+            name::rename(mount, here, there, second.inode(), flags)?;
+        }
+        for (inode, lower) in inodes.iter().zip([&first, &second]) {
+            backup::touched_below(inode, lower);
+            inode.refresh();
+        }
+        match cached {
+            (Some(one), Some(two)) => one.exchanged(&two),
+            (one, two) => {
+                for child in [one, two].into_iter().flatten() {
+                    child.forget();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Our inode for a lower one.
+    fn own(&self, lower: &Dentry) -> Outcome<ARef<OwnInode>> {
+        let inode = lower.inode().ok_or(ENOENT)?;
+        Ok(OwnInode::obtain(self.dir.superblock(), inode)?)
+    }
+}
+
+/// A directory that is not empty any more is in the way.
+fn full(error: Error) -> Refusal {
+    if error == ENOTEMPTY {
+        Refusal::new(Reason::Conflict, 0)
+    } else {
+        error.into()
+    }
+}
+
+fn parse(text: &[u8]) -> Result<Line<'_>> {
+    if text.len() > MAX_LINE {
+        return Err(EUCLEAN);
+    }
+    Line::parse(text, None).map_err(|_| EUCLEAN)
+}
+
+/// A name's bytes.
+fn decode<'b>(encoded: &[u8], buf: &'b mut [u8; NAME]) -> Result<&'b [u8]> {
+    let len = decode_percent(encoded, buf).ok_or(EUCLEAN)?;
+    let name = buf.get(..len).ok_or(EUCLEAN)?;
+    if name.is_empty() || name.contains(&b'/') || name == b"." || name == b".." {
+        return Err(EUCLEAN);
+    }
+    Ok(name)
+}
