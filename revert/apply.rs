@@ -21,7 +21,7 @@ use crate::{
         dentry::Dentry,
         error::{ENODATA, ESTALE, EUCLEAN},
         file::File,
-        inode::OwnInode,
+        inode::{Inode, OwnInode},
         mount::LowerMount,
         range,
         superblock::SuperBlock,
@@ -236,9 +236,10 @@ fn withdraw(sb: &SuperBlock, journal: &Journal, unfinished: &Unfinished) -> Resu
     if file.inode().id() != unfinished.object {
         return Err(ESTALE);
     }
-    if file.inode().is_directory() && line.undo == Some(Undo::None) {
+    if is_of_names(file.inode(), &line) {
+        let dir = OwnInode::obtain(sb, file.inode())?;
+        let _lock = dir.lock_as_parent();
         finish_names(sb, journal, &dentry, &line)?;
-        file.sync(0, i64::MAX, false)?;
         end(sb, journal, &dentry, Op::Commit, line.seq)?;
         return Ok("its directory is as behind it");
     }
@@ -253,7 +254,7 @@ fn withdraw(sb: &SuperBlock, journal: &Journal, unfinished: &Unfinished) -> Resu
     Ok("its file is as before it")
 }
 
-/// Does what is left to do of a revert of names.
+/// Does what is left to do of a revert of names. The directory is locked.
 fn finish_names(sb: &SuperBlock, journal: &Journal, lower: &Dentry, line: &Line<'_>) -> Result {
     let dir = OwnInode::obtain(sb, lower.inode().ok_or(ESTALE)?)?;
     let count = line.count.ok_or(EUCLEAN)?;
@@ -266,8 +267,14 @@ fn finish_names(sb: &SuperBlock, journal: &Journal, lower: &Dentry, line: &Line<
         dentry: None,
         lower,
     };
-    let _lock = dir.lock_as_parent();
-    names.finish(&taken).map_err(refused)
+    names.finish(&taken).map_err(refused)?;
+    // Durable before the line that says so.
+    sb.mount().lower().directory_at(lower)?.sync()
+}
+
+/// Whether a line is a revert of names.
+fn is_of_names(inode: &Inode, line: &Line<'_>) -> bool {
+    inode.is_directory() && line.undo == Some(Undo::None)
 }
 
 /// Says how a revert ended that a crash had interrupted.
@@ -320,6 +327,13 @@ pub(crate) fn withdraw_last(
     text.resize(MAX_LINE, 0, GFP_KERNEL)?;
     let len = journal.read_line(state.head.ok_or(EUCLEAN)?, &mut text)?;
     let line = Line::parse(text.get(..len).ok_or(EUCLEAN)?, None).map_err(|_| EUCLEAN)?;
+    if is_of_names(inode, &line) {
+        // The mount could not finish it. Each name is as before it or as behind it, and those steps
+        // that are left would find that out when they are taken back.
+        state.half_done = false;
+        state.loaded = true;
+        return Ok(());
+    }
     let file = open_to_withdraw(mount.lower(), dentry, &line)?;
     let target = Target {
         mount: mount.lower(),

@@ -28,6 +28,7 @@ use crate::{
         inode::{Inode, OwnInode},
         name::{self, Locked},
         scope::AsKernel,
+        store::Dir,
     },
 };
 use kernel::{prelude::*, sync::aref::ARef};
@@ -332,15 +333,7 @@ impl Names<'_> {
     /// Moves an object from what is kept to its name.
     fn take_from_kept(&self, name: &[u8], object: ObjectId, segment: u64) -> Outcome {
         self.must_be_free(name)?;
-        let dir = match self.journal.kept_with(segment) {
-            Err(e) if e == ENODATA => return Err(Refusal::new(Reason::Trimmed, 0)),
-            found => found?,
-        };
-        let kept = name::look_up(dir.dentry(), entry(object).bytes())?;
-        match kept.inode() {
-            Some(inode) if inode.id() == object => {}
-            _ => return Err(Refusal::new(Reason::Lost, 0)),
-        }
+        let (dir, kept) = self.kept(object, segment)?;
         let inode = self.own(&kept)?;
         let _lock = inode.lock();
         backup::load(&inode)?;
@@ -365,6 +358,28 @@ impl Names<'_> {
         }
         self.added(name, &inode, &kept);
         Ok(())
+    }
+
+    /// What is kept of an object, and the directory that it is in. A revert that was rolled back may
+    /// have left it with a later segment than its line says.
+    fn kept(&self, object: ObjectId, segment: u64) -> Outcome<(Dir, ARef<Dentry>)> {
+        let name = entry(object);
+        let mut at = Some(segment);
+        for _ in 0..2 {
+            let Some(segment) = at else { break };
+            let found = match self.journal.kept_with(segment) {
+                Err(e) if e == ENODATA => None,
+                found => Some(found?),
+            };
+            if let Some(dir) = found {
+                let kept = name::look_up(dir.dentry(), name.bytes())?;
+                if kept.inode().is_some_and(|inode| inode.id() == object) {
+                    return Ok((dir, kept));
+                }
+            }
+            at = self.journal.find_kept(object)?;
+        }
+        Err(Refusal::new(Reason::Trimmed, 0))
     }
 
     /// Gives an object that has other names one more.
