@@ -8,6 +8,7 @@
 //! kernel thread ([`apply`]), and commits. What fails on the way is rolled back from what was
 //! saved; what a crash leaves is withdrawn at the next mount.
 
+mod across;
 mod apply;
 mod attributes;
 mod chain;
@@ -18,7 +19,7 @@ use crate::{
     backup::{self, Saved, Subject, What},
     history::{
         journal::{Journal, LineRoom},
-        line::{Mode, Op, Pos, Undo},
+        line::{Line, Mode, Op, Pos, Undo},
         plan::{changes_names, Changes, OnForeign, Records, Step}, //
     },
     stack::ObjectState,
@@ -166,6 +167,28 @@ fn may_change(file: &OwnFile, inode: &OwnInode, plan: &Gathered) -> Result<(), R
     Ok(())
 }
 
+/// Operations of a directory that are taken back together.
+enum Run {
+    /// So many on its names.
+    Names(u64),
+    /// So many on its attributes.
+    Attributes(u64),
+    /// A rename between it and another directory.
+    Across,
+}
+
+impl Run {
+    fn of(line: &Line<'_>) -> Self {
+        if !changes_names(line.op) {
+            Self::Attributes(1)
+        } else if line.parent.is_some() {
+            Self::Across
+        } else {
+            Self::Names(1)
+        }
+    }
+}
+
 struct Revert<'a> {
     file: &'a OwnFile,
     inode: &'a OwnInode,
@@ -183,34 +206,43 @@ impl Revert<'_> {
         self.perform(&mut state, gathered)
     }
 
-    /// Takes back the newest `count` operations of a directory: runs of operations on its names, and
-    /// of those on its attributes. Each run is taken back as a whole.
+    /// Takes back the newest `count` operations of a directory, in runs that are taken back as a
+    /// whole: operations on its names, those on its attributes, and each rename between it and
+    /// another directory.
     fn walk_directory(&self, count: u64) -> Result<(), Refusal> {
-        let _lock = self.inode.lock_as_parent();
-        if self.inode.object().is_kept() {
-            // Removed, but open: its names are nobody's business any more.
-            return Err(ENOENT.into());
-        }
-        let runs = self.runs(count)?;
-        for (is_names, run) in runs {
-            if is_names {
-                self.inode.may_change_names()?;
-                self.take_back_names(run)?;
-            } else {
-                self.walk_object(run)?;
+        let runs = {
+            let _lock = self.inode.lock_as_parent();
+            self.runs(count)?
+        };
+        for run in runs {
+            match run {
+                Run::Across => across::take_back(self)?,
+                Run::Names(n) => {
+                    let _lock = self.inode.lock_as_parent();
+                    let taken = self.newest_names(n)?;
+                    self.take_back_names(&taken, None)?;
+                }
+                Run::Attributes(n) => {
+                    let _lock = self.inode.lock_as_parent();
+                    self.walk_object(n)?;
+                }
             }
         }
         Ok(())
     }
 
-    /// The newest `count` operations: whether they are on names, and how many in a row.
-    fn runs(&self, count: u64) -> Result<KVec<(bool, u64)>, Refusal> {
+    /// The newest `count` operations in runs. The directory is locked.
+    fn runs(&self, count: u64) -> Result<KVec<Run>, Refusal> {
+        if self.inode.object().is_kept() {
+            // Removed, but open: its names are nobody's business any more.
+            return Err(ENOENT.into());
+        }
         let mut state = self.inode.object().state.lock();
         self.verify(&mut state)?;
         let head = state.head;
         drop(state);
         let mut chain = Chain::new(self.journal, self.inode.id(), head, OnForeign::Pass)?;
-        let mut runs: KVec<(bool, u64)> = KVec::new();
+        let mut runs: KVec<Run> = KVec::new();
         let mut found = 0;
         while found < count {
             match chain.step()? {
@@ -218,10 +250,10 @@ impl Revert<'_> {
                 Link::Trimmed => return Err(Refusal::new(Reason::Trimmed, 0)),
                 Link::Line(line, _, _, Step::Take) => {
                     found += 1;
-                    let is_names = changes_names(line.op);
-                    match runs.last_mut() {
-                        Some((same, n)) if *same == is_names => *n += 1,
-                        _ => runs.push((is_names, 1), GFP_KERNEL)?,
+                    match (Run::of(&line), runs.last_mut()) {
+                        (Run::Names(_), Some(Run::Names(n)))
+                        | (Run::Attributes(_), Some(Run::Attributes(n))) => *n += 1,
+                        (run, _) => runs.push(run, GFP_KERNEL)?,
                     }
                 }
                 Link::Line(..) => {}
@@ -230,17 +262,28 @@ impl Revert<'_> {
         Ok(runs)
     }
 
-    /// Takes back the newest `count` operations, which are all on names. The directory is locked.
-    fn take_back_names(&self, count: u64) -> Result<(), Refusal> {
+    /// The newest `count` operations, which must all be on names. The directory is locked.
+    fn newest_names(&self, count: u64) -> Result<Taken, Refusal> {
         let head = self.inode.object().state.lock().head;
         let taken = Taken::gather(self.journal, self.inode.id(), head, count)?;
-        let mount = self.inode.mount();
+        if taken.count() != count {
+            // Somebody came in between.
+            return Err(Refusal::new(Reason::Conflict, 0));
+        }
+        Ok(taken)
+    }
+
+    /// Takes operations on names back. The directory is locked, and so is `other`, the one at the
+    /// other end of a rename.
+    fn take_back_names(&self, taken: &Taken, other: Option<&Names<'_>>) -> Result<(), Refusal> {
+        self.inode.may_change_names()?;
         let names = Names {
-            mount,
+            mount: self.inode.mount(),
             journal: self.journal,
             dir: self.inode,
             dentry: Some(self.file.dentry()),
             lower: self.file.lower_name(),
+            other,
         };
         let begun = self.journal.begin_intent()?;
         let mut room = self.journal.reserve_lines(2)?;
@@ -266,7 +309,7 @@ impl Revert<'_> {
             .journal
             .flush(true)
             .map_err(Refusal::from)
-            .and_then(|()| names.take_back(&taken))
+            .and_then(|()| names.take_back(taken))
             .and_then(|()| Ok(self.file.lower().sync(0, i64::MAX, false)?));
         let end = if result.is_ok() {
             Op::Commit

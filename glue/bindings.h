@@ -153,6 +153,10 @@ size_t lfs_bytes_left(const struct iov_iter *bytes);
 /* names that a revert changes */
 struct dentry *lfs_cached_child(struct dentry *parent, const char *name, unsigned int len);
 struct dentry *lfs_child(struct dentry *parent, const char *name, unsigned int len);
+struct dentry *lfs_parent(struct dentry *dentry);
+struct dentry *lfs_namesake(struct dentry *parent, struct dentry *other);
+int lfs_start_renaming(struct renamedata *rd, struct dentry *old, const char *name,
+		       unsigned int len);
 void lfs_name_removed(struct dentry *dentry);
 void lfs_name_added(struct dentry *dentry);
 void lfs_name_moved(struct dentry *dentry, struct dentry *target);

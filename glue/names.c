@@ -20,6 +20,30 @@ struct dentry *lfs_child(struct dentry *parent, const char *name, unsigned int l
 	return lookup_noperm(&QSTR_LEN(name, len), parent);
 }
 
+struct dentry *lfs_parent(struct dentry *dentry)
+{
+	return dget_parent(dentry);
+}
+
+/* What is called in the unlocked @parent as @other is in its own. */
+struct dentry *lfs_namesake(struct dentry *parent, struct dentry *other)
+{
+	struct name_snapshot name;
+	struct dentry *found;
+
+	take_dentry_name_snapshot(&name, other);
+	found = lookup_noperm_unlocked(&QSTR_LEN(name.name.name, name.name.len), parent);
+	release_dentry_name_snapshot(&name);
+	return found;
+}
+
+/* As vfs_rename() wants it, for two of our own directories. */
+int lfs_start_renaming(struct renamedata *rd, struct dentry *old, const char *name,
+		       unsigned int len)
+{
+	return start_renaming_dentry(rd, 0, old, &QSTR_LEN(name, len));
+}
+
 /* The end of vfs_unlink() and vfs_rmdir(); the object is locked. */
 void lfs_name_removed(struct dentry *dentry)
 {
@@ -45,29 +69,31 @@ void lfs_name_added(struct dentry *dentry)
 		fsnotify_create(d_inode(dentry->d_parent), dentry);
 }
 
-/* The end of vfs_rename(), within one directory; @target is negative. */
+/* The end of vfs_rename(); @target is negative. */
 void lfs_name_moved(struct dentry *dentry, struct dentry *target)
 {
-	struct inode *dir = d_inode(dentry->d_parent);
+	struct inode *from = d_inode(dentry->d_parent);
+	struct inode *to = d_inode(target->d_parent);
 	struct name_snapshot old;
 
 	take_dentry_name_snapshot(&old, dentry);
 	d_move(dentry, target);
-	fsnotify_move(dir, dir, &old.name, d_is_dir(dentry), NULL, dentry);
+	fsnotify_move(from, to, &old.name, d_is_dir(dentry), NULL, dentry);
 	release_dentry_name_snapshot(&old);
 }
 
 /* The same, with RENAME_EXCHANGE. */
 void lfs_names_exchanged(struct dentry *a, struct dentry *b)
 {
-	struct inode *dir = d_inode(a->d_parent);
+	struct inode *dir_a = d_inode(a->d_parent);
+	struct inode *dir_b = d_inode(b->d_parent);
 	struct name_snapshot old_a, old_b;
 
 	take_dentry_name_snapshot(&old_a, a);
 	take_dentry_name_snapshot(&old_b, b);
 	d_exchange(a, b);
-	fsnotify_move(dir, dir, &old_a.name, d_is_dir(a), NULL, a);
-	fsnotify_move(dir, dir, &old_b.name, d_is_dir(b), NULL, b);
+	fsnotify_move(dir_a, dir_b, &old_a.name, d_is_dir(a), NULL, a);
+	fsnotify_move(dir_b, dir_a, &old_b.name, d_is_dir(b), NULL, b);
 	release_dentry_name_snapshot(&old_a);
 	release_dentry_name_snapshot(&old_b);
 }

@@ -52,6 +52,7 @@ pub use merge::{
 pub use names::{
     changes_names,
     naming,
+    Directory,
     Left,
     Naming,
     Victim, //

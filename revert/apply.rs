@@ -266,6 +266,7 @@ fn finish_names(sb: &SuperBlock, journal: &Journal, lower: &Dentry, line: &Line<
         dir: &dir,
         dentry: None,
         lower,
+        other: None,
     };
     names.finish(&taken).map_err(refused)?;
     // Durable before the line that says so.

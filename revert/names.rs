@@ -17,7 +17,7 @@ use crate::{
         journal::Journal,
         kept::entry,
         line::{decode_hex, decode_percent, Line, ObjectId, Pos, MAX_LINE},
-        plan::{changes_names, naming, Left, Naming, OnForeign, Step, Victim},
+        plan::{changes_names, naming, Directory, Left, Naming, OnForeign, Step, Victim},
     },
     stack::Mount,
     uapi::Reason,
@@ -34,7 +34,7 @@ use crate::{
 use kernel::{prelude::*, sync::aref::ARef};
 
 /// The longest name.
-const NAME: usize = 255;
+pub(super) const NAME: usize = 255;
 
 type Outcome<T = ()> = Result<T, Refusal>;
 
@@ -92,6 +92,11 @@ impl Taken {
     pub(super) fn count(&self) -> u64 {
         self.lines.len() as u64
     }
+
+    /// The newest of them.
+    pub(super) fn first(&self) -> Result<Line<'_>> {
+        parse(self.lines.first().ok_or(ENODATA)?)
+    }
 }
 
 /// A directory whose names are put back. It is locked.
@@ -102,6 +107,9 @@ pub(super) struct Names<'a> {
     /// Its name of ours, if it has one in memory.
     pub(super) dentry: Option<&'a OwnDentry>,
     pub(super) lower: &'a Dentry,
+    /// The directory at the other end of a rename, locked too; `None`: nobody else is here yet, and
+    /// it is found when it is asked for.
+    pub(super) other: Option<&'a Names<'a>>,
 }
 
 /// A step that was done, so that it can be undone.
@@ -169,19 +177,29 @@ impl Names<'_> {
                 to,
                 node,
                 victim,
+                parent,
             } => {
                 let (from, to) = (decode(from, first)?, decode(to, second)?);
-                self.rename(from, to, node)?;
-                let restored = victim.map_or(Ok(()), |victim| self.restore(from, &victim));
-                if let Err(refusal) = restored {
-                    self.rename(to, from, node)?;
-                    return Err(refusal);
-                }
+                self.with_other(parent, |other| {
+                    self.move_here(other, from, to, node)?;
+                    let restored = victim.map_or(Ok(()), |victim| other.restore(from, &victim));
+                    restored.or_else(|refusal| {
+                        other.move_here(self, to, from, node)?;
+                        Err(refusal)
+                    })
+                })?;
                 Ok(None)
             }
-            Naming::Exchange { name, other, node } => self
-                .exchange(decode(name, first)?, decode(other, second)?, node)
-                .map(|()| None),
+            Naming::Exchange {
+                name,
+                other,
+                node,
+                parent,
+            } => {
+                let (name, second) = (decode(name, first)?, decode(other, second)?);
+                self.with_other(parent, |other| self.exchange(name, other, second, node))?;
+                Ok(None)
+            }
         }
     }
 
@@ -206,15 +224,24 @@ impl Names<'_> {
                 to,
                 node,
                 victim,
+                parent,
             } => {
                 let (from, to) = (decode(from, first)?, decode(to, second)?);
-                if let Some(victim) = victim {
-                    self.remove(from, victim.object)?;
-                }
-                self.rename(to, from, node)
+                self.with_other(parent, |other| {
+                    if let Some(victim) = victim {
+                        other.remove(from, victim.object)?;
+                    }
+                    other.move_here(self, to, from, node)
+                })
             }
-            Naming::Exchange { name, other, node } => {
-                self.exchange(decode(other, second)?, decode(name, first)?, node)
+            Naming::Exchange {
+                name,
+                other,
+                node,
+                parent,
+            } => {
+                let (name, second) = (decode(name, first)?, decode(other, second)?);
+                self.with_other(parent, |other| other.exchange(second, self, name, node))
             }
         }
     }
@@ -232,19 +259,49 @@ impl Names<'_> {
                 to,
                 node,
                 victim,
+                parent,
             } => {
                 if !self.is_bound(decode(to, &mut buf)?, node)? {
                     return Ok(false);
                 }
                 let from = decode(from, &mut buf)?;
                 if let Some(victim) = victim {
-                    if !self.is_bound(from, victim.object)? {
-                        self.restore(from, &victim)?;
-                    }
+                    self.with_other(parent, |other| {
+                        if !other.is_bound(from, victim.object)? {
+                            other.restore(from, &victim)?;
+                        }
+                        Ok(())
+                    })?;
                 }
                 true
             }
             Naming::Exchange { name, node, .. } => self.is_bound(decode(name, &mut buf)?, node)?,
+        })
+    }
+
+    /// Does `f` with the directory at the other end of a rename: this one, if there is no other.
+    fn with_other<T>(
+        &self,
+        parent: Option<Directory<'_>>,
+        f: impl FnOnce(&Names<'_>) -> Outcome<T>,
+    ) -> Outcome<T> {
+        let Some(parent) = parent else {
+            return f(self);
+        };
+        if let Some(other) = self.other {
+            return if other.dir.id() == parent.object {
+                f(other)
+            } else {
+                Err(Refusal::new(Reason::Conflict, 0))
+            };
+        }
+        let lower = directory(self.mount, &parent)?;
+        let dir = self.own(&lower)?;
+        f(&Names {
+            dir: &dir,
+            dentry: None,
+            lower: &lower,
+            ..*self
         })
     }
 
@@ -416,14 +473,14 @@ impl Names<'_> {
         }
     }
 
-    /// Renames within the directory, to a free name.
-    fn rename(&self, from: &[u8], to: &[u8], node: ObjectId) -> Outcome {
-        let lower = self.bound(from, node)?;
+    /// Moves a name of another directory, or of this one, to a free name here.
+    fn move_here(&self, other: &Names<'_>, from: &[u8], to: &[u8], node: ObjectId) -> Outcome {
+        let lower = other.bound(from, node)?;
         self.must_be_free(to)?;
         let inode = self.own(&lower)?;
         let _lock = inode.lock();
         backup::load(&inode)?;
-        let cached = self
+        let cached = other
             .cached(from)
             .filter(|child| child.own_inode().is_some());
         let target = match (&cached, self.dentry) {
@@ -434,21 +491,32 @@ impl Names<'_> {
             let _kernel = AsKernel::new();
             let mount = self.mount.lower();
             let _write = mount.want_write()?;
-            let flags = c::RENAME_NOREPLACE;
-            name::rename(mount, (self.lower, &lower), (self.lower, to), None, flags)?;
+            let (here, there) = ((other.lower, &*lower), (self.lower, to));
+            name::rename(mount, here, there, None, c::RENAME_NOREPLACE)?;
         }
         backup::touched_below(&inode, &lower);
         inode.refresh();
         match (cached, target) {
             (Some(child), Some(target)) => child.moved(&target),
-            _ => self.forget(to),
+            (cached, _) => {
+                self.forget(to);
+                if let Some(child) = cached {
+                    child.forget();
+                }
+            }
         }
         Ok(())
     }
 
-    /// Exchanges two names; `other` must be bound to `node`.
-    fn exchange(&self, name: &[u8], other: &[u8], node: ObjectId) -> Outcome {
-        let second = self.bound(other, node)?;
+    /// Exchanges a name with one of another directory, or of this one, which must be bound to `node`.
+    fn exchange(
+        &self,
+        name: &[u8],
+        other: &Names<'_>,
+        second_name: &[u8],
+        node: ObjectId,
+    ) -> Outcome {
+        let second = other.bound(second_name, node)?;
         let first = name::look_up(self.lower, name)?;
         if first.inode().is_none() {
             return Err(Refusal::new(Reason::Conflict, 0));
@@ -459,14 +527,13 @@ impl Names<'_> {
         for inode in &inodes {
             backup::load(inode)?;
         }
-        let cached = (self.cached(name), self.cached(other));
+        let cached = (self.cached(name), other.cached(second_name));
         {
             let _kernel = AsKernel::new();
             let mount = self.mount.lower();
             let _write = mount.want_write()?;
-            let (here, there) = ((self.lower, &*first), (self.lower, other));
-            let flags = c::RENAME_EXCHANGE;
-            name::rename(mount, here, there, second.inode(), flags)?;
+            let (here, there) = ((self.lower, &*first), (other.lower, second_name));
+            name::rename(mount, here, there, second.inode(), c::RENAME_EXCHANGE)?;
         }
         for (inode, lower) in inodes.iter().zip([&first, &second]) {
             backup::touched_below(inode, lower);
@@ -490,6 +557,19 @@ impl Names<'_> {
     }
 }
 
+/// The lower directory that a line tells of.
+pub(super) fn directory(mount: &Mount, parent: &Directory<'_>) -> Outcome<ARef<Dentry>> {
+    let mut bytes = [0; 64];
+    let len = decode_hex(parent.handle, &mut bytes).ok_or(EUCLEAN)?;
+    let handle = bytes.get(..len).ok_or(EUCLEAN)?;
+    let found = attr::open_handle(mount.lower(), handle);
+    let found = found.map_err(|_| Refusal::new(Reason::Conflict, 0))?;
+    match found.inode() {
+        Some(inode) if inode.id() == parent.object => Ok(found),
+        _ => Err(Refusal::new(Reason::Conflict, 0)),
+    }
+}
+
 /// A directory that is not empty any more is in the way.
 fn full(error: Error) -> Refusal {
     if error == ENOTEMPTY {
@@ -507,7 +587,7 @@ fn parse(text: &[u8]) -> Result<Line<'_>> {
 }
 
 /// A name's bytes.
-fn decode<'b>(encoded: &[u8], buf: &'b mut [u8; NAME]) -> Result<&'b [u8]> {
+pub(super) fn decode<'b>(encoded: &[u8], buf: &'b mut [u8; NAME]) -> Result<&'b [u8]> {
     let len = decode_percent(encoded, buf).ok_or(EUCLEAN)?;
     let name = buf.get(..len).ok_or(EUCLEAN)?;
     if name.is_empty() || name.contains(&b'/') || name == b"." || name == b".." {

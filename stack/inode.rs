@@ -10,6 +10,7 @@ use crate::{
     backup::{self, names::Naming},
     history::line::Op,
     vfs::{
+        attr,
         c,
         dentry::{Dentry, OwnDentry},
         file::OwnFile,
@@ -127,6 +128,10 @@ impl NameHooks for Stack {
         naming.done(Some(moved), |draft| {
             if from.id() != to.id() {
                 draft.parent(to.id());
+                let mut handle = [0; 64];
+                if let Some((kind, len)) = attr::handle(to.lower(), &mut handle) {
+                    draft.parent_handle(kind, handle.get(..len).unwrap_or_default());
+                }
             }
             draft.to(new.name());
             if let Some(victim) = victim {

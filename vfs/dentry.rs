@@ -275,67 +275,6 @@ fn still_is(
     unsafe { c::lfs_revalidate(lower.as_ptr(), flags) }
 }
 
-/// Children, for reverts of names: the directory `self` is locked.
-impl OwnDentry {
-    /// The child `name` if it is in the dcache.
-    pub(crate) fn cached_child(&self, name: &[u8]) -> Option<ARef<OwnDentry>> {
-        let len = u32::try_from(name.len()).ok()?;
-        // SAFETY: A live directory, and a name of `len` bytes.
-        let child = unsafe { c::lfs_cached_child(self.as_ptr(), name.as_ptr().cast(), len) };
-        // SAFETY: A reference, an error, or null.
-        unsafe { Self::child_from_c(child) }.ok()
-    }
-
-    /// The child `name`; negative if there is none.
-    pub(crate) fn child(&self, name: &[u8]) -> Result<ARef<OwnDentry>> {
-        let len = u32::try_from(name.len()).map_err(|_| EINVAL)?;
-        // SAFETY: A live directory, and a name of `len` bytes.
-        let child = unsafe { c::lfs_child(self.as_ptr(), name.as_ptr().cast(), len) };
-        // SAFETY: A reference or an error.
-        unsafe { Self::child_from_c(child) }
-    }
-
-    /// # Safety
-    ///
-    /// As for [`Dentry::from_c`]; and the dentry is of ours. Null is `ENOENT`.
-    unsafe fn child_from_c(child: *mut c::dentry) -> Result<ARef<OwnDentry>> {
-        let child = kernel::error::from_err_ptr(child)?;
-        let child = NonNull::new(child.cast::<OwnDentry>()).ok_or(ENOENT)?;
-        // SAFETY: The caller hands the reference over.
-        Ok(unsafe { ARef::from_raw(child) })
-    }
-
-    /// Says that the name has gone: it has no meaning any more. The object is locked.
-    pub(crate) fn removed(&self) {
-        // SAFETY: A positive dentry of a locked directory.
-        unsafe { c::lfs_name_removed(self.as_ptr()) };
-    }
-
-    /// Says that the name has come.
-    pub(crate) fn added(&self) {
-        // SAFETY: A positive dentry of a locked directory.
-        unsafe { c::lfs_name_added(self.as_ptr()) };
-    }
-
-    /// Says that the name is now what `target` was for, in the same directory.
-    pub(crate) fn moved(&self, target: &OwnDentry) {
-        // SAFETY: Two dentries of a locked directory, the second negative.
-        unsafe { c::lfs_name_moved(self.as_ptr(), target.as_ptr()) };
-    }
-
-    /// Says that two names of a directory were exchanged.
-    pub(crate) fn exchanged(&self, other: &OwnDentry) {
-        // SAFETY: Two positive dentries of a locked directory.
-        unsafe { c::lfs_names_exchanged(self.as_ptr(), other.as_ptr()) };
-    }
-
-    /// Whether something is mounted on it.
-    pub(crate) fn is_mount_point(&self) -> bool {
-        // SAFETY: A live dentry.
-        unsafe { c::lfs_store_is_mount_point(self.as_ptr()) }
-    }
-}
-
 // SAFETY: As for `Dentry`, whose layout it has.
 unsafe impl AlwaysRefCounted for OwnDentry {
     fn inc_ref(&self) {

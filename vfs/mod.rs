@@ -16,6 +16,7 @@ pub(crate) mod inode;
 pub(crate) mod mount;
 pub(crate) mod name;
 pub(crate) mod range;
+pub(crate) mod rename;
 pub(crate) mod scope;
 pub(crate) mod store;
 pub(crate) mod superblock;

@@ -292,6 +292,15 @@ impl<'b> LineDraft<'b> {
         })
     }
 
+    /// `pfh=`: the file handle of the directory that a rename moves to.
+    pub fn parent_handle(&mut self, kind: u8, handle: &[u8]) -> &mut Self {
+        self.field(|text| {
+            text.put(b" pfh=");
+            text.hex(&[kind]);
+            text.hex(handle);
+        })
+    }
+
     /// `cmdcut=1`: the command was cut.
     pub fn command_cut(&mut self) -> &mut Self {
         self.field(|text| text.put(b" cmdcut=1"))

@@ -110,6 +110,8 @@ pub struct Line<'a> {
     pub kept: Option<u64>,
     /// The file handle of the object which lost a name and still has others.
     pub vfh: Option<&'a [u8]>,
+    /// The file handle of the directory that a rename moves to.
+    pub pfh: Option<&'a [u8]>,
     /// Whether the command was cut.
     pub command_cut: bool,
 }
@@ -213,6 +215,7 @@ impl<'a> Line<'a> {
             over: None,
             kept: None,
             vfh: None,
+            pfh: None,
             command_cut: false,
         }
     }
@@ -250,6 +253,7 @@ impl<'a> Line<'a> {
             b"over" => once(&mut self.over, text::object(value))?,
             b"kept" => once(&mut self.kept, text::dec(value))?,
             b"vfh" => once(&mut self.vfh, handle(value))?,
+            b"pfh" => once(&mut self.pfh, handle(value))?,
             _ => return Ok(false),
         }
         Ok(true)

@@ -30,6 +30,15 @@ pub struct Victim<'a> {
     pub left: Left<'a>,
 }
 
+/// A directory, and how it is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Directory<'a> {
+    /// Which directory.
+    pub object: ObjectId,
+    /// Its file handle, hexadecimal.
+    pub handle: &'a [u8],
+}
+
 /// How one line is taken back. Names are percent-encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Naming<'a> {
@@ -57,6 +66,8 @@ pub enum Naming<'a> {
         node: ObjectId,
         /// What `from` was bound to before.
         victim: Option<Victim<'a>>,
+        /// The directory that `from` is in; `None`: the same.
+        parent: Option<Directory<'a>>,
     },
     /// Two names are exchanged.
     Exchange {
@@ -66,6 +77,8 @@ pub enum Naming<'a> {
         other: &'a [u8],
         /// What `other` must be bound to.
         node: ObjectId,
+        /// The directory that `other` is in; `None`: the same.
+        parent: Option<Directory<'a>>,
     },
 }
 
@@ -103,21 +116,30 @@ pub fn naming<'a>(line: &Line<'a>) -> Result<Naming<'a>, PlanError> {
             name,
             victim: victim(line, node)?,
         }),
-        // Between directories.
-        Op::Rename | Op::Exchange if line.parent.is_some() => Err(PlanError::Unsupported),
         Op::Rename => Ok(Naming::Move {
             from: line.to.ok_or(PlanError::Corrupt)?,
             to: name,
             node,
             victim: line.over.map(|over| victim(line, over)).transpose()?,
+            parent: parent(line)?,
         }),
         Op::Exchange => Ok(Naming::Exchange {
             name,
             other: line.to.ok_or(PlanError::Corrupt)?,
             node,
+            parent: parent(line)?,
         }),
         _ => Err(PlanError::Unsupported),
     }
+}
+
+fn parent<'a>(line: &Line<'a>) -> Result<Option<Directory<'a>>, PlanError> {
+    let Some(object) = line.parent else {
+        return Ok(None);
+    };
+    // The lower filesystem has no handles.
+    let handle = line.pfh.ok_or(PlanError::Unsupported)?;
+    Ok(Some(Directory { object, handle }))
 }
 
 fn victim<'a>(line: &Line<'a>, object: ObjectId) -> Result<Victim<'a>, PlanError> {

@@ -7,8 +7,9 @@ mod support;
 
 use logctl::history::line::{Extent, Line, ObjectId};
 use logctl::history::plan::{
-    inverse, naming, Access, Changes, Flags, Kind, Left, MapReader, MapRecord, Merge, Naming,
-    OnForeign, Piece, PlanError, Record, Records, Restore, Source, Step, Stop, Times, Victim, Walk,
+    inverse, naming, Access, Changes, Directory, Flags, Kind, Left, MapReader, MapRecord, Merge,
+    Naming, OnForeign, Piece, PlanError, Record, Records, Restore, Source, Step, Stop, Times,
+    Victim, Walk,
 };
 use support::{pos, List, OBJECT};
 
@@ -427,15 +428,21 @@ fn names_are_taken_back() {
             from: b"b",
             to: b"a",
             node: node(6),
-            victim: Some(kept)
+            victim: Some(kept),
+            parent: None
         })
     );
+    let directory = Directory {
+        object: node(7),
+        handle: b"01",
+    };
     assert_eq!(
-        parse("exchange 0 0 seq=1 undo=none name=a to=b node=6.1"),
+        parse("exchange 0 0 seq=1 undo=none name=a to=b node=6.1 parent=7.1 pfh=01"),
         Ok(Naming::Exchange {
             name: b"a",
             other: b"b",
-            node: node(6)
+            node: node(6),
+            parent: Some(directory)
         })
     );
     let refused = [

@@ -25,6 +25,8 @@ pub const TESTS: &[Test] = &[
     Test::new("names-in-the-way", in_the_way),
     Test::new("names-of-a-tree", of_a_tree),
     Test::new("names-and-attributes", and_attributes),
+    Test::new("names-between-directories", between_directories).seconds(120),
+    Test::new("names-between-directories-lost", between_directories_lost),
     Test::new("names-kept-for-a-while", kept_for_a_while).unmounted(),
 ];
 
@@ -282,6 +284,69 @@ fn and_attributes(w: &mut World) -> Outcome {
     w.same("a", "d/a", b"1\n")?;
     check!(!w.path("d/b").exists(), "b is still there");
     Ok(())
+}
+
+/// Renames from one directory to another are the first one's operations.
+fn between_directories(w: &mut World) -> Outcome {
+    fs::create_dir(w.path("t"))?;
+    w.sh("cd t; mkdir -p from to/deep/deeper; echo f > from/f; mkdir from/d; echo in > from/d/in")?;
+    w.sh(
+        "cd t; echo x > from/x; echo y > to/deep/y; echo old > to/deep/deeper/old; mkdir to/empty",
+    )?;
+    w.sh("cd t; ln to/deep/deeper/old to/again")?;
+    let steps = [
+        "mv from/f to/f",
+        "mv from/d to/deep/deeper/d",
+        "mv to/f from/back",
+        "mv from/x to/deep/deeper/old",
+        "mkdir from/e; mv -T from/e to/empty",
+    ];
+    let mut states = vec![tree(w, "t")?];
+    for step in steps {
+        w.sh(&format!("cd t; {step}"))?;
+        states.push(tree(w, "t")?);
+    }
+    fs::write(w.path("t/from/one"), "one")?;
+    let before = tree(w, "t")?;
+    let (one, two) = (w.path("t/from/one"), w.path("t/to/deep/y"));
+    rustix::fs::renameat_with(CWD, &one, CWD, &two, RenameFlags::EXCHANGE)?;
+    w.remount_if_lasting()?;
+    back(w, "t/from", 1).at("the exchange")?;
+    same_tree(w, "the exchange taken back", "t", &before)?;
+    back(w, "t/from", 1).at("a creation")?;
+    let mut back_to = |dir: &str, count: usize, what: &str| -> Outcome {
+        states.pop();
+        back(w, dir, count).at(format!("taking back {what}"))?;
+        let want = states.last().cloned().unwrap_or_default();
+        same_tree(w, &format!("{what} taken back"), "t", &want)
+    };
+    back_to("t/from", 2, steps[4])?;
+    back_to("t/from", 1, steps[3])?;
+    back_to("t/to", 1, steps[2])?;
+    back_to("t/from", 1, steps[1])?;
+    back_to("t/from", 1, steps[0])
+}
+
+/// Where there is no way back, nothing is changed.
+fn between_directories_lost(w: &mut World) -> Outcome {
+    fs::create_dir(w.path("t"))?;
+    w.sh("cd t; mkdir from to; echo f > from/f; echo g > from/g; mv from/f to/f; mv from/g to/g")?;
+    w.sh("cd t; rm to/g; echo other > to/g")?;
+    same_errno("another object", back(w, "t/from", 1), Errno::BUSY)?;
+    w.same("the other object", "t/to/g", b"other\n")?;
+    w.sh("cd t; mv to/g to/h; mkdir from/g")?;
+    same_errno(
+        "one newer, and nothing behind it",
+        back(w, "t/from", 2),
+        Errno::BUSY,
+    )?;
+    w.sh("rm -r t/to")?;
+    same_errno(
+        "a directory that is gone",
+        back(w, "t/from", 1),
+        Errno::BUSY,
+    )?;
+    same("names left", fs::read_dir(w.path("t/from"))?.count(), 0)
 }
 
 /// What is kept counts as history, and goes with it: the oldest first.

@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Names of our own that a revert changes: what the VFS does around our hooks when a program
+//! changes them.
+//!
+//! C headers: [`include/linux/dcache.h`](srctree/include/linux/dcache.h),
+//! [`include/linux/namei.h`](srctree/include/linux/namei.h)
+
+use super::{
+    c,
+    dentry::{Dentry, OwnDentry},
+    error::ESTALE,
+    superblock::SuperBlock, //
+};
+use core::ptr::NonNull;
+use kernel::{prelude::*, sync::aref::ARef};
+
+/// The deepest directory that is looked for by its path.
+const DEEPEST: usize = 4096;
+
+/// Children: the directory `self` is locked.
+impl OwnDentry {
+    /// The child `name` if it is in the dcache.
+    pub(crate) fn cached_child(&self, name: &[u8]) -> Option<ARef<OwnDentry>> {
+        let len = u32::try_from(name.len()).ok()?;
+        // SAFETY: A live directory, and a name of `len` bytes.
+        let child = unsafe { c::lfs_cached_child(self.as_ptr(), name.as_ptr().cast(), len) };
+        // SAFETY: A reference, an error, or null.
+        unsafe { Self::own_from_c(child) }.ok()
+    }
+
+    /// The child `name`; negative if there is none.
+    pub(crate) fn child(&self, name: &[u8]) -> Result<ARef<OwnDentry>> {
+        let len = u32::try_from(name.len()).map_err(|_| EINVAL)?;
+        // SAFETY: A live directory, and a name of `len` bytes.
+        let child = unsafe { c::lfs_child(self.as_ptr(), name.as_ptr().cast(), len) };
+        // SAFETY: A reference or an error.
+        unsafe { Self::own_from_c(child) }
+    }
+
+    /// # Safety
+    ///
+    /// As for [`Dentry::from_c`]; and the dentry is of ours. Null is `ENOENT`.
+    unsafe fn own_from_c(child: *mut c::dentry) -> Result<ARef<OwnDentry>> {
+        let child = kernel::error::from_err_ptr(child)?;
+        let child = NonNull::new(child.cast::<OwnDentry>()).ok_or(ENOENT)?;
+        // SAFETY: The caller hands the reference over.
+        Ok(unsafe { ARef::from_raw(child) })
+    }
+
+    /// Says that the name has gone: it has no meaning any more. The object is locked.
+    pub(crate) fn removed(&self) {
+        // SAFETY: A positive dentry of a locked directory.
+        unsafe { c::lfs_name_removed(self.as_ptr()) };
+    }
+
+    /// Says that the name has come.
+    pub(crate) fn added(&self) {
+        // SAFETY: A positive dentry of a locked directory.
+        unsafe { c::lfs_name_added(self.as_ptr()) };
+    }
+
+    /// Says that the name is now what `target` was for, in the same directory.
+    pub(crate) fn moved(&self, target: &OwnDentry) {
+        // SAFETY: Two dentries of a locked directory, the second negative.
+        unsafe { c::lfs_name_moved(self.as_ptr(), target.as_ptr()) };
+    }
+
+    /// Says that two names of a directory were exchanged.
+    pub(crate) fn exchanged(&self, other: &OwnDentry) {
+        // SAFETY: Two positive dentries of a locked directory.
+        unsafe { c::lfs_names_exchanged(self.as_ptr(), other.as_ptr()) };
+    }
+
+    /// Whether something is mounted on it.
+    pub(crate) fn is_mount_point(&self) -> bool {
+        // SAFETY: A live dentry.
+        unsafe { c::lfs_store_is_mount_point(self.as_ptr()) }
+    }
+}
+
+impl OwnDentry {
+    /// Our dentry of a lower directory, found by its path from the root. `ESTALE`: it is not below
+    /// that, or not to be seen.
+    pub(crate) fn of_lower(sb: &SuperBlock, lower: &Dentry) -> Result<ARef<OwnDentry>> {
+        // SAFETY: A live superblock of ours has a root.
+        let root: &OwnDentry = unsafe { OwnDentry::from_raw((*sb.as_ptr()).s_root) };
+        let top = root.lower()?;
+        let mut path: KVec<ARef<Dentry>> = KVec::new();
+        let mut here = lower.get();
+        while !core::ptr::eq(&*here, top) {
+            // SAFETY: A live dentry.
+            let parent = unsafe { c::lfs_parent(here.as_ptr()) };
+            // SAFETY: A reference.
+            let parent = unsafe { Dentry::from_c(parent) }?;
+            if core::ptr::eq(&*parent, &*here) || path.len() >= DEEPEST {
+                return Err(ESTALE);
+            }
+            path.push(here, GFP_KERNEL)?;
+            here = parent;
+        }
+        let mut found = ARef::from(root);
+        while let Some(next) = path.pop() {
+            // SAFETY: Two live dentries, the first an unlocked directory of ours.
+            let child = unsafe { c::lfs_namesake(found.as_ptr(), next.as_ptr()) };
+            // SAFETY: A reference or an error.
+            found = unsafe { Self::own_from_c(child) }?;
+            let same = found.own_inode().zip(next.inode());
+            if !same.is_some_and(|(own, lower)| core::ptr::eq(own.lower(), lower)) {
+                return Err(ESTALE);
+            }
+        }
+        Ok(found)
+    }
+
+    /// What is called in the unlocked directory `self` as `lower` is in its own.
+    pub(crate) fn namesake(&self, lower: &Dentry) -> Result<ARef<OwnDentry>> {
+        // SAFETY: Two live dentries, the first an unlocked directory of ours.
+        let child = unsafe { c::lfs_namesake(self.as_ptr(), lower.as_ptr()) };
+        // SAFETY: A reference or an error.
+        unsafe { Self::own_from_c(child) }
+    }
+}
+
+/// Two directories of ours, locked for a rename from one to the other.
+pub(crate) struct Renaming(c::renamedata);
+
+impl Renaming {
+    /// Locks the directory of `old` and `to`, for a rename to `name` there; `flags` are
+    /// renameat2()'s. `EINVAL`: `old` was moved or removed meanwhile.
+    pub(crate) fn begin(
+        from: &OwnDentry,
+        old: &OwnDentry,
+        to: &OwnDentry,
+        name: &[u8],
+        flags: u32,
+    ) -> Result<Self> {
+        let mut data = c::renamedata {
+            mnt_idmap: &raw mut c::nop_mnt_idmap,
+            old_parent: from.as_ptr(),
+            new_parent: to.as_ptr(),
+            flags,
+            ..Default::default()
+        };
+        let len = u32::try_from(name.len()).map_err(|_| EINVAL)?;
+        let text = name.as_ptr().cast();
+        // SAFETY: Live dentries, neither directory locked; a name of `len` bytes.
+        let err = unsafe { c::lfs_start_renaming(&mut data, old.as_ptr(), text, len) };
+        kernel::error::to_result(err)?;
+        Ok(Self(data))
+    }
+}
+
+impl Drop for Renaming {
+    fn drop(&mut self) {
+        // SAFETY: Undoes start_renaming_dentry().
+        unsafe { c::end_renaming(&mut self.0) };
+    }
+}
