@@ -6,7 +6,7 @@
 use crate::{
     history::{
         journal::Journal,
-        kept::entry,
+        kept::{entry, EntryName},
         line::{LineDraft, Undo}, //
     },
     stack::Mount,
@@ -18,7 +18,8 @@ use crate::{
         inode::OwnInode,
         name::{self, Locked},
         scope::AsKernel,
-        store::Dir, //
+        store::Dir,
+        superblock::SuperBlock, //
     },
 };
 use kernel::{prelude::*, sync::Arc};
@@ -27,7 +28,7 @@ use kernel::{prelude::*, sync::Arc};
 pub(crate) enum Parting<'a> {
     /// It has other names; a file handle tells which object it is.
     Named(Handle),
-    /// It is kept. Dropping this takes it back, unless it was told to stay.
+    /// It is kept. Dropping this takes a name that was added back, unless the operation happened.
     Kept(Kept<'a>),
     /// It is not kept; the word goes into the line's `why=`.
     Lost(&'static str),
@@ -49,7 +50,10 @@ pub(crate) struct Kept<'a> {
     dir: Arc<Dir>,
     /// What its blocks take.
     bytes: u64,
-    is_to_stay: bool,
+    /// What it was called, where it is a directory that may have to go back.
+    name: KVec<u8>,
+    /// Whether it has a name more than before.
+    is_linked: bool,
 }
 
 impl Kept<'_> {
@@ -60,7 +64,7 @@ impl Kept<'_> {
 
     /// The operation has happened. The victim is locked.
     fn stay(&mut self) {
-        self.is_to_stay = true;
+        self.is_linked = false;
         self.victim.object().note_kept(true);
         self.journal.count_kept(self.bytes, 0);
     }
@@ -68,10 +72,10 @@ impl Kept<'_> {
 
 impl Drop for Kept<'_> {
     fn drop(&mut self) {
-        if self.is_to_stay || self.victim.is_directory() {
+        if !self.is_linked {
             return;
         }
-        // Nothing happened: a name more would make the object one with several.
+        // Nothing happened: a name more would make it an object with several.
         if let Err(e) = self.dir.unlink(entry(self.victim.id()).bytes()) {
             self.mount.warn_lost(e);
         }
@@ -103,8 +107,8 @@ impl Parting<'_> {
     }
 }
 
-/// Keeps an object that is no directory, unless it has other names. Both directories and the object
-/// are locked by the VFS.
+/// Keeps the object that a rename takes its name from, unless it has other names: by a name more, so
+/// that neither it nor the name is ever gone. Both directories and the object are locked by the VFS.
 pub(crate) fn object<'a>(
     mount: &'a Mount,
     journal: &'a Journal,
@@ -116,18 +120,18 @@ pub(crate) fn object<'a>(
     }
     let mut kept = begin(mount, journal, victim, lower)?;
     let _kernel = AsKernel::new();
-    // Until the link is there, there is nothing to take back.
-    kept.is_to_stay = true;
     let name = entry(victim.id());
     mount.with_room(|| {
         let _write = mount.lower().want_write()?;
         Locked::to_create(mount.lower(), kept.dir.dentry(), name.bytes())?.link(lower)
     })?;
-    kept.is_to_stay = false;
+    // From here on there is something to take back.
+    kept.is_linked = true;
     Ok(Parting::Kept(kept))
 }
 
-fn named<'a>(victim: &OwnInode) -> Result<Parting<'a>> {
+/// What tells an object that has other names.
+pub(crate) fn named<'a>(victim: &OwnInode) -> Result<Parting<'a>> {
     let mut bytes = [0; 64];
     Ok(match attr::handle(victim.lower(), &mut bytes) {
         Some((kind, len)) => Parting::Named(Handle { kind, bytes, len }),
@@ -135,9 +139,10 @@ fn named<'a>(victim: &OwnInode) -> Result<Parting<'a>> {
     })
 }
 
-/// Moves an empty directory from its place to what is kept: that is how it is removed. `ENOTEMPTY`
-/// as rmdir(2) has it. Both directories are locked by the VFS.
-pub(crate) fn directory<'a>(
+/// Moves an object from its place to what is kept: that is how a last name is removed. A directory
+/// must be empty: `ENOTEMPTY`, as rmdir(2) has it. The directory and the object are locked by the
+/// VFS.
+pub(crate) fn away<'a>(
     mount: &'a Mount,
     journal: &'a Journal,
     victim: &'a OwnInode,
@@ -145,20 +150,55 @@ pub(crate) fn directory<'a>(
 ) -> Result<Parting<'a>> {
     let kept = begin(mount, journal, victim, lower)?;
     let _kernel = AsKernel::new();
-    let _write = mount.lower().want_write()?;
-    let inside = mount.lower().directory_at(lower)?;
-    refuse_full(&inside)?;
+    let inside = if victim.is_directory() {
+        Some(mount.lower().directory_at(lower)?)
+    } else {
+        None
+    };
+    inside.as_ref().map_or(Ok(()), refuse_full)?;
     let name = entry(victim.id());
-    let (here, there) = ((parent, lower), (kept.dir.dentry(), name.bytes()));
-    name::rename(mount.lower(), here, there, None, c::RENAME_NOREPLACE)?;
+    mount.with_room(|| {
+        let (here, there) = ((parent, lower), (kept.dir.dentry(), name.bytes()));
+        let _write = mount.lower().want_write()?;
+        name::rename(mount.lower(), here, there, None, c::RENAME_NOREPLACE)
+    })?;
     // Somebody may have come behind us in between.
-    if let Err(e) = refuse_full(&inside) {
-        let back = (parent, lower.name());
-        let here = (kept.dir.dentry(), lower);
+    if let Err(e) = inside.as_ref().map_or(Ok(()), refuse_full) {
+        let (here, back) = ((kept.dir.dentry(), lower), (parent, &kept.name[..]));
+        let _write = mount.lower().want_write()?;
         name::rename(mount.lower(), here, back, None, c::RENAME_NOREPLACE)?;
         return Err(e);
     }
     Ok(Parting::Kept(kept))
+}
+
+/// Puts right what a power cut left between the two steps of a rename over an object: it is kept, and
+/// still has its own name, and its change time has moved without a line. At a mount.
+pub(crate) fn tidy(sb: &SuperBlock) {
+    let mount = sb.mount();
+    let Some(journal) = mount.journal() else {
+        return;
+    };
+    for (segment, name) in &journal.take_strays() {
+        if let Err(e) = put_right(sb, journal, *segment, name) {
+            mount.warn_lost(e);
+        }
+    }
+}
+
+fn put_right(sb: &SuperBlock, journal: &Journal, segment: u64, name: &EntryName) -> Result {
+    let mount = sb.mount();
+    let dir = journal.kept_with(segment)?;
+    let kept = name::look_up(dir.dentry(), name.bytes())?;
+    let inode = OwnInode::obtain(sb, kept.inode().ok_or(ENOENT)?)?;
+    let _lock = inode.lock();
+    let mut state = inode.object().state.lock();
+    let is_same = super::lines::is_as_left(mount, journal, &inode, &kept)?;
+    dir.unlink(name.bytes())?;
+    if is_same {
+        super::lines::rebase(mount, journal, &inode, &kept, &mut state)?;
+    }
+    Ok(())
 }
 
 /// Whether a lower directory is empty.
@@ -191,6 +231,10 @@ fn begin<'a>(
         return Err(ENOSPC);
     }
     let (segment, dir) = journal.kept_now()?;
+    let mut name = KVec::new();
+    if victim.is_directory() {
+        name.extend_from_slice(lower.name(), GFP_KERNEL)?;
+    }
     Ok(Kept {
         mount,
         journal,
@@ -198,6 +242,7 @@ fn begin<'a>(
         segment,
         dir,
         bytes,
-        is_to_stay: false,
+        name,
+        is_linked: false,
     })
 }

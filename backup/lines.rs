@@ -323,6 +323,40 @@ fn changed_since(journal: &Journal, at: Option<Pos>, was: Option<Cookie>, now: C
     }
 }
 
+/// Whether an object has the content that its last line left it with, whatever else was changed.
+pub(super) fn is_as_left(
+    mount: &Mount,
+    journal: &Journal,
+    inode: &OwnInode,
+    lower: &Dentry,
+) -> Result<bool> {
+    let mut buf = KVec::with_capacity(MAX_LINE, GFP_KERNEL)?;
+    buf.resize(MAX_LINE, 0, GFP_KERNEL)?;
+    let mut state = ObjectState::default();
+    let last = load_last(journal, inode, &mut state, &mut buf)?;
+    let Some((Op::Left, Some(was))) = last else {
+        return Ok(false);
+    };
+    let now = attr::cookie(mount.lower(), lower)?;
+    Ok(now.size == was.size && now.version == was.version)
+}
+
+/// Takes an object as it is, after a change of its times that was our own.
+pub(super) fn rebase(
+    mount: &Mount,
+    journal: &Journal,
+    inode: &OwnInode,
+    lower: &Dentry,
+    state: &mut ObjectState,
+) -> Result {
+    load_unchecked(journal, inode, state)?;
+    let cookie = attr::cookie(mount.lower(), lower)?;
+    let mut room = journal.reserve_lines(1)?;
+    note(mount, inode, state, &mut room, Op::Recover, cookie)?;
+    note_change(state, inode);
+    Ok(())
+}
+
 /// As [`load`], for a revert, which does not begin on top of one that is half done. Our inode's
 /// lock is held.
 pub(crate) fn load_known(

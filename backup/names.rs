@@ -64,7 +64,7 @@ impl<'a> Naming<'a> {
         }
     }
 
-    /// Sees to it that an object which is no directory outlives the loss of this name.
+    /// Sees to it that an object which is no directory outlives the loss of this name to another one.
     pub(crate) fn part_with(&mut self, victim: &'a OwnInode, lower: &Dentry) -> Result {
         let Some(record) = &mut self.0 else {
             return Ok(());
@@ -74,9 +74,9 @@ impl<'a> Naming<'a> {
         Ok(())
     }
 
-    /// Removes an empty directory, so that it can come back. False: it is still there, and is to be
-    /// removed as usual.
-    pub(crate) fn part_with_directory(
+    /// Removes a last name, or an empty directory, so that it can come back. False: the name is still
+    /// there, and is to be removed as usual.
+    pub(crate) fn take_away(
         &mut self,
         victim: &'a OwnInode,
         place: (&Dentry, &Dentry),
@@ -84,10 +84,14 @@ impl<'a> Naming<'a> {
         let Some(record) = &mut self.0 else {
             return Ok(false);
         };
-        let parting = match keep::directory(record.mount, record.journal, victim, place) {
-            // The lower filesystem refuses it, in its own words.
-            Err(e) if e == ENOTEMPTY => Parting::Lost("error"),
-            parting => record.by_policy(parting)?,
+        let parting = if !victim.is_directory() && victim.lower().links() > 1 {
+            keep::named(victim)?
+        } else {
+            match keep::away(record.mount, record.journal, victim, place) {
+                // The lower filesystem refuses it, in its own words.
+                Err(e) if e == ENOTEMPTY => Parting::Lost("error"),
+                parting => record.by_policy(parting)?,
+            }
         };
         let is_gone = matches!(parting, Parting::Kept(_));
         record.parting = Some(parting);

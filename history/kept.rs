@@ -46,6 +46,8 @@ pub(super) struct Kept {
     dirty: KVec<Arc<Dir>>,
     /// Whether a segment's directory was made that may not be durable.
     is_home_dirty: bool,
+    /// What has other names, too: a power cut came before it lost its own. With the segment.
+    strays: KVec<(u64, EntryName)>,
 }
 
 /// How an object is called in its segment's directory.
@@ -78,6 +80,7 @@ impl Kept {
             now: None,
             dirty: KVec::new(),
             is_home_dirty: false,
+            strays: KVec::new(),
         })
     }
 
@@ -162,12 +165,13 @@ impl Kept {
                 continue;
             }
             let dir = self.find(segment)?;
+            let strays = &mut self.strays;
             each_batch(&dir, |name| {
-                // Kept, but a power cut came before it lost its other name.
                 if dir.has_other_names(name.bytes()) {
-                    return gone(dir.unlink(name.bytes())).map(|()| true);
+                    strays.push((segment, EntryName(*name)), GFP_KERNEL)?;
+                } else {
+                    bytes = bytes.saturating_add(dir.bytes_of(name.bytes()));
                 }
-                bytes = bytes.saturating_add(dir.bytes_of(name.bytes()));
                 Ok(false)
             })?;
         }
@@ -227,6 +231,11 @@ impl Journal {
     /// The directory of what is kept with a segment. `ENODATA`: it was dropped.
     pub(crate) fn kept_with(&self, segment: u64) -> Result<Dir> {
         self.kept.lock().find(segment)
+    }
+
+    /// What is kept and has other names, with its segment: once.
+    pub(crate) fn take_strays(&self) -> KVec<(u64, EntryName)> {
+        core::mem::take(&mut self.kept.lock().strays)
     }
 
     /// Gives up the oldest part of what is kept, because the lower filesystem has no room. False:

@@ -41,6 +41,7 @@ const SPARE: &[u8] = b"spare.dat";
 const RECENT: usize = 4;
 
 /// A file's name.
+#[derive(Clone, Copy)]
 pub(super) struct Name {
     buf: [u8; 48],
     len: usize,

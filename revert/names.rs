@@ -343,16 +343,14 @@ impl Names<'_> {
             return Err(Refusal::new(Reason::Conflict, 0));
         }
         backup::load(&inode)?;
-        let mut parting = if inode.is_directory() {
-            keep::directory(self.mount, self.journal, &inode, (self.lower, &lower)).map_err(full)?
-        } else {
-            keep::object(self.mount, self.journal, &inode, &lower)?
-        };
-        if !inode.is_directory() {
+        let mut parting = if !inode.is_directory() && inode.lower().links() > 1 {
             let _kernel = AsKernel::new();
             let _write = self.mount.lower().want_write()?;
             Locked::to_remove(self.mount.lower(), self.lower, &lower)?.unlink()?;
-        }
+            keep::named(&inode)?
+        } else {
+            keep::away(self.mount, self.journal, &inode, (self.lower, &lower)).map_err(full)?
+        };
         parting.settle();
         let segment = match &parting {
             Parting::Kept(kept) => Some(kept.segment()),

@@ -217,7 +217,7 @@ fn over_directory<'a>(
         naming.give_up();
         return rename_below(old, new, flags);
     }
-    let gone = naming.part_with_directory(victim, (old.parent().lower()?, lower));
+    let gone = naming.take_away(victim, (old.parent().lower()?, lower));
     if matches!(gone, Ok(true)) {
         return Ok(());
     }
@@ -285,13 +285,7 @@ fn remove(
     let is_known = backup::load(inode).is_ok();
     let mut naming = Naming::begin(dir, op, dentry.name())?;
     let place = (dentry.parent().lower()?, dentry.lower()?);
-    let is_gone = if op == Op::Rmdir {
-        naming.part_with_directory(inode, place)?
-    } else {
-        naming.part_with(inode, place.1)?;
-        false
-    };
-    if !is_gone {
+    if !naming.take_away(inode, place)? {
         let _write = mount.lower().want_write()?;
         remove(&Locked::to_remove(mount.lower(), place.0, place.1)?)?;
     }

@@ -420,6 +420,7 @@ impl MountHooks for Stack {
         let base = Base::new(options, source, sb.is_read_only(), report)?;
         let mount = Mount::new(options, base)?;
         sb.prepare(mount, Mount::lower)?;
+        crate::backup::keep::tidy(sb);
         crate::revert::withdraw_unfinished(sb);
         Ok(())
     }
