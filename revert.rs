@@ -35,7 +35,7 @@ pub(crate) use apply::{withdraw_last, withdraw_unfinished};
 pub(crate) use chain::{Chain, Link};
 use gather::Gathered;
 use kernel::prelude::*;
-use names::{Names, Taken};
+use names::{Names, NamesLeft, Taken};
 
 /// Why a revert was refused. Nothing was changed.
 pub(crate) struct Refusal {
@@ -286,41 +286,63 @@ impl Revert<'_> {
             other,
         };
         let begun = self.journal.begin_intent()?;
+        let result = self.perform_names(taken, &names);
+        // What is half done stays open: the next mount goes on with it.
+        if !matches!(result, Err(NamesLeft::Half(_))) {
+            self.journal.end_intent(begun);
+        }
+        result.map_err(|left| match left {
+            NamesLeft::Whole(refusal) | NamesLeft::Half(refusal) => refusal,
+        })
+    }
+
+    /// States the intent, takes back, and says how that ended.
+    fn perform_names(&self, taken: &Taken, names: &Names<'_>) -> Result<(), NamesLeft> {
         let mut room = self.journal.reserve_lines(2)?;
+        let intent = self.state_names_intent(taken, &mut room)?;
+        let flushed = self.journal.flush(true).map_err(NamesLeft::from);
+        let result = flushed.and_then(|()| names.take_back(taken));
+        let mut state = self.inode.object().state.lock();
+        if let Err(NamesLeft::Half(_)) = &result {
+            pr_err!("revert {} is half done\n", intent);
+            self.journal.note_half_done(intent);
+            *state = ObjectState::default();
+            return result;
+        }
+        let end = match &result {
+            Ok(()) => {
+                // Durable before the line that says so.
+                let synced = self.file.lower().sync(0, i64::MAX, false);
+                if let Err(e) = synced {
+                    self.inode.mount().warn_lost(e);
+                }
+                Op::Commit
+            }
+            Err(_) => Op::Cancel,
+        };
+        self.close_intent(&mut state, &mut room, end, intent);
+        backup::note_change(&mut state, self.inode);
+        result
+    }
+
+    fn state_names_intent(&self, taken: &Taken, room: &mut LineRoom<'_>) -> Result<u64> {
         let what = What {
             op: Op::Revert,
             at: 0,
             length: 0,
             size: self.inode.lower().size(),
         };
-        let intent = {
-            let mut state = self.inode.object().state.lock();
-            // The next mount may have to find the directory by this line alone.
-            state.handle_told_in = 0;
-            backup::place(&self.subject(), &mut state, &mut room, &what, |draft| {
-                draft.undo(Undo::None).of(taken.newest).count(taken.count());
-                if let Some(back) = taken.back {
-                    draft.back(back);
-                }
-                draft.mode(Mode::Walk);
-            })?
-        };
-        let result = self
-            .journal
-            .flush(true)
-            .map_err(Refusal::from)
-            .and_then(|()| names.take_back(taken))
-            .and_then(|()| Ok(self.file.lower().sync(0, i64::MAX, false)?));
-        let end = if result.is_ok() {
-            Op::Commit
-        } else {
-            Op::Cancel
-        };
         let mut state = self.inode.object().state.lock();
-        self.close_intent(&mut state, &mut room, end, intent.seq);
-        backup::note_change(&mut state, self.inode);
-        self.journal.end_intent(begun);
-        result
+        // The next mount may have to find the directory by this line alone.
+        state.handle_told_in = 0;
+        let placed = backup::place(&self.subject(), &mut state, room, &what, |draft| {
+            draft.undo(Undo::None).of(taken.newest).count(taken.count());
+            if let Some(back) = taken.back {
+                draft.back(back);
+            }
+            draft.mode(Mode::Walk);
+        })?;
+        Ok(placed.seq)
     }
 
     fn subject(&self) -> Subject<'_> {

@@ -112,6 +112,20 @@ pub(super) struct Names<'a> {
     pub(super) other: Option<&'a Names<'a>>,
 }
 
+/// How names are left that could not be taken back.
+pub(super) enum NamesLeft {
+    /// As they were.
+    Whole(Refusal),
+    /// Some were taken back, and could not be put back.
+    Half(Refusal),
+}
+
+impl<E: Into<Refusal>> From<E> for NamesLeft {
+    fn from(error: E) -> Self {
+        Self::Whole(error.into())
+    }
+}
+
 /// A step that was done, so that it can be undone.
 struct Done {
     /// Which line.
@@ -122,35 +136,34 @@ struct Done {
 
 impl Names<'_> {
     /// Takes all back, or nothing.
-    pub(super) fn take_back(&self, taken: &Taken) -> Outcome {
+    pub(super) fn take_back(&self, taken: &Taken) -> Result<(), NamesLeft> {
         let mut done: KVec<Done> = KVec::with_capacity(taken.lines.len(), GFP_KERNEL)?;
         for (index, text) in taken.lines.iter().enumerate() {
             let line = parse(text)?;
-            match self.step(&line) {
-                Ok(gone) => done.push(Done { index, gone }, GFP_KERNEL)?,
-                Err(refusal) => {
-                    self.roll_back(taken, &done, line.seq);
-                    let seq = line.seq;
-                    return Err(Refusal { seq, ..refusal });
+            let refusal = match self.step(&line) {
+                Ok(gone) => {
+                    done.push(Done { index, gone }, GFP_KERNEL)?;
+                    continue;
                 }
-            }
+                Err(refusal) => Refusal {
+                    seq: line.seq,
+                    ..refusal
+                },
+            };
+            return Err(match self.roll_back(taken, &done) {
+                Ok(()) => NamesLeft::Whole(refusal),
+                Err(_) => NamesLeft::Half(refusal),
+            });
         }
         Ok(())
     }
 
-    fn roll_back(&self, taken: &Taken, done: &[Done], seq: u64) {
+    fn roll_back(&self, taken: &Taken, done: &[Done]) -> Outcome {
         for step in done.iter().rev() {
-            let result = (taken.lines.get(step.index).ok_or(EINVAL.into()))
-                .and_then(|text| self.undo_step(&parse(text)?, step));
-            if let Err(refusal) = result {
-                pr_err!(
-                    "names could not be put back after line {} was refused (error {})\n",
-                    seq,
-                    refusal.error.to_errno()
-                );
-                return;
-            }
+            let text = taken.lines.get(step.index).ok_or(EINVAL)?;
+            self.undo_step(&parse(text)?, step)?;
         }
+        Ok(())
     }
 
     /// Goes on with what a crash interrupted.
