@@ -66,6 +66,8 @@ pub struct Model {
     pub objects: Vec<Object>,
     /// For each name, from which step on it was which object's.
     pub names: Vec<Vec<(u64, Option<usize>)>>,
+    /// For each operation on names that stands: which names it changed, and what they were before.
+    pub name_ops: Vec<Vec<(usize, Option<usize>)>>,
     /// After these steps, the names were durable: all of them, or this one.
     pub names_durable: Vec<(u64, Option<usize>)>,
     /// After a step, all lines of steps up to this one are durable.
@@ -79,6 +81,7 @@ impl Model {
             step: 0,
             objects: Vec::new(),
             names: vec![vec![(0, None)]; NAMES],
+            name_ops: Vec::new(),
             names_durable: vec![(0, None)],
             lines_durable: Vec::new(),
         }
@@ -86,6 +89,11 @@ impl Model {
 
     pub fn object_of(&self, name: usize) -> Option<usize> {
         self.names[name].last().and_then(|(_, object)| *object)
+    }
+
+    /// How many operations on names stand: at least one, where any name exists.
+    pub fn names_depth(&self) -> usize {
+        self.name_ops.len()
     }
 
     pub fn exists(&self, name: usize) -> bool {
@@ -129,10 +137,15 @@ impl Model {
             Act::Sync | Act::Unmount | Act::UnmountLower => self.sync(),
             Act::Rename { from, to } => {
                 let object = self.object_of(from);
+                self.note_names(&[from, to]);
                 self.bind(from, None);
                 self.bind(to, object);
             }
-            Act::Unlink { name } => self.bind(name, None),
+            Act::Unlink { name } => {
+                self.note_names(&[name]);
+                self.bind(name, None);
+            }
+            Act::Names { count } => self.take_names_back(count),
             Act::Close { .. } | Act::MountLower | Act::Mount => {}
             Act::Wait { .. } | Act::Fill | Act::Clear => {}
         }
@@ -165,6 +178,22 @@ impl Model {
         }
     }
 
+    fn note_names(&mut self, names: &[usize]) {
+        let before = names.iter().map(|name| (*name, self.object_of(*name)));
+        let before = before.collect();
+        self.name_ops.push(before);
+    }
+
+    fn take_names_back(&mut self, count: usize) {
+        for _ in 0..count {
+            for (name, before) in self.name_ops.pop().unwrap_or_default() {
+                self.bind(name, before);
+            }
+        }
+        // Its intent was durable, and so is all before that.
+        self.lines_durable.push((self.step, self.step - 1));
+    }
+
     fn bind(&mut self, name: usize, object: Option<usize>) {
         self.names[name].push((self.step, object));
     }
@@ -183,6 +212,7 @@ impl Model {
             }],
             durable: Vec::new(),
         });
+        self.note_names(&[name]);
         self.bind(name, Some(self.objects.len() - 1));
     }
 

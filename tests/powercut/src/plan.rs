@@ -88,6 +88,10 @@ pub enum Act {
     Unlink {
         name: usize,
     },
+    /// Takes back what was done to the directory's names.
+    Names {
+        count: usize,
+    },
     Close {
         name: usize,
     },
@@ -185,8 +189,20 @@ impl Plan {
                 }
                 Act::Rename { from: name, to }
             }
-            78..82 => Act::Unlink { name },
-            82..88 => Act::Close { name },
+            78..82 => {
+                // What is deleted comes back soon, often enough.
+                if self.random.below(2) == 0 {
+                    self.waiting.push_back(Act::Names { count: 1 });
+                }
+                Act::Unlink { name }
+            }
+            82..84 => {
+                let most = model.names_depth().min(3) as u64;
+                Act::Names {
+                    count: 1 + self.random.below(most) as usize,
+                }
+            }
+            84..88 => Act::Close { name },
             88..94 => {
                 if self.random.below(2) == 0 {
                     self.waiting

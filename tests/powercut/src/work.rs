@@ -100,10 +100,12 @@ impl<'a> Worker<'a> {
     fn may_fail(&self, act: &Act, errno: i32) -> bool {
         match self.family {
             Family::Usual => false,
-            Family::Trim => matches!(act, Act::Revert { .. }) && errno == libc::ENODATA,
+            Family::Trim => {
+                matches!(act, Act::Revert { .. } | Act::Names { .. }) && errno == libc::ENODATA
+            }
             Family::Full => {
                 errno == libc::ENOSPC
-                    || matches!(act, Act::Revert { .. })
+                    || matches!(act, Act::Revert { .. } | Act::Names { .. })
                         && [libc::ENODATA, libc::ESTALE].contains(&errno)
             }
         }
@@ -145,6 +147,10 @@ impl<'a> Worker<'a> {
             Act::Revert { name, count } => undo::revert(self.file(name)?, count).map(|()| 0),
             Act::Rename { from, to } => fs::rename(self.path(from), self.path(to)).map(|()| 0),
             Act::Unlink { name } => fs::remove_file(self.path(name)).map(|()| 0),
+            Act::Names { count } => {
+                let directory = File::open(&place.top)?;
+                undo::revert(&directory, count).map(|()| 0)
+            }
             Act::Close { name } => {
                 self.close(name);
                 Ok(0)
