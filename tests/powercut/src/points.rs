@@ -125,7 +125,9 @@ impl Cuts {
             Moment::Unflushed => all
                 .filter(|at| self.recording.entries.get(*at).is_none_or(Entry::is_flush))
                 .collect(),
-            Moment::Reverting => self.during(|act| matches!(act, Act::Revert { .. })),
+            Moment::Reverting => {
+                self.during(|act| matches!(act, Act::Revert { .. } | Act::Names { .. }))
+            }
             Moment::Unmounting => {
                 self.during(|act| matches!(act, Act::Unmount | Act::UnmountLower))
             }
