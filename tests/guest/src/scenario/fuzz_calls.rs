@@ -92,7 +92,8 @@ impl Memory {
             10 => (usize::MAX - odd, false),
             _ => match &self.file {
                 Some(map) => (map.address(odd), false),
-                None => (0x7fff_ffff_f000 - odd, false),
+                // Where user space ends. Right below lie this program's own environment and arguments.
+                None => (0x7fff_ffff_f000 + odd, false),
             },
         }
     }
