@@ -5,7 +5,10 @@
 use super::{Open, Stack};
 use crate::{
     backup::{self, Intent, Loses},
-    history::line::Op,
+    history::{
+        journal::is_no_room,
+        line::Op, //
+    },
     vfs::{
         c,
         file::{Bytes, Call, OwnFile},
@@ -100,15 +103,10 @@ impl FileHooks for Stack {
             loses: Loses::Range(lower, at, at.saturating_add(length as u64)),
             durable: call.is_durable() || inode.is_sync(),
         }
-        .around(|| {
-            let is_whole = Cell::new(true);
-            let again = || is_whole.get();
-            inode.mount().with_room_if(again, || {
-                let result = call.write_lower(lower, bytes);
-                // What was taken of the bytes is not to be written twice.
-                is_whole.set(bytes.left() == length);
-                result
-            })
+        .around(|| match call.write_lower(lower, bytes) {
+            // What was taken of the bytes is not to be written twice.
+            Err(e) if is_no_room(e) && bytes.left() == length => write_again(call, bytes),
+            result => result,
         });
         inode.refresh_after_write();
         result
@@ -125,4 +123,19 @@ impl FileHooks for Stack {
         }
         file.lower().sync(start, end, data_only)
     }
+}
+
+/// Writes what found no room, as long as there is something to give up for it.
+#[cold]
+fn write_again(call: &mut Call, bytes: &mut Bytes) -> Result<usize> {
+    let lower = call.lower_file();
+    let mount = call.own_file().own_inode().mount();
+    let length = bytes.left();
+    let is_whole = Cell::new(true);
+    let again = || is_whole.get();
+    mount.with_room_if(again, || {
+        let result = call.write_lower(lower, bytes);
+        is_whole.set(bytes.left() == length);
+        result
+    })
 }

@@ -112,16 +112,20 @@ fn overwrite(directory: &Path, length: usize, calls: usize) -> io::Result<Cost> 
     })
 }
 
+/// The file stays and grows on in the next round: LoggerFS keeps what is removed for a while, and
+/// its room would be given back in the midst of that round.
 fn append(directory: &Path, calls: usize) -> io::Result<Cost> {
-    let path = directory.join("appended");
-    let file = File::create(&path)?;
+    let mut options = OpenOptions::new();
+    let file = options
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(directory.join("appended"))?;
+    let end = file.metadata()?.len();
     let bytes = vec![3; PAGE];
-    let cost = counted(directory, calls, |number| {
-        whole(file.write_at(&bytes, (number * PAGE) as u64)?, PAGE)
-    })?;
-    drop(file);
-    fs::remove_file(path)?;
-    Ok(cost)
+    counted(directory, calls, |number| {
+        whole(file.write_at(&bytes, end + (number * PAGE) as u64)?, PAGE)
+    })
 }
 
 fn whole(written: usize, length: usize) -> io::Result<()> {
