@@ -311,8 +311,9 @@ impl Revert<'_> {
         }
         let end = match &result {
             Ok(()) => {
-                // Durable before the line that says so.
-                let synced = self.file.lower().sync(0, i64::MAX, false);
+                // Durable before the line that says so; and before that, how the objects were left.
+                let flushed = self.journal.flush(true);
+                let synced = flushed.and_then(|()| self.file.lower().sync(0, i64::MAX, false));
                 if let Err(e) = synced {
                     self.inode.mount().warn_lost(e);
                 }
