@@ -14,6 +14,7 @@ mod attributes;
 mod chain;
 mod gather;
 mod names;
+mod taken;
 
 use crate::{
     backup::{self, Saved, Subject, What},
@@ -35,7 +36,8 @@ pub(crate) use apply::{withdraw_last, withdraw_unfinished};
 pub(crate) use chain::{Chain, Link};
 use gather::Gathered;
 use kernel::prelude::*;
-use names::{Names, NamesLeft, Taken};
+use names::{Names, NamesLeft};
+use taken::Taken;
 
 /// Why a revert was refused. Nothing was changed.
 pub(crate) struct Refusal {

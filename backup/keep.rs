@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Keeping what loses its last name: by a name of the history's own, before the last one goes. So
-//! the inode never is without a name, for a power cut as for other programs.
+//! Keeping what loses its last name: that name is moved into the history, or, where a rename takes
+//! it, another one is given there first. So the inode never is without a name, for a power cut as
+//! for other programs.
 
 use crate::{
     history::{
@@ -67,6 +68,10 @@ impl Kept<'_> {
         self.is_linked = false;
         self.victim.object().note_kept(true);
         self.journal.count_kept(self.bytes, 0);
+        // Only now: what was made durable before has not had the name.
+        if let Err(e) = self.journal.kept_one(&self.dir) {
+            self.mount.warn_lost(e);
+        }
     }
 }
 

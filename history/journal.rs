@@ -160,8 +160,7 @@ pub(crate) struct Journal {
     pub(super) files: Mutex<Files>,
     #[pin]
     pub(super) kept: Mutex<Kept>,
-    /// How many bytes what is kept takes; objects that were taken back are still counted until the
-    /// segment goes.
+    /// How many bytes what is kept takes, as far as is known: what is open may grow and shrink.
     pub(super) kept_bytes: Atomic<i64>,
     #[pin]
     pub(super) tables: Mutex<Tables>,

@@ -91,24 +91,17 @@ impl Kept {
         self.home = None;
     }
 
-    /// The directory of a segment, made when there is none, whose names will be made durable with
-    /// the journal.
+    /// The directory of a segment, made when there is none.
     fn make(&mut self, segment: u64) -> Result<Arc<Dir>> {
         let known = self.now.as_ref().filter(|(number, _)| *number == segment);
-        let dir = match known {
-            Some((_, dir)) => dir.clone(),
-            None => {
-                let home = self.home.as_ref().ok_or(ESHUTDOWN)?;
-                let dir = trust::private_dir(home, segment_name(segment).bytes())?;
-                let dir = Arc::new(dir, GFP_KERNEL)?;
-                self.is_home_dirty = true;
-                self.now = Some((segment, dir.clone()));
-                dir
-            }
-        };
-        if !self.dirty.iter().any(|known| Arc::ptr_eq(known, &dir)) {
-            self.dirty.push(dir.clone(), GFP_KERNEL)?;
+        if let Some((_, dir)) = known {
+            return Ok(dir.clone());
         }
+        let home = self.home.as_ref().ok_or(ESHUTDOWN)?;
+        let dir = trust::private_dir(home, segment_name(segment).bytes())?;
+        let dir = Arc::new(dir, GFP_KERNEL)?;
+        self.is_home_dirty = true;
+        self.now = Some((segment, dir.clone()));
         Ok(dir)
     }
 
@@ -226,6 +219,15 @@ impl Journal {
         let segment = self.segment();
         let dir = self.kept.lock().make(segment)?;
         Ok((segment, dir))
+    }
+
+    /// A name has come to `dir`: it will be durable before any line that is placed from now on.
+    pub(crate) fn kept_one(&self, dir: &Arc<Dir>) -> Result {
+        let mut kept = self.kept.lock();
+        if !kept.dirty.iter().any(|known| Arc::ptr_eq(known, dir)) {
+            kept.dirty.push(dir.clone(), GFP_KERNEL)?;
+        }
+        Ok(())
     }
 
     /// The directory of what is kept with a segment. `ENODATA`: it was dropped.

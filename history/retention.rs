@@ -13,6 +13,7 @@ use super::{
         Journal,
         OnFull, //
     },
+    kept::Kept,
     recovery::segments,
     segment::{
         Files,
@@ -50,6 +51,9 @@ pub(super) fn make_way(root: &Dir, on_full: OnFull) -> Result<bool> {
         return Ok(false);
     };
     files.remove(oldest)?;
+    if let Ok(mut kept) = Kept::open(&home.dir) {
+        kept.drop_segment(oldest)?;
+    }
     files.give_up_spare()?;
     Ok(true)
 }

@@ -2,11 +2,7 @@
 
 //! Putting a plan's pieces into the lower file, and putting back what they replaced.
 
-use super::{
-    attributes, gather,
-    names::{Names, Taken},
-    Refusal,
-};
+use super::{attributes, gather, names::Names, taken::Taken, Refusal};
 use crate::{
     backup::{self, Saved, Subject, What},
     history::{

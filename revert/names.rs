@@ -7,7 +7,7 @@
 //! says. An intent stands in the log before the first step: what a crash leaves is finished at the
 //! next mount, for each step can tell whether it was done.
 
-use super::{Chain, Link, Refusal};
+use super::{taken::Taken, Refusal};
 use crate::{
     backup::{
         self,
@@ -16,8 +16,8 @@ use crate::{
     history::{
         journal::Journal,
         kept::entry,
-        line::{decode_hex, decode_percent, Line, ObjectId, Pos, MAX_LINE},
-        plan::{changes_names, naming, Directory, Left, Naming, OnForeign, Step, Victim},
+        line::{decode_hex, decode_percent, Line, ObjectId, MAX_LINE},
+        plan::{naming, Directory, Left, Naming, Victim},
     },
     stack::Mount,
     uapi::Reason,
@@ -36,68 +36,7 @@ use kernel::{prelude::*, sync::aref::ARef};
 /// The longest name.
 pub(super) const NAME: usize = 255;
 
-type Outcome<T = ()> = Result<T, Refusal>;
-
-/// Standing operations on names, newest first.
-pub(super) struct Taken {
-    lines: KVec<KVec<u8>>,
-    /// The newest one's number.
-    pub(super) newest: u64,
-    /// Where the directory's newest line stands that is left standing.
-    pub(super) back: Option<Pos>,
-}
-
-impl Taken {
-    /// The newest standing operations from `head` on: as many as `most`, as long as they are on
-    /// names.
-    pub(super) fn gather(
-        journal: &Journal,
-        dir: ObjectId,
-        head: Option<Pos>,
-        most: u64,
-    ) -> Outcome<Self> {
-        let mut chain = Chain::new(journal, dir, head, OnForeign::Stop)?;
-        let mut taken = Self {
-            lines: KVec::new(),
-            newest: 0,
-            back: None,
-        };
-        while taken.count() < most {
-            match chain.step()? {
-                Link::End => break,
-                Link::Trimmed => return Err(Refusal::new(Reason::Trimmed, 0)),
-                Link::Line(line, _, text, Step::Take) => {
-                    if !changes_names(line.op) {
-                        break;
-                    }
-                    naming(&line).map_err(|e| e.refuse(line.seq))?;
-                    let mut copy = KVec::new();
-                    copy.extend_from_slice(text, GFP_KERNEL)?;
-                    taken.lines.push(copy, GFP_KERNEL)?;
-                    if taken.newest == 0 {
-                        taken.newest = line.seq;
-                    }
-                    taken.back = line.prev;
-                }
-                Link::Line(line, _, _, Step::Stop(_)) => {
-                    return Err(Refusal::new(Reason::Foreign, line.seq))
-                }
-                Link::Line(..) => {}
-            }
-        }
-        Ok(taken)
-    }
-
-    /// How many.
-    pub(super) fn count(&self) -> u64 {
-        self.lines.len() as u64
-    }
-
-    /// The newest of them.
-    pub(super) fn first(&self) -> Result<Line<'_>> {
-        parse(self.lines.first().ok_or(ENODATA)?)
-    }
-}
+pub(super) type Outcome<T = ()> = Result<T, Refusal>;
 
 /// A directory whose names are put back. It is locked.
 pub(super) struct Names<'a> {
@@ -590,7 +529,7 @@ fn full(error: Error) -> Refusal {
     }
 }
 
-fn parse(text: &[u8]) -> Result<Line<'_>> {
+pub(super) fn parse(text: &[u8]) -> Result<Line<'_>> {
     if text.len() > MAX_LINE {
         return Err(EUCLEAN);
     }
