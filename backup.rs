@@ -29,7 +29,7 @@ pub(crate) use attributes::{c_name as xattr_name, gather as gather_attributes, W
 pub(crate) use capture::{add_runs, mapped as capture_runs, Saved};
 use kernel::prelude::*;
 use lines::place_operation;
-pub(crate) use lines::{foreign, load_known, load_unchecked, place, Subject, What};
+pub(crate) use lines::{foreign, load_known, load_unchecked, place, take_as_found, Subject, What};
 pub(crate) use map::{map, tell_untold as tell_untold_map};
 
 /// What an operation destroys.

@@ -11,6 +11,7 @@
 mod across;
 mod apply;
 mod attributes;
+mod binding;
 mod chain;
 mod gather;
 mod names;
@@ -288,7 +289,7 @@ impl Revert<'_> {
             other,
         };
         let begun = self.journal.begin_intent()?;
-        let result = self.perform_names(taken, &names);
+        let result = self.perform_names(taken, &names, begun);
         // What is half done stays open: the next mount goes on with it.
         if !matches!(result, Err(NamesLeft::Half(_))) {
             self.journal.end_intent(begun);
@@ -299,7 +300,7 @@ impl Revert<'_> {
     }
 
     /// States the intent, takes back, and says how that ended.
-    fn perform_names(&self, taken: &Taken, names: &Names<'_>) -> Result<(), NamesLeft> {
+    fn perform_names(&self, taken: &Taken, names: &Names<'_>, begun: u64) -> Result<(), NamesLeft> {
         let mut room = self.journal.reserve_lines(2)?;
         let intent = self.state_names_intent(taken, &mut room)?;
         let flushed = self.journal.flush(true).map_err(NamesLeft::from);
@@ -307,7 +308,7 @@ impl Revert<'_> {
         let mut state = self.inode.object().state.lock();
         if let Err(NamesLeft::Half(_)) = &result {
             pr_err!("revert {} is half done\n", intent);
-            self.journal.note_half_done(intent);
+            self.journal.leave_intent(begun, intent);
             *state = ObjectState::default();
             return result;
         }
@@ -391,7 +392,7 @@ impl Revert<'_> {
     /// Saves, states the intent, applies, commits.
     fn perform(&self, state: &mut ObjectState, plan: Gathered) -> Result<(), Refusal> {
         let begun = self.journal.begin_intent()?;
-        let result = self.perform_begun(state, plan);
+        let result = self.perform_begun(state, plan, begun);
         // A revert that is half done stays open: the next mount tries again.
         if !matches!(result, Err(Undone::Half(_))) {
             self.journal.end_intent(begun);
@@ -399,7 +400,12 @@ impl Revert<'_> {
         result.map_err(Undone::refusal)
     }
 
-    fn perform_begun(&self, state: &mut ObjectState, plan: Gathered) -> Result<(), Undone> {
+    fn perform_begun(
+        &self,
+        state: &mut ObjectState,
+        plan: Gathered,
+        begun: u64,
+    ) -> Result<(), Undone> {
         let records = Records::new(&plan.attributes).map_err(|_| EUCLEAN)?;
         let saved = self.save(&plan, records)?;
         let mut room = self.journal.reserve_lines(3)?;
@@ -425,7 +431,7 @@ impl Revert<'_> {
                     Ok(()) => Op::Cancel,
                     Err(e) => {
                         pr_err!("revert {} is half done: error {}\n", intent, e.to_errno());
-                        self.journal.note_half_done(intent);
+                        self.journal.leave_intent(begun, intent);
                         *state = ObjectState::default();
                         return Err(Undone::Half(e));
                     }

@@ -13,10 +13,7 @@ use core::fmt;
 use kernel::{
     prelude::*,
     sync::{
-        atomic::{
-            Atomic,
-            Relaxed, //
-        },
+        atomic::Atomic,
         new_condvar,
         new_mutex,
         new_spinlock,
@@ -118,6 +115,8 @@ pub(crate) struct Unfinished {
 struct Intent {
     /// No line and no payload of it stands in an older segment.
     segment: u64,
+    /// Its number, if it could be neither finished nor rolled back; 0: it is under way.
+    left: u64,
     /// Once it has ended: everything up to this ticket must be durable before it is forgotten.
     ended: Option<u64>,
 }
@@ -170,9 +169,7 @@ pub(crate) struct Journal {
     unfinished: Mutex<KVec<Unfinished>>,
     /// See [`super::state::State::cut`].
     cut: u64,
-    /// The number of the last revert that could be neither finished nor rolled back; 0: none.
-    half_done: Atomic<u64>,
-    /// Reverts that are under way, or ended by a line that may not be durable.
+    /// Reverts that are under way or half done, or ended by a line that may not be durable.
     #[pin]
     intents: Mutex<KVec<Intent>>,
     #[pin]
@@ -241,8 +238,12 @@ impl Journal {
         let cut = keep.state.cut;
         let mut intents = KVec::new();
         for revert in &unfinished {
-            let (segment, ended) = (revert.at.segment, None);
-            intents.push(Intent { segment, ended }, GFP_KERNEL)?;
+            let intent = Intent {
+                segment: revert.at.segment,
+                left: revert.seq,
+                ended: None,
+            };
+            intents.push(intent, GFP_KERNEL)?;
         }
         let seed = Seed {
             uuid: keep.home.uuid,
@@ -265,7 +266,6 @@ impl Journal {
                 keep <- new_mutex!(keep, "Journal::keep"),
                 unfinished <- new_mutex!(unfinished, "Journal::unfinished"),
                 cut,
-                half_done: Atomic::new(0),
                 intents <- new_mutex!(intents, "Journal::intents"),
                 writer <- Worker::new(c"lfs-journal"),
                 keeper <- Worker::new(c"lfs-keeper"),
@@ -284,18 +284,6 @@ impl Journal {
         core::mem::take(&mut *self.unfinished.lock())
     }
 
-    /// Notes that a revert could be neither finished nor rolled back.
-    pub(crate) fn note_half_done(&self, seq: u64) {
-        self.half_done.store(seq, Relaxed);
-    }
-
-    /// Notes that it was withdrawn all the same.
-    pub(crate) fn forget_half_done(&self, seq: u64) {
-        if self.half_done.load(Relaxed) == seq {
-            self.half_done.store(0, Relaxed);
-        }
-    }
-
     /// Whether the line at `at` may tell of a state that its file did not come to: it was written
     /// before a machine went down without an unmount.
     pub(crate) fn is_before_cut(&self, at: Pos) -> bool {
@@ -304,9 +292,13 @@ impl Journal {
 
     /// A revert begins: until it has ended, recovery looks for it. Returns what ends it.
     pub(crate) fn begin_intent(&self) -> Result<u64> {
-        let segment = self.segment();
-        let ended = None;
-        (self.intents.lock()).push(Intent { segment, ended }, GFP_KERNEL)?;
+        let intent = Intent {
+            segment: self.segment(),
+            left: 0,
+            ended: None,
+        };
+        let segment = intent.segment;
+        (self.intents.lock()).push(intent, GFP_KERNEL)?;
         Ok(segment)
     }
 
@@ -314,10 +306,34 @@ impl Journal {
     pub(crate) fn end_intent(&self, segment: u64) {
         let ticket = self.staging.lock().last_ticket();
         let mut intents = self.intents.lock();
-        let mut open = intents.iter_mut();
-        if let Some(intent) = open.find(|i| i.segment == segment && i.ended.is_none()) {
+        let mut open = intents.iter_mut().filter(|i| i.ended.is_none());
+        if let Some(intent) = open.find(|i| i.segment == segment && i.left == 0) {
             intent.ended = Some(ticket);
         }
+    }
+
+    /// A revert could be neither finished nor rolled back; `seq` is its number. It stays open.
+    pub(crate) fn leave_intent(&self, segment: u64, seq: u64) {
+        let mut intents = self.intents.lock();
+        let mut open = intents.iter_mut().filter(|i| i.ended.is_none());
+        if let Some(intent) = open.find(|i| i.segment == segment && i.left == 0) {
+            intent.left = seq;
+        }
+    }
+
+    /// The line that says how such a revert ended all the same is placed.
+    pub(crate) fn end_left_intent(&self, seq: u64) {
+        let ticket = self.staging.lock().last_ticket();
+        let mut intents = self.intents.lock();
+        let mut open = intents.iter_mut().filter(|i| i.ended.is_none());
+        if let Some(intent) = open.find(|i| i.left == seq) {
+            intent.ended = Some(ticket);
+        }
+    }
+
+    /// Whether a revert is half done, or was left so by an earlier mount.
+    fn is_half_done(&self) -> bool {
+        self.intents.lock().iter().any(|i| i.ended.is_none())
     }
 
     /// The segment from which on recovery has to look for reverts that did not end; 0: none.
@@ -413,10 +429,12 @@ impl Journal {
         self.staging.lock().closed = true;
         self.writer.stop();
         self.keeper.stop();
-        let ended = flushed.and_then(|()| match self.half_done.load(Relaxed) {
-            0 => self.end(),
-            // As after a crash, so that the next mount looks for it, and withdraws it.
-            _ => Err(EIO),
+        let ended = flushed.and_then(|()| {
+            if self.is_half_done() {
+                // As after a crash, so that the next mount looks for it.
+                return Err(EIO);
+            }
+            self.end()
         });
         self.progress.notify_all();
         self.files.lock().close();

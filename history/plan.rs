@@ -51,10 +51,12 @@ pub use merge::{
 };
 pub use names::{
     changes_names,
-    naming,
+    name_steps,
+    Binding,
     Directory,
     Left,
-    Naming,
+    NameStep,
+    Progress,
     Victim, //
 };
 pub use walk::{

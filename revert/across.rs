@@ -7,7 +7,7 @@ use super::{
     Refusal, Revert,
 };
 use crate::{
-    history::plan::{naming, Directory, Naming},
+    history::plan::{name_steps, Directory, NameStep},
     uapi::Reason,
     vfs::{
         c,
@@ -37,11 +37,12 @@ pub(super) fn take_back(revert: &Revert<'_>) -> Result<(), Refusal> {
     let mut buf = [[0; NAME]; 2];
     let [first, second] = &mut buf;
     // Where it is now, what it is called there, and what it shall be called here.
-    let (parent, from, to, flags) = match naming(&line).map_err(|e| e.refuse(line.seq))? {
-        Naming::Move {
+    let (step, _) = name_steps(&line).map_err(|e| e.refuse(line.seq))?;
+    let (parent, from, to, flags) = match step {
+        NameStep::Move {
             from, to, parent, ..
         } => (parent, decode(from, first)?, decode(to, second)?, 0),
-        Naming::Exchange {
+        NameStep::Exchange {
             name,
             other,
             parent,

@@ -2,7 +2,12 @@
 
 //! Putting a plan's pieces into the lower file, and putting back what they replaced.
 
-use super::{attributes, gather, names::Names, taken::Taken, Refusal};
+use super::{
+    attributes, gather,
+    names::{Names, NamesLeft},
+    taken::Taken,
+    Refusal,
+};
 use crate::{
     backup::{self, Saved, Subject, What},
     history::{
@@ -201,7 +206,7 @@ pub(crate) fn withdraw_unfinished(sb: &SuperBlock) {
     for unfinished in journal.take_unfinished() {
         match withdraw(sb, journal, &unfinished) {
             Ok(became) => {
-                journal.end_intent(unfinished.at.segment);
+                journal.end_left_intent(unfinished.seq);
                 pr_warn!(
                     "recovery: revert {} had not been finished; {}\n",
                     unfinished.seq,
@@ -233,11 +238,7 @@ fn withdraw(sb: &SuperBlock, journal: &Journal, unfinished: &Unfinished) -> Resu
         return Err(ESTALE);
     }
     if is_of_names(file.inode(), &line) {
-        let dir = OwnInode::obtain(sb, file.inode())?;
-        let _lock = dir.lock_as_parent();
-        finish_names(sb, journal, &dentry, &line)?;
-        end(sb, journal, &dentry, Op::Commit, line.seq)?;
-        return Ok("its directory is as behind it");
+        return withdraw_names(sb, journal, &dentry, &line, unfinished);
     }
     let target = Target {
         mount,
@@ -250,12 +251,43 @@ fn withdraw(sb: &SuperBlock, journal: &Journal, unfinished: &Unfinished) -> Resu
     Ok("its file is as before it")
 }
 
-/// Does what is left to do of a revert of names. The directory is locked.
-fn finish_names(sb: &SuperBlock, journal: &Journal, lower: &Dentry, line: &Line<'_>) -> Result {
+/// As [`withdraw`], for a revert of names.
+fn withdraw_names(
+    sb: &SuperBlock,
+    journal: &Journal,
+    lower: &Dentry,
+    line: &Line<'_>,
+    unfinished: &Unfinished,
+) -> Result<&'static str> {
+    let dir = OwnInode::obtain(sb, lower.inode().ok_or(ESTALE)?)?;
+    let _lock = dir.lock_as_parent();
+    if journal.last_line(unfinished.object)? != Some(unfinished.at) {
+        // Somebody went on with what it had left.
+        end(sb, journal, lower, Op::Cancel, line.seq)?;
+        return Ok("its directory stays as it is");
+    }
+    let (op, became) = match finish_names(sb, journal, lower, line) {
+        Ok(()) => (Op::Commit, "its directory is as behind it"),
+        Err(NamesLeft::Whole(_)) => (Op::Cancel, "its directory is as before it"),
+        Err(NamesLeft::Half(refusal)) => return Err(refusal.error),
+    };
+    // Durable before the line that says so.
+    sb.mount().lower().directory_at(lower)?.sync()?;
+    end(sb, journal, lower, op, line.seq)?;
+    Ok(became)
+}
+
+/// Does what is left to do of a revert of names, or undoes what was done. The directory is locked.
+fn finish_names(
+    sb: &SuperBlock,
+    journal: &Journal,
+    lower: &Dentry,
+    line: &Line<'_>,
+) -> Result<(), NamesLeft> {
     let dir = OwnInode::obtain(sb, lower.inode().ok_or(ESTALE)?)?;
     let count = line.count.ok_or(EUCLEAN)?;
-    let refused = |refusal: Refusal| refusal.error;
-    let taken = Taken::gather(journal, dir.id(), line.prev, count).map_err(refused)?;
+    // What cannot be read is no reason to take the revert for withdrawn.
+    let taken = Taken::gather(journal, dir.id(), line.prev, count).map_err(NamesLeft::Half)?;
     let names = Names {
         mount: sb.mount(),
         journal,
@@ -264,9 +296,7 @@ fn finish_names(sb: &SuperBlock, journal: &Journal, lower: &Dentry, line: &Line<
         lower,
         other: None,
     };
-    names.finish(&taken).map_err(refused)?;
-    // Durable before the line that says so.
-    sb.mount().lower().directory_at(lower)?.sync()
+    names.finish(&taken)
 }
 
 /// Whether a line is a revert of names.
@@ -325,10 +355,12 @@ pub(crate) fn withdraw_last(
     let len = journal.read_line(state.head.ok_or(EUCLEAN)?, &mut text)?;
     let line = Line::parse(text.get(..len).ok_or(EUCLEAN)?, None).map_err(|_| EUCLEAN)?;
     if is_of_names(inode, &line) {
-        // The mount could not finish it. Each name is as before it or as behind it, and those steps
-        // that are left would find that out when they are taken back.
+        // It could be neither finished nor undone. Each name is as before it or as behind it, which
+        // the steps find out when they are taken back.
+        close(mount, journal, inode, state, Op::Cancel, line.seq)?;
         state.half_done = false;
         state.loaded = true;
+        journal.end_left_intent(line.seq);
         return Ok(());
     }
     let file = open_to_withdraw(mount.lower(), dentry, &line)?;
@@ -351,7 +383,7 @@ pub(crate) fn withdraw_last(
     }
     state.half_done = false;
     state.loaded = true;
-    journal.forget_half_done(line.seq);
+    journal.end_left_intent(line.seq);
     Ok(())
 }
 

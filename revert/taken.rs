@@ -10,7 +10,7 @@ use crate::{
     history::{
         journal::Journal,
         line::{Line, ObjectId, Pos},
-        plan::{changes_names, naming, OnForeign, Step}, //
+        plan::{changes_names, name_steps, OnForeign, Step}, //
     },
     uapi::Reason,
     vfs::error::ENODATA, //
@@ -49,7 +49,7 @@ impl Taken {
                     if !changes_names(line.op) {
                         break;
                     }
-                    naming(&line).map_err(|e| e.refuse(line.seq))?;
+                    name_steps(&line).map_err(|e| e.refuse(line.seq))?;
                     let mut copy = KVec::new();
                     copy.extend_from_slice(text, GFP_KERNEL)?;
                     taken.lines.push(copy, GFP_KERNEL)?;

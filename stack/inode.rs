@@ -134,8 +134,8 @@ impl NameHooks for Stack {
                 }
             }
             draft.to(new.name());
-            if let Some(victim) = victim {
-                draft.over(victim.id());
+            if let Some(over) = new.own_inode() {
+                draft.over(over.id());
             }
         });
         for (inode, dentry) in [(Some(moved), old), (new.own_inode(), new)] {

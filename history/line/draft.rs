@@ -273,7 +273,7 @@ impl<'b> LineDraft<'b> {
         self.object(b" node=", object)
     }
 
-    /// `over=`: the object that a rename took the name from.
+    /// `over=`: the object that a rename took the name from, or that an exchange gave the other name.
     pub fn over(&mut self, object: ObjectId) -> &mut Self {
         self.object(b" over=", object)
     }

@@ -7,9 +7,8 @@ mod support;
 
 use logctl::history::line::{Extent, Line, ObjectId};
 use logctl::history::plan::{
-    inverse, naming, Access, Changes, Directory, Flags, Kind, Left, MapReader, MapRecord, Merge,
-    Naming, OnForeign, Piece, PlanError, Record, Records, Restore, Source, Step, Stop, Times,
-    Victim, Walk,
+    inverse, Access, Changes, Flags, Kind, MapReader, MapRecord, Merge, OnForeign, Piece,
+    PlanError, Record, Records, Restore, Source, Step, Stop, Times, Walk,
 };
 use support::{pos, List, OBJECT};
 
@@ -384,92 +383,4 @@ fn a_change_of_attributes_has_nothing_else_to_restore() {
     }
     let lost = parse(&line("setacl", "undo=lost why=error")).unwrap();
     assert_eq!(lost, Err(PlanError::Lost));
-}
-
-#[test]
-fn names_are_taken_back() {
-    let parse = |keys: &str| {
-        let text = format!("1.000000000 /bin/mv {keys} sum=00000000\n");
-        let text: &'static str = text.leak();
-        naming(&Line::parse(text.as_bytes(), None).unwrap())
-    };
-    let node = |inode| ObjectId {
-        volume: 0,
-        inode,
-        generation: 1,
-    };
-    assert_eq!(
-        parse("create 0 0 seq=1 undo=none name=a%20b node=5.1"),
-        Ok(Naming::Remove {
-            name: b"a%20b",
-            node: node(5)
-        })
-    );
-    let kept = Victim {
-        object: node(5),
-        left: Left::Kept(3),
-    };
-    let restore = |victim| Ok(Naming::Restore { name: b"a", victim });
-    assert_eq!(
-        parse("unlink 0 0 seq=1 undo=none name=a node=5.1 kept=3"),
-        restore(kept)
-    );
-    let named = Victim {
-        left: Left::Named(b"01ff"),
-        ..kept
-    };
-    assert_eq!(
-        parse("unlink 0 0 seq=1 undo=none name=a node=5.1 vfh=01ff"),
-        restore(named)
-    );
-    assert_eq!(
-        parse("rename 0 0 seq=1 undo=none name=a to=b node=6.1 over=5.1 kept=3"),
-        Ok(Naming::Move {
-            from: b"b",
-            to: b"a",
-            node: node(6),
-            victim: Some(kept),
-            parent: None
-        })
-    );
-    let directory = Directory {
-        object: node(7),
-        handle: b"01",
-    };
-    assert_eq!(
-        parse("exchange 0 0 seq=1 undo=none name=a to=b node=6.1 parent=7.1 pfh=01"),
-        Ok(Naming::Exchange {
-            name: b"a",
-            other: b"b",
-            node: node(6),
-            parent: Some(directory)
-        })
-    );
-    let refused = [
-        (
-            "unlink 0 0 seq=1 undo=lost why=error name=a node=5.1",
-            PlanError::Lost,
-        ),
-        (
-            "unlink 0 0 seq=1 undo=none name=a node=5.1",
-            PlanError::Corrupt,
-        ),
-        (
-            "rename 0 0 seq=1 undo=none name=a node=5.1",
-            PlanError::Corrupt,
-        ),
-        ("create 0 0 seq=1 undo=none node=5.1", PlanError::Corrupt),
-        ("create 0 0 seq=1 name=a node=5.1", PlanError::Corrupt),
-        (
-            "rename 0 0 seq=1 undo=none name=a to=b node=5.1 parent=7.1",
-            PlanError::Unsupported,
-        ),
-        (
-            "write 0 0 seq=1 undo=none name=a node=5.1",
-            PlanError::Unsupported,
-        ),
-    ];
-    for (line, error) in refused {
-        assert_eq!(parse(line), Err(error), "{line}");
-    }
 }

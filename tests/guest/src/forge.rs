@@ -166,6 +166,27 @@ impl History {
         Ok(())
     }
 
+    /// Cuts the newest log off behind its last line of an operation.
+    pub fn cut_behind(&mut self, op: &str) -> Outcome {
+        let Some(segment) = self.segments().pop() else {
+            return Err(Stop::Fail("no log has lines".into()));
+        };
+        let bytes = self.0.entry(format!("log/{segment:08}.log")).or_default();
+        let (mut end, mut at) = (None, 0);
+        for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+            at += line.len();
+            let mut words = line.split(|byte| *byte == b' ');
+            if words.nth(2) == Some(op.as_bytes()) {
+                end = Some(at);
+            }
+        }
+        match end {
+            Some(end) => bytes.truncate(end),
+            None => return Err(Stop::Fail(format!("no line of {op}"))),
+        }
+        Ok(())
+    }
+
     /// Takes the tables and the state away: what the logs say is found by reading them.
     pub fn forget(&mut self) {
         self.0

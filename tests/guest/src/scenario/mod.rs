@@ -11,6 +11,7 @@ mod full;
 mod fuzz_calls;
 mod fuzz_damage;
 mod fuzz_options;
+mod interrupted;
 mod kill;
 mod lasting;
 mod mounting;
@@ -36,6 +37,7 @@ pub fn all() -> Vec<&'static Test> {
         refuse::TESTS,
         attributes::TESTS,
         names::TESTS,
+        interrupted::TESTS,
         behind::TESTS,
         tool::TESTS,
         lasting::TESTS,

@@ -1,0 +1,317 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a step of taking names back does to one name, or two: in the lower directory, to our inode,
+//! and to what the dcache and those who watch know. Nothing is ever written over.
+
+use super::{
+    names::{Names, Outcome},
+    Refusal,
+};
+use crate::{
+    backup::{
+        self,
+        keep::{self, Parting},
+    },
+    history::{
+        kept::entry,
+        line::{decode_hex, ObjectId},
+        plan::{Left, Victim},
+    },
+    uapi::Reason,
+    vfs::{
+        attr, c,
+        dentry::{Dentry, OwnDentry},
+        error::{ENODATA, ENOTEMPTY, EUCLEAN},
+        inode::{Inode, OwnInode},
+        name::{self, Locked},
+        scope::AsKernel,
+        store::Dir,
+    },
+};
+use kernel::{prelude::*, sync::aref::ARef};
+
+/// An object that a name was taken from.
+pub(super) struct Gone {
+    inode: ARef<Inode>,
+    /// With which segment it is kept; `None`: it has other names.
+    segment: Option<u64>,
+}
+
+impl Names<'_> {
+    /// Whether a name is bound to an object.
+    pub(super) fn is_bound(&self, name: &[u8], node: ObjectId) -> Result<bool> {
+        let lower = name::look_up(self.lower, name)?;
+        Ok(lower.inode().is_some_and(|inode| inode.id() == node))
+    }
+
+    /// What a name is bound to, which must be `node`, if that is known.
+    fn bound(&self, name: &[u8], node: Option<ObjectId>) -> Outcome<ARef<Dentry>> {
+        let lower = name::look_up(self.lower, name)?;
+        match lower.inode() {
+            Some(inode) if node.is_none_or(|node| inode.id() == node) => Ok(lower),
+            _ => Err(Refusal::new(Reason::Conflict, 0)),
+        }
+    }
+
+    fn must_be_free(&self, name: &[u8]) -> Outcome {
+        match name::look_up(self.lower, name)?.inode() {
+            Some(_) => Err(Refusal::new(Reason::Conflict, 0)),
+            None => Ok(()),
+        }
+    }
+
+    fn cached(&self, name: &[u8]) -> Option<ARef<OwnDentry>> {
+        self.dentry?.cached_child(name)
+    }
+
+    /// Takes a name away; its object is kept if it has no other.
+    pub(super) fn remove(&self, name: &[u8], node: ObjectId) -> Outcome<Gone> {
+        let lower = self.bound(name, Some(node))?;
+        let inode = self.own(&lower)?;
+        let _lock = inode.lock();
+        let cached = self
+            .cached(name)
+            .filter(|child| child.own_inode().is_some());
+        if cached.as_ref().is_some_and(|child| child.is_mount_point()) {
+            return Err(Refusal::new(Reason::Conflict, 0));
+        }
+        backup::load(&inode)?;
+        let mut parting = if !inode.is_directory() && inode.lower().links() > 1 {
+            let _kernel = AsKernel::new();
+            let _write = self.mount.lower().want_write()?;
+            Locked::to_remove(self.mount.lower(), self.lower, &lower)?.unlink()?;
+            keep::named(&inode)?
+        } else {
+            keep::away(self.mount, self.journal, &inode, (self.lower, &lower)).map_err(full)?
+        };
+        parting.settle();
+        let segment = match &parting {
+            Parting::Kept(kept) => Some(kept.segment()),
+            _ => None,
+        };
+        backup::touched_below(&inode, &lower);
+        inode.refresh();
+        if let Some(child) = cached {
+            child.removed();
+        }
+        Ok(Gone {
+            inode: inode.lower().get(),
+            segment,
+        })
+    }
+
+    /// Undoes [`Self::remove`]; without `gone`, that was done before a crash.
+    pub(super) fn put_back(&self, name: &[u8], node: ObjectId, gone: Option<&Gone>) -> Outcome {
+        let segment = match gone {
+            Some(gone) => gone.segment,
+            None => self.journal.find_kept(node)?,
+        };
+        match (segment, gone) {
+            (Some(segment), _) => self.take_from_kept(name, node, segment),
+            (None, Some(gone)) => self.link(name, &*gone.inode.any_name().ok_or(ENOENT)?),
+            (None, None) => Err(Refusal::new(Reason::Lost, 0)),
+        }
+    }
+
+    /// Gives an object its name back.
+    pub(super) fn restore(&self, name: &[u8], victim: &Victim<'_>) -> Outcome {
+        match victim.left {
+            Left::Kept(segment) => self.take_from_kept(name, victim.object, segment),
+            Left::Named(handle) => {
+                if let Some(segment) = self.journal.find_kept(victim.object)? {
+                    return self.take_from_kept(name, victim.object, segment);
+                }
+                let mut bytes = [0; 64];
+                let len = decode_hex(handle, &mut bytes).ok_or(EUCLEAN)?;
+                let handle = bytes.get(..len).ok_or(EUCLEAN)?;
+                let found = attr::open_handle(self.mount.lower(), handle);
+                let found = found.map_err(|_| Refusal::new(Reason::Lost, 0))?;
+                match found.inode() {
+                    Some(inode) if inode.id() == victim.object => self.link(name, &found),
+                    _ => Err(Refusal::new(Reason::Lost, 0)),
+                }
+            }
+        }
+    }
+
+    /// Moves an object from what is kept to its name.
+    fn take_from_kept(&self, name: &[u8], object: ObjectId, segment: u64) -> Outcome {
+        self.must_be_free(name)?;
+        let (dir, kept) = self.kept(object, segment)?;
+        let inode = self.own(&kept)?;
+        let _lock = inode.lock();
+        backup::load(&inode)?;
+        {
+            let _kernel = AsKernel::new();
+            let lower = self.mount.lower();
+            let _write = lower.want_write()?;
+            let flags = c::RENAME_NOREPLACE;
+            name::rename(
+                lower,
+                (dir.dentry(), &kept),
+                (self.lower, name),
+                None,
+                flags,
+            )?;
+        }
+        let bytes = self.mount.lower().bytes_of(&kept);
+        self.journal.count_kept(0, bytes);
+        inode.object().note_kept(false);
+        if inode.is_directory() {
+            inode.is_back();
+        }
+        self.added(name, &inode, &kept);
+        Ok(())
+    }
+
+    /// What is kept of an object, and the directory that it is in. A revert that was rolled back may
+    /// have left it with a later segment than its line says.
+    pub(super) fn kept(&self, object: ObjectId, segment: u64) -> Outcome<(Dir, ARef<Dentry>)> {
+        let name = entry(object);
+        let mut at = Some(segment);
+        for _ in 0..2 {
+            let Some(segment) = at else { break };
+            let found = match self.journal.kept_with(segment) {
+                Err(e) if e == ENODATA => None,
+                found => Some(found?),
+            };
+            if let Some(dir) = found {
+                let kept = name::look_up(dir.dentry(), name.bytes())?;
+                if kept.inode().is_some_and(|inode| inode.id() == object) {
+                    return Ok((dir, kept));
+                }
+            }
+            at = self.journal.find_kept(object)?;
+        }
+        Err(Refusal::new(Reason::Trimmed, 0))
+    }
+
+    /// Gives an object that has other names one more.
+    fn link(&self, name: &[u8], lower: &Dentry) -> Outcome {
+        self.must_be_free(name)?;
+        let inode = self.own(lower)?;
+        let _lock = inode.lock();
+        backup::load(&inode)?;
+        {
+            let _kernel = AsKernel::new();
+            let _write = self.mount.lower().want_write()?;
+            Locked::to_create(self.mount.lower(), self.lower, name)?.link(lower)?;
+        }
+        self.added(name, &inode, lower);
+        Ok(())
+    }
+
+    /// An object has got a name: its times have moved, and the directory shows it.
+    fn added(&self, name: &[u8], inode: &OwnInode, lower: &Dentry) {
+        backup::touched_below(inode, lower);
+        inode.refresh();
+        self.forget(name);
+        if let Some(child) = self.dentry.and_then(|dir| dir.child(name).ok()) {
+            if child.own_inode().is_some() {
+                child.added();
+            }
+        }
+    }
+
+    /// What the dcache says of a name is not true any more.
+    fn forget(&self, name: &[u8]) {
+        if let Some(child) = self.cached(name) {
+            child.forget();
+        }
+    }
+
+    /// Moves a name of another directory, or of this one, to a free name here.
+    pub(super) fn move_here(
+        &self,
+        other: &Names<'_>,
+        from: &[u8],
+        to: &[u8],
+        node: ObjectId,
+    ) -> Outcome {
+        let lower = other.bound(from, Some(node))?;
+        self.must_be_free(to)?;
+        let inode = self.own(&lower)?;
+        let _lock = inode.lock();
+        backup::load(&inode)?;
+        let cached = other
+            .cached(from)
+            .filter(|child| child.own_inode().is_some());
+        let target = match (&cached, self.dentry) {
+            (Some(_), Some(dir)) => Some(dir.child(to)?),
+            _ => None,
+        };
+        {
+            let _kernel = AsKernel::new();
+            let mount = self.mount.lower();
+            let _write = mount.want_write()?;
+            let (here, there) = ((other.lower, &*lower), (self.lower, to));
+            name::rename(mount, here, there, None, c::RENAME_NOREPLACE)?;
+        }
+        backup::touched_below(&inode, &lower);
+        inode.refresh();
+        match (cached, target) {
+            (Some(child), Some(target)) => child.moved(&target),
+            (cached, _) => {
+                self.forget(to);
+                if let Some(child) = cached {
+                    child.forget();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Exchanges a name with one of another directory, or of this one, if both are bound to what they
+    /// should be, as far as that is known.
+    pub(super) fn exchange(
+        &self,
+        (name, node): (&[u8], Option<ObjectId>),
+        other: &Names<'_>,
+        (second_name, second_node): (&[u8], Option<ObjectId>),
+    ) -> Outcome {
+        let first = self.bound(name, node)?;
+        let second = other.bound(second_name, second_node)?;
+        let inodes = [self.own(&first)?, self.own(&second)?];
+        let [a, b] = &inodes;
+        let _locks = OwnInode::lock_both(a, b);
+        for inode in &inodes {
+            backup::load(inode)?;
+        }
+        let cached = (self.cached(name), other.cached(second_name));
+        {
+            let _kernel = AsKernel::new();
+            let mount = self.mount.lower();
+            let _write = mount.want_write()?;
+            let (here, there) = ((self.lower, &*first), (other.lower, second_name));
+            name::rename(mount, here, there, second.inode(), c::RENAME_EXCHANGE)?;
+        }
+        for (inode, lower) in inodes.iter().zip([&first, &second]) {
+            backup::touched_below(inode, lower);
+            inode.refresh();
+        }
+        match cached {
+            (Some(one), Some(two)) => one.exchanged(&two),
+            (one, two) => {
+                for child in [one, two].into_iter().flatten() {
+                    child.forget();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Our inode for a lower one.
+    pub(super) fn own(&self, lower: &Dentry) -> Outcome<ARef<OwnInode>> {
+        let inode = lower.inode().ok_or(ENOENT)?;
+        Ok(OwnInode::obtain(self.dir.superblock(), inode)?)
+    }
+}
+
+/// A directory that is not empty any more is in the way.
+fn full(error: Error) -> Refusal {
+    if error == ENOTEMPTY {
+        Refusal::new(Reason::Conflict, 0)
+    } else {
+        error.into()
+    }
+}

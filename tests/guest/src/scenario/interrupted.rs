@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A revert of names that a crash interrupted: the next mount goes on with it, or undoes it.
+
+use std::fs::{self, File};
+
+use crate::faults::tree::Tree;
+use crate::forge::History;
+use crate::harness::Test;
+use crate::mounts::run_in;
+use crate::outcome::{fail, same, At, Outcome};
+use crate::undo;
+use crate::world::World;
+
+pub const TESTS: &[Test] = &[
+    Test::new("interrupted-names-go-on", go_on).seconds(120),
+    Test::new("interrupted-names-in-the-way", in_the_way),
+    Test::new("interrupted-names-wait", wait),
+];
+
+/// Operations that can be done again from below. Names come and go several times: whether one is
+/// free does not tell by itself how far a revert has come.
+const STEPS: &[&str] = &[
+    "mv a x",
+    "mv b a",
+    "mv x b",
+    "mv a x",
+    "mv b a",
+    "mv x b",
+    "mv c x",
+    "mv --exchange a b",
+    "mv x c",
+];
+
+fn prepare(w: &World, dir: &str) -> Outcome<Tree> {
+    fs::create_dir(w.path(dir))?;
+    w.sh(&format!(
+        "cd {dir}; for f in a b c; do echo $f > $f; echo more >> $f; done"
+    ))?;
+    Ok(Tree::of(&w.path(dir))?)
+}
+
+fn step(w: &World, dir: &str, step: &str) -> Outcome {
+    let words: Vec<&str> = step.split(' ').collect();
+    run_in(&w.path(dir), &words).map(drop)
+}
+
+/// Unmounts, takes the end of the last revert away, and does some operations again: as if a crash
+/// had come when only the others had been taken back.
+fn interrupt(w: &mut World, dir: &str, again: &[&str]) -> Outcome {
+    let home = w.history()?;
+    let below = w.below(dir)?;
+    w.unmount()?;
+    let mut history = History::read(&home)?;
+    history.cut_behind("revert")?;
+    history.forget();
+    history.write(&home)?;
+    for step in again {
+        let words: Vec<&str> = step.split(' ').collect();
+        run_in(&below, &words)?;
+    }
+    Ok(())
+}
+
+/// The newest line but those that only say how the directory was left.
+fn newest(w: &World, dir: &str) -> Outcome<String> {
+    let lines = undo::lines(&File::open(w.path(dir))?, true)?;
+    let newest = lines.iter().rev().find(|line| line.op != "left");
+    Ok(newest.map_or(String::new(), |line| line.op.clone()))
+}
+
+fn same_tree(w: &World, what: &str, dir: &str, want: &Tree) -> Outcome {
+    match Tree::of(&w.path(dir))?.difference(want) {
+        Some(difference) => fail!("{what}: {difference}"),
+        None => Ok(()),
+    }
+}
+
+fn go_on(w: &mut World) -> Outcome {
+    for again in 0..=STEPS.len() {
+        let dir = format!("d{again}");
+        let before = prepare(w, &dir)?;
+        for text in STEPS {
+            step(w, &dir, text)?;
+        }
+        undo::revert(&File::open(w.path(&dir))?, STEPS.len())?;
+        interrupt(w, &dir, &STEPS[..again])?;
+        w.mount()?;
+        let what = format!("{again} operations were left");
+        same_tree(w, &what, &dir, &before)?;
+        same(&what, newest(w, &dir)?.as_str(), "commit")?;
+        // What was done again from below is somebody else's change of the file.
+        let flags = if again == 0 { 0 } else { undo::FORCE };
+        for name in ["a", "b", "c"] {
+            let path = format!("{dir}/{name}");
+            let (result, _) = undo::revert_more(&w.open(&path)?, 1, flags);
+            result.at(format!("{what}: {path}"))?;
+            w.same(&what, &path, format!("{name}\n").as_bytes())?;
+        }
+        undo::revert(&File::open(w.path(&dir))?, 3).at("the creations")?;
+        same(&what, fs::read_dir(w.path(&dir))?.count(), 0)?;
+    }
+    Ok(())
+}
+
+/// What cannot be finished is undone, and can be taken back when nothing is in the way any more.
+fn in_the_way(w: &mut World) -> Outcome {
+    let steps = ["mv a x", "mv b y", "mv c z"];
+    let before = prepare(w, "d")?;
+    for text in steps {
+        step(w, "d", text)?;
+    }
+    let behind = Tree::of(&w.path("d"))?;
+    undo::revert(&File::open(w.path("d"))?, steps.len())?;
+    interrupt(w, "d", &steps[..1])?;
+    let there = w.below("d/a")?;
+    fs::write(&there, "foreign")?;
+    w.mount()?;
+    w.same("not written over", "d/a", b"foreign")?;
+    same("undone", newest(w, "d")?.as_str(), "cancel")?;
+    fs::remove_file(&there)?;
+    w.remount()?;
+    same_tree(w, "undone", "d", &behind)?;
+    undo::revert(&File::open(w.path("d"))?, steps.len()).at("nothing is in the way")?;
+    same_tree(w, "taken back", "d", &before)
+}
+
+/// What can be neither finished nor undone waits for a mount that can.
+fn wait(w: &mut World) -> Outcome {
+    let before = prepare(w, "d")?;
+    for text in STEPS {
+        step(w, "d", text)?;
+    }
+    undo::revert(&File::open(w.path("d"))?, STEPS.len())?;
+    // Of a, b, c and x the name b is free: both ways lead over it.
+    interrupt(w, "d", &STEPS[..2])?;
+    let there = w.below("d/b")?;
+    fs::write(&there, "foreign")?;
+    w.mount()?;
+    w.same("not written over", "d/b", b"foreign")?;
+    w.same("one name further", "d/x", b"a\nmore\n")?;
+    w.unmount()?;
+    fs::remove_file(&there)?;
+    w.mount()?;
+    same_tree(w, "finished", "d", &before)?;
+    same("finished", newest(w, "d")?.as_str(), "commit")
+}
