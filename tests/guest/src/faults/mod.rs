@@ -35,6 +35,9 @@ pub struct Scenario {
     pub act: fn(&mut Case) -> Outcome,
     /// Whether the first steps are a mount's own: then `before` runs without one.
     pub mounts: bool,
+    /// Whether it takes operations on names back: one that is left half done waits for a mount, and
+    /// may be finished by it.
+    pub names: bool,
     /// Whether the disk fails in a usual run, too; otherwise only when asked for.
     pub disk: bool,
 }
@@ -146,7 +149,7 @@ fn sweep(
         mark(scenario, &fault);
         let Some(known) = golden.take() else { break };
         let mut case = Case::new(w, scenario.options, Some(known));
-        case.by_remount = tally.goes % 2 == 0;
+        case.by_remount = scenario.names || tally.goes % 2 == 0;
         let result = go(&mut case, scenario, Some(&fault));
         let trace = control::counts()
             .map(|counts| counts.trace)
@@ -413,14 +416,16 @@ fn go(case: &mut Case, scenario: &Scenario, fault: Option<&Fault>) -> Outcome<We
             crate::outcome::name(made)
         );
     }
-    if kernel.said().contains("is half done") {
+    let is_half_done = kernel.said().contains("is half done");
+    if is_half_done {
         check!(
             fault.is_some_and(|fault| fault.lasting),
             "one failure, and a revert is half done"
         );
         case.withdraw()?;
     }
-    let lied = fault.is_some_and(|fault| may_have_happened(fault, &counts.trace));
+    let lied = fault.is_some_and(|fault| may_have_happened(fault, &counts.trace))
+        || (is_half_done && scenario.names);
     let whole = judge(case, scenario, fault.is_some(), lied)?;
     Ok(Went {
         injected: counts.failed,

@@ -32,6 +32,7 @@ const fn scenario(
         before,
         act,
         mounts: false,
+        names: false,
         disk: false,
     }
 }
@@ -44,6 +45,11 @@ impl Scenario {
 
     const fn disk(mut self) -> Scenario {
         self.disk = true;
+        self
+    }
+
+    const fn names(mut self) -> Scenario {
+        self.names = true;
         self
     }
 
@@ -162,6 +168,19 @@ tests! {
     revert_holes = scenario("revert-holes", |c| { sparse_file(c)?; c.put(0, &pattern(3, 100_000)) }, |c| {
         c.step("revert", |c| undo::revert(c.open_file()?, 1))
     });
+    revert_unlink = scenario("revert-names-unlink", |c| { two_files(c)?; Ok(fs::remove_file(c.w.path("g"))?) }, |c| {
+        c.step("revert", |c| revert_names(c, "", 1))
+    }).names();
+    revert_over = scenario("revert-names-over", |c| { two_files(c)?; Ok(fs::rename(c.w.path("g"), c.w.path("h"))?) }, |c| {
+        c.step("revert", |c| revert_names(c, "", 1))
+    }).names().disk();
+    revert_names_many = scenario("revert-names-many", many_names, |c| c.step("revert", |c| revert_names(c, "", 7))).names();
+    revert_names_across = scenario("revert-names-across", |c| {
+        two_files(c)?;
+        fs::create_dir(c.w.path("d"))?;
+        fs::write(c.w.path("d/x"), "x")?;
+        Ok(fs::rename(c.w.path("d/x"), c.w.path("h"))?)
+    }, |c| c.step("revert", |c| revert_names(c, "d", 1))).names();
     read_log = scenario("readlog", many_written, |c| c.step("readlog", |c| undo::page(c.open_file()?)));
     reading = scenario("read-list", two_files, |c| {
         c.step("read", |c| fs::read(c.w.path("g")))?;
@@ -224,6 +243,23 @@ fn two_files(c: &mut Case) -> Outcome {
     c.w.make_before("g", &pattern(5, 12_000))?;
     file(c)?;
     fs::write(c.w.path("h"), pattern(6, 500)).at("making h")
+}
+
+/// One operation of each kind on names of the mount's top directory.
+fn many_names(c: &mut Case) -> Outcome {
+    two_files(c)?;
+    fs::write(c.w.path("new"), "new")?;
+    fs::hard_link(c.w.path(FILE), c.w.path("l"))?;
+    fs::rename(c.w.path("new"), c.w.path("g"))?;
+    fs::create_dir(c.w.path("d"))?;
+    let (one, two) = (c.w.path("d"), c.w.path("h"));
+    rustix::fs::renameat_with(CWD, one, CWD, two, RenameFlags::EXCHANGE)?;
+    fs::remove_file(c.w.path("d"))?;
+    Ok(fs::remove_dir(c.w.path("h"))?)
+}
+
+fn revert_names(c: &Case, directory: &str, count: usize) -> io::Result<()> {
+    undo::revert(&File::open(c.w.path(directory))?, count)
 }
 
 fn overwritten(c: &mut Case) -> Outcome {
