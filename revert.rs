@@ -15,13 +15,14 @@ mod binding;
 mod chain;
 mod gather;
 mod names;
+mod removed;
 mod taken;
 
 use crate::{
     backup::{self, Saved, Subject, What},
     history::{
         journal::{Journal, LineRoom},
-        line::{Line, Mode, Op, Pos, Undo},
+        line::{Line, Mode, Op, Pos},
         plan::{changes_names, Changes, OnForeign, Records, Step}, //
     },
     stack::ObjectState,
@@ -37,7 +38,7 @@ pub(crate) use apply::{withdraw_last, withdraw_unfinished};
 pub(crate) use chain::{Chain, Link};
 use gather::Gathered;
 use kernel::prelude::*;
-use names::{Names, NamesLeft};
+use names::Names;
 use taken::Taken;
 
 /// Why a revert was refused. Nothing was changed.
@@ -120,9 +121,18 @@ impl From<Error> for Undone {
 
 type Outcomes = Result<u64, Refusal>;
 
-/// Takes back the newest `count` standing operations of the file. `force` goes on although it was
-/// changed outside, or is mapped. Returns how many were taken back: `count`.
-pub(crate) fn walk(file: &OwnFile, count: u64, force: bool) -> Outcomes {
+/// How a revert goes about it.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Manner {
+    /// Go on although the file was changed outside, or is mapped.
+    pub(crate) force: bool,
+    /// Bring a removed directory back with what the same process had removed from it before.
+    pub(crate) deep: bool,
+}
+
+/// Takes back the newest `count` standing operations of the file. Returns how many more were taken
+/// back inside of directories that came back.
+pub(crate) fn walk(file: &OwnFile, count: u64, manner: Manner) -> Outcomes {
     let inode = file.own_inode();
     may_revert(inode)?;
     let mount = inode.mount();
@@ -132,16 +142,17 @@ pub(crate) fn walk(file: &OwnFile, count: u64, force: bool) -> Outcomes {
         file,
         inode,
         journal,
-        force,
+        manner,
     };
+    let mut inside = 0;
     if inode.is_directory() {
-        revert.walk_directory(count)?;
+        inside = revert.walk_directory(count)?;
     } else {
         let _lock = inode.lock();
         revert.walk_object(count)?;
     }
     inode.refresh();
-    Ok(count)
+    Ok(inside)
 }
 
 /// Who may revert at all.
@@ -196,7 +207,7 @@ struct Revert<'a> {
     file: &'a OwnFile,
     inode: &'a OwnInode,
     journal: &'a Journal,
-    force: bool,
+    manner: Manner,
 }
 
 impl Revert<'_> {
@@ -211,8 +222,9 @@ impl Revert<'_> {
 
     /// Takes back the newest `count` operations of a directory, in runs that are taken back as a
     /// whole: operations on its names, those on its attributes, and each rename between it and
-    /// another directory.
-    fn walk_directory(&self, count: u64) -> Result<(), Refusal> {
+    /// another directory. Answers how many were taken back inside of directories that came back.
+    fn walk_directory(&self, count: u64) -> Outcomes {
+        let mut inside = 0u64;
         let runs = {
             let _lock = self.inode.lock_as_parent();
             self.runs(count)?
@@ -221,6 +233,9 @@ impl Revert<'_> {
             match run {
                 Run::Across => across::take_back(self)?,
                 Run::Names(n) => {
+                    if self.manner.deep {
+                        inside = inside.saturating_add(removed::refill(self, n)?);
+                    }
                     let _lock = self.inode.lock_as_parent();
                     let taken = self.newest_names(n)?;
                     self.take_back_names(&taken, None)?;
@@ -231,7 +246,7 @@ impl Revert<'_> {
                 }
             }
         }
-        Ok(())
+        Ok(inside)
     }
 
     /// The newest `count` operations in runs. The directory is locked.
@@ -268,7 +283,7 @@ impl Revert<'_> {
     /// The newest `count` operations, which must all be on names. The directory is locked.
     fn newest_names(&self, count: u64) -> Result<Taken, Refusal> {
         let head = self.inode.object().state.lock().head;
-        let taken = Taken::gather(self.journal, self.inode.id(), head, count)?;
+        let taken = Taken::gather(self.journal, self.inode.id(), head, count, |_| true)?;
         if taken.count() != count {
             // Somebody came in between.
             return Err(Refusal::new(Reason::Conflict, 0));
@@ -279,7 +294,6 @@ impl Revert<'_> {
     /// Takes operations on names back. The directory is locked, and so is `other`, the one at the
     /// other end of a rename.
     fn take_back_names(&self, taken: &Taken, other: Option<&Names<'_>>) -> Result<(), Refusal> {
-        self.inode.may_change_names()?;
         let names = Names {
             mount: self.inode.mount(),
             journal: self.journal,
@@ -288,65 +302,7 @@ impl Revert<'_> {
             lower: self.file.lower_name(),
             other,
         };
-        let begun = self.journal.begin_intent()?;
-        let result = self.perform_names(taken, &names, begun);
-        // What is half done stays open: the next mount goes on with it.
-        if !matches!(result, Err(NamesLeft::Half(_))) {
-            self.journal.end_intent(begun);
-        }
-        result.map_err(|left| match left {
-            NamesLeft::Whole(refusal) | NamesLeft::Half(refusal) => refusal,
-        })
-    }
-
-    /// States the intent, takes back, and says how that ended.
-    fn perform_names(&self, taken: &Taken, names: &Names<'_>, begun: u64) -> Result<(), NamesLeft> {
-        let mut room = self.journal.reserve_lines(2)?;
-        let intent = self.state_names_intent(taken, &mut room)?;
-        let flushed = self.journal.flush(true).map_err(NamesLeft::from);
-        let result = flushed.and_then(|()| names.take_back(taken));
-        let mut state = self.inode.object().state.lock();
-        if let Err(NamesLeft::Half(_)) = &result {
-            pr_err!("revert {} is half done\n", intent);
-            self.journal.leave_intent(begun, intent);
-            *state = ObjectState::default();
-            return result;
-        }
-        let end = match &result {
-            Ok(()) => {
-                // Durable before the line that says so; and before that, how the objects were left.
-                let flushed = self.journal.flush(true);
-                let synced = flushed.and_then(|()| self.file.lower().sync(0, i64::MAX, false));
-                if let Err(e) = synced {
-                    self.inode.mount().warn_lost(e);
-                }
-                Op::Commit
-            }
-            Err(_) => Op::Cancel,
-        };
-        self.close_intent(&mut state, &mut room, end, intent);
-        backup::note_change(&mut state, self.inode);
-        result
-    }
-
-    fn state_names_intent(&self, taken: &Taken, room: &mut LineRoom<'_>) -> Result<u64> {
-        let what = What {
-            op: Op::Revert,
-            at: 0,
-            length: 0,
-            size: self.inode.lower().size(),
-        };
-        let mut state = self.inode.object().state.lock();
-        // The next mount may have to find the directory by this line alone.
-        state.handle_told_in = 0;
-        let placed = backup::place(&self.subject(), &mut state, room, &what, |draft| {
-            draft.undo(Undo::None).of(taken.newest).count(taken.count());
-            if let Some(back) = taken.back {
-                draft.back(back);
-            }
-            draft.mode(Mode::Walk);
-        })?;
-        Ok(placed.seq)
+        names.revert(taken, Some(self.file.open()))
     }
 
     fn subject(&self) -> Subject<'_> {
@@ -368,13 +324,13 @@ impl Revert<'_> {
         }
         let lower = self.inode.lower();
         let mapped = self.inode.object().was_mapped() || lower.is_writably_mapped();
-        if mapped && !self.force {
+        if mapped && !self.manner.force {
             return Err(Refusal::new(Reason::Mapped, 0));
         }
         if !mapped && (backup::is_foreign(state, self.inode) || !self.is_as_we_left_it(state)?) {
             backup::foreign(mount, self.journal, self.inode, below, state)?;
         }
-        Ok(if self.force {
+        Ok(if self.manner.force {
             OnForeign::Pass
         } else {
             OnForeign::Stop
@@ -411,7 +367,7 @@ impl Revert<'_> {
         let mut room = self.journal.reserve_lines(3)?;
         let intent = self.state_intent(state, &mut room, &plan, &saved)?;
         if let Err(e) = self.journal.flush(true) {
-            self.close_intent(state, &mut room, Op::Cancel, intent);
+            close_intent(&self.subject(), state, &mut room, Op::Cancel, intent);
             return Err(e.into());
         }
         let target = apply::Target {
@@ -438,7 +394,7 @@ impl Revert<'_> {
                 }
             }
         };
-        self.close_intent(state, &mut room, end, intent);
+        close_intent(&self.subject(), state, &mut room, end, intent);
         backup::note_change(state, self.inode);
         applied.map_err(Undone::Whole)
     }
@@ -486,20 +442,27 @@ impl Revert<'_> {
         })?;
         Ok(placed.seq)
     }
+}
 
-    fn close_intent(&self, state: &mut ObjectState, room: &mut LineRoom<'_>, op: Op, intent: u64) {
-        let what = What {
-            op,
-            at: 0,
-            length: 0,
-            size: self.inode.lower().size(),
-        };
-        let placed = backup::place(&self.subject(), state, room, &what, |draft| {
-            draft.of(intent);
-        });
-        if let Err(e) = placed {
-            self.inode.mount().warn_lost(e);
-        }
+/// Says how a revert ended.
+fn close_intent(
+    subject: &Subject<'_>,
+    state: &mut ObjectState,
+    room: &mut LineRoom<'_>,
+    op: Op,
+    intent: u64,
+) {
+    let what = What {
+        op,
+        at: 0,
+        length: 0,
+        size: subject.inode.lower().size(),
+    };
+    let placed = backup::place(subject, state, room, &what, |draft| {
+        draft.of(intent);
+    });
+    if let Err(e) = placed {
+        subject.mount.warn_lost(e);
     }
 }
 

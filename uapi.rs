@@ -61,7 +61,7 @@ const fn iowr(number: u8, size: usize) -> u32 {
 pub struct Revert {
     /// In: [`VERSION`].
     pub version: u32,
-    /// In: [`Revert::FORCE`].
+    /// In: [`Revert::FORCE`], [`Revert::DEEP`].
     pub flags: u32,
     /// In: how many operations, 0 for one, at most [`MAX_COUNT`].
     pub count: u64,
@@ -71,20 +71,23 @@ pub struct Revert {
     pub seq_in_way: u64,
     /// Out: why it was refused, a [`Reason`]; 0: it was not.
     pub reason: u32,
-    /// In and out: zero.
-    pub reserved: u32,
+    /// In: zero. Out: how many more were taken back inside of directories that came back
+    /// ([`Revert::DEEP`]); `u32::MAX` stands for more than that, too.
+    pub inside: u32,
 }
 
 impl Revert {
     /// Insist, although the object was changed outside.
     pub const FORCE: u32 = 1;
+    /// Bring a removed directory back with what the same process had removed from it before.
+    pub const DEEP: u32 = 2;
 
     /// Whether a request is one that this version knows.
     pub const fn is_valid(&self) -> bool {
         self.version == VERSION
-            && self.flags & !Self::FORCE == 0
+            && self.flags & !(Self::FORCE | Self::DEEP) == 0
             && self.count <= MAX_COUNT
-            && self.reserved == 0
+            && self.inside == 0
     }
 }
 

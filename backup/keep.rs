@@ -42,6 +42,19 @@ pub(crate) struct Handle {
     len: usize,
 }
 
+impl Handle {
+    fn of(object: &OwnInode) -> Option<Self> {
+        let mut bytes = [0; 64];
+        let (kind, len) = attr::handle(object.lower(), &mut bytes)?;
+        Some(Self { kind, bytes, len })
+    }
+
+    fn describe(&self, draft: &mut LineDraft<'_>) {
+        let bytes = self.bytes.get(..self.len).unwrap_or_default();
+        draft.victim_handle(self.kind, bytes);
+    }
+}
+
 /// An object that the history has a name for.
 pub(crate) struct Kept<'a> {
     mount: &'a Mount,
@@ -51,6 +64,8 @@ pub(crate) struct Kept<'a> {
     dir: Arc<Dir>,
     /// What its blocks take.
     bytes: u64,
+    /// For when it has a name again, and another one is to come back. Directories have only one.
+    handle: Option<Handle>,
     /// What it was called, where it is a directory that may have to go back.
     name: KVec<u8>,
     /// Whether it has a name more than before.
@@ -99,11 +114,14 @@ impl Parting<'_> {
     pub(crate) fn describe(&self, draft: &mut LineDraft<'_>) {
         match self {
             Self::Named(handle) => {
-                let bytes = handle.bytes.get(..handle.len).unwrap_or_default();
-                draft.undo(Undo::None).victim_handle(handle.kind, bytes);
+                draft.undo(Undo::None);
+                handle.describe(draft);
             }
             Self::Kept(kept) => {
                 draft.undo(Undo::None).kept(kept.segment);
+                if let Some(handle) = &kept.handle {
+                    handle.describe(draft);
+                }
             }
             Self::Lost(why) => {
                 draft.undo(Undo::Lost).why(why);
@@ -137,9 +155,8 @@ pub(crate) fn object<'a>(
 
 /// What tells an object that has other names.
 pub(crate) fn named<'a>(victim: &OwnInode) -> Result<Parting<'a>> {
-    let mut bytes = [0; 64];
-    Ok(match attr::handle(victim.lower(), &mut bytes) {
-        Some((kind, len)) => Parting::Named(Handle { kind, bytes, len }),
+    Ok(match Handle::of(victim) {
+        Some(handle) => Parting::Named(handle),
         None => Parting::Lost("nohandle"),
     })
 }
@@ -237,8 +254,11 @@ fn begin<'a>(
     }
     let (segment, dir) = journal.kept_now()?;
     let mut name = KVec::new();
+    let mut handle = None;
     if victim.is_directory() {
         name.extend_from_slice(lower.name(), GFP_KERNEL)?;
+    } else {
+        handle = Handle::of(victim);
     }
     Ok(Kept {
         mount,
@@ -247,6 +267,7 @@ fn begin<'a>(
         segment,
         dir,
         bytes,
+        handle,
         name,
         is_linked: false,
     })

@@ -27,7 +27,7 @@ use super::{
     trust, //
 };
 use crate::vfs::{
-    error::{ENODATA, ESHUTDOWN},
+    error::{ENODATA, ENOTEMPTY, ESHUTDOWN},
     store::Dir, //
 };
 
@@ -177,13 +177,60 @@ fn empty(dir: &Dir) -> Result<u64> {
     let mut bytes = 0u64;
     each_batch(dir, |name| {
         bytes = bytes.saturating_add(dir.bytes_of(name.bytes()));
-        let removed = match dir.unlink(name.bytes()) {
-            Err(e) if e == EISDIR || e == EPERM => gone(dir.remove_dir(name.bytes())),
-            result => gone(result),
+        let removed = match remove(dir, name.bytes()) {
+            Err(e) if e == ENOTEMPTY => remove_tree(dir, name.bytes()),
+            result => result,
         };
         Ok(removed.is_ok())
     })?;
     Ok(bytes)
+}
+
+fn remove(dir: &Dir, name: &[u8]) -> Result {
+    match dir.unlink(name) {
+        Err(e) if e == EISDIR || e == EPERM => gone(dir.remove_dir(name)),
+        result => gone(result),
+    }
+}
+
+/// Removes a directory that is not empty: a revert was refused after it had brought names back into
+/// it. Each round goes down to one that holds no other such directory: no recursion.
+fn remove_tree(dir: &Dir, name: &[u8]) -> Result {
+    loop {
+        match remove(dir, name) {
+            Err(e) if e == ENOTEMPTY => {}
+            result => return result,
+        }
+        let mut at = dir.open_dir(name)?;
+        while let Some(inner) = clear(&at)? {
+            at = at.open_dir(&inner)?;
+        }
+    }
+}
+
+/// Removes what is in a directory; stops at a directory that is not empty, and answers its name.
+fn clear(dir: &Dir) -> Result<Option<KVec<u8>>> {
+    loop {
+        let mut names: KVec<KVec<u8>> = KVec::new();
+        let mut full = Ok(());
+        dir.list(&mut |name| {
+            if names.len() < BATCH && full.is_ok() {
+                let mut copy = KVec::new();
+                let copied = copy.extend_from_slice(name, GFP_KERNEL);
+                full = copied.and_then(|()| Ok(names.push(copy, GFP_KERNEL)?));
+            }
+        })?;
+        full?;
+        if names.is_empty() {
+            return Ok(None);
+        }
+        for name in names {
+            match remove(dir, &name) {
+                Err(e) if e == ENOTEMPTY => return Ok(Some(name)),
+                result => result?,
+            }
+        }
+    }
 }
 
 /// Calls `f` with each name, so many at a time, until there are none, or it removed none of them:

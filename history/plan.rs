@@ -54,7 +54,6 @@ pub use names::{
     name_steps,
     Binding,
     Directory,
-    Left,
     NameStep,
     Progress,
     Victim, //

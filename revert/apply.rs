@@ -287,7 +287,8 @@ fn finish_names(
     let dir = OwnInode::obtain(sb, lower.inode().ok_or(ESTALE)?)?;
     let count = line.count.ok_or(EUCLEAN)?;
     // What cannot be read is no reason to take the revert for withdrawn.
-    let taken = Taken::gather(journal, dir.id(), line.prev, count).map_err(NamesLeft::Half)?;
+    let taken = Taken::gather(journal, dir.id(), line.prev, count, |_| true);
+    let taken = taken.map_err(NamesLeft::Half)?;
     let names = Names {
         mount: sb.mount(),
         journal,

@@ -13,9 +13,10 @@ use crate::{
         keep::{self, Parting},
     },
     history::{
+        journal::Journal,
         kept::entry,
         line::{decode_hex, ObjectId},
-        plan::{Left, Victim},
+        plan::Victim,
     },
     uapi::Reason,
     vfs::{
@@ -102,43 +103,40 @@ impl Names<'_> {
 
     /// Undoes [`Self::remove`]; without `gone`, that was done before a crash.
     pub(super) fn put_back(&self, name: &[u8], node: ObjectId, gone: Option<&Gone>) -> Outcome {
-        let segment = match gone {
-            Some(gone) => gone.segment,
-            None => self.journal.find_kept(node)?,
-        };
-        match (segment, gone) {
-            (Some(segment), _) => self.take_from_kept(name, node, segment),
-            (None, Some(gone)) => self.link(name, &*gone.inode.any_name().ok_or(ENOENT)?),
+        let segment = gone.and_then(|gone| gone.segment);
+        let other = gone.and_then(|gone| gone.inode.any_name());
+        match (kept(self.journal, node, segment)?, other) {
+            (Some((dir, kept)), _) => self.take_from_kept(name, &dir, &kept),
+            (None, Some(other)) => self.link(name, &other),
             (None, None) => Err(Refusal::new(Reason::Lost, 0)),
         }
     }
 
-    /// Gives an object its name back.
+    /// Gives an object its name back: from what is kept, or as one more.
     pub(super) fn restore(&self, name: &[u8], victim: &Victim<'_>) -> Outcome {
-        match victim.left {
-            Left::Kept(segment) => self.take_from_kept(name, victim.object, segment),
-            Left::Named(handle) => {
-                if let Some(segment) = self.journal.find_kept(victim.object)? {
-                    return self.take_from_kept(name, victim.object, segment);
-                }
-                let mut bytes = [0; 64];
-                let len = decode_hex(handle, &mut bytes).ok_or(EUCLEAN)?;
-                let handle = bytes.get(..len).ok_or(EUCLEAN)?;
-                let found = attr::open_handle(self.mount.lower(), handle);
-                let found = found.map_err(|_| Refusal::new(Reason::Lost, 0))?;
-                match found.inode() {
-                    Some(inode) if inode.id() == victim.object => self.link(name, &found),
-                    _ => Err(Refusal::new(Reason::Lost, 0)),
-                }
-            }
+        let missing = match victim.kept {
+            Some(_) => Reason::Trimmed,
+            None => Reason::Lost,
+        };
+        if let Some((dir, kept)) = kept(self.journal, victim.object, victim.kept)? {
+            return self.take_from_kept(name, &dir, &kept);
+        }
+        let missing = || Refusal::new(missing, 0);
+        let mut bytes = [0; 64];
+        let handle = victim.handle.ok_or_else(missing)?;
+        let len = decode_hex(handle, &mut bytes).ok_or(EUCLEAN)?;
+        let handle = bytes.get(..len).ok_or(EUCLEAN)?;
+        let found = attr::open_handle(self.mount.lower(), handle).map_err(|_| missing())?;
+        match found.inode() {
+            Some(inode) if inode.id() == victim.object => self.link(name, &found),
+            _ => Err(missing()),
         }
     }
 
     /// Moves an object from what is kept to its name.
-    fn take_from_kept(&self, name: &[u8], object: ObjectId, segment: u64) -> Outcome {
+    fn take_from_kept(&self, name: &[u8], dir: &Dir, kept: &Dentry) -> Outcome {
         self.must_be_free(name)?;
-        let (dir, kept) = self.kept(object, segment)?;
-        let inode = self.own(&kept)?;
+        let inode = self.own(kept)?;
         let _lock = inode.lock();
         backup::load(&inode)?;
         {
@@ -146,44 +144,16 @@ impl Names<'_> {
             let lower = self.mount.lower();
             let _write = lower.want_write()?;
             let flags = c::RENAME_NOREPLACE;
-            name::rename(
-                lower,
-                (dir.dentry(), &kept),
-                (self.lower, name),
-                None,
-                flags,
-            )?;
+            name::rename(lower, (dir.dentry(), kept), (self.lower, name), None, flags)?;
         }
-        let bytes = self.mount.lower().bytes_of(&kept);
+        let bytes = self.mount.lower().bytes_of(kept);
         self.journal.count_kept(0, bytes);
         inode.object().note_kept(false);
         if inode.is_directory() {
             inode.is_back();
         }
-        self.added(name, &inode, &kept);
+        self.added(name, &inode, kept);
         Ok(())
-    }
-
-    /// What is kept of an object, and the directory that it is in. A revert that was rolled back may
-    /// have left it with a later segment than its line says.
-    pub(super) fn kept(&self, object: ObjectId, segment: u64) -> Outcome<(Dir, ARef<Dentry>)> {
-        let name = entry(object);
-        let mut at = Some(segment);
-        for _ in 0..2 {
-            let Some(segment) = at else { break };
-            let found = match self.journal.kept_with(segment) {
-                Err(e) if e == ENODATA => None,
-                found => Some(found?),
-            };
-            if let Some(dir) = found {
-                let kept = name::look_up(dir.dentry(), name.bytes())?;
-                if kept.inode().is_some_and(|inode| inode.id() == object) {
-                    return Ok((dir, kept));
-                }
-            }
-            at = self.journal.find_kept(object)?;
-        }
-        Err(Refusal::new(Reason::Trimmed, 0))
     }
 
     /// Gives an object that has other names one more.
@@ -305,6 +275,33 @@ impl Names<'_> {
         let inode = lower.inode().ok_or(ENOENT)?;
         Ok(OwnInode::obtain(self.dir.superblock(), inode)?)
     }
+}
+
+/// What is kept of an object, and the directory that it is in, looked for with `segment` first: a
+/// revert that was rolled back may have left it with a later one than its line says.
+pub(super) fn kept(
+    journal: &Journal,
+    object: ObjectId,
+    segment: Option<u64>,
+) -> Result<Option<(Dir, ARef<Dentry>)>> {
+    let name = entry(object);
+    let mut at = segment;
+    for _ in 0..2 {
+        if let Some(segment) = at {
+            let dir = match journal.kept_with(segment) {
+                Err(e) if e == ENODATA => None,
+                found => Some(found?),
+            };
+            if let Some(dir) = dir {
+                let kept = name::look_up(dir.dentry(), name.bytes())?;
+                if kept.inode().is_some_and(|inode| inode.id() == object) {
+                    return Ok(Some((dir, kept)));
+                }
+            }
+        }
+        at = journal.find_kept(object)?;
+    }
+    Ok(None)
 }
 
 /// A directory that is not empty any more is in the way.

@@ -7,15 +7,20 @@
 //! says. An intent stands in the log before the first step: what a crash leaves is finished at the
 //! next mount, which finds out from the names where it stopped.
 
-use super::{binding::Gone, taken::Taken, Refusal};
+use super::{
+    binding::{kept, Gone},
+    close_intent,
+    taken::Taken,
+    Refusal, //
+};
 use crate::{
-    backup,
+    backup::{self, Subject, What},
     history::{
-        journal::Journal,
-        line::{decode_hex, decode_percent, Line, MAX_LINE},
+        journal::{Journal, LineRoom},
+        line::{decode_hex, decode_percent, Line, Mode, Op, Undo, MAX_LINE},
         plan::{name_steps, Directory, NameStep, Progress},
     },
-    stack::Mount,
+    stack::{Mount, ObjectState, Open},
     uapi::Reason,
     vfs::{
         attr,
@@ -23,6 +28,7 @@ use crate::{
         error::EUCLEAN,
         inode::OwnInode,
         name,
+        scope::AsKernel,
     },
 };
 use kernel::{prelude::*, sync::aref::ARef};
@@ -84,6 +90,65 @@ fn plan(taken: &Taken) -> Outcome<KVVec<Planned<'_>>> {
 }
 
 impl Names<'_> {
+    /// Takes operations back, all or none of them, and records that. The directory is locked, and so
+    /// is the other one; `open` is what it is asked through.
+    pub(super) fn revert(&self, taken: &Taken, open: Option<&Open>) -> Outcome {
+        self.dir.may_change_names()?;
+        let begun = self.journal.begin_intent()?;
+        let result = self.revert_begun(taken, open, begun);
+        // What is half done stays open: the next mount goes on with it.
+        if !matches!(result, Err(NamesLeft::Half(_))) {
+            self.journal.end_intent(begun);
+        }
+        result.map_err(|left| match left {
+            NamesLeft::Whole(refusal) | NamesLeft::Half(refusal) => refusal,
+        })
+    }
+
+    /// States the intent, takes back, and says how that ended.
+    fn revert_begun(
+        &self,
+        taken: &Taken,
+        open: Option<&Open>,
+        begun: u64,
+    ) -> Result<(), NamesLeft> {
+        let subject = Subject {
+            mount: self.mount,
+            inode: self.dir,
+            open,
+        };
+        let mut room = self.journal.reserve_lines(2)?;
+        let intent = state_intent(&subject, taken, &mut room)?;
+        let flushed = self.journal.flush(true).map_err(NamesLeft::from);
+        let result = flushed.and_then(|()| self.take_back(taken));
+        let mut state = self.dir.object().state.lock();
+        if let Err(NamesLeft::Half(_)) = &result {
+            pr_err!("revert {} is half done\n", intent);
+            self.journal.leave_intent(begun, intent);
+            *state = ObjectState::default();
+            return result;
+        }
+        let end = match &result {
+            Ok(()) => {
+                // Durable before the line that says so; and before that, how the objects were left.
+                if let Err(e) = self.journal.flush(true).and_then(|()| self.sync()) {
+                    self.mount.warn_lost(e);
+                }
+                Op::Commit
+            }
+            Err(_) => Op::Cancel,
+        };
+        close_intent(&subject, &mut state, &mut room, end, intent);
+        backup::note_change(&mut state, self.dir);
+        result
+    }
+
+    /// Makes the directory durable.
+    fn sync(&self) -> Result {
+        let _kernel = AsKernel::new();
+        self.mount.lower().directory_at(self.lower)?.sync()
+    }
+
     /// Takes all back, or nothing.
     pub(super) fn take_back(&self, taken: &Taken) -> Result<(), NamesLeft> {
         self.perform(&mut plan(taken)?, 0)
@@ -238,8 +303,7 @@ impl Names<'_> {
             if binding.is_bound {
                 continue;
             }
-            if let Some(segment) = self.journal.find_kept(binding.node)? {
-                let (_, kept) = self.kept(binding.node, segment)?;
+            if let Some((_, kept)) = kept(self.journal, binding.node, None)? {
                 backup::take_as_found(self.mount, self.journal, &*self.own(&kept)?, &kept)?;
             }
         }
@@ -271,6 +335,27 @@ impl Names<'_> {
             ..*self
         })
     }
+}
+
+/// Places the line that a revert begins with.
+fn state_intent(subject: &Subject<'_>, taken: &Taken, room: &mut LineRoom<'_>) -> Result<u64> {
+    let what = What {
+        op: Op::Revert,
+        at: 0,
+        length: 0,
+        size: subject.inode.lower().size(),
+    };
+    let mut state = subject.inode.object().state.lock();
+    // The next mount may have to find the directory by this line alone.
+    state.handle_told_in = 0;
+    let placed = backup::place(subject, &mut state, room, &what, |draft| {
+        draft.undo(Undo::None).of(taken.newest).count(taken.count());
+        if let Some(back) = taken.back {
+            draft.back(back);
+        }
+        draft.mode(Mode::Walk);
+    })?;
+    Ok(placed.seq)
 }
 
 /// The lower directory that a line tells of.

@@ -19,7 +19,7 @@ use kernel::prelude::*;
 
 /// Standing operations on names, newest first.
 pub(super) struct Taken {
-    pub(super) lines: KVec<KVec<u8>>,
+    pub(super) lines: KVVec<KVec<u8>>,
     /// The newest one's number.
     pub(super) newest: u64,
     /// Where the directory's newest line stands that is left standing.
@@ -27,17 +27,18 @@ pub(super) struct Taken {
 }
 
 impl Taken {
-    /// The newest standing operations from `head` on: as many as `most`, as long as they are on
-    /// names.
+    /// The newest standing operations from `head` on: as many as `most`, as long as they are
+    /// `wanted` ones, on names.
     pub(super) fn gather(
         journal: &Journal,
         dir: ObjectId,
         head: Option<Pos>,
         most: u64,
+        wanted: impl Fn(&Line<'_>) -> bool,
     ) -> Outcome<Self> {
         let mut chain = Chain::new(journal, dir, head, OnForeign::Stop)?;
         let mut taken = Self {
-            lines: KVec::new(),
+            lines: KVVec::new(),
             newest: 0,
             back: None,
         };
@@ -46,7 +47,7 @@ impl Taken {
                 Link::End => break,
                 Link::Trimmed => return Err(Refusal::new(Reason::Trimmed, 0)),
                 Link::Line(line, _, text, Step::Take) => {
-                    if !changes_names(line.op) {
+                    if !changes_names(line.op) || !wanted(&line) {
                         break;
                     }
                     name_steps(&line).map_err(|e| e.refuse(line.seq))?;

@@ -10,7 +10,7 @@ use crate::{
         line::{refold, Amend, Line, Pos, MAX_LINE},
         plan::{OnForeign, Step}, //
     },
-    revert::{self, Chain, Link},
+    revert::{self, Chain, Link, Manner},
     uapi::{self, ReadLog, Revert, Status},
     vfs::{
         error::{ENODATA, EUCLEAN},
@@ -41,7 +41,7 @@ fn revert_newest(file: &OwnFile, argument: usize) -> Result<c_long> {
     if count > uapi::MAX_COUNT {
         return Err(EINVAL);
     }
-    revert::walk(file, count.max(1), false).map_err(|refusal| refusal.error)?;
+    revert::walk(file, count.max(1), Manner::default()).map_err(|refusal| refusal.error)?;
     Ok(0)
 }
 
@@ -52,10 +52,16 @@ fn revert_some(file: &OwnFile, argument: usize) -> Result<c_long> {
     }
     // The reply must find its way before anything is changed.
     user::write(argument, &request)?;
-    let force = request.flags & Revert::FORCE != 0;
-    let result = revert::walk(file, request.count.max(1), force);
+    let manner = Manner {
+        force: request.flags & Revert::FORCE != 0,
+        deep: request.flags & Revert::DEEP != 0,
+    };
+    let result = revert::walk(file, request.count.max(1), manner);
     match &result {
-        Ok(count) => request.reverted = *count,
+        Ok(inside) => {
+            request.reverted = request.count.max(1);
+            request.inside = u32::try_from(*inside).unwrap_or(u32::MAX);
+        }
         Err(refusal) => {
             request.reason = refusal.reason.code();
             request.seq_in_way = refusal.seq;

@@ -283,7 +283,7 @@ impl<'b> LineDraft<'b> {
         self.number(b" kept=", segment)
     }
 
-    /// `vfh=`: the file handle of the object which lost a name and still has others.
+    /// `vfh=`: the file handle of the object which lost a name: it has others, or may have again.
     pub fn victim_handle(&mut self, kind: u8, handle: &[u8]) -> &mut Self {
         self.field(|text| {
             text.put(b" vfh=");

@@ -12,22 +12,15 @@ use super::{
     PlanError,
 };
 
-/// Where an object is that has lost a name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Left<'a> {
-    /// With what is kept, of this segment.
-    Kept(u64),
-    /// It had other names; its file handle, hexadecimal.
-    Named(&'a [u8]),
-}
-
-/// An object, and where it is.
+/// An object that has lost a name, and where it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Victim<'a> {
     /// Which object.
     pub object: ObjectId,
-    /// Where it is.
-    pub left: Left<'a>,
+    /// With what is kept, of this segment: it was its last name.
+    pub kept: Option<u64>,
+    /// Its file handle, hexadecimal: it had other names, or has one again.
+    pub handle: Option<&'a [u8]>,
 }
 
 /// A directory, and how it is found.
@@ -265,10 +258,12 @@ fn parent<'a>(line: &Line<'a>) -> Result<Option<Directory<'a>>, PlanError> {
 }
 
 fn victim<'a>(line: &Line<'a>, object: ObjectId) -> Result<Victim<'a>, PlanError> {
-    let left = match (line.kept, line.vfh) {
-        (Some(segment), _) => Left::Kept(segment),
-        (None, Some(handle)) => Left::Named(handle),
-        (None, None) => return Err(PlanError::Corrupt),
-    };
-    Ok(Victim { object, left })
+    if line.kept.is_none() && line.vfh.is_none() {
+        return Err(PlanError::Corrupt);
+    }
+    Ok(Victim {
+        object,
+        kept: line.kept,
+        handle: line.vfh,
+    })
 }

@@ -82,6 +82,11 @@ pub enum Command {
         /// Insist, although the file was changed outside LoggerFS.
         #[arg(long)]
         force: bool,
+
+        /// Bring removed directories back empty, without what the same process had removed from
+        /// them before.
+        #[arg(long)]
+        flat: bool,
     },
 
     /// Show how a file and the history of its mount stand.

@@ -14,6 +14,7 @@ use crate::error::Error;
 use crate::json;
 use crate::object::{File, Object};
 use crate::output::Output;
+use crate::uapi::Revert;
 
 /// Runs what the command line asks for, and says how it went.
 pub fn run(cli: &Cli) -> ExitCode {
@@ -63,7 +64,13 @@ pub fn execute(
 ) -> Result<(), Error> {
     match command {
         Command::Readlog { all, .. } => readlog::run(object, path, *all, output),
-        Command::Revert { count, force, .. } => revert::run(object, path, *count, *force, output),
+        Command::Revert {
+            count, force, flat, ..
+        } => {
+            let force = if *force { Revert::FORCE } else { 0 };
+            let deep = if *flat { 0 } else { Revert::DEEP };
+            revert::run(object, path, *count, force | deep, output)
+        }
         Command::Status { .. } => status::run(object, path, output),
     }
 }

@@ -87,6 +87,7 @@ fn both_forms_mean_the_same() {
         files: vec!["f".into()],
         count: 2,
         force: true,
+        flat: false,
     };
     assert_eq!(cli("f revert --count 2 --force").command, revert);
     assert_eq!(cli("revert --force f --count=2").command, revert);
@@ -210,13 +211,13 @@ fn requests_are_checked() {
             version: 2,
             ..revert
         },
-        uapi::Revert { flags: 2, ..revert },
+        uapi::Revert { flags: 4, ..revert },
         uapi::Revert {
             count: uapi::MAX_COUNT + 1,
             ..revert
         },
         uapi::Revert {
-            reserved: 1,
+            inside: 1,
             ..revert
         },
     ];

@@ -3,7 +3,7 @@
 //! How operations on names are taken back, and where a crash stopped that.
 
 use logctl::history::line::{Line, ObjectId};
-use logctl::history::plan::{name_steps, Directory, Left, NameStep, PlanError, Progress, Victim};
+use logctl::history::plan::{name_steps, Directory, NameStep, PlanError, Progress, Victim};
 use std::collections::BTreeMap;
 
 fn node(inode: u64) -> ObjectId {
@@ -33,7 +33,8 @@ fn names_are_taken_back() {
     );
     let kept = Victim {
         object: node(5),
-        left: Left::Kept(3),
+        kept: Some(3),
+        handle: None,
     };
     let restore = |victim, name, parent| NameStep::Restore {
         name,
@@ -45,7 +46,8 @@ fn names_are_taken_back() {
         one(restore(kept, b"a", None))
     );
     let named = Victim {
-        left: Left::Named(b"01ff"),
+        kept: None,
+        handle: Some(b"01ff"),
         ..kept
     };
     assert_eq!(

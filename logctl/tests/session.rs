@@ -24,6 +24,8 @@ struct Fake {
     /// How many lines an answer holds.
     page: usize,
     asked: Option<Revert>,
+    /// How many operations a revert takes back inside of directories.
+    inside: u32,
 }
 
 impl Fake {
@@ -89,6 +91,7 @@ impl Object for Fake {
         self.line("/usr/bin/logctl", "revert 0 40", seq, &keys);
         self.line("-", "commit 0 0", seq + 1, &format!("of={seq}"));
         request.reverted = count as u64;
+        request.inside = self.inside;
         Ok(())
     }
 
@@ -276,7 +279,26 @@ fn revert_without_the_right_to_read_the_log_still_says_how_many() {
     let (code, results, messages) = run(&mut fake, "f revert --force");
     assert_eq!((code, messages.as_str()), (0, ""));
     assert_eq!(results, "Reverted 1 operation of 'f'.\n");
-    assert_eq!(fake.asked.unwrap().flags, Revert::FORCE);
+    assert_eq!(fake.asked.unwrap().flags, Revert::FORCE | Revert::DEEP);
+    let (code, _, _) = run(&mut fake, "f revert --flat");
+    assert_eq!((code, fake.asked.unwrap().flags), (0, 0));
+}
+
+#[test]
+fn revert_of_a_removed_tree_says_how_much_is_in_it() {
+    let mut fake = Fake::new();
+    fake.inside = 214;
+    let (code, results, _) = run(&mut fake, "f revert");
+    assert_eq!(code, 0);
+    assert!(
+        results.ends_with(".\n214 more inside of what came back.\n"),
+        "{results}"
+    );
+    let (_, results, _) = run(&mut fake, "--json f revert");
+    assert!(
+        results.contains(r#""reverted":1,"inside":214,"#),
+        "{results}"
+    );
 }
 
 #[test]
@@ -294,7 +316,8 @@ fn revert_json() {
         .collect();
     assert_eq!(ops, [9, 7]);
     assert_eq!(objects[0]["command"], "/opt/my tool");
-    let summary = r#"{"v":1,"type":"summary","path":"f","command":"revert","reverted":2,"op":9,"#;
+    let summary =
+        r#"{"v":1,"type":"summary","path":"f","command":"revert","reverted":2,"inside":0,"op":9,"#;
     assert_eq!(
         results.lines().nth(2),
         Some(format!(r#"{summary}"next_op":5}}"#).as_str())

@@ -24,7 +24,7 @@ pub fn run(
     object: &mut impl Object,
     path: &Path,
     count: u64,
-    force: bool,
+    flags: u32,
     output: &mut Output<'_>,
 ) -> Result<(), Error> {
     // One more than is listed, for the hint. Without the right to read the log the revert is
@@ -33,7 +33,7 @@ pub fn run(
     let before = newest(object, false, wanted.saturating_add(RECENT)).unwrap_or_default();
     let mut request = Revert {
         version: VERSION,
-        flags: if force { Revert::FORCE } else { 0 },
+        flags,
         count,
         ..Revert::default()
     };
@@ -41,7 +41,10 @@ pub fn run(
         .revert(&mut request)
         .map_err(|errno| Error::from_revert(path, errno, request.reason, request.seq_in_way))?;
     let after = newest(object, true, RECENT).unwrap_or_default();
-    let report = Report::new(&before, &after, request.reverted);
+    let report = Report {
+        inside: request.inside,
+        ..Report::new(&before, &after, request.reverted)
+    };
     if output.json {
         report.print_json(path, output)
     } else {
@@ -53,6 +56,8 @@ pub fn run(
 struct Report<'l> {
     /// How many operations were taken back.
     reverted: u64,
+    /// How many more, inside of directories that came back.
+    inside: u32,
     /// The newest of them, newest first.
     operations: Vec<Line<'l>>,
     /// The number of the revert's own line.
@@ -85,6 +90,7 @@ impl<'l> Report<'l> {
         };
         Self {
             reverted,
+            inside: 0,
             operations,
             own: own.map(|line| line.seq),
             next,
@@ -113,6 +119,11 @@ impl<'l> Report<'l> {
                 }
             }
         }
+        match self.inside {
+            0 => {}
+            1 => output.text("1 more inside of what came back.\n")?,
+            n => output.text(&format!("{n} more inside of what came back.\n"))?,
+        }
         output.finish()?;
         let file = word(path);
         if let Some(next) = &self.next {
@@ -137,6 +148,7 @@ impl<'l> Report<'l> {
         summary
             .put("command", "revert")
             .put("reverted", self.reverted)
+            .put("inside", self.inside)
             .put_known("op", self.own)
             .put_known("next_op", self.next.map(|line| line.seq));
         output.object(&summary.into_value())

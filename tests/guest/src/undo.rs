@@ -25,6 +25,9 @@ pub const READ_LOG: u64 = iowr(2, 40);
 /// `Revert.flags`: do it although the file changed outside or is mapped.
 pub const FORCE: u32 = 1;
 
+/// `Revert.flags`: a removed directory comes back with what the same process removed from it.
+pub const DEEP: u32 = 2;
+
 /// Takes back the newest `count` operations (0 means 1).
 pub fn revert(file: &File, count: usize) -> io::Result<()> {
     sys::ioctl_number(file, REVERT, count).map(drop)
@@ -36,6 +39,7 @@ pub struct Answer {
     pub reverted: u64,
     pub seq_in_way: u64,
     pub reason: u32,
+    pub inside: u32,
 }
 
 /// The versioned revert.
@@ -49,6 +53,7 @@ pub fn revert_more(file: &File, count: u64, flags: u32) -> (io::Result<()>, Answ
         reverted: word(&bytes, 16),
         seq_in_way: word(&bytes, 24),
         reason: word(&bytes, 32) as u32,
+        inside: (word(&bytes, 32) >> 32) as u32,
     };
     (result, answer)
 }

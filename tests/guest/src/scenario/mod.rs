@@ -20,6 +20,7 @@ mod oracle;
 mod programs;
 mod race;
 mod refuse;
+mod removed;
 mod same_files;
 mod same_names;
 mod seed;
@@ -37,6 +38,7 @@ pub fn all() -> Vec<&'static Test> {
         refuse::TESTS,
         attributes::TESTS,
         names::TESTS,
+        removed::TESTS,
         interrupted::TESTS,
         behind::TESTS,
         tool::TESTS,

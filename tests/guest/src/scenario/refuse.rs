@@ -140,7 +140,7 @@ fn wrong_structures(w: &mut World) -> Outcome {
     for (request, at, value) in [
         (REVERT_MORE, 0, 0),
         (REVERT_MORE, 0, 2),
-        (REVERT_MORE, 4, 2),
+        (REVERT_MORE, 4, 4),
         (REVERT_MORE, 7, 0x80),
         (REVERT_MORE, 36, 1),
         (READ_LOG, 0, 0),

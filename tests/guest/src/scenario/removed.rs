@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `rm -r`, taken back by one request: all that one process removed, and nothing that others did.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+
+use rustix::io::Errno;
+
+use crate::faults::tree::Tree;
+use crate::harness::Test;
+use crate::outcome::{check, fail, same, same_errno, At, Outcome};
+use crate::shadow::pattern;
+use crate::undo::{self, DEEP};
+use crate::world::World;
+
+pub const TESTS: &[Test] = &[
+    Test::new("removed-tree", whole).seconds(120),
+    Test::new("removed-tree-by-several", by_several),
+    Test::new("removed-tree-in-the-way", in_the_way),
+    Test::new("removed-tree-of-others", of_others),
+    Test::new("removed-tree-deep", deep).seconds(120),
+    Test::new("removed-tree-given-up", given_up).unmounted(),
+];
+
+/// Takes the newest operation back, with all that is inside; says how much that was.
+fn back(w: &World, dir: &str) -> io::Result<u32> {
+    let (result, answer) = undo::revert_more(&File::open(w.path(dir))?, 1, DEEP);
+    result.map(|()| answer.inside)
+}
+
+fn same_tree(w: &World, what: &str, want: &Tree) -> Outcome {
+    if let Some(difference) = Tree::of(&w.path("d"))?.difference(want) {
+        fail!("{what}: {difference}");
+    }
+    if let Some(src) = &w.src {
+        if let Some(difference) = Tree::of(&src.join("d"))?.difference(want) {
+            fail!("{what}, from below: {difference}");
+        }
+    }
+    Ok(())
+}
+
+/// Objects of all kinds, some with names in several directories.
+fn plant(w: &World) -> Outcome<Tree> {
+    w.sh("mkdir -p d/sub/deep/deeper d/sub/empty; echo stays > d/stays")?;
+    w.make("d/sub/file", &pattern(1, 100_000))?;
+    w.make("d/sub/deep/file", &pattern(2, 70_000))?;
+    w.sh("cd d/sub; for i in $(seq 40); do echo $i > deep/deeper/$i; done; ln -s file arrow")?;
+    w.sh("cd d/sub; mkfifo pipe; mknod device c 1 3; ln file deep/again; ln deep/deeper/1 1")?;
+    w.sh("cd d/sub; chmod 4711 file; chown 12:34 deep; setfattr -n user.a -v b deep/file")?;
+    w.sh("cd d/sub; chmod 1770 deep/deeper; touch -d 2001-02-03 deep/file")?;
+    Ok(Tree::of(&w.path("d"))?)
+}
+
+fn whole(w: &mut World) -> Outcome {
+    let before = plant(w)?;
+    for round in 0..3 {
+        w.sh("rm -rf d/sub")?;
+        check!(!w.path("d/sub").exists(), "rm -rf left something");
+        if round == 1 {
+            w.remount_if_lasting()?;
+        }
+        // deep, deeper, empty; 4 links, 41 files, arrow, pipe, device.
+        same("inside", back(w, "d").at("the tree")?, 50)?;
+        same_tree(w, &format!("round {round}"), &before)?;
+    }
+    let file = w.open("d/sub/file")?;
+    undo::revert(&file, 1).at("the file's own history goes on")?;
+    w.sh("rm -rf d/sub d/stays")?;
+    back(w, "d").at("one of two names")?;
+    back(w, "d").at("the other")?;
+    check!(w.path("d/stays").exists(), "d/stays is missing");
+    check!(w.path("d/sub/deep/deeper/40").exists(), "40 is missing");
+    Ok(())
+}
+
+/// What another process had removed before stays removed; each can be taken back by itself.
+fn by_several(w: &mut World) -> Outcome {
+    let before = plant(w)?;
+    w.sh("rm d/sub/deep/deeper/7")?;
+    let without = Tree::of(&w.path("d"))?;
+    w.sh("rm -rf d/sub")?;
+    back(w, "d")?;
+    same_tree(w, "what rm -rf removed", &without)?;
+    undo::revert(&File::open(w.path("d/sub/deep/deeper"))?, 1)?;
+    same_tree(w, "what rm removed", &before)?;
+    w.sh("rm -rf d/sub/deep/deeper/*; rm -rf d/sub")?;
+    undo::revert(&File::open(w.path("d"))?, 1)?;
+    same("flat", fs::read_dir(w.path("d/sub"))?.count(), 0)
+}
+
+/// Nothing can be seen of a revert that is refused; asked again, it goes on.
+fn in_the_way(w: &mut World) -> Outcome {
+    let below = w.below("")?;
+    let before = plant(w)?;
+    w.sh("rm -rf d/sub")?;
+    fs::create_dir(below.join("d/sub"))?;
+    same_errno("a name in the way", back(w, "d").map(drop), Errno::BUSY)?;
+    same("in it", fs::read_dir(w.path("d/sub"))?.count(), 0)?;
+    fs::remove_dir(below.join("d/sub"))?;
+    w.remount()?;
+    back(w, "d").at("nothing is in the way")?;
+    same_tree(w, "back", &before)
+}
+
+/// A directory of somebody else is not filled for who may not fill it.
+fn of_others(w: &mut World) -> Outcome {
+    w.sh("mkdir d d/sub d/sub/theirs; echo 1 > d/sub/theirs/1; chown 2000 d d/sub; chmod 777 d/sub/theirs")?;
+    let before = Tree::of(&w.path("d"))?;
+    let user = "setpriv --reuid 2000 --regid 2000 --clear-groups";
+    w.sh(&format!("{user} rm -rf d/sub"))?;
+    let said = w.sh(&format!("{user} logctl d revert 2>&1 || true"))?;
+    check!(said.contains("owner"), "refused with: {said}");
+    check!(
+        !w.path("d/sub").exists(),
+        "a part of a refused revert stands"
+    );
+    w.sh("logctl d revert")?;
+    same_tree(w, "by root", &before)
+}
+
+/// Deeper than any stack of the kernel is.
+fn deep(w: &mut World) -> Outcome {
+    fs::create_dir(w.path("d"))?;
+    w.sh("cd d; mkdir sub; cd sub; for i in $(seq 300); do echo $i > f; mkdir s; cd -P s; done")?;
+    let before = Tree::of(&w.path("d"))?;
+    w.sh("rm -rf d/sub")?;
+    same("inside", back(w, "d")?, 600)?;
+    same_tree(w, "300 directories", &before)
+}
+
+/// What was refilled and could not come back is dropped with its segment, whole.
+fn given_up(w: &mut World) -> Outcome {
+    w.mount_with("history_max=24M")?;
+    let kept = w.history()?.join("kept");
+    let below = w.below("")?;
+    plant(w)?;
+    w.sh("rm -rf d/sub")?;
+    fs::create_dir(below.join("d/sub"))?;
+    same_errno("a name in the way", back(w, "d").map(drop), Errno::BUSY)?;
+    same("refilled", filled(&kept)?, 1)?;
+    for number in 0..60 {
+        w.make(&format!("d/{number}"), &pattern(number, 1 << 20))?;
+        fs::remove_file(w.path(&format!("d/{number}")))?;
+    }
+    for _ in 0..100 {
+        rustix::fs::syncfs(File::open(&w.mnt)?)?;
+        if filled(&kept)? == 0 {
+            return Ok(());
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    fail!("what was given up is still kept");
+}
+
+/// How many kept directories have names in them.
+fn filled(kept: &Path) -> Outcome<usize> {
+    let mut count = 0;
+    for segment in fs::read_dir(kept)? {
+        for object in fs::read_dir(segment?.path())? {
+            let object = object?;
+            let is_filled =
+                object.file_type()?.is_dir() && fs::read_dir(object.path())?.next().is_some();
+            count += usize::from(is_filled);
+        }
+    }
+    Ok(count)
+}
