@@ -40,8 +40,6 @@ pub(crate) enum Loses<'a> {
     Range(&'a File, u64, u64),
     /// Attributes of the lower object with this name.
     Attributes(&'a Dentry, Wanted<'a>),
-    /// Something that is not saved; the word goes into the line's `why=`.
-    Unsaved(&'static str),
 }
 
 /// An operation that is about to change an object. Our inode's lock is held.
@@ -97,7 +95,6 @@ impl<'a> Intent<'a> {
         let frees = self.op == Op::Truncate && self.at < size;
         let (saved, room) = match self.loses {
             Loses::Nothing => (Saved::Nothing, None),
-            Loses::Unsaved(why) => (Saved::Lost(why), None),
             Loses::Attributes(lower, wanted) => {
                 let saved = attributes::save(mount, journal, lower, &wanted);
                 (by_policy(mount, journal, saved, false)?, None)

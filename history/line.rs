@@ -348,6 +348,11 @@ impl Op {
         )
     }
 
+    /// Whether an operation moves what is behind its range: all of that is saved.
+    pub const fn moves_content(self) -> bool {
+        matches!(self, Self::Collapse | Self::Insert)
+    }
+
     /// Whether the inverse is: put the payload's ranges back, then set the old size.
     pub const fn changes_content_in_place(self) -> bool {
         matches!(
@@ -358,6 +363,8 @@ impl Op {
                 | Self::Allocate
                 | Self::Punch
                 | Self::Zero
+                | Self::Collapse
+                | Self::Insert
                 | Self::Copy
                 | Self::Clone
                 | Self::Revert

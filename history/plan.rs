@@ -116,7 +116,7 @@ impl Piece {
 /// A payload to be restored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Restore {
-    /// Where the line's range begins, as the line was written.
+    /// Where the saved range begins, as the line was written.
     pub offset: u64,
     /// How long that range is.
     pub length: u64,
@@ -187,7 +187,7 @@ pub fn inverse(line: &Line<'_>) -> Result<Inverse, PlanError> {
     }
     let restore = match line.undo {
         Some(Undo::At(payload)) => Some(restore(line, payload)?),
-        Some(Undo::None) => None,
+        Some(Undo::None) if !line.op.moves_content() => None,
         _ => return Err(PlanError::Corrupt),
     };
     let resizes = matches!(line.op, Op::Write | Op::Truncate | Op::Revert | Op::Redo);
@@ -217,9 +217,17 @@ fn attributes_only(line: &Line<'_>) -> Result<Inverse, PlanError> {
 
 /// What a line with a payload restores.
 fn restore(line: &Line<'_>, payload: Extent) -> Result<Restore, PlanError> {
+    let length = if line.op.moves_content() {
+        // From the range on to the end.
+        let size = line.size.ok_or(PlanError::Corrupt)?;
+        size.checked_sub(line.written_offset)
+            .ok_or(PlanError::Corrupt)?
+    } else {
+        line.written_length
+    };
     let restore = Restore {
         offset: line.written_offset,
-        length: line.written_length,
+        length,
         payload,
         map: line.map,
         attributes: line.attributes.unwrap_or(0),

@@ -71,11 +71,14 @@ impl RangeHooks for Stack {
         file.remove_privileges()?;
         let at = u64::try_from(offset).map_err(|_| EINVAL)?;
         let count = u64::try_from(length).map_err(|_| EINVAL)?;
-        let (op, overwrites) = kind_of(mode);
-        let loses = match overwrites {
-            Some(true) => Loses::Range(file.lower(), at, at.saturating_add(count)),
-            Some(false) => Loses::Nothing,
-            None => Loses::Unsaved("unsupported"),
+        let op = kind_of(mode);
+        let end = at.saturating_add(count);
+        let loses = match op {
+            Op::Punch | Op::Zero => Loses::Range(file.lower(), at, end),
+            // Everything behind moves. The inverse call would cost less than saving that, but it is
+            // not atomic below: a power cut may leave it half done, and then only bytes help.
+            Op::Collapse | Op::Insert => Loses::Range(file.lower(), at, inode.size()),
+            _ => Loses::Nothing,
         };
         let pending = Intent {
             inode,
@@ -140,19 +143,18 @@ impl RangeHooks for Stack {
     }
 }
 
-/// What a mode of fallocate(2) is called in the log, and whether it overwrites bytes; `None`: it
-/// moves them.
-fn kind_of(mode: c_int) -> (Op, Option<bool>) {
+/// What a mode of fallocate(2) is called in the log.
+fn kind_of(mode: c_int) -> Op {
     if mode & c::FALLOC_PUNCH_HOLE != 0 {
-        (Op::Punch, Some(true))
+        Op::Punch
     } else if mode & (c::FALLOC_ZERO_RANGE | c::FALLOC_WRITE_ZEROES) != 0 {
-        (Op::Zero, Some(true))
+        Op::Zero
     } else if mode & c::FALLOC_COLLAPSE_RANGE != 0 {
-        (Op::Collapse, None)
+        Op::Collapse
     } else if mode & c::FALLOC_INSERT_RANGE != 0 {
-        (Op::Insert, None)
+        Op::Insert
     } else {
-        (Op::Allocate, Some(false))
+        Op::Allocate
     }
 }
 

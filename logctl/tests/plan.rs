@@ -148,10 +148,16 @@ fn inverse_refuses_what_it_cannot_know() {
             "write 0 5 seq=1 size=9 undo=1:0+15 map=1 crc=00000000",
             PlanError::Corrupt,
         ),
+        ("collapse 0 5 seq=1 size=9 undo=none", PlanError::Corrupt),
         (
-            "collapse 0 5 seq=1 size=9 undo=none",
-            PlanError::Unsupported,
+            "collapse 4 2 seq=1 size=9 undo=1:0+6 crc=00000000",
+            PlanError::Corrupt,
         ),
+        (
+            "insert 10 5 seq=1 size=9 undo=1:0+5 crc=00000000",
+            PlanError::Corrupt,
+        ),
+        ("insert 0 5 seq=1 undo=1:0+5 crc=00000000", PlanError::Corrupt),
         ("unlink 0 0 seq=1 undo=none", PlanError::Unsupported),
         ("left 0 0 seq=1 size=9", PlanError::Unsupported),
     ];

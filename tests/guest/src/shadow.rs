@@ -84,6 +84,27 @@ impl Shadow {
         self.bytes.resize(new, 0);
     }
 
+    /// Zeroes a range, as far as there is something.
+    pub fn zero(&mut self, offset: usize, length: usize) {
+        let size = self.size();
+        let (from, to) = (offset.min(size), (offset + length).min(size));
+        self.remember(from, to, size);
+        self.bytes[from..to].fill(0);
+    }
+
+    /// Takes a range out, or puts zeroes in.
+    pub fn shift(&mut self, offset: usize, length: usize, inserts: bool) {
+        let size = self.size();
+        self.remember(offset, size, size);
+        let tail = self.bytes.split_off(offset);
+        if inserts {
+            self.bytes.resize(offset + length, 0);
+            self.bytes.extend(tail);
+        } else {
+            self.bytes.extend(&tail[length..]);
+        }
+    }
+
     fn remember(&mut self, from: usize, to: usize, size: usize) {
         self.changes.push(Change {
             offset: from,

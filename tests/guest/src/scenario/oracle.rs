@@ -5,6 +5,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 
+use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 
 use crate::harness::Test;
@@ -25,6 +26,9 @@ pub const TESTS: &[Test] = &[
 
 const LARGEST: u64 = 100_000;
 
+/// What collapse and insert take on every filesystem of the tests.
+const BLOCK: u64 = 4096;
+
 /// A file and what it must hold.
 struct Twin {
     name: String,
@@ -42,7 +46,7 @@ impl Twin {
         })
     }
 
-    /// One random write, append, or truncate on both.
+    /// One random write, append, truncate, or operation on blocks on both.
     fn change(&mut self, w: &World, random: &mut Random) -> Outcome {
         let at = random.below(LARGEST);
         let length = match random.below(10) {
@@ -61,6 +65,7 @@ impl Twin {
                 self.shadow.truncate(cut as usize);
             }
             3..=5 if (self.shadow.size() as u64) < LARGEST => self.append(w, length, random)?,
+            6 if self.allocate(random)? => {}
             _ => {
                 let at = at.min(self.shadow.size() as u64 + 10_000);
                 let bytes = random.bytes(length as usize);
@@ -72,6 +77,38 @@ impl Twin {
             self.file.sync_data()?;
         }
         Ok(())
+    }
+
+    /// One random fallocate; false where the lower filesystem has no such mode, or the file no room
+    /// for it.
+    fn allocate(&mut self, random: &mut Random) -> Outcome<bool> {
+        let size = self.shadow.size() as u64;
+        let at = random.below(size / BLOCK + 1) * BLOCK;
+        let length = (1 + random.below(3)) * BLOCK;
+        let (mode, moves) = match random.below(4) {
+            0 => (FallocateFlags::COLLAPSE_RANGE, true),
+            1 => (FallocateFlags::INSERT_RANGE, true),
+            2 => (
+                FallocateFlags::ZERO_RANGE | FallocateFlags::KEEP_SIZE,
+                false,
+            ),
+            _ => (
+                FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE,
+                false,
+            ),
+        };
+        let inserts = mode == FallocateFlags::INSERT_RANGE;
+        let needed = if inserts { at + 1 } else { at + length + 1 };
+        if size < needed || (inserts && size > 2 * LARGEST) {
+            return Ok(false);
+        }
+        match rustix::fs::fallocate(&self.file, mode, at, length) {
+            Ok(()) if moves => self.shadow.shift(at as usize, length as usize, inserts),
+            Ok(()) => self.shadow.zero(at as usize, length as usize),
+            Err(Errno::OPNOTSUPP) => return Ok(false),
+            Err(error) => return Err(error).at(format!("{mode:?} {at} {length}")),
+        }
+        Ok(true)
     }
 
     fn append(&mut self, w: &World, length: u64, random: &mut Random) -> Outcome {

@@ -301,31 +301,7 @@ fn shared_mapping(w: &mut World) -> Outcome {
     )
 }
 
-/// The newest standing line is lost and stops a revert.
-fn is_in_the_way(w: &World, name: &str, step: &str, op: &str) -> Outcome {
-    let file = w.open(name)?;
-    let lines = undo::lines(&file, false)?;
-    let Some(last) = lines.last() else {
-        crate::outcome::fail!("{step}: no line");
-    };
-    same(
-        step,
-        (last.op.as_str(), last.key("undo")),
-        (op, Some("lost")),
-    )?;
-    let content = fs::read(w.path(name))?;
-    let (result, answer) = undo::revert_more(&file, 1, 0);
-    same_errno(step, result, Errno::NODATA)?;
-    same(format!("{step}: reason Lost"), answer.reason, 2)?;
-    same(
-        format!("{step}: the line in the way"),
-        answer.seq_in_way,
-        last.number("seq")?,
-    )?;
-    same(step, fs::read(w.path(name))?, content)
-}
-
-/// Operations on blocks: captured, and then a revert is exact, or lost and in the way.
+/// Operations on blocks: captured, and then a revert is exact.
 fn block_operations(w: &mut World) -> Outcome {
     const KEEP_SIZE: i32 = 1;
     const PUNCH: i32 = 2;
@@ -344,7 +320,7 @@ fn block_operations(w: &mut World) -> Outcome {
         let file = w.open(op)?;
         file.sync_all()?;
         match sys::fallocate(&file, mode, 16384, 16384) {
-            Ok(()) => captured_or_in_the_way(w, op, op, &old)?,
+            Ok(()) => captured(w, op, op, &old)?,
             Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
                 same("a refusal leaves no line", w.log(op)?.len(), 1)?;
             }
@@ -355,7 +331,7 @@ fn block_operations(w: &mut World) -> Outcome {
     w.make("to", &[b'c'; 65536])?;
     let (from, to) = (w.open("from")?, w.open("to")?);
     if rustix::fs::ioctl_ficlone(&to, &from).is_ok() {
-        captured_or_in_the_way(w, "to", "clone", &[b'c'; 65536])?;
+        captured(w, "to", "clone", &[b'c'; 65536])?;
     }
     w.make("copied", &[b'c'; 65536])?;
     let (mut start, mut end) = (100, 5000);
@@ -369,14 +345,11 @@ fn block_operations(w: &mut World) -> Outcome {
     w.same("a copy reverted", "copied", &[b'c'; 65536])
 }
 
-fn captured_or_in_the_way(w: &World, name: &str, op: &str, old: &[u8]) -> Outcome {
+fn captured(w: &World, name: &str, op: &str, old: &[u8]) -> Outcome {
     let file = w.open(name)?;
     let lines = undo::lines(&file, false)?;
     same("lines", lines.len(), 2)?;
     same("the newest line", lines[1].op.as_str(), op)?;
-    if matches!(op, "collapse" | "insert") {
-        return is_in_the_way(w, name, op, op);
-    }
     undo::revert(&file, 1)?;
     w.same(&format!("{op} reverted"), name, old)
 }
