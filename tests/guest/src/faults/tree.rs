@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -12,7 +13,7 @@ use crate::outcome::{At, Outcome};
 
 /// One name, and what it is bound to.
 #[derive(Clone, PartialEq, Eq)]
-struct Node {
+pub struct Node {
     /// Kind, permissions, owner, group, links (none for directories, which count them as they
     /// like), size (none for directories either), device.
     facts: String,
@@ -112,7 +113,16 @@ impl Node {
         })
     }
 
-    fn difference(&self, name: &str, want: &Node) -> String {
+    /// What a name is bound to; nothing: it is free.
+    pub fn at(path: &Path) -> Outcome<Option<Node>> {
+        match fs::symlink_metadata(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            _ => Node::of(path).map(Some),
+        }
+    }
+
+    /// How this one differs from the one that is wanted.
+    pub fn difference(&self, name: &str, want: &Node) -> String {
         if self.facts != want.facts {
             return format!("{name}: {} instead of {}", self.facts, want.facts);
         }

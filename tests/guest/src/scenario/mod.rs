@@ -17,6 +17,7 @@ mod lasting;
 mod mounting;
 mod names;
 mod oracle;
+mod oracle_tree;
 mod programs;
 mod race;
 mod refuse;
@@ -50,6 +51,7 @@ pub fn all() -> Vec<&'static Test> {
         programs::TESTS,
         race::TESTS,
         oracle::TESTS,
+        oracle_tree::TESTS,
         kill::TESTS,
         fuzz_calls::TESTS,
         fuzz_options::TESTS,

@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Random operations of all kinds on a tree, taken back one by one: what each had touched is compared
+//! at once, the whole tree at fifty random places and in the end.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{symlink, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+use rustix::fs::{FallocateFlags, FileType, RenameFlags, XattrFlags, CWD};
+use rustix::io::Errno;
+
+use crate::faults::tree::{Node, Tree};
+use crate::harness::Test;
+use crate::outcome::{fail, same_errno, At, Outcome};
+use crate::shadow::{pattern, Random};
+use crate::undo;
+use crate::world::World;
+
+pub const TESTS: &[Test] = &[Test::new("oracle-tree", oracle_tree).seconds(900)];
+
+/// Where names are made; the last ones are directories only now and then.
+const PLACES: &[&str] = &["", "n0/", "n1/", "n0/n2/", "n1/n3/"];
+
+/// An operation that succeeded.
+struct Done {
+    what: String,
+    /// Whose newest operation it is: the file, or the directory of the first name.
+    object: String,
+    /// What it touched, as it was before.
+    before: Vec<(String, Option<Node>)>,
+}
+
+/// What is done to one path, or two.
+struct Deed<'w> {
+    w: &'w World,
+    random: &'w mut Random,
+    one: String,
+    two: String,
+}
+
+impl Deed<'_> {
+    /// Does something at random; answers what, and of which object it is the newest operation.
+    /// Nothing: that was not possible here, or it is no operation.
+    fn perform(&mut self) -> Outcome<Option<(String, String)>> {
+        let (one, two) = (self.w.path(&self.one), self.w.path(&self.two));
+        let kind = self.random.below(34);
+        let name = [
+            "create", "mkdir", "symlink", "mkfifo", "link", "unlink", "rmdir",
+        ];
+        let result = match kind {
+            0..=5 => File::create_new(&one).map(drop),
+            6 | 7 => fs::create_dir(&one),
+            8 => symlink(format!("to {}", self.random.below(99)), &one),
+            9 => rustix::fs::mknodat(CWD, &one, FileType::Fifo, 0o640.into(), 0)
+                .map_err(io::Error::from),
+            10 | 11 => fs::hard_link(&one, &two),
+            12..=14 => fs::remove_file(&one),
+            15 => fs::remove_dir(&one),
+            16..=21 => return self.rename(&one, &two),
+            _ => return self.change(&one),
+        };
+        let name = match kind {
+            0..=5 => name[0],
+            6 | 7 => name[1],
+            8 | 9 => name[kind as usize - 6],
+            10 | 11 => name[4],
+            12..=14 => name[5],
+            _ => name[6],
+        };
+        let (first, second) = (self.one.clone(), self.two.clone());
+        let place = if name == "link" { &second } else { &first };
+        Ok(result
+            .is_ok()
+            .then(|| (format!("{name} {first} {second}"), parent(place))))
+    }
+
+    fn rename(&mut self, one: &Path, two: &Path) -> Outcome<Option<(String, String)>> {
+        let inode = |path: &Path| fs::symlink_metadata(path).map(|meta| meta.ino()).ok();
+        // Two names of one object: nothing happens.
+        if inode(one) == inode(two) {
+            return Ok(None);
+        }
+        let flags = match self.random.below(4) {
+            0 => RenameFlags::EXCHANGE,
+            1 => RenameFlags::NOREPLACE,
+            _ => RenameFlags::empty(),
+        };
+        let result = rustix::fs::renameat_with(CWD, one, CWD, two, flags);
+        let what = format!("rename {flags:?} {} {}", self.one, self.two);
+        Ok(result.is_ok().then(|| (what, parent(&self.one))))
+    }
+
+    /// Changes content or attributes of a file, or attributes of a directory.
+    fn change(&mut self, path: &Path) -> Outcome<Option<(String, String)>> {
+        let Ok(meta) = fs::symlink_metadata(path) else {
+            return Ok(None);
+        };
+        let file = match (meta.is_file(), meta.is_dir()) {
+            (true, _) => OpenOptions::new().read(true).write(true).open(path)?,
+            (_, true) => File::open(path)?,
+            _ => return Ok(None),
+        };
+        let random = &mut *self.random;
+        let (at, length) = (random.below(9000), 1 + random.below(3000));
+        let name = format!("user.x{}", random.below(3));
+        let kind = random.below(if meta.is_file() { 12 } else { 5 });
+        let (what, result) = match kind {
+            0 => {
+                let mode = [0o600, 0o755, 0o4711, 0o1770][random.below(4) as usize];
+                (
+                    "chmod",
+                    file.set_permissions(fs::Permissions::from_mode(mode)),
+                )
+            }
+            1 => {
+                let (user, group) = (random.below(3) as u32, random.below(3) as u32);
+                (
+                    "chown",
+                    std::os::unix::fs::fchown(&file, Some(user), Some(group)),
+                )
+            }
+            2 => {
+                let value = random.bytes(1 + length as usize % 60);
+                let set = rustix::fs::fsetxattr(&file, name, &value, XattrFlags::empty());
+                ("setxattr", set.map_err(io::Error::from))
+            }
+            3 => (
+                "removexattr",
+                rustix::fs::fremovexattr(&file, name).map_err(io::Error::from),
+            ),
+            4 => {
+                let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(at);
+                ("utimes", file.set_modified(time))
+            }
+            5 => ("truncate", file.set_len(at)),
+            6 => {
+                let mode = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+                let punched = rustix::fs::fallocate(&file, mode, at, length);
+                ("punch", punched.map_err(io::Error::from))
+            }
+            _ => {
+                let bytes = pattern(random.next(), length as usize);
+                ("write", file.write_at(&bytes, at).map(drop))
+            }
+        };
+        let what = format!("{what} {} {at} {length}", self.one);
+        Ok(result.is_ok().then(|| (what, self.one.clone())))
+    }
+}
+
+fn parent(path: &str) -> String {
+    path.rsplit_once('/')
+        .map_or("", |(place, _)| place)
+        .to_string()
+}
+
+/// One try; false: nothing happened.
+fn step(w: &World, random: &mut Random, done: &mut Vec<Done>) -> Outcome<bool> {
+    let mut path = || {
+        let place = PLACES[random.below(PLACES.len() as u64) as usize];
+        format!("{place}n{}", random.below(6))
+    };
+    let (one, two) = (path(), path());
+    let before = [&one, &two].map(|path| (path.clone(), Node::at(&w.path(path)).ok().flatten()));
+    let mut deed = Deed {
+        w,
+        random,
+        one,
+        two,
+    };
+    let Some((what, object)) = deed.perform()? else {
+        return Ok(false);
+    };
+    let before = before.to_vec();
+    done.push(Done {
+        what,
+        object,
+        before,
+    });
+    Ok(true)
+}
+
+fn take_back(w: &World, done: &Done) -> Outcome {
+    let path = w.path(&done.object);
+    let mut options = OpenOptions::new();
+    options
+        .read(true)
+        .write(!path.is_dir())
+        .custom_flags(libc::O_NOFOLLOW);
+    undo::revert(&options.open(&path).at(&done.object)?, 1)?;
+    for (name, want) in &done.before {
+        let got = Node::at(&w.path(name)).ok().flatten();
+        match (got, want) {
+            (Some(got), Some(want)) if got != *want => fail!("{}", got.difference(name, want)),
+            (Some(_), None) => fail!("{name} is there"),
+            (None, Some(_)) => fail!("{name} is missing"),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn oracle_tree(w: &mut World) -> Outcome {
+    let mut random = Random::new(w.seed ^ 3);
+    let steps = w.times(5000, 300usize);
+    let looks: Vec<usize> = (0..50)
+        .map(|_| random.below(steps as u64) as usize)
+        .collect();
+    let (mut done, mut trees) = (Vec::new(), BTreeMap::from([(0, Tree::of(&w.mnt)?)]));
+    while done.len() < steps {
+        if step(w, &mut random, &mut done).at(format!("seed {}", w.seed))?
+            && looks.contains(&done.len())
+        {
+            trees.insert(done.len(), Tree::of(&w.mnt)?);
+        }
+    }
+    w.remount_if_lasting()?;
+    while let Some(last) = done.pop() {
+        let at = format!("seed {}, operation {}: {}", w.seed, done.len(), last.what);
+        take_back(w, &last).at(&at)?;
+        if let Some(want) = trees.remove(&done.len()) {
+            if let Some(difference) = Tree::of(&w.mnt)?.difference(&want) {
+                fail!("{at}: {difference}");
+            }
+            if done.len() % 3 == 0 {
+                w.remount_if_lasting()?;
+            }
+        }
+    }
+    let top = File::open(&w.mnt)?;
+    same_errno("behind the first", undo::revert(&top, 1), Errno::NODATA)
+}
