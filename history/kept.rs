@@ -217,7 +217,7 @@ fn clear(dir: &Dir) -> Result<Option<KVec<u8>>> {
             if names.len() < BATCH && full.is_ok() {
                 let mut copy = KVec::new();
                 let copied = copy.extend_from_slice(name, GFP_KERNEL);
-                full = copied.and_then(|()| Ok(names.push(copy, GFP_KERNEL)?));
+                full = copied.and_then(|()| names.push(copy, GFP_KERNEL));
             }
         })?;
         full?;

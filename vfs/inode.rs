@@ -388,10 +388,10 @@ impl OwnInode {
         let raw = KBox::into_raw(unsafe { Pin::into_inner_unchecked(private) });
         let key = lower.as_ptr();
         let new = spare.inode.0.as_ptr();
-        let (test, set, data) = (Some(test_new as _), Some(set as _), raw.cast());
-        // SAFETY: `new` is a new inode of ours that nobody sees; `test` and `set` take what `raw` is,
+        let (hash, data) = (key as u64, raw.cast());
+        // SAFETY: `new` is a new inode of ours that nobody sees; both functions take what `raw` is,
         // `set` stores it in the new inode.
-        let inode = unsafe { c::inode_insert5(new, key as u64, test, set, data) };
+        let inode = unsafe { c::inode_insert5(new, hash, Some(test_new), Some(set), data) };
         if inode == new {
             // The reference is the one that is answered.
             core::mem::forget(spare.inode);

@@ -146,6 +146,7 @@ fn command(u: &mut Unstructured<'_>, path: &Path) -> Result<Command> {
             files: vec![path.to_path_buf()],
             count: u.int_in_range(1..=30)?,
             force: u.arbitrary()?,
+            flat: u.arbitrary()?,
         },
         _ => Command::Status {
             file: path.to_path_buf(),
