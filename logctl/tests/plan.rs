@@ -5,7 +5,7 @@
 
 mod support;
 
-use logctl::history::line::{Extent, Line, ObjectId};
+use logctl::history::line::{Extent, Line};
 use logctl::history::plan::{
     inverse, Access, Changes, Flags, Kind, MapReader, MapRecord, Merge, OnForeign, Piece,
     PlanError, Record, Records, Restore, Source, Step, Stop, Times, Walk,
@@ -157,7 +157,10 @@ fn inverse_refuses_what_it_cannot_know() {
             "insert 10 5 seq=1 size=9 undo=1:0+5 crc=00000000",
             PlanError::Corrupt,
         ),
-        ("insert 0 5 seq=1 undo=1:0+5 crc=00000000", PlanError::Corrupt),
+        (
+            "insert 0 5 seq=1 undo=1:0+5 crc=00000000",
+            PlanError::Corrupt,
+        ),
         ("unlink 0 0 seq=1 undo=none", PlanError::Unsupported),
         ("left 0 0 seq=1 size=9", PlanError::Unsupported),
     ];

@@ -37,7 +37,7 @@ fn prepare(w: &World, dir: &str) -> Outcome<Tree> {
     w.sh(&format!(
         "cd {dir}; for f in a b c; do echo $f > $f; echo more >> $f; done"
     ))?;
-    Ok(Tree::of(&w.path(dir))?)
+    Tree::of(&w.path(dir))
 }
 
 fn step(w: &World, dir: &str, step: &str) -> Outcome {
