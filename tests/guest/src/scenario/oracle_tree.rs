@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Random operations of all kinds on a tree, taken back one by one: what each had touched is compared
-//! at once, the whole tree at fifty random places and in the end.
+//! at once, the whole tree at some fifty random places and in the end.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -19,7 +19,12 @@ use crate::shadow::{pattern, Random};
 use crate::undo;
 use crate::world::World;
 
-pub const TESTS: &[Test] = &[Test::new("oracle-tree", oracle_tree).seconds(900)];
+pub const TESTS: &[Test] = &[
+    Test::new("oracle-tree", oracle_tree).seconds(900),
+    Test::new("oracle-tree-mixed", oracle_tree_mixed)
+        .seconds(1200)
+        .thorough(),
+];
 
 /// Where names are made; the last ones are directories only now and then.
 const PLACES: &[&str] = &["", "n0/", "n1/", "n0/n2/", "n1/n3/"];
@@ -183,52 +188,106 @@ fn step(w: &World, random: &mut Random, done: &mut Vec<Done>) -> Outcome<bool> {
     Ok(true)
 }
 
-fn take_back(w: &World, done: &Done) -> Outcome {
-    let path = w.path(&done.object);
+/// Takes back the newest operations, as many as are one object's, at most `most` of them.
+fn take_back(w: &World, done: &mut Vec<Done>, most: usize) -> Outcome {
+    let Some(last) = done.last() else {
+        return Ok(());
+    };
+    let (object, what) = (last.object.clone(), last.what.clone());
+    let same = done.iter().rev().take(most);
+    let count = same.take_while(|done| done.object == object).count();
+    let what = format!("{count} operations, the newest is {what}");
+    let path = w.path(&object);
     let mut options = OpenOptions::new();
     options
         .read(true)
         .write(!path.is_dir())
         .custom_flags(libc::O_NOFOLLOW);
-    undo::revert(&options.open(&path).at(&done.object)?, 1)?;
-    for (name, want) in &done.before {
-        let got = Node::at(&w.path(name)).ok().flatten();
+    let file = options.open(&path).at(format!("{object}, {what}"))?;
+    undo::revert(&file, count).at(&what)?;
+    let oldest = done.drain(done.len() - count..).next();
+    for (name, want) in oldest.into_iter().flat_map(|done| done.before) {
+        let got = Node::at(&w.path(&name)).ok().flatten();
         match (got, want) {
-            (Some(got), Some(want)) if got != *want => fail!("{}", got.difference(name, want)),
-            (Some(_), None) => fail!("{name} is there"),
-            (None, Some(_)) => fail!("{name} is missing"),
+            (Some(got), Some(want)) if got != want => {
+                fail!("{what}: {}", got.difference(&name, &want))
+            }
+            (Some(_), None) => fail!("{what}: {name} is there"),
+            (None, Some(_)) => fail!("{what}: {name} is missing"),
             _ => {}
         }
     }
     Ok(())
 }
 
-fn oracle_tree(w: &mut World) -> Outcome {
-    let mut random = Random::new(w.seed ^ 3);
-    let steps = w.times(5000, 300usize);
-    let looks: Vec<usize> = (0..50)
-        .map(|_| random.below(steps as u64) as usize)
-        .collect();
-    let (mut done, mut trees) = (Vec::new(), BTreeMap::from([(0, Tree::of(&w.mnt)?)]));
-    while done.len() < steps {
-        if step(w, &mut random, &mut done).at(format!("seed {}", w.seed))?
-            && looks.contains(&done.len())
-        {
+/// The whole tree as it was after so many operations.
+type Trees = BTreeMap<usize, Tree>;
+
+/// Works until so many operations stand; looks at the whole tree now and then.
+fn go_on(
+    w: &World,
+    random: &mut Random,
+    (done, trees): (&mut Vec<Done>, &mut Trees),
+    to: usize,
+) -> Outcome {
+    let seldom = 1 + to as u64 / 50;
+    while done.len() < to {
+        if step(w, random, done)? && random.below(seldom) == 0 {
             trees.insert(done.len(), Tree::of(&w.mnt)?);
         }
     }
-    w.remount_if_lasting()?;
-    while let Some(last) = done.pop() {
-        let at = format!("seed {}, operation {}: {}", w.seed, done.len(), last.what);
-        take_back(w, &last).at(&at)?;
+    Ok(())
+}
+
+/// Takes back until so many are left; `most` at once.
+fn go_back(
+    w: &mut World,
+    random: &mut Random,
+    (done, trees): (&mut Vec<Done>, &mut Trees),
+    (to, most): (usize, u64),
+) -> Outcome {
+    while done.len() > to {
+        let at = format!("operation {}", done.len());
+        let count = (1 + random.below(most) as usize).min(done.len() - to);
+        take_back(w, done, count).at(&at)?;
+        let _ = trees.split_off(&(done.len() + 1));
         if let Some(want) = trees.remove(&done.len()) {
             if let Some(difference) = Tree::of(&w.mnt)?.difference(&want) {
                 fail!("{at}: {difference}");
             }
-            if done.len() % 3 == 0 {
+            if random.below(3) == 0 {
                 w.remount_if_lasting()?;
             }
         }
+    }
+    Ok(())
+}
+
+/// Back one by one.
+fn oracle_tree(w: &mut World) -> Outcome {
+    there_and_back(w, 3, 1, 1)
+}
+
+/// Back and forth several times, and several operations back at once.
+fn oracle_tree_mixed(w: &mut World) -> Outcome {
+    there_and_back(w, 4, 4, 6)
+}
+
+fn there_and_back(w: &mut World, salt: u64, rounds: u64, most: u64) -> Outcome {
+    let mut random = Random::new(w.seed ^ salt);
+    let random = &mut random;
+    let steps = w.times(5000, 300 / rounds as usize);
+    let (mut done, mut trees) = (Vec::new(), Trees::from([(0, Tree::of(&w.mnt)?)]));
+    let state = (&mut done, &mut trees);
+    for round in 1..=rounds {
+        let at = format!("seed {}, round {round}", w.seed);
+        go_on(w, random, (state.0, state.1), steps).at(&at)?;
+        let to = match rounds - round {
+            0 => 0,
+            _ => random.below(steps as u64) as usize,
+        };
+        w.remount_if_lasting()?;
+        go_back(w, random, (state.0, state.1), (to, most)).at(&at)?;
     }
     let top = File::open(&w.mnt)?;
     same_errno("behind the first", undo::revert(&top, 1), Errno::NODATA)
