@@ -15,7 +15,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use crate::uapi::MAX_COUNT;
 
 /// The commands that may follow a file.
-const OLD_VERBS: [&str; 3] = ["readlog", "revert", "status"];
+const OLD_VERBS: [&str; 4] = ["readlog", "revert", "status", "undo"];
 
 /// Global options that take the next argument as their value.
 const WITH_VALUE: [&str; 1] = ["--color"];
@@ -28,8 +28,7 @@ const WITH_VALUE: [&str; 1] = ["--color"];
     max_term_width = 100,
     arg_required_else_help = true,
     override_usage = "logctl [OPTIONS] COMMAND FILE …\n       logctl [OPTIONS] FILE COMMAND …",
-    after_help = "`logctl FILE readlog`, `logctl FILE revert` and `logctl FILE status` mean the \
-        same.\n\nExit codes: 0 done, 1 failed and nothing changed, 2 usage, 3 done for some of the \
+    after_help = "`logctl FILE readlog`, `logctl FILE revert` and so on mean the same.\n\nExit codes: 0 done, 1 failed and nothing changed, 2 usage, 3 done for some of the \
         files, 4 refused: the \
         content is not what the log says, 10 not on a LoggerFS mount, 11 busy, 130 interrupted."
 )]
@@ -89,6 +88,14 @@ pub enum Command {
         flat: bool,
     },
 
+    /// Take back what was last done to a file, or in a directory: all that one command did at once,
+    /// a save that renamed a new file to the name, a deletion. A second undo goes further back.
+    Undo {
+        /// The files, on LoggerFS mounts; also those that are gone.
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
+
     /// Show how a file and the history of its mount stand.
     Status {
         /// The file, on a LoggerFS mount.
@@ -102,6 +109,7 @@ impl Command {
         match self {
             Self::Readlog { .. } => "readlog",
             Self::Revert { .. } => "revert",
+            Self::Undo { .. } => "undo",
             Self::Status { .. } => "status",
         }
     }
@@ -110,7 +118,7 @@ impl Command {
     pub fn files(&self) -> &[PathBuf] {
         match self {
             Self::Readlog { file, .. } | Self::Status { file } => core::slice::from_ref(file),
-            Self::Revert { files, .. } => files,
+            Self::Revert { files, .. } | Self::Undo { files } => files,
         }
     }
 }

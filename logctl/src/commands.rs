@@ -5,6 +5,7 @@
 mod readlog;
 mod revert;
 mod status;
+mod undo;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -28,8 +29,11 @@ pub fn run(cli: &Cli) -> ExitCode {
     };
     let codes: Vec<u8> = (cli.command.files().iter())
         .map(|path| {
-            let result = open(&cli.command, path)
-                .and_then(|mut file| execute(&cli.command, path, &mut file, &mut output));
+            let result = match &cli.command {
+                Command::Undo { .. } => undo::run(path, &mut output),
+                command => open(command, path)
+                    .and_then(|mut file| execute(command, path, &mut file, &mut output)),
+            };
             conclude(&cli.command, path, result, &mut output)
         })
         .collect();
@@ -71,6 +75,7 @@ pub fn execute(
             let deep = if *flat { 0 } else { Revert::DEEP };
             revert::run(object, path, *count, force | deep, output)
         }
+        Command::Undo { .. } => undo::of_object(object, path, output),
         Command::Status { .. } => status::run(object, path, output),
     }
 }

@@ -6,6 +6,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod action;
 pub mod cli;
 pub mod commands;
 pub mod error;

@@ -67,7 +67,7 @@ fn the_old_form_is_rewritten() {
         ("-- -f revert --count 2", "revert --count 2 -- -f"),
         ("-- status revert", "revert -- status"),
         ("f", "f"),
-        ("f undo", "f undo"),
+        ("f redo", "f redo"),
         ("readlog f", "readlog f"),
         ("help revert", "help revert"),
         ("--help", "--help"),
@@ -107,7 +107,7 @@ fn usage_errors_exit_with_2() {
     let cases: [&[&str]; 9] = [
         &[],
         &["Cargo.toml"],
-        &["Cargo.toml", "undo"],
+        &["Cargo.toml", "redo"],
         &["revert"],
         &["revert", "Cargo.toml", "--count", "0"],
         &["revert", "Cargo.toml", "--count", "2147483648"],
@@ -134,7 +134,7 @@ fn help_and_version() {
     let help = logctl(&["--help"]);
     assert_eq!(help.status.code(), Some(0));
     assert_eq!(stdout(&help), include_str!("help.txt"));
-    for command in ["readlog", "revert", "status"] {
+    for command in ["readlog", "revert", "status", "undo"] {
         let help = logctl(&[command, "--help"]);
         assert_eq!(help.status.code(), Some(0));
         assert!(stdout(&help).contains("--json"), "every command has --json");

@@ -24,6 +24,7 @@ mod refuse;
 mod removed;
 mod same_files;
 mod same_names;
+mod saves;
 mod seed;
 mod tool;
 
@@ -40,6 +41,7 @@ pub fn all() -> Vec<&'static Test> {
         attributes::TESTS,
         names::TESTS,
         removed::TESTS,
+        saves::TESTS,
         interrupted::TESTS,
         behind::TESTS,
         tool::TESTS,

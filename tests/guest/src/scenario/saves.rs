@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `logctl FILE undo` after programs have saved in their ways: the file is as before the save, and
+//! nothing else is left.
+
+use std::fs;
+
+use crate::faults::tree::Tree;
+use crate::harness::Test;
+use crate::outcome::{check, fail, same, At, Outcome};
+use crate::world::World;
+
+pub const TESTS: &[Test] = &[
+    Test::new("save-and-undo", save_and_undo).seconds(300),
+    Test::new("save-several-times", several_times).seconds(120),
+    Test::new("save-among-others", among_others),
+    Test::new("undo-of-directories", of_directories),
+];
+
+/// How programs save `f`; each has the same text in the end.
+const SAVES: &[(&str, &str)] = &[
+    ("sed", "sed -i s/two/2/ f"),
+    ("perl", "perl -pi -e s/two/2/ f"),
+    ("perl with a backup", "perl -pi.bak -e s/two/2/ f"),
+    ("vim", "vim.tiny -u NONE -N -es -c %s/two/2/ -c wq f < /dev/null"),
+    ("vim, renaming", "vim.tiny -u NONE -N -es -c 'set backupcopy=no' -c %s/two/2/ -c wq f < /dev/null"),
+    ("rsync", "sed s/two/2/ f > ../new && rsync -a --no-times ../new f"),
+    ("cp", "sed s/two/2/ f > ../new && cp ../new f"),
+    ("dpkg's way", "sed s/two/2/ f > ../new && perl -e 'open my $n, \">\", \"f.dpkg-new\"; print $n `cat ../new`; close $n; link \"f\", \"f.dpkg-tmp\"; rename \"f.dpkg-new\", \"f\"; unlink \"f.dpkg-tmp\"'"),
+    ("git checkout", "sed s/two/2/ f > ../new && perl -e 'unlink \"f\"; open my $n, \">\", \"f\"; print $n `cat ../new`'"),
+];
+
+fn begin(w: &World) -> Outcome<Tree> {
+    w.sh("mkdir -p d; printf 'one\\ntwo\\nthree\\n' > d/f; chmod 640 d/f; echo beside > d/beside")?;
+    Tree::of(&w.path("d"))
+}
+
+fn same_tree(w: &World, what: &str, want: &Tree) -> Outcome {
+    match Tree::of(&w.path("d"))?.difference(want) {
+        Some(difference) => fail!("{what}: {difference}"),
+        None => Ok(()),
+    }
+}
+
+fn save_and_undo(w: &mut World) -> Outcome {
+    for (who, save) in SAVES {
+        let before = begin(w).at(*who)?;
+        // What the preparation did is not part of the save.
+        std::thread::sleep(std::time::Duration::from_millis(2100));
+        w.sh(&format!("cd d; {save}")).at(*who)?;
+        w.same(who, "d/f", b"one\n2\nthree\n")?;
+        // A program may have come and gone with several actions.
+        let said = w.sh("logctl d/f undo 2>&1").at(format!("undo of {who}"))?;
+        same_tree(w, &format!("{who}, which said {said}"), &before)?;
+        w.sh("rm -rf d new")?;
+    }
+    Ok(())
+}
+
+/// Each undo goes one save further back.
+fn several_times(w: &mut World) -> Outcome {
+    begin(w)?;
+    let mut states = vec![Tree::of(&w.path("d"))?];
+    for number in 0..4 {
+        w.sh(&format!("cd d; sed -i s/three/three{number}/ f"))?;
+        states.push(Tree::of(&w.path("d"))?);
+    }
+    w.sh("echo added >> d/f")?;
+    w.remount_if_lasting()?;
+    while let Some(want) = states.pop() {
+        w.sh("logctl undo d/f")?;
+        same_tree(w, &format!("{} saves are left", states.len()), &want)?;
+    }
+    w.sh("rm d/f; logctl undo d/f")?;
+    w.same("a deletion undone", "d/f", b"one\ntwo\nthree\n")
+}
+
+/// Others' operations in the directory are never taken back with it: they are in the way.
+fn among_others(w: &mut World) -> Outcome {
+    begin(w)?;
+    w.sh("cd d; sed -i s/two/2/ f; touch others")?;
+    let before = Tree::of(&w.path("d"))?;
+    let said = w.sh("logctl d/f undo 2>&1 || true")?;
+    check!(said.contains("later operation"), "said: {said}");
+    same_tree(w, "refused", &before)?;
+    w.sh("rm d/others")?;
+    w.sh("logctl d undo && logctl d undo && logctl d/f undo")?;
+    w.same("without them", "d/f", b"one\ntwo\nthree\n")
+}
+
+fn of_directories(w: &mut World) -> Outcome {
+    begin(w)?;
+    w.sh("cd d; mkdir s; touch s/1 s/2 x y")?;
+    let before = Tree::of(&w.path("d"))?;
+    w.sh("cd d; rm -rf s x y")?;
+    w.sh("logctl d undo")?;
+    same_tree(w, "rm -rf of three names", &before)?;
+    w.sh("logctl undo d")?;
+    same("what touch made", fs::read_dir(w.path("d"))?.count(), 3)
+}
