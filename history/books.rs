@@ -16,7 +16,6 @@ use super::{
         self,
         Span,
         State,
-        MAX_TABLES,
         SLOT, //
     },
     tables::Tables,
@@ -75,13 +74,21 @@ impl Keep {
         Ok(keep)
     }
 
-    /// Makes `state` durable, with the tables there are.
+    /// Makes `state` durable, with the tables there are. When they are too many for it, the history
+    /// is not called clean: the next mount finds them out from their directory.
     pub(super) fn store(&mut self, tables: &Tables) -> Result {
         self.state.count = self.state.count.wrapping_add(1);
         let mut slot = zeroes(SLOT)?;
-        let spans = tables.spans().take(MAX_TABLES);
         let uuid = &self.home.uuid;
-        state::encode(&self.state, spans, uuid, crc32c, &mut slot).ok_or(EOVERFLOW)?;
+        if state::encode(&self.state, tables.spans(), uuid, crc32c, &mut slot).is_none() {
+            let unclean = State {
+                clean: false,
+                ..self.state
+            };
+            slot.fill(0);
+            let none = core::iter::empty();
+            state::encode(&unclean, none, uuid, crc32c, &mut slot).ok_or(EOVERFLOW)?;
+        }
         let file = self.state_file.as_ref().ok_or(ESHUTDOWN)?;
         // CAST: A slot's size is small.
         file.write_at(&slot, (self.state.count & 1).saturating_mul(SLOT as u64))?;

@@ -117,6 +117,7 @@ pub(super) fn recover(
     state.cut = state.cut.max(newest.unwrap_or(0));
     state.seq = state.seq.max(found.seq.saturating_add(1 << 20));
     tables.trim(state.first)?;
+    tables.merge_all(state.first)?;
     pr_warn!(
         "unclean history: {} lines read again, {} bytes of unfinished lines cut off, {} damaged lines\n",
         found.lines,

@@ -23,9 +23,6 @@ use super::{
 /// How many bytes a slot has; the file has two.
 pub(crate) const SLOT: usize = 4096;
 
-/// The most tables that one state names.
-pub(crate) const MAX_TABLES: usize = 80;
-
 /// The segments that an index table covers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Span {

@@ -120,7 +120,13 @@ impl Tables {
         });
         let mut covered = 0;
         for span in found {
-            if span.first > covered && self.open_table(span).is_ok() {
+            let is_good = span.first > covered
+                && match self.open_table(span) {
+                    // That says nothing about the table.
+                    Err(e) if e == ENOMEM => return Err(e),
+                    opened => opened.is_ok(),
+                };
+            if is_good {
                 covered = span.last;
                 self.add(span)?;
             } else {
@@ -211,21 +217,19 @@ impl Tables {
         Ok(())
     }
 
-    /// The newest tables, if they are to be merged: the first one's place in the list, and they.
+    /// The next tables that are to be merged: the first one's place in the list, and they. Mostly
+    /// the newest; older ones, where a recovery had to make a table for each segment anew.
     pub(super) fn next_merge(&mut self) -> Result<Option<(usize, Merge)>> {
-        let Some(start) = self.list.len().checked_sub(FAN) else {
-            return Ok(None);
-        };
         let level = |table: &Table| table.span.len().ilog(FAN as u64);
-        let Some(newest) = self.list.last().map(level) else {
+        let due = |tables: &[Table]| {
+            let newest = tables.last().map_or(0, level);
+            tables.iter().all(|table| level(table) <= newest)
+        };
+        let Some(start) = self.list.windows(FAN).rposition(due) else {
             return Ok(None);
         };
-        let mut newer = self.list.iter().skip(start);
-        if !newer.all(|table| level(table) <= newest) {
-            return Ok(None);
-        }
         let mut inputs = KVec::with_capacity(FAN, GFP_KERNEL)?;
-        for i in start..self.list.len() {
+        for i in start..start.saturating_add(FAN) {
             inputs.push(Input::new(self.opened(i)?)?, GFP_KERNEL)?;
         }
         Ok(Some((start, Merge { inputs })))
@@ -233,12 +237,33 @@ impl Tables {
 
     /// Puts a merged table in the place of those it was made of.
     pub(super) fn replace(&mut self, start: usize, merged: Span) -> Result {
-        // The order makes any crash harmless: the longer table counts.
-        while self.list.len() > start {
-            let Some(table) = self.list.pop() else { break };
-            gone(self.dir()?.unlink(name(table.span).bytes()))?;
+        let mut old = KVec::with_capacity(FAN, GFP_KERNEL)?;
+        while let Some(table) = self.list.get(start) {
+            if table.span.first > merged.last {
+                break;
+            }
+            old.push(table.span, GFP_KERNEL)?;
+            let _ = self.list.remove(start);
         }
-        self.add(merged)
+        self.add(merged)?;
+        // A crash in between is harmless: the longer table counts.
+        for span in old {
+            gone(self.dir()?.unlink(name(span).bytes()))?;
+        }
+        Ok(())
+    }
+
+    /// Merges tables while there are many of one size. `first` is the oldest segment.
+    pub(super) fn merge_all(&mut self, first: u64) -> Result {
+        while let Some((start, merge)) = self.next_merge()? {
+            let (span, most) = merge.extent().ok_or(EINVAL)?;
+            let mut out = self.create(span, most)?;
+            merge.write(first, &mut out)?;
+            out.finish()?;
+            self.sync_names()?;
+            self.replace(start, span)?;
+        }
+        Ok(())
     }
 }
 

@@ -193,6 +193,17 @@ impl History {
             .retain(|name, _| name != "state" && !name.starts_with("index/"));
     }
 
+    /// Takes the state away, and the tables of more than so many segments.
+    pub fn forget_long(&mut self, most: u64) {
+        let length = |name: &str| {
+            let span = name.strip_prefix("index/")?.strip_suffix(".idx")?;
+            let (first, last) = span.split_once('-')?;
+            Some(last.parse::<u64>().ok()? - first.parse::<u64>().ok()? + 1)
+        };
+        self.0
+            .retain(|name, _| name != "state" && length(name).is_none_or(|length| length <= most));
+    }
+
     /// Takes the tables away, but leaves the state that names them.
     pub fn lose_tables(&mut self) {
         self.0.retain(|name, _| !name.starts_with("index/"));

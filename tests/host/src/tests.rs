@@ -182,14 +182,17 @@ fn states_survive_and_torn_ones_do_not() {
 }
 
 #[test]
-fn as_many_tables_as_may_be_fit_into_a_state() {
+fn many_tables_fit_into_a_state_and_too_many_are_refused() {
+    const TABLES: usize = 80;
     let span = Span {
         first: u64::MAX - 1,
         last: u64::MAX,
     };
     let mut slot = vec![0; SLOT];
-    let spans = std::iter::repeat_n(span, state::MAX_TABLES);
+    let spans = std::iter::repeat_n(span, TABLES);
     assert!(state::encode(&State::default(), spans, &[0; 16], crc32c, &mut slot).is_some());
+    let spans = std::iter::repeat_n(span, 2 * TABLES);
+    assert!(state::encode(&State::default(), spans, &[0; 16], crc32c, &mut slot).is_none());
 }
 
 #[test]

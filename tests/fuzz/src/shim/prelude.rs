@@ -32,6 +32,7 @@ pub(crate) const EIO: Error = Error::new(5);
 pub(crate) const EEXIST: Error = Error::new(17);
 pub(crate) const ENOTDIR: Error = Error::new(20);
 pub(crate) const EISDIR: Error = Error::new(21);
+pub(crate) const ENOMEM: Error = Error::new(12);
 pub(crate) const EINVAL: Error = Error::new(22);
 pub(crate) const EFBIG: Error = Error::new(27);
 pub(crate) const EOVERFLOW: Error = Error::new(75);

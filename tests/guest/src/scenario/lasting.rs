@@ -13,7 +13,7 @@ use rustix::io::Errno;
 
 use crate::forge::History;
 use crate::harness::Test;
-use crate::mounts::{run, Refusal};
+use crate::mounts::{run, Lower, Refusal};
 use crate::outcome::{check, fail, same, same_errno, At, Outcome};
 use crate::shadow::{Random, Shadow};
 use crate::undo;
@@ -96,6 +96,9 @@ pub const TESTS: &[Test] = &[
     Test::new("damaged-payload", damaged_payload),
     Test::new("cut-payload", cut_payload),
     Test::new("lost-tables", lost_tables),
+    Test::new("many-tables", many_tables)
+        .seconds(180)
+        .only(&[Lower::Ext4]),
     Test::new("bent-chain", bent_chain),
     Test::new("hidden", hidden),
     Test::new("in-use", in_use),
@@ -350,6 +353,28 @@ fn lost_tables(w: &mut World) -> Outcome {
     same_errno("the log", undo::raw_log(&file, true), Errno::UCLEAN)?;
     same_errno("a page", undo::page(&file), Errno::UCLEAN)?;
     w.same("nothing changed", "f", b"one\ntwo\n")
+}
+
+/// More index tables than a state has room for, when each segment needs one of its own anew: none is
+/// forgotten over a clean unmount.
+fn many_tables(w: &mut World) -> Outcome {
+    let home = w.history()?;
+    let mounts = 140;
+    for number in 0..mounts {
+        w.sh(&format!("echo {number} >> f"))?;
+        w.remount()?;
+    }
+    w.unmount()?;
+    let mut history = History::read(&home)?;
+    // Newer tables of some segments keep those of one from being the newest.
+    history.forget_long(20);
+    history.write(&home)?;
+    w.mount()?;
+    w.remount()?;
+    let file = w.open("f")?;
+    same("lines", undo::lines(&file, false)?.len(), mounts)?;
+    undo::revert(&file, mounts).at("all of them")?;
+    w.same("as before all", "f", b"")
 }
 
 /// A forged line that names itself as the one before: nobody goes round and round.
