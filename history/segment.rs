@@ -266,13 +266,17 @@ impl Files {
         trust::private_file(log_dir.open(Name::log(number).bytes(), true)?)
     }
 
-    /// How large a segment's files are.
+    /// How large a segment's files are; one that is not there has no bytes. One that cannot be opened
+    /// is an error: recovery removes segments that have none.
     pub(super) fn sizes(&self, number: u64) -> Result<(u64, u64)> {
         let (log_dir, undo_dir) = self.dirs()?;
-        let size = |dir: &Dir, name: Name| dir.open(name.bytes(), false).map_or(0, |f| f.size());
+        let size = |dir: &Dir, name: Name| match dir.open(name.bytes(), false) {
+            Err(e) if e == ENOENT => Ok(0),
+            file => file.map(|file| file.size()),
+        };
         Ok((
-            size(log_dir, Name::log(number)),
-            size(undo_dir, Name::undo(number)),
+            size(log_dir, Name::log(number))?,
+            size(undo_dir, Name::undo(number))?,
         ))
     }
 
@@ -283,7 +287,9 @@ impl Files {
         let mut full = Ok(());
         undo_dir.list(&mut |name| {
             match number_in_name(name, b".dat") {
-                Some(number) if !keep(number) => full = strays.push(number, GFP_KERNEL),
+                Some(number) if !keep(number) => {
+                    full = full.and(strays.push(number, GFP_KERNEL));
+                }
                 _ => {}
             };
         })?;
