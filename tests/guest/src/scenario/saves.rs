@@ -11,7 +11,9 @@ use crate::outcome::{check, fail, same, At, Outcome};
 use crate::world::World;
 
 pub const TESTS: &[Test] = &[
-    Test::new("save-and-undo", save_and_undo).seconds(300),
+    Test::new("save-and-undo", save_and_undo)
+        .seconds(300)
+        .thorough(),
     Test::new("save-several-times", several_times).seconds(120),
     Test::new("save-among-others", among_others),
     Test::new("undo-of-directories", of_directories),
