@@ -15,7 +15,7 @@ endif
 TARGET := x86_64-unknown-linux-gnu
 
 .DEFAULT_GOAL := help
-.PHONY: help setup module module-debug logctl shell demo test test-debug test-debug-short faults fuzz powercut nightly torture bench lint clean
+.PHONY: help setup module module-debug logctl shell demo test test-debug test-debug-short faults faults-short fuzz powercut nightly torture bench lint clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ test-debug-short: ## those of locking and memory over ext4, if that kernel can b
 
 faults: ## every call of the lower filesystem fails once
 	@tests/faults
+
+faults-short: ## those of five scenarios
+	@tests/faults --scenario overwrite --scenario create --scenario unlink --scenario revert-1 --scenario revert-names-unlink
 
 fuzz: ## bytes, numbers, calls and histories that nobody meant: ten minutes on the host, as long in the guest
 	@tests/fuzz/run
