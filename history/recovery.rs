@@ -67,6 +67,7 @@ pub(super) fn recover(
     let state = &mut keep.state;
     let last = segments.last().copied().unwrap_or(0);
     state.segment = state.segment.max(last.saturating_add(1));
+    finish_drops(&mut segments, files)?;
     remove_unused(&mut segments, files)?;
     let mut found = Found {
         seq: 0,
@@ -124,6 +125,19 @@ pub(super) fn recover(
         found.cut,
         found.damaged
     );
+    Ok(())
+}
+
+/// Drops the oldest segments as long as their payload file is gone: they were being dropped, and the
+/// power cut came before the other directory was durable.
+fn finish_drops(segments: &mut KVec<u64>, files: &mut Files) -> Result {
+    while let [oldest, _, ..] = segments[..] {
+        if files.has_payloads(oldest)? {
+            break;
+        }
+        files.remove(oldest)?;
+        let _ = segments.remove(0);
+    }
     Ok(())
 }
 

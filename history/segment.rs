@@ -280,6 +280,15 @@ impl Files {
         ))
     }
 
+    /// Whether a segment has its payload file, be it empty.
+    pub(super) fn has_payloads(&self, number: u64) -> Result<bool> {
+        let (_, undo_dir) = self.dirs()?;
+        match undo_dir.open(Name::undo(number).bytes(), false) {
+            Err(e) if e == ENOENT => Ok(false),
+            file => file.map(|_| true),
+        }
+    }
+
     /// Removes payload files that no log goes with.
     pub(super) fn remove_strays(&mut self, keep: impl Fn(u64) -> bool) -> Result {
         let (_, undo_dir) = self.dirs()?;

@@ -98,10 +98,12 @@ pub fn last_change(name: &[u8], file: &[Line<'_>], is_all: bool, dir: &[Line<'_>
     };
     let named = &dir[at];
     let gives_name = matches!(named.op, Op::Create | Op::Rename);
+    let writer = Actors::of(file).process(newest);
     let is_new = gives_name
         && is_all
         && count as usize == file.len()
-        && Actors::of(file).process(newest) == Actors::of(dir).process(named);
+        && writer.is_some()
+        && writer == Actors::of(dir).process(named);
     if is_new || named.seq > newest.seq {
         in_directory(name, at, dir)
     } else {

@@ -149,6 +149,9 @@ fn a_file_that_is_replaced_removed_or_new() {
     let prompt = ["9 -7 write seq=2 open=2", "9 -7 write seq=3 open=3"];
     let new = ["9 -7 create seq=1 name=f node=1.1"];
     assert_eq!(undo(&prompt, &new), Undo::File(1));
+    // Who made it is not known, and neither is who wrote it: not the same for that.
+    let unknown = ["9 ? create seq=1 name=f node=1.1"];
+    assert_eq!(undo(&["9 ? write seq=2 open=2"], &unknown), Undo::File(1));
     // Renamed by somebody else, from here or to somewhere else.
     let moved = ["9 8 rename seq=9 name=g to=f node=1.1"];
     assert_eq!(undo(&["9 7 write seq=2 open=2"], &moved), Undo::Blocked(9));
