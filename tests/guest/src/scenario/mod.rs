@@ -6,6 +6,7 @@ mod attributes;
 mod behind;
 mod content;
 mod cut;
+mod dropped;
 mod forms;
 mod full;
 mod fuzz_calls;
@@ -46,6 +47,7 @@ pub fn all() -> Vec<&'static Test> {
         behind::TESTS,
         tool::TESTS,
         lasting::TESTS,
+        dropped::TESTS,
         mounting::TESTS,
         full::TESTS,
         same_files::TESTS,
