@@ -6,7 +6,7 @@ use super::{note_change, Saved};
 use crate::{
     history::{
         journal::{Journal, LineRoom, PlaceError, Placed},
-        line::{Brief, Cookie, Line, LineDraft, LineError, Op, Open as OpenKey, Pos, MAX_LINE}, //
+        line::{Brief, Cookie, Line, LineDraft, LineError, Op, Open as OpenKey, MAX_LINE}, //
     },
     stack::{Mount, ObjectState, Open, Who},
     vfs::{attr, dentry::Dentry, error::EUCLEAN, inode::OwnInode, task}, //
