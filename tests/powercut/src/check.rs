@@ -143,10 +143,18 @@ fn look_at_name(
     let objects: Vec<&Object> = objects
         .filter(|object| object.inode == inode || object.inode == 0)
         .collect();
-    check!(
-        !objects.is_empty(),
-        "inode {inode} was not bound to that name"
-    );
+    if objects.is_empty() {
+        let known = may_be
+            .iter()
+            .map(|at| at.map(|at| cut.model.objects[at].inode));
+        let known: Vec<_> = known.collect();
+        let all: Vec<u64> = cut.model.objects.iter().map(|object| object.inode).collect();
+        let lines = undo::lines(&File::open(&place.top)?, true)?;
+        fail!(
+            "inode {inode} was not bound to that name, only {known:?} of {all:?}\n{}",
+            texts(&lines)
+        );
+    }
     let content = fs::read(&path).at("reading")?;
     tally.files += 1;
     // Opening it for writing is what makes LoggerFS look at it.

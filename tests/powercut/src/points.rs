@@ -62,13 +62,15 @@ pub struct Point {
 const COMMIT: u64 = 1000 + 2500;
 
 /// How many steps are told where a point failed.
-const STORY: usize = 20;
+const STORY: usize = 40;
 
 /// A recording, and what was done in it.
 pub struct Cuts {
     recording: Recording,
     model: Model,
     acts: Vec<Act>,
+    /// How each act ended; the last had perhaps begun.
+    results: Vec<i64>,
     /// For each step from 0 on, its mark's place and time.
     marks: Vec<(usize, u64)>,
 }
@@ -79,12 +81,14 @@ impl Cuts {
         let steps: Vec<_> = marks.iter().skip(1).map(|(_, mark)| *mark).collect();
         let (model, acts) =
             work::replayed(recording.family, recording.seed, recording.steps, &steps);
+        let results = steps.iter().map(|mark| mark.result).collect();
         let time = |at: usize| recording.entries[at].time;
         let marks = marks.iter().map(|(at, _)| (*at, time(*at))).collect();
         Cuts {
             recording,
             model,
             acts,
+            results,
             marks,
         }
     }
@@ -166,11 +170,13 @@ impl Cuts {
         &self.acts[self.done(at) as usize]
     }
 
-    /// The last steps that were done at a place.
+    /// The last steps at a place, the one under way too, and how each ended.
     pub fn story(&self, at: usize) -> String {
         let done = self.done(at) as usize;
-        let few = done.saturating_sub(STORY)..done;
-        let told = few.map(|step| format!("{} {:?}", step + 1, self.acts[step]));
+        let told = (done.saturating_sub(STORY)..=done).map(|step| match self.results.get(step) {
+            Some(result) => format!("{} {:?} = {result}", step + 1, self.acts[step]),
+            None => format!("{} {:?}", step + 1, self.acts[step]),
+        });
         told.collect::<Vec<_>>().join(", ")
     }
 
