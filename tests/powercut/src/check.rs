@@ -130,7 +130,7 @@ fn look_at_name(
     tally: &mut Tally,
 ) -> Outcome {
     let path = place.top.join(name_of(name));
-    let may_be = cut.model.may_be_bound(name, cut.done);
+    let may_be = (cut.model).may_be_bound(name, cut.done, cut.lower == Lower::Btrfs);
     let inode = match fs::symlink_metadata(&path) {
         Ok(facts) => facts.ino(),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -148,7 +148,12 @@ fn look_at_name(
             .iter()
             .map(|at| at.map(|at| cut.model.objects[at].inode));
         let known: Vec<_> = known.collect();
-        let all: Vec<u64> = cut.model.objects.iter().map(|object| object.inode).collect();
+        let all: Vec<u64> = cut
+            .model
+            .objects
+            .iter()
+            .map(|object| object.inode)
+            .collect();
         let lines = undo::lines(&File::open(&place.top)?, true)?;
         fail!(
             "inode {inode} was not bound to that name, only {known:?} of {all:?}\n{}",

@@ -314,12 +314,23 @@ impl Model {
     }
 
     /// Which objects a name may be bound to after a cut, when steps up to `done` were done and
-    /// the one after it had perhaps begun.
-    pub fn may_be_bound(&self, name: usize, done: u64) -> Vec<Option<usize>> {
-        let durable =
-            |(step, of): &&(u64, Option<usize>)| *step <= done && of.is_none_or(|of| of == name);
-        let from = self.names_durable.iter().filter(durable);
-        let from = from.map(|(step, _)| *step).max().unwrap_or(0);
+    /// the one after it had perhaps begun. With `may_return`, once a file that was synced under the
+    /// name has lost it again, an older one may be back: btrfs replays the new file's log without
+    /// the name then, and does not know that the older one had lost it, though it knows its new name.
+    pub fn may_be_bound(&self, name: usize, done: u64, may_return: bool) -> Vec<Option<usize>> {
+        let since = |of_file: bool| {
+            let durable = self
+                .names_durable
+                .iter()
+                .filter(|(step, of)| *step <= done && of.is_none_or(|of| of_file && of == name));
+            durable.map(|(step, _)| *step).max().unwrap_or(0)
+        };
+        let changed = self.names[name].iter().map(|(step, _)| *step);
+        let is_changed = |from| changed.clone().any(|step| step > from && step <= done + 1);
+        let mut from = since(true);
+        if may_return && is_changed(from) {
+            from = since(false);
+        }
         let mut found = Vec::new();
         for (at, (step, object)) in self.names[name].iter().enumerate() {
             let ends = self.names[name].get(at + 1).map_or(u64::MAX, |next| next.0);
