@@ -215,11 +215,13 @@ fn put_right(sb: &SuperBlock, journal: &Journal, segment: u64, name: &EntryName)
     let inode = OwnInode::obtain(sb, kept.inode().ok_or(ENOENT)?)?;
     let _lock = inode.lock();
     let mut state = inode.object().state.lock();
-    if super::lines::is_as_left(mount, journal, &inode, &kept)? {
-        super::lines::rebase(mount, journal, &inode, &kept, &mut state)?;
-        // Without the name nobody would know again why the time has moved.
-        journal.flush(true)?;
+    if !super::lines::is_as_left(mount, journal, &inode, &kept)? {
+        // Its last line is not known here, so it gets none.
+        return dir.unlink(name.bytes());
     }
+    super::lines::rebase(mount, journal, &inode, &kept, &mut state)?;
+    // Without the name nobody would know again why the time has moved.
+    journal.flush(true)?;
     dir.unlink(name.bytes())?;
     super::note_change(&mut state, &inode);
     Ok(())

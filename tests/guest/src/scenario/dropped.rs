@@ -4,7 +4,7 @@
 //! lines of what was done last.
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::PathBuf;
 
 use rustix::io::Errno;
@@ -24,6 +24,7 @@ pub const TESTS: &[Test] = &[
     Test::new("missing-after-an-unmount", after_an_unmount),
     Test::new("lost-line-of-a-rename", lost_rename),
     Test::new("lost-line-of-a-write", lost_write),
+    Test::new("kept-beside-its-name", kept_beside),
 ];
 
 /// How many segments a history has here; the last one is used by the mount that is cut off.
@@ -221,6 +222,52 @@ fn lost_write(w: &mut World) -> Outcome {
         same_errno(format!("another's: {is_other}"), result, Errno::STALE)?;
         same("its reason", answer.reason, 4)?;
         w.same("nothing changed", "g", b"one\nsix\n")?;
+    }
+    Ok(())
+}
+
+/// The cut came in the middle of a rename over a file: it is kept, and has its name, too. Whether its
+/// content is as it was left or not, none of its lines is forgotten.
+fn kept_beside(w: &mut World) -> Outcome {
+    for is_changed in [false, true] {
+        w.remount_empty("")?;
+        w.sh("echo one > f; echo two >> f")?;
+        let object = undo::lines(&w.open("f")?, true)?[0]
+            .key("obj")
+            .map(String::from);
+        power_cut(w)?;
+        let segment = logs(w)?[0].file_stem().map(|stem| stem.to_owned());
+        let kept = w.history()?.join("kept").join(segment.unwrap_or_default());
+        fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&kept)
+            .or_else(|e| match e.kind() {
+                std::io::ErrorKind::AlreadyExists => Ok(()),
+                _ => Err(e),
+            })?;
+        let entry = kept.join(object.unwrap_or_default());
+        fs::hard_link(w.below("f")?, &entry)?;
+        if is_changed {
+            fs::write(w.below("f")?, "one\ntwo\nthree\n")?;
+        }
+        w.mount()?;
+        check!(!entry.exists(), "it is kept still: {}", entry.display());
+        w.remount()?;
+        let file = w.open("f")?;
+        let lines = undo::lines(&file, true)?;
+        same(
+            "writes",
+            lines.iter().filter(|line| line.op == "write").count(),
+            2,
+        )?;
+        let (result, _) = undo::revert_more(&file, 1, 0);
+        if is_changed {
+            same_errno("changed", result, Errno::STALE)?;
+            w.same("nothing changed", "f", b"one\ntwo\nthree\n")?;
+        } else {
+            result.at("a revert")?;
+            w.same("reverted", "f", b"one\n")?;
+        }
     }
     Ok(())
 }
