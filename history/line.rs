@@ -25,6 +25,8 @@ mod fold;
 mod parse;
 #[path = "line/percent.rs"]
 mod percent;
+#[path = "line/picks.rs"]
+mod picks;
 #[path = "line/text.rs"]
 mod text;
 
@@ -53,6 +55,11 @@ pub use percent::{
     decode_percent,
     encode_command,
     encode_percent, //
+};
+pub use picks::{
+    width as picks_width,
+    Picks,
+    MAX_PICKS, //
 };
 
 /// The longest line, its newline included.
@@ -129,12 +136,12 @@ pub enum Undo {
     At(Extent),
 }
 
-/// Whether a revert walked back, or picked operations out of the middle.
+/// Whether a revert is an undo or an operation of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Mode {
-    /// A walk: further walks go on behind it.
+    /// An undo: further ones go on behind it, and only a redo takes it back.
     Walk,
-    /// A pick: an ordinary operation, which a walk takes back.
+    /// An ordinary operation, which an undo takes back.
     Pick,
 }
 

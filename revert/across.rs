@@ -4,6 +4,7 @@
 
 use super::{
     names::{decode, directory, Names, NAME},
+    steps::Lines,
     Refusal, Revert,
 };
 use crate::{
@@ -12,6 +13,7 @@ use crate::{
     vfs::{
         c,
         dentry::OwnDentry,
+        error::ENODATA,
         inode::OwnInode,
         rename::Renaming, //
     },
@@ -33,7 +35,8 @@ pub(super) fn take_back(revert: &Revert<'_>) -> Result<(), Refusal> {
         let _lock = dir.lock_as_parent();
         revert.newest_names(1)?
     };
-    let line = taken.first()?;
+    let mut lines = Lines::new(revert.journal)?;
+    let line = lines.read(*taken.places.first().ok_or(ENODATA)?)?;
     let mut buf = [[0; NAME]; 2];
     let [first, second] = &mut buf;
     // Where it is now, what it is called there, and what it shall be called here.

@@ -5,7 +5,7 @@
 use super::{
     attributes, gather,
     names::{Names, NamesLeft},
-    taken::Taken,
+    steps::steps_of,
     Refusal,
 };
 use crate::{
@@ -34,9 +34,12 @@ use kernel::{prelude::*, sync::aref::ARef};
 /// The file that a plan is applied to.
 pub(super) struct Target<'a> {
     pub(super) mount: &'a LowerMount,
-    pub(super) file: &'a File,
+    /// `None`: it has no content.
+    pub(super) file: Option<&'a File>,
     pub(super) dentry: &'a Dentry,
     pub(super) journal: &'a Journal,
+    /// Whether it is made durable at once; otherwise the caller sees to that.
+    pub(super) is_synced: bool,
 }
 
 /// How much is copied at once.
@@ -76,11 +79,12 @@ impl Target<'_> {
     }
 
     fn apply_content(&self, pieces: &[Piece], outcome: &Outcome) -> Result {
+        let file = self.file.ok_or(EINVAL)?;
         task::in_kthread(|| {
             if outcome.size > outcome.present {
                 attr::set_size(self.mount, self.dentry, outcome.size)?;
             }
-            self.put(pieces)?;
+            self.put(file, pieces)?;
             if outcome.size < outcome.present {
                 attr::set_size(self.mount, self.dentry, outcome.size)?;
             }
@@ -104,7 +108,7 @@ impl Target<'_> {
         } = saved
         else {
             return task::in_kthread(|| {
-                if !touched || !self.file.inode().is_regular() {
+                if !touched || self.regular().is_none() {
                     return Ok(());
                 }
                 attr::set_size(self.mount, self.dentry, size)?;
@@ -135,9 +139,9 @@ impl Target<'_> {
         let records = Records::new(&old).map_err(|_| EUCLEAN)?;
         task::in_kthread(|| {
             attributes::unprotect(self.mount, self.dentry, records)?;
-            if touched && self.file.inode().is_regular() {
-                self.put(&pieces)?;
-                if !pieces.is_empty() || size != self.file.inode().size() {
+            if let Some(file) = self.regular().filter(|_| touched) {
+                self.put(file, &pieces)?;
+                if !pieces.is_empty() || size != file.inode().size() {
                     attr::set_size(self.mount, self.dentry, size)?;
                 }
             }
@@ -152,35 +156,43 @@ impl Target<'_> {
     /// outlived the bytes in a power cut, the log would tell of a state that the file is not in,
     /// and what is reverted next would be mixed with what was to be gone.
     fn sync(&self) -> Result {
-        self.file.sync(0, i64::MAX, false)
+        match self.file.filter(|_| self.is_synced) {
+            Some(file) => file.sync(0, i64::MAX, false),
+            None => Ok(()),
+        }
     }
 
-    fn put(&self, pieces: &[Piece]) -> Result {
+    /// Its file, if that is one with content.
+    fn regular(&self) -> Option<&File> {
+        self.file.filter(|file| file.inode().is_regular())
+    }
+
+    fn put(&self, file: &File, pieces: &[Piece]) -> Result {
         let mut buf = buffer()?;
         for piece in pieces {
             match piece.source {
-                Source::Hole => range::punch(self.file, piece.offset, piece.length)?,
+                Source::Hole => range::punch(file, piece.offset, piece.length)?,
                 Source::At(at) => {
                     let extent = Extent {
                         segment: at.segment,
                         offset: at.offset,
                         length: piece.length,
                     };
-                    self.copy(extent, piece.offset, &mut buf)?;
+                    self.copy(file, extent, piece.offset, &mut buf)?;
                 }
             }
         }
         Ok(())
     }
 
-    fn copy(&self, extent: Extent, to: u64, buf: &mut [u8]) -> Result {
+    fn copy(&self, file: &File, extent: Extent, to: u64, buf: &mut [u8]) -> Result {
         let mut done = 0;
         while done < extent.length {
             let left = usize::try_from(extent.length - done).unwrap_or(usize::MAX);
             let n = left.min(buf.len());
             let part = buf.get_mut(..n).ok_or(EINVAL)?;
             self.journal.read_payload(extent, done, part)?;
-            self.file.write_at(part, to.saturating_add(done))?;
+            file.write_at(part, to.saturating_add(done))?;
             done = done.saturating_add(n as u64);
         }
         Ok(())
@@ -242,9 +254,10 @@ fn withdraw(sb: &SuperBlock, journal: &Journal, unfinished: &Unfinished) -> Resu
     }
     let target = Target {
         mount,
-        file: &file,
+        file: Some(&file),
         dentry: &dentry,
         journal,
+        is_synced: true,
     };
     target.withdraw(&line)?;
     end(sb, journal, &dentry, Op::Cancel, unfinished.seq)?;
@@ -285,10 +298,8 @@ fn finish_names(
     line: &Line<'_>,
 ) -> Result<(), NamesLeft> {
     let dir = OwnInode::obtain(sb, lower.inode().ok_or(ESTALE)?)?;
-    let count = line.count.ok_or(EUCLEAN)?;
     // What cannot be read is no reason to take the revert for withdrawn.
-    let taken = Taken::gather(journal, dir.id(), line.prev, count, |_| true);
-    let taken = taken.map_err(NamesLeft::Half)?;
+    let steps = steps_of(journal, line, 0).map_err(NamesLeft::Half)?;
     let names = Names {
         mount: sb.mount(),
         journal,
@@ -297,7 +308,7 @@ fn finish_names(
         lower,
         other: None,
     };
-    names.finish(&taken)
+    names.finish(steps)
 }
 
 /// Whether a line is a revert of names.
@@ -367,9 +378,10 @@ pub(crate) fn withdraw_last(
     let file = open_to_withdraw(mount.lower(), dentry, &line)?;
     let target = Target {
         mount: mount.lower(),
-        file: &file,
+        file: Some(&file),
         dentry,
         journal,
+        is_synced: true,
     };
     match target.withdraw(&line) {
         Ok(()) => {

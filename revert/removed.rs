@@ -10,7 +10,8 @@
 use super::{
     binding::kept,
     may_revert,
-    names::{parse, Names},
+    names::Names,
+    steps::Lines,
     taken::Taken,
     Refusal, Revert,
 };
@@ -54,7 +55,7 @@ pub(super) fn refill(revert: &Revert<'_>, count: u64) -> Result<u64, Refusal> {
     let mut stack = KVec::new();
     {
         let _lock = revert.inode.lock_as_parent();
-        push_removed(&mut stack, &revert.newest_names(count)?)?;
+        push_removed(revert, &mut stack, &revert.newest_names(count)?)?;
     }
     let mut total = 0u64;
     // By a stack of our own: nobody knows how deep it goes.
@@ -69,7 +70,7 @@ pub(super) fn refill(revert: &Revert<'_>, count: u64) -> Result<u64, Refusal> {
         let taken = newest_removals(revert, &inode, &lower, &directory)?;
         if !directory.is_seen {
             top.is_seen = true;
-            push_removed(&mut stack, &taken)?;
+            push_removed(revert, &mut stack, &taken)?;
             continue;
         }
         stack.pop();
@@ -90,9 +91,10 @@ pub(super) fn refill(revert: &Revert<'_>, count: u64) -> Result<u64, Refusal> {
     Ok(total)
 }
 
-fn push_removed(stack: &mut KVec<Removed>, taken: &Taken) -> Result {
-    for text in &taken.lines {
-        if let Some(removed) = Removed::of(&parse(text)?) {
+fn push_removed(revert: &Revert<'_>, stack: &mut KVec<Removed>, taken: &Taken) -> Result {
+    let mut lines = Lines::new(revert.journal)?;
+    for &at in &taken.places {
+        if let Some(removed) = Removed::of(&lines.read(at)?) {
             stack.push(removed, GFP_KERNEL)?;
         }
     }

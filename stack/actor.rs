@@ -3,7 +3,10 @@
 //! Who does it: the process behind an operation, gathered once and shared by its lines.
 
 use crate::{
-    history::line::{encode_command, Actor, Command, Kept, ObjectId, Time, MAX_ARGS, MAX_COMMAND},
+    history::line::{
+        encode_command, Actor, Command, Kept, ObjectId, Pos, Time, MAX_ARGS, MAX_COMMAND,
+    },
+    revert::Hidden,
     vfs::task, //
 };
 use kernel::{
@@ -140,6 +143,8 @@ pub(crate) struct Who {
     pub(crate) told_in: u64,
     /// What stays the same in its usual lines.
     kept: Option<Kept>,
+    /// Where a reader of the log stopped, and what reverts hide from there on.
+    pub(crate) paused: Option<(Pos, Hidden)>,
 }
 
 impl Who {

@@ -4,6 +4,7 @@
 
 use super::{
     percent,
+    picks,
     text::Text,
     Actor,
     Cookie,
@@ -240,7 +241,20 @@ impl<'b> LineDraft<'b> {
         self.number(b" now=", size)
     }
 
-    /// `mode=`: how the operations were chosen.
+    /// `picks=`: the operations that were taken back, as ranges of numbers, ascending and apart.
+    pub fn picks(&mut self, ranges: &[(u64, u64)]) -> &mut Self {
+        self.field(|text| {
+            text.put(b" picks=");
+            picks::put(text, ranges);
+        })
+    }
+
+    /// `group=`: the number of the group's first line.
+    pub fn group(&mut self, seq: u64) -> &mut Self {
+        self.number(b" group=", seq)
+    }
+
+    /// `mode=`: whether it is an undo or an operation of its own.
     pub fn mode(&mut self, mode: Mode) -> &mut Self {
         match mode {
             Mode::Walk => self.field(|text| text.put(b" mode=walk")),
