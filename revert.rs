@@ -15,7 +15,9 @@ mod binding;
 mod chain;
 mod content;
 mod gather;
+pub(crate) mod group;
 mod names;
+mod recover;
 mod removed;
 mod steps;
 mod taken;
@@ -35,7 +37,7 @@ use crate::{
         inode::OwnInode, //
     },
 };
-pub(crate) use apply::{withdraw_last, withdraw_unfinished};
+pub(crate) use recover::{withdraw_last, withdraw_unfinished};
 pub(crate) use chain::{Chain, Hidden, Link};
 use content::Content;
 use gather::{refuse, Choice};

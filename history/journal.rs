@@ -30,6 +30,7 @@ use super::{
     kept::Kept,
     line::{
         ObjectId,
+        Op,
         Pos,
         Seed, //
     },
@@ -109,6 +110,10 @@ pub(crate) struct Unfinished {
     pub(crate) at: Pos,
     /// What it is about.
     pub(crate) object: ObjectId,
+    /// The number of the first line of the group that it belongs to; its own, if there is none.
+    pub(crate) group: u64,
+    /// How the group ended, if that is known: its own line does not say it yet.
+    pub(crate) end: Option<Op>,
 }
 
 /// A revert under way.
@@ -119,6 +124,9 @@ struct Intent {
     left: u64,
     /// Once it has ended: everything up to this ticket must be durable before it is forgotten.
     ended: Option<u64>,
+    /// How a group of reverts ended, by the number of its first line, while not all of its lines say
+    /// so.
+    decided: Option<(u64, Op)>,
 }
 
 /// What a journal takes and has seen.
@@ -242,6 +250,7 @@ impl Journal {
                 segment: revert.at.segment,
                 left: revert.seq,
                 ended: None,
+                decided: None,
             };
             intents.push(intent, GFP_KERNEL)?;
         }
@@ -296,6 +305,7 @@ impl Journal {
             segment: self.segment(),
             left: 0,
             ended: None,
+            decided: None,
         };
         let segment = intent.segment;
         (self.intents.lock()).push(intent, GFP_KERNEL)?;
@@ -310,6 +320,23 @@ impl Journal {
         if let Some(intent) = open.find(|i| i.segment == segment && i.left == 0) {
             intent.ended = Some(ticket);
         }
+    }
+
+    /// The group of reverts that began in `segment`, whose first line has the number `group`, ended:
+    /// until it is over, that holds for those of its lines that have no end of their own.
+    pub(crate) fn decide(&self, segment: u64, group: u64, end: Op) {
+        let mut intents = self.intents.lock();
+        let mut open = intents.iter_mut().filter(|i| i.ended.is_none());
+        if let Some(intent) = open.find(|i| i.segment == segment && i.left == 0) {
+            intent.decided = Some((group, end));
+        }
+    }
+
+    /// How the group of reverts with this first line ended, if that was not told of each.
+    pub(crate) fn decision(&self, group: u64) -> Option<Op> {
+        let intents = self.intents.lock();
+        let mut decided = intents.iter().filter_map(|i| i.decided);
+        decided.find(|(first, _)| *first == group).map(|(_, end)| end)
     }
 
     /// A revert could be neither finished nor rolled back; `seq` is its number. It stays open.

@@ -4,7 +4,7 @@
 
 use super::{
     content::Content,
-    steps::fate,
+    steps::{fate, Lines},
     Chain, Link, Refusal,
 };
 use crate::{
@@ -351,6 +351,17 @@ impl<'a> Gathering<'a> {
             picks,
         })
     }
+}
+
+/// Plans to take the undo back that stands at `at`, and that no operation of the object followed. Under
+/// the object's lock.
+pub(super) fn redo(content: &Content<'_>, at: Pos) -> Result<Gathered, Refusal> {
+    let mut lines = Lines::new(content.journal)?;
+    let line = lines.read(at)?;
+    let numbers = [line.seq];
+    let mut gathering = Gathering::new(content, Choice::These(&numbers))?;
+    gathering.take(&line, &mut refuse)?;
+    gathering.finish(false, content.inode)
 }
 
 /// An attribute, as far as it can be put back on its own: mode, owner and ACL are one.

@@ -10,6 +10,7 @@
 use super::{
     binding::{kept, Gone},
     close_intent,
+    content::Entry,
     steps::{Lines, Todo, Way},
     taken::Taken,
     Refusal, //
@@ -18,7 +19,7 @@ use crate::{
     backup::{self, Subject, What},
     history::{
         journal::{Journal, LineRoom},
-        line::{decode_hex, decode_percent, Line, Mode, Op, Undo, MAX_LINE},
+        line::{decode_hex, decode_percent, Line, Op, Undo, MAX_LINE},
         plan::{Directory, NameStep, Progress},
     },
     stack::{Mount, ObjectState, Open},
@@ -95,7 +96,10 @@ impl Names<'_> {
             open,
         };
         let mut room = self.journal.reserve_lines(2)?;
-        let intent = state_intent(&subject, taken, &mut room)?;
+        let intent = {
+            let mut state = self.dir.object().state.lock();
+            state_intent(&subject, &mut state, taken, &mut room, Entry::UNDO)?
+        };
         let flushed = self.journal.flush(true).map_err(NamesLeft::from);
         let result = flushed.and_then(|()| self.take_back(taken));
         let mut state = self.dir.object().state.lock();
@@ -298,7 +302,7 @@ impl Names<'_> {
 
     /// A step that was done before a crash has moved its objects' change times, and the lines that
     /// would say so may be lost: without them, that is nobody else's doing.
-    fn take_as_found(&self, step: &NameStep<'_>, way: Way) -> Outcome {
+    pub(super) fn take_as_found(&self, step: &NameStep<'_>, way: Way) -> Outcome {
         for binding in step.bindings() {
             let mut buf = [0; NAME];
             let name = decode(binding.name, &mut buf)?;
@@ -350,25 +354,33 @@ fn half(error: Error) -> NamesLeft {
     NamesLeft::Half(error.into())
 }
 
-/// Places the line that a revert begins with.
-fn state_intent(subject: &Subject<'_>, taken: &Taken, room: &mut LineRoom<'_>) -> Result<u64> {
+/// Places the line that a revert begins with; answers its number.
+pub(super) fn state_intent(
+    subject: &Subject<'_>,
+    state: &mut ObjectState,
+    taken: &Taken,
+    room: &mut LineRoom<'_>,
+    entry: Entry,
+) -> Result<u64> {
     let what = What {
-        op: Op::Revert,
+        op: entry.op,
         at: 0,
         length: 0,
         size: subject.inode.lower().size(),
     };
-    let mut state = subject.inode.object().state.lock();
     // The next mount may have to find the directory by this line alone.
     state.handle_told_in = 0;
-    let placed = backup::place(subject, &mut state, room, &what, |draft| {
+    let placed = backup::place(subject, state, room, &what, |draft| {
         draft.undo(Undo::None).of(taken.newest).count(taken.count());
         if !taken.picks.is_empty() {
             draft.picks(&taken.picks);
         } else if let Some(back) = taken.back {
             draft.back(back);
         }
-        draft.mode(Mode::Walk);
+        draft.mode(entry.mode);
+        if let Some(group) = entry.group {
+            draft.group(group);
+        }
     })?;
     Ok(placed.seq)
 }

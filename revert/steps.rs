@@ -54,6 +54,13 @@ pub(super) struct Todo {
     pub(super) gone: Option<Gone>,
 }
 
+impl Todo {
+    /// Whether it is done again before another one is.
+    pub(super) fn is_older(&self, other: &Self) -> bool {
+        (self.at, other.is_second) < (other.at, self.is_second)
+    }
+}
+
 /// Reads lines, each into the same memory.
 pub(super) struct Lines<'j> {
     journal: &'j Journal,
@@ -88,8 +95,11 @@ impl<'j> Lines<'j> {
 
 /// Whether a line of a directory is an operation on its names, or takes such ones back.
 pub(super) fn is_on_names(line: &Line<'_>) -> bool {
+    // A revert of content says how large that is now.
     changes_names(line.op)
-        || (matches!(line.op, Op::Revert | Op::Redo) && line.undo == Some(Undo::None))
+        || (matches!(line.op, Op::Revert | Op::Redo)
+            && line.undo == Some(Undo::None)
+            && line.now.is_none())
 }
 
 /// How deep reverts of reverts are followed.

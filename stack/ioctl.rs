@@ -31,6 +31,7 @@ impl IoctlHooks for Stack {
             uapi::IOC_READLOG_PAGE => read_page(file, argument),
             uapi::IOC_READLOG => read_log(file, argument),
             uapi::IOC_STATUS => status(file, argument),
+            uapi::IOC_REVERT_GROUP => super::group::revert(file, argument),
             _ => Err(ENOTTY),
         }
     }

@@ -9,6 +9,7 @@ mod actor;
 mod attr;
 mod dir;
 mod file;
+mod group;
 mod inode;
 mod ioctl;
 mod mmap;

@@ -98,6 +98,9 @@ pub(crate) struct Mount {
     lost: Atomic<i64>,
     /// The lower root's device number.
     device: u32,
+    /// Held by whoever takes operations of several objects back: above all other locks.
+    #[pin]
+    group_turn: Mutex<()>,
     #[pin]
     scratch: Mutex<KVec<u8>>,
     #[pin]
@@ -142,6 +145,11 @@ impl Mount {
             return Err(EXDEV);
         }
         Ok(())
+    }
+
+    /// Held by whoever takes operations of several objects back: above all other locks.
+    pub(crate) fn group_turn(&self) -> &Mutex<()> {
+        &self.group_turn
     }
 
     /// A buffer for long lines.
@@ -223,6 +231,7 @@ impl Mount {
                 commit: options.commit(),
                 lost: Atomic::new(0),
                 device: attr::device(&base.lower, base.lower.root())?,
+                group_turn <- new_mutex!((), "Mount::group_turn"),
                 scratch <- new_mutex!(scratch, "Mount::scratch"),
                 identities <- IdentityCache::new(),
                 lower: base.lower,

@@ -430,6 +430,15 @@ impl OwnInode {
         kernel::error::to_result(unsafe { c::lfs_may_change_names(self.as_ptr()) })
     }
 
+    /// Whether the caller may change its content, by its mode and ACL.
+    pub(crate) fn may_write(&self) -> Result {
+        let idmap = &raw mut c::nop_mnt_idmap;
+        // CAST: A small flag.
+        let wanted = c::MAY_WRITE as c_int;
+        // SAFETY: A live inode; mounts of ours are not id-mapped.
+        kernel::error::to_result(unsafe { c::inode_permission(idmap, self.as_ptr(), wanted) })
+    }
+
     /// Locks two inodes, in an order of their own.
     pub(crate) fn lock_both<'a>(a: &'a Self, b: &'a Self) -> (InodeGuard<'a>, InodeGuard<'a>) {
         let (first, second) = if core::ptr::from_ref(a) < core::ptr::from_ref(b) {

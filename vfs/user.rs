@@ -2,7 +2,7 @@
 
 //! The structures of our commands, in and out of user memory.
 
-use crate::uapi::{ReadLog, Revert, Status};
+use crate::uapi::{Conflict, Operation, ReadLog, Revert, RevertGroup, Status};
 use kernel::{
     prelude::*,
     transmute::{AsBytes, FromBytes},
@@ -22,11 +22,32 @@ unsafe impl FromBytes for Status {}
 // SAFETY: As above.
 unsafe impl AsBytes for Status {}
 
+// SAFETY: As above.
+unsafe impl FromBytes for RevertGroup {}
+// SAFETY: As above.
+unsafe impl AsBytes for RevertGroup {}
+// SAFETY: As above.
+unsafe impl FromBytes for Operation {}
+// SAFETY: As above.
+unsafe impl AsBytes for Conflict {}
+
 /// Copies a structure in.
 pub(crate) fn read<T: FromBytes>(address: usize) -> Result<T> {
     UserSlice::new(UserPtr::from_addr(address), size_of::<T>())
         .reader()
         .read()
+}
+
+/// Copies structures in, one after the other.
+pub(crate) fn read_all<T: FromBytes>(address: usize, count: u64) -> Result<KVVec<T>> {
+    let count = usize::try_from(count).map_err(|_| EINVAL)?;
+    let length = count.checked_mul(size_of::<T>()).ok_or(EINVAL)?;
+    let mut reader = UserSlice::new(UserPtr::from_addr(address), length).reader();
+    let mut items = KVVec::with_capacity(count, GFP_KERNEL)?;
+    for _ in 0..count {
+        items.push(reader.read()?, GFP_KERNEL)?;
+    }
+    Ok(items)
 }
 
 /// Copies a structure out.
