@@ -26,11 +26,11 @@ use crate::{
     backup::{self, Subject, What},
     history::{
         journal::{Journal, LineRoom},
-        line::{Line, Op, Pos},
+        line::{Line, Mode, Op, Pos},
         plan::{OnForeign, Step}, //
     },
     stack::ObjectState,
-    uapi::Reason,
+    uapi::{Operation, Reason},
     vfs::{
         error::{ENODATA, EOPNOTSUPP, ESTALE, EUCLEAN},
         file::OwnFile,
@@ -142,7 +142,6 @@ pub(crate) fn walk(file: &OwnFile, count: u64, manner: Manner) -> Outcomes {
     may_revert(inode)?;
     let mount = inode.mount();
     let journal = mount.journal().ok_or(Refusal::new(Reason::HistoryOff, 0))?;
-    let _write = file.want_write()?;
     let revert = Revert {
         file,
         inode,
@@ -153,6 +152,7 @@ pub(crate) fn walk(file: &OwnFile, count: u64, manner: Manner) -> Outcomes {
     if inode.is_directory() {
         inside = revert.walk_directory(count)?;
     } else {
+        let _write = file.want_write()?;
         let _lock = inode.lock();
         revert.walk_object(count)?;
     }
@@ -176,12 +176,20 @@ enum Run {
     Attributes(u64),
     /// A rename between it and another directory.
     Across,
+    /// A revert of names that was an operation of its own: its line.
+    Pick(Operation),
 }
 
 impl Run {
-    fn of(line: &Line<'_>) -> Self {
+    fn of(line: &Line<'_>, at: Pos) -> Self {
         if !is_on_names(line) {
             Self::Attributes(1)
+        } else if line.op == Op::Revert {
+            Self::Pick(Operation {
+                seq: line.seq,
+                segment: at.segment,
+                offset: at.offset,
+            })
         } else if line.parent.is_some() {
             Self::Across
         } else {
@@ -219,11 +227,18 @@ impl Revert<'_> {
     fn walk_directory(&self, count: u64) -> Outcomes {
         let mut inside = 0u64;
         let runs = {
+            let _write = self.file.want_write()?;
             let _lock = self.inode.lock_as_parent();
             self.runs(count)?
         };
         for run in runs {
+            if let Run::Pick(line) = run {
+                self.take_pick_back(line)?;
+                continue;
+            }
+            let _write = self.file.want_write()?;
             match run {
+                Run::Pick(_) => {}
                 Run::Across => across::take_back(self)?,
                 Run::Names(n) => {
                     if self.manner.deep {
@@ -240,6 +255,21 @@ impl Revert<'_> {
             }
         }
         Ok(inside)
+    }
+
+    /// Takes back a revert that was an operation of its own, in this directory: what it took back there
+    /// may have to do with other directories.
+    fn take_pick_back(&self, line: Operation) -> Result<(), Refusal> {
+        let mut operations = KVVec::new();
+        operations.push(line, GFP_KERNEL)?;
+        let request = group::Request {
+            operations,
+            mode: Mode::Walk,
+            redo: false,
+            force: self.manner.force,
+            dry_run: false,
+        };
+        group::take_back(self.file, &request, &mut refuse).map(|_| ())
     }
 
     /// The newest `count` operations in runs. The directory is locked.
@@ -259,9 +289,9 @@ impl Revert<'_> {
             match chain.step_back()? {
                 Link::End => return Err(Refusal::new(Reason::NothingLeft, 0)),
                 Link::Trimmed => return Err(Refusal::new(Reason::Trimmed, 0)),
-                Link::Line(line, _, _, Step::Take) => {
+                Link::Line(line, at, _, Step::Take) => {
                     found += 1;
-                    match (Run::of(&line), runs.last_mut()) {
+                    match (Run::of(&line, at), runs.last_mut()) {
                         (Run::Names(_), Some(Run::Names(n)))
                         | (Run::Attributes(_), Some(Run::Attributes(n))) => *n += 1,
                         (run, _) => runs.push(run, GFP_KERNEL)?,

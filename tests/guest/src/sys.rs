@@ -34,6 +34,13 @@ pub fn address(bytes: &mut [u8]) -> u64 {
     bytes.as_mut_ptr() as usize as u64
 }
 
+/// Makes the calling thread, and no other, one of another user's, without capabilities.
+pub fn become_user(uid: u32) -> io::Result<()> {
+    // SAFETY: plain numbers.
+    let value = unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) };
+    done(value).map(drop)
+}
+
 /// `fcntl` with a number as its argument.
 pub fn fcntl_number(file: &impl AsFd, command: i32, argument: i32) -> io::Result<i32> {
     // SAFETY: plain numbers.

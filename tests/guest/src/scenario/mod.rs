@@ -11,6 +11,7 @@ mod full;
 mod fuzz_calls;
 mod fuzz_damage;
 mod fuzz_options;
+mod groups;
 mod interrupted;
 mod kill;
 mod lasting;
@@ -41,6 +42,7 @@ pub fn all() -> Vec<&'static Test> {
         attributes::TESTS,
         names::TESTS,
         removed::TESTS,
+        groups::TESTS,
         saves::TESTS,
         interrupted::TESTS,
         behind::TESTS,
