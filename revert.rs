@@ -297,6 +297,9 @@ impl Revert<'_> {
                         (run, _) => runs.push(run, GFP_KERNEL)?,
                     }
                 }
+                Link::Line(line, _, _, Step::Barred) => {
+                    return Err(Refusal::new(Reason::Conflict, line.seq))
+                }
                 Link::Line(..) => {}
             }
         }

@@ -13,7 +13,7 @@ use crate::{
     backup::{self, Saved, Subject, What},
     history::{
         journal::{Journal, LineRoom},
-        line::{Mode, Op},
+        line::{LineDraft, Mode, Op, Pos},
         plan::{Changes, OnForeign, Records}, //
     },
     stack::{Mount, ObjectState, Open},
@@ -59,6 +59,41 @@ impl Entry {
         mode: Mode::Walk,
         group: None,
     };
+
+    /// The ranges of numbers that the line has to tell; `None`: it says where the walk goes on instead,
+    /// behind what it takes back. `E2BIG`: there are too many.
+    pub(super) fn picks<'p>(
+        &self,
+        is_newest: bool,
+        picks: Option<&'p [(u64, u64)]>,
+    ) -> Result<Option<&'p [(u64, u64)]>> {
+        if (is_newest && self.mode == Mode::Walk) || self.op == Op::Redo {
+            return Ok(None);
+        }
+        picks.map(Some).ok_or(E2BIG)
+    }
+
+    /// Adds what tells which operations do not stand any more, and whether there are reverts among them.
+    pub(super) fn describe(
+        &self,
+        draft: &mut LineDraft<'_>,
+        picks: Option<&[(u64, u64)]>,
+        is_deep: bool,
+        back: Option<Pos>,
+    ) {
+        if let Some(ranges) = picks {
+            draft.picks(ranges);
+            if is_deep {
+                draft.deep();
+            }
+        } else if let Some(back) = back {
+            draft.back(back);
+        }
+        draft.mode(self.mode);
+        if let Some(group) = self.group {
+            draft.group(group);
+        }
+    }
 }
 
 impl Content<'_> {
@@ -209,6 +244,7 @@ impl Content<'_> {
         saved: &Saved,
         entry: Entry,
     ) -> Result<u64> {
+        let picks = entry.picks(plan.is_newest, plan.picks.as_deref())?;
         let (at, length) = plan.outcome.hull(&plan.pieces);
         let what = What {
             op: entry.op,
@@ -221,15 +257,8 @@ impl Content<'_> {
         let placed = backup::place(&self.subject(), state, room, &what, |draft| {
             saved.describe(draft);
             draft.of(plan.newest).count(plan.count);
-            if !plan.picks.is_empty() {
-                draft.picks(&plan.picks);
-            } else if let Some(back) = plan.back {
-                draft.back(back);
-            }
-            draft.now(plan.outcome.size).mode(entry.mode);
-            if let Some(group) = entry.group {
-                draft.group(group);
-            }
+            entry.describe(draft, picks, plan.is_deep, plan.back);
+            draft.now(plan.outcome.size);
         })?;
         Ok(placed.seq)
     }

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     history::{
         journal::Journal,
-        line::{Line, Pos},
+        line::{Line, Op, Pos},
         plan::{
             inverse, resized, Access, Entry, Kept, Kind, MapReader, Merge, OnForeign, Outcome,
             Picking, Piece, PlanError, Record, Records, Restore, Standing, Step, Store, RECORD,
@@ -66,8 +66,12 @@ pub(super) struct Gathered {
     pub(super) newest: u64,
     /// Where the object's newest line stands that is left standing.
     pub(super) back: Option<Pos>,
-    /// Their numbers in ranges, where they are not just the newest ones.
-    pub(super) picks: KVVec<(u64, u64)>,
+    /// Their numbers in ranges; `None`: there are more than a line has room for.
+    pub(super) picks: Option<KVVec<(u64, u64)>>,
+    /// Whether they are just the newest ones.
+    pub(super) is_newest: bool,
+    /// Whether there are reverts among them.
+    pub(super) is_deep: bool,
 }
 
 impl Gathered {
@@ -157,6 +161,7 @@ struct Gathering<'a> {
     back: Option<Pos>,
     /// Whether these are just the newest operations.
     is_newest: bool,
+    is_deep: bool,
 }
 
 /// Plans to take operations of an object back that stand; where one cannot be, `objections` is told.
@@ -172,7 +177,8 @@ pub(super) fn plan(
     let mut chain = Chain::new(journal, inode.id(), head, on_foreign)?;
     let mut gathering = Gathering::new(content, choice)?;
     while gathering.taken < choice.count() {
-        gathering.is_newest &= !chain.hides();
+        let hides = chain.hides();
+        gathering.is_newest &= !hides;
         let missing = choice.missing(gathering.taken);
         let found = match chain.step_with(|seq| fate(choice.takes(seq)))? {
             Link::End => Err(Refusal::new(Reason::NothingLeft, gathering.newest)),
@@ -209,6 +215,7 @@ impl<'a> Gathering<'a> {
             newest: 0,
             back: None,
             is_newest: true,
+            is_deep: false,
         })
     }
 
@@ -223,6 +230,11 @@ impl<'a> Gathering<'a> {
         match step {
             Step::Take if is_taken => self.take(line, objections),
             Step::Take => self.stays(line),
+            Step::Barred => {
+                self.taken = self.taken.saturating_add(1);
+                objections(line.seq, Refusal::new(Reason::Conflict, 0))?;
+                self.stays(line)
+            }
             _ => {
                 if let Choice::These(_) = self.choice {
                     if is_taken {
@@ -256,6 +268,7 @@ impl<'a> Gathering<'a> {
             self.newest = seq;
         }
         self.back = line.prev;
+        self.is_deep |= line.op == Op::Revert;
         Ok(())
     }
 
@@ -263,6 +276,10 @@ impl<'a> Gathering<'a> {
     fn stays(&mut self, line: &Line<'_>) -> Result<(), Refusal> {
         self.is_newest = false;
         self.picking.part();
+        if line.picks.is_some() && !line.deep {
+            // With what it took back it comes to nothing.
+            return Ok(());
+        }
         self.standing.add(line).map_err(|e| e.refuse(line.seq))?;
         for attribute in self.attributes_of(line)? {
             (self.standing_attributes).push((attribute, line.seq), GFP_KERNEL)?;
@@ -337,10 +354,6 @@ impl<'a> Gathering<'a> {
         }
         let mut pieces = List::new();
         let outcome = (self.merge.finish(&mut pieces)).map_err(|e| e.refuse(newest))?;
-        let mut picks = KVVec::new();
-        if !self.is_newest || hides {
-            picks = self.picking.finish().into();
-        }
         Ok(Gathered {
             pieces: pieces.into(),
             attributes: self.attributes,
@@ -348,7 +361,9 @@ impl<'a> Gathering<'a> {
             count: self.taken,
             newest,
             back: self.back,
-            picks,
+            picks: self.picking.finish().ok().map(KVVec::from),
+            is_newest: self.is_newest && !hides,
+            is_deep: self.is_deep,
         })
     }
 }

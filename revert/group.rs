@@ -90,9 +90,10 @@ struct Chosen {
 }
 
 impl Chosen {
-    /// The order of members; within one, the newest first.
-    fn is_before(&self, other: &Self) -> bool {
-        let key = |one: &Self| (one.object, one.is_on_names);
+    /// The order of members; within one, the newest first. Of one object, operations on names are taken
+    /// back last: an undo of those is the newer one, and has to be redone first.
+    fn is_before(&self, other: &Self, redo: bool) -> bool {
+        let key = |one: &Self| (one.object, one.is_on_names != redo);
         (key(self), other.seq) < (key(other), self.seq)
     }
 }
@@ -171,7 +172,7 @@ impl<'a> Group<'a> {
                 Err(refusal) => objections(operation.seq, refusal)?,
             }
         }
-        sort(&mut group.chosen, Chosen::is_before);
+        sort(&mut group.chosen, |a, b| a.is_before(b, request.redo));
         for (index, chosen) in group.chosen.iter().enumerate() {
             let end = index.saturating_add(1);
             match group.members.last_mut() {
@@ -236,6 +237,12 @@ impl<'a> Group<'a> {
     fn takes(&self, seq: u64) -> bool {
         let operations = &self.request.operations;
         operations.binary_search_by(|o| seq.cmp(&o.seq)).is_ok()
+    }
+
+    /// The number of the group's first line, once there is one; above all others until then.
+    fn first_number(&self) -> u64 {
+        let mut intents = self.members.iter().filter_map(|member| member.intent);
+        intents.next().map_or(u64::MAX, |(_, seq)| seq)
     }
 
     /// What lines of the group say.

@@ -362,6 +362,7 @@ pub(super) fn state_intent(
     room: &mut LineRoom<'_>,
     entry: Entry,
 ) -> Result<u64> {
+    let picks = entry.picks(taken.is_newest, taken.picks.as_deref())?;
     let what = What {
         op: entry.op,
         at: 0,
@@ -372,15 +373,7 @@ pub(super) fn state_intent(
     state.handle_told_in = 0;
     let placed = backup::place(subject, state, room, &what, |draft| {
         draft.undo(Undo::None).of(taken.newest).count(taken.count());
-        if !taken.picks.is_empty() {
-            draft.picks(&taken.picks);
-        } else if let Some(back) = taken.back {
-            draft.back(back);
-        }
-        draft.mode(entry.mode);
-        if let Some(group) = entry.group {
-            draft.group(group);
-        }
+        entry.describe(draft, picks, taken.is_deep, taken.back);
     })?;
     Ok(placed.seq)
 }

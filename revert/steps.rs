@@ -255,9 +255,9 @@ pub(super) fn fate(is_taken: bool) -> Fate {
     }
 }
 
-/// The undo of an object that a redo takes back: where its line stands, its number, and whether an
-/// operation is in the way instead.
-pub(super) fn to_redo(journal: &Journal, head: Option<Pos>) -> Outcome<Pos> {
+/// Where the undo of an object stands that a redo takes back, by the object's lines from `head` on;
+/// those with numbers from `first` on are of the redo itself. `Conflict`: an operation followed.
+pub(super) fn to_redo(journal: &Journal, head: Option<Pos>, first: u64) -> Outcome<Pos> {
     let mut lines = Lines::new(journal)?;
     let mut redoing = Redoing::default();
     let mut next = head;
@@ -266,7 +266,12 @@ pub(super) fn to_redo(journal: &Journal, head: Option<Pos>) -> Outcome<Pos> {
             Err(e) if e == ENODATA => return Err(Refusal::new(Reason::Trimmed, 0)),
             line => line?,
         };
-        match redoing.step(&line) {
+        let found = if line.seq < first {
+            redoing.step(&line)
+        } else {
+            Redo::Pass
+        };
+        match found {
             Redo::This => return Ok(at),
             Redo::Blocked => return Err(Refusal::new(Reason::Conflict, line.seq)),
             Redo::Pass => {}

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     history::{
         journal::Journal,
-        line::{Line, ObjectId, Pos},
+        line::{Line, ObjectId, Op, Pos},
         plan::{OnForeign, Picking, Step}, //
     },
     uapi::Reason, //
@@ -26,8 +26,12 @@ pub(super) struct Taken {
     pub(super) newest: u64,
     /// Where the directory's newest line stands that is left standing.
     pub(super) back: Option<Pos>,
-    /// Their numbers in ranges, where they are not just the newest lines.
-    pub(super) picks: KVVec<(u64, u64)>,
+    /// Their numbers in ranges; `None`: there are more than a line has room for.
+    pub(super) picks: Option<KVVec<(u64, u64)>>,
+    /// Whether they are just the newest ones.
+    pub(super) is_newest: bool,
+    /// Whether there are reverts among them.
+    pub(super) is_deep: bool,
 }
 
 impl Taken {
@@ -45,7 +49,9 @@ impl Taken {
             places: KVVec::new(),
             newest: 0,
             back: None,
-            picks: KVVec::new(),
+            picks: None,
+            is_newest: true,
+            is_deep: false,
         };
         let mut picking = Picking::new(List::new());
         while taken.count() < most {
@@ -62,9 +68,13 @@ impl Taken {
                         taken.newest = line.seq;
                     }
                     taken.back = line.prev;
+                    taken.is_deep |= line.op == Op::Revert;
                 }
                 Link::Line(line, _, _, Step::Stop(_)) => {
                     return Err(Refusal::new(Reason::Foreign, line.seq))
+                }
+                Link::Line(line, _, _, Step::Barred) => {
+                    return Err(Refusal::new(Reason::Conflict, line.seq))
                 }
                 Link::Line(line, ..) => {
                     if !line.op.is_bookkeeping() {
@@ -73,9 +83,8 @@ impl Taken {
                 }
             }
         }
-        if chain.hides() {
-            taken.picks = picking.finish().into();
-        }
+        taken.is_newest = !chain.hides();
+        taken.picks = picking.finish().ok().map(KVVec::from);
         Ok(taken)
     }
 

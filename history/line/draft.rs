@@ -249,6 +249,11 @@ impl<'b> LineDraft<'b> {
         })
     }
 
+    /// `deep=1`: there are reverts among the operations that were taken back.
+    pub fn deep(&mut self) -> &mut Self {
+        self.field(|text| text.put(b" deep=1"))
+    }
+
     /// `group=`: the number of the group's first line.
     pub fn group(&mut self, seq: u64) -> &mut Self {
         self.number(b" group=", seq)

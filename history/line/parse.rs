@@ -97,6 +97,8 @@ pub struct Line<'a> {
     pub mode: Option<Mode>,
     /// Which operations a revert took back, if not just the newest ones.
     pub picks: Option<Picks<'a>>,
+    /// Whether there are reverts among them.
+    pub deep: bool,
     /// The number of the first line of the group that a revert belongs to; that line itself has none.
     pub group: Option<u64>,
     /// Why the old state was lost, percent-encoded.
@@ -132,12 +134,13 @@ impl<'a> Line<'a> {
             return Err(LineError::Value);
         }
         let (mut line, rest) = Self::parse_head(body)?;
-        let (mut seq, mut cut) = (None, None);
+        let (mut seq, mut cut, mut deep) = (None, None, None);
         for word in words(rest) {
             let (key, value) = text::split(word, b'=').ok_or(LineError::Key)?;
             match key {
                 b"seq" => once(&mut seq, text::dec(value))?,
                 b"cmdcut" => once(&mut cut, flag(value))?,
+                b"deep" => once(&mut deep, flag(value))?,
                 // It stands last, and was taken off.
                 b"" | b"sum" => return Err(LineError::Key),
                 _ if line.set(key, value)? => {}
@@ -147,6 +150,7 @@ impl<'a> Line<'a> {
         }
         line.seq = seq.ok_or(LineError::NoNumber)?;
         line.command_cut = cut.is_some();
+        line.deep = deep.is_some();
         Ok(line)
     }
 
@@ -213,6 +217,7 @@ impl<'a> Line<'a> {
             now: None,
             mode: None,
             picks: None,
+            deep: false,
             group: None,
             why: None,
             name: None,

@@ -17,7 +17,6 @@ use super::{
 /// Gathers ranges of numbers from an object's lines, the newest first.
 pub struct Picking<S> {
     ranges: S,
-    count: usize,
     width: usize,
     /// Whether the next one that is picked belongs to the last range.
     is_open: bool,
@@ -28,7 +27,6 @@ impl<S: Store<(u64, u64)>> Picking<S> {
     pub fn new(ranges: S) -> Self {
         Self {
             ranges,
-            count: 0,
             width: 0,
             is_open: false,
         }
@@ -42,12 +40,8 @@ impl<S: Store<(u64, u64)>> Picking<S> {
             self.width = self.width.saturating_add(picks_width(*last));
         } else {
             self.ranges.push((seq, seq))?;
-            self.count = self.count.saturating_add(1);
             self.width = self.width.saturating_add(picks_width((seq, seq)));
             self.is_open = true;
-        }
-        if self.width > MAX_PICKS {
-            return Err(PlanError::NoRoom);
         }
         Ok(())
     }
@@ -58,10 +52,13 @@ impl<S: Store<(u64, u64)>> Picking<S> {
         self.is_open = false;
     }
 
-    /// The ranges, ascending.
-    pub fn finish(mut self) -> S {
+    /// The ranges, ascending. `NoRoom`: a line has no room for so many.
+    pub fn finish(mut self) -> Result<S, PlanError> {
+        if self.width > MAX_PICKS {
+            return Err(PlanError::NoRoom);
+        }
         self.ranges.items().reverse();
-        self.ranges
+        Ok(self.ranges)
     }
 }
 

@@ -63,6 +63,9 @@ pub enum Step {
     Pass,
     /// A revert: what it took back does not stand, the walk goes on here, or ends.
     Jump(Option<Pos>),
+    /// A revert that was to be taken back: what it took back would stand again, but a newer one took
+    /// back some of that, too.
+    Barred,
     /// The walk cannot go on.
     Stop(Stop),
 }
@@ -125,7 +128,7 @@ impl Walk {
         self.next = match step {
             Step::Jump(back) => back,
             Step::Stop(_) => None,
-            Step::Take | Step::Show | Step::Pass => line.prev,
+            Step::Take | Step::Show | Step::Pass | Step::Barred => line.prev,
         };
         step
     }
@@ -153,6 +156,7 @@ impl Walk {
                 Ok(()) => Step::Take,
                 Err(stop) => Step::Stop(stop),
             },
+            Op::Revert if is_barred(line, hidden) => Step::Barred,
             Op::Read => Step::Show,
             op if op.is_bookkeeping() => Step::Pass,
             _ => Step::Take,
@@ -207,6 +211,13 @@ impl Walk {
 fn is_hidden(seq: u64, hidden: &mut impl Store<(u64, u64)>) -> bool {
     let mut ranges = hidden.items().iter();
     ranges.any(|(first, last)| (*first..=*last).contains(&seq))
+}
+
+/// Whether something that a revert took back was taken back by a newer one, too.
+fn is_barred(line: &Line<'_>, hidden: &mut impl Store<(u64, u64)>) -> bool {
+    let hidden = hidden.items();
+    let mut picked = line.picks.iter().flat_map(|picks| picks.ranges());
+    picked.any(|(first, last)| hidden.iter().any(|(a, b)| *a <= last && first <= *b))
 }
 
 /// Hides what a revert picked.

@@ -6,7 +6,7 @@ mod support;
 
 use logctl::history::line::{Line, LineDraft, LineError, Op, Pos, MAX_LINE, MAX_PICKS};
 use logctl::history::plan::{
-    resized, Fate, Kept, OnForeign, Picking, PlanError, Redo, Redoing, Standing, Step, Store, Walk,
+    resized, Fate, Kept, OnForeign, Picking, PlanError, Redo, Redoing, Standing, Step, Walk,
 };
 use proptest::prelude::*;
 use support::{parse, pos, seal, List, OBJECT, WHEN};
@@ -95,20 +95,24 @@ impl Chain {
         standing
     }
 
-    /// Places a revert of `chosen`, which stand, newest first, as the kernel does.
-    fn revert(&mut self, chosen: &[u64], mode: &str) {
+    /// Places a revert of those of `chosen` that can be taken back, as the kernel does; says which.
+    fn revert(&mut self, chosen: &[u64], mode: &str) -> Vec<u64> {
         let mut walk = Walk::new(OBJECT, self.head(), OnForeign::Stop);
         let mut hidden = List::default();
         let mut picking = Picking::new(List::default());
-        let (mut found, mut is_newest, mut back) = (0, true, None);
-        while found < chosen.len() {
-            is_newest &= hidden.items.is_empty();
-            let mut line = self.line(walk.next().expect("what was chosen stands"));
+        let (mut taken, mut is_newest, mut back) = (Vec::new(), true, None);
+        while let Some(at) = walk.next() {
+            if chosen.iter().all(|seq| *seq > at.offset) {
+                break;
+            }
+            let hides = !hidden.items.is_empty();
+            let mut line = self.line(at);
             let is_chosen = chosen.contains(&line.seq);
             let fate = if is_chosen { Fate::Go } else { Fate::Stay };
             match walk.step(&mut line, &mut hidden, fate) {
                 Step::Take if is_chosen => {
-                    found += 1;
+                    is_newest &= !hides;
+                    taken.push(line.seq);
                     picking.pick(line.seq).unwrap();
                     back = line.prev;
                 }
@@ -120,19 +124,23 @@ impl Chain {
                 _ => {}
             }
         }
+        if taken.is_empty() {
+            return taken;
+        }
         is_newest &= hidden.items.is_empty();
-        let of = chosen[0];
-        let count = chosen.len();
-        let taken = if is_newest && mode == "walk" {
+        let of = taken[0];
+        let count = taken.len();
+        let told = if is_newest && mode == "walk" {
             back.map_or(String::new(), |back| format!(" back=1:{}", back.offset))
         } else {
-            let ranges = picking.finish().items;
+            let ranges = picking.finish().unwrap().items;
             let words: Vec<String> = ranges.iter().map(|(a, b)| format!("{a}-{b}")).collect();
             format!(" picks={}", words.join(","))
         };
         self.add(&format!(
-            "revert 0 0 of={of} count={count} size=0 now=0 mode={mode}{taken}"
+            "revert 0 0 of={of} count={count} size=0 now=0 mode={mode}{told}"
         ));
+        taken
     }
 
     /// Places a redo, if there is something to be redone.
@@ -224,24 +232,22 @@ proptest! {
                         which.iter().map(|index| index.index(standing.len())).collect();
                     at.sort_unstable();
                     at.dedup();
-                    let mut chosen: Vec<Entry> = Vec::new();
+                    // A revert of reverts that stays is in the way of what it has to do with.
                     let mut stays = Vec::new();
+                    let mut numbers = Vec::new();
                     for (index, entry) in standing.iter().enumerate() {
-                        // What a newer pick touched that stays is in its way; one that is taken back
-                        // takes back again what it had done.
-                        let touched = entry.touched();
-                        if at.contains(&index) && !touched.iter().any(|seq| stays.contains(seq)) {
-                            chosen.push(entry.clone());
-                            stays.extend(entry.took.iter().flat_map(Entry::touched));
-                        } else {
-                            stays.extend(touched);
+                        if at.contains(&index) && !stays.contains(&entry.seq) {
+                            numbers.push(entry.seq);
+                        } else if entry.took.iter().any(|taken| !taken.took.is_empty()) {
+                            stays.extend(entry.touched());
                         }
                     }
-                    if chosen.is_empty() {
+                    let taken = chain.revert(&numbers, if is_undo { "walk" } else { "pick" });
+                    if taken.is_empty() {
                         continue;
                     }
-                    let numbers: Vec<u64> = chosen.iter().map(|entry| entry.seq).collect();
-                    chain.revert(&numbers, if is_undo { "walk" } else { "pick" });
+                    let mut chosen = standing.clone();
+                    chosen.retain(|entry| taken.contains(&entry.seq));
                     let seq = chain.0.len() as u64;
                     for entry in &chosen {
                         take_back(&mut standing, entry);
@@ -320,17 +326,22 @@ proptest! {
 
 #[test]
 fn what_does_not_fit_into_a_line_is_no_pick() {
-    let mut picking = Picking::new(List::default());
-    let mut width = 0;
-    for seq in (0..u64::MAX).rev().step_by(2) {
-        width += 21;
-        let picked = picking.pick(seq);
-        picking.part();
-        if width > MAX_PICKS {
-            assert_eq!(picked, Err(PlanError::NoRoom));
-            return;
+    for fits in [true, false] {
+        let mut picking = Picking::new(List::default());
+        let mut width = 0;
+        for seq in (0..u64::MAX).rev().step_by(2) {
+            if width + 21 > MAX_PICKS && fits {
+                break;
+            }
+            width += 21;
+            picking.pick(seq).unwrap();
+            picking.part();
+            if width > MAX_PICKS {
+                break;
+            }
         }
-        picked.unwrap();
+        let ranges = picking.finish().map(|ranges| ranges.items.len());
+        assert_eq!(ranges.is_ok(), fits, "{ranges:?}");
     }
 }
 

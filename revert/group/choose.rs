@@ -98,7 +98,7 @@ impl Group<'_> {
         };
         let mut from = head;
         loop {
-            let found = to_redo(self.ground.journal, from)?;
+            let found = to_redo(self.ground.journal, from, self.first_number())?;
             if found == only.at {
                 return Ok(found);
             }
@@ -136,7 +136,9 @@ impl Group<'_> {
             places: KVVec::new(),
             newest: 0,
             back: None,
-            picks: KVVec::new(),
+            picks: None,
+            is_newest: true,
+            is_deep: false,
         };
         if self.request.redo {
             let at = self.to_redo(member, head)?;
@@ -163,10 +165,8 @@ impl Group<'_> {
                 }
             }
         }
-        choosing.is_newest &= !chain.hides();
-        if !choosing.is_newest {
-            choosing.taken.picks = choosing.picking.finish().into();
-        }
+        choosing.taken.is_newest = choosing.is_newest && !chain.hides();
+        choosing.taken.picks = choosing.picking.finish().ok().map(KVVec::from);
         Ok(choosing.taken)
     }
 
@@ -219,6 +219,12 @@ impl ChoosingNames<'_> {
                 Link::Line(line, _, _, Step::Stop(_)) => {
                     return Err(Refusal::new(Reason::Foreign, line.seq))
                 }
+                Link::Line(line, _, _, Step::Barred) if line.seq == wanted => {
+                    objections(wanted, Refusal::new(Reason::Conflict, 0))?;
+                    self.is_newest = false;
+                    self.picking.part();
+                    return Ok(());
+                }
                 Link::Line(line, ..) if line.seq <= wanted => {
                     // It was taken back already.
                     return Err(Refusal::new(Reason::NothingLeft, 0));
@@ -265,6 +271,7 @@ impl ChoosingNames<'_> {
             self.taken.newest = seq;
         }
         self.taken.back = line.prev;
+        self.taken.is_deep |= line.op == Op::Revert;
         Ok(())
     }
 
@@ -272,6 +279,10 @@ impl ChoosingNames<'_> {
     fn stays(&mut self, member: &Member, line: &Line<'_>) -> Outcome {
         self.is_newest = false;
         self.picking.part();
+        if line.picks.is_some() && !line.deep {
+            // With what it took back it comes to nothing.
+            return Ok(());
+        }
         let mut keys = KVec::new();
         self.each_name(member, line, &mut |key| Ok(keys.push(key, GFP_KERNEL)?))?;
         for key in keys {

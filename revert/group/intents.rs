@@ -16,19 +16,21 @@ use kernel::prelude::*;
 impl Group<'_> {
     /// States all intents, and makes them durable.
     pub(super) fn state_intents(&mut self) -> Result<(), Left> {
-        let mut members = core::mem::take(&mut self.members);
-        let stated = self.state_each(&mut members);
-        self.members = members;
-        let durable = stated.and_then(|()| Ok(self.ground.journal.flush(true)?));
+        let durable = self
+            .state_each()
+            .and_then(|()| Ok(self.ground.journal.flush(true)?));
         durable.map_err(Left::Whole)
     }
 
-    fn state_each(&self, members: &mut [Member]) -> Outcome {
+    fn state_each(&mut self) -> Outcome {
         let mut first = None;
-        for member in members {
+        for index in 0..self.members.len() {
+            let member = self.members.get(index).ok_or(EIO)?;
             let stated = self.state(member, first)?;
             first.get_or_insert(stated.1);
-            member.intent = Some(stated);
+            if let Some(member) = self.members.get_mut(index) {
+                member.intent = Some(stated);
+            }
         }
         Ok(())
     }

@@ -183,7 +183,7 @@ impl Journal {
                     taken += 1;
                 }
                 Step::Stop(stop) => panic!("{stop:?}"),
-                Step::Show | Step::Pass | Step::Jump(_) => {}
+                Step::Show | Step::Pass | Step::Jump(_) | Step::Barred => {}
             }
         }
         let mut pieces = List::default();
