@@ -285,9 +285,7 @@ pub(super) fn load(
     buf.resize(MAX_LINE, 0, GFP_KERNEL)?;
     let last = load_last(journal, inode, state, &mut buf)?;
     if let Some((Op::Revert | Op::Redo, _)) = last {
-        // Its end would stand behind it. Whoever holds the inode's lock withdraws it.
-        state.half_done = true;
-        return Ok(());
+        return load_intent(journal, inode, state, &mut buf);
     }
     let cookie = attr::cookie(mount.lower(), lower)?;
     state.seen = Some(inode.lower().quick_cookie());
@@ -308,6 +306,26 @@ pub(super) fn load(
         note_change(state, inode);
     }
     state.loaded = true;
+    Ok(())
+}
+
+/// The object's last line is a revert: its end would stand behind it.
+fn load_intent(
+    journal: &Journal,
+    inode: &OwnInode,
+    state: &mut ObjectState,
+    buf: &mut [u8],
+) -> Result {
+    let len = journal.read_line(state.head.ok_or(EUCLEAN)?, buf)?;
+    let line = Line::parse(buf.get(..len).ok_or(EUCLEAN)?, None).map_err(|_| EUCLEAN)?;
+    if journal.group(line.group.unwrap_or(line.seq)) == Some(None) {
+        // It is under way: this is the group's own work.
+        state.seen = Some(inode.lower().quick_cookie());
+        state.loaded = true;
+        return Ok(());
+    }
+    // Whoever holds the inode's lock withdraws it.
+    state.half_done = true;
     Ok(())
 }
 

@@ -124,9 +124,9 @@ struct Intent {
     left: u64,
     /// Once it has ended: everything up to this ticket must be durable before it is forgotten.
     ended: Option<u64>,
-    /// How a group of reverts ended, by the number of its first line, while not all of its lines say
-    /// so.
-    decided: Option<(u64, Op)>,
+    /// A group of reverts, by the number of its first line, and how it ended, if it has: while not all
+    /// of its lines say so.
+    group: Option<(u64, Option<Op>)>,
 }
 
 /// What a journal takes and has seen.
@@ -250,7 +250,7 @@ impl Journal {
                 segment: revert.at.segment,
                 left: revert.seq,
                 ended: None,
-                decided: None,
+                group: None,
             };
             intents.push(intent, GFP_KERNEL)?;
         }
@@ -305,7 +305,7 @@ impl Journal {
             segment: self.segment(),
             left: 0,
             ended: None,
-            decided: None,
+            group: None,
         };
         let segment = intent.segment;
         (self.intents.lock()).push(intent, GFP_KERNEL)?;
@@ -322,21 +322,22 @@ impl Journal {
         }
     }
 
-    /// The group of reverts that began in `segment`, whose first line has the number `group`, ended:
-    /// until it is over, that holds for those of its lines that have no end of their own.
-    pub(crate) fn decide(&self, segment: u64, group: u64, end: Op) {
+    /// The group of reverts that began in `segment` has the first line `group`; with `end`, it has ended.
+    /// Until it is over, that holds for those of its lines that have no end of their own.
+    pub(crate) fn note_group(&self, segment: u64, group: u64, end: Option<Op>) {
         let mut intents = self.intents.lock();
         let mut open = intents.iter_mut().filter(|i| i.ended.is_none());
         if let Some(intent) = open.find(|i| i.segment == segment && i.left == 0) {
-            intent.decided = Some((group, end));
+            intent.group = Some((group, end));
         }
     }
 
-    /// How the group of reverts with this first line ended, if that was not told of each.
-    pub(crate) fn decision(&self, group: u64) -> Option<Op> {
+    /// What became of the group of reverts with this first line: it is under way (`None`), or ended, and
+    /// that was not told of each. Nothing: neither.
+    pub(crate) fn group(&self, first: u64) -> Option<Option<Op>> {
         let intents = self.intents.lock();
-        let mut decided = intents.iter().filter_map(|i| i.decided);
-        decided.find(|(first, _)| *first == group).map(|(_, end)| end)
+        let mut groups = intents.iter().filter_map(|i| i.group);
+        groups.find(|(group, _)| *group == first).map(|(_, end)| end)
     }
 
     /// A revert could be neither finished nor rolled back; `seq` is its number. It stays open.
@@ -345,6 +346,7 @@ impl Journal {
         let mut open = intents.iter_mut().filter(|i| i.ended.is_none());
         if let Some(intent) = open.find(|i| i.segment == segment && i.left == 0) {
             intent.left = seq;
+            intent.group = None;
         }
     }
 

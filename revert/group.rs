@@ -262,7 +262,7 @@ impl<'a> Group<'a> {
     /// States all intents, applies them, and says how that ended. Answers the first line's number.
     fn perform(&mut self) -> Outcome<u64> {
         let begun = self.ground.journal.begin_intent()?;
-        let result = self.state_intents();
+        let result = self.state_intents(begun);
         let result = result.and_then(|()| self.apply());
         let first = self.members.iter().find_map(|member| member.intent);
         let (_, seq) = first.unwrap_or_default();

@@ -210,7 +210,7 @@ pub(crate) fn withdraw_last(
     text.resize(MAX_LINE, 0, GFP_KERNEL)?;
     let len = journal.read_line(state.head.ok_or(EUCLEAN)?, &mut text)?;
     let line = Line::parse(text.get(..len).ok_or(EUCLEAN)?, None).map_err(|_| EUCLEAN)?;
-    if let Some(end) = journal.decision(line.group.unwrap_or(line.seq)) {
+    if let Some(Some(end)) = journal.group(line.group.unwrap_or(line.seq)) {
         // It has ended; only that could not be told.
         close(mount, journal, inode, state, end, line.seq)?;
         state.half_done = false;

@@ -178,6 +178,8 @@ impl Group<'_> {
         loop {
             match chain.step_with(|seq| fate(self.takes(seq)))? {
                 Link::Line(line, ..) if line.seq < than => return Ok(None),
+                // A revert comes to nothing with what it took back.
+                Link::Line(line, _, _, Step::Take) if line.picks.is_some() && !line.deep => {}
                 Link::Line(line, _, _, Step::Take) if !self.takes(line.seq) => {
                     return Ok(Some(line.seq))
                 }

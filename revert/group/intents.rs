@@ -15,18 +15,22 @@ use kernel::prelude::*;
 
 impl Group<'_> {
     /// States all intents, and makes them durable.
-    pub(super) fn state_intents(&mut self) -> Result<(), Left> {
+    pub(super) fn state_intents(&mut self, begun: u64) -> Result<(), Left> {
         let durable = self
-            .state_each()
+            .state_each(begun)
             .and_then(|()| Ok(self.ground.journal.flush(true)?));
         durable.map_err(Left::Whole)
     }
 
-    fn state_each(&mut self) -> Outcome {
+    fn state_each(&mut self, begun: u64) -> Outcome {
         let mut first = None;
         for index in 0..self.members.len() {
             let member = self.members.get(index).ok_or(EIO)?;
             let stated = self.state(member, first)?;
+            if first.is_none() {
+                // Whoever looks at one of the objects meanwhile must not take it for half done.
+                self.ground.journal.note_group(begun, stated.1, None);
+            }
             first.get_or_insert(stated.1);
             if let Some(member) = self.members.get_mut(index) {
                 member.intent = Some(stated);
@@ -76,7 +80,7 @@ impl Group<'_> {
     /// Says how it ended: by a line of the first object, which decides, and then by one of each other.
     pub(super) fn close(&mut self, begun: u64, first: u64, end: Op) {
         let journal = self.ground.journal;
-        journal.decide(begun, first, end);
+        journal.note_group(begun, first, Some(end));
         let mut is_closed = true;
         for (index, member) in self.members.iter().enumerate() {
             let Some((_, seq)) = member.intent else {
