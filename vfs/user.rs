@@ -3,7 +3,14 @@
 //! The structures of our commands, in and out of user memory.
 
 use crate::uapi::{
-    Conflict, HistoryLine, Operation, ReadHistory, ReadLog, Revert, RevertGroup, Status, //
+    Conflict,
+    HistoryLine,
+    Operation,
+    ReadHistory,
+    ReadLog,
+    Revert,
+    RevertGroup,
+    Status, //
 };
 use kernel::{
     prelude::*,

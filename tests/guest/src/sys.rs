@@ -69,21 +69,6 @@ pub fn fcntl_lock(
     Ok(lock.l_type.into())
 }
 
-/// Does `work` in a thread that acts as another user, without any capability.
-pub fn as_user<T: Send>(uid: u32, work: impl FnOnce() -> T + Send) -> io::Result<T> {
-    std::thread::scope(|scope| {
-        let thread = scope.spawn(|| {
-            // SAFETY: plain numbers. The system call, unlike the library's function, is about this
-            // thread alone, which ends here.
-            done(unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) })?;
-            Ok(work())
-        });
-        thread
-            .join()
-            .unwrap_or(Err(io::Error::other("it panicked")))
-    })
-}
-
 /// Ignores a signal in this process.
 pub fn ignore_signal(signal: i32) {
     // SAFETY: SIG_IGN installs no handler that could run.
