@@ -221,6 +221,27 @@ impl Files {
         Ok(segment)
     }
 
+    /// The newest segment before `number` that is there; 0: none is.
+    pub(super) fn before(&self, number: u64) -> Result<u64> {
+        let last = number.saturating_sub(1);
+        if last < self.first {
+            return Ok(0);
+        }
+        let (log_dir, _) = self.dirs()?;
+        if log_dir.open(Name::log(last).bytes(), false).is_ok() {
+            return Ok(last);
+        }
+        // An unclean stop leaves gaps.
+        let mut before = 0;
+        log_dir.list(&mut |name| {
+            let number = number_in_name(name, b".log").unwrap_or(0);
+            if number >= self.first && number < last {
+                before = number.max(before);
+            }
+        })?;
+        Ok(before)
+    }
+
     /// Makes new names durable.
     pub(super) fn sync_names(&mut self) -> Result {
         if self.names_dirty {

@@ -3,7 +3,7 @@
 //! Our commands on open files and directories. Those of the lower filesystem are not passed on:
 //! some of them change data behind the history.
 
-use super::Stack;
+use super::{history, Stack};
 use crate::{
     history::{
         journal::{Journal, OnError, OnFull},
@@ -32,6 +32,7 @@ impl IoctlHooks for Stack {
             uapi::IOC_READLOG => read_log(file, argument),
             uapi::IOC_STATUS => status(file, argument),
             uapi::IOC_REVERT_GROUP => super::group::revert(file, argument),
+            uapi::IOC_READ_HISTORY => history::read(file, argument),
             _ => Err(ENOTTY),
         }
     }

@@ -10,6 +10,7 @@ mod attr;
 mod dir;
 mod file;
 mod group;
+mod history;
 mod inode;
 mod ioctl;
 mod mmap;

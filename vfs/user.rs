@@ -2,7 +2,16 @@
 
 //! The structures of our commands, in and out of user memory.
 
-use crate::uapi::{Conflict, Operation, ReadLog, Revert, RevertGroup, Status};
+use crate::uapi::{
+    Conflict,
+    HistoryLine,
+    Operation,
+    ReadHistory,
+    ReadLog,
+    Revert,
+    RevertGroup,
+    Status, //
+};
 use kernel::{
     prelude::*,
     transmute::{AsBytes, FromBytes},
@@ -21,6 +30,12 @@ unsafe impl AsBytes for ReadLog {}
 unsafe impl FromBytes for Status {}
 // SAFETY: As above.
 unsafe impl AsBytes for Status {}
+// SAFETY: As above.
+unsafe impl FromBytes for ReadHistory {}
+// SAFETY: As above.
+unsafe impl AsBytes for ReadHistory {}
+// SAFETY: As above.
+unsafe impl AsBytes for HistoryLine {}
 
 // SAFETY: As above.
 unsafe impl FromBytes for RevertGroup {}

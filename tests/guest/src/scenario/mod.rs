@@ -15,6 +15,7 @@ mod groups;
 mod interrupted;
 mod kill;
 mod lasting;
+mod log;
 mod mounting;
 mod names;
 mod oracle;
@@ -47,6 +48,7 @@ pub fn all() -> Vec<&'static Test> {
         interrupted::TESTS,
         behind::TESTS,
         tool::TESTS,
+        log::TESTS,
         lasting::TESTS,
         mounting::TESTS,
         full::TESTS,
