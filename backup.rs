@@ -473,6 +473,17 @@ pub(crate) fn leave(inode: &OwnInode, dentry: &OwnDentry) {
     leave_below(inode, || dentry.lower());
 }
 
+/// As [`leave`], by the object's lower name, and whether it was changed or not: its handle is told with
+/// it. The object is loaded.
+pub(crate) fn leave_told(inode: &OwnInode, lower: &Dentry) {
+    {
+        let mut state = inode.object().state.lock();
+        state.changed = true;
+        state.handle_told_in = 0;
+    }
+    leave_below(inode, || Ok(lower));
+}
+
 fn leave_below<'a>(inode: &OwnInode, lower: impl FnOnce() -> Result<&'a Dentry>) {
     let mount = inode.mount();
     let Some(journal) = mount.journal() else {

@@ -321,6 +321,7 @@ fn load_intent(
     if journal.group(line.group.unwrap_or(line.seq)) == Some(None) {
         // It is under way: this is the group's own work.
         state.seen = Some(inode.lower().quick_cookie());
+        state.half_done = false;
         state.loaded = true;
         return Ok(());
     }

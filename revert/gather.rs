@@ -162,6 +162,8 @@ struct Gathering<'a> {
     /// Whether these are just the newest operations.
     is_newest: bool,
     is_deep: bool,
+    /// Whether the object has content: the size of any other is none of ours.
+    is_regular: bool,
 }
 
 /// Plans to take operations of an object back that stand; where one cannot be, `objections` is told.
@@ -216,6 +218,7 @@ impl<'a> Gathering<'a> {
             back: None,
             is_newest: true,
             is_deep: false,
+            is_regular: content.inode.is_regular(),
         })
     }
 
@@ -341,7 +344,7 @@ impl<'a> Gathering<'a> {
             self.attributes.extend_from_slice(&old, GFP_KERNEL)?;
         }
         // Behind an operation that stays, the size at the time of another one may be an old one.
-        let sizes = self.is_newest || resized(line).is_some();
+        let sizes = self.is_regular && (self.is_newest || resized(line).is_some());
         self.merge
             .end_operation(inverse.size_after.filter(|_| sizes));
         Ok(())

@@ -16,6 +16,7 @@ mod order;
 mod recover;
 
 use super::{
+    binding::told,
     content::{Content, Entry},
     may_revert,
     steps::{is_on_names, Lines},
@@ -24,13 +25,13 @@ use super::{
 use crate::{
     history::{
         journal::Journal,
-        line::{decode_hex, Mode, ObjectId, Op, Pos},
+        line::{Mode, ObjectId, Op, Pos},
         sort::sort, //
     },
     stack::{Mount, ObjectState},
     uapi::{Operation, Reason},
     vfs::{
-        attr, c,
+        c,
         dentry::Dentry,
         error::{ENODATA, EUCLEAN},
         file::{File, OwnFile},
@@ -291,32 +292,10 @@ struct Opened {
 impl Ground<'_> {
     /// Finds an object by the lines that tell of it. `ENODATA`: it is gone.
     fn open(&self, object: ObjectId) -> Outcome<Opened> {
-        let mut lines = Lines::new(self.journal)?;
-        let mut next = self.journal.last_line(object)?;
-        let gone = || Refusal::new(Reason::Trimmed, 0);
-        while let Some(at) = next {
-            let line = match lines.read(at) {
-                Err(e) if e == ENODATA => return Err(gone()),
-                line => line?,
-            };
-            if let Some(handle) = line.fh {
-                let mut bytes = [0; 64];
-                let len = decode_hex(handle, &mut bytes).ok_or(EUCLEAN)?;
-                let handle = bytes.get(..len).ok_or(EUCLEAN)?;
-                let lower = attr::open_handle(self.mount.lower(), handle).map_err(|_| gone())?;
-                let inode = lower.inode().ok_or_else(gone)?;
-                if inode.id() != object {
-                    return Err(gone());
-                }
-                let inode = OwnInode::obtain(self.sb, inode)?;
-                return Ok(Opened { inode, lower });
-            }
-            if line.prev.is_some_and(|prev| prev >= at) {
-                return Err(EUCLEAN.into());
-            }
-            next = line.prev;
-        }
-        Err(gone())
+        let lower = told(self.mount, self.journal, object)?;
+        let inode = lower.inode().ok_or(ENOENT)?;
+        let inode = OwnInode::obtain(self.sb, inode)?;
+        Ok(Opened { inode, lower })
     }
 }
 

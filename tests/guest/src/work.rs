@@ -6,7 +6,9 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 
+use crate::scenario::oracle_tree::work;
 use crate::shadow::{pattern, Random};
 use crate::undo;
 
@@ -17,6 +19,7 @@ pub fn main(words: &[String]) -> i32 {
         ["stream", file, seed] => stream(file, number(seed)),
         ["records", file, whose, count] => records(file, number(whose), number(count)),
         ["reverts", file, times] => reverts(file, number(times)),
+        ["tree", place, seed, count] => tree(place, number(seed), number(count)),
         ["limited", file, limit, count] => limited(file, number(limit), number(count)),
         _ => Err(io::ErrorKind::InvalidInput.into()),
     };
@@ -31,6 +34,13 @@ pub fn main(words: &[String]) -> i32 {
                 .unwrap_or(255)
         }
     }
+}
+
+/// Random operations of all kinds below a directory.
+fn tree(place: &str, seed: u64, count: u64) -> io::Result<()> {
+    let mut random = Random::new(seed);
+    let done = work(Path::new(place), &mut random, count as usize);
+    done.map_err(|stop| io::Error::other(format!("{stop:?}")))
 }
 
 fn number(word: &str) -> u64 {

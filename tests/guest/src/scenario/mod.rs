@@ -19,7 +19,8 @@ mod log;
 mod mounting;
 mod names;
 mod oracle;
-mod oracle_tree;
+mod oracle_groups;
+pub mod oracle_tree;
 mod programs;
 mod race;
 mod refuse;
@@ -58,6 +59,7 @@ pub fn all() -> Vec<&'static Test> {
         race::TESTS,
         oracle::TESTS,
         oracle_tree::TESTS,
+        oracle_groups::TESTS,
         kill::TESTS,
         fuzz_calls::TESTS,
         fuzz_options::TESTS,
