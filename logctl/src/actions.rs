@@ -275,7 +275,10 @@ impl Changes {
         }
         touched.retain(|object, _| !before.contains(object) && !behind.contains(object));
         // What was made and is gone again.
-        let passing = names.0.values().filter(|b| b.before.is_none() && b.behind.is_none());
+        let passing = names
+            .0
+            .values()
+            .filter(|b| b.before.is_none() && b.behind.is_none());
         if passing.count() != 0 && self.total() == 0 {
             touched.clear();
         }

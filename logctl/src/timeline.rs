@@ -249,9 +249,19 @@ impl Timeline {
     /// The operations that stand, the newest first, as indices; also those that `goes` says, which are
     /// to be taken back: what they had taken back stands again.
     pub fn standing(&self, goes: &dyn Fn(usize) -> bool) -> Vec<usize> {
+        self.standing_from(0, goes)
+    }
+
+    /// Those that stood right before the line with this number.
+    pub fn standing_before(&self, seq: u64) -> Vec<usize> {
+        let from = self.entries.partition_point(|entry| entry.seq >= seq);
+        self.standing_from(from, &|_| false)
+    }
+
+    fn standing_from(&self, from: usize, goes: &dyn Fn(usize) -> bool) -> Vec<usize> {
         let mut chains: HashMap<ObjectId, (Walk, Hidden)> = HashMap::new();
         let mut standing = Vec::new();
-        for (index, entry) in self.entries.iter().enumerate() {
+        for (index, entry) in self.entries.iter().enumerate().skip(from) {
             let Some(object) = entry.object else {
                 continue;
             };
