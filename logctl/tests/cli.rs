@@ -5,8 +5,8 @@
 use std::ffi::OsString;
 use std::process::{Command as Process, Output};
 
-use logctl::cli::{normalize, parse, Cli, Color, Command, Manner, Selection};
 use clap::CommandFactory;
+use logctl::cli::{normalize, parse, Cli, Color, Command, Manner, Selection};
 use logctl::uapi;
 
 /// The arguments as they are parsed.
@@ -148,7 +148,11 @@ fn help_and_version() {
         let help = logctl(&[command.get_name(), "--help"]);
         assert_eq!(help.status.code(), Some(0));
         assert!(stdout(&help).contains("--json"), "every command has --json");
-        texts += &format!("$ logctl {} --help\n{}\n", command.get_name(), stdout(&help));
+        texts += &format!(
+            "$ logctl {} --help\n{}\n",
+            command.get_name(),
+            stdout(&help)
+        );
     }
     assert_eq!(texts, include_str!("help-commands.txt"));
 }

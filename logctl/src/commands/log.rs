@@ -33,9 +33,14 @@ pub struct Shown {
 impl Shown {
     /// With the places of the actions' operations.
     pub fn new(timeline: Timeline, actions: Vec<Action>, site: &Site<'_>) -> Self {
-        let standing = timeline.standing(&|_| false);
+        let mut standing = timeline.standing(&|_| false);
         let mut places = HashMap::new();
         if !actions.is_empty() {
+            // Also what does not stand just now: what an undo took back.
+            let shown = actions.iter().flat_map(|action| &action.entries);
+            standing.extend(shown);
+            standing.sort_unstable();
+            standing.dedup();
             let found = Paths::places(&timeline, &standing, site.tree);
             places.extend(standing.into_iter().zip(found));
         }
@@ -54,7 +59,17 @@ impl Shown {
     /// What an action changed, and where, if it is one thing.
     pub fn changes(&self, action: &Action) -> (Changes, Option<Place>) {
         let changes = Changes::of(&self.timeline, action);
-        let only = changes.only.map(|index| self.place(index));
+        let only = changes.only.map(|only| {
+            let place = self.place(only.index);
+            match (changes.moved, only.is_to) {
+                (1, _) => place,
+                (_, true) => Place {
+                    path: place.to,
+                    ..Place::default()
+                },
+                (_, false) => Place { to: None, ..place },
+            }
+        });
         (changes, only.filter(|place| place.path.is_some()))
     }
 
@@ -158,7 +173,7 @@ fn print_table(
 
 /// Rows in columns; the last one is as wide as it is.
 pub fn table<const N: usize>(rows: &[[String; N]]) -> String {
-    let mut widths = [0; N];
+    let mut widths = [1; N];
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());

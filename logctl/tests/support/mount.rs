@@ -64,17 +64,22 @@ impl Kernel {
         let seq = self.seq;
         let segment = self.segments.len() as u64;
         let lines = self.segments.last_mut().unwrap();
-        let offset = lines.last().map_or(0, |(offset, text)| offset + text.len() as u64);
+        let offset = lines
+            .last()
+            .map_or(0, |(offset, text)| offset + text.len() as u64);
         let prev = self.last.get(object).map(|at| format!(" prev={at}"));
         let prev = prev.unwrap_or_default();
         let time = BEGINNING + second;
-        let keys = keys.replace("open=.", &format!("open={seq}"));
-        let text = format!(
-            "{time}.000000000 {head} seq={seq} obj={object}{prev} {keys} sum=00000000\n"
-        );
+        let mut keys = keys.replace("open=.", &format!("open={seq}"));
+        if !keys.is_empty() {
+            keys.insert(0, ' ');
+        }
+        let text =
+            format!("{time}.000000000 {head} seq={seq} obj={object}{prev}{keys} sum=00000000\n");
         Line::parse(text.as_bytes(), None).unwrap_or_else(|e| panic!("{e:?}: {text}"));
         lines.push((offset, text));
-        self.last.insert(object.to_owned(), format!("{segment}:{offset}"));
+        self.last
+            .insert(object.to_owned(), format!("{segment}:{offset}"));
         self.places.insert(seq, (segment, offset));
         seq
     }
@@ -82,7 +87,12 @@ impl Kernel {
     fn text(&self, seq: u64) -> String {
         let (segment, offset) = self.places[&seq];
         let lines = &self.segments[segment as usize - 1];
-        lines.iter().find(|(at, _)| *at == offset).unwrap().1.clone()
+        lines
+            .iter()
+            .find(|(at, _)| *at == offset)
+            .unwrap()
+            .1
+            .clone()
     }
 
     /// The value of a line's key.
@@ -246,7 +256,9 @@ impl Files {
             inode,
             generation: 1,
         };
-        let files = files.iter().map(|(path, inode)| (PathBuf::from(path), id(*inode)));
+        let files = files
+            .iter()
+            .map(|(path, inode)| (PathBuf::from(path), id(*inode)));
         let mut objects: BTreeMap<PathBuf, ObjectId> = files.collect();
         objects.insert(PathBuf::new(), id(1));
         Self {
@@ -263,7 +275,10 @@ impl Tree for Files {
 
     fn find(&self, wanted: &HashSet<u64>) -> HashMap<u64, PathBuf> {
         self.wanted.borrow_mut().extend(wanted);
-        let found = self.objects.iter().filter(|(_, id)| wanted.contains(&id.inode));
+        let found = self
+            .objects
+            .iter()
+            .filter(|(_, id)| wanted.contains(&id.inode));
         found.map(|(path, id)| (id.inode, path.clone())).collect()
     }
 }
@@ -271,13 +286,21 @@ impl Tree for Files {
 /// The time at which commands run: 3600 seconds after the beginning, in a zone two hours east.
 pub fn now() -> Zoned {
     let zone = TimeZone::fixed(jiff::tz::offset(2));
-    Timestamp::from_second(BEGINNING + 3600).unwrap().to_zoned(zone)
+    Timestamp::from_second(BEGINNING + 3600)
+        .unwrap()
+        .to_zoned(zone)
 }
 
 /// Runs a command line on a mount: exit code, results, messages.
 pub fn run(kernel: &mut Kernel, files: &Files, words: &str) -> (u8, String, String) {
-    let words: Vec<String> = words.split(' ').map(|word| word.replace('_', " ")).collect();
-    let arguments = ["logctl".to_owned()].into_iter().chain(words).map(Into::into);
+    let words: Vec<String> = words
+        .split(' ')
+        .map(|word| word.replace('_', " "))
+        .collect();
+    let arguments = ["logctl".to_owned()]
+        .into_iter()
+        .chain(words)
+        .map(Into::into);
     let cli = parse(normalize(arguments)).unwrap();
     let (mut results, mut messages) = (Vec::new(), Vec::new());
     let mut stripped = anstream::StripStream::new(&mut messages);
@@ -310,5 +333,8 @@ pub fn timeline(kernel: &mut Kernel) -> Timeline {
 pub fn standing(kernel: &mut Kernel) -> Vec<u64> {
     let timeline = timeline(kernel);
     let standing = timeline.standing(&|_| false);
-    standing.iter().map(|index| timeline.entries[*index].seq).collect()
+    standing
+        .iter()
+        .map(|index| timeline.entries[*index].seq)
+        .collect()
 }
