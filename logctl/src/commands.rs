@@ -174,11 +174,10 @@ pub fn execute_on_mount(
                 .iter()
                 .any(|path| ops_word(path.as_os_str()).is_some());
             if selection.is_empty() && !named {
-                let message = match (manner.dry_run, files.is_empty()) {
-                    (_, true) => "no operations were chosen, and no files given",
-                    _ => "that needs a selection, such as --last 1",
-                };
-                let message = message.to_owned();
+                if manner.dry_run && !*partial && !files.is_empty() {
+                    return take::try_newest(site, files, *count, *manner, output);
+                }
+                let message = "no operations were chosen: --last 1 does, for example".to_owned();
                 return Err(Error::Usage { message });
             }
             if is_old {

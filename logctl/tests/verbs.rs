@@ -196,6 +196,11 @@ fn a_revert_is_an_operation_that_undo_takes_back() {
     assert!([3, 4, 5].iter().all(|seq| !stands.contains(seq)) && stands.len() == 7);
     let (_, said, _) = run(&mut kernel, &files, "log -n 1");
     assert!(said.contains("logctl (revert)"), "{said}");
+    // Also that of a file's newest operations says what it would do.
+    let (code, dry, _) = run(&mut kernel, &files, "revert /m/notes --count 2 -n");
+    assert_eq!(code, 0, "{dry}");
+    assert_eq!(kernel.asked.last().unwrap(), &(WALK | DRY_RUN, vec![6, 2]));
+    assert_eq!(run(&mut kernel, &files, "revert /m/notes --count 3 -n").0, 1);
     // Both of its lines at once.
     let (code, said, _) = run(&mut kernel, &files, "undo");
     assert!(

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use crate::actions::{actions, nanoseconds};
 use crate::cli::{Manner, Selection};
 use crate::describe::{count, local};
-use crate::error::Error;
+use crate::error::{Error, Refusal};
 use crate::group::{ask, ask_partly, operations, LeftOut};
 use crate::history::line::Time;
 use crate::output::Output;
@@ -17,7 +17,7 @@ use crate::point::Point;
 use crate::quote::quoted;
 use crate::select::Filter;
 use crate::timeline::Timeline;
-use crate::uapi::RevertGroup;
+use crate::uapi::{Reason, RevertGroup};
 
 use super::report::{refused, shown, Report};
 use super::site::Site;
@@ -94,6 +94,34 @@ pub fn revert(
         output.hint("`logctl undo` takes that back.");
     }
     Ok(())
+}
+
+/// Says what a revert of the newest operations of files would do.
+pub fn try_newest(
+    site: &mut Site<'_>,
+    files: &[PathBuf],
+    count: u64,
+    manner: Manner,
+    output: &mut Output<'_>,
+) -> Result<(), Error> {
+    let timeline = site.whole()?;
+    let standing = timeline.standing(&|_| false);
+    let count = usize::try_from(count).unwrap_or(usize::MAX);
+    let mut chosen = Vec::new();
+    for file in files {
+        let object = (site.identify)(&site.place(file)?);
+        let entries = standing.iter().copied();
+        let own = entries.filter(|index| timeline.entries[*index].object == object);
+        let own: Vec<usize> = own.take(count).collect();
+        if object.is_none() || own.len() < count {
+            let path = file.clone();
+            let (reason, op) = (Reason::NothingLeft, None);
+            return Err(Error::Refused(Refusal { path, reason, op }));
+        }
+        chosen.extend(own);
+    }
+    let manners = (manner, RevertGroup::WALK, false);
+    request(site, "revert", timeline, &chosen, manners, output)
 }
 
 /// Takes back everything newer than a point.
