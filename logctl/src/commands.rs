@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use jiff::Zoned;
+use rustix::io::Errno;
 
 use crate::cli::{Cli, Command};
 use crate::describe::Users;
@@ -83,7 +84,9 @@ pub fn is_on_mount(command: &Command) -> bool {
 /// Runs a command on the mount that it is about.
 fn on_mount(cli: &Cli, output: &mut Output<'_>) -> Result<(), Error> {
     let mount = Mount::holding(&subject(cli))?;
-    let mut root = File::open_to_look(&mount.root)?;
+    // Any file of the mount will do, where the root is not readable.
+    let root = File::open_to_look(&mount.root);
+    let mut root = root.or_else(|_| File::open_to_look(&subject(cli)))?;
     let identify = |path: &Path| identify(&mount.root.join(path));
     let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
     let mut site = Site {
@@ -95,7 +98,9 @@ fn on_mount(cli: &Cli, output: &mut Output<'_>) -> Result<(), Error> {
         users: Users::of(&passwd),
     };
     match execute_on_mount(&cli.command, &mut site, output) {
-        Err(Error::NotLoggerFs { .. } | Error::Version { .. }) => older(cli, output),
+        Err(Error::NotLoggerFs { path } | Error::Version { path }) if path == mount.root => {
+            older(cli, output)
+        }
         result => result,
     }
 }
@@ -128,19 +133,26 @@ fn unknown(cli: &Cli) -> Error {
     }
 }
 
-/// The object that a path names now; `None`: it is gone, or not the caller's.
-fn identify(path: &Path) -> Option<ObjectId> {
+/// The object that a path names now; `None`: it is gone.
+fn identify(path: &Path) -> Result<Option<ObjectId>, Error> {
     let mut status = Status {
         version: VERSION,
         ..Status::default()
     };
-    let mut file = File::open_to_look(path).ok()?;
-    file.status(&mut status).ok()?;
-    Some(ObjectId {
+    let mut file = match File::open_to_change(path) {
+        Err(Error::Open {
+            errno: Errno::NOENT,
+            ..
+        }) => return Ok(None),
+        file => file?,
+    };
+    file.status(&mut status)
+        .map_err(|errno| Error::from_errno(path, "read the log of", errno))?;
+    Ok(Some(ObjectId {
         volume: status.volume,
         inode: status.inode,
         generation: status.generation,
-    })
+    }))
 }
 
 /// Executes a command on a whole mount.

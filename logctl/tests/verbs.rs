@@ -200,7 +200,10 @@ fn a_revert_is_an_operation_that_undo_takes_back() {
     let (code, dry, _) = run(&mut kernel, &files, "revert /m/notes --count 2 -n");
     assert_eq!(code, 0, "{dry}");
     assert_eq!(kernel.asked.last().unwrap(), &(WALK | DRY_RUN, vec![6, 2]));
-    assert_eq!(run(&mut kernel, &files, "revert /m/notes --count 3 -n").0, 1);
+    assert_eq!(
+        run(&mut kernel, &files, "revert /m/notes --count 3 -n").0,
+        1
+    );
     // Both of its lines at once.
     let (code, said, _) = run(&mut kernel, &files, "undo");
     assert!(

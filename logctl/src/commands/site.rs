@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use crate::cli::Selection;
 use crate::describe::Users;
-use crate::error::Error;
+use crate::error::{Error, Refusal};
 use crate::history::line::ObjectId;
 use crate::mount::absolute;
 use crate::object::Object;
@@ -18,6 +18,7 @@ use crate::paths::Tree;
 use crate::point::time;
 use crate::select::{glob, relative, Filter, Ops};
 use crate::timeline::Timeline;
+use crate::uapi::Reason;
 
 /// A mount, as commands see it.
 pub struct Site<'s> {
@@ -25,8 +26,8 @@ pub struct Site<'s> {
     pub object: &'s mut dyn Object,
     /// Its files.
     pub tree: &'s dyn Tree,
-    /// The object that a path, relative to the root, is now; `None`: it is gone, or not the caller's.
-    pub identify: &'s dyn Fn(&Path) -> Option<ObjectId>,
+    /// The object that a path, relative to the root, is now; `None`: it is gone.
+    pub identify: &'s dyn Fn(&Path) -> Result<Option<ObjectId>, Error>,
     /// Where it is.
     pub root: PathBuf,
     /// The time, with a zone.
@@ -38,7 +39,15 @@ pub struct Site<'s> {
 impl Site<'_> {
     /// What went wrong when the history was asked for.
     pub fn unread(&self, errno: Errno) -> Error {
-        Error::from_errno(&self.root, "read the history of", errno)
+        let path = self.root.clone();
+        match errno {
+            Errno::NODATA => Error::Refused(Refusal {
+                path,
+                reason: Reason::HistoryOff,
+                op: None,
+            }),
+            _ => Error::from_errno(&path, "read the history of", errno),
+        }
     }
 
     /// All lines.

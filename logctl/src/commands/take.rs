@@ -109,7 +109,7 @@ pub fn try_newest(
     let count = usize::try_from(count).unwrap_or(usize::MAX);
     let mut chosen = Vec::new();
     for file in files {
-        let object = (site.identify)(&site.place(file)?);
+        let object = (site.identify)(&site.place(file)?)?;
         let entries = standing.iter().copied();
         let own = entries.filter(|index| timeline.entries[*index].object == object);
         let own: Vec<usize> = own.take(count).collect();

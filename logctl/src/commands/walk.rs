@@ -163,13 +163,14 @@ impl<'t> Choice<'t> {
             return Ok(Vec::new());
         };
         let name = encoded(name.as_encoded_bytes());
-        let directory = (site.identify)(parent).ok_or_else(|| Error::System {
+        let directory = (site.identify)(parent)?.ok_or_else(|| Error::Open {
             path: site.root.join(parent),
-            doing: "read the log of",
-            errno: Errno::PERM,
+            to_change: true,
+            errno: Errno::NOENT,
         })?;
         let in_directory = of(Some(directory));
-        let id = self.bound(directory, &name, &in_directory, || (site.identify)(place));
+        let now = (site.identify)(place)?;
+        let id = self.bound(directory, &name, &in_directory, now);
         let own = of(id);
         let lines = |entries: &[usize]| -> Vec<Line<'t>> {
             let line = |index: &usize| self.timeline.entries[*index].line();
@@ -189,7 +190,7 @@ impl<'t> Choice<'t> {
         directory: ObjectId,
         name: &[u8],
         in_directory: &[usize],
-        now: impl Fn() -> Option<ObjectId>,
+        now: Option<ObjectId>,
     ) -> Option<ObjectId> {
         let line = |index: &usize| self.timeline.entries[*index].line();
         let concerns = |line: &Line<'_>| {
@@ -200,7 +201,7 @@ impl<'t> Choice<'t> {
         let of_directory = |line: &Line<'_>| line.obj == Some(directory) && concerns(line);
         let oldest_gone = gone.iter().rev().map(line).find(of_directory);
         let Some(oldest) = oldest_gone else {
-            return now();
+            return now;
         };
         if let Some(newest) = in_directory.iter().map(line).find(concerns) {
             return match newest.op {

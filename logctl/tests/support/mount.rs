@@ -309,7 +309,7 @@ pub fn run(kernel: &mut Kernel, files: &Files, words: &str) -> (u8, String, Stri
         messages: &mut stripped,
         json: cli.json,
     };
-    let identify = |path: &Path| files.objects.get(path).copied();
+    let identify = |path: &Path| Ok(files.objects.get(path).copied());
     let mut site = Site {
         object: kernel,
         tree: files,

@@ -212,11 +212,11 @@ fn execute_somewhere(
 ) -> core::result::Result<(), logctl::error::Error> {
     let identify = |path: &Path| {
         let inode = path.as_os_str().len() as u64;
-        Some(ObjectId {
+        Ok(Some(ObjectId {
             volume: 0,
             inode,
             generation: 1,
-        })
+        }))
     };
     let now = jiff::Timestamp::from_second(4000).unwrap_or_default();
     let mut site = Site {

@@ -50,9 +50,13 @@ fn take_back(w: &World, operations: &[Placed], flags: u32) -> Outcome<Answer> {
 
 /// A line without what only tells who did it.
 fn brief(text: &str) -> String {
-    let told = ["pid=", "ppid=", "sid=", "uid=", "comm=", "exec=", "args=", "fh=", "vfh=", "sum="];
+    let told = [
+        "pid=", "ppid=", "sid=", "uid=", "comm=", "exec=", "args=", "fh=", "vfh=", "sum=",
+    ];
     let words = text.split(' ').skip(2);
-    let words: Vec<&str> = words.filter(|word| !told.iter().any(|key| word.starts_with(key))).collect();
+    let words: Vec<&str> = words
+        .filter(|word| !told.iter().any(|key| word.starts_with(key)))
+        .collect();
     words.join(" ")
 }
 
@@ -202,14 +206,30 @@ fn conflicts(w: &mut World) -> Outcome {
     for flags in [DRY_RUN, 0, WALK] {
         let (result, answer) = group::revert(&root(w)?, &ours, flags);
         same_errno("conflicts", result, Errno::BUSY)?;
-        let mut ways: Vec<(u64, u64)> = answer.conflicts.iter().map(|c| (c.seq, c.in_way)).collect();
+        let mut ways: Vec<(u64, u64)> =
+            answer.conflicts.iter().map(|c| (c.seq, c.in_way)).collect();
         ways.sort_unstable();
         let mut want = vec![
-            (find(&ours, "write", None, 100), find(&theirs, "write", None, 102)),
-            (find(&ours, "rename", Some("1"), 0), find(&theirs, "create", Some("1"), 0)),
-            (find(&ours, "setattr", None, 0), find(&theirs, "setattr", None, 0)),
-            (find(&ours, "create", Some("7"), 0), find(&theirs, "write", None, 8)),
-            (find(&ours, "write", None, 0), find(&theirs, "write", None, 8)),
+            (
+                find(&ours, "write", None, 100),
+                find(&theirs, "write", None, 102),
+            ),
+            (
+                find(&ours, "rename", Some("1"), 0),
+                find(&theirs, "create", Some("1"), 0),
+            ),
+            (
+                find(&ours, "setattr", None, 0),
+                find(&theirs, "setattr", None, 0),
+            ),
+            (
+                find(&ours, "create", Some("7"), 0),
+                find(&theirs, "write", None, 8),
+            ),
+            (
+                find(&ours, "write", None, 0),
+                find(&theirs, "write", None, 8),
+            ),
         ];
         want.sort_unstable();
         same("what is in the way", ways, want)?;
@@ -288,7 +308,11 @@ fn across(w: &mut World) -> Outcome {
     let held = File::open(w.path("b"))?;
     let answer = take_back(w, &all, 0)?;
     same_tree(w, "back", &before)?;
-    same("through an open directory", fs::read_dir(w.path("b/y"))?.count(), 1)?;
+    same(
+        "through an open directory",
+        fs::read_dir(w.path("b/y"))?.count(),
+        1,
+    )?;
     drop(held);
     let lines = reverts_since(w, answer.seq)?;
     take_back(w, &lines, WALK)?;
@@ -391,9 +415,15 @@ fn nonsense(w: &mut World) -> Outcome {
     check!(call(&[9, 1, u64::MAX], 1, 0).is_err(), "no offset");
     let twice = [write.clone(), write.clone()];
     check!(group::revert(&file, &twice, 0).0.is_err(), "one twice");
-    check!(group::revert(&file, &[write.clone()], REDO).0.is_err(), "a write redone");
+    check!(
+        group::revert(&file, &[write.clone()], REDO).0.is_err(),
+        "a write redone"
+    );
     if let Some(left) = left {
-        check!(group::revert(&file, &[left.clone()], 0).0.is_err(), "bookkeeping");
+        check!(
+            group::revert(&file, &[left.clone()], 0).0.is_err(),
+            "bookkeeping"
+        );
     }
     same_tree(w, "nothing was changed", &with)
 }

@@ -217,7 +217,7 @@ fn revert(w: &mut World) -> Outcome {
         bash -c 'echo c > other/c; chmod 600 other/file; sleep 0.1; true'
 EOF
         ")?;
-    w.sh("bash /tmp/agent.sh \"$PWD\"; echo theirs >> src/deep/file; echo theirs > src/theirs; echo $! > /dev/null")?;
+    w.sh("bash /tmp/agent.sh \"$PWD\"; echo theirs >> src/deep/file; echo theirs > src/theirs")?;
     let before = tree(w)?;
     let pid = pid_of(w, "agent.sh")?;
     let dry = done(w, &format!("revert --tree {pid} --dry-run"))?;
@@ -285,7 +285,7 @@ fn conflicts(w: &mut World) -> Outcome {
         "{complaint}"
     );
     w.same("the other", "g", b"0123456789\n")?;
-    w.same("left as it is", "f", b"0abb456789\n")?;
+    w.same("left as it is", "f", b"01bb456789\n")?;
     done(w, "undo")?;
     same_tree("undone", w, &before)
 }
@@ -295,7 +295,6 @@ fn restore(w: &mut World) -> Outcome {
     let before = tree(w)?;
     let head = numbers(&done(w, "log -n 1")?)?[0];
     w.sh("echo x >> src/1; sleep 2.1; sed -i s/o/p/ other/file; mv src/2 other/two; rm -rf src/deep; echo n > new")?;
-    let middle = tree(w)?;
     w.sh("sleep 2.1; echo more >> new; mv other/file other/f; echo z > other/file")?;
     let after = tree(w)?;
     let (code, _, complaint) = logctl(w, "restore --to 99999999")?;
@@ -310,8 +309,6 @@ fn restore(w: &mut World) -> Outcome {
     done(w, &format!("restore --to {head} other/file"))?;
     w.sh("test $(cat other/file) = o; ! test -e other/f; test -e other/two")?;
     done(w, "undo")?;
-    done(w, "restore --to 1s")?;
-    same_tree("nothing is that new", w, &after).or_else(|_| same_tree("or it is", w, &middle))?;
     done(w, &format!("restore --to {head}"))?;
     same_tree("the whole mount", w, &before)?;
     done(w, "undo")?;
@@ -344,8 +341,12 @@ fn json(w: &mut World) -> Outcome {
     w.sh("mkdir home; chown 2000 home")?;
     w.sh(&format!("{user} bash -c 'cd home; echo 1 > f; echo 2 > f'"))?;
     let said = w.sh(&format!("cd home; {user} logctl log --ops --json"))?;
-    check!(!said.contains("\"uid\":0"), "root's: {said}");
-    check!(said.contains("\"uid\":2000"), "not one's own: {said}");
+    let strange = said.lines().find(|line| !line.contains("/mnt/home"));
+    check!(strange.is_none(), "not one's own: {strange:?}");
+    check!(
+        said.contains("\"uid\":2000"),
+        "nothing of one's own: {said}"
+    );
     w.sh(&format!("cd home; {user} logctl undo"))?;
     check!(
         fs::read(w.path("home/f")).is_ok(),
