@@ -173,31 +173,7 @@ pub fn execute_on_mount(
             walk::undo(site, count, paths, *manner, output)
         }
         Command::Redo { count, manner } => walk::redo(site, *count, *manner, output),
-        Command::Revert {
-            files,
-            selection,
-            manner,
-            partial,
-            flat,
-            count,
-        } => {
-            let is_old = *flat || *count != 1;
-            let named = files
-                .iter()
-                .any(|path| ops_word(path.as_os_str()).is_some());
-            if selection.is_empty() && !named {
-                if manner.dry_run && !*partial && !files.is_empty() {
-                    return take::try_newest(site, files, *count, *manner, output);
-                }
-                let message = "no operations were chosen: --last 1 does, for example".to_owned();
-                return Err(Error::Usage { message });
-            }
-            if is_old {
-                let message = "--count and --flat go with files alone".to_owned();
-                return Err(Error::Usage { message });
-            }
-            take::revert(site, files, selection, (*manner, *partial), output)
-        }
+        Command::Revert { .. } => revert_chosen(command, site, output),
         Command::Restore {
             to,
             paths,
@@ -206,6 +182,43 @@ pub fn execute_on_mount(
         } => take::restore(site, to, paths, (*manner, *partial), output),
         Command::Readlog { .. } | Command::Status { .. } => Ok(()),
     }
+}
+
+/// `revert` of more than the newest operations of files.
+fn revert_chosen(
+    command: &Command,
+    site: &mut Site<'_>,
+    output: &mut Output<'_>,
+) -> Result<(), Error> {
+    let Command::Revert {
+        files,
+        selection,
+        count,
+        manner,
+        partial,
+        flat,
+    } = command
+    else {
+        return Ok(());
+    };
+    let usage = |message: &str| Error::Usage {
+        message: message.to_owned(),
+    };
+    let is_named = files
+        .iter()
+        .any(|path| ops_word(path.as_os_str()).is_some());
+    if selection.is_empty() && !is_named {
+        if manner.dry_run && !*partial && !files.is_empty() {
+            return take::try_newest(site, files, *count, *manner, output);
+        }
+        return Err(usage(
+            "no operations were chosen: --last 1 does, for example",
+        ));
+    }
+    if *flat || *count != 1 {
+        return Err(usage("--count and --flat go with files alone"));
+    }
+    take::revert(site, files, selection, (*manner, *partial), output)
 }
 
 /// How many actions, and which files, the words of `undo` mean: a number comes first, unless a file has

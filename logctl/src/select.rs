@@ -237,38 +237,18 @@ impl Filter {
         let actions = actions(timeline, standing);
         let mut found = BTreeSet::new();
         for ops in &self.ops {
-            let before = found.len();
-            match ops {
-                Ops::One(seq) if self.is_raw => {
-                    let one = timeline.find(*seq).filter(|index| standing.contains(index));
-                    found.extend(one);
-                }
-                Ops::Range(first, last) if self.is_raw => {
-                    let within =
-                        |index: &&usize| (first..=last).contains(&&timeline.entries[**index].seq);
-                    found.extend(standing.iter().filter(within));
-                }
-                Ops::One(seq) => found.extend(action_of(timeline, &actions, *seq)),
-                Ops::Back(back) => {
-                    let action = actions
-                        .get(*back)
-                        .ok_or("the history does not go back that far")?;
-                    found.extend(&action.entries);
-                }
-                Ops::Range(first, last) => {
-                    let named =
-                        |action: &&Action| (first..=last).contains(&&action.newest(timeline).seq);
-                    let named = actions.iter().filter(named);
-                    found.extend(named.flat_map(|action| &action.entries));
-                }
-            }
-            if found.len() == before {
+            let named = match self.is_raw {
+                true => one_by_one(timeline, standing, &actions, ops),
+                false => in_actions(timeline, &actions, ops),
+            };
+            if named.is_empty() {
                 return Err(match ops {
                     Ops::Range(first, last) => format!("no operation {first}..{last} stands"),
                     Ops::One(seq) => format!("no operation {seq} stands"),
-                    Ops::Back(_) => "it is named twice".into(),
+                    Ops::Back(_) => "the history does not go back that far".into(),
                 });
             }
+            found.extend(named);
         }
         Ok(Some(found))
     }
@@ -351,6 +331,39 @@ impl<'t> Kin<'t> {
                 .extend([line.node, line.over].into_iter().flatten());
         } else {
             self.objects.extend(line.obj);
+        }
+    }
+}
+
+/// The operations that numbers of operations name.
+fn one_by_one(
+    timeline: &Timeline,
+    standing: &[usize],
+    actions: &[Action],
+    ops: &Ops,
+) -> Vec<usize> {
+    let (first, last) = match ops {
+        Ops::One(seq) => (*seq, *seq),
+        Ops::Range(first, last) => (*first, *last),
+        Ops::Back(_) => return in_actions(timeline, actions, ops),
+    };
+    let within = |index: &usize| (first..=last).contains(&timeline.entries[*index].seq);
+    standing.iter().copied().filter(within).collect()
+}
+
+/// The operations that numbers of actions name.
+fn in_actions(timeline: &Timeline, actions: &[Action], ops: &Ops) -> Vec<usize> {
+    match ops {
+        Ops::One(seq) => action_of(timeline, actions, *seq).to_vec(),
+        Ops::Back(back) => actions
+            .get(*back)
+            .map_or_else(Vec::new, |a| a.entries.clone()),
+        Ops::Range(first, last) => {
+            let within = |action: &&Action| (first..=last).contains(&&action.newest(timeline).seq);
+            let named = actions.iter().filter(within);
+            named
+                .flat_map(|action| action.entries.iter().copied())
+                .collect()
         }
     }
 }

@@ -4,7 +4,6 @@
 
 use std::path::Path;
 
-use crate::actions::Action;
 use crate::describe::{action_command, changes, count, cut, taken_back};
 use crate::error::{exit_code, obstacle, Error};
 use crate::group::{Answer, LeftOut};
@@ -212,9 +211,4 @@ fn tell(
         output.object(&json::conflict(command, &site.root, conflict))?;
     }
     output.finish()
-}
-
-/// The actions of chosen operations, with places.
-pub fn shown(timeline: Timeline, actions: Vec<Action>, site: &Site<'_>) -> Shown {
-    Shown::new(timeline, actions, site)
 }

@@ -19,7 +19,8 @@ use crate::select::Filter;
 use crate::timeline::Timeline;
 use crate::uapi::{Reason, RevertGroup};
 
-use super::report::{refused, shown, Report};
+use super::log::Shown;
+use super::report::{refused, Report};
 use super::site::Site;
 
 /// The flags of a request.
@@ -64,7 +65,7 @@ pub fn request(
     let actions = actions(&timeline, &kept);
     let report = Report {
         command,
-        shown: &shown(timeline, actions, site),
+        shown: &Shown::new(timeline, actions, site),
         answer: &answer,
         left_out: &left_out,
         dry_run: manner.dry_run,

@@ -19,8 +19,8 @@ use crate::select::Kin;
 use crate::timeline::Timeline;
 use crate::uapi::{Reason, RevertGroup};
 
-use super::log::newest;
-use super::report::{refused, shown, Report};
+use super::log::{newest, Shown};
+use super::report::{refused, Report};
 use super::site::Site;
 use super::take::{flags, request};
 
@@ -323,7 +323,7 @@ fn redo_one(
     let actions = actions(&timeline, &taken);
     let report = Report {
         command: "redo",
-        shown: &shown(timeline, actions, site),
+        shown: &Shown::new(timeline, actions, site),
         answer: &answer,
         left_out: &LeftOut::new(),
         dry_run: manner.dry_run,
