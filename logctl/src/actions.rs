@@ -152,8 +152,17 @@ pub struct Changes {
     pub changed: usize,
     /// How many reverts it has.
     pub reverts: usize,
-    /// The only operation's index, or one that stands for a change of one thing.
-    pub only: Option<usize>,
+    /// When it is one thing: an operation that tells where it is.
+    pub only: Option<Only>,
+}
+
+/// Where the only thing is that an action changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Only {
+    /// The operation, as an index into the timeline.
+    pub index: usize,
+    /// Whether it is where that goes.
+    pub is_to: bool,
 }
 
 /// A name in a directory.
@@ -167,27 +176,16 @@ struct Names(BTreeMap<Name, Bound>);
 struct Bound {
     before: Option<ObjectId>,
     behind: Option<ObjectId>,
-    entry: usize,
+    only: Only,
 }
 
 impl Names {
-    fn note(
-        &mut self,
-        dir: ObjectId,
-        name: Option<&[u8]>,
-        before: Option<ObjectId>,
-        behind: Option<ObjectId>,
-        entry: usize,
-    ) {
+    fn note(&mut self, dir: ObjectId, name: Option<&[u8]>, bound: Bound) {
         let Some(name) = name else {
             return;
         };
-        let bound = self.0.entry((dir, name.to_vec())).or_insert(Bound {
-            before,
-            behind,
-            entry,
-        });
-        (bound.behind, bound.entry) = (behind, entry);
+        let known = self.0.entry((dir, name.to_vec())).or_insert(bound);
+        (known.behind, known.only) = (bound.behind, bound.only);
     }
 
     /// Follows an operation; the oldest comes first.
@@ -196,18 +194,24 @@ impl Names {
             return;
         };
         let other = line.parent.unwrap_or(dir);
+        let bound = |before, behind, is_to| Bound {
+            before,
+            behind,
+            only: Only { index, is_to },
+        };
+        let (node, over) = (line.node, line.over);
         match line.op {
             Op::Create | Op::Mkdir | Op::Mknod | Op::Symlink | Op::Link => {
-                self.note(dir, line.name, None, line.node, index);
+                self.note(dir, line.name, bound(None, node, false));
             }
-            Op::Unlink | Op::Rmdir => self.note(dir, line.name, line.node, None, index),
+            Op::Unlink | Op::Rmdir => self.note(dir, line.name, bound(node, None, false)),
             Op::Rename => {
-                self.note(dir, line.name, line.node, None, index);
-                self.note(other, line.to, line.over, line.node, index);
+                self.note(dir, line.name, bound(node, None, false));
+                self.note(other, line.to, bound(over, node, true));
             }
             Op::Exchange => {
-                self.note(dir, line.name, line.node, line.over, index);
-                self.note(other, line.to, line.over, line.node, index);
+                self.note(dir, line.name, bound(node, over, false));
+                self.note(other, line.to, bound(over, node, true));
             }
             _ => {}
         }
@@ -236,7 +240,10 @@ impl Changes {
         changes.count_names(&names, &directories, &mut touched);
         changes.changed += touched.len();
         let one = match &touched.values().collect::<Vec<_>>()[..] {
-            [only] => Some(**only),
+            [only] => Some(Only {
+                index: **only,
+                is_to: false,
+            }),
             _ => None,
         };
         if changes.total() == 1 {
@@ -271,11 +278,14 @@ impl Changes {
                 (Some(_), None) => self.files_gone += 1,
                 (None, None) => continue,
             }
-            self.only = Some(name.entry);
+            self.only = Some(name.only);
         }
         touched.retain(|object, _| !before.contains(object) && !behind.contains(object));
         // What was made and is gone again.
-        let passing = names.0.values().filter(|b| b.before.is_none() && b.behind.is_none());
+        let passing = names
+            .0
+            .values()
+            .filter(|b| b.before.is_none() && b.behind.is_none());
         if passing.count() != 0 && self.total() == 0 {
             touched.clear();
         }

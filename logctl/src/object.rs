@@ -99,11 +99,7 @@ impl Object for File {
         ioctl::status(self.0.as_fd(), request)
     }
 
-    fn read_history(
-        &mut self,
-        request: &mut ReadHistory,
-        buffer: &mut [u8],
-    ) -> Result<(), Errno> {
+    fn read_history(&mut self, request: &mut ReadHistory, buffer: &mut [u8]) -> Result<(), Errno> {
         ioctl::read_history(self.0.as_fd(), request, buffer)
     }
 

@@ -127,7 +127,11 @@ impl Paths {
             wanted.extend([line.obj, line.parent].into_iter().flatten());
         }
         let unnamed = |id: &ObjectId| id.inode != self.root && !self.last.contains_key(id);
-        let wanted: HashSet<u64> = wanted.iter().filter(|id| unnamed(id)).map(|id| id.inode).collect();
+        let wanted: HashSet<u64> = wanted
+            .iter()
+            .filter(|id| unnamed(id))
+            .map(|id| id.inode)
+            .collect();
         if !wanted.is_empty() {
             self.present = tree.find(&wanted);
         }

@@ -156,34 +156,16 @@ impl Timeline {
             segment: first,
             ..ReadHistory::default()
         };
-        let mut buffer = vec![0; ROOM];
         let mut lines = Vec::new();
-        loop {
-            let from = request.offset;
-            match object.read_history(&mut request, &mut buffer) {
-                // What is older was dropped to make room.
-                Err(Errno::NODATA) if first != 0 => {
-                    self.is_whole = true;
-                    break;
-                }
-                answer => answer?,
-            }
-            let used = usize::try_from(request.used).unwrap_or(usize::MAX);
-            let filled = buffer.get(..used).ok_or(Errno::PROTO)?;
-            unpack(filled, &mut lines)?;
-            if request.offset == ReadHistory::END {
-                break;
-            }
-            // An answer that leads nowhere would be asked for again and again.
-            if request.offset <= from {
-                return Err(Errno::PROTO);
-            }
+        match fetch(object, &mut request, &mut lines) {
+            // What is older was dropped to make room.
+            Err(Errno::NODATA) if first != 0 => self.is_whole = true,
+            fetched => fetched?,
         }
-        let segment = request.segment;
-        if request.previous >= segment && !self.is_whole {
+        if request.previous >= request.segment && !self.is_whole {
             return Err(Errno::PROTO);
         }
-        self.take_in(segment, lines);
+        self.take_in(request.segment, lines);
         self.next = Some(request.previous);
         self.is_whole |= request.previous == 0;
         Ok(true)
@@ -249,9 +231,19 @@ impl Timeline {
     /// The operations that stand, the newest first, as indices; also those that `goes` says, which are
     /// to be taken back: what they had taken back stands again.
     pub fn standing(&self, goes: &dyn Fn(usize) -> bool) -> Vec<usize> {
+        self.standing_from(0, goes)
+    }
+
+    /// Those that stood right before the line with this number.
+    pub fn standing_before(&self, seq: u64) -> Vec<usize> {
+        let from = self.entries.partition_point(|entry| entry.seq >= seq);
+        self.standing_from(from, &|_| false)
+    }
+
+    fn standing_from(&self, from: usize, goes: &dyn Fn(usize) -> bool) -> Vec<usize> {
         let mut chains: HashMap<ObjectId, (Walk, Hidden)> = HashMap::new();
         let mut standing = Vec::new();
-        for (index, entry) in self.entries.iter().enumerate() {
+        for (index, entry) in self.entries.iter().enumerate().skip(from) {
             let Some(object) = entry.object else {
                 continue;
             };
@@ -291,6 +283,28 @@ impl Store<(u64, u64)> for Hidden {
 
     fn items(&mut self) -> &mut [(u64, u64)] {
         &mut self.0
+    }
+}
+
+/// Reads a segment to its end.
+fn fetch(
+    object: &mut dyn Object,
+    request: &mut ReadHistory,
+    lines: &mut Vec<(u64, Box<[u8]>)>,
+) -> Result<(), Errno> {
+    let mut buffer = vec![0; ROOM];
+    loop {
+        let from = request.offset;
+        object.read_history(request, &mut buffer)?;
+        let used = usize::try_from(request.used).unwrap_or(usize::MAX);
+        unpack(buffer.get(..used).ok_or(Errno::PROTO)?, lines)?;
+        if request.offset == ReadHistory::END {
+            return Ok(());
+        }
+        // An answer that leads nowhere would be asked for again and again.
+        if request.offset <= from {
+            return Err(Errno::PROTO);
+        }
     }
 }
 

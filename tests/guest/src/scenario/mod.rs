@@ -30,6 +30,7 @@ mod same_names;
 mod saves;
 mod seed;
 mod tool;
+mod verbs;
 
 use crate::harness::Test;
 
@@ -49,6 +50,7 @@ pub fn all() -> Vec<&'static Test> {
         interrupted::TESTS,
         behind::TESTS,
         tool::TESTS,
+        verbs::TESTS,
         log::TESTS,
         lasting::TESTS,
         mounting::TESTS,
