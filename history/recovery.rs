@@ -67,7 +67,7 @@ pub(super) fn recover(
     let state = &mut keep.state;
     let last = segments.last().copied().unwrap_or(0);
     state.segment = state.segment.max(last.saturating_add(1));
-    finish_drops(&mut segments, files)?;
+    finish_drops(&mut segments, state.first, files)?;
     remove_unused(&mut segments, files)?;
     let mut found = Found {
         seq: 0,
@@ -128,11 +128,13 @@ pub(super) fn recover(
     Ok(())
 }
 
-/// Drops the oldest segments as long as their payload file is gone: they were being dropped, and the
-/// power cut came before the other directory was durable.
-fn finish_drops(segments: &mut KVec<u64>, files: &mut Files) -> Result {
-    while let [oldest, _, ..] = segments[..] {
-        if files.has_payloads(oldest)? {
+/// Goes on with the drop of the oldest segments: those before `first`, which the state knew as the
+/// oldest that stays, and those whose payload file is gone. A power cut may leave one of a segment's
+/// two names, as each directory is made durable by itself.
+fn finish_drops(segments: &mut KVec<u64>, first: u64, files: &mut Files) -> Result {
+    while let Some(&oldest) = segments.first() {
+        let is_half_gone = || Ok::<_, Error>(segments.len() > 1 && !files.has_payloads(oldest)?);
+        if oldest >= first && !is_half_gone()? {
             break;
         }
         files.remove(oldest)?;

@@ -196,7 +196,7 @@ impl Files {
         self.open.retain(|s| s.number != number);
     }
 
-    /// Any segment, for reading. `ENODATA`: it was dropped.
+    /// Any segment, for reading. `ENODATA`: it was dropped; `EUCLEAN`: it was not, and is not there.
     pub(super) fn open_to_read(&mut self, number: u64) -> Result<Arc<Segment>> {
         if number < self.first {
             return Err(ENODATA);
@@ -207,7 +207,7 @@ impl Files {
         }
         let (log_dir, undo_dir) = self.dirs()?;
         let open = |dir: &Dir, name: Name| {
-            let missing = |e: Error| if e == ENOENT { ENODATA } else { e };
+            let missing = |e: Error| if e == ENOENT { EUCLEAN } else { e };
             let file = dir.open(name.bytes(), false).map_err(missing)?;
             trust::private_file(file).map_err(|_| EUCLEAN)
         };

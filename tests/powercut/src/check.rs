@@ -232,7 +232,8 @@ impl<'a> History<'a> {
             let mut unsure = at > self.durable && (at <= state || event.is_revert);
             unsure |= at <= state && event.intended.is_some();
             if unsure || !self.recorded.contains(&at) {
-                let (from, to) = event.touched;
+                // A write that failed has not made the file as long as it meant to.
+                let (from, to) = (event.touched.0, event.touched.1.min(open.len()));
                 open[from.min(to)..to].fill(true);
             }
         }

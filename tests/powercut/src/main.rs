@@ -243,6 +243,7 @@ fn cut_all(options: &Options, cuts: &Cuts, damage: Option<Damage>) -> Outcome<us
                     cuts.act(point.at),
                     reason(stop)
                 );
+                println!("the steps before: {}", cuts.story(point.at));
             }
         }
     }

@@ -61,6 +61,9 @@ pub struct Point {
 /// Lines wait in memory for at most `commit=` seconds; an emulated machine gets some more.
 const COMMIT: u64 = 1000 + 2500;
 
+/// How many steps are told where a point failed.
+const STORY: usize = 20;
+
 /// A recording, and what was done in it.
 pub struct Cuts {
     recording: Recording,
@@ -161,6 +164,14 @@ impl Cuts {
     /// The step that was under way.
     pub fn act(&self, at: usize) -> &Act {
         &self.acts[self.done(at) as usize]
+    }
+
+    /// The last steps that were done at a place.
+    pub fn story(&self, at: usize) -> String {
+        let done = self.done(at) as usize;
+        let few = done.saturating_sub(STORY)..done;
+        let told = few.map(|step| format!("{} {:?}", step + 1, self.acts[step]));
+        told.collect::<Vec<_>>().join(", ")
     }
 
     /// How long the longest step took that did not only wait: the worker may have taken as long.

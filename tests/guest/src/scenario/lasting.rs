@@ -195,7 +195,7 @@ fn torn_last_line(w: &mut World) -> Outcome {
 
 /// Unmounts, and puts the history on the disk back to how it was before that: to what a power
 /// cut after the last sync would have left.
-fn power_cut(w: &mut World) -> Outcome {
+pub(super) fn power_cut(w: &mut World) -> Outcome {
     rustix::fs::syncfs(fs::File::open(&w.mnt)?)?;
     let history = w.history()?.display().to_string();
     let saved = w.base.join("saved").display().to_string();

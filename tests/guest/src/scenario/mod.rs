@@ -6,6 +6,7 @@ mod attributes;
 mod behind;
 mod content;
 mod cut;
+mod dropped;
 mod forms;
 mod full;
 mod fuzz_calls;
@@ -53,6 +54,7 @@ pub fn all() -> Vec<&'static Test> {
         verbs::TESTS,
         log::TESTS,
         lasting::TESTS,
+        dropped::TESTS,
         mounting::TESTS,
         full::TESTS,
         same_files::TESTS,

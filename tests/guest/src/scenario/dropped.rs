@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Segments that were being dropped when the power went, and such as are missing without that.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use rustix::io::Errno;
+
+use super::lasting::power_cut;
+use crate::harness::Test;
+use crate::outcome::{check, same, same_errno, At, Outcome};
+use crate::shadow::pattern;
+use crate::undo;
+use crate::world::{put, World};
+
+pub const TESTS: &[Test] = &[
+    Test::new("dropped-by-half", by_half),
+    Test::new("dropped-as-the-state-says", as_the_state_says),
+    Test::new("missing-between-others", between_others),
+    Test::new("missing-after-an-unmount", after_an_unmount),
+];
+
+/// How many segments a history has here; the last one is used by the mount that is cut off.
+const SEGMENTS: u64 = 6;
+
+/// How many bytes each of them replaces.
+const LENGTH: usize = 20_000;
+
+/// What `f` holds after so many overwrites.
+fn content(number: u64) -> Vec<u8> {
+    pattern(number, LENGTH)
+}
+
+/// An overwrite of `f` in each of some segments. Ends in a mount.
+fn prepare(w: &mut World) -> Outcome {
+    fs::write(w.below("f")?, content(0))?;
+    for number in 1..=SEGMENTS {
+        put(&w.open("f")?, 0, &content(number))?;
+        if number < SEGMENTS {
+            w.remount()?;
+        }
+    }
+    Ok(())
+}
+
+/// The files of one place in the history, oldest first.
+fn files(w: &World, place: &str, end: &str) -> Outcome<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(w.history()?.join(place)).at(place)? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.starts_with('0') && name.ends_with(end) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn logs(w: &World) -> Outcome<Vec<PathBuf>> {
+    files(w, "log", ".log")
+}
+
+fn payloads(w: &World) -> Outcome<Vec<PathBuf>> {
+    files(w, "undo", ".dat")
+}
+
+/// The newest `count` overwrites come back to the very bytes; the one before is refused.
+fn ends_behind(w: &World, count: u64, errno: Errno, reason: u32) -> Outcome {
+    let file = w.open("f")?;
+    for number in (SEGMENTS - count..SEGMENTS).rev() {
+        undo::revert(&file, 1).at(format!("back to {number}"))?;
+        w.same("reverted", "f", &content(number))?;
+    }
+    let (result, answer) = undo::revert_more(&file, 1, 0);
+    same_errno("the one before", result, errno)?;
+    same("its reason", answer.reason, reason)?;
+    w.same("nothing changed", "f", &content(SEGMENTS - count))?;
+    let (result, answer) = undo::revert_more(&file, 2, 0);
+    same_errno("two", result, errno)?;
+    same("their reason", answer.reason, reason)?;
+    w.same("nothing changed", "f", &content(SEGMENTS - count))?;
+    drop(file);
+    // Work goes on.
+    put(&w.open("f")?, 5, b"more")?;
+    w.revert("f", 1)?;
+    w.same("work goes on", "f", &content(SEGMENTS - count))
+}
+
+fn trimmed_behind(w: &World, count: u64) -> Outcome {
+    ends_behind(w, count, Errno::NODATA, 3)
+}
+
+fn damaged_behind(w: &World, count: u64) -> Outcome {
+    ends_behind(w, count, Errno::UCLEAN, 10)
+}
+
+/// The names of the oldest payload files are gone, those of their logs are not: both went, and the
+/// power cut came when only one of the directories was durable.
+fn by_half(w: &mut World) -> Outcome {
+    prepare(w)?;
+    power_cut(w)?;
+    let (logs_before, dats) = (logs(w)?, payloads(w)?);
+    for path in &dats[..2] {
+        fs::remove_file(path)?;
+    }
+    w.mount()?;
+    for path in &logs_before[..2] {
+        check!(!path.exists(), "{} is still there", path.display());
+    }
+    check!(logs_before[2].exists(), "a log went that was not dropped");
+    trimmed_behind(w, SEGMENTS - 2)?;
+    w.remount()?;
+    let (result, answer) = undo::revert_more(&w.open("f")?, 1, 0);
+    same_errno("after another mount", result, Errno::NODATA)?;
+    same("its reason", answer.reason, 3)
+}
+
+/// Segments that were dropped, and that the state knows to be, have left some of their names behind:
+/// a log and its payload file, and a log without.
+fn as_the_state_says(w: &mut World) -> Outcome {
+    prepare(w)?;
+    w.unmount()?;
+    let (logs_before, dats) = (logs(w)?, payloads(w)?);
+    let mut left = Vec::new();
+    for path in [&logs_before[0], &dats[0], &logs_before[1]] {
+        left.push((path, fs::read(path)?));
+    }
+    w.mount_with("history_max=1M")?;
+    let other = w.open("other")?;
+    let mut rounds = 0;
+    // When later ones are gone, the state on the disk knows of these.
+    while logs_before[4].exists() {
+        put(&other, 0, &pattern(rounds, 300_000))?;
+        rustix::fs::syncfs(fs::File::open(&w.mnt)?)?;
+        rounds += 1;
+        check!(rounds < 60, "18 MB of history in one: the oldest stay");
+    }
+    drop(other);
+    power_cut(w)?;
+    let oldest = logs(w)?.remove(0);
+    for (path, bytes) in &left {
+        fs::write(path, bytes)?;
+        fs::set_permissions(path, Permissions::from_mode(0o600))?;
+    }
+    w.mount_with("history_max=1M")?;
+    same("the oldest log", logs(w)?.remove(0), oldest)?;
+    check!(!dats[0].exists(), "its payloads are still there");
+    let (result, answer) = undo::revert_more(&w.open("f")?, SEGMENTS, 0);
+    same_errno("all of them", result, Errno::NODATA)?;
+    same("the reason", answer.reason, 3)?;
+    w.same("nothing changed", "f", &content(SEGMENTS))
+}
+
+/// A payload file that is missing between others was not dropped: that is damage.
+fn between_others(w: &mut World) -> Outcome {
+    prepare(w)?;
+    power_cut(w)?;
+    let dats = payloads(w)?;
+    fs::remove_file(&dats[2])?;
+    w.mount()?;
+    damaged_behind(w, SEGMENTS - 3)
+}
+
+/// Neither was one that was there when the history was closed in good order.
+fn after_an_unmount(w: &mut World) -> Outcome {
+    prepare(w)?;
+    w.unmount()?;
+    fs::remove_file(&payloads(w)?[0])?;
+    w.mount()?;
+    damaged_behind(w, SEGMENTS - 1)
+}
