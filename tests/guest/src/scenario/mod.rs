@@ -14,6 +14,7 @@ mod fuzz_options;
 mod interrupted;
 mod kill;
 mod lasting;
+mod lines;
 mod mounting;
 mod names;
 mod oracle;
@@ -37,6 +38,7 @@ pub fn all() -> Vec<&'static Test> {
         content::TESTS,
         cut::TESTS,
         forms::TESTS,
+        lines::TESTS,
         refuse::TESTS,
         attributes::TESTS,
         names::TESTS,
