@@ -9,6 +9,7 @@ mod attributes;
 mod content;
 mod lasting;
 mod names;
+mod order;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -19,6 +20,7 @@ use std::path::PathBuf;
 use rustix::io::Errno;
 
 use crate::harness::Test;
+use crate::mounts::Lower;
 use crate::outcome::{check, At, Outcome};
 use crate::shadow::pattern;
 use crate::undo::{self, Line};
@@ -34,6 +36,9 @@ pub const TESTS: &[Test] = &[
     Test::new("lines-of-nothing", |w| each(w, content::NOTHING)),
     Test::new("left-lines", lasting::left_lines),
     Test::new("lines-last-when-asked", lasting::last_when_asked).unmounted(),
+    Test::new("journal-first", order::journal_first)
+        .unmounted()
+        .only(&[Lower::Ext4]),
 ];
 
 /// One way to change something.
