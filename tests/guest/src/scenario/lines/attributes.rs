@@ -18,12 +18,12 @@ pub const CASES: &[Case] = &[
     ),
     Case::new(
         "chown",
-        |p| Ok(std::os::unix::fs::chown(p.path("f"), Some(1000), None)?),
+        |p| std::os::unix::fs::chown(p.path("f"), Some(1000), None),
         &["f: setattr 0 0"],
     ),
     Case::new(
         "chgrp",
-        |p| Ok(std::os::unix::fs::chown(p.path("f"), None, Some(1000))?),
+        |p| std::os::unix::fs::chown(p.path("f"), None, Some(1000)),
         &["f: setattr 0 0"],
     ),
     Case::new(
