@@ -20,6 +20,7 @@ pub fn main(words: &[String]) -> i32 {
         ["records", file, whose, count] => records(file, number(whose), number(count)),
         ["reverts", file, times] => reverts(file, number(times)),
         ["tree", place, seed, count] => tree(place, number(seed), number(count)),
+        ["change", file, how] => change(file, how),
         ["limited", file, limit, count] => limited(file, number(limit), number(count)),
         _ => Err(io::ErrorKind::InvalidInput.into()),
     };
@@ -174,6 +175,32 @@ fn limited(file: &str, limit: u64, count: u64) -> io::Result<()> {
         if file.write_at(&bytes, 0)? != bytes.len() {
             return Err(io::ErrorKind::WriteZero.into());
         }
+    }
+    Ok(())
+}
+
+/// Changes a file of at least 200 bytes by one call.
+fn change(file: &str, how: &str) -> io::Result<()> {
+    let file = OpenOptions::new().read(true).write(true).open(file)?;
+    let done = match how {
+        "write" => file.write_at(&[b'w'; 100], 0)?,
+        "splice" => {
+            let (from, to) = rustix::pipe::pipe()?;
+            File::from(to).write_all(&[b's'; 100])?;
+            let none = rustix::pipe::SpliceFlags::empty();
+            rustix::pipe::splice(&from, None, &file, Some(&mut 0), 100, none)?
+        }
+        "copy" => rustix::fs::copy_file_range(&file, Some(&mut 100), &file, Some(&mut 0), 100)?,
+        "allocate" => {
+            let end = file.metadata()?.len();
+            rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), end, 100)?;
+            100
+        }
+        "truncate" => file.set_len(100).map(|()| 100)?,
+        _ => return Err(io::ErrorKind::InvalidInput.into()),
+    };
+    if done != 100 {
+        return Err(io::ErrorKind::WriteZero.into());
     }
     Ok(())
 }

@@ -17,6 +17,7 @@ mod interrupted;
 mod kill;
 mod lasting;
 mod log;
+mod lines;
 mod mounting;
 mod names;
 mod oracle;
@@ -42,6 +43,7 @@ pub fn all() -> Vec<&'static Test> {
         content::TESTS,
         cut::TESTS,
         forms::TESTS,
+        lines::TESTS,
         refuse::TESTS,
         attributes::TESTS,
         names::TESTS,
