@@ -19,7 +19,7 @@ mod removed;
 mod taken;
 
 use crate::{
-    backup::{self, Saved, Subject, What},
+    backup::{self, Saved, Subject, Teller, What},
     history::{
         journal::{Journal, LineRoom},
         line::{Line, Mode, Op, Pos},
@@ -213,6 +213,8 @@ struct Revert<'a> {
 impl Revert<'_> {
     /// Takes back the newest `count` operations on content and attributes. Our inode is locked.
     fn walk_object(&self, count: u64) -> Result<(), Refusal> {
+        // Stores through mappings are told before, or come after.
+        let _gate = self.inode.object().stores().shut();
         let mut state = self.inode.object().state.lock();
         let on_foreign = self.verify(&mut state)?;
         let gathered = gather::newest(self.journal, self.inode, state.head, count, on_foreign)?;
@@ -318,12 +320,13 @@ impl Revert<'_> {
         let mount = self.inode.mount();
         let below = self.file.lower_name();
         backup::load_known(mount, self.journal, self.inode, below, state)?;
-        backup::tell_untold_map(self.journal, self.inode, state, true)?;
+        backup::tell_stores(self.journal, self.inode, state, Teller::Locker)?;
         if !self.inode.is_regular() {
             return Ok(OnForeign::Stop);
         }
-        let lower = self.inode.lower();
-        let mapped = self.inode.object().was_mapped() || lower.is_writably_mapped();
+        // Behind us: its stores are seen by nobody.
+        let stores = self.inode.object().stores();
+        let mapped = !stores.is_mapped() && self.inode.lower().is_writably_mapped();
         if mapped && !self.manner.force {
             return Err(Refusal::new(Reason::Mapped, 0));
         }
@@ -468,6 +471,7 @@ fn close_intent(
 
 /// Where an object's chain begins for a reader.
 pub(crate) fn head(journal: &Journal, inode: &OwnInode) -> Result<Option<Pos>> {
+    backup::tell(inode);
     let state = inode.object().state.lock();
     if !state.loaded {
         // Not loaded for good: only an open for writing compares the object with its last line.
