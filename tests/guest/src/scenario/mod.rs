@@ -14,6 +14,7 @@ mod fuzz_options;
 mod interrupted;
 mod kill;
 mod lasting;
+mod maps;
 mod mounting;
 mod names;
 mod oracle;
@@ -44,6 +45,7 @@ pub fn all() -> Vec<&'static Test> {
         saves::TESTS,
         interrupted::TESTS,
         behind::TESTS,
+        maps::TESTS,
         tool::TESTS,
         lasting::TESTS,
         mounting::TESTS,
