@@ -117,6 +117,7 @@ bool lfs_is_dax(const struct inode *inode);
 bool lfs_is_remote(const struct super_block *sb);
 void lfs_pagefault_start(struct super_block *sb);
 void lfs_pagefault_end(struct super_block *sb);
+vm_fault_t lfs_map_read_only(struct vm_fault *vmf, const struct vm_operations_struct *lower);
 bool lfs_fault_lock(struct vm_fault *vmf);
 void lfs_fault_unlock(struct vm_fault *vmf);
 size_t lfs_fault_range(struct vm_fault *vmf, loff_t *pos);

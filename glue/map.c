@@ -8,6 +8,7 @@
 #include <linux/pagemap.h>
 #include <linux/rmap.h>
 #include <linux/sched.h>
+#include <linux/shmem_fs.h>
 #include "bindings.h"
 
 /*
@@ -49,6 +50,63 @@ void lfs_pagefault_start(struct super_block *sb)
 void lfs_pagefault_end(struct super_block *sb)
 {
 	sb_end_pagefault(sb);
+}
+
+/* Whether the page of a fault lies in a folio of many, or may come to. */
+static bool may_be_large(struct vm_fault *vmf)
+{
+	struct address_space *mapping = vmf->vma->vm_file->f_mapping;
+	struct folio *folio = filemap_get_folio(mapping, vmf->pgoff);
+	bool large;
+
+	if (IS_ERR(folio))
+		return !shmem_mapping(mapping);
+	large = folio_test_large(folio);
+	folio_put(folio);
+	return large;
+}
+
+/* Maps the page of a fault, as for a read, with the fault's lock given up. */
+static vm_fault_t map_unlocked(struct vm_fault *vmf)
+{
+	struct mm_struct *mm = vmf->vma->vm_mm;
+	unsigned long address = vmf->address;
+	bool unlocked = false;
+
+	release_fault_lock(vmf);
+	if (!mmap_read_lock_killable(mm)) {
+		fixup_user_fault(mm, address, 0, &unlocked);
+		mmap_read_unlock(mm);
+	}
+	return VM_FAULT_RETRY;
+}
+
+/*
+ * A store to a page that is not mapped would make all of its folio writable at
+ * once. The page is mapped read-only instead: the store, tried again, faults
+ * for this page alone. 0: that cannot be done.
+ */
+vm_fault_t lfs_map_read_only(struct vm_fault *vmf, const struct vm_operations_struct *lower)
+{
+	unsigned int flags = vmf->flags;
+	vm_fault_t ret;
+
+	/* Without VM_NOHUGEPAGE, which a program may take away, a huge entry could come. */
+	if (!(flags & FAULT_FLAG_WRITE) || !lower->map_pages ||
+	    !(vmf->vma->vm_flags & VM_NOHUGEPAGE) || !may_be_large(vmf))
+		return 0;
+	if (pmd_none(*vmf->pmd)) {
+		if (!fault_flag_allow_retry_first(flags) || (flags & FAULT_FLAG_RETRY_NOWAIT))
+			return 0;
+		return map_unlocked(vmf);
+	}
+	vmf->flags &= ~FAULT_FLAG_WRITE;
+	rcu_read_lock();
+	ret = lower->map_pages(vmf, vmf->pgoff, vmf->pgoff);
+	rcu_read_unlock();
+	vmf->flags = flags;
+	vmf->pte = NULL;
+	return ret & VM_FAULT_NOPAGE;
 }
 
 /* Locks the faulting folio; false: it does not belong to the file any more. */

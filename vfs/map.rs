@@ -156,6 +156,9 @@ impl NewWatched {
         watched.ops.open = Some(area_open);
         watched.ops.close = Some(area_close);
         watched.ops.page_mkwrite = Some(page_mkwrite);
+        if watched.ops.fault.is_some() {
+            watched.ops.fault = Some(fault);
+        }
         // No way to a writable page but that one.
         watched.ops.pfn_mkwrite = None;
         watched.ops.huge_fault = None;
@@ -211,6 +214,23 @@ unsafe extern "C" fn area_close(area: *mut c::vm_area_struct) {
     drop(unsafe { KBox::from_raw(core::ptr::from_ref(watched).cast_mut()) });
     // SAFETY: The reference was the table's.
     unsafe { c::fput(own) };
+}
+
+/// # Safety
+///
+/// Called by the memory management for a page that is not mapped in an area.
+unsafe extern "C" fn fault(vmf: *mut c::vm_fault) -> c::vm_fault_t {
+    // SAFETY: A live fault.
+    let area = unsafe { (*vmf).__bindgen_anon_1.vma };
+    // SAFETY: The fault keeps the area, which has the table that this function is in.
+    let lower = unsafe { Watched::of(area) }.lower();
+    // SAFETY: The fault and the lower filesystem's table of its area.
+    let answer = unsafe { c::lfs_map_read_only(vmf, lower) };
+    match lower.fault {
+        // SAFETY: As the memory management would have called it.
+        Some(fault) if answer == 0 => unsafe { fault(vmf) },
+        _ => answer,
+    }
 }
 
 /// # Safety
