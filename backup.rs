@@ -203,7 +203,8 @@ fn ready(mount: &Mount, journal: &Journal, inode: &OwnInode, is_locked: bool) ->
     if is_locked && state.half_done {
         crate::revert::withdraw_last(mount, journal, inode, &name, &mut state)?;
     }
-    Ok(loaded)
+    // Stores that came while it could not be loaded.
+    Ok(loaded.and_then(|()| tell_stores(journal, inode, &mut state, teller)))
 }
 
 /// Whether the object is not as our last operation left it. Stores through a shared mapping move

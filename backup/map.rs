@@ -18,7 +18,7 @@ use crate::{
     vfs::{
         file::OwnFile,
         inode::OwnInode,
-        map::{write_protect, Answer, Fault, LockedFault},
+        map::{unmap_all, write_protect, Answer, Fault, LockedFault},
         scope::{crc32c, NoFs}, //
     }, //
 };
@@ -40,13 +40,16 @@ pub(crate) fn map(file: &OwnFile, make: impl FnOnce() -> Result) -> Result {
 pub(crate) fn store(file: &OwnFile, fault: Fault<'_>) -> Answer {
     let inode = file.own_inode();
     let mount = inode.mount();
+    let stores = inode.object().stores();
     let Some(journal) = mount.journal() else {
         return match fault.make_writable() {
-            Ok(fault) => fault.let_through(),
+            Ok(fault) => {
+                stores.leave_unseen();
+                fault.let_through()
+            }
             Err(answer) => answer,
         };
     };
-    let stores = inode.object().stores();
     if stores.way() == Way::Shut {
         mount.slices().hurry();
         return Answer::again();
@@ -76,7 +79,8 @@ fn save(journal: &Journal, file: &OwnFile, fault: LockedFault<'_>) -> Result<Ans
             tolerate(inode.mount(), e)?;
             journal.count_lost();
             list = List::default();
-            lose(file, &fault, &mut list, "error")?
+            let why = if e == ENOSPC { "nospace" } else { "error" };
+            lose(file, &fault, &mut list, why)?
         }
         count => count?,
     };
@@ -160,7 +164,7 @@ fn join(first: u32, second: u32, length: u64) -> Option<u32> {
 #[inline]
 fn is_stirred(inode: &OwnInode, state: &ObjectState) -> bool {
     let stores = inode.object().stores();
-    stores.has_untold() || stores.ended() != state.faults
+    stores.has_untold() || stores.ended() != state.faults || stores.has_unseen()
 }
 
 /// As [`tell_stores`], for somebody who has nothing else to do with the object.
@@ -208,13 +212,25 @@ fn end_slice(
     teller: Teller,
 ) -> Result {
     let stores = inode.object().stores();
-    let is_early = teller == Teller::Anybody && stores.is_operation_under_way();
-    if !state.loaded || is_early {
+    let is_early = || teller == Teller::Anybody && stores.is_operation_under_way();
+    if !state.loaded || is_early() {
         return Ok(());
+    }
+    if stores.take_unseen() {
+        // That there were stores, the object's times tell: they are as foreign as any change that
+        // is made while the history is off.
+        unmap_all(inode.lower());
     }
     let taken = stores.take();
     taken.for_each(|store| write_protect(inode.lower(), store.at, store.length));
     state.untold.append(taken);
+    if is_early() {
+        // It has begun meanwhile, and what was taken may be newer. It is told after it.
+        return Ok(());
+    }
+    if state.untold.first().is_none() && stores.ended() == state.faults {
+        return Ok(());
+    }
     let mut result = Ok(());
     while result.is_ok() && state.untold.first().is_some() {
         result = place_first(journal, inode, state, teller);

@@ -113,6 +113,7 @@ size_t lfs_copy_to_folio(struct folio *folio, loff_t pos, const void *from, size
 
 /* shared writable mappings */
 void lfs_map_by_pages(struct vm_area_struct *area);
+void lfs_only_page_mkwrite(struct vm_operations_struct *ops);
 bool lfs_is_dax(const struct inode *inode);
 bool lfs_is_remote(const struct super_block *sb);
 void lfs_pagefault_start(struct super_block *sb);

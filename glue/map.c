@@ -20,6 +20,17 @@ void lfs_map_by_pages(struct vm_area_struct *area)
 	vm_flags_set(area, VM_NOHUGEPAGE);
 }
 
+/* Leaves page_mkwrite as the only way to a writable page. */
+void lfs_only_page_mkwrite(struct vm_operations_struct *ops)
+{
+	ops->pfn_mkwrite = NULL;
+	ops->huge_fault = NULL;
+	ops->mapped = NULL;
+#ifdef CONFIG_USERFAULTFD
+	ops->uffd_ops = NULL;
+#endif
+}
+
 bool lfs_is_dax(const struct inode *inode)
 {
 	return IS_DAX(inode);
@@ -167,19 +178,20 @@ void lfs_fault_copy(struct vm_fault *vmf, loff_t pos, void *to, size_t len)
 void lfs_write_protect(struct address_space *mapping, loff_t pos, loff_t len)
 {
 	pgoff_t index = pos >> PAGE_SHIFT, last = (pos + len - 1) >> PAGE_SHIFT;
-	struct folio_batch batch;
 
-	folio_batch_init(&batch);
-	while (filemap_get_folios(mapping, &index, last, &batch)) {
-		for (unsigned int i = 0; i < folio_batch_count(&batch); i++) {
-			struct folio *folio = batch.folios[i];
+	while (index <= last) {
+		/* The one that is in the file once it is locked: pages migrate. */
+		struct folio *folio = filemap_lock_folio(mapping, index);
 
-			folio_lock(folio);
-			if (folio->mapping == mapping && folio_mkclean(folio))
-				folio_mark_dirty(folio);
-			folio_unlock(folio);
+		if (IS_ERR(folio)) {
+			index++;
+			continue;
 		}
-		folio_batch_release(&batch);
+		if (folio_mkclean(folio))
+			folio_mark_dirty(folio);
+		index = folio_next_index(folio);
+		folio_unlock(folio);
+		folio_put(folio);
 		cond_resched();
 	}
 }

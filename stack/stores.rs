@@ -197,6 +197,8 @@ pub(crate) struct Stores {
     under_way: Atomic<i32>,
     /// Whether the object is in its mount's list of those with such stores.
     is_listed: Atomic<bool>,
+    /// Whether pages became writable while there was no history.
+    unseen: Atomic<bool>,
 }
 
 impl Stores {
@@ -209,6 +211,7 @@ impl Stores {
             ended: Atomic::new(0),
             under_way: Atomic::new(0),
             is_listed: Atomic::new(false),
+            unseen: Atomic::new(false),
         })
     }
 
@@ -237,6 +240,22 @@ impl Stores {
     /// So many have one.
     pub(crate) fn told(&self, count: i64) {
         let _ = self.untold.fetch_sub(count, Full);
+    }
+
+    /// A page became writable without being saved: the history is off.
+    pub(crate) fn leave_unseen(&self) {
+        self.unseen.store(true, Relaxed);
+    }
+
+    /// Whether one did.
+    #[inline]
+    pub(crate) fn has_unseen(&self) -> bool {
+        self.unseen.load(Relaxed)
+    }
+
+    /// As [`Self::has_unseen`], and from now on none did.
+    pub(crate) fn take_unseen(&self) -> bool {
+        self.has_unseen() && self.unseen.xchg(false, Full)
     }
 
     /// A fault begins, which will move the object's times.

@@ -159,11 +159,8 @@ impl NewWatched {
         if watched.ops.fault.is_some() {
             watched.ops.fault = Some(fault);
         }
-        // No way to a writable page but that one.
-        watched.ops.pfn_mkwrite = None;
-        watched.ops.huge_fault = None;
-        watched.ops.uffd_ops = core::ptr::null();
-        watched.ops.mapped = None;
+        // SAFETY: A table that is ours alone.
+        unsafe { c::lfs_only_page_mkwrite(&mut watched.ops) };
         // SAFETY: `self` is forgotten, so the box is taken once.
         let watched = KBox::into_raw(unsafe { ManuallyDrop::take(&mut self.0) });
         core::mem::forget(self);
@@ -384,6 +381,15 @@ pub(crate) fn write_protect(lower: &Inode, at: u64, length: u64) {
     let mapping = unsafe { (*lower.as_ptr()).i_mapping };
     // SAFETY: The mapping of a live inode.
     unsafe { c::lfs_write_protect(mapping, at, length) };
+}
+
+/// Takes all pages of the lower file out of all mappings. Without their locks: a fault that is under
+/// way is missed.
+pub(crate) fn unmap_all(lower: &Inode) {
+    // SAFETY: A live inode has a mapping.
+    let mapping = unsafe { (*lower.as_ptr()).i_mapping };
+    // SAFETY: The mapping of a live inode; no private copies are dropped.
+    unsafe { c::unmap_mapping_pages(mapping, 0, 0, false) };
 }
 
 /// The lower file that areas hold: a second one, only open for reading, so that what goes to an

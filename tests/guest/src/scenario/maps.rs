@@ -38,6 +38,7 @@ pub const TESTS: &[Test] = &[
     Test::new("maps-store-while-writing", store_while_writing).seconds(120),
     Test::new("maps-remount", remount),
     Test::new("maps-foreign", foreign),
+    Test::new("maps-history-off", history_off),
     Test::new("maps-sqlite", sqlite).seconds(120),
     Test::new("maps-pressure", pressure).unmounted().seconds(300),
 ];
@@ -619,6 +620,28 @@ fn foreign(w: &mut World) -> Outcome {
     let mut map = Map::of(&other, PAGE, true, true)?;
     map.store(30, b"mapped below");
     same_errno("mapped below", undo::revert(&file, 1), Errno::BUSY)
+}
+
+/// Stores while the history is off are as foreign as any change then; those after it are not.
+fn history_off(w: &mut World) -> Outcome {
+    w.make("f", &pattern(2 * PAGE))?;
+    let file = w.open("f")?;
+    let mut map = Map::of(&file, 2 * PAGE, true, true)?;
+    let target = w.mnt.display().to_string();
+    let remount = |option: &str| w.sh(&format!("cd /; mount -o remount,{option} {target}"));
+    remount("history=off")?;
+    sleep(Duration::from_millis(30));
+    map.store(0, b"unrecorded");
+    remount("history=on")?;
+    put(&file, PAGE as u64, b"written")?;
+    let mut want = map.load(0, 2 * PAGE);
+    let before = want.clone();
+    store(&mut map, &mut want, 20, b"recorded again");
+    same_all(w, "stored", &map, &want)?;
+    undo::revert(&file, 1)?;
+    same_all(w, "the store", &map, &before)?;
+    undo::revert(&file, 1)?;
+    same_errno("unrecorded", undo::revert(&file, 1), Errno::STALE)
 }
 
 /// A database whose index of its log is a shared mapping.
