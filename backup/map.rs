@@ -278,9 +278,16 @@ fn place_first(
         inode,
         open: None,
     };
-    place_by(&subject, state, &mut who.lock(), &mut room, &what, |draft| {
-        saved.describe(draft);
-    })?;
+    place_by(
+        &subject,
+        state,
+        &mut who.lock(),
+        &mut room,
+        &what,
+        |draft| {
+            saved.describe(draft);
+        },
+    )?;
     state.untold.drop_first();
     inode.object().stores().told(1);
     Ok(())

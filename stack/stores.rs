@@ -22,7 +22,9 @@ use kernel::{
             ordering::{Full, Relaxed},
             Atomic, //
         },
-        Arc, Mutex, SpinLock, //
+        Arc,
+        Mutex,
+        SpinLock, //
     },
     time::{Instant, Monotonic}, //
 };

@@ -2,9 +2,7 @@
 
 //! Superblocks: anybody's, and the state that ours carries.
 
-use super::{
-    c, dentry::Dentry, mount::LowerMount, table::superblock::SuperHooks, FileSystem, Fs,
-};
+use super::{c, dentry::Dentry, mount::LowerMount, table::superblock::SuperHooks, FileSystem, Fs};
 use kernel::{prelude::*, types::Opaque};
 
 /// A superblock.

@@ -280,7 +280,10 @@ impl fmt::Display for Refusal {
                 Some(op) => write!(f, "{path} was changed outside LoggerFS since op {op}"),
                 None => write!(f, "{path} was changed outside LoggerFS"),
             },
-            Reason::Mapped => write!(f, "{path} is mapped by a program that did not open it through LoggerFS"),
+            Reason::Mapped => write!(
+                f,
+                "{path} is mapped by a program that did not open it through LoggerFS"
+            ),
             Reason::Conflict => write!(f, "{path} was changed later by {op}"),
             Reason::NotOwner => write!(f, "{path} is not yours"),
             Reason::NotPermitted => {

@@ -168,9 +168,8 @@ impl Map {
         assert!(length <= self.length);
         let (start, none) = (self.start as usize, 0usize);
         // SAFETY: The range lies in the mapping, of which nothing is borrowed.
-        let value = unsafe {
-            libc::syscall(libc::SYS_remap_file_pages, start, length, none, page, none)
-        };
+        let value =
+            unsafe { libc::syscall(libc::SYS_remap_file_pages, start, length, none, page, none) };
         done(value).map(drop)
     }
 

@@ -40,7 +40,9 @@ pub const TESTS: &[Test] = &[
     Test::new("maps-foreign", foreign),
     Test::new("maps-history-off", history_off),
     Test::new("maps-sqlite", sqlite).seconds(120),
-    Test::new("maps-pressure", pressure).unmounted().seconds(300),
+    Test::new("maps-pressure", pressure)
+        .unmounted()
+        .seconds(300),
 ];
 
 const PAGE: usize = 4096;
@@ -109,7 +111,12 @@ fn many_pages(w: &mut World) -> Outcome {
     let mut map = Map::of(&file, old.len(), true, true)?;
     let mut want = old.clone();
     for page in 0..PAGES {
-        store(&mut map, &mut want, page * PAGE + page, &[!old[page * PAGE]]);
+        store(
+            &mut map,
+            &mut want,
+            page * PAGE + page,
+            &[!old[page * PAGE]],
+        );
     }
     let lines = stores(&file)?;
     check!((1..=PAGES).contains(&lines), "{lines} lines");
@@ -168,6 +175,9 @@ fn end_of_file(w: &mut World) -> Outcome {
     w.same("an append after a store", "f", &old)
 }
 
+/// What ends a slice.
+type End = fn(&File, &Map) -> Outcome;
+
 /// Stores to one page in several slices, each of which is a step of its own.
 fn slices(w: &mut World) -> Outcome {
     let old = pattern(2 * PAGE);
@@ -176,12 +186,10 @@ fn slices(w: &mut World) -> Outcome {
     let mut map = Map::of(&file, old.len(), true, true)?;
     let mut want = old.clone();
     let mut states = Vec::new();
-    let ends: &[(&str, fn(&File, &Map) -> Outcome)] = &[
+    let ends: &[(&str, End)] = &[
         ("msync", |_, map| map.sync().at("msync")),
         ("fsync", |file, _| file.sync_all().at("fsync")),
-        ("syncfs", |file, _| {
-            rustix::fs::syncfs(file).at("syncfs")
-        }),
+        ("syncfs", |file, _| rustix::fs::syncfs(file).at("syncfs")),
         ("time", |_, _| {
             sleep(SLICE);
             Ok(())
@@ -191,7 +199,12 @@ fn slices(w: &mut World) -> Outcome {
     ];
     for (round, (name, end)) in ends.iter().enumerate() {
         states.push((*name, want.clone()));
-        store(&mut map, &mut want, 100, format!("slice {round}").as_bytes());
+        store(
+            &mut map,
+            &mut want,
+            100,
+            format!("slice {round}").as_bytes(),
+        );
         store(&mut map, &mut want, 300, name.as_bytes());
         end(&file, &map)?;
     }
@@ -332,7 +345,11 @@ fn private(w: &mut World) -> Outcome {
     same("seen", map.load(PAGE, 7), b"written".to_vec())?;
     undo::revert(&file, 1)?;
     w.same("reverted", "f", &old)?;
-    same("seen again", map.load(PAGE, 7), old[PAGE..PAGE + 7].to_vec())?;
+    same(
+        "seen again",
+        map.load(PAGE, 7),
+        old[PAGE..PAGE + 7].to_vec(),
+    )?;
     same("still mine", map.load(0, 11), b"my own copy".to_vec())
 }
 
@@ -444,7 +461,11 @@ fn and_writes(w: &mut World) -> Outcome {
         let lines = undo::lines(&file, false)?;
         let newest = &lines[lines.len() - 1];
         // A store to the end of one page and the beginning of the next makes two lines.
-        let count = if newest.op == "mmap" { stores(&file)? } else { 1 };
+        let count = if newest.op == "mmap" {
+            stores(&file)?
+        } else {
+            1
+        };
         undo::revert(&file, count).at(format!("round {round}"))?;
         same_all(w, &format!("before round {round}"), &map, state)?;
     }

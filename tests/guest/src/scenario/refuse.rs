@@ -276,11 +276,7 @@ fn shared_mapping(w: &mut World) -> Outcome {
     let mut map = Map::of(&file, 8192, true, true)?;
     map.store(0, b"stored");
     undo::revert(&file, 1)?;
-    same(
-        "nor is one with stores",
-        map.load(0, 6),
-        b"logged".to_vec(),
-    )?;
+    same("nor is one with stores", map.load(0, 6), b"logged".to_vec())?;
     drop(map);
     // Made below, past us: nobody sees its stores.
     let below = OpenOptions::new()
