@@ -19,7 +19,7 @@ use kernel::{
     prelude::*,
     sync::{
         atomic::{
-            ordering::{Full, Relaxed},
+            ordering::{Acquire, Full, Relaxed},
             Atomic, //
         },
         Arc,
@@ -278,7 +278,7 @@ impl Stores {
     /// How many have ended. To be asked before the times that they moved are looked at.
     pub(crate) fn ended(&self) -> i64 {
         // What is read after this is not older than what the faults did.
-        self.ended.fetch_add(0, Full)
+        self.ended.load(Acquire)
     }
 
     /// Whether a fault may go on now.

@@ -67,7 +67,7 @@ impl Map {
     /// comes to [`MapHooks::store`].
     pub(crate) fn map_watched(&self, file: &OwnFile) -> Result {
         let lower = file.map_file().ok_or(ENODEV)?;
-        let watched = Watched::new(file)?;
+        let watched = NewWatched::new(file)?;
         self.map_lower(&lower.file)?;
         // SAFETY: The area is this thread's until the call ends.
         unsafe { c::lfs_map_by_pages(self.0) };
@@ -106,22 +106,6 @@ struct Watched {
 struct NewWatched(ManuallyDrop<KBox<Watched>>);
 
 impl Watched {
-    fn new(file: &OwnFile) -> Result<NewWatched> {
-        let watched = KBox::new(
-            Self {
-                ops: pin_init::zeroed(),
-                lower: core::ptr::null(),
-                own: file.as_ptr(),
-                users: Atomic::new(1),
-            },
-            GFP_KERNEL,
-        )?;
-        // SAFETY: A live file.
-        unsafe { c::lfs_get_file(file.as_ptr()) };
-        // INVARIANT: It has its reference.
-        Ok(NewWatched(ManuallyDrop::new(watched)))
-    }
-
     /// The one that an area has.
     ///
     /// # Safety
@@ -147,6 +131,22 @@ impl Watched {
 }
 
 impl NewWatched {
+    fn new(file: &OwnFile) -> Result<Self> {
+        let watched = KBox::new(
+            Watched {
+                ops: pin_init::zeroed(),
+                lower: core::ptr::null(),
+                own: file.as_ptr(),
+                users: Atomic::new(1),
+            },
+            GFP_KERNEL,
+        )?;
+        // SAFETY: A live file.
+        unsafe { c::lfs_get_file(file.as_ptr()) };
+        // INVARIANT: It has its reference.
+        Ok(Self(ManuallyDrop::new(watched)))
+    }
+
     /// Gives it to an area that has `lower`; returns its table.
     fn over(mut self, lower: *const c::vm_operations_struct) -> *const c::vm_operations_struct {
         let watched = &mut *self.0;
@@ -423,6 +423,8 @@ impl MapFile {
         let mut ops = unsafe { *lower };
         ops.fsync = Some(fsync);
         ops.release = Some(release);
+        // As that of our files; tmpfs's own insists on its own table.
+        ops.get_unmapped_area = Some(c::thp_get_unmapped_area);
         let path = file.path();
         let table = KBox::new(MapTable { ops, lower, path }, GFP_KERNEL)?;
         // SAFETY: The path of a live file.

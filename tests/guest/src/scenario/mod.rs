@@ -15,6 +15,7 @@ mod interrupted;
 mod kill;
 mod lasting;
 mod maps;
+mod maps_mixed;
 mod mounting;
 mod names;
 mod oracle;
@@ -46,6 +47,7 @@ pub fn all() -> Vec<&'static Test> {
         interrupted::TESTS,
         behind::TESTS,
         maps::TESTS,
+        maps_mixed::TESTS,
         tool::TESTS,
         lasting::TESTS,
         mounting::TESTS,
