@@ -9,6 +9,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 
 use crate::harness::Test;
+use crate::mounts::{self, Lower};
 use crate::outcome::{check, same, same_bytes, same_errno, At, Outcome};
 use crate::sys::{self, Map};
 use crate::undo;
@@ -28,6 +29,9 @@ pub const TESTS: &[Test] = &[
     Test::new("maps-private", private),
     Test::new("maps-side-doors", side_doors),
     Test::new("maps-large-folios", large_folios),
+    Test::new("maps-huge-pages", huge_pages)
+        .unmounted()
+        .only(&[Lower::Tmpfs]),
 ];
 
 pub const PAGE: usize = 4096;
@@ -367,26 +371,48 @@ fn side_doors(w: &mut World) -> Outcome {
 
 /// A page cache of folios of many pages, which one fault may make writable at once.
 fn large_folios(w: &mut World) -> Outcome {
+    one_store_each_mib(w, false)?;
+    one_store_each_mib(w, true)
+}
+
+/// The same where the lower filesystem has huge pages.
+fn huge_pages(w: &mut World) -> Outcome {
+    let src = w.below("")?.display().to_string();
+    mounts::run(&["mount", "-t", "tmpfs", "-o", "huge=always", "none", &src])?;
+    w.mount()?;
+    let done = large_folios(w);
+    w.unmount()?;
+    mounts::run(&["umount", &src])?;
+    done
+}
+
+fn one_store_each_mib(w: &World, by_huge_pages: bool) -> Outcome {
     const MIB: usize = 1 << 20;
     let old = pattern(8 * MIB);
     w.make("f", &old)?;
     let file = w.open("f")?;
+    let before = undo::lines(&file, false)?.len();
     let mut map = Map::of(&file, old.len(), true, true)?;
-    let mut want = old.clone();
-    for at in 0..8 {
-        store(&mut map, &mut want, at * MIB + 5000, b"one");
-        store(&mut map, &mut want, at * MIB + 70_000, b"two");
-        store(&mut map, &mut want, at * MIB + 900_000, b"three");
+    if by_huge_pages {
+        // Not every kernel has them.
+        let _ = map.advise(0, old.len(), libc::MADV_HUGEPAGE);
     }
-    same_all(w, "stored", &map, &want)?;
-    let count = stores(&file)?;
-    undo::revert(&file, count)?;
-    same_all(w, "reverted", &map, &old)?;
-    let middle = old.clone();
-    let mut want = old.clone();
-    store(&mut map, &mut want, 3 * MIB, b"after a revert");
-    same_all(w, "stored again", &map, &want)?;
-    let count = stores(&file)?;
-    undo::revert(&file, count)?;
-    same_all(w, "reverted again", &map, &middle)
+    for round in 0..2 {
+        let mut want = old.clone();
+        for at in 0..8 {
+            store(&mut map, &mut want, at * MIB + 5000, b"one");
+            store(&mut map, &mut want, at * MIB + 70_000, b"two");
+            store(&mut map, &mut want, at * MIB + 900_000, b"three");
+        }
+        same_all(w, &format!("stored, round {round}"), &map, &want)?;
+        let count = stores(&file)?;
+        check!(count > 0, "no lines in round {round}");
+        undo::revert(&file, count)?;
+        same_all(w, &format!("reverted, round {round}"), &map, &old)?;
+    }
+    same(
+        "lines that are left",
+        undo::lines(&file, false)?.len(),
+        before,
+    )
 }
