@@ -208,6 +208,8 @@ struct Revert<'a> {
 impl Revert<'_> {
     /// Takes back the newest `count` operations on content and attributes. Our inode is locked.
     fn walk_object(&self, count: u64) -> Result<(), Refusal> {
+        // Stores through mappings are told before, or come after.
+        let _gate = self.inode.object().stores().shut();
         let content = self.content();
         let mut state = self.inode.object().state.lock();
         let on_foreign = content.verify(&mut state)?;
@@ -369,6 +371,7 @@ fn close_intent(
 
 /// Where an object's chain begins for a reader.
 pub(crate) fn head(journal: &Journal, inode: &OwnInode) -> Result<Option<Pos>> {
+    backup::tell(inode);
     let state = inode.object().state.lock();
     if !state.loaded {
         // Not loaded for good: only an open for writing compares the object with its last line.

@@ -415,7 +415,7 @@ reasons! {
     Trimmed = 3,
     /// The object was changed outside (ESTALE).
     Foreign = 4,
-    /// The file is mapped in a way that does not let it (EBUSY).
+    /// The file is mapped by somebody who opened it below us (EBUSY).
     Mapped = 5,
     /// A later operation conflicts (EBUSY).
     Conflict = 6,

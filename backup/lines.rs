@@ -2,7 +2,7 @@
 
 //! Lines of an object's chain: drafted, placed, and what the object's state makes of them.
 
-use super::{note_change, Saved};
+use super::{look, note_change, Saved};
 use crate::{
     history::{
         journal::{Journal, LineRoom, PlaceError, Placed},
@@ -176,7 +176,7 @@ fn describe(
         draft.was(was);
     }
     draft.size(what.size);
-    if subject.open.is_some() {
+    if who.has_file {
         draft.open(who.first.map_or(OpenKey::First, OpenKey::Of));
     }
     if let Some(identity) = who.identity().filter(|_| telling.actor) {
@@ -262,11 +262,8 @@ fn left(
     let cookie = attr::cookie(mount.lower(), lower)?;
     note(mount, inode, state, room, Op::Left, cookie)?;
     state.left = Some(cookie);
-    state.seen = Some(inode.lower().quick_cookie());
+    look(state, inode);
     state.changed = false;
-    if !inode.lower().is_writably_mapped() {
-        inode.object().note_unmapped();
-    }
     Ok(())
 }
 
@@ -288,7 +285,7 @@ pub(super) fn load(
         return load_intent(journal, inode, state, &mut buf);
     }
     let cookie = attr::cookie(mount.lower(), lower)?;
-    state.seen = Some(inode.lower().quick_cookie());
+    look(state, inode);
     state.was = Some(cookie);
     let op = match last {
         None => None,
@@ -424,7 +421,7 @@ pub(crate) fn load_unchecked(
         return Ok(());
     }
     state.head = journal.last_line(inode.id())?;
-    state.seen = Some(inode.lower().quick_cookie());
+    look(state, inode);
     state.loaded = true;
     Ok(())
 }

@@ -111,6 +111,21 @@ size_t lfs_copy_cached(struct address_space *mapping, loff_t pos, void *to, size
 size_t lfs_fill_cached(struct address_space *mapping, loff_t pos, const void *from, size_t len);
 size_t lfs_copy_to_folio(struct folio *folio, loff_t pos, const void *from, size_t len);
 
+/* shared writable mappings */
+void lfs_map_by_pages(struct vm_area_struct *area);
+void lfs_only_page_mkwrite(struct vm_operations_struct *ops);
+bool lfs_is_dax(const struct inode *inode);
+bool lfs_is_remote(const struct super_block *sb);
+void lfs_pagefault_start(struct super_block *sb);
+void lfs_pagefault_end(struct super_block *sb);
+vm_fault_t lfs_map_read_only(struct vm_fault *vmf, const struct vm_operations_struct *lower);
+bool lfs_fault_lock(struct vm_fault *vmf);
+void lfs_fault_unlock(struct vm_fault *vmf);
+size_t lfs_fault_range(struct vm_fault *vmf, loff_t *pos);
+void lfs_fault_copy(struct vm_fault *vmf, loff_t pos, void *to, size_t len);
+void lfs_write_protect(struct address_space *mapping, loff_t pos, loff_t len);
+void lfs_nap(void);
+
 /* superblocks */
 int lfs_sync_filesystem(struct super_block *sb);
 void lfs_fs_error(struct fs_context *fc, const char *sentence);

@@ -85,6 +85,14 @@ impl Journal {
         Ok(self.payload(slot, extent))
     }
 
+    /// As [`Journal::stage`], but answers `EAGAIN` instead of sleeping.
+    pub(crate) fn try_stage(&self, len: usize) -> Result<Payload<'_>> {
+        let len = stageable(len)?;
+        let (slot, extent) =
+            self.when_room(false, |staging| staging.stage(&self.payload_chunks, len))?;
+        Ok(self.payload(slot, extent))
+    }
+
     /// Stages a payload of `len` bytes, at most [`MAX_STAGED`], which `fill` fills, and reserves
     /// room for `n` lines: costs less than the same in steps. Sleeps while staging is full.
     #[inline]
@@ -203,7 +211,14 @@ impl Journal {
                 }
                 Err(Full::Wait) if !may_sleep => {
                     self.writer.kick();
-                    return Err(EAGAIN);
+                    if staging.needs_keeper() {
+                        self.keeper.kick();
+                    }
+                    return match staging.error() {
+                        // Nobody knows when there will be room.
+                        Some(error) => Err(error),
+                        None => Err(EAGAIN),
+                    };
                 }
                 Err(Full::Wait) => {}
             }

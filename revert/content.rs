@@ -10,7 +10,7 @@ use super::{
     Refusal, Undone,
 };
 use crate::{
-    backup::{self, Saved, Subject, What},
+    backup::{self, Saved, Subject, Teller, What},
     history::{
         journal::{Journal, LineRoom},
         line::{LineDraft, Mode, Op, Pos},
@@ -108,12 +108,13 @@ impl Content<'_> {
     /// Whether the object is as our last line says. Our inode is locked, or our mount frozen.
     pub(super) fn verify(&self, state: &mut ObjectState) -> Result<OnForeign, Refusal> {
         backup::load_known(self.mount, self.journal, self.inode, self.lower, state)?;
-        backup::tell_untold_map(self.journal, self.inode, state, true)?;
+        backup::tell_stores(self.journal, self.inode, state, Teller::Locker)?;
         if !self.inode.is_regular() {
             return Ok(OnForeign::Stop);
         }
-        let lower = self.inode.lower();
-        let mapped = self.inode.object().was_mapped() || lower.is_writably_mapped();
+        // Behind us: its stores are seen by nobody.
+        let stores = self.inode.object().stores();
+        let mapped = !stores.is_mapped() && self.inode.lower().is_writably_mapped();
         if mapped && !self.force {
             return Err(Refusal::new(Reason::Mapped, 0));
         }

@@ -129,7 +129,7 @@ impl IdentityCache {
 
 /// The state of an open file.
 pub(crate) struct Open {
-    who: Pin<KBox<Mutex<Who>>>,
+    who: Arc<Mutex<Who>>,
 }
 
 /// Who uses an open file, and what its lines have told.
@@ -145,6 +145,8 @@ pub(crate) struct Who {
     kept: Option<Kept>,
     /// Where a reader of the log stopped, and what reverts hide from there on.
     pub(crate) paused: Option<(Pos, Hidden)>,
+    /// Whether it is an open file's.
+    pub(crate) has_file: bool,
 }
 
 impl Who {
@@ -183,8 +185,17 @@ impl Who {
 
 impl Open {
     pub(crate) fn new() -> Result<Self> {
-        let who = KBox::pin_init(new_mutex!(Who::default(), "Open::who"), GFP_KERNEL)?;
+        let who = Who {
+            has_file: true,
+            ..Who::default()
+        };
+        let who = Arc::pin_init(new_mutex!(who, "Open::who"), GFP_KERNEL)?;
         Ok(Self { who })
+    }
+
+    /// As [`Self::who`], for lines that are placed when the file may be closed.
+    pub(crate) fn share_who(&self) -> Arc<Mutex<Who>> {
+        self.who.clone()
     }
 
     /// Stands below the object's state in the lock order.

@@ -13,6 +13,9 @@ use crate::{
 };
 use kernel::prelude::*;
 
+/// How many conflicts are told at most, however much room there is.
+const MOST_CONFLICTS: usize = 64 * 1024;
+
 /// Takes operations back, all or none, and says what is in the way.
 pub(super) fn revert(file: &OwnFile, argument: usize) -> Result<c_long> {
     let mut request: RevertGroup = user::read(argument)?;
@@ -33,23 +36,29 @@ pub(super) fn revert(file: &OwnFile, argument: usize) -> Result<c_long> {
         dry_run: request.flags & RevertGroup::DRY_RUN != 0,
     };
     let room = address(request.conflicts)?;
+    let most = usize::try_from(request.room).unwrap_or(usize::MAX).min(MOST_CONFLICTS);
+    let mut conflicts = KVVec::new();
     let mut found = 0u32;
+    // Told when the mount is not frozen any more: the caller's memory may be a file of it.
     let mut tell = |seq: u64, refusal: Refusal| {
-        let conflict = Conflict {
-            seq,
-            in_way: refusal.seq,
-            reason: refusal.reason.code(),
-            reserved: 0,
-        };
-        if found < request.room {
-            let at = (found as usize).checked_mul(size_of::<Conflict>());
-            let at = at.and_then(|at| room.checked_add(at)).ok_or(EFAULT)?;
-            user::write(at, &conflict)?;
+        if conflicts.len() < most {
+            let conflict = Conflict {
+                seq,
+                in_way: refusal.seq,
+                reason: refusal.reason.code(),
+                reserved: 0,
+            };
+            conflicts.push(conflict, GFP_KERNEL)?;
         }
         found = found.saturating_add(1);
         Ok(())
     };
     let result = take_back(file, &asked, &mut tell);
+    let mut at = room;
+    for conflict in &conflicts {
+        user::write(at, conflict)?;
+        at = at.checked_add(size_of::<Conflict>()).ok_or(EFAULT)?;
+    }
     request.found = found;
     match &result {
         Ok(done) => {

@@ -17,11 +17,15 @@ mod mmap;
 mod mount;
 mod object;
 mod range;
+mod slices;
+mod stores;
 mod xattr;
 
 pub(crate) use actor::{IdentityCache, Open, Who};
 pub(crate) use mount::Mount;
 pub(crate) use object::{new_object, Object, ObjectState};
+pub(crate) use slices::Slices;
+pub(crate) use stores::{Before, List, Store, UnderWay, Way};
 
 use crate::vfs::FileSystem;
 

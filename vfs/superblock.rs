@@ -2,7 +2,7 @@
 
 //! Superblocks: anybody's, and the state that ours carries.
 
-use super::{c, dentry::Dentry, mount::LowerMount, FileSystem, Fs};
+use super::{c, dentry::Dentry, mount::LowerMount, table::superblock::SuperHooks, FileSystem, Fs};
 use kernel::{prelude::*, types::Opaque};
 
 /// A superblock.
@@ -152,6 +152,19 @@ fn copy_limits(sb: &mut c::super_block, below: &c::super_block) {
 
 /// "LgFS".
 const MAGIC: c_ulong = 0x4c67_4653;
+
+/// Says that a superblock goes, if it has its state.
+///
+/// # Safety
+///
+/// `sb` is ours, and the last mount of it is gone.
+pub(crate) unsafe fn dying(sb: *mut c::super_block) {
+    // SAFETY: The superblock is still there.
+    if unsafe { !(*sb).s_fs_info.is_null() } {
+        // SAFETY: As above; it has its state.
+        <Fs as SuperHooks>::dying(unsafe { SuperBlock::from_raw(sb) }.mount());
+    }
+}
 
 /// Frees the state, after the last inode is gone.
 ///

@@ -288,7 +288,7 @@ impl Refusal {
                  over what was changed outside."
             ),
             Reason::Mapped => {
-                "unmap the file (end the program that maps it), then try again.".into()
+                "end the program that maps it in the source directory, then try again.".into()
             }
             Reason::Conflict => {
                 format!("revert the later operation first; `logctl {file} readlog` lists it.")
@@ -345,7 +345,10 @@ impl fmt::Display for Refusal {
                 Some(op) => write!(f, "{path} was changed outside LoggerFS since op {op}"),
                 None => write!(f, "{path} was changed outside LoggerFS"),
             },
-            Reason::Mapped => write!(f, "{path} is mapped by a program"),
+            Reason::Mapped => write!(
+                f,
+                "{path} is mapped by a program that did not open it through LoggerFS"
+            ),
             Reason::Conflict => write!(f, "{path} was changed later by {op}"),
             Reason::NotOwner => write!(f, "{path} is not yours"),
             Reason::NotPermitted => {

@@ -20,6 +20,8 @@ use kernel::{
 pub(crate) trait SuperHooks: FileSystem {
     /// The mount below.
     fn lower(mount: &Self::Mount) -> &LowerMount;
+    /// The last unmount, before inodes go: no file is open and none is mapped.
+    fn dying(mount: &Self::Mount);
     /// `->put_super`: the last unmount, after all inodes are gone.
     fn shut_down(mount: &Self::Mount);
     /// `->evict_inode`: an inode goes out of memory. Must not wait: reclaim may be behind it.

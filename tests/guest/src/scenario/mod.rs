@@ -18,6 +18,8 @@ mod kill;
 mod lasting;
 mod log;
 mod lines;
+mod maps;
+mod maps_mixed;
 mod mounting;
 mod names;
 mod oracle;
@@ -52,6 +54,8 @@ pub fn all() -> Vec<&'static Test> {
         saves::TESTS,
         interrupted::TESTS,
         behind::TESTS,
+        maps::TESTS,
+        maps_mixed::TESTS,
         tool::TESTS,
         verbs::TESTS,
         log::TESTS,
