@@ -210,11 +210,15 @@ fn ready(mount: &Mount, journal: &Journal, inode: &OwnInode, is_locked: bool) ->
 /// Whether the object is not as our last operation left it. Stores through a shared mapping move
 /// its times too, and have lines of their own.
 pub(crate) fn is_foreign(state: &ObjectState, inode: &OwnInode) -> bool {
+    has_moved(state, inode) && inode.object().stores().begun() == state.faults
+}
+
+/// Whether a file's times or size are not what they were after our last operation.
+fn has_moved(state: &ObjectState, inode: &OwnInode) -> bool {
     inode.is_regular()
         && state
             .seen
             .is_some_and(|seen| seen != inode.lower().quick_cookie())
-        && inode.object().stores().begun() == state.faults
 }
 
 /// The object's quick cookie, which from now on tells any change apart, also within one tick of the
@@ -413,7 +417,7 @@ impl Record<'_> {
         if self.what.op == Op::Write && self.before.is_none() {
             return is_no_room(error) || error == ENOMEM || error == EIO;
         }
-        is_foreign(state, self.inode)
+        has_moved(state, self.inode)
     }
 
     fn settle(&mut self, outcome: Result<u64>) {
@@ -447,6 +451,16 @@ fn look(state: &mut ObjectState, inode: &OwnInode) {
     // Faults that have not ended yet move its times later.
     state.faults = inode.object().stores().ended();
     state.seen = Some(inode.lower().quick_cookie());
+}
+
+/// As [`look`], by somebody who does not hold our inode's lock: while an operation is under way,
+/// what it looked like before is what tells whether that has changed anything.
+fn look_if_idle(state: &mut ObjectState, inode: &OwnInode) {
+    let before = (state.seen, state.faults);
+    look(state, inode);
+    if inode.object().stores().is_operation_under_way() {
+        (state.seen, state.faults) = before;
+    }
 }
 
 /// Notes what the object looks like after an operation of ours.

@@ -2,7 +2,7 @@
 
 //! Lines of an object's chain: drafted, placed, and what the object's state makes of them.
 
-use super::{look, note_change, Saved};
+use super::{look, look_if_idle, note_change, Saved};
 use crate::{
     history::{
         journal::{Journal, LineRoom, PlaceError, Placed},
@@ -262,7 +262,7 @@ fn left(
     let cookie = attr::cookie(mount.lower(), lower)?;
     note(mount, inode, state, room, Op::Left, cookie)?;
     state.left = Some(cookie);
-    look(state, inode);
+    look_if_idle(state, inode);
     state.changed = false;
     Ok(())
 }

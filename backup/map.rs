@@ -8,7 +8,11 @@
 //! (a write(2) that faults its buffer in, a splice through a pipe). So it waits for nothing: where
 //! there is no room, or a record of the object is being saved, it is tried again.
 
-use super::{lines::place_by, look, note_change, tolerate, Saved, Subject, What};
+use super::{
+    is_foreign,
+    lines::{self, place_by},
+    look, look_if_idle, tolerate, Saved, Subject, What,
+};
 use crate::{
     history::{
         journal::{Journal, MAX_STAGED},
@@ -54,11 +58,15 @@ pub(crate) fn store(file: &OwnFile, fault: Fault<'_>) -> Answer {
         mount.slices().hurry();
         return Answer::again();
     }
+    notice(file);
     stores.begin_fault();
     let result = fault
         .make_writable()
         .map(|fault| save(journal, file, fault));
     stores.end_fault();
+    if let Some(mut state) = inode.object().state.try_lock() {
+        look_if_idle(&mut state, inode);
+    }
     match result {
         Err(answer) | Ok(Ok(answer)) => answer,
         // Nothing is locked any more.
@@ -66,6 +74,47 @@ pub(crate) fn store(file: &OwnFile, fault: Fault<'_>) -> Answer {
         Ok(Err(e)) if e == ENOMEM => Answer::no_memory(),
         Ok(Err(_)) => Answer::refused(),
     }
+}
+
+/// Notices that somebody has changed the file outside, before a store moves its times. Only where
+/// nobody else is at the object: who is notices it, or has moved the times.
+fn notice(file: &OwnFile) {
+    let inode = file.own_inode();
+    let Some(_lock) = inode.try_lock_shared() else {
+        return;
+    };
+    let Some(mut state) = inode.object().state.try_lock() else {
+        return;
+    };
+    let is_settled = state.loaded && !inode.object().stores().is_operation_under_way();
+    if !is_settled || !is_foreign(&state, inode) {
+        return;
+    }
+    let mut list = List::default();
+    let noted = list.push(Store {
+        at: 0,
+        length: 0,
+        before: Before::Foreign,
+        who: file.open().share_who(),
+    });
+    if noted.is_err() {
+        return;
+    }
+    if inode.object().stores().take_unseen() {
+        unmap_all(inode.lower());
+    }
+    // What was stored before is older, and its pages are read-only in what waits for its line.
+    protect_taken(inode, &mut state);
+    state.untold.append(list);
+    inode.object().stores().came(1);
+    look(&mut state, inode);
+}
+
+/// Makes the pages of all stores so far read-only: now they only wait for their lines.
+fn protect_taken(inode: &OwnInode, state: &mut ObjectState) {
+    let taken = inode.object().stores().take();
+    taken.for_each(|store| write_protect(inode.lower(), store.at, store.length));
+    state.untold.append(taken);
 }
 
 /// Saves what becomes writable, and lets it.
@@ -221,9 +270,7 @@ fn end_slice(
         // is made while the history is off.
         unmap_all(inode.lower());
     }
-    let taken = stores.take();
-    taken.for_each(|store| write_protect(inode.lower(), store.at, store.length));
-    state.untold.append(taken);
+    protect_taken(inode, state);
     if is_early() {
         // It has begun meanwhile, and what was taken may be newer. It is told after it.
         return Ok(());
@@ -235,10 +282,10 @@ fn end_slice(
     while result.is_ok() && state.untold.first().is_some() {
         result = place_first(journal, inode, state, teller);
     }
+    look_if_idle(state, inode);
     if result.is_ok() {
-        note_change(state, inode);
-    } else {
-        look(state, inode);
+        state.left = None;
+        state.changed = true;
     }
     result
 }
@@ -250,6 +297,12 @@ fn place_first(
     state: &mut ObjectState,
     teller: Teller,
 ) -> Result {
+    if matches!(state.untold.first(), Some(store) if matches!(store.before, Before::Foreign)) {
+        if teller == Teller::Evictor {
+            return Err(EAGAIN);
+        }
+        return place_foreign(journal, inode, state);
+    }
     let mut room = match teller {
         Teller::Evictor => journal.try_reserve_lines(1),
         _ => journal.reserve_lines(1),
@@ -271,6 +324,7 @@ fn place_first(
             attributes: 0,
         },
         Before::Lost(why) => Saved::Lost(why),
+        Before::Foreign => return Err(EINVAL),
     };
     let who = store.who.clone();
     let subject = Subject {
@@ -288,6 +342,15 @@ fn place_first(
             saved.describe(draft);
         },
     )?;
+    state.untold.drop_first();
+    inode.object().stores().told(1);
+    Ok(())
+}
+
+/// Places the line that says of a change outside, the oldest thing that has none.
+fn place_foreign(journal: &Journal, inode: &OwnInode, state: &mut ObjectState) -> Result {
+    let name = inode.lower().any_name().ok_or(ENOENT)?;
+    lines::foreign(inode.mount(), journal, inode, &name, state)?;
     state.untold.drop_first();
     inode.object().stores().told(1);
     Ok(())

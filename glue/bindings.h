@@ -74,6 +74,8 @@ const int LFS_CONST_REMAP_DEDUP = REMAP_FILE_DEDUP;
 /* inodes */
 void lfs_inode_lock(struct inode *inode);
 void lfs_inode_unlock(struct inode *inode);
+bool lfs_inode_trylock_shared(struct inode *inode);
+void lfs_inode_unlock_shared(struct inode *inode);
 loff_t lfs_i_size_read(const struct inode *inode);
 void lfs_i_size_write(struct inode *inode, loff_t size);
 bool lfs_inode_is_new(struct inode *inode);

@@ -23,6 +23,16 @@ void lfs_inode_unlock(struct inode *inode)
 	inode_unlock(inode);
 }
 
+bool lfs_inode_trylock_shared(struct inode *inode)
+{
+	return inode_trylock_shared(inode);
+}
+
+void lfs_inode_unlock_shared(struct inode *inode)
+{
+	inode_unlock_shared(inode);
+}
+
 loff_t lfs_i_size_read(const struct inode *inode)
 {
 	return i_size_read(inode);

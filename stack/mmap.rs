@@ -25,7 +25,9 @@ pub(super) fn map_file(file: &OwnFile, lower: &Dentry) -> Result<Option<MapFile>
     if !can_store || !watchable {
         return Ok(None);
     }
-    MapFile::open(file, file.own_inode().mount().lower(), lower).map(Some)
+    // By its dentry: a file without a name has no inode yet.
+    let mount = file.dentry().superblock().mount();
+    MapFile::open(file, mount.lower(), lower).map(Some)
 }
 
 impl MapHooks for Stack {

@@ -36,6 +36,8 @@ pub(crate) enum Before {
     At(Extent, u32),
     /// It was not saved, for this reason.
     Lost(&'static str),
+    /// No store: somebody has changed the object outside.
+    Foreign,
 }
 
 /// A store, or several in a row: from here on the range may change at any moment.
@@ -237,6 +239,11 @@ impl Stores {
     #[inline]
     pub(crate) fn has_untold(&self) -> bool {
         self.untold.load(Relaxed) != 0
+    }
+
+    /// So many more have none.
+    pub(crate) fn came(&self, count: i64) {
+        let _ = self.untold.fetch_add(count, Full);
     }
 
     /// So many have one.

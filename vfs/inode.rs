@@ -146,6 +146,13 @@ impl Inode {
         InodeGuard(self)
     }
 
+    /// Locks the inode's rwsem for reading, if nobody has it for writing; never waits.
+    pub(crate) fn try_lock_shared(&self) -> Option<SharedInodeGuard<'_>> {
+        // SAFETY: `self` is a live inode.
+        let locked = unsafe { c::lfs_inode_trylock_shared(self.as_ptr()) };
+        locked.then_some(SharedInodeGuard(self))
+    }
+
     /// Whether somebody maps the file shared and writable.
     pub(crate) fn is_writably_mapped(&self) -> bool {
         // SAFETY: `self` is a live inode.
@@ -230,6 +237,16 @@ impl Drop for InodeGuard<'_> {
     fn drop(&mut self) {
         // SAFETY: The guard exists because the lock is held.
         unsafe { c::lfs_inode_unlock(self.0.as_ptr()) }
+    }
+}
+
+/// The inode's rwsem, held for reading.
+pub(crate) struct SharedInodeGuard<'a>(&'a Inode);
+
+impl Drop for SharedInodeGuard<'_> {
+    fn drop(&mut self) {
+        // SAFETY: The guard exists because the lock is held.
+        unsafe { c::lfs_inode_unlock_shared(self.0.as_ptr()) }
     }
 }
 

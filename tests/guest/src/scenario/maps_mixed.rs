@@ -259,6 +259,12 @@ fn foreign(w: &mut World) -> Outcome {
     map.store(20, b"over it");
     undo::revert(&file, 1)?;
     same_errno("mapped again", undo::revert(&file, 1), Errno::STALE)?;
+    map.store(40, b"before");
+    map.sync()?;
+    meddle(b"BEFORE A STORE")?;
+    map.store(50, b"after");
+    undo::revert(&file, 1)?;
+    same_errno("before a store", undo::revert(&file, 1), Errno::STALE)?;
     meddle(b"BEHIND TOO")?;
     put(&file, 0, b"written")?;
     undo::revert(&file, 1)?;
