@@ -10,7 +10,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, CWD};
 
 use super::content::{copied, spliced};
 use crate::outcome::{check, same, At, Outcome};
-use crate::sys;
+use crate::sys::{self, Map};
 use crate::undo;
 use crate::world::{put, World};
 
@@ -83,6 +83,12 @@ pub fn last_when_asked(w: &mut World) -> Outcome {
     fs::create_dir(w.path("d"))?;
     File::open(&w.mnt)?.sync_all()?;
     told(w, "fsync of a directory", "mkdir 0 0")?;
+
+    let mut map = Map::of(&file, 20_000, true, true)?;
+    map.store(5000, b"x");
+    map.sync()?;
+    told(w, "msync", "mmap 4096 4096")?;
+    drop(map);
 
     for (at, flags) in [(6, libc::O_SYNC), (7, libc::O_DSYNC)] {
         let mut options = File::options();
