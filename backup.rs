@@ -502,7 +502,10 @@ pub(crate) fn leave_evicted(inode: &OwnInode) {
         return;
     };
     let _ = tell_untold_map(journal, inode, &mut state, false);
-    let Some(lower) = inode.lower().any_name().filter(|_| state.changed) else {
+    if !state.changed {
+        return;
+    }
+    let Some(lower) = inode.lower().any_name() else {
         return;
     };
     let _ = lines::leave_without_waiting(mount, journal, inode, &lower, &mut state);

@@ -17,7 +17,7 @@ mod object;
 mod range;
 mod xattr;
 
-pub(crate) use actor::{IdentityCache, Open, Who};
+pub(crate) use actor::{Identity, IdentityCache, Open, Who};
 pub(crate) use mount::Mount;
 pub(crate) use object::{new_object, Object, ObjectState};
 

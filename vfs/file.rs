@@ -186,8 +186,10 @@ pub(crate) fn errno(value: isize) -> Error {
 }
 
 /// What `private_data` of our files points to.
+#[pin_data]
 struct Private {
     lower: ARef<File>,
+    #[pin]
     open: <Fs as FileSystem>::Open,
 }
 
@@ -296,12 +298,18 @@ impl OwnFile {
     }
 
     /// Ends an `->open`: keeps the lower file and the state.
-    pub(crate) fn opened(&self, lower: ARef<File>, open: <Fs as FileSystem>::Open) -> Result {
+    pub(crate) fn opened(
+        &self,
+        lower: ARef<File>,
+        open: impl PinInit<<Fs as FileSystem>::Open>,
+    ) -> Result {
         let direct = lower.mode() & c::FMODE_CAN_ODIRECT;
-        let private = KBox::new(Private { lower, open }, GFP_KERNEL)?;
+        let private = KBox::pin_init(pin_init!(Private { lower, open <- open }), GFP_KERNEL)?;
+        // SAFETY: The box is handed to C, which never moves it.
+        let private = KBox::into_raw(unsafe { Pin::into_inner_unchecked(private) });
         let file = self.as_ptr();
         // SAFETY: A file that is being opened: nobody else uses it.
-        unsafe { (*file).private_data = KBox::into_raw(private).cast() };
+        unsafe { (*file).private_data = private.cast() };
         // SAFETY: As above. O_DIRECT works here where it works below.
         let mode = unsafe { &mut (*file).f_mode };
         *mode = (*mode & !c::FMODE_CAN_ODIRECT) | direct;
