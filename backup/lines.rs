@@ -6,7 +6,10 @@ use super::{note_change, Saved};
 use crate::{
     history::{
         journal::{Journal, LineRoom, PlaceError, Placed},
-        line::{Brief, BriefName, Cookie, Line, LineDraft, LineError, Op, Open as OpenKey, Pos, MAX_LINE}, //
+        line::{
+            Brief, BriefName, Cookie, Line, LineDraft, LineError, Op, Open as OpenKey, Pos,
+            MAX_LINE,
+        }, //
     },
     stack::{Identity, Mount, ObjectState, Open, Who},
     vfs::{attr, dentry::Dentry, error::EUCLEAN, inode::OwnInode, task}, //

@@ -282,7 +282,8 @@ impl Kept {
         let mut bytes = 0u64;
         each_batch(&place.dir, |name| {
             if place.dir.has_other_names(name.bytes()) {
-                self.strays.push((place.clone(), EntryName(*name)), GFP_KERNEL)?;
+                self.strays
+                    .push((place.clone(), EntryName(*name)), GFP_KERNEL)?;
             } else {
                 bytes = bytes.saturating_add(place.dir.bytes_of(name.bytes()));
             }

@@ -56,13 +56,7 @@ const HANDLE: usize = 64;
 impl BriefName<'_> {
     /// Writes the whole line and returns its length. Its checksum starts from `start`, which
     /// [`super::Seed::start`] gives.
-    pub fn seal(
-        &self,
-        seq: u64,
-        start: u32,
-        crc: Crc,
-        out: &mut [u8],
-    ) -> Result<usize, LineError> {
+    pub fn seal(&self, seq: u64, start: u32, crc: Crc, out: &mut [u8]) -> Result<usize, LineError> {
         if !self.fits() {
             return Err(LineError::TooLong);
         }

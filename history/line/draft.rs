@@ -165,7 +165,8 @@ impl<'b> LineDraft<'b> {
         let mut draft = LineDraft::new(buf, Time::default(), b"", Op::Read, 0, 0);
         draft.actor(actor);
         let (start, end) = (draft.head, draft.text.len());
-        let is_whole = !draft.failed && (actor.args.is_empty() || draft.args.start < draft.args.end);
+        let is_whole =
+            !draft.failed && (actor.args.is_empty() || draft.args.start < draft.args.end);
         if !is_whole {
             return None;
         }

@@ -145,7 +145,10 @@ pub(super) fn fits(long: usize) -> bool {
 
 /// The digits of a number below a hundred.
 fn split_ten(number: u8) -> (u8, u8) {
-    (b'0'.wrapping_add(number / 10), b'0'.wrapping_add(number % 10))
+    (
+        b'0'.wrapping_add(number / 10),
+        b'0'.wrapping_add(number % 10),
+    )
 }
 
 /// Text in room for the longest usual line: eight bytes are stored at once wherever fewer are
@@ -251,7 +254,12 @@ impl<'b> Strip<'b> {
 
     /// As [`Strip::known`], with a colon behind it.
     #[inline(always)]
-    pub(super) fn segment<const N: usize>(&mut self, key: &[u8; N], number: u64, kept: &mut Number) {
+    pub(super) fn segment<const N: usize>(
+        &mut self,
+        key: &[u8; N],
+        number: u64,
+        kept: &mut Number,
+    ) {
         if u64::from(kept.value) != number {
             match u32::try_from(number) {
                 Ok(number @ 0..SEVEN) => *kept = Number::with_colon(number),

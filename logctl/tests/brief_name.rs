@@ -149,7 +149,10 @@ impl Says {
             size,
             actor: Padded::new(&actor, len).unwrap(),
             kept,
-            victim_handle: self.handle.as_ref().map(|(kind, bytes)| (*kind, &bytes[..])),
+            victim_handle: self
+                .handle
+                .as_ref()
+                .map(|(kind, bytes)| (*kind, &bytes[..])),
             name: &self.name,
             node: self.node,
         };
