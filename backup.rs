@@ -570,7 +570,10 @@ pub(crate) fn leave_evicted(inode: &OwnInode) {
         return;
     };
     let _ = tell_stores(journal, inode, &mut state, Teller::Evictor);
-    let Some(lower) = inode.lower().any_name().filter(|_| state.changed) else {
+    if !state.changed {
+        return;
+    }
+    let Some(lower) = inode.lower().any_name() else {
         return;
     };
     let _ = lines::leave_without_waiting(mount, journal, inode, &lower, &mut state);

@@ -6,9 +6,12 @@ use super::{look, look_if_idle, note_change, Saved};
 use crate::{
     history::{
         journal::{Journal, LineRoom, PlaceError, Placed},
-        line::{Brief, Cookie, Line, LineDraft, LineError, Op, Open as OpenKey, Pos, MAX_LINE}, //
+        line::{
+            Brief, BriefName, Cookie, Line, LineDraft, LineError, Op, Open as OpenKey, Pos,
+            MAX_LINE,
+        }, //
     },
-    stack::{Mount, ObjectState, Open, Who},
+    stack::{Identity, Mount, ObjectState, Open, Who},
     vfs::{attr, dentry::Dentry, error::EUCLEAN, inode::OwnInode, task}, //
 };
 use kernel::prelude::*;
@@ -89,6 +92,54 @@ fn place_brief(
     };
     // What goes wrong here goes wrong again below, or needs a longer line.
     let placed = room.place_brief(brief, id, segment, is_last).ok()?;
+    state.head = Some(placed.at);
+    Some(placed)
+}
+
+/// What a usual line tells of the name that was made, or is gone.
+pub(super) struct Named<'a> {
+    pub(super) name: &'a [u8],
+    /// What it is or was bound to.
+    pub(super) node: Option<&'a OwnInode>,
+    /// Where it is kept, and its file handle, if it lost the name.
+    pub(super) kept: Option<u64>,
+    pub(super) handle: Option<(u8, &'a [u8])>,
+}
+
+/// Places the line about a name if it is a usual one, in a segment that has been told the
+/// directory's file handle.
+pub(super) fn place_name(
+    subject: &Subject<'_>,
+    state: &mut ObjectState,
+    room: &mut LineRoom<'_>,
+    what: &What,
+    named: &Named<'_>,
+) -> Option<Placed> {
+    if state.was.is_some() {
+        return None;
+    }
+    let mut place = |identity: &Identity| {
+        let brief = BriefName {
+            time: task::now(),
+            command: identity.whole_command()?,
+            op: what.op,
+            directory: subject.inode.id(),
+            prev: state.head,
+            size: what.size,
+            actor: identity.actor_text()?,
+            kept: named.kept,
+            victim_handle: named.handle,
+            name: named.name,
+            node: named.node.map(|node| node.id()),
+        };
+        // What goes wrong here goes wrong again with another line, or needs a longer one.
+        room.place_brief_name(&brief, state.handle_told_in).ok()
+    };
+    let identities = subject.mount.identities();
+    let placed = match identities.if_last(&mut place) {
+        Some(placed) => placed,
+        None => place(&*identities.current()?)?,
+    };
     state.head = Some(placed.at);
     Some(placed)
 }

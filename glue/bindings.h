@@ -82,6 +82,7 @@ bool lfs_inode_is_new(struct inode *inode);
 void lfs_copy_attributes(struct inode *to, struct inode *from, bool is_kept);
 void lfs_copy_content_attributes(struct inode *to, struct inode *from);
 void lfs_annotate_locks(struct inode *inode);
+void lfs_drop_pages(struct inode *inode);
 bool lfs_writably_mapped(struct inode *inode);
 int lfs_get_write_access(struct inode *inode);
 void lfs_put_write_access(struct inode *inode);

@@ -19,6 +19,7 @@ use super::{
     },
     line::{
         Brief,
+        BriefName,
         Extent,
         LineDraft,
         LineError,
@@ -466,6 +467,17 @@ impl LineRoom<'_> {
         is_last: bool,
     ) -> Result<Placed, PlaceError> {
         self.place_sealed(object, expected_segment, is_last, |staging, out| {
+            brief.seal(staging.seq, staging.sum_start, crc32c, out)
+        })
+    }
+
+    /// As [`LineRoom::place`], for a usual line about a name.
+    pub(crate) fn place_brief_name(
+        &mut self,
+        brief: &BriefName<'_>,
+        expected_segment: u64,
+    ) -> Result<Placed, PlaceError> {
+        self.place_sealed(brief.directory, expected_segment, true, |staging, out| {
             brief.seal(staging.seq, staging.sum_start, crc32c, out)
         })
     }

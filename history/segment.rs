@@ -58,6 +58,13 @@ impl Name {
         Self { buf, len }
     }
 
+    /// What `write` writes, whose length it answers.
+    pub(super) fn written(write: impl FnOnce(&mut [u8]) -> usize) -> Self {
+        let mut buf = [0; 48];
+        let len = write(&mut buf);
+        Self { buf, len }
+    }
+
     /// A name that is there; `None`: it is too long to be one of ours.
     pub(super) fn of(name: &[u8]) -> Option<Self> {
         let mut buf = [0; 48];

@@ -83,7 +83,7 @@ impl Names<'_> {
             let _kernel = AsKernel::new();
             let _write = self.mount.lower().want_write()?;
             Locked::to_remove(self.mount.lower(), self.lower, &lower)?.unlink()?;
-            keep::named(&inode)?
+            Parting::Named(&inode)
         } else {
             keep::away(self.mount, self.journal, &inode, (self.lower, &lower)).map_err(full)?
         };
@@ -326,7 +326,7 @@ pub(super) fn kept(
     let mut at = segment;
     for _ in 0..2 {
         if let Some(segment) = at {
-            let dir = match journal.kept_with(segment) {
+            let dir = match journal.kept_with(segment, object) {
                 Err(e) if e == ENODATA => None,
                 found => Some(found?),
             };

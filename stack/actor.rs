@@ -4,7 +4,16 @@
 
 use crate::{
     history::line::{
-        encode_command, Actor, Command, Kept, ObjectId, Pos, Time, MAX_ARGS, MAX_COMMAND,
+        encode_command,
+        Actor,
+        Kept,
+        LineDraft,
+        ObjectId,
+        Padded,
+        Pos,
+        Time,
+        MAX_ARGS,
+        MAX_COMMAND, //
     },
     revert::Hidden,
     vfs::task, //
@@ -22,11 +31,14 @@ pub(crate) struct Identity {
     ppid: u32,
     sid: u32,
     comm: [u8; task::COMM],
-    /// The path, percent-encoded, and the zeroes that [`Command`] wants behind it.
+    /// The path, percent-encoded, and the zeroes that [`Padded`] wants behind it.
     command: KVec<u8>,
     command_len: usize,
     command_cut: bool,
     arguments: KVec<u8>,
+    /// All of that as a line tells it, padded in the same way; empty when it is too long for that.
+    actor_text: KVec<u8>,
+    actor_text_len: usize,
 }
 
 /// Room for a path and for its percent-encoded form.
@@ -43,14 +55,12 @@ impl Identity {
             Some(path) => encode_command(path, &mut command),
             None => (0, false),
         };
-        let mut exact = KVec::with_capacity(Command::padded(len), GFP_KERNEL)?;
-        exact.extend_from_slice(command.get(..len).unwrap_or(&[]), GFP_KERNEL)?;
-        exact.resize(Command::padded(len), 0, GFP_KERNEL)?;
+        let exact = padded(command.get(..len).unwrap_or(&[]))?;
         let mut arguments = KVec::new();
         let room = scratch.get_mut(..MAX_ARGS).unwrap_or(&mut []);
         arguments.extend_from_slice(trimmed(task::arguments(room)), GFP_KERNEL)?;
         let process = task::Process::current();
-        let identity = Self {
+        let mut identity = Self {
             process,
             start: process.start_time(),
             ppid: task::parent_pid(),
@@ -60,7 +70,13 @@ impl Identity {
             command_len: len,
             command_cut,
             arguments,
+            actor_text: KVec::new(),
+            actor_text_len: 0,
         };
+        if let Some(len) = LineDraft::actor_alone(&mut scratch, &identity.actor()) {
+            identity.actor_text = padded(scratch.get(..len).unwrap_or(&[]))?;
+            identity.actor_text_len = len;
+        }
         Ok(Arc::new(identity, GFP_KERNEL)?)
     }
 
@@ -76,8 +92,13 @@ impl Identity {
     }
 
     /// The same for a usual line, which has no room to say that it was cut.
-    pub(crate) fn whole_command(&self) -> Option<Command<'_>> {
-        Command::new(&self.command, self.command_len).filter(|_| !self.command_cut)
+    pub(crate) fn whole_command(&self) -> Option<Padded<'_>> {
+        Padded::new(&self.command, self.command_len).filter(|_| !self.command_cut)
+    }
+
+    /// What [`Self::actor`] tells, as text for a usual line.
+    pub(crate) fn actor_text(&self) -> Option<Padded<'_>> {
+        Padded::new(&self.actor_text, self.actor_text_len)
     }
 
     /// The fields that a line tells.
@@ -94,6 +115,15 @@ impl Identity {
             args: &self.arguments,
         }
     }
+}
+
+/// A copy with the zeroes behind it that [`Padded`] wants.
+fn padded(text: &[u8]) -> Result<KVec<u8>> {
+    let length = Padded::length(text.len());
+    let mut copy = KVec::with_capacity(length, GFP_KERNEL)?;
+    copy.extend_from_slice(text, GFP_KERNEL)?;
+    copy.resize(length, 0, GFP_KERNEL)?;
+    Ok(copy)
 }
 
 /// Arguments without the NUL that ends the last one.
@@ -113,6 +143,13 @@ impl IdentityCache {
         pin_init!(Self {
             last <- new_mutex!(None, "IdentityCache::last"),
         })
+    }
+
+    /// Calls `f` with the calling process, if that was the last one: costs less than [`Self::current`].
+    #[inline]
+    pub(crate) fn if_last<T>(&self, f: impl FnOnce(&Identity) -> Option<T>) -> Option<T> {
+        let last = self.last.lock();
+        last.as_deref().filter(|i| i.is_current()).and_then(f)
     }
 
     /// The calling process. `None`: there was no memory for it; the line then says `-`.
@@ -169,7 +206,7 @@ impl Who {
     /// What usual lines of the open file say about the program, `object` and the open file; `None`
     /// before its first line, and when they do not fit into a usual one.
     #[inline]
-    pub(crate) fn usual(&mut self, object: ObjectId) -> Option<(Command<'_>, &mut Kept)> {
+    pub(crate) fn usual(&mut self, object: ObjectId) -> Option<(Padded<'_>, &mut Kept)> {
         if self.kept.is_none() {
             self.kept = Some(Kept::new(object, self.first?)?);
         }

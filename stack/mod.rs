@@ -21,7 +21,7 @@ mod slices;
 mod stores;
 mod xattr;
 
-pub(crate) use actor::{IdentityCache, Open, Who};
+pub(crate) use actor::{Identity, IdentityCache, Open, Who};
 pub(crate) use mount::Mount;
 pub(crate) use object::{new_object, Object, ObjectState};
 pub(crate) use slices::Slices;

@@ -113,6 +113,13 @@ impl Inode {
         blocks.saturating_mul(512) < self.size()
     }
 
+    /// Whether it has neither bytes nor blocks; where blocks come late, it has the bytes before.
+    pub(crate) fn is_bare(&self) -> bool {
+        // SAFETY: `self` is a live inode; a racy read is what the VFS does too.
+        let blocks = unsafe { (*self.as_ptr()).i_blocks };
+        blocks == 0 && self.size() == 0
+    }
+
     /// Change time and size as they stand in memory: cheap, for use after each operation of ours.
     pub(crate) fn quick_cookie(&self) -> QuickCookie {
         let ptr = self.as_ptr();

@@ -184,6 +184,9 @@ impl LowerMount {
 
     /// How many bytes the blocks of an object take.
     pub(crate) fn bytes_of(&self, lower: &Dentry) -> u64 {
+        if lower.inode().is_some_and(|inode| inode.is_bare()) {
+            return 0;
+        }
         super::store::bytes_at(&self.path(lower))
     }
 

@@ -160,6 +160,21 @@ impl<'b> LineDraft<'b> {
         self
     }
 
+    /// What [`LineDraft::actor`] adds to a line, alone, at the beginning of `buf`; returns its length.
+    /// `None`: it does not fit.
+    pub fn actor_alone(buf: &mut [u8], actor: &Actor<'_>) -> Option<usize> {
+        let mut draft = LineDraft::new(buf, Time::default(), b"", Op::Read, 0, 0);
+        draft.actor(actor);
+        let (start, end) = (draft.head, draft.text.len());
+        let is_whole =
+            !draft.failed && (actor.args.is_empty() || draft.args.start < draft.args.end);
+        if !is_whole {
+            return None;
+        }
+        buf.copy_within(start..end, 0);
+        end.checked_sub(start)
+    }
+
     /// `fh=`: the object's file handle.
     pub fn fh(&mut self, kind: u8, handle: &[u8]) -> &mut Self {
         let span = self.optional(|text| {
