@@ -223,8 +223,13 @@ impl Kept {
 
     /// Where an object is kept with a segment, if it is. `ENODATA`: as for [`Self::find`].
     fn find_place(&self, segment: u64, object: ObjectId) -> Result<Dir> {
+        let top = self.find(segment)?;
+        // Older histories have them there.
+        if top.has(entry(object).bytes()) {
+            return Ok(top);
+        }
         let name = place_name(place_of(object));
-        existing(self.find(segment)?.open_dir(name.bytes()))
+        existing(top.open_dir(name.bytes()))
     }
 
     /// Gives up what is kept with a segment. Returns how many bytes that took.
