@@ -2,7 +2,8 @@
 
 //! The lines of a whole mount: who is behind them, and which stand.
 
-mod support;
+#[path = "support/mount.rs"]
+mod mount;
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -10,9 +11,9 @@ use logctl::history::line::Op;
 use logctl::object::Object;
 use logctl::timeline::Timeline;
 use logctl::uapi::{ReadHistory, ReadLog, Revert, Status};
+use mount::{standing, timeline, Kernel};
 use proptest::prelude::*;
 use rustix::io::Errno;
-use support::mount::{standing, timeline, Kernel};
 
 #[test]
 fn segments_are_read_from_the_newest_on() {
@@ -84,7 +85,9 @@ fn corrections_are_folded() {
 }
 
 /// An answer that is not what it should be.
-struct Odd(fn(&mut ReadHistory, &mut [u8]) -> Result<(), Errno>);
+struct Odd(Answer);
+
+type Answer = fn(&mut ReadHistory, &mut [u8]) -> Result<(), Errno>;
 
 impl Object for Odd {
     fn revert(&mut self, _: &mut Revert) -> Result<(), Errno> {
@@ -103,7 +106,7 @@ impl Object for Odd {
 
 #[test]
 fn an_answer_that_leads_nowhere_is_an_error() {
-    let answers: [fn(&mut ReadHistory, &mut [u8]) -> Result<(), Errno>; 6] = [
+    let answers: [Answer; 6] = [
         |request, _| {
             request.segment = 3;
             Ok(())

@@ -2,13 +2,14 @@
 
 //! The verbs on a whole mount, before a kernel that is told here what to answer.
 
-mod support;
+#[path = "support/mount.rs"]
+mod mount;
 
 use clap::CommandFactory;
 use logctl::cli::Cli;
 use logctl::uapi::{Reason, RevertGroup};
+use mount::{run, standing, Files, Kernel};
 use serde_json::Value;
-use support::mount::{run, standing, Files, Kernel};
 
 const WALK: u32 = RevertGroup::WALK;
 const DRY_RUN: u32 = RevertGroup::DRY_RUN;

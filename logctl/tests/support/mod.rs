@@ -5,7 +5,6 @@
 #![allow(dead_code)]
 
 pub mod model;
-pub mod mount;
 
 use logctl::history::line::{Line, LineDraft, ObjectId, Pos, Seed, Time, MAX_LINE};
 use logctl::history::plan::{PlanError, Store};

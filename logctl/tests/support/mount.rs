@@ -2,6 +2,8 @@
 
 //! A mount in memory, whose history is told here instead of by the kernel.
 
+#![allow(dead_code)]
+
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
