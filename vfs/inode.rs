@@ -157,7 +157,7 @@ impl Inode {
     pub(crate) fn try_lock_shared(&self) -> Option<SharedInodeGuard<'_>> {
         // SAFETY: `self` is a live inode.
         let locked = unsafe { c::lfs_inode_trylock_shared(self.as_ptr()) };
-        locked.then_some(SharedInodeGuard(self))
+        locked.then(|| SharedInodeGuard(self))
     }
 
     /// Whether somebody maps the file shared and writable.
