@@ -37,12 +37,12 @@ use crate::{
         inode::OwnInode, //
     },
 };
-pub(crate) use recover::{withdraw_last, withdraw_unfinished};
 pub(crate) use chain::{Chain, Hidden, Link};
 use content::Content;
 use gather::{refuse, Choice};
 use kernel::prelude::*;
 use names::Names;
+pub(crate) use recover::{withdraw_last, withdraw_unfinished};
 use steps::is_on_names;
 use taken::Taken;
 

@@ -337,7 +337,9 @@ impl Journal {
     pub(crate) fn group(&self, first: u64) -> Option<Option<Op>> {
         let intents = self.intents.lock();
         let mut groups = intents.iter().filter_map(|i| i.group);
-        groups.find(|(group, _)| *group == first).map(|(_, end)| end)
+        groups
+            .find(|(group, _)| *group == first)
+            .map(|(_, end)| end)
     }
 
     /// A revert could be neither finished nor rolled back; `seq` is its number. It stays open.

@@ -115,8 +115,9 @@ impl Names<'_> {
         }
         let other = match gone.and_then(|gone| gone.inode.any_name()) {
             Some(other) => other,
-            None => told(self.mount, self.journal, node)
-                .map_err(|_| Refusal::new(Reason::Lost, 0))?,
+            None => {
+                told(self.mount, self.journal, node).map_err(|_| Refusal::new(Reason::Lost, 0))?
+            }
         };
         self.link(name, &other)
     }

@@ -227,13 +227,7 @@ impl Content<'_> {
         if runs.is_empty() && present.is_empty() {
             return Ok(Saved::Nothing);
         }
-        backup::capture_runs(
-            self.journal,
-            self.inode.lower(),
-            self.file,
-            &runs,
-            &present,
-        )
+        backup::capture_runs(self.journal, self.inode.lower(), self.file, &runs, &present)
     }
 
     /// Places the revert's own line; returns its number.

@@ -336,8 +336,8 @@ impl<'a> Gathering<'a> {
             each_piece(self.journal, restore, |piece| {
                 self.merge.restore(&piece).map_err(|e| e.refuse(seq))
             })?;
-            let old = attributes(self.journal, restore)
-                .map_err(|refusal| Refusal { seq, ..refusal })?;
+            let old =
+                attributes(self.journal, restore).map_err(|refusal| Refusal { seq, ..refusal })?;
             if self.attributes.len().saturating_add(old.len()) > MAX_ATTRIBUTES {
                 return Err(PlanError::NoRoom.refuse(seq));
             }

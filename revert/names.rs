@@ -141,7 +141,8 @@ impl Names<'_> {
         let mut lines = Lines::new(self.journal).map_err(half)?;
         for todo in steps.iter().take(done) {
             let step = lines.step(todo).map_err(NamesLeft::Half)?;
-            self.take_as_found(&step, todo.way).map_err(NamesLeft::Half)?;
+            self.take_as_found(&step, todo.way)
+                .map_err(NamesLeft::Half)?;
         }
         self.perform(&mut steps, done)
     }

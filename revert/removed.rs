@@ -7,14 +7,7 @@
 //! each by a revert of its own, and then comes back to its name whole, by one step of its parent's
 //! revert. What fails before that has changed nothing that can be seen; asked again, it goes on.
 
-use super::{
-    binding::kept,
-    may_revert,
-    names::Names,
-    steps::Lines,
-    taken::Taken,
-    Refusal, Revert,
-};
+use super::{binding::kept, may_revert, names::Names, steps::Lines, taken::Taken, Refusal, Revert};
 use crate::{
     backup,
     history::line::{Line, ObjectId, Op, Process},

@@ -227,7 +227,10 @@ pub(super) fn taken_by(journal: &Journal, line: &Line<'_>) -> Outcome<KVVec<Pos>
     let mut chain = Chain::new(journal, object, line.prev, OnForeign::Pass)?;
     let mut places = KVVec::new();
     while (places.len() as u64) < most {
-        let is_wanted = |seq| line.picks.is_none_or(|picks: Picks<'_>| picks.contains(seq));
+        let is_wanted = |seq| {
+            line.picks
+                .is_none_or(|picks: Picks<'_>| picks.contains(seq))
+        };
         let found = match chain.step_with(|seq| fate(is_wanted(seq)))? {
             Link::End => return Err(EUCLEAN.into()),
             Link::Trimmed => return Err(Refusal::new(Reason::Trimmed, line.seq)),

@@ -3,8 +3,8 @@
 //! What of a directory's chain a revert of names takes back.
 
 use super::{
-    names::Outcome,
     gather::List,
+    names::Outcome,
     steps::{is_on_names, Lines, Origin, Todo, Way},
     Chain, Link, Refusal,
 };

@@ -36,7 +36,9 @@ pub(super) fn revert(file: &OwnFile, argument: usize) -> Result<c_long> {
         dry_run: request.flags & RevertGroup::DRY_RUN != 0,
     };
     let room = address(request.conflicts)?;
-    let most = usize::try_from(request.room).unwrap_or(usize::MAX).min(MOST_CONFLICTS);
+    let most = usize::try_from(request.room)
+        .unwrap_or(usize::MAX)
+        .min(MOST_CONFLICTS);
     let mut conflicts = KVVec::new();
     let mut found = 0u32;
     // Told when the mount is not frozen any more: the caller's memory may be a file of it.

@@ -222,10 +222,7 @@ enum Beside {
     /// It changes only the other directory.
     Instead(ARef<Dentry>),
     /// It moves a name from there to here, or back.
-    Across {
-        lower: ARef<Dentry>,
-        flags: u32,
-    },
+    Across { lower: ARef<Dentry>, flags: u32 },
 }
 
 impl<'a> Dirs<'a> {
@@ -250,7 +247,8 @@ impl<'a> Dirs<'a> {
         progress: &mut Progress,
     ) -> Outcome {
         let dir = self.open(object)?;
-        dir.names(self.ground, None).count_progress(lines, todo, progress)?;
+        dir.names(self.ground, None)
+            .count_progress(lines, todo, progress)?;
         self.last = Some(dir);
         Ok(())
     }
@@ -264,7 +262,8 @@ impl<'a> Dirs<'a> {
     ) -> Outcome {
         let dir = self.open(object)?;
         let step = lines.step(todo)?;
-        dir.names(self.ground, None).take_as_found(&step, todo.way)?;
+        dir.names(self.ground, None)
+            .take_as_found(&step, todo.way)?;
         self.last = Some(dir);
         Ok(())
     }

@@ -289,7 +289,8 @@ impl ChoosingNames<'_> {
         self.each_name(member, line, &mut |key| Ok(keys.push(key, GFP_KERNEL)?))?;
         for key in keys {
             if self.standing.get(&key).is_none() {
-                self.standing.try_create_and_insert(key, line.seq, GFP_KERNEL)?;
+                self.standing
+                    .try_create_and_insert(key, line.seq, GFP_KERNEL)?;
             }
         }
         Ok(())
