@@ -81,24 +81,22 @@ impl Group<'_> {
     pub(super) fn close(&mut self, begun: u64, first: u64, end: Op) {
         let journal = self.ground.journal;
         journal.note_group(begun, first, Some(end));
-        let mut is_closed = true;
         for (index, member) in self.members.iter().enumerate() {
             let Some((_, seq)) = member.intent else {
                 continue;
             };
-            if let Err(e) = self.close_one(member, end, seq) {
-                self.ground.mount.warn_lost(e);
-                is_closed = false;
-            }
+            let mut closed = self.close_one(member, end, seq);
             if index == 0 {
-                if let Err(e) = journal.flush(true) {
-                    self.ground.mount.warn_lost(e);
-                }
+                // No other line may say so without this one.
+                closed = closed.and_then(|()| journal.flush(true));
+            }
+            if let Err(e) = closed {
+                // The next mount finds out.
+                self.ground.mount.warn_lost(e);
+                return;
             }
         }
-        if is_closed {
-            journal.end_intent(begun);
-        }
+        journal.end_intent(begun);
     }
 
     fn close_one(&self, member: &Member, end: Op, seq: u64) -> Result {

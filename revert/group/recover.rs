@@ -32,7 +32,7 @@ pub(in crate::revert) fn withdraw(sb: &SuperBlock, group: &[Unfinished]) -> Outc
     let mut is_last = true;
     for &(_, index) in &places {
         let member = group.get(index).ok_or(EUCLEAN)?;
-        is_last &= journal.last_line(member.object)? == Some(member.at);
+        is_last &= !went_on(&ground, member)?;
     }
     if is_last {
         let mut todos = order::steps(journal, &places)?;
@@ -40,7 +40,7 @@ pub(in crate::revert) fn withdraw(sb: &SuperBlock, group: &[Unfinished]) -> Outc
     }
     let mut lines = Lines::new(journal)?;
     for member in group {
-        if !is_on_names(&lines.read(member.at)?) {
+        if !is_on_names(&lines.read(member.at)?) && !went_on(&ground, member)? {
             ground.withdraw_content(member.object, member.at)?;
         }
     }
@@ -53,6 +53,26 @@ pub(in crate::revert) fn withdraw(sb: &SuperBlock, group: &[Unfinished]) -> Outc
         }
     }
     Ok(())
+}
+
+/// Whether an operation of the object followed the revert: its end was never told, although it had
+/// one. Bookkeeping may follow.
+fn went_on(ground: &Ground<'_>, member: &Unfinished) -> Outcome<bool> {
+    let mut lines = Lines::new(ground.journal)?;
+    let mut next = ground.journal.last_line(member.object)?;
+    while let Some(at) = next.filter(|at| *at > member.at) {
+        let line = lines.read(at)?;
+        // Others of the group are about the same object.
+        let is_ours = line.group.unwrap_or(line.seq) == member.group;
+        if !line.op.is_bookkeeping() && !is_ours {
+            return Ok(true);
+        }
+        if line.prev.is_some_and(|prev| prev >= at) {
+            return Err(EUCLEAN.into());
+        }
+        next = line.prev;
+    }
+    Ok(false)
 }
 
 /// The operations on names that a group was taking back, newest first.
