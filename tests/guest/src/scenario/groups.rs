@@ -23,6 +23,7 @@ pub const TESTS: &[Test] = &[
     Test::new("group-conflicts", conflicts),
     Test::new("group-fails-whole", fails_whole),
     Test::new("group-of-others", of_others),
+    Test::new("group-of-special-files", special),
     Test::new("group-across-directories", across),
     Test::new("group-of-many", many).seconds(240),
     Test::new("group-interrupted", interrupted).seconds(120),
@@ -295,6 +296,24 @@ fn of_others(w: &mut World) -> Outcome {
     as_other(theirs)?.at("one's own")?;
     same_content(w, "d/theirs", b"1\n")?;
     same_content(w, "d/mine", b"1\n2\n")
+}
+
+/// Attributes of what no program gets a descriptor of the file itself for.
+fn special(w: &mut World) -> Outcome {
+    w.sh("mkdir d; ln -s nowhere d/link; mkfifo d/pipe; mknod d/device c 1 3; python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind(\"d/socket\")' 2>/dev/null || mkfifo d/socket")?;
+    let before = Tree::of(&w.mnt)?;
+    let times = |name: &str| w.sh(&format!("stat -c %y d/{name}"));
+    let (link, pipe) = (times("link")?, times("pipe")?);
+    let watch = Watch::begin(w)?;
+    w.sh("cd d; chown -h 5:6 link; setfattr -h -n trusted.a -v b link; touch -h -d 2001-02-03 link pipe; chmod 600 pipe device; chown 7 device socket; setfacl -m u:9:rw socket")?;
+    let all = watch.operations(w)?;
+    check!(all.len() >= 8, "only {} operations", all.len());
+    let with = Tree::of(&w.mnt)?;
+    let answer = take_back(w, &all, 0)?;
+    same_tree(w, "taken back", &before)?;
+    same("times", (times("link")?, times("pipe")?), (link, pipe))?;
+    take_back(w, &reverts_since(w, answer.seq)?, WALK)?;
+    same_tree(w, "and again", &with)
 }
 
 /// Names that went from one directory to another, and back by two ways.
