@@ -103,11 +103,10 @@ fn log(w: &mut World) -> Outcome {
     ] {
         check!(shown.contains(line), "no '{line}' in {shown}");
     }
-    same(
-        "any of its numbers",
-        done(w, &format!("show {}", found[2] - 1))?,
-        shown,
-    )?;
+    for number in numbers(&done(w, "log --by rm --ops")?)? {
+        let same_one = done(w, &format!("show {number}"))?;
+        same(format!("by {number}"), same_one, shown.clone())?;
+    }
     let of_other = done(w, "log other")?;
     check!(
         !of_other.contains("rm -rf"),
