@@ -5,6 +5,7 @@
 
 use super::{Done, Group, Member, Objections, Outcome};
 use crate::{
+    backup,
     history::{
         line::{Line, ObjectId, Op, Pos},
         plan::{name_steps, OnForeign, Picking, Step}, //
@@ -51,7 +52,9 @@ impl Group<'_> {
             }
             let head = {
                 let mut state = opened.inode.object().state.lock();
-                opened.known(&self.ground, &mut state)?;
+                // One that is half done is put right first.
+                let (mount, journal) = (self.ground.mount, self.ground.journal);
+                backup::load_known(mount, journal, &opened.inode, &opened.lower, &mut state)?;
                 state.head
             };
             self.names(member, head, objections)?;
