@@ -94,6 +94,10 @@ impl Inode {
         self.is(c::S_IFREG)
     }
 
+    pub(crate) fn is_symlink(&self) -> bool {
+        self.is(c::S_IFLNK)
+    }
+
     pub(crate) fn is_directory(&self) -> bool {
         self.is(c::S_IFDIR)
     }

@@ -152,7 +152,8 @@ fn as_the_state_says(w: &mut World) -> Outcome {
     check!(!dats[0].exists(), "its payloads are still there");
     let (result, answer) = undo::revert_more(&w.open("f")?, SEGMENTS, 0);
     same_errno("all of them", result, Errno::NODATA)?;
-    same("the reason", answer.reason, 3)?;
+    // Where the mount has dropped even the newest, nothing is left.
+    check!([1, 3].contains(&answer.reason), "the reason: {answer:?}");
     w.same("nothing changed", "f", &content(SEGMENTS))
 }
 
