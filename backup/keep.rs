@@ -229,11 +229,13 @@ fn put_right(sb: &SuperBlock, journal: &Journal, dir: &Dir, name: &EntryName) ->
     let inode = OwnInode::obtain(sb, kept.inode().ok_or(ENOENT)?)?;
     let _lock = inode.lock();
     let mut state = inode.object().state.lock();
-    let is_same = super::lines::is_as_left(mount, journal, &inode, &kept)?;
-    dir.unlink(name.bytes())?;
-    if is_same {
+    if super::lines::is_as_left(mount, journal, &inode, &kept)? {
         super::lines::rebase(mount, journal, &inode, &kept, &mut state)?;
+        // Without the name nobody would know again why the time has moved.
+        journal.flush(true)?;
     }
+    dir.unlink(name.bytes())?;
+    super::note_change(&mut state, &inode);
     Ok(())
 }
 

@@ -344,7 +344,10 @@ pub(super) fn load(
             state.left = Some(cookie);
             None
         }
-        Some((Op::Left, was)) => Some(changed_since(journal, state.head, was, cookie)),
+        Some((Op::Left, was)) => {
+            let was = was.filter(|_| state.head.is_some_and(|at| journal.is_before_cut(at)));
+            Some(changed_since(mount, journal, lower, was, cookie)?)
+        }
         Some((Op::Foreign, was)) if was == Some(cookie) => None,
         Some(_) => Some(Op::Recover),
     };
@@ -379,19 +382,34 @@ fn load_intent(
 }
 
 /// What a closing line with another cookie comes to: somebody else changed the object, or a power
-/// cut came before it was durable, as the line was. Then the object is older than its line; another
-/// program's change would be newer.
-fn changed_since(journal: &Journal, at: Option<Pos>, was: Option<Cookie>, now: Cookie) -> Op {
-    let is_before_cut = at.is_some_and(|at| journal.is_before_cut(at));
-    if is_before_cut && was.is_some_and(|was| now.ctime <= was.ctime) {
-        Op::Recover
-    } else {
-        Op::Foreign
-    }
+/// cut came before it was durable, as the line was; `was`: one may have come since that line. Then
+/// the object is older than its line; another program's change would be newer. Or only its change
+/// time is newer, and from before the cut: its names or attributes were changed, and the cut took the
+/// line of that.
+fn changed_since(
+    mount: &Mount,
+    journal: &Journal,
+    lower: &Dentry,
+    was: Option<Cookie>,
+    now: Cookie,
+) -> Result<Op> {
+    let Some(was) = was else {
+        return Ok(Op::Foreign);
+    };
+    let is_taken = now.ctime <= was.ctime
+        || journal.is_before_recovery(now.ctime) && has_content_of(mount, lower, &was, &now)?;
+    Ok(if is_taken { Op::Recover } else { Op::Foreign })
 }
 
-/// Whether an object has the content that its last line left it with, whatever else was changed: who
-/// writes moves the time of modification, too. (Change counters count renames, on btrfs at least.)
+/// Whether an object `now` has the content that it had when it was left: who writes moves the time of
+/// modification, too. (Change counters count renames, on btrfs at least.)
+fn has_content_of(mount: &Mount, lower: &Dentry, was: &Cookie, now: &Cookie) -> Result<bool> {
+    let (_, times) = attr::access_and_times(mount.lower(), lower)?;
+    let left = (was.ctime.sec, was.ctime.nsec);
+    Ok(now.size == was.size && times.modified <= left)
+}
+
+/// Whether an object has the content that its last line left it with, whatever else was changed.
 pub(super) fn is_as_left(
     mount: &Mount,
     journal: &Journal,
@@ -406,9 +424,7 @@ pub(super) fn is_as_left(
         return Ok(false);
     };
     let now = attr::cookie(mount.lower(), lower)?;
-    let (_, times) = attr::access_and_times(mount.lower(), lower)?;
-    let left = (was.ctime.sec, was.ctime.nsec);
-    Ok(now.size == was.size && times.modified <= left)
+    has_content_of(mount, lower, &was, &now)
 }
 
 /// Takes an object as it is, after a change of its times that was our own.

@@ -32,7 +32,8 @@ use super::{
         ObjectId,
         Op,
         Pos,
-        Seed, //
+        Seed,
+        Time, //
     },
     objects::{
         Entry,
@@ -56,6 +57,7 @@ use crate::vfs::{
     chunk::Chunk,
     error::{EDQUOT, ESHUTDOWN},
     store,
+    task,
     worker::Worker, //
 };
 
@@ -177,6 +179,8 @@ pub(crate) struct Journal {
     unfinished: Mutex<KVec<Unfinished>>,
     /// See [`super::state::State::cut`].
     cut: u64,
+    /// When this mount put in order what a machine had left that went down without an unmount.
+    recovered: Option<Time>,
     /// Reverts that are under way or half done, or ended by a line that may not be durable.
     #[pin]
     intents: Mutex<KVec<Intent>>,
@@ -275,6 +279,7 @@ impl Journal {
                 keep <- new_mutex!(keep, "Journal::keep"),
                 unfinished <- new_mutex!(unfinished, "Journal::unfinished"),
                 cut,
+                recovered: unclean.then(task::now),
                 intents <- new_mutex!(intents, "Journal::intents"),
                 writer <- Worker::new(c"lfs-journal"),
                 keeper <- Worker::new(c"lfs-keeper"),
@@ -297,6 +302,12 @@ impl Journal {
     /// before a machine went down without an unmount.
     pub(crate) fn is_before_cut(&self, at: Pos) -> bool {
         at.segment <= self.cut
+    }
+
+    /// Whether this mount is the first after a machine went down without an unmount, and `time` is
+    /// from before it.
+    pub(crate) fn is_before_recovery(&self, time: Time) -> bool {
+        self.recovered.is_some_and(|recovered| time < recovered)
     }
 
     /// A revert begins: until it has ended, recovery looks for it. Returns what ends it.

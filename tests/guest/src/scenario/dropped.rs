@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Segments that were being dropped when the power went, and such as are missing without that.
+//! What a power cut takes: segments that were being dropped, and such as are missing without that;
+//! lines of what was done last.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -8,8 +9,9 @@ use std::path::PathBuf;
 
 use rustix::io::Errno;
 
-use super::lasting::power_cut;
+use super::lasting::{lose_since_sync, power_cut, sync_history};
 use crate::harness::Test;
+use crate::mounts::run;
 use crate::outcome::{check, same, same_errno, At, Outcome};
 use crate::shadow::pattern;
 use crate::undo;
@@ -20,6 +22,8 @@ pub const TESTS: &[Test] = &[
     Test::new("dropped-as-the-state-says", as_the_state_says),
     Test::new("missing-between-others", between_others),
     Test::new("missing-after-an-unmount", after_an_unmount),
+    Test::new("lost-line-of-a-rename", lost_rename),
+    Test::new("lost-line-of-a-write", lost_write),
 ];
 
 /// How many segments a history has here; the last one is used by the mount that is cut off.
@@ -174,4 +178,52 @@ fn after_an_unmount(w: &mut World) -> Outcome {
     fs::remove_file(&payloads(w)?[0])?;
     w.mount()?;
     damaged_behind(w, SEGMENTS - 1)
+}
+
+/// The cut took the line of a rename, and what it says of how the file was left; the rename was
+/// durable. Only the change time moved: that was nobody else.
+fn lost_rename(w: &mut World) -> Outcome {
+    w.sh("echo one > f; echo two >> f")?;
+    sync_history(w)?;
+    w.sh("mv f g; chmod 600 g; mv g h")?;
+    lose_since_sync(w)?;
+    w.mount()?;
+    let all = undo::lines(&w.open("h")?, true)?;
+    check!(
+        !all.iter().any(|line| line.op == "foreign"),
+        "nobody else was here: {all:?}"
+    );
+    w.revert("h", 1)?;
+    w.same("reverted", "h", b"one\n")?;
+    w.remount()?;
+    w.revert("h", 1)?;
+    w.same("all reverted", "h", b"")
+}
+
+/// It took the line of a write, of as many bytes; or somebody else wrote after the next mount, and set
+/// the time of modification back. Neither is reverted blindly.
+fn lost_write(w: &mut World) -> Outcome {
+    for is_other in [false, true] {
+        w.remount_empty("")?;
+        w.sh("echo one > f; echo two >> f")?;
+        sync_history(w)?;
+        let change = "mv f g; echo six | dd of=g bs=4 seek=1 conv=notrunc status=none";
+        if is_other {
+            w.sh("mv f g")?;
+        } else {
+            w.sh(change)?;
+        }
+        lose_since_sync(w)?;
+        w.mount()?;
+        if is_other {
+            let path = w.below("g")?.display().to_string();
+            let write = "touch -r \"$1\" /run/lfs-time; echo six | dd of=\"$1\" bs=4 seek=1 conv=notrunc status=none; touch -r /run/lfs-time \"$1\"";
+            run(&["bash", "-euc", write, "bash", &path])?;
+        }
+        let (result, answer) = undo::revert_more(&w.open("g")?, 1, 0);
+        same_errno(format!("another's: {is_other}"), result, Errno::STALE)?;
+        same("its reason", answer.reason, 4)?;
+        w.same("nothing changed", "g", b"one\nsix\n")?;
+    }
+    Ok(())
 }

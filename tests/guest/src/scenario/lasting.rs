@@ -196,10 +196,22 @@ fn torn_last_line(w: &mut World) -> Outcome {
 /// Unmounts, and puts the history on the disk back to how it was before that: to what a power
 /// cut after the last sync would have left.
 pub(super) fn power_cut(w: &mut World) -> Outcome {
+    sync_history(w)?;
+    lose_since_sync(w)
+}
+
+/// Makes everything durable, and notes what a power cut would leave of the history then.
+pub(super) fn sync_history(w: &World) -> Outcome {
     rustix::fs::syncfs(fs::File::open(&w.mnt)?)?;
     let history = w.history()?.display().to_string();
     let saved = w.base.join("saved").display().to_string();
-    run(&["cp", "-a", &history, &saved])?;
+    run(&["cp", "-a", &history, &saved]).map(drop)
+}
+
+/// Unmounts, and puts the history on the disk back to how it was noted.
+pub(super) fn lose_since_sync(w: &mut World) -> Outcome {
+    let history = w.history()?.display().to_string();
+    let saved = w.base.join("saved").display().to_string();
     w.unmount()?;
     run(&["rm", "-rf", &history])?;
     run(&["mv", &saved, &history]).map(drop)
