@@ -7,8 +7,7 @@ use crate::{
     history::{
         journal::{Journal, LineRoom, PlaceError, Placed},
         line::{
-            Brief, BriefName, Cookie, Line, LineDraft, LineError, Op, Open as OpenKey, Pos,
-            MAX_LINE,
+            Brief, BriefName, Cookie, Line, LineDraft, LineError, Op, Open as OpenKey, MAX_LINE,
         }, //
     },
     stack::{Identity, Mount, ObjectState, Open, Who},
