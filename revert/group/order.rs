@@ -72,9 +72,11 @@ fn add_group(
         next = next.saturating_add(1);
     }
     let added = todos.get_mut(first..).unwrap_or_default();
-    // Reverts of reverts keep the order that each directory has.
+    // Reverts of reverts of reverts keep the order that each directory has.
     if added.iter().all(|todo| todo.way == Way::Again) {
         sort(added, Todo::is_older);
+    } else if added.iter().all(|todo| todo.way == Way::Back) {
+        sort(added, |a, b| b.is_older(a));
     }
     Ok(next)
 }

@@ -38,7 +38,10 @@ fn root(w: &World) -> Outcome<File> {
 fn take_back(w: &World, operations: &[Placed], flags: u32) -> Outcome<Answer> {
     let (result, answer) = group::revert(&root(w)?, operations, flags);
     if let Err(error) = result {
-        let first = answer.conflicts.first().map_or(0, |conflict| conflict.seq);
+        let first = answer
+            .conflicts
+            .first()
+            .map_or(answer.seq_in_way, |conflict| conflict.seq);
         let first = operations.iter().find(|p| p.seq == first);
         let object = first.and_then(|p| p.line.key("obj"));
         let mut lines = group::history(w)?;
