@@ -15,7 +15,7 @@ endif
 TARGET := x86_64-unknown-linux-gnu
 
 .DEFAULT_GOAL := help
-.PHONY: help setup module module-debug logctl shell demo test test-debug test-debug-short faults faults-short fuzz powercut nightly torture bench lint clean
+.PHONY: help setup module module-debug logctl shell demo test test-debug test-debug-short faults faults-short mutants fuzz powercut nightly torture bench lint clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ faults: ## every call of the lower filesystem fails once
 
 faults-short: ## those of five scenarios
 	@tests/faults --scenario overwrite --scenario create --scenario unlink --scenario revert-1 --scenario revert-names-unlink
+
+mutants: ## take one hook away at a time: a test has to fail
+	@tests/mutants/run
 
 fuzz: ## bytes, numbers, calls and histories that nobody meant: ten minutes on the host, as long in the guest
 	@tests/fuzz/run

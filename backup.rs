@@ -17,7 +17,7 @@ use crate::{
         journal::{is_no_room, Journal, LineRoom, OnError, OnFull},
         line::Op, //
     },
-    stack::{Mount, ObjectState, Open},
+    stack::{Mount, ObjectState, Open, UnderWay},
     vfs::{
         attr,
         dentry::{Dentry, OwnDentry},
@@ -30,7 +30,7 @@ pub(crate) use capture::{add_runs, mapped as capture_runs, Saved};
 use kernel::prelude::*;
 use lines::place_operation;
 pub(crate) use lines::{foreign, load_known, load_unchecked, place, take_as_found, Subject, What};
-pub(crate) use map::{map, tell_untold as tell_untold_map};
+pub(crate) use map::{map, store, tell, tell_stores, Teller};
 
 /// What an operation destroys.
 pub(crate) enum Loses<'a> {
@@ -86,27 +86,13 @@ impl<'a> Intent<'a> {
         let Some(journal) = mount.journal() else {
             return go(&mut None);
         };
-        let lower = self.inode.lower();
-        if let Err(e) = ready(mount, journal, self.inode, true)? {
-            tolerate(mount, e)?;
-        }
-        let size = lower.size();
+        let (under_way, size, saved, room) = self.save_old(mount, journal)?;
         // Deleting always works: on a full filesystem its old state is given up.
-        let frees = self.op == Op::Truncate && self.at < size;
-        let (saved, room) = match self.loses {
-            Loses::Nothing => (Saved::Nothing, None),
-            Loses::Attributes(lower, wanted) => {
-                let saved = attributes::save(mount, journal, lower, &wanted);
-                (by_policy(mount, journal, saved, false)?, None)
-            }
-            Loses::Range(reader, start, end) => {
-                let end = end.min(size);
-                save(mount, journal, lower, reader, (start, end), frees)?
-            }
-        };
+        let frees = self.frees(size);
         let room = match room.map_or_else(|| journal.reserve_lines(LINES), Ok) {
             Ok(room) => room,
             Err(e) => {
+                drop(under_way);
                 tolerate_unless_freeing(mount, e, frees)?;
                 journal.count_lost();
                 return go(&mut None);
@@ -125,13 +111,65 @@ impl<'a> Intent<'a> {
             },
             saved,
             room,
-            before: self.durable.then(|| armed_cookie(mount, lower)),
+            before: (self.durable).then(|| armed_cookie(mount, self.inode.lower())),
             early: None,
+            _under_way: under_way,
         });
         if let Some(record) = record.as_mut().filter(|_| self.durable) {
             record.place_early()?;
         }
         go(&mut record)
+    }
+
+    /// Whether it makes room on the lower filesystem.
+    fn frees(&self, size: u64) -> bool {
+        self.op == Op::Truncate && self.at < size
+    }
+
+    /// Saves what will be lost, as it is at one moment: stores through mappings are told before, or
+    /// come after. Answers the object's size too.
+    #[inline(always)]
+    fn save_old(
+        &self,
+        mount: &Mount,
+        journal: &'a Journal,
+    ) -> Result<(UnderWay<'a>, u64, Saved, Option<LineRoom<'a>>)> {
+        let stores = self.inode.object().stores();
+        let mut gate = stores.shut_if_mapped();
+        loop {
+            if let Err(e) = ready(mount, journal, self.inode, true)? {
+                tolerate(mount, e)?;
+            }
+            let under_way = stores.operation();
+            let size = self.inode.lower().size();
+            let (saved, room) = self.save_in(mount, journal, size)?;
+            if gate.is_some() || !stores.is_mapped() {
+                return Ok((under_way, size, saved, room));
+            }
+            // Somebody has mapped it in between.
+            gate = Some(stores.shut());
+        }
+    }
+
+    #[inline(always)]
+    fn save_in(
+        &self,
+        mount: &Mount,
+        journal: &'a Journal,
+        size: u64,
+    ) -> Result<(Saved, Option<LineRoom<'a>>)> {
+        match &self.loses {
+            Loses::Nothing => Ok((Saved::Nothing, None)),
+            Loses::Attributes(lower, wanted) => {
+                let saved = attributes::save(mount, journal, lower, wanted);
+                Ok((by_policy(mount, journal, saved, false)?, None))
+            }
+            Loses::Range(reader, start, end) => {
+                let range = (*start, (*end).min(size));
+                let frees = self.frees(size);
+                save(mount, journal, self.inode.lower(), reader, range, frees)
+            }
+        }
     }
 }
 
@@ -144,7 +182,12 @@ impl<'a> Intent<'a> {
 /// is changed now would be overwritten when it can be.
 fn ready(mount: &Mount, journal: &Journal, inode: &OwnInode, is_locked: bool) -> Result<Result> {
     let mut state = inode.object().state.lock();
-    if let Err(e) = tell_untold_map(journal, inode, &mut state, true) {
+    let teller = if is_locked {
+        Teller::Locker
+    } else {
+        Teller::Anybody
+    };
+    if let Err(e) = tell_stores(journal, inode, &mut state, teller) {
         return Ok(Err(e));
     }
     if state.loaded && !(is_locked && is_foreign(&state, inode)) {
@@ -160,17 +203,22 @@ fn ready(mount: &Mount, journal: &Journal, inode: &OwnInode, is_locked: bool) ->
     if is_locked && state.half_done {
         crate::revert::withdraw_last(mount, journal, inode, &name, &mut state)?;
     }
-    Ok(loaded)
+    // Stores that came while it could not be loaded.
+    Ok(loaded.and_then(|()| tell_stores(journal, inode, &mut state, teller)))
 }
 
 /// Whether the object is not as our last operation left it. Stores through a shared mapping move
-/// its times too, and have a line of their own.
+/// its times too, and have lines of their own.
 pub(crate) fn is_foreign(state: &ObjectState, inode: &OwnInode) -> bool {
+    has_moved(state, inode) && inode.object().stores().begun() == state.faults
+}
+
+/// Whether a file's times or size are not what they were after our last operation.
+fn has_moved(state: &ObjectState, inode: &OwnInode) -> bool {
     inode.is_regular()
         && state
             .seen
             .is_some_and(|seen| seen != inode.lower().quick_cookie())
-        && !inode.object().was_mapped()
 }
 
 /// The object's quick cookie, which from now on tells any change apart, also within one tick of the
@@ -264,6 +312,8 @@ struct Record<'a> {
     before: Option<QuickCookie>,
     /// The number of the line when it was placed before the change.
     early: Option<u64>,
+    /// Last: stores are told when the line is placed.
+    _under_way: UnderWay<'a>,
 }
 
 impl Record<'_> {
@@ -367,7 +417,7 @@ impl Record<'_> {
         if self.what.op == Op::Write && self.before.is_none() {
             return is_no_room(error) || error == ENOMEM || error == EIO;
         }
-        is_foreign(state, self.inode)
+        has_moved(state, self.inode)
     }
 
     fn settle(&mut self, outcome: Result<u64>) {
@@ -396,9 +446,26 @@ impl Record<'_> {
     }
 }
 
+/// Notes what the object looks like.
+fn look(state: &mut ObjectState, inode: &OwnInode) {
+    // Faults that have not ended yet move its times later.
+    state.faults = inode.object().stores().ended();
+    state.seen = Some(inode.lower().quick_cookie());
+}
+
+/// As [`look`], by somebody who does not hold our inode's lock: while an operation is under way,
+/// what it looked like before is what tells whether that has changed anything.
+fn look_if_idle(state: &mut ObjectState, inode: &OwnInode) {
+    let before = (state.seen, state.faults);
+    look(state, inode);
+    if inode.object().stores().is_operation_under_way() {
+        (state.seen, state.faults) = before;
+    }
+}
+
 /// Notes what the object looks like after an operation of ours.
 pub(crate) fn note_change(state: &mut ObjectState, inode: &OwnInode) {
-    state.seen = Some(inode.lower().quick_cookie());
+    look(state, inode);
     state.left = None;
     state.changed = true;
 }
@@ -408,7 +475,7 @@ pub(crate) fn is_new(inode: &OwnInode) {
     let mut state = inode.object().state.lock();
     if !state.loaded {
         state.loaded = true;
-        state.seen = Some(inode.lower().quick_cookie());
+        look(&mut state, inode);
     }
 }
 
@@ -424,6 +491,7 @@ fn load_as(inode: &OwnInode, is_locked: bool) -> Result {
     let Some(journal) = mount.journal() else {
         return Ok(());
     };
+    let _gate = inode.object().stores().shut_if_mapped();
     match ready(mount, journal, inode, is_locked)? {
         Err(e) => tolerate(mount, e),
         Ok(()) => Ok(()),
@@ -431,19 +499,8 @@ fn load_as(inode: &OwnInode, is_locked: bool) -> Result {
 }
 
 /// As [`load`], for an open for writing: our inode's lock is not held.
-pub(crate) fn load_to_open(inode: &OwnInode, dentry: &OwnDentry) -> Result {
-    load_as(inode, false)?;
-    let unmapped = {
-        let mut state = inode.object().state.lock();
-        let unmapped = inode.object().was_mapped() && !inode.lower().is_writably_mapped();
-        state.changed |= unmapped;
-        unmapped
-    };
-    if unmapped {
-        // The last mapping went after the last close: only now the object can be left.
-        leave(inode, dentry);
-    }
-    Ok(())
+pub(crate) fn load_to_open(inode: &OwnInode) -> Result {
+    load_as(inode, false)
 }
 
 /// A change of names or attributes that does not go through the object's own chain (a new link,
@@ -458,7 +515,7 @@ pub(crate) fn touched(inode: &OwnInode, dentry: &OwnDentry) {
 pub(crate) fn touched_below(inode: &OwnInode, lower: &Dentry) {
     let stale = {
         let mut state = inode.object().state.lock();
-        state.seen = Some(inode.lower().quick_cookie());
+        look(&mut state, inode);
         let stale = state.left.take().is_some();
         state.changed |= stale;
         stale
@@ -473,13 +530,24 @@ pub(crate) fn leave(inode: &OwnInode, dentry: &OwnDentry) {
     leave_below(inode, || dentry.lower());
 }
 
+/// As [`leave`], by the object's lower name, and whether it was changed or not: its handle is told with
+/// it. The object is loaded.
+pub(crate) fn leave_told(inode: &OwnInode, lower: &Dentry) {
+    {
+        let mut state = inode.object().state.lock();
+        state.changed = true;
+        state.handle_told_in = 0;
+    }
+    leave_below(inode, || Ok(lower));
+}
+
 fn leave_below<'a>(inode: &OwnInode, lower: impl FnOnce() -> Result<&'a Dentry>) {
     let mount = inode.mount();
     let Some(journal) = mount.journal() else {
         return;
     };
     let mut state = inode.object().state.lock();
-    let told = tell_untold_map(journal, inode, &mut state, true);
+    let told = tell_stores(journal, inode, &mut state, Teller::Anybody);
     if told.is_ok() && !state.changed {
         return;
     }
@@ -501,8 +569,11 @@ pub(crate) fn leave_evicted(inode: &OwnInode) {
     let Some(journal) = mount.journal() else {
         return;
     };
-    let _ = tell_untold_map(journal, inode, &mut state, false);
-    let Some(lower) = inode.lower().any_name().filter(|_| state.changed) else {
+    let _ = tell_stores(journal, inode, &mut state, Teller::Evictor);
+    if !state.changed {
+        return;
+    }
+    let Some(lower) = inode.lower().any_name() else {
         return;
     };
     let _ = lines::leave_without_waiting(mount, journal, inode, &lower, &mut state);

@@ -19,7 +19,10 @@
 //! 6. lower rwsems;
 //! 7. lower invalidate lock, folio lock.
 //!
-//! Faults and mmap: `mmap_lock`, then 4; 3 only if it is free, for its holders may fault.
+//! Stores through mappings: `mmap_lock`, our pagefault protection, the lower one, a folio's lock,
+//! and under that an object's `Stores` and the journal's staging, both spinlocks. Never 1, 2, 3, 5
+//! or 6: their holders may fault, or wait for somebody who does. Pages are made read-only again
+//! under 3, with the folio's lock taken.
 
 #![deny(unsafe_code)]
 

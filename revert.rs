@@ -13,32 +13,37 @@ mod apply;
 mod attributes;
 mod binding;
 mod chain;
+mod content;
 mod gather;
+pub(crate) mod group;
 mod names;
+mod recover;
 mod removed;
+mod steps;
 mod taken;
 
 use crate::{
-    backup::{self, Saved, Subject, What},
+    backup::{self, Subject, What},
     history::{
         journal::{Journal, LineRoom},
         line::{Line, Mode, Op, Pos},
-        plan::{changes_names, Changes, OnForeign, Records, Step}, //
+        plan::{OnForeign, Step}, //
     },
     stack::ObjectState,
-    uapi::Reason,
+    uapi::{Operation, Reason},
     vfs::{
-        attr,
         error::{ENODATA, EOPNOTSUPP, ESTALE, EUCLEAN},
         file::OwnFile,
         inode::OwnInode, //
     },
 };
-pub(crate) use apply::{withdraw_last, withdraw_unfinished};
-pub(crate) use chain::{Chain, Link};
-use gather::Gathered;
+pub(crate) use chain::{Chain, Hidden, Link};
+use content::Content;
+use gather::{refuse, Choice};
 use kernel::prelude::*;
 use names::Names;
+pub(crate) use recover::{withdraw_last, withdraw_unfinished};
+use steps::is_on_names;
 use taken::Taken;
 
 /// Why a revert was refused. Nothing was changed.
@@ -137,7 +142,6 @@ pub(crate) fn walk(file: &OwnFile, count: u64, manner: Manner) -> Outcomes {
     may_revert(inode)?;
     let mount = inode.mount();
     let journal = mount.journal().ok_or(Refusal::new(Reason::HistoryOff, 0))?;
-    let _write = file.want_write()?;
     let revert = Revert {
         file,
         inode,
@@ -148,6 +152,7 @@ pub(crate) fn walk(file: &OwnFile, count: u64, manner: Manner) -> Outcomes {
     if inode.is_directory() {
         inside = revert.walk_directory(count)?;
     } else {
+        let _write = file.want_write()?;
         let _lock = inode.lock();
         revert.walk_object(count)?;
     }
@@ -163,24 +168,6 @@ fn may_revert(inode: &OwnInode) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Through which descriptor, and whether the object may be changed at all: content needs one that is
-/// open for writing, attributes any.
-fn may_change(file: &OwnFile, inode: &OwnInode, plan: &Gathered) -> Result<(), Refusal> {
-    let records = plan.records()?;
-    let content = apply::is_of_content(&plan.pieces, &plan.outcome, records);
-    if content && inode.is_regular() && !file.is_writable() {
-        return Err(Refusal::new(Reason::NotWritable, 0));
-    }
-    if inode.is_protected() && !attributes::lifts_protection(records) {
-        return Err(Refusal {
-            error: EPERM,
-            reason: Reason::NotWritable,
-            seq: 0,
-        });
-    }
-    Ok(())
-}
-
 /// Operations of a directory that are taken back together.
 enum Run {
     /// So many on its names.
@@ -189,12 +176,20 @@ enum Run {
     Attributes(u64),
     /// A rename between it and another directory.
     Across,
+    /// A revert of names that was an operation of its own: its line.
+    Pick(Operation),
 }
 
 impl Run {
-    fn of(line: &Line<'_>) -> Self {
-        if !changes_names(line.op) {
+    fn of(line: &Line<'_>, at: Pos) -> Self {
+        if !is_on_names(line) {
             Self::Attributes(1)
+        } else if line.op == Op::Revert {
+            Self::Pick(Operation {
+                seq: line.seq,
+                segment: at.segment,
+                offset: at.offset,
+            })
         } else if line.parent.is_some() {
             Self::Across
         } else {
@@ -213,11 +208,19 @@ struct Revert<'a> {
 impl Revert<'_> {
     /// Takes back the newest `count` operations on content and attributes. Our inode is locked.
     fn walk_object(&self, count: u64) -> Result<(), Refusal> {
+        // Stores through mappings are told before, or come after.
+        let _gate = self.inode.object().stores().shut();
+        let content = self.content();
         let mut state = self.inode.object().state.lock();
-        let on_foreign = self.verify(&mut state)?;
-        let gathered = gather::newest(self.journal, self.inode, state.head, count, on_foreign)?;
-        may_change(self.file, self.inode, &gathered)?;
-        self.perform(&mut state, gathered)
+        let on_foreign = content.verify(&mut state)?;
+        let choice = Choice::Newest(count);
+        let plan = gather::plan(&content, state.head, choice, on_foreign, &mut refuse)?;
+        // Content needs a descriptor that is open for writing, attributes any.
+        if content.has_content(&plan)? && !self.file.is_writable() {
+            return Err(Refusal::new(Reason::NotWritable, 0));
+        }
+        content.is_open_to(&plan)?;
+        content.perform(&mut state, plan)
     }
 
     /// Takes back the newest `count` operations of a directory, in runs that are taken back as a
@@ -226,11 +229,18 @@ impl Revert<'_> {
     fn walk_directory(&self, count: u64) -> Outcomes {
         let mut inside = 0u64;
         let runs = {
+            let _write = self.file.want_write()?;
             let _lock = self.inode.lock_as_parent();
             self.runs(count)?
         };
         for run in runs {
+            if let Run::Pick(line) = run {
+                self.take_pick_back(line)?;
+                continue;
+            }
+            let _write = self.file.want_write()?;
             match run {
+                Run::Pick(_) => {}
                 Run::Across => across::take_back(self)?,
                 Run::Names(n) => {
                     if self.manner.deep {
@@ -249,6 +259,21 @@ impl Revert<'_> {
         Ok(inside)
     }
 
+    /// Takes back a revert that was an operation of its own, in this directory: what it took back there
+    /// may have to do with other directories.
+    fn take_pick_back(&self, line: Operation) -> Result<(), Refusal> {
+        let mut operations = KVVec::new();
+        operations.push(line, GFP_KERNEL)?;
+        let request = group::Request {
+            operations,
+            mode: Mode::Walk,
+            redo: false,
+            force: self.manner.force,
+            dry_run: false,
+        };
+        group::take_back(self.file, &request, &mut refuse).map(|_| ())
+    }
+
     /// The newest `count` operations in runs. The directory is locked.
     fn runs(&self, count: u64) -> Result<KVec<Run>, Refusal> {
         if self.inode.object().is_kept() {
@@ -256,23 +281,26 @@ impl Revert<'_> {
             return Err(ENOENT.into());
         }
         let mut state = self.inode.object().state.lock();
-        self.verify(&mut state)?;
+        self.content().verify(&mut state)?;
         let head = state.head;
         drop(state);
         let mut chain = Chain::new(self.journal, self.inode.id(), head, OnForeign::Pass)?;
         let mut runs: KVec<Run> = KVec::new();
         let mut found = 0;
         while found < count {
-            match chain.step()? {
+            match chain.step_back()? {
                 Link::End => return Err(Refusal::new(Reason::NothingLeft, 0)),
                 Link::Trimmed => return Err(Refusal::new(Reason::Trimmed, 0)),
-                Link::Line(line, _, _, Step::Take) => {
+                Link::Line(line, at, _, Step::Take) => {
                     found += 1;
-                    match (Run::of(&line), runs.last_mut()) {
+                    match (Run::of(&line, at), runs.last_mut()) {
                         (Run::Names(_), Some(Run::Names(n)))
                         | (Run::Attributes(_), Some(Run::Attributes(n))) => *n += 1,
                         (run, _) => runs.push(run, GFP_KERNEL)?,
                     }
+                }
+                Link::Line(line, _, _, Step::Barred) => {
+                    return Err(Refusal::new(Reason::Conflict, line.seq))
                 }
                 Link::Line(..) => {}
             }
@@ -305,142 +333,17 @@ impl Revert<'_> {
         names.revert(taken, Some(self.file.open()))
     }
 
-    fn subject(&self) -> Subject<'_> {
-        Subject {
+    /// The object as one whose content and attributes are taken back.
+    fn content(&self) -> Content<'_> {
+        Content {
             mount: self.inode.mount(),
-            inode: self.inode,
-            open: Some(self.file.open()),
-        }
-    }
-
-    /// Whether the object is as our last line says.
-    fn verify(&self, state: &mut ObjectState) -> Result<OnForeign, Refusal> {
-        let mount = self.inode.mount();
-        let below = self.file.lower_name();
-        backup::load_known(mount, self.journal, self.inode, below, state)?;
-        backup::tell_untold_map(self.journal, self.inode, state, true)?;
-        if !self.inode.is_regular() {
-            return Ok(OnForeign::Stop);
-        }
-        let lower = self.inode.lower();
-        let mapped = self.inode.object().was_mapped() || lower.is_writably_mapped();
-        if mapped && !self.manner.force {
-            return Err(Refusal::new(Reason::Mapped, 0));
-        }
-        if !mapped && (backup::is_foreign(state, self.inode) || !self.is_as_we_left_it(state)?) {
-            backup::foreign(mount, self.journal, self.inode, below, state)?;
-        }
-        Ok(if self.manner.force {
-            OnForeign::Pass
-        } else {
-            OnForeign::Stop
-        })
-    }
-
-    fn is_as_we_left_it(&self, state: &ObjectState) -> Result<bool> {
-        let Some(left) = state.left else {
-            return Ok(true);
-        };
-        let cookie = attr::cookie(self.inode.mount().lower(), self.file.lower_name())?;
-        Ok(cookie == left)
-    }
-
-    /// Saves, states the intent, applies, commits.
-    fn perform(&self, state: &mut ObjectState, plan: Gathered) -> Result<(), Refusal> {
-        let begun = self.journal.begin_intent()?;
-        let result = self.perform_begun(state, plan, begun);
-        // A revert that is half done stays open: the next mount tries again.
-        if !matches!(result, Err(Undone::Half(_))) {
-            self.journal.end_intent(begun);
-        }
-        result.map_err(Undone::refusal)
-    }
-
-    fn perform_begun(
-        &self,
-        state: &mut ObjectState,
-        plan: Gathered,
-        begun: u64,
-    ) -> Result<(), Undone> {
-        let records = Records::new(&plan.attributes).map_err(|_| EUCLEAN)?;
-        let saved = self.save(&plan, records)?;
-        let mut room = self.journal.reserve_lines(3)?;
-        let intent = self.state_intent(state, &mut room, &plan, &saved)?;
-        if let Err(e) = self.journal.flush(true) {
-            close_intent(&self.subject(), state, &mut room, Op::Cancel, intent);
-            return Err(e.into());
-        }
-        let target = apply::Target {
-            mount: self.inode.mount().lower(),
-            file: self.file.lower(),
-            dentry: self.file.lower_name(),
             journal: self.journal,
-        };
-        let mut touched = false;
-        let applied = target.apply(&plan.pieces, &plan.outcome, records, &mut touched);
-        let end = match applied {
-            Ok(()) => Op::Commit,
-            Err(_) => {
-                // What was saved puts back what was replaced; the intent stays open when that
-                // fails too: whoever uses the file next tries again, or the next mount.
-                match target.roll_back(&saved, plan.outcome.present, touched) {
-                    Ok(()) => Op::Cancel,
-                    Err(e) => {
-                        pr_err!("revert {} is half done: error {}\n", intent, e.to_errno());
-                        self.journal.leave_intent(begun, intent);
-                        *state = ObjectState::default();
-                        return Err(Undone::Half(e));
-                    }
-                }
-            }
-        };
-        close_intent(&self.subject(), state, &mut room, end, intent);
-        backup::note_change(state, self.inode);
-        applied.map_err(Undone::Whole)
-    }
-
-    /// Saves what applying the plan will replace.
-    fn save(&self, plan: &Gathered, records: Records<'_>) -> Result<Saved> {
-        let mut runs = KVec::new();
-        for (offset, length) in Changes::new(&plan.pieces, &plan.outcome) {
-            let end = offset.saturating_add(length);
-            backup::add_runs(&mut runs, self.file.lower(), (offset, end))?;
+            inode: self.inode,
+            lower: self.file.lower_name(),
+            file: Some(self.file.lower()),
+            open: Some(self.file.open()),
+            force: self.manner.force,
         }
-        let mount = self.inode.mount().lower();
-        let present = backup::gather_attributes(mount, self.file.lower_name(), records)?;
-        if runs.is_empty() && present.is_empty() {
-            return Ok(Saved::Nothing);
-        }
-        let (lower, file) = (self.inode.lower(), self.file.lower());
-        backup::capture_runs(self.journal, lower, file, &runs, &present)
-    }
-
-    /// Places the revert's own line; returns its number.
-    fn state_intent(
-        &self,
-        state: &mut ObjectState,
-        room: &mut LineRoom<'_>,
-        plan: &Gathered,
-        saved: &Saved,
-    ) -> Result<u64> {
-        let (at, length) = plan.outcome.hull(&plan.pieces);
-        let what = What {
-            op: Op::Revert,
-            at,
-            length,
-            size: plan.outcome.present,
-        };
-        // The next mount may have to find the file by this line alone.
-        state.handle_told_in = 0;
-        let placed = backup::place(&self.subject(), state, room, &what, |draft| {
-            saved.describe(draft);
-            draft.of(plan.newest).count(plan.count);
-            if let Some(back) = plan.back {
-                draft.back(back);
-            }
-            draft.now(plan.outcome.size).mode(Mode::Walk);
-        })?;
-        Ok(placed.seq)
     }
 }
 
@@ -468,6 +371,7 @@ fn close_intent(
 
 /// Where an object's chain begins for a reader.
 pub(crate) fn head(journal: &Journal, inode: &OwnInode) -> Result<Option<Pos>> {
+    backup::tell(inode);
     let state = inode.object().state.lock();
     if !state.loaded {
         // Not loaded for good: only an open for writing compares the object with its last line.

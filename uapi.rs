@@ -38,12 +38,21 @@ pub const NR_READLOG: u8 = 2;
 /// The number of [`Status`]' command in [`GROUP`].
 pub const NR_STATUS: u8 = 3;
 
+/// The number of [`ReadHistory`]'s command in [`GROUP`].
+pub const NR_HISTORY: u8 = 4;
+/// The number of [`RevertGroup`]'s command in [`GROUP`].
+pub const NR_REVERT_GROUP: u8 = 5;
+
 /// `_IOWR('L', 1, struct revert)`.
 pub const IOC_REVERT_SOME: u32 = iowr(NR_REVERT, size_of::<Revert>());
 /// `_IOWR('L', 2, struct read_log)`.
 pub const IOC_READLOG: u32 = iowr(NR_READLOG, size_of::<ReadLog>());
 /// `_IOWR('L', 3, struct status)`.
 pub const IOC_STATUS: u32 = iowr(NR_STATUS, size_of::<Status>());
+/// `_IOWR('L', 4, struct read_history)`.
+pub const IOC_READ_HISTORY: u32 = iowr(NR_HISTORY, size_of::<ReadHistory>());
+/// `_IOWR('L', 5, struct revert_group)`.
+pub const IOC_REVERT_GROUP: u32 = iowr(NR_REVERT_GROUP, size_of::<RevertGroup>());
 
 /// `_IOWR` of [`GROUP`]: both directions, the structure's size, the letter, the number. "Both
 /// directions" has the same value also where the architecture counts them otherwise.
@@ -125,6 +134,146 @@ impl ReadLog {
             && self.flags & !Self::ALL == 0
             && self.length as usize >= PAGE
             && self.cursor_segment != Self::END
+    }
+}
+
+/// Reads the lines of a whole mount, one segment after another, oldest first within a segment: as they
+/// were written, of the objects whose history the caller may read. Lines of other objects are left out.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReadHistory {
+    /// In: [`VERSION`].
+    pub version: u32,
+    /// In: zero.
+    pub flags: u32,
+    /// In: the segment; 0: the newest. Out: which one that was.
+    pub segment: u64,
+    /// In: the offset to go on at; 0: the beginning. Out: where to go on; [`ReadHistory::END`]: the
+    /// segment ends here.
+    pub offset: u64,
+    /// Out: the segment before this one; 0: there is none.
+    pub previous: u64,
+    /// In: the buffer's address.
+    pub buffer: u64,
+    /// In: the buffer's length, at least [`ReadHistory::LEAST`].
+    pub length: u32,
+    /// Out: how many bytes of it were filled: a [`HistoryLine`] and the line's bytes for each line,
+    /// with zeroes up to a multiple of 8.
+    pub used: u32,
+}
+
+impl ReadHistory {
+    /// The offset when there is no more in the segment.
+    pub const END: u64 = u64::MAX;
+
+    /// The smallest buffer: the longest line fits.
+    pub const LEAST: usize = PAGE + size_of::<HistoryLine>();
+
+    /// Whether a request is one that this version knows.
+    pub const fn is_valid(&self) -> bool {
+        self.version == VERSION
+            && self.flags == 0
+            && self.length as usize >= Self::LEAST
+            && self.offset != Self::END
+    }
+}
+
+/// What stands before each line that [`ReadHistory`] hands out.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HistoryLine {
+    /// Where the line begins in its segment.
+    pub offset: u64,
+    /// How long it is, its newline included.
+    pub length: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// An operation, by its line's number and place.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Operation {
+    /// The line's number.
+    pub seq: u64,
+    /// Its segment.
+    pub segment: u64,
+    /// The offset in it.
+    pub offset: u64,
+}
+
+/// Why an operation of a group cannot be taken back.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Conflict {
+    /// The operation that was to be taken back; 0: it is about the request as a whole.
+    pub seq: u64,
+    /// The operation in the way; 0: none.
+    pub in_way: u64,
+    /// A [`Reason`].
+    pub reason: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// Takes back operations on any objects of a mount, all or none of them; asked through any open file
+/// or directory of it. The reply is written also where the call fails.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RevertGroup {
+    /// In: [`VERSION`].
+    pub version: u32,
+    /// In: [`RevertGroup::FORCE`] and kin.
+    pub flags: u32,
+    /// In: the address of [`Operation`]s, the newest first.
+    pub operations: u64,
+    /// In: how many, at least one and at most [`RevertGroup::MOST`].
+    pub count: u64,
+    /// In: the address of room for [`Conflict`]s.
+    pub conflicts: u64,
+    /// In: how many fit.
+    pub room: u32,
+    /// Out: how many there are; what fits was written.
+    pub found: u32,
+    /// Out: how many operations were taken back, or would be ([`RevertGroup::DRY_RUN`]).
+    pub reverted: u64,
+    /// Out: on how many objects.
+    pub objects: u64,
+    /// Out: how many bytes of content that replaced, or would replace.
+    pub bytes: u64,
+    /// Out: the number of the group's first line; 0: nothing was done.
+    pub seq: u64,
+    /// Out: the first conflict's reason, a [`Reason`]; 0: it was not refused.
+    pub reason: u32,
+    /// In and out: zero.
+    pub reserved: u32,
+    /// Out: the operation in the way of the first conflict; 0: none.
+    pub seq_in_way: u64,
+}
+
+impl RevertGroup {
+    /// Insist, although objects were changed outside.
+    pub const FORCE: u32 = 1;
+    /// Only look whether it could be done.
+    pub const DRY_RUN: u32 = 2;
+    /// An undo: further ones go on behind it. Otherwise it is an operation like any other, which an
+    /// undo takes back.
+    pub const WALK: u32 = 4;
+    /// The operations are undos, which are taken back themselves.
+    pub const REDO: u32 = 8;
+
+    /// The most operations in one request.
+    pub const MOST: u64 = 1 << 20;
+
+    const ALL: u32 = Self::FORCE | Self::DRY_RUN | Self::WALK | Self::REDO;
+
+    /// Whether a request is one that this version knows.
+    pub const fn is_valid(&self) -> bool {
+        self.version == VERSION
+            && self.flags & !Self::ALL == 0
+            && self.count != 0
+            && self.count <= Self::MOST
+            && self.reserved == 0
     }
 }
 
@@ -214,6 +363,11 @@ impl Status {
 const _: () = assert!(size_of::<Revert>() == 40);
 const _: () = assert!(size_of::<ReadLog>() == 40);
 const _: () = assert!(size_of::<Status>() == 200);
+const _: () = assert!(size_of::<ReadHistory>() == 48);
+const _: () = assert!(size_of::<HistoryLine>() == 16);
+const _: () = assert!(size_of::<Operation>() == 24);
+const _: () = assert!(size_of::<Conflict>() == 24);
+const _: () = assert!(size_of::<RevertGroup>() == 88);
 
 /// Declares why a revert is refused.
 macro_rules! reasons {
@@ -261,7 +415,7 @@ reasons! {
     Trimmed = 3,
     /// The object was changed outside (ESTALE).
     Foreign = 4,
-    /// The file is mapped in a way that does not let it (EBUSY).
+    /// The file is mapped by somebody who opened it below us (EBUSY).
     Mapped = 5,
     /// A later operation conflicts (EBUSY).
     Conflict = 6,

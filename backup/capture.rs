@@ -100,7 +100,7 @@ pub(crate) fn range(
     if runs.iter().all(|run| !run.hole) {
         return plain(journal, lower, reader, (start, end));
     }
-    mapped(journal, lower, reader, &runs, &[])
+    mapped(journal, lower, Some(reader), &runs, &[])
 }
 
 /// As [`range`], and reserves room for `lines` lines when that can be done in the same go.
@@ -162,11 +162,11 @@ fn plain(
 }
 
 /// Saves runs in file order, each with its record in the payload's map, and behind them
-/// `attributes`, which are records of their own.
+/// `attributes`, which are records of their own. Without a reader there must be no runs.
 pub(crate) fn mapped(
     journal: &Journal,
     lower: &Inode,
-    reader: &File,
+    reader: Option<&File>,
     runs: &[MapRecord],
     attributes: &[u8],
 ) -> Result<Saved> {
@@ -186,6 +186,7 @@ pub(crate) fn mapped(
         payload.push(&run.encode())?;
     }
     for run in runs.iter().filter(|run| !run.hole) {
+        let reader = reader.ok_or(EINVAL)?;
         push(&mut payload, lower, reader, run.offset, run.length)?;
     }
     payload.push(attributes)?;

@@ -7,7 +7,7 @@
 use crate::{
     history::{
         journal::Journal,
-        kept::{entry, EntryName},
+        kept::{entry, EntryName, Place},
         line::{LineDraft, Undo}, //
     },
     stack::Mount,
@@ -27,8 +27,8 @@ use kernel::{prelude::*, sync::Arc};
 
 /// What became of an object that an operation takes a name from.
 pub(crate) enum Parting<'a> {
-    /// It has other names; a file handle tells which object it is.
-    Named(Handle),
+    /// It has other names; its file handle tells which object it is.
+    Named(&'a OwnInode),
     /// It is kept. Dropping this takes a name that was added back, unless the operation happened.
     Kept(Kept<'a>),
     /// It is not kept; the word goes into the line's `why=`.
@@ -36,22 +36,28 @@ pub(crate) enum Parting<'a> {
 }
 
 /// A file handle: its type and its bytes.
-pub(crate) struct Handle {
+pub(super) struct Handle {
     kind: u8,
     bytes: [u8; 64],
     len: usize,
 }
 
 impl Handle {
+    #[inline]
     fn of(object: &OwnInode) -> Option<Self> {
         let mut bytes = [0; 64];
         let (kind, len) = attr::handle(object.lower(), &mut bytes)?;
         Some(Self { kind, bytes, len })
     }
 
+    /// The type and the bytes.
+    pub(super) fn parts(&self) -> (u8, &[u8]) {
+        (self.kind, self.bytes.get(..self.len).unwrap_or_default())
+    }
+
     fn describe(&self, draft: &mut LineDraft<'_>) {
-        let bytes = self.bytes.get(..self.len).unwrap_or_default();
-        draft.victim_handle(self.kind, bytes);
+        let (kind, bytes) = self.parts();
+        draft.victim_handle(kind, bytes);
     }
 }
 
@@ -60,12 +66,9 @@ pub(crate) struct Kept<'a> {
     mount: &'a Mount,
     journal: &'a Journal,
     victim: &'a OwnInode,
-    segment: u64,
-    dir: Arc<Dir>,
+    place: Arc<Place>,
     /// What its blocks take.
     bytes: u64,
-    /// For when it has a name again, and another one is to come back. Directories have only one.
-    handle: Option<Handle>,
     /// What it was called, where it is a directory that may have to go back.
     name: KVec<u8>,
     /// Whether it has a name more than before.
@@ -75,7 +78,12 @@ pub(crate) struct Kept<'a> {
 impl Kept<'_> {
     /// The segment that it is kept with.
     pub(crate) fn segment(&self) -> u64 {
-        self.segment
+        self.place.segment()
+    }
+
+    /// For when it has a name again, and another one is to come back. Directories have only one.
+    fn handle(&self) -> Option<Handle> {
+        (!self.victim.is_directory()).then(|| Handle::of(self.victim))?
     }
 
     /// The operation has happened. The victim is locked.
@@ -84,7 +92,7 @@ impl Kept<'_> {
         self.victim.object().note_kept(true);
         self.journal.count_kept(self.bytes, 0);
         // Only now: what was made durable before has not had the name.
-        if let Err(e) = self.journal.kept_one(&self.dir) {
+        if let Err(e) = self.journal.kept_one(&self.place) {
             self.mount.warn_lost(e);
         }
     }
@@ -96,7 +104,7 @@ impl Drop for Kept<'_> {
             return;
         }
         // Nothing happened: a name more would make it an object with several.
-        if let Err(e) = self.dir.unlink(entry(self.victim.id()).bytes()) {
+        if let Err(e) = self.place.dir().unlink(entry(self.victim.id()).bytes()) {
             self.mount.warn_lost(e);
         }
     }
@@ -110,16 +118,31 @@ impl Parting<'_> {
         }
     }
 
+    /// What a usual line tells: the segment that the object is kept with, and its file handle. `None`:
+    /// it takes another one.
+    pub(super) fn usual(&self) -> Option<(Option<u64>, Option<Handle>)> {
+        match self {
+            Self::Named(object) => Handle::of(object).map(|handle| (None, Some(handle))),
+            Self::Kept(kept) => Some((Some(kept.segment()), kept.handle())),
+            Self::Lost(_) => None,
+        }
+    }
+
     /// Adds what the line has to tell.
     pub(crate) fn describe(&self, draft: &mut LineDraft<'_>) {
         match self {
-            Self::Named(handle) => {
-                draft.undo(Undo::None);
-                handle.describe(draft);
-            }
+            Self::Named(object) => match Handle::of(object) {
+                Some(handle) => {
+                    draft.undo(Undo::None);
+                    handle.describe(draft);
+                }
+                None => {
+                    draft.undo(Undo::Lost).why("nohandle");
+                }
+            },
             Self::Kept(kept) => {
-                draft.undo(Undo::None).kept(kept.segment);
-                if let Some(handle) = &kept.handle {
+                draft.undo(Undo::None).kept(kept.segment());
+                if let Some(handle) = kept.handle() {
                     handle.describe(draft);
                 }
             }
@@ -139,26 +162,18 @@ pub(crate) fn object<'a>(
     lower: &Dentry,
 ) -> Result<Parting<'a>> {
     if victim.lower().links() > 1 {
-        return named(victim);
+        return Ok(Parting::Named(victim));
     }
     let mut kept = begin(mount, journal, victim, lower)?;
     let _kernel = AsKernel::new();
     let name = entry(victim.id());
     mount.with_room(|| {
         let _write = mount.lower().want_write()?;
-        Locked::to_create(mount.lower(), kept.dir.dentry(), name.bytes())?.link(lower)
+        Locked::to_create(mount.lower(), kept.place.dir().dentry(), name.bytes())?.link(lower)
     })?;
     // From here on there is something to take back.
     kept.is_linked = true;
     Ok(Parting::Kept(kept))
-}
-
-/// What tells an object that has other names.
-pub(crate) fn named<'a>(victim: &OwnInode) -> Result<Parting<'a>> {
-    Ok(match Handle::of(victim) {
-        Some(handle) => Parting::Named(handle),
-        None => Parting::Lost("nohandle"),
-    })
 }
 
 /// Moves an object from its place to what is kept: that is how a last name is removed. A directory
@@ -180,13 +195,13 @@ pub(crate) fn away<'a>(
     inside.as_ref().map_or(Ok(()), refuse_full)?;
     let name = entry(victim.id());
     mount.with_room(|| {
-        let (here, there) = ((parent, lower), (kept.dir.dentry(), name.bytes()));
+        let (here, there) = ((parent, lower), (kept.place.dir().dentry(), name.bytes()));
         let _write = mount.lower().want_write()?;
         name::rename(mount.lower(), here, there, None, c::RENAME_NOREPLACE)
     })?;
     // Somebody may have come behind us in between.
     if let Err(e) = inside.as_ref().map_or(Ok(()), refuse_full) {
-        let (here, back) = ((kept.dir.dentry(), lower), (parent, &kept.name[..]));
+        let (here, back) = ((kept.place.dir().dentry(), lower), (parent, &kept.name[..]));
         let _write = mount.lower().want_write()?;
         name::rename(mount.lower(), here, back, None, c::RENAME_NOREPLACE)?;
         return Err(e);
@@ -201,16 +216,15 @@ pub(crate) fn tidy(sb: &SuperBlock) {
     let Some(journal) = mount.journal() else {
         return;
     };
-    for (segment, name) in &journal.take_strays() {
-        if let Err(e) = put_right(sb, journal, *segment, name) {
+    for (place, name) in &journal.take_strays() {
+        if let Err(e) = put_right(sb, journal, place.dir(), name) {
             mount.warn_lost(e);
         }
     }
 }
 
-fn put_right(sb: &SuperBlock, journal: &Journal, segment: u64, name: &EntryName) -> Result {
+fn put_right(sb: &SuperBlock, journal: &Journal, dir: &Dir, name: &EntryName) -> Result {
     let mount = sb.mount();
-    let dir = journal.kept_with(segment)?;
     let kept = name::look_up(dir.dentry(), name.bytes())?;
     let inode = OwnInode::obtain(sb, kept.inode().ok_or(ENOENT)?)?;
     let _lock = inode.lock();
@@ -256,22 +270,17 @@ fn begin<'a>(
     if !journal.may_keep(bytes) {
         return Err(ENOSPC);
     }
-    let (segment, dir) = journal.kept_now()?;
+    let place = journal.kept_now(victim.id())?;
     let mut name = KVec::new();
-    let mut handle = None;
     if victim.is_directory() {
         name.extend_from_slice(lower.name(), GFP_KERNEL)?;
-    } else {
-        handle = Handle::of(victim);
     }
     Ok(Kept {
         mount,
         journal,
         victim,
-        segment,
-        dir,
+        place,
         bytes,
-        handle,
         name,
         is_linked: false,
     })

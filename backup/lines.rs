@@ -2,13 +2,15 @@
 
 //! Lines of an object's chain: drafted, placed, and what the object's state makes of them.
 
-use super::{note_change, Saved};
+use super::{look, look_if_idle, note_change, Saved};
 use crate::{
     history::{
         journal::{Journal, LineRoom, PlaceError, Placed},
-        line::{Brief, Cookie, Line, LineDraft, LineError, Op, Open as OpenKey, MAX_LINE}, //
+        line::{
+            Brief, BriefName, Cookie, Line, LineDraft, LineError, Op, Open as OpenKey, MAX_LINE,
+        }, //
     },
-    stack::{Mount, ObjectState, Open, Who},
+    stack::{Identity, Mount, ObjectState, Open, Who},
     vfs::{attr, dentry::Dentry, error::EUCLEAN, inode::OwnInode, task}, //
 };
 use kernel::prelude::*;
@@ -89,6 +91,54 @@ fn place_brief(
     };
     // What goes wrong here goes wrong again below, or needs a longer line.
     let placed = room.place_brief(brief, id, segment, is_last).ok()?;
+    state.head = Some(placed.at);
+    Some(placed)
+}
+
+/// What a usual line tells of the name that was made, or is gone.
+pub(super) struct Named<'a> {
+    pub(super) name: &'a [u8],
+    /// What it is or was bound to.
+    pub(super) node: Option<&'a OwnInode>,
+    /// Where it is kept, and its file handle, if it lost the name.
+    pub(super) kept: Option<u64>,
+    pub(super) handle: Option<(u8, &'a [u8])>,
+}
+
+/// Places the line about a name if it is a usual one, in a segment that has been told the
+/// directory's file handle.
+pub(super) fn place_name(
+    subject: &Subject<'_>,
+    state: &mut ObjectState,
+    room: &mut LineRoom<'_>,
+    what: &What,
+    named: &Named<'_>,
+) -> Option<Placed> {
+    if state.was.is_some() {
+        return None;
+    }
+    let mut place = |identity: &Identity| {
+        let brief = BriefName {
+            time: task::now(),
+            command: identity.whole_command()?,
+            op: what.op,
+            directory: subject.inode.id(),
+            prev: state.head,
+            size: what.size,
+            actor: identity.actor_text()?,
+            kept: named.kept,
+            victim_handle: named.handle,
+            name: named.name,
+            node: named.node.map(|node| node.id()),
+        };
+        // What goes wrong here goes wrong again with another line, or needs a longer one.
+        room.place_brief_name(&brief, state.handle_told_in).ok()
+    };
+    let identities = subject.mount.identities();
+    let placed = match identities.if_last(&mut place) {
+        Some(placed) => placed,
+        None => place(&*identities.current()?)?,
+    };
     state.head = Some(placed.at);
     Some(placed)
 }
@@ -176,7 +226,7 @@ fn describe(
         draft.was(was);
     }
     draft.size(what.size);
-    if subject.open.is_some() {
+    if who.has_file {
         draft.open(who.first.map_or(OpenKey::First, OpenKey::Of));
     }
     if let Some(identity) = who.identity().filter(|_| telling.actor) {
@@ -262,11 +312,8 @@ fn left(
     let cookie = attr::cookie(mount.lower(), lower)?;
     note(mount, inode, state, room, Op::Left, cookie)?;
     state.left = Some(cookie);
-    state.seen = Some(inode.lower().quick_cookie());
+    look_if_idle(state, inode);
     state.changed = false;
-    if !inode.lower().is_writably_mapped() {
-        inode.object().note_unmapped();
-    }
     Ok(())
 }
 
@@ -285,12 +332,10 @@ pub(super) fn load(
     buf.resize(MAX_LINE, 0, GFP_KERNEL)?;
     let last = load_last(journal, inode, state, &mut buf)?;
     if let Some((Op::Revert | Op::Redo, _)) = last {
-        // Its end would stand behind it. Whoever holds the inode's lock withdraws it.
-        state.half_done = true;
-        return Ok(());
+        return load_intent(journal, inode, state, &mut buf);
     }
     let cookie = attr::cookie(mount.lower(), lower)?;
-    state.seen = Some(inode.lower().quick_cookie());
+    look(state, inode);
     state.was = Some(cookie);
     let op = match last {
         None => None,
@@ -311,6 +356,27 @@ pub(super) fn load(
         note_change(state, inode);
     }
     state.loaded = true;
+    Ok(())
+}
+
+/// The object's last line is a revert: its end would stand behind it.
+fn load_intent(
+    journal: &Journal,
+    inode: &OwnInode,
+    state: &mut ObjectState,
+    buf: &mut [u8],
+) -> Result {
+    let len = journal.read_line(state.head.ok_or(EUCLEAN)?, buf)?;
+    let line = Line::parse(buf.get(..len).ok_or(EUCLEAN)?, None).map_err(|_| EUCLEAN)?;
+    if journal.group(line.group.unwrap_or(line.seq)) == Some(None) {
+        // It is under way: this is the group's own work.
+        state.seen = Some(inode.lower().quick_cookie());
+        state.half_done = false;
+        state.loaded = true;
+        return Ok(());
+    }
+    // Whoever holds the inode's lock withdraws it.
+    state.half_done = true;
     Ok(())
 }
 
@@ -421,7 +487,7 @@ pub(crate) fn load_unchecked(
         return Ok(());
     }
     state.head = journal.last_line(inode.id())?;
-    state.seen = Some(inode.lower().quick_cookie());
+    look(state, inode);
     state.loaded = true;
     Ok(())
 }

@@ -1,138 +1,357 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Writable shared mappings: each has a line, which says that stores through it are lost.
+//! Stores through shared mappings: what a page held is saved by the fault that makes it writable;
+//! the line is placed by whoever has the object's state next, or by the worker that ends slices
+//! of time.
 //!
-//! A mapping is made under the caller's mmap_lock, which other callers take for themselves below
-//! the object's lock (a write(2) that faults its buffer in, a splice through a pipe). So nothing
-//! here waits for anything. What cannot be told at once is told by whoever uses the object next.
+//! A fault comes under mmap_lock, which other callers take for themselves below the object's lock
+//! (a write(2) that faults its buffer in, a splice through a pipe). So it waits for nothing: where
+//! there is no room, or a record of the object is being saved, it is tried again.
 
-use super::{lines::place_by, note_change, place, tolerate, Saved, Subject, What};
+use super::{
+    is_foreign,
+    lines::{self, place_by},
+    look, look_if_idle, tolerate, Saved, Subject, What,
+};
 use crate::{
     history::{
-        journal::{Journal, LineRoom},
+        journal::{Journal, MAX_STAGED},
         line::Op, //
     },
-    stack::{ObjectState, Open, Who},
-    vfs::inode::OwnInode, //
+    stack::{Before, List, ObjectState, Store, Way},
+    vfs::{
+        file::OwnFile,
+        inode::OwnInode,
+        map::{unmap_all, write_protect, Answer, Fault, LockedFault},
+        scope::{crc32c, NoFs}, //
+    }, //
 };
 use kernel::prelude::*;
 
-/// The operation, of which nothing is saved.
-fn what(inode: &OwnInode, (at, length): (u64, u64)) -> What {
-    What {
-        op: Op::Mmap,
-        at,
-        length,
-        size: inode.lower().size(),
+/// Makes a mapping through which stores may come.
+pub(crate) fn map(file: &OwnFile, make: impl FnOnce() -> Result) -> Result {
+    let inode = file.own_inode();
+    if inode.mount().journal().is_some() {
+        // Whoever makes the mapping is behind its stores: a fault has no time to ask.
+        file.open().who().lock().refresh(inode.mount().identities());
     }
+    let stores = inode.object().stores();
+    stores.mapped();
+    make().inspect_err(|_| stores.unmapped())
 }
 
-/// Makes a mapping of `range` (offset, length) and tells it.
-pub(crate) fn map(
-    inode: &OwnInode,
-    open: &Open,
-    range: (u64, u64),
-    make: impl FnOnce() -> Result,
-) -> Result {
+/// A store to a page that is not writable yet.
+pub(crate) fn store(file: &OwnFile, fault: Fault<'_>) -> Answer {
+    let inode = file.own_inode();
     let mount = inode.mount();
+    let stores = inode.object().stores();
     let Some(journal) = mount.journal() else {
-        return make();
+        return match fault.make_writable() {
+            Ok(fault) => {
+                stores.leave_unseen();
+                fault.let_through()
+            }
+            Err(answer) => answer,
+        };
     };
-    let room = match journal.try_reserve_lines(1) {
-        Ok(room) => Some(room),
-        Err(e) if e == EAGAIN => None,
-        Err(e) => {
-            tolerate(mount, e)?;
-            None
-        }
-    };
-    let object = inode.object();
-    // Before the mapping exists: a revert that comes in between is refused in vain, not wrong.
-    object.note_mapped();
-    make()?;
-    // Again: a last close may have taken it back in between.
-    object.note_mapped();
-    let subject = Subject {
-        mount,
-        inode,
-        open: Some(open),
-    };
-    if !room.is_some_and(|room| tell(&subject, room, range)) {
-        object.leave_map_untold();
+    if stores.way() == Way::Shut {
+        mount.slices().hurry();
+        return Answer::again();
     }
-    Ok(())
+    notice(file);
+    stores.begin_fault();
+    let result = fault
+        .make_writable()
+        .map(|fault| save(journal, file, fault));
+    stores.end_fault();
+    if let Some(mut state) = inode.object().state.try_lock() {
+        look_if_idle(&mut state, inode);
+    }
+    match result {
+        Err(answer) | Ok(Ok(answer)) => answer,
+        // Nothing is locked any more.
+        Ok(Err(e)) if e == EAGAIN => Answer::again(),
+        Ok(Err(e)) if e == ENOMEM => Answer::no_memory(),
+        Ok(Err(_)) => Answer::refused(),
+    }
 }
 
-/// Places the line, if that can be done without waiting.
-fn tell(subject: &Subject<'_>, mut room: LineRoom<'_>, range: (u64, u64)) -> bool {
-    let inode = subject.inode;
+/// Notices that somebody has changed the file outside, before a store moves its times. Only where
+/// nobody else is at the object: who is notices it, or has moved the times.
+fn notice(file: &OwnFile) {
+    let inode = file.own_inode();
+    let Some(_lock) = inode.try_lock_shared() else {
+        return;
+    };
     let Some(mut state) = inode.object().state.try_lock() else {
-        return false;
+        return;
     };
-    if !state.loaded {
-        return false;
+    let is_settled = state.loaded && !inode.object().stores().is_operation_under_way();
+    if !is_settled || !is_foreign(&state, inode) {
+        return;
     }
-    let what = what(inode, range);
-    let placed = place(subject, &mut state, &mut room, &what, |draft| {
-        Saved::Lost("mmap").describe(draft);
+    let mut list = List::default();
+    let noted = list.push(Store {
+        at: 0,
+        length: 0,
+        before: Before::Foreign,
+        who: file.open().share_who(),
     });
-    if placed.is_ok() {
-        note_change(&mut state, inode);
+    if noted.is_err() {
+        return;
     }
-    placed.is_ok()
+    if inode.object().stores().take_unseen() {
+        unmap_all(inode.lower());
+    }
+    // What was stored before is older, and its pages are read-only in what waits for its line.
+    protect_taken(inode, &mut state);
+    state.untold.append(list);
+    inode.object().stores().came(1);
+    look(&mut state, inode);
 }
 
-/// Tells a mapping of which no line could be placed when it was made: neither its range nor who made
-/// it is known any more. Does nothing before the object is loaded.
+/// Makes the pages of all stores so far read-only: now they only wait for their lines.
+fn protect_taken(inode: &OwnInode, state: &mut ObjectState) {
+    let taken = inode.object().stores().take();
+    taken.for_each(|store| write_protect(inode.lower(), store.at, store.length));
+    state.untold.append(taken);
+}
+
+/// Saves what becomes writable, and lets it.
+fn save(journal: &Journal, file: &OwnFile, fault: LockedFault<'_>) -> Result<Answer> {
+    let _nofs = NoFs::new();
+    let inode = file.own_inode();
+    let stores = inode.object().stores();
+    let mut list = List::default();
+    let count = match gather(journal, file, &fault, &mut list) {
+        Err(e) if e != EAGAIN && e != ENOMEM => {
+            tolerate(inode.mount(), e)?;
+            journal.count_lost();
+            list = List::default();
+            let why = if e == ENOSPC { "nospace" } else { "error" };
+            lose(file, &fault, &mut list, why)?
+        }
+        count => count?,
+    };
+    match stores.add(&mut list, count, join) {
+        Ok(()) => {}
+        Err(Way::Forced) => {
+            list = List::default();
+            let count = lose(file, &fault, &mut list, "busy")?;
+            stores.add_forced(&mut list, count);
+        }
+        Err(_) => return Err(EAGAIN),
+    }
+    if count != 0 && stores.is_to_be_listed() {
+        inode.mount().slices().add(inode);
+    }
+    Ok(fault.let_through())
+}
+
+/// Stages what becomes writable; returns in how many pieces.
+fn gather(
+    journal: &Journal,
+    file: &OwnFile,
+    fault: &LockedFault<'_>,
+    list: &mut List,
+) -> Result<usize> {
+    let (start, length) = fault.range();
+    let mut done = 0;
+    let mut count = 0;
+    while done < length {
+        let n = length.saturating_sub(done).min(MAX_STAGED);
+        let at = start.saturating_add(done as u64);
+        let mut payload = journal.try_stage(n)?;
+        payload.fill(n, |buf| {
+            fault.copy(at, buf)?;
+            Ok(buf.len())
+        })?;
+        let staged = payload.finish()?;
+        list.push(Store {
+            at,
+            length: n as u64,
+            before: Before::At(staged.extent, !staged.crc),
+            who: file.open().share_who(),
+        })?;
+        done = done.saturating_add(n);
+        count += 1;
+    }
+    Ok(count)
+}
+
+/// Says that what becomes writable was not saved.
+fn lose(
+    file: &OwnFile,
+    fault: &LockedFault<'_>,
+    list: &mut List,
+    why: &'static str,
+) -> Result<usize> {
+    let (at, length) = fault.range();
+    if length == 0 {
+        return Ok(0);
+    }
+    list.push(Store {
+        at,
+        length: length as u64,
+        before: Before::Lost(why),
+        who: file.open().share_who(),
+    })?;
+    Ok(1)
+}
+
+/// The longest second part that [`join`] takes.
+static ZEROES: [u8; 4096] = [0; 4096];
+
+/// The state of the checksum of two parts, from that of each: the second one's is what its bytes
+/// make of the beginning, and all of it is linear.
+fn join(first: u32, second: u32, length: u64) -> Option<u32> {
+    let zeroes = ZEROES.get(..usize::try_from(length).ok()?)?;
+    Some(crc32c(first ^ !0, zeroes) ^ second)
+}
+
+/// Whether an object has stores without lines, or faults have moved its times.
+#[inline]
+fn is_stirred(inode: &OwnInode, state: &ObjectState) -> bool {
+    let stores = inode.object().stores();
+    stores.has_untold() || stores.ended() != state.faults || stores.has_unseen()
+}
+
+/// As [`tell_stores`], for somebody who has nothing else to do with the object.
+pub(crate) fn tell(inode: &OwnInode) {
+    let Some(journal) = inode.mount().journal() else {
+        return;
+    };
+    let mut state = inode.object().state.lock();
+    if let Err(e) = tell_stores(journal, inode, &mut state, Teller::Anybody) {
+        inode.mount().warn_lost(e);
+    }
+}
+
+/// Who tells stores.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Teller {
+    /// Whoever holds our inode's lock.
+    Locker,
+    /// Somebody else: an operation may be under way whose line has to come first.
+    Anybody,
+    /// Somebody who may not wait, when nobody else has the object.
+    Evictor,
+}
+
+/// Ends a slice: makes the pages of all stores so far read-only, and places the lines. Does nothing
+/// before the object is loaded.
 #[inline(always)]
-pub(crate) fn tell_untold(
+pub(crate) fn tell_stores(
     journal: &Journal,
     inode: &OwnInode,
     state: &mut ObjectState,
-    may_wait: bool,
+    teller: Teller,
 ) -> Result {
-    if inode.object().has_untold_map() {
-        return tell_late(journal, inode, state, may_wait);
+    if is_stirred(inode, state) {
+        return end_slice(journal, inode, state, teller);
     }
     Ok(())
 }
 
 #[cold]
-fn tell_late(
+fn end_slice(
     journal: &Journal,
     inode: &OwnInode,
     state: &mut ObjectState,
-    may_wait: bool,
+    teller: Teller,
 ) -> Result {
-    if !state.loaded || !inode.object().take_untold_map() {
+    let stores = inode.object().stores();
+    let is_early = || teller == Teller::Anybody && stores.is_operation_under_way();
+    if !state.loaded || is_early() {
         return Ok(());
     }
-    let room = if may_wait {
-        journal.reserve_lines(1)
-    } else {
-        journal.try_reserve_lines(1)
-    };
-    let told = room.and_then(|mut room| {
-        let subject = Subject {
-            mount: inode.mount(),
-            inode,
-            open: None,
-        };
-        let what = what(inode, (0, 0));
-        place_by(
-            &subject,
-            state,
-            &mut Who::default(),
-            &mut room,
-            &what,
-            |draft| {
-                Saved::Lost("mmap").describe(draft);
-            },
-        )
-    });
-    match told {
-        Ok(_) => note_change(state, inode),
-        Err(_) => inode.object().leave_map_untold(),
+    if stores.take_unseen() {
+        // That there were stores, the object's times tell: they are as foreign as any change that
+        // is made while the history is off.
+        unmap_all(inode.lower());
     }
-    told.map(|_| ())
+    protect_taken(inode, state);
+    if is_early() {
+        // It has begun meanwhile, and what was taken may be newer. It is told after it.
+        return Ok(());
+    }
+    if state.untold.first().is_none() && stores.ended() == state.faults {
+        return Ok(());
+    }
+    let mut result = Ok(());
+    while result.is_ok() && state.untold.first().is_some() {
+        result = place_first(journal, inode, state, teller);
+    }
+    look_if_idle(state, inode);
+    if result.is_ok() {
+        state.left = None;
+        state.changed = true;
+    }
+    result
+}
+
+/// Places the line of the oldest store that has none.
+fn place_first(
+    journal: &Journal,
+    inode: &OwnInode,
+    state: &mut ObjectState,
+    teller: Teller,
+) -> Result {
+    if matches!(state.untold.first(), Some(store) if matches!(store.before, Before::Foreign)) {
+        if teller == Teller::Evictor {
+            return Err(EAGAIN);
+        }
+        return place_foreign(journal, inode, state);
+    }
+    let mut room = match teller {
+        Teller::Evictor => journal.try_reserve_lines(1),
+        _ => journal.reserve_lines(1),
+    }?;
+    let Some(store) = state.untold.first() else {
+        return Ok(());
+    };
+    let what = What {
+        op: Op::Mmap,
+        at: store.at,
+        length: store.length,
+        size: inode.lower().size(),
+    };
+    let saved = match store.before {
+        Before::At(extent, crc) => Saved::At {
+            extent,
+            crc: !crc,
+            records: 0,
+            attributes: 0,
+        },
+        Before::Lost(why) => Saved::Lost(why),
+        Before::Foreign => return Err(EINVAL),
+    };
+    let who = store.who.clone();
+    let subject = Subject {
+        mount: inode.mount(),
+        inode,
+        open: None,
+    };
+    place_by(
+        &subject,
+        state,
+        &mut who.lock(),
+        &mut room,
+        &what,
+        |draft| {
+            saved.describe(draft);
+        },
+    )?;
+    state.untold.drop_first();
+    inode.object().stores().told(1);
+    Ok(())
+}
+
+/// Places the line that says of a change outside, the oldest thing that has none.
+fn place_foreign(journal: &Journal, inode: &OwnInode, state: &mut ObjectState) -> Result {
+    let name = inode.lower().any_name().ok_or(ENOENT)?;
+    lines::foreign(inode.mount(), journal, inode, &name, state)?;
+    state.untold.drop_first();
+    inode.object().stores().told(1);
+    Ok(())
 }

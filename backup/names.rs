@@ -3,8 +3,9 @@
 //! Operations on names: a line in the directory's chain for each.
 
 use super::{
-    keep::{self, Parting},
-    lines, place, tolerate_unless_freeing, Subject, What,
+    keep::{self, Handle, Parting},
+    lines::{self, Named},
+    place, tolerate_unless_freeing, Subject, What,
 };
 use crate::{
     history::{
@@ -85,7 +86,7 @@ impl<'a> Naming<'a> {
             return Ok(false);
         };
         let parting = if !victim.is_directory() && victim.lower().links() > 1 {
-            keep::named(victim)?
+            Parting::Named(victim)
         } else {
             match keep::away(record.mount, record.journal, victim, place) {
                 // The lower filesystem refuses it, in its own words.
@@ -105,10 +106,21 @@ impl<'a> Naming<'a> {
         }
     }
 
-    /// Places the line. `node` is what the name is or was bound to; `more` adds keys.
-    pub(crate) fn done(self, node: Option<&OwnInode>, more: impl Fn(&mut LineDraft<'_>)) {
-        if let Some(record) = self.0 {
-            record.place(node, more);
+    /// Places the line. `node` is what the name is or was bound to.
+    pub(crate) fn done(mut self, node: Option<&OwnInode>) {
+        if let Some(record) = &mut self.0 {
+            record.settle();
+            if !record.place_usual(node) {
+                record.place(node, |_| {});
+            }
+        }
+    }
+
+    /// As [`Naming::done`]; `more` adds keys.
+    pub(crate) fn done_with(mut self, node: &OwnInode, more: impl Fn(&mut LineDraft<'_>)) {
+        if let Some(record) = &mut self.0 {
+            record.settle();
+            record.place(Some(node), more);
         }
     }
 }
@@ -128,21 +140,52 @@ impl<'a> Record<'a> {
         })
     }
 
-    fn place(mut self, node: Option<&OwnInode>, more: impl Fn(&mut LineDraft<'_>)) {
+    /// The operation has happened.
+    fn settle(&mut self) {
         if let Some(parting) = &mut self.parting {
             parting.settle();
         }
-        let subject = Subject {
+    }
+
+    fn subject(&self) -> Subject<'a> {
+        Subject {
             mount: self.mount,
             inode: self.dir,
             open: None,
-        };
-        let what = What {
+        }
+    }
+
+    fn what(&self) -> What {
+        What {
             op: self.op,
             at: 0,
             length: 0,
             size: self.dir.lower().size(),
+        }
+    }
+
+    /// Places a usual line, if it is one.
+    fn place_usual(&mut self, node: Option<&OwnInode>) -> bool {
+        let (subject, what) = (self.subject(), self.what());
+        let told = match &self.parting {
+            Some(parting) => parting.usual(),
+            None => Some((None, None)),
         };
+        let Some((kept, handle)) = told else {
+            return false;
+        };
+        let named = Named {
+            name: self.name,
+            node,
+            kept,
+            handle: handle.as_ref().map(Handle::parts),
+        };
+        let mut state = self.dir.object().state.lock();
+        lines::place_name(&subject, &mut state, &mut self.room, &what, &named).is_some()
+    }
+
+    fn place(&mut self, node: Option<&OwnInode>, more: impl Fn(&mut LineDraft<'_>)) {
+        let (subject, what) = (self.subject(), self.what());
         let (name, parting) = (self.name, &self.parting);
         let mut state = self.dir.object().state.lock();
         let placed = place(&subject, &mut state, &mut self.room, &what, |draft| {

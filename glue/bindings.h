@@ -74,12 +74,15 @@ const int LFS_CONST_REMAP_DEDUP = REMAP_FILE_DEDUP;
 /* inodes */
 void lfs_inode_lock(struct inode *inode);
 void lfs_inode_unlock(struct inode *inode);
+bool lfs_inode_trylock_shared(struct inode *inode);
+void lfs_inode_unlock_shared(struct inode *inode);
 loff_t lfs_i_size_read(const struct inode *inode);
 void lfs_i_size_write(struct inode *inode, loff_t size);
 bool lfs_inode_is_new(struct inode *inode);
 void lfs_copy_attributes(struct inode *to, struct inode *from, bool is_kept);
 void lfs_copy_content_attributes(struct inode *to, struct inode *from);
 void lfs_annotate_locks(struct inode *inode);
+void lfs_drop_pages(struct inode *inode);
 bool lfs_writably_mapped(struct inode *inode);
 int lfs_get_write_access(struct inode *inode);
 void lfs_put_write_access(struct inode *inode);
@@ -110,6 +113,21 @@ const struct cred *lfs_kernel_cred(void);
 size_t lfs_copy_cached(struct address_space *mapping, loff_t pos, void *to, size_t len);
 size_t lfs_fill_cached(struct address_space *mapping, loff_t pos, const void *from, size_t len);
 size_t lfs_copy_to_folio(struct folio *folio, loff_t pos, const void *from, size_t len);
+
+/* shared writable mappings */
+void lfs_map_by_pages(struct vm_area_struct *area);
+void lfs_only_page_mkwrite(struct vm_operations_struct *ops);
+bool lfs_is_dax(const struct inode *inode);
+bool lfs_is_remote(const struct super_block *sb);
+void lfs_pagefault_start(struct super_block *sb);
+void lfs_pagefault_end(struct super_block *sb);
+vm_fault_t lfs_map_read_only(struct vm_fault *vmf, const struct vm_operations_struct *lower);
+bool lfs_fault_lock(struct vm_fault *vmf);
+void lfs_fault_unlock(struct vm_fault *vmf);
+size_t lfs_fault_range(struct vm_fault *vmf, loff_t *pos);
+void lfs_fault_copy(struct vm_fault *vmf, loff_t pos, void *to, size_t len);
+void lfs_write_protect(struct address_space *mapping, loff_t pos, loff_t len);
+void lfs_nap(void);
 
 /* superblocks */
 int lfs_sync_filesystem(struct super_block *sb);

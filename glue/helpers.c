@@ -7,6 +7,7 @@
 #include <linux/lockdep.h>
 #include <linux/mm.h>
 #include <linux/namei.h>
+#include <linux/pagemap.h>
 #include <linux/seqlock.h>
 #include <linux/uaccess.h>
 #include "bindings.h"
@@ -21,6 +22,16 @@ void lfs_inode_lock(struct inode *inode)
 void lfs_inode_unlock(struct inode *inode)
 {
 	inode_unlock(inode);
+}
+
+bool lfs_inode_trylock_shared(struct inode *inode)
+{
+	return inode_trylock_shared(inode);
+}
+
+void lfs_inode_unlock_shared(struct inode *inode)
+{
+	inode_unlock_shared(inode);
 }
 
 loff_t lfs_i_size_read(const struct inode *inode)
@@ -87,6 +98,13 @@ void lfs_annotate_locks(struct inode *inode)
 	else
 		lockdep_set_class(&inode->i_rwsem, &file_key[depth]);
 #endif
+}
+
+/* Of an inode of ours that goes. Pages live in the lower mapping: to look costs less. */
+void lfs_drop_pages(struct inode *inode)
+{
+	if (!mapping_empty(&inode->i_data))
+		truncate_inode_pages_final(&inode->i_data);
 }
 
 bool lfs_writably_mapped(struct inode *inode)

@@ -30,6 +30,7 @@ use super::{
     kept::Kept,
     line::{
         ObjectId,
+        Op,
         Pos,
         Seed,
         Time, //
@@ -111,6 +112,10 @@ pub(crate) struct Unfinished {
     pub(crate) at: Pos,
     /// What it is about.
     pub(crate) object: ObjectId,
+    /// The number of the first line of the group that it belongs to; its own, if there is none.
+    pub(crate) group: u64,
+    /// How the group ended, if that is known: its own line does not say it yet.
+    pub(crate) end: Option<Op>,
 }
 
 /// A revert under way.
@@ -121,6 +126,9 @@ struct Intent {
     left: u64,
     /// Once it has ended: everything up to this ticket must be durable before it is forgotten.
     ended: Option<u64>,
+    /// A group of reverts, by the number of its first line, and how it ended, if it has: while not all
+    /// of its lines say so.
+    group: Option<(u64, Option<Op>)>,
 }
 
 /// What a journal takes and has seen.
@@ -246,6 +254,7 @@ impl Journal {
                 segment: revert.at.segment,
                 left: revert.seq,
                 ended: None,
+                group: None,
             };
             intents.push(intent, GFP_KERNEL)?;
         }
@@ -307,6 +316,7 @@ impl Journal {
             segment: self.segment(),
             left: 0,
             ended: None,
+            group: None,
         };
         let segment = intent.segment;
         (self.intents.lock()).push(intent, GFP_KERNEL)?;
@@ -323,12 +333,33 @@ impl Journal {
         }
     }
 
+    /// The group of reverts that began in `segment` has the first line `group`; with `end`, it has ended.
+    /// Until it is over, that holds for those of its lines that have no end of their own.
+    pub(crate) fn note_group(&self, segment: u64, group: u64, end: Option<Op>) {
+        let mut intents = self.intents.lock();
+        let mut open = intents.iter_mut().filter(|i| i.ended.is_none());
+        if let Some(intent) = open.find(|i| i.segment == segment && i.left == 0) {
+            intent.group = Some((group, end));
+        }
+    }
+
+    /// What became of the group of reverts with this first line: it is under way (`None`), or ended, and
+    /// that was not told of each. Nothing: neither.
+    pub(crate) fn group(&self, first: u64) -> Option<Option<Op>> {
+        let intents = self.intents.lock();
+        let mut groups = intents.iter().filter_map(|i| i.group);
+        groups
+            .find(|(group, _)| *group == first)
+            .map(|(_, end)| end)
+    }
+
     /// A revert could be neither finished nor rolled back; `seq` is its number. It stays open.
     pub(crate) fn leave_intent(&self, segment: u64, seq: u64) {
         let mut intents = self.intents.lock();
         let mut open = intents.iter_mut().filter(|i| i.ended.is_none());
         if let Some(intent) = open.find(|i| i.segment == segment && i.left == 0) {
             intent.left = seq;
+            intent.group = None;
         }
     }
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Objects that lost their last name: each is kept by a name of ours, `kept/SEGMENT/INODE.GENERATION`.
+//! Objects that lost their last name: each is kept by a name of ours,
+//! `kept/SEGMENT/XX/INODE.GENERATION`. XX tells neighbours from others: a lower filesystem may search
+//! a directory name by name, so each of these stays small.
 //!
 //! So deleting costs the same whatever an object holds, and what is deleted comes back as it was:
 //! the inode itself, with its attributes and its own history. A segment's directory goes when the
@@ -8,7 +10,13 @@
 
 use kernel::{
     prelude::*,
-    sync::Arc, //
+    sync::{
+        atomic::{
+            ordering::Full,
+            Atomic, //
+        },
+        Arc, //
+    }, //
 };
 
 use super::{
@@ -16,7 +24,10 @@ use super::{
         Journal,
         OnFull, //
     },
-    line::ObjectId,
+    line::{
+        object_text,
+        ObjectId, //
+    },
     recovery,
     segment::{
         gone,
@@ -37,25 +48,81 @@ const KEPT: &[u8] = b"kept";
 /// How many names are listed at a time when a segment's directory is emptied.
 const BATCH: usize = 512;
 
+/// How many inodes with numbers in a row are neighbours.
+const NEIGHBOURS: u64 = 32;
+
+/// How many directories a segment has at most.
+const PLACES: usize = 256;
+
 /// The directory of what is kept.
 pub(super) struct Kept {
     home: Option<Dir>,
-    /// The one that is used now, and its segment.
-    now: Option<(u64, Arc<Dir>)>,
+    /// The segment that is used now.
+    now: Option<Now>,
     /// Those whose names may not be durable.
-    dirty: KVec<Arc<Dir>>,
+    dirty: KVec<Arc<Place>>,
     /// Whether a segment's directory was made that may not be durable.
     is_home_dirty: bool,
-    /// What has other names, too: a power cut came before it lost its own. With the segment.
-    strays: KVec<(u64, EntryName)>,
+    /// What has other names, too: a power cut came before it lost its own.
+    strays: KVec<(Arc<Place>, EntryName)>,
+}
+
+/// What is kept with the active segment.
+struct Now {
+    /// Where its other directories are.
+    top: Arc<Place>,
+    /// Those that are known to be there, by their numbers.
+    places: KVec<Option<Arc<Place>>>,
+}
+
+/// A directory of objects that are kept.
+pub(crate) struct Place {
+    dir: Dir,
+    segment: u64,
+    /// Whether a name came to it that may not be durable.
+    dirty: Atomic<bool>,
+}
+
+impl Place {
+    fn new(dir: Dir, segment: u64) -> Result<Arc<Self>> {
+        Ok(Arc::new(
+            Self {
+                dir,
+                segment,
+                dirty: Atomic::new(false),
+            },
+            GFP_KERNEL,
+        )?)
+    }
+
+    /// The directory.
+    pub(crate) fn dir(&self) -> &Dir {
+        &self.dir
+    }
+
+    /// The segment that it goes with.
+    pub(crate) fn segment(&self) -> u64 {
+        self.segment
+    }
+}
+
+impl Now {
+    fn new(top: Arc<Place>) -> Result<Self> {
+        let mut places = KVec::with_capacity(PLACES, GFP_KERNEL)?;
+        for _ in 0..PLACES {
+            places.push(None, GFP_KERNEL)?;
+        }
+        Ok(Self { top, places })
+    }
 }
 
 /// How an object is called in its segment's directory.
 pub(crate) fn entry(object: ObjectId) -> EntryName {
-    EntryName(Name::new(format_args!(
-        "{}.{}",
-        object.inode, object.generation
-    )))
+    let object = ObjectId {
+        volume: 0,
+        ..object
+    };
+    EntryName(Name::written(|buf| object_text(object, buf)))
 }
 
 /// See [`entry`].
@@ -70,6 +137,16 @@ impl EntryName {
 
 fn segment_name(segment: u64) -> Name {
     Name::new(format_args!("{segment:08}"))
+}
+
+/// The number of the directory that an object is kept in.
+fn place_of(object: ObjectId) -> usize {
+    // CAST: Below PLACES.
+    (object.inode / NEIGHBOURS % PLACES as u64) as usize
+}
+
+fn place_name(number: usize) -> Name {
+    Name::new(format_args!("{number:02x}"))
 }
 
 impl Kept {
@@ -91,27 +168,68 @@ impl Kept {
         self.home = None;
     }
 
-    /// The directory of a segment, made when there is none.
-    fn make(&mut self, segment: u64) -> Result<Arc<Dir>> {
-        let known = self.now.as_ref().filter(|(number, _)| *number == segment);
-        if let Some((_, dir)) = known {
-            return Ok(dir.clone());
+    /// Where an object is kept with a segment, if that was made already.
+    fn known(&self, segment: u64, number: usize) -> Option<&Arc<Place>> {
+        let now = self.now.as_ref().filter(|now| now.top.segment == segment)?;
+        now.places.get(number)?.as_ref()
+    }
+
+    /// Where an object is kept with a segment, made when there is none; and how many bytes that took.
+    fn make(&mut self, segment: u64, number: usize) -> Result<(Arc<Place>, u64)> {
+        if let Some(place) = self.known(segment, number) {
+            return Ok((place.clone(), 0));
         }
+        let mut now = match self.now.take().filter(|now| now.top.segment == segment) {
+            Some(now) => now,
+            None => self.make_top(segment)?,
+        };
+        let made = self.make_below(&mut now, number);
+        self.now = Some(now);
+        made
+    }
+
+    fn make_top(&mut self, segment: u64) -> Result<Now> {
         let home = self.home.as_ref().ok_or(ESHUTDOWN)?;
         let dir = trust::private_dir(home, segment_name(segment).bytes())?;
-        let dir = Arc::new(dir, GFP_KERNEL)?;
         self.is_home_dirty = true;
-        self.now = Some((segment, dir.clone()));
-        Ok(dir)
+        Now::new(Place::new(dir, segment)?)
+    }
+
+    fn make_below(&mut self, now: &mut Now, number: usize) -> Result<(Arc<Place>, u64)> {
+        let (name, top) = (place_name(number), &now.top);
+        let place = Place::new(trust::private_dir(&top.dir, name.bytes())?, top.segment)?;
+        self.changed(top)?;
+        let bytes = top.dir.bytes_of(name.bytes());
+        *now.places.get_mut(number).ok_or(EINVAL)? = Some(place.clone());
+        Ok((place, bytes))
+    }
+
+    /// A name came to `place`.
+    fn changed(&mut self, place: &Arc<Place>) -> Result {
+        if !place.dirty.xchg(true, Full) {
+            if let Err(e) = self.dirty.push(place.clone(), GFP_KERNEL) {
+                place.dirty.xchg(false, Full);
+                return Err(e.into());
+            }
+        }
+        Ok(())
     }
 
     /// The directory of a segment. `ENODATA`: it was dropped, or nothing was ever kept with it.
     fn find(&self, segment: u64) -> Result<Dir> {
         let home = self.home.as_ref().ok_or(ESHUTDOWN)?;
-        match home.open_dir(segment_name(segment).bytes()) {
-            Err(e) if e == ENOENT => Err(ENODATA),
-            found => found,
+        existing(home.open_dir(segment_name(segment).bytes()))
+    }
+
+    /// Where an object is kept with a segment, if it is. `ENODATA`: as for [`Self::find`].
+    fn find_place(&self, segment: u64, object: ObjectId) -> Result<Dir> {
+        let top = self.find(segment)?;
+        // Older histories have them there.
+        if top.has(entry(object).bytes()) {
+            return Ok(top);
         }
+        let name = place_name(place_of(object));
+        existing(top.open_dir(name.bytes()))
     }
 
     /// Gives up what is kept with a segment. Returns how many bytes that took.
@@ -120,15 +238,9 @@ impl Kept {
             Err(e) if e == ENODATA => return Ok(0),
             found => found?,
         };
-        let bytes = empty(&dir)?;
-        self.dirty.retain(|known| !known.is(&dir));
-        if self
-            .now
-            .as_ref()
-            .is_some_and(|(number, _)| *number == segment)
-        {
-            self.now = None;
-        }
+        let bytes = clear_places(&dir)?;
+        self.dirty.retain(|known| known.segment != segment);
+        self.now = self.now.take().filter(|now| now.top.segment != segment);
         let home = self.home.as_ref().ok_or(ESHUTDOWN)?;
         gone(home.remove_dir(segment_name(segment).bytes()))?;
         Ok(bytes)
@@ -157,18 +269,64 @@ impl Kept {
                 self.drop_segment(segment)?;
                 continue;
             }
-            let dir = self.find(segment)?;
-            let strays = &mut self.strays;
-            each_batch(&dir, |name| {
-                if dir.has_other_names(name.bytes()) {
-                    strays.push((segment, EntryName(*name)), GFP_KERNEL)?;
-                } else {
-                    bytes = bytes.saturating_add(dir.bytes_of(name.bytes()));
+            let top = self.find(segment)?;
+            each_batch(&top, |name| {
+                bytes = bytes.saturating_add(top.bytes_of(name.bytes()));
+                if let Some(dir) = open_place(&top, name)? {
+                    let inside = self.count(&Place::new(dir, segment)?)?;
+                    bytes = bytes.saturating_add(inside);
                 }
                 Ok(false)
             })?;
         }
         Ok(bytes)
+    }
+
+    /// Counts what is kept in a directory, in bytes, and notes what has other names.
+    fn count(&mut self, place: &Arc<Place>) -> Result<u64> {
+        let mut bytes = 0u64;
+        each_batch(&place.dir, |name| {
+            if place.dir.has_other_names(name.bytes()) {
+                self.strays
+                    .push((place.clone(), EntryName(*name)), GFP_KERNEL)?;
+            } else {
+                bytes = bytes.saturating_add(place.dir.bytes_of(name.bytes()));
+            }
+            Ok(false)
+        })?;
+        Ok(bytes)
+    }
+}
+
+/// A directory that was opened. `ENODATA`: there is none.
+fn existing(opened: Result<Dir>) -> Result<Dir> {
+    match opened {
+        Err(e) if e == ENOENT => Err(ENODATA),
+        found => found,
+    }
+}
+
+/// Removes everything that is kept with a segment. Returns how many bytes that took.
+fn clear_places(top: &Dir) -> Result<u64> {
+    let mut bytes = 0u64;
+    each_batch(top, |name| {
+        if let Some(dir) = open_place(top, name)? {
+            bytes = bytes.saturating_add(empty(&dir)?);
+        }
+        bytes = bytes.saturating_add(top.bytes_of(name.bytes()));
+        Ok(remove_whole(top, name.bytes()).is_ok())
+    })?;
+    Ok(bytes)
+}
+
+/// A directory of objects below a segment's; `None`: it is something else, which nobody looks into.
+fn open_place(top: &Dir, name: &Name) -> Result<Option<Dir>> {
+    if name.bytes().len() != 2 {
+        return Ok(None);
+    }
+    match top.open_dir(name.bytes()) {
+        Err(e) if e == ENOTDIR => Ok(None),
+        opened => opened.map(Some),
     }
 }
 
@@ -177,13 +335,17 @@ fn empty(dir: &Dir) -> Result<u64> {
     let mut bytes = 0u64;
     each_batch(dir, |name| {
         bytes = bytes.saturating_add(dir.bytes_of(name.bytes()));
-        let removed = match remove(dir, name.bytes()) {
-            Err(e) if e == ENOTEMPTY => remove_tree(dir, name.bytes()),
-            result => result,
-        };
-        Ok(removed.is_ok())
+        Ok(remove_whole(dir, name.bytes()).is_ok())
     })?;
     Ok(bytes)
+}
+
+/// Removes what a name stands for, with what is in it.
+fn remove_whole(dir: &Dir, name: &[u8]) -> Result {
+    match remove(dir, name) {
+        Err(e) if e == ENOTEMPTY => remove_tree(dir, name),
+        result => result,
+    }
 }
 
 fn remove(dir: &Dir, name: &[u8]) -> Result {
@@ -261,29 +423,26 @@ fn each_batch(dir: &Dir, mut f: impl FnMut(&Name) -> Result<bool>) -> Result {
 }
 
 impl Journal {
-    /// Where an object that loses its last name now is kept: the segment, and its directory.
-    pub(crate) fn kept_now(&self) -> Result<(u64, Arc<Dir>)> {
+    /// Where an object that loses its last name now is kept.
+    pub(crate) fn kept_now(&self, object: ObjectId) -> Result<Arc<Place>> {
         let segment = self.segment();
-        let dir = self.kept.lock().make(segment)?;
-        Ok((segment, dir))
+        let (place, bytes) = self.kept.lock().make(segment, place_of(object))?;
+        self.count_kept(bytes, 0);
+        Ok(place)
     }
 
-    /// A name has come to `dir`: it will be durable before any line that is placed from now on.
-    pub(crate) fn kept_one(&self, dir: &Arc<Dir>) -> Result {
-        let mut kept = self.kept.lock();
-        if !kept.dirty.iter().any(|known| Arc::ptr_eq(known, dir)) {
-            kept.dirty.push(dir.clone(), GFP_KERNEL)?;
-        }
-        Ok(())
+    /// A name has come to `place`: it will be durable before any line that is placed from now on.
+    pub(crate) fn kept_one(&self, place: &Arc<Place>) -> Result {
+        self.kept.lock().changed(place)
     }
 
-    /// The directory of what is kept with a segment. `ENODATA`: it was dropped.
-    pub(crate) fn kept_with(&self, segment: u64) -> Result<Dir> {
-        self.kept.lock().find(segment)
+    /// Where an object is kept with a segment, if it is. `ENODATA`: nothing is there.
+    pub(crate) fn kept_with(&self, segment: u64, object: ObjectId) -> Result<Dir> {
+        self.kept.lock().find_place(segment, object)
     }
 
-    /// What is kept and has other names, with its segment: once.
-    pub(crate) fn take_strays(&self) -> KVec<(u64, EntryName)> {
+    /// What is kept and has other names, with the place: once.
+    pub(crate) fn take_strays(&self) -> KVec<(Arc<Place>, EntryName)> {
         core::mem::take(&mut self.kept.lock().strays)
     }
 
@@ -314,7 +473,11 @@ impl Journal {
     pub(crate) fn find_kept(&self, object: ObjectId) -> Result<Option<u64>> {
         let kept = self.kept.lock();
         for segment in kept.segments()? {
-            if kept.find(segment)?.has(entry(object).bytes()) {
+            let place = match kept.find_place(segment, object) {
+                Err(e) if e == ENODATA => continue,
+                found => found?,
+            };
+            if place.has(entry(object).bytes()) {
                 return Ok(Some(segment));
             }
         }
@@ -328,9 +491,11 @@ impl Journal {
             kept.home.as_ref().ok_or(ESHUTDOWN)?.sync()?;
             kept.is_home_dirty = false;
         }
-        while let Some(dir) = kept.dirty.pop() {
-            if let Err(error) = dir.sync() {
-                kept.dirty.push(dir, GFP_KERNEL)?;
+        while let Some(place) = kept.dirty.pop() {
+            // A name that comes from here on is not for this sync.
+            place.dirty.xchg(false, Full);
+            if let Err(error) = place.dir.sync() {
+                kept.changed(&place)?;
                 return Err(error);
             }
         }

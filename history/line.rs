@@ -17,6 +17,8 @@
 // children beside itself, and one that is not, below itself.
 #[path = "line/brief.rs"]
 mod brief;
+#[path = "line/brief_name.rs"]
+mod brief_name;
 #[path = "line/draft.rs"]
 mod draft;
 #[path = "line/fold.rs"]
@@ -25,14 +27,18 @@ mod fold;
 mod parse;
 #[path = "line/percent.rs"]
 mod percent;
+#[path = "line/picks.rs"]
+mod picks;
+#[path = "line/strip.rs"]
+mod strip;
 #[path = "line/text.rs"]
 mod text;
 
 pub use brief::{
     Brief,
-    Command,
     Kept, //
 };
+pub use brief_name::BriefName;
 pub use draft::{
     LineDraft,
     Open, //
@@ -54,6 +60,12 @@ pub use percent::{
     encode_command,
     encode_percent, //
 };
+pub use picks::{
+    width as picks_width,
+    Picks,
+    MAX_PICKS, //
+};
+pub use strip::Padded;
 
 /// The longest line, its newline included.
 pub const MAX_LINE: usize = 4096;
@@ -63,6 +75,15 @@ pub const MAX_COMMAND: usize = 1024;
 
 /// How many raw bytes of a program's arguments a line keeps.
 pub const MAX_ARGS: usize = 256;
+
+/// Writes an object to the beginning of `out`, as lines tell it; returns the length, 0 where there is
+/// no room.
+pub fn object_text(object: ObjectId, out: &mut [u8]) -> usize {
+    let limit = out.len();
+    let mut text = text::Text::new(out, limit);
+    text.object(object);
+    text.written().len()
+}
 
 /// A raw CRC-32C update: state and bytes in, state out, without any inversion.
 pub type Crc = fn(u32, &[u8]) -> u32;
@@ -129,12 +150,12 @@ pub enum Undo {
     At(Extent),
 }
 
-/// Whether a revert walked back, or picked operations out of the middle.
+/// Whether a revert is an undo or an operation of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Mode {
-    /// A walk: further walks go on behind it.
+    /// An undo: further ones go on behind it, and only a redo takes it back.
     Walk,
-    /// A pick: an ordinary operation, which a walk takes back.
+    /// An ordinary operation, which an undo takes back.
     Pick,
 }
 

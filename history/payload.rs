@@ -19,6 +19,7 @@ use super::{
     },
     line::{
         Brief,
+        BriefName,
         Extent,
         LineDraft,
         LineError,
@@ -82,6 +83,14 @@ impl Journal {
         let len = stageable(len)?;
         let (slot, extent) =
             self.when_room(true, |staging| staging.stage(&self.payload_chunks, len))?;
+        Ok(self.payload(slot, extent))
+    }
+
+    /// As [`Journal::stage`], but answers `EAGAIN` instead of sleeping.
+    pub(crate) fn try_stage(&self, len: usize) -> Result<Payload<'_>> {
+        let len = stageable(len)?;
+        let (slot, extent) =
+            self.when_room(false, |staging| staging.stage(&self.payload_chunks, len))?;
         Ok(self.payload(slot, extent))
     }
 
@@ -203,7 +212,14 @@ impl Journal {
                 }
                 Err(Full::Wait) if !may_sleep => {
                     self.writer.kick();
-                    return Err(EAGAIN);
+                    if staging.needs_keeper() {
+                        self.keeper.kick();
+                    }
+                    return match staging.error() {
+                        // Nobody knows when there will be room.
+                        Some(error) => Err(error),
+                        None => Err(EAGAIN),
+                    };
                 }
                 Err(Full::Wait) => {}
             }
@@ -451,6 +467,17 @@ impl LineRoom<'_> {
         is_last: bool,
     ) -> Result<Placed, PlaceError> {
         self.place_sealed(object, expected_segment, is_last, |staging, out| {
+            brief.seal(staging.seq, staging.sum_start, crc32c, out)
+        })
+    }
+
+    /// As [`LineRoom::place`], for a usual line about a name.
+    pub(crate) fn place_brief_name(
+        &mut self,
+        brief: &BriefName<'_>,
+        expected_segment: u64,
+    ) -> Result<Placed, PlaceError> {
+        self.place_sealed(brief.directory, expected_segment, true, |staging, out| {
             brief.seal(staging.seq, staging.sum_start, crc32c, out)
         })
     }

@@ -27,6 +27,10 @@ mod map;
 mod merge;
 #[path = "plan/names.rs"]
 mod names;
+#[path = "plan/picked.rs"]
+mod picked;
+#[path = "plan/touched.rs"]
+mod touched;
 #[path = "plan/walk.rs"]
 mod walk;
 
@@ -58,7 +62,19 @@ pub use names::{
     Progress,
     Victim, //
 };
+pub use picked::{
+    Picking,
+    Redo,
+    Redoing, //
+};
+pub use touched::{
+    resized,
+    Kept,
+    Standing,
+    Touched, //
+};
 pub use walk::{
+    Fate,
     OnForeign,
     Step,
     Stop,

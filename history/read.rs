@@ -40,6 +40,36 @@ impl Journal {
         Ok(line.len())
     }
 
+    /// Which segment `segment` is (0: the newest), and how far its log goes that can be read: all that
+    /// was placed so far. `ENODATA`: it was trimmed; `EINVAL`: there has never been one.
+    pub(crate) fn readable(&self, segment: u64) -> Result<(u64, u64)> {
+        let (newest, end) = {
+            let staging = self.staging.lock();
+            (staging.seed.segment, staging.log_end)
+        };
+        if segment > newest {
+            return Err(EINVAL);
+        }
+        self.flush(false)?;
+        if segment == 0 || segment == newest {
+            return Ok((newest, end));
+        }
+        let log = self.files.lock().open_to_read(segment)?;
+        Ok((segment, log.log.size()))
+    }
+
+    /// Reads a segment's log as it stands in its file; returns how many bytes. `ENODATA`: it was
+    /// trimmed.
+    pub(crate) fn read_log(&self, segment: u64, at: u64, buf: &mut [u8]) -> Result<usize> {
+        let segment = self.files.lock().open_to_read(segment)?;
+        segment.log.read_at(buf, at)
+    }
+
+    /// The segment before `segment`; 0: there is none.
+    pub(crate) fn segment_before(&self, segment: u64) -> Result<u64> {
+        self.files.lock().before(segment)
+    }
+
     /// Reads `buf.len()` bytes of a payload from `at` in it on. `ENODATA`: it was trimmed. Whoever
     /// has read all of it compares the checksum in the line.
     pub(crate) fn read_payload(&self, extent: Extent, at: u64, buf: &mut [u8]) -> Result {

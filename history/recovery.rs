@@ -232,9 +232,22 @@ fn take_line(
                 offset,
             };
             let seq = line.seq;
-            (found.unfinished).push(Unfinished { seq, at, object }, GFP_KERNEL)?;
+            let revert = Unfinished {
+                seq,
+                at,
+                object,
+                group: line.group.unwrap_or(seq),
+                end: None,
+            };
+            found.unfinished.push(revert, GFP_KERNEL)?;
         }
-        (Op::Commit | Op::Cancel, Some(of)) => found.unfinished.retain(|u| u.seq != of),
+        (Op::Commit | Op::Cancel, Some(of)) => {
+            found.unfinished.retain(|u| u.seq != of);
+            // A group's first line decides for the others.
+            for revert in found.unfinished.iter_mut().filter(|u| u.group == of) {
+                revert.end = Some(line.op);
+            }
+        }
         _ => {}
     }
     Ok(true)

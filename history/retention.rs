@@ -123,12 +123,18 @@ impl Journal {
 
     /// Whether there may be an object more that takes so many bytes.
     pub(crate) fn may_keep(&self, bytes: u64) -> bool {
+        if bytes == 0 {
+            return true;
+        }
         let budget = self.staging.lock().budget;
         bytes <= budget.unwrap_or(self.history_max)
     }
 
     /// Counts an object that is kept, or was given up.
     pub(crate) fn count_kept(&self, more: u64, less: u64) {
+        if more == 0 && less == 0 {
+            return;
+        }
         let signed = |bytes| i64::try_from(bytes).unwrap_or(i64::MAX);
         self.kept_bytes
             .add(signed(more).saturating_sub(signed(less)), Relaxed);

@@ -58,6 +58,13 @@ impl Name {
         Self { buf, len }
     }
 
+    /// What `write` writes, whose length it answers.
+    pub(super) fn written(write: impl FnOnce(&mut [u8]) -> usize) -> Self {
+        let mut buf = [0; 48];
+        let len = write(&mut buf);
+        Self { buf, len }
+    }
+
     /// A name that is there; `None`: it is too long to be one of ours.
     pub(super) fn of(name: &[u8]) -> Option<Self> {
         let mut buf = [0; 48];
@@ -219,6 +226,27 @@ impl Files {
         }
         self.recent.push(segment.clone(), GFP_KERNEL)?;
         Ok(segment)
+    }
+
+    /// The newest segment before `number` that is there; 0: none is.
+    pub(super) fn before(&self, number: u64) -> Result<u64> {
+        let last = number.saturating_sub(1);
+        if last < self.first {
+            return Ok(0);
+        }
+        let (log_dir, _) = self.dirs()?;
+        if log_dir.open(Name::log(last).bytes(), false).is_ok() {
+            return Ok(last);
+        }
+        // An unclean stop leaves gaps.
+        let mut before = 0;
+        log_dir.list(&mut |name| {
+            let number = number_in_name(name, b".log").unwrap_or(0);
+            if number >= self.first && number < last {
+                before = number.max(before);
+            }
+        })?;
+        Ok(before)
     }
 
     /// Makes new names durable.

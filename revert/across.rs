@@ -4,6 +4,7 @@
 
 use super::{
     names::{decode, directory, Names, NAME},
+    steps::Lines,
     Refusal, Revert,
 };
 use crate::{
@@ -11,7 +12,8 @@ use crate::{
     uapi::Reason,
     vfs::{
         c,
-        dentry::OwnDentry,
+        dentry::{Dentry, OwnDentry},
+        error::ENODATA,
         inode::OwnInode,
         rename::Renaming, //
     },
@@ -33,7 +35,8 @@ pub(super) fn take_back(revert: &Revert<'_>) -> Result<(), Refusal> {
         let _lock = dir.lock_as_parent();
         revert.newest_names(1)?
     };
-    let line = taken.first()?;
+    let mut lines = Lines::new(revert.journal)?;
+    let line = lines.read(*taken.places.first().ok_or(ENODATA)?)?;
     let mut buf = [[0; NAME]; 2];
     let [first, second] = &mut buf;
     // Where it is now, what it is called there, and what it shall be called here.
@@ -55,19 +58,15 @@ pub(super) fn take_back(revert: &Revert<'_>) -> Result<(), Refusal> {
     };
     let lower = directory(mount, &parent.ok_or(EINVAL)?)?;
     let other = other(revert, &parent.ok_or(EINVAL)?)?;
-    let child = crate::vfs::name::look_up(&lower, from)?;
-    let child = other.dentry.namesake(&child)?;
-    if child.own_inode().is_none() {
-        return Err(conflict(line.seq));
-    }
-    let here = revert.file.dentry();
-    let _both = Renaming::begin(&other.dentry, &child, here, to, flags).map_err(|e| {
-        if e == EINVAL || e == ENOENT {
-            conflict(line.seq)
-        } else {
-            e.into()
-        }
-    })?;
+    let there = End {
+        dentry: Some(&other.dentry),
+        lower: &lower,
+    };
+    let here = End {
+        dentry: Some(revert.file.dentry()),
+        lower: revert.file.lower_name(),
+    };
+    let _both = lock((there, from), (here, to), flags)?;
     // Nobody must have come in between.
     let again = revert.newest_names(1)?;
     if again.newest != taken.newest || dir.object().is_kept() || other.inode.object().is_kept() {
@@ -85,6 +84,35 @@ pub(super) fn take_back(revert: &Revert<'_>) -> Result<(), Refusal> {
     let result = revert.take_back_names(&again, Some(&names));
     other.inode.refresh();
     result
+}
+
+/// A directory at one end of a rename.
+#[derive(Clone, Copy)]
+pub(super) struct End<'a> {
+    /// Our name for it, if it can be seen.
+    pub(super) dentry: Option<&'a OwnDentry>,
+    pub(super) lower: &'a Dentry,
+}
+
+/// Locks two directories for a rename of what the first one has under a name to a name in the second
+/// one; `None`: one of them cannot be seen, so that nobody else is there.
+pub(super) fn lock(
+    (from, name): (End<'_>, &[u8]),
+    (to, new): (End<'_>, &[u8]),
+    flags: u32,
+) -> Result<Option<Renaming>, Refusal> {
+    let (Some(source), Some(target)) = (from.dentry, to.dentry) else {
+        return Ok(None);
+    };
+    let child = crate::vfs::name::look_up(from.lower, name)?;
+    let child = source.namesake(&child)?;
+    if child.own_inode().is_none() {
+        return Err(conflict(0));
+    }
+    match Renaming::begin(source, &child, target, new, flags) {
+        Err(e) if e == EINVAL || e == ENOENT => Err(conflict(0)),
+        locked => Ok(Some(locked?)),
+    }
 }
 
 fn other(revert: &Revert<'_>, parent: &Directory<'_>) -> Result<Other, Refusal> {

@@ -14,7 +14,7 @@ use crate::{
         attr,
         c,
         dentry::Dentry,
-        error::EUCLEAN,
+        error::{EOPNOTSUPP, EUCLEAN},
         mount::LowerMount,
         xattr, //
     },
@@ -86,8 +86,18 @@ fn put_named(mount: &LowerMount, lower: &Dentry, record: &Record<'_>) -> Result 
             let name = backup::xattr_name(record.name, &mut bytes)?;
             xattr::put(mount, lower, name, record.value)
         }
-        Kind::AccessAcl => xattr::put_acl(mount, lower, c::ACL_TYPE_ACCESS, record.value),
-        Kind::DefaultAcl => xattr::put_acl(mount, lower, c::ACL_TYPE_DEFAULT, record.value),
+        Kind::AccessAcl | Kind::DefaultAcl => {
+            let which = if record.kind == Kind::AccessAcl {
+                c::ACL_TYPE_ACCESS
+            } else {
+                c::ACL_TYPE_DEFAULT
+            };
+            match xattr::put_acl(mount, lower, which, record.value) {
+                // A symbolic link has none, and cannot have.
+                Err(e) if e == EOPNOTSUPP && record.value.is_none() => Ok(()),
+                put => put,
+            }
+        }
         Kind::Access | Kind::Times | Kind::Flags => Ok(()),
     }
 }

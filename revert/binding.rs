@@ -5,6 +5,7 @@
 
 use super::{
     names::{Names, Outcome},
+    steps::Lines,
     Refusal,
 };
 use crate::{
@@ -18,6 +19,7 @@ use crate::{
         line::{decode_hex, ObjectId},
         plan::Victim,
     },
+    stack::Mount,
     uapi::Reason,
     vfs::{
         attr, c,
@@ -81,7 +83,7 @@ impl Names<'_> {
             let _kernel = AsKernel::new();
             let _write = self.mount.lower().want_write()?;
             Locked::to_remove(self.mount.lower(), self.lower, &lower)?.unlink()?;
-            keep::named(&inode)?
+            Parting::Named(&inode)
         } else {
             keep::away(self.mount, self.journal, &inode, (self.lower, &lower)).map_err(full)?
         };
@@ -91,6 +93,10 @@ impl Names<'_> {
             _ => None,
         };
         backup::touched_below(&inode, &lower);
+        if segment.is_none() {
+            // It is found by its lines when it is to have this name again: it may have none so far.
+            backup::leave_told(&inode, &lower);
+        }
         inode.refresh();
         if let Some(child) = cached {
             child.removed();
@@ -104,12 +110,16 @@ impl Names<'_> {
     /// Undoes [`Self::remove`]; without `gone`, that was done before a crash.
     pub(super) fn put_back(&self, name: &[u8], node: ObjectId, gone: Option<&Gone>) -> Outcome {
         let segment = gone.and_then(|gone| gone.segment);
-        let other = gone.and_then(|gone| gone.inode.any_name());
-        match (kept(self.journal, node, segment)?, other) {
-            (Some((dir, kept)), _) => self.take_from_kept(name, &dir, &kept),
-            (None, Some(other)) => self.link(name, &other),
-            (None, None) => Err(Refusal::new(Reason::Lost, 0)),
+        if let Some((dir, kept)) = kept(self.journal, node, segment)? {
+            return self.take_from_kept(name, &dir, &kept);
         }
+        let other = match gone.and_then(|gone| gone.inode.any_name()) {
+            Some(other) => other,
+            None => {
+                told(self.mount, self.journal, node).map_err(|_| Refusal::new(Reason::Lost, 0))?
+            }
+        };
+        self.link(name, &other)
     }
 
     /// Gives an object its name back: from what is kept, or as one more.
@@ -277,6 +287,35 @@ impl Names<'_> {
     }
 }
 
+/// The lower name of an object, by the file handle that its lines tell. `ENODATA`: it is gone, or none
+/// tells.
+pub(super) fn told(mount: &Mount, journal: &Journal, object: ObjectId) -> Outcome<ARef<Dentry>> {
+    let mut lines = Lines::new(journal)?;
+    let mut next = journal.last_line(object)?;
+    let gone = || Refusal::new(Reason::Trimmed, 0);
+    while let Some(at) = next {
+        let line = match lines.read(at) {
+            Err(e) if e == ENODATA => return Err(gone()),
+            line => line?,
+        };
+        if let Some(handle) = line.fh {
+            let mut bytes = [0; 64];
+            let len = decode_hex(handle, &mut bytes).ok_or(EUCLEAN)?;
+            let handle = bytes.get(..len).ok_or(EUCLEAN)?;
+            let lower = attr::open_handle(mount.lower(), handle).map_err(|_| gone())?;
+            return match lower.inode() {
+                Some(inode) if inode.id() == object => Ok(lower),
+                _ => Err(gone()),
+            };
+        }
+        if line.prev.is_some_and(|prev| prev >= at) {
+            return Err(EUCLEAN.into());
+        }
+        next = line.prev;
+    }
+    Err(gone())
+}
+
 /// What is kept of an object, and the directory that it is in, looked for with `segment` first: a
 /// revert that was rolled back may have left it with a later one than its line says.
 pub(super) fn kept(
@@ -288,7 +327,7 @@ pub(super) fn kept(
     let mut at = segment;
     for _ in 0..2 {
         if let Some(segment) = at {
-            let dir = match journal.kept_with(segment) {
+            let dir = match journal.kept_with(segment, object) {
                 Err(e) if e == ENODATA => None,
                 found => Some(found?),
             };

@@ -2,11 +2,12 @@
 
 //! An object's chain of lines, read from the journal, newest first.
 
+use super::gather::List;
 use crate::{
     history::{
         journal::Journal,
         line::{Line, ObjectId, Pos, MAX_LINE},
-        plan::{OnForeign, Step, Stop, Walk}, //
+        plan::{Fate, OnForeign, Step, Stop, Store, Walk}, //
     },
     vfs::error::{ENODATA, EUCLEAN}, //
 };
@@ -16,8 +17,13 @@ use kernel::prelude::*;
 pub(crate) struct Chain<'j> {
     journal: &'j Journal,
     walk: Walk,
+    /// Ranges of numbers that reverts picked.
+    hidden: List<(u64, u64)>,
     buf: KVec<u8>,
 }
+
+/// Ranges of numbers that are hidden from a walk which is to go on later.
+pub(crate) type Hidden = KVVec<(u64, u64)>;
 
 /// What a step of the walk found.
 #[expect(
@@ -46,8 +52,25 @@ impl<'j> Chain<'j> {
         Ok(Self {
             journal,
             walk: Walk::new(object, head, on_foreign),
+            hidden: List::new(),
             buf,
         })
+    }
+
+    /// Goes on with a walk that stopped here.
+    pub(crate) fn resume(mut self, hidden: Hidden) -> Self {
+        self.hidden = List::from(hidden);
+        self
+    }
+
+    /// What is hidden from here on.
+    pub(crate) fn into_hidden(self) -> Hidden {
+        self.hidden.into()
+    }
+
+    /// Whether a revert picked operations that may come yet.
+    pub(crate) fn hides(&mut self) -> bool {
+        !self.hidden.items().is_empty()
     }
 
     /// Where the walk goes on.
@@ -55,8 +78,18 @@ impl<'j> Chain<'j> {
         self.walk.next()
     }
 
-    /// Takes one step.
+    /// Takes one step; what stands stays.
     pub(crate) fn step(&mut self) -> Result<Link<'_>> {
+        self.step_with(|_| Fate::Stay)
+    }
+
+    /// Takes one step; what stands is taken back.
+    pub(crate) fn step_back(&mut self) -> Result<Link<'_>> {
+        self.step_with(|_| Fate::Go)
+    }
+
+    /// Takes one step; `fate` says what becomes of the operation with a number, if it stands.
+    pub(crate) fn step_with(&mut self, fate: impl FnOnce(u64) -> Fate) -> Result<Link<'_>> {
         let Some(at) = self.walk.next() else {
             return Ok(Link::End);
         };
@@ -68,8 +101,10 @@ impl<'j> Chain<'j> {
         let text = self.buf.get(..len).ok_or(EUCLEAN)?;
         // The journal has verified the sum.
         let mut line = Line::parse(text, None).map_err(|_| EUCLEAN)?;
-        match self.walk.step(&mut line) {
+        let fate = fate(line.seq);
+        match self.walk.step(&mut line, &mut self.hidden, fate) {
             Step::Stop(Stop::Corrupt) => Err(EUCLEAN),
+            Step::Stop(Stop::NoRoom) => Err(ENOMEM),
             step => Ok(Link::Line(line, at, text, step)),
         }
     }

@@ -2,14 +2,18 @@
 
 //! From the chain to one plan: the inverses of the operations to be taken back, merged.
 
-use super::{Chain, Link, Refusal};
+use super::{
+    content::Content,
+    steps::{fate, Lines},
+    Chain, Link, Refusal,
+};
 use crate::{
     history::{
         journal::Journal,
-        line::{Line, Pos},
+        line::{Line, Op, Pos},
         plan::{
-            inverse, Access, Entry, Kind, MapReader, Merge, OnForeign, Outcome, Piece, PlanError,
-            Records, Restore, Step, Store, RECORD,
+            inverse, resized, Access, Entry, Kept, Kind, MapReader, Merge, OnForeign, Outcome,
+            Picking, Piece, PlanError, Record, Records, Restore, Standing, Step, Store, RECORD,
         }, //
     },
     uapi::Reason,
@@ -19,6 +23,24 @@ use kernel::prelude::*;
 
 /// A growing list for the plan.
 pub(super) struct List<T>(KVVec<T>);
+
+impl<T> List<T> {
+    pub(super) fn new() -> Self {
+        Self(KVVec::new())
+    }
+}
+
+impl<T> From<KVVec<T>> for List<T> {
+    fn from(items: KVVec<T>) -> Self {
+        Self(items)
+    }
+}
+
+impl<T> From<List<T>> for KVVec<T> {
+    fn from(list: List<T>) -> Self {
+        list.0
+    }
+}
 
 impl<T> Store<T> for List<T> {
     fn push(&mut self, item: T) -> Result<(), PlanError> {
@@ -44,6 +66,12 @@ pub(super) struct Gathered {
     pub(super) newest: u64,
     /// Where the object's newest line stands that is left standing.
     pub(super) back: Option<Pos>,
+    /// Their numbers in ranges; `None`: there are more than a line has room for.
+    pub(super) picks: Option<KVVec<(u64, u64)>>,
+    /// Whether they are just the newest ones.
+    pub(super) is_newest: bool,
+    /// Whether there are reverts among them.
+    pub(super) is_deep: bool,
 }
 
 impl Gathered {
@@ -68,84 +96,309 @@ impl PlanError {
     }
 }
 
-/// Plans to take back the newest `count` standing operations. Every payload that is used has been
-/// read and verified. Under the object's lock.
-pub(super) fn newest(
-    journal: &Journal,
-    inode: &OwnInode,
-    head: Option<Pos>,
-    count: u64,
-    on_foreign: OnForeign,
-) -> Result<Gathered, Refusal> {
-    let mut chain = Chain::new(journal, inode.id(), head, on_foreign)?;
-    let mut buf = KVVec::new();
-    buf.resize(CHUNK, 0, GFP_KERNEL)?;
-    let mut attributes = KVVec::new();
-    let mut merge = Merge::new(List(KVVec::<Entry>::new()), inode.lower().size());
-    let (mut taken, mut newest, mut back) = (0, 0, None);
-    while taken < count {
-        match chain.step()? {
-            Link::End => return Err(Refusal::new(Reason::NothingLeft, newest)),
-            Link::Trimmed => return Err(Refusal::new(Reason::Trimmed, 0)),
-            Link::Line(line, _, _, Step::Stop(_)) => {
-                return Err(Refusal::new(Reason::Foreign, line.seq))
-            }
-            Link::Line(line, _, _, Step::Take) => {
-                take(journal, &line, &mut merge, &mut attributes, &mut buf)?;
-                if taken == 0 {
-                    newest = line.seq;
-                }
-                taken += 1;
-                back = line.prev;
-            }
-            Link::Line(..) => {}
+/// Which operations of an object are taken back.
+#[derive(Clone, Copy)]
+pub(super) enum Choice<'a> {
+    /// So many of the newest.
+    Newest(u64),
+    /// Those with these numbers, the newest first.
+    These(&'a [u64]),
+}
+
+impl Choice<'_> {
+    fn count(&self) -> u64 {
+        match self {
+            Self::Newest(count) => *count,
+            Self::These(numbers) => numbers.len() as u64,
         }
     }
-    if !may_see(inode, &attributes)? {
-        return Err(Refusal::new(Reason::NotOwner, newest));
+
+    fn takes(&self, seq: u64) -> bool {
+        match self {
+            Self::Newest(_) => true,
+            Self::These(numbers) => numbers.binary_search_by(|n| seq.cmp(n)).is_ok(),
+        }
     }
-    let mut pieces = List(KVVec::new());
-    let outcome = merge.finish(&mut pieces).map_err(|e| e.refuse(newest))?;
-    Ok(Gathered {
-        pieces: pieces.0,
-        attributes,
-        outcome,
-        count,
-        newest,
-        back,
-    })
+
+    /// The newest one that is still to be found when so many were.
+    fn missing(&self, taken: u64) -> u64 {
+        match self {
+            Self::Newest(_) => 0,
+            Self::These(numbers) => {
+                let next = usize::try_from(taken).ok().and_then(|i| numbers.get(i));
+                next.copied().unwrap_or(0)
+            }
+        }
+    }
+}
+
+/// Told what is in the way of an operation; an error ends the search.
+pub(super) type Objections<'o> = &'o mut dyn FnMut(u64, Refusal) -> Result<(), Refusal>;
+
+/// Ends with the first objection.
+pub(super) fn refuse(_seq: u64, refusal: Refusal) -> Result<(), Refusal> {
+    Err(refusal)
 }
 
 /// How much of a payload is read at once.
 const CHUNK: usize = 64 * 1024;
 
-/// Adds the inverse of one line to the plan.
-fn take(
-    journal: &Journal,
-    line: &Line<'_>,
-    merge: &mut Merge<List<Entry>>,
-    attributes: &mut KVVec<u8>,
-    buf: &mut [u8],
-) -> Result<(), Refusal> {
-    let seq = line.seq;
-    let inverse = inverse(line).map_err(|e| e.refuse(seq))?;
-    if let Some(restore) = &inverse.restore {
-        verify(journal, restore, buf).map_err(|e| Refusal {
-            seq,
-            ..Refusal::from(e)
-        })?;
-        each_piece(journal, restore, |piece| {
-            merge.restore(&piece).map_err(|e| e.refuse(seq))
-        })?;
-        let old =
-            self::attributes(journal, restore).map_err(|refusal| Refusal { seq, ..refusal })?;
-        if attributes.len().saturating_add(old.len()) > MAX_ATTRIBUTES {
-            return Err(PlanError::NoRoom.refuse(seq));
+/// How many ranges that stay are remembered at most.
+const MOST_RANGES: usize = 32 * 1024;
+
+/// A plan in the making.
+struct Gathering<'a> {
+    journal: &'a Journal,
+    choice: Choice<'a>,
+    merge: Merge<List<Entry>>,
+    attributes: KVVec<u8>,
+    buf: KVVec<u8>,
+    picking: Picking<List<(u64, u64)>>,
+    standing: Standing<List<Kept>>,
+    standing_attributes: KVec<(Attribute, u64)>,
+    taken: u64,
+    newest: u64,
+    back: Option<Pos>,
+    /// Whether these are just the newest operations.
+    is_newest: bool,
+    is_deep: bool,
+    /// Whether the object has content: the size of any other is none of ours.
+    is_regular: bool,
+}
+
+/// Plans to take operations of an object back that stand; where one cannot be, `objections` is told.
+/// Every payload that is used has been read and verified. Under the object's lock.
+pub(super) fn plan(
+    content: &Content<'_>,
+    head: Option<Pos>,
+    choice: Choice<'_>,
+    on_foreign: OnForeign,
+    objections: Objections<'_>,
+) -> Result<Gathered, Refusal> {
+    let (journal, inode) = (content.journal, content.inode);
+    let mut chain = Chain::new(journal, inode.id(), head, on_foreign)?;
+    let mut gathering = Gathering::new(content, choice)?;
+    while gathering.taken < choice.count() {
+        let hides = chain.hides();
+        gathering.is_newest &= !hides;
+        let missing = choice.missing(gathering.taken);
+        let found = match chain.step_with(|seq| fate(choice.takes(seq)))? {
+            Link::End => Err(Refusal::new(Reason::NothingLeft, gathering.newest)),
+            Link::Trimmed => Err(Refusal::new(Reason::Trimmed, 0)),
+            Link::Line(line, _, _, Step::Stop(_)) => Err(Refusal::new(Reason::Foreign, line.seq)),
+            Link::Line(line, _, _, step) => gathering.step(&line, step, objections).map(|()| true),
+        };
+        match found {
+            Ok(_) => {}
+            Err(refusal) if missing == 0 => return Err(refusal),
+            Err(refusal) => {
+                objections(missing, refusal)?;
+                break;
+            }
         }
-        attributes.extend_from_slice(&old, GFP_KERNEL)?;
     }
-    merge.end_operation(inverse.size_after);
-    Ok(())
+    gathering.finish(chain.hides(), inode)
+}
+
+impl<'a> Gathering<'a> {
+    fn new(content: &Content<'a>, choice: Choice<'a>) -> Result<Self> {
+        let mut buf = KVVec::new();
+        buf.resize(CHUNK, 0, GFP_KERNEL)?;
+        Ok(Self {
+            journal: content.journal,
+            choice,
+            merge: Merge::new(List::new(), content.inode.lower().size()),
+            attributes: KVVec::new(),
+            buf,
+            picking: Picking::new(List::new()),
+            standing: Standing::new(List::new(), MOST_RANGES),
+            standing_attributes: KVec::new(),
+            taken: 0,
+            newest: 0,
+            back: None,
+            is_newest: true,
+            is_deep: false,
+            is_regular: content.inode.is_regular(),
+        })
+    }
+
+    /// Looks at a line of the chain.
+    fn step(
+        &mut self,
+        line: &Line<'_>,
+        step: Step,
+        objections: Objections<'_>,
+    ) -> Result<(), Refusal> {
+        let is_taken = self.choice.takes(line.seq);
+        match step {
+            Step::Take if is_taken => self.take(line, objections),
+            Step::Take => self.stays(line),
+            Step::Barred => {
+                self.taken = self.taken.saturating_add(1);
+                objections(line.seq, Refusal::new(Reason::Conflict, 0))?;
+                self.stays(line)
+            }
+            _ => {
+                if let Choice::These(_) = self.choice {
+                    if is_taken {
+                        // It was taken back already, or is no operation.
+                        objections(line.seq, Refusal::new(Reason::NothingLeft, 0))?;
+                        self.taken = self.taken.saturating_add(1);
+                    }
+                }
+                if !line.op.is_bookkeeping() {
+                    self.picking.part();
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// An operation is taken back, if nothing is in the way.
+    fn take(&mut self, line: &Line<'_>, objections: Objections<'_>) -> Result<(), Refusal> {
+        let seq = line.seq;
+        self.taken = self.taken.saturating_add(1);
+        let result = match self.in_way(line)? {
+            Some(newer) => Err(Refusal::new(Reason::Conflict, newer)),
+            None => self.add_inverse(line),
+        };
+        if let Err(refusal) = result {
+            objections(seq, refusal)?;
+            return self.stays(line);
+        }
+        self.picking.pick(seq).map_err(|e| e.refuse(seq))?;
+        if self.newest == 0 {
+            self.newest = seq;
+        }
+        self.back = line.prev;
+        self.is_deep |= line.op == Op::Revert;
+        Ok(())
+    }
+
+    /// An operation stays: older ones on what it touched cannot be taken back.
+    fn stays(&mut self, line: &Line<'_>) -> Result<(), Refusal> {
+        self.is_newest = false;
+        self.picking.part();
+        if line.picks.is_some() && !line.deep {
+            // With what it took back it comes to nothing.
+            return Ok(());
+        }
+        self.standing.add(line).map_err(|e| e.refuse(line.seq))?;
+        for attribute in self.attributes_of(line)? {
+            (self.standing_attributes).push((attribute, line.seq), GFP_KERNEL)?;
+        }
+        Ok(())
+    }
+
+    /// The newest operation that stays and touched what `line` did.
+    fn in_way(&mut self, line: &Line<'_>) -> Result<Option<u64>, Refusal> {
+        if self.is_newest {
+            return Ok(None);
+        }
+        if let Some(seq) = self.standing.in_way(line) {
+            return Ok(Some(seq));
+        }
+        if self.standing_attributes.is_empty() {
+            return Ok(None);
+        }
+        let touched = self.attributes_of(line)?;
+        let mut standing = self.standing_attributes.iter();
+        Ok(standing.find_map(|(kept, seq)| touched.contains(kept).then_some(*seq)))
+    }
+
+    /// Which attributes an operation replaced.
+    fn attributes_of(&self, line: &Line<'_>) -> Result<KVec<Attribute>, Refusal> {
+        let mut touched = KVec::new();
+        if line.attributes.is_none() {
+            return Ok(touched);
+        }
+        // What cannot be taken back is no concern here.
+        let Some(restore) = inverse(line).ok().and_then(|inverse| inverse.restore) else {
+            return Ok(touched);
+        };
+        let records = attributes(self.journal, &restore)?;
+        let records = Records::new(&records).map_err(|e| e.refuse(line.seq))?;
+        for record in records.last_ones() {
+            touched.push(Attribute::of(&record)?, GFP_KERNEL)?;
+        }
+        Ok(touched)
+    }
+
+    /// Adds the inverse of one line to the plan.
+    fn add_inverse(&mut self, line: &Line<'_>) -> Result<(), Refusal> {
+        let seq = line.seq;
+        let inverse = inverse(line).map_err(|e| e.refuse(seq))?;
+        if let Some(restore) = &inverse.restore {
+            verify(self.journal, restore, &mut self.buf).map_err(|e| Refusal {
+                seq,
+                ..Refusal::from(e)
+            })?;
+            each_piece(self.journal, restore, |piece| {
+                self.merge.restore(&piece).map_err(|e| e.refuse(seq))
+            })?;
+            let old =
+                attributes(self.journal, restore).map_err(|refusal| Refusal { seq, ..refusal })?;
+            if self.attributes.len().saturating_add(old.len()) > MAX_ATTRIBUTES {
+                return Err(PlanError::NoRoom.refuse(seq));
+            }
+            self.attributes.extend_from_slice(&old, GFP_KERNEL)?;
+        }
+        // Behind an operation that stays, the size at the time of another one may be an old one.
+        let sizes = self.is_regular && (self.is_newest || resized(line).is_some());
+        self.merge
+            .end_operation(inverse.size_after.filter(|_| sizes));
+        Ok(())
+    }
+
+    fn finish(self, hides: bool, inode: &OwnInode) -> Result<Gathered, Refusal> {
+        let newest = self.newest;
+        if !may_see(inode, &self.attributes)? {
+            return Err(Refusal::new(Reason::NotOwner, newest));
+        }
+        let mut pieces = List::new();
+        let outcome = (self.merge.finish(&mut pieces)).map_err(|e| e.refuse(newest))?;
+        Ok(Gathered {
+            pieces: pieces.into(),
+            attributes: self.attributes,
+            outcome,
+            count: self.taken,
+            newest,
+            back: self.back,
+            picks: self.picking.finish().ok().map(KVVec::from),
+            is_newest: self.is_newest && !hides,
+            is_deep: self.is_deep,
+        })
+    }
+}
+
+/// Plans to take the undo back that stands at `at`, and that no operation of the object followed. Under
+/// the object's lock.
+pub(super) fn redo(content: &Content<'_>, at: Pos) -> Result<Gathered, Refusal> {
+    let mut lines = Lines::new(content.journal)?;
+    let line = lines.read(at)?;
+    let numbers = [line.seq];
+    let mut gathering = Gathering::new(content, Choice::These(&numbers))?;
+    gathering.take(&line, &mut refuse)?;
+    gathering.finish(false, content.inode)
+}
+
+/// An attribute, as far as it can be put back on its own: mode, owner and ACL are one.
+#[derive(PartialEq, Eq)]
+struct Attribute {
+    kind: Kind,
+    name: KVec<u8>,
+}
+
+impl Attribute {
+    fn of(record: &Record<'_>) -> Result<Self> {
+        let kind = match record.kind {
+            Kind::AccessAcl => Kind::Access,
+            kind => kind,
+        };
+        let mut name = KVec::new();
+        name.extend_from_slice(record.name, GFP_KERNEL)?;
+        Ok(Self { kind, name })
+    }
 }
 
 /// Reads a payload and compares its checksum.

@@ -10,6 +10,8 @@
 use super::{
     binding::{kept, Gone},
     close_intent,
+    content::Entry,
+    steps::{Lines, Todo, Way},
     taken::Taken,
     Refusal, //
 };
@@ -17,8 +19,8 @@ use crate::{
     backup::{self, Subject, What},
     history::{
         journal::{Journal, LineRoom},
-        line::{decode_hex, decode_percent, Line, Mode, Op, Undo, MAX_LINE},
-        plan::{name_steps, Directory, NameStep, Progress},
+        line::{decode_hex, decode_percent, Line, Op, Undo, MAX_LINE},
+        plan::{Directory, NameStep, Progress},
     },
     stack::{Mount, ObjectState, Open},
     uapi::Reason,
@@ -65,30 +67,6 @@ impl<E: Into<Refusal>> From<E> for NamesLeft {
     }
 }
 
-/// A step, and how far it has got.
-struct Planned<'a> {
-    /// The number of the line that it belongs to.
-    seq: u64,
-    step: NameStep<'a>,
-    /// What it took a name from, so that it can be undone.
-    gone: Option<Gone>,
-}
-
-/// All steps, in order.
-fn plan(taken: &Taken) -> Outcome<KVVec<Planned<'_>>> {
-    let mut steps = KVVec::with_capacity(taken.lines.len(), GFP_KERNEL)?;
-    for text in &taken.lines {
-        let line = parse(text)?;
-        let seq = line.seq;
-        let (first, second) = name_steps(&line).map_err(|e| e.refuse(seq))?;
-        for step in [Some(first), second].into_iter().flatten() {
-            let gone = None;
-            steps.push(Planned { seq, step, gone }, GFP_KERNEL)?;
-        }
-    }
-    Ok(steps)
-}
-
 impl Names<'_> {
     /// Takes operations back, all or none of them, and records that. The directory is locked, and so
     /// is the other one; `open` is what it is asked through.
@@ -118,7 +96,10 @@ impl Names<'_> {
             open,
         };
         let mut room = self.journal.reserve_lines(2)?;
-        let intent = state_intent(&subject, taken, &mut room)?;
+        let intent = {
+            let mut state = self.dir.object().state.lock();
+            state_intent(&subject, &mut state, taken, &mut room, Entry::UNDO)?
+        };
         let flushed = self.journal.flush(true).map_err(NamesLeft::from);
         let result = flushed.and_then(|()| self.take_back(taken));
         let mut state = self.dir.object().state.lock();
@@ -151,42 +132,62 @@ impl Names<'_> {
 
     /// Takes all back, or nothing.
     pub(super) fn take_back(&self, taken: &Taken) -> Result<(), NamesLeft> {
-        self.perform(&mut plan(taken)?, 0)
+        self.perform(&mut taken.steps(self.journal)?, 0)
     }
 
     /// Goes on with what a crash interrupted, or undoes what was done of it.
-    pub(super) fn finish(&self, taken: &Taken) -> Result<(), NamesLeft> {
-        let mut steps = plan(taken).map_err(NamesLeft::Half)?;
+    pub(super) fn finish(&self, mut steps: KVVec<Todo>) -> Result<(), NamesLeft> {
         let done = self.progress(&steps).map_err(NamesLeft::Half)?;
-        for planned in steps.iter().take(done) {
-            let known = self.take_as_found(&planned.step);
-            known.map_err(NamesLeft::Half)?;
+        let mut lines = Lines::new(self.journal).map_err(half)?;
+        for todo in steps.iter().take(done) {
+            let step = lines.step(todo).map_err(NamesLeft::Half)?;
+            self.take_as_found(&step, todo.way)
+                .map_err(NamesLeft::Half)?;
         }
         self.perform(&mut steps, done)
     }
 
     /// Performs the steps from the one with this index on; when one is refused, all are undone.
-    fn perform(&self, steps: &mut [Planned<'_>], from: usize) -> Result<(), NamesLeft> {
+    fn perform(&self, steps: &mut [Todo], from: usize) -> Result<(), NamesLeft> {
+        let mut lines = Lines::new(self.journal)?;
         let mut refused = None;
-        for (index, planned) in steps.iter_mut().enumerate().skip(from) {
-            match self.step(&planned.step) {
-                Ok(gone) => planned.gone = gone,
-                Err(refusal) => {
-                    let seq = planned.seq;
-                    refused = Some((index, Refusal { seq, ..refusal }));
-                    break;
-                }
+        for (index, todo) in steps.iter_mut().enumerate().skip(from) {
+            if let Err(refusal) = self.perform_one(&mut lines, todo) {
+                refused = Some((index, refusal));
+                break;
             }
         }
         let Some((done, refusal)) = refused else {
             return Ok(());
         };
-        for planned in steps.iter().take(done).rev() {
-            if self.undo_step(planned).is_err() {
+        for todo in steps.iter().take(done).rev() {
+            if self.undo_one(&mut lines, todo).is_err() {
                 return Err(NamesLeft::Half(refusal));
             }
         }
         Err(NamesLeft::Whole(refusal))
+    }
+
+    /// Performs a step.
+    pub(super) fn perform_one(&self, lines: &mut Lines<'_>, todo: &mut Todo) -> Outcome {
+        let step = lines.step(todo)?;
+        let done = match todo.way {
+            Way::Back => self.step(&step),
+            Way::Again => self.undo_step(&step, None),
+        };
+        let seq = todo.seq;
+        todo.gone = done.map_err(|refusal| Refusal { seq, ..refusal })?;
+        Ok(())
+    }
+
+    /// Undoes a step that was performed.
+    pub(super) fn undo_one(&self, lines: &mut Lines<'_>, todo: &Todo) -> Outcome {
+        let step = lines.step(todo)?;
+        match todo.way {
+            Way::Back => self.undo_step(&step, todo.gone.as_ref()),
+            Way::Again => self.step(&step),
+        }
+        .map(|_| ())
     }
 
     /// Answers what a name was taken from.
@@ -230,21 +231,19 @@ impl Names<'_> {
         Ok(None)
     }
 
-    /// The opposite of [`Self::step`].
-    fn undo_step(&self, planned: &Planned<'_>) -> Outcome {
+    /// The opposite of [`Self::step`]; `gone` is what that answered, if it is known.
+    fn undo_step(&self, step: &NameStep<'_>, gone: Option<&Gone>) -> Outcome<Option<Gone>> {
         let mut buf = [[0; NAME]; 2];
         let [first, second] = &mut buf;
-        match planned.step {
-            NameStep::Remove { name, node } => {
-                self.put_back(decode(name, first)?, node, planned.gone.as_ref())
-            }
+        match *step {
+            NameStep::Remove { name, node } => self.put_back(decode(name, first)?, node, gone)?,
             NameStep::Restore {
                 name,
                 victim,
                 parent,
             } => {
                 let name = decode(name, first)?;
-                self.with_other(parent, |dir| dir.remove(name, victim.object).map(|_| ()))
+                return self.with_other(parent, |dir| dir.remove(name, victim.object).map(Some));
             }
             NameStep::Move {
                 from,
@@ -253,7 +252,7 @@ impl Names<'_> {
                 parent,
             } => {
                 let (from, to) = (decode(from, first)?, decode(to, second)?);
-                self.with_other(parent, |other| other.move_here(self, to, from, node))
+                self.with_other(parent, |other| other.move_here(self, to, from, node))?;
             }
             NameStep::Exchange {
                 name,
@@ -265,31 +264,46 @@ impl Names<'_> {
                 let (name, second) = (decode(name, first)?, decode(other, second)?);
                 self.with_other(parent, |other| {
                     other.exchange((second, over), self, (name, Some(node)))
-                })
+                })?;
             }
         }
+        Ok(None)
     }
 
     /// How many steps were done before a crash.
-    fn progress(&self, steps: &[Planned<'_>]) -> Outcome<usize> {
+    fn progress(&self, steps: &[Todo]) -> Outcome<usize> {
         let mut progress = Progress::default();
-        for planned in steps {
-            let mut found = [None; 4];
-            for (binding, found) in planned.step.bindings().zip(&mut found) {
-                let mut buf = [0; NAME];
-                let name = decode(binding.name, &mut buf)?;
-                let is_bound =
-                    self.with_other(binding.parent, |dir| Ok(dir.is_bound(name, binding.node)?))?;
-                *found = Some(is_bound == binding.is_bound);
-            }
-            progress.count(found.into_iter().flatten());
+        let mut lines = Lines::new(self.journal)?;
+        for todo in steps {
+            self.count_progress(&mut lines, todo, &mut progress)?;
         }
         Ok(progress.done())
     }
 
+    /// Counts how a step's names are.
+    pub(super) fn count_progress(
+        &self,
+        lines: &mut Lines<'_>,
+        todo: &Todo,
+        progress: &mut Progress,
+    ) -> Outcome {
+        let step = lines.step(todo)?;
+        let mut found = [None; 4];
+        for (binding, found) in step.bindings().zip(&mut found) {
+            let mut buf = [0; NAME];
+            let name = decode(binding.name, &mut buf)?;
+            let is_bound =
+                self.with_other(binding.parent, |dir| Ok(dir.is_bound(name, binding.node)?))?;
+            let is_behind = is_bound == binding.is_bound;
+            *found = Some(is_behind == (todo.way == Way::Back));
+        }
+        progress.count(found.into_iter().flatten());
+        Ok(())
+    }
+
     /// A step that was done before a crash has moved its objects' change times, and the lines that
     /// would say so may be lost: without them, that is nobody else's doing.
-    fn take_as_found(&self, step: &NameStep<'_>) -> Outcome {
+    pub(super) fn take_as_found(&self, step: &NameStep<'_>, way: Way) -> Outcome {
         for binding in step.bindings() {
             let mut buf = [0; NAME];
             let name = decode(binding.name, &mut buf)?;
@@ -300,7 +314,7 @@ impl Names<'_> {
                 }
                 Ok(())
             })?;
-            if binding.is_bound {
+            if binding.is_bound == (way == Way::Back) {
                 continue;
             }
             if let Some((_, kept)) = kept(self.journal, binding.node, None)? {
@@ -337,23 +351,30 @@ impl Names<'_> {
     }
 }
 
-/// Places the line that a revert begins with.
-fn state_intent(subject: &Subject<'_>, taken: &Taken, room: &mut LineRoom<'_>) -> Result<u64> {
+fn half(error: Error) -> NamesLeft {
+    NamesLeft::Half(error.into())
+}
+
+/// Places the line that a revert begins with; answers its number.
+pub(super) fn state_intent(
+    subject: &Subject<'_>,
+    state: &mut ObjectState,
+    taken: &Taken,
+    room: &mut LineRoom<'_>,
+    entry: Entry,
+) -> Result<u64> {
+    let picks = entry.picks(taken.is_newest, taken.picks.as_deref())?;
     let what = What {
-        op: Op::Revert,
+        op: entry.op,
         at: 0,
         length: 0,
         size: subject.inode.lower().size(),
     };
-    let mut state = subject.inode.object().state.lock();
     // The next mount may have to find the directory by this line alone.
     state.handle_told_in = 0;
-    let placed = backup::place(subject, &mut state, room, &what, |draft| {
+    let placed = backup::place(subject, state, room, &what, |draft| {
         draft.undo(Undo::None).of(taken.newest).count(taken.count());
-        if let Some(back) = taken.back {
-            draft.back(back);
-        }
-        draft.mode(Mode::Walk);
+        entry.describe(draft, picks, taken.is_deep, taken.back);
     })?;
     Ok(placed.seq)
 }

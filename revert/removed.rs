@@ -7,13 +7,7 @@
 //! each by a revert of its own, and then comes back to its name whole, by one step of its parent's
 //! revert. What fails before that has changed nothing that can be seen; asked again, it goes on.
 
-use super::{
-    binding::kept,
-    may_revert,
-    names::{parse, Names},
-    taken::Taken,
-    Refusal, Revert,
-};
+use super::{binding::kept, may_revert, names::Names, steps::Lines, taken::Taken, Refusal, Revert};
 use crate::{
     backup,
     history::line::{Line, ObjectId, Op, Process},
@@ -54,7 +48,7 @@ pub(super) fn refill(revert: &Revert<'_>, count: u64) -> Result<u64, Refusal> {
     let mut stack = KVec::new();
     {
         let _lock = revert.inode.lock_as_parent();
-        push_removed(&mut stack, &revert.newest_names(count)?)?;
+        push_removed(revert, &mut stack, &revert.newest_names(count)?)?;
     }
     let mut total = 0u64;
     // By a stack of our own: nobody knows how deep it goes.
@@ -69,7 +63,7 @@ pub(super) fn refill(revert: &Revert<'_>, count: u64) -> Result<u64, Refusal> {
         let taken = newest_removals(revert, &inode, &lower, &directory)?;
         if !directory.is_seen {
             top.is_seen = true;
-            push_removed(&mut stack, &taken)?;
+            push_removed(revert, &mut stack, &taken)?;
             continue;
         }
         stack.pop();
@@ -90,9 +84,10 @@ pub(super) fn refill(revert: &Revert<'_>, count: u64) -> Result<u64, Refusal> {
     Ok(total)
 }
 
-fn push_removed(stack: &mut KVec<Removed>, taken: &Taken) -> Result {
-    for text in &taken.lines {
-        if let Some(removed) = Removed::of(&parse(text)?) {
+fn push_removed(revert: &Revert<'_>, stack: &mut KVec<Removed>, taken: &Taken) -> Result {
+    let mut lines = Lines::new(revert.journal)?;
+    for &at in &taken.places {
+        if let Some(removed) = Removed::of(&lines.read(at)?) {
             stack.push(removed, GFP_KERNEL)?;
         }
     }

@@ -3,27 +3,35 @@
 //! What of a directory's chain a revert of names takes back.
 
 use super::{
-    names::{parse, Outcome},
+    gather::List,
+    names::Outcome,
+    steps::{is_on_names, Lines, Origin, Todo, Way},
     Chain, Link, Refusal,
 };
 use crate::{
     history::{
         journal::Journal,
-        line::{Line, ObjectId, Pos},
-        plan::{changes_names, name_steps, OnForeign, Step}, //
+        line::{Line, ObjectId, Op, Pos},
+        plan::{OnForeign, Picking, Step}, //
     },
-    uapi::Reason,
-    vfs::error::ENODATA, //
+    uapi::Reason, //
 };
 use kernel::prelude::*;
 
 /// Standing operations on names, newest first.
 pub(super) struct Taken {
-    pub(super) lines: KVVec<KVec<u8>>,
+    /// Where their lines stand.
+    pub(super) places: KVVec<Pos>,
     /// The newest one's number.
     pub(super) newest: u64,
     /// Where the directory's newest line stands that is left standing.
     pub(super) back: Option<Pos>,
+    /// Their numbers in ranges; `None`: there are more than a line has room for.
+    pub(super) picks: Option<KVVec<(u64, u64)>>,
+    /// Whether they are just the newest ones.
+    pub(super) is_newest: bool,
+    /// Whether there are reverts among them.
+    pub(super) is_deep: bool,
 }
 
 impl Taken {
@@ -38,43 +46,66 @@ impl Taken {
     ) -> Outcome<Self> {
         let mut chain = Chain::new(journal, dir, head, OnForeign::Stop)?;
         let mut taken = Self {
-            lines: KVVec::new(),
+            places: KVVec::new(),
             newest: 0,
             back: None,
+            picks: None,
+            is_newest: true,
+            is_deep: false,
         };
+        let mut picking = Picking::new(List::new());
         while taken.count() < most {
-            match chain.step()? {
+            match chain.step_back()? {
                 Link::End => break,
                 Link::Trimmed => return Err(Refusal::new(Reason::Trimmed, 0)),
-                Link::Line(line, _, text, Step::Take) => {
-                    if !changes_names(line.op) || !wanted(&line) {
+                Link::Line(line, at, _, Step::Take) => {
+                    if !is_on_names(&line) || !wanted(&line) {
                         break;
                     }
-                    name_steps(&line).map_err(|e| e.refuse(line.seq))?;
-                    let mut copy = KVec::new();
-                    copy.extend_from_slice(text, GFP_KERNEL)?;
-                    taken.lines.push(copy, GFP_KERNEL)?;
+                    picking.pick(line.seq).map_err(|e| e.refuse(line.seq))?;
+                    taken.places.push(at, GFP_KERNEL)?;
                     if taken.newest == 0 {
                         taken.newest = line.seq;
                     }
                     taken.back = line.prev;
+                    taken.is_deep |= line.op == Op::Revert;
                 }
                 Link::Line(line, _, _, Step::Stop(_)) => {
                     return Err(Refusal::new(Reason::Foreign, line.seq))
                 }
-                Link::Line(..) => {}
+                Link::Line(line, _, _, Step::Barred) => {
+                    return Err(Refusal::new(Reason::Conflict, line.seq))
+                }
+                Link::Line(line, ..) => {
+                    if !line.op.is_bookkeeping() {
+                        picking.part();
+                    }
+                }
             }
         }
+        taken.is_newest = !chain.hides();
+        taken.picks = picking.finish().ok().map(KVVec::from);
         Ok(taken)
     }
 
     /// How many.
     pub(super) fn count(&self) -> u64 {
-        self.lines.len() as u64
+        self.places.len() as u64
     }
 
-    /// The newest of them.
-    pub(super) fn first(&self) -> Result<Line<'_>> {
-        parse(self.lines.first().ok_or(ENODATA)?)
+    /// The steps of taking them back.
+    pub(super) fn steps(&self, journal: &Journal) -> Outcome<KVVec<Todo>> {
+        let mut todos = KVVec::with_capacity(self.places.len(), GFP_KERNEL)?;
+        let mut lines = Lines::new(journal)?;
+        for &at in &self.places {
+            let line = lines.read(at)?;
+            let origin = Origin {
+                journal,
+                seq: line.seq,
+                directory: 0,
+            };
+            origin.add(&line, at, Way::Back, &mut todos)?;
+        }
+        Ok(todos)
     }
 }

@@ -3,7 +3,19 @@
 //! Who does it: the process behind an operation, gathered once and shared by its lines.
 
 use crate::{
-    history::line::{encode_command, Actor, Command, Kept, ObjectId, Time, MAX_ARGS, MAX_COMMAND},
+    history::line::{
+        encode_command,
+        Actor,
+        Kept,
+        LineDraft,
+        ObjectId,
+        Padded,
+        Pos,
+        Time,
+        MAX_ARGS,
+        MAX_COMMAND, //
+    },
+    revert::Hidden,
     vfs::task, //
 };
 use kernel::{
@@ -19,11 +31,14 @@ pub(crate) struct Identity {
     ppid: u32,
     sid: u32,
     comm: [u8; task::COMM],
-    /// The path, percent-encoded, and the zeroes that [`Command`] wants behind it.
+    /// The path, percent-encoded, and the zeroes that [`Padded`] wants behind it.
     command: KVec<u8>,
     command_len: usize,
     command_cut: bool,
     arguments: KVec<u8>,
+    /// All of that as a line tells it, padded in the same way; empty when it is too long for that.
+    actor_text: KVec<u8>,
+    actor_text_len: usize,
 }
 
 /// Room for a path and for its percent-encoded form.
@@ -40,14 +55,12 @@ impl Identity {
             Some(path) => encode_command(path, &mut command),
             None => (0, false),
         };
-        let mut exact = KVec::with_capacity(Command::padded(len), GFP_KERNEL)?;
-        exact.extend_from_slice(command.get(..len).unwrap_or(&[]), GFP_KERNEL)?;
-        exact.resize(Command::padded(len), 0, GFP_KERNEL)?;
+        let exact = padded(command.get(..len).unwrap_or(&[]))?;
         let mut arguments = KVec::new();
         let room = scratch.get_mut(..MAX_ARGS).unwrap_or(&mut []);
         arguments.extend_from_slice(trimmed(task::arguments(room)), GFP_KERNEL)?;
         let process = task::Process::current();
-        let identity = Self {
+        let mut identity = Self {
             process,
             start: process.start_time(),
             ppid: task::parent_pid(),
@@ -57,7 +70,13 @@ impl Identity {
             command_len: len,
             command_cut,
             arguments,
+            actor_text: KVec::new(),
+            actor_text_len: 0,
         };
+        if let Some(len) = LineDraft::actor_alone(&mut scratch, &identity.actor()) {
+            identity.actor_text = padded(scratch.get(..len).unwrap_or(&[]))?;
+            identity.actor_text_len = len;
+        }
         Ok(Arc::new(identity, GFP_KERNEL)?)
     }
 
@@ -73,8 +92,13 @@ impl Identity {
     }
 
     /// The same for a usual line, which has no room to say that it was cut.
-    pub(crate) fn whole_command(&self) -> Option<Command<'_>> {
-        Command::new(&self.command, self.command_len).filter(|_| !self.command_cut)
+    pub(crate) fn whole_command(&self) -> Option<Padded<'_>> {
+        Padded::new(&self.command, self.command_len).filter(|_| !self.command_cut)
+    }
+
+    /// What [`Self::actor`] tells, as text for a usual line.
+    pub(crate) fn actor_text(&self) -> Option<Padded<'_>> {
+        Padded::new(&self.actor_text, self.actor_text_len)
     }
 
     /// The fields that a line tells.
@@ -91,6 +115,15 @@ impl Identity {
             args: &self.arguments,
         }
     }
+}
+
+/// A copy with the zeroes behind it that [`Padded`] wants.
+fn padded(text: &[u8]) -> Result<KVec<u8>> {
+    let length = Padded::length(text.len());
+    let mut copy = KVec::with_capacity(length, GFP_KERNEL)?;
+    copy.extend_from_slice(text, GFP_KERNEL)?;
+    copy.resize(length, 0, GFP_KERNEL)?;
+    Ok(copy)
 }
 
 /// Arguments without the NUL that ends the last one.
@@ -112,6 +145,13 @@ impl IdentityCache {
         })
     }
 
+    /// Calls `f` with the calling process, if that was the last one: costs less than [`Self::current`].
+    #[inline]
+    pub(crate) fn if_last<T>(&self, f: impl FnOnce(&Identity) -> Option<T>) -> Option<T> {
+        let last = self.last.lock();
+        last.as_deref().filter(|i| i.is_current()).and_then(f)
+    }
+
     /// The calling process. `None`: there was no memory for it; the line then says `-`.
     pub(crate) fn current(&self) -> Option<Arc<Identity>> {
         if let Some(known) = self.last.lock().as_ref().filter(|i| i.is_current()) {
@@ -126,7 +166,7 @@ impl IdentityCache {
 
 /// The state of an open file.
 pub(crate) struct Open {
-    who: Pin<KBox<Mutex<Who>>>,
+    who: Arc<Mutex<Who>>,
 }
 
 /// Who uses an open file, and what its lines have told.
@@ -140,6 +180,10 @@ pub(crate) struct Who {
     pub(crate) told_in: u64,
     /// What stays the same in its usual lines.
     kept: Option<Kept>,
+    /// Where a reader of the log stopped, and what reverts hide from there on.
+    pub(crate) paused: Option<(Pos, Hidden)>,
+    /// Whether it is an open file's.
+    pub(crate) has_file: bool,
 }
 
 impl Who {
@@ -162,7 +206,7 @@ impl Who {
     /// What usual lines of the open file say about the program, `object` and the open file; `None`
     /// before its first line, and when they do not fit into a usual one.
     #[inline]
-    pub(crate) fn usual(&mut self, object: ObjectId) -> Option<(Command<'_>, &mut Kept)> {
+    pub(crate) fn usual(&mut self, object: ObjectId) -> Option<(Padded<'_>, &mut Kept)> {
         if self.kept.is_none() {
             self.kept = Some(Kept::new(object, self.first?)?);
         }
@@ -178,8 +222,17 @@ impl Who {
 
 impl Open {
     pub(crate) fn new() -> Result<Self> {
-        let who = KBox::pin_init(new_mutex!(Who::default(), "Open::who"), GFP_KERNEL)?;
+        let who = Who {
+            has_file: true,
+            ..Who::default()
+        };
+        let who = Arc::pin_init(new_mutex!(who, "Open::who"), GFP_KERNEL)?;
         Ok(Self { who })
+    }
+
+    /// As [`Self::who`], for lines that are placed when the file may be closed.
+    pub(crate) fn share_who(&self) -> Arc<Mutex<Who>> {
+        self.who.clone()
     }
 
     /// Stands below the object's state in the lock order.

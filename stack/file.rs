@@ -11,6 +11,7 @@ use crate::{
     },
     vfs::{
         c,
+        dentry::OwnDentry,
         file::{Bytes, Call, OwnFile},
         table::file::FileHooks, //
     }, //
@@ -37,11 +38,12 @@ impl FileHooks for Stack {
         let inode = file.own_inode();
         let mount = inode.mount();
         let lower = file.open_lower(mount.lower(), file.dentry().lower()?, lower_flags(file))?;
+        let map = super::mmap::map_file(file, lower.lower_dentry())?;
         let open = Open::new()?;
         if file.is_writable() {
-            backup::load_to_open(inode, file.dentry())?;
+            backup::load_to_open(inode)?;
         }
-        file.opened(lower, open)?;
+        file.opened(lower, map, open)?;
         if file.is_writable() {
             inode.object().writer_came();
         }
@@ -113,16 +115,21 @@ impl FileHooks for Stack {
     }
 
     fn sync(file: &OwnFile, start: i64, end: i64, data_only: bool) -> Result {
-        let inode = file.own_inode();
-        let mount = inode.mount();
-        if inode.is_regular() {
-            backup::leave(inode, file.dentry());
-        }
-        if let Some(journal) = mount.journal() {
-            mount.tolerate(journal.flush(true))?;
-        }
-        file.lower().sync(start, end, data_only)
+        sync(file.dentry(), || file.lower().sync(start, end, data_only))
     }
+}
+
+/// Makes the history durable, then the file, by what `lower` does.
+pub(super) fn sync(dentry: &OwnDentry, lower: impl FnOnce() -> Result) -> Result {
+    let inode = dentry.existing()?;
+    let mount = inode.mount();
+    if inode.is_regular() {
+        backup::leave(inode, dentry);
+    }
+    if let Some(journal) = mount.journal() {
+        mount.tolerate(journal.flush(true))?;
+    }
+    lower()
 }
 
 /// Writes what found no room, as long as there is something to give up for it.

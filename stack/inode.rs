@@ -75,7 +75,7 @@ impl NameHooks for Stack {
             locked.link(old.lower()?)?;
             Ok(locked.dentry().get())
         })?;
-        naming.done(Some(inode), |_| {});
+        naming.done(Some(inode));
         backup::touched(inode, old);
         dentry.set_lower(lower);
         inode.refresh();
@@ -125,7 +125,7 @@ impl NameHooks for Stack {
                 rename_below(old, new, flags)?;
             }
         }
-        naming.done(Some(moved), |draft| {
+        naming.done_with(moved, |draft| {
             if from.id() != to.id() {
                 draft.parent(to.id());
                 let mut handle = [0; 64];
@@ -161,7 +161,8 @@ impl NameHooks for Stack {
         let inode = OwnInode::obtain(dir.superblock(), lower.inode())?;
         backup::is_new(&inode);
         dentry.set_lower(lower.lower_dentry().get());
-        file.opened(lower, Open::new()?)?;
+        let map = super::mmap::map_file(file, lower.lower_dentry())?;
+        file.opened(lower, map, Open::new()?)?;
         if file.is_writable() {
             inode.object().writer_came();
         }
@@ -234,6 +235,15 @@ fn over_directory<'a>(
     rename_below(old, new, flags)
 }
 
+/// Reads off what a change of its names has changed of a directory.
+fn refresh_parent(dir: &OwnInode, op: Op) {
+    if matches!(op, Op::Mkdir | Op::Rmdir) {
+        dir.refresh();
+    } else {
+        dir.refresh_after_write();
+    }
+}
+
 /// Creates a name and what it is bound to.
 fn make(
     dir: &OwnInode,
@@ -248,12 +258,15 @@ fn make(
     let lower = mount.with_room(|| {
         let _write = mount.lower().want_write()?;
         let parent = dentry.parent().lower()?;
-        let locked = Locked::to_create(mount.lower(), parent, dentry.name())?;
+        let locked = match dentry.lower() {
+            Ok(child) => Locked::to_create_at(mount.lower(), parent, child, dentry.name())?,
+            Err(_) => Locked::to_create(mount.lower(), parent, dentry.name())?,
+        };
         Ok(create(locked)?.dentry().get())
     })?;
     let result = bind(spare, dentry, &lower);
-    naming.done(result.as_ref().ok().map(|inode| &**inode), |_| {});
-    dir.refresh();
+    naming.done(result.as_ref().ok().map(|inode| &**inode));
+    refresh_parent(dir, op);
     let inode = result?;
     dentry.set_lower(lower);
     dentry.instantiate(inode);
@@ -289,12 +302,12 @@ fn remove(
         let _write = mount.lower().want_write()?;
         remove(&Locked::to_remove(mount.lower(), place.0, place.1)?)?;
     }
-    naming.done(Some(inode), |_| {});
+    naming.done(Some(inode));
     if is_known {
         backup::touched(inode, dentry);
     }
     inode.refresh();
-    dir.refresh();
+    refresh_parent(dir, op);
     // A negative dentry would keep the lower inode of an unlinked file in memory.
     dentry.forget();
     Ok(())

@@ -3,7 +3,7 @@
 //! Our commands on open files and directories. Those of the lower filesystem are not passed on:
 //! some of them change data behind the history.
 
-use super::Stack;
+use super::{history, Stack};
 use crate::{
     history::{
         journal::{Journal, OnError, OnFull},
@@ -31,6 +31,8 @@ impl IoctlHooks for Stack {
             uapi::IOC_READLOG_PAGE => read_page(file, argument),
             uapi::IOC_READLOG => read_log(file, argument),
             uapi::IOC_STATUS => status(file, argument),
+            uapi::IOC_REVERT_GROUP => super::group::revert(file, argument),
+            uapi::IOC_READ_HISTORY => history::read(file, argument),
             _ => Err(ENOTTY),
         }
     }
@@ -154,7 +156,12 @@ fn read_log(file: &OwnFile, argument: usize) -> Result<c_long> {
     let (used, next) = if all {
         copy_raw(journal, inode, from, buffer, request.length)?
     } else {
-        copy_standing(journal, inode, from, buffer, request.length)?
+        let is_begun = (request.cursor_segment, request.cursor_offset) != (0, 0);
+        let chain = match from.filter(|_| is_begun) {
+            Some(at) => standing_from(journal, file, at)?,
+            None => Chain::new(journal, inode.id(), from, OnForeign::Pass)?,
+        };
+        copy_standing(journal, file, chain, (buffer, request.length))?
     };
     request.used = used;
     let next = next.unwrap_or(Pos {
@@ -180,24 +187,47 @@ fn put(buffer: usize, length: u32, used: &mut u32, text: &[u8]) -> Result<bool> 
     Ok(true)
 }
 
+/// Goes on with a walk over what stands that came to `at`: what reverts hide from there on was kept
+/// with the open file, or is found out anew.
+fn standing_from<'j>(journal: &'j Journal, file: &OwnFile, at: Pos) -> Result<Chain<'j>> {
+    let inode = file.own_inode();
+    let from = |at| Chain::new(journal, inode.id(), at, OnForeign::Pass);
+    let kept = file.open().who().lock().paused.take();
+    if let Some((_, hidden)) = kept.filter(|(place, _)| *place == at) {
+        return Ok(from(Some(at))?.resume(hidden));
+    }
+    let mut chain = from(revert::head(journal, inode)?)?;
+    while chain.next_at().is_some_and(|next| next > at) {
+        if matches!(chain.step()?, Link::End | Link::Trimmed) {
+            break;
+        }
+    }
+    if chain.next_at() == Some(at) {
+        return Ok(chain);
+    }
+    Ok(from(Some(at))?.resume(chain.into_hidden()))
+}
+
 fn copy_standing(
     journal: &Journal,
-    inode: &OwnInode,
-    from: Option<Pos>,
-    buffer: usize,
-    length: u32,
+    file: &OwnFile,
+    mut chain: Chain<'_>,
+    (buffer, length): (usize, u32),
 ) -> Result<(u32, Option<Pos>)> {
     let mut folded = KVec::new();
     folded.resize(MAX_LINE, 0, GFP_KERNEL)?;
-    let mut chain = Chain::new(journal, inode.id(), from, OnForeign::Pass)?;
     let mut used = 0;
-    let mut resume = from;
+    let mut resume = chain.next_at();
     loop {
         match chain.step()? {
             Link::End | Link::Trimmed => return Ok((used, None)),
             Link::Line(line, at, text, Step::Take | Step::Show) => {
                 let text = as_it_ended(journal, &line, at, text, &mut folded)?;
                 if !put(buffer, length, &mut used, text)? {
+                    let hidden = chain.into_hidden();
+                    if let Some(at) = resume.filter(|_| !hidden.is_empty()) {
+                        file.open().who().lock().paused = Some((at, hidden));
+                    }
                     return Ok((used, resume));
                 }
             }

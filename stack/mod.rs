@@ -9,17 +9,23 @@ mod actor;
 mod attr;
 mod dir;
 mod file;
+mod group;
+mod history;
 mod inode;
 mod ioctl;
 mod mmap;
 mod mount;
 mod object;
 mod range;
+mod slices;
+mod stores;
 mod xattr;
 
-pub(crate) use actor::{IdentityCache, Open, Who};
+pub(crate) use actor::{Identity, IdentityCache, Open, Who};
 pub(crate) use mount::Mount;
 pub(crate) use object::{new_object, Object, ObjectState};
+pub(crate) use slices::Slices;
+pub(crate) use stores::{Before, List, Store, UnderWay, Way};
 
 use crate::vfs::FileSystem;
 

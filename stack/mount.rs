@@ -2,7 +2,7 @@
 
 //! Mounts: options, what is stacked on, the journal's life.
 
-use super::{IdentityCache, Stack};
+use super::{IdentityCache, Slices, Stack};
 use crate::{
     history::{
         journal::{self, Journal, OnError, OnFull},
@@ -96,8 +96,12 @@ pub(crate) struct Mount {
     on_error: OnError,
     commit: u32,
     lost: Atomic<i64>,
+    slices: Arc<Slices>,
     /// The lower root's device number.
     device: u32,
+    /// Held by whoever takes operations of several objects back: above all other locks.
+    #[pin]
+    group_turn: Mutex<()>,
     #[pin]
     scratch: Mutex<KVec<u8>>,
     #[pin]
@@ -144,9 +148,19 @@ impl Mount {
         Ok(())
     }
 
+    /// Held by whoever takes operations of several objects back: above all other locks.
+    pub(crate) fn group_turn(&self) -> &Mutex<()> {
+        &self.group_turn
+    }
+
     /// A buffer for long lines.
     pub(crate) fn scratch(&self) -> &Mutex<KVec<u8>> {
         &self.scratch
+    }
+
+    /// Stores through mappings that no line tells yet.
+    pub(crate) fn slices(&self) -> &Slices {
+        &self.slices
     }
 
     /// The processes behind the operations.
@@ -211,6 +225,7 @@ impl Mount {
             Some(size) => Some(copy_of(size)?),
             None => None,
         };
+        let device = attr::device(&base.lower, base.lower.root())?;
         KBox::pin_init(
             try_pin_init!(Self {
                 journal: base.journal,
@@ -222,7 +237,9 @@ impl Mount {
                 on_error: options.on_error(),
                 commit: options.commit(),
                 lost: Atomic::new(0),
-                device: attr::device(&base.lower, base.lower.root())?,
+                group_turn <- new_mutex!((), "Mount::group_turn"),
+                slices: Slices::new(options.commit())?,
+                device,
                 scratch <- new_mutex!(scratch, "Mount::scratch"),
                 identities <- IdentityCache::new(),
                 lower: base.lower,
@@ -448,6 +465,7 @@ impl MountHooks for Stack {
             return Err(EINVAL);
         }
         if let (Some(journal), true) = (mount.any_journal(), read_only == Some(true)) {
+            mount.slices.tell_all();
             mount.tolerate(journal.flush(true))?;
         }
         mount.recording.store(wants_history, Relaxed);
@@ -504,7 +522,12 @@ impl SuperHooks for Stack {
         crate::backup::leave_evicted(inode);
     }
 
+    fn dying(mount: &Mount) {
+        mount.slices.stop();
+    }
+
     fn sync(mount: &Mount) -> Result {
+        mount.slices.tell_all();
         if let Some(journal) = mount.any_journal() {
             mount.tolerate(journal.flush(true))?;
         }
@@ -512,6 +535,7 @@ impl SuperHooks for Stack {
     }
 
     fn freeze(mount: &Mount) -> Result {
+        mount.slices.tell_all();
         match mount.any_journal() {
             Some(journal) => journal.flush(true),
             None => Ok(()),

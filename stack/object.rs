@@ -2,6 +2,7 @@
 
 //! What we keep of an object while its inode is in memory.
 
+use super::stores::{List, Stores};
 use crate::{
     history::line::{Cookie, Pos},
     vfs::inode::QuickCookie, //
@@ -26,10 +27,9 @@ pub(crate) struct Object {
     pub(crate) state: Mutex<ObjectState>,
     /// How many open files may write to it.
     writers: Atomic<i32>,
-    /// Whether a writable shared mapping was made since the last `left` line.
-    mapped: Atomic<bool>,
-    /// Whether one was made that no line tells yet.
-    map_untold: Atomic<bool>,
+    /// Stores through shared mappings.
+    #[pin]
+    stores: Stores,
     /// Whether it has lost its last name, and is kept by one of the history's own.
     kept: Atomic<bool>,
 }
@@ -50,6 +50,10 @@ pub(crate) struct ObjectState {
     pub(crate) was: Option<Cookie>,
     /// What the object looked like after our last operation on it.
     pub(crate) seen: Option<QuickCookie>,
+    /// How many faults had moved its times by then.
+    pub(crate) faults: i64,
+    /// Stores whose pages are read-only again, and that have no line yet, the oldest first.
+    pub(crate) untold: List,
     /// The cookie of the last `left` line, when nothing happened since.
     pub(crate) left: Option<Cookie>,
     /// Whether something happened since the last `left` line.
@@ -61,8 +65,7 @@ pub(crate) fn new_object() -> impl PinInit<Object, Error> {
     try_pin_init!(Object {
         state <- new_mutex!(ObjectState::default(), "Object::state"),
         writers: Atomic::new(0),
-        mapped: Atomic::new(false),
-        map_untold: Atomic::new(false),
+        stores <- Stores::new(),
         kept: Atomic::new(false),
     })
 }
@@ -88,34 +91,9 @@ impl Object {
         self.writers.fetch_sub(1, Full) == 1
     }
 
-    /// Whether a writable shared mapping was made since the last `left` line.
-    pub(crate) fn was_mapped(&self) -> bool {
-        self.mapped.load(Relaxed)
-    }
-
-    /// Notes that one is made.
-    pub(crate) fn note_mapped(&self) {
-        self.mapped.store(true, Relaxed);
-    }
-
-    /// Notes that none is left.
-    pub(crate) fn note_unmapped(&self) {
-        self.mapped.store(false, Relaxed);
-    }
-
-    /// Notes that a mapping was made that no line tells.
-    pub(crate) fn leave_map_untold(&self) {
-        self.map_untold.store(true, Relaxed);
-    }
-
-    /// Whether a mapping was made that no line tells.
+    /// Stores through shared mappings.
     #[inline]
-    pub(crate) fn has_untold_map(&self) -> bool {
-        self.map_untold.load(Relaxed)
-    }
-
-    /// As [`Self::has_untold_map`], and from now on it has none.
-    pub(crate) fn take_untold_map(&self) -> bool {
-        self.map_untold.xchg(false, Full)
+    pub(crate) fn stores(&self) -> &Stores {
+        &self.stores
     }
 }

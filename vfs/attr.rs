@@ -237,7 +237,8 @@ pub(crate) fn set_access_and_times(
         let differs = |flag, yes: bool| if yes { flag } else { 0 };
         attr.ia_valid |= differs(c::ATTR_UID, access.uid != present.uid)
             | differs(c::ATTR_GID, access.gid != present.gid)
-            | c::ATTR_MODE;
+            // That of a symbolic link cannot be set.
+            | differs(c::ATTR_MODE, !inode.is_symlink());
         // The type stays what it is.
         attr.ia_mode = (inode.mode() & !c::S_IALLUGO | access.mode) as u16;
         attr.__bindgen_anon_1.ia_uid = c::kuid_t { val: access.uid };

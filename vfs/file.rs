@@ -9,6 +9,7 @@ use super::{
     c,
     dentry::{Dentry, OwnDentry},
     inode::{Inode, OwnInode},
+    map::MapFile,
     mount::LowerMount,
     FileSystem, Fs,
 };
@@ -59,6 +60,11 @@ impl File {
     fn mode(&self) -> c_uint {
         // SAFETY: A live file; the mode is set at open.
         unsafe { (*self.as_ptr()).f_mode }
+    }
+
+    /// Whether it is open for reading.
+    pub(crate) fn is_readable(&self) -> bool {
+        self.mode() & c::FMODE_READ != 0
     }
 
     /// Whether it is open for writing.
@@ -188,6 +194,8 @@ pub(crate) fn errno(value: isize) -> Error {
 /// What `private_data` of our files points to.
 struct Private {
     lower: ARef<File>,
+    /// What shared mappings that may become writable hold.
+    map: Option<MapFile>,
     open: <Fs as FileSystem>::Open,
 }
 
@@ -226,6 +234,17 @@ impl OwnFile {
     /// The lower file.
     pub(crate) fn lower(&self) -> &File {
         &self.private().lower
+    }
+
+    /// What shared mappings that may become writable hold.
+    pub(super) fn map_file(&self) -> Option<&MapFile> {
+        self.private().map.as_ref()
+    }
+
+    /// Where it was opened.
+    pub(super) fn path(&self) -> c::path {
+        // SAFETY: A live file; its path never changes.
+        unsafe { (*self.as_ptr()).__bindgen_anon_1.f_path }
     }
 
     /// The state of the open file.
@@ -295,10 +314,15 @@ impl OwnFile {
         unsafe { File::from_c(file) }
     }
 
-    /// Ends an `->open`: keeps the lower file and the state.
-    pub(crate) fn opened(&self, lower: ARef<File>, open: <Fs as FileSystem>::Open) -> Result {
+    /// Ends an `->open`: keeps the lower file, the one for mappings, and the state.
+    pub(crate) fn opened(
+        &self,
+        lower: ARef<File>,
+        map: Option<MapFile>,
+        open: <Fs as FileSystem>::Open,
+    ) -> Result {
         let direct = lower.mode() & c::FMODE_CAN_ODIRECT;
-        let private = KBox::new(Private { lower, open }, GFP_KERNEL)?;
+        let private = KBox::new(Private { lower, map, open }, GFP_KERNEL)?;
         let file = self.as_ptr();
         // SAFETY: A file that is being opened: nobody else uses it.
         unsafe { (*file).private_data = KBox::into_raw(private).cast() };

@@ -94,6 +94,10 @@ impl Inode {
         self.is(c::S_IFREG)
     }
 
+    pub(crate) fn is_symlink(&self) -> bool {
+        self.is(c::S_IFLNK)
+    }
+
     pub(crate) fn is_directory(&self) -> bool {
         self.is(c::S_IFDIR)
     }
@@ -111,6 +115,13 @@ impl Inode {
         // SAFETY: `self` is a live inode; a racy read only affects speed.
         let blocks = unsafe { (*self.as_ptr()).i_blocks };
         blocks.saturating_mul(512) < self.size()
+    }
+
+    /// Whether it has neither bytes nor blocks; where blocks come late, it has the bytes before.
+    pub(crate) fn is_bare(&self) -> bool {
+        // SAFETY: `self` is a live inode; a racy read is what the VFS does too.
+        let blocks = unsafe { (*self.as_ptr()).i_blocks };
+        blocks == 0 && self.size() == 0
     }
 
     /// Change time and size as they stand in memory: cheap, for use after each operation of ours.
@@ -144,6 +155,13 @@ impl Inode {
         // SAFETY: `self` is a live inode.
         unsafe { c::lfs_inode_lock(self.as_ptr()) };
         InodeGuard(self)
+    }
+
+    /// Locks the inode's rwsem for reading, if nobody has it for writing; never waits.
+    pub(crate) fn try_lock_shared(&self) -> Option<SharedInodeGuard<'_>> {
+        // SAFETY: `self` is a live inode.
+        let locked = unsafe { c::lfs_inode_trylock_shared(self.as_ptr()) };
+        locked.then(|| SharedInodeGuard(self))
     }
 
     /// Whether somebody maps the file shared and writable.
@@ -230,6 +248,16 @@ impl Drop for InodeGuard<'_> {
     fn drop(&mut self) {
         // SAFETY: The guard exists because the lock is held.
         unsafe { c::lfs_inode_unlock(self.0.as_ptr()) }
+    }
+}
+
+/// The inode's rwsem, held for reading.
+pub(crate) struct SharedInodeGuard<'a>(&'a Inode);
+
+impl Drop for SharedInodeGuard<'_> {
+    fn drop(&mut self) {
+        // SAFETY: The guard exists because the lock is held.
+        unsafe { c::lfs_inode_unlock_shared(self.0.as_ptr()) }
     }
 }
 
@@ -428,6 +456,15 @@ impl OwnInode {
     pub(crate) fn may_change_names(&self) -> Result {
         // SAFETY: A live inode.
         kernel::error::to_result(unsafe { c::lfs_may_change_names(self.as_ptr()) })
+    }
+
+    /// Whether the caller may change its content, by its mode and ACL.
+    pub(crate) fn may_write(&self) -> Result {
+        let idmap = &raw mut c::nop_mnt_idmap;
+        // CAST: A small flag.
+        let wanted = c::MAY_WRITE as c_int;
+        // SAFETY: A live inode; mounts of ours are not id-mapped.
+        kernel::error::to_result(unsafe { c::inode_permission(idmap, self.as_ptr(), wanted) })
     }
 
     /// Locks two inodes, in an order of their own.

@@ -69,6 +69,8 @@ unsafe extern "C" fn init_fs_context(fc: *mut kernel::bindings::fs_context) -> c
 ///
 /// Called by the VFS once, when the last mount of `sb` is gone.
 unsafe extern "C" fn kill_sb(sb: *mut c::super_block) {
+    // SAFETY: A superblock of ours, which may not have been filled.
+    unsafe { superblock::dying(sb) };
     // SAFETY: `sb` is ours, made by get_tree_nodev().
     unsafe { c::kill_anon_super(sb) };
     // SAFETY: Nobody uses it any more.
@@ -182,6 +184,9 @@ impl LowerMount {
 
     /// How many bytes the blocks of an object take.
     pub(crate) fn bytes_of(&self, lower: &Dentry) -> u64 {
+        if lower.inode().is_some_and(|inode| inode.is_bare()) {
+            return 0;
+        }
         super::store::bytes_at(&self.path(lower))
     }
 

@@ -68,6 +68,28 @@ impl<'a> Locked<'a> {
         Ok(locked)
     }
 
+    /// As [`Locked::to_create`], when the name was looked up already: `child` was negative then.
+    pub(crate) fn to_create_at(
+        mount: &'a LowerMount,
+        parent: &Dentry,
+        child: &Dentry,
+        name: &[u8],
+    ) -> Result<Self> {
+        // SAFETY: Two live dentries, neither of them locked.
+        let dentry = unsafe { c::start_creating_dentry(parent.as_ptr(), child.as_ptr()) };
+        let locked = Self::new(mount, dentry);
+        let is_settled = match &locked {
+            Ok(locked) => locked.dentry().name() == name,
+            Err(e) => *e == EEXIST,
+        };
+        if is_settled {
+            return locked;
+        }
+        // Moved behind us, or not to be found by this name again.
+        drop(locked);
+        Self::to_create(mount, parent, name)
+    }
+
     /// Locks `parent` for the removal of `child`, which must still be in it.
     pub(crate) fn to_remove(
         mount: &'a LowerMount,

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Lower file operations on ranges: allocation, copies, splices, holes, advice, maps.
+//! Lower file operations on ranges: allocation, copies, splices, holes, advice.
 
 use super::error::EOPNOTSUPP;
 use super::{
     c,
-    file::{errno, File, OwnFile}, //
+    file::{errno, File}, //
 };
 use kernel::{error::to_result, prelude::*};
 
@@ -137,45 +137,4 @@ impl Pipe {
 pub(crate) fn advise(lower: &File, offset: i64, length: i64, advice: c_int) -> Result {
     // SAFETY: A live file.
     to_result(unsafe { c::vfs_fadvise(lower.as_ptr(), offset, length, advice) })
-}
-
-/// A mapping that is being made.
-pub(crate) struct Map(*mut c::vm_area_struct);
-
-impl Map {
-    /// # Safety
-    ///
-    /// `ptr` is the area that the VFS passed, used within the call.
-    pub(crate) unsafe fn from_raw(ptr: *mut c::vm_area_struct) -> Self {
-        Self(ptr)
-    }
-
-    /// Whether stores through it reach the file, now or after an mprotect().
-    pub(crate) fn may_change_file(&self) -> bool {
-        // SAFETY: A live area that is being made by this thread.
-        let flags = unsafe { (*self.0).__bindgen_anon_2.vm_flags };
-        let both = u64::from(c::VM_SHARED | c::VM_MAYWRITE);
-        flags as u64 & both == both
-    }
-
-    /// The mapped range of the file: offset and length in bytes.
-    pub(crate) fn range(&self) -> (u64, u64) {
-        // SAFETY: A live area that is being made by this thread.
-        let pages = unsafe { (*self.0).vm_pgoff };
-        // SAFETY: As above.
-        let ends = unsafe { (*self.0).__bindgen_anon_1.__bindgen_anon_1 };
-        let length = ends.vm_end.saturating_sub(ends.vm_start);
-        ((pages as u64).saturating_mul(4096), length as u64)
-    }
-
-    /// Maps the lower file in place of ours.
-    pub(crate) fn map_lower(&self, file: &OwnFile) -> Result {
-        let mut context = c::backing_file_ctx {
-            // SAFETY: Takes nothing; init's credentials live as long as the kernel.
-            cred: unsafe { c::lfs_kernel_cred() },
-            ..Default::default()
-        };
-        // SAFETY: A live backing file and the area that is being made.
-        to_result(unsafe { c::backing_file_mmap(file.lower().as_ptr(), self.0, &mut context) })
-    }
 }

@@ -324,11 +324,6 @@ impl Dir {
         unsafe { Dentry::from_raw(self.dentry) }
     }
 
-    /// Whether both are one directory.
-    pub(crate) fn is(&self, other: &Self) -> bool {
-        self.dentry == other.dentry
-    }
-
     /// Calls `each` with every name but `.` and `..`.
     pub(crate) fn list(&self, each: &mut dyn FnMut(&[u8])) -> Result {
         let _kernel = AsKernel::new();

@@ -2,7 +2,7 @@
 
 //! Superblocks: anybody's, and the state that ours carries.
 
-use super::{c, dentry::Dentry, mount::LowerMount, FileSystem, Fs};
+use super::{c, dentry::Dentry, mount::LowerMount, table::superblock::SuperHooks, FileSystem, Fs};
 use kernel::{prelude::*, types::Opaque};
 
 /// A superblock.
@@ -66,6 +66,22 @@ impl SuperBlock {
         kernel::error::to_result(unsafe { c::lfs_sync_filesystem(self.as_ptr()) })
     }
 
+    /// Keeps everybody from changing anything through this filesystem of ours until the answer is
+    /// dropped; what is under way ends first. Nobody else of ours may do it meanwhile. `EBUSY`: somebody
+    /// has frozen it for purposes of their own.
+    pub(crate) fn freeze(&self) -> Result<Frozen<'_>> {
+        let who = c::freeze_holder_FREEZE_HOLDER_KERNEL;
+        // SAFETY: A live superblock of which the caller holds neither write access nor `s_umount`.
+        let err = unsafe { c::freeze_super(self.as_ptr(), who, core::ptr::null()) };
+        kernel::error::to_result(err)?;
+        let frozen = Frozen(self);
+        // SAFETY: A live superblock; the count does not fall to a value that it never had.
+        if unsafe { (*self.as_ptr()).s_writers.freeze_ucount } != 0 {
+            return Err(EBUSY);
+        }
+        Ok(frozen)
+    }
+
     /// Takes over the limits of the lower filesystem and sets the tables; makes the root.
     ///
     /// `state` becomes what [`SuperBlock::mount`] returns, also when this fails.
@@ -105,6 +121,20 @@ impl SuperBlock {
     }
 }
 
+/// A filesystem of ours that nobody can change but who holds this.
+pub(crate) struct Frozen<'a>(&'a SuperBlock);
+
+impl Drop for Frozen<'_> {
+    fn drop(&mut self) {
+        let who = c::freeze_holder_FREEZE_HOLDER_KERNEL;
+        // SAFETY: Undoes freeze_super() of the same holder.
+        let err = unsafe { c::thaw_super(self.0.as_ptr(), who, core::ptr::null()) };
+        if err != 0 {
+            pr_err!("the filesystem stays frozen: error {}\n", err);
+        }
+    }
+}
+
 /// Sizes, times and flags of ours that are the lower filesystem's.
 fn copy_limits(sb: &mut c::super_block, below: &c::super_block) {
     sb.s_stack_depth = below.s_stack_depth.saturating_add(1);
@@ -122,6 +152,19 @@ fn copy_limits(sb: &mut c::super_block, below: &c::super_block) {
 
 /// "LgFS".
 const MAGIC: c_ulong = 0x4c67_4653;
+
+/// Says that a superblock goes, if it has its state.
+///
+/// # Safety
+///
+/// `sb` is ours, and the last mount of it is gone.
+pub(crate) unsafe fn dying(sb: *mut c::super_block) {
+    // SAFETY: The superblock is still there.
+    if unsafe { !(*sb).s_fs_info.is_null() } {
+        // SAFETY: As above; it has its state.
+        <Fs as SuperHooks>::dying(unsafe { SuperBlock::from_raw(sb) }.mount());
+    }
+}
 
 /// Frees the state, after the last inode is gone.
 ///

@@ -104,12 +104,16 @@ pub(crate) fn arguments(buf: &mut [u8]) -> &[u8] {
     buf.get(..usize::try_from(n).unwrap_or(0)).unwrap_or(&[])
 }
 
+/// Whether the caller may do as any owner.
+pub(crate) fn is_any_owner() -> bool {
+    // SAFETY: Asks about the running task.
+    unsafe { c::capable(c::CAP_FOWNER as c_int) }
+}
+
 /// Whether the caller may do as any owner, and give objects away.
 pub(crate) fn may_give_away() -> bool {
     // SAFETY: Asks about the running task.
-    let as_any_owner = unsafe { c::capable(c::CAP_FOWNER as c_int) };
-    // SAFETY: As above.
-    as_any_owner && unsafe { c::capable(c::CAP_CHOWN as c_int) }
+    is_any_owner() && unsafe { c::capable(c::CAP_CHOWN as c_int) }
 }
 
 /// Runs `work` in a kernel thread and waits: there the caller's RLIMIT_FSIZE, signals, quota and

@@ -2,7 +2,16 @@
 
 //! The structures of our commands, in and out of user memory.
 
-use crate::uapi::{ReadLog, Revert, Status};
+use crate::uapi::{
+    Conflict,
+    HistoryLine,
+    Operation,
+    ReadHistory,
+    ReadLog,
+    Revert,
+    RevertGroup,
+    Status, //
+};
 use kernel::{
     prelude::*,
     transmute::{AsBytes, FromBytes},
@@ -21,12 +30,39 @@ unsafe impl AsBytes for ReadLog {}
 unsafe impl FromBytes for Status {}
 // SAFETY: As above.
 unsafe impl AsBytes for Status {}
+// SAFETY: As above.
+unsafe impl FromBytes for ReadHistory {}
+// SAFETY: As above.
+unsafe impl AsBytes for ReadHistory {}
+// SAFETY: As above.
+unsafe impl AsBytes for HistoryLine {}
+
+// SAFETY: As above.
+unsafe impl FromBytes for RevertGroup {}
+// SAFETY: As above.
+unsafe impl AsBytes for RevertGroup {}
+// SAFETY: As above.
+unsafe impl FromBytes for Operation {}
+// SAFETY: As above.
+unsafe impl AsBytes for Conflict {}
 
 /// Copies a structure in.
 pub(crate) fn read<T: FromBytes>(address: usize) -> Result<T> {
     UserSlice::new(UserPtr::from_addr(address), size_of::<T>())
         .reader()
         .read()
+}
+
+/// Copies structures in, one after the other.
+pub(crate) fn read_all<T: FromBytes>(address: usize, count: u64) -> Result<KVVec<T>> {
+    let count = usize::try_from(count).map_err(|_| EINVAL)?;
+    let length = count.checked_mul(size_of::<T>()).ok_or(EINVAL)?;
+    let mut reader = UserSlice::new(UserPtr::from_addr(address), length).reader();
+    let mut items = KVVec::with_capacity(count, GFP_KERNEL)?;
+    for _ in 0..count {
+        items.push(reader.read()?, GFP_KERNEL)?;
+    }
+    Ok(items)
 }
 
 /// Copies a structure out.

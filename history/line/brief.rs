@@ -8,22 +8,23 @@
 //! line of an open file to the next is kept as text.
 
 use super::{
-    text::{
+    strip::{
         self,
-        Text, //
+        Number,
+        Padded,
+        Second,
+        Strip,
+        Word, //
     },
+    text,
     Crc,
     LineError,
     ObjectId,
     Op,
     Pos,
-    Seed,
     Time,
     Undo, //
 };
-
-/// Text is copied this many bytes at a time.
-const STEP: usize = 8;
 
 /// What stays the same from one usual line of an open file to the next, as text.
 #[derive(Clone, Copy)]
@@ -44,121 +45,11 @@ impl Kept {
         Some(Self {
             object: Word::object(object)?,
             open: Word::open(first)?,
-            second: Second {
-                value: i64::MIN,
-                ..Second::of(0)
-            },
+            second: Second::none(),
             segment: Number::with_colon(0),
             length: Number::of(0),
             size: Number::of(0),
         })
-    }
-}
-
-/// One more than the largest number of seven digits.
-const SEVEN: u32 = 10_000_000;
-
-/// A number below 10^8 and its digits.
-#[derive(Clone, Copy)]
-struct Number {
-    value: u32,
-    digits: [u8; STEP],
-    len: usize,
-}
-
-impl Number {
-    fn of(value: u32) -> Self {
-        let (digits, len) = text::digits(value);
-        Self { value, digits, len }
-    }
-}
-
-impl Number {
-    /// A number of at most seven digits with a colon behind it.
-    fn with_colon(value: u32) -> Self {
-        let mut number = Self::of(value);
-        if let Some(end) = number.digits.get_mut(number.len) {
-            *end = b':';
-        }
-        number.len = number.len.wrapping_add(1);
-        number
-    }
-}
-
-/// A whole number of seconds of ten digits, from 2001 to 2286, and its text with the dot behind it.
-#[derive(Clone, Copy)]
-struct Second {
-    value: i64,
-    first: [u8; STEP],
-    last: [u8; 3],
-}
-
-impl Second {
-    fn of(value: i64) -> Self {
-        // CAST: below 10^8; below a hundred. Other numbers are never asked for.
-        let (high, low) = ((value / 100) as u32, (value % 100) as u8);
-        Self {
-            value,
-            first: text::all_eight(high % text::EIGHT),
-            last: [
-                b'0'.wrapping_add(low / 10),
-                b'0'.wrapping_add(low % 10),
-                b'.',
-            ],
-        }
-    }
-}
-
-/// A short text.
-#[derive(Clone, Copy)]
-struct Word {
-    bytes: [u8; 5 * STEP],
-    len: usize,
-}
-
-impl Word {
-    /// ` obj=` and what the lines are about. `None`: too long to be kept.
-    fn object(object: ObjectId) -> Option<Self> {
-        Self::new(|text| {
-            text.put(b" obj=");
-            text.object(object);
-        })
-    }
-
-    /// ` open=` and the number of an open file's first line.
-    fn open(seq: u64) -> Option<Self> {
-        Self::new(|text| {
-            text.put(b" open=");
-            text.dec(seq);
-        })
-    }
-
-    fn new(write: impl FnOnce(&mut Text<'_>)) -> Option<Self> {
-        let mut bytes = [0; 5 * STEP];
-        let limit = bytes.len();
-        let mut text = Text::new(&mut bytes, limit);
-        write(&mut text);
-        let len = (!text.is_short()).then_some(text.len())?;
-        Some(Self { bytes, len })
-    }
-}
-
-/// The executable's path, percent-encoded, with zeroes behind it up to a whole number of steps.
-#[derive(Clone, Copy)]
-pub struct Command<'a> {
-    bytes: &'a [u8],
-    len: usize,
-}
-
-impl<'a> Command<'a> {
-    /// How many bytes a path of `len` bytes is made to take.
-    pub const fn padded(len: usize) -> usize {
-        len.next_multiple_of(STEP)
-    }
-
-    /// The path of `len` bytes that `bytes` begin with. `None`: there is none, or it is not padded.
-    pub fn new(bytes: &'a [u8], len: usize) -> Option<Self> {
-        (len != 0 && bytes.len() == Self::padded(len)).then_some(Self { bytes, len })
     }
 }
 
@@ -167,7 +58,7 @@ pub struct Brief<'a> {
     /// When.
     pub time: Time,
     /// The program.
-    pub command: Command<'a>,
+    pub command: Padded<'a>,
     /// What was done, where.
     pub op: Op,
     /// Its offset.
@@ -188,9 +79,6 @@ pub struct Brief<'a> {
     pub crc: u32,
 }
 
-/// The longest encoded path that a usual line has.
-const COMMAND: usize = 512;
-
 impl Brief<'_> {
     /// Writes the whole line and returns its length. Its checksum starts from `start`, which
     /// [`super::Seed::start`] gives.
@@ -204,29 +92,25 @@ impl Brief<'_> {
         let mut line = Strip::new(out).ok_or(LineError::TooLong)?;
         self.head(&mut line)?;
         line.number(b" seq=", seq);
-        line.words(&self.kept.object.bytes, self.kept.object.len);
+        line.word(&self.kept.object);
         if let Some(prev) = self.prev {
             line.segment(b" prev=", prev.segment, &mut self.kept.segment);
             line.number(b"", prev.offset);
         }
         line.known(b" size=", self.size, &mut self.kept.size);
-        line.words(&self.kept.open.bytes, self.kept.open.len);
+        line.word(&self.kept.open);
         self.undo(&mut line);
-        let sum = !crc(start, line.written());
-        line.put(b" sum=");
-        line.eight(text::hex_digits(sum), 8);
-        line.put(b"\n");
-        Ok(line.len)
+        Ok(line.finish(start, crc))
     }
 
     #[inline(always)]
     fn head(&mut self, line: &mut Strip<'_>) -> Result<(), LineError> {
-        if self.command.len > COMMAND {
+        if !strip::fits(self.command.len()) {
             return Err(LineError::TooLong);
         }
         line.time(self.time, &mut self.kept.second);
         line.put(b" ");
-        line.words(self.command.bytes, self.command.len);
+        line.padded(self.command);
         if self.op == Op::Write {
             line.put(b" write ");
         } else {
@@ -263,161 +147,5 @@ impl Brief<'_> {
                 line.eight(text::hex_digits(self.crc), 8);
             }
         }
-    }
-}
-
-/// More than any usual line takes: COMMAND, and less than 512 bytes of all else.
-const LENGTH: usize = 1024;
-
-/// Text in room for the longest usual line: eight bytes are stored at once wherever fewer are
-/// meant, and no store has to ask whether it is in bounds, for the place is cut to the strip's
-/// length.
-struct Strip<'b> {
-    bytes: &'b mut [u8; LENGTH + STEP],
-    len: usize,
-}
-
-impl<'b> Strip<'b> {
-    /// Empty text at the beginning of `out`. `None`: that is too short.
-    fn new(out: &'b mut [u8]) -> Option<Self> {
-        let bytes = out.first_chunk_mut()?;
-        Some(Self { bytes, len: 0 })
-    }
-
-    fn written(&self) -> &[u8] {
-        self.bytes.get(..self.len).unwrap_or_default()
-    }
-
-    /// Adds the first `len` of eight bytes.
-    #[inline(always)]
-    fn eight(&mut self, bytes: [u8; STEP], len: usize) {
-        let at = self.len & (LENGTH - 1);
-        if let Some(room) = self.bytes.get_mut(at..at + STEP) {
-            room.copy_from_slice(&bytes);
-        }
-        self.len = at.wrapping_add(len);
-    }
-
-    /// Adds a text of at most eight bytes.
-    #[inline(always)]
-    fn put<const N: usize>(&mut self, text: &[u8; N]) {
-        const { assert!(N <= STEP) };
-        if N == 0 {
-            return;
-        }
-        let mut bytes = [0; STEP];
-        for (to, from) in bytes.iter_mut().zip(text) {
-            *to = *from;
-        }
-        self.eight(bytes, N);
-    }
-
-    /// Adds a text that is padded to whole steps.
-    #[inline(always)]
-    fn words(&mut self, bytes: &[u8], len: usize) {
-        let start = self.len;
-        for step in bytes.chunks_exact(STEP) {
-            let mut eight = [0; STEP];
-            eight.copy_from_slice(step);
-            self.eight(eight, STEP);
-        }
-        self.len = start.wrapping_add(len);
-    }
-
-    /// Adds any text.
-    fn slice(&mut self, text: &[u8]) {
-        for byte in text {
-            self.put(&[*byte]);
-        }
-    }
-
-    /// Adds a key and a number.
-    #[inline(always)]
-    fn number<const N: usize>(&mut self, key: &[u8; N], number: u64) {
-        self.put(key);
-        match u32::try_from(number) {
-            Ok(number @ 0..text::EIGHT) => {
-                let (digits, len) = text::digits(number);
-                self.eight(digits, len);
-            }
-            _ => self.long(number),
-        }
-    }
-
-    /// Adds a key and a number that is likely the one that `kept` has, and is kept there.
-    #[inline(always)]
-    fn known<const N: usize>(&mut self, key: &[u8; N], number: u64, kept: &mut Number) {
-        if u64::from(kept.value) != number {
-            match u32::try_from(number) {
-                Ok(number @ 0..text::EIGHT) => *kept = Number::of(number),
-                _ => {
-                    self.put(key);
-                    return self.long(number);
-                }
-            }
-        }
-        self.put(key);
-        self.eight(kept.digits, kept.len);
-    }
-
-    /// As [`Strip::known`], with a colon behind it.
-    #[inline(always)]
-    fn segment<const N: usize>(&mut self, key: &[u8; N], number: u64, kept: &mut Number) {
-        if u64::from(kept.value) != number {
-            match u32::try_from(number) {
-                Ok(number @ 0..SEVEN) => *kept = Number::with_colon(number),
-                _ => {
-                    self.put(key);
-                    self.long(number);
-                    return self.put(b":");
-                }
-            }
-        }
-        self.put(key);
-        self.eight(kept.digits, kept.len);
-    }
-
-    /// Adds a number of any length.
-    #[inline(never)]
-    fn long(&mut self, number: u64) {
-        let mut bytes = [0; 20];
-        let limit = bytes.len();
-        let mut text = Text::new(&mut bytes, limit);
-        text.dec(number);
-        self.slice(text.written());
-    }
-
-    /// Adds a time with all nine digits of its fraction.
-    #[inline(always)]
-    fn time(&mut self, time: Time, kept: &mut Second) {
-        if kept.value != time.sec {
-            if !(1_000_000_000..=9_999_999_999).contains(&time.sec) {
-                return self.odd_time(time);
-            }
-            *kept = Second::of(time.sec);
-        }
-        self.eight(kept.first, 8);
-        self.put(&kept.last);
-        self.fraction(time);
-    }
-
-    /// Adds the nine digits of a second's fraction.
-    #[inline(always)]
-    fn fraction(&mut self, time: Time) {
-        // CAST: below ten.
-        let first = (time.nsec / text::EIGHT % 10) as u8;
-        self.put(&[b'0'.wrapping_add(first)]);
-        self.eight(text::all_eight(time.nsec % text::EIGHT), 8);
-    }
-
-    /// Adds a time whose seconds are not ten digits.
-    #[cold]
-    fn odd_time(&mut self, time: Time) {
-        if time.sec < 0 {
-            self.put(b"-");
-        }
-        self.long(time.sec.unsigned_abs());
-        self.put(b".");
-        self.fraction(time);
     }
 }

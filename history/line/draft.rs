@@ -4,6 +4,7 @@
 
 use super::{
     percent,
+    picks,
     text::Text,
     Actor,
     Cookie,
@@ -159,6 +160,21 @@ impl<'b> LineDraft<'b> {
         self
     }
 
+    /// What [`LineDraft::actor`] adds to a line, alone, at the beginning of `buf`; returns its length.
+    /// `None`: it does not fit.
+    pub fn actor_alone(buf: &mut [u8], actor: &Actor<'_>) -> Option<usize> {
+        let mut draft = LineDraft::new(buf, Time::default(), b"", Op::Read, 0, 0);
+        draft.actor(actor);
+        let (start, end) = (draft.head, draft.text.len());
+        let is_whole =
+            !draft.failed && (actor.args.is_empty() || draft.args.start < draft.args.end);
+        if !is_whole {
+            return None;
+        }
+        buf.copy_within(start..end, 0);
+        end.checked_sub(start)
+    }
+
     /// `fh=`: the object's file handle.
     pub fn fh(&mut self, kind: u8, handle: &[u8]) -> &mut Self {
         let span = self.optional(|text| {
@@ -240,7 +256,25 @@ impl<'b> LineDraft<'b> {
         self.number(b" now=", size)
     }
 
-    /// `mode=`: how the operations were chosen.
+    /// `picks=`: the operations that were taken back, as ranges of numbers, ascending and apart.
+    pub fn picks(&mut self, ranges: &[(u64, u64)]) -> &mut Self {
+        self.field(|text| {
+            text.put(b" picks=");
+            picks::put(text, ranges);
+        })
+    }
+
+    /// `deep=1`: there are reverts among the operations that were taken back.
+    pub fn deep(&mut self) -> &mut Self {
+        self.field(|text| text.put(b" deep=1"))
+    }
+
+    /// `group=`: the number of the group's first line.
+    pub fn group(&mut self, seq: u64) -> &mut Self {
+        self.number(b" group=", seq)
+    }
+
+    /// `mode=`: whether it is an undo or an operation of its own.
     pub fn mode(&mut self, mode: Mode) -> &mut Self {
         match mode {
             Mode::Walk => self.field(|text| text.put(b" mode=walk")),

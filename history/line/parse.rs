@@ -3,6 +3,7 @@
 //! Reading a line, which may be torn, stale, foreign or made up.
 
 use super::{
+    picks::Picks,
     text,
     Cookie,
     Crc,
@@ -92,8 +93,14 @@ pub struct Line<'a> {
     pub back: Option<Pos>,
     /// The object's size after a revert.
     pub now: Option<u64>,
-    /// How the operations were chosen.
+    /// Whether a revert is an undo or an operation of its own.
     pub mode: Option<Mode>,
+    /// Which operations a revert took back, if not just the newest ones.
+    pub picks: Option<Picks<'a>>,
+    /// Whether there are reverts among them.
+    pub deep: bool,
+    /// The number of the first line of the group that a revert belongs to; that line itself has none.
+    pub group: Option<u64>,
     /// Why the old state was lost, percent-encoded.
     pub why: Option<&'a [u8]>,
     /// The name that an operation on names is about, percent-encoded.
@@ -127,12 +134,13 @@ impl<'a> Line<'a> {
             return Err(LineError::Value);
         }
         let (mut line, rest) = Self::parse_head(body)?;
-        let (mut seq, mut cut) = (None, None);
+        let (mut seq, mut cut, mut deep) = (None, None, None);
         for word in words(rest) {
             let (key, value) = text::split(word, b'=').ok_or(LineError::Key)?;
             match key {
                 b"seq" => once(&mut seq, text::dec(value))?,
                 b"cmdcut" => once(&mut cut, flag(value))?,
+                b"deep" => once(&mut deep, flag(value))?,
                 // It stands last, and was taken off.
                 b"" | b"sum" => return Err(LineError::Key),
                 _ if line.set(key, value)? => {}
@@ -142,6 +150,7 @@ impl<'a> Line<'a> {
         }
         line.seq = seq.ok_or(LineError::NoNumber)?;
         line.command_cut = cut.is_some();
+        line.deep = deep.is_some();
         Ok(line)
     }
 
@@ -207,6 +216,9 @@ impl<'a> Line<'a> {
             back: None,
             now: None,
             mode: None,
+            picks: None,
+            deep: false,
+            group: None,
             why: None,
             name: None,
             parent: None,
@@ -245,6 +257,8 @@ impl<'a> Line<'a> {
             b"back" => once(&mut self.back, text::pos(value))?,
             b"now" => once(&mut self.now, text::dec(value))?,
             b"mode" => once(&mut self.mode, mode(value))?,
+            b"picks" => once(&mut self.picks, Picks::parse(value))?,
+            b"group" => once(&mut self.group, text::dec(value))?,
             b"why" => once(&mut self.why, Some(value))?,
             b"name" => once(&mut self.name, Some(value))?,
             b"parent" => once(&mut self.parent, text::object(value))?,

@@ -17,6 +17,19 @@ pub(super) fn is_plain(byte: u8) -> bool {
     matches!(byte, 0x21..=0x7e) && byte != b'%'
 }
 
+/// Whether eight bytes stand for themselves.
+pub(super) fn are_plain(bytes: [u8; 8]) -> bool {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGH_BITS: u64 = 0x8080_8080_8080_8080;
+    let lanes = u64::from_le_bytes(bytes);
+    // No lane carries into the next one, unless a high bit is set: then the answer is no anyway.
+    let from_visible = lanes.wrapping_add(ONES * (0x80 - 0x21));
+    let above_tilde = lanes.wrapping_add(ONES);
+    let no_percent = (lanes ^ ONES * 0x25).wrapping_add(ONES * 0x7f);
+    let all = from_visible & no_percent & !lanes & !above_tilde & HIGH_BITS;
+    all == HIGH_BITS
+}
+
 /// A byte's encoded form and how long it is.
 pub(super) fn escape(byte: u8) -> ([u8; 3], usize) {
     if is_plain(byte) {

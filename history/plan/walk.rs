@@ -1,16 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 
 //! The walk along an object's chain, from its newest line back: which operations stand.
+//!
+//! A revert that took back just the newest operations says where the walk goes on behind them. One
+//! that picked operations lists them: they are hidden from the walk, which goes past them.
 
-use super::super::line::{
-    fold,
-    Amend,
-    Fold,
-    Line,
-    Mode,
-    ObjectId,
-    Op,
-    Pos, //
+use super::{
+    super::line::{
+        fold,
+        Amend,
+        Fold,
+        Line,
+        Mode,
+        ObjectId,
+        Op,
+        Pos, //
+    },
+    Store,
 };
 
 /// How many corrections may wait for the lines they name. A correction follows its line under
@@ -33,6 +39,17 @@ pub enum Stop {
     Foreign,
     /// The chain contradicts itself: another object's line, a step forward, lost corrections.
     Corrupt,
+    /// There is no memory for what is hidden.
+    NoRoom,
+}
+
+/// What becomes of the operations that a walk finds standing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// They stay: what a pick took back stays hidden.
+    Stay,
+    /// They are taken back: what a pick took back stands again, and comes later in the walk.
+    Go,
 }
 
 /// What a line means to the walk.
@@ -42,10 +59,13 @@ pub enum Step {
     Take,
     /// No operation that could be taken back (a read), but it stands.
     Show,
-    /// Nothing: the history's own books, or an operation that did not happen.
+    /// Nothing: the history's own books, an operation that did not happen, or was picked by a revert.
     Pass,
     /// A revert: what it took back does not stand, the walk goes on here, or ends.
     Jump(Option<Pos>),
+    /// A revert that was to be taken back: what it took back would stand again, but a newer one took
+    /// back some of that, too.
+    Barred,
     /// The walk cannot go on.
     Stop(Stop),
 }
@@ -86,8 +106,14 @@ impl Walk {
         self.next
     }
 
-    /// Steps on the line that stands at [`Walk::next`].
-    pub fn step(&mut self, line: &mut Line<'_>) -> Step {
+    /// Steps on the line that stands at [`Walk::next`]. `hidden` holds the ranges of numbers that were
+    /// picked, from one step to the next; `fate` is that of this line, if it stands.
+    pub fn step(
+        &mut self,
+        line: &mut Line<'_>,
+        hidden: &mut impl Store<(u64, u64)>,
+        fate: Fate,
+    ) -> Step {
         let Some(at) = self.next.take() else {
             return Step::Stop(Stop::Corrupt);
         };
@@ -98,17 +124,22 @@ impl Walk {
             return Step::Stop(Stop::Corrupt);
         }
         self.newer = Some((line.seq, at));
-        let step = self.judge(line);
+        let step = self.judge(line, hidden, fate);
         self.next = match step {
             Step::Jump(back) => back,
             Step::Stop(_) => None,
-            Step::Take | Step::Show | Step::Pass => line.prev,
+            Step::Take | Step::Show | Step::Pass | Step::Barred => line.prev,
         };
         step
     }
 
     /// What a line means.
-    fn judge(&mut self, line: &mut Line<'_>) -> Step {
+    fn judge(
+        &mut self,
+        line: &mut Line<'_>,
+        hidden: &mut impl Store<(u64, u64)>,
+        fate: Fate,
+    ) -> Step {
         match self.correction(line.seq) {
             Some(Waiting { amend: None, .. }) => return Step::Pass,
             Some(Waiting {
@@ -119,7 +150,13 @@ impl Walk {
         match line.op {
             Op::Amend | Op::Cancel => self.wait(line),
             Op::Foreign if self.on_foreign == OnForeign::Stop => Step::Stop(Stop::Foreign),
-            Op::Revert | Op::Redo if line.mode != Some(Mode::Pick) => Step::Jump(line.back),
+            _ if is_hidden(line.seq, hidden) => Step::Pass,
+            Op::Revert | Op::Redo if line.mode != Some(Mode::Pick) => undone(line, hidden),
+            Op::Revert if fate == Fate::Stay => match hide(line, hidden) {
+                Ok(()) => Step::Take,
+                Err(stop) => Step::Stop(stop),
+            },
+            Op::Revert if is_barred(line, hidden) => Step::Barred,
             Op::Read => Step::Show,
             op if op.is_bookkeeping() => Step::Pass,
             _ => Step::Take,
@@ -167,5 +204,40 @@ impl Walk {
             }
         }
         found
+    }
+}
+
+/// Whether an operation was picked by a revert that stands.
+fn is_hidden(seq: u64, hidden: &mut impl Store<(u64, u64)>) -> bool {
+    let mut ranges = hidden.items().iter();
+    ranges.any(|(first, last)| (*first..=*last).contains(&seq))
+}
+
+/// Whether something that a revert took back was taken back by a newer one, too.
+fn is_barred(line: &Line<'_>, hidden: &mut impl Store<(u64, u64)>) -> bool {
+    let hidden = hidden.items();
+    let mut picked = line.picks.iter().flat_map(|picks| picks.ranges());
+    picked.any(|(first, last)| hidden.iter().any(|(a, b)| *a <= last && first <= *b))
+}
+
+/// Hides what a revert picked.
+fn hide(line: &Line<'_>, hidden: &mut impl Store<(u64, u64)>) -> Result<(), Stop> {
+    for range in line.picks.iter().flat_map(|picks| picks.ranges()) {
+        if range.1 >= line.seq {
+            return Err(Stop::Corrupt);
+        }
+        hidden.push(range).map_err(|_| Stop::NoRoom)?;
+    }
+    Ok(())
+}
+
+/// What an undo or a redo means: it is passed itself, and what it took back is.
+fn undone(line: &Line<'_>, hidden: &mut impl Store<(u64, u64)>) -> Step {
+    if line.picks.is_none() {
+        return Step::Jump(line.back);
+    }
+    match hide(line, hidden) {
+        Ok(()) => Step::Pass,
+        Err(stop) => Step::Stop(stop),
     }
 }

@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::uapi::MAX_COUNT;
 
@@ -18,18 +18,18 @@ use crate::uapi::MAX_COUNT;
 const OLD_VERBS: [&str; 4] = ["readlog", "revert", "status", "undo"];
 
 /// Global options that take the next argument as their value.
-const WITH_VALUE: [&str; 1] = ["--color"];
+const WITH_VALUE: [&str; 3] = ["--color", "-m", "--mount"];
 
-/// Looks at what LoggerFS recorded about a file, and takes it back.
+/// Looks at what LoggerFS recorded, and takes it back.
 #[derive(Debug, Parser)]
 #[command(
     name = "logctl",
     version,
     max_term_width = 100,
     arg_required_else_help = true,
-    override_usage = "logctl [OPTIONS] COMMAND FILE …\n       logctl [OPTIONS] FILE COMMAND …",
-    after_help = "`logctl FILE readlog`, `logctl FILE revert` and so on mean the same.\n\nExit codes: 0 done, 1 failed and nothing changed, 2 usage, 3 done for some of the \
-        files, 4 refused: the \
+    override_usage = "logctl [OPTIONS] COMMAND …\n       logctl [OPTIONS] FILE COMMAND …",
+    after_help = "`logctl FILE readlog`, `logctl FILE revert` and so on mean the same as with the command first.\n\nExit codes: 0 done, 1 failed and nothing changed, 2 usage, 3 done in part, 4 refused: later \
+        operations are in the way, or the \
         content is not what the log says, 10 not on a LoggerFS mount, 11 busy, 130 interrupted."
 )]
 pub struct Cli {
@@ -48,9 +48,84 @@ pub struct Cli {
     )]
     pub color: Color,
 
+    /// The mount; otherwise the one that holds the path given, or the current directory.
+    #[arg(short, long, global = true, value_name = "MOUNT")]
+    pub mount: Option<PathBuf>,
+
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// Which operations are meant. Several options narrow the choice.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// Those of programs or scripts of this name.
+    #[arg(long, value_name = "COMMAND", help_heading = "Selection")]
+    pub by: Option<String>,
+
+    /// Those of the process with this number.
+    #[arg(long, value_name = "PID", help_heading = "Selection")]
+    pub pid: Option<u32>,
+
+    /// Those of a process and of all that it started.
+    #[arg(long, value_name = "PID", help_heading = "Selection")]
+    pub tree: Option<u32>,
+
+    /// Those of a user.
+    #[arg(long, value_name = "USER", help_heading = "Selection")]
+    pub user: Option<String>,
+
+    /// Those of a session (its leader's process number).
+    #[arg(long, value_name = "SID", help_heading = "Selection")]
+    pub session: Option<u32>,
+
+    /// Those not before a time: 10m, '2h ago', 14:05, 'yesterday 9am', RFC 3339.
+    #[arg(long, value_name = "TIME", help_heading = "Selection")]
+    pub since: Option<String>,
+
+    /// Those not after a time.
+    #[arg(long, value_name = "TIME", help_heading = "Selection")]
+    pub until: Option<String>,
+
+    /// Those on paths that match: `*.rs`, `web/**`.
+    #[arg(long, value_name = "GLOB", help_heading = "Selection")]
+    pub path: Option<String>,
+
+    /// Of these, the newest N actions.
+    #[arg(long, value_name = "N", help_heading = "Selection")]
+    pub last: Option<usize>,
+
+    /// Those between open and close of the file that operation OP was done through.
+    #[arg(long, value_name = "OP", help_heading = "Selection")]
+    pub open: Option<u64>,
+
+    /// Operations instead of actions.
+    #[arg(long)]
+    pub ops: bool,
+}
+
+impl Selection {
+    /// Whether nothing is chosen.
+    pub fn is_empty(&self) -> bool {
+        let any = Self {
+            ops: self.ops,
+            ..Self::default()
+        };
+        *self == any
+    }
+}
+
+/// How something is taken back.
+#[derive(Args, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Manner {
+    /// Only say what would happen.
+    #[arg(short = 'n', long)]
+    pub dry_run: bool,
+
+    /// Insist, although files were changed outside LoggerFS.
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// What to do.
@@ -66,21 +141,52 @@ pub enum Command {
         all: bool,
     },
 
-    /// Take back the newest operations of a file, or of each of several. A second revert goes
-    /// further back.
+    /// Show what was done, the newest first: each line is an action, all that one command did at once.
+    Log {
+        /// Files and directories; otherwise the whole mount.
+        #[arg(value_name = "PATH")]
+        paths: Vec<PathBuf>,
+
+        /// How many to show.
+        #[arg(short = 'n', value_name = "N")]
+        limit: Option<usize>,
+
+        /// Which of them.
+        #[command(flatten)]
+        selection: Selection,
+    },
+
+    /// Show an action: its command, and each of its operations.
+    Show {
+        /// Its number, any of its operations', or @, @-, @~3.
+        #[arg(value_name = "OP", default_value = "@")]
+        op: String,
+    },
+
+    /// Take back what chosen operations did, and keep what came later. Of files alone: the newest
+    /// operations of each; a second revert goes further back.
     Revert {
-        /// The files, on LoggerFS mounts.
-        #[arg(required = true, value_name = "FILE")]
+        /// OP, A..B or @~N: operations, as `log` numbers them. Others are files and directories: with a
+        /// selection, only what was done there.
+        #[arg(value_name = "OP|FILE")]
         files: Vec<PathBuf>,
 
-        /// How many operations to take back.
+        /// Which of them.
+        #[command(flatten)]
+        selection: Selection,
+
+        /// How many operations of each file to take back.
         #[arg(long, value_name = "N", default_value_t = 1,
             value_parser = clap::value_parser!(u64).range(1..=MAX_COUNT))]
         count: u64,
 
-        /// Insist, although the file was changed outside LoggerFS.
+        /// How.
+        #[command(flatten)]
+        manner: Manner,
+
+        /// Leave out what later operations are in the way of, and do the rest.
         #[arg(long)]
-        force: bool,
+        partial: bool,
 
         /// Bring removed directories back empty, without what the same process had removed from
         /// them before.
@@ -88,12 +194,46 @@ pub enum Command {
         flat: bool,
     },
 
-    /// Take back what was last done to a file, or in a directory: all that one command did at once,
-    /// a save that renamed a new file to the name, a deletion. A second undo goes further back.
+    /// Take back what was last done: all that one command did at once. Of a file, also a save that
+    /// renamed a new file to the name, or its deletion. A second undo goes further back.
     Undo {
-        /// The files, on LoggerFS mounts; also those that are gone.
-        #[arg(required = true, value_name = "FILE")]
+        /// How many actions, and on which files or in which directories, if not the whole mount.
+        #[arg(value_name = "N|FILE")]
         files: Vec<PathBuf>,
+
+        /// How.
+        #[command(flatten)]
+        manner: Manner,
+    },
+
+    /// Take an undo back.
+    Redo {
+        /// How many.
+        #[arg(value_name = "N", default_value_t = 1)]
+        count: u64,
+
+        /// How.
+        #[command(flatten)]
+        manner: Manner,
+    },
+
+    /// Bring files, directories or the whole mount back to how they were at a point.
+    Restore {
+        /// An operation's number, @- or @~3 (so many actions back), or a time: 10m, '2h ago', 14:05.
+        #[arg(long, value_name = "POINT")]
+        to: String,
+
+        /// Files and directories, also those that are gone; otherwise the whole mount.
+        #[arg(value_name = "PATH")]
+        paths: Vec<PathBuf>,
+
+        /// How.
+        #[command(flatten)]
+        manner: Manner,
+
+        /// Leave out what cannot be taken back, and do the rest.
+        #[arg(long)]
+        partial: bool,
     },
 
     /// Show how a file and the history of its mount stand.
@@ -108,8 +248,12 @@ impl Command {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Readlog { .. } => "readlog",
+            Self::Log { .. } => "log",
+            Self::Show { .. } => "show",
             Self::Revert { .. } => "revert",
             Self::Undo { .. } => "undo",
+            Self::Redo { .. } => "redo",
+            Self::Restore { .. } => "restore",
             Self::Status { .. } => "status",
         }
     }
@@ -118,7 +262,9 @@ impl Command {
     pub fn files(&self) -> &[PathBuf] {
         match self {
             Self::Readlog { file, .. } | Self::Status { file } => core::slice::from_ref(file),
-            Self::Revert { files, .. } | Self::Undo { files } => files,
+            Self::Revert { files, .. } | Self::Undo { files, .. } => files,
+            Self::Log { paths, .. } | Self::Restore { paths, .. } => paths,
+            Self::Show { .. } | Self::Redo { .. } => &[],
         }
     }
 }

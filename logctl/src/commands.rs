@@ -2,20 +2,32 @@
 
 //! What each command does.
 
+pub mod log;
 mod readlog;
+pub mod report;
 mod revert;
+pub mod site;
 mod status;
+mod take;
 mod undo;
+mod walk;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use jiff::Zoned;
+use rustix::io::Errno;
+
 use crate::cli::{Cli, Command};
+use crate::describe::Users;
 use crate::error::Error;
+use crate::history::line::ObjectId;
 use crate::json;
+use crate::mount::Mount;
 use crate::object::{File, Object};
 use crate::output::Output;
-use crate::uapi::Revert;
+use crate::uapi::{Revert, Status, VERSION};
+use site::{ops_word, Site};
 
 /// Runs what the command line asks for, and says how it went.
 pub fn run(cli: &Cli) -> ExitCode {
@@ -27,17 +39,202 @@ pub fn run(cli: &Cli) -> ExitCode {
         messages: &mut messages,
         json: cli.json,
     };
+    if is_on_mount(&cli.command) {
+        let result = on_mount(cli, &mut output);
+        let path = subject(cli);
+        return ExitCode::from(conclude(&cli.command, &path, result, &mut output));
+    }
     let codes: Vec<u8> = (cli.command.files().iter())
         .map(|path| {
-            let result = match &cli.command {
-                Command::Undo { .. } => undo::run(path, &mut output),
-                command => open(command, path)
-                    .and_then(|mut file| execute(command, path, &mut file, &mut output)),
-            };
+            let result = open(&cli.command, path)
+                .and_then(|mut file| execute(&cli.command, path, &mut file, &mut output));
             conclude(&cli.command, path, result, &mut output)
         })
         .collect();
     ExitCode::from(in_all(&codes))
+}
+
+/// What a command on a whole mount is about, in messages.
+fn subject(cli: &Cli) -> PathBuf {
+    let given = cli.command.files().iter();
+    let mut given = given.filter(|path| ops_word(path.as_os_str()).is_none());
+    let path = cli.mount.as_ref().or_else(|| given.next());
+    path.cloned().unwrap_or_else(|| ".".into())
+}
+
+/// Whether a command works on a whole mount; the others, on one file after another.
+pub fn is_on_mount(command: &Command) -> bool {
+    match command {
+        Command::Revert {
+            files,
+            selection,
+            manner,
+            partial,
+            ..
+        } => {
+            let named = |path: &PathBuf| ops_word(path.as_os_str()).is_some() && !path.exists();
+            let any = !selection.is_empty() || selection.ops || *partial || manner.dry_run;
+            any || files.is_empty() || files.iter().any(named)
+        }
+        Command::Readlog { .. } | Command::Status { .. } => false,
+        _ => true,
+    }
+}
+
+/// Runs a command on the mount that it is about.
+fn on_mount(cli: &Cli, output: &mut Output<'_>) -> Result<(), Error> {
+    let mount = Mount::holding(&subject(cli))?;
+    // Any file of the mount will do, where the root is not readable.
+    let root = File::open_to_look(&mount.root);
+    let mut root = root.or_else(|_| File::open_to_look(&subject(cli)))?;
+    let identify = |path: &Path| identify(&mount.root.join(path));
+    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let mut site = Site {
+        object: &mut root,
+        tree: &mount,
+        identify: &identify,
+        root: mount.root.clone(),
+        now: Zoned::now(),
+        users: Users::of(&passwd),
+    };
+    match execute_on_mount(&cli.command, &mut site, output) {
+        Err(Error::NotLoggerFs { path } | Error::Version { path }) if path == mount.root => {
+            older(cli, output)
+        }
+        result => result,
+    }
+}
+
+/// What an older module can do, which knows no whole mounts.
+fn older(cli: &Cli, output: &mut Output<'_>) -> Result<(), Error> {
+    match &cli.command {
+        Command::Undo { files, manner } if !manner.dry_run && !manner.force => {
+            let (count, paths) = undo_words(files)?;
+            if paths.is_empty() || count != 1 {
+                return Err(unknown(cli));
+            }
+            paths.iter().try_for_each(|path| undo::run(path, output))
+        }
+        _ => Err(unknown(cli)),
+    }
+}
+
+/// What it means that a mount knows no whole mounts: it is none of ours, or an older module's.
+fn unknown(cli: &Cli) -> Error {
+    let path = subject(cli);
+    let mut status = Status {
+        version: VERSION,
+        ..Status::default()
+    };
+    let file = File::open_to_look(&path);
+    match file.map(|mut file| file.status(&mut status)) {
+        Ok(Ok(())) => Error::Version { path },
+        _ => Error::NotLoggerFs { path },
+    }
+}
+
+/// The object that a path names now; `None`: it is gone.
+fn identify(path: &Path) -> Result<Option<ObjectId>, Error> {
+    let mut status = Status {
+        version: VERSION,
+        ..Status::default()
+    };
+    let mut file = match File::open_to_change(path) {
+        Err(Error::Open {
+            errno: Errno::NOENT,
+            ..
+        }) => return Ok(None),
+        file => file?,
+    };
+    file.status(&mut status)
+        .map_err(|errno| Error::from_errno(path, "read the log of", errno))?;
+    Ok(Some(ObjectId {
+        volume: status.volume,
+        inode: status.inode,
+        generation: status.generation,
+    }))
+}
+
+/// Executes a command on a whole mount.
+pub fn execute_on_mount(
+    command: &Command,
+    site: &mut Site<'_>,
+    output: &mut Output<'_>,
+) -> Result<(), Error> {
+    match command {
+        Command::Log {
+            paths,
+            limit,
+            selection,
+        } => log::run(site, paths, *limit, selection, output),
+        Command::Show { op } => log::show(site, op, output),
+        Command::Undo { files, manner } => {
+            let (count, paths) = undo_words(files)?;
+            walk::undo(site, count, paths, *manner, output)
+        }
+        Command::Redo { count, manner } => walk::redo(site, *count, *manner, output),
+        Command::Revert { .. } => revert_chosen(command, site, output),
+        Command::Restore {
+            to,
+            paths,
+            manner,
+            partial,
+        } => take::restore(site, to, paths, (*manner, *partial), output),
+        Command::Readlog { .. } | Command::Status { .. } => Ok(()),
+    }
+}
+
+/// `revert` of more than the newest operations of files.
+fn revert_chosen(
+    command: &Command,
+    site: &mut Site<'_>,
+    output: &mut Output<'_>,
+) -> Result<(), Error> {
+    let Command::Revert {
+        files,
+        selection,
+        count,
+        manner,
+        partial,
+        flat,
+    } = command
+    else {
+        return Ok(());
+    };
+    let usage = |message: &str| Error::Usage {
+        message: message.to_owned(),
+    };
+    let is_named = files
+        .iter()
+        .any(|path| ops_word(path.as_os_str()).is_some());
+    if selection.is_empty() && !is_named {
+        if manner.dry_run && !*partial && !files.is_empty() {
+            return take::try_newest(site, files, *count, *manner, output);
+        }
+        return Err(usage(
+            "no operations were chosen: --last 1 does, for example",
+        ));
+    }
+    if *flat || *count != 1 {
+        return Err(usage("--count and --flat go with files alone"));
+    }
+    take::revert(site, files, selection, (*manner, *partial), output)
+}
+
+/// How many actions, and which files, the words of `undo` mean: a number comes first, unless a file has
+/// that name.
+fn undo_words(words: &[PathBuf]) -> Result<(usize, &[PathBuf]), Error> {
+    let Some((first, rest)) = words.split_first() else {
+        return Ok((1, words));
+    };
+    let number = first.to_str().filter(|_| !first.exists());
+    match number.map(str::parse) {
+        Some(Ok(0)) => Err(Error::Usage {
+            message: "0 actions are none".into(),
+        }),
+        Some(Ok(count)) => Ok((count, rest)),
+        _ => Ok((1, words)),
+    }
 }
 
 /// The exit code for all files: the one they share, or that of a job done in part.
@@ -69,14 +266,21 @@ pub fn execute(
     match command {
         Command::Readlog { all, .. } => readlog::run(object, path, *all, output),
         Command::Revert {
-            count, force, flat, ..
+            count,
+            manner,
+            flat,
+            ..
         } => {
-            let force = if *force { Revert::FORCE } else { 0 };
+            let force = if manner.force { Revert::FORCE } else { 0 };
             let deep = if *flat { 0 } else { Revert::DEEP };
             revert::run(object, path, *count, force | deep, output)
         }
         Command::Undo { .. } => undo::of_object(object, path, output),
         Command::Status { .. } => status::run(object, path, output),
+        Command::Log { .. }
+        | Command::Show { .. }
+        | Command::Redo { .. }
+        | Command::Restore { .. } => Ok(()),
     }
 }
 
@@ -90,7 +294,8 @@ pub fn conclude(
     let Err(error) = result.and_then(|()| output.finish()) else {
         return 0;
     };
-    if error.exit_code() != 0 {
+    // What is in the way has been told.
+    if error.exit_code() != 0 && !matches!(error, Error::Conflicts { .. }) {
         output.error(&error);
     }
     if output.json && !matches!(error, Error::Output(_)) {

@@ -44,6 +44,23 @@ pub enum Error {
         /// Why it failed.
         errno: Errno,
     },
+    /// What was asked for makes no sense.
+    Usage {
+        /// Why.
+        message: String,
+    },
+    /// Nothing was found to be done.
+    Nothing {
+        /// What.
+        message: String,
+    },
+    /// A request was refused for what is in the way, which has been told.
+    Conflicts {
+        /// The mount.
+        path: PathBuf,
+        /// The exit code.
+        code: u8,
+    },
     /// Results could not be written.
     Output(io::Error),
 }
@@ -104,7 +121,9 @@ impl Error {
             },
             // Whoever read the results has seen enough.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
-            Self::Version { .. } | Self::Output(_) => 1,
+            Self::Usage { .. } => 2,
+            Self::Conflicts { code, .. } => *code,
+            Self::Version { .. } | Self::Nothing { .. } | Self::Output(_) => 1,
         }
     }
 
@@ -116,6 +135,9 @@ impl Error {
             Self::Version { .. } => "Version",
             Self::Refused(refusal) => refusal.reason.as_str(),
             Self::System { .. } => "System",
+            Self::Usage { .. } => "Usage",
+            Self::Nothing { .. } => Reason::NothingLeft.as_str(),
+            Self::Conflicts { .. } => "Conflicts",
             Self::Output(_) => "Output",
         }
     }
@@ -141,7 +163,9 @@ impl Error {
                 errno: Errno::ROFS,
                 ..
             } => Some("unmount it, and mount it anew without `-o ro`.".into()),
-            Self::Open { .. } | Self::Output(_) => None,
+            Self::Open { .. } | Self::Output(_) | Self::Conflicts { .. } => None,
+            Self::Usage { .. } => Some("`logctl COMMAND --help` says what can be given.".into()),
+            Self::Nothing { .. } => Some("`logctl log` shows what was done.".into()),
             Self::NotLoggerFs { path } => Some(format!(
                 "use the path below the mount, not the one in the source directory; `findmnt -T {}` \
                  shows what it is on.",
@@ -183,6 +207,11 @@ impl fmt::Display for Error {
                 let (path, errno) = (quoted(path), describe(*errno));
                 write!(f, "cannot {doing} {path}: {errno}; nothing was changed")
             }
+            Self::Usage { message } => f.write_str(message),
+            Self::Nothing { message } => write!(f, "{message}; nothing was changed"),
+            Self::Conflicts { path, .. } => {
+                write!(f, "operations are in the way on {}", quoted(path))
+            }
             Self::Output(error) => write!(f, "cannot write the results: {error}"),
         }
     }
@@ -195,6 +224,42 @@ fn describe(errno: Errno) -> String {
         Some((words, _)) => words.to_owned(),
         None => text,
     }
+}
+
+/// Why a single operation of several cannot be taken back, in a few words: what kind it is, and the
+/// sentence. `by` is who did the operation in the way.
+pub fn obstacle(reason: Option<Reason>, by: Option<&str>) -> (&'static str, String) {
+    match reason {
+        Some(Reason::Conflict) => match by {
+            Some(by) => ("conflict", format!("changed later by {by}")),
+            None => ("conflict", "is not as it was left".into()),
+        },
+        Some(Reason::Foreign) => ("foreign", "changed outside LoggerFS".into()),
+        Some(Reason::Lost) => ("lost", "its old content was not saved".into()),
+        Some(Reason::Trimmed) => ("trimmed", "its old content was dropped to make room".into()),
+        Some(Reason::Mapped) => ("mapped", "a program maps it".into()),
+        Some(Reason::NotOwner) => ("owner", "is or was not yours".into()),
+        Some(Reason::NotPermitted) => ("rights", "you may not set its old attributes".into()),
+        Some(Reason::NotWritable) => ("rights", "you may not write to it".into()),
+        Some(Reason::NoSpace) => ("space", "no room to save what would be replaced".into()),
+        Some(Reason::Corrupt) => ("damaged", "its saved content is damaged".into()),
+        Some(Reason::NothingLeft) => ("gone", "was taken back already".into()),
+        Some(Reason::Unsupported) => ("no inverse", "this kind has no inverse yet".into()),
+        Some(Reason::HistoryOff | Reason::Io) | None => {
+            ("error", "the history cannot be read or written".into())
+        }
+    }
+}
+
+/// The exit code for what is in the way.
+pub fn exit_code(reasons: impl Iterator<Item = Option<Reason>>) -> u8 {
+    let codes = reasons.map(|reason| match reason {
+        Some(Reason::Foreign | Reason::Conflict) => 4,
+        Some(Reason::Mapped) => 11,
+        _ => 1,
+    });
+    // A conflict says most.
+    codes.max_by_key(|code| (*code == 4, *code)).unwrap_or(1)
 }
 
 impl Refusal {
@@ -223,7 +288,7 @@ impl Refusal {
                  over what was changed outside."
             ),
             Reason::Mapped => {
-                "unmap the file (end the program that maps it), then try again.".into()
+                "end the program that maps it in the source directory, then try again.".into()
             }
             Reason::Conflict => {
                 format!("revert the later operation first; `logctl {file} readlog` lists it.")
@@ -280,7 +345,10 @@ impl fmt::Display for Refusal {
                 Some(op) => write!(f, "{path} was changed outside LoggerFS since op {op}"),
                 None => write!(f, "{path} was changed outside LoggerFS"),
             },
-            Reason::Mapped => write!(f, "{path} is mapped by a program"),
+            Reason::Mapped => write!(
+                f,
+                "{path} is mapped by a program that did not open it through LoggerFS"
+            ),
             Reason::Conflict => write!(f, "{path} was changed later by {op}"),
             Reason::NotOwner => write!(f, "{path} is not yours"),
             Reason::NotPermitted => {

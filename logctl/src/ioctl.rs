@@ -7,7 +7,10 @@ use std::os::fd::BorrowedFd;
 use rustix::io::Errno;
 use rustix::ioctl::{ioctl, Opcode, Updater};
 
-use crate::uapi::{ReadLog, Revert, Status, IOC_READLOG, IOC_REVERT_SOME, IOC_STATUS};
+use crate::uapi::{
+    Conflict, Operation, ReadHistory, ReadLog, Revert, RevertGroup, Status, IOC_READLOG,
+    IOC_READ_HISTORY, IOC_REVERT_GROUP, IOC_REVERT_SOME, IOC_STATUS,
+};
 
 /// Takes operations back. The reply is in `request`, also where the call fails.
 pub fn revert(fd: BorrowedFd<'_>, request: &mut Revert) -> Result<(), Errno> {
@@ -47,6 +50,54 @@ pub fn status(fd: BorrowedFd<'_>, request: &mut Status) -> Result<(), Errno> {
         ioctl(
             fd,
             Updater::<{ IOC_STATUS as Opcode }, Status>::new(request),
+        )
+    }
+}
+
+/// Reads lines of the whole mount into `buffer`. The reply is in `request`.
+pub fn read_history(
+    fd: BorrowedFd<'_>,
+    request: &mut ReadHistory,
+    buffer: &mut [u8],
+) -> Result<(), Errno> {
+    // CAST: An address fits into 64 bits on every architecture.
+    request.buffer = buffer.as_mut_ptr().expose_provenance() as u64;
+    request.length = u32::try_from(buffer.len()).unwrap_or(u32::MAX);
+    // CAST: `Opcode` has at least 32 bits.
+    // SAFETY:
+    // * This command reads and writes one `ReadHistory`.
+    // * Beside it, it writes at most `length` bytes at `buffer`, which is borrowed for writing
+    //   until it returns.
+    unsafe {
+        ioctl(
+            fd,
+            Updater::<{ IOC_READ_HISTORY as Opcode }, ReadHistory>::new(request),
+        )
+    }
+}
+
+/// Takes operations of any objects of the mount back. The reply is in `request` and `conflicts`, also
+/// where the call fails.
+pub fn revert_group(
+    fd: BorrowedFd<'_>,
+    request: &mut RevertGroup,
+    operations: &[Operation],
+    conflicts: &mut [Conflict],
+) -> Result<(), Errno> {
+    // CAST: Addresses and lengths fit into 64 bits on every architecture.
+    request.operations = operations.as_ptr().expose_provenance() as u64;
+    request.count = operations.len() as u64;
+    request.conflicts = conflicts.as_mut_ptr().expose_provenance() as u64;
+    request.room = u32::try_from(conflicts.len()).unwrap_or(u32::MAX);
+    // CAST: `Opcode` has at least 32 bits.
+    // SAFETY:
+    // * This command reads and writes one `RevertGroup`.
+    // * Beside it, it reads `count` operations, and writes at most `room` conflicts, which are plain
+    //   numbers; both are borrowed until it returns.
+    unsafe {
+        ioctl(
+            fd,
+            Updater::<{ IOC_REVERT_GROUP as Opcode }, RevertGroup>::new(request),
         )
     }
 }

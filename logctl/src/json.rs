@@ -3,15 +3,20 @@
 //! The objects that `--json` prints: one a line, each with `v` and `type`.
 
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use jiff::{Timestamp, Zoned};
 use serde_json::{json, Map, Value};
 
+use crate::actions::Action;
+use crate::commands::log::Shown;
+use crate::commands::report::Report;
+use crate::commands::site::Site;
 use crate::error::Error;
-use crate::history::line::{Line, Mode, Undo};
+use crate::history::line::{Line, Mode, Time, Undo};
 use crate::quote::{base64, decoded};
 use crate::time::rfc3339;
-use crate::uapi::Status;
+use crate::uapi::{Conflict, Reason, Status};
 
 /// The version of all objects.
 const VERSION: u32 = 1;
@@ -184,4 +189,124 @@ pub fn on_error(status: &Status) -> &'static str {
         Status::REFUSE => "refuse",
         _ => "unknown",
     }
+}
+
+/// An action.
+pub fn action(shown: &Shown, action: &Action, site: &Site<'_>) -> Value {
+    let (newest, oldest) = (
+        action.newest(&shown.timeline),
+        action.oldest(&shown.timeline),
+    );
+    let (changes, only) = shown.changes(action);
+    let only = only.and_then(|place| place.path);
+    let path = only.map_or_else(|| site.root.clone(), |path| site.root.join(path));
+    let mut object = Object::new("action", &path);
+    let actor = &newest.actor;
+    let args = (!actor.args.is_empty()).then(|| strings(&actor.args));
+    object
+        .put("action", newest.seq)
+        .put("first_op", oldest.seq)
+        .put("operations", action.entries.len())
+        .put("time", zoned(newest.time, &site.now))
+        .put("first_time", zoned(oldest.time, &site.now))
+        .put("command", text(&actor.command))
+        .put_known("args", args)
+        .put_known("pid", actor.process.map(|process| process.pid))
+        .put_known("ppid", actor.ppid)
+        .put_known("sid", actor.sid)
+        .put_known("uid", actor.uid)
+        .put_known("user", actor.uid.map(|uid| site.users.name(uid)));
+    object.put(
+        "changes",
+        json!({
+            "files_made": changes.files_made,
+            "files_gone": changes.files_gone,
+            "directories_made": changes.directories_made,
+            "directories_gone": changes.directories_gone,
+            "changed": changes.changed,
+            "moved": changes.moved,
+            "reverts": changes.reverts,
+        }),
+    );
+    object.into_value()
+}
+
+/// An operation of an action, with its place and its actor.
+pub fn operation(shown: &Shown, index: usize, site: &Site<'_>) -> Value {
+    let entry = &shown.timeline.entries[index];
+    let place = shown.place(index);
+    let mut line = entry.line();
+    (line.offset, line.length) = (entry.offset, entry.length);
+    let path = place
+        .path
+        .map_or_else(PathBuf::new, |path| site.root.join(path));
+    let mut value = op(&path, &line);
+    if let Value::Object(map) = &mut value {
+        let mut put = |key: &str, value: Option<Value>| {
+            if let Some(value) = value {
+                map.insert(key.to_owned(), value);
+            }
+        };
+        let actor = &entry.actor;
+        put("time", Some(zoned(entry.time, &site.now).into()));
+        put("pid", actor.process.map(|process| process.pid.into()));
+        put("ppid", actor.ppid.map(Value::from));
+        put("sid", actor.sid.map(Value::from));
+        put("uid", actor.uid.map(Value::from));
+        put(
+            "args",
+            (!actor.args.is_empty()).then(|| strings(&actor.args).into()),
+        );
+        let to = place.to.map(|to| site.root.join(to));
+        put("to_path", to.map(|to| to.to_string_lossy().into()));
+        let object = entry
+            .object
+            .map(|id| format!("{}.{}", id.inode, id.generation));
+        put("object", object.map(Value::from));
+    }
+    value
+}
+
+fn strings(args: &[Vec<u8>]) -> Vec<Value> {
+    let string = |arg: &Vec<u8>| Value::from(String::from_utf8_lossy(arg).into_owned());
+    args.iter().map(string).collect()
+}
+
+/// RFC 3339 with the offset of a zone, and nanoseconds.
+fn zoned(time: Time, now: &Zoned) -> String {
+    let stamp = Timestamp::new(time.sec, 0);
+    match stamp.map(|stamp| stamp.to_zoned(now.time_zone().clone())) {
+        Ok(local) => {
+            let (date, offset) = (local.strftime("%Y-%m-%dT%H:%M:%S"), local.strftime("%:z"));
+            format!("{date}.{:09}{offset}", time.nsec)
+        }
+        Err(_) => rfc3339(time),
+    }
+}
+
+/// What a request that takes operations back did.
+pub fn summary(report: &Report<'_>, site: &Site<'_>) -> Value {
+    let reply = &report.answer.reply;
+    let mut object = Object::new("summary", &site.root);
+    object
+        .put("command", report.command)
+        .put("dry_run", report.dry_run)
+        .put("reverted", reply.reverted)
+        .put("objects", reply.objects)
+        .put("bytes", reply.bytes)
+        .put("left_out", report.left_out.len())
+        .put_known("op", Some(reply.seq).filter(|seq| *seq != 0));
+    object.into_value()
+}
+
+/// What is in the way of an operation.
+pub fn conflict(command: &str, root: &Path, conflict: &Conflict) -> Value {
+    let reason = Reason::from_code(conflict.reason);
+    let mut object = Object::new("error", root);
+    object
+        .put("command", command)
+        .put("reason", reason.map_or("Unknown", Reason::as_str))
+        .put("op", conflict.seq)
+        .put_known("op_in_way", Some(conflict.in_way).filter(|seq| *seq != 0));
+    object.into_value()
 }

@@ -7,17 +7,25 @@
 #![deny(unsafe_code)]
 
 pub mod action;
+pub mod actions;
 pub mod cli;
 pub mod commands;
+pub mod describe;
 pub mod error;
+pub mod group;
 pub mod history;
 #[allow(unsafe_code)]
 pub mod ioctl;
 pub mod json;
+pub mod mount;
 pub mod object;
 pub mod output;
 pub mod pages;
+pub mod paths;
+pub mod point;
 pub mod quote;
+pub mod select;
 pub mod time;
+pub mod timeline;
 #[path = "../../uapi.rs"]
 pub mod uapi;

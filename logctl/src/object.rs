@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use crate::error::Error;
 use crate::ioctl;
-use crate::uapi::{ReadLog, Revert, Status};
+use crate::uapi::{Conflict, Operation, ReadHistory, ReadLog, Revert, RevertGroup, Status};
 
 /// What the commands ask of a file's history. The tests answer in the kernel's place.
 pub trait Object {
@@ -22,6 +22,27 @@ pub trait Object {
 
     /// Asks how the file and its mount stand. The reply is in `request`.
     fn status(&mut self, request: &mut Status) -> Result<(), Errno>;
+
+    /// Reads lines of the whole mount into `buffer`. The reply is in `request`. An older module does
+    /// not know it.
+    fn read_history(
+        &mut self,
+        _request: &mut ReadHistory,
+        _buffer: &mut [u8],
+    ) -> Result<(), Errno> {
+        Err(Errno::NOTTY)
+    }
+
+    /// Takes operations of any objects of the mount back. The reply is in `request` and `conflicts`,
+    /// also where it fails. An older module does not know it.
+    fn revert_group(
+        &mut self,
+        _request: &mut RevertGroup,
+        _operations: &[Operation],
+        _conflicts: &mut [Conflict],
+    ) -> Result<(), Errno> {
+        Err(Errno::NOTTY)
+    }
 }
 
 /// A file that is open.
@@ -76,5 +97,18 @@ impl Object for File {
 
     fn status(&mut self, request: &mut Status) -> Result<(), Errno> {
         ioctl::status(self.0.as_fd(), request)
+    }
+
+    fn read_history(&mut self, request: &mut ReadHistory, buffer: &mut [u8]) -> Result<(), Errno> {
+        ioctl::read_history(self.0.as_fd(), request, buffer)
+    }
+
+    fn revert_group(
+        &mut self,
+        request: &mut RevertGroup,
+        operations: &[Operation],
+        conflicts: &mut [Conflict],
+    ) -> Result<(), Errno> {
+        ioctl::revert_group(self.0.as_fd(), request, operations, conflicts)
     }
 }

@@ -6,7 +6,7 @@
 mod support;
 
 use logctl::history::line::{
-    Brief, Command, Extent, Kept, LineDraft, ObjectId, Op, Open, Pos, Time, Undo, MAX_LINE,
+    Brief, Extent, Kept, LineDraft, ObjectId, Op, Open, Padded, Pos, Time, Undo, MAX_LINE,
 };
 use proptest::prelude::*;
 use support::{crc32c, seed};
@@ -113,10 +113,10 @@ fn drafted(says: &Says, object: ObjectId, first: u64) -> Vec<u8> {
 
 fn brief(says: &Says, kept: &mut Kept) -> Vec<u8> {
     let mut padded = COMMAND.to_vec();
-    padded.resize(Command::padded(COMMAND.len()), 0);
+    padded.resize(Padded::length(COMMAND.len()), 0);
     let mut brief = Brief {
         time: says.time,
-        command: Command::new(&padded, COMMAND.len()).unwrap(),
+        command: Padded::new(&padded, COMMAND.len()).unwrap(),
         op: says.op,
         offset: says.offset,
         length: says.length,

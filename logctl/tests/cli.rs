@@ -5,7 +5,8 @@
 use std::ffi::OsString;
 use std::process::{Command as Process, Output};
 
-use logctl::cli::{normalize, parse, Cli, Color, Command};
+use clap::CommandFactory;
+use logctl::cli::{normalize, parse, Cli, Color, Command, Manner, Selection};
 use logctl::uapi;
 
 /// The arguments as they are parsed.
@@ -75,6 +76,8 @@ fn the_old_form_is_rewritten() {
         ("--color", "--color"),
         ("-", "-"),
         ("- readlog", "readlog -"),
+        ("-m /mnt f revert", "-m /mnt revert f"),
+        ("--mount /mnt log", "--mount /mnt log"),
     ];
     for (given, expected) in cases {
         assert_eq!(normalized(given), expected, "{given}");
@@ -85,8 +88,13 @@ fn the_old_form_is_rewritten() {
 fn both_forms_mean_the_same() {
     let revert = Command::Revert {
         files: vec!["f".into()],
+        selection: Selection::default(),
         count: 2,
-        force: true,
+        manner: Manner {
+            force: true,
+            dry_run: false,
+        },
+        partial: false,
         flat: false,
     };
     assert_eq!(cli("f revert --count 2 --force").command, revert);
@@ -134,11 +142,19 @@ fn help_and_version() {
     let help = logctl(&["--help"]);
     assert_eq!(help.status.code(), Some(0));
     assert_eq!(stdout(&help), include_str!("help.txt"));
-    for command in ["readlog", "revert", "status", "undo"] {
-        let help = logctl(&[command, "--help"]);
+    // Of each command, one after another.
+    let mut texts = String::new();
+    for command in Cli::command().get_subcommands() {
+        let help = logctl(&[command.get_name(), "--help"]);
         assert_eq!(help.status.code(), Some(0));
         assert!(stdout(&help).contains("--json"), "every command has --json");
+        texts += &format!(
+            "$ logctl {} --help\n{}\n",
+            command.get_name(),
+            stdout(&help)
+        );
     }
+    assert_eq!(texts, include_str!("help-commands.txt"));
 }
 
 #[test]

@@ -7,7 +7,7 @@ mod support;
 
 use logctl::history::line::{Extent, Line};
 use logctl::history::plan::{
-    inverse, Access, Changes, Flags, Kind, MapReader, MapRecord, Merge, OnForeign, Piece,
+    inverse, Access, Changes, Fate, Flags, Kind, MapReader, MapRecord, Merge, OnForeign, Piece,
     PlanError, Record, Records, Restore, Source, Step, Stop, Times, Walk,
 };
 use support::{pos, List, OBJECT};
@@ -173,7 +173,8 @@ fn inverse_refuses_what_it_cannot_know() {
 #[test]
 fn walk_stops_where_it_must() {
     let step = |walk: &mut Walk, text: &str| {
-        walk.step(&mut line(&format!("1.000000000 - {text} sum=00000000\n")))
+        let text = format!("1.000000000 - {text} sum=00000000\n");
+        walk.step(&mut line(&text), &mut List::default(), Fate::Stay)
     };
     let start = || Walk::new(OBJECT, Some(pos(5, 50)), OnForeign::Stop);
 

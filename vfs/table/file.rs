@@ -5,8 +5,10 @@
 use super::Table;
 use crate::vfs::{
     c,
+    dentry::OwnDentry,
     file::{Bytes, Call, OwnFile},
-    range::{Map, Pipe},
+    map::{Answer, Fault, Map},
+    range::Pipe,
     Fs,
 };
 use kernel::{error::from_result, prelude::*};
@@ -62,6 +64,12 @@ pub(crate) trait RangeHooks {
 pub(crate) trait MapHooks {
     /// `->mmap`.
     fn map(file: &OwnFile, map: &Map) -> Result;
+    /// The last area that an mmap() of the file made is gone. Under mmap_lock: must not wait.
+    fn unmapped(file: &OwnFile);
+    /// A store to a page that is not writable yet. Under mmap_lock, or an area's own lock.
+    fn store(file: &OwnFile, fault: Fault<'_>) -> Answer;
+    /// `msync()`; `lower` does it on the lower file.
+    fn sync(dentry: &OwnDentry, lower: impl FnOnce() -> Result) -> Result;
 }
 
 /// Our own commands.
@@ -116,7 +124,7 @@ pub(super) fn long(result: Result<i64>) -> i64 {
 }
 
 /// Zero or an errno for C.
-pub(super) fn plain(result: Result) -> c_int {
+pub(crate) fn plain(result: Result) -> c_int {
     from_result(|| result.map(|()| 0))
 }
 

@@ -20,6 +20,8 @@ use kernel::{
 pub(crate) trait SuperHooks: FileSystem {
     /// The mount below.
     fn lower(mount: &Self::Mount) -> &LowerMount;
+    /// The last unmount, before inodes go: no file is open and none is mapped.
+    fn dying(mount: &Self::Mount);
     /// `->put_super`: the last unmount, after all inodes are gone.
     fn shut_down(mount: &Self::Mount);
     /// `->evict_inode`: an inode goes out of memory. Must not wait: reclaim may be behind it.
@@ -81,7 +83,7 @@ unsafe fn mount<'a>(sb: *mut c::super_block) -> &'a <Fs as FileSystem>::Mount {
 /// Called by the VFS once, with an inode of our superblock that nobody uses any more.
 unsafe extern "C" fn evict_inode(inode: *mut c::inode) {
     // SAFETY: The VFS passes an inode that nobody uses any more.
-    unsafe { c::truncate_inode_pages_final(&mut (*inode).i_data) };
+    unsafe { c::lfs_drop_pages(inode) };
     // SAFETY: As above.
     unsafe { c::clear_inode(inode) };
     // SAFETY: As above.

@@ -5,7 +5,7 @@
 
 use logctl::history::line::{Extent, Line, LineDraft, Mode, Op, Open, Pos, Time, Undo};
 use logctl::history::plan::{
-    inverse, Changes, Entry, Inverse, MapReader, MapRecord, Merge, OnForeign, Outcome, Piece,
+    inverse, Changes, Entry, Fate, Inverse, MapReader, MapRecord, Merge, OnForeign, Outcome, Piece,
     Source, Step, Walk, RECORD,
 };
 
@@ -172,17 +172,18 @@ impl Journal {
     pub fn plan(&self, count: usize, present: u64) -> (Vec<Piece>, Outcome, Option<Pos>) {
         let mut walk = Walk::new(OBJECT, self.newest, OnForeign::Stop);
         let mut merge = Merge::new(List::default(), present);
+        let mut hidden = List::default();
         let mut taken = 0;
         while taken < count {
             let at = walk.next().expect("so many operations stand");
             let mut line = parse(self.line(at), at.segment);
-            match walk.step(&mut line) {
+            match walk.step(&mut line, &mut hidden, Fate::Go) {
                 Step::Take => {
                     self.feed(&mut merge, &inverse(&line).expect("it has an inverse"));
                     taken += 1;
                 }
                 Step::Stop(stop) => panic!("{stop:?}"),
-                Step::Show | Step::Pass | Step::Jump(_) => {}
+                Step::Show | Step::Pass | Step::Jump(_) | Step::Barred => {}
             }
         }
         let mut pieces = List::default();

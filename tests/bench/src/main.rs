@@ -20,7 +20,7 @@ use budget::{Limit, Lower, Row, Work, ROWS};
 use table::{Entry, Table};
 use work::Cost;
 
-const HELP: &str = "lfs-bench [--lines N] [--only TEXT] [--fresh] [--out FILE]";
+const HELP: &str = "lfs-bench [--lines N] [--only TEXT] [--lower NAME] [--fresh] [--out FILE]";
 
 /// More than the whole history takes by default: a fifth of the lower filesystem, which is as large
 /// as a small real one (its memory is only taken as it is used).
@@ -31,6 +31,8 @@ struct Options {
     /// How many lines a long history has.
     lines: usize,
     only: String,
+    /// The lower filesystems.
+    lowers: Vec<Lower>,
     /// Measure with an empty history instead of a full one that is recycled.
     fresh: bool,
     out: PathBuf,
@@ -51,6 +53,7 @@ fn parse() -> Options {
     let mut options = Options {
         lines: 100_000,
         only: String::new(),
+        lowers: Lower::ALL.to_vec(),
         fresh: false,
         out: "/out/bench.json".into(),
     };
@@ -60,6 +63,13 @@ fn parse() -> Options {
         match word.as_str() {
             "--lines" => options.lines = value().parse().unwrap_or_else(|_| usage()),
             "--only" => options.only = value(),
+            "--lower" => {
+                let name = value();
+                options.lowers.retain(|lower| lower.name() == name);
+                if options.lowers.is_empty() {
+                    usage();
+                }
+            }
             "--fresh" => options.fresh = true,
             "--out" => options.out = value().into(),
             _ => usage(),
@@ -76,7 +86,7 @@ fn usage() -> ! {
 /// Runs every row; whether a "must" that counts was missed.
 fn bench(options: &Options) -> io::Result<bool> {
     let mut table = Table::default();
-    for lower in Lower::ALL {
+    for &lower in &options.lowers {
         let place = Place::make(lower, options.fresh)?;
         for row in ROWS.iter().filter(|row| row.name.contains(&options.only)) {
             eprintln!("{}: {}", lower.name(), row.name);

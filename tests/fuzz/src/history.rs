@@ -44,6 +44,8 @@ pub(crate) mod journal {
         pub(crate) seq: u64,
         pub(crate) at: Pos,
         pub(crate) object: ObjectId,
+        pub(crate) group: u64,
+        pub(crate) end: Option<super::line::Op>,
     }
 
     /// An empty table of last lines.

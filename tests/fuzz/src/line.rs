@@ -5,7 +5,7 @@
 use arbitrary::{Result, Unstructured};
 use logctl::history::line::{
     decode_hex, decode_percent, encode_command, encode_percent, fold, refold, split_line, Actor,
-    Amend, Brief, Command, Cookie, Extent, Kept, Line, LineDraft, Mode, ObjectId, Op, Open, Pos,
+    Amend, Brief, Cookie, Extent, Kept, Line, LineDraft, Mode, ObjectId, Op, Open, Padded, Pos,
     Seed, Time, Undo, MAX_ARGS, MAX_LINE,
 };
 use logctl::history::plan::inverse;
@@ -412,7 +412,7 @@ fn usual(told: &Told, command: &[u8]) {
         return;
     };
     let mut padded = command.to_vec();
-    padded.resize(Command::padded(command.len()), 0);
+    padded.resize(Padded::length(command.len()), 0);
     let (offset, length) = told.range;
     let undo = told
         .undo
@@ -421,7 +421,7 @@ fn usual(told: &Told, command: &[u8]) {
     let (map, crc) = (told.numbers[0].unwrap_or(0), told.crc.unwrap_or(0));
     let mut brief = Brief {
         time: told.time,
-        command: Command::new(&padded, command.len()).expect("padded"),
+        command: Padded::new(&padded, command.len()).expect("padded"),
         op: told.op,
         offset,
         length,

@@ -12,7 +12,7 @@ use crate::crc32c;
 use crate::damage::{damage, Done};
 use crate::history::line::{Line, LineDraft, ObjectId, Op, Open, Pos, Seed, Time, Undo, MAX_LINE};
 use crate::history::opened::{self, Opened};
-use crate::history::plan::{inverse, OnForeign, Step, Walk};
+use crate::history::plan::{inverse, Fate, OnForeign, PlanError, Step, Store, Walk};
 use crate::vfs::store::Dir;
 
 /// The objects that are asked for: some of those with lines in many segments, and some of the
@@ -184,9 +184,25 @@ fn look(sound: &Sound, opened: &mut Opened, done: &Done, exact: bool) {
     }
 }
 
+/// What reverts picked.
+#[derive(Default)]
+struct Hidden(Vec<(u64, u64)>);
+
+impl Store<(u64, u64)> for Hidden {
+    fn push(&mut self, range: (u64, u64)) -> Result<(), PlanError> {
+        self.0.push(range);
+        Ok(())
+    }
+
+    fn items(&mut self) -> &mut [(u64, u64)] {
+        &mut self.0
+    }
+}
+
 /// Goes along a chain; returns how many steps that took.
 fn walk(sound: &Sound, opened: &mut Opened, done: &Done, mut walk: Walk) -> usize {
     let mut steps = 0;
+    let mut hidden = Hidden::default();
     while let Some(at) = walk.next() {
         let Ok(text) = opened.read_line(at) else {
             break;
@@ -201,7 +217,7 @@ fn walk(sound: &Sound, opened: &mut Opened, done: &Done, mut walk: Walk) -> usiz
             );
         }
         let mut line = Line::parse(&text, None).expect("what was verified");
-        if let Step::Take = walk.step(&mut line) {
+        if let Step::Take = walk.step(&mut line, &mut hidden, Fate::Stay) {
             let _ = inverse(&line);
         }
     }

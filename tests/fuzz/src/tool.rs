@@ -3,26 +3,37 @@
 //! logctl before a kernel that answers anything: it ends, its JSON is JSON, and no name or line
 //! gives orders to a terminal.
 
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use arbitrary::{Result, Unstructured};
-use logctl::cli::Command;
-use logctl::commands::{conclude, execute};
+use logctl::cli::{Command, Manner, Selection};
+use logctl::commands::site::Site;
+use logctl::commands::{conclude, execute, execute_on_mount};
+use logctl::describe::Users;
+use logctl::history::line::ObjectId;
 use logctl::object::Object;
 use logctl::output::Output;
-use logctl::uapi::{ReadLog, Revert, Status};
+use logctl::paths::Tree;
+use logctl::uapi::{Conflict, Operation, ReadHistory, ReadLog, Revert, RevertGroup, Status};
 use rustix::io::Errno;
 
 use crate::line::number;
 
 /// A line that is sound, but for its sum: only the kernel looks at that.
-const LINES: [&str; 4] = [
+const LINES: [&str; 10] = [
     "1.000000001 /bin/dd write 4 1 seq=9 obj=1.1 size=8 open=9 undo=1:0+1 crc=00000000 sum=00000000\n",
     "2.000000002 - truncate 4 9 seq=8 obj=1.1 size=8 undo=lost why=nospace sum=00000000\n",
     "3.000000003 /x%0Ay revert 0 9 seq=12 obj=1.1 size=1 of=9 count=1 now=4 mode=walk undo=none sum=00000000\n",
     "4.000000004 %1B%5Bm commit 0 0 seq=13 obj=1.1 of=12 comm=%07 args=a%00b%00 sum=00000000\n",
+    "5.000000005 /x create 0 0 seq=3 obj=2.1 name=a%1B node=1.1 undo=none pid=7@1.0 ppid=6 sid=7 uid=0 sum=00000000\n",
+    "5.000000006 /x rename 0 0 seq=4 obj=2.1 name=a%1B to=b parent=3.1 pfh=01 node=1.1 over=4.1 kept=1 undo=none pid=7@1.0 sum=00000000\n",
+    "6.000000000 /x rmdir 0 0 seq=5 obj=3.1 name=c node=2.1 kept=1 undo=none pid=7@1.0 args=rm%00-r sum=00000000\n",
+    "7.000000000 /l revert 0 0 seq=20 obj=1.1 of=9 count=1 picks=8-9 mode=pick undo=none sum=00000000\n",
+    "7.000000000 /l revert 0 0 seq=21 obj=2.1 of=4 count=2 picks=3-4 mode=walk group=20 undo=none sum=00000000\n",
+    "8.000000000 /l redo 0 0 seq=25 obj=2.1 of=21 count=1 back=1:9 mode=walk undo=none sum=00000000\n",
 ];
 
 struct Any<'u, 'd>(&'u mut Unstructured<'d>);
@@ -48,9 +59,9 @@ impl Any<'_, '_> {
     fn page(&mut self, buffer: &mut [u8]) -> Result<u32> {
         let mut text = Vec::new();
         for _ in 0..self.0.int_in_range(0..=6)? {
-            match self.0.int_in_range(0..=5)? {
-                choice @ 0..=3 => text.extend(LINES[choice].bytes()),
-                4 => text.extend(self.0.bytes(self.0.len().min(20))?),
+            match self.0.int_in_range(0..=11)? {
+                choice @ 0..=9 => text.extend(LINES[choice].bytes()),
+                10 => text.extend(self.0.bytes(self.0.len().min(20))?),
                 _ => {
                     let mut line = self.0.choose(&LINES)?.as_bytes().to_vec();
                     let at = self.0.choose_index(line.len())?;
@@ -107,6 +118,165 @@ impl Object for Any<'_, '_> {
             _ => Ok(()),
         }
     }
+
+    fn read_history(
+        &mut self,
+        request: &mut ReadHistory,
+        buffer: &mut [u8],
+    ) -> core::result::Result<(), Errno> {
+        request.length = buffer.len() as u32;
+        assert!(request.is_valid());
+        request.used = self.history(buffer).unwrap_or(0);
+        // Ends, lest it goes on for ever.
+        let is_end = self.0.is_empty() || self.0.ratio(3, 4).unwrap_or(true);
+        request.offset = match is_end {
+            true => ReadHistory::END,
+            false => number(self.0).unwrap_or(0),
+        };
+        request.segment = number(self.0).unwrap_or(1);
+        request.previous = match self.0.is_empty() {
+            true => 0,
+            false => number(self.0).unwrap_or(0),
+        };
+        match self.refuses() {
+            Ok(Some(errno)) => Err(errno),
+            _ => Ok(()),
+        }
+    }
+
+    fn revert_group(
+        &mut self,
+        request: &mut RevertGroup,
+        operations: &[Operation],
+        conflicts: &mut [Conflict],
+    ) -> core::result::Result<(), Errno> {
+        assert!(operations.windows(2).all(|pair| pair[0].seq > pair[1].seq));
+        for conflict in conflicts.iter_mut() {
+            conflict.seq = number(self.0).unwrap_or(0);
+            conflict.in_way = number(self.0).unwrap_or(0);
+            conflict.reason = self.0.int_in_range(0..=15).unwrap_or(0);
+        }
+        request.found = number(self.0).unwrap_or(0) as u32;
+        request.reverted = number(self.0).unwrap_or(0);
+        request.seq = number(self.0).unwrap_or(0);
+        match self.refuses() {
+            Ok(Some(errno)) => Err(errno),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Any<'_, '_> {
+    /// Lines as a whole mount's are handed out, mostly.
+    fn history(&mut self, buffer: &mut [u8]) -> Result<u32> {
+        let mut page = vec![0; 4096];
+        let used = self.page(&mut page)?.min(4096);
+        let mut at = 0;
+        let mut offset = number(self.0)? >> 1;
+        for line in page[..used as usize].split_inclusive(|byte| *byte == b'\n') {
+            let end = at + (16 + line.len()).next_multiple_of(8);
+            buffer[at..at + 8].copy_from_slice(&offset.to_le_bytes());
+            buffer[at + 8..at + 16].copy_from_slice(&(line.len() as u64).to_le_bytes());
+            buffer[at + 16..at + 16 + line.len()].copy_from_slice(line);
+            (at, offset) = (end, offset.wrapping_add(line.len() as u64));
+        }
+        if self.0.ratio(1, 20)? {
+            buffer[self.0.int_in_range(0..=64)?] = self.0.arbitrary()?;
+            return self.0.arbitrary();
+        }
+        Ok(at as u32)
+    }
+}
+
+/// A mount whose files are not to be found, but for one.
+struct Nowhere;
+
+impl Tree for Nowhere {
+    fn root(&self) -> u64 {
+        3
+    }
+
+    fn find(&self, wanted: &HashSet<u64>) -> HashMap<u64, PathBuf> {
+        let found = wanted.iter().filter(|inode| *inode % 2 == 0);
+        found
+            .map(|inode| (*inode, PathBuf::from("\x1b[m")))
+            .collect()
+    }
+}
+
+/// Runs a command on a whole mount.
+fn execute_somewhere(
+    command: &Command,
+    any: &mut Any<'_, '_>,
+    output: &mut Output<'_>,
+) -> core::result::Result<(), logctl::error::Error> {
+    let identify = |path: &Path| {
+        let inode = path.as_os_str().len() as u64;
+        Ok(Some(ObjectId {
+            volume: 0,
+            inode,
+            generation: 1,
+        }))
+    };
+    let now = jiff::Timestamp::from_second(4000).unwrap_or_default();
+    let mut site = Site {
+        object: any,
+        tree: &Nowhere,
+        identify: &identify,
+        root: "/m".into(),
+        now: now.to_zoned(jiff::tz::TimeZone::UTC),
+        users: Users::of("root:x:0:0"),
+    };
+    execute_on_mount(command, &mut site, output)
+}
+
+/// A command on a whole mount.
+fn mount_command(u: &mut Unstructured<'_>) -> Result<Command> {
+    let manner = Manner {
+        dry_run: u.arbitrary()?,
+        force: u.arbitrary()?,
+    };
+    let selection = Selection {
+        by: u.ratio(1, 3)?.then(|| "x".to_owned()),
+        tree: u.ratio(1, 4)?.then_some(7),
+        path: u.ratio(1, 4)?.then(|| "**".to_owned()),
+        last: u.ratio(1, 4)?.then_some(2),
+        since: u.ratio(1, 4)?.then(|| "2h".to_owned()),
+        ops: u.arbitrary()?,
+        ..Selection::default()
+    };
+    let words = ["/m/b", "/m", "9", "@-", "3..9"];
+    let word = |u: &mut Unstructured<'_>| Ok(PathBuf::from(*u.choose(&words)?));
+    let partial = u.arbitrary()?;
+    Ok(match u.int_in_range(0..=5)? {
+        0 => Command::Log {
+            paths: vec![word(u)?],
+            limit: u.ratio(1, 2)?.then_some(2),
+            selection,
+        },
+        1 => Command::Show {
+            op: word(u)?.to_string_lossy().into_owned(),
+        },
+        2 => Command::Undo {
+            files: vec![word(u)?],
+            manner,
+        },
+        3 => Command::Redo { count: 2, manner },
+        4 => Command::Revert {
+            files: vec![word(u)?],
+            selection,
+            count: 1,
+            manner,
+            partial,
+            flat: false,
+        },
+        _ => Command::Restore {
+            to: word(u)?.to_string_lossy().into_owned(),
+            paths: vec!["/m/b".into()],
+            manner,
+            partial,
+        },
+    })
 }
 
 fn fill(u: &mut Unstructured<'_>, status: &mut Status) {
@@ -144,8 +314,13 @@ fn command(u: &mut Unstructured<'_>, path: &Path) -> Result<Command> {
         },
         1 => Command::Revert {
             files: vec![path.to_path_buf()],
+            selection: Selection::default(),
             count: u.int_in_range(1..=30)?,
-            force: u.arbitrary()?,
+            manner: Manner {
+                force: u.arbitrary()?,
+                dry_run: false,
+            },
+            partial: false,
             flat: u.arbitrary()?,
         },
         _ => Command::Status {
@@ -163,7 +338,11 @@ fn answered(u: &mut Unstructured<'_>) -> Result<()> {
     let mut name = u.bytes(u.len().min(6))?.to_vec();
     name.retain(|byte| *byte != 0);
     let path = PathBuf::from(OsString::from_vec(name));
-    let command = command(u, &path)?;
+    let is_on_mount = u.arbitrary()?;
+    let command = match is_on_mount {
+        true => mount_command(u)?,
+        false => command(u, &path)?,
+    };
     let json = u.arbitrary()?;
     let (mut results, mut messages) = (Vec::new(), Vec::new());
     let mut output = Output {
@@ -171,7 +350,10 @@ fn answered(u: &mut Unstructured<'_>) -> Result<()> {
         messages: &mut messages,
         json,
     };
-    let done = execute(&command, &path, &mut Any(u), &mut output);
+    let done = match is_on_mount {
+        true => execute_somewhere(&command, &mut Any(u), &mut output),
+        false => execute(&command, &path, &mut Any(u), &mut output),
+    };
     let failed = done.is_err();
     let code = conclude(&command, &path, done, &mut output);
     assert_eq!(code == 0, !failed, "exit code {code}");
@@ -189,4 +371,28 @@ fn answered(u: &mut Unstructured<'_>) -> Result<()> {
     let tame = |char: char| char == '\n' || !char.is_control();
     assert!(text.chars().all(tame), "messages that give orders");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    /// Bytes that nobody chose, the same each time.
+    #[test]
+    fn any_bytes_are_answers() {
+        let mut state = 0x9e37_79b9_7f4a_7c15u64;
+        let mut next = move || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state
+        };
+        for round in 0..20_000 {
+            let length = (next() % 900) as usize;
+            let mut data: Vec<u8> = (0..length).map(|_| (next() >> 24) as u8).collect();
+            // Past the name: a command on a mount, more often than not.
+            if let Some(byte) = data.get_mut(6).filter(|_| round % 4 != 0) {
+                *byte |= 1;
+            }
+            super::any_answers(&data);
+        }
+    }
 }

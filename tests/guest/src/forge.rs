@@ -168,6 +168,19 @@ impl History {
 
     /// Cuts the newest log off behind its last line of an operation.
     pub fn cut_behind(&mut self, op: &str) -> Outcome {
+        self.cut_behind_line(op, |words| words.get(2) == Some(&op))
+    }
+
+    /// Cuts the newest log off behind the line that says that the revert `seq` is done.
+    pub fn cut_behind_commit(&mut self, seq: u64) -> Outcome {
+        let of = format!("of={seq}");
+        let what = format!("commit {of}");
+        self.cut_behind_line(&what, |words| {
+            words.get(2) == Some(&"commit") && words.contains(&of.as_str())
+        })
+    }
+
+    fn cut_behind_line(&mut self, what: &str, is_it: impl Fn(&[&str]) -> bool) -> Outcome {
         let Some(segment) = self.segments().pop() else {
             return Err(Stop::Fail("no log has lines".into()));
         };
@@ -175,14 +188,15 @@ impl History {
         let (mut end, mut at) = (None, 0);
         for line in bytes.split_inclusive(|byte| *byte == b'\n') {
             at += line.len();
-            let mut words = line.split(|byte| *byte == b' ');
-            if words.nth(2) == Some(op.as_bytes()) {
+            let text = String::from_utf8_lossy(line);
+            let words: Vec<&str> = text.split(' ').collect();
+            if is_it(&words) {
                 end = Some(at);
             }
         }
         match end {
             Some(end) => bytes.truncate(end),
-            None => return Err(Stop::Fail(format!("no line of {op}"))),
+            None => return Err(Stop::Fail(format!("no line of {what}"))),
         }
         Ok(())
     }

@@ -7,6 +7,7 @@
 
 mod faults;
 mod forge;
+mod group;
 mod harness;
 mod mounts;
 mod outcome;

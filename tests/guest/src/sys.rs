@@ -34,6 +34,13 @@ pub fn address(bytes: &mut [u8]) -> u64 {
     bytes.as_mut_ptr() as usize as u64
 }
 
+/// Makes the calling thread, and no other, one of another user's, without capabilities.
+pub fn become_user(uid: u32) -> io::Result<()> {
+    // SAFETY: plain numbers.
+    let value = unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) };
+    done(value).map(drop)
+}
+
 /// `fcntl` with a number as its argument.
 pub fn fcntl_number(file: &impl AsFd, command: i32, argument: i32) -> io::Result<i32> {
     // SAFETY: plain numbers.
@@ -86,6 +93,9 @@ pub struct Map {
     start: *mut u8,
     length: usize,
 }
+
+// SAFETY: memory of the process, which any of its threads may use.
+unsafe impl Send for Map {}
 
 impl Map {
     /// Anonymous memory.
@@ -152,6 +162,37 @@ impl Map {
         unsafe { std::slice::from_raw_parts_mut(self.start, self.length) }
     }
 
+    /// `madvise` on whole pages of it.
+    pub fn advise(&self, at: usize, length: usize, advice: i32) -> io::Result<()> {
+        assert!(at + length <= self.length);
+        // SAFETY: The range lies in the mapping, of which nothing is borrowed.
+        let value = unsafe { libc::madvise(self.start.add(at).cast(), length, advice) };
+        done(value.into()).map(drop)
+    }
+
+    /// `remap_file_pages` of its first pages to another place in the file.
+    pub fn remap_pages(&self, length: usize, page: usize) -> io::Result<()> {
+        assert!(length <= self.length);
+        let (start, none) = (self.start as usize, 0usize);
+        // SAFETY: The range lies in the mapping, of which nothing is borrowed.
+        let value =
+            unsafe { libc::syscall(libc::SYS_remap_file_pages, start, length, none, page, none) };
+        done(value).map(drop)
+    }
+
+    /// `mremap` to another length, wherever it fits.
+    pub fn resize(&mut self, length: usize) -> io::Result<()> {
+        let flags = libc::MREMAP_MAYMOVE;
+        // SAFETY: The range is our mapping, of which nothing is borrowed.
+        let start = unsafe { libc::mremap(self.start.cast(), self.length, length, flags) };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        self.start = start.cast();
+        self.length = length;
+        Ok(())
+    }
+
     pub fn sync(&self) -> io::Result<()> {
         // SAFETY: the range is our mapping.
         let value = unsafe { libc::msync(self.start.cast(), self.length, libc::MS_SYNC) };
@@ -164,6 +205,22 @@ impl Drop for Map {
         // SAFETY: the range is our mapping, and nothing borrows it any more.
         unsafe { libc::munmap(self.start.cast(), self.length) };
     }
+}
+
+/// Does `work` in a process that is forked from this one, which has one thread; returns what
+/// `waitpid` says of it.
+pub fn in_child(work: impl FnOnce()) -> io::Result<i32> {
+    // SAFETY: the process has one thread, so the child finds everything as it was.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        work();
+        // SAFETY: ends the child, without anything that is the parent's.
+        unsafe { libc::_exit(0) };
+    }
+    let mut status = 0;
+    // SAFETY: a place for the status of a child of ours.
+    let value = unsafe { libc::waitpid(child, &mut status, 0) };
+    done(value.into()).map(|_| status)
 }
 
 /// One write through the kernel's own AIO (`io_submit`).

@@ -21,6 +21,7 @@ const fn iowr(number: u64, size: u64) -> u64 {
 
 pub const REVERT_MORE: u64 = iowr(1, 40);
 pub const READ_LOG: u64 = iowr(2, 40);
+pub const READ_HISTORY: u64 = iowr(4, 48);
 
 /// `Revert.flags`: do it although the file changed outside or is mapped.
 pub const FORCE: u32 = 1;
@@ -217,4 +218,73 @@ pub fn ascending(lines: &[Line]) -> Outcome {
 /// `OP OFFSET LENGTH` of the standing lines, oldest first.
 pub fn briefs(file: &File) -> Outcome<Vec<String>> {
     Ok(lines(file, false)?.iter().map(Line::brief).collect())
+}
+
+/// A segment of the whole history, as far as it was read.
+#[derive(Debug, Default)]
+pub struct Segment {
+    pub number: u64,
+    pub previous: u64,
+    /// Its lines with the offsets where they stand.
+    pub lines: Vec<(u64, String)>,
+}
+
+/// Asks once for a segment's lines from `offset` on, with a buffer of `room` bytes; they are added to
+/// `into`. Answers where to go on; `None`: the segment ends.
+pub fn read_history(
+    file: &File,
+    segment: u64,
+    offset: u64,
+    room: usize,
+    into: &mut Segment,
+) -> io::Result<Option<u64>> {
+    let mut text = vec![0xee; room];
+    let mut bytes = [0u8; 48];
+    bytes[0..4].copy_from_slice(&1u32.to_ne_bytes());
+    bytes[8..16].copy_from_slice(&segment.to_ne_bytes());
+    bytes[16..24].copy_from_slice(&offset.to_ne_bytes());
+    bytes[32..40].copy_from_slice(&sys::address(&mut text).to_ne_bytes());
+    bytes[40..44].copy_from_slice(&(room as u32).to_ne_bytes());
+    sys::ioctl_bytes(file, READ_HISTORY, &mut bytes)?;
+    let used = (word(&bytes, 40) >> 32) as usize;
+    let wrong = |what: &str| io::Error::other(format!("the history's answer: {what}"));
+    (into.number, into.previous) = (word(&bytes, 8), word(&bytes, 24));
+    let mut at = 0;
+    while at < used {
+        let head = text.get(at..at + 16).ok_or(wrong("half a head"))?;
+        let length = word(head, 8);
+        let line = text.get(at + 16..at + 16 + length as usize);
+        let line = line.filter(|line| line.ends_with(b"\n"));
+        let line = line.ok_or(wrong("no whole line"))?;
+        let line = String::from_utf8(line.to_vec()).map_err(|_| wrong("no text"))?;
+        let end = (at + 16 + line.len()).next_multiple_of(8);
+        let padding = &text[at + 16 + line.len()..end];
+        if padding.iter().any(|byte| *byte != 0) {
+            return Err(wrong("padding that is not zero"));
+        }
+        into.lines.push((word(head, 0), line));
+        at = end;
+    }
+    if text[at..].iter().any(|byte| *byte != 0xee) {
+        return Err(wrong("more was written than it says"));
+    }
+    Ok(Some(word(&bytes, 16)).filter(|next| *next != u64::MAX))
+}
+
+/// The whole history that the caller may read, the newest segment first.
+pub fn history(file: &File, room: usize) -> io::Result<Vec<Segment>> {
+    let mut segments = Vec::new();
+    let mut number = 0;
+    loop {
+        let mut segment = Segment::default();
+        let mut next = read_history(file, number, 0, room, &mut segment)?;
+        while let Some(offset) = next {
+            next = read_history(file, segment.number, offset, room, &mut segment)?;
+        }
+        number = segment.previous;
+        segments.push(segment);
+        if number == 0 {
+            return Ok(segments);
+        }
+    }
 }

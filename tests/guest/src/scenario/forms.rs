@@ -56,6 +56,7 @@ pub const TESTS: &[Test] = &[
     })
     .raw(),
     Test::new("direct-over-what-is-not-cached", direct_not_cached).raw(),
+    Test::new("write-only-over-what-is-not-cached", write_only_not_cached),
 ];
 
 /// Where a form writes.
@@ -201,6 +202,27 @@ fn direct_not_cached(w: &mut World) -> Outcome {
     w.undo_from_here()?;
     undo::revert(&file, 1).at("reverting through the same descriptor")?;
     w.same("reverted", "f", &start)
+}
+
+/// Who may not read the file itself has its old bytes saved all the same.
+fn write_only_not_cached(w: &mut World) -> Outcome {
+    let start = pattern(13, SIZE);
+    w.make("f", &start)?;
+    for (number, open_flags) in [0, libc::O_DIRECT].into_iter().enumerate() {
+        rustix::fs::syncfs(open(w, 0)?)?;
+        std::fs::write("/proc/sys/vm/drop_caches", "3")?;
+        let bytes = pattern(14, 8192);
+        let mut memory = aligned(&bytes)?;
+        whole(
+            rustix::io::pwrite(open(w, open_flags)?, memory.bytes(), 4096)?,
+            &bytes,
+        )?;
+        let lines = undo::lines(&w.open("f")?, false)?;
+        covers(&lines[1..], 4096, 8192).at(format!("write {number}"))?;
+        w.revert("f", 1)?;
+        w.same("reverted", "f", &start)?;
+    }
+    Ok(())
 }
 
 fn pieces(bytes: &[u8]) -> [IoSlice<'_>; 4] {

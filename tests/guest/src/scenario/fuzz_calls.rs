@@ -20,7 +20,7 @@ use crate::outcome::{check, fail, same_bytes, At, Outcome, Stop};
 use crate::pace::{count, Rounds};
 use crate::shadow::{Random, Shadow};
 use crate::sys::{self, Map};
-use crate::undo::{self, READLOG_PAGE, READ_LOG, REVERT, REVERT_MORE};
+use crate::undo::{self, READLOG_PAGE, READ_HISTORY, READ_LOG, REVERT, REVERT_MORE};
 use crate::world::{put, World};
 
 pub const TESTS: &[Test] = &[
@@ -141,6 +141,15 @@ fn structure(command: u64, memory: &Memory, random: &mut Random) -> Vec<u8> {
         word(24, memory.any(random).0 as u64, 8);
         let lengths = [4096, 65_536, 4095, absurd(random)];
         word(32, lengths[random.below(4) as usize], 4);
+    } else if command == READ_HISTORY {
+        let segments = [0, random.below(4), absurd(random)];
+        word(4, u64::from(random.below(12) == 0), 4);
+        word(8, segments[random.below(3) as usize], 8);
+        let offsets = [0, random.below(9000), absurd(random)];
+        word(16, offsets[random.below(3) as usize], 8);
+        word(32, memory.any(random).0 as u64, 8);
+        let lengths = [4112, 65_536, 4111, absurd(random)];
+        word(40, lengths[random.below(4) as usize], 4);
     } else {
         let count = if random.below(6) == 0 {
             absurd(random)
@@ -155,12 +164,19 @@ fn structure(command: u64, memory: &Memory, random: &mut Random) -> Vec<u8> {
 /// A random ioctl on a descriptor. Where a revert was asked for in a way that can succeed, its
 /// count, and whether it did.
 fn call(file: &OwnedFd, memory: &mut Memory, random: &mut Random) -> Option<(u64, bool)> {
-    let ours = [REVERT, READLOG_PAGE, REVERT_MORE, READ_LOG, STATUS];
+    let ours = [
+        REVERT,
+        READLOG_PAGE,
+        REVERT_MORE,
+        READ_LOG,
+        READ_HISTORY,
+        STATUS,
+    ];
     let command = match random.below(16) {
         0 => OTHERS[random.below(12) as usize],
         1 => random.next() & 0xffff_ffff,
-        2 => ours[random.below(5) as usize] ^ (1 << random.below(32)),
-        _ => ours[random.below(5) as usize],
+        2 => ours[random.below(6) as usize] ^ (1 << random.below(32)),
+        _ => ours[random.below(6) as usize],
     };
     if NEVER.contains(&command) {
         return None;

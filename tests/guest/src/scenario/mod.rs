@@ -12,13 +12,19 @@ mod full;
 mod fuzz_calls;
 mod fuzz_damage;
 mod fuzz_options;
+mod groups;
 mod interrupted;
 mod kill;
 mod lasting;
+mod lines;
+mod log;
+mod maps;
+mod maps_mixed;
 mod mounting;
 mod names;
 mod oracle;
-mod oracle_tree;
+mod oracle_groups;
+pub mod oracle_tree;
 mod programs;
 mod race;
 mod refuse;
@@ -28,6 +34,7 @@ mod same_names;
 mod saves;
 mod seed;
 mod tool;
+mod verbs;
 
 use crate::harness::Test;
 
@@ -38,14 +45,20 @@ pub fn all() -> Vec<&'static Test> {
         content::TESTS,
         cut::TESTS,
         forms::TESTS,
+        lines::TESTS,
         refuse::TESTS,
         attributes::TESTS,
         names::TESTS,
         removed::TESTS,
+        groups::TESTS,
         saves::TESTS,
         interrupted::TESTS,
         behind::TESTS,
+        maps::TESTS,
+        maps_mixed::TESTS,
         tool::TESTS,
+        verbs::TESTS,
+        log::TESTS,
         lasting::TESTS,
         dropped::TESTS,
         mounting::TESTS,
@@ -56,6 +69,7 @@ pub fn all() -> Vec<&'static Test> {
         race::TESTS,
         oracle::TESTS,
         oracle_tree::TESTS,
+        oracle_groups::TESTS,
         kill::TESTS,
         fuzz_calls::TESTS,
         fuzz_options::TESTS,

@@ -38,9 +38,9 @@ struct Done {
     before: Vec<(String, Option<Node>)>,
 }
 
-/// What is done to one path, or two.
+/// What is done to one path, or two, below a directory.
 struct Deed<'w> {
-    w: &'w World,
+    root: &'w Path,
     random: &'w mut Random,
     one: String,
     two: String,
@@ -50,7 +50,7 @@ impl Deed<'_> {
     /// Does something at random; answers what, and of which object it is the newest operation.
     /// Nothing: that was not possible here, or it is no operation.
     fn perform(&mut self) -> Outcome<Option<(String, String)>> {
-        let (one, two) = (self.w.path(&self.one), self.w.path(&self.two));
+        let (one, two) = (self.root.join(&self.one), self.root.join(&self.two));
         let kind = self.random.below(34);
         let name = [
             "create", "mkdir", "symlink", "mkfifo", "link", "unlink", "rmdir",
@@ -162,16 +162,16 @@ fn parent(path: &str) -> String {
         .to_string()
 }
 
-/// One try; false: nothing happened.
-fn step(w: &World, random: &mut Random, done: &mut Vec<Done>) -> Outcome<bool> {
+/// One try below a directory, at something that `done` is told of; false: nothing happened.
+fn step(root: &Path, random: &mut Random, done: &mut Vec<Done>) -> Outcome<bool> {
     let mut path = || {
         let place = PLACES[random.below(PLACES.len() as u64) as usize];
         format!("{place}n{}", random.below(6))
     };
     let (one, two) = (path(), path());
-    let before = [&one, &two].map(|path| (path.clone(), Node::at(&w.path(path)).ok().flatten()));
+    let before = [&one, &two].map(|path| (path.clone(), Node::at(&root.join(path)).ok().flatten()));
     let mut deed = Deed {
-        w,
+        root,
         random,
         one,
         two,
@@ -186,6 +186,15 @@ fn step(w: &World, random: &mut Random, done: &mut Vec<Done>) -> Outcome<bool> {
         before,
     });
     Ok(true)
+}
+
+/// So many operations below a directory.
+pub fn work(root: &Path, random: &mut Random, count: usize) -> Outcome {
+    let mut done = Vec::new();
+    while done.len() < count {
+        step(root, random, &mut done)?;
+    }
+    Ok(())
 }
 
 /// Takes back the newest operations, as many as are one object's, at most `most` of them.
@@ -232,7 +241,7 @@ fn go_on(
 ) -> Outcome {
     let seldom = 1 + to as u64 / 50;
     while done.len() < to {
-        if step(w, random, done)? && random.below(seldom) == 0 {
+        if step(&w.mnt, random, done)? && random.below(seldom) == 0 {
             trees.insert(done.len(), Tree::of(&w.mnt)?);
         }
     }

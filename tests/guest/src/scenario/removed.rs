@@ -163,11 +163,13 @@ fn given_up(w: &mut World) -> Outcome {
 fn filled(kept: &Path) -> Outcome<usize> {
     let mut count = 0;
     for segment in fs::read_dir(kept)? {
-        for object in fs::read_dir(segment?.path())? {
-            let object = object?;
-            let is_filled =
-                object.file_type()?.is_dir() && fs::read_dir(object.path())?.next().is_some();
-            count += usize::from(is_filled);
+        for place in fs::read_dir(segment?.path())? {
+            for object in fs::read_dir(place?.path())? {
+                let object = object?;
+                let is_filled =
+                    object.file_type()?.is_dir() && fs::read_dir(object.path())?.next().is_some();
+                count += usize::from(is_filled);
+            }
         }
     }
     Ok(count)

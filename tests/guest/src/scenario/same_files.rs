@@ -413,6 +413,7 @@ fn times(t: &mut Transcript) -> Outcome {
         (after.ctime(), after.ctime_nsec()) > (before.ctime(), before.ctime_nsec()),
     );
     t.sh("touch -d '2001-02-03 04:05:06.789' f; stat -c %y f; touch -a -d 2003-01-01 f; stat -c %x f");
+    t.sh("ln -s f l; touch -h -d 2001-01-01 l; cat l > /dev/null; test $(stat -c %X l) -gt 1000000000; echo $?");
     Ok(())
 }
 

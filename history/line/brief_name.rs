@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+
+//! The usual line of a change of names, written in one go: a name is made, or it goes and what it
+//! was bound to has other names or is kept.
+//!
+//! It says what a [`super::LineDraft`] with the same keys would say. Who did it stands in every such
+//! line, for there is no open file to inherit it from; as text it is made once for each process.
+
+use super::{
+    strip::{
+        self,
+        Padded,
+        Second,
+        Strip, //
+    },
+    Crc,
+    LineError,
+    ObjectId,
+    Op,
+    Pos,
+    Time, //
+};
+
+/// What a usual line about a name says beside its number.
+pub struct BriefName<'a> {
+    /// When.
+    pub time: Time,
+    /// The program.
+    pub command: Padded<'a>,
+    /// What was done.
+    pub op: Op,
+    /// In which directory.
+    pub directory: ObjectId,
+    /// The directory's previous line.
+    pub prev: Option<Pos>,
+    /// The directory's size before.
+    pub size: u64,
+    /// Who did it, as [`super::LineDraft::actor_alone`] writes it.
+    pub actor: Padded<'a>,
+    /// The segment that the object which lost its last name is kept with.
+    pub kept: Option<u64>,
+    /// The type and the bytes of the file handle of the object which lost a name.
+    pub victim_handle: Option<(u8, &'a [u8])>,
+    /// The name.
+    pub name: &'a [u8],
+    /// What it is or was bound to.
+    pub node: Option<ObjectId>,
+}
+
+/// The longest encoded form of a byte.
+const ESCAPE: usize = 3;
+
+/// The longest file handle that a usual line has.
+const HANDLE: usize = 64;
+
+impl BriefName<'_> {
+    /// Writes the whole line and returns its length. Its checksum starts from `start`, which
+    /// [`super::Seed::start`] gives.
+    pub fn seal(&self, seq: u64, start: u32, crc: Crc, out: &mut [u8]) -> Result<usize, LineError> {
+        if !self.fits() {
+            return Err(LineError::TooLong);
+        }
+        let mut line = Strip::new(out).ok_or(LineError::TooLong)?;
+        line.time(self.time, &mut Second::none());
+        line.put(b" ");
+        line.padded(self.command);
+        line.put(b" ");
+        line.slice(self.op.as_str().as_bytes());
+        line.put(b" 0 0");
+        line.number(b" seq=", seq);
+        line.object(b" obj=", self.directory);
+        if let Some(prev) = self.prev {
+            line.number(b" prev=", prev.segment);
+            line.number(b":", prev.offset);
+        }
+        line.number(b" size=", self.size);
+        line.padded(self.actor);
+        line.put(b" undo=no");
+        line.put(b"ne");
+        if let Some(segment) = self.kept {
+            line.number(b" kept=", segment);
+        }
+        if let Some((kind, handle)) = self.victim_handle {
+            line.put(b" vfh=");
+            line.hex(&[kind]);
+            line.hex(handle);
+        }
+        line.put(b" name=");
+        line.encoded(self.name);
+        if let Some(node) = self.node {
+            line.object(b" node=", node);
+        }
+        Ok(line.finish(start, crc))
+    }
+
+    /// Whether a strip has room for all of it.
+    fn fits(&self) -> bool {
+        let name = self.name.len().saturating_mul(ESCAPE);
+        let long = self.command.len().saturating_add(self.actor.len());
+        let handle = self.victim_handle.map_or(0, |(_, bytes)| bytes.len());
+        handle <= HANDLE && strip::fits(long.saturating_add(name))
+    }
+}

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+
+//! `picks=`: which operations a revert took back, where they are not just the newest ones: ranges of
+//! numbers, `A-B,C,D-E`, ascending and apart. Every line of the revert's object that stood and has its
+//! number in one of them is meant.
+
+use super::text::{
+    self,
+    Text, //
+};
+
+/// How many bytes of ranges one line holds at most: what else a revert's line tells must fit, too.
+pub const MAX_PICKS: usize = 1536;
+
+/// The ranges of a line that was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Picks<'a>(&'a [u8]);
+
+impl<'a> Picks<'a> {
+    /// Reads a value; `None`: it is malformed.
+    pub(super) fn parse(value: &'a [u8]) -> Option<Self> {
+        let mut floor = 0;
+        for word in value.split(|byte| *byte == b',') {
+            let (first, last) = range(word)?;
+            if first < floor || last < first {
+                return None;
+            }
+            // Two that touch would be one.
+            floor = last.checked_add(2)?;
+        }
+        Some(Self(value))
+    }
+
+    /// The ranges, ascending: the first and the last number of each.
+    pub fn ranges(&self) -> impl Iterator<Item = (u64, u64)> + 'a {
+        self.0.split(|byte| *byte == b',').filter_map(range)
+    }
+
+    /// Whether a number lies in one of them.
+    pub fn contains(&self, seq: u64) -> bool {
+        self.ranges()
+            .any(|(first, last)| (first..=last).contains(&seq))
+    }
+
+    /// The lowest number.
+    pub fn lowest(&self) -> u64 {
+        self.ranges().next().map_or(0, |(first, _)| first)
+    }
+}
+
+/// Reads `A-B` or `A`.
+fn range(word: &[u8]) -> Option<(u64, u64)> {
+    match text::split(word, b'-') {
+        Some((first, last)) => Some((text::dec(first)?, text::dec(last)?)),
+        None => text::dec(word).map(|only| (only, only)),
+    }
+}
+
+/// How many bytes a range takes in a line, with the comma before it.
+pub fn width((first, last): (u64, u64)) -> usize {
+    let digits = |number: u64| number.checked_ilog10().unwrap_or(0) as usize + 1;
+    if first == last {
+        digits(first) + 1
+    } else {
+        digits(first) + digits(last) + 2
+    }
+}
+
+/// Writes ranges, which ascend and are apart.
+pub(super) fn put(text: &mut Text<'_>, ranges: &[(u64, u64)]) {
+    for (index, (first, last)) in ranges.iter().enumerate() {
+        if index != 0 {
+            text.put(b",");
+        }
+        text.dec(*first);
+        if first != last {
+            text.put(b"-");
+            text.dec(*last);
+        }
+    }
+}

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+
+//! Which operations a revert picks, as the ranges of numbers that its line lists; and which undo a
+//! redo takes back.
+
+use super::{
+    super::line::{
+        picks_width,
+        Line,
+        Mode,
+        Op,
+        MAX_PICKS, //
+    },
+    PlanError, Store,
+};
+
+/// Gathers ranges of numbers from an object's lines, the newest first.
+pub struct Picking<S> {
+    ranges: S,
+    width: usize,
+    /// Whether the next one that is picked belongs to the last range.
+    is_open: bool,
+}
+
+impl<S: Store<(u64, u64)>> Picking<S> {
+    /// Begins with nothing; `ranges` is empty.
+    pub fn new(ranges: S) -> Self {
+        Self {
+            ranges,
+            width: 0,
+            is_open: false,
+        }
+    }
+
+    /// An operation is picked.
+    pub fn pick(&mut self, seq: u64) -> Result<(), PlanError> {
+        if let Some(last) = self.ranges.items().last_mut().filter(|_| self.is_open) {
+            self.width = self.width.saturating_sub(picks_width(*last));
+            last.0 = seq;
+            self.width = self.width.saturating_add(picks_width(*last));
+        } else {
+            self.ranges.push((seq, seq))?;
+            self.width = self.width.saturating_add(picks_width((seq, seq)));
+            self.is_open = true;
+        }
+        Ok(())
+    }
+
+    /// An operation that stays or does not stand, an undo, a redo: no range goes over it, for it
+    /// would be hidden, also when it stands again. Bookkeeping may be in a range.
+    pub fn part(&mut self) {
+        self.is_open = false;
+    }
+
+    /// The ranges, ascending. `NoRoom`: a line has no room for so many.
+    pub fn finish(mut self) -> Result<S, PlanError> {
+        if self.width > MAX_PICKS {
+            return Err(PlanError::NoRoom);
+        }
+        self.ranges.items().reverse();
+        Ok(self.ranges)
+    }
+}
+
+/// Looks for the undo that a redo of an object takes back: the newest one that was not redone yet, and
+/// that no operation followed. Fed all lines of the object, newest first, whether they stand or not.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Redoing {
+    /// How many older undos were redone already.
+    redone: u64,
+    /// The undo or redo that did not happen.
+    cancelled: u64,
+}
+
+/// What a line means to [`Redoing`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Redo {
+    /// Nothing.
+    Pass,
+    /// This undo is it.
+    This,
+    /// An operation stands behind it: there is nothing to be redone.
+    Blocked,
+}
+
+impl Redoing {
+    /// Takes the next line.
+    pub fn step(&mut self, line: &Line<'_>) -> Redo {
+        match line.op {
+            Op::Cancel => {
+                self.cancelled = line.of.unwrap_or(0);
+                Redo::Pass
+            }
+            _ if line.seq == self.cancelled => Redo::Pass,
+            Op::Redo => {
+                self.redone = self.redone.saturating_add(1);
+                Redo::Pass
+            }
+            Op::Revert if line.mode == Some(Mode::Walk) => match self.redone.checked_sub(1) {
+                Some(redone) => {
+                    self.redone = redone;
+                    Redo::Pass
+                }
+                None => Redo::This,
+            },
+            Op::Read => Redo::Pass,
+            op if op.is_bookkeeping() => Redo::Pass,
+            _ => Redo::Blocked,
+        }
+    }
+}

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+
+//! What of a file's content an operation touched, and whether a newer one that stays touched it, too:
+//! then the older one cannot be taken back on its own.
+
+use super::{
+    super::line::{
+        Line,
+        Op, //
+    },
+    PlanError, Store,
+};
+
+/// Ranges of a file, as start and end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Touched {
+    /// What its bytes are in.
+    range: Option<(u64, u64)>,
+    /// Where the file began to be another one, if its size was changed, or what is behind was moved.
+    beyond: Option<u64>,
+}
+
+impl Touched {
+    /// What a line's operation touched; nothing, if it is not one on content.
+    pub fn of(line: &Line<'_>) -> Self {
+        if !line.op.changes_content_in_place() {
+            return Self::default();
+        }
+        let end = line.offset.saturating_add(line.length);
+        Self {
+            range: (line.length != 0 && line.op != Op::Truncate).then_some((line.offset, end)),
+            beyond: resized(line),
+        }
+    }
+
+    /// Its ranges.
+    fn ranges(&self) -> impl Iterator<Item = (u64, u64)> {
+        let beyond = self.beyond.map(|from| (from, u64::MAX));
+        self.range.into_iter().chain(beyond)
+    }
+}
+
+/// From where on a line's operation made the file a shorter or longer one; `None`: its size stayed.
+pub fn resized(line: &Line<'_>) -> Option<u64> {
+    let Some(size) = line.size else {
+        // Nobody knows.
+        return Some(0);
+    };
+    let end = line.offset.saturating_add(line.length);
+    match line.op {
+        Op::Write | Op::Copy | Op::Clone | Op::Allocate | Op::Zero => {
+            (end > size && line.length != 0).then_some(size)
+        }
+        Op::Truncate => (line.length != 0).then_some(line.offset),
+        Op::Collapse | Op::Insert => Some(line.offset),
+        Op::Revert | Op::Redo => match line.now {
+            Some(now) => (now != size).then_some(size.min(now)),
+            None => Some(0),
+        },
+        _ => None,
+    }
+}
+
+/// A range that an operation touched which stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kept {
+    start: u64,
+    end: u64,
+    seq: u64,
+}
+
+/// What operations touched that stay, gathered from the newest one on. Each byte belongs to the newest.
+pub struct Standing<S> {
+    /// Apart from each other, those at the file's end first: logs tend to be written towards it.
+    ranges: S,
+    /// How many there may be.
+    most: usize,
+    count: usize,
+}
+
+impl<S: Store<Kept>> Standing<S> {
+    /// Begins with nothing; `ranges` is empty. With more than `most` ranges it gives up.
+    pub fn new(ranges: S, most: usize) -> Self {
+        Self {
+            ranges,
+            most,
+            count: 0,
+        }
+    }
+
+    /// An operation stays.
+    pub fn add(&mut self, line: &Line<'_>) -> Result<(), PlanError> {
+        for (start, end) in Touched::of(line).ranges() {
+            self.add_range(start, end, line.seq)?;
+        }
+        Ok(())
+    }
+
+    /// The newest one that stays and touched what `line` did.
+    pub fn in_way(&mut self, line: &Line<'_>) -> Option<u64> {
+        let touched = Touched::of(line);
+        let found = touched.ranges().filter_map(|(start, end)| {
+            let from = self.first_below(end);
+            let ranges = self.ranges.items().get(from..)?;
+            let overlapping = ranges.iter().take_while(|kept| kept.end > start);
+            overlapping.map(|kept| kept.seq).max()
+        });
+        found.max()
+    }
+
+    /// The index of the first range that begins before `offset`.
+    fn first_below(&mut self, offset: u64) -> usize {
+        let ranges = self.ranges.items();
+        ranges.partition_point(|kept| kept.start >= offset)
+    }
+
+    /// Adds what of a range is not covered yet.
+    fn add_range(&mut self, start: u64, end: u64, seq: u64) -> Result<(), PlanError> {
+        let mut end = end;
+        while start < end {
+            let index = self.first_below(end);
+            let below = self.ranges.items().get(index).copied();
+            match below {
+                Some(kept) if kept.end >= end => end = kept.start,
+                Some(kept) => {
+                    let start = kept.end.max(start);
+                    self.insert(index, Kept { start, end, seq })?;
+                    end = kept.start;
+                }
+                None => {
+                    self.insert(index, Kept { start, end, seq })?;
+                    end = start;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn insert(&mut self, index: usize, kept: Kept) -> Result<(), PlanError> {
+        if self.count >= self.most {
+            return Err(PlanError::NoRoom);
+        }
+        self.ranges.push(kept)?;
+        self.count = self.count.saturating_add(1);
+        if let Some(behind) = self.ranges.items().get_mut(index..) {
+            behind.rotate_right(1);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,309 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The operations of a mount in actions, and what an action changed.
+//!
+//! An action is what one process did through one open file, or one operation on names; neighbours of
+//! one process less than two seconds apart are joined, unless it leads a session (an interactive shell:
+//! there each command is an action of its own). A file's creation belongs to what its creator then
+//! wrote to it. The lines of one group of reverts are one action.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use crate::history::line::{ObjectId, Op, Process, Time};
+use crate::timeline::{Entry, Timeline};
+
+/// Neighbours less than this apart are one action, in nanoseconds.
+pub const JOINED: i128 = 2_000_000_000;
+
+/// Operations that belong together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Action {
+    /// The operations, the newest first, as indices into the timeline; never empty.
+    pub entries: Vec<usize>,
+}
+
+impl Action {
+    /// Its newest operation: the one that the action is called by.
+    pub fn newest<'t>(&self, timeline: &'t Timeline) -> &'t Entry {
+        &timeline.entries[self.entries[0]]
+    }
+
+    /// Its oldest operation.
+    pub fn oldest<'t>(&self, timeline: &'t Timeline) -> &'t Entry {
+        &timeline.entries[self.entries[self.entries.len() - 1]]
+    }
+
+    /// Its operations, the newest first.
+    pub fn operations<'t>(&'t self, timeline: &'t Timeline) -> impl Iterator<Item = &'t Entry> {
+        self.entries.iter().map(|index| &timeline.entries[*index])
+    }
+}
+
+/// A point in time as nanoseconds.
+pub fn nanoseconds(time: Time) -> i128 {
+    i128::from(time.sec) * 1_000_000_000 + i128::from(time.nsec)
+}
+
+/// What the next older operation may join.
+#[derive(Default)]
+struct Open<'t> {
+    of_open: HashMap<u64, usize>,
+    of_group: HashMap<u64, usize>,
+    /// The oldest operation so far of each process, and of each object.
+    of_process: HashMap<Process, (usize, &'t Entry)>,
+    of_object: HashMap<ObjectId, (usize, &'t Entry)>,
+}
+
+impl<'t> Open<'t> {
+    /// The action that an operation, older than all before, belongs to.
+    fn action_of(&self, entry: &Entry) -> Option<usize> {
+        if let Some(group) = entry.group() {
+            return self.of_group.get(&group).copied();
+        }
+        let through = entry.open.and_then(|open| self.of_open.get(&open));
+        through
+            .copied()
+            .or_else(|| self.of_creation(entry))
+            .or_else(|| self.of_neighbour(entry))
+    }
+
+    /// That of what was then done to the file that this operation made.
+    fn of_creation(&self, entry: &Entry) -> Option<usize> {
+        if entry.op != Op::Create {
+            return None;
+        }
+        let (action, newer) = self.of_object.get(&entry.line().node?)?;
+        let is_same = newer.actor.process.is_some() && newer.actor.process == entry.actor.process;
+        (is_same && is_close(newer, entry)).then_some(*action)
+    }
+
+    /// That of what the same process did next.
+    fn of_neighbour(&self, entry: &Entry) -> Option<usize> {
+        let (action, newer) = self.of_process.get(&entry.actor.process?)?;
+        let is_same = newer.actor.exec == entry.actor.exec && newer.group().is_none();
+        (is_same && !entry.actor.leads() && is_close(newer, entry)).then_some(*action)
+    }
+
+    /// Notes which action an operation belongs to.
+    fn note(&mut self, entry: &'t Entry, action: usize) {
+        if let Some(group) = entry.group() {
+            self.of_group.insert(group, action);
+            return;
+        }
+        if let Some(open) = entry.open {
+            self.of_open.insert(open, action);
+        }
+        if let Some(process) = entry.actor.process {
+            self.of_process.insert(process, (action, entry));
+        }
+        if let Some(object) = entry.object {
+            self.of_object.insert(object, (action, entry));
+        }
+    }
+}
+
+fn is_close(newer: &Entry, older: &Entry) -> bool {
+    nanoseconds(newer.time) - nanoseconds(older.time) < JOINED
+}
+
+/// Sorts operations, the newest first, into actions, the one with the newest operation first.
+pub fn actions(timeline: &Timeline, operations: &[usize]) -> Vec<Action> {
+    let mut actions: Vec<Action> = Vec::new();
+    let mut open = Open::default();
+    for index in operations {
+        let entry = &timeline.entries[*index];
+        let action = open.action_of(entry).unwrap_or_else(|| {
+            actions.push(Action::default());
+            actions.len() - 1
+        });
+        actions[action].entries.push(*index);
+        open.note(entry, action);
+    }
+    actions
+}
+
+/// Whether no line older than the timeline's oldest can belong to the action.
+pub fn is_settled(timeline: &Timeline, action: &Action) -> bool {
+    let Some(end) = timeline.entries.last() else {
+        return true;
+    };
+    let opens = action.operations(timeline).filter_map(|entry| entry.open);
+    let is_open = opens.min().is_some_and(|first| first < end.seq);
+    let group = action.newest(timeline).group();
+    let is_grouped = group.is_some_and(|first| first < end.seq);
+    let oldest = nanoseconds(action.oldest(timeline).time);
+    timeline.is_whole() || (!is_open && !is_grouped && oldest - nanoseconds(end.time) >= JOINED)
+}
+
+/// What an action changed, all in all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Files, links and such that are new.
+    pub files_made: usize,
+    /// Those that are gone.
+    pub files_gone: usize,
+    /// Directories that are new.
+    pub directories_made: usize,
+    /// Those that are gone.
+    pub directories_gone: usize,
+    /// Names that were moved.
+    pub moved: usize,
+    /// Files and directories that are others than before.
+    pub changed: usize,
+    /// How many reverts it has.
+    pub reverts: usize,
+    /// When it is one thing: an operation that tells where it is.
+    pub only: Option<Only>,
+}
+
+/// Where the only thing is that an action changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Only {
+    /// The operation, as an index into the timeline.
+    pub index: usize,
+    /// Whether it is where that goes.
+    pub is_to: bool,
+}
+
+/// A name in a directory.
+type Name = (ObjectId, Vec<u8>);
+
+/// What becomes of names: what had it before the oldest operation, what has it behind the newest.
+#[derive(Default)]
+struct Names(BTreeMap<Name, Bound>);
+
+#[derive(Clone, Copy)]
+struct Bound {
+    before: Option<ObjectId>,
+    behind: Option<ObjectId>,
+    only: Only,
+}
+
+impl Names {
+    fn note(&mut self, dir: ObjectId, name: Option<&[u8]>, bound: Bound) {
+        let Some(name) = name else {
+            return;
+        };
+        let known = self.0.entry((dir, name.to_vec())).or_insert(bound);
+        (known.behind, known.only) = (bound.behind, bound.only);
+    }
+
+    /// Follows an operation; the oldest comes first.
+    fn follow(&mut self, index: usize, entry: &Entry) {
+        let (Some(dir), line) = (entry.object, entry.line()) else {
+            return;
+        };
+        let other = line.parent.unwrap_or(dir);
+        let bound = |before, behind, is_to| Bound {
+            before,
+            behind,
+            only: Only { index, is_to },
+        };
+        let (node, over) = (line.node, line.over);
+        match line.op {
+            Op::Create | Op::Mkdir | Op::Mknod | Op::Symlink | Op::Link => {
+                self.note(dir, line.name, bound(None, node, false));
+            }
+            Op::Unlink | Op::Rmdir => self.note(dir, line.name, bound(node, None, false)),
+            Op::Rename => {
+                self.note(dir, line.name, bound(node, None, false));
+                self.note(other, line.to, bound(over, node, true));
+            }
+            Op::Exchange => {
+                self.note(dir, line.name, bound(node, over, false));
+                self.note(other, line.to, bound(over, node, true));
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Changes {
+    /// Adds up what an action's operations did.
+    pub fn of(timeline: &Timeline, action: &Action) -> Self {
+        let mut names = Names::default();
+        let mut directories = HashSet::new();
+        let mut touched = BTreeMap::new();
+        let mut changes = Self::default();
+        for index in action.entries.iter().rev() {
+            let entry = &timeline.entries[*index];
+            names.follow(*index, entry);
+            match (entry.op, entry.object) {
+                (Op::Mkdir | Op::Rmdir, _) => directories.extend(entry.line().node),
+                (Op::Revert | Op::Redo, _) => changes.reverts += 1,
+                (op, Some(object)) if !is_on_names(op) => {
+                    touched.insert(object, *index);
+                }
+                _ => {}
+            }
+        }
+        changes.count_names(&names, &directories, &mut touched);
+        changes.changed += touched.len();
+        let one = match &touched.values().collect::<Vec<_>>()[..] {
+            [only] => Some(Only {
+                index: **only,
+                is_to: false,
+            }),
+            _ => None,
+        };
+        if changes.total() == 1 {
+            changes.only = changes.only.or(one);
+        } else {
+            changes.only = None;
+        }
+        changes
+    }
+
+    /// Counts names; what was done to objects that are new or gone is no change of its own.
+    fn count_names(
+        &mut self,
+        names: &Names,
+        directories: &HashSet<ObjectId>,
+        touched: &mut BTreeMap<ObjectId, usize>,
+    ) {
+        let bound = |f: fn(&Bound) -> Option<ObjectId>| -> HashSet<ObjectId> {
+            let changed = names.0.values().filter(|b| b.before != b.behind);
+            changed.filter_map(f).collect()
+        };
+        let (before, behind) = (bound(|b| b.before), bound(|b| b.behind));
+        for name in names.0.values() {
+            match (name.before, name.behind) {
+                (before, behind) if before == behind => continue,
+                (Some(_), Some(_)) => self.changed += 1,
+                (None, Some(node)) if before.contains(&node) => self.moved += 1,
+                (Some(node), None) if behind.contains(&node) => continue,
+                (None, Some(node)) if directories.contains(&node) => self.directories_made += 1,
+                (None, Some(_)) => self.files_made += 1,
+                (Some(node), None) if directories.contains(&node) => self.directories_gone += 1,
+                (Some(_), None) => self.files_gone += 1,
+                (None, None) => continue,
+            }
+            self.only = Some(name.only);
+        }
+        touched.retain(|object, _| !before.contains(object) && !behind.contains(object));
+        // What was made and is gone again.
+        let passing = names
+            .0
+            .values()
+            .filter(|b| b.before.is_none() && b.behind.is_none());
+        if passing.count() != 0 && self.total() == 0 {
+            touched.clear();
+        }
+    }
+
+    /// How many things changed.
+    pub fn total(&self) -> usize {
+        self.files_made
+            + self.files_gone
+            + self.directories_made
+            + self.directories_gone
+            + self.moved
+            + self.changed
+            + self.reverts
+    }
+}
+
+/// Whether an operation is one on names.
+pub fn is_on_names(op: Op) -> bool {
+    crate::history::plan::changes_names(op)
+}

@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! What a request did, would do, or ran into.
+
+use std::path::Path;
+
+use crate::describe::{action_command, changes, count, cut, taken_back};
+use crate::error::{exit_code, obstacle, Error};
+use crate::group::{Answer, LeftOut};
+use crate::json;
+use crate::output::Output;
+use crate::paths::{Paths, Place};
+use crate::quote::word;
+use crate::timeline::Timeline;
+use crate::uapi::{Conflict, Reason};
+
+use super::log::{table, Shown};
+use super::site::Site;
+
+/// How many actions or conflicts are listed.
+const LISTED: usize = 20;
+
+/// What was asked for, and how it went.
+pub struct Report<'r> {
+    /// The command's name.
+    pub command: &'static str,
+    /// The chosen actions, and where they were.
+    pub shown: &'r Shown,
+    /// The answer.
+    pub answer: &'r Answer,
+    /// What was left out.
+    pub left_out: &'r LeftOut,
+    /// Whether it was only tried.
+    pub dry_run: bool,
+}
+
+impl Report<'_> {
+    /// Prints it: what was done, what was left out.
+    pub fn print(&self, site: &Site<'_>, output: &mut Output<'_>) -> Result<(), Error> {
+        if output.json {
+            for action in &self.shown.actions {
+                output.object(&json::action(self.shown, action, site))?;
+            }
+            output.object(&json::summary(self, site))?;
+        } else if self.command == "undo" || self.command == "redo" {
+            self.print_undo(output)?;
+        } else {
+            self.print_plan(site, output)?;
+        }
+        output.finish()?;
+        if self.left_out.is_empty() {
+            return Ok(());
+        }
+        let conflicts: Vec<Conflict> = self.left_out.values().copied().collect();
+        let left = count(
+            conflicts.len(),
+            "operation was left out",
+            "operations were left out",
+        );
+        let _ = writeln!(output.messages, "{left}:");
+        list(&conflicts, &self.shown.timeline, site, output);
+        tell(self.command, &conflicts, site, output)?;
+        Err(Error::Conflicts {
+            path: site.root.clone(),
+            code: 3,
+        })
+    }
+
+    /// One sentence for each action.
+    fn print_undo(&self, output: &mut Output<'_>) -> Result<(), Error> {
+        let verb = match (self.command, self.dry_run) {
+            ("undo", false) => "Undid",
+            ("undo", true) => "Would undo",
+            (_, false) => "Did again",
+            (_, true) => "Would do again",
+        };
+        for action in &self.shown.actions {
+            let newest = action.newest(&self.shown.timeline);
+            let called = cut(&action_command(&self.shown.timeline, action));
+            let (changed, only) = self.shown.changes(action);
+            let effect = match self.command {
+                "undo" => taken_back(&changed, only.as_ref(), self.dry_run),
+                _ => changes(&changed, only.as_ref()),
+            };
+            output.text(&format!("{verb} {} \"{called}\": {effect}.\n", newest.seq))?;
+        }
+        Ok(())
+    }
+
+    /// How much, and a list of actions.
+    fn print_plan(&self, site: &Site<'_>, output: &mut Output<'_>) -> Result<(), Error> {
+        let reply = &self.answer.reply;
+        let number = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+        let verb = if self.dry_run {
+            "Would take back"
+        } else {
+            "Took back"
+        };
+        let operations = count(number(reply.reverted), "operation", "operations");
+        let objects = count(number(reply.objects), "object", "objects");
+        output.text(&format!("{verb} {operations} on {objects}:\n"))?;
+        let rows: Vec<_> = (self.shown.actions.iter().take(LISTED))
+            .map(|action| {
+                let (changed, only) = self.shown.changes(action);
+                [
+                    String::new(),
+                    action.newest(&self.shown.timeline).seq.to_string(),
+                    self.shown.who(action, site),
+                    cut(&action_command(&self.shown.timeline, action)),
+                    changes(&changed, only.as_ref()),
+                ]
+            })
+            .collect();
+        output.text(&table(&rows))?;
+        match self.shown.actions.len().saturating_sub(LISTED) {
+            0 => Ok(()),
+            more => output.text(&format!("  … and {more} older ones\n")),
+        }
+    }
+}
+
+/// Says what is in the way of a request that was refused; the error that remains.
+pub fn refused(
+    command: &'static str,
+    timeline: &Timeline,
+    total: usize,
+    answer: &Answer,
+    site: &Site<'_>,
+    output: &mut Output<'_>,
+) -> Error {
+    let errno = answer.refused.unwrap_or(rustix::io::Errno::IO);
+    let conflicts = &answer.conflicts;
+    let known = |conflict: &Conflict| timeline.find(conflict.seq).is_some();
+    if !conflicts.iter().any(known) {
+        let reply = &answer.reply;
+        return Error::from_revert(&site.root, errno, reply.reason, reply.seq_in_way);
+    }
+    let all = usize::try_from(answer.reply.found).unwrap_or(usize::MAX);
+    let head = count(all.max(conflicts.len()), "conflict", "conflicts");
+    let among = count(total, "operation", "operations");
+    let _ = writeln!(output.messages, "{head} among {among}; nothing changed.");
+    list(conflicts, timeline, site, output);
+    let others = total.saturating_sub(conflicts.len());
+    output.hint(&match command {
+        "undo" | "redo" => "take the later operations back first: `logctl revert OP`.".to_owned(),
+        _ => format!(
+            "--partial takes the other {others} back (exit 3); `logctl revert OP` takes what is in \
+             the way back first."
+        ),
+    });
+    if let Err(error) = tell(command, conflicts, site, output) {
+        return error;
+    }
+    let reasons = conflicts
+        .iter()
+        .map(|conflict| Reason::from_code(conflict.reason));
+    Error::Conflicts {
+        path: site.root.clone(),
+        code: exit_code(reasons),
+    }
+}
+
+/// Lists conflicts: what kind, where, why.
+fn list(conflicts: &[Conflict], timeline: &Timeline, site: &Site<'_>, output: &mut Output<'_>) {
+    let standing = timeline.standing(&|_| false);
+    let places = Paths::places(timeline, &standing, site.tree);
+    let place = |seq: u64| -> Option<&Place> {
+        let index = timeline.find(seq)?;
+        let at = standing.binary_search(&index).ok()?;
+        places.get(at)
+    };
+    let rows: Vec<[String; 4]> = conflicts
+        .iter()
+        .take(LISTED)
+        .map(|conflict| {
+            let by = timeline.find(conflict.in_way).map(|index| {
+                let program = timeline.entries[index].actor.program();
+                format!("{program} (op {})", conflict.in_way)
+            });
+            let (kind, why) = obstacle(Reason::from_code(conflict.reason), by.as_deref());
+            let at = place(conflict.seq).and_then(|place| place.path.as_deref());
+            let at = at.map_or_else(|| format!("op {}", conflict.seq), name);
+            [" ".to_owned(), kind.to_owned(), at, why]
+        })
+        .collect();
+    let _ = output.messages.write_all(table(&rows).as_bytes());
+    if conflicts.len() > LISTED {
+        let _ = writeln!(output.messages, "  … and {} more", conflicts.len() - LISTED);
+    }
+}
+
+fn name(path: &Path) -> String {
+    if path == Path::new("") {
+        ".".into()
+    } else {
+        word(path)
+    }
+}
+
+/// The conflicts as JSON.
+fn tell(
+    command: &'static str,
+    conflicts: &[Conflict],
+    site: &Site<'_>,
+    output: &mut Output<'_>,
+) -> Result<(), Error> {
+    if !output.json {
+        return Ok(());
+    }
+    for conflict in conflicts {
+        output.object(&json::conflict(command, &site.root, conflict))?;
+    }
+    output.finish()
+}

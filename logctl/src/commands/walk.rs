@@ -1,0 +1,376 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! `undo` and `redo`: back and forth by actions.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+
+use crate::action::{last_change, Undo};
+use crate::actions::{actions, Action};
+use crate::cli::Manner;
+use crate::error::{Error, Refusal};
+use crate::group::{ask, operations, LeftOut};
+use crate::history::line::{encode_percent, Line, ObjectId, Op};
+use crate::output::Output;
+use crate::paths::{Paths, Place};
+use crate::select::Kin;
+use crate::timeline::Timeline;
+use crate::uapi::{Reason, RevertGroup};
+
+use super::log::{newest, Shown};
+use super::report::{refused, Report};
+use super::site::Site;
+use super::take::{flags, request};
+
+/// Takes back the newest actions of the mount, or of each of several paths.
+pub fn undo(
+    site: &mut Site<'_>,
+    count: usize,
+    paths: &[PathBuf],
+    manner: Manner,
+    output: &mut Output<'_>,
+) -> Result<(), Error> {
+    let manners = (manner, RevertGroup::WALK, false);
+    let (timeline, chosen) = if paths.is_empty() {
+        let (mut timeline, found) = newest(site, count)?;
+        let has_reverts = |action: &Action| action.newest(&timeline).group().is_some();
+        if found.iter().take(count).any(has_reverts) {
+            // What they took back stands again, however old it is.
+            timeline = site.whole()?;
+        }
+        let mut choice = Choice::new(&timeline);
+        choice.newest_actions(count)?;
+        let chosen = choice.chosen;
+        (timeline, chosen)
+    } else {
+        let timeline = site.whole()?;
+        let mut choice = Choice::new(&timeline);
+        for path in paths {
+            for _ in 0..count {
+                choice.last_done_to(path, site)?;
+            }
+        }
+        let chosen = choice.chosen;
+        (timeline, chosen)
+    };
+    let mut chosen: Vec<usize> = chosen.into_iter().collect();
+    chosen.sort_unstable();
+    request(site, "undo", timeline, &chosen, manners, output)?;
+    if !manner.dry_run {
+        output.hint("`logctl redo` takes the undo back.");
+    }
+    Ok(())
+}
+
+/// What was chosen so far.
+struct Choice<'t> {
+    timeline: &'t Timeline,
+    chosen: HashSet<usize>,
+}
+
+impl<'t> Choice<'t> {
+    fn new(timeline: &'t Timeline) -> Self {
+        Self {
+            timeline,
+            chosen: HashSet::new(),
+        }
+    }
+
+    /// What would stand without what was chosen.
+    fn left(&self) -> Vec<usize> {
+        let mut standing = self
+            .timeline
+            .standing(&|index| self.chosen.contains(&index));
+        standing.retain(|index| !self.chosen.contains(index));
+        standing
+    }
+
+    /// Chooses the newest actions.
+    fn newest_actions(&mut self, count: usize) -> Result<(), Error> {
+        let mut left = count;
+        while left != 0 {
+            let found = actions(self.timeline, &self.left());
+            if found.is_empty() {
+                return Err(nothing(count, count - left));
+            }
+            for action in found {
+                self.chosen.extend(&action.entries);
+                left -= 1;
+                // What reverts took back stands again.
+                if left == 0 || action.newest(self.timeline).group().is_some() {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Chooses what was last done to a path.
+    fn last_done_to(&mut self, path: &Path, site: &Site<'_>) -> Result<(), Error> {
+        // Through a symbolic link it is the file that was meant.
+        let real = path
+            .is_symlink()
+            .then(|| path.canonicalize().ok())
+            .flatten();
+        let place = site.place(real.as_deref().unwrap_or(path))?;
+        let entries = if site.root.join(&place).is_dir() {
+            self.of_directory(&place, site)
+        } else {
+            self.of_file(path, &place, site)?
+        };
+        if entries.is_empty() {
+            return Err(refusal(path, Reason::NothingLeft, None));
+        }
+        self.chosen.extend(entries);
+        Ok(())
+    }
+
+    /// The newest action in a directory: that part of it which was done there.
+    fn of_directory(&self, place: &Path, site: &Site<'_>) -> Vec<usize> {
+        let left = self.left();
+        let places = Paths::places(self.timeline, &left, site.tree);
+        let was_placed = |own: &Place| {
+            let then = [&own.path, &own.to];
+            then.into_iter()
+                .flatten()
+                .any(|path| path.starts_with(place))
+        };
+        for action in actions(self.timeline, &left) {
+            let with_place = |index: &usize| {
+                let at = left.binary_search(index).ok()?;
+                Some((*index, &places[at]))
+            };
+            let fitting: Vec<_> = action.entries.iter().filter_map(with_place).collect();
+            let found = Kin::of(self.timeline, &fitting, &was_placed);
+            if !found.is_empty() {
+                return found.into_iter().collect();
+            }
+        }
+        Vec::new()
+    }
+
+    /// What was last done to a file, be it by a save that renamed another one to its name.
+    fn of_file(&self, path: &Path, place: &Path, site: &Site<'_>) -> Result<Vec<usize>, Error> {
+        let left = self.left();
+        let of = |id: Option<ObjectId>| -> Vec<usize> {
+            let is_its = |index: &usize| id.is_some() && self.timeline.entries[*index].object == id;
+            left.iter().copied().filter(is_its).collect()
+        };
+        let (parent, name) = (place.parent(), place.file_name());
+        let (Some(parent), Some(name)) = (parent, name) else {
+            return Ok(Vec::new());
+        };
+        let name = encoded(name.as_encoded_bytes());
+        let directory = (site.identify)(parent)?.ok_or_else(|| Error::Open {
+            path: site.root.join(parent),
+            to_change: true,
+            errno: Errno::NOENT,
+        })?;
+        let in_directory = of(Some(directory));
+        let now = (site.identify)(place)?;
+        let id = self.bound(directory, &name, &in_directory, now);
+        let own = of(id);
+        let lines = |entries: &[usize]| -> Vec<Line<'t>> {
+            let line = |index: &usize| self.timeline.entries[*index].line();
+            entries.iter().map(line).collect()
+        };
+        match last_change(&name, &lines(&own), true, &lines(&in_directory)) {
+            Undo::File(count) => Ok(newest_of(&own, count)),
+            Undo::Directory(count) => Ok(self.with_inside(newest_of(&in_directory, count), &left)),
+            Undo::Blocked(op) => Err(refusal(path, Reason::Conflict, Some(op))),
+            Undo::Nothing => Ok(Vec::new()),
+        }
+    }
+
+    /// What a name is bound to when what was chosen is taken back.
+    fn bound(
+        &self,
+        directory: ObjectId,
+        name: &[u8],
+        in_directory: &[usize],
+        now: Option<ObjectId>,
+    ) -> Option<ObjectId> {
+        let line = |index: &usize| self.timeline.entries[*index].line();
+        let concerns = |line: &Line<'_>| {
+            line.name == Some(name) || (line.to == Some(name) && line.parent.is_none())
+        };
+        let mut gone: Vec<usize> = self.chosen.iter().copied().collect();
+        gone.sort_unstable();
+        let of_directory = |line: &Line<'_>| line.obj == Some(directory) && concerns(line);
+        let oldest_gone = gone.iter().rev().map(line).find(of_directory);
+        let Some(oldest) = oldest_gone else {
+            return now;
+        };
+        if let Some(newest) = in_directory.iter().map(line).find(concerns) {
+            return match newest.op {
+                Op::Unlink | Op::Rmdir => None,
+                Op::Rename if newest.to != Some(name) => None,
+                Op::Exchange if newest.name == Some(name) => newest.over,
+                _ => newest.node,
+            };
+        }
+        match oldest.op {
+            Op::Rename if oldest.to == Some(name) => oldest.over,
+            Op::Exchange if oldest.to == Some(name) => oldest.over,
+            Op::Unlink | Op::Rmdir | Op::Rename | Op::Exchange => oldest.node,
+            _ => None,
+        }
+    }
+
+    /// With what was done to files that go, and what the same process removed from directories that
+    /// come back.
+    fn with_inside(&self, mut entries: Vec<usize>, left: &[usize]) -> Vec<usize> {
+        let mut at = 0;
+        while let Some(index) = entries.get(at).copied() {
+            at += 1;
+            let entry = &self.timeline.entries[index];
+            let Some(node) = entry.line().node else {
+                continue;
+            };
+            let its = left.iter().copied();
+            let its = its.filter(|index| self.timeline.entries[*index].object == Some(node));
+            let known: HashSet<usize> = entries.iter().copied().collect();
+            match entry.op {
+                Op::Create | Op::Mknod | Op::Symlink => {
+                    entries.extend(its.filter(|index| !known.contains(index)));
+                }
+                Op::Rmdir => {
+                    let by_same = |index: &usize| {
+                        let other = &self.timeline.entries[*index];
+                        matches!(other.op, Op::Unlink | Op::Rmdir)
+                            && other.actor.process.is_some()
+                            && other.actor.process == entry.actor.process
+                    };
+                    let inside = its.take_while(by_same);
+                    entries.extend(inside.filter(|index| !known.contains(index)));
+                }
+                _ => {}
+            }
+        }
+        entries
+    }
+}
+
+fn newest_of(entries: &[usize], count: u64) -> Vec<usize> {
+    let count = usize::try_from(count).unwrap_or(usize::MAX);
+    entries.iter().copied().take(count).collect()
+}
+
+fn encoded(name: &[u8]) -> Vec<u8> {
+    let mut encoded = vec![0; 3 * name.len()];
+    let length = encode_percent(name, &mut encoded).unwrap_or(0);
+    encoded.truncate(length);
+    encoded
+}
+
+fn refusal(path: &Path, reason: Reason, op: Option<u64>) -> Error {
+    let path = path.to_owned();
+    Error::Refused(Refusal { path, reason, op })
+}
+
+fn nothing(wanted: usize, found: usize) -> Error {
+    let message = match (wanted, found) {
+        (_, 0) => "nothing is left to undo".to_owned(),
+        (_, 1) => "only one action is left to undo".to_owned(),
+        _ => format!("only {found} actions are left to undo"),
+    };
+    Error::Nothing { message }
+}
+
+/// Takes the newest undos back, one by one.
+pub fn redo(
+    site: &mut Site<'_>,
+    count: u64,
+    manner: Manner,
+    output: &mut Output<'_>,
+) -> Result<(), Error> {
+    let mut redone = HashSet::new();
+    for _ in 0..count {
+        let timeline = site.whole()?;
+        let undo = newest_undo(&timeline, &redone);
+        if undo.is_empty() {
+            let message = "there is no undo to be taken back".to_owned();
+            return Err(Error::Nothing { message });
+        }
+        redone.extend(undo.iter().map(|index| timeline.entries[*index].seq));
+        redo_one(site, timeline, &undo, manner, output)?;
+    }
+    Ok(())
+}
+
+fn redo_one(
+    site: &mut Site<'_>,
+    timeline: Timeline,
+    undo: &[usize],
+    manner: Manner,
+    output: &mut Output<'_>,
+) -> Result<(), Error> {
+    let asked = operations(&timeline, undo);
+    let answer = ask(site.object, &asked, flags(manner, RevertGroup::REDO));
+    if answer.refused.is_some() {
+        return Err(refused(
+            "redo",
+            &timeline,
+            asked.len(),
+            &answer,
+            site,
+            output,
+        ));
+    }
+    let taken = taken_by(&timeline, undo);
+    let actions = actions(&timeline, &taken);
+    let report = Report {
+        command: "redo",
+        shown: &Shown::new(timeline, actions, site),
+        answer: &answer,
+        left_out: &LeftOut::new(),
+        dry_run: manner.dry_run,
+    };
+    report.print(site, output)
+}
+
+/// The lines of the newest undo that was not taken back yet.
+fn newest_undo(timeline: &Timeline, known: &HashSet<u64>) -> Vec<usize> {
+    let mut redone = known.clone();
+    let mut group = None;
+    let mut lines = Vec::new();
+    for (index, entry) in timeline.entries.iter().enumerate() {
+        if !entry.is_walk() || timeline.is_cancelled(entry) {
+            continue;
+        }
+        if entry.op == Op::Redo {
+            redone.extend(entry.line().of);
+        } else if !redone.contains(&entry.seq)
+            && *group.get_or_insert(entry.group()) == entry.group()
+        {
+            lines.push(index);
+        }
+    }
+    lines
+}
+
+/// The operations that undos had taken back, the newest first.
+fn taken_by(timeline: &Timeline, undos: &[usize]) -> Vec<usize> {
+    let Some(oldest) = undos.last() else {
+        return Vec::new();
+    };
+    let before = timeline.standing_before(timeline.entries[*oldest].seq);
+    let mut taken = Vec::new();
+    for undo in undos {
+        let line = timeline.entries[*undo].line();
+        let count = usize::try_from(line.count.unwrap_or(0)).unwrap_or(usize::MAX);
+        let is_taken = |index: &usize| {
+            let entry = &timeline.entries[*index];
+            entry.object == line.obj
+                && match line.picks {
+                    Some(picks) => picks.contains(entry.seq),
+                    None => line.back.is_none_or(|back| entry.at > back),
+                }
+        };
+        taken.extend(before.iter().copied().filter(is_taken).take(count));
+    }
+    taken.sort_unstable();
+    taken
+}

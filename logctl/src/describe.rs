@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Actions and operations in words.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use jiff::tz::TimeZone;
+use jiff::Timestamp;
+
+use crate::actions::{Action, Changes};
+use crate::history::line::{Op, Time};
+use crate::paths::Place;
+use crate::quote::{decoded, quote_bytes, word};
+use crate::timeline::{Actor, Entry, Timeline};
+
+/// How wide a command may be in a table.
+const WIDEST: usize = 40;
+
+/// The names of users.
+#[derive(Debug, Default)]
+pub struct Users(HashMap<u32, String>);
+
+impl Users {
+    /// Those that a file like `/etc/passwd` lists.
+    pub fn of(passwd: &str) -> Self {
+        let user = |line: &str| {
+            let mut fields = line.split(':');
+            let name = fields.next()?.to_owned();
+            Some((fields.nth(1)?.parse().ok()?, name))
+        };
+        let mut users = HashMap::new();
+        for (uid, name) in passwd.lines().filter_map(user) {
+            users.entry(uid).or_insert(name);
+        }
+        Self(users)
+    }
+
+    /// A user's name, or number.
+    pub fn name(&self, uid: u32) -> String {
+        let name = self
+            .0
+            .get(&uid)
+            .map(|name| quote_bytes(name.as_bytes(), false));
+        name.unwrap_or_else(|| uid.to_string())
+    }
+
+    /// The number of a user that is given by name or number.
+    pub fn number(&self, user: &str) -> Option<u32> {
+        let named = self.0.iter().find(|(_, name)| *name == user);
+        named.map(|(uid, _)| *uid).or_else(|| user.parse().ok())
+    }
+}
+
+/// The command as it was called, as far as its line tells.
+pub fn command(actor: &Actor, writes: bool) -> String {
+    if actor.leads() && writes {
+        return format!("{} (redirect)", actor.program());
+    }
+    match &actor.args[..] {
+        [] => actor.program(),
+        [name, rest @ ..] => {
+            let base = name.rsplit(|byte| *byte == b'/').next().unwrap_or(name);
+            let mut words = vec![quote_bytes(base, false)];
+            words.extend(rest.iter().map(|arg| quote_bytes(arg, false)));
+            words.join(" ")
+        }
+    }
+}
+
+/// Cuts a text for a table.
+pub fn cut(text: &str) -> String {
+    if text.chars().count() <= WIDEST {
+        return text.to_owned();
+    }
+    let kept: String = text.chars().take(WIDEST - 1).collect();
+    format!("{kept}…")
+}
+
+/// An action's command.
+pub fn action_command(timeline: &Timeline, action: &Action) -> String {
+    let mut operations = action.operations(timeline);
+    let writes = operations.any(|entry| entry.op.changes_content_in_place());
+    let newest = action.newest(timeline);
+    match newest.op {
+        Op::Revert => "logctl (revert)".into(),
+        _ => command(&newest.actor, writes),
+    }
+}
+
+/// How long ago something was, or when, if that is long ago.
+pub fn when(time: Time, now: Timestamp, zone: &TimeZone) -> String {
+    let seconds = now.as_second().saturating_sub(time.sec);
+    match seconds {
+        ..0 => local(time, zone),
+        0..60 => format!("{seconds}s ago"),
+        60..3600 => format!("{}m ago", seconds / 60),
+        3600..86_400 => format!("{}h ago", seconds / 3600),
+        86_400..604_800 => format!("{}d ago", seconds / 86_400),
+        _ => local(time, zone).chars().take(10).collect(),
+    }
+}
+
+/// A time here: `2026-11-20 14:05:03`.
+pub fn local(time: Time, zone: &TimeZone) -> String {
+    match Timestamp::new(time.sec, 0) {
+        Ok(stamp) => stamp
+            .to_zoned(zone.clone())
+            .strftime("%Y-%m-%d %H:%M:%S")
+            .to_string(),
+        Err(_) => format!("@{}", time.sec),
+    }
+}
+
+/// `1 file`, `2 files`.
+pub fn count(number: usize, one: &str, several: &str) -> String {
+    if number == 1 {
+        format!("1 {one}")
+    } else {
+        format!("{number} {several}")
+    }
+}
+
+/// What changed, as in a table: `+1 file  build.log`.
+pub fn changes(changes: &Changes, only: Option<&Place>) -> String {
+    let of = |sign: &str, number: usize, one: &str, several: &str| {
+        (number != 0).then(|| format!("{sign}{}", count(number, one, several)))
+    };
+    let parts = [
+        of("+", changes.files_made, "file", "files"),
+        of("-", changes.files_gone, "file", "files"),
+        of("+", changes.directories_made, "dir", "dirs"),
+        of("-", changes.directories_gone, "dir", "dirs"),
+        of("~", changes.changed, "file", "files"),
+        of("", changes.moved, "moved", "moved"),
+        of("", changes.reverts, "reverted", "reverted"),
+    ];
+    let mut text = parts.into_iter().flatten().collect::<Vec<_>>().join("  ");
+    if text.is_empty() {
+        text.push_str("nothing left of it");
+    }
+    if let Some(place) = only {
+        text.push_str("  ");
+        text.push_str(&where_to(place));
+    }
+    text
+}
+
+/// A place, and where it goes.
+pub fn where_to(place: &Place) -> String {
+    let path = |path: &Option<std::path::PathBuf>| match path.as_deref() {
+        Some(path) if path == Path::new("") => ".".to_owned(),
+        Some(path) => word(path),
+        None => "?".into(),
+    };
+    match &place.to {
+        Some(_) => format!("{} -> {}", path(&place.path), path(&place.to)),
+        None => path(&place.path),
+    }
+}
+
+/// Where an operation is; its object's number, when nobody knows the path.
+pub fn location(entry: &Entry, place: &Place) -> String {
+    if place.path.is_some() {
+        return where_to(place);
+    }
+    let line = entry.line();
+    let object = entry
+        .object
+        .map(|id| format!("(object {}.{})", id.inode, id.generation));
+    let object = object.unwrap_or_default();
+    match line.name {
+        Some(name) => format!("{} in {object}", quote_bytes(&decoded(name), true)),
+        None => object,
+    }
+}
+
+/// An operation in a few words, without where: `write 4 1`.
+pub fn operation(entry: &Entry) -> String {
+    let op = entry.op.as_str();
+    if entry.op.changes_content_in_place() && !matches!(entry.op, Op::Revert | Op::Redo) {
+        format!("{op} {} {}", entry.offset, entry.length)
+    } else {
+        op.to_owned()
+    }
+}
+
+/// What is different when these changes are taken back: `214 files and 31 directories are back`.
+pub fn taken_back(changes: &Changes, only: Option<&Place>, would: bool) -> String {
+    let verb = |number: usize| match (would, number) {
+        (true, _) => "would be",
+        (false, 1) => "is",
+        (false, _) => "are",
+    };
+    let pair = |files: usize, directories: usize, end: &str| {
+        let parts: Vec<String> = [
+            (files, "file", "files"),
+            (directories, "directory", "directories"),
+        ]
+        .into_iter()
+        .filter(|(number, ..)| *number != 0)
+        .map(|(number, one, several)| count(number, one, several))
+        .collect();
+        let all = files + directories;
+        (all != 0).then(|| format!("{} {} {end}", parts.join(" and "), verb(all)))
+    };
+    if let (Some(place), 1) = (only, changes.total()) {
+        let end = match changes {
+            _ if changes.files_made + changes.directories_made == 1 => "gone",
+            _ if changes.files_gone + changes.directories_gone == 1 => "back",
+            _ if changes.moved == 1 => "where it was",
+            _ => "as it was before",
+        };
+        let place = Place {
+            to: None,
+            ..place.clone()
+        };
+        return format!("{} {} {end}", where_to(&place), verb(1));
+    }
+    let moved = (changes.moved != 0).then(|| {
+        format!(
+            "{} {} back",
+            count(changes.moved, "name", "names"),
+            verb(changes.moved)
+        )
+    });
+    let reverts = (changes.reverts != 0).then(|| "what it had taken back stands again".to_owned());
+    let parts = [
+        pair(changes.files_gone, changes.directories_gone, "back"),
+        pair(changes.files_made, changes.directories_made, "gone"),
+        pair(changes.changed, 0, "as before"),
+        moved,
+        reverts,
+    ];
+    let text = parts.into_iter().flatten().collect::<Vec<_>>().join(", ");
+    if text.is_empty() {
+        "nothing of it was left".into()
+    } else {
+        text
+    }
+}

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! One request that takes operations of any objects back, and what comes of it.
+
+use std::collections::{BTreeMap, HashSet};
+
+use rustix::io::Errno;
+
+use crate::object::Object;
+use crate::timeline::Timeline;
+use crate::uapi::{Conflict, Operation, Reason, RevertGroup, VERSION};
+
+/// How many conflicts are asked for at once.
+const MOST_CONFLICTS: usize = 65_536;
+
+/// How often what conflicts is left out and the rest asked for again.
+const ROUNDS: usize = 1000;
+
+/// What the kernel answered.
+#[derive(Debug)]
+pub struct Answer {
+    /// The reply.
+    pub reply: RevertGroup,
+    /// What is in the way, as far as it was told.
+    pub conflicts: Vec<Conflict>,
+    /// Why it was refused.
+    pub refused: Option<Errno>,
+}
+
+/// The requests for lines of a timeline, the newest first.
+pub fn operations(timeline: &Timeline, entries: &[usize]) -> Vec<Operation> {
+    let mut operations: Vec<Operation> = entries
+        .iter()
+        .map(|index| {
+            let entry = &timeline.entries[*index];
+            Operation {
+                seq: entry.seq,
+                segment: entry.at.segment,
+                offset: entry.at.offset,
+            }
+        })
+        .collect();
+    operations.sort_by_key(|operation| std::cmp::Reverse(operation.seq));
+    operations.dedup_by_key(|operation| operation.seq);
+    operations
+}
+
+/// Asks once.
+pub fn ask(object: &mut dyn Object, operations: &[Operation], flags: u32) -> Answer {
+    let mut reply = RevertGroup {
+        version: VERSION,
+        flags,
+        ..RevertGroup::default()
+    };
+    let room = operations.len().clamp(1, MOST_CONFLICTS);
+    let mut conflicts = vec![Conflict::default(); room];
+    let result = object.revert_group(&mut reply, operations, &mut conflicts);
+    let found = usize::try_from(reply.found).unwrap_or(usize::MAX);
+    conflicts.truncate(found.min(room));
+    // A member's refusal may name an operation twice.
+    let mut seen = HashSet::new();
+    conflicts.retain(|conflict| seen.insert((conflict.seq, conflict.in_way, conflict.reason)));
+    if result.is_ok() {
+        conflicts.clear();
+    }
+    Answer {
+        reply,
+        conflicts,
+        refused: result.err(),
+    }
+}
+
+/// What was left out so that the rest could be taken back.
+pub type LeftOut = BTreeMap<u64, Conflict>;
+
+/// Asks again and again, without what conflicts. The last answer, what was asked for then, and what
+/// was left out.
+pub fn ask_partly(
+    object: &mut dyn Object,
+    timeline: &Timeline,
+    mut operations: Vec<Operation>,
+    flags: u32,
+) -> (Answer, Vec<Operation>, LeftOut) {
+    let mut left_out = LeftOut::new();
+    for _ in 0..ROUNDS {
+        let answer = ask(object, &operations, flags);
+        if answer.refused.is_none() || answer.conflicts.is_empty() {
+            return (answer, operations, left_out);
+        }
+        let before = operations.len();
+        for conflict in &answer.conflicts {
+            leave_out(timeline, &mut operations, conflict, &mut left_out);
+        }
+        if operations.is_empty() || operations.len() == before {
+            return (answer, operations, left_out);
+        }
+    }
+    let answer = ask(object, &operations, flags);
+    (answer, operations, left_out)
+}
+
+/// Leaves out what a conflict is about: one operation, or all of an object's, where none of them can be
+/// taken back.
+fn leave_out(
+    timeline: &Timeline,
+    operations: &mut Vec<Operation>,
+    conflict: &Conflict,
+    left_out: &mut LeftOut,
+) {
+    let of_object = matches!(
+        Reason::from_code(conflict.reason),
+        Some(
+            Reason::Foreign
+                | Reason::Mapped
+                | Reason::NotOwner
+                | Reason::NotWritable
+                | Reason::NotPermitted
+                | Reason::Corrupt
+        )
+    );
+    let object_of = |seq: u64| {
+        timeline
+            .find(seq)
+            .and_then(|index| timeline.entries[index].object)
+    };
+    let object = object_of(conflict.seq).filter(|_| of_object);
+    operations.retain(|operation| {
+        let is_it = operation.seq == conflict.seq
+            || (object.is_some() && object_of(operation.seq) == object);
+        if is_it {
+            left_out.insert(
+                operation.seq,
+                Conflict {
+                    seq: operation.seq,
+                    ..*conflict
+                },
+            );
+        }
+        !is_it
+    });
+}

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! A mount: where its root is, and its tree.
+
+use std::collections::{HashMap, HashSet};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Component, Path, PathBuf};
+use std::{fs, io};
+
+use crate::error::Error;
+use crate::paths::Tree;
+
+/// A mount that exists.
+pub struct Mount {
+    /// Its root.
+    pub root: PathBuf,
+    inode: u64,
+    device: u64,
+}
+
+impl Mount {
+    /// The one that holds a path; of one that is gone, the directory that it was in.
+    pub fn holding(path: &Path) -> Result<Self, Error> {
+        let absolute = absolute(path).map_err(|error| open_error(path, &error))?;
+        let mut at = absolute.as_path();
+        let (mut root, held) = loop {
+            match fs::symlink_metadata(at) {
+                Ok(held) => break (at, held),
+                Err(error) => at = at.parent().ok_or_else(|| open_error(path, &error))?,
+            }
+        };
+        let mut inode = held.ino();
+        while let Some(parent) = root.parent() {
+            match fs::symlink_metadata(parent) {
+                Ok(above) if above.dev() == held.dev() => (root, inode) = (parent, above.ino()),
+                _ => break,
+            }
+        }
+        Ok(Self {
+            root: root.to_owned(),
+            inode,
+            device: held.dev(),
+        })
+    }
+}
+
+fn open_error(path: &Path, error: &io::Error) -> Error {
+    Error::Open {
+        path: path.to_owned(),
+        to_change: false,
+        errno: rustix::io::Errno::from_io_error(error).unwrap_or(rustix::io::Errno::IO),
+    }
+}
+
+/// A path without symbolic links in its directories; the last part stays as it is.
+pub fn absolute(path: &Path) -> io::Result<PathBuf> {
+    let path = std::path::absolute(path)?;
+    let Some(name) = path.file_name() else {
+        return path.canonicalize();
+    };
+    let parent = path.parent().unwrap_or(Path::new("/"));
+    // What is gone has no directory any more, perhaps.
+    let mut missing = vec![name];
+    let mut at = parent;
+    let base = loop {
+        match at.canonicalize() {
+            Ok(base) => break base,
+            Err(error) => match (at.file_name(), at.parent()) {
+                (Some(name), Some(parent)) => {
+                    missing.push(name);
+                    at = parent;
+                }
+                _ => return Err(error),
+            },
+        }
+    };
+    let mut whole = base;
+    whole.extend(missing.iter().rev());
+    Ok(lexical(&whole))
+}
+
+/// A path without `.` and `..`.
+fn lexical(path: &Path) -> PathBuf {
+    let mut clean = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::ParentDir => {
+                clean.pop();
+            }
+            Component::CurDir => {}
+            part => clean.push(part),
+        }
+    }
+    clean
+}
+
+impl Tree for Mount {
+    fn root(&self) -> u64 {
+        self.inode
+    }
+
+    fn find(&self, wanted: &HashSet<u64>) -> HashMap<u64, PathBuf> {
+        let mut found = HashMap::new();
+        let mut stack = vec![PathBuf::new()];
+        while let Some(directory) = stack.pop() {
+            // What cannot be read is not found.
+            let Ok(entries) = fs::read_dir(self.root.join(&directory)) else {
+                continue;
+            };
+            for entry in entries.flatten() {
+                let path = directory.join(entry.file_name());
+                let Ok(metadata) = entry.metadata() else {
+                    continue;
+                };
+                if metadata.dev() != self.device {
+                    continue;
+                }
+                if wanted.contains(&metadata.ino()) {
+                    found.entry(metadata.ino()).or_insert_with(|| path.clone());
+                }
+                if found.len() == wanted.len() {
+                    return found;
+                }
+                if metadata.is_dir() {
+                    stack.push(path);
+                }
+            }
+        }
+        found
+    }
+}

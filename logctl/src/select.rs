@@ -1,0 +1,452 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Which operations are meant: by number, command, process, user, time, path.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use globset::{Glob, GlobMatcher};
+
+use crate::actions::{actions, is_on_names, nanoseconds, Action};
+use crate::history::line::{ObjectId, Op, Process, Time};
+use crate::paths::{Paths, Place, Tree};
+use crate::quote::decoded;
+use crate::timeline::{Actor, Entry, Timeline};
+
+/// Words that name operations.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ops {
+    /// The action that the operation with this number belongs to.
+    One(u64),
+    /// So many actions back from the newest, which is 0.
+    Back(usize),
+    /// The actions with numbers from one to another.
+    Range(u64, u64),
+}
+
+impl Ops {
+    /// Reads `1842`, `#1842`, `1842..1850`, `@`, `@-` or `@~3`; `None`: it is something else.
+    pub fn parse(word: &str) -> Option<Self> {
+        let number = |text: &str| {
+            let digits = text.strip_prefix('#').unwrap_or(text);
+            let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+            plain.then(|| digits.parse::<u64>().ok()).flatten()
+        };
+        if let Some((first, last)) = word.split_once("..") {
+            return Some(Self::Range(number(first)?, number(last)?));
+        }
+        match word {
+            "@" => Some(Self::Back(0)),
+            "@-" => Some(Self::Back(1)),
+            _ => match word.strip_prefix("@~") {
+                Some(count) => count.parse().ok().map(Self::Back),
+                None => number(word).map(Self::One),
+            },
+        }
+    }
+}
+
+/// What operations must be like. What is not given does not matter.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// One of these.
+    pub ops: Vec<Ops>,
+    /// Numbers are those of operations, not of actions.
+    pub is_raw: bool,
+    /// By a program of this name.
+    pub by: Option<String>,
+    /// By a process with this number.
+    pub pid: Option<u32>,
+    /// By a process with this number, or one that it started, and so on.
+    pub tree: Option<u32>,
+    /// Of this session.
+    pub session: Option<u32>,
+    /// By this user.
+    pub uid: Option<u32>,
+    /// Not before.
+    pub since: Option<Time>,
+    /// Not after.
+    pub until: Option<Time>,
+    /// Newer than this number.
+    pub after: Option<u64>,
+    /// On a path that matches.
+    pub path: Option<GlobMatcher>,
+    /// Through the open file of this operation.
+    pub open: Option<u64>,
+    /// Of what is left, so many newest actions.
+    pub last: Option<usize>,
+    /// On these files, or in these directories; none: anywhere. Relative to the mount's root.
+    pub places: Vec<PathBuf>,
+    /// With what else must go for the places to be as they were: see [`Kin`].
+    pub with_kin: bool,
+}
+
+/// Makes a pattern for paths: `*` stays within a name, `**` does not, and a pattern without a slash is
+/// one for names.
+pub fn glob(pattern: &str) -> Result<GlobMatcher, globset::Error> {
+    let anchored = match pattern.strip_prefix('/') {
+        Some(rest) => rest.to_owned(),
+        None if pattern.contains('/') => pattern.to_owned(),
+        None => format!("**/{pattern}"),
+    };
+    let glob = globset::GlobBuilder::new(&anchored)
+        .literal_separator(true)
+        .build();
+    glob.map(|glob: Glob| glob.compile_matcher())
+}
+
+/// Operations that were chosen, the newest first.
+pub struct Chosen {
+    /// As indices into the timeline.
+    pub entries: Vec<usize>,
+    /// In actions, as far as they were chosen.
+    pub actions: Vec<Action>,
+}
+
+impl Filter {
+    /// Whether paths matter.
+    pub fn needs_paths(&self) -> bool {
+        self.path.is_some() || !self.places.is_empty()
+    }
+
+    /// Whether nothing is asked for.
+    pub fn is_empty(&self) -> bool {
+        let places = &self.places;
+        self.is_anything() && places.is_empty()
+    }
+
+    /// Whether no operation is left out, but for its place.
+    fn is_anything(&self) -> bool {
+        self.ops.is_empty()
+            && self.by.is_none()
+            && self.pid.is_none()
+            && self.tree.is_none()
+            && self.session.is_none()
+            && self.uid.is_none()
+            && self.since.is_none()
+            && self.until.is_none()
+            && self.after.is_none()
+            && self.path.is_none()
+            && self.open.is_none()
+            && self.last.is_none()
+    }
+
+    /// Chooses among the operations that stand. What a revert took back that is chosen itself stands
+    /// again, and is chosen too, if it fits.
+    pub fn choose(&self, timeline: &Timeline, tree: &dyn Tree) -> Result<Chosen, String> {
+        let standing = timeline.standing(&|_| false);
+        let numbered = self.numbered(timeline, &standing)?;
+        let family = self.tree.map(|root| Family::of(timeline, root));
+        let open = self.opened(timeline, &standing)?;
+        let fits = |index: usize| {
+            let entry = &timeline.entries[index];
+            numbered.as_ref().is_none_or(|set| set.contains(&index))
+                && open.is_none_or(|open| entry.open == Some(open))
+                && family
+                    .as_ref()
+                    .is_none_or(|family| family.has(&entry.actor))
+                && self.fits(entry)
+        };
+        let mut chosen = self.settle(timeline, tree, &fits);
+        if let Some(last) = self.last {
+            let mut all = actions(timeline, &chosen);
+            all.truncate(last);
+            let kept: HashSet<usize> = all.into_iter().flat_map(|action| action.entries).collect();
+            chosen = self.settle(timeline, tree, &|index| {
+                kept.contains(&index) && fits(index)
+            });
+        }
+        let actions = actions(timeline, &chosen);
+        Ok(Chosen {
+            entries: chosen,
+            actions,
+        })
+    }
+
+    /// The operations that fit, and stand when those that fit are taken back.
+    fn settle(
+        &self,
+        timeline: &Timeline,
+        tree: &dyn Tree,
+        fits: &dyn Fn(usize) -> bool,
+    ) -> Vec<usize> {
+        if !self.needs_paths() {
+            let standing = timeline.standing(fits);
+            return standing.into_iter().filter(|index| fits(*index)).collect();
+        }
+        // Where operations are depends on which of them stand.
+        let mut placed: HashSet<usize> = HashSet::new();
+        loop {
+            let standing = timeline.standing(&|index| placed.contains(&index));
+            let places = Paths::places(timeline, &standing, tree);
+            let both = standing.iter().copied().zip(&places);
+            let fitting: Vec<(usize, &Place)> = both.filter(|(index, _)| fits(*index)).collect();
+            let mut found: BTreeSet<usize> = BTreeSet::new();
+            if self.with_kin {
+                found = Kin::of(timeline, &fitting, &|place| self.was_placed(place));
+            } else {
+                let placed = fitting.iter().filter(|(_, place)| self.is_placed(place));
+                found.extend(placed.map(|(index, _)| index));
+            }
+            let before = placed.len();
+            placed.extend(&found);
+            if placed.len() == before {
+                return found.into_iter().collect();
+            }
+        }
+    }
+
+    /// Whether an operation was, at that time, where it should be.
+    fn was_placed(&self, place: &Place) -> bool {
+        let then = [&place.path, &place.to];
+        let mut then = then.into_iter().flatten();
+        then.any(|path| self.places.iter().any(|own| path.starts_with(own)))
+    }
+
+    /// Whether an operation is where it should be.
+    pub fn is_placed(&self, place: &Place) -> bool {
+        let within = |path: &PathBuf| place.is_within(path);
+        let is_within = self.places.is_empty() || self.places.iter().any(within);
+        let matches = |glob: &GlobMatcher| place.all().any(|path| glob.is_match(path));
+        is_within && self.path.as_ref().is_none_or(matches)
+    }
+
+    /// Whether an operation is as it should be, but for number, family, open file and place.
+    fn fits(&self, entry: &Entry) -> bool {
+        let actor = &entry.actor;
+        let pid = actor.process.map(|process| process.pid);
+        let time = nanoseconds(entry.time);
+        self.by.as_deref().is_none_or(|name| is_by(actor, name))
+            && self.pid.is_none_or(|wanted| pid == Some(wanted))
+            && self.session.is_none_or(|wanted| actor.sid == Some(wanted))
+            && self.uid.is_none_or(|wanted| actor.uid == Some(wanted))
+            && self.since.is_none_or(|since| time >= nanoseconds(since))
+            && self.until.is_none_or(|until| time <= nanoseconds(until))
+            && self.after.is_none_or(|after| entry.seq > after)
+    }
+
+    /// The operations that the numbers name; `None`: there are no numbers.
+    fn numbered(
+        &self,
+        timeline: &Timeline,
+        standing: &[usize],
+    ) -> Result<Option<BTreeSet<usize>>, String> {
+        if self.ops.is_empty() {
+            return Ok(None);
+        }
+        let actions = actions(timeline, standing);
+        let mut found = BTreeSet::new();
+        for ops in &self.ops {
+            let named = match self.is_raw {
+                true => one_by_one(timeline, standing, &actions, ops),
+                false => in_actions(timeline, &actions, ops),
+            };
+            if named.is_empty() {
+                return Err(match ops {
+                    Ops::Range(first, last) => format!("no operation {first}..{last} stands"),
+                    Ops::One(seq) => format!("no operation {seq} stands"),
+                    Ops::Back(_) => "the history does not go back that far".into(),
+                });
+            }
+            found.extend(named);
+        }
+        Ok(Some(found))
+    }
+
+    /// The open file that `--open` names.
+    fn opened(&self, timeline: &Timeline, standing: &[usize]) -> Result<Option<u64>, String> {
+        let Some(seq) = self.open else {
+            return Ok(None);
+        };
+        let own = timeline
+            .find(seq)
+            .and_then(|index| timeline.entries[index].open);
+        let found = own.or_else(|| {
+            let actions = actions(timeline, standing);
+            let all = action_of(timeline, &actions, seq);
+            all.iter().find_map(|index| timeline.entries[*index].open)
+        });
+        let nothing = || format!("operation {seq} was not done through an open file");
+        found.map(Some).ok_or_else(nothing)
+    }
+}
+
+/// What has to go together, so that what was in a place comes back to it: operations that were there at
+/// that time; all on names of the objects that were; and all on those of them that were made since.
+pub struct Kin<'t> {
+    timeline: &'t Timeline,
+    objects: HashSet<ObjectId>,
+    made: HashSet<ObjectId>,
+    found: BTreeSet<usize>,
+}
+
+impl<'t> Kin<'t> {
+    /// Of the operations that fit, those that belong together.
+    pub fn of(
+        timeline: &'t Timeline,
+        fitting: &[(usize, &Place)],
+        was_placed: &dyn Fn(&Place) -> bool,
+    ) -> BTreeSet<usize> {
+        let mut kin = Self {
+            timeline,
+            objects: HashSet::new(),
+            made: HashSet::new(),
+            found: BTreeSet::new(),
+        };
+        for (index, place) in fitting {
+            let line = timeline.entries[*index].line();
+            if matches!(line.op, Op::Create | Op::Mkdir | Op::Mknod | Op::Symlink) {
+                kin.made.extend(line.node);
+            }
+            if was_placed(place) {
+                kin.add(*index);
+            }
+        }
+        loop {
+            let before = kin.found.len();
+            for (index, _) in fitting {
+                if kin.belongs(*index) {
+                    kin.add(*index);
+                }
+            }
+            if kin.found.len() == before {
+                return kin.found;
+            }
+        }
+    }
+
+    fn belongs(&self, index: usize) -> bool {
+        let line = self.timeline.entries[index].line();
+        let mut named = [line.node, line.over].into_iter().flatten();
+        let is_made =
+            |object: ObjectId| self.made.contains(&object) && self.objects.contains(&object);
+        line.obj.is_some_and(is_made) || named.any(|node| self.objects.contains(&node))
+    }
+
+    fn add(&mut self, index: usize) {
+        let line = self.timeline.entries[index].line();
+        self.found.insert(index);
+        if is_on_names(line.op) {
+            self.objects
+                .extend([line.node, line.over].into_iter().flatten());
+        } else {
+            self.objects.extend(line.obj);
+        }
+    }
+}
+
+/// The operations that numbers of operations name.
+fn one_by_one(
+    timeline: &Timeline,
+    standing: &[usize],
+    actions: &[Action],
+    ops: &Ops,
+) -> Vec<usize> {
+    let (first, last) = match ops {
+        Ops::One(seq) => (*seq, *seq),
+        Ops::Range(first, last) => (*first, *last),
+        Ops::Back(_) => return in_actions(timeline, actions, ops),
+    };
+    let within = |index: &usize| (first..=last).contains(&timeline.entries[*index].seq);
+    standing.iter().copied().filter(within).collect()
+}
+
+/// The operations that numbers of actions name.
+fn in_actions(timeline: &Timeline, actions: &[Action], ops: &Ops) -> Vec<usize> {
+    match ops {
+        Ops::One(seq) => action_of(timeline, actions, *seq).to_vec(),
+        Ops::Back(back) => actions
+            .get(*back)
+            .map_or_else(Vec::new, |a| a.entries.clone()),
+        Ops::Range(first, last) => {
+            let within = |action: &&Action| (first..=last).contains(&&action.newest(timeline).seq);
+            let named = actions.iter().filter(within);
+            named
+                .flat_map(|action| action.entries.iter().copied())
+                .collect()
+        }
+    }
+}
+
+/// The operations of the action that one with this number belongs to.
+fn action_of<'a>(timeline: &Timeline, actions: &'a [Action], seq: u64) -> &'a [usize] {
+    let index = timeline.find(seq);
+    let has = |action: &&Action| index.is_some_and(|index| action.entries.contains(&index));
+    match actions.iter().find(has) {
+        Some(action) => &action.entries,
+        None => &[],
+    }
+}
+
+/// Whether a program or script of this name did it: the executable, the process' short name, the name
+/// that it was called by, or its first argument that is no option.
+pub fn is_by(actor: &Actor, name: &str) -> bool {
+    let command = decoded(&actor.command);
+    let script = actor.args.iter().skip(1).find(|arg| !arg.starts_with(b"-"));
+    let mut names = [
+        Some(&command),
+        Some(&actor.comm),
+        actor.args.first(),
+        script,
+    ]
+    .into_iter()
+    .flatten();
+    names.any(|own| is_called(own, name.as_bytes()))
+}
+
+/// Whether a path or its last part, with its suffix or without, is this name.
+fn is_called(path: &[u8], name: &[u8]) -> bool {
+    let base = path.rsplit(|byte| *byte == b'/').next().unwrap_or(path);
+    let base = base.strip_prefix(b"-").unwrap_or(base);
+    let stem = base
+        .iter()
+        .rposition(|byte| *byte == b'.')
+        .map(|dot| &base[..dot]);
+    path == name || base == name || stem.is_some_and(|stem| !stem.is_empty() && stem == name)
+}
+
+/// A process and all that it started, as far as they left lines.
+struct Family(HashSet<Process>);
+
+impl Family {
+    fn of(timeline: &Timeline, root: u32) -> Self {
+        let mut known: Vec<(Process, Option<u32>)> = Vec::new();
+        let mut seen = HashSet::new();
+        for entry in &timeline.entries {
+            if let Some(process) = entry.actor.process {
+                if seen.insert(process) {
+                    known.push((process, entry.actor.ppid));
+                }
+            }
+        }
+        // Parents start first.
+        known.sort_by_key(|(process, _)| nanoseconds(process.start));
+        let mut members: HashSet<Process> = HashSet::new();
+        // Whose number it was last, of those that left lines.
+        let mut holders: HashMap<u32, Process> = HashMap::new();
+        for (process, ppid) in known {
+            let parent = ppid.and_then(|ppid| holders.get(&ppid));
+            let by_parent = match parent {
+                Some(parent) => members.contains(parent),
+                // It left no line of its own.
+                None => ppid == Some(root),
+            };
+            if process.pid == root || by_parent {
+                members.insert(process);
+            }
+            holders.insert(process.pid, process);
+        }
+        Self(members)
+    }
+
+    fn has(&self, actor: &Actor) -> bool {
+        actor
+            .process
+            .is_some_and(|process| self.0.contains(&process))
+    }
+}
+
+/// A path relative to the mount's root; `None`: it is not on the mount.
+pub fn relative(root: &Path, path: &Path) -> Option<PathBuf> {
+    path.strip_prefix(root).ok().map(Path::to_owned)
+}

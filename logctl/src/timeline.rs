@@ -1,0 +1,329 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The lines of a whole mount, from the newest on: who is behind each, and which of them stand.
+
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
+
+use rustix::io::Errno;
+
+use crate::history::line::{Line, Mode, ObjectId, Op, Pos, Process, Time};
+use crate::history::plan::{Fate, OnForeign, PlanError, Step, Store, Walk};
+use crate::object::Object;
+use crate::quote::{decoded, program, quote_bytes};
+use crate::uapi::{HistoryLine, ReadHistory, VERSION};
+
+/// How much is asked for at once: a usual segment.
+const ROOM: usize = 4 << 20;
+
+/// Who did something, as far as lines tell.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Actor {
+    /// The process.
+    pub process: Option<Process>,
+    /// Its parent.
+    pub ppid: Option<u32>,
+    /// Its session.
+    pub sid: Option<u32>,
+    /// Its user.
+    pub uid: Option<u32>,
+    /// How many times it called exec.
+    pub exec: Option<u64>,
+    /// Its executable's path, as lines have it.
+    pub command: Vec<u8>,
+    /// Its short name.
+    pub comm: Vec<u8>,
+    /// Its arguments.
+    pub args: Vec<Vec<u8>>,
+}
+
+impl Actor {
+    /// What a line itself says.
+    fn of(line: &Line<'_>) -> Self {
+        let args = line.args.map(decoded).unwrap_or_default();
+        let args = args.strip_suffix(b"\0").unwrap_or(&args);
+        let args: Vec<Vec<u8>> = match args {
+            [] => Vec::new(),
+            args => args.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect(),
+        };
+        Self {
+            process: line.pid,
+            ppid: line.ppid,
+            sid: line.sid,
+            uid: line.uid,
+            exec: line.exec,
+            command: line.command.to_vec(),
+            comm: line.comm.map(decoded).unwrap_or_default(),
+            args,
+        }
+    }
+
+    /// Whether it leads a session, as an interactive shell does.
+    pub fn leads(&self) -> bool {
+        let pid = self.process.map(|process| process.pid);
+        pid.is_some() && pid == self.sid
+    }
+
+    /// Its program's name; empty: nobody knows.
+    pub fn program(&self) -> String {
+        match program(&self.command) {
+            Some(program) => program,
+            None => quote_bytes(&self.comm, false),
+        }
+    }
+}
+
+/// A line of the history.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Where it stands.
+    pub at: Pos,
+    /// Its number.
+    pub seq: u64,
+    /// When it was written.
+    pub time: Time,
+    /// What was done.
+    pub op: Op,
+    /// What it is about.
+    pub object: Option<ObjectId>,
+    /// The number of the open file's first line.
+    pub open: Option<u64>,
+    /// Where it begins, as it ended.
+    pub offset: u64,
+    /// How long it is, as it ended.
+    pub length: u64,
+    /// Who did it.
+    pub actor: Rc<Actor>,
+    text: Box<[u8]>,
+}
+
+impl Entry {
+    /// All that the line says, as it was written.
+    pub fn line(&self) -> Line<'_> {
+        // It was read once before it was taken in.
+        Line::parse(&self.text, None).expect("a line stays what it was")
+    }
+
+    /// The group of reverts that it belongs to, if it is one.
+    pub fn group(&self) -> Option<u64> {
+        match self.op {
+            Op::Revert | Op::Redo => Some(self.line().group.unwrap_or(self.seq)),
+            _ => None,
+        }
+    }
+
+    /// Whether it is an undo or a redo, which no undo takes back.
+    pub fn is_walk(&self) -> bool {
+        matches!(self.op, Op::Revert | Op::Redo) && self.line().mode != Some(Mode::Pick)
+    }
+}
+
+/// The lines that were read, the newest first.
+#[derive(Default)]
+pub struct Timeline {
+    /// The lines.
+    pub entries: Vec<Entry>,
+    /// Corrections whose lines come later.
+    amended: HashMap<u64, (u64, u64)>,
+    /// Numbers of lines that did not happen.
+    cancelled: HashSet<u64>,
+    /// The segment to be read next; `None`: from the newest one on.
+    next: Option<u64>,
+    is_whole: bool,
+}
+
+impl Timeline {
+    /// All that there is.
+    pub fn whole(object: &mut dyn Object) -> Result<Self, Errno> {
+        let mut timeline = Self::default();
+        while timeline.extend(object)? {}
+        Ok(timeline)
+    }
+
+    /// Whether there is nothing older.
+    pub fn is_whole(&self) -> bool {
+        self.is_whole
+    }
+
+    /// Reads the next older segment. False: there is none.
+    pub fn extend(&mut self, object: &mut dyn Object) -> Result<bool, Errno> {
+        if self.is_whole {
+            return Ok(false);
+        }
+        let first = self.next.unwrap_or(0);
+        let mut request = ReadHistory {
+            version: VERSION,
+            segment: first,
+            ..ReadHistory::default()
+        };
+        let mut lines = Vec::new();
+        match fetch(object, &mut request, &mut lines) {
+            // What is older was dropped to make room.
+            Err(Errno::NODATA) if first != 0 => self.is_whole = true,
+            fetched => fetched?,
+        }
+        if request.previous >= request.segment && !self.is_whole {
+            return Err(Errno::PROTO);
+        }
+        self.take_in(request.segment, lines);
+        self.next = Some(request.previous);
+        self.is_whole |= request.previous == 0;
+        Ok(true)
+    }
+
+    /// Takes the lines of the next older segment in, each with its offset, the oldest first.
+    pub fn take_in(&mut self, segment: u64, lines: Vec<(u64, Box<[u8]>)>) {
+        let mut actors: HashMap<u64, Rc<Actor>> = HashMap::new();
+        let mut entries: Vec<Entry> = Vec::with_capacity(lines.len());
+        for (offset, text) in lines {
+            // What a newer module writes is not ours to judge: its object's chain ends there.
+            let Ok(line) = Line::parse(&text, None) else {
+                continue;
+            };
+            let opener = line.open.unwrap_or(line.seq);
+            let told = (line.open.is_some() && line.pid.is_none())
+                .then(|| actors.get(&opener).cloned())
+                .flatten();
+            let actor = told.unwrap_or_else(|| Rc::new(Actor::of(&line)));
+            if line.open.is_some() {
+                actors.insert(opener, actor.clone());
+            }
+            let entry = Entry {
+                at: Pos { segment, offset },
+                seq: line.seq,
+                time: line.time,
+                op: line.op,
+                object: line.obj,
+                open: line.open,
+                offset: line.offset,
+                length: line.length,
+                actor,
+                text: Box::default(),
+            };
+            entries.push(Entry { text, ..entry });
+        }
+        for mut entry in entries.into_iter().rev() {
+            self.correct(&mut entry);
+            self.entries.push(entry);
+        }
+    }
+
+    /// Corrects an entry as newer lines say, or notes what it says about older ones.
+    fn correct(&mut self, entry: &mut Entry) {
+        if let Some((offset, length)) = self.amended.remove(&entry.seq) {
+            (entry.offset, entry.length) = (offset, length);
+        }
+        if let (Op::Amend | Op::Cancel, Some(of)) = (entry.op, entry.line().of) {
+            if entry.op == Op::Cancel {
+                self.cancelled.insert(of);
+            } else {
+                let range = (entry.offset, entry.length);
+                self.amended.entry(of).or_insert(range);
+            }
+        }
+    }
+
+    /// Whether a line did not happen.
+    pub fn is_cancelled(&self, entry: &Entry) -> bool {
+        self.cancelled.contains(&entry.seq)
+    }
+
+    /// The operations that stand, the newest first, as indices; also those that `goes` says, which are
+    /// to be taken back: what they had taken back stands again.
+    pub fn standing(&self, goes: &dyn Fn(usize) -> bool) -> Vec<usize> {
+        self.standing_from(0, goes)
+    }
+
+    /// Those that stood right before the line with this number.
+    pub fn standing_before(&self, seq: u64) -> Vec<usize> {
+        let from = self.entries.partition_point(|entry| entry.seq >= seq);
+        self.standing_from(from, &|_| false)
+    }
+
+    fn standing_from(&self, from: usize, goes: &dyn Fn(usize) -> bool) -> Vec<usize> {
+        let mut chains: HashMap<ObjectId, (Walk, Hidden)> = HashMap::new();
+        let mut standing = Vec::new();
+        for (index, entry) in self.entries.iter().enumerate().skip(from) {
+            let Some(object) = entry.object else {
+                continue;
+            };
+            let (walk, hidden) = chains.entry(object).or_insert_with(|| {
+                let walk = Walk::new(object, Some(entry.at), OnForeign::Pass);
+                (walk, Hidden(Vec::new()))
+            });
+            if walk.next() != Some(entry.at) {
+                // Jumped over by an undo.
+                continue;
+            }
+            let fate = if goes(index) { Fate::Go } else { Fate::Stay };
+            if walk.step(&mut entry.line(), hidden, fate) == Step::Take {
+                standing.push(index);
+            }
+        }
+        standing
+    }
+
+    /// The index of the line with a number.
+    pub fn find(&self, seq: u64) -> Option<usize> {
+        // Numbers fall from the newest line on.
+        let index = self.entries.partition_point(|entry| entry.seq > seq);
+        let entry = self.entries.get(index)?;
+        (entry.seq == seq).then_some(index)
+    }
+}
+
+/// Ranges of numbers that are hidden from a walk.
+struct Hidden(Vec<(u64, u64)>);
+
+impl Store<(u64, u64)> for Hidden {
+    fn push(&mut self, item: (u64, u64)) -> Result<(), PlanError> {
+        self.0.push(item);
+        Ok(())
+    }
+
+    fn items(&mut self) -> &mut [(u64, u64)] {
+        &mut self.0
+    }
+}
+
+/// Reads a segment to its end.
+fn fetch(
+    object: &mut dyn Object,
+    request: &mut ReadHistory,
+    lines: &mut Vec<(u64, Box<[u8]>)>,
+) -> Result<(), Errno> {
+    let mut buffer = vec![0; ROOM];
+    loop {
+        let from = request.offset;
+        object.read_history(request, &mut buffer)?;
+        let used = usize::try_from(request.used).unwrap_or(usize::MAX);
+        unpack(buffer.get(..used).ok_or(Errno::PROTO)?, lines)?;
+        if request.offset == ReadHistory::END {
+            return Ok(());
+        }
+        // An answer that leads nowhere would be asked for again and again.
+        if request.offset <= from {
+            return Err(Errno::PROTO);
+        }
+    }
+}
+
+/// Takes an answer apart: lines with their offsets.
+fn unpack(mut bytes: &[u8], lines: &mut Vec<(u64, Box<[u8]>)>) -> Result<(), Errno> {
+    const HEAD: usize = size_of::<HistoryLine>();
+    while let Some((head, rest)) = bytes.split_at_checked(HEAD) {
+        let (offset, more) = head.split_at(8);
+        let offset = u64::from_le_bytes(offset.try_into().map_err(|_| Errno::PROTO)?);
+        let length = u32::from_le_bytes(more[..4].try_into().map_err(|_| Errno::PROTO)?);
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        let line = rest.get(..length).ok_or(Errno::PROTO)?;
+        lines.push((offset, line.into()));
+        let padded = length.next_multiple_of(8).min(rest.len());
+        bytes = &rest[padded..];
+    }
+    if bytes.is_empty() {
+        Ok(())
+    } else {
+        Err(Errno::PROTO)
+    }
+}

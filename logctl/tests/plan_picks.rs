@@ -1,0 +1,362 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Reverts that pick operations: what their lines say, what stands behind them, what is in their way.
+
+mod support;
+
+use logctl::history::line::{Line, LineDraft, LineError, Op, Pos, MAX_LINE, MAX_PICKS};
+use logctl::history::plan::{
+    resized, Fate, Kept, OnForeign, Picking, PlanError, Redo, Redoing, Standing, Step, Walk,
+};
+use proptest::prelude::*;
+use support::{parse, pos, seal, List, OBJECT, WHEN};
+
+fn unverified(text: &str) -> Result<Line<'_>, LineError> {
+    Line::parse(text.as_bytes(), None)
+}
+
+#[test]
+fn ranges_of_numbers_round_trip() {
+    let ranges = [(3, 3), (5, 90), (92, u64::MAX - 2)];
+    let mut buffer = [0; MAX_LINE];
+    let mut draft = LineDraft::new(&mut buffer, WHEN, b"", Op::Revert, 0, 0);
+    draft.obj(OBJECT).picks(&ranges).group(7);
+    let text = seal(&draft, 1000);
+    let line = parse(text.as_bytes(), 1);
+    let picks = line.picks.unwrap();
+    assert_eq!(picks.ranges().collect::<Vec<_>>(), ranges);
+    assert_eq!((picks.lowest(), line.group), (3, Some(7)));
+    for (seq, is_in) in [(2, false), (3, true), (4, false), (5, true), (91, false)] {
+        assert_eq!(picks.contains(seq), is_in, "{seq}");
+    }
+}
+
+#[test]
+fn malformed_ranges_are_refused() {
+    for picks in [
+        "",
+        ",",
+        "1,",
+        "2-1",
+        "1-2-3",
+        "1,1",
+        "1-4,3",
+        "1-2,3",
+        "-",
+        "1-",
+        "a",
+        "1,-3",
+        "1-18446744073709551615",
+    ] {
+        let text = format!("1.000000000 - revert 0 0 seq=9 picks={picks} sum=00000000\n");
+        assert_eq!(unverified(&text).unwrap_err(), LineError::Value, "{picks}");
+    }
+}
+
+/// A chain of one object: line `n` stands at offset `n` and has the number `n`.
+struct Chain(Vec<String>);
+
+impl Chain {
+    fn add(&mut self, rest: &str) -> u64 {
+        let seq = self.0.len() as u64 + 1;
+        let prev = seq - 1;
+        let prev = if prev == 0 {
+            String::new()
+        } else {
+            format!(" prev=1:{prev}")
+        };
+        self.0.push(format!(
+            "1.000000000 - {rest} seq={seq} obj=131.1{prev} sum=00000000\n"
+        ));
+        seq
+    }
+
+    fn line(&self, at: Pos) -> Line<'_> {
+        unverified(&self.0[at.offset as usize - 1]).unwrap()
+    }
+
+    fn head(&self) -> Option<Pos> {
+        (!self.0.is_empty()).then(|| pos(1, self.0.len() as u64))
+    }
+
+    /// The numbers of what stands, newest first.
+    fn standing(&self) -> Vec<u64> {
+        let mut walk = Walk::new(OBJECT, self.head(), OnForeign::Stop);
+        let mut hidden = List::default();
+        let mut standing = Vec::new();
+        while let Some(at) = walk.next() {
+            let mut line = self.line(at);
+            match walk.step(&mut line, &mut hidden, Fate::Stay) {
+                Step::Take => standing.push(line.seq),
+                Step::Stop(stop) => panic!("{stop:?}"),
+                _ => {}
+            }
+        }
+        standing
+    }
+
+    /// Places a revert of those of `chosen` that can be taken back, as the kernel does; says which.
+    fn revert(&mut self, chosen: &[u64], mode: &str) -> Vec<u64> {
+        let mut walk = Walk::new(OBJECT, self.head(), OnForeign::Stop);
+        let mut hidden = List::default();
+        let mut picking = Picking::new(List::default());
+        let (mut taken, mut is_newest, mut back) = (Vec::new(), true, None);
+        while let Some(at) = walk.next() {
+            if chosen.iter().all(|seq| *seq > at.offset) {
+                break;
+            }
+            let hides = !hidden.items.is_empty();
+            let mut line = self.line(at);
+            let is_chosen = chosen.contains(&line.seq);
+            let fate = if is_chosen { Fate::Go } else { Fate::Stay };
+            match walk.step(&mut line, &mut hidden, fate) {
+                Step::Take if is_chosen => {
+                    is_newest &= !hides;
+                    taken.push(line.seq);
+                    picking.pick(line.seq).unwrap();
+                    back = line.prev;
+                }
+                Step::Take => {
+                    is_newest = false;
+                    picking.part();
+                }
+                _ if !line.op.is_bookkeeping() => picking.part(),
+                _ => {}
+            }
+        }
+        if taken.is_empty() {
+            return taken;
+        }
+        is_newest &= hidden.items.is_empty();
+        let of = taken[0];
+        let count = taken.len();
+        let told = if is_newest && mode == "walk" {
+            back.map_or(String::new(), |back| format!(" back=1:{}", back.offset))
+        } else {
+            let ranges = picking.finish().unwrap().items;
+            let words: Vec<String> = ranges.iter().map(|(a, b)| format!("{a}-{b}")).collect();
+            format!(" picks={}", words.join(","))
+        };
+        self.add(&format!(
+            "revert 0 0 of={of} count={count} size=0 now=0 mode={mode}{told}"
+        ));
+        taken
+    }
+
+    /// Places a redo, if there is something to be redone.
+    fn redo(&mut self) -> bool {
+        let mut redoing = Redoing::default();
+        let mut next = self.head();
+        while let Some(at) = next {
+            let line = self.line(at);
+            match redoing.step(&line) {
+                Redo::This => {
+                    let (of, back) = (line.seq, line.prev.map(|prev| prev.offset));
+                    let back = back.map_or(String::new(), |back| format!(" back=1:{back}"));
+                    self.add(&format!("redo 0 0 of={of} size=0 now=0 mode=walk{back}"));
+                    return true;
+                }
+                Redo::Blocked => return false,
+                Redo::Pass => next = line.prev,
+            }
+        }
+        false
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Deed {
+    Write,
+    Undo(Vec<prop::sample::Index>),
+    Pick(Vec<prop::sample::Index>),
+    Redo,
+}
+
+fn deeds() -> impl Strategy<Value = Vec<Deed>> {
+    let some = || prop::collection::vec(any::<prop::sample::Index>(), 1..4);
+    let deed = prop_oneof![
+        3 => Just(Deed::Write),
+        2 => some().prop_map(Deed::Undo),
+        2 => some().prop_map(Deed::Pick),
+        2 => Just(Deed::Redo),
+    ];
+    prop::collection::vec(deed, 1..40)
+}
+
+/// A standing operation; a pick has what it took back.
+#[derive(Clone, Debug, PartialEq)]
+struct Entry {
+    seq: u64,
+    took: Vec<Entry>,
+}
+
+impl Entry {
+    fn touched(&self) -> Vec<u64> {
+        let inner = self.took.iter().flat_map(Entry::touched);
+        std::iter::once(self.seq).chain(inner).collect()
+    }
+}
+
+fn take_back(standing: &mut Vec<Entry>, entry: &Entry) {
+    standing.retain(|other| other.seq != entry.seq);
+    for taken in &entry.took {
+        do_again(standing, taken);
+    }
+}
+
+fn do_again(standing: &mut Vec<Entry>, entry: &Entry) {
+    for taken in &entry.took {
+        take_back(standing, taken);
+    }
+    standing.push(entry.clone());
+}
+
+proptest! {
+    #[test]
+    fn what_stands_is_what_a_model_says(deeds in deeds()) {
+        let mut chain = Chain(Vec::new());
+        let mut standing: Vec<Entry> = Vec::new();
+        let mut undone: Vec<Vec<Entry>> = Vec::new();
+        for deed in deeds {
+            match deed {
+                Deed::Write => {
+                    let seq = chain.add("write 0 1 size=0 undo=none");
+                    standing.insert(0, Entry { seq, took: Vec::new() });
+                    undone.clear();
+                }
+                Deed::Undo(which) | Deed::Pick(which) if standing.is_empty() => drop(which),
+                Deed::Undo(ref which) | Deed::Pick(ref which) => {
+                    let is_undo = matches!(deed, Deed::Undo(_));
+                    let before = standing.clone();
+                    let mut at: Vec<usize> =
+                        which.iter().map(|index| index.index(standing.len())).collect();
+                    at.sort_unstable();
+                    at.dedup();
+                    // A revert of reverts that stays is in the way of what it has to do with.
+                    let mut stays = Vec::new();
+                    let mut numbers = Vec::new();
+                    for (index, entry) in standing.iter().enumerate() {
+                        if at.contains(&index) && !stays.contains(&entry.seq) {
+                            numbers.push(entry.seq);
+                        } else if entry.took.iter().any(|taken| !taken.took.is_empty()) {
+                            stays.extend(entry.touched());
+                        }
+                    }
+                    let taken = chain.revert(&numbers, if is_undo { "walk" } else { "pick" });
+                    if taken.is_empty() {
+                        continue;
+                    }
+                    let mut chosen = standing.clone();
+                    chosen.retain(|entry| taken.contains(&entry.seq));
+                    let seq = chain.0.len() as u64;
+                    for entry in &chosen {
+                        take_back(&mut standing, entry);
+                    }
+                    standing.sort_by_key(|entry| std::cmp::Reverse(entry.seq));
+                    if is_undo {
+                        undone.push(before);
+                    } else {
+                        standing.insert(0, Entry { seq, took: chosen });
+                        undone.clear();
+                    }
+                }
+                Deed::Redo => match undone.pop() {
+                    Some(before) => {
+                        prop_assert!(chain.redo());
+                        standing = before;
+                    }
+                    None => prop_assert!(!chain.redo()),
+                },
+            }
+            let numbers: Vec<u64> = standing.iter().map(|entry| entry.seq).collect();
+            prop_assert_eq!(chain.standing(), numbers, "{:#?}", chain.0);
+        }
+    }
+
+    #[test]
+    fn what_is_in_the_way_is_what_a_model_says(
+        lines in prop::collection::vec((0u8..4, 0u64..40, 0u64..12, any::<bool>()), 1..40)
+    ) {
+        // Oldest first: operations on a file, whose size is followed.
+        let mut size = 20u64;
+        let mut texts = Vec::new();
+        for (index, (kind, at, length, _)) in lines.iter().enumerate() {
+            let (op, at, length, now) = match kind {
+                0 | 1 => ("write", *at, *length, size.max(at + length)),
+                2 => ("truncate", (*at).min(size), at.abs_diff(size), *at),
+                _ => ("punch", *at, *length, size),
+            };
+            let now = if length == 0 { size } else { now };
+            let seq = index + 1;
+            texts.push(format!(
+                "1.000000000 - {op} {at} {length} seq={seq} obj=131.1 size={size} undo=none sum=00000000\n"
+            ));
+            size = now;
+        }
+        const FILE: usize = 200;
+        let touched = |line: &Line<'_>| -> Vec<bool> {
+            let mut bytes = vec![false; FILE];
+            let end = (line.offset + line.length) as usize;
+            if line.op != Op::Truncate {
+                bytes[line.offset as usize..end].fill(true);
+            }
+            if let Some(from) = resized(line) {
+                bytes[from as usize..].fill(true);
+            }
+            bytes
+        };
+        let mut standing = Standing::new(List::<Kept>::default(), usize::MAX);
+        let mut newest: Vec<Option<u64>> = vec![None; FILE];
+        for (text, (.., stays)) in texts.iter().zip(&lines).rev() {
+            let line = unverified(text).unwrap();
+            let bytes = touched(&line);
+            let expected = bytes.iter().zip(&newest).filter(|(is, _)| **is).filter_map(|(_, seq)| *seq).max();
+            prop_assert_eq!(standing.in_way(&line), expected, "{:#?} {}", texts, text);
+            if *stays {
+                standing.add(&line).unwrap();
+                for (byte, seq) in bytes.iter().zip(&mut newest) {
+                    if *byte && seq.is_none() {
+                        *seq = Some(line.seq);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_does_not_fit_into_a_line_is_no_pick() {
+    for fits in [true, false] {
+        let mut picking = Picking::new(List::default());
+        let mut width = 0;
+        for seq in (0..u64::MAX).rev().step_by(2) {
+            if width + 21 > MAX_PICKS && fits {
+                break;
+            }
+            width += 21;
+            picking.pick(seq).unwrap();
+            picking.part();
+            if width > MAX_PICKS {
+                break;
+            }
+        }
+        let ranges = picking.finish().map(|ranges| ranges.items.len());
+        assert_eq!(ranges.is_ok(), fits, "{ranges:?}");
+    }
+}
+
+#[test]
+fn too_many_ranges_that_stay_are_given_up() {
+    let mut standing = Standing::new(List::<Kept>::default(), 2);
+    let line = |at: u64, seq: u64| {
+        format!("1.000000000 - write {at} 1 seq={seq} obj=131.1 size=100 undo=none sum=00000000\n")
+    };
+    for (at, seq, result) in [
+        (1, 9, Ok(())),
+        (3, 8, Ok(())),
+        (5, 7, Err(PlanError::NoRoom)),
+    ] {
+        let text = line(at, seq);
+        assert_eq!(standing.add(&unverified(&text).unwrap()), result);
+    }
+}

@@ -1,0 +1,342 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! A mount in memory, whose history is told here instead of by the kernel.
+
+#![allow(dead_code)]
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, Zoned};
+use logctl::cli::{normalize, parse};
+use logctl::commands::site::Site;
+use logctl::commands::{conclude, execute_on_mount};
+use logctl::describe::Users;
+use logctl::history::line::{Line, ObjectId};
+use logctl::object::Object;
+use logctl::output::Output;
+use logctl::paths::Tree;
+use logctl::timeline::Timeline;
+use logctl::uapi::{
+    Conflict, Operation, ReadHistory, ReadLog, Reason, Revert, RevertGroup, Status,
+};
+use rustix::io::Errno;
+
+/// The second that histories begin at.
+pub const BEGINNING: i64 = 1_763_639_000;
+
+/// A history of lines in segments, and what a kernel would say.
+#[derive(Default)]
+pub struct Kernel {
+    /// The lines of each segment, with their offsets, oldest first.
+    pub segments: Vec<Vec<(u64, String)>>,
+    /// Each object's newest line.
+    last: HashMap<String, String>,
+    /// Where each line stands.
+    places: BTreeMap<u64, (u64, u64)>,
+    /// The newest number.
+    pub seq: u64,
+    /// Operations that cannot be taken back: what is in the way, and why.
+    pub conflicts: HashMap<u64, (u64, Reason)>,
+    /// What was asked for: flags and numbers.
+    pub asked: Vec<(u32, Vec<u64>)>,
+    /// How many bytes of lines an answer holds at most.
+    pub room: usize,
+}
+
+impl Kernel {
+    pub fn new() -> Self {
+        Self {
+            segments: vec![Vec::new()],
+            room: usize::MAX,
+            ..Self::default()
+        }
+    }
+
+    /// Begins another segment.
+    pub fn next_segment(&mut self) {
+        self.segments.push(Vec::new());
+    }
+
+    /// Adds a line at a second: `COMMAND OP OFFSET LENGTH`, and keys. Returns its number.
+    pub fn line(&mut self, second: i64, object: &str, head: &str, keys: &str) -> u64 {
+        self.seq += 1;
+        let seq = self.seq;
+        let segment = self.segments.len() as u64;
+        let lines = self.segments.last_mut().unwrap();
+        let offset = lines
+            .last()
+            .map_or(0, |(offset, text)| offset + text.len() as u64);
+        let prev = self.last.get(object).map(|at| format!(" prev={at}"));
+        let prev = prev.unwrap_or_default();
+        let time = BEGINNING + second;
+        let mut keys = keys.replace("open=.", &format!("open={seq}"));
+        if !keys.is_empty() {
+            keys.insert(0, ' ');
+        }
+        let text =
+            format!("{time}.000000000 {head} seq={seq} obj={object}{prev}{keys} sum=00000000\n");
+        Line::parse(text.as_bytes(), None).unwrap_or_else(|e| panic!("{e:?}: {text}"));
+        lines.push((offset, text));
+        self.last
+            .insert(object.to_owned(), format!("{segment}:{offset}"));
+        self.places.insert(seq, (segment, offset));
+        seq
+    }
+
+    fn text(&self, seq: u64) -> String {
+        let (segment, offset) = self.places[&seq];
+        let lines = &self.segments[segment as usize - 1];
+        lines
+            .iter()
+            .find(|(at, _)| *at == offset)
+            .unwrap()
+            .1
+            .clone()
+    }
+
+    /// The value of a line's key.
+    pub fn key(&self, seq: u64, key: &str) -> Option<String> {
+        let text = self.text(seq);
+        let mut words = text.split(' ');
+        words.find_map(|word| word.strip_prefix(&format!("{key}=")).map(str::to_owned))
+    }
+
+    /// Writes the lines that taking operations of one object back leaves.
+    fn take_back(&mut self, object: &str, seqs: &[u64], flags: u32, group: Option<u64>) -> u64 {
+        let (newest, oldest) = (seqs[0], seqs[seqs.len() - 1]);
+        let mut keys = format!("of={newest} count={} undo=none", seqs.len());
+        if let Some(back) = self.key(oldest, "prev") {
+            keys += &format!(" back={back}");
+        }
+        let mode = if flags & (RevertGroup::WALK | RevertGroup::REDO) != 0 {
+            "walk"
+        } else {
+            "pick"
+        };
+        keys += &format!(" mode={mode} pid=9@9.0 uid=0");
+        let op = if flags & RevertGroup::REDO != 0 {
+            "redo"
+        } else {
+            let list: Vec<String> = ranges(seqs);
+            keys += &format!(" picks={}", list.join(","));
+            "revert"
+        };
+        if let Some(group) = group {
+            keys += &format!(" group={group}");
+        }
+        let head = format!("/usr/bin/logctl {op} 0 0");
+        let seq = self.line(3000, object, &head, &keys);
+        self.line(3000, object, "- commit 0 0", &format!("of={seq}"));
+        seq
+    }
+}
+
+/// Numbers, descending, as ranges, ascending; only direct neighbours are joined.
+fn ranges(seqs: &[u64]) -> Vec<String> {
+    let mut ranges: Vec<(u64, u64)> = Vec::new();
+    for seq in seqs.iter().rev() {
+        match ranges.last_mut() {
+            Some((_, last)) if *last + 1 == *seq => *last = *seq,
+            _ => ranges.push((*seq, *seq)),
+        }
+    }
+    let text = |(first, last): (u64, u64)| match first == last {
+        true => first.to_string(),
+        false => format!("{first}-{last}"),
+    };
+    ranges.into_iter().map(text).collect()
+}
+
+impl Object for Kernel {
+    fn revert(&mut self, _: &mut Revert) -> Result<(), Errno> {
+        panic!("a group is asked for")
+    }
+
+    fn read_log(&mut self, _: &mut ReadLog, _: &mut [u8]) -> Result<(), Errno> {
+        panic!("the whole history is asked for")
+    }
+
+    fn status(&mut self, _: &mut Status) -> Result<(), Errno> {
+        Err(Errno::PERM)
+    }
+
+    fn read_history(&mut self, request: &mut ReadHistory, buffer: &mut [u8]) -> Result<(), Errno> {
+        request.length = buffer.len() as u32;
+        assert!(request.is_valid());
+        if request.segment == 0 {
+            request.segment = self.segments.len() as u64;
+        }
+        let lines = &self.segments[request.segment as usize - 1];
+        let mut filled = Vec::new();
+        let from = request.offset;
+        request.offset = ReadHistory::END;
+        for (offset, text) in lines.iter().filter(|(offset, _)| *offset >= from) {
+            if filled.len() >= self.room {
+                request.offset = *offset;
+                break;
+            }
+            filled.extend(offset.to_le_bytes());
+            filled.extend((text.len() as u64).to_le_bytes());
+            filled.extend(text.as_bytes());
+            filled.resize(filled.len().next_multiple_of(8), 0);
+        }
+        buffer[..filled.len()].copy_from_slice(&filled);
+        request.used = filled.len() as u32;
+        request.previous = request.segment - 1;
+        Ok(())
+    }
+
+    fn revert_group(
+        &mut self,
+        request: &mut RevertGroup,
+        operations: &[Operation],
+        conflicts: &mut [Conflict],
+    ) -> Result<(), Errno> {
+        request.count = operations.len() as u64;
+        assert!(request.is_valid());
+        let seqs: Vec<u64> = operations.iter().map(|operation| operation.seq).collect();
+        assert!(seqs.windows(2).all(|pair| pair[0] > pair[1]), "{seqs:?}");
+        for operation in operations {
+            let place = (operation.segment, operation.offset);
+            assert_eq!(self.places.get(&operation.seq), Some(&place));
+        }
+        self.asked.push((request.flags, seqs.clone()));
+        let found = seqs.iter().filter_map(|seq| {
+            let (in_way, reason) = self.conflicts.get(seq)?;
+            let (seq, in_way, reason) = (*seq, *in_way, reason.code());
+            Some(Conflict {
+                seq,
+                in_way,
+                reason,
+                reserved: 0,
+            })
+        });
+        let found: Vec<Conflict> = found.collect();
+        if let Some(first) = found.first() {
+            request.found = found.len() as u32;
+            (request.reason, request.seq_in_way) = (first.reason, first.in_way);
+            let room = conflicts.len().min(found.len());
+            conflicts[..room].copy_from_slice(&found[..room]);
+            return Err(Errno::BUSY);
+        }
+        let mut of_objects: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+        for seq in &seqs {
+            let object = self.key(*seq, "obj").unwrap();
+            of_objects.entry(object).or_default().push(*seq);
+        }
+        request.reverted = seqs.len() as u64;
+        request.objects = of_objects.len() as u64;
+        if request.flags & RevertGroup::DRY_RUN != 0 {
+            return Ok(());
+        }
+        for (object, seqs) in of_objects {
+            let group = Some(request.seq).filter(|seq| *seq != 0);
+            let seq = self.take_back(&object, &seqs, request.flags, group);
+            if request.seq == 0 {
+                request.seq = seq;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The files of a mount at `/m`, whose root is inode 1.
+#[derive(Default)]
+pub struct Files {
+    pub objects: BTreeMap<PathBuf, ObjectId>,
+    /// What was looked for.
+    pub wanted: RefCell<HashSet<u64>>,
+}
+
+impl Files {
+    pub fn of(files: &[(&str, u64)]) -> Self {
+        let id = |inode| ObjectId {
+            volume: 0,
+            inode,
+            generation: 1,
+        };
+        let files = files
+            .iter()
+            .map(|(path, inode)| (PathBuf::from(path), id(*inode)));
+        let mut objects: BTreeMap<PathBuf, ObjectId> = files.collect();
+        objects.insert(PathBuf::new(), id(1));
+        Self {
+            objects,
+            ..Self::default()
+        }
+    }
+}
+
+impl Tree for Files {
+    fn root(&self) -> u64 {
+        1
+    }
+
+    fn find(&self, wanted: &HashSet<u64>) -> HashMap<u64, PathBuf> {
+        self.wanted.borrow_mut().extend(wanted);
+        let found = self
+            .objects
+            .iter()
+            .filter(|(_, id)| wanted.contains(&id.inode));
+        found.map(|(path, id)| (id.inode, path.clone())).collect()
+    }
+}
+
+/// The time at which commands run: 3600 seconds after the beginning, in a zone two hours east.
+pub fn now() -> Zoned {
+    let zone = TimeZone::fixed(jiff::tz::offset(2));
+    Timestamp::from_second(BEGINNING + 3600)
+        .unwrap()
+        .to_zoned(zone)
+}
+
+/// Runs a command line on a mount: exit code, results, messages.
+pub fn run(kernel: &mut Kernel, files: &Files, words: &str) -> (u8, String, String) {
+    let words: Vec<String> = words
+        .split(' ')
+        .map(|word| word.replace('_', " "))
+        .collect();
+    let arguments = ["logctl".to_owned()]
+        .into_iter()
+        .chain(words)
+        .map(Into::into);
+    let cli = parse(normalize(arguments)).unwrap();
+    let (mut results, mut messages) = (Vec::new(), Vec::new());
+    let mut stripped = anstream::StripStream::new(&mut messages);
+    let mut output = Output {
+        results: &mut results,
+        messages: &mut stripped,
+        json: cli.json,
+    };
+    let identify = |path: &Path| Ok(files.objects.get(path).copied());
+    let mut site = Site {
+        object: kernel,
+        tree: files,
+        identify: &identify,
+        root: "/m".into(),
+        now: now(),
+        users: Users::of("root:x:0:0::/root:/bin/sh\nana:x:1000:1000::/home/ana:/bin/sh\n"),
+    };
+    let result = execute_on_mount(&cli.command, &mut site, &mut output);
+    let code = conclude(&cli.command, Path::new("/m"), result, &mut output);
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (code, text(results), text(messages))
+}
+
+/// All lines.
+pub fn timeline(kernel: &mut Kernel) -> Timeline {
+    Timeline::whole(kernel).unwrap()
+}
+
+/// The numbers of what stands, the newest first.
+pub fn standing(kernel: &mut Kernel) -> Vec<u64> {
+    let timeline = timeline(kernel);
+    let standing = timeline.standing(&|_| false);
+    standing
+        .iter()
+        .map(|index| timeline.entries[*index].seq)
+        .collect()
+}

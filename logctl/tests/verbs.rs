@@ -1,0 +1,522 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The verbs on a whole mount, before a kernel that is told here what to answer.
+
+#[path = "support/mount.rs"]
+mod mount;
+
+use clap::CommandFactory;
+use logctl::cli::Cli;
+use logctl::uapi::{Reason, RevertGroup};
+use mount::{run, standing, Files, Kernel};
+use serde_json::Value;
+
+const WALK: u32 = RevertGroup::WALK;
+const DRY_RUN: u32 = RevertGroup::DRY_RUN;
+
+/// `notes` (4), written by cp; src (2) with a and b, removed by rm; then vim's change of notes, and
+/// `echo > build.log` at a prompt.
+fn history() -> (Kernel, Files) {
+    let mut kernel = Kernel::new();
+    let ana = "sid=40 uid=1000";
+    let cp = format!("pid=50@5.0 ppid=40 {ana} args=cp%00x%00notes");
+    kernel.line(
+        10,
+        "1.1",
+        "/bin/cp create 0 0",
+        &format!("name=notes node=4.1 undo=none {cp}"),
+    );
+    kernel.line(
+        10,
+        "4.1",
+        "/bin/cp write 0 9",
+        &format!("open=. size=0 undo=none {cp}"),
+    );
+    let rm = format!("pid=60@6.0 ppid=40 {ana} args=rm%00-rf%00src");
+    kernel.line(
+        100,
+        "2.1",
+        "/bin/rm unlink 0 0",
+        &format!("name=a node=5.1 kept=1 undo=none {rm}"),
+    );
+    kernel.line(
+        100,
+        "2.1",
+        "/bin/rm unlink 0 0",
+        &format!("name=b node=6.1 kept=1 undo=none {rm}"),
+    );
+    kernel.line(
+        100,
+        "1.1",
+        "/bin/rm rmdir 0 0",
+        &format!("name=src node=2.1 kept=1 undo=none {rm}"),
+    );
+    let vim = format!("pid=70@7.0 ppid=40 {ana} args=vim%00notes");
+    kernel.line(
+        2000,
+        "4.1",
+        "/usr/bin/vim write 0 9",
+        &format!("open=. size=9 undo=1:0+9 crc=00000000 {vim}"),
+    );
+    let bash = format!("pid=40@1.0 ppid=1 {ana} args=-bash");
+    kernel.line(
+        3590,
+        "1.1",
+        "/bin/bash create 0 0",
+        &format!("name=build.log node=8.1 undo=none {bash}"),
+    );
+    kernel.line(
+        3590,
+        "8.1",
+        "/bin/bash write 0 4",
+        &format!("open=. size=0 undo=none {bash}"),
+    );
+    (kernel, Files::of(&[("notes", 4), ("build.log", 8)]))
+}
+
+#[test]
+fn the_log_is_a_table_of_actions() {
+    let (mut kernel, files) = history();
+    let (code, said, complaint) = run(&mut kernel, &files, "log");
+    assert_eq!((code, complaint.as_str()), (0, ""));
+    let expected = "  ID  WHEN     WHO  COMMAND          CHANGES
+@ 8   10s ago  ana  bash (redirect)  +1 file  build.log
+  6   26m ago  ana  vim notes        ~1 file  notes
+  5   58m ago  ana  rm -rf src       -2 files  -1 dir
+  2   59m ago  ana  cp x notes       +1 file  notes
+";
+    assert_eq!(said, expected);
+    let (_, said, _) = run(&mut kernel, &files, "log -n 2");
+    assert_eq!(said.lines().count(), 3);
+    let (_, said, _) = run(&mut kernel, &files, "log --ops --by rm");
+    let expected = "  ID  WHEN     COMMAND     OPERATION  WHERE
+  5   58m ago  rm -rf src  rmdir      src
+  4   58m ago  rm -rf src  unlink     src/b
+  3   58m ago  rm -rf src  unlink     src/a
+";
+    assert_eq!(said, expected);
+    let (_, said, _) = run(&mut kernel, &files, "log /m/notes");
+    let ids: Vec<&str> = said
+        .lines()
+        .skip(1)
+        .map(|line| line.split_whitespace().next().unwrap())
+        .collect();
+    assert_eq!(ids, ["6", "2"]);
+    let mut empty = Kernel::new();
+    assert_eq!(run(&mut empty, &files, "log").1, "Nothing was done.\n");
+}
+
+#[test]
+fn an_action_is_shown_by_any_of_its_numbers() {
+    let (mut kernel, files) = history();
+    let (code, said, _) = run(&mut kernel, &files, "show 4");
+    let expected = "\
+Action 5, 3 operations
+  command  rm -rf src
+  when     2025-11-20 13:45:00
+  who      ana
+  process  60, parent 40, session 40
+  changes  -2 files  -1 dir
+  5  rmdir   src
+  4  unlink  src/b
+  3  unlink  src/a
+";
+    assert_eq!((code, said.as_str()), (0, expected));
+    assert_eq!(run(&mut kernel, &files, "show #5").1, expected);
+    assert_eq!(run(&mut kernel, &files, "show @~2").1, expected);
+    let (code, _, complaint) = run(&mut kernel, &files, "show 77");
+    assert_eq!(code, 1);
+    assert!(
+        complaint.starts_with("error: no operation '77' stands"),
+        "{complaint}"
+    );
+}
+
+#[test]
+fn undo_walks_back_and_redo_forth() {
+    let (mut kernel, files) = history();
+    let (code, dry, complaint) = run(&mut kernel, &files, "undo -n");
+    assert_eq!((code, complaint.as_str()), (0, ""));
+    assert_eq!(
+        dry,
+        "Would undo 8 \"bash (redirect)\": build.log would be gone.\n"
+    );
+    let (code, said, complaint) = run(&mut kernel, &files, "undo");
+    assert_eq!(
+        (code, said.as_str()),
+        (0, "Undid 8 \"bash (redirect)\": build.log is gone.\n")
+    );
+    assert_eq!(complaint, "Hint: `logctl redo` takes the undo back.\n");
+    let (_, said, _) = run(&mut kernel, &files, "undo 2");
+    let expected = "Undid 6 \"vim notes\": notes is as it was before.\n\
+        Undid 5 \"rm -rf src\": 2 files and 1 directory are back.\n";
+    assert_eq!(said, expected);
+    let asked: Vec<_> = kernel.asked.clone();
+    assert_eq!(asked[0], (WALK | DRY_RUN, vec![8, 7]));
+    assert_eq!(asked[1], (WALK, vec![8, 7]));
+    assert_eq!(asked[2], (WALK, vec![6, 5, 4, 3]));
+    assert_eq!(standing(&mut kernel), [2, 1]);
+    let (code, said, _) = run(&mut kernel, &files, "redo");
+    let expected = "Did again 6 \"vim notes\": ~1 file  notes.\n\
+        Did again 5 \"rm -rf src\": -2 files  -1 dir.\n";
+    assert_eq!((code, said.as_str()), (0, expected));
+    assert_eq!(standing(&mut kernel), [6, 5, 4, 3, 2, 1]);
+    let (code, said, _) = run(&mut kernel, &files, "redo");
+    assert_eq!(
+        (code, said.as_str()),
+        (0, "Did again 8 \"bash (redirect)\": +1 file  build.log.\n")
+    );
+    assert_eq!(standing(&mut kernel), [8, 7, 6, 5, 4, 3, 2, 1]);
+    let (code, _, complaint) = run(&mut kernel, &files, "redo");
+    assert_eq!(code, 1);
+    assert!(
+        complaint.contains("there is no undo to be taken back"),
+        "{complaint}"
+    );
+    let (code, _, complaint) = run(&mut kernel, &files, "undo 9");
+    assert_eq!(code, 1);
+    assert!(
+        complaint.contains("only 4 actions are left to undo"),
+        "{complaint}"
+    );
+}
+
+#[test]
+fn a_revert_is_an_operation_that_undo_takes_back() {
+    let (mut kernel, files) = history();
+    let (code, dry, _) = run(&mut kernel, &files, "revert 5 -n");
+    assert_eq!(code, 0);
+    let expected =
+        "Would take back 3 operations on 2 objects:\n  5  ana  rm -rf src  -2 files  -1 dir\n";
+    assert_eq!(dry, expected);
+    let (code, said, complaint) = run(&mut kernel, &files, "revert 5");
+    assert_eq!((code, said), (0, expected.replace("Would take", "Took")));
+    assert_eq!(complaint, "Hint: `logctl undo` takes that back.\n");
+    assert_eq!(kernel.asked[1], (0, vec![5, 4, 3]));
+    let stands = standing(&mut kernel);
+    assert!([3, 4, 5].iter().all(|seq| !stands.contains(seq)) && stands.len() == 7);
+    let (_, said, _) = run(&mut kernel, &files, "log -n 1");
+    assert!(said.contains("logctl (revert)"), "{said}");
+    // Also that of a file's newest operations says what it would do.
+    let (code, dry, _) = run(&mut kernel, &files, "revert /m/notes --count 2 -n");
+    assert_eq!(code, 0, "{dry}");
+    assert_eq!(kernel.asked.last().unwrap(), &(WALK | DRY_RUN, vec![6, 2]));
+    assert_eq!(
+        run(&mut kernel, &files, "revert /m/notes --count 3 -n").0,
+        1
+    );
+    // Both of its lines at once.
+    let (code, said, _) = run(&mut kernel, &files, "undo");
+    assert!(
+        said.ends_with("what it had taken back stands again.\n"),
+        "{code} {said}"
+    );
+    assert_eq!(standing(&mut kernel), [8, 7, 6, 5, 4, 3, 2, 1]);
+    // Two steps back: past the revert, and what it had taken back.
+    run(&mut kernel, &files, "redo");
+    run(&mut kernel, &files, "undo 3");
+    assert_eq!(standing(&mut kernel), [5, 4, 3, 2, 1]);
+}
+
+#[test]
+fn selections_narrow_each_other() {
+    let cases: [(&str, &[u64]); 21] = [
+        ("--by vim", &[6]),
+        ("--by rm", &[5, 4, 3]),
+        ("--by notes", &[6]),
+        ("--by cp", &[2, 1]),
+        ("--pid 60", &[5, 4, 3]),
+        ("--tree 40", &[8, 7, 6, 5, 4, 3, 2, 1]),
+        ("--tree 60", &[5, 4, 3]),
+        ("--user ana", &[8, 7, 6, 5, 4, 3, 2, 1]),
+        ("--session 40 --by vim", &[6]),
+        ("--since 30m", &[8, 7, 6]),
+        ("--until 30m", &[5, 4, 3, 2, 1]),
+        ("--since 59m --until 58m", &[5, 4, 3]),
+        ("--path no*", &[6, 2, 1]),
+        ("--path src/*", &[4, 3]),
+        ("--path **/*.log", &[8, 7]),
+        ("--last 2", &[8, 7, 6]),
+        ("--last 1 --by rm", &[5, 4, 3]),
+        ("--open 6", &[6]),
+        ("2..5", &[5, 4, 3, 2, 1]),
+        ("--ops 2..4", &[4, 3, 2]),
+        ("@- 2", &[6, 2, 1]),
+    ];
+    for (words, want) in cases {
+        let (mut kernel, files) = history();
+        let (code, said, complaint) = run(&mut kernel, &files, &format!("revert {words} -n"));
+        assert_eq!(code, 0, "{words}: {said}{complaint}");
+        assert_eq!(kernel.asked, [(DRY_RUN, want.to_vec())], "{words}");
+    }
+    for (words, exit) in [
+        ("--by nobody", 1),
+        ("--user nobody", 2),
+        ("--since 10m_from_now", 2),
+        ("--since tomorrow", 2),
+        ("--path [", 2),
+        ("77", 1),
+        ("@~9", 1),
+        ("", 2),
+        ("5 --count 2", 2),
+        ("--last 1 --flat", 2),
+    ] {
+        let (mut kernel, files) = history();
+        let line = format!("revert {words}");
+        let (code, said, complaint) = run(&mut kernel, &files, line.trim_end());
+        assert_eq!((code, said.as_str()), (exit, ""), "{words}: {complaint}");
+        assert!(
+            complaint.starts_with("error: ") && complaint.contains("Hint: "),
+            "{complaint}"
+        );
+        assert!(kernel.asked.is_empty());
+    }
+}
+
+#[test]
+fn conflicts_are_named_and_nothing_is_changed() {
+    let (mut kernel, files) = history();
+    kernel.conflicts.insert(2, (6, Reason::Conflict));
+    let (code, said, complaint) = run(&mut kernel, &files, "revert --by cp");
+    assert_eq!((code, said.as_str()), (4, ""));
+    let expected = "1 conflict among 2 operations; nothing changed.\n  \
+          conflict  notes  changed later by vim (op 6)\n\
+        Hint: --partial takes the other 1 back (exit 3); `logctl revert OP` takes what is in the way \
+        back first.\n";
+    assert_eq!(complaint, expected);
+    assert_eq!(standing(&mut kernel).len(), 8);
+    let (code, said, complaint) = run(&mut kernel, &files, "revert --by cp --partial");
+    assert_eq!(code, 3);
+    assert!(
+        said.starts_with("Took back 1 operation on 1 object:\n"),
+        "{said}"
+    );
+    let expected = "1 operation was left out:\n  conflict  notes  changed later by vim (op 6)\n";
+    assert_eq!(complaint, expected);
+    // Nothing is left of it.
+    let (mut kernel, files) = history();
+    kernel.conflicts.extend([(6, (0, Reason::Foreign))]);
+    let (code, _, complaint) = run(&mut kernel, &files, "revert --by vim --partial");
+    assert_eq!(code, 4);
+    assert!(
+        complaint.contains("foreign  notes  changed outside LoggerFS"),
+        "{complaint}"
+    );
+}
+
+#[test]
+fn what_is_refused_for_an_object_is_left_out_for_all_of_it() {
+    let (mut kernel, files) = history();
+    kernel.conflicts.insert(4, (0, Reason::NotOwner));
+    let (code, _, complaint) = run(&mut kernel, &files, "revert --by rm --partial");
+    assert_eq!(code, 3);
+    assert_eq!(kernel.asked[1], (0, vec![5]));
+    assert!(
+        complaint.starts_with("2 operations were left out:\n"),
+        "{complaint}"
+    );
+    for reason in Reason::ALL {
+        let (mut kernel, files) = history();
+        kernel.conflicts.insert(6, (7, *reason));
+        let (code, said, complaint) = run(&mut kernel, &files, "undo 2");
+        assert!(matches!(code, 1 | 4 | 11), "{code} {said}{complaint}");
+        assert!(complaint.starts_with("1 conflict among 3 operations; nothing changed.\n"));
+    }
+}
+
+#[test]
+fn restore_takes_back_what_is_newer() {
+    let cases: [(&str, &[u64]); 7] = [
+        ("--to 5", &[8, 7, 6]),
+        ("--to @-", &[8, 7]),
+        ("--to @~4", &[8, 7, 6, 5, 4, 3, 2, 1]),
+        ("--to 30m_ago", &[8, 7, 6]),
+        ("--to 13:46", &[8, 7, 6]),
+        ("--to 2 /m/src", &[5, 4, 3]),
+        ("--to 3 /m/notes", &[6]),
+    ];
+    for (words, want) in cases {
+        let (mut kernel, files) = history();
+        let (code, dry, complaint) = run(&mut kernel, &files, &format!("restore {words} -n"));
+        assert_eq!(code, 0, "{words}: {complaint}");
+        let (_, said, complaint) = run(&mut kernel, &files, &format!("restore {words}"));
+        assert_eq!(
+            kernel.asked,
+            [(DRY_RUN, want.to_vec()), (0, want.to_vec())],
+            "{words}"
+        );
+        let (plan, restored) = said.split_at(said.find("Restored ").unwrap());
+        assert_eq!(dry.replace("Would take", "Took"), plan);
+        assert!(restored.ends_with(".\n"), "{restored}");
+        assert_eq!(complaint, "Hint: `logctl undo` takes that back.\n");
+    }
+    let (mut kernel, files) = history();
+    let (_, said, _) = run(&mut kernel, &files, "restore --to 5");
+    assert!(
+        said.ends_with("Restored the mount to op 5 (2025-11-20 13:45:00).\n"),
+        "{said}"
+    );
+    for (words, exit) in [
+        ("9999", 2),
+        ("in_2h", 2),
+        ("23:59", 2),
+        ("@~5", 2),
+        ("@", 1),
+        ("8", 1),
+    ] {
+        let (mut kernel, files) = history();
+        let (code, _, complaint) = run(&mut kernel, &files, &format!("restore --to {words}"));
+        assert_eq!(code, exit, "{words}: {complaint}");
+    }
+}
+
+#[test]
+fn undo_of_a_file_takes_the_save_back_by_its_very_lines() {
+    let mut kernel = Kernel::new();
+    let sed = "pid=50@5.0 ppid=40 sid=40 uid=0 args=sed%00-i%00f";
+    kernel.line(
+        5,
+        "1.1",
+        "/bin/x create 0 0",
+        "name=f node=4.1 undo=none pid=3@3.0 sid=1",
+    );
+    kernel.line(
+        10,
+        "1.1",
+        "/bin/sed create 0 0",
+        &format!("name=tmp node=5.1 undo=none {sed}"),
+    );
+    kernel.line(
+        10,
+        "5.1",
+        "/bin/sed write 0 9",
+        &format!("open=. size=0 undo=none {sed}"),
+    );
+    kernel.line(
+        10,
+        "1.1",
+        "/bin/sed rename 0 0",
+        &format!("name=tmp to=f node=5.1 over=4.1 kept=1 undo=none {sed}"),
+    );
+    kernel.line(
+        20,
+        "9.1",
+        "/bin/y write 0 9",
+        "open=. size=9 undo=none pid=8@8.0 sid=1",
+    );
+    let files = Files::of(&[("f", 5), ("other", 9)]);
+    let (code, said, complaint) = run(&mut kernel, &files, "undo /m/f");
+    assert_eq!(code, 0, "{complaint}");
+    assert_eq!(kernel.asked, [(WALK, vec![4, 3, 2])]);
+    assert_eq!(said, "Undid 4 \"sed -i f\": f is as it was before.\n");
+    let (_, said, _) = run(&mut kernel, &files, "redo");
+    assert_eq!(said, "Did again 4 \"sed -i f\": ~1 file  f.\n");
+    // And what was before that, at once.
+    run(&mut kernel, &files, "undo 2 /m/f");
+    assert_eq!(kernel.asked.last().unwrap(), &(WALK, vec![4, 3, 2, 1]));
+    let (code, _, complaint) = run(&mut kernel, &files, "undo /m/f");
+    assert_eq!(code, 1, "{complaint}");
+}
+
+#[test]
+fn a_removed_tree_comes_back_with_what_the_same_process_removed() {
+    let (mut kernel, files) = history();
+    // By the name of what is gone.
+    run(&mut kernel, &files, "undo 1");
+    let (code, said, complaint) = run(&mut kernel, &files, "undo /m/src");
+    assert_eq!(code, 0, "{complaint}");
+    assert_eq!(kernel.asked[1], (WALK, vec![5, 4, 3]));
+    assert_eq!(
+        said,
+        "Undid 5 \"rm -rf src\": 2 files and 1 directory are back.\n"
+    );
+}
+
+#[test]
+fn objects_without_a_name_are_looked_for_in_the_tree() {
+    let mut kernel = Kernel::new();
+    kernel.line(
+        5,
+        "30.1",
+        "/bin/x write 0 1",
+        "open=. size=1 undo=none pid=3@3.0",
+    );
+    kernel.line(
+        9,
+        "31.2",
+        "/bin/x write 0 1",
+        "open=. size=1 undo=none pid=4@3.0",
+    );
+    let files = Files::of(&[("old/it's", 30)]);
+    let (_, said, _) = run(&mut kernel, &files, "log --ops");
+    assert!(said.contains(r"'old/it'\''s'"), "{said}");
+    assert!(said.contains("(object 31.2)"), "{said}");
+    let mut wanted: Vec<u64> = files.wanted.borrow().iter().copied().collect();
+    wanted.sort_unstable();
+    assert_eq!(wanted, [30, 31]);
+}
+
+#[test]
+fn every_command_has_json() {
+    let lines = [
+        ("log", "log"),
+        ("log", "log --ops"),
+        ("show", "show"),
+        ("undo", "undo"),
+        ("undo", "undo 99"),
+        ("redo", "redo"),
+        ("revert", "revert 5"),
+        ("revert", "revert --last 1 -n"),
+        ("restore", "restore --to @-"),
+        ("restore", "restore --to 99999"),
+    ];
+    // Those that work on one file have their own tests.
+    let others = ["readlog", "status"];
+    for command in Cli::command().get_subcommands() {
+        let name = command.get_name();
+        let tried = lines.iter().any(|(command, _)| *command == name);
+        assert!(tried || others.contains(&name), "{name} is not tried");
+    }
+    for (command, line) in lines {
+        let (mut kernel, files) = history();
+        if command == "redo" {
+            run(&mut kernel, &files, "undo");
+        }
+        let (code, said, _) = run(&mut kernel, &files, &format!("--json {line}"));
+        assert!(!said.is_empty(), "{line}");
+        for object in said.lines() {
+            let object: Value = serde_json::from_str(object).unwrap();
+            assert_eq!(object["v"], 1, "{line}");
+            let kind = object["type"].as_str().unwrap();
+            assert!(
+                ["op", "action", "summary", "error"].contains(&kind),
+                "{line}: {kind}"
+            );
+            assert!(
+                object["path"].as_str().unwrap().starts_with("/m"),
+                "{object}"
+            );
+            if kind == "error" {
+                assert_eq!(object["exit"], code, "{line}");
+            }
+        }
+    }
+    let (mut kernel, files) = history();
+    let (_, said, _) = run(&mut kernel, &files, "log -n 1 --json");
+    let expected = r#"{"v":1,"type":"action","path":"/m/build.log","action":8,"first_op":7,"operations":2,"time":"2025-11-20T14:43:10.000000000+02:00","first_time":"2025-11-20T14:43:10.000000000+02:00","command":"/bin/bash","args":["-bash"],"pid":40,"ppid":1,"sid":40,"uid":1000,"user":"ana","changes":{"files_made":1,"files_gone":0,"directories_made":0,"directories_gone":0,"changed":0,"moved":0,"reverts":0}}"#;
+    assert_eq!(said.trim_end(), expected);
+    kernel.conflicts.insert(6, (8, Reason::Conflict));
+    let (code, said, _) = run(&mut kernel, &files, "revert 6 --json");
+    let objects: Vec<Value> = said
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(
+        (code, &objects[0]["op"], &objects[0]["op_in_way"]),
+        (4, &6.into(), &8.into())
+    );
+    assert_eq!(
+        (&objects[1]["reason"], &objects[1]["exit"]),
+        (&"Conflicts".into(), &4.into())
+    );
+}

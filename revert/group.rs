@@ -1,0 +1,347 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Taking back operations on any objects of a mount: all of them, or none.
+//!
+//! Nobody changes anything through the mount meanwhile: it is frozen. First everything is looked at
+//! ([`choose`]), and nothing is done if one operation cannot be taken back. Then each object gets a
+//! line, its intent, with what is about to be replaced; only when all of them are durable, they are
+//! applied ([`apply`]). One line decides for all of them how it ended: it is durable before any other
+//! object's own line says the same. What fails on the way is rolled back; a crash before that line
+//! lets the next mount roll it back ([`recover`]).
+
+mod apply;
+mod choose;
+mod intents;
+mod order;
+mod recover;
+
+use super::{
+    binding::told,
+    content::{Content, Entry},
+    may_revert,
+    steps::{is_on_names, Lines},
+    Refusal,
+};
+use crate::{
+    history::{
+        journal::Journal,
+        line::{Mode, ObjectId, Op, Pos},
+        sort::sort, //
+    },
+    stack::{Mount, ObjectState},
+    uapi::{Operation, Reason},
+    vfs::{
+        c,
+        dentry::Dentry,
+        error::{ENODATA, EUCLEAN},
+        file::{File, OwnFile},
+        inode::OwnInode,
+        superblock::SuperBlock,
+    },
+};
+use kernel::{prelude::*, sync::aref::ARef};
+pub(super) use recover::withdraw;
+
+type Outcome<T = ()> = Result<T, Refusal>;
+
+/// Told why an operation cannot be taken back.
+pub(crate) type Objections<'o> = &'o mut dyn FnMut(u64, Refusal) -> Outcome;
+
+/// What is asked for.
+pub(crate) struct Request {
+    /// The operations, the newest first.
+    pub(crate) operations: KVVec<Operation>,
+    /// Whether it is an undo, or an operation like any other.
+    pub(crate) mode: Mode,
+    /// Whether the operations are undos, which are taken back.
+    pub(crate) redo: bool,
+    /// Go on although objects were changed outside.
+    pub(crate) force: bool,
+    /// Only look.
+    pub(crate) dry_run: bool,
+}
+
+/// What was done, or would be.
+#[derive(Default)]
+pub(crate) struct Done {
+    /// How many operations were taken back.
+    pub(crate) reverted: u64,
+    /// On how many objects.
+    pub(crate) objects: u64,
+    /// How many bytes of content that replaced.
+    pub(crate) bytes: u64,
+    /// The number of the first line.
+    pub(crate) seq: u64,
+}
+
+/// Where it happens.
+#[derive(Clone, Copy)]
+struct Ground<'a> {
+    sb: &'a SuperBlock,
+    mount: &'a Mount,
+    journal: &'a Journal,
+}
+
+/// An operation that is taken back.
+struct Chosen {
+    object: ObjectId,
+    is_on_names: bool,
+    seq: u64,
+    at: Pos,
+}
+
+impl Chosen {
+    /// The order of members; within one, the newest first. Of one object, operations on names are taken
+    /// back last: an undo of those is the newer one, and has to be redone first.
+    fn is_before(&self, other: &Self, redo: bool) -> bool {
+        let key = |one: &Self| (one.object, one.is_on_names != redo);
+        (key(self), other.seq) < (key(other), self.seq)
+    }
+}
+
+/// What is taken back of one object: operations on its names, or those on content and attributes.
+struct Member {
+    object: ObjectId,
+    is_on_names: bool,
+    /// Which of the chosen operations: the first, and behind the last.
+    range: (usize, usize),
+    /// Where its intent stands, and that line's number.
+    intent: Option<(Pos, u64)>,
+}
+
+struct Group<'a> {
+    ground: Ground<'a>,
+    request: &'a Request,
+    chosen: KVVec<Chosen>,
+    members: KVVec<Member>,
+}
+
+/// Takes operations back, or looks whether that could be done. `objections` is told what is in the way;
+/// then nothing was changed.
+pub(crate) fn take_back(
+    file: &OwnFile,
+    request: &Request,
+    objections: Objections<'_>,
+) -> Outcome<Done> {
+    let sb = file.own_inode().superblock();
+    let mount = sb.mount();
+    let journal = mount.journal().ok_or(Refusal::new(Reason::HistoryOff, 0))?;
+    // Waits for somebody else's freeze, and refuses a read-only mount.
+    drop(file.want_write()?);
+    let _turn = mount.group_turn().lock();
+    let _frozen = sb.freeze()?;
+    let ground = Ground { sb, mount, journal };
+    let mut found = None;
+    let mut objections = |seq, refusal: Refusal| {
+        found.get_or_insert(Refusal { ..refusal });
+        objections(seq, refusal)
+    };
+    let mut group = Group::locate(ground, request, &mut objections)?;
+    let mut done = group.choose(&mut objections)?;
+    if let Some(refusal) = found {
+        return Err(refusal);
+    }
+    if request.dry_run {
+        return Ok(done);
+    }
+    done.seq = group.perform()?;
+    Ok(done)
+}
+
+impl<'a> Group<'a> {
+    /// Finds the objects that the operations are about.
+    fn locate(
+        ground: Ground<'a>,
+        request: &'a Request,
+        objections: Objections<'_>,
+    ) -> Outcome<Self> {
+        let mut group = Self {
+            ground,
+            request,
+            chosen: KVVec::with_capacity(request.operations.len(), GFP_KERNEL)?,
+            members: KVVec::new(),
+        };
+        let mut lines = Lines::new(ground.journal)?;
+        let mut newer = u64::MAX;
+        for operation in &request.operations {
+            if operation.seq >= newer {
+                return Err(EINVAL.into());
+            }
+            newer = operation.seq;
+            match group.identify(&mut lines, operation) {
+                Ok(chosen) => group.chosen.push(chosen, GFP_KERNEL)?,
+                Err(refusal) => objections(operation.seq, refusal)?,
+            }
+        }
+        sort(&mut group.chosen, |a, b| a.is_before(b, request.redo));
+        for (index, chosen) in group.chosen.iter().enumerate() {
+            let end = index.saturating_add(1);
+            match group.members.last_mut() {
+                Some(member)
+                    if (member.object, member.is_on_names)
+                        == (chosen.object, chosen.is_on_names) =>
+                {
+                    member.range.1 = end;
+                }
+                _ => group.members.push(
+                    Member {
+                        object: chosen.object,
+                        is_on_names: chosen.is_on_names,
+                        range: (index, end),
+                        intent: None,
+                    },
+                    GFP_KERNEL,
+                )?,
+            }
+        }
+        Ok(group)
+    }
+
+    /// Which object an operation is about.
+    fn identify(&self, lines: &mut Lines<'_>, operation: &Operation) -> Outcome<Chosen> {
+        let at = Pos {
+            segment: operation.segment,
+            offset: operation.offset,
+        };
+        let line = match lines.read(at) {
+            Err(e) if e == ENODATA => return Err(Refusal::new(Reason::Trimmed, 0)),
+            line => line?,
+        };
+        let is_undo = line.op == Op::Revert && line.mode == Some(Mode::Walk);
+        if line.seq != operation.seq || (self.request.redo && !is_undo) {
+            return Err(EINVAL.into());
+        }
+        Ok(Chosen {
+            object: line.obj.ok_or(EUCLEAN)?,
+            is_on_names: is_on_names(&line),
+            seq: line.seq,
+            at,
+        })
+    }
+
+    /// The chosen operations of a member, the newest first.
+    fn of(&self, member: &Member) -> &[Chosen] {
+        let (from, to) = member.range;
+        self.chosen.get(from..to).unwrap_or_default()
+    }
+
+    /// Their numbers.
+    fn numbers(&self, member: &Member) -> Result<KVVec<u64>> {
+        let mut numbers = KVVec::with_capacity(self.of(member).len(), GFP_KERNEL)?;
+        for chosen in self.of(member) {
+            numbers.push(chosen.seq, GFP_KERNEL)?;
+        }
+        Ok(numbers)
+    }
+
+    /// Whether an operation is among those that are taken back.
+    fn takes(&self, seq: u64) -> bool {
+        let operations = &self.request.operations;
+        operations.binary_search_by(|o| seq.cmp(&o.seq)).is_ok()
+    }
+
+    /// The number of the group's first line, once there is one; above all others until then.
+    fn first_number(&self) -> u64 {
+        let mut intents = self.members.iter().filter_map(|member| member.intent);
+        intents.next().map_or(u64::MAX, |(_, seq)| seq)
+    }
+
+    /// What lines of the group say.
+    fn entry(&self, first: Option<u64>) -> Entry {
+        let op = if self.request.redo {
+            Op::Redo
+        } else {
+            Op::Revert
+        };
+        Entry {
+            op,
+            mode: self.request.mode,
+            group: first,
+        }
+    }
+
+    /// States all intents, applies them, and says how that ended. Answers the first line's number.
+    fn perform(&mut self) -> Outcome<u64> {
+        let begun = self.ground.journal.begin_intent()?;
+        let result = self.state_intents(begun);
+        let result = result.and_then(|()| self.apply());
+        let first = self.members.iter().find_map(|member| member.intent);
+        let (_, seq) = first.unwrap_or_default();
+        let end = match &result {
+            Ok(()) => Op::Commit,
+            Err(apply::Left::Whole(_)) => Op::Cancel,
+            Err(apply::Left::Half(_)) => {
+                self.leave(begun);
+                Op::Revert
+            }
+        };
+        if end != Op::Revert {
+            self.close(begun, seq, end);
+        }
+        self.refresh();
+        result.map(|()| seq).map_err(apply::Left::refusal)
+    }
+}
+
+/// An object of the group, open.
+struct Opened {
+    inode: ARef<OwnInode>,
+    lower: ARef<Dentry>,
+}
+
+impl Ground<'_> {
+    /// Finds an object by the lines that tell of it. `ENODATA`: it is gone.
+    fn open(&self, object: ObjectId) -> Outcome<Opened> {
+        let lower = told(self.mount, self.journal, object)?;
+        let inode = lower.inode().ok_or(ENOENT)?;
+        let inode = OwnInode::obtain(self.sb, inode)?;
+        Ok(Opened { inode, lower })
+    }
+}
+
+impl Opened {
+    /// Its lower file, if it has content or names.
+    fn file(&self, ground: &Ground<'_>, to_change: bool) -> Outcome<Option<ARef<File>>> {
+        if !self.inode.is_regular() && !self.inode.is_directory() {
+            return Ok(None);
+        }
+        let access = if to_change { c::O_RDWR } else { c::O_RDONLY };
+        let access = access | c::O_LARGEFILE;
+        match File::open_kernel(ground.mount.lower(), &self.lower, access) {
+            Err(e) if e == EPERM => Err(Refusal::new(Reason::NotWritable, 0)),
+            file => Ok(Some(file?)),
+        }
+    }
+
+    /// As one whose content and attributes are taken back.
+    fn content<'a>(
+        &'a self,
+        ground: &Ground<'a>,
+        file: Option<&'a File>,
+        force: bool,
+    ) -> Content<'a> {
+        Content {
+            mount: ground.mount,
+            journal: ground.journal,
+            inode: &self.inode,
+            lower: &self.lower,
+            file,
+            open: None,
+            force,
+        }
+    }
+
+    /// Sees to it that the object's chain is known: its inode may have left memory in between.
+    fn known(&self, ground: &Ground<'_>, state: &mut ObjectState) -> Result {
+        if !state.loaded {
+            crate::backup::load_unchecked(ground.journal, &self.inode, state)?;
+            state.half_done = false;
+        }
+        Ok(())
+    }
+
+    /// Whether the caller may take back what was done to it.
+    fn may_be_reverted(&self) -> Outcome {
+        may_revert(&self.inode)
+    }
+}

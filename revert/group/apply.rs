@@ -1,0 +1,362 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Applying what a group takes back, and rolling it back.
+
+use super::{
+    order::{self, Place},
+    Ground, Group, Member, Opened, Outcome,
+};
+use crate::{
+    backup,
+    history::{
+        line::{ObjectId, Pos},
+        plan::{NameStep, Progress, Records},
+        sort::sort, //
+    },
+    revert::{
+        across::{lock, End},
+        gather::refuse,
+        names::{decode, directory, Names, NAME},
+        steps::{Lines, Todo, Way},
+        Refusal,
+    },
+    uapi::Reason,
+    vfs::{
+        c,
+        dentry::{Dentry, OwnDentry},
+        error::EUCLEAN,
+        inode::OwnInode,
+    },
+};
+use kernel::{prelude::*, sync::aref::ARef};
+
+/// How a group is left that could not be taken back.
+pub(super) enum Left {
+    /// As it was.
+    Whole(Refusal),
+    /// Neither could it be done nor undone.
+    Half(Refusal),
+}
+
+impl Left {
+    pub(super) fn refusal(self) -> Refusal {
+        match self {
+            Self::Whole(refusal) | Self::Half(refusal) => refusal,
+        }
+    }
+}
+
+impl Group<'_> {
+    /// Applies everything, and makes it durable; or nothing.
+    pub(super) fn apply(&self) -> Result<(), Left> {
+        let mut todos = self.steps().map_err(Left::Whole)?;
+        let mut begun = 0;
+        let applied = self.apply_contents(&mut begun);
+        let mut done = 0;
+        let applied = applied.and_then(|()| self.apply_names(&mut todos, &mut done));
+        let applied = applied.and_then(|()| Ok(self.ground.sync()?));
+        let Err(refusal) = applied else {
+            return Ok(());
+        };
+        match self.roll_back(todos.get_mut(..done).unwrap_or_default(), begun) {
+            Ok(()) => Err(Left::Whole(refusal)),
+            Err(_) => Err(Left::Half(refusal)),
+        }
+    }
+
+    /// The steps on names, in order.
+    fn steps(&self) -> Outcome<KVVec<Todo>> {
+        let mut places: KVVec<Place> = KVVec::new();
+        for (index, member) in self.members.iter().enumerate() {
+            for chosen in self.of(member).iter().filter(|chosen| chosen.is_on_names) {
+                places.push((chosen.at, index), GFP_KERNEL)?;
+            }
+        }
+        sort(&mut places, |a, b| a.0 > b.0);
+        order::steps(self.ground.journal, &places)
+    }
+
+    /// `begun` counts the members that were looked at.
+    fn apply_contents(&self, begun: &mut usize) -> Outcome {
+        for member in &self.members {
+            *begun = begun.saturating_add(1);
+            if !member.is_on_names {
+                self.apply_content(member)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn apply_content(&self, member: &Member) -> Outcome {
+        let ground = &self.ground;
+        let opened = ground.open(member.object)?;
+        let mut state = opened.inode.object().state.lock();
+        opened.known(ground, &mut state)?;
+        let mut lines = Lines::new(ground.journal)?;
+        let (at, _) = member.intent.ok_or(EIO)?;
+        let head = lines.read(at)?.prev;
+        let reader = opened.file(ground, false)?;
+        let content = opened.content(ground, reader.as_deref(), self.request.force);
+        let plan = self.plan(&content, member, head, self.on_foreign(), &mut refuse)?;
+        let records = Records::new(&plan.attributes).map_err(|_| EUCLEAN)?;
+        let to_change = content.has_content(&plan)?;
+        let file = opened.file(ground, to_change)?;
+        let content = opened.content(ground, file.as_deref(), self.request.force);
+        let target = content.target(false);
+        let mut touched = false;
+        let applied = target.apply(&plan.pieces, &plan.outcome, records, &mut touched);
+        // Steps on its names would take it for changed outside.
+        backup::note_change(&mut state, &opened.inode);
+        Ok(applied?)
+    }
+
+    /// `done` counts the steps.
+    fn apply_names(&self, todos: &mut [Todo], done: &mut usize) -> Outcome {
+        let ground = &self.ground;
+        let mut lines = Lines::new(ground.journal)?;
+        let mut dirs = Dirs::new(ground);
+        for todo in todos {
+            let object = self.members.get(todo.directory).ok_or(EUCLEAN)?.object;
+            let seq = todo.seq;
+            dirs.perform(object, &mut lines, todo, Turn::Perform)
+                .map_err(|refusal| Refusal { seq, ..refusal })?;
+            *done = done.saturating_add(1);
+        }
+        Ok(())
+    }
+
+    fn roll_back(&self, done: &mut [Todo], begun: usize) -> Outcome {
+        let ground = &self.ground;
+        let mut lines = Lines::new(ground.journal)?;
+        let mut dirs = Dirs::new(ground);
+        for todo in done.iter_mut().rev() {
+            let object = self.members.get(todo.directory).ok_or(EUCLEAN)?.object;
+            dirs.perform(object, &mut lines, todo, Turn::Undo)?;
+        }
+        for member in self.members.iter().take(begun) {
+            if let (false, Some((at, _))) = (member.is_on_names, member.intent) {
+                ground.withdraw_content(member.object, at)?;
+            }
+        }
+        Ok(ground.sync()?)
+    }
+}
+
+impl Ground<'_> {
+    /// Makes durable what was done to lower objects.
+    pub(super) fn sync(&self) -> Result {
+        self.mount.lower().root().superblock().sync()
+    }
+
+    /// Puts back what was there before the revert whose line stands at `at`.
+    pub(super) fn withdraw_content(&self, object: ObjectId, at: Pos) -> Outcome {
+        let opened = self.open(object)?;
+        let mut lines = Lines::new(self.journal)?;
+        let line = lines.read(at)?;
+        let resized = line.size != Some(opened.inode.lower().size());
+        let to_change = opened.inode.is_regular() && (line.map.is_some() || resized);
+        let file = opened.file(self, to_change)?;
+        let content = opened.content(self, file.as_deref(), true);
+        let mut state = opened.inode.object().state.lock();
+        opened.known(self, &mut state)?;
+        content.target(false).withdraw(&line)?;
+        backup::note_change(&mut state, &opened.inode);
+        Ok(())
+    }
+}
+
+/// Whether a step is performed or undone.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    Perform,
+    Undo,
+}
+
+/// A directory whose names are put back.
+struct Dir {
+    object: ObjectId,
+    opened: Opened,
+    /// Our name for it, if it can be seen.
+    dentry: Option<ARef<OwnDentry>>,
+}
+
+impl Dir {
+    fn new(ground: &Ground<'_>, object: ObjectId, opened: Opened) -> Self {
+        let dentry = OwnDentry::of_lower(ground.sb, &opened.lower).ok();
+        Self {
+            object,
+            opened,
+            dentry,
+        }
+    }
+
+    fn end(&self) -> End<'_> {
+        End {
+            dentry: self.dentry.as_deref(),
+            lower: &self.opened.lower,
+        }
+    }
+
+    fn names<'a>(&'a self, ground: &Ground<'a>, other: Option<&'a Names<'a>>) -> Names<'a> {
+        Names {
+            mount: ground.mount,
+            journal: ground.journal,
+            dir: &self.opened.inode,
+            dentry: self.dentry.as_deref(),
+            lower: &self.opened.lower,
+            other,
+        }
+    }
+}
+
+/// Directories whose names are put back, one step at a time.
+pub(super) struct Dirs<'a> {
+    ground: &'a Ground<'a>,
+    last: Option<Dir>,
+}
+
+/// What a step does besides its own directory.
+enum Beside {
+    /// Nothing.
+    Nothing,
+    /// It changes only the other directory.
+    Instead(ARef<Dentry>),
+    /// It moves a name from there to here, or back.
+    Across { lower: ARef<Dentry>, flags: u32 },
+}
+
+impl<'a> Dirs<'a> {
+    pub(super) fn new(ground: &'a Ground<'a>) -> Self {
+        Self { ground, last: None }
+    }
+
+    /// The directory `object`, which is to be put back behind its use.
+    fn open(&mut self, object: ObjectId) -> Outcome<Dir> {
+        match self.last.take().filter(|dir| dir.object == object) {
+            Some(dir) => Ok(dir),
+            None => Ok(Dir::new(self.ground, object, self.ground.open(object)?)),
+        }
+    }
+
+    /// Counts how a step's names are.
+    pub(super) fn count(
+        &mut self,
+        object: ObjectId,
+        lines: &mut Lines<'_>,
+        todo: &Todo,
+        progress: &mut Progress,
+    ) -> Outcome {
+        let dir = self.open(object)?;
+        dir.names(self.ground, None)
+            .count_progress(lines, todo, progress)?;
+        self.last = Some(dir);
+        Ok(())
+    }
+
+    /// Takes the objects of a step that was done as they are found.
+    pub(super) fn take_as_found(
+        &mut self,
+        object: ObjectId,
+        lines: &mut Lines<'_>,
+        todo: &Todo,
+    ) -> Outcome {
+        let dir = self.open(object)?;
+        let step = lines.step(todo)?;
+        dir.names(self.ground, None)
+            .take_as_found(&step, todo.way)?;
+        self.last = Some(dir);
+        Ok(())
+    }
+
+    /// Performs a step of the directory `object`, or undoes it. Neither it nor another is locked.
+    pub(super) fn perform(
+        &mut self,
+        object: ObjectId,
+        lines: &mut Lines<'_>,
+        todo: &mut Todo,
+        turn: Turn,
+    ) -> Outcome {
+        let ground = self.ground;
+        let dir = self.open(object)?;
+        let mut buf = [[0; NAME]; 2];
+        let [first, second] = &mut buf;
+        let (mut from, mut to): (&[u8], &[u8]) = (&[], &[]);
+        let beside = match lines.step(todo)? {
+            NameStep::Restore {
+                parent: Some(parent),
+                ..
+            } => Beside::Instead(directory(ground.mount, &parent)?),
+            NameStep::Move {
+                from: there,
+                to: here,
+                parent: Some(parent),
+                ..
+            } => {
+                (from, to) = (decode(there, first)?, decode(here, second)?);
+                let lower = directory(ground.mount, &parent)?;
+                Beside::Across { lower, flags: 0 }
+            }
+            NameStep::Exchange {
+                name,
+                other,
+                parent: Some(parent),
+                ..
+            } => {
+                (from, to) = (decode(other, first)?, decode(name, second)?);
+                let lower = directory(ground.mount, &parent)?;
+                let flags = c::RENAME_EXCHANGE;
+                Beside::Across { lower, flags }
+            }
+            _ => Beside::Nothing,
+        };
+        let way = match turn {
+            Turn::Perform => todo.way,
+            Turn::Undo => todo.way.turned(),
+        };
+        let act = |names: &Names<'_>, lines: &mut Lines<'_>, todo: &mut Todo| match turn {
+            Turn::Perform => names.perform_one(lines, todo),
+            Turn::Undo => names.undo_one(lines, todo),
+        };
+        dir.opened.inode.may_change_names()?;
+        match beside {
+            Beside::Nothing => {
+                let _lock = dir.opened.inode.lock_as_parent();
+                act(&dir.names(ground, None), lines, todo)?;
+            }
+            Beside::Instead(lower) => {
+                let other = other(ground, lower)?;
+                let _lock = other.opened.inode.lock_as_parent();
+                let there = other.names(ground, None);
+                act(&dir.names(ground, Some(&there)), lines, todo)?;
+                other.opened.inode.refresh();
+            }
+            Beside::Across { lower, flags } => {
+                let other = other(ground, lower)?;
+                let (here, there) = (dir.end(), other.end());
+                let (source, target) = match way {
+                    Way::Back => ((there, from), (here, to)),
+                    Way::Again => ((here, to), (there, from)),
+                };
+                let _both = lock(source, target, flags)?;
+                let there = other.names(ground, None);
+                act(&dir.names(ground, Some(&there)), lines, todo)?;
+                other.opened.inode.refresh();
+            }
+        }
+        dir.opened.inode.refresh();
+        self.last = Some(dir);
+        Ok(())
+    }
+}
+
+/// The directory at the other end of a rename.
+fn other(ground: &Ground<'_>, lower: ARef<Dentry>) -> Outcome<Dir> {
+    let inode = lower.inode().ok_or(ENOENT)?;
+    let object = inode.id();
+    let inode = OwnInode::obtain(ground.sb, inode)?;
+    inode.may_change_names()?;
+    if inode.object().is_kept() {
+        return Err(Refusal::new(Reason::Conflict, 0));
+    }
+    Ok(Dir::new(ground, object, Opened { inode, lower }))
+}

@@ -1,0 +1,341 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Whether the operations of a group can be taken back: they stand, nothing that stays is in their way,
+//! and the caller may. Nothing is changed.
+
+use super::{Done, Group, Member, Objections, Outcome};
+use crate::{
+    backup,
+    history::{
+        line::{Line, ObjectId, Op, Pos},
+        plan::{name_steps, OnForeign, Picking, Step}, //
+    },
+    revert::{
+        gather::{self, Choice, Gathered, List},
+        steps::{fate, is_on_names, taken_by, to_redo, Lines},
+        taken::Taken,
+        Chain, Link, Refusal,
+    },
+    uapi::Reason,
+};
+use kernel::{prelude::*, rbtree::RBTree};
+
+impl Group<'_> {
+    /// Looks at everything.
+    pub(super) fn choose(&self, objections: Objections<'_>) -> Outcome<Done> {
+        let mut done = Done::default();
+        let mut last = None;
+        for member in &self.members {
+            match self.choose_of(member, objections) {
+                Ok(bytes) => done.bytes = done.bytes.saturating_add(bytes),
+                Err(refusal) => {
+                    let first = self.of(member).first().map_or(0, |chosen| chosen.seq);
+                    objections(first, refusal)?;
+                }
+            }
+            if last.replace(member.object) != Some(member.object) {
+                done.objects = done.objects.saturating_add(1);
+            }
+        }
+        done.reverted = self.chosen.len() as u64;
+        Ok(done)
+    }
+
+    /// Answers how many bytes of content will be replaced.
+    fn choose_of(&self, member: &Member, objections: Objections<'_>) -> Outcome<u64> {
+        let opened = self.ground.open(member.object)?;
+        opened.may_be_reverted()?;
+        if member.is_on_names {
+            opened.inode.may_change_names()?;
+            if opened.inode.object().is_kept() && !self.comes_back(member.object)? {
+                return Err(Refusal::new(Reason::Conflict, 0));
+            }
+            let head = {
+                let mut state = opened.inode.object().state.lock();
+                // One that is half done is put right first.
+                let (mount, journal) = (self.ground.mount, self.ground.journal);
+                backup::load_known(mount, journal, &opened.inode, &opened.lower, &mut state)?;
+                state.head
+            };
+            self.names(member, head, objections)?;
+            return Ok(0);
+        }
+        let file = opened.file(&self.ground, false)?;
+        let content = opened.content(&self.ground, file.as_deref(), self.request.force);
+        let mut state = opened.inode.object().state.lock();
+        let on_foreign = content.verify(&mut state)?;
+        let plan = self.plan(&content, member, state.head, on_foreign, objections)?;
+        if content.has_content(&plan)? {
+            opened.inode.may_write().map_err(|_| {
+                // As one who could not open it for writing.
+                Refusal::new(Reason::NotWritable, 0)
+            })?;
+        }
+        content.is_open_to(&plan)?;
+        let replaced = plan.pieces.iter().map(|piece| piece.length);
+        Ok(replaced.fold(0, u64::saturating_add))
+    }
+
+    /// What is to be done to content and attributes, by the object's lines from `head` on.
+    pub(super) fn plan(
+        &self,
+        content: &super::Content<'_>,
+        member: &Member,
+        head: Option<Pos>,
+        on_foreign: OnForeign,
+        objections: Objections<'_>,
+    ) -> Outcome<Gathered> {
+        if self.request.redo {
+            let undo = self.to_redo(member, head)?;
+            return gather::redo(content, undo);
+        }
+        let numbers = self.numbers(member)?;
+        let choice = Choice::These(&numbers);
+        gather::plan(content, head, choice, on_foreign, objections)
+    }
+
+    /// Where the undo stands that is taken back: of an object's undos only one at a time.
+    pub(super) fn to_redo(&self, member: &Member, head: Option<Pos>) -> Outcome<Pos> {
+        let [only] = self.of(member) else {
+            return Err(EINVAL.into());
+        };
+        let mut from = head;
+        loop {
+            let found = to_redo(self.ground.journal, from, self.first_number())?;
+            if found == only.at {
+                return Ok(found);
+            }
+            let mut lines = Lines::new(self.ground.journal)?;
+            let line = lines.read(found)?;
+            // Another one of the same object and group: operations on names and on attributes.
+            if !self.takes(line.seq) {
+                return Err(Refusal::new(Reason::Conflict, line.seq));
+            }
+            from = line.prev;
+        }
+    }
+
+    /// Whether one of the operations brings an object back that has lost its last name.
+    fn comes_back(&self, object: ObjectId) -> Outcome<bool> {
+        let mut lines = Lines::new(self.ground.journal)?;
+        for chosen in self.chosen.iter().filter(|chosen| chosen.is_on_names) {
+            let line = lines.read(chosen.at)?;
+            let is_it = line.node == Some(object) || line.over == Some(object);
+            if is_it || matches!(line.op, Op::Revert | Op::Redo) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Which operations on names are taken back, by the directory's lines from `head` on.
+    pub(super) fn names(
+        &self,
+        member: &Member,
+        head: Option<Pos>,
+        objections: Objections<'_>,
+    ) -> Outcome<Taken> {
+        let mut taken = Taken {
+            places: KVVec::new(),
+            newest: 0,
+            back: None,
+            picks: None,
+            is_newest: true,
+            is_deep: false,
+        };
+        if self.request.redo {
+            let at = self.to_redo(member, head)?;
+            let mut lines = Lines::new(self.ground.journal)?;
+            let line = lines.read(at)?;
+            taken.places.push(at, GFP_KERNEL)?;
+            (taken.newest, taken.back) = (line.seq, line.prev);
+            return Ok(taken);
+        }
+        let mut choosing = ChoosingNames {
+            group: self,
+            standing: RBTree::new(),
+            picking: Picking::new(List::new()),
+            taken,
+            is_newest: true,
+        };
+        let mut chain = Chain::new(self.ground.journal, member.object, head, OnForeign::Stop)?;
+        for chosen in self.of(member) {
+            let found = choosing.find(&mut chain, member, chosen.seq, objections);
+            if let Err(refusal) = found {
+                objections(chosen.seq, refusal)?;
+                if chain.next_at().is_none() {
+                    break;
+                }
+            }
+        }
+        choosing.taken.is_newest = choosing.is_newest && !chain.hides();
+        choosing.taken.picks = choosing.picking.finish().ok().map(KVVec::from);
+        Ok(choosing.taken)
+    }
+
+    /// An operation on an object that stays, newer than its creation.
+    fn later_one(&self, object: ObjectId, than: u64) -> Outcome<Option<u64>> {
+        let journal = self.ground.journal;
+        let head = journal.last_line(object)?;
+        let mut chain = Chain::new(journal, object, head, OnForeign::Pass)?;
+        loop {
+            match chain.step_with(|seq| fate(self.takes(seq)))? {
+                Link::Line(line, ..) if line.seq < than => return Ok(None),
+                // A revert comes to nothing with what it took back.
+                Link::Line(line, _, _, Step::Take) if line.picks.is_some() && !line.deep => {}
+                Link::Line(line, _, _, Step::Take) if !self.takes(line.seq) => {
+                    return Ok(Some(line.seq))
+                }
+                Link::Line(..) => {}
+                Link::End | Link::Trimmed => return Ok(None),
+            }
+        }
+    }
+}
+
+/// A search for operations on names.
+struct ChoosingNames<'a> {
+    group: &'a Group<'a>,
+    /// Names that were touched by operations that stay, and the newest of these.
+    standing: RBTree<u64, u64>,
+    picking: Picking<List<(u64, u64)>>,
+    taken: Taken,
+    is_newest: bool,
+}
+
+impl ChoosingNames<'_> {
+    /// Goes on to the chosen operation with this number.
+    fn find(
+        &mut self,
+        chain: &mut Chain<'_>,
+        member: &Member,
+        wanted: u64,
+        objections: Objections<'_>,
+    ) -> Outcome {
+        let group = self.group;
+        loop {
+            self.is_newest &= !chain.hides();
+            match chain.step_with(|seq| fate(group.takes(seq)))? {
+                Link::End => return Err(Refusal::new(Reason::NothingLeft, 0)),
+                Link::Trimmed => return Err(Refusal::new(Reason::Trimmed, 0)),
+                Link::Line(line, at, _, Step::Take) if line.seq == wanted => {
+                    return self.take(member, &line, at, objections);
+                }
+                Link::Line(line, _, _, Step::Stop(_)) => {
+                    return Err(Refusal::new(Reason::Foreign, line.seq))
+                }
+                Link::Line(line, _, _, Step::Barred) if line.seq == wanted => {
+                    objections(wanted, Refusal::new(Reason::Conflict, 0))?;
+                    self.is_newest = false;
+                    self.picking.part();
+                    return Ok(());
+                }
+                Link::Line(line, ..) if line.seq <= wanted => {
+                    // It was taken back already.
+                    return Err(Refusal::new(Reason::NothingLeft, 0));
+                }
+                Link::Line(line, _, _, Step::Take) => self.stays(member, &line)?,
+                Link::Line(line, ..) => {
+                    if !line.op.is_bookkeeping() {
+                        self.picking.part();
+                    }
+                }
+            }
+        }
+    }
+
+    fn take(
+        &mut self,
+        member: &Member,
+        line: &Line<'_>,
+        at: Pos,
+        objections: Objections<'_>,
+    ) -> Outcome {
+        let seq = line.seq;
+        let mut in_way = None;
+        let standing = &self.standing;
+        self.each_name(member, line, &mut |key| {
+            let newer = standing.get(&key).copied();
+            in_way = in_way.max(newer);
+            Ok(())
+        })?;
+        let made = matches!(line.op, Op::Create | Op::Mknod | Op::Symlink);
+        if let (None, true, Some(node)) = (in_way, made, line.node) {
+            in_way = self.group.later_one(node, seq)?;
+        }
+        if let Some(newer) = in_way {
+            objections(seq, Refusal::new(Reason::Conflict, newer))?;
+            return self.stays(member, line);
+        }
+        if line.op != Op::Revert {
+            name_steps(line).map_err(|e| e.refuse(seq))?;
+        }
+        self.picking.pick(seq).map_err(|e| e.refuse(seq))?;
+        self.taken.places.push(at, GFP_KERNEL)?;
+        if self.taken.newest == 0 {
+            self.taken.newest = seq;
+        }
+        self.taken.back = line.prev;
+        self.taken.is_deep |= line.op == Op::Revert;
+        Ok(())
+    }
+
+    /// An operation stays.
+    fn stays(&mut self, member: &Member, line: &Line<'_>) -> Outcome {
+        self.is_newest = false;
+        self.picking.part();
+        if line.picks.is_some() && !line.deep {
+            // With what it took back it comes to nothing.
+            return Ok(());
+        }
+        let mut keys = KVec::new();
+        self.each_name(member, line, &mut |key| Ok(keys.push(key, GFP_KERNEL)?))?;
+        for key in keys {
+            if self.standing.get(&key).is_none() {
+                self.standing
+                    .try_create_and_insert(key, line.seq, GFP_KERNEL)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Calls `f` with a key for each name that an operation touched.
+    fn each_name(
+        &self,
+        member: &Member,
+        line: &Line<'_>,
+        f: &mut dyn FnMut(u64) -> Result,
+    ) -> Outcome {
+        if line.op == Op::Revert && is_on_names(line) {
+            let journal = self.group.ground.journal;
+            let mut lines = Lines::new(journal)?;
+            for at in taken_by(journal, line)? {
+                let line = lines.read(at)?;
+                names_of(member.object, &line, f)?;
+            }
+            return Ok(());
+        }
+        Ok(names_of(member.object, line, f)?)
+    }
+}
+
+fn names_of(dir: ObjectId, line: &Line<'_>, f: &mut dyn FnMut(u64) -> Result) -> Result {
+    if let Some(name) = line.name {
+        f(key(dir, name))?;
+    }
+    if let Some(to) = line.to {
+        f(key(line.parent.unwrap_or(dir), to))?;
+    }
+    Ok(())
+}
+
+/// A number for a name in a directory (FNV-1a). Two that have the same one are taken for one name, which
+/// at worst refuses something.
+fn key(dir: ObjectId, name: &[u8]) -> u64 {
+    let place = [dir.volume, dir.inode, u64::from(dir.generation)];
+    let place = place.iter().flat_map(|number| number.to_le_bytes());
+    let bytes = Iterator::chain(place, name.iter().copied());
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}

@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The lines of a group: what is about to be done to each object, and how it ended.
+
+use super::{apply::Left, Group, Member, Outcome};
+use crate::{
+    backup::{self, Subject},
+    history::{
+        line::{Op, Pos},
+        plan::OnForeign, //
+    },
+    revert::{close_intent, gather::refuse, names},
+};
+use kernel::prelude::*;
+
+impl Group<'_> {
+    /// States all intents, and makes them durable.
+    pub(super) fn state_intents(&mut self, begun: u64) -> Result<(), Left> {
+        let durable = self
+            .state_each(begun)
+            .and_then(|()| Ok(self.ground.journal.flush(true)?));
+        durable.map_err(Left::Whole)
+    }
+
+    fn state_each(&mut self, begun: u64) -> Outcome {
+        let mut first = None;
+        for index in 0..self.members.len() {
+            let member = self.members.get(index).ok_or(EIO)?;
+            let stated = self.state(member, first)?;
+            if first.is_none() {
+                // Whoever looks at one of the objects meanwhile must not take it for half done.
+                self.ground.journal.note_group(begun, stated.1, None);
+            }
+            first.get_or_insert(stated.1);
+            if let Some(member) = self.members.get_mut(index) {
+                member.intent = Some(stated);
+            }
+        }
+        Ok(())
+    }
+
+    /// States one intent: where its line stands, and its number.
+    fn state(&self, member: &Member, first: Option<u64>) -> Outcome<(Pos, u64)> {
+        let ground = &self.ground;
+        let opened = ground.open(member.object)?;
+        let entry = self.entry(first);
+        let mut state = opened.inode.object().state.lock();
+        opened.known(ground, &mut state)?;
+        let seq = if member.is_on_names {
+            let taken = self.names(member, state.head, &mut refuse)?;
+            let subject = Subject {
+                mount: ground.mount,
+                inode: &opened.inode,
+                open: None,
+            };
+            let mut room = ground.journal.reserve_lines(1)?;
+            names::state_intent(&subject, &mut state, &taken, &mut room, entry)?
+        } else {
+            let file = opened.file(ground, false)?;
+            let content = opened.content(ground, file.as_deref(), self.request.force);
+            let on_foreign = self.on_foreign();
+            let plan = self.plan(&content, member, state.head, on_foreign, &mut refuse)?;
+            let saved = content.save(&plan)?;
+            let mut room = ground.journal.reserve_lines(1)?;
+            content.state_intent(&mut state, &mut room, &plan, &saved, entry)?
+        };
+        let at = state.head.ok_or(EIO)?;
+        Ok((at, seq))
+    }
+
+    /// What is done about changes from outside: they were looked for already.
+    pub(super) fn on_foreign(&self) -> OnForeign {
+        if self.request.force {
+            OnForeign::Pass
+        } else {
+            OnForeign::Stop
+        }
+    }
+
+    /// Says how it ended: by a line of the first object, which decides, and then by one of each other.
+    pub(super) fn close(&mut self, begun: u64, first: u64, end: Op) {
+        let journal = self.ground.journal;
+        journal.note_group(begun, first, Some(end));
+        for (index, member) in self.members.iter().enumerate() {
+            let Some((_, seq)) = member.intent else {
+                continue;
+            };
+            let mut closed = self.close_one(member, end, seq);
+            if index == 0 {
+                // No other line may say so without this one.
+                closed = closed.and_then(|()| journal.flush(true));
+            }
+            if let Err(e) = closed {
+                // The next mount finds out.
+                self.ground.mount.warn_lost(e);
+                return;
+            }
+        }
+        journal.end_intent(begun);
+    }
+
+    fn close_one(&self, member: &Member, end: Op, seq: u64) -> Result {
+        let opened = self.ground.open(member.object).map_err(|r| r.error)?;
+        let subject = Subject {
+            mount: self.ground.mount,
+            inode: &opened.inode,
+            open: None,
+        };
+        let mut room = self.ground.journal.reserve_lines(1)?;
+        let mut state = opened.inode.object().state.lock();
+        opened.known(&self.ground, &mut state)?;
+        close_intent(&subject, &mut state, &mut room, end, seq);
+        backup::note_change(&mut state, &opened.inode);
+        Ok(())
+    }
+
+    /// Leaves it to whoever uses the objects next, or to the next mount, to put right what could be
+    /// neither done nor undone.
+    pub(super) fn leave(&self, begun: u64) {
+        let journal = self.ground.journal;
+        let mut begun = Some(begun);
+        for member in &self.members {
+            let Some((_, seq)) = member.intent else {
+                continue;
+            };
+            pr_err!("revert {} is half done\n", seq);
+            let segment = match begun.take() {
+                Some(segment) => Ok(segment),
+                None => journal.begin_intent(),
+            };
+            match segment {
+                Ok(segment) => journal.leave_intent(segment, seq),
+                Err(e) => self.ground.mount.warn_lost(e),
+            }
+            if let Ok(opened) = self.ground.open(member.object) {
+                *opened.inode.object().state.lock() = Default::default();
+            }
+        }
+    }
+
+    /// What our inodes say of the objects is what the lower ones say.
+    pub(super) fn refresh(&self) {
+        for member in &self.members {
+            if let Ok(opened) = self.ground.open(member.object) {
+                opened.inode.refresh();
+            }
+        }
+    }
+}

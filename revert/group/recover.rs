@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Rolling back the groups that a crash left half done. Nobody uses the mount yet.
+
+use super::{
+    apply::{Dirs, Turn},
+    order::{self, Place},
+    Ground, Outcome,
+};
+use crate::{
+    history::{
+        journal::Unfinished,
+        line::Op,
+        plan::Progress,
+        sort::sort, //
+    },
+    revert::{
+        recover::end,
+        steps::{is_on_names, redone_by, taken_by, Lines, Todo},
+    },
+    vfs::{error::EUCLEAN, superblock::SuperBlock},
+};
+use kernel::prelude::*;
+
+/// Puts back what was there before a group of reverts, and says so. Its first line comes first.
+pub(in crate::revert) fn withdraw(sb: &SuperBlock, group: &[Unfinished]) -> Outcome {
+    let mount = sb.mount();
+    let journal = mount.journal().ok_or(EIO)?;
+    let ground = Ground { sb, mount, journal };
+    let places = names_of(&ground, group)?;
+    // What somebody went on with stays as it is.
+    let mut is_last = true;
+    for &(_, index) in &places {
+        let member = group.get(index).ok_or(EUCLEAN)?;
+        is_last &= !went_on(&ground, member)?;
+    }
+    if is_last {
+        let mut todos = order::steps(journal, &places)?;
+        undo(&ground, group, &mut todos)?;
+    }
+    let mut lines = Lines::new(journal)?;
+    for member in group {
+        if !is_on_names(&lines.read(member.at)?) && !went_on(&ground, member)? {
+            ground.withdraw_content(member.object, member.at)?;
+        }
+    }
+    ground.sync()?;
+    for (index, member) in group.iter().enumerate() {
+        let opened = ground.open(member.object)?;
+        end(sb, journal, &opened.lower, Op::Cancel, member.seq)?;
+        if index == 0 {
+            journal.flush(true)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether an operation of the object followed the revert: its end was never told, although it had
+/// one. Bookkeeping may follow.
+fn went_on(ground: &Ground<'_>, member: &Unfinished) -> Outcome<bool> {
+    let mut lines = Lines::new(ground.journal)?;
+    let mut next = ground.journal.last_line(member.object)?;
+    while let Some(at) = next.filter(|at| *at > member.at) {
+        let line = lines.read(at)?;
+        // Others of the group are about the same object.
+        let is_ours = line.group.unwrap_or(line.seq) == member.group;
+        if !line.op.is_bookkeeping() && !is_ours {
+            return Ok(true);
+        }
+        if line.prev.is_some_and(|prev| prev >= at) {
+            return Err(EUCLEAN.into());
+        }
+        next = line.prev;
+    }
+    Ok(false)
+}
+
+/// The operations on names that a group was taking back, newest first.
+fn names_of(ground: &Ground<'_>, group: &[Unfinished]) -> Outcome<KVVec<Place>> {
+    let mut places = KVVec::new();
+    let mut lines = Lines::new(ground.journal)?;
+    for (index, member) in group.iter().enumerate() {
+        let line = lines.read(member.at)?;
+        if !is_on_names(&line) {
+            continue;
+        }
+        if line.op == Op::Redo {
+            places.push((redone_by(ground.journal, &line)?, index), GFP_KERNEL)?;
+            continue;
+        }
+        for at in taken_by(ground.journal, &line)? {
+            places.push((at, index), GFP_KERNEL)?;
+        }
+    }
+    sort(&mut places, |a, b| a.0 > b.0);
+    Ok(places)
+}
+
+/// Undoes the steps that were done.
+fn undo(ground: &Ground<'_>, group: &[Unfinished], todos: &mut [Todo]) -> Outcome {
+    let mut lines = Lines::new(ground.journal)?;
+    let mut dirs = Dirs::new(ground);
+    let mut progress = Progress::default();
+    for todo in todos.iter() {
+        let object = group.get(todo.directory).ok_or(EUCLEAN)?.object;
+        dirs.count(object, &mut lines, todo, &mut progress)?;
+    }
+    let done = todos.get_mut(..progress.done()).unwrap_or_default();
+    for todo in done.iter() {
+        let object = group.get(todo.directory).ok_or(EUCLEAN)?.object;
+        dirs.take_as_found(object, &mut lines, todo)?;
+    }
+    for todo in done.iter_mut().rev() {
+        let object = group.get(todo.directory).ok_or(EUCLEAN)?.object;
+        dirs.perform(object, &mut lines, todo, Turn::Undo)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Reverts that were begun and not ended: a crash came in between, or rolling back failed, too.
+
+use super::{
+    apply::Target,
+    names::{Names, NamesLeft},
+    steps::{is_on_names, steps_of},
+};
+use crate::{
+    backup::{self, Subject, What},
+    history::{
+        journal::{Journal, Unfinished},
+        line::{decode_hex, Line, Op, MAX_LINE},
+        sort::sort, //
+    },
+    stack::{Mount, ObjectState},
+    vfs::{
+        attr,
+        c,
+        dentry::Dentry,
+        error::{ENODATA, ESTALE, EUCLEAN},
+        file::File,
+        inode::{Inode, OwnInode},
+        mount::LowerMount,
+        superblock::SuperBlock, //
+    },
+};
+use kernel::{prelude::*, sync::aref::ARef};
+
+/// Withdraws the reverts that a crash left half done: puts back what was there before them.
+pub(crate) fn withdraw_unfinished(sb: &SuperBlock) {
+    let Some(journal) = sb.mount().journal() else {
+        return;
+    };
+    let mut unfinished = journal.take_unfinished();
+    sort(&mut unfinished, |a, b| (a.group, a.seq) < (b.group, b.seq));
+    let mut rest = &unfinished[..];
+    while let Some(first) = rest.first() {
+        let is_one = |other: &Unfinished| other.group == first.group;
+        let count = rest.iter().take_while(|other| is_one(other)).count();
+        let (group, behind) = rest.split_at_checked(count).unwrap_or((rest, &[]));
+        rest = behind;
+        if let (true, None) = (group.len() > 1 || first.seq != first.group, first.end) {
+            withdraw_group(sb, journal, group);
+            continue;
+        }
+        for one in group {
+            withdraw_one(sb, journal, one);
+        }
+    }
+}
+
+fn withdraw_group(sb: &SuperBlock, journal: &Journal, group: &[Unfinished]) {
+    let first = group.first().map_or(0, |first| first.seq);
+    match super::group::withdraw(sb, group) {
+        Ok(()) => {
+            for one in group {
+                journal.end_left_intent(one.seq);
+            }
+            pr_warn!(
+                "recovery: revert {} of {} objects had not been finished; they are as before it\n",
+                first,
+                group.len()
+            );
+        }
+        Err(refusal) => pr_warn!(
+            "recovery: revert {} of {} objects had not been finished and cannot be withdrawn (error {})\n",
+            first,
+            group.len(),
+            refusal.error.to_errno()
+        ),
+    }
+}
+
+fn withdraw_one(sb: &SuperBlock, journal: &Journal, unfinished: &Unfinished) {
+    match withdraw(sb, journal, unfinished) {
+        Ok(became) => {
+            journal.end_left_intent(unfinished.seq);
+            pr_warn!(
+                "recovery: revert {} had not been finished; {}\n",
+                unfinished.seq,
+                became
+            );
+        }
+        Err(e) => pr_warn!(
+            "recovery: revert {} had not been finished and cannot be withdrawn (error {})\n",
+            unfinished.seq,
+            e.to_errno()
+        ),
+    }
+}
+
+/// Returns what became of it.
+fn withdraw(sb: &SuperBlock, journal: &Journal, unfinished: &Unfinished) -> Result<&'static str> {
+    let mut text = KVec::with_capacity(MAX_LINE, GFP_KERNEL)?;
+    text.resize(MAX_LINE, 0, GFP_KERNEL)?;
+    let len = journal.read_line(unfinished.at, &mut text)?;
+    let line = Line::parse(text.get(..len).ok_or(EUCLEAN)?, None).map_err(|_| EUCLEAN)?;
+    let mut handle = [0; 64];
+    let n = line.fh.and_then(|fh| decode_hex(fh, &mut handle));
+    let handle = handle.get(..n.ok_or(EUCLEAN)?).ok_or(EUCLEAN)?;
+    let mount = sb.mount().lower();
+    let dentry = attr::open_handle(mount, handle)?;
+    if let Some(op) = unfinished.end {
+        end(sb, journal, &dentry, op, unfinished.seq)?;
+        return Ok("it had ended with its group");
+    }
+    let file = open_to_withdraw(mount, &dentry, &line)?;
+    if file.inode().id() != unfinished.object {
+        return Err(ESTALE);
+    }
+    if is_of_names(file.inode(), &line) {
+        return withdraw_names(sb, journal, &dentry, &line, unfinished);
+    }
+    let target = Target {
+        mount,
+        file: Some(&file),
+        dentry: &dentry,
+        journal,
+        is_synced: true,
+    };
+    target.withdraw(&line)?;
+    end(sb, journal, &dentry, Op::Cancel, unfinished.seq)?;
+    Ok("its file is as before it")
+}
+
+/// As [`withdraw`], for a revert of names.
+fn withdraw_names(
+    sb: &SuperBlock,
+    journal: &Journal,
+    lower: &Dentry,
+    line: &Line<'_>,
+    unfinished: &Unfinished,
+) -> Result<&'static str> {
+    let dir = OwnInode::obtain(sb, lower.inode().ok_or(ESTALE)?)?;
+    let _lock = dir.lock_as_parent();
+    if journal.last_line(unfinished.object)? != Some(unfinished.at) {
+        // Somebody went on with what it had left.
+        end(sb, journal, lower, Op::Cancel, line.seq)?;
+        return Ok("its directory stays as it is");
+    }
+    let (op, became) = match finish_names(sb, journal, lower, line) {
+        Ok(()) => (Op::Commit, "its directory is as behind it"),
+        Err(NamesLeft::Whole(_)) => (Op::Cancel, "its directory is as before it"),
+        Err(NamesLeft::Half(refusal)) => return Err(refusal.error),
+    };
+    // Durable before the line that says so.
+    sb.mount().lower().directory_at(lower)?.sync()?;
+    end(sb, journal, lower, op, line.seq)?;
+    Ok(became)
+}
+
+/// Does what is left to do of a revert of names, or undoes what was done. The directory is locked.
+fn finish_names(
+    sb: &SuperBlock,
+    journal: &Journal,
+    lower: &Dentry,
+    line: &Line<'_>,
+) -> Result<(), NamesLeft> {
+    let dir = OwnInode::obtain(sb, lower.inode().ok_or(ESTALE)?)?;
+    // What cannot be read is no reason to take the revert for withdrawn.
+    let steps = steps_of(journal, line, 0).map_err(NamesLeft::Half)?;
+    let names = Names {
+        mount: sb.mount(),
+        journal,
+        dir: &dir,
+        dentry: None,
+        lower,
+        other: None,
+    };
+    names.finish(steps)
+}
+
+/// Whether a line is a revert of names.
+fn is_of_names(inode: &Inode, line: &Line<'_>) -> bool {
+    inode.is_directory() && is_on_names(line)
+}
+
+/// Says how a revert ended that a crash had interrupted.
+pub(super) fn end(sb: &SuperBlock, journal: &Journal, lower: &Dentry, op: Op, seq: u64) -> Result {
+    let inode = OwnInode::obtain(sb, lower.inode().ok_or(ESTALE)?)?;
+    let mut state = inode.object().state.lock();
+    backup::load_unchecked(journal, &inode, &mut state)?;
+    close(sb.mount(), journal, &inode, &mut state, op, seq)
+}
+
+/// Opens what a revert left half done. One of attributes alone may have left it protected.
+fn open_to_withdraw(mount: &LowerMount, dentry: &Dentry, line: &Line<'_>) -> Result<ARef<File>> {
+    let inode = dentry.inode().ok_or(ESTALE)?;
+    let content = line.map.is_some() || line.size != Some(inode.size());
+    let access = if inode.is_regular() && content {
+        c::O_RDWR
+    } else {
+        c::O_RDONLY
+    };
+    File::open_kernel(mount, dentry, access)
+}
+
+/// Withdraws the revert that is the object's last line: it was begun, and could be neither finished
+/// nor rolled back. Our inode's lock is held.
+pub(crate) fn withdraw_last(
+    mount: &Mount,
+    journal: &Journal,
+    inode: &OwnInode,
+    dentry: &Dentry,
+    state: &mut ObjectState,
+) -> Result {
+    let mut text = KVec::with_capacity(MAX_LINE, GFP_KERNEL)?;
+    text.resize(MAX_LINE, 0, GFP_KERNEL)?;
+    let len = journal.read_line(state.head.ok_or(EUCLEAN)?, &mut text)?;
+    let line = Line::parse(text.get(..len).ok_or(EUCLEAN)?, None).map_err(|_| EUCLEAN)?;
+    if let Some(Some(end)) = journal.group(line.group.unwrap_or(line.seq)) {
+        // It has ended; only that could not be told.
+        close(mount, journal, inode, state, end, line.seq)?;
+        state.half_done = false;
+        state.loaded = true;
+        return Ok(());
+    }
+    if is_of_names(inode, &line) {
+        // It could be neither finished nor undone. Each name is as before it or as behind it, which
+        // the steps find out when they are taken back.
+        close(mount, journal, inode, state, Op::Cancel, line.seq)?;
+        state.half_done = false;
+        state.loaded = true;
+        journal.end_left_intent(line.seq);
+        return Ok(());
+    }
+    let file = open_to_withdraw(mount.lower(), dentry, &line)?;
+    let target = Target {
+        mount: mount.lower(),
+        file: Some(&file),
+        dentry,
+        journal,
+        is_synced: true,
+    };
+    match target.withdraw(&line) {
+        Ok(()) => {
+            close(mount, journal, inode, state, Op::Cancel, line.seq)?;
+            pr_warn!("revert {} is withdrawn\n", line.seq);
+        }
+        // What was saved is gone: it stays as it is, and no revert goes behind it unforced.
+        Err(e) if e == ENODATA || e == EUCLEAN => {
+            backup::foreign(mount, journal, inode, dentry, state)?;
+        }
+        Err(e) => return Err(e),
+    }
+    state.half_done = false;
+    state.loaded = true;
+    journal.end_left_intent(line.seq);
+    Ok(())
+}
+
+/// Says how a revert ended.
+fn close(
+    mount: &Mount,
+    journal: &Journal,
+    inode: &OwnInode,
+    state: &mut ObjectState,
+    op: Op,
+    seq: u64,
+) -> Result {
+    let mut room = journal.reserve_lines(1)?;
+    let subject = Subject {
+        mount,
+        inode,
+        open: None,
+    };
+    let what = What {
+        op,
+        at: 0,
+        length: 0,
+        size: inode.lower().size(),
+    };
+    backup::place(&subject, state, &mut room, &what, |draft| {
+        draft.of(seq);
+    })?;
+    backup::note_change(state, inode);
+    Ok(())
+}

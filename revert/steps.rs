@@ -1,0 +1,288 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The steps of a revert of names, each by the place of its line: they are read again when they are
+//! performed, so that a revert of any size holds little.
+
+use super::{
+    binding::Gone,
+    chain::Link,
+    names::{parse, Outcome},
+    Chain, Refusal,
+};
+use crate::{
+    history::{
+        journal::Journal,
+        line::{Line, Op, Picks, Pos, Undo, MAX_LINE},
+        plan::{changes_names, name_steps, Fate, NameStep, OnForeign, Redo, Redoing, Step},
+    },
+    uapi::Reason,
+    vfs::error::{ENODATA, EUCLEAN},
+};
+use kernel::prelude::*;
+
+/// Whether an operation is taken back, or done again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// Taken back.
+    Back,
+    /// Done again, after it had been taken back.
+    Again,
+}
+
+impl Way {
+    /// The opposite.
+    pub(super) fn turned(self) -> Self {
+        match self {
+            Self::Back => Self::Again,
+            Self::Again => Self::Back,
+        }
+    }
+}
+
+/// A step that is to be performed, or was.
+pub(super) struct Todo {
+    /// The operation that it belongs to: what a refusal names.
+    pub(super) seq: u64,
+    /// Where the line stands that says the step.
+    pub(super) at: Pos,
+    /// Whether it is the second step of that line.
+    is_second: bool,
+    /// Which of a group's directories it is of.
+    pub(super) directory: usize,
+    pub(super) way: Way,
+    /// What it took a name from, so that it can be undone.
+    pub(super) gone: Option<Gone>,
+}
+
+impl Todo {
+    /// Whether it is done again before another one is.
+    pub(super) fn is_older(&self, other: &Self) -> bool {
+        (self.at, other.is_second) < (other.at, self.is_second)
+    }
+}
+
+/// Reads lines, each into the same memory.
+pub(super) struct Lines<'j> {
+    journal: &'j Journal,
+    buf: KVec<u8>,
+}
+
+impl<'j> Lines<'j> {
+    pub(super) fn new(journal: &'j Journal) -> Result<Self> {
+        let mut buf = KVec::with_capacity(MAX_LINE, GFP_KERNEL)?;
+        buf.resize(MAX_LINE, 0, GFP_KERNEL)?;
+        Ok(Self { journal, buf })
+    }
+
+    /// The line that stands at a place. `ENODATA`: it was dropped.
+    pub(super) fn read(&mut self, at: Pos) -> Result<Line<'_>> {
+        let len = self.journal.read_line(at, &mut self.buf)?;
+        parse(self.buf.get(..len).ok_or(EUCLEAN)?)
+    }
+
+    /// What a step does.
+    pub(super) fn step(&mut self, todo: &Todo) -> Outcome<NameStep<'_>> {
+        let seq = todo.seq;
+        let line = self.read(todo.at)?;
+        let (first, second) = name_steps(&line).map_err(|e| e.refuse(seq))?;
+        if todo.is_second {
+            second.ok_or(EUCLEAN.into())
+        } else {
+            Ok(first)
+        }
+    }
+}
+
+/// Whether a line of a directory is an operation on its names, or takes such ones back.
+pub(super) fn is_on_names(line: &Line<'_>) -> bool {
+    // A revert of content says how large that is now.
+    changes_names(line.op)
+        || (matches!(line.op, Op::Revert | Op::Redo)
+            && line.undo == Some(Undo::None)
+            && line.now.is_none())
+}
+
+/// How deep reverts of reverts are followed.
+const DEEPEST: u8 = 4;
+
+/// What belongs to the steps of one operation of a directory.
+#[derive(Clone, Copy)]
+pub(super) struct Origin<'j> {
+    pub(super) journal: &'j Journal,
+    /// The operation, for refusals.
+    pub(super) seq: u64,
+    /// Which of a group's directories it is of.
+    pub(super) directory: usize,
+}
+
+impl Origin<'_> {
+    /// Adds the steps of taking back, or doing again, the operation of `line`, which stands at `at`.
+    pub(super) fn add(
+        &self,
+        line: &Line<'_>,
+        at: Pos,
+        way: Way,
+        todos: &mut KVVec<Todo>,
+    ) -> Outcome {
+        self.add_at(line, at, way, todos, DEEPEST)
+    }
+
+    fn add_at(
+        &self,
+        line: &Line<'_>,
+        at: Pos,
+        way: Way,
+        todos: &mut KVVec<Todo>,
+        depth: u8,
+    ) -> Outcome {
+        if line.op != Op::Revert {
+            return self.push(line, at, way, todos);
+        }
+        let Some(depth) = depth.checked_sub(1) else {
+            return Err(Refusal::new(Reason::Unsupported, self.seq));
+        };
+        // To take a revert back is to do again what it took back, the oldest first.
+        let mut places = taken_by(self.journal, line)?;
+        if way == Way::Back {
+            places.reverse();
+        }
+        let mut lines = Lines::new(self.journal)?;
+        for at in places {
+            self.add_at(&lines.read(at)?, at, way.turned(), todos, depth)?;
+        }
+        Ok(())
+    }
+
+    fn push(&self, line: &Line<'_>, at: Pos, way: Way, todos: &mut KVVec<Todo>) -> Outcome {
+        let seq = self.seq;
+        let (_, second) = name_steps(line).map_err(|e| e.refuse(seq))?;
+        let order: &[bool] = match (second.is_some(), way) {
+            (false, _) => &[false],
+            (true, Way::Back) => &[false, true],
+            (true, Way::Again) => &[true, false],
+        };
+        for &is_second in order {
+            let todo = Todo {
+                seq,
+                at,
+                is_second,
+                directory: self.directory,
+                way,
+                gone: None,
+            };
+            todos.push(todo, GFP_KERNEL)?;
+        }
+        Ok(())
+    }
+}
+
+/// The steps of a revert or a redo of names, whose line is `line`; they are of the group's directory
+/// with this index.
+pub(super) fn steps_of(
+    journal: &Journal,
+    line: &Line<'_>,
+    directory: usize,
+) -> Outcome<KVVec<Todo>> {
+    let origin = Origin {
+        journal,
+        seq: line.seq,
+        directory,
+    };
+    let mut todos = KVVec::new();
+    if line.op == Op::Redo {
+        let at = redone_by(journal, line)?;
+        let mut lines = Lines::new(journal)?;
+        origin.add(&lines.read(at)?, at, Way::Back, &mut todos)?;
+        return Ok(todos);
+    }
+    let mut lines = Lines::new(journal)?;
+    for at in taken_by(journal, line)? {
+        origin.add(&lines.read(at)?, at, Way::Back, &mut todos)?;
+    }
+    Ok(todos)
+}
+
+/// Where the undo stands that a redo took back.
+pub(super) fn redone_by(journal: &Journal, line: &Line<'_>) -> Outcome<Pos> {
+    let mut lines = Lines::new(journal)?;
+    let mut next = line.prev;
+    while let Some(at) = next {
+        let found = lines.read(at)?;
+        if Some(found.seq) == line.of {
+            return Ok(at);
+        }
+        if found.prev.is_some_and(|prev| prev >= at) {
+            break;
+        }
+        next = found.prev;
+    }
+    Err(EUCLEAN.into())
+}
+
+/// Where the operations on names stand that the revert `line` took back, newest first.
+pub(super) fn taken_by(journal: &Journal, line: &Line<'_>) -> Outcome<KVVec<Pos>> {
+    let object = line.obj.ok_or(EUCLEAN)?;
+    let lowest = line.picks.map(|picks| picks.lowest());
+    let most = line.count.ok_or(EUCLEAN)?;
+    let mut chain = Chain::new(journal, object, line.prev, OnForeign::Pass)?;
+    let mut places = KVVec::new();
+    while (places.len() as u64) < most {
+        let is_wanted = |seq| {
+            line.picks
+                .is_none_or(|picks: Picks<'_>| picks.contains(seq))
+        };
+        let found = match chain.step_with(|seq| fate(is_wanted(seq)))? {
+            Link::End => return Err(EUCLEAN.into()),
+            Link::Trimmed => return Err(Refusal::new(Reason::Trimmed, line.seq)),
+            Link::Line(found, at, _, Step::Take) if is_on_names(&found) => {
+                is_wanted(found.seq).then_some(at)
+            }
+            Link::Line(found, ..) if lowest.is_some_and(|lowest| found.seq < lowest) => {
+                return Err(EUCLEAN.into())
+            }
+            Link::Line(..) => None,
+        };
+        if let Some(at) = found {
+            places.push(at, GFP_KERNEL)?;
+        }
+    }
+    Ok(places)
+}
+
+/// What becomes of an operation.
+pub(super) fn fate(is_taken: bool) -> Fate {
+    if is_taken {
+        Fate::Go
+    } else {
+        Fate::Stay
+    }
+}
+
+/// Where the undo of an object stands that a redo takes back, by the object's lines from `head` on;
+/// those with numbers from `first` on are of the redo itself. `Conflict`: an operation followed.
+pub(super) fn to_redo(journal: &Journal, head: Option<Pos>, first: u64) -> Outcome<Pos> {
+    let mut lines = Lines::new(journal)?;
+    let mut redoing = Redoing::default();
+    let mut next = head;
+    while let Some(at) = next {
+        let line = match lines.read(at) {
+            Err(e) if e == ENODATA => return Err(Refusal::new(Reason::Trimmed, 0)),
+            line => line?,
+        };
+        let found = if line.seq < first {
+            redoing.step(&line)
+        } else {
+            Redo::Pass
+        };
+        match found {
+            Redo::This => return Ok(at),
+            Redo::Blocked => return Err(Refusal::new(Reason::Conflict, line.seq)),
+            Redo::Pass => {}
+        }
+        if line.prev.is_some_and(|prev| prev >= at) {
+            return Err(EUCLEAN.into());
+        }
+        next = line.prev;
+    }
+    Err(Refusal::new(Reason::NothingLeft, 0))
+}

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The command that takes operations of any objects back, or forward again.
+
+use crate::{
+    history::line::Mode,
+    revert::{
+        group::{take_back, Request},
+        Refusal,
+    },
+    uapi::{Conflict, RevertGroup},
+    vfs::{file::OwnFile, user},
+};
+use kernel::prelude::*;
+
+/// How many conflicts are told at most, however much room there is.
+const MOST_CONFLICTS: usize = 64 * 1024;
+
+/// Takes operations back, all or none, and says what is in the way.
+pub(super) fn revert(file: &OwnFile, argument: usize) -> Result<c_long> {
+    let mut request: RevertGroup = user::read(argument)?;
+    if !request.is_valid() {
+        return Err(EINVAL);
+    }
+    // The reply must find its way before anything is changed.
+    user::write(argument, &request)?;
+    let asked = Request {
+        operations: user::read_all(address(request.operations)?, request.count)?,
+        mode: if request.flags & (RevertGroup::WALK | RevertGroup::REDO) != 0 {
+            Mode::Walk
+        } else {
+            Mode::Pick
+        },
+        redo: request.flags & RevertGroup::REDO != 0,
+        force: request.flags & RevertGroup::FORCE != 0,
+        dry_run: request.flags & RevertGroup::DRY_RUN != 0,
+    };
+    let room = address(request.conflicts)?;
+    let most = usize::try_from(request.room)
+        .unwrap_or(usize::MAX)
+        .min(MOST_CONFLICTS);
+    let mut conflicts = KVVec::new();
+    let mut found = 0u32;
+    // Told when the mount is not frozen any more: the caller's memory may be a file of it.
+    let mut tell = |seq: u64, refusal: Refusal| {
+        if conflicts.len() < most {
+            let conflict = Conflict {
+                seq,
+                in_way: refusal.seq,
+                reason: refusal.reason.code(),
+                reserved: 0,
+            };
+            conflicts.push(conflict, GFP_KERNEL)?;
+        }
+        found = found.saturating_add(1);
+        Ok(())
+    };
+    let result = take_back(file, &asked, &mut tell);
+    let mut at = room;
+    for conflict in &conflicts {
+        user::write(at, conflict)?;
+        at = at.checked_add(size_of::<Conflict>()).ok_or(EFAULT)?;
+    }
+    request.found = found;
+    match &result {
+        Ok(done) => {
+            request.reverted = done.reverted;
+            request.objects = done.objects;
+            request.bytes = done.bytes;
+            request.seq = done.seq;
+        }
+        Err(refusal) => {
+            request.reason = refusal.reason.code();
+            request.seq_in_way = refusal.seq;
+        }
+    }
+    let told = user::write(argument, &request);
+    result.map_err(|refusal| refusal.error)?;
+    told.map(|()| 0)
+}
+
+fn address(number: u64) -> Result<usize> {
+    usize::try_from(number).map_err(|_| EFAULT)
+}

@@ -1,0 +1,262 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The command that reads the lines of the whole mount, a segment at a time.
+
+use super::Mount;
+use crate::{
+    history::{
+        journal::Journal,
+        line::{decode_hex, Line, ObjectId},
+        objects::{Entry, Objects, SLOTS}, //
+    },
+    uapi::{HistoryLine, ReadHistory},
+    vfs::{
+        attr,
+        error::{ENODATA, EUCLEAN},
+        file::OwnFile,
+        scope::{crc32c, AsKernel},
+        task,
+        user, //
+    },
+};
+use core::ops::Range;
+use kernel::prelude::*;
+
+/// How much of a log is read at a time.
+const WINDOW: usize = 64 * 1024;
+
+/// Fills the caller's buffer with lines, from the place on that the request names.
+pub(super) fn read(file: &OwnFile, argument: usize) -> Result<c_long> {
+    let mount = file.own_inode().mount();
+    let mut request: ReadHistory = user::read(argument)?;
+    if !request.is_valid() {
+        return Err(EINVAL);
+    }
+    let journal = mount.journal().ok_or(ENODATA)?;
+    let (segment, end) = journal.readable(request.segment)?;
+    check_cursor(journal, segment, request.offset, end)?;
+    let mut reader = Reader::new(mount, journal, segment)?;
+    reader.catch_up(request.offset)?;
+    let mut out = Out {
+        address: request.buffer as usize,
+        room: request.length,
+        used: 0,
+    };
+    request.offset = reader.copy(request.offset, end, &mut out)?;
+    request.segment = segment;
+    request.previous = journal.segment_before(segment)?;
+    request.used = out.used;
+    user::write(argument, &request)?;
+    Ok(0)
+}
+
+/// Whether a line can begin at `offset`. A cursor that we never gave might lead into the middle of one.
+fn check_cursor(journal: &Journal, segment: u64, offset: u64, end: u64) -> Result {
+    let Some(before) = offset.checked_sub(1) else {
+        return Ok(());
+    };
+    let mut byte = [0];
+    if offset > end || journal.read_log(segment, before, &mut byte)? != 1 || byte != *b"\n" {
+        return Err(EINVAL);
+    }
+    Ok(())
+}
+
+/// The caller's buffer.
+struct Out {
+    address: usize,
+    room: u32,
+    used: u32,
+}
+
+impl Out {
+    /// Appends a line; `false`: it does not fit any more.
+    fn put(&mut self, offset: u64, text: &[u8]) -> Result<bool> {
+        let length = u32::try_from(text.len()).map_err(|_| EUCLEAN)?;
+        let head = HistoryLine {
+            offset,
+            length,
+            reserved: 0,
+        };
+        let whole = size_of::<HistoryLine>().checked_add(text.len());
+        let whole = whole.and_then(|whole| whole.checked_next_multiple_of(8));
+        let whole = whole.and_then(|whole| u32::try_from(whole).ok());
+        let end = whole.and_then(|whole| self.used.checked_add(whole));
+        let Some(end) = end.filter(|end| *end <= self.room) else {
+            return Ok(false);
+        };
+        let at = self.address.checked_add(self.used as usize).ok_or(EFAULT)?;
+        user::write(at, &head)?;
+        let at = at.checked_add(size_of::<HistoryLine>()).ok_or(EFAULT)?;
+        user::write_bytes(at, text)?;
+        let padding = text.len().wrapping_neg() % 8;
+        let at = at.checked_add(text.len()).ok_or(EFAULT)?;
+        user::write_bytes(at, [0; 8].get(..padding).unwrap_or_default())?;
+        self.used = end;
+        Ok(true)
+    }
+}
+
+/// Who may read what: for each object that a line told the handle of, whether it is the caller's.
+type Verdicts = Objects<KVVec<Entry>, KVVec<u16>>;
+
+/// A reader of one segment.
+struct Reader<'a> {
+    mount: &'a Mount,
+    journal: &'a Journal,
+    segment: u64,
+    /// `None`: the caller may read everything.
+    verdicts: Option<Verdicts>,
+}
+
+impl<'a> Reader<'a> {
+    fn new(mount: &'a Mount, journal: &'a Journal, segment: u64) -> Result<Self> {
+        let verdicts = if task::is_any_owner() {
+            None
+        } else {
+            // A segment ends before it has that many objects.
+            let slots = KVVec::from_elem(Entry::FREE, SLOTS, GFP_KERNEL)?;
+            let order = KVVec::from_elem(0, SLOTS, GFP_KERNEL)?;
+            Some(Objects::new(slots, order))
+        };
+        Ok(Self {
+            mount,
+            journal,
+            segment,
+            verdicts,
+        })
+    }
+
+    /// Learns whose the objects are that lines before `to` told the handles of.
+    fn catch_up(&mut self, to: u64) -> Result {
+        if self.verdicts.is_none() {
+            return Ok(());
+        }
+        self.each(0, to, |reader, _, _, line| {
+            reader.may_read(line);
+            Ok(true)
+        })?;
+        Ok(())
+    }
+
+    /// Copies lines out that the caller may read, of `[from, end)`. Answers where to go on.
+    fn copy(&mut self, from: u64, end: u64, out: &mut Out) -> Result<u64> {
+        let full = self.each(from, end, |reader, offset, text, line| {
+            Ok(!reader.may_read(line) || out.put(offset, text)?)
+        })?;
+        Ok(full.unwrap_or(ReadHistory::END))
+    }
+
+    /// Goes through the whole lines of `[from, end)`, until `take` wants no more; answers which line
+    /// that was. Damaged lines are left out.
+    fn each(
+        &mut self,
+        from: u64,
+        end: u64,
+        mut take: impl FnMut(&mut Self, u64, &[u8], &Line<'_>) -> Result<bool>,
+    ) -> Result<Option<u64>> {
+        let seed = self.journal.seed(self.segment);
+        let mut pieces = Pieces::new(self.journal, self.segment, from, end)?;
+        while let Some((offset, range)) = pieces.next()? {
+            let text = pieces.window.get(range).ok_or(EUCLEAN)?;
+            let Ok(line) = Line::parse(text, Some((&seed, crc32c))) else {
+                continue;
+            };
+            if !take(self, offset, text, &line)? {
+                return Ok(Some(offset));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether the caller may read the history of the object that a line is about: it is the caller's
+    /// now. What cannot be found any more is nobody's.
+    fn may_read(&mut self, line: &Line<'_>) -> bool {
+        let Some(verdicts) = &mut self.verdicts else {
+            return true;
+        };
+        let Some(object) = line.obj else {
+            return false;
+        };
+        if let Some(verdict) = verdicts.get(object) {
+            return verdict != 0;
+        }
+        // The object's first line in each segment has it.
+        let Some(handle) = line.fh else {
+            return false;
+        };
+        let is_owner = is_owner(self.mount, object, handle);
+        verdicts.set(object, u64::from(is_owner)) && is_owner
+    }
+}
+
+/// Whether the object with this handle (hexadecimal) is the caller's.
+fn is_owner(mount: &Mount, object: ObjectId, handle: &[u8]) -> bool {
+    let mut bytes = [0; 64];
+    let len = decode_hex(handle, &mut bytes).unwrap_or(0);
+    let found = {
+        let _kernel = AsKernel::new();
+        attr::open_handle(mount.lower(), bytes.get(..len).unwrap_or_default())
+    };
+    let Ok(found) = found else {
+        return false;
+    };
+    let inode = found.inode();
+    inode.is_some_and(|inode| inode.id() == object && inode.owner_or_capable())
+}
+
+/// The pieces between newlines of a range of a log.
+struct Pieces<'j> {
+    journal: &'j Journal,
+    segment: u64,
+    /// Where the range ends.
+    end: u64,
+    window: KVVec<u8>,
+    /// Where the window begins, how much of it is filled, and how much was given.
+    at: u64,
+    filled: usize,
+    given: usize,
+}
+
+impl<'j> Pieces<'j> {
+    fn new(journal: &'j Journal, segment: u64, from: u64, end: u64) -> Result<Self> {
+        Ok(Self {
+            journal,
+            segment,
+            end,
+            window: KVVec::from_elem(0, WINDOW, GFP_KERNEL)?,
+            at: from,
+            filled: 0,
+            given: 0,
+        })
+    }
+
+    /// The next piece that ends with a newline: where it begins, and what of the window it is.
+    fn next(&mut self) -> Result<Option<(u64, Range<usize>)>> {
+        loop {
+            let rest = self.window.get(self.given..self.filled);
+            let rest = rest.unwrap_or_default();
+            if let Some(newline) = rest.iter().position(|&b| b == b'\n') {
+                let start = self.given;
+                self.given = start.saturating_add(newline).saturating_add(1);
+                let offset = self.at.saturating_add(start as u64);
+                return Ok(Some((offset, start..self.given)));
+            }
+            let rest = rest.len();
+            // No line is that long: it is damaged, and so is what comes before the next newline.
+            let (skip, rest) = match rest {
+                WINDOW => (WINDOW, 0),
+                _ => (self.given, rest),
+            };
+            self.at = self.at.saturating_add(skip as u64);
+            self.given = 0;
+            // CAST: At most `WINDOW`.
+            let len = self.end.saturating_sub(self.at).min(WINDOW as u64) as usize;
+            let room = self.window.get_mut(..len).ok_or(EUCLEAN)?;
+            self.filled = self.journal.read_log(self.segment, self.at, room)?;
+            if self.filled <= rest {
+                return Ok(None);
+            }
+        }
+    }
+}

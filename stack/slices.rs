@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Time slices of stores through mappings: what nothing else ends, a worker ends.
+//!
+//! It comes `commit=` seconds after the first store to any object, places the lines of all stores
+//! so far, and makes their pages read-only again.
+
+use crate::{
+    backup,
+    vfs::{
+        inode::OwnInode,
+        scope::{AsKernel, NoFs},
+        worker::{Job, Worker}, //
+    }, //
+};
+use core::mem;
+use kernel::{
+    new_spinlock,
+    prelude::*,
+    sync::{aref::ARef, Arc, SpinLock}, //
+};
+
+/// The objects of a mount that have stores without lines.
+#[pin_data]
+pub(crate) struct Slices {
+    #[pin]
+    due: SpinLock<Due>,
+    seconds: u32,
+    #[pin]
+    worker: Worker<Slices, 0>,
+}
+
+/// An object that is due, in memory of its own.
+struct Node {
+    inode: ARef<OwnInode>,
+    next: Option<KBox<Node>>,
+}
+
+#[derive(Default)]
+struct Due {
+    first: Option<KBox<Node>>,
+    is_over: bool,
+}
+
+impl Slices {
+    /// Begins; a slice takes so many seconds.
+    pub(super) fn new(seconds: u32) -> Result<Arc<Self>> {
+        let slices = Arc::pin_init(
+            try_pin_init!(Self {
+                due <- new_spinlock!(Due::default(), "Slices::due"),
+                seconds,
+                worker <- Worker::new(c"lfs-slices"),
+            }),
+            GFP_KERNEL,
+        )?;
+        slices.worker.start(slices.clone());
+        Ok(slices)
+    }
+
+    /// Adds an object that was not in the list. In a fault: waits for nothing.
+    pub(crate) fn add(&self, inode: &OwnInode) {
+        let node = {
+            let _nofs = NoFs::new();
+            let inode = inode.hold();
+            KBox::new(Node { inode, next: None }, GFP_KERNEL)
+        };
+        let Ok(mut node) = node else {
+            // It is told by whoever uses it next.
+            inode.object().stores().unlisted();
+            return;
+        };
+        let mut due = self.due.lock();
+        if due.is_over {
+            drop(due);
+            return;
+        }
+        node.next = due.first.take();
+        due.first = Some(node);
+        drop(due);
+        self.worker.kick_in(self.seconds);
+    }
+
+    /// Has the slices end now.
+    pub(crate) fn hurry(&self) {
+        self.worker.kick();
+    }
+
+    /// Places the lines of all stores so far.
+    pub(super) fn tell_all(&self) {
+        let mut next = mem::take(&mut self.due.lock().first);
+        while let Some(mut node) = next {
+            next = node.next.take();
+            let inode = &node.inode;
+            let stores = inode.object().stores();
+            stores.unlisted();
+            backup::tell(inode);
+            if stores.has_untold() && stores.is_to_be_listed() {
+                self.add(inode);
+            }
+        }
+    }
+
+    /// Ends for good: no mapping is left.
+    pub(super) fn stop(&self) {
+        self.due.lock().is_over = true;
+        self.worker.stop();
+        self.tell_all();
+    }
+}
+
+impl Job<0> for Slices {
+    fn run(&self, _tick: bool) {
+        let _kernel = AsKernel::new();
+        self.tell_all();
+    }
+}
+
+impl Drop for Due {
+    fn drop(&mut self) {
+        let mut next = self.first.take();
+        while let Some(mut node) = next {
+            next = node.next.take();
+        }
+    }
+}

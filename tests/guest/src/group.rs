@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The history of a whole mount, and reverts of any of its operations, as a program sees them.
+
+use std::fs::File;
+use std::io;
+
+use crate::outcome::{At, Outcome};
+use crate::sys;
+use crate::undo::{parse_lines, Line};
+use crate::world::World;
+
+const fn iowr(number: u64, size: u64) -> u64 {
+    (3 << 30) | (size << 16) | ((b'L' as u64) << 8) | number
+}
+
+const READ_HISTORY: u64 = iowr(4, 48);
+const REVERT_GROUP: u64 = iowr(5, 88);
+
+/// Only look whether it could be done.
+pub const DRY_RUN: u32 = 2;
+/// An undo.
+pub const WALK: u32 = 4;
+/// Takes undos back.
+pub const REDO: u32 = 8;
+
+/// A line, and where it stands.
+#[derive(Clone, Debug)]
+pub struct Placed {
+    pub line: Line,
+    pub seq: u64,
+    segment: u64,
+    offset: u64,
+}
+
+impl Placed {
+    /// Whether it is an operation of a program's.
+    pub fn is_operation(&self) -> bool {
+        let own = [
+            "revert", "redo", "commit", "cancel", "amend", "left", "foreign", "recover",
+        ];
+        !own.contains(&self.line.op.as_str())
+    }
+}
+
+fn word(bytes: &[u8], at: usize) -> u64 {
+    u64::from_ne_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
+}
+
+fn half(bytes: &[u8], at: usize) -> u32 {
+    u32::from_ne_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
+}
+
+/// All lines of the mount, oldest first.
+pub fn history(w: &World) -> Outcome<Vec<Placed>> {
+    let root = File::open(&w.mnt)?;
+    let mut segments = Vec::new();
+    let mut segment = 0;
+    loop {
+        let mut lines = Vec::new();
+        let mut offset = 0;
+        let previous = loop {
+            let mut text = vec![0u8; 64 * 1024];
+            let mut bytes = [0u8; 48];
+            bytes[0..4].copy_from_slice(&1u32.to_ne_bytes());
+            bytes[8..16].copy_from_slice(&u64::to_ne_bytes(segment));
+            bytes[16..24].copy_from_slice(&u64::to_ne_bytes(offset));
+            bytes[32..40].copy_from_slice(&sys::address(&mut text).to_ne_bytes());
+            bytes[40..44].copy_from_slice(&(text.len() as u32).to_ne_bytes());
+            sys::ioctl_bytes(&root, READ_HISTORY, &mut bytes).at("reading the history")?;
+            segment = word(&bytes, 8);
+            offset = word(&bytes, 16);
+            unpack(&text[..half(&bytes, 44) as usize], segment, &mut lines)?;
+            if offset == u64::MAX {
+                break word(&bytes, 24);
+            }
+        };
+        segments.push(lines);
+        if previous == 0 {
+            return Ok(segments.into_iter().rev().flatten().collect());
+        }
+        segment = previous;
+    }
+}
+
+fn unpack(mut bytes: &[u8], segment: u64, lines: &mut Vec<Placed>) -> Outcome {
+    while !bytes.is_empty() {
+        let offset = word(bytes, 0);
+        let length = half(bytes, 8) as usize;
+        for line in parse_lines(&bytes[16..16 + length])? {
+            let seq = line.number("seq")?;
+            lines.push(Placed {
+                line,
+                seq,
+                segment,
+                offset,
+            });
+        }
+        bytes = &bytes[(16 + length).next_multiple_of(8)..];
+    }
+    Ok(())
+}
+
+/// What was in the way of an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Conflict {
+    pub seq: u64,
+    pub in_way: u64,
+    pub reason: u32,
+}
+
+/// What the kernel says beside the errno.
+#[derive(Debug, Default)]
+pub struct Answer {
+    pub conflicts: Vec<Conflict>,
+    pub found: u32,
+    pub reverted: u64,
+    pub objects: u64,
+    pub bytes: u64,
+    pub seq: u64,
+    pub reason: u32,
+    pub seq_in_way: u64,
+}
+
+/// Takes operations back, through `root`, in whichever order they are given.
+pub fn revert(root: &File, operations: &[Placed], flags: u32) -> (io::Result<()>, Answer) {
+    let mut sorted: Vec<&Placed> = operations.iter().collect();
+    sorted.sort_by_key(|placed| std::cmp::Reverse(placed.seq));
+    let mut list: Vec<u8> = Vec::new();
+    for placed in &sorted {
+        for number in [placed.seq, placed.segment, placed.offset] {
+            list.extend(number.to_ne_bytes());
+        }
+    }
+    raw(root, &mut list, sorted.len() as u64, flags)
+}
+
+/// As [`revert`], with the list as the kernel gets it.
+pub fn raw(root: &File, list: &mut [u8], count: u64, flags: u32) -> (io::Result<()>, Answer) {
+    const ROOM: usize = 64;
+    let mut room = vec![0u8; ROOM * 24];
+    let mut bytes = [0u8; 88];
+    bytes[0..4].copy_from_slice(&1u32.to_ne_bytes());
+    bytes[4..8].copy_from_slice(&flags.to_ne_bytes());
+    bytes[8..16].copy_from_slice(&sys::address(list).to_ne_bytes());
+    bytes[16..24].copy_from_slice(&count.to_ne_bytes());
+    bytes[24..32].copy_from_slice(&sys::address(&mut room).to_ne_bytes());
+    bytes[32..36].copy_from_slice(&(ROOM as u32).to_ne_bytes());
+    let result = sys::ioctl_bytes(root, REVERT_GROUP, &mut bytes).map(drop);
+    let found = half(&bytes, 36);
+    let conflicts = room.chunks_exact(24).take(found as usize);
+    let answer = Answer {
+        conflicts: conflicts
+            .map(|one| Conflict {
+                seq: word(one, 0),
+                in_way: word(one, 8),
+                reason: half(one, 16),
+            })
+            .collect(),
+        found,
+        reverted: word(&bytes, 40),
+        objects: word(&bytes, 48),
+        bytes: word(&bytes, 56),
+        seq: word(&bytes, 64),
+        reason: half(&bytes, 72),
+        seq_in_way: word(&bytes, 80),
+    };
+    (result, answer)
+}
+
+/// What is done between two looks at the history.
+pub struct Watch(u64);
+
+impl Watch {
+    pub fn begin(w: &World) -> Outcome<Watch> {
+        Ok(Watch(history(w)?.last().map_or(0, |placed| placed.seq)))
+    }
+
+    /// All lines since then.
+    pub fn lines(&self, w: &World) -> Outcome<Vec<Placed>> {
+        let mut lines = history(w)?;
+        lines.retain(|placed| placed.seq > self.0);
+        Ok(lines)
+    }
+
+    /// The operations of programs since then.
+    pub fn operations(&self, w: &World) -> Outcome<Vec<Placed>> {
+        let mut lines = self.lines(w)?;
+        lines.retain(Placed::is_operation);
+        Ok(lines)
+    }
+}

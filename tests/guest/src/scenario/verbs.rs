@@ -1,0 +1,355 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `logctl`'s verbs on a whole mount: what they show, what they take back, and what they leave.
+
+use std::process::Command;
+
+use crate::faults::tree::Tree;
+use crate::harness::Test;
+use crate::outcome::{check, fail, same, At, Outcome};
+use crate::world::World;
+
+pub const TESTS: &[Test] = &[
+    Test::new("verbs-log", log),
+    Test::new("verbs-undo-redo", undo_redo),
+    Test::new("verbs-undo-tree", undo_tree),
+    Test::new("verbs-undo-saves", undo_saves),
+    Test::new("verbs-revert", revert),
+    Test::new("verbs-conflicts", conflicts),
+    Test::new("verbs-restore", restore),
+    Test::new("verbs-json", json),
+];
+
+/// Runs logctl in the mount: exit code, what it printed, what it complained about.
+fn logctl(w: &World, line: &str) -> Outcome<(i32, String, String)> {
+    let output = Command::new("bash")
+        .args(["-c", &format!("exec logctl {line}")])
+        .current_dir(&w.mnt)
+        .output()
+        .at("logctl")?;
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    let code = output.status.code().unwrap_or(-1);
+    Ok((code, text(output.stdout), text(output.stderr)))
+}
+
+/// Runs it, which must succeed; what it printed.
+fn done(w: &World, line: &str) -> Outcome<String> {
+    let (code, said, complaint) = logctl(w, line)?;
+    same(format!("logctl {line}: {said}{complaint}"), code, 0)?;
+    Ok(said)
+}
+
+fn tree(w: &World) -> Outcome<Tree> {
+    Tree::of(&w.mnt)
+}
+
+fn same_tree(what: &str, w: &World, want: &Tree) -> Outcome {
+    match tree(w)?.difference(want) {
+        Some(difference) => fail!("{what}: {difference}"),
+        None => Ok(()),
+    }
+}
+
+/// The numbers of the actions that are shown, the newest first.
+fn numbers(said: &str) -> Outcome<Vec<u64>> {
+    let lines = said.lines().skip(1);
+    let number = |line: &str| {
+        let word = line.trim_start_matches('@').split_whitespace().next();
+        let number = word.and_then(|word| word.parse().ok());
+        number.ok_or(crate::outcome::Stop::Fail(format!("no number in: {line}")))
+    };
+    lines.map(number).collect()
+}
+
+const PLANT: &str = "mkdir -p src/deep other; for i in 1 2 3; do echo $i > src/$i; done
+    echo d > src/deep/file; echo o > other/file; sleep 2.1";
+
+fn log(w: &mut World) -> Outcome {
+    w.sh(PLANT)?;
+    w.sh("rm -rf src; sleep 2.1; sed -i s/o/p/ other/file; sleep 2.1; mv other/file other/moved")?;
+    let said = done(w, "log -n 3")?;
+    let lines: Vec<&str> = said.lines().collect();
+    same(format!("lines of {said}"), lines.len(), 4)?;
+    let has = |line: &str, words: &[&str]| words.iter().all(|word| line.contains(word));
+    check!(
+        has(
+            lines[1],
+            &["@", "root", "mv other/file other/moved", "1 moved"]
+        ),
+        "mv: {said}"
+    );
+    check!(
+        has(
+            lines[2],
+            &["sed -i s/o/p/ other/file", "~1 file  other/file"]
+        ),
+        "sed: {said}"
+    );
+    check!(
+        has(lines[3], &["rm -rf src", "-4 files  -2 dirs"]),
+        "rm: {said}"
+    );
+    let found = numbers(&said)?;
+    check!(
+        found.windows(2).all(|pair| pair[0] > pair[1]),
+        "not the newest first: {said}"
+    );
+    let shown = done(w, &format!("show {}", found[2]))?;
+    for line in [
+        "unlink  src/deep/file",
+        "rmdir   src/deep",
+        "rmdir   src",
+        "rm -rf src",
+    ] {
+        check!(shown.contains(line), "no '{line}' in {shown}");
+    }
+    for number in numbers(&done(w, "log --by rm --ops")?)? {
+        let same_one = done(w, &format!("show {number}"))?;
+        same(format!("by {number}"), same_one, shown.clone())?;
+    }
+    let of_other = done(w, "log other")?;
+    check!(
+        !of_other.contains("rm -rf"),
+        "what was done elsewhere: {of_other}"
+    );
+    check!(
+        of_other.contains("sed -i"),
+        "not what was done there: {of_other}"
+    );
+    let by = done(w, "log --by sed --ops")?;
+    check!(
+        by.contains("rename") && !by.contains("unlink"),
+        "by sed: {by}"
+    );
+    w.remount_if_lasting()?;
+    let again = numbers(&done(w, "log -n 3")?)?;
+    if w.src.is_some() {
+        same("after a remount", again, found)?;
+    }
+    Ok(())
+}
+
+fn undo_redo(w: &mut World) -> Outcome {
+    let steps = [
+        PLANT,
+        "echo more >> src/1; sleep 2.1",
+        "rm -rf src; sleep 2.1",
+        "sed -i s/o/p/ other/file; sleep 2.1",
+        "mkdir new; cp -r other new/copy; sleep 2.1",
+        "chmod 700 other",
+    ];
+    let mut states = Vec::new();
+    for step in steps {
+        w.sh(step)?;
+        states.push(tree(w)?);
+    }
+    // mkdir and cp are two.
+    let undos = [1, 2, 1, 1, 1];
+    for round in 0..2 {
+        for (state, count) in states.iter().rev().skip(1).zip(undos) {
+            let dry = done(w, &format!("undo {count} -n"))?;
+            let said = done(w, &format!("undo {count}"))?;
+            check!(said.starts_with("Undid "), "undo says: {said}");
+            same(
+                "a dry run's lines",
+                dry.lines().count(),
+                said.lines().count(),
+            )?;
+            same_tree(&format!("undo in round {round}: {said}"), w, state)?;
+        }
+        w.remount_if_lasting()?;
+        for state in states.iter().skip(1) {
+            let said = done(w, "redo")?;
+            check!(said.starts_with("Did again "), "redo says: {said}");
+            same_tree(&format!("redo in round {round}: {said}"), w, state)?;
+        }
+        let (code, _, complaint) = logctl(w, "redo")?;
+        same(format!("nothing to redo: {complaint}"), code, 1)?;
+    }
+    done(w, "undo 3")?;
+    same_tree("three at once", w, &states[3])?;
+    w.sh("echo x > other/x")?;
+    let (code, _, complaint) = logctl(w, "redo")?;
+    check!(
+        code == 4 || code == 1,
+        "a redo over something new: {code} {complaint}"
+    );
+    Ok(())
+}
+
+fn undo_tree(w: &mut World) -> Outcome {
+    w.sh(PLANT)?;
+    let before = tree(w)?;
+    w.sh("rm -rf src/deep; sleep 2.1; echo more >> src/1; sleep 2.1; echo o >> other/file")?;
+    done(w, "undo src")?;
+    done(w, "undo src")?;
+    check!(
+        w.path("src/deep/file").exists(),
+        "the directory is not back"
+    );
+    w.same("elsewhere", "other/file", b"o\no\n")?;
+    done(w, "undo")?;
+    same_tree("all", w, &before)
+}
+
+/// What is sent are the very lines that were looked at.
+fn undo_saves(w: &mut World) -> Outcome {
+    w.sh("cd /; cd -; echo one > f; sleep 2.1")?;
+    let before = tree(w)?;
+    w.sh("sed -i s/one/1/ f; sleep 2.1; sed -i s/1/2/ f")?;
+    let (code, _, complaint) = logctl(w, "undo 2 f")?;
+    same(complaint, code, 0)?;
+    same_tree("both saves", w, &before)?;
+    done(w, "redo")?;
+    w.same("redone", "f", b"2\n")?;
+    w.sh("rm f")?;
+    done(w, "f undo")?;
+    w.same("deleted and back", "f", b"2\n")
+}
+
+/// What one process tree did goes; what others did stays.
+fn revert(w: &mut World) -> Outcome {
+    w.sh(PLANT)?;
+    w.sh("cat > /tmp/agent.sh <<'EOF'
+        cd \"$1\"; echo a >> src/1; (echo b > src/new; mv src/2 src/two; touch src/t); rm src/3
+        bash -c 'echo c > other/c; chmod 600 other/file; sleep 0.1; true'
+EOF
+        ")?;
+    w.sh("bash /tmp/agent.sh \"$PWD\"; echo theirs >> src/deep/file; echo theirs > src/theirs")?;
+    let before = tree(w)?;
+    let pid = pid_of(w, "agent.sh")?;
+    let dry = done(w, &format!("revert --tree {pid} --dry-run"))?;
+    same_tree("a dry run", w, &before)?;
+    let said = done(w, &format!("revert --tree {pid}"))?;
+    same(
+        "the plan",
+        dry.replace("Would take", "Took")
+            .replace("take back", "took back"),
+        said.clone(),
+    )?;
+    w.sh("test $(cat src/1 src/2 src/3 | tr -d '\\n') = 123; ! test -e src/new; ! test -e src/t; ! test -e src/two; ! test -e other/c; test $(stat -c %a other/file) = 644; grep -q theirs src/deep/file; test -e src/theirs")?;
+    // An operation like any other.
+    done(w, "undo")?;
+    same_tree("the revert undone", w, &before)?;
+    let (code, _, complaint) = logctl(w, "revert --by nobody")?;
+    same(complaint, code, 1)?;
+    let (code, _, complaint) = logctl(w, "revert --since 2099-01-01")?;
+    same(complaint, code, 2)?;
+    done(w, "revert --path 'src/deep/*' --by bash --since 1h")?;
+    w.sh("! grep -q theirs src/deep/file").map(drop)
+}
+
+/// The number of the process that was called with a script.
+fn pid_of(w: &World, script: &str) -> Outcome<String> {
+    let said = done(w, &format!("log --by {script} --json"))?;
+    // Its subshells are called the same; they came later.
+    let at = said.rfind("\"pid\":").map(|at| &said[at + 6..]);
+    let digits = at.and_then(|rest| rest.split(',').next());
+    match digits {
+        Some(digits) => Ok(digits.to_string()),
+        None => fail!("no process of {script} in {said}"),
+    }
+}
+
+fn conflicts(w: &mut World) -> Outcome {
+    w.sh("echo 0123456789 > f; echo 0123456789 > g; sleep 2.1")?;
+    let poke = |name: &str, at: u32, text: &str, tool: &str| {
+        w.sh(&format!(
+            "printf {text} > /tmp/text; {tool} if=/tmp/text of={name} bs=1 seek={at} conv=notrunc status=none"
+        ))
+    };
+    w.sh("cp $(command -v dd) /tmp/first; cp $(command -v dd) /tmp/second")?;
+    poke("f", 1, "aa", "/tmp/first")?;
+    poke("g", 1, "aa", "/tmp/first")?;
+    poke("f", 2, "bb", "/tmp/second")?;
+    let before = tree(w)?;
+    let (code, said, complaint) = logctl(w, "revert --by first")?;
+    same(&complaint, (code, said.as_str()), (4, ""))?;
+    check!(
+        complaint.starts_with("1 conflict among 4 operations; nothing changed.\n"),
+        "{complaint}"
+    );
+    check!(
+        complaint.contains("conflict  f  changed later by second (op "),
+        "{complaint}"
+    );
+    check!(complaint.contains("--partial"), "{complaint}");
+    same_tree("refused", w, &before)?;
+    let (code, _, complaint) = logctl(w, "revert --by first -n")?;
+    same(complaint, code, 4)?;
+    let (code, said, complaint) = logctl(w, "revert --by first --partial")?;
+    same(format!("{said}{complaint}"), code, 3)?;
+    check!(
+        complaint.contains("1 operation was left out:"),
+        "{complaint}"
+    );
+    w.same("the other", "g", b"0123456789\n")?;
+    w.same("left as it is", "f", b"01bb456789\n")?;
+    done(w, "undo")?;
+    same_tree("undone", w, &before)
+}
+
+fn restore(w: &mut World) -> Outcome {
+    w.sh(PLANT)?;
+    let before = tree(w)?;
+    let head = numbers(&done(w, "log -n 1")?)?[0];
+    w.sh("echo x >> src/1; sleep 2.1; sed -i s/o/p/ other/file; mv src/2 other/two; rm -rf src/deep; echo n > new")?;
+    w.sh("sleep 2.1; echo more >> new; mv other/file other/f; echo z > other/file")?;
+    let after = tree(w)?;
+    let (code, _, complaint) = logctl(w, "restore --to 99999999")?;
+    same(complaint, code, 2)?;
+    let dry = done(w, &format!("restore --to {head} -n"))?;
+    check!(dry.starts_with("Would take back "), "{dry}");
+    same_tree("a dry run", w, &after)?;
+    done(w, &format!("restore --to {head} src"))?;
+    w.sh("test $(cat src/1 src/2 src/3 src/deep/file | tr -d '\\n') = 123d; ! test -e other/two; test -e new; test $(cat other/f) = p")?;
+    done(w, "undo")?;
+    same_tree("the restore undone", w, &after)?;
+    done(w, &format!("restore --to {head} other/file"))?;
+    w.sh("test $(cat other/file) = o; ! test -e other/f; test -e other/two")?;
+    done(w, "undo")?;
+    done(w, &format!("restore --to {head}"))?;
+    same_tree("the whole mount", w, &before)?;
+    done(w, "undo")?;
+    Ok(())
+}
+
+/// Every command with --json, one object a line.
+fn json(w: &mut World) -> Outcome {
+    w.sh(PLANT)?;
+    w.sh("echo x >> src/1; sleep 2.1; echo y >> src/2; sleep 2.1; echo z >> src/3")?;
+    for line in [
+        "log",
+        "log --ops",
+        "show",
+        "undo",
+        "redo",
+        "revert --last 1",
+        "restore --to @-",
+        "undo src/1",
+        "revert 99999999",
+    ] {
+        let (_, said, complaint) = logctl(w, &format!("--json {line}"))?;
+        check!(!said.is_empty(), "{line} says nothing: {complaint}");
+        for object in said.lines() {
+            let whole = object.starts_with("{\"v\":1,\"type\":\"") && object.ends_with('}');
+            check!(whole, "{line}: {object}");
+        }
+    }
+    let user = "setpriv --reuid 2000 --regid 2000 --clear-groups";
+    w.sh("mkdir home; chown 2000 home")?;
+    w.sh(&format!("{user} bash -c 'cd home; echo 1 > f; echo 2 > f'"))?;
+    let said = w.sh(&format!("cd home; {user} logctl log --ops --json"))?;
+    let strange = said.lines().find(|line| !line.contains("/mnt/home"));
+    check!(strange.is_none(), "not one's own: {strange:?}");
+    check!(
+        said.contains("\"uid\":2000"),
+        "nothing of one's own: {said}"
+    );
+    w.sh(&format!("cd home; {user} logctl undo"))?;
+    check!(
+        !w.path("home/f").exists(),
+        "what one process did at once is not undone"
+    );
+    Ok(())
+}
