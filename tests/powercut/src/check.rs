@@ -325,7 +325,10 @@ fn operations(lines: &[undo::Line], strict: bool) -> Outcome<Vec<String>> {
                 fail!("a revert was neither ended nor withdrawn: {}", line.text)
             }
             // Two reverts of one file must not be taken for each other.
-            ("revert", _) => found.push(format!("revert {}", line.number("count")?)),
+            ("revert", _) => {
+                let (count, size) = (line.number("count")?, line.number("now")?);
+                found.push(format!("revert {count} {size}"));
+            }
             ("write" | "truncate" | "punch", Some(end)) if end.op == "amend" => {
                 found.push(format!("{} {} {}", line.op, end.offset, end.length));
             }

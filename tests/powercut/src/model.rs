@@ -19,7 +19,7 @@ pub fn name_of(name: usize) -> String {
 pub struct Event {
     /// The step that did it.
     pub step: u64,
-    /// `OP OFFSET LENGTH` as the log has it; of a revert, how many it took back.
+    /// `OP OFFSET LENGTH` as the log has it; of a revert, how many it took back, and the size then.
     pub line: String,
     /// The content after it.
     pub content: Arc<Vec<u8>>,
@@ -280,7 +280,7 @@ impl Model {
         }
         object.events.push(Event {
             step,
-            line: format!("revert {count}"),
+            line: format!("revert {count} {}", content.len()),
             content,
             touched,
             standing: Arc::new(standing),

@@ -4,7 +4,7 @@
 //! lines of what was done last.
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::PathBuf;
 
 use rustix::io::Errno;
@@ -240,14 +240,13 @@ fn kept_beside(w: &mut World) -> Outcome {
             .map(String::from);
         power_cut(w)?;
         let segment = logs(w)?[0].file_stem().map(|stem| stem.to_owned());
+        let inode = fs::metadata(w.below("f")?)?.ino();
         let kept = w.history()?.join("kept").join(segment.unwrap_or_default());
+        let kept = kept.join(format!("{:02x}", inode / 32 % 256));
         fs::DirBuilder::new()
             .mode(0o700)
-            .create(&kept)
-            .or_else(|e| match e.kind() {
-                std::io::ErrorKind::AlreadyExists => Ok(()),
-                _ => Err(e),
-            })?;
+            .recursive(true)
+            .create(&kept)?;
         let entry = kept.join(object.unwrap_or_default());
         fs::hard_link(w.below("f")?, &entry)?;
         if is_changed {
