@@ -179,8 +179,8 @@ pub(crate) struct Journal {
     unfinished: Mutex<KVec<Unfinished>>,
     /// See [`super::state::State::cut`].
     cut: u64,
-    /// When this mount put in order what a machine had left that went down without an unmount.
-    recovered: Option<Time>,
+    /// See [`super::state::State::recovered`].
+    recovered: u64,
     /// Reverts that are under way or half done, or ended by a line that may not be durable.
     #[pin]
     intents: Mutex<KVec<Intent>>,
@@ -244,10 +244,11 @@ impl Journal {
                 .inspect_err(told)?;
         }
         if unclean {
+            keep.state.recovered = task::now().nanoseconds();
             keep.state.kept_bytes = kept.tidy(&files)?;
         }
         let kept_bytes = keep.state.kept_bytes;
-        let cut = keep.state.cut;
+        let (cut, recovered) = (keep.state.cut, keep.state.recovered);
         let mut intents = KVec::new();
         for revert in &unfinished {
             let intent = Intent {
@@ -279,7 +280,7 @@ impl Journal {
                 keep <- new_mutex!(keep, "Journal::keep"),
                 unfinished <- new_mutex!(unfinished, "Journal::unfinished"),
                 cut,
-                recovered: unclean.then(task::now),
+                recovered,
                 intents <- new_mutex!(intents, "Journal::intents"),
                 writer <- Worker::new(c"lfs-journal"),
                 keeper <- Worker::new(c"lfs-keeper"),
@@ -304,10 +305,10 @@ impl Journal {
         at.segment <= self.cut
     }
 
-    /// Whether this mount is the first after a machine went down without an unmount, and `time` is
-    /// from before it.
+    /// Whether `time` is from before a machine went down without an unmount, or at least from before
+    /// the mount that then put the history in order.
     pub(crate) fn is_before_recovery(&self, time: Time) -> bool {
-        self.recovered.is_some_and(|recovered| time < recovered)
+        time.nanoseconds() < self.recovered
     }
 
     /// A revert begins: until it has ended, recovery looks for it. Returns what ends it.

@@ -97,6 +97,14 @@ pub struct Time {
     pub nsec: u32,
 }
 
+impl Time {
+    /// Nanoseconds since the epoch; 0 for times before it, the largest number for those too late.
+    pub fn nanoseconds(self) -> u64 {
+        let whole = u64::try_from(self.sec).unwrap_or(0);
+        (whole.saturating_mul(1_000_000_000)).saturating_add(u64::from(self.nsec))
+    }
+}
+
 /// Where a line starts: the log's segment and the byte offset in it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Pos {

@@ -59,6 +59,8 @@ pub(crate) struct State {
     /// The newest segment that was there when a machine last went down without an unmount: what the
     /// lines up to here say of files may have come further than the files themselves. 0: none did.
     pub(crate) cut: u64,
+    /// When what that had left was put in order, in nanoseconds since the epoch. 0: not known.
+    pub(crate) recovered: u64,
     /// The bytes of all log files.
     pub(crate) log_bytes: u64,
     /// The bytes of all payload files.
@@ -78,7 +80,7 @@ pub(crate) fn encode(
     let mut words = Words::new(out);
     write!(
         words,
-        "loggerfs-state version=1 count={} clean={} seq={} segment={} first={} log={} undo={} reread={} cut={} kept={} tables=",
+        "loggerfs-state version=1 count={} clean={} seq={} segment={} first={} log={} undo={} reread={} cut={} recovered={} kept={} tables=",
         state.count,
         u8::from(state.clean),
         state.seq,
@@ -88,6 +90,7 @@ pub(crate) fn encode(
         state.undo_bytes,
         state.reread,
         state.cut,
+        state.recovered,
         state.kept_bytes,
     )
     .ok()?;
@@ -120,6 +123,7 @@ pub(crate) fn parse(slot: &[u8], uuid: &[u8; 16], crc: Crc) -> Option<State> {
         // Older modules do not write it.
         reread: number_of(body, b"reread").unwrap_or(0),
         cut: number_of(body, b"cut").unwrap_or(0),
+        recovered: number_of(body, b"recovered").unwrap_or(0),
         kept_bytes: number_of(body, b"kept").unwrap_or(0),
         log_bytes: number_of(body, b"log")?,
         undo_bytes: number_of(body, b"undo")?,

@@ -218,6 +218,7 @@ fn forge_state(u: &mut Unstructured<'_>, home: &Dir, uuid: [u8; 16]) -> Result<(
         first: absurd(u)?,
         reread: absurd(u)?,
         cut: absurd(u)?,
+        recovered: absurd(u)?,
         log_bytes: absurd(u)?,
         undo_bytes: absurd(u)?,
         kept_bytes: absurd(u)?,

@@ -159,6 +159,7 @@ fn states_survive_and_torn_ones_do_not() {
         first: 2,
         reread: 6,
         cut: 7,
+        recovered: 1_795_000_000_000_000_001,
         log_bytes: 1 << 40,
         undo_bytes: 5,
         kept_bytes: 1 << 50,

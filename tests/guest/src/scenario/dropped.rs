@@ -182,13 +182,25 @@ fn after_an_unmount(w: &mut World) -> Outcome {
 }
 
 /// The cut took the line of a rename, and what it says of how the file was left; the rename was
-/// durable. Only the change time moved: that was nobody else.
+/// durable. Only the change time moved: that was nobody else. That is known, too, where the next mount
+/// ended without anybody looking at the file.
 fn lost_rename(w: &mut World) -> Outcome {
+    for remounts in 0..3 {
+        w.remount_empty("")?;
+        lose_rename(w, remounts).at(format!("after {remounts} more mounts"))?;
+    }
+    Ok(())
+}
+
+fn lose_rename(w: &mut World, remounts: usize) -> Outcome {
     w.sh("echo one > f; echo two >> f")?;
     sync_history(w)?;
     w.sh("mv f g; chmod 600 g; mv g h")?;
     lose_since_sync(w)?;
     w.mount()?;
+    for _ in 0..remounts {
+        w.remount()?;
+    }
     let all = undo::lines(&w.open("h")?, true)?;
     check!(
         !all.iter().any(|line| line.op == "foreign"),

@@ -26,6 +26,10 @@ const SAVES: &[(&str, &str)] = &[
     ("perl with a backup", "perl -pi.bak -e s/two/2/ f"),
     ("vim", "vim.tiny -u NONE -N -es -c %s/two/2/ -c wq f < /dev/null"),
     ("vim, renaming", "vim.tiny -u NONE -N -es -c 'set backupcopy=no' -c %s/two/2/ -c wq f < /dev/null"),
+    // These two only save at a terminal.
+    ("nano", "script -qec 'nano -I +2,1 f' /dev/null < <(sleep 1; printf '\\0132\\r\\017\\r\\030'; sleep 1)"),
+    ("emacs", "emacs -batch -Q f --eval '(progn (find-file \"f\") (search-forward \"two\") (replace-match \"2\") (save-buffer))'"),
+    ("emacs at a terminal", "script -qec \"TERM=xterm emacs -nw -Q f --eval '(progn (search-forward \\\"two\\\") (replace-match \\\"2\\\") (save-buffer) (kill-emacs))'\" /dev/null"),
     ("rsync", "sed s/two/2/ f > ../new && rsync -a --no-times ../new f"),
     ("cp", "sed s/two/2/ f > ../new && cp ../new f"),
     ("dpkg's way", "sed s/two/2/ f > ../new && perl -e 'open my $n, \">\", \"f.dpkg-new\"; print $n `cat ../new`; close $n; link \"f\", \"f.dpkg-tmp\"; rename \"f.dpkg-new\", \"f\"; unlink \"f.dpkg-tmp\"'"),
