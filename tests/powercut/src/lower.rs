@@ -17,12 +17,14 @@ pub fn size(lower: Lower) -> u64 {
     }
 }
 
-/// What a disk writes as a whole. ext4's journal bears torn blocks; xfs and btrfs ask for disks
-/// that write the sectors they announce, which are of this size today.
-pub fn atom(lower: Lower) -> usize {
+/// What a disk writes as a whole, where it is written to. ext4's journal bears torn blocks; xfs and
+/// btrfs ask for disks that write the sectors they announce, which are of this size today.
+pub fn atom(lower: Lower) -> fn(u64) -> usize {
     match lower {
-        Lower::Ext4 => 512,
-        _ => 4096,
+        // ext4 writes its superblock, the second KiB, in place and with one checksum: torn, it is
+        // not mounted before e2fsck has put it right, whatever lies above.
+        Lower::Ext4 => |at| if at < 2048 { 1024 } else { 512 },
+        _ => |_| 4096,
     }
 }
 

@@ -102,14 +102,14 @@ impl Entry {
 
 /// How the cache's content is lost.
 pub struct Loss {
-    /// Pieces of this size are written as a whole, or not at all.
-    pub atom: usize,
+    /// Pieces of such a size are written as a whole, or not at all: it may depend on where they are.
+    pub atom: fn(u64) -> usize,
     /// Of 8 writes, how many reach the medium; some of them only in part.
     pub kept: u64,
 }
 
 impl Loss {
-    pub fn choose(random: &mut Random, atom: usize) -> Loss {
+    pub fn choose(random: &mut Random, atom: fn(u64) -> usize) -> Loss {
         let kept = [0, 1, 4, 4, 7, 8][random.below(6) as usize];
         Loss { atom, kept }
     }
@@ -127,7 +127,7 @@ pub fn lose(store: &mut Store, unflushed: &[Entry], loss: &Loss, random: &mut Ra
         }
         match &entry.what {
             What::Write { at, bytes } if loss.kept < 8 && random.below(4) == 0 => {
-                tear(store, *at, bytes, loss.atom, random);
+                tear(store, *at, bytes, (loss.atom)(*at), random);
             }
             _ => entry.apply(store),
         }
