@@ -17,6 +17,7 @@ mod content;
 mod gather;
 pub(crate) mod group;
 mod names;
+mod picks;
 mod recover;
 mod removed;
 mod steps;

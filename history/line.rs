@@ -61,6 +61,7 @@ pub use percent::{
     encode_percent, //
 };
 pub use picks::{
+    split as split_picks,
     width as picks_width,
     Picks,
     MAX_PICKS, //
@@ -346,6 +347,8 @@ operations! {
     Cancel = "cancel",
     /// The line that `of=` names happened with this range.
     Amend = "amend",
+    /// Which operations the revert behind it took back, beside those that its own line lists.
+    Picked = "picked",
     /// How we left the object.
     Left = "left",
     /// The object was changed outside.
@@ -363,6 +366,7 @@ impl Op {
                 | Self::Commit
                 | Self::Cancel
                 | Self::Amend
+                | Self::Picked
                 | Self::Left
                 | Self::Foreign
                 | Self::Recover

@@ -7,6 +7,7 @@ use super::{
     apply::{self, Target},
     attributes, close_intent,
     gather::Gathered,
+    picks::{self, Told},
     Refusal, Undone,
 };
 use crate::{
@@ -45,44 +46,52 @@ pub(super) struct Content<'a> {
 
 /// What a revert's line says beside what it takes back.
 #[derive(Clone, Copy)]
-pub(super) struct Entry {
+pub(super) struct Entry<'a> {
     pub(super) op: Op,
     pub(super) mode: Mode,
     /// The group that it belongs to.
     pub(super) group: Option<u64>,
+    /// The numbers of what it takes back; `None`: it says where the walk goes on instead, behind that.
+    pub(super) picks: Option<Told<'a>>,
 }
 
-impl Entry {
+impl Entry<'_> {
     /// An undo of one object.
     pub(super) const UNDO: Self = Self {
         op: Op::Revert,
         mode: Mode::Walk,
         group: None,
+        picks: None,
     };
 
-    /// The ranges of numbers that the line has to tell; `None`: it says where the walk goes on instead,
-    /// behind what it takes back. `E2BIG`: there are too many.
-    pub(super) fn picks<'p>(
+    /// With the numbers of what it takes back, where its line has to tell them: what it has no room for
+    /// gets lines now, so nothing else of the object may be placed before it. The state's lock is held.
+    pub(super) fn telling<'p>(
         &self,
+        journal: &Journal,
+        subject: &Subject<'_>,
+        state: &mut ObjectState,
         is_newest: bool,
-        picks: Option<&'p [(u64, u64)]>,
-    ) -> Result<Option<&'p [(u64, u64)]>> {
-        if (is_newest && self.mode == Mode::Walk) || self.op == Op::Redo {
-            return Ok(None);
-        }
-        picks.map(Some).ok_or(E2BIG)
+        ranges: &'p [(u64, u64)],
+    ) -> Result<Entry<'p>> {
+        let needs_none = (is_newest && self.mode == Mode::Walk) || self.op == Op::Redo;
+        let picks = if needs_none {
+            None
+        } else {
+            Some(picks::tell(journal, subject, state, ranges)?)
+        };
+        Ok(Entry {
+            op: self.op,
+            mode: self.mode,
+            group: self.group,
+            picks,
+        })
     }
 
     /// Adds what tells which operations do not stand any more, and whether there are reverts among them.
-    pub(super) fn describe(
-        &self,
-        draft: &mut LineDraft<'_>,
-        picks: Option<&[(u64, u64)]>,
-        is_deep: bool,
-        back: Option<Pos>,
-    ) {
-        if let Some(ranges) = picks {
-            draft.picks(ranges);
+    pub(super) fn describe(&self, draft: &mut LineDraft<'_>, is_deep: bool, back: Option<Pos>) {
+        if let Some(told) = &self.picks {
+            told.describe(draft);
             if is_deep {
                 draft.deep();
             }
@@ -183,8 +192,9 @@ impl Content<'_> {
     ) -> Result<(), Undone> {
         let records = Records::new(&plan.attributes).map_err(|_| EUCLEAN)?;
         let saved = self.save(&plan)?;
+        let entry = self.telling(state, &plan, Entry::UNDO)?;
         let mut room = self.journal.reserve_lines(3)?;
-        let intent = self.state_intent(state, &mut room, &plan, &saved, Entry::UNDO)?;
+        let intent = self.state_intent(state, &mut room, &plan, &saved, entry)?;
         if let Err(e) = self.journal.flush(true) {
             close_intent(&self.subject(), state, &mut room, Op::Cancel, intent);
             return Err(e.into());
@@ -230,6 +240,17 @@ impl Content<'_> {
         backup::capture_runs(self.journal, self.inode.lower(), self.file, &runs, &present)
     }
 
+    /// As [`Entry::telling`], of what a plan takes back.
+    pub(super) fn telling<'p>(
+        &self,
+        state: &mut ObjectState,
+        plan: &'p Gathered,
+        entry: Entry<'_>,
+    ) -> Result<Entry<'p>> {
+        let subject = self.subject();
+        entry.telling(self.journal, &subject, state, plan.is_newest, &plan.picks)
+    }
+
     /// Places the revert's own line; returns its number.
     pub(super) fn state_intent(
         &self,
@@ -237,9 +258,8 @@ impl Content<'_> {
         room: &mut LineRoom<'_>,
         plan: &Gathered,
         saved: &Saved,
-        entry: Entry,
+        entry: Entry<'_>,
     ) -> Result<u64> {
-        let picks = entry.picks(plan.is_newest, plan.picks.as_deref())?;
         let (at, length) = plan.outcome.hull(&plan.pieces);
         let what = What {
             op: entry.op,
@@ -252,7 +272,7 @@ impl Content<'_> {
         let placed = backup::place(&self.subject(), state, room, &what, |draft| {
             saved.describe(draft);
             draft.of(plan.newest).count(plan.count);
-            entry.describe(draft, picks, plan.is_deep, plan.back);
+            entry.describe(draft, plan.is_deep, plan.back);
             draft.now(plan.outcome.size);
         })?;
         Ok(placed.seq)

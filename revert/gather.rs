@@ -66,8 +66,8 @@ pub(super) struct Gathered {
     pub(super) newest: u64,
     /// Where the object's newest line stands that is left standing.
     pub(super) back: Option<Pos>,
-    /// Their numbers in ranges; `None`: there are more than a line has room for.
-    pub(super) picks: Option<KVVec<(u64, u64)>>,
+    /// Their numbers in ranges.
+    pub(super) picks: KVVec<(u64, u64)>,
     /// Whether they are just the newest ones.
     pub(super) is_newest: bool,
     /// Whether there are reverts among them.
@@ -364,7 +364,7 @@ impl<'a> Gathering<'a> {
             count: self.taken,
             newest,
             back: self.back,
-            picks: self.picking.finish().ok().map(KVVec::from),
+            picks: self.picking.finish().into(),
             is_newest: self.is_newest && !hides,
             is_deep: self.is_deep,
         })

@@ -247,7 +247,7 @@ impl<'a> Group<'a> {
     }
 
     /// What lines of the group say.
-    fn entry(&self, first: Option<u64>) -> Entry {
+    fn entry(&self, first: Option<u64>) -> Entry<'static> {
         let op = if self.request.redo {
             Op::Redo
         } else {
@@ -257,6 +257,7 @@ impl<'a> Group<'a> {
             op,
             mode: self.request.mode,
             group: first,
+            picks: None,
         }
     }
 

@@ -95,10 +95,14 @@ impl Names<'_> {
             inode: self.dir,
             open,
         };
-        let mut room = self.journal.reserve_lines(2)?;
-        let intent = {
+        let (mut room, intent) = {
             let mut state = self.dir.object().state.lock();
-            state_intent(&subject, &mut state, taken, &mut room, Entry::UNDO)?
+            let (is_newest, picks) = (taken.is_newest, &taken.picks);
+            let entry =
+                Entry::UNDO.telling(self.journal, &subject, &mut state, is_newest, picks)?;
+            let mut room = self.journal.reserve_lines(2)?;
+            let intent = state_intent(&subject, &mut state, taken, &mut room, entry)?;
+            (room, intent)
         };
         let flushed = self.journal.flush(true).map_err(NamesLeft::from);
         let result = flushed.and_then(|()| self.take_back(taken));
@@ -361,9 +365,8 @@ pub(super) fn state_intent(
     state: &mut ObjectState,
     taken: &Taken,
     room: &mut LineRoom<'_>,
-    entry: Entry,
+    entry: Entry<'_>,
 ) -> Result<u64> {
-    let picks = entry.picks(taken.is_newest, taken.picks.as_deref())?;
     let what = What {
         op: entry.op,
         at: 0,
@@ -374,7 +377,7 @@ pub(super) fn state_intent(
     state.handle_told_in = 0;
     let placed = backup::place(subject, state, room, &what, |draft| {
         draft.undo(Undo::None).of(taken.newest).count(taken.count());
-        entry.describe(draft, picks, taken.is_deep, taken.back);
+        entry.describe(draft, taken.is_deep, taken.back);
     })?;
     Ok(placed.seq)
 }

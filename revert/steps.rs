@@ -7,12 +7,13 @@ use super::{
     binding::Gone,
     chain::Link,
     names::{parse, Outcome},
+    picks::Picked,
     Chain, Refusal,
 };
 use crate::{
     history::{
         journal::Journal,
-        line::{Line, Op, Picks, Pos, Undo, MAX_LINE},
+        line::{Line, Op, Pos, Undo, MAX_LINE},
         plan::{changes_names, name_steps, Fate, NameStep, OnForeign, Redo, Redoing, Step},
     },
     uapi::Reason,
@@ -222,15 +223,13 @@ pub(super) fn redone_by(journal: &Journal, line: &Line<'_>) -> Outcome<Pos> {
 /// Where the operations on names stand that the revert `line` took back, newest first.
 pub(super) fn taken_by(journal: &Journal, line: &Line<'_>) -> Outcome<KVVec<Pos>> {
     let object = line.obj.ok_or(EUCLEAN)?;
-    let lowest = line.picks.map(|picks| picks.lowest());
+    let picked = Picked::of(journal, line)?;
+    let lowest = picked.as_ref().map(|picked| picked.lowest());
     let most = line.count.ok_or(EUCLEAN)?;
     let mut chain = Chain::new(journal, object, line.prev, OnForeign::Pass)?;
     let mut places = KVVec::new();
     while (places.len() as u64) < most {
-        let is_wanted = |seq| {
-            line.picks
-                .is_none_or(|picks: Picks<'_>| picks.contains(seq))
-        };
+        let is_wanted = |seq| picked.as_ref().is_none_or(|picked| picked.contains(seq));
         let found = match chain.step_with(|seq| fate(is_wanted(seq)))? {
             Link::End => return Err(EUCLEAN.into()),
             Link::Trimmed => return Err(Refusal::new(Reason::Trimmed, line.seq)),

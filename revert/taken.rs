@@ -26,8 +26,8 @@ pub(super) struct Taken {
     pub(super) newest: u64,
     /// Where the directory's newest line stands that is left standing.
     pub(super) back: Option<Pos>,
-    /// Their numbers in ranges; `None`: there are more than a line has room for.
-    pub(super) picks: Option<KVVec<(u64, u64)>>,
+    /// Their numbers in ranges.
+    pub(super) picks: KVVec<(u64, u64)>,
     /// Whether they are just the newest ones.
     pub(super) is_newest: bool,
     /// Whether there are reverts among them.
@@ -49,7 +49,7 @@ impl Taken {
             places: KVVec::new(),
             newest: 0,
             back: None,
-            picks: None,
+            picks: KVVec::new(),
             is_newest: true,
             is_deep: false,
         };
@@ -84,7 +84,7 @@ impl Taken {
             }
         }
         taken.is_newest = !chain.hides();
-        taken.picks = picking.finish().ok().map(KVVec::from);
+        taken.picks = picking.finish().into();
         Ok(taken)
     }
 

@@ -264,6 +264,11 @@ impl<'b> LineDraft<'b> {
         })
     }
 
+    /// `further=`: the line before lists more of them, down to this number.
+    pub fn further(&mut self, lowest: u64) -> &mut Self {
+        self.number(b" further=", lowest)
+    }
+
     /// `deep=1`: there are reverts among the operations that were taken back.
     pub fn deep(&mut self) -> &mut Self {
         self.field(|text| text.put(b" deep=1"))

@@ -97,6 +97,8 @@ pub struct Line<'a> {
     pub mode: Option<Mode>,
     /// Which operations a revert took back, if not just the newest ones.
     pub picks: Option<Picks<'a>>,
+    /// The line before lists more of them, down to this number.
+    pub further: Option<u64>,
     /// Whether there are reverts among them.
     pub deep: bool,
     /// The number of the first line of the group that a revert belongs to; that line itself has none.
@@ -217,6 +219,7 @@ impl<'a> Line<'a> {
             now: None,
             mode: None,
             picks: None,
+            further: None,
             deep: false,
             group: None,
             why: None,
@@ -258,6 +261,7 @@ impl<'a> Line<'a> {
             b"now" => once(&mut self.now, text::dec(value))?,
             b"mode" => once(&mut self.mode, mode(value))?,
             b"picks" => once(&mut self.picks, Picks::parse(value))?,
+            b"further" => once(&mut self.further, text::dec(value))?,
             b"group" => once(&mut self.group, text::dec(value))?,
             b"why" => once(&mut self.why, Some(value))?,
             b"name" => once(&mut self.name, Some(value))?,

@@ -3,6 +3,9 @@
 //! `picks=`: which operations a revert took back, where they are not just the newest ones: ranges of
 //! numbers, `A-B,C,D-E`, ascending and apart. Every line of the revert's object that stood and has its
 //! number in one of them is meant.
+//!
+//! What does not fit into the line stands on lines of its own, `picked`, right before it in the object's
+//! chain: `further=LOWEST` on a line says that the one before it lists more, and down to which number.
 
 use super::text::{
     self,
@@ -11,6 +14,18 @@ use super::text::{
 
 /// How many bytes of ranges one line holds at most: what else a revert's line tells must fit, too.
 pub const MAX_PICKS: usize = 1536;
+
+/// Splits off as many of the first ranges as fit into `most` bytes, at least one.
+pub fn split(ranges: &[(u64, u64)], most: usize) -> (&[(u64, u64)], &[(u64, u64)]) {
+    let mut left = most;
+    let mut fits = |range: &(u64, u64)| {
+        let rest = left.checked_sub(width(*range));
+        left = rest.unwrap_or(0);
+        rest.is_some()
+    };
+    let count = ranges.iter().take_while(|range| fits(range)).count().max(1);
+    ranges.split_at_checked(count).unwrap_or((ranges, &[]))
+}
 
 /// The ranges of a line that was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

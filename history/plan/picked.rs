@@ -5,11 +5,9 @@
 
 use super::{
     super::line::{
-        picks_width,
         Line,
         Mode,
-        Op,
-        MAX_PICKS, //
+        Op, //
     },
     PlanError, Store,
 };
@@ -17,7 +15,6 @@ use super::{
 /// Gathers ranges of numbers from an object's lines, the newest first.
 pub struct Picking<S> {
     ranges: S,
-    width: usize,
     /// Whether the next one that is picked belongs to the last range.
     is_open: bool,
 }
@@ -27,7 +24,6 @@ impl<S: Store<(u64, u64)>> Picking<S> {
     pub fn new(ranges: S) -> Self {
         Self {
             ranges,
-            width: 0,
             is_open: false,
         }
     }
@@ -35,12 +31,9 @@ impl<S: Store<(u64, u64)>> Picking<S> {
     /// An operation is picked.
     pub fn pick(&mut self, seq: u64) -> Result<(), PlanError> {
         if let Some(last) = self.ranges.items().last_mut().filter(|_| self.is_open) {
-            self.width = self.width.saturating_sub(picks_width(*last));
             last.0 = seq;
-            self.width = self.width.saturating_add(picks_width(*last));
         } else {
             self.ranges.push((seq, seq))?;
-            self.width = self.width.saturating_add(picks_width((seq, seq)));
             self.is_open = true;
         }
         Ok(())
@@ -52,13 +45,10 @@ impl<S: Store<(u64, u64)>> Picking<S> {
         self.is_open = false;
     }
 
-    /// The ranges, ascending. `NoRoom`: a line has no room for so many.
-    pub fn finish(mut self) -> Result<S, PlanError> {
-        if self.width > MAX_PICKS {
-            return Err(PlanError::NoRoom);
-        }
+    /// The ranges, ascending.
+    pub fn finish(mut self) -> S {
         self.ranges.items().reverse();
-        Ok(self.ranges)
+        self.ranges
     }
 }
 

@@ -87,6 +87,8 @@ pub struct Walk {
     newer: Option<(u64, Pos)>,
     next: Option<Pos>,
     waiting: [Option<Waiting>; WAITING],
+    /// The next line lists more of what a revert that stands has picked.
+    further: bool,
 }
 
 impl Walk {
@@ -98,6 +100,7 @@ impl Walk {
             newer: None,
             next: newest,
             waiting: [None; WAITING],
+            further: false,
         }
     }
 
@@ -147,20 +150,37 @@ impl Walk {
             }) => line.amend(&amend),
             None => {}
         }
+        let is_further = core::mem::take(&mut self.further);
         match line.op {
             Op::Amend | Op::Cancel => self.wait(line),
+            Op::Picked if is_further => self.hide(line, hidden, Step::Pass),
             Op::Foreign if self.on_foreign == OnForeign::Stop => Step::Stop(Stop::Foreign),
             _ if is_hidden(line.seq, hidden) => Step::Pass,
-            Op::Revert | Op::Redo if line.mode != Some(Mode::Pick) => undone(line, hidden),
-            Op::Revert if fate == Fate::Stay => match hide(line, hidden) {
-                Ok(()) => Step::Take,
-                Err(stop) => Step::Stop(stop),
+            // It is passed itself, and what it took back is.
+            Op::Revert | Op::Redo if line.mode != Some(Mode::Pick) => match line.picks {
+                None => Step::Jump(line.back),
+                Some(_) => self.hide(line, hidden, Step::Pass),
             },
+            Op::Revert if fate == Fate::Stay => self.hide(line, hidden, Step::Take),
             Op::Revert if is_barred(line, hidden) => Step::Barred,
             Op::Read => Step::Show,
             op if op.is_bookkeeping() => Step::Pass,
             _ => Step::Take,
         }
+    }
+
+    /// Hides what a revert picked; `step` is what its line, or a further one, means then.
+    fn hide(&mut self, line: &Line<'_>, hidden: &mut impl Store<(u64, u64)>, step: Step) -> Step {
+        for range in line.picks.iter().flat_map(|picks| picks.ranges()) {
+            if range.1 >= line.seq {
+                return Step::Stop(Stop::Corrupt);
+            }
+            if hidden.push(range).is_err() {
+                return Step::Stop(Stop::NoRoom);
+            }
+        }
+        self.further = line.further.is_some();
+        step
     }
 
     /// Keeps a correction until its line comes. The newest one for a line holds, and a line that
@@ -213,31 +233,12 @@ fn is_hidden(seq: u64, hidden: &mut impl Store<(u64, u64)>) -> bool {
     ranges.any(|(first, last)| (*first..=*last).contains(&seq))
 }
 
-/// Whether something that a revert took back was taken back by a newer one, too.
+/// Whether something that a revert took back was taken back by a newer one, too. Of what further lines
+/// list, all that lies between is taken for it.
 fn is_barred(line: &Line<'_>, hidden: &mut impl Store<(u64, u64)>) -> bool {
     let hidden = hidden.items();
-    let mut picked = line.picks.iter().flat_map(|picks| picks.ranges());
+    let listed = line.picks.iter().flat_map(|picks| picks.ranges());
+    let further = line.further.zip(line.picks.map(|picks| picks.lowest()));
+    let mut picked = Iterator::chain(further.into_iter(), listed);
     picked.any(|(first, last)| hidden.iter().any(|(a, b)| *a <= last && first <= *b))
-}
-
-/// Hides what a revert picked.
-fn hide(line: &Line<'_>, hidden: &mut impl Store<(u64, u64)>) -> Result<(), Stop> {
-    for range in line.picks.iter().flat_map(|picks| picks.ranges()) {
-        if range.1 >= line.seq {
-            return Err(Stop::Corrupt);
-        }
-        hidden.push(range).map_err(|_| Stop::NoRoom)?;
-    }
-    Ok(())
-}
-
-/// What an undo or a redo means: it is passed itself, and what it took back is.
-fn undone(line: &Line<'_>, hidden: &mut impl Store<(u64, u64)>) -> Step {
-    if line.picks.is_none() {
-        return Step::Jump(line.back);
-    }
-    match hide(line, hidden) {
-        Ok(()) => Step::Pass,
-        Err(stop) => Step::Stop(stop),
-    }
 }

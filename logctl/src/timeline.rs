@@ -263,6 +263,29 @@ impl Timeline {
         standing
     }
 
+    /// The ranges of numbers that a revert took back, of all lines that list them; `None`: its line
+    /// says where the walk goes on instead.
+    pub fn picks(&self, revert: &Entry) -> Option<Vec<(u64, u64)>> {
+        let mut line = revert.line();
+        let mut ranges: Vec<_> = line.picks?.ranges().collect();
+        while line.further.is_some() {
+            // What is older was dropped to make room.
+            let Some(before) = line.prev.and_then(|at| self.at(at)) else {
+                break;
+            };
+            line = before.line();
+            ranges.extend(line.picks.iter().flat_map(|picks| picks.ranges()));
+        }
+        Some(ranges)
+    }
+
+    /// The line that stands at a place.
+    fn at(&self, at: Pos) -> Option<&Entry> {
+        // Places fall from the newest line on.
+        let index = self.entries.partition_point(|entry| entry.at > at);
+        self.entries.get(index).filter(|entry| entry.at == at)
+    }
+
     /// The index of the line with a number.
     pub fn find(&self, seq: u64) -> Option<usize> {
         // Numbers fall from the newest line on.

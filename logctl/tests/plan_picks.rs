@@ -4,7 +4,9 @@
 
 mod support;
 
-use logctl::history::line::{Line, LineDraft, LineError, Op, Pos, MAX_LINE, MAX_PICKS};
+use logctl::history::line::{
+    picks_width, split_picks, Line, LineDraft, LineError, Op, Pos, MAX_LINE, MAX_PICKS,
+};
 use logctl::history::plan::{
     resized, Fate, Kept, OnForeign, Picking, PlanError, Redo, Redoing, Standing, Step, Walk,
 };
@@ -52,6 +54,9 @@ fn malformed_ranges_are_refused() {
         assert_eq!(unverified(&text).unwrap_err(), LineError::Value, "{picks}");
     }
 }
+
+/// How many bytes of ranges the lines below have room for: two or three ranges.
+const ROOM: usize = 10;
 
 /// A chain of one object: line `n` stands at offset `n` and has the number `n`.
 struct Chain(Vec<String>);
@@ -133,14 +138,28 @@ impl Chain {
         let told = if is_newest && mode == "walk" {
             back.map_or(String::new(), |back| format!(" back=1:{}", back.offset))
         } else {
-            let ranges = picking.finish().unwrap().items;
-            let words: Vec<String> = ranges.iter().map(|(a, b)| format!("{a}-{b}")).collect();
-            format!(" picks={}", words.join(","))
+            self.tell(&picking.finish().items)
         };
         self.add(&format!(
             "revert 0 0 of={of} count={count} size=0 now=0 mode={mode}{told}"
         ));
         taken
+    }
+
+    /// Says which operations a revert takes back, on lines before it where there are too many for its own.
+    fn tell(&mut self, ranges: &[(u64, u64)]) -> String {
+        let lowest = ranges[0].0;
+        let (mut left, mut further) = (ranges, String::new());
+        loop {
+            let (page, rest) = split_picks(left, ROOM);
+            let words: Vec<String> = page.iter().map(|(a, b)| format!("{a}-{b}")).collect();
+            let told = format!(" picks={}{further}", words.join(","));
+            if rest.is_empty() {
+                return told;
+            }
+            self.add(&format!("picked 0 0 size=0{told}"));
+            (left, further) = (rest, format!(" further={lowest}"));
+        }
     }
 
     /// Places a redo, if there is something to be redone.
@@ -173,7 +192,7 @@ enum Deed {
 }
 
 fn deeds() -> impl Strategy<Value = Vec<Deed>> {
-    let some = || prop::collection::vec(any::<prop::sample::Index>(), 1..4);
+    let some = || prop::collection::vec(any::<prop::sample::Index>(), 1..9);
     let deed = prop_oneof![
         3 => Just(Deed::Write),
         2 => some().prop_map(Deed::Undo),
@@ -325,24 +344,53 @@ proptest! {
 }
 
 #[test]
-fn what_does_not_fit_into_a_line_is_no_pick() {
-    for fits in [true, false] {
-        let mut picking = Picking::new(List::default());
-        let mut width = 0;
-        for seq in (0..u64::MAX).rev().step_by(2) {
-            if width + 21 > MAX_PICKS && fits {
-                break;
-            }
-            width += 21;
-            picking.pick(seq).unwrap();
-            picking.part();
-            if width > MAX_PICKS {
-                break;
-            }
-        }
-        let ranges = picking.finish().map(|ranges| ranges.items.len());
-        assert_eq!(ranges.is_ok(), fits, "{ranges:?}");
+fn what_does_not_fit_into_a_line_is_split_off() {
+    // Each takes 41 bytes, and a comma.
+    let ranges: Vec<(u64, u64)> = (0..100u64)
+        .map(|n| u64::MAX - 2000 + n * 10)
+        .map(|first| (first, first + 5))
+        .collect();
+    let (mut left, mut pages) = (&ranges[..], Vec::new());
+    while !left.is_empty() {
+        let (page, rest) = split_picks(left, MAX_PICKS);
+        let width: usize = page.iter().map(|range| picks_width(*range)).sum();
+        assert!(width <= MAX_PICKS);
+        let one_more = rest.first().map_or(MAX_PICKS, |range| picks_width(*range));
+        assert!(width + one_more > MAX_PICKS, "a page is not full");
+        pages.extend_from_slice(page);
+        left = rest;
     }
+    assert_eq!(pages, ranges);
+    assert_eq!(
+        split_picks(&ranges, 1).0.len(),
+        1,
+        "a line lists one at least"
+    );
+    assert_eq!(split_picks(&[], MAX_PICKS), (&[][..], &[][..]));
+}
+
+#[test]
+fn what_was_picked_is_told_on_several_lines() {
+    let mut chain = Chain(Vec::new());
+    for _ in 0..40 {
+        chain.add("write 0 1 size=0 undo=none");
+    }
+    let even: Vec<u64> = (1..=20).rev().map(|n| 2 * n).collect();
+    let odd: Vec<u64> = (1..=20).rev().map(|n| 2 * n - 1).collect();
+    assert_eq!(chain.revert(&even, "walk"), even);
+    assert!(
+        chain.0.len() > 45,
+        "they fit into few lines: {:#?}",
+        chain.0
+    );
+    assert_eq!(chain.standing(), odd);
+    assert!(chain.redo());
+    assert_eq!(chain.standing().len(), 40);
+    // Without the revert itself, as a crash may leave it, they mean nothing.
+    assert_eq!(chain.revert(&odd, "pick"), odd);
+    assert_eq!(chain.standing().len(), 21);
+    chain.0.pop();
+    assert_eq!(chain.standing().len(), 40);
 }
 
 #[test]

@@ -139,7 +139,7 @@ impl Group<'_> {
             places: KVVec::new(),
             newest: 0,
             back: None,
-            picks: None,
+            picks: KVVec::new(),
             is_newest: true,
             is_deep: false,
         };
@@ -169,7 +169,7 @@ impl Group<'_> {
             }
         }
         choosing.taken.is_newest = choosing.is_newest && !chain.hides();
-        choosing.taken.picks = choosing.picking.finish().ok().map(KVVec::from);
+        choosing.taken.picks = choosing.picking.finish().into();
         Ok(choosing.taken)
     }
 

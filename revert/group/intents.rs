@@ -53,6 +53,8 @@ impl Group<'_> {
                 inode: &opened.inode,
                 open: None,
             };
+            let (is_newest, picks) = (taken.is_newest, &taken.picks);
+            let entry = entry.telling(ground.journal, &subject, &mut state, is_newest, picks)?;
             let mut room = ground.journal.reserve_lines(1)?;
             names::state_intent(&subject, &mut state, &taken, &mut room, entry)?
         } else {
@@ -61,6 +63,7 @@ impl Group<'_> {
             let on_foreign = self.on_foreign();
             let plan = self.plan(&content, member, state.head, on_foreign, &mut refuse)?;
             let saved = content.save(&plan)?;
+            let entry = content.telling(&mut state, &plan, entry)?;
             let mut room = ground.journal.reserve_lines(1)?;
             content.state_intent(&mut state, &mut room, &plan, &saved, entry)?
         };

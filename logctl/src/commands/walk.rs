@@ -360,12 +360,13 @@ fn taken_by(timeline: &Timeline, undos: &[usize]) -> Vec<usize> {
     let mut taken = Vec::new();
     for undo in undos {
         let line = timeline.entries[*undo].line();
+        let picks = timeline.picks(&timeline.entries[*undo]);
         let count = usize::try_from(line.count.unwrap_or(0)).unwrap_or(usize::MAX);
         let is_taken = |index: &usize| {
             let entry = &timeline.entries[*index];
             entry.object == line.obj
-                && match line.picks {
-                    Some(picks) => picks.contains(entry.seq),
+                && match &picks {
+                    Some(ranges) => ranges.iter().any(|(a, b)| (*a..=*b).contains(&entry.seq)),
                     None => line.back.is_none_or(|back| entry.at > back),
                 }
         };

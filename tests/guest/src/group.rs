@@ -37,7 +37,7 @@ impl Placed {
     /// Whether it is an operation of a program's.
     pub fn is_operation(&self) -> bool {
         let own = [
-            "revert", "redo", "commit", "cancel", "amend", "left", "foreign", "recover",
+            "revert", "redo", "picked", "commit", "cancel", "amend", "left", "foreign", "recover",
         ];
         !own.contains(&self.line.op.as_str())
     }

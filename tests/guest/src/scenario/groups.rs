@@ -26,6 +26,7 @@ pub const TESTS: &[Test] = &[
     Test::new("group-of-special-files", special),
     Test::new("group-across-directories", across),
     Test::new("group-of-many", many).seconds(240),
+    Test::new("group-between-others", between_others).seconds(240),
     Test::new("group-interrupted", interrupted).seconds(120),
     Test::new("group-decided", decided).seconds(120),
     Test::new("group-refuses-nonsense", nonsense),
@@ -358,6 +359,59 @@ fn many(w: &mut World) -> Outcome {
     same_tree(w, "back", &before)?;
     take_back(w, &reverts_since(w, answer.seq)?, REDO)?;
     same_tree(w, "and forth", &with)
+}
+
+/// What two take turns at, or one does alone: a file and a directory are everybody's.
+const TURNS: &str = "import os, sys
+file = os.open('d/file', os.O_RDWR)
+for turn in range(int(sys.argv[1])):
+    for who in sys.argv[2:]:
+        os.pwrite(file, who.encode(), 2 * turn + int(who))
+        os.close(os.open('d/%s-%d' % (who, turn), os.O_CREAT | os.O_WRONLY))
+        if turn % 3 == 1:
+            os.unlink('d/%s-%d' % (who, turn - 1))";
+
+/// Two take turns so often that the numbers of what one of them did have no room in a line: that is
+/// taken back all the same, and forth and back, and over a remount.
+fn between_others(w: &mut World) -> Outcome {
+    let turns = w.times(700, 400);
+    let begin = format!("mkdir d; head -c {} /dev/zero > d/file", 2 * turns);
+    w.sh(&begin)?;
+    let watch = Watch::begin(w)?;
+    w.sh(&format!("python3 -c \"{TURNS}\" {turns} 0 1"))?;
+    let mut ours = watch.operations(w)?;
+    ours.retain(|placed| match placed.line.key("name") {
+        Some(name) => name.starts_with("0-"),
+        None => placed.line.offset % 2 == 0,
+    });
+    check!(ours.len() > 2 * turns, "only {} operations", ours.len());
+    let with = Tree::of(&w.mnt)?;
+    let answer = take_back(w, &ours, 0)?;
+    same("how many", answer.reverted, ours.len() as u64)?;
+    let told = watch.lines(w)?;
+    let told = told.iter().filter(|placed| placed.line.op == "picked");
+    check!(told.count() > 0, "there was room for all in one line");
+    let alone = w.base.join("alone");
+    fs::create_dir(&alone)?;
+    for line in [begin, format!("python3 -c \"{TURNS}\" {turns} 1")] {
+        crate::mounts::run_in(&alone, &["bash", "-euc", &line])?;
+    }
+    let alone = Tree::of(&alone)?;
+    same_tree(w, "the other's work stays", &alone)?;
+    w.remount_if_lasting()?;
+    let revert = reverts_since(w, answer.seq)?;
+    let answer = take_back(w, &revert, WALK)?;
+    same_tree(w, "the revert taken back", &with)?;
+    take_back(w, &reverts_since(w, answer.seq)?, REDO)?;
+    same_tree(w, "and done again", &alone)?;
+    w.remount_if_lasting()?;
+    same_tree(w, "and after a remount", &alone)?;
+    // And of an undo that leaves the others' work.
+    take_back(w, &revert, WALK)?;
+    let answer = take_back(w, &ours, WALK)?;
+    same_tree(w, "undone", &alone)?;
+    take_back(w, &reverts_since(w, answer.seq)?, REDO)?;
+    same_tree(w, "redone", &with)
 }
 
 /// Unmounts, and takes the end of the log away behind the newest line of this kind.
