@@ -12,11 +12,14 @@ use super::text::{
     Text, //
 };
 
+/// The first and the last number of a range.
+type Range = (u64, u64);
+
 /// How many bytes of ranges one line holds at most: what else a revert's line tells must fit, too.
 pub const MAX_PICKS: usize = 1536;
 
 /// Splits off as many of the first ranges as fit into `most` bytes, at least one.
-pub fn split(ranges: &[(u64, u64)], most: usize) -> (&[(u64, u64)], &[(u64, u64)]) {
+pub fn split(ranges: &[Range], most: usize) -> (&[Range], &[Range]) {
     let mut left = most;
     let mut fits = |range: &(u64, u64)| {
         let rest = left.checked_sub(width(*range));
