@@ -8,6 +8,7 @@
 #define LOGGERFS_BINDINGS_H
 
 #include <linux/backing-file.h>
+#include <linux/blkdev.h>
 #include <linux/cred.h>
 #include <linux/crc32c.h>
 #include <linux/exportfs.h>

@@ -60,10 +60,19 @@ impl SuperBlock {
         kind == super::mount::type_ptr()
     }
 
-    /// Writes back all of the filesystem and waits; takes its `s_umount` for reading.
+    /// Writes back all of the filesystem, to the disk itself, and waits; takes its `s_umount` for
+    /// reading.
     pub(crate) fn sync(&self) -> Result {
         // SAFETY: A live superblock, not our own (its `s_umount` is not held here).
-        kernel::error::to_result(unsafe { c::lfs_sync_filesystem(self.as_ptr()) })
+        kernel::error::to_result(unsafe { c::lfs_sync_filesystem(self.as_ptr()) })?;
+        // SAFETY: A live superblock; its device is that of the mount.
+        let disk = unsafe { (*self.as_ptr()).s_bdev };
+        if disk.is_null() || self.is_read_only() {
+            return Ok(());
+        }
+        // xfs tells the disk to flush its cache along with its log: not where that has nothing to say.
+        // SAFETY: The superblock has its device open as long as it lives.
+        kernel::error::to_result(unsafe { c::blkdev_issue_flush(disk) })
     }
 
     /// Keeps everybody from changing anything through this filesystem of ours until the answer is

@@ -5,7 +5,7 @@
 
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::Write;
-use std::os::unix::fs::{chown, symlink, PermissionsExt};
+use std::os::unix::fs::{chown, symlink, MetadataExt, PermissionsExt};
 use std::path::PathBuf;
 
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, CWD};
@@ -22,6 +22,7 @@ use crate::world::{put, World};
 pub const TESTS: &[Test] = &[
     Test::new("survives-mounts", survives_mounts).seconds(120),
     Test::new("torn-last-line", torn_last_line).seconds(120),
+    Test::new("syncfs-reaches-the-disk", reaches_the_disk).only(&[Lower::Ext4, Lower::Xfs]),
     Test::new("garbage-appended", garbage_appended),
     Test::new("forged-owner", |w| {
         forged(w, |path| run(&["chown", "2000", path]))
@@ -215,6 +216,35 @@ pub(super) fn lose_since_sync(w: &mut World) -> Outcome {
     w.unmount()?;
     run(&["rm", "-rf", &history])?;
     run(&["mv", &saved, &history]).map(drop)
+}
+
+/// A disk may keep what was written in a cache of its own until it is told to flush it. xfs tells it
+/// only along with its log, and here that has nothing to say: the inode's times are in it already.
+fn reaches_the_disk(w: &mut World) -> Outcome {
+    w.remount_with("history=off")?;
+    w.sh("echo one > f; echo two > other; sync -f f")?;
+    let device = fs::metadata(w.below("f")?)?.dev();
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    let flushes = || -> Outcome<u64> {
+        let stat = fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/stat"))?;
+        let count = stat.split_whitespace().nth(15);
+        match count.and_then(|count| count.parse().ok()) {
+            Some(count) => Ok(count),
+            None => fail!("no flushes in its statistics: {stat}"),
+        }
+    };
+    for round in 0..5 {
+        w.sh(&format!(
+            "printf {round} | dd of=f conv=notrunc status=none; echo {round} > other; sync other"
+        ))?;
+        let before = flushes()?;
+        w.sh("sync -f f")?;
+        check!(
+            flushes()? > before,
+            "the disk was not told to flush, round {round}"
+        );
+    }
+    Ok(())
 }
 
 fn garbage_appended(w: &mut World) -> Outcome {
