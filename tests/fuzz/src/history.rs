@@ -147,14 +147,7 @@ pub(crate) mod opened {
 
         /// Merges tables while there are many of one size.
         pub(crate) fn merge(&mut self) -> Result {
-            while let Some((start, merge)) = self.tables.next_merge()? {
-                let (span, most) = merge.extent().ok_or(EINVAL)?;
-                let mut out = self.tables.create(span, most)?;
-                merge.write(self.files.first(), &mut out)?;
-                out.finish()?;
-                self.tables.replace(start, span)?;
-            }
-            Ok(())
+            self.tables.merge_all(self.files.first())
         }
     }
 
