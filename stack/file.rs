@@ -38,12 +38,11 @@ impl FileHooks for Stack {
         let inode = file.own_inode();
         let mount = inode.mount();
         let lower = file.open_lower(mount.lower(), file.dentry().lower()?, lower_flags(file))?;
-        let map = super::mmap::map_file(file, lower.lower_dentry())?;
         let open = Open::new()?;
         if file.is_writable() {
             backup::load_to_open(inode)?;
         }
-        file.opened(lower, map, open)?;
+        file.opened(lower, open)?;
         if file.is_writable() {
             inode.object().writer_came();
         }

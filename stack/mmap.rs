@@ -9,26 +9,13 @@ use super::Stack;
 use crate::{
     backup,
     vfs::{
-        dentry::{Dentry, OwnDentry},
+        dentry::OwnDentry,
         file::OwnFile,
-        map::{is_watchable, Answer, Fault, Map, MapFile},
+        map::{is_watchable, Answer, Fault, Map},
         table::file::MapHooks, //
     }, //
 };
 use kernel::prelude::*;
-
-/// What shared mappings of a file that is being opened hold, if there can be any through which
-/// stores come.
-pub(super) fn map_file(file: &OwnFile, lower: &Dentry) -> Result<Option<MapFile>> {
-    let can_store = file.is_readable() && file.is_writable();
-    let watchable = lower.inode().is_some_and(is_watchable);
-    if !can_store || !watchable {
-        return Ok(None);
-    }
-    // By its dentry: a file without a name has no inode yet.
-    let mount = file.dentry().superblock().mount();
-    MapFile::open(file, mount.lower(), lower).map(Some)
-}
 
 impl MapHooks for Stack {
     fn map(file: &OwnFile, map: &Map) -> Result {
@@ -38,7 +25,8 @@ impl MapHooks for Stack {
         if !is_watchable(file.own_inode().lower()) {
             return Err(ENODEV);
         }
-        backup::map(file, || map.map_watched(file))
+        let lower = file.map_file(file.own_inode().mount().lower())?;
+        backup::map(file, || map.map_watched(file, lower))
     }
 
     fn unmapped(file: &OwnFile) {

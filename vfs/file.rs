@@ -17,7 +17,10 @@ use core::{ops::Deref, ptr::NonNull};
 use kernel::{
     error::{from_err_ptr, to_result},
     prelude::*,
-    sync::aref::{ARef, AlwaysRefCounted},
+    sync::{
+        aref::{ARef, AlwaysRefCounted},
+        SetOnce, //
+    },
     types::Opaque, //
 };
 
@@ -60,11 +63,6 @@ impl File {
     fn mode(&self) -> c_uint {
         // SAFETY: A live file; the mode is set at open.
         unsafe { (*self.as_ptr()).f_mode }
-    }
-
-    /// Whether it is open for reading.
-    pub(crate) fn is_readable(&self) -> bool {
-        self.mode() & c::FMODE_READ != 0
     }
 
     /// Whether it is open for writing.
@@ -194,8 +192,8 @@ pub(crate) fn errno(value: isize) -> Error {
 /// What `private_data` of our files points to.
 struct Private {
     lower: ARef<File>,
-    /// What shared mappings that may become writable hold.
-    map: Option<MapFile>,
+    /// What shared mappings that may become writable hold, once there was one.
+    map: SetOnce<MapFile>,
     open: <Fs as FileSystem>::Open,
 }
 
@@ -236,9 +234,18 @@ impl OwnFile {
         &self.private().lower
     }
 
-    /// What shared mappings that may become writable hold.
-    pub(super) fn map_file(&self) -> Option<&MapFile> {
-        self.private().map.as_ref()
+    /// What shared mappings that may become writable hold. It is opened for the first of them: most
+    /// files are never mapped, and whoever maps one holds mmap_lock, which an open bears, as where
+    /// overlayfs opens the upper file of one that was copied up.
+    pub(crate) fn map_file(&self, mount: &LowerMount) -> Result<&MapFile> {
+        let map = &self.private().map;
+        loop {
+            if let Some(opened) = map.as_ref() {
+                return Ok(opened);
+            }
+            // Of two at the same time one is dropped, perhaps a moment before the other is there.
+            let _ = map.populate(MapFile::open(self, mount)?);
+        }
     }
 
     /// Where it was opened.
@@ -314,14 +321,10 @@ impl OwnFile {
         unsafe { File::from_c(file) }
     }
 
-    /// Ends an `->open`: keeps the lower file, the one for mappings, and the state.
-    pub(crate) fn opened(
-        &self,
-        lower: ARef<File>,
-        map: Option<MapFile>,
-        open: <Fs as FileSystem>::Open,
-    ) -> Result {
+    /// Ends an `->open`: keeps the lower file and the state.
+    pub(crate) fn opened(&self, lower: ARef<File>, open: <Fs as FileSystem>::Open) -> Result {
         let direct = lower.mode() & c::FMODE_CAN_ODIRECT;
+        let map = SetOnce::new();
         let private = KBox::new(Private { lower, map, open }, GFP_KERNEL)?;
         let file = self.as_ptr();
         // SAFETY: A file that is being opened: nobody else uses it.

@@ -12,7 +12,7 @@
 
 use super::{
     c,
-    dentry::{Dentry, OwnDentry},
+    dentry::OwnDentry,
     file::{File, OwnFile},
     inode::Inode,
     mount::LowerMount,
@@ -63,10 +63,8 @@ impl Map {
         to_result(unsafe { c::backing_file_mmap(lower.as_ptr(), self.0, &mut context) })
     }
 
-    /// As [`Self::map_lower`], through the file's [`MapFile`], so that the first store to each page
-    /// comes to [`MapHooks::store`].
-    pub(crate) fn map_watched(&self, file: &OwnFile) -> Result {
-        let lower = file.map_file().ok_or(ENODEV)?;
+    /// As [`Self::map_lower`], so that the first store to each page comes to [`MapHooks::store`].
+    pub(crate) fn map_watched(&self, file: &OwnFile, lower: &MapFile) -> Result {
         let watched = NewWatched::new(file)?;
         self.map_lower(&lower.file)?;
         // SAFETY: The area is this thread's until the call ends.
@@ -413,9 +411,10 @@ struct MapTable {
 }
 
 impl MapFile {
-    /// Opens it for a file of ours that is being opened.
-    pub(crate) fn open(file: &OwnFile, mount: &LowerMount, lower: &Dentry) -> Result<Self> {
-        let opened = file.open_lower(mount, lower, c::O_RDONLY | c::O_LARGEFILE)?;
+    /// Opens it for a file of ours.
+    pub(super) fn open(file: &OwnFile, mount: &LowerMount) -> Result<Self> {
+        let flags = c::O_RDONLY | c::O_LARGEFILE;
+        let opened = file.open_lower(mount, file.lower_name(), flags)?;
         let ptr = opened.as_ptr();
         // SAFETY: A live file of which nobody knows yet.
         let lower = unsafe { (*ptr).f_op };

@@ -45,7 +45,7 @@ impl Kept {
         Some(Self {
             object: Word::object(object)?,
             open: Word::open(first)?,
-            second: Second::none(),
+            second: Second::any(),
             segment: Number::with_colon(0),
             length: Number::of(0),
             size: Number::of(0),

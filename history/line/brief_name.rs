@@ -61,7 +61,7 @@ impl BriefName<'_> {
             return Err(LineError::TooLong);
         }
         let mut line = Strip::new(out).ok_or(LineError::TooLong)?;
-        line.time(self.time, &mut Second::none());
+        line.time(self.time, &mut Second::any());
         line.put(b" ");
         line.padded(self.command);
         line.put(b" ");

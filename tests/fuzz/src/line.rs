@@ -436,7 +436,9 @@ fn usual(told: &Told, command: &[u8]) {
     let Ok(len) = brief.seal(told.seq, SEED.start(crc32c), crc32c, &mut out) else {
         return;
     };
-    let line = Line::parse(&out[..len], Some((&SEED, crc32c))).expect("the usual line");
+    let line = Line::parse(&out[..len], Some((&SEED, crc32c)));
+    let line =
+        line.unwrap_or_else(|e| panic!("the usual line: {e:?}: {}", out[..len].escape_ascii()));
     let says = (
         line.time, line.seq, line.obj, line.size, line.open, line.prev,
     );
