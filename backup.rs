@@ -42,6 +42,9 @@ pub(crate) enum Loses<'a> {
     Attributes(&'a Dentry, Wanted<'a>),
 }
 
+/// What was saved, the object's size then, and room for the lines if that came with it.
+type Old<'a> = (UnderWay<'a>, u64, Saved, Option<LineRoom<'a>>);
+
 /// An operation that is about to change an object. Our inode's lock is held.
 pub(crate) struct Intent<'a> {
     /// The object.
@@ -129,26 +132,34 @@ impl<'a> Intent<'a> {
     /// Saves what will be lost, as it is at one moment: stores through mappings are told before, or
     /// come after. Answers the object's size too.
     #[inline(always)]
-    fn save_old(
-        &self,
-        mount: &Mount,
-        journal: &'a Journal,
-    ) -> Result<(UnderWay<'a>, u64, Saved, Option<LineRoom<'a>>)> {
+    fn save_old(&self, mount: &Mount, journal: &'a Journal) -> Result<Old<'a>> {
         let stores = self.inode.object().stores();
-        let mut gate = stores.shut_if_mapped();
-        loop {
-            if let Err(e) = ready(mount, journal, self.inode, true)? {
-                tolerate(mount, e)?;
+        if !stores.is_mapped() {
+            let old = self.save_once(mount, journal)?;
+            // Or somebody has mapped it in between.
+            if !stores.is_mapped() {
+                return Ok(old);
             }
-            let under_way = stores.operation();
-            let size = self.inode.lower().size();
-            let (saved, room) = self.save_in(mount, journal, size)?;
-            if gate.is_some() || !stores.is_mapped() {
-                return Ok((under_way, size, saved, room));
-            }
-            // Somebody has mapped it in between.
-            gate = Some(stores.shut());
         }
+        self.save_shut(mount, journal)
+    }
+
+    /// As [`Self::save_old`], of an object with mappings: their stores wait.
+    #[cold]
+    fn save_shut(&self, mount: &Mount, journal: &'a Journal) -> Result<Old<'a>> {
+        let _gate = self.inode.object().stores().shut();
+        self.save_once(mount, journal)
+    }
+
+    #[inline(always)]
+    fn save_once(&self, mount: &Mount, journal: &'a Journal) -> Result<Old<'a>> {
+        if let Err(e) = ready(mount, journal, self.inode, true)? {
+            tolerate(mount, e)?;
+        }
+        let under_way = self.inode.object().stores().operation();
+        let size = self.inode.lower().size();
+        let (saved, room) = self.save_in(mount, journal, size)?;
+        Ok((under_way, size, saved, room))
     }
 
     #[inline(always)]

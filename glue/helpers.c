@@ -4,6 +4,7 @@
  * function is the shortest way from a Rust call to the kernel's inline.
  */
 #include <linux/folio_batch.h>
+#include <linux/fsnotify.h>
 #include <linux/lockdep.h>
 #include <linux/mm.h>
 #include <linux/namei.h>
@@ -275,14 +276,23 @@ static void lfs_lower_kiocb(struct kiocb *k, struct kiocb *iocb, struct file *lo
 		      (iocb->ki_flags & (IOCB_DIRECT | IOCB_DSYNC | IOCB_SYNC));
 }
 
-/* Synchronous on purpose: the record of a write is placed when it is done. */
+/*
+ * Synchronous on purpose: the record of a write is placed when it is done. Past
+ * vfs_iocb_iter_read() and vfs_iocb_iter_write(): they ask the security modules
+ * about the caller and the lower file, which is the kernel's; about the caller
+ * and our file the VFS has asked.
+ */
 ssize_t lfs_read(struct kiocb *iocb, struct file *lower, struct iov_iter *iter)
 {
 	struct kiocb k;
 	ssize_t ret;
 
+	if (!lower->f_op->read_iter)
+		return -EINVAL;
 	lfs_lower_kiocb(&k, iocb, lower);
-	ret = vfs_iocb_iter_read(lower, &k, iter);
+	ret = lower->f_op->read_iter(&k, iter);
+	if (ret >= 0)
+		fsnotify_access(lower);
 	iocb->ki_pos = k.ki_pos;
 	return ret;
 }
@@ -292,9 +302,13 @@ ssize_t lfs_write(struct kiocb *iocb, struct file *lower, struct iov_iter *iter)
 	struct kiocb k;
 	ssize_t ret;
 
+	if (!lower->f_op->write_iter)
+		return -EINVAL;
 	lfs_lower_kiocb(&k, iocb, lower);
 	k.ki_flags |= IOCB_WRITE;
-	ret = vfs_iocb_iter_write(lower, &k, iter);
+	ret = lower->f_op->write_iter(&k, iter);
+	if (ret > 0)
+		fsnotify_modify(lower);
 	iocb->ki_pos = k.ki_pos;
 	return ret;
 }
