@@ -223,15 +223,17 @@ impl<'a> History<'a> {
             newest >= floor || may_lack,
             "the log ends with operation {newest} of {last}, and {floor} must be in it ({durable} with its bytes): {told:?} of {events:?}"
         );
+        // Without a line they may all have been dropped, or never have been recorded.
+        let (newest, recorded) = if told.is_empty() && may_lack {
+            (floor, HashSet::new())
+        } else {
+            (newest, recorded)
+        };
         Ok(History {
             object,
             last,
             durable,
-            newest: if told.is_empty() && may_lack {
-                floor
-            } else {
-                newest
-            },
+            newest,
             recorded,
         })
     }
