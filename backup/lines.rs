@@ -7,7 +7,8 @@ use crate::{
     history::{
         journal::{Journal, LineRoom, PlaceError, Placed},
         line::{
-            Brief, BriefName, Cookie, Line, LineDraft, LineError, Op, Open as OpenKey, MAX_LINE,
+            Brief, BriefName, Cookie, Line, LineDraft, LineError, Op, Open as OpenKey, Usual,
+            MAX_LINE,
         }, //
     },
     stack::{Identity, Mount, ObjectState, Open, Who},
@@ -68,7 +69,7 @@ fn place_brief(
     if state.was.is_some() {
         return None;
     }
-    let mut who = subject.open?.who().lock();
+    let mut who = subject.open?.who().ok()?.lock();
     who.refresh(subject.mount.identities());
     if who.told_in != state.handle_told_in {
         return None;
@@ -117,7 +118,7 @@ pub(super) fn place_name(
     if state.was.is_some() {
         return None;
     }
-    let mut place = |identity: &Identity| {
+    let mut place = |identity: &Identity, usual: &mut Usual| {
         let brief = BriefName {
             time: task::now(),
             command: identity.whole_command()?,
@@ -132,12 +133,13 @@ pub(super) fn place_name(
             node: named.node.map(|node| node.id()),
         };
         // What goes wrong here goes wrong again with another line, or needs a longer one.
-        room.place_brief_name(&brief, state.handle_told_in).ok()
+        room.place_brief_name(&brief, usual, state.handle_told_in)
+            .ok()
     };
     let identities = subject.mount.identities();
     let placed = match identities.if_last(&mut place) {
         Some(placed) => placed,
-        None => place(&*identities.current()?)?,
+        None => place(&*identities.current()?, &mut Usual::new())?,
     };
     state.head = Some(placed.at);
     Some(placed)
@@ -152,9 +154,10 @@ pub(crate) fn place(
     fill: impl Fn(&mut LineDraft<'_>),
 ) -> Result<Placed> {
     let identities = subject.mount.identities();
-    match subject.open {
-        Some(open) => {
-            let mut who = open.who().lock();
+    // Without memory for it, the line tells of no open file.
+    match subject.open.and_then(|open| open.who().ok()) {
+        Some(who) => {
+            let mut who = who.lock();
             who.refresh(identities);
             place_by(subject, state, &mut who, room, what, fill)
         }

@@ -33,7 +33,10 @@ pub(crate) fn map(file: &OwnFile, make: impl FnOnce() -> Result) -> Result {
     let inode = file.own_inode();
     if inode.mount().journal().is_some() {
         // Whoever makes the mapping is behind its stores: a fault has no time to ask.
-        file.open().who().lock().refresh(inode.mount().identities());
+        file.open()
+            .who()?
+            .lock()
+            .refresh(inode.mount().identities());
     }
     let stores = inode.object().stores();
     stores.mapped();
@@ -91,13 +94,15 @@ fn notice(file: &OwnFile) {
         return;
     }
     let mut list = List::default();
-    let noted = list.push(Store {
-        at: 0,
-        length: 0,
-        before: Before::Foreign,
-        who: file.open().share_who(),
-    });
-    if noted.is_err() {
+    let mut note = || {
+        list.push(Store {
+            at: 0,
+            length: 0,
+            before: Before::Foreign,
+            who: file.open().who()?.clone(),
+        })
+    };
+    if note().is_err() {
         return;
     }
     if inode.object().stores().take_unseen() {
@@ -171,7 +176,7 @@ fn gather(
             at,
             length: n as u64,
             before: Before::At(staged.extent, !staged.crc),
-            who: file.open().share_who(),
+            who: file.open().who()?.clone(),
         })?;
         done = done.saturating_add(n);
         count += 1;
@@ -194,7 +199,7 @@ fn lose(
         at,
         length: length as u64,
         before: Before::Lost(why),
-        who: file.open().share_who(),
+        who: file.open().who()?.clone(),
     })?;
     Ok(1)
 }

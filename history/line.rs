@@ -38,7 +38,10 @@ pub use brief::{
     Brief,
     Kept, //
 };
-pub use brief_name::BriefName;
+pub use brief_name::{
+    BriefName,
+    Usual, //
+};
 pub use draft::{
     LineDraft,
     Open, //

@@ -24,7 +24,8 @@ use super::{
         LineDraft,
         LineError,
         ObjectId,
-        Pos, //
+        Pos,
+        Usual, //
     },
     staging::{
         Full,
@@ -475,10 +476,11 @@ impl LineRoom<'_> {
     pub(crate) fn place_brief_name(
         &mut self,
         brief: &BriefName<'_>,
+        usual: &mut Usual,
         expected_segment: u64,
     ) -> Result<Placed, PlaceError> {
         self.place_sealed(brief.directory, expected_segment, true, |staging, out| {
-            brief.seal(staging.seq, staging.sum_start, crc32c, out)
+            brief.seal(usual, staging.seq, staging.sum_start, crc32c, out)
         })
     }
 

@@ -12,6 +12,7 @@ use crate::{
         Padded,
         Pos,
         Time,
+        Usual,
         MAX_ARGS,
         MAX_COMMAND, //
     },
@@ -21,7 +22,7 @@ use crate::{
 use kernel::{
     new_mutex,
     prelude::*,
-    sync::{Arc, Mutex}, //
+    sync::{Arc, Mutex, SetOnce}, //
 };
 
 /// A process at a time of its life: between two calls of exec, under one user id.
@@ -135,38 +136,55 @@ fn trimmed(arguments: &[u8]) -> &[u8] {
 #[pin_data]
 pub(crate) struct IdentityCache {
     #[pin]
-    last: Mutex<Option<Arc<Identity>>>,
+    last: Mutex<Last>,
+}
+
+struct Last {
+    identity: Option<Arc<Identity>>,
+    usual: Usual,
 }
 
 impl IdentityCache {
     pub(crate) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
-            last <- new_mutex!(None, "IdentityCache::last"),
+            last <- new_mutex!(Last {
+                identity: None,
+                usual: Usual::new(),
+            }, "IdentityCache::last"),
         })
     }
 
     /// Calls `f` with the calling process, if that was the last one: costs less than [`Self::current`].
+    /// And with what is mostly the same in lines about names.
     #[inline]
-    pub(crate) fn if_last<T>(&self, f: impl FnOnce(&Identity) -> Option<T>) -> Option<T> {
-        let last = self.last.lock();
-        last.as_deref().filter(|i| i.is_current()).and_then(f)
+    pub(crate) fn if_last<T>(
+        &self,
+        f: impl FnOnce(&Identity, &mut Usual) -> Option<T>,
+    ) -> Option<T> {
+        let last = &mut *self.last.lock();
+        let identity = last.identity.as_deref().filter(|i| i.is_current())?;
+        f(identity, &mut last.usual)
     }
 
     /// The calling process. `None`: there was no memory for it; the line then says `-`.
     pub(crate) fn current(&self) -> Option<Arc<Identity>> {
-        if let Some(known) = self.last.lock().as_ref().filter(|i| i.is_current()) {
-            return Some(known.clone());
+        {
+            let last = self.last.lock();
+            if let Some(known) = last.identity.as_ref().filter(|i| i.is_current()) {
+                return Some(known.clone());
+            }
         }
         let identity = Identity::gather().ok()?;
         // The old one is dropped outside the lock.
-        let _old = self.last.lock().replace(identity.clone());
+        let _old = self.last.lock().identity.replace(identity.clone());
         Some(identity)
     }
 }
 
 /// The state of an open file.
 pub(crate) struct Open {
-    who: Arc<Mutex<Who>>,
+    /// Made when it is first asked for: most files are opened without being changed.
+    who: SetOnce<Arc<Mutex<Who>>>,
 }
 
 /// Who uses an open file, and what its lines have told.
@@ -221,22 +239,35 @@ impl Who {
 }
 
 impl Open {
-    pub(crate) fn new() -> Result<Self> {
-        let who = Who {
-            has_file: true,
-            ..Who::default()
-        };
-        let who = Arc::pin_init(new_mutex!(who, "Open::who"), GFP_KERNEL)?;
-        Ok(Self { who })
+    pub(crate) fn new() -> Self {
+        Self {
+            who: SetOnce::new(),
+        }
     }
 
-    /// As [`Self::who`], for lines that are placed when the file may be closed.
-    pub(crate) fn share_who(&self) -> Arc<Mutex<Who>> {
-        self.who.clone()
+    /// Shared by lines that are placed when the file may be closed. Its lock stands below that of the
+    /// object's state in the lock order. `ENOMEM`: there is no memory for it.
+    #[inline]
+    pub(crate) fn who(&self) -> Result<&Arc<Mutex<Who>>> {
+        match self.who.as_ref() {
+            Some(who) => Ok(who),
+            None => self.make_who(),
+        }
     }
 
-    /// Stands below the object's state in the lock order.
-    pub(crate) fn who(&self) -> &Mutex<Who> {
-        &self.who
+    #[cold]
+    fn make_who(&self) -> Result<&Arc<Mutex<Who>>> {
+        loop {
+            let who = Who {
+                has_file: true,
+                ..Who::default()
+            };
+            let who = Arc::pin_init(new_mutex!(who, "Open::who"), GFP_KERNEL)?;
+            // Of two at the same time one is dropped, perhaps a moment before the other is there.
+            let _ = self.who.populate(who);
+            if let Some(who) = self.who.as_ref() {
+                return Ok(who);
+            }
+        }
     }
 }

@@ -11,7 +11,7 @@ impl DirectoryHooks for Stack {
         let mount = file.own_inode().mount();
         let dentry = file.dentry().lower()?;
         let lower = file.open_lower(mount.lower(), dentry, super::file::lower_flags(file))?;
-        file.opened(lower, Open::new()?)
+        file.opened(lower, Open::new())
     }
 
     fn hides(file: &OwnFile, name: &[u8]) -> bool {

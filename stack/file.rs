@@ -38,11 +38,10 @@ impl FileHooks for Stack {
         let inode = file.own_inode();
         let mount = inode.mount();
         let lower = file.open_lower(mount.lower(), file.dentry().lower()?, lower_flags(file))?;
-        let open = Open::new()?;
         if file.is_writable() {
             backup::load_to_open(inode)?;
         }
-        file.opened(lower, open)?;
+        file.opened(lower, Open::new())?;
         if file.is_writable() {
             inode.object().writer_came();
         }

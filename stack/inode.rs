@@ -161,7 +161,7 @@ impl NameHooks for Stack {
         let inode = OwnInode::obtain(dir.superblock(), lower.inode())?;
         backup::is_new(&inode);
         dentry.set_lower(lower.lower_dentry().get());
-        file.opened(lower, Open::new()?)?;
+        file.opened(lower, Open::new())?;
         if file.is_writable() {
             inode.object().writer_came();
         }

@@ -192,7 +192,7 @@ fn put(buffer: usize, length: u32, used: &mut u32, text: &[u8]) -> Result<bool> 
 fn standing_from<'j>(journal: &'j Journal, file: &OwnFile, at: Pos) -> Result<Chain<'j>> {
     let inode = file.own_inode();
     let from = |at| Chain::new(journal, inode.id(), at, OnForeign::Pass);
-    let kept = file.open().who().lock().paused.take();
+    let kept = file.open().who()?.lock().paused.take();
     if let Some((_, hidden)) = kept.filter(|(place, _)| *place == at) {
         return Ok(from(Some(at))?.resume(hidden));
     }
@@ -226,7 +226,7 @@ fn copy_standing(
                 if !put(buffer, length, &mut used, text)? {
                     let hidden = chain.into_hidden();
                     if let Some(at) = resume.filter(|_| !hidden.is_empty()) {
-                        file.open().who().lock().paused = Some((at, hidden));
+                        file.open().who()?.lock().paused = Some((at, hidden));
                     }
                     return Ok((used, resume));
                 }

@@ -11,7 +11,8 @@ use super::{
         self,
         Padded,
         Second,
-        Strip, //
+        Strip,
+        Word, //
     },
     Crc,
     LineError,
@@ -20,6 +21,30 @@ use super::{
     Pos,
     Time, //
 };
+
+/// What mostly stays the same from one usual line about a name to the next, as text.
+pub struct Usual {
+    second: Second,
+    directory: Option<(ObjectId, Word)>,
+}
+
+impl Usual {
+    /// Nothing is known yet.
+    pub fn new() -> Self {
+        Self {
+            second: Second::any(),
+            directory: None,
+        }
+    }
+
+    /// The directory as a line tells it. `None`: too long to be kept.
+    fn directory(&mut self, directory: ObjectId) -> Option<&Word> {
+        if !matches!(&self.directory, Some((known, _)) if *known == directory) {
+            self.directory = Some((directory, Word::object(directory)?));
+        }
+        self.directory.as_ref().map(|(_, word)| word)
+    }
+}
 
 /// What a usual line about a name says beside its number.
 pub struct BriefName<'a> {
@@ -56,19 +81,29 @@ const HANDLE: usize = 64;
 impl BriefName<'_> {
     /// Writes the whole line and returns its length. Its checksum starts from `start`, which
     /// [`super::Seed::start`] gives.
-    pub fn seal(&self, seq: u64, start: u32, crc: Crc, out: &mut [u8]) -> Result<usize, LineError> {
+    pub fn seal(
+        &self,
+        usual: &mut Usual,
+        seq: u64,
+        start: u32,
+        crc: Crc,
+        out: &mut [u8],
+    ) -> Result<usize, LineError> {
         if !self.fits() {
             return Err(LineError::TooLong);
         }
         let mut line = Strip::new(out).ok_or(LineError::TooLong)?;
-        line.time(self.time, &mut Second::any());
+        line.time(self.time, &mut usual.second);
         line.put(b" ");
         line.padded(self.command);
         line.put(b" ");
         line.slice(self.op.as_str().as_bytes());
         line.put(b" 0 0");
         line.number(b" seq=", seq);
-        line.object(b" obj=", self.directory);
+        match usual.directory(self.directory) {
+            Some(word) => line.word(word),
+            None => line.object(b" obj=", self.directory),
+        }
         if let Some(prev) = self.prev {
             line.number(b" prev=", prev.segment);
             line.number(b":", prev.offset);
