@@ -7,6 +7,7 @@ use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
+use crate::group::{self, End};
 use crate::history;
 use crate::lower::Place;
 use crate::model::{name_of, Model, Object, NAMES};
@@ -21,8 +22,12 @@ pub struct Cut<'a> {
     pub model: &'a Model,
     pub lower: Lower,
     pub family: Family,
-    /// Steps that were done; the next one had perhaps begun.
+    /// Steps that were done.
     pub done: u64,
+    /// The last step that has perhaps left something.
+    pub begun: u64,
+    /// The group that was withdrawn after it had begun: that step's.
+    pub withdrawn: Option<u64>,
     /// Lines of steps up to this one must be in the log.
     pub lines: u64,
     /// What is broken on purpose, so that it must be found.
@@ -40,25 +45,51 @@ pub enum Damage {
     Payload,
     /// A byte of each file is another.
     Content,
+    /// One file of the newest group is as if it had not been taken back, or as if it had, alone.
+    Group,
 }
 
 impl Damage {
-    pub const ALL: [Damage; 4] = [
+    pub const ALL: [Damage; 5] = [
         Damage::Flush,
         Damage::Line,
         Damage::Payload,
         Damage::Content,
+        Damage::Group,
     ];
 
-    fn inflict(self, place: &Place) -> Outcome {
+    fn inflict(self, place: &Place, cut: &Cut<'_>) -> Outcome {
         let home = place.source.join(".loggerfs");
         match self {
             Damage::Flush => Ok(()),
             Damage::Line => flip_in(&home.join("log")),
             Damage::Payload => flip_in(&home.join("undo")),
             Damage::Content => flip_in(&place.source),
+            Damage::Group => halve(place, cut),
         }
     }
+}
+
+/// Does the other of what the newest group did to one of its files.
+fn halve(place: &Place, cut: &Cut<'_>) -> Outcome {
+    let mut groups = cut.model.groups.iter().rev();
+    let Some(group) = groups.find(|group| group.step <= cut.begun) else {
+        return Ok(());
+    };
+    for (object, event) in &group.events {
+        let object = &cut.model.objects[*object];
+        let (before, behind) = (&object.events[event - 1], &object.events[*event]);
+        for name in 0..NAMES {
+            let path = place.source.join(name_of(name));
+            if fs::metadata(&path).is_ok_and(|facts| facts.ino() == object.inode) {
+                let is_done = fs::read(&path)? == *behind.content;
+                let other = if is_done { before } else { behind };
+                fs::write(&path, &*other.content)?;
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Changes the first byte of each file in a directory.
@@ -85,12 +116,16 @@ pub struct Tally {
     pub payloads: u64,
     /// Files that were called changed outside, though only the power was cut.
     pub foreign: u64,
+    /// Groups that were done, and such as were under way: done in the end, or withdrawn.
+    pub groups: u64,
+    pub decided: u64,
+    pub withdrawn: u64,
     /// Operations whose line was lost though some of their bytes were not.
     pub unrecorded: u64,
 }
 
 /// Looks at everything; the disk holds what the cut left, and nothing is mounted.
-pub fn look(place: &Place, cut: &Cut<'_>, random: &mut Random, tally: &mut Tally) -> Outcome {
+pub fn look(place: &Place, cut: &mut Cut<'_>, random: &mut Random, tally: &mut Tally) -> Outcome {
     place
         .mount_lower()
         .at("the lower filesystem after the cut")?;
@@ -104,12 +139,13 @@ pub fn look(place: &Place, cut: &Cut<'_>, random: &mut Random, tally: &mut Tally
         let _ = fs::remove_file(place.base.join("filler"));
     }
     if let Some(damage) = cut.damage {
-        damage.inflict(place)?;
+        damage.inflict(place, cut)?;
     }
     place.mount(cut.family.options())?;
     let seen = history::examine(&place.source.join(".loggerfs")).at("the history")?;
     tally.lines += seen.lines;
     tally.payloads += seen.payloads;
+    judge_groups(place, cut, tally).at("the groups")?;
     for name in 0..NAMES {
         look_at_name(place, cut, name, random, tally).at(name_of(name))?;
     }
@@ -122,6 +158,61 @@ pub fn look(place: &Place, cut: &Cut<'_>, random: &mut Random, tally: &mut Tally
     Ok(())
 }
 
+/// What the log says of groups must be so of all their objects: a group that was under way is done or
+/// was not begun.
+fn judge_groups(place: &Place, cut: &mut Cut<'_>, tally: &mut Tally) -> Outcome {
+    let lines = group::history(&File::open(&place.top)?)?;
+    let ends = group::ends(&lines, cut.family != Family::Full)?;
+    let (begun, known) = (cut.begun, cut.model.groups.iter());
+    let groups: Vec<_> = known.filter(|group| group.step <= begun).collect();
+    let oldest = lines
+        .first()
+        .map_or(Ok(0), |placed| placed.line.number("seq"))?;
+    for group in &groups {
+        let is_there = ends.get(&group.seq) == Some(&End::Done);
+        // Its lines may have been dropped.
+        let may_lack = cut.family != Family::Usual && (lines.is_empty() || group.seq <= oldest);
+        check!(
+            group.step > cut.done || is_there || may_lack || cut.family == Family::Full,
+            "group {} of step {} is durable, and the log says {:?}",
+            group.seq,
+            group.step,
+            ends.get(&group.seq)
+        );
+        tally.groups += u64::from(is_there);
+    }
+    let done = groups.iter().filter(|group| group.step <= cut.done);
+    let done: HashSet<u64> = done.map(|group| group.seq).collect();
+    let others = ends.iter().filter(|(_, end)| **end == End::Done);
+    let others: Vec<u64> = others
+        .map(|(seq, _)| *seq)
+        .filter(|seq| !done.contains(seq))
+        .collect();
+    let Some(under_way) = groups.iter().find(|group| group.step > cut.done) else {
+        check!(others.is_empty(), "nobody asked for the groups {others:?}");
+        return Ok(());
+    };
+    let newest = done.iter().max().copied().unwrap_or(0);
+    match others[..] {
+        [] => {
+            cut.begun = cut.done;
+            let mut withdrawn = ends.iter().filter(|(seq, _)| **seq > newest);
+            if withdrawn.any(|(_, end)| *end == End::Withdrawn) {
+                cut.withdrawn = Some(under_way.step);
+                tally.withdrawn += 1;
+            }
+        }
+        [seq] if seq > newest => {
+            // Its content was durable before the line that says so.
+            cut.done = cut.begun;
+            cut.lines = cut.lines.max(cut.model.lines_durable_at(cut.done));
+            tally.decided += 1;
+        }
+        _ => fail!("nobody asked for the groups {others:?} beside {done:?}"),
+    }
+    Ok(())
+}
+
 fn look_at_name(
     place: &Place,
     cut: &Cut<'_>,
@@ -130,7 +221,7 @@ fn look_at_name(
     tally: &mut Tally,
 ) -> Outcome {
     let path = place.top.join(name_of(name));
-    let may_be = (cut.model).may_be_bound(name, cut.done, cut.lower == Lower::Btrfs);
+    let may_be = (cut.model).may_be_bound(name, (cut.done, cut.begun), cut.lower == Lower::Btrfs);
     let inode = match fs::symlink_metadata(&path) {
         Ok(facts) => facts.ino(),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -200,11 +291,13 @@ struct History<'a> {
     /// The newest event in the log.
     newest: usize,
     recorded: HashSet<usize>,
+    /// What a group was about to put back, which was withdrawn: these bytes are as before it.
+    withdrawn: &'a [(usize, usize)],
 }
 
 impl<'a> History<'a> {
-    fn new(cut: &Cut<'_>, object: &'a Object, lines: &[undo::Line]) -> Outcome<History<'a>> {
-        let (last, durable) = (object.event_at(cut.done + 1), object.durable_at(cut.done));
+    fn new(cut: &Cut<'a>, object: &'a Object, lines: &[undo::Line]) -> Outcome<History<'a>> {
+        let (last, durable) = (object.event_at(cut.begun), object.durable_at(cut.done));
         let told = operations(lines, cut.family != Family::Full)?;
         let events: Vec<&str> = (1..=last).map(|at| &*object.events[at].line).collect();
         let recorded = match cut.family {
@@ -235,6 +328,7 @@ impl<'a> History<'a> {
             durable,
             newest,
             recorded,
+            withdrawn: withdrawn(cut, object, lines),
         })
     }
 
@@ -250,6 +344,12 @@ impl<'a> History<'a> {
                 // A write that failed has not made the file as long as it meant to.
                 let (from, to) = (event.touched.0, event.touched.1.min(open.len()));
                 open[from.min(to)..to].fill(true);
+            }
+        }
+        if state == self.newest {
+            for (from, to) in self.withdrawn {
+                let to = (*to).min(open.len());
+                open[(*from).min(to)..to].fill(false);
             }
         }
         open
@@ -305,6 +405,27 @@ impl<'a> History<'a> {
     }
 }
 
+/// What a group was about to put back of an object, and what its log says was withdrawn.
+fn withdrawn<'a>(cut: &Cut<'a>, object: &'a Object, lines: &[undo::Line]) -> &'a [(usize, usize)] {
+    let event = object
+        .events
+        .iter()
+        .find(|event| Some(event.step) == cut.withdrawn);
+    match (event, lines.iter().rev().find(|line| line.op == "cancel")) {
+        // A step that was done before is told of by its own lines.
+        (Some(event), Some(cancel)) if ends_with(lines, cancel) => &event.parts,
+        _ => &[],
+    }
+}
+
+/// Whether no operation follows the one that was withdrawn.
+fn ends_with(lines: &[undo::Line], cancel: &undo::Line) -> bool {
+    let own = ["commit", "cancel", "amend", "left", "foreign", "recover"];
+    let last = lines.iter().rfind(|line| !own.contains(&line.op.as_str()));
+    let seq = last.and_then(|line| line.key("seq"));
+    seq.is_some() && seq == cancel.key("of")
+}
+
 const REVERTED: &str = "taken back";
 
 /// The operations that a log tells of, as events have them. Those that were cancelled are left
@@ -323,7 +444,7 @@ fn operations(lines: &[undo::Line], strict: bool) -> Outcome<Vec<String>> {
             continue;
         }
         match (line.op.as_str(), end) {
-            ("revert", None) if strict => {
+            ("revert" | "redo", None) if strict => {
                 fail!("a revert was neither ended nor withdrawn: {}", line.text)
             }
             // Two reverts of one file must not be taken for each other.
@@ -331,10 +452,11 @@ fn operations(lines: &[undo::Line], strict: bool) -> Outcome<Vec<String>> {
                 let (count, size) = (line.number("count")?, line.number("now")?);
                 found.push(format!("revert {count} {size}"));
             }
+            ("redo", _) => found.push(format!("redo {}", line.number("now")?)),
             ("write" | "truncate" | "punch", Some(end)) if end.op == "amend" => {
                 found.push(format!("{} {} {}", line.op, end.offset, end.length));
             }
-            ("write" | "truncate" | "punch", _) => found.push(line.brief()),
+            ("write" | "truncate" | "punch" | "mmap", _) => found.push(line.brief()),
             _ => {}
         }
     }

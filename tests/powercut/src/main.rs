@@ -8,6 +8,7 @@
 //!   lfs-powercut look --lower NAME --family NAME --seed N --disk DEVICE
 
 mod check;
+mod group;
 mod history;
 mod lower;
 mod mark;
@@ -285,11 +286,13 @@ fn look(options: &Options) -> Outcome {
     let marks = Marker::new(&options.disk, lower::size(options.lower))?.read(options.seed)?;
     let (model, acts) = work::replayed(options.family, options.seed, options.steps, &marks);
     let done = marks.len() as u64;
-    let cut = Cut {
+    let mut cut = Cut {
         model: &model,
         lower: options.lower,
         family: options.family,
         done,
+        begun: done + 1,
+        withdrawn: None,
         lines: model.lines_durable_at(done),
         damage: None,
     };
@@ -302,7 +305,7 @@ fn look(options: &Options) -> Outcome {
         options.seed,
         acts.last()
     );
-    check::look(&place, &cut, &mut random, &mut tally).at(&what)?;
+    check::look(&place, &mut cut, &mut random, &mut tally).at(&what)?;
     println!("ok {what}; {tally:?}");
     Ok(())
 }

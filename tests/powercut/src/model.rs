@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::plan::{Act, How};
+use crate::plan::{Act, How, Way};
 use crate::shadow::pattern;
 
 /// How many names there are in the directory.
@@ -28,6 +28,8 @@ pub struct Event {
     /// The events that stand after it, oldest first.
     pub standing: Arc<Vec<usize>>,
     pub is_revert: bool,
+    /// Of a revert: the ranges that it put back.
+    pub parts: Vec<(usize, usize)>,
     /// It failed, perhaps half way: what the content would be if it had not.
     pub intended: Option<Vec<u8>>,
 }
@@ -59,6 +61,22 @@ impl Object {
     }
 }
 
+/// A group that a step took back.
+pub struct Group {
+    pub step: u64,
+    /// The number of its first line.
+    pub seq: u64,
+    /// Its objects, and of each the event.
+    pub events: Vec<(usize, usize)>,
+    /// The operations on names, newest first, and what the names were with them.
+    names: Vec<(u64, NameOp)>,
+    with: NameOp,
+    way: Option<Way>,
+}
+
+/// An operation on names: which it changed, and what they were before.
+type NameOp = Vec<(usize, Option<usize>)>;
+
 /// All that was done.
 pub struct Model {
     seed: u64,
@@ -67,7 +85,11 @@ pub struct Model {
     /// For each name, from which step on it was which object's.
     pub names: Vec<Vec<(u64, Option<usize>)>>,
     /// For each operation on names that stands: which names it changed, and what they were before.
-    pub name_ops: Vec<Vec<(usize, Option<usize>)>>,
+    pub name_ops: Vec<(u64, NameOp)>,
+    /// Every group, oldest first.
+    pub groups: Vec<Group>,
+    /// Whether the last change was the last group.
+    is_undone: bool,
     /// After these steps, the names were durable: all of them, or this one.
     pub names_durable: Vec<(u64, Option<usize>)>,
     /// After a step, all lines of steps up to this one are durable.
@@ -82,6 +104,8 @@ impl Model {
             objects: Vec::new(),
             names: vec![vec![(0, None)]; NAMES],
             name_ops: Vec::new(),
+            groups: Vec::new(),
+            is_undone: false,
             names_durable: vec![(0, None)],
             lines_durable: Vec::new(),
         }
@@ -119,6 +143,7 @@ impl Model {
     /// Takes over a step that ended with `result`.
     pub fn apply(&mut self, act: &Act, result: i64, inode: u64) {
         self.step += 1;
+        self.is_undone &= matches!(act, Act::Sync | Act::Unmount | Act::Mount);
         if let Act::Write { name, .. } = act {
             if !self.exists(*name) && (inode != 0 || result >= 0) {
                 self.create(*name, inode);
@@ -129,6 +154,18 @@ impl Model {
             return;
         }
         match *act {
+            Act::Group {
+                way,
+                ref files,
+                names,
+            } => self.take_group_back(way, files, names, inode),
+            Act::Redo => self.redo(inode),
+            Act::Store {
+                name,
+                at,
+                length,
+                is_synced,
+            } => self.store(name, at, length, is_synced),
             Act::Write { name, at, how, .. } => self.write(name, at, result as usize, how),
             Act::Truncate { name, size } => self.truncate(name, size),
             Act::Punch { name, at, length } => self.punch(name, at, length),
@@ -181,12 +218,12 @@ impl Model {
     fn note_names(&mut self, names: &[usize]) {
         let before = names.iter().map(|name| (*name, self.object_of(*name)));
         let before = before.collect();
-        self.name_ops.push(before);
+        self.name_ops.push((self.step, before));
     }
 
     fn take_names_back(&mut self, count: usize) {
         for _ in 0..count {
-            for (name, before) in self.name_ops.pop().unwrap_or_default() {
+            for (name, before) in self.name_ops.pop().unwrap_or_default().1 {
                 self.bind(name, before);
             }
         }
@@ -208,6 +245,7 @@ impl Model {
                 touched: (0, 0),
                 standing: Arc::default(),
                 is_revert: false,
+                parts: Vec::new(),
                 intended: None,
             }],
             durable: Vec::new(),
@@ -267,26 +305,7 @@ impl Model {
         let Some((object, step, _)) = self.open(name) else {
             return;
         };
-        let mut standing = object.newest().standing.to_vec();
-        let mut touched = (usize::MAX, 0);
-        let mut content = object.newest().content.clone();
-        for _ in 0..count {
-            let Some(event) = standing.pop() else {
-                return;
-            };
-            let range = object.events[event].touched;
-            touched = (touched.0.min(range.0), touched.1.max(range.1));
-            content = object.events[event - 1].content.clone();
-        }
-        object.events.push(Event {
-            step,
-            line: format!("revert {count} {}", content.len()),
-            content,
-            touched,
-            standing: Arc::new(standing),
-            is_revert: true,
-            intended: None,
-        });
+        object.take_back(step, count, Way::Walk);
         // The file and all before the revert are durable; that it was done is not, yet.
         let before = object.events.len() - 2;
         object.durable.push((step, before));
@@ -314,10 +333,15 @@ impl Model {
     }
 
     /// Which objects a name may be bound to after a cut, when steps up to `done` were done and
-    /// the one after it had perhaps begun. With `may_return`, once a file that was synced under the
+    /// those up to `begun` had perhaps begun. With `may_return`, once a file that was synced under the
     /// name has lost it again, an older one may be back: btrfs replays the new file's log without
     /// the name then, and does not know that the older one had lost it, though it knows its new name.
-    pub fn may_be_bound(&self, name: usize, done: u64, may_return: bool) -> Vec<Option<usize>> {
+    pub fn may_be_bound(
+        &self,
+        name: usize,
+        (done, begun): (u64, u64),
+        may_return: bool,
+    ) -> Vec<Option<usize>> {
         let since = |of_file: bool| {
             let durable = self
                 .names_durable
@@ -326,7 +350,7 @@ impl Model {
             durable.map(|(step, _)| *step).max().unwrap_or(0)
         };
         let changed = self.names[name].iter().map(|(step, _)| *step);
-        let is_changed = |from| changed.clone().any(|step| step > from && step <= done + 1);
+        let is_changed = |from| changed.clone().any(|step| step > from && step <= begun);
         let mut from = since(true);
         if may_return && is_changed(from) {
             from = since(false);
@@ -334,7 +358,7 @@ impl Model {
         let mut found = Vec::new();
         for (at, (step, object)) in self.names[name].iter().enumerate() {
             let ends = self.names[name].get(at + 1).map_or(u64::MAX, |next| next.0);
-            if *step <= done + 1 && ends > from && !found.contains(object) {
+            if *step <= begun && ends > from && !found.contains(object) {
                 found.push(*object);
             }
         }
@@ -348,7 +372,198 @@ impl Model {
     }
 }
 
+/// Groups.
+impl Model {
+    /// The undo that the last change was.
+    pub fn undone(&self) -> Option<&Group> {
+        let last = self.groups.last().filter(|_| self.is_undone);
+        last.filter(|group| group.way == Some(Way::Walk))
+    }
+
+    /// How many operations of a file stand above its newest pick: what that took back is told by no
+    /// line that stands.
+    pub fn plain_depth_of(&self, name: usize) -> usize {
+        let Some(object) = self.object_of(name) else {
+            return 0;
+        };
+        let object = &self.objects[object];
+        let standing = object.newest().standing.iter().rev();
+        let events = standing.map(|at| &object.events[*at]);
+        let known = |event: &&Event| !event.is_revert && event.intended.is_none();
+        events.take_while(known).count()
+    }
+
+    /// The newest operations of the mount, as a group takes them: how many of each file, and of
+    /// names. Fewer, where one comes that is of no name.
+    pub fn newest(&self, count: usize) -> (Vec<(usize, usize)>, usize) {
+        let mut all: Vec<(u64, Option<usize>)> = Vec::new();
+        all.extend(self.name_ops.iter().map(|(step, _)| (*step, None)));
+        for (at, object) in self.objects.iter().enumerate() {
+            let standing = object.newest().standing.iter();
+            all.extend(standing.map(|event| (object.events[*event].step, Some(at))));
+        }
+        // A file is created before it is written to, by one step.
+        all.sort_by_key(|(step, of)| (*step, of.is_some()));
+        let (mut files, mut names) = (Vec::<(usize, usize)>::new(), 0);
+        for (_, of) in all.iter().rev().take(count) {
+            let Some(object) = of else {
+                names += 1;
+                continue;
+            };
+            let Some(name) = (0..NAMES).find(|name| self.object_of(*name) == Some(*object)) else {
+                break;
+            };
+            let before = files.iter().position(|(of, _)| *of == name);
+            let taken = before.map_or(0, |at| files[at].1);
+            if taken == self.plain_depth_of(name) {
+                break;
+            }
+            match before {
+                Some(at) => files[at].1 += 1,
+                None => files.push((name, 1)),
+            }
+        }
+        (files, names)
+    }
+
+    fn take_group_back(&mut self, way: Way, files: &[(usize, usize)], names: usize, seq: u64) {
+        let step = self.step;
+        let mut events = Vec::new();
+        for (name, count) in files {
+            let Some(index) = self.object_of(*name) else {
+                continue;
+            };
+            let object = &mut self.objects[index];
+            object.take_back(step, *count, way);
+            events.push((index, object.events.len() - 1));
+        }
+        let with = (0..NAMES).map(|name| (name, self.object_of(name)));
+        let with = with.collect();
+        let mut taken = Vec::new();
+        for _ in 0..names {
+            let op = self.name_ops.pop().unwrap_or_default();
+            for (name, before) in &op.1 {
+                self.bind(*name, *before);
+            }
+            taken.push(op);
+        }
+        self.end_group(Group {
+            step,
+            seq,
+            events,
+            names: taken,
+            with,
+            way: Some(way),
+        });
+    }
+
+    fn redo(&mut self, seq: u64) {
+        let step = self.step;
+        let Some(undo) = self.groups.pop() else {
+            return;
+        };
+        let mut events = Vec::new();
+        for (index, at) in &undo.events {
+            let object = &mut self.objects[*index];
+            object.redo(step, *at);
+            events.push((*index, object.events.len() - 1));
+        }
+        if !undo.names.is_empty() {
+            for (name, object) in &undo.with {
+                if self.object_of(*name) != *object {
+                    self.bind(*name, *object);
+                }
+            }
+        }
+        for op in undo.names.iter().rev() {
+            self.name_ops.push(op.clone());
+        }
+        self.groups.push(undo);
+        self.end_group(Group {
+            step,
+            seq,
+            events,
+            names: Vec::new(),
+            with: Vec::new(),
+            way: None,
+        });
+    }
+
+    /// All that was applied is durable before the line that decides, and that before the request
+    /// returns.
+    fn end_group(&mut self, group: Group) {
+        self.is_undone = group.way == Some(Way::Walk);
+        self.groups.push(group);
+        self.sync();
+    }
+
+    fn store(&mut self, name: usize, at: usize, length: usize, is_synced: bool) {
+        let bytes = self.bytes(self.step, length);
+        let Some((object, step, mut content)) = self.open(name) else {
+            return;
+        };
+        content[at..at + length].copy_from_slice(&bytes);
+        let page = at / 4096 * 4096;
+        let line = format!("mmap {page} {}", (content.len() - page).min(4096));
+        object.change(step, line, content, (at, at + length));
+        if is_synced {
+            self.fsync(name);
+        }
+    }
+}
+
 impl Object {
+    /// The newest operations are taken back. A pick is an operation that stands.
+    fn take_back(&mut self, step: u64, count: usize, way: Way) {
+        let mut standing = self.newest().standing.to_vec();
+        let mut parts = Vec::new();
+        let mut content = self.newest().content.clone();
+        for _ in 0..count {
+            let Some(event) = standing.pop() else {
+                return;
+            };
+            parts.push(self.events[event].touched);
+            content = self.events[event - 1].content.clone();
+        }
+        if way == Way::Pick {
+            standing = self.newest().standing.to_vec();
+            standing.push(self.events.len());
+        }
+        let line = format!("revert {count} {}", content.len());
+        self.put_back(step, line, content, parts, standing);
+    }
+
+    /// What an event took back is as before that.
+    fn redo(&mut self, step: u64, undo: usize) {
+        let before = &self.events[undo - 1];
+        let (content, standing) = (before.content.clone(), before.standing.to_vec());
+        let line = format!("redo {}", content.len());
+        let parts = self.events[undo].parts.clone();
+        self.put_back(step, line, content, parts, standing);
+    }
+
+    fn put_back(
+        &mut self,
+        step: u64,
+        line: String,
+        content: Arc<Vec<u8>>,
+        parts: Vec<(usize, usize)>,
+        standing: Vec<usize>,
+    ) {
+        let from = parts.iter().map(|part| part.0).min().unwrap_or(0);
+        let to = parts.iter().map(|part| part.1).max().unwrap_or(0);
+        self.events.push(Event {
+            step,
+            line,
+            content,
+            touched: (from, to),
+            standing: Arc::new(standing),
+            is_revert: true,
+            parts,
+            intended: None,
+        });
+    }
+
     fn change(&mut self, step: u64, line: String, content: Vec<u8>, touched: (usize, usize)) {
         let mut standing = self.newest().standing.to_vec();
         standing.push(self.events.len());
@@ -359,6 +574,7 @@ impl Object {
             touched,
             standing: Arc::new(standing),
             is_revert: false,
+            parts: Vec::new(),
             intended: None,
         });
     }

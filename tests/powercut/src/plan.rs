@@ -54,6 +54,15 @@ pub enum How {
     Direct,
 }
 
+/// How a group of operations is taken back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Way {
+    /// As an undo.
+    Walk,
+    /// As an operation like any other.
+    Pick,
+}
+
 /// One step.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Act {
@@ -92,6 +101,23 @@ pub enum Act {
     Names {
         count: usize,
     },
+    /// Takes back the newest operations of files, how many of each, and of the directory's names by
+    /// one request.
+    Group {
+        way: Way,
+        files: Vec<(usize, usize)>,
+        names: usize,
+    },
+    /// Takes back the undo of a group that was the last change.
+    Redo,
+    /// Stores through a shared map, all of it in one page.
+    Store {
+        name: usize,
+        at: usize,
+        length: usize,
+        /// By msync.
+        is_synced: bool,
+    },
     Close {
         name: usize,
     },
@@ -106,6 +132,16 @@ pub enum Act {
     Fill,
     /// Gives it back.
     Clear,
+}
+
+impl Act {
+    pub fn is_group(&self) -> bool {
+        matches!(self, Act::Group { .. } | Act::Redo)
+    }
+
+    pub fn is_revert(&self) -> bool {
+        self.is_group() || matches!(self, Act::Revert { .. } | Act::Names { .. })
+    }
 }
 
 /// Where the next step comes from.
@@ -132,8 +168,10 @@ impl Plan {
     /// The next step, in the state that the model is in.
     pub fn next(&mut self, model: &Model) -> Act {
         self.step += 1;
-        if let Some(act) = self.waiting.pop_front() {
-            return act;
+        while let Some(act) = self.waiting.pop_front() {
+            if act != Act::Redo || model.undone().is_some() {
+                return act;
+            }
         }
         let steps = self.steps;
         if self.family == Family::Full && self.step == steps / 8 {
@@ -151,9 +189,15 @@ impl Plan {
 
     fn any(&mut self, model: &Model) -> Act {
         let writes = if self.family == Family::Usual { 44 } else { 56 };
-        let dice = self.random.below(100 + writes);
-        if dice >= 100 {
+        let dice = self.random.below(124 + writes);
+        if dice >= 124 {
             return self.write(model);
+        }
+        if dice >= 110 {
+            return self.group(model);
+        }
+        if dice >= 100 {
+            return self.store(model);
         }
         let Some(name) = self.existing(model) else {
             return self.write(model);
@@ -215,6 +259,59 @@ impl Plan {
             94 => Act::Wait {
                 milliseconds: 50 + self.random.below(1300),
             },
+            _ => self.write(model),
+        }
+    }
+
+    /// Several objects at once.
+    fn group(&mut self, model: &Model) -> Act {
+        let count = 2 + self.random.below(7) as usize;
+        let (way, (files, names)) = match self.random.below(3) {
+            0 => (Way::Pick, self.chosen(model)),
+            _ => (Way::Walk, model.newest(count)),
+        };
+        // One object's revert is not a group.
+        if files.len() + usize::from(names > 0) < 2 {
+            return self.write(model);
+        }
+        if way == Way::Walk && self.random.below(2) == 0 {
+            match self.random.below(4) {
+                0 => self.waiting.push_back(Act::Sync),
+                1 => self.waiting.extend([Act::Unmount, Act::Mount]),
+                _ => {}
+            }
+            self.waiting.push_back(Act::Redo);
+        }
+        Act::Group { way, files, names }
+    }
+
+    /// Operations of some files, whatever was done to others since.
+    fn chosen(&mut self, model: &Model) -> (Vec<(usize, usize)>, usize) {
+        let mut files = Vec::new();
+        for name in 0..NAMES {
+            let depth = model.plain_depth_of(name);
+            if depth > 0 && self.random.below(2) == 0 {
+                files.push((name, 1 + self.random.below(depth.min(3) as u64) as usize));
+            }
+        }
+        (files, 0)
+    }
+
+    /// Not where there is no room: the program would get a SIGBUS.
+    fn store(&mut self, model: &Model) -> Act {
+        let name = self.existing(model);
+        let size = name.map_or(0, |name| model.size_of(name));
+        match name {
+            Some(name) if size > 0 && self.family != Family::Full => {
+                let at = self.random.below(size as u64) as usize;
+                let most = (size - at).min(4096 - at % 4096) as u64;
+                Act::Store {
+                    name,
+                    at,
+                    length: 1 + self.random.below(most) as usize,
+                    is_synced: self.random.below(2) == 0,
+                }
+            }
             _ => self.write(model),
         }
     }

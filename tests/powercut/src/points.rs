@@ -20,6 +20,8 @@ pub enum Moment {
     /// The longest time after a flush.
     Unflushed,
     Reverting,
+    /// Taking back operations of several objects.
+    Grouping,
     Unmounting,
     /// Unmounted in good order.
     Unmounted,
@@ -28,10 +30,11 @@ pub enum Moment {
 }
 
 impl Moment {
-    const ALL: [Moment; 6] = [
+    const ALL: [Moment; 7] = [
         Moment::Any,
         Moment::Unflushed,
         Moment::Reverting,
+        Moment::Grouping,
         Moment::Recovering,
         Moment::Unmounting,
         Moment::Unmounted,
@@ -42,6 +45,7 @@ impl Moment {
             Moment::Any => "any",
             Moment::Unflushed => "unflushed",
             Moment::Reverting => "reverting",
+            Moment::Grouping => "grouping",
             Moment::Unmounting => "unmounting",
             Moment::Unmounted => "unmounted",
             Moment::Recovering => "recovering",
@@ -104,8 +108,15 @@ impl Cuts {
             .map(|number| {
                 let moment = Moment::ALL[number % Moment::ALL.len()];
                 // What is to be recovered from is mostly a revert.
-                let reverts = moment == Moment::Recovering && random.below(2) == 0;
-                let places = self.places(if reverts { Moment::Reverting } else { moment });
+                let of = match moment {
+                    Moment::Recovering => match random.below(4) {
+                        0 => Moment::Reverting,
+                        1 => Moment::Grouping,
+                        _ => moment,
+                    },
+                    moment => moment,
+                };
+                let places = self.places(of);
                 let (moment, places) = if places.is_empty() {
                     (Moment::Any, self.places(Moment::Any))
                 } else {
@@ -135,6 +146,7 @@ impl Cuts {
             Moment::Reverting => {
                 self.during(|act| matches!(act, Act::Revert { .. } | Act::Names { .. }))
             }
+            Moment::Grouping => self.during(Act::is_group),
             Moment::Unmounting => {
                 self.during(|act| matches!(act, Act::Unmount | Act::UnmountLower))
             }
@@ -241,15 +253,18 @@ impl<'a> Cutter<'a> {
             let image = self.recover(image, &mut random)?;
             self.disk.put(image)?;
         }
-        let cut = Cut {
+        let done = self.cuts.done(point.at);
+        let mut cut = Cut {
             model: &self.cuts.model,
             lower: self.cuts.recording.lower,
             family: self.cuts.recording.family,
-            done: self.cuts.done(point.at),
+            done,
+            begun: done + 1,
+            withdrawn: None,
             lines: self.cuts.lines(point.at),
             damage: self.damage,
         };
-        check::look(self.place, &cut, &mut random, tally)
+        check::look(self.place, &mut cut, &mut random, tally)
     }
 
     fn image(&mut self, at: usize, random: &mut Random) -> Store {

@@ -9,11 +9,12 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use crate::group;
 use crate::lower::{self, Place};
 use crate::mark::{Mark, Marker};
 use crate::model::{name_of, Model};
 use crate::outcome::{fail, At, Outcome, Stop};
-use crate::plan::{Act, Family, How, Plan};
+use crate::plan::{Act, Family, How, Plan, Way};
 use crate::sys::{self, Map};
 use crate::undo;
 
@@ -98,15 +99,12 @@ impl<'a> Worker<'a> {
 
     /// Where there is no room, operations end with ENOSPC, and reverts find their past dropped.
     fn may_fail(&self, act: &Act, errno: i32) -> bool {
+        let is_revert = act.is_revert();
         match self.family {
             Family::Usual => false,
-            Family::Trim => {
-                matches!(act, Act::Revert { .. } | Act::Names { .. }) && errno == libc::ENODATA
-            }
+            Family::Trim => is_revert && errno == libc::ENODATA,
             Family::Full => {
-                errno == libc::ENOSPC
-                    || matches!(act, Act::Revert { .. } | Act::Names { .. })
-                        && [libc::ENODATA, libc::ESTALE].contains(&errno)
+                errno == libc::ENOSPC || is_revert && [libc::ENODATA, libc::ESTALE].contains(&errno)
             }
         }
     }
@@ -132,6 +130,18 @@ impl<'a> Worker<'a> {
                 let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
                 sys::fallocate(self.file(name)?, mode, at as i64, length as i64).map(|()| 0)
             }
+            Act::Group {
+                way,
+                ref files,
+                names,
+            } => self.group(way, files, names)?,
+            Act::Redo => self.redo()?,
+            Act::Store {
+                name,
+                at,
+                length,
+                is_synced,
+            } => self.store(name, at, &self.model.bytes(step, length), is_synced),
             Act::Fsync { name, data_only } => {
                 let file = self.file(name)?;
                 if data_only {
@@ -222,6 +232,54 @@ impl<'a> Worker<'a> {
         aligned.store(0, bytes);
         let written = file.write_at(&aligned.bytes()[..bytes.len()], at);
         written.map(|n| n as i64)
+    }
+
+    fn group(
+        &mut self,
+        way: Way,
+        files: &[(usize, usize)],
+        names: usize,
+    ) -> Outcome<io::Result<i64>> {
+        let root = File::open(&self.place.top)?;
+        let mut wanted = Vec::new();
+        for (name, count) in files {
+            wanted.push((self.file(*name)?.try_clone()?, *count));
+        }
+        let mut wanted: Vec<_> = wanted.iter().map(|(file, count)| (file, *count)).collect();
+        if names > 0 {
+            wanted.push((&root, names));
+        }
+        self.note_group(group::take_back(&root, &wanted, way)?)
+    }
+
+    fn redo(&mut self) -> Outcome<io::Result<i64>> {
+        let root = File::open(&self.place.top)?;
+        let Some(undo) = self.model.undone() else {
+            fail!("nothing was undone");
+        };
+        let seq = undo.seq;
+        self.note_group(group::redo(&root, seq)?)
+    }
+
+    /// The mark tells the group's number where others tell an inode's.
+    fn note_group(&mut self, answer: io::Result<u64>) -> Outcome<io::Result<i64>> {
+        Ok(answer.map(|seq| {
+            self.inode = seq;
+            0
+        }))
+    }
+
+    fn store(&mut self, name: usize, at: usize, bytes: &[u8], is_synced: bool) -> io::Result<i64> {
+        let size = self.model.size_of(name);
+        let file = self.file(name).map_err(|_| io::ErrorKind::NotFound)?;
+        let mut map = Map::of(file, size, true, true)?;
+        map.store(at, bytes);
+        if is_synced {
+            map.sync()?;
+        }
+        drop(map);
+        // Whoever reads the log ends the page's slice of time: the next store is a step of its own.
+        undo::page(file).map(|_| 0)
     }
 
     /// Leaves some hundred KiB.

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Requests that take back operations of several objects, and what the log says of them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io;
+
+use crate::outcome::{check, fail, At, Outcome};
+use crate::plan::Way;
+use crate::sys;
+use crate::undo::{self, Line};
+
+/// `_IOWR('L', 5, struct revert_group)`.
+const REVERT_GROUP: u64 = (3 << 30) | (88 << 16) | ((b'L' as u64) << 8) | 5;
+
+const WALK: u32 = 4;
+const REDO: u32 = 8;
+
+/// A buffer for pieces of the history.
+const ROOM: usize = 64 * 1024;
+
+/// A line of the mount's log, and where it stands.
+pub struct Placed {
+    pub line: Line,
+    seq: u64,
+    segment: u64,
+    offset: u64,
+}
+
+/// All lines of the mount, oldest first.
+pub fn history(root: &File) -> Outcome<Vec<Placed>> {
+    let mut found = Vec::new();
+    let segments = undo::history(root, ROOM).at("reading the history")?;
+    for segment in segments.iter().rev() {
+        for (offset, text) in &segment.lines {
+            let line = Line::parse(text.trim_end())?;
+            found.push(Placed {
+                seq: line.number("seq")?,
+                segment: segment.number,
+                offset: *offset,
+                line,
+            });
+        }
+    }
+    Ok(found)
+}
+
+/// The newest standing operations of an object.
+fn newest(file: &File, count: usize) -> Outcome<Vec<u64>> {
+    let lines = undo::lines(file, false)?;
+    check!(
+        lines.len() >= count,
+        "{count} operations are wanted, and {} stand",
+        lines.len()
+    );
+    let lines = &lines[lines.len() - count..];
+    lines.iter().map(|line| line.number("seq")).collect()
+}
+
+/// Takes back the newest operations of each of these objects. Answers the group's number.
+pub fn take_back(root: &File, wanted: &[(&File, usize)], way: Way) -> Outcome<io::Result<u64>> {
+    let mut numbers = Vec::new();
+    for (file, count) in wanted {
+        numbers.extend(newest(file, *count)?);
+    }
+    let flags = if way == Way::Walk { WALK } else { 0 };
+    request(root, &numbers, flags)
+}
+
+/// Takes an undo back.
+pub fn redo(root: &File, group: u64) -> Outcome<io::Result<u64>> {
+    let mut numbers = Vec::new();
+    for placed in history(root)? {
+        if placed.line.op == "revert" && (number_of(&placed.line) == Some(group)) {
+            numbers.push(placed.seq);
+        }
+    }
+    request(root, &numbers, REDO)
+}
+
+/// The group that a revert belongs to.
+fn number_of(line: &Line) -> Option<u64> {
+    let own = line.number("group").or(line.number("seq"));
+    own.ok()
+}
+
+fn request(root: &File, numbers: &[u64], flags: u32) -> Outcome<io::Result<u64>> {
+    let places = history(root)?;
+    let places: HashMap<u64, &Placed> = places.iter().map(|one| (one.seq, one)).collect();
+    let mut numbers = numbers.to_vec();
+    numbers.sort_unstable_by_key(|seq| std::cmp::Reverse(*seq));
+    let mut list: Vec<u8> = Vec::new();
+    for seq in &numbers {
+        let Some(placed) = places.get(seq) else {
+            fail!("line {seq} is not in the history");
+        };
+        for word in [*seq, placed.segment, placed.offset] {
+            list.extend(word.to_ne_bytes());
+        }
+    }
+    let mut bytes = [0u8; 88];
+    bytes[0..4].copy_from_slice(&1u32.to_ne_bytes());
+    bytes[4..8].copy_from_slice(&flags.to_ne_bytes());
+    bytes[8..16].copy_from_slice(&sys::address(&mut list).to_ne_bytes());
+    bytes[16..24].copy_from_slice(&(numbers.len() as u64).to_ne_bytes());
+    let done = sys::ioctl_bytes(root, REVERT_GROUP, &mut bytes);
+    let word = |at: usize| bytes[at..at + 8].try_into().map_or(0, u64::from_ne_bytes);
+    Ok(done.map(|_| word(64)).map_err(|error| {
+        let said = format!("{error}: {numbers:?}, {} in the way", word(80));
+        // The number alone goes into the mark; this is for whoever reads the output.
+        println!("a group was refused: {said}");
+        error
+    }))
+}
+
+/// How a group ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum End {
+    Done,
+    Withdrawn,
+}
+
+/// Each group of several objects that a log tells of, by its number, and how it ended: all of it in
+/// the same way. `strict`: no end may lack.
+pub fn ends(lines: &[Placed], strict: bool) -> Outcome<BTreeMap<u64, End>> {
+    let mut said = HashMap::new();
+    for placed in lines {
+        let end = match placed.line.op.as_str() {
+            "commit" => End::Done,
+            "cancel" => End::Withdrawn,
+            _ => continue,
+        };
+        said.insert(placed.line.number("of")?, end);
+    }
+    let mut groups: BTreeMap<u64, Vec<(u64, Option<End>)>> = BTreeMap::new();
+    let reverts = lines.iter().filter(|placed| {
+        let op = placed.line.op.as_str();
+        op == "revert" || op == "redo"
+    });
+    for placed in reverts {
+        let group = number_of(&placed.line).unwrap_or(placed.seq);
+        let end = said.get(&placed.seq).copied();
+        groups.entry(group).or_default().push((placed.seq, end));
+    }
+    groups.retain(|_, members| members.len() > 1);
+    let mut found = BTreeMap::new();
+    for (group, members) in groups {
+        let mut all = members.iter().filter_map(|(_, end)| *end);
+        let first = all.next();
+        let same = all.all(|end| Some(end) == first);
+        let whole = members.iter().all(|(_, end)| end.is_some());
+        check!(
+            same && (whole || !strict),
+            "group {group} did not end as one: {members:?}"
+        );
+        if let Some(end) = first {
+            found.insert(group, end);
+        }
+    }
+    Ok(found)
+}
