@@ -6,6 +6,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io;
 
+use rustix::io::Errno;
+
 use crate::outcome::{check, fail, At, Outcome};
 use crate::plan::Way;
 use crate::sys;
@@ -46,23 +48,25 @@ pub fn history(root: &File) -> Outcome<Vec<Placed>> {
     Ok(found)
 }
 
-/// The newest standing operations of an object.
-fn newest(file: &File, count: usize) -> Outcome<Vec<u64>> {
+/// The newest standing operations of an object; `None`: there are not so many.
+fn newest(file: &File, count: usize) -> Outcome<Option<Vec<u64>>> {
     let lines = undo::lines(file, false)?;
-    check!(
-        lines.len() >= count,
-        "{count} operations are wanted, and {} stand",
-        lines.len()
-    );
-    let lines = &lines[lines.len() - count..];
-    lines.iter().map(|line| line.number("seq")).collect()
+    let Some(first) = lines.len().checked_sub(count) else {
+        return Ok(None);
+    };
+    let numbers = lines[first..].iter().map(|line| line.number("seq"));
+    numbers.collect::<Outcome<_>>().map(Some)
 }
 
-/// Takes back the newest operations of each of these objects. Answers the group's number.
+/// Takes back the newest operations of each of these objects. Answers the group's number; ENODATA, as
+/// a revert does, where not so many stand any more or were recorded.
 pub fn take_back(root: &File, wanted: &[(&File, usize)], way: Way) -> Outcome<io::Result<u64>> {
     let mut numbers = Vec::new();
     for (file, count) in wanted {
-        numbers.extend(newest(file, *count)?);
+        match newest(file, *count)? {
+            Some(found) => numbers.extend(found),
+            None => return Ok(Err(Errno::NODATA.into())),
+        }
     }
     let flags = if way == Way::Walk { WALK } else { 0 };
     request(root, &numbers, flags)
@@ -75,6 +79,9 @@ pub fn redo(root: &File, group: u64) -> Outcome<io::Result<u64>> {
         if placed.line.op == "revert" && (number_of(&placed.line) == Some(group)) {
             numbers.push(placed.seq);
         }
+    }
+    if numbers.is_empty() {
+        return Ok(Err(Errno::NODATA.into()));
     }
     request(root, &numbers, REDO)
 }
