@@ -24,7 +24,7 @@ use crate::{
     vfs::{
         attr, c,
         dentry::{Dentry, OwnDentry},
-        error::{ENODATA, ENOTEMPTY, EUCLEAN},
+        error::{ENODATA, ENOTEMPTY, ESTALE, EUCLEAN},
         inode::{Inode, OwnInode},
         name::{self, Locked},
         scope::AsKernel,
@@ -302,7 +302,10 @@ pub(super) fn told(mount: &Mount, journal: &Journal, object: ObjectId) -> Outcom
             let mut bytes = [0; 64];
             let len = decode_hex(handle, &mut bytes).ok_or(EUCLEAN)?;
             let handle = bytes.get(..len).ok_or(EUCLEAN)?;
-            let lower = attr::open_handle(mount.lower(), handle).map_err(|_| gone())?;
+            let lower = match attr::open_handle(mount.lower(), handle) {
+                Err(e) if e == ESTALE || e == ENOENT => return Err(gone()),
+                lower => lower?,
+            };
             return match lower.inode() {
                 Some(inode) if inode.id() == object => Ok(lower),
                 _ => Err(gone()),

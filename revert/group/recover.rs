@@ -18,16 +18,27 @@ use crate::{
         recover::end,
         steps::{is_on_names, redone_by, taken_by, Lines, Todo},
     },
-    vfs::{error::EUCLEAN, superblock::SuperBlock},
+    vfs::{
+        error::{ENODATA, EUCLEAN},
+        superblock::SuperBlock, //
+    },
 };
 use kernel::prelude::*;
 
-/// Puts back what was there before a group of reverts, and says so. Its first line comes first.
+/// Puts back what was there before a group of reverts, and says so. Its first line comes first. What the
+/// crash took of the objects themselves, as nothing had made it durable yet, cannot come back and is no
+/// reason to leave the others half done.
 pub(in crate::revert) fn withdraw(sb: &SuperBlock, group: &[Unfinished]) -> Outcome {
     let mount = sb.mount();
     let journal = mount.journal().ok_or(EIO)?;
     let ground = Ground { sb, mount, journal };
-    let places = names_of(&ground, group)?;
+    let mut places = names_of(&ground, group)?;
+    let mut gone = KVec::with_capacity(group.len(), GFP_KERNEL)?;
+    for member in group {
+        gone.push(is_gone(&ground, member)?, GFP_KERNEL)?;
+    }
+    let is_gone = |index: usize| gone.get(index).is_some_and(|gone| *gone);
+    places.retain(|(_, index)| !is_gone(*index));
     // What somebody went on with stays as it is.
     let mut is_last = true;
     for &(_, index) in &places {
@@ -39,13 +50,14 @@ pub(in crate::revert) fn withdraw(sb: &SuperBlock, group: &[Unfinished]) -> Outc
         undo(&ground, group, &mut todos)?;
     }
     let mut lines = Lines::new(journal)?;
-    for member in group {
+    let there = || (group.iter().enumerate()).filter(|(index, _)| !is_gone(*index));
+    for (_, member) in there() {
         if !is_on_names(&lines.read(member.at)?) && !went_on(&ground, member)? {
             ground.withdraw_content(member.object, member.at)?;
         }
     }
     ground.sync()?;
-    for (index, member) in group.iter().enumerate() {
+    for (index, (_, member)) in there().enumerate() {
         let opened = ground.open(member.object)?;
         end(sb, journal, &opened.lower, Op::Cancel, member.seq)?;
         if index == 0 {
@@ -53,6 +65,15 @@ pub(in crate::revert) fn withdraw(sb: &SuperBlock, group: &[Unfinished]) -> Outc
         }
     }
     Ok(())
+}
+
+/// Whether the crash took the object.
+fn is_gone(ground: &Ground<'_>, member: &Unfinished) -> Outcome<bool> {
+    match ground.open(member.object) {
+        Ok(_) => Ok(false),
+        Err(refusal) if refusal.error == ENODATA || refusal.error == ENOENT => Ok(true),
+        Err(refusal) => Err(refusal),
+    }
 }
 
 /// Whether an operation of the object followed the revert: its end was never told, although it had
@@ -112,7 +133,11 @@ fn undo(ground: &Ground<'_>, group: &[Unfinished], todos: &mut [Todo]) -> Outcom
     }
     for todo in done.iter_mut().rev() {
         let object = group.get(todo.directory).ok_or(EUCLEAN)?.object;
-        dirs.perform(object, &mut lines, todo, Turn::Undo)?;
+        match dirs.perform(object, &mut lines, todo, Turn::Undo) {
+            // What it had taken away is not kept any more.
+            Err(refusal) if refusal.error == ENODATA => {}
+            undone => undone?,
+        }
     }
     Ok(())
 }

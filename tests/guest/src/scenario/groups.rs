@@ -12,6 +12,7 @@ use crate::faults::tree::Tree;
 use crate::forge::History;
 use crate::group::{self, Answer, Placed, Watch, DRY_RUN, REDO, WALK};
 use crate::harness::Test;
+use crate::mounts::run;
 use crate::outcome::{check, fail, same, same_errno, At, Outcome};
 use crate::shadow::pattern;
 use crate::undo;
@@ -29,6 +30,7 @@ pub const TESTS: &[Test] = &[
     Test::new("group-between-others", between_others).seconds(240),
     Test::new("group-interrupted", interrupted).seconds(120),
     Test::new("group-decided", decided).seconds(120),
+    Test::new("group-of-lost-objects", of_lost).seconds(120),
     Test::new("group-refuses-nonsense", nonsense),
 ];
 
@@ -469,6 +471,64 @@ fn decided(w: &mut World) -> Outcome {
     same_tree(w, "it stays", &back)?;
     take_back(w, &reverts_since(w, answer.seq)?, WALK)?;
     same_tree(w, "taken back", &with)
+}
+
+/// The cut that interrupted it took one of its objects, too, which nothing had made durable yet: the
+/// others are as before it, and can be used.
+fn of_lost(w: &mut World) -> Outcome {
+    w.below("")?;
+    for lost in ["d/f", "d/g", "made", "d"] {
+        w.remount_empty("")?;
+        lose_one(w, lost).at(format!("without {lost}"))?;
+    }
+    Ok(())
+}
+
+fn lose_one(w: &mut World, lost: &str) -> Outcome {
+    w.sh("mkdir d; echo one > d/f; echo one > d/g; echo one > e; touch d/in")?;
+    let watch = Watch::begin(w)?;
+    w.sh(
+        "echo two >> d/f; echo two >> d/g; chmod 600 d/g; echo two >> e; echo made > made; rm d/in",
+    )?;
+    let ours = watch.operations(w)?;
+    take_back(w, &ours, 0)?;
+    cut(w, "revert")?;
+    // What the group had removed is kept.
+    let below = w.below(lost)?;
+    if lost == "made" {
+        run(&[
+            "bash",
+            "-euc",
+            "find \"$1\" -mindepth 3 -type f -delete",
+            "bash",
+            &w.history()?.join("kept").display().to_string(),
+        ])?;
+    } else if lost == "d" {
+        fs::remove_dir_all(&below)?;
+    } else {
+        fs::remove_file(&below)?;
+    }
+    w.mount()?;
+    w.sh("test \"$(cat e)\" = $'one\\ntwo'")?;
+    if lost != "d" {
+        for (name, mode) in [("d/f", "644"), ("d/g", "600")] {
+            if name != lost {
+                w.sh(&format!("test \"$(cat {name})\" = $'one\\ntwo'; test $(stat -c %a {name}) = {mode}; test ! -e d/in"))?;
+            }
+        }
+    }
+    if lost != "made" {
+        w.same("created", "made", b"made\n")?;
+    }
+    for _ in 0..2 {
+        let watch = Watch::begin(w)?;
+        let before = Tree::of(&w.mnt)?;
+        w.sh("mkdir -p d; echo more >> e; touch d/more other; chmod 700 d")?;
+        take_back(w, &watch.operations(w)?, WALK).at("work that came later")?;
+        same_tree(w, "later work taken back", &before)?;
+        w.remount()?;
+    }
+    Ok(())
 }
 
 fn nonsense(w: &mut World) -> Outcome {
