@@ -158,11 +158,32 @@ pub fn look(place: &Place, cut: &mut Cut<'_>, random: &mut Random, tally: &mut T
     Ok(())
 }
 
+/// The inodes that are there, under a name or kept.
+fn inodes(place: &Place) -> Outcome<HashSet<u64>> {
+    let mut found = HashSet::from([fs::metadata(&place.top)?.ino()]);
+    for entry in fs::read_dir(&place.top)? {
+        found.insert(entry?.metadata()?.ino());
+    }
+    let mut places = vec![place.source.join(".loggerfs/kept")];
+    while let Some(directory) = places.pop() {
+        for entry in fs::read_dir(directory)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                places.push(entry.path());
+            }
+            found.insert(group::inode_of(&entry.file_name().to_string_lossy()));
+        }
+    }
+    Ok(found)
+}
+
 /// What the log says of groups must be so of all their objects: a group that was under way is done or
 /// was not begun.
 fn judge_groups(place: &Place, cut: &mut Cut<'_>, tally: &mut Tally) -> Outcome {
     let lines = group::history(&File::open(&place.top)?)?;
-    let ends = group::ends(&lines, cut.family != Family::Full)?;
+    let there = inodes(place)?;
+    let is_there = |inode| there.contains(&inode);
+    let ends = group::ends(&lines, cut.family != Family::Full, is_there)?;
     let (begun, known) = (cut.begun, cut.model.groups.iter());
     let groups: Vec<_> = known.filter(|group| group.step <= begun).collect();
     let oldest = lines

@@ -129,8 +129,13 @@ pub enum End {
 }
 
 /// Each group of several objects that a log tells of, by its number, and how it ended: all of it in
-/// the same way. `strict`: no end may lack.
-pub fn ends(lines: &[Placed], strict: bool) -> Outcome<BTreeMap<u64, End>> {
+/// the same way. `strict`: no end may lack, but of objects that are not there, by their inode numbers:
+/// the cut took these.
+pub fn ends(
+    lines: &[Placed],
+    strict: bool,
+    is_there: impl Fn(u64) -> bool,
+) -> Outcome<BTreeMap<u64, End>> {
     let mut said = HashMap::new();
     for placed in lines {
         let end = match placed.line.op.as_str() {
@@ -140,7 +145,7 @@ pub fn ends(lines: &[Placed], strict: bool) -> Outcome<BTreeMap<u64, End>> {
         };
         said.insert(placed.line.number("of")?, end);
     }
-    let mut groups: BTreeMap<u64, Vec<(u64, Option<End>)>> = BTreeMap::new();
+    let mut groups: BTreeMap<u64, Vec<(u64, u64, Option<End>)>> = BTreeMap::new();
     let reverts = lines.iter().filter(|placed| {
         let op = placed.line.op.as_str();
         op == "revert" || op == "redo"
@@ -148,15 +153,18 @@ pub fn ends(lines: &[Placed], strict: bool) -> Outcome<BTreeMap<u64, End>> {
     for placed in reverts {
         let group = number_of(&placed.line).unwrap_or(placed.seq);
         let end = said.get(&placed.seq).copied();
-        groups.entry(group).or_default().push((placed.seq, end));
+        let inode = inode_of(placed.line.key("obj").unwrap_or_default());
+        let member = (placed.seq, inode, end);
+        groups.entry(group).or_default().push(member);
     }
     groups.retain(|_, members| members.len() > 1);
     let mut found = BTreeMap::new();
     for (group, members) in groups {
-        let mut all = members.iter().filter_map(|(_, end)| *end);
+        let mut all = members.iter().filter_map(|(.., end)| *end);
         let first = all.next();
         let same = all.all(|end| Some(end) == first);
-        let whole = members.iter().all(|(_, end)| end.is_some());
+        let mut lacking = members.iter().filter(|(.., end)| end.is_none());
+        let whole = lacking.all(|(_, inode, _)| !is_there(*inode));
         check!(
             same && (whole || !strict),
             "group {group} did not end as one: {members:?}"
@@ -166,4 +174,10 @@ pub fn ends(lines: &[Placed], strict: bool) -> Outcome<BTreeMap<u64, End>> {
         }
     }
     Ok(found)
+}
+
+/// The inode number of an object as lines and kept objects are called: `[VOLUME.]INODE.GENERATION`.
+pub fn inode_of(object: &str) -> u64 {
+    let inode = object.rsplit('.').nth(1);
+    inode.and_then(|inode| inode.parse().ok()).unwrap_or(0)
 }
