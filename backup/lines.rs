@@ -139,7 +139,7 @@ pub(super) fn place_name(
     let identities = subject.mount.identities();
     let placed = match identities.if_last(&mut place) {
         Some(placed) => placed,
-        None => place(&*identities.current()?, &mut Usual::new())?,
+        None => place(&*identities.current()?, &mut Usual::default())?,
     };
     state.head = Some(placed.at);
     Some(placed)

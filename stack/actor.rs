@@ -149,7 +149,7 @@ impl IdentityCache {
         pin_init!(Self {
             last <- new_mutex!(Last {
                 identity: None,
-                usual: Usual::new(),
+                usual: Usual::default(),
             }, "IdentityCache::last"),
         })
     }

@@ -28,15 +28,17 @@ pub struct Usual {
     directory: Option<(ObjectId, Word)>,
 }
 
-impl Usual {
+impl Default for Usual {
     /// Nothing is known yet.
-    pub fn new() -> Self {
+    fn default() -> Self {
         Self {
             second: Second::any(),
             directory: None,
         }
     }
+}
 
+impl Usual {
     /// The directory as a line tells it. `None`: too long to be kept.
     fn directory(&mut self, directory: ObjectId) -> Option<&Word> {
         if !matches!(&self.directory, Some((known, _)) if *known == directory) {

@@ -177,7 +177,7 @@ proptest! {
     fn usual_lines_about_names_say_what_drafted_ones_say(
         all in prop::collection::vec((says(), any::<(bool, bool)>()), 1..4)
     ) {
-        let mut usual = Usual::new();
+        let mut usual = Usual::default();
         let (first, _) = &all[0];
         for (says, (same_directory, same_second)) in &all {
             let mut says = says.clone();
