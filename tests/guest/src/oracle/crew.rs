@@ -38,11 +38,12 @@ struct Hand {
 /// All of them.
 pub struct Crew {
     hands: Vec<Hand>,
-    turn: u64,
+    pub turn: u64,
 }
 
 impl Crew {
-    pub fn new(w: &World) -> Outcome<Crew> {
+    /// New processes; the turns go on from those of the ones before.
+    pub fn new(w: &World, turn: u64) -> Outcome<Crew> {
         let mut hands = Vec::new();
         for _ in 0..HANDS {
             let mut command = w.worker(&["hand", &w.mnt.display().to_string()]);
@@ -61,7 +62,7 @@ impl Crew {
                 slots: Default::default(),
             });
         }
-        Ok(Crew { hands, turn: 0 })
+        Ok(Crew { hands, turn })
     }
 
     /// Has a process do something; whether it succeeded.

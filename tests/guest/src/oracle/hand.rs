@@ -246,6 +246,10 @@ fn rename(one: &Path, two: &Path, flags: RenameFlags) -> io::Result<()> {
 /// A file without a name that gets one.
 fn temporary(op: &Op, one: &Path) -> io::Result<()> {
     let directory = one.parent().ok_or(io::ErrorKind::NotFound)?;
+    if fs::symlink_metadata(one).is_ok() {
+        // A file that never gets a name is gone with its close, and nothing can be taken back of it.
+        return Err(io::ErrorKind::AlreadyExists.into());
+    }
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
     let file = File::from(rustix::fs::open(directory, flags, Mode::from(0o640))?);
     file.write_at(&bytes(op), op.at % 5000)?;
@@ -281,8 +285,9 @@ fn content(op: &Op, one: &Path, two: &Path) -> Option<io::Result<()>> {
         "append" => open(libc::O_APPEND).and_then(|mut file| all(file.write(&bytes(op))?, op)),
         "synced" => open(libc::O_SYNC).and_then(|file| all(file.write_at(&bytes(op), op.at)?, op)),
         "direct" => open(libc::O_DIRECT).and_then(|file| write_direct(op, &file)),
-        "aio" => writable(one)
-            .and_then(|file| all(sys::aio_write(&file, &bytes(op), op.at as i64)?, op)),
+        "aio" => {
+            writable(one).and_then(|file| all(sys::aio_write(&file, &bytes(op), op.at as i64)?, op))
+        }
         "uring" => writable(one)
             .and_then(|file| all(sys::Ring::new()?.write(&file, &bytes(op), op.at, 0)?, op)),
         "splice" => writable(one).and_then(|file| splice(op, &file)),
@@ -308,7 +313,9 @@ fn write_parts(op: &Op, file: &File) -> io::Result<()> {
 fn write_direct(op: &Op, file: &File) -> io::Result<()> {
     let length = (1 + op.salt % 3) * PAGE;
     let mut memory = Map::anonymous(length as usize)?;
-    memory.bytes().copy_from_slice(&pattern(op.salt, length as usize));
+    memory
+        .bytes()
+        .copy_from_slice(&pattern(op.salt, length as usize));
     file.write_at(memory.bytes(), op.at / PAGE * PAGE).map(drop)
 }
 
@@ -431,7 +438,12 @@ fn set_acl(file: &File, name: &str, op: &Op) -> io::Result<()> {
         value.extend(allowed.to_le_bytes());
         value.extend(who.to_le_bytes());
     }
-    Ok(rustix::fs::fsetxattr(file, name, &value, XattrFlags::empty())?)
+    Ok(rustix::fs::fsetxattr(
+        file,
+        name,
+        &value,
+        XattrFlags::empty(),
+    )?)
 }
 
 fn set_flags(file: &File, op: &Op) -> io::Result<()> {

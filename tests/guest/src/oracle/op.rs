@@ -7,7 +7,7 @@ use crate::shadow::Random;
 
 /// All kinds of operations, each with how often it comes and what it is about.
 pub const KINDS: &[(&str, u64, About)] = &[
-    ("create", 10, About::Name),
+    ("create", 24, About::Name),
     ("mkdir", 5, About::Name),
     ("symlink", 2, About::Name),
     ("fifo", 1, About::Name),
@@ -91,7 +91,7 @@ pub enum About {
 pub const SLOTS: u64 = 3;
 
 /// Where names are made.
-const PLACES: &[&str] = &["", "n0/", "n1/", "n0/n2/", "n1/n3/"];
+const PLACES: &[&str] = &["", "", "n0/", "n0/", "n1/", "n0/n2/", "n1/n3/"];
 
 /// The largest file that is made on purpose.
 pub const LARGEST: u64 = 40_000;
@@ -122,7 +122,7 @@ impl Op {
         let (kind, _, about) = *chosen.unwrap_or(&KINDS[0]);
         let mut path = || {
             let place = PLACES[random.below(PLACES.len() as u64) as usize];
-            format!("{place}n{}", random.below(6))
+            format!("{place}n{}", random.below(5))
         };
         let (one, two) = (path(), path());
         let most = [64, 5000, 5000, 20_000][random.below(4) as usize];
@@ -136,6 +136,20 @@ impl Op {
             at: random.below(farthest),
             length: 1 + random.below(most),
             salt: random.below(1 << 32),
+        }
+    }
+
+    /// One that makes a name.
+    pub fn made(kind: &'static str, path: &str) -> Op {
+        Op {
+            kind,
+            about: About::Name,
+            one: path.into(),
+            two: path.into(),
+            slot: 0,
+            at: 0,
+            length: 1,
+            salt: 1,
         }
     }
 
@@ -171,6 +185,20 @@ impl Op {
             About::Slot if self.kind == "hlink" => vec![&self.one],
             About::Slot => Vec::new(),
         }
+    }
+
+    /// Whether a name is gone after it.
+    pub fn removes(&self) -> bool {
+        ["unlink", "rmdir", "rmtree"].contains(&self.kind)
+    }
+
+    /// Whether directories and special files have what it changes, too.
+    pub fn is_of_attributes(&self) -> bool {
+        let kinds = [
+            "chmod", "chown", "utimes", "setxattr", "trusted", "rmxattr", "setacl", "rmacl",
+            "defacl", "flags", "project", "fsync",
+        ];
+        kinds.contains(&self.kind)
     }
 
     /// Whether it changes what the process holds, and nothing on the filesystem.

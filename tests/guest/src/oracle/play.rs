@@ -7,10 +7,10 @@ use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 
 use super::crew::{Crew, Held, HANDS};
-use super::op::{About, Op};
-use super::state::{difference, State, Whole};
+use super::op::{parent, About, Op};
+use super::state::{difference, has_other_holes, State, Whole};
 use crate::group::{self, Placed, REDO, WALK};
-use crate::outcome::{check, fail, At, Outcome};
+use crate::outcome::{check, fail, At, Outcome, Stop};
 use crate::shadow::Random;
 use crate::undo;
 use crate::world::World;
@@ -35,7 +35,9 @@ impl Action {
     pub fn text(&self) -> String {
         match self {
             Action::Do(ops) => {
-                let ops = ops.iter().map(|(hand, op)| format!("{hand}: {}", op.text()));
+                let ops = ops
+                    .iter()
+                    .map(|(hand, op)| format!("{hand}: {}", op.text()));
                 ops.collect::<Vec<_>>().join("; ")
             }
             Action::Back(count, false) => format!("back {count}"),
@@ -49,8 +51,10 @@ impl Action {
 
 /// A sequence of which so many steps are operations, and that takes all of them back in the end.
 pub fn sequence(random: &mut Random, steps: usize) -> Vec<Action> {
-    let mut actions = Vec::new();
-    let mut standing = 0;
+    let places = ["n0", "n1", "n0/n2", "n1/n3"];
+    let made = places.map(|place| Action::Do(vec![(0, Op::made("mkdir", place))]));
+    let mut actions = Vec::from(made);
+    let mut standing = actions.len();
     for _ in 0..steps {
         let ops = [1, 1, 1, 1, 1, 2, 3][random.below(7) as usize];
         let ops = (0..ops).map(|_| (random.below(HANDS) as usize, Op::random(random)));
@@ -108,6 +112,8 @@ pub type Planted = Option<(&'static str, &'static str)>;
 pub struct Player<'w> {
     w: &'w mut World,
     crew: Option<Crew>,
+    /// How often the processes of before have held something new.
+    turn: u64,
     done: Vec<Done>,
     looks: BTreeMap<usize, Whole>,
     cursor: group::Cursor,
@@ -116,6 +122,8 @@ pub struct Player<'w> {
     pub operations: usize,
     /// How often the whole tree was compared.
     pub compared: usize,
+    /// How often a file came back with fewer holes, or others.
+    pub other_holes: usize,
 }
 
 impl<'w> Player<'w> {
@@ -124,6 +132,7 @@ impl<'w> Player<'w> {
         let cursor = group::Cursor::at_end(w)?;
         Ok(Player {
             crew: None,
+            turn: 0,
             w,
             done: Vec::new(),
             looks,
@@ -131,24 +140,86 @@ impl<'w> Player<'w> {
             planted,
             operations: 0,
             compared: 0,
+            other_holes: 0,
         })
     }
 
     /// Plays all of it, and takes back what stands in the end; an error comes with the number of the
     /// action.
-    pub fn play(&mut self, actions: &[Action]) -> Result<(), (usize, crate::outcome::Stop)> {
+    pub fn play(&mut self, actions: &[Action]) -> Result<(), (usize, Stop)> {
         for (number, action) in actions.iter().enumerate() {
-            let played = self.act(action).at(format!("{}", action.text()));
+            let played = self.act(action).at(action.text());
             played.map_err(|stop| (number, stop))?;
         }
         self.end().map_err(|stop| (actions.len(), stop))
+    }
+
+    /// The same, with other operations instead of those that can only fail where they are.
+    pub fn play_choosing(
+        &mut self,
+        actions: &mut [Action],
+        random: &mut Random,
+    ) -> Result<(), (usize, Stop)> {
+        for (number, action) in actions.iter_mut().enumerate() {
+            if let Action::Do(ops) = action {
+                for (hand, op) in ops {
+                    *op = self.chosen(*hand, op, random);
+                }
+            }
+            let played = self.act(action).at(action.text());
+            played.map_err(|stop| (number, stop))?;
+        }
+        self.end().map_err(|stop| (actions.len(), stop))
+    }
+
+    /// This operation, or another one that has better prospects.
+    fn chosen(&self, hand: usize, op: &Op, random: &mut Random) -> Op {
+        let mut op = op.clone();
+        for _ in 0..8 {
+            if self.is_possible(hand, &op) {
+                break;
+            }
+            op = Op::random(random);
+        }
+        op
+    }
+
+    /// Whether what an operation is about is there.
+    fn is_possible(&self, hand: usize, op: &Op) -> bool {
+        let kind = |path: &str| {
+            let meta = std::fs::symlink_metadata(self.w.path(path));
+            meta.map(|meta| meta.file_type()).ok()
+        };
+        let is_file = |path: &str| kind(path).is_some_and(|kind| kind.is_file());
+        let is_held = || {
+            let crew = self.crew.as_ref();
+            crew.is_some_and(|crew| crew.held(hand, op.slot).is_some())
+        };
+        match op.about {
+            About::Name if op.removes() => kind(&op.one).is_some(),
+            About::Name => {
+                let place = self.w.path(parent(&op.one));
+                kind(&op.one).is_none() && place.is_dir()
+            }
+            About::Names if op.kind == "save" => kind(&op.one).is_none(),
+            About::Names if op.kind == "exchange" => {
+                kind(&op.one).is_some() && kind(&op.two).is_some()
+            }
+            About::Names if op.kind == "rename" => kind(&op.one).is_some(),
+            About::Names | About::Second => kind(&op.one).is_some() && kind(&op.two).is_none(),
+            About::Object if op.is_of_attributes() => kind(&op.one).is_some(),
+            About::Object => is_file(&op.one),
+            About::Objects => is_file(&op.one) && is_file(&op.two),
+            About::Slot if op.kind == "open" => is_file(&op.one),
+            About::Slot => is_held(),
+        }
     }
 
     fn end(&mut self) -> Outcome {
         while !self.done.is_empty() {
             self.back(1, false).at("in the end")?;
         }
-        self.crew = None;
+        self.let_go();
         self.compare()
     }
 
@@ -163,7 +234,7 @@ impl<'w> Player<'w> {
                 Ok(())
             }
             Action::Remount => {
-                self.crew = None;
+                self.let_go();
                 self.w.remount_if_lasting()?;
                 self.cursor = group::Cursor::at_end(self.w)?;
                 self.compare()
@@ -171,9 +242,16 @@ impl<'w> Player<'w> {
         }
     }
 
+    /// The processes end.
+    fn let_go(&mut self) {
+        if let Some(crew) = self.crew.take() {
+            self.turn = crew.turn;
+        }
+    }
+
     fn crew(&mut self) -> Outcome<&mut Crew> {
         if self.crew.is_none() {
-            self.crew = Some(Crew::new(self.w)?);
+            self.crew = Some(Crew::new(self.w, self.turn)?);
         }
         match &mut self.crew {
             Some(crew) => Ok(crew),
@@ -189,7 +267,8 @@ impl<'w> Player<'w> {
         let before = self.states(keys.clone())?;
         let mut succeeded = Vec::new();
         for (hand, op) in ops {
-            if self.crew()?.perform(*hand, op)? && !op.is_of_the_process() {
+            let performed = self.crew()?.perform(*hand, op)?;
+            if performed && !op.is_of_the_process() {
                 succeeded.push((*hand, op));
             }
         }
@@ -220,7 +299,10 @@ impl<'w> Player<'w> {
         let mut keys = Vec::new();
         for (hand, op) in ops {
             keys.extend(op.paths().into_iter().map(|path| Key::Path(path.into())));
-            let held = self.crew.as_ref().and_then(|crew| crew.held(*hand, op.slot));
+            let held = self
+                .crew
+                .as_ref()
+                .and_then(|crew| crew.held(*hand, op.slot));
             if let (About::Slot, Some(held)) = (op.about, held) {
                 keys.push(Key::Held(held));
             }
@@ -256,13 +338,14 @@ impl<'w> Player<'w> {
     }
 
     /// What is there now must be what was there.
-    fn same(&self, want: &States, what: &str) -> Outcome {
+    fn same(&mut self, want: &States, what: &str) -> Outcome {
         let now = self.states(want.keys().cloned())?;
         for (key, got) in &now {
             let want = want.get(key).and_then(Option::as_ref);
             if let Some(difference) = difference(got.as_ref(), want) {
                 fail!("{what}: {key:?} {difference}");
             }
+            self.other_holes += usize::from(has_other_holes(got.as_ref(), want));
         }
         Ok(())
     }
@@ -291,12 +374,18 @@ impl<'w> Player<'w> {
             .iter()
             .flat_map(|done| done.before.keys().cloned())
             .collect();
-        let now = if forth { self.states(keys)? } else { States::new() };
-        let flags = if forth || count % 2 == 0 { WALK } else { 0 };
-        self.revert(&lines, flags)?;
+        let now = if forth {
+            self.states(keys)?
+        } else {
+            States::new()
+        };
+        // An undo is redone; what is an operation of its own is undone.
+        let is_undo = !forth || count % 2 == 0;
+        self.revert(&lines, if is_undo { WALK } else { 0 })?;
         if forth {
             let entries = self.cursor.reverts(self.w)?;
-            self.revert(&entries, REDO).at("forth")?;
+            let flags = if is_undo { REDO } else { WALK };
+            self.revert(&entries, flags).at("forth")?;
             self.same(&now, "forth again")?;
             self.revert(&lines, WALK).at("back again")?;
         }
