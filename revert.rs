@@ -208,6 +208,7 @@ struct Revert<'a> {
 
 impl Revert<'_> {
     /// Takes back the newest `count` operations on content and attributes. Our inode is locked.
+    #[inline(never)]
     fn walk_object(&self, count: u64) -> Result<(), Refusal> {
         // Stores through mappings are told before, or come after.
         let _gate = self.inode.object().stores().shut();
@@ -262,6 +263,7 @@ impl Revert<'_> {
 
     /// Takes back a revert that was an operation of its own, in this directory: what it took back there
     /// may have to do with other directories.
+    #[inline(never)]
     fn take_pick_back(&self, line: Operation) -> Result<(), Refusal> {
         let mut operations = KVVec::new();
         operations.push(line, GFP_KERNEL)?;
@@ -276,6 +278,7 @@ impl Revert<'_> {
     }
 
     /// The newest `count` operations in runs. The directory is locked.
+    #[inline(never)]
     fn runs(&self, count: u64) -> Result<KVec<Run>, Refusal> {
         if self.inode.object().is_kept() {
             // Removed, but open: its names are nobody's business any more.
@@ -310,6 +313,7 @@ impl Revert<'_> {
     }
 
     /// The newest `count` operations, which must all be on names. The directory is locked.
+    #[inline(never)]
     fn newest_names(&self, count: u64) -> Result<Taken, Refusal> {
         let head = self.inode.object().state.lock().head;
         let taken = Taken::gather(self.journal, self.inode.id(), head, count, |_| true)?;
@@ -322,6 +326,7 @@ impl Revert<'_> {
 
     /// Takes operations on names back. The directory is locked, and so is `other`, the one at the
     /// other end of a rename.
+    #[inline(never)]
     fn take_back_names(&self, taken: &Taken, other: Option<&Names<'_>>) -> Result<(), Refusal> {
         let names = Names {
             mount: self.inode.mount(),

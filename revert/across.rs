@@ -28,6 +28,7 @@ struct Other {
 
 /// Takes back the newest operation of the directory, a rename between it and another one. Neither is
 /// locked.
+#[inline(never)]
 pub(super) fn take_back(revert: &Revert<'_>) -> Result<(), Refusal> {
     let dir = revert.inode;
     let mount = dir.mount();

@@ -89,6 +89,8 @@ impl<'j> Chain<'j> {
     }
 
     /// Takes one step; `fate` says what becomes of the operation with a number, if it stands.
+    // A line is half a kilobyte: out of line, its copies are on the stack only meanwhile.
+    #[inline(never)]
     pub(crate) fn step_with(&mut self, fate: impl FnOnce(u64) -> Fate) -> Result<Link<'_>> {
         let Some(at) = self.walk.next() else {
             return Ok(Link::End);
@@ -100,7 +102,9 @@ impl<'j> Chain<'j> {
         };
         let text = self.buf.get(..len).ok_or(EUCLEAN)?;
         // The journal has verified the sum.
-        let mut line = Line::parse(text, None).map_err(|_| EUCLEAN)?;
+        let Ok(mut line) = Line::parse(text, None) else {
+            return Err(EUCLEAN);
+        };
         let fate = fate(line.seq);
         match self.walk.step(&mut line, &mut self.hidden, fate) {
             Step::Stop(Stop::Corrupt) => Err(EUCLEAN),

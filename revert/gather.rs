@@ -255,6 +255,7 @@ impl<'a> Gathering<'a> {
     }
 
     /// An operation is taken back, if nothing is in the way.
+    #[inline(never)]
     fn take(&mut self, line: &Line<'_>, objections: Objections<'_>) -> Result<(), Refusal> {
         let seq = line.seq;
         self.taken = self.taken.saturating_add(1);
@@ -276,6 +277,7 @@ impl<'a> Gathering<'a> {
     }
 
     /// An operation stays: older ones on what it touched cannot be taken back.
+    #[inline(never)]
     fn stays(&mut self, line: &Line<'_>) -> Result<(), Refusal> {
         self.is_newest = false;
         self.picking.part();
@@ -307,6 +309,7 @@ impl<'a> Gathering<'a> {
     }
 
     /// Which attributes an operation replaced.
+    #[inline(never)]
     fn attributes_of(&self, line: &Line<'_>) -> Result<KVec<Attribute>, Refusal> {
         let mut touched = KVec::new();
         if line.attributes.is_none() {
@@ -350,6 +353,7 @@ impl<'a> Gathering<'a> {
         Ok(())
     }
 
+    #[inline(never)]
     fn finish(self, hides: bool, inode: &OwnInode) -> Result<Gathered, Refusal> {
         let newest = self.newest;
         if !may_see(inode, &self.attributes)? {

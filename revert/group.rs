@@ -150,6 +150,7 @@ pub(crate) fn take_back(
 
 impl<'a> Group<'a> {
     /// Finds the objects that the operations are about.
+    #[inline(never)]
     fn locate(
         ground: Ground<'a>,
         request: &'a Request,
@@ -198,6 +199,7 @@ impl<'a> Group<'a> {
     }
 
     /// Which object an operation is about.
+    #[inline(never)]
     fn identify(&self, lines: &mut Lines<'_>, operation: &Operation) -> Outcome<Chosen> {
         let at = Pos {
             segment: operation.segment,
@@ -262,6 +264,7 @@ impl<'a> Group<'a> {
     }
 
     /// States all intents, applies them, and says how that ended. Answers the first line's number.
+    #[inline(never)]
     fn perform(&mut self) -> Outcome<u64> {
         let begun = self.ground.journal.begin_intent()?;
         let result = self.state_intents(begun);

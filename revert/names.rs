@@ -70,6 +70,7 @@ impl<E: Into<Refusal>> From<E> for NamesLeft {
 impl Names<'_> {
     /// Takes operations back, all or none of them, and records that. The directory is locked, and so
     /// is the other one; `open` is what it is asked through.
+    #[inline(never)]
     pub(super) fn revert(&self, taken: &Taken, open: Option<&Open>) -> Outcome {
         self.dir.may_change_names()?;
         let begun = self.journal.begin_intent()?;

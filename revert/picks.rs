@@ -79,6 +79,7 @@ pub(super) struct Picked {
 
 impl Picked {
     /// By the revert's own line; `None`: it took back just the newest ones.
+    #[inline(never)]
     pub(super) fn of(journal: &Journal, line: &Line<'_>) -> Outcome<Option<Self>> {
         let Some(picks) = line.picks else {
             return Ok(None);

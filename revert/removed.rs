@@ -44,6 +44,7 @@ impl Removed {
 
 /// Refills the directories whose removal is among the newest `count` operations, which are all on
 /// names, and all that were in them. Nothing is locked. Answers how many operations that took back.
+#[inline(never)]
 pub(super) fn refill(revert: &Revert<'_>, count: u64) -> Result<u64, Refusal> {
     let mut stack = KVec::new();
     {

@@ -76,6 +76,8 @@ impl<'j> Lines<'j> {
     }
 
     /// The line that stands at a place. `ENODATA`: it was dropped.
+    // Out of line, a line's copies are on the stack only meanwhile.
+    #[inline(never)]
     pub(super) fn read(&mut self, at: Pos) -> Result<Line<'_>> {
         let len = self.journal.read_line(at, &mut self.buf)?;
         parse(self.buf.get(..len).ok_or(EUCLEAN)?)
@@ -117,43 +119,51 @@ pub(super) struct Origin<'j> {
 }
 
 impl Origin<'_> {
-    /// Adds the steps of taking back, or doing again, the operation of `line`, which stands at `at`.
-    pub(super) fn add(
-        &self,
-        line: &Line<'_>,
-        at: Pos,
-        way: Way,
-        todos: &mut KVVec<Todo>,
-    ) -> Outcome {
-        self.add_at(line, at, way, todos, DEEPEST)
+    /// Adds the steps of taking back, or doing again, the operation whose line stands at `at`.
+    pub(super) fn add(&self, at: Pos, way: Way, todos: &mut KVVec<Todo>) -> Outcome {
+        let mut places = KVVec::new();
+        places.push(at, GFP_KERNEL)?;
+        self.add_all(places, way, todos, DEEPEST + 1)
     }
 
-    fn add_at(
-        &self,
-        line: &Line<'_>,
-        at: Pos,
-        way: Way,
-        todos: &mut KVVec<Todo>,
-        depth: u8,
-    ) -> Outcome {
-        if line.op != Op::Revert {
-            return self.push(line, at, way, todos);
-        }
-        let Some(depth) = depth.checked_sub(1) else {
-            return Err(Refusal::new(Reason::Unsupported, self.seq));
-        };
-        // To take a revert back is to do again what it took back, the oldest first.
-        let mut places = taken_by(self.journal, line)?;
-        if way == Way::Back {
-            places.reverse();
-        }
+    /// The same of the operations at `places`. It calls itself: what it keeps on the stack is little.
+    fn add_all(&self, places: KVVec<Pos>, way: Way, todos: &mut KVVec<Todo>, depth: u8) -> Outcome {
         let mut lines = Lines::new(self.journal)?;
         for at in places {
-            self.add_at(&lines.read(at)?, at, way.turned(), todos, depth)?;
+            let Some(more) = self.add_at(&mut lines, at, way, todos)? else {
+                continue;
+            };
+            let Some(depth) = depth.checked_sub(1).filter(|depth| *depth != 0) else {
+                return Err(Refusal::new(Reason::Unsupported, self.seq));
+            };
+            self.add_all(more, way.turned(), todos, depth)?;
         }
         Ok(())
     }
 
+    /// Adds an operation's steps. Of a revert it answers what that took back, in the order in which it is
+    /// done again or taken back: to take a revert back is to do again what it took back, the oldest
+    /// first.
+    #[inline(never)]
+    fn add_at(
+        &self,
+        lines: &mut Lines<'_>,
+        at: Pos,
+        way: Way,
+        todos: &mut KVVec<Todo>,
+    ) -> Outcome<Option<KVVec<Pos>>> {
+        let line = lines.read(at)?;
+        if line.op != Op::Revert {
+            return self.push(&line, at, way, todos).map(|()| None);
+        }
+        let mut places = taken_by(self.journal, &line)?;
+        if way == Way::Back {
+            places.reverse();
+        }
+        Ok(Some(places))
+    }
+
+    #[inline(never)]
     fn push(&self, line: &Line<'_>, at: Pos, way: Way, todos: &mut KVVec<Todo>) -> Outcome {
         let seq = self.seq;
         let (_, second) = name_steps(line).map_err(|e| e.refuse(seq))?;
@@ -191,19 +201,16 @@ pub(super) fn steps_of(
     };
     let mut todos = KVVec::new();
     if line.op == Op::Redo {
-        let at = redone_by(journal, line)?;
-        let mut lines = Lines::new(journal)?;
-        origin.add(&lines.read(at)?, at, Way::Back, &mut todos)?;
+        origin.add(redone_by(journal, line)?, Way::Back, &mut todos)?;
         return Ok(todos);
     }
-    let mut lines = Lines::new(journal)?;
-    for at in taken_by(journal, line)? {
-        origin.add(&lines.read(at)?, at, Way::Back, &mut todos)?;
-    }
+    let places = taken_by(journal, line)?;
+    origin.add_all(places, Way::Back, &mut todos, DEEPEST + 1)?;
     Ok(todos)
 }
 
 /// Where the undo stands that a redo took back.
+#[inline(never)]
 pub(super) fn redone_by(journal: &Journal, line: &Line<'_>) -> Outcome<Pos> {
     let mut lines = Lines::new(journal)?;
     let mut next = line.prev;
@@ -221,6 +228,7 @@ pub(super) fn redone_by(journal: &Journal, line: &Line<'_>) -> Outcome<Pos> {
 }
 
 /// Where the operations on names stand that the revert `line` took back, newest first.
+#[inline(never)]
 pub(super) fn taken_by(journal: &Journal, line: &Line<'_>) -> Outcome<KVVec<Pos>> {
     let object = line.obj.ok_or(EUCLEAN)?;
     let picked = Picked::of(journal, line)?;
@@ -230,11 +238,11 @@ pub(super) fn taken_by(journal: &Journal, line: &Line<'_>) -> Outcome<KVVec<Pos>
     let mut places = KVVec::new();
     while (places.len() as u64) < most {
         let is_wanted = |seq| picked.as_ref().is_none_or(|picked| picked.contains(seq));
-        let found = match chain.step_with(|seq| fate(is_wanted(seq)))? {
+        let found = match &chain.step_with(|seq| fate(is_wanted(seq)))? {
             Link::End => return Err(EUCLEAN.into()),
             Link::Trimmed => return Err(Refusal::new(Reason::Trimmed, line.seq)),
-            Link::Line(found, at, _, Step::Take) if is_on_names(&found) => {
-                is_wanted(found.seq).then_some(at)
+            Link::Line(found, at, _, Step::Take) if is_on_names(found) => {
+                is_wanted(found.seq).then_some(*at)
             }
             Link::Line(found, ..) if lowest.is_some_and(|lowest| found.seq < lowest) => {
                 return Err(EUCLEAN.into())

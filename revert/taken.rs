@@ -98,13 +98,12 @@ impl Taken {
         let mut todos = KVVec::with_capacity(self.places.len(), GFP_KERNEL)?;
         let mut lines = Lines::new(journal)?;
         for &at in &self.places {
-            let line = lines.read(at)?;
             let origin = Origin {
                 journal,
-                seq: line.seq,
+                seq: lines.read(at)?.seq,
                 directory: 0,
             };
-            origin.add(&line, at, Way::Back, &mut todos)?;
+            origin.add(at, Way::Back, &mut todos)?;
         }
         Ok(todos)
     }

@@ -17,6 +17,7 @@ use kernel::prelude::*;
 const MOST_CONFLICTS: usize = 64 * 1024;
 
 /// Takes operations back, all or none, and says what is in the way.
+#[inline(never)]
 pub(super) fn revert(file: &OwnFile, argument: usize) -> Result<c_long> {
     let mut request: RevertGroup = user::read(argument)?;
     if !request.is_valid() {

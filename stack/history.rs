@@ -26,6 +26,7 @@ use kernel::prelude::*;
 const WINDOW: usize = 64 * 1024;
 
 /// Fills the caller's buffer with lines, from the place on that the request names.
+#[inline(never)]
 pub(super) fn read(file: &OwnFile, argument: usize) -> Result<c_long> {
     let mount = file.own_inode().mount();
     let mut request: ReadHistory = user::read(argument)?;

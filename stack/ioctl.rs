@@ -23,6 +23,7 @@ use crate::{
 };
 use kernel::prelude::*;
 
+// Each command has a frame of its own: together they would take what a revert needs of the stack.
 impl IoctlHooks for Stack {
     fn control(file: &OwnFile, command: u32, argument: usize) -> Result<c_long> {
         match command {
@@ -38,6 +39,7 @@ impl IoctlHooks for Stack {
     }
 }
 
+#[inline(never)]
 fn revert_newest(file: &OwnFile, argument: usize) -> Result<c_long> {
     let count = argument as u64;
     if count > uapi::MAX_COUNT {
@@ -47,6 +49,7 @@ fn revert_newest(file: &OwnFile, argument: usize) -> Result<c_long> {
     Ok(0)
 }
 
+#[inline(never)]
 fn revert_some(file: &OwnFile, argument: usize) -> Result<c_long> {
     let mut request: Revert = user::read(argument)?;
     if !request.is_valid() {
@@ -87,6 +90,7 @@ fn journal(inode: &OwnInode) -> Result<&Journal> {
 }
 
 /// Fills a page from its end with the newest lines that stand.
+#[inline(never)]
 fn read_page(file: &OwnFile, argument: usize) -> Result<c_long> {
     let inode = file.own_inode();
     let journal = journal(inode)?;
@@ -140,6 +144,7 @@ fn as_it_ended<'t>(
 }
 
 /// Copies lines out, newest first, until the caller's buffer is full.
+#[inline(never)]
 fn read_log(file: &OwnFile, argument: usize) -> Result<c_long> {
     let inode = file.own_inode();
     let mut request: ReadLog = user::read(argument)?;
@@ -273,6 +278,7 @@ fn copy_raw(
     Ok((used, None))
 }
 
+#[inline(never)]
 fn status(file: &OwnFile, argument: usize) -> Result<c_long> {
     let inode = file.own_inode();
     let mount = inode.mount();

@@ -282,6 +282,7 @@ struct Base {
 
 impl Base {
     /// Finds or makes the lower mount and checks that it can be stacked on.
+    #[inline(never)]
     fn new(options: &Options, source: &CStr, read_only: bool, report: &Report) -> Result<Self> {
         let private = options.private || source.to_bytes() == b"none";
         if !private && options.size.is_some() {
@@ -310,6 +311,7 @@ impl Base {
         Ok(base)
     }
 
+    #[inline(never)]
     fn check(&self, read_only: bool, report: &Report) -> Result {
         let below = self.lower.root().superblock();
         if below.is_ours() {
@@ -434,9 +436,7 @@ impl MountHooks for Stack {
             ));
             return Err(EINVAL);
         };
-        let base = Base::new(options, source, sb.is_read_only(), report)?;
-        let mount = Mount::new(options, base)?;
-        sb.prepare(mount, Mount::lower)?;
+        make(sb, options, source, report)?;
         crate::backup::keep::tidy(sb);
         crate::revert::withdraw_unfinished(sb);
         Ok(())
@@ -471,6 +471,15 @@ impl MountHooks for Stack {
         mount.recording.store(wants_history, Relaxed);
         Ok(())
     }
+}
+
+/// Opens what the mount stands on. Out of line: what this needs of the stack is not there any more when
+/// something is put right that a crash left.
+#[inline(never)]
+fn make(sb: &SuperBlock, options: &Options, source: &CStr, report: &Report) -> Result {
+    let base = Base::new(options, source, sb.is_read_only(), report)?;
+    let mount = Mount::new(options, base)?;
+    sb.prepare(mount, Mount::lower)
 }
 
 fn copy_of(text: &CStr) -> Result<CString> {

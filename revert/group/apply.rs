@@ -48,6 +48,7 @@ impl Left {
 
 impl Group<'_> {
     /// Applies everything, and makes it durable; or nothing.
+    #[inline(never)]
     pub(super) fn apply(&self) -> Result<(), Left> {
         let mut todos = self.steps().map_err(Left::Whole)?;
         let mut begun = 0;
@@ -65,6 +66,7 @@ impl Group<'_> {
     }
 
     /// The steps on names, in order.
+    #[inline(never)]
     fn steps(&self) -> Outcome<KVVec<Todo>> {
         let mut places: KVVec<Place> = KVVec::new();
         for (index, member) in self.members.iter().enumerate() {
@@ -87,6 +89,7 @@ impl Group<'_> {
         Ok(())
     }
 
+    #[inline(never)]
     fn apply_content(&self, member: &Member) -> Outcome {
         let ground = &self.ground;
         let opened = ground.open(member.object)?;
@@ -111,6 +114,7 @@ impl Group<'_> {
     }
 
     /// `done` counts the steps.
+    #[inline(never)]
     fn apply_names(&self, todos: &mut [Todo], done: &mut usize) -> Outcome {
         let ground = &self.ground;
         let mut lines = Lines::new(ground.journal)?;
@@ -125,6 +129,7 @@ impl Group<'_> {
         Ok(())
     }
 
+    #[inline(never)]
     fn roll_back(&self, done: &mut [Todo], begun: usize) -> Outcome {
         let ground = &self.ground;
         let mut lines = Lines::new(ground.journal)?;

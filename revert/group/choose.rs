@@ -22,6 +22,7 @@ use kernel::{prelude::*, rbtree::RBTree};
 
 impl Group<'_> {
     /// Looks at everything.
+    #[inline(never)]
     pub(super) fn choose(&self, objections: Objections<'_>) -> Outcome<Done> {
         let mut done = Done::default();
         let mut last = None;
@@ -42,6 +43,7 @@ impl Group<'_> {
     }
 
     /// Answers how many bytes of content will be replaced.
+    #[inline(never)]
     fn choose_of(&self, member: &Member, objections: Objections<'_>) -> Outcome<u64> {
         let opened = self.ground.open(member.object)?;
         opened.may_be_reverted()?;
@@ -95,6 +97,7 @@ impl Group<'_> {
     }
 
     /// Where the undo stands that is taken back: of an object's undos only one at a time.
+    #[inline(never)]
     pub(super) fn to_redo(&self, member: &Member, head: Option<Pos>) -> Outcome<Pos> {
         let [only] = self.of(member) else {
             return Err(EINVAL.into());
@@ -116,6 +119,7 @@ impl Group<'_> {
     }
 
     /// Whether one of the operations brings an object back that has lost its last name.
+    #[inline(never)]
     fn comes_back(&self, object: ObjectId) -> Outcome<bool> {
         let mut lines = Lines::new(self.ground.journal)?;
         for chosen in self.chosen.iter().filter(|chosen| chosen.is_on_names) {
@@ -129,6 +133,7 @@ impl Group<'_> {
     }
 
     /// Which operations on names are taken back, by the directory's lines from `head` on.
+    #[inline(never)]
     pub(super) fn names(
         &self,
         member: &Member,
@@ -144,11 +149,7 @@ impl Group<'_> {
             is_deep: false,
         };
         if self.request.redo {
-            let at = self.to_redo(member, head)?;
-            let mut lines = Lines::new(self.ground.journal)?;
-            let line = lines.read(at)?;
-            taken.places.push(at, GFP_KERNEL)?;
-            (taken.newest, taken.back) = (line.seq, line.prev);
+            self.names_to_redo(member, head, &mut taken)?;
             return Ok(taken);
         }
         let mut choosing = ChoosingNames {
@@ -173,7 +174,18 @@ impl Group<'_> {
         Ok(choosing.taken)
     }
 
+    #[inline(never)]
+    fn names_to_redo(&self, member: &Member, head: Option<Pos>, taken: &mut Taken) -> Outcome {
+        let at = self.to_redo(member, head)?;
+        let mut lines = Lines::new(self.ground.journal)?;
+        let line = lines.read(at)?;
+        taken.places.push(at, GFP_KERNEL)?;
+        (taken.newest, taken.back) = (line.seq, line.prev);
+        Ok(())
+    }
+
     /// An operation on an object that stays, newer than its creation.
+    #[inline(never)]
     fn later_one(&self, object: ObjectId, than: u64) -> Outcome<Option<u64>> {
         let journal = self.ground.journal;
         let head = journal.last_line(object)?;
@@ -205,6 +217,7 @@ struct ChoosingNames<'a> {
 
 impl ChoosingNames<'_> {
     /// Goes on to the chosen operation with this number.
+    #[inline(never)]
     fn find(
         &mut self,
         chain: &mut Chain<'_>,
@@ -215,11 +228,12 @@ impl ChoosingNames<'_> {
         let group = self.group;
         loop {
             self.is_newest &= !chain.hides();
-            match chain.step_with(|seq| fate(group.takes(seq)))? {
+            // By reference: a line is half a kilobyte.
+            match &chain.step_with(|seq| fate(group.takes(seq)))? {
                 Link::End => return Err(Refusal::new(Reason::NothingLeft, 0)),
                 Link::Trimmed => return Err(Refusal::new(Reason::Trimmed, 0)),
                 Link::Line(line, at, _, Step::Take) if line.seq == wanted => {
-                    return self.take(member, &line, at, objections);
+                    return self.take(member, line, *at, objections);
                 }
                 Link::Line(line, _, _, Step::Stop(_)) => {
                     return Err(Refusal::new(Reason::Foreign, line.seq))
@@ -234,7 +248,7 @@ impl ChoosingNames<'_> {
                     // It was taken back already.
                     return Err(Refusal::new(Reason::NothingLeft, 0));
                 }
-                Link::Line(line, _, _, Step::Take) => self.stays(member, &line)?,
+                Link::Line(line, _, _, Step::Take) => self.stays(member, line)?,
                 Link::Line(line, ..) => {
                     if !line.op.is_bookkeeping() {
                         self.picking.part();
@@ -244,6 +258,7 @@ impl ChoosingNames<'_> {
         }
     }
 
+    #[inline(never)]
     fn take(
         &mut self,
         member: &Member,
@@ -281,6 +296,7 @@ impl ChoosingNames<'_> {
     }
 
     /// An operation stays.
+    #[inline(never)]
     fn stays(&mut self, member: &Member, line: &Line<'_>) -> Outcome {
         self.is_newest = false;
         self.picking.part();

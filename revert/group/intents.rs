@@ -15,6 +15,7 @@ use kernel::prelude::*;
 
 impl Group<'_> {
     /// States all intents, and makes them durable.
+    #[inline(never)]
     pub(super) fn state_intents(&mut self, begun: u64) -> Result<(), Left> {
         let durable = self
             .state_each(begun)
@@ -40,6 +41,7 @@ impl Group<'_> {
     }
 
     /// States one intent: where its line stands, and its number.
+    #[inline(never)]
     fn state(&self, member: &Member, first: Option<u64>) -> Outcome<(Pos, u64)> {
         let ground = &self.ground;
         let opened = ground.open(member.object)?;

@@ -7,7 +7,7 @@ use super::Outcome;
 use crate::{
     history::{
         journal::Journal,
-        line::{Line, Op, Pos},
+        line::{Op, Pos},
         sort::sort, //
     },
     revert::steps::{Lines, Origin, Todo, Way},
@@ -23,30 +23,33 @@ pub(super) fn steps(journal: &Journal, places: &[Place]) -> Outcome<KVVec<Todo>>
     let mut lines = Lines::new(journal)?;
     let mut next = 0;
     while let Some(&(at, directory)) = places.get(next) {
-        let line = lines.read(at)?;
-        if let Some(group) = group_of(&line) {
+        let (seq, group) = look(&mut lines, at)?;
+        if let Some(group) = group {
             next = add_group(journal, places, next, group, &mut todos)?;
             continue;
         }
-        let seq = line.seq;
         let origin = Origin {
             journal,
             seq,
             directory,
         };
-        origin.add(&line, at, Way::Back, &mut todos)?;
+        origin.add(at, Way::Back, &mut todos)?;
         next = next.saturating_add(1);
     }
     Ok(todos)
 }
 
-/// Which group of reverts a line belongs to.
-fn group_of(line: &Line<'_>) -> Option<u64> {
-    (line.op == Op::Revert).then(|| line.group.unwrap_or(line.seq))
+/// An operation's number, and which group of reverts it belongs to.
+#[inline(never)]
+fn look(lines: &mut Lines<'_>, at: Pos) -> Result<(u64, Option<u64>)> {
+    let line = lines.read(at)?;
+    let group = (line.op == Op::Revert).then(|| line.group.unwrap_or(line.seq));
+    Ok((line.seq, group))
 }
 
 /// Adds the steps of taking back reverts that were one: their operations are done again in the order in
 /// which they were done, whichever directory they were in. Answers where the next operation is.
+#[inline(never)]
 fn add_group(
     journal: &Journal,
     places: &[Place],
@@ -58,17 +61,16 @@ fn add_group(
     let first = todos.len();
     let mut next = from;
     while let Some(&(at, directory)) = places.get(next) {
-        let line = lines.read(at)?;
-        if group_of(&line) != Some(group) {
+        let (seq, found) = look(&mut lines, at)?;
+        if found != Some(group) {
             break;
         }
-        let seq = line.seq;
         let origin = Origin {
             journal,
             seq,
             directory,
         };
-        origin.add(&line, at, Way::Back, todos)?;
+        origin.add(at, Way::Back, todos)?;
         next = next.saturating_add(1);
     }
     let added = todos.get_mut(first..).unwrap_or_default();

@@ -51,6 +51,41 @@ fn half(bytes: &[u8], at: usize) -> u32 {
     u32::from_ne_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
 }
 
+/// What one reading of the history gives.
+struct Chunk {
+    segment: u64,
+    /// Where it goes on; `u64::MAX`: the segment ends here.
+    next: u64,
+    /// The segment before; 0: there is none.
+    previous: u64,
+    lines: Vec<Placed>,
+}
+
+fn read(root: &File, segment: u64, offset: u64) -> io::Result<(Chunk, Vec<u8>)> {
+    let mut text = vec![0u8; 64 * 1024];
+    let mut bytes = [0u8; 48];
+    bytes[0..4].copy_from_slice(&1u32.to_ne_bytes());
+    bytes[8..16].copy_from_slice(&u64::to_ne_bytes(segment));
+    bytes[16..24].copy_from_slice(&u64::to_ne_bytes(offset));
+    bytes[32..40].copy_from_slice(&sys::address(&mut text).to_ne_bytes());
+    bytes[40..44].copy_from_slice(&(text.len() as u32).to_ne_bytes());
+    sys::ioctl_bytes(root, READ_HISTORY, &mut bytes)?;
+    text.truncate(half(&bytes, 44) as usize);
+    let chunk = Chunk {
+        segment: word(&bytes, 8),
+        next: word(&bytes, 16),
+        previous: word(&bytes, 24),
+        lines: Vec::new(),
+    };
+    Ok((chunk, text))
+}
+
+fn chunk(root: &File, segment: u64, offset: u64) -> Outcome<Chunk> {
+    let (mut chunk, text) = read(root, segment, offset).at("reading the history")?;
+    unpack(&text, chunk.segment, &mut chunk.lines)?;
+    Ok(chunk)
+}
+
 /// All lines of the mount, oldest first.
 pub fn history(w: &World) -> Outcome<Vec<Placed>> {
     let root = File::open(&w.mnt)?;
@@ -60,19 +95,11 @@ pub fn history(w: &World) -> Outcome<Vec<Placed>> {
         let mut lines = Vec::new();
         let mut offset = 0;
         let previous = loop {
-            let mut text = vec![0u8; 64 * 1024];
-            let mut bytes = [0u8; 48];
-            bytes[0..4].copy_from_slice(&1u32.to_ne_bytes());
-            bytes[8..16].copy_from_slice(&u64::to_ne_bytes(segment));
-            bytes[16..24].copy_from_slice(&u64::to_ne_bytes(offset));
-            bytes[32..40].copy_from_slice(&sys::address(&mut text).to_ne_bytes());
-            bytes[40..44].copy_from_slice(&(text.len() as u32).to_ne_bytes());
-            sys::ioctl_bytes(&root, READ_HISTORY, &mut bytes).at("reading the history")?;
-            segment = word(&bytes, 8);
-            offset = word(&bytes, 16);
-            unpack(&text[..half(&bytes, 44) as usize], segment, &mut lines)?;
+            let chunk = chunk(&root, segment, offset)?;
+            lines.extend(chunk.lines);
+            (segment, offset) = (chunk.segment, chunk.next);
             if offset == u64::MAX {
-                break word(&bytes, 24);
+                break chunk.previous;
             }
         };
         segments.push(lines);
@@ -80,6 +107,63 @@ pub fn history(w: &World) -> Outcome<Vec<Placed>> {
             return Ok(segments.into_iter().rev().flatten().collect());
         }
         segment = previous;
+    }
+}
+
+/// A place in the history, from which on its lines are read as they come.
+pub struct Cursor {
+    segment: u64,
+    offset: u64,
+}
+
+impl Cursor {
+    /// Behind all that is there.
+    pub fn at_end(w: &World) -> Outcome<Cursor> {
+        let newest = chunk(&File::open(&w.mnt)?, 0, 0)?.segment;
+        let mut cursor = Cursor {
+            segment: newest,
+            offset: 0,
+        };
+        cursor.lines(w)?;
+        Ok(cursor)
+    }
+
+    /// All lines since the last call.
+    pub fn lines(&mut self, w: &World) -> Outcome<Vec<Placed>> {
+        let root = File::open(&w.mnt)?;
+        let mut lines: Vec<Placed> = Vec::new();
+        loop {
+            let chunk = chunk(&root, self.segment, self.offset)?;
+            if let Some(last) = chunk.lines.last() {
+                self.offset = last.offset + last.line.text.len() as u64 + 1;
+            }
+            lines.extend(chunk.lines);
+            if chunk.next != u64::MAX {
+                continue;
+            }
+            match read(&root, self.segment + 1, 0) {
+                Ok(_) => (self.segment, self.offset) = (self.segment + 1, 0),
+                Err(error) if error.raw_os_error() == Some(libc::EINVAL) => return Ok(lines),
+                Err(error) => return Err(error).at("reading the next segment"),
+            }
+        }
+    }
+
+    /// The operations of programs since the last call that were not withdrawn.
+    pub fn operations(&mut self, w: &World) -> Outcome<Vec<Placed>> {
+        let mut lines = self.lines(w)?;
+        let withdrawn = lines.iter().filter(|placed| placed.line.op == "cancel");
+        let withdrawn = withdrawn.filter_map(|placed| placed.line.number("of").ok());
+        let withdrawn: Vec<u64> = withdrawn.collect();
+        lines.retain(|placed| placed.is_operation() && !withdrawn.contains(&placed.seq));
+        Ok(lines)
+    }
+
+    /// The reverts since the last call.
+    pub fn reverts(&mut self, w: &World) -> Outcome<Vec<Placed>> {
+        let mut lines = self.lines(w)?;
+        lines.retain(|placed| placed.line.op == "revert");
+        Ok(lines)
     }
 }
 

@@ -10,6 +10,7 @@ mod forge;
 mod group;
 mod harness;
 mod mounts;
+mod oracle;
 mod outcome;
 mod pace;
 mod results;
@@ -32,7 +33,7 @@ lfs-tests - tests of LoggerFS over one lower filesystem after another
 
   lfs-tests [--lower private|tmpfs|ext4|xfs|btrfs]... [--only NAME|START*]...
             [--skip NAME|START*]... [--disk DEVICE-OR-FILE] [--seed N] [--out DIR] [--slow N] [--full]
-            [--fuzz SECONDS] [--round N] [--raw] [--stay-loaded] [--list]
+            [--fuzz SECONDS] [--round N] [--operations N] [--raw] [--stay-loaded] [--list]
 
   --disk   where ext4, xfs and btrfs are made; without it a sparse file in /run
   --out    directory for results.tsv
@@ -41,6 +42,8 @@ lfs-tests - tests of LoggerFS over one lower filesystem after another
            changes ...) over every lower filesystem; without it, only over the private one
   --fuzz   each test whose name begins with fuzz goes on for so long
   --round  and does only this round, to repeat what it has found
+  --operations
+           how many operations oracle-all does: 5,000, or 1,000 where sizes are the usual ones
   --raw    no LoggerFS: tries the tests' own steps on the lower filesystem
   --stay-loaded
            do not unload the module at the end: for one who wants to look at what it left
@@ -148,6 +151,9 @@ fn parse(words: &[String]) -> (Plan, Vec<Lower>) {
             "--slow" => plan.slow = number(&value()),
             "--fuzz" => plan.fuzz = Some(number(&value())),
             "--round" => std::env::set_var("LFS_FUZZ_ROUND", number(&value()).to_string()),
+            "--operations" => {
+                std::env::set_var("LFS_OPERATIONS", number(&value()).to_string());
+            }
             "--out" => plan.out = Some(value().into()),
             "--raw" => plan.raw = true,
             "--full" => plan.full = true,

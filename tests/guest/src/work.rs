@@ -8,6 +8,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use crate::oracle::hand;
 use crate::scenario::oracle_tree::work;
 use crate::shadow::{pattern, Random};
 use crate::undo;
@@ -20,6 +21,7 @@ pub fn main(words: &[String]) -> i32 {
         ["records", file, whose, count] => records(file, number(whose), number(count)),
         ["reverts", file, times] => reverts(file, number(times)),
         ["tree", place, seed, count] => tree(place, number(seed), number(count)),
+        ["hand", place] => hand::main(place),
         ["change", file, how] => change(file, how),
         ["limited", file, limit, count] => limited(file, number(limit), number(count)),
         _ => Err(io::ErrorKind::InvalidInput.into()),

@@ -27,6 +27,8 @@ pub struct World {
     pub fuzz: Option<u64>,
     /// The only round of a fuzzer that is wanted.
     pub round: Option<u64>,
+    /// How many operations the oracle does.
+    pub operations: Option<usize>,
     /// The test's directory on the lower filesystem.
     pub base: PathBuf,
     /// Where the test works.
@@ -50,6 +52,7 @@ impl World {
             seed,
             fuzz: from_environment("LFS_FUZZ_SECONDS"),
             round: from_environment("LFS_FUZZ_ROUND"),
+            operations: from_environment("LFS_OPERATIONS").map(|number| number as usize),
             base: base.to_path_buf(),
             mnt: base.join("mnt"),
             src: Some(base.join("src")),

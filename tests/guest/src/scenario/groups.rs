@@ -31,6 +31,7 @@ pub const TESTS: &[Test] = &[
     Test::new("group-interrupted", interrupted).seconds(120),
     Test::new("group-decided", decided).seconds(120),
     Test::new("group-of-lost-objects", of_lost).seconds(120),
+    Test::new("group-of-reverts", of_reverts),
     Test::new("group-refuses-nonsense", nonsense),
 ];
 
@@ -529,6 +530,31 @@ fn lose_one(w: &mut World, lost: &str) -> Outcome {
         w.remount()?;
     }
     Ok(())
+}
+
+/// A revert of a revert of a revert, and so on, in one directory. Each level needs some of the kernel's
+/// stack, which is small.
+fn of_reverts(w: &mut World) -> Outcome {
+    let watch = Watch::begin(w)?;
+    w.sh("for i in 1 2 3 4 5 6; do mkdir d$i; ln -s to$i l$i; done")?;
+    let full = Tree::of(&w.mnt)?;
+    let made = watch.operations(w)?;
+    // Not the newest ones, so that the line has to list them.
+    let some: Vec<Placed> = made.iter().step_by(3).cloned().collect();
+    let first = take_back(w, &some, 0)?;
+    let less = Tree::of(&w.mnt)?;
+    check!(less != full, "nothing was taken back");
+    let mut newest = first.seq;
+    for level in 0..3 {
+        let lines = group::history(w)?.into_iter().filter(|p| p.seq == newest);
+        newest = take_back(w, &lines.collect::<Vec<_>>(), 0)?.seq;
+        let want = if level % 2 == 0 { &full } else { &less };
+        same_tree(w, &format!("level {level}"), want)?;
+    }
+    undo::revert(&root(w)?, 1).at("the newest of the directory's")?;
+    same_tree(w, "the last one taken back", &less)?;
+    w.remount_if_lasting()?;
+    same_tree(w, "mounted anew", &less)
 }
 
 fn nonsense(w: &mut World) -> Outcome {

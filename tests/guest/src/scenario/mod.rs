@@ -23,6 +23,7 @@ mod maps_mixed;
 mod mounting;
 mod names;
 mod oracle;
+mod oracle_all;
 mod oracle_groups;
 pub mod oracle_tree;
 mod programs;
@@ -69,6 +70,7 @@ pub fn all() -> Vec<&'static Test> {
         race::TESTS,
         oracle::TESTS,
         oracle_tree::TESTS,
+        oracle_all::TESTS,
         oracle_groups::TESTS,
         kill::TESTS,
         fuzz_calls::TESTS,

@@ -285,7 +285,8 @@ fn oracle_tree_mixed(w: &mut World) -> Outcome {
 fn there_and_back(w: &mut World, salt: u64, rounds: u64, most: u64) -> Outcome {
     let mut random = Random::new(w.seed ^ salt);
     let random = &mut random;
-    let steps = w.times(5000, 300) / rounds as usize;
+    // `oracle-all` does many.
+    let steps = w.times(1000, 300) / rounds as usize;
     let (mut done, mut trees) = (Vec::new(), Trees::from([(0, Tree::of(&w.mnt)?)]));
     let state = (&mut done, &mut trees);
     for round in 1..=rounds {

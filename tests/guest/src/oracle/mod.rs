@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The oracle: sequences of operations of all kinds by several processes, states recorded beside them,
+//! and reverts that have to give those states.
+
+pub mod crew;
+pub mod hand;
+pub mod op;
+pub mod play;
+pub mod reduce;
+pub mod state;

@@ -1,0 +1,482 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Plays a sequence on a mount: operations forth, reverts back, and everything compared.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
+
+use super::crew::{Crew, Held, HANDS};
+use super::op::{parent, About, Op};
+use super::state::{difference, has_other_holes, State, Whole};
+use crate::group::{self, Placed, REDO, WALK};
+use crate::outcome::{check, fail, At, Outcome, Stop};
+use crate::shadow::Random;
+use crate::undo;
+use crate::world::World;
+
+/// One step of a sequence.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// Operations, each by one of the processes.
+    Do(Vec<(usize, Op)>),
+    /// Takes so many steps back, by one request for all of their lines, and by another one forth and
+    /// back again if so.
+    Back(usize, bool),
+    /// Takes back the newest steps, at most so many, as far as they are one object's newest operations.
+    Object(usize),
+    /// Records the whole tree.
+    Look,
+    /// All processes let go of what they hold; a mount anew, where the data outlives it.
+    Remount,
+}
+
+impl Action {
+    pub fn text(&self) -> String {
+        match self {
+            Action::Do(ops) => {
+                let ops = ops
+                    .iter()
+                    .map(|(hand, op)| format!("{hand}: {}", op.text()));
+                ops.collect::<Vec<_>>().join("; ")
+            }
+            Action::Back(count, false) => format!("back {count}"),
+            Action::Back(count, true) => format!("back {count}, forth, back"),
+            Action::Object(count) => format!("back {count} of an object"),
+            Action::Look => "look".into(),
+            Action::Remount => "remount".into(),
+        }
+    }
+}
+
+/// A sequence of which so many steps are operations, and that takes all of them back in the end.
+pub fn sequence(random: &mut Random, steps: usize) -> Vec<Action> {
+    let places = ["n0", "n1", "n0/n2", "n1/n3"];
+    let made = places.map(|place| Action::Do(vec![(0, Op::made("mkdir", place))]));
+    let mut actions = Vec::from(made);
+    let mut standing = actions.len();
+    for _ in 0..steps {
+        let ops = [1, 1, 1, 1, 1, 2, 3][random.below(7) as usize];
+        let ops = (0..ops).map(|_| (random.below(HANDS) as usize, Op::random(random)));
+        actions.push(Action::Do(ops.collect()));
+        standing += 1;
+        match random.below(400) {
+            0..=9 => actions.push(Action::Look),
+            10 => actions.push(Action::Remount),
+            11..=16 => {
+                let count = 1 + random.below(20) as usize;
+                actions.push(Action::Back(count, random.below(2) == 0));
+            }
+            17..=40 => actions.push(Action::Object(1 + random.below(5) as usize)),
+            _ => {}
+        }
+    }
+    if random.below(2) == 0 {
+        actions.push(Action::Remount);
+    }
+    while standing > 0 {
+        let most = [1, 1, 4, 30][random.below(4) as usize];
+        let count = 1 + random.below(most) as usize;
+        standing -= count.min(standing);
+        actions.push(match random.below(2) {
+            0 => Action::Object(count),
+            _ => Action::Back(count, random.below(20) == 0),
+        });
+    }
+    actions
+}
+
+/// What a step touches.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Key {
+    Path(String),
+    Held(Held),
+}
+
+type States = BTreeMap<Key, Option<State>>;
+
+/// A step that left lines.
+struct Done {
+    what: String,
+    lines: Vec<Placed>,
+    before: States,
+    /// The path of the object whose newest operations these are, if they are one's.
+    object: Option<String>,
+}
+
+/// A mistake that is made on purpose: the test says so of the reverts of this kind of operation, once
+/// there has been one of the other kind.
+pub type Planted = Option<(&'static str, &'static str)>;
+
+/// How a sequence is played.
+pub struct Player<'w> {
+    w: &'w mut World,
+    crew: Option<Crew>,
+    /// How often the processes of before have held something new.
+    turn: u64,
+    done: Vec<Done>,
+    looks: BTreeMap<usize, Whole>,
+    cursor: group::Cursor,
+    planted: Planted,
+    /// How many operations there were that left lines.
+    pub operations: usize,
+    /// How often the whole tree was compared.
+    pub compared: usize,
+    /// How often a file came back with fewer holes, or others.
+    pub other_holes: usize,
+}
+
+impl<'w> Player<'w> {
+    pub fn new(w: &'w mut World, planted: Planted) -> Outcome<Player<'w>> {
+        let looks = BTreeMap::from([(0, Whole::of(&w.mnt)?)]);
+        let cursor = group::Cursor::at_end(w)?;
+        Ok(Player {
+            crew: None,
+            turn: 0,
+            w,
+            done: Vec::new(),
+            looks,
+            cursor,
+            planted,
+            operations: 0,
+            compared: 0,
+            other_holes: 0,
+        })
+    }
+
+    /// Plays all of it, and takes back what stands in the end; an error comes with the number of the
+    /// action.
+    pub fn play(&mut self, actions: &[Action]) -> Result<(), (usize, Stop)> {
+        for (number, action) in actions.iter().enumerate() {
+            let played = self.act(action).at(action.text());
+            played.map_err(|stop| (number, stop))?;
+        }
+        self.end().map_err(|stop| (actions.len(), stop))
+    }
+
+    /// The same, with other operations instead of those that can only fail where they are.
+    pub fn play_choosing(
+        &mut self,
+        actions: &mut [Action],
+        random: &mut Random,
+    ) -> Result<(), (usize, Stop)> {
+        for (number, action) in actions.iter_mut().enumerate() {
+            if let Action::Do(ops) = action {
+                for (hand, op) in ops {
+                    *op = self.chosen(*hand, op, random);
+                }
+            }
+            let played = self.act(action).at(action.text());
+            played.map_err(|stop| (number, stop))?;
+        }
+        self.end().map_err(|stop| (actions.len(), stop))
+    }
+
+    /// This operation, or another one that has better prospects.
+    fn chosen(&self, hand: usize, op: &Op, random: &mut Random) -> Op {
+        let mut op = op.clone();
+        for _ in 0..8 {
+            if self.is_possible(hand, &op) {
+                break;
+            }
+            op = Op::random(random);
+        }
+        op
+    }
+
+    /// Whether what an operation is about is there.
+    fn is_possible(&self, hand: usize, op: &Op) -> bool {
+        let kind = |path: &str| {
+            let meta = std::fs::symlink_metadata(self.w.path(path));
+            meta.map(|meta| meta.file_type()).ok()
+        };
+        let is_file = |path: &str| kind(path).is_some_and(|kind| kind.is_file());
+        let is_held = || {
+            let crew = self.crew.as_ref();
+            crew.is_some_and(|crew| crew.held(hand, op.slot).is_some())
+        };
+        match op.about {
+            About::Name if op.removes() => kind(&op.one).is_some(),
+            About::Name => {
+                let place = self.w.path(parent(&op.one));
+                kind(&op.one).is_none() && place.is_dir()
+            }
+            About::Names if op.kind == "save" => kind(&op.one).is_none(),
+            About::Names if op.kind == "exchange" => {
+                kind(&op.one).is_some() && kind(&op.two).is_some()
+            }
+            About::Names if op.kind == "rename" => kind(&op.one).is_some(),
+            About::Names | About::Second => kind(&op.one).is_some() && kind(&op.two).is_none(),
+            About::Object if op.is_of_attributes() => kind(&op.one).is_some(),
+            About::Object => is_file(&op.one),
+            About::Objects => is_file(&op.one) && is_file(&op.two),
+            About::Slot if op.kind == "open" => is_file(&op.one),
+            About::Slot => is_held(),
+        }
+    }
+
+    fn end(&mut self) -> Outcome {
+        while !self.done.is_empty() {
+            self.back(1, false).at("in the end")?;
+        }
+        self.let_go();
+        self.compare()
+    }
+
+    fn act(&mut self, action: &Action) -> Outcome {
+        match action {
+            Action::Do(ops) => self.step(ops),
+            Action::Back(count, forth) => self.back(*count, *forth),
+            Action::Object(count) => self.back_of_object(*count),
+            Action::Look => {
+                let whole = Whole::of(&self.w.mnt)?;
+                self.looks.insert(self.done.len(), whole);
+                Ok(())
+            }
+            Action::Remount => {
+                self.let_go();
+                self.w.remount_if_lasting()?;
+                self.cursor = group::Cursor::at_end(self.w)?;
+                self.compare()
+            }
+        }
+    }
+
+    /// The processes end.
+    fn let_go(&mut self) {
+        if let Some(crew) = self.crew.take() {
+            self.turn = crew.turn;
+        }
+    }
+
+    fn crew(&mut self) -> Outcome<&mut Crew> {
+        if self.crew.is_none() {
+            self.crew = Some(Crew::new(self.w, self.turn)?);
+        }
+        match &mut self.crew {
+            Some(crew) => Ok(crew),
+            None => fail!("no processes"),
+        }
+    }
+
+    /// Does a step's operations, and asks the history what they were.
+    fn step(&mut self, ops: &[(usize, Op)]) -> Outcome {
+        self.crew()?;
+        // What is opened in this step is not known before it; no operation of it touches that.
+        let keys = self.keys(ops);
+        let before = self.states(keys.clone())?;
+        let mut succeeded = Vec::new();
+        for (hand, op) in ops {
+            let performed = self.crew()?.perform(*hand, op)?;
+            if performed && !op.is_of_the_process() {
+                succeeded.push((*hand, op));
+            }
+        }
+        self.end_slices(&succeeded)?;
+        let lines = self.cursor.operations(self.w)?;
+        if lines.is_empty() {
+            let what = "nothing is logged";
+            return self.same(&before, what);
+        }
+        let whole = match &succeeded[..] {
+            [(_, op)] => op.object(),
+            _ => None,
+        };
+        let one = lines[0].line.key("obj");
+        let is_one = lines.iter().all(|placed| placed.line.key("obj") == one);
+        self.operations += succeeded.len();
+        let texts = ops.iter().map(|(_, op)| op.text());
+        self.done.push(Done {
+            what: texts.collect::<Vec<_>>().join("; "),
+            lines,
+            before,
+            object: whole.filter(|_| is_one).map(str::to_string),
+        });
+        Ok(())
+    }
+
+    fn keys(&self, ops: &[(usize, Op)]) -> Vec<Key> {
+        let mut keys = Vec::new();
+        for (hand, op) in ops {
+            keys.extend(op.paths().into_iter().map(|path| Key::Path(path.into())));
+            let held = self
+                .crew
+                .as_ref()
+                .and_then(|crew| crew.held(*hand, op.slot));
+            if let (About::Slot, Some(held)) = (op.about, held) {
+                keys.push(Key::Held(held));
+            }
+        }
+        keys
+    }
+
+    fn states(&self, keys: impl IntoIterator<Item = Key>) -> Outcome<States> {
+        let mut states = States::new();
+        for key in keys {
+            let state = match &key {
+                Key::Path(path) => State::at(&self.w.path(path))?,
+                Key::Held(held) => match self.crew.as_ref().and_then(|crew| crew.path(*held)) {
+                    Some(path) => Some(State::held(&path)?),
+                    None => continue,
+                },
+            };
+            states.insert(key, state);
+        }
+        Ok(states)
+    }
+
+    /// Stores get their lines now, and not with what comes next: reading the log sees to it.
+    fn end_slices(&mut self, ops: &[(usize, &Op)]) -> Outcome {
+        for (hand, op) in ops.iter().filter(|(_, op)| op.kind == "store") {
+            let crew = self.crew()?;
+            let Some(path) = crew.held(*hand, op.slot).and_then(|held| crew.path(held)) else {
+                continue;
+            };
+            undo::page(&File::open(&path)?).at("reading the log")?;
+        }
+        Ok(())
+    }
+
+    /// What is there now must be what was there.
+    fn same(&mut self, want: &States, what: &str) -> Outcome {
+        let now = self.states(want.keys().cloned())?;
+        for (key, got) in &now {
+            let want = want.get(key).and_then(Option::as_ref);
+            if let Some(difference) = difference(got.as_ref(), want) {
+                fail!("{what}: {key:?} {difference}");
+            }
+            self.other_holes += usize::from(has_other_holes(got.as_ref(), want));
+        }
+        Ok(())
+    }
+
+    /// How many of the newest steps to take back so that no recorded tree is stepped over.
+    fn up_to_a_look(&self, count: usize) -> usize {
+        let depth = self.done.len();
+        let most = match self.looks.range(..depth).next_back() {
+            Some((look, _)) => depth - look,
+            None => depth,
+        };
+        count.min(most)
+    }
+
+    fn back(&mut self, count: usize, forth: bool) -> Outcome {
+        let count = self.up_to_a_look(count);
+        if count == 0 {
+            return Ok(());
+        }
+        let newest = self.done.len() - count;
+        let lines: Vec<Placed> = self.done[newest..]
+            .iter()
+            .flat_map(|done| done.lines.iter().cloned())
+            .collect();
+        let keys: Vec<Key> = self.done[newest..]
+            .iter()
+            .flat_map(|done| done.before.keys().cloned())
+            .collect();
+        let now = if forth {
+            self.states(keys)?
+        } else {
+            States::new()
+        };
+        // An undo is redone; what is an operation of its own is undone.
+        let is_undo = !forth || count % 2 == 0;
+        self.revert(&lines, if is_undo { WALK } else { 0 })?;
+        if forth {
+            let entries = self.cursor.reverts(self.w)?;
+            let flags = if is_undo { REDO } else { WALK };
+            self.revert(&entries, flags).at("forth")?;
+            self.same(&now, "forth again")?;
+            self.revert(&lines, WALK).at("back again")?;
+        }
+        self.took_back(count)
+    }
+
+    fn revert(&self, lines: &[Placed], flags: u32) -> Outcome {
+        let (result, answer) = group::revert(&File::open(&self.w.mnt)?, lines, flags);
+        let Err(error) = result else {
+            return Ok(());
+        };
+        let conflict = answer.conflicts.first();
+        let about = |placed: &&Placed| Some(placed.seq) == conflict.map(|one| one.seq);
+        let line = lines.iter().find(about).map(|placed| &placed.line.text);
+        let (reason, way) = (answer.reason, answer.seq_in_way);
+        fail!("{error}, reason {reason}, in the way {way}, {conflict:?}: {line:?}")
+    }
+
+    fn back_of_object(&mut self, most: usize) -> Outcome {
+        let most = self.up_to_a_look(most);
+        let Some(object) = self.done.last().and_then(|done| done.object.clone()) else {
+            return self.back(most.min(1), false);
+        };
+        let newest = self.done.last().and_then(|done| done.lines.last());
+        let id = newest.and_then(|placed| placed.line.key("obj"));
+        let is_its = |done: &&Done| {
+            let its = done.lines.last().and_then(|placed| placed.line.key("obj"));
+            done.object.as_ref() == Some(&object) && its == id
+        };
+        let count = self.done.iter().rev().take(most).take_while(is_its).count();
+        let path = self.w.path(&object);
+        let kind = std::fs::symlink_metadata(&path).at(&object)?.file_type();
+        if !kind.is_file() && !kind.is_dir() {
+            return self.back(most.min(1), false);
+        }
+        let mut options = OpenOptions::new();
+        options.read(true).write(kind.is_file());
+        options.custom_flags(libc::O_NOFOLLOW);
+        let file = options.open(&path).at(&object)?;
+        let newest = &self.done[self.done.len() - count..];
+        let lines: usize = newest.iter().map(|done| done.lines.len()).sum();
+        let what = format!("{lines} lines of {object}");
+        undo::revert(&file, lines).at(what)?;
+        drop(file);
+        self.took_back(count)
+    }
+
+    /// So many steps are taken back: the oldest of them says what must be there.
+    fn took_back(&mut self, count: usize) -> Outcome {
+        let depth = self.done.len() - count;
+        let taken = self.done.split_off(depth);
+        let _ = self.looks.split_off(&(depth + 1));
+        self.cursor.operations(self.w).map(drop)?;
+        let Some(oldest) = taken.first() else {
+            return Ok(());
+        };
+        let what = format!("{count} taken back, the oldest is {}", oldest.what);
+        self.same(&oldest.before, &what)?;
+        if let Some(crew) = self.crew.as_mut() {
+            crew.look().at(&what)?;
+        }
+        self.planted_mistake(&taken)?;
+        if self.looks.contains_key(&depth) {
+            self.compare().at(&what)?;
+        }
+        Ok(())
+    }
+
+    fn planted_mistake(&self, taken: &[Done]) -> Outcome {
+        let Some((first, second)) = self.planted else {
+            return Ok(());
+        };
+        let is = |done: &Done, kind: &str| done.what.starts_with(kind);
+        if taken.iter().any(|done| is(done, second)) {
+            check!(
+                !self.done.iter().any(|done| is(done, first)),
+                "planted: {second} after {first}"
+            );
+        }
+        Ok(())
+    }
+
+    /// The whole tree must be what it was, where that is known.
+    fn compare(&mut self) -> Outcome {
+        let Some(want) = self.looks.get(&self.done.len()) else {
+            return Ok(());
+        };
+        self.compared += 1;
+        match Whole::of(&self.w.mnt)?.difference(want) {
+            Some(difference) => fail!("the whole tree: {difference}"),
+            None => Ok(()),
+        }
+    }
+}

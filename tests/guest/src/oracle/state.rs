@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Everything about an object that a revert has to bring back: what it is, content, holes, size, mode,
+//! owner, links, xattrs (ACLs among them), flags and project.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io::{self, ErrorKind, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
+use std::rc::Rc;
+
+use rustix::fs::SeekFrom;
+use rustix::io::Errno;
+
+use crate::outcome::{At, Outcome};
+use crate::sys;
+
+/// `FS_IOC_FSGETXATTR`, which fills 28 bytes.
+const GET_MORE_FLAGS: u64 = 0x801c_581f;
+
+/// An object as it is at some time.
+#[derive(Clone)]
+pub struct State {
+    /// Kind, permissions, owner, links and size (those not of directories, which count them as they
+    /// like), device, flags, project.
+    facts: String,
+    content: Rc<[u8]>,
+    /// Where its data is; between, there are holes.
+    data: Vec<(u64, u64)>,
+    xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+impl State {
+    /// What a name is bound to; nothing: it is free.
+    pub fn at(path: &Path) -> Outcome<Option<State>> {
+        let meta = match fs::symlink_metadata(path) {
+            Err(error) if is_nothing(&error) => return Ok(None),
+            meta => meta.at(path.display())?,
+        };
+        let state = if meta.is_file() || meta.is_dir() {
+            let mut options = OpenOptions::new();
+            options.read(true).custom_flags(libc::O_NOFOLLOW);
+            let file = options.open(path).at(path.display())?;
+            State::of(&file, &meta)
+        } else {
+            State::of_special(path, &meta)
+        };
+        state.at(path.display()).map(Some)
+    }
+
+    /// What is held open somewhere, as `/proc` shows it.
+    pub fn held(path: &Path) -> Outcome<State> {
+        let file = File::open(path).at(path.display())?;
+        let meta = file.metadata()?;
+        State::of(&file, &meta).at(path.display())
+    }
+
+    fn of(mut file: &File, meta: &Metadata) -> Outcome<State> {
+        let mut facts = facts(meta);
+        if let Ok(flags) = rustix::fs::ioctl_getflags(file) {
+            facts += &format!(" flags {:x}", flags.bits());
+        }
+        let mut more = [0u8; 28];
+        if sys::ioctl_bytes(&file, GET_MORE_FLAGS, &mut more).is_ok() {
+            facts += &format!(" project {:?}", &more[12..16]);
+        }
+        let mut content = Vec::new();
+        let mut extents = Vec::new();
+        if meta.is_file() {
+            extents = data(file)?;
+            rustix::fs::seek(file, SeekFrom::Start(0))?;
+            file.read_to_end(&mut content)?;
+        }
+        let list = |names: &mut [u8]| rustix::fs::flistxattr(file, names);
+        let get = |name: &[u8], value: &mut [u8]| rustix::fs::fgetxattr(file, name, value);
+        Ok(State {
+            facts,
+            content: content.into(),
+            data: extents,
+            xattrs: xattrs(list, get)?,
+        })
+    }
+
+    fn of_special(path: &Path, meta: &Metadata) -> Outcome<State> {
+        let content = if meta.is_symlink() {
+            fs::read_link(path)?.as_os_str().as_bytes().to_vec()
+        } else {
+            Vec::new()
+        };
+        let list = |names: &mut [u8]| rustix::fs::llistxattr(path, names);
+        let get = |name: &[u8], value: &mut [u8]| rustix::fs::lgetxattr(path, name, value);
+        Ok(State {
+            facts: facts(meta),
+            content: content.into(),
+            data: Vec::new(),
+            xattrs: xattrs(list, get)?,
+        })
+    }
+
+    /// Whether both are the same but for holes: one that a write or a store had covered in part comes back
+    /// as zeroes, and so does one that was only read through a mapping on some filesystems.
+    fn is_like(&self, other: &State) -> bool {
+        self.facts == other.facts && self.content == other.content && self.xattrs == other.xattrs
+    }
+
+    /// How this one differs from the one that is wanted.
+    fn difference(&self, want: &State) -> String {
+        if self.facts != want.facts {
+            return format!("{} instead of {}", self.facts, want.facts);
+        }
+        if self.xattrs != want.xattrs {
+            let names = |state: &State| {
+                let names = state.xattrs.iter().map(|(name, value)| {
+                    format!(
+                        "{}={:02x?}",
+                        String::from_utf8_lossy(name),
+                        &value[..value.len().min(8)]
+                    )
+                });
+                names.collect::<Vec<_>>().join(" ")
+            };
+            return format!("xattrs {} instead of {}", names(self), names(want));
+        }
+        let pairs = self.content.iter().zip(want.content.iter());
+        let same = pairs.take_while(|(one, two)| one == two).count();
+        let (got, want) = (self.content.get(same), want.content.get(same));
+        format!("other bytes from {same} on, {got:02x?} instead of {want:02x?}")
+    }
+}
+
+/// Whether the holes are elsewhere than they were.
+pub fn has_other_holes(got: Option<&State>, want: Option<&State>) -> bool {
+    matches!((got, want), (Some(got), Some(want)) if got.data != want.data)
+}
+
+/// How what is there differs from what is wanted; nothing: it does not.
+pub fn difference(got: Option<&State>, want: Option<&State>) -> Option<String> {
+    match (got, want) {
+        (Some(got), Some(want)) if !got.is_like(want) => Some(got.difference(want)),
+        (Some(got), None) => Some(format!("is there: {}", got.facts)),
+        (None, Some(want)) => Some(format!("is missing: {}", want.facts)),
+        _ => None,
+    }
+}
+
+fn is_nothing(error: &io::Error) -> bool {
+    [ErrorKind::NotFound, ErrorKind::NotADirectory].contains(&error.kind())
+}
+
+fn facts(meta: &Metadata) -> String {
+    let (links, size) = if meta.is_dir() {
+        (0, 0)
+    } else {
+        (meta.nlink(), meta.len())
+    };
+    format!(
+        "mode {:o} owner {}:{} links {links} size {size} device {}",
+        meta.mode(),
+        meta.uid(),
+        meta.gid(),
+        meta.rdev()
+    )
+}
+
+/// Where a file's data is.
+fn data(file: &File) -> Outcome<Vec<(u64, u64)>> {
+    let mut found = Vec::new();
+    let mut at = 0;
+    loop {
+        let start = match rustix::fs::seek(file, SeekFrom::Data(at)) {
+            Err(Errno::NXIO) => return Ok(found),
+            start => start.at("looking for data")?,
+        };
+        at = rustix::fs::seek(file, SeekFrom::Hole(start)).at("looking for a hole")?;
+        found.push((start, at));
+    }
+}
+
+fn xattrs(
+    list: impl Fn(&mut [u8]) -> rustix::io::Result<usize>,
+    get: impl Fn(&[u8], &mut [u8]) -> rustix::io::Result<usize>,
+) -> Outcome<Vec<(Vec<u8>, Vec<u8>)>> {
+    let mut names = vec![0; 1024];
+    let length = match list(&mut names) {
+        Err(Errno::OPNOTSUPP) => 0,
+        length => length.at("listing xattrs")?,
+    };
+    let mut found = Vec::new();
+    for name in names[..length].split(|byte| *byte == 0) {
+        if name.is_empty() {
+            continue;
+        }
+        let mut value = vec![0; 1024];
+        let length = get(name, &mut value).at("reading an xattr")?;
+        value.truncate(length);
+        found.push((name.to_vec(), value));
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Everything below a directory but the history.
+#[derive(Default)]
+pub struct Whole(BTreeMap<String, State>);
+
+impl Whole {
+    pub fn of(root: &Path) -> Outcome<Whole> {
+        let mut whole = Whole::default();
+        whole.walk(root, "")?;
+        Ok(whole)
+    }
+
+    fn walk(&mut self, directory: &Path, prefix: &str) -> Outcome {
+        for entry in fs::read_dir(directory).at(directory.display())? {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if prefix.is_empty() && name == ".loggerfs" {
+                continue;
+            }
+            let path = entry.path();
+            let name = format!("{prefix}{name}");
+            if let Some(state) = State::at(&path)? {
+                self.0.insert(name.clone(), state);
+            }
+            if entry.file_type()?.is_dir() {
+                self.walk(&path, &format!("{name}/"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// How this one differs from the one that is wanted; nothing: it does not.
+    pub fn difference(&self, want: &Whole) -> Option<String> {
+        let mut names: Vec<&String> = self.0.keys().chain(want.0.keys()).collect();
+        names.sort();
+        names.dedup();
+        let found = names.into_iter().filter_map(|name| {
+            let what = difference(self.0.get(name), want.0.get(name))?;
+            Some(format!("{name} {what}"))
+        });
+        let found: Vec<String> = found.collect();
+        (!found.is_empty()).then(|| found.join(", "))
+    }
+}
