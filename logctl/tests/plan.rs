@@ -171,6 +171,15 @@ fn inverse_refuses_what_it_cannot_know() {
 }
 
 #[test]
+fn a_range_behind_the_end_moves_nothing() {
+    for text in ["insert 10 5 seq=1 size=9", "collapse 9 5 seq=1 size=9"] {
+        let text = format!("1.000000000 - {text} undo=none sum=00000000\n");
+        let inverse = inverse(&line(&text)).unwrap();
+        assert_eq!((inverse.restore, inverse.size_after), (None, Some(9)));
+    }
+}
+
+#[test]
 fn walk_stops_where_it_must() {
     let step = |walk: &mut Walk, text: &str| {
         let text = format!("1.000000000 - {text} sum=00000000\n");

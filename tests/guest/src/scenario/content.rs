@@ -6,11 +6,11 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
-use rustix::fs::SeekFrom;
+use rustix::fs::{FallocateFlags, SeekFrom};
 use rustix::io::Errno;
 
 use crate::harness::Test;
-use crate::outcome::{check, same, same_errno, At, Outcome};
+use crate::outcome::{check, fail, same, same_errno, At, Outcome};
 use crate::shadow::pattern;
 use crate::world::{put, World};
 
@@ -23,6 +23,7 @@ pub const TESTS: &[Test] = &[
     Test::new("too-many", too_many),
     Test::new("times-move", times_move),
     Test::new("holes-stay", holes_stay),
+    Test::new("insert-behind-end", insert_behind_end).raw(),
     Test::new("large-file", large_file).raw().seconds(240),
     Test::new("revert-while-open", revert_while_open),
 ];
@@ -204,6 +205,30 @@ fn holes_stay(w: &mut World) -> Outcome {
     w.revert("f", 1)?;
     w.same("cut and reverted", "f", &want)?;
     same("data and holes after a cut", segments(&file)?, holes)
+}
+
+/// What the filesystem refuses, be it after having touched the file, is in nobody's way.
+fn insert_behind_end(w: &mut World) -> Outcome {
+    let file = w.open("f")?;
+    put(&file, 0, b"first")?;
+    let modes = [FallocateFlags::INSERT_RANGE, FallocateFlags::COLLAPSE_RANGE];
+    for mode in modes {
+        for at in [0, 8192] {
+            // Whole blocks at the beginning can be inserted.
+            let is_possible = mode == FallocateFlags::INSERT_RANGE && at == 0;
+            if !is_possible && rustix::fs::fallocate(&file, mode, at, 8192).is_ok() {
+                fail!("{mode:?} at {at} of five bytes");
+            }
+        }
+    }
+    put(&file, 5, b" second")?;
+    w.undo_from_here()?;
+    drop(file);
+    let count = w.log("f")?.len();
+    w.revert("f", count - 1)?;
+    w.same("all but the first write", "f", b"first")?;
+    w.revert("f", 1)?;
+    w.same("that, too", "f", b"")
 }
 
 /// The data ranges of a file.
