@@ -345,20 +345,31 @@ pub(crate) fn open_handle(mount: &LowerMount, handle: &[u8]) -> Result<ARef<Dent
         *word = u32::from_ne_bytes([four[0], four[1], four[2], four[3]]);
     }
     let count = c_int::try_from(bytes.len() / 4).map_err(|_| EINVAL)?;
-    // SAFETY: A live mount, a handle of `count` words, and a filter that needs no context.
-    let dentry = unsafe {
-        c::exportfs_decode_fh(
-            mount.as_ptr(),
-            words.as_mut_ptr().cast(),
-            count,
-            c_int::from(*kind),
-            Some(any),
-            null_mut(),
-        )
-    };
-    // SAFETY: A reference or an error.
-    unsafe { Dentry::from_c(dentry) }
+    for _ in 0..TRIES {
+        // SAFETY: A live mount, a handle of `count` words, and a filter that needs no context.
+        let dentry = unsafe {
+            c::exportfs_decode_fh(
+                mount.as_ptr(),
+                words.as_mut_ptr().cast(),
+                count,
+                c_int::from(*kind),
+                Some(any),
+                null_mut(),
+            )
+        };
+        // SAFETY: A reference or an error.
+        match unsafe { Dentry::from_c(dentry) } {
+            // SAFETY: Whoever opens a handle may sleep.
+            Err(e) if e == ENOMEM => unsafe { c::lfs_nap() },
+            found => return found,
+        }
+    }
+    Err(ENOMEM)
 }
+
+/// How many times a handle is tried. iget_locked() has no other answer than that of no memory where the
+/// inode is gone and its number is just being given to a new one.
+const TRIES: usize = 5;
 
 extern "C" fn any(_context: *mut c_void, _dentry: *mut c::dentry) -> c_int {
     1
