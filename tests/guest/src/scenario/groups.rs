@@ -478,7 +478,7 @@ fn decided(w: &mut World) -> Outcome {
 /// others are as before it, and can be used.
 fn of_lost(w: &mut World) -> Outcome {
     w.below("")?;
-    // A whole directory that is lost: once, recovery ended with ENOMEM then, for no known reason.
+    // Not a whole directory: its number may be given to a new inode meanwhile (`open_handle`).
     for lost in ["d/f", "d/g", "made"] {
         w.remount_empty("")?;
         lose_one(w, lost).at(format!("without {lost}"))?;
