@@ -15,6 +15,7 @@ use crate::mounts::Lower;
 use crate::outcome::{check, fail, At, Outcome, Stop};
 use crate::plan::Family;
 use crate::shadow::Random;
+use crate::tree;
 use crate::undo;
 
 /// What is known about a cut.
@@ -30,6 +31,8 @@ pub struct Cut<'a> {
     pub withdrawn: Option<u64>,
     /// Lines of steps up to this one must be in the log.
     pub lines: u64,
+    /// The line that decides over the group under way was durable.
+    pub is_decided: bool,
     /// What is broken on purpose, so that it must be found.
     pub damage: Option<Damage>,
 }
@@ -45,16 +48,22 @@ pub enum Damage {
     Payload,
     /// A byte of each file is another.
     Content,
+    /// The mode of a directory is another.
+    Mode,
+    /// A name is in another directory.
+    Name,
     /// One file of the newest group is as if it had not been taken back, or as if it had, alone.
     Group,
 }
 
 impl Damage {
-    pub const ALL: [Damage; 5] = [
+    pub const ALL: [Damage; 7] = [
         Damage::Flush,
         Damage::Line,
         Damage::Payload,
         Damage::Content,
+        Damage::Mode,
+        Damage::Name,
         Damage::Group,
     ];
 
@@ -65,6 +74,9 @@ impl Damage {
             Damage::Line => flip_in(&home.join("log")),
             Damage::Payload => flip_in(&home.join("undo")),
             Damage::Content => flip_in(&place.source),
+            Damage::Mode | Damage::Name => {
+                tree::damage::inflict(&place.source, self == Damage::Name)
+            }
             Damage::Group => halve(place, cut),
         }
     }
@@ -114,12 +126,18 @@ pub struct Tally {
     pub reverts: u64,
     pub lines: u64,
     pub payloads: u64,
+    /// Names' nodes in the two directories, and operations on them that were taken back exactly.
+    pub nodes: u64,
+    pub taken: u64,
     /// Files that were called changed outside, though only the power was cut.
     pub foreign: u64,
     /// Groups that were done, and such as were under way: done in the end, or withdrawn.
     pub groups: u64,
     pub decided: u64,
     pub withdrawn: u64,
+    /// Cuts within a group's request, before the line that decides was written, and behind that.
+    pub undecided: u64,
+    pub behind: u64,
     /// Operations whose line was lost though some of their bytes were not.
     pub unrecorded: u64,
 }
@@ -149,6 +167,7 @@ pub fn look(place: &Place, cut: &mut Cut<'_>, random: &mut Random, tally: &mut T
     for name in 0..NAMES {
         look_at_name(place, cut, name, random, tally).at(name_of(name))?;
     }
+    tree::check::look(place, cut, random, tally).at("the two directories")?;
     place.unmount()?;
     if random.below(4) == 0 {
         history::examine(&place.source.join(".loggerfs")).at("the history after the reverts")?;
@@ -161,13 +180,11 @@ pub fn look(place: &Place, cut: &mut Cut<'_>, random: &mut Random, tally: &mut T
 /// The inodes that are there, under a name or kept.
 fn inodes(place: &Place) -> Outcome<HashSet<u64>> {
     let mut found = HashSet::from([fs::metadata(&place.top)?.ino()]);
-    for entry in fs::read_dir(&place.top)? {
-        found.insert(entry?.metadata()?.ino());
-    }
-    let mut places = vec![place.source.join(".loggerfs/kept")];
+    let mut places = vec![place.top.clone(), place.source.join(".loggerfs/kept")];
     while let Some(directory) = places.pop() {
         for entry in fs::read_dir(directory)? {
             let entry = entry?;
+            found.insert(entry.metadata()?.ino());
             if entry.file_type()?.is_dir() {
                 places.push(entry.path());
             }
@@ -216,6 +233,12 @@ fn judge_groups(place: &Place, cut: &mut Cut<'_>, tally: &mut Tally) -> Outcome 
     let newest = done.iter().max().copied().unwrap_or(0);
     match others[..] {
         [] => {
+            check!(
+                !cut.is_decided,
+                "group {} of step {} was decided, and is not done",
+                under_way.seq,
+                under_way.step
+            );
             cut.begun = cut.done;
             let mut withdrawn = ends.iter().filter(|(seq, _)| **seq > newest);
             if withdrawn.any(|(_, end)| *end == End::Withdrawn) {

@@ -16,6 +16,7 @@ use crate::undo::{self, Line};
 /// `_IOWR('L', 5, struct revert_group)`.
 const REVERT_GROUP: u64 = (3 << 30) | (88 << 16) | ((b'L' as u64) << 8) | 5;
 
+const FORCE: u32 = 1;
 const WALK: u32 = 4;
 const REDO: u32 = 8;
 
@@ -25,7 +26,7 @@ const ROOM: usize = 64 * 1024;
 /// A line of the mount's log, and where it stands.
 pub struct Placed {
     pub line: Line,
-    seq: u64,
+    pub seq: u64,
     segment: u64,
     offset: u64,
 }
@@ -58,18 +59,33 @@ fn newest(file: &File, count: usize) -> Outcome<Option<Vec<u64>>> {
     numbers.collect::<Outcome<_>>().map(Some)
 }
 
-/// Takes back the newest operations of each of these objects. Answers the group's number; ENODATA, as
+/// Takes back the newest operations of each of these objects, and the operations `others`. Answers the group's number; ENODATA, as
 /// a revert does, where not so many stand any more or were recorded.
-pub fn take_back(root: &File, wanted: &[(&File, usize)], way: Way) -> Outcome<io::Result<u64>> {
-    let mut numbers = Vec::new();
+pub fn take_back(
+    root: &File,
+    wanted: &[(&File, usize)],
+    others: &[u64],
+    way: Way,
+) -> Outcome<io::Result<u64>> {
+    let mut numbers = others.to_vec();
     for (file, count) in wanted {
         match newest(file, *count)? {
             Some(found) => numbers.extend(found),
             None => return Ok(Err(Errno::NODATA.into())),
         }
     }
+    take_back_these(root, &numbers, way, false)
+}
+
+/// Takes back the operations with these numbers.
+pub fn take_back_these(
+    root: &File,
+    numbers: &[u64],
+    way: Way,
+    force: bool,
+) -> Outcome<io::Result<u64>> {
     let flags = if way == Way::Walk { WALK } else { 0 };
-    request(root, &numbers, flags)
+    request(root, numbers, flags | if force { FORCE } else { 0 })
 }
 
 /// Takes an undo back.

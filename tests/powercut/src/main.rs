@@ -8,6 +8,7 @@
 //!   lfs-powercut look --lower NAME --family NAME --seed N --disk DEVICE
 
 mod check;
+mod decision;
 mod group;
 mod history;
 mod lower;
@@ -30,6 +31,7 @@ mod store;
 #[allow(dead_code)]
 #[path = "../../guest/src/sys.rs"]
 mod sys;
+mod tree;
 #[allow(dead_code)]
 #[path = "../../guest/src/undo.rs"]
 mod undo;
@@ -294,6 +296,7 @@ fn look(options: &Options) -> Outcome {
         begun: done + 1,
         withdrawn: None,
         lines: model.lines_durable_at(done),
+        is_decided: false,
         damage: None,
     };
     let mut tally = Tally::default();

@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use crate::plan::{Act, How, Way};
 use crate::shadow::pattern;
+use crate::tree::deed::Deed;
+use crate::tree::{self, Tree};
 
 /// How many names there are in the directory.
 pub const NAMES: usize = 6;
@@ -71,6 +73,8 @@ pub struct Group {
     /// The operations on names, newest first, and what the names were with them.
     names: Vec<(u64, NameOp)>,
     with: NameOp,
+    /// The two directories as they were with what was taken back there.
+    tree: Option<tree::Moment>,
     way: Option<Way>,
 }
 
@@ -86,6 +90,8 @@ pub struct Model {
     pub names: Vec<Vec<(u64, Option<usize>)>>,
     /// For each operation on names that stands: which names it changed, and what they were before.
     pub name_ops: Vec<(u64, NameOp)>,
+    /// The two directories beside the files.
+    pub tree: Tree,
     /// Every group, oldest first.
     pub groups: Vec<Group>,
     /// Whether the last change was the last group.
@@ -104,6 +110,7 @@ impl Model {
             objects: Vec::new(),
             names: vec![vec![(0, None)]; NAMES],
             name_ops: Vec::new(),
+            tree: Tree::new(),
             groups: Vec::new(),
             is_undone: false,
             names_durable: vec![(0, None)],
@@ -158,7 +165,14 @@ impl Model {
                 way,
                 ref files,
                 names,
-            } => self.take_group_back(way, files, names, inode),
+                tree,
+            } => self.take_group_back(way, files, (names, tree), inode),
+            Act::Tree(ref deed) => {
+                self.tree.apply(deed, self.step, inode);
+                if matches!(deed, Deed::Fsync { .. }) {
+                    self.lines_durable.push((self.step, self.step));
+                }
+            }
             Act::Redo => self.redo(inode),
             Act::Store {
                 name,
@@ -329,6 +343,7 @@ impl Model {
             object.durable.push((step, object.events.len() - 1));
         }
         self.names_durable.push((step, None));
+        self.tree.sync(step);
         self.lines_durable.push((step, step));
     }
 
@@ -426,7 +441,13 @@ impl Model {
         (files, names)
     }
 
-    fn take_group_back(&mut self, way: Way, files: &[(usize, usize)], names: usize, seq: u64) {
+    fn take_group_back(
+        &mut self,
+        way: Way,
+        files: &[(usize, usize)],
+        (names, tree): (usize, usize),
+        seq: u64,
+    ) {
         let step = self.step;
         let mut events = Vec::new();
         for (name, count) in files {
@@ -447,12 +468,14 @@ impl Model {
             }
             taken.push(op);
         }
+        let tree = (tree > 0).then(|| self.tree.take_back(step, tree));
         self.end_group(Group {
             step,
             seq,
             events,
             names: taken,
             with,
+            tree,
             way: Some(way),
         });
     }
@@ -475,6 +498,9 @@ impl Model {
                 }
             }
         }
+        if let Some(before) = &undo.tree {
+            self.tree.redo(step, before);
+        }
         for op in undo.names.iter().rev() {
             self.name_ops.push(op.clone());
         }
@@ -485,6 +511,7 @@ impl Model {
             events,
             names: Vec::new(),
             with: Vec::new(),
+            tree: None,
             way: None,
         });
     }

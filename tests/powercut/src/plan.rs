@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 
 use crate::model::{Model, NAMES};
 use crate::shadow::Random;
+use crate::tree::deed::Deed;
 
 /// What a recording is about.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -101,13 +102,16 @@ pub enum Act {
     Names {
         count: usize,
     },
-    /// Takes back the newest operations of files, how many of each, and of the directory's names by
-    /// one request.
+    /// Takes back the newest operations of files, how many of each, of the directory's names, and of
+    /// the two directories by one request.
     Group {
         way: Way,
         files: Vec<(usize, usize)>,
         names: usize,
+        tree: usize,
     },
+    /// In the two directories.
+    Tree(Deed),
     /// Takes back the undo of a group that was the last change.
     Redo,
     /// Stores through a shared map, all of it in one page.
@@ -149,6 +153,8 @@ pub struct Plan {
     family: Family,
     random: Random,
     waiting: VecDeque<Act>,
+    /// How many steps in the two directories come next.
+    deeds: u64,
     step: u64,
     steps: u64,
 }
@@ -161,6 +167,7 @@ impl Plan {
             steps,
             random: Random::new(seed),
             waiting: VecDeque::new(),
+            deeds: 0,
             step: 0,
         }
     }
@@ -172,6 +179,10 @@ impl Plan {
             if act != Act::Redo || model.undone().is_some() {
                 return act;
             }
+        }
+        if self.deeds > 0 {
+            self.deeds -= 1;
+            return Act::Tree(Deed::choose(model.tree.state(), &mut self.random));
         }
         let steps = self.steps;
         if self.family == Family::Full && self.step == steps / 8 {
@@ -189,7 +200,13 @@ impl Plan {
 
     fn any(&mut self, model: &Model) -> Act {
         let writes = if self.family == Family::Usual { 44 } else { 56 };
-        let dice = self.random.below(124 + writes);
+        // Not where there is no room: how far a change of names comes then is not what this is about.
+        let deeds = if self.family == Family::Full { 0 } else { 16 };
+        let dice = self.random.below(124 + writes + deeds);
+        if dice >= 124 + writes {
+            self.deeds = self.random.below(6);
+            return Act::Tree(Deed::choose(model.tree.state(), &mut self.random));
+        }
         if dice >= 124 {
             return self.write(model);
         }
@@ -270,8 +287,13 @@ impl Plan {
             0 => (Way::Pick, self.chosen(model)),
             _ => (Way::Walk, model.newest(count)),
         };
+        let most = model.tree.newest().standing.len().min(6) as u64;
+        let tree = match way {
+            Way::Walk if self.random.below(2) == 0 => self.random.below(most + 1) as usize,
+            _ => 0,
+        };
         // One object's revert is not a group.
-        if files.len() + usize::from(names > 0) < 2 {
+        if files.len() + usize::from(names > 0) + model.tree.members(tree) < 2 {
             return self.write(model);
         }
         if way == Way::Walk && self.random.below(2) == 0 {
@@ -282,7 +304,12 @@ impl Plan {
             }
             self.waiting.push_back(Act::Redo);
         }
-        Act::Group { way, files, names }
+        Act::Group {
+            way,
+            files,
+            names,
+            tree,
+        }
     }
 
     /// Operations of some files, whatever was done to others since.

@@ -3,6 +3,7 @@
 //! Where a recording is cut, and what of it is left then.
 
 use crate::check::{self, Cut, Damage, Tally};
+use crate::decision::Decision;
 use crate::lower::{self, Place};
 use crate::model::Model;
 use crate::nbd::Disk;
@@ -22,6 +23,8 @@ pub enum Moment {
     Reverting,
     /// Taking back operations of several objects.
     Grouping,
+    /// The same, when the line that decides is on the disk: what is left are the others' lines.
+    Decided,
     Unmounting,
     /// Unmounted in good order.
     Unmounted,
@@ -30,13 +33,17 @@ pub enum Moment {
 }
 
 impl Moment {
-    const ALL: [Moment; 7] = [
+    /// In turn: of ten points, two are in a group before it was decided, and two behind that.
+    const ALL: [Moment; 10] = [
         Moment::Any,
         Moment::Unflushed,
+        Moment::Decided,
         Moment::Reverting,
         Moment::Grouping,
         Moment::Recovering,
+        Moment::Decided,
         Moment::Unmounting,
+        Moment::Grouping,
         Moment::Unmounted,
     ];
 
@@ -46,6 +53,7 @@ impl Moment {
             Moment::Unflushed => "unflushed",
             Moment::Reverting => "reverting",
             Moment::Grouping => "grouping",
+            Moment::Decided => "decided",
             Moment::Unmounting => "unmounting",
             Moment::Unmounted => "unmounted",
             Moment::Recovering => "recovering",
@@ -77,6 +85,7 @@ pub struct Cuts {
     results: Vec<i64>,
     /// For each step from 0 on, its mark's place and time.
     marks: Vec<(usize, u64)>,
+    decisions: Vec<Decision>,
 }
 
 impl Cuts {
@@ -87,13 +96,20 @@ impl Cuts {
             work::replayed(recording.family, recording.seed, recording.steps, &steps);
         let results = steps.iter().map(|mark| mark.result).collect();
         let time = |at: usize| recording.entries[at].time;
-        let marks = marks.iter().map(|(at, _)| (*at, time(*at))).collect();
+        let marks: Vec<_> = marks.iter().map(|(at, _)| (*at, time(*at))).collect();
+        let decisions = model.groups.iter().filter_map(|group| {
+            let (before, own) = (group.step as usize - 1, group.step as usize);
+            let places = marks.get(before)?.0 + 1..=marks.get(own)?.0;
+            Decision::find(&recording.entries, places, group.seq)
+        });
+        let decisions = decisions.collect();
         Cuts {
             recording,
             model,
             acts,
             results,
             marks,
+            decisions,
         }
     }
 
@@ -109,9 +125,10 @@ impl Cuts {
                 let moment = Moment::ALL[number % Moment::ALL.len()];
                 // What is to be recovered from is mostly a revert.
                 let of = match moment {
-                    Moment::Recovering => match random.below(4) {
+                    Moment::Recovering => match random.below(5) {
                         0 => Moment::Reverting,
                         1 => Moment::Grouping,
+                        2 => Moment::Decided,
                         _ => moment,
                     },
                     moment => moment,
@@ -146,7 +163,15 @@ impl Cuts {
             Moment::Reverting => {
                 self.during(|act| matches!(act, Act::Revert { .. } | Act::Names { .. }))
             }
-            Moment::Grouping => self.during(Act::is_group),
+            Moment::Grouping => {
+                let groups = self.decisions.iter();
+                let open = groups.map(|group| *group.before.start()..*group.flushed.start());
+                open.flatten().collect()
+            }
+            Moment::Decided => {
+                let flushed = self.decisions.iter().map(|group| group.flushed.clone());
+                flushed.flatten().collect()
+            }
             Moment::Unmounting => {
                 self.during(|act| matches!(act, Act::Unmount | Act::UnmountLower))
             }
@@ -170,6 +195,12 @@ impl Cuts {
             }
         }
         found
+    }
+
+    /// The group that was under way, from its first line on.
+    pub fn decision(&self, at: usize) -> Option<&Decision> {
+        let is_there = |group: &&Decision| group.before.contains(&at) || group.behind.contains(&at);
+        self.decisions.iter().find(is_there)
     }
 
     /// How many steps were done at a place.
@@ -254,6 +285,11 @@ impl<'a> Cutter<'a> {
             self.disk.put(image)?;
         }
         let done = self.cuts.done(point.at);
+        let decision = self.cuts.decision(point.at);
+        if let Some(group) = decision {
+            tally.undecided += u64::from(group.before.contains(&point.at));
+            tally.behind += u64::from(group.behind.contains(&point.at));
+        }
         let mut cut = Cut {
             model: &self.cuts.model,
             lower: self.cuts.recording.lower,
@@ -262,6 +298,8 @@ impl<'a> Cutter<'a> {
             begun: done + 1,
             withdrawn: None,
             lines: self.cuts.lines(point.at),
+            is_decided: decision
+                .is_some_and(|group| group.durable.is_some_and(|at| at <= point.at)),
             damage: self.damage,
         };
         check::look(self.place, &mut cut, &mut random, tally)

@@ -16,6 +16,7 @@ use crate::model::{name_of, Model};
 use crate::outcome::{fail, At, Outcome, Stop};
 use crate::plan::{Act, Family, How, Plan, Way};
 use crate::sys::{self, Map};
+use crate::tree::{self, deed::Deed};
 use crate::undo;
 
 pub struct Worker<'a> {
@@ -34,7 +35,10 @@ impl<'a> Worker<'a> {
     /// On a new filesystem, with LoggerFS mounted.
     pub fn begin(place: &'a Place, family: Family, seed: u64, steps: u64) -> Outcome<Worker<'a>> {
         let marker = Marker::new(&place.disk, lower::size(place.lower))?;
-        fs::create_dir_all(&place.source).at("making the source directory")?;
+        for directory in tree::ROOTS {
+            let path = place.source.join(directory);
+            fs::create_dir_all(path).at("making the directories")?;
+        }
         rustix::fs::syncfs(File::open(&place.base)?)?;
         let mut worker = Worker {
             place,
@@ -134,7 +138,9 @@ impl<'a> Worker<'a> {
                 way,
                 ref files,
                 names,
-            } => self.group(way, files, names)?,
+                tree,
+            } => self.group(way, files, (names, tree))?,
+            Act::Tree(ref deed) => self.tree(deed),
             Act::Redo => self.redo()?,
             Act::Store {
                 name,
@@ -238,9 +244,12 @@ impl<'a> Worker<'a> {
         &mut self,
         way: Way,
         files: &[(usize, usize)],
-        names: usize,
+        (names, tree): (usize, usize),
     ) -> Outcome<io::Result<i64>> {
         let root = File::open(&self.place.top)?;
+        let Some(others) = tree::check::newest(&root, &self.model.tree, tree)? else {
+            return Ok(Err(io::Error::from_raw_os_error(libc::ENODATA)));
+        };
         let mut wanted = Vec::new();
         for (name, count) in files {
             wanted.push((self.file(*name)?.try_clone()?, *count));
@@ -249,7 +258,12 @@ impl<'a> Worker<'a> {
         if names > 0 {
             wanted.push((&root, names));
         }
-        self.note_group(group::take_back(&root, &wanted, way)?)
+        self.note_group(group::take_back(&root, &wanted, &others, way)?)
+    }
+
+    fn tree(&mut self, deed: &Deed) -> io::Result<i64> {
+        self.inode = deed.perform(self.model.tree.state(), &self.place.top)?;
+        Ok(0)
     }
 
     fn redo(&mut self) -> Outcome<io::Result<i64>> {

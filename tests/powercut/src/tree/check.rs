@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What is looked at in the two directories after a cut.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+
+use super::seen::Seen;
+use super::{name_of, Op, Slot, State, Tree};
+use crate::check::{Cut, Tally};
+use crate::group::{self, Placed};
+use crate::lower::Place;
+use crate::mounts::Lower;
+use crate::outcome::{check, fail, Outcome};
+use crate::plan::{Family, Way};
+use crate::shadow::Random;
+
+/// Operations that are told of in a directory's log.
+const ON_NAMES: [&str; 7] = [
+    "create", "mkdir", "symlink", "link", "unlink", "rmdir", "rename",
+];
+
+/// The operations of the two directories, oldest first: attributes are changed nowhere else, and names
+/// of the files stand in the root's log.
+pub fn lines(root: &File) -> Outcome<Vec<Placed>> {
+    let own = root.metadata()?.ino();
+    let mut lines = group::history(root)?;
+    lines.retain(|placed| {
+        let op = placed.line.op.as_str();
+        let of = group::inode_of(placed.line.key("obj").unwrap_or_default());
+        ["setattr", "setxattr"].contains(&op) || ON_NAMES.contains(&op) && of != own
+    });
+    Ok(lines)
+}
+
+/// The numbers of the newest `count` operations that stand; `None`: some were dropped.
+pub fn newest(root: &File, tree: &Tree, count: usize) -> Outcome<Option<Vec<u64>>> {
+    if count == 0 {
+        return Ok(Some(Vec::new()));
+    }
+    let lines = lines(root)?;
+    check!(
+        lines.len() <= tree.ops.len(),
+        "{} lines tell of {} operations",
+        lines.len(),
+        tree.ops.len()
+    );
+    let dropped = tree.ops.len() - lines.len();
+    let standing = tree.newest().standing.iter().rev().take(count);
+    let numbers = standing.map(|at| Some(lines[at.checked_sub(dropped)?].seq));
+    Ok(numbers.collect())
+}
+
+/// What the log tells of.
+struct Told {
+    lines: Vec<Placed>,
+    /// The first of them is this operation.
+    first: usize,
+    /// It could not be another one.
+    is_sure: bool,
+}
+
+impl Told {
+    fn ops(&self) -> usize {
+        self.first + self.lines.len()
+    }
+
+    fn number(&self, op: usize) -> Option<u64> {
+        let at = op.checked_sub(self.first)?;
+        self.lines.get(at).map(|placed| placed.seq)
+    }
+}
+
+struct Check<'a> {
+    place: &'a Place,
+    cut: &'a Cut<'a>,
+    tree: &'a Tree,
+    root: File,
+    inodes: Vec<u64>,
+}
+
+/// Looks at names, attributes and lines, and takes back what stands.
+pub fn look(place: &Place, cut: &Cut<'_>, random: &mut Random, tally: &mut Tally) -> Outcome {
+    if cut.family == Family::Full {
+        return Ok(());
+    }
+    let mut check = Check {
+        place,
+        cut,
+        tree: &cut.model.tree,
+        root: File::open(&place.top)?,
+        inodes: cut.model.tree.inodes.clone(),
+    };
+    for (root, inode) in super::ROOTS.iter().zip(&mut check.inodes) {
+        *inode = place.top.join(root).metadata()?.ino();
+    }
+    let told = check.told()?;
+    let seen = check.seen()?;
+    tally.nodes += seen.nodes.len() as u64;
+    let shown = || {
+        let texts = told.lines.iter().map(|placed| placed.line.text.as_str());
+        texts.collect::<Vec<_>>().join("\n")
+    };
+    match check.take_back(&told, seen, random, tally) {
+        Err(crate::outcome::Stop::Fail(reason)) => fail!("{reason}\n{}", shown()),
+        result => result,
+    }
+}
+
+impl Check<'_> {
+    /// Each line is true, and none lacks that is durable.
+    fn told(&self) -> Outcome<Told> {
+        let lines = lines(&self.root)?;
+        let until = |step: u64| self.tree.ops.partition_point(|op| op.step <= step);
+        let (begun, floor) = (until(self.cut.begun), until(self.cut.lines));
+        let is_trimmed = self.cut.family == Family::Trim;
+        let ends = (lines.len()..=begun).rev();
+        let ends = ends.filter(|end| is_trimmed || *end == lines.len());
+        let fits = |end: &usize| {
+            let ops = self.tree.ops[end - lines.len()..*end].iter();
+            ops.zip(&lines).all(|(op, line)| self.is_of(op, line))
+        };
+        let ends: Vec<usize> = ends.filter(fits).collect();
+        let Some(end) = ends.first() else {
+            let texts: Vec<_> = lines.iter().map(|line| line.line.text.as_str()).collect();
+            let ops = self.tree.ops[..begun].iter();
+            let ops: Vec<_> = ops.map(|op| (op.step, op.word, op.of, op.names)).collect();
+            fail!("the log says {}, and done was {ops:?}", texts.join("\n"));
+        };
+        let may_lack = is_trimmed && lines.is_empty();
+        check!(
+            *end >= floor.min(begun) || may_lack,
+            "the log ends with operation {end} on names and attributes, and {floor} must be in it"
+        );
+        Ok(Told {
+            first: end - lines.len(),
+            lines,
+            is_sure: ends.len() == 1,
+        })
+    }
+
+    fn is_of(&self, op: &Op, placed: &Placed) -> bool {
+        let line = &placed.line;
+        let inode = self.inodes[op.of];
+        let of = group::inode_of(line.key("obj").unwrap_or_default());
+        let (name, to) = match op.names {
+            Some((name, to)) => (Some(name_of(name)), to.map(name_of)),
+            None => (None, None),
+        };
+        let is_named = op.names.is_none()
+            || line.key("name") == name.as_deref() && line.key("to") == to.as_deref();
+        line.op == op.word && [0, of].contains(&inode) && is_named
+    }
+
+    fn is_ordered(&self) -> bool {
+        self.cut.lower != Lower::Btrfs
+    }
+
+    /// What is there must have been so at some time since it was durable: all of it at the same time
+    /// where the filesystem's journal has an order, and each name and each node elsewhere.
+    fn seen(&self) -> Outcome<Seen> {
+        let (tree, done, begun) = (self.tree, self.cut.done, self.cut.begun);
+        let durable = tree.durable_at(done, self.is_ordered());
+        let moments = &tree.moments[tree.moment_at(durable)..=tree.moment_at(begun)];
+        if self.is_ordered() {
+            let may = |slot: Slot| {
+                let bound = moments.iter().map(|moment| moment.state.names.get(&slot));
+                bound.map(|node| node.copied()).collect::<BTreeSet<_>>()
+            };
+            let seen = Seen::at(&self.place.top, &self.inodes, &may)?;
+            let mut differences = moments.iter().map(|moment| seen.difference(&moment.state));
+            let newest = seen.difference(&moments[moments.len() - 1].state);
+            check!(
+                differences.any(|difference| difference.is_none()),
+                "names and attributes are as after none of the steps {durable} to {begun} ({done} done), and last differ in: {newest:?}"
+            );
+            return Ok(seen);
+        }
+        let may = |slot: Slot| tree.may_be_bound(slot, done, begun);
+        let seen = Seen::at(&self.place.top, &self.inodes, &may)?;
+        for (node, found) in &seen.nodes {
+            let may_be = tree.may_be(*node, done, begun);
+            check!(
+                may_be.contains(&found),
+                "node {node} is {found:?}, and was to be one of {may_be:?}"
+            );
+        }
+        Ok(seen)
+    }
+
+    fn exactly(&self, state: &State) -> Outcome<Seen> {
+        let may = |slot: Slot| BTreeSet::from([state.names.get(&slot).copied()]);
+        let seen = Seen::at(&self.place.top, &self.inodes, &may)?;
+        if let Some(difference) = seen.difference(state) {
+            fail!("{difference}");
+        }
+        Ok(seen)
+    }
+
+    /// Takes back what stands, some of it at a time. Where the disk is as the log says, that must give
+    /// the states before, exactly; otherwise it may be refused, and nothing is changed then.
+    fn take_back(
+        &self,
+        told: &Told,
+        seen: Seen,
+        random: &mut Random,
+        tally: &mut Tally,
+    ) -> Outcome {
+        let moments = self.tree.moments.iter();
+        let moments = moments.filter(|moment| moment.step <= self.cut.begun);
+        let mut moments = moments.filter(|moment| moment.ops <= told.ops());
+        let Some(now) = moments.next_back() else {
+            return Ok(());
+        };
+        let is_sure = told.is_sure && seen.is_like(&now.state);
+        let mut standing = now.standing.to_vec();
+        let at_once = random.below(3) != 0;
+        let mut seen = seen;
+        while !standing.is_empty() {
+            let count = match at_once && is_sure {
+                true => standing.len(),
+                false => (1 + random.below(5) as usize).min(standing.len()),
+            };
+            let taken = standing.split_off(standing.len() - count);
+            let numbers: Option<Vec<u64>> = taken.iter().map(|op| told.number(*op)).collect();
+            let Some(numbers) = numbers else {
+                return Ok(());
+            };
+            let is_done = self.request(&numbers, is_sure, tally)?;
+            match (is_done, is_sure) {
+                (true, true) => seen = self.exactly(&self.tree.as_before(taken[0]))?,
+                (false, _) => {
+                    let may = |slot: Slot| BTreeSet::from([seen.names.get(&slot).copied()]);
+                    let still = Seen::at(&self.place.top, &self.inodes, &may)?;
+                    check!(
+                        still == seen,
+                        "a group was refused, and changed something: {still:?}, before {seen:?}"
+                    );
+                    return Ok(());
+                }
+                // What that makes of a disk that is not as the log says is in nobody's books.
+                (true, false) => return Ok(()),
+            }
+            tally.taken += count as u64;
+        }
+        Ok(())
+    }
+
+    /// Whether it was done.
+    fn request(&self, numbers: &[u64], is_sure: bool, tally: &mut Tally) -> Outcome<bool> {
+        for force in [false, true] {
+            let done = group::take_back_these(&self.root, numbers, Way::Walk, force)?;
+            match done.map_err(|error: io::Error| error.raw_os_error().unwrap_or(0)) {
+                Ok(_) => return Ok(true),
+                Err(libc::ESTALE) if !force => tally.foreign += 1,
+                Err(_) if !is_sure => return Ok(false),
+                Err(libc::ENODATA) if self.cut.family == Family::Trim => return Ok(false),
+                Err(errno) => fail!("taking back {numbers:?}: {}", crate::outcome::name(errno)),
+            }
+        }
+        Ok(false)
+    }
+}

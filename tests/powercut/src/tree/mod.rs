@@ -1,0 +1,294 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Two directories beside the files, in which names and attributes are what is changed: the states
+//! that they were in, the operations between, and what of it was promised to be durable.
+
+pub mod check;
+pub mod damage;
+pub mod deed;
+mod seen;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use deed::Deed;
+
+/// A directory's node, and which of its names.
+pub type Slot = (usize, usize);
+
+/// How many names are used in each directory.
+pub const NAMES: usize = 5;
+
+/// The directories that are always there: the first nodes.
+pub const ROOTS: [&str; 2] = ["a", "b"];
+
+pub fn name_of(name: usize) -> String {
+    format!("n{name}")
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    File,
+    Directory,
+    Symlink,
+}
+
+/// A file, a directory or a symbolic link: what it is, and its attributes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Node {
+    pub kind: Kind,
+    pub mode: u32,
+    /// User and group.
+    pub owner: u32,
+    /// The value of its extended attribute; of a symbolic link, where it leads.
+    pub value: Option<Vec<u8>>,
+}
+
+impl Node {
+    fn new(kind: Kind, value: Option<Vec<u8>>) -> Node {
+        let mode = match kind {
+            Kind::File => 0o644,
+            Kind::Directory => 0o755,
+            Kind::Symlink => 0o777,
+        };
+        Node {
+            kind,
+            mode,
+            owner: 0,
+            value,
+        }
+    }
+}
+
+/// Everything at some time.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct State {
+    pub names: BTreeMap<Slot, usize>,
+    /// All nodes that ever were; those without a name stay as they went.
+    pub nodes: Vec<Node>,
+}
+
+impl State {
+    /// The nodes that are there.
+    pub fn there(&self) -> BTreeSet<usize> {
+        let named = self.names.values().copied();
+        (0..ROOTS.len()).chain(named).collect()
+    }
+
+    pub fn is_directory(&self, node: usize) -> bool {
+        self.nodes[node].kind == Kind::Directory
+    }
+
+    pub fn is_empty(&self, directory: usize) -> bool {
+        !self.names.keys().any(|(of, _)| *of == directory)
+    }
+
+    /// A path of a node, below the mount.
+    pub fn path(&self, node: usize) -> String {
+        if let Some(root) = ROOTS.get(node) {
+            return (*root).into();
+        }
+        let slot = self.names.iter().find(|(_, bound)| **bound == node);
+        slot.map_or("nowhere".into(), |(slot, _)| self.path_of(*slot))
+    }
+
+    pub fn path_of(&self, (directory, name): Slot) -> String {
+        format!("{}/{}", self.path(directory), name_of(name))
+    }
+}
+
+/// An operation, of which there is one line.
+#[derive(Clone, Debug)]
+pub struct Op {
+    pub step: u64,
+    pub word: &'static str,
+    /// In whose log it stands.
+    pub of: usize,
+    pub names: Option<(usize, Option<usize>)>,
+    /// What it changed.
+    pub slots: Vec<Slot>,
+    pub nodes: Vec<usize>,
+    pub before: Arc<State>,
+}
+
+/// From a step on: the state, how many operations there had been, and which of them stand.
+#[derive(Clone)]
+pub struct Moment {
+    pub step: u64,
+    pub state: Arc<State>,
+    pub ops: usize,
+    pub standing: Arc<Vec<usize>>,
+}
+
+/// All that was done.
+pub struct Tree {
+    /// Of each node; 0: nobody knows it yet.
+    pub inodes: Vec<u64>,
+    pub ops: Vec<Op>,
+    pub moments: Vec<Moment>,
+    /// After these steps everything was durable, or this node was, as it was then.
+    durable: Vec<(u64, Option<usize>)>,
+}
+
+impl Tree {
+    pub fn new() -> Tree {
+        let state = State {
+            names: BTreeMap::new(),
+            nodes: ROOTS
+                .iter()
+                .map(|_| Node::new(Kind::Directory, None))
+                .collect(),
+        };
+        Tree {
+            inodes: vec![0; ROOTS.len()],
+            ops: Vec::new(),
+            moments: vec![Moment {
+                step: 0,
+                state: Arc::new(state),
+                ops: 0,
+                standing: Arc::default(),
+            }],
+            durable: vec![(0, None)],
+        }
+    }
+
+    pub fn newest(&self) -> &Moment {
+        &self.moments[self.moments.len() - 1]
+    }
+
+    pub fn state(&self) -> &State {
+        &self.newest().state
+    }
+
+    /// Everything is durable.
+    pub fn sync(&mut self, step: u64) {
+        self.durable.push((step, None));
+    }
+
+    /// Takes over what was done; `inode` is that of the node that was made.
+    pub fn apply(&mut self, deed: &Deed, step: u64, inode: u64) {
+        if let Deed::Fsync { node } = *deed {
+            self.durable.push((step, Some(node)));
+            return;
+        }
+        let before = self.newest().clone();
+        let mut state = State::clone(&before.state);
+        let mut op = Op {
+            step,
+            word: "setattr",
+            of: 0,
+            names: None,
+            slots: Vec::new(),
+            nodes: Vec::new(),
+            before: before.state.clone(),
+        };
+        if let Deed::Create { .. } = deed {
+            self.inodes.push(inode);
+        }
+        deed.change(&mut state, &mut op);
+        let mut standing = before.standing.to_vec();
+        standing.push(self.ops.len());
+        self.ops.push(op);
+        self.moment(step, Arc::new(state), standing);
+    }
+
+    fn moment(&mut self, step: u64, state: Arc<State>, standing: Vec<usize>) {
+        self.moments.push(Moment {
+            step,
+            state,
+            ops: self.ops.len(),
+            standing: Arc::new(standing),
+        });
+    }
+
+    /// In how many logs the newest operations stand, of names and of attributes.
+    pub fn members(&self, count: usize) -> usize {
+        let newest = self.newest().standing.iter().rev().take(count);
+        let members = newest.map(|at| (self.ops[*at].of, self.ops[*at].names.is_some()));
+        members.collect::<BTreeSet<_>>().len()
+    }
+
+    /// The newest operations are taken back; answers what a redo needs.
+    pub fn take_back(&mut self, step: u64, count: usize) -> Moment {
+        let before = self.newest().clone();
+        let mut standing = before.standing.to_vec();
+        let taken = standing.split_off(standing.len().saturating_sub(count));
+        if let Some(oldest) = taken.first() {
+            let state = self.as_before(*oldest);
+            self.moment(step, state, standing);
+        }
+        before
+    }
+
+    /// The state before an operation, with the nodes that were made since.
+    pub fn as_before(&self, op: usize) -> Arc<State> {
+        let mut state = State::clone(&self.ops[op].before);
+        let made = self.state().nodes.iter().skip(state.nodes.len());
+        state.nodes.extend(made.cloned());
+        Arc::new(state)
+    }
+
+    /// What was taken back is as before that.
+    pub fn redo(&mut self, step: u64, before: &Moment) {
+        let standing = before.standing.to_vec();
+        self.moment(step, before.state.clone(), standing);
+    }
+
+    /// The moment that step `step` left.
+    pub fn moment_at(&self, step: u64) -> usize {
+        let later = self.moments.partition_point(|moment| moment.step <= step);
+        later.saturating_sub(1)
+    }
+
+    /// The newest step up to which all is durable when steps up to `done` were done. Where the
+    /// filesystem's journal has an order (all but btrfs), what comes before a change that is durable is
+    /// so too.
+    pub fn durable_at(&self, done: u64, is_ordered: bool) -> u64 {
+        let known = self.durable.iter().filter(|(step, _)| *step <= done);
+        let up_to = known.map(|(step, of)| match of {
+            None => *step,
+            Some(node) if is_ordered => self.changed(*node, *step),
+            Some(_) => 0,
+        });
+        up_to.max().unwrap_or(0)
+    }
+
+    /// The newest step up to `step` that changed a node, or a name in it.
+    fn changed(&self, node: usize, step: u64) -> u64 {
+        let ops = self.ops.iter().rev().filter(|op| op.step <= step);
+        let mut ops = ops.filter(|op| op.nodes.contains(&node));
+        ops.next().map_or(0, |op| op.step)
+    }
+
+    /// The newest step as of which a node by itself is durable.
+    fn node_durable_at(&self, node: usize, done: u64) -> u64 {
+        let known = self.durable.iter().filter(|(step, _)| *step <= done);
+        let known = known.filter(|(_, of)| of.is_none_or(|of| of == node));
+        known.map(|(step, _)| *step).max().unwrap_or(0)
+    }
+
+    /// What a slot may be bound to on a filesystem without such an order. As in
+    /// [`crate::model::Model::may_be_bound`], a name that changed since its directory was durable may
+    /// be as it was since everything was.
+    pub fn may_be_bound(&self, slot: Slot, done: u64, begun: u64) -> BTreeSet<Option<usize>> {
+        let mut from = self.node_durable_at(slot.0, done);
+        let bound = |moment: &Moment| moment.state.names.get(&slot).copied();
+        let since = |from| {
+            let moments = self.moments[self.moment_at(from)..=self.moment_at(begun)].iter();
+            moments.map(bound).collect::<BTreeSet<_>>()
+        };
+        if since(from).len() > 1 {
+            from = self.durable_at(done, false);
+        }
+        since(from)
+    }
+
+    /// The attributes that a node may have there.
+    pub fn may_be(&self, node: usize, done: u64, begun: u64) -> Vec<&Node> {
+        let from = self.node_durable_at(node, done);
+        let moments = self.moments[self.moment_at(from)..=self.moment_at(begun)].iter();
+        moments
+            .filter_map(|moment| moment.state.nodes.get(node))
+            .collect()
+    }
+}
