@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Groups: operations of several objects that one request took back, and such that it could.
+
+use super::{Event, Group, Model, NAMES};
+use crate::plan::Way;
+
+impl Model {
+    /// The undo that the last change was.
+    pub fn undone(&self) -> Option<&Group> {
+        let last = self.groups.last().filter(|_| self.is_undone);
+        last.filter(|group| group.way == Some(Way::Walk))
+    }
+
+    /// How many operations of a file stand above its newest pick: what that took back is told by no
+    /// line that stands.
+    pub fn plain_depth_of(&self, name: usize) -> usize {
+        let Some(object) = self.object_of(name) else {
+            return 0;
+        };
+        let object = &self.objects[object];
+        let standing = object.newest().standing.iter().rev();
+        let events = standing.map(|at| &object.events[*at]);
+        let known = |event: &&Event| !event.is_revert && event.intended.is_none();
+        events.take_while(known).count()
+    }
+
+    /// The newest operations of the mount, as a group takes them: how many of each file, and of
+    /// names. Fewer, where one comes that is of no name.
+    pub fn newest(&self, count: usize) -> (Vec<(usize, usize)>, usize) {
+        let mut all: Vec<(u64, Option<usize>)> = Vec::new();
+        all.extend(self.name_ops.iter().map(|(step, _)| (*step, None)));
+        for (at, object) in self.objects.iter().enumerate() {
+            let standing = object.newest().standing.iter();
+            all.extend(standing.map(|event| (object.events[*event].step, Some(at))));
+        }
+        // A file is created before it is written to, by one step.
+        all.sort_by_key(|(step, of)| (*step, of.is_some()));
+        let (mut files, mut names) = (Vec::<(usize, usize)>::new(), 0);
+        for (_, of) in all.iter().rev().take(count) {
+            let Some(object) = of else {
+                names += 1;
+                continue;
+            };
+            let Some(name) = (0..NAMES).find(|name| self.object_of(*name) == Some(*object)) else {
+                break;
+            };
+            let before = files.iter().position(|(of, _)| *of == name);
+            let taken = before.map_or(0, |at| files[at].1);
+            if taken == self.plain_depth_of(name) {
+                break;
+            }
+            match before {
+                Some(at) => files[at].1 += 1,
+                None => files.push((name, 1)),
+            }
+        }
+        (files, names)
+    }
+
+    pub(super) fn take_group_back(
+        &mut self,
+        way: Way,
+        files: &[(usize, usize)],
+        (names, tree): (usize, usize),
+        seq: u64,
+    ) {
+        let step = self.step;
+        let mut events = Vec::new();
+        for (name, count) in files {
+            let Some(index) = self.object_of(*name) else {
+                continue;
+            };
+            let object = &mut self.objects[index];
+            object.take_back(step, *count, way);
+            events.push((index, object.events.len() - 1));
+        }
+        let with = (0..NAMES).map(|name| (name, self.object_of(name)));
+        let with = with.collect();
+        let mut taken = Vec::new();
+        for _ in 0..names {
+            let op = self.name_ops.pop().unwrap_or_default();
+            for (name, before) in &op.1 {
+                self.bind(*name, *before);
+            }
+            taken.push(op);
+        }
+        let tree = (tree > 0).then(|| self.tree.take_back(step, tree));
+        self.end_group(Group {
+            step,
+            seq,
+            events,
+            names: taken,
+            with,
+            tree,
+            way: Some(way),
+        });
+    }
+
+    pub(super) fn redo(&mut self, seq: u64) {
+        let step = self.step;
+        let Some(undo) = self.groups.pop() else {
+            return;
+        };
+        let mut events = Vec::new();
+        for (index, at) in &undo.events {
+            let object = &mut self.objects[*index];
+            object.redo(step, *at);
+            events.push((*index, object.events.len() - 1));
+        }
+        if !undo.names.is_empty() {
+            for (name, object) in &undo.with {
+                if self.object_of(*name) != *object {
+                    self.bind(*name, *object);
+                }
+            }
+        }
+        if let Some(before) = &undo.tree {
+            self.tree.redo(step, before);
+        }
+        for op in undo.names.iter().rev() {
+            self.name_ops.push(op.clone());
+        }
+        self.groups.push(undo);
+        self.end_group(Group {
+            step,
+            seq,
+            events,
+            names: Vec::new(),
+            with: Vec::new(),
+            tree: None,
+            way: None,
+        });
+    }
+
+    /// All that was applied is durable before the line that decides, and that before the request
+    /// returns.
+    fn end_group(&mut self, group: Group) {
+        self.is_undone = group.way == Some(Way::Walk);
+        self.groups.push(group);
+        self.sync();
+    }
+}
