@@ -497,10 +497,12 @@ fn operations(lines: &[undo::Line], strict: bool) -> Outcome<Vec<String>> {
                 found.push(format!("revert {count} {size}"));
             }
             ("redo", _) => found.push(format!("redo {}", line.number("now")?)),
-            ("write" | "truncate" | "punch", Some(end)) if end.op == "amend" => {
+            ("write" | "truncate" | "punch" | "zero" | "copy", Some(end)) if end.op == "amend" => {
                 found.push(format!("{} {} {}", line.op, end.offset, end.length));
             }
-            ("write" | "truncate" | "punch" | "mmap", _) => found.push(line.brief()),
+            ("write" | "truncate" | "punch" | "zero" | "copy" | "mmap", _) => {
+                found.push(line.brief())
+            }
             _ => {}
         }
     }

@@ -14,10 +14,8 @@ pub struct Decision {
     pub before: RangeInclusive<usize>,
     /// The line that decides may be on the disk, and the request has not returned.
     pub behind: RangeInclusive<usize>,
-    /// The same, when a flush has followed: mostly it is there then.
-    pub flushed: RangeInclusive<usize>,
-    /// From here on that line is durable: another object's own line is written, which says the same.
-    pub durable: Option<usize>,
+    /// The same, when that line is durable: the request returns without another flush.
+    pub durable: RangeInclusive<usize>,
 }
 
 impl Decision {
@@ -32,16 +30,13 @@ impl Decision {
         let intent = (first..last).find(intents)?;
         let said = |at: usize| numbers(at, &[" commit "], " of=");
         let decides = (intent..last).find(|at| !said(*at).is_empty())?;
-        let decided = said(decides);
-        let other = (decides + 1..last).find(|at| !said(*at).is_subset(&decided));
-        let flushes =
-            |at: &usize| entries[*at].is_flush() || *at == decides && entries[*at].durable;
-        let flush = (decides..last).find(flushes).unwrap_or(last - 1);
+        // What the request waits for is over before it returns.
+        let is_durable = |at: &usize| entries[*at].is_flush() || entries[*at].durable;
+        let waited = (decides..last).rfind(is_durable)?;
         Some(Decision {
-            flushed: flush + 1..=last,
             before: intent + 1..=decides,
             behind: decides + 1..=last,
-            durable: other.map(|at| at + 1),
+            durable: waited + 1..=last,
         })
     }
 }
@@ -83,22 +78,21 @@ mod tests {
         let old = "1 x revert 0 0 seq=3 group=3\n1 x commit 0 0 seq=5 of=3\n";
         let intents = format!("{old}1 x revert 0 0 seq=7 group=7\n");
         let decided = format!("{intents}1 x commit 0 0 seq=9 of=7\n");
-        let told = format!("{decided}1 x commit 0 0 seq=10 of=8\n");
         let all = entries(vec![
             write(old),
             write(&intents),
             What::Flush,
             write(&decided),
             What::Flush,
-            write(&decided),
-            write(&told),
+            What::Flush,
+            write("more"),
+            What::Flush,
             write("more"),
         ]);
-        let found = Decision::find(&all, 1..=7, 7).expect("it is there");
+        let found = Decision::find(&all, 1..=8, 7).expect("it is there");
         assert_eq!(found.before, 2..=3);
-        assert_eq!(found.behind, 4..=7);
-        assert_eq!(found.flushed, 7..=7);
-        assert_eq!(found.durable, Some(7));
-        assert!(Decision::find(&all, 1..=7, 10).is_none());
+        assert_eq!(found.behind, 4..=8);
+        assert_eq!(found.durable, 8..=8);
+        assert!(Decision::find(&all, 1..=8, 10).is_none());
     }
 }

@@ -184,7 +184,9 @@ impl Model {
             } => self.store(name, at, length, is_synced),
             Act::Write { name, at, how, .. } => self.write(name, at, result as usize, how),
             Act::Truncate { name, size } => self.truncate(name, size),
-            Act::Punch { name, at, length } => self.punch(name, at, length),
+            Act::Punch { name, at, length } => self.zero("punch", name, at, length),
+            Act::Zero { name, at, length } => self.zero("zero", name, at, length),
+            Act::Copy { from, name, at, .. } => self.copy(from, name, at, result as usize),
             Act::Revert { name, count } => self.revert(name, count),
             Act::Fsync { name, .. } => self.fsync(name),
             Act::Sync | Act::Unmount | Act::UnmountLower => self.sync(),
@@ -212,6 +214,7 @@ impl Model {
                 name, at, length, ..
             } => (name, at, self.bytes(self.step, length), "write"),
             Act::Punch { name, at, length } => (name, at, vec![0; length], "punch"),
+            Act::Zero { name, at, length } => (name, at, vec![0; length], "zero"),
             _ => return,
         };
         let length = bytes.len();
@@ -282,18 +285,22 @@ impl Model {
         if length == 0 {
             return;
         }
-        let bytes = self.bytes(self.step, length);
-        let Some((object, step, mut content)) = self.open(name) else {
-            return;
-        };
-        let (size, end) = (content.len(), at + length);
-        content.resize(size.max(end), 0);
-        content[at..end].copy_from_slice(&bytes);
-        let line = format!("write {at} {length}");
-        object.change(step, line, content, (at.min(size), end));
+        let (step, bytes) = (self.step, self.bytes(self.step, length));
+        self.put(("write", &bytes), name, at);
         if how != How::Plain {
             self.lines_durable.push((step, step));
         }
+    }
+
+    fn put(&mut self, (word, bytes): (&str, &[u8]), name: usize, at: usize) {
+        let Some((object, step, mut content)) = self.open(name) else {
+            return;
+        };
+        let (size, end) = (content.len(), at + bytes.len());
+        content.resize(size.max(end), 0);
+        content[at..end].copy_from_slice(bytes);
+        let line = format!("{word} {at} {}", bytes.len());
+        object.change(step, line, content, (at.min(size), end));
     }
 
     fn truncate(&mut self, name: usize, size: usize) {
@@ -307,13 +314,20 @@ impl Model {
         object.change(step, line, content, (from, to));
     }
 
-    fn punch(&mut self, name: usize, at: usize, length: usize) {
+    fn copy(&mut self, (from, first): (usize, usize), name: usize, at: usize, length: usize) {
+        let source = self.object_of(from).map(|object| &self.objects[object]);
+        let source = source.map(|object| object.newest().content.clone());
+        let bytes = source.unwrap_or_default()[first..first + length].to_vec();
+        self.put(("copy", &bytes), name, at);
+    }
+
+    fn zero(&mut self, word: &str, name: usize, at: usize, length: usize) {
         let Some((object, step, mut content)) = self.open(name) else {
             return;
         };
         let end = (at + length).min(content.len());
         content[at..end].fill(0);
-        let line = format!("punch {at} {length}");
+        let line = format!("{word} {at} {length}");
         object.change(step, line, content, (at, end));
     }
 

@@ -82,6 +82,19 @@ pub enum Act {
         at: usize,
         length: usize,
     },
+    /// Zeroes, without a hole.
+    Zero {
+        name: usize,
+        at: usize,
+        length: usize,
+    },
+    /// Of another file, or of another part of the same.
+    Copy {
+        from: (usize, usize),
+        name: usize,
+        at: usize,
+        length: usize,
+    },
     Fsync {
         name: usize,
         data_only: bool,
@@ -229,7 +242,10 @@ impl Plan {
             16..24 if size > 1 => {
                 let at = self.random.below(size as u64 - 1) as usize;
                 let length = 1 + self.random.below((size - at) as u64) as usize;
-                Act::Punch { name, at, length }
+                match self.random.below(2) {
+                    0 => Act::Zero { name, at, length },
+                    _ => Act::Punch { name, at, length },
+                }
             }
             24..46 => Act::Fsync {
                 name,
@@ -276,7 +292,27 @@ impl Plan {
             94 => Act::Wait {
                 milliseconds: 50 + self.random.below(1300),
             },
+            95..98 if self.family != Family::Full => self.copy(model, name),
             _ => self.write(model),
+        }
+    }
+
+    fn copy(&mut self, model: &Model, from: usize) -> Act {
+        let (size, name) = (model.size_of(from), self.existing(model));
+        let Some(name) = name.filter(|name| *name != from && size > 0) else {
+            return self.write(model);
+        };
+        let random = &mut self.random;
+        // Whole blocks, which may be shared, or any bytes.
+        let unit = if random.below(2) == 0 { 4096 } else { 1 };
+        let first = random.below(size as u64) as usize / unit * unit;
+        let at = random.below(model.size_of(name) as u64 + 1) as usize / unit * unit;
+        let length = 1 + random.below(((size - first) as u64).min(30_000)) as usize;
+        Act::Copy {
+            from: (from, first),
+            name,
+            at,
+            length: length.next_multiple_of(unit).min(size - first),
         }
     }
 

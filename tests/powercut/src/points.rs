@@ -165,12 +165,12 @@ impl Cuts {
             }
             Moment::Grouping => {
                 let groups = self.decisions.iter();
-                let open = groups.map(|group| *group.before.start()..*group.flushed.start());
+                let open = groups.map(|group| *group.before.start()..*group.durable.start());
                 open.flatten().collect()
             }
             Moment::Decided => {
-                let flushed = self.decisions.iter().map(|group| group.flushed.clone());
-                flushed.flatten().collect()
+                let durable = self.decisions.iter().map(|group| group.durable.clone());
+                durable.flatten().collect()
             }
             Moment::Unmounting => {
                 self.during(|act| matches!(act, Act::Unmount | Act::UnmountLower))
@@ -298,8 +298,7 @@ impl<'a> Cutter<'a> {
             begun: done + 1,
             withdrawn: None,
             lines: self.cuts.lines(point.at),
-            is_decided: decision
-                .is_some_and(|group| group.durable.is_some_and(|at| at <= point.at)),
+            is_decided: decision.is_some_and(|group| group.durable.contains(&point.at)),
             damage: self.damage,
         };
         check::look(self.place, &mut cut, &mut random, tally)

@@ -9,6 +9,8 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use rustix::fs::copy_file_range;
+
 use crate::group;
 use crate::lower::{self, Place};
 use crate::mark::{Mark, Marker};
@@ -133,6 +135,23 @@ impl<'a> Worker<'a> {
             Act::Punch { name, at, length } => {
                 let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
                 sys::fallocate(self.file(name)?, mode, at as i64, length as i64).map(|()| 0)
+            }
+            Act::Zero { name, at, length } => {
+                let mode = libc::FALLOC_FL_ZERO_RANGE | libc::FALLOC_FL_KEEP_SIZE;
+                sys::fallocate(self.file(name)?, mode, at as i64, length as i64).map(|()| 0)
+            }
+            Act::Copy {
+                from: (from, first),
+                name,
+                at,
+                length,
+            } => {
+                let from = self.file(from)?.try_clone()?;
+                let (mut first, mut at) = (first as u64, at as u64);
+                let to = Some(&mut at);
+                copy_file_range(from, Some(&mut first), self.file(name)?, to, length)
+                    .map(|copied| copied as i64)
+                    .map_err(io::Error::from)
             }
             Act::Group {
                 way,
@@ -325,7 +344,7 @@ pub fn replayed(family: Family, seed: u64, steps: u64, marks: &[Mark]) -> (Model
     }
     let begun = plan.next(&model);
     let length = match begun {
-        Act::Write { length, .. } => length as i64,
+        Act::Write { length, .. } | Act::Copy { length, .. } => length as i64,
         _ => 0,
     };
     model.apply(&begun, length, 0);
