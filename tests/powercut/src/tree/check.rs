@@ -216,12 +216,13 @@ impl Check<'_> {
         };
         let is_sure = told.is_sure && seen.is_like(&now.state);
         let mut standing = now.standing.to_vec();
-        let at_once = random.below(3) != 0;
+        // Mostly all at once: each request reads the whole history.
+        let at_once = random.below(4) != 0;
         let mut seen = seen;
         while !standing.is_empty() {
             let count = match at_once && is_sure {
                 true => standing.len(),
-                false => (1 + random.below(5) as usize).min(standing.len()),
+                false => (1 + random.below(8) as usize).min(standing.len()),
             };
             let taken = standing.split_off(standing.len() - count);
             let numbers: Option<Vec<u64>> = taken.iter().map(|op| told.number(*op)).collect();
