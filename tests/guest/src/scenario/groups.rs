@@ -478,8 +478,7 @@ fn decided(w: &mut World) -> Outcome {
 /// others are as before it, and can be used.
 fn of_lost(w: &mut World) -> Outcome {
     w.below("")?;
-    // Not a whole directory: its number may be given to a new inode meanwhile (`open_handle`).
-    for lost in ["d/f", "d/g", "made"] {
+    for lost in ["d/f", "d/g", "made", "d"] {
         w.remount_empty("")?;
         lose_one(w, lost).at(format!("without {lost}"))?;
     }
@@ -505,13 +504,15 @@ fn lose_one(w: &mut World, lost: &str) -> Outcome {
             "bash",
             &w.history()?.join("kept").display().to_string(),
         ])?;
+    } else if lost == "d" {
+        fs::remove_dir_all(&below)?;
     } else {
         fs::remove_file(&below)?;
     }
     w.mount()?;
     w.sh("test \"$(cat e)\" = $'one\\ntwo'")?;
     for (name, mode) in [("d/f", "644"), ("d/g", "600")] {
-        if name != lost {
+        if name != lost && lost != "d" {
             w.sh(&format!("test \"$(cat {name})\" = $'one\\ntwo'; test $(stat -c %a {name}) = {mode}; test ! -e d/in"))?;
         }
     }
@@ -521,7 +522,7 @@ fn lose_one(w: &mut World, lost: &str) -> Outcome {
     for _ in 0..2 {
         let watch = Watch::begin(w)?;
         let before = Tree::of(&w.mnt)?;
-        w.sh("echo more >> e; touch d/more other; chmod 700 d")?;
+        w.sh("mkdir -p d; echo more >> e; touch d/more other; chmod 700 d")?;
         take_back(w, &watch.operations(w)?, WALK).at("work that came later")?;
         same_tree(w, "later work taken back", &before)?;
         w.remount()?;
