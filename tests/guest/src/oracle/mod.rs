@@ -8,4 +8,5 @@ pub mod hand;
 pub mod op;
 pub mod play;
 pub mod reduce;
+pub mod shares;
 pub mod state;

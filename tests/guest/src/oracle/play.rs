@@ -8,7 +8,8 @@ use std::os::unix::fs::OpenOptionsExt;
 
 use super::crew::{Crew, Held, HANDS};
 use super::op::{parent, About, Op};
-use super::state::{difference, has_other_holes, State, Whole};
+use super::state::{difference, has_other_holes, other_time, protection, State, Whole};
+use rustix::fs::IFlags;
 use crate::group::{self, Placed, REDO, WALK};
 use crate::outcome::{check, fail, At, Outcome, Stop};
 use crate::shadow::Random;
@@ -49,11 +50,27 @@ impl Action {
     }
 }
 
+/// After how many of 400 steps the whole tree is recorded. Some of these are stepped over, or come to
+/// nothing by a step back on the way; of 500 steps about fifty are left.
+const LOOKS: u64 = 65;
+
+/// So many steps are taken back at once even where a whole tree was recorded in between.
+const FAR: usize = 20;
+
 /// A sequence of which so many steps are operations, and that takes all of them back in the end.
 pub fn sequence(random: &mut Random, steps: usize) -> Vec<Action> {
     let places = ["n0", "n1", "n0/n2", "n1/n3"];
     let made = places.map(|place| Action::Do(vec![(0, Op::made("mkdir", place))]));
     let mut actions = Vec::from(made);
+    // Places where an ordinary user may make names, and one that belongs to that user.
+    actions.push(Action::Do(vec![(0, Op::made("chown", "n0/n2"))]));
+    for place in ["", "n1"] {
+        let open = Op {
+            salt: 9,
+            ..Op::made("chmod", place)
+        };
+        actions.push(Action::Do(vec![(0, open)]));
+    }
     let mut standing = actions.len();
     for _ in 0..steps {
         let ops = [1, 1, 1, 1, 1, 2, 3][random.below(7) as usize];
@@ -61,13 +78,13 @@ pub fn sequence(random: &mut Random, steps: usize) -> Vec<Action> {
         actions.push(Action::Do(ops.collect()));
         standing += 1;
         match random.below(400) {
-            0..=9 => actions.push(Action::Look),
-            10 => actions.push(Action::Remount),
-            11..=16 => {
+            0..=LOOKS => actions.push(Action::Look),
+            100 => actions.push(Action::Remount),
+            101..=106 => {
                 let count = 1 + random.below(20) as usize;
                 actions.push(Action::Back(count, random.below(2) == 0));
             }
-            17..=40 => actions.push(Action::Object(1 + random.below(5) as usize)),
+            107..=130 => actions.push(Action::Object(1 + random.below(5) as usize)),
             _ => {}
         }
     }
@@ -267,12 +284,18 @@ impl<'w> Player<'w> {
         let before = self.states(keys.clone())?;
         let mut succeeded = Vec::new();
         for (hand, op) in ops {
+            let decides = ["protect", "unprotect"].contains(&op.kind);
+            if (decides && ops.len() > 1) || !self.could_be_taken_back(*hand, op) {
+                continue;
+            }
             let performed = self.crew()?.perform(*hand, op)?;
+            if op.is_store() {
+                self.end_slice(*hand, op)?;
+            }
             if performed && !op.is_of_the_process() {
                 succeeded.push((*hand, op));
             }
         }
-        self.end_slices(&succeeded)?;
         let lines = self.cursor.operations(self.w)?;
         if lines.is_empty() {
             let what = "nothing is logged";
@@ -293,6 +316,25 @@ impl<'w> Player<'w> {
             object: whole.filter(|_| is_one).map(str::to_string),
         });
         Ok(())
+    }
+
+    /// What succeeds on a protected object cannot be taken back as long as it is one, which would be the
+    /// end of the way back: root's other flags, what was opened before, and additions.
+    fn could_be_taken_back(&self, hand: usize, op: &Op) -> bool {
+        if op.kind == "unprotect" || op.is_of_the_process() {
+            return true;
+        }
+        let crew = self.crew.as_ref();
+        let held = crew.and_then(|crew| crew.path(crew.held(hand, op.slot)?));
+        if op.about == About::Slot && held.is_some_and(|path| !protection(&path).is_empty()) {
+            return false;
+        }
+        let is_of_flags = ["flags", "project"].contains(&op.kind);
+        op.paths().into_iter().all(|path| {
+            let its = protection(&self.w.path(path));
+            let place = protection(&self.w.path(parent(path)));
+            !(its | place).contains(IFlags::APPEND) && !(is_of_flags && !its.is_empty())
+        })
     }
 
     fn keys(&self, ops: &[(usize, Op)]) -> Vec<Key> {
@@ -325,13 +367,11 @@ impl<'w> Player<'w> {
         Ok(states)
     }
 
-    /// Stores get their lines now, and not with what comes next: reading the log sees to it.
-    fn end_slices(&mut self, ops: &[(usize, &Op)]) -> Outcome {
-        for (hand, op) in ops.iter().filter(|(_, op)| op.kind == "store") {
-            let crew = self.crew()?;
-            let Some(path) = crew.held(*hand, op.slot).and_then(|held| crew.path(held)) else {
-                continue;
-            };
+    /// Stores get their lines now, and not with what comes next, before which the file may have been let
+    /// go: reading the log sees to it.
+    fn end_slice(&mut self, hand: usize, op: &Op) -> Outcome {
+        let crew = self.crew()?;
+        if let Some(path) = crew.held(hand, op.slot).and_then(|held| crew.path(held)) {
             undo::page(&File::open(&path)?).at("reading the log")?;
         }
         Ok(())
@@ -353,6 +393,9 @@ impl<'w> Player<'w> {
     /// How many of the newest steps to take back so that no recorded tree is stepped over.
     fn up_to_a_look(&self, count: usize) -> usize {
         let depth = self.done.len();
+        if count > FAR {
+            return count.min(depth);
+        }
         let most = match self.looks.range(..depth).next_back() {
             Some((look, _)) => depth - look,
             None => depth,
@@ -365,6 +408,19 @@ impl<'w> Player<'w> {
         if count == 0 {
             return Ok(());
         }
+        // All that one request does to an object is decided by what it is before and after: one that is
+        // protected at both ends is not touched, whatever it was in between.
+        let decides = |done: &&Done| done.what.contains("protect ");
+        if self.done.iter().rev().take(count).filter(decides).count() > 1 {
+            for _ in 0..count {
+                self.back_at_once(1, false)?;
+            }
+            return Ok(());
+        }
+        self.back_at_once(count, forth)
+    }
+
+    fn back_at_once(&mut self, count: usize, forth: bool) -> Outcome {
         let newest = self.done.len() - count;
         let lines: Vec<Placed> = self.done[newest..]
             .iter()
@@ -418,7 +474,8 @@ impl<'w> Player<'w> {
         let count = self.done.iter().rev().take(most).take_while(is_its).count();
         let path = self.w.path(&object);
         let kind = std::fs::symlink_metadata(&path).at(&object)?.file_type();
-        if !kind.is_file() && !kind.is_dir() {
+        let is_plain = kind.is_file() || kind.is_dir();
+        if !is_plain || !protection(&path).is_empty() {
             return self.back(most.min(1), false);
         }
         let mut options = OpenOptions::new();
@@ -444,12 +501,31 @@ impl<'w> Player<'w> {
         };
         let what = format!("{count} taken back, the oldest is {}", oldest.what);
         self.same(&oldest.before, &what)?;
+        self.same_times(&taken).at(&what)?;
         if let Some(crew) = self.crew.as_mut() {
             crew.look().at(&what)?;
         }
         self.planted_mistake(&taken)?;
         if self.looks.contains_key(&depth) {
             self.compare().at(&what)?;
+        }
+        Ok(())
+    }
+
+    /// The modification time comes back where a change of it is what is taken back last. A write has saved
+    /// none, and its going back is itself a change of the file, as a name's is of its directory: that
+    /// time moves on. So does the change time, which nobody can set; and the access time, which
+    /// this test's own looking moves.
+    fn same_times(&self, taken: &[Done]) -> Outcome {
+        let sets = |done: &&Done| done.object.is_some() && done.what.starts_with("utimes ");
+        let Some(oldest) = taken.first().filter(sets) else {
+            return Ok(());
+        };
+        for (key, got) in self.states(oldest.before.keys().cloned())? {
+            let want = oldest.before.get(&key).and_then(Option::as_ref);
+            if let Some(difference) = other_time(got.as_ref(), want) {
+                fail!("times: {key:?} {difference}");
+            }
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::harness::Test;
 use crate::oracle::play::{sequence, Action, Planted, Player};
 use crate::oracle::reduce::reduced;
+use crate::oracle::state::unprotect_all;
 use crate::outcome::{check, fail, Outcome, Stop};
 use crate::shadow::Random;
 use crate::world::World;
@@ -38,6 +39,7 @@ fn failure(
     actions: &[Action],
     planted: Planted,
 ) -> Outcome<Option<(usize, String)>> {
+    unprotect_all(&w.mnt)?;
     w.remount_empty("")?;
     let played = Player::new(w, planted)?.play(actions);
     Ok(match played {
@@ -59,6 +61,7 @@ fn sort_of(why: &str) -> String {
         "is there",
         "is missing",
         "mode ",
+        "times: ",
         "nothing is logged",
     ];
     let found = sorts.iter().find(|sort| why.contains(**sort));
