@@ -316,7 +316,14 @@ fn save(op: &Op, one: &Path, two: &Path) -> io::Result<()> {
 /// Operations on content by path; nothing: it is none.
 fn content(op: &Op, one: &Path, two: &Path) -> Option<io::Result<()>> {
     let modes = [
-        "allocate", "keep", "punch", "zero", "zerokeep", "writezeroes", "collapse", "insert",
+        "allocate",
+        "keep",
+        "punch",
+        "zero",
+        "zerokeep",
+        "writezeroes",
+        "collapse",
+        "insert",
         "unshare",
     ];
     let open = |flags: i32| -> io::Result<File> {
@@ -533,7 +540,12 @@ fn set_capability(file: &File, op: &Op) -> io::Result<()> {
     let words = [0x0200_0001, 1 << (op.salt % 8), 0, 0, 0u32];
     let value: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
     let none = XattrFlags::empty();
-    Ok(rustix::fs::fsetxattr(file, "security.capability", &value, none)?)
+    Ok(rustix::fs::fsetxattr(
+        file,
+        "security.capability",
+        &value,
+        none,
+    )?)
 }
 
 /// `FS_IOC_FSGETXATTR` and `FS_IOC_FSSETXATTR`: the project is the fourth number.

@@ -204,8 +204,20 @@ impl Op {
     /// Whether directories and special files have what it changes, too.
     pub fn is_of_attributes(&self) -> bool {
         let kinds = [
-            "chmod", "chown", "utimes", "setxattr", "trusted", "rmxattr", "setacl", "rmacl",
-            "defacl", "flags", "project", "fsync", "protect", "unprotect",
+            "chmod",
+            "chown",
+            "utimes",
+            "setxattr",
+            "trusted",
+            "rmxattr",
+            "setacl",
+            "rmacl",
+            "defacl",
+            "flags",
+            "project",
+            "fsync",
+            "protect",
+            "unprotect",
         ];
         kinds.contains(&self.kind)
     }

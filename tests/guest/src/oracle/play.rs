@@ -4,104 +4,23 @@
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 
-use super::crew::{Crew, Held, HANDS};
+use super::crew::{Crew, Held};
+use super::holes::Holes;
 use super::op::{parent, About, Op};
+use super::sequence::Action;
 use super::state::{difference, has_other_holes, other_time, protection, State, Whole};
-use rustix::fs::IFlags;
 use crate::group::{self, Placed, REDO, WALK};
+use crate::mounts::Lower;
 use crate::outcome::{check, fail, At, Outcome, Stop};
 use crate::shadow::Random;
 use crate::undo;
 use crate::world::World;
-
-/// One step of a sequence.
-#[derive(Clone, Debug)]
-pub enum Action {
-    /// Operations, each by one of the processes.
-    Do(Vec<(usize, Op)>),
-    /// Takes so many steps back, by one request for all of their lines, and by another one forth and
-    /// back again if so.
-    Back(usize, bool),
-    /// Takes back the newest steps, at most so many, as far as they are one object's newest operations.
-    Object(usize),
-    /// Records the whole tree.
-    Look,
-    /// All processes let go of what they hold; a mount anew, where the data outlives it.
-    Remount,
-}
-
-impl Action {
-    pub fn text(&self) -> String {
-        match self {
-            Action::Do(ops) => {
-                let ops = ops
-                    .iter()
-                    .map(|(hand, op)| format!("{hand}: {}", op.text()));
-                ops.collect::<Vec<_>>().join("; ")
-            }
-            Action::Back(count, false) => format!("back {count}"),
-            Action::Back(count, true) => format!("back {count}, forth, back"),
-            Action::Object(count) => format!("back {count} of an object"),
-            Action::Look => "look".into(),
-            Action::Remount => "remount".into(),
-        }
-    }
-}
-
-/// After how many of 400 steps the whole tree is recorded. Some of these are stepped over, or come to
-/// nothing by a step back on the way; of 500 steps about fifty are left.
-const LOOKS: u64 = 65;
+use rustix::fs::IFlags;
 
 /// So many steps are taken back at once even where a whole tree was recorded in between.
 const FAR: usize = 20;
-
-/// A sequence of which so many steps are operations, and that takes all of them back in the end.
-pub fn sequence(random: &mut Random, steps: usize) -> Vec<Action> {
-    let places = ["n0", "n1", "n0/n2", "n1/n3"];
-    let made = places.map(|place| Action::Do(vec![(0, Op::made("mkdir", place))]));
-    let mut actions = Vec::from(made);
-    // Places where an ordinary user may make names, and one that belongs to that user.
-    actions.push(Action::Do(vec![(0, Op::made("chown", "n0/n2"))]));
-    for place in ["", "n1"] {
-        let open = Op {
-            salt: 9,
-            ..Op::made("chmod", place)
-        };
-        actions.push(Action::Do(vec![(0, open)]));
-    }
-    let mut standing = actions.len();
-    for _ in 0..steps {
-        let ops = [1, 1, 1, 1, 1, 2, 3][random.below(7) as usize];
-        let ops = (0..ops).map(|_| (random.below(HANDS) as usize, Op::random(random)));
-        actions.push(Action::Do(ops.collect()));
-        standing += 1;
-        match random.below(400) {
-            0..=LOOKS => actions.push(Action::Look),
-            100 => actions.push(Action::Remount),
-            101..=106 => {
-                let count = 1 + random.below(20) as usize;
-                actions.push(Action::Back(count, random.below(2) == 0));
-            }
-            107..=130 => actions.push(Action::Object(1 + random.below(5) as usize)),
-            _ => {}
-        }
-    }
-    if random.below(2) == 0 {
-        actions.push(Action::Remount);
-    }
-    while standing > 0 {
-        let most = [1, 1, 4, 30][random.below(4) as usize];
-        let count = 1 + random.below(most) as usize;
-        standing -= count.min(standing);
-        actions.push(match random.below(2) {
-            0 => Action::Object(count),
-            _ => Action::Back(count, random.below(20) == 0),
-        });
-    }
-    actions
-}
 
 /// What a step touches.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -141,6 +60,9 @@ pub struct Player<'w> {
     pub compared: usize,
     /// How often a file came back with fewer holes, or others.
     pub other_holes: usize,
+    /// How often several steps could not be taken back at once, since one decides what is protected.
+    pub refused: usize,
+    holes: Holes,
 }
 
 impl<'w> Player<'w> {
@@ -158,6 +80,8 @@ impl<'w> Player<'w> {
             operations: 0,
             compared: 0,
             other_holes: 0,
+            refused: 0,
+            holes: Holes::default(),
         })
     }
 
@@ -289,6 +213,9 @@ impl<'w> Player<'w> {
                 continue;
             }
             let performed = self.crew()?.perform(*hand, op)?;
+            if op.kind == "map" || op.is_store() {
+                self.mapped(*hand, op)?;
+            }
             if op.is_store() {
                 self.end_slice(*hand, op)?;
             }
@@ -308,6 +235,9 @@ impl<'w> Player<'w> {
         let one = lines[0].line.key("obj");
         let is_one = lines.iter().all(|placed| placed.line.key("obj") == one);
         self.operations += succeeded.len();
+        for placed in &lines {
+            self.holes.done(&placed.line);
+        }
         let texts = ops.iter().map(|(_, op)| op.text());
         self.done.push(Done {
             what: texts.collect::<Vec<_>>().join("; "),
@@ -367,6 +297,17 @@ impl<'w> Player<'w> {
         Ok(states)
     }
 
+    /// A mapping of this file may put pages where there are holes.
+    fn mapped(&mut self, hand: usize, op: &Op) -> Outcome {
+        let crew = self.crew()?;
+        let path = crew.held(hand, op.slot).and_then(|held| crew.path(held));
+        let is_tmpfs = matches!(self.w.lower, Lower::Private | Lower::Tmpfs);
+        if let Some(path) = path.filter(|_| is_tmpfs || op.is_store()) {
+            self.holes.mapped(std::fs::metadata(path)?.ino());
+        }
+        Ok(())
+    }
+
     /// Stores get their lines now, and not with what comes next, before which the file may have been let
     /// go: reading the log sees to it.
     fn end_slice(&mut self, hand: usize, op: &Op) -> Outcome {
@@ -385,7 +326,14 @@ impl<'w> Player<'w> {
             if let Some(difference) = difference(got.as_ref(), want) {
                 fail!("{what}: {key:?} {difference}");
             }
-            self.other_holes += usize::from(has_other_holes(got.as_ref(), want));
+            let has_others = has_other_holes(got.as_ref(), want);
+            self.other_holes += usize::from(has_others);
+            if let (true, Some(got), Some(want)) = (has_others, got, want) {
+                if let Some(difference) = self.holes.difference(got, want) {
+                    let (is, was) = (&got.data, &want.data);
+                    fail!("{what}: {key:?} {difference}: {is:?} instead of {was:?}");
+                }
+            }
         }
         Ok(())
     }
@@ -408,16 +356,42 @@ impl<'w> Player<'w> {
         if count == 0 {
             return Ok(());
         }
-        // All that one request does to an object is decided by what it is before and after: one that is
-        // protected at both ends is not touched, whatever it was in between.
         let decides = |done: &&Done| done.what.contains("protect ");
-        if self.done.iter().rev().take(count).filter(decides).count() > 1 {
-            for _ in 0..count {
-                self.back_at_once(1, false)?;
-            }
-            return Ok(());
+        if count > 1
+            && self
+                .done
+                .iter()
+                .rev()
+                .take(count)
+                .any(|done| decides(&done))
+        {
+            return self.back_if_allowed(count);
         }
         self.back_at_once(count, forth)
+    }
+
+    /// One request puts back what an object is in the end, and the attributes before the names: what is
+    /// protected before and after it, or a directory that was, keeps the rest from being taken back. It
+    /// is refused then, and changes nothing; step by step it can be done.
+    fn back_if_allowed(&mut self, count: usize) -> Outcome {
+        let newest = &self.done[self.done.len() - count..];
+        let lines: Vec<Placed> = newest.iter().flat_map(|done| done.lines.clone()).collect();
+        let keys: Vec<Key> = newest
+            .iter()
+            .flat_map(|done| done.before.keys().cloned())
+            .collect();
+        let now = self.states(keys)?;
+        match self.revert(&lines, WALK) {
+            Ok(()) => return self.took_back(count),
+            Err(Stop::Fail(why)) if why.contains("(os error 1)") => {}
+            Err(stop) => return Err(stop),
+        }
+        self.refused += 1;
+        self.same(&now, "after a refusal")?;
+        for _ in 0..count {
+            self.back_at_once(1, false)?;
+        }
+        Ok(())
     }
 
     fn back_at_once(&mut self, count: usize, forth: bool) -> Outcome {
@@ -495,6 +469,9 @@ impl<'w> Player<'w> {
         let depth = self.done.len() - count;
         let taken = self.done.split_off(depth);
         let _ = self.looks.split_off(&(depth + 1));
+        for placed in taken.iter().flat_map(|done| &done.lines) {
+            self.holes.taken(&placed.line);
+        }
         self.cursor.operations(self.w).map(drop)?;
         let Some(oldest) = taken.first() else {
             return Ok(());

@@ -25,7 +25,12 @@ pub fn clone_range(op: &Op, from: &File, to: &File) -> io::Result<()> {
     let start = op.salt % blocks * BLOCK;
     // Nothing: up to the end.
     let length = op.length % 3 * BLOCK;
-    let mut words = [from.as_raw_fd() as u64, start, length, op.at / BLOCK * BLOCK];
+    let mut words = [
+        from.as_raw_fd() as u64,
+        start,
+        length,
+        op.at / BLOCK * BLOCK,
+    ];
     sys::ioctl_words(&to, CLONE_RANGE, &mut words).map(drop)
 }
 

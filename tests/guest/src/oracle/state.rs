@@ -61,10 +61,11 @@ pub struct State {
     facts: String,
     content: Rc<[u8]>,
     /// Where its data is; between, there are holes.
-    data: Vec<(u64, u64)>,
+    pub data: Vec<(u64, u64)>,
     xattrs: Vec<(Vec<u8>, Vec<u8>)>,
     /// When the content was changed last.
     modified: (i64, i64),
+    pub inode: u64,
 }
 
 impl State {
@@ -116,6 +117,7 @@ impl State {
             data: extents,
             xattrs: xattrs(list, get)?,
             modified: (meta.mtime(), meta.mtime_nsec()),
+            inode: meta.ino(),
         })
     }
 
@@ -133,11 +135,11 @@ impl State {
             data: Vec::new(),
             xattrs: xattrs(list, get)?,
             modified: (meta.mtime(), meta.mtime_nsec()),
+            inode: meta.ino(),
         })
     }
 
-    /// Whether both are the same but for holes: one that a write or a store had covered in part comes back
-    /// as zeroes, and so does one that was only read through a mapping on some filesystems.
+    /// Whether both are the same but for holes and times, which have rules of their own.
     fn is_like(&self, other: &State) -> bool {
         self.facts == other.facts && self.content == other.content && self.xattrs == other.xattrs
     }
