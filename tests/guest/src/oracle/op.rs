@@ -227,6 +227,11 @@ impl Op {
         ["open", "map", "unmap", "remap", "close"].contains(&self.kind)
     }
 
+    /// Whether two files may share blocks after it, on a filesystem that can.
+    pub fn may_share(&self) -> bool {
+        ["copy", "clone", "clonerange", "dedupe"].contains(&self.kind)
+    }
+
     /// Whether it changes memory that is mapped.
     pub fn is_store(&self) -> bool {
         ["store", "forkstore", "protectstore"].contains(&self.kind)

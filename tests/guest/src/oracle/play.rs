@@ -10,7 +10,9 @@ use super::crew::{Crew, Held};
 use super::holes::Holes;
 use super::op::{parent, About, Op};
 use super::sequence::Action;
-use super::state::{difference, has_other_holes, other_time, protection, State, Whole};
+use super::state::{
+    difference, has_capability, has_other_holes, other_time, protection, State, Whole,
+};
 use crate::group::{self, Placed, REDO, WALK};
 use crate::mounts::Lower;
 use crate::outcome::{check, fail, At, Outcome, Stop};
@@ -216,6 +218,9 @@ impl<'w> Player<'w> {
             if op.kind == "map" || op.is_store() {
                 self.mapped(*hand, op)?;
             }
+            if performed && op.may_share() {
+                self.shared(op)?;
+            }
             if op.is_store() {
                 self.end_slice(*hand, op)?;
             }
@@ -256,8 +261,12 @@ impl<'w> Player<'w> {
         }
         let crew = self.crew.as_ref();
         let held = crew.and_then(|crew| crew.path(crew.held(hand, op.slot)?));
-        if op.about == About::Slot && held.is_some_and(|path| !protection(&path).is_empty()) {
-            return false;
+        if let Some(path) = held.filter(|_| op.about == About::Slot) {
+            // A known mistake of the module's: a store leaves a capability as it is, and its revert,
+            // which writes, strips it and does not bring it back.
+            if !protection(&path).is_empty() || (op.is_store() && has_capability(&path)) {
+                return false;
+            }
         }
         let is_of_flags = ["flags", "project"].contains(&op.kind);
         op.paths().into_iter().all(|path| {
@@ -297,13 +306,22 @@ impl<'w> Player<'w> {
         Ok(states)
     }
 
+    /// Two files may have blocks in common now.
+    fn shared(&mut self, op: &Op) -> Outcome {
+        for path in op.paths() {
+            let inode = std::fs::symlink_metadata(self.w.path(path))?.ino();
+            self.holes.loosened(inode);
+        }
+        Ok(())
+    }
+
     /// A mapping of this file may put pages where there are holes.
     fn mapped(&mut self, hand: usize, op: &Op) -> Outcome {
         let crew = self.crew()?;
         let path = crew.held(hand, op.slot).and_then(|held| crew.path(held));
         let is_tmpfs = matches!(self.w.lower, Lower::Private | Lower::Tmpfs);
         if let Some(path) = path.filter(|_| is_tmpfs || op.is_store()) {
-            self.holes.mapped(std::fs::metadata(path)?.ino());
+            self.holes.loosened(std::fs::metadata(path)?.ino());
         }
         Ok(())
     }
