@@ -29,6 +29,13 @@ pub fn ioctl_bytes(file: &impl AsFd, request: u64, bytes: &mut [u8]) -> io::Resu
     done(value.into())
 }
 
+/// The same with a buffer of numbers of 64 bits.
+pub fn ioctl_words(file: &impl AsFd, request: u64, words: &mut [u64]) -> io::Result<usize> {
+    // SAFETY: the requests used here read and write at most as many bytes as `words` has.
+    let value = unsafe { libc::ioctl(file.as_fd().as_raw_fd(), request as _, words.as_mut_ptr()) };
+    done(value.into())
+}
+
 /// The address of a buffer, for structures that carry one.
 pub fn address(bytes: &mut [u8]) -> u64 {
     bytes.as_mut_ptr() as usize as u64
@@ -39,6 +46,35 @@ pub fn become_user(uid: u32) -> io::Result<()> {
     // SAFETY: plain numbers.
     let value = unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) };
     done(value).map(drop)
+}
+
+/// Does `work` as another user with that group, and is root again then.
+pub fn as_user<T>(uid: u32, work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    set_effective(uid)?;
+    let result = work();
+    set_effective(0)?;
+    result
+}
+
+/// The effective user and group of the calling thread, whose real ones stay root's.
+fn set_effective(id: u32) -> io::Result<()> {
+    let set_user = || {
+        // SAFETY: plain numbers; -1 leaves one as it is.
+        done(unsafe { libc::syscall(libc::SYS_setresuid, -1, id, -1) })
+    };
+    let set_group = || {
+        // SAFETY: plain numbers; -1 leaves one as it is.
+        done(unsafe { libc::syscall(libc::SYS_setresgid, -1, id, -1) })
+    };
+    // Only root may choose a group.
+    if id == 0 {
+        set_user()?;
+        set_group()?;
+    } else {
+        set_group()?;
+        set_user()?;
+    }
+    Ok(())
 }
 
 /// `fcntl` with a number as its argument.

@@ -15,10 +15,17 @@ use rustix::io::Errno;
 use rustix::pipe::SpliceFlags;
 
 use super::op::{Op, SLOTS};
+use super::shares;
+use super::state::PROTECTION;
 use crate::shadow::pattern;
 use crate::sys::{self, Map};
 
 const PAGE: u64 = 4096;
+
+/// Who does the operations that root does not.
+const USER: u32 = 1;
+
+const FALLOC_WRITE_ZEROES: i32 = 0x80;
 
 /// A file that is held open.
 #[derive(Default)]
@@ -58,7 +65,12 @@ impl Hand {
             });
         }
         let op = Op::parse(line).ok_or(io::ErrorKind::InvalidInput)?;
-        Ok(match self.perform(&op) {
+        let performed = if op.is_of_a_user() {
+            sys::as_user(USER, || self.perform(&op))
+        } else {
+            self.perform(&op)
+        };
+        Ok(match performed {
             Ok(()) => match &self.slots[op.slot].file {
                 Some(file) => format!("ok {}", file.as_raw_fd()),
                 None => "ok -".into(),
@@ -129,7 +141,23 @@ impl Hand {
                 }
                 Ok(())
             }
+            "remap" => match &mut slot.map {
+                Some((map, length)) => {
+                    let other = (1 + op.salt % 8) * PAGE;
+                    map.resize(other as usize)?;
+                    *length = other;
+                    Ok(())
+                }
+                None => Err(io::ErrorKind::NotConnected.into()),
+            },
             "store" => store(op, file, slot.map.as_mut()),
+            "forkstore" => store_in_child(op, file, slot.map.as_mut()),
+            "protectstore" => {
+                let (map, length) = slot.map.as_ref().ok_or(io::ErrorKind::NotConnected)?;
+                map.protect(0, *length as usize, libc::PROT_READ)?;
+                map.protect(0, *length as usize, libc::PROT_READ | libc::PROT_WRITE)?;
+                store(op, file, slot.map.as_mut())
+            }
             "msync" => match &slot.map {
                 Some((map, _)) => map.sync(),
                 None => Err(io::ErrorKind::NotConnected.into()),
@@ -162,6 +190,21 @@ fn store(op: &Op, file: &File, map: Option<&mut (Map, u64)>) -> io::Result<()> {
     Ok(())
 }
 
+/// The same, by a process that has the mapping from this one.
+fn store_in_child(op: &Op, file: &File, map: Option<&mut (Map, u64)>) -> io::Result<()> {
+    let mut stored = Ok(());
+    let status = sys::in_child(|| {
+        stored = store(op, file, map);
+        if stored.is_err() {
+            std::process::abort();
+        }
+    })?;
+    if status != 0 {
+        return Err(io::Error::other(format!("the child ended with {status}")));
+    }
+    Ok(())
+}
+
 fn bytes(op: &Op) -> Vec<u8> {
     // Zeroes now and then, which look like a hole.
     if op.salt % 11 == 0 {
@@ -171,7 +214,9 @@ fn bytes(op: &Op) -> Vec<u8> {
 }
 
 fn mode(op: &Op) -> Permissions {
-    let modes = [0o600, 0o755, 0o4711, 0o2755, 0o1770, 0o644];
+    let modes = [
+        0o600, 0o755, 0o4711, 0o2755, 0o1770, 0o644, 0o666, 0o777, 0o6777, 0o1777,
+    ];
     Permissions::from_mode(modes[op.salt as usize % modes.len()])
 }
 
@@ -271,7 +316,15 @@ fn save(op: &Op, one: &Path, two: &Path) -> io::Result<()> {
 /// Operations on content by path; nothing: it is none.
 fn content(op: &Op, one: &Path, two: &Path) -> Option<io::Result<()>> {
     let modes = [
-        "allocate", "keep", "punch", "zero", "zerokeep", "collapse", "insert", "unshare",
+        "allocate",
+        "keep",
+        "punch",
+        "zero",
+        "zerokeep",
+        "writezeroes",
+        "collapse",
+        "insert",
+        "unshare",
     ];
     let open = |flags: i32| -> io::Result<File> {
         let mut options = OpenOptions::new();
@@ -291,7 +344,7 @@ fn content(op: &Op, one: &Path, two: &Path) -> Option<io::Result<()>> {
         "uring" => writable(one)
             .and_then(|file| all(sys::Ring::new()?.write(&file, &bytes(op), op.at, 0)?, op)),
         "splice" => writable(one).and_then(|file| splice(op, &file)),
-        "sendfile" | "copy" | "clone" => copy(op, one, two),
+        "sendfile" | "copy" | "clone" | "clonerange" | "dedupe" => copy(op, one, two),
         "truncate" => writable(one).and_then(|_| {
             let path = std::ffi::CString::new(one.as_os_str().as_encoded_bytes())?;
             sys::truncate(&path, op.at as i64)
@@ -340,6 +393,12 @@ fn copy(op: &Op, one: &Path, two: &Path) -> io::Result<()> {
     if op.kind == "clone" {
         return Ok(rustix::fs::ioctl_ficlone(&to, &from)?);
     }
+    if op.kind == "clonerange" {
+        return shares::clone_range(op, &from, &to);
+    }
+    if op.kind == "dedupe" {
+        return shares::dedupe(op, &from, &to);
+    }
     let size = from.metadata()?.len();
     let (mut at, mut into) = (op.salt % (size + 1), op.at);
     let length = op.length as usize;
@@ -354,6 +413,9 @@ fn copy(op: &Op, one: &Path, two: &Path) -> io::Result<()> {
 }
 
 fn allocate(file: &File, kind: &str, op: &Op) -> io::Result<()> {
+    if kind == "writezeroes" {
+        return sys::fallocate(file, FALLOC_WRITE_ZEROES, op.at as i64, op.length as i64);
+    }
     let (mut at, mut length) = (op.at, op.length);
     let keep = FallocateFlags::KEEP_SIZE;
     let mode = match kind {
@@ -391,6 +453,9 @@ fn attributes(op: &Op, one: &Path) -> Option<io::Result<()>> {
         "rmacl" => with(&|file| Ok(rustix::fs::fremovexattr(file, acl)?)),
         "flags" => with(&|file| set_flags(file, op)),
         "project" => with(&|file| set_project(file, op)),
+        "capability" => writable(one).and_then(|file| set_capability(&file, op)),
+        "protect" => with(&|file| protect(file, op)),
+        "unprotect" => with(&unprotect),
         _ => return None,
     })
 }
@@ -450,6 +515,37 @@ fn set_flags(file: &File, op: &Op) -> io::Result<()> {
     let chosen = [IFlags::NODUMP, IFlags::NOATIME][op.salt as usize % 2];
     let flags = rustix::fs::ioctl_getflags(file)?;
     Ok(rustix::fs::ioctl_setflags(file, flags ^ chosen)?)
+}
+
+/// Immutable, or append-only; an object that is either stays as it is.
+fn protect(file: &File, op: &Op) -> io::Result<()> {
+    let flags = rustix::fs::ioctl_getflags(file)?;
+    if flags.intersects(PROTECTION) {
+        return Err(Errno::PERM.into());
+    }
+    let chosen = [IFlags::IMMUTABLE, IFlags::APPEND][op.salt as usize % 2];
+    Ok(rustix::fs::ioctl_setflags(file, flags | chosen)?)
+}
+
+fn unprotect(file: &File) -> io::Result<()> {
+    let flags = rustix::fs::ioctl_getflags(file)?;
+    if !flags.intersects(PROTECTION) {
+        return Err(Errno::INVAL.into());
+    }
+    Ok(rustix::fs::ioctl_setflags(file, flags - PROTECTION)?)
+}
+
+/// A capability of a program, as `setcap` sets it: version 2, in effect, one that is permitted.
+fn set_capability(file: &File, op: &Op) -> io::Result<()> {
+    let words = [0x0200_0001, 1 << (op.salt % 8), 0, 0, 0u32];
+    let value: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+    let none = XattrFlags::empty();
+    Ok(rustix::fs::fsetxattr(
+        file,
+        "security.capability",
+        &value,
+        none,
+    )?)
 }
 
 /// `FS_IOC_FSGETXATTR` and `FS_IOC_FSSETXATTR`: the project is the fourth number.

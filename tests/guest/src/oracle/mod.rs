@@ -5,7 +5,10 @@
 
 pub mod crew;
 pub mod hand;
+pub mod holes;
 pub mod op;
 pub mod play;
 pub mod reduce;
+pub mod sequence;
+pub mod shares;
 pub mod state;

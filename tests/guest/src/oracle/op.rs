@@ -33,6 +33,8 @@ pub const KINDS: &[(&str, u64, About)] = &[
     ("sendfile", 2, About::Objects),
     ("copy", 3, About::Objects),
     ("clone", 2, About::Objects),
+    ("clonerange", 2, About::Objects),
+    ("dedupe", 1, About::Objects),
     ("truncate", 3, About::Object),
     ("otrunc", 1, About::Object),
     ("allocate", 1, About::Object),
@@ -40,6 +42,7 @@ pub const KINDS: &[(&str, u64, About)] = &[
     ("punch", 2, About::Object),
     ("zero", 2, About::Object),
     ("zerokeep", 1, About::Object),
+    ("writezeroes", 1, About::Object),
     ("collapse", 2, About::Object),
     ("insert", 2, About::Object),
     ("unshare", 1, About::Object),
@@ -54,12 +57,18 @@ pub const KINDS: &[(&str, u64, About)] = &[
     ("rmacl", 1, About::Object),
     ("flags", 2, About::Object),
     ("project", 1, About::Object),
+    ("capability", 2, About::Object),
+    ("protect", 1, About::Object),
+    ("unprotect", 6, About::Object),
     ("fsync", 1, About::Object),
     ("open", 10, About::Slot),
     ("map", 10, About::Slot),
     ("unmap", 2, About::Slot),
+    ("remap", 2, About::Slot),
     ("close", 2, About::Slot),
     ("store", 16, About::Slot),
+    ("forkstore", 2, About::Slot),
+    ("protectstore", 1, About::Slot),
     ("msync", 2, About::Slot),
     ("hwrite", 6, About::Slot),
     ("htruncate", 3, About::Slot),
@@ -195,15 +204,43 @@ impl Op {
     /// Whether directories and special files have what it changes, too.
     pub fn is_of_attributes(&self) -> bool {
         let kinds = [
-            "chmod", "chown", "utimes", "setxattr", "trusted", "rmxattr", "setacl", "rmacl",
-            "defacl", "flags", "project", "fsync",
+            "chmod",
+            "chown",
+            "utimes",
+            "setxattr",
+            "trusted",
+            "rmxattr",
+            "setacl",
+            "rmacl",
+            "defacl",
+            "flags",
+            "project",
+            "fsync",
+            "protect",
+            "unprotect",
         ];
         kinds.contains(&self.kind)
     }
 
     /// Whether it changes what the process holds, and nothing on the filesystem.
     pub fn is_of_the_process(&self) -> bool {
-        ["open", "map", "unmap", "close"].contains(&self.kind)
+        ["open", "map", "unmap", "remap", "close"].contains(&self.kind)
+    }
+
+    /// Whether two files may share blocks after it, on a filesystem that can.
+    pub fn may_share(&self) -> bool {
+        ["copy", "clone", "clonerange", "dedupe"].contains(&self.kind)
+    }
+
+    /// Whether it changes memory that is mapped.
+    pub fn is_store(&self) -> bool {
+        ["store", "forkstore", "protectstore"].contains(&self.kind)
+    }
+
+    /// Whether an ordinary user does it, and not root: what is made is that user's then, what is not
+    /// allowed fails, and a write strips what makes a program privileged.
+    pub fn is_of_a_user(&self) -> bool {
+        (self.salt >> 16) % 6 == 5
     }
 
     /// The path of the one whose newest operation it is.

@@ -4,87 +4,25 @@
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 
-use super::crew::{Crew, Held, HANDS};
+use super::crew::{Crew, Held};
+use super::holes::Holes;
 use super::op::{parent, About, Op};
-use super::state::{difference, has_other_holes, State, Whole};
+use super::sequence::Action;
+use super::state::{
+    difference, has_capability, has_other_holes, other_time, protection, State, Whole,
+};
 use crate::group::{self, Placed, REDO, WALK};
+use crate::mounts::Lower;
 use crate::outcome::{check, fail, At, Outcome, Stop};
 use crate::shadow::Random;
 use crate::undo;
 use crate::world::World;
+use rustix::fs::IFlags;
 
-/// One step of a sequence.
-#[derive(Clone, Debug)]
-pub enum Action {
-    /// Operations, each by one of the processes.
-    Do(Vec<(usize, Op)>),
-    /// Takes so many steps back, by one request for all of their lines, and by another one forth and
-    /// back again if so.
-    Back(usize, bool),
-    /// Takes back the newest steps, at most so many, as far as they are one object's newest operations.
-    Object(usize),
-    /// Records the whole tree.
-    Look,
-    /// All processes let go of what they hold; a mount anew, where the data outlives it.
-    Remount,
-}
-
-impl Action {
-    pub fn text(&self) -> String {
-        match self {
-            Action::Do(ops) => {
-                let ops = ops
-                    .iter()
-                    .map(|(hand, op)| format!("{hand}: {}", op.text()));
-                ops.collect::<Vec<_>>().join("; ")
-            }
-            Action::Back(count, false) => format!("back {count}"),
-            Action::Back(count, true) => format!("back {count}, forth, back"),
-            Action::Object(count) => format!("back {count} of an object"),
-            Action::Look => "look".into(),
-            Action::Remount => "remount".into(),
-        }
-    }
-}
-
-/// A sequence of which so many steps are operations, and that takes all of them back in the end.
-pub fn sequence(random: &mut Random, steps: usize) -> Vec<Action> {
-    let places = ["n0", "n1", "n0/n2", "n1/n3"];
-    let made = places.map(|place| Action::Do(vec![(0, Op::made("mkdir", place))]));
-    let mut actions = Vec::from(made);
-    let mut standing = actions.len();
-    for _ in 0..steps {
-        let ops = [1, 1, 1, 1, 1, 2, 3][random.below(7) as usize];
-        let ops = (0..ops).map(|_| (random.below(HANDS) as usize, Op::random(random)));
-        actions.push(Action::Do(ops.collect()));
-        standing += 1;
-        match random.below(400) {
-            0..=9 => actions.push(Action::Look),
-            10 => actions.push(Action::Remount),
-            11..=16 => {
-                let count = 1 + random.below(20) as usize;
-                actions.push(Action::Back(count, random.below(2) == 0));
-            }
-            17..=40 => actions.push(Action::Object(1 + random.below(5) as usize)),
-            _ => {}
-        }
-    }
-    if random.below(2) == 0 {
-        actions.push(Action::Remount);
-    }
-    while standing > 0 {
-        let most = [1, 1, 4, 30][random.below(4) as usize];
-        let count = 1 + random.below(most) as usize;
-        standing -= count.min(standing);
-        actions.push(match random.below(2) {
-            0 => Action::Object(count),
-            _ => Action::Back(count, random.below(20) == 0),
-        });
-    }
-    actions
-}
+/// So many steps are taken back at once even where a whole tree was recorded in between.
+const FAR: usize = 20;
 
 /// What a step touches.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -102,6 +40,8 @@ struct Done {
     before: States,
     /// The path of the object whose newest operations these are, if they are one's.
     object: Option<String>,
+    /// Whether a change of times is all that it is.
+    sets_times: bool,
 }
 
 /// A mistake that is made on purpose: the test says so of the reverts of this kind of operation, once
@@ -124,6 +64,9 @@ pub struct Player<'w> {
     pub compared: usize,
     /// How often a file came back with fewer holes, or others.
     pub other_holes: usize,
+    /// How often several steps could not be taken back at once, since one decides what is protected.
+    pub refused: usize,
+    holes: Holes,
 }
 
 impl<'w> Player<'w> {
@@ -141,6 +84,8 @@ impl<'w> Player<'w> {
             operations: 0,
             compared: 0,
             other_holes: 0,
+            refused: 0,
+            holes: Holes::default(),
         })
     }
 
@@ -267,12 +212,24 @@ impl<'w> Player<'w> {
         let before = self.states(keys.clone())?;
         let mut succeeded = Vec::new();
         for (hand, op) in ops {
+            let decides = ["protect", "unprotect"].contains(&op.kind);
+            if (decides && ops.len() > 1) || !self.could_be_taken_back(*hand, op) {
+                continue;
+            }
             let performed = self.crew()?.perform(*hand, op)?;
+            if op.kind == "map" || op.is_store() {
+                self.mapped(*hand, op)?;
+            }
+            if performed && op.may_share() {
+                self.shared(op)?;
+            }
+            if op.is_store() {
+                self.end_slice(*hand, op)?;
+            }
             if performed && !op.is_of_the_process() {
                 succeeded.push((*hand, op));
             }
         }
-        self.end_slices(&succeeded)?;
         let lines = self.cursor.operations(self.w)?;
         if lines.is_empty() {
             let what = "nothing is logged";
@@ -285,14 +242,42 @@ impl<'w> Player<'w> {
         let one = lines[0].line.key("obj");
         let is_one = lines.iter().all(|placed| placed.line.key("obj") == one);
         self.operations += succeeded.len();
+        for placed in &lines {
+            self.holes.done(&placed.line);
+        }
         let texts = ops.iter().map(|(_, op)| op.text());
         self.done.push(Done {
             what: texts.collect::<Vec<_>>().join("; "),
             lines,
             before,
+            sets_times: matches!(&succeeded[..], [(_, op)] if op.kind == "utimes"),
             object: whole.filter(|_| is_one).map(str::to_string),
         });
         Ok(())
+    }
+
+    /// What succeeds on a protected object cannot be taken back as long as it is one, which would be the
+    /// end of the way back: root's other flags, what was opened before, and additions.
+    fn could_be_taken_back(&self, hand: usize, op: &Op) -> bool {
+        if op.kind == "unprotect" || op.is_of_the_process() {
+            return true;
+        }
+        let crew = self.crew.as_ref();
+        let held = crew.and_then(|crew| crew.path(crew.held(hand, op.slot)?));
+        if let Some(path) = held.filter(|_| op.about == About::Slot) {
+            // A known mistake of the module's: a store leaves a capability as it is, and its revert,
+            // which writes, strips it and does not bring it back.
+            if !protection(&path).is_empty() || (op.is_store() && has_capability(&path)) {
+                return false;
+            }
+        }
+        let is_of_flags = ["flags", "project"].contains(&op.kind);
+        op.paths().into_iter().all(|path| {
+            let its = protection(&self.w.path(path));
+            let place = protection(&self.w.path(parent(path)));
+            let adds = (its | place).contains(IFlags::APPEND);
+            !adds && (its.is_empty() || !is_of_flags)
+        })
     }
 
     fn keys(&self, ops: &[(usize, Op)]) -> Vec<Key> {
@@ -325,13 +310,31 @@ impl<'w> Player<'w> {
         Ok(states)
     }
 
-    /// Stores get their lines now, and not with what comes next: reading the log sees to it.
-    fn end_slices(&mut self, ops: &[(usize, &Op)]) -> Outcome {
-        for (hand, op) in ops.iter().filter(|(_, op)| op.kind == "store") {
-            let crew = self.crew()?;
-            let Some(path) = crew.held(*hand, op.slot).and_then(|held| crew.path(held)) else {
-                continue;
-            };
+    /// Two files may have blocks in common now.
+    fn shared(&mut self, op: &Op) -> Outcome {
+        for path in op.paths() {
+            let inode = std::fs::symlink_metadata(self.w.path(path))?.ino();
+            self.holes.loosened(inode);
+        }
+        Ok(())
+    }
+
+    /// A mapping of this file may put pages where there are holes.
+    fn mapped(&mut self, hand: usize, op: &Op) -> Outcome {
+        let crew = self.crew()?;
+        let path = crew.held(hand, op.slot).and_then(|held| crew.path(held));
+        let is_tmpfs = matches!(self.w.lower, Lower::Private | Lower::Tmpfs);
+        if let Some(path) = path.filter(|_| is_tmpfs || op.is_store()) {
+            self.holes.loosened(std::fs::metadata(path)?.ino());
+        }
+        Ok(())
+    }
+
+    /// Stores get their lines now, and not with what comes next, before which the file may have been let
+    /// go: reading the log sees to it.
+    fn end_slice(&mut self, hand: usize, op: &Op) -> Outcome {
+        let crew = self.crew()?;
+        if let Some(path) = crew.held(hand, op.slot).and_then(|held| crew.path(held)) {
             undo::page(&File::open(&path)?).at("reading the log")?;
         }
         Ok(())
@@ -345,7 +348,14 @@ impl<'w> Player<'w> {
             if let Some(difference) = difference(got.as_ref(), want) {
                 fail!("{what}: {key:?} {difference}");
             }
-            self.other_holes += usize::from(has_other_holes(got.as_ref(), want));
+            let has_others = has_other_holes(got.as_ref(), want);
+            self.other_holes += usize::from(has_others);
+            if let (true, Some(got), Some(want)) = (has_others, got, want) {
+                if let Some(difference) = self.holes.difference(got, want) {
+                    let (is, was) = (&got.data, &want.data);
+                    fail!("{what}: {key:?} {difference}: {is:?} instead of {was:?}");
+                }
+            }
         }
         Ok(())
     }
@@ -353,6 +363,9 @@ impl<'w> Player<'w> {
     /// How many of the newest steps to take back so that no recorded tree is stepped over.
     fn up_to_a_look(&self, count: usize) -> usize {
         let depth = self.done.len();
+        if count > FAR {
+            return count.min(depth);
+        }
         let most = match self.looks.range(..depth).next_back() {
             Some((look, _)) => depth - look,
             None => depth,
@@ -365,6 +378,45 @@ impl<'w> Player<'w> {
         if count == 0 {
             return Ok(());
         }
+        let decides = |done: &&Done| done.what.contains("protect ");
+        if count > 1
+            && self
+                .done
+                .iter()
+                .rev()
+                .take(count)
+                .any(|done| decides(&done))
+        {
+            return self.back_if_allowed(count);
+        }
+        self.back_at_once(count, forth)
+    }
+
+    /// One request puts back what an object is in the end, and the attributes before the names: what is
+    /// protected before and after it, or a directory that was, keeps the rest from being taken back. It
+    /// is refused then, and changes nothing; step by step it can be done.
+    fn back_if_allowed(&mut self, count: usize) -> Outcome {
+        let newest = &self.done[self.done.len() - count..];
+        let lines: Vec<Placed> = newest.iter().flat_map(|done| done.lines.clone()).collect();
+        let keys: Vec<Key> = newest
+            .iter()
+            .flat_map(|done| done.before.keys().cloned())
+            .collect();
+        let now = self.states(keys)?;
+        match self.revert(&lines, WALK) {
+            Ok(()) => return self.took_back(count),
+            Err(Stop::Fail(why)) if why.contains("(os error 1)") => {}
+            Err(stop) => return Err(stop),
+        }
+        self.refused += 1;
+        self.same(&now, "after a refusal")?;
+        for _ in 0..count {
+            self.back_at_once(1, false)?;
+        }
+        Ok(())
+    }
+
+    fn back_at_once(&mut self, count: usize, forth: bool) -> Outcome {
         let newest = self.done.len() - count;
         let lines: Vec<Placed> = self.done[newest..]
             .iter()
@@ -418,7 +470,8 @@ impl<'w> Player<'w> {
         let count = self.done.iter().rev().take(most).take_while(is_its).count();
         let path = self.w.path(&object);
         let kind = std::fs::symlink_metadata(&path).at(&object)?.file_type();
-        if !kind.is_file() && !kind.is_dir() {
+        let is_plain = kind.is_file() || kind.is_dir();
+        if !is_plain || !protection(&path).is_empty() {
             return self.back(most.min(1), false);
         }
         let mut options = OpenOptions::new();
@@ -438,18 +491,41 @@ impl<'w> Player<'w> {
         let depth = self.done.len() - count;
         let taken = self.done.split_off(depth);
         let _ = self.looks.split_off(&(depth + 1));
+        for placed in taken.iter().flat_map(|done| &done.lines) {
+            self.holes.taken(&placed.line);
+        }
         self.cursor.operations(self.w).map(drop)?;
         let Some(oldest) = taken.first() else {
             return Ok(());
         };
         let what = format!("{count} taken back, the oldest is {}", oldest.what);
         self.same(&oldest.before, &what)?;
+        self.same_times(&taken).at(&what)?;
         if let Some(crew) = self.crew.as_mut() {
             crew.look().at(&what)?;
         }
         self.planted_mistake(&taken)?;
         if self.looks.contains_key(&depth) {
             self.compare().at(&what)?;
+        }
+        Ok(())
+    }
+
+    /// The modification time comes back where a change of it is what is taken back last. A write has saved
+    /// none, and its going back is itself a change of the file, as a name's is of its directory: that
+    /// time moves on. So does the change time, which nobody can set; and the access time, which
+    /// this test's own looking moves.
+    fn same_times(&self, taken: &[Done]) -> Outcome {
+        let Some(oldest) = taken.first().filter(|done| done.sets_times) else {
+            return Ok(());
+        };
+        for path in oldest.object.iter() {
+            let got = State::at(&self.w.path(path))?;
+            let want = oldest.before.get(&Key::Path(path.clone()));
+            let want = want.and_then(Option::as_ref);
+            if let Some(difference) = other_time(got.as_ref(), want) {
+                fail!("times: {path} {difference}");
+            }
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::rc::Rc;
 
-use rustix::fs::SeekFrom;
+use rustix::fs::{IFlags, SeekFrom};
 use rustix::io::Errno;
 
 use crate::outcome::{At, Outcome};
@@ -19,6 +19,45 @@ use crate::sys;
 
 /// `FS_IOC_FSGETXATTR`, which fills 28 bytes.
 const GET_MORE_FLAGS: u64 = 0x801c_581f;
+
+/// The flags that keep an object from being changed.
+pub const PROTECTION: IFlags = IFlags::IMMUTABLE.union(IFlags::APPEND);
+
+/// Which of them what a path leads to has; of what is no file or directory, none.
+pub fn protection(path: &Path) -> IFlags {
+    let open = || File::open(path).and_then(|file| Ok(rustix::fs::ioctl_getflags(file)?));
+    let is_plain = fs::metadata(path).is_ok_and(|meta| meta.is_file() || meta.is_dir());
+    match is_plain.then(open) {
+        Some(Ok(flags)) => flags & PROTECTION,
+        _ => IFlags::empty(),
+    }
+}
+
+/// Whether a program has capabilities.
+pub fn has_capability(path: &Path) -> bool {
+    let mut value = [0; 64];
+    rustix::fs::getxattr(path, "security.capability", &mut value[..]).is_ok()
+}
+
+/// Lifts the protection of everything below a directory, which could not be removed otherwise.
+pub fn unprotect_all(root: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(root)? {
+        let entry = entry?;
+        let kind = entry.file_type()?;
+        if kind.is_file() || kind.is_dir() {
+            let file = File::open(entry.path())?;
+            if let Ok(flags) = rustix::fs::ioctl_getflags(&file) {
+                if flags.intersects(PROTECTION) {
+                    rustix::fs::ioctl_setflags(&file, flags - PROTECTION)?;
+                }
+            }
+        }
+        if kind.is_dir() {
+            unprotect_all(&entry.path())?;
+        }
+    }
+    Ok(())
+}
 
 /// An object as it is at some time.
 #[derive(Clone)]
@@ -28,8 +67,11 @@ pub struct State {
     facts: String,
     content: Rc<[u8]>,
     /// Where its data is; between, there are holes.
-    data: Vec<(u64, u64)>,
+    pub data: Vec<(u64, u64)>,
     xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    /// When the content was changed last.
+    modified: (i64, i64),
+    pub inode: u64,
 }
 
 impl State {
@@ -80,6 +122,8 @@ impl State {
             content: content.into(),
             data: extents,
             xattrs: xattrs(list, get)?,
+            modified: (meta.mtime(), meta.mtime_nsec()),
+            inode: meta.ino(),
         })
     }
 
@@ -96,11 +140,12 @@ impl State {
             content: content.into(),
             data: Vec::new(),
             xattrs: xattrs(list, get)?,
+            modified: (meta.mtime(), meta.mtime_nsec()),
+            inode: meta.ino(),
         })
     }
 
-    /// Whether both are the same but for holes: one that a write or a store had covered in part comes back
-    /// as zeroes, and so does one that was only read through a mapping on some filesystems.
+    /// Whether both are the same but for holes and times, which have rules of their own.
     fn is_like(&self, other: &State) -> bool {
         self.facts == other.facts && self.content == other.content && self.xattrs == other.xattrs
     }
@@ -128,6 +173,12 @@ impl State {
         let (got, want) = (self.content.get(same), want.content.get(same));
         format!("other bytes from {same} on, {got:02x?} instead of {want:02x?}")
     }
+}
+
+/// How the modification time differs from the one that is wanted; nothing: it does not.
+pub fn other_time(got: Option<&State>, want: Option<&State>) -> Option<String> {
+    let (got, want) = (got?.modified, want?.modified);
+    (got != want).then(|| format!("modified at {got:?} instead of {want:?}"))
 }
 
 /// Whether the holes are elsewhere than they were.

@@ -6,8 +6,10 @@
 use std::time::Duration;
 
 use crate::harness::Test;
-use crate::oracle::play::{sequence, Action, Planted, Player};
+use crate::oracle::play::{Planted, Player};
 use crate::oracle::reduce::reduced;
+use crate::oracle::sequence::{sequence, Action};
+use crate::oracle::state::unprotect_all;
 use crate::outcome::{check, fail, Outcome, Stop};
 use crate::shadow::Random;
 use crate::world::World;
@@ -38,6 +40,7 @@ fn failure(
     actions: &[Action],
     planted: Planted,
 ) -> Outcome<Option<(usize, String)>> {
+    unprotect_all(&w.mnt)?;
     w.remount_empty("")?;
     let played = Player::new(w, planted)?.play(actions);
     Ok(match played {
@@ -59,6 +62,8 @@ fn sort_of(why: &str) -> String {
         "is there",
         "is missing",
         "mode ",
+        "times: ",
+        "holes: ",
         "nothing is logged",
     ];
     let found = sorts.iter().find(|sort| why.contains(**sort));
@@ -115,7 +120,7 @@ fn report(w: &mut World, round: u64, actions: &[Action], why: &str) -> Outcome {
 
 fn oracle_all(w: &mut World) -> Outcome {
     let most = w.operations.unwrap_or(w.times(5000, 1000));
-    let (mut operations, mut compared, mut holes) = (0, 0, 0);
+    let (mut operations, mut compared, mut holes, mut refused) = (0, 0, 0, 0);
     let first = w.round.unwrap_or(0);
     let seed = w.seed;
     for round in first.. {
@@ -126,6 +131,7 @@ fn oracle_all(w: &mut World) -> Outcome {
         operations += player.operations;
         compared += player.compared;
         holes += player.other_holes;
+        refused += player.refused;
         drop(player);
         match played {
             Err((_, Stop::Fail(why))) => return report(w, round, &actions, &why),
@@ -139,7 +145,10 @@ fn oracle_all(w: &mut World) -> Outcome {
             break;
         }
     }
-    println!("     oracle-all: {operations} operations, {compared} times the whole tree; other holes: {holes}");
+    println!(
+        "     oracle-all: {operations} operations, {compared} times the whole tree; other holes, \
+         as the rules allow: {holes}; several at once refused for a protected object: {refused}"
+    );
     Ok(())
 }
 

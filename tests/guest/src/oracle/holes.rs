@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Where a file's holes may be elsewhere than they were before what was taken back.
+//!
+//! A revert punches the bytes that were holes. A filesystem frees whole blocks only: a block that an
+//! operation had covered in part holds zeroes then, since the history knows of the bytes that were
+//! covered, and not of the block's others. A store through a mapping has the filesystem allocate all that
+//! the page cache keeps in one piece with the page (ext4), and on tmpfs reading a hole through a mapping
+//! is enough to put a page there; this test reads all mappings after each revert. For a file that shares
+//! blocks, xfs sets room for copies aside, which shows as data where the page cache has a hole. Space that was allocated ahead shows as data
+//! while the page cache has it, and as a hole otherwise. All else is a failure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::state::State;
+use crate::undo::Line;
+
+const BLOCK: u64 = 4096;
+
+/// How many blocks a file has at most, or a mapping.
+const MOST: u64 = 64;
+
+/// What is known of all files, by inode number.
+#[derive(Default)]
+pub struct Holes {
+    /// The blocks that may have zeroes where there was a hole.
+    worn: BTreeMap<u64, BTreeSet<u64>>,
+    /// The files that have had space allocated ahead.
+    allocated: BTreeSet<u64>,
+}
+
+impl Holes {
+    /// An operation was done.
+    pub fn done(&mut self, line: &Line) {
+        if let Some(inode) = inode(line).filter(|_| ["allocate", "zero"].contains(&&*line.op)) {
+            self.allocated.insert(inode);
+        }
+    }
+
+    /// An operation is taken back, or was and is done again.
+    pub fn taken(&mut self, line: &Line) {
+        let Some(inode) = inode(line) else {
+            return;
+        };
+        let worn = self.worn.entry(inode).or_default();
+        if ["collapse", "insert"].contains(&&*line.op) {
+            worn.extend(line.offset / BLOCK..MOST);
+        }
+        let size = line.key("size").and_then(|size| size.parse().ok());
+        let edges = [Some(line.offset), Some(line.offset + line.length), size];
+        let edges = edges.into_iter().flatten();
+        worn.extend(edges.filter(|at| at % BLOCK != 0).map(|at| at / BLOCK));
+    }
+
+    /// Somebody stores to the file through a mapping, or has mapped it on tmpfs, or it shares blocks.
+    pub fn loosened(&mut self, inode: u64) {
+        self.worn.entry(inode).or_default().extend(0..MOST);
+    }
+
+    /// Where there is data instead of a hole, or a hole instead of data, and must not be; nothing:
+    /// nowhere.
+    pub fn difference(&self, got: &State, want: &State) -> Option<String> {
+        let (is, was) = (blocks(&got.data), blocks(&want.data));
+        let worn = self.worn.get(&want.inode);
+        let is_worn = |block: &&u64| worn.is_some_and(|worn| worn.contains(block));
+        if let Some(block) = is.difference(&was).find(|block| !is_worn(block)) {
+            return Some(format!("holes: data in block {block}, where a hole was"));
+        }
+        let lost = was.difference(&is).next();
+        lost.filter(|_| !self.allocated.contains(&want.inode))
+            .map(|block| format!("holes: a hole in block {block}, where data was"))
+    }
+}
+
+fn inode(line: &Line) -> Option<u64> {
+    line.key("obj")?.split('.').next()?.parse().ok()
+}
+
+fn blocks(data: &[(u64, u64)]) -> BTreeSet<u64> {
+    let each = data.iter();
+    each.flat_map(|(from, to)| from / BLOCK..to.div_ceil(BLOCK))
+        .collect()
+}
