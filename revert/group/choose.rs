@@ -3,49 +3,93 @@
 //! Whether the operations of a group can be taken back: they stand, nothing that stays is in their way,
 //! and the caller may. Nothing is changed.
 
-use super::{Done, Group, Member, Objections, Outcome};
+use super::{Done, Ground, Group, Member, Objections, Opened, Outcome};
 use crate::{
     backup,
     history::{
         line::{Line, ObjectId, Op, Pos},
-        plan::{name_steps, OnForeign, Picking, Step}, //
+        plan::{name_steps, NameStep, OnForeign, Picking, Step}, //
     },
     revert::{
+        binding::is_there,
         gather::{self, Choice, Gathered, List},
         steps::{fate, is_on_names, taken_by, to_redo, Lines},
         taken::Taken,
         Chain, Link, Refusal,
     },
     uapi::Reason,
+    vfs::inode::OwnInode,
 };
-use kernel::{prelude::*, rbtree::RBTree};
+use kernel::{prelude::*, rbtree::RBTree, sync::aref::ARef};
+
+/// What came of a look at a member.
+enum Choosing {
+    /// It is gone, and has never had a name.
+    LeftOut,
+    /// It can be taken back: how many bytes of content that replaces, and the object, if it has no name
+    /// that keeps it.
+    Fits {
+        bytes: u64,
+        held: Option<ARef<OwnInode>>,
+    },
+}
 
 impl Group<'_> {
     /// Looks at everything.
     #[inline(never)]
-    pub(super) fn choose(&self, objections: Objections<'_>) -> Outcome<Done> {
+    pub(super) fn choose(&mut self, objections: Objections<'_>) -> Outcome<Done> {
         let mut done = Done::default();
         let mut last = None;
-        for member in &self.members {
+        for index in 0..self.members.len() {
+            let member = self.members.get(index).ok_or(EIO)?;
+            let (object, count) = (member.object, self.of(member).len() as u64);
             match self.choose_of(member, objections) {
-                Ok(bytes) => done.bytes = done.bytes.saturating_add(bytes),
+                Ok(Choosing::LeftOut) => {
+                    done.left_out = done.left_out.saturating_add(count);
+                    if let Some(member) = self.members.get_mut(index) {
+                        member.is_left_out = true;
+                    }
+                    continue;
+                }
+                Ok(Choosing::Fits { bytes, held }) => {
+                    done.bytes = done.bytes.saturating_add(bytes);
+                    if let Some(held) = held {
+                        self.held.push(held, GFP_KERNEL)?;
+                    }
+                }
                 Err(refusal) => {
                     let first = self.of(member).first().map_or(0, |chosen| chosen.seq);
                     objections(first, refusal)?;
                 }
             }
-            if last.replace(member.object) != Some(member.object) {
+            done.reverted = done.reverted.saturating_add(count);
+            if last.replace(object) != Some(object) {
                 done.objects = done.objects.saturating_add(1);
             }
         }
-        done.reverted = self.chosen.len() as u64;
+        self.members.retain(|member| !member.is_left_out);
         Ok(done)
+    }
+
+    /// Looks at a member.
+    #[inline(never)]
+    fn choose_of(&self, member: &Member, objections: Objections<'_>) -> Outcome<Choosing> {
+        let Some(opened) = self.ground.open_unless_unnamed(member.object)? else {
+            return Ok(Choosing::LeftOut);
+        };
+        let bytes = self.choose_opened(member, &opened, objections)?;
+        let held = (opened.inode.object().is_unnamed()).then_some(opened.inode);
+        Ok(Choosing::Fits { bytes, held })
     }
 
     /// Answers how many bytes of content will be replaced.
     #[inline(never)]
-    fn choose_of(&self, member: &Member, objections: Objections<'_>) -> Outcome<u64> {
-        let opened = self.ground.open(member.object)?;
+    fn choose_opened(
+        &self,
+        member: &Member,
+        opened: &Opened,
+        objections: Objections<'_>,
+    ) -> Outcome<u64> {
         opened.may_be_reverted()?;
         if member.is_on_names {
             opened.inode.may_change_names()?;
@@ -59,7 +103,8 @@ impl Group<'_> {
                 backup::load_known(mount, journal, &opened.inode, &opened.lower, &mut state)?;
                 state.head
             };
-            self.names(member, head, objections)?;
+            let taken = self.names(member, head, objections)?;
+            self.can_come_back(&taken, objections)?;
             return Ok(0);
         }
         let file = opened.file(&self.ground, false)?;
@@ -181,6 +226,30 @@ impl Group<'_> {
         let line = lines.read(at)?;
         taken.places.push(at, GFP_KERNEL)?;
         (taken.newest, taken.back) = (line.seq, line.prev);
+        Ok(())
+    }
+
+    /// Whether what has lost the names that come back is there.
+    #[inline(never)]
+    fn can_come_back(&self, taken: &Taken, objections: Objections<'_>) -> Outcome {
+        if self.request.redo || taken.is_deep {
+            // Of a directory that a revert had brought back, that revert's steps have to do with it.
+            return Ok(());
+        }
+        let Ground { mount, journal, .. } = self.ground;
+        let mut lines = Lines::new(journal)?;
+        for at in &taken.places {
+            let line = lines.read(*at)?;
+            let (first, second) = name_steps(&line).map_err(|e| e.refuse(line.seq))?;
+            for step in [Some(first), second].into_iter().flatten() {
+                let NameStep::Restore { victim, .. } = step else {
+                    continue;
+                };
+                if let Err(refusal) = is_there(mount, journal, &victim) {
+                    objections(line.seq, refusal)?;
+                }
+            }
+        }
         Ok(())
     }
 

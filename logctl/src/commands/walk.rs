@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 
 use crate::action::{last_change, Undo};
-use crate::actions::{actions, Action};
+use crate::actions::{actions, seen, Action};
 use crate::cli::Manner;
 use crate::error::{Error, Refusal};
 use crate::group::{ask, operations, LeftOut};
@@ -91,7 +91,7 @@ impl<'t> Choice<'t> {
     fn newest_actions(&mut self, count: usize) -> Result<(), Error> {
         let mut left = count;
         while left != 0 {
-            let found = actions(self.timeline, &self.left());
+            let found = seen(self.timeline, &self.left());
             if found.is_empty() {
                 return Err(nothing(count, count - left));
             }
@@ -334,21 +334,26 @@ fn redo_one(
 /// The lines of the newest undo that was not taken back yet.
 fn newest_undo(timeline: &Timeline, known: &HashSet<u64>) -> Vec<usize> {
     let mut redone = known.clone();
-    let mut group = None;
-    let mut lines = Vec::new();
+    let mut undos: Vec<(Option<u64>, Vec<usize>)> = Vec::new();
     for (index, entry) in timeline.entries.iter().enumerate() {
         if !entry.is_walk() || timeline.is_cancelled(entry) {
             continue;
         }
         if entry.op == Op::Redo {
             redone.extend(entry.line().of);
-        } else if !redone.contains(&entry.seq)
-            && *group.get_or_insert(entry.group()) == entry.group()
-        {
-            lines.push(index);
+        } else if !redone.contains(&entry.seq) {
+            match undos.last_mut() {
+                Some((group, lines)) if *group == entry.group() => lines.push(index),
+                _ => undos.push((entry.group(), vec![index])),
+            }
         }
     }
+    // What is left of one that was done to files without a name is nothing to be done again.
+    let is_seen = |index: &usize| !timeline.is_unnamed(&timeline.entries[*index]);
+    let mut lines = undos.into_iter().map(|(_, lines)| lines);
     lines
+        .find(|lines| lines.iter().any(is_seen))
+        .unwrap_or_default()
 }
 
 /// The operations that undos had taken back, the newest first.

@@ -40,6 +40,8 @@ pub struct Kernel {
     pub seq: u64,
     /// Operations that cannot be taken back: what is in the way, and why.
     pub conflicts: HashMap<u64, (u64, Reason)>,
+    /// Objects that are gone and never had a name.
+    pub gone: HashSet<String>,
     /// What was asked for: flags and numbers.
     pub asked: Vec<(u32, Vec<u64>)>,
     /// How many bytes of lines an answer holds at most.
@@ -225,9 +227,13 @@ impl Object for Kernel {
         let mut of_objects: BTreeMap<String, Vec<u64>> = BTreeMap::new();
         for seq in &seqs {
             let object = self.key(*seq, "obj").unwrap();
+            if self.gone.contains(&object) {
+                request.left_out += 1;
+                continue;
+            }
+            request.reverted += 1;
             of_objects.entry(object).or_default().push(*seq);
         }
-        request.reverted = seqs.len() as u64;
         request.objects = of_objects.len() as u64;
         if request.flags & RevertGroup::DRY_RUN != 0 {
             return Ok(());

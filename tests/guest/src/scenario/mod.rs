@@ -13,6 +13,7 @@ mod fuzz_calls;
 mod fuzz_damage;
 mod fuzz_options;
 mod groups;
+mod groups_gone;
 mod interrupted;
 mod kill;
 mod lasting;
@@ -52,6 +53,7 @@ pub fn all() -> Vec<&'static Test> {
         names::TESTS,
         removed::TESTS,
         groups::TESTS,
+        groups_gone::TESTS,
         saves::TESTS,
         interrupted::TESTS,
         behind::TESTS,

@@ -21,7 +21,7 @@ pub const TESTS: &[Test] = &[
 ];
 
 /// Runs logctl in the mount: exit code, what it printed, what it complained about.
-fn logctl(w: &World, line: &str) -> Outcome<(i32, String, String)> {
+pub(super) fn logctl(w: &World, line: &str) -> Outcome<(i32, String, String)> {
     let output = Command::new("bash")
         .args(["-c", &format!("exec logctl {line}")])
         .current_dir(&w.mnt)
@@ -33,7 +33,7 @@ fn logctl(w: &World, line: &str) -> Outcome<(i32, String, String)> {
 }
 
 /// Runs it, which must succeed; what it printed.
-fn done(w: &World, line: &str) -> Outcome<String> {
+pub(super) fn done(w: &World, line: &str) -> Outcome<String> {
     let (code, said, complaint) = logctl(w, line)?;
     same(format!("logctl {line}: {said}{complaint}"), code, 0)?;
     Ok(said)
