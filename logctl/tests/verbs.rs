@@ -181,6 +181,45 @@ fn undo_walks_back_and_redo_forth() {
     );
 }
 
+/// Several undos are one request, in which an object has one line for all of them.
+#[test]
+fn several_undos_are_redone_at_once() {
+    let (mut kernel, files) = history();
+    let all = [8, 7, 6, 5, 4, 3, 2, 1];
+    for _ in 0..2 {
+        for _ in 0..4 {
+            run(&mut kernel, &files, "undo");
+        }
+        assert_eq!(standing(&mut kernel), [0u64; 0]);
+        run(&mut kernel, &files, "redo");
+        assert_eq!(standing(&mut kernel), [2, 1]);
+        let (code, _, complaint) = run(&mut kernel, &files, "redo 4");
+        assert_eq!(code, 1);
+        assert!(complaint.contains("only 3 undos are left"), "{complaint}");
+        kernel.asked.clear();
+        let (code, dry, _) = run(&mut kernel, &files, "redo 3 -n");
+        let (_, said, _) = run(&mut kernel, &files, "redo 3");
+        assert_eq!((code, kernel.asked.len()), (0, 2));
+        let expected = "Did again 5 \"rm -rf src\": -2 files  -1 dir.\n\
+            Did again 6 \"vim notes\": ~1 file  notes.\n\
+            Did again 8 \"bash (redirect)\": +1 file  build.log.\n";
+        assert_eq!(said, expected);
+        assert_eq!(dry, said.replace("Did again", "Would do again"));
+        assert_eq!(standing(&mut kernel), all);
+        let (_, _, complaint) = run(&mut kernel, &files, "redo");
+        assert!(complaint.contains("there is no undo"), "{complaint}");
+    }
+    // One of them cannot be: none of them is.
+    run(&mut kernel, &files, "undo");
+    run(&mut kernel, &files, "undo");
+    let newest = kernel.seq;
+    kernel
+        .conflicts
+        .extend((9..newest).map(|seq| (seq, (0, Reason::Conflict))));
+    assert_eq!(run(&mut kernel, &files, "redo 2").0, 4);
+    assert_eq!(kernel.seq, newest);
+}
+
 #[test]
 fn a_revert_is_an_operation_that_undo_takes_back() {
     let (mut kernel, files) = history();
@@ -339,7 +378,8 @@ fn files_that_never_had_a_name_are_passed() {
     assert!(said.contains("  9   8s ago  sort big"), "{said}");
     let (_, said, _) = run(&mut kernel, &files, "show 9");
     assert!(said.starts_with("Action 9, 1 operation\n"), "{said}");
-    let left_out = "1 operation on files that never had a name is left out: those files are gone.\n";
+    let left_out =
+        "1 operation on files that never had a name is left out: those files are gone.\n";
     let (code, said, complaint) = run(&mut kernel, &files, "revert 9");
     assert_eq!((code, said.as_str(), complaint.as_str()), (0, left_out, ""));
     for (words, asked) in [
@@ -356,7 +396,10 @@ fn files_that_never_had_a_name_are_passed() {
     }
     let (_, said, _) = run(&mut kernel, &files, "restore --to 6 --json -n");
     let summary: Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
-    assert_eq!((&summary["unnamed"], &summary["reverted"]), (&1.into(), &2.into()));
+    assert_eq!(
+        (&summary["unnamed"], &summary["reverted"]),
+        (&1.into(), &2.into())
+    );
     run(&mut kernel, &files, "undo 4");
     let (_, _, complaint) = run(&mut kernel, &files, "undo");
     assert!(complaint.contains("nothing is left to undo"), "{complaint}");

@@ -13,7 +13,7 @@ use crate::{
     revert::{
         binding::is_there,
         gather::{self, Choice, Gathered, List},
-        steps::{fate, is_on_names, taken_by, to_redo, Lines},
+        steps::{fate, is_on_names, taken_by, Lines, Redoable},
         taken::Taken,
         Chain, Link, Refusal,
     },
@@ -132,35 +132,34 @@ impl Group<'_> {
         on_foreign: OnForeign,
         objections: Objections<'_>,
     ) -> Outcome<Gathered> {
-        if self.request.redo {
-            let undo = self.to_redo(member, head)?;
-            return gather::redo(content, undo);
-        }
         let numbers = self.numbers(member)?;
+        if self.request.redo {
+            let undos = self.to_redo(member, head)?;
+            return gather::redo(content, &undos, &numbers);
+        }
         let choice = Choice::These(&numbers);
         gather::plan(content, head, choice, on_foreign, objections)
     }
 
-    /// Where the undo stands that is taken back: of an object's undos only one at a time.
+    /// Where the undos stand that are taken back, the newest first: none that is newer may stay.
     #[inline(never)]
-    pub(super) fn to_redo(&self, member: &Member, head: Option<Pos>) -> Outcome<Pos> {
-        let [only] = self.of(member) else {
-            return Err(EINVAL.into());
-        };
-        let mut from = head;
-        loop {
-            let found = to_redo(self.ground.journal, from, self.first_number())?;
-            if found == only.at {
-                return Ok(found);
+    pub(super) fn to_redo(&self, member: &Member, head: Option<Pos>) -> Outcome<KVVec<Pos>> {
+        let mut search = Redoable::new(self.ground.journal, head, self.first_number())?;
+        let mut places = KVVec::new();
+        for chosen in self.of(member) {
+            loop {
+                let (found, line) = search.next()?;
+                // Another one of the same object: operations on names and on attributes.
+                if found != chosen.at && !self.takes(line.seq) {
+                    return Err(Refusal::new(Reason::Conflict, line.seq));
+                }
+                if found == chosen.at {
+                    break;
+                }
             }
-            let mut lines = Lines::new(self.ground.journal)?;
-            let line = lines.read(found)?;
-            // Another one of the same object and group: operations on names and on attributes.
-            if !self.takes(line.seq) {
-                return Err(Refusal::new(Reason::Conflict, line.seq));
-            }
-            from = line.prev;
+            places.push(chosen.at, GFP_KERNEL)?;
         }
+        Ok(places)
     }
 
     /// Whether one of the operations brings an object back that has lost its last name.
@@ -221,11 +220,15 @@ impl Group<'_> {
 
     #[inline(never)]
     fn names_to_redo(&self, member: &Member, head: Option<Pos>, taken: &mut Taken) -> Outcome {
-        let at = self.to_redo(member, head)?;
         let mut lines = Lines::new(self.ground.journal)?;
-        let line = lines.read(at)?;
-        taken.places.push(at, GFP_KERNEL)?;
-        (taken.newest, taken.back) = (line.seq, line.prev);
+        taken.places = self.to_redo(member, head)?;
+        for at in &taken.places {
+            let line = lines.read(*at)?;
+            if taken.newest == 0 {
+                taken.newest = line.seq;
+            }
+            taken.back = line.prev;
+        }
         Ok(())
     }
 

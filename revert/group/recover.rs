@@ -108,7 +108,9 @@ fn names_of(ground: &Ground<'_>, group: &[Unfinished]) -> Outcome<KVVec<Place>> 
             continue;
         }
         if line.op == Op::Redo {
-            places.push((redone_by(ground.journal, &line)?, index), GFP_KERNEL)?;
+            for at in redone_by(ground.journal, &line)? {
+                places.push((at, index), GFP_KERNEL)?;
+            }
             continue;
         }
         for at in taken_by(ground.journal, &line)? {

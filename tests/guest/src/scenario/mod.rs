@@ -14,6 +14,7 @@ mod fuzz_damage;
 mod fuzz_options;
 mod groups;
 mod groups_gone;
+mod groups_redo;
 mod interrupted;
 mod kill;
 mod lasting;
@@ -54,6 +55,7 @@ pub fn all() -> Vec<&'static Test> {
         removed::TESTS,
         groups::TESTS,
         groups_gone::TESTS,
+        groups_redo::TESTS,
         saves::TESTS,
         interrupted::TESTS,
         behind::TESTS,
