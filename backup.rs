@@ -552,17 +552,6 @@ pub(crate) fn leave_told(inode: &OwnInode, lower: &Dentry) {
     leave_below(inode, || Ok(lower));
 }
 
-/// An object that had no name so far has one: whoever looks for it by its newest handle must not take
-/// it for one that nobody can miss. The object is loaded, and its inode is locked.
-pub(crate) fn has_a_name(inode: &OwnInode, dentry: &OwnDentry) {
-    if !inode.object().note_unnamed(false) || inode.object().state.lock().head.is_none() {
-        return;
-    }
-    if let Ok(lower) = dentry.lower() {
-        leave_told(inode, lower);
-    }
-}
-
 fn leave_below<'a>(inode: &OwnInode, lower: impl FnOnce() -> Result<&'a Dentry>) {
     let mount = inode.mount();
     let Some(journal) = mount.journal() else {

@@ -77,7 +77,7 @@ impl NameHooks for Stack {
         })?;
         naming.done(Some(inode));
         backup::touched(inode, old);
-        backup::has_a_name(inode, old);
+        backup::names::has_a_name(inode, old);
         dentry.set_lower(lower);
         inode.refresh();
         dir.refresh();
