@@ -60,7 +60,11 @@ pub(crate) struct Refusal {
 impl Refusal {
     pub(crate) fn new(reason: Reason, seq: u64) -> Self {
         let error = match reason {
-            Reason::NothingLeft | Reason::Lost | Reason::Trimmed | Reason::HistoryOff => ENODATA,
+            Reason::NothingLeft
+            | Reason::Lost
+            | Reason::Trimmed
+            | Reason::Gone
+            | Reason::HistoryOff => ENODATA,
             Reason::Foreign => ESTALE,
             Reason::Mapped | Reason::Conflict => EBUSY,
             Reason::NotOwner | Reason::NotPermitted => EPERM,

@@ -245,8 +245,9 @@ pub struct RevertGroup {
     pub seq: u64,
     /// Out: the first conflict's reason, a [`Reason`]; 0: it was not refused.
     pub reason: u32,
-    /// In and out: zero.
-    pub reserved: u32,
+    /// In: zero. Out: how many operations were left out, since the objects that they are about are gone
+    /// and never had a name.
+    pub left_out: u32,
     /// Out: the operation in the way of the first conflict; 0: none.
     pub seq_in_way: u64,
 }
@@ -273,7 +274,7 @@ impl RevertGroup {
             && self.flags & !Self::ALL == 0
             && self.count != 0
             && self.count <= Self::MOST
-            && self.reserved == 0
+            && self.left_out == 0
     }
 }
 
@@ -435,4 +436,6 @@ reasons! {
     Io = 13,
     /// The caller may not set the attributes that would be put back (EPERM).
     NotPermitted = 14,
+    /// The object is gone: it was dropped for want of room, or outside (ENODATA).
+    Gone = 15,
 }

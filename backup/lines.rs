@@ -239,6 +239,9 @@ fn describe(
         let mut buf = [0; 64];
         if let Some((kind, len)) = attr::handle(subject.inode.lower(), &mut buf) {
             draft.fh(kind, buf.get(..len).unwrap_or(&[]));
+            if subject.inode.object().is_unnamed() {
+                draft.unnamed();
+            }
         }
     }
 }

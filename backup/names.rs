@@ -14,7 +14,7 @@ use crate::{
     },
     stack::Mount,
     vfs::{
-        dentry::Dentry,
+        dentry::{Dentry, OwnDentry},
         error::ENOTEMPTY,
         inode::OwnInode, //
     },
@@ -206,5 +206,16 @@ impl<'a> Record<'a> {
             self.journal.count_lost();
             self.mount.warn_lost(e);
         }
+    }
+}
+
+/// An object that had no name so far has one: whoever looks for it by its newest handle must not take
+/// it for one that nobody can miss. The object is loaded, and its inode is locked.
+pub(crate) fn has_a_name(inode: &OwnInode, dentry: &OwnDentry) {
+    if !inode.object().note_unnamed(false) || inode.object().state.lock().head.is_none() {
+        return;
+    }
+    if let Ok(lower) = dentry.lower() {
+        super::leave_told(inode, lower);
     }
 }

@@ -55,6 +55,7 @@ pub use merge::{
 };
 pub use names::{
     changes_names,
+    is_on_names,
     name_steps,
     Binding,
     Directory,

@@ -115,31 +115,16 @@ impl Names<'_> {
         }
         let other = match gone.and_then(|gone| gone.inode.any_name()) {
             Some(other) => other,
-            None => {
-                told(self.mount, self.journal, node).map_err(|_| Refusal::new(Reason::Lost, 0))?
-            }
+            None => told(self.mount, self.journal, node)?.there()?,
         };
         self.link(name, &other)
     }
 
     /// Gives an object its name back: from what is kept, or as one more.
     pub(super) fn restore(&self, name: &[u8], victim: &Victim<'_>) -> Outcome {
-        let missing = match victim.kept {
-            Some(_) => Reason::Trimmed,
-            None => Reason::Lost,
-        };
-        if let Some((dir, kept)) = kept(self.journal, victim.object, victim.kept)? {
-            return self.take_from_kept(name, &dir, &kept);
-        }
-        let missing = || Refusal::new(missing, 0);
-        let mut bytes = [0; 64];
-        let handle = victim.handle.ok_or_else(missing)?;
-        let len = decode_hex(handle, &mut bytes).ok_or(EUCLEAN)?;
-        let handle = bytes.get(..len).ok_or(EUCLEAN)?;
-        let found = attr::open_handle(self.mount.lower(), handle).map_err(|_| missing())?;
-        match found.inode() {
-            Some(inode) if inode.id() == victim.object => self.link(name, &found),
-            _ => Err(missing()),
+        match find_victim(self.mount, self.journal, victim)? {
+            Whereabouts::Kept(dir, kept) => self.take_from_kept(name, &dir, &kept),
+            Whereabouts::Named(lower) => self.link(name, &lower),
         }
     }
 
@@ -287,36 +272,113 @@ impl Names<'_> {
     }
 }
 
-/// The lower name of an object, by the file handle that its lines tell. `ENODATA`: it is gone, or none
-/// tells.
-pub(super) fn told(mount: &Mount, journal: &Journal, object: ObjectId) -> Outcome<ARef<Dentry>> {
+/// Where an object is that lost a name.
+pub(super) enum Whereabouts {
+    /// It is kept: the directory, and its name there.
+    Kept(Dir, ARef<Dentry>),
+    /// It has other names.
+    Named(ARef<Dentry>),
+}
+
+/// Looks for an object that lost a name, by what the line of that says. `Trimmed`: it was kept, and is
+/// not any more. `Lost`: it was not kept, and its other names are gone.
+pub(super) fn find_victim(
+    mount: &Mount,
+    journal: &Journal,
+    victim: &Victim<'_>,
+) -> Outcome<Whereabouts> {
+    if let Some((dir, lower)) = kept(journal, victim.object, victim.kept)? {
+        return Ok(Whereabouts::Kept(dir, lower));
+    }
+    let found = match victim.handle {
+        Some(handle) => by_handle(mount, victim.object, handle)?,
+        None => None,
+    };
+    found.map(Whereabouts::Named).ok_or(missing(victim))
+}
+
+/// Whether such an object is there, wherever. The refusals are those of [`find_victim`].
+pub(super) fn is_there(mount: &Mount, journal: &Journal, victim: &Victim<'_>) -> Outcome {
+    let found = match victim.handle {
+        Some(handle) => by_handle(mount, victim.object, handle)?.is_some(),
+        None => kept(journal, victim.object, victim.kept)?.is_some(),
+    };
+    if found {
+        Ok(())
+    } else {
+        Err(missing(victim))
+    }
+}
+
+fn missing(victim: &Victim<'_>) -> Refusal {
+    let reason = match victim.kept {
+        Some(_) => Reason::Trimmed,
+        None => Reason::Lost,
+    };
+    Refusal::new(reason, 0)
+}
+
+/// What became of an object that lines tell of.
+pub(super) enum Told {
+    /// It is there; its lower name.
+    There(ARef<Dentry>),
+    /// It is gone.
+    Gone,
+    /// It is gone, and has never had a name: nobody can miss it.
+    Unnamed,
+}
+
+impl Told {
+    /// The lower name, if it is there.
+    pub(super) fn there(self) -> Outcome<ARef<Dentry>> {
+        match self {
+            Self::There(lower) => Ok(lower),
+            Self::Gone | Self::Unnamed => Err(Refusal::new(Reason::Gone, 0)),
+        }
+    }
+}
+
+/// Looks for an object by the newest file handle that its lines tell. `Trimmed`: that line was dropped.
+pub(super) fn told(mount: &Mount, journal: &Journal, object: ObjectId) -> Outcome<Told> {
     let mut lines = Lines::new(journal)?;
     let mut next = journal.last_line(object)?;
-    let gone = || Refusal::new(Reason::Trimmed, 0);
+    if next.is_none() {
+        // Nothing was ever done to it, but for its names: it is kept, or nobody finds it.
+        return Ok(Told::Gone);
+    }
+    let trimmed = || Refusal::new(Reason::Trimmed, 0);
     while let Some(at) = next {
         let line = match lines.read(at) {
-            Err(e) if e == ENODATA => return Err(gone()),
+            Err(e) if e == ENODATA => return Err(trimmed()),
             line => line?,
         };
         if let Some(handle) = line.fh {
-            let mut bytes = [0; 64];
-            let len = decode_hex(handle, &mut bytes).ok_or(EUCLEAN)?;
-            let handle = bytes.get(..len).ok_or(EUCLEAN)?;
-            let lower = match attr::open_handle(mount.lower(), handle) {
-                Err(e) if e == ESTALE || e == ENOENT => return Err(gone()),
-                lower => lower?,
-            };
-            return match lower.inode() {
-                Some(inode) if inode.id() == object => Ok(lower),
-                _ => Err(gone()),
-            };
+            return Ok(match by_handle(mount, object, handle)? {
+                Some(lower) => Told::There(lower),
+                None if line.unnamed => Told::Unnamed,
+                None => Told::Gone,
+            });
         }
         if line.prev.is_some_and(|prev| prev >= at) {
             return Err(EUCLEAN.into());
         }
         next = line.prev;
     }
-    Err(gone())
+    Err(trimmed())
+}
+
+/// The lower name of an object with this file handle (hexadecimal); `None`: it is gone.
+fn by_handle(mount: &Mount, object: ObjectId, handle: &[u8]) -> Result<Option<ARef<Dentry>>> {
+    let mut bytes = [0; 64];
+    let len = decode_hex(handle, &mut bytes).ok_or(EUCLEAN)?;
+    let handle = bytes.get(..len).ok_or(EUCLEAN)?;
+    let lower = match attr::open_handle(mount.lower(), handle) {
+        Err(e) if e == ESTALE || e == ENOENT => return Ok(None),
+        lower => lower?,
+    };
+    // Its number may be another one's by now.
+    let is_it = lower.inode().is_some_and(|inode| inode.id() == object);
+    Ok(is_it.then_some(lower))
 }
 
 /// What is kept of an object, and the directory that it is in, looked for with `segment` first: a

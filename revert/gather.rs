@@ -375,14 +375,18 @@ impl<'a> Gathering<'a> {
     }
 }
 
-/// Plans to take the undo back that stands at `at`, and that no operation of the object followed. Under
-/// the object's lock.
-pub(super) fn redo(content: &Content<'_>, at: Pos) -> Result<Gathered, Refusal> {
+/// Plans to take the undos back that stand at `places`, the newest first, and that no operation of the
+/// object followed; `numbers` are theirs. Under the object's lock.
+pub(super) fn redo(
+    content: &Content<'_>,
+    places: &[Pos],
+    numbers: &[u64],
+) -> Result<Gathered, Refusal> {
     let mut lines = Lines::new(content.journal)?;
-    let line = lines.read(at)?;
-    let numbers = [line.seq];
-    let mut gathering = Gathering::new(content, Choice::These(&numbers))?;
-    gathering.take(&line, &mut refuse)?;
+    let mut gathering = Gathering::new(content, Choice::These(numbers))?;
+    for at in places {
+        gathering.take(&lines.read(*at)?, &mut refuse)?;
+    }
     gathering.finish(false, content.inode)
 }
 

@@ -16,7 +16,7 @@ mod order;
 mod recover;
 
 use super::{
-    binding::told,
+    binding::{told, Told},
     content::{Content, Entry},
     may_revert,
     steps::{is_on_names, Lines},
@@ -66,6 +66,8 @@ pub(crate) struct Request {
 pub(crate) struct Done {
     /// How many operations were taken back.
     pub(crate) reverted: u64,
+    /// How many were left out: the objects that they are about are gone and never had a name.
+    pub(crate) left_out: u64,
     /// On how many objects.
     pub(crate) objects: u64,
     /// How many bytes of content that replaced.
@@ -107,6 +109,8 @@ struct Member {
     range: (usize, usize),
     /// Where its intent stands, and that line's number.
     intent: Option<(Pos, u64)>,
+    /// Whether it is gone, and has never had a name.
+    is_left_out: bool,
 }
 
 struct Group<'a> {
@@ -114,6 +118,8 @@ struct Group<'a> {
     request: &'a Request,
     chosen: KVVec<Chosen>,
     members: KVVec<Member>,
+    /// Those of the objects that have no name: they would be gone with the last close.
+    held: KVec<ARef<OwnInode>>,
 }
 
 /// Takes operations back, or looks whether that could be done. `objections` is told what is in the way;
@@ -141,7 +147,7 @@ pub(crate) fn take_back(
     if let Some(refusal) = found {
         return Err(refusal);
     }
-    if request.dry_run {
+    if request.dry_run || group.members.is_empty() {
         return Ok(done);
     }
     done.seq = group.perform()?;
@@ -161,6 +167,7 @@ impl<'a> Group<'a> {
             request,
             chosen: KVVec::with_capacity(request.operations.len(), GFP_KERNEL)?,
             members: KVVec::new(),
+            held: KVec::new(),
         };
         let mut lines = Lines::new(ground.journal)?;
         let mut newer = u64::MAX;
@@ -190,6 +197,7 @@ impl<'a> Group<'a> {
                         is_on_names: chosen.is_on_names,
                         range: (index, end),
                         intent: None,
+                        is_left_out: false,
                     },
                     GFP_KERNEL,
                 )?,
@@ -294,9 +302,21 @@ struct Opened {
 }
 
 impl Ground<'_> {
-    /// Finds an object by the lines that tell of it. `ENODATA`: it is gone.
+    /// Finds an object by the lines that tell of it. `Gone`: it is not there any more.
     fn open(&self, object: ObjectId) -> Outcome<Opened> {
-        let lower = told(self.mount, self.journal, object)?;
+        self.open_told(told(self.mount, self.journal, object)?)
+    }
+
+    /// As [`Self::open`]. `None`: it is gone, and has never had a name.
+    fn open_unless_unnamed(&self, object: ObjectId) -> Outcome<Option<Opened>> {
+        match told(self.mount, self.journal, object)? {
+            Told::Unnamed => Ok(None),
+            told => self.open_told(told).map(Some),
+        }
+    }
+
+    fn open_told(&self, told: Told) -> Outcome<Opened> {
+        let lower = told.there()?;
         let inode = lower.inode().ok_or(ENOENT)?;
         let inode = OwnInode::obtain(self.sb, inode)?;
         Ok(Opened { inode, lower })

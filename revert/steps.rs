@@ -13,13 +13,15 @@ use super::{
 use crate::{
     history::{
         journal::Journal,
-        line::{Line, Op, Pos, Undo, MAX_LINE},
-        plan::{changes_names, name_steps, Fate, NameStep, OnForeign, Redo, Redoing, Step},
+        line::{Line, Op, Pos, MAX_LINE},
+        plan::{name_steps, Fate, NameStep, OnForeign, Redo, Redoing, Step},
     },
     uapi::Reason,
     vfs::error::{ENODATA, EUCLEAN},
 };
 use kernel::prelude::*;
+
+pub(super) use crate::history::plan::is_on_names;
 
 /// Whether an operation is taken back, or done again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,15 +96,6 @@ impl<'j> Lines<'j> {
             Ok(first)
         }
     }
-}
-
-/// Whether a line of a directory is an operation on its names, or takes such ones back.
-pub(super) fn is_on_names(line: &Line<'_>) -> bool {
-    // A revert of content says how large that is now.
-    changes_names(line.op)
-        || (matches!(line.op, Op::Revert | Op::Redo)
-            && line.undo == Some(Undo::None)
-            && line.now.is_none())
 }
 
 /// How deep reverts of reverts are followed.
@@ -201,7 +194,9 @@ pub(super) fn steps_of(
     };
     let mut todos = KVVec::new();
     if line.op == Op::Redo {
-        origin.add(redone_by(journal, line)?, Way::Back, &mut todos)?;
+        for at in redone_by(journal, line)? {
+            origin.add(at, Way::Back, &mut todos)?;
+        }
         return Ok(todos);
     }
     let places = taken_by(journal, line)?;
@@ -209,22 +204,37 @@ pub(super) fn steps_of(
     Ok(todos)
 }
 
-/// Where the undo stands that a redo took back.
+/// Where the undos stand that a redo took back, the newest first.
 #[inline(never)]
-pub(super) fn redone_by(journal: &Journal, line: &Line<'_>) -> Outcome<Pos> {
+pub(super) fn redone_by(journal: &Journal, line: &Line<'_>) -> Outcome<KVVec<Pos>> {
     let mut lines = Lines::new(journal)?;
+    let mut places = KVVec::new();
     let mut next = line.prev;
+    // The newest one; what came between it and the redo has to do with others.
     while let Some(at) = next {
         let found = lines.read(at)?;
         if Some(found.seq) == line.of {
-            return Ok(at);
+            break;
         }
         if found.prev.is_some_and(|prev| prev >= at) {
-            break;
+            return Err(EUCLEAN.into());
         }
         next = found.prev;
     }
-    Err(EUCLEAN.into())
+    let mut search = Redoable::new(journal, Some(next.ok_or(EUCLEAN)?), u64::MAX)?;
+    let most = line.count.unwrap_or(1);
+    while (places.len() as u64) < most {
+        let (at, found) = match search.next() {
+            Err(refusal) if matches!(refusal.reason, Reason::Conflict | Reason::NothingLeft) => {
+                return Err(EUCLEAN.into())
+            }
+            found => found?,
+        };
+        if is_on_names(&found) == is_on_names(line) {
+            places.push(at, GFP_KERNEL)?;
+        }
+    }
+    Ok(places)
 }
 
 /// Where the operations on names stand that the revert `line` took back, newest first.
@@ -265,31 +275,54 @@ pub(super) fn fate(is_taken: bool) -> Fate {
     }
 }
 
-/// Where the undo of an object stands that a redo takes back, by the object's lines from `head` on;
-/// those with numbers from `first` on are of the redo itself. `Conflict`: an operation followed.
-pub(super) fn to_redo(journal: &Journal, head: Option<Pos>, first: u64) -> Outcome<Pos> {
-    let mut lines = Lines::new(journal)?;
-    let mut redoing = Redoing::default();
-    let mut next = head;
-    while let Some(at) = next {
-        let line = match lines.read(at) {
-            Err(e) if e == ENODATA => return Err(Refusal::new(Reason::Trimmed, 0)),
-            line => line?,
-        };
-        let found = if line.seq < first {
-            redoing.step(&line)
-        } else {
-            Redo::Pass
-        };
-        match found {
-            Redo::This => return Ok(at),
-            Redo::Blocked => return Err(Refusal::new(Reason::Conflict, line.seq)),
-            Redo::Pass => {}
-        }
-        if line.prev.is_some_and(|prev| prev >= at) {
-            return Err(EUCLEAN.into());
-        }
-        next = line.prev;
+/// A search for the undos of an object that a redo can take back, the newest first.
+pub(super) struct Redoable<'j> {
+    lines: Lines<'j>,
+    redoing: Redoing,
+    next: Option<Pos>,
+    first: u64,
+}
+
+impl<'j> Redoable<'j> {
+    /// By the object's lines from `head` on; those with numbers from `first` on are of the redo itself.
+    pub(super) fn new(journal: &'j Journal, head: Option<Pos>, first: u64) -> Outcome<Self> {
+        Ok(Self {
+            lines: Lines::new(journal)?,
+            redoing: Redoing::default(),
+            next: head,
+            first,
+        })
     }
-    Err(Refusal::new(Reason::NothingLeft, 0))
+
+    /// The next one: where it stands, and its line. `Conflict`: an operation followed.
+    #[inline(never)]
+    pub(super) fn next(&mut self) -> Outcome<(Pos, Line<'_>)> {
+        let at = self.find()?;
+        Ok((at, self.lines.read(at)?))
+    }
+
+    #[inline(never)]
+    fn find(&mut self) -> Outcome<Pos> {
+        while let Some(at) = self.next {
+            let line = match self.lines.read(at) {
+                Err(e) if e == ENODATA => return Err(Refusal::new(Reason::Trimmed, 0)),
+                line => line?,
+            };
+            if line.prev.is_some_and(|prev| prev >= at) {
+                return Err(EUCLEAN.into());
+            }
+            self.next = line.prev;
+            let found = if line.seq < self.first {
+                self.redoing.step(&line)
+            } else {
+                Redo::Pass
+            };
+            match found {
+                Redo::This => return Ok(at),
+                Redo::Blocked => return Err(Refusal::new(Reason::Conflict, line.seq)),
+                Redo::Pass => {}
+            }
+        }
+        Err(Refusal::new(Reason::NothingLeft, 0))
+    }
 }

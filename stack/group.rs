@@ -69,6 +69,7 @@ pub(super) fn revert(file: &OwnFile, argument: usize) -> Result<c_long> {
             request.objects = done.objects;
             request.bytes = done.bytes;
             request.seq = done.seq;
+            request.left_out = u32::try_from(done.left_out).unwrap_or(u32::MAX);
         }
         Err(refusal) => {
             request.reason = refusal.reason.code();

@@ -77,6 +77,7 @@ impl NameHooks for Stack {
         })?;
         naming.done(Some(inode));
         backup::touched(inode, old);
+        backup::names::has_a_name(inode, old);
         dentry.set_lower(lower);
         inode.refresh();
         dir.refresh();
@@ -160,6 +161,7 @@ impl NameHooks for Stack {
         };
         let inode = OwnInode::obtain(dir.superblock(), lower.inode())?;
         backup::is_new(&inode);
+        inode.object().note_unnamed(true);
         dentry.set_lower(lower.lower_dentry().get());
         file.opened(lower, Open::new())?;
         if file.is_writable() {

@@ -32,6 +32,8 @@ pub(crate) struct Object {
     stores: Stores,
     /// Whether it has lost its last name, and is kept by one of the history's own.
     kept: Atomic<bool>,
+    /// Whether it has had no name so far.
+    unnamed: Atomic<bool>,
 }
 
 /// See [`Object::state`].
@@ -67,6 +69,7 @@ pub(crate) fn new_object() -> impl PinInit<Object, Error> {
         writers: Atomic::new(0),
         stores <- Stores::new(),
         kept: Atomic::new(false),
+        unnamed: Atomic::new(false),
     })
 }
 
@@ -79,6 +82,16 @@ impl Object {
     /// Notes that it is kept, or has a name again.
     pub(crate) fn note_kept(&self, is_kept: bool) {
         self.kept.store(is_kept, Relaxed);
+    }
+
+    /// Whether it has had no name so far: it was made without one.
+    pub(crate) fn is_unnamed(&self) -> bool {
+        self.unnamed.load(Relaxed)
+    }
+
+    /// Notes that it was made without a name, or gets its first one; answers what was so before.
+    pub(crate) fn note_unnamed(&self, is_unnamed: bool) -> bool {
+        self.unnamed.xchg(is_unnamed, Full)
     }
 
     /// One more open file may write.

@@ -274,6 +274,11 @@ impl<'b> LineDraft<'b> {
         self.field(|text| text.put(b" deep=1"))
     }
 
+    /// `unnamed=1`: the object has had no name so far.
+    pub fn unnamed(&mut self) -> &mut Self {
+        self.field(|text| text.put(b" unnamed=1"))
+    }
+
     /// `group=`: the number of the group's first line.
     pub fn group(&mut self, seq: u64) -> &mut Self {
         self.number(b" group=", seq)

@@ -71,6 +71,8 @@ pub struct Line<'a> {
     pub uid: Option<u32>,
     /// The object's file handle: type byte and handle, hexadecimal.
     pub fh: Option<&'a [u8]>,
+    /// The object has had no name so far; said with `fh`.
+    pub unnamed: bool,
     /// The process' short name, percent-encoded.
     pub comm: Option<&'a [u8]>,
     /// How many times it called exec.
@@ -136,13 +138,14 @@ impl<'a> Line<'a> {
             return Err(LineError::Value);
         }
         let (mut line, rest) = Self::parse_head(body)?;
-        let (mut seq, mut cut, mut deep) = (None, None, None);
+        let (mut seq, mut cut, mut deep, mut unnamed) = (None, None, None, None);
         for word in words(rest) {
             let (key, value) = text::split(word, b'=').ok_or(LineError::Key)?;
             match key {
                 b"seq" => once(&mut seq, text::dec(value))?,
                 b"cmdcut" => once(&mut cut, flag(value))?,
                 b"deep" => once(&mut deep, flag(value))?,
+                b"unnamed" => once(&mut unnamed, flag(value))?,
                 // It stands last, and was taken off.
                 b"" | b"sum" => return Err(LineError::Key),
                 _ if line.set(key, value)? => {}
@@ -153,6 +156,7 @@ impl<'a> Line<'a> {
         line.seq = seq.ok_or(LineError::NoNumber)?;
         line.command_cut = cut.is_some();
         line.deep = deep.is_some();
+        line.unnamed = unnamed.is_some();
         Ok(line)
     }
 
@@ -206,6 +210,7 @@ impl<'a> Line<'a> {
             sid: None,
             uid: None,
             fh: None,
+            unnamed: false,
             comm: None,
             exec: None,
             args: None,

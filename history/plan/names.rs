@@ -174,6 +174,15 @@ impl Progress {
     }
 }
 
+/// Whether a line of a directory is an operation on its names, or takes such ones back.
+pub fn is_on_names(line: &Line<'_>) -> bool {
+    // A revert of content says how large that is now.
+    changes_names(line.op)
+        || (matches!(line.op, Op::Revert | Op::Redo)
+            && line.undo == Some(Undo::None)
+            && line.now.is_none())
+}
+
 /// Whether an operation is one on names.
 pub const fn changes_names(op: Op) -> bool {
     matches!(

@@ -52,14 +52,15 @@ impl<S: Store<(u64, u64)>> Picking<S> {
     }
 }
 
-/// Looks for the undo that a redo of an object takes back: the newest one that was not redone yet, and
+/// Looks for the undos that a redo of an object takes back: the newest ones that were not redone yet, and
 /// that no operation followed. Fed all lines of the object, newest first, whether they stand or not.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Redoing {
     /// How many older undos were redone already.
     redone: u64,
-    /// The undo or redo that did not happen.
-    cancelled: u64,
+    /// The undos or redos that did not happen: an object has two that end together, one of its names
+    /// and one of its attributes.
+    cancelled: [u64; 2],
 }
 
 /// What a line means to [`Redoing`].
@@ -67,7 +68,7 @@ pub struct Redoing {
 pub enum Redo {
     /// Nothing.
     Pass,
-    /// This undo is it.
+    /// This undo is the next.
     This,
     /// An operation stands behind it: there is nothing to be redone.
     Blocked,
@@ -78,12 +79,15 @@ impl Redoing {
     pub fn step(&mut self, line: &Line<'_>) -> Redo {
         match line.op {
             Op::Cancel => {
-                self.cancelled = line.of.unwrap_or(0);
+                let [newer, _] = self.cancelled;
+                self.cancelled = [line.of.unwrap_or(0), newer];
                 Redo::Pass
             }
-            _ if line.seq == self.cancelled => Redo::Pass,
+            _ if self.cancelled.contains(&line.seq) => Redo::Pass,
             Op::Redo => {
-                self.redone = self.redone.saturating_add(1);
+                // It may have taken several back.
+                let count = line.count.unwrap_or(1);
+                self.redone = self.redone.saturating_add(count);
                 Redo::Pass
             }
             Op::Revert if line.mode == Some(Mode::Walk) => match self.redone.checked_sub(1) {

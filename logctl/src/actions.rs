@@ -122,6 +122,17 @@ pub fn actions(timeline: &Timeline, operations: &[usize]) -> Vec<Action> {
     actions
 }
 
+/// As [`actions`], without those that are all about objects which have never had a name: nobody can miss
+/// what they did, and they are no steps back.
+pub fn seen(timeline: &Timeline, operations: &[usize]) -> Vec<Action> {
+    let mut actions = actions(timeline, operations);
+    actions.retain(|action| {
+        let mut operations = action.operations(timeline);
+        !operations.all(|entry| timeline.is_unnamed(entry))
+    });
+    actions
+}
+
 /// Whether no line older than the timeline's oldest can belong to the action.
 pub fn is_settled(timeline: &Timeline, action: &Action) -> bool {
     let Some(end) = timeline.entries.last() else {

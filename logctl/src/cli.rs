@@ -210,7 +210,7 @@ pub enum Command {
     Redo {
         /// How many.
         #[arg(value_name = "N", default_value_t = 1)]
-        count: u64,
+        count: usize,
 
         /// How.
         #[command(flatten)]

@@ -243,6 +243,10 @@ pub fn obstacle(reason: Option<Reason>, by: Option<&str>) -> (&'static str, Stri
         Some(Reason::NotWritable) => ("rights", "you may not write to it".into()),
         Some(Reason::NoSpace) => ("space", "no room to save what would be replaced".into()),
         Some(Reason::Corrupt) => ("damaged", "its saved content is damaged".into()),
+        Some(Reason::Gone) => (
+            "dropped",
+            "it is not there any more: dropped to make room, or removed outside LoggerFS".into(),
+        ),
         Some(Reason::NothingLeft) => ("gone", "was taken back already".into()),
         Some(Reason::Unsupported) => ("no inverse", "this kind has no inverse yet".into()),
         Some(Reason::HistoryOff | Reason::Io) | None => {
@@ -279,6 +283,7 @@ impl Refusal {
             Reason::NothingLeft => {
                 format!("`logctl {file} readlog --all` shows what was reverted already.")
             }
+            Reason::Gone => "choose operations without it: `logctl log --ops` lists them.".into(),
             Reason::Lost | Reason::Trimmed | Reason::Unsupported => format!(
                 "operations newer than that can still be reverted: `logctl {file} readlog` lists \
                  them, choose a smaller --count."
@@ -340,6 +345,11 @@ impl fmt::Display for Refusal {
                 f,
                 "{op} of {path} cannot be reverted: its old content was \
                 dropped to make room"
+            ),
+            Reason::Gone => write!(
+                f,
+                "what {op} of {path} is about is not there any more: it was dropped to make room, \
+                or removed outside LoggerFS"
             ),
             Reason::Foreign => match self.op {
                 Some(op) => write!(f, "{path} was changed outside LoggerFS since op {op}"),

@@ -116,6 +116,7 @@ fn leave_out(
                 | Reason::NotWritable
                 | Reason::NotPermitted
                 | Reason::Corrupt
+                | Reason::Gone
         )
     );
     let object_of = |seq: u64| {

@@ -295,6 +295,7 @@ pub fn summary(report: &Report<'_>, site: &Site<'_>) -> Value {
         .put("objects", reply.objects)
         .put("bytes", reply.bytes)
         .put("left_out", report.left_out.len())
+        .put("unnamed", reply.left_out)
         .put_known("op", Some(reply.seq).filter(|seq| *seq != 0));
     object.into_value()
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use globset::{Glob, GlobMatcher};
 
-use crate::actions::{actions, is_on_names, nanoseconds, Action};
+use crate::actions::{actions, is_on_names, nanoseconds, seen, Action};
 use crate::history::line::{ObjectId, Op, Process, Time};
 use crate::paths::{Paths, Place, Tree};
 use crate::quote::decoded;
@@ -149,14 +149,17 @@ impl Filter {
         };
         let mut chosen = self.settle(timeline, tree, &fits);
         if let Some(last) = self.last {
-            let mut all = actions(timeline, &chosen);
+            let mut all = seen(timeline, &chosen);
             all.truncate(last);
             let kept: HashSet<usize> = all.into_iter().flat_map(|action| action.entries).collect();
             chosen = self.settle(timeline, tree, &|index| {
                 kept.contains(&index) && fits(index)
             });
         }
-        let actions = actions(timeline, &chosen);
+        let actions = match self.is_raw {
+            true => actions(timeline, &chosen),
+            false => seen(timeline, &chosen),
+        };
         Ok(Chosen {
             entries: chosen,
             actions,
@@ -355,9 +358,12 @@ fn one_by_one(
 fn in_actions(timeline: &Timeline, actions: &[Action], ops: &Ops) -> Vec<usize> {
     match ops {
         Ops::One(seq) => action_of(timeline, actions, *seq).to_vec(),
-        Ops::Back(back) => actions
-            .get(*back)
-            .map_or_else(Vec::new, |a| a.entries.clone()),
+        Ops::Back(back) => {
+            let mut standing: Vec<usize> = actions.iter().flat_map(|a| a.entries.clone()).collect();
+            standing.sort_unstable();
+            let mut seen = seen(timeline, &standing).into_iter();
+            seen.nth(*back).map_or_else(Vec::new, |a| a.entries)
+        }
         Ops::Range(first, last) => {
             let within = |action: &&Action| (first..=last).contains(&&action.newest(timeline).seq);
             let named = actions.iter().filter(within);

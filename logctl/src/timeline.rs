@@ -127,6 +127,8 @@ pub struct Timeline {
     amended: HashMap<u64, (u64, u64)>,
     /// Numbers of lines that did not happen.
     cancelled: HashSet<u64>,
+    /// Whether an object had no name when its handle was last told.
+    unnamed: HashMap<ObjectId, bool>,
     /// The segment to be read next; `None`: from the newest one on.
     next: Option<u64>,
     is_whole: bool,
@@ -174,12 +176,16 @@ impl Timeline {
     /// Takes the lines of the next older segment in, each with its offset, the oldest first.
     pub fn take_in(&mut self, segment: u64, lines: Vec<(u64, Box<[u8]>)>) {
         let mut actors: HashMap<u64, Rc<Actor>> = HashMap::new();
+        let mut unnamed: HashMap<ObjectId, bool> = HashMap::new();
         let mut entries: Vec<Entry> = Vec::with_capacity(lines.len());
         for (offset, text) in lines {
             // What a newer module writes is not ours to judge: its object's chain ends there.
             let Ok(line) = Line::parse(&text, None) else {
                 continue;
             };
+            if let (Some(object), Some(_)) = (line.obj, line.fh) {
+                unnamed.insert(object, line.unnamed);
+            }
             let opener = line.open.unwrap_or(line.seq);
             let told = (line.open.is_some() && line.pid.is_none())
                 .then(|| actors.get(&opener).cloned())
@@ -201,6 +207,9 @@ impl Timeline {
                 text: Box::default(),
             };
             entries.push(Entry { text, ..entry });
+        }
+        for (object, is_unnamed) in unnamed {
+            self.unnamed.entry(object).or_insert(is_unnamed);
         }
         for mut entry in entries.into_iter().rev() {
             self.correct(&mut entry);
@@ -226,6 +235,12 @@ impl Timeline {
     /// Whether a line did not happen.
     pub fn is_cancelled(&self, entry: &Entry) -> bool {
         self.cancelled.contains(&entry.seq)
+    }
+
+    /// Whether an operation is one on an object that has never had a name, as far as lines tell.
+    pub fn is_unnamed(&self, entry: &Entry) -> bool {
+        let told = entry.object.and_then(|object| self.unnamed.get(&object));
+        told.is_some_and(|is_unnamed| *is_unnamed)
     }
 
     /// The operations that stand, the newest first, as indices; also those that `goes` says, which are

@@ -141,6 +141,7 @@ fn every_key_round_trips() {
         .to(b"c%")
         .node(object)
         .over(object)
+        .unnamed()
         .kept(12)
         .victim_handle(2, b"\x03")
         .parent_handle(4, b"\x05")
@@ -152,7 +153,7 @@ fn every_key_round_trips() {
         args=x%00--y=z%25 undo=3:4096+65536 map=2 crc=00c0ffee of=6 count=7 back=8:9 now=10 \
         mode=pick why=mmap name=a%20b parent=2.0 to=c%25 \
         node=257.18446744073709551615.4294967295 \
-        over=257.18446744073709551615.4294967295 kept=12 vfh=0203 pfh=0405 cmdcut=1";
+        over=257.18446744073709551615.4294967295 unnamed=1 kept=12 vfh=0203 pfh=0405 cmdcut=1";
     assert_eq!(text, sealed(expected));
     let line = parse(text.as_bytes(), 1);
     assert_eq!(line.obj, Some(object));
@@ -173,7 +174,7 @@ fn every_key_round_trips() {
     assert_eq!((line.node, line.over), (Some(object), Some(object)));
     assert_eq!((line.kept, line.vfh), (Some(12), Some(&b"0203"[..])));
     assert_eq!(line.pfh, Some(&b"0405"[..]));
-    assert!(line.command_cut && line.is_first_of_open());
+    assert!(line.unnamed && line.command_cut && line.is_first_of_open());
     let mut handle = [0; 3];
     assert_eq!(decode_hex(line.fh.unwrap(), &mut handle), Some(3));
     assert_eq!(handle, [129, 1, 0xab]);

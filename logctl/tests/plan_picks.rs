@@ -162,25 +162,55 @@ impl Chain {
         }
     }
 
-    /// Places a redo, if there is something to be redone.
-    fn redo(&mut self) -> bool {
+    /// Places a redo of so many undos, if they can be redone.
+    fn redo(&mut self, count: usize) -> bool {
         let mut redoing = Redoing::default();
         let mut next = self.head();
+        let mut found = Vec::new();
         while let Some(at) = next {
             let line = self.line(at);
+            next = line.prev;
             match redoing.step(&line) {
-                Redo::This => {
-                    let (of, back) = (line.seq, line.prev.map(|prev| prev.offset));
-                    let back = back.map_or(String::new(), |back| format!(" back=1:{back}"));
-                    self.add(&format!("redo 0 0 of={of} size=0 now=0 mode=walk{back}"));
-                    return true;
-                }
+                Redo::This => found.push(line.seq),
                 Redo::Blocked => return false,
-                Redo::Pass => next = line.prev,
+                Redo::Pass => continue,
+            }
+            if found.len() == count {
+                let (of, back) = (found[0], line.prev.map(|prev| prev.offset));
+                let back = back.map_or(String::new(), |back| format!(" back=1:{back}"));
+                self.add(&format!(
+                    "redo 0 0 of={of} count={count} size=0 now=0 mode=walk{back}"
+                ));
+                return true;
             }
         }
         false
     }
+}
+
+/// A group has two lines of a directory, one for its names and one for its attributes, and both end
+/// behind the second one.
+#[test]
+fn two_reverts_that_did_not_happen_are_passed() {
+    let mut chain = Chain(Vec::new());
+    let write = chain.add("write 0 1 size=0 undo=none");
+    let both = |chain: &mut Chain, line: &str| {
+        let first = chain.add(line);
+        let second = chain.add(line);
+        for of in [first, second] {
+            chain.add(&format!("cancel 0 0 of={of} size=0"));
+        }
+    };
+    let undo = format!("revert 0 0 of={write} count=1 size=0 now=0 mode=walk");
+    both(&mut chain, &undo);
+    assert!(!chain.redo(1));
+    let of = chain.add(&undo);
+    both(
+        &mut chain,
+        &format!("redo 0 0 of={of} count=1 size=0 now=0 mode=walk"),
+    );
+    assert!(chain.redo(1));
+    assert!(!chain.redo(1));
 }
 
 #[derive(Clone, Debug)]
@@ -188,7 +218,8 @@ enum Deed {
     Write,
     Undo(Vec<prop::sample::Index>),
     Pick(Vec<prop::sample::Index>),
-    Redo,
+    /// So many undos at once.
+    Redo(usize),
 }
 
 fn deeds() -> impl Strategy<Value = Vec<Deed>> {
@@ -197,7 +228,7 @@ fn deeds() -> impl Strategy<Value = Vec<Deed>> {
         3 => Just(Deed::Write),
         2 => some().prop_map(Deed::Undo),
         2 => some().prop_map(Deed::Pick),
-        2 => Just(Deed::Redo),
+        2 => (1usize..4).prop_map(Deed::Redo),
     ];
     prop::collection::vec(deed, 1..40)
 }
@@ -279,12 +310,13 @@ proptest! {
                         undone.clear();
                     }
                 }
-                Deed::Redo => match undone.pop() {
-                    Some(before) => {
-                        prop_assert!(chain.redo());
-                        standing = before;
+                Deed::Redo(count) => match undone.len().checked_sub(count) {
+                    Some(left) => {
+                        prop_assert!(chain.redo(count));
+                        standing = undone[left].clone();
+                        undone.truncate(left);
                     }
-                    None => prop_assert!(!chain.redo()),
+                    None => prop_assert!(!chain.redo(count)),
                 },
             }
             let numbers: Vec<u64> = standing.iter().map(|entry| entry.seq).collect();
@@ -384,7 +416,7 @@ fn what_was_picked_is_told_on_several_lines() {
         chain.0
     );
     assert_eq!(chain.standing(), odd);
-    assert!(chain.redo());
+    assert!(chain.redo(1));
     assert_eq!(chain.standing().len(), 40);
     // Without the revert itself, as a crash may leave it, they mean nothing.
     assert_eq!(chain.revert(&odd, "pick"), odd);

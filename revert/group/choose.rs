@@ -3,49 +3,93 @@
 //! Whether the operations of a group can be taken back: they stand, nothing that stays is in their way,
 //! and the caller may. Nothing is changed.
 
-use super::{Done, Group, Member, Objections, Outcome};
+use super::{Done, Ground, Group, Member, Objections, Opened, Outcome};
 use crate::{
     backup,
     history::{
         line::{Line, ObjectId, Op, Pos},
-        plan::{name_steps, OnForeign, Picking, Step}, //
+        plan::{name_steps, NameStep, OnForeign, Picking, Step}, //
     },
     revert::{
+        binding::is_there,
         gather::{self, Choice, Gathered, List},
-        steps::{fate, is_on_names, taken_by, to_redo, Lines},
+        steps::{fate, is_on_names, taken_by, Lines, Redoable},
         taken::Taken,
         Chain, Link, Refusal,
     },
     uapi::Reason,
+    vfs::inode::OwnInode,
 };
-use kernel::{prelude::*, rbtree::RBTree};
+use kernel::{prelude::*, rbtree::RBTree, sync::aref::ARef};
+
+/// What came of a look at a member.
+enum Choosing {
+    /// It is gone, and has never had a name.
+    LeftOut,
+    /// It can be taken back: how many bytes of content that replaces, and the object, if it has no name
+    /// that keeps it.
+    Fits {
+        bytes: u64,
+        held: Option<ARef<OwnInode>>,
+    },
+}
 
 impl Group<'_> {
     /// Looks at everything.
     #[inline(never)]
-    pub(super) fn choose(&self, objections: Objections<'_>) -> Outcome<Done> {
+    pub(super) fn choose(&mut self, objections: Objections<'_>) -> Outcome<Done> {
         let mut done = Done::default();
         let mut last = None;
-        for member in &self.members {
+        for index in 0..self.members.len() {
+            let member = self.members.get(index).ok_or(EIO)?;
+            let (object, count) = (member.object, self.of(member).len() as u64);
             match self.choose_of(member, objections) {
-                Ok(bytes) => done.bytes = done.bytes.saturating_add(bytes),
+                Ok(Choosing::LeftOut) => {
+                    done.left_out = done.left_out.saturating_add(count);
+                    if let Some(member) = self.members.get_mut(index) {
+                        member.is_left_out = true;
+                    }
+                    continue;
+                }
+                Ok(Choosing::Fits { bytes, held }) => {
+                    done.bytes = done.bytes.saturating_add(bytes);
+                    if let Some(held) = held {
+                        self.held.push(held, GFP_KERNEL)?;
+                    }
+                }
                 Err(refusal) => {
                     let first = self.of(member).first().map_or(0, |chosen| chosen.seq);
                     objections(first, refusal)?;
                 }
             }
-            if last.replace(member.object) != Some(member.object) {
+            done.reverted = done.reverted.saturating_add(count);
+            if last.replace(object) != Some(object) {
                 done.objects = done.objects.saturating_add(1);
             }
         }
-        done.reverted = self.chosen.len() as u64;
+        self.members.retain(|member| !member.is_left_out);
         Ok(done)
+    }
+
+    /// Looks at a member.
+    #[inline(never)]
+    fn choose_of(&self, member: &Member, objections: Objections<'_>) -> Outcome<Choosing> {
+        let Some(opened) = self.ground.open_unless_unnamed(member.object)? else {
+            return Ok(Choosing::LeftOut);
+        };
+        let bytes = self.choose_opened(member, &opened, objections)?;
+        let held = (opened.inode.object().is_unnamed()).then_some(opened.inode);
+        Ok(Choosing::Fits { bytes, held })
     }
 
     /// Answers how many bytes of content will be replaced.
     #[inline(never)]
-    fn choose_of(&self, member: &Member, objections: Objections<'_>) -> Outcome<u64> {
-        let opened = self.ground.open(member.object)?;
+    fn choose_opened(
+        &self,
+        member: &Member,
+        opened: &Opened,
+        objections: Objections<'_>,
+    ) -> Outcome<u64> {
         opened.may_be_reverted()?;
         if member.is_on_names {
             opened.inode.may_change_names()?;
@@ -59,7 +103,8 @@ impl Group<'_> {
                 backup::load_known(mount, journal, &opened.inode, &opened.lower, &mut state)?;
                 state.head
             };
-            self.names(member, head, objections)?;
+            let taken = self.names(member, head, objections)?;
+            self.can_come_back(&taken, objections)?;
             return Ok(0);
         }
         let file = opened.file(&self.ground, false)?;
@@ -87,35 +132,34 @@ impl Group<'_> {
         on_foreign: OnForeign,
         objections: Objections<'_>,
     ) -> Outcome<Gathered> {
-        if self.request.redo {
-            let undo = self.to_redo(member, head)?;
-            return gather::redo(content, undo);
-        }
         let numbers = self.numbers(member)?;
+        if self.request.redo {
+            let undos = self.to_redo(member, head)?;
+            return gather::redo(content, &undos, &numbers);
+        }
         let choice = Choice::These(&numbers);
         gather::plan(content, head, choice, on_foreign, objections)
     }
 
-    /// Where the undo stands that is taken back: of an object's undos only one at a time.
+    /// Where the undos stand that are taken back, the newest first: none that is newer may stay.
     #[inline(never)]
-    pub(super) fn to_redo(&self, member: &Member, head: Option<Pos>) -> Outcome<Pos> {
-        let [only] = self.of(member) else {
-            return Err(EINVAL.into());
-        };
-        let mut from = head;
-        loop {
-            let found = to_redo(self.ground.journal, from, self.first_number())?;
-            if found == only.at {
-                return Ok(found);
+    pub(super) fn to_redo(&self, member: &Member, head: Option<Pos>) -> Outcome<KVVec<Pos>> {
+        let mut search = Redoable::new(self.ground.journal, head, self.first_number())?;
+        let mut places = KVVec::new();
+        for chosen in self.of(member) {
+            loop {
+                let (found, line) = search.next()?;
+                // Another one of the same object: operations on names and on attributes.
+                if found != chosen.at && !self.takes(line.seq) {
+                    return Err(Refusal::new(Reason::Conflict, line.seq));
+                }
+                if found == chosen.at {
+                    break;
+                }
             }
-            let mut lines = Lines::new(self.ground.journal)?;
-            let line = lines.read(found)?;
-            // Another one of the same object and group: operations on names and on attributes.
-            if !self.takes(line.seq) {
-                return Err(Refusal::new(Reason::Conflict, line.seq));
-            }
-            from = line.prev;
+            places.push(chosen.at, GFP_KERNEL)?;
         }
+        Ok(places)
     }
 
     /// Whether one of the operations brings an object back that has lost its last name.
@@ -176,11 +220,39 @@ impl Group<'_> {
 
     #[inline(never)]
     fn names_to_redo(&self, member: &Member, head: Option<Pos>, taken: &mut Taken) -> Outcome {
-        let at = self.to_redo(member, head)?;
         let mut lines = Lines::new(self.ground.journal)?;
-        let line = lines.read(at)?;
-        taken.places.push(at, GFP_KERNEL)?;
-        (taken.newest, taken.back) = (line.seq, line.prev);
+        taken.places = self.to_redo(member, head)?;
+        for at in &taken.places {
+            let line = lines.read(*at)?;
+            if taken.newest == 0 {
+                taken.newest = line.seq;
+            }
+            taken.back = line.prev;
+        }
+        Ok(())
+    }
+
+    /// Whether what has lost the names that come back is there.
+    #[inline(never)]
+    fn can_come_back(&self, taken: &Taken, objections: Objections<'_>) -> Outcome {
+        if self.request.redo || taken.is_deep {
+            // Of a directory that a revert had brought back, that revert's steps have to do with it.
+            return Ok(());
+        }
+        let Ground { mount, journal, .. } = self.ground;
+        let mut lines = Lines::new(journal)?;
+        for at in &taken.places {
+            let line = lines.read(*at)?;
+            let (first, second) = name_steps(&line).map_err(|e| e.refuse(line.seq))?;
+            for step in [Some(first), second].into_iter().flatten() {
+                let NameStep::Restore { victim, .. } = step else {
+                    continue;
+                };
+                if let Err(refusal) = is_there(mount, journal, &victim) {
+                    objections(line.seq, refusal)?;
+                }
+            }
+        }
         Ok(())
     }
 

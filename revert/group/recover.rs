@@ -16,10 +16,12 @@ use crate::{
     },
     revert::{
         recover::end,
-        steps::{is_on_names, redone_by, taken_by, Lines, Todo},
+        steps::{is_on_names, redone_by, taken_by, Lines, Todo, Way},
+        Refusal,
     },
+    uapi::Reason,
     vfs::{
-        error::{ENODATA, EUCLEAN},
+        error::EUCLEAN,
         superblock::SuperBlock, //
     },
 };
@@ -71,7 +73,7 @@ pub(in crate::revert) fn withdraw(sb: &SuperBlock, group: &[Unfinished]) -> Outc
 fn is_gone(ground: &Ground<'_>, member: &Unfinished) -> Outcome<bool> {
     match ground.open(member.object) {
         Ok(_) => Ok(false),
-        Err(refusal) if refusal.error == ENODATA || refusal.error == ENOENT => Ok(true),
+        Err(refusal) if refusal.reason == Reason::Gone || refusal.error == ENOENT => Ok(true),
         Err(refusal) => Err(refusal),
     }
 }
@@ -106,7 +108,9 @@ fn names_of(ground: &Ground<'_>, group: &[Unfinished]) -> Outcome<KVVec<Place>> 
             continue;
         }
         if line.op == Op::Redo {
-            places.push((redone_by(ground.journal, &line)?, index), GFP_KERNEL)?;
+            for at in redone_by(ground.journal, &line)? {
+                places.push((at, index), GFP_KERNEL)?;
+            }
             continue;
         }
         for at in taken_by(ground.journal, &line)? {
@@ -133,11 +137,22 @@ fn undo(ground: &Ground<'_>, group: &[Unfinished], todos: &mut [Todo]) -> Outcom
     }
     for todo in done.iter_mut().rev() {
         let object = group.get(todo.directory).ok_or(EUCLEAN)?.object;
+        // A line that was dropped is another matter.
+        lines.step(todo)?;
         match dirs.perform(object, &mut lines, todo, Turn::Undo) {
-            // What it had taken away is not kept any more.
-            Err(refusal) if refusal.error == ENODATA => {}
+            Err(refusal) if is_missing(&refusal, todo.way) => {}
             undone => undone?,
         }
     }
     Ok(())
+}
+
+/// Whether a step cannot be undone since what it had taken a name from is not kept any more.
+fn is_missing(refusal: &Refusal, way: Way) -> bool {
+    match refusal.reason {
+        Reason::Gone => true,
+        // It was to have its name again already.
+        Reason::Trimmed | Reason::Lost => way == Way::Again,
+        _ => false,
+    }
 }

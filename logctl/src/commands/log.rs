@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use crate::actions::{actions, is_settled, Action, Changes};
+use crate::actions::{actions, is_settled, seen, Action, Changes};
 use crate::cli::Selection;
 use crate::describe::{
     action_command, changes, command, count, cut, local, location, operation, when,
@@ -93,7 +93,7 @@ pub fn newest(site: &mut Site<'_>, limit: usize) -> Result<(Timeline, Vec<Action
         }
         more *= 2;
         let standing = timeline.standing(&|_| false);
-        let found = actions(&timeline, &standing);
+        let found = seen(&timeline, &standing);
         let settled = found.len() > limit
             && found
                 .iter()
@@ -115,7 +115,7 @@ pub fn run(
 ) -> Result<(), Error> {
     let filter = site.filter(selection, paths)?;
     let (timeline, all) = match limit {
-        Some(limit) if filter.is_empty() => newest(site, limit)?,
+        Some(limit) if filter.is_empty() && !selection.ops => newest(site, limit)?,
         _ => {
             let timeline = site.whole()?;
             let chosen = filter.choose(&timeline, site.tree);
@@ -138,10 +138,10 @@ pub fn run(
     print_table(&shown, head, site, output)
 }
 
-/// The number of the newest operation that stands.
+/// The number of the newest action that stands.
 fn newest_number(timeline: &Timeline) -> Option<u64> {
-    let standing = timeline.standing(&|_| false);
-    standing.first().map(|index| timeline.entries[*index].seq)
+    let all = seen(timeline, &timeline.standing(&|_| false));
+    all.first().map(|action| action.newest(timeline).seq)
 }
 
 fn print_table(

@@ -47,6 +47,9 @@ impl Report<'_> {
         } else {
             self.print_plan(site, output)?;
         }
+        if !output.json {
+            self.print_unnamed(output)?;
+        }
         output.finish()?;
         if self.left_out.is_empty() {
             return Ok(());
@@ -87,9 +90,26 @@ impl Report<'_> {
         Ok(())
     }
 
+    /// What the kernel left out by itself.
+    fn print_unnamed(&self, output: &mut Output<'_>) -> Result<(), Error> {
+        let left_out = self.answer.reply.left_out;
+        if left_out == 0 {
+            return Ok(());
+        }
+        let left_out = usize::try_from(left_out).unwrap_or(usize::MAX);
+        let operations = count(left_out, "operation", "operations");
+        let are = if left_out == 1 { "is" } else { "are" };
+        output.text(&format!(
+            "{operations} on files that never had a name {are} left out: those files are gone.\n"
+        ))
+    }
+
     /// How much, and a list of actions.
     fn print_plan(&self, site: &Site<'_>, output: &mut Output<'_>) -> Result<(), Error> {
         let reply = &self.answer.reply;
+        if reply.reverted == 0 {
+            return Ok(());
+        }
         let number = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
         let verb = if self.dry_run {
             "Would take back"
@@ -141,13 +161,7 @@ pub fn refused(
     let _ = writeln!(output.messages, "{head} among {among}; nothing changed.");
     list(conflicts, timeline, site, output);
     let others = total.saturating_sub(conflicts.len());
-    output.hint(&match command {
-        "undo" | "redo" => "take the later operations back first: `logctl revert OP`.".to_owned(),
-        _ => format!(
-            "--partial takes the other {others} back (exit 3); `logctl revert OP` takes what is in \
-             the way back first."
-        ),
-    });
+    output.hint(&way_out(command, conflicts, others));
     if let Err(error) = tell(command, conflicts, site, output) {
         return error;
     }
@@ -157,6 +171,28 @@ pub fn refused(
     Error::Conflicts {
         path: site.root.clone(),
         code: exit_code(reasons),
+    }
+}
+
+/// What can be done all the same.
+fn way_out(command: &str, conflicts: &[Conflict], others: usize) -> String {
+    let is_later = |conflict: &Conflict| {
+        conflict.in_way != 0 && Reason::from_code(conflict.reason) == Some(Reason::Conflict)
+    };
+    let first = conflicts.iter().any(is_later);
+    match (command, first) {
+        ("undo" | "redo", true) => {
+            "take the later operations back first: `logctl revert OP`.".to_owned()
+        }
+        ("undo", false) => {
+            "`logctl revert OP --partial` takes back what else the action did (exit 3).".to_owned()
+        }
+        ("redo", false) => "an undo is taken back whole, or not at all.".to_owned(),
+        (_, true) => format!(
+            "--partial takes the other {others} back (exit 3); `logctl revert OP` takes what is in \
+             the way back first."
+        ),
+        (_, false) => format!("--partial takes the other {others} back (exit 3)."),
     }
 }
 
@@ -177,8 +213,16 @@ fn list(conflicts: &[Conflict], timeline: &Timeline, site: &Site<'_>, output: &m
                 let program = timeline.entries[index].actor.program();
                 format!("{program} (op {})", conflict.in_way)
             });
-            let (kind, why) = obstacle(Reason::from_code(conflict.reason), by.as_deref());
+            let reason = Reason::from_code(conflict.reason);
+            let (kind, mut why) = obstacle(reason, by.as_deref());
             let at = place(conflict.seq).and_then(|place| place.path.as_deref());
+            if at.is_some() && reason.is_some_and(is_of_one) {
+                let seq = match conflict.in_way {
+                    0 => conflict.seq,
+                    seq => seq,
+                };
+                why += &format!(" (op {seq})");
+            }
             let at = at.map_or_else(|| format!("op {}", conflict.seq), name);
             [" ".to_owned(), kind.to_owned(), at, why]
         })
@@ -187,6 +231,14 @@ fn list(conflicts: &[Conflict], timeline: &Timeline, site: &Site<'_>, output: &m
     if conflicts.len() > LISTED {
         let _ = writeln!(output.messages, "  … and {} more", conflicts.len() - LISTED);
     }
+}
+
+/// Whether it is the operation's own fault that it cannot be taken back.
+fn is_of_one(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::Lost | Reason::Trimmed | Reason::Gone | Reason::Corrupt | Reason::Unsupported
+    )
 }
 
 fn name(path: &Path) -> String {

@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 use std::path::PathBuf;
 
-use crate::actions::{actions, nanoseconds};
+use crate::actions::{actions, nanoseconds, seen};
 use crate::cli::{Manner, Selection};
 use crate::describe::{count, local};
 use crate::error::{Error, Refusal};
@@ -34,7 +34,7 @@ pub fn flags(manner: Manner, more: u32) -> u32 {
     force | dry_run | more
 }
 
-/// Asks for chosen operations, and says what came of it. True: something was taken back.
+/// Asks for chosen operations, and says what came of it. True: something was taken back, or would be.
 pub fn request(
     site: &mut Site<'_>,
     command: &'static str,
@@ -42,7 +42,7 @@ pub fn request(
     chosen: &[usize],
     (manner, more, partial): (Manner, u32, bool),
     output: &mut Output<'_>,
-) -> Result<(), Error> {
+) -> Result<bool, Error> {
     let asked = operations(&timeline, chosen);
     let total = asked.len();
     if u64::try_from(total).unwrap_or(u64::MAX) > RevertGroup::MOST {
@@ -62,7 +62,10 @@ pub fn request(
     let mut kept: Vec<usize> = chosen.to_vec();
     kept.retain(|index| done.contains(&timeline.entries[*index].seq));
     kept.sort_unstable();
-    let actions = actions(&timeline, &kept);
+    let actions = match answer.reply.left_out {
+        0 => actions(&timeline, &kept),
+        _ => seen(&timeline, &kept),
+    };
     let report = Report {
         command,
         shown: &Shown::new(timeline, actions, site),
@@ -70,7 +73,8 @@ pub fn request(
         left_out: &left_out,
         dry_run: manner.dry_run,
     };
-    report.print(site, output)
+    report.print(site, output)?;
+    Ok(answer.reply.reverted != 0)
 }
 
 /// Takes back what a selection means.
@@ -90,8 +94,8 @@ pub fn revert(
         return Err(Error::Nothing { message });
     }
     let manners = (manner, 0, partial);
-    request(site, "revert", timeline, &chosen.entries, manners, output)?;
-    if !manner.dry_run {
+    let done = request(site, "revert", timeline, &chosen.entries, manners, output)?;
+    if done && !manner.dry_run {
         output.hint("`logctl undo` takes that back.");
     }
     Ok(())
@@ -122,7 +126,7 @@ pub fn try_newest(
         chosen.extend(own);
     }
     let manners = (manner, RevertGroup::WALK, false);
-    request(site, "revert", timeline, &chosen, manners, output)
+    request(site, "revert", timeline, &chosen, manners, output).map(drop)
 }
 
 /// Takes back everything newer than a point.
@@ -156,13 +160,15 @@ pub fn restore(
     }
     let when = described(&timeline, point, site);
     let manners = (manner, 0, partial);
-    request(site, "restore", timeline, &chosen, manners, output)?;
+    let done = request(site, "restore", timeline, &chosen, manners, output)?;
     if !manner.dry_run {
         if !output.json {
             output.text(&format!("Restored {what} to {when}.\n"))?;
             output.finish()?;
         }
-        output.hint("`logctl undo` takes that back.");
+        if done {
+            output.hint("`logctl undo` takes that back.");
+        }
     }
     Ok(())
 }
@@ -183,7 +189,7 @@ fn limit(filter: &mut Filter, timeline: &Timeline, point: Point, to: &str) -> Re
         }
         Point::Back(back) => {
             let standing = timeline.standing(&|_| false);
-            let all = actions(timeline, &standing);
+            let all = seen(timeline, &standing);
             filter.after = match all.get(back) {
                 Some(action) => Some(action.newest(timeline).seq),
                 None if back == all.len() && oldest.is_none() => Some(0),

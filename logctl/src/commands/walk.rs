@@ -2,17 +2,18 @@
 
 //! `undo` and `redo`: back and forth by actions.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
 use crate::action::{last_change, Undo};
-use crate::actions::{actions, Action};
+use crate::actions::{actions, seen, Action};
 use crate::cli::Manner;
 use crate::error::{Error, Refusal};
 use crate::group::{ask, operations, LeftOut};
 use crate::history::line::{encode_percent, Line, ObjectId, Op};
+use crate::history::plan::is_on_names;
 use crate::output::Output;
 use crate::paths::{Paths, Place};
 use crate::select::Kin;
@@ -91,7 +92,7 @@ impl<'t> Choice<'t> {
     fn newest_actions(&mut self, count: usize) -> Result<(), Error> {
         let mut left = count;
         while left != 0 {
-            let found = actions(self.timeline, &self.left());
+            let found = seen(self.timeline, &self.left());
             if found.is_empty() {
                 return Err(nothing(count, count - left));
             }
@@ -279,48 +280,34 @@ fn nothing(wanted: usize, found: usize) -> Error {
     Error::Nothing { message }
 }
 
-/// Takes the newest undos back, one by one.
+/// Takes the newest undos back, by one request.
 pub fn redo(
     site: &mut Site<'_>,
-    count: u64,
+    count: usize,
     manner: Manner,
     output: &mut Output<'_>,
 ) -> Result<(), Error> {
-    let mut redone = HashSet::new();
-    for _ in 0..count {
-        let timeline = site.whole()?;
-        let undo = newest_undo(&timeline, &redone);
-        if undo.is_empty() {
-            let message = "there is no undo to be taken back".to_owned();
-            return Err(Error::Nothing { message });
-        }
-        redone.extend(undo.iter().map(|index| timeline.entries[*index].seq));
-        redo_one(site, timeline, &undo, manner, output)?;
+    let timeline = site.whole()?;
+    let mut undos = undone(&timeline);
+    let count = count.max(1);
+    if undos.len() < count {
+        let message = match undos.len() {
+            0 => "there is no undo to be taken back".to_owned(),
+            1 => "only one undo is left to be taken back".to_owned(),
+            left => format!("only {left} undos are left to be taken back"),
+        };
+        return Err(Error::Nothing { message });
     }
-    Ok(())
-}
-
-fn redo_one(
-    site: &mut Site<'_>,
-    timeline: Timeline,
-    undo: &[usize],
-    manner: Manner,
-    output: &mut Output<'_>,
-) -> Result<(), Error> {
-    let asked = operations(&timeline, undo);
+    undos.truncate(count);
+    let asked = operations(&timeline, &undos.concat());
     let answer = ask(site.object, &asked, flags(manner, RevertGroup::REDO));
     if answer.refused.is_some() {
-        return Err(refused(
-            "redo",
-            &timeline,
-            asked.len(),
-            &answer,
-            site,
-            output,
-        ));
+        let total = asked.len();
+        return Err(refused("redo", &timeline, total, &answer, site, output));
     }
-    let taken = taken_by(&timeline, undo);
-    let actions = actions(&timeline, &taken);
+    // In the order in which they come back.
+    let done = |undo: &Vec<usize>| actions(&timeline, &taken_by(&timeline, undo));
+    let actions = undos.iter().flat_map(done).collect();
     let report = Report {
         command: "redo",
         shown: &Shown::new(timeline, actions, site),
@@ -331,24 +318,36 @@ fn redo_one(
     report.print(site, output)
 }
 
-/// The lines of the newest undo that was not taken back yet.
-fn newest_undo(timeline: &Timeline, known: &HashSet<u64>) -> Vec<usize> {
-    let mut redone = known.clone();
-    let mut group = None;
-    let mut lines = Vec::new();
+/// The lines of each undo that was not taken back yet, the newest undo first.
+fn undone(timeline: &Timeline) -> Vec<Vec<usize>> {
+    // Those that redos name, and how many older ones of the same object each has taken back besides.
+    let mut redone: HashMap<u64, u64> = HashMap::new();
+    let mut older: HashMap<(Option<ObjectId>, bool), u64> = HashMap::new();
+    let mut undos: Vec<(Option<u64>, Vec<usize>)> = Vec::new();
     for (index, entry) in timeline.entries.iter().enumerate() {
         if !entry.is_walk() || timeline.is_cancelled(entry) {
             continue;
         }
+        let line = entry.line();
         if entry.op == Op::Redo {
-            redone.extend(entry.line().of);
-        } else if !redone.contains(&entry.seq)
-            && *group.get_or_insert(entry.group()) == entry.group()
-        {
-            lines.push(index);
+            let besides = line.count.unwrap_or(1).saturating_sub(1);
+            redone.extend(line.of.map(|of| (of, besides)));
+            continue;
+        }
+        let besides = older.entry((entry.object, is_on_names(&line))).or_default();
+        match redone.remove(&entry.seq) {
+            Some(more) => *besides = besides.saturating_add(more),
+            None if *besides != 0 => *besides -= 1,
+            None => match undos.last_mut() {
+                Some((group, lines)) if *group == entry.group() => lines.push(index),
+                _ => undos.push((entry.group(), vec![index])),
+            },
         }
     }
-    lines
+    // What is left of one that was done to files without a name is nothing to be done again.
+    let is_seen = |index: &usize| !timeline.is_unnamed(&timeline.entries[*index]);
+    let lines = undos.into_iter().map(|(_, lines)| lines);
+    lines.filter(|lines| lines.iter().any(is_seen)).collect()
 }
 
 /// The operations that undos had taken back, the newest first.

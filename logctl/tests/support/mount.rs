@@ -40,6 +40,8 @@ pub struct Kernel {
     pub seq: u64,
     /// Operations that cannot be taken back: what is in the way, and why.
     pub conflicts: HashMap<u64, (u64, Reason)>,
+    /// Objects that are gone and never had a name.
+    pub gone: HashSet<String>,
     /// What was asked for: flags and numbers.
     pub asked: Vec<(u32, Vec<u64>)>,
     /// How many bytes of lines an answer holds at most.
@@ -225,9 +227,13 @@ impl Object for Kernel {
         let mut of_objects: BTreeMap<String, Vec<u64>> = BTreeMap::new();
         for seq in &seqs {
             let object = self.key(*seq, "obj").unwrap();
+            if self.gone.contains(&object) {
+                request.left_out += 1;
+                continue;
+            }
+            request.reverted += 1;
             of_objects.entry(object).or_default().push(*seq);
         }
-        request.reverted = seqs.len() as u64;
         request.objects = of_objects.len() as u64;
         if request.flags & RevertGroup::DRY_RUN != 0 {
             return Ok(());
@@ -339,4 +345,64 @@ pub fn standing(kernel: &mut Kernel) -> Vec<u64> {
         .iter()
         .map(|index| timeline.entries[*index].seq)
         .collect()
+}
+
+/// `notes` (4), written by cp; src (2) with a and b, removed by rm; then vim's change of notes, and
+/// `echo > build.log` at a prompt.
+pub fn history() -> (Kernel, Files) {
+    let mut kernel = Kernel::new();
+    let ana = "sid=40 uid=1000";
+    let cp = format!("pid=50@5.0 ppid=40 {ana} args=cp%00x%00notes");
+    kernel.line(
+        10,
+        "1.1",
+        "/bin/cp create 0 0",
+        &format!("name=notes node=4.1 undo=none {cp}"),
+    );
+    kernel.line(
+        10,
+        "4.1",
+        "/bin/cp write 0 9",
+        &format!("open=. size=0 undo=none {cp}"),
+    );
+    let rm = format!("pid=60@6.0 ppid=40 {ana} args=rm%00-rf%00src");
+    kernel.line(
+        100,
+        "2.1",
+        "/bin/rm unlink 0 0",
+        &format!("name=a node=5.1 kept=1 undo=none {rm}"),
+    );
+    kernel.line(
+        100,
+        "2.1",
+        "/bin/rm unlink 0 0",
+        &format!("name=b node=6.1 kept=1 undo=none {rm}"),
+    );
+    kernel.line(
+        100,
+        "1.1",
+        "/bin/rm rmdir 0 0",
+        &format!("name=src node=2.1 kept=1 undo=none {rm}"),
+    );
+    let vim = format!("pid=70@7.0 ppid=40 {ana} args=vim%00notes");
+    kernel.line(
+        2000,
+        "4.1",
+        "/usr/bin/vim write 0 9",
+        &format!("open=. size=9 undo=1:0+9 crc=00000000 {vim}"),
+    );
+    let bash = format!("pid=40@1.0 ppid=1 {ana} args=-bash");
+    kernel.line(
+        3590,
+        "1.1",
+        "/bin/bash create 0 0",
+        &format!("name=build.log node=8.1 undo=none {bash}"),
+    );
+    kernel.line(
+        3590,
+        "8.1",
+        "/bin/bash write 0 4",
+        &format!("open=. size=0 undo=none {bash}"),
+    );
+    (kernel, Files::of(&[("notes", 4), ("build.log", 8)]))
 }

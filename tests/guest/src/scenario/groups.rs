@@ -39,7 +39,7 @@ fn root(w: &World) -> Outcome<File> {
     Ok(File::open(&w.mnt)?)
 }
 
-fn take_back(w: &World, operations: &[Placed], flags: u32) -> Outcome<Answer> {
+pub(super) fn take_back(w: &World, operations: &[Placed], flags: u32) -> Outcome<Answer> {
     let (result, answer) = group::revert(&root(w)?, operations, flags);
     if let Err(error) = result {
         let first = answer
@@ -68,7 +68,7 @@ fn brief(text: &str) -> String {
     words.join(" ")
 }
 
-fn same_tree(w: &World, what: &str, want: &Tree) -> Outcome {
+pub(super) fn same_tree(w: &World, what: &str, want: &Tree) -> Outcome {
     if let Some(difference) = Tree::of(&w.mnt)?.difference(want) {
         fail!("{what}: {difference}");
     }
@@ -81,13 +81,13 @@ fn same_tree(w: &World, what: &str, want: &Tree) -> Outcome {
 }
 
 /// What both have before.
-const PLANT: &str = "mkdir -p shared/deep theirs
+pub(super) const PLANT: &str = "mkdir -p shared/deep theirs
     head -c 20000 /dev/zero | tr '\\0' x > shared/file
     for i in 1 2 3 4 5 6; do echo $i > shared/$i; done
     ln shared/5 shared/deep/five; echo t > theirs/t; ln -s file shared/arrow; mkfifo shared/pipe";
 
 /// What one process does, in parts.
-const OURS: &[&str] = &[
+pub(super) const OURS: &[&str] = &[
     "printf AAAA | dd of=shared/file bs=4 seek=25 conv=notrunc status=none; echo new > shared/new",
     "mkdir shared/made; echo in > shared/made/in; mv shared/1 shared/moved; chmod 600 shared/2",
     "rm shared/3; mv shared/deep/five shared/made/five; printf BBBB | dd of=shared/file bs=1 seek=9000 conv=notrunc status=none",
@@ -96,7 +96,7 @@ const OURS: &[&str] = &[
 ];
 
 /// What others do meanwhile.
-const THEIRS: &[&str] = &[
+pub(super) const THEIRS: &[&str] = &[
     "printf bbbb | dd of=shared/file bs=1 seek=5000 conv=notrunc status=none",
     "echo more > theirs/more; mkdir shared/beside; echo x > shared/beside/x",
     "mv theirs/t theirs/u; setfattr -n user.theirs -v 1 shared/beside",
@@ -150,7 +150,7 @@ fn one_process(w: &mut World) -> Outcome {
 }
 
 /// The lines of reverts from a number on.
-fn reverts_since(w: &World, seq: u64) -> Outcome<Vec<Placed>> {
+pub(super) fn reverts_since(w: &World, seq: u64) -> Outcome<Vec<Placed>> {
     let mut lines = group::history(w)?;
     lines.retain(|p| p.seq >= seq && p.line.op == "revert");
     check!(!lines.is_empty(), "no reverts since {seq}");
@@ -418,7 +418,7 @@ fn between_others(w: &mut World) -> Outcome {
 }
 
 /// Unmounts, and takes the end of the log away behind the newest line of this kind.
-fn cut(w: &mut World, op: &str) -> Outcome {
+pub(super) fn cut(w: &mut World, op: &str) -> Outcome {
     let home = w.history()?;
     w.unmount()?;
     let mut history = History::read(&home)?;

@@ -13,6 +13,8 @@ mod fuzz_calls;
 mod fuzz_damage;
 mod fuzz_options;
 mod groups;
+mod groups_gone;
+mod groups_redo;
 mod interrupted;
 mod kill;
 mod lasting;
@@ -52,6 +54,8 @@ pub fn all() -> Vec<&'static Test> {
         names::TESTS,
         removed::TESTS,
         groups::TESTS,
+        groups_gone::TESTS,
+        groups_redo::TESTS,
         saves::TESTS,
         interrupted::TESTS,
         behind::TESTS,

@@ -21,7 +21,7 @@ pub const TESTS: &[Test] = &[
 ];
 
 /// Runs logctl in the mount: exit code, what it printed, what it complained about.
-fn logctl(w: &World, line: &str) -> Outcome<(i32, String, String)> {
+pub(super) fn logctl(w: &World, line: &str) -> Outcome<(i32, String, String)> {
     let output = Command::new("bash")
         .args(["-c", &format!("exec logctl {line}")])
         .current_dir(&w.mnt)
@@ -33,7 +33,7 @@ fn logctl(w: &World, line: &str) -> Outcome<(i32, String, String)> {
 }
 
 /// Runs it, which must succeed; what it printed.
-fn done(w: &World, line: &str) -> Outcome<String> {
+pub(super) fn done(w: &World, line: &str) -> Outcome<String> {
     let (code, said, complaint) = logctl(w, line)?;
     same(format!("logctl {line}: {said}{complaint}"), code, 0)?;
     Ok(said)
@@ -166,6 +166,7 @@ fn undo_redo(w: &mut World) -> Outcome {
         let (code, _, complaint) = logctl(w, "redo")?;
         same(format!("nothing to redo: {complaint}"), code, 1)?;
     }
+    redo_several(w, &states)?;
     done(w, "undo 3")?;
     same_tree("three at once", w, &states[3])?;
     w.sh("echo x > other/x")?;
@@ -174,6 +175,33 @@ fn undo_redo(w: &mut World) -> Outcome {
         code == 4 || code == 1,
         "a redo over something new: {code} {complaint}"
     );
+    Ok(())
+}
+
+/// Several undos are redone by one request.
+fn redo_several(w: &mut World, states: &[Tree]) -> Outcome {
+    for line in ["undo 3", "undo", "undo"] {
+        done(w, line)?;
+    }
+    same_tree("three undos", w, &states[1])?;
+    let dry = done(w, "redo 3 -n")?;
+    same_tree("a dry run", w, &states[1])?;
+    let said = done(w, "redo 3")?;
+    same(
+        "a dry run's words",
+        said.replace("Did again", "Would do again"),
+        dry,
+    )?;
+    same_tree("all redone", w, &states[5])?;
+    let (code, _, complaint) = logctl(w, "redo 2")?;
+    same(format!("nothing to redo: {complaint}"), code, 1)?;
+    for _ in 0..2 {
+        done(w, "undo")?;
+        done(w, "undo 2")?;
+        w.remount_if_lasting()?;
+        done(w, "redo 2")?;
+        same_tree("two at once", w, &states[5])?;
+    }
     Ok(())
 }
 

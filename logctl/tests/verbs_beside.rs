@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The verbs on a whole mount: several undos at once, and what is not there any more.
+
+#[path = "support/mount.rs"]
+mod mount;
+
+use logctl::uapi::Reason;
+use mount::{history, run, standing};
+use serde_json::Value;
+
+/// Several undos are one request, in which an object has one line for all of them.
+#[test]
+fn several_undos_are_redone_at_once() {
+    let (mut kernel, files) = history();
+    let all = [8, 7, 6, 5, 4, 3, 2, 1];
+    for _ in 0..2 {
+        for _ in 0..4 {
+            run(&mut kernel, &files, "undo");
+        }
+        assert_eq!(standing(&mut kernel), [0u64; 0]);
+        run(&mut kernel, &files, "redo");
+        assert_eq!(standing(&mut kernel), [2, 1]);
+        let (code, _, complaint) = run(&mut kernel, &files, "redo 4");
+        assert_eq!(code, 1);
+        assert!(complaint.contains("only 3 undos are left"), "{complaint}");
+        kernel.asked.clear();
+        let (code, dry, _) = run(&mut kernel, &files, "redo 3 -n");
+        let (_, said, _) = run(&mut kernel, &files, "redo 3");
+        assert_eq!((code, kernel.asked.len()), (0, 2));
+        let expected = "Did again 5 \"rm -rf src\": -2 files  -1 dir.\n\
+            Did again 6 \"vim notes\": ~1 file  notes.\n\
+            Did again 8 \"bash (redirect)\": +1 file  build.log.\n";
+        assert_eq!(said, expected);
+        assert_eq!(dry, said.replace("Did again", "Would do again"));
+        assert_eq!(standing(&mut kernel), all);
+        let (_, _, complaint) = run(&mut kernel, &files, "redo");
+        assert!(complaint.contains("there is no undo"), "{complaint}");
+    }
+    // One of them cannot be: none of them is.
+    run(&mut kernel, &files, "undo");
+    run(&mut kernel, &files, "undo");
+    let newest = kernel.seq;
+    kernel
+        .conflicts
+        .extend((9..newest).map(|seq| (seq, (0, Reason::Conflict))));
+    assert_eq!(run(&mut kernel, &files, "redo 2").0, 4);
+    assert_eq!(kernel.seq, newest);
+}
+
+/// What nobody can miss is no step back, and the kernel leaves it out of others.
+#[test]
+fn files_that_never_had_a_name_are_passed() {
+    let (mut kernel, files) = history();
+    let sort = "pid=80@8.0 ppid=40 sid=40 uid=1000 args=sort%00big";
+    let keys = format!("open=. size=0 undo=none fh=01 unnamed=1 {sort}");
+    kernel.line(3592, "9.1", "/usr/bin/sort write 0 4", &keys);
+    kernel.gone.insert("9.1".into());
+    let (_, said, _) = run(&mut kernel, &files, "log");
+    assert!(said.contains("@ 8   10s ago "), "{said}");
+    assert_eq!((said.lines().count(), said.contains("sort")), (5, false));
+    let (_, said, _) = run(&mut kernel, &files, "log --ops -n 1");
+    assert!(said.contains("  9   8s ago  sort big"), "{said}");
+    let (_, said, _) = run(&mut kernel, &files, "show 9");
+    assert!(said.starts_with("Action 9, 1 operation\n"), "{said}");
+    let left_out =
+        "1 operation on files that never had a name is left out: those files are gone.\n";
+    let (code, said, complaint) = run(&mut kernel, &files, "revert 9");
+    assert_eq!((code, said.as_str(), complaint.as_str()), (0, left_out, ""));
+    for (words, asked) in [
+        ("undo -n", vec![8, 7]),
+        ("revert @ -n", vec![8, 7]),
+        ("revert --last 1 -n", vec![8, 7]),
+        ("restore --to @- -n", vec![9, 8, 7]),
+        ("restore --to 6 -n", vec![9, 8, 7]),
+    ] {
+        let (code, said, complaint) = run(&mut kernel, &files, words);
+        assert_eq!(code, 0, "{words}: {complaint}");
+        assert_eq!(said.ends_with(left_out), asked[0] == 9, "{words}: {said}");
+        assert_eq!(kernel.asked.last().unwrap().1, asked, "{words}");
+    }
+    let (_, said, _) = run(&mut kernel, &files, "restore --to 6 --json -n");
+    let summary: Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
+    assert_eq!(
+        (&summary["unnamed"], &summary["reverted"]),
+        (&1.into(), &2.into())
+    );
+    run(&mut kernel, &files, "undo 4");
+    let (_, _, complaint) = run(&mut kernel, &files, "undo");
+    assert!(complaint.contains("nothing is left to undo"), "{complaint}");
+    let (_, said, _) = run(&mut kernel, &files, "redo");
+    assert_eq!(said.lines().count(), 4);
+    // With a name it is one like others.
+    let keys = format!("fh=01 was=1.0:4:- size=4 {sort}");
+    kernel.line(3593, "9.1", "- left 0 0", &keys);
+    let (_, said, _) = run(&mut kernel, &files, "log -n 1");
+    assert!(said.contains("@ 9   8s ago  ana  sort big"), "{said}");
+}
+
+/// Nothing is in the way of what was dropped: the rest can be taken back without it.
+#[test]
+fn what_was_dropped_is_named_with_a_way_out() {
+    let (mut kernel, files) = history();
+    kernel.conflicts.insert(4, (0, Reason::Trimmed));
+    let (code, _, complaint) = run(&mut kernel, &files, "revert --by rm");
+    let expected = "1 conflict among 3 operations; nothing changed.\n  \
+          trimmed  src/b  its old content was dropped to make room (op 4)\n\
+        Hint: --partial takes the other 2 back (exit 3).\n";
+    assert_eq!((code, complaint.as_str()), (1, expected));
+    let (_, _, complaint) = run(&mut kernel, &files, "undo 3");
+    let hint = "Hint: `logctl revert OP --partial` takes back what else the action did (exit 3).\n";
+    assert!(complaint.ends_with(hint), "{complaint}");
+    // Of an object that is gone nothing can be taken back.
+    let (mut kernel, files) = history();
+    kernel.conflicts.insert(2, (0, Reason::Gone));
+    let (code, _, complaint) = run(&mut kernel, &files, "revert --by cp --partial");
+    assert_eq!(code, 3);
+    let dropped = "dropped  notes  it is not there any more: dropped to make room, or removed \
+        outside LoggerFS (op 2)\n";
+    assert!(complaint.contains(dropped), "{complaint}");
+}
