@@ -25,7 +25,12 @@ use crate::{
         inode::{Inode, OwnInode, QuickCookie}, //
     },
 };
-pub(crate) use attributes::{c_name as xattr_name, gather as gather_attributes, Wanted};
+pub(crate) use attributes::{
+    c_name as xattr_name,
+    gather as gather_attributes,
+    gather_privileges,
+    Wanted, //
+};
 pub(crate) use capture::{add_runs, mapped as capture_runs, Saved};
 use kernel::prelude::*;
 use lines::place_operation;

@@ -15,6 +15,7 @@ use crate::{
         dentry::Dentry,
         error::EOPNOTSUPP,
         mount::LowerMount,
+        task,
         xattr, //
     },
 };
@@ -71,6 +72,27 @@ pub(crate) fn gather(mount: &LowerMount, lower: &Dentry, like: Records<'_>) -> R
     let mut records = KVVec::new();
     for record in like.last_ones() {
         add(mount, lower, (record.kind, record.name), &mut records)?;
+    }
+    Ok(records)
+}
+
+/// What the lower object gives to whoever runs it, and a write by this caller would take away, as far as
+/// `told` does not tell of it: a program's capabilities, and a setgid bit. (That of setuid is its owner's
+/// to set, who is the caller.)
+pub(crate) fn gather_privileges(
+    mount: &LowerMount,
+    lower: &Dentry,
+    told: Records<'_>,
+) -> Result<KVVec<u8>> {
+    let mut records = KVVec::new();
+    let name = xattr::CAPABILITY;
+    let is_told = |record: Record<'_>| record.name == name.to_bytes();
+    if !told.last_ones().any(is_told) && xattr::read(lower, name)?.is_some() {
+        add(mount, lower, (Kind::Xattr, name.to_bytes()), &mut records)?;
+    }
+    let mode = attr::access_and_times(mount, lower)?.0.mode;
+    if mode & c::S_ISGID != 0 && !task::leaves_set_ids() && told.last(Kind::Access).is_none() {
+        add(mount, lower, (Kind::Access, &[]), &mut records)?;
     }
     Ok(records)
 }

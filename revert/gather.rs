@@ -8,6 +8,7 @@ use super::{
     Chain, Link, Refusal,
 };
 use crate::{
+    backup,
     history::{
         journal::Journal,
         line::{Line, Op, Pos},
@@ -197,7 +198,7 @@ pub(super) fn plan(
             }
         }
     }
-    gathering.finish(chain.hides(), inode)
+    gathering.finish(chain.hides(), content)
 }
 
 impl<'a> Gathering<'a> {
@@ -354,16 +355,26 @@ impl<'a> Gathering<'a> {
     }
 
     #[inline(never)]
-    fn finish(self, hides: bool, inode: &OwnInode) -> Result<Gathered, Refusal> {
+    fn finish(self, hides: bool, content: &Content<'_>) -> Result<Gathered, Refusal> {
         let newest = self.newest;
-        if !may_see(inode, &self.attributes)? {
+        if !may_see(content.inode, &self.attributes)? {
             return Err(Refusal::new(Reason::NotOwner, newest));
         }
         let mut pieces = List::new();
         let outcome = (self.merge.finish(&mut pieces)).map_err(|e| e.refuse(newest))?;
+        let mut attributes = self.attributes;
+        let pieces: KVVec<Piece> = pieces.into();
+        if !pieces.is_empty() || outcome.size != outcome.present {
+            // As a revert writes, it would take away what a write does. It puts that back as the caller,
+            // who may have to be refused: old content is no program that they may give such rights to.
+            let told = Records::new(&attributes).map_err(|e| e.refuse(newest))?;
+            let mount = content.mount.lower();
+            let kept = backup::gather_privileges(mount, content.lower, told)?;
+            attributes.extend_from_slice(&kept, GFP_KERNEL)?;
+        }
         Ok(Gathered {
-            pieces: pieces.into(),
-            attributes: self.attributes,
+            pieces,
+            attributes,
             outcome,
             count: self.taken,
             newest,
@@ -387,7 +398,7 @@ pub(super) fn redo(
     for at in places {
         gathering.take(&lines.read(*at)?, &mut refuse)?;
     }
-    gathering.finish(false, content.inode)
+    gathering.finish(false, content)
 }
 
 /// An attribute, as far as it can be put back on its own: mode, owner and ACL are one.

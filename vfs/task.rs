@@ -116,6 +116,12 @@ pub(crate) fn may_give_away() -> bool {
     is_any_owner() && unsafe { c::capable(c::CAP_CHOWN as c_int) }
 }
 
+/// Whether what the caller writes leaves setuid and setgid bits as they are.
+pub(crate) fn leaves_set_ids() -> bool {
+    // SAFETY: Asks about the running task.
+    unsafe { c::capable(c::CAP_FSETID as c_int) }
+}
+
 /// Runs `work` in a kernel thread and waits: there the caller's RLIMIT_FSIZE, signals, quota and
 /// memory control group do not reach. The caller keeps its locks; `work` must take none of them.
 pub(crate) fn in_kthread<R: Send>(work: impl FnOnce() -> R + Send) -> Option<R> {

@@ -41,7 +41,7 @@ pub(crate) fn get_xattr(
 }
 
 /// What a file gives to whoever runs it. A write takes it away, whoever writes.
-const CAPABILITY: &CStr = c"security.capability";
+pub(crate) const CAPABILITY: &CStr = c"security.capability";
 
 /// Removes [`CAPABILITY`] without asking what the caller may: that was asked where the call came in,
 /// or it came from a write, which needs no right to it.

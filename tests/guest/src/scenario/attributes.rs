@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use crate::harness::Test;
 use crate::mounts::Lower;
 use crate::outcome::{check, same, same_errno, At, Outcome};
+use crate::sys::Map;
 use crate::undo;
 use crate::world::World;
 
@@ -27,6 +28,7 @@ pub const TESTS: &[Test] = &[
     Test::new("attributes-of-a-former-owner", of_a_former_owner).thorough(),
     Test::new("attributes-protected", protected).thorough(),
     Test::new("attributes-stripped-by-a-write", stripped_by_a_write).thorough(),
+    Test::new("attributes-kept-by-a-revert", kept_by_a_revert),
     Test::new("attributes-of-our-own", of_our_own),
     Test::new("attributes-of-a-project", of_a_project).only(&[Lower::Xfs]),
 ];
@@ -284,6 +286,14 @@ fn protected(w: &mut World) -> Outcome {
     Ok(())
 }
 
+/// The same without the modification time.
+fn facts_but_times(w: &World, name: &str) -> Outcome<String> {
+    let facts = facts(w, name)?;
+    let mut words: Vec<&str> = facts.split(' ').collect();
+    words.remove(3);
+    Ok(words.join(" "))
+}
+
 /// A write takes setuid bits and capabilities away, with lines of their own.
 fn stripped_by_a_write(w: &mut World) -> Outcome {
     let capability = "0x0100000200040000000000000000000000000000";
@@ -292,12 +302,7 @@ fn stripped_by_a_write(w: &mut World) -> Outcome {
         "setfattr -n security.capability -v {capability} f"
     ))?;
     let lines = |w: &World| -> Outcome<usize> { Ok(undo::lines(&w.open("f")?, false)?.len()) };
-    let state = |w: &World| -> Outcome<String> {
-        let facts = facts(w, "f")?;
-        let mut words: Vec<&str> = facts.split(' ').collect();
-        words.remove(3);
-        Ok(words.join(" "))
-    };
+    let state = |w: &World| facts_but_times(w, "f");
     let (before, count) = (state(w)?, lines(w)?);
     w.sh("setpriv --reuid 2001 --regid 2001 --clear-groups bash -c 'echo two >> f'")?;
     let stripped = state(w)?;
@@ -307,6 +312,56 @@ fn stripped_by_a_write(w: &mut World) -> Outcome {
     check!(since >= 2, "no line of what was stripped: {since}");
     w.revert("f", since)?;
     same("back", state(w)?, before)
+}
+
+/// A revert writes, and leaves the privileges that the file has, unless they are more than the caller may
+/// give.
+fn kept_by_a_revert(w: &mut World) -> Outcome {
+    const CAPABILITY: &str = "0x0100000200040000000000000000000000000000";
+    let give = format!("setfattr -n security.capability -v {CAPABILITY} f");
+    w.sh("chmod 777 .; echo one > f; chown 2000:2000 f")?;
+    w.sh(&give)?;
+    let but_content = |w: &World| -> Outcome<String> {
+        let facts = facts_but_times(w, "f")?;
+        Ok(facts.rsplit_once('\n').map_or("", |(head, _)| head).to_string())
+    };
+    let before = but_content(w)?;
+    check!(before.contains("capability"), "it has none: {before}");
+    let file = w.open("f")?;
+    let mut map = Map::of(&file, 4096, true, true)?;
+    map.store(0, b"two");
+    w.revert("f", 1)?;
+    w.same("the store taken back", "f", b"one\n")?;
+    same("with capabilities", but_content(w)?, before.clone())?;
+    w.sh("logctl redo")?;
+    w.same("and forth", "f", b"two\n")?;
+    same("with capabilities", but_content(w)?, before.clone())?;
+    drop(map);
+    // A pick below them.
+    w.sh("setfattr -x security.capability f; echo six > f")?;
+    let owner = "setpriv --reuid 2000 --regid 2000 --clear-groups";
+    w.sh(&format!("{owner} bash -c 'echo ten > f'"))?;
+    w.sh(&give)?;
+    let with = but_content(w)?;
+    let pick = "logctl revert --user 2000 --by bash";
+    let said = w.sh(&format!("{owner} {pick} 2>&1 || true"))?;
+    same("by its owner", but_content(w)?, with.clone())?;
+    w.same(&format!("refused: {said}"), "f", b"ten\n")?;
+    w.sh(pick)?;
+    w.same("by root", "f", b"six\n")?;
+    same("by root", but_content(w)?, with.clone())?;
+    // A group that the owner is not in: as with a write, the bit goes.
+    w.sh("setfattr -x security.capability f")?;
+    w.sh(&format!("{owner} bash -c 'echo now > f'; chgrp 3000 f; chmod 2755 f"))?;
+    let with = but_content(w)?;
+    check!(with.starts_with("102755 "), "no setgid bit: {with}");
+    let said = w.sh(&format!("{owner} {pick} 2>&1"))?;
+    w.same(&said, "f", b"six\n")?;
+    let without = but_content(w)?;
+    check!(without.starts_with("100755 "), "not stripped: {without}");
+    w.sh("logctl undo")?;
+    w.same("undone", "f", b"now\n")?;
+    same("undone", but_content(w)?, with)
 }
 
 /// What is called as the history's own attributes cannot be seen or set through the mount.
