@@ -238,7 +238,8 @@ impl Names<'_> {
         let second = other.bound(second_name, second_node)?;
         let inodes = [self.own(&first)?, self.own(&second)?];
         let [a, b] = &inodes;
-        let _locks = OwnInode::lock_both(a, b);
+        let is_across = self.dir.id() != other.dir.id();
+        let _locks = OwnInode::lock_exchanged(a, b, is_across);
         for inode in &inodes {
             backup::load(inode)?;
         }

@@ -467,15 +467,29 @@ impl OwnInode {
         kernel::error::to_result(unsafe { c::inode_permission(idmap, self.as_ptr(), wanted) })
     }
 
-    /// Locks two inodes, in an order of their own.
-    pub(crate) fn lock_both<'a>(a: &'a Self, b: &'a Self) -> (InodeGuard<'a>, InodeGuard<'a>) {
-        let (first, second) = if core::ptr::from_ref(a) < core::ptr::from_ref(b) {
-            (a, b)
-        } else {
-            (b, a)
-        };
-        let one = first.lock();
-        (one, second.lock_as_child())
+    /// Locks two objects that exchange their names, as vfs_rename() does: a directory only if it moves to
+    /// another parent (`is_across`), where the filesystem's lock for such renames, or a freeze, makes
+    /// any order of two unrelated ones safe; what is none behind it, and two such in an order of
+    /// their own.
+    pub(crate) fn lock_exchanged<'a>(
+        a: &'a Self,
+        b: &'a Self,
+        is_across: bool,
+    ) -> [Option<InodeGuard<'a>>; 2] {
+        if core::ptr::eq(a, b) {
+            return [Some(a.lock()), None];
+        }
+        match (a.is_directory(), b.is_directory()) {
+            (true, true) if !is_across => [None, None],
+            (true, true) => [Some(a.lock_as_child()), Some(b.lock())],
+            (true, false) => [is_across.then(|| a.lock_as_child()), Some(b.lock())],
+            (false, true) => [is_across.then(|| b.lock_as_child()), Some(a.lock())],
+            (false, false) => {
+                let is_first = core::ptr::from_ref(a) < core::ptr::from_ref(b);
+                let (first, second) = if is_first { (a, b) } else { (b, a) };
+                [Some(first.lock()), Some(second.lock_as_child())]
+            }
+        }
     }
 
     fn find(sb: &SuperBlock, lower: &Inode) -> Option<ARef<OwnInode>> {
