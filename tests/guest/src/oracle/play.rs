@@ -11,7 +11,7 @@ use super::holes::Holes;
 use super::op::{parent, About, Op};
 use super::sequence::Action;
 use super::state::{
-    difference, has_capability, has_other_holes, other_time, protection, State, Whole,
+    difference, has_other_holes, other_time, protection, State, Whole,
 };
 use crate::group::{self, Placed, REDO, WALK};
 use crate::mounts::Lower;
@@ -265,9 +265,7 @@ impl<'w> Player<'w> {
         let crew = self.crew.as_ref();
         let held = crew.and_then(|crew| crew.path(crew.held(hand, op.slot)?));
         if let Some(path) = held.filter(|_| op.about == About::Slot) {
-            // A known mistake of the module's: a store leaves a capability as it is, and its revert,
-            // which writes, strips it and does not bring it back.
-            if !protection(&path).is_empty() || (op.is_store() && has_capability(&path)) {
+            if !protection(&path).is_empty() {
                 return false;
             }
         }
@@ -469,9 +467,12 @@ impl<'w> Player<'w> {
         };
         let count = self.done.iter().rev().take(most).take_while(is_its).count();
         let path = self.w.path(&object);
-        let kind = std::fs::symlink_metadata(&path).at(&object)?.file_type();
+        let meta = std::fs::symlink_metadata(&path).at(&object)?;
+        let kind = meta.file_type();
         let is_plain = kind.is_file() || kind.is_dir();
-        if !is_plain || !protection(&path).is_empty() {
+        // An exchange of a name with itself succeeds and does nothing: then the lines are another one's.
+        let is_its_id = id.is_some_and(|id| id.split('.').next() == Some(&meta.ino().to_string()));
+        if !is_its_id || !is_plain || !protection(&path).is_empty() {
             return self.back(most.min(1), false);
         }
         let mut options = OpenOptions::new();

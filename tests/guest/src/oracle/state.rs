@@ -33,12 +33,6 @@ pub fn protection(path: &Path) -> IFlags {
     }
 }
 
-/// Whether a program has capabilities.
-pub fn has_capability(path: &Path) -> bool {
-    let mut value = [0; 64];
-    rustix::fs::getxattr(path, "security.capability", &mut value[..]).is_ok()
-}
-
 /// Lifts the protection of everything below a directory, which could not be removed otherwise.
 pub fn unprotect_all(root: &Path) -> io::Result<()> {
     for entry in fs::read_dir(root)? {

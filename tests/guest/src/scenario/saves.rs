@@ -4,6 +4,7 @@
 //! nothing else is left.
 
 use std::fs;
+use std::path::Path;
 
 use crate::faults::tree::Tree;
 use crate::harness::Test;
@@ -49,7 +50,10 @@ fn same_tree(w: &World, what: &str, want: &Tree) -> Outcome {
 }
 
 fn save_and_undo(w: &mut World) -> Outcome {
-    for (who, save) in SAVES {
+    // The debug kernel has no pseudo-terminals.
+    let has_terminals = Path::new("/dev/ptmx").exists();
+    let needs_none = |save: &str| has_terminals || !save.starts_with("script");
+    for (who, save) in SAVES.iter().filter(|(_, save)| needs_none(save)) {
         let before = begin(w).at(*who)?;
         // What the preparation did is not part of the save.
         std::thread::sleep(std::time::Duration::from_millis(2100));
