@@ -29,8 +29,9 @@ pub(super) struct Target<'a> {
     pub(super) file: Option<&'a File>,
     pub(super) dentry: &'a Dentry,
     pub(super) journal: &'a Journal,
-    /// Whether it is made durable at once; otherwise the caller sees to that.
-    pub(super) is_synced: bool,
+    /// Whether nothing else is changed with it: it is made durable at once, and protected again;
+    /// otherwise the caller sees to both.
+    pub(super) is_alone: bool,
 }
 
 /// How much is copied at once.
@@ -58,8 +59,15 @@ impl Target<'_> {
         if records.is_empty() {
             return Ok(());
         }
-        attributes::put_flags(self.mount, self.dentry, records)?;
+        attributes::put_flags(self.mount, self.dentry, records, self.is_alone)?;
         self.sync()
+    }
+
+    /// The last step, when others followed [`Self::apply`]: attributes that they may have moved, and
+    /// protection.
+    pub(super) fn finish(&self, records: Records<'_>) -> Result {
+        self.put_attributes(records)?;
+        attributes::put_flags(self.mount, self.dentry, records, true)
     }
 
     fn put_attributes(&self, records: Records<'_>) -> Result {
@@ -137,7 +145,7 @@ impl Target<'_> {
                 }
             }
             self.put_attributes(records)?;
-            attributes::put_flags(self.mount, self.dentry, records)?;
+            attributes::put_flags(self.mount, self.dentry, records, true)?;
             self.sync()
         })
         .unwrap_or(Err(EIO))
@@ -147,7 +155,7 @@ impl Target<'_> {
     /// outlived the bytes in a power cut, the log would tell of a state that the file is not in,
     /// and what is reverted next would be mixed with what was to be gone.
     fn sync(&self) -> Result {
-        match self.file.filter(|_| self.is_synced) {
+        match self.file.filter(|_| self.is_alone) {
             Some(file) => file.sync(0, i64::MAX, false),
             None => Ok(()),
         }

@@ -31,9 +31,15 @@ pub(super) fn flags(records: Records<'_>) -> Option<Flags> {
         .and_then(|record| Flags::decode(record.value?))
 }
 
-/// Whether putting the records back makes a protected object one that may be changed.
+/// Whether the records decide about protection, so that it is lifted before all else: by a caller who
+/// may. Of a revert only the state before it is told, not what it had lifted in between.
 pub(super) fn lifts_protection(records: Records<'_>) -> bool {
-    flags(records).is_some_and(|flags| flags.flags & PROTECTION == 0)
+    flags(records).is_some()
+}
+
+/// Whether the object will be protected.
+pub(super) fn protects(records: Records<'_>) -> bool {
+    flags(records).is_some_and(|flags| flags.flags & PROTECTION != 0)
 }
 
 /// Takes the object's protection away, if the records will decide about it anyway. The caller has no
@@ -46,12 +52,16 @@ pub(super) fn unprotect(mount: &LowerMount, lower: &Dentry, records: Records<'_>
         return Ok(());
     };
     let _write = mount.want_write()?;
-    let bare = Flags {
-        flags: present.flags & !PROTECTION,
-        xflags: present.xflags & !(c::FS_XFLAG_IMMUTABLE | c::FS_XFLAG_APPEND),
-        ..present
-    };
-    attr::put_flags(mount, lower, &bare)
+    attr::put_flags(mount, lower, &bare(present))
+}
+
+/// These flags without protection.
+fn bare(flags: Flags) -> Flags {
+    Flags {
+        flags: flags.flags & !PROTECTION,
+        xflags: flags.xflags & !(c::FS_XFLAG_IMMUTABLE | c::FS_XFLAG_APPEND),
+        ..flags
+    }
 }
 
 /// Puts everything back that the records tell of, but flags. The object is not protected any more;
@@ -69,12 +79,19 @@ pub(super) fn put(mount: &LowerMount, lower: &Dentry, records: Records<'_>) -> R
     Ok(())
 }
 
-/// Puts the flags back, after everything else. The caller has no write access yet.
-pub(super) fn put_flags(mount: &LowerMount, lower: &Dentry, records: Records<'_>) -> Result {
+/// Puts the flags back, after everything else; those that protect it only if so. The caller has no write
+/// access yet.
+pub(super) fn put_flags(
+    mount: &LowerMount,
+    lower: &Dentry,
+    records: Records<'_>,
+    is_last: bool,
+) -> Result {
     let Some(flags) = flags(records) else {
         return Ok(());
     };
     let _write = mount.want_write()?;
+    let flags = if is_last { flags } else { bare(flags) };
     attr::put_flags(mount, lower, &flags)
 }
 

@@ -163,13 +163,13 @@ impl Content<'_> {
         Ok(content && self.inode.is_regular())
     }
 
-    pub(super) fn target(&self, is_synced: bool) -> Target<'_> {
+    pub(super) fn target(&self, is_alone: bool) -> Target<'_> {
         Target {
             mount: self.mount.lower(),
             file: self.file,
             dentry: self.lower,
             journal: self.journal,
-            is_synced,
+            is_alone,
         }
     }
 

@@ -457,6 +457,18 @@ pub(super) fn attributes(journal: &Journal, restore: &Restore) -> Result<KVVec<u
     Ok(records)
 }
 
+/// The records of old attributes that a line saved; none: it saved none.
+pub(super) fn saved_attributes(journal: &Journal, line: &Line<'_>) -> Result<KVVec<u8>, Refusal> {
+    if line.attributes.is_none() {
+        return Ok(KVVec::new());
+    }
+    let inverse = inverse(line).map_err(|e| e.refuse(line.seq))?;
+    match &inverse.restore {
+        Some(restore) => attributes(journal, restore),
+        None => Ok(KVVec::new()),
+    }
+}
+
 /// Whether the caller may see what the object was then: who does not own it only because it was
 /// given to them must not get what it held before.
 fn may_see(inode: &OwnInode, attributes: &[u8]) -> Result<bool, Refusal> {

@@ -118,7 +118,7 @@ fn withdraw(sb: &SuperBlock, journal: &Journal, unfinished: &Unfinished) -> Resu
         file: Some(&file),
         dentry: &dentry,
         journal,
-        is_synced: true,
+        is_alone: true,
     };
     target.withdraw(&line)?;
     end(sb, journal, &dentry, Op::Cancel, unfinished.seq)?;
@@ -232,7 +232,7 @@ pub(crate) fn withdraw_last(
         file: Some(&file),
         dentry,
         journal,
-        is_synced: true,
+        is_alone: true,
     };
     match target.withdraw(&line) {
         Ok(()) => {

@@ -452,6 +452,25 @@ impl OwnInode {
         unsafe { c::lfs_not_dead(self.as_ptr()) };
     }
 
+    /// Whether the caller might do this by mode and ACL, if nothing protected the object.
+    fn may_by_mode(&self, wanted: u32) -> Result {
+        let idmap = &raw mut c::nop_mnt_idmap;
+        // CAST: Small flags.
+        let wanted = wanted as c_int;
+        // SAFETY: A live inode; mounts of ours are not id-mapped.
+        kernel::error::to_result(unsafe { c::generic_permission(idmap, self.as_ptr(), wanted) })
+    }
+
+    /// As [`Self::may_change_names`], when its protection is about to be lifted.
+    pub(crate) fn may_change_names_unprotected(&self) -> Result {
+        self.may_by_mode(c::MAY_WRITE | c::MAY_EXEC)
+    }
+
+    /// As [`Self::may_write`], when its protection is about to be lifted.
+    pub(crate) fn may_write_unprotected(&self) -> Result {
+        self.may_by_mode(c::MAY_WRITE)
+    }
+
     /// Whether the caller may change names in this directory.
     pub(crate) fn may_change_names(&self) -> Result {
         // SAFETY: A live inode.

@@ -15,7 +15,8 @@ use crate::{
     },
     revert::{
         across::{lock, End},
-        gather::refuse,
+        attributes,
+        gather::{self, refuse},
         names::{decode, directory, Names, NAME},
         steps::{Lines, Todo, Way},
         Refusal,
@@ -26,6 +27,7 @@ use crate::{
         dentry::{Dentry, OwnDentry},
         error::EUCLEAN,
         inode::OwnInode,
+        scope::AsKernel,
     },
 };
 use kernel::{prelude::*, sync::aref::ARef};
@@ -51,10 +53,11 @@ impl Group<'_> {
     #[inline(never)]
     pub(super) fn apply(&self) -> Result<(), Left> {
         let mut todos = self.steps().map_err(Left::Whole)?;
-        let mut begun = 0;
-        let applied = self.apply_contents(&mut begun);
-        let mut done = 0;
+        let (mut begun, mut done) = (0, 0);
+        let mut unfinished = KVVec::new();
+        let applied = self.apply_contents(&mut begun, &mut unfinished);
         let applied = applied.and_then(|()| self.apply_names(&mut todos, &mut done));
+        let applied = applied.and_then(|()| self.finish_contents(&unfinished));
         let applied = applied.and_then(|()| Ok(self.ground.sync()?));
         let Err(refusal) = applied else {
             return Ok(());
@@ -78,19 +81,22 @@ impl Group<'_> {
         order::steps(self.ground.journal, &places)
     }
 
-    /// `begun` counts the members that were looked at.
-    fn apply_contents(&self, begun: &mut usize) -> Outcome {
-        for member in &self.members {
+    /// `begun` counts the members that were looked at; those in `unfinished` have a last step behind all
+    /// names.
+    fn apply_contents(&self, begun: &mut usize, unfinished: &mut KVVec<usize>) -> Outcome {
+        for (index, member) in self.members.iter().enumerate() {
             *begun = begun.saturating_add(1);
-            if !member.is_on_names {
-                self.apply_content(member)?;
+            if !member.is_on_names && self.apply_content(member)? {
+                unfinished.push(index, GFP_KERNEL)?;
             }
         }
         Ok(())
     }
 
+    /// Whether a last step has to follow: names that come back move a directory's times, and what is
+    /// protected keeps its names as they are.
     #[inline(never)]
-    fn apply_content(&self, member: &Member) -> Outcome {
+    fn apply_content(&self, member: &Member) -> Outcome<bool> {
         let ground = &self.ground;
         let opened = ground.open(member.object)?;
         let mut state = opened.inode.object().state.lock();
@@ -103,14 +109,49 @@ impl Group<'_> {
         let plan = self.plan(&content, member, head, self.on_foreign(), &mut refuse)?;
         let records = Records::new(&plan.attributes).map_err(|_| EUCLEAN)?;
         let to_change = content.has_content(&plan)?;
+        // Before it is opened.
+        attributes::unprotect(ground.mount.lower(), &opened.lower, records)?;
         let file = opened.file(ground, to_change)?;
         let content = opened.content(ground, file.as_deref(), self.request.force);
         let target = content.target(false);
         let mut touched = false;
         let applied = target.apply(&plan.pieces, &plan.outcome, records, &mut touched);
+        opened.inode.refresh();
         // Steps on its names would take it for changed outside.
         backup::note_change(&mut state, &opened.inode);
-        Ok(applied?)
+        applied?;
+        let is_moved = opened.inode.is_directory() && !records.is_empty();
+        Ok(is_moved || attributes::protects(records))
+    }
+
+    fn finish_contents(&self, unfinished: &[usize]) -> Outcome {
+        for index in unfinished {
+            self.finish_content(self.members.get(*index).ok_or(EUCLEAN)?)?;
+        }
+        Ok(())
+    }
+
+    #[inline(never)]
+    fn finish_content(&self, member: &Member) -> Outcome {
+        let ground = &self.ground;
+        let opened = match ground.open(member.object) {
+            // With its name.
+            Err(refusal) if refusal.reason == Reason::Gone => return Ok(()),
+            opened => opened?,
+        };
+        let mut state = opened.inode.object().state.lock();
+        opened.known(ground, &mut state)?;
+        let mut lines = Lines::new(ground.journal)?;
+        let (at, _) = member.intent.ok_or(EIO)?;
+        let head = lines.read(at)?.prev;
+        let reader = opened.file(ground, false)?;
+        let content = opened.content(ground, reader.as_deref(), self.request.force);
+        let plan = self.plan(&content, member, head, self.on_foreign(), &mut refuse)?;
+        let records = Records::new(&plan.attributes).map_err(|_| EUCLEAN)?;
+        let finished = content.target(false).finish(records);
+        opened.inode.refresh();
+        backup::note_change(&mut state, &opened.inode);
+        Ok(finished?)
     }
 
     /// `done` counts the steps.
@@ -134,6 +175,11 @@ impl Group<'_> {
         let ground = &self.ground;
         let mut lines = Lines::new(ground.journal)?;
         let mut dirs = Dirs::new(ground);
+        for member in self.members.iter().take(begun) {
+            if let (false, Some((at, _))) = (member.is_on_names, member.intent) {
+                let _ = ground.lift(member.object, at)?;
+            }
+        }
         for todo in done.iter_mut().rev() {
             let object = self.members.get(todo.directory).ok_or(EUCLEAN)?.object;
             dirs.perform(object, &mut lines, todo, Turn::Undo)?;
@@ -153,8 +199,36 @@ impl Ground<'_> {
         self.mount.lower().root().superblock().sync()
     }
 
+    /// Takes away the protection that the revert whose line stands at `at` may have brought back: it is
+    /// undone. Answers the object, if its protection has to do with it: as long as that is held, nobody
+    /// who needs the object puts it right on its own, and protects it too early. What is gone has none.
+    #[inline(never)]
+    pub(super) fn lift(&self, object: ObjectId, at: Pos) -> Outcome<Option<ARef<OwnInode>>> {
+        let mut lines = Lines::new(self.journal)?;
+        let saved = gather::saved_attributes(self.journal, &lines.read(at)?)?;
+        let records = Records::new(&saved).map_err(|_| EUCLEAN)?;
+        if !attributes::lifts_protection(records) {
+            return Ok(None);
+        }
+        let opened = match self.open(object) {
+            Err(refusal) if refusal.reason == Reason::Gone => return Ok(None),
+            opened => opened?,
+        };
+        {
+            let mut state = opened.inode.object().state.lock();
+            opened.known(self, &mut state)?;
+            let _kernel = AsKernel::new();
+            attributes::unprotect(self.mount.lower(), &opened.lower, records)?;
+            opened.inode.refresh();
+            // Or steps on its names would take it for changed outside.
+            backup::note_change(&mut state, &opened.inode);
+        }
+        Ok(Some(opened.inode))
+    }
+
     /// Puts back what was there before the revert whose line stands at `at`.
     pub(super) fn withdraw_content(&self, object: ObjectId, at: Pos) -> Outcome {
+        let _held = self.lift(object, at)?;
         let opened = self.open(object)?;
         let mut lines = Lines::new(self.journal)?;
         let line = lines.read(at)?;

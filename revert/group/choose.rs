@@ -92,7 +92,12 @@ impl Group<'_> {
     ) -> Outcome<u64> {
         opened.may_be_reverted()?;
         if member.is_on_names {
-            opened.inode.may_change_names()?;
+            // That is for its flags to decide, where these are taken back, too.
+            if opened.inode.is_protected() && self.has_content_of(member.object) {
+                opened.inode.may_change_names_unprotected()?;
+            } else {
+                opened.inode.may_change_names()?;
+            }
             if opened.inode.object().is_kept() && !self.comes_back(member.object)? {
                 return Err(Refusal::new(Reason::Conflict, 0));
             }
@@ -112,13 +117,15 @@ impl Group<'_> {
         let mut state = opened.inode.object().state.lock();
         let on_foreign = content.verify(&mut state)?;
         let plan = self.plan(&content, member, state.head, on_foreign, objections)?;
-        if content.has_content(&plan)? {
-            opened.inode.may_write().map_err(|_| {
-                // As one who could not open it for writing.
-                Refusal::new(Reason::NotWritable, 0)
-            })?;
-        }
         content.is_open_to(&plan)?;
+        if content.has_content(&plan)? {
+            let may = match opened.inode.is_protected() {
+                true => opened.inode.may_write_unprotected(),
+                false => opened.inode.may_write(),
+            };
+            // As one who could not open it for writing.
+            may.map_err(|_| Refusal::new(Reason::NotWritable, 0))?;
+        }
         let replaced = plan.pieces.iter().map(|piece| piece.length);
         Ok(replaced.fold(0, u64::saturating_add))
     }
@@ -160,6 +167,12 @@ impl Group<'_> {
             places.push(chosen.at, GFP_KERNEL)?;
         }
         Ok(places)
+    }
+
+    /// Whether operations on this object's content or attributes are taken back, too.
+    fn has_content_of(&self, object: ObjectId) -> bool {
+        let is_its = |member: &Member| member.object == object && !member.is_on_names;
+        self.members.iter().any(is_its)
     }
 
     /// Whether one of the operations brings an object back that has lost its last name.

@@ -47,12 +47,20 @@ pub(in crate::revert) fn withdraw(sb: &SuperBlock, group: &[Unfinished]) -> Outc
         let member = group.get(index).ok_or(EUCLEAN)?;
         is_last &= !went_on(&ground, member)?;
     }
+    let mut lines = Lines::new(journal)?;
+    let mut held = KVVec::new();
+    let there = || (group.iter().enumerate()).filter(|(index, _)| !is_gone(*index));
+    for (_, member) in there() {
+        if !is_on_names(&lines.read(member.at)?) && !went_on(&ground, member)? {
+            if let Some(inode) = ground.lift(member.object, member.at)? {
+                held.push(inode, GFP_KERNEL)?;
+            }
+        }
+    }
     if is_last {
         let mut todos = order::steps(journal, &places)?;
         undo(&ground, group, &mut todos)?;
     }
-    let mut lines = Lines::new(journal)?;
-    let there = || (group.iter().enumerate()).filter(|(index, _)| !is_gone(*index));
     for (_, member) in there() {
         if !is_on_names(&lines.read(member.at)?) && !went_on(&ground, member)? {
             ground.withdraw_content(member.object, member.at)?;

@@ -14,6 +14,7 @@ mod fuzz_damage;
 mod fuzz_options;
 mod groups;
 mod groups_gone;
+mod groups_protected;
 mod groups_redo;
 mod interrupted;
 mod kill;
@@ -55,6 +56,7 @@ pub fn all() -> Vec<&'static Test> {
         removed::TESTS,
         groups::TESTS,
         groups_gone::TESTS,
+        groups_protected::TESTS,
         groups_redo::TESTS,
         saves::TESTS,
         interrupted::TESTS,

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! One request takes back what was done to protected objects, and to a directory's times beside its
+//! names: protection is lifted before all else, and comes back behind it, with the times.
+
+use std::os::unix::fs::MetadataExt;
+
+use super::groups::{cut, reverts_since, take_back};
+use crate::group::{Watch, REDO, WALK};
+use crate::harness::Test;
+use crate::outcome::{check, same, At, Outcome, Stop};
+use crate::world::World;
+
+pub const TESTS: &[Test] = &[
+    Test::new("group-of-protected", of_protected).seconds(240),
+    Test::new("group-of-protected-interrupted", interrupted).seconds(240),
+    Test::new("group-of-times-and-names", of_times),
+];
+
+/// What is there before, and what one action does then.
+const ACTIONS: &[(&str, &str)] = &[
+    ("echo one > f", "echo two > f; chattr +i f"),
+    ("echo one > f; chattr +i f", "chattr -i f; echo two >> f; chattr +i f"),
+    ("echo one > f; chattr +a f", "echo two >> f; chattr -a f; echo x > f; chattr +i f"),
+    ("mkdir d; echo a > d/a; chattr +i d", "chattr -i d; rm d/a; echo b > d/b; chattr +i d"),
+    ("mkdir d; echo a > d/a", "rm d/a; mkdir d/c; chattr +i d/c; chattr +i d"),
+    ("echo one > f; chattr +i f", "chattr -i f; rm f; mkdir f"),
+    ("mkdir d; echo one > f; chattr +i f", "chattr -i f; mv f d/g; chattr +i d/g; chattr +i d"),
+];
+
+/// Names, content, modes and flags.
+const STATE: &str = "find . -mindepth 1 -path ./.loggerfs -prune -o -printf '%P\\n' | sort | while read -r p; do
+    stat -c '%n %f %u %g' \"$p\"; lsattr -d \"$p\"; [ ! -f \"$p\" ] || cat \"$p\"; done";
+
+/// Nothing is protected any more, and nothing there.
+const CLEAR: &str = "chattr -R -ia . 2> /dev/null || true; rm -rf f d";
+
+fn needs_chattr(w: &World) -> Outcome {
+    w.sh("touch f")?;
+    if w.sh("chattr +i f && chattr -i f").is_err() {
+        return Err(Stop::Skip("no chattr +i here".into()));
+    }
+    w.sh(CLEAR).map(drop)
+}
+
+fn of_protected(w: &mut World) -> Outcome {
+    needs_chattr(w)?;
+    for (before, action) in ACTIONS {
+        w.sh(before)?;
+        let start = w.sh(STATE)?;
+        let watch = Watch::begin(w)?;
+        w.sh(action).at(*action)?;
+        let ours = watch.operations(w)?;
+        let end = w.sh(STATE)?;
+        check!(start != end, "{action}: nothing was done");
+        let answer = take_back(w, &ours, WALK).at(*action)?;
+        same(*action, w.sh(STATE)?, start.clone())?;
+        let undo = reverts_since(w, answer.seq)?;
+        take_back(w, &undo, REDO).at(*action)?;
+        same(format!("{action}, redone"), w.sh(STATE)?, end)?;
+        w.remount_if_lasting()?;
+        take_back(w, &ours, WALK).at(*action)?;
+        same(format!("{action}, undone again"), w.sh(STATE)?, start)?;
+        w.sh(CLEAR)?;
+    }
+    Ok(())
+}
+
+/// A crash came when everything was applied, and nothing said so yet.
+fn interrupted(w: &mut World) -> Outcome {
+    needs_chattr(w)?;
+    w.below("")?;
+    for (before, action) in ACTIONS {
+        w.remount_empty("")?;
+        w.sh(before)?;
+        let watch = Watch::begin(w)?;
+        w.sh(action)?;
+        let ours = watch.operations(w)?;
+        let end = w.sh(STATE)?;
+        take_back(w, &ours, 0).at(*action)?;
+        let start = w.sh(STATE)?;
+        cut(w, "revert")?;
+        w.mount()?;
+        same(format!("{action}, withdrawn"), w.sh(STATE)?, end)?;
+        take_back(w, &ours, WALK).at(*action)?;
+        same(format!("{action}, asked again"), w.sh(STATE)?, start)?;
+        w.sh(CLEAR)?;
+    }
+    Ok(())
+}
+
+/// A directory's modification time, which an operation had set, is what it was, although names in it
+/// have come and gone behind that.
+fn of_times(w: &mut World) -> Outcome {
+    w.sh("mkdir d; touch d/a; touch -d @1000000000 d")?;
+    for action in [
+        "touch -d @1100000000 d; rm d/a; touch d/b",
+        "touch -d @1100000000 d; mkdir d/c; touch d/c/x; mv d/a d/c",
+        "chmod 700 d; touch -d @1100000000 d; mv d/a d/e; chmod 755 d",
+    ] {
+        let watch = Watch::begin(w)?;
+        w.sh(action)?;
+        take_back(w, &watch.operations(w)?, WALK).at(action)?;
+        same(action, w.sh("ls d")?, "a\n".into())?;
+        same(action, w.path("d").metadata()?.mtime(), 1_000_000_000)?;
+        w.remount_if_lasting()?;
+        same(action, w.path("d").metadata()?.mtime(), 1_000_000_000)?;
+    }
+    Ok(())
+}
