@@ -10,9 +10,7 @@ use super::crew::{Crew, Held};
 use super::holes::Holes;
 use super::op::{parent, About, Op};
 use super::sequence::Action;
-use super::state::{
-    difference, has_other_holes, other_time, protection, State, Whole,
-};
+use super::state::{difference, has_other_holes, other_time, protection, State, Whole};
 use crate::group::{self, Placed, REDO, WALK};
 use crate::mounts::Lower;
 use crate::outcome::{check, fail, At, Outcome, Stop};
@@ -436,6 +434,9 @@ impl<'w> Player<'w> {
             let entries = self.cursor.reverts(self.w)?;
             let flags = if is_undo { REDO } else { WALK };
             self.revert(&entries, flags).at("forth")?;
+            for placed in &lines {
+                self.holes.taken(&placed.line);
+            }
             self.same(&now, "forth again")?;
             self.revert(&lines, WALK).at("back again")?;
         }

@@ -323,7 +323,10 @@ fn kept_by_a_revert(w: &mut World) -> Outcome {
     w.sh(&give)?;
     let but_content = |w: &World| -> Outcome<String> {
         let facts = facts_but_times(w, "f")?;
-        Ok(facts.rsplit_once('\n').map_or("", |(head, _)| head).to_string())
+        Ok(facts
+            .rsplit_once('\n')
+            .map_or("", |(head, _)| head)
+            .to_string())
     };
     let before = but_content(w)?;
     check!(before.contains("capability"), "it has none: {before}");
@@ -352,7 +355,9 @@ fn kept_by_a_revert(w: &mut World) -> Outcome {
     same("by root", but_content(w)?, with.clone())?;
     // A group that the owner is not in: as with a write, the bit goes.
     w.sh("setfattr -x security.capability f")?;
-    w.sh(&format!("{owner} bash -c 'echo now > f'; chgrp 3000 f; chmod 2755 f"))?;
+    w.sh(&format!(
+        "{owner} bash -c 'echo now > f'; chgrp 3000 f; chmod 2755 f"
+    ))?;
     let with = but_content(w)?;
     check!(with.starts_with("102755 "), "no setgid bit: {with}");
     let said = w.sh(&format!("{owner} {pick} 2>&1"))?;

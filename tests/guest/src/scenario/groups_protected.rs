@@ -20,16 +20,32 @@ pub const TESTS: &[Test] = &[
 /// What is there before, and what one action does then.
 const ACTIONS: &[(&str, &str)] = &[
     ("echo one > f", "echo two > f; chattr +i f"),
-    ("echo one > f; chattr +i f", "chattr -i f; echo two >> f; chattr +i f"),
-    ("echo one > f; chattr +a f", "echo two >> f; chattr -a f; echo x > f; chattr +i f"),
-    ("mkdir d; echo a > d/a; chattr +i d", "chattr -i d; rm d/a; echo b > d/b; chattr +i d"),
-    ("mkdir d; echo a > d/a", "rm d/a; mkdir d/c; chattr +i d/c; chattr +i d"),
+    (
+        "echo one > f; chattr +i f",
+        "chattr -i f; echo two >> f; chattr +i f",
+    ),
+    (
+        "echo one > f; chattr +a f",
+        "echo two >> f; chattr -a f; echo x > f; chattr +i f",
+    ),
+    (
+        "mkdir d; echo a > d/a; chattr +i d",
+        "chattr -i d; rm d/a; echo b > d/b; chattr +i d",
+    ),
+    (
+        "mkdir d; echo a > d/a",
+        "rm d/a; mkdir d/c; chattr +i d/c; chattr +i d",
+    ),
     ("echo one > f; chattr +i f", "chattr -i f; rm f; mkdir f"),
-    ("mkdir d; echo one > f; chattr +i f", "chattr -i f; mv f d/g; chattr +i d/g; chattr +i d"),
+    (
+        "mkdir d; echo one > f; chattr +i f",
+        "chattr -i f; mv f d/g; chattr +i d/g; chattr +i d",
+    ),
 ];
 
 /// Names, content, modes and flags.
-const STATE: &str = "find . -mindepth 1 -path ./.loggerfs -prune -o -printf '%P\\n' | sort | while read -r p; do
+const STATE: &str =
+    "find . -mindepth 1 -path ./.loggerfs -prune -o -printf '%P\\n' | sort | while read -r p; do
     stat -c '%n %f %u %g' \"$p\"; lsattr -d \"$p\"; [ ! -f \"$p\" ] || cat \"$p\"; done";
 
 /// Nothing is protected any more, and nothing there.

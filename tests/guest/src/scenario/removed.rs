@@ -3,8 +3,8 @@
 //! `rm -r`, taken back by one request: all that one process removed, and nothing that others did.
 
 use std::fs::{self, File};
-use std::io;
-use std::path::Path;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
@@ -159,18 +159,25 @@ fn given_up(w: &mut World) -> Outcome {
     fail!("what was given up is still kept");
 }
 
-/// How many kept directories have names in them.
+/// How many kept directories have names in them. What is given up meanwhile has none.
 fn filled(kept: &Path) -> Outcome<usize> {
     let mut count = 0;
-    for segment in fs::read_dir(kept)? {
-        for place in fs::read_dir(segment?.path())? {
-            for object in fs::read_dir(place?.path())? {
-                let object = object?;
-                let is_filled =
-                    object.file_type()?.is_dir() && fs::read_dir(object.path())?.next().is_some();
-                count += usize::from(is_filled);
+    for segment in entries(kept)? {
+        for place in entries(&segment)? {
+            for object in entries(&place)?.iter().filter(|object| object.is_dir()) {
+                count += usize::from(!entries(object)?.is_empty());
             }
         }
     }
     Ok(count)
+}
+
+/// What is in a directory; nothing: that is gone.
+fn entries(directory: &Path) -> Outcome<Vec<PathBuf>> {
+    match fs::read_dir(directory) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        found => Ok(found?
+            .map(|entry| entry.map(|entry| entry.path()))
+            .collect::<Result<_, _>>()?),
+    }
 }
