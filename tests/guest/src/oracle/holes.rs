@@ -6,10 +6,11 @@
 //! operation had covered in part holds zeroes then, since the history knows of the bytes that were
 //! covered, and not of the block's others. A store through a mapping has the filesystem allocate all that
 //! the page cache keeps in one piece with the page (ext4), and on tmpfs reading a hole through a mapping
-//! is enough to put a page there; this test reads all mappings after each revert. For a file that shares
-//! blocks, xfs sets room for copies aside, which shows as data where the page cache has a hole. Space that
-//! was allocated ahead shows as data while the page cache has it, which a read is enough for, and as a hole
-//! otherwise: nothing is said of files that have had such. All else is a failure.
+//! is enough to put a page there; this test reads all mappings after each revert. Space that was allocated
+//! ahead shows as data while the page cache has it, which a read is enough for, and as a hole
+//! otherwise: nothing is said of files that have had such, nor of those on xfs, which allocates ahead of
+//! its own accord, and sets room for copies of shared blocks aside: they are only counted. All else is a
+//! failure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
