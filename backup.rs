@@ -43,6 +43,8 @@ pub(crate) enum Loses<'a> {
     Nothing,
     /// The bytes of a range (start, end), as far as the file reaches; read through this file.
     Range(&'a File, u64, u64),
+    /// That the holes of a range (start, end) have no space, as far as the file reaches.
+    Holes(&'a File, u64, u64),
     /// Attributes of the lower object with this name.
     Attributes(&'a Dentry, Wanted<'a>),
 }
@@ -178,6 +180,11 @@ impl<'a> Intent<'a> {
             Loses::Nothing => Ok((Saved::Nothing, None)),
             Loses::Attributes(lower, wanted) => {
                 let saved = attributes::save(mount, journal, lower, wanted);
+                Ok((by_policy(mount, journal, saved, false)?, None))
+            }
+            Loses::Holes(reader, start, end) => {
+                let lower = self.inode.lower();
+                let saved = capture::holes(journal, lower, reader, *start, (*end).min(size));
                 Ok((by_policy(mount, journal, saved, false)?, None))
             }
             Loses::Range(reader, start, end) => {

@@ -6,12 +6,12 @@ use crate::{
     history::{
         journal::{Journal, LineRoom, Payload, Staged, MAX_STAGED},
         line::{Extent, LineDraft, Undo},
-        plan::MapRecord, //
+        plan::{allocated, Content, MapRecord}, //
     },
     vfs::{
         file::File,
         inode::Inode,
-        range::{run_at, Run}, //
+        range::{extents, run_at, Run}, //
     },
 };
 use kernel::prelude::*;
@@ -97,7 +97,7 @@ pub(crate) fn range(
     }
     let mut runs = KVec::new();
     add_runs(&mut runs, reader, (start, end))?;
-    if runs.iter().all(|run| !run.hole) {
+    if runs.iter().all(|run| run.content == Content::Data) {
         return plain(journal, lower, reader, (start, end));
     }
     mapped(journal, lower, Some(reader), &runs, &[])
@@ -130,23 +130,86 @@ pub(crate) fn add_runs(
 ) -> Result {
     let mut at = start;
     while at < end {
-        let (next, hole) = match run_at(reader, at, end) {
-            Run::Data(to) => (to, false),
-            Run::Hole(to) => (to, true),
+        let (next, is_data) = match run_at(reader, at, end) {
+            Run::Data(to) => (to, true),
+            Run::Hole(to) => (to, false),
         };
         // A lower filesystem that answers nonsense must not keep us here.
         let next = if next > at { next } else { end };
-        runs.push(
-            MapRecord {
-                offset: at,
-                length: next - at,
-                hole,
-            },
-            GFP_KERNEL,
-        )?;
+        if is_data {
+            add_run(runs, (at, next), Content::Data)?;
+        } else {
+            add_hole(runs, reader, (at, next))?;
+        }
         at = next;
     }
     Ok(())
+}
+
+/// Adds the runs of a range without data: those that have space allocated, and those that have not.
+fn add_hole(runs: &mut KVec<MapRecord>, reader: &File, (start, end): (u64, u64)) -> Result {
+    let inode = reader.inode();
+    let before = runs.len();
+    let found = allocated(
+        (start, end),
+        inode.block(),
+        |from, to| extents(inode, from, to),
+        |from, to, has_space| {
+            let content = match has_space {
+                true => Content::Unwritten,
+                false => Content::Hole,
+            };
+            add_run(runs, (from, to), content)
+        },
+    );
+    match found {
+        Err(e) if e != ENOMEM => {
+            // It does not tell: then it is a hole, which reads the same.
+            runs.truncate(before);
+            add_run(runs, (start, end), Content::Hole)
+        }
+        found => found,
+    }
+}
+
+/// Adds a run to the last one, or behind it.
+fn add_run(runs: &mut KVec<MapRecord>, (start, end): (u64, u64), content: Content) -> Result {
+    let length = end.saturating_sub(start);
+    match runs.last_mut() {
+        Some(last) if last.content == content && last.offset.checked_add(last.length) == Some(start) => {
+            last.length = last.length.saturating_add(length);
+        }
+        _ => runs.push(
+            MapRecord {
+                offset: start,
+                length,
+                content,
+            },
+            GFP_KERNEL,
+        )?,
+    }
+    Ok(())
+}
+
+/// Saves where `[start, end)` of the lower file has no space, which is about to be allocated there.
+/// Otherwise as [`range`].
+pub(super) fn holes(
+    journal: &Journal,
+    lower: &Inode,
+    reader: &File,
+    start: u64,
+    end: u64,
+) -> Result<Saved> {
+    if start >= end {
+        return Ok(Saved::Nothing);
+    }
+    let mut runs = KVec::new();
+    add_runs(&mut runs, reader, (start, end))?;
+    runs.retain(|run| run.content == Content::Hole);
+    if runs.is_empty() {
+        return Ok(Saved::Nothing);
+    }
+    mapped(journal, lower, None, &runs, &[])
 }
 
 fn plain(
@@ -162,7 +225,7 @@ fn plain(
 }
 
 /// Saves runs in file order, each with its record in the payload's map, and behind them
-/// `attributes`, which are records of their own. Without a reader there must be no runs.
+/// `attributes`, which are records of their own. Without a reader there must be no runs of data.
 pub(crate) fn mapped(
     journal: &Journal,
     lower: &Inode,
@@ -173,7 +236,7 @@ pub(crate) fn mapped(
     let records = runs.len() as u64;
     let data = runs
         .iter()
-        .filter(|run| !run.hole)
+        .filter(|run| run.content == Content::Data)
         .try_fold(0u64, |sum, run| sum.checked_add(run.length))
         .ok_or(EFBIG)?;
     let length = records
@@ -185,7 +248,7 @@ pub(crate) fn mapped(
     for run in runs {
         payload.push(&run.encode())?;
     }
-    for run in runs.iter().filter(|run| !run.hole) {
+    for run in runs.iter().filter(|run| run.content == Content::Data) {
         let reader = reader.ok_or(EINVAL)?;
         push(&mut payload, lower, reader, run.offset, run.length)?;
     }

@@ -91,6 +91,7 @@ void lfs_allow_all_caching(struct inode *inode);
 ssize_t lfs_read_cached(struct file *file, void *buf, size_t len, loff_t at);
 ssize_t lfs_write_cached(struct file *file, const void *buf, size_t len, loff_t at);
 int lfs_fiemap(struct inode *inode, struct fiemap_extent_info *info, u64 start, u64 len);
+s64 lfs_count_extents(struct inode *inode, u64 start, u64 len);
 void lfs_touch_atime(struct vfsmount *mnt, struct inode *inode);
 
 /* dentries */
@@ -114,6 +115,8 @@ const struct cred *lfs_kernel_cred(void);
 size_t lfs_copy_cached(struct address_space *mapping, loff_t pos, void *to, size_t len);
 size_t lfs_fill_cached(struct address_space *mapping, loff_t pos, const void *from, size_t len);
 size_t lfs_copy_to_folio(struct folio *folio, loff_t pos, const void *from, size_t len);
+bool lfs_is_shmem(const struct inode *inode);
+u64 lfs_cached_runs(const struct inode *inode, u64 start, u64 len);
 
 /* shared writable mappings */
 void lfs_map_by_pages(struct vm_area_struct *area);

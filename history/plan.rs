@@ -29,6 +29,8 @@ mod merge;
 mod names;
 #[path = "plan/picked.rs"]
 mod picked;
+#[path = "plan/space.rs"]
+mod space;
 #[path = "plan/touched.rs"]
 mod touched;
 #[path = "plan/walk.rs"]
@@ -43,6 +45,7 @@ pub use attributes::{
     Times, //
 };
 pub use map::{
+    Content,
     MapReader,
     MapRecord,
     RECORD, //
@@ -68,6 +71,7 @@ pub use picked::{
     Redo,
     Redoing, //
 };
+pub use space::allocated;
 pub use touched::{
     resized,
     Kept,
@@ -95,6 +99,8 @@ use super::line::{
 pub enum Source {
     /// Nowhere: the range was a hole, and reads as zeroes.
     Hole,
+    /// Nowhere either, but space was allocated for the range.
+    Unwritten,
     /// From here on in the payload file of this segment.
     At(Pos),
 }
@@ -103,7 +109,7 @@ impl Source {
     /// The source of what lies `distance` bytes on.
     fn skip(self, distance: u64) -> Self {
         match self {
-            Self::Hole => Self::Hole,
+            Self::Hole | Self::Unwritten => self,
             Self::At(pos) => Self::At(Pos {
                 segment: pos.segment,
                 offset: pos.offset.saturating_add(distance),
@@ -164,6 +170,8 @@ pub struct Inverse {
     pub restore: Option<Restore>,
     /// The size to set; `None`: it stays.
     pub size_after: Option<u64>,
+    /// Whether space behind the file's end was allocated, and is to be freed.
+    pub trims: bool,
 }
 
 /// Why there is no plan.
@@ -220,6 +228,8 @@ pub fn inverse(line: &Line<'_>) -> Result<Inverse, PlanError> {
     Ok(Inverse {
         restore,
         size_after: line.size,
+        trims: line.op == Op::Allocate
+            && line.size.is_some_and(|size| line.offset.saturating_add(line.length) > size),
     })
 }
 
@@ -235,6 +245,7 @@ fn attributes_only(line: &Line<'_>) -> Result<Inverse, PlanError> {
     Ok(Inverse {
         restore: Some(restore),
         size_after: None,
+        trims: false,
     })
 }
 

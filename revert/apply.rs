@@ -84,11 +84,10 @@ impl Target<'_> {
                 attr::set_size(self.mount, self.dentry, outcome.size)?;
             }
             self.put(file, pieces)?;
-            if outcome.size < outcome.present {
-                attr::set_size(self.mount, self.dentry, outcome.size)?;
-            }
             // A plan without bytes and sizes still is a change of the file.
-            if pieces.is_empty() && outcome.size == outcome.present {
+            let is_empty = pieces.is_empty() && outcome.size == outcome.present;
+            // The call frees what is allocated behind the end, too.
+            if outcome.size < outcome.present || is_empty || outcome.trims {
                 attr::set_size(self.mount, self.dentry, outcome.size)?;
             }
             self.sync()
@@ -171,6 +170,7 @@ impl Target<'_> {
         for piece in pieces {
             match piece.source {
                 Source::Hole => range::punch(file, piece.offset, piece.length)?,
+                Source::Unwritten => range::reserve(file, piece.offset, piece.length)?,
                 Source::At(at) => {
                     let extent = Extent {
                         segment: at.segment,

@@ -347,6 +347,9 @@ impl<'a> Gathering<'a> {
             }
             self.attributes.extend_from_slice(&old, GFP_KERNEL)?;
         }
+        if inverse.trims {
+            self.merge.trim();
+        }
         // Behind an operation that stays, the size at the time of another one may be an old one.
         let sizes = self.is_regular && (self.is_newest || resized(line).is_some());
         self.merge

@@ -78,7 +78,7 @@ impl RangeHooks for Stack {
             // Everything behind moves. The inverse call would cost less than saving that, but it is
             // not atomic below: a power cut may leave it half done, and then only bytes help.
             Op::Collapse | Op::Insert => Loses::Range(file.lower(), at, inode.size()),
-            _ => Loses::Nothing,
+            _ => Loses::Holes(file.lower(), at, end),
         };
         let pending = Intent {
             inode,

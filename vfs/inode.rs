@@ -117,6 +117,13 @@ impl Inode {
         blocks.saturating_mul(512) < self.size()
     }
 
+    /// How many bytes its filesystem allocates together: a power of two.
+    pub(crate) fn block(&self) -> u64 {
+        // SAFETY: `self` is a live inode.
+        let bits = unsafe { (*self.as_ptr()).i_blkbits };
+        1u64.checked_shl(bits.into()).unwrap_or(1)
+    }
+
     /// Whether it has neither bytes nor blocks; where blocks come late, it has the bytes before.
     pub(crate) fn is_bare(&self) -> bool {
         // SAFETY: `self` is a live inode; a racy read is what the VFS does too.

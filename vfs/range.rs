@@ -2,10 +2,11 @@
 
 //! Lower file operations on ranges: allocation, copies, splices, holes, advice.
 
-use super::error::EOPNOTSUPP;
+use super::error::{EDQUOT, EOPNOTSUPP};
 use super::{
     c,
-    file::{errno, File}, //
+    file::{errno, File},
+    inode::Inode, //
 };
 use kernel::{error::to_result, prelude::*};
 
@@ -33,6 +34,32 @@ pub(crate) fn run_at(lower: &File, at: u64, end: u64) -> Run {
         },
         Err(e) if e == ENXIO => Run::Hole(end),
         Err(_) => Run::Data(end),
+    }
+}
+
+/// How many extents of a file have a part of `[start, end)`, in which there is no data: written ones,
+/// or space that is only allocated. An error: the filesystem does not tell.
+pub(crate) fn extents(lower: &Inode, start: u64, end: u64) -> Result<u64> {
+    let length = end.saturating_sub(start);
+    // SAFETY: A live inode.
+    if unsafe { c::lfs_is_shmem(lower.as_ptr()) } {
+        // SAFETY: A live inode, whose pages are all that tmpfs knows of its space.
+        return Ok(unsafe { c::lfs_cached_runs(lower.as_ptr(), start, length) });
+    }
+    // SAFETY: A live inode, whose lock is not held: the lower filesystem takes it.
+    let count = unsafe { c::lfs_count_extents(lower.as_ptr(), start, length) };
+    u64::try_from(count).map_err(|_| errno(count as isize))
+}
+
+/// Makes `[offset, offset + length)` a hole for which space is allocated, as far as there is room for
+/// that: the file reads the same without.
+pub(crate) fn reserve(lower: &File, offset: u64, length: u64) -> Result {
+    punch(lower, offset, length)?;
+    let start = i64::try_from(offset).map_err(|_| EFBIG)?;
+    let count = i64::try_from(length).map_err(|_| EFBIG)?;
+    match lower.allocate(c::FALLOC_KEEP_SIZE, start, count) {
+        Err(e) if e == ENOSPC || e == EDQUOT || e == EOPNOTSUPP => Ok(()),
+        other => other,
     }
 }
 

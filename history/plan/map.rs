@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 
-//! A payload's map: which ranges its bytes belong to, and which ranges were holes.
+//! A payload's map: which ranges its bytes belong to, and which ranges had none, with space allocated
+//! for them or without.
 
 use super::{
     super::line::Pos,
@@ -13,8 +14,22 @@ use super::{
 /// The length of one record.
 pub const RECORD: usize = 16;
 
-/// The bit of a record's length that says: this range was a hole.
-const HOLE: u64 = 1 << 63;
+/// The bit of a record's length that says: the payload has no bytes for this range.
+const EMPTY: u64 = 1 << 63;
+
+/// The bit of such a record's offset that says: it had space all the same. No offset in a file has it.
+const ALLOCATED: u64 = 1 << 63;
+
+/// What stands in a range of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// Bytes.
+    Data,
+    /// Nothing: it reads as zeroes.
+    Hole,
+    /// Nothing either, but space is allocated for it.
+    Unwritten,
+}
 
 /// One record of a payload's map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,18 +38,22 @@ pub struct MapRecord {
     pub offset: u64,
     /// How many bytes; below 2^63.
     pub length: u64,
-    /// Whether the range was a hole, so that the payload has no bytes for it.
-    pub hole: bool,
+    /// What stood there; the payload has bytes for data only.
+    pub content: Content,
 }
 
 impl MapRecord {
     /// The record as it stands in the payload.
     pub fn encode(&self) -> [u8; RECORD] {
-        let flag = if self.hole { HOLE } else { 0 };
+        let (allocated, empty) = match self.content {
+            Content::Data => (0, 0),
+            Content::Hole => (0, EMPTY),
+            Content::Unwritten => (ALLOCATED, EMPTY),
+        };
         let mut record = [0; RECORD];
         let (offset, length) = record.split_at_mut(RECORD / 2);
-        offset.copy_from_slice(&self.offset.to_le_bytes());
-        length.copy_from_slice(&(self.length & !HOLE | flag).to_le_bytes());
+        offset.copy_from_slice(&(self.offset | allocated).to_le_bytes());
+        length.copy_from_slice(&(self.length & !EMPTY | empty).to_le_bytes());
         record
     }
 
@@ -47,11 +66,16 @@ impl MapRecord {
             }
             u64::from_le_bytes(bytes)
         };
-        let length = word(RECORD / 2);
+        let (offset, length) = (word(0), word(RECORD / 2));
+        let (offset, content) = match (length & EMPTY != 0, offset & ALLOCATED != 0) {
+            (false, _) => (offset, Content::Data),
+            (true, false) => (offset, Content::Hole),
+            (true, true) => (offset & !ALLOCATED, Content::Unwritten),
+        };
         Self {
-            offset: word(0),
-            length: length & !HOLE,
-            hole: length & HOLE != 0,
+            offset,
+            length: length & !EMPTY,
+            content,
         }
     }
 }
@@ -100,7 +124,7 @@ impl MapReader {
             plain: None,
         };
         if restore.map.is_none() && payload.length > 0 {
-            reader.plain = Some(reader.piece(restore.offset, payload.length, false)?);
+            reader.plain = Some(reader.piece(restore.offset, payload.length, Content::Data)?);
         }
         Ok(reader)
     }
@@ -119,7 +143,7 @@ impl MapReader {
     pub fn feed(&mut self, record: &[u8; RECORD]) -> Result<Piece, PlanError> {
         self.left = self.left.checked_sub(1).ok_or(PlanError::Corrupt)?;
         let record = MapRecord::decode(record);
-        self.piece(record.offset, record.length, record.hole)
+        self.piece(record.offset, record.length, record.content)
     }
 
     /// Agrees, if the map is whole and accounts for every byte of the payload.
@@ -132,23 +156,15 @@ impl MapReader {
     }
 
     /// Checks a range and gives it its bytes.
-    fn piece(&mut self, offset: u64, length: u64, hole: bool) -> Result<Piece, PlanError> {
+    fn piece(&mut self, offset: u64, length: u64, content: Content) -> Result<Piece, PlanError> {
         let end = offset.checked_add(length).ok_or(PlanError::Corrupt)?;
         if length == 0 || offset < self.floor || end > self.ceiling {
             return Err(PlanError::Corrupt);
         }
-        let source = if hole {
-            Source::Hole
-        } else {
-            let start = self.next;
-            self.next = start
-                .checked_add(length)
-                .filter(|next| *next <= self.end)
-                .ok_or(PlanError::Corrupt)?;
-            Source::At(Pos {
-                segment: self.segment,
-                offset: start,
-            })
+        let source = match content {
+            Content::Hole => Source::Hole,
+            Content::Unwritten => Source::Unwritten,
+            Content::Data => self.take(length)?,
         };
         self.floor = end;
         Ok(Piece {
@@ -156,5 +172,18 @@ impl MapReader {
             length,
             source,
         })
+    }
+
+    /// The next `length` bytes of the payload.
+    fn take(&mut self, length: u64) -> Result<Source, PlanError> {
+        let offset = self.next;
+        self.next = offset
+            .checked_add(length)
+            .filter(|next| *next <= self.end)
+            .ok_or(PlanError::Corrupt)?;
+        Ok(Source::At(Pos {
+            segment: self.segment,
+            offset,
+        }))
     }
 }

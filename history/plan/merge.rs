@@ -40,6 +40,7 @@ pub struct Merge<S> {
     present: u64,
     size: u64,
     low: u64,
+    trims: bool,
 }
 
 /// What a plan comes to, beside its pieces.
@@ -51,6 +52,8 @@ pub struct Outcome {
     pub size: u64,
     /// The lowest size on the way. From here on, the pieces cover every byte up to `size`.
     pub low: u64,
+    /// Whether space behind the file's end is to be freed.
+    pub trims: bool,
 }
 
 impl<S: Store<Entry>> Merge<S> {
@@ -62,6 +65,7 @@ impl<S: Store<Entry>> Merge<S> {
             present,
             size: present,
             low: present,
+            trims: false,
         }
     }
 
@@ -92,12 +96,18 @@ impl<S: Store<Entry>> Merge<S> {
         }
     }
 
+    /// Frees what is allocated behind the file's end.
+    pub fn trim(&mut self) {
+        self.trims = true;
+    }
+
     /// Writes the plan into `pieces`, which is empty.
     pub fn finish(mut self, pieces: &mut impl Store<Piece>) -> Result<Outcome, PlanError> {
         let outcome = Outcome {
             present: self.present,
             size: self.size,
             low: self.low,
+            trims: self.trims,
         };
         let entries = self.entries.items();
         let mut cut = self.size;

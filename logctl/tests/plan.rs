@@ -7,7 +7,7 @@ mod support;
 
 use logctl::history::line::{Extent, Line};
 use logctl::history::plan::{
-    inverse, Access, Changes, Fate, Flags, Kind, MapReader, MapRecord, Merge, OnForeign, Piece,
+    inverse, Access, Changes, Content, Fate, Flags, Kind, MapReader, MapRecord, Merge, OnForeign, Piece,
     PlanError, Record, Records, Restore, Source, Step, Stop, Times, Walk,
 };
 use support::{pos, List, OBJECT};
@@ -30,7 +30,7 @@ fn map_records_at_the_edge_do_not_overflow() {
     let record = MapRecord {
         offset: u64::MAX,
         length: u64::MAX >> 1,
-        hole: false,
+        content: Content::Data,
     };
     assert_eq!(reader.feed(&record.encode()), Err(PlanError::Corrupt));
     assert_eq!(MapRecord::decode(&record.encode()), record);

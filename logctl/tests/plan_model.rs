@@ -6,9 +6,9 @@
 mod support;
 
 use logctl::history::line::{Extent, Mode, Op, Pos};
-use logctl::history::plan::{MapReader, MapRecord, Merge, Piece, Restore, Source};
+use logctl::history::plan::{allocated, Content, MapReader, MapRecord, Merge, Piece, Restore, Source};
 use proptest::prelude::*;
-use support::model::{apply, check_plan, redo, Deed, File, World};
+use support::model::{apply, check_plan, redo, Cell, Deed, File, World};
 use support::{pos, List};
 
 fn deed() -> impl Strategy<Value = Deed> {
@@ -24,6 +24,8 @@ fn deed() -> impl Strategy<Value = Deed> {
         5 => (0..128u64).prop_map(Deed::Truncate),
         2 => (at.clone(), len.clone())
             .prop_map(|(offset, length)| Deed::Punch { offset, length }),
+        2 => (at.clone(), len.clone())
+            .prop_map(|(offset, length)| Deed::Allocate { offset, length }),
         2 => (at, len).prop_map(|(offset, length)| Deed::Store { offset, length }),
         1 => prop::sample::select(&[Op::Left, Op::Recover, Op::Read][..]).prop_map(Deed::Books),
         2 => (
@@ -75,7 +77,7 @@ proptest! {
         present in prop::collection::vec(prop::option::of(any::<u8>()), 0..64),
         operations in prop::collection::vec(
             (
-                prop::collection::vec((0..80u64, 1..40u64, any::<bool>()), 0..4),
+                prop::collection::vec((0..80u64, 1..40u64, 0..3u8), 0..4),
                 prop::option::of(0..100u64),
             ),
             0..8,
@@ -84,13 +86,14 @@ proptest! {
         let source = |at: Pos, length: usize| {
             (0..length as u64).map(|i| (at.segment * 31 + at.offset + i) as u8).collect()
         };
+        let present: File = present.into_iter().map(Cell::of).collect();
         let mut merge = Merge::new(List::default(), present.len() as u64);
         let mut expected = present.clone();
         for (index, (ranges, size)) in operations.iter().enumerate() {
             let before = expected.len() as u64;
-            for &(offset, length, hole) in ranges {
+            for &(offset, length, kind) in ranges {
                 let at = pos(index as u64, offset * 7);
-                let source = if hole { Source::Hole } else { Source::At(at) };
+                let source = [Source::Hole, Source::Unwritten, Source::At(at)][usize::from(kind)];
                 merge.restore(&Piece { offset, length, source }).unwrap();
                 let piece = Piece { offset, length, source };
                 let size = expected.len().max(piece.end() as usize) as u64;
@@ -99,7 +102,7 @@ proptest! {
                 });
             }
             merge.end_operation(*size);
-            expected.resize(size.unwrap_or(before) as usize, None);
+            expected.resize(size.unwrap_or(before) as usize, Cell::Hole);
         }
         let mut pieces = List::default();
         let outcome = merge.finish(&mut pieces).unwrap();
@@ -130,12 +133,56 @@ proptest! {
         let pieces: Result<Vec<_>, _> = records
             .iter()
             .map(|&(offset, length, hole)| {
-                reader.feed(&MapRecord { offset, length, hole }.encode())
+                let content = if hole { Content::Hole } else { Content::Data };
+                reader.feed(&MapRecord { offset, length, content }.encode())
             })
             .collect();
         let sound = records.iter().all(|r| r.1 > 0 && r.0 >= offset && r.0 + r.1 <= offset + length)
             && records.windows(2).all(|pair| pair[0].0 + pair[0].1 <= pair[1].0);
         prop_assert_eq!(pieces.is_ok(), sound);
         prop_assert_eq!(pieces.is_ok() && reader.finish().is_ok(), sound && extra == 0);
+    }
+
+    /// Space is found where it is, whatever the extents are cut into.
+    #[test]
+    fn space_is_found_by_counting(
+        extents in prop::collection::vec((0..6u64, 1..9u64, any::<bool>()), 0..12),
+        (start, length) in (0..70_000u64, 0..90_000u64),
+        bits in prop::sample::select(&[9u32, 10, 12][..]),
+    ) {
+        let block = 1 << bits;
+        let mut laid: Vec<(u64, u64)> = Vec::new();
+        let mut at = 0;
+        for (gap, blocks, is_apart) in extents {
+            at += if is_apart { gap * block } else { 0 };
+            laid.push((at, at + blocks * block));
+            at += blocks * block;
+        }
+        let count = |from: u64, to: u64| {
+            laid.iter().filter(|(begins, ends)| *begins < to && *ends > from).count() as u64
+        };
+        let mut asked = 0;
+        let mut found = Vec::new();
+        let end = start + length;
+        let ask = |from: u64, to: u64| {
+            assert!(start <= from && from < to && to <= end, "within the range");
+            asked += 1;
+            Ok::<_, ()>(count(from, to))
+        };
+        allocated((start, end), block, ask, |from, to, has_space| {
+            found.push((from, to, has_space));
+            Ok(())
+        }).unwrap();
+        let mut next = start;
+        for (from, to, has_space) in found {
+            prop_assert!(from == next && to > from, "ascending, without gaps");
+            next = to;
+            for at in from..to {
+                prop_assert_eq!(count(at, at + 1) != 0, has_space, "byte {}", at);
+            }
+        }
+        prop_assert_eq!(next, end.max(start));
+        let most = 8 * (laid.len() as u64 + 1) * 10;
+        prop_assert!(asked <= most, "{} questions about {} extents", asked, laid.len());
     }
 }

@@ -1,18 +1,48 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! A model file that tells holes from zeroes, with a journal as the kernel would keep it: what
+//! A model file that tells holes from zeroes, and allocated ones from others, with a journal as the kernel would keep it: what
 //! the plan's own test and the fuzzers compare with.
 
 use logctl::history::line::{Extent, Line, LineDraft, Mode, Op, Open, Pos, Time, Undo};
 use logctl::history::plan::{
-    inverse, Changes, Entry, Fate, Inverse, MapReader, MapRecord, Merge, OnForeign, Outcome, Piece,
+    inverse, Changes, Content, Entry, Fate, Inverse, MapReader, MapRecord, Merge, OnForeign, Outcome, Piece,
     Source, Step, Walk, RECORD,
 };
 
 use super::{crc32c, parse, pos, seed, List, OBJECT};
 
-/// One byte of the model file: `None` is a hole.
-pub type Cell = Option<u8>;
+/// One byte of the model file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cell {
+    /// A hole.
+    Hole,
+    /// One with space of its own.
+    Unwritten,
+    /// A byte.
+    Byte(u8),
+}
+
+impl Cell {
+    /// A byte, or a hole.
+    pub fn of(byte: Option<u8>) -> Self {
+        byte.map_or(Self::Hole, Self::Byte)
+    }
+
+    fn content(self) -> Content {
+        match self {
+            Self::Hole => Content::Hole,
+            Self::Unwritten => Content::Unwritten,
+            Self::Byte(_) => Content::Data,
+        }
+    }
+
+    fn byte(self) -> Option<u8> {
+        match self {
+            Self::Byte(byte) => Some(byte),
+            _ => None,
+        }
+    }
+}
 
 /// A file as it should be.
 pub type File = Vec<Cell>;
@@ -22,15 +52,16 @@ pub fn apply(file: &mut File, pieces: &[Piece], size: u64, undo: &dyn Fn(Pos, us
     for piece in pieces {
         let (start, end) = (piece.offset as usize, piece.end() as usize);
         if file.len() < end {
-            file.resize(end, None);
+            file.resize(end, Cell::Hole);
         }
         let cells: File = match piece.source {
-            Source::Hole => vec![None; end - start],
-            Source::At(at) => undo(at, end - start).into_iter().map(Some).collect(),
+            Source::Hole => vec![Cell::Hole; end - start],
+            Source::Unwritten => vec![Cell::Unwritten; end - start],
+            Source::At(at) => (undo(at, end - start).into_iter().map(Cell::Byte)).collect(),
         };
         file[start..end].copy_from_slice(&cells);
     }
-    file.resize(size as usize, None);
+    file.resize(size as usize, Cell::Hole);
 }
 
 /// Cuts ranges of a file into runs of data and holes.
@@ -38,15 +69,17 @@ pub fn runs(file: &[Cell], ranges: &[(u64, u64)]) -> Vec<MapRecord> {
     let mut runs: Vec<MapRecord> = Vec::new();
     for &(start, length) in ranges {
         for at in start..start + length {
-            let hole = file[at as usize].is_none();
+            let content = file[at as usize].content();
             match runs.last_mut() {
-                Some(run) if run.offset + run.length == at && run.hole == hole && at > start => {
+                Some(run)
+                    if run.offset + run.length == at && run.content == content && at > start =>
+                {
                     run.length += 1;
                 }
                 _ => runs.push(MapRecord {
                     offset: at,
                     length: 1,
-                    hole,
+                    content,
                 }),
             }
         }
@@ -89,14 +122,20 @@ impl Journal {
     /// Saves ranges of a file; a single run of data that begins at `base` needs no map.
     fn save(&mut self, file: &[Cell], base: u64, ranges: &[(u64, u64)], map: bool) -> Facts {
         let runs = runs(file, ranges);
-        let plain = matches!(runs[..], [run] if !run.hole && run.offset == base) && !map;
+        let is_data = |run: &MapRecord| run.content == Content::Data;
+        let plain = matches!(&runs[..], [run] if is_data(run) && run.offset == base) && !map;
+        self.save_runs(file, &runs, !plain)
+    }
+
+    /// Saves runs, with a map or not.
+    fn save_runs(&mut self, file: &[Cell], runs: &[MapRecord], map: bool) -> Facts {
         let mut payload = Vec::new();
-        if !plain {
+        if map {
             runs.iter().for_each(|run| payload.extend(run.encode()));
         }
-        for run in runs.iter().filter(|run| !run.hole) {
+        for run in runs.iter().filter(|run| run.content == Content::Data) {
             let (start, end) = (run.offset as usize, (run.offset + run.length) as usize);
-            payload.extend(file[start..end].iter().map(|cell| cell.expect("data")));
+            payload.extend(file[start..end].iter().map(|cell| cell.byte().expect("data")));
         }
         let segment = self.segment();
         self.undo
@@ -115,7 +154,7 @@ impl Journal {
             } else {
                 Undo::At(extent)
             },
-            map: (!plain && !runs.is_empty()).then_some(runs.len() as u64),
+            map: (map && !runs.is_empty()).then_some(runs.len() as u64),
             crc: !crc32c(!0, &payload),
         }
     }
@@ -257,6 +296,11 @@ pub enum Deed {
         offset: u64,
         length: u64,
     },
+    /// Space is allocated, and the file made longer.
+    Allocate {
+        offset: u64,
+        length: u64,
+    },
     Store {
         offset: u64,
         length: u64,
@@ -284,11 +328,11 @@ impl World {
     fn fill(&mut self, offset: u64, length: u64) {
         let end = (offset + length) as usize;
         if self.file.len() < end {
-            self.file.resize(end, None);
+            self.file.resize(end, Cell::Hole);
         }
         for cell in &mut self.file[offset as usize..end] {
             self.fill = (self.fill + 1) % 251;
-            *cell = Some(if self.fill % 3 == 0 { 0 } else { self.fill });
+            *cell = Cell::Byte(if self.fill % 3 == 0 { 0 } else { self.fill });
         }
     }
 
@@ -344,7 +388,7 @@ impl World {
             Deed::Truncate(new) => {
                 let facts = self.save(new, new, size, false);
                 self.before.push(self.file.clone());
-                self.file.resize(new as usize, None);
+                self.file.resize(new as usize, Cell::Hole);
                 let range = (size.min(new), size.abs_diff(new));
                 self.journal
                     .place((Op::Truncate, range.0, range.1), Some(facts), none);
@@ -353,9 +397,25 @@ impl World {
                 let facts = self.save(offset, offset, offset + length, false);
                 self.before.push(self.file.clone());
                 let end = (offset + length).min(size).max(offset.min(size));
-                self.file[offset.min(size) as usize..end as usize].fill(None);
+                self.file[offset.min(size) as usize..end as usize].fill(Cell::Hole);
                 self.journal
                     .place((Op::Punch, offset, length), Some(facts), none);
+            }
+            Deed::Allocate { offset, length } => {
+                let (start, end) = (offset.min(size), (offset + length).min(size));
+                let mut holes = runs(&self.file, &[(start, end - start)]);
+                holes.retain(|run| run.content == Content::Hole);
+                let facts = self.journal.save_runs(&self.file, &holes, true);
+                self.before.push(self.file.clone());
+                let end = size.max(offset + length) as usize;
+                self.file.resize(end, Cell::Hole);
+                for cell in &mut self.file[offset as usize..(offset + length) as usize] {
+                    if *cell == Cell::Hole {
+                        *cell = Cell::Unwritten;
+                    }
+                }
+                self.journal
+                    .place((Op::Allocate, offset, length), Some(facts), none);
             }
             Deed::Store { offset, length } => {
                 let (start, end) = (offset.min(size), (offset + length).min(size));

@@ -5,11 +5,11 @@
 use arbitrary::{Result, Unstructured};
 use logctl::history::line::{Extent, Mode, Op, Pos};
 use logctl::history::plan::{
-    Changes, MapReader, MapRecord, Merge, Piece, Records, Restore, Source,
+    Changes, Content, MapReader, MapRecord, Merge, Piece, Records, Restore, Source,
 };
 
 use crate::line::number;
-use crate::support::model::{apply, check_plan, redo, Deed, File, World};
+use crate::support::model::{apply, check_plan, redo, Cell, Deed, File, World};
 use crate::support::List;
 
 /// How many operations one file sees.
@@ -18,7 +18,7 @@ const MOST: usize = 48;
 fn deed(u: &mut Unstructured<'_>) -> Result<Deed> {
     let offset = u.int_in_range(0..=96)?;
     let length = u.int_in_range(1..=48)?;
-    Ok(match u.int_in_range(0..=8)? {
+    Ok(match u.int_in_range(0..=9)? {
         0 | 1 => Deed::Write {
             offset,
             length,
@@ -33,7 +33,8 @@ fn deed(u: &mut Unstructured<'_>) -> Result<Deed> {
         4 => Deed::Truncate(u.int_in_range(0..=128)?),
         5 => Deed::Punch { offset, length },
         6 => Deed::Store { offset, length },
-        7 => Deed::Books(*u.choose(&[Op::Left, Op::Recover, Op::Read])?),
+        7 => Deed::Allocate { offset, length },
+        8 => Deed::Books(*u.choose(&[Op::Left, Op::Recover, Op::Read])?),
         _ => Deed::Revert {
             count: u.int_in_range(1..=6)?,
             mode: *u.choose(&[None, Some(Mode::Walk), Some(Mode::Pick)])?,
@@ -84,7 +85,7 @@ pub(crate) fn merge(data: &[u8]) {
 
 fn small_merge(u: &mut Unstructured<'_>) -> Result<()> {
     let present: File = (0..u.int_in_range(0..=63)?)
-        .map(|i| Some(i as u8))
+        .map(|i| Cell::Byte(i as u8))
         .collect();
     let source = |at: Pos, length: usize| -> Vec<u8> {
         (0..length as u64)
@@ -101,11 +102,7 @@ fn small_merge(u: &mut Unstructured<'_>) -> Result<()> {
                 segment,
                 offset: offset * 7,
             };
-            let source_of = if u.arbitrary()? {
-                Source::Hole
-            } else {
-                Source::At(at)
-            };
+            let source_of = *u.choose(&[Source::Hole, Source::Unwritten, Source::At(at)])?;
             let piece = Piece {
                 offset,
                 length,
@@ -121,7 +118,7 @@ fn small_merge(u: &mut Unstructured<'_>) -> Result<()> {
             None
         };
         merge.end_operation(size);
-        expected.resize(size.map_or(before, |size| size as usize), None);
+        expected.resize(size.map_or(before, |size| size as usize), Cell::Hole);
     }
     let mut pieces = List::default();
     let outcome = merge.finish(&mut pieces).expect("room");
@@ -144,13 +141,13 @@ fn large_merge(u: &mut Unstructured<'_>) -> Result<()> {
             let piece = Piece {
                 offset: number(u)?,
                 length: number(u)?.max(1),
-                source: if u.arbitrary()? {
-                    Source::Hole
-                } else {
-                    Source::At(Pos {
+                source: match u.int_in_range(0..=3)? {
+                    0 => Source::Hole,
+                    1 => Source::Unwritten,
+                    _ => Source::At(Pos {
                         segment,
                         offset: number(u)?,
-                    })
+                    }),
                 },
             };
             // What ends beyond all numbers, or finds no room, is refused.
@@ -247,7 +244,7 @@ fn read_map(u: &mut Unstructured<'_>) -> Result<()> {
             false => MapRecord {
                 offset: number(u)?,
                 length: number(u)? >> 1,
-                hole: u.arbitrary()?,
+                content: *u.choose(&[Content::Data, Content::Hole, Content::Unwritten])?,
             }
             .encode(),
         };

@@ -37,6 +37,7 @@ mod same_files;
 mod same_names;
 mod saves;
 mod seed;
+mod space;
 mod tool;
 mod verbs;
 
@@ -48,6 +49,7 @@ pub fn all() -> Vec<&'static Test> {
         seed::TESTS,
         content::TESTS,
         cut::TESTS,
+        space::TESTS,
         forms::TESTS,
         lines::TESTS,
         refuse::TESTS,

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What a lower file's page cache holds: read and filled without a read or write
+ * of the file.
+ */
+#include <linux/folio_batch.h>
+#include <linux/pagemap.h>
+#include <linux/rcupdate_wait.h>
+#include <linux/shmem_fs.h>
+#include <linux/uaccess.h>
+#include "bindings.h"
+
+/*
+ * Copies [pos, pos + len) while the pages are there and up to date; returns how
+ * many bytes were. The caller's inode lock keeps write(2) through us away.
+ */
+size_t lfs_copy_cached(struct address_space *mapping, loff_t pos, void *to, size_t len)
+{
+	size_t done = 0;
+
+	while (done < len) {
+		struct folio *folio = filemap_get_folio(mapping, (pos + done) >> PAGE_SHIFT);
+		size_t offset, n;
+
+		if (IS_ERR(folio))
+			break;
+		if (!folio_test_uptodate(folio)) {
+			folio_put(folio);
+			break;
+		}
+		offset = offset_in_folio(folio, pos + done);
+		n = min(folio_size(folio) - offset, len - done);
+		if (IS_ENABLED(CONFIG_HIGHMEM))
+			memcpy_from_folio(to + done, folio, offset, n);
+		else
+			lfs_copy(to + done, folio_address(folio) + offset, n);
+		folio_put(folio);
+		done += n;
+	}
+	return done;
+}
+
+/* Copies as much of `from` as the folio takes at `pos`; returns how many bytes. */
+size_t lfs_copy_to_folio(struct folio *folio, loff_t pos, const void *from, size_t len)
+{
+	size_t offset = offset_in_folio(folio, pos);
+	size_t n = min(folio_size(folio) - offset, len);
+
+	if (IS_ENABLED(CONFIG_HIGHMEM))
+		memcpy_to_folio(folio, offset, from, n);
+	else
+		lfs_copy(folio_address(folio) + offset, from, n);
+	return n;
+}
+
+/*
+ * Copies to [pos, pos + len) of a tmpfs file while the pages are there and up
+ * to date; returns how many bytes were. The inode is locked.
+ */
+size_t lfs_fill_cached(struct address_space *mapping, loff_t pos, const void *from, size_t len)
+{
+	pgoff_t index = pos >> PAGE_SHIFT, last = (pos + len - 1) >> PAGE_SHIFT;
+	struct folio_batch batch;
+	size_t done = 0;
+	bool go = true;
+
+	folio_batch_init(&batch);
+	while (go && done < len && filemap_get_folios(mapping, &index, last, &batch)) {
+		for (unsigned int i = 0; i < folio_batch_count(&batch); i++) {
+			struct folio *folio = batch.folios[i];
+
+			go = go && folio_contains(folio, (pos + done) >> PAGE_SHIFT) &&
+			     folio_trylock(folio);
+			if (!go)
+				continue;
+			go = folio->mapping == mapping && folio_test_uptodate(folio) &&
+			     !folio_contain_hwpoisoned_page(folio);
+			if (go) {
+				done += lfs_copy_to_folio(folio, pos + done, from + done, len - done);
+				folio_mark_dirty(folio);
+			}
+			folio_unlock(folio);
+		}
+		folio_batch_release(&batch);
+	}
+	return done;
+}
+
+size_t lfs_bytes_left(const struct iov_iter *bytes)
+{
+	return iov_iter_count(bytes);
+}
+
+bool lfs_is_shmem(const struct inode *inode)
+{
+	return shmem_mapping(inode->i_mapping);
+}
+
+/* How many runs of pages there are in a range, one behind the other each. */
+u64 lfs_cached_runs(const struct inode *inode, u64 start, u64 len)
+{
+	XA_STATE(xas, &inode->i_mapping->i_pages, start >> PAGE_SHIFT);
+	pgoff_t last = (start + len - 1) >> PAGE_SHIFT;
+	pgoff_t next = 0;
+	void *entry;
+	u64 runs = 0;
+
+	rcu_read_lock();
+	xas_for_each(&xas, entry, last) {
+		if (xas_retry(&xas, entry))
+			continue;
+		if (!runs || xas.xa_index != next)
+			runs++;
+		next = xas.xa_index + 1;
+		if (!xa_is_value(entry))
+			next = folio_next_index(entry);
+		if (need_resched()) {
+			xas_pause(&xas);
+			cond_resched_rcu();
+		}
+	}
+	rcu_read_unlock();
+	return runs;
+}

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+
+//! Where space is allocated in a range of a file, found by asking how many extents lie in parts of it:
+//! that is all a filesystem tells within the kernel, since it gives extents themselves to programs only.
+
+/// How often a range can be halved at most, and one more.
+const DEEPEST: usize = 65;
+
+/// Calls `each` with the parts of `[start, end)`, ascending, and whether space is allocated for them.
+///
+/// `extents` says how many extents a range has a part of; `block`, a power of two, how many bytes a
+/// filesystem allocates together. A range without extents has no space. One in which a single extent
+/// lies, which has its first and its last block, is covered by that. Any other is halved: a file of `n`
+/// extents costs some `n` times the logarithm of its size.
+pub fn allocated<E>(
+    (start, end): (u64, u64),
+    block: u64,
+    mut extents: impl FnMut(u64, u64) -> Result<u64, E>,
+    mut each: impl FnMut(u64, u64, bool) -> Result<(), E>,
+) -> Result<(), E> {
+    let blocks = Blocks(block.wrapping_sub(1));
+    let mut waiting = Waiting::default();
+    let mut next = (start < end).then_some((start, end));
+    while let Some((from, to)) = next {
+        let found = extents(from, to)?;
+        next = if found == 0 {
+            each(from, to, false)?;
+            waiting.pop()
+        } else if blocks.are_covered((from, to), found, &mut extents)? {
+            each(from, to, true)?;
+            waiting.pop()
+        } else {
+            let middle = blocks.middle(from, to);
+            waiting.push((middle, to));
+            Some((from, middle))
+        };
+    }
+    Ok(())
+}
+
+/// The right halves of the ranges that are being gone through, the innermost last.
+struct Waiting {
+    halves: [(u64, u64); DEEPEST],
+    count: usize,
+}
+
+impl Default for Waiting {
+    fn default() -> Self {
+        Self {
+            halves: [(0, 0); DEEPEST],
+            count: 0,
+        }
+    }
+}
+
+impl Waiting {
+    fn push(&mut self, half: (u64, u64)) {
+        // There is always room: every half in here is at least twice as long as the next one.
+        if let Some(place) = self.halves.get_mut(self.count) {
+            *place = half;
+            self.count = self.count.saturating_add(1);
+        }
+    }
+
+    fn pop(&mut self) -> Option<(u64, u64)> {
+        self.count = self.count.checked_sub(1)?;
+        self.halves.get(self.count).copied()
+    }
+}
+
+/// Blocks, by the bits of an offset that are within one.
+struct Blocks(u64);
+
+impl Blocks {
+    /// Whether a range in which extents lie is allocated from its beginning to its end.
+    fn are_covered<E>(
+        &self,
+        (from, to): (u64, u64),
+        found: u64,
+        extents: &mut impl FnMut(u64, u64) -> Result<u64, E>,
+    ) -> Result<bool, E> {
+        let (first, last) = (self.after(from), self.before(to));
+        if first >= to {
+            return Ok(true);
+        }
+        Ok(found == 1 && extents(from, first)? != 0 && extents(last, to)? != 0)
+    }
+
+    /// Where the block of `at` ends.
+    fn after(&self, at: u64) -> u64 {
+        (at | self.0).saturating_add(1)
+    }
+
+    /// Where the block that ends at or behind `at`, which is not 0, begins.
+    fn before(&self, at: u64) -> u64 {
+        at.saturating_sub(1) & !self.0
+    }
+
+    /// Where a block begins about the middle of a range that has a part of two at least.
+    fn middle(&self, from: u64, to: u64) -> u64 {
+        let half = from.saturating_add(to.saturating_sub(from) / 2) & !self.0;
+        if half > from {
+            half
+        } else {
+            self.after(from)
+        }
+    }
+}

@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Space that is allocated and holds nothing: an undo brings it back where it was, and frees it where
+//! it was not.
+
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
+
+use rustix::fs::FallocateFlags as Mode;
+use rustix::io::Errno;
+
+use crate::group::{self, REDO};
+use crate::harness::Test;
+use crate::outcome::{check, same, At, Outcome};
+use crate::shadow::pattern;
+use crate::sys;
+use crate::world::{put, World};
+
+pub const TESTS: &[Test] = &[
+    Test::new("space-allocated", allocated),
+    Test::new("space-changed", changed),
+    Test::new("space-behind-the-end", behind_the_end),
+    Test::new("space-cut-off", cut_off),
+    Test::new("space-in-a-group", in_a_group),
+];
+
+const KIB: u64 = 1024;
+
+/// `FS_IOC_FIEMAP`, whose structure has 32 bytes before its extents of 56.
+const FIEMAP: u64 = 0xc020_660b;
+/// How many extents are asked for.
+const EXTENTS: usize = 64;
+
+/// Where a file has space, and how much in all where its filesystem does not tell that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Space {
+    In(Vec<(u64, u64)>),
+    Blocks(u64),
+}
+
+fn space(file: &File) -> Outcome<Space> {
+    file.sync_all()?;
+    let mut words = [0; 4 + 7 * EXTENTS];
+    words[1] = u64::MAX >> 1;
+    words[3] = EXTENTS as u64;
+    match sys::ioctl_words(file, FIEMAP, &mut words) {
+        Err(e) if e.raw_os_error() == Some(Errno::OPNOTSUPP.raw_os_error()) => {
+            return Ok(Space::Blocks(file.metadata()?.blocks()));
+        }
+        answer => answer.at("FIEMAP")?,
+    };
+    let count = (words[2] >> 32) as usize;
+    check!(count < EXTENTS, "{count} extents, and perhaps more");
+    let mut found: Vec<(u64, u64)> = Vec::new();
+    for extent in words[4..].chunks_exact(7).take(count) {
+        let (start, end) = (extent[0], extent[0] + extent[2]);
+        match found.last_mut() {
+            Some(last) if last.1 == start => last.1 = end,
+            _ => found.push((start, end)),
+        }
+    }
+    Ok(Space::In(found))
+}
+
+/// What a file is: its bytes and its space.
+#[derive(PartialEq, Eq)]
+struct Look {
+    content: Vec<u8>,
+    space: Space,
+}
+
+fn look(w: &World) -> Outcome<Look> {
+    Ok(Look {
+        content: w.read("f")?,
+        space: space(&w.open("f")?)?,
+    })
+}
+
+fn same_look(what: &str, got: &Look, want: &Look) -> Outcome {
+    same(what, &got.space, &want.space)?;
+    check!(got.content == want.content, "{what}: other content");
+    Ok(())
+}
+
+/// A file of a MiB with two places of data, 64 KiB each, at 64 and 512 KiB.
+fn make(w: &World) -> Outcome<File> {
+    let file = w.open("f")?;
+    file.set_len(KIB * KIB)?;
+    for at in [64, 512] {
+        put(&file, at * KIB, &pattern(at, 64 << 10))?;
+    }
+    file.sync_all()?;
+    Ok(file)
+}
+
+/// Takes the last undo back.
+fn redo(w: &World) -> Outcome {
+    let lines = group::history(w)?;
+    let undo = lines.iter().rfind(|placed| placed.line.op == "revert");
+    let undo = std::slice::from_ref(undo.expect("there was one"));
+    let (result, answer) = group::revert(&File::open(&w.mnt)?, undo, REDO);
+    result.at(format!("redo, reason {}", answer.reason))
+}
+
+/// `fallocate` of some KiB.
+fn allocate(file: &File, mode: Mode, at: u64, length: u64) -> rustix::io::Result<()> {
+    rustix::fs::fallocate(file, mode, at * KIB, length * KIB)
+}
+
+fn allocated(w: &mut World) -> Outcome {
+    let file = make(w)?;
+    w.undo_from_here()?;
+    let before = look(w)?;
+    for (at, length) in [(0, 1024), (256, 128), (0, 64), (100, 600), (960, 512)] {
+        let what = format!("{length} KiB at {at}");
+        allocate(&file, Mode::empty(), at, length)?;
+        let after = look(w)?;
+        check!(after.space != before.space, "{what} took no space");
+        w.revert("f", 1)?;
+        same_look(&format!("{what} taken back"), &look(w)?, &before)?;
+        redo(w)?;
+        same_look(&format!("{what} again"), &look(w)?, &after)?;
+        w.revert("f", 1)?;
+        same_look(&format!("{what} taken back again"), &look(w)?, &before)?;
+    }
+    allocate(&file, Mode::empty(), 128, 128)?;
+    let some = look(w)?;
+    allocate(&file, Mode::empty(), 0, 1024)?;
+    w.revert("f", 1)?;
+    same_look("what was allocated before stays", &look(w)?, &some)
+}
+
+/// Each way to change allocated space; each is taken back alone, then all of them at once.
+fn changed(w: &mut World) -> Outcome {
+    let file = make(w)?;
+    w.undo_from_here()?;
+    let start = look(w)?;
+    allocate(&file, Mode::empty(), 128, 384)?;
+    let mut looks = vec![start, look(w)?];
+    type Step = fn(&File) -> Outcome;
+    let steps: [(&str, Step); 6] = [
+        ("a write into it", |f| put(f, 160 * KIB, &pattern(1, 8192))),
+        ("a write across its edge", |f| {
+            put(f, 120 * KIB, &pattern(2, 16_384))
+        }),
+        ("a hole", |f| {
+            Ok(allocate(f, Mode::PUNCH_HOLE | Mode::KEEP_SIZE, 192, 64)?)
+        }),
+        ("zeroes", |f| Ok(allocate(f, Mode::ZERO_RANGE, 240, 64)?)),
+        ("less", |f| Ok(allocate(f, Mode::COLLAPSE_RANGE, 320, 64)?)),
+        ("more", |f| Ok(allocate(f, Mode::INSERT_RANGE, 320, 64)?)),
+    ];
+    for (what, step) in steps {
+        if step(&file).is_err() {
+            // Not every filesystem has them.
+            continue;
+        }
+        let after = look(w)?;
+        w.revert("f", 1)?;
+        let before = looks.last().expect("the first");
+        same_look(&format!("{what} taken back"), &look(w)?, before)?;
+        redo(w)?;
+        same_look(&format!("{what} again"), &look(w)?, &after)?;
+        looks.push(after);
+    }
+    check!(looks.len() >= 5, "only {} steps were taken", looks.len());
+    let count = looks.len() - 1;
+    w.revert("f", count)?;
+    same_look("all taken back", &look(w)?, &looks[0])?;
+    redo(w)?;
+    same_look("all again", &look(w)?, &looks[count])
+}
+
+/// Space behind the file's end goes, whatever else is taken back with it.
+fn behind_the_end(w: &mut World) -> Outcome {
+    let file = make(w)?;
+    w.undo_from_here()?;
+    let before = look(w)?;
+    for (at, length) in [(1024, 1024), (512, 1024)] {
+        allocate(&file, Mode::KEEP_SIZE, at, length)?;
+        let after = look(w)?;
+        check!(after.space != before.space, "no space behind the end");
+        check!(after.content == before.content, "other content");
+        w.revert("f", 1)?;
+        same_look("taken back", &look(w)?, &before)?;
+    }
+    allocate(&file, Mode::KEEP_SIZE, 1024, 1024)?;
+    put(&file, 64 * KIB, b"something else")?;
+    w.revert("f", 2)?;
+    same_look("taken back with a write", &look(w)?, &before)
+}
+
+/// Allocated space that a shorter file loses comes back with it.
+fn cut_off(w: &mut World) -> Outcome {
+    let file = make(w)?;
+    allocate(&file, Mode::empty(), 0, 1024)?;
+    w.undo_from_here()?;
+    let before = look(w)?;
+    file.set_len(32 * KIB)?;
+    w.revert("f", 1)?;
+    same_look("made longer again", &look(w)?, &before)?;
+    drop(
+        fs::OpenOptions::new()
+            .write(true)
+            .truncate(true)
+            .open(w.path("f"))?,
+    );
+    w.revert("f", 1)?;
+    same_look("filled again", &look(w)?, &before)
+}
+
+fn in_a_group(w: &mut World) -> Outcome {
+    let file = make(w)?;
+    w.undo_from_here()?;
+    let before = look(w)?;
+    w.sh("fallocate -l 1M f; fallocate -p -o 128K -l 64K f; fallocate -n -l 4M f; rm f")?;
+    drop(file);
+    w.sh("logctl undo 4")?;
+    same_look("all in one", &look(w)?, &before)
+}
