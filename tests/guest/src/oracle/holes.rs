@@ -6,11 +6,11 @@
 //! operation had covered in part holds zeroes then, since the history knows of the bytes that were
 //! covered, and not of the block's others. A store through a mapping has the filesystem allocate all that
 //! the page cache keeps in one piece with the page (ext4), and on tmpfs reading a hole through a mapping
-//! is enough to put a page there; this test reads all mappings after each revert. Space that was allocated
-//! ahead shows as data while the page cache has it, which a read is enough for, and as a hole
-//! otherwise: nothing is said of files that have had such, nor of those on xfs, which allocates ahead of
-//! its own accord, and sets room for copies of shared blocks aside: they are only counted. All else is a
-//! failure.
+//! is enough to put a page there; this test reads all mappings after each revert. On tmpfs, which does not
+//! tell where it has space, what was allocated ahead shows as data while a page of it was read, and as
+//! a hole otherwise: nothing is said of files there that have had such; nor of any on xfs, which
+//! allocates ahead of its own accord, and sets room for copies of shared blocks aside: they are only
+//! counted. All else is a failure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,15 +27,15 @@ const MOST: u64 = 64;
 pub struct Holes {
     /// The blocks that may have zeroes where there was a hole.
     worn: BTreeMap<u64, BTreeSet<u64>>,
-    /// The files that have had space allocated ahead.
-    allocated: BTreeSet<u64>,
+    /// The files of which nothing is said: that have had space allocated ahead, where only data shows.
+    unclear: BTreeSet<u64>,
 }
 
 impl Holes {
-    /// An operation was done.
-    pub fn done(&mut self, line: &Line) {
+    /// An operation was done, on a filesystem that tells where data is, and not where space.
+    pub fn done_unclearly(&mut self, line: &Line) {
         if let Some(inode) = inode(line).filter(|_| ["allocate", "zero"].contains(&&*line.op)) {
-            self.allocated.insert(inode);
+            self.unclear.insert(inode);
         }
     }
 
@@ -62,7 +62,7 @@ impl Holes {
     /// Where there is data instead of a hole, or a hole instead of data, and must not be; nothing:
     /// nowhere.
     pub fn difference(&self, got: &State, want: &State) -> Option<String> {
-        if self.allocated.contains(&want.inode) {
+        if self.unclear.contains(&want.inode) {
             return None;
         }
         let (is, was) = (blocks(&got.data), blocks(&want.data));

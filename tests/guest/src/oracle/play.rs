@@ -62,8 +62,6 @@ pub struct Player<'w> {
     pub compared: usize,
     /// How often a file came back with fewer holes, or others.
     pub other_holes: usize,
-    /// How often several steps could not be taken back at once, since one decides what is protected.
-    pub refused: usize,
     holes: Holes,
 }
 
@@ -82,7 +80,6 @@ impl<'w> Player<'w> {
             operations: 0,
             compared: 0,
             other_holes: 0,
-            refused: 0,
             holes: Holes::default(),
         })
     }
@@ -240,8 +237,10 @@ impl<'w> Player<'w> {
         let one = lines[0].line.key("obj");
         let is_one = lines.iter().all(|placed| placed.line.key("obj") == one);
         self.operations += succeeded.len();
-        for placed in &lines {
-            self.holes.done(&placed.line);
+        if self.is_tmpfs() {
+            for placed in &lines {
+                self.holes.done_unclearly(&placed.line);
+            }
         }
         let texts = ops.iter().map(|(_, op)| op.text());
         self.done.push(Done {
@@ -316,11 +315,15 @@ impl<'w> Player<'w> {
         Ok(())
     }
 
+    fn is_tmpfs(&self) -> bool {
+        matches!(self.w.lower, Lower::Private | Lower::Tmpfs)
+    }
+
     /// A mapping of this file may put pages where there are holes.
     fn mapped(&mut self, hand: usize, op: &Op) -> Outcome {
+        let is_tmpfs = self.is_tmpfs();
         let crew = self.crew()?;
         let path = crew.held(hand, op.slot).and_then(|held| crew.path(held));
-        let is_tmpfs = matches!(self.w.lower, Lower::Private | Lower::Tmpfs);
         if let Some(path) = path.filter(|_| is_tmpfs || op.is_store()) {
             self.holes.loosened(std::fs::metadata(path)?.ino());
         }
@@ -376,42 +379,7 @@ impl<'w> Player<'w> {
         if count == 0 {
             return Ok(());
         }
-        let decides = |done: &&Done| done.what.contains("protect ");
-        if count > 1
-            && self
-                .done
-                .iter()
-                .rev()
-                .take(count)
-                .any(|done| decides(&done))
-        {
-            return self.back_if_allowed(count);
-        }
         self.back_at_once(count, forth)
-    }
-
-    /// One request puts back what an object is in the end, and the attributes before the names: what is
-    /// protected before and after it, or a directory that was, keeps the rest from being taken back. It
-    /// is refused then, and changes nothing; step by step it can be done.
-    fn back_if_allowed(&mut self, count: usize) -> Outcome {
-        let newest = &self.done[self.done.len() - count..];
-        let lines: Vec<Placed> = newest.iter().flat_map(|done| done.lines.clone()).collect();
-        let keys: Vec<Key> = newest
-            .iter()
-            .flat_map(|done| done.before.keys().cloned())
-            .collect();
-        let now = self.states(keys)?;
-        match self.revert(&lines, WALK) {
-            Ok(()) => return self.took_back(count),
-            Err(Stop::Fail(why)) if why.contains("(os error 1)") => {}
-            Err(stop) => return Err(stop),
-        }
-        self.refused += 1;
-        self.same(&now, "after a refusal")?;
-        for _ in 0..count {
-            self.back_at_once(1, false)?;
-        }
-        Ok(())
     }
 
     fn back_at_once(&mut self, count: usize, forth: bool) -> Outcome {

@@ -14,6 +14,7 @@ use std::rc::Rc;
 use rustix::fs::{IFlags, SeekFrom};
 use rustix::io::Errno;
 
+use crate::extents;
 use crate::outcome::{At, Outcome};
 use crate::sys;
 
@@ -60,7 +61,7 @@ pub struct State {
     /// like), device, flags, project.
     facts: String,
     content: Rc<[u8]>,
-    /// Where its data is; between, there are holes.
+    /// Where it has space, or data where its filesystem does not tell that; between, there are holes.
     pub data: Vec<(u64, u64)>,
     xattrs: Vec<(Vec<u8>, Vec<u8>)>,
     /// When the content was changed last.
@@ -105,7 +106,7 @@ impl State {
         let mut content = Vec::new();
         let mut extents = Vec::new();
         if meta.is_file() {
-            extents = data(file)?;
+            extents = space(file)?;
             rustix::fs::seek(file, SeekFrom::Start(0))?;
             file.read_to_end(&mut content)?;
         }
@@ -207,6 +208,16 @@ fn facts(meta: &Metadata) -> String {
         meta.gid(),
         meta.rdev()
     )
+}
+
+/// Where a file has space up to its end; where its data is, if the filesystem does not tell.
+fn space(file: &File) -> Outcome<Vec<(u64, u64)>> {
+    let Some(found) = extents::of(file)? else {
+        return data(file);
+    };
+    let size = file.metadata()?.len();
+    let inside = found.into_iter().filter(|(start, _)| *start < size);
+    Ok(inside.map(|(start, end)| (start, end.min(size))).collect())
 }
 
 /// Where a file's data is.

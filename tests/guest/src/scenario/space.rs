@@ -7,13 +7,12 @@ use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 
 use rustix::fs::FallocateFlags as Mode;
-use rustix::io::Errno;
 
+use crate::extents;
 use crate::group::{self, REDO};
 use crate::harness::Test;
 use crate::outcome::{check, same, At, Outcome};
 use crate::shadow::pattern;
-use crate::sys;
 use crate::world::{put, World};
 
 pub const TESTS: &[Test] = &[
@@ -26,11 +25,6 @@ pub const TESTS: &[Test] = &[
 
 const KIB: u64 = 1024;
 
-/// `FS_IOC_FIEMAP`, whose structure has 32 bytes before its extents of 56.
-const FIEMAP: u64 = 0xc020_660b;
-/// How many extents are asked for.
-const EXTENTS: usize = 64;
-
 /// Where a file has space, and how much in all where its filesystem does not tell that.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Space {
@@ -40,26 +34,10 @@ enum Space {
 
 fn space(file: &File) -> Outcome<Space> {
     file.sync_all()?;
-    let mut words = [0; 4 + 7 * EXTENTS];
-    words[1] = u64::MAX >> 1;
-    words[3] = EXTENTS as u64;
-    match sys::ioctl_words(file, FIEMAP, &mut words) {
-        Err(e) if e.raw_os_error() == Some(Errno::OPNOTSUPP.raw_os_error()) => {
-            return Ok(Space::Blocks(file.metadata()?.blocks()));
-        }
-        answer => answer.at("FIEMAP")?,
-    };
-    let count = (words[2] >> 32) as usize;
-    check!(count < EXTENTS, "{count} extents, and perhaps more");
-    let mut found: Vec<(u64, u64)> = Vec::new();
-    for extent in words[4..].chunks_exact(7).take(count) {
-        let (start, end) = (extent[0], extent[0] + extent[2]);
-        match found.last_mut() {
-            Some(last) if last.1 == start => last.1 = end,
-            _ => found.push((start, end)),
-        }
-    }
-    Ok(Space::In(found))
+    Ok(match extents::of(file)? {
+        Some(found) => Space::In(found),
+        None => Space::Blocks(file.metadata()?.blocks()),
+    })
 }
 
 /// What a file is: its bytes and its space.
