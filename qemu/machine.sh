@@ -20,6 +20,9 @@ machine_arguments() {
             # What an emulated processor is slow at. Above all, it translates a program anew for
             # every address that it comes to lie at: norandmaps halves the work of many programs.
             cpu+=,-la57,-pku boot+=" norandmaps init_on_alloc=0"
+            # Its clock goes on while the machine that it runs on has no time for it, or stands still
+            # for a snapshot: 20 s of that is no kernel that hangs.
+            boot+=" watchdog_thresh=60"
             ;;
         esac
     fi
