@@ -176,7 +176,9 @@ fn add_hole(runs: &mut KVec<MapRecord>, reader: &File, (start, end): (u64, u64))
 fn add_run(runs: &mut KVec<MapRecord>, (start, end): (u64, u64), content: Content) -> Result {
     let length = end.saturating_sub(start);
     match runs.last_mut() {
-        Some(last) if last.content == content && last.offset.checked_add(last.length) == Some(start) => {
+        Some(last)
+            if last.content == content && last.offset.checked_add(last.length) == Some(start) =>
+        {
             last.length = last.length.saturating_add(length);
         }
         _ => runs.push(

@@ -228,8 +228,10 @@ pub fn inverse(line: &Line<'_>) -> Result<Inverse, PlanError> {
     Ok(Inverse {
         restore,
         size_after: line.size,
-        trims: line.op == Op::Allocate
-            && line.size.is_some_and(|size| line.offset.saturating_add(line.length) > size),
+        trims: matches!(line.op, Op::Allocate | Op::Zero)
+            && line
+                .size
+                .is_some_and(|size| line.offset.saturating_add(line.length) > size),
     })
 }
 

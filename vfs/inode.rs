@@ -143,34 +143,6 @@ impl Inode {
         }
     }
 
-    /// As [`Self::lock`], for a directory under whose lock one of its children's is taken.
-    pub(crate) fn lock_as_parent(&self) -> InodeGuard<'_> {
-        // SAFETY: `self` is a live inode.
-        unsafe { c::lfs_inode_lock_parent(self.as_ptr()) };
-        InodeGuard(self)
-    }
-
-    /// As [`Self::lock`], under the lock of a directory that it is in.
-    pub(crate) fn lock_as_child(&self) -> InodeGuard<'_> {
-        // SAFETY: `self` is a live inode.
-        unsafe { c::lfs_inode_lock_child(self.as_ptr()) };
-        InodeGuard(self)
-    }
-
-    /// Locks the inode's rwsem for writing.
-    pub(crate) fn lock(&self) -> InodeGuard<'_> {
-        // SAFETY: `self` is a live inode.
-        unsafe { c::lfs_inode_lock(self.as_ptr()) };
-        InodeGuard(self)
-    }
-
-    /// Locks the inode's rwsem for reading, if nobody has it for writing; never waits.
-    pub(crate) fn try_lock_shared(&self) -> Option<SharedInodeGuard<'_>> {
-        // SAFETY: `self` is a live inode.
-        let locked = unsafe { c::lfs_inode_trylock_shared(self.as_ptr()) };
-        locked.then(|| SharedInodeGuard(self))
-    }
-
     /// Whether somebody maps the file shared and writable.
     pub(crate) fn is_writably_mapped(&self) -> bool {
         // SAFETY: `self` is a live inode.
@@ -201,13 +173,6 @@ impl Inode {
         // SAFETY: `self` is a live inode; a racy read is what the VFS does too.
         let flags = unsafe { (*self.as_ptr()).i_flags };
         flags & c::S_SYNC != 0 || self.superblock().flags() & c::SB_SYNCHRONOUS != 0
-    }
-
-    /// Keeps executables from being written, and writers from being executed, while it lives.
-    pub(crate) fn write_access(&self) -> Result<WriteAccess<'_>> {
-        // SAFETY: `self` is a live inode.
-        kernel::error::to_result(unsafe { c::lfs_get_write_access(self.as_ptr()) })?;
-        Ok(WriteAccess(self))
     }
 
     /// Copies `[at, at + buf.len())` out of the page cache, as far as pages are there without a
@@ -246,36 +211,6 @@ pub(crate) struct QuickCookie {
     seconds: i64,
     nanoseconds: u32,
     size: u64,
-}
-
-/// The inode's rwsem, held for writing.
-pub(crate) struct InodeGuard<'a>(&'a Inode);
-
-impl Drop for InodeGuard<'_> {
-    fn drop(&mut self) {
-        // SAFETY: The guard exists because the lock is held.
-        unsafe { c::lfs_inode_unlock(self.0.as_ptr()) }
-    }
-}
-
-/// The inode's rwsem, held for reading.
-pub(crate) struct SharedInodeGuard<'a>(&'a Inode);
-
-impl Drop for SharedInodeGuard<'_> {
-    fn drop(&mut self) {
-        // SAFETY: The guard exists because the lock is held.
-        unsafe { c::lfs_inode_unlock_shared(self.0.as_ptr()) }
-    }
-}
-
-/// See [`Inode::write_access`].
-pub(crate) struct WriteAccess<'a>(&'a Inode);
-
-impl Drop for WriteAccess<'_> {
-    fn drop(&mut self) {
-        // SAFETY: The guard exists because access was granted.
-        unsafe { c::lfs_put_write_access(self.0.as_ptr()) }
-    }
 }
 
 /// What `i_private` of our inodes points to.
@@ -491,31 +426,6 @@ impl OwnInode {
         let wanted = c::MAY_WRITE as c_int;
         // SAFETY: A live inode; mounts of ours are not id-mapped.
         kernel::error::to_result(unsafe { c::inode_permission(idmap, self.as_ptr(), wanted) })
-    }
-
-    /// Locks two objects that exchange their names, as vfs_rename() does: a directory only if it moves to
-    /// another parent (`is_across`), where the filesystem's lock for such renames, or a freeze, makes
-    /// any order of two unrelated ones safe; what is none behind it, and two such in an order of
-    /// their own.
-    pub(crate) fn lock_exchanged<'a>(
-        a: &'a Self,
-        b: &'a Self,
-        is_across: bool,
-    ) -> [Option<InodeGuard<'a>>; 2] {
-        if core::ptr::eq(a, b) {
-            return [Some(a.lock()), None];
-        }
-        match (a.is_directory(), b.is_directory()) {
-            (true, true) if !is_across => [None, None],
-            (true, true) => [Some(a.lock_as_child()), Some(b.lock())],
-            (true, false) => [is_across.then(|| a.lock_as_child()), Some(b.lock())],
-            (false, true) => [is_across.then(|| b.lock_as_child()), Some(a.lock())],
-            (false, false) => {
-                let is_first = core::ptr::from_ref(a) < core::ptr::from_ref(b);
-                let (first, second) = if is_first { (a, b) } else { (b, a) };
-                [Some(first.lock()), Some(second.lock_as_child())]
-            }
-        }
     }
 
     fn find(sb: &SuperBlock, lower: &Inode) -> Option<ARef<OwnInode>> {

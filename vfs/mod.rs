@@ -13,6 +13,7 @@ pub(crate) mod dentry;
 pub(crate) mod error;
 pub(crate) mod file;
 pub(crate) mod inode;
+mod lock;
 pub(crate) mod map;
 pub(crate) mod mount;
 pub(crate) mod name;

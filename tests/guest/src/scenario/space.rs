@@ -7,6 +7,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 
 use rustix::fs::FallocateFlags as Mode;
+use rustix::io::Errno;
 
 use crate::extents;
 use crate::group::{self, REDO};
@@ -154,8 +155,17 @@ fn behind_the_end(w: &mut World) -> Outcome {
     let file = make(w)?;
     w.undo_from_here()?;
     let before = look(w)?;
-    for (at, length) in [(1024, 1024), (512, 1024)] {
-        allocate(&file, Mode::KEEP_SIZE, at, length)?;
+    let zeroes = Mode::KEEP_SIZE | Mode::ZERO_RANGE;
+    for (mode, at, length) in [
+        (Mode::KEEP_SIZE, 1024, 1024),
+        (Mode::KEEP_SIZE, 512, 1024),
+        (zeroes, 1024, 64),
+    ] {
+        if let Err(e) = allocate(&file, mode, at, length) {
+            // Not every filesystem has these.
+            check!(mode == zeroes && e == Errno::OPNOTSUPP, "{mode:?}: {e}");
+            continue;
+        }
         let after = look(w)?;
         check!(after.space != before.space, "no space behind the end");
         check!(after.content == before.content, "other content");
