@@ -266,7 +266,7 @@ fn save<'a>(
     range: (u64, u64),
     frees: bool,
 ) -> Result<(Saved, Option<LineRoom<'a>>)> {
-    match capture::range_with_lines(journal, lower, reader, range, LINES) {
+    match capture::range(journal, lower, reader, range, LINES) {
         Ok(saved) => Ok(saved),
         Err(e) => Ok((by_policy(mount, journal, Err(e), frees)?, None)),
     }

@@ -6,7 +6,7 @@ use crate::{
     history::{
         journal::{Journal, LineRoom, Payload, Staged, MAX_STAGED},
         line::{Extent, LineDraft, Undo},
-        plan::{allocated, Content, MapRecord}, //
+        plan::{allocated, has_empty_block, Content, MapRecord}, //
     },
     vfs::{
         file::File,
@@ -80,46 +80,49 @@ impl Saved {
     }
 }
 
-/// Saves `[start, end)` of the lower file, which reaches at least to `end`. Our inode's lock keeps
-/// writers through us away.
-pub(crate) fn range(
-    journal: &Journal,
-    lower: &Inode,
-    reader: &File,
-    start: u64,
-    end: u64,
-) -> Result<Saved> {
-    if start >= end {
-        return Ok(Saved::Nothing);
-    }
-    if !lower.may_be_sparse() {
-        return plain(journal, lower, reader, (start, end));
-    }
-    let mut runs = KVec::new();
-    add_runs(&mut runs, reader, (start, end))?;
-    if runs.iter().all(|run| run.content == Content::Data) {
-        return plain(journal, lower, reader, (start, end));
-    }
-    mapped(journal, lower, Some(reader), &runs, &[])
-}
-
-/// As [`range`], and reserves room for `lines` lines when that can be done in the same go.
-pub(super) fn range_with_lines<'a>(
+/// Saves `[start, end)` of the lower file, which reaches at least to `end`, and reserves room for `lines`
+/// lines when that can be done in the same go. Our inode's lock keeps writers through us away.
+pub(super) fn range<'a>(
     journal: &'a Journal,
     lower: &Inode,
     reader: &File,
     (start, end): (u64, u64),
     lines: u32,
 ) -> Result<(Saved, Option<LineRoom<'a>>)> {
-    let length = end.saturating_sub(start);
-    match usize::try_from(length) {
-        Ok(bytes @ 1..=MAX_STAGED) if !lower.may_be_sparse() => {
-            let fill = |buf: &mut [u8]| read(lower, reader, start, buf);
-            let (staged, room) = journal.save(bytes, lines, fill)?;
-            Ok((saved(staged, 0, 0), Some(room)))
-        }
-        _ => Ok((range(journal, lower, reader, start, end)?, None)),
+    let bytes = match usize::try_from(end.saturating_sub(start)) {
+        Ok(0) => return Ok((Saved::Nothing, None)),
+        Ok(bytes @ 1..=MAX_STAGED) if !lower.may_be_sparse() => bytes,
+        _ => return Ok((runs_of(journal, lower, reader, (start, end))?, None)),
+    };
+    let mut may_be_hole = false;
+    let fill = |buf: &mut [u8]| {
+        read(lower, reader, start, buf)?;
+        may_be_hole = has_empty_block(buf, start, lower.block(), end >= lower.size());
+        Ok(())
+    };
+    let (staged, room) = journal.save(bytes, lines, fill)?;
+    if may_be_hole {
+        // A file may have as many blocks as its bytes need, and holes: others are behind its end, or
+        // hold its attributes.
+        drop(room);
+        return Ok((runs_of(journal, lower, reader, (start, end))?, None));
     }
+    Ok((saved(staged, 0, 0), Some(room)))
+}
+
+/// Saves a range, and where it is a hole.
+fn runs_of(
+    journal: &Journal,
+    lower: &Inode,
+    reader: &File,
+    (start, end): (u64, u64),
+) -> Result<Saved> {
+    let mut runs = KVec::new();
+    add_runs(&mut runs, reader, (start, end))?;
+    if runs.iter().all(|run| run.content == Content::Data) {
+        return plain(journal, lower, reader, (start, end));
+    }
+    mapped(journal, lower, Some(reader), &runs, &[])
 }
 
 /// Adds the runs of data and holes of a range, under our inode's lock.
@@ -193,8 +196,8 @@ fn add_run(runs: &mut KVec<MapRecord>, (start, end): (u64, u64), content: Conten
     Ok(())
 }
 
-/// Saves where `[start, end)` of the lower file has no space, which is about to be allocated there.
-/// Otherwise as [`range`].
+/// Saves where `[start, end)` of the lower file, which reaches at least to `end`, has no space: it is about
+/// to be allocated. Our inode's lock keeps writers through us away.
 pub(super) fn holes(
     journal: &Journal,
     lower: &Inode,

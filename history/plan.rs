@@ -71,7 +71,10 @@ pub use picked::{
     Redo,
     Redoing, //
 };
-pub use space::allocated;
+pub use space::{
+    allocated,
+    has_empty_block, //
+};
 pub use touched::{
     resized,
     Kept,

@@ -3,6 +3,36 @@
 //! Where space is allocated in a range of a file, found by asking how many extents lie in parts of it:
 //! that is all a filesystem tells within the kernel, since it gives extents themselves to programs only.
 
+/// Whether a whole block of `bytes` holds nothing but zeroes: it may be a hole. They stand at `start` in
+/// their file; `block` is a power of two. What is left of a block at their end is a whole one where the
+/// file ends there (`is_end`).
+pub fn has_empty_block(bytes: &[u8], start: u64, block: u64, is_end: bool) -> bool {
+    let lead = start.wrapping_neg() & block.wrapping_sub(1);
+    let (Ok(lead), Ok(block)) = (usize::try_from(lead), usize::try_from(block)) else {
+        return false;
+    };
+    let mut rest = bytes.get(lead..).unwrap_or_default();
+    while let Some((whole, behind)) = rest.split_at_checked(block.max(1)) {
+        if is_empty(whole) {
+            return true;
+        }
+        rest = behind;
+    }
+    is_end && !rest.is_empty() && is_empty(rest)
+}
+
+/// Whether there are zeroes only; of what does not begin with some, that is told at once.
+fn is_empty(bytes: &[u8]) -> bool {
+    let mut rest = bytes;
+    while let Some((word, behind)) = rest.split_first_chunk::<8>() {
+        if u64::from_ne_bytes(*word) != 0 {
+            return false;
+        }
+        rest = behind;
+    }
+    rest.iter().all(|byte| *byte == 0)
+}
+
 /// How often a range can be halved at most, and one more.
 const DEEPEST: usize = 65;
 

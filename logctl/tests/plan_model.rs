@@ -6,7 +6,7 @@
 mod support;
 
 use logctl::history::line::{Extent, Mode, Op, Pos};
-use logctl::history::plan::{allocated, Content, MapReader, MapRecord, Merge, Piece, Restore, Source};
+use logctl::history::plan::{allocated, has_empty_block, Content, MapReader, MapRecord, Merge, Piece, Restore, Source};
 use proptest::prelude::*;
 use support::model::{apply, check_plan, redo, Cell, Deed, File, World};
 use support::{pos, List};
@@ -141,6 +141,23 @@ proptest! {
             && records.windows(2).all(|pair| pair[0].0 + pair[0].1 <= pair[1].0);
         prop_assert_eq!(pieces.is_ok(), sound);
         prop_assert_eq!(pieces.is_ok() && reader.finish().is_ok(), sound && extra == 0);
+    }
+
+    /// A block of zeroes is found wherever it lies, and nothing else is.
+    #[test]
+    fn empty_blocks_are_found(
+        start in 0..40u64,
+        cells in prop::collection::vec(prop::bool::weighted(0.9), 0..80),
+        is_end in any::<bool>(),
+    ) {
+        let bytes: Vec<u8> = cells.iter().map(|zero| u8::from(!zero)).collect();
+        let end = start + bytes.len() as u64;
+        let is_zero = |at: u64| bytes[(at - start) as usize] == 0;
+        let mut blocks = (0..end).step_by(8).filter(|at| *at >= start);
+        let want = blocks.any(|at| {
+            (at + 8 <= end || is_end) && (at..(at + 8).min(end)).all(is_zero)
+        });
+        prop_assert_eq!(has_empty_block(&bytes, start, 8, is_end), want);
     }
 
     /// Space is found where it is, whatever the extents are cut into.

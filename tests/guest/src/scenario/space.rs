@@ -20,6 +20,7 @@ pub const TESTS: &[Test] = &[
     Test::new("space-allocated", allocated),
     Test::new("space-changed", changed),
     Test::new("space-behind-the-end", behind_the_end),
+    Test::new("space-hides-a-hole", hides_a_hole),
     Test::new("space-cut-off", cut_off),
     Test::new("space-in-a-group", in_a_group),
 ];
@@ -176,6 +177,20 @@ fn behind_the_end(w: &mut World) -> Outcome {
     put(&file, 64 * KIB, b"something else")?;
     w.revert("f", 2)?;
     same_look("taken back with a write", &look(w)?, &before)
+}
+
+/// A file with holes that has as many blocks as its bytes need: some are behind its end.
+fn hides_a_hole(w: &mut World) -> Outcome {
+    let file = make(w)?;
+    allocate(&file, Mode::KEEP_SIZE, 1024, 2048)?;
+    w.undo_from_here()?;
+    let before = look(w)?;
+    for (at, length) in [(256, 4096), (300, 12_288), (600, 196_608)] {
+        put(&file, at * KIB, &pattern(at, length))?;
+        w.revert("f", 1)?;
+        same_look(&format!("{length} bytes taken back"), &look(w)?, &before)?;
+    }
+    Ok(())
 }
 
 /// Allocated space that a shorter file loses comes back with it.
