@@ -97,7 +97,7 @@ pub(super) fn range<'a>(
     let mut may_be_hole = false;
     let fill = |buf: &mut [u8]| {
         read(lower, reader, start, buf)?;
-        may_be_hole = has_empty_block(buf, start, lower.block(), end >= lower.size());
+        may_be_hole = has_empty_block(buf, start, lower.block(), || end >= lower.size());
         Ok(())
     };
     let (staged, room) = journal.save(bytes, lines, fill)?;

@@ -5,8 +5,14 @@
 
 /// Whether a whole block of `bytes` holds nothing but zeroes: it may be a hole. They stand at `start` in
 /// their file; `block` is a power of two. What is left of a block at their end is a whole one where the
-/// file ends there (`is_end`).
-pub fn has_empty_block(bytes: &[u8], start: u64, block: u64, is_end: bool) -> bool {
+/// file ends there, which `is_end` is asked.
+#[inline]
+pub fn has_empty_block(
+    bytes: &[u8],
+    start: u64,
+    block: u64,
+    is_end: impl FnOnce() -> bool,
+) -> bool {
     let lead = start.wrapping_neg() & block.wrapping_sub(1);
     let (Ok(lead), Ok(block)) = (usize::try_from(lead), usize::try_from(block)) else {
         return false;
@@ -18,10 +24,11 @@ pub fn has_empty_block(bytes: &[u8], start: u64, block: u64, is_end: bool) -> bo
         }
         rest = behind;
     }
-    is_end && !rest.is_empty() && is_empty(rest)
+    !rest.is_empty() && is_empty(rest) && is_end()
 }
 
 /// Whether there are zeroes only; of what does not begin with some, that is told at once.
+#[inline]
 fn is_empty(bytes: &[u8]) -> bool {
     let mut rest = bytes;
     while let Some((word, behind)) = rest.split_first_chunk::<8>() {

@@ -157,7 +157,7 @@ proptest! {
         let want = blocks.any(|at| {
             (at + 8 <= end || is_end) && (at..(at + 8).min(end)).all(is_zero)
         });
-        prop_assert_eq!(has_empty_block(&bytes, start, 8, is_end), want);
+        prop_assert_eq!(has_empty_block(&bytes, start, 8, || is_end), want);
     }
 
     /// Space is found where it is, whatever the extents are cut into.
