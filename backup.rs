@@ -11,10 +11,11 @@ pub(crate) mod keep;
 mod lines;
 mod map;
 pub(crate) mod names;
+mod policy;
 
 use crate::{
     history::{
-        journal::{is_no_room, Journal, LineRoom, OnError, OnFull},
+        journal::{is_no_room, Journal, LineRoom},
         line::Op, //
     },
     stack::{Mount, ObjectState, Open, UnderWay},
@@ -36,6 +37,7 @@ use kernel::prelude::*;
 use lines::place_operation;
 pub(crate) use lines::{foreign, load_known, load_unchecked, place, take_as_found, Subject, What};
 pub(crate) use map::{map, store, tell, tell_stores, Teller};
+use policy::{by_policy, tolerate, tolerate_unless_freeing};
 
 /// What an operation destroys.
 pub(crate) enum Loses<'a> {
@@ -270,43 +272,6 @@ fn save<'a>(
         Ok(saved) => Ok(saved),
         Err(e) => Ok((by_policy(mount, journal, Err(e), frees)?, None)),
     }
-}
-
-/// What was saved, or what the mount's policy makes of the failure.
-fn by_policy(mount: &Mount, journal: &Journal, saved: Result<Saved>, frees: bool) -> Result<Saved> {
-    match saved {
-        // A killed caller: nothing has happened yet, and nothing will.
-        Err(e) if e != EINTR => {
-            tolerate_unless_freeing(mount, e, frees)?;
-            journal.count_lost();
-            let why = if e == ENOSPC { "nospace" } else { "error" };
-            Ok(Saved::Lost(why))
-        }
-        saved => saved,
-    }
-}
-
-/// Whether an operation may go on although its old state cannot be saved.
-fn tolerate(mount: &Mount, error: Error) -> Result {
-    let refuse = if error == ENOSPC {
-        mount.on_full() == OnFull::Deny
-    } else {
-        mount.on_error() == OnError::Refuse
-    };
-    if refuse {
-        return Err(error);
-    }
-    mount.warn_lost(error);
-    Ok(())
-}
-
-/// As [`tolerate`], for an operation that may make room: no room is no reason to refuse it.
-fn tolerate_unless_freeing(mount: &Mount, error: Error, frees: bool) -> Result {
-    if frees && error == ENOSPC {
-        mount.warn_lost(error);
-        return Ok(());
-    }
-    tolerate(mount, error)
 }
 
 /// An operation whose old state is saved and whose outcome is not known yet.

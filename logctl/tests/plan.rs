@@ -7,8 +7,8 @@ mod support;
 
 use logctl::history::line::{Extent, Line};
 use logctl::history::plan::{
-    inverse, Access, Changes, Content, Fate, Flags, Kind, MapReader, MapRecord, Merge, OnForeign, Piece,
-    PlanError, Record, Records, Restore, Source, Step, Stop, Times, Walk,
+    inverse, Access, Changes, Content, Fate, Flags, Kind, MapReader, MapRecord, Merge, OnForeign,
+    Piece, PlanError, Record, Records, Restore, Source, Step, Stop, Times, Walk,
 };
 use support::{pos, List, OBJECT};
 

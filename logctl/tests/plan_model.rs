@@ -6,7 +6,9 @@
 mod support;
 
 use logctl::history::line::{Extent, Mode, Op, Pos};
-use logctl::history::plan::{allocated, has_empty_block, Content, MapReader, MapRecord, Merge, Piece, Restore, Source};
+use logctl::history::plan::{
+    allocated, has_empty_block, Content, MapReader, MapRecord, Merge, Piece, Restore, Source,
+};
 use proptest::prelude::*;
 use support::model::{apply, check_plan, redo, Cell, Deed, File, World};
 use support::{pos, List};

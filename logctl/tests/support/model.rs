@@ -5,8 +5,8 @@
 
 use logctl::history::line::{Extent, Line, LineDraft, Mode, Op, Open, Pos, Time, Undo};
 use logctl::history::plan::{
-    inverse, Changes, Content, Entry, Fate, Inverse, MapReader, MapRecord, Merge, OnForeign, Outcome, Piece,
-    Source, Step, Walk, RECORD,
+    inverse, Changes, Content, Entry, Fate, Inverse, MapReader, MapRecord, Merge, OnForeign,
+    Outcome, Piece, Source, Step, Walk, RECORD,
 };
 
 use super::{crc32c, parse, pos, seed, List, OBJECT};
@@ -135,7 +135,11 @@ impl Journal {
         }
         for run in runs.iter().filter(|run| run.content == Content::Data) {
             let (start, end) = (run.offset as usize, (run.offset + run.length) as usize);
-            payload.extend(file[start..end].iter().map(|cell| cell.byte().expect("data")));
+            payload.extend(
+                file[start..end]
+                    .iter()
+                    .map(|cell| cell.byte().expect("data")),
+            );
         }
         let segment = self.segment();
         self.undo
