@@ -158,7 +158,7 @@ pub fn run_lower(plan: &Plan, lower: Lower, tests: &[&Test]) -> Vec<Report> {
 }
 
 /// `--only` takes a name, or the beginning of names with a star.
-fn matches(only: &str, name: &str) -> bool {
+pub fn matches(only: &str, name: &str) -> bool {
     match only.strip_suffix('*') {
         Some(start) => name.starts_with(start),
         None => only == name,

@@ -145,8 +145,8 @@ fn parse(words: &[String]) -> (Plan, Vec<Lower>) {
                 Some(lower) => lowers.push(lower),
                 None => usage("no such lower filesystem"),
             },
-            "--only" => plan.only.push(value()),
-            "--skip" => plan.skip.push(value()),
+            "--only" => plan.only.push(known(value())),
+            "--skip" => plan.skip.push(known(value())),
             "--disk" => plan.disk = value(),
             "--seed" => plan.seed = number(&value()),
             "--slow" => plan.slow = number(&value()),
@@ -174,6 +174,15 @@ fn parse(words: &[String]) -> (Plan, Vec<Lower>) {
         plan.disk = sparse_file();
     }
     (plan, lowers)
+}
+
+/// The name of tests, which there must be: of a list that names what is gone, nobody would notice.
+fn known(name: String) -> String {
+    let mut tests = scenario::all().into_iter();
+    if !tests.any(|test| harness::matches(&name, test.name)) {
+        usage(&format!("no test is called {name}; --list has them"));
+    }
+    name
 }
 
 fn number(word: &str) -> u64 {

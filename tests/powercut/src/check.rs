@@ -472,6 +472,9 @@ fn ends_with(lines: &[undo::Line], cancel: &undo::Line) -> bool {
 
 const REVERTED: &str = "taken back";
 
+/// The operations on content that are calls of programs.
+const CONTENT: [&str; 6] = ["write", "truncate", "punch", "zero", "allocate", "copy"];
+
 /// The operations that a log tells of, as events have them. Those that were cancelled are left
 /// out, and those that were amended read as they ended.
 fn operations(lines: &[undo::Line], strict: bool) -> Outcome<Vec<String>> {
@@ -497,12 +500,10 @@ fn operations(lines: &[undo::Line], strict: bool) -> Outcome<Vec<String>> {
                 found.push(format!("revert {count} {size}"));
             }
             ("redo", _) => found.push(format!("redo {}", line.number("now")?)),
-            ("write" | "truncate" | "punch" | "zero" | "copy", Some(end)) if end.op == "amend" => {
-                found.push(format!("{} {} {}", line.op, end.offset, end.length));
+            (word, Some(end)) if CONTENT.contains(&word) && end.op == "amend" => {
+                found.push(format!("{word} {} {}", end.offset, end.length));
             }
-            ("write" | "truncate" | "punch" | "zero" | "copy" | "mmap", _) => {
-                found.push(line.brief())
-            }
+            (word, _) if word == "mmap" || CONTENT.contains(&word) => found.push(line.brief()),
             _ => {}
         }
     }

@@ -186,6 +186,10 @@ impl Model {
             Act::Truncate { name, size } => self.truncate(name, size),
             Act::Punch { name, at, length } => self.zero("punch", name, at, length),
             Act::Zero { name, at, length } => self.zero("zero", name, at, length),
+            Act::Allocate { name, at, length } => {
+                let bytes = self.part(name, at, length);
+                self.put(("allocate", &bytes), name, at);
+            }
             Act::Copy { from, name, at, .. } => self.copy(from, name, at, result as usize),
             Act::Revert { name, count } => self.revert(name, count),
             Act::Fsync { name, .. } => self.fsync(name),
@@ -215,6 +219,9 @@ impl Model {
             } => (name, at, self.bytes(self.step, length), "write"),
             Act::Punch { name, at, length } => (name, at, vec![0; length], "punch"),
             Act::Zero { name, at, length } => (name, at, vec![0; length], "zero"),
+            Act::Allocate { name, at, length } => {
+                (name, at, self.part(name, at, length), "allocate")
+            }
             _ => return,
         };
         let length = bytes.len();
@@ -315,10 +322,15 @@ impl Model {
     }
 
     fn copy(&mut self, (from, first): (usize, usize), name: usize, at: usize, length: usize) {
-        let source = self.object_of(from).map(|object| &self.objects[object]);
-        let source = source.map(|object| object.newest().content.clone());
-        let bytes = source.unwrap_or_default()[first..first + length].to_vec();
+        let bytes = self.part(from, first, length);
         self.put(("copy", &bytes), name, at);
+    }
+
+    /// What a file holds there.
+    fn part(&self, name: usize, at: usize, length: usize) -> Vec<u8> {
+        let object = self.object_of(name).map(|object| &self.objects[object]);
+        let content = object.map(|object| object.newest().content.clone());
+        content.unwrap_or_default()[at..at + length].to_vec()
     }
 
     fn zero(&mut self, word: &str, name: usize, at: usize, length: usize) {

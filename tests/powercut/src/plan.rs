@@ -88,6 +88,12 @@ pub enum Act {
         at: usize,
         length: usize,
     },
+    /// Allocates space for holes, which changes no byte.
+    Allocate {
+        name: usize,
+        at: usize,
+        length: usize,
+    },
     /// Of another file, or of another part of the same.
     Copy {
         from: (usize, usize),
@@ -242,8 +248,9 @@ impl Plan {
             16..24 if size > 1 => {
                 let at = self.random.below(size as u64 - 1) as usize;
                 let length = 1 + self.random.below((size - at) as u64) as usize;
-                match self.random.below(2) {
+                match self.random.below(3) {
                     0 => Act::Zero { name, at, length },
+                    1 => Act::Allocate { name, at, length },
                     _ => Act::Punch { name, at, length },
                 }
             }

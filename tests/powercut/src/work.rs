@@ -140,6 +140,10 @@ impl<'a> Worker<'a> {
                 let mode = libc::FALLOC_FL_ZERO_RANGE | libc::FALLOC_FL_KEEP_SIZE;
                 sys::fallocate(self.file(name)?, mode, at as i64, length as i64).map(|()| 0)
             }
+            Act::Allocate { name, at, length } => {
+                let mode = libc::FALLOC_FL_KEEP_SIZE;
+                sys::fallocate(self.file(name)?, mode, at as i64, length as i64).map(|()| 0)
+            }
             Act::Copy {
                 from: (from, first),
                 name,

@@ -40,8 +40,21 @@ pub fn left_lines(w: &mut World) -> Outcome {
     put(&unnamed, 0, b"one")?;
     let old = format!("/proc/self/fd/{}", unnamed.as_raw_fd());
     rustix::fs::linkat(CWD, old, CWD, w.path("named"), AtFlags::SYMLINK_FOLLOW)?;
+    same("O_TMPFILE, named", ops(w, "named")?, "write left".into())?;
+    let second = w.open("named")?;
+    put(&unnamed, 3, b"two")?;
+    drop(second);
+    same(
+        "O_TMPFILE, still open",
+        ops(w, "named")?,
+        "write left write".into(),
+    )?;
     drop(unnamed);
-    same("O_TMPFILE", ops(w, "named")?, "write left".into())?;
+    same(
+        "O_TMPFILE",
+        ops(w, "named")?,
+        "write left write left".into(),
+    )?;
 
     w.make("cold", b"one")?;
     w.sh("truncate -s 1 cold")?;
