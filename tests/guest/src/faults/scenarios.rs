@@ -108,6 +108,7 @@ tests! {
         _ => allocate(c, FallocateFlags::ZERO_RANGE, 5000),
     });
     extend = scenario("allocate-extends", file, |c| allocate(c, FallocateFlags::empty(), 40_000));
+    fill = scenario("allocate-in-holes", sparse_file, |c| allocate(c, FallocateFlags::KEEP_SIZE, 60_000));
     copy_range = scenario("copy-file-range", two_files, |c| c.step("copy_file_range", copy));
     splice = scenario("sendfile", two_files, |c| c.step("sendfile", send));
     mapping = scenario("mmap", file, map);
