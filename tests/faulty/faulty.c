@@ -58,7 +58,7 @@ static struct hook hooks[] = {
 	HOOK(unlink, INODE_1), HOOK(symlink, INODE_2), HOOK(mkdir, INODE_2), HOOK(rmdir, INODE_1),
 	HOOK(mknod, INODE_2), HOOK(rename, INODE_2), HOOK(tmpfile, INODE_2), HOOK(setattr, DENTRY_2),
 	HOOK(getattr, PATH_2), HOOK(listxattr, DENTRY_1), HOOK(fileattr_set, DENTRY_2),
-	HOOK(set_acl, DENTRY_2), HOOK(setxattr, DENTRY_3), HOOK(getxattr, DENTRY_2),
+	HOOK(set_acl, DENTRY_2), HOOK(fiemap, INODE_1), HOOK(setxattr, DENTRY_3), HOOK(getxattr, DENTRY_2),
 	HOOK(write_begin, MAPPING_2), HOOK(writepages, MAPPING_1), HOOK(read_folio, FOLIO_2),
 	HOOK(sync_fs, SUPER_1), HOOK(statfs, DENTRY_1), HOOK(fh_to_dentry, SUPER_1),
 	HOOK(alloc, SLAB), HOOK(alloc_pages, PAGES),
@@ -317,6 +317,7 @@ static int add_inode(const struct inode_operations *i)
 	ADD(i, listxattr);
 	ADD(i, fileattr_set);
 	ADD(i, set_acl);
+	ADD(i, fiemap);
 	return ret;
 }
 
