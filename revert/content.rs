@@ -24,7 +24,8 @@ use crate::{
         dentry::Dentry,
         error::EUCLEAN,
         file::File,
-        inode::OwnInode, //
+        inode::OwnInode,
+        task, //
     },
 };
 use kernel::prelude::*;
@@ -145,9 +146,13 @@ impl Content<'_> {
         Ok(cookie == left)
     }
 
-    /// Whether the object may be changed at all, as far as its protection goes.
+    /// Whether the object may be changed at all, as far as its protection goes, now and then.
     pub(super) fn is_open_to(&self, plan: &Gathered) -> Result<(), Refusal> {
-        if self.inode.is_protected() && !attributes::lifts_protection(plan.records()?) {
+        let records = plan.records()?;
+        let is_protected = self.inode.is_protected();
+        let is_shut = is_protected && !attributes::lifts_protection(records);
+        let is_decided = is_protected || attributes::protects(records);
+        if is_shut || (is_decided && !task::may_protect()) {
             return Err(Refusal {
                 error: EPERM,
                 reason: Reason::NotWritable,

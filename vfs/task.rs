@@ -116,6 +116,12 @@ pub(crate) fn may_give_away() -> bool {
     is_any_owner() && unsafe { c::capable(c::CAP_CHOWN as c_int) }
 }
 
+/// Whether the caller may make objects immutable or append-only, and lift that.
+pub(crate) fn may_protect() -> bool {
+    // SAFETY: Asks about the running task.
+    unsafe { c::capable(c::CAP_LINUX_IMMUTABLE as c_int) }
+}
+
 /// Whether what the caller writes leaves setuid and setgid bits as they are.
 pub(crate) fn leaves_set_ids() -> bool {
     // SAFETY: Asks about the running task.

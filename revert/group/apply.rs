@@ -16,11 +16,13 @@ use crate::{
     revert::{
         across::{lock, End},
         attributes,
-        gather::{self, refuse},
+        content::Content,
+        gather::{self, refuse, Gathered},
         names::{decode, directory, Names, NAME},
         steps::{Lines, Todo, Way},
         Refusal,
     },
+    stack::ObjectState,
     uapi::Reason,
     vfs::{
         c,
@@ -100,7 +102,40 @@ impl Group<'_> {
         let ground = &self.ground;
         let opened = ground.open(member.object)?;
         let mut state = opened.inode.object().state.lock();
-        opened.known(ground, &mut state)?;
+        self.with_plan(
+            &opened,
+            member,
+            &mut state,
+            |state, content, plan, records| {
+                let to_change = content.has_content(plan)?;
+                // Before it is opened.
+                attributes::unprotect(ground.mount.lower(), &opened.lower, records)?;
+                let file = opened.file(ground, to_change)?;
+                let content = opened.content(ground, file.as_deref(), self.request.force);
+                let target = content.target(false);
+                let mut touched = false;
+                let applied = target.apply(&plan.pieces, &plan.outcome, records, &mut touched);
+                opened.inode.refresh();
+                // Steps on its names would take it for changed outside.
+                backup::note_change(state, &opened.inode);
+                applied?;
+                let is_moved = opened.inode.is_directory() && !records.is_empty();
+                Ok(is_moved || attributes::protects(records))
+            },
+        )
+    }
+
+    /// Goes on with what of an object's content and attributes is taken back, by its file that can be read.
+    #[inline(never)]
+    fn with_plan<T>(
+        &self,
+        opened: &Opened,
+        member: &Member,
+        state: &mut ObjectState,
+        go: impl FnOnce(&mut ObjectState, &Content<'_>, &Gathered, Records<'_>) -> Outcome<T>,
+    ) -> Outcome<T> {
+        let ground = &self.ground;
+        opened.known(ground, state)?;
         let mut lines = Lines::new(ground.journal)?;
         let (at, _) = member.intent.ok_or(EIO)?;
         let head = lines.read(at)?.prev;
@@ -108,20 +143,7 @@ impl Group<'_> {
         let content = opened.content(ground, reader.as_deref(), self.request.force);
         let plan = self.plan(&content, member, head, self.on_foreign(), &mut refuse)?;
         let records = Records::new(&plan.attributes).map_err(|_| EUCLEAN)?;
-        let to_change = content.has_content(&plan)?;
-        // Before it is opened.
-        attributes::unprotect(ground.mount.lower(), &opened.lower, records)?;
-        let file = opened.file(ground, to_change)?;
-        let content = opened.content(ground, file.as_deref(), self.request.force);
-        let target = content.target(false);
-        let mut touched = false;
-        let applied = target.apply(&plan.pieces, &plan.outcome, records, &mut touched);
-        opened.inode.refresh();
-        // Steps on its names would take it for changed outside.
-        backup::note_change(&mut state, &opened.inode);
-        applied?;
-        let is_moved = opened.inode.is_directory() && !records.is_empty();
-        Ok(is_moved || attributes::protects(records))
+        go(state, &content, &plan, records)
     }
 
     fn finish_contents(&self, unfinished: &[usize]) -> Outcome {
@@ -140,18 +162,12 @@ impl Group<'_> {
             opened => opened?,
         };
         let mut state = opened.inode.object().state.lock();
-        opened.known(ground, &mut state)?;
-        let mut lines = Lines::new(ground.journal)?;
-        let (at, _) = member.intent.ok_or(EIO)?;
-        let head = lines.read(at)?.prev;
-        let reader = opened.file(ground, false)?;
-        let content = opened.content(ground, reader.as_deref(), self.request.force);
-        let plan = self.plan(&content, member, head, self.on_foreign(), &mut refuse)?;
-        let records = Records::new(&plan.attributes).map_err(|_| EUCLEAN)?;
-        let finished = content.target(false).finish(records);
-        opened.inode.refresh();
-        backup::note_change(&mut state, &opened.inode);
-        Ok(finished?)
+        self.with_plan(&opened, member, &mut state, |state, content, _, records| {
+            let finished = content.target(false).finish(records);
+            opened.inode.refresh();
+            backup::note_change(state, &opened.inode);
+            Ok(finished?)
+        })
     }
 
     /// `done` counts the steps.

@@ -210,9 +210,9 @@ impl Map {
     pub fn remap_pages(&self, length: usize, page: usize) -> io::Result<()> {
         assert!(length <= self.length);
         let (start, none) = (self.start as usize, 0usize);
+        let call = libc::SYS_remap_file_pages;
         // SAFETY: The range lies in the mapping, of which nothing is borrowed.
-        let value =
-            unsafe { libc::syscall(libc::SYS_remap_file_pages, start, length, none, page, none) };
+        let value = unsafe { libc::syscall(call, start, length, none, page, none) };
         done(value).map(drop)
     }
 

@@ -6,7 +6,7 @@
 use std::os::unix::fs::MetadataExt;
 
 use super::groups::{cut, reverts_since, take_back};
-use crate::group::{Watch, REDO, WALK};
+use crate::group::{self, Watch, REDO, WALK};
 use crate::harness::Test;
 use crate::outcome::{check, same, At, Outcome, Stop};
 use crate::world::World;
@@ -14,6 +14,7 @@ use crate::world::World;
 pub const TESTS: &[Test] = &[
     Test::new("group-of-protected", of_protected).seconds(240),
     Test::new("group-of-protected-interrupted", interrupted).seconds(240),
+    Test::new("group-of-protected-refused", refused),
     Test::new("group-of-times-and-names", of_times),
 ];
 
@@ -100,6 +101,39 @@ fn interrupted(w: &mut World) -> Outcome {
         same(format!("{action}, withdrawn"), w.sh(STATE)?, end)?;
         take_back(w, &ours, WALK).at(*action)?;
         same(format!("{action}, asked again"), w.sh(STATE)?, start)?;
+        w.sh(CLEAR)?;
+    }
+    Ok(())
+}
+
+/// Who may not lift protection, or put it back, is told so before anything is done.
+fn refused(w: &mut World) -> Outcome {
+    needs_chattr(w)?;
+    let without = "setpriv --bounding-set -linux_immutable --inh-caps -linux_immutable";
+    for (before, action) in [
+        ("echo one > f", "echo two > f; chattr +i f"),
+        ("echo one > f; chattr +a f", "chattr -a f; echo two > f"),
+    ] {
+        w.sh(before)?;
+        let start = w.sh(STATE)?;
+        let watch = Watch::begin(w)?;
+        w.sh(action)?;
+        let count = watch.operations(w)?.len();
+        let end = w.sh(STATE)?;
+        let lines = group::history(w)?.len();
+        for flag in ["--dry-run", ""] {
+            let line = format!("{without} logctl undo 2 {flag} 2>&1 || echo refused");
+            let said = w.sh(&line)?;
+            let what = format!("{action}, {flag}: {said}");
+            check!(said.ends_with("\nrefused\n"), "{what}: it was not refused");
+            check!(said.contains("nothing changed"), "{what}: is it so?");
+            same(&what, w.sh(STATE)?, end.clone())?;
+            same(what, group::history(w)?.len(), lines)?;
+        }
+        let newest = watch.operations(w)?;
+        same("operations", newest.len(), count)?;
+        take_back(w, &newest, WALK).at(action)?;
+        same(action, w.sh(STATE)?, start)?;
         w.sh(CLEAR)?;
     }
     Ok(())
