@@ -221,7 +221,7 @@ fn conflicts_are_named_and_nothing_is_changed() {
     assert_eq!((code, said.as_str()), (4, ""));
     let expected = "1 conflict among 2 operations; nothing changed.\n  \
           conflict  notes  changed later by vim (op 6)\n\
-        Hint: --partial takes the other 1 back (exit 3); `logctl revert OP` takes what is in the way \
+        Hint: --partial takes the others back (exit 3); `logctl revert OP` takes what is in the way \
         back first.\n";
     assert_eq!(complaint, expected);
     assert_eq!(standing(&mut kernel).len(), 8);

@@ -105,7 +105,7 @@ fn what_was_dropped_is_named_with_a_way_out() {
     let (code, _, complaint) = run(&mut kernel, &files, "revert --by rm");
     let expected = "1 conflict among 3 operations; nothing changed.\n  \
           trimmed  src/b  its old content was dropped to make room (op 4)\n\
-        Hint: --partial takes the other 2 back (exit 3).\n";
+        Hint: --partial takes the others back (exit 3).\n";
     assert_eq!((code, complaint.as_str()), (1, expected));
     let (_, _, complaint) = run(&mut kernel, &files, "undo 3");
     let hint = "Hint: `logctl revert OP --partial` takes back what else the action did (exit 3).\n";

@@ -161,7 +161,9 @@ pub fn refused(
     let _ = writeln!(output.messages, "{head} among {among}; nothing changed.");
     list(conflicts, timeline, site, output);
     let others = total.saturating_sub(conflicts.len());
-    output.hint(&way_out(command, conflicts, others));
+    if let Some(hint) = way_out(command, conflicts, others != 0) {
+        output.hint(hint);
+    }
     if let Err(error) = tell(command, conflicts, site, output) {
         return error;
     }
@@ -174,26 +176,27 @@ pub fn refused(
     }
 }
 
-/// What can be done all the same.
-fn way_out(command: &str, conflicts: &[Conflict], others: usize) -> String {
+/// What can be done all the same, by what there is besides (`has_others`). How much that is, is not
+/// known: one conflict may stand for all operations of its object.
+fn way_out(command: &str, conflicts: &[Conflict], has_others: bool) -> Option<&'static str> {
     let is_later = |conflict: &Conflict| {
         conflict.in_way != 0 && Reason::from_code(conflict.reason) == Some(Reason::Conflict)
     };
     let first = conflicts.iter().any(is_later);
-    match (command, first) {
-        ("undo" | "redo", true) => {
-            "take the later operations back first: `logctl revert OP`.".to_owned()
+    Some(match (command, first, has_others) {
+        ("undo" | "redo", true, _) => "take the later operations back first: `logctl revert OP`.",
+        ("redo", false, _) => "an undo is taken back whole, or not at all.",
+        ("undo", false, true) => {
+            "`logctl revert OP --partial` takes back what else the action did (exit 3)."
         }
-        ("undo", false) => {
-            "`logctl revert OP --partial` takes back what else the action did (exit 3).".to_owned()
+        (_, true, true) => {
+            "--partial takes the others back (exit 3); `logctl revert OP` takes what is in the way \
+             back first."
         }
-        ("redo", false) => "an undo is taken back whole, or not at all.".to_owned(),
-        (_, true) => format!(
-            "--partial takes the other {others} back (exit 3); `logctl revert OP` takes what is in \
-             the way back first."
-        ),
-        (_, false) => format!("--partial takes the other {others} back (exit 3)."),
-    }
+        (_, true, false) => "`logctl revert OP` takes what is in the way back first.",
+        (_, false, true) => "--partial takes the others back (exit 3).",
+        (_, false, false) => return None,
+    })
 }
 
 /// Lists conflicts: what kind, where, why.

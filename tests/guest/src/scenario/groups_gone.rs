@@ -190,7 +190,7 @@ fn of_given_up(w: &mut World) -> Outcome {
         );
     }
     check!(
-        said.contains("Hint: --partial takes the other 1 back (exit 3).\n"),
+        said.contains("Hint: --partial takes the others back (exit 3).\n"),
         "no way out: {said}"
     );
     let line = format!("revert --ops {first}..{last} --partial");
