@@ -152,7 +152,7 @@ pub(crate) fn add_runs(
 /// Adds the runs of a range without data: those that have space allocated, and those that have not.
 fn add_hole(runs: &mut KVec<MapRecord>, reader: &File, (start, end): (u64, u64)) -> Result {
     let inode = reader.inode();
-    let before = runs.len();
+    let (before, last) = (runs.len(), runs.last().copied());
     let found = allocated(
         (start, end),
         inode.block(),
@@ -169,6 +169,9 @@ fn add_hole(runs: &mut KVec<MapRecord>, reader: &File, (start, end): (u64, u64))
         Err(e) if e != ENOMEM => {
             // It does not tell: then it is a hole, which reads the same.
             runs.truncate(before);
+            if let (Some(place), Some(last)) = (runs.last_mut(), last) {
+                *place = last;
+            }
             add_run(runs, (start, end), Content::Hole)
         }
         found => found,
