@@ -89,10 +89,12 @@ pub(super) fn range<'a>(
     (start, end): (u64, u64),
     lines: u32,
 ) -> Result<(Saved, Option<LineRoom<'a>>)> {
+    let range = (start, end);
     let bytes = match usize::try_from(end.saturating_sub(start)) {
         Ok(0) => return Ok((Saved::Nothing, None)),
-        Ok(bytes @ 1..=MAX_STAGED) if !lower.may_be_sparse() => bytes,
-        _ => return Ok((runs_of(journal, lower, reader, (start, end))?, None)),
+        _ if lower.may_be_sparse() => return Ok((runs_of(journal, lower, reader, range)?, None)),
+        Ok(bytes @ 1..=MAX_STAGED) => bytes,
+        _ => return Ok((plain(journal, lower, reader, range, false)?, None)),
     };
     let mut may_be_hole = false;
     let fill = |buf: &mut [u8]| {
@@ -105,24 +107,25 @@ pub(super) fn range<'a>(
         // A file may have as many blocks as its bytes need, and holes: others are behind its end, or
         // hold its attributes.
         drop(room);
-        return Ok((runs_of(journal, lower, reader, (start, end))?, None));
+        return Ok((runs_of(journal, lower, reader, range)?, None));
     }
     Ok((saved(staged, 0, 0), Some(room)))
 }
 
 /// Saves a range, and where it is a hole.
-fn runs_of(
-    journal: &Journal,
-    lower: &Inode,
-    reader: &File,
-    (start, end): (u64, u64),
-) -> Result<Saved> {
-    let mut runs = KVec::new();
-    add_runs(&mut runs, reader, (start, end))?;
-    if runs.iter().all(|run| run.content == Content::Data) {
-        return plain(journal, lower, reader, (start, end));
+fn runs_of(journal: &Journal, lower: &Inode, reader: &File, range: (u64, u64)) -> Result<Saved> {
+    match holes_in(reader, range)? {
+        Some(runs) => mapped(journal, lower, Some(reader), &runs, &[]),
+        None => plain(journal, lower, reader, range, true),
     }
-    mapped(journal, lower, Some(reader), &runs, &[])
+}
+
+/// The runs of a range, if there are others than of data.
+fn holes_in(reader: &File, range: (u64, u64)) -> Result<Option<KVec<MapRecord>>> {
+    let mut runs = KVec::new();
+    add_runs(&mut runs, reader, range)?;
+    let is_dense = runs.iter().all(|run| run.content == Content::Data);
+    Ok((!is_dense).then_some(runs))
 }
 
 /// Adds the runs of data and holes of a range, under our inode's lock.
@@ -220,15 +223,32 @@ pub(super) fn holes(
     mapped(journal, lower, None, &runs, &[])
 }
 
+/// Saves a range as its bytes, if it is known to be data (`is_data`), or if its zeroes turn out to be.
 fn plain(
     journal: &Journal,
     lower: &Inode,
     reader: &File,
     (start, end): (u64, u64),
+    is_data: bool,
 ) -> Result<Saved> {
-    let length = end.saturating_sub(start);
-    let mut payload = stage(journal, length)?;
-    push(&mut payload, lower, reader, start, length)?;
+    let mut is_data = is_data;
+    let mut payload = stage(journal, end.saturating_sub(start))?;
+    let mut at = start;
+    while at < end {
+        let mut may_be_hole = false;
+        let n = fill(&mut payload, lower, reader, (at, end), |buf| {
+            // Of a block that goes on in the next part, the first bytes have to do.
+            may_be_hole = !is_data && has_empty_block(buf, at, lower.block(), || true);
+        })?;
+        if may_be_hole {
+            if let Some(runs) = holes_in(reader, (start, end))? {
+                drop(payload);
+                return mapped(journal, lower, Some(reader), &runs, &[]);
+            }
+            is_data = true;
+        }
+        at = at.saturating_add(n);
+    }
     Ok(saved(payload.finish()?, 0, 0))
 }
 
@@ -295,20 +315,33 @@ fn push(
     start: u64,
     length: u64,
 ) -> Result {
-    let mut done = 0;
-    while done < length {
-        let limit = usize::try_from(length - done).unwrap_or(usize::MAX);
-        let at = start.saturating_add(done);
-        let n = payload.fill(limit, |buf| {
-            read(lower, reader, at, buf)?;
-            Ok(buf.len())
-        })?;
-        if n == 0 {
-            return Err(EIO);
-        }
-        done = done.saturating_add(n as u64);
+    let end = start.saturating_add(length);
+    let mut at = start;
+    while at < end {
+        at = at.saturating_add(fill(payload, lower, reader, (at, end), |_| ())?);
     }
     Ok(())
+}
+
+/// Adds as many bytes of a range as go in one piece, which `look` is shown; returns how many.
+#[inline]
+fn fill(
+    payload: &mut Payload<'_>,
+    lower: &Inode,
+    reader: &File,
+    (at, end): (u64, u64),
+    look: impl FnOnce(&[u8]),
+) -> Result<u64> {
+    let limit = usize::try_from(end.saturating_sub(at)).unwrap_or(usize::MAX);
+    let n = payload.fill(limit, |buf| {
+        read(lower, reader, at, buf)?;
+        look(buf);
+        Ok(buf.len())
+    })?;
+    if n == 0 {
+        return Err(EIO);
+    }
+    Ok(n as u64)
 }
 
 /// Fills `buf` with what the file holds at `at`.
