@@ -15,7 +15,7 @@ endif
 TARGET := x86_64-unknown-linux-gnu
 
 .DEFAULT_GOAL := help
-.PHONY: help setup module module-debug logctl shell demo test test-debug test-debug-short faults faults-short mutants fuzz powercut nightly torture bench lint clean
+.PHONY: help setup module module-debug logctl shell demo test test-debug test-debug-short faults faults-short mutants fuzz powercut nightly torture trials trials-short bench lint clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -71,6 +71,12 @@ nightly: ## all of these with long settings, for hours
 
 torture: ## suites that others wrote, compared with the raw filesystem
 	@tests/torture/run
+
+trials: ## small cases and real programs, on the raw filesystem and on LoggerFS, undone and compared
+	@tests/trials/run
+
+trials-short: ## the small cases of it, over ext4
+	@tests/trials/run --short
 
 bench: ## the figures of the README
 	@tests/bench/run

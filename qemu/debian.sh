@@ -101,6 +101,16 @@ bootstrap() {
     cp -L /etc/ssl/certs/ca-certificates.crt "$dir/etc/ssl/certs/ca-certificates.crt"
 }
 
+# pack_image TREE IMAGE SIZE: the tree as a guest's root image; the tree goes.
+# The image is larger than its contents, so that tests can install and write.
+pack_image() {
+    rm -rf -- "$1/var/cache/apt" "$1/var/lib/apt/lists" "$1/var/log/"*.log
+    mkdir -p "$1/job" "$1/out" "$1/usr/lib/modules"
+    printf 'loggerfs\n' >"$1/etc/hostname"
+    PATH=$PATH:/usr/sbin mke2fs -q -t ext4 -O ^has_journal -E root_owner=0:0 -d "$1" -F "$2" "$3"
+    rm -rf --one-file-system -- "$1"
+}
+
 # kernel_dir_name "VERSION RELEASE": the cache name of that stock kernel, prepared
 # with the present build root.
 kernel_dir_name() {

@@ -10,6 +10,7 @@ mod faults;
 mod forge;
 mod group;
 mod harness;
+mod manifest;
 mod mounts;
 mod oracle;
 mod outcome;
@@ -55,6 +56,7 @@ fn main() {
     match words.first().map(String::as_str) {
         Some("child") => exit(child(&words)),
         Some("work") => exit(work::main(&words[1..])),
+        Some("manifest" | "differ") => exit(manifest::main(&words)),
         _ => {}
     }
     let is_faults = words.first().is_some_and(|word| word == "faults");
