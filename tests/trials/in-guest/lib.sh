@@ -103,5 +103,5 @@ wait_for() {
 }
 
 # Python with calls.py at hand; its program is standard input.
-python() { PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=$lib_dir python3 -S - "$@"; }
+python() { PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=$lib_dir python3 -S -; }
 lib_dir=$(dirname -- "$(realpath -- "${BASH_SOURCE[0]}")")
