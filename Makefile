@@ -75,7 +75,7 @@ torture: ## suites that others wrote, compared with the raw filesystem
 trials: ## small cases and real programs, on the raw filesystem and on LoggerFS, undone and compared
 	@tests/trials/run
 
-trials-short: ## the small cases of it, over ext4
+trials-short: ## twenty small cases of it, over ext4
 	@tests/trials/run --short
 
 bench: ## the figures of the README

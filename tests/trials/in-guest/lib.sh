@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# What the cases in short/ and programs/ share. To be sourced.
+# What the cases in short/, calls/ and programs/ share. To be sourced.
 #
 # A case is a script that defines two functions and ends with `trial "$@"`:
 #
@@ -12,9 +12,9 @@
 # Both stop at their first error. Called as
 #
 #   CASE DIR            does both in a new directory in DIR, and prints PASS or FAIL
-#   CASE DIR prepare    does one of them in DIR itself, as ../trials does
+#   CASE DIR prepare    does one of them in DIR itself, as ./trials does
 #
-# Words that a case may set, for ../trials:
+# Words that a case may set at the beginning of a line, for ./trials:
 #
 #   again=no     do not act once more after the undo (it takes too long, or cannot)
 #   alike=no     the trees of two runs differ (random numbers, times, in files)
@@ -24,7 +24,6 @@
 trial() {
     local dir=${1?"a directory to work in"} phase=${2-} status=0 place
     case $phase in
-    words) printf '%s\n' "again=${again-yes} alike=${alike-yes} times=${times-usual} lowers=${lowers-all}" ;;
     prepare | act) run_phase "$dir" "$phase" ;;
     *)
         place=$(mktemp -d "$dir/trial.XXXXXX")
