@@ -14,12 +14,12 @@
 #   CASE DIR            does both in a new directory in DIR, and prints PASS or FAIL
 #   CASE DIR prepare    does one of them in DIR itself, as ./trials does
 #
-# Words that a case may set at the beginning of a line, for ./trials:
+# A line `# trial: WORDS` is for ./trials:
 #
 #   again=no     do not act once more after the undo (it takes too long, or cannot)
 #   alike=no     the trees of two runs differ (random numbers, times, in files)
 #   times=strict after the undo every file has its modification time back
-#   lowers='...' only over these
+#   lowers=...   only over this one
 
 trial() {
     local dir=${1?"a directory to work in"} phase=${2-} status=0 place
