@@ -282,6 +282,12 @@ static void lfs_lower_kiocb(struct kiocb *k, struct kiocb *iocb, struct file *lo
 		      (iocb->ki_flags & (IOCB_DIRECT | IOCB_DSYNC | IOCB_SYNC));
 }
 
+/* As backing_file_read_iter() and backing_file_write_iter() ask it. */
+static bool may_be_direct(const struct kiocb *iocb, const struct file *lower)
+{
+	return !(iocb->ki_flags & IOCB_DIRECT) || (lower->f_mode & FMODE_CAN_ODIRECT);
+}
+
 /*
  * Synchronous on purpose: the record of a write is placed when it is done. Past
  * vfs_iocb_iter_read() and vfs_iocb_iter_write(): they ask the security modules
@@ -293,7 +299,7 @@ ssize_t lfs_read(struct kiocb *iocb, struct file *lower, struct iov_iter *iter)
 	struct kiocb k;
 	ssize_t ret;
 
-	if (!lower->f_op->read_iter)
+	if (!lower->f_op->read_iter || !may_be_direct(iocb, lower))
 		return -EINVAL;
 	lfs_lower_kiocb(&k, iocb, lower);
 	ret = lower->f_op->read_iter(&k, iter);
@@ -308,13 +314,15 @@ ssize_t lfs_write(struct kiocb *iocb, struct file *lower, struct iov_iter *iter)
 	struct kiocb k;
 	ssize_t ret;
 
-	if (!lower->f_op->write_iter)
+	if (!lower->f_op->write_iter || !may_be_direct(iocb, lower))
 		return -EINVAL;
 	lfs_lower_kiocb(&k, iocb, lower);
 	k.ki_flags |= IOCB_WRITE;
+	file_start_write(lower);
 	ret = lower->f_op->write_iter(&k, iter);
 	if (ret > 0)
 		fsnotify_modify(lower);
+	file_end_write(lower);
 	iocb->ki_pos = k.ki_pos;
 	return ret;
 }

@@ -223,15 +223,17 @@ fn over_directory<'a>(
     if matches!(gone, Ok(true)) {
         return Ok(());
     }
-    let mount = victim.mount().lower();
-    let _write = mount.want_write()?;
-    name::rename(
-        mount,
-        (new.parent().lower()?, old.lower()?),
-        (old.parent().lower()?, old.name()),
-        Some(victim.lower()),
-        c::RENAME_EXCHANGE,
-    )?;
+    {
+        let mount = victim.mount().lower();
+        let _write = mount.want_write()?;
+        name::rename(
+            mount,
+            (new.parent().lower()?, old.lower()?),
+            (old.parent().lower()?, old.name()),
+            Some(victim.lower()),
+            c::RENAME_EXCHANGE,
+        )?;
+    }
     gone?;
     rename_below(old, new, flags)
 }

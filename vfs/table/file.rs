@@ -100,10 +100,11 @@ pub(super) static OPERATIONS: Table<c::file_operations> = Table(c::file_operatio
     ..pin_init::zeroed()
 });
 
-/// No page cache of our own: pages live in the lower mapping. O_DIRECT opens ask for the hook.
+/// No page cache of our own: pages live in the lower mapping. And no direct_IO: with one, any file of
+/// ours could be read and written past the page cache; so it is those whose lower file can, which
+/// [`OwnFile::opened`] says.
 pub(super) static MAPPING: Table<c::address_space_operations> =
     Table(c::address_space_operations {
-        direct_IO: Some(c::noop_direct_IO),
         ..pin_init::zeroed()
     });
 
