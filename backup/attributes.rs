@@ -87,7 +87,7 @@ pub(crate) fn gather_privileges(
     let mut records = KVVec::new();
     let name = xattr::CAPABILITY;
     let is_told = |record: Record<'_>| record.name == name.to_bytes();
-    if !told.last_ones().any(is_told) && xattr::read(lower, name)?.is_some() {
+    if !told.last_ones().any(is_told) && xattr::read(mount, lower, name)?.is_some() {
         add(mount, lower, (Kind::Xattr, name.to_bytes()), &mut records)?;
     }
     let mode = attr::access_and_times(mount, lower)?.0.mode;
@@ -114,12 +114,12 @@ fn add(
     match kind {
         Kind::Access => put(Some(&attr::access_and_times(mount, lower)?.0.encode())),
         Kind::Times => put(Some(&attr::access_and_times(mount, lower)?.1.encode())),
-        Kind::Flags => match attr::flags(lower)? {
+        Kind::Flags => match attr::flags(mount, lower)? {
             Some(flags) => put(Some(&flags.encode())),
             // Nothing to change, so nothing to put back.
             None => Ok(()),
         },
-        Kind::Xattr => put(xattr::read(lower, c_name(name, &mut KVec::new())?)?.as_deref()),
+        Kind::Xattr => put(xattr::read(mount, lower, c_name(name, &mut KVec::new())?)?.as_deref()),
         Kind::AccessAcl => put(xattr::read_acl(mount, lower, c::ACL_TYPE_ACCESS)?.as_deref()),
         Kind::DefaultAcl => put(xattr::read_acl(mount, lower, c::ACL_TYPE_DEFAULT)?.as_deref()),
     }

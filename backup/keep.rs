@@ -225,7 +225,7 @@ pub(crate) fn tidy(sb: &SuperBlock) {
 
 fn put_right(sb: &SuperBlock, journal: &Journal, dir: &Dir, name: &EntryName) -> Result {
     let mount = sb.mount();
-    let kept = name::look_up(dir.dentry(), name.bytes())?;
+    let kept = dir.child(name.bytes())?;
     let inode = OwnInode::obtain(sb, kept.inode().ok_or(ENOENT)?)?;
     let _lock = inode.lock();
     let mut state = inode.object().state.lock();

@@ -4,13 +4,51 @@
  * helpers.c, without logic.
  */
 #include <linux/fs.h>
+#include <linux/capability.h>
+#include <linux/cred.h>
 #include <linux/fileattr.h>
+#include <linux/user_namespace.h>
 #include <linux/posix_acl.h>
 #include "bindings.h"
 
 bool lfs_owner_or_capable(struct inode *inode)
 {
 	return inode_owner_or_capable(&nop_mnt_idmap, inode);
+}
+
+/**
+ * lfs_loses_set_group - whether an ACL that the caller sets takes the setgid bit away
+ * @inode: the object
+ *
+ * As posix_acl_update_mode() asks in the lower filesystem, which sees the
+ * mounter there; after the model of ovl_set_acl()'s own check.
+ */
+bool lfs_loses_set_group(struct inode *inode)
+{
+	return (inode->i_mode & S_ISGID) && !in_group_p(inode->i_gid) &&
+	       !capable_wrt_inode_uidgid(&nop_mnt_idmap, inode, CAP_FSETID);
+}
+
+/**
+ * lfs_may_set_capability - whether the caller may give a file these capabilities
+ * @inode: the file
+ * @value: security.capability as the filesystem keeps it
+ * @size: its size
+ *
+ * As cap_convert_nscap(), but for a value that needs no conversion: those that
+ * count in the first user namespace are its administrators' to set; those of
+ * another one's root, also of who has that one mapped.
+ */
+bool lfs_may_set_capability(struct inode *inode, const void *value, size_t size)
+{
+	const struct vfs_ns_cap_data *data = value;
+
+	if (!capable_wrt_inode_uidgid(&nop_mnt_idmap, inode, CAP_SETFCAP))
+		return false;
+	if (ns_capable(&init_user_ns, CAP_SETFCAP))
+		return true;
+	return size == XATTR_CAPS_SZ_3 &&
+	       kuid_has_mapping(current_user_ns(), KUIDT_INIT(le32_to_cpu(data->rootid)));
 }
 
 void lfs_put_acl(struct posix_acl *acl)

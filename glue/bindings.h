@@ -109,7 +109,6 @@ ssize_t lfs_write(struct kiocb *iocb, struct file *lower, struct iov_iter *iter)
 ssize_t lfs_splice_write(struct file *lower, struct pipe_inode_info *pipe,
 			 loff_t *pos, size_t len, unsigned int flags);
 struct mnt_idmap *lfs_idmap(struct vfsmount *mnt);
-const struct cred *lfs_kernel_cred(void);
 
 /* page cache */
 size_t lfs_copy_cached(struct address_space *mapping, loff_t pos, void *to, size_t len);
@@ -153,6 +152,8 @@ int lfs_parent_pid(void);
 int lfs_session_id(void);
 void lfs_comm(char *buf);
 bool lfs_owner_or_capable(struct inode *inode);
+bool lfs_loses_set_group(struct inode *inode);
+bool lfs_may_set_capability(struct inode *inode, const void *value, size_t size);
 void lfs_put_acl(struct posix_acl *acl);
 
 /* struct file_kattr without its bit fields, which bindgen leaves opaque. */
@@ -200,9 +201,18 @@ bool lfs_store_is_mount_point(const struct dentry *dentry);
 int lfs_store_encode_handle(struct dentry *dentry, void *words, int *count);
 int lfs_store_lock_file(struct file *file);
 
-/* scope, worker */
+/* credentials */
+const struct cred *lfs_kernel_cred(void);
+const struct cred *lfs_current_cred(void);
 const struct cred *lfs_override_creds(const struct cred *cred);
 void lfs_revert_creds(const struct cred *cred);
+bool lfs_may_exceed(void);
+bool lfs_cred_serves(const struct cred *cred, bool may_exceed);
+const struct cred *lfs_cred_for(const struct cred *mounter, bool may_exceed);
+bool lfs_cred_labels(const struct cred *cred);
+const struct cred *lfs_cred_labelled(struct dentry *dentry, umode_t mode);
+
+/* scope, worker */
 void lfs_copy(void *to, const void *from, size_t len);
 unsigned int lfs_nofs_save(void);
 void lfs_nofs_restore(unsigned int flags);

@@ -291,8 +291,10 @@ static bool may_be_direct(const struct kiocb *iocb, const struct file *lower)
 /*
  * Synchronous on purpose: the record of a write is placed when it is done. Past
  * vfs_iocb_iter_read() and vfs_iocb_iter_write(): they ask the security modules
- * about the caller and the lower file, which is the kernel's; about the caller
- * and our file the VFS has asked.
+ * about the caller and the lower file, which is the mounter's; about the caller
+ * and our file the VFS has asked. Beyond that nothing below asks who writes, but
+ * whether the caller may use what is reserved: so, other than overlayfs, these
+ * calls and lfs_splice_write() keep the caller's credentials.
  */
 ssize_t lfs_read(struct kiocb *iocb, struct file *lower, struct iov_iter *iter)
 {
@@ -343,11 +345,6 @@ ssize_t lfs_splice_write(struct file *lower, struct pipe_inode_info *pipe,
 struct mnt_idmap *lfs_idmap(struct vfsmount *mnt)
 {
 	return mnt_idmap(mnt);
-}
-
-const struct cred *lfs_kernel_cred(void)
-{
-	return kernel_cred();
 }
 
 /* superblocks */
@@ -468,16 +465,6 @@ void lfs_call_in_kthread(void (*function)(void *), void *argument)
 }
 
 /* scope, worker */
-
-const struct cred *lfs_override_creds(const struct cred *cred)
-{
-	return override_creds(cred);
-}
-
-void lfs_revert_creds(const struct cred *cred)
-{
-	revert_creds(cred);
-}
 
 /* As memcpy(), which is a loop of plain moves where the processor has no FSRM. */
 void lfs_copy(void *to, const void *from, size_t len)

@@ -105,7 +105,7 @@ pub(super) fn lock(
     let (Some(source), Some(target)) = (from.dentry, to.dentry) else {
         return Ok(None);
     };
-    let child = crate::vfs::name::look_up(from.lower, name)?;
+    let child = crate::vfs::name::look_up(source.superblock().mount().lower(), from.lower, name)?;
     let child = source.namesake(&child)?;
     if child.own_inode().is_none() {
         return Err(conflict(0));

@@ -169,8 +169,8 @@ impl Target<'_> {
         let mut buf = buffer()?;
         for piece in pieces {
             match piece.source {
-                Source::Hole => range::punch(file, piece.offset, piece.length)?,
-                Source::Unwritten => range::reserve(file, piece.offset, piece.length)?,
+                Source::Hole => range::punch(self.mount, file, piece.offset, piece.length)?,
+                Source::Unwritten => range::reserve(self.mount, file, piece.offset, piece.length)?,
                 Source::At(at) => {
                     let extent = Extent {
                         segment: at.segment,

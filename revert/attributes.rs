@@ -48,10 +48,10 @@ pub(super) fn unprotect(mount: &LowerMount, lower: &Dentry, records: Records<'_>
     if flags(records).is_none() {
         return Ok(());
     }
-    let Some(present) = attr::flags(lower)?.filter(|f| f.flags & PROTECTION != 0) else {
+    let Some(present) = attr::flags(mount, lower)?.filter(|f| f.flags & PROTECTION != 0) else {
         return Ok(());
     };
-    let _write = mount.want_write()?;
+    let _write = mount.want_write_as_caller()?;
     attr::put_flags(mount, lower, &bare(present))
 }
 
@@ -67,7 +67,7 @@ fn bare(flags: Flags) -> Flags {
 /// Puts everything back that the records tell of, but flags. The object is not protected any more;
 /// the caller has no write access yet.
 pub(super) fn put(mount: &LowerMount, lower: &Dentry, records: Records<'_>) -> Result {
-    let _write = mount.want_write()?;
+    let _write = mount.want_write_as_caller()?;
     for record in records.last_ones() {
         put_named(mount, lower, &record)?;
     }
@@ -90,7 +90,7 @@ pub(super) fn put_flags(
     let Some(flags) = flags(records) else {
         return Ok(());
     };
-    let _write = mount.want_write()?;
+    let _write = mount.want_write_as_caller()?;
     let flags = if is_last { flags } else { bare(flags) };
     attr::put_flags(mount, lower, &flags)
 }

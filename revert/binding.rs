@@ -43,13 +43,13 @@ pub(super) struct Gone {
 impl Names<'_> {
     /// Whether a name is bound to an object.
     pub(super) fn is_bound(&self, name: &[u8], node: ObjectId) -> Result<bool> {
-        let lower = name::look_up(self.lower, name)?;
+        let lower = name::look_up(self.mount.lower(), self.lower, name)?;
         Ok(lower.inode().is_some_and(|inode| inode.id() == node))
     }
 
     /// What a name is bound to, which must be `node`, if that is known.
     fn bound(&self, name: &[u8], node: Option<ObjectId>) -> Outcome<ARef<Dentry>> {
-        let lower = name::look_up(self.lower, name)?;
+        let lower = name::look_up(self.mount.lower(), self.lower, name)?;
         match lower.inode() {
             Some(inode) if node.is_none_or(|node| inode.id() == node) => Ok(lower),
             _ => Err(Refusal::new(Reason::Conflict, 0)),
@@ -57,7 +57,7 @@ impl Names<'_> {
     }
 
     fn must_be_free(&self, name: &[u8]) -> Outcome {
-        match name::look_up(self.lower, name)?.inode() {
+        match name::look_up(self.mount.lower(), self.lower, name)?.inode() {
             Some(_) => Err(Refusal::new(Reason::Conflict, 0)),
             None => Ok(()),
         }
@@ -398,7 +398,7 @@ pub(super) fn kept(
                 found => Some(found?),
             };
             if let Some(dir) = dir {
-                let kept = name::look_up(dir.dentry(), name.bytes())?;
+                let kept = dir.child(name.bytes())?;
                 if kept.inode().is_some_and(|inode| inode.id() == object) {
                     return Ok(Some((dir, kept)));
                 }

@@ -313,7 +313,7 @@ impl Names<'_> {
             let mut buf = [0; NAME];
             let name = decode(binding.name, &mut buf)?;
             self.with_other(binding.parent, |dir| {
-                let lower = name::look_up(dir.lower, name)?;
+                let lower = name::look_up(dir.mount.lower(), dir.lower, name)?;
                 if lower.inode().is_some() {
                     backup::take_as_found(self.mount, self.journal, &*self.own(&lower)?, &lower)?;
                 }

@@ -59,17 +59,21 @@ impl AttributeHooks for Stack {
             ..Wanted::default()
         };
         let pending = save(dentry, inode, Op::Setacl, wanted)?;
-        let result = mount
-            .lower()
-            .want_write()
-            .and_then(|_write| xattr::set_acl(mount.lower(), lower, acl, kind));
+        // Below, the mounter sets it, who may leave the bit.
+        let loses_set_group = is_access && !acl.is_null() && inode.loses_set_group();
+        let result = mount.lower().want_write().and_then(|_write| {
+            if loses_set_group {
+                attr::drop_set_group(mount.lower(), lower)?;
+            }
+            xattr::set_acl(mount.lower(), lower, acl, kind)
+        });
         pending.settle(result.map(|()| 0));
         inode.refresh();
         result
     }
 
     fn get_flags(dentry: &OwnDentry, flags: &mut c::file_kattr) -> Result {
-        attr::get_flags(dentry.lower()?, flags)
+        attr::get_flags(dentry.superblock().mount().lower(), dentry.lower()?, flags)
     }
 
     fn set_flags(dentry: &OwnDentry, flags: &mut c::file_kattr) -> Result {

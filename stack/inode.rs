@@ -26,7 +26,7 @@ impl NameHooks for Stack {
         if is_hidden(dentry) {
             return Ok(dentry.splice(None));
         }
-        let lower = name::look_up(dentry.parent().lower()?, dentry.name())?;
+        let lower = name::look_up(dir.mount().lower(), dentry.parent().lower()?, dentry.name())?;
         let inode = match lower.inode() {
             Some(inode) => {
                 dir.mount().refuse_other_volume(inode, &lower)?;

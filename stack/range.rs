@@ -90,9 +90,10 @@ impl RangeHooks for Stack {
             durable: inode.is_sync(),
         }
         .prepare()?;
-        let result = inode
-            .mount()
-            .with_room(|| file.lower().allocate(mode, offset, length));
+        let result = inode.mount().with_room(|| {
+            file.lower()
+                .allocate(inode.mount().lower(), mode, offset, length)
+        });
         pending.settle(result.map(|()| count));
         inode.refresh();
         result
@@ -107,7 +108,14 @@ impl RangeHooks for Stack {
         // Bounded, so that what is saved before is bounded too; callers go on.
         let length = length.min(1 << 30);
         overwrite(to, Op::Copy, pos, length as u64, || {
-            range::copy((from.lower(), at), (to.lower(), pos), length, flags).map(|n| n as u64)
+            range::copy(
+                to.own_inode().mount().lower(),
+                (from.lower(), at),
+                (to.lower(), pos),
+                length,
+                flags,
+            )
+            .map(|n| n as u64)
         })
         .map(|n| n as usize)
     }
@@ -118,7 +126,15 @@ impl RangeHooks for Stack {
         length: i64,
         flags: u32,
     ) -> Result<i64> {
-        let lower = || range::remap((from.lower(), at), (to.lower(), pos), length, flags);
+        let lower = || {
+            range::remap(
+                to.own_inode().mount().lower(),
+                (from.lower(), at),
+                (to.lower(), pos),
+                length,
+                flags,
+            )
+        };
         if range::is_dedupe(flags) {
             // Changes no byte.
             return lower();

@@ -67,6 +67,7 @@ impl XattrHooks for Stack {
     }
 
     fn list(dentry: &OwnDentry, list: *mut c_char, size: usize) -> Result<usize> {
-        xattr::list_xattrs(dentry.lower()?, list, size, OWN)
+        let mount = dentry.superblock().mount().lower();
+        xattr::list_xattrs(mount, dentry.lower()?, list, size, OWN)
     }
 }

@@ -147,11 +147,24 @@ pub(crate) fn set_size(mount: &LowerMount, lower: &Dentry, size: u64) -> Result 
     to_result(unsafe { c::notify_change(mount.idmap(), lower.as_ptr(), &mut attr, null_mut()) })
 }
 
+/// Takes the setgid bit away. The caller has write access.
+pub(crate) fn drop_set_group(mount: &LowerMount, lower: &Dentry) -> Result {
+    let mut attr = c::iattr {
+        ia_valid: c::ATTR_KILL_SGID | c::ATTR_CTIME,
+        ..Default::default()
+    };
+    let inode = lower.inode().ok_or(ENOENT)?;
+    let _lock = inode.lock();
+    // SAFETY: A live dentry whose inode is locked, and a complete change.
+    to_result(unsafe { c::notify_change(mount.idmap(), lower.as_ptr(), &mut attr, null_mut()) })
+}
+
 /// The object's change cookie, asked from the lower filesystem: from now on it tells any change
 /// apart from this moment.
 pub(crate) fn cookie(mount: &LowerMount, lower: &Dentry) -> Result<Cookie> {
     let mut stat: c::kstat = pin_init::zeroed();
     let path = mount.path(lower);
+    let _acting = mount.asking();
     let mask = c::STATX_CTIME | c::STATX_SIZE | c::STATX_CHANGE_COOKIE;
     // SAFETY: A live path and a place for the answer.
     let err = unsafe { c::vfs_getattr_nosec(&path, &mut stat, mask, 0) };
@@ -171,6 +184,7 @@ pub(crate) fn cookie(mount: &LowerMount, lower: &Dentry) -> Result<Cookie> {
 pub(crate) fn device(mount: &LowerMount, lower: &Dentry) -> Result<u32> {
     let mut stat: c::kstat = pin_init::zeroed();
     let path = mount.path(lower);
+    let _acting = mount.asking();
     // SAFETY: A live path and a place for the answer.
     to_result(unsafe { c::vfs_getattr_nosec(&path, &mut stat, c::STATX_TYPE, 0) })?;
     Ok(stat.dev)
@@ -185,6 +199,7 @@ pub(crate) fn stat(
     flags: u32,
 ) -> Result {
     let path = mount.path(dentry.lower()?);
+    let _acting = mount.asking();
     // SAFETY: A live path and a place for the answer.
     to_result(unsafe { c::vfs_getattr_nosec(&path, stat, mask, flags) })?;
     // SAFETY: A live superblock.
@@ -202,6 +217,7 @@ pub(crate) fn stat(
 pub(crate) fn access_and_times(mount: &LowerMount, lower: &Dentry) -> Result<(Access, Times)> {
     let mut stat: c::kstat = pin_init::zeroed();
     let path = mount.path(lower);
+    let _acting = mount.asking();
     let mask = c::STATX_MODE | c::STATX_UID | c::STATX_GID | c::STATX_MTIME | c::STATX_ATIME;
     // SAFETY: A live path and a place for the answer.
     to_result(unsafe { c::vfs_getattr_nosec(&path, &mut stat, mask, 0) })?;
@@ -258,8 +274,9 @@ pub(crate) fn set_access_and_times(
 }
 
 /// The file's flags, for a record; `None`: the filesystem has none.
-pub(crate) fn flags(lower: &Dentry) -> Result<Option<Flags>> {
+pub(crate) fn flags(mount: &LowerMount, lower: &Dentry) -> Result<Option<Flags>> {
     let mut raw = c::lfs_flags::default();
+    let _acting = mount.asking();
     // SAFETY: A live dentry and a place for the answer.
     match to_result(unsafe { c::lfs_get_flags(lower.as_ptr(), &mut raw) }) {
         Err(e) if e == ENOTTY || e == EOPNOTSUPP || e == ENOIOCTLCMD => Ok(None),
@@ -278,11 +295,11 @@ pub(crate) fn flags(lower: &Dentry) -> Result<Option<Flags>> {
 /// have a call each: what only one of them has would not come over the other.
 pub(crate) fn put_flags(mount: &LowerMount, lower: &Dentry, wanted: &Flags) -> Result {
     let (idmap, dentry) = (mount.idmap(), lower.as_ptr());
-    if flags(lower)?.ok_or(EOPNOTSUPP)?.flags != wanted.flags {
+    if flags(mount, lower)?.ok_or(EOPNOTSUPP)?.flags != wanted.flags {
         // SAFETY: A live dentry.
         to_result(unsafe { c::lfs_set_flags(idmap, dentry, wanted.flags) })?;
     }
-    let present = flags(lower)?.ok_or(EOPNOTSUPP)?;
+    let present = flags(mount, lower)?.ok_or(EOPNOTSUPP)?;
     let flags = wanted.flags;
     if (Flags { flags, ..present }) == *wanted {
         return Ok(());
@@ -299,7 +316,8 @@ pub(crate) fn put_flags(mount: &LowerMount, lower: &Dentry, wanted: &Flags) -> R
 }
 
 /// Reads the file's flags (chattr).
-pub(crate) fn get_flags(lower: &Dentry, flags: &mut c::file_kattr) -> Result {
+pub(crate) fn get_flags(mount: &LowerMount, lower: &Dentry, flags: &mut c::file_kattr) -> Result {
+    let _acting = mount.asking();
     // SAFETY: A live dentry and a place for the answer.
     to_result(unsafe { c::vfs_fileattr_get(lower.as_ptr(), flags) })
 }
@@ -345,6 +363,8 @@ pub(crate) fn open_handle(mount: &LowerMount, handle: &[u8]) -> Result<ARef<Dent
         *word = u32::from_ne_bytes([four[0], four[1], four[2], four[3]]);
     }
     let count = c_int::try_from(bytes.len() / 4).map_err(|_| EINVAL)?;
+    // A directory's path is looked up for it, name by name.
+    let _acting = mount.asking();
     for _ in 0..TRIES {
         // SAFETY: A live mount, a handle of `count` words, and a filter that needs no context.
         let dentry = unsafe {

@@ -7,6 +7,7 @@
 
 use super::{
     c,
+    cred::Acting,
     dentry::{Dentry, OwnDentry},
     inode::{Inode, OwnInode},
     map::MapFile,
@@ -92,7 +93,7 @@ impl File {
         unsafe { Dentry::from_raw(dentry) }
     }
 
-    /// Opens a lower object without a file of ours above it, with kernel rights.
+    /// Opens a lower object without a file of ours above it, as the mounter.
     pub(crate) fn open_kernel(
         mount: &LowerMount,
         dentry: &Dentry,
@@ -100,8 +101,8 @@ impl File {
     ) -> Result<ARef<File>> {
         let path = mount.path(dentry);
         let flags = (flags | c::O_LARGEFILE | c::O_NOATIME) as c_int;
-        // SAFETY: Takes nothing; init's credentials live as long as the kernel.
-        let cred = unsafe { c::lfs_kernel_cred() };
+        let cred = mount.credentials().as_ptr();
+        let _acting = mount.asking();
         // SAFETY: A path whose parts are held; it is copied.
         let file = unsafe { c::dentry_open(&path, flags, cred) };
         // SAFETY: dentry_open() gives a reference or an error.
@@ -113,6 +114,7 @@ impl File {
     pub(crate) fn read_at(&self, buf: &mut [u8], at: u64) -> Result<usize> {
         let mut pos = i64::try_from(at).map_err(|_| EFBIG)?;
         let mut done = 0;
+        let _acting = Acting::as_opener(self);
         while done < buf.len() {
             let rest = &mut buf[done..];
             // SAFETY: A live file and a writable buffer.
@@ -133,6 +135,7 @@ impl File {
     pub(crate) fn write_at(&self, buf: &[u8], at: u64) -> Result {
         let mut pos = i64::try_from(at).map_err(|_| EFBIG)?;
         let mut done = 0;
+        let _acting = Acting::as_opener(self);
         while done < buf.len() {
             let rest = &buf[done..];
             // SAFETY: A live file and a readable buffer.
@@ -151,6 +154,7 @@ impl File {
 
     /// `vfs_llseek`; the caller keeps others from moving the position at the same time.
     pub(crate) fn seek(&self, offset: i64, whence: c_int) -> Result<i64> {
+        let _acting = Acting::as_opener(self);
         // SAFETY: A live file.
         let pos = unsafe { c::vfs_llseek(self.as_ptr(), offset, whence) };
         if pos < 0 {
@@ -172,13 +176,21 @@ impl File {
     }
 
     /// `fallocate(2)`.
-    pub(crate) fn allocate(&self, mode: c_int, offset: i64, length: i64) -> Result {
+    pub(crate) fn allocate(
+        &self,
+        mount: &LowerMount,
+        mode: c_int,
+        offset: i64,
+        length: i64,
+    ) -> Result {
+        let _acting = mount.credentials().changing()?;
         // SAFETY: A live file.
         to_result(unsafe { c::vfs_fallocate(self.as_ptr(), mode, offset, length) })
     }
 
     /// `fsync(2)` or `fdatasync(2)` of a range.
     pub(crate) fn sync(&self, start: i64, end: i64, data_only: bool) -> Result {
+        let _acting = Acting::as_opener(self);
         // SAFETY: A live file.
         to_result(unsafe { c::vfs_fsync_range(self.as_ptr(), start, end, c_int::from(data_only)) })
     }
@@ -285,7 +297,7 @@ impl OwnFile {
         Ok(FileWrite(self))
     }
 
-    /// Opens the lower object with kernel rights: the VFS has checked the caller's on our inode.
+    /// Opens the lower object as the mounter: the VFS has checked the caller's rights on our inode.
     ///
     /// `flags` are the lower file's; the user's path stays ours.
     pub(crate) fn open_lower(
@@ -295,15 +307,16 @@ impl OwnFile {
         flags: c_uint,
     ) -> Result<ARef<File>> {
         let path = mount.path(dentry);
-        // SAFETY: Takes nothing; init's credentials live as long as the kernel.
-        let cred = unsafe { c::lfs_kernel_cred() };
+        let cred = mount.credentials().as_ptr();
+        let _acting = mount.asking();
         // SAFETY: A live user file, and a path whose parts are held; it is copied.
         let file = unsafe { c::backing_file_open(self.as_ptr(), flags as c_int, &path, cred) };
         // SAFETY: backing_file_open() gives a reference or an error.
         unsafe { File::from_c(file) }
     }
 
-    /// Makes an unnamed lower file in the lower directory `parent`, as the caller's.
+    /// Makes an unnamed lower file in the lower directory `parent`, as the caller's. The caller has
+    /// write access.
     pub(crate) fn open_lower_unnamed(
         &self,
         mount: &LowerMount,
@@ -312,8 +325,9 @@ impl OwnFile {
         mode: u16,
     ) -> Result<ARef<File>> {
         let path = mount.path(parent);
-        // SAFETY: Takes nothing; init's credentials live as long as the kernel.
-        let cred = unsafe { c::lfs_kernel_cred() };
+        let cred = mount.credentials().as_ptr();
+        // The file has no name below that could be asked for its directory.
+        let _acting = (mount.credentials()).labelling(self.dentry(), mode | c::S_IFREG as u16)?;
         let (own, flags) = (self.as_ptr(), flags as c_int);
         // SAFETY: As in `open_lower`.
         let file = unsafe { c::backing_tmpfile_open(own, flags, &path, mode, cred) };
@@ -329,7 +343,8 @@ impl OwnFile {
         let file = self.as_ptr();
         // SAFETY: A file that is being opened: nobody else uses it.
         unsafe { (*file).private_data = KBox::into_raw(private).cast() };
-        // SAFETY: As above. O_DIRECT works here where it works below.
+        // SAFETY: As above. O_DIRECT works here where it works below: do_dentry_open(), behind
+        // this, only adds to it, for mappings with a direct_IO, which ours are not.
         let mode = unsafe { &mut (*file).f_mode };
         *mode = (*mode & !c::FMODE_CAN_ODIRECT) | direct;
         Ok(())

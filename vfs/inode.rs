@@ -155,6 +155,12 @@ impl Inode {
         unsafe { c::lfs_owner_or_capable(self.as_ptr()) }
     }
 
+    /// Whether an ACL that the caller sets takes the setgid bit away.
+    pub(crate) fn loses_set_group(&self) -> bool {
+        // SAFETY: `self` is a live inode.
+        unsafe { c::lfs_loses_set_group(self.as_ptr()) }
+    }
+
     /// The owner.
     pub(crate) fn uid(&self) -> u32 {
         // SAFETY: `self` is a live inode; a racy read is what the VFS does too.

@@ -55,8 +55,8 @@ impl Map {
     /// Maps `lower` in place of our file.
     pub(crate) fn map_lower(&self, lower: &File) -> Result {
         let mut context = c::backing_file_ctx {
-            // SAFETY: Takes nothing; init's credentials live as long as the kernel.
-            cred: unsafe { c::lfs_kernel_cred() },
+            // SAFETY: A live file, which holds its credentials.
+            cred: unsafe { (*lower.as_ptr()).f_cred },
             ..Default::default()
         };
         // SAFETY: A live backing file and the area that is being made.

@@ -9,6 +9,7 @@
 pub(crate) mod attr;
 pub(crate) mod chunk;
 pub(crate) mod context;
+pub(crate) mod cred;
 pub(crate) mod dentry;
 pub(crate) mod error;
 pub(crate) mod file;

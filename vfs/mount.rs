@@ -5,7 +5,14 @@
 //! C headers: [`include/linux/mount.h`](srctree/include/linux/mount.h),
 //! [`include/linux/fs_context.h`](srctree/include/linux/fs_context.h)
 
-use super::{c, dentry::Dentry, inode::Inode, store::Dir, superblock};
+use super::{
+    c,
+    cred::{Acting, Credentials},
+    dentry::Dentry,
+    inode::Inode,
+    store::Dir,
+    superblock, //
+};
 use core::{mem::ManuallyDrop, ptr::NonNull};
 use kernel::{
     c_str,
@@ -81,6 +88,7 @@ unsafe extern "C" fn kill_sb(sb: *mut c::super_block) {
 pub(crate) struct LowerMount {
     mnt: NonNull<c::vfsmount>,
     root: ManuallyDrop<ARef<Dentry>>,
+    credentials: Credentials,
 }
 
 // SAFETY: Mounts are counted and may be used on any thread.
@@ -92,7 +100,7 @@ impl LowerMount {
     /// # Safety
     ///
     /// `mnt` is a long-term mount whose reference is handed over.
-    unsafe fn from_mount(mnt: *mut c::vfsmount) -> Result<Self> {
+    unsafe fn from_mount(mnt: *mut c::vfsmount, credentials: Credentials) -> Result<Self> {
         let mnt = NonNull::new(mnt).ok_or(ENOMEM)?;
         // SAFETY: A live mount has a root.
         let root = unsafe { (*mnt.as_ptr()).mnt_root };
@@ -101,11 +109,13 @@ impl LowerMount {
         Ok(Self {
             mnt,
             root: ManuallyDrop::new(root),
+            credentials,
         })
     }
 
     /// A private clone of the mount that holds the directory `path`, whose root is `path`.
     pub(crate) fn of_directory(path: &CStr) -> Result<Self> {
+        let credentials = Credentials::of_mounter()?;
         let mut found: c::path = pin_init::zeroed();
         let flags = c::LOOKUP_FOLLOW | c::LOOKUP_DIRECTORY;
         // SAFETY: A NUL-terminated string and a place for the answer.
@@ -117,11 +127,12 @@ impl LowerMount {
         unsafe { c::path_put(&found) };
         let clone = kernel::error::from_err_ptr(clone)?;
         // SAFETY: The clone is ours.
-        unsafe { Self::from_mount(clone) }
+        unsafe { Self::from_mount(clone, credentials) }
     }
 
     /// A new private tmpfs, with tmpfs's own `size=`.
     pub(crate) fn private(size: &CStr) -> Result<Self> {
+        let credentials = Credentials::of_mounter()?;
         // SAFETY: A NUL-terminated string.
         let kind = unsafe { c::get_fs_type(c_str!("tmpfs").as_char_ptr()) };
         if kind.is_null() {
@@ -133,7 +144,7 @@ impl LowerMount {
         // SAFETY: The context is ours; the mount, if made, keeps what it needs.
         unsafe { c::put_fs_context(fc) };
         // SAFETY: fc_mount_longterm() gave us the reference.
-        unsafe { Self::from_mount(mnt?) }
+        unsafe { Self::from_mount(mnt?, credentials) }
     }
 
     fn tmpfs_of(fc: *mut c::fs_context, size: &CStr) -> Result<*mut c::vfsmount> {
@@ -200,20 +211,45 @@ impl LowerMount {
 
     /// Notes an access to a lower inode, as a read through the lower mount would.
     pub(crate) fn touch(&self, lower: &Inode) {
+        let _acting = self.asking();
         // SAFETY: A live mount and inode.
         unsafe { c::lfs_touch_atime(self.as_ptr(), lower.as_ptr()) };
     }
 
-    /// Write access to the lower mount. Never twice at once, never around journal I/O.
+    /// The mounter's credentials.
+    pub(super) fn credentials(&self) -> &Credentials {
+        &self.credentials
+    }
+
+    /// See [`Credentials::asking`].
+    pub(super) fn asking(&self) -> Acting<'_> {
+        self.credentials.asking()
+    }
+
+    /// Write access to the lower mount, to change something there as the mounter in the caller's
+    /// place (see [`super::cred`]). Waits while the lower filesystem is frozen; so never twice at
+    /// once, and never while waiting for the journal, which needs write access too: a freeze waits
+    /// for who has it, and lets nobody have it any more.
     pub(crate) fn want_write(&self) -> Result<LowerWrite<'_>> {
+        let acting = self.credentials.changing()?;
+        let mut write = self.want_write_as_caller()?;
+        write._acting = Some(acting);
+        Ok(write)
+    }
+
+    /// As [`Self::want_write`], for changes that the lower filesystem is to allow the caller or not.
+    pub(crate) fn want_write_as_caller(&self) -> Result<LowerWrite<'_>> {
         // SAFETY: A live mount.
         kernel::error::to_result(unsafe { c::mnt_want_write(self.as_ptr()) })?;
-        Ok(LowerWrite(self))
+        Ok(LowerWrite {
+            mount: self,
+            _acting: None,
+        })
     }
 
     /// Whether the mount or its superblock is read-only.
     pub(crate) fn is_read_only(&self) -> bool {
-        self.root().superblock().is_read_only() || self.want_write().is_err()
+        self.root().superblock().is_read_only() || self.want_write_as_caller().is_err()
     }
 }
 
@@ -227,11 +263,14 @@ impl Drop for LowerMount {
 }
 
 /// See [`LowerMount::want_write`].
-pub(crate) struct LowerWrite<'a>(&'a LowerMount);
+pub(crate) struct LowerWrite<'a> {
+    mount: &'a LowerMount,
+    _acting: Option<Acting<'a>>,
+}
 
 impl Drop for LowerWrite<'_> {
     fn drop(&mut self) {
         // SAFETY: The guard exists because access was granted.
-        unsafe { c::mnt_drop_write(self.0.as_ptr()) };
+        unsafe { c::mnt_drop_write(self.mount.as_ptr()) };
     }
 }

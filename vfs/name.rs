@@ -8,7 +8,7 @@
 //! C header: [`include/linux/namei.h`](srctree/include/linux/namei.h)
 
 use super::error::{ENAMETOOLONG, ESTALE};
-use super::{c, dentry::Dentry, inode::Inode, mount::LowerMount};
+use super::{c, cred::Acting, dentry::Dentry, inode::Inode, mount::LowerMount};
 use core::ptr::null_mut;
 use kernel::{
     error::to_result,
@@ -29,8 +29,9 @@ fn qstr(name: &[u8]) -> Result<c::qstr> {
 }
 
 /// Looks `name` up in the lower directory `parent`; the answer may be negative.
-pub(crate) fn look_up(parent: &Dentry, name: &[u8]) -> Result<ARef<Dentry>> {
+pub(crate) fn look_up(mount: &LowerMount, parent: &Dentry, name: &[u8]) -> Result<ARef<Dentry>> {
     let mut q = qstr(name)?;
+    let _acting = mount.asking();
     // SAFETY: A counted string and a live directory, which is not locked.
     let found = unsafe { c::lookup_noperm_unlocked(&mut q, parent.as_ptr()) };
     // SAFETY: A reference or an error.
@@ -111,6 +112,12 @@ impl<'a> Locked<'a> {
         unsafe { Dentry::from_raw(self.dentry) }
     }
 
+    /// Around the creation of the name's object.
+    fn labelling(&self, mode: u16) -> Result<Option<Acting<'a>>> {
+        let mount: &'a LowerMount = self.mount;
+        mount.credentials().labelling(self.dentry(), mode)
+    }
+
     fn directory(&self) -> *mut c::inode {
         // SAFETY: A live dentry whose parent is locked, hence stable.
         let parent = unsafe { (*self.dentry).d_parent };
@@ -119,12 +126,14 @@ impl<'a> Locked<'a> {
     }
 
     pub(crate) fn create(&self, mode: u16) -> Result {
+        let _acting = self.labelling(mode | c::S_IFREG as u16)?;
         // SAFETY: The directory is locked and the name free.
         to_result(unsafe { c::vfs_create(self.mount.idmap(), self.dentry, mode, null_mut()) })
     }
 
     /// Makes a directory; the guard then holds the dentry that the filesystem chose for it.
     pub(crate) fn make_directory(mut self, mode: u16) -> Result<Self> {
+        let _acting = self.labelling(mode | c::S_IFDIR as u16)?;
         let (idmap, dir, dentry) = (self.mount.idmap(), self.directory(), self.dentry);
         // SAFETY: The directory is locked and the name free; vfs_mkdir() consumes our reference
         // when it answers with another dentry or an error, and end_dirop() takes any of them.
@@ -135,6 +144,7 @@ impl<'a> Locked<'a> {
     }
 
     pub(crate) fn make_node(&self, mode: u16, device: u32) -> Result {
+        let _acting = self.labelling(mode)?;
         // SAFETY: The directory is locked and the name free.
         to_result(unsafe {
             c::vfs_mknod(
@@ -149,6 +159,7 @@ impl<'a> Locked<'a> {
     }
 
     pub(crate) fn make_symlink(&self, target: &CStr) -> Result {
+        let _acting = self.labelling(c::S_IFLNK as u16)?;
         // SAFETY: The directory is locked and the name free; a C string.
         to_result(unsafe {
             c::vfs_symlink(

@@ -5,8 +5,10 @@
 use super::error::{EDQUOT, EOPNOTSUPP};
 use super::{
     c,
+    cred::Acting,
     file::{errno, File},
-    inode::Inode, //
+    inode::Inode,
+    mount::LowerMount, //
 };
 use kernel::{error::to_result, prelude::*};
 
@@ -53,22 +55,22 @@ pub(crate) fn extents(lower: &Inode, start: u64, end: u64) -> Result<u64> {
 
 /// Makes `[offset, offset + length)` a hole for which space is allocated, as far as there is room for
 /// that: the file reads the same without.
-pub(crate) fn reserve(lower: &File, offset: u64, length: u64) -> Result {
-    punch(lower, offset, length)?;
+pub(crate) fn reserve(mount: &LowerMount, lower: &File, offset: u64, length: u64) -> Result {
+    punch(mount, lower, offset, length)?;
     let start = i64::try_from(offset).map_err(|_| EFBIG)?;
     let count = i64::try_from(length).map_err(|_| EFBIG)?;
-    match lower.allocate(c::FALLOC_KEEP_SIZE, start, count) {
+    match lower.allocate(mount, c::FALLOC_KEEP_SIZE, start, count) {
         Err(e) if e == ENOSPC || e == EDQUOT || e == EOPNOTSUPP => Ok(()),
         other => other,
     }
 }
 
 /// Makes `[offset, offset + length)` a hole, or zeroes where holes are unknown.
-pub(crate) fn punch(lower: &File, offset: u64, length: u64) -> Result {
+pub(crate) fn punch(mount: &LowerMount, lower: &File, offset: u64, length: u64) -> Result {
     let start = i64::try_from(offset).map_err(|_| EFBIG)?;
     let count = i64::try_from(length).map_err(|_| EFBIG)?;
     let mode = c::FALLOC_PUNCH_HOLE | c::FALLOC_KEEP_SIZE;
-    match lower.allocate(mode, start, count) {
+    match lower.allocate(mount, mode, start, count) {
         Err(e) if e == EOPNOTSUPP => zero(lower, offset, length),
         other => other,
     }
@@ -87,11 +89,13 @@ fn zero(lower: &File, offset: u64, length: u64) -> Result {
 
 /// `copy_file_range(2)` between two lower files.
 pub(crate) fn copy(
+    mount: &LowerMount,
     (from, at): (&File, i64),
     (to, pos): (&File, i64),
     length: usize,
     flags: u32,
 ) -> Result<usize> {
+    let _acting = mount.credentials().changing()?;
     // SAFETY: Two live files.
     let n = unsafe { c::vfs_copy_file_range(from.as_ptr(), at, to.as_ptr(), pos, length, flags) };
     usize::try_from(n).map_err(|_| errno(n))
@@ -99,11 +103,14 @@ pub(crate) fn copy(
 
 /// FICLONE and FIDEDUPERANGE between two lower files.
 pub(crate) fn remap(
+    mount: &LowerMount,
     (from, at): (&File, i64),
     (to, pos): (&File, i64),
     length: i64,
     flags: u32,
 ) -> Result<i64> {
+    // Whether the caller may deduplicate, the VFS has asked our own file.
+    let _acting = mount.credentials().changing()?;
     let n = if is_dedupe(flags) {
         // SAFETY: Two live files.
         unsafe { c::vfs_dedupe_file_range_one(from.as_ptr(), at, to.as_ptr(), pos, length, flags) }
@@ -141,6 +148,7 @@ impl Pipe {
         length: usize,
         flags: u32,
     ) -> Result<usize> {
+        let _acting = Acting::as_opener(lower);
         // SAFETY: A live file and pipe.
         let n = unsafe { c::vfs_splice_read(lower.as_ptr(), pos, self.0, length, flags) };
         usize::try_from(n).map_err(|_| errno(n))
@@ -162,6 +170,7 @@ impl Pipe {
 
 /// `posix_fadvise(2)` on the lower file.
 pub(crate) fn advise(lower: &File, offset: i64, length: i64, advice: c_int) -> Result {
+    let _acting = Acting::as_opener(lower);
     // SAFETY: A live file.
     to_result(unsafe { c::vfs_fadvise(lower.as_ptr(), offset, length, advice) })
 }

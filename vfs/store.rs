@@ -21,6 +21,7 @@ use kernel::{
         to_result, //
     },
     prelude::*,
+    sync::aref::ARef, //
 };
 
 use super::{c, dentry::Dentry, error::ELOOP, scope::AsKernel};
@@ -316,6 +317,16 @@ impl Dir {
     /// Whether `name` is a file's that has other names.
     pub(crate) fn has_other_names(&self, name: &[u8]) -> bool {
         (self.look_up(name)).is_ok_and(|found| !found.facts().is_dir() && found.facts().links > 1)
+    }
+
+    /// What `name` stands for, whatever that is; negative when there is no such name.
+    pub(crate) fn child(&self, name: &[u8]) -> Result<ARef<Dentry>> {
+        let _kernel = AsKernel::new();
+        let len = name_len(name)?;
+        // SAFETY: The directory is valid by the type invariants, the name for the call.
+        let child = unsafe { c::lfs_store_lookup(self.dentry, name.as_ptr().cast(), len) };
+        // SAFETY: A reference or an error.
+        unsafe { Dentry::from_c(child) }
     }
 
     /// The directory's dentry.

@@ -27,6 +27,8 @@ pub(crate) fn get_xattr(
     value: *mut c_void,
     size: usize,
 ) -> Result<usize> {
+    // Not as the caller, whose user namespace the VFS converts capabilities for.
+    let _acting = mount.asking();
     // SAFETY: A live dentry, a C string, and the VFS's buffer with its size.
     let n = unsafe {
         c::vfs_getxattr(
@@ -75,35 +77,73 @@ pub(crate) fn set_xattr(
     to_result(err)
 }
 
+/// What the names of xattrs that only administrators see begin with.
+const TRUSTED: &[u8] = b"trusted.";
+
 /// `->listxattr`: the names, each with its NUL, in the VFS's buffer, but those that begin with
-/// `hidden`.
+/// `hidden`. Without a buffer, their length.
 pub(crate) fn list_xattrs(
+    mount: &LowerMount,
     lower: &Dentry,
     list: *mut c_char,
     size: usize,
     hidden: &[u8],
 ) -> Result<usize> {
-    // SAFETY: A live dentry, and the VFS's buffer with its size.
-    let n = unsafe { c::vfs_listxattr(lower.as_ptr(), list, size) };
-    let n = usize::try_from(n).map_err(|_| errno(n))?;
+    let mut names = all_names(mount, lower)?;
+    // As the lower filesystems ask their caller: to the mounter they list them all.
+    let users = &raw mut c::init_user_ns;
+    // SAFETY: The first user namespace, which is never freed.
+    let sees_all = unsafe { c::ns_capable_noaudit(users, c::CAP_SYS_ADMIN as c_int) };
+    let n = without(&mut names, |name| {
+        name.starts_with(hidden) || (!sees_all && name.starts_with(TRUSTED))
+    });
     if size == 0 || n == 0 {
         return Ok(n);
     }
-    // SAFETY: The lower filesystem has filled `n` bytes of the buffer.
-    let names = unsafe { core::slice::from_raw_parts_mut(list.cast::<u8>(), n) };
-    Ok(without(names, hidden))
+    if n > size {
+        return Err(ERANGE);
+    }
+    // SAFETY: The VFS's buffer has `size` bytes, and `names` is one of our own with `n` at least.
+    unsafe { core::ptr::copy_nonoverlapping(names.as_ptr(), list.cast::<u8>(), n) };
+    Ok(n)
 }
 
-/// Moves the NUL-terminated names that do not begin with `hidden` to the front; returns their
-/// length.
-fn without(names: &mut [u8], hidden: &[u8]) -> usize {
+/// The names of all xattrs, each with its NUL.
+fn all_names(mount: &LowerMount, lower: &Dentry) -> Result<KVVec<u8>> {
+    let _acting = mount.asking();
+    let list = |to: *mut c_char, size: usize| {
+        // SAFETY: A live dentry, and a buffer of that size.
+        let n = unsafe { c::vfs_listxattr(lower.as_ptr(), to, size) };
+        usize::try_from(n).map_err(|_| errno(n))
+    };
+    let mut names = KVVec::new();
+    for _ in 0..TRIES {
+        let size = list(null_mut(), 0)?;
+        names.resize(size, 0u8, GFP_KERNEL)?;
+        if size == 0 {
+            return Ok(names);
+        }
+        match list(names.as_mut_ptr().cast(), size) {
+            Err(e) if e == ERANGE => {}
+            Err(e) => return Err(e),
+            Ok(n) => {
+                names.truncate(n);
+                return Ok(names);
+            }
+        }
+    }
+    Err(EAGAIN)
+}
+
+/// Moves the NUL-terminated names that are not hidden to the front; returns their length.
+fn without(names: &mut [u8], is_hidden: impl Fn(&[u8]) -> bool) -> usize {
     let (mut from, mut to) = (0, 0);
     while let Some(rest) = names.get(from..).filter(|rest| !rest.is_empty()) {
         let len = rest
             .iter()
             .position(|b| *b == 0)
             .map_or(rest.len(), |i| i + 1);
-        if !rest.starts_with(hidden) {
+        if !is_hidden(rest) {
             names.copy_within(from..from + len, to);
             to += len;
         }
@@ -134,7 +174,8 @@ pub(crate) fn set_acl(
 const TRIES: usize = 8;
 
 /// An xattr's value as the filesystem keeps it, whoever asks; `None`: there is none.
-pub(crate) fn read(lower: &Dentry, name: &CStr) -> Result<Option<KVVec<u8>>> {
+pub(crate) fn read(mount: &LowerMount, lower: &Dentry, name: &CStr) -> Result<Option<KVVec<u8>>> {
+    let _acting = mount.asking();
     let inode = lower.inode().ok_or(ENOENT)?.as_ptr();
     let get = |value: *mut c_void, size: usize| {
         let (dentry, name) = (lower.as_ptr(), name.as_char_ptr());
@@ -172,6 +213,18 @@ pub(crate) fn put(mount: &LowerMount, lower: &Dentry, name: &CStr, value: Option
         None => (core::ptr::null(), 0),
         Some(value) => (value.as_ptr().cast(), value.len()),
     };
+    // What is kept is not to be converted for the caller's user namespace.
+    let _acting = match value {
+        Some(value) if name == CAPABILITY => {
+            let inode = lower.inode().ok_or(ENOENT)?;
+            // SAFETY: A live inode, and bytes with their length.
+            if !unsafe { c::lfs_may_set_capability(inode.as_ptr(), raw.0, value.len()) } {
+                return Err(EPERM);
+            }
+            Some(mount.credentials().changing()?)
+        }
+        _ => None,
+    };
     match set_xattr(mount, lower, name, raw, 0) {
         Err(e) if value.is_none() && e == ENODATA => Ok(()),
         result => result,
@@ -203,6 +256,7 @@ pub(crate) fn read_acl(
     kind: c_int,
 ) -> Result<Option<KVVec<u8>>> {
     let name = acl_name(kind).as_char_ptr();
+    let _acting = mount.asking();
     // SAFETY: A live dentry and a C string.
     let acl = unsafe { c::vfs_get_acl(mount.idmap(), lower.as_ptr(), name) };
     let acl = match kernel::error::from_err_ptr(acl) {

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::vfs::{
     c,
+    cred::Acting,
     file::{File, OwnFile},
     Fs,
 };
@@ -88,6 +89,8 @@ unsafe extern "C" fn iterate(file: *mut c::file, context: *mut c::dir_context) -
     let lower = own.lower();
     // SAFETY: And a live context.
     lower.set_position(unsafe { (*context).pos });
+    // It asks whether the thread may still read the directory.
+    let _acting = Acting::as_opener(lower);
     if !<Fs as DirectoryHooks>::hides_any(own) {
         // SAFETY: A live lower directory; it sets the context's position.
         return unsafe { c::iterate_dir(lower.as_ptr(), context) };

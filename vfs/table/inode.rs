@@ -4,6 +4,7 @@
 
 use super::{
     file::{count, plain},
+    superblock::SuperHooks,
     Table,
 };
 use crate::vfs::{
@@ -12,6 +13,7 @@ use crate::vfs::{
     dentry::OwnDentry,
     file::OwnFile,
     inode::OwnInode,
+    mount::LowerMount,
     Fs, //
 };
 use core::ptr::null_mut;
@@ -139,6 +141,10 @@ static XATTR: Table<c::xattr_handler> = Table(c::xattr_handler {
 
 pub(super) static XATTRS: Table<[*const c::xattr_handler; 2]> =
     Table([&raw const XATTR.0, core::ptr::null()]);
+
+fn lower_mount(inode: &OwnInode) -> &LowerMount {
+    <Fs as SuperHooks>::lower(inode.mount())
+}
 
 /// # Safety
 ///
@@ -380,7 +386,9 @@ unsafe extern "C" fn fiemap(
     length: u64,
 ) -> c_int {
     // SAFETY: The VFS passes an inode of ours.
-    let lower = unsafe { OwnInode::from_raw(inode) }.lower();
+    let inode = unsafe { OwnInode::from_raw(inode) };
+    let lower = inode.lower();
+    let _acting = lower_mount(inode).asking();
     // SAFETY: A live lower inode and the VFS's buffer.
     unsafe { c::lfs_fiemap(lower.as_ptr(), info.cast(), start, length) }
 }
@@ -417,6 +425,8 @@ unsafe extern "C" fn get_inode_acl(
         // SAFETY: As above.
         unsafe { c::get_cached_acl_rcu(lower.as_ptr(), kind) }
     } else {
+        // SAFETY: As above; not in RCU mode, so it is held.
+        let _acting = lower_mount(unsafe { OwnInode::from_raw(inode) }).asking();
         // SAFETY: As above.
         unsafe { c::get_inode_acl(lower.as_ptr(), kind) }
     }
@@ -477,7 +487,9 @@ unsafe extern "C" fn get_link(
         return ECHILD.to_ptr::<c_char>();
     }
     // SAFETY: The VFS passes a positive dentry of ours.
-    match unsafe { OwnDentry::from_raw(dentry) }.lower() {
+    let dentry = unsafe { OwnDentry::from_raw(dentry) };
+    let _acting = <Fs as SuperHooks>::lower(dentry.superblock().mount()).asking();
+    match dentry.lower() {
         // SAFETY: A live lower dentry.
         Ok(lower) => unsafe { c::vfs_get_link(lower.as_ptr(), done) },
         Err(e) => e.to_ptr::<c_char>(),

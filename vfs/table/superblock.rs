@@ -128,6 +128,7 @@ unsafe extern "C" fn statfs(dentry: *mut c::dentry, buf: *mut kernel::bindings::
     let sb = unsafe { OwnDentry::from_raw(dentry) }.superblock();
     let lower = <Fs as SuperHooks>::lower(sb.mount());
     let path = lower.path(lower.root());
+    let _acting = lower.asking();
     // SAFETY: A live path and a place for the answer.
     unsafe { c::vfs_statfs(&path, buf.cast()) }
 }
