@@ -32,7 +32,7 @@ pub(crate) use attributes::{
     gather_privileges,
     Wanted, //
 };
-pub(crate) use capture::{add_runs, mapped as capture_runs, Saved};
+pub(crate) use capture::{add_runs, mapped as capture_runs, payload_length, Saved};
 use kernel::prelude::*;
 use lines::place_operation;
 pub(crate) use lines::{foreign, load_known, load_unchecked, place, take_as_found, Subject, What};

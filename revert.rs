@@ -26,8 +26,9 @@ mod taken;
 use crate::{
     backup::{self, Subject, What},
     history::{
-        journal::{Journal, LineRoom},
+        journal::{Journal, LineRoom, Room},
         line::{Line, Mode, Op, Pos},
+        pins::Pin,
         plan::{OnForeign, Step}, //
     },
     stack::ObjectState,
@@ -40,6 +41,7 @@ use crate::{
 };
 pub(crate) use chain::{Chain, Hidden, Link};
 use content::Content;
+use core::cell::Cell;
 use gather::{refuse, Choice};
 use kernel::prelude::*;
 use names::Names;
@@ -138,6 +140,8 @@ pub(crate) struct Manner {
     pub(crate) force: bool,
     /// Bring a removed directory back with what the same process had removed from it before.
     pub(crate) deep: bool,
+    /// Save nothing of what is replaced.
+    pub(crate) no_redo: bool,
 }
 
 /// Takes back the newest `count` standing operations of the file. Returns how many more were taken
@@ -147,11 +151,14 @@ pub(crate) fn walk(file: &OwnFile, count: u64, manner: Manner) -> Outcomes {
     may_revert(inode)?;
     let mount = inode.mount();
     let journal = mount.journal().ok_or(Refusal::new(Reason::HistoryOff, 0))?;
+    let pin = journal.pin()?;
     let revert = Revert {
         file,
         inode,
         journal,
         manner,
+        pin: &pin,
+        is_one_of_many: Cell::new(false),
     };
     let mut inside = 0;
     if inode.is_directory() {
@@ -208,6 +215,10 @@ struct Revert<'a> {
     inode: &'a OwnInode,
     journal: &'a Journal,
     manner: Manner,
+    /// What it reads stays.
+    pin: &'a Pin<'a>,
+    /// Whether others follow, which read older parts of the history.
+    is_one_of_many: Cell<bool>,
 }
 
 impl Revert<'_> {
@@ -226,7 +237,11 @@ impl Revert<'_> {
             return Err(Refusal::new(Reason::NotWritable, 0));
         }
         content.is_open_to(&plan)?;
-        content.perform(&mut state, plan)
+        if !self.manner.no_redo {
+            // What is replaced may have the room of what is older than what replaces it.
+            self.narrow(plan.oldest_used(self.journal.segment()), u64::MAX);
+        }
+        content.perform(&mut state, plan, self.manner.no_redo, self.pin)
     }
 
     /// Takes back the newest `count` operations of a directory, in runs that are taken back as a
@@ -239,6 +254,7 @@ impl Revert<'_> {
             let _lock = self.inode.lock_as_parent();
             self.runs(count)?
         };
+        self.is_one_of_many.set(runs.len() != 1 || self.manner.deep);
         for run in runs {
             if let Run::Pick(line) = run {
                 self.take_pick_back(line)?;
@@ -277,6 +293,7 @@ impl Revert<'_> {
             redo: false,
             force: self.manner.force,
             dry_run: false,
+            no_redo: self.manner.no_redo,
         };
         group::take_back(self.file, &request, &mut refuse).map(|_| ())
     }
@@ -339,8 +356,28 @@ impl Revert<'_> {
             dentry: Some(self.file.dentry()),
             lower: self.file.lower_name(),
             other,
+            room: self.room(),
         };
+        if !taken.is_deep {
+            let (floor, kept_floor) = taken.oldest(self.journal)?;
+            self.narrow(floor, kept_floor);
+        }
         names.revert(taken, Some(self.file.open()))
+    }
+
+    /// See [`Pin::narrow`].
+    fn narrow(&self, floor: u64, kept_floor: u64) {
+        if !self.is_one_of_many.get() {
+            self.pin.narrow(floor, kept_floor);
+        }
+    }
+
+    /// What becomes of the objects that lose their last names.
+    fn room(&self) -> Room {
+        match self.manner.no_redo {
+            true => Room::Discard,
+            false => Room::Revert,
+        }
     }
 
     /// The object as one whose content and attributes are taken back.
@@ -353,6 +390,7 @@ impl Revert<'_> {
             file: Some(self.file.lower()),
             open: Some(self.file.open()),
             force: self.manner.force,
+            resumed: None,
         }
     }
 }

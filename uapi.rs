@@ -70,7 +70,7 @@ const fn iowr(number: u8, size: usize) -> u32 {
 pub struct Revert {
     /// In: [`VERSION`].
     pub version: u32,
-    /// In: [`Revert::FORCE`], [`Revert::DEEP`].
+    /// In: [`Revert::FORCE`] and kin.
     pub flags: u32,
     /// In: how many operations, 0 for one, at most [`MAX_COUNT`].
     pub count: u64,
@@ -91,10 +91,13 @@ impl Revert {
     /// Bring a removed directory back with what the same process had removed from it before.
     pub const DEEP: u32 = 2;
 
+    /// Save nothing of what is replaced: that takes no room, and cannot be redone.
+    pub const NO_REDO: u32 = 16;
+
     /// Whether a request is one that this version knows.
     pub const fn is_valid(&self) -> bool {
         self.version == VERSION
-            && self.flags & !(Self::FORCE | Self::DEEP) == 0
+            && self.flags & !(Self::FORCE | Self::DEEP | Self::NO_REDO) == 0
             && self.count <= MAX_COUNT
             && self.inside == 0
     }
@@ -263,10 +266,13 @@ impl RevertGroup {
     /// The operations are undos, which are taken back themselves.
     pub const REDO: u32 = 8;
 
+    /// Save nothing of what is replaced: that takes no room, and cannot be redone.
+    pub const NO_REDO: u32 = 16;
+
     /// The most operations in one request.
     pub const MOST: u64 = 1 << 20;
 
-    const ALL: u32 = Self::FORCE | Self::DRY_RUN | Self::WALK | Self::REDO;
+    const ALL: u32 = Self::FORCE | Self::DRY_RUN | Self::WALK | Self::REDO | Self::NO_REDO;
 
     /// Whether a request is one that this version knows.
     pub const fn is_valid(&self) -> bool {

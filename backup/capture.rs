@@ -4,7 +4,7 @@
 
 use crate::{
     history::{
-        journal::{Journal, LineRoom, Payload, Staged, MAX_STAGED},
+        journal::{Journal, LineRoom, Payload, Room, Staged, MAX_STAGED},
         line::{Extent, LineDraft, Undo},
         plan::{allocated, has_empty_block, Content, MapRecord}, //
     },
@@ -115,7 +115,7 @@ pub(super) fn range<'a>(
 /// Saves a range, and where it is a hole.
 fn runs_of(journal: &Journal, lower: &Inode, reader: &File, range: (u64, u64)) -> Result<Saved> {
     match holes_in(reader, range)? {
-        Some(runs) => mapped(journal, lower, Some(reader), &runs, &[]),
+        Some(runs) => mapped(journal, lower, Some(reader), &runs, &[], Room::Operation),
         None => plain(journal, lower, reader, range, true),
     }
 }
@@ -220,7 +220,7 @@ pub(super) fn holes(
     if runs.is_empty() {
         return Ok(Saved::Nothing);
     }
-    mapped(journal, lower, None, &runs, &[])
+    mapped(journal, lower, None, &runs, &[], Room::Operation)
 }
 
 /// Saves a range as its bytes, if it is known to be data (`is_data`), or if its zeroes turn out to be.
@@ -232,7 +232,7 @@ fn plain(
     is_data: bool,
 ) -> Result<Saved> {
     let mut is_data = is_data;
-    let mut payload = stage(journal, end.saturating_sub(start))?;
+    let mut payload = stage(journal, end.saturating_sub(start), Room::Operation)?;
     let mut at = start;
     while at < end {
         let mut may_be_hole = false;
@@ -243,7 +243,7 @@ fn plain(
         if may_be_hole {
             if let Some(runs) = holes_in(reader, (start, end))? {
                 drop(payload);
-                return mapped(journal, lower, Some(reader), &runs, &[]);
+                return mapped(journal, lower, Some(reader), &runs, &[], Room::Operation);
             }
             is_data = true;
         }
@@ -260,19 +260,11 @@ pub(crate) fn mapped(
     reader: Option<&File>,
     runs: &[MapRecord],
     attributes: &[u8],
+    room: Room,
 ) -> Result<Saved> {
     let records = runs.len() as u64;
-    let data = runs
-        .iter()
-        .filter(|run| run.content == Content::Data)
-        .try_fold(0u64, |sum, run| sum.checked_add(run.length))
-        .ok_or(EFBIG)?;
-    let length = records
-        .checked_mul(16)
-        .and_then(|map| map.checked_add(data))
-        .and_then(|content| content.checked_add(attributes.len() as u64))
-        .ok_or(EFBIG)?;
-    let mut payload = stage(journal, length)?;
+    let length = payload_length(runs, attributes)?;
+    let mut payload = stage(journal, length, room)?;
     for run in runs {
         payload.push(&run.encode())?;
     }
@@ -284,17 +276,30 @@ pub(crate) fn mapped(
     Ok(saved(payload.finish()?, records, attributes.len() as u64))
 }
 
-fn stage(journal: &Journal, length: u64) -> Result<Payload<'_>> {
+/// How long the payload of [`mapped`] is.
+pub(crate) fn payload_length(runs: &[MapRecord], attributes: &[u8]) -> Result<u64> {
+    let data = runs
+        .iter()
+        .filter(|run| run.content == Content::Data)
+        .try_fold(0u64, |sum, run| sum.checked_add(run.length));
+    let map = (runs.len() as u64).checked_mul(16);
+    (map.zip(data))
+        .and_then(|(map, data)| map.checked_add(data))
+        .and_then(|content| content.checked_add(attributes.len() as u64))
+        .ok_or(EFBIG)
+}
+
+fn stage(journal: &Journal, length: u64, room: Room) -> Result<Payload<'_>> {
     match usize::try_from(length) {
         Ok(length) if length <= MAX_STAGED => journal.stage(length),
-        _ => journal.stage_large(length),
+        _ => journal.stage_large(length, room),
     }
 }
 
 /// Saves attributes alone.
 pub(super) fn attributes(journal: &Journal, records: &[u8]) -> Result<Saved> {
     let length = records.len() as u64;
-    let mut payload = stage(journal, length)?;
+    let mut payload = stage(journal, length, Room::Operation)?;
     payload.push(records)?;
     Ok(saved(payload.finish()?, 0, length))
 }

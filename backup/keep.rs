@@ -6,11 +6,11 @@
 
 use crate::{
     history::{
-        journal::Journal,
+        journal::{Journal, Room},
         kept::{entry, EntryName, Place},
         line::{LineDraft, Undo}, //
     },
-    stack::Mount,
+    stack::{Mount, Payer},
     vfs::{
         attr,
         c,
@@ -164,10 +164,10 @@ pub(crate) fn object<'a>(
     if victim.lower().links() > 1 {
         return Ok(Parting::Named(victim));
     }
-    let mut kept = begin(mount, journal, victim, lower)?;
+    let mut kept = begin(mount, journal, victim, lower, Room::Operation)?;
     let _kernel = AsKernel::new();
     let name = entry(victim.id());
-    mount.with_room(|| {
+    mount.with_room(Payer::History, || {
         let _write = mount.lower().want_write()?;
         Locked::to_create(mount.lower(), kept.place.dir().dentry(), name.bytes())?.link(lower)
     })?;
@@ -178,14 +178,15 @@ pub(crate) fn object<'a>(
 
 /// Moves an object from its place to what is kept: that is how a last name is removed. A directory
 /// must be empty: `ENOTEMPTY`, as rmdir(2) has it. The directory and the object are locked by the
-/// VFS.
+/// VFS, or by the revert that `room` says it is for.
 pub(crate) fn away<'a>(
     mount: &'a Mount,
     journal: &'a Journal,
     victim: &'a OwnInode,
     (parent, lower): (&Dentry, &Dentry),
+    room: Room,
 ) -> Result<Parting<'a>> {
-    let kept = begin(mount, journal, victim, lower)?;
+    let kept = begin(mount, journal, victim, lower, room)?;
     let _kernel = AsKernel::new();
     let inside = if victim.is_directory() {
         Some(mount.lower().directory_at(lower)?)
@@ -194,7 +195,7 @@ pub(crate) fn away<'a>(
     };
     inside.as_ref().map_or(Ok(()), refuse_full)?;
     let name = entry(victim.id());
-    mount.with_room(|| {
+    with_room(mount, room, || {
         let (here, there) = ((parent, lower), (kept.place.dir().dentry(), name.bytes()));
         let _write = mount.lower().want_write()?;
         name::rename(mount.lower(), here, there, None, c::RENAME_NOREPLACE)
@@ -259,18 +260,25 @@ fn refuse_full(dir: &Dir) -> Result {
     }
 }
 
+/// Does `operation`; where it finds no room, again, with what may be given up for it.
+fn with_room<T>(mount: &Mount, room: Room, operation: impl FnMut() -> Result<T>) -> Result<T> {
+    match room {
+        Room::Operation => mount.with_room(Payer::History, operation),
+        Room::Revert | Room::Discard => mount.with_reserve(operation),
+    }
+}
+
 /// Where it will be kept. `ENOSPC`: it takes more than the history may.
 fn begin<'a>(
     mount: &'a Mount,
     journal: &'a Journal,
     victim: &'a OwnInode,
     lower: &Dentry,
+    room: Room,
 ) -> Result<Kept<'a>> {
     let bytes = mount.lower().bytes_of(lower);
-    if !journal.may_keep(bytes) {
-        return Err(ENOSPC);
-    }
-    let place = journal.kept_now(victim.id())?;
+    journal.admit_kept(bytes, room)?;
+    let place = with_room(mount, room, || journal.kept_now(victim.id()))?;
     let mut name = KVec::new();
     if victim.is_directory() {
         name.extend_from_slice(lower.name(), GFP_KERNEL)?;

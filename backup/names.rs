@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     history::{
-        journal::{Journal, LineRoom},
+        journal::{Journal, LineRoom, Room},
         line::{LineDraft, Op, Undo}, //
     },
     stack::Mount,
@@ -88,7 +88,7 @@ impl<'a> Naming<'a> {
         let parting = if !victim.is_directory() && victim.lower().links() > 1 {
             Parting::Named(victim)
         } else {
-            match keep::away(record.mount, record.journal, victim, place) {
+            match keep::away(record.mount, record.journal, victim, place, Room::Operation) {
                 // The lower filesystem refuses it, in its own words.
                 Err(e) if e == ENOTEMPTY => Parting::Lost("error"),
                 parting => record.by_policy(parting)?,

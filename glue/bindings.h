@@ -168,6 +168,12 @@ int lfs_get_flags(struct dentry *dentry, struct lfs_flags *flags);
 int lfs_set_flags(struct mnt_idmap *idmap, struct dentry *dentry, u32 flags);
 int lfs_set_xflags(struct mnt_idmap *idmap, struct dentry *dentry, const struct lfs_flags *flags);
 
+/* quotas */
+long long lfs_quota_over(struct super_block *sb, int type, u32 id, u64 bytes, u64 inodes);
+u32 lfs_fsuid(void);
+u32 lfs_fsgid(void);
+bool lfs_pause(unsigned int milliseconds);
+
 /* calls made in a kernel thread, with its credentials and limits */
 void lfs_call_in_kthread(void (*function)(void *), void *argument);
 

@@ -6,8 +6,9 @@
 //!
 //! `keep` (housekeeping; held over file I/O) → `files` → `tables` → `staging` (a spinlock, a leaf).
 //! Callers of [`Journal::stage`] and [`super::payload::LineRoom::place`] take `staging` only.
-//! `intents` is taken under `keep`, or alone; nothing is taken under it. `kept` is taken under
-//! `keep`, or alone; nothing of these is taken under it.
+//! `intents` is taken under `keep`, or alone; nothing is taken under it. `pins` is taken under `keep`,
+//! or alone; `files` and `kept` may be taken under it. `kept` is taken under `keep` and `pins`, or
+//! alone; nothing of these is taken under it.
 
 use core::fmt;
 use kernel::{
@@ -40,6 +41,7 @@ use super::{
         Objects,
         SLOTS, //
     },
+    pins::Pins,
     recovery,
     retention,
     segment::Files,
@@ -60,6 +62,8 @@ use crate::vfs::{
     task,
     worker::Worker, //
 };
+
+pub(crate) use super::room::Room;
 
 pub(crate) use super::payload::{
     LineRoom,
@@ -167,6 +171,9 @@ pub(crate) struct Journal {
     pub(super) progress: CondVar,
     #[pin]
     pub(super) files: Mutex<Files>,
+    /// What reverts under way read.
+    #[pin]
+    pub(super) pins: Mutex<Pins>,
     #[pin]
     pub(super) kept: Mutex<Kept>,
     /// How many bytes what is kept takes, as far as is known: what is open may grow and shrink.
@@ -249,6 +256,10 @@ impl Journal {
         }
         let kept_bytes = keep.state.kept_bytes;
         let (cut, recovered) = (keep.state.cut, keep.state.recovered);
+        let mut pins = Pins::new();
+        if !unfinished.is_empty() {
+            pins.pin_for_recovery()?;
+        }
         let mut intents = KVec::new();
         for revert in &unfinished {
             let intent = Intent {
@@ -274,6 +285,7 @@ impl Journal {
                 staging <- new_spinlock!(staging, "Journal::staging"),
                 progress <- new_condvar!("Journal::progress"),
                 files <- new_mutex!(files, "Journal::files"),
+                pins <- new_mutex!(pins, "Journal::pins"),
                 kept <- new_mutex!(kept, "Journal::kept"),
                 kept_bytes: Atomic::new(i64::try_from(kept_bytes).unwrap_or(i64::MAX)),
                 tables <- new_mutex!(tables, "Journal::tables"),

@@ -82,6 +82,7 @@ impl Journal {
         staging.seq_end = keep.state.seq;
         staging.sealed_log = keep.state.log_bytes;
         staging.sealed_undo = keep.state.undo_bytes;
+        staging.reserve = self.reserve_bytes();
         drop(staging);
         self.set_budget();
         Ok(())

@@ -20,10 +20,7 @@ use kernel::{
 };
 
 use super::{
-    journal::{
-        Journal,
-        OnFull, //
-    },
+    journal::Journal,
     line::{
         object_text,
         ObjectId, //
@@ -39,6 +36,7 @@ use super::{
 };
 use crate::vfs::{
     error::{ENODATA, ENOTEMPTY, ESHUTDOWN},
+    quota::Accounts,
     store::Dir, //
 };
 
@@ -50,6 +48,9 @@ const BATCH: usize = 512;
 
 /// How many inodes with numbers in a row are neighbours.
 const NEIGHBOURS: u64 = 32;
+
+/// Of how many segments it is remembered what is kept with them.
+const KNOWN_SIZES: usize = 64;
 
 /// How many directories a segment has at most.
 const PLACES: usize = 256;
@@ -65,6 +66,8 @@ pub(super) struct Kept {
     is_home_dirty: bool,
     /// What has other names, too: a power cut came before it lost its own.
     strays: KVec<(Arc<Place>, EntryName)>,
+    /// How many bytes are kept with some of the sealed segments.
+    sizes: KVec<(u64, u64)>,
 }
 
 /// What is kept with the active segment.
@@ -158,6 +161,7 @@ impl Kept {
             dirty: KVec::new(),
             is_home_dirty: false,
             strays: KVec::new(),
+            sizes: KVec::new(),
         })
     }
 
@@ -232,6 +236,30 @@ impl Kept {
         existing(top.open_dir(name.bytes()))
     }
 
+    /// How many bytes what is kept with a segment takes.
+    pub(super) fn bytes_with(&mut self, segment: u64) -> Result<u64> {
+        let known = self.sizes.iter().find(|(number, _)| *number == segment);
+        if let Some((_, bytes)) = known {
+            return Ok(*bytes);
+        }
+        let bytes = match self.find(segment) {
+            Err(e) if e == ENODATA => 0,
+            found => bytes_below(&found?)?,
+        };
+        // More is kept with the active segment only.
+        if self
+            .now
+            .as_ref()
+            .is_none_or(|now| now.top.segment != segment)
+        {
+            if self.sizes.len() >= KNOWN_SIZES {
+                self.sizes.clear();
+            }
+            self.sizes.push((segment, bytes), GFP_KERNEL)?;
+        }
+        Ok(bytes)
+    }
+
     /// Gives up what is kept with a segment. Returns how many bytes that took.
     pub(super) fn drop_segment(&mut self, segment: u64) -> Result<u64> {
         let dir = match self.find(segment) {
@@ -239,6 +267,7 @@ impl Kept {
             found => found?,
         };
         let bytes = clear_places(&dir)?;
+        self.sizes.retain(|(known, _)| *known != segment);
         self.dirty.retain(|known| known.segment != segment);
         self.now = self.now.take().filter(|now| now.top.segment != segment);
         let home = self.home.as_ref().ok_or(ESHUTDOWN)?;
@@ -246,8 +275,39 @@ impl Kept {
         Ok(bytes)
     }
 
+    /// It is not known any more how much is kept with a segment.
+    pub(super) fn forget_size(&mut self, segment: u64) {
+        self.sizes.retain(|(known, _)| *known != segment);
+    }
+
+    /// Adds what is kept with a segment and counts for somebody who is `wanted`.
+    pub(super) fn list(
+        &self,
+        segment: u64,
+        found: &mut KVVec<Known>,
+        wanted: &dyn Fn(Accounts) -> bool,
+    ) -> Result {
+        let top = match self.find(segment) {
+            Err(e) if e == ENODATA => return Ok(()),
+            top => Place::new(top?, segment)?,
+        };
+        each_batch(&top.dir, |name| {
+            match open_place(&top.dir, name)? {
+                Some(dir) => {
+                    let place = Place::new(dir, segment)?;
+                    each_batch(&place.dir, |name| add_known(&place, name, found, wanted))?;
+                }
+                // Older histories have them there.
+                None => {
+                    add_known(&top, name, found, wanted)?;
+                }
+            }
+            Ok(false)
+        })
+    }
+
     /// The numbers of the segments that have a directory.
-    fn segments(&self) -> Result<KVec<u64>> {
+    pub(super) fn segments(&self) -> Result<KVec<u64>> {
         let home = self.home.as_ref().ok_or(ESHUTDOWN)?;
         let mut numbers = KVec::new();
         let mut full = Ok(());
@@ -298,12 +358,56 @@ impl Kept {
     }
 }
 
+/// An object that is kept.
+pub(super) struct Known {
+    pub(super) place: Arc<Place>,
+    pub(super) name: EntryName,
+    /// Its change time, which losing its name has moved.
+    pub(super) since: (i64, u32),
+}
+
+/// Adds an object to those that are known, if it counts for somebody who is `wanted`. Removes nothing.
+fn add_known(
+    place: &Arc<Place>,
+    name: &Name,
+    found: &mut KVVec<Known>,
+    wanted: &dyn Fn(Accounts) -> bool,
+) -> Result<bool> {
+    if let Some((accounts, since)) = place.dir.accounts_of(name.bytes()) {
+        if wanted(accounts) {
+            let known = Known {
+                place: place.clone(),
+                name: EntryName(*name),
+                since,
+            };
+            found.push(known, GFP_KERNEL)?;
+        }
+    }
+    Ok(false)
+}
+
 /// A directory that was opened. `ENODATA`: there is none.
 fn existing(opened: Result<Dir>) -> Result<Dir> {
     match opened {
         Err(e) if e == ENOENT => Err(ENODATA),
         found => found,
     }
+}
+
+/// How many bytes everything below a segment's directory takes.
+fn bytes_below(top: &Dir) -> Result<u64> {
+    let mut bytes = 0u64;
+    each_batch(top, |name| {
+        bytes = bytes.saturating_add(top.bytes_of(name.bytes()));
+        if let Some(dir) = open_place(top, name)? {
+            each_batch(&dir, |inner| {
+                bytes = bytes.saturating_add(dir.bytes_of(inner.bytes()));
+                Ok(false)
+            })?;
+        }
+        Ok(false)
+    })?;
+    Ok(bytes)
 }
 
 /// Removes everything that is kept with a segment. Returns how many bytes that took.
@@ -341,7 +445,7 @@ fn empty(dir: &Dir) -> Result<u64> {
 }
 
 /// Removes what a name stands for, with what is in it.
-fn remove_whole(dir: &Dir, name: &[u8]) -> Result {
+pub(super) fn remove_whole(dir: &Dir, name: &[u8]) -> Result {
     match remove(dir, name) {
         Err(e) if e == ENOTEMPTY => remove_tree(dir, name),
         result => result,
@@ -446,27 +550,19 @@ impl Journal {
         core::mem::take(&mut self.kept.lock().strays)
     }
 
-    /// Gives up the oldest part of what is kept, because the lower filesystem has no room. False:
-    /// there is nothing, or it is not to be given up.
-    pub(crate) fn give_up_kept(&self) -> bool {
-        if self.options.on_full == OnFull::Deny {
-            return false;
+    /// Deletes an object for good, if it is kept with that segment.
+    pub(crate) fn discard_kept(&self, segment: u64, object: ObjectId) -> Result {
+        let place = match self.kept.lock().find_place(segment, object) {
+            Err(e) if e == ENODATA => return Ok(()),
+            found => found?,
+        };
+        let name = entry(object);
+        let bytes = place.bytes_of(name.bytes());
+        if place.has(name.bytes()) {
+            remove_whole(&place, name.bytes())?;
+            self.count_kept(0, bytes);
         }
-        let mut kept = self.kept.lock();
-        let oldest = kept.segments().ok().and_then(|s| s.iter().copied().min());
-        let Some(oldest) = oldest else { return false };
-        let freed = kept.drop_segment(oldest);
-        // Most filesystems give blocks back with the change of names that freed them.
-        let home = kept.home.as_ref().ok_or(ESHUTDOWN);
-        let synced = home.and_then(|home| home.sync());
-        drop(kept);
-        match freed {
-            Ok(freed) => {
-                self.count_kept(0, freed);
-                synced.is_ok()
-            }
-            Err(_) => false,
-        }
+        Ok(())
     }
 
     /// The segment that an object is kept with, if it is.

@@ -15,7 +15,8 @@ use kernel::{
 use super::{
     journal::{
         Journal,
-        OnError, //
+        OnError,
+        Room, //
     },
     line::{
         Brief,
@@ -139,11 +140,13 @@ impl Journal {
     }
 
     /// Room for a payload of any length, one range of the payload file. The bytes go through
-    /// staging piece by piece; sleeps here and while they are pushed.
-    pub(crate) fn stage_large(&self, len: u64) -> Result<Payload<'_>> {
+    /// staging piece by piece; sleeps here and while they are pushed. `ENOSPC`: it may not be that
+    /// large, see [`Journal::admit`].
+    pub(crate) fn stage_large(&self, len: u64, room: Room) -> Result<Payload<'_>> {
         if len == 0 {
             return Err(EINVAL);
         }
+        self.admit(len, room)?;
         let extent = self.when_room(true, |staging| {
             let extent = staging.stage_large(&self.payload_chunks, len)?;
             staging.larges = staging.larges.saturating_add(1);

@@ -153,6 +153,28 @@ impl<const N: usize> Pool<N> {
         })
     }
 
+    /// Copies what is staged of `segment` from `offset` on; returns how many bytes. `None`: nothing is
+    /// staged there, or somebody is at work on it.
+    pub(super) fn peek(
+        &self,
+        chunks: &[Chunk],
+        segment: u64,
+        offset: u64,
+        out: &mut [u8],
+    ) -> Option<usize> {
+        let holds = |m: &Meta| {
+            m.phase != Phase::Free
+                && m.segment == segment
+                && offset >= m.base
+                && offset < m.base.saturating_add(m.used)
+        };
+        let (index, meta) = (self.metas.iter().enumerate()).find(|(_, m)| holds(m))?;
+        let start = usize::try_from(offset.checked_sub(meta.base)?).ok()?;
+        let most = usize::try_from(meta.used).ok()?.saturating_sub(start);
+        let most = most.min(out.len());
+        chunks.get(index)?.peek(start, out.get_mut(..most)?)
+    }
+
     /// The oldest complete chunk, for the writer; of those closed before this pass, if `is_late`
     /// says so.
     pub(super) fn take(&mut self, chunks: &[Chunk], is_late: bool) -> Option<Batch> {

@@ -21,7 +21,10 @@ use super::{
     },
     trust,
 };
-use crate::vfs::store::Dir;
+use crate::vfs::{
+    scope::AsKernel,
+    store::Dir, //
+};
 
 /// A file that only takes space, to be given back when there is none.
 const RESERVE: &[u8] = b"reserve";
@@ -31,6 +34,17 @@ const RESERVE_BYTES: u64 = 5 << 20;
 
 /// The fewest segments that a mount leaves: what recovery needs lies in the newest.
 const FEW: usize = 2;
+
+/// What was given up to make room.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum GaveUp {
+    /// The file that waits for a new use.
+    Spare,
+    /// The oldest segment.
+    Segment,
+    /// The reserve.
+    Reserve,
+}
 
 /// Makes room on the lower filesystem for a history that could not be opened for want of it: gives
 /// up the reserve, or the file that waits for a new use, or the oldest segment. False: nothing is
@@ -62,9 +76,12 @@ impl Journal {
     /// Drops the oldest segments while there is more than may be.
     pub(super) fn trim(&self, keep: &mut Keep) -> Result {
         if self.options.on_full == OnFull::Trim {
-            while self.is_too_large() && self.drop_oldest(keep)? {}
-            if self.is_too_large() {
-                self.files.lock().give_up_spare()?;
+            // The file that waits for a new use is not worth a segment of the history.
+            while self.is_too_large() {
+                let gave_up = self.files.lock().give_up_spare()?;
+                if !gave_up && !self.drop_oldest(keep)? {
+                    break;
+                }
             }
         }
         self.set_budget();
@@ -86,7 +103,13 @@ impl Journal {
             .saturating_add(ended)
             .saturating_add(staging.log_end)
             .saturating_add(staging.undo_end);
-        staging.budget = Some(self.history_max.saturating_sub(used));
+        // The reserve is for the lines of reverts.
+        let most = self.history_max.saturating_sub(self.reserve_bytes());
+        let budget = most.saturating_sub(used);
+        staging.budget = Some(budget);
+        if budget != 0 {
+            staging.reserve = self.reserve_bytes();
+        }
     }
 
     /// Whether all files together take more than they may, or soon will.
@@ -121,15 +144,6 @@ impl Journal {
         u64::try_from(self.kept_bytes.load(Relaxed)).unwrap_or(0)
     }
 
-    /// Whether there may be an object more that takes so many bytes.
-    pub(crate) fn may_keep(&self, bytes: u64) -> bool {
-        if bytes == 0 {
-            return true;
-        }
-        let budget = self.staging.lock().budget;
-        bytes <= budget.unwrap_or(self.history_max)
-    }
-
     /// Counts an object that is kept, or was given up.
     pub(crate) fn count_kept(&self, more: u64, less: u64) {
         if more == 0 && less == 0 {
@@ -147,13 +161,18 @@ impl Journal {
 
     /// How large the reserve is: it takes all that can be staged, so what was accepted can be
     /// written, unless that is much of what may be taken.
-    fn reserve_bytes(&self) -> u64 {
+    pub(super) fn reserve_bytes(&self) -> u64 {
         RESERVE_BYTES.min(self.history_max / 8)
     }
 
-    /// Drops the oldest sealed segment. False: there is none.
+    /// Drops the oldest sealed segment. False: there is none, or a revert reads it.
     fn drop_oldest(&self, keep: &mut Keep) -> Result<bool> {
+        // A pin that comes from here on finds the next one as the first.
+        let pins = self.pins.lock();
         let mut files = self.files.lock();
+        if !pins.may_drop(files.first()) {
+            return Ok(false);
+        }
         let oldest = files.first();
         let end = {
             let staging = self.staging.lock();
@@ -165,6 +184,7 @@ impl Journal {
         // Readers are told first.
         files.set_first(oldest.saturating_add(1));
         keep.state.first = files.first();
+        drop(pins);
         let removed = files.remove(oldest);
         if removed.is_err() {
             // It is the oldest still, and takes its space.
@@ -194,16 +214,34 @@ impl Journal {
     }
 
     /// Makes room on the lower filesystem for what is staged already: gives up the file that waits
-    /// for a new use, or the oldest segment, or the reserve. False: nothing is left to give up.
-    pub(super) fn make_room(&self) -> Result<bool> {
+    /// for a new use, or the oldest segment, or the reserve. `None`: nothing is left to give up.
+    pub(super) fn make_room(&self) -> Result<Option<GaveUp>> {
         let mut keep = self.keep.lock();
         if self.files.lock().give_up_spare()? {
-            return Ok(true);
+            return Ok(Some(GaveUp::Spare));
         }
         if self.options.on_full == OnFull::Trim && self.drop_oldest(&mut keep)? {
             self.files.lock().give_up_spare()?;
-            return Ok(true);
+            return Ok(Some(GaveUp::Segment));
         }
+        Ok(self.open_reserve(&keep)?.then_some(GaveUp::Reserve))
+    }
+
+    /// Makes room on the lower filesystem for a revert, without dropping any history. False: there is
+    /// nothing to give up for it.
+    pub(crate) fn make_room_for_revert(&self) -> bool {
+        let _kernel = AsKernel::new();
+        let keep = self.keep.lock();
+        let spare = self.files.lock().give_up_spare();
+        if matches!(spare, Ok(false)) && !matches!(self.open_reserve(&keep), Ok(true)) {
+            return false;
+        }
+        // Some filesystems give blocks back only then.
+        spare.is_ok() && keep.home.dir.dentry().superblock().sync().is_ok()
+    }
+
+    /// Gives the reserve's blocks back. False: it has none.
+    fn open_reserve(&self, keep: &Keep) -> Result<bool> {
         self.staging.lock().tight = true;
         match keep.home.dir.open(RESERVE, true) {
             Ok(reserve) if reserve.size() != 0 => reserve.truncate(0).map(|()| true),

@@ -129,6 +129,9 @@ pub(super) struct Staging {
     pub(super) tight: bool,
     /// With `on_full=deny`: how many bytes more there may be.
     pub(super) budget: Option<u64>,
+    /// How many reverts are under way, and how many bytes their lines may have beyond the budget.
+    pub(super) reverts: u32,
+    pub(super) reserve: u64,
     /// What keeps the workers from writing, and from keeping house; how many callers gave up.
     pub(super) writing: Trouble,
     pub(super) keeping: Trouble,
@@ -192,6 +195,8 @@ impl Staging {
             rounds: 0,
             tight: false,
             budget: None,
+            reverts: 0,
+            reserve: 0,
             writing: Trouble::default(),
             keeping: Trouble::default(),
             lost: 0,
@@ -323,7 +328,9 @@ impl Staging {
 
     /// Promises room for `n` lines.
     pub(super) fn promise(&mut self, n: usize) -> Result<(), Full> {
-        if self.budget.is_some_and(|left| left == 0 || self.tight) {
+        // An undo must be possible without any room but the reserve.
+        let is_full = self.budget.is_some_and(|left| left == 0 || self.tight);
+        if is_full && (self.reverts == 0 || self.reserve == 0) {
             return Err(Full::Denied);
         }
         let rooms = self.rooms.saturating_add(n);
@@ -368,7 +375,9 @@ impl Staging {
             meta.used = meta.used.saturating_add(len);
         }
         if let Some(budget) = &mut self.budget {
+            let beyond = len.saturating_sub(*budget);
             *budget = budget.saturating_sub(len);
+            self.reserve = self.reserve.saturating_sub(beyond);
         }
     }
 

@@ -119,18 +119,23 @@ impl Journal {
         }
     }
 
-    /// Writes a chunk; when there is no space, once more after room was made.
+    /// Writes a chunk; when there is no space, again after room was made: each kind of room is made once,
+    /// since some filesystems give blocks back only later.
     fn write(&self, batch: Batch, chunks: &[Chunk], is_payload: bool) -> Result {
         let chunk = chunks.get(batch.index).ok_or(EIO)?;
         let segment = self.files.lock().to_write(batch.segment)?;
-        match write_chunk(chunk, batch, &segment, is_payload) {
-            Err(e) if e == ENOSPC || e == EDQUOT => {
-                if !self.make_room()? {
-                    return Err(e);
-                }
-                write_chunk(chunk, batch, &segment, is_payload)
+        let mut last = None;
+        loop {
+            let result = write_chunk(chunk, batch, &segment, is_payload);
+            match result {
+                Err(e) if e == ENOSPC || e == EDQUOT => {}
+                result => return result,
             }
-            result => result,
+            let gave_up = self.make_room()?;
+            if gave_up.is_none() || gave_up == last {
+                return result;
+            }
+            last = gave_up;
         }
     }
 

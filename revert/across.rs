@@ -81,6 +81,7 @@ pub(super) fn take_back(revert: &Revert<'_>) -> Result<(), Refusal> {
         dentry: Some(&other.dentry),
         lower: &lower,
         other: None,
+        room: revert.room(),
     };
     let result = revert.take_back_names(&again, Some(&names));
     other.inode.refresh();

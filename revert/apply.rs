@@ -95,6 +95,18 @@ impl Target<'_> {
         .unwrap_or(Err(EIO))
     }
 
+    /// Puts attributes back, after a revert that has changed nothing else.
+    pub(super) fn put_back(&self, attributes: &[u8]) -> Result {
+        let records = Records::new(attributes).map_err(|_| EUCLEAN)?;
+        task::in_kthread(|| {
+            attributes::unprotect(self.mount, self.dentry, records)?;
+            self.put_attributes(records)?;
+            attributes::put_flags(self.mount, self.dentry, records, true)?;
+            self.sync()
+        })
+        .unwrap_or(Err(EIO))
+    }
+
     /// Puts back what a plan replaced, from what was saved before it was applied.
     /// With `touched`, content too.
     pub(super) fn roll_back(&self, saved: &Saved, size: u64, touched: bool) -> Result {

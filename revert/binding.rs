@@ -40,6 +40,13 @@ pub(super) struct Gone {
     segment: Option<u64>,
 }
 
+impl Gone {
+    /// Where it is kept: the segment, and which object it is.
+    pub(super) fn kept(&self) -> Option<(u64, ObjectId)> {
+        Some((self.segment?, self.inode.id()))
+    }
+}
+
 impl Names<'_> {
     /// Whether a name is bound to an object.
     pub(super) fn is_bound(&self, name: &[u8], node: ObjectId) -> Result<bool> {
@@ -85,7 +92,8 @@ impl Names<'_> {
             Locked::to_remove(self.mount.lower(), self.lower, &lower)?.unlink()?;
             Parting::Named(&inode)
         } else {
-            keep::away(self.mount, self.journal, &inode, (self.lower, &lower)).map_err(full)?
+            let place = (self.lower, &*lower);
+            keep::away(self.mount, self.journal, &inode, place, self.room).map_err(full)?
         };
         parting.settle();
         let segment = match &parting {

@@ -6,16 +6,18 @@
 use super::{
     apply::{self, Target},
     attributes, close_intent,
-    gather::Gathered,
-    picks::{self, Told},
+    gather::{self, refuse, Choice, Gathered},
+    picks::{self, Picked, Told},
+    steps::{redone_by, Lines},
     Refusal, Undone,
 };
 use crate::{
     backup::{self, Saved, Subject, Teller, What},
     history::{
-        journal::{Journal, LineRoom},
-        line::{LineDraft, Mode, Op, Pos},
-        plan::{Changes, OnForeign, Records}, //
+        journal::{Journal, LineRoom, Room},
+        line::{Line, LineDraft, Mode, Op, Pos, Undo},
+        pins::Pin,
+        plan::{Changes, MapRecord, OnForeign, Records}, //
     },
     stack::{Mount, ObjectState, Open},
     uapi::Reason,
@@ -25,6 +27,7 @@ use crate::{
         error::EUCLEAN,
         file::File,
         inode::OwnInode,
+        scope::AsKernel,
         task, //
     },
 };
@@ -43,7 +46,12 @@ pub(super) struct Content<'a> {
     pub(super) open: Option<&'a Open>,
     /// Go on although it was changed outside.
     pub(super) force: bool,
+    /// The size that it had before a revert that is gone on with; `None`: it is as large as it is.
+    pub(super) resumed: Option<u64>,
 }
+
+/// What a line says of the old state when a revert saved none of it: `why=`.
+pub(super) const NO_REDO: &str = "noredo";
 
 /// What a revert's line says beside what it takes back.
 #[derive(Clone, Copy)]
@@ -104,6 +112,11 @@ impl Entry<'_> {
             draft.group(group);
         }
     }
+}
+
+/// Whether a revert with this line saved nothing of what it replaces, so that it can only be gone on with.
+pub(super) fn is_forward_only(line: &Line<'_>) -> bool {
+    line.undo == Some(Undo::Lost)
 }
 
 impl Content<'_> {
@@ -179,12 +192,21 @@ impl Content<'_> {
     }
 
     /// Saves, states the intent, applies, commits.
-    pub(super) fn perform(&self, state: &mut ObjectState, plan: Gathered) -> Result<(), Refusal> {
+    pub(super) fn perform(
+        &self,
+        state: &mut ObjectState,
+        plan: Gathered,
+        no_redo: bool,
+        pin: &Pin<'_>,
+    ) -> Result<(), Refusal> {
         let begun = self.journal.begin_intent()?;
-        let result = self.perform_begun(state, plan, begun);
+        let result = self.perform_begun(state, plan, begun, no_redo);
         // A revert that is half done stays open: the next mount tries again.
         if !matches!(result, Err(Undone::Half(_))) {
             self.journal.end_intent(begun);
+        } else if no_redo {
+            // It can only be gone on with, by what it reads.
+            pin.stay();
         }
         result.map_err(Undone::refusal)
     }
@@ -194,9 +216,15 @@ impl Content<'_> {
         state: &mut ObjectState,
         plan: Gathered,
         begun: u64,
+        no_redo: bool,
     ) -> Result<(), Undone> {
         let records = Records::new(&plan.attributes).map_err(|_| EUCLEAN)?;
-        let saved = self.save(&plan)?;
+        let (saved, present) = if no_redo {
+            let present = backup::gather_attributes(self.mount.lower(), self.lower, records)?;
+            (Saved::Lost(NO_REDO), present)
+        } else {
+            (self.save(&plan)?, KVVec::new())
+        };
         let entry = self.telling(state, &plan, Entry::UNDO)?;
         let mut room = self.journal.reserve_lines(3)?;
         let intent = self.state_intent(state, &mut room, &plan, &saved, entry)?;
@@ -206,13 +234,22 @@ impl Content<'_> {
         }
         let target = self.target(true);
         let mut touched = false;
-        let applied = target.apply(&plan.pieces, &plan.outcome, records, &mut touched);
+        let mut applied = target.apply(&plan.pieces, &plan.outcome, records, &mut touched);
+        if applied.is_err() && no_redo && touched {
+            // There is no way back.
+            applied = target.apply(&plan.pieces, &plan.outcome, records, &mut touched);
+        }
         let end = match applied {
             Ok(()) => Op::Commit,
             Err(_) => {
                 // What was saved puts back what was replaced; the intent stays open when that
                 // fails too: whoever uses the file next tries again, or the next mount.
-                match target.roll_back(&saved, plan.outcome.present, touched) {
+                let back = match no_redo {
+                    true if touched => Err(EIO),
+                    true => target.put_back(&present),
+                    false => target.roll_back(&saved, plan.outcome.present, touched),
+                };
+                match back {
                     Ok(()) => Op::Cancel,
                     Err(e) => {
                         pr_err!("revert {} is half done: error {}\n", intent, e.to_errno());
@@ -230,6 +267,29 @@ impl Content<'_> {
 
     /// Saves what applying the plan will replace.
     pub(super) fn save(&self, plan: &Gathered) -> Result<Saved> {
+        let (runs, present) = self.replaced(plan)?;
+        if runs.is_empty() && present.is_empty() {
+            return Ok(Saved::Nothing);
+        }
+        let (reader, room) = (self.file, Room::Revert);
+        backup::capture_runs(
+            self.journal,
+            self.inode.lower(),
+            reader,
+            &runs,
+            &present,
+            room,
+        )
+    }
+
+    /// How many bytes [`Self::save`] will take.
+    pub(super) fn length_to_save(&self, plan: &Gathered) -> Result<u64> {
+        let (runs, present) = self.replaced(plan)?;
+        backup::payload_length(&runs, &present)
+    }
+
+    /// What applying the plan will replace: runs of content, and attributes.
+    fn replaced(&self, plan: &Gathered) -> Result<(KVec<MapRecord>, KVVec<u8>)> {
         let records = Records::new(&plan.attributes).map_err(|_| EUCLEAN)?;
         let mut runs = KVec::new();
         if let Some(file) = self.file {
@@ -239,10 +299,44 @@ impl Content<'_> {
             }
         }
         let present = backup::gather_attributes(self.mount.lower(), self.lower, records)?;
-        if runs.is_empty() && present.is_empty() {
-            return Ok(Saved::Nothing);
+        Ok((runs, present))
+    }
+
+    /// Goes on with a revert that saved nothing of what it replaces, as its line says. What was done of it
+    /// is done again.
+    #[inline(never)]
+    pub(super) fn go_on(&self, line: &Line<'_>, is_alone: bool) -> Result {
+        // Whoever asked for it was allowed to.
+        let _kernel = AsKernel::new();
+        let resumed = Content {
+            resumed: line.size,
+            ..*self
+        };
+        let plan = resumed.planned(line).map_err(|refusal| refusal.error)?;
+        let records = Records::new(&plan.attributes).map_err(|_| EUCLEAN)?;
+        let target = self.target(is_alone);
+        target.apply(&plan.pieces, &plan.outcome, records, &mut false)
+    }
+
+    /// What a revert's line says that is to be done.
+    #[inline(never)]
+    fn planned(&self, line: &Line<'_>) -> Result<Gathered, Refusal> {
+        if line.op == Op::Redo {
+            let places = redone_by(self.journal, line)?;
+            let mut numbers = KVVec::with_capacity(places.len(), GFP_KERNEL)?;
+            let mut lines = Lines::new(self.journal)?;
+            for at in &places {
+                numbers.push(lines.read(*at)?.seq, GFP_KERNEL)?;
+            }
+            return gather::redo(self, &places, &numbers);
         }
-        backup::capture_runs(self.journal, self.inode.lower(), self.file, &runs, &present)
+        let picked = Picked::of(self.journal, line)?;
+        let count = line.count.ok_or(EUCLEAN)?;
+        let choice = match &picked {
+            Some(picked) => Choice::Listed(picked, count),
+            None => Choice::Newest(count),
+        };
+        gather::plan(self, line.prev, choice, OnForeign::Pass, &mut refuse)
     }
 
     /// As [`Entry::telling`], of what a plan takes back.

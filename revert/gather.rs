@@ -4,6 +4,7 @@
 
 use super::{
     content::Content,
+    picks::Picked,
     steps::{fate, Lines},
     Chain, Link, Refusal,
 };
@@ -14,7 +15,8 @@ use crate::{
         line::{Line, Op, Pos},
         plan::{
             inverse, resized, Access, Entry, Kept, Kind, MapReader, Merge, OnForeign, Outcome,
-            Picking, Piece, PlanError, Record, Records, Restore, Standing, Step, Store, RECORD,
+            Picking, Piece, PlanError, Record, Records, Restore, Source, Standing, Step, Store,
+            RECORD,
         }, //
     },
     uapi::Reason,
@@ -73,9 +75,20 @@ pub(super) struct Gathered {
     pub(super) is_newest: bool,
     /// Whether there are reverts among them.
     pub(super) is_deep: bool,
+    /// The oldest segment with payloads of theirs; `u64::MAX`: they have none.
+    pub(super) oldest: u64,
 }
 
 impl Gathered {
+    /// The oldest segment that applying it reads, with `now` as the newest one.
+    pub(super) fn oldest_used(&self, now: u64) -> u64 {
+        let used = self.pieces.iter().filter_map(|piece| match piece.source {
+            Source::At(at) => Some(at.segment),
+            Source::Hole | Source::Unwritten => None,
+        });
+        used.min().unwrap_or(now).min(now)
+    }
+
     /// The old attributes.
     pub(super) fn records(&self) -> Result<Records<'_>, Refusal> {
         Records::new(&self.attributes).map_err(|e| e.refuse(self.newest))
@@ -104,12 +117,14 @@ pub(super) enum Choice<'a> {
     Newest(u64),
     /// Those with these numbers, the newest first.
     These(&'a [u64]),
+    /// As many as that, which a revert's line lists.
+    Listed(&'a Picked, u64),
 }
 
 impl Choice<'_> {
     fn count(&self) -> u64 {
         match self {
-            Self::Newest(count) => *count,
+            Self::Newest(count) | Self::Listed(_, count) => *count,
             Self::These(numbers) => numbers.len() as u64,
         }
     }
@@ -117,6 +132,7 @@ impl Choice<'_> {
     fn takes(&self, seq: u64) -> bool {
         match self {
             Self::Newest(_) => true,
+            Self::Listed(picked, _) => picked.contains(seq),
             Self::These(numbers) => numbers.binary_search_by(|n| seq.cmp(n)).is_ok(),
         }
     }
@@ -124,7 +140,7 @@ impl Choice<'_> {
     /// The newest one that is still to be found when so many were.
     fn missing(&self, taken: u64) -> u64 {
         match self {
-            Self::Newest(_) => 0,
+            Self::Newest(_) | Self::Listed(..) => 0,
             Self::These(numbers) => {
                 let next = usize::try_from(taken).ok().and_then(|i| numbers.get(i));
                 next.copied().unwrap_or(0)
@@ -163,6 +179,7 @@ struct Gathering<'a> {
     /// Whether these are just the newest operations.
     is_newest: bool,
     is_deep: bool,
+    oldest: u64,
     /// Whether the object has content: the size of any other is none of ours.
     is_regular: bool,
 }
@@ -205,10 +222,11 @@ impl<'a> Gathering<'a> {
     fn new(content: &Content<'a>, choice: Choice<'a>) -> Result<Self> {
         let mut buf = KVVec::new();
         buf.resize(CHUNK, 0, GFP_KERNEL)?;
+        let size = content.resumed.unwrap_or(content.inode.lower().size());
         Ok(Self {
             journal: content.journal,
             choice,
-            merge: Merge::new(List::new(), content.inode.lower().size()),
+            merge: Merge::new(List::new(), size),
             attributes: KVVec::new(),
             buf,
             picking: Picking::new(List::new()),
@@ -219,6 +237,7 @@ impl<'a> Gathering<'a> {
             back: None,
             is_newest: true,
             is_deep: false,
+            oldest: u64::MAX,
             is_regular: content.inode.is_regular(),
         })
     }
@@ -333,6 +352,7 @@ impl<'a> Gathering<'a> {
         let seq = line.seq;
         let inverse = inverse(line).map_err(|e| e.refuse(seq))?;
         if let Some(restore) = &inverse.restore {
+            self.oldest = self.oldest.min(restore.payload.segment);
             verify(self.journal, restore, &mut self.buf).map_err(|e| Refusal {
                 seq,
                 ..Refusal::from(e)
@@ -385,6 +405,7 @@ impl<'a> Gathering<'a> {
             picks: self.picking.finish().into(),
             is_newest: self.is_newest && !hides,
             is_deep: self.is_deep,
+            oldest: self.oldest,
         })
     }
 }

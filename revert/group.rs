@@ -19,13 +19,16 @@ use super::{
     binding::{told, Told},
     content::{Content, Entry},
     may_revert,
+    names::discard,
     steps::{is_on_names, Lines},
+    taken::oldest_of,
     Refusal,
 };
 use crate::{
     history::{
-        journal::Journal,
+        journal::{Journal, Room},
         line::{Mode, ObjectId, Op, Pos},
+        pins::Pin,
         sort::sort, //
     },
     stack::{Mount, ObjectState},
@@ -59,6 +62,8 @@ pub(crate) struct Request {
     pub(crate) force: bool,
     /// Only look.
     pub(crate) dry_run: bool,
+    /// Save nothing of what is replaced.
+    pub(crate) no_redo: bool,
 }
 
 /// What was done, or would be.
@@ -137,20 +142,25 @@ pub(crate) fn take_back(
     let _turn = mount.group_turn().lock();
     let _frozen = sb.freeze()?;
     let ground = Ground { sb, mount, journal };
+    let pin = journal.pin()?;
     let mut found = None;
     let mut objections = |seq, refusal: Refusal| {
         found.get_or_insert(Refusal { ..refusal });
         objections(seq, refusal)
     };
     let mut group = Group::locate(ground, request, &mut objections)?;
-    let mut done = group.choose(&mut objections)?;
+    let (mut done, needs) = group.choose(&mut objections)?;
     if let Some(refusal) = found {
         return Err(refusal);
+    }
+    if !request.no_redo {
+        group.narrow(&pin, &needs)?;
+        journal.admit(needs.length, Room::Revert)?;
     }
     if request.dry_run || group.members.is_empty() {
         return Ok(done);
     }
-    done.seq = group.perform()?;
+    done.seq = group.perform(&pin)?;
     Ok(done)
 }
 
@@ -256,6 +266,15 @@ impl<'a> Group<'a> {
         intents.next().map_or(u64::MAX, |(_, seq)| seq)
     }
 
+    /// Lets go of what is older than all that is read.
+    fn narrow(&self, pin: &Pin<'_>, needs: &choose::Needs) -> Outcome {
+        let chosen = self.chosen.iter().map(|chosen| chosen.at.segment);
+        let oldest = chosen.fold(needs.oldest, u64::min);
+        let (names, kept) = oldest_of(self.ground.journal, &self.steps()?)?;
+        pin.narrow(oldest.min(names), kept);
+        Ok(())
+    }
+
     /// What lines of the group say.
     fn entry(&self, first: Option<u64>) -> Entry<'static> {
         let op = if self.request.redo {
@@ -273,17 +292,21 @@ impl<'a> Group<'a> {
 
     /// States all intents, applies them, and says how that ended. Answers the first line's number.
     #[inline(never)]
-    fn perform(&mut self) -> Outcome<u64> {
+    fn perform(&mut self, pin: &Pin<'_>) -> Outcome<u64> {
         let begun = self.ground.journal.begin_intent()?;
         let result = self.state_intents(begun);
         let result = result.and_then(|()| self.apply());
         let first = self.members.iter().find_map(|member| member.intent);
         let (_, seq) = first.unwrap_or_default();
         let end = match &result {
-            Ok(()) => Op::Commit,
+            Ok(_) => Op::Commit,
             Err(apply::Left::Whole(_)) => Op::Cancel,
             Err(apply::Left::Half(_)) => {
                 self.leave(begun);
+                if self.request.no_redo {
+                    // It can only be gone on with, by what it reads.
+                    pin.stay();
+                }
                 Op::Revert
             }
         };
@@ -291,6 +314,11 @@ impl<'a> Group<'a> {
             self.close(begun, seq, end);
         }
         self.refresh();
+        let result = result.map(|todos| {
+            if self.request.no_redo {
+                discard(self.ground.mount, self.ground.journal, &todos);
+            }
+        });
         result.map(|()| seq).map_err(apply::Left::refusal)
     }
 }
@@ -352,6 +380,7 @@ impl Opened {
             file,
             open: None,
             force,
+            resumed: None,
         }
     }
 

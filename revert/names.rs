@@ -10,7 +10,7 @@
 use super::{
     binding::{kept, Gone},
     close_intent,
-    content::Entry,
+    content::{Entry, NO_REDO},
     steps::{Lines, Todo, Way},
     taken::Taken,
     Refusal, //
@@ -18,7 +18,7 @@ use super::{
 use crate::{
     backup::{self, Subject, What},
     history::{
-        journal::{Journal, LineRoom},
+        journal::{Journal, LineRoom, Room},
         line::{decode_hex, decode_percent, Line, Op, Undo, MAX_LINE},
         plan::{Directory, NameStep, Progress},
     },
@@ -51,6 +51,8 @@ pub(super) struct Names<'a> {
     /// The directory at the other end of a rename, locked too; `None`: nobody else is here yet, and
     /// it is found when it is asked for.
     pub(super) other: Option<&'a Names<'a>>,
+    /// What becomes of the objects that lose their last names.
+    pub(super) room: Room,
 }
 
 /// How names are left that could not be taken back.
@@ -102,11 +104,16 @@ impl Names<'_> {
             let entry =
                 Entry::UNDO.telling(self.journal, &subject, &mut state, is_newest, picks)?;
             let mut room = self.journal.reserve_lines(2)?;
-            let intent = state_intent(&subject, &mut state, taken, &mut room, entry)?;
+            let undo = undo_of(self.room);
+            let intent = state_intent(&subject, &mut state, taken, &mut room, (entry, undo))?;
             (room, intent)
         };
+        let mut steps = KVVec::new();
         let flushed = self.journal.flush(true).map_err(NamesLeft::from);
-        let result = flushed.and_then(|()| self.take_back(taken));
+        let result = flushed.and_then(|()| {
+            steps = taken.steps(self.journal)?;
+            self.perform(&mut steps, 0)
+        });
         let mut state = self.dir.object().state.lock();
         if let Err(NamesLeft::Half(_)) = &result {
             pr_err!("revert {} is half done\n", intent);
@@ -126,6 +133,10 @@ impl Names<'_> {
         };
         close_intent(&subject, &mut state, &mut room, end, intent);
         backup::note_change(&mut state, self.dir);
+        drop(state);
+        if result.is_ok() && self.room == Room::Discard {
+            discard(self.mount, self.journal, &steps);
+        }
         result
     }
 
@@ -133,11 +144,6 @@ impl Names<'_> {
     fn sync(&self) -> Result {
         let _kernel = AsKernel::new();
         self.mount.lower().directory_at(self.lower)?.sync()
-    }
-
-    /// Takes all back, or nothing.
-    pub(super) fn take_back(&self, taken: &Taken) -> Result<(), NamesLeft> {
-        self.perform(&mut taken.steps(self.journal)?, 0)
     }
 
     /// Goes on with what a crash interrupted, or undoes what was done of it.
@@ -360,13 +366,31 @@ fn half(error: Error) -> NamesLeft {
     NamesLeft::Half(error.into())
 }
 
+/// Deletes what steps took the last names of: it is not to come back.
+pub(super) fn discard(mount: &Mount, journal: &Journal, steps: &[Todo]) {
+    for (segment, object) in steps.iter().filter_map(|todo| todo.gone.as_ref()?.kept()) {
+        if let Err(e) = journal.discard_kept(segment, object) {
+            mount.warn_lost(e);
+        }
+    }
+}
+
+/// What the line of a revert of names says of the old state.
+pub(super) fn undo_of(room: Room) -> Undo {
+    match room {
+        // A redo is refused: what had the names is deleted.
+        Room::Discard => Undo::Lost,
+        _ => Undo::None,
+    }
+}
+
 /// Places the line that a revert begins with; answers its number.
 pub(super) fn state_intent(
     subject: &Subject<'_>,
     state: &mut ObjectState,
     taken: &Taken,
     room: &mut LineRoom<'_>,
-    entry: Entry<'_>,
+    (entry, undo): (Entry<'_>, Undo),
 ) -> Result<u64> {
     let what = What {
         op: entry.op,
@@ -377,7 +401,11 @@ pub(super) fn state_intent(
     // The next mount may have to find the directory by this line alone.
     state.handle_told_in = 0;
     let placed = backup::place(subject, state, room, &what, |draft| {
-        draft.undo(Undo::None).of(taken.newest).count(taken.count());
+        draft.undo(undo);
+        if undo == Undo::Lost {
+            draft.why(NO_REDO);
+        }
+        draft.of(taken.newest).count(taken.count());
         entry.describe(draft, taken.is_deep, taken.back);
     })?;
     Ok(placed.seq)

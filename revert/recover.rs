@@ -4,13 +4,14 @@
 
 use super::{
     apply::Target,
+    content::{is_forward_only, Content},
     names::{Names, NamesLeft},
     steps::{is_on_names, steps_of},
 };
 use crate::{
     backup::{self, Subject, What},
     history::{
-        journal::{Journal, Unfinished},
+        journal::{Journal, Room, Unfinished},
         line::{decode_hex, Line, Op, MAX_LINE},
         sort::sort, //
     },
@@ -49,6 +50,7 @@ pub(crate) fn withdraw_unfinished(sb: &SuperBlock) {
             withdraw_one(sb, journal, one);
         }
     }
+    journal.unpin_recovery();
 }
 
 fn withdraw_group(sb: &SuperBlock, journal: &Journal, group: &[Unfinished]) {
@@ -113,6 +115,12 @@ fn withdraw(sb: &SuperBlock, journal: &Journal, unfinished: &Unfinished) -> Resu
     if is_of_names(file.inode(), &line) {
         return withdraw_names(sb, journal, &dentry, &line, unfinished);
     }
+    if is_forward_only(&line) {
+        let inode = OwnInode::obtain(sb, file.inode())?;
+        content(sb.mount(), journal, &inode, (&dentry, &file)).go_on(&line, true)?;
+        end(sb, journal, &dentry, Op::Commit, unfinished.seq)?;
+        return Ok("its file is as behind it");
+    }
     let target = Target {
         mount,
         file: Some(&file),
@@ -168,6 +176,7 @@ fn finish_names(
         dentry: None,
         lower,
         other: None,
+        room: Room::Discard,
     };
     names.finish(steps)
 }
@@ -188,13 +197,32 @@ pub(super) fn end(sb: &SuperBlock, journal: &Journal, lower: &Dentry, op: Op, se
 /// Opens what a revert left half done. One of attributes alone may have left it protected.
 fn open_to_withdraw(mount: &LowerMount, dentry: &Dentry, line: &Line<'_>) -> Result<ARef<File>> {
     let inode = dentry.inode().ok_or(ESTALE)?;
-    let content = line.map.is_some() || line.size != Some(inode.size());
+    let content = line.map.is_some() || is_forward_only(line) || line.size != Some(inode.size());
     let access = if inode.is_regular() && content {
         c::O_RDWR
     } else {
         c::O_RDONLY
     };
     File::open_kernel(mount, dentry, access)
+}
+
+/// An object whose revert is gone on with.
+fn content<'a>(
+    mount: &'a Mount,
+    journal: &'a Journal,
+    inode: &'a OwnInode,
+    (lower, file): (&'a Dentry, &'a File),
+) -> Content<'a> {
+    Content {
+        mount,
+        journal,
+        inode,
+        lower,
+        file: Some(file),
+        open: None,
+        force: true,
+        resumed: None,
+    }
 }
 
 /// Withdraws the revert that is the object's last line: it was begun, and could be neither finished
@@ -234,7 +262,15 @@ pub(crate) fn withdraw_last(
         journal,
         is_alone: true,
     };
-    match target.withdraw(&line) {
+    let put_right = match is_forward_only(&line) {
+        true => content(mount, journal, inode, (dentry, &file)).go_on(&line, true),
+        false => target.withdraw(&line),
+    };
+    match put_right {
+        Ok(()) if is_forward_only(&line) => {
+            close(mount, journal, inode, state, Op::Commit, line.seq)?;
+            pr_warn!("revert {} is finished\n", line.seq);
+        }
         Ok(()) => {
             close(mount, journal, inode, state, Op::Cancel, line.seq)?;
             pr_warn!("revert {} is withdrawn\n", line.seq);

@@ -76,6 +76,7 @@ pub(super) fn refill(revert: &Revert<'_>, count: u64) -> Result<u64, Refusal> {
                 dentry: None,
                 lower: &lower,
                 other: None,
+                room: revert.room(),
             };
             names.revert(&taken, None)?;
             inode.refresh();

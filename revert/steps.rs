@@ -13,7 +13,7 @@ use super::{
 use crate::{
     history::{
         journal::Journal,
-        line::{Line, Op, Pos, MAX_LINE},
+        line::{Line, Op, Pos, Undo, MAX_LINE},
         plan::{name_steps, Fate, NameStep, OnForeign, Redo, Redoing, Step},
     },
     uapi::Reason,
@@ -148,6 +148,10 @@ impl Origin<'_> {
         let line = lines.read(at)?;
         if line.op != Op::Revert {
             return self.push(&line, at, way, todos).map(|()| None);
+        }
+        if line.undo == Some(Undo::Lost) {
+            // Nothing of what it took away was kept.
+            return Err(Refusal::new(Reason::Lost, self.seq));
         }
         let mut places = taken_by(self.journal, &line)?;
         if way == Way::Back {

@@ -12,7 +12,7 @@ use crate::{
     history::{
         journal::Journal,
         line::{Line, ObjectId, Op, Pos},
-        plan::{OnForeign, Picking, Step}, //
+        plan::{NameStep, OnForeign, Picking, Step}, //
     },
     uapi::Reason, //
 };
@@ -32,6 +32,26 @@ pub(super) struct Taken {
     pub(super) is_newest: bool,
     /// Whether there are reverts among them.
     pub(super) is_deep: bool,
+}
+
+/// As [`Taken::oldest`], of steps.
+#[inline(never)]
+pub(super) fn oldest_of(journal: &Journal, todos: &[Todo]) -> Outcome<(u64, u64)> {
+    let mut lines = Lines::new(journal)?;
+    let mut oldest = journal.segment();
+    let mut kept = u64::MAX;
+    for todo in todos {
+        oldest = oldest.min(todo.at.segment);
+        match lines.step(todo)? {
+            // With which segment a revert has kept it, no line says.
+            _ if todo.way == Way::Again => kept = 0,
+            NameStep::Restore { victim, .. } => {
+                kept = kept.min(victim.kept.unwrap_or(u64::MAX));
+            }
+            _ => {}
+        }
+    }
+    Ok((oldest, kept))
 }
 
 impl Taken {
@@ -91,6 +111,13 @@ impl Taken {
     /// How many.
     pub(super) fn count(&self) -> u64 {
         self.places.len() as u64
+    }
+
+    /// The oldest segment that taking them back reads, and the oldest one with which something is kept
+    /// that comes back.
+    pub(super) fn oldest(&self, journal: &Journal) -> Outcome<(u64, u64)> {
+        let todos = self.steps(journal)?;
+        oldest_of(journal, &todos)
     }
 
     /// The steps of taking them back.

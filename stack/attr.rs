@@ -2,7 +2,7 @@
 
 //! Attributes: size, mode, owner, times, ACLs, flags.
 
-use super::Stack;
+use super::{Payer, Stack};
 use crate::{
     backup::{self, Intent, Loses, Pending, Wanted},
     history::line::Op,
@@ -61,7 +61,8 @@ impl AttributeHooks for Stack {
         let pending = save(dentry, inode, Op::Setacl, wanted)?;
         // Below, the mounter sets it, who may leave the bit.
         let loses_set_group = is_access && !acl.is_null() && inode.loses_set_group();
-        let result = mount.lower().want_write().and_then(|_write| {
+        let result = mount.with_room(Payer::Object(lower, 4096), || {
+            let _write = mount.lower().want_write()?;
             if loses_set_group {
                 attr::drop_set_group(mount.lower(), lower)?;
             }

@@ -2,7 +2,7 @@
 
 //! Open regular files: open, read, write, seek, fsync, close.
 
-use super::{Open, Stack};
+use super::{Open, Payer, Stack};
 use crate::{
     backup::{self, Intent, Loses},
     history::{
@@ -138,7 +138,8 @@ fn write_again(call: &mut Call, bytes: &mut Bytes) -> Result<usize> {
     let length = bytes.left();
     let is_whole = Cell::new(true);
     let again = || is_whole.get();
-    mount.with_room_if(again, || {
+    let payer = Payer::Object(lower.lower_dentry(), length as u64);
+    mount.with_room_if(again, payer, || {
         let result = call.write_lower(lower, bytes);
         is_whole.set(bytes.left() == length);
         result

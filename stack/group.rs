@@ -34,6 +34,7 @@ pub(super) fn revert(file: &OwnFile, argument: usize) -> Result<c_long> {
         },
         redo: request.flags & RevertGroup::REDO != 0,
         force: request.flags & RevertGroup::FORCE != 0,
+        no_redo: request.flags & RevertGroup::NO_REDO != 0,
         dry_run: request.flags & RevertGroup::DRY_RUN != 0,
     };
     let room = address(request.conflicts)?;

@@ -4,7 +4,7 @@
 //!
 //! Each change of names leaves a line in its directory's chain. What loses its last name is kept.
 
-use super::{Open, Stack, HISTORY};
+use super::{Open, Payer, Stack, HISTORY};
 use crate::vfs::error::ESTALE;
 use crate::{
     backup::{self, names::Naming},
@@ -69,7 +69,8 @@ impl NameHooks for Stack {
         let mount = dir.mount();
         backup::load(inode)?;
         let naming = Naming::begin(dir, Op::Link, dentry.name())?;
-        let lower = mount.with_room(|| {
+        let parent = dentry.parent().lower()?;
+        let lower = mount.with_room(Payer::Object(parent, 4096), || {
             let _write = mount.lower().want_write()?;
             let locked = Locked::to_create(mount.lower(), dentry.parent().lower()?, dentry.name())?;
             locked.link(old.lower()?)?;
@@ -154,11 +155,11 @@ impl NameHooks for Stack {
         let mount = dir.mount();
         let dentry = file.dentry();
         let parent = dentry.parent().lower()?;
-        let lower = {
+        let lower = mount.with_room(Payer::New(parent), || {
             let _write = mount.lower().want_write()?;
             let flags = super::file::lower_flags(file);
-            file.open_lower_unnamed(mount.lower(), parent, flags, mode)?
-        };
+            file.open_lower_unnamed(mount.lower(), parent, flags, mode)
+        })?;
         let inode = OwnInode::obtain(dir.superblock(), lower.inode())?;
         backup::is_new(&inode);
         inode.object().note_unnamed(true);
@@ -187,7 +188,8 @@ fn refuse_hidden(dentry: &OwnDentry) -> Result {
 /// Renames below, to a name that is free or whose object is not a directory to be kept.
 fn rename_below(old: &OwnDentry, new: &OwnDentry, flags: u32) -> Result {
     let mount = old.superblock().mount();
-    mount.with_room(|| {
+    let payer = Payer::Object(new.parent().lower()?, 4096);
+    mount.with_room(payer, || {
         let _write = mount.lower().want_write()?;
         name::rename(
             mount.lower(),
@@ -258,7 +260,7 @@ fn make(
     let mount = dir.mount();
     let spare = OwnInode::spare(dir.superblock())?;
     let naming = Naming::begin(dir, op, dentry.name())?;
-    let lower = mount.with_room(|| {
+    let lower = mount.with_room(Payer::New(dentry.parent().lower()?), || {
         let _write = mount.lower().want_write()?;
         let parent = dentry.parent().lower()?;
         let locked = match dentry.lower() {

@@ -60,6 +60,7 @@ fn revert_some(file: &OwnFile, argument: usize) -> Result<c_long> {
     let manner = Manner {
         force: request.flags & Revert::FORCE != 0,
         deep: request.flags & Revert::DEEP != 0,
+        no_redo: request.flags & Revert::NO_REDO != 0,
     };
     let result = revert::walk(file, request.count.max(1), manner);
     match &result {

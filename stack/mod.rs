@@ -17,6 +17,7 @@ mod mmap;
 mod mount;
 mod object;
 mod range;
+mod room;
 mod slices;
 mod stores;
 mod xattr;
@@ -24,6 +25,7 @@ mod xattr;
 pub(crate) use actor::{Identity, IdentityCache, Open, Who};
 pub(crate) use mount::Mount;
 pub(crate) use object::{new_object, Object, ObjectState};
+pub(crate) use room::Payer;
 pub(crate) use slices::Slices;
 pub(crate) use stores::{Before, List, Store, UnderWay, Way};
 

@@ -2,7 +2,10 @@
 
 //! Mounts: options, what is stacked on, the journal's life.
 
-use super::{IdentityCache, Slices, Stack};
+use super::{
+    room::{GivingUp, Payer},
+    IdentityCache, Slices, Stack,
+};
 use crate::{
     history::{
         journal::{self, Journal, OnError, OnFull},
@@ -179,23 +182,50 @@ impl Mount {
         }
     }
 
-    /// Does `operation`; when it finds no room, what was deleted and is kept goes, the oldest first,
-    /// and it is tried again. No lock of the lower filesystem is held in between.
-    pub(crate) fn with_room<T>(&self, operation: impl FnMut() -> Result<T>) -> Result<T> {
-        self.with_room_if(|| true, operation)
+    /// Does `operation`, for whose room `payer` pays; when it finds none, what was deleted and is kept
+    /// goes, the oldest first, and it is tried again. No lock of the lower filesystem is held in between.
+    pub(crate) fn with_room<T>(
+        &self,
+        payer: Payer<'_>,
+        operation: impl FnMut() -> Result<T>,
+    ) -> Result<T> {
+        self.with_room_if(|| true, payer, operation)
     }
 
     /// As [`Self::with_room`], as long as `again` says that it may be tried again.
     pub(crate) fn with_room_if<T>(
         &self,
         again: impl Fn() -> bool,
+        payer: Payer<'_>,
         mut operation: impl FnMut() -> Result<T>,
     ) -> Result<T> {
+        let mut giving_up = None;
+        loop {
+            let error = match operation() {
+                Err(e) if journal::is_no_room(e) => e,
+                result => return result,
+            };
+            let Some(journal) = self.journal().filter(|_| again()) else {
+                return Err(error);
+            };
+            let giving_up =
+                giving_up.get_or_insert_with(|| GivingUp::new(journal, &self.lower, payer));
+            if !giving_up.go_on(error).unwrap_or(false) {
+                return Err(error);
+            }
+        }
+    }
+
+    /// As [`Self::with_room`], for a revert: no history is given up for it, but what was set aside.
+    pub(crate) fn with_reserve<T>(&self, mut operation: impl FnMut() -> Result<T>) -> Result<T> {
         loop {
             let result = operation();
             let is_full = matches!(&result, Err(e) if journal::is_no_room(*e));
-            let gave_up = || self.journal().is_some_and(|journal| journal.give_up_kept());
-            if !is_full || !again() || !gave_up() {
+            let made_room = || {
+                self.journal()
+                    .is_some_and(|journal| journal.make_room_for_revert())
+            };
+            if !is_full || !made_room() {
                 return result;
             }
         }

@@ -2,7 +2,7 @@
 
 //! Ranges changed without a buffer: splice, fallocate, copy, clone.
 
-use super::Stack;
+use super::{Payer, Stack};
 use crate::{
     backup::{Intent, Loses},
     history::line::Op,
@@ -56,9 +56,9 @@ impl RangeHooks for Stack {
             durable: inode.is_sync() || file.flags() & c::O_DSYNC != 0,
         }
         .prepare()?;
-        let result = inode
-            .mount()
-            .with_room(|| pipe.write_lower(file.lower(), pos, length, flags));
+        let result = inode.mount().with_room(payer(file, length as u64), || {
+            pipe.write_lower(file.lower(), pos, length, flags)
+        });
         pending.settle(result.map(|n| n as u64));
         inode.refresh();
         result
@@ -90,7 +90,7 @@ impl RangeHooks for Stack {
             durable: inode.is_sync(),
         }
         .prepare()?;
-        let result = inode.mount().with_room(|| {
+        let result = inode.mount().with_room(payer(file, count), || {
             file.lower()
                 .allocate(inode.mount().lower(), mode, offset, length)
         });
@@ -174,6 +174,11 @@ fn kind_of(mode: c_int) -> Op {
     }
 }
 
+/// Who pays for so many bytes of a file.
+fn payer(file: &OwnFile, bytes: u64) -> Payer<'_> {
+    Payer::Object(file.lower().lower_dentry(), bytes)
+}
+
 /// A change of `[pos, pos + length)` of a file by other means than a buffer.
 fn overwrite(
     to: &OwnFile,
@@ -197,7 +202,7 @@ fn overwrite(
         durable: inode.is_sync() || to.flags() & c::O_DSYNC != 0,
     }
     .prepare()?;
-    let result = inode.mount().with_room(lower);
+    let result = inode.mount().with_room(payer(to, length), lower);
     pending.settle(result);
     inode.refresh();
     result

@@ -2,7 +2,7 @@
 
 //! Extended attributes. Our own, `trusted.loggerfs.*`, are not to be seen or set.
 
-use super::Stack;
+use super::{Payer, Stack};
 use crate::vfs::error::ENODATA;
 use crate::{
     backup::{Intent, Loses, Wanted},
@@ -57,10 +57,11 @@ impl XattrHooks for Stack {
             durable: false,
         }
         .prepare()?;
-        let result = mount
-            .lower()
-            .want_write()
-            .and_then(|_write| xattr::set_xattr(mount.lower(), lower, name, value, flags));
+        let payer = Payer::Object(lower, value.1 as u64);
+        let result = mount.with_room(payer, || {
+            let _write = mount.lower().want_write()?;
+            xattr::set_xattr(mount.lower(), lower, name, value, flags)
+        });
         pending.settle(result.map(|()| 0));
         inode.refresh();
         result

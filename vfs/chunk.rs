@@ -25,19 +25,21 @@ use kernel::{
 const SEALED: u64 = 1 << 63;
 /// The reader is at it.
 const DRAINING: u64 = 1 << 62;
+/// Somebody reads what is finished.
+const PEEKING: u64 = 1 << 61;
 /// Where the number of reserved bytes stands; below it that of the finished ones.
-const RESERVED_SHIFT: u32 = 31;
+const RESERVED_SHIFT: u32 = 30;
 /// The largest number of bytes.
-const MASK: u64 = (1 << 31) - 1;
+const MASK: u64 = (1 << 30) - 1;
 
 /// Fixed memory, reserved from its beginning to its end.
 ///
 /// # Invariants
 ///
-/// `bytes` has `size` initialised bytes and never moves. `state` is `SEALED`, `DRAINING`, the
+/// `bytes` has `size` initialised bytes and never moves. `state` is `SEALED`, `DRAINING`, `PEEKING`, the
 /// reserved and the finished number of bytes; finished ≤ reserved ≤ `size`. Each reserved byte that
 /// is not finished belongs to exactly one [`Slot`]; while `DRAINING` is set, none does and
-/// nothing can be reserved.
+/// nothing can be reserved. While `PEEKING` is set, no byte that was finished then is reserved anew.
 pub(crate) struct Chunk {
     bytes: UnsafeCell<KVVec<u8>>,
     size: usize,
@@ -51,7 +53,7 @@ unsafe impl Sync for Chunk {}
 unsafe impl Send for Chunk {}
 
 impl Chunk {
-    /// Makes one of `size` bytes, below 2³¹.
+    /// Makes one of `size` bytes, below 2³⁰.
     pub(crate) fn new(size: usize) -> Result<Self> {
         if size as u64 > MASK {
             return Err(EINVAL);
@@ -107,23 +109,62 @@ impl Chunk {
     /// Gives all of its bytes to `read`, with how many of them were reserved (what follows is
     /// left from earlier). `None` when it is not complete, or being drained.
     pub(crate) fn drain<R>(&self, read: impl FnOnce(&[u8], usize) -> R) -> Option<R> {
-        let state = self.state.load(Acquire);
-        if !is_complete(state) || state & DRAINING != 0 {
-            return None;
+        let mut state = self.state.load(Acquire);
+        loop {
+            if !is_complete(state) || state & DRAINING != 0 {
+                return None;
+            }
+            match self.state.cmpxchg(state, state | DRAINING, Full) {
+                Ok(_) => break,
+                Err(now) => state = now,
+            }
         }
-        self.state.cmpxchg(state, state | DRAINING, Full).ok()?;
         // SAFETY: By the type invariants no slot is left and none can come while DRAINING is set,
         // so nobody writes these bytes.
         let bytes = unsafe { &*self.bytes.get() };
         let result = read(bytes, reserved(state));
-        self.state.store(state, kernel::sync::atomic::Release);
+        self.clear(DRAINING);
         Some(result)
+    }
+
+    /// Takes a mark away.
+    fn clear(&self, mark: u64) {
+        let mut state = self.state.load(Relaxed);
+        while let Err(now) = self.state.cmpxchg(state, state & !mark, Full) {
+            state = now;
+        }
+    }
+
+    /// Copies what is finished from `start` on, as much as fits; returns how many bytes. `None` while
+    /// somebody fills a part, or peeks.
+    pub(crate) fn peek(&self, start: usize, out: &mut [u8]) -> Option<usize> {
+        let mut state = self.state.load(Acquire);
+        loop {
+            if reserved(state) != finished(state) || state & PEEKING != 0 {
+                return None;
+            }
+            match self.state.cmpxchg(state, state | PEEKING, Full) {
+                Ok(_) => break,
+                Err(now) => state = now,
+            }
+        }
+        // SAFETY: Only the address is taken: `bytes` never changes.
+        let base = unsafe { (*self.bytes.get()).as_ptr() };
+        // SAFETY: All of these bytes are finished, so that no slot has any of them, and by the type
+        // invariants none gets any while PEEKING is set.
+        let bytes = unsafe { core::slice::from_raw_parts(base, finished(state)) };
+        let found = bytes.get(start..).unwrap_or_default();
+        let len = found.len().min(out.len());
+        super::scope::copy(out, found);
+        self.clear(PEEKING);
+        Some(len)
     }
 
     /// Empties it for a new use. Does nothing unless it is complete and not being drained.
     pub(crate) fn reset(&self) -> bool {
         let state = self.state.load(Acquire);
-        is_complete(state) && state & DRAINING == 0 && self.state.cmpxchg(state, 0, Full).is_ok()
+        let is_used = state & (DRAINING | PEEKING) != 0;
+        is_complete(state) && !is_used && self.state.cmpxchg(state, 0, Full).is_ok()
     }
 }
 
@@ -148,13 +189,19 @@ unsafe fn set_len(bytes: &mut KVVec<u8>, len: usize) {
 
 /// The number of reserved bytes.
 fn reserved(state: u64) -> usize {
-    // CAST: Below 2³¹ by the mask.
+    // CAST: Below 2³⁰ by the mask.
     ((state >> RESERVED_SHIFT) & MASK) as usize
+}
+
+/// The number of finished bytes.
+fn finished(state: u64) -> usize {
+    // CAST: As above.
+    (state & MASK) as usize
 }
 
 /// Sealed, and all that was reserved is finished.
 fn is_complete(state: u64) -> bool {
-    state & SEALED != 0 && (state >> RESERVED_SHIFT) & MASK == state & MASK
+    state & SEALED != 0 && reserved(state) == finished(state)
 }
 
 /// A reserved range of a chunk, to be filled.

@@ -167,6 +167,12 @@ impl Inode {
         unsafe { (*self.as_ptr()).i_uid.val }
     }
 
+    /// The group.
+    pub(crate) fn gid(&self) -> u32 {
+        // SAFETY: As above.
+        unsafe { (*self.as_ptr()).i_gid.val }
+    }
+
     /// Whether the inode is append-only or immutable.
     pub(crate) fn is_protected(&self) -> bool {
         // SAFETY: `self` is a live inode; a racy read is what the VFS does too.

@@ -18,6 +18,7 @@ mod lock;
 pub(crate) mod map;
 pub(crate) mod mount;
 pub(crate) mod name;
+pub(crate) mod quota;
 pub(crate) mod range;
 pub(crate) mod rename;
 pub(crate) mod scope;

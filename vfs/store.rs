@@ -24,7 +24,7 @@ use kernel::{
     sync::aref::ARef, //
 };
 
-use super::{c, dentry::Dentry, error::ELOOP, scope::AsKernel};
+use super::{c, dentry::Dentry, error::ELOOP, quota::Accounts, scope::AsKernel};
 
 /// `S_IFMT` and two of its values: what an inode is.
 const KIND: u32 = 0o170_000;
@@ -98,6 +98,8 @@ pub(crate) struct Space {
     pub(crate) total: u64,
     /// What is left for us.
     pub(crate) free: u64,
+    /// The same, with what is set aside for root.
+    pub(crate) unused: u64,
 }
 
 /// A directory on the lower filesystem.
@@ -306,6 +308,22 @@ impl Dir {
         bytes_at(&path)
     }
 
+    /// Whom what `name` stands for counts for, and its change time; `None`: there is no such name.
+    pub(crate) fn accounts_of(&self, name: &[u8]) -> Option<(Accounts, (i64, u32))> {
+        let found = self.find(name).ok()?;
+        // SAFETY: `found` holds the dentry.
+        let accounts = Accounts::of(unsafe { Dentry::from_raw(found.dentry) })?;
+        let path = c::path {
+            mnt: self.mnt,
+            dentry: found.dentry,
+        };
+        let mut stat: c::kstat = pin_init::zeroed();
+        // SAFETY: A live path and a place for the answer.
+        to_result(unsafe { c::vfs_getattr_nosec(&path, &mut stat, c::STATX_CTIME, 0) }).ok()?;
+        let nanoseconds = u32::try_from(stat.ctime.tv_nsec).unwrap_or(0);
+        Some((accounts, (stat.ctime.tv_sec, nanoseconds)))
+    }
+
     /// Whether there is such a name, whatever it stands for.
     pub(crate) fn has(&self, name: &[u8]) -> bool {
         match self.look_up(name) {
@@ -376,6 +394,7 @@ impl Dir {
         Ok(Space {
             total: block.saturating_mul(stat.f_blocks),
             free: block.saturating_mul(stat.f_bavail),
+            unused: block.saturating_mul(stat.f_bfree),
         })
     }
 
@@ -402,6 +421,19 @@ impl Dir {
 
     /// Looks `name` up: positive, no symbolic link, no mount point.
     fn look_up(&self, name: &[u8]) -> Result<Found> {
+        let found = self.find(name)?;
+        if found.facts().mode & KIND == KIND_LINK {
+            return Err(ELOOP);
+        }
+        // SAFETY: `found` holds the dentry.
+        if unsafe { c::lfs_store_is_mount_point(found.dentry) } {
+            return Err(EXDEV);
+        }
+        Ok(found)
+    }
+
+    /// Looks `name` up: positive.
+    fn find(&self, name: &[u8]) -> Result<Found> {
         let _kernel = AsKernel::new();
         let len = name_len(name)?;
         // SAFETY: The directory is valid by the type invariants, the name for the call.
@@ -411,13 +443,6 @@ impl Dir {
         // SAFETY: `found` holds the dentry.
         if !unsafe { c::lfs_is_positive(dentry) } {
             return Err(ENOENT);
-        }
-        if found.facts().mode & KIND == KIND_LINK {
-            return Err(ELOOP);
-        }
-        // SAFETY: `found` holds the dentry.
-        if unsafe { c::lfs_store_is_mount_point(dentry) } {
-            return Err(EXDEV);
         }
         Ok(found)
     }

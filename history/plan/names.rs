@@ -176,10 +176,10 @@ impl Progress {
 
 /// Whether a line of a directory is an operation on its names, or takes such ones back.
 pub fn is_on_names(line: &Line<'_>) -> bool {
-    // A revert of content says how large that is now.
+    // A revert of content says how large that is now. One without redo has `undo=lost`.
     changes_names(line.op)
         || (matches!(line.op, Op::Revert | Op::Redo)
-            && line.undo == Some(Undo::None)
+            && matches!(line.undo, Some(Undo::None | Undo::Lost))
             && line.now.is_none())
 }
 

@@ -126,6 +126,10 @@ pub struct Manner {
     /// Insist, although files were changed outside LoggerFS.
     #[arg(long)]
     pub force: bool,
+
+    /// Save nothing of what is replaced, so without redo: for when there is no room.
+    #[arg(long)]
+    pub no_redo: bool,
 }
 
 /// What to do.

@@ -18,7 +18,7 @@ use std::process::ExitCode;
 use jiff::Zoned;
 use rustix::io::Errno;
 
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, Manner};
 use crate::describe::Users;
 use crate::error::Error;
 use crate::history::line::ObjectId;
@@ -108,7 +108,7 @@ fn on_mount(cli: &Cli, output: &mut Output<'_>) -> Result<(), Error> {
 /// What an older module can do, which knows no whole mounts.
 fn older(cli: &Cli, output: &mut Output<'_>) -> Result<(), Error> {
     match &cli.command {
-        Command::Undo { files, manner } if !manner.dry_run && !manner.force => {
+        Command::Undo { files, manner } if *manner == Manner::default() => {
             let (count, paths) = undo_words(files)?;
             if paths.is_empty() || count != 1 {
                 return Err(unknown(cli));
@@ -272,8 +272,9 @@ pub fn execute(
             ..
         } => {
             let force = if manner.force { Revert::FORCE } else { 0 };
+            let no_redo = if manner.no_redo { Revert::NO_REDO } else { 0 };
             let deep = if *flat { 0 } else { Revert::DEEP };
-            revert::run(object, path, *count, force | deep, output)
+            revert::run(object, path, *count, force | no_redo | deep, output)
         }
         Command::Undo { .. } => undo::of_object(object, path, output),
         Command::Status { .. } => status::run(object, path, output),

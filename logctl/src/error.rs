@@ -308,8 +308,9 @@ impl Refusal {
                     .into()
             }
             Reason::NoSpace => {
-                "a revert saves what it replaces; make room below the mount's source, or mount \
-                 with a larger `history_max=`."
+                "a revert saves what it replaces, so that it can be redone; `--no-redo` does it without \
+                 that. Or make room below the mount's source, or mount with a larger \
+                 `history_max=`."
                     .into()
             }
             Reason::Corrupt => {

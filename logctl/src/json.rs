@@ -290,7 +290,8 @@ pub fn summary(report: &Report<'_>, site: &Site<'_>) -> Value {
     let mut object = Object::new("summary", &site.root);
     object
         .put("command", report.command)
-        .put("dry_run", report.dry_run)
+        .put("dry_run", report.manner.dry_run)
+        .put("no_redo", report.manner.no_redo)
         .put("reverted", reply.reverted)
         .put("objects", reply.objects)
         .put("bytes", reply.bytes)

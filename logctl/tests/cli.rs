@@ -92,7 +92,7 @@ fn both_forms_mean_the_same() {
         count: 2,
         manner: Manner {
             force: true,
-            dry_run: false,
+            ..Manner::default()
         },
         partial: false,
         flat: false,

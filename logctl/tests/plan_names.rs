@@ -3,7 +3,9 @@
 //! How operations on names are taken back, and where a crash stopped that.
 
 use logctl::history::line::{Line, ObjectId};
-use logctl::history::plan::{name_steps, Directory, NameStep, PlanError, Progress, Victim};
+use logctl::history::plan::{
+    is_on_names, name_steps, Directory, NameStep, PlanError, Progress, Victim,
+};
 use std::collections::BTreeMap;
 
 fn node(inode: u64) -> ObjectId {
@@ -217,4 +219,22 @@ fn where_a_crash_stopped_a_revert_of_names_shows_in_the_names() {
             assert_eq!(&before[found], names, "{found} for {done}: {lines:?}");
         }
     }
+}
+
+/// A revert that saved nothing of what it replaced (`undo=lost`) is told from one of content by its size.
+#[test]
+fn reverts_of_names_are_told_from_those_of_content() {
+    let is_on_names = |keys: &str| {
+        let text = format!("1.000000000 /bin/mv {keys} sum=00000000\n");
+        is_on_names(&Line::parse(text.as_bytes(), None).unwrap())
+    };
+    for undo in ["none", "lost why=noredo"] {
+        for op in ["revert", "redo"] {
+            let names = format!("{op} 0 0 seq=9 size=40 undo={undo} of=8 count=1 mode=walk");
+            assert!(is_on_names(&names), "{names}");
+            let content = format!("{op} 0 5 seq=9 size=5 undo={undo} of=8 count=1 mode=walk now=5");
+            assert!(!is_on_names(&content), "{content}");
+        }
+    }
+    assert!(!is_on_names("write 0 5 seq=9 size=5 undo=lost why=nospace"));
 }

@@ -285,6 +285,32 @@ fn revert_without_the_right_to_read_the_log_still_says_how_many() {
 }
 
 #[test]
+fn revert_without_redo_says_so() {
+    let mut fake = Fake::new();
+    let (code, results, _) = run(&mut fake, "f revert --no-redo");
+    assert_eq!(code, 0);
+    assert_eq!(fake.asked.unwrap().flags, Revert::NO_REDO | Revert::DEEP);
+    assert!(
+        results.contains("It cannot be redone: nothing was saved"),
+        "{results}"
+    );
+    let (_, results, _) = run(&mut fake, "--json f revert --no-redo");
+    assert!(results.contains(r#""no_redo":true"#), "{results}");
+    let (_, results, _) = run(&mut fake, "f revert");
+    assert!(!results.contains("redone"), "{results}");
+}
+
+#[test]
+fn a_revert_without_room_names_the_way_out() {
+    let mut fake = Fake::new();
+    fake.refuse = Some((Errno::NOSPC, Reason::NoSpace.code(), 0));
+    let (exit, _, messages) = run(&mut fake, "f revert");
+    assert_eq!(exit, 1);
+    assert!(messages.contains("nothing was changed"), "{messages}");
+    assert!(messages.contains("--no-redo"), "{messages}");
+}
+
+#[test]
 fn revert_of_a_removed_tree_says_how_much_is_in_it() {
     let mut fake = Fake::new();
     fake.inside = 214;

@@ -13,6 +13,7 @@ use serde_json::Value;
 
 const WALK: u32 = RevertGroup::WALK;
 const DRY_RUN: u32 = RevertGroup::DRY_RUN;
+const NO_REDO: u32 = RevertGroup::NO_REDO;
 
 #[test]
 fn the_log_is_a_table_of_actions() {
@@ -119,6 +120,22 @@ fn undo_walks_back_and_redo_forth() {
         complaint.contains("only 4 actions are left to undo"),
         "{complaint}"
     );
+}
+
+#[test]
+fn undo_without_redo_says_so() {
+    let (mut kernel, files) = history();
+    let (code, said, complaint) = run(&mut kernel, &files, "undo --no-redo");
+    assert_eq!(
+        (code, said.as_str()),
+        (
+            0,
+            "Undid 8 \"bash (redirect)\": build.log is gone.\n\
+             It cannot be redone: nothing was saved of what it replaced (--no-redo).\n"
+        )
+    );
+    assert_eq!(complaint, "");
+    assert_eq!(kernel.asked[0], (WALK | NO_REDO, vec![8, 7]));
 }
 
 #[test]

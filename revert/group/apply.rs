@@ -9,6 +9,7 @@ use super::{
 use crate::{
     backup,
     history::{
+        journal::Room,
         line::{ObjectId, Pos},
         plan::{NameStep, Progress, Records},
         sort::sort, //
@@ -51,9 +52,12 @@ impl Left {
 }
 
 impl Group<'_> {
-    /// Applies everything, and makes it durable; or nothing.
+    /// Applies everything, and makes it durable; or nothing. Answers the steps on names.
     #[inline(never)]
-    pub(super) fn apply(&self) -> Result<(), Left> {
+    pub(super) fn apply(&self) -> Result<KVVec<Todo>, Left> {
+        if self.request.no_redo {
+            return self.apply_forward();
+        }
         let mut todos = self.steps().map_err(Left::Whole)?;
         let (mut begun, mut done) = (0, 0);
         let mut unfinished = KVVec::new();
@@ -62,7 +66,7 @@ impl Group<'_> {
         let applied = applied.and_then(|()| self.finish_contents(&unfinished));
         let applied = applied.and_then(|()| Ok(self.ground.sync()?));
         let Err(refusal) = applied else {
-            return Ok(());
+            return Ok(todos);
         };
         match self.roll_back(todos.get_mut(..done).unwrap_or_default(), begun) {
             Ok(()) => Err(Left::Whole(refusal)),
@@ -70,9 +74,89 @@ impl Group<'_> {
         }
     }
 
+    /// As [`Self::apply`], where nothing was saved of what is replaced: first all that can be undone
+    /// without, then content, of which there is only one way.
+    #[inline(never)]
+    fn apply_forward(&self) -> Result<KVVec<Todo>, Left> {
+        let mut todos = self.steps().map_err(Left::Whole)?;
+        let mut done = 0;
+        let mut attributes = KVVec::new();
+        let prepared = self.put_attributes(&mut attributes);
+        let prepared = prepared.and_then(|()| self.apply_names(&mut todos, &mut done));
+        if let Err(refusal) = prepared {
+            let names = self.roll_back(todos.get_mut(..done).unwrap_or_default(), 0);
+            return match names.and_then(|()| self.put_attributes_back(&attributes)) {
+                Ok(()) => Err(Left::Whole(refusal)),
+                Err(_) => Err(Left::Half(refusal)),
+            };
+        }
+        let finish = || {
+            let mut unfinished = KVVec::new();
+            self.apply_contents(&mut 0, &mut unfinished)?;
+            self.finish_contents(&unfinished)?;
+            Ok(self.ground.sync()?)
+        };
+        finish()
+            .or_else(|_: Refusal| finish())
+            .map_err(Left::Half)?;
+        Ok(todos)
+    }
+
+    /// Puts attributes back, since the caller may not be allowed to: then nothing else was changed. Adds
+    /// what they were.
+    #[inline(never)]
+    fn put_attributes(&self, before: &mut KVVec<(usize, KVVec<u8>)>) -> Outcome {
+        let ground = &self.ground;
+        for (index, member) in self.members.iter().enumerate() {
+            if member.is_on_names {
+                continue;
+            }
+            let opened = ground.open(member.object)?;
+            let mut state = opened.inode.object().state.lock();
+            self.with_plan(&opened, member, &mut state, |state, _, _, records| {
+                if records.is_empty() {
+                    return Ok(());
+                }
+                let (mount, lower) = (ground.mount.lower(), &*opened.lower);
+                let present = backup::gather_attributes(mount, lower, records)?;
+                before.push((index, present), GFP_KERNEL)?;
+                attributes::unprotect(mount, lower, records)?;
+                let put = attributes::put(mount, lower, records);
+                opened.inode.refresh();
+                backup::note_change(state, &opened.inode);
+                Ok(put?)
+            })?;
+        }
+        Ok(())
+    }
+
+    #[inline(never)]
+    fn put_attributes_back(&self, before: &[(usize, KVVec<u8>)]) -> Outcome {
+        for (index, present) in before {
+            let member = self.members.get(*index).ok_or(EUCLEAN)?;
+            let opened = self.ground.open(member.object)?;
+            let mut state = opened.inode.object().state.lock();
+            opened.known(&self.ground, &mut state)?;
+            let content = opened.content(&self.ground, None, true);
+            let put = content.target(false).put_back(present);
+            opened.inode.refresh();
+            backup::note_change(&mut state, &opened.inode);
+            put?;
+        }
+        Ok(())
+    }
+
+    /// What becomes of the objects that lose their last names.
+    pub(super) fn room(&self) -> Room {
+        match self.request.no_redo {
+            true => Room::Discard,
+            false => Room::Revert,
+        }
+    }
+
     /// The steps on names, in order.
     #[inline(never)]
-    fn steps(&self) -> Outcome<KVVec<Todo>> {
+    pub(super) fn steps(&self) -> Outcome<KVVec<Todo>> {
         let mut places: KVVec<Place> = KVVec::new();
         for (index, member) in self.members.iter().enumerate() {
             for chosen in self.of(member).iter().filter(|chosen| chosen.is_on_names) {
@@ -175,7 +259,7 @@ impl Group<'_> {
     fn apply_names(&self, todos: &mut [Todo], done: &mut usize) -> Outcome {
         let ground = &self.ground;
         let mut lines = Lines::new(ground.journal)?;
-        let mut dirs = Dirs::new(ground);
+        let mut dirs = Dirs::new(ground, self.room());
         for todo in todos {
             let object = self.members.get(todo.directory).ok_or(EUCLEAN)?.object;
             let seq = todo.seq;
@@ -190,7 +274,7 @@ impl Group<'_> {
     fn roll_back(&self, done: &mut [Todo], begun: usize) -> Outcome {
         let ground = &self.ground;
         let mut lines = Lines::new(ground.journal)?;
-        let mut dirs = Dirs::new(ground);
+        let mut dirs = Dirs::new(ground, self.room());
         for member in self.members.iter().take(begun) {
             if let (false, Some((at, _))) = (member.is_on_names, member.intent) {
                 let _ = ground.lift(member.object, at)?;
@@ -240,6 +324,21 @@ impl Ground<'_> {
             backup::note_change(&mut state, &opened.inode);
         }
         Ok(Some(opened.inode))
+    }
+
+    /// Goes on with the revert whose line stands at `at`: nothing was saved of what it replaces.
+    #[inline(never)]
+    pub(super) fn go_on(&self, object: ObjectId, at: Pos) -> Outcome {
+        let opened = self.open(object)?;
+        let mut lines = Lines::new(self.journal)?;
+        let line = lines.read(at)?;
+        let file = opened.file(self, true)?;
+        let content = opened.content(self, file.as_deref(), true);
+        let mut state = opened.inode.object().state.lock();
+        opened.known(self, &mut state)?;
+        content.go_on(&line, false)?;
+        backup::note_change(&mut state, &opened.inode);
+        Ok(())
     }
 
     /// Puts back what was there before the revert whose line stands at `at`.
@@ -292,7 +391,12 @@ impl Dir {
         }
     }
 
-    fn names<'a>(&'a self, ground: &Ground<'a>, other: Option<&'a Names<'a>>) -> Names<'a> {
+    fn names<'a>(
+        &'a self,
+        ground: &Ground<'a>,
+        other: Option<&'a Names<'a>>,
+        room: Room,
+    ) -> Names<'a> {
         Names {
             mount: ground.mount,
             journal: ground.journal,
@@ -300,6 +404,7 @@ impl Dir {
             dentry: self.dentry.as_deref(),
             lower: &self.opened.lower,
             other,
+            room,
         }
     }
 }
@@ -307,6 +412,7 @@ impl Dir {
 /// Directories whose names are put back, one step at a time.
 pub(super) struct Dirs<'a> {
     ground: &'a Ground<'a>,
+    room: Room,
     last: Option<Dir>,
 }
 
@@ -321,8 +427,12 @@ enum Beside {
 }
 
 impl<'a> Dirs<'a> {
-    pub(super) fn new(ground: &'a Ground<'a>) -> Self {
-        Self { ground, last: None }
+    pub(super) fn new(ground: &'a Ground<'a>, room: Room) -> Self {
+        Self {
+            ground,
+            room,
+            last: None,
+        }
     }
 
     /// The directory `object`, which is to be put back behind its use.
@@ -342,7 +452,7 @@ impl<'a> Dirs<'a> {
         progress: &mut Progress,
     ) -> Outcome {
         let dir = self.open(object)?;
-        dir.names(self.ground, None)
+        dir.names(self.ground, None, self.room)
             .count_progress(lines, todo, progress)?;
         self.last = Some(dir);
         Ok(())
@@ -357,7 +467,7 @@ impl<'a> Dirs<'a> {
     ) -> Outcome {
         let dir = self.open(object)?;
         let step = lines.step(todo)?;
-        dir.names(self.ground, None)
+        dir.names(self.ground, None, self.room)
             .take_as_found(&step, todo.way)?;
         self.last = Some(dir);
         Ok(())
@@ -371,7 +481,7 @@ impl<'a> Dirs<'a> {
         todo: &mut Todo,
         turn: Turn,
     ) -> Outcome {
-        let ground = self.ground;
+        let (ground, room) = (self.ground, self.room);
         let dir = self.open(object)?;
         let mut buf = [[0; NAME]; 2];
         let [first, second] = &mut buf;
@@ -416,13 +526,13 @@ impl<'a> Dirs<'a> {
         match beside {
             Beside::Nothing => {
                 let _lock = dir.opened.inode.lock_as_parent();
-                act(&dir.names(ground, None), lines, todo)?;
+                act(&dir.names(ground, None, room), lines, todo)?;
             }
             Beside::Instead(lower) => {
                 let other = other(ground, lower)?;
                 let _lock = other.opened.inode.lock_as_parent();
-                let there = other.names(ground, None);
-                act(&dir.names(ground, Some(&there)), lines, todo)?;
+                let there = other.names(ground, None, room);
+                act(&dir.names(ground, Some(&there), room), lines, todo)?;
                 other.opened.inode.refresh();
             }
             Beside::Across { lower, flags } => {
@@ -433,8 +543,8 @@ impl<'a> Dirs<'a> {
                     Way::Again => ((here, to), (there, from)),
                 };
                 let _both = lock(source, target, flags)?;
-                let there = other.names(ground, None);
-                act(&dir.names(ground, Some(&there)), lines, todo)?;
+                let there = other.names(ground, None, room);
+                act(&dir.names(ground, Some(&there), room), lines, todo)?;
                 other.opened.inode.refresh();
             }
         }

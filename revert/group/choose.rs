@@ -7,7 +7,7 @@ use super::{Done, Ground, Group, Member, Objections, Opened, Outcome};
 use crate::{
     backup,
     history::{
-        line::{Line, ObjectId, Op, Pos},
+        line::{Line, ObjectId, Op, Pos, Undo},
         plan::{name_steps, NameStep, OnForeign, Picking, Step}, //
     },
     revert::{
@@ -22,14 +22,38 @@ use crate::{
 };
 use kernel::{prelude::*, rbtree::RBTree, sync::aref::ARef};
 
+/// What it takes to take operations back.
+#[derive(Clone, Copy)]
+pub(super) struct Needs {
+    /// How many bytes of content that replaces.
+    bytes: u64,
+    /// How many bytes it takes to save what is replaced.
+    pub(super) length: u64,
+    /// The oldest segment with payloads that are read.
+    pub(super) oldest: u64,
+}
+
+impl Needs {
+    const NOTHING: Self = Self {
+        bytes: 0,
+        length: 0,
+        oldest: u64::MAX,
+    };
+
+    fn add(&mut self, other: &Self) {
+        self.bytes = self.bytes.saturating_add(other.bytes);
+        self.length = self.length.saturating_add(other.length);
+        self.oldest = self.oldest.min(other.oldest);
+    }
+}
+
 /// What came of a look at a member.
 enum Choosing {
     /// It is gone, and has never had a name.
     LeftOut,
-    /// It can be taken back: how many bytes of content that replaces, and the object, if it has no name
-    /// that keeps it.
+    /// It can be taken back: what that takes, and the object, if it has no name that keeps it.
     Fits {
-        bytes: u64,
+        needs: Needs,
         held: Option<ARef<OwnInode>>,
     },
 }
@@ -37,8 +61,9 @@ enum Choosing {
 impl Group<'_> {
     /// Looks at everything.
     #[inline(never)]
-    pub(super) fn choose(&mut self, objections: Objections<'_>) -> Outcome<Done> {
+    pub(super) fn choose(&mut self, objections: Objections<'_>) -> Outcome<(Done, Needs)> {
         let mut done = Done::default();
+        let mut all = Needs::NOTHING;
         let mut last = None;
         for index in 0..self.members.len() {
             let member = self.members.get(index).ok_or(EIO)?;
@@ -51,8 +76,8 @@ impl Group<'_> {
                     }
                     continue;
                 }
-                Ok(Choosing::Fits { bytes, held }) => {
-                    done.bytes = done.bytes.saturating_add(bytes);
+                Ok(Choosing::Fits { needs, held }) => {
+                    all.add(&needs);
                     if let Some(held) = held {
                         self.held.push(held, GFP_KERNEL)?;
                     }
@@ -68,7 +93,8 @@ impl Group<'_> {
             }
         }
         self.members.retain(|member| !member.is_left_out);
-        Ok(done)
+        done.bytes = all.bytes;
+        Ok((done, all))
     }
 
     /// Looks at a member.
@@ -77,19 +103,19 @@ impl Group<'_> {
         let Some(opened) = self.ground.open_unless_unnamed(member.object)? else {
             return Ok(Choosing::LeftOut);
         };
-        let bytes = self.choose_opened(member, &opened, objections)?;
+        let needs = self.choose_opened(member, &opened, objections)?;
         let held = (opened.inode.object().is_unnamed()).then_some(opened.inode);
-        Ok(Choosing::Fits { bytes, held })
+        Ok(Choosing::Fits { needs, held })
     }
 
-    /// Answers how many bytes of content will be replaced.
+    /// Answers what it takes.
     #[inline(never)]
     fn choose_opened(
         &self,
         member: &Member,
         opened: &Opened,
         objections: Objections<'_>,
-    ) -> Outcome<u64> {
+    ) -> Outcome<Needs> {
         opened.may_be_reverted()?;
         if member.is_on_names {
             // That is for its flags to decide, where these are taken back, too.
@@ -110,7 +136,7 @@ impl Group<'_> {
             };
             let taken = self.names(member, head, objections)?;
             self.can_come_back(&taken, objections)?;
-            return Ok(0);
+            return Ok(Needs::NOTHING);
         }
         let file = opened.file(&self.ground, false)?;
         let content = opened.content(&self.ground, file.as_deref(), self.request.force);
@@ -127,7 +153,14 @@ impl Group<'_> {
             may.map_err(|_| Refusal::new(Reason::NotWritable, 0))?;
         }
         let replaced = plan.pieces.iter().map(|piece| piece.length);
-        Ok(replaced.fold(0, u64::saturating_add))
+        Ok(Needs {
+            bytes: replaced.fold(0, u64::saturating_add),
+            length: match self.request.no_redo {
+                true => 0,
+                false => content.length_to_save(&plan)?,
+            },
+            oldest: plan.oldest,
+        })
     }
 
     /// What is to be done to content and attributes, by the object's lines from `head` on.
@@ -161,6 +194,9 @@ impl Group<'_> {
                     return Err(Refusal::new(Reason::Conflict, line.seq));
                 }
                 if found == chosen.at {
+                    if line.undo == Some(Undo::Lost) {
+                        return Err(Refusal::new(Reason::Lost, line.seq));
+                    }
                     break;
                 }
             }

@@ -4,12 +4,12 @@
 
 use super::{apply::Left, Group, Member, Outcome};
 use crate::{
-    backup::{self, Subject},
+    backup::{self, Saved, Subject},
     history::{
         line::{Op, Pos},
         plan::OnForeign, //
     },
-    revert::{close_intent, gather::refuse, names},
+    revert::{close_intent, content::NO_REDO, gather::refuse, names},
 };
 use kernel::prelude::*;
 
@@ -58,13 +58,17 @@ impl Group<'_> {
             let (is_newest, picks) = (taken.is_newest, &taken.picks);
             let entry = entry.telling(ground.journal, &subject, &mut state, is_newest, picks)?;
             let mut room = ground.journal.reserve_lines(1)?;
-            names::state_intent(&subject, &mut state, &taken, &mut room, entry)?
+            let undo = names::undo_of(self.room());
+            names::state_intent(&subject, &mut state, &taken, &mut room, (entry, undo))?
         } else {
             let file = opened.file(ground, false)?;
             let content = opened.content(ground, file.as_deref(), self.request.force);
             let on_foreign = self.on_foreign();
             let plan = self.plan(&content, member, state.head, on_foreign, &mut refuse)?;
-            let saved = content.save(&plan)?;
+            let saved = match self.request.no_redo {
+                true => Saved::Lost(NO_REDO),
+                false => content.save(&plan)?,
+            };
             let entry = content.telling(&mut state, &plan, entry)?;
             let mut room = ground.journal.reserve_lines(1)?;
             content.state_intent(&mut state, &mut room, &plan, &saved, entry)?

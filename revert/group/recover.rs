@@ -9,12 +9,13 @@ use super::{
 };
 use crate::{
     history::{
-        journal::Unfinished,
+        journal::{Room, Unfinished},
         line::Op,
         plan::Progress,
         sort::sort, //
     },
     revert::{
+        content::is_forward_only,
         recover::end,
         steps::{is_on_names, redone_by, taken_by, Lines, Todo, Way},
         Refusal,
@@ -50,8 +51,12 @@ pub(in crate::revert) fn withdraw(sb: &SuperBlock, group: &[Unfinished]) -> Outc
     let mut lines = Lines::new(journal)?;
     let mut held = KVVec::new();
     let there = || (group.iter().enumerate()).filter(|(index, _)| !is_gone(*index));
+    let mut is_forward = false;
+    for member in group {
+        is_forward |= is_forward_only(&lines.read(member.at)?);
+    }
     for (_, member) in there() {
-        if !is_on_names(&lines.read(member.at)?) && !went_on(&ground, member)? {
+        if !is_forward && !is_on_names(&lines.read(member.at)?) && !went_on(&ground, member)? {
             if let Some(inode) = ground.lift(member.object, member.at)? {
                 held.push(inode, GFP_KERNEL)?;
             }
@@ -59,17 +64,24 @@ pub(in crate::revert) fn withdraw(sb: &SuperBlock, group: &[Unfinished]) -> Outc
     }
     if is_last {
         let mut todos = order::steps(journal, &places)?;
-        undo(&ground, group, &mut todos)?;
+        put_right(&ground, group, &mut todos, is_forward)?;
     }
     for (_, member) in there() {
         if !is_on_names(&lines.read(member.at)?) && !went_on(&ground, member)? {
-            ground.withdraw_content(member.object, member.at)?;
+            match is_forward {
+                true => ground.go_on(member.object, member.at)?,
+                false => ground.withdraw_content(member.object, member.at)?,
+            }
         }
     }
     ground.sync()?;
+    let op = match is_forward {
+        true => Op::Commit,
+        false => Op::Cancel,
+    };
     for (index, (_, member)) in there().enumerate() {
         let opened = ground.open(member.object)?;
-        end(sb, journal, &opened.lower, Op::Cancel, member.seq)?;
+        end(sb, journal, &opened.lower, op, member.seq)?;
         if index == 0 {
             journal.flush(true)?;
         }
@@ -129,19 +141,32 @@ fn names_of(ground: &Ground<'_>, group: &[Unfinished]) -> Outcome<KVVec<Place>> 
     Ok(places)
 }
 
-/// Undoes the steps that were done.
-fn undo(ground: &Ground<'_>, group: &[Unfinished], todos: &mut [Todo]) -> Outcome {
+/// Undoes the steps that were done, or does those that are left (`is_forward`).
+fn put_right(
+    ground: &Ground<'_>,
+    group: &[Unfinished],
+    todos: &mut [Todo],
+    is_forward: bool,
+) -> Outcome {
     let mut lines = Lines::new(ground.journal)?;
-    let mut dirs = Dirs::new(ground);
+    let mut dirs = Dirs::new(ground, Room::Discard);
     let mut progress = Progress::default();
     for todo in todos.iter() {
         let object = group.get(todo.directory).ok_or(EUCLEAN)?.object;
         dirs.count(object, &mut lines, todo, &mut progress)?;
     }
-    let done = todos.get_mut(..progress.done()).unwrap_or_default();
+    let count = progress.done().min(todos.len());
+    let (done, left) = todos.split_at_mut_checked(count).ok_or(EUCLEAN)?;
     for todo in done.iter() {
         let object = group.get(todo.directory).ok_or(EUCLEAN)?.object;
         dirs.take_as_found(object, &mut lines, todo)?;
+    }
+    if is_forward {
+        for todo in left {
+            let object = group.get(todo.directory).ok_or(EUCLEAN)?.object;
+            dirs.perform(object, &mut lines, todo, Turn::Perform)?;
+        }
+        return Ok(());
     }
     for todo in done.iter_mut().rev() {
         let object = group.get(todo.directory).ok_or(EUCLEAN)?.object;

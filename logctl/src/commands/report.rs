@@ -4,6 +4,7 @@
 
 use std::path::Path;
 
+use crate::cli::Manner;
 use crate::describe::{action_command, changes, count, cut, taken_back};
 use crate::error::{exit_code, obstacle, Error};
 use crate::group::{Answer, LeftOut};
@@ -20,6 +21,10 @@ use super::site::Site;
 /// How many actions or conflicts are listed.
 const LISTED: usize = 20;
 
+/// What is said of a revert that saved nothing of what it replaced.
+pub const CANNOT_BE_REDONE: &str =
+    "It cannot be redone: nothing was saved of what it replaced (--no-redo).\n";
+
 /// What was asked for, and how it went.
 pub struct Report<'r> {
     /// The command's name.
@@ -30,8 +35,8 @@ pub struct Report<'r> {
     pub answer: &'r Answer,
     /// What was left out.
     pub left_out: &'r LeftOut,
-    /// Whether it was only tried.
-    pub dry_run: bool,
+    /// How it was asked for.
+    pub manner: Manner,
 }
 
 impl Report<'_> {
@@ -49,6 +54,9 @@ impl Report<'_> {
         }
         if !output.json {
             self.print_unnamed(output)?;
+            if self.manner.no_redo && !self.manner.dry_run {
+                output.text(CANNOT_BE_REDONE)?;
+            }
         }
         output.finish()?;
         if self.left_out.is_empty() {
@@ -71,7 +79,7 @@ impl Report<'_> {
 
     /// One sentence for each action.
     fn print_undo(&self, output: &mut Output<'_>) -> Result<(), Error> {
-        let verb = match (self.command, self.dry_run) {
+        let verb = match (self.command, self.manner.dry_run) {
             ("undo", false) => "Undid",
             ("undo", true) => "Would undo",
             (_, false) => "Did again",
@@ -82,7 +90,7 @@ impl Report<'_> {
             let called = cut(&action_command(&self.shown.timeline, action));
             let (changed, only) = self.shown.changes(action);
             let effect = match self.command {
-                "undo" => taken_back(&changed, only.as_ref(), self.dry_run),
+                "undo" => taken_back(&changed, only.as_ref(), self.manner.dry_run),
                 _ => changes(&changed, only.as_ref()),
             };
             output.text(&format!("{verb} {} \"{called}\": {effect}.\n", newest.seq))?;
@@ -111,7 +119,7 @@ impl Report<'_> {
             return Ok(());
         }
         let number = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
-        let verb = if self.dry_run {
+        let verb = if self.manner.dry_run {
             "Would take back"
         } else {
             "Took back"

@@ -13,6 +13,8 @@ use crate::pages::newest;
 use crate::quote::{decoded, program, quote_bytes, quoted, word};
 use crate::uapi::{Revert, VERSION};
 
+use super::report::CANNOT_BE_REDONE;
+
 /// How many operations are listed one by one.
 const LISTED: usize = 20;
 
@@ -43,6 +45,7 @@ pub fn run(
     let after = newest(object, true, RECENT).unwrap_or_default();
     let report = Report {
         inside: request.inside,
+        no_redo: flags & Revert::NO_REDO != 0,
         ..Report::new(&before, &after, request.reverted)
     };
     if output.json {
@@ -58,6 +61,8 @@ struct Report<'l> {
     reverted: u64,
     /// How many more, inside of directories that came back.
     inside: u32,
+    /// Whether nothing was saved of what it replaced.
+    no_redo: bool,
     /// The newest of them, newest first.
     operations: Vec<Line<'l>>,
     /// The number of the revert's own line.
@@ -91,6 +96,7 @@ impl<'l> Report<'l> {
         Self {
             reverted,
             inside: 0,
+            no_redo: false,
             operations,
             own: own.map(|line| line.seq),
             next,
@@ -124,6 +130,9 @@ impl<'l> Report<'l> {
             1 => output.text("1 more inside of what came back.\n")?,
             n => output.text(&format!("{n} more inside of what came back.\n"))?,
         }
+        if self.no_redo {
+            output.text(CANNOT_BE_REDONE)?;
+        }
         output.finish()?;
         let file = word(path);
         if let Some(next) = &self.next {
@@ -149,6 +158,7 @@ impl<'l> Report<'l> {
             .put("command", "revert")
             .put("reverted", self.reverted)
             .put("inside", self.inside)
+            .put("no_redo", self.no_redo)
             .put_known("op", self.own)
             .put_known("next_op", self.next.map(|line| line.seq));
         output.object(&summary.into_value())

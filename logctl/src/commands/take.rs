@@ -31,7 +31,12 @@ pub fn flags(manner: Manner, more: u32) -> u32 {
     } else {
         0
     };
-    force | dry_run | more
+    let no_redo = if manner.no_redo {
+        RevertGroup::NO_REDO
+    } else {
+        0
+    };
+    force | dry_run | no_redo | more
 }
 
 /// Asks for chosen operations, and says what came of it. True: something was taken back, or would be.
@@ -71,7 +76,7 @@ pub fn request(
         shown: &Shown::new(timeline, actions, site),
         answer: &answer,
         left_out: &left_out,
-        dry_run: manner.dry_run,
+        manner,
     };
     report.print(site, output)?;
     Ok(answer.reply.reverted != 0)
@@ -95,7 +100,7 @@ pub fn revert(
     }
     let manners = (manner, 0, partial);
     let done = request(site, "revert", timeline, &chosen.entries, manners, output)?;
-    if done && !manner.dry_run {
+    if done && !manner.dry_run && !manner.no_redo {
         output.hint("`logctl undo` takes that back.");
     }
     Ok(())
@@ -166,7 +171,7 @@ pub fn restore(
             output.text(&format!("Restored {what} to {when}.\n"))?;
             output.finish()?;
         }
-        if done {
+        if done && !manner.no_redo {
             output.hint("`logctl undo` takes that back.");
         }
     }

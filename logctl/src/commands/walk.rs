@@ -59,7 +59,7 @@ pub fn undo(
     let mut chosen: Vec<usize> = chosen.into_iter().collect();
     chosen.sort_unstable();
     request(site, "undo", timeline, &chosen, manners, output)?;
-    if !manner.dry_run {
+    if !manner.dry_run && !manner.no_redo {
         output.hint("`logctl redo` takes the undo back.");
     }
     Ok(())
@@ -313,7 +313,7 @@ pub fn redo(
         shown: &Shown::new(timeline, actions, site),
         answer: &answer,
         left_out: &LeftOut::new(),
-        dry_run: manner.dry_run,
+        manner,
     };
     report.print(site, output)
 }

@@ -35,7 +35,7 @@ pub const TESTS: &[Test] = &[
 ];
 
 /// A small filesystem of the same kind, so that it can be filled; LoggerFS on it at `mnt`.
-fn small(w: &mut World, options: &str) -> Outcome<PathBuf> {
+pub(super) fn small(w: &mut World, options: &str) -> Outcome<PathBuf> {
     use mounts::Lower;
     w.below("f")?;
     let place = w.base.join("small");
@@ -57,7 +57,7 @@ fn small(w: &mut World, options: &str) -> Outcome<PathBuf> {
 }
 
 /// On a sparse file in memory: the scratch disk itself has not the room for every size.
-fn loop_disk(w: &World, size: &str, at: &str) -> Outcome {
+pub(super) fn loop_disk(w: &World, size: &str, at: &str) -> Outcome {
     let image = "/run/lfs-tests-small";
     let _ = fs::remove_file(image);
     run(&["modprobe", "loop"])?;
@@ -73,7 +73,7 @@ fn loop_disk(w: &World, size: &str, at: &str) -> Outcome {
     run(&["mount", "-t", kind, "-o", "loop", image, at]).map(drop)
 }
 
-fn leave(w: &mut World, place: PathBuf) -> Outcome {
+pub(super) fn leave(w: &mut World, place: PathBuf) -> Outcome {
     w.unmount()?;
     mounts::unmount(&place)?;
     fs::remove_dir(&place)?;

@@ -30,9 +30,11 @@ mod oracle_all;
 mod oracle_groups;
 pub mod oracle_tree;
 mod programs;
+mod quotas;
 mod race;
 mod refuse;
 mod removed;
+mod room;
 mod same_files;
 mod same_names;
 mod saves;
@@ -72,6 +74,8 @@ pub fn all() -> Vec<&'static Test> {
         dropped::TESTS,
         mounting::TESTS,
         full::TESTS,
+        room::TESTS,
+        quotas::TESTS,
         same_files::TESTS,
         same_names::TESTS,
         programs::TESTS,

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Giving up what is kept, one object after the other, the oldest first: for whoever needs its room.
+
+use kernel::prelude::*;
+
+use super::{
+    journal::{Journal, OnFull},
+    kept::{remove_whole, Known},
+    sort::sort, //
+};
+use crate::vfs::{quota::Account, scope::AsKernel};
+
+/// Where a search for objects to give up is.
+#[derive(Default)]
+pub(crate) struct Reclaim {
+    /// Whose; `None`: anybody's.
+    account: Option<Account>,
+    /// The segment that it looks at.
+    segment: u64,
+    /// What of it is left to be given up, the newest first.
+    found: KVVec<Known>,
+}
+
+impl Journal {
+    /// Gives up the oldest object that is kept and counts for `account`, or any (`None`); answers how
+    /// many bytes it took. `None`: there is none, or it is not to be given up.
+    pub(crate) fn give_up_next(
+        &self,
+        reclaim: &mut Reclaim,
+        account: Option<Account>,
+    ) -> Result<Option<u64>> {
+        if self.options.on_full == OnFull::Deny {
+            return Ok(None);
+        }
+        let _kernel = AsKernel::new();
+        if reclaim.account != account {
+            *reclaim = Reclaim {
+                account,
+                ..Reclaim::default()
+            };
+        }
+        loop {
+            while let Some(known) = reclaim.found.pop() {
+                if let Some(bytes) = self.give_up(&known)? {
+                    return Ok(Some(bytes));
+                }
+            }
+            if !self.look_further(reclaim)? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Goes on to the next segment with which something is kept. False: there is none.
+    fn look_further(&self, reclaim: &mut Reclaim) -> Result<bool> {
+        let active = self.segment();
+        if reclaim.account.is_none() && reclaim.segment != 0 && reclaim.segment < active {
+            // Its directories take room, too, and nothing more comes to them.
+            let freed = self.kept.lock().drop_segment(reclaim.segment)?;
+            self.count_kept(0, freed);
+        }
+        let later = self.kept.lock().segments()?;
+        let later = later.iter().copied().filter(|s| *s > reclaim.segment);
+        let Some(next) = later.min() else {
+            return Ok(false);
+        };
+        if !self.pins.lock().may_give_up(next) {
+            return Ok(false);
+        }
+        reclaim.segment = next;
+        let account = reclaim.account;
+        self.kept
+            .lock()
+            .list(next, &mut reclaim.found, &|accounts| {
+                account.is_none_or(|account| accounts.has(account))
+            })?;
+        sort(&mut reclaim.found, |a, b| a.since > b.since);
+        Ok(true)
+    }
+
+    /// Gives an object up. `None`: it is not kept any more, or a revert may be about to bring it back.
+    fn give_up(&self, known: &Known) -> Result<Option<u64>> {
+        if !self.pins.lock().may_give_up(known.place.segment()) {
+            return Ok(None);
+        }
+        let (dir, name) = (known.place.dir(), known.name.bytes());
+        let bytes = dir.bytes_of(name);
+        if !dir.has(name) {
+            return Ok(None);
+        }
+        remove_whole(dir, name)?;
+        // Most filesystems give blocks back with the change of names that freed them.
+        let synced = dir.sync();
+        self.count_kept(0, bytes);
+        self.kept.lock().forget_size(known.place.segment());
+        synced.map(|()| Some(bytes))
+    }
+}

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Whether something may come into the history, before any of it is copied: it must fit, and the
+//! segments that would have to go for it must not hold more than half of what is there.
+
+use kernel::prelude::*;
+
+use super::journal::{Journal, OnFull};
+
+/// Larger payloads ask first. Smaller ones are what segments are made of: trimming is ahead of them.
+const LARGE: u64 = 256 * 1024;
+
+/// What a request for room is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// An operation's old state.
+    Operation,
+    /// What a revert replaces: nothing that a revert reads may go for it.
+    Revert,
+    /// What a revert that is not to be redone takes away: it is deleted in the end.
+    Discard,
+}
+
+/// How full the history is, in bytes.
+struct Fill {
+    /// All that it holds.
+    used: u64,
+    /// What a segment should have at most.
+    target: u64,
+    /// What its own files take beside.
+    fixed: u64,
+}
+
+impl Journal {
+    /// Whether so many bytes of payload may come. `ENOSPC`: no, and nothing was dropped.
+    pub(crate) fn admit(&self, bytes: u64, room: Room) -> Result {
+        if bytes <= LARGE {
+            return Ok(());
+        }
+        let free = {
+            let files = self.files.lock();
+            let space = files.dirs()?.1.space()?;
+            // The blocks of the file that waits for a new use are as good.
+            space.unused.saturating_add(files.spare_bytes())
+        };
+        let short = bytes.saturating_sub(free);
+        if self.options.on_full == OnFull::Deny {
+            // The budget is charged when the payload is staged.
+            let budget = self.staging.lock().budget.unwrap_or(0);
+            return if short == 0 && bytes <= budget {
+                Ok(())
+            } else {
+                Err(ENOSPC)
+            };
+        }
+        self.admit_short(bytes, short, room)
+    }
+
+    /// Whether an object of so many bytes may be kept, which takes no more of the filesystem than it
+    /// did before. `ENOSPC`: no.
+    pub(crate) fn admit_kept(&self, bytes: u64, room: Room) -> Result {
+        if bytes == 0 || room == Room::Discard {
+            return Ok(());
+        }
+        match (self.options.on_full, room) {
+            (OnFull::Trim, _) if bytes <= LARGE.min(self.history_max / 16) => Ok(()),
+            (OnFull::Trim, _) => self.admit_short(bytes, 0, room),
+            (OnFull::Deny, Room::Operation) => {
+                let budget = self.staging.lock().budget.unwrap_or(0);
+                if bytes <= budget {
+                    Ok(())
+                } else {
+                    Err(ENOSPC)
+                }
+            }
+            // An undo moves what it takes back out of sight: nothing is dropped for it.
+            (OnFull::Deny, _) => Ok(()),
+        }
+    }
+
+    /// As [`Self::admit`], with `on_full=trim`, where the filesystem is `short` of so many bytes.
+    fn admit_short(&self, bytes: u64, short: u64, room: Room) -> Result {
+        let Fill {
+            used,
+            target,
+            fixed,
+        } = self.fill();
+        let alone = bytes.saturating_add(fixed);
+        if alone > self.history_max {
+            return Err(ENOSPC);
+        }
+        if room == Room::Operation && short == 0 && bytes <= target.saturating_mul(2) {
+            // An operation as others are: the oldest segment goes when its time has come.
+            return Ok(());
+        }
+        let over = alone.saturating_add(used).saturating_sub(self.history_max);
+        let need = over.max(short);
+        if need == 0 {
+            return Ok(());
+        }
+        let floor = match room {
+            Room::Operation => u64::MAX,
+            Room::Revert | Room::Discard => self.pins.lock().floor(),
+        };
+        self.can_drop(need, used / 2, floor)
+    }
+
+    fn fill(&self) -> Fill {
+        let kept = self.kept_bytes();
+        let staging = self.staging.lock();
+        let active = staging.log_end.saturating_add(staging.undo_end);
+        let ended = (staging.ended).map_or(0, |e| e.log_end.saturating_add(e.undo_end));
+        let used = (staging.sealed_log)
+            .saturating_add(staging.sealed_undo)
+            .saturating_add(ended)
+            .saturating_add(active)
+            .saturating_add(kept);
+        let target = staging.limits.undo;
+        // The active segment and its successor.
+        let files = (staging.limits.log).saturating_add(target.saturating_mul(2));
+        let fixed = files.saturating_add(self.reserve_bytes());
+        Fill {
+            used,
+            target,
+            fixed,
+        }
+    }
+
+    /// Whether `need` bytes can go with the oldest segments before `floor`, and with them not more than
+    /// `most`.
+    fn can_drop(&self, need: u64, most: u64, floor: u64) -> Result {
+        let first = self.files.lock().first();
+        let end = {
+            let staging = self.staging.lock();
+            (staging.ended).map_or(staging.seed.segment, |e| e.segment)
+        };
+        let mut dropped = 0u64;
+        let mut segment = first;
+        while dropped < need {
+            if segment >= end.min(floor) {
+                return Err(ENOSPC);
+            }
+            let (log, undo) = self.files.lock().sizes(segment)?;
+            let kept = self.kept.lock().bytes_with(segment)?;
+            dropped = dropped
+                .saturating_add(log)
+                .saturating_add(undo)
+                .saturating_add(kept);
+            segment = segment.saturating_add(1);
+            if dropped > most {
+                return Err(ENOSPC);
+            }
+        }
+        Ok(())
+    }
+}

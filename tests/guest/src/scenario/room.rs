@@ -1,0 +1,529 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What one operation or one undo may take of the history's room, and what an undo does without any.
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use rustix::fs::FallocateFlags as Mode;
+use rustix::io::Errno;
+
+use super::full::{leave, small};
+use crate::forge::History;
+use crate::group::{Placed, Watch};
+use crate::harness::Test;
+use crate::outcome::{check, same, same_errno, At, Outcome};
+use crate::shadow::pattern;
+use crate::undo;
+use crate::world::{put, World};
+
+pub const TESTS: &[Test] = &[
+    Test::new("room-undo-keeps-its-source", undo_keeps_its_source).unmounted(),
+    Test::new("room-group-keeps-its-source", group_keeps_its_source).unmounted(),
+    Test::new("room-without-redo", without_redo).unmounted(),
+    Test::new("room-group-without-redo", group_without_redo).unmounted(),
+    Test::new("room-interrupted-without-redo", interrupted_without_redo),
+    Test::new("room-creation-denied", creation_denied).unmounted(),
+    Test::new("room-creation-on-a-full-disk", creation_on_a_full_disk)
+        .unmounted()
+        .seconds(120),
+    Test::new("room-one-large-operation", one_large_operation)
+        .unmounted()
+        .seconds(120),
+    Test::new("room-large-denied", large_denied).unmounted(),
+    Test::new("room-half-of-the-rest", half_of_the_rest).unmounted(),
+    Test::new("room-large-file-kept", large_file_kept).unmounted(),
+];
+
+const MIB: usize = 1 << 20;
+
+/// `Revert.flags` and `RevertGroup.flags`: without a copy for redo.
+const NO_REDO: u32 = 16;
+
+/// Why a revert was refused: `Lost`, `NoSpace`.
+const LOST: u32 = 2;
+const NO_SPACE: u32 = 9;
+
+/// How many operations of a file stand.
+fn standing(file: &File) -> Outcome<usize> {
+    Ok(undo::lines(file, false)?.len())
+}
+
+/// Waits until the history's workers have done all that is due.
+fn settle(w: &World) -> Outcome {
+    rustix::fs::syncfs(File::open(&w.mnt)?)?;
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    Ok(())
+}
+
+/// Ten overwrites of a MiB each, in places `apart` bytes apart.
+fn ten_overwrites(w: &mut World, apart: usize) -> Outcome<(File, Vec<u8>, Vec<u8>)> {
+    w.remount_empty("history_max=16M")?;
+    let before = pattern(1, 10 * MIB);
+    w.make("f", &before)?;
+    let file = w.open("f")?;
+    let mut after = before.clone();
+    for number in 0..10 {
+        let (at, bytes) = (number * apart, pattern(50 + number as u64, MIB));
+        put(&file, at as u64, &bytes)?;
+        after[at..at + MIB].copy_from_slice(&bytes);
+    }
+    settle(w)?;
+    Ok((file, before, after))
+}
+
+/// A revert either works or is refused, and then every operation still stands and can be taken back.
+fn undo_keeps_its_source(w: &mut World) -> Outcome {
+    for apart in [0, MIB / 2, MIB] {
+        let (file, before, after) = ten_overwrites(w, apart)?;
+        let count = standing(&file)?;
+        let (result, answer) = undo::revert_more(&file, 10, 0);
+        if result.is_ok() {
+            w.same("reverted", "f", &before)?;
+            settle(w)?;
+            w.sh("logctl redo")?;
+            w.same("redone", "f", &after)?;
+            check!(apart < MIB, "10 MiB of redo beside 10 MiB of undo in 16");
+            continue;
+        }
+        same_errno::<()>("no room", result, Errno::NOSPC)?;
+        same("the reason", answer.reason, NO_SPACE)?;
+        w.same("nothing changed", "f", &after)?;
+        settle(w)?;
+        same("what stands", standing(&file)?, count)?;
+        let said = w.sh("logctl revert f --count 10 2>&1 || true")?;
+        check!(said.contains("--no-redo"), "no way out is named: {said}");
+        let (result, _) = undo::revert_more(&file, 10, NO_REDO);
+        result.at("without redo")?;
+        w.same("reverted", "f", &before)?;
+    }
+    Ok(())
+}
+
+/// The same of a group: many small redo copies are together as large.
+fn group_keeps_its_source(w: &mut World) -> Outcome {
+    w.mount_with("history_max=16M")?;
+    let part = 48 * 1024;
+    let count = 200;
+    w.sh("mkdir d")?;
+    for number in 0..count {
+        w.make(&format!("d/{number}"), &pattern(number, part))?;
+    }
+    let since = w.sh("sleep 0.1; date +%s.%N")?;
+    for number in 0..count {
+        put(
+            &w.open(&format!("d/{number}"))?,
+            0,
+            &pattern(1000 + number, part),
+        )?;
+    }
+    settle(w)?;
+    let word = since.trim();
+    let before = w.sh("logctl log --ops -n 5000 | wc -l")?;
+    let said = w.sh(&format!(
+        "logctl restore --to \"$(date -d @{word} --rfc-3339=ns | tr ' ' T)\" 2>&1 && echo worked || true"
+    ))?;
+    let works = said.contains("worked");
+    settle(w)?;
+    for number in 0..count {
+        let whose = if works { number } else { 1000 + number };
+        w.same("a file", &format!("d/{number}"), &pattern(whose, part))?;
+    }
+    if !works {
+        check!(said.contains("--no-redo"), "no way out is named: {said}");
+        let after = w.sh("logctl log --ops -n 5000 | wc -l")?;
+        same("what stands", after, before)?;
+    }
+    Ok(())
+}
+
+/// Taken back without a copy for redo: done, and said so; a redo is refused with a sentence.
+fn without_redo(w: &mut World) -> Outcome {
+    let (file, before, _) = ten_overwrites(w, MIB)?;
+    let (result, _) = undo::revert_more(&file, 10, NO_REDO);
+    result.at("without redo")?;
+    w.same("reverted", "f", &before)?;
+    let said = w.sh("logctl redo 2>&1 || true")?;
+    check!(said.contains("not saved"), "redo says: {said}");
+    w.same("nothing changed", "f", &before)?;
+    drop(file);
+    w.remount_if_lasting()?;
+    w.same("after a mount", "f", &before)?;
+    let (file, before, _) = ten_overwrites(w, MIB)?;
+    let said = w.sh("logctl revert f --count 10 --no-redo")?;
+    check!(said.contains("redo"), "it does not say so: {said}");
+    w.same("by the tool", "f", &before)?;
+    put(&file, 0, b"more")?;
+    undo::revert(&file, 1).at("work goes on")?;
+    w.same("work goes on", "f", &before)?;
+    // What was written before that stands.
+    let (result, _) = undo::revert_more(&file, 1, NO_REDO);
+    result.at("the first write")?;
+    Ok(())
+}
+
+/// Names and content, in one request, when there is no room for any copy.
+fn group_without_redo(w: &mut World) -> Outcome {
+    w.mount_with("history_max=16M")?;
+    w.make("f", &pattern(1, 7 * MIB))?;
+    w.sh("echo one > g; mkdir d")?;
+    let watch = Watch::begin(w)?;
+    w.sh("dd if=/dev/urandom of=f bs=1M count=7 conv=notrunc status=none; echo two > g; mv g h; echo new > d/new; rm -f nothing")?;
+    settle(w)?;
+    let range = range_of(&watch.operations(w)?);
+    let said = w.sh(&format!(
+        "logctl revert {range} 2>&1 && echo worked || true"
+    ))?;
+    check!(
+        !said.contains("worked"),
+        "7 MiB of undo and of redo: {said}"
+    );
+    check!(said.contains("--no-redo"), "no way out is named: {said}");
+    let said = w.sh(&format!("logctl revert {range} --no-redo"))?;
+    check!(said.contains("redo"), "it does not say so: {said}");
+    w.same("content", "f", &pattern(1, 7 * MIB))?;
+    w.same("a renamed file", "g", b"one\n")?;
+    check!(!w.path("h").exists(), "'h' is still there");
+    check!(!w.path("d/new").exists(), "'d/new' is still there");
+    let said = w.sh("logctl undo 2>&1 && echo worked || true")?;
+    check!(
+        !said.contains("worked"),
+        "taken back without a copy: {said}"
+    );
+    check!(said.contains("not saved"), "it says: {said}");
+    w.same("content", "f", &pattern(1, 7 * MIB))?;
+    w.same("a renamed file", "g", b"one\n")
+}
+
+/// Unmounts, and takes the end of the last revert away, as if a crash had come.
+fn interrupt(w: &mut World) -> Outcome {
+    let home = w.history()?;
+    w.unmount()?;
+    let mut history = History::read(&home)?;
+    history.cut_behind("revert")?;
+    history.forget();
+    history.write(&home)
+}
+
+/// The newest line but those that only say how the file was left.
+fn newest(w: &World, name: &str) -> Outcome<String> {
+    let lines = undo::lines(&w.open(name)?, true)?;
+    let newest = lines.iter().rev().find(|line| line.op != "left");
+    Ok(newest.map_or(String::new(), |line| line.op.clone()))
+}
+
+/// A crash in the middle: what saved nothing of what it replaces is finished by the next mount, from
+/// wherever it had come to.
+fn interrupted_without_redo(w: &mut World) -> Outcome {
+    let before = pattern(1, 3 * MIB);
+    w.make("f", &before)?;
+    let mut after = before.clone();
+    {
+        let file = w.open("f")?;
+        for (number, at) in [0, MIB, 2 * MIB + 5].into_iter().enumerate() {
+            let bytes = pattern(50 + number as u64, 300_000);
+            put(&file, at as u64, &bytes)?;
+            after[at..at + 300_000].copy_from_slice(&bytes);
+        }
+        file.set_len(2 * MIB as u64)?;
+        after.truncate(2 * MIB);
+    }
+    for (done, size) in [(0, 2 * MIB), (MIB + 77, 3 * MIB), (3 * MIB, 3 * MIB)] {
+        let (result, _) = undo::revert_more(&w.open("f")?, 4, NO_REDO);
+        result.at("without redo")?;
+        w.same("reverted", "f", &before)?;
+        interrupt(w)?;
+        let mut half = before.clone();
+        let rest = done.min(after.len());
+        half[rest..after.len()].copy_from_slice(&after[rest..]);
+        half.truncate(size);
+        fs::write(w.below("f")?, half)?;
+        w.mount()?;
+        w.same("finished", "f", &before)?;
+        same("its end", newest(w, "f")?.as_str(), "commit")?;
+        // Once more from the start.
+        let file = w.open("f")?;
+        for (number, at) in [0, MIB, 2 * MIB + 5].into_iter().enumerate() {
+            put(&file, at as u64, &pattern(50 + number as u64, 300_000))?;
+        }
+        file.set_len(2 * MIB as u64)?;
+    }
+    w.remount_empty("")?;
+    w.make("f", &before)?;
+    w.sh("echo one > g; echo one > h")?;
+    let watch = Watch::begin(w)?;
+    w.sh("echo two > f; mv g i; echo two > h")?;
+    let range = range_of(&watch.operations(w)?);
+    w.sh(&format!("logctl revert {range} --no-redo"))?;
+    w.same("reverted", "f", &before)?;
+    interrupt(w)?;
+    fs::write(w.below("f")?, b"two\n")?;
+    fs::rename(w.below("g")?, w.below("i")?)?;
+    w.mount()?;
+    w.same("finished", "f", &before)?;
+    w.same("finished", "g", b"one\n")?;
+    w.same("finished", "h", b"one\n")?;
+    check!(!w.path("i").exists(), "'i' is still there");
+    same("its end", newest(w, "f")?.as_str(), "commit")
+}
+
+/// Overwrites `f` until that is refused.
+fn fill_history(w: &World, file: &File) -> Outcome<u64> {
+    let mut done = 0;
+    loop {
+        match file.write_at(&pattern(done + 1, 65536), 0) {
+            Ok(_) => done += 1,
+            Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => break,
+            Err(error) => return Err(error).at("filling the history"),
+        }
+        check!(done < 4000, "250 MiB of history");
+    }
+    settle(w)?;
+    Ok(done)
+}
+
+/// Status, log and readlog answer.
+fn can_be_read(w: &World, name: &str) -> Outcome {
+    let said = w.sh(&format!(
+        "logctl status {name}; logctl log -n 3; logctl readlog {name} >/dev/null"
+    ))?;
+    check!(said.contains("history"), "the status: {said}");
+    Ok(())
+}
+
+/// Operations as `logctl revert` takes them.
+fn range_of(operations: &[Placed]) -> String {
+    let seq = |placed: Option<&Placed>| placed.map_or(0, |placed| placed.seq);
+    format!("{}..{}", seq(operations.first()), seq(operations.last()))
+}
+
+/// `on_full=deny` and a full history: creations can be taken back, one after the other.
+fn creation_denied(w: &mut World) -> Outcome {
+    w.mount_with("history_max=8M,on_full=deny")?;
+    w.sh("mkdir d")?;
+    w.make("f", &pattern(0, 65536))?;
+    w.make("d/a", &pattern(5, MIB))?;
+    w.make("d/b", &pattern(6, 2 * MIB))?;
+    w.sh("echo text > d/c")?;
+    let file = w.open("f")?;
+    let done = fill_history(w, &file)?;
+    can_be_read(w, "f")?;
+    same_errno(
+        "an overwrite's undo copies",
+        undo::revert(&file, 1),
+        Errno::NOSPC,
+    )?;
+    w.same("and changed nothing", "f", &pattern(done, 65536))?;
+    let names = File::open(w.path("d"))?;
+    for name in ["d/c", "d/b", "d/a"] {
+        check!(w.path(name).exists(), "{name} is gone early");
+        undo::revert(&names, 1).at(format!("the creation of {name}"))?;
+        check!(!w.path(name).exists(), "{name} is still there");
+    }
+    can_be_read(w, "f")?;
+    w.sh("logctl redo 3")?;
+    w.same("redone", "d/b", &pattern(6, 2 * MIB))?;
+    let (result, _) = undo::revert_more(&file, 1, NO_REDO);
+    result.at("an overwrite, without redo")?;
+    w.same("without redo", "f", &pattern(done - 1, 65536))?;
+    drop((file, names));
+    if w.src.is_some() {
+        w.remount_with("history_max=8M,on_full=deny")?;
+        w.same("after a mount", "f", &pattern(done - 1, 65536))?;
+    }
+    Ok(())
+}
+
+/// Takes every byte of the lower filesystem, past LoggerFS.
+fn fill_below(place: &Path) -> Outcome {
+    for (name, size) in [("large", 1 << 20), ("small", 4096), ("tiny", 512)] {
+        let file = File::create(place.join(name));
+        let Ok(file) = file else { continue };
+        let bytes = vec![b'f'; size];
+        let mut at = 0u64;
+        while let Ok(written) = file.write_at(&bytes, at) {
+            at += written as u64;
+            check!(at < 1 << 30, "a small filesystem takes a gigabyte");
+        }
+        let _ = file.sync_all();
+    }
+    Ok(())
+}
+
+fn creation_on_a_full_disk(w: &mut World) -> Outcome {
+    for options in ["history_max=8M", "history_max=8M,on_full=deny"] {
+        let place = match w.src {
+            Some(_) => small(w, options)?,
+            None => {
+                w.mount_with(&format!("size=48M,{options}"))?;
+                w.mnt.clone()
+            }
+        };
+        w.sh("mkdir d")?;
+        w.make("f", b"before")?;
+        w.make("d/a", &pattern(5, MIB))?;
+        w.sh("echo text > d/c; echo more >> d/c")?;
+        settle(w)?;
+        fill_below(&place)?;
+        can_be_read(w, "f").at(options)?;
+        let names = File::open(w.path("d"))?;
+        for name in ["d/c", "d/a"] {
+            undo::revert(&names, 1).at(format!("{options}: the creation of {name}"))?;
+            check!(!w.path(name).exists(), "{name} is still there");
+        }
+        w.same("other files", "f", b"before")?;
+        can_be_read(w, "f").at(options)?;
+        drop(names);
+        fs::remove_file(place.join("large"))?;
+        match w.src {
+            Some(_) => leave(w, place)?,
+            None => w.unmount()?,
+        }
+    }
+    Ok(())
+}
+
+/// A small file with some operations, which have to be there behind a large one.
+fn some_operations(w: &World) -> Outcome<File> {
+    let file = w.open("small")?;
+    put(&file, 0, &pattern(0, 1000))?;
+    for number in 1..=20 {
+        put(&file, 0, &pattern(number, 1000))?;
+    }
+    Ok(file)
+}
+
+fn operations_are_there(w: &World, what: &str, file: &File) -> Outcome {
+    settle(w)?;
+    for number in (0..20).rev() {
+        undo::revert(file, 1).at(format!("{what}: operation {number} of another file"))?;
+        w.same(what, "small", &pattern(number, 1000))?;
+    }
+    Ok(())
+}
+
+const LARGE: usize = 40 * MIB;
+
+/// One operation on a file that is larger than the history may be loses its own old state at once, and
+/// nothing else.
+fn one_large_operation(w: &mut World) -> Outcome {
+    type Step = fn(&World, &File) -> Outcome;
+    let steps: [(&str, Step); 8] = [
+        ("truncate", |_, f| Ok(f.set_len(10)?)),
+        ("write", |_, f| put(f, 0, &vec![7; LARGE])),
+        ("punch", |_, f| {
+            let mode = Mode::PUNCH_HOLE | Mode::KEEP_SIZE;
+            Ok(rustix::fs::fallocate(f, mode, 0, LARGE as u64)?)
+        }),
+        ("open", |w, _| Ok(File::create(w.path("large")).map(drop)?)),
+        ("unlink", |w, _| Ok(fs::remove_file(w.path("large"))?)),
+        ("rename", |w, _| {
+            fs::write(w.path("other"), "other")?;
+            Ok(fs::rename(w.path("other"), w.path("large"))?)
+        }),
+        ("copy", |w, f| {
+            let source = w.open("source")?;
+            source.set_len(LARGE as u64)?;
+            put(&source, 0, &vec![9; 1 << 20])?;
+            let (mut from, mut to) = (0, 0);
+            while to < LARGE as u64 {
+                let left = LARGE - to as usize;
+                let (from, to) = (Some(&mut from), Some(&mut to));
+                let n = rustix::fs::copy_file_range(&source, from, f, to, left)?;
+                check!(n != 0, "copied nothing");
+            }
+            Ok(())
+        }),
+        ("insert", |_, f| {
+            let done = rustix::fs::fallocate(f, Mode::INSERT_RANGE, 0, 65536);
+            check!(
+                done.is_ok() || done == Err(Errno::OPNOTSUPP),
+                "inserting: {done:?}"
+            );
+            Ok(())
+        }),
+    ];
+    for (what, step) in steps {
+        w.remount_empty("history_max=16M")?;
+        w.make("large", &vec![5; LARGE])?;
+        let file = some_operations(w)?;
+        let large = w.open("large")?;
+        let before = used(w)?;
+        step(w, &large).at(what)?;
+        let after = used(w)?;
+        check!(after < before + 4 * MIB as u64, "{what} was copied first");
+        drop(large);
+        operations_are_there(w, what, &file)?;
+    }
+    Ok(())
+}
+
+/// How many bytes the history takes, as it says itself.
+fn used(w: &World) -> Outcome<u64> {
+    let said = w.sh("logctl --json status .")?;
+    let number = |key: &str| -> u64 {
+        let tail = said.split(&format!("\"{key}\":")).nth(1).unwrap_or("0");
+        let digits: String = tail.chars().take_while(char::is_ascii_digit).collect();
+        digits.parse().unwrap_or(0)
+    };
+    Ok(number("undo_bytes") + number("kept_bytes"))
+}
+
+/// With `on_full=deny` it is refused instead, unless it makes room.
+fn large_denied(w: &mut World) -> Outcome {
+    w.mount_with("history_max=16M,on_full=deny")?;
+    w.make("large", &vec![5; LARGE])?;
+    let file = some_operations(w)?;
+    let large = w.open("large")?;
+    let written = large.write_at(&vec![7; LARGE], 0);
+    same_errno("an overwrite", written, Errno::NOSPC)?;
+    w.same("and changed nothing", "large", &vec![5; LARGE])?;
+    large.set_len(10).at("what makes room")?;
+    let (result, answer) = undo::revert_more(&large, 1, 0);
+    same_errno("lost", result, Errno::NODATA)?;
+    same("the reason", answer.reason, LOST)?;
+    operations_are_there(w, "others", &file)
+}
+
+/// An operation that would fit, but at the cost of more than half of the rest.
+fn half_of_the_rest(w: &mut World) -> Outcome {
+    w.mount_with("history_max=16M")?;
+    w.make("large", &pattern(3, 10 * MIB))?;
+    let file = w.open("f")?;
+    put(&file, 0, &pattern(0, MIB))?;
+    for number in 1..=10u64 {
+        put(&file, 0, &pattern(number, MIB))?;
+    }
+    settle(w)?;
+    w.open("large")?.set_len(0)?;
+    settle(w)?;
+    let mut back = 0;
+    while undo::revert(&file, 1).is_ok() && back < 10 {
+        back += 1;
+        w.same("reverted", "f", &pattern(10 - back, MIB))?;
+    }
+    check!(back >= 5, "only {back} of 10 are left behind one operation");
+    Ok(())
+}
+
+/// A file larger than the history may be, created and taken back: it is not kept, and nothing goes for it.
+fn large_file_kept(w: &mut World) -> Outcome {
+    w.mount_with("history_max=16M")?;
+    let file = some_operations(w)?;
+    w.sh("mkdir d; dd if=/dev/zero of=d/large bs=1M count=40 status=none")?;
+    let names = File::open(w.path("d"))?;
+    let (result, answer) = undo::revert_more(&names, 1, 0);
+    same_errno("too large to be kept", result, Errno::NOSPC)?;
+    same("the reason", answer.reason, NO_SPACE)?;
+    check!(w.path("d/large").exists(), "it is gone");
+    let (result, _) = undo::revert_more(&names, 1, NO_REDO);
+    result.at("without redo")?;
+    check!(!w.path("d/large").exists(), "it is still there");
+    settle(w)?;
+    check!(used(w)? < 8 * MIB as u64, "it is kept: {} bytes", used(w)?);
+    let said = w.sh("logctl redo 2>&1 && echo worked || true")?;
+    check!(!said.contains("worked"), "it came back: {said}");
+    operations_are_there(w, "others", &file)?;
+    Ok(())
+}

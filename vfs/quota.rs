@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The lower filesystem's quotas: whom an object counts for, and who is over a limit.
+//!
+//! C header: [`include/linux/quota.h`](srctree/include/linux/quota.h)
+
+use super::{c, dentry::Dentry, superblock::SuperBlock};
+use kernel::prelude::*;
+
+/// What quotas are by: the values are the kernel's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    User = 0,
+    Group = 1,
+    Project = 2,
+}
+
+/// One that space and inodes count for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Account {
+    pub(crate) kind: Kind,
+    pub(crate) id: u32,
+}
+
+/// Everybody that an object counts for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Accounts {
+    pub(crate) user: u32,
+    pub(crate) group: u32,
+    /// 0: none.
+    pub(crate) project: u32,
+}
+
+impl Accounts {
+    /// Those of a lower object; `None`: it is not there.
+    pub(crate) fn of(lower: &Dentry) -> Option<Self> {
+        let inode = lower.inode()?;
+        Some(Self {
+            user: inode.uid(),
+            group: inode.gid(),
+            project: project(lower).0,
+        })
+    }
+
+    /// Those of a new object in a lower directory.
+    pub(crate) fn of_new(dir: &Dentry) -> Option<Self> {
+        let inode = dir.inode()?;
+        let (project, inherits) = project(dir);
+        // SAFETY: Reads the current task's credentials.
+        let user = unsafe { c::lfs_fsuid() };
+        let group = if inode.mode() & c::S_ISGID != 0 {
+            inode.gid()
+        } else {
+            // SAFETY: As above.
+            unsafe { c::lfs_fsgid() }
+        };
+        Some(Self {
+            user,
+            group,
+            project: if inherits { project } else { 0 },
+        })
+    }
+
+    /// One by one.
+    pub(crate) fn each(&self) -> impl Iterator<Item = Account> {
+        let all = [
+            (Kind::User, self.user),
+            (Kind::Group, self.group),
+            (Kind::Project, self.project),
+        ];
+        // What belongs to no project counts for none.
+        let counts = |(kind, id): &(Kind, u32)| *kind != Kind::Project || *id != 0;
+        let counted = all.into_iter().filter(counts);
+        counted.map(|(kind, id)| Account { kind, id })
+    }
+
+    /// Whether it counts for `account`.
+    pub(crate) fn has(&self, account: Account) -> bool {
+        self.each().any(|own| own == account)
+    }
+}
+
+/// A lower object's project, and whether new ones in it get the same.
+fn project(lower: &Dentry) -> (u32, bool) {
+    let mut flags = c::lfs_flags::default();
+    // SAFETY: A live dentry and a place for the answer.
+    let err = unsafe { c::lfs_get_flags(lower.as_ptr(), &mut flags) };
+    if err != 0 {
+        // A filesystem without projects, or an object that has none.
+        return (0, false);
+    }
+    let inherits = flags.xflags & c::FS_XFLAG_PROJINHERIT != 0;
+    (flags.project, inherits)
+}
+
+/// How many bytes, or inodes, a request is over the limits of `account`; 0: it is not, or nothing is
+/// counted there.
+pub(crate) fn over_limit(sb: &SuperBlock, account: Account, bytes: u64, inodes: u64) -> u64 {
+    // CAST: The kernel's own numbers.
+    let (kind, id) = (account.kind as c_int, account.id);
+    // SAFETY: A live superblock, which our mount of it keeps from going.
+    let over = unsafe { c::lfs_quota_over(sb.as_ptr(), kind, id, bytes, inodes) };
+    u64::try_from(over).unwrap_or(0)
+}
+
+/// Waits so many milliseconds. False: the caller was killed.
+pub(crate) fn pause(milliseconds: u32) -> bool {
+    // SAFETY: The caller holds no spinlock: it is about to do file I/O.
+    unsafe { c::lfs_pause(milliseconds) }
+}
