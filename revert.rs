@@ -237,10 +237,13 @@ impl Revert<'_> {
             return Err(Refusal::new(Reason::NotWritable, 0));
         }
         content.is_open_to(&plan)?;
-        if !self.manner.no_redo {
-            // What is replaced may have the room of what is older than what replaces it.
-            self.narrow(plan.oldest_used(self.journal.segment()), u64::MAX);
-        }
+        // What is replaced may have the room of what is older than what replaces it. Without redo copies
+        // the lines are read again when a crash comes.
+        let floor = match self.manner.no_redo {
+            true => 0,
+            false => plan.oldest_used(self.journal.segment()),
+        };
+        self.narrow(floor, u64::MAX);
         content.perform(&mut state, plan, self.manner.no_redo, self.pin)
     }
 

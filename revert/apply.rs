@@ -10,6 +10,7 @@ use crate::{
         line::{Extent, Line, Undo},
         plan::{Outcome, Piece, Records, Restore, Source}, //
     },
+    stack::{Mount, Payer},
     vfs::{
         attr,
         dentry::Dentry,
@@ -24,6 +25,7 @@ use kernel::prelude::*;
 
 /// The file that a plan is applied to.
 pub(super) struct Target<'a> {
+    pub(super) own: &'a Mount,
     pub(super) mount: &'a LowerMount,
     /// `None`: it has no content.
     pub(super) file: Option<&'a File>,
@@ -203,7 +205,10 @@ impl Target<'_> {
             let n = left.min(buf.len());
             let part = buf.get_mut(..n).ok_or(EINVAL)?;
             self.journal.read_payload(extent, done, part)?;
-            file.write_at(part, to.saturating_add(done))?;
+            let at = to.saturating_add(done);
+            // The owner's quota may be full of what is kept of the owner's.
+            let payer = Payer::Object(self.dentry, n as u64);
+            self.own.with_room(payer, || file.write_at(part, at))?;
             done = done.saturating_add(n as u64);
         }
         Ok(())

@@ -183,6 +183,7 @@ impl Content<'_> {
 
     pub(super) fn target(&self, is_alone: bool) -> Target<'_> {
         Target {
+            own: self.mount,
             mount: self.mount.lower(),
             file: self.file,
             dentry: self.lower,

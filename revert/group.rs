@@ -153,8 +153,8 @@ pub(crate) fn take_back(
     if let Some(refusal) = found {
         return Err(refusal);
     }
+    group.narrow(&pin, &needs)?;
     if !request.no_redo {
-        group.narrow(&pin, &needs)?;
         journal.admit(needs.length, Room::Revert)?;
     }
     if request.dry_run || group.members.is_empty() {
@@ -271,7 +271,12 @@ impl<'a> Group<'a> {
         let chosen = self.chosen.iter().map(|chosen| chosen.at.segment);
         let oldest = chosen.fold(needs.oldest, u64::min);
         let (names, kept) = oldest_of(self.ground.journal, &self.steps()?)?;
-        pin.narrow(oldest.min(names), kept);
+        let floor = match self.request.no_redo {
+            // The lines are read again when a crash comes.
+            true => 0,
+            false => oldest.min(names),
+        };
+        pin.narrow(floor, kept);
         Ok(())
     }
 

@@ -122,6 +122,7 @@ fn withdraw(sb: &SuperBlock, journal: &Journal, unfinished: &Unfinished) -> Resu
         return Ok("its file is as behind it");
     }
     let target = Target {
+        own: sb.mount(),
         mount,
         file: Some(&file),
         dentry: &dentry,
@@ -256,6 +257,7 @@ pub(crate) fn withdraw_last(
     }
     let file = open_to_withdraw(mount.lower(), dentry, &line)?;
     let target = Target {
+        own: mount,
         mount: mount.lower(),
         file: Some(&file),
         dentry,

@@ -38,6 +38,10 @@ pub const TESTS: &[Test] = &[
         .only(LOWERS)
         .unmounted()
         .seconds(120),
+    Test::new("quota-of-a-revert", of_a_revert)
+        .only(LOWERS)
+        .unmounted()
+        .seconds(120),
     Test::new("quota-without-anything-kept", without_anything_kept)
         .only(LOWERS)
         .unmounted()
@@ -232,6 +236,26 @@ fn of_a_group(w: &mut World) -> Outcome {
     undo::revert(&dir, 1).at("the new file")?;
     drop(dir);
     comes_back(w, "shared", &inside, 3, 3 * MIB)?;
+    leave(w, place)
+}
+
+/// What a revert brings back counts for its owner, too, on filesystems where root has no privilege there.
+fn of_a_revert(w: &mut World) -> Outcome {
+    let place = with_quotas(w)?;
+    let (alices, bobs) = (names("alice", 5), names("bob", 3));
+    delete(w, BOB, &bobs, 3 * MIB)?;
+    write_as(w, ALICE, "alice/f", &pattern(77, 8 * MIB)).at("a file")?;
+    sync(w)?;
+    sys::as_user(ALICE, || File::create(w.path("alice/f")).map(drop)).at("truncating it")?;
+    limit(w, "-u", ALICE, 20 * 1024, 0)?;
+    delete(w, ALICE, &alices, 3 * MIB)?;
+    w.revert("alice/f", 1)?;
+    w.same("brought back", "alice/f", &pattern(77, 8 * MIB))?;
+    limit(w, "-u", ALICE, 0, 0)?;
+    comes_back(w, "bob", &bobs, 3, 3 * MIB)?;
+    let dir = File::open(w.path("alice"))?;
+    undo::revert(&dir, 3).at("the newest deletions")?;
+    drop(dir);
     leave(w, place)
 }
 
