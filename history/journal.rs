@@ -200,15 +200,17 @@ pub(crate) struct Journal {
 impl Journal {
     /// Opens the history below `root`, the lower root, or makes a new one there.
     ///
-    /// `EPERM`: forged, or not this directory's; `EBUSY`: in use; `EUCLEAN`: damaged. `explain` gets
-    /// a sentence for the user then.
+    /// `EPERM`: forged, or not this directory's; `EBUSY`: in use; `EUCLEAN`: damaged. `suits` is
+    /// asked whether the filesystem can do what is needed. `explain` gets a sentence for the user
+    /// then.
     pub(crate) fn open(
         root: store::Dir,
         options: Options,
+        suits: trust::Suits<'_>,
         explain: &dyn Fn(fmt::Arguments<'_>),
     ) -> Result<Arc<Self>> {
         loop {
-            match Self::try_open(&root, options, explain) {
+            match Self::try_open(&root, options, suits, explain) {
                 Err(e) if is_no_room(e) => {
                     if !retention::make_way(&root, options.on_full).unwrap_or(false) {
                         explain(format_args!(
@@ -226,9 +228,10 @@ impl Journal {
     fn try_open(
         root: &store::Dir,
         options: Options,
+        suits: trust::Suits<'_>,
         explain: &dyn Fn(fmt::Arguments<'_>),
     ) -> Result<Arc<Self>> {
-        let home = trust::open(root, explain)?;
+        let home = trust::open(root, suits, explain)?;
         let history_max = history_max(root, &options)?;
         let limits = limits(history_max, &options);
         let told = |e: &Error| {

@@ -50,7 +50,7 @@ pub(super) enum GaveUp {
 /// up the reserve, or the file that waits for a new use, or the oldest segment. False: nothing is
 /// left to give up.
 pub(super) fn make_way(root: &Dir, on_full: OnFull) -> Result<bool> {
-    let home = trust::open(root, &|_| {})?;
+    let home = trust::open(root, &|_, _| Ok(()), &|_| {})?;
     let reserve = home.dir.open(RESERVE, true).ok();
     if let Some(reserve) = reserve.filter(|reserve| reserve.size() != 0) {
         return reserve.truncate(0).map(|()| true);

@@ -44,8 +44,17 @@ pub(super) struct Home {
     pub(super) claim: Option<File>,
 }
 
-/// Opens the history below `root` or makes a new one, and claims it.
-pub(super) fn open(root: &Dir, explain: &dyn Fn(fmt::Arguments<'_>)) -> Result<Home> {
+/// Asked, with a history's directory that only root can have changed and whether it is new, if the
+/// filesystem can have one.
+pub(crate) type Suits<'a> = &'a dyn Fn(&Dir, bool) -> Result;
+
+/// Opens the history below `root` or makes a new one, and claims it. Where the filesystem does not
+/// suit, nothing new stays behind.
+pub(super) fn open(
+    root: &Dir,
+    suits: Suits<'_>,
+    explain: &dyn Fn(fmt::Arguments<'_>),
+) -> Result<Home> {
     let dir = match root.make_dir(HOME, 0o700) {
         Ok(dir) => dir,
         Err(e) => {
@@ -66,6 +75,15 @@ pub(super) fn open(root: &Dir, explain: &dyn Fn(fmt::Arguments<'_>)) -> Result<H
     let this = root_of(root)?;
     let mut text = KVec::from_elem(0, MAX_FORMAT, GFP_KERNEL)?;
     let len = claim.read_at(&mut text, 0)?;
+    if let Err(e) = suits(&dir, len == 0) {
+        drop(claim);
+        if len == 0 {
+            // What was there before stays: then the directory is not empty.
+            let _ = dir.unlink(b"format");
+            let _ = root.remove_dir(HOME);
+        }
+        return Err(e);
+    }
     if len == 0 {
         let uuid = create(&dir, &claim, this, explain)?;
         return Ok(Home {

@@ -16,6 +16,7 @@ mod ioctl;
 mod mmap;
 mod mount;
 mod object;
+mod probe;
 mod range;
 mod room;
 mod slices;

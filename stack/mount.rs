@@ -3,6 +3,7 @@
 //! Mounts: options, what is stacked on, the journal's life.
 
 use super::{
+    probe::{self, Failure},
     room::{GivingUp, Payer},
     IdentityCache, Slices, Stack,
 };
@@ -15,12 +16,15 @@ use crate::{
         attr,
         context::{MountHooks, Report},
         dentry::Dentry,
+        error::EOPNOTSUPP,
         inode::{Inode, OwnInode},
         mount::LowerMount,
+        store::Dir,
         superblock::SuperBlock,
         table::superblock::{Options as Shown, SuperHooks}, //
     },
 };
+use core::fmt;
 use kernel::{
     new_mutex,
     prelude::*,
@@ -381,14 +385,41 @@ impl Base {
             commit_seconds: options.commit(),
             private: self.private,
         };
-        let journal = Journal::open(self.lower.directory()?, wanted, &|sentence| {
-            report.say(sentence);
-        })?;
+        let suits = |home: &Dir, is_new: bool| self.suits(home, is_new, report);
+        let explain = |sentence: fmt::Arguments<'_>| report.say(sentence);
+        let journal = Journal::open(self.lower.directory()?, wanted, &suits, &explain)?;
         self.journal = Some(OpenJournal {
             journal,
             closed: Atomic::new(false),
         });
         Ok(())
+    }
+
+    /// Refuses a lower filesystem that cannot do what undo needs. A private tmpfs can.
+    fn suits(&self, home: &Dir, is_new: bool, report: &Report) -> Result {
+        if self.private {
+            return Ok(());
+        }
+        let kind = self.lower.root().superblock().kind();
+        match probe::probe(&self.lower, home, is_new) {
+            Ok(()) => Ok(()),
+            Err(Failure::Missing(what)) => {
+                report.say(fmt!(
+                    "the source's filesystem ({}) cannot {}, which undo needs; mount with history=off, or choose another source",
+                    kind,
+                    what
+                ));
+                Err(EOPNOTSUPP)
+            }
+            Err(Failure::Error(e)) => {
+                report.say(fmt!(
+                    "whether the source's filesystem ({}) can do what undo needs could not be tried in .loggerfs (error {}); history=off mounts without undo",
+                    kind,
+                    e.to_errno()
+                ));
+                Err(e)
+            }
+        }
     }
 }
 

@@ -35,5 +35,7 @@ pub(crate) const ELOOP: Error = errno(c::ELOOP);
 pub(crate) const ENOTEMPTY: Error = errno(c::ENOTEMPTY);
 /// Somebody's quota is used up.
 pub(crate) const EDQUOT: Error = errno(c::EDQUOT);
+/// There is no such operation.
+pub(crate) const ENOSYS: Error = errno(c::ENOSYS);
 /// The journal has been shut down.
 pub(crate) const ESHUTDOWN: Error = errno(c::ESHUTDOWN);

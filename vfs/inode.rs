@@ -199,6 +199,12 @@ impl Inode {
         unsafe { c::lfs_copy_cached(mapping, at, buf.as_mut_ptr().cast(), buf.len()) }
     }
 
+    /// The inode leaves memory with its last user, instead of staying for the next; its names, too.
+    pub(crate) fn drop_when_unused(&self) {
+        // SAFETY: `self` is a live inode, and no lock of its names is held.
+        unsafe { c::d_mark_dontcache(self.as_ptr()) };
+    }
+
     /// One of the names that are in memory, if any.
     pub(crate) fn any_name(&self) -> Option<ARef<Dentry>> {
         // SAFETY: `self` is a live inode.

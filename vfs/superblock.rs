@@ -3,7 +3,11 @@
 //! Superblocks: anybody's, and the state that ours carries.
 
 use super::{c, dentry::Dentry, mount::LowerMount, table::superblock::SuperHooks, FileSystem, Fs};
-use kernel::{prelude::*, types::Opaque};
+use kernel::{
+    prelude::*,
+    str::{CStr, CStrExt},
+    types::Opaque, //
+};
 
 /// A superblock.
 #[repr(transparent)]
@@ -58,6 +62,22 @@ impl SuperBlock {
         // SAFETY: A live superblock.
         let kind = unsafe { (*self.as_ptr()).s_type };
         kind == super::mount::type_ptr()
+    }
+
+    /// The name of its type, as /proc/filesystems has it.
+    pub(crate) fn kind(&self) -> &CStr {
+        // SAFETY: A live superblock; the field is set once.
+        let kind = unsafe { (*self.as_ptr()).s_type };
+        // SAFETY: A superblock's type outlives it.
+        let name = unsafe { (*kind).name };
+        // SAFETY: A type has a name, a C string that lives as long.
+        unsafe { CStr::from_char_ptr(name) }
+    }
+
+    /// Whether it lies on a block device.
+    pub(crate) fn has_disk(&self) -> bool {
+        // SAFETY: A live superblock; the field is set once.
+        !unsafe { (*self.as_ptr()).s_bdev }.is_null()
     }
 
     /// Writes back all of the filesystem, to the disk itself, and waits; takes its `s_umount` for

@@ -21,6 +21,7 @@ mod kill;
 mod lasting;
 mod lines;
 mod log;
+mod lowers;
 mod maps;
 mod maps_mixed;
 mod mounting;
@@ -73,6 +74,7 @@ pub fn all() -> Vec<&'static Test> {
         lasting::TESTS,
         dropped::TESTS,
         mounting::TESTS,
+        lowers::TESTS,
         full::TESTS,
         room::TESTS,
         quotas::TESTS,

@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Whether a lower filesystem can do what taking operations back needs.
+//!
+//! A name on a list says little: overlayfs has file handles with `nfs_export=on` only, FUSE can do
+//! what its daemon can. So each mount with a history tries it in the history's own directory, with
+//! objects that are removed again. overlayfs does the same to its upper layer
+//! (`ovl_make_workdir()`), but goes on without what is missing: here operations would be lost.
+
+use crate::{
+    history::{
+        journal::is_no_room,
+        line::ObjectId,
+        plan::Times, //
+    },
+    vfs::{
+        attr,
+        c,
+        dentry::Dentry,
+        error::{ENOSYS, EOPNOTSUPP, ESTALE},
+        inode::Inode,
+        mount::LowerMount,
+        name::{self, Locked},
+        scope::AsKernel,
+        store::Dir, //
+    },
+};
+use kernel::{prelude::*, sync::aref::ARef};
+
+/// The directory of the objects, below the history's, and their names in it.
+const PLACE: &[u8] = b"probe";
+const FILE: &[u8] = b"file";
+const OTHER: &[u8] = b"other";
+const BELOW: &[u8] = b"below";
+
+/// Two times in the past; all lower filesystems can tell them from now.
+const TIMES: Times = Times {
+    modified: (1_000_000_000, 0),
+    accessed: (1_000_000_002, 0),
+};
+
+/// Why a lower filesystem has not passed.
+pub(super) enum Failure {
+    /// It cannot do this.
+    Missing(&'static str),
+    /// That could not be found out.
+    Error(Error),
+}
+
+impl<E: Into<Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Error(error.into())
+    }
+}
+
+type Outcome<T = ()> = Result<T, Failure>;
+
+const HANDLES: &str = "find a file again by its file handle";
+const IDENTITY: &str = "keep a file's inode number when it leaves memory";
+const LINK: &str = "make hard links";
+const RENAME: &str = "rename between directories without replacing (RENAME_NOREPLACE)";
+const EXCHANGE: &str = "exchange two names (RENAME_EXCHANGE)";
+const SET_TIMES: &str = "set a file's times";
+
+/// Tries what undo needs in the history's directory `home`. With `is_new`, nothing was ever saved
+/// here: then also whether a file's handle and number outlive its inode in memory. A filesystem on
+/// a disk does not lose what it could: later mounts of it only try the handles, which costs nothing.
+///
+/// Where there is no room for the objects, what was not tried is taken for granted: a full
+/// filesystem has to be mounted, too.
+pub(super) fn probe(mount: &LowerMount, home: &Dir, is_new: bool) -> Outcome {
+    let _kernel = AsKernel::new();
+    // A crash may have left some.
+    clear(home);
+    if !is_new && mount.root().superblock().has_disk() {
+        return handle(mount, home.dentry()).map(|_| ());
+    }
+    let result = make(mount, home).and_then(|probe| probe.all(is_new));
+    clear(home);
+    match result {
+        Err(Failure::Error(e)) if is_no_room(e) => Ok(()),
+        result => result,
+    }
+}
+
+/// Removes the objects, as far as they are there.
+fn clear(home: &Dir) {
+    let Ok(place) = home.open_dir(PLACE) else {
+        return;
+    };
+    if let Ok(below) = place.open_dir(BELOW) {
+        // What cannot be removed is no reason against a mount.
+        let _ = below.unlink(FILE);
+        let _ = below.unlink(OTHER);
+        let _ = place.remove_dir(BELOW);
+    }
+    let _ = place.unlink(FILE);
+    let _ = place.unlink(OTHER);
+    let _ = home.remove_dir(PLACE);
+}
+
+fn make<'a>(mount: &'a LowerMount, home: &Dir) -> Outcome<Probe<'a>> {
+    let place = home.make_dir(PLACE, 0o700)?;
+    let below = place.make_dir(BELOW, 0o700)?;
+    place.create(FILE, 0o600)?;
+    Ok(Probe {
+        mount,
+        place,
+        below,
+    })
+}
+
+/// The directories in which it is tried.
+struct Probe<'a> {
+    mount: &'a LowerMount,
+    place: Dir,
+    below: Dir,
+}
+
+impl Probe<'_> {
+    fn all(&self, is_new: bool) -> Outcome {
+        let file = self.found(&self.place, FILE)?;
+        let id = inode(&file)?.id();
+        handle(self.mount, self.place.dentry())?;
+        let (bytes, len) = handle(self.mount, &file)?;
+        self.times(&file)?;
+        self.link(&file, id)?;
+        self.rename(&file, id)?;
+        self.exchange(id)?;
+        if is_new {
+            inode(&file)?.drop_when_unused();
+            drop(file);
+            self.is_lasting(bytes.get(..len).unwrap_or_default(), id)?;
+        }
+        Ok(())
+    }
+
+    /// What `name` is bound to.
+    fn found(&self, dir: &Dir, name: &[u8]) -> Outcome<ARef<Dentry>> {
+        let found = dir.child(name)?;
+        inode(&found)?;
+        Ok(found)
+    }
+
+    /// A name must be bound to the object `id`.
+    fn is_bound(&self, dir: &Dir, name: &[u8], id: ObjectId, what: &'static str) -> Outcome {
+        let found = tried(dir.child(name), what)?;
+        match found.inode() {
+            Some(inode) if inode.id() == id => Ok(()),
+            _ => Err(Failure::Missing(what)),
+        }
+    }
+
+    fn times(&self, file: &Dentry) -> Outcome {
+        {
+            let _write = self.mount.want_write()?;
+            let set = attr::set_access_and_times(self.mount, file, None, Some(&TIMES));
+            tried(set, SET_TIMES)?;
+        }
+        let (_, times) = attr::access_and_times(self.mount, file)?;
+        // FAT has even seconds only, and no time of day for accesses.
+        if times.modified.0 == TIMES.modified.0 {
+            Ok(())
+        } else {
+            Err(Failure::Missing(SET_TIMES))
+        }
+    }
+
+    fn link(&self, file: &Dentry, id: ObjectId) -> Outcome {
+        {
+            let _write = self.mount.want_write()?;
+            let made = Locked::to_create(self.mount, self.below.dentry(), OTHER)?;
+            tried(made.link(file), LINK)?;
+        }
+        self.is_bound(&self.below, OTHER, id, LINK)?;
+        Ok(self.below.unlink(OTHER)?)
+    }
+
+    /// Moves the file down.
+    fn rename(&self, file: &Dentry, id: ObjectId) -> Outcome {
+        {
+            let (from, to) = (self.place.dentry(), self.below.dentry());
+            let _write = self.mount.want_write()?;
+            let flags = c::RENAME_NOREPLACE;
+            let moved = name::rename(self.mount, (from, file), (to, FILE), None, flags);
+            tried(moved, RENAME)?;
+        }
+        self.is_bound(&self.below, FILE, id, RENAME)
+    }
+
+    /// Exchanges the file, which is below, with a new one, so that it is back.
+    fn exchange(&self, id: ObjectId) -> Outcome {
+        self.place.create(FILE, 0o600)?;
+        let (file, other) = (
+            self.found(&self.below, FILE)?,
+            self.found(&self.place, FILE)?,
+        );
+        let other_id = inode(&other)?.id();
+        {
+            let (from, to) = (self.below.dentry(), self.place.dentry());
+            let flags = c::RENAME_EXCHANGE;
+            let _write = self.mount.want_write()?;
+            let moved = name::rename(self.mount, (from, &file), (to, FILE), other.inode(), flags);
+            tried(moved, EXCHANGE)?;
+        }
+        self.is_bound(&self.place, FILE, id, EXCHANGE)?;
+        self.is_bound(&self.below, FILE, other_id, EXCHANGE)
+    }
+
+    /// The file's inode has left memory, if the filesystem lets it go.
+    fn is_lasting(&self, handle: &[u8], id: ObjectId) -> Outcome {
+        leads_to(self.mount, handle, id)?;
+        self.is_bound(&self.place, FILE, id, IDENTITY)
+    }
+}
+
+/// A file handle, as lines tell it, of an object that it must lead to; and its length.
+fn handle(mount: &LowerMount, object: &Dentry) -> Outcome<([u8; 65], usize)> {
+    let inode = inode(object)?;
+    let (mut bytes, mut handle) = ([0; 64], [0; 65]);
+    let (kind, len) = attr::handle(inode, &mut bytes).ok_or(Failure::Missing(HANDLES))?;
+    let (first, rest) = handle.split_at_mut(1);
+    first.fill(kind);
+    rest.copy_from_slice(&bytes);
+    let len = len.saturating_add(1);
+    leads_to(mount, handle.get(..len).unwrap_or_default(), inode.id())?;
+    Ok((handle, len))
+}
+
+fn leads_to(mount: &LowerMount, handle: &[u8], id: ObjectId) -> Outcome {
+    let found = tried(attr::open_handle(mount, handle), HANDLES)?;
+    match found.inode() {
+        Some(inode) if inode.id() == id => Ok(()),
+        _ => Err(Failure::Missing(HANDLES)),
+    }
+}
+
+fn inode(dentry: &Dentry) -> Result<&Inode> {
+    dentry.inode().ok_or(ENOENT)
+}
+
+/// Takes the errors that a filesystem has for what it cannot do for just that.
+fn tried<T>(result: Result<T>, what: &'static str) -> Outcome<T> {
+    const CANNOT: [Error; 10] = [
+        EPERM, EINVAL, ENOENT, EXDEV, ENOTTY, EMLINK, ENOSYS, EOPNOTSUPP, ENOTSUPP, ESTALE,
+    ];
+    result.map_err(|e| {
+        if CANNOT.contains(&e) {
+            Failure::Missing(what)
+        } else {
+            Failure::Error(e)
+        }
+    })
+}
