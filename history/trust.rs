@@ -20,7 +20,7 @@ use super::{
     },
 };
 use crate::vfs::{
-    error::EUCLEAN,
+    error::{EOPNOTSUPP, EUCLEAN},
     scope::{
         now_seconds,
         random_uuid, //
@@ -55,6 +55,7 @@ pub(super) fn open(
     suits: Suits<'_>,
     explain: &dyn Fn(fmt::Arguments<'_>),
 ) -> Result<Home> {
+    let was_there = root.has(HOME);
     let dir = match root.make_dir(HOME, 0o700) {
         Ok(dir) => dir,
         Err(e) => {
@@ -65,6 +66,14 @@ pub(super) fn open(
             return Err(e);
         }
     };
+    if !is_private(&dir) && !was_there {
+        // Only the filesystem itself can have changed it.
+        let _ = root.remove_dir(HOME);
+        explain(format_args!(
+            "the source's filesystem does not keep owners and modes, so nothing in it is private to root; mount with history=off, or choose another source"
+        ));
+        return Err(EOPNOTSUPP);
+    }
     if !is_private(&dir) {
         explain(format_args!(
             ".loggerfs must belong to root with mode 0700: the history may be forged"

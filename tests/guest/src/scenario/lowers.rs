@@ -30,7 +30,7 @@ pub const TESTS: &[Test] = &[
     }),
     lower("lower-vfat", |w| {
         let script = "modprobe loop; truncate -s 8M disk; mkfs.vfat disk >/dev/null; mount -o loop disk $AT";
-        cannot(w, "make hard links", script)
+        cannot(w, "does not keep owners and modes", script)
     }),
     lower("lower-fuse", |w| {
         let script = "mkdir real; bindfs --no-allow-other real $AT";
