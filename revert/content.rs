@@ -263,6 +263,12 @@ impl Content<'_> {
         };
         close_intent(&self.subject(), state, &mut room, end, intent);
         backup::note_change(state, self.inode);
+        if end == Op::Cancel {
+            // Or the next mount might go on with what was refused.
+            if let Err(e) = self.journal.flush(true) {
+                self.mount.warn_lost(e);
+            }
+        }
         applied.map_err(Undone::Whole)
     }
 

@@ -137,6 +137,12 @@ impl Names<'_> {
         if result.is_ok() && self.room == Room::Discard {
             discard(self.mount, self.journal, &steps);
         }
+        if end == Op::Cancel {
+            // Or the next mount might go on with what was refused.
+            if let Err(e) = self.journal.flush(true) {
+                self.mount.warn_lost(e);
+            }
+        }
         result
     }
 

@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Reverts that were begun and not ended: a crash came in between, or rolling back failed, too.
+//!
+//! The line that ends a revert may be durable only later than its answer, but the answer is not to be
+//! taken back: the next mount goes on with a revert of one object, and puts back what was there
+//! before only if that is not to be done. One that was refused has its end durable before the answer.
 
 use super::{
     apply::Target,
     content::{is_forward_only, Content},
     names::{Names, NamesLeft},
-    steps::{is_on_names, steps_of},
+    steps::{is_on_names, steps_of, Lines},
 };
 use crate::{
     backup::{self, Subject, What},
@@ -29,7 +33,8 @@ use crate::{
 };
 use kernel::{prelude::*, sync::aref::ARef};
 
-/// Withdraws the reverts that a crash left half done: puts back what was there before them.
+/// Ends the reverts that a crash left half done: goes on with those of one object, and puts back what
+/// was there before those of several.
 pub(crate) fn withdraw_unfinished(sb: &SuperBlock) {
     let Some(journal) = sb.mount().journal() else {
         return;
@@ -115,6 +120,11 @@ fn withdraw(sb: &SuperBlock, journal: &Journal, unfinished: &Unfinished) -> Resu
     if is_of_names(file.inode(), &line) {
         return withdraw_names(sb, journal, &dentry, &line, unfinished);
     }
+    if went_on(journal, unfinished)? {
+        // It had ended: only that line is damaged.
+        end(sb, journal, &dentry, Op::Commit, unfinished.seq)?;
+        return Ok("its file stays as it is");
+    }
     if is_forward_only(&line) {
         let inode = OwnInode::obtain(sb, file.inode())?;
         content(sb.mount(), journal, &inode, (&dentry, &file)).go_on(&line, true)?;
@@ -130,8 +140,51 @@ fn withdraw(sb: &SuperBlock, journal: &Journal, unfinished: &Unfinished) -> Resu
         is_alone: true,
     };
     target.withdraw(&line)?;
-    end(sb, journal, &dentry, Op::Cancel, unfinished.seq)?;
-    Ok("its file is as before it")
+    let (op, became) = match finish_content(sb, journal, (&dentry, &file), &line) {
+        Ok(()) => (Op::Commit, "its file is as behind it"),
+        Err(_) => {
+            target.withdraw(&line)?;
+            (Op::Cancel, "its file is as before it")
+        }
+    };
+    end(sb, journal, &dentry, op, unfinished.seq)?;
+    Ok(became)
+}
+
+/// Does a revert of content and attributes anew, of which nothing is done.
+#[inline(never)]
+fn finish_content(
+    sb: &SuperBlock,
+    journal: &Journal,
+    found: (&Dentry, &File),
+    line: &Line<'_>,
+) -> Result {
+    let file = found.1;
+    let inode = OwnInode::obtain(sb, file.inode())?;
+    content(sb.mount(), journal, &inode, found).go_on(line, true)?;
+    if file.inode().is_regular() && line.now.is_some_and(|now| now != file.inode().size()) {
+        return Err(EUCLEAN);
+    }
+    Ok(())
+}
+
+/// Whether an operation of the object followed the revert. Bookkeeping may follow, and others of its
+/// group may be about the same object.
+pub(super) fn went_on(journal: &Journal, revert: &Unfinished) -> Result<bool> {
+    let mut lines = Lines::new(journal)?;
+    let mut next = journal.last_line(revert.object)?;
+    while let Some(at) = next.filter(|at| *at > revert.at) {
+        let line = lines.read(at)?;
+        let is_ours = line.group.unwrap_or(line.seq) == revert.group;
+        if !line.op.is_bookkeeping() && !is_ours {
+            return Ok(true);
+        }
+        if line.prev.is_some_and(|prev| prev >= at) {
+            return Err(EUCLEAN);
+        }
+        next = line.prev;
+    }
+    Ok(false)
 }
 
 /// As [`withdraw`], for a revert of names.
@@ -198,7 +251,10 @@ pub(super) fn end(sb: &SuperBlock, journal: &Journal, lower: &Dentry, op: Op, se
 /// Opens what a revert left half done. One of attributes alone may have left it protected.
 fn open_to_withdraw(mount: &LowerMount, dentry: &Dentry, line: &Line<'_>) -> Result<ARef<File>> {
     let inode = dentry.inode().ok_or(ESTALE)?;
-    let content = line.map.is_some() || is_forward_only(line) || line.size != Some(inode.size());
+    let content = line.map.is_some()
+        || is_forward_only(line)
+        || line.size != Some(inode.size())
+        || line.now != line.size;
     let access = if inode.is_regular() && content {
         c::O_RDWR
     } else {

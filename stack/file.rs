@@ -124,7 +124,8 @@ pub(super) fn sync(dentry: &OwnDentry, lower: impl FnOnce() -> Result) -> Result
     if inode.is_regular() {
         backup::leave(inode, dentry);
     }
-    if let Some(journal) = mount.journal() {
+    // Also while no more is recorded: what was is part of what the caller wants durable.
+    if let Some(journal) = mount.any_journal() {
         mount.tolerate(journal.flush(true))?;
     }
     lower()

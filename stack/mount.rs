@@ -248,7 +248,7 @@ impl Mount {
     }
 
     /// The journal, also while history is off.
-    fn any_journal(&self) -> Option<&Arc<Journal>> {
+    pub(super) fn any_journal(&self) -> Option<&Arc<Journal>> {
         self.journal.as_ref().map(|open| &open.journal)
     }
 

@@ -16,7 +16,7 @@ use crate::{
     },
     revert::{
         content::is_forward_only,
-        recover::end,
+        recover::{end, went_on},
         steps::{is_on_names, redone_by, taken_by, Lines, Todo, Way},
         Refusal,
     },
@@ -46,7 +46,7 @@ pub(in crate::revert) fn withdraw(sb: &SuperBlock, group: &[Unfinished]) -> Outc
     let mut is_last = true;
     for &(_, index) in &places {
         let member = group.get(index).ok_or(EUCLEAN)?;
-        is_last &= !went_on(&ground, member)?;
+        is_last &= !went_on(journal, member)?;
     }
     let mut lines = Lines::new(journal)?;
     let mut held = KVVec::new();
@@ -56,7 +56,7 @@ pub(in crate::revert) fn withdraw(sb: &SuperBlock, group: &[Unfinished]) -> Outc
         is_forward |= is_forward_only(&lines.read(member.at)?);
     }
     for (_, member) in there() {
-        if !is_forward && !is_on_names(&lines.read(member.at)?) && !went_on(&ground, member)? {
+        if !is_forward && !is_on_names(&lines.read(member.at)?) && !went_on(journal, member)? {
             if let Some(inode) = ground.lift(member.object, member.at)? {
                 held.push(inode, GFP_KERNEL)?;
             }
@@ -67,7 +67,7 @@ pub(in crate::revert) fn withdraw(sb: &SuperBlock, group: &[Unfinished]) -> Outc
         put_right(&ground, group, &mut todos, is_forward)?;
     }
     for (_, member) in there() {
-        if !is_on_names(&lines.read(member.at)?) && !went_on(&ground, member)? {
+        if !is_on_names(&lines.read(member.at)?) && !went_on(journal, member)? {
             match is_forward {
                 true => ground.go_on(member.object, member.at)?,
                 false => ground.withdraw_content(member.object, member.at)?,
@@ -96,26 +96,6 @@ fn is_gone(ground: &Ground<'_>, member: &Unfinished) -> Outcome<bool> {
         Err(refusal) if refusal.reason == Reason::Gone || refusal.error == ENOENT => Ok(true),
         Err(refusal) => Err(refusal),
     }
-}
-
-/// Whether an operation of the object followed the revert: its end was never told, although it had
-/// one. Bookkeeping may follow.
-fn went_on(ground: &Ground<'_>, member: &Unfinished) -> Outcome<bool> {
-    let mut lines = Lines::new(ground.journal)?;
-    let mut next = ground.journal.last_line(member.object)?;
-    while let Some(at) = next.filter(|at| *at > member.at) {
-        let line = lines.read(at)?;
-        // Others of the group are about the same object.
-        let is_ours = line.group.unwrap_or(line.seq) == member.group;
-        if !line.op.is_bookkeeping() && !is_ours {
-            return Ok(true);
-        }
-        if line.prev.is_some_and(|prev| prev >= at) {
-            return Err(EUCLEAN.into());
-        }
-        next = line.prev;
-    }
-    Ok(false)
 }
 
 /// The operations on names that a group was taking back, newest first.

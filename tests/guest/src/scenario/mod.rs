@@ -6,6 +6,7 @@ mod attributes;
 mod behind;
 mod content;
 mod cut;
+mod cuts;
 mod dropped;
 mod forms;
 mod full;
@@ -65,6 +66,7 @@ pub fn all() -> Vec<&'static Test> {
         groups_redo::TESTS,
         saves::TESTS,
         interrupted::TESTS,
+        cuts::TESTS,
         behind::TESTS,
         maps::TESTS,
         maps_mixed::TESTS,
