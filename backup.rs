@@ -5,6 +5,7 @@
 //! A hook states an [`Intent`], gets a [`Pending`] (the old bytes are staged, room for the line is
 //! reserved), makes the change below, and settles it with the outcome.
 
+pub(crate) mod adopt;
 mod attributes;
 mod capture;
 pub(crate) mod keep;

@@ -7,8 +7,9 @@
 use crate::{
     history::{
         journal::{Journal, Room},
-        kept::{entry, EntryName, Place},
+        kept::Place,
         line::{LineDraft, Undo}, //
+        orphan::{Cause, EntryName, Orphan, HANDLE_MAX},
     },
     stack::{Mount, Payer},
     vfs::{
@@ -16,11 +17,13 @@ use crate::{
         c,
         dentry::Dentry,
         error::ENOTEMPTY,
-        inode::OwnInode,
+        inode::{Inode, OwnInode},
         name::{self, Locked},
         scope::AsKernel,
         store::Dir,
-        superblock::SuperBlock, //
+        superblock::SuperBlock,
+        task::Process,
+        xattr, //
     },
 };
 use kernel::{prelude::*, sync::Arc};
@@ -45,9 +48,25 @@ pub(super) struct Handle {
 impl Handle {
     #[inline]
     fn of(object: &OwnInode) -> Option<Self> {
+        Self::of_lower(object.lower())
+    }
+
+    #[inline]
+    pub(super) fn of_lower(inode: &Inode) -> Option<Self> {
         let mut bytes = [0; 64];
-        let (kind, len) = attr::handle(object.lower(), &mut bytes)?;
+        let (kind, len) = attr::handle(inode, &mut bytes)?;
         Some(Self { kind, bytes, len })
+    }
+
+    /// The type byte and the bytes; returns their number.
+    fn copy_to(&self, out: &mut [u8; HANDLE_MAX]) -> usize {
+        let (kind, bytes) = self.parts();
+        let (first, rest) = out.split_at_mut(1);
+        first.fill(kind);
+        for (to, from) in rest.iter_mut().zip(bytes) {
+            *to = *from;
+        }
+        bytes.len().saturating_add(1)
     }
 
     /// The type and the bytes.
@@ -55,10 +74,19 @@ impl Handle {
         (self.kind, self.bytes.get(..self.len).unwrap_or_default())
     }
 
-    fn describe(&self, draft: &mut LineDraft<'_>) {
+    pub(super) fn describe(&self, draft: &mut LineDraft<'_>) {
         let (kind, bytes) = self.parts();
         draft.victim_handle(kind, bytes);
     }
+}
+
+/// The last name of an object, which it loses.
+#[derive(Clone, Copy)]
+pub(crate) struct LastName<'a> {
+    /// The lower directory that it is in.
+    pub(crate) parent: &'a Dentry,
+    pub(crate) name: &'a [u8],
+    pub(crate) cause: Cause,
 }
 
 /// An object that the history has a name for.
@@ -69,8 +97,10 @@ pub(crate) struct Kept<'a> {
     place: Arc<Place>,
     /// What its blocks take.
     bytes: u64,
-    /// What it was called, where it is a directory that may have to go back.
-    name: KVec<u8>,
+    /// What it was called, who takes that name, and a number that no line had before.
+    last: LastName<'a>,
+    uid: u32,
+    seq: u64,
     /// Whether it has a name more than before.
     is_linked: bool,
 }
@@ -79,6 +109,36 @@ impl Kept<'_> {
     /// The segment that it is kept with.
     pub(crate) fn segment(&self) -> u64 {
         self.place.segment()
+    }
+
+    /// What the object is to be called here.
+    #[inline(never)]
+    fn entry(&self) -> EntryName {
+        let mut handle = [0; HANDLE_MAX];
+        let parent = self.last.parent.inode().and_then(Handle::of_lower);
+        let len = parent.map_or(0, |parent| parent.copy_to(&mut handle));
+        let orphan = Orphan {
+            object: self.victim.id(),
+            parent: handle.get(..len).unwrap_or_default(),
+            uid: self.uid,
+            seq: self.seq,
+            cause: self.last.cause,
+            is_cut: false,
+            name: self.last.name,
+        };
+        orphan.entry()
+    }
+
+    /// As [`Self::entry`], of the lower object, which is about to be kept. What of a long name does not
+    /// fit is left to an attribute; where there is none, an adopted object gets the shorter name.
+    fn prepare(&self, lower: &Dentry) -> EntryName {
+        let entry = self.entry();
+        if entry.is_cut {
+            let mount = self.mount.lower();
+            let write = mount.want_write();
+            let _ = write.and_then(|_write| xattr::set_long_name(mount, lower, self.last.name));
+        }
+        entry
     }
 
     /// For when it has a name again, and another one is to come back. Directories have only one.
@@ -104,7 +164,8 @@ impl Drop for Kept<'_> {
             return;
         }
         // Nothing happened: a name more would make it an object with several.
-        if let Err(e) = self.place.dir().unlink(entry(self.victim.id()).bytes()) {
+        let entry = self.entry();
+        if let Err(e) = self.place.dir().unlink(entry.bytes()) {
             self.mount.warn_lost(e);
         }
     }
@@ -159,14 +220,15 @@ pub(crate) fn object<'a>(
     mount: &'a Mount,
     journal: &'a Journal,
     victim: &'a OwnInode,
+    last: LastName<'a>,
     lower: &Dentry,
 ) -> Result<Parting<'a>> {
     if victim.lower().links() > 1 {
         return Ok(Parting::Named(victim));
     }
-    let mut kept = begin(mount, journal, victim, lower, Room::Operation)?;
+    let mut kept = begin(mount, journal, victim, (last, lower), Room::Operation)?;
     let _kernel = AsKernel::new();
-    let name = entry(victim.id());
+    let name = kept.prepare(lower);
     mount.with_room(Payer::History, || {
         let _write = mount.lower().want_write()?;
         Locked::to_create(mount.lower(), kept.place.dir().dentry(), name.bytes())?.link(lower)
@@ -176,17 +238,18 @@ pub(crate) fn object<'a>(
     Ok(Parting::Kept(kept))
 }
 
-/// Moves an object from its place to what is kept: that is how a last name is removed. A directory
-/// must be empty: `ENOTEMPTY`, as rmdir(2) has it. The directory and the object are locked by the
-/// VFS, or by the revert that `room` says it is for.
+/// Moves an object from its place, where it is `called` so, to what is kept: that is how a last name
+/// is removed. A directory must be empty: `ENOTEMPTY`, as rmdir(2) has it. The directory and the object
+/// are locked by the VFS, or by the revert that `room` says it is for.
 pub(crate) fn away<'a>(
     mount: &'a Mount,
     journal: &'a Journal,
     victim: &'a OwnInode,
-    (parent, lower): (&Dentry, &Dentry),
+    last: LastName<'a>,
+    (parent, lower, called): (&Dentry, &Dentry, &[u8]),
     room: Room,
 ) -> Result<Parting<'a>> {
-    let kept = begin(mount, journal, victim, lower, room)?;
+    let kept = begin(mount, journal, victim, (last, lower), room)?;
     let _kernel = AsKernel::new();
     let inside = if victim.is_directory() {
         Some(mount.lower().directory_at(lower)?)
@@ -194,7 +257,7 @@ pub(crate) fn away<'a>(
         None
     };
     inside.as_ref().map_or(Ok(()), refuse_full)?;
-    let name = entry(victim.id());
+    let name = kept.prepare(lower);
     with_room(mount, room, || {
         let (here, there) = ((parent, lower), (kept.place.dir().dentry(), name.bytes()));
         let _write = mount.lower().want_write()?;
@@ -202,7 +265,7 @@ pub(crate) fn away<'a>(
     })?;
     // Somebody may have come behind us in between.
     if let Err(e) = inside.as_ref().map_or(Ok(()), refuse_full) {
-        let (here, back) = ((kept.place.dir().dentry(), lower), (parent, &kept.name[..]));
+        let (here, back) = ((kept.place.dir().dentry(), lower), (parent, called));
         let _write = mount.lower().want_write()?;
         name::rename(mount.lower(), here, back, None, c::RENAME_NOREPLACE)?;
         return Err(e);
@@ -229,6 +292,10 @@ fn put_right(sb: &SuperBlock, journal: &Journal, dir: &Dir, name: &EntryName) ->
     let kept = dir.child(name.bytes())?;
     let inode = OwnInode::obtain(sb, kept.inode().ok_or(ENOENT)?)?;
     let _lock = inode.lock();
+    if inode.lower().links() <= 1 {
+        // The other name was one of these, too: this is the last.
+        return Ok(());
+    }
     let mut state = inode.object().state.lock();
     if !super::lines::is_as_left(mount, journal, &inode, &kept)? {
         // Its last line is not known here, so it gets none.
@@ -273,23 +340,21 @@ fn begin<'a>(
     mount: &'a Mount,
     journal: &'a Journal,
     victim: &'a OwnInode,
-    lower: &Dentry,
+    (last, lower): (LastName<'a>, &Dentry),
     room: Room,
 ) -> Result<Kept<'a>> {
     let bytes = mount.lower().bytes_of(lower);
     journal.admit_kept(bytes, room)?;
-    let place = with_room(mount, room, || journal.kept_now(victim.id()))?;
-    let mut name = KVec::new();
-    if victim.is_directory() {
-        name.extend_from_slice(lower.name(), GFP_KERNEL)?;
-    }
+    let (place, seq) = with_room(mount, room, || journal.kept_now(victim.id()))?;
     Ok(Kept {
         mount,
         journal,
         victim,
         place,
         bytes,
-        name,
+        last,
+        uid: Process::current().uid,
+        seq,
         is_linked: false,
     })
 }

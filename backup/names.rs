@@ -3,14 +3,15 @@
 //! Operations on names: a line in the directory's chain for each.
 
 use super::{
-    keep::{self, Handle, Parting},
+    keep::{self, Handle, LastName, Parting},
     lines::{self, Named},
     place, tolerate_unless_freeing, Subject, What,
 };
 use crate::{
     history::{
         journal::{Journal, LineRoom, Room},
-        line::{LineDraft, Op, Undo}, //
+        line::{LineDraft, Op, Undo},
+        orphan::Cause, //
     },
     stack::Mount,
     vfs::{
@@ -66,21 +67,33 @@ impl<'a> Naming<'a> {
     }
 
     /// Sees to it that an object which is no directory outlives the loss of this name to another one.
-    pub(crate) fn part_with(&mut self, victim: &'a OwnInode, lower: &Dentry) -> Result {
+    pub(crate) fn part_with(
+        &mut self,
+        victim: &'a OwnInode,
+        (parent, name): (&'a Dentry, &'a [u8]),
+        lower: &Dentry,
+    ) -> Result {
         let Some(record) = &mut self.0 else {
             return Ok(());
         };
-        let parting = keep::object(record.mount, record.journal, victim, lower);
+        let last = LastName {
+            parent,
+            name,
+            cause: Cause::Replacement,
+        };
+        let parting = keep::object(record.mount, record.journal, victim, last, lower);
         record.parting = Some(record.by_policy(parting)?);
         Ok(())
     }
 
-    /// Removes a last name, or an empty directory, so that it can come back. False: the name is still
-    /// there, and is to be removed as usual.
+    /// Removes a last name, or an empty directory, so that it can come back. The name has become that at
+    /// `place`, where a directory is renamed over. False: the name is still there, and is to be removed
+    /// as usual.
     pub(crate) fn take_away(
         &mut self,
         victim: &'a OwnInode,
-        place: (&Dentry, &Dentry),
+        (parent, name): (&'a Dentry, &'a [u8]),
+        place: (&Dentry, &Dentry, &[u8]),
     ) -> Result<bool> {
         let Some(record) = &mut self.0 else {
             return Ok(false);
@@ -88,7 +101,16 @@ impl<'a> Naming<'a> {
         let parting = if !victim.is_directory() && victim.lower().links() > 1 {
             Parting::Named(victim)
         } else {
-            match keep::away(record.mount, record.journal, victim, place, Room::Operation) {
+            let cause = match record.op {
+                Op::Rename => Cause::Replacement,
+                _ => Cause::Removal,
+            };
+            let last = LastName {
+                parent,
+                name,
+                cause,
+            };
+            match keep::away(record.mount, record.journal, victim, last, place, Room::Operation) {
                 // The lower filesystem refuses it, in its own words.
                 Err(e) if e == ENOTEMPTY => Parting::Lost("error"),
                 parting => record.by_policy(parting)?,

@@ -7,8 +7,8 @@
 //! `keep` (housekeeping; held over file I/O) → `files` → `tables` → `staging` (a spinlock, a leaf).
 //! Callers of [`Journal::stage`] and [`super::payload::LineRoom::place`] take `staging` only.
 //! `intents` is taken under `keep`, or alone; nothing is taken under it. `pins` is taken under `keep`,
-//! or alone; `files` and `kept` may be taken under it. `kept` is taken under `keep` and `pins`, or
-//! alone; nothing of these is taken under it.
+//! or alone; `files` and `kept` may be taken under it. `kept` is taken under `keep`, `pins` and `files`,
+//! or alone; nothing of these is taken under it.
 
 use core::fmt;
 use kernel::{
@@ -28,7 +28,10 @@ use kernel::{
 use super::{
     books::Keep,
     keeper::KEEPER,
-    kept::Kept,
+    kept::{
+        Kept,
+        ADOPTION, //
+    },
     line::{
         ObjectId,
         Op,
@@ -42,7 +45,10 @@ use super::{
         SLOTS, //
     },
     pins::Pins,
-    recovery,
+    recovery::{
+        self,
+        Removals, //
+    },
     retention,
     segment::Files,
     staging::{
@@ -250,12 +256,12 @@ impl Journal {
         let unclean = !keep.is_new && !keep.state.clean;
         let mut unfinished = KVec::new();
         if unclean {
-            recovery::recover(&mut keep, &mut files, &mut tables, &mut unfinished)
+            let mut removals = Removals::new();
+            let found = (&mut unfinished, &mut removals);
+            recovery::recover(&mut keep, &mut files, &mut tables, &mut kept, found)
                 .inspect_err(told)?;
-        }
-        if unclean {
             keep.state.recovered = task::now().nanoseconds();
-            keep.state.kept_bytes = kept.tidy(&files)?;
+            keep.state.kept_bytes = kept.tidy(&removals)?;
         }
         let kept_bytes = keep.state.kept_bytes;
         let (cut, recovered) = (keep.state.cut, keep.state.recovered);
@@ -272,6 +278,15 @@ impl Journal {
                 group: None,
             };
             intents.push(intent, GFP_KERNEL)?;
+        }
+        if let Some(segment) = kept.oldest_orphan() {
+            let adoption = Intent {
+                segment,
+                left: ADOPTION,
+                ended: None,
+                group: None,
+            };
+            intents.push(adoption, GFP_KERNEL)?;
         }
         let seed = Seed {
             uuid: keep.home.uuid,
@@ -418,6 +433,12 @@ impl Journal {
     /// The segment that lines go to now.
     pub(crate) fn segment(&self) -> u64 {
         self.staging.lock().seed.segment
+    }
+
+    /// The segment that lines go to now, and the number that the next one has.
+    pub(super) fn position(&self) -> (u64, u64) {
+        let staging = self.staging.lock();
+        (staging.seed.segment, staging.seq)
     }
 
     /// Counts an old state that was not saved.

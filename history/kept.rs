@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Objects that lost their last name: each is kept by a name of ours,
-//! `kept/SEGMENT/XX/INODE.GENERATION`. XX tells neighbours from others: a lower filesystem may search
-//! a directory name by name, so each of these stays small.
+//! Objects that lost their last name: each is kept by a name of ours, `kept/SEGMENT/XX/ENTRY`
+//! ([`super::orphan`]). XX tells neighbours from others: a lower filesystem may search a directory
+//! name by name, and so do we, so each of these stays small.
 //!
 //! So deleting costs the same whatever an object holds, and what is deleted comes back as it was:
 //! the inode itself, with its attributes and its own history. A segment's directory goes when the
-//! segment is dropped, and with it the objects that nobody took back.
+//! segment is dropped, and with it the objects that nobody took back. It is called
+//! `SEGMENT.dropped` from then on: without that, an entry that no line tells of is adopted at the
+//! next mount ([`crate::backup::adopt`]), never removed.
 
 use kernel::{
     prelude::*,
@@ -21,17 +23,21 @@ use kernel::{
 
 use super::{
     journal::Journal,
-    line::{
-        object_text,
-        ObjectId, //
+    line::ObjectId,
+    orphan::{
+        Cause,
+        EntryName,
+        Orphan,
+        HANDLE_MAX, //
     },
-    recovery,
+    recovery::Removals,
     segment::{
         gone,
         number_in_name,
         Files,
         Name, //
     },
+    sort::sort,
     trust, //
 };
 use crate::vfs::{
@@ -42,6 +48,9 @@ use crate::vfs::{
 
 /// The directory's name, below the history's.
 const KEPT: &[u8] = b"kept";
+
+/// What a segment's directory is called in addition once the segment is dropped.
+const DROPPED: &[u8] = b".dropped";
 
 /// How many names are listed at a time when a segment's directory is emptied.
 const BATCH: usize = 512;
@@ -55,6 +64,9 @@ const KNOWN_SIZES: usize = 64;
 /// How many directories a segment has at most.
 const PLACES: usize = 256;
 
+/// The number by which the adoption of what no line tells of is known among unfinished reverts.
+pub(super) const ADOPTION: u64 = u64::MAX;
+
 /// The directory of what is kept.
 pub(super) struct Kept {
     home: Option<Dir>,
@@ -65,10 +77,15 @@ pub(super) struct Kept {
     /// Whether a segment's directory was made that may not be durable.
     is_home_dirty: bool,
     /// What has other names, too: a power cut came before it lost its own.
-    strays: KVec<(Arc<Place>, EntryName)>,
+    strays: KVVec<Found>,
+    /// What no line tells of: a power cut took that of the operation.
+    orphans: KVVec<Found>,
     /// How many bytes are kept with some of the sealed segments.
     sizes: KVec<(u64, u64)>,
 }
+
+/// An entry that a mount has found.
+pub(crate) type Found = (Arc<Place>, EntryName);
 
 /// What is kept with the active segment.
 struct Now {
@@ -119,25 +136,6 @@ impl Now {
     }
 }
 
-/// How an object is called in its segment's directory.
-pub(crate) fn entry(object: ObjectId) -> EntryName {
-    let object = ObjectId {
-        volume: 0,
-        ..object
-    };
-    EntryName(Name::written(|buf| object_text(object, buf)))
-}
-
-/// See [`entry`].
-pub(crate) struct EntryName(Name);
-
-impl EntryName {
-    /// The bytes.
-    pub(crate) fn bytes(&self) -> &[u8] {
-        self.0.bytes()
-    }
-}
-
 fn segment_name(segment: u64) -> Name {
     Name::new(format_args!("{segment:08}"))
 }
@@ -146,6 +144,10 @@ fn segment_name(segment: u64) -> Name {
 fn place_of(object: ObjectId) -> usize {
     // CAST: Below PLACES.
     (object.inode / NEIGHBOURS % PLACES as u64) as usize
+}
+
+fn dropped_name(segment: u64) -> Name {
+    Name::new(format_args!("{segment:08}.dropped"))
 }
 
 fn place_name(number: usize) -> Name {
@@ -160,7 +162,8 @@ impl Kept {
             now: None,
             dirty: KVec::new(),
             is_home_dirty: false,
-            strays: KVec::new(),
+            strays: KVVec::new(),
+            orphans: KVVec::new(),
             sizes: KVec::new(),
         })
     }
@@ -225,15 +228,26 @@ impl Kept {
         existing(home.open_dir(segment_name(segment).bytes()))
     }
 
-    /// Where an object is kept with a segment, if it is. `ENODATA`: as for [`Self::find`].
-    fn find_place(&self, segment: u64, object: ObjectId) -> Result<Dir> {
-        let top = self.find(segment)?;
-        // Older histories have them there.
-        if top.has(entry(object).bytes()) {
-            return Ok(top);
-        }
-        let name = place_name(place_of(object));
-        existing(top.open_dir(name.bytes()))
+    /// From here on what is kept with a segment may go, whatever becomes of its lines.
+    pub(super) fn mark_dropped(&mut self, segment: u64) -> Result {
+        let home = self.home.as_ref().ok_or(ESHUTDOWN)?;
+        let (name, dropped) = (segment_name(segment), dropped_name(segment));
+        gone(home.rename(name.bytes(), home, dropped.bytes()))?;
+        self.forget(segment);
+        Ok(())
+    }
+
+    /// The segment stays all the same.
+    pub(super) fn unmark_dropped(&mut self, segment: u64) -> Result {
+        let home = self.home.as_ref().ok_or(ESHUTDOWN)?;
+        let (name, dropped) = (segment_name(segment), dropped_name(segment));
+        gone(home.rename(dropped.bytes(), home, name.bytes()))
+    }
+
+    fn forget(&mut self, segment: u64) {
+        self.forget_size(segment);
+        self.dirty.retain(|known| known.segment != segment);
+        self.now = self.now.take().filter(|now| now.top.segment != segment);
     }
 
     /// How many bytes what is kept with a segment takes.
@@ -262,16 +276,19 @@ impl Kept {
 
     /// Gives up what is kept with a segment. Returns how many bytes that took.
     pub(super) fn drop_segment(&mut self, segment: u64) -> Result<u64> {
-        let dir = match self.find(segment) {
-            Err(e) if e == ENODATA => return Ok(0),
+        let bytes = self.drop_called(segment_name(segment))?;
+        self.forget(segment);
+        Ok(bytes.saturating_add(self.drop_called(dropped_name(segment))?))
+    }
+
+    fn drop_called(&self, name: Name) -> Result<u64> {
+        let home = self.home.as_ref().ok_or(ESHUTDOWN)?;
+        let dir = match home.open_dir(name.bytes()) {
+            Err(e) if e == ENOENT => return Ok(0),
             found => found?,
         };
         let bytes = clear_places(&dir)?;
-        self.sizes.retain(|(known, _)| *known != segment);
-        self.dirty.retain(|known| known.segment != segment);
-        self.now = self.now.take().filter(|now| now.top.segment != segment);
-        let home = self.home.as_ref().ok_or(ESHUTDOWN)?;
-        gone(home.remove_dir(segment_name(segment).bytes()))?;
+        gone(home.remove_dir(name.bytes()))?;
         Ok(bytes)
     }
 
@@ -308,11 +325,16 @@ impl Kept {
 
     /// The numbers of the segments that have a directory.
     pub(super) fn segments(&self) -> Result<KVec<u64>> {
+        self.called(b"")
+    }
+
+    /// The numbers in the names that end like this.
+    fn called(&self, suffix: &[u8]) -> Result<KVec<u64>> {
         let home = self.home.as_ref().ok_or(ESHUTDOWN)?;
         let mut numbers = KVec::new();
         let mut full = Ok(());
         home.list(&mut |name| {
-            if let Some(number) = number_in_name(name, b"") {
+            if let Some(number) = number_in_name(name, suffix) {
                 full = full.and(numbers.push(number, GFP_KERNEL));
             }
         })?;
@@ -320,20 +342,64 @@ impl Kept {
         Ok(numbers)
     }
 
-    /// Drops what goes with segments that are not there, and counts what the others take, in bytes.
-    pub(super) fn tidy(&mut self, files: &Files) -> Result<u64> {
-        let logs = recovery::segments(files)?;
-        let mut bytes = 0u64;
+    /// Gives each segment with which something is kept its files back, if a power cut took them
+    /// before they were durable. They are added to `segments`, which is in order; `first` is the
+    /// oldest that was not dropped. Answers the oldest of those that are back.
+    pub(super) fn restore_files(
+        &mut self,
+        files: &mut Files,
+        segments: &mut KVec<u64>,
+        first: u64,
+    ) -> Result<Option<u64>> {
+        let mut lost = KVec::new();
         for segment in self.segments()? {
-            if logs.binary_search(&segment).is_err() {
+            if segments.binary_search(&segment).is_ok() {
+                continue;
+            }
+            if segment < first || !self.has_entries(segment)? {
                 self.drop_segment(segment)?;
                 continue;
             }
+            files.restore(segment)?;
+            lost.push(segment, GFP_KERNEL)?;
+        }
+        for &segment in &lost {
+            segments.push(segment, GFP_KERNEL)?;
+        }
+        sort(segments, |a, b| a < b);
+        Ok(lost.iter().copied().min())
+    }
+
+    /// Whether anything is kept with a segment.
+    pub(super) fn has_entries(&self, segment: u64) -> Result<bool> {
+        let top = match self.find(segment) {
+            Err(e) if e == ENODATA => return Ok(false),
+            found => found?,
+        };
+        let mut found = false;
+        each_batch(&top, |name| {
+            match open_place(&top, name)? {
+                Some(dir) => dir.list(&mut |_| found = true)?,
+                None => found = true,
+            }
+            Ok(false)
+        })?;
+        Ok(found)
+    }
+
+    /// Drops what goes with segments that were dropped, and counts what the others take, in bytes.
+    /// Notes what has other names, and what none of the lines that were read again tells of.
+    pub(super) fn tidy(&mut self, removals: &Removals) -> Result<u64> {
+        for segment in self.called(DROPPED)? {
+            self.drop_called(dropped_name(segment))?;
+        }
+        let mut bytes = 0u64;
+        for segment in self.segments()? {
             let top = self.find(segment)?;
             each_batch(&top, |name| {
                 bytes = bytes.saturating_add(top.bytes_of(name.bytes()));
                 if let Some(dir) = open_place(&top, name)? {
-                    let inside = self.count(&Place::new(dir, segment)?)?;
+                    let inside = self.count(&Place::new(dir, segment)?, removals)?;
                     bytes = bytes.saturating_add(inside);
                 }
                 Ok(false)
@@ -342,20 +408,52 @@ impl Kept {
         Ok(bytes)
     }
 
-    /// Counts what is kept in a directory, in bytes, and notes what has other names.
-    fn count(&mut self, place: &Arc<Place>) -> Result<u64> {
+    /// Counts what is kept in a directory, in bytes.
+    fn count(&mut self, place: &Arc<Place>, removals: &Removals) -> Result<u64> {
         let mut bytes = 0u64;
         each_batch(&place.dir, |name| {
             if place.dir.has_other_names(name.bytes()) {
-                self.strays
-                    .push((place.clone(), EntryName(*name)), GFP_KERNEL)?;
-            } else {
-                bytes = bytes.saturating_add(place.dir.bytes_of(name.bytes()));
+                self.strays.push((place.clone(), *name), GFP_KERNEL)?;
+                return Ok(false);
+            }
+            bytes = bytes.saturating_add(place.dir.bytes_of(name.bytes()));
+            if is_orphan(place.segment, name, removals) {
+                self.orphans.push((place.clone(), *name), GFP_KERNEL)?;
             }
             Ok(false)
         })?;
         Ok(bytes)
     }
+
+    /// The oldest segment with which something is kept that no line tells of.
+    pub(super) fn oldest_orphan(&self) -> Option<u64> {
+        let segments = self.orphans.iter().map(|(place, _)| place.segment);
+        segments.min()
+    }
+}
+
+/// Whether an entry is there without a line, among those that were read again. A revert's line is
+/// durable before anything is moved for it.
+fn is_orphan(segment: u64, name: &EntryName, removals: &Removals) -> bool {
+    let mut handle = [0; HANDLE_MAX];
+    match Orphan::parse(name.bytes(), &mut handle) {
+        Some(orphan) if orphan.cause != Cause::Revert => {
+            removals.is_missing(segment, orphan.object, orphan.seq)
+        }
+        _ => false,
+    }
+}
+
+/// The entry of an object in a directory of such entries.
+fn entry_in(dir: &Dir, object: ObjectId) -> Result<Option<EntryName>> {
+    let beginning = EntryName::beginning(object);
+    let mut found = None;
+    dir.list(&mut |name| {
+        if found.is_none() && beginning.begins(name) {
+            found = EntryName::of(name);
+        }
+    })?;
+    Ok(found)
 }
 
 /// An object that is kept.
@@ -369,7 +467,7 @@ pub(super) struct Known {
 /// Adds an object to those that are known, if it counts for somebody who is `wanted`. Removes nothing.
 fn add_known(
     place: &Arc<Place>,
-    name: &Name,
+    name: &EntryName,
     found: &mut KVVec<Known>,
     wanted: &dyn Fn(Accounts) -> bool,
 ) -> Result<bool> {
@@ -377,7 +475,7 @@ fn add_known(
         if wanted(accounts) {
             let known = Known {
                 place: place.clone(),
-                name: EntryName(*name),
+                name: *name,
                 since,
             };
             found.push(known, GFP_KERNEL)?;
@@ -424,7 +522,7 @@ fn clear_places(top: &Dir) -> Result<u64> {
 }
 
 /// A directory of objects below a segment's; `None`: it is something else, which nobody looks into.
-fn open_place(top: &Dir, name: &Name) -> Result<Option<Dir>> {
+fn open_place(top: &Dir, name: &EntryName) -> Result<Option<Dir>> {
     if name.bytes().len() != 2 {
         return Ok(None);
     }
@@ -501,15 +599,15 @@ fn clear(dir: &Dir) -> Result<Option<KVec<u8>>> {
 
 /// Calls `f` with each name, so many at a time, until there are none, or it removed none of them:
 /// it says whether it did.
-fn each_batch(dir: &Dir, mut f: impl FnMut(&Name) -> Result<bool>) -> Result {
+fn each_batch(dir: &Dir, mut f: impl FnMut(&EntryName) -> Result<bool>) -> Result {
     let mut skip = 0usize;
     loop {
-        let mut names: KVVec<Name> = KVVec::with_capacity(BATCH, GFP_KERNEL)?;
+        let mut names: KVVec<EntryName> = KVVec::with_capacity(BATCH, GFP_KERNEL)?;
         let mut seen = 0usize;
         dir.list(&mut |name| {
             seen = seen.saturating_add(1);
             if seen > skip && names.len() < BATCH {
-                if let Some(name) = Name::of(name) {
+                if let Some(name) = EntryName::of(name) {
                     // There is room: the length was just looked at.
                     let _ = names.push(name, GFP_KERNEL);
                 }
@@ -527,12 +625,12 @@ fn each_batch(dir: &Dir, mut f: impl FnMut(&Name) -> Result<bool>) -> Result {
 }
 
 impl Journal {
-    /// Where an object that loses its last name now is kept.
-    pub(crate) fn kept_now(&self, object: ObjectId) -> Result<Arc<Place>> {
-        let segment = self.segment();
+    /// Where an object that loses its last name now is kept, and a number that no line has yet.
+    pub(crate) fn kept_now(&self, object: ObjectId) -> Result<(Arc<Place>, u64)> {
+        let (segment, seq) = self.position();
         let (place, bytes) = self.kept.lock().make(segment, place_of(object))?;
         self.count_kept(bytes, 0);
-        Ok(place)
+        Ok((place, seq))
     }
 
     /// A name has come to `place`: it will be durable before any line that is placed from now on.
@@ -540,44 +638,66 @@ impl Journal {
         self.kept.lock().changed(place)
     }
 
-    /// Where an object is kept with a segment, if it is. `ENODATA`: nothing is there.
-    pub(crate) fn kept_with(&self, segment: u64, object: ObjectId) -> Result<Dir> {
-        self.kept.lock().find_place(segment, object)
+    /// The entry of an object that is kept with a segment, and the directory that it is in.
+    /// `ENODATA`: nothing is there.
+    pub(crate) fn kept_with(&self, segment: u64, object: ObjectId) -> Result<(Dir, EntryName)> {
+        let top = self.kept.lock().find(segment)?;
+        let name = place_name(place_of(object));
+        match existing(top.open_dir(name.bytes())) {
+            Err(e) if e == ENODATA => {}
+            dir => {
+                let dir = dir?;
+                if let Some(entry) = entry_in(&dir, object)? {
+                    return Ok((dir, entry));
+                }
+            }
+        }
+        // Older histories have them there.
+        let entry = EntryName::beginning(object);
+        if top.has(entry.bytes()) {
+            return Ok((top, entry));
+        }
+        Err(ENODATA)
     }
 
     /// What is kept and has other names, with the place: once.
-    pub(crate) fn take_strays(&self) -> KVec<(Arc<Place>, EntryName)> {
+    pub(crate) fn take_strays(&self) -> KVVec<Found> {
         core::mem::take(&mut self.kept.lock().strays)
+    }
+
+    /// What is kept and no line tells of, with the place: once. Until [`Self::adopted`] is called, the
+    /// next mount looks for it again.
+    pub(crate) fn take_orphans(&self) -> KVVec<Found> {
+        core::mem::take(&mut self.kept.lock().orphans)
+    }
+
+    /// Lines tell of all that was found without one; they are durable.
+    pub(crate) fn adopted(&self) {
+        self.end_left_intent(ADOPTION);
     }
 
     /// Deletes an object for good, if it is kept with that segment.
     pub(crate) fn discard_kept(&self, segment: u64, object: ObjectId) -> Result {
-        let place = match self.kept.lock().find_place(segment, object) {
+        let (place, name) = match self.kept_with(segment, object) {
             Err(e) if e == ENODATA => return Ok(()),
             found => found?,
         };
-        let name = entry(object);
         let bytes = place.bytes_of(name.bytes());
-        if place.has(name.bytes()) {
-            remove_whole(&place, name.bytes())?;
-            self.count_kept(0, bytes);
-        }
+        remove_whole(&place, name.bytes())?;
+        self.count_kept(0, bytes);
         Ok(())
     }
 
-    /// The segment that an object is kept with, if it is.
-    pub(crate) fn find_kept(&self, object: ObjectId) -> Result<Option<u64>> {
-        let kept = self.kept.lock();
-        for segment in kept.segments()? {
-            let place = match kept.find_place(segment, object) {
-                Err(e) if e == ENODATA => continue,
-                found => found?,
-            };
-            if place.has(entry(object).bytes()) {
-                return Ok(Some(segment));
+    /// As [`Self::kept_with`], whatever segment it is kept with.
+    pub(crate) fn find_kept(&self, object: ObjectId) -> Result<(Dir, EntryName)> {
+        let segments = self.kept.lock().segments()?;
+        for segment in segments {
+            match self.kept_with(segment, object) {
+                Err(e) if e == ENODATA => {}
+                found => return found,
             }
         }
-        Ok(None)
+        Err(ENODATA)
     }
 
     /// Makes the names of what is kept durable: before any line that tells of them.

@@ -89,6 +89,22 @@ pub fn object_text(object: ObjectId, out: &mut [u8]) -> usize {
     text.written().len()
 }
 
+/// Writes `OBJECT,PARENT,UID,SEQ,` to the beginning of `out`, PARENT in hexadecimal digits; returns the
+/// length, 0 where there is no room.
+pub fn entry_text(object: ObjectId, parent: &[u8], uid: u32, seq: u64, out: &mut [u8]) -> usize {
+    let limit = out.len();
+    let mut text = text::Text::new(out, limit);
+    text.object(object);
+    text.put(b",");
+    text.hex(parent);
+    text.put(b",");
+    text.dec(u64::from(uid));
+    text.put(b",");
+    text.dec(seq);
+    text.put(b",");
+    text.written().len()
+}
+
 /// A raw CRC-32C update: state and bytes in, state out, without any inversion.
 pub type Crc = fn(u32, &[u8]) -> u32;
 

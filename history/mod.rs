@@ -18,6 +18,7 @@ pub(crate) mod keeper;
 pub(crate) mod kept;
 pub(crate) mod line;
 pub(crate) mod objects;
+pub(crate) mod orphan;
 pub(crate) mod payload;
 pub(crate) mod pins;
 pub(crate) mod plan;

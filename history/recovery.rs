@@ -17,8 +17,10 @@ use super::{
         new_table,
         Unfinished, //
     },
+    kept::Kept,
     line::{
         Line,
+        ObjectId,
         Op,
         Pos,
         Seed,
@@ -44,6 +46,49 @@ use crate::vfs::{
 /// How much of a log is read at a time.
 const WINDOW: usize = 128 * 1024;
 
+/// Lines that tell where an object is kept, of the logs that were read.
+pub(super) struct Removals {
+    /// The oldest segment whose log was read.
+    from: u64,
+    /// The segment that the object is kept with, the object, and the line's number.
+    lines: KVVec<(u64, ObjectId, u64)>,
+}
+
+impl Removals {
+    pub(super) fn new() -> Self {
+        Self {
+            from: u64::MAX,
+            lines: KVVec::new(),
+        }
+    }
+
+    /// Notes what a line tells.
+    fn take(&mut self, line: &Line<'_>) -> Result {
+        let victim = match line.op {
+            Op::Unlink | Op::Rmdir => line.node,
+            Op::Rename => line.over,
+            _ => None,
+        };
+        if let (Some(segment), Some(victim)) = (line.kept, victim) {
+            let victim = ObjectId {
+                volume: 0,
+                ..victim
+            };
+            self.lines.push((segment, victim, line.seq), GFP_KERNEL)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the line that tells of an object which is kept with `segment` would have been read, and
+    /// was not there: one with `seq` or a higher number.
+    pub(super) fn is_missing(&self, segment: u64, object: ObjectId, seq: u64) -> bool {
+        let line = (segment, object, seq);
+        let next = self.lines.partition_point(|known| *known < line);
+        let is_told = |known: &(u64, ObjectId, u64)| (known.0, known.1) == (segment, object);
+        segment >= self.from && !self.lines.get(next).is_some_and(is_told)
+    }
+}
+
 /// What was found in the logs.
 struct Found<'a> {
     seq: u64,
@@ -51,6 +96,7 @@ struct Found<'a> {
     cut: u64,
     damaged: u64,
     unfinished: &'a mut KVec<Unfinished>,
+    removals: &'a mut Removals,
 }
 
 /// Puts the history in order.
@@ -58,7 +104,8 @@ pub(super) fn recover(
     keep: &mut Keep,
     files: &mut Files,
     tables: &mut Tables,
-    unfinished: &mut KVec<Unfinished>,
+    kept: &mut Kept,
+    (unfinished, removals): (&mut KVec<Unfinished>, &mut Removals),
 ) -> Result {
     let (_kernel, _nofs) = (AsKernel::new(), NoFs::new());
     tables.find()?;
@@ -67,14 +114,17 @@ pub(super) fn recover(
     let state = &mut keep.state;
     let last = segments.last().copied().unwrap_or(0);
     state.segment = state.segment.max(last.saturating_add(1));
-    finish_drops(&mut segments, state.first, files)?;
-    remove_unused(&mut segments, files)?;
+    finish_drops(&mut segments, state.first, files, kept)?;
+    let restored = kept.restore_files(files, &mut segments, state.first)?;
+    state.segment = (state.segment).max(segments.last().map_or(0, |s| s.saturating_add(1)));
+    remove_unused(&mut segments, files, kept)?;
     let mut found = Found {
         seq: 0,
         lines: 0,
         cut: 0,
         damaged: 0,
         unfinished,
+        removals,
     };
     let state = &mut keep.state;
     (state.log_bytes, state.undo_bytes) = (0, 0);
@@ -82,8 +132,12 @@ pub(super) fn recover(
     let is_lost = state.count == 0;
     let newest = segments.last().copied();
     // Until the reverts found here are withdrawn, another recovery must find them, too: it has to
-    // read again what will be covered by a table.
-    let open = state.reread;
+    // read again what will be covered by a table. So it is with what is kept and has no line.
+    let open = match (state.reread, restored) {
+        (0, Some(segment)) => segment,
+        (open, Some(segment)) => open.min(segment),
+        (open, None) => open,
+    };
     let uncovered = segments.iter().copied().find(|s| !tables.covers(*s));
     keep.state.reread = match uncovered {
         Some(segment) if open == 0 || segment < open => segment,
@@ -103,16 +157,22 @@ pub(super) fn recover(
             };
             let log = files.log_to_recover(segment)?;
             let mut objects = new_table()?;
+            found.removals.from = found.removals.from.min(segment);
             read_log(&log, &seed, &mut objects, &mut found)?;
             if !is_covered {
                 write_table(tables, segment, &objects)?;
             }
+        } else {
+            // Only behind the last log that was not read all lines are known.
+            found.removals.from = u64::MAX;
         }
         let (log, undo) = files.sizes(segment)?;
         let state = &mut keep.state;
         state.log_bytes = state.log_bytes.saturating_add(log);
         state.undo_bytes = state.undo_bytes.saturating_add(undo);
     }
+    read_one_before(&segments, files, &keep.home.uuid, &mut found)?;
+    sort(&mut found.removals.lines, |a, b| a < b);
     let state = &mut keep.state;
     state.first = segments.first().copied().unwrap_or(state.segment);
     state.cut = state.cut.max(newest.unwrap_or(0));
@@ -128,25 +188,57 @@ pub(super) fn recover(
     Ok(())
 }
 
+/// Reads the log before those that were read, too: an object is moved to where it is kept with one
+/// segment, and its line may be placed in the next. That log is durable; only its removals count.
+fn read_one_before(
+    segments: &[u64],
+    files: &Files,
+    uuid: &[u8; 16],
+    found: &mut Found<'_>,
+) -> Result {
+    let from = found.removals.from;
+    let Some(&segment) = segments.iter().rfind(|segment| **segment < from) else {
+        return Ok(());
+    };
+    let seed = Seed {
+        uuid: *uuid,
+        segment,
+    };
+    let log = files.log_to_recover(segment)?;
+    found.removals.from = segment;
+    each_line(&log, |bytes, _| match parse(bytes, &seed) {
+        Some(line) => found.removals.take(&line).map(|()| true),
+        None => Ok(false),
+    })
+    .map(|_| ())
+}
+
 /// Goes on with the drop of the oldest segments: those before `first`, which the state knew as the
 /// oldest that stays, and those whose payload file is gone. A power cut may leave one of a segment's
 /// two names, as each directory is made durable by itself.
-fn finish_drops(segments: &mut KVec<u64>, first: u64, files: &mut Files) -> Result {
+fn finish_drops(
+    segments: &mut KVec<u64>,
+    first: u64,
+    files: &mut Files,
+    kept: &mut Kept,
+) -> Result {
     while let Some(&oldest) = segments.first() {
         let is_half_gone = || Ok::<_, Error>(segments.len() > 1 && !files.has_payloads(oldest)?);
         if oldest >= first && !is_half_gone()? {
             break;
         }
+        let _ = kept.mark_dropped(oldest);
         files.remove(oldest)?;
         let _ = segments.remove(0);
     }
     Ok(())
 }
 
-/// Removes the newest segments as long as they have no lines: nothing names their payloads.
-fn remove_unused(segments: &mut KVec<u64>, files: &mut Files) -> Result {
+/// Removes the newest segments as long as they have no lines and nothing is kept with them: nothing
+/// names their payloads.
+fn remove_unused(segments: &mut KVec<u64>, files: &mut Files, kept: &Kept) -> Result {
     while let Some(&last) = segments.last() {
-        if files.sizes(last)?.0 != 0 {
+        if files.sizes(last)?.0 != 0 || kept.has_entries(last)? {
             break;
         }
         files.remove(last)?;
@@ -172,8 +264,23 @@ pub(super) fn segments(files: &Files) -> Result<KVec<u64>> {
 
 /// Reads a log, notes each object's last line, and cuts off what is no line at its end.
 fn read_log(log: &File, seed: &Seed, objects: &mut Table, found: &mut Found<'_>) -> Result {
+    let (good, damaged) = each_line(log, |bytes, offset| {
+        take_line(bytes, offset, seed, objects, found)
+    })?;
+    found.damaged = found.damaged.saturating_add(damaged);
+    let size = log.size();
+    if size > good {
+        found.cut = found.cut.saturating_add(size.saturating_sub(good));
+        log.truncate(good)?;
+    }
+    log.sync()
+}
+
+/// Calls `take` with each piece of a log and where that begins; it says whether that is a line. Answers
+/// where the last line ends, and how many pieces before that are none.
+fn each_line(log: &File, mut take: impl FnMut(&[u8], u64) -> Result<bool>) -> Result<(u64, u64)> {
     let mut window = KVVec::from_elem(0u8, WINDOW, GFP_KERNEL)?;
-    let (mut at, mut good, mut damaged) = (0u64, 0u64, 0u64);
+    let (mut at, mut good, mut pending, mut damaged) = (0u64, 0u64, 0u64, 0u64);
     loop {
         let len = log.read_at(&mut window, at)?;
         let bytes = window.get(..len).unwrap_or_default();
@@ -184,25 +291,27 @@ fn read_log(log: &File, seed: &Seed, objects: &mut Table, found: &mut Found<'_>)
             }
             let offset = at.saturating_add(done as u64);
             done = done.saturating_add(piece.len());
-            if take_line(piece, offset, seed, objects, found)? {
+            if take(piece, offset)? {
                 good = at.saturating_add(done as u64);
-                found.damaged = found.damaged.saturating_add(damaged);
-                damaged = 0;
+                damaged = damaged.saturating_add(pending);
+                pending = 0;
             } else {
-                damaged = damaged.saturating_add(1);
+                pending = pending.saturating_add(1);
             }
         }
         at = at.saturating_add(done as u64);
         if len < WINDOW {
-            break;
+            return Ok((good, damaged));
         }
     }
-    let size = log.size();
-    if size > good {
-        found.cut = found.cut.saturating_add(size.saturating_sub(good));
-        log.truncate(good)?;
+}
+
+/// A line of a segment. `None`: it is none.
+fn parse<'a>(bytes: &'a [u8], seed: &Seed) -> Option<Line<'a>> {
+    if bytes.len() > MAX_LINE {
+        return None;
     }
-    log.sync()
+    Line::parse(bytes, Some((seed, crc32c))).ok()
 }
 
 /// Notes a line, if it is one.
@@ -213,12 +322,10 @@ fn take_line(
     objects: &mut Table,
     found: &mut Found<'_>,
 ) -> Result<bool> {
-    if bytes.len() > MAX_LINE {
-        return Ok(false);
-    }
-    let Ok(line) = Line::parse(bytes, Some((seed, crc32c))) else {
+    let Some(line) = parse(bytes, seed) else {
         return Ok(false);
     };
+    found.removals.take(&line)?;
     found.lines = found.lines.saturating_add(1);
     found.seq = found.seq.max(line.seq);
     let Some(object) = line.obj else {

@@ -64,8 +64,12 @@ pub(super) fn make_way(root: &Dir, on_full: OnFull) -> Result<bool> {
     let Some(&oldest) = oldest.filter(|_| on_full == OnFull::Trim) else {
         return Ok(false);
     };
+    let mut kept = Kept::open(&home.dir).ok();
+    if let Some(kept) = &mut kept {
+        let _ = kept.mark_dropped(oldest);
+    }
     files.remove(oldest)?;
-    if let Ok(mut kept) = Kept::open(&home.dir) {
+    if let Some(kept) = &mut kept {
         kept.drop_segment(oldest)?;
     }
     files.give_up_spare()?;
@@ -185,11 +189,14 @@ impl Journal {
         files.set_first(oldest.saturating_add(1));
         keep.state.first = files.first();
         drop(pins);
+        // Where that fails, a power cut may leave what is kept with it: then it is adopted.
+        let _ = self.kept.lock().mark_dropped(oldest);
         let removed = files.remove(oldest);
         if removed.is_err() {
             // It is the oldest still, and takes its space.
             files.set_first(oldest);
             keep.state.first = oldest;
+            let _ = self.kept.lock().unmark_dropped(oldest);
         }
         let (log, undo) = removed?;
         drop(files);

@@ -58,21 +58,6 @@ impl Name {
         Self { buf, len }
     }
 
-    /// What `write` writes, whose length it answers.
-    pub(super) fn written(write: impl FnOnce(&mut [u8]) -> usize) -> Self {
-        let mut buf = [0; 48];
-        let len = write(&mut buf);
-        Self { buf, len }
-    }
-
-    /// A name that is there; `None`: it is too long to be one of ours.
-    pub(super) fn of(name: &[u8]) -> Option<Self> {
-        let mut buf = [0; 48];
-        buf.get_mut(..name.len())?.copy_from_slice(name);
-        let len = name.len();
-        Some(Self { buf, len })
-    }
-
     fn log(segment: u64) -> Self {
         Self::new(format_args!("{segment:08}.log"))
     }
@@ -185,6 +170,15 @@ impl Files {
         let segment = Segment::new(number, log, undo, false)?;
         self.open.push(segment.clone(), GFP_KERNEL)?;
         Ok(segment)
+    }
+
+    /// Makes the files of a segment that have to be there again, empty.
+    pub(super) fn restore(&mut self, number: u64) -> Result {
+        let (log_dir, undo_dir) = self.dirs()?;
+        undo_dir.create(Name::undo(number).bytes(), MODE)?;
+        log_dir.create(Name::log(number).bytes(), MODE)?;
+        self.names_dirty = true;
+        Ok(())
     }
 
     /// The segments that are written.

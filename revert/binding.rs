@@ -11,12 +11,12 @@ use super::{
 use crate::{
     backup::{
         self,
-        keep::{self, Parting},
+        keep::{self, LastName, Parting},
     },
     history::{
         journal::Journal,
-        kept::entry,
         line::{decode_hex, ObjectId},
+        orphan::{Cause, EntryName},
         plan::Victim,
     },
     stack::Mount,
@@ -29,9 +29,13 @@ use crate::{
         name::{self, Locked},
         scope::AsKernel,
         store::Dir,
+        xattr,
     },
 };
 use kernel::{prelude::*, sync::aref::ARef};
+
+/// Any shorter name fits into an entry of what is kept.
+const LONG: usize = 64;
 
 /// An object that a name was taken from.
 pub(super) struct Gone {
@@ -92,8 +96,13 @@ impl Names<'_> {
             Locked::to_remove(self.mount.lower(), self.lower, &lower)?.unlink()?;
             Parting::Named(&inode)
         } else {
-            let place = (self.lower, &*lower);
-            keep::away(self.mount, self.journal, &inode, place, self.room).map_err(full)?
+            let last = LastName {
+                parent: self.lower,
+                name,
+                cause: Cause::Revert,
+            };
+            let place = (self.lower, &*lower, name);
+            keep::away(self.mount, self.journal, &inode, last, place, self.room).map_err(full)?
         };
         parting.settle();
         let segment = match &parting {
@@ -148,6 +157,10 @@ impl Names<'_> {
             let _write = lower.want_write()?;
             let flags = c::RENAME_NOREPLACE;
             name::rename(lower, (dir.dentry(), kept), (self.lower, name), None, flags)?;
+        }
+        if name.len() > LONG {
+            let _kernel = AsKernel::new();
+            let _ = xattr::forget_long_name(self.mount.lower(), kept);
         }
         let bytes = self.mount.lower().bytes_of(kept);
         self.journal.count_kept(0, bytes);
@@ -397,24 +410,27 @@ pub(super) fn kept(
     object: ObjectId,
     segment: Option<u64>,
 ) -> Result<Option<(Dir, ARef<Dentry>)>> {
-    let name = entry(object);
-    let mut at = segment;
-    for _ in 0..2 {
-        if let Some(segment) = at {
-            let dir = match journal.kept_with(segment, object) {
-                Err(e) if e == ENODATA => None,
-                found => Some(found?),
-            };
-            if let Some(dir) = dir {
-                let kept = dir.child(name.bytes())?;
-                if kept.inode().is_some_and(|inode| inode.id() == object) {
-                    return Ok(Some((dir, kept)));
-                }
-            }
-        }
-        at = journal.find_kept(object)?;
+    let known = match segment {
+        Some(segment) => kept_at(journal.kept_with(segment, object), object)?,
+        None => None,
+    };
+    match known {
+        Some(found) => Ok(Some(found)),
+        None => kept_at(journal.find_kept(object), object),
     }
-    Ok(None)
+}
+
+fn kept_at(
+    found: Result<(Dir, EntryName)>,
+    object: ObjectId,
+) -> Result<Option<(Dir, ARef<Dentry>)>> {
+    let (dir, entry) = match found {
+        Err(e) if e == ENODATA => return Ok(None),
+        found => found?,
+    };
+    let kept = dir.child(entry.bytes())?;
+    let is_it = kept.inode().is_some_and(|inode| inode.id() == object);
+    Ok(is_it.then_some((dir, kept)))
 }
 
 /// A directory that is not empty any more is in the way.

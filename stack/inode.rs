@@ -122,7 +122,8 @@ impl NameHooks for Stack {
             }
             _ => {
                 if let Some(victim) = victim {
-                    naming.part_with(victim, new.lower()?)?;
+                    let last = (new.parent().lower()?, new.name());
+                    naming.part_with(victim, last, new.lower()?)?;
                 }
                 rename_below(old, new, flags)?;
             }
@@ -207,7 +208,7 @@ fn over_directory<'a>(
     naming: &mut Naming<'a>,
     victim: &'a OwnInode,
     old: &OwnDentry,
-    new: &OwnDentry,
+    new: &'a OwnDentry,
     flags: u32,
 ) -> Result {
     let exchange = flags | c::RENAME_EXCHANGE;
@@ -221,7 +222,8 @@ fn over_directory<'a>(
         naming.give_up();
         return rename_below(old, new, flags);
     }
-    let gone = naming.take_away(victim, (old.parent().lower()?, lower));
+    let last = (new.parent().lower()?, new.name());
+    let gone = naming.take_away(victim, last, (old.parent().lower()?, lower, old.name()));
     if matches!(gone, Ok(true)) {
         return Ok(());
     }
@@ -302,8 +304,8 @@ fn remove(
     // Deleting always works; what cannot be told now is told when the object is used next.
     let is_known = backup::load(inode).is_ok();
     let mut naming = Naming::begin(dir, op, dentry.name())?;
-    let place = (dentry.parent().lower()?, dentry.lower()?);
-    if !naming.take_away(inode, place)? {
+    let place = (dentry.parent().lower()?, dentry.lower()?, dentry.name());
+    if !naming.take_away(inode, (place.0, place.2), place)? {
         let _write = mount.lower().want_write()?;
         remove(&Locked::to_remove(mount.lower(), place.0, place.1)?)?;
     }

@@ -500,6 +500,7 @@ impl MountHooks for Stack {
         make(sb, options, source, report)?;
         crate::backup::keep::tidy(sb);
         crate::revert::withdraw_unfinished(sb);
+        crate::backup::adopt::adopt(sb);
         Ok(())
     }
 

@@ -80,6 +80,35 @@ pub(crate) fn set_xattr(
 /// What the names of xattrs that only administrators see begin with.
 const TRUSTED: &[u8] = b"trusted.";
 
+/// What an object that is kept was called, where that is too long for its entry.
+const LONG_NAME: &CStr = c"trusted.loggerfs.name";
+
+/// Sets [`LONG_NAME`]. The caller has write access.
+pub(crate) fn set_long_name(mount: &LowerMount, lower: &Dentry, name: &[u8]) -> Result {
+    set_xattr(
+        mount,
+        lower,
+        LONG_NAME,
+        (name.as_ptr().cast(), name.len()),
+        0,
+    )
+}
+
+/// Reads [`LONG_NAME`] into `buf`; returns its length.
+pub(crate) fn long_name(mount: &LowerMount, lower: &Dentry, buf: &mut [u8]) -> Result<usize> {
+    get_xattr(mount, lower, LONG_NAME, buf.as_mut_ptr().cast(), buf.len())
+}
+
+/// Takes [`LONG_NAME`] away, if it is there.
+pub(crate) fn forget_long_name(mount: &LowerMount, lower: &Dentry) -> Result {
+    let mut buf = [0; 255];
+    if long_name(mount, lower, &mut buf).is_err() {
+        return Ok(());
+    }
+    let _write = mount.want_write()?;
+    set_xattr(mount, lower, LONG_NAME, (core::ptr::null(), 0), 0)
+}
+
 /// `->listxattr`: the names, each with its NUL, in the VFS's buffer, but those that begin with
 /// `hidden`. Without a buffer, their length.
 pub(crate) fn list_xattrs(

@@ -279,6 +279,16 @@ impl<'b> LineDraft<'b> {
         self.field(|text| text.put(b" unnamed=1"))
     }
 
+    /// `recovered=1`: the line was lost with a power cut, and is made up from what that left; of who did
+    /// it only the user is known.
+    pub fn recovered(&mut self, uid: u32) -> &mut Self {
+        self.actor(&Actor {
+            uid,
+            ..Actor::default()
+        });
+        self.field(|text| text.put(b" recovered=1"))
+    }
+
     /// `group=`: the number of the group's first line.
     pub fn group(&mut self, seq: u64) -> &mut Self {
         self.number(b" group=", seq)

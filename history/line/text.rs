@@ -168,7 +168,12 @@ impl<'b> Text<'b> {
 
     /// Adds two lower-case hexadecimal digits for each byte.
     pub(super) fn hex(&mut self, bytes: &[u8]) {
-        for byte in bytes {
+        let mut fours = bytes.chunks_exact(4);
+        for four in &mut fours {
+            let number = four.iter().fold(0, |sum, byte| sum << 8 | u32::from(*byte));
+            self.put(&hex_digits(number));
+        }
+        for byte in fours.remainder() {
             let [.., high, low] = hex_digits(u32::from(*byte));
             self.put(&[high, low]);
         }

@@ -10,6 +10,8 @@ pub(crate) mod index;
 pub(crate) mod line;
 #[path = "../../../history/objects.rs"]
 pub(crate) mod objects;
+#[path = "../../../history/orphan.rs"]
+pub(crate) mod orphan;
 #[path = "../../../history/sort.rs"]
 pub(crate) mod sort;
 #[path = "../../../history/state.rs"]

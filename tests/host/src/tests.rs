@@ -9,6 +9,7 @@ use crate::{
         index::{self, Head, BLOCK, ENTRY, FILTER, PER_BLOCK},
         line::{ObjectId, Pos},
         objects::{Entry, Objects, SLOTS},
+        orphan::{Cause, EntryName, Orphan, HANDLE_MAX, NAME_MAX},
         sort::sort,
         state::{self, Span, State, SLOT},
     },
@@ -224,5 +225,69 @@ fn sorting_sorts() {
         expected.sort_unstable();
         sort(&mut items, |a, b| a < b);
         assert_eq!(items, expected);
+    }
+}
+
+/// Entries of what is kept say again what they were made of, and are never too long for a name.
+#[test]
+fn orphans() {
+    let mut numbers = Numbers(7);
+    for round in 0..20_000u64 {
+        let handle: Vec<u8> = (0..numbers.below(HANDLE_MAX as u64 + 1))
+            .map(|_| numbers.below(256) as u8)
+            .collect();
+        let name: Vec<u8> = (0..1 + numbers.below(NAME_MAX as u64))
+            .map(|_| match numbers.below(8) {
+                0 => b',',
+                _ => 1 + (numbers.below(255) as u8),
+            })
+            .collect();
+        let causes = [Cause::Removal, Cause::Replacement, Cause::Revert];
+        let orphan = Orphan {
+            object: ObjectId {
+                volume: 0,
+                inode: numbers.next() >> numbers.below(64),
+                generation: (numbers.next() >> (32 + numbers.below(32))) as u32,
+            },
+            parent: &handle,
+            uid: (numbers.next() >> (32 + numbers.below(32))) as u32,
+            seq: numbers.next() >> numbers.below(64),
+            cause: causes[(round % 3) as usize],
+            is_cut: false,
+            name: &name,
+        };
+        let entry = orphan.entry();
+        let is_cut = entry.is_cut;
+        assert!(entry.bytes().len() <= NAME_MAX);
+        assert!(EntryName::beginning(orphan.object).begins(entry.bytes()));
+        let mut buf = [0; HANDLE_MAX];
+        let found = Orphan::parse(entry.bytes(), &mut buf).expect("an entry");
+        assert!(name.starts_with(found.name));
+        assert_eq!(is_cut, found.name.len() < name.len());
+        let whole = Orphan {
+            is_cut: false,
+            name: &name,
+            ..found
+        };
+        assert_eq!((found.is_cut, whole), (is_cut, orphan));
+    }
+    // Of other objects, of older histories, and of nobody.
+    let seven = EntryName::beginning(object(7));
+    assert_eq!(seven.bytes(), b"7.7");
+    assert!(seven.begins(b"7.7") && seven.begins(b"7.7,,0,0,u,x"));
+    assert!(!seven.begins(b"7.70") && !seven.begins(b"17.7") && !seven.begins(b"7"));
+    for entry in [
+        &b""[..],
+        b"7.7",
+        b"7,,0,0,u,x",
+        b"7.7,0,0,0,u,x",
+        b"7.7,,g,0,u,x",
+        b"7.7,,4294967296,0,u,x",
+        b"7.7,,0,0,q,x",
+        b"7.7,,0,0,u,",
+        b"7.7,,0,0,uu,x",
+        b"99999999999999999999.7,,0,0,u,x",
+    ] {
+        assert!(Orphan::parse(entry, &mut [0; HANDLE_MAX]).is_none());
     }
 }

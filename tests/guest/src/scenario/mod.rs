@@ -2,6 +2,7 @@
 
 //! All tests, in the order in which they run: the plainest first.
 
+mod adopted;
 mod attributes;
 mod behind;
 mod content;
@@ -67,6 +68,7 @@ pub fn all() -> Vec<&'static Test> {
         saves::TESTS,
         interrupted::TESTS,
         cuts::TESTS,
+        adopted::TESTS,
         behind::TESTS,
         maps::TESTS,
         maps_mixed::TESTS,

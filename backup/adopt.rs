@@ -1,0 +1,331 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Adoption: what is kept and has no line gets one, at the mount after a power cut.
+//!
+//! The lower filesystem may have made the loss of a name durable before the journal did that with its
+//! line. The entry says all that the line would have ([`Orphan`]), so the directory's history gets
+//! one of the removal, which says that it was recovered. Where something else has the name by now, the
+//! operation that gave it the name is lost as well: it gets a line, too, or the object could not come
+//! back before that one is gone.
+
+use super::{
+    keep::Handle,
+    lines::{load_unchecked, place_by},
+    note_change, Subject, What,
+};
+use crate::{
+    history::{
+        journal::Journal,
+        kept::{Found, Place},
+        line::{decode_percent, Line, LineDraft, ObjectId, Op, Pos, Undo, MAX_LINE},
+        orphan::{Cause, EntryName, Orphan, HANDLE_MAX, NAME_MAX},
+        sort::sort, //
+    },
+    stack::{Mount, Who},
+    vfs::{
+        attr,
+        dentry::Dentry,
+        error::{ENODATA, ESTALE, EUCLEAN},
+        inode::{Inode, OwnInode},
+        name,
+        scope::AsKernel,
+        superblock::SuperBlock,
+        xattr, //
+    },
+};
+use kernel::{prelude::*, sync::aref::ARef};
+
+/// How many lines of a directory are looked through for the name that an object had before.
+const LOOK_BACK: usize = 4096;
+
+/// Gives lines to what is kept without one. Reverts that a crash interrupted have ended.
+pub(crate) fn adopt(sb: &SuperBlock) {
+    let mount = sb.mount();
+    let Some(journal) = mount.journal() else {
+        return;
+    };
+    let mut found = journal.take_orphans();
+    if found.is_empty() {
+        return;
+    }
+    sort(&mut found, |a, b| seq(&a.1) < seq(&b.1));
+    let adoption = Adoption { sb, mount, journal };
+    let (mut adopted, mut failed) = (0u64, 0u64);
+    for (index, one) in found.iter().enumerate() {
+        let later = found.get(index.saturating_add(1)..).unwrap_or_default();
+        match adoption.adopt(one, later) {
+            Ok(()) => adopted = adopted.saturating_add(1),
+            // A revert that was gone on with has given it its name back.
+            Err(e) if e == ENOENT => {}
+            Err(e) => {
+                failed = failed.saturating_add(1);
+                mount.warn_lost(e);
+            }
+        }
+    }
+    // What has failed stays, and the next mount looks for it again.
+    match journal.flush(true) {
+        Ok(()) if failed == 0 => journal.adopted(),
+        Ok(()) => {}
+        Err(e) => mount.warn_lost(e),
+    }
+    pr_warn!(
+        "recovery: {} objects had lost their last name without a line; their directories' histories have one now\n",
+        adopted
+    );
+}
+
+fn seq(entry: &EntryName) -> u64 {
+    let mut handle = [0; HANDLE_MAX];
+    Orphan::parse(entry.bytes(), &mut handle).map_or(0, |orphan| orphan.seq)
+}
+
+struct Adoption<'a> {
+    sb: &'a SuperBlock,
+    mount: &'a Mount,
+    journal: &'a Journal,
+}
+
+/// A name that was lost.
+struct Lost<'a> {
+    place: &'a Place,
+    orphan: &'a Orphan<'a>,
+    victim: &'a Inode,
+    /// The directory, ours and below.
+    dir: &'a OwnInode,
+    parent: &'a Dentry,
+    name: &'a [u8],
+}
+
+impl Adoption<'_> {
+    /// `later` are those that lost their names after this one.
+    fn adopt(&self, (place, entry): &Found, later: &[Found]) -> Result {
+        let _kernel = AsKernel::new();
+        let kept = place.dir().child(entry.bytes())?;
+        let mut handle = [0; HANDLE_MAX];
+        let orphan = Orphan::parse(entry.bytes(), &mut handle).ok_or(ENOENT)?;
+        let victim = kept.inode().filter(|inode| inode.id() == orphan.object);
+        let victim = victim.ok_or(ENOENT)?;
+        let mut long = [0; NAME_MAX];
+        let name = self.whole_name(&orphan, &kept, &mut long);
+        let parent = self.parent(orphan.parent)?;
+        let dir = OwnInode::obtain(self.sb, parent.inode().ok_or(ESTALE)?)?;
+        let _lock = dir.lock_as_parent();
+        let lost = Lost {
+            place,
+            orphan: &orphan,
+            victim,
+            dir: &dir,
+            parent: &parent,
+            name,
+        };
+        let Some(node) = self.bound_next(&lost, later)? else {
+            return self.removed(&lost);
+        };
+        let mut old = [0; NAME_MAX];
+        match self.name_before(&lost, node.id(), &mut old)? {
+            Before::This => self.removed(&lost),
+            Before::Other(old) if orphan.cause == Cause::Replacement => {
+                self.replaced(&lost, &node, old)
+            }
+            _ => {
+                self.removed(&lost)?;
+                self.bound(&lost, &node)
+            }
+        }
+    }
+
+    /// The name, with what did not fit into the entry.
+    fn whole_name<'n>(
+        &self,
+        orphan: &Orphan<'n>,
+        kept: &Dentry,
+        buf: &'n mut [u8; NAME_MAX],
+    ) -> &'n [u8] {
+        if !orphan.is_cut {
+            return orphan.name;
+        }
+        match xattr::long_name(self.mount.lower(), kept, buf) {
+            Ok(len) => match buf.get(..len) {
+                Some(name) if name.starts_with(orphan.name) => name,
+                _ => orphan.name,
+            },
+            Err(_) => orphan.name,
+        }
+    }
+
+    /// The lower directory with this file handle; the root of the mount, if it is gone.
+    fn parent(&self, handle: &[u8]) -> Result<ARef<Dentry>> {
+        let mount = self.mount.lower();
+        let found = attr::open_handle(mount, handle);
+        match found {
+            Err(e) if e == ESTALE || e == ENOENT || e == EINVAL => Ok(mount.root().get()),
+            Ok(dir) if dir.inode().is_some_and(Inode::is_directory) => Ok(dir),
+            Ok(_) => Ok(mount.root().get()),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// What the name was bound to next: something that lost it later, or has it now.
+    fn bound_next(&self, lost: &Lost<'_>, later: &[Found]) -> Result<Option<ARef<Inode>>> {
+        for (place, entry) in later {
+            let mut handle = [0; HANDLE_MAX];
+            let Some(orphan) = Orphan::parse(entry.bytes(), &mut handle) else {
+                continue;
+            };
+            if (orphan.parent, orphan.name) == (lost.orphan.parent, lost.orphan.name) {
+                let kept = place.dir().child(entry.bytes())?;
+                return Ok(kept.inode().map(Inode::get));
+            }
+        }
+        let lower = self.look_up(lost, lost.name)?;
+        Ok(lower.inode().map(Inode::get))
+    }
+
+    fn look_up(&self, lost: &Lost<'_>, name: &[u8]) -> Result<ARef<Dentry>> {
+        name::look_up(self.mount.lower(), lost.parent, name)
+    }
+
+    /// The name that an object had in the directory, by the directory's newest line that gave it one.
+    fn name_before<'b>(
+        &self,
+        lost: &Lost<'_>,
+        node: ObjectId,
+        buf: &'b mut [u8; NAME_MAX],
+    ) -> Result<Before<'b>> {
+        let mut text = KVec::with_capacity(MAX_LINE, GFP_KERNEL)?;
+        text.resize(MAX_LINE, 0, GFP_KERNEL)?;
+        let mut next = self.journal.last_line(lost.dir.id())?;
+        for _ in 0..LOOK_BACK {
+            let Some(at) = next else {
+                break;
+            };
+            let found = match self.name_given(at, node, &mut text) {
+                Err(e) if e == ENODATA => break,
+                found => found?,
+            };
+            match found {
+                Given::Name(encoded) => {
+                    let len = decode_percent(encoded, buf).ok_or(EUCLEAN)?;
+                    let old = buf.get(..len).ok_or(EUCLEAN)?;
+                    if old == lost.name {
+                        return Ok(Before::This);
+                    }
+                    let is_free = self.look_up(lost, old)?.inode().is_none();
+                    return Ok(if is_free {
+                        Before::Other(old)
+                    } else {
+                        Before::None
+                    });
+                }
+                Given::Before(before) => next = before.filter(|before| *before < at),
+            }
+        }
+        Ok(Before::None)
+    }
+
+    /// The name that the line at `at` gave an object, if it did.
+    fn name_given<'t>(&self, at: Pos, node: ObjectId, text: &'t mut [u8]) -> Result<Given<'t>> {
+        let len = self.journal.read_line(at, text)?;
+        let line = Line::parse(text.get(..len).ok_or(EUCLEAN)?, None).map_err(|_| EUCLEAN)?;
+        let given = match line.op {
+            Op::Create | Op::Mkdir | Op::Mknod | Op::Symlink | Op::Link => line.name,
+            Op::Rename if line.parent.is_none() => line.to,
+            _ => None,
+        };
+        Ok(match given.filter(|_| line.node == Some(node)) {
+            Some(name) => Given::Name(name),
+            None => Given::Before(line.prev),
+        })
+    }
+
+    /// The object was removed.
+    fn removed(&self, lost: &Lost<'_>) -> Result {
+        let op = if lost.victim.is_directory() {
+            Op::Rmdir
+        } else {
+            Op::Unlink
+        };
+        self.place(lost, op, |draft| {
+            lost.describe(draft);
+            draft.name(lost.name).node(lost.victim.id());
+        })
+    }
+
+    /// `node`, called `old` before, was renamed over the object.
+    fn replaced(&self, lost: &Lost<'_>, node: &Inode, old: &[u8]) -> Result {
+        self.place(lost, Op::Rename, |draft| {
+            lost.describe(draft);
+            draft.name(old).node(node.id());
+            draft.to(lost.name).over(lost.victim.id());
+        })
+    }
+
+    /// `node` got the name.
+    fn bound(&self, lost: &Lost<'_>, node: &Inode) -> Result {
+        let op = if node.is_directory() {
+            Op::Mkdir
+        } else {
+            Op::Link
+        };
+        self.place(lost, op, |draft| {
+            draft.undo(Undo::None);
+            draft.name(lost.name).node(node.id());
+        })
+    }
+
+    /// Places a line of the directory; who mounts has not done what it tells.
+    fn place(&self, lost: &Lost<'_>, op: Op, fill: impl Fn(&mut LineDraft<'_>)) -> Result {
+        let subject = Subject {
+            mount: self.mount,
+            inode: lost.dir,
+            open: None,
+        };
+        let what = What {
+            op,
+            at: 0,
+            length: 0,
+            size: lost.dir.lower().size(),
+        };
+        let mut room = self.journal.reserve_lines(1)?;
+        let mut state = lost.dir.object().state.lock();
+        load_unchecked(self.journal, lost.dir, &mut state)?;
+        let mut who = Who::default();
+        place_by(&subject, &mut state, &mut who, &mut room, &what, |draft| {
+            draft.recovered(lost.orphan.uid);
+            fill(draft);
+        })?;
+        note_change(&mut state, lost.dir);
+        Ok(())
+    }
+}
+
+impl Lost<'_> {
+    /// Where the object is.
+    fn describe(&self, draft: &mut LineDraft<'_>) {
+        draft.undo(Undo::None).kept(self.place.segment());
+        if !self.victim.is_directory() {
+            if let Some(handle) = Handle::of_lower(self.victim) {
+                handle.describe(draft);
+            }
+        }
+    }
+}
+
+/// A name that an object had before, in the same directory.
+enum Before<'a> {
+    /// None that is known.
+    None,
+    /// The very name: the line of that is there.
+    This,
+    /// This one, which is free now.
+    Other(&'a [u8]),
+}
+
+/// What a line says about an object's name.
+enum Given<'a> {
+    /// It gave the object this one, percent-encoded.
+    Name(&'a [u8]),
+    /// Nothing; the line before may.
+    Before(Option<Pos>),
+}

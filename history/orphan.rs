@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! How an object without a name is called in `kept/`, so that its entry alone says which operation
+//! took the name: the line of that may be lost with a power cut that the entry survives.
+//!
+//! `INODE.GENERATION,PARENT,UID,SEQ,CAUSE,NAME`: the object; the file handle of the directory that it
+//! had its name in; who took it; a number that no earlier line has; why; and the name, as it is.
+//! PARENT is hexadecimal. Where NAME does not fit, the entry has as much of it as fits,
+//! and the object has all of it as an extended attribute.
+
+use super::{
+    line::{
+        entry_text,
+        object_text,
+        ObjectId, //
+    },
+    text::{
+        hex,
+        number, //
+    },
+};
+
+/// The longest name of a file.
+pub(crate) const NAME_MAX: usize = 255;
+
+/// The longest file handle, its type byte included.
+pub(crate) const HANDLE_MAX: usize = 65;
+
+/// Between the words; a NAME may have more of them.
+const COMMA: u8 = b',';
+
+/// A name in a directory of what is kept.
+#[derive(Clone, Copy)]
+pub(crate) struct EntryName {
+    buf: [u8; NAME_MAX],
+    len: usize,
+    /// Whether the object's name did not fit.
+    pub(crate) is_cut: bool,
+}
+
+impl EntryName {
+    /// A copy. `None`: no file can be called so.
+    pub(crate) fn of(name: &[u8]) -> Option<Self> {
+        let mut buf = [0; NAME_MAX];
+        buf.get_mut(..name.len())?.copy_from_slice(name);
+        Some(Self {
+            buf,
+            len: name.len(),
+            is_cut: false,
+        })
+    }
+
+    /// How the entries of an object begin; older histories have no more than that.
+    pub(crate) fn beginning(object: ObjectId) -> Self {
+        let mut buf = [0; NAME_MAX];
+        let len = object_text(in_one_space(object), &mut buf);
+        Self {
+            buf,
+            len,
+            is_cut: false,
+        }
+    }
+
+    /// The bytes.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.buf.get(..self.len).unwrap_or_default()
+    }
+
+    /// Whether `name` is an entry of the object whose entries begin so.
+    pub(crate) fn begins(&self, name: &[u8]) -> bool {
+        match name.strip_prefix(self.bytes()) {
+            Some(rest) => rest.first().is_none_or(|&byte| byte == COMMA),
+            None => false,
+        }
+    }
+
+    fn put(&mut self, bytes: &[u8]) {
+        let end = self.len.saturating_add(bytes.len());
+        // What does not fit is left out: only a NAME can be that long.
+        if let Some(room) = self.buf.get_mut(self.len..end) {
+            room.copy_from_slice(bytes);
+            self.len = end;
+        }
+    }
+}
+
+/// Each lower filesystem has one number space below a mount.
+fn in_one_space(object: ObjectId) -> ObjectId {
+    ObjectId {
+        volume: 0,
+        ..object
+    }
+}
+
+/// Why an object has lost its last name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// It was removed.
+    Removal,
+    /// Another one was renamed over it.
+    Replacement,
+    /// A revert, whose line was durable before.
+    Revert,
+}
+
+impl Cause {
+    /// Its letter; a capital one where the name is cut.
+    fn letter(self, is_cut: bool) -> u8 {
+        let letter = match self {
+            Self::Removal => b'u',
+            Self::Replacement => b'o',
+            Self::Revert => b'r',
+        };
+        if is_cut {
+            letter.to_ascii_uppercase()
+        } else {
+            letter
+        }
+    }
+
+    fn parse(word: &[u8]) -> Option<(Self, bool)> {
+        let &[letter] = word else { return None };
+        let cause = match letter.to_ascii_lowercase() {
+            b'u' => Self::Removal,
+            b'o' => Self::Replacement,
+            b'r' => Self::Revert,
+            _ => return None,
+        };
+        Some((cause, letter.is_ascii_uppercase()))
+    }
+}
+
+/// What an entry says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Orphan<'a> {
+    /// The object.
+    pub(crate) object: ObjectId,
+    /// The file handle of the directory that it had its name in: type byte, then bytes. Empty: it
+    /// has none.
+    pub(crate) parent: &'a [u8],
+    /// Who took the name.
+    pub(crate) uid: u32,
+    /// The line of that has this number or a later one.
+    pub(crate) seq: u64,
+    pub(crate) cause: Cause,
+    /// Whether the name is only the beginning of it.
+    pub(crate) is_cut: bool,
+    pub(crate) name: &'a [u8],
+}
+
+impl<'a> Orphan<'a> {
+    /// The entry.
+    #[inline(never)]
+    pub(crate) fn entry(&self) -> EntryName {
+        let mut entry = EntryName {
+            buf: [0; NAME_MAX],
+            len: 0,
+            is_cut: false,
+        };
+        let object = in_one_space(self.object);
+        entry.len = entry_text(object, self.parent, self.uid, self.seq, &mut entry.buf);
+        let room = NAME_MAX.saturating_sub(entry.len).saturating_sub(2);
+        entry.is_cut = self.name.len() > room;
+        entry.put(&[self.cause.letter(entry.is_cut), COMMA]);
+        entry.put(self.name.get(..room).unwrap_or(self.name));
+        entry
+    }
+
+    /// Reads an entry; its handle's bytes go to `handle`. `None`: it is none that says this much.
+    pub(crate) fn parse(entry: &'a [u8], handle: &'a mut [u8; HANDLE_MAX]) -> Option<Self> {
+        let mut words = entry.splitn(6, |&byte| byte == COMMA);
+        let mut numbers = words.next()?.splitn(2, |&byte| byte == b'.');
+        let object = ObjectId {
+            volume: 0,
+            inode: number(numbers.next()?)?,
+            generation: u32::try_from(number(numbers.next()?)?).ok()?,
+        };
+        let len = hex(words.next()?, handle)?;
+        let uid = u32::try_from(number(words.next()?)?).ok()?;
+        let seq = number(words.next()?)?;
+        let (cause, is_cut) = Cause::parse(words.next()?)?;
+        let name = words.next().filter(|name| !name.is_empty())?;
+        Some(Self {
+            object,
+            parent: handle.get(..len)?,
+            uid,
+            seq,
+            cause,
+            is_cut,
+            name,
+        })
+    }
+}
