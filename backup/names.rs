@@ -110,7 +110,14 @@ impl<'a> Naming<'a> {
                 name,
                 cause,
             };
-            match keep::away(record.mount, record.journal, victim, last, place, Room::Operation) {
+            match keep::away(
+                record.mount,
+                record.journal,
+                victim,
+                last,
+                place,
+                Room::Operation,
+            ) {
                 // The lower filesystem refuses it, in its own words.
                 Err(e) if e == ENOTEMPTY => Parting::Lost("error"),
                 parting => record.by_policy(parting)?,

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use crate::group::{self, End};
 use crate::history;
+use crate::kept;
 use crate::lower::Place;
 use crate::model::{name_of, Model, Object, NAMES};
 use crate::mounts::Lower;
@@ -164,6 +165,7 @@ pub fn look(place: &Place, cut: &mut Cut<'_>, random: &mut Random, tally: &mut T
     tally.lines += seen.lines;
     tally.payloads += seen.payloads;
     judge_groups(place, cut, tally).at("the groups")?;
+    kept::judge(place, cut).at("what is kept")?;
     for name in 0..NAMES {
         look_at_name(place, cut, name, random, tally).at(name_of(name))?;
     }
@@ -178,7 +180,7 @@ pub fn look(place: &Place, cut: &mut Cut<'_>, random: &mut Random, tally: &mut T
 }
 
 /// The inodes that are there, under a name or kept.
-fn inodes(place: &Place) -> Outcome<HashSet<u64>> {
+pub fn inodes(place: &Place) -> Outcome<HashSet<u64>> {
     let mut found = HashSet::from([fs::metadata(&place.top)?.ino()]);
     let mut places = vec![place.top.clone(), place.source.join(".loggerfs/kept")];
     while let Some(directory) = places.pop() {

@@ -194,6 +194,8 @@ pub fn ends(
 
 /// The inode number of an object as lines and kept objects are called: `[VOLUME.]INODE.GENERATION`.
 pub fn inode_of(object: &str) -> u64 {
+    // What is kept is called by more than the object.
+    let object = object.split(',').next().unwrap_or_default();
     let inode = object.rsplit('.').nth(1);
     inode.and_then(|inode| inode.parse().ok()).unwrap_or(0)
 }

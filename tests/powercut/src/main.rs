@@ -11,6 +11,7 @@ mod check;
 mod decision;
 mod group;
 mod history;
+mod kept;
 mod lower;
 mod mark;
 mod model;

@@ -194,6 +194,7 @@ impl Model {
             Act::Revert { name, count } => self.revert(name, count),
             Act::Fsync { name, .. } => self.fsync(name),
             Act::Sync | Act::Unmount | Act::UnmountLower => self.sync(),
+            Act::SyncBelow => self.names_durable.push((self.step, None)),
             Act::Rename { from, to } => {
                 let object = self.object_of(from);
                 self.note_names(&[from, to]);
@@ -348,10 +349,11 @@ impl Model {
             return;
         };
         object.take_back(step, count, Way::Walk);
-        // The file and all before the revert are durable; that it was done is not, yet.
-        let before = object.events.len() - 2;
-        object.durable.push((step, before));
-        self.lines_durable.push((step, step - 1));
+        // The file is durable, and so is the line that the revert begins with: the next mount goes on
+        // with it.
+        let done = object.events.len() - 1;
+        object.durable.push((step, done));
+        self.lines_durable.push((step, step));
     }
 
     fn store(&mut self, name: usize, at: usize, length: usize, is_synced: bool) {

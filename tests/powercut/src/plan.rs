@@ -106,6 +106,8 @@ pub enum Act {
         data_only: bool,
     },
     Sync,
+    /// Makes the lower filesystem durable, but of the history only what was written so far.
+    SyncBelow,
     Revert {
         name: usize,
         count: usize,
@@ -271,12 +273,18 @@ impl Plan {
                 if to == name {
                     return Act::Close { name };
                 }
+                if self.random.below(3) == 0 {
+                    self.waiting.push_back(Act::SyncBelow);
+                }
                 Act::Rename { from: name, to }
             }
             78..82 => {
-                // What is deleted comes back soon, often enough.
-                if self.random.below(2) == 0 {
-                    self.waiting.push_back(Act::Names { count: 1 });
+                // The name may be lost before the line is durable; what is deleted comes back soon,
+                // often enough.
+                match self.random.below(4) {
+                    0 => self.waiting.push_back(Act::SyncBelow),
+                    1 | 2 => self.waiting.push_back(Act::Names { count: 1 }),
+                    _ => {}
                 }
                 Act::Unlink { name }
             }
@@ -293,6 +301,11 @@ impl Plan {
                         .extend([Act::UnmountLower, Act::MountLower, Act::Mount]);
                 } else {
                     self.waiting.push_back(Act::Mount);
+                }
+                // The first line of a mount may be that of a loss.
+                let first = self.existing(model).filter(|_| self.random.below(3) == 0);
+                if let Some(name) = first {
+                    self.waiting.extend([Act::Unlink { name }, Act::SyncBelow]);
                 }
                 Act::Unmount
             }

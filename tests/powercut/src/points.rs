@@ -28,20 +28,26 @@ pub enum Moment {
     Unmounting,
     /// Unmounted in good order.
     Unmounted,
+    /// Right behind a revert, or behind the loss of a name that is durable below: the line that says so
+    /// is not.
+    Promised,
     /// The next mount put things in order after another cut.
     Recovering,
 }
 
 impl Moment {
-    /// In turn: of ten points, two are in a group before it was decided, and two behind that.
-    const ALL: [Moment; 10] = [
+    /// In turn: of twelve points, two are in a group before it was decided, and two behind that; two
+    /// are where a promise has to be kept without its line.
+    const ALL: [Moment; 12] = [
         Moment::Any,
         Moment::Unflushed,
         Moment::Decided,
+        Moment::Promised,
         Moment::Reverting,
         Moment::Grouping,
         Moment::Recovering,
         Moment::Decided,
+        Moment::Promised,
         Moment::Unmounting,
         Moment::Grouping,
         Moment::Unmounted,
@@ -56,6 +62,7 @@ impl Moment {
             Moment::Decided => "decided",
             Moment::Unmounting => "unmounting",
             Moment::Unmounted => "unmounted",
+            Moment::Promised => "promised",
             Moment::Recovering => "recovering",
         }
     }
@@ -175,15 +182,21 @@ impl Cuts {
             Moment::Unmounting => {
                 self.during(|act| matches!(act, Act::Unmount | Act::UnmountLower))
             }
-            Moment::Unmounted => {
-                let marks = self.marks.iter().zip(0usize..).skip(1);
-                let ended = |step: usize| self.acts[step - 1] == Act::Unmount;
-                marks
-                    .filter(|(_, step)| ended(*step))
-                    .map(|((at, _), _)| at + 1)
-                    .collect()
+            Moment::Unmounted => self.behind(|act| *act == Act::Unmount),
+            Moment::Promised => {
+                self.behind(|act| matches!(act, Act::Revert { .. } | Act::SyncBelow))
             }
         }
+    }
+
+    /// The places right behind such steps, if they were done.
+    fn behind(&self, is_it: impl Fn(&Act) -> bool) -> Vec<usize> {
+        let marks = self.marks.iter().zip(0usize..).skip(1);
+        let is_done = |step: usize| self.results[step - 1] >= 0 && is_it(&self.acts[step - 1]);
+        marks
+            .filter(|(_, step)| is_done(*step))
+            .map(|((at, _), _)| at + 1)
+            .collect()
     }
 
     /// The places while such a step is under way.

@@ -183,6 +183,9 @@ impl<'a> Worker<'a> {
             Act::Sync => rustix::fs::syncfs(File::open(&place.top)?)
                 .map(|()| 0)
                 .map_err(io::Error::from),
+            Act::SyncBelow => rustix::fs::syncfs(File::open(&place.base)?)
+                .map(|()| 0)
+                .map_err(io::Error::from),
             Act::Revert { name, count } => undo::revert(self.file(name)?, count).map(|()| 0),
             Act::Rename { from, to } => fs::rename(self.path(from), self.path(to)).map(|()| 0),
             Act::Unlink { name } => fs::remove_file(self.path(name)).map(|()| 0),
