@@ -74,6 +74,8 @@ impl Refusal {
             Reason::NoSpace => ENOSPC,
             Reason::Corrupt => EUCLEAN,
             Reason::Unsupported => EOPNOTSUPP,
+            Reason::Executed => ETXTBSY,
+            Reason::Leased => EAGAIN,
             Reason::Io => EIO,
         };
         Self { error, reason, seq }
@@ -84,6 +86,8 @@ impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
         let reason = if error == ENOSPC {
             Reason::NoSpace
+        } else if error == ETXTBSY {
+            Reason::Executed
         } else if error == EUCLEAN {
             Reason::Corrupt
         } else if error == ENODATA {
@@ -237,6 +241,10 @@ impl Revert<'_> {
             return Err(Refusal::new(Reason::NotWritable, 0));
         }
         content.is_open_to(&plan)?;
+        let changed = content.changed_by(&plan)?;
+        if changed.content {
+            content.is_no_swapfile()?;
+        }
         // What is replaced may have the room of what is older than what replaces it. Without redo copies
         // the lines are read again when a crash comes.
         let floor = match self.manner.no_redo {
@@ -244,7 +252,12 @@ impl Revert<'_> {
             false => plan.oldest_used(self.journal.segment()),
         };
         self.narrow(floor, u64::MAX);
-        content.perform(&mut state, plan, self.manner.no_redo, self.pin)
+        let result = content.perform(&mut state, plan, self.manner.no_redo, self.pin);
+        drop(state);
+        if result.is_ok() {
+            self.inode.changed_through(self.file, changed);
+        }
+        result
     }
 
     /// Takes back the newest `count` operations of a directory, in runs that are taken back as a

@@ -444,4 +444,8 @@ reasons! {
     NotPermitted = 14,
     /// The object is gone: it was dropped for want of room, or outside (ENODATA).
     Gone = 15,
+    /// A program runs from the file, or the kernel swaps to it (ETXTBSY).
+    Executed = 16,
+    /// A program holds a lease on the file, and did not give it up in time (EAGAIN).
+    Leased = 17,
 }

@@ -179,6 +179,14 @@ void lfs_call_in_kthread(void (*function)(void *), void *argument);
 
 size_t lfs_bytes_left(const struct iov_iter *bytes);
 
+/* other users of a file whose content a revert changes */
+bool lfs_has_lease(struct inode *inode);
+int lfs_break_lease(struct inode *inode, bool wait);
+bool lfs_is_swapfile(struct inode *inode);
+bool lfs_has_watchers(struct super_block *sb);
+void lfs_notify_changed(struct inode *inode, const struct path *path, bool content,
+			bool attributes);
+
 /* names that a revert changes */
 struct dentry *lfs_cached_child(struct dentry *parent, const char *name, unsigned int len);
 struct dentry *lfs_child(struct dentry *parent, const char *name, unsigned int len);
@@ -188,6 +196,7 @@ int lfs_start_renaming(struct renamedata *rd, struct dentry *old, const char *na
 		       unsigned int len);
 void lfs_name_removed(struct dentry *dentry);
 void lfs_name_added(struct dentry *dentry);
+void lfs_name_linked(struct dentry *dentry, struct inode *inode);
 void lfs_name_moved(struct dentry *dentry, struct dentry *target);
 void lfs_names_exchanged(struct dentry *a, struct dentry *b);
 void lfs_not_dead(struct inode *inode);

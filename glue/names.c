@@ -69,6 +69,12 @@ void lfs_name_added(struct dentry *dentry)
 		fsnotify_create(d_inode(dentry->d_parent), dentry);
 }
 
+/* The end of vfs_link(). */
+void lfs_name_linked(struct dentry *dentry, struct inode *inode)
+{
+	fsnotify_link(d_inode(dentry->d_parent), inode, dentry);
+}
+
 /* The end of vfs_rename(); @target is negative. */
 void lfs_name_moved(struct dentry *dentry, struct dentry *target)
 {

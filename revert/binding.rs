@@ -78,14 +78,24 @@ impl Names<'_> {
         self.dentry?.cached_child(name)
     }
 
+    /// Our dentry of a name that is about to be taken from here, if the dcache has it; also if not, when
+    /// the filesystem is watched: events need it. The directory is locked.
+    fn leaving(&self, name: &[u8]) -> Option<ARef<OwnDentry>> {
+        let dir = self.dentry?;
+        let child = if self.dir.superblock().has_watchers() {
+            dir.child(name).ok()
+        } else {
+            dir.cached_child(name)
+        };
+        child.filter(|child| child.own_inode().is_some())
+    }
+
     /// Takes a name away; its object is kept if it has no other.
     pub(super) fn remove(&self, name: &[u8], node: ObjectId) -> Outcome<Gone> {
         let lower = self.bound(name, Some(node))?;
         let inode = self.own(&lower)?;
         let _lock = inode.lock();
-        let cached = self
-            .cached(name)
-            .filter(|child| child.own_inode().is_some());
+        let cached = self.leaving(name);
         if cached.as_ref().is_some_and(|child| child.is_mount_point()) {
             return Err(Refusal::new(Reason::Conflict, 0));
         }
@@ -168,7 +178,9 @@ impl Names<'_> {
         if inode.is_directory() {
             inode.is_back();
         }
-        self.added(name, &inode, kept);
+        if let Some(child) = self.added(name, &inode, kept) {
+            child.added();
+        }
         Ok(())
     }
 
@@ -183,20 +195,20 @@ impl Names<'_> {
             let _write = self.mount.lower().want_write()?;
             Locked::to_create(self.mount.lower(), self.lower, name)?.link(lower)?;
         }
-        self.added(name, &inode, lower);
+        if let Some(child) = self.added(name, &inode, lower) {
+            child.linked(&inode);
+        }
         Ok(())
     }
 
-    /// An object has got a name: its times have moved, and the directory shows it.
-    fn added(&self, name: &[u8], inode: &OwnInode, lower: &Dentry) {
+    /// An object has got a name: its times have moved, and the directory shows it. Answers our dentry of
+    /// the name.
+    fn added(&self, name: &[u8], inode: &OwnInode, lower: &Dentry) -> Option<ARef<OwnDentry>> {
         backup::touched_below(inode, lower);
         inode.refresh();
         self.forget(name);
-        if let Some(child) = self.dentry.and_then(|dir| dir.child(name).ok()) {
-            if child.own_inode().is_some() {
-                child.added();
-            }
-        }
+        let child = self.dentry?.child(name).ok()?;
+        child.own_inode().is_some().then_some(child)
     }
 
     /// What the dcache says of a name is not true any more.
@@ -219,9 +231,13 @@ impl Names<'_> {
         let inode = self.own(&lower)?;
         let _lock = inode.lock();
         backup::load(&inode)?;
-        let cached = other
-            .cached(from)
-            .filter(|child| child.own_inode().is_some());
+        let cached = match self.dentry {
+            Some(_) => other.leaving(from),
+            // Not locked: the other one cannot be seen.
+            None => other
+                .cached(from)
+                .filter(|child| child.own_inode().is_some()),
+        };
         let target = match (&cached, self.dentry) {
             (Some(_), Some(dir)) => Some(dir.child(to)?),
             _ => None,
@@ -264,7 +280,11 @@ impl Names<'_> {
         for inode in &inodes {
             backup::load(inode)?;
         }
-        let cached = (self.cached(name), other.cached(second_name));
+        let cached = if self.dentry.is_some() && other.dentry.is_some() {
+            (self.leaving(name), other.leaving(second_name))
+        } else {
+            (self.cached(name), other.cached(second_name))
+        };
         {
             let _kernel = AsKernel::new();
             let mount = self.mount.lower();

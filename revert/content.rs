@@ -27,6 +27,7 @@ use crate::{
         error::EUCLEAN,
         file::File,
         inode::OwnInode,
+        notify::Changed,
         scope::AsKernel,
         task, //
     },
@@ -179,6 +180,23 @@ impl Content<'_> {
     pub(super) fn has_content(&self, plan: &Gathered) -> Result<bool, Refusal> {
         let content = apply::is_of_content(&plan.pieces, &plan.outcome, plan.records()?);
         Ok(content && self.inode.is_regular())
+    }
+
+    /// A swap file must not change: the kernel has its blocks on a list. swapon(8) is only to be had for
+    /// lower files; generic_write_checks() refuses such a file with the same error.
+    pub(super) fn is_no_swapfile(&self) -> Result<(), Refusal> {
+        if self.inode.lower().is_swapfile() {
+            return Err(Refusal::new(Reason::Executed, 0));
+        }
+        Ok(())
+    }
+
+    /// What the plan changes, for those who watch the object.
+    pub(super) fn changed_by(&self, plan: &Gathered) -> Result<Changed, Refusal> {
+        Ok(Changed {
+            content: self.has_content(plan)?,
+            attributes: plan.has_attributes,
+        })
     }
 
     pub(super) fn target(&self, is_alone: bool) -> Target<'_> {

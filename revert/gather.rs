@@ -59,8 +59,10 @@ impl<T> Store<T> for List<T> {
 pub(super) struct Gathered {
     /// What to put where, ascending.
     pub(super) pieces: KVVec<Piece>,
-    /// Records of old attributes, those of newer lines first.
+    /// Records of old attributes, those of newer lines first, and of privileges that a write takes away.
     pub(super) attributes: KVVec<u8>,
+    /// Whether the operations replaced attributes.
+    pub(super) has_attributes: bool,
     /// The sizes before and after.
     pub(super) outcome: Outcome,
     /// How many operations it takes back.
@@ -386,6 +388,7 @@ impl<'a> Gathering<'a> {
         let mut pieces = List::new();
         let outcome = (self.merge.finish(&mut pieces)).map_err(|e| e.refuse(newest))?;
         let mut attributes = self.attributes;
+        let has_attributes = !attributes.is_empty();
         let pieces: KVVec<Piece> = pieces.into();
         if !pieces.is_empty() || outcome.size != outcome.present {
             // As a revert writes, it would take away what a write does. It puts that back as the caller,
@@ -398,6 +401,7 @@ impl<'a> Gathering<'a> {
         Ok(Gathered {
             pieces,
             attributes,
+            has_attributes,
             outcome,
             count: self.taken,
             newest,

@@ -11,6 +11,7 @@
 
 mod apply;
 mod choose;
+mod claim;
 mod intents;
 mod order;
 mod recover;
@@ -42,6 +43,7 @@ use crate::{
         superblock::SuperBlock,
     },
 };
+use claim::{break_leases, Claim, LEASE_ROUNDS};
 use kernel::{prelude::*, sync::aref::ARef};
 pub(super) use recover::withdraw;
 
@@ -84,6 +86,8 @@ pub(crate) struct Done {
 /// Where it happens.
 #[derive(Clone, Copy)]
 struct Ground<'a> {
+    /// What the request came through; `None`: a mount that recovers.
+    file: Option<&'a OwnFile>,
     sb: &'a SuperBlock,
     mount: &'a Mount,
     journal: &'a Journal,
@@ -125,15 +129,43 @@ struct Group<'a> {
     members: KVVec<Member>,
     /// Those of the objects that have no name: they would be gone with the last close.
     held: KVec<ARef<OwnInode>>,
+    /// The right to change the objects' content.
+    claims: KVec<Claim>,
+    /// Objects with leases on them.
+    leased: KVec<ARef<OwnInode>>,
+}
+
+/// How an attempt went.
+enum Attempt {
+    Done(Done),
+    /// Nothing is in the way but leases on these objects.
+    Leased(KVec<ARef<OwnInode>>),
 }
 
 /// Takes operations back, or looks whether that could be done. `objections` is told what is in the way;
-/// then nothing was changed.
+/// then nothing was changed. Leases are broken and waited for first, as open(2) does: with nothing held.
 pub(crate) fn take_back(
     file: &OwnFile,
     request: &Request,
     objections: Objections<'_>,
 ) -> Outcome<Done> {
+    for round in 0..=LEASE_ROUNDS {
+        let is_last = round == LEASE_ROUNDS;
+        match attempt(file, request, is_last, &mut *objections)? {
+            Attempt::Done(done) => return Ok(done),
+            Attempt::Leased(inodes) => break_leases(&inodes)?,
+        }
+    }
+    Err(Refusal::new(Reason::Leased, 0))
+}
+
+/// As [`take_back`], once. `is_last`: leases are objections.
+fn attempt(
+    file: &OwnFile,
+    request: &Request,
+    is_last: bool,
+    objections: Objections<'_>,
+) -> Outcome<Attempt> {
     let sb = file.own_inode().superblock();
     let mount = sb.mount();
     let journal = mount.journal().ok_or(Refusal::new(Reason::HistoryOff, 0))?;
@@ -141,7 +173,12 @@ pub(crate) fn take_back(
     drop(file.want_write()?);
     let _turn = mount.group_turn().lock();
     let _frozen = sb.freeze()?;
-    let ground = Ground { sb, mount, journal };
+    let ground = Ground {
+        file: Some(file),
+        sb,
+        mount,
+        journal,
+    };
     let pin = journal.pin()?;
     let mut found = None;
     let mut objections = |seq, refusal: Refusal| {
@@ -149,19 +186,22 @@ pub(crate) fn take_back(
         objections(seq, refusal)
     };
     let mut group = Group::locate(ground, request, &mut objections)?;
-    let (mut done, needs) = group.choose(&mut objections)?;
+    let (mut done, needs) = group.choose(is_last, &mut objections)?;
     if let Some(refusal) = found {
         return Err(refusal);
+    }
+    if !group.leased.is_empty() {
+        return Ok(Attempt::Leased(core::mem::take(&mut group.leased)));
     }
     group.narrow(&pin, &needs)?;
     if !request.no_redo {
         journal.admit(needs.length, Room::Revert)?;
     }
     if request.dry_run || group.members.is_empty() {
-        return Ok(done);
+        return Ok(Attempt::Done(done));
     }
     done.seq = group.perform(&pin)?;
-    Ok(done)
+    Ok(Attempt::Done(done))
 }
 
 impl<'a> Group<'a> {
@@ -178,6 +218,8 @@ impl<'a> Group<'a> {
             chosen: KVVec::with_capacity(request.operations.len(), GFP_KERNEL)?,
             members: KVVec::new(),
             held: KVec::new(),
+            claims: KVec::new(),
+            leased: KVec::new(),
         };
         let mut lines = Lines::new(ground.journal)?;
         let mut newer = u64::MAX;
@@ -363,9 +405,11 @@ impl Opened {
             return Ok(None);
         }
         let access = if to_change { c::O_RDWR } else { c::O_RDONLY };
-        let access = access | c::O_LARGEFILE;
+        // Without waiting for leases on the lower file: the mount is frozen.
+        let access = access | c::O_LARGEFILE | c::O_NONBLOCK;
         match File::open_kernel(ground.mount.lower(), &self.lower, access) {
             Err(e) if e == EPERM => Err(Refusal::new(Reason::NotWritable, 0)),
+            Err(e) if e == EAGAIN => Err(Refusal::new(Reason::Leased, 0)),
             file => Ok(Some(file?)),
         }
     }

@@ -6,7 +6,7 @@ use super::{
     c,
     inode::{Inode, OwnInode}, //
 };
-use kernel::{error::to_result, prelude::*};
+use kernel::{error::to_result, prelude::*, sync::aref::ARef};
 
 impl Inode {
     /// As [`Self::lock`], for a directory under whose lock one of its children's is taken.
@@ -42,6 +42,35 @@ impl Inode {
         // SAFETY: `self` is a live inode.
         to_result(unsafe { c::lfs_get_write_access(self.as_ptr()) })?;
         Ok(WriteAccess(self))
+    }
+
+    /// As [`Self::write_access`], for as long as the guard is held wherever that is. `ETXTBSY`: a
+    /// program runs from the file.
+    pub(crate) fn held_write_access(&self) -> Result<HeldWriteAccess> {
+        let access = self.write_access()?;
+        // The count is given back by the guard that replaces this one.
+        core::mem::forget(access);
+        Ok(HeldWriteAccess(self.get()))
+    }
+
+    /// Whether another program holds a lease that a write of the file breaks. The caller has write
+    /// access: from then on generic_setlease() refuses new ones.
+    pub(crate) fn has_lease(&self) -> bool {
+        // SAFETY: `self` is a live inode.
+        unsafe { c::lfs_has_lease(self.as_ptr()) }
+    }
+
+    /// Asks the holders of leases to give them up, and with `wait` waits for that as open(2) does: for
+    /// `/proc/sys/fs/lease-break-time` at most, or until a signal comes. `EAGAIN`: they were asked.
+    pub(crate) fn break_lease(&self, wait: bool) -> Result {
+        // SAFETY: `self` is a live inode; the caller holds no lock when it waits.
+        to_result(unsafe { c::lfs_break_lease(self.as_ptr(), wait) })
+    }
+
+    /// Whether the kernel swaps to the file, which must not change then.
+    pub(crate) fn is_swapfile(&self) -> bool {
+        // SAFETY: `self` is a live inode; a racy read is what the VFS does too.
+        unsafe { c::lfs_is_swapfile(self.as_ptr()) }
     }
 }
 
@@ -96,6 +125,16 @@ impl Drop for SharedInodeGuard<'_> {
 pub(crate) struct WriteAccess<'a>(&'a Inode);
 
 impl Drop for WriteAccess<'_> {
+    fn drop(&mut self) {
+        // SAFETY: The guard exists because access was granted.
+        unsafe { c::lfs_put_write_access(self.0.as_ptr()) }
+    }
+}
+
+/// See [`Inode::held_write_access`].
+pub(crate) struct HeldWriteAccess(ARef<Inode>);
+
+impl Drop for HeldWriteAccess {
     fn drop(&mut self) {
         // SAFETY: The guard exists because access was granted.
         unsafe { c::lfs_put_write_access(self.0.as_ptr()) }

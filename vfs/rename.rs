@@ -10,6 +10,7 @@ use super::{
     c,
     dentry::{Dentry, OwnDentry},
     error::ESTALE,
+    inode::OwnInode,
     superblock::SuperBlock, //
 };
 use core::ptr::NonNull;
@@ -58,6 +59,12 @@ impl OwnDentry {
     pub(crate) fn added(&self) {
         // SAFETY: A positive dentry of a locked directory.
         unsafe { c::lfs_name_added(self.as_ptr()) };
+    }
+
+    /// Says that the name has come as one more of an object's.
+    pub(crate) fn linked(&self, inode: &OwnInode) {
+        // SAFETY: A positive dentry of a locked directory, and its inode.
+        unsafe { c::lfs_name_linked(self.as_ptr(), inode.as_ptr()) };
     }
 
     /// Says that the name is now what `target` was for, in the same directory.

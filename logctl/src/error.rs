@@ -96,6 +96,7 @@ impl Error {
             Errno::BADF | Errno::ROFS => Some(Reason::NotWritable),
             Errno::NOSPC | Errno::DQUOT => Some(Reason::NoSpace),
             Errno::UCLEAN => Some(Reason::Corrupt),
+            Errno::TXTBSY => Some(Reason::Executed),
             _ => None,
         });
         match reason {
@@ -247,6 +248,11 @@ pub fn obstacle(reason: Option<Reason>, by: Option<&str>) -> (&'static str, Stri
             "dropped",
             "it is not there any more: dropped to make room, or removed outside LoggerFS".into(),
         ),
+        Some(Reason::Executed) => (
+            "in use",
+            "a program runs from it, or it is a swap file in use".into(),
+        ),
+        Some(Reason::Leased) => ("in use", "a program holds a lease on it".into()),
         Some(Reason::NothingLeft) => ("gone", "was taken back already".into()),
         Some(Reason::Unsupported) => ("no inverse", "this kind has no inverse yet".into()),
         Some(Reason::HistoryOff | Reason::Io) | None => {
@@ -259,7 +265,7 @@ pub fn obstacle(reason: Option<Reason>, by: Option<&str>) -> (&'static str, Stri
 pub fn exit_code(reasons: impl Iterator<Item = Option<Reason>>) -> u8 {
     let codes = reasons.map(|reason| match reason {
         Some(Reason::Foreign | Reason::Conflict) => 4,
-        Some(Reason::Mapped) => 11,
+        Some(Reason::Mapped | Reason::Executed | Reason::Leased) => 11,
         _ => 1,
     });
     // A conflict says most.
@@ -271,7 +277,7 @@ impl Refusal {
     fn exit_code(&self) -> u8 {
         match self.reason {
             Reason::Foreign | Reason::Conflict => 4,
-            Reason::Mapped => 11,
+            Reason::Mapped | Reason::Executed | Reason::Leased => 11,
             _ => 1,
         }
     }
@@ -294,6 +300,13 @@ impl Refusal {
             ),
             Reason::Mapped => {
                 "end the program that maps it in the source directory, then try again.".into()
+            }
+            Reason::Executed => {
+                "end the program (`fuser` names it), or `swapoff` the file, then try again.".into()
+            }
+            Reason::Leased => {
+                "`/proc/locks` lists the lease and its holder; end that program, then try again."
+                    .into()
             }
             Reason::Conflict => {
                 format!("revert the later operation first; `logctl {file} readlog` lists it.")
@@ -359,6 +372,13 @@ impl fmt::Display for Refusal {
             Reason::Mapped => write!(
                 f,
                 "{path} is mapped by a program that did not open it through LoggerFS"
+            ),
+            Reason::Executed => {
+                write!(f, "a program runs from {path}, or it is a swap file in use")
+            }
+            Reason::Leased => write!(
+                f,
+                "a program holds a lease on {path} and did not give it up in time"
             ),
             Reason::Conflict => write!(f, "{path} was changed later by {op}"),
             Reason::NotOwner => write!(f, "{path} is not yours"),

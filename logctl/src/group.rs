@@ -112,6 +112,8 @@ fn leave_out(
         Some(
             Reason::Foreign
                 | Reason::Mapped
+                | Reason::Executed
+                | Reason::Leased
                 | Reason::NotOwner
                 | Reason::NotWritable
                 | Reason::NotPermitted

@@ -30,6 +30,7 @@ use crate::{
         dentry::{Dentry, OwnDentry},
         error::EUCLEAN,
         inode::OwnInode,
+        notify::Changed,
         scope::AsKernel,
     },
 };
@@ -185,13 +186,15 @@ impl Group<'_> {
     fn apply_content(&self, member: &Member) -> Outcome<bool> {
         let ground = &self.ground;
         let opened = ground.open(member.object)?;
+        let mut changed = Changed::default();
         let mut state = opened.inode.object().state.lock();
-        self.with_plan(
+        let applied = self.with_plan(
             &opened,
             member,
             &mut state,
             |state, content, plan, records| {
                 let to_change = content.has_content(plan)?;
+                changed = content.changed_by(plan)?;
                 // Before it is opened.
                 attributes::unprotect(ground.mount.lower(), &opened.lower, records)?;
                 let file = opened.file(ground, to_change)?;
@@ -206,7 +209,11 @@ impl Group<'_> {
                 let is_moved = opened.inode.is_directory() && !records.is_empty();
                 Ok(is_moved || attributes::protects(records))
             },
-        )
+        );
+        drop(state);
+        // At once, since a reader may see it from now on.
+        (opened.inode).changed_below(&opened.lower, ground.file, changed);
+        applied
     }
 
     /// Goes on with what of an object's content and attributes is taken back, by its file that can be read.
@@ -355,6 +362,12 @@ impl Ground<'_> {
         opened.known(self, &mut state)?;
         content.target(false).withdraw(&line)?;
         backup::note_change(&mut state, &opened.inode);
+        drop(state);
+        let changed = Changed {
+            content: to_change,
+            attributes: line.attributes.is_some(),
+        };
+        (opened.inode).changed_below(&opened.lower, self.file, changed);
         Ok(())
     }
 }

@@ -3,7 +3,7 @@
 //! Whether the operations of a group can be taken back: they stand, nothing that stays is in their way,
 //! and the caller may. Nothing is changed.
 
-use super::{Done, Ground, Group, Member, Objections, Opened, Outcome};
+use super::{claim::Claim, Done, Ground, Group, Member, Objections, Opened, Outcome};
 use crate::{
     backup,
     history::{
@@ -51,17 +51,25 @@ impl Needs {
 enum Choosing {
     /// It is gone, and has never had a name.
     LeftOut,
-    /// It can be taken back: what that takes, and the object, if it has no name that keeps it.
+    /// It can be taken back: what that takes, the right to do it, and the object, if it has no name that
+    /// keeps it.
     Fits {
         needs: Needs,
+        claim: Option<Claim>,
         held: Option<ARef<OwnInode>>,
     },
+    /// A lease has to be broken first.
+    Leased(ARef<OwnInode>),
 }
 
 impl Group<'_> {
-    /// Looks at everything.
+    /// Looks at everything. Objects with leases on them are noted, or objected to when this `is_last`.
     #[inline(never)]
-    pub(super) fn choose(&mut self, objections: Objections<'_>) -> Outcome<(Done, Needs)> {
+    pub(super) fn choose(
+        &mut self,
+        is_last: bool,
+        objections: Objections<'_>,
+    ) -> Outcome<(Done, Needs)> {
         let mut done = Done::default();
         let mut all = Needs::NOTHING;
         let mut last = None;
@@ -76,11 +84,19 @@ impl Group<'_> {
                     }
                     continue;
                 }
-                Ok(Choosing::Fits { needs, held }) => {
+                Ok(Choosing::Fits { needs, claim, held }) => {
                     all.add(&needs);
+                    if let Some(claim) = claim {
+                        self.claims.push(claim, GFP_KERNEL)?;
+                    }
                     if let Some(held) = held {
                         self.held.push(held, GFP_KERNEL)?;
                     }
+                }
+                Ok(Choosing::Leased(inode)) if !is_last => self.leased.push(inode, GFP_KERNEL)?,
+                Ok(Choosing::Leased(_)) => {
+                    let first = self.of(member).first().map_or(0, |chosen| chosen.seq);
+                    objections(first, Refusal::new(Reason::Leased, 0))?;
                 }
                 Err(refusal) => {
                     let first = self.of(member).first().map_or(0, |chosen| chosen.seq);
@@ -103,19 +119,31 @@ impl Group<'_> {
         let Some(opened) = self.ground.open_unless_unnamed(member.object)? else {
             return Ok(Choosing::LeftOut);
         };
-        let needs = self.choose_opened(member, &opened, objections)?;
+        let (needs, claim) = match self.choose_opened(member, &opened, objections) {
+            Err(refusal) if refusal.reason == Reason::Leased => {
+                return Ok(Choosing::Leased(opened.inode))
+            }
+            looked => looked?,
+        };
+        let is_leased = claim
+            .as_ref()
+            .is_some_and(|claim| claim.is_leased(&opened.inode));
+        // A dry run asks nobody to give up a lease, and promises nothing about how long that takes.
+        if is_leased && !self.request.dry_run {
+            return Ok(Choosing::Leased(opened.inode));
+        }
         let held = (opened.inode.object().is_unnamed()).then_some(opened.inode);
-        Ok(Choosing::Fits { needs, held })
+        Ok(Choosing::Fits { needs, claim, held })
     }
 
-    /// Answers what it takes.
+    /// Answers what it takes, and the right to do it, if that changes content.
     #[inline(never)]
     fn choose_opened(
         &self,
         member: &Member,
         opened: &Opened,
         objections: Objections<'_>,
-    ) -> Outcome<Needs> {
+    ) -> Outcome<(Needs, Option<Claim>)> {
         opened.may_be_reverted()?;
         if member.is_on_names {
             // That is for its flags to decide, where these are taken back, too.
@@ -136,7 +164,7 @@ impl Group<'_> {
             };
             let taken = self.names(member, head, objections)?;
             self.can_come_back(&taken, objections)?;
-            return Ok(Needs::NOTHING);
+            return Ok((Needs::NOTHING, None));
         }
         let file = opened.file(&self.ground, false)?;
         let content = opened.content(&self.ground, file.as_deref(), self.request.force);
@@ -144,6 +172,7 @@ impl Group<'_> {
         let on_foreign = content.verify(&mut state)?;
         let plan = self.plan(&content, member, state.head, on_foreign, objections)?;
         content.is_open_to(&plan)?;
+        let mut claim = None;
         if content.has_content(&plan)? {
             let may = match opened.inode.is_protected() {
                 true => opened.inode.may_write_unprotected(),
@@ -151,16 +180,18 @@ impl Group<'_> {
             };
             // As one who could not open it for writing.
             may.map_err(|_| Refusal::new(Reason::NotWritable, 0))?;
+            claim = Some(Claim::of(&opened.inode)?);
         }
         let replaced = plan.pieces.iter().map(|piece| piece.length);
-        Ok(Needs {
+        let needs = Needs {
             bytes: replaced.fold(0, u64::saturating_add),
             length: match self.request.no_redo {
                 true => 0,
                 false => content.length_to_save(&plan)?,
             },
             oldest: plan.oldest,
-        })
+        };
+        Ok((needs, claim))
     }
 
     /// What is to be done to content and attributes, by the object's lines from `head` on.

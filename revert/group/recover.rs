@@ -34,7 +34,12 @@ use kernel::prelude::*;
 pub(in crate::revert) fn withdraw(sb: &SuperBlock, group: &[Unfinished]) -> Outcome {
     let mount = sb.mount();
     let journal = mount.journal().ok_or(EIO)?;
-    let ground = Ground { sb, mount, journal };
+    let ground = Ground {
+        file: None,
+        sb,
+        mount,
+        journal,
+    };
     let mut places = names_of(&ground, group)?;
     let mut gone = KVec::with_capacity(group.len(), GFP_KERNEL)?;
     for member in group {

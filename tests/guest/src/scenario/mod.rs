@@ -18,6 +18,7 @@ mod groups;
 mod groups_gone;
 mod groups_protected;
 mod groups_redo;
+mod in_use;
 mod interrupted;
 mod kill;
 mod lasting;
@@ -45,6 +46,7 @@ mod seed;
 mod space;
 mod tool;
 mod verbs;
+mod watchers;
 
 use crate::harness::Test;
 
@@ -66,6 +68,8 @@ pub fn all() -> Vec<&'static Test> {
         groups_protected::TESTS,
         groups_redo::TESTS,
         saves::TESTS,
+        in_use::TESTS,
+        watchers::TESTS,
         interrupted::TESTS,
         cuts::TESTS,
         adopted::TESTS,
