@@ -316,7 +316,7 @@ impl Revert<'_> {
 
     /// The newest `count` operations in runs. The directory is locked.
     #[inline(never)]
-    fn runs(&self, count: u64) -> Result<KVec<Run>, Refusal> {
+    fn runs(&self, count: u64) -> Result<KVVec<Run>, Refusal> {
         if self.inode.object().is_kept() {
             // Removed, but open: its names are nobody's business any more.
             return Err(ENOENT.into());
@@ -326,7 +326,7 @@ impl Revert<'_> {
         let head = state.head;
         drop(state);
         let mut chain = Chain::new(self.journal, self.inode.id(), head, OnForeign::Pass)?;
-        let mut runs: KVec<Run> = KVec::new();
+        let mut runs: KVVec<Run> = KVVec::new();
         let mut found = 0;
         while found < count {
             match chain.step_back()? {
@@ -337,7 +337,7 @@ impl Revert<'_> {
                     match (Run::of(&line, at), runs.last_mut()) {
                         (Run::Names(_), Some(Run::Names(n)))
                         | (Run::Attributes(_), Some(Run::Attributes(n))) => *n += 1,
-                        (run, _) => runs.push(run, GFP_KERNEL)?,
+                        (run, _) => runs.push(run, GFP_KERNEL_ACCOUNT)?,
                     }
                 }
                 Link::Line(line, _, _, Step::Barred) => {

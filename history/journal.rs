@@ -189,14 +189,14 @@ pub(crate) struct Journal {
     #[pin]
     pub(super) keep: Mutex<Keep>,
     #[pin]
-    unfinished: Mutex<KVec<Unfinished>>,
+    unfinished: Mutex<KVVec<Unfinished>>,
     /// See [`super::state::State::cut`].
     cut: u64,
     /// See [`super::state::State::recovered`].
     recovered: u64,
     /// Reverts that are under way or half done, or ended by a line that may not be durable.
     #[pin]
-    intents: Mutex<KVec<Intent>>,
+    intents: Mutex<KVVec<Intent>>,
     #[pin]
     pub(super) writer: Worker<Journal, WRITER>,
     #[pin]
@@ -254,7 +254,7 @@ impl Journal {
         let mut tables = Tables::open(&home.dir, home.uuid).inspect_err(told)?;
         let mut keep = Keep::open(home, &mut tables).inspect_err(told)?;
         let unclean = !keep.is_new && !keep.state.clean;
-        let mut unfinished = KVec::new();
+        let mut unfinished = KVVec::new();
         if unclean {
             let mut removals = Removals::new();
             let found = (&mut unfinished, &mut removals);
@@ -269,7 +269,7 @@ impl Journal {
         if !unfinished.is_empty() {
             pins.pin_for_recovery()?;
         }
-        let mut intents = KVec::new();
+        let mut intents = KVVec::new();
         for revert in &unfinished {
             let intent = Intent {
                 segment: revert.at.segment,
@@ -325,7 +325,7 @@ impl Journal {
     }
 
     /// Reverts that were begun and not ended when the machine went down; the second call gives none.
-    pub(crate) fn take_unfinished(&self) -> KVec<Unfinished> {
+    pub(crate) fn take_unfinished(&self) -> KVVec<Unfinished> {
         core::mem::take(&mut *self.unfinished.lock())
     }
 

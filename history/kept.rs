@@ -73,7 +73,7 @@ pub(super) struct Kept {
     /// The segment that is used now.
     now: Option<Now>,
     /// Those whose names may not be durable.
-    dirty: KVec<Arc<Place>>,
+    dirty: KVVec<Arc<Place>>,
     /// Whether a segment's directory was made that may not be durable.
     is_home_dirty: bool,
     /// What has other names, too: a power cut came before it lost its own.
@@ -81,7 +81,7 @@ pub(super) struct Kept {
     /// What no line tells of: a power cut took that of the operation.
     orphans: KVVec<Found>,
     /// How many bytes are kept with some of the sealed segments.
-    sizes: KVec<(u64, u64)>,
+    sizes: KVVec<(u64, u64)>,
 }
 
 /// An entry that a mount has found.
@@ -160,18 +160,18 @@ impl Kept {
         Ok(Self {
             home: Some(trust::private_dir(home, KEPT)?),
             now: None,
-            dirty: KVec::new(),
+            dirty: KVVec::new(),
             is_home_dirty: false,
             strays: KVVec::new(),
             orphans: KVVec::new(),
-            sizes: KVec::new(),
+            sizes: KVVec::new(),
         })
     }
 
     /// Closes everything.
     pub(super) fn close(&mut self) {
         self.now = None;
-        self.dirty = KVec::new();
+        self.dirty = KVVec::new();
         self.home = None;
     }
 
@@ -324,14 +324,14 @@ impl Kept {
     }
 
     /// The numbers of the segments that have a directory.
-    pub(super) fn segments(&self) -> Result<KVec<u64>> {
+    pub(super) fn segments(&self) -> Result<KVVec<u64>> {
         self.called(b"")
     }
 
     /// The numbers in the names that end like this.
-    fn called(&self, suffix: &[u8]) -> Result<KVec<u64>> {
+    fn called(&self, suffix: &[u8]) -> Result<KVVec<u64>> {
         let home = self.home.as_ref().ok_or(ESHUTDOWN)?;
-        let mut numbers = KVec::new();
+        let mut numbers = KVVec::new();
         let mut full = Ok(());
         home.list(&mut |name| {
             if let Some(number) = number_in_name(name, suffix) {
@@ -348,10 +348,10 @@ impl Kept {
     pub(super) fn restore_files(
         &mut self,
         files: &mut Files,
-        segments: &mut KVec<u64>,
+        segments: &mut KVVec<u64>,
         first: u64,
     ) -> Result<Option<u64>> {
-        let mut lost = KVec::new();
+        let mut lost = KVVec::new();
         for segment in self.segments()? {
             if segments.binary_search(&segment).is_ok() {
                 continue;
@@ -575,7 +575,7 @@ fn remove_tree(dir: &Dir, name: &[u8]) -> Result {
 /// Removes what is in a directory; stops at a directory that is not empty, and answers its name.
 fn clear(dir: &Dir) -> Result<Option<KVec<u8>>> {
     loop {
-        let mut names: KVec<KVec<u8>> = KVec::new();
+        let mut names: KVVec<KVec<u8>> = KVVec::new();
         let mut full = Ok(());
         dir.list(&mut |name| {
             if names.len() < BATCH && full.is_ok() {

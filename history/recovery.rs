@@ -95,7 +95,7 @@ struct Found<'a> {
     lines: u64,
     cut: u64,
     damaged: u64,
-    unfinished: &'a mut KVec<Unfinished>,
+    unfinished: &'a mut KVVec<Unfinished>,
     removals: &'a mut Removals,
 }
 
@@ -105,7 +105,7 @@ pub(super) fn recover(
     files: &mut Files,
     tables: &mut Tables,
     kept: &mut Kept,
-    (unfinished, removals): (&mut KVec<Unfinished>, &mut Removals),
+    (unfinished, removals): (&mut KVVec<Unfinished>, &mut Removals),
 ) -> Result {
     let (_kernel, _nofs) = (AsKernel::new(), NoFs::new());
     tables.find()?;
@@ -217,7 +217,7 @@ fn read_one_before(
 /// oldest that stays, and those whose payload file is gone. A power cut may leave one of a segment's
 /// two names, as each directory is made durable by itself.
 fn finish_drops(
-    segments: &mut KVec<u64>,
+    segments: &mut KVVec<u64>,
     first: u64,
     files: &mut Files,
     kept: &mut Kept,
@@ -236,7 +236,7 @@ fn finish_drops(
 
 /// Removes the newest segments as long as they have no lines and nothing is kept with them: nothing
 /// names their payloads.
-fn remove_unused(segments: &mut KVec<u64>, files: &mut Files, kept: &Kept) -> Result {
+fn remove_unused(segments: &mut KVVec<u64>, files: &mut Files, kept: &Kept) -> Result {
     while let Some(&last) = segments.last() {
         if files.sizes(last)?.0 != 0 || kept.has_entries(last)? {
             break;
@@ -248,9 +248,9 @@ fn remove_unused(segments: &mut KVec<u64>, files: &mut Files, kept: &Kept) -> Re
 }
 
 /// The numbers of all logs, in order.
-pub(super) fn segments(files: &Files) -> Result<KVec<u64>> {
+pub(super) fn segments(files: &Files) -> Result<KVVec<u64>> {
     let (log_dir, _) = files.dirs()?;
-    let mut numbers = KVec::new();
+    let mut numbers = KVVec::new();
     let mut full = Ok(());
     log_dir.list(&mut |name| {
         if let Some(number) = number_in_name(name, b".log") {

@@ -314,7 +314,7 @@ impl Files {
     /// Removes payload files that no log goes with.
     pub(super) fn remove_strays(&mut self, keep: impl Fn(u64) -> bool) -> Result {
         let (_, undo_dir) = self.dirs()?;
-        let mut strays = KVec::new();
+        let mut strays = KVVec::new();
         let mut full = Ok(());
         undo_dir.list(&mut |name| {
             match number_in_name(name, b".dat") {

@@ -60,7 +60,7 @@ struct Table {
 pub(super) struct Tables {
     dir: Option<Dir>,
     uuid: [u8; 16],
-    list: KVec<Table>,
+    list: KVVec<Table>,
     /// One block, for look-ups.
     block: KVVec<u8>,
 }
@@ -71,14 +71,14 @@ impl Tables {
         Ok(Self {
             dir: Some(trust::private_dir(home, b"index")?),
             uuid,
-            list: KVec::new(),
+            list: KVVec::new(),
             block: zeroes(BLOCK)?,
         })
     }
 
     /// Closes everything.
     pub(super) fn close(&mut self) {
-        self.list = KVec::new();
+        self.list = KVVec::new();
         self.dir = None;
     }
 
@@ -103,7 +103,7 @@ impl Tables {
     /// Finds out from the directory which tables there are, after an unclean stop: of overlapping
     /// ones the longest counts, damaged ones and others are removed.
     pub(super) fn find(&mut self) -> Result {
-        let mut found = KVec::new();
+        let mut found = KVVec::new();
         let mut full = Ok(());
         self.dir()?.list(&mut |name| {
             let span = name
@@ -237,7 +237,7 @@ impl Tables {
 
     /// Puts a merged table in the place of those it was made of.
     pub(super) fn replace(&mut self, start: usize, merged: Span) -> Result {
-        let mut old = KVec::with_capacity(FAN, GFP_KERNEL)?;
+        let mut old = KVVec::with_capacity(FAN, GFP_KERNEL)?;
         while let Some(table) = self.list.get(start) {
             if table.span.first > merged.last {
                 break;

@@ -47,7 +47,7 @@ impl<T> From<List<T>> for KVVec<T> {
 
 impl<T> Store<T> for List<T> {
     fn push(&mut self, item: T) -> Result<(), PlanError> {
-        self.0.push(item, GFP_KERNEL).map_err(|_| PlanError::NoRoom)
+        (self.0.push(item, GFP_KERNEL_ACCOUNT)).map_err(|_| PlanError::NoRoom)
     }
 
     fn items(&mut self) -> &mut [T] {
@@ -174,7 +174,7 @@ struct Gathering<'a> {
     buf: KVVec<u8>,
     picking: Picking<List<(u64, u64)>>,
     standing: Standing<List<Kept>>,
-    standing_attributes: KVec<(Attribute, u64)>,
+    standing_attributes: KVVec<(Attribute, u64)>,
     taken: u64,
     newest: u64,
     back: Option<Pos>,
@@ -233,7 +233,7 @@ impl<'a> Gathering<'a> {
             buf,
             picking: Picking::new(List::new()),
             standing: Standing::new(List::new(), MOST_RANGES),
-            standing_attributes: KVec::new(),
+            standing_attributes: KVVec::new(),
             taken: 0,
             newest: 0,
             back: None,
@@ -332,8 +332,8 @@ impl<'a> Gathering<'a> {
 
     /// Which attributes an operation replaced.
     #[inline(never)]
-    fn attributes_of(&self, line: &Line<'_>) -> Result<KVec<Attribute>, Refusal> {
-        let mut touched = KVec::new();
+    fn attributes_of(&self, line: &Line<'_>) -> Result<KVVec<Attribute>, Refusal> {
+        let mut touched = KVVec::new();
         if line.attributes.is_none() {
             return Ok(touched);
         }

@@ -128,18 +128,18 @@ struct Group<'a> {
     chosen: KVVec<Chosen>,
     members: KVVec<Member>,
     /// Those of the objects that have no name: they would be gone with the last close.
-    held: KVec<ARef<OwnInode>>,
+    held: KVVec<ARef<OwnInode>>,
     /// The right to change the objects' content.
-    claims: KVec<Claim>,
+    claims: KVVec<Claim>,
     /// Objects with leases on them.
-    leased: KVec<ARef<OwnInode>>,
+    leased: KVVec<ARef<OwnInode>>,
 }
 
 /// How an attempt went.
 enum Attempt {
     Done(Done),
     /// Nothing is in the way but leases on these objects.
-    Leased(KVec<ARef<OwnInode>>),
+    Leased(KVVec<ARef<OwnInode>>),
 }
 
 /// Takes operations back, or looks whether that could be done. `objections` is told what is in the way;
@@ -217,9 +217,9 @@ impl<'a> Group<'a> {
             request,
             chosen: KVVec::with_capacity(request.operations.len(), GFP_KERNEL)?,
             members: KVVec::new(),
-            held: KVec::new(),
-            claims: KVec::new(),
-            leased: KVec::new(),
+            held: KVVec::new(),
+            claims: KVVec::new(),
+            leased: KVVec::new(),
         };
         let mut lines = Lines::new(ground.journal)?;
         let mut newer = u64::MAX;

@@ -46,7 +46,7 @@ impl Removed {
 /// names, and all that were in them. Nothing is locked. Answers how many operations that took back.
 #[inline(never)]
 pub(super) fn refill(revert: &Revert<'_>, count: u64) -> Result<u64, Refusal> {
-    let mut stack = KVec::new();
+    let mut stack = KVVec::new();
     {
         let _lock = revert.inode.lock_as_parent();
         push_removed(revert, &mut stack, &revert.newest_names(count)?)?;
@@ -86,7 +86,7 @@ pub(super) fn refill(revert: &Revert<'_>, count: u64) -> Result<u64, Refusal> {
     Ok(total)
 }
 
-fn push_removed(revert: &Revert<'_>, stack: &mut KVec<Removed>, taken: &Taken) -> Result {
+fn push_removed(revert: &Revert<'_>, stack: &mut KVVec<Removed>, taken: &Taken) -> Result {
     let mut lines = Lines::new(revert.journal)?;
     for &at in &taken.places {
         if let Some(removed) = Removed::of(&lines.read(at)?) {

@@ -93,7 +93,7 @@ impl OwnDentry {
         // SAFETY: A live superblock of ours has a root.
         let root: &OwnDentry = unsafe { OwnDentry::from_raw((*sb.as_ptr()).s_root) };
         let top = root.lower()?;
-        let mut path: KVec<ARef<Dentry>> = KVec::new();
+        let mut path: KVVec<ARef<Dentry>> = KVVec::new();
         let mut here = lower.get();
         while !core::ptr::eq(&*here, top) {
             // SAFETY: A live dentry.

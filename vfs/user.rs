@@ -58,7 +58,7 @@ pub(crate) fn read_all<T: FromBytes>(address: usize, count: u64) -> Result<KVVec
     let count = usize::try_from(count).map_err(|_| EINVAL)?;
     let length = count.checked_mul(size_of::<T>()).ok_or(EINVAL)?;
     let mut reader = UserSlice::new(UserPtr::from_addr(address), length).reader();
-    let mut items = KVVec::with_capacity(count, GFP_KERNEL)?;
+    let mut items = KVVec::with_capacity(count, GFP_KERNEL_ACCOUNT)?;
     for _ in 0..count {
         items.push(reader.read()?, GFP_KERNEL)?;
     }

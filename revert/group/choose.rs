@@ -456,7 +456,7 @@ impl ChoosingNames<'_> {
             // With what it took back it comes to nothing.
             return Ok(());
         }
-        let mut keys = KVec::new();
+        let mut keys = KVVec::new();
         self.each_name(member, line, &mut |key| Ok(keys.push(key, GFP_KERNEL)?))?;
         for key in keys {
             if self.standing.get(&key).is_none() {

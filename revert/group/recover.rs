@@ -41,7 +41,7 @@ pub(in crate::revert) fn withdraw(sb: &SuperBlock, group: &[Unfinished]) -> Outc
         journal,
     };
     let mut places = names_of(&ground, group)?;
-    let mut gone = KVec::with_capacity(group.len(), GFP_KERNEL)?;
+    let mut gone = KVVec::with_capacity(group.len(), GFP_KERNEL)?;
     for member in group {
         gone.push(is_gone(&ground, member)?, GFP_KERNEL)?;
     }
