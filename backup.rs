@@ -23,6 +23,7 @@ use crate::{
     vfs::{
         attr,
         dentry::{Dentry, OwnDentry},
+        error::EOPNOTSUPP,
         file::File,
         inode::{Inode, OwnInode, QuickCookie}, //
     },
@@ -34,11 +35,12 @@ pub(crate) use attributes::{
     Wanted, //
 };
 pub(crate) use capture::{add_runs, mapped as capture_runs, payload_length, Saved};
+use core::mem;
 use kernel::prelude::*;
 use lines::place_operation;
 pub(crate) use lines::{foreign, load_known, load_unchecked, place, take_as_found, Subject, What};
 pub(crate) use map::{map, store, tell, tell_stores, Teller};
-use policy::{by_policy, tolerate, tolerate_unless_freeing};
+use policy::{allow, by_policy, Loss};
 
 /// What an operation destroys.
 pub(crate) enum Loses<'a> {
@@ -52,8 +54,17 @@ pub(crate) enum Loses<'a> {
     Attributes(&'a Dentry, Wanted<'a>),
 }
 
-/// What was saved, the object's size then, and room for the lines if that came with it.
-type Old<'a> = (UnderWay<'a>, u64, Saved, Option<LineRoom<'a>>);
+/// What an operation replaces, as it was at one moment.
+struct Old<'a> {
+    under_way: UnderWay<'a>,
+    /// The object's size.
+    size: u64,
+    saved: Saved,
+    /// What is lost if the operation happens.
+    loss: Option<Loss>,
+    /// Room for the lines, if that came with the rest.
+    room: Option<LineRoom<'a>>,
+}
 
 /// An operation that is about to change an object. Our inode's lock is held.
 pub(crate) struct Intent<'a> {
@@ -77,7 +88,7 @@ impl<'a> Intent<'a> {
     /// An error means that the operation must not happen; with `on_error=continue` only ENOSPC of
     /// `on_full=deny` and a killed caller do that.
     pub(crate) fn prepare(self) -> Result<Pending<'a>> {
-        self.with_record(|record| Ok(Pending(record.take())))
+        self.with_record(|record| Ok(Pending(mem::take(record))))
     }
 
     /// Prepares, changes and settles: costs less than the same in three steps.
@@ -85,33 +96,30 @@ impl<'a> Intent<'a> {
     pub(crate) fn around(self, change: impl FnOnce() -> Result<usize>) -> Result<usize> {
         self.with_record(|record| {
             let result = change();
-            if let Some(record) = record {
-                record.settle(result.map(|n| n as u64));
-            }
+            record.settle(result.map(|n| n as u64));
             result
         })
     }
 
-    /// Goes on with the record, where it stays: there is none when no line can be placed.
+    /// Goes on with the record, where it stays.
     #[inline(always)]
-    fn with_record<T>(self, go: impl FnOnce(&mut Option<Record<'a>>) -> Result<T>) -> Result<T> {
+    fn with_record<T>(self, go: impl FnOnce(&mut Prepared<'a>) -> Result<T>) -> Result<T> {
         let mount = self.inode.mount();
         let Some(journal) = mount.journal() else {
-            return go(&mut None);
+            return go(&mut Prepared::Off);
         };
-        let (under_way, size, saved, room) = self.save_old(mount, journal)?;
+        let old = self.save_old(mount, journal)?;
         // Deleting always works: on a full filesystem its old state is given up.
-        let frees = self.frees(size);
-        let room = match room.map_or_else(|| journal.reserve_lines(LINES), Ok) {
+        let frees = self.frees(old.size);
+        let room = match old.room.map_or_else(|| journal.reserve_lines(LINES), Ok) {
             Ok(room) => room,
             Err(e) => {
-                drop(under_way);
-                tolerate_unless_freeing(mount, e, frees)?;
-                journal.count_lost();
-                return go(&mut None);
+                drop(old.under_way);
+                let loss = allow(mount, e, frees)?;
+                return go(&mut Prepared::Unrecorded(mount, journal, loss));
             }
         };
-        let mut record = Some(Record {
+        let mut record = Record {
             mount,
             journal,
             inode: self.inode,
@@ -120,18 +128,19 @@ impl<'a> Intent<'a> {
                 op: self.op,
                 at: self.at,
                 length: self.length,
-                size,
+                size: old.size,
             },
-            saved,
+            saved: old.saved,
+            loss: old.loss,
             room,
             before: (self.durable).then(|| armed_cookie(mount, self.inode.lower())),
             early: None,
-            _under_way: under_way,
-        });
-        if let Some(record) = record.as_mut().filter(|_| self.durable) {
+            _under_way: old.under_way,
+        };
+        if self.durable {
             record.place_early()?;
         }
-        go(&mut record)
+        go(&mut Prepared::Recorded(record))
     }
 
     /// Whether it makes room on the lower filesystem.
@@ -163,13 +172,20 @@ impl<'a> Intent<'a> {
 
     #[inline(always)]
     fn save_once(&self, mount: &Mount, journal: &'a Journal) -> Result<Old<'a>> {
-        if let Err(e) = ready(mount, journal, self.inode, true)? {
-            tolerate(mount, e)?;
-        }
+        let unready = match ready(mount, journal, self.inode, true)? {
+            Err(e) => Some(allow(mount, e, false)?),
+            Ok(()) => None,
+        };
         let under_way = self.inode.object().stores().operation();
         let size = self.inode.lower().size();
-        let (saved, room) = self.save_in(mount, journal, size)?;
-        Ok((under_way, size, saved, room))
+        let ((saved, loss), room) = self.save_in(mount, journal, size)?;
+        Ok(Old {
+            under_way,
+            size,
+            saved,
+            loss: loss.or(unready),
+            room,
+        })
     }
 
     #[inline(always)]
@@ -178,17 +194,17 @@ impl<'a> Intent<'a> {
         mount: &Mount,
         journal: &'a Journal,
         size: u64,
-    ) -> Result<(Saved, Option<LineRoom<'a>>)> {
+    ) -> Result<(policy::Outcome, Option<LineRoom<'a>>)> {
         match &self.loses {
-            Loses::Nothing => Ok((Saved::Nothing, None)),
+            Loses::Nothing => Ok(((Saved::Nothing, None), None)),
             Loses::Attributes(lower, wanted) => {
                 let saved = attributes::save(mount, journal, lower, wanted);
-                Ok((by_policy(mount, journal, saved, false)?, None))
+                Ok((by_policy(mount, saved, false)?, None))
             }
             Loses::Holes(reader, start, end) => {
                 let lower = self.inode.lower();
                 let saved = capture::holes(journal, lower, reader, *start, (*end).min(size));
-                Ok((by_policy(mount, journal, saved, false)?, None))
+                Ok((by_policy(mount, saved, false)?, None))
             }
             Loses::Range(reader, start, end) => {
                 let range = (*start, (*end).min(size));
@@ -268,23 +284,44 @@ fn save<'a>(
     reader: &File,
     range: (u64, u64),
     frees: bool,
-) -> Result<(Saved, Option<LineRoom<'a>>)> {
+) -> Result<(policy::Outcome, Option<LineRoom<'a>>)> {
     match capture::range(journal, lower, reader, range, LINES) {
-        Ok(saved) => Ok(saved),
-        Err(e) => Ok((by_policy(mount, journal, Err(e), frees)?, None)),
+        Ok((saved, room)) => Ok(((saved, None), room)),
+        Err(e) => Ok((by_policy(mount, Err(e), frees)?, None)),
     }
 }
 
 /// An operation whose old state is saved and whose outcome is not known yet.
 ///
 /// Dropping it unsettled means that nothing happened.
-pub(crate) struct Pending<'a>(Option<Record<'a>>);
+pub(crate) struct Pending<'a>(Prepared<'a>);
 
 impl Pending<'_> {
     /// Places the line: the operation changed `outcome` bytes, or failed.
     pub(crate) fn settle(mut self, outcome: Result<u64>) {
-        if let Some(record) = &mut self.0 {
-            record.settle(outcome);
+        self.0.settle(outcome);
+    }
+}
+
+/// What an operation has beside the change itself.
+#[derive(Default)]
+enum Prepared<'a> {
+    /// The history is off.
+    #[default]
+    Off,
+    /// There is no room for a line.
+    Unrecorded(&'a Mount, &'a Journal, Loss),
+    /// A line is to be placed.
+    Recorded(Record<'a>),
+}
+
+impl Prepared<'_> {
+    #[inline]
+    fn settle(&mut self, outcome: Result<u64>) {
+        match self {
+            Self::Recorded(record) => record.settle(outcome),
+            Self::Unrecorded(mount, journal, loss) if outcome.is_ok() => loss.count(mount, journal),
+            _ => {}
         }
     }
 }
@@ -298,6 +335,8 @@ struct Record<'a> {
     saved: Saved,
     room: LineRoom<'a>,
     /// What the object looked like before, where the record has to be durable first.
+    /// What is lost if the operation changes something.
+    loss: Option<Loss>,
     before: Option<QuickCookie>,
     /// The number of the line when it was placed before the change.
     early: Option<u64>,
@@ -318,12 +357,15 @@ impl Record<'_> {
             Ok(seq) => self.early = Some(seq),
             Err(e) => {
                 self.early = placed.ok();
-                if let Err(refused) = tolerate(self.mount, e) {
-                    if let Some(seq) = self.early {
-                        let mut state = inode.object().state.lock();
-                        self.correct(&mut state, seq, Op::Cancel);
+                match allow(self.mount, e, false) {
+                    Ok(loss) => self.loss = Some(loss),
+                    Err(refused) => {
+                        if let Some(seq) = self.early {
+                            let mut state = inode.object().state.lock();
+                            self.correct(&mut state, seq, Op::Cancel);
+                        }
+                        return Err(refused);
                     }
-                    return Err(refused);
                 }
             }
         }
@@ -408,6 +450,14 @@ impl Record<'_> {
         }
         has_moved(state, self.inode)
     }
+        let is_of_space = matches!(
+            self.what.op,
+            Op::Allocate | Op::Punch | Op::Zero | Op::Collapse | Op::Insert
+        );
+        if is_of_space && (error == EINVAL || error == EOPNOTSUPP) {
+            // fallocate(): ext4 moves the times before it looks at mode and alignment.
+            return false;
+        }
 
     fn settle(&mut self, outcome: Result<u64>) {
         let inode = self.inode;
@@ -433,6 +483,9 @@ impl Record<'_> {
             note_change(&mut state, inode);
         }
     }
+            if let Some(loss) = self.loss {
+                loss.count(self.mount, self.journal);
+            }
 }
 
 /// Notes what the object looks like.
@@ -482,7 +535,12 @@ fn load_as(inode: &OwnInode, is_locked: bool) -> Result {
     };
     let _gate = inode.object().stores().shut_if_mapped();
     match ready(mount, journal, inode, is_locked)? {
-        Err(e) => tolerate(mount, e),
+        Err(e) => {
+            // Nothing has happened yet: see `touched_below`.
+            let Loss(error) = allow(mount, e, false)?;
+            inode.object().state.lock().unread = Some(error);
+            Ok(())
+        }
         Ok(()) => Ok(()),
     }
 }
@@ -506,6 +564,11 @@ pub(crate) fn touched_below(inode: &OwnInode, lower: &Dentry) {
         let mut state = inode.object().state.lock();
         look(&mut state, inode);
         let stale = state.left.take().is_some();
+        let unread = state.unread.take();
+        if let Some(error) = unread.filter(|_| !state.loaded) {
+            // Its time has moved, and no line says why.
+            inode.mount().warn_lost(error);
+        }
         state.changed |= stale;
         stale
     };

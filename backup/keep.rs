@@ -166,7 +166,10 @@ impl Drop for Kept<'_> {
         // Nothing happened: a name more would make it an object with several.
         let entry = self.entry();
         if let Err(e) = self.place.dir().unlink(entry.bytes()) {
-            self.mount.warn_lost(e);
+            pr_warn!(
+                "history: a file is left with a name too many (error {})\n",
+                e.to_errno()
+            );
         }
     }
 }

@@ -11,7 +11,9 @@
 use super::{
     is_foreign,
     lines::{self, place_by},
-    look, look_if_idle, tolerate, Saved, Subject, What,
+    look, look_if_idle,
+    policy::{allow, Loss},
+    Saved, Subject, What,
 };
 use crate::{
     history::{
@@ -128,13 +130,13 @@ fn save(journal: &Journal, file: &OwnFile, fault: LockedFault<'_>) -> Result<Ans
     let inode = file.own_inode();
     let stores = inode.object().stores();
     let mut list = List::default();
+    let mut loss = None;
     let count = match gather(journal, file, &fault, &mut list) {
         Err(e) if e != EAGAIN && e != ENOMEM => {
-            tolerate(inode.mount(), e)?;
-            journal.count_lost();
+            let lost = allow(inode.mount(), e, false)?;
+            loss = Some(lost);
             list = List::default();
-            let why = if e == ENOSPC { "nospace" } else { "error" };
-            lose(file, &fault, &mut list, why)?
+            lose(file, &fault, &mut list, lost.why())?
         }
         count => count?,
     };
@@ -144,8 +146,13 @@ fn save(journal: &Journal, file: &OwnFile, fault: LockedFault<'_>) -> Result<Ans
             list = List::default();
             let count = lose(file, &fault, &mut list, "busy")?;
             stores.add_forced(&mut list, count);
+            loss = loss.or(Some(Loss(EBUSY)));
         }
         Err(_) => return Err(EAGAIN),
+    }
+    // From here on the page becomes writable: before, the store would have been tried again.
+    if let Some(loss) = loss.filter(|_| fault.range().1 != 0) {
+        loss.count(inode.mount(), journal);
     }
     if count != 0 && stores.is_to_be_listed() {
         inode.mount().slices().add(inode);

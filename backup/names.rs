@@ -5,7 +5,9 @@
 use super::{
     keep::{self, Handle, LastName, Parting},
     lines::{self, Named},
-    place, tolerate_unless_freeing, Subject, What,
+    place,
+    policy::{allow, Loss},
+    Subject, What,
 };
 use crate::{
     history::{
@@ -16,7 +18,7 @@ use crate::{
     stack::Mount,
     vfs::{
         dentry::{Dentry, OwnDentry},
-        error::ENOTEMPTY,
+        error::{ENOTEMPTY, EOPNOTSUPP},
         inode::OwnInode, //
     },
 };
@@ -24,9 +26,16 @@ use kernel::prelude::*;
 
 /// A change of a name that is about to happen. The directory's lock is held. Dropping it without
 /// [`Naming::done`] means that nothing happened.
-pub(crate) struct Naming<'a>(Option<Record<'a>>);
+pub(crate) enum Naming<'a> {
+    /// The history is off.
+    Off,
+    /// There is no room for a line.
+    Unrecorded(&'a Mount, &'a Journal, Loss),
+    /// A line is to be placed.
+    Recorded(Record<'a>),
+}
 
-struct Record<'a> {
+pub(crate) struct Record<'a> {
     mount: &'a Mount,
     journal: &'a Journal,
     room: LineRoom<'a>,
@@ -35,6 +44,8 @@ struct Record<'a> {
     name: &'a [u8],
     /// What becomes of the object that loses the name.
     parting: Option<Parting<'a>>,
+    /// What is lost if the operation happens.
+    loss: Option<Loss>,
 }
 
 impl<'a> Naming<'a> {
@@ -42,14 +53,14 @@ impl<'a> Naming<'a> {
     pub(crate) fn begin(dir: &'a OwnInode, op: Op, name: &'a [u8]) -> Result<Self> {
         let mount = dir.mount();
         let Some(journal) = mount.journal() else {
-            return Ok(Self(None));
+            return Ok(Self::Off);
         };
         let ready = {
             let mut state = dir.object().state.lock();
             lines::load_unchecked(journal, dir, &mut state)
         };
         match ready.and_then(|()| journal.reserve_lines(1)) {
-            Ok(room) => Ok(Self(Some(Record {
+            Ok(room) => Ok(Self::Recorded(Record {
                 mount,
                 journal,
                 room,
@@ -57,11 +68,11 @@ impl<'a> Naming<'a> {
                 op,
                 name,
                 parting: None,
-            }))),
+                loss: None,
+            })),
             Err(e) => {
-                tolerate_unless_freeing(mount, e, frees(op))?;
-                journal.count_lost();
-                Ok(Self(None))
+                let loss = allow(mount, e, frees(op))?;
+                Ok(Self::Unrecorded(mount, journal, loss))
             }
         }
     }
@@ -73,7 +84,7 @@ impl<'a> Naming<'a> {
         (parent, name): (&'a Dentry, &'a [u8]),
         lower: &Dentry,
     ) -> Result {
-        let Some(record) = &mut self.0 else {
+        let Self::Recorded(record) = self else {
             return Ok(());
         };
         let last = LastName {
@@ -95,7 +106,7 @@ impl<'a> Naming<'a> {
         (parent, name): (&'a Dentry, &'a [u8]),
         place: (&Dentry, &Dentry, &[u8]),
     ) -> Result<bool> {
-        let Some(record) = &mut self.0 else {
+        let Self::Recorded(record) = self else {
             return Ok(false);
         };
         let parting = if !victim.is_directory() && victim.lower().links() > 1 {
@@ -119,7 +130,7 @@ impl<'a> Naming<'a> {
                 Room::Operation,
             ) {
                 // The lower filesystem refuses it, in its own words.
-                Err(e) if e == ENOTEMPTY => Parting::Lost("error"),
+                Err(e) if e == ENOTEMPTY => record.give_up(e),
                 parting => record.by_policy(parting)?,
             }
         };
@@ -130,15 +141,14 @@ impl<'a> Naming<'a> {
 
     /// Says that the object which loses the name is not kept.
     pub(crate) fn give_up(&mut self) {
-        if let Some(record) = &mut self.0 {
-            record.parting = Some(Parting::Lost("error"));
+        if let Self::Recorded(record) = self {
+            record.parting = Some(record.give_up(EOPNOTSUPP));
         }
     }
 
     /// Places the line. `node` is what the name is or was bound to.
     pub(crate) fn done(mut self, node: Option<&OwnInode>) {
-        if let Some(record) = &mut self.0 {
-            record.settle();
+        if let Some(record) = self.settled() {
             if !record.place_usual(node) {
                 record.place(node, |_| {});
             }
@@ -147,9 +157,23 @@ impl<'a> Naming<'a> {
 
     /// As [`Naming::done`]; `more` adds keys.
     pub(crate) fn done_with(mut self, node: &OwnInode, more: impl Fn(&mut LineDraft<'_>)) {
-        if let Some(record) = &mut self.0 {
-            record.settle();
+        if let Some(record) = self.settled() {
             record.place(Some(node), more);
+        }
+    }
+
+    /// The operation has happened. Answers what its line is to be placed by.
+    fn settled(&mut self) -> Option<&mut Record<'a>> {
+        match self {
+            Self::Recorded(record) => {
+                record.settle();
+                Some(record)
+            }
+            Self::Unrecorded(mount, journal, loss) => {
+                loss.count(mount, journal);
+                None
+            }
+            Self::Off => None,
         }
     }
 }
@@ -161,18 +185,28 @@ fn frees(op: Op) -> bool {
 
 impl<'a> Record<'a> {
     /// How an object is kept, or what the mount's policy makes of the failure.
-    fn by_policy(&self, parting: Result<Parting<'a>>) -> Result<Parting<'a>> {
+    fn by_policy(&mut self, parting: Result<Parting<'a>>) -> Result<Parting<'a>> {
         parting.or_else(|e| {
-            tolerate_unless_freeing(self.mount, e, frees(self.op))?;
-            self.journal.count_lost();
-            Ok(Parting::Lost(if e == ENOSPC { "nospace" } else { "error" }))
+            let loss = allow(self.mount, e, frees(self.op))?;
+            self.loss = Some(loss);
+            Ok(Parting::Lost(loss.why()))
         })
+    }
+
+    /// The object is not kept, whatever the policy says.
+    fn give_up(&mut self, error: Error) -> Parting<'a> {
+        let loss = Loss(error);
+        self.loss = Some(loss);
+        Parting::Lost(loss.why())
     }
 
     /// The operation has happened.
     fn settle(&mut self) {
         if let Some(parting) = &mut self.parting {
             parting.settle();
+        }
+        if let Some(loss) = self.loss {
+            loss.count(self.mount, self.journal);
         }
     }
 

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! What happens where the old state cannot be saved: the mount's `on_error=` and `on_full=` say so.
+//!
+//! The policy is asked before the operation, which the lower filesystem may refuse all the same. So an
+//! answer is a [`Loss`] that counts nothing yet; who settles the operation counts it, once it is known
+//! that something was changed.
 
 use super::Saved;
 use crate::{
@@ -9,44 +13,55 @@ use crate::{
 };
 use kernel::prelude::*;
 
-/// What was saved, or what the mount's policy makes of the failure.
-pub(super) fn by_policy(
-    mount: &Mount,
-    journal: &Journal,
-    saved: Result<Saved>,
-    frees: bool,
-) -> Result<Saved> {
-    match saved {
-        // A killed caller: nothing has happened yet, and nothing will.
-        Err(e) if e != EINTR => {
-            tolerate_unless_freeing(mount, e, frees)?;
-            journal.count_lost();
-            let why = if e == ENOSPC { "nospace" } else { "error" };
-            Ok(Saved::Lost(why))
+/// Why an operation that goes on cannot be taken back.
+#[derive(Clone, Copy)]
+#[must_use = "it is to be counted when the operation has changed something"]
+pub(crate) struct Loss(pub(super) Error);
+
+impl Loss {
+    /// The line's `why=`.
+    pub(super) fn why(self) -> &'static str {
+        if self.0 == ENOSPC {
+            "nospace"
+        } else {
+            "error"
         }
-        saved => saved,
+    }
+
+    /// The operation has changed something: counts it, and warns.
+    pub(super) fn count(self, mount: &Mount, journal: &Journal) {
+        journal.count_lost();
+        mount.warn_lost(self.0);
     }
 }
 
-/// Whether an operation may go on although its old state cannot be saved.
-pub(super) fn tolerate(mount: &Mount, error: Error) -> Result {
-    let refuse = if error == ENOSPC {
-        mount.on_full() == OnFull::Deny
+/// Whether an operation may go on although its old state or its line cannot be saved. One that makes
+/// room on the lower filesystem (`frees`) is not refused for want of room.
+pub(super) fn allow(mount: &Mount, error: Error, frees: bool) -> Result<Loss> {
+    let is_refused = if error == EINTR {
+        // A killed caller: nothing has happened yet, and nothing will.
+        true
+    } else if error == ENOSPC {
+        !frees && mount.on_full() == OnFull::Deny
     } else {
         mount.on_error() == OnError::Refuse
     };
-    if refuse {
+    if is_refused {
         return Err(error);
     }
-    mount.warn_lost(error);
-    Ok(())
+    Ok(Loss(error))
 }
 
-/// As [`tolerate`], for an operation that may make room: no room is no reason to refuse it.
-pub(super) fn tolerate_unless_freeing(mount: &Mount, error: Error, frees: bool) -> Result {
-    if frees && error == ENOSPC {
-        mount.warn_lost(error);
-        return Ok(());
+/// What was saved, or what the mount's policy makes of the failure.
+pub(super) fn by_policy(mount: &Mount, saved: Result<Saved>, frees: bool) -> Result<Outcome> {
+    match saved {
+        Ok(saved) => Ok((saved, None)),
+        Err(e) => {
+            let loss = allow(mount, e, frees)?;
+            Ok((Saved::Lost(loss.why()), Some(loss)))
+        }
     }
-    tolerate(mount, error)
 }
+
+/// What was saved of an old state, and what is lost if the operation happens.
+pub(super) type Outcome = (Saved, Option<Loss>);

@@ -48,6 +48,8 @@ pub(crate) struct ObjectState {
     pub(crate) head: Option<Pos>,
     /// The segment in which a line last told the object's file handle; 0: none did.
     pub(crate) handle_told_in: u64,
+    /// Why it could not be loaded before an operation that may not have happened yet.
+    pub(crate) unread: Option<Error>,
     /// The cookie that the next line has to tell.
     pub(crate) was: Option<Cookie>,
     /// What the object looked like after our last operation on it.
