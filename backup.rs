@@ -34,7 +34,7 @@ pub(crate) use attributes::{
     gather_privileges,
     Wanted, //
 };
-pub(crate) use capture::{add_runs, mapped as capture_runs, payload_length, Saved};
+pub(crate) use capture::{add_runs, mapped as capture_runs, payload_length, Runs, Saved};
 use core::mem;
 use kernel::prelude::*;
 use lines::place_operation;
@@ -258,9 +258,10 @@ pub(crate) fn is_foreign(state: &ObjectState, inode: &OwnInode) -> bool {
 /// Whether a file's times or size are not what they were after our last operation.
 fn has_moved(state: &ObjectState, inode: &OwnInode) -> bool {
     inode.is_regular()
-        && state
-            .seen
-            .is_some_and(|seen| seen != inode.lower().quick_cookie())
+        && state.seen.is_some_and(|seen| {
+            // A stacked filesystem below copies what stores have moved when it pleases.
+            seen != inode.pages().quick_cookie() && seen != inode.lower().quick_cookie()
+        })
 }
 
 /// The object's quick cookie, which from now on tells any change apart, also within one tick of the
@@ -333,10 +334,10 @@ struct Record<'a> {
     open: Option<&'a Open>,
     what: What,
     saved: Saved,
-    room: LineRoom<'a>,
-    /// What the object looked like before, where the record has to be durable first.
     /// What is lost if the operation changes something.
     loss: Option<Loss>,
+    room: LineRoom<'a>,
+    /// What the object looked like before, where the record has to be durable first.
     before: Option<QuickCookie>,
     /// The number of the line when it was placed before the change.
     early: Option<u64>,
@@ -448,8 +449,6 @@ impl Record<'_> {
         if self.what.op == Op::Write && self.before.is_none() {
             return is_no_room(error) || error == ENOMEM || error == EIO;
         }
-        has_moved(state, self.inode)
-    }
         let is_of_space = matches!(
             self.what.op,
             Op::Allocate | Op::Punch | Op::Zero | Op::Collapse | Op::Insert
@@ -458,6 +457,8 @@ impl Record<'_> {
             // fallocate(): ext4 moves the times before it looks at mode and alignment.
             return false;
         }
+        has_moved(state, self.inode)
+    }
 
     fn settle(&mut self, outcome: Result<u64>) {
         let inode = self.inode;
@@ -481,18 +482,18 @@ impl Record<'_> {
         }
         if changed.is_some() {
             note_change(&mut state, inode);
-        }
-    }
             if let Some(loss) = self.loss {
                 loss.count(self.mount, self.journal);
             }
+        }
+    }
 }
 
 /// Notes what the object looks like.
 fn look(state: &mut ObjectState, inode: &OwnInode) {
     // Faults that have not ended yet move its times later.
     state.faults = inode.object().stores().ended();
-    state.seen = Some(inode.lower().quick_cookie());
+    state.seen = Some(inode.pages().quick_cookie());
 }
 
 /// As [`look`], by somebody who does not hold our inode's lock: while an operation is under way,
@@ -562,13 +563,13 @@ pub(crate) fn touched(inode: &OwnInode, dentry: &OwnDentry) {
 pub(crate) fn touched_below(inode: &OwnInode, lower: &Dentry) {
     let stale = {
         let mut state = inode.object().state.lock();
-        look(&mut state, inode);
-        let stale = state.left.take().is_some();
         let unread = state.unread.take();
         if let Some(error) = unread.filter(|_| !state.loaded) {
             // Its time has moved, and no line says why.
             inode.mount().warn_lost(error);
         }
+        look(&mut state, inode);
+        let stale = state.left.take().is_some();
         state.changed |= stale;
         stale
     };
@@ -611,8 +612,9 @@ fn leave_below<'a>(inode: &OwnInode, lower: impl FnOnce() -> Result<&'a Dentry>)
     }
 }
 
-/// As [`leave`], when the inode goes out of memory: never waits, and gives up rather than that. An
-/// object without a closing line is taken as it is found, at its next use.
+/// As [`leave`], when the inode goes out of memory, perhaps by a shrinker: never waits, and gives up
+/// rather than that. The line tells the lower object's times, for which a filesystem that is not local
+/// asks a server or a daemon. An object without a closing line is taken as it is found, at its next use.
 pub(crate) fn leave_evicted(inode: &OwnInode) {
     let Some(mut state) = inode.object().state.try_lock() else {
         return;
@@ -622,7 +624,7 @@ pub(crate) fn leave_evicted(inode: &OwnInode) {
         return;
     };
     let _ = tell_stores(journal, inode, &mut state, Teller::Evictor);
-    if !state.changed {
+    if !state.changed || !inode.lower().superblock().is_local() {
         return;
     }
     let Some(lower) = inode.lower().any_name() else {

@@ -11,10 +11,21 @@ use crate::{
     vfs::{
         file::File,
         inode::Inode,
-        range::{extents, run_at, Run}, //
+        range::{extents, run_at, Run},
+        task, //
     },
 };
 use kernel::prelude::*;
+
+/// Runs of data and holes, ascending. Programs choose how many there are: the memory is vmalloc's where
+/// there are many, and charged to the caller.
+pub(crate) type Runs = KVVec<MapRecord>;
+
+/// The most runs of one operation: they take 96 MiB, and 64 MiB of the history.
+const MAX_RUNS: usize = 4 << 20;
+
+/// How many runs are found between two looks for a fatal signal.
+const RUNS_PER_LOOK: usize = 256;
 
 /// What became of the old state.
 pub(crate) enum Saved {
@@ -121,21 +132,22 @@ fn runs_of(journal: &Journal, lower: &Inode, reader: &File, range: (u64, u64)) -
 }
 
 /// The runs of a range, if there are others than of data.
-fn holes_in(reader: &File, range: (u64, u64)) -> Result<Option<KVec<MapRecord>>> {
-    let mut runs = KVec::new();
+fn holes_in(reader: &File, range: (u64, u64)) -> Result<Option<Runs>> {
+    let mut runs = Runs::new();
     add_runs(&mut runs, reader, range)?;
     let is_dense = runs.iter().all(|run| run.content == Content::Data);
     Ok((!is_dense).then_some(runs))
 }
 
 /// Adds the runs of data and holes of a range, under our inode's lock.
-pub(crate) fn add_runs(
-    runs: &mut KVec<MapRecord>,
-    reader: &File,
-    (start, end): (u64, u64),
-) -> Result {
+pub(crate) fn add_runs(runs: &mut Runs, reader: &File, (start, end): (u64, u64)) -> Result {
     let mut at = start;
+    let mut count = 0usize;
     while at < end {
+        count = count.wrapping_add(1);
+        if count % RUNS_PER_LOOK == 0 && task::is_killed() {
+            return Err(EINTR);
+        }
         let (next, is_data) = match run_at(reader, at, end) {
             Run::Data(to) => (to, true),
             Run::Hole(to) => (to, false),
@@ -153,7 +165,7 @@ pub(crate) fn add_runs(
 }
 
 /// Adds the runs of a range without data: those that have space allocated, and those that have not.
-fn add_hole(runs: &mut KVec<MapRecord>, reader: &File, (start, end): (u64, u64)) -> Result {
+fn add_hole(runs: &mut Runs, reader: &File, (start, end): (u64, u64)) -> Result {
     let inode = reader.inode();
     let (before, last) = (runs.len(), runs.last().copied());
     let found = allocated(
@@ -169,7 +181,7 @@ fn add_hole(runs: &mut KVec<MapRecord>, reader: &File, (start, end): (u64, u64))
         },
     );
     match found {
-        Err(e) if e != ENOMEM => {
+        Err(e) if e != ENOMEM && e != E2BIG => {
             // It does not tell: then it is a hole, which reads the same.
             runs.truncate(before);
             if let (Some(place), Some(last)) = (runs.last_mut(), last) {
@@ -181,22 +193,24 @@ fn add_hole(runs: &mut KVec<MapRecord>, reader: &File, (start, end): (u64, u64))
     }
 }
 
-/// Adds a run to the last one, or behind it.
-fn add_run(runs: &mut KVec<MapRecord>, (start, end): (u64, u64), content: Content) -> Result {
+/// Adds a run to the last one, or behind it. `E2BIG`: there are too many.
+fn add_run(runs: &mut Runs, (start, end): (u64, u64), content: Content) -> Result {
     let length = end.saturating_sub(start);
+    let is_full = runs.len() >= MAX_RUNS;
     match runs.last_mut() {
         Some(last)
             if last.content == content && last.offset.checked_add(last.length) == Some(start) =>
         {
             last.length = last.length.saturating_add(length);
         }
+        _ if is_full => return Err(E2BIG),
         _ => runs.push(
             MapRecord {
                 offset: start,
                 length,
                 content,
             },
-            GFP_KERNEL,
+            GFP_KERNEL_ACCOUNT,
         )?,
     }
     Ok(())
@@ -214,7 +228,7 @@ pub(super) fn holes(
     if start >= end {
         return Ok(Saved::Nothing);
     }
-    let mut runs = KVec::new();
+    let mut runs = Runs::new();
     add_runs(&mut runs, reader, (start, end))?;
     runs.retain(|run| run.content == Content::Hole);
     if runs.is_empty() {
@@ -350,13 +364,43 @@ fn fill(
 }
 
 /// Fills `buf` with what the file holds at `at`.
+#[inline]
 fn read(lower: &Inode, reader: &File, at: u64, buf: &mut [u8]) -> Result {
     let cached = lower.copy_cached(at, buf).min(buf.len());
     let (_, rest) = buf.split_at_mut(cached);
-    if !rest.is_empty() {
-        let n = reader.read_at(rest, at.saturating_add(cached as u64))?;
-        // Cut short behind us: what is not there reads as zeroes.
-        rest.get_mut(n..).unwrap_or(&mut []).fill(0);
+    if rest.is_empty() {
+        return Ok(());
+    }
+    read_uncached(lower, reader, at.saturating_add(cached as u64), rest)
+}
+
+/// As [`read`], where the page cache does not hold the beginning.
+///
+/// Only data is read, and nothing ahead of it: a page in the cache makes allocated space count as data
+/// for SEEK_HOLE on ext4 and xfs, and mincore() and cachestat() show it.
+#[cold]
+fn read_uncached(lower: &Inode, reader: &File, at: u64, buf: &mut [u8]) -> Result {
+    let (mut at, mut rest) = (at, buf);
+    while !rest.is_empty() {
+        let end = at.saturating_add(rest.len() as u64);
+        let (to, is_data) = match run_at(reader, at, end) {
+            Run::Data(to) => (to, true),
+            Run::Hole(to) => (to, false),
+        };
+        // A lower filesystem that answers nonsense must not keep us here.
+        let to = if to > at { to.min(end) } else { end };
+        // CAST: At most the length of `rest`.
+        let (run, behind) = rest.split_at_mut(to.saturating_sub(at) as usize);
+        let mut done = 0;
+        if is_data {
+            reader.read_into_cache(at, run.len());
+            done = reader.read_at(run, at)?;
+        }
+        // A hole; or cut short behind us: what is not there reads as zeroes.
+        run.get_mut(done..).unwrap_or(&mut []).fill(0);
+        let cached = lower.copy_cached(to, behind).min(behind.len());
+        at = to.saturating_add(cached as u64);
+        rest = behind.get_mut(cached..).unwrap_or(&mut []);
     }
     Ok(())
 }

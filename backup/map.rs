@@ -108,7 +108,7 @@ fn notice(file: &OwnFile) {
         return;
     }
     if inode.object().stores().take_unseen() {
-        unmap_all(inode.lower());
+        unmap_all(inode.pages());
     }
     // What was stored before is older, and its pages are read-only in what waits for its line.
     protect_taken(inode, &mut state);
@@ -120,7 +120,7 @@ fn notice(file: &OwnFile) {
 /// Makes the pages of all stores so far read-only: now they only wait for their lines.
 fn protect_taken(inode: &OwnInode, state: &mut ObjectState) {
     let taken = inode.object().stores().take();
-    taken.for_each(|store| write_protect(inode.lower(), store.at, store.length));
+    taken.for_each(|store| write_protect(inode.pages(), store.at, store.length));
     state.untold.append(taken);
 }
 
@@ -280,7 +280,7 @@ fn end_slice(
     if stores.take_unseen() {
         // That there were stores, the object's times tell: they are as foreign as any change that
         // is made while the history is off.
-        unmap_all(inode.lower());
+        unmap_all(inode.pages());
     }
     protect_taken(inode, state);
     if is_early() {

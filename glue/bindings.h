@@ -92,7 +92,6 @@ ssize_t lfs_read_cached(struct file *file, void *buf, size_t len, loff_t at);
 ssize_t lfs_write_cached(struct file *file, const void *buf, size_t len, loff_t at);
 int lfs_fiemap(struct inode *inode, struct fiemap_extent_info *info, u64 start, u64 len);
 s64 lfs_count_extents(struct inode *inode, u64 start, u64 len);
-void lfs_touch_atime(struct vfsmount *mnt, struct inode *inode);
 
 /* dentries */
 struct dentry *lfs_dget(struct dentry *dentry);
@@ -114,10 +113,14 @@ struct mnt_idmap *lfs_idmap(struct vfsmount *mnt);
 size_t lfs_copy_cached(struct address_space *mapping, loff_t pos, void *to, size_t len);
 size_t lfs_fill_cached(struct address_space *mapping, loff_t pos, const void *from, size_t len);
 size_t lfs_copy_to_folio(struct folio *folio, loff_t pos, const void *from, size_t len);
+void lfs_read_into_cache(struct file *file, loff_t pos, size_t len);
+bool lfs_is_killed(void);
 bool lfs_is_shmem(const struct inode *inode);
 u64 lfs_cached_runs(const struct inode *inode, u64 start, u64 len);
 
 /* shared writable mappings */
+struct file *lfs_open_to_map(struct file *own, struct file *lower);
+struct inode *lfs_real_inode(const struct dentry *dentry);
 void lfs_map_by_pages(struct vm_area_struct *area);
 void lfs_only_page_mkwrite(struct vm_operations_struct *ops);
 bool lfs_is_dax(const struct inode *inode);
@@ -128,7 +131,7 @@ vm_fault_t lfs_map_read_only(struct vm_fault *vmf, const struct vm_operations_st
 bool lfs_fault_lock(struct vm_fault *vmf);
 void lfs_fault_unlock(struct vm_fault *vmf);
 size_t lfs_fault_range(struct vm_fault *vmf, loff_t *pos);
-void lfs_fault_copy(struct vm_fault *vmf, loff_t pos, void *to, size_t len);
+int lfs_fault_copy(struct vm_fault *vmf, loff_t pos, void *to, size_t len);
 void lfs_write_protect(struct address_space *mapping, loff_t pos, loff_t len);
 void lfs_nap(void);
 
@@ -238,5 +241,8 @@ struct workqueue_struct *lfs_alloc_workqueue(const char *name);
 bool lfs_queue_work(struct workqueue_struct *queue, struct work_struct *work);
 bool lfs_queue_delayed_work(struct workqueue_struct *queue, struct delayed_work *work,
 			    unsigned int seconds);
+
+void lfs_file_accessed(struct file *own, const struct file *lower);
+void lfs_update_atime(struct inode *inode, struct vfsmount *mnt, struct inode *lower);
 
 #endif

@@ -6,6 +6,7 @@
 #include <linux/folio_batch.h>
 #include <linux/pagemap.h>
 #include <linux/rcupdate_wait.h>
+#include <linux/sched/signal.h>
 #include <linux/shmem_fs.h>
 #include <linux/uaccess.h>
 #include "bindings.h"
@@ -24,7 +25,8 @@ size_t lfs_copy_cached(struct address_space *mapping, loff_t pos, void *to, size
 
 		if (IS_ERR(folio))
 			break;
-		if (!folio_test_uptodate(folio)) {
+		/* To read damaged memory is fatal for the machine; a read of the file fails instead. */
+		if (!folio_test_uptodate(folio) || folio_contain_hwpoisoned_page(folio)) {
 			folio_put(folio);
 			break;
 		}
@@ -38,6 +40,37 @@ size_t lfs_copy_cached(struct address_space *mapping, loff_t pos, void *to, size
 		done += n;
 	}
 	return done;
+}
+
+/**
+ * lfs_read_into_cache - read a range into the page cache, and no page more
+ * @file: open file
+ * @pos: first byte
+ * @len: number of bytes
+ *
+ * As force_page_cache_readahead(), which modules cannot call, but in one
+ * request. filemap_read() reads ahead of what it is asked for: pages that no
+ * program has read would then lie in the cache, and over allocated space they
+ * count as data for SEEK_HOLE. Errors are left to the read that follows.
+ */
+void lfs_read_into_cache(struct file *file, loff_t pos, size_t len)
+{
+	struct address_space *mapping = file->f_mapping;
+	struct file_ra_state ra = {};
+	pgoff_t index = pos >> PAGE_SHIFT;
+	DEFINE_READAHEAD(ractl, file, &ra, mapping, index);
+	loff_t end = min_t(loff_t, pos + len, i_size_read(mapping->host));
+
+	if (!mapping->a_ops->readahead || end <= pos)
+		return;
+	filemap_invalidate_lock_shared(mapping);
+	page_cache_ra_unbounded(&ractl, DIV_ROUND_UP_ULL(end, PAGE_SIZE) - index, 0);
+	filemap_invalidate_unlock_shared(mapping);
+}
+
+bool lfs_is_killed(void)
+{
+	return fatal_signal_pending(current);
 }
 
 /* Copies as much of `from` as the folio takes at `pos`; returns how many bytes. */

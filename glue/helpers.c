@@ -184,16 +184,6 @@ s64 lfs_count_extents(struct inode *inode, u64 start, u64 len)
 	return ret ?: (s64)info.fi_extents_mapped;
 }
 
-void lfs_touch_atime(struct vfsmount *mnt, struct inode *inode)
-{
-	struct path path = { .mnt = mnt, .dentry = d_find_any_alias(inode) };
-
-	if (path.dentry) {
-		touch_atime(&path);
-		dput(path.dentry);
-	}
-}
-
 /* dentries */
 
 struct dentry *lfs_dget(struct dentry *dentry)

@@ -3,6 +3,8 @@
  * C inlines and macros for shared writable mappings: areas, faults, the folios
  * behind them.
  */
+#include <linux/backing-file.h>
+#include <linux/fs.h>
 #include <linux/magic.h>
 #include <linux/mm.h>
 #include <linux/pagemap.h>
@@ -10,6 +12,11 @@
 #include <linux/sched.h>
 #include <linux/shmem_fs.h>
 #include "bindings.h"
+
+/* Exported, and declared in fs/internal.h. */
+struct file *alloc_empty_backing_file(int flags, const struct cred *cred,
+				      const struct file *user_file);
+void backing_file_set_user_path(struct file *f, const struct path *path);
 
 /*
  * One page table entry for each page: a fault that maps a huge page writable
@@ -29,6 +36,48 @@ void lfs_only_page_mkwrite(struct vm_operations_struct *ops)
 #ifdef CONFIG_USERFAULTFD
 	ops->uffd_ops = NULL;
 #endif
+}
+
+/**
+ * lfs_open_to_map - open a lower file for mappings, without fanotify events
+ * @own: our file, whose path the backing file shows
+ * @lower: its lower file
+ *
+ * As backing_file_open(), but ->mmap calls it, under mmap_lock. A listener of
+ * FAN_OPEN_PERM may need that lock to answer (it reads /proc/PID/smaps, or is a
+ * thread of the same process), so no event may be waited for here; the event of
+ * this open was @lower's. backing_file_open() has no way to ask for that, hence
+ * its parts: vfs_open() without fsnotify_open(). Where @lower has events before
+ * content is used (FAN_PRE_ACCESS), faults on the mapping have them, too.
+ */
+struct file *lfs_open_to_map(struct file *own, struct file *lower)
+{
+	const struct path *path = &own->f_path;
+	struct file *file;
+	int ret;
+
+	file = alloc_empty_backing_file(O_RDONLY | O_LARGEFILE | O_NOATIME,
+					lower->f_cred, own);
+	if (IS_ERR(file))
+		return file;
+	path_get(path);
+	backing_file_set_user_path(file, path);
+	file_set_fsnotify_mode(file, FMODE_NONOTIFY);
+	file->__f_path.mnt = lower->f_path.mnt;
+	ret = finish_open(file, lower->f_path.dentry, NULL);
+	if (ret) {
+		fput(file);
+		return ERR_PTR(ret);
+	}
+	if (FMODE_FSNOTIFY_HSM(lower->f_mode))
+		file_set_fsnotify_mode(file, lower->f_mode & FMODE_FSNOTIFY_MASK);
+	return file;
+}
+
+/* The inode that the pages of a dentry's file belong to. */
+struct inode *lfs_real_inode(const struct dentry *dentry)
+{
+	return d_real_inode(dentry);
 }
 
 bool lfs_is_dax(const struct inode *inode)
@@ -158,16 +207,19 @@ size_t lfs_fault_range(struct vm_fault *vmf, loff_t *pos)
 	return min_t(loff_t, len, size - *pos);
 }
 
-/* Copies out of the locked folio of the fault. */
-void lfs_fault_copy(struct vm_fault *vmf, loff_t pos, void *to, size_t len)
+/* Copies out of the locked folio of the fault, unless a part of its memory is damaged. */
+int lfs_fault_copy(struct vm_fault *vmf, loff_t pos, void *to, size_t len)
 {
 	struct folio *folio = page_folio(vmf->page);
 	size_t offset = offset_in_folio(folio, pos);
 
+	if (folio_contain_hwpoisoned_page(folio))
+		return -EIO;
 	if (IS_ENABLED(CONFIG_HIGHMEM))
 		memcpy_from_folio(to, folio, offset, len);
 	else
 		lfs_copy(to, folio_address(folio) + offset, len);
+	return 0;
 }
 
 /*

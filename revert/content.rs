@@ -17,7 +17,7 @@ use crate::{
         journal::{Journal, LineRoom, Room},
         line::{Line, LineDraft, Mode, Op, Pos, Undo},
         pins::Pin,
-        plan::{Changes, MapRecord, OnForeign, Records}, //
+        plan::{Changes, OnForeign, Records}, //
     },
     stack::{Mount, ObjectState, Open},
     uapi::Reason,
@@ -314,9 +314,9 @@ impl Content<'_> {
     }
 
     /// What applying the plan will replace: runs of content, and attributes.
-    fn replaced(&self, plan: &Gathered) -> Result<(KVec<MapRecord>, KVVec<u8>)> {
+    fn replaced(&self, plan: &Gathered) -> Result<(backup::Runs, KVVec<u8>)> {
         let records = Records::new(&plan.attributes).map_err(|_| EUCLEAN)?;
-        let mut runs = KVec::new();
+        let mut runs = backup::Runs::new();
         if let Some(file) = self.file {
             for (offset, length) in Changes::new(&plan.pieces, &plan.outcome) {
                 let end = offset.saturating_add(length);

@@ -96,7 +96,7 @@ impl AttributeHooks for Stack {
     }
 
     fn accessed(inode: &OwnInode) {
-        inode.mount().lower().touch(inode.lower());
+        inode.mount().lower().update_access_time(inode);
     }
 }
 

@@ -23,14 +23,15 @@ use kernel::prelude::*;
 const SETTLED: u32 =
     c::O_CREAT | c::O_EXCL | c::O_NOCTTY | c::O_TRUNC | c::O_APPEND | c::O_ACCMODE | c::FASYNC;
 
-/// The lower file's flags. What writes must also read: to save what it replaces.
+/// The lower file's flags. What writes must also read: to save what it replaces. That must not count
+/// as an access, so the lower file has O_NOATIME, and [`OwnFile::accessed`] notes a program's reads.
 pub(super) fn lower_flags(file: &OwnFile) -> u32 {
     let access = if file.is_writable() {
         c::O_RDWR
     } else {
         c::O_RDONLY
     };
-    (file.flags() & !SETTLED) | access | c::O_LARGEFILE
+    (file.flags() & !SETTLED) | access | c::O_LARGEFILE | c::O_NOATIME
 }
 
 impl FileHooks for Stack {
@@ -44,6 +45,11 @@ impl FileHooks for Stack {
         file.opened(lower, Open::new())?;
         if file.is_writable() {
             inode.object().writer_came();
+            if inode.lower().superblock().stack_depth() > 0 {
+                // A stacked filesystem opens another file in turn, which may wait for a listener of
+                // fanotify: too late in ->mmap. What fails here is tried again there.
+                let _ = file.map_file();
+            }
         }
         Ok(())
     }
@@ -55,18 +61,26 @@ impl FileHooks for Stack {
         }
     }
 
-    fn flush(_file: &OwnFile) -> Result {
-        // A close makes nothing durable, as on the lower filesystems that may be stacked on.
-        Ok(())
+    fn flush(file: &OwnFile, id: c::fl_owner_t) -> Result {
+        file.lower().flush(id)
     }
 
     fn seek(file: &OwnFile, offset: i64, whence: c_int) -> Result<i64> {
-        // Only the lower filesystem knows holes and its own limits.
-        let inode = file.own_inode();
-        let _lock = inode.lock();
-        let lower = file.lower();
-        lower.set_position(file.position());
-        let position = lower.seek(offset, whence)?;
+        // As ovl_llseek(), the lower filesystem is not asked for what it has no part in.
+        let (offset, whence) = match (offset, whence as u32) {
+            (0, c::SEEK_CUR) => return Ok(file.position()),
+            (0, c::SEEK_SET) => return file.seek_to(0),
+            // From here on the lower file's position is of no matter, only ours is.
+            (offset, c::SEEK_CUR) => {
+                let to = file.position().checked_add(offset).ok_or(EINVAL)?;
+                (to, c::SEEK_SET as c_int)
+            }
+            _ => (offset, whence),
+        };
+        // Only the lower filesystem knows holes and its own limits. No lock of our inode, which
+        // writers hold while they save: the lower filesystem takes its own where it needs one, and
+        // the VFS has the position's lock where several threads share the file.
+        let position = file.lower().seek(offset, whence)?;
         file.set_position(position);
         Ok(position)
     }
@@ -76,7 +90,9 @@ impl FileHooks for Stack {
             return Err(EAGAIN);
         }
         let lower = call.lower_file();
-        call.read_lower(lower, bytes)
+        let result = call.read_lower(lower, bytes);
+        call.own_file().accessed();
+        result
     }
 
     fn write(call: &mut Call, bytes: &mut Bytes) -> Result<usize> {

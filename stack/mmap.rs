@@ -11,7 +11,7 @@ use crate::{
     vfs::{
         dentry::OwnDentry,
         file::OwnFile,
-        map::{is_watchable, Answer, Fault, Map},
+        map::{is_watchable, page_inode, Answer, Fault, Map},
         table::file::MapHooks, //
     }, //
 };
@@ -20,13 +20,16 @@ use kernel::prelude::*;
 impl MapHooks for Stack {
     fn map(file: &OwnFile, map: &Map) -> Result {
         if !map.may_change_file() {
-            return map.map_lower(file.lower());
+            return map.map_lower(file.lower()).inspect(|()| file.accessed());
         }
-        if !is_watchable(file.own_inode().lower()) {
+        let inode = file.own_inode();
+        let pages = page_inode(file.lower());
+        if !is_watchable(inode.lower()) || !is_watchable(pages) {
             return Err(ENODEV);
         }
-        let lower = file.map_file(file.own_inode().mount().lower())?;
-        backup::map(file, || map.map_watched(file, lower))
+        let lower = file.map_file()?;
+        inode.note_pages(pages)?;
+        backup::map(file, || map.map_watched(file, lower)).inspect(|()| file.accessed())
     }
 
     fn unmapped(file: &OwnFile) {

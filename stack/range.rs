@@ -27,7 +27,9 @@ impl RangeHooks for Stack {
         length: usize,
         flags: u32,
     ) -> Result<usize> {
-        pipe.read_lower(file.lower(), pos, length, flags)
+        let result = pipe.read_lower(file.lower(), pos, length, flags);
+        file.accessed();
+        result
     }
 
     fn splice_write(

@@ -131,6 +131,15 @@ impl File {
         Ok(done)
     }
 
+    /// Reads so many bytes at `at` into the page cache in one go, and no page more; where that fails,
+    /// or the file has no page cache, a read does it.
+    pub(crate) fn read_into_cache(&self, at: u64, length: usize) {
+        if let Ok(at) = i64::try_from(at) {
+            // SAFETY: A live file.
+            unsafe { c::lfs_read_into_cache(self.as_ptr(), at, length) };
+        }
+    }
+
     /// Writes all of `buf` at `at`. Through the page cache, as [`File::read_at`].
     pub(crate) fn write_at(&self, buf: &[u8], at: u64) -> Result {
         let mut pos = i64::try_from(at).map_err(|_| EFBIG)?;
@@ -152,7 +161,8 @@ impl File {
         Ok(())
     }
 
-    /// `vfs_llseek`; the caller keeps others from moving the position at the same time.
+    /// `vfs_llseek`. Where the answer depends on the present position (SEEK_CUR, and any of a
+    /// directory), the caller keeps others from moving that at the same time.
     pub(crate) fn seek(&self, offset: i64, whence: c_int) -> Result<i64> {
         let _acting = Acting::as_opener(self);
         // SAFETY: A live file.
@@ -186,6 +196,18 @@ impl File {
         let _acting = mount.credentials().changing()?;
         // SAFETY: A live file.
         to_result(unsafe { c::vfs_fallocate(self.as_ptr(), mode, offset, length) })
+    }
+
+    /// `->flush`, which close(2) calls: network filesystems write back then, and report errors.
+    pub(crate) fn flush(&self, id: c::fl_owner_t) -> Result {
+        let _acting = Acting::as_opener(self);
+        // SAFETY: A live file has a table.
+        let hook = unsafe { (*(*self.as_ptr()).f_op).flush };
+        match hook {
+            // SAFETY: A live file, and the VFS's id of the table that it is closed in.
+            Some(hook) => to_result(unsafe { hook(self.as_ptr(), id) }),
+            None => Ok(()),
+        }
     }
 
     /// `fsync(2)` or `fdatasync(2)` of a range.
@@ -247,17 +269,34 @@ impl OwnFile {
     }
 
     /// What shared mappings that may become writable hold. It is opened for the first of them: most
-    /// files are never mapped, and whoever maps one holds mmap_lock, which an open bears, as where
-    /// overlayfs opens the upper file of one that was copied up.
-    pub(crate) fn map_file(&self, mount: &LowerMount) -> Result<&MapFile> {
+    /// files are never mapped, and to open a second one at each open costs too much. The caller holds
+    /// mmap_lock.
+    pub(crate) fn map_file(&self) -> Result<&MapFile> {
         let map = &self.private().map;
         loop {
             if let Some(opened) = map.as_ref() {
                 return Ok(opened);
             }
             // Of two at the same time one is dropped, perhaps a moment before the other is there.
-            let _ = map.populate(MapFile::open(self, mount)?);
+            let _ = map.populate(MapFile::open(self)?);
         }
+    }
+
+    /// Notes that it was read, as `file_accessed()`: its lower file is open with O_NOATIME.
+    #[inline]
+    pub(crate) fn accessed(&self) {
+        // SAFETY: Two live files.
+        unsafe { c::lfs_file_accessed(self.as_ptr(), self.lower().as_ptr()) };
+    }
+
+    /// `SEEK_SET`: sets the position, within what the superblock's files may have.
+    pub(crate) fn seek_to(&self, position: i64) -> Result<i64> {
+        // SAFETY: A live file; the VFS holds its position lock where several threads share it.
+        let position = unsafe { c::vfs_setpos(self.as_ptr(), position, i64::MAX) };
+        if position < 0 {
+            return Err(errno(position as isize));
+        }
+        Ok(position)
     }
 
     /// Where it was opened.
@@ -312,6 +351,14 @@ impl OwnFile {
         // SAFETY: A live user file, and a path whose parts are held; it is copied.
         let file = unsafe { c::backing_file_open(self.as_ptr(), flags as c_int, &path, cred) };
         // SAFETY: backing_file_open() gives a reference or an error.
+        unsafe { File::from_c(file) }
+    }
+
+    /// Opens the lower object once more, for mappings: only for reading, and waiting for no program.
+    pub(super) fn open_lower_to_map(&self) -> Result<ARef<File>> {
+        // SAFETY: Two live files, the second one the first one's lower file.
+        let file = unsafe { c::lfs_open_to_map(self.as_ptr(), self.lower().as_ptr()) };
+        // SAFETY: A reference or an error.
         unsafe { File::from_c(file) }
     }
 

@@ -9,7 +9,10 @@ use crate::history::line::ObjectId;
 use core::{ops::Deref, ptr::NonNull};
 use kernel::{
     prelude::*,
-    sync::aref::{ARef, AlwaysRefCounted},
+    sync::{
+        aref::{ARef, AlwaysRefCounted},
+        SetOnce, //
+    },
     types::Opaque, //
 };
 
@@ -235,6 +238,8 @@ pub(crate) struct QuickCookie {
 #[pin_data]
 struct Private {
     lower: ARef<Inode>,
+    /// The inode that the pages belong to, once the file was mapped, where that is another one.
+    pages: SetOnce<ARef<Inode>>,
     #[pin]
     object: <Fs as FileSystem>::Object,
 }
@@ -288,6 +293,32 @@ impl OwnInode {
         &self.private().lower
     }
 
+    /// The inode in whose mapping the pages of shared mappings are: the lower one, but where that
+    /// filesystem is stacked itself.
+    pub(crate) fn pages(&self) -> &Inode {
+        match self.private().pages.as_ref() {
+            Some(pages) => pages,
+            None => self.lower(),
+        }
+    }
+
+    /// Notes which inode that is, before the file is mapped. `ENODEV`: it was another one before.
+    pub(crate) fn note_pages(&self, pages: &Inode) -> Result {
+        if core::ptr::eq(pages, self.lower()) {
+            return Ok(());
+        }
+        let place = &self.private().pages;
+        // Of two at the same time one is dropped, perhaps a moment before the other is there.
+        while place.as_ref().is_none() {
+            let _ = place.populate(pages.get());
+        }
+        if core::ptr::eq(self.pages(), pages) {
+            Ok(())
+        } else {
+            Err(ENODEV)
+        }
+    }
+
     /// The object's state.
     pub(crate) fn object(&self) -> &<Fs as FileSystem>::Object {
         &self.private().object
@@ -333,6 +364,7 @@ impl OwnInode {
         let private = KBox::pin_init(
             try_pin_init!(Private {
                 lower: lower.get(),
+                pages: SetOnce::new(),
                 object <- crate::stack::new_object(),
             }),
             GFP_KERNEL,
@@ -370,6 +402,7 @@ impl OwnInode {
     pub(crate) fn obtain_with(spare: Spare, lower: &Inode) -> Result<ARef<OwnInode>> {
         let private = spare.private.write_pin_init(try_pin_init!(Private {
             lower: lower.get(),
+            pages: SetOnce::new(),
             object <- crate::stack::new_object(),
         }))?;
         // SAFETY: The box is handed to C, which never moves it.

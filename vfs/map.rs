@@ -15,7 +15,6 @@ use super::{
     dentry::OwnDentry,
     file::{File, OwnFile},
     inode::Inode,
-    mount::LowerMount,
     superblock::SuperBlock,
     table::file::{plain, MapHooks},
     Fs,
@@ -30,6 +29,7 @@ use kernel::{
             ordering::{Full, Relaxed},
             Atomic, //
         },
+        SetOnce, //
     },
 };
 
@@ -66,7 +66,13 @@ impl Map {
     /// As [`Self::map_lower`], so that the first store to each page comes to [`MapHooks::store`].
     pub(crate) fn map_watched(&self, file: &OwnFile, lower: &MapFile) -> Result {
         let watched = NewWatched::new(file)?;
+        let table = lower.table_above(file)?;
         self.map_lower(&lower.file)?;
+        if let Some(table) = table {
+            // SAFETY: The area is this thread's until the call ends.
+            let real = unsafe { (*self.0).vm_file };
+            lower.take_over(real, table);
+        }
         // SAFETY: The area is this thread's until the call ends.
         unsafe { c::lfs_map_by_pages(self.0) };
         // SAFETY: As above.
@@ -84,6 +90,15 @@ pub(crate) fn is_watchable(lower: &Inode) -> bool {
     let is_dax = unsafe { c::lfs_is_dax(lower.as_ptr()) };
     // SAFETY: A live superblock.
     !is_dax && unsafe { !c::lfs_is_remote(lower.superblock().as_ptr()) }
+}
+
+/// The inode in whose mapping a lower file's pages are: overlayfs maps a file of another filesystem.
+/// The lower file is open for writing where it matters, so overlayfs has copied it up.
+pub(crate) fn page_inode(lower: &File) -> &Inode {
+    // SAFETY: The dentry of a live file is positive.
+    let inode = unsafe { c::lfs_real_inode(lower.lower_dentry().as_ptr()) };
+    // SAFETY: The dentry, which the file holds, keeps the inode.
+    unsafe { Inode::from_raw(inode) }
 }
 
 /// The operations of areas that one mmap() made.
@@ -219,12 +234,18 @@ unsafe extern "C" fn fault(vmf: *mut c::vm_fault) -> c::vm_fault_t {
     let area = unsafe { (*vmf).__bindgen_anon_1.vma };
     // SAFETY: The fault keeps the area, which has the table that this function is in.
     let lower = unsafe { Watched::of(area) }.lower();
+    // Read now: lfs_map_read_only() may give the fault's lock up, and another thread may then take
+    // the area away, and with it its table and all that the table holds.
+    let hook = lower.fault;
     // SAFETY: The fault and the lower filesystem's table of its area.
     let answer = unsafe { c::lfs_map_read_only(vmf, lower) };
-    match lower.fault {
+    if answer != 0 {
+        return answer;
+    }
+    match hook {
         // SAFETY: As the memory management would have called it.
-        Some(fault) if answer == 0 => unsafe { fault(vmf) },
-        _ => answer,
+        Some(fault) => unsafe { fault(vmf) },
+        None => c::vm_fault_reason_VM_FAULT_SIGBUS,
     }
 }
 
@@ -315,9 +336,14 @@ impl<'a> Fault<'a> {
         if !is_locked && unsafe { !c::lfs_fault_lock(self.vmf) } {
             return Err(Answer(c::vm_fault_reason_VM_FAULT_NOPAGE));
         }
+        let mut start = 0;
+        // SAFETY: The fault's folio is locked.
+        let length = unsafe { c::lfs_fault_range(self.vmf, &mut start) };
         Ok(LockedFault {
             vmf: self.vmf,
             answer: answer | c::vm_fault_reason_VM_FAULT_LOCKED,
+            start: u64::try_from(start).unwrap_or(0),
+            length,
             _watched: self.watched,
         })
     }
@@ -327,16 +353,17 @@ impl<'a> Fault<'a> {
 pub(crate) struct LockedFault<'a> {
     vmf: *mut c::vm_fault,
     answer: c::vm_fault_t,
+    /// What becomes writable, as the file's size was once the folio was locked. truncate_setsize()
+    /// lowers the size without the folio's lock: asked twice, it may give two answers.
+    start: u64,
+    length: usize,
     _watched: &'a Watched,
 }
 
 impl LockedFault<'_> {
     /// The range of the file that becomes writable: offset and length.
     pub(crate) fn range(&self) -> (u64, usize) {
-        let mut at = 0;
-        // SAFETY: The fault's folio is locked.
-        let length = unsafe { c::lfs_fault_range(self.vmf, &mut at) };
-        (u64::try_from(at).unwrap_or(0), length)
+        (self.start, self.length)
     }
 
     /// Copies what the folio holds at `at`, within [`Self::range`].
@@ -348,8 +375,7 @@ impl LockedFault<'_> {
         }
         let at = i64::try_from(at).map_err(|_| EFBIG)?;
         // SAFETY: The fault's folio is locked and has the range; `to` is writable for its length.
-        unsafe { c::lfs_fault_copy(self.vmf, at, to.as_mut_ptr().cast(), to.len()) };
-        Ok(())
+        to_result(unsafe { c::lfs_fault_copy(self.vmf, at, to.as_mut_ptr().cast(), to.len()) })
     }
 
     /// Lets the page become writable.
@@ -395,6 +421,9 @@ pub(crate) fn unmap_all(lower: &Inode) {
 /// own, so that msync() comes to us.
 pub(crate) struct MapFile {
     file: ARef<File>,
+    /// Set when the file that areas really hold, another one where the lower filesystem is stacked
+    /// itself, has our table, too.
+    has_real: SetOnce<()>,
 }
 
 /// The table of a [`MapFile`].
@@ -412,27 +441,85 @@ struct MapTable {
 
 impl MapFile {
     /// Opens it for a file of ours.
-    pub(super) fn open(file: &OwnFile, mount: &LowerMount) -> Result<Self> {
-        let flags = c::O_RDONLY | c::O_LARGEFILE;
-        let opened = file.open_lower(mount, file.lower_name(), flags)?;
-        let ptr = opened.as_ptr();
+    pub(super) fn open(file: &OwnFile) -> Result<Self> {
+        let table = NewMapTable::new(file)?;
+        let opened = file.open_lower_to_map()?;
         // SAFETY: A live file of which nobody knows yet.
-        let lower = unsafe { (*ptr).f_op };
-        // SAFETY: A live file has a table.
-        let mut ops = unsafe { *lower };
-        ops.fsync = Some(fsync);
-        ops.release = Some(release);
-        // As that of our files; tmpfs's own insists on its own table.
-        ops.get_unmapped_area = Some(c::thp_get_unmapped_area);
+        unsafe { table.put_on(opened.as_ptr()) };
+        Ok(Self {
+            file: opened,
+            has_real: SetOnce::new(),
+        })
+    }
+
+    /// A table for the file that areas really hold, if it may need one.
+    fn table_above(&self, file: &OwnFile) -> Result<Option<NewMapTable>> {
+        let is_stacked = self.file.inode().superblock().stack_depth() > 0;
+        if !is_stacked || self.has_real.as_ref().is_some() {
+            return Ok(None);
+        }
+        NewMapTable::new(file).map(Some)
+    }
+
+    /// Gives `real`, the file of an area that was mapped from ours, the table, once.
+    fn take_over(&self, real: *mut c::file, table: NewMapTable) {
+        if real != self.file.as_ptr() && self.has_real.populate(()) {
+            // SAFETY: The area holds `real`, which the lower filesystem opened for our file alone, and
+            // only the one who has set the mark comes here.
+            unsafe { table.put_on(real) };
+        }
+    }
+}
+
+/// A [`MapTable`] that no file has yet.
+struct NewMapTable(ManuallyDrop<KBox<MapTable>>);
+
+impl NewMapTable {
+    /// Makes one for files that a file of ours maps.
+    fn new(file: &OwnFile) -> Result<Self> {
         let path = file.path();
-        let table = KBox::new(MapTable { ops, lower, path }, GFP_KERNEL)?;
+        let table = MapTable {
+            ops: pin_init::zeroed(),
+            lower: core::ptr::null(),
+            path,
+        };
+        let table = KBox::new(table, GFP_KERNEL)?;
         // SAFETY: The path of a live file.
         unsafe { c::path_get(&path) };
+        Ok(Self(ManuallyDrop::new(table)))
+    }
+
+    /// Puts it on a file, in place of its own.
+    ///
+    /// # Safety
+    ///
+    /// `file` is live and has no such table, and nobody else changes its table.
+    unsafe fn put_on(mut self, file: *mut c::file) {
+        // SAFETY: `self` is forgotten, so the box is taken once.
+        let mut table = unsafe { ManuallyDrop::take(&mut self.0) };
+        core::mem::forget(self);
+        // SAFETY: The caller vouches for the file.
+        table.lower = unsafe { (*file).f_op };
+        // SAFETY: A live file has a table.
+        table.ops = unsafe { *table.lower };
+        table.ops.fsync = Some(fsync);
+        table.ops.release = Some(release);
+        // As that of our files; tmpfs's own insists on its own table.
+        table.ops.get_unmapped_area = Some(c::thp_get_unmapped_area);
         let table: *const MapTable = KBox::into_raw(table);
         // The table is the first field; its owner is the lower one's, which the file has counted.
-        // SAFETY: Nobody else knows the file yet.
-        unsafe { (*ptr).f_op = table.cast() };
-        Ok(Self { file: opened })
+        // SAFETY: The caller vouches for the file.
+        unsafe { (*file).f_op = table.cast() };
+    }
+}
+
+impl Drop for NewMapTable {
+    fn drop(&mut self) {
+        let path = self.0.path;
+        // SAFETY: `put_on` forgets what it takes the box from.
+        drop(unsafe { ManuallyDrop::take(&mut self.0) });
+        // SAFETY: The reference is ours.
+        unsafe { c::path_put(&path) };
     }
 }
 

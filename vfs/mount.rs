@@ -9,7 +9,7 @@ use super::{
     c,
     cred::{Acting, Credentials},
     dentry::Dentry,
-    inode::Inode,
+    inode::OwnInode,
     store::Dir,
     superblock, //
 };
@@ -209,11 +209,12 @@ impl LowerMount {
         }
     }
 
-    /// Notes an access to a lower inode, as a read through the lower mount would.
-    pub(crate) fn touch(&self, lower: &Inode) {
+    /// Sets the access time of the lower inode of `inode` to now, and copies it.
+    pub(crate) fn update_access_time(&self, inode: &OwnInode) {
         let _acting = self.asking();
-        // SAFETY: A live mount and inode.
-        unsafe { c::lfs_touch_atime(self.as_ptr(), lower.as_ptr()) };
+        let lower = inode.lower().as_ptr();
+        // SAFETY: Two live inodes, the second one on the live mount.
+        unsafe { c::lfs_update_atime(inode.as_ptr(), self.as_ptr(), lower) };
     }
 
     /// The mounter's credentials.

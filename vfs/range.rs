@@ -21,8 +21,8 @@ pub(crate) enum Run {
     Hole(u64),
 }
 
-/// What stands at `at`, looking no further than `end`. Under the lock of our inode, since the
-/// lower file's position moves. A lower filesystem that knows no holes has data everywhere.
+/// What stands at `at`, looking no further than `end`. A lower filesystem that knows no holes has data
+/// everywhere. The lower file's position moves, which nobody reads.
 pub(crate) fn run_at(lower: &File, at: u64, end: u64) -> Run {
     let Ok(from) = i64::try_from(at) else {
         return Run::Data(end);

@@ -40,6 +40,13 @@ impl SuperBlock {
         self.flags() & c::SB_RDONLY != 0
     }
 
+    /// Whether it answers questions about an inode by itself, without another machine, a daemon or
+    /// another filesystem.
+    pub(crate) fn is_local(&self) -> bool {
+        // SAFETY: A live superblock.
+        self.stack_depth() == 0 && unsafe { !c::lfs_is_remote(self.as_ptr()) }
+    }
+
     /// How many filesystems are stacked below, this one included.
     pub(crate) fn stack_depth(&self) -> u32 {
         // SAFETY: A live superblock; the field is set once, at mount.

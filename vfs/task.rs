@@ -128,6 +128,12 @@ pub(crate) fn leaves_set_ids() -> bool {
     unsafe { c::capable(c::CAP_FSETID as c_int) }
 }
 
+/// Whether the caller is being killed: what takes long gives up then.
+pub(crate) fn is_killed() -> bool {
+    // SAFETY: Asks about the running task.
+    unsafe { c::lfs_is_killed() }
+}
+
 /// Runs `work` in a kernel thread and waits: there the caller's RLIMIT_FSIZE, signals, quota and
 /// memory control group do not reach. The caller keeps its locks; `work` must take none of them.
 pub(crate) fn in_kthread<R: Send>(work: impl FnOnce() -> R + Send) -> Option<R> {

@@ -20,7 +20,7 @@ pub(crate) trait FileHooks {
     /// `->release`, before the lower file is let go.
     fn release(file: &OwnFile);
     /// `->flush`, at each close.
-    fn flush(file: &OwnFile) -> Result;
+    fn flush(file: &OwnFile, id: c::fl_owner_t) -> Result;
     /// `->llseek`.
     fn seek(file: &OwnFile, offset: i64, whence: c_int) -> Result<i64>;
     /// `->read_iter`.
@@ -201,10 +201,10 @@ unsafe extern "C" fn open(_inode: *mut c::inode, file: *mut c::file) -> c_int {
 /// # Safety
 ///
 /// Called by the VFS with an open file of ours.
-unsafe extern "C" fn flush(file: *mut c::file, _id: c::fl_owner_t) -> c_int {
+unsafe extern "C" fn flush(file: *mut c::file, id: c::fl_owner_t) -> c_int {
     // SAFETY: The VFS passes an open file of ours.
     let file = unsafe { OwnFile::from_raw(file) };
-    plain(<Fs as FileHooks>::flush(file))
+    plain(<Fs as FileHooks>::flush(file, id))
 }
 
 /// # Safety

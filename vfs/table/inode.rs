@@ -50,7 +50,7 @@ pub(crate) trait AttributeHooks {
     fn get_flags(dentry: &OwnDentry, flags: &mut c::file_kattr) -> Result;
     /// `->fileattr_set`, under our inode's lock.
     fn set_flags(dentry: &OwnDentry, flags: &mut c::file_kattr) -> Result;
-    /// An access through something that leaves no data behind (a symlink followed).
+    /// The access time is to be set to now: the flags of our mount and inode have been asked.
     fn accessed(inode: &OwnInode);
 }
 
@@ -399,9 +399,13 @@ unsafe extern "C" fn fiemap(
 unsafe extern "C" fn update_time(
     inode: *mut c::inode,
     kind: c::fs_update_time,
-    _flags: c_uint,
+    flags: c_uint,
 ) -> c_int {
     if kind == c::fs_update_time_FS_UPD_ATIME {
+        if flags & c::IOCB_NOWAIT != 0 {
+            // The lower filesystem may have to wait; ovl_update_time() answers the same.
+            return EAGAIN.to_errno();
+        }
         // SAFETY: The VFS passes an inode of ours.
         <Fs as AttributeHooks>::accessed(unsafe { OwnInode::from_raw(inode) });
     }

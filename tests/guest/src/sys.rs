@@ -229,6 +229,16 @@ impl Map {
         Ok(())
     }
 
+    /// Which of its pages are in memory (`mincore`).
+    pub fn resident(&self) -> io::Result<Vec<bool>> {
+        let mut pages = vec![0u8; self.length.div_ceil(4096)];
+        // SAFETY: the range is our mapping, and there is a byte for each of its pages.
+        let value =
+            unsafe { libc::mincore(self.start.cast(), self.length, pages.as_mut_ptr().cast()) };
+        done(value.into())?;
+        Ok(pages.iter().map(|page| page & 1 != 0).collect())
+    }
+
     pub fn sync(&self) -> io::Result<()> {
         // SAFETY: the range is our mapping.
         let value = unsafe { libc::msync(self.start.cast(), self.length, libc::MS_SYNC) };
@@ -401,5 +411,49 @@ impl Ring {
         let at = self.offsets[field] as usize;
         self.submission.store(at, &value.to_ne_bytes());
         std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
+    }
+}
+
+/// A listener that must allow each open of a filesystem's files (`FAN_OPEN_PERM`).
+pub struct OpenWatch(OwnedFd);
+
+impl OpenWatch {
+    /// Listens on the whole filesystem that `path` is on.
+    pub fn of_filesystem(path: &std::ffi::CStr) -> io::Result<OpenWatch> {
+        let class = libc::FAN_CLASS_CONTENT | libc::FAN_CLOEXEC | libc::FAN_NONBLOCK;
+        // SAFETY: plain numbers.
+        let fd = done(unsafe { libc::fanotify_init(class, libc::O_RDONLY as u32) }.into())?;
+        // SAFETY: the kernel gave us this descriptor.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd as i32) };
+        let (add, mask) = (
+            libc::FAN_MARK_ADD | libc::FAN_MARK_FILESYSTEM,
+            libc::FAN_OPEN_PERM,
+        );
+        let (raw, here) = (fd.as_raw_fd(), libc::AT_FDCWD);
+        // SAFETY: plain numbers and a C string.
+        done(unsafe { libc::fanotify_mark(raw, add, mask, here, path.as_ptr()) }.into())?;
+        Ok(OpenWatch(fd))
+    }
+
+    /// Calls `before` and allows an open, if one waits; whether one did.
+    pub fn allow_next(&self, before: impl FnOnce()) -> io::Result<bool> {
+        const EVENT: usize = 24;
+        let mut event = [0u8; EVENT];
+        let (raw, to) = (self.0.as_raw_fd(), event.as_mut_ptr());
+        // SAFETY: `event` has the size of one `struct fanotify_event_metadata`.
+        match done(unsafe { libc::read(raw, to.cast(), EVENT) } as libc::c_long) {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+            read => read?,
+        };
+        let fd = i32::from_ne_bytes([event[16], event[17], event[18], event[19]]);
+        // SAFETY: the kernel gave us the event's descriptor.
+        let opened = unsafe { OwnedFd::from_raw_fd(fd) };
+        before();
+        let mut response = [0u8; 8];
+        response[..4].copy_from_slice(&opened.as_raw_fd().to_ne_bytes());
+        response[4..].copy_from_slice(&libc::FAN_ALLOW.to_ne_bytes());
+        // SAFETY: `response` has the size of one `struct fanotify_response`.
+        done(unsafe { libc::write(raw, response.as_ptr().cast(), 8) } as libc::c_long)?;
+        Ok(true)
     }
 }

@@ -29,7 +29,8 @@ pub const TESTS: &[Test] = &[
         cannot(w, HANDLE, "mount -t ramfs ramfs $AT")
     }),
     lower("lower-vfat", |w| {
-        let script = "modprobe loop; truncate -s 8M disk; mkfs.vfat disk >/dev/null; mount -o loop disk $AT";
+        let script =
+            "modprobe loop; truncate -s 8M disk; mkfs.vfat disk >/dev/null; mount -o loop disk $AT";
         cannot(w, "does not keep owners and modes", script)
     }),
     lower("lower-fuse", |w| {

@@ -2,6 +2,7 @@
 
 //! All tests, in the order in which they run: the plainest first.
 
+mod access_times;
 mod adopted;
 mod attributes;
 mod behind;
@@ -26,6 +27,7 @@ mod lines;
 mod log;
 mod lowers;
 mod maps;
+mod maps_beside;
 mod maps_mixed;
 mod mounting;
 mod names;
@@ -37,6 +39,7 @@ mod programs;
 mod quotas;
 mod race;
 mod refuse;
+mod refused_below;
 mod removed;
 mod room;
 mod same_files;
@@ -44,6 +47,7 @@ mod same_names;
 mod saves;
 mod seed;
 mod space;
+mod space_asked;
 mod tool;
 mod verbs;
 mod watchers;
@@ -57,9 +61,12 @@ pub fn all() -> Vec<&'static Test> {
         content::TESTS,
         cut::TESTS,
         space::TESTS,
+        space_asked::TESTS,
         forms::TESTS,
         lines::TESTS,
         refuse::TESTS,
+        refused_below::TESTS,
+        access_times::TESTS,
         attributes::TESTS,
         names::TESTS,
         removed::TESTS,
@@ -76,6 +83,7 @@ pub fn all() -> Vec<&'static Test> {
         behind::TESTS,
         maps::TESTS,
         maps_mixed::TESTS,
+        maps_beside::TESTS,
         tool::TESTS,
         verbs::TESTS,
         log::TESTS,
