@@ -55,6 +55,9 @@ const ALICE: u32 = 1001;
 const BOB: u32 = 1002;
 const MIB: usize = 1 << 20;
 
+/// Of 20 MiB, 15 taken: a little more than one deleted file of 3 MiB has to go.
+const NEW: usize = 8 * MIB + 65536;
+
 /// A filesystem with quotas for users, groups and projects; a directory for each of two users.
 fn with_quotas(w: &mut World) -> Outcome<PathBuf> {
     let place = w.base.join("small");
@@ -156,16 +159,17 @@ fn names(dir: &str, count: usize) -> Vec<String> {
     (0..count).map(|number| format!("{dir}/{number}")).collect()
 }
 
-/// Alice has 20 MiB, of which five deleted files of 3 MiB take 15: a write of 8 MiB takes the two oldest.
+/// Alice has 20 MiB, of which five deleted files of 3 MiB take 15: a write of [`NEW`] bytes takes the two
+/// oldest.
 fn of_a_user(w: &mut World) -> Outcome {
     let place = with_quotas(w)?;
     let (alices, bobs) = (names("alice", 5), names("bob", 5));
     delete(w, BOB, &bobs, 3 * MIB)?;
     limit(w, "-u", ALICE, 20 * 1024, 0)?;
     delete(w, ALICE, &alices, 3 * MIB)?;
-    write_as(w, ALICE, "alice/new", &pattern(77, 8 * MIB)).at("a write beyond the quota")?;
+    write_as(w, ALICE, "alice/new", &pattern(77, NEW)).at("a write beyond the quota")?;
     sync(w)?;
-    w.same("written", "alice/new", &pattern(77, 8 * MIB))?;
+    w.same("written", "alice/new", &pattern(77, NEW))?;
     // Its owner is not over the limit with what comes back.
     limit(w, "-u", ALICE, 0, 0)?;
     comes_back(w, "bob", &bobs, 5, 3 * MIB)?;
@@ -209,7 +213,7 @@ fn of_a_project(w: &mut World) -> Outcome {
     delete(w, ALICE, &outside, 3 * MIB)?;
     limit(w, "-P", 7, 20 * 1024, 0)?;
     delete(w, ALICE, &inside, 3 * MIB)?;
-    write_as(w, ALICE, "p/new", &pattern(77, 8 * MIB)).at("a write beyond the quota")?;
+    write_as(w, ALICE, "p/new", &pattern(77, NEW)).at("a write beyond the quota")?;
     limit(w, "-P", 7, 0, 0)?;
     comes_back(w, "q", &outside, 5, 3 * MIB)?;
     let dir = File::open(w.path("p"))?;
@@ -229,7 +233,7 @@ fn of_a_group(w: &mut World) -> Outcome {
     delete(w, ALICE, &outside, 3 * MIB)?;
     limit(w, "-g", 2000, 20 * 1024, 0)?;
     delete(w, BOB, &inside, 3 * MIB)?;
-    write_as(w, ALICE, "shared/new", &pattern(77, 8 * MIB)).at("a write beyond the quota")?;
+    write_as(w, ALICE, "shared/new", &pattern(77, NEW)).at("a write beyond the quota")?;
     limit(w, "-g", 2000, 0, 0)?;
     comes_back(w, "alice", &outside, 5, 3 * MIB)?;
     let dir = File::open(w.path("shared"))?;

@@ -336,9 +336,9 @@ fn creation_denied(w: &mut World) -> Outcome {
 }
 
 /// Takes every byte of the lower filesystem, past LoggerFS.
-fn fill_below(place: &Path) -> Outcome {
-    for (name, size) in [("large", 1 << 20), ("small", 4096), ("tiny", 512)] {
-        let file = File::create(place.join(name));
+fn fill_below(place: &Path, round: usize) -> Outcome {
+    for size in [1 << 20, 4096, 512] {
+        let file = File::create(place.join(format!("fill{round}.{size}")));
         let Ok(file) = file else { continue };
         let bytes = vec![b'f'; size];
         let mut at = 0u64;
@@ -365,7 +365,7 @@ fn creation_on_a_full_disk(w: &mut World) -> Outcome {
         w.make("d/a", &pattern(5, MIB))?;
         w.sh("echo text > d/c; echo more >> d/c")?;
         settle(w)?;
-        fill_below(&place)?;
+        fill_below(&place, 0)?;
         can_be_read(w, "f").at(options)?;
         let names = File::open(w.path("d"))?;
         for name in ["d/c", "d/a"] {
@@ -374,8 +374,17 @@ fn creation_on_a_full_disk(w: &mut World) -> Outcome {
         }
         w.same("other files", "f", b"before")?;
         can_be_read(w, "f").at(options)?;
+        // Nor with lines that cannot be written at all.
+        fill_below(&place, 1)?;
+        for mode in ["600", "640", "644"] {
+            let _ = w.sh(&format!("chmod {mode} f; touch d; rm -f d/b"));
+        }
+        can_be_read(w, "f").at("lines that cannot be written")?;
+        can_be_read(w, "d").at("lines that cannot be written")?;
         drop(names);
-        fs::remove_file(place.join("large"))?;
+        for round in [0, 1] {
+            let _ = fs::remove_file(place.join(format!("fill{round}.1048576")));
+        }
         match w.src {
             Some(_) => leave(w, place)?,
             None => w.unmount()?,
