@@ -46,7 +46,7 @@ use gather::{refuse, Choice};
 use kernel::prelude::*;
 use names::Names;
 pub(crate) use recover::{withdraw_last, withdraw_unfinished};
-use steps::is_on_names;
+use steps::{is_on_names, Lines};
 use taken::Taken;
 
 /// Why a revert was refused. Nothing was changed.
@@ -374,10 +374,18 @@ impl Revert<'_> {
             other,
             room: self.room(),
         };
+        let steps = taken.steps(self.journal)?;
         if !taken.is_deep {
-            let (floor, kept_floor) = taken.oldest(self.journal)?;
+            let (floor, kept_floor) = taken::oldest_of(self.journal, &steps)?;
             self.narrow(floor, kept_floor);
         }
+        let mut lines = Lines::new(self.journal)?;
+        let mut bytes = 0u64;
+        for todo in &steps {
+            bytes = bytes.saturating_add(names.bytes_to_keep(&mut lines, todo)?);
+        }
+        // All of it together must not drop what the history has.
+        self.journal.admit_kept(bytes, self.room())?;
         names.revert(taken, Some(self.file.open()))
     }
 

@@ -21,7 +21,7 @@ use super::{
     content::{Content, Entry},
     may_revert,
     names::discard,
-    steps::{is_on_names, Lines},
+    steps::{is_on_names, Lines, Todo},
     taken::oldest_of,
     Refusal,
 };
@@ -193,9 +193,11 @@ fn attempt(
     if !group.leased.is_empty() {
         return Ok(Attempt::Leased(core::mem::take(&mut group.leased)));
     }
-    group.narrow(&pin, &needs)?;
+    let steps = group.steps()?;
+    group.narrow(&pin, &needs, &steps)?;
     if !request.no_redo {
         journal.admit(needs.length, Room::Revert)?;
+        journal.admit_kept(group.bytes_to_keep(&steps)?, Room::Revert)?;
     }
     if request.dry_run || group.members.is_empty() {
         return Ok(Attempt::Done(done));
@@ -309,10 +311,10 @@ impl<'a> Group<'a> {
     }
 
     /// Lets go of what is older than all that is read.
-    fn narrow(&self, pin: &Pin<'_>, needs: &choose::Needs) -> Outcome {
+    fn narrow(&self, pin: &Pin<'_>, needs: &choose::Needs, steps: &[Todo]) -> Outcome {
         let chosen = self.chosen.iter().map(|chosen| chosen.at.segment);
         let oldest = chosen.fold(needs.oldest, u64::min);
-        let (names, kept) = oldest_of(self.ground.journal, &self.steps()?)?;
+        let (names, kept) = oldest_of(self.ground.journal, steps)?;
         let floor = match self.request.no_redo {
             // The lines are read again when a crash comes.
             true => 0,

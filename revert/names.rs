@@ -8,7 +8,7 @@
 //! next mount, which finds out from the names where it stopped.
 
 use super::{
-    binding::{kept, Gone},
+    binding::{kept, told, Gone, Told},
     close_intent,
     content::{Entry, NO_REDO},
     steps::{Lines, Todo, Way},
@@ -19,7 +19,7 @@ use crate::{
     backup::{self, Subject, What},
     history::{
         journal::{Journal, LineRoom, Room},
-        line::{decode_hex, decode_percent, Line, Op, Undo, MAX_LINE},
+        line::{decode_hex, decode_percent, Line, ObjectId, Op, Undo, MAX_LINE},
         plan::{Directory, NameStep, Progress},
     },
     stack::{Mount, ObjectState, Open},
@@ -28,7 +28,7 @@ use crate::{
         attr,
         dentry::{Dentry, OwnDentry},
         error::EUCLEAN,
-        inode::OwnInode,
+        inode::{Inode, OwnInode},
         name,
         scope::AsKernel,
     },
@@ -144,6 +144,47 @@ impl Names<'_> {
             }
         }
         result
+    }
+
+    /// How many bytes the object takes that a step will take the last name of.
+    #[inline(never)]
+    pub(super) fn bytes_to_keep(&self, lines: &mut Lines<'_>, todo: &Todo) -> Outcome<u64> {
+        let step = lines.step(todo)?;
+        let mut buf = [0; NAME];
+        match (step, todo.way) {
+            (NameStep::Remove { name, node }, Way::Back) => {
+                self.bytes_of(decode(name, &mut buf)?, node)
+            }
+            (
+                NameStep::Restore {
+                    name,
+                    victim,
+                    parent,
+                },
+                Way::Again,
+            ) => {
+                let name = decode(name, &mut buf)?;
+                self.with_other(parent, |dir| dir.bytes_of(name, victim.object))
+            }
+            _ => Ok(0),
+        }
+    }
+
+    /// How many bytes an object takes that has a name here now, or gets it back before it loses it.
+    fn bytes_of(&self, name: &[u8], node: ObjectId) -> Outcome<u64> {
+        let lower = name::look_up(self.mount.lower(), self.lower, name)?;
+        let lower = match lower.inode() {
+            Some(inode) if inode.id() == node => lower,
+            _ => match told(self.mount, self.journal, node)? {
+                Told::There(lower) => lower,
+                Told::Gone | Told::Unnamed => return Ok(0),
+            },
+        };
+        let is_last = |inode: &Inode| inode.is_directory() || inode.links() <= 1;
+        Ok(match lower.inode() {
+            Some(inode) if is_last(inode) => self.mount.lower().bytes_of(&lower),
+            _ => 0,
+        })
     }
 
     /// Makes the directory durable.

@@ -34,7 +34,7 @@ pub(super) struct Taken {
     pub(super) is_deep: bool,
 }
 
-/// As [`Taken::oldest`], of steps.
+/// The oldest segment that steps read, and the oldest one with which something is kept that comes back.
 #[inline(never)]
 pub(super) fn oldest_of(journal: &Journal, todos: &[Todo]) -> Outcome<(u64, u64)> {
     let mut lines = Lines::new(journal)?;
@@ -111,13 +111,6 @@ impl Taken {
     /// How many.
     pub(super) fn count(&self) -> u64 {
         self.places.len() as u64
-    }
-
-    /// The oldest segment that taking them back reads, and the oldest one with which something is kept
-    /// that comes back.
-    pub(super) fn oldest(&self, journal: &Journal) -> Outcome<(u64, u64)> {
-        let todos = self.steps(journal)?;
-        oldest_of(journal, &todos)
     }
 
     /// The steps of taking them back.

@@ -261,6 +261,20 @@ impl Group<'_> {
         })
     }
 
+    /// How many bytes the objects take that lose their last names.
+    #[inline(never)]
+    pub(super) fn bytes_to_keep(&self, todos: &[Todo]) -> Outcome<u64> {
+        let ground = &self.ground;
+        let mut lines = Lines::new(ground.journal)?;
+        let mut dirs = Dirs::new(ground, self.room());
+        let mut bytes = 0u64;
+        for todo in todos {
+            let object = self.members.get(todo.directory).ok_or(EUCLEAN)?.object;
+            bytes = bytes.saturating_add(dirs.bytes_to_keep(object, &mut lines, todo)?);
+        }
+        Ok(bytes)
+    }
+
     /// `done` counts the steps.
     #[inline(never)]
     fn apply_names(&self, todos: &mut [Todo], done: &mut usize) -> Outcome {
@@ -454,6 +468,19 @@ impl<'a> Dirs<'a> {
             Some(dir) => Ok(dir),
             None => Ok(Dir::new(self.ground, object, self.ground.open(object)?)),
         }
+    }
+
+    /// See [`Names::bytes_to_keep`].
+    fn bytes_to_keep(
+        &mut self,
+        object: ObjectId,
+        lines: &mut Lines<'_>,
+        todo: &Todo,
+    ) -> Outcome<u64> {
+        let dir = self.open(object)?;
+        let bytes = (dir.names(self.ground, None, self.room)).bytes_to_keep(lines, todo)?;
+        self.last = Some(dir);
+        Ok(bytes)
     }
 
     /// Counts how a step's names are.
