@@ -49,6 +49,12 @@ const unsigned int LFS_CONST_FMODE_READ = (__force unsigned int)FMODE_READ;
 const unsigned int LFS_CONST_FMODE_WRITE = (__force unsigned int)FMODE_WRITE;
 const unsigned int LFS_CONST_FMODE_OPENED = (__force unsigned int)FMODE_OPENED;
 const unsigned int LFS_CONST_FMODE_CAN_ODIRECT = (__force unsigned int)FMODE_CAN_ODIRECT;
+const unsigned int LFS_CONST_FMODE_NOWAIT = (__force unsigned int)FMODE_NOWAIT;
+const unsigned int LFS_CONST_FOP_DONTCACHE = (__force unsigned int)FOP_DONTCACHE;
+const unsigned int LFS_CONST_IOCB_DONTCACHE = (__force unsigned int)IOCB_DONTCACHE;
+const unsigned int LFS_CONST_FS_IOC_GETVERSION = FS_IOC_GETVERSION;
+const unsigned int LFS_CONST_FS_IOC_GETFSLABEL = FS_IOC_GETFSLABEL;
+const unsigned int LFS_CONST_FITRIM = FITRIM;
 const unsigned int LFS_CONST_IOCB_APPEND = (__force unsigned int)IOCB_APPEND;
 const unsigned int LFS_CONST_IOCB_NOWAIT = (__force unsigned int)IOCB_NOWAIT;
 const unsigned int LFS_CONST_IOCB_DIRECT = (__force unsigned int)IOCB_DIRECT;
@@ -79,6 +85,7 @@ bool lfs_inode_trylock_shared(struct inode *inode);
 void lfs_inode_unlock_shared(struct inode *inode);
 loff_t lfs_i_size_read(const struct inode *inode);
 void lfs_i_size_write(struct inode *inode, loff_t size);
+bool lfs_has_bmap(const struct inode *inode);
 bool lfs_inode_is_new(struct inode *inode);
 void lfs_copy_attributes(struct inode *to, struct inode *from, bool is_kept);
 void lfs_copy_content_attributes(struct inode *to, struct inode *from);
@@ -107,6 +114,8 @@ ssize_t lfs_read(struct kiocb *iocb, struct file *lower, struct iov_iter *iter);
 ssize_t lfs_write(struct kiocb *iocb, struct file *lower, struct iov_iter *iter);
 ssize_t lfs_splice_write(struct file *lower, struct pipe_inode_info *pipe,
 			 loff_t *pos, size_t len, unsigned int flags);
+long lfs_lower_ioctl(struct file *lower, unsigned int command, unsigned long argument);
+bool lfs_has_dontcache(const struct file *lower);
 struct mnt_idmap *lfs_idmap(struct vfsmount *mnt);
 
 /* page cache */

@@ -42,6 +42,11 @@ void lfs_i_size_write(struct inode *inode, loff_t size)
 	i_size_write(inode, size);
 }
 
+bool lfs_has_bmap(const struct inode *inode)
+{
+	return inode->i_mapping->a_ops->bmap;
+}
+
 bool lfs_inode_is_new(struct inode *inode)
 {
 	return inode_state_read_once(inode) & I_NEW;
@@ -269,7 +274,8 @@ static void lfs_lower_kiocb(struct kiocb *k, struct kiocb *iocb, struct file *lo
 	k->ki_pos = iocb->ki_pos;
 	k->ki_ioprio = iocb->ki_ioprio;
 	k->ki_flags = (k->ki_flags & ~(IOCB_DIRECT | IOCB_APPEND)) |
-		      (iocb->ki_flags & (IOCB_DIRECT | IOCB_DSYNC | IOCB_SYNC));
+		      (iocb->ki_flags & (IOCB_DIRECT | IOCB_DSYNC | IOCB_SYNC |
+					 IOCB_NOWAIT | IOCB_DONTCACHE));
 }
 
 /* As backing_file_read_iter() and backing_file_write_iter() ask it. */
@@ -330,6 +336,29 @@ ssize_t lfs_splice_write(struct file *lower, struct pipe_inode_info *pipe,
 	ret = lower->f_op->splice_write(pipe, lower, pos, len, flags);
 	file_end_write(lower);
 	return ret;
+}
+
+/**
+ * lfs_lower_ioctl - an ioctl of the lower filesystem
+ *
+ * Mirrors vfs_ioctl(), which is static. Leaves out security_file_ioctl(): the
+ * system call has asked it about our file. The caller's credentials stay, since
+ * the lower filesystem asks for capabilities of its own (FITRIM).
+ */
+long lfs_lower_ioctl(struct file *lower, unsigned int command, unsigned long argument)
+{
+	long ret;
+
+	if (!lower->f_op->unlocked_ioctl)
+		return -ENOTTY;
+	ret = lower->f_op->unlocked_ioctl(lower, command, argument);
+	return ret == -ENOIOCTLCMD ? -ENOTTY : ret;
+}
+
+/* Whether the filesystem of @lower answers reads and writes with RWF_DONTCACHE. */
+bool lfs_has_dontcache(const struct file *lower)
+{
+	return lower->f_op->fop_flags & FOP_DONTCACHE;
 }
 
 struct mnt_idmap *lfs_idmap(struct vfsmount *mnt)

@@ -86,20 +86,24 @@ impl FileHooks for Stack {
     }
 
     fn read(call: &mut Call, bytes: &mut Bytes) -> Result<usize> {
-        if call.no_wait() {
+        let lower = call.lower_file();
+        // io_uring asks for it also where the VFS would not: O_NONBLOCK with O_DIRECT.
+        if call.no_wait() && !lower.has_no_wait() {
             return Err(EAGAIN);
         }
-        let lower = call.lower_file();
+        call.refuse_dontcache(lower)?;
         let result = call.read_lower(lower, bytes);
         call.own_file().accessed();
         result
     }
 
     fn write(call: &mut Call, bytes: &mut Bytes) -> Result<usize> {
+        // To save what is overwritten may wait. Callers of RWF_NOWAIT write again without it.
         if call.no_wait() {
             return Err(EAGAIN);
         }
         let lower = call.lower_file();
+        call.refuse_dontcache(lower)?;
         let file = call.own_file();
         let inode = file.own_inode();
         let _lock = inode.lock();

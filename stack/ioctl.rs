@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Our commands on open files and directories. Those of the lower filesystem are not passed on:
-//! some of them change data behind the history.
+//! Our commands on open files and directories. Of the lower filesystem's those are passed on that
+//! change nothing which an undo would have to know of; others change data behind the history.
 
 use super::{history, Stack};
 use crate::{
@@ -13,6 +13,7 @@ use crate::{
     revert::{self, Chain, Link, Manner},
     uapi::{self, ReadLog, Revert, Status},
     vfs::{
+        c,
         error::{ENODATA, EUCLEAN},
         file::OwnFile,
         inode::OwnInode,
@@ -34,6 +35,9 @@ impl IoctlHooks for Stack {
             uapi::IOC_STATUS => status(file, argument),
             uapi::IOC_REVERT_GROUP => super::group::revert(file, argument),
             uapi::IOC_READ_HISTORY => history::read(file, argument),
+            c::FS_IOC_GETVERSION | c::FS_IOC_GETFSLABEL | c::FITRIM => {
+                file.lower().control(command, argument)
+            }
             _ => Err(ENOTTY),
         }
     }

@@ -9,6 +9,7 @@ use super::{
     c,
     cred::Acting,
     dentry::{Dentry, OwnDentry},
+    error::EOPNOTSUPP,
     inode::{Inode, OwnInode},
     map::MapFile,
     mount::LowerMount,
@@ -69,6 +70,11 @@ impl File {
     /// Whether it is open for writing.
     pub(crate) fn is_writable(&self) -> bool {
         self.mode() & c::FMODE_WRITE != 0
+    }
+
+    /// Whether its filesystem answers calls that may not wait.
+    pub(crate) fn has_no_wait(&self) -> bool {
+        self.mode() & c::FMODE_NOWAIT != 0
     }
 
     /// The `O_*` flags.
@@ -208,6 +214,16 @@ impl File {
             Some(hook) => to_result(unsafe { hook(self.as_ptr(), id) }),
             None => Ok(()),
         }
+    }
+
+    /// An ioctl of the file's own filesystem, with the caller's credentials. `ENOTTY`: it has none.
+    pub(crate) fn control(&self, command: c_uint, argument: usize) -> Result<c_long> {
+        // SAFETY: A live file. The filesystem takes the argument for what the caller passed.
+        let answer = unsafe { c::lfs_lower_ioctl(self.as_ptr(), command, argument) };
+        if answer < 0 {
+            return Err(errno(answer as isize));
+        }
+        Ok(answer)
     }
 
     /// `fsync(2)` or `fdatasync(2)` of a range.
@@ -384,16 +400,17 @@ impl OwnFile {
 
     /// Ends an `->open`: keeps the lower file and the state.
     pub(crate) fn opened(&self, lower: ARef<File>, open: <Fs as FileSystem>::Open) -> Result {
-        let direct = lower.mode() & c::FMODE_CAN_ODIRECT;
+        let taken = c::FMODE_CAN_ODIRECT | c::FMODE_NOWAIT;
+        let mode_below = lower.mode() & taken;
         let map = SetOnce::new();
         let private = KBox::new(Private { lower, map, open }, GFP_KERNEL)?;
         let file = self.as_ptr();
         // SAFETY: A file that is being opened: nobody else uses it.
         unsafe { (*file).private_data = KBox::into_raw(private).cast() };
-        // SAFETY: As above. O_DIRECT works here where it works below: do_dentry_open(), behind
+        // SAFETY: As above. O_DIRECT and RWF_NOWAIT work here where they work below: do_dentry_open(), behind
         // this, only adds to it, for mappings with a direct_IO, which ours are not.
         let mode = unsafe { &mut (*file).f_mode };
-        *mode = (*mode & !c::FMODE_CAN_ODIRECT) | direct;
+        *mode = (*mode & !taken) | mode_below;
         Ok(())
     }
 
@@ -488,6 +505,15 @@ impl Call {
     /// Whether it may not wait.
     pub(crate) fn no_wait(&self) -> bool {
         self.has(c::IOCB_NOWAIT)
+    }
+
+    /// `RWF_DONTCACHE` where the lower filesystem does not know it: the VFS goes by our own table.
+    pub(crate) fn refuse_dontcache(&self, lower: &File) -> Result {
+        // SAFETY: A live file.
+        if self.has(c::IOCB_DONTCACHE) && !unsafe { c::lfs_has_dontcache(lower.as_ptr()) } {
+            return Err(EOPNOTSUPP);
+        }
+        Ok(())
     }
 
     /// Whether its effect is durable when it returns, or goes past the page cache.

@@ -120,6 +120,12 @@ impl Inode {
         blocks.saturating_mul(512) < self.size()
     }
 
+    /// Whether its filesystem tells where a file's blocks are on the device (FIBMAP).
+    pub(crate) fn tells_blocks(&self) -> bool {
+        // SAFETY: `self` is a live inode, so its mapping is there.
+        unsafe { c::lfs_has_bmap(self.as_ptr()) }
+    }
+
     /// How many bytes its filesystem allocates together: a power of two.
     pub(crate) fn block(&self) -> u64 {
         // SAFETY: `self` is a live inode.

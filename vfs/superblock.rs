@@ -180,6 +180,10 @@ fn copy_limits(sb: &mut c::super_block, below: &c::super_block) {
     sb.s_time_gran = below.s_time_gran;
     sb.s_time_min = below.s_time_min;
     sb.s_time_max = below.s_time_max;
+    // FS_IOC_GETFSUUID and FS_IOC_GETFSSYSFSPATH name the filesystem that holds the files.
+    sb.s_uuid = below.s_uuid;
+    sb.s_uuid_len = below.s_uuid_len;
+    sb.s_sysfs_name = below.s_sysfs_name;
     sb.s_magic = MAGIC;
     sb.s_flags |= (below.s_flags & c::SB_POSIXACL) | c::SB_NOSEC;
     // The lower filesystem applies the umask, since it knows of default ACLs.

@@ -7,6 +7,7 @@ use crate::vfs::{
     c,
     dentry::OwnDentry,
     file::{Bytes, Call, OwnFile},
+    inode::OwnInode,
     map::{Answer, Fault, Map},
     range::Pipe,
     Fs,
@@ -97,6 +98,8 @@ pub(super) static OPERATIONS: Table<c::file_operations> = Table(c::file_operatio
     copy_file_range: Some(copy_file_range),
     remap_file_range: Some(remap_file_range),
     fadvise: Some(fadvise),
+    // Calls are checked against the lower filesystem's own flag.
+    fop_flags: c::FOP_DONTCACHE,
     ..pin_init::zeroed()
 });
 
@@ -105,6 +108,15 @@ pub(super) static OPERATIONS: Table<c::file_operations> = Table(c::file_operatio
 /// [`OwnFile::opened`] says.
 pub(super) static MAPPING: Table<c::address_space_operations> =
     Table(c::address_space_operations {
+        ..pin_init::zeroed()
+    });
+
+/// As [`MAPPING`], over a filesystem that tells where a file's blocks are (FIBMAP). swapon(2) refuses
+/// it all the same, for want of `->read_folio`: what is swapped out would pass no hook.
+pub(super) static MAPPING_WITH_BLOCKS: Table<c::address_space_operations> =
+    Table(c::address_space_operations {
+        direct_IO: Some(c::noop_direct_IO),
+        bmap: Some(bmap),
         ..pin_init::zeroed()
     });
 
@@ -175,6 +187,22 @@ pub(super) unsafe extern "C" fn ioctl(
     match <Fs as IoctlHooks>::control(file, command, argument) {
         Ok(n) => n,
         Err(e) => e.to_errno() as c_long,
+    }
+}
+
+/// # Safety
+///
+/// Called by the VFS with the mapping of a live regular inode of ours.
+unsafe extern "C" fn bmap(mapping: *mut c::address_space, block: c::sector_t) -> c::sector_t {
+    // SAFETY: A live mapping has its inode.
+    let inode = unsafe { (*mapping).host };
+    // SAFETY: The inode is ours.
+    let lower = unsafe { OwnInode::from_raw(inode) }.lower();
+    let mut found = block;
+    // SAFETY: A live inode and a place for the answer.
+    match unsafe { c::bmap(lower.as_ptr(), &mut found) } {
+        0 => found,
+        _ => 0,
     }
 }
 

@@ -28,8 +28,13 @@ pub(crate) fn set_tables(inode: &OwnInode) {
             unsafe { (*ptr).i_op = &inode::FILE.0 };
             // SAFETY: As above.
             unsafe { (*ptr).__bindgen_anon_3.i_fop = &file::OPERATIONS.0 };
+            let mapping = if inode.lower().tells_blocks() {
+                &file::MAPPING_WITH_BLOCKS.0
+            } else {
+                &file::MAPPING.0
+            };
             // SAFETY: As above; a new inode's mapping is its own.
-            unsafe { (*(*ptr).i_mapping).a_ops = &file::MAPPING.0 };
+            unsafe { (*(*ptr).i_mapping).a_ops = mapping };
         }
         c::S_IFDIR => {
             // SAFETY: As above.

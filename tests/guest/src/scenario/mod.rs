@@ -11,6 +11,7 @@ mod cut;
 mod cuts;
 mod dropped;
 mod forms;
+mod forwarded;
 mod full;
 mod fuzz_calls;
 mod fuzz_damage;
@@ -63,6 +64,7 @@ pub fn all() -> Vec<&'static Test> {
         space::TESTS,
         space_asked::TESTS,
         forms::TESTS,
+        forwarded::TESTS,
         lines::TESTS,
         refuse::TESTS,
         refused_below::TESTS,
