@@ -40,6 +40,7 @@
 /* Definitions, hence for bindgen's eyes only: each C file would get its own. */
 #ifdef __BINDGEN__
 const unsigned long LFS_CONST_SB_RDONLY = SB_RDONLY;
+const unsigned long LFS_CONST_SB_ACTIVE = SB_ACTIVE;
 const unsigned long LFS_CONST_SB_SYNCHRONOUS = SB_SYNCHRONOUS;
 const unsigned long LFS_CONST_SB_POSIXACL = SB_POSIXACL;
 const unsigned long LFS_CONST_SB_NOSEC = SB_NOSEC;

@@ -125,7 +125,7 @@ fn claim(dir: &Dir, explain: &dyn Fn(fmt::Arguments<'_>)) -> Result<File> {
         })?;
     file.claim().inspect_err(|_| {
         explain(format_args!(
-            "the history is in use by another mount or tool"
+            "the history is in use by another tool, or by a mount that is not finished"
         ));
     })?;
     Ok(file)

@@ -49,6 +49,11 @@ pub(crate) struct Options {
 }
 
 impl Options {
+    /// Whether a tmpfs of its own is asked for.
+    fn is_private(&self, source: &CStr) -> bool {
+        self.private || source.to_bytes() == b"none"
+    }
+
     fn on_full(&self) -> OnFull {
         self.on_full.unwrap_or(OnFull::Trim)
     }
@@ -318,7 +323,7 @@ impl Base {
     /// Finds or makes the lower mount and checks that it can be stacked on.
     #[inline(never)]
     fn new(options: &Options, source: &CStr, read_only: bool, report: &Report) -> Result<Self> {
-        let private = options.private || source.to_bytes() == b"none";
+        let private = options.is_private(source);
         if !private && options.size.is_some() {
             report.say(fmt!(
                 "size= is for a private mount only (source 'none', or -o private)"
@@ -501,6 +506,29 @@ impl MountHooks for Stack {
         crate::backup::keep::tidy(sb);
         crate::revert::withdraw_unfinished(sb);
         crate::backup::adopt::adopt(sb);
+        Ok(())
+    }
+
+    fn is_directory(options: &Options, source: &CStr) -> bool {
+        !options.is_private(source)
+    }
+
+    fn join(sb: &SuperBlock, options: &Options, report: &Report) -> Result {
+        let mount = sb.mount();
+        let recording = mount.recording.load(Relaxed);
+        let history = options.history.is_some_and(|wanted| wanted != recording);
+        let other = if history {
+            Some("history")
+        } else {
+            options.fixed(mount)
+        };
+        if let Some(name) = other {
+            report.say(fmt!(
+                "the source is mounted already, with another {}=; leave that option out to join that mount",
+                name
+            ));
+            return Err(EBUSY);
+        }
         Ok(())
     }
 

@@ -4,9 +4,14 @@
 //!
 //! C header: [`include/linux/fs_context.h`](srctree/include/linux/fs_context.h)
 
-use super::{c, superblock::SuperBlock, table::Table, FileSystem, Fs};
+use super::{
+    c,
+    superblock::SuperBlock,
+    table::{superblock::SuperHooks, Table},
+    FileSystem, Fs,
+};
 use kernel::{
-    error::{from_result, to_result},
+    error::{from_err_ptr, from_result, to_result},
     prelude::*,
     str::{CStr, CString}, //
 };
@@ -31,6 +36,13 @@ pub(crate) trait MountHooks: FileSystem {
         source: Option<&CStr>,
         report: &Report,
     ) -> Result;
+
+    /// Whether the source is a directory, which another mount may show already.
+    fn is_directory(options: &Self::Options, source: &CStr) -> bool;
+
+    /// Checks that a further mount of the source of `sb` asks for nothing that the first one has
+    /// otherwise.
+    fn join(sb: &SuperBlock, options: &Self::Options, report: &Report) -> Result;
 
     /// Takes over what a remount may change; `read_only` as far as it is to change.
     fn reconfigure(
@@ -73,23 +85,47 @@ static OPERATIONS: Table<c::fs_context_operations> = Table(c::fs_context_operati
 /// `fc` is a new context of our type.
 pub(crate) unsafe fn init(fc: *mut c::fs_context) -> c_int {
     from_result(|| {
-        let options = KBox::new(Options::default(), GFP_KERNEL)?;
+        let private = KBox::new(Private::default(), GFP_KERNEL)?;
         // SAFETY: The caller passes a live context that is ours to fill.
-        unsafe { (*fc).fs_private = KBox::into_raw(options).cast() };
+        unsafe { (*fc).fs_private = KBox::into_raw(private).cast() };
         // SAFETY: As above.
         unsafe { (*fc).ops = &OPERATIONS.0 };
         Ok(0)
     })
 }
 
+/// State of a context.
+struct Private {
+    options: Options,
+    /// The superblock that shows the source already, to be compared only; null: none does.
+    shared: *mut c::super_block,
+}
+
+impl Default for Private {
+    fn default() -> Self {
+        Self {
+            options: Options::default(),
+            shared: core::ptr::null_mut(),
+        }
+    }
+}
+
 /// # Safety
 ///
 /// `fc` is a context that [`init`] prepared and that nobody else uses.
-unsafe fn options<'a>(fc: *mut c::fs_context) -> &'a mut Options {
+unsafe fn private<'a>(fc: *mut c::fs_context) -> &'a mut Private {
     // SAFETY: The caller vouches for the context.
     let private = unsafe { (*fc).fs_private };
     // SAFETY: Set in `init`; the context's mutex keeps others away.
-    unsafe { &mut *private.cast::<Options>() }
+    unsafe { &mut *private.cast::<Private>() }
+}
+
+/// # Safety
+///
+/// As for [`private`].
+unsafe fn options<'a>(fc: *mut c::fs_context) -> &'a mut Options {
+    // SAFETY: The caller vouches for the context.
+    &mut unsafe { private(fc) }.options
 }
 
 /// # Safety
@@ -100,7 +136,7 @@ unsafe extern "C" fn free(fc: *mut c::fs_context) {
     let private = unsafe { core::mem::replace(&mut (*fc).fs_private, core::ptr::null_mut()) };
     if !private.is_null() {
         // SAFETY: It came out of a box in `init`.
-        drop(unsafe { KBox::from_raw(private.cast::<Options>()) });
+        drop(unsafe { KBox::from_raw(private.cast::<Private>()) });
     }
 }
 
@@ -146,13 +182,159 @@ const NO_PARAMETER: c_int = c::ENOPARAM as c_int;
 ///
 /// Called by the VFS with a context that [`init`] prepared, which nobody else uses during the call.
 unsafe extern "C" fn get_tree(fc: *mut c::fs_context) -> c_int {
-    // SAFETY: A live context; `fill_super` is of the type that it asks for.
-    unsafe { c::get_tree_nodev(fc, Some(fill_super)) }
+    from_result(|| {
+        // SAFETY: A live context of ours.
+        let source = unsafe { source_directory(fc) };
+        let shared = source.as_ref().map(Source::superblock);
+        let Some((source, shared)) = source.as_ref().zip(shared.filter(|sb| !sb.is_null())) else {
+            // SAFETY: A live context; `fill_super` is of the type that it asks for.
+            return Ok(unsafe { c::get_tree_nodev(fc, Some(fill_super)) });
+        };
+        // SAFETY: A live context of ours.
+        unsafe { private(fc) }.shared = shared;
+        // SAFETY: A live context; both functions are of the types that it asks for.
+        let sb = unsafe { c::sget_fc(fc, Some(is_shared), Some(c::set_anon_super_fc)) };
+        let sb = from_err_ptr(sb)?;
+        // SAFETY: A live context of ours, and a superblock of ours that this thread has locked.
+        match unsafe { join(fc, sb, source) } {
+            // SAFETY: A filled superblock has a root; the context takes the reference over.
+            Ok(()) => unsafe { (*fc).root = c::lfs_dget((*sb).s_root) },
+            Err(e) => {
+                // SAFETY: sget_fc() gave us an active reference, and its lock.
+                unsafe { c::deactivate_locked_super(sb) };
+                return Err(e);
+            }
+        }
+        Ok(0)
+    })
+}
+
+/// The directory that a context names, held together with its mount.
+struct Source(c::path);
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        // SAFETY: kern_path() gave us the references.
+        unsafe { c::path_put(&self.0) };
+    }
+}
+
+impl Source {
+    /// Whether `sb`, of ours and filled, shows this directory, or has it for its own root.
+    fn is_of(&self, sb: &SuperBlock) -> bool {
+        let lower = <Fs as SuperHooks>::lower(sb.mount()).root();
+        // SAFETY: A live superblock.
+        let root = unsafe { (*sb.as_ptr()).s_root };
+        self.0.dentry == root || self.0.dentry == lower.as_ptr()
+    }
+
+    /// The superblock of ours that [`Source::is_of`] is true for; null when there is none. It may have
+    /// died when this returns.
+    ///
+    /// Waits for mounts and unmounts of LoggerFS that are under way, as sync(2) does.
+    fn superblock(&self) -> *mut c::super_block {
+        let mut search = Search {
+            source: self,
+            found: core::ptr::null_mut(),
+        };
+        let argument = (&raw mut search).cast();
+        // SAFETY: A registered type; `compare` takes what `argument` points to.
+        unsafe { c::iterate_supers_type(super::mount::type_ptr(), Some(compare), argument) };
+        search.found
+    }
+}
+
+/// What [`compare`] looks for and finds.
+struct Search<'a> {
+    source: &'a Source,
+    found: *mut c::super_block,
+}
+
+/// The context's source, when it is a directory that can be looked up; [`MountHooks::fill`] says why it
+/// cannot.
+///
+/// # Safety
+///
+/// `fc` is a live context of ours.
+unsafe fn source_directory(fc: *mut c::fs_context) -> Option<Source> {
+    // SAFETY: A live context.
+    let source = unsafe { (*fc).source };
+    if source.is_null() {
+        return None;
+    }
+    // SAFETY: The source is a C string that the context owns.
+    let source = unsafe { CStr::from_char_ptr(source) };
+    // SAFETY: A live context of ours.
+    if !<Fs as MountHooks>::is_directory(unsafe { options(fc) }, source) {
+        return None;
+    }
+    let mut path: c::path = pin_init::zeroed();
+    let flags = c::LOOKUP_FOLLOW | c::LOOKUP_DIRECTORY;
+    // SAFETY: A C string and a place for the answer.
+    let err = unsafe { c::kern_path(source.as_char_ptr(), flags, &mut path) };
+    (err == 0).then_some(Source(path))
 }
 
 /// # Safety
 ///
-/// Called by get_tree_nodev() with a new superblock, which it has locked, and the context of
+/// Called by iterate_supers_type() with a filled superblock of ours, whose `s_umount` is held
+/// for reading, and the [`Search`] of [`Source::superblock`].
+unsafe extern "C" fn compare(sb: *mut c::super_block, search: *mut c_void) {
+    // SAFETY: By the contract above.
+    let search = unsafe { &mut *search.cast::<Search<'_>>() };
+    // SAFETY: A live superblock, which was filled: others are not iterated over.
+    if search.source.is_of(unsafe { SuperBlock::from_raw(sb) }) {
+        search.found = sb;
+    }
+}
+
+/// # Safety
+///
+/// Called by sget_fc() under `sb_lock`, with a context of ours: pointers are compared only.
+unsafe extern "C" fn is_shared(sb: *mut c::super_block, fc: *mut c::fs_context) -> c_int {
+    // SAFETY: A live context of ours, used by this thread only.
+    c_int::from(unsafe { private(fc) }.shared == sb)
+}
+
+/// Makes the context a further mount of `sb`; where the one that was found has died meanwhile, `sb` is
+/// new, and gets filled.
+///
+/// # Safety
+///
+/// `fc` is a live context of ours; `sb` comes from sget_fc() with it, locked.
+unsafe fn join(fc: *mut c::fs_context, sb: *mut c::super_block, source: &Source) -> Result {
+    // SAFETY: A live superblock that this thread has locked.
+    let root = unsafe { (*sb).s_root };
+    if root.is_null() {
+        // SAFETY: As vfs_get_super() does with a new superblock.
+        to_result(unsafe { fill_super(sb, fc) })?;
+        // SAFETY: This thread has locked it.
+        unsafe { (*sb).s_flags |= c::SB_ACTIVE };
+        return Ok(());
+    }
+    // SAFETY: A live context of ours.
+    let options = unsafe { options(fc) };
+    // SAFETY: A live superblock of ours.
+    let sb = unsafe { SuperBlock::from_raw(sb) };
+    if !source.is_of(sb) {
+        // Another superblock has come to lie where the one that was found has been.
+        return Err(EBUSY);
+    }
+    // SAFETY: A live context.
+    let read_only = unsafe { (*fc).sb_flags } as c_ulong & c::SB_RDONLY != 0;
+    if read_only != sb.is_read_only() {
+        Report(fc).say(fmt!(
+            "the source is mounted already, {}; bind that mount and remount the new one",
+            if read_only { "writable" } else { "read-only" }
+        ));
+        return Err(EBUSY);
+    }
+    <Fs as MountHooks>::join(sb, options, &Report(fc))
+}
+
+/// # Safety
+///
+/// Called by get_tree_nodev() or [`join`] with a new superblock, which it has locked, and the context of
 /// [`get_tree`].
 unsafe extern "C" fn fill_super(sb: *mut c::super_block, fc: *mut c::fs_context) -> c_int {
     from_result(|| {

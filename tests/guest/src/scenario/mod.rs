@@ -22,6 +22,7 @@ mod groups_protected;
 mod groups_redo;
 mod in_use;
 mod interrupted;
+mod joined;
 mod kill;
 mod lasting;
 mod lines;
@@ -93,6 +94,7 @@ pub fn all() -> Vec<&'static Test> {
         dropped::TESTS,
         mounting::TESTS,
         lowers::TESTS,
+        joined::TESTS,
         full::TESTS,
         room::TESTS,
         quotas::TESTS,
