@@ -243,13 +243,15 @@ pub(crate) fn object<'a>(
 
 /// Moves an object from its place, where it is `called` so, to what is kept: that is how a last name
 /// is removed. A directory must be empty: `ENOTEMPTY`, as rmdir(2) has it. The directory and the object
-/// are locked by the VFS, or by the revert that `room` says it is for.
+/// are locked by the VFS, or by the revert that `room` says it is for. `flags` are renameat2()'s beside
+/// NOREPLACE.
 pub(crate) fn away<'a>(
     mount: &'a Mount,
     journal: &'a Journal,
     victim: &'a OwnInode,
     last: LastName<'a>,
     (parent, lower, called): (&Dentry, &Dentry, &[u8]),
+    flags: u32,
     room: Room,
 ) -> Result<Parting<'a>> {
     let kept = begin(mount, journal, victim, (last, lower), room)?;
@@ -264,13 +266,23 @@ pub(crate) fn away<'a>(
     with_room(mount, room, || {
         let (here, there) = ((parent, lower), (kept.place.dir().dentry(), name.bytes()));
         let _write = mount.lower().want_write()?;
-        name::rename(mount.lower(), here, there, None, c::RENAME_NOREPLACE)
+        let flags = flags | c::RENAME_NOREPLACE;
+        name::rename(mount.lower(), here, there, None, flags)
     })?;
     // Somebody may have come behind us in between.
     if let Err(e) = inside.as_ref().map_or(Ok(()), refuse_full) {
         let (here, back) = ((kept.place.dir().dentry(), lower), (parent, called));
-        let _write = mount.lower().want_write()?;
-        name::rename(mount.lower(), here, back, None, c::RENAME_NOREPLACE)?;
+        if flags & c::RENAME_WHITEOUT == 0 {
+            let _write = mount.lower().want_write()?;
+            name::rename(mount.lower(), here, back, None, c::RENAME_NOREPLACE)?;
+            return Err(e);
+        }
+        // The whiteout holds the name.
+        let held = name::look_up(mount.lower(), parent, called)?;
+        let write = mount.lower().want_write()?;
+        name::rename(mount.lower(), here, back, held.inode(), c::RENAME_EXCHANGE)?;
+        drop(write);
+        kept.place.dir().unlink(name.bytes())?;
         return Err(e);
     }
     Ok(Parting::Kept(kept))

@@ -99,12 +99,13 @@ impl<'a> Naming<'a> {
 
     /// Removes a last name, or an empty directory, so that it can come back. The name has become that at
     /// `place`, where a directory is renamed over. False: the name is still there, and is to be removed
-    /// as usual.
+    /// as usual. `flags` are renameat2()'s beside NOREPLACE.
     pub(crate) fn take_away(
         &mut self,
         victim: &'a OwnInode,
         (parent, name): (&'a Dentry, &'a [u8]),
         place: (&Dentry, &Dentry, &[u8]),
+        flags: u32,
     ) -> Result<bool> {
         let Self::Recorded(record) = self else {
             return Ok(false);
@@ -127,6 +128,7 @@ impl<'a> Naming<'a> {
                 victim,
                 last,
                 place,
+                flags,
                 Room::Operation,
             ) {
                 // The lower filesystem refuses it, in its own words.

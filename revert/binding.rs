@@ -112,7 +112,7 @@ impl Names<'_> {
                 cause: Cause::Revert,
             };
             let place = (self.lower, &*lower, name);
-            keep::away(self.mount, self.journal, &inode, last, place, self.room).map_err(full)?
+            keep::away(self.mount, self.journal, &inode, last, place, 0, self.room).map_err(full)?
         };
         parting.settle();
         let segment = match &parting {

@@ -99,7 +99,7 @@ impl NameHooks for Stack {
         (to, new): (&OwnInode, &OwnDentry),
         flags: u32,
     ) -> Result {
-        if flags & !(c::RENAME_NOREPLACE | c::RENAME_EXCHANGE) != 0 {
+        if flags & !(c::RENAME_NOREPLACE | c::RENAME_EXCHANGE | c::RENAME_WHITEOUT) != 0 {
             return Err(EINVAL);
         }
         refuse_hidden(old)?;
@@ -115,6 +115,13 @@ impl NameHooks for Stack {
             backup::load(target)?;
         }
         let mut naming = Naming::begin(from, op, old.name())?;
+        // A second line: the whiteout is an object of its own, which an undo removes before the name
+        // comes back. Both lines are placed under the directory's lock, one after the other.
+        let whiteout = if flags & c::RENAME_WHITEOUT != 0 {
+            Some(Naming::begin(from, Op::Mknod, old.name())?)
+        } else {
+            None
+        };
         let victim = new.own_inode().filter(|_| op == Op::Rename);
         match victim {
             Some(victim) if victim.is_directory() => {
@@ -141,6 +148,9 @@ impl NameHooks for Stack {
                 draft.over(over.id());
             }
         });
+        if let Some(naming) = whiteout {
+            naming.done(whiteout_at(from, old).ok().as_deref());
+        }
         for (inode, dentry) in [(Some(moved), old), (new.own_inode(), new)] {
             if let Some(inode) = inode {
                 inode.refresh();
@@ -186,6 +196,15 @@ fn refuse_hidden(dentry: &OwnDentry) -> Result {
     Ok(())
 }
 
+/// Our inode for the whiteout that a rename has left at the name of `old`, which the lower dentry has
+/// left. The directory `dir` is locked.
+fn whiteout_at(dir: &OwnInode, old: &OwnDentry) -> Result<ARef<OwnInode>> {
+    let lower = name::look_up(dir.mount().lower(), old.parent().lower()?, old.name())?;
+    let inode = OwnInode::obtain(dir.superblock(), lower.inode().ok_or(ESTALE)?)?;
+    backup::is_new(&inode);
+    Ok(inode)
+}
+
 /// Renames below, to a name that is free or whose object is not a directory to be kept.
 fn rename_below(old: &OwnDentry, new: &OwnDentry, flags: u32) -> Result {
     let mount = old.superblock().mount();
@@ -211,7 +230,9 @@ fn over_directory<'a>(
     new: &'a OwnDentry,
     flags: u32,
 ) -> Result {
-    let exchange = flags | c::RENAME_EXCHANGE;
+    // Only the second step leaves the old name.
+    let whiteout = flags & c::RENAME_WHITEOUT;
+    let exchange = (flags & !whiteout) | c::RENAME_EXCHANGE;
     let lower = new.lower()?;
     if !backup::keep::is_empty(victim.mount(), lower)? {
         // Refused, most probably: in the lower filesystem's own words.
@@ -223,7 +244,8 @@ fn over_directory<'a>(
         return rename_below(old, new, flags);
     }
     let last = (new.parent().lower()?, new.name());
-    let gone = naming.take_away(victim, last, (old.parent().lower()?, lower, old.name()));
+    let place = (old.parent().lower()?, lower, old.name());
+    let gone = naming.take_away(victim, last, place, whiteout);
     if matches!(gone, Ok(true)) {
         return Ok(());
     }
@@ -305,7 +327,7 @@ fn remove(
     let is_known = backup::load(inode).is_ok();
     let mut naming = Naming::begin(dir, op, dentry.name())?;
     let place = (dentry.parent().lower()?, dentry.lower()?, dentry.name());
-    if !naming.take_away(inode, (place.0, place.2), place)? {
+    if !naming.take_away(inode, (place.0, place.2), place, 0)? {
         let _write = mount.lower().want_write()?;
         remove(&Locked::to_remove(mount.lower(), place.0, place.1)?)?;
     }

@@ -115,7 +115,6 @@ pub(super) static MAPPING: Table<c::address_space_operations> =
 /// it all the same, for want of `->read_folio`: what is swapped out would pass no hook.
 pub(super) static MAPPING_WITH_BLOCKS: Table<c::address_space_operations> =
     Table(c::address_space_operations {
-        direct_IO: Some(c::noop_direct_IO),
         bmap: Some(bmap),
         ..pin_init::zeroed()
     });

@@ -53,6 +53,7 @@ mod space_asked;
 mod tool;
 mod verbs;
 mod watchers;
+mod whiteouts;
 
 use crate::harness::Test;
 
@@ -66,6 +67,7 @@ pub fn all() -> Vec<&'static Test> {
         space_asked::TESTS,
         forms::TESTS,
         forwarded::TESTS,
+        whiteouts::TESTS,
         lines::TESTS,
         refuse::TESTS,
         refused_below::TESTS,
