@@ -91,6 +91,14 @@ impl Dentry {
         unsafe { core::slice::from_raw_parts(qstr.name, len as usize) }
     }
 
+    /// A counted reference to the directory that it is in now; to itself, where that is a root.
+    pub(crate) fn held_parent(&self) -> ARef<Self> {
+        // SAFETY: A live dentry.
+        let parent = unsafe { c::lfs_parent(self.as_ptr()) };
+        // SAFETY: dget_parent() gives a reference, never null.
+        unsafe { ARef::from_raw(NonNull::new_unchecked(parent.cast())) }
+    }
+
     pub(crate) fn superblock(&self) -> &SuperBlock {
         // SAFETY: A live dentry.
         let sb = unsafe { (*self.as_ptr()).d_sb };

@@ -136,7 +136,7 @@ impl SuperBlock {
         // SAFETY: As above, and `below` is live as long as the lower mount.
         let (ours, theirs) = unsafe { (&mut *sb, &*below) };
         copy_limits(ours, theirs);
-        super::table::set_super_tables(self);
+        super::table::set_super_tables(self, lower.root().superblock());
         self.make_root(lower.root())
     }
 

@@ -7,6 +7,7 @@
 //! (`atomic_open`), no ioctl of the lower filesystem, no page cache of our own.
 
 pub(crate) mod directory;
+mod export;
 pub(crate) mod file;
 pub(crate) mod inode;
 pub(crate) mod superblock;
@@ -58,8 +59,9 @@ pub(crate) fn set_tables(inode: &OwnInode) {
 }
 
 /// Gives a new superblock its tables.
-pub(crate) fn set_super_tables(sb: &SuperBlock) {
+pub(crate) fn set_super_tables(sb: &SuperBlock, lower: &SuperBlock) {
     let ptr = sb.as_ptr();
+    export::set(sb, lower);
     // SAFETY: A superblock that is being filled.
     unsafe { (*ptr).s_op = &superblock::OPERATIONS.0 };
     // SAFETY: As above.

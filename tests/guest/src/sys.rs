@@ -124,6 +124,35 @@ pub fn fallocate(file: &impl AsFd, mode: i32, offset: i64, length: i64) -> io::R
     done(value.into()).map(drop)
 }
 
+/// A file handle as `struct file_handle` has it: length, type, bytes.
+pub type Handle = Vec<u8>;
+
+/// `name_to_handle_at` of a path, whose last link is not followed.
+pub fn name_to_handle(path: &std::ffi::CStr, flags: i32) -> io::Result<Handle> {
+    const ROOM: usize = 128;
+    let mut handle = vec![0; 8 + ROOM];
+    handle[..4].copy_from_slice(&(ROOM as u32).to_ne_bytes());
+    let mut mount = 0;
+    let (name, to) = (path.as_ptr(), handle.as_mut_ptr().cast());
+    // SAFETY: A C string, and a handle with as much room as it says.
+    let value = unsafe { libc::name_to_handle_at(libc::AT_FDCWD, name, to, &mut mount, flags) };
+    done(value.into())?;
+    let length = u32::from_ne_bytes([handle[0], handle[1], handle[2], handle[3]]);
+    handle.truncate(8 + length as usize);
+    Ok(handle)
+}
+
+/// `open_by_handle_at` on the filesystem of `mount`.
+pub fn open_by_handle(mount: &impl AsFd, handle: &Handle, flags: i32) -> io::Result<OwnedFd> {
+    let mut handle = handle.clone();
+    let from = handle.as_mut_ptr().cast();
+    // SAFETY: A handle with as many bytes as it says.
+    let fd = unsafe { libc::open_by_handle_at(mount.as_fd().as_raw_fd(), from, flags) };
+    done(fd.into())?;
+    // SAFETY: the kernel gave us this descriptor.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
 /// Memory from `mmap`: of a file, or anonymous (aligned to pages, for O_DIRECT).
 pub struct Map {
     start: *mut u8,

@@ -20,6 +20,7 @@ mod groups;
 mod groups_gone;
 mod groups_protected;
 mod groups_redo;
+mod handles;
 mod in_use;
 mod interrupted;
 mod joined;
@@ -68,6 +69,7 @@ pub fn all() -> Vec<&'static Test> {
         forms::TESTS,
         forwarded::TESTS,
         whiteouts::TESTS,
+        handles::TESTS,
         lines::TESTS,
         refuse::TESTS,
         refused_below::TESTS,

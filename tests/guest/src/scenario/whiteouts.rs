@@ -93,7 +93,10 @@ fn undone(w: &mut World) -> Outcome {
         use std::os::unix::fs::MetadataExt;
         same(*from, stat.mode() & 0o170_000, 0o020_000)?;
         same(*from, stat.rdev(), 0)?;
-        w.remount().at("remounting")?;
+        // A private tmpfs goes with its mount.
+        if w.lower != Lower::Private {
+            w.remount().at("remounting")?;
+        }
         let parent = Path::new(from).parent().unwrap_or(Path::new(""));
         let dir = fs::File::open(w.mnt.join(parent))?;
         undo::revert(&dir, 2).at(format!("taking {from} back"))?;

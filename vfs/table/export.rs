@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `export_operations`: file handles, for name_to_handle_at(2), open_by_handle_at(2) and NFS.
+//!
+//! A handle of ours is the lower filesystem's, which holds the object's directory too (but for a
+//! directory). So an object is found although neither name is cached, and only below the source: a
+//! handle into the history, or to an object beside the source, is `ESTALE`. The price is that of NFS'
+//! subtree check: after a rename to another directory a handle is only good while the name is cached.
+//! overlayfs has handles with a header of its own, since it has several layers.
+//!
+//! C header: [`include/linux/exportfs.h`](srctree/include/linux/exportfs.h)
+
+use super::Table;
+use crate::vfs::{
+    c,
+    dentry::{Dentry, OwnDentry},
+    inode::OwnInode,
+    mount::LowerMount,
+    superblock::SuperBlock,
+    table::superblock::SuperHooks,
+    Fs,
+};
+use core::ptr::null_mut;
+use kernel::{prelude::*, sync::aref::ARef};
+
+// SAFETY: Of function pointers and flags, for which null and zero are values.
+unsafe impl pin_init::Zeroable for c::export_operations {}
+
+pub(super) static OPERATIONS: Table<c::export_operations> = Table(c::export_operations {
+    encode_fh: Some(encode),
+    fh_to_dentry: Some(decode),
+    ..pin_init::zeroed()
+});
+
+/// # Safety
+///
+/// Called by exportfs_encode_inode_fh() with a live inode of ours, a buffer of `*words` words, and null
+/// or a live directory of ours.
+unsafe extern "C" fn encode(
+    inode: *mut c::inode,
+    handle: *mut u32,
+    words: *mut c_int,
+    parent: *mut c::inode,
+) -> c_int {
+    // SAFETY: A live inode of ours.
+    let inode = unsafe { OwnInode::from_raw(inode) };
+    // SAFETY: Null, or a live directory of ours.
+    let given = (!parent.is_null()).then(|| unsafe { OwnInode::from_raw(parent) });
+    // Held while the lower filesystem reads its number off it.
+    let found = match given {
+        None if !inode.is_directory() => inode.any_name().map(|name| name.held_parent()),
+        _ => None,
+    };
+    let found = found.as_ref().and_then(|parent| parent.inode());
+    let parent = match (given, found) {
+        (Some(given), _) => given.lower().as_ptr(),
+        // SAFETY: The parent of a dentry of ours is ours.
+        (None, Some(found)) => unsafe { OwnInode::from_raw(found.as_ptr()) }
+            .lower()
+            .as_ptr(),
+        (None, None) => null_mut(),
+    };
+    let lower = inode.lower().as_ptr();
+    // SAFETY: Live inodes of the lower filesystem, and the caller's buffer.
+    unsafe { c::exportfs_encode_inode_fh(lower, handle.cast(), words, parent, 0) }
+}
+
+/// # Safety
+///
+/// Called by exportfs_decode_fh() with a filled superblock of ours, which it keeps, and a handle of
+/// `words` words.
+unsafe extern "C" fn decode(
+    sb: *mut c::super_block,
+    handle: *mut c::fid,
+    words: c_int,
+    kind: c_int,
+) -> *mut c::dentry {
+    // SAFETY: A filled superblock of ours.
+    let sb = unsafe { SuperBlock::from_raw(sb) };
+    let mount = <Fs as SuperHooks>::lower(sb.mount());
+    // SAFETY: The caller's handle.
+    let lower = unsafe { lower_of(mount, handle, words, kind) };
+    match lower.and_then(|lower| OwnDentry::of_lower(sb, &lower)) {
+        Ok(dentry) => ARef::into_raw(dentry).as_ptr().cast(),
+        Err(e) => kernel::error::Error::to_ptr(e),
+    }
+}
+
+/// The object below the source that a handle names, by a name that is connected to the root.
+///
+/// # Safety
+///
+/// `handle` has `words` words.
+unsafe fn lower_of(
+    mount: &LowerMount,
+    handle: *mut c::fid,
+    words: c_int,
+    kind: c_int,
+) -> Result<ARef<Dentry>> {
+    let root = mount.root().as_ptr();
+    // The directory's path is looked up for it, name by name, which asks for the right to.
+    let _acting = mount.asking();
+    // SAFETY: A live mount and the caller's handle; `is_below` takes the root.
+    let lower = unsafe {
+        c::exportfs_decode_fh(
+            mount.as_ptr(),
+            handle,
+            words,
+            kind,
+            Some(is_below),
+            root.cast(),
+        )
+    };
+    // SAFETY: A reference or an error.
+    unsafe { Dentry::from_c(lower) }
+}
+
+/// # Safety
+///
+/// Called by exportfs_decode_fh() with the context of [`lower_of`] and a live dentry of its filesystem.
+unsafe extern "C" fn is_below(root: *mut c_void, dentry: *mut c::dentry) -> c_int {
+    // SAFETY: Two live dentries of one filesystem.
+    c_int::from(unsafe { c::is_subdir(dentry, root.cast()) })
+}
+
+/// Gives a superblock of ours, which is being filled, file handles, where the lower one has some that
+/// can be opened.
+pub(super) fn set(sb: &SuperBlock, lower: &SuperBlock) {
+    // SAFETY: A live superblock; its tables are set before it is seen.
+    let below = unsafe { (*lower.as_ptr()).s_export_op }.cast::<c::export_operations>();
+    // SAFETY: Null, or a table that the lower filesystem's code holds.
+    let decodes = unsafe { below.as_ref() }.is_some_and(|table| table.fh_to_dentry.is_some());
+    if decodes {
+        // SAFETY: A superblock that is being filled.
+        unsafe { (*sb.as_ptr()).s_export_op = (&raw const OPERATIONS.0).cast() };
+    }
+}
