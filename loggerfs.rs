@@ -14,8 +14,9 @@
 //! 3. the object's history state (`ObjectState`, a mutex: never held over a lower call that may
 //!    fault in user memory);
 //! 4. journal staging (a leaf; never held over a lower call);
-//! 5. lower write access (`mnt_want_write`; never twice on one superblock, never around journal
-//!    I/O);
+//! 5. lower write access (`mnt_want_write`, `file_start_write`: what a freeze of the lower
+//!    filesystem takes away; never twice on one superblock, never around journal I/O or a wait for
+//!    the worker, which needs it too);
 //! 6. lower rwsems;
 //! 7. lower invalidate lock, folio lock.
 //!

@@ -5,6 +5,7 @@
 //! Every test gets a fresh directory on the lower filesystem with LoggerFS mounted over it, and
 //! a process of its own, so that a hang or a crash is one test's failure and nothing more.
 
+mod calls;
 mod extents;
 mod faults;
 mod forge;

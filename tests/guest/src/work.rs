@@ -8,9 +8,11 @@ use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use crate::calls;
 use crate::oracle::hand;
 use crate::scenario::oracle_tree::work;
 use crate::shadow::{pattern, Random};
+use crate::sys::Map;
 use crate::undo;
 
 pub fn main(words: &[String]) -> i32 {
@@ -22,6 +24,8 @@ pub fn main(words: &[String]) -> i32 {
         ["reverts", file, times] => reverts(file, number(times)),
         ["tree", place, seed, count] => tree(place, number(seed), number(count)),
         ["hand", place] => hand::main(place),
+        ["store", file] => store(file),
+        ["calls", place, uid, profile] => calls::main(place, number(uid) as u32, profile),
         ["change", file, how] => change(file, how),
         ["limited", file, limit, count] => limited(file, number(limit), number(count)),
         _ => Err(io::ErrorKind::InvalidInput.into()),
@@ -37,6 +41,13 @@ pub fn main(words: &[String]) -> i32 {
                 .unwrap_or(255)
         }
     }
+}
+
+/// One store through a shared mapping.
+fn store(file: &str) -> io::Result<()> {
+    let mut map = Map::of(&open(file)?, 4096, true, true)?;
+    map.store(7, b"mapped");
+    map.sync()
 }
 
 /// Random operations of all kinds below a directory.

@@ -2,6 +2,7 @@
 
 //! All tests, in the order in which they run: the plainest first.
 
+mod access;
 mod access_times;
 mod adopted;
 mod attributes;
@@ -9,9 +10,11 @@ mod behind;
 mod content;
 mod cut;
 mod cuts;
+mod direct;
 mod dropped;
 mod forms;
 mod forwarded;
+mod frozen;
 mod full;
 mod fuzz_calls;
 mod fuzz_damage;
@@ -75,6 +78,8 @@ pub fn all() -> Vec<&'static Test> {
         refused_below::TESTS,
         access_times::TESTS,
         attributes::TESTS,
+        access::TESTS,
+        direct::TESTS,
         names::TESTS,
         removed::TESTS,
         groups::TESTS,
@@ -88,6 +93,7 @@ pub fn all() -> Vec<&'static Test> {
         cuts::TESTS,
         adopted::TESTS,
         behind::TESTS,
+        frozen::TESTS,
         maps::TESTS,
         maps_mixed::TESTS,
         maps_beside::TESTS,
