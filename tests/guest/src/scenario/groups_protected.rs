@@ -96,8 +96,16 @@ fn interrupted(w: &mut World) -> Outcome {
         let end = w.sh(STATE)?;
         take_back(w, &ours, 0).at(*action)?;
         let start = w.sh(STATE)?;
+        let mut reverts = watch.lines(w)?;
+        reverts.retain(|placed| placed.line.op == "revert");
         cut(w, "revert")?;
         w.mount()?;
+        if reverts.len() == 1 {
+            // One of one object is gone on with.
+            same(format!("{action}, done"), w.sh(STATE)?, start)?;
+            w.sh(CLEAR)?;
+            continue;
+        }
         same(format!("{action}, withdrawn"), w.sh(STATE)?, end)?;
         take_back(w, &ours, WALK).at(*action)?;
         same(format!("{action}, asked again"), w.sh(STATE)?, start)?;
