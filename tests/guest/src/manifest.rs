@@ -27,8 +27,8 @@ use crate::sys;
 /// `FS_IOC_FSGETXATTR`, which fills 28 bytes: the project is in bytes 12 to 15.
 const GET_MORE_FLAGS: u64 = 0x801c_581f;
 
-/// Flags that a filesystem sets by itself: ext4's extents and inline data.
-const OWN_FLAGS: u32 = 0x1008_0000;
+/// Flags that a filesystem sets by itself: ext4's extents, inline data, and index of a directory.
+const OWN_FLAGS: u32 = 0x1008_1000;
 
 /// The size of the blocks that are hashed; one that is all zeroes counts as a hole does.
 const BLOCK: usize = 65536;
