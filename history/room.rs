@@ -56,6 +56,18 @@ impl Journal {
         self.admit_short(bytes, short, room)
     }
 
+    /// Whether all that a revert copies, in payloads of any size, may come. `ENOSPC`: probably not.
+    pub(crate) fn admit_copies(&self, bytes: u64) -> Result {
+        let (tight, budget) = {
+            let staging = self.staging.lock();
+            (staging.tight, staging.budget)
+        };
+        if bytes != 0 && (tight || budget.is_some_and(|left| bytes > left)) {
+            return Err(ENOSPC);
+        }
+        self.admit(bytes, Room::Revert)
+    }
+
     /// Whether an object of so many bytes may be kept, which takes no more of the filesystem than it
     /// did before. `ENOSPC`: no.
     pub(crate) fn admit_kept(&self, bytes: u64, room: Room) -> Result {

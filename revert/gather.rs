@@ -91,6 +91,19 @@ impl Gathered {
         used.min().unwrap_or(now).min(now)
     }
 
+    /// The same operations, where nothing is done about them.
+    pub(super) fn of_nothing(self) -> Self {
+        Self {
+            pieces: KVVec::new(),
+            attributes: KVVec::new(),
+            outcome: Outcome {
+                size: self.outcome.present,
+                ..self.outcome
+            },
+            ..self
+        }
+    }
+
     /// The old attributes.
     pub(super) fn records(&self) -> Result<Records<'_>, Refusal> {
         Records::new(&self.attributes).map_err(|e| e.refuse(self.newest))

@@ -96,6 +96,8 @@ struct Ground<'a> {
 /// An operation that is taken back.
 struct Chosen {
     object: ObjectId,
+    /// The object that it made.
+    creates: Option<ObjectId>,
     is_on_names: bool,
     seq: u64,
     at: Pos,
@@ -120,6 +122,11 @@ struct Member {
     intent: Option<(Pos, u64)>,
     /// Whether it is gone, and has never had a name.
     is_left_out: bool,
+    /// How many bytes it takes to save what is replaced.
+    length: u64,
+    /// Whether its content stays as it is: its creation is taken back, too, and there is no room to save
+    /// what else would be replaced.
+    is_untouched: bool,
 }
 
 struct Group<'a> {
@@ -196,7 +203,11 @@ fn attempt(
     let steps = group.steps()?;
     group.narrow(&pin, &needs, &steps)?;
     if !request.no_redo {
-        journal.admit(needs.length, Room::Revert)?;
+        let length = match journal.admit_copies(needs.length) {
+            Ok(()) => needs.length,
+            Err(_) => group.leave_contents()?,
+        };
+        journal.admit(length, Room::Revert)?;
         journal.admit_kept(group.bytes_to_keep(&steps)?, Room::Revert)?;
     }
     if request.dry_run || group.members.is_empty() {
@@ -252,6 +263,8 @@ impl<'a> Group<'a> {
                         range: (index, end),
                         intent: None,
                         is_left_out: false,
+                        length: 0,
+                        is_untouched: false,
                     },
                     GFP_KERNEL,
                 )?,
@@ -277,6 +290,9 @@ impl<'a> Group<'a> {
         }
         Ok(Chosen {
             object: line.obj.ok_or(EUCLEAN)?,
+            creates: line
+                .node
+                .filter(|_| matches!(line.op, Op::Create | Op::Mknod)),
             is_on_names: is_on_names(&line),
             seq: line.seq,
             at,
@@ -308,6 +324,35 @@ impl<'a> Group<'a> {
     fn first_number(&self) -> u64 {
         let mut intents = self.members.iter().filter_map(|member| member.intent);
         intents.next().map_or(u64::MAX, |(_, seq)| seq)
+    }
+
+    /// Where there is no room for copies: what is created by operations that are taken back is moved away
+    /// with its content, of which nothing is copied. Answers how many bytes the others need.
+    #[inline(never)]
+    fn leave_contents(&mut self) -> Outcome<u64> {
+        let mut rest = 0u64;
+        let mut created = KVVec::new();
+        for object in self.chosen.iter().filter_map(|chosen| chosen.creates) {
+            created.push(object, GFP_KERNEL)?;
+        }
+        sort(&mut created, |a, b| a < b);
+        for index in 0..self.members.len() {
+            let member = self.members.get(index).ok_or(EIO)?;
+            if member.is_on_names || member.length == 0 {
+                continue;
+            }
+            let is_created = !self.request.redo && created.binary_search(&member.object).is_ok();
+            // With another name it would be seen.
+            let is_untouched = is_created && {
+                let opened = self.ground.open(member.object)?;
+                opened.inode.is_regular() && opened.inode.lower().links() <= 1
+            };
+            if !is_untouched {
+                rest = rest.saturating_add(member.length);
+            }
+            self.members.get_mut(index).ok_or(EIO)?.is_untouched = is_untouched;
+        }
+        Ok(rest)
     }
 
     /// Lets go of what is older than all that is read.

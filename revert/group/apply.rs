@@ -184,6 +184,9 @@ impl Group<'_> {
     /// protected keeps its names as they are.
     #[inline(never)]
     fn apply_content(&self, member: &Member) -> Outcome<bool> {
+        if member.is_untouched {
+            return Ok(false);
+        }
         let ground = &self.ground;
         let opened = ground.open(member.object)?;
         let mut changed = Changed::default();
@@ -297,7 +300,9 @@ impl Group<'_> {
         let mut lines = Lines::new(ground.journal)?;
         let mut dirs = Dirs::new(ground, self.room());
         for member in self.members.iter().take(begun) {
-            if let (false, Some((at, _))) = (member.is_on_names, member.intent) {
+            if let (false, Some((at, _))) =
+                (member.is_on_names || member.is_untouched, member.intent)
+            {
                 let _ = ground.lift(member.object, at)?;
             }
         }
@@ -306,7 +311,9 @@ impl Group<'_> {
             dirs.perform(object, &mut lines, todo, Turn::Undo)?;
         }
         for member in self.members.iter().take(begun) {
-            if let (false, Some((at, _))) = (member.is_on_names, member.intent) {
+            if let (false, Some((at, _))) =
+                (member.is_on_names || member.is_untouched, member.intent)
+            {
                 ground.withdraw_content(member.object, at)?;
             }
         }

@@ -86,6 +86,9 @@ impl Group<'_> {
                 }
                 Ok(Choosing::Fits { needs, claim, held }) => {
                     all.add(&needs);
+                    if let Some(member) = self.members.get_mut(index) {
+                        member.length = needs.length;
+                    }
                     if let Some(claim) = claim {
                         self.claims.push(claim, GFP_KERNEL)?;
                     }

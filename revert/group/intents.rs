@@ -64,9 +64,13 @@ impl Group<'_> {
             let file = opened.file(ground, false)?;
             let content = opened.content(ground, file.as_deref(), self.request.force);
             let on_foreign = self.on_foreign();
-            let plan = self.plan(&content, member, state.head, on_foreign, &mut refuse)?;
+            let mut plan = self.plan(&content, member, state.head, on_foreign, &mut refuse)?;
+            if member.is_untouched {
+                plan = plan.of_nothing();
+            }
             let saved = match self.request.no_redo {
                 true => Saved::Lost(NO_REDO),
+                false if member.is_untouched => Saved::Nothing,
                 false => content.save(&plan)?,
             };
             let entry = content.telling(&mut state, &plan, entry)?;

@@ -307,6 +307,9 @@ fn creation_denied(w: &mut World) -> Outcome {
     w.make("d/a", &pattern(5, MIB))?;
     w.make("d/b", &pattern(6, 2 * MIB))?;
     w.sh("echo text > d/c")?;
+    let watch = Watch::begin(w)?;
+    w.sh("echo first > e; echo second >> e")?;
+    let range = range_of(&watch.operations(w)?);
     let file = w.open("f")?;
     let done = fill_history(w, &file)?;
     can_be_read(w, "f")?;
@@ -316,6 +319,13 @@ fn creation_denied(w: &mut World) -> Outcome {
         Errno::NOSPC,
     )?;
     w.same("and changed nothing", "f", &pattern(done, 65536))?;
+    // With its writes, in one request.
+    w.sh(&format!("logctl revert {range}"))?;
+    check!(!w.path("e").exists(), "'e' is still there");
+    w.sh("logctl undo")?;
+    w.same("taken back", "e", b"first\nsecond\n")?;
+    w.sh(&format!("logctl revert {range}"))?;
+    check!(!w.path("e").exists(), "'e' is still there again");
     let names = File::open(w.path("d"))?;
     for name in ["d/c", "d/b", "d/a"] {
         check!(w.path(name).exists(), "{name} is gone early");
