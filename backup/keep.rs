@@ -18,7 +18,7 @@ use crate::{
         dentry::Dentry,
         error::ENOTEMPTY,
         inode::{Inode, OwnInode},
-        name::{self, Locked},
+        name::{self, Locked, LowerName},
         scope::AsKernel,
         store::Dir,
         superblock::SuperBlock,
@@ -241,7 +241,7 @@ pub(crate) fn object<'a>(
     Ok(Parting::Kept(kept))
 }
 
-/// Moves an object from its place, where it is `called` so, to what is kept: that is how a last name
+/// Moves an object from its place to what is kept: that is how a last name
 /// is removed. A directory must be empty: `ENOTEMPTY`, as rmdir(2) has it. The directory and the object
 /// are locked by the VFS, or by the revert that `room` says it is for. `flags` are renameat2()'s beside
 /// NOREPLACE.
@@ -250,10 +250,11 @@ pub(crate) fn away<'a>(
     journal: &'a Journal,
     victim: &'a OwnInode,
     last: LastName<'a>,
-    (parent, lower, called): (&Dentry, &Dentry, &[u8]),
+    at: &LowerName<'_>,
     flags: u32,
     room: Room,
 ) -> Result<Parting<'a>> {
+    let lower = at.dentry;
     let kept = begin(mount, journal, victim, (last, lower), room)?;
     let _kernel = AsKernel::new();
     let inside = if victim.is_directory() {
@@ -264,23 +265,27 @@ pub(crate) fn away<'a>(
     inside.as_ref().map_or(Ok(()), refuse_full)?;
     let name = kept.prepare(lower);
     with_room(mount, room, || {
-        let (here, there) = ((parent, lower), (kept.place.dir().dentry(), name.bytes()));
+        let there = (kept.place.dir().dentry(), name.bytes());
         let _write = mount.lower().want_write()?;
-        let flags = flags | c::RENAME_NOREPLACE;
-        name::rename(mount.lower(), here, there, None, flags)
+        name::rename(mount.lower(), at, there, None, flags | c::RENAME_NOREPLACE)
     })?;
     // Somebody may have come behind us in between.
     if let Err(e) = inside.as_ref().map_or(Ok(()), refuse_full) {
-        let (here, back) = ((kept.place.dir().dentry(), lower), (parent, called));
+        let here = LowerName {
+            parent: kept.place.dir().dentry(),
+            dentry: lower,
+            name: name.bytes(),
+        };
+        let back = (at.parent, at.name);
         if flags & c::RENAME_WHITEOUT == 0 {
             let _write = mount.lower().want_write()?;
-            name::rename(mount.lower(), here, back, None, c::RENAME_NOREPLACE)?;
+            name::rename(mount.lower(), &here, back, None, c::RENAME_NOREPLACE)?;
             return Err(e);
         }
         // The whiteout holds the name.
-        let held = name::look_up(mount.lower(), parent, called)?;
+        let held = name::look_up(mount.lower(), at.parent, at.name)?;
         let write = mount.lower().want_write()?;
-        name::rename(mount.lower(), here, back, held.inode(), c::RENAME_EXCHANGE)?;
+        name::rename(mount.lower(), &here, back, held.inode(), c::RENAME_EXCHANGE)?;
         drop(write);
         kept.place.dir().unlink(name.bytes())?;
         return Err(e);

@@ -19,7 +19,8 @@ use crate::{
     vfs::{
         dentry::{Dentry, OwnDentry},
         error::{ENOTEMPTY, EOPNOTSUPP},
-        inode::OwnInode, //
+        inode::OwnInode,
+        name::LowerName, //
     },
 };
 use kernel::prelude::*;
@@ -78,33 +79,32 @@ impl<'a> Naming<'a> {
     }
 
     /// Sees to it that an object which is no directory outlives the loss of this name to another one.
-    pub(crate) fn part_with(
-        &mut self,
-        victim: &'a OwnInode,
-        (parent, name): (&'a Dentry, &'a [u8]),
-        lower: &Dentry,
-    ) -> Result {
+    pub(crate) fn part_with(&mut self, victim: &'a OwnInode, at: LowerName<'a>) -> Result {
         let Self::Recorded(record) = self else {
             return Ok(());
         };
         let last = LastName {
-            parent,
-            name,
+            parent: at.parent,
+            name: at.name,
             cause: Cause::Replacement,
         };
-        let parting = keep::object(record.mount, record.journal, victim, last, lower);
+        let parting = keep::object(record.mount, record.journal, victim, last, at.dentry);
+        if parting.is_err() && at.check(record.mount.lower()).is_err() {
+            // It was removed behind us; the rename itself finds out what is there now.
+            return Ok(());
+        }
         record.parting = Some(record.by_policy(parting)?);
         Ok(())
     }
 
-    /// Removes a last name, or an empty directory, so that it can come back. The name has become that at
-    /// `place`, where a directory is renamed over. False: the name is still there, and is to be removed
-    /// as usual. `flags` are renameat2()'s beside NOREPLACE.
+    /// Removes a last name, or an empty directory, so that it can come back. The name has become `at`
+    /// where a directory is renamed over. False: the name is still there, and is to be removed as usual.
+    /// `flags` are renameat2()'s beside NOREPLACE.
     pub(crate) fn take_away(
         &mut self,
         victim: &'a OwnInode,
         (parent, name): (&'a Dentry, &'a [u8]),
-        place: (&Dentry, &Dentry, &[u8]),
+        at: &LowerName<'_>,
         flags: u32,
     ) -> Result<bool> {
         let Self::Recorded(record) = self else {
@@ -127,13 +127,18 @@ impl<'a> Naming<'a> {
                 record.journal,
                 victim,
                 last,
-                place,
+                at,
                 flags,
                 Room::Operation,
             ) {
                 // The lower filesystem refuses it, in its own words.
                 Err(e) if e == ENOTEMPTY => record.give_up(e),
-                parting => record.by_policy(parting)?,
+                Err(e) => {
+                    // Not an operation that is lost where there is none.
+                    at.check(record.mount.lower())?;
+                    record.by_policy(Err(e))?
+                }
+                parting => parting?,
             }
         };
         let is_gone = matches!(parting, Parting::Kept(_));

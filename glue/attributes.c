@@ -56,6 +56,11 @@ void lfs_put_acl(struct posix_acl *acl)
 	posix_acl_release(acl);
 }
 
+bool lfs_folds_case(const struct file_kattr *fa)
+{
+	return fa->flags & FS_CASEFOLD_FL;
+}
+
 int lfs_get_flags(struct dentry *dentry, struct lfs_flags *flags)
 {
 	struct file_kattr fa = {};

@@ -88,6 +88,7 @@ loff_t lfs_i_size_read(const struct inode *inode);
 void lfs_i_size_write(struct inode *inode, loff_t size);
 bool lfs_has_bmap(const struct inode *inode);
 bool lfs_inode_is_new(struct inode *inode);
+bool lfs_attributes_differ(const struct inode *to, const struct inode *from, bool is_kept);
 void lfs_copy_attributes(struct inode *to, struct inode *from, bool is_kept);
 void lfs_copy_content_attributes(struct inode *to, struct inode *from);
 void lfs_annotate_locks(struct inode *inode);
@@ -104,10 +105,22 @@ s64 lfs_count_extents(struct inode *inode, u64 start, u64 len);
 /* dentries */
 struct dentry *lfs_dget(struct dentry *dentry);
 bool lfs_is_positive(const struct dentry *dentry);
+struct dentry *lfs_lower(const struct dentry *upper);
+struct dentry *lfs_get_lower(const struct dentry *upper);
+struct dentry *lfs_set_lower(struct dentry *upper, struct dentry *lower);
+void lfs_begin_change(struct dentry *upper);
+void lfs_end_change(struct dentry *upper);
+bool lfs_is_changing(const struct dentry *upper);
+unsigned int lfs_sequence(const struct dentry *dentry);
+bool lfs_sequence_changed(const struct dentry *dentry, unsigned int sequence);
 bool lfs_same_place(const struct qstr *name, const struct dentry *lower,
 		    const struct inode *dir);
-struct dentry *lfs_get_lower(const struct dentry *upper);
+bool lfs_is_unhashed(const struct dentry *dentry);
+bool lfs_has_lost_its_name(const struct dentry *dentry);
+bool lfs_is_unsupported(const struct dentry *dentry);
 int lfs_revalidate(struct dentry *dentry, unsigned int flags);
+struct dentry *lfs_d_real(struct dentry *lower, enum d_real_type type);
+int lfs_lower_permission(struct inode *lower, int mask);
 
 /* files */
 struct file *lfs_get_file(struct file *file);
@@ -177,6 +190,7 @@ struct lfs_flags {
 	u32 project;
 	u32 cow_extent_size;
 };
+bool lfs_folds_case(const struct file_kattr *fa);
 int lfs_get_flags(struct dentry *dentry, struct lfs_flags *flags);
 int lfs_set_flags(struct mnt_idmap *idmap, struct dentry *dentry, u32 flags);
 int lfs_set_xflags(struct mnt_idmap *idmap, struct dentry *dentry, const struct lfs_flags *flags);

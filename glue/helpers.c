@@ -79,6 +79,24 @@ void lfs_copy_attributes(struct inode *to, struct inode *from, bool is_kept)
 	spin_unlock(&to->i_lock);
 }
 
+/*
+ * Whether our inode lacks something of the lower one that the VFS reads off it.
+ * Any other change moves the change time; the size may follow that later, and a
+ * coarse clock may give two changes one time.
+ */
+bool lfs_attributes_differ(const struct inode *to, const struct inode *from, bool is_kept)
+{
+	return to->i_mode != READ_ONCE(from->i_mode) ||
+	       !uid_eq(to->i_uid, from->i_uid) ||
+	       !gid_eq(to->i_gid, from->i_gid) ||
+	       ((to->i_flags ^ READ_ONCE(from->i_flags)) & LFS_COPIED_FLAGS) ||
+	       to->i_nlink != (is_kept ? 0 : from->i_nlink) ||
+	       i_size_read(to) != i_size_read(from) ||
+	       to->i_ctime_sec != from->i_ctime_sec ||
+	       /* Without the bit that says that the time was queried. */
+	       ((to->i_ctime_nsec ^ from->i_ctime_nsec) & ~I_CTIME_QUERIED);
+}
+
 /* What a change of the content may have changed of it. */
 void lfs_copy_content_attributes(struct inode *to, struct inode *from)
 {
@@ -199,66 +217,6 @@ struct dentry *lfs_dget(struct dentry *dentry)
 bool lfs_is_positive(const struct dentry *dentry)
 {
 	return d_is_positive(dentry);
-}
-
-/*
- * Whether @lower still stands where ours does: hashed, below the directory
- * @dir, under @name. Safe in RCU walk: names and dentries are freed after a
- * grace period, and the sequence count tells a torn read.
- */
-bool lfs_same_place(const struct qstr *name, const struct dentry *lower,
-		    const struct inode *dir)
-{
-	const unsigned char *lower_name;
-	unsigned int seq, len;
-	bool same;
-
-	rcu_read_lock();
-	do {
-		seq = read_seqcount_begin(&lower->d_seq);
-		lower_name = READ_ONCE(lower->d_name.name);
-		len = READ_ONCE(lower->d_name.len);
-		same = !d_unhashed(lower) && len == name->len &&
-		       READ_ONCE(READ_ONCE(lower->d_parent)->d_inode) == dir;
-		if (read_seqcount_retry(&lower->d_seq, seq))
-			continue;
-		if (same)
-			same = !memcmp(lower_name, name->name, len);
-	} while (read_seqcount_retry(&lower->d_seq, seq));
-	rcu_read_unlock();
-	return same;
-}
-
-/* A reference to what d_fsdata of @upper is now; NULL when there is none. */
-struct dentry *lfs_get_lower(const struct dentry *upper)
-{
-	struct dentry *lower;
-
-	rcu_read_lock();
-	lower = READ_ONCE(upper->d_fsdata);
-	if (lower && !lockref_get_not_dead(&lower->d_lockref))
-		lower = NULL;
-	rcu_read_unlock();
-	return lower;
-}
-
-/* The lower filesystem's own d_revalidate, as ovl_revalidate_real() asks it. */
-int lfs_revalidate(struct dentry *dentry, unsigned int flags)
-{
-	struct name_snapshot name;
-	struct dentry *parent;
-	int ret;
-
-	if (!(dentry->d_flags & DCACHE_OP_REVALIDATE))
-		return 1;
-	if (flags & LOOKUP_RCU)
-		return -ECHILD;
-	parent = dget_parent(dentry);
-	take_dentry_name_snapshot(&name, dentry);
-	ret = dentry->d_op->d_revalidate(d_inode(parent), &name.name, dentry, flags);
-	release_dentry_name_snapshot(&name);
-	dput(parent);
-	return ret;
 }
 
 /* files */

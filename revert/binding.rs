@@ -26,7 +26,7 @@ use crate::{
         dentry::{Dentry, OwnDentry},
         error::{ENODATA, ENOTEMPTY, ESTALE, EUCLEAN},
         inode::{Inode, OwnInode},
-        name::{self, Locked},
+        name::{self, Locked, LowerName},
         scope::AsKernel,
         store::Dir,
         xattr,
@@ -74,6 +74,14 @@ impl Names<'_> {
         }
     }
 
+    fn lower_name<'n>(&'n self, dentry: &'n Dentry, name: &'n [u8]) -> LowerName<'n> {
+        LowerName {
+            parent: self.lower,
+            dentry,
+            name,
+        }
+    }
+
     fn cached(&self, name: &[u8]) -> Option<ARef<OwnDentry>> {
         self.dentry?.cached_child(name)
     }
@@ -100,10 +108,12 @@ impl Names<'_> {
             return Err(Refusal::new(Reason::Conflict, 0));
         }
         backup::load(&inode)?;
+        let _changing = cached.as_ref().map(|child| child.begin_change());
+        let at = self.lower_name(&lower, name);
         let mut parting = if !inode.is_directory() && inode.lower().links() > 1 {
             let _kernel = AsKernel::new();
             let _write = self.mount.lower().want_write()?;
-            Locked::to_remove(self.mount.lower(), self.lower, &lower)?.unlink()?;
+            Locked::to_remove(self.mount.lower(), &at)?.unlink()?;
             Parting::Named(&inode)
         } else {
             let last = LastName {
@@ -111,8 +121,7 @@ impl Names<'_> {
                 name,
                 cause: Cause::Revert,
             };
-            let place = (self.lower, &*lower, name);
-            keep::away(self.mount, self.journal, &inode, last, place, 0, self.room).map_err(full)?
+            keep::away(self.mount, self.journal, &inode, last, &at, 0, self.room).map_err(full)?
         };
         parting.settle();
         let segment = match &parting {
@@ -125,7 +134,7 @@ impl Names<'_> {
             backup::leave_told(&inode, &lower);
         }
         inode.refresh();
-        if let Some(child) = cached {
+        if let Some(child) = &cached {
             child.removed();
         }
         Ok(Gone {
@@ -165,8 +174,13 @@ impl Names<'_> {
             let _kernel = AsKernel::new();
             let lower = self.mount.lower();
             let _write = lower.want_write()?;
+            let from = LowerName {
+                parent: dir.dentry(),
+                dentry: kept,
+                name: LowerName::ANY,
+            };
             let flags = c::RENAME_NOREPLACE;
-            name::rename(lower, (dir.dentry(), kept), (self.lower, name), None, flags)?;
+            name::rename(lower, &from, (self.lower, name), None, flags)?;
         }
         if name.len() > LONG {
             let _kernel = AsKernel::new();
@@ -242,17 +256,19 @@ impl Names<'_> {
             (Some(_), Some(dir)) => Some(dir.child(to)?),
             _ => None,
         };
+        let _changing =
+            [&cached, &target].map(|name| name.as_ref().map(|name| name.begin_change()));
         {
             let _kernel = AsKernel::new();
             let mount = self.mount.lower();
             let _write = mount.want_write()?;
-            let (here, there) = ((other.lower, &*lower), (self.lower, to));
-            name::rename(mount, here, there, None, c::RENAME_NOREPLACE)?;
+            let (here, there) = (other.lower_name(&lower, from), (self.lower, to));
+            name::rename(mount, &here, there, None, c::RENAME_NOREPLACE)?;
         }
         backup::touched_below(&inode, &lower);
         inode.refresh();
-        match (cached, target) {
-            (Some(child), Some(target)) => child.moved(&target),
+        match (&cached, &target) {
+            (Some(child), Some(target)) => child.moved(target),
             (cached, _) => {
                 self.forget(to);
                 if let Some(child) = cached {
@@ -281,25 +297,27 @@ impl Names<'_> {
             backup::load(inode)?;
         }
         let cached = if self.dentry.is_some() && other.dentry.is_some() {
-            (self.leaving(name), other.leaving(second_name))
+            [self.leaving(name), other.leaving(second_name)]
         } else {
-            (self.cached(name), other.cached(second_name))
+            [self.cached(name), other.cached(second_name)]
         };
+        let _changing =
+            [&cached[0], &cached[1]].map(|name| name.as_ref().map(|name| name.begin_change()));
         {
             let _kernel = AsKernel::new();
             let mount = self.mount.lower();
             let _write = mount.want_write()?;
-            let (here, there) = ((self.lower, &*first), (other.lower, second_name));
-            name::rename(mount, here, there, second.inode(), c::RENAME_EXCHANGE)?;
+            let (here, there) = (self.lower_name(&first, name), (other.lower, second_name));
+            name::rename(mount, &here, there, second.inode(), c::RENAME_EXCHANGE)?;
         }
         for (inode, lower) in inodes.iter().zip([&first, &second]) {
             backup::touched_below(inode, lower);
             inode.refresh();
         }
-        match cached {
-            (Some(one), Some(two)) => one.exchanged(&two),
-            (one, two) => {
-                for child in [one, two].into_iter().flatten() {
+        match &cached {
+            [Some(one), Some(two)] => one.exchanged(two),
+            children => {
+                for child in children.iter().flatten() {
                     child.forget();
                 }
             }

@@ -10,6 +10,7 @@ use crate::{
         attr::{self, Change},
         c,
         dentry::OwnDentry,
+        error::EOPNOTSUPP,
         file::File,
         inode::OwnInode,
         table::inode::AttributeHooks,
@@ -20,8 +21,9 @@ use kernel::{prelude::*, sync::aref::ARef};
 
 impl AttributeHooks for Stack {
     fn change(dentry: &OwnDentry, change: &mut Change) -> Result {
-        change.check(dentry)?;
         let inode = dentry.existing()?;
+        inode.refresh_if_changed();
+        change.check(dentry)?;
         match change.size() {
             Some(size) => truncate(dentry, inode, change, size),
             None => {
@@ -38,6 +40,8 @@ impl AttributeHooks for Stack {
     }
 
     fn stat(dentry: &OwnDentry, stat: &mut c::kstat, mask: u32, flags: u32) -> Result {
+        // Whoever asks may go on with what the VFS knows of it: cp reads up to the size.
+        dentry.existing()?.refresh_if_changed();
         attr::stat(
             dentry.superblock().mount().lower(),
             dentry,
@@ -81,6 +85,10 @@ impl AttributeHooks for Stack {
         let inode = dentry.existing()?;
         let mount = inode.mount();
         let lower = dentry.lower()?;
+        if inode.is_directory() && attr::folds_case(flags) {
+            // Its names could not be told from ours byte by byte any more.
+            return Err(EOPNOTSUPP);
+        }
         let wanted = Wanted {
             flags: true,
             ..Wanted::default()
@@ -156,7 +164,7 @@ fn apply(dentry: &OwnDentry, inode: &OwnInode, change: &mut Change) -> Result {
 /// Truncates or grows a file. What else the change says (privileges stripped, a new mode) has a
 /// line of its own.
 fn truncate(dentry: &OwnDentry, inode: &OwnInode, change: &mut Change, size: u64) -> Result {
-    inode.refresh_size();
+    inode.refresh_if_changed();
     backup::load(inode)?;
     let old = inode.size();
     let also = if change.is_more_than_size() {

@@ -51,6 +51,7 @@ impl FileHooks for Stack {
                 let _ = file.map_file();
             }
         }
+        inode.refresh_if_changed();
         Ok(())
     }
 
@@ -82,6 +83,7 @@ impl FileHooks for Stack {
         // the VFS has the position's lock where several threads share the file.
         let position = file.lower().seek(offset, whence)?;
         file.set_position(position);
+        file.own_inode().refresh_size();
         Ok(position)
     }
 
@@ -93,6 +95,7 @@ impl FileHooks for Stack {
         }
         call.refuse_dontcache(lower)?;
         let result = call.read_lower(lower, bytes);
+        call.own_file().own_inode().refresh_size();
         call.own_file().accessed();
         result
     }
@@ -107,7 +110,7 @@ impl FileHooks for Stack {
         let file = call.own_file();
         let inode = file.own_inode();
         let _lock = inode.lock();
-        inode.refresh_size();
+        inode.refresh_if_changed();
         let length = call.check_write(bytes)?;
         if length == 0 {
             return Ok(0);

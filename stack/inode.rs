@@ -5,7 +5,6 @@
 //! Each change of names leaves a line in its directory's chain. What loses its last name is kept.
 
 use super::{Open, Payer, Stack, HISTORY};
-use crate::vfs::error::ESTALE;
 use crate::{
     backup::{self, names::Naming},
     history::line::Op,
@@ -13,9 +12,10 @@ use crate::{
         attr,
         c,
         dentry::{Dentry, OwnDentry},
+        error::{EREMOTE, ESTALE},
         file::OwnFile,
         inode::{OwnInode, Spare},
-        name::{self, Locked},
+        name::{self, Locked, LowerName},
         table::inode::NameHooks, //
     }, //
 };
@@ -26,7 +26,12 @@ impl NameHooks for Stack {
         if is_hidden(dentry) {
             return Ok(dentry.splice(None));
         }
-        let lower = name::look_up(dir.mount().lower(), dentry.parent().lower()?, dentry.name())?;
+        let parent = dentry.parent().lower()?;
+        let lower = name::look_up(dir.mount().lower(), parent, dentry.name())?;
+        if parent.is_unsupported() || lower.is_unsupported() {
+            // As ovl_lookup() has it.
+            return Err(EREMOTE);
+        }
         let inode = match lower.inode() {
             Some(inode) => {
                 dir.mount().refuse_other_volume(inode, &lower)?;
@@ -38,11 +43,20 @@ impl NameHooks for Stack {
         Ok(dentry.splice(inode))
     }
 
-    fn create(dir: &OwnInode, dentry: &OwnDentry, mode: u16) -> Result {
-        make(dir, dentry, Op::Create, |locked| {
-            locked.create(mode)?;
-            Ok(locked)
-        })
+    fn create(dir: &OwnInode, dentry: &OwnDentry, mode: u16, exclusive: bool) -> Result {
+        let create = || {
+            let made = make(dir, dentry, Op::Create, |locked| {
+                locked.create(mode)?;
+                Ok(locked)
+            });
+            match made {
+                // Another program made it behind us since the VFS looked it up. Only O_EXCL is
+                // refused for that: ESTALE makes the VFS look it up again.
+                Err(e) if e == EEXIST && !exclusive => Err(ESTALE),
+                made => made,
+            }
+        };
+        while_stale(create)
     }
 
     fn make_directory(dir: &OwnInode, dentry: &OwnDentry, mode: u16) -> Result {
@@ -70,6 +84,7 @@ impl NameHooks for Stack {
         backup::load(inode)?;
         let naming = Naming::begin(dir, Op::Link, dentry.name())?;
         let parent = dentry.parent().lower()?;
+        let _changing = dentry.begin_change();
         let lower = mount.with_room(Payer::Object(parent, 4096), || {
             let _write = mount.lower().want_write()?;
             let locked = Locked::to_create(mount.lower(), dentry.parent().lower()?, dentry.name())?;
@@ -123,14 +138,14 @@ impl NameHooks for Stack {
             None
         };
         let victim = new.own_inode().filter(|_| op == Op::Rename);
+        let _changing = [old.begin_change(), new.begin_change()];
         match victim {
             Some(victim) if victim.is_directory() => {
                 over_directory(&mut naming, victim, old, new, flags)?;
             }
             _ => {
                 if let Some(victim) = victim {
-                    let last = (new.parent().lower()?, new.name());
-                    naming.part_with(victim, last, new.lower()?)?;
+                    naming.part_with(victim, lower_name(new)?)?;
                 }
                 rename_below(old, new, flags)?;
             }
@@ -159,6 +174,11 @@ impl NameHooks for Stack {
         }
         from.refresh();
         to.refresh();
+        // Last: what came before has borrowed the names.
+        match op {
+            Op::Exchange => old.exchange_with(new),
+            _ => old.move_to(new),
+        }
         Ok(())
     }
 
@@ -176,12 +196,24 @@ impl NameHooks for Stack {
         inode.object().note_unnamed(true);
         dentry.set_lower(lower.lower_dentry().get());
         file.opened(lower, Open::new())?;
-        if file.is_writable() {
+        file.name_unnamed(&inode);
+        dentry.instantiate(inode.hold());
+        let result = file.finish_unnamed(dentry);
+        // Only what counts as open is released, whether the open itself succeeds or not.
+        if file.is_opened() && file.is_writable() {
             inode.object().writer_came();
         }
-        dentry.instantiate(inode);
-        file.finish_unnamed(dentry)
+        result
     }
+}
+
+/// What the lower filesystem has for one of our names, by what we know. The directory is locked.
+fn lower_name(dentry: &OwnDentry) -> Result<LowerName<'_>> {
+    Ok(LowerName {
+        parent: dentry.parent().lower()?,
+        dentry: dentry.lower()?,
+        name: dentry.name(),
+    })
 }
 
 /// Whether the name is that of the history's directory.
@@ -209,16 +241,33 @@ fn whiteout_at(dir: &OwnInode, old: &OwnDentry) -> Result<ARef<OwnInode>> {
 fn rename_below(old: &OwnDentry, new: &OwnDentry, flags: u32) -> Result {
     let mount = old.superblock().mount();
     let payer = Payer::Object(new.parent().lower()?, 4096);
-    mount.with_room(payer, || {
+    let rename = || {
         let _write = mount.lower().want_write()?;
         name::rename(
             mount.lower(),
-            (old.parent().lower()?, old.lower()?),
+            &lower_name(old)?,
             (new.parent().lower()?, new.name()),
             new.own_inode().map(|inode| inode.lower()),
             flags,
         )
-    })
+    };
+    while_stale(|| mount.with_room(payer, rename))
+}
+
+/// How many ticks a name is waited for that comes and goes behind us.
+const TICKS: u32 = 5;
+
+/// Does `change` again for a moment, as long as it finds another object than the VFS has looked up.
+/// The VFS answers ESTALE with one more look-up only, and where a name comes and goes behind us, that
+/// may be as wrong as the first one; but such a name also goes again.
+fn while_stale(mut change: impl FnMut() -> Result) -> Result {
+    for _ in 0..TICKS {
+        match change() {
+            Err(e) if e == ESTALE => attr::nap(),
+            result => return result,
+        }
+    }
+    change()
 }
 
 /// Renames over an empty directory: that is exchanged, then moved away from the old name. Where it
@@ -244,21 +293,28 @@ fn over_directory<'a>(
         return rename_below(old, new, flags);
     }
     let last = (new.parent().lower()?, new.name());
-    let place = (old.parent().lower()?, lower, old.name());
-    let gone = naming.take_away(victim, last, place, whiteout);
+    let parent = old.parent().lower()?;
+    let name = old.name();
+    let at = LowerName {
+        parent,
+        dentry: lower,
+        name,
+    };
+    let gone = naming.take_away(victim, last, &at, whiteout);
     if matches!(gone, Ok(true)) {
         return Ok(());
     }
     {
         let mount = victim.mount().lower();
         let _write = mount.want_write()?;
-        name::rename(
-            mount,
-            (new.parent().lower()?, old.lower()?),
-            (old.parent().lower()?, old.name()),
-            Some(victim.lower()),
-            c::RENAME_EXCHANGE,
-        )?;
+        let moved = LowerName {
+            parent: new.parent().lower()?,
+            dentry: old.lower()?,
+            name: new.name(),
+        };
+        let back = (parent, name);
+        let flag = c::RENAME_EXCHANGE;
+        name::rename(mount, &moved, back, Some(victim.lower()), flag)?;
     }
     gone?;
     rename_below(old, new, flags)
@@ -284,6 +340,7 @@ fn make(
     let mount = dir.mount();
     let spare = OwnInode::spare(dir.superblock())?;
     let naming = Naming::begin(dir, op, dentry.name())?;
+    let _changing = dentry.begin_change();
     let lower = mount.with_room(Payer::New(dentry.parent().lower()?), || {
         let _write = mount.lower().want_write()?;
         let parent = dentry.parent().lower()?;
@@ -326,12 +383,23 @@ fn remove(
     // Deleting always works; what cannot be told now is told when the object is used next.
     let is_known = backup::load(inode).is_ok();
     let mut naming = Naming::begin(dir, op, dentry.name())?;
-    let place = (dentry.parent().lower()?, dentry.lower()?, dentry.name());
-    if !naming.take_away(inode, (place.0, place.2), place, 0)? {
+    let at = lower_name(dentry)?;
+    let _changing = dentry.begin_change();
+    let removed = naming.take_away(inode, (at.parent, at.name), &at, 0);
+    let removed = removed.and_then(|is_gone| {
+        if is_gone {
+            return Ok(());
+        }
         let _write = mount.lower().want_write()?;
-        remove(&Locked::to_remove(mount.lower(), place.0, place.1)?)?;
+        remove(&Locked::to_remove(mount.lower(), &at)?)
+    });
+    match removed {
+        Ok(()) => naming.done(Some(inode)),
+        // Another object was put in the place of this one behind us. That was not ours to log, and
+        // it is as if ours had come just before.
+        Err(e) if e == ESTALE && at.dentry.has_lost_its_name() => drop(naming),
+        Err(e) => return Err(e),
     }
-    naming.done(Some(inode));
     if is_known {
         backup::touched(inode, dentry);
     }

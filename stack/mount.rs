@@ -369,6 +369,13 @@ impl Base {
             ));
             return Err(EINVAL);
         }
+        if self.lower.root().is_unsupported() {
+            report.say(fmt!(
+                "the source compares names without regard to case, or is an automount point; \
+                 neither is supported"
+            ));
+            return Err(EINVAL);
+        }
         if !read_only && self.lower.is_read_only() {
             report.say(fmt!(
                 "the source is read-only; mount with -o ro, or make it writable"

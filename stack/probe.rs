@@ -20,7 +20,7 @@ use crate::{
         error::{ENOSYS, EOPNOTSUPP, ESTALE},
         inode::Inode,
         mount::LowerMount,
-        name::{self, Locked},
+        name::{self, Locked, LowerName},
         scope::AsKernel,
         store::Dir, //
     },
@@ -179,10 +179,14 @@ impl Probe<'_> {
     /// Moves the file down.
     fn rename(&self, file: &Dentry, id: ObjectId) -> Outcome {
         {
-            let (from, to) = (self.place.dentry(), self.below.dentry());
+            let from = LowerName {
+                parent: self.place.dentry(),
+                dentry: file,
+                name: FILE,
+            };
+            let to = (self.below.dentry(), FILE);
             let _write = self.mount.want_write()?;
-            let flags = c::RENAME_NOREPLACE;
-            let moved = name::rename(self.mount, (from, file), (to, FILE), None, flags);
+            let moved = name::rename(self.mount, &from, to, None, c::RENAME_NOREPLACE);
             tried(moved, RENAME)?;
         }
         self.is_bound(&self.below, FILE, id, RENAME)
@@ -197,10 +201,15 @@ impl Probe<'_> {
         );
         let other_id = inode(&other)?.id();
         {
-            let (from, to) = (self.below.dentry(), self.place.dentry());
+            let from = LowerName {
+                parent: self.below.dentry(),
+                dentry: &file,
+                name: FILE,
+            };
+            let to = (self.place.dentry(), FILE);
             let flags = c::RENAME_EXCHANGE;
             let _write = self.mount.want_write()?;
-            let moved = name::rename(self.mount, (from, &file), (to, FILE), other.inode(), flags);
+            let moved = name::rename(self.mount, &from, to, other.inode(), flags);
             tried(moved, EXCHANGE)?;
         }
         self.is_bound(&self.place, FILE, id, EXCHANGE)?;

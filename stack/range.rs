@@ -28,6 +28,7 @@ impl RangeHooks for Stack {
         flags: u32,
     ) -> Result<usize> {
         let result = pipe.read_lower(file.lower(), pos, length, flags);
+        file.own_inode().refresh_size();
         file.accessed();
         result
     }
@@ -41,7 +42,7 @@ impl RangeHooks for Stack {
     ) -> Result<usize> {
         let inode = file.own_inode();
         let _lock = inode.lock();
-        inode.refresh_size();
+        inode.refresh_if_changed();
         file.remove_privileges()?;
         if file.flags() & c::O_APPEND != 0 {
             *pos = i64::try_from(inode.size()).map_err(|_| EFBIG)?;
@@ -69,7 +70,7 @@ impl RangeHooks for Stack {
     fn allocate(file: &OwnFile, mode: c_int, offset: i64, length: i64) -> Result {
         let inode = file.own_inode();
         let _lock = inode.lock();
-        inode.refresh_size();
+        inode.refresh_if_changed();
         file.remove_privileges()?;
         let at = u64::try_from(offset).map_err(|_| EINVAL)?;
         let count = u64::try_from(length).map_err(|_| EINVAL)?;
@@ -109,6 +110,8 @@ impl RangeHooks for Stack {
     ) -> Result<usize> {
         // Bounded, so that what is saved before is bounded too; callers go on.
         let length = length.min(1 << 30);
+        // The VFS stops at the size that it knows of when it is called again.
+        from.own_inode().refresh_size();
         overwrite(to, Op::Copy, pos, length as u64, || {
             range::copy(
                 to.own_inode().mount().lower(),
@@ -191,7 +194,7 @@ fn overwrite(
 ) -> Result<u64> {
     let inode = to.own_inode();
     let _lock = inode.lock();
-    inode.refresh_size();
+    inode.refresh_if_changed();
     to.remove_privileges()?;
     let at = u64::try_from(pos).map_err(|_| EINVAL)?;
     let pending = Intent {

@@ -322,6 +322,12 @@ pub(crate) fn get_flags(mount: &LowerMount, lower: &Dentry, flags: &mut c::file_
     to_result(unsafe { c::vfs_fileattr_get(lower.as_ptr(), flags) })
 }
 
+/// Whether the flags say that a directory's names are compared without regard to case.
+pub(crate) fn folds_case(flags: &c::file_kattr) -> bool {
+    // SAFETY: The VFS's flags.
+    unsafe { c::lfs_folds_case(flags) }
+}
+
 /// Sets the file's flags. The caller has write access.
 pub(crate) fn set_flags(mount: &LowerMount, lower: &Dentry, flags: &mut c::file_kattr) -> Result {
     // SAFETY: A live dentry and the VFS's flags.
@@ -379,12 +385,17 @@ pub(crate) fn open_handle(mount: &LowerMount, handle: &[u8]) -> Result<ARef<Dent
         };
         // SAFETY: A reference or an error.
         match unsafe { Dentry::from_c(dentry) } {
-            // SAFETY: Whoever opens a handle may sleep.
-            Err(e) if e == ENOMEM => unsafe { c::lfs_nap() },
+            Err(e) if e == ENOMEM => nap(),
             found => return found,
         }
     }
     Err(ENOMEM)
+}
+
+/// Sleeps a tick, or less when the thread is killed. Only where it may sleep.
+pub(crate) fn nap() {
+    // SAFETY: Callers may sleep.
+    unsafe { c::lfs_nap() };
 }
 
 /// How many times a handle is tried. iget_locked() has no other answer than that of no memory where the

@@ -81,7 +81,8 @@ impl Dentry {
         (!inode.is_null()).then(|| unsafe { Inode::from_raw(inode) })
     }
 
-    /// The name's bytes. The caller holds what keeps it stable: the parent's lock, or the VFS's.
+    /// The name's bytes. The caller holds what keeps it stable: the lock of the parent, which is the
+    /// lower one for a lower dentry.
     pub(crate) fn name(&self) -> &[u8] {
         // SAFETY: A live dentry; the union's arms have one layout.
         let qstr = unsafe { (*self.as_ptr()).__bindgen_anon_1.d_name };
@@ -99,6 +100,20 @@ impl Dentry {
         unsafe { ARef::from_raw(NonNull::new_unchecked(parent.cast())) }
     }
 
+    /// Whether its name was removed, or something else was renamed over it. A remote filesystem may
+    /// have forgotten the dentry instead.
+    pub(crate) fn has_lost_its_name(&self) -> bool {
+        // SAFETY: A live dentry.
+        unsafe { c::lfs_has_lost_its_name(self.as_ptr()) }
+    }
+
+    /// Whether it is of a kind that cannot be stacked on: one where a mount may come up, or one whose
+    /// names are not compared byte by byte.
+    pub(crate) fn is_unsupported(&self) -> bool {
+        // SAFETY: A live dentry.
+        unsafe { c::lfs_is_unsupported(self.as_ptr()) }
+    }
+
     pub(crate) fn superblock(&self) -> &SuperBlock {
         // SAFETY: A live dentry.
         let sb = unsafe { (*self.as_ptr()).d_sb };
@@ -111,7 +126,8 @@ impl Dentry {
 ///
 /// # Invariants
 ///
-/// `d_fsdata` is null (not looked up) or a counted lower dentry.
+/// `d_fsdata` is null (not looked up) or a counted lower dentry, and in its lowest bit a mark
+/// (`glue/dentry.c`).
 #[repr(transparent)]
 pub(crate) struct OwnDentry(Dentry);
 
@@ -134,17 +150,14 @@ impl OwnDentry {
 
     /// The lower dentry.
     pub(crate) fn lower(&self) -> Result<&Dentry> {
-        // SAFETY: A live dentry.
-        let field = unsafe { &raw const (*self.as_ptr()).d_fsdata };
-        // As READ_ONCE(): in RCU mode a look-up may set it at the same time.
-        // SAFETY: As above; a pointer is read whole.
-        let lower = unsafe { field.read_volatile() };
+        // SAFETY: A live dentry of ours.
+        let lower = unsafe { c::lfs_lower(self.as_ptr()) };
         if lower.is_null() {
             return Err(ESTALE);
         }
         // SAFETY: By the type invariant; it is let go only when this dentry is released, or
         // replaced under the directory's lock while nobody uses it.
-        Ok(unsafe { Dentry::from_raw(lower.cast()) })
+        Ok(unsafe { Dentry::from_raw(lower) })
     }
 
     /// Our inode, when the name exists.
@@ -175,17 +188,35 @@ impl OwnDentry {
     /// Makes `lower` the lower dentry. Under the directory's lock, or before anybody sees `self`.
     pub(crate) fn set_lower(&self, lower: ARef<Dentry>) {
         let new = ARef::into_raw(lower);
-        // SAFETY: A live dentry.
-        let field = unsafe { &raw mut (*self.as_ptr()).d_fsdata };
-        // SAFETY: As above; the caller's lock keeps others from changing the field.
-        let old = unsafe { field.read_volatile() };
-        // As WRITE_ONCE(). What the pointer leads to was published by the lower filesystem.
-        // SAFETY: As above; readers without the lock read it whole.
-        unsafe { field.write_volatile(new.as_ptr().cast()) };
+        // SAFETY: A live dentry of ours, and a reference that it takes over.
+        let old = unsafe { c::lfs_set_lower(self.as_ptr(), new.as_ptr().cast()) };
         if !old.is_null() {
             // SAFETY: By the type invariant we owned this reference.
-            unsafe { c::dput(old.cast()) };
+            unsafe { c::dput(old) };
         }
+    }
+
+    /// Says that an operation is about to change what the name means below, until the guard is
+    /// dropped: after `self` was moved, dropped or bound accordingly. Under the directory's lock,
+    /// which keeps other operations away.
+    pub(crate) fn begin_change(&self) -> Changing<'_> {
+        // SAFETY: A live dentry of ours.
+        unsafe { c::lfs_begin_change(self.as_ptr()) };
+        Changing(self)
+    }
+
+    /// Does what vfs_rename() leaves to us (FS_RENAME_DOES_D_MOVE), after a rename to the name that
+    /// `target` is for. Both directories are locked.
+    pub(crate) fn move_to(&self, target: &OwnDentry) {
+        // SAFETY: Two live dentries; the directories' locks and the lock for renames between them
+        // keep both in their places.
+        unsafe { c::d_move(self.as_ptr(), target.as_ptr()) };
+    }
+
+    /// As [`Self::move_to`], after an exchange.
+    pub(crate) fn exchange_with(&self, other: &OwnDentry) {
+        // SAFETY: As in `move_to`; both are positive.
+        unsafe { c::d_exchange(self.as_ptr(), other.as_ptr()) };
     }
 
     /// Binds the name to `inode`, for good.
@@ -209,6 +240,16 @@ impl OwnDentry {
     }
 }
 
+/// See [`OwnDentry::begin_change`].
+pub(crate) struct Changing<'a>(&'a OwnDentry);
+
+impl Drop for Changing<'_> {
+    fn drop(&mut self) {
+        // SAFETY: A live dentry of ours.
+        unsafe { c::lfs_end_change(self.0.as_ptr()) };
+    }
+}
+
 /// Dentry operation `d_release`: lets go of the lower dentry.
 ///
 /// # Safety
@@ -216,10 +257,30 @@ impl OwnDentry {
 /// Called by the dcache once, with a dentry of ours that nobody holds.
 pub(crate) unsafe extern "C" fn release(dentry: *mut c::dentry) {
     // SAFETY: The dentry is still there.
-    let lower = unsafe { core::mem::replace(&mut (*dentry).d_fsdata, core::ptr::null_mut()) };
+    let lower = unsafe { c::lfs_set_lower(dentry, core::ptr::null_mut()) };
     if !lower.is_null() {
         // SAFETY: By the type invariant the reference was ours.
-        unsafe { c::dput(lower.cast()) };
+        unsafe { c::dput(lower) };
+    }
+}
+
+/// Dentry operation `d_real`: the dentry whose inode has the data, for uprobes and integrity
+/// measurement, which look at pages and at change counters.
+///
+/// # Safety
+///
+/// Called by the VFS with a dentry of ours that it holds.
+pub(crate) unsafe extern "C" fn real(
+    dentry: *mut c::dentry,
+    kind: c::d_real_type,
+) -> *mut c::dentry {
+    // SAFETY: A live dentry of ours.
+    let own = unsafe { OwnDentry::from_raw(dentry) };
+    let is_regular = own.inode().is_some_and(|inode| inode.is_regular());
+    match own.lower() {
+        // SAFETY: A live lower dentry, which ours holds.
+        Ok(lower) if is_regular => unsafe { c::lfs_d_real(lower.as_ptr(), kind) },
+        _ => dentry,
     }
 }
 
@@ -241,46 +302,110 @@ pub(crate) unsafe extern "C" fn revalidate(
     let dir = unsafe { OwnInode::from_raw(dir) };
     // SAFETY: A dentry of ours; in RCU mode its memory is still there.
     let own = unsafe { OwnDentry::from_raw(dentry) };
-    if flags & c::LOOKUP_RCU != 0 {
-        return own
-            .lower()
-            .map_or(0, |lower| still_is(own, lower, dir, name, flags));
+    let asked = Asked { dir, name, own };
+    if flags & c::LOOKUP_RCU == 0 {
+        return asked.answer(flags);
     }
-    // A reference: without one it could be replaced and freed while we look at it.
-    // SAFETY: A dentry of ours, which the VFS holds.
-    let lower = unsafe { c::lfs_get_lower(dentry) };
-    let Some(lower) = NonNull::new(lower.cast::<Dentry>()) else {
-        return 0;
-    };
-    // SAFETY: The reference was just taken, and is handed over.
-    let lower = unsafe { ARef::from_raw(lower) };
-    still_is(own, &lower, dir, name, flags)
+    match own.lower() {
+        Ok(lower) if asked.agrees(lower) && asked.is_fresh() => {
+            // SAFETY: A lower dentry, whose memory outlives the grace period that ours is
+            // protected by; the function leaves RCU mode by itself.
+            unsafe { c::lfs_revalidate(lower.as_ptr(), flags) }
+        }
+        // To be looked at with references.
+        _ => ECHILD.to_errno(),
+    }
 }
 
-/// Whether `own` still says what its lower dentry says, below `dir`, as `name`.
-fn still_is(
-    own: &OwnDentry,
-    lower: &Dentry,
-    dir: &OwnInode,
+/// What `->d_revalidate` is asked.
+struct Asked<'a> {
+    dir: &'a OwnInode,
     name: *const c::qstr,
-    flags: c_uint,
-) -> c_int {
-    // SAFETY: The VFS passed the name, which is stable for the call; the lower dentry is held, or
-    // its memory outlives the grace period that ours is protected by; the directory is compared
-    // only.
-    if !unsafe { c::lfs_same_place(name, lower.as_ptr(), dir.lower().as_ptr()) } {
-        return 0;
+    own: &'a OwnDentry,
+}
+
+impl Asked<'_> {
+    /// Whether `lower` is at the place and bound to the object that ours is.
+    fn agrees(&self, lower: &Dentry) -> bool {
+        // SAFETY: The VFS passed the name, which is stable for the call; the lower dentry is held, or
+        // its memory outlives the grace period that ours is protected by; the directory is compared
+        // only.
+        if !unsafe { c::lfs_same_place(self.name, lower.as_ptr(), self.dir.lower().as_ptr()) } {
+            return false;
+        }
+        match (self.own.own_inode(), lower.inode()) {
+            (None, None) => true,
+            (Some(inode), Some(lower)) => core::ptr::eq(inode.lower(), lower),
+            _ => false,
+        }
     }
-    let same = match (own.own_inode(), lower.inode()) {
-        (None, None) => true,
-        (Some(inode), Some(lower)) => core::ptr::eq(inode.lower(), lower),
-        _ => false,
-    };
-    if !same {
-        return 0;
+
+    /// In RCU mode: whether our inode needs nothing of the lower one's attributes.
+    fn is_fresh(&self) -> bool {
+        let inode = self.own.own_inode();
+        inode.is_none_or(|inode| !inode.attributes_differ())
     }
-    // SAFETY: A lower dentry; the function leaves RCU mode by itself.
-    unsafe { c::lfs_revalidate(lower.as_ptr(), flags) }
+
+    /// Not in RCU mode: 0 is the end of the dentry and of all mounts below it.
+    ///
+    /// An operation of ours changes the lower name first and our dentry then, with the dentry marked
+    /// ([`OwnDentry::begin_change`]). So what differs without a mark, and without a change of our
+    /// dentry since before it was compared, was changed behind us.
+    fn answer(&self, flags: c_uint) -> c_int {
+        loop {
+            let sequence = self.own.sequence();
+            // A reference: without one it could be replaced and freed while we look at it.
+            let lower = self.own.get_lower();
+            let agrees = lower.as_ref().is_some_and(|lower| self.agrees(lower));
+            if let (true, Some(lower)) = (agrees, &lower) {
+                if let Some(inode) = self.own.own_inode() {
+                    inode.refresh_if_changed();
+                }
+                // SAFETY: A lower dentry that is held.
+                return unsafe { c::lfs_revalidate(lower.as_ptr(), flags) };
+            }
+            // SAFETY: The VFS holds the dentry.
+            let is_changing = unsafe { c::lfs_is_changing(self.own.as_ptr()) };
+            if self.own.has_changed_since(sequence) {
+                continue;
+            }
+            return c_int::from(is_changing || self.has_moved());
+        }
+    }
+
+    /// Whether an operation of ours has given the dentry another name since the VFS found it: then
+    /// it is as if that had come after the look-up.
+    fn has_moved(&self) -> bool {
+        let (own, dir) = (self.own.as_ptr(), self.dir.as_ptr());
+        // SAFETY: The VFS holds the dentry.
+        if unsafe { c::lfs_is_unhashed(own) } {
+            return false;
+        }
+        // SAFETY: As above; the name is stable for the call, the directory is compared only.
+        !unsafe { c::lfs_same_place(self.name, own, dir) }
+    }
+}
+
+impl OwnDentry {
+    /// A reference to the lower dentry, whatever happens to ours at the same time.
+    fn get_lower(&self) -> Option<ARef<Dentry>> {
+        // SAFETY: A live dentry of ours.
+        let lower = unsafe { c::lfs_get_lower(self.as_ptr()) };
+        let lower = NonNull::new(lower.cast::<Dentry>())?;
+        // SAFETY: The reference was just taken, and is handed over.
+        Some(unsafe { ARef::from_raw(lower) })
+    }
+
+    /// Moves with each change of the dentry's place, name or inode.
+    fn sequence(&self) -> c_uint {
+        // SAFETY: A live dentry.
+        unsafe { c::lfs_sequence(self.as_ptr()) }
+    }
+
+    fn has_changed_since(&self, sequence: c_uint) -> bool {
+        // SAFETY: A live dentry.
+        unsafe { c::lfs_sequence_changed(self.as_ptr(), sequence) }
+    }
 }
 
 // SAFETY: As for `Dentry`, whose layout it has.

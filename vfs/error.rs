@@ -19,6 +19,8 @@ const fn errno(number: u32) -> Error {
 
 /// Nothing (left) to revert, or no such xattr.
 pub(crate) const ENODATA: Error = errno(c::ENODATA);
+/// An object that cannot be stacked on.
+pub(crate) const EREMOTE: Error = errno(c::EREMOTE);
 /// Saved bytes or the log fail their checksum.
 pub(crate) const EUCLEAN: Error = errno(c::EUCLEAN);
 /// Changed outside.

@@ -414,14 +414,27 @@ impl OwnFile {
         Ok(())
     }
 
+    /// Gives the dentry of an O_TMPFILE open the name that it has on the lower filesystem, before it
+    /// is bound.
+    pub(crate) fn name_unnamed(&self, inode: &OwnInode) {
+        // SAFETY: vfs_tmpfile() has given the file a dentry with a short name, unhashed and negative,
+        // which nobody else knows.
+        unsafe { c::d_mark_tmpfile(self.as_ptr(), inode.as_ptr()) };
+    }
+
     /// Ends an O_TMPFILE open, after [`OwnFile::opened`]; undoes that when it fails.
     pub(crate) fn finish_unnamed(&self, dentry: &OwnDentry) -> Result {
         // SAFETY: A file that is being opened, and its dentry, now positive.
         let err = unsafe { c::finish_open(self.as_ptr(), dentry.as_ptr(), Some(opened_already)) };
-        if self.mode() & c::FMODE_OPENED == 0 {
+        if !self.is_opened() {
             self.release();
         }
         to_result(err)
+    }
+
+    /// Whether `->release` will be called.
+    pub(crate) fn is_opened(&self) -> bool {
+        self.mode() & c::FMODE_OPENED != 0
     }
 
     /// `->release`: lets go of the lower file and the state.

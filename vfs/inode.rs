@@ -347,17 +347,39 @@ impl OwnInode {
         unsafe { c::lfs_copy_attributes(self.as_ptr(), self.lower().as_ptr(), is_kept) }
     }
 
+    /// Whether the VFS would read something else off this inode than off the lower one. Also in RCU
+    /// mode: compares only.
+    pub(crate) fn attributes_differ(&self) -> bool {
+        let is_kept = self.object().is_kept();
+        // SAFETY: Both are live inodes, or in RCU mode their memory is still there.
+        unsafe { c::lfs_attributes_differ(self.as_ptr(), self.lower().as_ptr(), is_kept) }
+    }
+
+    /// As [`Self::refresh`], where a change behind us is all that may have happened. Not in RCU mode:
+    /// the inode may be on its way out, and its count of names is an account of the superblock.
+    #[inline]
+    pub(crate) fn refresh_if_changed(&self) {
+        if self.attributes_differ() {
+            self.refresh();
+        }
+    }
+
+    /// Takes over the lower size alone. The VFS reads ours before some hooks are called
+    /// (copy_file_range(2), FIONREAD, a lock from the file's end on), so hooks that only read take it
+    /// over for those that follow.
+    #[inline]
+    pub(crate) fn refresh_size(&self) {
+        let size = self.lower().size();
+        if size != self.size() {
+            // SAFETY: A live inode.
+            unsafe { c::lfs_i_size_write(self.as_ptr(), i64::try_from(size).unwrap_or(i64::MAX)) }
+        }
+    }
+
     /// As [`Self::refresh`], when nothing but the content was changed.
     pub(crate) fn refresh_after_write(&self) {
         // SAFETY: Both are live inodes.
         unsafe { c::lfs_copy_content_attributes(self.as_ptr(), self.lower().as_ptr()) }
-    }
-
-    /// Takes over the lower size, for the VFS's checks of a write's position.
-    pub(crate) fn refresh_size(&self) {
-        let size = i64::try_from(self.lower().size()).unwrap_or(i64::MAX);
-        // SAFETY: A live inode, whose rwsem the caller holds for writing.
-        unsafe { c::lfs_i_size_write(self.as_ptr(), size) }
     }
 
     /// Our inode for `lower`: the one that is in memory, or a new one.

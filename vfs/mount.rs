@@ -33,6 +33,8 @@ static TYPE: TypeCell = TypeCell(Opaque::new(c::file_system_type {
     owner: core::ptr::null_mut(),
     init_fs_context: Some(init_fs_context),
     kill_sb: Some(kill_sb),
+    // Our ->rename moves the dentries while they are marked (`OwnDentry::begin_change`).
+    fs_flags: c::FS_RENAME_DOES_D_MOVE as c_int,
     ..pin_init::zeroed()
 }));
 
@@ -80,6 +82,9 @@ unsafe extern "C" fn kill_sb(sb: *mut c::super_block) {
     unsafe { superblock::dying(sb) };
     // SAFETY: `sb` is ours, made by get_tree_nodev().
     unsafe { c::kill_anon_super(sb) };
+    // A walk in RCU mode that came by a mount which is gone may still ask ->permission.
+    // SAFETY: May sleep here.
+    unsafe { c::synchronize_rcu() };
     // SAFETY: Nobody uses it any more.
     unsafe { superblock::free_state(sb) };
 }

@@ -38,6 +38,50 @@ pub(crate) fn look_up(mount: &LowerMount, parent: &Dentry, name: &[u8]) -> Resul
     unsafe { Dentry::from_c(found) }
 }
 
+/// A name below, as our dentry has it. Another program may have changed it since, so whatever changes
+/// it compares under the lower directory's lock.
+#[derive(Clone, Copy)]
+pub(crate) struct LowerName<'a> {
+    /// The directory.
+    pub(crate) parent: &'a Dentry,
+    /// What the name was bound to.
+    pub(crate) dentry: &'a Dentry,
+    /// The name, which our own directory's lock keeps stable, not the lower one's.
+    pub(crate) name: &'a [u8],
+}
+
+impl LowerName<'_> {
+    /// In the history's own directories, where nothing but the history changes names.
+    pub(crate) const ANY: &'static [u8] = b"";
+
+    fn is_called(&self, name: &[u8]) -> bool {
+        self.name == Self::ANY || self.name == name
+    }
+
+    /// `ENOENT`: there is no such name any more. `ESTALE`: it is another object's, which the VFS has
+    /// not checked; it looks up again, once.
+    pub(crate) fn check(&self, mount: &LowerMount) -> Result {
+        if self.name == Self::ANY {
+            return Ok(());
+        }
+        let q = qstr(self.name)?;
+        let dir = self.parent.inode().ok_or(ENOENT)?;
+        // SAFETY: A counted string, a live dentry, and a directory that is compared only.
+        if unsafe { c::lfs_same_place(&q, self.dentry.as_ptr(), dir.as_ptr()) } {
+            return Ok(());
+        }
+        match look_up(mount, self.parent, self.name)?.inode() {
+            Some(_) => Err(ESTALE),
+            None => Err(ENOENT),
+        }
+    }
+
+    /// As `error`, unless the name has changed.
+    fn explain(&self, mount: &LowerMount, error: Error) -> Error {
+        self.check(mount).err().unwrap_or(error)
+    }
+}
+
 /// A name that is about to be created or removed: its lower directory is locked.
 pub(crate) struct Locked<'a> {
     mount: &'a LowerMount,
@@ -91,18 +135,20 @@ impl<'a> Locked<'a> {
         Self::to_create(mount, parent, name)
     }
 
-    /// Locks `parent` for the removal of `child`, which must still be in it.
-    pub(crate) fn to_remove(
-        mount: &'a LowerMount,
-        parent: &Dentry,
-        child: &Dentry,
-    ) -> Result<Self> {
+    /// Locks the directory of `at` for the removal of that name.
+    pub(crate) fn to_remove(mount: &'a LowerMount, at: &LowerName<'_>) -> Result<Self> {
+        let (parent, child) = (at.parent.as_ptr(), at.dentry.as_ptr());
         // SAFETY: Two live dentries, neither of them locked.
-        let dentry = unsafe { c::start_removing_dentry(parent.as_ptr(), child.as_ptr()) };
+        let dentry = unsafe { c::start_removing_dentry(parent, child) };
         match Self::new(mount, dentry) {
+            // Compares the parent, not the name.
+            Ok(locked) if at.is_called(locked.dentry().name()) => Ok(locked),
+            Ok(locked) => {
+                drop(locked);
+                Err(at.explain(mount, ESTALE))
+            }
             // Moved or removed behind us.
-            Err(e) if e == EINVAL => Err(ESTALE),
-            other => other,
+            Err(_) => Err(at.explain(mount, ESTALE)),
         }
     }
 
@@ -211,12 +257,13 @@ impl<'a> Locked<'a> {
     }
 }
 
-/// Renames `old`, which is in `from`, to `name` in `to`. `flags` are renameat2()'s.
+/// Renames `from` to `name` in `to`. `flags` are renameat2()'s.
 ///
-/// `expected` is what stands at the target by what we know: something else is ESTALE.
+/// `expected` is what the target is bound to by what we know: something else is ESTALE. Nothing is
+/// as good, where something would be replaced.
 pub(crate) fn rename(
     mount: &LowerMount,
-    (from, old): (&Dentry, &Dentry),
+    from: &LowerName<'_>,
     (to, name): (&Dentry, &[u8]),
     expected: Option<&Inode>,
     flags: u32,
@@ -224,22 +271,35 @@ pub(crate) fn rename(
     let mut q = qstr(name)?;
     let mut data = c::renamedata {
         mnt_idmap: mount.idmap(),
-        old_parent: from.as_ptr(),
+        old_parent: from.parent.as_ptr(),
         new_parent: to.as_ptr(),
         flags,
         ..Default::default()
     };
     // SAFETY: Live dentries, neither directory locked.
-    let err = unsafe { c::start_renaming_dentry(&mut data, 0, old.as_ptr(), &mut q) };
-    to_result(err)?;
-    // SAFETY: Filled in by the call above.
-    let target = unsafe { Dentry::from_raw(data.new_dentry) };
-    let same = match (target.inode(), expected) {
-        (None, None) => true,
+    let err = unsafe { c::start_renaming_dentry(&mut data, 0, from.dentry.as_ptr(), &mut q) };
+    to_result(err).map_err(|e| {
+        if e == EINVAL {
+            from.explain(mount, e)
+        } else {
+            e
+        }
+    })?;
+    // SAFETY: Both are filled in by the call above.
+    let (source, target) = unsafe {
+        (
+            Dentry::from_raw(data.old_dentry),
+            Dentry::from_raw(data.new_dentry),
+        )
+    };
+    let same_target = match (target.inode(), expected) {
+        (None, _) => true,
         (Some(there), Some(known)) => core::ptr::eq(there, known),
         _ => false,
     };
-    let result = if same {
+    // start_renaming_dentry() compares the parent, not the name.
+    let same_source = from.is_called(source.name());
+    let result = if same_source && same_target {
         // SAFETY: Both directories are locked and the data complete.
         to_result(unsafe { c::vfs_rename(&mut data) })
     } else {
@@ -247,5 +307,9 @@ pub(crate) fn rename(
     };
     // SAFETY: Undoes start_renaming_dentry().
     unsafe { c::end_renaming(&mut data) };
-    result
+    if same_source {
+        result
+    } else {
+        Err(from.explain(mount, ESTALE))
+    }
 }

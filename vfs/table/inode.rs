@@ -26,7 +26,8 @@ use kernel::{
 pub(crate) trait NameHooks {
     /// `->lookup`: ends with [`OwnDentry::splice`].
     fn look_up(dir: &OwnInode, dentry: &OwnDentry) -> Result<*mut c::dentry>;
-    fn create(dir: &OwnInode, dentry: &OwnDentry, mode: u16) -> Result;
+    /// `exclusive`: with O_EXCL, as far as the VFS says so.
+    fn create(dir: &OwnInode, dentry: &OwnDentry, mode: u16, exclusive: bool) -> Result;
     fn make_directory(dir: &OwnInode, dentry: &OwnDentry, mode: u16) -> Result;
     fn make_node(dir: &OwnInode, dentry: &OwnDentry, mode: u16, device: u32) -> Result;
     fn make_symlink(dir: &OwnInode, dentry: &OwnDentry, target: &CStr) -> Result;
@@ -179,11 +180,11 @@ unsafe extern "C" fn create(
     dir: *mut c::inode,
     dentry: *mut c::dentry,
     mode: c::umode_t,
-    _exclusive: bool,
+    exclusive: bool,
 ) -> c_int {
     // SAFETY: The VFS passes a directory of ours and a negative dentry in it.
     let (dir, dentry) = unsafe { pair(dir, dentry) };
-    plain(<Fs as NameHooks>::create(dir, dentry, mode))
+    plain(<Fs as NameHooks>::create(dir, dentry, mode, exclusive))
 }
 
 /// # Safety
@@ -198,7 +199,8 @@ unsafe extern "C" fn create(
 ) -> c_int {
     // SAFETY: The VFS passes a directory of ours and a negative dentry in it.
     let (dir, dentry) = unsafe { pair(dir, dentry) };
-    plain(<Fs as NameHooks>::create(dir, dentry, mode))
+    // With O_EXCL, the second look-up finds what is there.
+    plain(<Fs as NameHooks>::create(dir, dentry, mode, false))
 }
 
 /// # Safety
@@ -318,8 +320,9 @@ unsafe extern "C" fn tmpfile(
     plain(<Fs as NameHooks>::make_unnamed(dir, file, mode))
 }
 
-/// Our inode carries the lower one's mode, owner and flags, so the check needs no lower inode
-/// and holds in RCU mode. The lower mount being read-only shows at `mnt_want_write`.
+/// As ovl_permission(): the caller's rights by our inode, which has the lower one's mode, owner and
+/// flags as of now; and the mounter's by the lower inode. A file that is opened for writing is read
+/// too, which the mounter may. The lower mount being read-only shows at `mnt_want_write`.
 ///
 /// # Safety
 ///
@@ -329,8 +332,24 @@ unsafe extern "C" fn permission(
     inode: *mut c::inode,
     mask: c_int,
 ) -> c_int {
+    // SAFETY: The VFS passes an inode of ours; in RCU mode its memory is still there.
+    let own = unsafe { OwnInode::from_raw(inode) };
+    if own.attributes_differ() {
+        // CAST: A small flag.
+        if mask & c::MAY_NOT_BLOCK as c_int != 0 {
+            return ECHILD.to_errno();
+        }
+        own.refresh();
+    }
     // SAFETY: The VFS passes an inode of ours.
-    unsafe { c::generic_permission(idmap, inode, mask) }
+    let refused = unsafe { c::generic_permission(idmap, inode, mask) };
+    if refused != 0 {
+        return refused;
+    }
+    // In RCU mode the superblock's state is still there, too: see `kill_sb`.
+    let _acting = lower_mount(own).asking();
+    // SAFETY: Live, or in RCU mode its memory is still there.
+    unsafe { c::lfs_lower_permission(own.lower().as_ptr(), mask) }
 }
 
 /// # Safety

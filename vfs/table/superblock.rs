@@ -67,6 +67,7 @@ pub(super) static OPERATIONS: Table<c::super_operations> = Table(c::super_operat
 pub(super) static DENTRY: Table<c::dentry_operations> = Table(c::dentry_operations {
     d_revalidate: Some(dentry::revalidate),
     d_release: Some(dentry::release),
+    d_real: Some(dentry::real),
     ..pin_init::zeroed()
 });
 

@@ -44,9 +44,11 @@ pub mod oracle_tree;
 mod programs;
 mod quotas;
 mod race;
+mod refresh;
 mod refuse;
 mod refused_below;
 mod removed;
+mod revalidate;
 mod room;
 mod same_files;
 mod same_names;
@@ -56,6 +58,7 @@ mod space;
 mod space_asked;
 mod tool;
 mod verbs;
+mod visible;
 mod watchers;
 mod whiteouts;
 
@@ -94,6 +97,9 @@ pub fn all() -> Vec<&'static Test> {
         adopted::TESTS,
         behind::TESTS,
         frozen::TESTS,
+        refresh::TESTS,
+        revalidate::TESTS,
+        visible::TESTS,
         maps::TESTS,
         maps_mixed::TESTS,
         maps_beside::TESTS,
