@@ -20,6 +20,7 @@ mod names;
 mod picks;
 mod recover;
 mod removed;
+pub(crate) mod rights;
 mod steps;
 mod taken;
 
@@ -34,7 +35,7 @@ use crate::{
     stack::ObjectState,
     uapi::{Operation, Reason},
     vfs::{
-        error::{ENODATA, EOPNOTSUPP, ESTALE, EUCLEAN},
+        error::{ENODATA, ENOTEMPTY, EOPNOTSUPP, ESTALE, EUCLEAN},
         file::OwnFile,
         inode::OwnInode, //
     },
@@ -46,6 +47,7 @@ use gather::{refuse, Choice};
 use kernel::prelude::*;
 use names::Names;
 pub(crate) use recover::{withdraw_last, withdraw_unfinished};
+use rights::Rights;
 use steps::{is_on_names, Lines};
 use taken::Taken;
 
@@ -76,6 +78,7 @@ impl Refusal {
             Reason::Unsupported => EOPNOTSUPP,
             Reason::Executed => ETXTBSY,
             Reason::Leased => EAGAIN,
+            Reason::NotEmpty => ENOTEMPTY,
             Reason::Io => EIO,
         };
         Self { error, reason, seq }
@@ -152,7 +155,10 @@ pub(crate) struct Manner {
 /// back inside of directories that came back.
 pub(crate) fn walk(file: &OwnFile, count: u64, manner: Manner) -> Outcomes {
     let inode = file.own_inode();
-    may_revert(inode)?;
+    let rights = Rights::over(inode);
+    if rights == Rights::Nothing {
+        return Err(Refusal::new(Reason::NotOwner, 0));
+    }
     let mount = inode.mount();
     let journal = mount.journal().ok_or(Refusal::new(Reason::HistoryOff, 0))?;
     let pin = journal.pin()?;
@@ -165,7 +171,9 @@ pub(crate) fn walk(file: &OwnFile, count: u64, manner: Manner) -> Outcomes {
         is_one_of_many: Cell::new(false),
     };
     let mut inside = 0;
-    if inode.is_directory() {
+    if rights == Rights::Names {
+        revert.walk_own_names(count)?;
+    } else if inode.is_directory() {
         inside = revert.walk_directory(count)?;
     } else {
         let _write = file.want_write()?;
@@ -303,6 +311,43 @@ impl Revert<'_> {
     fn take_pick_back(&self, line: Operation) -> Result<(), Refusal> {
         let mut operations = KVVec::new();
         operations.push(line, GFP_KERNEL)?;
+        let request = group::Request {
+            operations,
+            mode: Mode::Walk,
+            redo: false,
+            force: self.manner.force,
+            dry_run: false,
+            no_redo: self.manner.no_redo,
+        };
+        group::take_back(self.file, &request, &mut refuse).map(|_| ())
+    }
+
+    /// Takes back the newest `count` operations on names that are the caller's, in a directory that is
+    /// not.
+    #[inline(never)]
+    fn walk_own_names(&self, count: u64) -> Result<(), Refusal> {
+        let head = head(self.journal, self.inode)?;
+        let object = self.inode.id();
+        let mut chain = Chain::new(self.journal, object, head, OnForeign::Pass)?;
+        let mut looks = rights::Lines::new(self.inode.mount(), self.journal);
+        let mut operations = KVVec::new();
+        while (operations.len() as u64) < count {
+            match &chain.step()? {
+                Link::End => return Err(Refusal::new(Reason::NothingLeft, 0)),
+                Link::Trimmed => return Err(Refusal::new(Reason::Trimmed, 0)),
+                Link::Line(line, at, _, Step::Take) => {
+                    if looks.may_take_back(Rights::Names, line)? {
+                        let operation = Operation {
+                            seq: line.seq,
+                            segment: at.segment,
+                            offset: at.offset,
+                        };
+                        operations.push(operation, GFP_KERNEL_ACCOUNT)?;
+                    }
+                }
+                Link::Line(..) => {}
+            }
+        }
         let request = group::Request {
             operations,
             mode: Mode::Walk,

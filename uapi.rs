@@ -232,7 +232,8 @@ pub struct RevertGroup {
     pub operations: u64,
     /// In: how many, at least one and at most [`RevertGroup::MOST`].
     pub count: u64,
-    /// In: the address of room for [`Conflict`]s.
+    /// In: the address of room for [`Conflict`]s. Where the call succeeds, these are operations that were
+    /// left standing ([`Reason::NotEmpty`]).
     pub conflicts: u64,
     /// In: how many fit.
     pub room: u32,
@@ -448,4 +449,6 @@ reasons! {
     Executed = 16,
     /// A program holds a lease on the file, and did not give it up in time (EAGAIN).
     Leased = 17,
+    /// A directory that an operation made is not empty: it stays (ENOTEMPTY).
+    NotEmpty = 18,
 }

@@ -337,6 +337,14 @@ pub(crate) fn is_empty(mount: &Mount, lower: &Dentry) -> Result<bool> {
     }
 }
 
+/// How many names a lower directory has.
+pub(crate) fn count(mount: &Mount, lower: &Dentry) -> Result<usize> {
+    let mut count = 0usize;
+    let dir = mount.lower().directory_at(lower)?;
+    dir.list(&mut |_| count = count.saturating_add(1))?;
+    Ok(count)
+}
+
 fn refuse_full(dir: &Dir) -> Result {
     let mut is_empty = true;
     dir.list(&mut |_| is_empty = false)?;

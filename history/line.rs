@@ -49,6 +49,7 @@ pub use draft::{
 pub use fold::{
     fold,
     refold,
+    without_arguments,
     Amend,
     Fold, //
 };

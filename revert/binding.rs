@@ -350,12 +350,21 @@ pub(super) fn find_victim(
     if let Some((dir, lower)) = kept(journal, victim.object, victim.kept)? {
         return Ok(Whereabouts::Kept(dir, lower));
     }
+    named_victim(mount, victim).map(Whereabouts::Named)
+}
+
+/// Looks for one of the other names of an object that lost one. The refusals are those of
+/// [`find_victim`].
+pub(super) fn named_victim(mount: &Mount, victim: &Victim<'_>) -> Outcome<ARef<Dentry>> {
     let found = match victim.handle {
         Some(handle) => by_handle(mount, victim.object, handle)?,
         None => None,
     };
-    found.map(Whereabouts::Named).ok_or(missing(victim))
+    found.ok_or(missing(victim))
 }
+
+/// What is kept: the directory, and its name there.
+pub(super) type KeptEntry = Option<(Dir, ARef<Dentry>)>;
 
 /// Whether such an object is there, wherever. The refusals are those of [`find_victim`].
 pub(super) fn is_there(mount: &Mount, journal: &Journal, victim: &Victim<'_>) -> Outcome {

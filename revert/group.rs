@@ -15,6 +15,8 @@ mod claim;
 mod intents;
 mod order;
 mod recover;
+mod rehearse;
+mod removed;
 
 use super::{
     binding::{told, Told},
@@ -46,6 +48,7 @@ use crate::{
 use claim::{break_leases, Claim, LEASE_ROUNDS};
 use kernel::{prelude::*, sync::aref::ARef};
 pub(super) use recover::withdraw;
+pub(crate) use rehearse::Staying;
 
 type Outcome<T = ()> = Result<T, Refusal>;
 
@@ -81,6 +84,8 @@ pub(crate) struct Done {
     pub(crate) bytes: u64,
     /// The number of the first line.
     pub(crate) seq: u64,
+    /// Operations that made directories which are not empty: they were left standing.
+    pub(crate) staying: KVVec<Staying>,
 }
 
 /// Where it happens.
@@ -140,6 +145,8 @@ struct Group<'a> {
     claims: KVVec<Claim>,
     /// Objects with leases on them.
     leased: KVVec<ARef<OwnInode>>,
+    /// Operations that are left standing after all, the newest first.
+    staying: KVVec<Staying>,
 }
 
 /// How an attempt went.
@@ -193,7 +200,7 @@ fn attempt(
         objections(seq, refusal)
     };
     let mut group = Group::locate(ground, request, &mut objections)?;
-    let (mut done, needs) = group.choose(is_last, &mut objections)?;
+    let (mut done, needs) = group.plan_all(is_last, &mut objections)?;
     if let Some(refusal) = found {
         return Err(refusal);
     }
@@ -233,6 +240,7 @@ impl<'a> Group<'a> {
             held: KVVec::new(),
             claims: KVVec::new(),
             leased: KVVec::new(),
+            staying: KVVec::new(),
         };
         let mut lines = Lines::new(ground.journal)?;
         let mut newer = u64::MAX;
@@ -247,16 +255,23 @@ impl<'a> Group<'a> {
             }
         }
         sort(&mut group.chosen, |a, b| a.is_before(b, request.redo));
-        for (index, chosen) in group.chosen.iter().enumerate() {
+        group.gather_members()?;
+        Ok(group)
+    }
+
+    /// Sorts the chosen operations to the objects that they are about.
+    fn gather_members(&mut self) -> Outcome {
+        self.members.clear();
+        for (index, chosen) in self.chosen.iter().enumerate() {
             let end = index.saturating_add(1);
-            match group.members.last_mut() {
+            match self.members.last_mut() {
                 Some(member)
                     if (member.object, member.is_on_names)
                         == (chosen.object, chosen.is_on_names) =>
                 {
                     member.range.1 = end;
                 }
-                _ => group.members.push(
+                _ => self.members.push(
                     Member {
                         object: chosen.object,
                         is_on_names: chosen.is_on_names,
@@ -270,7 +285,7 @@ impl<'a> Group<'a> {
                 )?,
             }
         }
-        Ok(group)
+        Ok(())
     }
 
     /// Which object an operation is about.
@@ -317,7 +332,18 @@ impl<'a> Group<'a> {
     /// Whether an operation is among those that are taken back.
     fn takes(&self, seq: u64) -> bool {
         let operations = &self.request.operations;
-        operations.binary_search_by(|o| seq.cmp(&o.seq)).is_ok()
+        operations.binary_search_by(|o| seq.cmp(&o.seq)).is_ok() && !self.stays(seq)
+    }
+
+    /// Whether an operation that was chosen is left standing after all.
+    fn stays(&self, seq: u64) -> bool {
+        let found = self.staying.binary_search_by(|one| seq.cmp(&one.seq));
+        found.is_ok()
+    }
+
+    /// The object that the member with this index is about.
+    fn member_object(&self, index: usize) -> Outcome<ObjectId> {
+        Ok(self.members.get(index).ok_or(EUCLEAN)?.object)
     }
 
     /// The number of the group's first line, once there is one; above all others until then.
@@ -434,6 +460,18 @@ impl Ground<'_> {
         match told(self.mount, self.journal, object)? {
             Told::Unnamed => Ok(None),
             told => self.open_told(told).map(Some),
+        }
+    }
+
+    /// Whether an object has lost its last name. The inode's own flag is not enough: an inode that left
+    /// memory and came back does not have it.
+    fn is_kept(&self, inode: &OwnInode) -> Outcome<bool> {
+        if inode.object().is_kept() {
+            return Ok(true);
+        }
+        match self.journal.find_kept(inode.id()) {
+            Err(e) if e == ENODATA => Ok(false),
+            found => found.map(|_| true).map_err(Refusal::from),
         }
     }
 

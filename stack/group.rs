@@ -8,7 +8,7 @@ use crate::{
         group::{take_back, Request},
         Refusal,
     },
-    uapi::{Conflict, RevertGroup},
+    uapi::{Conflict, Reason, RevertGroup},
     vfs::{file::OwnFile, user},
 };
 use kernel::prelude::*;
@@ -46,18 +46,21 @@ pub(super) fn revert(file: &OwnFile, argument: usize) -> Result<c_long> {
     // Told when the mount is not frozen any more: the caller's memory may be a file of it.
     let mut tell = |seq: u64, refusal: Refusal| {
         if conflicts.len() < most {
-            let conflict = Conflict {
-                seq,
-                in_way: refusal.seq,
-                reason: refusal.reason.code(),
-                reserved: 0,
-            };
-            conflicts.push(conflict, GFP_KERNEL)?;
+            conflicts.push(conflict(seq, &refusal), GFP_KERNEL)?;
         }
         found = found.saturating_add(1);
         Ok(())
     };
     let result = take_back(file, &asked, &mut tell);
+    if let Ok(done) = &result {
+        for one in &done.staying {
+            let note = Refusal::new(Reason::NotEmpty, one.in_way);
+            if conflicts.len() < most {
+                conflicts.push(conflict(one.seq, &note), GFP_KERNEL)?;
+            }
+            found = found.saturating_add(1);
+        }
+    }
     let mut at = room;
     for conflict in &conflicts {
         user::write(at, conflict)?;
@@ -80,6 +83,15 @@ pub(super) fn revert(file: &OwnFile, argument: usize) -> Result<c_long> {
     let told = user::write(argument, &request);
     result.map_err(|refusal| refusal.error)?;
     told.map(|()| 0)
+}
+
+fn conflict(seq: u64, refusal: &Refusal) -> Conflict {
+    Conflict {
+        seq,
+        in_way: refusal.seq,
+        reason: refusal.reason.code(),
+        reserved: 0,
+    }
 }
 
 fn address(number: u64) -> Result<usize> {

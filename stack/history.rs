@@ -6,15 +6,16 @@ use super::Mount;
 use crate::{
     history::{
         journal::Journal,
-        line::{decode_hex, Line, ObjectId},
+        line::{decode_hex, without_arguments, Line, ObjectId, MAX_LINE},
         objects::{Entry, Objects, SLOTS}, //
     },
+    revert::rights::{self, Rights},
     uapi::{HistoryLine, ReadHistory},
     vfs::{
         attr,
         error::{ENODATA, EUCLEAN},
         file::OwnFile,
-        scope::{crc32c, AsKernel},
+        scope::crc32c,
         task,
         user, //
     },
@@ -98,8 +99,25 @@ impl Out {
     }
 }
 
-/// Who may read what: for each object that a line told the handle of, whether it is the caller's.
+/// Who may read what: for each object that a line told the handle of, a code for what the caller has of
+/// it.
 type Verdicts = Objects<KVVec<Entry>, KVVec<u16>>;
+
+fn code(rights: Rights) -> u64 {
+    match rights {
+        Rights::Nothing => 0,
+        Rights::Names => 1,
+        Rights::Whole => 2,
+    }
+}
+
+fn rights(code: u64) -> Rights {
+    match code {
+        0 => Rights::Nothing,
+        1 => Rights::Names,
+        _ => Rights::Whole,
+    }
+}
 
 /// A reader of one segment.
 struct Reader<'a> {
@@ -108,6 +126,9 @@ struct Reader<'a> {
     segment: u64,
     /// `None`: the caller may read everything.
     verdicts: Option<Verdicts>,
+    looks: rights::Lines<'a>,
+    /// A line without arguments.
+    bare: KVec<u8>,
 }
 
 impl<'a> Reader<'a> {
@@ -125,6 +146,8 @@ impl<'a> Reader<'a> {
             journal,
             segment,
             verdicts,
+            looks: rights::Lines::new(mount, journal),
+            bare: KVec::from_elem(0, MAX_LINE, GFP_KERNEL)?,
         })
     }
 
@@ -134,7 +157,7 @@ impl<'a> Reader<'a> {
             return Ok(());
         }
         self.each(0, to, |reader, _, _, line| {
-            reader.may_read(line);
+            reader.may_read(line)?;
             Ok(true)
         })?;
         Ok(())
@@ -143,9 +166,19 @@ impl<'a> Reader<'a> {
     /// Copies lines out that the caller may read, of `[from, end)`. Answers where to go on.
     fn copy(&mut self, from: u64, end: u64, out: &mut Out) -> Result<u64> {
         let full = self.each(from, end, |reader, offset, text, line| {
-            Ok(!reader.may_read(line) || out.put(offset, text)?)
+            Ok(!reader.may_read(line)? || reader.put(out, offset, text, line)?)
         })?;
         Ok(full.unwrap_or(ReadHistory::END))
+    }
+
+    /// Appends a line, as far as it is for the caller's eyes.
+    fn put(&mut self, out: &mut Out, offset: u64, text: &[u8], line: &Line<'_>) -> Result<bool> {
+        if !self.looks.hides_arguments(line) {
+            return out.put(offset, text);
+        }
+        let seed = self.journal.seed(self.segment);
+        let len = without_arguments(text, &seed, crc32c, &mut self.bare).map_err(|_| EUCLEAN)?;
+        out.put(offset, self.bare.get(..len).ok_or(EUCLEAN)?)
     }
 
     /// Goes through the whole lines of `[from, end)`, until `take` wants no more; answers which line
@@ -170,40 +203,42 @@ impl<'a> Reader<'a> {
         Ok(None)
     }
 
-    /// Whether the caller may read the history of the object that a line is about: it is the caller's
-    /// now. What cannot be found any more is nobody's.
-    fn may_read(&mut self, line: &Line<'_>) -> bool {
+    /// Whether the caller may read a line: by what the caller has of the object that it is about now.
+    /// What cannot be found any more is nobody's.
+    fn may_read(&mut self, line: &Line<'_>) -> Result<bool> {
         let Some(verdicts) = &mut self.verdicts else {
-            return true;
+            return Ok(true);
         };
         let Some(object) = line.obj else {
-            return false;
+            return Ok(false);
         };
-        if let Some(verdict) = verdicts.get(object) {
-            return verdict != 0;
-        }
-        // The object's first line in each segment has it.
-        let Some(handle) = line.fh else {
-            return false;
+        let rights = match (verdicts.get(object), line.fh) {
+            (Some(verdict), _) => rights(verdict),
+            // The object's first line in each segment has it.
+            (None, None) => return Ok(false),
+            (None, Some(handle)) => {
+                let found = rights_over(self.mount, object, handle);
+                if !verdicts.set(object, code(found)) {
+                    return Ok(false);
+                }
+                found
+            }
         };
-        let is_owner = is_owner(self.mount, object, handle);
-        verdicts.set(object, u64::from(is_owner)) && is_owner
+        self.looks.shows(rights, line)
     }
 }
 
-/// Whether the object with this handle (hexadecimal) is the caller's.
-fn is_owner(mount: &Mount, object: ObjectId, handle: &[u8]) -> bool {
+/// What the caller has of the object with this handle (hexadecimal).
+fn rights_over(mount: &Mount, object: ObjectId, handle: &[u8]) -> Rights {
     let mut bytes = [0; 64];
     let len = decode_hex(handle, &mut bytes).unwrap_or(0);
-    let found = {
-        let _kernel = AsKernel::new();
-        attr::open_handle(mount.lower(), bytes.get(..len).unwrap_or_default())
+    let Ok(found) = attr::open_handle(mount.lower(), bytes.get(..len).unwrap_or_default()) else {
+        return Rights::Nothing;
     };
-    let Ok(found) = found else {
-        return false;
-    };
-    let inode = found.inode();
-    inode.is_some_and(|inode| inode.id() == object && inode.owner_or_capable())
+    match found.inode() {
+        Some(inode) if inode.id() == object => Rights::over(inode),
+        _ => Rights::Nothing,
+    }
 }
 
 /// The pieces between newlines of a range of a log.

@@ -7,10 +7,14 @@ use super::{history, Stack};
 use crate::{
     history::{
         journal::{Journal, OnError, OnFull},
-        line::{refold, Amend, Line, Pos, MAX_LINE},
+        line::{refold, without_arguments, Amend, Line, ObjectId, Pos, Seed, MAX_LINE},
         plan::{OnForeign, Step}, //
     },
-    revert::{self, Chain, Link, Manner},
+    revert::{
+        self,
+        rights::{self, Rights},
+        Chain, Link, Manner,
+    },
     uapi::{self, ReadLog, Revert, Status},
     vfs::{
         c,
@@ -82,23 +86,50 @@ fn revert_some(file: &OwnFile, argument: usize) -> Result<c_long> {
     told.map(|()| 0)
 }
 
-/// The journal, for somebody who may read the object's history.
-fn journal(inode: &OwnInode) -> Result<&Journal> {
-    if !inode.owner_or_capable() {
+/// The journal, and what the caller may see of the object's lines in it.
+fn journal(inode: &OwnInode) -> Result<(&Journal, View<'_>)> {
+    let rights = Rights::over(inode);
+    if rights == Rights::Nothing {
         return Err(EPERM);
     }
-    inode
-        .mount()
-        .journal()
-        .map(|journal| &**journal)
-        .ok_or(ENODATA)
+    let mount = inode.mount();
+    let journal = mount.journal().map(|journal| &**journal).ok_or(ENODATA)?;
+    let view = View {
+        rights,
+        looks: rights::Lines::new(mount, journal),
+        bare: KVec::from_elem(0, MAX_LINE, GFP_KERNEL)?,
+    };
+    Ok((journal, view))
+}
+
+/// An object's lines as the caller may see them.
+struct View<'a> {
+    rights: Rights,
+    looks: rights::Lines<'a>,
+    /// A line without arguments.
+    bare: KVec<u8>,
+}
+
+impl View<'_> {
+    fn shows(&mut self, line: &Line<'_>) -> Result<bool> {
+        self.looks.shows(self.rights, line)
+    }
+
+    /// A line's text, as far as it is for the caller's eyes.
+    fn text<'t>(&'t mut self, line: &Line<'_>, seed: &Seed, text: &'t [u8]) -> Result<&'t [u8]> {
+        if !self.looks.hides_arguments(line) {
+            return Ok(text);
+        }
+        let len = without_arguments(text, seed, crc32c, &mut self.bare).map_err(|_| EUCLEAN)?;
+        self.bare.get(..len).ok_or(EUCLEAN)
+    }
 }
 
 /// Fills a page from its end with the newest lines that stand.
 #[inline(never)]
 fn read_page(file: &OwnFile, argument: usize) -> Result<c_long> {
     let inode = file.own_inode();
-    let journal = journal(inode)?;
+    let (journal, mut view) = journal(inode)?;
     let mut page = KVec::new();
     page.resize(uapi::PAGE, 0, GFP_KERNEL)?;
     let mut folded = KVec::new();
@@ -110,7 +141,11 @@ fn read_page(file: &OwnFile, argument: usize) -> Result<c_long> {
         let text = match chain.step()? {
             Link::End | Link::Trimmed => break,
             Link::Line(line, at, text, Step::Take | Step::Show) => {
-                as_it_ended(journal, &line, at, text, &mut folded)?
+                if !view.shows(&line)? {
+                    continue;
+                }
+                let text = as_it_ended(journal, &line, at, text, &mut folded)?;
+                view.text(&line, &journal.seed(at.segment), text)?
             }
             Link::Line(..) => continue,
         };
@@ -156,7 +191,7 @@ fn read_log(file: &OwnFile, argument: usize) -> Result<c_long> {
     if !request.is_valid() {
         return Err(EINVAL);
     }
-    let journal = journal(inode)?;
+    let (journal, mut view) = journal(inode)?;
     let from = match (request.cursor_segment, request.cursor_offset) {
         (0, 0) => revert::head(journal, inode)?,
         (segment, offset) => Some(Pos { segment, offset }),
@@ -164,14 +199,20 @@ fn read_log(file: &OwnFile, argument: usize) -> Result<c_long> {
     let all = request.flags & ReadLog::ALL != 0;
     let buffer = request.buffer as usize;
     let (used, next) = if all {
-        copy_raw(journal, inode, from, buffer, request.length)?
+        copy_raw(
+            journal,
+            &mut view,
+            inode.id(),
+            from,
+            (buffer, request.length),
+        )?
     } else {
         let is_begun = (request.cursor_segment, request.cursor_offset) != (0, 0);
         let chain = match from.filter(|_| is_begun) {
             Some(at) => standing_from(journal, file, at)?,
             None => Chain::new(journal, inode.id(), from, OnForeign::Pass)?,
         };
-        copy_standing(journal, file, chain, (buffer, request.length))?
+        copy_standing(journal, &mut view, file, chain, (buffer, request.length))?
     };
     request.used = used;
     let next = next.unwrap_or(Pos {
@@ -220,6 +261,7 @@ fn standing_from<'j>(journal: &'j Journal, file: &OwnFile, at: Pos) -> Result<Ch
 
 fn copy_standing(
     journal: &Journal,
+    view: &mut View<'_>,
     file: &OwnFile,
     mut chain: Chain<'_>,
     (buffer, length): (usize, u32),
@@ -232,7 +274,12 @@ fn copy_standing(
         match chain.step()? {
             Link::End | Link::Trimmed => return Ok((used, None)),
             Link::Line(line, at, text, Step::Take | Step::Show) => {
+                if !view.shows(&line)? {
+                    resume = chain.next_at();
+                    continue;
+                }
                 let text = as_it_ended(journal, &line, at, text, &mut folded)?;
+                let text = view.text(&line, &journal.seed(at.segment), text)?;
                 if !put(buffer, length, &mut used, text)? {
                     let hidden = chain.into_hidden();
                     if let Some(at) = resume.filter(|_| !hidden.is_empty()) {
@@ -250,10 +297,10 @@ fn copy_standing(
 
 fn copy_raw(
     journal: &Journal,
-    inode: &OwnInode,
+    view: &mut View<'_>,
+    object: ObjectId,
     from: Option<Pos>,
-    buffer: usize,
-    length: u32,
+    (buffer, length): (usize, u32),
 ) -> Result<(u32, Option<Pos>)> {
     let mut text = KVec::new();
     text.resize(MAX_LINE, 0, GFP_KERNEL)?;
@@ -267,12 +314,15 @@ fn copy_raw(
         };
         let text = text.get(..len).ok_or(EUCLEAN)?;
         let line = Line::parse(text, None).map_err(|_| EUCLEAN)?;
-        if line.obj != Some(inode.id()) {
+        if line.obj != Some(object) {
             // A cursor that this object's lines never gave.
             return Err(EINVAL);
         }
-        if !put(buffer, length, &mut used, text)? {
-            return Ok((used, next));
+        if view.shows(&line)? {
+            let text = view.text(&line, &journal.seed(at.segment), text)?;
+            if !put(buffer, length, &mut used, text)? {
+                return Ok((used, next));
+            }
         }
         // A chain leads back only. Forged lines could lead round and round.
         if line.prev.is_some_and(|prev| prev >= at) {

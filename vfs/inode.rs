@@ -189,6 +189,17 @@ impl Inode {
         flags & (c::S_APPEND | c::S_IMMUTABLE) != 0
     }
 
+    /// Whether names in this directory are taken away only by owners of the directory or of the object.
+    pub(crate) fn is_sticky(&self) -> bool {
+        self.mode() & c::S_ISVTX != 0
+    }
+
+    /// Whether the caller may change names in this directory.
+    pub(crate) fn may_change_names(&self) -> Result {
+        // SAFETY: A live inode.
+        kernel::error::to_result(unsafe { c::lfs_may_change_names(self.as_ptr()) })
+    }
+
     /// Whether every write is to be durable (chattr +S, or a mount with `sync`).
     pub(crate) fn is_sync(&self) -> bool {
         // SAFETY: `self` is a live inode; a racy read is what the VFS does too.
@@ -490,12 +501,6 @@ impl OwnInode {
     /// As [`Self::may_write`], when its protection is about to be lifted.
     pub(crate) fn may_write_unprotected(&self) -> Result {
         self.may_by_mode(c::MAY_WRITE)
-    }
-
-    /// Whether the caller may change names in this directory.
-    pub(crate) fn may_change_names(&self) -> Result {
-        // SAFETY: A live inode.
-        kernel::error::to_result(unsafe { c::lfs_may_change_names(self.as_ptr()) })
     }
 
     /// Whether the caller may change its content, by its mode and ACL.

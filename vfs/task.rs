@@ -116,6 +116,12 @@ pub(crate) fn may_give_away() -> bool {
     is_any_owner() && unsafe { c::capable(c::CAP_CHOWN as c_int) }
 }
 
+/// Whether the caller administers the machine.
+pub(crate) fn is_administrator() -> bool {
+    // SAFETY: Asks about the running task.
+    unsafe { c::capable(c::CAP_SYS_ADMIN as c_int) }
+}
+
 /// Whether the caller may make objects immutable or append-only, and lift that.
 pub(crate) fn may_protect() -> bool {
     // SAFETY: Asks about the running task.

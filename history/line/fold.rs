@@ -64,6 +64,28 @@ impl Line<'_> {
     }
 }
 
+/// Writes a line anew without the arguments of its process, with a checksum of its own, and returns its
+/// length. `bytes` is one whole line, which was verified.
+pub fn without_arguments(
+    bytes: &[u8],
+    seed: &Seed,
+    crc: Crc,
+    out: &mut [u8],
+) -> Result<usize, LineError> {
+    let body = super::parse::unseal(bytes, None)?;
+    let mut rest = Text::new(out, MAX_LINE);
+    for (index, word) in body.split(|byte| *byte == b' ').enumerate() {
+        if index >= 5 && word.starts_with(b"args=") {
+            continue;
+        }
+        if index > 0 {
+            rest.put(b" ");
+        }
+        rest.put(word);
+    }
+    draft::finish(rest, seed, crc)
+}
+
 /// Writes a line anew as an amendment says, with a checksum of its own, and returns its length.
 /// `bytes` is one whole line, which was verified.
 pub fn refold(

@@ -109,6 +109,13 @@ impl Walk {
         self.next
     }
 
+    /// Goes on at an older place: the caller is not shown the lines between, which do not jump.
+    pub fn pass_to(&mut self, at: Pos) {
+        if self.next.is_some_and(|next| at < next) {
+            self.next = Some(at);
+        }
+    }
+
     /// Steps on the line that stands at [`Walk::next`]. `hidden` holds the ranges of numbers that were
     /// picked, from one step to the next; `fate` is that of this line, if it stands.
     pub fn step(

@@ -96,6 +96,7 @@ fn on_mount(cli: &Cli, output: &mut Output<'_>) -> Result<(), Error> {
         root: mount.root.clone(),
         now: Zoned::now(),
         users: Users::of(&passwd),
+        me: Some(rustix::process::geteuid().as_raw()).filter(|uid| *uid != 0),
     };
     match execute_on_mount(&cli.command, &mut site, output) {
         Err(Error::NotLoggerFs { path } | Error::Version { path }) if path == mount.root => {

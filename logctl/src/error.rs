@@ -240,7 +240,10 @@ pub fn obstacle(reason: Option<Reason>, by: Option<&str>) -> (&'static str, Stri
         Some(Reason::Trimmed) => ("trimmed", "its old content was dropped to make room".into()),
         Some(Reason::Mapped) => ("mapped", "a program maps it".into()),
         Some(Reason::NotOwner) => ("owner", "is or was not yours".into()),
-        Some(Reason::NotPermitted) => ("rights", "you may not set its old attributes".into()),
+        Some(Reason::NotPermitted) => (
+            "rights",
+            "you may not do that here, or set its old attributes".into(),
+        ),
         Some(Reason::NotWritable) => ("rights", "you may not write to it".into()),
         Some(Reason::NoSpace) => ("space", "no room to save what would be replaced".into()),
         Some(Reason::Corrupt) => ("damaged", "its saved content is damaged".into()),
@@ -253,6 +256,13 @@ pub fn obstacle(reason: Option<Reason>, by: Option<&str>) -> (&'static str, Stri
             "a program runs from it, or it is a swap file in use".into(),
         ),
         Some(Reason::Leased) => ("in use", "a program holds a lease on it".into()),
+        Some(Reason::NotEmpty) => match by {
+            Some(by) => (
+                "stays",
+                format!("it is not empty: {by} made something in it"),
+            ),
+            None => ("stays", "it is not empty".into()),
+        },
         Some(Reason::NothingLeft) => ("gone", "was taken back already".into()),
         Some(Reason::Unsupported) => ("no inverse", "this kind has no inverse yet".into()),
         Some(Reason::HistoryOff | Reason::Io) | None => {
@@ -264,7 +274,7 @@ pub fn obstacle(reason: Option<Reason>, by: Option<&str>) -> (&'static str, Stri
 /// The exit code for what is in the way.
 pub fn exit_code(reasons: impl Iterator<Item = Option<Reason>>) -> u8 {
     let codes = reasons.map(|reason| match reason {
-        Some(Reason::Foreign | Reason::Conflict) => 4,
+        Some(Reason::Foreign | Reason::Conflict | Reason::NotEmpty) => 4,
         Some(Reason::Mapped | Reason::Executed | Reason::Leased) => 11,
         _ => 1,
     });
@@ -276,7 +286,7 @@ impl Refusal {
     /// The program's exit code.
     fn exit_code(&self) -> u8 {
         match self.reason {
-            Reason::Foreign | Reason::Conflict => 4,
+            Reason::Foreign | Reason::Conflict | Reason::NotEmpty => 4,
             Reason::Mapped | Reason::Executed | Reason::Leased => 11,
             _ => 1,
         }
@@ -308,6 +318,7 @@ impl Refusal {
                 "`/proc/locks` lists the lease and its holder; end that program, then try again."
                     .into()
             }
+            Reason::NotEmpty => "move away or remove what is in it, then try again.".into(),
             Reason::Conflict => {
                 format!("revert the later operation first; `logctl {file} readlog` lists it.")
             }
@@ -380,10 +391,14 @@ impl fmt::Display for Refusal {
                 f,
                 "a program holds a lease on {path} and did not give it up in time"
             ),
+            Reason::NotEmpty => write!(f, "a directory below {path} is not empty, so it stays"),
             Reason::Conflict => write!(f, "{path} was changed later by {op}"),
             Reason::NotOwner => write!(f, "{path} is not yours"),
             Reason::NotPermitted => {
-                write!(f, "you may not set the attributes that {path} had")
+                write!(
+                    f,
+                    "you may not do that to {path}, or set the attributes that it had"
+                )
             }
             Reason::NotWritable => write!(f, "{path} cannot be written to"),
             Reason::NoSpace => write!(f, "no room to save what reverting {path} would replace"),

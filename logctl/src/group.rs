@@ -23,6 +23,8 @@ pub struct Answer {
     pub reply: RevertGroup,
     /// What is in the way, as far as it was told.
     pub conflicts: Vec<Conflict>,
+    /// Operations that were left standing by themselves: the directories that they made are not empty.
+    pub staying: Vec<Conflict>,
     /// Why it was refused.
     pub refused: Option<Errno>,
 }
@@ -60,12 +62,15 @@ pub fn ask(object: &mut dyn Object, operations: &[Operation], flags: u32) -> Ans
     // A member's refusal may name an operation twice.
     let mut seen = HashSet::new();
     conflicts.retain(|conflict| seen.insert((conflict.seq, conflict.in_way, conflict.reason)));
-    if result.is_ok() {
-        conflicts.clear();
-    }
+    let staying = if result.is_ok() {
+        std::mem::take(&mut conflicts)
+    } else {
+        Vec::new()
+    };
     Answer {
         reply,
         conflicts,
+        staying,
         refused: result.err(),
     }
 }

@@ -297,7 +297,20 @@ pub fn summary(report: &Report<'_>, site: &Site<'_>) -> Value {
         .put("bytes", reply.bytes)
         .put("left_out", report.left_out.len())
         .put("unnamed", reply.left_out)
+        .put("staying", report.answer.staying.len())
         .put_known("op", Some(reply.seq).filter(|seq| *seq != 0));
+    object.into_value()
+}
+
+/// An operation that was left standing, and why.
+pub fn note(command: &str, root: &Path, note: &Conflict) -> Value {
+    let reason = Reason::from_code(note.reason);
+    let mut object = Object::new("note", root);
+    object
+        .put("command", command)
+        .put("reason", reason.map_or("Unknown", Reason::as_str))
+        .put("op", note.seq)
+        .put_known("op_in_way", Some(note.in_way).filter(|seq| *seq != 0));
     object.into_value()
 }
 

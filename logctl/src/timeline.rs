@@ -8,7 +8,7 @@ use std::rc::Rc;
 use rustix::io::Errno;
 
 use crate::history::line::{Line, Mode, ObjectId, Op, Pos, Process, Time};
-use crate::history::plan::{Fate, OnForeign, PlanError, Step, Store, Walk};
+use crate::history::plan::{is_on_names, Fate, OnForeign, PlanError, Step, Store, Walk};
 use crate::object::Object;
 use crate::quote::{decoded, program, quote_bytes};
 use crate::uapi::{HistoryLine, ReadHistory, VERSION};
@@ -129,12 +129,24 @@ pub struct Timeline {
     cancelled: HashSet<u64>,
     /// Whether an object had no name when its handle was last told.
     unnamed: HashMap<ObjectId, bool>,
+    /// Objects that have lines of their own here.
+    objects: HashSet<ObjectId>,
     /// The segment to be read next; `None`: from the newest one on.
     next: Option<u64>,
     is_whole: bool,
+    /// Whether lines of a directory's chain that are not the caller's are left out.
+    pub is_partial: bool,
 }
 
 impl Timeline {
+    /// Without lines so far; `me` is the user who is to be shown them, unless that is root.
+    pub fn of_user(me: Option<u32>) -> Self {
+        Self {
+            is_partial: me.is_some(),
+            ..Self::default()
+        }
+    }
+
     /// All that there is.
     pub fn whole(object: &mut dyn Object) -> Result<Self, Errno> {
         let mut timeline = Self::default();
@@ -212,6 +224,7 @@ impl Timeline {
             self.unnamed.entry(object).or_insert(is_unnamed);
         }
         for mut entry in entries.into_iter().rev() {
+            self.objects.extend(entry.object);
             self.correct(&mut entry);
             self.entries.push(entry);
         }
@@ -235,6 +248,19 @@ impl Timeline {
     /// Whether a line did not happen.
     pub fn is_cancelled(&self, entry: &Entry) -> bool {
         self.cancelled.contains(&entry.seq)
+    }
+
+    /// Whether an operation is the business of the user `me`, who is not shown all lines: it was done by
+    /// that user, or to an object of theirs. What others do to other names of a directory is not, also in
+    /// a directory that the user owns. Without `me` every operation is.
+    pub fn concerns(&self, entry: &Entry, me: Option<u32>) -> bool {
+        let line = entry.line();
+        if me.is_none() || entry.actor.uid == me || !is_on_names(&line) {
+            return true;
+        }
+        // Of an object that has lines here the caller is the owner.
+        let mut objects = [line.node, line.over].into_iter().flatten();
+        objects.any(|object| self.objects.contains(&object))
     }
 
     /// Whether an operation is one on an object that has never had a name, as far as lines tell.
@@ -266,6 +292,9 @@ impl Timeline {
                 let walk = Walk::new(object, Some(entry.at), OnForeign::Pass);
                 (walk, Hidden(Vec::new()))
             });
+            if self.is_partial {
+                walk.pass_to(entry.at);
+            }
             if walk.next() != Some(entry.at) {
                 // Jumped over by an undo.
                 continue;

@@ -401,7 +401,7 @@ pub(super) enum Turn {
 }
 
 /// A directory whose names are put back.
-struct Dir {
+pub(super) struct Dir {
     object: ObjectId,
     opened: Opened,
     /// Our name for it, if it can be seen.
@@ -416,6 +416,32 @@ impl Dir {
             opened,
             dentry,
         }
+    }
+
+    /// A directory that is known by its lower name.
+    pub(super) fn unchecked(ground: &Ground<'_>, lower: ARef<Dentry>) -> Outcome<Self> {
+        let inode = lower.inode().ok_or(ENOENT)?;
+        let object = inode.id();
+        let inode = OwnInode::obtain(ground.sb, inode)?;
+        Ok(Self::new(ground, object, Opened { inode, lower }))
+    }
+
+    pub(super) fn object(&self) -> ObjectId {
+        self.object
+    }
+
+    pub(super) fn inode(&self) -> &OwnInode {
+        &self.opened.inode
+    }
+
+    pub(super) fn lower(&self) -> &Dentry {
+        &self.opened.lower
+    }
+
+    /// Whether something is mounted on a name in it.
+    pub(super) fn is_mount_point(&self, name: &[u8]) -> bool {
+        let child = self.dentry.as_ref().and_then(|dir| dir.cached_child(name));
+        child.is_some_and(|child| child.is_mount_point())
     }
 
     fn end(&self) -> End<'_> {
@@ -470,7 +496,7 @@ impl<'a> Dirs<'a> {
     }
 
     /// The directory `object`, which is to be put back behind its use.
-    fn open(&mut self, object: ObjectId) -> Outcome<Dir> {
+    pub(super) fn open(&mut self, object: ObjectId) -> Outcome<Dir> {
         match self.last.take().filter(|dir| dir.object == object) {
             Some(dir) => Ok(dir),
             None => Ok(Dir::new(self.ground, object, self.ground.open(object)?)),
@@ -488,6 +514,11 @@ impl<'a> Dirs<'a> {
         let bytes = (dir.names(self.ground, None, self.room)).bytes_to_keep(lines, todo)?;
         self.last = Some(dir);
         Ok(bytes)
+    }
+
+    /// Puts a directory back behind its use.
+    pub(super) fn keep(&mut self, dir: Dir) {
+        self.last = Some(dir);
     }
 
     /// Counts how a step's names are.
@@ -569,7 +600,8 @@ impl<'a> Dirs<'a> {
             Turn::Perform => names.perform_one(lines, todo),
             Turn::Undo => names.undo_one(lines, todo),
         };
-        dir.opened.inode.may_change_names()?;
+        // What the caller may was asked before the first step: what is taken back of attributes may have
+        // changed that by now.
         match beside {
             Beside::Nothing => {
                 let _lock = dir.opened.inode.lock_as_parent();
@@ -603,12 +635,9 @@ impl<'a> Dirs<'a> {
 
 /// The directory at the other end of a rename.
 fn other(ground: &Ground<'_>, lower: ARef<Dentry>) -> Outcome<Dir> {
-    let inode = lower.inode().ok_or(ENOENT)?;
-    let object = inode.id();
-    let inode = OwnInode::obtain(ground.sb, inode)?;
-    inode.may_change_names()?;
-    if inode.object().is_kept() {
+    let other = Dir::unchecked(ground, lower)?;
+    if other.inode().object().is_kept() {
         return Err(Refusal::new(Reason::Conflict, 0));
     }
-    Ok(Dir::new(ground, object, Opened { inode, lower }))
+    Ok(other)
 }

@@ -3,16 +3,20 @@
 //! Whether the operations of a group can be taken back: they stand, nothing that stays is in their way,
 //! and the caller may. Nothing is changed.
 
-use super::{claim::Claim, Done, Ground, Group, Member, Objections, Opened, Outcome};
+use super::{
+    claim::Claim, rehearse::Staying, Done, Ground, Group, Member, Objections, Opened, Outcome,
+};
 use crate::{
     backup,
     history::{
         line::{Line, ObjectId, Op, Pos, Undo},
-        plan::{name_steps, NameStep, OnForeign, Picking, Step}, //
+        plan::{name_steps, NameStep, OnForeign, Picking, Step},
+        sort::sort, //
     },
     revert::{
         binding::is_there,
         gather::{self, Choice, Gathered, List},
+        rights::{self, Rights},
         steps::{fate, is_on_names, taken_by, Lines, Redoable},
         taken::Taken,
         Chain, Link, Refusal,
@@ -20,6 +24,7 @@ use crate::{
     uapi::Reason,
     vfs::inode::OwnInode,
 };
+use core::cell::Cell;
 use kernel::{prelude::*, rbtree::RBTree, sync::aref::ARef};
 
 /// What it takes to take operations back.
@@ -63,6 +68,83 @@ enum Choosing {
 }
 
 impl Group<'_> {
+    /// Looks at everything, and rehearses the steps on names. Directories that are not empty are left
+    /// standing, and the rest is looked at again without them.
+    #[inline(never)]
+    pub(super) fn plan_all(
+        &mut self,
+        is_last: bool,
+        objections: Objections<'_>,
+    ) -> Outcome<(Done, Needs)> {
+        let is_refused = Cell::new(false);
+        let mut objections = |seq, refusal| {
+            is_refused.set(true);
+            objections(seq, refusal)
+        };
+        let (mut done, mut needs) = self.choose(is_last, &mut objections)?;
+        if is_refused.get() || !self.leased.is_empty() {
+            return Ok((done, needs));
+        }
+        let staying = self.rehearse(&mut objections)?;
+        if is_refused.get() || staying.is_empty() {
+            return Ok((done, needs));
+        }
+        self.leave_standing(&staying)?;
+        (done, needs) = self.choose(is_last, &mut objections)?;
+        if is_refused.get() || !self.leased.is_empty() {
+            return Ok((done, needs));
+        }
+        if self.members.is_empty() {
+            // Nothing else is asked for.
+            for one in &staying {
+                objections(one.seq, Refusal::new(Reason::NotEmpty, one.in_way))?;
+            }
+            return Ok((done, needs));
+        }
+        for one in self.rehearse(&mut objections)? {
+            // All of them were found the first time.
+            objections(one.seq, Refusal::new(Reason::NotEmpty, one.in_way))?;
+        }
+        done.staying = staying;
+        Ok((done, needs))
+    }
+
+    /// Leaves chosen operations standing.
+    fn leave_standing(&mut self, staying: &[Staying]) -> Outcome {
+        for one in staying {
+            self.staying.push(*one, GFP_KERNEL)?;
+        }
+        sort(&mut self.staying, |a, b| a.seq > b.seq);
+        let staying = core::mem::take(&mut self.staying);
+        self.chosen.retain(|chosen| {
+            let found = staying.binary_search_by(|one| chosen.seq.cmp(&one.seq));
+            found.is_err()
+        });
+        self.staying = staying;
+        self.held.clear();
+        self.claims.clear();
+        self.gather_members()
+    }
+
+    /// The newest operation on a name in a directory that stays; 0: its lines tell of none.
+    #[inline(never)]
+    pub(super) fn newest_inside(&self, dir: ObjectId) -> Outcome<u64> {
+        let journal = self.ground.journal;
+        let head = journal.last_line(dir)?;
+        let mut chain = Chain::new(journal, dir, head, OnForeign::Pass)?;
+        loop {
+            match &chain.step_with(|seq| fate(self.takes(seq)))? {
+                Link::Line(line, _, _, Step::Take) => {
+                    if binds_a_name(line.op) && !self.takes(line.seq) {
+                        return Ok(line.seq);
+                    }
+                }
+                Link::Line(..) => {}
+                Link::End | Link::Trimmed => return Ok(0),
+            }
+        }
+    }
+
     /// Looks at everything. Objects with leases on them are noted, or objected to when this `is_last`.
     #[inline(never)]
     pub(super) fn choose(
@@ -70,12 +152,16 @@ impl Group<'_> {
         is_last: bool,
         objections: Objections<'_>,
     ) -> Outcome<(Done, Needs)> {
+        let named = self.named()?;
         let mut done = Done::default();
         let mut all = Needs::NOTHING;
         let mut last = None;
         for index in 0..self.members.len() {
             let member = self.members.get(index).ok_or(EIO)?;
             let (object, count) = (member.object, self.of(member).len() as u64);
+            if !member.is_on_names {
+                self.object_to_removed(member, &named, objections)?;
+            }
             match self.choose_of(member, objections) {
                 Ok(Choosing::LeftOut) => {
                     done.left_out = done.left_out.saturating_add(count);
@@ -147,15 +233,18 @@ impl Group<'_> {
         opened: &Opened,
         objections: Objections<'_>,
     ) -> Outcome<(Needs, Option<Claim>)> {
-        opened.may_be_reverted()?;
         if member.is_on_names {
+            let rights = Rights::over(&opened.inode);
+            if rights == Rights::Nothing {
+                return Err(Refusal::new(Reason::NotOwner, 0));
+            }
             // That is for its flags to decide, where these are taken back, too.
             if opened.inode.is_protected() && self.has_content_of(member.object) {
                 opened.inode.may_change_names_unprotected()?;
             } else {
                 opened.inode.may_change_names()?;
             }
-            if opened.inode.object().is_kept() && !self.comes_back(member.object)? {
+            if self.ground.is_kept(&opened.inode)? && !self.comes_back(member.object)? {
                 return Err(Refusal::new(Reason::Conflict, 0));
             }
             let head = {
@@ -166,9 +255,11 @@ impl Group<'_> {
                 state.head
             };
             let taken = self.names(member, head, objections)?;
+            self.are_the_callers(rights, &taken, objections)?;
             self.can_come_back(&taken, objections)?;
             return Ok((Needs::NOTHING, None));
         }
+        opened.may_be_reverted()?;
         let file = opened.file(&self.ground, false)?;
         let content = opened.content(&self.ground, file.as_deref(), self.request.force);
         let mut state = opened.inode.object().state.lock();
@@ -240,7 +331,7 @@ impl Group<'_> {
     }
 
     /// Whether operations on this object's content or attributes are taken back, too.
-    fn has_content_of(&self, object: ObjectId) -> bool {
+    pub(super) fn has_content_of(&self, object: ObjectId) -> bool {
         let is_its = |member: &Member| member.object == object && !member.is_on_names;
         self.members.iter().any(is_its)
     }
@@ -311,6 +402,29 @@ impl Group<'_> {
                 taken.newest = line.seq;
             }
             taken.back = line.prev;
+        }
+        Ok(())
+    }
+
+    /// Whether the operations are such that the caller may take back.
+    #[inline(never)]
+    fn are_the_callers(
+        &self,
+        rights: Rights,
+        taken: &Taken,
+        objections: Objections<'_>,
+    ) -> Outcome {
+        if rights == Rights::Whole {
+            return Ok(());
+        }
+        let Ground { mount, journal, .. } = self.ground;
+        let mut lines = Lines::new(journal)?;
+        let mut looks = rights::Lines::new(mount, journal);
+        for at in &taken.places {
+            let line = lines.read(*at)?;
+            if !looks.may_take_back(rights, &line)? {
+                objections(line.seq, Refusal::new(Reason::NotOwner, 0))?;
+            }
         }
         Ok(())
     }
@@ -488,6 +602,21 @@ impl ChoosingNames<'_> {
         }
         Ok(names_of(member.object, line, f)?)
     }
+}
+
+/// Whether an operation leaves a name more in its directory.
+fn binds_a_name(op: Op) -> bool {
+    matches!(
+        op,
+        Op::Create
+            | Op::Mkdir
+            | Op::Mknod
+            | Op::Symlink
+            | Op::Link
+            | Op::Rename
+            | Op::Exchange
+            | Op::Revert
+    )
 }
 
 fn names_of(dir: ObjectId, line: &Line<'_>, f: &mut dyn FnMut(u64) -> Result) -> Result {

@@ -82,7 +82,16 @@ impl Shown {
 
 /// The newest actions that stand: `limit` of them, if that is enough.
 pub fn newest(site: &mut Site<'_>, limit: usize) -> Result<(Timeline, Vec<Action>), Error> {
-    let mut timeline = Timeline::default();
+    newest_that(site, limit, &|_, _| true)
+}
+
+/// As [`newest`], of the operations that are `wanted`.
+pub fn newest_that(
+    site: &mut Site<'_>,
+    limit: usize,
+    wanted: &dyn Fn(&Timeline, usize) -> bool,
+) -> Result<(Timeline, Vec<Action>), Error> {
+    let mut timeline = Timeline::of_user(site.me);
     let mut more = 1;
     loop {
         for _ in 0..more {
@@ -92,7 +101,8 @@ pub fn newest(site: &mut Site<'_>, limit: usize) -> Result<(Timeline, Vec<Action
             }
         }
         more *= 2;
-        let standing = timeline.standing(&|_| false);
+        let mut standing = timeline.standing(&|_| false);
+        standing.retain(|index| wanted(&timeline, *index));
         let found = seen(&timeline, &standing);
         let settled = found.len() > limit
             && found

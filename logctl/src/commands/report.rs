@@ -58,6 +58,7 @@ impl Report<'_> {
                 output.text(CANNOT_BE_REDONE)?;
             }
         }
+        self.print_staying(site, output)?;
         output.finish()?;
         if self.left_out.is_empty() {
             return Ok(());
@@ -95,6 +96,30 @@ impl Report<'_> {
             };
             output.text(&format!("{verb} {} \"{called}\": {effect}.\n", newest.seq))?;
         }
+        Ok(())
+    }
+
+    /// Which directories stay, since they are not empty.
+    fn print_staying(&self, site: &Site<'_>, output: &mut Output<'_>) -> Result<(), Error> {
+        let staying = &self.answer.staying;
+        if staying.is_empty() {
+            return Ok(());
+        }
+        if output.json {
+            for note in staying {
+                output.object(&json::note(self.command, &site.root, note))?;
+            }
+            return Ok(());
+        }
+        let verb = if self.manner.dry_run {
+            "would stay"
+        } else {
+            "stays"
+        };
+        let directories = count(staying.len(), "directory", "directories");
+        output.text(&format!("{directories} {verb}:\n"))?;
+        output.finish()?;
+        list(staying, &self.shown.timeline, site, output);
         Ok(())
     }
 
@@ -169,7 +194,18 @@ pub fn refused(
     let _ = writeln!(output.messages, "{head} among {among}; nothing changed.");
     list(conflicts, timeline, site, output);
     let others = total.saturating_sub(conflicts.len());
-    if let Some(hint) = way_out(command, conflicts, others != 0) {
+    let is_anothers = |conflict: &Conflict| {
+        let entry = timeline
+            .find(conflict.in_way)
+            .map(|at| &timeline.entries[at]);
+        conflict.in_way != 0 && !entry.is_some_and(|entry| timeline.concerns(entry, site.me))
+    };
+    if site.me.is_some() && conflicts.iter().any(is_anothers) {
+        output.hint(
+            "what is in the way is another user's; `logctl log` lists your actions, and `logctl \
+             revert OP` takes one of them back without the others.",
+        );
+    } else if let Some(hint) = way_out(command, conflicts, others != 0) {
         output.hint(hint);
     }
     if let Err(error) = tell(command, conflicts, site, output) {
@@ -220,10 +256,15 @@ fn list(conflicts: &[Conflict], timeline: &Timeline, site: &Site<'_>, output: &m
         .iter()
         .take(LISTED)
         .map(|conflict| {
-            let by = timeline.find(conflict.in_way).map(|index| {
-                let program = timeline.entries[index].actor.program();
-                format!("{program} (op {})", conflict.in_way)
-            });
+            let by = match (timeline.find(conflict.in_way), conflict.in_way) {
+                (Some(index), seq) => {
+                    let program = timeline.entries[index].actor.program();
+                    Some(format!("{program} (op {seq})"))
+                }
+                (None, 0) => None,
+                // Its line is not for this user.
+                (None, seq) => Some(format!("another user (op {seq})")),
+            };
             let reason = Reason::from_code(conflict.reason);
             let (kind, mut why) = obstacle(reason, by.as_deref());
             let at = place(conflict.seq).and_then(|place| place.path.as_deref());

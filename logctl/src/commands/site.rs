@@ -34,6 +34,8 @@ pub struct Site<'s> {
     pub now: Zoned,
     /// Who is who.
     pub users: Users,
+    /// The calling user; `None`: root, to whom everything is shown.
+    pub me: Option<u32>,
 }
 
 impl Site<'_> {
@@ -52,7 +54,9 @@ impl Site<'_> {
 
     /// All lines.
     pub fn whole(&mut self) -> Result<Timeline, Error> {
-        Timeline::whole(self.object).map_err(|errno| self.unread(errno))
+        let mut timeline = Timeline::whole(self.object).map_err(|errno| self.unread(errno))?;
+        timeline.is_partial = self.me.is_some();
+        Ok(timeline)
     }
 
     /// A path relative to the mount's root.

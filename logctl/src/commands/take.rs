@@ -65,7 +65,11 @@ pub fn request(
     }
     let done: HashSet<u64> = done.iter().map(|operation| operation.seq).collect();
     let mut kept: Vec<usize> = chosen.to_vec();
-    kept.retain(|index| done.contains(&timeline.entries[*index].seq));
+    let staying: HashSet<u64> = (answer.staying.iter()).map(|note| note.seq).collect();
+    kept.retain(|index| {
+        let seq = timeline.entries[*index].seq;
+        done.contains(&seq) && !staying.contains(&seq)
+    });
     kept.sort_unstable();
     let actions = match answer.reply.left_out {
         0 => actions(&timeline, &kept),

@@ -20,7 +20,7 @@ use crate::select::Kin;
 use crate::timeline::Timeline;
 use crate::uapi::{Reason, RevertGroup};
 
-use super::log::{newest, Shown};
+use super::log::{newest_that, Shown};
 use super::report::{refused, Report};
 use super::site::Site;
 use super::take::{flags, request};
@@ -35,19 +35,22 @@ pub fn undo(
 ) -> Result<(), Error> {
     let manners = (manner, RevertGroup::WALK, false);
     let (timeline, chosen) = if paths.is_empty() {
-        let (mut timeline, found) = newest(site, count)?;
+        let me = site.me;
+        let is_mine =
+            |timeline: &Timeline, index: usize| timeline.concerns(&timeline.entries[index], me);
+        let (mut timeline, found) = newest_that(site, count, &is_mine)?;
         let has_reverts = |action: &Action| action.newest(&timeline).group().is_some();
         if found.iter().take(count).any(has_reverts) {
             // What they took back stands again, however old it is.
             timeline = site.whole()?;
         }
-        let mut choice = Choice::new(&timeline);
+        let mut choice = Choice::new(&timeline, site.me);
         choice.newest_actions(count)?;
         let chosen = choice.chosen;
         (timeline, chosen)
     } else {
         let timeline = site.whole()?;
-        let mut choice = Choice::new(&timeline);
+        let mut choice = Choice::new(&timeline, site.me);
         for path in paths {
             for _ in 0..count {
                 choice.last_done_to(path, site)?;
@@ -68,13 +71,16 @@ pub fn undo(
 /// What was chosen so far.
 struct Choice<'t> {
     timeline: &'t Timeline,
+    /// The calling user; `None`: root.
+    me: Option<u32>,
     chosen: HashSet<usize>,
 }
 
 impl<'t> Choice<'t> {
-    fn new(timeline: &'t Timeline) -> Self {
+    fn new(timeline: &'t Timeline, me: Option<u32>) -> Self {
         Self {
             timeline,
+            me,
             chosen: HashSet::new(),
         }
     }
@@ -88,11 +94,19 @@ impl<'t> Choice<'t> {
         standing
     }
 
+    /// The same, without what others did that is no business of the caller's.
+    fn own_left(&self) -> Vec<usize> {
+        let mut left = self.left();
+        let timeline = self.timeline;
+        left.retain(|index| timeline.concerns(&timeline.entries[*index], self.me));
+        left
+    }
+
     /// Chooses the newest actions.
     fn newest_actions(&mut self, count: usize) -> Result<(), Error> {
         let mut left = count;
         while left != 0 {
-            let found = seen(self.timeline, &self.left());
+            let found = seen(self.timeline, &self.own_left());
             if found.is_empty() {
                 return Err(nothing(count, count - left));
             }
@@ -130,7 +144,7 @@ impl<'t> Choice<'t> {
 
     /// The newest action in a directory: that part of it which was done there.
     fn of_directory(&self, place: &Path, site: &Site<'_>) -> Vec<usize> {
-        let left = self.left();
+        let left = self.own_left();
         let places = Paths::places(self.timeline, &left, site.tree);
         let was_placed = |own: &Place| {
             let then = [&own.path, &own.to];

@@ -324,6 +324,7 @@ pub fn run(kernel: &mut Kernel, files: &Files, words: &str) -> (u8, String, Stri
         identify: &identify,
         root: "/m".into(),
         now: now(),
+        me: None,
         users: Users::of("root:x:0:0::/root:/bin/sh\nana:x:1000:1000::/home/ana:/bin/sh\n"),
     };
     let result = execute_on_mount(&cli.command, &mut site, &mut output);

@@ -5,6 +5,7 @@
 mod access;
 mod access_times;
 mod adopted;
+mod alike;
 mod attributes;
 mod behind;
 mod content;
@@ -41,6 +42,7 @@ mod oracle;
 mod oracle_all;
 mod oracle_groups;
 pub mod oracle_tree;
+mod own_names;
 mod programs;
 mod quotas;
 mod race;
@@ -89,6 +91,8 @@ pub fn all() -> Vec<&'static Test> {
         groups_gone::TESTS,
         groups_protected::TESTS,
         groups_redo::TESTS,
+        alike::TESTS,
+        own_names::TESTS,
         saves::TESTS,
         in_use::TESTS,
         watchers::TESTS,

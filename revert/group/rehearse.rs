@@ -1,0 +1,564 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The steps on names, rehearsed: whether each of them will find what it needs, and whether the caller
+//! may take it, before the first one is performed. A dry run and a request that goes on to change
+//! something share this, so that they decide alike.
+//!
+//! What the steps before have done is kept aside: names that they bind or free, and what becomes of the
+//! objects. All else is asked from the lower directories.
+
+use super::{
+    apply::{Dir, Dirs},
+    Group, Objections, Outcome,
+};
+use crate::{
+    backup::keep,
+    history::{
+        line::{ObjectId, Op},
+        plan::{Directory, NameStep, Victim},
+        room::Room, //
+    },
+    revert::{
+        binding::{self, Told},
+        names::{decode, directory, NAME},
+        steps::{Lines, Todo, Way},
+        Refusal,
+    },
+    uapi::Reason,
+    vfs::{
+        dentry::Dentry,
+        inode::OwnInode,
+        name, //
+    },
+};
+use kernel::{prelude::*, rbtree::RBTree, sync::aref::ARef};
+
+/// A directory that an operation made and that will not be empty: it stays.
+#[derive(Clone, Copy)]
+pub(crate) struct Staying {
+    /// The operation.
+    pub(crate) seq: u64,
+    /// The newest operation on a name in it that stays; 0: none is known.
+    pub(crate) in_way: u64,
+}
+
+/// What the steps so far have made of an object.
+struct Rehearsed {
+    is_directory: bool,
+    /// Whether the caller owns it, or may do as its owner.
+    is_owned: bool,
+    /// Whether the caller may write to it: a directory that gets another parent is changed itself.
+    may_write: bool,
+    /// Whether its flags keep it from being moved or removed.
+    is_protected: bool,
+    is_kept: bool,
+    /// How many names it has.
+    links: u32,
+    /// How many names a directory has more than there are below.
+    inside: i64,
+    /// The directory that it was moved to.
+    parent: Option<ObjectId>,
+    /// A directory's lower name.
+    lower: Option<ARef<Dentry>>,
+}
+
+/// Steps that are rehearsed one after another.
+struct Rehearsal<'a> {
+    group: &'a Group<'a>,
+    dirs: Dirs<'a>,
+    /// What names are bound to that steps have touched; `None`: they are free.
+    names: RBTree<NameKey, Option<ObjectId>>,
+    objects: RBTree<ObjectId, Rehearsed>,
+    /// Directories in which the caller may change names.
+    checked: RBTree<ObjectId, ()>,
+    staying: KVVec<Staying>,
+}
+
+impl Group<'_> {
+    /// Rehearses all steps on names; what is in the way of one is told to `objections`. Answers which
+    /// directories are not empty, so that the operations that made them have to stay.
+    #[inline(never)]
+    pub(super) fn rehearse(&self, objections: Objections<'_>) -> Outcome<KVVec<Staying>> {
+        let todos = match self.steps() {
+            Err(refusal) if refusal.seq != 0 => {
+                objections(refusal.seq, refusal)?;
+                return Ok(KVVec::new());
+            }
+            todos => todos?,
+        };
+        let mut rehearsal = Rehearsal {
+            group: self,
+            dirs: Dirs::new(&self.ground, Room::Revert),
+            names: RBTree::new(),
+            objects: RBTree::new(),
+            checked: RBTree::new(),
+            staying: KVVec::new(),
+        };
+        let mut lines = Lines::new(self.ground.journal)?;
+        for todo in &todos {
+            if let Err(refusal) = rehearsal.step(&mut lines, todo) {
+                // Later steps would be refused for what this one has not done.
+                for staying in &rehearsal.staying {
+                    objections(staying.seq, Refusal::new(Reason::NotEmpty, staying.in_way))?;
+                }
+                objections(todo.seq, refusal)?;
+                return Ok(KVVec::new());
+            }
+        }
+        Ok(rehearsal.staying)
+    }
+}
+
+fn conflict() -> Refusal {
+    Refusal::new(Reason::Conflict, 0)
+}
+
+/// The errno of the system call that would be refused.
+fn forbidden() -> Refusal {
+    Refusal::new(Reason::NotPermitted, 0)
+}
+
+fn protected() -> Refusal {
+    Refusal {
+        error: EPERM,
+        reason: Reason::NotWritable,
+        seq: 0,
+    }
+}
+
+impl<'a> Rehearsal<'a> {
+    #[inline(never)]
+    fn step(&mut self, lines: &mut Lines<'_>, todo: &Todo) -> Outcome {
+        let made = self.is_made_here(lines, todo)?;
+        let object = self.group.member_object(todo.directory)?;
+        let dir = self.dirs.open(object)?;
+        self.may_change_names(&dir)?;
+        let mut buf = [[0; NAME]; 2];
+        let [first, second] = &mut buf;
+        let is_back = todo.way == Way::Back;
+        match lines.step(todo)? {
+            NameStep::Remove { name, node } => {
+                let name = decode(name, first)?;
+                if is_back {
+                    self.remove(&dir, name, node, made)?;
+                } else {
+                    self.restore(&dir, name, &Whereto::Told(node))?;
+                }
+            }
+            NameStep::Restore {
+                name,
+                victim,
+                parent,
+            } => {
+                let name = decode(name, first)?;
+                let other = self.other(parent)?;
+                let dir = other.as_ref().unwrap_or(&dir);
+                if is_back {
+                    self.restore(dir, name, &Whereto::Victim(victim))?;
+                } else {
+                    self.remove(dir, name, victim.object, None)?;
+                }
+            }
+            NameStep::Move {
+                from,
+                to,
+                node,
+                parent,
+            } => {
+                let (from, to) = (decode(from, first)?, decode(to, second)?);
+                let other = self.other(parent)?;
+                let there = other.as_ref().unwrap_or(&dir);
+                if is_back {
+                    self.move_to((there, from), (&dir, to), node)?;
+                } else {
+                    self.move_to((&dir, to), (there, from), node)?;
+                }
+            }
+            NameStep::Exchange {
+                name,
+                other: second_name,
+                node,
+                over,
+                parent,
+            } => {
+                let (name, second_name) = (decode(name, first)?, decode(second_name, second)?);
+                let other = self.other(parent)?;
+                let there = other.as_ref().unwrap_or(&dir);
+                let (here_node, there_node) = if is_back {
+                    (over, Some(node))
+                } else {
+                    (Some(node), over)
+                };
+                self.exchange((&dir, name, here_node), (there, second_name, there_node))?;
+            }
+        }
+        self.dirs.keep(dir);
+        Ok(())
+    }
+
+    /// The number of the chosen operation, if the step takes back that it made a directory.
+    #[inline(never)]
+    fn is_made_here(&self, lines: &mut Lines<'_>, todo: &Todo) -> Outcome<Option<u64>> {
+        let line = lines.read(todo.at)?;
+        let is_it = todo.way == Way::Back && line.op == Op::Mkdir && line.seq == todo.seq;
+        Ok(is_it.then_some(line.seq))
+    }
+
+    /// The directory at the other end of a rename.
+    #[inline(never)]
+    fn other(&mut self, parent: Option<Directory<'_>>) -> Outcome<Option<Dir>> {
+        let Some(parent) = parent else {
+            return Ok(None);
+        };
+        let ground = &self.group.ground;
+        let lower = directory(ground.mount, &parent)?;
+        let other = Dir::unchecked(ground, lower)?;
+        self.may_change_names(&other)?;
+        let is_kept = match self.objects.get(&parent.object) {
+            Some(known) => known.is_kept,
+            None => self.group.ground.is_kept(other.inode())?,
+        };
+        if is_kept {
+            return Err(conflict());
+        }
+        Ok(Some(other))
+    }
+
+    /// Whether the caller may change names there, when what is taken back of its attributes is.
+    #[inline(never)]
+    fn may_change_names(&mut self, dir: &Dir) -> Outcome {
+        let (object, inode) = (dir.object(), dir.inode());
+        if self.checked.get(&object).is_some() {
+            return Ok(());
+        }
+        if inode.is_protected() && self.group.has_content_of(object) {
+            inode.may_change_names_unprotected()?;
+        } else {
+            inode.may_change_names()?;
+        }
+        self.checked
+            .try_create_and_insert(object, (), GFP_KERNEL_ACCOUNT)?;
+        Ok(())
+    }
+
+    /// What a name is bound to behind the steps so far, which must be `node`, if that is known.
+    #[inline(never)]
+    fn bound(&mut self, dir: &Dir, name: &[u8], node: Option<ObjectId>) -> Outcome<ObjectId> {
+        let found = match self.names.get(&NameKey::of(dir.object(), name)) {
+            Some(bound) => bound.ok_or(conflict())?,
+            None => {
+                let lower = name::look_up(self.group.ground.mount.lower(), dir.lower(), name)?;
+                let found = lower.inode().ok_or(conflict())?.id();
+                self.know(found, &lower, false)?;
+                found
+            }
+        };
+        if node.is_some_and(|node| node != found) {
+            return Err(conflict());
+        }
+        Ok(found)
+    }
+
+    #[inline(never)]
+    fn must_be_free(&self, dir: &Dir, name: &[u8]) -> Outcome {
+        let is_free = match self.names.get(&NameKey::of(dir.object(), name)) {
+            Some(bound) => bound.is_none(),
+            None => name::look_up(self.group.ground.mount.lower(), dir.lower(), name)?
+                .inode()
+                .is_none(),
+        };
+        if is_free {
+            Ok(())
+        } else {
+            Err(conflict())
+        }
+    }
+
+    /// Takes note of an object that has not been met so far.
+    #[inline(never)]
+    fn know(&mut self, object: ObjectId, lower: &Dentry, is_kept: bool) -> Outcome {
+        if self.objects.get(&object).is_some() {
+            return Ok(());
+        }
+        let ground = &self.group.ground;
+        let inode = OwnInode::obtain(ground.sb, lower.inode().ok_or(ENOENT)?)?;
+        let is_directory = inode.is_directory();
+        let known = Rehearsed {
+            is_directory,
+            is_owned: inode.owner_or_capable(),
+            may_write: !is_directory || inode.may_write().is_ok(),
+            is_protected: inode.is_protected() && !self.group.has_content_of(object),
+            is_kept,
+            links: inode.lower().links(),
+            inside: 0,
+            parent: None,
+            lower: is_directory.then(|| lower.get()),
+        };
+        self.objects
+            .try_create_and_insert(object, known, GFP_KERNEL_ACCOUNT)?;
+        Ok(())
+    }
+
+    fn known(&mut self, object: ObjectId) -> Outcome<&mut Rehearsed> {
+        Ok(self.objects.get_mut(&object).ok_or(EIO)?)
+    }
+
+    /// Binds a name to an object, or frees it.
+    #[inline(never)]
+    fn bind(&mut self, dir: &Dir, name: &[u8], node: Option<ObjectId>) -> Outcome {
+        let key = NameKey::of(dir.object(), name);
+        if self.objects.get(&dir.object()).is_none() {
+            let is_kept = self.group.ground.is_kept(dir.inode())?;
+            self.know(dir.object(), dir.lower(), is_kept)?;
+        }
+        let inside = &mut self.known(dir.object())?.inside;
+        *inside = inside.saturating_add(if node.is_some() { 1 } else { -1 });
+        match self.names.get_mut(&key) {
+            Some(bound) => *bound = node,
+            None => {
+                self.names
+                    .try_create_and_insert(key, node, GFP_KERNEL_ACCOUNT)?;
+            }
+        }
+        if let Some(node) = node {
+            let known = self.known(node)?;
+            known.is_kept = false;
+            if known.is_directory {
+                known.parent = Some(dir.object());
+            }
+        }
+        Ok(())
+    }
+
+    /// What may_delete() asks before a name is taken from an object.
+    #[inline(never)]
+    fn may_be_taken(&mut self, dir: &Dir, node: ObjectId) -> Outcome {
+        let is_protected = dir.inode().is_protected() && !self.group.has_content_of(dir.object());
+        let is_sticky = dir.inode().is_sticky() && !dir.inode().owner_or_capable();
+        let known = self.known(node)?;
+        if is_protected || known.is_protected {
+            return Err(protected());
+        }
+        if is_sticky && !known.is_owned {
+            return Err(forbidden());
+        }
+        Ok(())
+    }
+
+    /// Frees a name. `made`: the chosen operation that bound it and made a directory.
+    #[inline(never)]
+    fn remove(&mut self, dir: &Dir, name: &[u8], node: ObjectId, made: Option<u64>) -> Outcome {
+        self.bound(dir, name, Some(node))?;
+        self.may_be_taken(dir, node)?;
+        if dir.is_mount_point(name) {
+            return Err(conflict());
+        }
+        let known = self.known(node)?;
+        if !known.is_directory && known.links > 1 {
+            known.links = known.links.saturating_sub(1);
+        } else {
+            if known.is_directory && !self.is_empty(node)? {
+                let in_way = self.group.newest_inside(node)?;
+                let Some(seq) = made else {
+                    return Err(Refusal::new(Reason::Conflict, in_way));
+                };
+                self.staying
+                    .push(Staying { seq, in_way }, GFP_KERNEL_ACCOUNT)?;
+                return Ok(());
+            }
+            self.known(node)?.is_kept = true;
+        }
+        self.bind(dir, name, None)
+    }
+
+    /// Whether a directory will have no names.
+    #[inline(never)]
+    fn is_empty(&mut self, node: ObjectId) -> Outcome<bool> {
+        let mount = self.group.ground.mount;
+        let known = self.known(node)?;
+        let lower = known.lower.clone().ok_or(EIO)?;
+        let inside = known.inside;
+        let below = keep::count(mount, &lower)?;
+        Ok(i64::try_from(below)
+            .unwrap_or(i64::MAX)
+            .saturating_add(inside)
+            <= 0)
+    }
+
+    /// Binds a free name to an object that has lost it.
+    #[inline(never)]
+    fn restore(&mut self, dir: &Dir, name: &[u8], what: &Whereto<'_>) -> Outcome {
+        let object = what.object();
+        let is_kept = self.find(what)?;
+        self.must_be_free(dir, name)?;
+        let known = self.known(object)?;
+        if known.is_protected {
+            return Err(protected());
+        }
+        if !is_kept {
+            if known.is_directory {
+                return Err(conflict());
+            }
+            known.links = known.links.saturating_add(1);
+        }
+        self.bind(dir, name, Some(object))
+    }
+
+    /// Looks for an object that is to have a name again, and takes note of it: whether it will be kept
+    /// then, or has other names.
+    #[inline(never)]
+    fn find(&mut self, what: &Whereto<'_>) -> Outcome<bool> {
+        let object = what.object();
+        if let Some(known) = self.objects.get(&object) {
+            if known.is_kept {
+                return Ok(true);
+            }
+        } else if let Some((_, lower)) = self.kept(what)? {
+            self.know(object, &lower, true)?;
+            return Ok(true);
+        }
+        let lower = self.named(what)?;
+        self.know(object, &lower, false)?;
+        Ok(false)
+    }
+
+    #[inline(never)]
+    fn kept(&self, what: &Whereto<'_>) -> Result<binding::KeptEntry> {
+        let segment = match what {
+            Whereto::Victim(victim) => victim.kept,
+            Whereto::Told(_) => None,
+        };
+        binding::kept(self.group.ground.journal, what.object(), segment)
+    }
+
+    /// One of an object's other names.
+    #[inline(never)]
+    fn named(&self, what: &Whereto<'_>) -> Outcome<ARef<Dentry>> {
+        let ground = &self.group.ground;
+        match what {
+            Whereto::Victim(victim) => binding::named_victim(ground.mount, victim),
+            Whereto::Told(object) => {
+                let told: Told = binding::told(ground.mount, ground.journal, *object)?;
+                told.there()
+            }
+        }
+    }
+
+    /// Moves a name to a free one.
+    #[inline(never)]
+    fn move_to(
+        &mut self,
+        (from, old): (&Dir, &[u8]),
+        (to, new): (&Dir, &[u8]),
+        node: ObjectId,
+    ) -> Outcome {
+        self.bound(from, old, Some(node))?;
+        self.must_be_free(to, new)?;
+        self.may_be_taken(from, node)?;
+        self.may_change_parent(from, to, node)?;
+        self.bind(from, old, None)?;
+        self.bind(to, new, Some(node))
+    }
+
+    #[inline(never)]
+    fn exchange(
+        &mut self,
+        (here, name, node): (&Dir, &[u8], Option<ObjectId>),
+        (there, second_name, second_node): (&Dir, &[u8], Option<ObjectId>),
+    ) -> Outcome {
+        let first = self.bound(here, name, node)?;
+        let second = self.bound(there, second_name, second_node)?;
+        self.may_be_taken(here, first)?;
+        self.may_be_taken(there, second)?;
+        self.may_change_parent(here, there, first)?;
+        self.may_change_parent(there, here, second)?;
+        self.bind(here, name, None)?;
+        self.bind(there, second_name, None)?;
+        self.bind(here, name, Some(second))?;
+        self.bind(there, second_name, Some(first))
+    }
+
+    /// What vfs_rename() asks of a directory that gets another parent: it is changed itself, and may not
+    /// come below itself.
+    #[inline(never)]
+    fn may_change_parent(&mut self, from: &Dir, to: &Dir, node: ObjectId) -> Outcome {
+        let known = self.known(node)?;
+        if !known.is_directory || from.object() == to.object() {
+            return Ok(());
+        }
+        if !known.may_write {
+            return Err(forbidden());
+        }
+        if self.is_below(to, node)? {
+            return Err(conflict());
+        }
+        Ok(())
+    }
+
+    /// Whether a directory is `top`, or will be below it.
+    #[inline(never)]
+    fn is_below(&self, dir: &Dir, top: ObjectId) -> Outcome<bool> {
+        const DEEPEST: usize = 4096;
+        let ground = &self.group.ground;
+        let mut here = dir.lower().get();
+        for _ in 0..DEEPEST {
+            let object = here.inode().ok_or(ENOENT)?.id();
+            if object == top {
+                return Ok(true);
+            }
+            let moved = self.objects.get(&object).and_then(|known| known.parent);
+            let parent = match moved {
+                Some(parent) => match self
+                    .objects
+                    .get(&parent)
+                    .and_then(|known| known.lower.clone())
+                {
+                    Some(lower) => lower,
+                    None => ground.open(parent)?.lower,
+                },
+                None => here.held_parent(),
+            };
+            if core::ptr::eq(&*parent, &*here) {
+                return Ok(false);
+            }
+            here = parent;
+        }
+        Err(conflict())
+    }
+}
+
+/// An object that is to have a name again.
+enum Whereto<'a> {
+    /// As the line of its removal says.
+    Victim(Victim<'a>),
+    /// As its own lines say.
+    Told(ObjectId),
+}
+
+impl Whereto<'_> {
+    fn object(&self) -> ObjectId {
+        match self {
+            Self::Victim(victim) => victim.object,
+            Self::Told(object) => *object,
+        }
+    }
+}
+
+/// A name in a directory, as two sums (FNV-1a, forwards and backwards). Two names with the same would be
+/// taken for one: then the step itself finds out, and everything is rolled back.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct NameKey(u64, u64);
+
+impl NameKey {
+    fn of(dir: ObjectId, name: &[u8]) -> Self {
+        let place = [dir.volume, dir.inode, u64::from(dir.generation)];
+        let step =
+            |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        let seed = (place.iter())
+            .flat_map(|number| number.to_le_bytes())
+            .fold(0xcbf2_9ce4_8422_2325, step);
+        let forwards = name.iter().copied().fold(seed, step);
+        let backwards = name.iter().rev().copied().fold(!seed, step);
+        Self(forwards, backwards)
+    }
+}

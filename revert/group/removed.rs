@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Content of files that have lost their last name. A removal touches all of a file: what was done to it
+//! before is not taken back without the removal, as the change would be to what no name shows, and what
+//! a later revert of the removal would bring back. What an open descriptor wrote after the removal is
+//! newer than it, and may go.
+
+use super::{Group, Member, Objections, Outcome};
+use crate::{
+    history::{
+        line::{Line, ObjectId, Op},
+        orphan::{Cause, Orphan, HANDLE_MAX}, //
+    },
+    revert::{steps::Lines, Refusal},
+    uapi::Reason,
+    vfs::{
+        attr,
+        error::{ENODATA, EUCLEAN}, //
+    },
+};
+use kernel::{prelude::*, rbtree::RBTree};
+
+/// The objects that chosen operations on names are about, which may have a name again.
+pub(super) enum Named {
+    These(RBTree<ObjectId, ()>),
+    /// There are reverts among them, which may be about any.
+    Any,
+}
+
+impl Named {
+    fn contains(&self, object: ObjectId) -> bool {
+        match self {
+            Self::These(objects) => objects.get(&object).is_some(),
+            Self::Any => true,
+        }
+    }
+}
+
+impl Group<'_> {
+    /// See [`Named`].
+    #[inline(never)]
+    pub(super) fn named(&self) -> Outcome<Named> {
+        let mut objects = RBTree::new();
+        if self.members.iter().all(|member| member.is_on_names) {
+            return Ok(Named::These(objects));
+        }
+        let mut lines = Lines::new(self.ground.journal)?;
+        for chosen in self.chosen.iter().filter(|chosen| chosen.is_on_names) {
+            let line = lines.read(chosen.at)?;
+            if matches!(line.op, Op::Revert | Op::Redo) {
+                return Ok(Named::Any);
+            }
+            for object in [line.node, line.over].into_iter().flatten() {
+                objects.try_create_and_insert(object, (), GFP_KERNEL_ACCOUNT)?;
+            }
+        }
+        Ok(Named::These(objects))
+    }
+
+    /// Objects to what is older than the removal of the member's object, if that is kept and none of the
+    /// chosen operations gives it a name.
+    #[inline(never)]
+    pub(super) fn object_to_removed(
+        &self,
+        member: &Member,
+        named: &Named,
+        objections: Objections<'_>,
+    ) -> Outcome {
+        if named.contains(member.object) {
+            return Ok(());
+        }
+        let entry = match self.ground.journal.find_kept(member.object) {
+            Err(e) if e == ENODATA => return Ok(()),
+            found => found?.1,
+        };
+        let mut handle = [0; HANDLE_MAX];
+        let Some(orphan) = Orphan::parse(entry.bytes(), &mut handle) else {
+            // Older histories do not say since when.
+            return Ok(());
+        };
+        if orphan.cause == Cause::Revert {
+            return Ok(());
+        }
+        let before = |chosen: &&super::Chosen| chosen.seq < orphan.seq;
+        let mut removal = None;
+        for chosen in self.of(member).iter().filter(before) {
+            let seq = match removal {
+                Some(seq) => seq,
+                None => *removal.insert(self.removal(&orphan)?),
+            };
+            objections(chosen.seq, Refusal::new(Reason::Conflict, seq))?;
+        }
+        Ok(())
+    }
+
+    /// The number of the line of a removal; 0: it is not found.
+    #[inline(never)]
+    fn removal(&self, orphan: &Orphan<'_>) -> Outcome<u64> {
+        let ground = &self.ground;
+        let Ok(parent) = attr::open_handle(ground.mount.lower(), orphan.parent) else {
+            return Ok(0);
+        };
+        let parent = parent.inode().ok_or(ENOENT)?.id();
+        let mut lines = Lines::new(ground.journal)?;
+        let mut next = ground.journal.last_line(parent)?;
+        while let Some(at) = next {
+            let line = match lines.read(at) {
+                Err(e) if e == ENODATA => return Ok(0),
+                line => line?,
+            };
+            if line.seq < orphan.seq {
+                break;
+            }
+            if is_removal_of(&line, orphan.object) {
+                return Ok(line.seq);
+            }
+            if line.prev.is_some_and(|prev| prev >= at) {
+                return Err(EUCLEAN.into());
+            }
+            next = line.prev;
+        }
+        Ok(0)
+    }
+}
+
+fn is_removal_of(line: &Line<'_>, object: ObjectId) -> bool {
+    let removed = match line.op {
+        Op::Unlink | Op::Rmdir => line.node,
+        Op::Rename => line.over,
+        _ => None,
+    };
+    removed == Some(object)
+}
