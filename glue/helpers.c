@@ -384,16 +384,32 @@ int lfs_arguments(char *buf, int len)
 /* What tells a process from another, and from itself before an exec: asked at each operation. */
 void lfs_process(struct lfs_process *process)
 {
-	process->start = current->group_leader->start_time;
+	process->start = current->group_leader->start_boottime;
 	process->pid = task_tgid_nr(current);
 	process->exec = READ_ONCE(current->self_exec_id);
 	/* The initial user namespace maps each id to itself. */
 	process->uid = __kuid_val(current_uid());
 }
 
-u64 lfs_real_time(u64 monotonic)
+/**
+ * lfs_real_time() - the time of day at a time since boot
+ * @boottime: nanoseconds of CLOCK_BOOTTIME
+ *
+ * By the clock as it was when this was first asked: a process that started
+ * then keeps its start time, and so its identity in the log, when the clock is
+ * set or the machine was suspended. ktime_mono_to_real(), which asks the clock
+ * as it is, would make another process of it.
+ *
+ * Return: nanoseconds since the epoch.
+ */
+u64 lfs_real_time(u64 boottime)
 {
-	return ktime_to_ns(ktime_mono_to_real(monotonic));
+	static atomic64_t offset;
+	s64 now = ktime_to_ns(ktime_sub(ktime_get_real(), ktime_get_boottime()));
+
+	/* The first one holds; 0 is no difference that a clock has. */
+	atomic64_cmpxchg(&offset, 0, now);
+	return boottime + atomic64_read(&offset);
 }
 
 int lfs_parent_pid(void)
