@@ -14,9 +14,9 @@ use crate::{
         journal::Journal,
         line::{Line, Op, Pos},
         plan::{
-            inverse, resized, Access, Entry, Kept, Kind, MapReader, Merge, OnForeign, Outcome,
-            Picking, Piece, PlanError, Record, Records, Restore, Source, Standing, Step, Store,
-            RECORD,
+            inverse, resized, Access, Entry, Fate, Kept, Kind, MapReader, Merge, OnForeign,
+            Outcome, Picking, Piece, PlanError, Record, Records, Restore, Source, Standing, Step,
+            Store, RECORD,
         }, //
     },
     uapi::Reason,
@@ -152,6 +152,13 @@ impl Choice<'_> {
         }
     }
 
+    fn fate(&self, seq: u64) -> Fate {
+        match self {
+            Self::Newest(_) => Fate::Go,
+            Self::These(_) | Self::Listed(..) => fate(self.takes(seq)),
+        }
+    }
+
     /// The newest one that is still to be found when so many were.
     fn missing(&self, taken: u64) -> u64 {
         match self {
@@ -215,7 +222,7 @@ pub(super) fn plan(
         let hides = chain.hides();
         gathering.is_newest &= !hides;
         let missing = choice.missing(gathering.taken);
-        let found = match chain.step_with(|seq| fate(choice.takes(seq)))? {
+        let found = match chain.step_with(|seq| choice.fate(seq))? {
             Link::End => Err(Refusal::new(Reason::NothingLeft, gathering.newest)),
             Link::Trimmed => Err(Refusal::new(Reason::Trimmed, 0)),
             Link::Line(line, _, _, Step::Stop(_)) => Err(Refusal::new(Reason::Foreign, line.seq)),

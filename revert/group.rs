@@ -303,6 +303,10 @@ impl<'a> Group<'a> {
         if line.seq != operation.seq || (self.request.redo && !is_undo) {
             return Err(EINVAL.into());
         }
+        if is_undo && !self.request.redo && self.request.mode == Mode::Walk {
+            // An undo goes on behind the last one; a redo takes it back.
+            return Err(Refusal::new(Reason::NothingLeft, 0));
+        }
         Ok(Chosen {
             object: line.obj.ok_or(EUCLEAN)?,
             creates: line

@@ -98,8 +98,35 @@ impl<'j> Lines<'j> {
     }
 }
 
-/// How deep reverts of reverts are followed.
-const DEEPEST: u8 = 4;
+/// How deep reverts of reverts are followed: each restore between two points is one level more.
+const DEEPEST: usize = 1024;
+
+/// How many steps a revert has at most. Each level can double what it takes back.
+const MOST_STEPS: usize = 4 << 20;
+
+/// Operations of one revert whose steps are being added.
+struct Level {
+    places: KVVec<Pos>,
+    next: usize,
+    way: Way,
+}
+
+impl Level {
+    fn new(places: KVVec<Pos>, way: Way) -> Self {
+        Self {
+            places,
+            next: 0,
+            way,
+        }
+    }
+
+    /// The next operation, and what becomes of it.
+    fn next(&mut self) -> Option<(Pos, Way)> {
+        let at = self.places.get(self.next).copied()?;
+        self.next = self.next.saturating_add(1);
+        Some((at, self.way))
+    }
+}
 
 /// What belongs to the steps of one operation of a directory.
 #[derive(Clone, Copy)]
@@ -116,20 +143,26 @@ impl Origin<'_> {
     pub(super) fn add(&self, at: Pos, way: Way, todos: &mut KVVec<Todo>) -> Outcome {
         let mut places = KVVec::new();
         places.push(at, GFP_KERNEL)?;
-        self.add_all(places, way, todos, DEEPEST + 1)
+        self.add_all(places, way, todos)
     }
 
-    /// The same of the operations at `places`. It calls itself: what it keeps on the stack is little.
-    fn add_all(&self, places: KVVec<Pos>, way: Way, todos: &mut KVVec<Todo>, depth: u8) -> Outcome {
+    /// The same of the operations at `places`. By a stack of its own: the kernel's is small.
+    fn add_all(&self, places: KVVec<Pos>, way: Way, todos: &mut KVVec<Todo>) -> Outcome {
         let mut lines = Lines::new(self.journal)?;
-        for at in places {
+        let mut levels = KVVec::new();
+        levels.push(Level::new(places, way), GFP_KERNEL)?;
+        while let Some(level) = levels.last_mut() {
+            let Some((at, way)) = level.next() else {
+                levels.pop();
+                continue;
+            };
             let Some(more) = self.add_at(&mut lines, at, way, todos)? else {
                 continue;
             };
-            let Some(depth) = depth.checked_sub(1).filter(|depth| *depth != 0) else {
+            if levels.len() >= DEEPEST || todos.len() >= MOST_STEPS {
                 return Err(Refusal::new(Reason::Unsupported, self.seq));
-            };
-            self.add_all(more, way.turned(), todos, depth)?;
+            }
+            levels.push(Level::new(more, way.turned()), GFP_KERNEL)?;
         }
         Ok(())
     }
@@ -204,7 +237,7 @@ pub(super) fn steps_of(
         return Ok(todos);
     }
     let places = taken_by(journal, line)?;
-    origin.add_all(places, Way::Back, &mut todos, DEEPEST + 1)?;
+    origin.add_all(places, Way::Back, &mut todos)?;
     Ok(todos)
 }
 
@@ -252,7 +285,12 @@ pub(super) fn taken_by(journal: &Journal, line: &Line<'_>) -> Outcome<KVVec<Pos>
     let mut places = KVVec::new();
     while (places.len() as u64) < most {
         let is_wanted = |seq| picked.as_ref().is_none_or(|picked| picked.contains(seq));
-        let found = match &chain.step_with(|seq| fate(is_wanted(seq)))? {
+        let fate = |seq| match is_wanted(seq) {
+            // Undos among the newest ones were jumped over then, too.
+            true if picked.is_none() => Fate::Go,
+            is_taken => fate(is_taken),
+        };
+        let found = match &chain.step_with(fate)? {
             Link::End => return Err(EUCLEAN.into()),
             Link::Trimmed => return Err(Refusal::new(Reason::Trimmed, line.seq)),
             Link::Line(found, at, _, Step::Take) if is_on_names(found) => {
@@ -270,10 +308,10 @@ pub(super) fn taken_by(journal: &Journal, line: &Line<'_>) -> Outcome<KVVec<Pos>
     Ok(places)
 }
 
-/// What becomes of an operation.
+/// What becomes of an operation, where those that are taken back are known by number.
 pub(super) fn fate(is_taken: bool) -> Fate {
     if is_taken {
-        Fate::Go
+        Fate::Named
     } else {
         Fate::Stay
     }

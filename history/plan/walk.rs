@@ -50,6 +50,8 @@ pub enum Fate {
     Stay,
     /// They are taken back: what a pick took back stands again, and comes later in the walk.
     Go,
+    /// This one is taken back by its number: also an undo, which is jumped over otherwise.
+    Named,
 }
 
 /// What a line means to the walk.
@@ -163,6 +165,8 @@ impl Walk {
             Op::Picked if is_further => self.hide(line, hidden, Step::Pass),
             Op::Foreign if self.on_foreign == OnForeign::Stop => Step::Stop(Stop::Foreign),
             _ if is_hidden(line.seq, hidden) => Step::Pass,
+            Op::Revert if fate == Fate::Named && is_barred(line, hidden) => Step::Barred,
+            Op::Revert if fate == Fate::Named => Step::Take,
             // It is passed itself, and what it took back is.
             Op::Revert | Op::Redo if line.mode != Some(Mode::Pick) => match line.picks {
                 None => Step::Jump(line.back),
