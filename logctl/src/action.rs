@@ -9,7 +9,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::history::line::{Line, Op, Process, Time};
+use crate::actions::{is_gap, JOINED};
+use crate::history::line::{Line, Op, Process};
 
 /// What takes the last action back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,9 +24,6 @@ pub enum Undo {
     /// Nothing is left.
     Nothing,
 }
-
-/// Neighbours less than this apart are one action, in nanoseconds.
-const JOINED: i128 = 2_000_000_000;
 
 /// Who is behind lines, which tell it once for each open file and segment.
 struct Actors(BTreeMap<u64, (Process, Option<u32>)>);
@@ -57,7 +55,7 @@ impl Actors {
         }
         self.same_process(newer, older)
             && !self.leads(newer)
-            && nanoseconds(newer.time) - nanoseconds(older.time) < JOINED
+            && is_gap(newer.time, older.time, JOINED)
     }
 
     fn same_process(&self, one: &Line<'_>, other: &Line<'_>) -> bool {
@@ -71,10 +69,6 @@ impl Actors {
         let joined = joined.take_while(|pair| self.joins(&pair[0], &pair[1]));
         lines.len().min(1 + joined.count())
     }
-}
-
-fn nanoseconds(time: Time) -> i128 {
-    i128::from(time.sec) * 1_000_000_000 + i128::from(time.nsec)
 }
 
 /// How many of an object's newest operations are one action. The lines stand, the newest first.

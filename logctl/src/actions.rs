@@ -15,6 +15,12 @@ use crate::timeline::{Entry, Timeline};
 /// Neighbours less than this apart are one action, in nanoseconds.
 pub const JOINED: i128 = 2_000_000_000;
 
+/// How far the times of two lines may be in the wrong order although the clock was not set.
+const DISORDER: i128 = 100_000_000;
+
+/// So long a program may take between the last write to a file and its rename over another one.
+const SAVED: i128 = 60_000_000_000;
+
 /// Operations that belong together.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Action {
@@ -52,6 +58,8 @@ struct Open<'t> {
     /// The oldest operation so far of each process, and of each object.
     of_process: HashMap<Process, (usize, &'t Entry)>,
     of_object: HashMap<ObjectId, (usize, &'t Entry)>,
+    /// The operation that moved each object over another one.
+    of_saved: HashMap<ObjectId, (usize, &'t Entry)>,
 }
 
 impl<'t> Open<'t> {
@@ -64,6 +72,7 @@ impl<'t> Open<'t> {
         through
             .copied()
             .or_else(|| self.of_creation(entry))
+            .or_else(|| self.of_save(entry))
             .or_else(|| self.of_neighbour(entry))
     }
 
@@ -75,6 +84,20 @@ impl<'t> Open<'t> {
         let (action, newer) = self.of_object.get(&entry.line().node?)?;
         let is_same = newer.actor.process.is_some() && newer.actor.process == entry.actor.process;
         (is_same && is_close(newer, entry)).then_some(*action)
+    }
+
+    /// That of the rename by which the same process then put this file in another one's place.
+    fn of_save(&self, entry: &Entry) -> Option<usize> {
+        let object = match entry.op {
+            Op::Create => entry.line().node,
+            op if is_on_names(op) => None,
+            _ => entry.object,
+        };
+        let (action, rename) = self.of_saved.get(&object?)?;
+        let is_same = rename.actor.process.is_some()
+            && rename.actor.process == entry.actor.process
+            && rename.actor.exec == entry.actor.exec;
+        (is_same && is_gap(rename.time, entry.time, SAVED)).then_some(*action)
     }
 
     /// That of what the same process did next.
@@ -99,11 +122,24 @@ impl<'t> Open<'t> {
         if let Some(object) = entry.object {
             self.of_object.insert(object, (action, entry));
         }
+        if entry.op == Op::Rename {
+            let line = entry.line();
+            let saved = line.over.and(line.node);
+            (self.of_saved).extend(saved.map(|node| (node, (action, entry))));
+        }
     }
 }
 
-fn is_close(newer: &Entry, older: &Entry) -> bool {
-    nanoseconds(newer.time) - nanoseconds(older.time) < JOINED
+/// Whether two operations of one process follow each other at once. A time that goes back says nothing of
+/// how much passed: only so much of it as threads that write lines at the same moment may differ.
+pub fn is_close(newer: &Entry, older: &Entry) -> bool {
+    is_gap(newer.time, older.time, JOINED)
+}
+
+/// Whether less than `most` passed between two times, the newer one first.
+pub fn is_gap(newer: Time, older: Time, most: i128) -> bool {
+    let gap = nanoseconds(newer) - nanoseconds(older);
+    -DISORDER < gap && gap < most
 }
 
 /// Sorts operations, the newest first, into actions, the one with the newest operation first.
@@ -143,7 +179,7 @@ pub fn is_settled(timeline: &Timeline, action: &Action) -> bool {
     let group = action.newest(timeline).group();
     let is_grouped = group.is_some_and(|first| first < end.seq);
     let oldest = nanoseconds(action.oldest(timeline).time);
-    timeline.is_whole() || (!is_open && !is_grouped && oldest - nanoseconds(end.time) >= JOINED)
+    timeline.is_whole() || (!is_open && !is_grouped && oldest - nanoseconds(end.time) >= SAVED)
 }
 
 /// What an action changed, all in all.

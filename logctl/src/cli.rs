@@ -12,6 +12,7 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
+use crate::process::Number;
 use crate::uapi::MAX_COUNT;
 
 /// The commands that may follow a file.
@@ -64,13 +65,13 @@ pub struct Selection {
     #[arg(long, value_name = "COMMAND", help_heading = "Selection")]
     pub by: Option<String>,
 
-    /// Those of the process with this number.
-    #[arg(long, value_name = "PID", help_heading = "Selection")]
-    pub pid: Option<u32>,
+    /// Those of the process with this number; where several had it, with its start: 812@1763639000.25.
+    #[arg(long, value_name = "PID[@START]", help_heading = "Selection")]
+    pub pid: Option<Number>,
 
     /// Those of a process and of all that it started.
-    #[arg(long, value_name = "PID", help_heading = "Selection")]
-    pub tree: Option<u32>,
+    #[arg(long, value_name = "PID[@START]", help_heading = "Selection")]
+    pub tree: Option<Number>,
 
     /// Those of a user.
     #[arg(long, value_name = "USER", help_heading = "Selection")]

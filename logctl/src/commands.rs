@@ -97,6 +97,7 @@ fn on_mount(cli: &Cli, output: &mut Output<'_>) -> Result<(), Error> {
         now: Zoned::now(),
         users: Users::of(&passwd),
         me: Some(rustix::process::geteuid().as_raw()).filter(|uid| *uid != 0),
+        has_own_pids: has_own_pids(),
     };
     match execute_on_mount(&cli.command, &mut site, output) {
         Err(Error::NotLoggerFs { path } | Error::Version { path }) if path == mount.root => {
@@ -104,6 +105,13 @@ fn on_mount(cli: &Cli, output: &mut Output<'_>) -> Result<(), Error> {
         }
         result => result,
     }
+}
+
+/// Whether process numbers are those of the first PID namespace, which the log has.
+fn has_own_pids() -> bool {
+    // The kernel's PROC_PID_INIT_INO. Without /proc nobody knows.
+    let first = Path::new("pid:[4026531836]");
+    std::fs::read_link("/proc/self/ns/pid").map_or(true, |own| own == first)
 }
 
 /// What an older module can do, which knows no whole mounts.

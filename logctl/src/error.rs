@@ -54,6 +54,18 @@ pub enum Error {
         /// What.
         message: String,
     },
+    /// What was asked for means several things.
+    Several {
+        /// Which ones.
+        message: String,
+        /// How to ask for one.
+        hint: String,
+    },
+    /// Something was done, but the result is not what it should be.
+    NotAsWanted {
+        /// What is not.
+        message: String,
+    },
     /// A request was refused for what is in the way, which has been told.
     Conflicts {
         /// The mount.
@@ -123,6 +135,8 @@ impl Error {
             // Whoever read the results has seen enough.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
             Self::Usage { .. } => 2,
+            Self::Several { .. } => 2,
+            Self::NotAsWanted { .. } => 3,
             Self::Conflicts { code, .. } => *code,
             Self::Version { .. } | Self::Nothing { .. } | Self::Output(_) => 1,
         }
@@ -138,6 +152,8 @@ impl Error {
             Self::System { .. } => "System",
             Self::Usage { .. } => "Usage",
             Self::Nothing { .. } => Reason::NothingLeft.as_str(),
+            Self::Several { .. } => "Several",
+            Self::NotAsWanted { .. } => "NotAsWanted",
             Self::Conflicts { .. } => "Conflicts",
             Self::Output(_) => "Output",
         }
@@ -167,6 +183,11 @@ impl Error {
             Self::Open { .. } | Self::Output(_) | Self::Conflicts { .. } => None,
             Self::Usage { .. } => Some("`logctl COMMAND --help` says what can be given.".into()),
             Self::Nothing { .. } => Some("`logctl log` shows what was done.".into()),
+            Self::Several { hint, .. } => Some(hint.clone()),
+            Self::NotAsWanted { .. } => Some(
+                "`logctl undo` takes back what was done; `logctl log` shows what was done before."
+                    .into(),
+            ),
             Self::NotLoggerFs { path } => Some(format!(
                 "use the path below the mount, not the one in the source directory; `findmnt -T {}` \
                  shows what it is on.",
@@ -208,8 +229,9 @@ impl fmt::Display for Error {
                 let (path, errno) = (quoted(path), describe(*errno));
                 write!(f, "cannot {doing} {path}: {errno}; nothing was changed")
             }
-            Self::Usage { message } => f.write_str(message),
+            Self::Usage { message } | Self::NotAsWanted { message } => f.write_str(message),
             Self::Nothing { message } => write!(f, "{message}; nothing was changed"),
+            Self::Several { message, .. } => write!(f, "{message}\nnothing was changed"),
             Self::Conflicts { path, .. } => {
                 write!(f, "operations are in the way on {}", quoted(path))
             }

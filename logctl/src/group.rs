@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashSet};
 use rustix::io::Errno;
 
 use crate::object::Object;
+use crate::save::Units;
 use crate::timeline::Timeline;
 use crate::uapi::{Conflict, Operation, Reason, RevertGroup, VERSION};
 
@@ -27,6 +28,20 @@ pub struct Answer {
     pub staying: Vec<Conflict>,
     /// Why it was refused.
     pub refused: Option<Errno>,
+}
+
+impl Answer {
+    /// A request that need not be made: what is in the way is known.
+    pub fn refusal(conflicts: &[Conflict]) -> Self {
+        Self {
+            reply: RevertGroup {
+                found: u32::try_from(conflicts.len()).unwrap_or(u32::MAX),
+                ..RevertGroup::default()
+            },
+            conflicts: conflicts.to_vec(),
+            refused: Some(Errno::BUSY),
+        }
+    }
 }
 
 /// The requests for lines of a timeline, the newest first.
@@ -83,10 +98,17 @@ pub type LeftOut = BTreeMap<u64, Conflict>;
 pub fn ask_partly(
     object: &mut dyn Object,
     timeline: &Timeline,
-    mut operations: Vec<Operation>,
+    units: &Units<'_>,
+    (mut operations, blocked): (Vec<Operation>, &[Conflict]),
     flags: u32,
 ) -> (Answer, Vec<Operation>, LeftOut) {
     let mut left_out = LeftOut::new();
+    for conflict in blocked {
+        leave_out(timeline, units, &mut operations, conflict, &mut left_out);
+    }
+    if operations.is_empty() {
+        return (Answer::refusal(blocked), operations, left_out);
+    }
     for _ in 0..ROUNDS {
         let answer = ask(object, &operations, flags);
         if answer.refused.is_none() || answer.conflicts.is_empty() {
@@ -94,7 +116,7 @@ pub fn ask_partly(
         }
         let before = operations.len();
         for conflict in &answer.conflicts {
-            leave_out(timeline, &mut operations, conflict, &mut left_out);
+            leave_out(timeline, units, &mut operations, conflict, &mut left_out);
         }
         if operations.is_empty() || operations.len() == before {
             return (answer, operations, left_out);
@@ -104,10 +126,11 @@ pub fn ask_partly(
     (answer, operations, left_out)
 }
 
-/// Leaves out what a conflict is about: one operation, or all of an object's, where none of them can be
-/// taken back.
+/// Leaves out what a conflict is about: one operation, with what belongs to the same save; or all of an
+/// object's, where none of them can be taken back.
 fn leave_out(
     timeline: &Timeline,
+    units: &Units<'_>,
     operations: &mut Vec<Operation>,
     conflict: &Conflict,
     left_out: &mut LeftOut,
@@ -132,8 +155,11 @@ fn leave_out(
             .and_then(|index| timeline.entries[index].object)
     };
     let object = object_of(conflict.seq).filter(|_| of_object);
+    let at = timeline.find(conflict.seq);
     operations.retain(|operation| {
+        let other = timeline.find(operation.seq);
         let is_it = operation.seq == conflict.seq
+            || (at.zip(other)).is_some_and(|(at, other)| units.are_one(at, other))
             || (object.is_some() && object_of(operation.seq) == object);
         if is_it {
             left_out.insert(

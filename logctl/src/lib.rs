@@ -23,9 +23,13 @@ pub mod output;
 pub mod pages;
 pub mod paths;
 pub mod point;
+pub mod process;
 pub mod quote;
+pub mod rewind;
+pub mod save;
 pub mod select;
 pub mod time;
 pub mod timeline;
 #[path = "../../uapi.rs"]
 pub mod uapi;
+pub mod verify;

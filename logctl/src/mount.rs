@@ -3,12 +3,16 @@
 //! A mount: where its root is, and its tree.
 
 use std::collections::{HashMap, HashSet};
+use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 use std::{fs, io};
 
+use rustix::fs::{Mode, OFlags};
+
 use crate::error::Error;
-use crate::paths::Tree;
+use crate::paths::{Look, Tree};
+use crate::verify::crc32c;
 
 /// A mount that exists.
 pub struct Mount {
@@ -127,5 +131,39 @@ impl Tree for Mount {
             }
         }
         found
+    }
+
+    fn look(&self, path: &Path) -> Look {
+        match fs::symlink_metadata(self.root.join(path)) {
+            Ok(found) => Look::There {
+                inode: found.ino(),
+                size: found.is_file().then_some(found.len()),
+            },
+            Err(error) => match error.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Look::Gone,
+                _ => Look::Unknown,
+            },
+        }
+    }
+
+    fn sum(&self, path: &Path, offset: u64, length: u64) -> Option<u32> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let file = rustix::fs::open(self.root.join(path), flags, Mode::empty()).ok()?;
+        let mut file = fs::File::from(file);
+        file.seek(SeekFrom::Start(offset)).ok()?;
+        let (mut left, mut state) = (length, !0);
+        let mut buffer = vec![0; 1 << 16];
+        while left != 0 {
+            let most = usize::try_from(left)
+                .unwrap_or(usize::MAX)
+                .min(buffer.len());
+            let read = file
+                .read(&mut buffer[..most])
+                .ok()
+                .filter(|read| *read != 0)?;
+            state = crc32c(state, &buffer[..read]);
+            left -= read as u64;
+        }
+        Some(!state)
     }
 }

@@ -19,6 +19,32 @@ pub trait Tree {
 
     /// Where these inodes are, relative to the root, as far as they are found.
     fn find(&self, wanted: &HashSet<u64>) -> HashMap<u64, PathBuf>;
+
+    /// What a path, relative to the root, is now.
+    fn look(&self, _path: &Path) -> Look {
+        Look::Unknown
+    }
+
+    /// The CRC-32C of a range of a file, relative to the root; `None`: it cannot be read.
+    fn sum(&self, _path: &Path, _offset: u64, _length: u64) -> Option<u32> {
+        None
+    }
+}
+
+/// What a path is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// It cannot be looked at.
+    Unknown,
+    /// Nothing.
+    Gone,
+    /// Something, by its inode number; a regular file has a size.
+    There {
+        /// The inode number.
+        inode: u64,
+        /// The size of a regular file.
+        size: Option<u64>,
+    },
 }
 
 /// A name in a directory.
@@ -73,6 +99,46 @@ impl Paths {
         places.collect()
     }
 
+    /// The names that objects had right after the line numbered `cut`; `then` is what stood then, the newest
+    /// first.
+    pub fn at(timeline: &Timeline, then: &[usize], cut: u64, tree: &dyn Tree) -> Self {
+        let mut paths = Self {
+            names: HashMap::new(),
+            last: HashMap::new(),
+            present: HashMap::new(),
+            root: tree.root(),
+        };
+        for index in then {
+            paths.note_last(&timeline.entries[*index].line());
+        }
+        // What came first since says where it was.
+        let since = timeline.entries.partition_point(|entry| entry.seq > cut);
+        for entry in timeline.entries[..since].iter().rev() {
+            paths.note_first(&entry.line());
+        }
+        paths.names.clone_from(&paths.last);
+        paths.look_up_unnamed(timeline, tree);
+        paths
+    }
+
+    /// Where an object is by these names.
+    pub fn of(&self, object: ObjectId) -> Option<PathBuf> {
+        self.path(object, &self.names)
+    }
+
+    /// Where a name in a directory, as lines have it, is by these names.
+    pub fn of_name(&self, dir: ObjectId, name: &[u8]) -> Option<PathBuf> {
+        let path = self.path(dir, &self.names)?;
+        Some(path.join(OsStr::from_bytes(&decoded(name))))
+    }
+
+    /// Notes the names that objects had before a line, unless that is known.
+    fn note_first(&mut self, line: &Line<'_>) {
+        for (dir, name, node) in names_before(line) {
+            self.last.entry(node).or_insert((dir, name.to_vec()));
+        }
+    }
+
     /// Notes the names that objects have behind a line, or had last, unless a newer line said it.
     fn note_last(&mut self, line: &Line<'_>) {
         let Some(dir) = line.obj else {
@@ -100,22 +166,8 @@ impl Paths {
 
     /// Sets the names to what they were before a line.
     fn go_back(&mut self, line: &Line<'_>) {
-        let Some(dir) = line.obj else {
-            return;
-        };
-        let other = line.parent.unwrap_or(dir);
-        let mut set = |node: Option<ObjectId>, dir, name: Option<&[u8]>| {
-            if let (Some(node), Some(name)) = (node, name) {
-                self.names.insert(node, (dir, name.to_vec()));
-            }
-        };
-        match line.op {
-            Op::Rename | Op::Exchange => {
-                set(line.node, dir, line.name);
-                set(line.over, other, line.to);
-            }
-            Op::Unlink | Op::Rmdir => set(line.node, dir, line.name),
-            _ => {}
+        for (dir, name, node) in names_before(line) {
+            self.names.insert(node, (dir, name.to_vec()));
         }
     }
 
@@ -185,6 +237,20 @@ impl Paths {
         }
         Some(path)
     }
+}
+
+/// Which names a line says were bound before it, in which directories, and to what.
+pub fn names_before<'l>(line: &Line<'l>) -> impl Iterator<Item = (ObjectId, &'l [u8], ObjectId)> {
+    let other = line.parent.or(line.obj);
+    let first = (line.obj, line.name, line.node);
+    let second = (other, line.to, line.over);
+    let names = match line.op {
+        Op::Rename | Op::Exchange => [Some(first), Some(second)],
+        Op::Unlink | Op::Rmdir => [Some(first), None],
+        _ => [None, None],
+    };
+    let known = |(dir, name, node)| Some((dir?, name?, node?));
+    names.into_iter().flatten().filter_map(known)
 }
 
 impl Place {

@@ -2,14 +2,15 @@
 
 //! Which operations are meant: by number, command, process, user, time, path.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
 use globset::{Glob, GlobMatcher};
 
-use crate::actions::{actions, is_on_names, nanoseconds, seen, Action};
+use crate::actions::{actions, is_on_names, seen, Action};
 use crate::history::line::{ObjectId, Op, Process, Time};
 use crate::paths::{Paths, Place, Tree};
+use crate::process::{Family, Known, Number, Processes, Root};
 use crate::quote::decoded;
 use crate::timeline::{Actor, Entry, Timeline};
 
@@ -55,10 +56,12 @@ pub struct Filter {
     pub is_raw: bool,
     /// By a program of this name.
     pub by: Option<String>,
-    /// By a process with this number.
-    pub pid: Option<u32>,
-    /// By a process with this number, or one that it started, and so on.
-    pub tree: Option<u32>,
+    /// By this process.
+    pub pid: Option<Number>,
+    /// By this process, or one that it started, and so on.
+    pub tree: Option<Number>,
+    /// Where a number means several processes, all of them are meant: nothing is changed.
+    pub is_looking: bool,
     /// Of this session.
     pub session: Option<u32>,
     /// By this user.
@@ -67,8 +70,6 @@ pub struct Filter {
     pub since: Option<Time>,
     /// Not after.
     pub until: Option<Time>,
-    /// Newer than this number.
-    pub after: Option<u64>,
     /// On a path that matches.
     pub path: Option<GlobMatcher>,
     /// Through the open file of this operation.
@@ -77,8 +78,6 @@ pub struct Filter {
     pub last: Option<usize>,
     /// On these files, or in these directories; none: anywhere. Relative to the mount's root.
     pub places: Vec<PathBuf>,
-    /// With what else must go for the places to be as they were: see [`Kin`].
-    pub with_kin: bool,
 }
 
 /// Makes a pattern for paths: `*` stays within a name, `**` does not, and a pattern without a slash is
@@ -101,6 +100,27 @@ pub struct Chosen {
     pub entries: Vec<usize>,
     /// In actions, as far as they were chosen.
     pub actions: Vec<Action>,
+    /// Processes that may belong to the tree that was asked for, but were left out, each with the number of
+    /// its newest operation.
+    pub unsure: Vec<(Known, u64)>,
+}
+
+/// Why it is not clear what is meant.
+#[derive(Debug)]
+pub enum Unclear {
+    /// Nothing is: why.
+    Nothing(String),
+    /// A number means several processes.
+    Several(Number, Vec<Meant>),
+}
+
+/// One of several processes that a number may mean.
+#[derive(Debug)]
+pub struct Meant {
+    /// It, or a child of it where it left no line itself.
+    pub known: Known,
+    /// Whether it left lines itself.
+    pub is_logged: bool,
 }
 
 impl Filter {
@@ -125,7 +145,6 @@ impl Filter {
             && self.uid.is_none()
             && self.since.is_none()
             && self.until.is_none()
-            && self.after.is_none()
             && self.path.is_none()
             && self.open.is_none()
             && self.last.is_none()
@@ -133,19 +152,25 @@ impl Filter {
 
     /// Chooses among the operations that stand. What a revert took back that is chosen itself stands
     /// again, and is chosen too, if it fits.
-    pub fn choose(&self, timeline: &Timeline, tree: &dyn Tree) -> Result<Chosen, String> {
+    pub fn choose(&self, timeline: &Timeline, tree: &dyn Tree) -> Result<Chosen, Unclear> {
         let standing = timeline.standing(&|_| false);
-        let numbered = self.numbered(timeline, &standing)?;
-        let family = self.tree.map(|root| Family::of(timeline, root));
-        let open = self.opened(timeline, &standing)?;
-        let fits = |index: usize| {
+        let numbered = self
+            .numbered(timeline, &standing)
+            .map_err(Unclear::Nothing)?;
+        let open = self.opened(timeline, &standing).map_err(Unclear::Nothing)?;
+        let window = Window::of(timeline, self.since, self.until);
+        let fits_but_for_process = |index: usize| {
             let entry = &timeline.entries[index];
             numbered.as_ref().is_none_or(|set| set.contains(&index))
                 && open.is_none_or(|open| entry.open == Some(open))
-                && family
-                    .as_ref()
-                    .is_none_or(|family| family.has(&entry.actor))
+                && window.has(entry)
                 && self.fits(entry)
+        };
+        let who = self.processes(timeline, &standing, &fits_but_for_process)?;
+        let fits = |index: usize| {
+            let process = timeline.entries[index].actor.process;
+            fits_but_for_process(index)
+                && (who.as_ref()).is_none_or(|who| process.is_some_and(|process| who.has(process)))
         };
         let mut chosen = self.settle(timeline, tree, &fits);
         if let Some(last) = self.last {
@@ -160,10 +185,50 @@ impl Filter {
             true => actions(timeline, &chosen),
             false => seen(timeline, &chosen),
         };
+        let unsure = who.map_or_else(Vec::new, |who| {
+            let is_its = |process: Process, index: &usize| {
+                timeline.entries[*index].actor.process == Some(process)
+                    && fits_but_for_process(*index)
+            };
+            let unsure = who.unsure.into_iter().filter_map(|known| {
+                let newest = standing.iter().find(|index| is_its(known.process, index))?;
+                Some((known, timeline.entries[*newest].seq))
+            });
+            unsure.collect()
+        });
         Ok(Chosen {
             entries: chosen,
             actions,
+            unsure,
         })
+    }
+
+    /// Which processes are meant; `None`: any.
+    fn processes(
+        &self,
+        timeline: &Timeline,
+        standing: &[usize],
+        fits: &dyn Fn(usize) -> bool,
+    ) -> Result<Option<Meaning>, Unclear> {
+        if self.pid.is_none() && self.tree.is_none() {
+            return Ok(None);
+        }
+        let processes = Processes::of(timeline);
+        let mut acting = HashSet::new();
+        for index in standing.iter().filter(|index| fits(**index)) {
+            acting.extend(timeline.entries[*index].actor.process);
+        }
+        let mut meaning: Option<Meaning> = None;
+        let numbers = [(self.pid, false), (self.tree, true)];
+        for (number, is_tree) in numbers {
+            let Some(number) = number else { continue };
+            let own = Meaning::of(&processes, number, is_tree, &acting, self.is_looking)?;
+            meaning = Some(match meaning {
+                Some(before) => before.and(own),
+                None => own,
+            });
+        }
+        Ok(meaning)
     }
 
     /// The operations that fit, and stand when those that fit are taken back.
@@ -184,26 +249,14 @@ impl Filter {
             let places = Paths::places(timeline, &standing, tree);
             let both = standing.iter().copied().zip(&places);
             let fitting: Vec<(usize, &Place)> = both.filter(|(index, _)| fits(*index)).collect();
-            let mut found: BTreeSet<usize> = BTreeSet::new();
-            if self.with_kin {
-                found = Kin::of(timeline, &fitting, &|place| self.was_placed(place));
-            } else {
-                let placed = fitting.iter().filter(|(_, place)| self.is_placed(place));
-                found.extend(placed.map(|(index, _)| index));
-            }
+            let within = fitting.iter().filter(|(_, place)| self.is_placed(place));
+            let found: BTreeSet<usize> = within.map(|(index, _)| *index).collect();
             let before = placed.len();
             placed.extend(&found);
             if placed.len() == before {
                 return found.into_iter().collect();
             }
         }
-    }
-
-    /// Whether an operation was, at that time, where it should be.
-    fn was_placed(&self, place: &Place) -> bool {
-        let then = [&place.path, &place.to];
-        let mut then = then.into_iter().flatten();
-        then.any(|path| self.places.iter().any(|own| path.starts_with(own)))
     }
 
     /// Whether an operation is where it should be.
@@ -214,18 +267,12 @@ impl Filter {
         is_within && self.path.as_ref().is_none_or(matches)
     }
 
-    /// Whether an operation is as it should be, but for number, family, open file and place.
+    /// Whether an operation is as it should be, but for number, process, time, open file and place.
     fn fits(&self, entry: &Entry) -> bool {
         let actor = &entry.actor;
-        let pid = actor.process.map(|process| process.pid);
-        let time = nanoseconds(entry.time);
         self.by.as_deref().is_none_or(|name| is_by(actor, name))
-            && self.pid.is_none_or(|wanted| pid == Some(wanted))
             && self.session.is_none_or(|wanted| actor.sid == Some(wanted))
             && self.uid.is_none_or(|wanted| actor.uid == Some(wanted))
-            && self.since.is_none_or(|since| time >= nanoseconds(since))
-            && self.until.is_none_or(|until| time <= nanoseconds(until))
-            && self.after.is_none_or(|after| entry.seq > after)
     }
 
     /// The operations that the numbers name; `None`: there are no numbers.
@@ -271,6 +318,97 @@ impl Filter {
         });
         let nothing = || format!("operation {seq} was not done through an open file");
         found.map(Some).ok_or_else(nothing)
+    }
+}
+
+/// Processes that are meant.
+struct Meaning {
+    processes: HashSet<Process>,
+    unsure: Vec<Known>,
+}
+
+impl Meaning {
+    /// What a number means, among processes whose operations stand and fit.
+    fn of(
+        processes: &Processes,
+        number: Number,
+        is_tree: bool,
+        acting: &HashSet<Process>,
+        is_looking: bool,
+    ) -> Result<Self, Unclear> {
+        let roots = match is_tree {
+            true => processes.roots(number),
+            false => processes
+                .named(number)
+                .into_iter()
+                .map(Root::Logged)
+                .collect(),
+        };
+        if roots.is_empty() && number.start.is_some() {
+            let name = format!("no process {} left a line", number.text());
+            return Err(Unclear::Nothing(name));
+        }
+        let all = roots.into_iter().map(|root| {
+            let family = match (is_tree, root) {
+                (false, Root::Logged(process)) => Family::alone(process),
+                _ => Family::of(processes, root),
+            };
+            (root, family)
+        });
+        let mut all: Vec<(Root, Family)> = all.collect();
+        all.retain(|(_, family)| acting.iter().any(|process| family.has(*process)));
+        if all.len() > 1 && !is_looking {
+            let meant = all.iter().filter_map(|(root, family)| {
+                let (process, is_logged) = match *root {
+                    Root::Logged(process) => (Some(process), true),
+                    Root::Unlogged(..) => (family.first(), false),
+                };
+                let known = processes.get(process?)?.clone();
+                Some(Meant { known, is_logged })
+            });
+            return Err(Unclear::Several(number, meant.collect()));
+        }
+        let mut meaning = Self {
+            processes: HashSet::new(),
+            unsure: Vec::new(),
+        };
+        for (_, family) in all {
+            let unsure = family.unsure.iter();
+            (meaning.unsure).extend(unsure.filter_map(|process| processes.get(*process).cloned()));
+            meaning.processes.extend(family.members());
+        }
+        Ok(meaning)
+    }
+
+    fn has(&self, process: Process) -> bool {
+        self.processes.contains(&process)
+    }
+
+    /// Those that are meant by both.
+    fn and(mut self, other: Self) -> Self {
+        self.processes.retain(|process| other.has(*process));
+        self.unsure.extend(other.unsure);
+        self
+    }
+}
+
+/// What was done between two times. The clock may have been set back: lines are in their order, and a time
+/// means the one that was last.
+struct Window {
+    after: u64,
+    up_to: u64,
+}
+
+impl Window {
+    fn of(timeline: &Timeline, since: Option<Time>, until: Option<Time>) -> Self {
+        Self {
+            after: since.map_or(0, |since| timeline.last_before(since)),
+            up_to: until.map_or(u64::MAX, |until| timeline.last_at(until)),
+        }
+    }
+
+    fn has(&self, entry: &Entry) -> bool {
+        self.after < entry.seq && entry.seq <= self.up_to
     }
 }
 
@@ -409,47 +547,6 @@ fn is_called(path: &[u8], name: &[u8]) -> bool {
         .rposition(|byte| *byte == b'.')
         .map(|dot| &base[..dot]);
     path == name || base == name || stem.is_some_and(|stem| !stem.is_empty() && stem == name)
-}
-
-/// A process and all that it started, as far as they left lines.
-struct Family(HashSet<Process>);
-
-impl Family {
-    fn of(timeline: &Timeline, root: u32) -> Self {
-        let mut known: Vec<(Process, Option<u32>)> = Vec::new();
-        let mut seen = HashSet::new();
-        for entry in &timeline.entries {
-            if let Some(process) = entry.actor.process {
-                if seen.insert(process) {
-                    known.push((process, entry.actor.ppid));
-                }
-            }
-        }
-        // Parents start first.
-        known.sort_by_key(|(process, _)| nanoseconds(process.start));
-        let mut members: HashSet<Process> = HashSet::new();
-        // Whose number it was last, of those that left lines.
-        let mut holders: HashMap<u32, Process> = HashMap::new();
-        for (process, ppid) in known {
-            let parent = ppid.and_then(|ppid| holders.get(&ppid));
-            let by_parent = match parent {
-                Some(parent) => members.contains(parent),
-                // It left no line of its own.
-                None => ppid == Some(root),
-            };
-            if process.pid == root || by_parent {
-                members.insert(process);
-            }
-            holders.insert(process.pid, process);
-        }
-        Self(members)
-    }
-
-    fn has(&self, actor: &Actor) -> bool {
-        actor
-            .process
-            .is_some_and(|process| self.0.contains(&process))
-    }
 }
 
 /// A path relative to the mount's root; `None`: it is not on the mount.

@@ -7,10 +7,12 @@ use std::rc::Rc;
 
 use rustix::io::Errno;
 
+use crate::actions::nanoseconds;
 use crate::history::line::{Line, Mode, ObjectId, Op, Pos, Process, Time};
 use crate::history::plan::{is_on_names, Fate, OnForeign, PlanError, Step, Store, Walk};
 use crate::object::Object;
 use crate::quote::{decoded, program, quote_bytes};
+use crate::save::bindings;
 use crate::uapi::{HistoryLine, ReadHistory, VERSION};
 
 /// How much is asked for at once: a usual segment.
@@ -119,7 +121,7 @@ impl Entry {
 }
 
 /// The lines that were read, the newest first.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Timeline {
     /// The lines.
     pub entries: Vec<Entry>,
@@ -282,9 +284,19 @@ impl Timeline {
     }
 
     fn standing_from(&self, from: usize, goes: &dyn Fn(usize) -> bool) -> Vec<usize> {
+        let mut found = StandingOf {
+            goes,
+            standing: Vec::new(),
+        };
+        self.walk(from..self.entries.len(), &mut found);
+        found.standing
+    }
+
+    /// Walks along the chains of the entries with these indices, which ascend.
+    pub fn walk(&self, indices: impl IntoIterator<Item = usize>, visitor: &mut dyn Visitor) {
         let mut chains: HashMap<ObjectId, (Walk, Hidden)> = HashMap::new();
-        let mut standing = Vec::new();
-        for (index, entry) in self.entries.iter().enumerate().skip(from) {
+        for index in indices {
+            let entry = &self.entries[index];
             let Some(object) = entry.object else {
                 continue;
             };
@@ -299,12 +311,9 @@ impl Timeline {
                 // Jumped over by an undo.
                 continue;
             }
-            let fate = if goes(index) { Fate::Go } else { Fate::Stay };
-            if walk.step(&mut entry.line(), hidden, fate) == Step::Take {
-                standing.push(index);
-            }
+            let step = walk.step(&mut entry.line(), hidden, visitor.fate(index));
+            visitor.found(index, step);
         }
-        standing
     }
 
     /// The ranges of numbers that a revert took back, of all lines that list them; `None`: its line
@@ -323,11 +332,75 @@ impl Timeline {
         Some(ranges)
     }
 
+    /// The names that an entry's operation binds (true) or frees.
+    pub fn bindings(&self, index: usize) -> impl Iterator<Item = ((ObjectId, &[u8]), bool)> {
+        let line = self.entries[index].line();
+        bindings(&line).collect::<Vec<_>>().into_iter()
+    }
+
+    /// What a revert took back itself, the newest first.
+    pub fn taken_by(&self, revert: usize) -> Vec<usize> {
+        let revert = &self.entries[revert];
+        let line = revert.line();
+        if let Some(ranges) = self.picks(revert) {
+            let lowest = ranges
+                .iter()
+                .map(|(first, _)| *first)
+                .min()
+                .unwrap_or(u64::MAX);
+            let end = self.entries.partition_point(|entry| entry.seq >= lowest);
+            let is_picked = |index: &usize| {
+                let entry = &self.entries[*index];
+                let within = |(first, last): &(u64, u64)| (*first..=*last).contains(&entry.seq);
+                entry.object == line.obj && !entry.op.is_bookkeeping() && ranges.iter().any(within)
+            };
+            return (0..end).filter(is_picked).collect();
+        }
+        let of_names = is_on_names(&line);
+        let is_taken = |index: &usize| {
+            let entry = &self.entries[*index];
+            entry.object == line.obj
+                && is_on_names(&entry.line()) == of_names
+                && line.back.is_none_or(|back| entry.at > back)
+        };
+        let count = usize::try_from(line.count.unwrap_or(0)).unwrap_or(usize::MAX);
+        let end = self
+            .entries
+            .partition_point(|entry| entry.seq >= revert.seq);
+        let own = (end..self.entries.len()).filter(|i| self.entries[*i].object == line.obj);
+        let mut before = StandingOf {
+            goes: &|_| false,
+            standing: Vec::new(),
+        };
+        self.walk(own, &mut before);
+        before
+            .standing
+            .into_iter()
+            .filter(is_taken)
+            .take(count)
+            .collect()
+    }
+
     /// The line that stands at a place.
     fn at(&self, at: Pos) -> Option<&Entry> {
         // Places fall from the newest line on.
         let index = self.entries.partition_point(|entry| entry.at > at);
         self.entries.get(index).filter(|entry| entry.at == at)
+    }
+
+    /// The number of the last line that was written at a time, or before; 0: there is none. The clock may
+    /// have been set back in between: then the time that was last.
+    pub fn last_at(&self, time: Time) -> u64 {
+        let mut entries = self.entries.iter();
+        let last = entries.find(|entry| nanoseconds(entry.time) <= nanoseconds(time));
+        last.map_or(0, |entry| entry.seq)
+    }
+
+    /// The number of the last line that was written before a time; 0: there is none.
+    pub fn last_before(&self, time: Time) -> u64 {
+        let mut entries = self.entries.iter();
+        let last = entries.find(|entry| nanoseconds(entry.time) < nanoseconds(time));
+        last.map_or(0, |entry| entry.seq)
     }
 
     /// The index of the line with a number.
@@ -336,6 +409,36 @@ impl Timeline {
         let index = self.entries.partition_point(|entry| entry.seq > seq);
         let entry = self.entries.get(index)?;
         (entry.seq == seq).then_some(index)
+    }
+}
+
+/// Looks at what a walk finds.
+pub trait Visitor {
+    /// What becomes of an entry, if it stands.
+    fn fate(&mut self, index: usize) -> Fate;
+
+    /// What an entry means then.
+    fn found(&mut self, index: usize, step: Step);
+}
+
+/// What stands.
+struct StandingOf<'g> {
+    goes: &'g dyn Fn(usize) -> bool,
+    standing: Vec<usize>,
+}
+
+impl Visitor for StandingOf<'_> {
+    fn fate(&mut self, index: usize) -> Fate {
+        match (self.goes)(index) {
+            true => Fate::Go,
+            false => Fate::Stay,
+        }
+    }
+
+    fn found(&mut self, index: usize, step: Step) {
+        if step == Step::Take {
+            self.standing.push(index);
+        }
     }
 }
 

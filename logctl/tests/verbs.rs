@@ -56,7 +56,7 @@ Action 5, 3 operations
   command  rm -rf src
   when     2025-11-20 13:45:00
   who      ana
-  process  60, parent 40, session 40
+  process  60@6.0, parent 40, session 40
   changes  -2 files  -1 dir
   5  rmdir   src
   4  unlink  src/b

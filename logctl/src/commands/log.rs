@@ -15,6 +15,7 @@ use crate::json;
 use crate::output::Output;
 use crate::paths::{Paths, Place};
 use crate::point::Point;
+use crate::process::{name, Known};
 use crate::select::Chosen;
 use crate::timeline::Timeline;
 
@@ -123,13 +124,17 @@ pub fn run(
     selection: &Selection,
     output: &mut Output<'_>,
 ) -> Result<(), Error> {
-    let filter = site.filter(selection, paths)?;
+    let mut filter = site.filter(selection, paths)?;
+    filter.is_looking = true;
     let (timeline, all) = match limit {
         Some(limit) if filter.is_empty() && !selection.ops => newest(site, limit)?,
         _ => {
             let timeline = site.whole()?;
             let chosen = filter.choose(&timeline, site.tree);
-            let Chosen { actions, .. } = chosen.map_err(|message| Error::Nothing { message })?;
+            let Chosen {
+                actions, unsure, ..
+            } = chosen.map_err(|unclear| site.unclear(unclear))?;
+            tell_unsure(&unsure, "are not shown", site, output);
             (timeline, actions)
         }
     };
@@ -147,6 +152,36 @@ pub fn run(
     }
     print_table(&shown, head, site, output)
 }
+
+/// Names processes that may belong to a tree.
+pub fn tell_unsure(unsure: &[(Known, u64)], fate: &str, site: &Site<'_>, output: &mut Output<'_>) {
+    if unsure.is_empty() {
+        return;
+    }
+    let processes = count(unsure.len(), "process", "processes");
+    let _ = writeln!(
+        output.messages,
+        "{processes} may belong to the tree and {fate}: it is not known what started them, since their \
+         parents left no line."
+    );
+    for (known, seq) in unsure.iter().take(UNSURE) {
+        let parent = known
+            .actor
+            .ppid
+            .map_or_else(String::new, |ppid| format!(", parent {ppid}"));
+        let _ = writeln!(
+            output.messages,
+            "  {}  (op {seq}{parent})",
+            site.process(known)
+        );
+    }
+    if unsure.len() > UNSURE {
+        let _ = writeln!(output.messages, "  … and {} more", unsure.len() - UNSURE);
+    }
+}
+
+/// How many of them are named.
+const UNSURE: usize = 20;
 
 /// The number of the newest action that stands.
 fn newest_number(timeline: &Timeline) -> Option<u64> {
@@ -301,7 +336,7 @@ fn print_action(shown: &Shown, site: &Site<'_>, output: &mut Output<'_>) -> Resu
     if let Some(process) = actor.process {
         let number = |value: Option<u32>| value.map_or_else(|| "?".into(), |n| n.to_string());
         let (ppid, sid) = (number(actor.ppid), number(actor.sid));
-        let text = format!("{}, parent {ppid}, session {sid}", process.pid);
+        let text = format!("{}, parent {ppid}, session {sid}", name(process));
         rows.push(["process".to_owned(), text]);
     }
     rows.push(["changes".to_owned(), changes(&changed, only.as_ref())]);

@@ -252,7 +252,7 @@ fn list(conflicts: &[Conflict], timeline: &Timeline, site: &Site<'_>, output: &m
         let at = standing.binary_search(&index).ok()?;
         places.get(at)
     };
-    let rows: Vec<[String; 4]> = conflicts
+    let mut rows: Vec<[String; 4]> = conflicts
         .iter()
         .take(LISTED)
         .map(|conflict| {
@@ -267,7 +267,8 @@ fn list(conflicts: &[Conflict], timeline: &Timeline, site: &Site<'_>, output: &m
             };
             let reason = Reason::from_code(conflict.reason);
             let (kind, mut why) = obstacle(reason, by.as_deref());
-            let at = place(conflict.seq).and_then(|place| place.path.as_deref());
+            let at =
+                place(conflict.seq).and_then(|place| place.now.as_ref().or(place.path.as_ref()));
             if at.is_some() && reason.is_some_and(is_of_one) {
                 let seq = match conflict.in_way {
                     0 => conflict.seq,
@@ -275,10 +276,12 @@ fn list(conflicts: &[Conflict], timeline: &Timeline, site: &Site<'_>, output: &m
                 };
                 why += &format!(" (op {seq})");
             }
-            let at = at.map_or_else(|| format!("op {}", conflict.seq), name);
+            let at = at.map_or_else(|| format!("op {}", conflict.seq), |at| name(at));
             [" ".to_owned(), kind.to_owned(), at, why]
         })
         .collect();
+    // Several operations of one file have one thing in their way.
+    rows.dedup();
     let _ = output.messages.write_all(table(&rows).as_bytes());
     if conflicts.len() > LISTED {
         let _ = writeln!(output.messages, "  … and {} more", conflicts.len() - LISTED);

@@ -9,14 +9,15 @@ use jiff::Zoned;
 use rustix::io::Errno;
 
 use crate::cli::Selection;
-use crate::describe::Users;
+use crate::describe::{command, cut, local, Users};
 use crate::error::{Error, Refusal};
 use crate::history::line::ObjectId;
 use crate::mount::absolute;
 use crate::object::Object;
 use crate::paths::Tree;
 use crate::point::time;
-use crate::select::{glob, relative, Filter, Ops};
+use crate::process::{name, Known, Number};
+use crate::select::{glob, relative, Filter, Ops, Unclear};
 use crate::timeline::Timeline;
 use crate::uapi::Reason;
 
@@ -36,6 +37,8 @@ pub struct Site<'s> {
     pub users: Users,
     /// The calling user; `None`: root, to whom everything is shown.
     pub me: Option<u32>,
+    /// Whether processes have the numbers here that they have in the log: those of the first PID namespace.
+    pub has_own_pids: bool,
 }
 
 impl Site<'_> {
@@ -79,8 +82,8 @@ impl Site<'_> {
         let mut filter = Filter {
             is_raw: selection.ops,
             by: selection.by.clone(),
-            pid: selection.pid,
-            tree: selection.tree,
+            pid: self.known(selection.pid, "--pid")?,
+            tree: self.known(selection.tree, "--tree")?,
             session: selection.session,
             since: moment(&selection.since)?,
             until: moment(&selection.until)?,
@@ -88,6 +91,9 @@ impl Site<'_> {
             last: selection.last,
             ..Filter::default()
         };
+        if selection.session.is_some() && !self.has_own_pids {
+            return Err(usage(OTHER_PIDS.replace("OPTION", "--session")));
+        }
         if let Some(user) = &selection.user {
             let unknown = || usage(format!("there is no user '{user}'"));
             filter.uid = Some(self.users.number(user).ok_or_else(unknown)?);
@@ -102,6 +108,65 @@ impl Site<'_> {
             }
         }
         Ok(filter)
+    }
+}
+
+/// Why a number cannot be looked up.
+const OTHER_PIDS: &str =
+    "OPTION takes a process' number as the host sees it, and here processes have \
+    others: run logctl outside of the container, name the process with its start as `logctl show` \
+    prints it (--pid 812@1763639000.25), or choose by --by, --user, --since";
+
+impl Site<'_> {
+    /// A process that is asked for by a number that means one. With its start it is the log's.
+    fn known(&self, number: Option<Number>, option: &str) -> Result<Option<Number>, Error> {
+        match number {
+            Some(Number { start: None, .. }) if !self.has_own_pids => Err(Error::Usage {
+                message: OTHER_PIDS.replace("OPTION", option),
+            }),
+            number => Ok(number),
+        }
+    }
+
+    /// What is not clear, in words.
+    pub fn unclear(&self, unclear: Unclear) -> Error {
+        let (number, all) = match unclear {
+            Unclear::Nothing(message) => return Error::Nothing { message },
+            Unclear::Several(number, all) => (number, all),
+        };
+        let pid = number.pid;
+        let mut message = format!("{} processes had the number {pid}:", all.len());
+        for meant in &all {
+            message += &match meant.is_logged {
+                true => format!("\n  {}", self.process(&meant.known)),
+                false => format!(
+                    "\n  one that left no line, the parent of {}",
+                    self.process(&meant.known)
+                ),
+            };
+        }
+        let logged = all.iter().find(|meant| meant.is_logged);
+        let named = logged.map(|meant| name(meant.known.process));
+        Error::Several {
+            message,
+            hint: match named {
+                Some(named) => {
+                    format!("name one with its start, `{named}`, or narrow the time by --since and --until.")
+                }
+                None => "narrow the time by --since and --until.".into(),
+            },
+        }
+    }
+
+    /// A process, with when it started, who ran it, and as what.
+    pub fn process(&self, known: &Known) -> String {
+        let start = local(known.process.start, self.now.time_zone());
+        let user = known
+            .actor
+            .uid
+            .map_or_else(|| "?".into(), |uid| self.users.name(uid));
+        let command = cut(&command(&known.actor, false));
+        format!("{}  {start}  {user}  {command}", name(known.process))
     }
 }
 

@@ -4,22 +4,25 @@
 //! own.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use crate::actions::{actions, nanoseconds, seen};
+use crate::actions::{actions, seen};
 use crate::cli::{Manner, Selection};
 use crate::describe::{count, local};
 use crate::error::{Error, Refusal};
-use crate::group::{ask, ask_partly, operations, LeftOut};
-use crate::history::line::Time;
+use crate::group::{ask, ask_partly, operations, Answer, LeftOut};
 use crate::output::Output;
+use crate::paths::Look;
 use crate::point::Point;
+use crate::process::name;
 use crate::quote::quoted;
-use crate::select::Filter;
+use crate::rewind::Rewind;
+use crate::save::{displaced, Units};
 use crate::timeline::Timeline;
-use crate::uapi::{Reason, RevertGroup};
+use crate::uapi::{Conflict, Reason, RevertGroup};
+use crate::verify::{verify, Verdict};
 
-use super::log::Shown;
+use super::log::{tell_unsure, Shown};
 use super::report::{refused, Report};
 use super::site::Site;
 
@@ -55,10 +58,16 @@ pub fn request(
         return Err(Error::Nothing { message });
     }
     let flags = flags(manner, more);
+    let standing = timeline.standing(&|index| chosen.binary_search(&index).is_ok());
+    let units = Units::of(&timeline, &standing);
+    let blocked = blocked(&timeline, &units, chosen);
     let (answer, done, left_out) = if partial {
-        ask_partly(site.object, &timeline, asked, flags)
-    } else {
+        let all = (asked, &blocked[..]);
+        ask_partly(site.object, &timeline, &units, all, flags)
+    } else if blocked.is_empty() {
         (ask(site.object, &asked, flags), asked, LeftOut::new())
+    } else {
+        (Answer::refusal(&blocked), asked, LeftOut::new())
     };
     if answer.refused.is_some() {
         return Err(refused(command, &timeline, total, &answer, site, output));
@@ -86,6 +95,16 @@ pub fn request(
     Ok(answer.reply.reverted != 0)
 }
 
+/// What is in the way that is no conflict of a single operation.
+fn blocked(timeline: &Timeline, units: &Units<'_>, chosen: &[usize]) -> Vec<Conflict> {
+    let is_revert = |index: &usize| timeline.entries[*index].group().is_some();
+    let reverts: Vec<usize> = chosen.iter().copied().filter(is_revert).collect();
+    let chosen: HashSet<usize> = chosen.iter().copied().collect();
+    let mut blocked = units.blocked(&chosen);
+    blocked.extend(displaced(timeline, &reverts, &chosen));
+    blocked
+}
+
 /// Takes back what a selection means.
 pub fn revert(
     site: &mut Site<'_>,
@@ -97,17 +116,32 @@ pub fn revert(
     let filter = site.filter(selection, words)?;
     let timeline = site.whole()?;
     let chosen = filter.choose(&timeline, site.tree);
-    let chosen = chosen.map_err(|message| Error::Nothing { message })?;
+    let chosen = chosen.map_err(|unclear| site.unclear(unclear))?;
     if chosen.entries.is_empty() {
+        tell_unsure(&chosen.unsure, "were not taken back", site, output);
         let message = "no operation that stands is like that".to_owned();
         return Err(Error::Nothing { message });
     }
     let manners = (manner, 0, partial);
-    let done = request(site, "revert", timeline, &chosen.entries, manners, output)?;
-    if done && !manner.dry_run && !manner.no_redo {
+    let done = request(site, "revert", timeline, &chosen.entries, manners, output);
+    let is_in_part = matches!(done, Err(Error::Conflicts { code: 3, .. }));
+    if done.is_ok() || is_in_part {
+        tell_unsure(&chosen.unsure, "were not taken back", site, output);
+    }
+    if done? && !manner.dry_run && !manner.no_redo {
         output.hint("`logctl undo` takes that back.");
     }
-    Ok(())
+    match chosen.unsure.first() {
+        None => Ok(()),
+        Some((known, _)) => {
+            let process = name(known.process);
+            output.hint(&format!(
+                "`logctl revert --tree {process}` takes back what that one did."
+            ));
+            let path = site.root.clone();
+            Err(Error::Conflicts { path, code: 3 })
+        }
+    }
 }
 
 /// Says what a revert of the newest operations of files would do.
@@ -138,7 +172,8 @@ pub fn try_newest(
     request(site, "revert", timeline, &chosen, manners, output).map(drop)
 }
 
-/// Takes back everything newer than a point.
+/// Brings files, or all of them, to the state that they had at a point, by whichever operations and
+/// reverts have to go for that.
 pub fn restore(
     site: &mut Site<'_>,
     to: &str,
@@ -148,89 +183,168 @@ pub fn restore(
 ) -> Result<(), Error> {
     let point = Point::parse(to, &site.now).map_err(|message| Error::Usage { message })?;
     let timeline = site.whole()?;
-    let mut filter = Filter::default();
-    for path in paths {
-        filter.places.push(site.place(path)?);
-    }
-    filter.with_kin = !paths.is_empty();
-    limit(&mut filter, &timeline, point, to)?;
-    let chosen = filter.choose(&timeline, site.tree);
-    let chosen = chosen
-        .map_err(|message| Error::Nothing { message })?
-        .entries;
+    let cut = cut(&timeline, point, to)?;
+    let places = paths.iter().map(|path| site.place(path));
+    let places = places.collect::<Result<Vec<_>, _>>()?;
     let what = match paths {
         [] => "the mount".to_owned(),
         [one] => quoted(one),
         several => count(several.len(), "path", "paths"),
     };
-    if chosen.is_empty() {
-        let message = format!("nothing was done to {what} since {to}");
-        return Err(Error::Nothing { message });
-    }
     let when = described(&timeline, point, site);
+    let rewind = rewind(&timeline, cut, &places, site);
+    if rewind.is_there() {
+        return is_there(&rewind, &timeline, (&what, &when), &places, site, output);
+    }
+    let chosen = rewind.entries().map_err(|seq| Error::Nothing {
+        message: format!(
+            "{what} cannot be restored to {when}: op {seq} was taken back by two reverts"
+        ),
+    })?;
     let manners = (manner, 0, partial);
-    let done = request(site, "restore", timeline, &chosen, manners, output)?;
-    if !manner.dry_run {
-        if !output.json {
-            output.text(&format!("Restored {what} to {when}.\n"))?;
-            output.finish()?;
-        }
-        if done && !manner.no_redo {
-            output.hint("`logctl undo` takes that back.");
-        }
+    let again = Timeline::clone(&timeline);
+    let done = request(site, "restore", again, &chosen, manners, output)?;
+    if manner.dry_run {
+        return Ok(());
+    }
+    let verdict = verify(&timeline, &rewind, site.tree);
+    // What the log says now must be the same.
+    let after = site.whole()?;
+    let left = self::rewind(&after, cut, &places, site);
+    judge(&verdict, left.left_over(), (&what, &when))?;
+    if !output.json {
+        output.text(&format!("Restored {what} to {when}.\n"))?;
+        output.finish()?;
+        tell_not_compared(&verdict, site, output);
+    }
+    if done && !manner.no_redo {
+        output.hint("`logctl undo` takes that back.");
     }
     Ok(())
 }
 
-/// Restricts a filter to what is newer than a point, which the history must reach back to.
-fn limit(filter: &mut Filter, timeline: &Timeline, point: Point, to: &str) -> Result<(), Error> {
+/// What a restore has to do.
+fn rewind<'t>(timeline: &'t Timeline, cut: u64, places: &[PathBuf], site: &Site<'_>) -> Rewind<'t> {
+    let mut rewind = Rewind::new(timeline, cut);
+    if !places.is_empty() {
+        rewind.limit(places, site.tree);
+    }
+    rewind
+}
+
+/// Nothing has to be done: nothing was done since, or it was taken back already.
+fn is_there(
+    rewind: &Rewind<'_>,
+    timeline: &Timeline,
+    (what, when): (&str, &str),
+    places: &[PathBuf],
+    site: &Site<'_>,
+    output: &mut Output<'_>,
+) -> Result<(), Error> {
+    let mut newer = timeline
+        .entries
+        .iter()
+        .take_while(|entry| entry.seq > rewind.cut());
+    let is_newest = newer.all(|entry| entry.op.is_bookkeeping());
+    let is_missing = |place: &PathBuf| site.tree.look(place) == Look::Gone;
+    if is_newest || places.iter().any(is_missing) {
+        let message = format!("nothing was done to {what} since {when}");
+        return Err(Error::Nothing { message });
+    }
+    judge(&verify(timeline, rewind, site.tree), 0, (what, when))?;
+    if !output.json {
+        output.text(&format!(
+            "{what} is as it was at {when}; nothing was changed.\n"
+        ))?;
+        output.finish()?;
+    }
+    Ok(())
+}
+
+/// Whether a restore led where it should. `left`: how many operations differ from what the log says.
+fn judge(verdict: &Verdict, left: usize, (what, when): (&str, &str)) -> Result<(), Error> {
+    let mut wrong = verdict
+        .wrong
+        .iter()
+        .map(|(path, how)| format!("{} {how}", quoted(path)));
+    let message = match (wrong.next(), left) {
+        (None, 0) => return Ok(()),
+        (None, left) => {
+            let operations = count(left, "operation differs", "operations differ");
+            format!("{what} is not as it was at {when}: {operations} from what the log says")
+        }
+        (Some(first), _) => {
+            let more = match wrong.count() {
+                0 => String::new(),
+                more => format!(", and {more} more"),
+            };
+            format!("{what} is not as it was at {when}: {first}{more}")
+        }
+    };
+    Err(Error::NotAsWanted { message })
+}
+
+/// Says what could not be compared with the log.
+fn tell_not_compared(verdict: &Verdict, site: &Site<'_>, output: &mut Output<'_>) {
+    let files = |number| count(number, "file", "files");
+    if let Some(first) = verdict.unseen.first() {
+        // Where nothing can be looked at, nothing was promised.
+        if site.tree.look(Path::new("")) != Look::Unknown {
+            let names = count(verdict.unseen.len(), "name", "names");
+            let first = quoted(first);
+            let _ = writeln!(
+                output.messages,
+                "Not compared with the log: {names} that cannot be looked at, {first} first."
+            );
+        }
+    }
+    if let Some(first) = verdict.unknown.first() {
+        let all = verdict.compared.saturating_add(verdict.unknown.len());
+        let _ = writeln!(
+            output.messages,
+            "Names and sizes are as the log says; the content of {} of {} could not be compared, for the \
+             log has no checksum of it: {} first.",
+            verdict.unknown.len(),
+            files(all),
+            quoted(first)
+        );
+    }
+}
+
+/// The number of the last line that was written at a point, which the history must reach back to.
+fn cut(timeline: &Timeline, point: Point, to: &str) -> Result<u64, Error> {
     let usage = |message: String| Error::Usage { message };
     let newest = timeline.entries.first().map_or(0, |entry| entry.seq);
     let oldest = timeline.entries.last().filter(|entry| entry.at.segment > 1);
-    let mut is_too_old = false;
-    match point {
+    let cut = match point {
         Point::Op(seq) if seq > newest => {
             return Err(usage(format!("operation {seq} is still to come")));
         }
-        Point::Op(seq) => {
-            is_too_old = oldest.is_some_and(|oldest| seq < oldest.seq);
-            filter.after = Some(seq);
-        }
+        Point::Op(seq) => seq,
         Point::Back(back) => {
-            let standing = timeline.standing(&|_| false);
-            let all = seen(timeline, &standing);
-            filter.after = match all.get(back) {
-                Some(action) => Some(action.newest(timeline).seq),
-                None if back == all.len() && oldest.is_none() => Some(0),
-                None => return Err(usage(format!("the history does not go back to {to}"))),
-            };
+            let all = seen(timeline, &timeline.standing(&|_| false));
+            let too_far = || usage(format!("the history does not go back to {to}"));
+            let last = back.checked_sub(1).and_then(|last| all.get(last));
+            match (last, all.get(back)) {
+                // What it took back was there before.
+                (Some(last), _) if last.newest(timeline).group().is_some() => {
+                    last.oldest(timeline).seq.saturating_sub(1)
+                }
+                (_, Some(action)) => action.newest(timeline).seq,
+                (_, None) if back == all.len() && oldest.is_none() => 0,
+                (_, None) => return Err(too_far()),
+            }
         }
-        Point::At(time) => {
-            is_too_old = oldest.is_some_and(|oldest| nanoseconds(time) < nanoseconds(oldest.time));
-            filter.since = Some(just_after(time));
-        }
-    }
+        Point::At(time) => timeline.last_at(time),
+    };
     match oldest {
-        Some(oldest) if is_too_old => Err(Error::Nothing {
+        Some(oldest) if cut < oldest.seq => Err(Error::Nothing {
             message: format!(
                 "{to} is older than what is left of the history, op {}",
                 oldest.seq
             ),
         }),
-        _ => Ok(()),
-    }
-}
-
-fn just_after(time: Time) -> Time {
-    match time.nsec {
-        999_999_999 => Time {
-            sec: time.sec.saturating_add(1),
-            nsec: 0,
-        },
-        nsec => Time {
-            sec: time.sec,
-            nsec: nsec + 1,
-        },
+        _ => Ok(cut),
     }
 }
 

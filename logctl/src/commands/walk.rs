@@ -11,11 +11,12 @@ use crate::action::{last_change, Undo};
 use crate::actions::{actions, seen, Action};
 use crate::cli::Manner;
 use crate::error::{Error, Refusal};
-use crate::group::{ask, operations, LeftOut};
+use crate::group::{ask, operations, Answer, LeftOut};
 use crate::history::line::{encode_percent, Line, ObjectId, Op};
 use crate::history::plan::is_on_names;
 use crate::output::Output;
 use crate::paths::{Paths, Place};
+use crate::save::displaced;
 use crate::select::Kin;
 use crate::timeline::Timeline;
 use crate::uapi::{Reason, RevertGroup};
@@ -314,7 +315,12 @@ pub fn redo(
     }
     undos.truncate(count);
     let asked = operations(&timeline, &undos.concat());
-    let answer = ask(site.object, &asked, flags(manner, RevertGroup::REDO));
+    // What an undo brought back may have been changed since.
+    let blocked = displaced(&timeline, &undos.concat(), &HashSet::new());
+    let answer = match blocked.is_empty() {
+        true => ask(site.object, &asked, flags(manner, RevertGroup::REDO)),
+        false => Answer::refusal(&blocked),
+    };
     if answer.refused.is_some() {
         let total = asked.len();
         return Err(refused("redo", &timeline, total, &answer, site, output));

@@ -46,6 +46,8 @@ pub struct Kernel {
     pub asked: Vec<(u32, Vec<u64>)>,
     /// How many bytes of lines an answer holds at most.
     pub room: usize,
+    /// Whether logctl runs in a PID namespace of its own.
+    pub is_contained: bool,
 }
 
 impl Kernel {
@@ -318,7 +320,9 @@ pub fn run(kernel: &mut Kernel, files: &Files, words: &str) -> (u8, String, Stri
         json: cli.json,
     };
     let identify = |path: &Path| Ok(files.objects.get(path).copied());
+    let has_own_pids = !kernel.is_contained;
     let mut site = Site {
+        has_own_pids,
         object: kernel,
         tree: files,
         identify: &identify,

@@ -54,6 +54,7 @@ mod revalidate;
 mod room;
 mod same_files;
 mod same_names;
+mod save_units;
 mod saves;
 mod seed;
 mod space;
@@ -96,6 +97,7 @@ pub fn all() -> Vec<&'static Test> {
         saves::TESTS,
         in_use::TESTS,
         watchers::TESTS,
+        save_units::TESTS,
         interrupted::TESTS,
         cuts::TESTS,
         adopted::TESTS,

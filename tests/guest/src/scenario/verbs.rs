@@ -51,7 +51,7 @@ fn same_tree(what: &str, w: &World, want: &Tree) -> Outcome {
 }
 
 /// The numbers of the actions that are shown, the newest first.
-fn numbers(said: &str) -> Outcome<Vec<u64>> {
+pub(super) fn numbers(said: &str) -> Outcome<Vec<u64>> {
     let lines = said.lines().skip(1);
     let number = |line: &str| {
         let word = line.trim_start_matches('@').split_whitespace().next();

@@ -1,0 +1,383 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Processes as lines tell of them, and which one a number means: numbers are used again, after a
+//! reboot or when they have all been given out. A process is its number and its start time.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::rc::Rc;
+use std::str::FromStr;
+
+use crate::actions::nanoseconds;
+use crate::history::line::{Process, Time};
+use crate::timeline::{Actor, Timeline};
+
+/// A process as it is asked for: `812`, or `812@1763639000.25` where that is not enough.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Number {
+    /// Its number.
+    pub pid: u32,
+    /// When it started, as lines have it.
+    pub start: Option<Time>,
+}
+
+impl Number {
+    /// As it was asked for.
+    pub fn text(&self) -> String {
+        let process = |start| Process {
+            pid: self.pid,
+            start,
+        };
+        (self.start).map_or_else(|| self.pid.to_string(), |start| name(process(start)))
+    }
+
+    fn is(&self, process: Process) -> bool {
+        self.pid == process.pid && self.start.is_none_or(|start| start == process.start)
+    }
+}
+
+impl FromStr for Number {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("'{text}' is no process: 812 is, or 812@1763639000.25");
+        let (pid, start) = match text.split_once('@') {
+            Some((pid, start)) => (pid, Some(start)),
+            None => (text, None),
+        };
+        let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        let start = start.map(|start| {
+            let (sec, fraction) = start.split_once('.').unwrap_or((start, "0"));
+            let whole = format!("{fraction:0<9}");
+            let is_time = is_number(sec) && is_number(fraction) && whole.len() == 9;
+            let time = is_time.then(|| {
+                Some(Time {
+                    sec: sec.parse().ok()?,
+                    nsec: whole.parse().ok()?,
+                })
+            });
+            time.flatten().ok_or_else(wrong)
+        });
+        Ok(Self {
+            pid: Some(pid)
+                .filter(|pid| is_number(pid))
+                .and_then(|pid| pid.parse().ok())
+                .ok_or_else(wrong)?,
+            start: start.transpose()?,
+        })
+    }
+}
+
+/// How a process is named, so that no other one is meant.
+pub fn name(process: Process) -> String {
+    let fraction = format!("{:09}", process.start.nsec);
+    let fraction = fraction.trim_end_matches('0');
+    let fraction = if fraction.is_empty() { "0" } else { fraction };
+    format!("{}@{}.{fraction}", process.pid, process.start.sec)
+}
+
+/// What lines tell of a process.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// Which one.
+    pub process: Process,
+    /// What its newest line says of it.
+    pub actor: Rc<Actor>,
+    /// Its parent when it wrote its first line: that may have ended since.
+    ppid: Option<u32>,
+    /// Between which two starts of the machine it ran, as far as lines tell.
+    boot: usize,
+}
+
+/// The processes that left lines.
+pub struct Processes {
+    /// By their numbers, those that started first before the others.
+    by_pid: HashMap<u32, Vec<Known>>,
+}
+
+/// What a number is taken for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Root {
+    /// A process that left lines.
+    Logged(Process),
+    /// One that left none, but others that name it as their parent, since the machine started for the
+    /// n-th time.
+    Unlogged(u32, usize),
+}
+
+impl Processes {
+    /// All that left lines.
+    pub fn of(timeline: &Timeline) -> Self {
+        let boots = Boots::of(timeline);
+        let mut known: BTreeMap<(u32, i128), Known> = BTreeMap::new();
+        for entry in timeline.entries.iter().rev() {
+            let Some(process) = entry.actor.process else {
+                continue;
+            };
+            let key = (process.pid, nanoseconds(process.start));
+            let known = known.entry(key).or_insert_with(|| Known {
+                process,
+                actor: entry.actor.clone(),
+                ppid: entry.actor.ppid,
+                boot: boots.at(entry.at.segment),
+            });
+            known.actor = entry.actor.clone();
+        }
+        let mut by_pid: HashMap<u32, Vec<Known>> = HashMap::new();
+        for known in known.into_values() {
+            by_pid.entry(known.process.pid).or_default().push(known);
+        }
+        Self { by_pid }
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Known> {
+        self.by_pid.values().flatten()
+    }
+
+    /// What lines tell of a process.
+    pub fn get(&self, process: Process) -> Option<&Known> {
+        let mut known = self.by_pid.get(&process.pid)?.iter();
+        known.find(|known| known.process == process)
+    }
+
+    /// Those that a number may mean, the oldest first.
+    pub fn named(&self, number: Number) -> Vec<Process> {
+        let known = self.by_pid.get(&number.pid).into_iter().flatten();
+        let processes = known.map(|known| known.process);
+        processes.filter(|process| number.is(*process)).collect()
+    }
+
+    /// As [`Self::named`], also those that are only named as parents.
+    pub fn roots(&self, number: Number) -> Vec<Root> {
+        let mut roots: Vec<Root> = self.named(number).into_iter().map(Root::Logged).collect();
+        if number.start.is_none() {
+            let children = self.all().filter(|known| known.ppid == Some(number.pid));
+            let mut boots: Vec<usize> = (children.filter(|child| self.parent(child).is_none()))
+                .map(|child| child.boot)
+                .collect();
+            boots.sort_unstable();
+            boots.dedup();
+            roots.extend(
+                boots
+                    .into_iter()
+                    .map(|boot| Root::Unlogged(number.pid, boot)),
+            );
+        }
+        roots
+    }
+
+    /// The parent of a process, if it left lines: of those with its number the one that started last before
+    /// the child, since the machine was last started.
+    fn parent(&self, child: &Known) -> Option<&Known> {
+        let same_number = self.by_pid.get(&child.ppid?)?.iter();
+        let mut older = same_number.rev().filter(|parent| {
+            parent.boot == child.boot
+                && nanoseconds(parent.process.start) <= nanoseconds(child.process.start)
+        });
+        older
+            .next()
+            .filter(|parent| parent.process != child.process)
+    }
+}
+
+/// Between which starts of the machine segments were written. A mount begins a segment; a process that was
+/// there before and writes behind it shows that the machine was not restarted in between.
+struct Boots(Vec<(u64, usize)>);
+
+impl Boots {
+    fn of(timeline: &Timeline) -> Self {
+        // From the newest segment on: its number, its newest time, the earliest start in it or behind it.
+        let mut segments: Vec<(u64, i128, i128)> = Vec::new();
+        for entry in &timeline.entries {
+            let time = nanoseconds(entry.time);
+            let start = entry
+                .actor
+                .process
+                .map(|process| nanoseconds(process.start));
+            let start = start.unwrap_or(i128::MAX);
+            match segments.last_mut() {
+                Some((segment, _, earliest)) if *segment == entry.at.segment => {
+                    *earliest = start.min(*earliest);
+                }
+                Some((_, _, earliest)) => {
+                    let earliest = start.min(*earliest);
+                    segments.push((entry.at.segment, time, earliest));
+                }
+                None => segments.push((entry.at.segment, time, start)),
+            }
+        }
+        segments.reverse();
+        let mut boot = 0;
+        let mut before = None;
+        let numbered = segments.into_iter().map(|(segment, newest, earliest)| {
+            if before
+                .replace(newest)
+                .is_some_and(|before| earliest > before)
+            {
+                boot += 1;
+            }
+            (segment, boot)
+        });
+        Self(numbered.collect())
+    }
+
+    fn at(&self, segment: u64) -> usize {
+        let index = self.0.partition_point(|(number, _)| *number < segment);
+        self.0.get(index).map_or(0, |(_, boot)| *boot)
+    }
+}
+
+/// A process and all that it started, as far as they left lines.
+pub struct Family {
+    members: HashSet<Process>,
+    /// Those that may belong to it: their parents left no line, or have ended.
+    pub unsure: Vec<Process>,
+}
+
+impl Family {
+    /// Of a process.
+    pub fn of(processes: &Processes, root: Root) -> Self {
+        let mut all: Vec<&Known> = processes.all().collect();
+        // Parents start first.
+        all.sort_by_key(|known| (nanoseconds(known.process.start), known.process.pid));
+        let mut family = Self {
+            members: HashSet::new(),
+            unsure: Vec::new(),
+        };
+        for known in &all {
+            let by_parent = match (processes.parent(known), root) {
+                (Some(parent), _) => family.members.contains(&parent.process),
+                (None, Root::Unlogged(pid, boot)) => known.ppid == Some(pid) && known.boot == boot,
+                (None, Root::Logged(_)) => false,
+            };
+            if by_parent || root == Root::Logged(known.process) {
+                family.members.insert(known.process);
+            }
+        }
+        family.add_unsure(processes, root, &all);
+        family
+    }
+
+    /// A process without what it started.
+    pub fn alone(process: Process) -> Self {
+        Self {
+            members: HashSet::from([process]),
+            unsure: Vec::new(),
+        }
+    }
+
+    /// All of it.
+    pub fn members(&self) -> impl Iterator<Item = Process> + '_ {
+        self.members.iter().copied()
+    }
+
+    /// The one that started first.
+    pub fn first(&self) -> Option<Process> {
+        self.members()
+            .min_by_key(|process| nanoseconds(process.start))
+    }
+
+    /// Whether a process belongs to it.
+    pub fn has(&self, process: Process) -> bool {
+        self.members.contains(&process)
+    }
+
+    fn add_unsure(&mut self, processes: &Processes, root: Root, all: &[&Known]) {
+        let Some(origin) = Origin::of(processes, root, &self.members) else {
+            return;
+        };
+        let mut unsure: HashSet<Process> = HashSet::new();
+        for known in all {
+            if self.members.contains(&known.process) {
+                continue;
+            }
+            let may_belong = match processes.parent(known) {
+                Some(parent) => unsure.contains(&parent.process),
+                None => origin.may_have_started(known, processes, &self.members),
+            };
+            if may_belong {
+                unsure.insert(known.process);
+                self.unsure.push(known.process);
+            }
+        }
+    }
+}
+
+/// What is known of a tree's root.
+struct Origin {
+    pid: u32,
+    boot: usize,
+    /// It started then, or before.
+    start: i128,
+    /// The sessions of the root, and of all that belongs to it.
+    sids: HashSet<u32>,
+    /// The numbers of the root's ancestors, as far as lines tell.
+    ancestors: HashSet<u32>,
+}
+
+impl Origin {
+    fn of(processes: &Processes, root: Root, members: &HashSet<Process>) -> Option<Self> {
+        let known = members.iter().filter_map(|process| processes.get(*process));
+        let known: Vec<&Known> = known.collect();
+        let start = known
+            .iter()
+            .map(|known| nanoseconds(known.process.start))
+            .min()?;
+        let (pid, boot) = match root {
+            Root::Logged(process) => (process.pid, processes.get(process)?.boot),
+            Root::Unlogged(pid, boot) => (pid, boot),
+        };
+        let mut ancestors = HashSet::new();
+        let mut at = match root {
+            Root::Logged(process) => processes.get(process),
+            Root::Unlogged(..) => None,
+        };
+        while let Some(known) = at {
+            ancestors.extend(known.ppid);
+            at = processes.parent(known);
+        }
+        Some(Self {
+            pid,
+            boot,
+            start,
+            sids: known.iter().filter_map(|known| known.actor.sid).collect(),
+            ancestors,
+        })
+    }
+
+    /// Whether a process whose parent left no line may have been started by the tree.
+    fn may_have_started(
+        &self,
+        known: &Known,
+        processes: &Processes,
+        members: &HashSet<Process>,
+    ) -> bool {
+        let process = known.process;
+        // A child does not start before its parent.
+        if known.boot != self.boot || nanoseconds(process.start) < self.start {
+            return false;
+        }
+        let Some(ppid) = known.ppid else {
+            return true;
+        };
+        let shares_session = known.actor.sid.is_some_and(|sid| self.sids.contains(&sid));
+        // Its parent has ended, or it is a service.
+        if ppid <= 1 {
+            return shares_session;
+        }
+        // Numbers are given out in their order: the parent is older than the root.
+        let is_older = ppid < self.pid && self.pid < process.pid;
+        if self.ancestors.contains(&ppid) || is_older {
+            return false;
+        }
+        let leader = known
+            .actor
+            .sid
+            .and_then(|sid| processes.by_pid.get(&sid)?.last());
+        let is_others = leader.is_some_and(|leader| {
+            leader.boot == self.boot
+                && leader.process != process
+                && !members.contains(&leader.process)
+        });
+        shares_session || !is_others
+    }
+}

@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Whether what is there now is what the log says was there at a point: names, and what they are bound
+//! to; sizes; content, as far as lines have checksums of it.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::PathBuf;
+
+use crate::actions::is_on_names;
+use crate::history::line::{ObjectId, Op};
+use crate::history::plan::{inverse, Restore};
+use crate::paths::{Look, Tree};
+use crate::rewind::Rewind;
+use crate::timeline::{Entry, Timeline};
+
+/// What a comparison found.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Verdict {
+    /// What is not as it was: where, and in which way.
+    pub wrong: BTreeMap<PathBuf, String>,
+    /// Files whose size or content could not be compared, or only in part.
+    pub unknown: Vec<PathBuf>,
+    /// How many files were compared with a checksum, from their beginning to their end.
+    pub compared: usize,
+    /// Names that could not be looked at.
+    pub unseen: Vec<PathBuf>,
+}
+
+/// What lines newer than a point say of one file at that point.
+#[derive(Default)]
+struct Then {
+    size: Option<u64>,
+    /// A range of its content, with its checksum.
+    saved: Option<Restore>,
+    was_changed: bool,
+    /// It was changed outside since.
+    is_foreign: bool,
+}
+
+/// Compares what differed before a restore, `done`, with what is there now. `timeline` is what it was
+/// found in.
+pub fn verify(timeline: &Timeline, done: &Rewind<'_>, tree: &dyn Tree) -> Verdict {
+    let paths = done.paths(tree);
+    let mut verdict = Verdict::default();
+    let bound = names_then(timeline, done);
+    let mut found: HashMap<ObjectId, PathBuf> = HashMap::new();
+    for entry in done.on_names() {
+        let line = entry.line();
+        let other = line.parent.or(line.obj);
+        for (dir, name) in [(line.obj, line.name), (other, line.to)] {
+            let (Some(dir), Some(name)) = (dir, name) else {
+                continue;
+            };
+            if !bound.has(dir) {
+                continue;
+            }
+            let want = bound.names.get(&(dir, name.to_vec())).copied().flatten();
+            if let Some(path) = paths.of_name(dir, name) {
+                verdict.name(path.clone(), want, tree);
+                found.extend(want.map(|object| (object, path)));
+            }
+        }
+    }
+    let then = objects_then(timeline, done);
+    for (object, then) in then {
+        let path = found.get(&object).cloned().or_else(|| paths.of(object));
+        let Some(path) = path.filter(|_| bound.has(object)) else {
+            continue;
+        };
+        verdict.content(path, object, &then, tree);
+    }
+    verdict
+}
+
+impl Verdict {
+    /// Compares what a name is bound to.
+    fn name(&mut self, path: PathBuf, want: Option<ObjectId>, tree: &dyn Tree) {
+        match (tree.look(&path), want) {
+            (Look::Unknown, _) => self.unseen.push(path),
+            (Look::Gone, Some(_)) => drop(self.wrong.insert(path, "is not there".into())),
+            (Look::There { .. }, None) => drop(self.wrong.insert(path, "is still there".into())),
+            (Look::There { inode, .. }, Some(object)) if inode != object.inode => {
+                self.wrong.insert(path, "is another file".into());
+            }
+            _ => {}
+        }
+    }
+
+    /// Compares a file's size, and its content with a checksum.
+    fn content(&mut self, path: PathBuf, object: ObjectId, then: &Then, tree: &dyn Tree) {
+        let Look::There { inode, size } = tree.look(&path) else {
+            return;
+        };
+        let (Some(size), true) = (size, inode == object.inode) else {
+            return;
+        };
+        if let Some(want) = then.size.filter(|want| *want != size) {
+            let message = format!("has {size} bytes instead of {want}");
+            self.wrong.insert(path, message);
+            return;
+        }
+        let mut is_whole = !then.was_changed;
+        if let Some(saved) = &then.saved {
+            let end = saved.offset.saturating_add(saved.length);
+            match tree.sum(&path, saved.offset, saved.length) {
+                Some(sum) if sum == saved.crc => is_whole = saved.offset == 0 && end >= size,
+                Some(_) => {
+                    self.wrong.insert(path, "has another content".into());
+                    return;
+                }
+                None => is_whole = false,
+            }
+        }
+        match is_whole || size == 0 {
+            true => self.compared += 1,
+            false if then.is_foreign => {
+                let message = "was changed outside LoggerFS: how much of that is left is not known";
+                self.wrong.insert(path, message.into());
+            }
+            false => self.unknown.push(path),
+        }
+    }
+}
+
+/// What names were bound to at a point, as far as lines tell.
+#[derive(Default)]
+struct Bound {
+    names: HashMap<(ObjectId, Vec<u8>), Option<ObjectId>>,
+    /// The objects that had a name.
+    named: HashSet<ObjectId>,
+    /// Those that any line names.
+    known: HashSet<ObjectId>,
+}
+
+impl Bound {
+    /// Whether an object had a name, as far as lines tell.
+    fn has(&self, object: ObjectId) -> bool {
+        self.named.contains(&object) || !self.known.contains(&object)
+    }
+
+    fn note(&mut self, dir: ObjectId, name: Option<&[u8]>, node: Option<ObjectId>) {
+        if let Some(name) = name {
+            self.names.entry((dir, name.to_vec())).or_insert(node);
+        }
+    }
+}
+
+/// What names were bound to at that point, as far as lines tell.
+fn names_then(timeline: &Timeline, done: &Rewind<'_>) -> Bound {
+    let mut bound = Bound::default();
+    // The newest one of those that were live then.
+    for index in done.then() {
+        let line = timeline.entries[*index].line();
+        let Some(dir) = line.obj else { continue };
+        let other = line.parent.unwrap_or(dir);
+        let (first, second) = match line.op {
+            Op::Create | Op::Mkdir | Op::Mknod | Op::Symlink | Op::Link => (line.node, None),
+            Op::Unlink | Op::Rmdir => (None, None),
+            Op::Rename => (None, line.node),
+            Op::Exchange => (line.over, line.node),
+            _ => continue,
+        };
+        bound.note(dir, line.name, first);
+        bound.note(other, line.to, second);
+    }
+    // The first one since says what it found.
+    for entry in since(timeline, done) {
+        let line = entry.line();
+        let Some(dir) = line.obj.filter(|_| is_on_names(line.op)) else {
+            continue;
+        };
+        let first = match line.op {
+            Op::Unlink | Op::Rmdir | Op::Rename | Op::Exchange => line.node,
+            _ => None,
+        };
+        bound.note(dir, line.name, first);
+        bound.note(line.parent.unwrap_or(dir), line.to, line.over);
+    }
+    bound.named = bound.names.values().copied().flatten().collect();
+    let lines = timeline
+        .entries
+        .iter()
+        .filter(|entry| is_on_names(entry.op));
+    let nodes = lines
+        .map(|entry| entry.line())
+        .flat_map(|line| [line.node, line.over]);
+    bound.known = nodes.flatten().collect();
+    bound
+}
+
+/// The lines that are newer than the point, the oldest first.
+fn since<'t>(timeline: &'t Timeline, done: &Rewind<'_>) -> impl Iterator<Item = &'t Entry> {
+    let cut = done.cut();
+    let end = timeline.entries.partition_point(|entry| entry.seq > cut);
+    timeline.entries[..end].iter().rev()
+}
+
+/// What the first lines since say of the objects that differed.
+fn objects_then(timeline: &Timeline, done: &Rewind<'_>) -> BTreeMap<ObjectId, Then> {
+    let wanted: HashSet<ObjectId> = done.objects();
+    let mut objects: BTreeMap<ObjectId, Then> = BTreeMap::new();
+    for entry in since(timeline, done) {
+        let Some(object) = entry.object.filter(|object| wanted.contains(object)) else {
+            continue;
+        };
+        let line = entry.line();
+        let then = objects.entry(object).or_default();
+        // Behind a change outside, lines tell the size that it left.
+        then.size = then.size.or(line.size.filter(|_| !then.is_foreign));
+        then.is_foreign |= line.op == Op::Foreign;
+        let is_revert = matches!(line.op, Op::Revert | Op::Redo);
+        let is_content = line.op.changes_content_in_place() && (!is_revert || line.now.is_some());
+        if is_content && !then.was_changed {
+            then.was_changed = true;
+            let restore = inverse(&line).ok().and_then(|inverse| inverse.restore);
+            then.saved = restore.filter(is_plain);
+        }
+    }
+    objects
+}
+
+/// Whether a payload is bytes of a file as they are, with nothing else.
+fn is_plain(restore: &Restore) -> bool {
+    restore.map.is_none() && restore.attributes == 0 && restore.length == restore.payload.length
+}
+
+/// Continues a CRC-32C; it begins with all ones, and ends inverted.
+pub fn crc32c(state: u32, bytes: &[u8]) -> u32 {
+    bytes.iter().fold(state, |state, byte| {
+        let index = (state ^ u32::from(*byte)) & 0xff;
+        (state >> 8) ^ TABLE[index as usize]
+    })
+}
+
+const TABLE: [u32; 256] = table();
+
+const fn table() -> [u32; 256] {
+    let mut table = [0; 256];
+    let mut index = 0;
+    while index < 256 {
+        let mut value = index as u32;
+        let mut bit = 0;
+        while bit < 8 {
+            let low = value & 1;
+            value >>= 1;
+            if low != 0 {
+                value ^= 0x82f6_3b78;
+            }
+            bit += 1;
+        }
+        table[index] = value;
+        index += 1;
+    }
+    table
+}
