@@ -39,6 +39,7 @@ impl Answer {
                 ..RevertGroup::default()
             },
             conflicts: conflicts.to_vec(),
+            staying: Vec::new(),
             refused: Some(Errno::BUSY),
         }
     }
