@@ -119,7 +119,6 @@ bool lfs_is_unhashed(const struct dentry *dentry);
 bool lfs_has_lost_its_name(const struct dentry *dentry);
 bool lfs_is_unsupported(const struct dentry *dentry);
 int lfs_revalidate(struct dentry *dentry, unsigned int flags);
-struct dentry *lfs_d_real(struct dentry *lower, enum d_real_type type);
 int lfs_lower_permission(struct inode *lower, int mask);
 
 /* files */

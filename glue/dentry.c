@@ -166,11 +166,6 @@ int lfs_revalidate(struct dentry *dentry, unsigned int flags)
 	return ret;
 }
 
-struct dentry *lfs_d_real(struct dentry *lower, enum d_real_type type)
-{
-	return d_real(lower, type);
-}
-
 /*
  * What protects the lower object itself, whoever asks: it is immutable, its
  * filesystem is read-only, a security module has its own mind. Safe in RCU walk

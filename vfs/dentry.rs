@@ -264,26 +264,6 @@ pub(crate) unsafe extern "C" fn release(dentry: *mut c::dentry) {
     }
 }
 
-/// Dentry operation `d_real`: the dentry whose inode has the data, for uprobes and integrity
-/// measurement, which look at pages and at change counters.
-///
-/// # Safety
-///
-/// Called by the VFS with a dentry of ours that it holds.
-pub(crate) unsafe extern "C" fn real(
-    dentry: *mut c::dentry,
-    kind: c::d_real_type,
-) -> *mut c::dentry {
-    // SAFETY: A live dentry of ours.
-    let own = unsafe { OwnDentry::from_raw(dentry) };
-    let is_regular = own.inode().is_some_and(|inode| inode.is_regular());
-    match own.lower() {
-        // SAFETY: A live lower dentry, which ours holds.
-        Ok(lower) if is_regular => unsafe { c::lfs_d_real(lower.as_ptr(), kind) },
-        _ => dentry,
-    }
-}
-
 /// Dentry operation `d_revalidate`: whether the lower directory still says what this dentry says.
 ///
 /// A lower filesystem on this machine shares its dcache with us, so changes made behind us are

@@ -67,7 +67,8 @@ pub(super) static OPERATIONS: Table<c::super_operations> = Table(c::super_operat
 pub(super) static DENTRY: Table<c::dentry_operations> = Table(c::dentry_operations {
     d_revalidate: Some(dentry::revalidate),
     d_release: Some(dentry::release),
-    d_real: Some(dentry::real),
+    // No ->d_real, which uprobes need: overlayfs takes no upper layer whose dentries have one
+    // (DCACHE_OP_REAL in ovl_mount_dir_check() and ovl_lookup()).
     ..pin_init::zeroed()
 });
 

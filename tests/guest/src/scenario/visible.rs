@@ -19,7 +19,7 @@ use crate::world::World;
 pub const TESTS: &[Test] = &[
     Test::new("visible-unnamed-file", unnamed_file),
     Test::new("visible-statfs", statfs),
-    Test::new("visible-uprobe", uprobe).raw().only(&[
+    Test::new("visible-uprobe", uprobe).only(&[
         Lower::Ext4,
         Lower::Xfs,
         Lower::Btrfs,
@@ -83,7 +83,7 @@ fn statfs(w: &mut World) -> Outcome {
     Ok(())
 }
 
-/// A probe in a program that is on the mount is hit.
+/// A probe that is placed by the path below is hit when the program is run on the mount.
 fn uprobe(w: &mut World) -> Outcome {
     w.sh("cp /bin/true program; chmod 755 program")?;
     let at = w.base.join("tracing");
@@ -100,7 +100,8 @@ fn uprobe(w: &mut World) -> Outcome {
 fn probed(w: &World, tracing: &Path) -> Outcome {
     let program = w.path("program");
     let entry = entry_of(&fs::read(&program)?);
-    let probe = format!("p:lfs_entry {}:{entry:#x}\n", program.display());
+    let below = w.below("program")?;
+    let probe = format!("p:lfs_entry {}:{entry:#x}\n", below.display());
     fs::write(tracing.join("uprobe_events"), probe).at("adding a probe")?;
     fs::write(tracing.join("trace"), "")?;
     fs::write(tracing.join("events/uprobes/enable"), "1").at("enabling the probe")?;
