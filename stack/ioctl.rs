@@ -341,7 +341,8 @@ fn status(file: &OwnFile, argument: usize) -> Result<c_long> {
     if !answer.is_valid() {
         return Err(EINVAL);
     }
-    if !inode.owner_or_capable() {
+    let rights = Rights::over(inode);
+    if rights == Rights::Nothing {
         return Err(EPERM);
     }
     let id = inode.id();
@@ -370,14 +371,14 @@ fn status(file: &OwnFile, argument: usize) -> Result<c_long> {
     }
     if let Some(journal) = mount.journal() {
         answer.mount_flags |= Status::MOUNT_HISTORY;
-        describe(&mut answer, journal, inode)?;
+        describe(&mut answer, journal, inode, rights)?;
     }
     user::write(argument, &answer)?;
     Ok(0)
 }
 
 /// What the journal knows of itself and of the object.
-fn describe(answer: &mut Status, journal: &Journal, inode: &OwnInode) -> Result {
+fn describe(answer: &mut Status, journal: &Journal, inode: &OwnInode, rights: Rights) -> Result {
     let usage = journal.usage();
     answer.uuid = *journal.uuid();
     answer.seq = usage.seq.saturating_sub(1);
@@ -392,11 +393,12 @@ fn describe(answer: &mut Status, journal: &Journal, inode: &OwnInode) -> Result 
     answer.lost = usage.lost;
     answer.errors = usage.errors;
     let head = revert::head(journal, inode)?;
+    let mut looks = rights::Lines::new(inode.mount(), journal);
     let mut chain = Chain::new(journal, inode.id(), head, OnForeign::Pass)?;
     while answer.standing < Status::MAX_STANDING {
         match chain.step()? {
             Link::End | Link::Trimmed => break,
-            Link::Line(line, _, _, Step::Take) => {
+            Link::Line(line, _, _, Step::Take) if looks.may_take_back(rights, &line)? => {
                 if answer.standing == 0 {
                     answer.last_seq = line.seq;
                 }
