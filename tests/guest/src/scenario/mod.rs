@@ -50,7 +50,6 @@ mod refresh;
 mod refuse;
 mod refused_below;
 mod removed;
-mod restores;
 mod revalidate;
 mod room;
 mod same_files;
@@ -112,7 +111,6 @@ pub fn all() -> Vec<&'static Test> {
         maps_beside::TESTS,
         tool::TESTS,
         verbs::TESTS,
-        restores::TESTS,
         log::TESTS,
         lasting::TESTS,
         dropped::TESTS,
