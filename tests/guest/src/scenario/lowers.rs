@@ -31,7 +31,7 @@ pub const TESTS: &[Test] = &[
     lower("lower-vfat", |w| {
         let script =
             "modprobe loop; truncate -s 8M disk; mkfs.vfat disk >/dev/null; mount -o loop disk $AT";
-        cannot(w, "does not keep owners and modes", script)
+        never(w, "compares names without regard to case", script)
     }),
     lower("lower-fuse", |w| {
         let script = "mkdir real; bindfs --no-allow-other real $AT";
@@ -79,6 +79,28 @@ fn names(at: &Path) -> Outcome<Vec<String>> {
 fn cannot(w: &mut World, what: &str, script: &str) -> Outcome {
     let at = make(w, script)?;
     refused(w, &at, what)?;
+    mounts::unmount(&at)
+}
+
+/// The mount is refused, with history and without.
+fn never(w: &World, what: &str, script: &str) -> Outcome {
+    let at = make(w, script)?;
+    let before = names(&at)?;
+    let source = at.display().to_string();
+    for options in ["", "history=off", "ro"] {
+        match mounts::mount(&source, &w.mnt, options) {
+            Ok(()) => {
+                mounts::unmount(&w.mnt)?;
+                fail!("mounted with '{options}'");
+            }
+            Err(refusal) => {
+                let said = refusal.said.join(" / ");
+                same_errno::<()>(&said, Err(refusal.error), Errno::INVAL)?;
+                check!(said.contains(what), "no '{what}' in: {said}");
+            }
+        }
+    }
+    same("left behind", names(&at)?, before)?;
     mounts::unmount(&at)
 }
 

@@ -26,6 +26,7 @@ pub const TESTS: &[Test] = &[
     Test::new("room-interrupted-without-redo", interrupted_without_redo),
     Test::new("room-creation-denied", creation_denied).unmounted(),
     Test::new("room-creation-on-a-full-disk", creation_on_a_full_disk)
+        .only(&[Lower::Ext4])
         .unmounted()
         .seconds(120),
     Test::new("room-one-large-operation", one_large_operation)
@@ -34,7 +35,9 @@ pub const TESTS: &[Test] = &[
     Test::new("room-large-denied", large_denied).unmounted(),
     Test::new("room-half-of-the-rest", half_of_the_rest).unmounted(),
     Test::new("room-large-file-kept", large_file_kept).unmounted(),
-    Test::new("room-many-files-kept", many_files_kept).unmounted(),
+    Test::new("room-many-files-kept", many_files_kept)
+        .only(&[Lower::Ext4])
+        .unmounted(),
 ];
 
 const MIB: usize = 1 << 20;
