@@ -342,8 +342,7 @@ fn revert_json() {
         .collect();
     assert_eq!(ops, [9, 7]);
     assert_eq!(objects[0]["command"], "/opt/my tool");
-    let summary =
-        r#"{"v":1,"type":"summary","path":"f","command":"revert","reverted":2,"inside":0,"op":9,"#;
+    let summary = r#"{"v":1,"type":"summary","path":"f","command":"revert","reverted":2,"inside":0,"no_redo":false,"op":9,"#;
     assert_eq!(
         results.lines().nth(2),
         Some(format!(r#"{summary}"next_op":5}}"#).as_str())
@@ -371,8 +370,8 @@ fn every_refusal_says_what_happened_and_what_to_do() {
                 "{messages}"
             );
             let expected = match reason {
-                Reason::Foreign | Reason::Conflict => 4,
-                Reason::Mapped => 11,
+                Reason::Foreign | Reason::Conflict | Reason::NotEmpty => 4,
+                Reason::Mapped | Reason::Executed | Reason::Leased => 11,
                 _ => 1,
             };
             assert_eq!(code, expected, "{reason:?}");
