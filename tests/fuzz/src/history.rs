@@ -9,6 +9,8 @@ pub(crate) mod books;
 pub(crate) mod format;
 #[path = "../../../history/index.rs"]
 pub(crate) mod index;
+#[path = "shim/kept.rs"]
+mod kept;
 #[path = "../../../history/line.rs"]
 pub(crate) mod line;
 #[path = "../../../history/objects.rs"]
@@ -83,7 +85,7 @@ pub(crate) mod opened {
         files: Files,
         tables: Tables,
         keep: Keep,
-        unfinished: KVec<Unfinished>,
+        unfinished: KVVec<Unfinished>,
         /// Whether the logs were read again.
         pub(crate) recovered: bool,
         /// Whether there was none, and one was made.
@@ -92,17 +94,25 @@ pub(crate) mod opened {
 
     /// Opens the history below `root`, as `Journal::open` and `Journal::begin` do.
     pub(crate) fn open(root: &Dir, explain: &dyn Fn(core::fmt::Arguments<'_>)) -> Result<Opened> {
-        let home = trust::open(root, explain)?;
+        let home = trust::open(root, &|_, _| Ok(()), explain)?;
         let told = |e: &Error| explain(format_args!("a part is missing (error {})", e.to_errno()));
         let mut files = Files::open(&home.dir).inspect_err(told)?;
         let mut tables = Tables::open(&home.dir, home.uuid).inspect_err(told)?;
         let mut keep = Keep::open(home, &mut tables).inspect_err(told)?;
         let is_new = keep.is_new;
         let recovered = !is_new && !keep.state.clean;
-        let mut unfinished = KVec::new();
+        let mut unfinished = KVVec::new();
+        let mut removals = recovery::Removals::new();
         if recovered {
-            recovery::recover(&mut keep, &mut files, &mut tables, &mut unfinished)
-                .inspect_err(told)?;
+            let noted = (&mut unfinished, &mut removals);
+            recovery::recover(
+                &mut keep,
+                &mut files,
+                &mut tables,
+                &mut super::kept::Kept,
+                noted,
+            )
+            .inspect_err(told)?;
         }
         let state = &mut keep.state;
         let segment = state.segment.max(1);
@@ -158,7 +168,7 @@ pub(crate) mod opened {
         unsealed: usize,
         write: &mut dyn FnMut(Seed) -> Option<Vec<(ObjectId, Vec<u8>)>>,
     ) -> Result {
-        let home = trust::open(root, &|_| {})?;
+        let home = trust::open(root, &|_, _| Ok(()), &|_| {})?;
         let mut files = Files::open(&home.dir)?;
         let mut tables = Tables::open(&home.dir, home.uuid)?;
         let mut keep = Keep::open(home, &mut tables)?;

@@ -17,6 +17,7 @@ use logctl::history::line::ObjectId;
 use logctl::object::Object;
 use logctl::output::Output;
 use logctl::paths::Tree;
+use logctl::process::Number;
 use logctl::uapi::{Conflict, Operation, ReadHistory, ReadLog, Revert, RevertGroup, Status};
 use rustix::io::Errno;
 
@@ -226,6 +227,8 @@ fn execute_somewhere(
         root: "/m".into(),
         now: now.to_zoned(jiff::tz::TimeZone::UTC),
         users: Users::of("root:x:0:0"),
+        me: None,
+        has_own_pids: true,
     };
     execute_on_mount(command, &mut site, output)
 }
@@ -235,10 +238,14 @@ fn mount_command(u: &mut Unstructured<'_>) -> Result<Command> {
     let manner = Manner {
         dry_run: u.arbitrary()?,
         force: u.arbitrary()?,
+        no_redo: u.arbitrary()?,
     };
     let selection = Selection {
         by: u.ratio(1, 3)?.then(|| "x".to_owned()),
-        tree: u.ratio(1, 4)?.then_some(7),
+        tree: u.ratio(1, 4)?.then_some(Number {
+            pid: 7,
+            start: None,
+        }),
         path: u.ratio(1, 4)?.then(|| "**".to_owned()),
         last: u.ratio(1, 4)?.then_some(2),
         since: u.ratio(1, 4)?.then(|| "2h".to_owned()),
@@ -319,6 +326,7 @@ fn command(u: &mut Unstructured<'_>, path: &Path) -> Result<Command> {
             manner: Manner {
                 force: u.arbitrary()?,
                 dry_run: false,
+                no_redo: false,
             },
             partial: false,
             flat: u.arbitrary()?,

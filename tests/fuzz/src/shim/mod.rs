@@ -24,6 +24,7 @@ pub(crate) mod vfs {
 
         pub(crate) const ENODATA: Error = Error::new(61);
         pub(crate) const EUCLEAN: Error = Error::new(117);
+        pub(crate) const EOPNOTSUPP: Error = Error::new(95);
         pub(crate) const ESHUTDOWN: Error = Error::new(108);
     }
 

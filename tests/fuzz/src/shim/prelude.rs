@@ -31,6 +31,7 @@ pub(crate) const ENOENT: Error = Error::new(2);
 pub(crate) const EIO: Error = Error::new(5);
 pub(crate) const EEXIST: Error = Error::new(17);
 pub(crate) const ENOTDIR: Error = Error::new(20);
+pub(crate) const ENOTEMPTY: Error = Error::new(39);
 pub(crate) const EISDIR: Error = Error::new(21);
 pub(crate) const ENOMEM: Error = Error::new(12);
 pub(crate) const EINVAL: Error = Error::new(22);

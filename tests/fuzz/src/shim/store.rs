@@ -140,6 +140,21 @@ impl Dir {
         }
     }
 
+    pub(crate) fn has(&self, name: &[u8]) -> bool {
+        self.look_up(name).is_ok()
+    }
+
+    pub(crate) fn remove_dir(&self, name: &[u8]) -> Result {
+        match self.look_up(name)? {
+            Node::Dir(dir) if dir.0.borrow().names.is_empty() => {
+                self.0.borrow_mut().names.remove(name);
+                Ok(())
+            }
+            Node::Dir(_) => Err(ENOTEMPTY),
+            Node::File(_) => Err(ENOTDIR),
+        }
+    }
+
     pub(crate) fn open(&self, name: &[u8], _write: bool) -> Result<File> {
         match self.look_up(name)? {
             Node::File(file) => Ok(file),
