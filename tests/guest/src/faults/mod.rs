@@ -425,7 +425,8 @@ fn go(case: &mut Case, scenario: &Scenario, fault: Option<&Fault>) -> Outcome<We
         case.withdraw()?;
     }
     let lied = fault.is_some_and(|fault| may_have_happened(fault, &counts.trace))
-        || (is_half_done && scenario.names);
+        // A revert that was left half done is gone on with, or withdrawn: whole in either case.
+        || is_half_done;
     let whole = judge(case, scenario, fault.is_some(), lied)?;
     Ok(Went {
         injected: counts.failed,

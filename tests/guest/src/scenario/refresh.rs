@@ -24,7 +24,7 @@ pub const TESTS: &[Test] = &[
     Test::new("refresh-owner-by-descriptor", owner_by_descriptor).raw(),
     Test::new("refresh-protection", protection)
         .raw()
-        .only(&[Lower::Ext4, Lower::Xfs]),
+        .only(&[Lower::Ext4]),
     Test::new("refresh-set-id-bits", set_id_bits).raw(),
     Test::new("refresh-size-grown", size_grown).raw(),
     Test::new("refresh-size-cut", size_cut).raw(),
