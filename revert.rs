@@ -260,6 +260,7 @@ impl Revert<'_> {
             false => plan.oldest_used(self.journal.segment()),
         };
         self.narrow(floor, u64::MAX);
+        self.pin.is_resumed_from(plan.oldest_read);
         let result = content.perform(&mut state, plan, self.manner.no_redo, self.pin);
         drop(state);
         if result.is_ok() {

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Pins: segments, and what is kept with them, that a running revert reads. Nothing drops them.
+//!
+//! A revert's segments stay until the line that ends it is durable. After a power cut before that,
+//! recovery goes on with the revert, and reads them once more.
 
 use kernel::prelude::*;
 
@@ -13,6 +16,20 @@ struct Entry {
     floor: u64,
     /// The oldest segment whose kept objects stay.
     kept_floor: u64,
+    /// The oldest segment that going on with the revert reads; `u64::MAX`: no older one than `floor`.
+    resumed_from: u64,
+    /// Set once the revert has ended: the ticket of its last line.
+    ended: Option<u64>,
+}
+
+/// Whether a segment may be dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Droppable {
+    Yes,
+    /// As soon as lines are durable up to this ticket.
+    Once(u64),
+    /// A running revert reads it.
+    No,
 }
 
 /// The pins of all reverts under way.
@@ -29,19 +46,35 @@ impl Pins {
         }
     }
 
-    /// Whether a segment may be dropped, and all that is kept with it.
-    pub(super) fn may_drop(&self, segment: u64) -> bool {
-        (self.entries.iter()).all(|e| segment < e.floor && segment < e.kept_floor)
+    /// Whether a segment may be dropped, and all that is kept with it, where lines are durable up to
+    /// the ticket `durable`.
+    pub(super) fn may_drop(&mut self, segment: u64, durable: u64) -> Droppable {
+        self.entries
+            .retain(|e| e.ended.is_none_or(|ticket| ticket > durable));
+        let pinning =
+            || (self.entries.iter()).filter(|e| segment >= e.floor || segment >= e.kept_floor);
+        if pinning().any(|e| e.ended.is_none()) {
+            return Droppable::No;
+        }
+        match pinning().filter_map(|e| e.ended).max() {
+            Some(ticket) => Droppable::Once(ticket),
+            None => Droppable::Yes,
+        }
     }
 
-    /// Whether objects that are kept with a segment may be given up.
+    fn running(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().filter(|e| e.ended.is_none())
+    }
+
+    /// Whether objects that are kept with a segment may be given up. A revert that has ended has
+    /// moved back all that it needed of them.
     pub(super) fn may_give_up(&self, segment: u64) -> bool {
-        self.entries.iter().all(|e| segment < e.kept_floor)
+        self.running().all(|e| segment < e.kept_floor)
     }
 
-    /// The oldest segment that is pinned; `u64::MAX`: none is.
+    /// The oldest segment that a running revert pins; `u64::MAX`: none is.
     pub(super) fn floor(&self) -> u64 {
-        let floors = self.entries.iter().map(|e| e.floor.min(e.kept_floor));
+        let floors = self.running().map(|e| e.floor.min(e.kept_floor));
         floors.min().unwrap_or(u64::MAX)
     }
 
@@ -51,6 +84,8 @@ impl Pins {
             id,
             floor,
             kept_floor,
+            resumed_from: u64::MAX,
+            ended: None,
         };
         self.entries.push(entry, GFP_KERNEL)?;
         self.next = id.wrapping_add(1);
@@ -85,7 +120,12 @@ impl Journal {
 
     /// The reverts that a crash had interrupted are finished or withdrawn.
     pub(crate) fn unpin_recovery(&self) {
-        self.pins.lock().entries.retain(|e| e.floor != 0);
+        let ticket = self.staging.lock().last_ticket();
+        let mut pins = self.pins.lock();
+        for entry in pins.entries.iter_mut().filter(|e| e.floor == 0) {
+            entry.ended = Some(ticket);
+        }
+        drop(pins);
         self.keeper.kick();
     }
 }
@@ -99,6 +139,28 @@ impl Pin<'_> {
             entry.floor = entry.floor.max(floor);
             entry.kept_floor = entry.kept_floor.max(kept_floor);
         }
+    }
+
+    /// After a power cut, recovery goes on with the revert from the segment `floor` on. Older ones than
+    /// [`Self::narrow`] asks for may be dropped while it runs: then its end is made durable.
+    pub(crate) fn is_resumed_from(&self, floor: u64) {
+        let mut pins = self.journal.pins.lock();
+        if let Some(entry) = pins.entries.iter_mut().find(|e| e.id == self.id) {
+            entry.resumed_from = entry.resumed_from.min(floor);
+        }
+    }
+
+    /// The revert has ended. True: a segment has been dropped that going on with it would read.
+    fn end(&self) -> bool {
+        let ticket = self.journal.staging.lock().last_ticket();
+        let mut pins = self.journal.pins.lock();
+        let first = self.journal.files.lock().first();
+        let Some(entry) = pins.entries.iter_mut().find(|e| e.id == self.id) else {
+            return false;
+        };
+        entry.floor = entry.floor.min(entry.resumed_from);
+        entry.ended = Some(ticket);
+        entry.resumed_from < first
     }
 
     /// A revert that can only go forward is half done: what it reads stays until the mount ends.
@@ -115,10 +177,13 @@ impl Pin<'_> {
 
 impl Drop for Pin<'_> {
     fn drop(&mut self) {
-        self.journal.pins.lock().entries.retain(|e| e.id != self.id);
         let mut staging = self.journal.staging.lock();
         staging.reverts = staging.reverts.saturating_sub(1);
         drop(staging);
+        if self.end() {
+            // Where the journal cannot be written, callers are told by the journal's own error.
+            let _ = self.journal.flush(true);
+        }
         // What had to wait may go now.
         self.journal.keeper.kick();
     }

@@ -14,6 +14,7 @@ use super::{
         OnFull, //
     },
     kept::Kept,
+    pins::Droppable,
     recovery::segments,
     segment::{
         Files,
@@ -83,7 +84,7 @@ impl Journal {
             // The file that waits for a new use is not worth a segment of the history.
             while self.is_too_large() {
                 let gave_up = self.files.lock().give_up_spare()?;
-                if !gave_up && !self.drop_oldest(keep)? {
+                if !gave_up && !self.drop_oldest(keep, false)? {
                     break;
                 }
             }
@@ -169,21 +170,30 @@ impl Journal {
         RESERVE_BYTES.min(self.history_max / 8)
     }
 
-    /// Drops the oldest sealed segment. False: there is none, or a revert reads it.
-    fn drop_oldest(&self, keep: &mut Keep) -> Result<bool> {
+    /// Drops the oldest sealed segment. False: there is none, or a revert reads it, or the end of a
+    /// revert that read it is not durable: it will be in a moment, and the keeper comes again, unless
+    /// this is a `last_resort`.
+    fn drop_oldest(&self, keep: &mut Keep, last_resort: bool) -> Result<bool> {
         // A pin that comes from here on finds the next one as the first.
-        let pins = self.pins.lock();
+        let mut pins = self.pins.lock();
         let mut files = self.files.lock();
-        if !pins.may_drop(files.first()) {
-            return Ok(false);
-        }
         let oldest = files.first();
-        let end = {
+        let (end, durable) = {
             let staging = self.staging.lock();
-            staging.ended.map_or(staging.seed.segment, |e| e.segment)
+            let end = staging.ended.map_or(staging.seed.segment, |e| e.segment);
+            (end, staging.durable)
         };
         if oldest >= end {
             return Ok(false);
+        }
+        match pins.may_drop(oldest, durable) {
+            Droppable::Yes => {}
+            Droppable::Once(_) if last_resort => {}
+            Droppable::Once(ticket) => {
+                self.trim_once_durable(ticket);
+                return Ok(false);
+            }
+            Droppable::No => return Ok(false),
         }
         // Readers are told first.
         files.set_first(oldest.saturating_add(1));
@@ -220,6 +230,15 @@ impl Journal {
         Ok(true)
     }
 
+    /// The keeper comes again as soon as lines are durable up to `ticket`.
+    fn trim_once_durable(&self, ticket: u64) {
+        let mut staging = self.staging.lock();
+        staging.trim_at = Some(ticket);
+        staging.want_durable = staging.want_durable.max(ticket);
+        drop(staging);
+        self.writer.kick();
+    }
+
     /// Makes room on the lower filesystem for what is staged already: gives up the file that waits
     /// for a new use, or the oldest segment, or the reserve. `None`: nothing is left to give up.
     pub(super) fn make_room(&self) -> Result<Option<GaveUp>> {
@@ -227,11 +246,21 @@ impl Journal {
         if self.files.lock().give_up_spare()? {
             return Ok(Some(GaveUp::Spare));
         }
-        if self.options.on_full == OnFull::Trim && self.drop_oldest(&mut keep)? {
+        let trims = self.options.on_full == OnFull::Trim;
+        if trims && self.drop_oldest(&mut keep, false)? {
             self.files.lock().give_up_spare()?;
             return Ok(Some(GaveUp::Segment));
         }
-        Ok(self.open_reserve(&keep)?.then_some(GaveUp::Reserve))
+        if self.open_reserve(&keep)? {
+            return Ok(Some(GaveUp::Reserve));
+        }
+        // The line that ends a revert cannot become durable without room. What is lost is that a power
+        // cut now would take that revert back, whole.
+        let dropped = trims && self.drop_oldest(&mut keep, true)?;
+        if dropped {
+            self.files.lock().give_up_spare()?;
+        }
+        Ok(dropped.then_some(GaveUp::Segment))
     }
 
     /// Makes room on the lower filesystem for a revert, without dropping any history. False: there is

@@ -110,6 +110,8 @@ pub(super) struct Staging {
     /// Everything up to these tickets is to be written, or durable.
     pub(super) want_written: u64,
     pub(super) want_durable: u64,
+    /// Once lines are durable up to this ticket, the keeper may drop a segment that it could not.
+    pub(super) trim_at: Option<u64>,
     /// Everything up to this ticket is durable.
     pub(super) durable: u64,
     /// Callers asleep for room, and for a flush.
@@ -184,6 +186,7 @@ impl Staging {
             tickets: 0,
             want_written: 0,
             want_durable: 0,
+            trim_at: None,
             durable: 0,
             waiting: 0,
             flushing: 0,

@@ -72,6 +72,11 @@ impl Journal {
             return false;
         }
         staging.durable = staging.durable.max(target);
+        if staging.trim_at.is_some_and(|at| at <= target) {
+            staging.trim_at = None;
+            drop(staging);
+            self.keeper.kick();
+        }
         true
     }
 

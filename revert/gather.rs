@@ -79,6 +79,8 @@ pub(super) struct Gathered {
     pub(super) is_deep: bool,
     /// The oldest segment with payloads of theirs; `u64::MAX`: they have none.
     pub(super) oldest: u64,
+    /// The oldest segment with a line or a payload that planning read.
+    pub(super) oldest_read: u64,
 }
 
 impl Gathered {
@@ -202,6 +204,7 @@ struct Gathering<'a> {
     is_newest: bool,
     is_deep: bool,
     oldest: u64,
+    oldest_line: u64,
     /// Whether the object has content: the size of any other is none of ours.
     is_regular: bool,
 }
@@ -226,7 +229,10 @@ pub(super) fn plan(
             Link::End => Err(Refusal::new(Reason::NothingLeft, gathering.newest)),
             Link::Trimmed => Err(Refusal::new(Reason::Trimmed, 0)),
             Link::Line(line, _, _, Step::Stop(_)) => Err(Refusal::new(Reason::Foreign, line.seq)),
-            Link::Line(line, _, _, step) => gathering.step(&line, step, objections).map(|()| true),
+            Link::Line(line, at, _, step) => {
+                gathering.oldest_line = gathering.oldest_line.min(at.segment);
+                gathering.step(&line, step, objections).map(|()| true)
+            }
         };
         match found {
             Ok(_) => {}
@@ -260,6 +266,7 @@ impl<'a> Gathering<'a> {
             is_newest: true,
             is_deep: false,
             oldest: u64::MAX,
+            oldest_line: u64::MAX,
             is_regular: content.inode.is_regular(),
         })
     }
@@ -430,6 +437,7 @@ impl<'a> Gathering<'a> {
             is_newest: self.is_newest && !hides,
             is_deep: self.is_deep,
             oldest: self.oldest,
+            oldest_read: self.oldest.min(self.oldest_line),
         })
     }
 }

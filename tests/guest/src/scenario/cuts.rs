@@ -37,6 +37,7 @@ pub const TESTS: &[Test] = &[
     test("cut-after-revert-and-msync", |w| {
         content(w, |_, file| Ok(Map::of(file, 8, true, false)?.sync()?))
     }),
+    test("cut-after-revert-in-a-full-history", full),
     test("cut-after-revert-of-attributes", attributes),
     test("cut-after-revert-of-names", of_names),
     test("cut-after-revert-of-group", of_group),
@@ -48,6 +49,9 @@ const fn test(name: &'static str, run: fn(&mut World) -> Outcome) -> Test {
 
 /// Lower filesystems that have a disk.
 pub const DISKS: &[Lower] = &[Lower::Ext4, Lower::Xfs, Lower::Btrfs];
+
+/// Nothing of the history becomes durable by itself.
+const OPTIONS: &str = "commit=3600";
 
 /// A world on a disk of its own, on which nothing becomes durable by itself.
 pub struct Disk {
@@ -74,7 +78,7 @@ impl Disk {
         w.src = Some(disk.at.join("src"));
         fs::create_dir(disk.at.join("src"))?;
         disk.sync_below()?;
-        w.mount_with("commit=3600")?;
+        w.mount_with(OPTIONS)?;
         Ok(disk)
     }
 
@@ -122,7 +126,7 @@ impl Disk {
         fs::rename(&left, &self.file)?;
         self.mount(w, false)?;
         more(&self.at.join("src"))?;
-        match w.try_mount("commit=3600") {
+        match w.try_mount(OPTIONS) {
             Ok(()) => Ok(()),
             Err(refusal) => fail!("after the cut: {} {:?}", refusal.error, refusal.said),
         }
@@ -175,6 +179,55 @@ fn content(w: &mut World, then: fn(&World, &File) -> Outcome) -> Outcome {
     w.remount_with("commit=3600")?;
     w.revert("f", 1)?;
     w.same("goes on", "f", b"")?;
+    disk.finish(w)
+}
+
+/// The number of the oldest segment.
+fn oldest_segment(w: &World) -> Outcome<String> {
+    let names = fs::read_dir(w.history()?.join("log"))?.map(|entry| Ok(entry?.file_name()));
+    let names: Vec<_> = names.collect::<std::io::Result<_>>()?;
+    match names.iter().min() {
+        Some(oldest) => Ok(oldest.to_string_lossy().into_owned()),
+        None => fail!("the history has no log"),
+    }
+}
+
+/// The segments that a revert read stay until the line that ends it is durable: until then, recovery
+/// goes on with it after a power cut.
+fn full(w: &mut World) -> Outcome {
+    let mut disk = Disk::new(w)?;
+    w.remount_with("commit=3600,history_max=16M")?;
+    for i in 1..=60 {
+        let file = w.open(&format!("f{i}"))?;
+        put(&file, 0, b"one\n")?;
+        put(&file, 4, &vec![i; 200 << 10])?;
+    }
+    w.sh("echo x > filler")?;
+    disk.sync(w)?;
+    let filler = w.open("filler")?;
+    for round in 0..40 {
+        put(&filler, 0, &vec![round; 256 << 10])?;
+    }
+    disk.sync(w)?;
+    let oldest = oldest_segment(w)?;
+    let mut name = String::new();
+    // A revert copies less than is asked for in advance; some need the oldest segment's room.
+    for i in 1..=60 {
+        name = format!("f{i}");
+        undo::revert(&w.open(&name)?, 2).at("the revert")?;
+        w.sh("sleep 0.2")?;
+        if oldest_segment(w)? != oldest {
+            break;
+        }
+    }
+    check!(
+        oldest_segment(w)? != oldest,
+        "segment {oldest} was not dropped"
+    );
+    drop(filler);
+    disk.cut(w)?;
+    w.same("after the cut", &name, b"")?;
+    same("the end", end_of_revert(w, &name)?.as_str(), "commit")?;
     disk.finish(w)
 }
 
