@@ -25,6 +25,8 @@ impl AttributeHooks for Stack {
         inode.refresh_if_changed();
         change.check(dentry)?;
         match change.size() {
+            // The VFS has asked our inode, before its flags were copied from below.
+            Some(_) if inode.is_protected() => Err(EPERM),
             Some(size) => truncate(dentry, inode, change, size),
             None => {
                 let pending = saved(dentry, inode, change)?;

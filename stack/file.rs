@@ -111,6 +111,7 @@ impl FileHooks for Stack {
         let inode = file.own_inode();
         let _lock = inode.lock();
         inode.refresh_if_changed();
+        inode.refuse_immutable()?;
         let length = call.check_write(bytes)?;
         if length == 0 {
             return Ok(0);

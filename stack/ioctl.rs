@@ -31,6 +31,8 @@ use kernel::prelude::*;
 // Each command has a frame of its own: together they would take what a revert needs of the stack.
 impl IoctlHooks for Stack {
     fn control(file: &OwnFile, command: u32, argument: usize) -> Result<c_long> {
+        // A descriptor may be older than what was done to owners and protection behind the mount.
+        file.own_inode().refresh_if_changed();
         match command {
             uapi::IOC_REVERT => revert_newest(file, argument),
             uapi::IOC_REVERT_SOME => revert_some(file, argument),

@@ -43,6 +43,7 @@ impl RangeHooks for Stack {
         let inode = file.own_inode();
         let _lock = inode.lock();
         inode.refresh_if_changed();
+        inode.refuse_immutable()?;
         file.remove_privileges()?;
         if file.flags() & c::O_APPEND != 0 {
             *pos = i64::try_from(inode.size()).map_err(|_| EFBIG)?;
@@ -195,6 +196,7 @@ fn overwrite(
     let inode = to.own_inode();
     let _lock = inode.lock();
     inode.refresh_if_changed();
+    inode.refuse_immutable()?;
     to.remove_privileges()?;
     let at = u64::try_from(pos).map_err(|_| EINVAL)?;
     let pending = Intent {

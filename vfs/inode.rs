@@ -189,6 +189,23 @@ impl Inode {
         flags & (c::S_APPEND | c::S_IMMUTABLE) != 0
     }
 
+    /// Whether neither content nor attributes may be changed.
+    pub(crate) fn is_immutable(&self) -> bool {
+        // SAFETY: `self` is a live inode; a racy read is what the VFS does too.
+        unsafe { (*self.as_ptr()).i_flags & c::S_IMMUTABLE != 0 }
+    }
+
+    /// Refuses a change of the content through a file that was open before it was protected. The VFS
+    /// asks at open only; of the lower filesystems, ext4 asks at each change (`ext4_setattr()`,
+    /// `ext4_write_checks()`, `ext4_page_mkwrite()`), and xfs, btrfs and tmpfs never.
+    #[inline]
+    pub(crate) fn refuse_immutable(&self) -> Result {
+        if self.is_immutable() {
+            return Err(EPERM);
+        }
+        Ok(())
+    }
+
     /// Whether names in this directory are taken away only by owners of the directory or of the object.
     pub(crate) fn is_sticky(&self) -> bool {
         self.mode() & c::S_ISVTX != 0
@@ -398,6 +415,8 @@ impl OwnInode {
     /// One lower inode has one inode of ours, however many names it has.
     pub(crate) fn obtain(sb: &SuperBlock, lower: &Inode) -> Result<ARef<OwnInode>> {
         if let Some(inode) = Self::find(sb, lower) {
+            // Rights are decided by what it says.
+            inode.refresh_if_changed();
             return Ok(inode);
         }
         let private = KBox::pin_init(

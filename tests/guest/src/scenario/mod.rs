@@ -44,6 +44,7 @@ mod oracle_groups;
 pub mod oracle_tree;
 mod own_names;
 mod programs;
+mod protected;
 mod quotas;
 mod race;
 mod refresh;
@@ -104,6 +105,7 @@ pub fn all() -> Vec<&'static Test> {
         behind::TESTS,
         frozen::TESTS,
         refresh::TESTS,
+        protected::TESTS,
         revalidate::TESTS,
         visible::TESTS,
         maps::TESTS,
