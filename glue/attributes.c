@@ -30,6 +30,51 @@ bool lfs_loses_set_group(struct inode *inode)
 }
 
 /**
+ * lfs_set_id_to_drop - which set-id bits a change takes with it
+ * @lower: the lower inode
+ * @valid: what is changed
+ *
+ * As do_truncate() and chown_common() ask, but the lower inode: where set-id
+ * bits are hidden from ours, they have found none. Return: ATTR_KILL_* flags.
+ */
+unsigned int lfs_set_id_to_drop(struct inode *lower, unsigned int valid)
+{
+	if (!S_ISREG(lower->i_mode) || (valid & ATTR_MODE))
+		return 0;
+	if (valid & (ATTR_UID | ATTR_GID))
+		return setattr_should_drop_sgid(&nop_mnt_idmap, lower);
+	if (valid & ATTR_SIZE)
+		return setattr_should_drop_suidgid(&nop_mnt_idmap, lower);
+	return 0;
+}
+
+/**
+ * lfs_drop_set_id - take set-id bits that are hidden from our inode away, as a write must
+ * @dentry: our dentry, whose inode is locked
+ * @lower: the lower inode
+ *
+ * As file_remove_privs(), which asks our inode. Capabilities are left to that.
+ */
+int lfs_drop_set_id(struct dentry *dentry, struct inode *lower)
+{
+	struct iattr attr = { };
+	int kill = setattr_should_drop_suidgid(&nop_mnt_idmap, lower);
+
+	if (!kill)
+		return 0;
+	attr.ia_valid = ATTR_FORCE | kill;
+	return notify_change(&nop_mnt_idmap, dentry, &attr, NULL);
+}
+
+/**
+ * lfs_is_executing - whether the caller is in execve(2)
+ */
+bool lfs_is_executing(void)
+{
+	return current->in_execve;
+}
+
+/**
  * lfs_may_set_capability - whether the caller may give a file these capabilities
  * @inode: the file
  * @value: security.capability as the filesystem keeps it

@@ -65,13 +65,23 @@ static void copy_content_attributes(struct inode *to, struct inode *from)
 		      (from->i_flags & LFS_COPIED_FLAGS) | S_NOCMTIME;
 }
 
+/*
+ * The mode that our inode has. Where the lower mount is nosuid, a file's set-id
+ * bits are hidden from it: bprm_fill_uid() asks our inode, on a mount of ours
+ * that may not be nosuid. A directory's decides about groups only.
+ */
+static umode_t own_mode(umode_t mode, umode_t hidden)
+{
+	return S_ISREG(mode) ? mode & ~hidden : mode;
+}
+
 /* What the VFS reads off our inode itself, after the model of ovl_copyattr(). */
-void lfs_copy_attributes(struct inode *to, struct inode *from, bool is_kept)
+void lfs_copy_attributes(struct inode *to, struct inode *from, bool is_kept, umode_t hidden)
 {
 	spin_lock(&to->i_lock);
 	to->i_uid = from->i_uid;
 	to->i_gid = from->i_gid;
-	to->i_mode = from->i_mode;
+	to->i_mode = own_mode(from->i_mode, hidden);
 	/* A name of the history's own is none. */
 	set_nlink(to, is_kept ? 0 : from->i_nlink);
 	inode_set_atime_to_ts(to, inode_get_atime(from));
@@ -84,9 +94,10 @@ void lfs_copy_attributes(struct inode *to, struct inode *from, bool is_kept)
  * Any other change moves the change time; the size may follow that later, and a
  * coarse clock may give two changes one time.
  */
-bool lfs_attributes_differ(const struct inode *to, const struct inode *from, bool is_kept)
+bool lfs_attributes_differ(const struct inode *to, const struct inode *from, bool is_kept,
+			   umode_t hidden)
 {
-	return to->i_mode != READ_ONCE(from->i_mode) ||
+	return to->i_mode != own_mode(READ_ONCE(from->i_mode), hidden) ||
 	       !uid_eq(to->i_uid, from->i_uid) ||
 	       !gid_eq(to->i_gid, from->i_gid) ||
 	       ((to->i_flags ^ READ_ONCE(from->i_flags)) & LFS_COPIED_FLAGS) ||

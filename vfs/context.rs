@@ -6,6 +6,7 @@
 
 use super::{
     c,
+    mount::Limits,
     superblock::SuperBlock,
     table::{superblock::SuperHooks, Table},
     FileSystem, Fs,
@@ -326,6 +327,16 @@ unsafe fn join(fc: *mut c::fs_context, sb: *mut c::super_block, source: &Source)
         Report(fc).say(fmt!(
             "the source is mounted already, {}; bind that mount and remount the new one",
             if read_only { "writable" } else { "read-only" }
+        ));
+        return Err(EBUSY);
+    }
+    // SAFETY: The source holds its mount.
+    let limits = unsafe { Limits::of(source.0.mnt) };
+    if let Some(name) = limits.beyond(<Fs as SuperHooks>::lower(sb.mount()).limits()) {
+        Report(fc).say(fmt!(
+            "the source's mount is {}, and the mount of it that is there already is not; bind that one, and remount the new one with {}",
+            name,
+            name
         ));
         return Err(EBUSY);
     }

@@ -13,7 +13,9 @@ use super::{
     inode::{Inode, OwnInode},
     map::MapFile,
     mount::LowerMount,
-    FileSystem, Fs,
+    table::superblock::SuperHooks,
+    FileSystem,
+    Fs, //
 };
 use core::{ops::Deref, ptr::NonNull};
 use kernel::{
@@ -452,7 +454,14 @@ impl OwnFile {
     /// Strips setuid bits and capabilities, as a write must. Under our inode's lock.
     pub(crate) fn remove_privileges(&self) -> Result {
         // SAFETY: A live file whose inode is locked.
-        to_result(unsafe { c::file_remove_privs(self.as_ptr()) })
+        to_result(unsafe { c::file_remove_privs(self.as_ptr()) })?;
+        let inode = self.own_inode();
+        if !<Fs as SuperHooks>::lower(inode.mount()).limits().no_set_id {
+            return Ok(());
+        }
+        let dentry = self.dentry().as_ptr();
+        // SAFETY: A live dentry whose inode is locked, and the lower inode.
+        to_result(unsafe { c::lfs_drop_set_id(dentry, inode.lower().as_ptr()) })
     }
 }
 

@@ -4,7 +4,14 @@
 //!
 //! C header: [`include/linux/fs.h`](srctree/include/linux/fs.h)
 
-use super::{c, dentry::Dentry, superblock::SuperBlock, FileSystem, Fs};
+use super::{
+    c,
+    dentry::Dentry,
+    superblock::SuperBlock,
+    table::superblock::SuperHooks,
+    FileSystem,
+    Fs, //
+};
 use crate::history::line::ObjectId;
 use core::{ops::Deref, ptr::NonNull};
 use kernel::{
@@ -368,19 +375,26 @@ impl OwnInode {
         ARef::from(self)
     }
 
+    /// The mode's bits that files of ours do not have, whatever the lower ones have.
+    fn hidden_bits(&self) -> u16 {
+        <Fs as SuperHooks>::lower(self.mount()).hidden_bits()
+    }
+
     /// Reads mode, owner, times, size and flags off the lower inode.
     pub(crate) fn refresh(&self) {
         let is_kept = self.object().is_kept();
+        let hidden = self.hidden_bits();
         // SAFETY: Both are live inodes.
-        unsafe { c::lfs_copy_attributes(self.as_ptr(), self.lower().as_ptr(), is_kept) }
+        unsafe { c::lfs_copy_attributes(self.as_ptr(), self.lower().as_ptr(), is_kept, hidden) }
     }
 
     /// Whether the VFS would read something else off this inode than off the lower one. Also in RCU
     /// mode: compares only.
     pub(crate) fn attributes_differ(&self) -> bool {
         let is_kept = self.object().is_kept();
+        let hidden = self.hidden_bits();
         // SAFETY: Both are live inodes, or in RCU mode their memory is still there.
-        unsafe { c::lfs_attributes_differ(self.as_ptr(), self.lower().as_ptr(), is_kept) }
+        unsafe { c::lfs_attributes_differ(self.as_ptr(), self.lower().as_ptr(), is_kept, hidden) }
     }
 
     /// As [`Self::refresh`], where a change behind us is all that may have happened. Not in RCU mode:

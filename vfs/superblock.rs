@@ -136,6 +136,12 @@ impl SuperBlock {
         // SAFETY: As above, and `below` is live as long as the lower mount.
         let (ours, theirs) = unsafe { (&mut *sb, &*below) };
         copy_limits(ours, theirs);
+        if lower.limits().no_devices {
+            ours.s_iflags |= c::SB_I_NODEV;
+        }
+        if lower.limits().no_exec {
+            ours.s_iflags |= c::SB_I_NOEXEC;
+        }
         super::table::set_super_tables(self, lower.root().superblock());
         self.make_root(lower.root())
     }

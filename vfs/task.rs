@@ -122,6 +122,12 @@ pub(crate) fn is_administrator() -> bool {
     unsafe { c::capable(c::CAP_SYS_ADMIN as c_int) }
 }
 
+/// Whether the caller is in execve(2).
+pub(crate) fn is_executing() -> bool {
+    // SAFETY: Asks about the running task.
+    unsafe { c::lfs_is_executing() }
+}
+
 /// Whether the caller may make objects immutable or append-only, and lift that.
 pub(crate) fn may_protect() -> bool {
     // SAFETY: Asks about the running task.

@@ -30,6 +30,7 @@ mod interrupted;
 mod joined;
 mod kill;
 mod lasting;
+mod limits;
 mod lines;
 mod log;
 mod lowers;
@@ -119,6 +120,7 @@ pub fn all() -> Vec<&'static Test> {
         mounting::TESTS,
         lowers::TESTS,
         joined::TESTS,
+        limits::TESTS,
         full::TESTS,
         room::TESTS,
         quotas::TESTS,
