@@ -69,7 +69,7 @@ impl Report<'_> {
             "operation was left out",
             "operations were left out",
         );
-        let _ = writeln!(output.messages, "{left}:");
+        output.say(format_args!("{left}:"));
         list(&conflicts, &self.shown.timeline, site, output);
         tell(self.command, &conflicts, site, output)?;
         Err(Error::Conflicts {
@@ -191,7 +191,7 @@ pub fn refused(
     let all = usize::try_from(answer.reply.found).unwrap_or(usize::MAX);
     let head = count(all.max(conflicts.len()), "conflict", "conflicts");
     let among = count(total, "operation", "operations");
-    let _ = writeln!(output.messages, "{head} among {among}; nothing changed.");
+    output.say(format_args!("{head} among {among}; nothing changed."));
     list(conflicts, timeline, site, output);
     let others = total.saturating_sub(conflicts.len());
     let is_anothers = |conflict: &Conflict| {
@@ -282,9 +282,9 @@ fn list(conflicts: &[Conflict], timeline: &Timeline, site: &Site<'_>, output: &m
         .collect();
     // Several operations of one file have one thing in their way.
     rows.dedup();
-    let _ = output.messages.write_all(table(&rows).as_bytes());
+    output.say(table(&rows).trim_end_matches('\n'));
     if conflicts.len() > LISTED {
-        let _ = writeln!(output.messages, "  … and {} more", conflicts.len() - LISTED);
+        output.say(format_args!("  … and {} more", conflicts.len() - LISTED));
     }
 }
 

@@ -292,22 +292,19 @@ fn tell_not_compared(verdict: &Verdict, site: &Site<'_>, output: &mut Output<'_>
         if site.tree.look(Path::new("")) != Look::Unknown {
             let names = count(verdict.unseen.len(), "name", "names");
             let first = quoted(first);
-            let _ = writeln!(
-                output.messages,
+            output.say(format_args!(
                 "Not compared with the log: {names} that cannot be looked at, {first} first."
-            );
+            ));
         }
     }
     if let Some(first) = verdict.unknown.first() {
         let all = verdict.compared.saturating_add(verdict.unknown.len());
-        let _ = writeln!(
-            output.messages,
-            "Names and sizes are as the log says; the content of {} of {} could not be compared, for the \
+        output.say(format_args!("Names and sizes are as the log says; the content of {} of {} could not be compared, for the \
              log has no checksum of it: {} first.",
             verdict.unknown.len(),
             files(all),
             quoted(first)
-        );
+        ));
     }
 }
 

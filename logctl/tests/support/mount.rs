@@ -314,11 +314,7 @@ pub fn run(kernel: &mut Kernel, files: &Files, words: &str) -> (u8, String, Stri
     let cli = parse(normalize(arguments)).unwrap();
     let (mut results, mut messages) = (Vec::new(), Vec::new());
     let mut stripped = anstream::StripStream::new(&mut messages);
-    let mut output = Output {
-        results: &mut results,
-        messages: &mut stripped,
-        json: cli.json,
-    };
+    let mut output = Output::new(&mut results, &mut stripped, cli.json);
     let identify = |path: &Path| Ok(files.objects.get(path).copied());
     let has_own_pids = !kernel.is_contained;
     let mut site = Site {
