@@ -69,6 +69,9 @@ mod whiteouts;
 
 use crate::harness::Test;
 
+/// Rooms that can be asked for as a whole, by their name.
+pub const ROOMS: &[(&str, &[Test])] = &[("content", content::TESTS), ("names", names::TESTS)];
+
 /// Every test of every room.
 pub fn all() -> Vec<&'static Test> {
     let rooms = [
