@@ -37,7 +37,8 @@ use crate::{
     vfs::{
         error::{ENODATA, ENOTEMPTY, EOPNOTSUPP, ESTALE, EUCLEAN},
         file::OwnFile,
-        inode::OwnInode, //
+        inode::OwnInode,
+        lock::Late, //
     },
 };
 pub(crate) use chain::{Chain, Hidden, Link};
@@ -70,7 +71,7 @@ impl Refusal {
             | Reason::Gone
             | Reason::HistoryOff => ENODATA,
             Reason::Foreign => ESTALE,
-            Reason::Mapped | Reason::Conflict => EBUSY,
+            Reason::Mapped | Reason::Conflict | Reason::Busy => EBUSY,
             Reason::NotOwner | Reason::NotPermitted => EPERM,
             Reason::NotWritable => EBADF,
             Reason::NoSpace => ENOSPC,
@@ -104,6 +105,15 @@ impl From<Error> for Refusal {
             error,
             reason,
             seq: 0,
+        }
+    }
+}
+
+impl From<Late> for Refusal {
+    fn from(late: Late) -> Self {
+        match late {
+            Late::Killed => EINTR.into(),
+            Late::Busy(pid) => Self::new(Reason::Busy, u64::from(pid)),
         }
     }
 }
@@ -461,6 +471,7 @@ impl Revert<'_> {
             open: Some(self.file.open()),
             force: self.manner.force,
             resumed: None,
+            is_killable: true,
         }
     }
 }

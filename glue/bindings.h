@@ -87,6 +87,8 @@ const int LFS_CONST_REMAP_DEDUP = REMAP_FILE_DEDUP;
 /* inodes */
 void lfs_inode_lock(struct inode *inode);
 void lfs_inode_unlock(struct inode *inode);
+bool lfs_inode_trylock(struct inode *inode);
+u32 lfs_inode_lock_owner(struct inode *inode);
 bool lfs_inode_trylock_shared(struct inode *inode);
 void lfs_inode_unlock_shared(struct inode *inode);
 loff_t lfs_i_size_read(const struct inode *inode);
@@ -143,6 +145,7 @@ size_t lfs_fill_cached(struct address_space *mapping, loff_t pos, const void *fr
 size_t lfs_copy_to_folio(struct folio *folio, loff_t pos, const void *from, size_t len);
 void lfs_read_into_cache(struct file *file, loff_t pos, size_t len);
 bool lfs_is_killed(void);
+int lfs_breathe(void);
 bool lfs_is_shmem(const struct inode *inode);
 u64 lfs_cached_runs(const struct inode *inode, u64 start, u64 len);
 
@@ -181,6 +184,7 @@ void lfs_process(struct lfs_process *process);
 u64 lfs_real_time(u64 monotonic);
 int lfs_parent_pid(void);
 int lfs_session_id(void);
+u32 lfs_pid_for_caller(u32 pid);
 void lfs_comm(char *buf);
 bool lfs_owner_or_capable(struct inode *inode);
 bool lfs_loses_set_group(struct inode *inode);

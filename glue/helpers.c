@@ -22,6 +22,50 @@ void lfs_inode_unlock(struct inode *inode)
 	inode_unlock(inode);
 }
 
+/**
+ * lfs_inode_trylock() - inode_trylock(), a directory's as that of a parent
+ *
+ * Which inode_lock_nested() has an argument for, and inode_trylock() has not:
+ * lockdep hears of the lock once more.
+ */
+bool lfs_inode_trylock(struct inode *inode)
+{
+	if (!inode_trylock(inode))
+		return false;
+	if (S_ISDIR(inode->i_mode)) {
+		rwsem_release(&inode->i_rwsem.dep_map, _RET_IP_);
+		rwsem_acquire(&inode->i_rwsem.dep_map, I_MUTEX_PARENT, 1, _RET_IP_);
+	}
+	return true;
+}
+
+/**
+ * lfs_inode_lock_owner() - which process has an inode's lock for writing
+ * @inode: the inode
+ *
+ * Mirrors rwsem_owner_flags(), which is static: while a writer has the lock,
+ * the owner is its task, without flags but RWSEM_NONSPINNABLE. A task that had
+ * the lock within this RCU section is freed after it, as in
+ * rwsem_spin_on_owner(). An rwsem of PREEMPT_RT keeps its owner elsewhere.
+ *
+ * Return: its number for the caller; 0 if there is none, or it is not known.
+ */
+u32 lfs_inode_lock_owner(struct inode *inode)
+{
+	u32 pid = 0;
+#ifndef CONFIG_PREEMPT_RT
+	const unsigned long reader = 1, flags = 3;
+	unsigned long owner;
+
+	rcu_read_lock();
+	owner = atomic_long_read(&inode->i_rwsem.owner);
+	if (!(owner & reader) && (owner & ~flags))
+		pid = task_tgid_vnr((struct task_struct *)(owner & ~flags));
+	rcu_read_unlock();
+#endif
+	return pid;
+}
+
 bool lfs_inode_trylock_shared(struct inode *inode)
 {
 	return inode_trylock_shared(inode);
@@ -436,6 +480,16 @@ int lfs_parent_pid(void)
 int lfs_session_id(void)
 {
 	return task_session_nr_ns(current, &init_pid_ns);
+}
+
+u32 lfs_pid_for_caller(u32 pid)
+{
+	u32 found;
+
+	rcu_read_lock();
+	found = pid_vnr(find_pid_ns(pid, &init_pid_ns));
+	rcu_read_unlock();
+	return found;
 }
 
 void lfs_comm(char *buf)

@@ -49,6 +49,8 @@ pub(super) struct Content<'a> {
     pub(super) force: bool,
     /// The size that it had before a revert that is gone on with; `None`: it is as large as it is.
     pub(super) resumed: Option<u64>,
+    /// Whether a look at it ends when the caller is killed: nothing is changed yet.
+    pub(super) is_killable: bool,
 }
 
 /// What a line says of the old state when a revert saved none of it: `why=`.

@@ -33,6 +33,12 @@ impl<T> List<T> {
     }
 }
 
+impl<T> Default for List<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl<T> From<KVVec<T>> for List<T> {
     fn from(items: KVVec<T>) -> Self {
         Self(items)
@@ -184,8 +190,8 @@ pub(super) fn refuse(_seq: u64, refusal: Refusal) -> Result<(), Refusal> {
 /// How much of a payload is read at once.
 const CHUNK: usize = 64 * 1024;
 
-/// How many ranges that stay are remembered at most.
-const MOST_RANGES: usize = 32 * 1024;
+/// How many ranges that stay are remembered at most. Their memory is charged to the caller.
+const MOST_RANGES: usize = 1024 * 1024;
 
 /// A plan in the making.
 struct Gathering<'a> {
@@ -193,6 +199,8 @@ struct Gathering<'a> {
     choice: Choice<'a>,
     merge: Merge<List<Entry>>,
     attributes: KVVec<u8>,
+    /// How many bytes of them there are when what does not hold is dropped.
+    compact_at: usize,
     buf: KVVec<u8>,
     picking: Picking<List<(u64, u64)>>,
     standing: Standing<List<Kept>>,
@@ -222,6 +230,9 @@ pub(super) fn plan(
     let mut chain = Chain::new(journal, inode.id(), head, on_foreign)?;
     let mut gathering = Gathering::new(content, choice)?;
     while gathering.taken < choice.count() {
+        if let (Err(killed), true) = (task::breathe(), content.is_killable) {
+            return Err(killed.into());
+        }
         let hides = chain.hides();
         gathering.is_newest &= !hides;
         let missing = choice.missing(gathering.taken);
@@ -256,6 +267,7 @@ impl<'a> Gathering<'a> {
             choice,
             merge: Merge::new(List::new(), size),
             attributes: KVVec::new(),
+            compact_at: COMPACT_AT,
             buf,
             picking: Picking::new(List::new()),
             standing: Standing::new(List::new(), MOST_RANGES),
@@ -336,7 +348,11 @@ impl<'a> Gathering<'a> {
         }
         self.standing.add(line).map_err(|e| e.refuse(line.seq))?;
         for attribute in self.attributes_of(line)? {
-            (self.standing_attributes).push((attribute, line.seq), GFP_KERNEL)?;
+            // Of one attribute the newest operation is in the way.
+            let mut kept = self.standing_attributes.iter();
+            if !kept.any(|(kept, _)| *kept == attribute) {
+                (self.standing_attributes).push((attribute, line.seq), GFP_KERNEL_ACCOUNT)?;
+            }
         }
         Ok(())
     }
@@ -391,10 +407,7 @@ impl<'a> Gathering<'a> {
             })?;
             let old =
                 attributes(self.journal, restore).map_err(|refusal| Refusal { seq, ..refusal })?;
-            if self.attributes.len().saturating_add(old.len()) > MAX_ATTRIBUTES {
-                return Err(PlanError::NoRoom.refuse(seq));
-            }
-            self.attributes.extend_from_slice(&old, GFP_KERNEL)?;
+            self.add_attributes(&old).map_err(|e| e.refuse(seq))?;
         }
         if inverse.trims {
             self.merge.trim();
@@ -403,6 +416,30 @@ impl<'a> Gathering<'a> {
         let sizes = self.is_regular && (self.is_newest || resized(line).is_some());
         self.merge
             .end_operation(inverse.size_after.filter(|_| sizes));
+        Ok(())
+    }
+
+    /// Adds records of old attributes. Of one attribute the oldest holds: the others go when there are
+    /// many.
+    fn add_attributes(&mut self, old: &[u8]) -> Result<(), PlanError> {
+        let gathered = self.attributes.len().saturating_add(old.len());
+        if gathered > MAX_ATTRIBUTES {
+            return Err(PlanError::NoRoom);
+        }
+        let add = self.attributes.extend_from_slice(old, GFP_KERNEL_ACCOUNT);
+        add.map_err(|_| PlanError::NoRoom)?;
+        if gathered > self.compact_at {
+            let mut last = KVVec::new();
+            for record in Records::new(&self.attributes)?.last_ones_and_owners() {
+                let head = record.head().ok_or(PlanError::Corrupt)?;
+                for part in [&head[..], record.name, record.value.unwrap_or_default()] {
+                    (last.extend_from_slice(part, GFP_KERNEL_ACCOUNT))
+                        .map_err(|_| PlanError::NoRoom)?;
+                }
+            }
+            self.compact_at = last.len().saturating_mul(2).max(COMPACT_AT);
+            self.attributes = last;
+        }
         Ok(())
     }
 
@@ -493,6 +530,9 @@ pub(super) fn verify(journal: &Journal, restore: &Restore, buf: &mut [u8]) -> Re
     }
     Ok(())
 }
+
+/// How many bytes of old attributes are gathered before those that do not hold are dropped.
+const COMPACT_AT: usize = 64 << 10;
 
 /// How many bytes of old attributes one revert gathers at most.
 const MAX_ATTRIBUTES: usize = 16 << 20;

@@ -2,9 +2,9 @@
 
 //! Taking back operations on any objects of a mount: all of them, or none.
 //!
-//! Nobody changes anything through the mount meanwhile: it is frozen. First everything is looked at
-//! ([`choose`]), and nothing is done if one operation cannot be taken back. Then each object gets a
-//! line, its intent, with what is about to be replaced; only when all of them are durable, they are
+//! First everything is looked at ([`choose`]) with nothing excluded, and the request ends there if one
+//! operation cannot be taken back, or if it is a dry run. Then the mount is frozen, so that no operation
+//! comes in between, and everything is looked at again. Each object gets a line, its intent, with what is about to be replaced; only when all of them are durable, they are
 //! applied ([`apply`]). One line decides for all of them how it ended: it is durable before any other
 //! object's own line says the same. What fails on the way is rolled back; a crash before that line
 //! lets the next mount roll it back ([`recover`]).
@@ -42,11 +42,19 @@ use crate::{
         error::{ENODATA, EUCLEAN},
         file::{File, OwnFile},
         inode::OwnInode,
+        quota::pause,
         superblock::SuperBlock,
+        task,
     },
 };
 use claim::{break_leases, Claim, LEASE_ROUNDS};
-use kernel::{prelude::*, sync::aref::ARef};
+use kernel::{
+    prelude::*,
+    sync::{
+        aref::ARef,
+        lock::{mutex::MutexBackend, Guard}, //
+    }, //
+};
 pub(super) use recover::withdraw;
 pub(crate) use rehearse::Staying;
 
@@ -96,6 +104,29 @@ struct Ground<'a> {
     sb: &'a SuperBlock,
     mount: &'a Mount,
     journal: &'a Journal,
+    phase: Phase,
+}
+
+/// How far a request has come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// It is looked at; nothing is excluded.
+    Planning,
+    /// It is looked at again; the mount is frozen.
+    Checking,
+    /// Lines were placed: a killed caller goes on to the end. Recovery begins here.
+    Performing,
+}
+
+impl Ground<'_> {
+    /// In a loop that may take long: lets others run, and ends a request that has changed nothing yet
+    /// when its caller is killed.
+    fn breathe(&self) -> Result {
+        match (task::breathe(), self.phase) {
+            (Err(killed), Phase::Planning | Phase::Checking) => Err(killed),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// An operation that is taken back.
@@ -185,43 +216,107 @@ fn attempt(
     let journal = mount.journal().ok_or(Refusal::new(Reason::HistoryOff, 0))?;
     // Waits for somebody else's freeze, and refuses a read-only mount.
     drop(file.want_write()?);
-    let _turn = mount.group_turn().lock();
-    let _frozen = sb.freeze()?;
-    let ground = Ground {
+    let planning = Ground {
         file: Some(file),
         sb,
         mount,
         journal,
+        phase: Phase::Planning,
     };
-    let pin = journal.pin()?;
-    let mut found = None;
-    let mut objections = |seq, refusal: Refusal| {
-        found.get_or_insert(Refusal { ..refusal });
-        objections(seq, refusal)
+    match Planned::of(planning, request, is_last, &mut *objections)? {
+        Looked::Leased(inodes) => return Ok(Attempt::Leased(inodes)),
+        Looked::Fits(planned) if request.dry_run || planned.group.members.is_empty() => {
+            return Ok(Attempt::Done(planned.done));
+        }
+        // Its memory goes before the second look takes its own.
+        Looked::Fits(_) => {}
+    }
+    let _turn = group_turn(mount)?;
+    let _frozen = sb.freeze()?;
+    let checking = Ground {
+        phase: Phase::Checking,
+        ..planning
     };
-    let mut group = Group::locate(ground, request, &mut objections)?;
-    let (mut done, needs) = group.plan_all(is_last, &mut objections)?;
-    if let Some(refusal) = found {
-        return Err(refusal);
+    let Planned {
+        mut group,
+        mut done,
+        pin,
+    } = match Planned::of(checking, request, is_last, objections)? {
+        Looked::Leased(inodes) => return Ok(Attempt::Leased(inodes)),
+        Looked::Fits(planned) => planned,
+    };
+    if !group.members.is_empty() {
+        done.seq = group.perform(&pin)?;
     }
-    if !group.leased.is_empty() {
-        return Ok(Attempt::Leased(core::mem::take(&mut group.leased)));
-    }
-    let steps = group.steps()?;
-    group.narrow(&pin, &needs, &steps)?;
-    if !request.no_redo {
-        let length = match journal.admit_copies(needs.length) {
-            Ok(()) => needs.length,
-            Err(_) => group.leave_contents()?,
-        };
-        journal.admit(length, Room::Revert)?;
-        journal.admit_kept(group.bytes_to_keep(&steps)?, Room::Revert)?;
-    }
-    if request.dry_run || group.members.is_empty() {
-        return Ok(Attempt::Done(done));
-    }
-    done.seq = group.perform(&pin)?;
     Ok(Attempt::Done(done))
+}
+
+/// Waits until no other group revert changes something, or a signal kills the caller.
+fn group_turn(mount: &Mount) -> Outcome<Guard<'_, (), MutexBackend>> {
+    loop {
+        if let Some(turn) = mount.group_turn().try_lock() {
+            return Ok(turn);
+        }
+        if !pause(TURN_MS) {
+            return Err(EINTR.into());
+        }
+    }
+}
+
+/// How often a request looks whether it is its turn.
+const TURN_MS: u32 = 5;
+
+/// A request that can be fulfilled as far as is known.
+struct Planned<'a> {
+    group: Group<'a>,
+    done: Done,
+    /// What it reads stays.
+    pin: Pin<'a>,
+}
+
+/// What came of a look at a request that meets no objections.
+enum Looked<'a> {
+    Fits(Planned<'a>),
+    /// Leases on these objects have to be broken first.
+    Leased(KVVec<ARef<OwnInode>>),
+}
+
+impl<'a> Planned<'a> {
+    /// Looks at everything: rights, lines, names, room. Nothing is changed.
+    #[inline(never)]
+    fn of(
+        ground: Ground<'a>,
+        request: &'a Request,
+        is_last: bool,
+        objections: Objections<'_>,
+    ) -> Outcome<Looked<'a>> {
+        let journal = ground.journal;
+        let pin = journal.pin()?;
+        let mut found = None;
+        let mut objections = |seq, refusal: Refusal| {
+            found.get_or_insert(Refusal { ..refusal });
+            objections(seq, refusal)
+        };
+        let mut group = Group::locate(ground, request, &mut objections)?;
+        let (done, needs) = group.plan_all(is_last, &mut objections)?;
+        if let Some(refusal) = found {
+            return Err(refusal);
+        }
+        if !group.leased.is_empty() {
+            return Ok(Looked::Leased(core::mem::take(&mut group.leased)));
+        }
+        let steps = group.steps()?;
+        group.narrow(&pin, &needs, &steps)?;
+        if !request.no_redo {
+            let length = match journal.admit_copies(needs.length) {
+                Ok(()) => needs.length,
+                Err(_) => group.leave_contents()?,
+            };
+            journal.admit(length, Room::Revert)?;
+            journal.admit_kept(group.bytes_to_keep(&steps)?, Room::Revert)?;
+        }
+        Ok(Looked::Fits(Self { group, done, pin }))
+    }
 }
 
 impl<'a> Group<'a> {
@@ -235,7 +330,7 @@ impl<'a> Group<'a> {
         let mut group = Self {
             ground,
             request,
-            chosen: KVVec::with_capacity(request.operations.len(), GFP_KERNEL)?,
+            chosen: KVVec::with_capacity(request.operations.len(), GFP_KERNEL_ACCOUNT)?,
             members: KVVec::new(),
             held: KVVec::new(),
             claims: KVVec::new(),
@@ -245,12 +340,13 @@ impl<'a> Group<'a> {
         let mut lines = Lines::new(ground.journal)?;
         let mut newer = u64::MAX;
         for operation in &request.operations {
+            ground.breathe()?;
             if operation.seq >= newer {
                 return Err(EINVAL.into());
             }
             newer = operation.seq;
             match group.identify(&mut lines, operation) {
-                Ok(chosen) => group.chosen.push(chosen, GFP_KERNEL)?,
+                Ok(chosen) => group.chosen.push(chosen, GFP_KERNEL_ACCOUNT)?,
                 Err(refusal) => objections(operation.seq, refusal)?,
             }
         }
@@ -326,9 +422,9 @@ impl<'a> Group<'a> {
 
     /// Their numbers.
     fn numbers(&self, member: &Member) -> Result<KVVec<u64>> {
-        let mut numbers = KVVec::with_capacity(self.of(member).len(), GFP_KERNEL)?;
+        let mut numbers = KVVec::with_capacity(self.of(member).len(), GFP_KERNEL_ACCOUNT)?;
         for chosen in self.of(member) {
-            numbers.push(chosen.seq, GFP_KERNEL)?;
+            numbers.push(chosen.seq, GFP_KERNEL_ACCOUNT)?;
         }
         Ok(numbers)
     }
@@ -363,7 +459,7 @@ impl<'a> Group<'a> {
         let mut rest = 0u64;
         let mut created = KVVec::new();
         for object in self.chosen.iter().filter_map(|chosen| chosen.creates) {
-            created.push(object, GFP_KERNEL)?;
+            created.push(object, GFP_KERNEL_ACCOUNT)?;
         }
         sort(&mut created, |a, b| a < b);
         for index in 0..self.members.len() {
@@ -417,6 +513,7 @@ impl<'a> Group<'a> {
     /// States all intents, applies them, and says how that ended. Answers the first line's number.
     #[inline(never)]
     fn perform(&mut self, pin: &Pin<'_>) -> Outcome<u64> {
+        self.ground.phase = Phase::Performing;
         let begun = self.ground.journal.begin_intent()?;
         let result = self.state_intents(begun);
         let result = result.and_then(|()| self.apply());
@@ -519,6 +616,7 @@ impl Opened {
             open: None,
             force,
             resumed: None,
+            is_killable: ground.phase != Phase::Performing,
         }
     }
 

@@ -279,6 +279,7 @@ fn content<'a>(
         open: None,
         force: true,
         resumed: None,
+        is_killable: false,
     }
 }
 

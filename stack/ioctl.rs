@@ -23,6 +23,7 @@ use crate::{
         inode::OwnInode,
         scope::crc32c,
         table::file::IoctlHooks,
+        task::breathe,
         user, //
     },
 };
@@ -140,6 +141,7 @@ fn read_page(file: &OwnFile, argument: usize) -> Result<c_long> {
     let mut chain = Chain::new(journal, inode.id(), head, OnForeign::Pass)?;
     let mut start = page.len();
     loop {
+        breathe()?;
         let text = match chain.step()? {
             Link::End | Link::Trimmed => break,
             Link::Line(line, at, text, Step::Take | Step::Show) => {
@@ -251,6 +253,7 @@ fn standing_from<'j>(journal: &'j Journal, file: &OwnFile, at: Pos) -> Result<Ch
     }
     let mut chain = from(revert::head(journal, inode)?)?;
     while chain.next_at().is_some_and(|next| next > at) {
+        breathe()?;
         if matches!(chain.step()?, Link::End | Link::Trimmed) {
             break;
         }
@@ -273,6 +276,7 @@ fn copy_standing(
     let mut used = 0;
     let mut resume = chain.next_at();
     loop {
+        breathe()?;
         match chain.step()? {
             Link::End | Link::Trimmed => return Ok((used, None)),
             Link::Line(line, at, text, Step::Take | Step::Show) => {
@@ -283,9 +287,9 @@ fn copy_standing(
                 let text = as_it_ended(journal, &line, at, text, &mut folded)?;
                 let text = view.text(&line, &journal.seed(at.segment), text)?;
                 if !put(buffer, length, &mut used, text)? {
-                    let hidden = chain.into_hidden();
-                    if let Some(at) = resume.filter(|_| !hidden.is_empty()) {
-                        file.open().who()?.lock().paused = Some((at, hidden));
+                    // Also if nothing is hidden: to find that out anew takes the walk so far.
+                    if let Some(at) = resume {
+                        file.open().who()?.lock().paused = Some((at, chain.into_hidden()));
                     }
                     return Ok((used, resume));
                 }
@@ -309,6 +313,7 @@ fn copy_raw(
     let mut next = from;
     let mut used = 0;
     while let Some(at) = next {
+        breathe()?;
         let len = match journal.read_line(at, &mut text) {
             Ok(len) => len,
             Err(e) if e == ENODATA => return Ok((used, None)),
@@ -398,6 +403,7 @@ fn describe(answer: &mut Status, journal: &Journal, inode: &OwnInode, rights: Ri
     let mut looks = rights::Lines::new(inode.mount(), journal);
     let mut chain = Chain::new(journal, inode.id(), head, OnForeign::Pass)?;
     while answer.standing < Status::MAX_STANDING {
+        breathe()?;
         match chain.step()? {
             Link::End | Link::Trimmed => break,
             Link::Line(line, _, _, Step::Take) if looks.may_take_back(rights, &line)? => {

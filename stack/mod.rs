@@ -21,6 +21,7 @@ mod range;
 mod room;
 mod slices;
 mod stores;
+mod turns;
 mod xattr;
 
 pub(crate) use actor::{Identity, IdentityCache, Open, Who};

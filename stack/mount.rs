@@ -5,6 +5,7 @@
 use super::{
     probe::{self, Failure},
     room::{GivingUp, Payer},
+    turns::Turns,
     IdentityCache, Slices, Stack,
 };
 use crate::{
@@ -111,9 +112,11 @@ pub(crate) struct Mount {
     slices: Arc<Slices>,
     /// The lower root's device number.
     device: u32,
-    /// Held by whoever takes operations of several objects back: above all other locks.
+    /// Held by a group revert while it changes something: above all other locks.
     #[pin]
     group_turn: Mutex<()>,
+    #[pin]
+    turns: Turns,
     #[pin]
     scratch: Mutex<KVec<u8>>,
     #[pin]
@@ -160,7 +163,12 @@ impl Mount {
         Ok(())
     }
 
-    /// Held by whoever takes operations of several objects back: above all other locks.
+    /// Each user's turn at a group request.
+    pub(crate) fn turns(&self) -> &Turns {
+        &self.turns
+    }
+
+    /// Held by a group revert while it changes something: above all other locks.
     pub(crate) fn group_turn(&self) -> &Mutex<()> {
         &self.group_turn
     }
@@ -277,6 +285,7 @@ impl Mount {
                 commit: options.commit(),
                 lost: Atomic::new(0),
                 group_turn <- new_mutex!((), "Mount::group_turn"),
+                turns <- Turns::new(),
                 slices: Slices::new(options.commit())?,
                 device,
                 scratch <- new_mutex!(scratch, "Mount::scratch"),

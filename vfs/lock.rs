@@ -4,9 +4,54 @@
 
 use super::{
     c,
-    inode::{Inode, OwnInode}, //
+    inode::{Inode, OwnInode},
+    quota::pause, //
 };
-use kernel::{error::to_result, prelude::*, sync::aref::ARef};
+use kernel::{
+    error::to_result,
+    prelude::*,
+    sync::aref::ARef,
+    time::{Instant, Monotonic}, //
+};
+
+/// For how long a request waits for operations that are under way on an object.
+const PATIENCE_MS: i64 = 5_000;
+
+/// How often it looks whether they have ended.
+const LOOK_MS: u32 = 5;
+
+/// Why a lock was not taken.
+pub(crate) enum Late {
+    /// The caller is being killed.
+    Killed,
+    /// This process had it for too long, by its number for the caller; 0: it is not known.
+    Busy(u32),
+}
+
+/// A wait for locks that ends after a few seconds, or when the caller is killed.
+pub(crate) struct Patience(Instant<Monotonic>);
+
+impl Patience {
+    /// Begins now.
+    pub(crate) fn new() -> Self {
+        Self(Instant::now())
+    }
+
+    /// Waits a moment, with no lock held, for the one that has `inode` locked.
+    pub(crate) fn wait(&self, inode: &Inode) -> Result<(), Late> {
+        if self.0.elapsed().as_millis() > PATIENCE_MS {
+            // SAFETY: `inode` is a live inode.
+            return Err(Late::Busy(unsafe {
+                c::lfs_inode_lock_owner(inode.as_ptr())
+            }));
+        }
+        if pause(LOOK_MS) {
+            Ok(())
+        } else {
+            Err(Late::Killed)
+        }
+    }
+}
 
 impl Inode {
     /// As [`Self::lock`], for a directory under whose lock one of its children's is taken.
@@ -28,6 +73,25 @@ impl Inode {
         // SAFETY: `self` is a live inode.
         unsafe { c::lfs_inode_lock(self.as_ptr()) };
         InodeGuard(self)
+    }
+
+    /// As [`Self::lock`], if the lock is free; never waits.
+    pub(crate) fn try_lock(&self) -> Option<InodeGuard<'_>> {
+        // SAFETY: `self` is a live inode.
+        let locked = unsafe { c::lfs_inode_trylock(self.as_ptr()) };
+        locked.then(|| InodeGuard(self))
+    }
+
+    /// As [`Self::lock`], but waits for a few seconds at most, and not when the caller is killed. The
+    /// caller holds no other lock.
+    pub(crate) fn lock_in_time(&self) -> Result<InodeGuard<'_>, Late> {
+        let patience = Patience::new();
+        loop {
+            if let Some(guard) = self.try_lock() {
+                return Ok(guard);
+            }
+            patience.wait(self)?;
+        }
     }
 
     /// Locks the inode's rwsem for reading, if nobody has it for writing; never waits.

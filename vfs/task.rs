@@ -146,6 +146,18 @@ pub(crate) fn is_killed() -> bool {
     unsafe { c::lfs_is_killed() }
 }
 
+/// In a loop that may take long: lets others run. `EINTR`: the caller is being killed.
+pub(crate) fn breathe() -> Result {
+    // SAFETY: The caller holds no spinlock.
+    kernel::error::to_result(unsafe { c::lfs_breathe() })
+}
+
+/// A process of the initial namespace by its number in the caller's; 0: it has none there.
+pub(crate) fn pid_for_caller(pid: u32) -> u32 {
+    // SAFETY: Looks a number up.
+    unsafe { c::lfs_pid_for_caller(pid) }
+}
+
 /// Runs `work` in a kernel thread and waits: there the caller's RLIMIT_FSIZE, signals, quota and
 /// memory control group do not reach. The caller keeps its locks; `work` must take none of them.
 pub(crate) fn in_kthread<R: Send>(work: impl FnOnce() -> R + Send) -> Option<R> {

@@ -4,7 +4,8 @@
 //! and the caller may. Nothing is changed.
 
 use super::{
-    claim::Claim, rehearse::Staying, Done, Ground, Group, Member, Objections, Opened, Outcome,
+    claim::Claim, rehearse::Staying, Content, Done, Ground, Group, Member, Objections, Opened,
+    Outcome, Phase,
 };
 use crate::{
     backup,
@@ -22,7 +23,7 @@ use crate::{
         Chain, Link, Refusal,
     },
     uapi::Reason,
-    vfs::inode::OwnInode,
+    vfs::{inode::OwnInode, lock::InodeGuard},
 };
 use core::cell::Cell;
 use kernel::{prelude::*, rbtree::RBTree, sync::aref::ARef};
@@ -112,7 +113,7 @@ impl Group<'_> {
     /// Leaves chosen operations standing.
     fn leave_standing(&mut self, staying: &[Staying]) -> Outcome {
         for one in staying {
-            self.staying.push(*one, GFP_KERNEL)?;
+            self.staying.push(*one, GFP_KERNEL_ACCOUNT)?;
         }
         sort(&mut self.staying, |a, b| a.seq > b.seq);
         let staying = core::mem::take(&mut self.staying);
@@ -157,6 +158,7 @@ impl Group<'_> {
         let mut all = Needs::NOTHING;
         let mut last = None;
         for index in 0..self.members.len() {
+            self.ground.breathe()?;
             let member = self.members.get(index).ok_or(EIO)?;
             let (object, count) = (member.object, self.of(member).len() as u64);
             if !member.is_on_names {
@@ -176,13 +178,15 @@ impl Group<'_> {
                         member.length = needs.length;
                     }
                     if let Some(claim) = claim {
-                        self.claims.push(claim, GFP_KERNEL)?;
+                        self.claims.push(claim, GFP_KERNEL_ACCOUNT)?;
                     }
                     if let Some(held) = held {
-                        self.held.push(held, GFP_KERNEL)?;
+                        self.held.push(held, GFP_KERNEL_ACCOUNT)?;
                     }
                 }
-                Ok(Choosing::Leased(inode)) if !is_last => self.leased.push(inode, GFP_KERNEL)?,
+                Ok(Choosing::Leased(inode)) if !is_last => {
+                    self.leased.push(inode, GFP_KERNEL_ACCOUNT)?
+                }
                 Ok(Choosing::Leased(_)) => {
                     let first = self.of(member).first().map_or(0, |chosen| chosen.seq);
                     objections(first, Refusal::new(Reason::Leased, 0))?;
@@ -248,6 +252,7 @@ impl Group<'_> {
                 return Err(Refusal::new(Reason::Conflict, 0));
             }
             let head = {
+                let _lock = self.lock_to_plan(&opened.inode)?;
                 let mut state = opened.inode.object().state.lock();
                 // One that is half done is put right first.
                 let (mount, journal) = (self.ground.mount, self.ground.journal);
@@ -262,6 +267,7 @@ impl Group<'_> {
         opened.may_be_reverted()?;
         let file = opened.file(&self.ground, false)?;
         let content = opened.content(&self.ground, file.as_deref(), self.request.force);
+        let _lock = self.lock_to_plan(&opened.inode)?;
         let mut state = opened.inode.object().state.lock();
         let on_foreign = content.verify(&mut state)?;
         let plan = self.plan(&content, member, state.head, on_foreign, objections)?;
@@ -288,10 +294,19 @@ impl Group<'_> {
         Ok((needs, claim))
     }
 
+    /// Only under its lock can an object's state be compared with it, see [`Content::verify`]. Later the
+    /// mount is frozen.
+    fn lock_to_plan<'o>(&self, inode: &'o OwnInode) -> Outcome<Option<InodeGuard<'o>>> {
+        match self.ground.phase {
+            Phase::Planning => Ok(Some(inode.lock_in_time()?)),
+            Phase::Checking | Phase::Performing => Ok(None),
+        }
+    }
+
     /// What is to be done to content and attributes, by the object's lines from `head` on.
     pub(super) fn plan(
         &self,
-        content: &super::Content<'_>,
+        content: &Content<'_>,
         member: &Member,
         head: Option<Pos>,
         on_foreign: OnForeign,
@@ -325,7 +340,7 @@ impl Group<'_> {
                     break;
                 }
             }
-            places.push(chosen.at, GFP_KERNEL)?;
+            places.push(chosen.at, GFP_KERNEL_ACCOUNT)?;
         }
         Ok(places)
     }
@@ -496,6 +511,7 @@ impl ChoosingNames<'_> {
     ) -> Outcome {
         let group = self.group;
         loop {
+            group.ground.breathe()?;
             self.is_newest &= !chain.hides();
             // By reference: a line is half a kilobyte.
             match &chain.step_with(|seq| fate(group.takes(seq)))? {
@@ -555,7 +571,7 @@ impl ChoosingNames<'_> {
             name_steps(line).map_err(|e| e.refuse(seq))?;
         }
         self.picking.pick(seq).map_err(|e| e.refuse(seq))?;
-        self.taken.places.push(at, GFP_KERNEL)?;
+        self.taken.places.push(at, GFP_KERNEL_ACCOUNT)?;
         if self.taken.newest == 0 {
             self.taken.newest = seq;
         }
@@ -574,11 +590,13 @@ impl ChoosingNames<'_> {
             return Ok(());
         }
         let mut keys = KVVec::new();
-        self.each_name(member, line, &mut |key| Ok(keys.push(key, GFP_KERNEL)?))?;
+        self.each_name(member, line, &mut |key| {
+            Ok(keys.push(key, GFP_KERNEL_ACCOUNT)?)
+        })?;
         for key in keys {
             if self.standing.get(&key).is_none() {
                 self.standing
-                    .try_create_and_insert(key, line.seq, GFP_KERNEL)?;
+                    .try_create_and_insert(key, line.seq, GFP_KERNEL_ACCOUNT)?;
             }
         }
         Ok(())

@@ -19,7 +19,7 @@ pub(super) type Place = (Pos, usize);
 
 /// The steps of taking operations back, which are given newest first.
 pub(super) fn steps(journal: &Journal, places: &[Place]) -> Outcome<KVVec<Todo>> {
-    let mut todos = KVVec::with_capacity(places.len(), GFP_KERNEL)?;
+    let mut todos = KVVec::with_capacity(places.len(), GFP_KERNEL_ACCOUNT)?;
     let mut lines = Lines::new(journal)?;
     let mut next = 0;
     while let Some(&(at, directory)) = places.get(next) {

@@ -5,7 +5,7 @@
 use super::{
     apply::{Dirs, Turn},
     order::{self, Place},
-    Ground, Outcome,
+    Ground, Outcome, Phase,
 };
 use crate::{
     history::{
@@ -39,6 +39,7 @@ pub(in crate::revert) fn withdraw(sb: &SuperBlock, group: &[Unfinished]) -> Outc
         sb,
         mount,
         journal,
+        phase: Phase::Performing,
     };
     let mut places = names_of(&ground, group)?;
     let mut gone = KVVec::with_capacity(group.len(), GFP_KERNEL)?;

@@ -96,6 +96,7 @@ impl Group<'_> {
         };
         let mut lines = Lines::new(self.ground.journal)?;
         for todo in &todos {
+            self.ground.breathe()?;
             if let Err(refusal) = rehearsal.step(&mut lines, todo) {
                 // Later steps would be refused for what this one has not done.
                 for staying in &rehearsal.staying {

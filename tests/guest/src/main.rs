@@ -11,6 +11,7 @@ mod faults;
 mod forge;
 mod group;
 mod harness;
+mod held;
 mod manifest;
 mod mounts;
 mod oracle;

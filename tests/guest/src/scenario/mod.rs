@@ -25,6 +25,7 @@ mod groups_gone;
 mod groups_protected;
 mod groups_redo;
 mod handles;
+mod held;
 mod in_use;
 mod interrupted;
 mod joined;
@@ -136,6 +137,7 @@ pub fn all() -> Vec<&'static Test> {
         oracle_all::TESTS,
         oracle_groups::TESTS,
         kill::TESTS,
+        held::TESTS,
         fuzz_calls::TESTS,
         fuzz_options::TESTS,
         fuzz_damage::TESTS,

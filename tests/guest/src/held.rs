@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Side processes that try to hold others up, as users without rights: `lfs-tests work held WORDS`.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::thread;
+
+use rustix::pipe::{self, SpliceFlags};
+
+use crate::group::{self, DRY_RUN};
+use crate::sys;
+
+/// The user that they run as.
+pub const NOBODY: u32 = 65534;
+
+pub fn main(words: &[&str]) -> io::Result<()> {
+    sys::become_user(NOBODY)?;
+    match words {
+        ["bogus", count] => bogus(number(count)),
+        ["crowd", threads, count] => crowd(number(threads), number(count)),
+        ["splice", file] => splice(file),
+        ["dry", file] => dry(file),
+        _ => Err(io::ErrorKind::InvalidInput.into()),
+    }
+}
+
+fn number(word: &str) -> u64 {
+    word.parse().expect("a number")
+}
+
+/// Says that what comes next may never end.
+fn ready() -> io::Result<()> {
+    println!("ready");
+    io::stdout().flush()
+}
+
+/// Operations that do not exist, the newest first.
+pub fn nonsense(count: u64) -> Vec<u8> {
+    let mut list = Vec::new();
+    for seq in (1..=count).rev() {
+        for word in [seq, 1, 0] {
+            list.extend(u64::to_ne_bytes(word));
+        }
+    }
+    list
+}
+
+/// Asks for ever whether operations could be taken back that do not exist, through the root.
+fn bogus(count: u64) -> io::Result<()> {
+    let root = File::open(".")?;
+    let mut list = nonsense(count);
+    ready()?;
+    loop {
+        let (result, _) = group::raw(&root, &mut list, count, DRY_RUN);
+        if result.is_ok() {
+            return Err(io::Error::other("nonsense was accepted"));
+        }
+    }
+}
+
+/// The same in many threads at once, each with a request of its own.
+fn crowd(threads: u64, count: u64) -> io::Result<()> {
+    let list = nonsense(count);
+    ready()?;
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            let mut list = list.clone();
+            scope.spawn(move || {
+                let root = File::open(".").expect("the root");
+                loop {
+                    let _ = group::raw(&root, &mut list, count, DRY_RUN);
+                }
+            });
+        }
+    });
+    Ok(())
+}
+
+/// Waits for a pipe that nothing comes out of, in a splice to a file.
+fn splice(file: &str) -> io::Result<()> {
+    let (from, _to) = pipe::pipe()?;
+    let file = OpenOptions::new().write(true).create(true).open(file)?;
+    ready()?;
+    pipe::splice(&from, None, &file, None, 4096, SpliceFlags::empty())?;
+    Err(io::Error::other("an empty pipe gave something"))
+}
+
+/// Asks once whether an operation could be taken back that does not exist.
+fn dry(file: &str) -> io::Result<()> {
+    let file = File::open(file)?;
+    let _ = group::raw(&file, &mut nonsense(1), 1, DRY_RUN);
+    Ok(())
+}
