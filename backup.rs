@@ -80,6 +80,9 @@ pub(crate) struct Intent<'a> {
     pub(crate) loses: Loses<'a>,
     /// Whether the change may be durable when it returns: then its record has to be before.
     pub(crate) durable: bool,
+    /// Whether the lower filesystem itself takes the caller's pages, which may have to be waited for:
+    /// then no room of the journal is held meanwhile. Such a change is `durable`.
+    pub(crate) is_direct: bool,
 }
 
 impl<'a> Intent<'a> {
@@ -139,6 +142,9 @@ impl<'a> Intent<'a> {
         };
         if self.durable {
             record.place_early()?;
+            if self.is_direct {
+                record.room.release();
+            }
         }
         go(&mut Prepared::Recorded(record))
     }
@@ -393,8 +399,11 @@ impl Record<'_> {
             open: self.open,
         };
         let what = What { op, ..self.what };
-        let placed = place(&subject, state, &mut self.room, &what, |draft| {
-            draft.of(of);
+        let room = &mut self.room;
+        let placed = room.renew().and_then(|()| {
+            place(&subject, state, room, &what, |draft| {
+                draft.of(of);
+            })
         });
         if let Err(e) = placed {
             self.mount.warn_lost(e);

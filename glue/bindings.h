@@ -32,6 +32,7 @@
 #include <linux/seq_file.h>
 #include <linux/shmem_fs.h>
 #include <linux/splice.h>
+#include <linux/splice.h>
 #include <linux/statfs.h>
 #include <linux/uio.h>
 #include <linux/workqueue.h>
@@ -82,6 +83,7 @@ const int LFS_CONST_FALLOC_WRITE_ZEROES = FALLOC_FL_WRITE_ZEROES;
 const int LFS_CONST_ACL_TYPE_ACCESS = ACL_TYPE_ACCESS;
 const int LFS_CONST_ACL_TYPE_DEFAULT = ACL_TYPE_DEFAULT;
 const int LFS_CONST_REMAP_DEDUP = REMAP_FILE_DEDUP;
+const unsigned int LFS_CONST_SPLICE_NONBLOCK = SPLICE_F_NONBLOCK;
 #endif
 
 /* inodes */
@@ -133,6 +135,9 @@ int lfs_lower_permission(struct inode *lower, int mask);
 struct file *lfs_get_file(struct file *file);
 ssize_t lfs_read(struct kiocb *iocb, struct file *lower, struct iov_iter *iter);
 ssize_t lfs_write(struct kiocb *iocb, struct file *lower, struct iov_iter *iter);
+bool lfs_is_of_user(const struct iov_iter *iter);
+bool lfs_fault_in(struct kiocb *iocb, struct iov_iter *iter, size_t window);
+int lfs_wait_for_pipe(struct pipe_inode_info *pipe, struct file *file, unsigned int flags);
 ssize_t lfs_splice_write(struct file *lower, struct pipe_inode_info *pipe,
 			 loff_t *pos, size_t len, unsigned int flags);
 long lfs_lower_ioctl(struct file *lower, unsigned int command, unsigned long argument);

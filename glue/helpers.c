@@ -7,6 +7,7 @@
 #include <linux/lockdep.h>
 #include <linux/mm.h>
 #include <linux/namei.h>
+#include <linux/pipe_fs_i.h>
 #include <linux/seqlock.h>
 #include "bindings.h"
 
@@ -320,6 +321,12 @@ ssize_t lfs_read(struct kiocb *iocb, struct file *lower, struct iov_iter *iter)
 	return ret;
 }
 
+/*
+ * As gfs2_file_buffered_write() under its glock: a page of the caller's that
+ * would have to be waited for ends the write (fewer bytes, or -EFAULT), since
+ * room of the journal and our inode's lock are held. lfs_fault_in() brings it.
+ * A direct write takes pages by get_user_pages(), which this does not change.
+ */
 ssize_t lfs_write(struct kiocb *iocb, struct file *lower, struct iov_iter *iter)
 {
 	struct kiocb k;
@@ -330,11 +337,83 @@ ssize_t lfs_write(struct kiocb *iocb, struct file *lower, struct iov_iter *iter)
 	lfs_lower_kiocb(&k, iocb, lower);
 	k.ki_flags |= IOCB_WRITE;
 	file_start_write(lower);
-	ret = lower->f_op->write_iter(&k, iter);
+	if (k.ki_flags & IOCB_DIRECT) {
+		ret = lower->f_op->write_iter(&k, iter);
+	} else {
+		pagefault_disable();
+		ret = lower->f_op->write_iter(&k, iter);
+		pagefault_enable();
+	}
 	if (ret > 0)
 		fsnotify_modify(lower);
 	file_end_write(lower);
 	iocb->ki_pos = k.ki_pos;
+	return ret;
+}
+
+bool lfs_is_of_user(const struct iov_iter *iter)
+{
+	return user_backed_iter(iter);
+}
+
+/**
+ * lfs_fault_in() - see to it that a write finds its first bytes in memory
+ * @iocb: a write that the VFS has started (file_start_write() and kin)
+ * @iter: memory of the caller
+ * @window: how many bytes of it
+ *
+ * A page that has to be waited for may never come (FUSE, userfaultfd), so the
+ * VFS's write access is given back meanwhile: a freeze must not wait for it.
+ * It was taken by file_start_write() for a synchronous call, and by
+ * kiocb_start_write(), which hides it from lockdep, for another.
+ *
+ * Return: whether there is at least one byte.
+ */
+bool lfs_fault_in(struct kiocb *iocb, struct iov_iter *iter, size_t window)
+{
+	size_t size = min(iov_iter_count(iter), window);
+	size_t missing;
+
+	pagefault_disable();
+	missing = fault_in_iov_iter_readable(iter, size);
+	pagefault_enable();
+	if (likely(!missing))
+		return true;
+	if (is_sync_kiocb(iocb))
+		file_end_write(iocb->ki_filp);
+	else
+		kiocb_end_write(iocb);
+	missing = fault_in_iov_iter_readable(iter, size);
+	if (is_sync_kiocb(iocb))
+		file_start_write(iocb->ki_filp);
+	else
+		kiocb_start_write(iocb);
+	return missing != size;
+}
+
+/**
+ * lfs_wait_for_pipe() - wait until a pipe has something for a file
+ * @pipe: the pipe of a splice to @file
+ * @file: a file of ours, for which the VFS has called file_start_write()
+ * @flags: SPLICE_F_NONBLOCK and others
+ *
+ * Mirrors ipipe_prep(), which is static, with the wait of pipe_wait_readable().
+ * The write access is given back while it waits, as in lfs_fault_in().
+ *
+ * Return: 0 (there is something, or no writer is left), or an errno.
+ */
+int lfs_wait_for_pipe(struct pipe_inode_info *pipe, struct file *file, unsigned int flags)
+{
+	int ret;
+
+	if (!pipe_is_empty(pipe) || !READ_ONCE(pipe->writers))
+		return 0;
+	if (flags & SPLICE_F_NONBLOCK)
+		return -EAGAIN;
+	file_end_write(file);
+	ret = wait_event_interruptible(pipe->rd_wait, !pipe_is_empty(pipe) ||
+						      !READ_ONCE(pipe->writers));
+	file_start_write(file);
 	return ret;
 }
 

@@ -126,6 +126,7 @@ fn save<'a>(
         length: 0,
         loses: Loses::Attributes(dentry.lower()?, wanted),
         durable: false,
+        is_direct: false,
     }
     .prepare()
 }
@@ -189,6 +190,7 @@ fn truncate(dentry: &OwnDentry, inode: &OwnInode, change: &mut Change, size: u64
         length: size.abs_diff(old),
         loses,
         durable: inode.is_sync(),
+        is_direct: false,
     }
     .prepare()?;
     let access = inode.lower().write_access();

@@ -10,7 +10,8 @@ use crate::{
         c,
         file::OwnFile,
         range::{self, Pipe},
-        table::file::RangeHooks, //
+        table::file::RangeHooks,
+        task::breathe, //
     }, //
 };
 use kernel::prelude::*;
@@ -40,32 +41,16 @@ impl RangeHooks for Stack {
         length: usize,
         flags: u32,
     ) -> Result<usize> {
-        let inode = file.own_inode();
-        let _lock = inode.lock();
-        inode.refresh_if_changed();
-        inode.refuse_immutable()?;
-        file.remove_privileges()?;
-        if file.flags() & c::O_APPEND != 0 {
-            *pos = i64::try_from(inode.size()).map_err(|_| EFBIG)?;
+        loop {
+            // With nothing held: it may stay empty for ever.
+            pipe.wait(file, flags)?;
+            match splice_once(pipe, file, pos, length, flags) {
+                // Another reader of the pipe came first.
+                Err(e) if e == EAGAIN && flags & c::SPLICE_NONBLOCK == 0 => {}
+                result => return result,
+            }
+            breathe()?;
         }
-        let at = u64::try_from(*pos).map_err(|_| EINVAL)?;
-        let length = length.min(SPLICE);
-        let pending = Intent {
-            inode,
-            open: Some(file.open()),
-            op: Op::Write,
-            at,
-            length: length as u64,
-            loses: Loses::Range(file.lower(), at, at.saturating_add(length as u64)),
-            durable: inode.is_sync() || file.flags() & c::O_DSYNC != 0,
-        }
-        .prepare()?;
-        let result = inode.mount().with_room(payer(file, length as u64), || {
-            pipe.write_lower(file.lower(), pos, length, flags)
-        });
-        pending.settle(result.map(|n| n as u64));
-        inode.refresh();
-        result
     }
 
     fn allocate(file: &OwnFile, mode: c_int, offset: i64, length: i64) -> Result {
@@ -92,6 +77,7 @@ impl RangeHooks for Stack {
             length: count,
             loses,
             durable: inode.is_sync(),
+            is_direct: false,
         }
         .prepare()?;
         let result = inode.mount().with_room(payer(file, count), || {
@@ -165,6 +151,43 @@ impl RangeHooks for Stack {
     }
 }
 
+/// Moves what a pipe has to a file; `EAGAIN`: it has nothing.
+fn splice_once(
+    pipe: &Pipe,
+    file: &OwnFile,
+    pos: &mut i64,
+    length: usize,
+    flags: u32,
+) -> Result<usize> {
+    let inode = file.own_inode();
+    let _lock = inode.lock();
+    inode.refresh_if_changed();
+    inode.refuse_immutable()?;
+    file.remove_privileges()?;
+    if file.flags() & c::O_APPEND != 0 {
+        *pos = i64::try_from(inode.size()).map_err(|_| EFBIG)?;
+    }
+    let at = u64::try_from(*pos).map_err(|_| EINVAL)?;
+    let length = length.min(SPLICE);
+    let pending = Intent {
+        inode,
+        open: Some(file.open()),
+        op: Op::Write,
+        at,
+        length: length as u64,
+        loses: Loses::Range(file.lower(), at, at.saturating_add(length as u64)),
+        durable: inode.is_sync() || file.flags() & c::O_DSYNC != 0,
+        is_direct: false,
+    }
+    .prepare()?;
+    let result = inode.mount().with_room(payer(file, length as u64), || {
+        pipe.write_lower(file.lower(), pos, length, flags)
+    });
+    pending.settle(result.map(|n| n as u64));
+    inode.refresh();
+    result
+}
+
 /// What a mode of fallocate(2) is called in the log.
 fn kind_of(mode: c_int) -> Op {
     if mode & c::FALLOC_PUNCH_HOLE != 0 {
@@ -207,6 +230,7 @@ fn overwrite(
         length,
         loses: Loses::Range(to.lower(), at, at.saturating_add(length)),
         durable: inode.is_sync() || to.flags() & c::O_DSYNC != 0,
+        is_direct: false,
     }
     .prepare()?;
     let result = inode.mount().with_room(payer(to, length), lower);

@@ -64,6 +64,7 @@ impl XattrHooks for Stack {
                 },
             ),
             durable: false,
+            is_direct: false,
         }
         .prepare()?;
         let payer = Payer::Object(lower, value.1 as u64);

@@ -538,6 +538,11 @@ impl Call {
         Ok(())
     }
 
+    /// Whether it goes past the page cache.
+    pub(crate) fn is_direct(&self) -> bool {
+        self.has(c::IOCB_DIRECT)
+    }
+
     /// Whether its effect is durable when it returns, or goes past the page cache.
     pub(crate) fn is_durable(&self) -> bool {
         self.has(c::IOCB_DSYNC | c::IOCB_SYNC | c::IOCB_DIRECT)
@@ -564,7 +569,19 @@ impl Call {
         usize::try_from(n).map_err(|_| errno(n))
     }
 
-    /// Writes to the lower file, at the position that [`Call::check_write`] settled.
+    /// Sees to it that at least one of the next bytes of a write is in memory, and as many of the next
+    /// `window` as can be. The VFS's write access is given back meanwhile; the caller holds no lock.
+    pub(crate) fn fault_in(&mut self, bytes: &mut Bytes, window: usize) -> Result {
+        // SAFETY: A live call, for which the VFS has taken write access, and its user memory.
+        if unsafe { c::lfs_fault_in(self.as_ptr(), bytes.as_ptr(), window) } {
+            Ok(())
+        } else {
+            Err(EFAULT)
+        }
+    }
+
+    /// Writes to the lower file, at the position that [`Call::check_write`] settled. Unless it is a direct
+    /// write, it ends where a page of the caller's would have to be waited for.
     pub(crate) fn write_lower(&mut self, lower: &File, bytes: &mut Bytes) -> Result<usize> {
         // SAFETY: All are live; the call is synchronous.
         let n = unsafe { c::lfs_write(self.as_ptr(), lower.as_ptr(), bytes.as_ptr()) };
@@ -587,6 +604,13 @@ impl Bytes {
 
     fn as_ptr(&self) -> *mut c::iov_iter {
         self.0.get()
+    }
+
+    /// Whether they are in a program's memory, and not in the kernel's.
+    #[inline]
+    pub(crate) fn are_of_user(&self) -> bool {
+        // SAFETY: A live iterator.
+        unsafe { c::lfs_is_of_user(self.as_ptr()) }
     }
 
     /// How many of them were not taken yet.

@@ -9,7 +9,7 @@ use std::thread;
 use rustix::pipe::{self, SpliceFlags};
 
 use crate::group::{self, DRY_RUN};
-use crate::sys;
+use crate::sys::{self, Missing};
 
 /// The user that they run as.
 pub const NOBODY: u32 = 65534;
@@ -20,6 +20,8 @@ pub fn main(words: &[&str]) -> io::Result<()> {
         ["bogus", count] => bogus(number(count)),
         ["crowd", threads, count] => crowd(number(threads), number(count)),
         ["splice", file] => splice(file),
+        ["splices", dir, count] => splices(dir, number(count)),
+        ["buffers", dir, count] => buffers(dir, number(count)),
         ["dry", file] => dry(file),
         _ => Err(io::ErrorKind::InvalidInput.into()),
     }
@@ -84,6 +86,40 @@ fn splice(file: &str) -> io::Result<()> {
     ready()?;
     pipe::splice(&from, None, &file, None, 4096, SpliceFlags::empty())?;
     Err(io::Error::other("an empty pipe gave something"))
+}
+
+/// As [`splice`], so many times at once.
+fn splices(dir: &str, count: u64) -> io::Result<()> {
+    at_once(dir, count, |file| {
+        let (from, _to) = pipe::pipe()?;
+        pipe::splice(&from, None, file, None, 4096, SpliceFlags::empty())?;
+        Ok(())
+    })
+}
+
+/// Writes that wait for pages that never come, so many at once.
+fn buffers(dir: &str, count: u64) -> io::Result<()> {
+    at_once(dir, count, |file| {
+        // Some find their first page.
+        Missing::new(8192, 4096)?.write_to(file)?;
+        Ok(())
+    })
+}
+
+/// Does what never ends with so many files at once.
+fn at_once(dir: &str, count: u64, work: impl Fn(&File) -> io::Result<()> + Sync) -> io::Result<()> {
+    let open = |number| {
+        let path = format!("{dir}/{number}");
+        OpenOptions::new().write(true).create(true).open(path)
+    };
+    let files = (0..count).map(open).collect::<io::Result<Vec<File>>>()?;
+    ready()?;
+    thread::scope(|scope| {
+        for file in &files {
+            scope.spawn(|| work(file).expect("it never ends"));
+        }
+    });
+    Ok(())
 }
 
 /// Asks once whether an operation could be taken back that does not exist.

@@ -153,6 +153,59 @@ pub fn open_by_handle(mount: &impl AsFd, handle: &Handle, flags: i32) -> io::Res
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Anonymous memory whose pages never come: a userfaultfd has it that nobody serves.
+pub struct Missing {
+    map: Map,
+    _faults: OwnedFd,
+}
+
+impl Missing {
+    /// So many bytes, of which the first `present` are there.
+    pub fn new(length: usize, present: usize) -> io::Result<Missing> {
+        const API: u64 = 0xC018_AA3F;
+        const REGISTER: u64 = 0xC020_AA00;
+        const MISSING: u64 = 1;
+        // SAFETY: plain numbers.
+        let fd = done(unsafe { libc::syscall(libc::SYS_userfaultfd, libc::O_CLOEXEC) })?;
+        // SAFETY: the kernel gave us this descriptor.
+        let faults = unsafe { OwnedFd::from_raw_fd(fd as i32) };
+        ioctl_words(&faults, API, &mut [0xAA, 0, 0])?;
+        let mut map = Map::anonymous(length)?;
+        if present != 0 {
+            map.store(0, &vec![7; present]);
+        }
+        let range = [map.start as u64, length as u64, MISSING, 0];
+        ioctl_words(&faults, REGISTER, &mut range.clone())?;
+        Ok(Missing {
+            map,
+            _faults: faults,
+        })
+    }
+
+    /// Writes it to a file.
+    pub fn write_to(&self, file: &impl AsFd) -> io::Result<usize> {
+        let fd = file.as_fd().as_raw_fd();
+        // SAFETY: the mapping is as long as that; the kernel faults where a page is missing.
+        let value = unsafe { libc::write(fd, self.map.start.cast(), self.map.length) };
+        done(value as libc::c_long)
+    }
+}
+
+/// Writes the `length` bytes at `bytes`, and behind them what nobody may read, to a file.
+pub fn write_beyond(file: &impl AsFd, bytes: &[u8], beyond: usize) -> io::Result<usize> {
+    let length = bytes.len() + beyond;
+    let pages = Map::anonymous(length)?;
+    // SAFETY: the range lies in the mapping, which is ours.
+    unsafe { ptr::copy(bytes.as_ptr(), pages.start, bytes.len()) };
+    // SAFETY: as above; what is behind is not read by us any more.
+    let cut =
+        unsafe { libc::mprotect(pages.start.add(bytes.len()).cast(), beyond, libc::PROT_NONE) };
+    done(cut.into())?;
+    // SAFETY: the kernel stops where it may not read.
+    let value = unsafe { libc::write(file.as_fd().as_raw_fd(), pages.start.cast(), length) };
+    done(value as libc::c_long)
+}
+
 /// Memory from `mmap`: of a file, or anonymous (aligned to pages, for O_DIRECT).
 pub struct Map {
     start: *mut u8,

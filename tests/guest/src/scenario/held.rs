@@ -13,12 +13,17 @@ use crate::group::{self, Placed, Watch, DRY_RUN};
 use crate::harness::Test;
 use crate::held::NOBODY;
 use crate::mounts::Lower;
-use crate::outcome::{check, same, Outcome};
+use crate::outcome::{check, same, same_errno, Outcome};
+use crate::sys;
+use crate::undo;
 use crate::world::World;
 
 pub const TESTS: &[Test] = &[
     Test::new("held-by-bogus-requests", bogus_requests).seconds(180),
     Test::new("held-by-an-empty-pipe", empty_pipe).seconds(120),
+    Test::new("held-by-empty-pipes", empty_pipes).seconds(120),
+    Test::new("held-by-missing-pages", missing_pages).seconds(120),
+    Test::new("held-short-buffers", short_buffers),
     Test::new("held-memory", memory).seconds(240),
     Test::new("held-and-killed", killed).seconds(180),
     Test::new("held-work-past-appends", past_appends).seconds(180),
@@ -124,6 +129,48 @@ fn empty_pipe(w: &mut World) -> Outcome {
     let worst = longest(w, 3)?;
     check!(worst < Duration::from_secs(2), "root waited {worst:?}");
     Ok(())
+}
+
+/// Nothing of the journal is held while pipes are waited for.
+fn empty_pipes(w: &mut World) -> Outcome {
+    open_directory(w, "d")?;
+    nobody_waits_for(w, &["splices", "d", "60"])?;
+    // What comes into a pipe at last goes to the file, and can be taken back.
+    w.sh("(sleep 1; echo late) | head -c 5 > late; cat late")?;
+    w.same("late", "late", b"late\n")
+}
+
+/// Nothing is held while pages of a write's buffer are waited for, either.
+fn missing_pages(w: &mut World) -> Outcome {
+    open_directory(w, "d")?;
+    fs::write("/proc/sys/vm/unprivileged_userfaultfd", "1")?;
+    nobody_waits_for(w, &["buffers", "d", "60"])
+}
+
+fn nobody_waits_for(w: &World, words: &[&str]) -> Outcome {
+    let stuck = Attacker::start(w, words)?;
+    sleep(Duration::from_millis(500));
+    let worst = longest(w, 5)?;
+    let took = stuck.kill()?;
+    check!(worst < Duration::from_secs(2), "root waited {worst:?}");
+    check!(took < Duration::from_secs(5), "killed after {took:?}");
+    Ok(())
+}
+
+/// A write from a buffer of which only a part may be read writes that part.
+fn short_buffers(w: &mut World) -> Outcome {
+    w.make("f", &[1; 20_000])?;
+    let file = w.open("f")?;
+    let bytes = [2; 8192];
+    let written = sys::write_beyond(&file, &bytes, 4096)?;
+    same("bytes written", written, bytes.len())?;
+    let mut expected = vec![1; 20_000];
+    expected[..written].fill(2);
+    w.same("the part that was there", "f", &expected)?;
+    let none = sys::write_beyond(&file, &[], 4096);
+    same_errno("nothing there", none, rustix::io::Errno::FAULT)?;
+    undo::revert(&file, 1)?;
+    w.same("taken back", "f", &[1; 20_000])
 }
 
 /// So many kilobytes are available.
