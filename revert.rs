@@ -187,7 +187,7 @@ pub(crate) fn walk(file: &OwnFile, count: u64, manner: Manner) -> Outcomes {
         inside = revert.walk_directory(count)?;
     } else {
         let _write = file.want_write()?;
-        let _lock = inode.lock();
+        let _lock = inode.lock_in_time()?;
         revert.walk_object(count)?;
     }
     inode.refresh();
@@ -286,7 +286,7 @@ impl Revert<'_> {
         let mut inside = 0u64;
         let runs = {
             let _write = self.file.want_write()?;
-            let _lock = self.inode.lock_as_parent();
+            let _lock = self.inode.lock_in_time()?;
             self.runs(count)?
         };
         self.is_one_of_many.set(runs.len() != 1 || self.manner.deep);
@@ -303,12 +303,12 @@ impl Revert<'_> {
                     if self.manner.deep {
                         inside = inside.saturating_add(removed::refill(self, n)?);
                     }
-                    let _lock = self.inode.lock_as_parent();
+                    let _lock = self.inode.lock_in_time()?;
                     let taken = self.newest_names(n)?;
                     self.take_back_names(&taken, None)?;
                 }
                 Run::Attributes(n) => {
-                    let _lock = self.inode.lock_as_parent();
+                    let _lock = self.inode.lock_in_time()?;
                     self.walk_object(n)?;
                 }
             }

@@ -91,6 +91,14 @@ void lfs_inode_lock(struct inode *inode);
 void lfs_inode_unlock(struct inode *inode);
 bool lfs_inode_trylock(struct inode *inode);
 u32 lfs_inode_lock_owner(struct inode *inode);
+int lfs_inode_lock_killable(struct inode *inode);
+bool lfs_inode_trylock_apart(struct inode *inode);
+void lfs_inode_unlock_apart(struct inode *inode);
+void lfs_inode_show_lock(struct inode *inode, bool as_parent);
+void lfs_inode_hide_lock(struct inode *inode);
+bool lfs_trylock_renames(struct super_block *sb);
+void lfs_unlock_renames(struct super_block *sb);
+s64 lfs_current_id(void);
 bool lfs_inode_trylock_shared(struct inode *inode);
 void lfs_inode_unlock_shared(struct inode *inode);
 loff_t lfs_i_size_read(const struct inode *inode);
@@ -235,7 +243,7 @@ void lfs_notify_changed(struct inode *inode, const struct path *path, bool conte
 struct dentry *lfs_cached_child(struct dentry *parent, const char *name, unsigned int len);
 struct dentry *lfs_child(struct dentry *parent, const char *name, unsigned int len);
 struct dentry *lfs_parent(struct dentry *dentry);
-struct dentry *lfs_namesake(struct dentry *parent, struct dentry *other);
+struct dentry *lfs_namesake(struct dentry *parent, struct dentry *other, bool is_locked);
 int lfs_start_renaming(struct renamedata *rd, struct dentry *old, const char *name,
 		       unsigned int len);
 void lfs_name_removed(struct dentry *dentry);

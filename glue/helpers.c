@@ -40,6 +40,62 @@ bool lfs_inode_trylock(struct inode *inode)
 	return true;
 }
 
+int lfs_inode_lock_killable(struct inode *inode)
+{
+	return down_write_killable(&inode->i_rwsem);
+}
+
+/**
+ * lfs_inode_trylock_apart() - inode_trylock() for one of any number of locks
+ * @inode: the inode
+ *
+ * A task that waits for none of them while it has one cannot deadlock, in
+ * whatever order it takes them. lockdep has room for 48 locks of a task, so it
+ * does not hear of these, as it does not of a freeze's between freeze_super()
+ * and thaw_super() (lockdep_sb_freeze_release()).
+ */
+bool lfs_inode_trylock_apart(struct inode *inode)
+{
+	if (!inode_trylock(inode))
+		return false;
+	rwsem_release(&inode->i_rwsem.dep_map, _RET_IP_);
+	return true;
+}
+
+void lfs_inode_unlock_apart(struct inode *inode)
+{
+	rwsem_acquire(&inode->i_rwsem.dep_map, 0, 1, _RET_IP_);
+	inode_unlock(inode);
+}
+
+/* Such a lock, while what asserts that it is held is called. */
+void lfs_inode_show_lock(struct inode *inode, bool as_parent)
+{
+	rwsem_acquire(&inode->i_rwsem.dep_map, as_parent ? I_MUTEX_PARENT : I_MUTEX_NORMAL, 1,
+		      _RET_IP_);
+}
+
+void lfs_inode_hide_lock(struct inode *inode)
+{
+	rwsem_release(&inode->i_rwsem.dep_map, _RET_IP_);
+}
+
+bool lfs_trylock_renames(struct super_block *sb)
+{
+	return mutex_trylock(&sb->s_vfs_rename_mutex);
+}
+
+void lfs_unlock_renames(struct super_block *sb)
+{
+	mutex_unlock(&sb->s_vfs_rename_mutex);
+}
+
+/* Tells tasks that are alive from each other. */
+s64 lfs_current_id(void)
+{
+	return (unsigned long)current;
+}
+
 /**
  * lfs_inode_lock_owner() - which process has an inode's lock for writing
  * @inode: the inode

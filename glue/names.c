@@ -25,14 +25,17 @@ struct dentry *lfs_parent(struct dentry *dentry)
 	return dget_parent(dentry);
 }
 
-/* What is called in the unlocked @parent as @other is in its own. */
-struct dentry *lfs_namesake(struct dentry *parent, struct dentry *other)
+/* What is called in @parent, locked by the caller or not, as @other is in its own. */
+struct dentry *lfs_namesake(struct dentry *parent, struct dentry *other, bool is_locked)
 {
 	struct name_snapshot name;
 	struct dentry *found;
 
 	take_dentry_name_snapshot(&name, other);
-	found = lookup_noperm_unlocked(&QSTR_LEN(name.name.name, name.name.len), parent);
+	if (is_locked)
+		found = lookup_noperm(&QSTR_LEN(name.name.name, name.name.len), parent);
+	else
+		found = lookup_noperm_unlocked(&QSTR_LEN(name.name.name, name.name.len), parent);
 	release_dentry_name_snapshot(&name);
 	return found;
 }

@@ -33,7 +33,7 @@ pub(super) fn take_back(revert: &Revert<'_>) -> Result<(), Refusal> {
     let dir = revert.inode;
     let mount = dir.mount();
     let taken = {
-        let _lock = dir.lock_as_parent();
+        let _lock = dir.lock_in_time()?;
         revert.newest_names(1)?
     };
     let mut lines = Lines::new(revert.journal)?;

@@ -102,7 +102,7 @@ impl Names<'_> {
     pub(super) fn remove(&self, name: &[u8], node: ObjectId) -> Outcome<Gone> {
         let lower = self.bound(name, Some(node))?;
         let inode = self.own(&lower)?;
-        let _lock = inode.lock();
+        let _lock = inode.lock_unless_held();
         let cached = self.leaving(name);
         if cached.as_ref().is_some_and(|child| child.is_mount_point()) {
             return Err(Refusal::new(Reason::Conflict, 0));
@@ -168,7 +168,7 @@ impl Names<'_> {
     fn take_from_kept(&self, name: &[u8], dir: &Dir, kept: &Dentry) -> Outcome {
         self.must_be_free(name)?;
         let inode = self.own(kept)?;
-        let _lock = inode.lock();
+        let _lock = inode.lock_unless_held();
         backup::load(&inode)?;
         {
             let _kernel = AsKernel::new();
@@ -202,7 +202,7 @@ impl Names<'_> {
     fn link(&self, name: &[u8], lower: &Dentry) -> Outcome {
         self.must_be_free(name)?;
         let inode = self.own(lower)?;
-        let _lock = inode.lock();
+        let _lock = inode.lock_unless_held();
         backup::load(&inode)?;
         {
             let _kernel = AsKernel::new();
@@ -243,7 +243,7 @@ impl Names<'_> {
         let lower = other.bound(from, Some(node))?;
         self.must_be_free(to)?;
         let inode = self.own(&lower)?;
-        let _lock = inode.lock();
+        let _lock = inode.lock_unless_held();
         backup::load(&inode)?;
         let cached = match self.dentry {
             Some(_) => other.leaving(from),

@@ -131,7 +131,7 @@ impl Content<'_> {
         }
     }
 
-    /// Whether the object is as our last line says. Our inode is locked, or our mount frozen.
+    /// Whether the object is as our last line says. Our inode is locked.
     pub(super) fn verify(&self, state: &mut ObjectState) -> Result<OnForeign, Refusal> {
         backup::load_known(self.mount, self.journal, self.inode, self.lower, state)?;
         backup::tell_stores(self.journal, self.inode, state, Teller::Locker)?;

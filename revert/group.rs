@@ -3,15 +3,17 @@
 //! Taking back operations on any objects of a mount: all of them, or none.
 //!
 //! First everything is looked at ([`choose`]) with nothing excluded, and the request ends there if one
-//! operation cannot be taken back, or if it is a dry run. Then the mount is frozen, so that no operation
-//! comes in between, and everything is looked at again. Each object gets a line, its intent, with what is about to be replaced; only when all of them are durable, they are
-//! applied ([`apply`]). One line decides for all of them how it ended: it is durable before any other
-//! object's own line says the same. What fails on the way is rolled back; a crash before that line
+//! operation cannot be taken back, or if it is a dry run. Then all objects that have to do with it are
+//! locked ([`exclude`]), so that no operation comes in between, and everything is looked at again. Each
+//! object gets a line, its intent, with what is about to be replaced; only when all of them are durable,
+//! they are applied ([`apply`]). One line decides for all of them how it ended: it is durable before any
+//! other object's own line says the same. What fails on the way is rolled back; a crash before that line
 //! lets the next mount roll it back ([`recover`]).
 
 mod apply;
 mod choose;
 mod claim;
+mod exclude;
 mod intents;
 mod order;
 mod recover;
@@ -42,19 +44,13 @@ use crate::{
         error::{ENODATA, EUCLEAN},
         file::{File, OwnFile},
         inode::OwnInode,
-        quota::pause,
         superblock::SuperBlock,
         task,
     },
 };
 use claim::{break_leases, Claim, LEASE_ROUNDS};
-use kernel::{
-    prelude::*,
-    sync::{
-        aref::ARef,
-        lock::{mutex::MutexBackend, Guard}, //
-    }, //
-};
+use exclude::Excluded;
+use kernel::{prelude::*, sync::aref::ARef};
 pub(super) use recover::withdraw;
 pub(crate) use rehearse::Staying;
 
@@ -112,7 +108,7 @@ struct Ground<'a> {
 enum Phase {
     /// It is looked at; nothing is excluded.
     Planning,
-    /// It is looked at again; the mount is frozen.
+    /// It is looked at again; its objects are locked.
     Checking,
     /// Lines were placed: a killed caller goes on to the end. Recovery begins here.
     Performing,
@@ -170,8 +166,11 @@ struct Group<'a> {
     request: &'a Request,
     chosen: KVVec<Chosen>,
     members: KVVec<Member>,
-    /// Those of the objects that have no name: they would be gone with the last close.
-    held: KVVec<ARef<OwnInode>>,
+    /// All that is changed, or has to do with names that are; they stay in memory, also those without a
+    /// name, which would be gone with the last close. Some are there more than once.
+    inodes: KVVec<ARef<OwnInode>>,
+    /// Whether a directory gets another parent.
+    moves_directories: bool,
     /// The right to change the objects' content.
     claims: KVVec<Claim>,
     /// Objects with leases on them.
@@ -223,48 +222,35 @@ fn attempt(
         journal,
         phase: Phase::Planning,
     };
-    match Planned::of(planning, request, is_last, &mut *objections)? {
+    let (mut inodes, mut renames) = match Planned::of(planning, request, is_last, objections)? {
         Looked::Leased(inodes) => return Ok(Attempt::Leased(inodes)),
         Looked::Fits(planned) if request.dry_run || planned.group.members.is_empty() => {
             return Ok(Attempt::Done(planned.done));
         }
-        // Its memory goes before the second look takes its own.
-        Looked::Fits(_) => {}
-    }
-    let _turn = group_turn(mount)?;
-    let _frozen = sb.freeze()?;
+        // The memory of this look goes before the next one takes its own.
+        Looked::Fits(planned) => planned.group.into_inodes(),
+    };
     let checking = Ground {
         phase: Phase::Checking,
         ..planning
     };
-    let Planned {
-        mut group,
-        mut done,
-        pin,
-    } = match Planned::of(checking, request, is_last, objections)? {
-        Looked::Leased(inodes) => return Ok(Attempt::Leased(inodes)),
-        Looked::Fits(planned) => planned,
-    };
-    if !group.members.is_empty() {
-        done.seq = group.perform(&pin)?;
+    for _ in 0..ROUNDS {
+        let excluded = Excluded::take(file, inodes, renames)?;
+        let planned = match Planned::of(checking, request, is_last, objections)? {
+            Looked::Leased(inodes) => return Ok(Attempt::Leased(inodes)),
+            Looked::Fits(planned) => planned,
+        };
+        if excluded.covers(&planned.group) {
+            return planned.perform().map(Attempt::Done);
+        }
+        // Names have changed in between.
+        (inodes, renames) = planned.group.into_inodes();
     }
-    Ok(Attempt::Done(done))
+    Err(Refusal::new(Reason::Conflict, 0))
 }
 
-/// Waits until no other group revert changes something, or a signal kills the caller.
-fn group_turn(mount: &Mount) -> Outcome<Guard<'_, (), MutexBackend>> {
-    loop {
-        if let Some(turn) = mount.group_turn().try_lock() {
-            return Ok(turn);
-        }
-        if !pause(TURN_MS) {
-            return Err(EINTR.into());
-        }
-    }
-}
-
-/// How often a request looks whether it is its turn.
-const TURN_MS: u32 = 5;
+/// How often a request locks its objects, where names go on changing in between.
+const ROUNDS: usize = 4;
 
 /// A request that can be fulfilled as far as is known.
 struct Planned<'a> {
@@ -282,6 +268,19 @@ enum Looked<'a> {
 }
 
 impl<'a> Planned<'a> {
+    /// Does it; the objects are locked.
+    fn perform(self) -> Outcome<Done> {
+        let Self {
+            mut group,
+            mut done,
+            pin,
+        } = self;
+        if !group.members.is_empty() {
+            done.seq = group.perform(&pin)?;
+        }
+        Ok(done)
+    }
+
     /// Looks at everything: rights, lines, names, room. Nothing is changed.
     #[inline(never)]
     fn of(
@@ -320,6 +319,11 @@ impl<'a> Planned<'a> {
 }
 
 impl<'a> Group<'a> {
+    /// What has to be locked: the objects, and whether renames of directories are.
+    fn into_inodes(self) -> (KVVec<ARef<OwnInode>>, bool) {
+        (self.inodes, self.moves_directories)
+    }
+
     /// Finds the objects that the operations are about.
     #[inline(never)]
     fn locate(
@@ -332,7 +336,8 @@ impl<'a> Group<'a> {
             request,
             chosen: KVVec::with_capacity(request.operations.len(), GFP_KERNEL_ACCOUNT)?,
             members: KVVec::new(),
-            held: KVVec::new(),
+            inodes: KVVec::new(),
+            moves_directories: false,
             claims: KVVec::new(),
             leased: KVVec::new(),
             staying: KVVec::new(),
@@ -591,7 +596,7 @@ impl Opened {
             return Ok(None);
         }
         let access = if to_change { c::O_RDWR } else { c::O_RDONLY };
-        // Without waiting for leases on the lower file: the mount is frozen.
+        // Without waiting for leases on the lower file: objects may be locked.
         let access = access | c::O_LARGEFILE | c::O_NONBLOCK;
         match File::open_kernel(ground.mount.lower(), &self.lower, access) {
             Err(e) if e == EPERM => Err(Refusal::new(Reason::NotWritable, 0)),

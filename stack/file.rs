@@ -152,7 +152,7 @@ fn write_once(call: &mut Call, bytes: &mut Bytes) -> Result<usize> {
     let lower = call.lower_file();
     let file = call.own_file();
     let inode = file.own_inode();
-    let _lock = inode.lock();
+    let _lock = inode.lock_killable()?;
     inode.refresh_if_changed();
     inode.refuse_immutable()?;
     let length = call.check_write(bytes)?;

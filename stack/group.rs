@@ -53,7 +53,7 @@ pub(super) fn revert(file: &OwnFile, argument: usize) -> Result<c_long> {
         .min(MOST_CONFLICTS);
     let mut conflicts = KVVec::new();
     let mut found = 0u32;
-    // Told when the mount is not frozen any more: the caller's memory may be a file of it.
+    // Told when nothing is locked any more: the caller's memory may be a file of the mount.
     let mut tell = |seq: u64, refusal: Refusal| {
         if conflicts.len() < most {
             conflicts.push(conflict(seq, &refusal), GFP_KERNEL_ACCOUNT)?;

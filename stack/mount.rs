@@ -112,9 +112,6 @@ pub(crate) struct Mount {
     slices: Arc<Slices>,
     /// The lower root's device number.
     device: u32,
-    /// Held by a group revert while it changes something: above all other locks.
-    #[pin]
-    group_turn: Mutex<()>,
     #[pin]
     turns: Turns,
     #[pin]
@@ -166,11 +163,6 @@ impl Mount {
     /// Each user's turn at a group request.
     pub(crate) fn turns(&self) -> &Turns {
         &self.turns
-    }
-
-    /// Held by a group revert while it changes something: above all other locks.
-    pub(crate) fn group_turn(&self) -> &Mutex<()> {
-        &self.group_turn
     }
 
     /// A buffer for long lines.
@@ -284,7 +276,6 @@ impl Mount {
                 on_error: options.on_error(),
                 commit: options.commit(),
                 lost: Atomic::new(0),
-                group_turn <- new_mutex!((), "Mount::group_turn"),
                 turns <- Turns::new(),
                 slices: Slices::new(options.commit())?,
                 device,

@@ -34,6 +34,8 @@ pub(crate) struct Object {
     kept: Atomic<bool>,
     /// Whether it has had no name so far.
     unnamed: Atomic<bool>,
+    /// The task that has our inode's lock for a whole request; 0: none has.
+    holder: Atomic<i64>,
 }
 
 /// See [`Object::state`].
@@ -72,6 +74,7 @@ pub(crate) fn new_object() -> impl PinInit<Object, Error> {
         stores <- Stores::new(),
         kept: Atomic::new(false),
         unnamed: Atomic::new(false),
+        holder: Atomic::new(0),
     })
 }
 
@@ -94,6 +97,17 @@ impl Object {
     /// Notes that it was made without a name, or gets its first one; answers what was so before.
     pub(crate) fn note_unnamed(&self, is_unnamed: bool) -> bool {
         self.unnamed.xchg(is_unnamed, Full)
+    }
+
+    /// Which task has our inode's lock for a whole request; 0: none has.
+    pub(crate) fn holder(&self) -> i64 {
+        self.holder.load(Relaxed)
+    }
+
+    /// Notes that. Only the task that has the lock sets its own number and takes it away, so that it
+    /// finds what it has set itself.
+    pub(crate) fn note_holder(&self, task: i64) {
+        self.holder.store(task, Relaxed);
     }
 
     /// One more open file may write.

@@ -55,7 +55,7 @@ impl RangeHooks for Stack {
 
     fn allocate(file: &OwnFile, mode: c_int, offset: i64, length: i64) -> Result {
         let inode = file.own_inode();
-        let _lock = inode.lock();
+        let _lock = inode.lock_killable()?;
         inode.refresh_if_changed();
         file.remove_privileges()?;
         let at = u64::try_from(offset).map_err(|_| EINVAL)?;
@@ -160,7 +160,7 @@ fn splice_once(
     flags: u32,
 ) -> Result<usize> {
     let inode = file.own_inode();
-    let _lock = inode.lock();
+    let _lock = inode.lock_killable()?;
     inode.refresh_if_changed();
     inode.refuse_immutable()?;
     file.remove_privileges()?;
@@ -217,7 +217,7 @@ fn overwrite(
     lower: impl FnMut() -> Result<u64>,
 ) -> Result<u64> {
     let inode = to.own_inode();
-    let _lock = inode.lock();
+    let _lock = inode.lock_killable()?;
     inode.refresh_if_changed();
     inode.refuse_immutable()?;
     to.remove_privileges()?;

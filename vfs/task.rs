@@ -146,6 +146,12 @@ pub(crate) fn is_killed() -> bool {
     unsafe { c::lfs_is_killed() }
 }
 
+/// What tells the running task from all others that are alive; not 0.
+pub(crate) fn current_id() -> i64 {
+    // SAFETY: Asks for an address.
+    unsafe { c::lfs_current_id() }
+}
+
 /// In a loop that may take long: lets others run. `EINTR`: the caller is being killed.
 pub(crate) fn breathe() -> Result {
     // SAFETY: The caller holds no spinlock.

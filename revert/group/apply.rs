@@ -604,12 +604,12 @@ impl<'a> Dirs<'a> {
         // changed that by now.
         match beside {
             Beside::Nothing => {
-                let _lock = dir.opened.inode.lock_as_parent();
+                let _lock = dir.opened.inode.lock_as_parent_unless_held();
                 act(&dir.names(ground, None, room), lines, todo)?;
             }
             Beside::Instead(lower) => {
                 let other = other(ground, lower)?;
-                let _lock = other.opened.inode.lock_as_parent();
+                let _lock = other.opened.inode.lock_as_parent_unless_held();
                 let there = other.names(ground, None, room);
                 act(&dir.names(ground, Some(&there), room), lines, todo)?;
                 other.opened.inode.refresh();
@@ -621,7 +621,19 @@ impl<'a> Dirs<'a> {
                     Way::Back => ((there, from), (here, to)),
                     Way::Again => ((here, to), (there, from)),
                 };
-                let _both = lock(source, target, flags)?;
+                let (one, two) = (&*dir.opened.inode, &*other.opened.inode);
+                // Recovery has locked nothing.
+                let is_held = one.is_held() && two.is_held();
+                let _both = match is_held {
+                    true => None,
+                    false => lock(source, target, flags)?,
+                };
+                let _held = is_held.then(|| {
+                    (
+                        one.lock_as_parent_unless_held(),
+                        two.lock_as_parent_unless_held(),
+                    )
+                });
                 let there = other.names(ground, None, room);
                 act(&dir.names(ground, Some(&there), room), lines, todo)?;
                 other.opened.inode.refresh();

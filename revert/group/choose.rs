@@ -4,8 +4,9 @@
 //! and the caller may. Nothing is changed.
 
 use super::{
-    claim::Claim, rehearse::Staying, Content, Done, Ground, Group, Member, Objections, Opened,
-    Outcome, Phase,
+    claim::Claim,
+    rehearse::{Findings, Staying},
+    Content, Done, Ground, Group, Member, Objections, Opened, Outcome, Phase,
 };
 use crate::{
     backup,
@@ -57,12 +58,11 @@ impl Needs {
 enum Choosing {
     /// It is gone, and has never had a name.
     LeftOut,
-    /// It can be taken back: what that takes, the right to do it, and the object, if it has no name that
-    /// keeps it.
+    /// It can be taken back: what that takes, the right to do it, and the object.
     Fits {
         needs: Needs,
         claim: Option<Claim>,
-        held: Option<ARef<OwnInode>>,
+        inode: ARef<OwnInode>,
     },
     /// A lease has to be broken first.
     Leased(ARef<OwnInode>),
@@ -86,10 +86,12 @@ impl Group<'_> {
         if is_refused.get() || !self.leased.is_empty() {
             return Ok((done, needs));
         }
-        let staying = self.rehearse(&mut objections)?;
-        if is_refused.get() || staying.is_empty() {
+        let findings = self.rehearse(&mut objections)?;
+        if is_refused.get() || findings.staying.is_empty() {
+            self.take_note(findings)?;
             return Ok((done, needs));
         }
+        let staying = findings.staying;
         self.leave_standing(&staying)?;
         (done, needs) = self.choose(is_last, &mut objections)?;
         if is_refused.get() || !self.leased.is_empty() {
@@ -102,12 +104,23 @@ impl Group<'_> {
             }
             return Ok((done, needs));
         }
-        for one in self.rehearse(&mut objections)? {
+        let findings = self.rehearse(&mut objections)?;
+        for one in &findings.staying {
             // All of them were found the first time.
             objections(one.seq, Refusal::new(Reason::NotEmpty, one.in_way))?;
         }
+        self.take_note(findings)?;
         done.staying = staying;
         Ok((done, needs))
+    }
+
+    /// Takes note of what the steps on names have to do with.
+    fn take_note(&mut self, findings: Findings) -> Outcome {
+        for inode in findings.inodes {
+            self.inodes.push(inode, GFP_KERNEL_ACCOUNT)?;
+        }
+        self.moves_directories = findings.moves_directories;
+        Ok(())
     }
 
     /// Leaves chosen operations standing.
@@ -122,7 +135,7 @@ impl Group<'_> {
             found.is_err()
         });
         self.staying = staying;
-        self.held.clear();
+        self.inodes.clear();
         self.claims.clear();
         self.gather_members()
     }
@@ -172,7 +185,11 @@ impl Group<'_> {
                     }
                     continue;
                 }
-                Ok(Choosing::Fits { needs, claim, held }) => {
+                Ok(Choosing::Fits {
+                    needs,
+                    claim,
+                    inode,
+                }) => {
                     all.add(&needs);
                     if let Some(member) = self.members.get_mut(index) {
                         member.length = needs.length;
@@ -180,9 +197,7 @@ impl Group<'_> {
                     if let Some(claim) = claim {
                         self.claims.push(claim, GFP_KERNEL_ACCOUNT)?;
                     }
-                    if let Some(held) = held {
-                        self.held.push(held, GFP_KERNEL_ACCOUNT)?;
-                    }
+                    self.inodes.push(inode, GFP_KERNEL_ACCOUNT)?;
                 }
                 Ok(Choosing::Leased(inode)) if !is_last => {
                     self.leased.push(inode, GFP_KERNEL_ACCOUNT)?
@@ -225,8 +240,11 @@ impl Group<'_> {
         if is_leased && !self.request.dry_run {
             return Ok(Choosing::Leased(opened.inode));
         }
-        let held = (opened.inode.object().is_unnamed()).then_some(opened.inode);
-        Ok(Choosing::Fits { needs, claim, held })
+        Ok(Choosing::Fits {
+            needs,
+            claim,
+            inode: opened.inode,
+        })
     }
 
     /// Answers what it takes, and the right to do it, if that changes content.
@@ -295,7 +313,7 @@ impl Group<'_> {
     }
 
     /// Only under its lock can an object's state be compared with it, see [`Content::verify`]. Later the
-    /// mount is frozen.
+    /// request has it.
     fn lock_to_plan<'o>(&self, inode: &'o OwnInode) -> Outcome<Option<InodeGuard<'o>>> {
         match self.ground.phase {
             Phase::Planning => Ok(Some(inode.lock_in_time()?)),

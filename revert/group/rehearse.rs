@@ -44,6 +44,7 @@ pub(crate) struct Staying {
 
 /// What the steps so far have made of an object.
 struct Rehearsed {
+    inode: ARef<OwnInode>,
     is_directory: bool,
     /// Whether the caller owns it, or may do as its owner.
     is_owned: bool,
@@ -72,17 +73,28 @@ struct Rehearsal<'a> {
     /// Directories in which the caller may change names.
     checked: RBTree<ObjectId, ()>,
     staying: KVVec<Staying>,
+    moves_directories: bool,
+}
+
+/// What a rehearsal found.
+#[derive(Default)]
+pub(super) struct Findings {
+    /// Directories that are not empty, so that the operations that made them have to stay.
+    pub(super) staying: KVVec<Staying>,
+    /// All that steps change, or take names from.
+    pub(super) inodes: KVVec<ARef<OwnInode>>,
+    /// Whether a directory gets another parent.
+    pub(super) moves_directories: bool,
 }
 
 impl Group<'_> {
-    /// Rehearses all steps on names; what is in the way of one is told to `objections`. Answers which
-    /// directories are not empty, so that the operations that made them have to stay.
+    /// Rehearses all steps on names; what is in the way of one is told to `objections`.
     #[inline(never)]
-    pub(super) fn rehearse(&self, objections: Objections<'_>) -> Outcome<KVVec<Staying>> {
+    pub(super) fn rehearse(&self, objections: Objections<'_>) -> Outcome<Findings> {
         let todos = match self.steps() {
             Err(refusal) if refusal.seq != 0 => {
                 objections(refusal.seq, refusal)?;
-                return Ok(KVVec::new());
+                return Ok(Findings::default());
             }
             todos => todos?,
         };
@@ -93,6 +105,7 @@ impl Group<'_> {
             objects: RBTree::new(),
             checked: RBTree::new(),
             staying: KVVec::new(),
+            moves_directories: false,
         };
         let mut lines = Lines::new(self.ground.journal)?;
         for todo in &todos {
@@ -103,10 +116,18 @@ impl Group<'_> {
                     objections(staying.seq, Refusal::new(Reason::NotEmpty, staying.in_way))?;
                 }
                 objections(todo.seq, refusal)?;
-                return Ok(KVVec::new());
+                return Ok(Findings::default());
             }
         }
-        Ok(rehearsal.staying)
+        let mut inodes = KVVec::new();
+        for known in rehearsal.objects.values() {
+            inodes.push(known.inode.clone(), GFP_KERNEL_ACCOUNT)?;
+        }
+        Ok(Findings {
+            staying: rehearsal.staying,
+            inodes,
+            moves_directories: rehearsal.moves_directories,
+        })
     }
 }
 
@@ -294,6 +315,7 @@ impl<'a> Rehearsal<'a> {
             inside: 0,
             parent: None,
             lower: is_directory.then(|| lower.get()),
+            inode,
         };
         self.objects
             .try_create_and_insert(object, known, GFP_KERNEL_ACCOUNT)?;
@@ -490,6 +512,7 @@ impl<'a> Rehearsal<'a> {
         if !known.may_write {
             return Err(forbidden());
         }
+        self.moves_directories = true;
         if self.is_below(to, node)? {
             return Err(conflict());
         }

@@ -4,6 +4,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::thread;
 
 use rustix::pipe::{self, SpliceFlags};
@@ -21,6 +22,7 @@ pub fn main(words: &[&str]) -> io::Result<()> {
         ["crowd", threads, count] => crowd(number(threads), number(count)),
         ["splice", file] => splice(file),
         ["splices", dir, count] => splices(dir, number(count)),
+        ["direct", file] => direct(file),
         ["buffers", dir, count] => buffers(dir, number(count)),
         ["dry", file] => dry(file),
         _ => Err(io::ErrorKind::InvalidInput.into()),
@@ -104,6 +106,16 @@ fn buffers(dir: &str, count: u64) -> io::Result<()> {
         Missing::new(8192, 4096)?.write_to(file)?;
         Ok(())
     })
+}
+
+/// A direct write, whose pages the lower filesystem takes under the file's lock, and that never come.
+fn direct(file: &str) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).custom_flags(libc::O_DIRECT);
+    let file = options.open(file)?;
+    ready()?;
+    Missing::new(8192, 0)?.write_to(&file)?;
+    Err(io::Error::other("the pages came"))
 }
 
 /// Does what never ends with so many files at once.

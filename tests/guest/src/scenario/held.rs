@@ -24,6 +24,10 @@ pub const TESTS: &[Test] = &[
     Test::new("held-by-empty-pipes", empty_pipes).seconds(120),
     Test::new("held-by-missing-pages", missing_pages).seconds(120),
     Test::new("held-short-buffers", short_buffers),
+    Test::new("held-reverts-beside-empty-pipes", reverts_beside).seconds(120),
+    Test::new("held-by-a-busy-file", busy_file)
+        .only(&[Lower::Ext4, Lower::Xfs])
+        .seconds(120),
     Test::new("held-memory", memory).seconds(240),
     Test::new("held-and-killed", killed).seconds(180),
     Test::new("held-work-past-appends", past_appends).seconds(180),
@@ -154,6 +158,60 @@ fn nobody_waits_for(w: &World, words: &[&str]) -> Outcome {
     let took = stuck.kill()?;
     check!(worst < Duration::from_secs(2), "root waited {worst:?}");
     check!(took < Duration::from_secs(5), "killed after {took:?}");
+    Ok(())
+}
+
+/// A revert of other objects waits for no pipe, and is whole.
+fn reverts_beside(w: &mut World) -> Outcome {
+    open_directory(w, "d")?;
+    w.sh("mkdir e; echo one > e/f; echo keep > e/g")?;
+    let watch = Watch::begin(w)?;
+    w.sh("echo two > e/f; mv e/f e/h; rm e/g")?;
+    let done = watch.operations(w)?;
+    let stuck = Attacker::start(w, &["splices", "d", "60"])?;
+    sleep(Duration::from_millis(500));
+    let root = File::open(&w.mnt)?;
+    let since = Instant::now();
+    let (result, answer) = group::revert(&root, &done, 0);
+    let took = since.elapsed();
+    stuck.kill()?;
+    check!(result.is_ok(), "{result:?}: {answer:?}");
+    check!(took < Duration::from_secs(5), "it took {took:?}");
+    w.same("the file", "e/f", b"one\n")?;
+    w.same("the removed one", "e/g", b"keep\n")?;
+    check!(!w.path("e/h").exists(), "the new name is still there");
+    Ok(())
+}
+
+/// A revert waits for an operation under way for some seconds, and then names its process.
+fn busy_file(w: &mut World) -> Outcome {
+    const BUSY: u32 = 19;
+    open_directory(w, "d")?;
+    fs::write("/proc/sys/vm/unprivileged_userfaultfd", "1")?;
+    w.make("d/f", &[1; 8192])?;
+    chown(w.path("d/f"), Some(NOBODY), Some(NOBODY))?;
+    let watch = Watch::begin(w)?;
+    w.open("d/f")?.write_all_at(&[2; 4096], 0)?;
+    let done = watch.operations(w)?;
+    let stuck = Attacker::start(w, &["direct", "d/f"])?;
+    sleep(Duration::from_millis(500));
+    let root = File::open(&w.mnt)?;
+    let since = Instant::now();
+    let (result, answer) = group::revert(&root, &done, 0);
+    let took = since.elapsed();
+    let pid = u64::from(stuck.0.id());
+    let worst = longest(w, 2)?;
+    stuck.kill()?;
+    same_errno("a busy file", result, rustix::io::Errno::BUSY)?;
+    check!(
+        answer.reason == BUSY && answer.seq_in_way == pid,
+        "not process {pid}: {answer:?}"
+    );
+    check!(took < Duration::from_secs(15), "refused after {took:?}");
+    check!(worst < Duration::from_secs(2), "root waited {worst:?}");
+    // With the killed write, which has a line from before it began.
+    let (result, answer) = group::revert(&root, &watch.operations(w)?, 1);
+    check!(result.is_ok(), "{result:?}: {answer:?}");
     Ok(())
 }
 
