@@ -67,6 +67,15 @@ int lfs_drop_set_id(struct dentry *dentry, struct inode *lower)
 }
 
 /**
+ * lfs_renames_wait - whether lock_rename() of two directories would wait now
+ * @sb: the superblock of both
+ */
+bool lfs_renames_wait(struct super_block *sb)
+{
+	return mutex_is_locked(&sb->s_vfs_rename_mutex);
+}
+
+/**
  * lfs_is_executing - whether the caller is in execve(2)
  */
 bool lfs_is_executing(void)

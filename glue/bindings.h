@@ -204,6 +204,7 @@ bool lfs_loses_set_group(struct inode *inode);
 unsigned int lfs_set_id_to_drop(struct inode *lower, unsigned int valid);
 int lfs_drop_set_id(struct dentry *dentry, struct inode *lower);
 bool lfs_is_executing(void);
+bool lfs_renames_wait(struct super_block *sb);
 bool lfs_may_set_capability(struct inode *inode, const void *value, size_t size);
 void lfs_put_acl(struct posix_acl *acl);
 

@@ -11,7 +11,8 @@ use super::{
 use crate::{
     history::{
         journal::{self, Journal, OnError, OnFull},
-        line::MAX_LINE, //
+        line::MAX_LINE,
+        retention::PIECE, //
     },
     vfs::{
         attr,
@@ -227,16 +228,20 @@ impl Mount {
 
     /// As [`Self::with_room`], for a revert: no history is given up for it, but what was set aside.
     pub(crate) fn with_reserve<T>(&self, mut operation: impl FnMut() -> Result<T>) -> Result<T> {
+        // More each time: what a filesystem wants to have free for one change may be much more than
+        // that takes.
+        let mut share = PIECE;
         loop {
             let result = operation();
             let is_full = matches!(&result, Err(e) if journal::is_no_room(*e));
             let made_room = || {
                 self.journal()
-                    .is_some_and(|journal| journal.make_room_for_revert())
+                    .is_some_and(|journal| journal.make_room_for_revert(share))
             };
             if !is_full || !made_room() {
                 return result;
             }
+            share = share.saturating_mul(2);
         }
     }
 

@@ -87,6 +87,12 @@ impl SuperBlock {
         !unsafe { (*self.as_ptr()).s_bdev }.is_null()
     }
 
+    /// Whether a rename between directories would wait for another one, most probably.
+    pub(crate) fn renames_wait(&self) -> bool {
+        // SAFETY: A live superblock.
+        unsafe { c::lfs_renames_wait(self.as_ptr()) }
+    }
+
     /// Writes back all of the filesystem, to the disk itself, and waits; takes its `s_umount` for
     /// reading.
     pub(crate) fn sync(&self) -> Result {

@@ -51,7 +51,6 @@ lfs-tests - tests of LoggerFS over one lower filesystem after another
   --raw    no LoggerFS: tries the tests' own steps on the lower filesystem
   --stay-loaded
            do not unload the module at the end: for one who wants to look at what it left
---only content and --only names take all tests of these rooms.
 Environment: LFS_MODULE, the path of loggerfs.ko; without it modprobe is used.";
 
 fn main() {
@@ -155,7 +154,7 @@ fn parse(words: &[String]) -> (Plan, Vec<Lower>) {
                 Some(lower) => lowers.push(lower),
                 None => usage("no such lower filesystem"),
             },
-            "--only" => plan.only.extend(asked_for(value())),
+            "--only" => plan.only.push(value()),
             "--skip" => plan.skip.push(value()),
             "--disk" => plan.disk = value(),
             "--seed" => plan.seed = number(&value()),
@@ -184,14 +183,6 @@ fn parse(words: &[String]) -> (Plan, Vec<Lower>) {
         plan.disk = sparse_file();
     }
     (plan, lowers)
-}
-
-/// The tests of a room that is asked for by its name; otherwise the name is a test's own.
-fn asked_for(name: String) -> Vec<String> {
-    match scenario::ROOMS.iter().find(|(room, _)| *room == name) {
-        Some((_, tests)) => tests.iter().map(|test| test.name.to_string()).collect(),
-        None => vec![name],
-    }
 }
 
 fn number(word: &str) -> u64 {

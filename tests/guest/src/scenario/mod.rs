@@ -8,6 +8,7 @@ mod adopted;
 mod alike;
 mod attributes;
 mod behind;
+mod beside_renames;
 mod content;
 mod cut;
 mod cuts;
@@ -70,9 +71,6 @@ mod whiteouts;
 
 use crate::harness::Test;
 
-/// Rooms that can be asked for as a whole, by their name.
-pub const ROOMS: &[(&str, &[Test])] = &[("content", content::TESTS), ("names", names::TESTS)];
-
 /// Every test of every room.
 pub fn all() -> Vec<&'static Test> {
     let rooms = [
@@ -94,6 +92,7 @@ pub fn all() -> Vec<&'static Test> {
         direct::TESTS,
         names::TESTS,
         removed::TESTS,
+        beside_renames::TESTS,
         groups::TESTS,
         groups_gone::TESTS,
         groups_protected::TESTS,

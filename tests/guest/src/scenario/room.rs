@@ -13,7 +13,6 @@ use super::full::{leave, small};
 use crate::forge::History;
 use crate::group::{Placed, Watch};
 use crate::harness::Test;
-use crate::mounts::Lower;
 use crate::outcome::{check, same, same_errno, At, Outcome};
 use crate::shadow::pattern;
 use crate::undo;
@@ -27,7 +26,9 @@ pub const TESTS: &[Test] = &[
     Test::new("room-interrupted-without-redo", interrupted_without_redo),
     Test::new("room-creation-denied", creation_denied).unmounted(),
     Test::new("room-creation-on-a-full-disk", creation_on_a_full_disk)
-        .only(&[Lower::Ext4])
+        .unmounted()
+        .seconds(120),
+    Test::new("room-directory-on-a-full-disk", directory_on_a_full_disk)
         .unmounted()
         .seconds(120),
     Test::new("room-one-large-operation", one_large_operation)
@@ -403,6 +404,31 @@ fn creation_on_a_full_disk(w: &mut World) -> Outcome {
         }
     }
     Ok(())
+}
+
+/// The same for a directory, which only a rename can take away.
+fn directory_on_a_full_disk(w: &mut World) -> Outcome {
+    let place = match w.src {
+        Some(_) => small(w, "")?,
+        None => {
+            w.mount_with("size=48M")?;
+            w.mnt.clone()
+        }
+    };
+    w.sh("mkdir d")?;
+    w.sh("mkdir d/e")?;
+    settle(w)?;
+    fill_below(&place, 0)?;
+    let names = File::open(w.path("d"))?;
+    undo::revert(&names, 1).at("the creation of d/e")?;
+    check!(!w.path("d/e").exists(), "'d/e' is still there");
+    drop(names);
+    let _ = fs::remove_file(place.join("fill0.1048576"));
+    w.sh("logctl redo 2>&1 || true")?;
+    match w.src {
+        Some(_) => leave(w, place),
+        None => w.unmount(),
+    }
 }
 
 /// A small file with some operations, which have to be there behind a large one.
