@@ -62,6 +62,7 @@ use super::{
     writer::WRITER, //
 };
 use crate::vfs::{
+    attr,
     chunk::Chunk,
     error::{EDQUOT, ESHUTDOWN},
     store,
@@ -476,6 +477,17 @@ impl Journal {
 
     /// Waits until everything placed so far is written, or durable.
     pub(crate) fn flush(&self, durable: bool) -> Result {
+        self.flush_or_be_killed(durable, false)
+    }
+
+    /// As [`Journal::flush`], durable, but `EINTR` when the caller is killed meanwhile: the lower
+    /// filesystem may be frozen, and then the worker waits for as long as that lasts. Nothing is lost,
+    /// it is written all the same.
+    pub(crate) fn flush_killable(&self) -> Result {
+        self.flush_or_be_killed(true, true)
+    }
+
+    fn flush_or_be_killed(&self, durable: bool, killable: bool) -> Result {
         let mut staging = self.staging.lock();
         let ticket = staging.last_ticket();
         let failures = staging.writing.count;
@@ -503,7 +515,17 @@ impl Journal {
                 staging.want_written = staging.want_written.max(ticket);
             }
             self.writer.kick();
-            self.progress.wait(&mut staging);
+            if !killable {
+                self.progress.wait(&mut staging);
+            } else if self.progress.wait_interruptible(&mut staging) {
+                if task::is_killed() {
+                    break Err(EINTR);
+                }
+                // Another signal, which is for later: it would wake us again and again.
+                drop(staging);
+                attr::nap();
+                staging = self.staging.lock();
+            }
         };
         staging.flushing = staging.flushing.saturating_sub(1);
         result

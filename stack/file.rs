@@ -189,7 +189,7 @@ pub(super) fn sync(dentry: &OwnDentry, lower: impl FnOnce() -> Result) -> Result
     }
     // Also while no more is recorded: what was is part of what the caller wants durable.
     if let Some(journal) = mount.any_journal() {
-        mount.tolerate(journal.flush(true))?;
+        mount.flush_killable(journal)?;
     }
     lower()
 }

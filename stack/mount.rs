@@ -192,6 +192,14 @@ impl Mount {
         }
     }
 
+    /// Makes the history durable for a caller who may be killed meanwhile. Nothing of ours is held.
+    pub(super) fn flush_killable(&self, journal: &Journal) -> Result {
+        match journal.flush_killable() {
+            Err(e) if e == EINTR => Err(e),
+            flushed => self.tolerate(flushed),
+        }
+    }
+
     /// Does `operation`, for whose room `payer` pays; when it finds none, what was deleted and is kept
     /// goes, the oldest first, and it is tried again. No lock of the lower filesystem is held in between.
     pub(crate) fn with_room<T>(
@@ -639,8 +647,9 @@ impl SuperHooks for Stack {
 
     fn sync(mount: &Mount) -> Result {
         mount.slices.tell_all();
+        // At an unmount the answer is of no matter: the journal's end waits whatever comes.
         if let Some(journal) = mount.any_journal() {
-            mount.tolerate(journal.flush(true))?;
+            mount.flush_killable(journal)?;
         }
         mount.lower.root().superblock().sync()
     }
