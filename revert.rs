@@ -38,7 +38,8 @@ use crate::{
         error::{ENODATA, ENOTEMPTY, EOPNOTSUPP, ESTALE, EUCLEAN},
         file::OwnFile,
         inode::OwnInode,
-        lock::Late, //
+        lock::Late,
+        task, //
     },
 };
 pub(crate) use chain::{Chain, Hidden, Link};
@@ -343,6 +344,7 @@ impl Revert<'_> {
         let mut looks = rights::Lines::new(self.inode.mount(), self.journal);
         let mut operations = KVVec::new();
         while (operations.len() as u64) < count {
+            task::breathe()?;
             match &chain.step()? {
                 Link::End => return Err(Refusal::new(Reason::NothingLeft, 0)),
                 Link::Trimmed => return Err(Refusal::new(Reason::Trimmed, 0)),
@@ -385,6 +387,7 @@ impl Revert<'_> {
         let mut runs: KVVec<Run> = KVVec::new();
         let mut found = 0;
         while found < count {
+            task::breathe()?;
             match chain.step_back()? {
                 Link::End => return Err(Refusal::new(Reason::NothingLeft, 0)),
                 Link::Trimmed => return Err(Refusal::new(Reason::Trimmed, 0)),

@@ -44,6 +44,7 @@ use crate::{
         error::{ENODATA, EUCLEAN},
         file::{File, OwnFile},
         inode::OwnInode,
+        lock::Patience,
         superblock::SuperBlock,
         task,
     },
@@ -171,6 +172,8 @@ struct Group<'a> {
     inodes: KVVec<ARef<OwnInode>>,
     /// Whether a directory gets another parent.
     moves_directories: bool,
+    /// For objects that others have locked: one wait for all of them.
+    patience: Patience,
     /// The right to change the objects' content.
     claims: KVVec<Claim>,
     /// Objects with leases on them.
@@ -338,6 +341,7 @@ impl<'a> Group<'a> {
             members: KVVec::new(),
             inodes: KVVec::new(),
             moves_directories: false,
+            patience: Patience::new(),
             claims: KVVec::new(),
             leased: KVVec::new(),
             staying: KVVec::new(),

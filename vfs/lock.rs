@@ -9,6 +9,7 @@ use super::{
     superblock::SuperBlock,
     task::{breathe, current_id}, //
 };
+use core::cell::Cell;
 use kernel::{
     error::to_result,
     prelude::*,
@@ -31,23 +32,32 @@ pub(crate) enum Late {
 }
 
 /// A wait for locks that ends after a few seconds, or when the caller is killed.
-pub(crate) struct Patience(Instant<Monotonic>);
+pub(crate) struct Patience {
+    /// For how long it has waited, in milliseconds.
+    waited: Cell<i64>,
+}
 
 impl Patience {
-    /// Begins now.
+    /// It has not waited yet.
     pub(crate) fn new() -> Self {
-        Self(Instant::now())
+        Self {
+            waited: Cell::new(0),
+        }
     }
 
     /// Waits a moment, with no lock held, for the one that has `inode` locked.
     pub(crate) fn wait(&self, inode: &Inode) -> Result<(), Late> {
-        if self.0.elapsed().as_millis() > PATIENCE_MS {
+        let waited = self.waited.get();
+        if waited > PATIENCE_MS {
             // SAFETY: `inode` is a live inode.
             return Err(Late::Busy(unsafe {
                 c::lfs_inode_lock_owner(inode.as_ptr())
             }));
         }
-        if pause(LOOK_MS) {
+        let since: Instant<Monotonic> = Instant::now();
+        let is_alive = pause(LOOK_MS);
+        (self.waited).set(waited.saturating_add(since.elapsed().as_millis()));
+        if is_alive {
             Ok(())
         } else {
             Err(Late::Killed)
@@ -87,7 +97,11 @@ impl Inode {
     /// As [`Self::lock`], but waits for a few seconds at most, and not when the caller is killed. The
     /// caller holds no other lock.
     pub(crate) fn lock_in_time(&self) -> Result<InodeGuard<'_>, Late> {
-        let patience = Patience::new();
+        self.lock_with(&Patience::new())
+    }
+
+    /// The same, within one wait for several locks, one after the other.
+    pub(crate) fn lock_with(&self, patience: &Patience) -> Result<InodeGuard<'_>, Late> {
         loop {
             if let Some(guard) = self.try_lock() {
                 return Ok(guard);
@@ -306,11 +320,14 @@ impl<'a> HeldInodes<'a> {
             let failed = held.count;
             held.release();
             // The next round begins with the one that was not free.
-            held.inodes.swap(0, failed);
-            match held.inodes.first() {
-                Some(inode) => patience.wait(inode)?,
-                None => return Err(Late::Busy(0)),
+            let Some((first, others)) = held.inodes.split_first_mut() else {
+                return Err(Late::Busy(0));
+            };
+            let other = failed.checked_sub(1).and_then(|at| others.get_mut(at));
+            if let Some(other) = other {
+                core::mem::swap(first, other);
             }
+            patience.wait(first)?;
         }
     }
 

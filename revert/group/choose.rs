@@ -147,6 +147,7 @@ impl Group<'_> {
         let head = journal.last_line(dir)?;
         let mut chain = Chain::new(journal, dir, head, OnForeign::Pass)?;
         loop {
+            self.ground.breathe()?;
             match &chain.step_with(|seq| fate(self.takes(seq)))? {
                 Link::Line(line, _, _, Step::Take) => {
                     if binds_a_name(line.op) && !self.takes(line.seq) {
@@ -316,7 +317,7 @@ impl Group<'_> {
     /// request has it.
     fn lock_to_plan<'o>(&self, inode: &'o OwnInode) -> Outcome<Option<InodeGuard<'o>>> {
         match self.ground.phase {
-            Phase::Planning => Ok(Some(inode.lock_in_time()?)),
+            Phase::Planning => Ok(Some(inode.lock_with(&self.patience)?)),
             Phase::Checking | Phase::Performing => Ok(None),
         }
     }
@@ -493,6 +494,7 @@ impl Group<'_> {
         let head = journal.last_line(object)?;
         let mut chain = Chain::new(journal, object, head, OnForeign::Pass)?;
         loop {
+            self.ground.breathe()?;
             match chain.step_with(|seq| fate(self.takes(seq)))? {
                 Link::Line(line, ..) if line.seq < than => return Ok(None),
                 // A revert comes to nothing with what it took back.
