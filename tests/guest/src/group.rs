@@ -110,6 +110,18 @@ pub fn history(w: &World) -> Outcome<Vec<Placed>> {
     }
 }
 
+/// The operations in the newest segment that the caller may see, oldest first.
+pub fn newest(place: &File) -> io::Result<Vec<Placed>> {
+    let (mut lines, mut offset, mut segment) = (Vec::new(), 0, 0);
+    while offset != u64::MAX {
+        let (chunk, text) = read(place, segment, offset)?;
+        (segment, offset) = (chunk.segment, chunk.next);
+        unpack(&text, segment, &mut lines).map_err(|stop| io::Error::other(format!("{stop:?}")))?;
+    }
+    lines.retain(Placed::is_operation);
+    Ok(lines)
+}
+
 /// A place in the history, from which on its lines are read as they come.
 pub struct Cursor {
     segment: u64,

@@ -2,21 +2,29 @@
 
 //! Side processes that try to hold others up, as users without rights: `lfs-tests work held WORDS`.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::thread;
 
 use rustix::pipe::{self, SpliceFlags};
+use rustix::process::{setpriority_process, Pid};
 
 use crate::group::{self, DRY_RUN};
 use crate::sys::{self, Missing};
+use crate::undo;
 
 /// The user that they run as.
 pub const NOBODY: u32 = 65534;
 
 pub fn main(words: &[&str]) -> io::Result<()> {
-    sys::become_user(NOBODY)?;
+    let (user, words) = match words {
+        ["as", user, words @ ..] => (number(user) as u32, words),
+        words => (NOBODY, words),
+    };
+    // Whoever started this may have a better one.
+    setpriority_process(None::<Pid>, 0)?;
+    sys::become_user(user)?;
     match words {
         ["bogus", count] => bogus(number(count)),
         ["crowd", threads, count] => crowd(number(threads), number(count)),
@@ -25,6 +33,9 @@ pub fn main(words: &[&str]) -> io::Result<()> {
         ["direct", file] => direct(file),
         ["buffers", dir, count] => buffers(dir, number(count)),
         ["dry", file] => dry(file),
+        ["reverts", dir] => reverts(dir),
+        ["reads"] => reads(),
+        ["names", shared, own] => names(shared, own),
         _ => Err(io::ErrorKind::InvalidInput.into()),
     }
 }
@@ -131,6 +142,73 @@ fn at_once(dir: &str, count: u64, work: impl Fn(&File) -> io::Result<()> + Sync)
             scope.spawn(|| work(file).expect("it never ends"));
         }
     });
+    Ok(())
+}
+
+/// Changes files of its own, and takes that back and forth, for ever.
+fn reverts(dir: &str) -> io::Result<()> {
+    let open = |number| {
+        let path = format!("{dir}/r{number}");
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .open(path)
+    };
+    let files = (0..8).map(open).collect::<io::Result<Vec<File>>>()?;
+    let directory = File::open(dir)?;
+    let mut round = 0u64;
+    ready()?;
+    loop {
+        for file in &files {
+            file.write_all_at(&[round as u8; 16 * 1024], round % 4 * 8192)?;
+        }
+        let name = format!("{dir}/n{}", round % 16);
+        fs::rename(format!("{dir}/n"), &name).or_else(|_| File::create(&name).map(drop))?;
+        for file in &files {
+            undo::revert(file, 1)?;
+        }
+        // One at a time: what the others have in the way is theirs to say.
+        let _ = undo::revert(&directory, 1);
+        group_of_own(&directory, round)?;
+        round += 1;
+    }
+}
+
+/// A request for all of the newest operations in the log that this user may see.
+fn group_of_own(directory: &File, round: u64) -> io::Result<()> {
+    if round % 8 != 0 {
+        return Ok(());
+    }
+    let newest = group::newest(directory)?;
+    let from = newest.len().saturating_sub(40);
+    let flags = if round % 16 == 0 { DRY_RUN } else { 0 };
+    let _ = group::revert(directory, &newest[from..], flags);
+    Ok(())
+}
+
+/// Reads the history of the whole mount, and that of a file, for ever.
+fn reads() -> io::Result<()> {
+    let root = File::open(".")?;
+    ready()?;
+    loop {
+        group::newest(&root)?;
+    }
+}
+
+/// Makes, moves, links and removes names in a directory that others use, for ever.
+fn names(shared: &str, own: &str) -> io::Result<()> {
+    ready()?;
+    for round in 0u64.. {
+        let at =
+            |word: &str, place: &str| format!("{place}/{}-{word}{}", std::process::id(), round % 8);
+        let made = at("made", shared);
+        File::create(&made)?;
+        fs::rename(&made, at("moved", own))?;
+        fs::hard_link(at("moved", own), at("linked", shared))?;
+        fs::remove_file(at("linked", shared))?;
+        fs::remove_file(at("moved", own))?;
+    }
     Ok(())
 }
 
