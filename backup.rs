@@ -568,6 +568,11 @@ pub(crate) fn touched(inode: &OwnInode, dentry: &OwnDentry) {
     }
 }
 
+/// The object lies in another directory now: its next line says so.
+pub(crate) fn moved(inode: &OwnInode) {
+    inode.object().state.lock().handle_told_in = 0;
+}
+
 /// As [`touched`], by the object's lower name.
 pub(crate) fn touched_below(inode: &OwnInode, lower: &Dentry) {
     let stale = {

@@ -25,6 +25,9 @@ pub(crate) struct Object {
     /// Where its chain of lines ends, and what it looked like then.
     #[pin]
     pub(crate) state: Mutex<ObjectState>,
+    /// Which of its lines are its present owner's, as found out last. The lock is held to copy it only.
+    #[pin]
+    pub(crate) owned: Mutex<Owned>,
     /// How many open files may write to it.
     writers: Atomic<i32>,
     /// Stores through shared mappings.
@@ -50,6 +53,8 @@ pub(crate) struct ObjectState {
     pub(crate) head: Option<Pos>,
     /// The segment in which a line last told the object's file handle; 0: none did.
     pub(crate) handle_told_in: u64,
+    /// The owner that a line last told; of no meaning when none told the handle.
+    pub(crate) owner_told: u32,
     /// Why it could not be loaded before an operation that may not have happened yet.
     pub(crate) unread: Option<Error>,
     /// The cookie that the next line has to tell.
@@ -66,10 +71,22 @@ pub(crate) struct ObjectState {
     pub(crate) changed: bool,
 }
 
+/// How far an object's lines are known to be of one owner.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Owned {
+    /// The object's newest line then; `None`: nothing is known.
+    pub(crate) head: Option<Pos>,
+    /// The owner then.
+    pub(crate) uid: u32,
+    /// The number of the oldest line that is not older than this owner.
+    pub(crate) since: u64,
+}
+
 /// The state of an object whose inode is new in memory.
 pub(crate) fn new_object() -> impl PinInit<Object, Error> {
     try_pin_init!(Object {
         state <- new_mutex!(ObjectState::default(), "Object::state"),
+        owned <- new_mutex!(Owned::default(), "Object::owned"),
         writers: Atomic::new(0),
         stores <- Stores::new(),
         kept: Atomic::new(false),
