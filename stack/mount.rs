@@ -48,6 +48,7 @@ pub(crate) struct Options {
     on_full: Option<OnFull>,
     on_error: Option<OnError>,
     commit: Option<u32>,
+    args: Option<bool>,
 }
 
 impl Options {
@@ -62,6 +63,11 @@ impl Options {
 
     fn on_error(&self) -> OnError {
         self.on_error.unwrap_or(OnError::Continue)
+    }
+
+    /// Whether lines have the arguments of programs.
+    fn args(&self) -> bool {
+        self.args.unwrap_or(true)
     }
 
     /// Seconds.
@@ -91,6 +97,11 @@ impl Options {
                 self.on_error.is_some_and(|p| p != mount.on_error),
             ),
             ("commit", self.commit.is_some_and(|s| s != mount.commit)),
+            (
+                "args",
+                self.args
+                    .is_some_and(|args| args != mount.identities.has_arguments()),
+            ),
         ];
         let (name, _) = fixed.into_iter().find(|(_, asked)| *asked)?;
         Some(name)
@@ -293,7 +304,7 @@ impl Mount {
                 slices: Slices::new(options.commit())?,
                 device,
                 scratch <- new_mutex!(scratch, "Mount::scratch"),
-                identities <- IdentityCache::new(),
+                identities <- IdentityCache::new(options.args()),
                 lower: base.lower,
             }? Error),
             GFP_KERNEL,
@@ -510,6 +521,11 @@ impl MountHooks for Stack {
                 Some(seconds @ 1..=3600) => options.commit = Some(seconds),
                 _ => return refuse(report, "commit= takes seconds, 1 to 3600"),
             },
+            b"args" => match text {
+                b"on" => options.args = Some(true),
+                b"off" => options.args = Some(false),
+                _ => return refuse(report, "args= takes on or off"),
+            },
             _ => return Ok(false),
         }
         Ok(true)
@@ -687,5 +703,8 @@ impl SuperHooks for Stack {
         };
         options.add(c"on_error", Some(fmt!("{on_error}")));
         options.add(c"commit", Some(fmt!("{}", mount.commit)));
+        if !mount.identities.has_arguments() {
+            options.add(c"args", Some(fmt!("off")));
+        }
     }
 }
