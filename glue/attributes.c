@@ -105,6 +105,59 @@ bool lfs_may_set_capability(struct inode *inode, const void *value, size_t size)
 	       kuid_has_mapping(current_user_ns(), KUIDT_INIT(le32_to_cpu(data->rootid)));
 }
 
+/**
+ * lfs_may_be_linked - whether the caller may give an object one more name
+ * @inode: the object
+ *
+ * As may_linkat() with fs.protected_hardlinks=1: the owner may, and others where
+ * they may read and write a plain file that is run with nobody else's rights.
+ * Left out is what vfs_link() asks of flags, and the setting itself, which is
+ * static there.
+ */
+bool lfs_may_be_linked(struct inode *inode)
+{
+	umode_t mode = inode->i_mode;
+
+	if (inode_owner_or_capable(&nop_mnt_idmap, inode))
+		return true;
+	if (!S_ISREG(mode) || (mode & S_ISUID) ||
+	    (mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP))
+		return false;
+	return !inode_permission(&nop_mnt_idmap, inode, MAY_READ | MAY_WRITE);
+}
+
+/**
+ * lfs_may_have_set_ids - whether the caller may give a file its set-id bits
+ * @inode: the file
+ *
+ * As setattr_prepare() asks chmod(2): the owner sets S_ISUID, S_ISGID with the
+ * group or CAP_FSETID. That one does as the owner (CAP_FOWNER) gives no bits to
+ * other users' files without CAP_FSETID, which is more than chmod(2) asks: such
+ * a file was taken away, by its owner perhaps.
+ */
+bool lfs_may_have_set_ids(struct inode *inode)
+{
+	umode_t mode = inode->i_mode;
+	bool group = (mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP);
+
+	if (!S_ISREG(mode) || (!(mode & S_ISUID) && !group))
+		return true;
+	if (!inode_owner_or_capable(&nop_mnt_idmap, inode))
+		return false;
+	if (!uid_eq(inode->i_uid, current_fsuid()))
+		return capable_wrt_inode_uidgid(&nop_mnt_idmap, inode, CAP_FSETID);
+	return !group || in_group_p(inode->i_gid) ||
+	       capable_wrt_inode_uidgid(&nop_mnt_idmap, inode, CAP_FSETID);
+}
+
+/* As vfs_mknod() asks: whiteouts are anybody's. */
+bool lfs_may_be_made(struct inode *inode)
+{
+	if (!S_ISCHR(inode->i_mode) && !S_ISBLK(inode->i_mode))
+		return true;
+	return IS_WHITEOUT(inode) || capable(CAP_MKNOD);
+}
+
 void lfs_put_acl(struct posix_acl *acl)
 {
 	posix_acl_release(acl);

@@ -200,6 +200,9 @@ int lfs_session_id(void);
 u32 lfs_pid_for_caller(u32 pid);
 void lfs_comm(char *buf);
 bool lfs_owner_or_capable(struct inode *inode);
+bool lfs_may_be_linked(struct inode *inode);
+bool lfs_may_have_set_ids(struct inode *inode);
+bool lfs_may_be_made(struct inode *inode);
 bool lfs_loses_set_group(struct inode *inode);
 unsigned int lfs_set_id_to_drop(struct inode *lower, unsigned int valid);
 int lfs_drop_set_id(struct dentry *dentry, struct inode *lower);
@@ -243,6 +246,7 @@ void lfs_notify_changed(struct inode *inode, const struct path *path, bool conte
 /* names that a revert changes */
 struct dentry *lfs_cached_child(struct dentry *parent, const char *name, unsigned int len);
 struct dentry *lfs_child(struct dentry *parent, const char *name, unsigned int len);
+struct dentry *lfs_alias(struct inode *inode, unsigned int index);
 struct dentry *lfs_parent(struct dentry *dentry);
 struct dentry *lfs_namesake(struct dentry *parent, struct dentry *other, bool is_locked);
 int lfs_start_renaming(struct renamedata *rd, struct dentry *old, const char *name,
@@ -256,6 +260,11 @@ void lfs_not_dead(struct inode *inode);
 void lfs_inode_lock_parent(struct inode *inode);
 void lfs_inode_lock_child(struct inode *inode);
 int lfs_may_change_names(struct inode *dir);
+int lfs_path_unlink(struct vfsmount *mnt, struct dentry *dir, struct dentry *child);
+int lfs_path_mknod(struct vfsmount *mnt, struct dentry *dir, struct dentry *child,
+		   struct inode *inode);
+int lfs_path_rename(struct vfsmount *mnt, struct dentry *old_dir, struct dentry *child,
+		    struct dentry *new_dir, struct dentry *target, unsigned int flags);
 
 /* store */
 struct dentry *lfs_store_lookup(struct dentry *parent, const char *name, unsigned int len);

@@ -4,6 +4,7 @@
 
 use super::{
     names::{decode, directory, Names, NAME},
+    rights::Caller,
     steps::Lines,
     Refusal, Revert,
 };
@@ -74,6 +75,9 @@ pub(super) fn take_back(revert: &Revert<'_>) -> Result<(), Refusal> {
         return Err(conflict(taken.newest));
     }
     other.inode.may_change_names()?;
+    if !Caller::new(revert.file, revert.journal).reaches_names_in(&lower)? {
+        return Err(Refusal::new(Reason::NotOwner, taken.newest));
+    }
     let names = Names {
         mount,
         journal: revert.journal,
@@ -82,6 +86,7 @@ pub(super) fn take_back(revert: &Revert<'_>) -> Result<(), Refusal> {
         lower: &lower,
         other: None,
         room: revert.room(),
+        asking: revert.asking(),
     };
     let result = revert.take_back_names(&again, Some(&names));
     other.inode.refresh();

@@ -102,6 +102,9 @@ impl Names<'_> {
     pub(super) fn remove(&self, name: &[u8], node: ObjectId) -> Outcome<Gone> {
         let lower = self.bound(name, Some(node))?;
         let inode = self.own(&lower)?;
+        if let Some(asking) = self.asking {
+            asking.remove((self.dir, self.dentry), name, &inode)?;
+        }
         let _lock = inode.lock_unless_held();
         let cached = self.leaving(name);
         if cached.as_ref().is_some_and(|child| child.is_mount_point()) {
@@ -168,6 +171,7 @@ impl Names<'_> {
     fn take_from_kept(&self, name: &[u8], dir: &Dir, kept: &Dentry) -> Outcome {
         self.must_be_free(name)?;
         let inode = self.own(kept)?;
+        self.ask_to_bind(name, &inode, kept, false)?;
         let _lock = inode.lock_unless_held();
         backup::load(&inode)?;
         {
@@ -202,6 +206,7 @@ impl Names<'_> {
     fn link(&self, name: &[u8], lower: &Dentry) -> Outcome {
         self.must_be_free(name)?;
         let inode = self.own(lower)?;
+        self.ask_to_bind(name, &inode, lower, true)?;
         let _lock = inode.lock_unless_held();
         backup::load(&inode)?;
         {
@@ -213,6 +218,18 @@ impl Names<'_> {
             child.linked(&inode);
         }
         Ok(())
+    }
+
+    /// Whether the caller may give the object the name.
+    #[inline(never)]
+    fn ask_to_bind(&self, name: &[u8], inode: &OwnInode, lower: &Dentry, is_link: bool) -> Outcome {
+        match self.asking {
+            Some(asking) => {
+                let place = (self.journal, self.dentry);
+                asking.bind(place, name, (inode, lower), is_link)
+            }
+            None => Ok(()),
+        }
     }
 
     /// An object has got a name: its times have moved, and the directory shows it. Answers our dentry of
@@ -243,6 +260,10 @@ impl Names<'_> {
         let lower = other.bound(from, Some(node))?;
         self.must_be_free(to)?;
         let inode = self.own(&lower)?;
+        if let Some(asking) = self.asking {
+            let (dirs, names) = ((other.dir, self.dir), (other.dentry, self.dentry));
+            asking.rename(dirs, names, (from, to), &inode, c::RENAME_NOREPLACE)?;
+        }
         let _lock = inode.lock_unless_held();
         backup::load(&inode)?;
         let cached = match self.dentry {
@@ -291,6 +312,12 @@ impl Names<'_> {
         let second = other.bound(second_name, second_node)?;
         let inodes = [self.own(&first)?, self.own(&second)?];
         let [a, b] = &inodes;
+        if let Some(asking) = self.asking {
+            let (dirs, names) = ((self.dir, other.dir), (self.dentry, other.dentry));
+            let back = ((other.dir, self.dir), (other.dentry, self.dentry));
+            asking.rename(dirs, names, (name, second_name), a, c::RENAME_EXCHANGE)?;
+            asking.rename(back.0, back.1, (second_name, name), b, c::RENAME_EXCHANGE)?;
+        }
         let is_across = self.dir.id() != other.dir.id();
         let _locks = OwnInode::lock_exchanged(a, b, is_across);
         for inode in &inodes {

@@ -5,6 +5,7 @@
 use super::{
     content::Content,
     picks::Picked,
+    rights,
     steps::{fate, Lines},
     Chain, Link, Refusal,
 };
@@ -14,13 +15,13 @@ use crate::{
         journal::Journal,
         line::{Line, Op, Pos},
         plan::{
-            inverse, resized, Access, Entry, Fate, Kept, Kind, MapReader, Merge, OnForeign,
-            Outcome, Picking, Piece, PlanError, Record, Records, Restore, Source, Standing, Step,
-            Store, RECORD,
+            inverse, resized, Entry, Fate, Kept, Kind, MapReader, Merge, OnForeign, Outcome,
+            Picking, Piece, PlanError, Record, Records, Restore, Source, Standing, Step, Store,
+            RECORD,
         }, //
     },
     uapi::Reason,
-    vfs::{error::EUCLEAN, inode::OwnInode, scope::crc32c, task}, //
+    vfs::{error::EUCLEAN, scope::crc32c, task}, //
 };
 use kernel::prelude::*;
 
@@ -215,6 +216,8 @@ struct Gathering<'a> {
     oldest_line: u64,
     /// Whether the object has content: the size of any other is none of ours.
     is_regular: bool,
+    /// The number of the oldest line that the caller has a right to.
+    first_own: u64,
 }
 
 /// Plans to take operations of an object back that stand; where one cannot be, `objections` is told.
@@ -280,6 +283,7 @@ impl<'a> Gathering<'a> {
             oldest: u64::MAX,
             oldest_line: u64::MAX,
             is_regular: content.inode.is_regular(),
+            first_own: rights::first_own_now(content.journal, content.inode)?,
         })
     }
 
@@ -321,6 +325,7 @@ impl<'a> Gathering<'a> {
         let seq = line.seq;
         self.taken = self.taken.saturating_add(1);
         let result = match self.in_way(line)? {
+            _ if seq < self.first_own => Err(Refusal::new(Reason::NotOwner, 0)),
             Some(newer) => Err(Refusal::new(Reason::Conflict, newer)),
             None => self.add_inverse(line),
         };
@@ -446,9 +451,6 @@ impl<'a> Gathering<'a> {
     #[inline(never)]
     fn finish(self, hides: bool, content: &Content<'_>) -> Result<Gathered, Refusal> {
         let newest = self.newest;
-        if !may_see(content.inode, &self.attributes)? {
-            return Err(Refusal::new(Reason::NotOwner, newest));
-        }
         let mut pieces = List::new();
         let outcome = (self.merge.finish(&mut pieces)).map_err(|e| e.refuse(newest))?;
         let mut attributes = self.attributes;
@@ -563,16 +565,6 @@ pub(super) fn saved_attributes(journal: &Journal, line: &Line<'_>) -> Result<KVV
         Some(restore) => attributes(journal, restore),
         None => Ok(KVVec::new()),
     }
-}
-
-/// Whether the caller may see what the object was then: who does not own it only because it was
-/// given to them must not get what it held before.
-fn may_see(inode: &OwnInode, attributes: &[u8]) -> Result<bool, Refusal> {
-    let access = Records::new(attributes)
-        .map_err(|e| e.refuse(0))?
-        .last(Kind::Access)
-        .and_then(|record| Access::decode(record.value?));
-    Ok(access.is_none_or(|access| access.uid == inode.uid() || task::may_give_away()))
 }
 
 /// Hands out the pieces of a payload.

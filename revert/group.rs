@@ -25,6 +25,7 @@ use super::{
     content::{Content, Entry},
     may_revert,
     names::discard,
+    rights::Caller,
     steps::{is_on_names, Lines, Todo},
     taken::oldest_of,
     Refusal,
@@ -559,6 +560,18 @@ struct Opened {
     lower: ARef<Dentry>,
 }
 
+impl<'a> Ground<'a> {
+    /// What the request came through.
+    fn asked_through(&self) -> Outcome<&'a OwnFile> {
+        Ok(self.file.ok_or(EIO)?)
+    }
+
+    /// Asks for who made the request.
+    fn caller(&self) -> Outcome<Caller<'a>> {
+        Ok(Caller::new(self.asked_through()?, self.journal))
+    }
+}
+
 impl Ground<'_> {
     /// Finds an object by the lines that tell of it. `Gone`: it is not there any more.
     fn open(&self, object: ObjectId) -> Outcome<Opened> {
@@ -639,7 +652,7 @@ impl Opened {
     }
 
     /// Whether the caller may take back what was done to it.
-    fn may_be_reverted(&self) -> Outcome {
-        may_revert(&self.inode)
+    fn may_be_reverted(&self, file: &OwnFile) -> Outcome {
+        may_revert(file, &self.inode, &self.lower)
     }
 }

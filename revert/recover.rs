@@ -231,6 +231,7 @@ fn finish_names(
         lower,
         other: None,
         room: Room::Discard,
+        asking: None,
     };
     names.finish(steps)
 }

@@ -77,6 +77,7 @@ pub(super) fn refill(revert: &Revert<'_>, count: u64) -> Result<u64, Refusal> {
                 lower: &lower,
                 other: None,
                 room: revert.room(),
+                asking: revert.asking(),
             };
             names.revert(&taken, None)?;
             inode.refresh();
@@ -106,7 +107,7 @@ fn open(revert: &Revert<'_>, directory: &Removed) -> Result<Option<Opened>, Refu
     };
     let inode = lower.inode().ok_or(ENOENT)?;
     let inode = OwnInode::obtain(revert.inode.superblock(), inode)?;
-    may_revert(&inode)?;
+    may_revert(revert.file, &inode, &lower)?;
     Ok(Some((inode, lower)))
 }
 

@@ -323,6 +323,51 @@ impl OwnFile {
         unsafe { (*self.as_ptr()).__bindgen_anon_1.f_path }
     }
 
+    /// The root of the mount that it was opened through: of a bind mount, what that shows; a file, perhaps.
+    pub(crate) fn mount_root(&self) -> &OwnDentry {
+        // SAFETY: An open file holds its mount.
+        let root = unsafe { (*self.path().mnt).mnt_root };
+        // SAFETY: A mount holds its root as long as it lives; it is of the file's superblock, ours.
+        unsafe { OwnDentry::from_raw(root) }
+    }
+
+    /// What a security module says of a removal through the file's mount. The directory is locked.
+    pub(crate) fn may_unlink(&self, dir: &OwnDentry, name: &[u8]) -> Result {
+        let child = dir.child(name)?;
+        if child.own_inode().is_none() {
+            return Ok(());
+        }
+        // SAFETY: A live mount, a directory on it, and a child of that with an inode.
+        to_result(unsafe { c::lfs_path_unlink(self.path().mnt, dir.as_ptr(), child.as_ptr()) })
+    }
+
+    /// What a security module says of a new name for something like `node`, as [`Self::may_unlink`].
+    pub(crate) fn may_make(&self, dir: &OwnDentry, name: &[u8], node: &OwnInode) -> Result {
+        let child = dir.child(name)?;
+        let (mnt, node) = (self.path().mnt, node.as_ptr());
+        // SAFETY: A live mount, a directory on it, a child of that, and an inode.
+        to_result(unsafe { c::lfs_path_mknod(mnt, dir.as_ptr(), child.as_ptr(), node) })
+    }
+
+    /// What a security module says of a rename, as [`Self::may_unlink`]; both directories are locked.
+    pub(crate) fn may_rename(
+        &self,
+        (from, name): (&OwnDentry, &[u8]),
+        (to, new): (&OwnDentry, &[u8]),
+        flags: u32,
+    ) -> Result {
+        let child = from.child(name)?;
+        let target = to.child(new)?;
+        if child.own_inode().is_none() {
+            return Ok(());
+        }
+        let (mnt, child, target) = (self.path().mnt, child.as_ptr(), target.as_ptr());
+        // SAFETY: A live mount, two directories on it, and a child of each, the first one with an inode.
+        to_result(unsafe {
+            c::lfs_path_rename(mnt, from.as_ptr(), child, to.as_ptr(), target, flags)
+        })
+    }
+
     /// The state of the open file.
     pub(crate) fn open(&self) -> &<Fs as FileSystem>::Open {
         &self.private().open

@@ -171,6 +171,24 @@ impl Inode {
         unsafe { c::lfs_owner_or_capable(self.as_ptr()) }
     }
 
+    /// Whether the caller may give it one more name.
+    pub(crate) fn may_be_linked(&self) -> bool {
+        // SAFETY: `self` is a live inode.
+        unsafe { c::lfs_may_be_linked(self.as_ptr()) }
+    }
+
+    /// Whether the caller may give it the set-id bits that it has.
+    pub(crate) fn may_have_set_ids(&self) -> bool {
+        // SAFETY: `self` is a live inode.
+        unsafe { c::lfs_may_have_set_ids(self.as_ptr()) }
+    }
+
+    /// Whether the caller may make an object of its kind.
+    pub(crate) fn may_be_made(&self) -> bool {
+        // SAFETY: `self` is a live inode.
+        unsafe { c::lfs_may_be_made(self.as_ptr()) }
+    }
+
     /// Whether an ACL that the caller sets takes the setgid bit away.
     pub(crate) fn loses_set_group(&self) -> bool {
         // SAFETY: `self` is a live inode.
@@ -255,6 +273,15 @@ impl Inode {
         let dentry = unsafe { c::d_find_any_alias(self.as_ptr()) };
         let dentry = NonNull::new(dentry.cast::<Dentry>())?;
         // SAFETY: d_find_any_alias() gave us a reference.
+        Some(unsafe { ARef::from_raw(dentry) })
+    }
+
+    /// The name with this index of those that are in memory and can be looked up.
+    pub(crate) fn name_in_memory(&self, index: u32) -> Option<ARef<Dentry>> {
+        // SAFETY: `self` is a live inode.
+        let dentry = unsafe { c::lfs_alias(self.as_ptr(), index) };
+        let dentry = NonNull::new(dentry.cast::<Dentry>())?;
+        // SAFETY: lfs_alias() gave us a reference.
         Some(unsafe { ARef::from_raw(dentry) })
     }
 
@@ -542,6 +569,15 @@ impl OwnInode {
         // CAST: A small flag.
         let wanted = c::MAY_WRITE as c_int;
         // SAFETY: A live inode; mounts of ours are not id-mapped.
+        kernel::error::to_result(unsafe { c::inode_permission(idmap, self.as_ptr(), wanted) })
+    }
+
+    /// Whether the caller may look names up in this directory.
+    pub(crate) fn may_search(&self) -> Result {
+        let idmap = &raw mut c::nop_mnt_idmap;
+        // CAST: A small flag.
+        let wanted = c::MAY_EXEC as c_int;
+        // SAFETY: A live inode; what a mount's id map changes is that mount's alone, and is not asked for here.
         kernel::error::to_result(unsafe { c::inode_permission(idmap, self.as_ptr(), wanted) })
     }
 

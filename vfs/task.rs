@@ -2,7 +2,7 @@
 
 //! The task that calls: who it is, and how to leave its limits behind.
 
-use super::c;
+use super::{c, superblock::SuperBlock};
 use crate::history::line::Time;
 use kernel::prelude::*;
 
@@ -104,22 +104,25 @@ pub(crate) fn arguments(buf: &mut [u8]) -> &[u8] {
     buf.get(..usize::try_from(n).unwrap_or(0)).unwrap_or(&[])
 }
 
-/// Whether the caller may do as any owner.
-pub(crate) fn is_any_owner() -> bool {
-    // SAFETY: Asks about the running task.
-    unsafe { c::capable(c::CAP_FOWNER as c_int) }
+/// Whether the caller may do as any owner of the superblock's objects, and give them away.
+pub(crate) fn may_give_away(sb: &SuperBlock) -> bool {
+    has_capability(sb, c::CAP_FOWNER) && has_capability(sb, c::CAP_CHOWN)
 }
 
-/// Whether the caller may do as any owner, and give objects away.
-pub(crate) fn may_give_away() -> bool {
-    // SAFETY: Asks about the running task.
-    is_any_owner() && unsafe { c::capable(c::CAP_CHOWN as c_int) }
+/// Whether the caller administers the superblock. Asked for whoever reads a log, so without an audit record:
+/// nothing is refused for the answer.
+pub(crate) fn is_administrator(sb: &SuperBlock) -> bool {
+    has_capability(sb, c::CAP_SYS_ADMIN)
 }
 
-/// Whether the caller administers the machine.
-pub(crate) fn is_administrator() -> bool {
-    // SAFETY: Asks about the running task.
-    unsafe { c::capable(c::CAP_SYS_ADMIN as c_int) }
+/// Whether the caller has a capability in the user namespace of the superblock.
+fn has_capability(sb: &SuperBlock, capability: u32) -> bool {
+    // SAFETY: A live superblock; the field is set once, before it is seen.
+    let users = unsafe { (*sb.as_ptr()).s_user_ns };
+    // CAST: A small number.
+    let capability = capability as c_int;
+    // SAFETY: The superblock holds its namespace; asks about the running task.
+    unsafe { c::ns_capable_noaudit(users, capability) }
 }
 
 /// Whether the caller is in execve(2).

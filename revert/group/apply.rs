@@ -20,6 +20,7 @@ use crate::{
         content::Content,
         gather::{self, refuse, Gathered},
         names::{decode, directory, Names, NAME},
+        rights::inverse::Asking,
         steps::{Lines, Todo, Way},
         Refusal,
     },
@@ -456,7 +457,10 @@ impl Dir {
         ground: &Ground<'a>,
         other: Option<&'a Names<'a>>,
         room: Room,
+        turn: Turn,
     ) -> Names<'a> {
+        let rights = false;
+        let file = ground.file.filter(|_| turn == Turn::Perform);
         Names {
             mount: ground.mount,
             journal: ground.journal,
@@ -465,6 +469,7 @@ impl Dir {
             lower: &self.opened.lower,
             other,
             room,
+            asking: file.map(|file| Asking { file, rights }),
         }
     }
 }
@@ -511,7 +516,8 @@ impl<'a> Dirs<'a> {
         todo: &Todo,
     ) -> Outcome<u64> {
         let dir = self.open(object)?;
-        let bytes = (dir.names(self.ground, None, self.room)).bytes_to_keep(lines, todo)?;
+        let bytes =
+            (dir.names(self.ground, None, self.room, Turn::Undo)).bytes_to_keep(lines, todo)?;
         self.last = Some(dir);
         Ok(bytes)
     }
@@ -530,7 +536,7 @@ impl<'a> Dirs<'a> {
         progress: &mut Progress,
     ) -> Outcome {
         let dir = self.open(object)?;
-        dir.names(self.ground, None, self.room)
+        dir.names(self.ground, None, self.room, Turn::Undo)
             .count_progress(lines, todo, progress)?;
         self.last = Some(dir);
         Ok(())
@@ -545,7 +551,7 @@ impl<'a> Dirs<'a> {
     ) -> Outcome {
         let dir = self.open(object)?;
         let step = lines.step(todo)?;
-        dir.names(self.ground, None, self.room)
+        dir.names(self.ground, None, self.room, Turn::Undo)
             .take_as_found(&step, todo.way)?;
         self.last = Some(dir);
         Ok(())
@@ -605,13 +611,13 @@ impl<'a> Dirs<'a> {
         match beside {
             Beside::Nothing => {
                 let _lock = dir.opened.inode.lock_as_parent_unless_held();
-                act(&dir.names(ground, None, room), lines, todo)?;
+                act(&dir.names(ground, None, room, turn), lines, todo)?;
             }
             Beside::Instead(lower) => {
                 let other = other(ground, lower)?;
                 let _lock = other.opened.inode.lock_as_parent_unless_held();
-                let there = other.names(ground, None, room);
-                act(&dir.names(ground, Some(&there), room), lines, todo)?;
+                let there = other.names(ground, None, room, turn);
+                act(&dir.names(ground, Some(&there), room, turn), lines, todo)?;
                 other.opened.inode.refresh();
             }
             Beside::Across { lower, flags } => {
@@ -634,8 +640,8 @@ impl<'a> Dirs<'a> {
                         two.lock_as_parent_unless_held(),
                     )
                 });
-                let there = other.names(ground, None, room);
-                act(&dir.names(ground, Some(&there), room), lines, todo)?;
+                let there = other.names(ground, None, room, turn);
+                act(&dir.names(ground, Some(&there), room, turn), lines, todo)?;
                 other.opened.inode.refresh();
             }
         }

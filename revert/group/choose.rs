@@ -6,6 +6,7 @@
 use super::{
     claim::Claim,
     rehearse::{Findings, Staying},
+    removed::Named,
     Content, Done, Ground, Group, Member, Objections, Opened, Outcome, Phase,
 };
 use crate::{
@@ -18,7 +19,7 @@ use crate::{
     revert::{
         binding::is_there,
         gather::{self, Choice, Gathered, List},
-        rights::{self, Rights},
+        rights::{Caller, Rights},
         steps::{fate, is_on_names, taken_by, Lines, Redoable},
         taken::Taken,
         Chain, Link, Refusal,
@@ -175,10 +176,7 @@ impl Group<'_> {
             self.ground.breathe()?;
             let member = self.members.get(index).ok_or(EIO)?;
             let (object, count) = (member.object, self.of(member).len() as u64);
-            if !member.is_on_names {
-                self.object_to_removed(member, &named, objections)?;
-            }
-            match self.choose_of(member, objections) {
+            match self.choose_of(member, &named, objections) {
                 Ok(Choosing::LeftOut) => {
                     done.left_out = done.left_out.saturating_add(count);
                     if let Some(member) = self.members.get_mut(index) {
@@ -224,11 +222,16 @@ impl Group<'_> {
 
     /// Looks at a member.
     #[inline(never)]
-    fn choose_of(&self, member: &Member, objections: Objections<'_>) -> Outcome<Choosing> {
+    fn choose_of(
+        &self,
+        member: &Member,
+        named: &Named,
+        objections: Objections<'_>,
+    ) -> Outcome<Choosing> {
         let Some(opened) = self.ground.open_unless_unnamed(member.object)? else {
             return Ok(Choosing::LeftOut);
         };
-        let (needs, claim) = match self.choose_opened(member, &opened, objections) {
+        let (needs, claim) = match self.choose_opened(member, named, &opened, objections) {
             Err(refusal) if refusal.reason == Reason::Leased => {
                 return Ok(Choosing::Leased(opened.inode))
             }
@@ -253,11 +256,13 @@ impl Group<'_> {
     fn choose_opened(
         &self,
         member: &Member,
+        named: &Named,
         opened: &Opened,
         objections: Objections<'_>,
     ) -> Outcome<(Needs, Option<Claim>)> {
         if member.is_on_names {
-            let rights = Rights::over(&opened.inode);
+            let mut caller = self.ground.caller()?;
+            let rights = caller.over(&opened.inode, &opened.lower)?;
             if rights == Rights::Nothing {
                 return Err(Refusal::new(Reason::NotOwner, 0));
             }
@@ -279,11 +284,12 @@ impl Group<'_> {
                 state.head
             };
             let taken = self.names(member, head, objections)?;
-            self.are_the_callers(rights, &taken, objections)?;
+            self.are_the_callers(&mut caller, rights, &taken, objections)?;
             self.can_come_back(&taken, objections)?;
             return Ok((Needs::NOTHING, None));
         }
-        opened.may_be_reverted()?;
+        opened.may_be_reverted(self.ground.asked_through()?)?;
+        self.object_to_removed(member, named, objections)?;
         let file = opened.file(&self.ground, false)?;
         let content = opened.content(&self.ground, file.as_deref(), self.request.force);
         let _lock = self.lock_to_plan(&opened.inode)?;
@@ -444,19 +450,15 @@ impl Group<'_> {
     #[inline(never)]
     fn are_the_callers(
         &self,
+        caller: &mut Caller<'_>,
         rights: Rights,
         taken: &Taken,
         objections: Objections<'_>,
     ) -> Outcome {
-        if rights == Rights::Whole {
-            return Ok(());
-        }
-        let Ground { mount, journal, .. } = self.ground;
-        let mut lines = Lines::new(journal)?;
-        let mut looks = rights::Lines::new(mount, journal);
+        let mut lines = Lines::new(self.ground.journal)?;
         for at in &taken.places {
             let line = lines.read(*at)?;
-            if !looks.may_take_back(rights, &line)? {
+            if !caller.may_take_back(rights, &line)? {
                 objections(line.seq, Refusal::new(Reason::NotOwner, 0))?;
             }
         }

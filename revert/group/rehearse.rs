@@ -21,6 +21,7 @@ use crate::{
     revert::{
         binding::{self, Told},
         names::{decode, directory, NAME},
+        rights::inverse::{self, Taken},
         steps::{Lines, Todo, Way},
         Refusal,
     },
@@ -253,6 +254,9 @@ impl<'a> Rehearsal<'a> {
         if self.checked.get(&object).is_some() {
             return Ok(());
         }
+        if !self.group.ground.caller()?.reaches_names_in(dir.lower())? {
+            return Err(Refusal::new(Reason::NotOwner, 0));
+        }
         if inode.is_protected() && self.group.has_content_of(object) {
             inode.may_change_names_unprotected()?;
         } else {
@@ -304,6 +308,8 @@ impl<'a> Rehearsal<'a> {
         }
         let ground = &self.group.ground;
         let inode = OwnInode::obtain(ground.sb, lower.inode().ok_or(ENOENT)?)?;
+        // Its flags or owner may have been changed behind the mount.
+        inode.refresh();
         let is_directory = inode.is_directory();
         let known = Rehearsed {
             is_directory,
@@ -357,15 +363,12 @@ impl<'a> Rehearsal<'a> {
     #[inline(never)]
     fn may_be_taken(&mut self, dir: &Dir, node: ObjectId) -> Outcome {
         let is_protected = dir.inode().is_protected() && !self.group.has_content_of(dir.object());
-        let is_sticky = dir.inode().is_sticky() && !dir.inode().owner_or_capable();
         let known = self.known(node)?;
-        if is_protected || known.is_protected {
-            return Err(protected());
-        }
-        if is_sticky && !known.is_owned {
-            return Err(forbidden());
-        }
-        Ok(())
+        let taken = Taken {
+            is_protected: is_protected || known.is_protected,
+            is_owned: known.is_owned,
+        };
+        inverse::may_be_taken(dir.inode(), &taken)
     }
 
     /// Frees a name. `made`: the chosen operation that bound it and made a directory.
@@ -437,12 +440,22 @@ impl<'a> Rehearsal<'a> {
                 return Ok(true);
             }
         } else if let Some((_, lower)) = self.kept(what)? {
+            self.may_come_back(&lower, false)?;
             self.know(object, &lower, true)?;
             return Ok(true);
         }
         let lower = self.named(what)?;
+        self.may_come_back(&lower, true)?;
         self.know(object, &lower, false)?;
         Ok(false)
+    }
+
+    /// Whether the caller may give an object a name that it has lost.
+    #[inline(never)]
+    fn may_come_back(&self, lower: &Dentry, is_link: bool) -> Outcome {
+        let ground = &self.group.ground;
+        let inode = OwnInode::obtain(ground.sb, lower.inode().ok_or(ENOENT)?)?;
+        ground.caller()?.may_come_back(&inode, lower, is_link)
     }
 
     #[inline(never)]

@@ -17,6 +17,8 @@ const fn iowr(number: u64, size: u64) -> u64 {
 const READ_HISTORY: u64 = iowr(4, 48);
 const REVERT_GROUP: u64 = iowr(5, 88);
 
+/// Insist, although objects were changed outside.
+pub const FORCE: u32 = 1;
 /// Only look whether it could be done.
 pub const DRY_RUN: u32 = 2;
 /// An undo.

@@ -48,6 +48,28 @@ pub fn become_user(uid: u32) -> io::Result<()> {
     done(value).map(drop)
 }
 
+/// Makes the calling process, which has one thread, another user's with that group only.
+pub fn become_only(uid: u32) -> io::Result<()> {
+    // SAFETY: no groups.
+    done(unsafe { libc::syscall(libc::SYS_setgroups, 0, std::ptr::null::<libc::gid_t>()) })?;
+    // SAFETY: plain numbers.
+    done(unsafe { libc::syscall(libc::SYS_setresgid, uid, uid, uid) })?;
+    become_user(uid)
+}
+
+/// Leaves the calling process the capabilities that root has in a usual container.
+pub fn drop_to_container() -> io::Result<()> {
+    // CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_FSETID, CAP_KILL, CAP_SETGID, CAP_SETUID, CAP_SETPCAP,
+    // CAP_NET_BIND_SERVICE, CAP_NET_RAW, CAP_SYS_CHROOT, CAP_MKNOD, CAP_AUDIT_WRITE, CAP_SETFCAP.
+    const KEPT: [u32; 14] = [0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 27, 29, 31];
+    let kept = KEPT.iter().fold(0u32, |all, bit| all | 1 << bit);
+    // _LINUX_CAPABILITY_VERSION_3, and this process.
+    let mut head = [0x2008_0522u32, 0];
+    let sets = [kept, kept, 0, 0, 0, 0];
+    // SAFETY: a header, and two times three sets.
+    done(unsafe { libc::syscall(libc::SYS_capset, head.as_mut_ptr(), sets.as_ptr()) }).map(drop)
+}
+
 /// Does `work` as another user with that group, and is root again then.
 pub fn as_user<T>(uid: u32, work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     set_effective(uid)?;

@@ -9,6 +9,8 @@ mod alike;
 mod attributes;
 mod behind;
 mod beside_renames;
+mod comes_back;
+mod confined;
 mod content;
 mod cut;
 mod cuts;
@@ -46,6 +48,8 @@ mod oracle_all;
 mod oracle_groups;
 pub mod oracle_tree;
 mod own_names;
+mod own_table;
+mod past;
 mod programs;
 mod protected;
 mod quotas;
@@ -99,6 +103,10 @@ pub fn all() -> Vec<&'static Test> {
         groups_redo::TESTS,
         alike::TESTS,
         own_names::TESTS,
+        own_table::TESTS,
+        past::TESTS,
+        confined::TESTS,
+        comes_back::TESTS,
         saves::TESTS,
         in_use::TESTS,
         watchers::TESTS,
