@@ -266,8 +266,17 @@ fn has_moved(state: &ObjectState, inode: &OwnInode) -> bool {
     inode.is_regular()
         && state.seen.is_some_and(|seen| {
             // A stacked filesystem below copies what stores have moved when it pleases.
-            seen != inode.pages().quick_cookie() && seen != inode.lower().quick_cookie()
+            seen != inode.pages().quick_cookie()
+                && seen != inode.lower().quick_cookie()
+                && !is_given_up(&seen, inode)
         })
+}
+
+/// Whether only the change time has moved of a file that looked like `seen`, since the history gave up the
+/// last name, which it had: somebody may have the file open still.
+pub(crate) fn is_given_up(seen: &QuickCookie, inode: &OwnInode) -> bool {
+    let lower = inode.lower();
+    inode.object().is_kept() && lower.links() == 0 && lower.has_content_of(seen)
 }
 
 /// The object's quick cookie, which from now on tells any change apart, also within one tick of the

@@ -111,6 +111,11 @@ impl Kept<'_> {
         self.place.segment()
     }
 
+    /// How many bytes are counted for it.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// What the object is to be called here.
     #[inline(never)]
     fn entry(&self) -> EntryName {

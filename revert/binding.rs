@@ -40,14 +40,15 @@ const LONG: usize = 64;
 /// An object that a name was taken from.
 pub(super) struct Gone {
     inode: ARef<Inode>,
-    /// With which segment it is kept; `None`: it has other names.
-    segment: Option<u64>,
+    /// With which segment it is kept, and how many bytes were counted for it; `None`: it has other names.
+    kept: Option<(u64, u64)>,
 }
 
 impl Gone {
-    /// Where it is kept: the segment, and which object it is.
-    pub(super) fn kept(&self) -> Option<(u64, ObjectId)> {
-        Some((self.segment?, self.inode.id()))
+    /// Where it is kept: the segment, and which object it is; and how many bytes were counted for it.
+    pub(super) fn kept(&self) -> Option<(u64, ObjectId, u64)> {
+        let (segment, bytes) = self.kept?;
+        Some((segment, self.inode.id(), bytes))
     }
 }
 
@@ -127,12 +128,12 @@ impl Names<'_> {
             keep::away(self.mount, self.journal, &inode, last, &at, 0, self.room).map_err(full)?
         };
         parting.settle();
-        let segment = match &parting {
-            Parting::Kept(kept) => Some(kept.segment()),
+        let kept = match &parting {
+            Parting::Kept(kept) => Some((kept.segment(), kept.bytes())),
             _ => None,
         };
         backup::touched_below(&inode, &lower);
-        if segment.is_none() {
+        if kept.is_none() {
             // It is found by its lines when it is to have this name again: it may have none so far.
             backup::leave_told(&inode, &lower);
         }
@@ -142,13 +143,13 @@ impl Names<'_> {
         }
         Ok(Gone {
             inode: inode.lower().get(),
-            segment,
+            kept,
         })
     }
 
     /// Undoes [`Self::remove`]; without `gone`, that was done before a crash.
     pub(super) fn put_back(&self, name: &[u8], node: ObjectId, gone: Option<&Gone>) -> Outcome {
-        let segment = gone.and_then(|gone| gone.segment);
+        let segment = gone.and_then(|gone| Some(gone.kept?.0));
         if let Some((dir, kept)) = kept(self.journal, node, segment)? {
             return self.take_from_kept(name, &dir, &kept);
         }

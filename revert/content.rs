@@ -159,7 +159,8 @@ impl Content<'_> {
             return Ok(true);
         };
         let cookie = attr::cookie(self.mount.lower(), self.lower)?;
-        Ok(cookie == left)
+        let is_given_up = |seen| backup::is_given_up(seen, self.inode);
+        Ok(cookie == left || state.seen.as_ref().is_some_and(is_given_up))
     }
 
     /// Whether the object may be changed at all, as far as its protection goes, now and then.

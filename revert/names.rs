@@ -422,8 +422,8 @@ fn half(error: Error) -> NamesLeft {
 
 /// Deletes what steps took the last names of: it is not to come back.
 pub(super) fn discard(mount: &Mount, journal: &Journal, steps: &[Todo]) {
-    for (segment, object) in steps.iter().filter_map(|todo| todo.gone.as_ref()?.kept()) {
-        if let Err(e) = journal.discard_kept(segment, object) {
+    for (segment, object, bytes) in steps.iter().filter_map(|todo| todo.gone.as_ref()?.kept()) {
+        if let Err(e) = journal.discard_kept(segment, object, bytes) {
             mount.warn_lost(e);
         }
     }

@@ -159,6 +159,17 @@ impl Inode {
         }
     }
 
+    /// Whether it has the content that it had when it looked like `then`, whatever moved its change time
+    /// since: who writes moves the time of modification, too.
+    pub(crate) fn has_content_of(&self, then: &QuickCookie) -> bool {
+        let ptr = self.as_ptr();
+        // SAFETY: `ptr` is a live inode; a racy read is what the VFS does too.
+        let seconds = unsafe { (*ptr).i_mtime_sec };
+        // SAFETY: As above.
+        let nanoseconds = unsafe { (*ptr).i_mtime_nsec };
+        self.size() == then.size && (seconds, nanoseconds) <= (then.seconds, then.nanoseconds)
+    }
+
     /// Whether somebody maps the file shared and writable.
     pub(crate) fn is_writably_mapped(&self) -> bool {
         // SAFETY: `self` is a live inode.
