@@ -21,6 +21,7 @@ mod picks;
 mod recover;
 mod removed;
 pub(crate) mod rights;
+mod staying;
 mod steps;
 mod taken;
 

@@ -86,7 +86,7 @@ impl Entry<'_> {
         is_newest: bool,
         ranges: &'p [(u64, u64)],
     ) -> Result<Entry<'p>> {
-        let needs_none = (is_newest && self.mode == Mode::Walk) || self.op == Op::Redo;
+        let needs_none = is_newest && self.mode == Mode::Walk;
         let picks = if needs_none {
             None
         } else {
@@ -349,7 +349,7 @@ impl Content<'_> {
     /// What a revert's line says that is to be done.
     #[inline(never)]
     fn planned(&self, line: &Line<'_>) -> Result<Gathered, Refusal> {
-        if line.op == Op::Redo {
+        if line.op == Op::Redo && line.picks.is_none() {
             let places = redone_by(self.journal, line)?;
             let mut numbers = KVVec::with_capacity(places.len(), GFP_KERNEL)?;
             let mut lines = Lines::new(self.journal)?;

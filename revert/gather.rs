@@ -6,7 +6,8 @@ use super::{
     content::Content,
     picks::Picked,
     rights,
-    steps::{fate, Lines},
+    staying::{attributes_of, Attribute, Mine, Staying},
+    steps::{fate, is_on_names, Lines},
     Chain, Link, Refusal,
 };
 use crate::{
@@ -15,9 +16,8 @@ use crate::{
         journal::Journal,
         line::{Line, Op, Pos},
         plan::{
-            inverse, resized, Entry, Fate, Kept, Kind, MapReader, Merge, OnForeign, Outcome,
-            Picking, Piece, PlanError, Record, Records, Restore, Source, Standing, Step, Store,
-            RECORD,
+            inverse, resized, Entry, Fate, Kept, MapReader, Merge, OnForeign, Outcome, Picking,
+            Piece, PlanError, Records, Restore, Source, Standing, Step, Store, Touched, RECORD,
         }, //
     },
     uapi::Reason,
@@ -139,8 +139,8 @@ impl PlanError {
 pub(super) enum Choice<'a> {
     /// So many of the newest.
     Newest(u64),
-    /// Those with these numbers, the newest first.
-    These(&'a [u64]),
+    /// Those with these numbers, the newest first; others of the same object may be taken back, too.
+    These(&'a [u64], &'a dyn Fn(u64) -> bool),
     /// As many as that, which a revert's line lists.
     Listed(&'a Picked, u64),
 }
@@ -149,7 +149,7 @@ impl Choice<'_> {
     fn count(&self) -> u64 {
         match self {
             Self::Newest(count) | Self::Listed(_, count) => *count,
-            Self::These(numbers) => numbers.len() as u64,
+            Self::These(numbers, _) => numbers.len() as u64,
         }
     }
 
@@ -157,14 +157,15 @@ impl Choice<'_> {
         match self {
             Self::Newest(_) => true,
             Self::Listed(picked, _) => picked.contains(seq),
-            Self::These(numbers) => numbers.binary_search_by(|n| seq.cmp(n)).is_ok(),
+            Self::These(numbers, _) => numbers.binary_search_by(|n| seq.cmp(n)).is_ok(),
         }
     }
 
     fn fate(&self, seq: u64) -> Fate {
         match self {
             Self::Newest(_) => Fate::Go,
-            Self::These(_) | Self::Listed(..) => fate(self.takes(seq)),
+            Self::These(_, all) => fate(all(seq)),
+            Self::Listed(..) => fate(self.takes(seq)),
         }
     }
 
@@ -172,7 +173,7 @@ impl Choice<'_> {
     fn missing(&self, taken: u64) -> u64 {
         match self {
             Self::Newest(_) | Self::Listed(..) => 0,
-            Self::These(numbers) => {
+            Self::These(numbers, _) => {
                 let next = usize::try_from(taken).ok().and_then(|i| numbers.get(i));
                 next.copied().unwrap_or(0)
             }
@@ -206,6 +207,7 @@ struct Gathering<'a> {
     picking: Picking<List<(u64, u64)>>,
     standing: Standing<List<Kept>>,
     standing_attributes: KVVec<(Attribute, u64)>,
+    reverts: KVVec<Staying>,
     taken: u64,
     newest: u64,
     back: Option<Pos>,
@@ -275,6 +277,7 @@ impl<'a> Gathering<'a> {
             picking: Picking::new(List::new()),
             standing: Standing::new(List::new(), MOST_RANGES),
             standing_attributes: KVVec::new(),
+            reverts: KVVec::new(),
             taken: 0,
             newest: 0,
             back: None,
@@ -304,7 +307,7 @@ impl<'a> Gathering<'a> {
                 self.stays(line)
             }
             _ => {
-                if let Choice::These(_) = self.choice {
+                if let Choice::These(..) = self.choice {
                     if is_taken {
                         // It was taken back already, or is no operation.
                         objections(line.seq, Refusal::new(Reason::NothingLeft, 0))?;
@@ -347,12 +350,18 @@ impl<'a> Gathering<'a> {
     fn stays(&mut self, line: &Line<'_>) -> Result<(), Refusal> {
         self.is_newest = false;
         self.picking.part();
-        if line.picks.is_some() && !line.deep {
-            // With what it took back it comes to nothing.
+        if is_on_names(line) {
+            return Ok(());
+        }
+        let attributes = attributes_of(self.journal, line)?;
+        // With what it took back it comes to nothing: only what is between has seen that differ.
+        if let Some(mut revert) = Staying::of(line)? {
+            revert.attributes = attributes;
+            self.reverts.push(revert, GFP_KERNEL)?;
             return Ok(());
         }
         self.standing.add(line).map_err(|e| e.refuse(line.seq))?;
-        for attribute in self.attributes_of(line)? {
+        for attribute in attributes {
             // Of one attribute the newest operation is in the way.
             let mut kept = self.standing_attributes.iter();
             if !kept.any(|(kept, _)| *kept == attribute) {
@@ -360,6 +369,26 @@ impl<'a> Gathering<'a> {
             }
         }
         Ok(())
+    }
+
+    /// A revert that stays and took back, or did again, an operation that is older than `line` and touched
+    /// what that did: what `line` replaced, and what was saved of it, is not what would be there now.
+    fn revert_in_way(&self, line: &Line<'_>) -> Result<Option<u64>, Refusal> {
+        if self.reverts.iter().all(|revert| revert.lowest >= line.seq) {
+            return Ok(None);
+        }
+        let mine = Mine {
+            touched: Touched::of(line),
+            attributes: attributes_of(self.journal, line)?,
+        };
+        for revert in self.reverts.iter().filter(|one| one.lowest < line.seq) {
+            if mine.meets(&revert.touched, &revert.attributes)
+                && revert.reaches(self.journal, line.prev, &mine)?
+            {
+                return Ok(Some(revert.seq));
+            }
+        }
+        Ok(None)
     }
 
     /// The newest operation that stays and touched what `line` did.
@@ -370,31 +399,15 @@ impl<'a> Gathering<'a> {
         if let Some(seq) = self.standing.in_way(line) {
             return Ok(Some(seq));
         }
+        if let Some(seq) = self.revert_in_way(line)? {
+            return Ok(Some(seq));
+        }
         if self.standing_attributes.is_empty() {
             return Ok(None);
         }
-        let touched = self.attributes_of(line)?;
+        let touched = attributes_of(self.journal, line)?;
         let mut standing = self.standing_attributes.iter();
         Ok(standing.find_map(|(kept, seq)| touched.contains(kept).then_some(*seq)))
-    }
-
-    /// Which attributes an operation replaced.
-    #[inline(never)]
-    fn attributes_of(&self, line: &Line<'_>) -> Result<KVVec<Attribute>, Refusal> {
-        let mut touched = KVVec::new();
-        if line.attributes.is_none() {
-            return Ok(touched);
-        }
-        // What cannot be taken back is no concern here.
-        let Some(restore) = inverse(line).ok().and_then(|inverse| inverse.restore) else {
-            return Ok(touched);
-        };
-        let records = attributes(self.journal, &restore)?;
-        let records = Records::new(&records).map_err(|e| e.refuse(line.seq))?;
-        for record in records.last_ones() {
-            touched.push(Attribute::of(&record)?, GFP_KERNEL)?;
-        }
-        Ok(touched)
     }
 
     /// Adds the inverse of one line to the plan.
@@ -489,30 +502,11 @@ pub(super) fn redo(
     numbers: &[u64],
 ) -> Result<Gathered, Refusal> {
     let mut lines = Lines::new(content.journal)?;
-    let mut gathering = Gathering::new(content, Choice::These(numbers))?;
+    let mut gathering = Gathering::new(content, Choice::These(numbers, &|_| true))?;
     for at in places {
         gathering.take(&lines.read(*at)?, &mut refuse)?;
     }
     gathering.finish(false, content)
-}
-
-/// An attribute, as far as it can be put back on its own: mode, owner and ACL are one.
-#[derive(PartialEq, Eq)]
-struct Attribute {
-    kind: Kind,
-    name: KVec<u8>,
-}
-
-impl Attribute {
-    fn of(record: &Record<'_>) -> Result<Self> {
-        let kind = match record.kind {
-            Kind::AccessAcl => Kind::Access,
-            kind => kind,
-        };
-        let mut name = KVec::new();
-        name.extend_from_slice(record.name, GFP_KERNEL)?;
-        Ok(Self { kind, name })
-    }
 }
 
 /// Reads a payload and compares its checksum.

@@ -57,13 +57,6 @@ pub(super) struct Todo {
     pub(super) gone: Option<Gone>,
 }
 
-impl Todo {
-    /// Whether it is done again before another one is.
-    pub(super) fn is_older(&self, other: &Self) -> bool {
-        (self.at, other.is_second) < (other.at, self.is_second)
-    }
-}
-
 /// Reads lines, each into the same memory.
 pub(super) struct Lines<'j> {
     journal: &'j Journal,
@@ -193,8 +186,15 @@ impl Origin<'_> {
         Ok(Some(places))
     }
 
+    /// Adds the steps of an operation that is no revert.
     #[inline(never)]
-    fn push(&self, line: &Line<'_>, at: Pos, way: Way, todos: &mut KVVec<Todo>) -> Outcome {
+    pub(super) fn push(
+        &self,
+        line: &Line<'_>,
+        at: Pos,
+        way: Way,
+        todos: &mut KVVec<Todo>,
+    ) -> Outcome {
         let seq = self.seq;
         let (_, second) = name_steps(line).map_err(|e| e.refuse(seq))?;
         let order: &[bool] = match (second.is_some(), way) {

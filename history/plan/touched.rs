@@ -33,6 +33,12 @@ impl Touched {
         }
     }
 
+    /// Whether another operation touched something of that, too.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let meets = |(start, end): (u64, u64)| other.ranges().any(|(a, b)| start < b && a < end);
+        self.ranges().any(meets)
+    }
+
     /// Its ranges.
     fn ranges(&self) -> impl Iterator<Item = (u64, u64)> {
         let beyond = self.beyond.map(|from| (from, u64::MAX));

@@ -11,8 +11,7 @@ use crate::{
     history::{
         journal::Room,
         line::{ObjectId, Pos},
-        plan::{NameStep, Progress, Records},
-        sort::sort, //
+        plan::{NameStep, Progress, Records}, //
     },
     revert::{
         across::{lock, End},
@@ -159,14 +158,23 @@ impl Group<'_> {
     /// The steps on names, in order.
     #[inline(never)]
     pub(super) fn steps(&self) -> Outcome<KVVec<Todo>> {
-        let mut places: KVVec<Place> = KVVec::new();
-        for (index, member) in self.members.iter().enumerate() {
-            for chosen in self.of(member).iter().filter(|chosen| chosen.is_on_names) {
-                places.push((chosen.at, index), GFP_KERNEL)?;
+        let takes = |seq| self.takes(seq);
+        let mut places: KVVec<Place<'_>> = KVVec::new();
+        for (directory, member) in self.members.iter().enumerate() {
+            if !member.is_on_names {
+                continue;
             }
+            let place = Place {
+                directory,
+                object: member.object,
+                head: self.ground.journal.last_line(member.object)?,
+                takes: &takes,
+                count: self.of(member).len() as u64,
+                jump: None,
+            };
+            places.push(place, GFP_KERNEL)?;
         }
-        sort(&mut places, |a, b| a.0 > b.0);
-        order::steps(self.ground.journal, &places)
+        order::steps(self.ground.journal, &places, self.first_number())
     }
 
     /// `begun` counts the members that were looked at; those in `unfinished` have a last step behind all

@@ -5,6 +5,7 @@
 
 use super::{
     claim::Claim,
+    order,
     rehearse::{Findings, Staying},
     removed::Named,
     Content, Done, Ground, Group, Member, Objections, Opened, Outcome, Phase,
@@ -12,15 +13,15 @@ use super::{
 use crate::{
     backup,
     history::{
-        line::{Line, ObjectId, Op, Pos, Undo},
-        plan::{name_steps, NameStep, OnForeign, Picking, Step},
+        line::{Line, ObjectId, Op, Pos},
+        plan::{name_steps, Change, NameStep, OnForeign, Picking, Step, Turn},
         sort::sort, //
     },
     revert::{
         binding::is_there,
         gather::{self, Choice, Gathered, List},
         rights::{Caller, Rights},
-        steps::{fate, is_on_names, taken_by, Lines, Redoable},
+        steps::{fate, is_on_names, Lines},
         taken::Taken,
         Chain, Link, Refusal,
     },
@@ -79,8 +80,14 @@ impl Group<'_> {
         objections: Objections<'_>,
     ) -> Outcome<(Done, Needs)> {
         let is_refused = Cell::new(false);
-        let mut objections = |seq, refusal| {
+        let is_redo = self.request.redo;
+        let mut objections = |seq, refusal: Refusal| {
             is_refused.set(true);
+            // A newer undo that stays hides it.
+            let refusal = match refusal.reason {
+                Reason::NothingLeft if is_redo => Refusal::new(Reason::Conflict, refusal.seq),
+                _ => refusal,
+            };
             objections(seq, refusal)
         };
         let (mut done, mut needs) = self.choose(is_last, &mut objections)?;
@@ -285,7 +292,6 @@ impl Group<'_> {
             };
             let taken = self.names(member, head, objections)?;
             self.are_the_callers(&mut caller, rights, &taken, objections)?;
-            self.can_come_back(&taken, objections)?;
             return Ok((Needs::NOTHING, None));
         }
         opened.may_be_reverted(self.ground.asked_through()?)?;
@@ -338,36 +344,9 @@ impl Group<'_> {
         objections: Objections<'_>,
     ) -> Outcome<Gathered> {
         let numbers = self.numbers(member)?;
-        if self.request.redo {
-            let undos = self.to_redo(member, head)?;
-            return gather::redo(content, &undos, &numbers);
-        }
-        let choice = Choice::These(&numbers);
+        let takes = |seq| self.takes(seq);
+        let choice = Choice::These(&numbers, &takes);
         gather::plan(content, head, choice, on_foreign, objections)
-    }
-
-    /// Where the undos stand that are taken back, the newest first: none that is newer may stay.
-    #[inline(never)]
-    pub(super) fn to_redo(&self, member: &Member, head: Option<Pos>) -> Outcome<KVVec<Pos>> {
-        let mut search = Redoable::new(self.ground.journal, head, self.first_number())?;
-        let mut places = KVVec::new();
-        for chosen in self.of(member) {
-            loop {
-                let (found, line) = search.next()?;
-                // Another one of the same object: operations on names and on attributes.
-                if found != chosen.at && !self.takes(line.seq) {
-                    return Err(Refusal::new(Reason::Conflict, line.seq));
-                }
-                if found == chosen.at {
-                    if line.undo == Some(Undo::Lost) {
-                        return Err(Refusal::new(Reason::Lost, line.seq));
-                    }
-                    break;
-                }
-            }
-            places.push(chosen.at, GFP_KERNEL_ACCOUNT)?;
-        }
-        Ok(places)
     }
 
     /// Whether operations on this object's content or attributes are taken back, too.
@@ -398,7 +377,7 @@ impl Group<'_> {
         head: Option<Pos>,
         objections: Objections<'_>,
     ) -> Outcome<Taken> {
-        let mut taken = Taken {
+        let taken = Taken {
             places: KVVec::new(),
             newest: 0,
             back: None,
@@ -406,44 +385,18 @@ impl Group<'_> {
             is_newest: true,
             is_deep: false,
         };
-        if self.request.redo {
-            self.names_to_redo(member, head, &mut taken)?;
-            return Ok(taken);
-        }
         let mut choosing = ChoosingNames {
             group: self,
             standing: RBTree::new(),
             picking: Picking::new(List::new()),
-            taken,
             is_newest: true,
+            left: self.of(member).len(),
+            taken,
         };
-        let mut chain = Chain::new(self.ground.journal, member.object, head, OnForeign::Stop)?;
-        for chosen in self.of(member) {
-            let found = choosing.find(&mut chain, member, chosen.seq, objections);
-            if let Err(refusal) = found {
-                objections(chosen.seq, refusal)?;
-                if chain.next_at().is_none() {
-                    break;
-                }
-            }
-        }
-        choosing.taken.is_newest = choosing.is_newest && !chain.hides();
+        choosing.search(member, head, objections)?;
+        choosing.taken.is_newest = choosing.is_newest;
         choosing.taken.picks = choosing.picking.finish().into();
         Ok(choosing.taken)
-    }
-
-    #[inline(never)]
-    fn names_to_redo(&self, member: &Member, head: Option<Pos>, taken: &mut Taken) -> Outcome {
-        let mut lines = Lines::new(self.ground.journal)?;
-        taken.places = self.to_redo(member, head)?;
-        for at in &taken.places {
-            let line = lines.read(*at)?;
-            if taken.newest == 0 {
-                taken.newest = line.seq;
-            }
-            taken.back = line.prev;
-        }
-        Ok(())
     }
 
     /// Whether the operations are such that the caller may take back.
@@ -465,28 +418,22 @@ impl Group<'_> {
         Ok(())
     }
 
-    /// Whether what has lost the names that come back is there.
+    /// Whether what has lost the name that comes back is there.
     #[inline(never)]
-    fn can_come_back(&self, taken: &Taken, objections: Objections<'_>) -> Outcome {
-        if self.request.redo || taken.is_deep {
-            // Of a directory that a revert had brought back, that revert's steps have to do with it.
+    fn can_come_back(
+        &self,
+        cause: u64,
+        step: &NameStep<'_>,
+        objections: Objections<'_>,
+    ) -> Outcome {
+        let NameStep::Restore { victim, .. } = step else {
             return Ok(());
-        }
+        };
         let Ground { mount, journal, .. } = self.ground;
-        let mut lines = Lines::new(journal)?;
-        for at in &taken.places {
-            let line = lines.read(*at)?;
-            let (first, second) = name_steps(&line).map_err(|e| e.refuse(line.seq))?;
-            for step in [Some(first), second].into_iter().flatten() {
-                let NameStep::Restore { victim, .. } = step else {
-                    continue;
-                };
-                if let Err(refusal) = is_there(mount, journal, &victim) {
-                    objections(line.seq, refusal)?;
-                }
-            }
+        match is_there(mount, journal, victim) {
+            Err(refusal) => objections(cause, refusal),
+            Ok(()) => Ok(()),
         }
-        Ok(())
     }
 
     /// An operation on an object that stays, newer than its creation.
@@ -500,7 +447,7 @@ impl Group<'_> {
             match chain.step_with(|seq| fate(self.takes(seq)))? {
                 Link::Line(line, ..) if line.seq < than => return Ok(None),
                 // A revert comes to nothing with what it took back.
-                Link::Line(line, _, _, Step::Take) if line.picks.is_some() && !line.deep => {}
+                Link::Line(line, _, _, Step::Take) if line.picks.is_some() => {}
                 Link::Line(line, _, _, Step::Take) if !self.takes(line.seq) => {
                     return Ok(Some(line.seq))
                 }
@@ -519,78 +466,78 @@ struct ChoosingNames<'a> {
     picking: Picking<List<(u64, u64)>>,
     taken: Taken,
     is_newest: bool,
+    /// How many of the chosen ones are to be found.
+    left: usize,
 }
 
 impl ChoosingNames<'_> {
-    /// Goes on to the chosen operation with this number.
+    /// Looks for all chosen operations of a directory, and for what else becomes of its names with them.
     #[inline(never)]
-    fn find(
+    fn search(
         &mut self,
-        chain: &mut Chain<'_>,
         member: &Member,
-        wanted: u64,
+        head: Option<Pos>,
         objections: Objections<'_>,
     ) -> Outcome {
         let group = self.group;
-        loop {
+        let chosen = group.of(member);
+        let (journal, first) = (group.ground.journal, group.first_number());
+        let mut search = order::Search::new(journal, member.object, head, first)?;
+        let mut reason = Reason::NothingLeft;
+        while self.left != 0 || search.is_open() {
             group.ground.breathe()?;
-            self.is_newest &= !chain.hides();
             // By reference: a line is half a kilobyte.
-            match &chain.step_with(|seq| fate(group.takes(seq)))? {
-                Link::End => return Err(Refusal::new(Reason::NothingLeft, 0)),
-                Link::Trimmed => return Err(Refusal::new(Reason::Trimmed, 0)),
-                Link::Line(line, at, _, Step::Take) if line.seq == wanted => {
-                    return self.take(member, line, *at, objections);
-                }
-                Link::Line(line, _, _, Step::Stop(_)) => {
-                    return Err(Refusal::new(Reason::Foreign, line.seq))
-                }
-                Link::Line(line, _, _, Step::Barred) if line.seq == wanted => {
-                    objections(wanted, Refusal::new(Reason::Conflict, 0))?;
-                    self.is_newest = false;
-                    self.picking.part();
-                    return Ok(());
-                }
-                Link::Line(line, ..) if line.seq <= wanted => {
-                    // It was taken back already.
-                    return Err(Refusal::new(Reason::NothingLeft, 0));
-                }
-                Link::Line(line, _, _, Step::Take) => self.stays(member, line)?,
-                Link::Line(line, ..) => {
-                    if !line.op.is_bookkeeping() {
+            match &search.next(|seq| group.takes(seq))? {
+                order::Found::Line(line, at, turn) => {
+                    let is_own = chosen
+                        .binary_search_by(|one| line.seq.cmp(&one.seq))
+                        .is_ok();
+                    if is_own {
+                        self.take(line, *at, turn, objections)?;
+                    } else if !line.op.is_bookkeeping() {
                         self.picking.part();
+                        // The group's other line of this directory must not be jumped over.
+                        let stands = turn.is_standing || group.takes(line.seq) || line.seq >= first;
+                        self.is_newest &= self.left == 0 || !stands;
+                    }
+                    if is_on_names(line) {
+                        self.judge(member, line, turn, objections)?;
                     }
                 }
+                order::Found::Trimmed => {
+                    reason = Reason::Trimmed;
+                    if self.left == 0 {
+                        // What comes back has to do with operations that were dropped.
+                        let newest = chosen.first().map_or(0, |one| one.seq);
+                        objections(newest, Refusal::new(reason, 0))?;
+                    }
+                    break;
+                }
+                order::Found::End => break,
             }
         }
+        let found = chosen.len().saturating_sub(self.left);
+        for one in chosen.get(found..).unwrap_or_default() {
+            objections(one.seq, Refusal::new(reason, 0))?;
+        }
+        Ok(())
     }
 
+    /// A chosen operation is found.
     #[inline(never)]
     fn take(
         &mut self,
-        member: &Member,
         line: &Line<'_>,
         at: Pos,
+        turn: &Turn,
         objections: Objections<'_>,
     ) -> Outcome {
         let seq = line.seq;
-        let mut in_way = None;
-        let standing = &self.standing;
-        self.each_name(member, line, &mut |key| {
-            let newer = standing.get(&key).copied();
-            in_way = in_way.max(newer);
-            Ok(())
-        })?;
-        let made = matches!(line.op, Op::Create | Op::Mknod | Op::Symlink);
-        if let (None, true, Some(node)) = (in_way, made, line.node) {
-            in_way = self.group.later_one(node, seq)?;
-        }
-        if let Some(newer) = in_way {
-            objections(seq, Refusal::new(Reason::Conflict, newer))?;
-            return self.stays(member, line);
-        }
-        if line.op != Op::Revert {
-            name_steps(line).map_err(|e| e.refuse(seq))?;
+        self.left = self.left.saturating_sub(1);
+        if !turn.is_due {
+            // It was taken back already.
+            self.picking.part();
+            return objections(seq, Refusal::new(Reason::NothingLeft, 0));
         }
         self.picking.pick(seq).map_err(|e| e.refuse(seq))?;
         self.taken.places.push(at, GFP_KERNEL_ACCOUNT)?;
@@ -602,17 +549,54 @@ impl ChoosingNames<'_> {
         Ok(())
     }
 
+    /// Whether something is in the way of what becomes of an operation.
+    #[inline(never)]
+    fn judge(
+        &mut self,
+        member: &Member,
+        line: &Line<'_>,
+        turn: &Turn,
+        objections: Objections<'_>,
+    ) -> Outcome {
+        let cause = turn.why.cause;
+        match turn.change {
+            Change::Nothing => return Ok(()),
+            Change::Stays => return self.stays(member, line),
+            Change::Goes | Change::Comes => {}
+        }
+        let mut in_way = None;
+        let standing = &self.standing;
+        names_of(member.object, line, &mut |key| {
+            in_way = in_way.max(standing.get(&key).copied());
+            Ok(())
+        })?;
+        let made = matches!(line.op, Op::Create | Op::Mknod | Op::Symlink);
+        if let (None, Change::Goes, true, Some(node)) = (in_way, turn.change, made, line.node) {
+            in_way = self.group.later_one(node, line.seq)?;
+        }
+        if turn.why.is_lost {
+            // Nothing of what was taken away was kept.
+            objections(cause, Refusal::new(Reason::Lost, cause))?;
+        }
+        if let Some(newer) = in_way {
+            objections(cause, Refusal::new(Reason::Conflict, newer))?;
+            return self.stays(member, line);
+        }
+        match name_steps(line) {
+            Err(e) => objections(cause, e.refuse(cause)),
+            Ok((first, second)) if turn.change == Change::Goes => {
+                let mut steps = [Some(first), second].into_iter().flatten();
+                steps.try_for_each(|step| self.group.can_come_back(cause, &step, objections))
+            }
+            Ok(_) => Ok(()),
+        }
+    }
+
     /// An operation stays.
     #[inline(never)]
     fn stays(&mut self, member: &Member, line: &Line<'_>) -> Outcome {
-        self.is_newest = false;
-        self.picking.part();
-        if line.picks.is_some() && !line.deep {
-            // With what it took back it comes to nothing.
-            return Ok(());
-        }
         let mut keys = KVVec::new();
-        self.each_name(member, line, &mut |key| {
+        names_of(member.object, line, &mut |key| {
             Ok(keys.push(key, GFP_KERNEL_ACCOUNT)?)
         })?;
         for key in keys {
@@ -622,25 +606,6 @@ impl ChoosingNames<'_> {
             }
         }
         Ok(())
-    }
-
-    /// Calls `f` with a key for each name that an operation touched.
-    fn each_name(
-        &self,
-        member: &Member,
-        line: &Line<'_>,
-        f: &mut dyn FnMut(u64) -> Result,
-    ) -> Outcome {
-        if line.op == Op::Revert && is_on_names(line) {
-            let journal = self.group.ground.journal;
-            let mut lines = Lines::new(journal)?;
-            for at in taken_by(journal, line)? {
-                let line = lines.read(at)?;
-                names_of(member.object, &line, f)?;
-            }
-            return Ok(());
-        }
-        Ok(names_of(member.object, line, f)?)
     }
 }
 

@@ -121,12 +121,10 @@ impl Kernel {
             "pick"
         };
         keys += &format!(" mode={mode} pid=9@9.0 uid=0");
-        let op = if flags & RevertGroup::REDO != 0 {
-            "redo"
-        } else {
-            let list: Vec<String> = ranges(seqs);
-            keys += &format!(" picks={}", list.join(","));
-            "revert"
+        keys += &format!(" picks={}", ranges(seqs).join(","));
+        let op = match flags & RevertGroup::REDO {
+            0 => "revert",
+            _ => "redo",
         };
         if let Some(group) = group {
             keys += &format!(" group={group}");
