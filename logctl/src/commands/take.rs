@@ -207,9 +207,9 @@ pub fn restore(
     if manner.dry_run {
         return Ok(());
     }
-    let verdict = verify(&timeline, &rewind, site.tree);
     // What the log says now must be the same.
     let after = site.whole()?;
+    let verdict = verify(&timeline, &rewind, &after, site.tree);
     let left = self::rewind(&after, cut, &places, site);
     judge(&verdict, left.left_over(), (&what, &when))?;
     if !output.json {
@@ -251,7 +251,8 @@ fn is_there(
         let message = format!("nothing was done to {what} since {when}");
         return Err(Error::Nothing { message });
     }
-    judge(&verify(timeline, rewind, site.tree), 0, (what, when))?;
+    let verdict = verify(timeline, rewind, timeline, site.tree);
+    judge(&verdict, 0, (what, when))?;
     if !output.json {
         output.text(&format!(
             "{what} is as it was at {when}; nothing was changed.\n"

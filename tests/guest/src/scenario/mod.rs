@@ -58,6 +58,7 @@ mod refresh;
 mod refuse;
 mod refused_below;
 mod removed;
+mod restores;
 mod revalidate;
 mod room;
 mod same_files;
@@ -125,6 +126,7 @@ pub fn all() -> Vec<&'static Test> {
         maps_beside::TESTS,
         tool::TESTS,
         verbs::TESTS,
+        restores::TESTS,
         log::TESTS,
         lasting::TESTS,
         dropped::TESTS,

@@ -212,7 +212,10 @@ fn file_given_up(w: &mut World) -> Outcome {
             }
         }
         let lines = undo::lines(&file, true)?;
-        check!(!lines.iter().any(|line| line.op == "foreign"), "{what}: {lines:?}");
+        check!(
+            !lines.iter().any(|line| line.op == "foreign"),
+            "{what}: {lines:?}"
+        );
         let oldest = if is_trimmed { 3 } else { 0 };
         for number in (oldest..6).rev() {
             undo::revert(&file, 1).at(&what)?;
