@@ -195,7 +195,7 @@ fn operation(random: &mut Random) -> String {
 fn at_random(w: &mut World) -> Outcome {
     let mut random = Random::new(w.seed ^ 77);
     let mut verdicts: BTreeMap<bool, u64> = BTreeMap::new();
-    let rounds = w.times(60, 25);
+    let rounds = w.times(25, 10);
     for round in 0..rounds {
         w.sh("rm -rf ./*")?;
         let mut ours: Vec<Placed> = Vec::new();
