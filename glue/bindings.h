@@ -284,7 +284,6 @@ const struct cred *lfs_current_cred(void);
 const struct cred *lfs_override_creds(const struct cred *cred);
 void lfs_revert_creds(const struct cred *cred);
 bool lfs_may_exceed(void);
-bool lfs_cred_serves(const struct cred *cred, bool may_exceed);
 const struct cred *lfs_cred_for(const struct cred *mounter, bool may_exceed);
 bool lfs_cred_labels(const struct cred *cred);
 const struct cred *lfs_cred_labelled(struct dentry *dentry, umode_t mode);

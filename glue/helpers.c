@@ -374,6 +374,7 @@ ssize_t lfs_read(struct kiocb *iocb, struct file *lower, struct iov_iter *iter)
 	if (ret >= 0)
 		fsnotify_access(lower);
 	iocb->ki_pos = k.ki_pos;
+	lfs_file_accessed(iocb->ki_filp, lower);
 	return ret;
 }
 

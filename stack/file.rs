@@ -101,10 +101,7 @@ impl FileHooks for Stack {
             return Err(EAGAIN);
         }
         call.refuse_dontcache(lower)?;
-        let result = call.read_lower(lower, bytes);
-        call.own_file().own_inode().refresh_size();
-        call.own_file().accessed();
-        result
+        call.read_lower(lower, bytes)
     }
 
     fn write(call: &mut Call, bytes: &mut Bytes) -> Result<usize> {

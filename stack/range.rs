@@ -29,7 +29,6 @@ impl RangeHooks for Stack {
         flags: u32,
     ) -> Result<usize> {
         let result = pipe.read_lower(file.lower(), pos, length, flags);
-        file.own_inode().refresh_size();
         file.accessed();
         result
     }

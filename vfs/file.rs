@@ -300,7 +300,8 @@ impl OwnFile {
         }
     }
 
-    /// Notes that it was read, as `file_accessed()`: its lower file is open with O_NOATIME.
+    /// Notes that it was read, as `file_accessed()`: its lower file is open with O_NOATIME. Takes over
+    /// the lower size, too.
     #[inline]
     pub(crate) fn accessed(&self) {
         // SAFETY: Two live files.
@@ -607,7 +608,7 @@ impl Call {
         usize::try_from(n).map_err(|_| errno(n))
     }
 
-    /// Reads from the lower file.
+    /// Reads from the lower file, and notes that ours was read: see [`OwnFile::accessed`].
     pub(crate) fn read_lower(&mut self, lower: &File, bytes: &mut Bytes) -> Result<usize> {
         // SAFETY: All are live; the call is synchronous.
         let n = unsafe { c::lfs_read(self.as_ptr(), lower.as_ptr(), bytes.as_ptr()) };
