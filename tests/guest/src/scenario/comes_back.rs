@@ -27,7 +27,8 @@ pub const TESTS: &[Test] = &[
 const ANA: u32 = 2000;
 const BEN: u32 = 2001;
 
-/// Asks in every way for operations on names; the state after `look` stays.
+/// Asks in every way for operations on names; the state after `look` stays. The mount's root must not
+/// be open to users, as a private tmpfs' is: the owner of a directory might take that back there.
 fn stays(w: &World, uid: u32, dir: &str, operations: &[Placed], look: &str) -> Outcome {
     let before = w.sh(look)?;
     for mode in [DRY_RUN, 0, DRY_RUN | WALK, WALK] {
@@ -55,7 +56,7 @@ fn stays(w: &World, uid: u32, dir: &str, operations: &[Placed], look: &str) -> O
 
 /// Root's removal in a user's directory of what gives rights to whoever has it.
 fn set_ids(w: &mut World) -> Outcome {
-    w.sh("mkdir box; chown 2000:2000 box")?;
+    w.sh("chmod 755 .; mkdir box; chown 2000:2000 box")?;
     let look = "find box -printf '%P %m %U %y\\n' | sort; getcap -r box";
     for (what, make) in [
         ("setuid", "cp /usr/bin/id box/x; chmod 4755 box/x"),
@@ -145,7 +146,7 @@ fn own_set_ids(w: &mut World) -> Outcome {
 
 /// A name that is linked again, where link(2) would be refused.
 fn links(w: &mut World) -> Outcome {
-    w.sh("mkdir sys box; chown 2000:2000 box; cp /usr/bin/id sys/tool; chmod 4755 sys/tool; echo r > sys/r; chmod 644 sys/r; echo o > sys/o; chmod 666 sys/o; echo m > sys/m; chown 2000 sys/m")?;
+    w.sh("chmod 755 .; mkdir sys box; chown 2000:2000 box; cp /usr/bin/id sys/tool; chmod 4755 sys/tool; echo r > sys/r; chmod 644 sys/r; echo o > sys/o; chmod 666 sys/o; echo m > sys/m; chown 2000 sys/m")?;
     let look = "find box -printf '%P %m %n\\n' | sort";
     for name in ["tool", "r"] {
         w.sh(&format!("ln sys/{name} box/{name}"))?;
@@ -176,7 +177,7 @@ fn links(w: &mut World) -> Outcome {
 
 /// A rename is taken back as if the user had moved the name.
 fn sticky(w: &mut World) -> Outcome {
-    w.sh("mkdir -m 1777 tmp; mkdir -m 777 mine; chown 2000:2000 mine; mkdir -m 777 dir; chown 2001:2001 dir")?;
+    w.sh("chmod 755 .; mkdir -m 1777 tmp; mkdir -m 777 mine; chown 2000:2000 mine; mkdir -m 777 dir; chown 2001:2001 dir")?;
     let look = "find tmp mine dir -printf '%p %U\\n' | sort";
     for (what, make, act) in [
         (
