@@ -367,7 +367,7 @@ fn every_refusal_says_what_happened_and_what_to_do() {
             );
             let expected = match reason {
                 Reason::Foreign | Reason::Conflict | Reason::NotEmpty => 4,
-                Reason::Mapped | Reason::Executed | Reason::Leased => 11,
+                Reason::Mapped | Reason::Executed | Reason::Leased | Reason::Busy => 11,
                 _ => 1,
             };
             assert_eq!(code, expected, "{reason:?}");
