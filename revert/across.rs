@@ -4,7 +4,6 @@
 
 use super::{
     names::{decode, directory, Names, NAME},
-    rights::Caller,
     steps::Lines,
     Refusal, Revert,
 };
@@ -34,7 +33,7 @@ pub(super) fn take_back(revert: &Revert<'_>) -> Result<(), Refusal> {
     let dir = revert.inode;
     let mount = dir.mount();
     let taken = {
-        let _lock = dir.lock_in_time()?;
+        let _lock = dir.lock_as_parent();
         revert.newest_names(1)?
     };
     let mut lines = Lines::new(revert.journal)?;
@@ -75,9 +74,6 @@ pub(super) fn take_back(revert: &Revert<'_>) -> Result<(), Refusal> {
         return Err(conflict(taken.newest));
     }
     other.inode.may_change_names()?;
-    if !Caller::new(revert.file, revert.journal).reaches_names_in(&lower)? {
-        return Err(Refusal::new(Reason::NotOwner, taken.newest));
-    }
     let names = Names {
         mount,
         journal: revert.journal,
@@ -86,7 +82,6 @@ pub(super) fn take_back(revert: &Revert<'_>) -> Result<(), Refusal> {
         lower: &lower,
         other: None,
         room: revert.room(),
-        asking: revert.asking(),
     };
     let result = revert.take_back_names(&again, Some(&names));
     other.inode.refresh();

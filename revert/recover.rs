@@ -231,7 +231,6 @@ fn finish_names(
         lower,
         other: None,
         room: Room::Discard,
-        asking: None,
     };
     names.finish(steps)
 }
@@ -280,7 +279,6 @@ fn content<'a>(
         open: None,
         force: true,
         resumed: None,
-        is_killable: false,
     }
 }
 

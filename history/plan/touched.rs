@@ -33,12 +33,6 @@ impl Touched {
         }
     }
 
-    /// Whether another operation touched something of that, too.
-    pub fn overlaps(&self, other: &Self) -> bool {
-        let meets = |(start, end): (u64, u64)| other.ranges().any(|(a, b)| start < b && a < end);
-        self.ranges().any(meets)
-    }
-
     /// Its ranges.
     fn ranges(&self) -> impl Iterator<Item = (u64, u64)> {
         let beyond = self.beyond.map(|from| (from, u64::MAX));
@@ -79,21 +73,16 @@ pub struct Kept {
 pub struct Standing<S> {
     /// Apart from each other, those at the file's end first: logs tend to be written towards it.
     ranges: S,
-    /// Ranges to the file's end: each begins before all that are newer. A log that only grows has one
-    /// for each write; as ranges apart from each other, each of them would be gone through for each older
-    /// one.
-    tails: S,
     /// How many there may be.
     most: usize,
     count: usize,
 }
 
-impl<S: Store<Kept> + Default> Standing<S> {
+impl<S: Store<Kept>> Standing<S> {
     /// Begins with nothing; `ranges` is empty. With more than `most` ranges it gives up.
     pub fn new(ranges: S, most: usize) -> Self {
         Self {
             ranges,
-            tails: S::default(),
             most,
             count: 0,
         }
@@ -101,35 +90,9 @@ impl<S: Store<Kept> + Default> Standing<S> {
 
     /// An operation stays.
     pub fn add(&mut self, line: &Line<'_>) -> Result<(), PlanError> {
-        let touched = Touched::of(line);
-        if let Some((start, end)) = touched.range {
+        for (start, end) in Touched::of(line).ranges() {
             self.add_range(start, end, line.seq)?;
         }
-        match touched.beyond {
-            Some(from) => self.add_tail(from, line.seq),
-            None => Ok(()),
-        }
-    }
-
-    /// Adds a range to the file's end, unless a newer one begins before it.
-    fn add_tail(&mut self, from: u64, seq: u64) -> Result<(), PlanError> {
-        let newer = self.tails.items().last();
-        if newer.is_some_and(|newer| newer.start <= from) {
-            return Ok(());
-        }
-        self.take_room()?;
-        self.tails.push(Kept {
-            start: from,
-            end: u64::MAX,
-            seq,
-        })
-    }
-
-    fn take_room(&mut self) -> Result<(), PlanError> {
-        if self.count >= self.most {
-            return Err(PlanError::NoRoom);
-        }
-        self.count = self.count.saturating_add(1);
         Ok(())
     }
 
@@ -142,16 +105,7 @@ impl<S: Store<Kept> + Default> Standing<S> {
             let overlapping = ranges.iter().take_while(|kept| kept.end > start);
             overlapping.map(|kept| kept.seq).max()
         });
-        let found = found.max();
-        let end = touched.ranges().map(|(_, end)| end).max();
-        found.max(end.and_then(|end| self.newest_tail_before(end)))
-    }
-
-    /// The newest of the ranges to the file's end that begin before `offset`.
-    fn newest_tail_before(&mut self, offset: u64) -> Option<u64> {
-        let tails = self.tails.items();
-        let from = tails.partition_point(|tail| tail.start >= offset);
-        tails.get(from).map(|tail| tail.seq)
+        found.max()
     }
 
     /// The index of the first range that begins before `offset`.
@@ -183,8 +137,11 @@ impl<S: Store<Kept> + Default> Standing<S> {
     }
 
     fn insert(&mut self, index: usize, kept: Kept) -> Result<(), PlanError> {
-        self.take_room()?;
+        if self.count >= self.most {
+            return Err(PlanError::NoRoom);
+        }
         self.ranges.push(kept)?;
+        self.count = self.count.saturating_add(1);
         if let Some(behind) = self.ranges.items().get_mut(index..) {
             behind.rotate_right(1);
         }

@@ -143,7 +143,6 @@ fn leave_out(
                 | Reason::Mapped
                 | Reason::Executed
                 | Reason::Leased
-                | Reason::Busy
                 | Reason::NotOwner
                 | Reason::NotWritable
                 | Reason::NotPermitted

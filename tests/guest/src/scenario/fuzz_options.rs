@@ -27,7 +27,7 @@ pub const TESTS: &[Test] = &[Test::new("fuzz-options", options)
     .lengthy()
     .seconds(120)];
 
-const KEYS: [&str; 24] = [
+const KEYS: [&str; 23] = [
     "private",
     "size",
     "history",
@@ -35,7 +35,6 @@ const KEYS: [&str; 24] = [
     "on_full",
     "on_error",
     "commit",
-    "args",
     "source",
     "ro",
     "rw",

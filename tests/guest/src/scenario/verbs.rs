@@ -169,8 +169,7 @@ fn undo_redo(w: &mut World) -> Outcome {
     redo_several(w, &states)?;
     done(w, "undo 3")?;
     same_tree("three at once", w, &states[3])?;
-    // By the name of what would come back.
-    w.sh("echo x > new")?;
+    w.sh("echo x > other/x")?;
     let (code, _, complaint) = logctl(w, "redo")?;
     check!(
         code == 4 || code == 1,
