@@ -54,13 +54,13 @@ pub(crate) enum Loses<'a> {
     Attributes(&'a Dentry, Wanted<'a>),
 }
 
-/// What an operation replaces, as it was at one moment.
+/// The old state that an operation replaces, as it was at one moment.
 struct Old<'a> {
     under_way: UnderWay<'a>,
     /// The object's size.
     size: u64,
     saved: Saved,
-    /// What is lost if the operation happens.
+    /// The old state that is lost if the operation happens.
     loss: Option<Loss>,
     /// Room for the lines, if that came with the rest.
     room: Option<LineRoom<'a>>,
@@ -259,7 +259,7 @@ pub(crate) fn is_foreign(state: &ObjectState, inode: &OwnInode) -> bool {
 fn has_moved(state: &ObjectState, inode: &OwnInode) -> bool {
     inode.is_regular()
         && state.seen.is_some_and(|seen| {
-            // A stacked filesystem below copies what stores have moved when it pleases.
+            // A stacked filesystem below copies times that stores have moved at a time of its own choice.
             seen != inode.pages().quick_cookie() && seen != inode.lower().quick_cookie()
         })
 }
@@ -304,7 +304,7 @@ impl Pending<'_> {
     }
 }
 
-/// What an operation has beside the change itself.
+/// The bookkeeping of an operation, beside the change itself.
 #[derive(Default)]
 enum Prepared<'a> {
     /// The history is off.
@@ -334,7 +334,7 @@ struct Record<'a> {
     open: Option<&'a Open>,
     what: What,
     saved: Saved,
-    /// What is lost if the operation changes something.
+    /// The old state that is lost if the operation changes something.
     loss: Option<Loss>,
     room: LineRoom<'a>,
     /// What the object looked like before, where the record has to be durable first.

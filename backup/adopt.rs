@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Adoption: what is kept and has no line gets one, at the mount after a power cut.
+//! Adoption: a kept object without a line gets one, at the mount after a power cut.
 //!
 //! The lower filesystem may have made the loss of a name durable before the journal did that with its
 //! line. The entry says all that the line would have ([`Orphan`]), so the directory's history gets
@@ -38,7 +38,7 @@ use kernel::{prelude::*, sync::aref::ARef};
 /// How many lines of a directory are looked through for the name that an object had before.
 const LOOK_BACK: usize = 4096;
 
-/// Gives lines to what is kept without one. Reverts that a crash interrupted have ended.
+/// Gives lines to kept objects without one. Reverts that a crash interrupted have ended.
 pub(crate) fn adopt(sb: &SuperBlock) {
     let mount = sb.mount();
     let Some(journal) = mount.journal() else {
@@ -63,7 +63,7 @@ pub(crate) fn adopt(sb: &SuperBlock) {
             }
         }
     }
-    // What has failed stays, and the next mount looks for it again.
+    // An entry that failed stays, and the next mount looks for it again.
     match journal.flush(true) {
         Ok(()) if failed == 0 => journal.adopted(),
         Ok(()) => {}
@@ -135,7 +135,7 @@ impl Adoption<'_> {
         }
     }
 
-    /// The name, with what did not fit into the entry.
+    /// The name, with the part that did not fit into the entry.
     fn whole_name<'n>(
         &self,
         orphan: &Orphan<'n>,
@@ -166,7 +166,7 @@ impl Adoption<'_> {
         }
     }
 
-    /// What the name was bound to next: something that lost it later, or has it now.
+    /// The object that the name was bound to next: it lost the name later, or has it now.
     fn bound_next(&self, lost: &Lost<'_>, later: &[Found]) -> Result<Option<ARef<Inode>>> {
         for (place, entry) in later {
             let mut handle = [0; HANDLE_MAX];

@@ -45,7 +45,7 @@ pub(crate) struct Record<'a> {
     name: &'a [u8],
     /// What becomes of the object that loses the name.
     parting: Option<Parting<'a>>,
-    /// What is lost if the operation happens.
+    /// The old state that is lost if the operation happens.
     loss: Option<Loss>,
 }
 

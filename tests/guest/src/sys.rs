@@ -261,9 +261,9 @@ impl Map {
     /// Which of its pages are in memory (`mincore`).
     pub fn resident(&self) -> io::Result<Vec<bool>> {
         let mut pages = vec![0u8; self.length.div_ceil(4096)];
+        let to = pages.as_mut_ptr();
         // SAFETY: the range is our mapping, and there is a byte for each of its pages.
-        let value =
-            unsafe { libc::mincore(self.start.cast(), self.length, pages.as_mut_ptr().cast()) };
+        let value = unsafe { libc::mincore(self.start.cast(), self.length, to) };
         done(value.into())?;
         Ok(pages.iter().map(|page| page & 1 != 0).collect())
     }
