@@ -15,7 +15,7 @@ endif
 TARGET := x86_64-unknown-linux-gnu
 
 .DEFAULT_GOAL := help
-.PHONY: help setup module module-debug logctl shell demo test test-debug test-debug-short faults faults-short mutants fuzz powercut nightly torture trials trials-short bench lint clean
+.PHONY: help setup module module-debug logctl shell demo test test-debug test-debug-short faults faults-short mutants fuzz powercut nightly torture trials trials-short attack attack-short bench lint clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,8 +48,8 @@ test: ## all tests
 test-debug: ## the guest's tests on a kernel with KASAN, lockdep, kmemleak ...
 	@tests/debug
 
-test-debug-short: ## those of locking and memory over ext4, if that kernel can be built in 15 minutes
-	@tests/debug --short --patience 900
+test-debug-short: ## those of locking and memory over ext4, if that kernel can be built in 25 minutes
+	@tests/debug --short --patience 1500
 
 faults: ## every call of the lower filesystem fails once
 	@tests/faults
@@ -77,6 +77,12 @@ trials: ## small cases and real programs, on the raw filesystem and on LoggerFS,
 
 trials-short: ## twenty small cases of it, over ext4
 	@tests/trials/run --short
+
+attack: ## users without rights try to hold others up, for five minutes of a guest's
+	@tests/attack/run
+
+attack-short: ## the same for 20 seconds
+	@tests/attack/run --short
 
 bench: ## the figures of the README
 	@tests/bench/run

@@ -80,6 +80,9 @@ pub(crate) struct Intent<'a> {
     pub(crate) loses: Loses<'a>,
     /// Whether the change may be durable when it returns: then its record has to be before.
     pub(crate) durable: bool,
+    /// Whether the lower filesystem itself takes the caller's pages, which may have to be waited for:
+    /// then no room of the journal is held meanwhile. Such a change is `durable`.
+    pub(crate) is_direct: bool,
 }
 
 impl<'a> Intent<'a> {
@@ -139,6 +142,9 @@ impl<'a> Intent<'a> {
         };
         if self.durable {
             record.place_early()?;
+            if self.is_direct {
+                record.room.release();
+            }
         }
         go(&mut Prepared::Recorded(record))
     }
@@ -260,8 +266,17 @@ fn has_moved(state: &ObjectState, inode: &OwnInode) -> bool {
     inode.is_regular()
         && state.seen.is_some_and(|seen| {
             // A stacked filesystem below copies times that stores have moved at a time of its own choice.
-            seen != inode.pages().quick_cookie() && seen != inode.lower().quick_cookie()
+            seen != inode.pages().quick_cookie()
+                && seen != inode.lower().quick_cookie()
+                && !is_given_up(&seen, inode)
         })
+}
+
+/// Whether only the change time has moved of a file that looked like `seen`, since the history gave up the
+/// last name, which it had: somebody may have the file open still.
+pub(crate) fn is_given_up(seen: &QuickCookie, inode: &OwnInode) -> bool {
+    let lower = inode.lower();
+    inode.object().is_kept() && lower.links() == 0 && lower.has_content_of(seen)
 }
 
 /// The object's quick cookie, which from now on tells any change apart, also within one tick of the
@@ -393,8 +408,11 @@ impl Record<'_> {
             open: self.open,
         };
         let what = What { op, ..self.what };
-        let placed = place(&subject, state, &mut self.room, &what, |draft| {
-            draft.of(of);
+        let room = &mut self.room;
+        let placed = room.renew().and_then(|()| {
+            place(&subject, state, room, &what, |draft| {
+                draft.of(of);
+            })
         });
         if let Err(e) = placed {
             self.mount.warn_lost(e);
@@ -557,6 +575,11 @@ pub(crate) fn touched(inode: &OwnInode, dentry: &OwnDentry) {
     if let Ok(lower) = dentry.lower() {
         touched_below(inode, lower);
     }
+}
+
+/// The object lies in another directory now: its next line says so.
+pub(crate) fn moved(inode: &OwnInode) {
+    inode.object().state.lock().handle_told_in = 0;
 }
 
 /// As [`touched`], by the object's lower name.

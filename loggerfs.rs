@@ -10,7 +10,8 @@
 //! # Lock order, top first
 //!
 //! 1. our superblock's write protection (taken by the VFS);
-//! 2. our directory's, then inode's rwsem;
+//! 2. our directory's, then inode's rwsem; a group revert has any number of them at once, in no order
+//!    (`HeldInodes`): it waits for none of them while it has one, nor for another of this rank;
 //! 3. the object's history state (`ObjectState`, a mutex: never held over a lower call that may
 //!    fault in user memory);
 //! 4. journal staging (a leaf; never held over a lower call);

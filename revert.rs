@@ -21,6 +21,7 @@ mod picks;
 mod recover;
 mod removed;
 pub(crate) mod rights;
+mod staying;
 mod steps;
 mod taken;
 
@@ -35,9 +36,12 @@ use crate::{
     stack::ObjectState,
     uapi::{Operation, Reason},
     vfs::{
+        dentry::Dentry,
         error::{ENODATA, ENOTEMPTY, EOPNOTSUPP, ESTALE, EUCLEAN},
         file::OwnFile,
-        inode::OwnInode, //
+        inode::OwnInode,
+        lock::Late,
+        task, //
     },
 };
 pub(crate) use chain::{Chain, Hidden, Link};
@@ -47,7 +51,7 @@ use gather::{refuse, Choice};
 use kernel::prelude::*;
 use names::Names;
 pub(crate) use recover::{withdraw_last, withdraw_unfinished};
-use rights::Rights;
+use rights::{inverse::Asking, Caller, Rights};
 use steps::{is_on_names, Lines};
 use taken::Taken;
 
@@ -70,7 +74,7 @@ impl Refusal {
             | Reason::Gone
             | Reason::HistoryOff => ENODATA,
             Reason::Foreign => ESTALE,
-            Reason::Mapped | Reason::Conflict => EBUSY,
+            Reason::Mapped | Reason::Conflict | Reason::Busy => EBUSY,
             Reason::NotOwner | Reason::NotPermitted => EPERM,
             Reason::NotWritable => EBADF,
             Reason::NoSpace => ENOSPC,
@@ -104,6 +108,15 @@ impl From<Error> for Refusal {
             error,
             reason,
             seq: 0,
+        }
+    }
+}
+
+impl From<Late> for Refusal {
+    fn from(late: Late) -> Self {
+        match late {
+            Late::Killed => EINTR.into(),
+            Late::Busy(pid) => Self::new(Reason::Busy, u64::from(pid)),
         }
     }
 }
@@ -155,12 +168,12 @@ pub(crate) struct Manner {
 /// back inside of directories that came back.
 pub(crate) fn walk(file: &OwnFile, count: u64, manner: Manner) -> Outcomes {
     let inode = file.own_inode();
-    let rights = Rights::over(inode);
+    let mount = inode.mount();
+    let journal = mount.journal().ok_or(Refusal::new(Reason::HistoryOff, 0))?;
+    let rights = Caller::new(file, journal).over(inode, file.lower_name())?;
     if rights == Rights::Nothing {
         return Err(Refusal::new(Reason::NotOwner, 0));
     }
-    let mount = inode.mount();
-    let journal = mount.journal().ok_or(Refusal::new(Reason::HistoryOff, 0))?;
     let pin = journal.pin()?;
     let revert = Revert {
         file,
@@ -171,22 +184,26 @@ pub(crate) fn walk(file: &OwnFile, count: u64, manner: Manner) -> Outcomes {
         is_one_of_many: Cell::new(false),
     };
     let mut inside = 0;
-    if rights == Rights::Names {
-        revert.walk_own_names(count)?;
-    } else if inode.is_directory() {
-        inside = revert.walk_directory(count)?;
-    } else {
-        let _write = file.want_write()?;
-        let _lock = inode.lock();
-        revert.walk_object(count)?;
+    match rights {
+        Rights::Names(u64::MAX) => revert.walk_own(rights, count)?,
+        Rights::Names(first) => inside = revert.walk_directory(first, count)?,
+        _ => {
+            let _write = file.want_write()?;
+            let _lock = inode.lock_in_time()?;
+            revert.walk_object(count)?;
+        }
     }
     inode.refresh();
     Ok(inside)
 }
 
-/// Who may revert at all.
-fn may_revert(inode: &OwnInode) -> Result<(), Refusal> {
-    if !inode.owner_or_capable() {
+/// Whether the caller may take content and attributes of an object back at all.
+fn may_revert(file: &OwnFile, inode: &OwnInode, lower: &Dentry) -> Result<(), Refusal> {
+    let journal = inode.mount().journal();
+    let journal = journal.ok_or(Refusal::new(Reason::HistoryOff, 0))?;
+    if !inode.owner_or_capable()
+        || Caller::new(file, journal).over(inode, lower)? == Rights::Nothing
+    {
         return Err(Refusal::new(Reason::NotOwner, 0));
     }
     Ok(())
@@ -271,13 +288,14 @@ impl Revert<'_> {
 
     /// Takes back the newest `count` operations of a directory, in runs that are taken back as a
     /// whole: operations on its names, those on its attributes, and each rename between it and
-    /// another directory. Answers how many were taken back inside of directories that came back.
-    fn walk_directory(&self, count: u64) -> Outcomes {
+    /// another directory. Those before the line `first` are not the caller's. Answers how many were taken
+    /// back inside of directories that came back.
+    fn walk_directory(&self, first: u64, count: u64) -> Outcomes {
         let mut inside = 0u64;
         let runs = {
             let _write = self.file.want_write()?;
-            let _lock = self.inode.lock_as_parent();
-            self.runs(count)?
+            let _lock = self.inode.lock_in_time()?;
+            self.runs(first, count)?
         };
         self.is_one_of_many.set(runs.len() != 1 || self.manner.deep);
         for run in runs {
@@ -293,12 +311,12 @@ impl Revert<'_> {
                     if self.manner.deep {
                         inside = inside.saturating_add(removed::refill(self, n)?);
                     }
-                    let _lock = self.inode.lock_as_parent();
+                    let _lock = self.inode.lock_in_time()?;
                     let taken = self.newest_names(n)?;
                     self.take_back_names(&taken, None)?;
                 }
                 Run::Attributes(n) => {
-                    let _lock = self.inode.lock_as_parent();
+                    let _lock = self.inode.lock_in_time()?;
                     self.walk_object(n)?;
                 }
             }
@@ -323,21 +341,21 @@ impl Revert<'_> {
         group::take_back(self.file, &request, &mut refuse).map(|_| ())
     }
 
-    /// Takes back the newest `count` operations on names that are the caller's, in a directory that is
-    /// not.
+    /// Takes back the newest `count` operations that are the caller's, in a directory that is not.
     #[inline(never)]
-    fn walk_own_names(&self, count: u64) -> Result<(), Refusal> {
+    fn walk_own(&self, rights: Rights, count: u64) -> Result<(), Refusal> {
         let head = head(self.journal, self.inode)?;
         let object = self.inode.id();
         let mut chain = Chain::new(self.journal, object, head, OnForeign::Pass)?;
-        let mut looks = rights::Lines::new(self.inode.mount(), self.journal);
+        let mut caller = Caller::new(self.file, self.journal);
         let mut operations = KVVec::new();
         while (operations.len() as u64) < count {
+            task::breathe()?;
             match &chain.step()? {
                 Link::End => return Err(Refusal::new(Reason::NothingLeft, 0)),
                 Link::Trimmed => return Err(Refusal::new(Reason::Trimmed, 0)),
                 Link::Line(line, at, _, Step::Take) => {
-                    if looks.may_take_back(Rights::Names, line)? {
+                    if caller.may_take_back(rights, line)? {
                         let operation = Operation {
                             seq: line.seq,
                             segment: at.segment,
@@ -362,7 +380,7 @@ impl Revert<'_> {
 
     /// The newest `count` operations in runs. The directory is locked.
     #[inline(never)]
-    fn runs(&self, count: u64) -> Result<KVVec<Run>, Refusal> {
+    fn runs(&self, first: u64, count: u64) -> Result<KVVec<Run>, Refusal> {
         if self.inode.object().is_kept() {
             // Removed, but open: its names are nobody's business any more.
             return Err(ENOENT.into());
@@ -375,9 +393,13 @@ impl Revert<'_> {
         let mut runs: KVVec<Run> = KVVec::new();
         let mut found = 0;
         while found < count {
+            task::breathe()?;
             match chain.step_back()? {
                 Link::End => return Err(Refusal::new(Reason::NothingLeft, 0)),
                 Link::Trimmed => return Err(Refusal::new(Reason::Trimmed, 0)),
+                Link::Line(line, _, _, Step::Take) if line.seq < first => {
+                    return Err(Refusal::new(Reason::NotOwner, 0))
+                }
                 Link::Line(line, at, _, Step::Take) => {
                     found += 1;
                     match (Run::of(&line, at), runs.last_mut()) {
@@ -419,6 +441,7 @@ impl Revert<'_> {
             lower: self.file.lower_name(),
             other,
             room: self.room(),
+            asking: self.asking(),
         };
         let steps = taken.steps(self.journal)?;
         if !taken.is_deep {
@@ -442,6 +465,14 @@ impl Revert<'_> {
         }
     }
 
+    /// Who is asked about steps on names.
+    fn asking(&self) -> Option<Asking<'_>> {
+        Some(Asking {
+            file: self.file,
+            rights: true,
+        })
+    }
+
     /// What becomes of the objects that lose their last names.
     fn room(&self) -> Room {
         match self.manner.no_redo {
@@ -461,6 +492,7 @@ impl Revert<'_> {
             open: Some(self.file.open()),
             force: self.manner.force,
             resumed: None,
+            is_killable: true,
         }
     }
 }

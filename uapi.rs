@@ -451,4 +451,7 @@ reasons! {
     Leased = 17,
     /// A directory that an operation made is not empty: it stays (ENOTEMPTY).
     NotEmpty = 18,
+    /// Another process has not ended its operation on the object, or its request, in time: `seq_in_way`
+    /// and `in_way` are its process id, 0 if that is not known (EBUSY).
+    Busy = 19,
 }

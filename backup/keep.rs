@@ -111,6 +111,11 @@ impl Kept<'_> {
         self.place.segment()
     }
 
+    /// How many bytes are counted for it.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// What the object is to be called here.
     #[inline(never)]
     fn entry(&self) -> EntryName {
@@ -245,6 +250,11 @@ pub(crate) fn object<'a>(
 /// is removed. A directory must be empty: `ENOTEMPTY`, as rmdir(2) has it. The directory and the object
 /// are locked by the VFS, or by the revert that `room` says it is for. `flags` are renameat2()'s beside
 /// NOREPLACE.
+///
+/// A rename between directories takes the lower filesystem's one rename mutex. While another one has
+/// it, a file is linked there instead, and then unlinked here, so that removals in two directories do
+/// not wait for each other; alone, that costs more than the rename. It is also how a file goes where the
+/// filesystem has no room for a rename. A power cut between the two leaves what [`tidy`] puts right.
 pub(crate) fn away<'a>(
     mount: &'a Mount,
     journal: &'a Journal,
@@ -255,7 +265,7 @@ pub(crate) fn away<'a>(
     room: Room,
 ) -> Result<Parting<'a>> {
     let lower = at.dentry;
-    let kept = begin(mount, journal, victim, (last, lower), room)?;
+    let mut kept = begin(mount, journal, victim, (last, lower), room)?;
     let _kernel = AsKernel::new();
     let inside = if victim.is_directory() {
         Some(mount.lower().directory_at(lower)?)
@@ -264,11 +274,32 @@ pub(crate) fn away<'a>(
     };
     inside.as_ref().map_or(Ok(()), refuse_full)?;
     let name = kept.prepare(lower);
-    with_room(mount, room, || {
-        let there = (kept.place.dir().dentry(), name.bytes());
-        let _write = mount.lower().want_write()?;
-        name::rename(mount.lower(), at, there, None, flags | c::RENAME_NOREPLACE)
+    let there = (kept.place.dir().dentry(), name.bytes());
+    // NFS renames what is unlinked while in use, as our dentry below is.
+    let is_local = mount.lower().root().superblock().is_local();
+    let may_link = inside.is_none() && flags == 0 && is_local;
+    let is_linked = with_room(mount, room, || {
+        let below = mount.lower();
+        if !may_link || !below.root().superblock().renames_wait() {
+            let _write = below.want_write()?;
+            match name::rename(below, at, there, None, flags | c::RENAME_NOREPLACE) {
+                Err(e) if e == ENOSPC && may_link => {}
+                result => return result.map(|()| false),
+            }
+        }
+        let _write = below.want_write()?;
+        Locked::to_create(below, there.0, there.1)?.link(lower)?;
+        Ok(true)
     })?;
+    if is_linked {
+        // From here on there is something to take back.
+        kept.is_linked = true;
+        with_room(mount, room, || {
+            let _write = mount.lower().want_write()?;
+            Locked::to_remove(mount.lower(), at)?.unlink()
+        })?;
+        return Ok(Parting::Kept(kept));
+    }
     // Somebody may have come behind us in between.
     if let Err(e) = inside.as_ref().map_or(Ok(()), refuse_full) {
         let here = LowerName {

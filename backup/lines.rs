@@ -36,7 +36,9 @@ pub(crate) struct What {
 struct Telling {
     segment: u64,
     actor: bool,
+    /// The object's handle and owner.
     handle: bool,
+    owner: u32,
 }
 
 /// As [`place`], for an operation that lost what is `saved`; with `is_last`, the rest of the room is
@@ -71,7 +73,7 @@ fn place_brief(
     }
     let mut who = subject.open?.who().ok()?.lock();
     who.refresh(subject.mount.identities());
-    if who.told_in != state.handle_told_in {
+    if who.told_in != state.handle_told_in || state.owner_told != subject.inode.uid() {
         return None;
     }
     let segment = who.told_in;
@@ -115,7 +117,7 @@ pub(super) fn place_name(
     what: &What,
     named: &Named<'_>,
 ) -> Option<Placed> {
-    if state.was.is_some() {
+    if state.was.is_some() || state.owner_told != subject.inode.uid() {
         return None;
     }
     let mut place = |identity: &Identity, usual: &mut Usual| {
@@ -179,10 +181,12 @@ pub(super) fn place_by(
     let time = task::now();
     loop {
         let segment = journal.segment();
+        let owner = subject.inode.uid();
         let telling = Telling {
             segment,
             actor: who.told_in != segment,
-            handle: state.handle_told_in != segment,
+            handle: state.handle_told_in != segment || state.owner_told != owner,
+            owner,
         };
         let mut compose = |who: &Who, buf: &mut [u8]| {
             let (command, cut) = who
@@ -243,6 +247,26 @@ fn describe(
                 draft.unnamed();
             }
         }
+        draft.owner(telling.owner);
+        describe_place(draft, subject.inode);
+    }
+}
+
+/// Tells where an object that is no directory has a name: what only its file handle is known of is not
+/// found below a mount's root. A directory knows its parent.
+#[inline(never)]
+fn describe_place(draft: &mut LineDraft<'_>, inode: &OwnInode) {
+    if inode.is_directory() {
+        return;
+    }
+    let mut buf = [0; 64];
+    let parent = inode.lower().any_name().map(|name| name.held_parent());
+    let handle = parent
+        .as_ref()
+        .and_then(|parent| parent.inode())
+        .and_then(|parent| attr::handle(parent, &mut buf));
+    if let Some((kind, len)) = handle {
+        draft.inside(kind, buf.get(..len).unwrap_or(&[]));
     }
 }
 
@@ -251,6 +275,7 @@ fn told(state: &mut ObjectState, who: &mut Who, telling: &Telling, placed: &Plac
     state.head = Some(placed.at);
     state.was = None;
     state.handle_told_in = telling.segment;
+    state.owner_told = telling.owner;
     who.first.get_or_insert(placed.seq);
     if who.identity().is_some() {
         who.told_in = telling.segment;

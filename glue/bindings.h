@@ -32,6 +32,7 @@
 #include <linux/seq_file.h>
 #include <linux/shmem_fs.h>
 #include <linux/splice.h>
+#include <linux/splice.h>
 #include <linux/statfs.h>
 #include <linux/uio.h>
 #include <linux/workqueue.h>
@@ -45,6 +46,11 @@ const unsigned long LFS_CONST_SB_SYNCHRONOUS = SB_SYNCHRONOUS;
 const unsigned long LFS_CONST_SB_POSIXACL = SB_POSIXACL;
 const unsigned long LFS_CONST_SB_NOSEC = SB_NOSEC;
 const unsigned long LFS_CONST_SB_I_NOUMASK = SB_I_NOUMASK;
+const unsigned long LFS_CONST_SB_I_NODEV = SB_I_NODEV;
+const unsigned long LFS_CONST_SB_I_NOEXEC = SB_I_NOEXEC;
+const int LFS_CONST_MNT_NOSUID = MNT_NOSUID;
+const int LFS_CONST_MNT_NODEV = MNT_NODEV;
+const int LFS_CONST_MNT_NOEXEC = MNT_NOEXEC;
 const unsigned long LFS_CONST_SB_I_EVM_HMAC_UNSUPPORTED = SB_I_EVM_HMAC_UNSUPPORTED;
 const unsigned int LFS_CONST_FMODE_READ = (__force unsigned int)FMODE_READ;
 const unsigned int LFS_CONST_FMODE_WRITE = (__force unsigned int)FMODE_WRITE;
@@ -77,19 +83,31 @@ const int LFS_CONST_FALLOC_WRITE_ZEROES = FALLOC_FL_WRITE_ZEROES;
 const int LFS_CONST_ACL_TYPE_ACCESS = ACL_TYPE_ACCESS;
 const int LFS_CONST_ACL_TYPE_DEFAULT = ACL_TYPE_DEFAULT;
 const int LFS_CONST_REMAP_DEDUP = REMAP_FILE_DEDUP;
+const unsigned int LFS_CONST_SPLICE_NONBLOCK = SPLICE_F_NONBLOCK;
 #endif
 
 /* inodes */
 void lfs_inode_lock(struct inode *inode);
 void lfs_inode_unlock(struct inode *inode);
+bool lfs_inode_trylock(struct inode *inode);
+u32 lfs_inode_lock_owner(struct inode *inode);
+int lfs_inode_lock_killable(struct inode *inode);
+bool lfs_inode_trylock_apart(struct inode *inode);
+void lfs_inode_unlock_apart(struct inode *inode);
+void lfs_inode_show_lock(struct inode *inode, bool as_parent);
+void lfs_inode_hide_lock(struct inode *inode);
+bool lfs_trylock_renames(struct super_block *sb);
+void lfs_unlock_renames(struct super_block *sb);
+s64 lfs_current_id(void);
 bool lfs_inode_trylock_shared(struct inode *inode);
 void lfs_inode_unlock_shared(struct inode *inode);
 loff_t lfs_i_size_read(const struct inode *inode);
 void lfs_i_size_write(struct inode *inode, loff_t size);
 bool lfs_has_bmap(const struct inode *inode);
 bool lfs_inode_is_new(struct inode *inode);
-bool lfs_attributes_differ(const struct inode *to, const struct inode *from, bool is_kept);
-void lfs_copy_attributes(struct inode *to, struct inode *from, bool is_kept);
+bool lfs_attributes_differ(const struct inode *to, const struct inode *from, bool is_kept,
+			   umode_t hidden);
+void lfs_copy_attributes(struct inode *to, struct inode *from, bool is_kept, umode_t hidden);
 void lfs_copy_content_attributes(struct inode *to, struct inode *from);
 void lfs_annotate_locks(struct inode *inode);
 void lfs_drop_pages(struct inode *inode);
@@ -125,6 +143,9 @@ int lfs_lower_permission(struct inode *lower, int mask);
 struct file *lfs_get_file(struct file *file);
 ssize_t lfs_read(struct kiocb *iocb, struct file *lower, struct iov_iter *iter);
 ssize_t lfs_write(struct kiocb *iocb, struct file *lower, struct iov_iter *iter);
+bool lfs_is_of_user(const struct iov_iter *iter);
+bool lfs_fault_in(struct kiocb *iocb, struct iov_iter *iter, size_t window);
+int lfs_wait_for_pipe(struct pipe_inode_info *pipe, struct file *file, unsigned int flags);
 ssize_t lfs_splice_write(struct file *lower, struct pipe_inode_info *pipe,
 			 loff_t *pos, size_t len, unsigned int flags);
 long lfs_lower_ioctl(struct file *lower, unsigned int command, unsigned long argument);
@@ -137,6 +158,7 @@ size_t lfs_fill_cached(struct address_space *mapping, loff_t pos, const void *fr
 size_t lfs_copy_to_folio(struct folio *folio, loff_t pos, const void *from, size_t len);
 void lfs_read_into_cache(struct file *file, loff_t pos, size_t len);
 bool lfs_is_killed(void);
+int lfs_breathe(void);
 bool lfs_is_shmem(const struct inode *inode);
 u64 lfs_cached_runs(const struct inode *inode, u64 start, u64 len);
 
@@ -175,9 +197,17 @@ void lfs_process(struct lfs_process *process);
 u64 lfs_real_time(u64 monotonic);
 int lfs_parent_pid(void);
 int lfs_session_id(void);
+u32 lfs_pid_for_caller(u32 pid);
 void lfs_comm(char *buf);
 bool lfs_owner_or_capable(struct inode *inode);
+bool lfs_may_be_linked(struct inode *inode);
+bool lfs_may_have_set_ids(struct inode *inode);
+bool lfs_may_be_made(struct inode *inode);
 bool lfs_loses_set_group(struct inode *inode);
+unsigned int lfs_set_id_to_drop(struct inode *lower, unsigned int valid);
+int lfs_drop_set_id(struct dentry *dentry, struct inode *lower);
+bool lfs_is_executing(void);
+bool lfs_renames_wait(struct super_block *sb);
 bool lfs_may_set_capability(struct inode *inode, const void *value, size_t size);
 void lfs_put_acl(struct posix_acl *acl);
 
@@ -216,8 +246,9 @@ void lfs_notify_changed(struct inode *inode, const struct path *path, bool conte
 /* names that a revert changes */
 struct dentry *lfs_cached_child(struct dentry *parent, const char *name, unsigned int len);
 struct dentry *lfs_child(struct dentry *parent, const char *name, unsigned int len);
+struct dentry *lfs_alias(struct inode *inode, unsigned int index);
 struct dentry *lfs_parent(struct dentry *dentry);
-struct dentry *lfs_namesake(struct dentry *parent, struct dentry *other);
+struct dentry *lfs_namesake(struct dentry *parent, struct dentry *other, bool is_locked);
 int lfs_start_renaming(struct renamedata *rd, struct dentry *old, const char *name,
 		       unsigned int len);
 void lfs_name_removed(struct dentry *dentry);
@@ -229,6 +260,11 @@ void lfs_not_dead(struct inode *inode);
 void lfs_inode_lock_parent(struct inode *inode);
 void lfs_inode_lock_child(struct inode *inode);
 int lfs_may_change_names(struct inode *dir);
+int lfs_path_unlink(struct vfsmount *mnt, struct dentry *dir, struct dentry *child);
+int lfs_path_mknod(struct vfsmount *mnt, struct dentry *dir, struct dentry *child,
+		   struct inode *inode);
+int lfs_path_rename(struct vfsmount *mnt, struct dentry *old_dir, struct dentry *child,
+		    struct dentry *new_dir, struct dentry *target, unsigned int flags);
 
 /* store */
 struct dentry *lfs_store_lookup(struct dentry *parent, const char *name, unsigned int len);
@@ -248,7 +284,6 @@ const struct cred *lfs_current_cred(void);
 const struct cred *lfs_override_creds(const struct cred *cred);
 void lfs_revert_creds(const struct cred *cred);
 bool lfs_may_exceed(void);
-bool lfs_cred_serves(const struct cred *cred, bool may_exceed);
 const struct cred *lfs_cred_for(const struct cred *mounter, bool may_exceed);
 bool lfs_cred_labels(const struct cred *cred);
 const struct cred *lfs_cred_labelled(struct dentry *dentry, umode_t mode);

@@ -73,6 +73,20 @@ bool lfs_is_killed(void)
 	return fatal_signal_pending(current);
 }
 
+/**
+ * lfs_breathe() - what a long loop of a caller's request does now and then
+ *
+ * Mirrors generic_perform_write()'s loop, which looks for a fatal signal and
+ * reschedules in each round.
+ *
+ * Return: 0, or -EINTR if the caller is being killed.
+ */
+int lfs_breathe(void)
+{
+	cond_resched();
+	return fatal_signal_pending(current) ? -EINTR : 0;
+}
+
 /* Copies as much of `from` as the folio takes at `pos`; returns how many bytes. */
 size_t lfs_copy_to_folio(struct folio *folio, loff_t pos, const void *from, size_t len)
 {

@@ -40,21 +40,6 @@ bool lfs_may_exceed(void)
 }
 
 /**
- * lfs_cred_serves - whether a copy made by lfs_cred_for() serves the caller too
- * @cred: the copy
- * @may_exceed: lfs_may_exceed()
- */
-bool lfs_cred_serves(const struct cred *cred, bool may_exceed)
-{
-	const struct cred *caller = current_cred();
-
-	return uid_eq(cred->fsuid, caller->fsuid) &&
-	       gid_eq(cred->fsgid, caller->fsgid) &&
-	       cred->group_info == caller->group_info &&
-	       !!cap_raised(cred->cap_effective, CAP_SYS_RESOURCE) == may_exceed;
-}
-
-/**
  * lfs_cred_for - a copy of the mounter's credentials for changes of the caller's
  * @mounter: the mounter's
  * @may_exceed: lfs_may_exceed()

@@ -8,6 +8,31 @@
 #include <linux/seqlock.h>
 #include "bindings.h"
 
+/**
+ * lfs_alias - one of an inode's names that are in memory
+ * @inode: the inode
+ * @index: which of them
+ *
+ * As find_acceptable_alias() goes through them, but one at a time: the caller
+ * sleeps in between. Names that were removed are passed over.
+ *
+ * Return: a reference, or NULL where there are not as many.
+ */
+struct dentry *lfs_alias(struct inode *inode, unsigned int index)
+{
+	struct dentry *alias, *found = NULL;
+
+	spin_lock(&inode->i_lock);
+	hlist_for_each_entry(alias, &inode->i_dentry, d_alias) {
+		if (d_unhashed(alias) || index--)
+			continue;
+		found = dget(alias);
+		break;
+	}
+	spin_unlock(&inode->i_lock);
+	return found;
+}
+
 /*
  * d_fsdata is the lower dentry, and in its lowest bit whether an operation of
  * ours is changing what the name means. The bit is set before anything changes

@@ -7,6 +7,7 @@
 #include <linux/lockdep.h>
 #include <linux/mm.h>
 #include <linux/namei.h>
+#include <linux/pipe_fs_i.h>
 #include <linux/seqlock.h>
 #include "bindings.h"
 
@@ -20,6 +21,106 @@ void lfs_inode_lock(struct inode *inode)
 void lfs_inode_unlock(struct inode *inode)
 {
 	inode_unlock(inode);
+}
+
+/**
+ * lfs_inode_trylock() - inode_trylock(), a directory's as that of a parent
+ *
+ * Which inode_lock_nested() has an argument for, and inode_trylock() has not:
+ * lockdep hears of the lock once more.
+ */
+bool lfs_inode_trylock(struct inode *inode)
+{
+	if (!inode_trylock(inode))
+		return false;
+	if (S_ISDIR(inode->i_mode)) {
+		rwsem_release(&inode->i_rwsem.dep_map, _RET_IP_);
+		rwsem_acquire(&inode->i_rwsem.dep_map, I_MUTEX_PARENT, 1, _RET_IP_);
+	}
+	return true;
+}
+
+int lfs_inode_lock_killable(struct inode *inode)
+{
+	return down_write_killable(&inode->i_rwsem);
+}
+
+/**
+ * lfs_inode_trylock_apart() - inode_trylock() for one of any number of locks
+ * @inode: the inode
+ *
+ * A task that waits for none of them while it has one cannot deadlock, in
+ * whatever order it takes them. lockdep has room for 48 locks of a task, so it
+ * does not hear of these, as it does not of a freeze's between freeze_super()
+ * and thaw_super() (lockdep_sb_freeze_release()).
+ */
+bool lfs_inode_trylock_apart(struct inode *inode)
+{
+	if (!inode_trylock(inode))
+		return false;
+	rwsem_release(&inode->i_rwsem.dep_map, _RET_IP_);
+	return true;
+}
+
+void lfs_inode_unlock_apart(struct inode *inode)
+{
+	rwsem_acquire(&inode->i_rwsem.dep_map, 0, 1, _RET_IP_);
+	inode_unlock(inode);
+}
+
+/* Such a lock, while what asserts that it is held is called. */
+void lfs_inode_show_lock(struct inode *inode, bool as_parent)
+{
+	rwsem_acquire(&inode->i_rwsem.dep_map, as_parent ? I_MUTEX_PARENT : I_MUTEX_NORMAL, 1,
+		      _RET_IP_);
+}
+
+void lfs_inode_hide_lock(struct inode *inode)
+{
+	rwsem_release(&inode->i_rwsem.dep_map, _RET_IP_);
+}
+
+bool lfs_trylock_renames(struct super_block *sb)
+{
+	return mutex_trylock(&sb->s_vfs_rename_mutex);
+}
+
+void lfs_unlock_renames(struct super_block *sb)
+{
+	mutex_unlock(&sb->s_vfs_rename_mutex);
+}
+
+/* Tells tasks that are alive from each other. */
+s64 lfs_current_id(void)
+{
+	return (unsigned long)current;
+}
+
+/**
+ * lfs_inode_lock_owner() - which process has an inode's lock for writing
+ * @inode: the inode
+ *
+ * Mirrors rwsem_owner_flags(), which is static: while a writer has the lock,
+ * the owner is its task, without flags but RWSEM_NONSPINNABLE. A task that had
+ * the lock within this RCU section is freed after it, as in
+ * rwsem_spin_on_owner(). An rwsem of PREEMPT_RT keeps its owner elsewhere.
+ *
+ * Return: its number for the caller; 0 if there is none, or it is not known.
+ */
+u32 lfs_inode_lock_owner(struct inode *inode)
+{
+	u32 pid = 0;
+#ifndef CONFIG_PREEMPT_RT
+	const unsigned long reader = 1, flags = 3;
+	unsigned long owner;
+
+	rcu_read_lock();
+	owner = atomic_long_read(&inode->i_rwsem.owner);
+	if (!(owner & reader) && (owner & ~flags))
+		pid = task_tgid_vnr((struct task_struct *)(owner & ~flags));
+	rcu_read_unlock();
+#endif
+	return pid;
 }
 
 bool lfs_inode_trylock_shared(struct inode *inode)
@@ -65,13 +166,23 @@ static void copy_content_attributes(struct inode *to, struct inode *from)
 		      (from->i_flags & LFS_COPIED_FLAGS) | S_NOCMTIME;
 }
 
+/*
+ * The mode that our inode has. Where the lower mount is nosuid, a file's set-id
+ * bits are hidden from it: bprm_fill_uid() asks our inode, on a mount of ours
+ * that may not be nosuid. A directory's decides about groups only.
+ */
+static umode_t own_mode(umode_t mode, umode_t hidden)
+{
+	return S_ISREG(mode) ? mode & ~hidden : mode;
+}
+
 /* What the VFS reads off our inode itself, after the model of ovl_copyattr(). */
-void lfs_copy_attributes(struct inode *to, struct inode *from, bool is_kept)
+void lfs_copy_attributes(struct inode *to, struct inode *from, bool is_kept, umode_t hidden)
 {
 	spin_lock(&to->i_lock);
 	to->i_uid = from->i_uid;
 	to->i_gid = from->i_gid;
-	to->i_mode = from->i_mode;
+	to->i_mode = own_mode(from->i_mode, hidden);
 	/* A name of the history's own is none. */
 	set_nlink(to, is_kept ? 0 : from->i_nlink);
 	inode_set_atime_to_ts(to, inode_get_atime(from));
@@ -84,9 +195,10 @@ void lfs_copy_attributes(struct inode *to, struct inode *from, bool is_kept)
  * Any other change moves the change time; the size may follow that later, and a
  * coarse clock may give two changes one time.
  */
-bool lfs_attributes_differ(const struct inode *to, const struct inode *from, bool is_kept)
+bool lfs_attributes_differ(const struct inode *to, const struct inode *from, bool is_kept,
+			   umode_t hidden)
 {
-	return to->i_mode != READ_ONCE(from->i_mode) ||
+	return to->i_mode != own_mode(READ_ONCE(from->i_mode), hidden) ||
 	       !uid_eq(to->i_uid, from->i_uid) ||
 	       !gid_eq(to->i_gid, from->i_gid) ||
 	       ((to->i_flags ^ READ_ONCE(from->i_flags)) & LFS_COPIED_FLAGS) ||
@@ -262,9 +374,16 @@ ssize_t lfs_read(struct kiocb *iocb, struct file *lower, struct iov_iter *iter)
 	if (ret >= 0)
 		fsnotify_access(lower);
 	iocb->ki_pos = k.ki_pos;
+	lfs_file_accessed(iocb->ki_filp, lower);
 	return ret;
 }
 
+/*
+ * As gfs2_file_buffered_write() under its glock: a page of the caller's that
+ * would have to be waited for ends the write (fewer bytes, or -EFAULT), since
+ * room of the journal and our inode's lock are held. lfs_fault_in() brings it.
+ * A direct write takes pages by get_user_pages(), which this does not change.
+ */
 ssize_t lfs_write(struct kiocb *iocb, struct file *lower, struct iov_iter *iter)
 {
 	struct kiocb k;
@@ -275,11 +394,83 @@ ssize_t lfs_write(struct kiocb *iocb, struct file *lower, struct iov_iter *iter)
 	lfs_lower_kiocb(&k, iocb, lower);
 	k.ki_flags |= IOCB_WRITE;
 	file_start_write(lower);
-	ret = lower->f_op->write_iter(&k, iter);
+	if (k.ki_flags & IOCB_DIRECT) {
+		ret = lower->f_op->write_iter(&k, iter);
+	} else {
+		pagefault_disable();
+		ret = lower->f_op->write_iter(&k, iter);
+		pagefault_enable();
+	}
 	if (ret > 0)
 		fsnotify_modify(lower);
 	file_end_write(lower);
 	iocb->ki_pos = k.ki_pos;
+	return ret;
+}
+
+bool lfs_is_of_user(const struct iov_iter *iter)
+{
+	return user_backed_iter(iter);
+}
+
+/**
+ * lfs_fault_in() - see to it that a write finds its first bytes in memory
+ * @iocb: a write that the VFS has started (file_start_write() and kin)
+ * @iter: memory of the caller
+ * @window: how many bytes of it
+ *
+ * A page that has to be waited for may never come (FUSE, userfaultfd), so the
+ * VFS's write access is given back meanwhile: a freeze must not wait for it.
+ * It was taken by file_start_write() for a synchronous call, and by
+ * kiocb_start_write(), which hides it from lockdep, for another.
+ *
+ * Return: whether there is at least one byte.
+ */
+bool lfs_fault_in(struct kiocb *iocb, struct iov_iter *iter, size_t window)
+{
+	size_t size = min(iov_iter_count(iter), window);
+	size_t missing;
+
+	pagefault_disable();
+	missing = fault_in_iov_iter_readable(iter, size);
+	pagefault_enable();
+	if (likely(!missing))
+		return true;
+	if (is_sync_kiocb(iocb))
+		file_end_write(iocb->ki_filp);
+	else
+		kiocb_end_write(iocb);
+	missing = fault_in_iov_iter_readable(iter, size);
+	if (is_sync_kiocb(iocb))
+		file_start_write(iocb->ki_filp);
+	else
+		kiocb_start_write(iocb);
+	return missing != size;
+}
+
+/**
+ * lfs_wait_for_pipe() - wait until a pipe has something for a file
+ * @pipe: the pipe of a splice to @file
+ * @file: a file of ours, for which the VFS has called file_start_write()
+ * @flags: SPLICE_F_NONBLOCK and others
+ *
+ * Mirrors ipipe_prep(), which is static, with the wait of pipe_wait_readable().
+ * The write access is given back while it waits, as in lfs_fault_in().
+ *
+ * Return: 0 (there is something, or no writer is left), or an errno.
+ */
+int lfs_wait_for_pipe(struct pipe_inode_info *pipe, struct file *file, unsigned int flags)
+{
+	int ret;
+
+	if (!pipe_is_empty(pipe) || !READ_ONCE(pipe->writers))
+		return 0;
+	if (flags & SPLICE_F_NONBLOCK)
+		return -EAGAIN;
+	file_end_write(file);
+	ret = wait_event_interruptible(pipe->rd_wait, !pipe_is_empty(pipe) ||
+						      !READ_ONCE(pipe->writers));
+	file_start_write(file);
 	return ret;
 }
 
@@ -425,6 +616,16 @@ int lfs_parent_pid(void)
 int lfs_session_id(void)
 {
 	return task_session_nr_ns(current, &init_pid_ns);
+}
+
+u32 lfs_pid_for_caller(u32 pid)
+{
+	u32 found;
+
+	rcu_read_lock();
+	found = pid_vnr(find_pid_ns(pid, &init_pid_ns));
+	rcu_read_unlock();
+	return found;
 }
 
 void lfs_comm(char *buf)

@@ -6,6 +6,7 @@
 #include <linux/fs.h>
 #include <linux/fsnotify.h>
 #include <linux/namei.h>
+#include <linux/security.h>
 #include "bindings.h"
 
 /* The child if it is in the dcache; NULL if not. */
@@ -25,14 +26,17 @@ struct dentry *lfs_parent(struct dentry *dentry)
 	return dget_parent(dentry);
 }
 
-/* What is called in the unlocked @parent as @other is in its own. */
-struct dentry *lfs_namesake(struct dentry *parent, struct dentry *other)
+/* What is called in @parent, locked by the caller or not, as @other is in its own. */
+struct dentry *lfs_namesake(struct dentry *parent, struct dentry *other, bool is_locked)
 {
 	struct name_snapshot name;
 	struct dentry *found;
 
 	take_dentry_name_snapshot(&name, other);
-	found = lookup_noperm_unlocked(&QSTR_LEN(name.name.name, name.name.len), parent);
+	if (is_locked)
+		found = lookup_noperm(&QSTR_LEN(name.name.name, name.name.len), parent);
+	else
+		found = lookup_noperm_unlocked(&QSTR_LEN(name.name.name, name.name.len), parent);
 	release_dentry_name_snapshot(&name);
 	return found;
 }
@@ -123,4 +127,35 @@ void lfs_inode_lock_child(struct inode *inode)
 int lfs_may_change_names(struct inode *dir)
 {
 	return inode_permission(&nop_mnt_idmap, dir, MAY_WRITE | MAY_EXEC);
+}
+
+/*
+ * The hooks that do_unlinkat(), do_mknodat() and do_renameat2() call with the
+ * path of the caller, before the VFS's own checks. Those of link(2), rmdir(2),
+ * chmod(2) and chown(2) are not exported: a directory's removal is asked as a
+ * file's, another name as a new file. Parents are locked.
+ */
+int lfs_path_unlink(struct vfsmount *mnt, struct dentry *dir, struct dentry *child)
+{
+	struct path path = { .mnt = mnt, .dentry = dir };
+
+	return security_path_unlink(&path, child);
+}
+
+int lfs_path_mknod(struct vfsmount *mnt, struct dentry *dir, struct dentry *child,
+		   struct inode *inode)
+{
+	struct path path = { .mnt = mnt, .dentry = dir };
+
+	return security_path_mknod(&path, child, inode->i_mode, new_encode_dev(inode->i_rdev));
+}
+
+/* @child must be positive. */
+int lfs_path_rename(struct vfsmount *mnt, struct dentry *old_dir, struct dentry *child,
+		    struct dentry *new_dir, struct dentry *target, unsigned int flags)
+{
+	struct path from = { .mnt = mnt, .dentry = old_dir };
+	struct path to = { .mnt = mnt, .dentry = new_dir };
+
+	return security_path_rename(&from, child, &to, target, flags);
 }

@@ -7,6 +7,22 @@
 #include <linux/mount.h>
 #include "bindings.h"
 
+/* Whether stores through mappings have moved the times below. */
+static bool times_differ(const struct inode *inode, const struct inode *below)
+{
+	return inode->i_mtime_sec != below->i_mtime_sec ||
+	       inode->i_mtime_nsec != below->i_mtime_nsec ||
+	       inode->i_ctime_sec != below->i_ctime_sec ||
+	       /* Without the bit that says that the time was queried. */
+	       ((inode->i_ctime_nsec ^ below->i_ctime_nsec) & ~I_CTIME_QUERIED);
+}
+
+static noinline void copy_times(struct inode *inode, const struct inode *below)
+{
+	inode_set_mtime_to_ts(inode, inode_get_mtime(below));
+	inode_set_ctime_to_ts(inode, inode_get_ctime(below));
+}
+
 /**
  * lfs_file_accessed - note that a program has read an open file of ours
  * @own: our file
@@ -16,22 +32,22 @@
  * that stores through mappings have moved below come first. It ends in
  * ->update_time, that is in lfs_update_atime(). Unlike there, nothing is asked
  * where the lower mount keeps no access times.
+ *
+ * Also takes over the lower size: the VFS reads ours before some hooks are
+ * called (copy_file_range(2), FIONREAD, a lock from the file's end on).
  */
 void lfs_file_accessed(struct file *own, const struct file *lower)
 {
 	struct inode *inode = file_inode(own);
 	const struct inode *below = file_inode(lower);
-	struct timespec64 mtime = inode_get_mtime(below);
-	struct timespec64 ctime = inode_get_ctime(below);
-	struct timespec64 own_mtime = inode_get_mtime(inode);
-	struct timespec64 own_ctime = inode_get_ctime(inode);
+	loff_t size = i_size_read(below);
 
+	if (unlikely(size != i_size_read(inode)))
+		i_size_write(inode, size);
 	if ((own->f_flags & O_NOATIME) || (lower->f_path.mnt->mnt_flags & MNT_NOATIME))
 		return;
-	if (!timespec64_equal(&own_mtime, &mtime))
-		inode_set_mtime_to_ts(inode, mtime);
-	if (!timespec64_equal(&own_ctime, &ctime))
-		inode_set_ctime_to_ts(inode, ctime);
+	if (unlikely(times_differ(inode, below)))
+		copy_times(inode, below);
 	touch_atime(&own->f_path);
 }
 

@@ -62,6 +62,7 @@ use super::{
     writer::WRITER, //
 };
 use crate::vfs::{
+    attr,
     chunk::Chunk,
     error::{EDQUOT, ESHUTDOWN},
     store,
@@ -130,6 +131,8 @@ pub(crate) struct Unfinished {
 
 /// A revert under way.
 struct Intent {
+    /// What it is known by while it is under way; several may begin in one segment.
+    id: u64,
     /// No line and no payload of it stands in an older segment.
     segment: u64,
     /// Its number, if it could be neither finished nor rolled back; 0: it is under way.
@@ -272,6 +275,7 @@ impl Journal {
         let mut intents = KVVec::new();
         for revert in &unfinished {
             let intent = Intent {
+                id: 0,
                 segment: revert.at.segment,
                 left: revert.seq,
                 ended: None,
@@ -281,6 +285,7 @@ impl Journal {
         }
         if let Some(segment) = kept.oldest_orphan() {
             let adoption = Intent {
+                id: 0,
                 segment,
                 left: ADOPTION,
                 ended: None,
@@ -343,33 +348,37 @@ impl Journal {
 
     /// A revert begins: until it has ended, recovery looks for it. Returns what ends it.
     pub(crate) fn begin_intent(&self) -> Result<u64> {
+        let segment = self.segment();
+        let mut intents = self.intents.lock();
+        let newest = intents.iter().map(|i| i.id).max();
+        let id = newest.unwrap_or(0).saturating_add(1);
         let intent = Intent {
-            segment: self.segment(),
+            id,
+            segment,
             left: 0,
             ended: None,
             group: None,
         };
-        let segment = intent.segment;
-        (self.intents.lock()).push(intent, GFP_KERNEL)?;
-        Ok(segment)
+        intents.push(intent, GFP_KERNEL)?;
+        Ok(id)
     }
 
     /// The line that says how a revert ended is placed.
-    pub(crate) fn end_intent(&self, segment: u64) {
+    pub(crate) fn end_intent(&self, id: u64) {
         let ticket = self.staging.lock().last_ticket();
         let mut intents = self.intents.lock();
         let mut open = intents.iter_mut().filter(|i| i.ended.is_none());
-        if let Some(intent) = open.find(|i| i.segment == segment && i.left == 0) {
+        if let Some(intent) = open.find(|i| i.id == id && i.left == 0) {
             intent.ended = Some(ticket);
         }
     }
 
-    /// The group of reverts that began in `segment` has the first line `group`; with `end`, it has ended.
+    /// The group of reverts that began as `id` has the first line `group`; with `end`, it has ended.
     /// Until it is over, that holds for those of its lines that have no end of their own.
-    pub(crate) fn note_group(&self, segment: u64, group: u64, end: Option<Op>) {
+    pub(crate) fn note_group(&self, id: u64, group: u64, end: Option<Op>) {
         let mut intents = self.intents.lock();
         let mut open = intents.iter_mut().filter(|i| i.ended.is_none());
-        if let Some(intent) = open.find(|i| i.segment == segment && i.left == 0) {
+        if let Some(intent) = open.find(|i| i.id == id && i.left == 0) {
             intent.group = Some((group, end));
         }
     }
@@ -385,10 +394,10 @@ impl Journal {
     }
 
     /// A revert could be neither finished nor rolled back; `seq` is its number. It stays open.
-    pub(crate) fn leave_intent(&self, segment: u64, seq: u64) {
+    pub(crate) fn leave_intent(&self, id: u64, seq: u64) {
         let mut intents = self.intents.lock();
         let mut open = intents.iter_mut().filter(|i| i.ended.is_none());
-        if let Some(intent) = open.find(|i| i.segment == segment && i.left == 0) {
+        if let Some(intent) = open.find(|i| i.id == id && i.left == 0) {
             intent.left = seq;
             intent.group = None;
         }
@@ -468,6 +477,17 @@ impl Journal {
 
     /// Waits until everything placed so far is written, or durable.
     pub(crate) fn flush(&self, durable: bool) -> Result {
+        self.flush_or_be_killed(durable, false)
+    }
+
+    /// As [`Journal::flush`], durable, but `EINTR` when the caller is killed meanwhile: the lower
+    /// filesystem may be frozen, and then the worker waits for as long as that lasts. Nothing is lost,
+    /// it is written all the same.
+    pub(crate) fn flush_killable(&self) -> Result {
+        self.flush_or_be_killed(true, true)
+    }
+
+    fn flush_or_be_killed(&self, durable: bool, killable: bool) -> Result {
         let mut staging = self.staging.lock();
         let ticket = staging.last_ticket();
         let failures = staging.writing.count;
@@ -495,7 +515,17 @@ impl Journal {
                 staging.want_written = staging.want_written.max(ticket);
             }
             self.writer.kick();
-            self.progress.wait(&mut staging);
+            if !killable {
+                self.progress.wait(&mut staging);
+            } else if self.progress.wait_interruptible(&mut staging) {
+                if task::is_killed() {
+                    break Err(EINTR);
+                }
+                // Another signal, which is for later: it would wake us again and again.
+                drop(staging);
+                attr::nap();
+                staging = self.staging.lock();
+            }
         };
         staging.flushing = staging.flushing.saturating_sub(1);
         result

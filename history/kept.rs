@@ -676,13 +676,13 @@ impl Journal {
         self.end_left_intent(ADOPTION);
     }
 
-    /// Deletes an object for good, if it is kept with that segment.
-    pub(crate) fn discard_kept(&self, segment: u64, object: ObjectId) -> Result {
+    /// Deletes an object for good, if it is kept with that segment. `bytes` were counted for it: its content
+    /// may have been taken back since.
+    pub(crate) fn discard_kept(&self, segment: u64, object: ObjectId, bytes: u64) -> Result {
         let (place, name) = match self.kept_with(segment, object) {
             Err(e) if e == ENODATA => return Ok(()),
             found => found?,
         };
-        let bytes = place.bytes_of(name.bytes());
         remove_whole(&place, name.bytes())?;
         self.count_kept(0, bytes);
         Ok(())

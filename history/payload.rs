@@ -526,6 +526,22 @@ impl LineRoom<'_> {
         })
     }
 
+    /// Gives back what is left of the room, since something is waited for.
+    pub(crate) fn release(&mut self) {
+        if self.left != 0 {
+            let journal = self.journal;
+            self.give_back(&mut journal.staging.lock());
+        }
+    }
+
+    /// Takes room for a line, if there is none left.
+    pub(crate) fn renew(&mut self) -> Result {
+        if self.left == 0 {
+            *self = self.journal.reserve_lines(1)?;
+        }
+        Ok(())
+    }
+
     /// Gives back what is left of the room.
     #[inline]
     fn give_back(&mut self, staging: &mut Staging) {
@@ -540,9 +556,6 @@ impl LineRoom<'_> {
 impl Drop for LineRoom<'_> {
     #[inline]
     fn drop(&mut self) {
-        if self.left != 0 {
-            let journal = self.journal;
-            self.give_back(&mut journal.staging.lock());
-        }
+        self.release();
     }
 }

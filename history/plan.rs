@@ -27,6 +27,8 @@ mod map;
 mod merge;
 #[path = "plan/names.rs"]
 mod names;
+#[path = "plan/net.rs"]
+mod net;
 #[path = "plan/picked.rs"]
 mod picked;
 #[path = "plan/space.rs"]
@@ -65,6 +67,13 @@ pub use names::{
     NameStep,
     Progress,
     Victim, //
+};
+pub use net::{
+    Change,
+    Net,
+    Span,
+    Turn,
+    Why, //
 };
 pub use picked::{
     Picking,

@@ -33,6 +33,9 @@ const RESERVE: &[u8] = b"reserve";
 /// The most that it takes.
 const RESERVE_BYTES: u64 = 5 << 20;
 
+/// What is given back of it first. All of it at once would go to others who wait for room just then.
+pub(crate) const PIECE: u64 = 64 * 1024;
+
 /// The fewest segments that a mount leaves: what recovery needs lies in the newest.
 const FEW: usize = 2;
 
@@ -52,9 +55,8 @@ pub(super) enum GaveUp {
 /// left to give up.
 pub(super) fn make_way(root: &Dir, on_full: OnFull) -> Result<bool> {
     let home = trust::open(root, &|_, _| Ok(()), &|_| {})?;
-    let reserve = home.dir.open(RESERVE, true).ok();
-    if let Some(reserve) = reserve.filter(|reserve| reserve.size() != 0) {
-        return reserve.truncate(0).map(|()| true);
+    if give_back(&home.dir, RESERVE_BYTES)? {
+        return Ok(true);
     }
     let mut files = Files::open(&home.dir)?;
     if files.give_up_spare()? {
@@ -75,6 +77,27 @@ pub(super) fn make_way(root: &Dir, on_full: OnFull) -> Result<bool> {
     }
     files.give_up_spare()?;
     Ok(true)
+}
+
+/// Gives so many bytes of the reserve back. False: it has none.
+fn give_back(home: &Dir, bytes: u64) -> Result<bool> {
+    match home.open(RESERVE, true) {
+        Ok(reserve) if reserve.size() != 0 => {
+            let rest = reserve.size().saturating_sub(bytes);
+            match reserve.truncate(rest) {
+                // btrfs has room of its own for removals, but for nothing else.
+                Err(e) if e == ENOSPC => {
+                    drop(reserve);
+                    home.unlink(RESERVE)?;
+                }
+                result => result?,
+            }
+            Ok(true)
+        }
+        Ok(_) => Ok(false),
+        Err(e) if e == ENOENT => Ok(false),
+        Err(e) => Err(e),
+    }
 }
 
 impl Journal {
@@ -240,51 +263,57 @@ impl Journal {
     }
 
     /// Makes room on the lower filesystem for what is staged already: gives up the file that waits
-    /// for a new use, or the oldest segment, or the reserve. `None`: nothing is left to give up.
-    pub(super) fn make_room(&self) -> Result<Option<GaveUp>> {
+    /// for a new use, or the oldest segment, or so many bytes of the reserve. `None`: nothing is left
+    /// to give up.
+    pub(super) fn make_room(&self, bytes: u64) -> Result<Option<GaveUp>> {
         let mut keep = self.keep.lock();
+        let gave_up = self.give_up_unused(&mut keep, bytes)?;
+        if gave_up.is_some() {
+            // Some filesystems give blocks back only then. The next write finds out whether it has helped.
+            let _ = keep.home.dir.dentry().superblock().sync();
+        }
+        Ok(gave_up)
+    }
+
+    /// As [`Self::make_room`], without seeing to it that the blocks are free.
+    fn give_up_unused(&self, keep: &mut Keep, bytes: u64) -> Result<Option<GaveUp>> {
         if self.files.lock().give_up_spare()? {
             return Ok(Some(GaveUp::Spare));
         }
         let trims = self.options.on_full == OnFull::Trim;
-        if trims && self.drop_oldest(&mut keep, false)? {
+        if trims && self.drop_oldest(keep, false)? {
             self.files.lock().give_up_spare()?;
             return Ok(Some(GaveUp::Segment));
         }
-        if self.open_reserve(&keep)? {
+        if self.open_reserve(keep, bytes)? {
             return Ok(Some(GaveUp::Reserve));
         }
         // The line that ends a revert cannot become durable without room. What is lost is that a power
         // cut now would take that revert back, whole.
-        let dropped = trims && self.drop_oldest(&mut keep, true)?;
+        let dropped = trims && self.drop_oldest(keep, true)?;
         if dropped {
             self.files.lock().give_up_spare()?;
         }
         Ok(dropped.then_some(GaveUp::Segment))
     }
 
-    /// Makes room on the lower filesystem for a revert, without dropping any history. False: there is
-    /// nothing to give up for it.
-    pub(crate) fn make_room_for_revert(&self) -> bool {
+    /// Makes room on the lower filesystem for a revert, without dropping any history: so many bytes of
+    /// the reserve, if need be. False: there is nothing to give up for it.
+    pub(crate) fn make_room_for_revert(&self, bytes: u64) -> bool {
         let _kernel = AsKernel::new();
         let keep = self.keep.lock();
         let spare = self.files.lock().give_up_spare();
-        if matches!(spare, Ok(false)) && !matches!(self.open_reserve(&keep), Ok(true)) {
+        if matches!(spare, Ok(false)) && !matches!(self.open_reserve(&keep, bytes), Ok(true)) {
             return false;
         }
         // Some filesystems give blocks back only then.
         spare.is_ok() && keep.home.dir.dentry().superblock().sync().is_ok()
     }
 
-    /// Gives the reserve's blocks back. False: it has none.
-    fn open_reserve(&self, keep: &Keep) -> Result<bool> {
+    /// Gives so many of the reserve's bytes back. False: it has none.
+    fn open_reserve(&self, keep: &Keep, bytes: u64) -> Result<bool> {
         self.staging.lock().tight = true;
-        match keep.home.dir.open(RESERVE, true) {
-            Ok(reserve) if reserve.size() != 0 => reserve.truncate(0).map(|()| true),
-            Ok(_) => Ok(false),
-            Err(e) if e == ENOENT => Ok(false),
-            Err(e) => Err(e),
-        }
+        give_back(&keep.home.dir, bytes)
     }
 
     /// Fills the reserve while there is plenty of space.
@@ -295,7 +324,7 @@ impl Journal {
             return Ok(());
         }
         let reserve = keep.home.dir.create(RESERVE, MODE)?;
-        if reserve.size() != 0 || reserve.allocate(0, size).is_ok() {
+        if reserve.size() >= size || reserve.allocate(0, size).is_ok() {
             self.staging.lock().tight = false;
         }
         Ok(())

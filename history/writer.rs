@@ -12,7 +12,13 @@ use kernel::{
     sync::Arc, //
 };
 
-use super::{journal::Journal, pool::Batch, segment::Segment, staging::align};
+use super::{
+    journal::Journal,
+    pool::Batch,
+    retention::{GaveUp, PIECE},
+    segment::Segment,
+    staging::align, //
+};
 use crate::vfs::{
     chunk::Chunk,
     error::EDQUOT,
@@ -124,21 +130,26 @@ impl Journal {
         }
     }
 
-    /// Writes a chunk; when there is no space, again after room was made: each kind of room is made once,
-    /// since some filesystems give blocks back only later.
+    /// Writes a chunk; when there is no space, again after room was made. No more than one segment is
+    /// dropped in a row; of the reserve, more goes each time, since what a filesystem wants to have free
+    /// for one change may be much more than that takes.
     fn write(&self, batch: Batch, chunks: &[Chunk], is_payload: bool) -> Result {
         let chunk = chunks.get(batch.index).ok_or(EIO)?;
         let segment = self.files.lock().to_write(batch.segment)?;
         let mut last = None;
+        let mut share = PIECE;
         loop {
             let result = write_chunk(chunk, batch, &segment, is_payload);
             match result {
                 Err(e) if e == ENOSPC || e == EDQUOT => {}
                 result => return result,
             }
-            let gave_up = self.make_room()?;
-            if gave_up.is_none() || gave_up == last {
-                return result;
+            let gave_up = self.make_room(share)?;
+            match gave_up {
+                None => return result,
+                Some(GaveUp::Reserve) => share = share.saturating_mul(2),
+                _ if gave_up == last => return result,
+                _ => {}
             }
             last = gave_up;
         }

@@ -4,6 +4,7 @@
 
 use super::{
     names::{decode, directory, Names, NAME},
+    rights::Caller,
     steps::Lines,
     Refusal, Revert,
 };
@@ -33,7 +34,7 @@ pub(super) fn take_back(revert: &Revert<'_>) -> Result<(), Refusal> {
     let dir = revert.inode;
     let mount = dir.mount();
     let taken = {
-        let _lock = dir.lock_as_parent();
+        let _lock = dir.lock_in_time()?;
         revert.newest_names(1)?
     };
     let mut lines = Lines::new(revert.journal)?;
@@ -74,6 +75,9 @@ pub(super) fn take_back(revert: &Revert<'_>) -> Result<(), Refusal> {
         return Err(conflict(taken.newest));
     }
     other.inode.may_change_names()?;
+    if !Caller::new(revert.file, revert.journal).reaches_names_in(&lower)? {
+        return Err(Refusal::new(Reason::NotOwner, taken.newest));
+    }
     let names = Names {
         mount,
         journal: revert.journal,
@@ -82,6 +86,7 @@ pub(super) fn take_back(revert: &Revert<'_>) -> Result<(), Refusal> {
         lower: &lower,
         other: None,
         room: revert.room(),
+        asking: revert.asking(),
     };
     let result = revert.take_back_names(&again, Some(&names));
     other.inode.refresh();

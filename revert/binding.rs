@@ -40,14 +40,15 @@ const LONG: usize = 64;
 /// An object that a name was taken from.
 pub(super) struct Gone {
     inode: ARef<Inode>,
-    /// With which segment it is kept; `None`: it has other names.
-    segment: Option<u64>,
+    /// With which segment it is kept, and how many bytes were counted for it; `None`: it has other names.
+    kept: Option<(u64, u64)>,
 }
 
 impl Gone {
-    /// Where it is kept: the segment, and which object it is.
-    pub(super) fn kept(&self) -> Option<(u64, ObjectId)> {
-        Some((self.segment?, self.inode.id()))
+    /// Where it is kept: the segment, and which object it is; and how many bytes were counted for it.
+    pub(super) fn kept(&self) -> Option<(u64, ObjectId, u64)> {
+        let (segment, bytes) = self.kept?;
+        Some((segment, self.inode.id(), bytes))
     }
 }
 
@@ -102,7 +103,10 @@ impl Names<'_> {
     pub(super) fn remove(&self, name: &[u8], node: ObjectId) -> Outcome<Gone> {
         let lower = self.bound(name, Some(node))?;
         let inode = self.own(&lower)?;
-        let _lock = inode.lock();
+        if let Some(asking) = self.asking {
+            asking.remove((self.dir, self.dentry), name, &inode)?;
+        }
+        let _lock = inode.lock_unless_held();
         let cached = self.leaving(name);
         if cached.as_ref().is_some_and(|child| child.is_mount_point()) {
             return Err(Refusal::new(Reason::Conflict, 0));
@@ -124,12 +128,12 @@ impl Names<'_> {
             keep::away(self.mount, self.journal, &inode, last, &at, 0, self.room).map_err(full)?
         };
         parting.settle();
-        let segment = match &parting {
-            Parting::Kept(kept) => Some(kept.segment()),
+        let kept = match &parting {
+            Parting::Kept(kept) => Some((kept.segment(), kept.bytes())),
             _ => None,
         };
         backup::touched_below(&inode, &lower);
-        if segment.is_none() {
+        if kept.is_none() {
             // It is found by its lines when it is to have this name again: it may have none so far.
             backup::leave_told(&inode, &lower);
         }
@@ -139,13 +143,13 @@ impl Names<'_> {
         }
         Ok(Gone {
             inode: inode.lower().get(),
-            segment,
+            kept,
         })
     }
 
     /// Undoes [`Self::remove`]; without `gone`, that was done before a crash.
     pub(super) fn put_back(&self, name: &[u8], node: ObjectId, gone: Option<&Gone>) -> Outcome {
-        let segment = gone.and_then(|gone| gone.segment);
+        let segment = gone.and_then(|gone| Some(gone.kept?.0));
         if let Some((dir, kept)) = kept(self.journal, node, segment)? {
             return self.take_from_kept(name, &dir, &kept);
         }
@@ -168,7 +172,8 @@ impl Names<'_> {
     fn take_from_kept(&self, name: &[u8], dir: &Dir, kept: &Dentry) -> Outcome {
         self.must_be_free(name)?;
         let inode = self.own(kept)?;
-        let _lock = inode.lock();
+        self.ask_to_bind(name, &inode, kept, false)?;
+        let _lock = inode.lock_unless_held();
         backup::load(&inode)?;
         {
             let _kernel = AsKernel::new();
@@ -202,7 +207,8 @@ impl Names<'_> {
     fn link(&self, name: &[u8], lower: &Dentry) -> Outcome {
         self.must_be_free(name)?;
         let inode = self.own(lower)?;
-        let _lock = inode.lock();
+        self.ask_to_bind(name, &inode, lower, true)?;
+        let _lock = inode.lock_unless_held();
         backup::load(&inode)?;
         {
             let _kernel = AsKernel::new();
@@ -213,6 +219,18 @@ impl Names<'_> {
             child.linked(&inode);
         }
         Ok(())
+    }
+
+    /// Whether the caller may give the object the name.
+    #[inline(never)]
+    fn ask_to_bind(&self, name: &[u8], inode: &OwnInode, lower: &Dentry, is_link: bool) -> Outcome {
+        match self.asking {
+            Some(asking) => {
+                let place = (self.journal, self.dentry);
+                asking.bind(place, name, (inode, lower), is_link)
+            }
+            None => Ok(()),
+        }
     }
 
     /// An object has got a name: its times have moved, and the directory shows it. Answers our dentry of
@@ -243,7 +261,11 @@ impl Names<'_> {
         let lower = other.bound(from, Some(node))?;
         self.must_be_free(to)?;
         let inode = self.own(&lower)?;
-        let _lock = inode.lock();
+        if let Some(asking) = self.asking {
+            let (dirs, names) = ((other.dir, self.dir), (other.dentry, self.dentry));
+            asking.rename(dirs, names, (from, to), &inode, c::RENAME_NOREPLACE)?;
+        }
+        let _lock = inode.lock_unless_held();
         backup::load(&inode)?;
         let cached = match self.dentry {
             Some(_) => other.leaving(from),
@@ -291,6 +313,12 @@ impl Names<'_> {
         let second = other.bound(second_name, second_node)?;
         let inodes = [self.own(&first)?, self.own(&second)?];
         let [a, b] = &inodes;
+        if let Some(asking) = self.asking {
+            let (dirs, names) = ((self.dir, other.dir), (self.dentry, other.dentry));
+            let back = ((other.dir, self.dir), (other.dentry, self.dentry));
+            asking.rename(dirs, names, (name, second_name), a, c::RENAME_EXCHANGE)?;
+            asking.rename(back.0, back.1, (second_name, name), b, c::RENAME_EXCHANGE)?;
+        }
         let is_across = self.dir.id() != other.dir.id();
         let _locks = OwnInode::lock_exchanged(a, b, is_across);
         for inode in &inodes {

@@ -49,6 +49,8 @@ pub(super) struct Content<'a> {
     pub(super) force: bool,
     /// The size that it had before a revert that is gone on with; `None`: it is as large as it is.
     pub(super) resumed: Option<u64>,
+    /// Whether a look at it ends when the caller is killed: nothing is changed yet.
+    pub(super) is_killable: bool,
 }
 
 /// What a line says of the old state when a revert saved none of it: `why=`.
@@ -84,7 +86,7 @@ impl Entry<'_> {
         is_newest: bool,
         ranges: &'p [(u64, u64)],
     ) -> Result<Entry<'p>> {
-        let needs_none = (is_newest && self.mode == Mode::Walk) || self.op == Op::Redo;
+        let needs_none = is_newest && self.mode == Mode::Walk;
         let picks = if needs_none {
             None
         } else {
@@ -129,7 +131,7 @@ impl Content<'_> {
         }
     }
 
-    /// Whether the object is as our last line says. Our inode is locked, or our mount frozen.
+    /// Whether the object is as our last line says. Our inode is locked.
     pub(super) fn verify(&self, state: &mut ObjectState) -> Result<OnForeign, Refusal> {
         backup::load_known(self.mount, self.journal, self.inode, self.lower, state)?;
         backup::tell_stores(self.journal, self.inode, state, Teller::Locker)?;
@@ -157,7 +159,8 @@ impl Content<'_> {
             return Ok(true);
         };
         let cookie = attr::cookie(self.mount.lower(), self.lower)?;
-        Ok(cookie == left)
+        let is_given_up = |seen| backup::is_given_up(seen, self.inode);
+        Ok(cookie == left || state.seen.as_ref().is_some_and(is_given_up))
     }
 
     /// Whether the object may be changed at all, as far as its protection goes, now and then.
@@ -346,7 +349,7 @@ impl Content<'_> {
     /// What a revert's line says that is to be done.
     #[inline(never)]
     fn planned(&self, line: &Line<'_>) -> Result<Gathered, Refusal> {
-        if line.op == Op::Redo {
+        if line.op == Op::Redo && line.picks.is_none() {
             let places = redone_by(self.journal, line)?;
             let mut numbers = KVVec::with_capacity(places.len(), GFP_KERNEL)?;
             let mut lines = Lines::new(self.journal)?;

@@ -5,7 +5,9 @@
 use super::{
     content::Content,
     picks::Picked,
-    steps::{fate, Lines},
+    rights,
+    staying::{attributes_of, Attribute, Mine, Staying},
+    steps::{fate, is_on_names, Lines},
     Chain, Link, Refusal,
 };
 use crate::{
@@ -14,13 +16,12 @@ use crate::{
         journal::Journal,
         line::{Line, Op, Pos},
         plan::{
-            inverse, resized, Access, Entry, Fate, Kept, Kind, MapReader, Merge, OnForeign,
-            Outcome, Picking, Piece, PlanError, Record, Records, Restore, Source, Standing, Step,
-            Store, RECORD,
+            inverse, resized, Entry, Fate, Kept, MapReader, Merge, OnForeign, Outcome, Picking,
+            Piece, PlanError, Records, Restore, Source, Standing, Step, Store, Touched, RECORD,
         }, //
     },
     uapi::Reason,
-    vfs::{error::EUCLEAN, inode::OwnInode, scope::crc32c, task}, //
+    vfs::{error::EUCLEAN, scope::crc32c, task}, //
 };
 use kernel::prelude::*;
 
@@ -30,6 +31,12 @@ pub(super) struct List<T>(KVVec<T>);
 impl<T> List<T> {
     pub(super) fn new() -> Self {
         Self(KVVec::new())
+    }
+}
+
+impl<T> Default for List<T> {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -132,8 +139,8 @@ impl PlanError {
 pub(super) enum Choice<'a> {
     /// So many of the newest.
     Newest(u64),
-    /// Those with these numbers, the newest first.
-    These(&'a [u64]),
+    /// Those with these numbers, the newest first; others of the same object may be taken back, too.
+    These(&'a [u64], &'a dyn Fn(u64) -> bool),
     /// As many as that, which a revert's line lists.
     Listed(&'a Picked, u64),
 }
@@ -142,7 +149,7 @@ impl Choice<'_> {
     fn count(&self) -> u64 {
         match self {
             Self::Newest(count) | Self::Listed(_, count) => *count,
-            Self::These(numbers) => numbers.len() as u64,
+            Self::These(numbers, _) => numbers.len() as u64,
         }
     }
 
@@ -150,14 +157,15 @@ impl Choice<'_> {
         match self {
             Self::Newest(_) => true,
             Self::Listed(picked, _) => picked.contains(seq),
-            Self::These(numbers) => numbers.binary_search_by(|n| seq.cmp(n)).is_ok(),
+            Self::These(numbers, _) => numbers.binary_search_by(|n| seq.cmp(n)).is_ok(),
         }
     }
 
     fn fate(&self, seq: u64) -> Fate {
         match self {
             Self::Newest(_) => Fate::Go,
-            Self::These(_) | Self::Listed(..) => fate(self.takes(seq)),
+            Self::These(_, all) => fate(all(seq)),
+            Self::Listed(..) => fate(self.takes(seq)),
         }
     }
 
@@ -165,7 +173,7 @@ impl Choice<'_> {
     fn missing(&self, taken: u64) -> u64 {
         match self {
             Self::Newest(_) | Self::Listed(..) => 0,
-            Self::These(numbers) => {
+            Self::These(numbers, _) => {
                 let next = usize::try_from(taken).ok().and_then(|i| numbers.get(i));
                 next.copied().unwrap_or(0)
             }
@@ -184,8 +192,8 @@ pub(super) fn refuse(_seq: u64, refusal: Refusal) -> Result<(), Refusal> {
 /// How much of a payload is read at once.
 const CHUNK: usize = 64 * 1024;
 
-/// How many ranges that stay are remembered at most.
-const MOST_RANGES: usize = 32 * 1024;
+/// How many ranges that stay are remembered at most. Their memory is charged to the caller.
+const MOST_RANGES: usize = 1024 * 1024;
 
 /// A plan in the making.
 struct Gathering<'a> {
@@ -193,10 +201,13 @@ struct Gathering<'a> {
     choice: Choice<'a>,
     merge: Merge<List<Entry>>,
     attributes: KVVec<u8>,
+    /// How many bytes of them there are when what does not hold is dropped.
+    compact_at: usize,
     buf: KVVec<u8>,
     picking: Picking<List<(u64, u64)>>,
     standing: Standing<List<Kept>>,
     standing_attributes: KVVec<(Attribute, u64)>,
+    reverts: KVVec<Staying>,
     taken: u64,
     newest: u64,
     back: Option<Pos>,
@@ -207,6 +218,8 @@ struct Gathering<'a> {
     oldest_line: u64,
     /// Whether the object has content: the size of any other is none of ours.
     is_regular: bool,
+    /// The number of the oldest line that the caller has a right to.
+    first_own: u64,
 }
 
 /// Plans to take operations of an object back that stand; where one cannot be, `objections` is told.
@@ -222,6 +235,9 @@ pub(super) fn plan(
     let mut chain = Chain::new(journal, inode.id(), head, on_foreign)?;
     let mut gathering = Gathering::new(content, choice)?;
     while gathering.taken < choice.count() {
+        if let (Err(killed), true) = (task::breathe(), content.is_killable) {
+            return Err(killed.into());
+        }
         let hides = chain.hides();
         gathering.is_newest &= !hides;
         let missing = choice.missing(gathering.taken);
@@ -256,10 +272,12 @@ impl<'a> Gathering<'a> {
             choice,
             merge: Merge::new(List::new(), size),
             attributes: KVVec::new(),
+            compact_at: COMPACT_AT,
             buf,
             picking: Picking::new(List::new()),
             standing: Standing::new(List::new(), MOST_RANGES),
             standing_attributes: KVVec::new(),
+            reverts: KVVec::new(),
             taken: 0,
             newest: 0,
             back: None,
@@ -268,6 +286,7 @@ impl<'a> Gathering<'a> {
             oldest: u64::MAX,
             oldest_line: u64::MAX,
             is_regular: content.inode.is_regular(),
+            first_own: rights::first_own_now(content.journal, content.inode)?,
         })
     }
 
@@ -288,7 +307,7 @@ impl<'a> Gathering<'a> {
                 self.stays(line)
             }
             _ => {
-                if let Choice::These(_) = self.choice {
+                if let Choice::These(..) = self.choice {
                     if is_taken {
                         // It was taken back already, or is no operation.
                         objections(line.seq, Refusal::new(Reason::NothingLeft, 0))?;
@@ -309,6 +328,7 @@ impl<'a> Gathering<'a> {
         let seq = line.seq;
         self.taken = self.taken.saturating_add(1);
         let result = match self.in_way(line)? {
+            _ if seq < self.first_own => Err(Refusal::new(Reason::NotOwner, 0)),
             Some(newer) => Err(Refusal::new(Reason::Conflict, newer)),
             None => self.add_inverse(line),
         };
@@ -330,15 +350,45 @@ impl<'a> Gathering<'a> {
     fn stays(&mut self, line: &Line<'_>) -> Result<(), Refusal> {
         self.is_newest = false;
         self.picking.part();
-        if line.picks.is_some() && !line.deep {
-            // With what it took back it comes to nothing.
+        if is_on_names(line) {
+            return Ok(());
+        }
+        let attributes = attributes_of(self.journal, line)?;
+        // With what it took back it comes to nothing: only what is between has seen that differ.
+        if let Some(mut revert) = Staying::of(line)? {
+            revert.attributes = attributes;
+            self.reverts.push(revert, GFP_KERNEL)?;
             return Ok(());
         }
         self.standing.add(line).map_err(|e| e.refuse(line.seq))?;
-        for attribute in self.attributes_of(line)? {
-            (self.standing_attributes).push((attribute, line.seq), GFP_KERNEL)?;
+        for attribute in attributes {
+            // Of one attribute the newest operation is in the way.
+            let mut kept = self.standing_attributes.iter();
+            if !kept.any(|(kept, _)| *kept == attribute) {
+                (self.standing_attributes).push((attribute, line.seq), GFP_KERNEL_ACCOUNT)?;
+            }
         }
         Ok(())
+    }
+
+    /// A revert that stays and took back, or did again, an operation that is older than `line` and touched
+    /// what that did: what `line` replaced, and what was saved of it, is not what would be there now.
+    fn revert_in_way(&self, line: &Line<'_>) -> Result<Option<u64>, Refusal> {
+        if self.reverts.iter().all(|revert| revert.lowest >= line.seq) {
+            return Ok(None);
+        }
+        let mine = Mine {
+            touched: Touched::of(line),
+            attributes: attributes_of(self.journal, line)?,
+        };
+        for revert in self.reverts.iter().filter(|one| one.lowest < line.seq) {
+            if mine.meets(&revert.touched, &revert.attributes)
+                && revert.reaches(self.journal, line.prev, &mine)?
+            {
+                return Ok(Some(revert.seq));
+            }
+        }
+        Ok(None)
     }
 
     /// The newest operation that stays and touched what `line` did.
@@ -349,31 +399,15 @@ impl<'a> Gathering<'a> {
         if let Some(seq) = self.standing.in_way(line) {
             return Ok(Some(seq));
         }
+        if let Some(seq) = self.revert_in_way(line)? {
+            return Ok(Some(seq));
+        }
         if self.standing_attributes.is_empty() {
             return Ok(None);
         }
-        let touched = self.attributes_of(line)?;
+        let touched = attributes_of(self.journal, line)?;
         let mut standing = self.standing_attributes.iter();
         Ok(standing.find_map(|(kept, seq)| touched.contains(kept).then_some(*seq)))
-    }
-
-    /// Which attributes an operation replaced.
-    #[inline(never)]
-    fn attributes_of(&self, line: &Line<'_>) -> Result<KVVec<Attribute>, Refusal> {
-        let mut touched = KVVec::new();
-        if line.attributes.is_none() {
-            return Ok(touched);
-        }
-        // What cannot be taken back is no concern here.
-        let Some(restore) = inverse(line).ok().and_then(|inverse| inverse.restore) else {
-            return Ok(touched);
-        };
-        let records = attributes(self.journal, &restore)?;
-        let records = Records::new(&records).map_err(|e| e.refuse(line.seq))?;
-        for record in records.last_ones() {
-            touched.push(Attribute::of(&record)?, GFP_KERNEL)?;
-        }
-        Ok(touched)
     }
 
     /// Adds the inverse of one line to the plan.
@@ -391,10 +425,7 @@ impl<'a> Gathering<'a> {
             })?;
             let old =
                 attributes(self.journal, restore).map_err(|refusal| Refusal { seq, ..refusal })?;
-            if self.attributes.len().saturating_add(old.len()) > MAX_ATTRIBUTES {
-                return Err(PlanError::NoRoom.refuse(seq));
-            }
-            self.attributes.extend_from_slice(&old, GFP_KERNEL)?;
+            self.add_attributes(&old).map_err(|e| e.refuse(seq))?;
         }
         if inverse.trims {
             self.merge.trim();
@@ -406,12 +437,33 @@ impl<'a> Gathering<'a> {
         Ok(())
     }
 
+    /// Adds records of old attributes. Of one attribute the oldest holds: the others go when there are
+    /// many.
+    fn add_attributes(&mut self, old: &[u8]) -> Result<(), PlanError> {
+        let gathered = self.attributes.len().saturating_add(old.len());
+        if gathered > MAX_ATTRIBUTES {
+            return Err(PlanError::NoRoom);
+        }
+        let add = self.attributes.extend_from_slice(old, GFP_KERNEL_ACCOUNT);
+        add.map_err(|_| PlanError::NoRoom)?;
+        if gathered > self.compact_at {
+            let mut last = KVVec::new();
+            for record in Records::new(&self.attributes)?.last_ones_and_owners() {
+                let head = record.head().ok_or(PlanError::Corrupt)?;
+                for part in [&head[..], record.name, record.value.unwrap_or_default()] {
+                    (last.extend_from_slice(part, GFP_KERNEL_ACCOUNT))
+                        .map_err(|_| PlanError::NoRoom)?;
+                }
+            }
+            self.compact_at = last.len().saturating_mul(2).max(COMPACT_AT);
+            self.attributes = last;
+        }
+        Ok(())
+    }
+
     #[inline(never)]
     fn finish(self, hides: bool, content: &Content<'_>) -> Result<Gathered, Refusal> {
         let newest = self.newest;
-        if !may_see(content.inode, &self.attributes)? {
-            return Err(Refusal::new(Reason::NotOwner, newest));
-        }
         let mut pieces = List::new();
         let outcome = (self.merge.finish(&mut pieces)).map_err(|e| e.refuse(newest))?;
         let mut attributes = self.attributes;
@@ -450,30 +502,11 @@ pub(super) fn redo(
     numbers: &[u64],
 ) -> Result<Gathered, Refusal> {
     let mut lines = Lines::new(content.journal)?;
-    let mut gathering = Gathering::new(content, Choice::These(numbers))?;
+    let mut gathering = Gathering::new(content, Choice::These(numbers, &|_| true))?;
     for at in places {
         gathering.take(&lines.read(*at)?, &mut refuse)?;
     }
     gathering.finish(false, content)
-}
-
-/// An attribute, as far as it can be put back on its own: mode, owner and ACL are one.
-#[derive(PartialEq, Eq)]
-struct Attribute {
-    kind: Kind,
-    name: KVec<u8>,
-}
-
-impl Attribute {
-    fn of(record: &Record<'_>) -> Result<Self> {
-        let kind = match record.kind {
-            Kind::AccessAcl => Kind::Access,
-            kind => kind,
-        };
-        let mut name = KVec::new();
-        name.extend_from_slice(record.name, GFP_KERNEL)?;
-        Ok(Self { kind, name })
-    }
 }
 
 /// Reads a payload and compares its checksum.
@@ -493,6 +526,9 @@ pub(super) fn verify(journal: &Journal, restore: &Restore, buf: &mut [u8]) -> Re
     }
     Ok(())
 }
+
+/// How many bytes of old attributes are gathered before those that do not hold are dropped.
+const COMPACT_AT: usize = 64 << 10;
 
 /// How many bytes of old attributes one revert gathers at most.
 const MAX_ATTRIBUTES: usize = 16 << 20;
@@ -523,16 +559,6 @@ pub(super) fn saved_attributes(journal: &Journal, line: &Line<'_>) -> Result<KVV
         Some(restore) => attributes(journal, restore),
         None => Ok(KVVec::new()),
     }
-}
-
-/// Whether the caller may see what the object was then: who does not own it only because it was
-/// given to them must not get what it held before.
-fn may_see(inode: &OwnInode, attributes: &[u8]) -> Result<bool, Refusal> {
-    let access = Records::new(attributes)
-        .map_err(|e| e.refuse(0))?
-        .last(Kind::Access)
-        .and_then(|record| Access::decode(record.value?));
-    Ok(access.is_none_or(|access| access.uid == inode.uid() || task::may_give_away()))
 }
 
 /// Hands out the pieces of a payload.

@@ -2,16 +2,18 @@
 
 //! Taking back operations on any objects of a mount: all of them, or none.
 //!
-//! Nobody changes anything through the mount meanwhile: it is frozen. First everything is looked at
-//! ([`choose`]), and nothing is done if one operation cannot be taken back. Then each object gets a
-//! line, its intent, with what is about to be replaced; only when all of them are durable, they are
-//! applied ([`apply`]). One line decides for all of them how it ended: it is durable before any other
-//! object's own line says the same. What fails on the way is rolled back; a crash before that line
+//! First everything is looked at ([`choose`]) with nothing excluded, and the request ends there if one
+//! operation cannot be taken back, or if it is a dry run. Then all objects that have to do with it are
+//! locked ([`exclude`]), so that no operation comes in between, and everything is looked at again. Each
+//! object gets a line, its intent, with what is about to be replaced; only when all of them are durable,
+//! they are applied ([`apply`]). One line decides for all of them how it ended: it is durable before any
+//! other object's own line says the same. What fails on the way is rolled back; a crash before that line
 //! lets the next mount roll it back ([`recover`]).
 
 mod apply;
 mod choose;
 mod claim;
+mod exclude;
 mod intents;
 mod order;
 mod recover;
@@ -23,6 +25,7 @@ use super::{
     content::{Content, Entry},
     may_revert,
     names::discard,
+    rights::Caller,
     steps::{is_on_names, Lines, Todo},
     taken::oldest_of,
     Refusal,
@@ -42,10 +45,13 @@ use crate::{
         error::{ENODATA, EUCLEAN},
         file::{File, OwnFile},
         inode::OwnInode,
+        lock::Patience,
         superblock::SuperBlock,
+        task,
     },
 };
 use claim::{break_leases, Claim, LEASE_ROUNDS};
+use exclude::Excluded;
 use kernel::{prelude::*, sync::aref::ARef};
 pub(super) use recover::withdraw;
 pub(crate) use rehearse::Staying;
@@ -96,6 +102,29 @@ struct Ground<'a> {
     sb: &'a SuperBlock,
     mount: &'a Mount,
     journal: &'a Journal,
+    phase: Phase,
+}
+
+/// How far a request has come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// It is looked at; nothing is excluded.
+    Planning,
+    /// It is looked at again; its objects are locked.
+    Checking,
+    /// Lines were placed: a killed caller goes on to the end. Recovery begins here.
+    Performing,
+}
+
+impl Ground<'_> {
+    /// In a loop that may take long: lets others run, and ends a request that has changed nothing yet
+    /// when its caller is killed.
+    fn breathe(&self) -> Result {
+        match (task::breathe(), self.phase) {
+            (Err(killed), Phase::Planning | Phase::Checking) => Err(killed),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// An operation that is taken back.
@@ -139,8 +168,13 @@ struct Group<'a> {
     request: &'a Request,
     chosen: KVVec<Chosen>,
     members: KVVec<Member>,
-    /// Those of the objects that have no name: they would be gone with the last close.
-    held: KVVec<ARef<OwnInode>>,
+    /// All that is changed, or has to do with names that are; they stay in memory, also those without a
+    /// name, which would be gone with the last close. Some are there more than once.
+    inodes: KVVec<ARef<OwnInode>>,
+    /// Whether a directory gets another parent.
+    moves_directories: bool,
+    /// For objects that others have locked: one wait for all of them.
+    patience: Patience,
     /// The right to change the objects' content.
     claims: KVVec<Claim>,
     /// Objects with leases on them.
@@ -185,46 +219,115 @@ fn attempt(
     let journal = mount.journal().ok_or(Refusal::new(Reason::HistoryOff, 0))?;
     // Waits for somebody else's freeze, and refuses a read-only mount.
     drop(file.want_write()?);
-    let _turn = mount.group_turn().lock();
-    let _frozen = sb.freeze()?;
-    let ground = Ground {
+    let planning = Ground {
         file: Some(file),
         sb,
         mount,
         journal,
+        phase: Phase::Planning,
     };
-    let pin = journal.pin()?;
-    let mut found = None;
-    let mut objections = |seq, refusal: Refusal| {
-        found.get_or_insert(Refusal { ..refusal });
-        objections(seq, refusal)
+    let (mut inodes, mut renames) = match Planned::of(planning, request, is_last, objections)? {
+        Looked::Leased(inodes) => return Ok(Attempt::Leased(inodes)),
+        Looked::Fits(planned) if request.dry_run || planned.group.members.is_empty() => {
+            return Ok(Attempt::Done(planned.done));
+        }
+        // The memory of this look goes before the next one takes its own.
+        Looked::Fits(planned) => planned.group.into_inodes(),
     };
-    let mut group = Group::locate(ground, request, &mut objections)?;
-    let (mut done, needs) = group.plan_all(is_last, &mut objections)?;
-    if let Some(refusal) = found {
-        return Err(refusal);
-    }
-    if !group.leased.is_empty() {
-        return Ok(Attempt::Leased(core::mem::take(&mut group.leased)));
-    }
-    let steps = group.steps()?;
-    group.narrow(&pin, &needs, &steps)?;
-    if !request.no_redo {
-        let length = match journal.admit_copies(needs.length) {
-            Ok(()) => needs.length,
-            Err(_) => group.leave_contents()?,
+    let checking = Ground {
+        phase: Phase::Checking,
+        ..planning
+    };
+    for _ in 0..ROUNDS {
+        let excluded = Excluded::take(file, inodes, renames)?;
+        let planned = match Planned::of(checking, request, is_last, objections)? {
+            Looked::Leased(inodes) => return Ok(Attempt::Leased(inodes)),
+            Looked::Fits(planned) => planned,
         };
-        journal.admit(length, Room::Revert)?;
-        journal.admit_kept(group.bytes_to_keep(&steps)?, Room::Revert)?;
+        if excluded.covers(&planned.group) {
+            return planned.perform().map(Attempt::Done);
+        }
+        // Names have changed in between.
+        (inodes, renames) = planned.group.into_inodes();
     }
-    if request.dry_run || group.members.is_empty() {
-        return Ok(Attempt::Done(done));
+    Err(Refusal::new(Reason::Conflict, 0))
+}
+
+/// How often a request locks its objects, where names go on changing in between.
+const ROUNDS: usize = 4;
+
+/// A request that can be fulfilled as far as is known.
+struct Planned<'a> {
+    group: Group<'a>,
+    done: Done,
+    /// What it reads stays.
+    pin: Pin<'a>,
+}
+
+/// What came of a look at a request that meets no objections.
+enum Looked<'a> {
+    Fits(Planned<'a>),
+    /// Leases on these objects have to be broken first.
+    Leased(KVVec<ARef<OwnInode>>),
+}
+
+impl<'a> Planned<'a> {
+    /// Does it; the objects are locked.
+    fn perform(self) -> Outcome<Done> {
+        let Self {
+            mut group,
+            mut done,
+            pin,
+        } = self;
+        if !group.members.is_empty() {
+            done.seq = group.perform(&pin)?;
+        }
+        Ok(done)
     }
-    done.seq = group.perform(&pin)?;
-    Ok(Attempt::Done(done))
+
+    /// Looks at everything: rights, lines, names, room. Nothing is changed.
+    #[inline(never)]
+    fn of(
+        ground: Ground<'a>,
+        request: &'a Request,
+        is_last: bool,
+        objections: Objections<'_>,
+    ) -> Outcome<Looked<'a>> {
+        let journal = ground.journal;
+        let pin = journal.pin()?;
+        let mut found = None;
+        let mut objections = |seq, refusal: Refusal| {
+            found.get_or_insert(Refusal { ..refusal });
+            objections(seq, refusal)
+        };
+        let mut group = Group::locate(ground, request, &mut objections)?;
+        let (done, needs) = group.plan_all(is_last, &mut objections)?;
+        if let Some(refusal) = found {
+            return Err(refusal);
+        }
+        if !group.leased.is_empty() {
+            return Ok(Looked::Leased(core::mem::take(&mut group.leased)));
+        }
+        let steps = group.steps()?;
+        group.narrow(&pin, &needs, &steps)?;
+        if !request.no_redo {
+            let length = match journal.admit_copies(needs.length) {
+                Ok(()) => needs.length,
+                Err(_) => group.leave_contents()?,
+            };
+            journal.admit(length, Room::Revert)?;
+            journal.admit_kept(group.bytes_to_keep(&steps)?, Room::Revert)?;
+        }
+        Ok(Looked::Fits(Self { group, done, pin }))
+    }
 }
 
 impl<'a> Group<'a> {
+    /// What has to be locked: the objects, and whether renames of directories are.
+    fn into_inodes(self) -> (KVVec<ARef<OwnInode>>, bool) {
+        (self.inodes, self.moves_directories)
+    }
+
     /// Finds the objects that the operations are about.
     #[inline(never)]
     fn locate(
@@ -235,9 +338,11 @@ impl<'a> Group<'a> {
         let mut group = Self {
             ground,
             request,
-            chosen: KVVec::with_capacity(request.operations.len(), GFP_KERNEL)?,
+            chosen: KVVec::with_capacity(request.operations.len(), GFP_KERNEL_ACCOUNT)?,
             members: KVVec::new(),
-            held: KVVec::new(),
+            inodes: KVVec::new(),
+            moves_directories: false,
+            patience: Patience::new(),
             claims: KVVec::new(),
             leased: KVVec::new(),
             staying: KVVec::new(),
@@ -245,12 +350,13 @@ impl<'a> Group<'a> {
         let mut lines = Lines::new(ground.journal)?;
         let mut newer = u64::MAX;
         for operation in &request.operations {
+            ground.breathe()?;
             if operation.seq >= newer {
                 return Err(EINVAL.into());
             }
             newer = operation.seq;
             match group.identify(&mut lines, operation) {
-                Ok(chosen) => group.chosen.push(chosen, GFP_KERNEL)?,
+                Ok(chosen) => group.chosen.push(chosen, GFP_KERNEL_ACCOUNT)?,
                 Err(refusal) => objections(operation.seq, refusal)?,
             }
         }
@@ -326,9 +432,9 @@ impl<'a> Group<'a> {
 
     /// Their numbers.
     fn numbers(&self, member: &Member) -> Result<KVVec<u64>> {
-        let mut numbers = KVVec::with_capacity(self.of(member).len(), GFP_KERNEL)?;
+        let mut numbers = KVVec::with_capacity(self.of(member).len(), GFP_KERNEL_ACCOUNT)?;
         for chosen in self.of(member) {
-            numbers.push(chosen.seq, GFP_KERNEL)?;
+            numbers.push(chosen.seq, GFP_KERNEL_ACCOUNT)?;
         }
         Ok(numbers)
     }
@@ -363,7 +469,7 @@ impl<'a> Group<'a> {
         let mut rest = 0u64;
         let mut created = KVVec::new();
         for object in self.chosen.iter().filter_map(|chosen| chosen.creates) {
-            created.push(object, GFP_KERNEL)?;
+            created.push(object, GFP_KERNEL_ACCOUNT)?;
         }
         sort(&mut created, |a, b| a < b);
         for index in 0..self.members.len() {
@@ -417,6 +523,7 @@ impl<'a> Group<'a> {
     /// States all intents, applies them, and says how that ended. Answers the first line's number.
     #[inline(never)]
     fn perform(&mut self, pin: &Pin<'_>) -> Outcome<u64> {
+        self.ground.phase = Phase::Performing;
         let begun = self.ground.journal.begin_intent()?;
         let result = self.state_intents(begun);
         let result = result.and_then(|()| self.apply());
@@ -451,6 +558,18 @@ impl<'a> Group<'a> {
 struct Opened {
     inode: ARef<OwnInode>,
     lower: ARef<Dentry>,
+}
+
+impl<'a> Ground<'a> {
+    /// What the request came through.
+    fn asked_through(&self) -> Outcome<&'a OwnFile> {
+        Ok(self.file.ok_or(EIO)?)
+    }
+
+    /// Asks for who made the request.
+    fn caller(&self) -> Outcome<Caller<'a>> {
+        Ok(Caller::new(self.asked_through()?, self.journal))
+    }
 }
 
 impl Ground<'_> {
@@ -494,7 +613,7 @@ impl Opened {
             return Ok(None);
         }
         let access = if to_change { c::O_RDWR } else { c::O_RDONLY };
-        // Without waiting for leases on the lower file: the mount is frozen.
+        // Without waiting for leases on the lower file: objects may be locked.
         let access = access | c::O_LARGEFILE | c::O_NONBLOCK;
         match File::open_kernel(ground.mount.lower(), &self.lower, access) {
             Err(e) if e == EPERM => Err(Refusal::new(Reason::NotWritable, 0)),
@@ -519,6 +638,7 @@ impl Opened {
             open: None,
             force,
             resumed: None,
+            is_killable: ground.phase != Phase::Performing,
         }
     }
 
@@ -532,7 +652,7 @@ impl Opened {
     }
 
     /// Whether the caller may take back what was done to it.
-    fn may_be_reverted(&self) -> Outcome {
-        may_revert(&self.inode)
+    fn may_be_reverted(&self, file: &OwnFile) -> Outcome {
+        may_revert(file, &self.inode, &self.lower)
     }
 }

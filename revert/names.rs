@@ -11,6 +11,7 @@ use super::{
     binding::{kept, told, Gone, Told},
     close_intent,
     content::{Entry, NO_REDO},
+    rights::inverse::Asking,
     steps::{Lines, Todo, Way},
     taken::Taken,
     Refusal, //
@@ -53,6 +54,8 @@ pub(super) struct Names<'a> {
     pub(super) other: Option<&'a Names<'a>>,
     /// What becomes of the objects that lose their last names.
     pub(super) room: Room,
+    /// Who is asked about each step; `None`: it undoes one, or a mount recovers.
+    pub(super) asking: Option<Asking<'a>>,
 }
 
 /// How names are left that could not be taken back.
@@ -218,8 +221,12 @@ impl Names<'_> {
         let Some((done, refusal)) = refused else {
             return Ok(());
         };
+        let unasked = Names {
+            asking: None,
+            ..*self
+        };
         for todo in steps.iter().take(done).rev() {
-            if self.undo_one(&mut lines, todo).is_err() {
+            if unasked.undo_one(&mut lines, todo).is_err() {
                 return Err(NamesLeft::Half(refusal));
             }
         }
@@ -415,8 +422,8 @@ fn half(error: Error) -> NamesLeft {
 
 /// Deletes what steps took the last names of: it is not to come back.
 pub(super) fn discard(mount: &Mount, journal: &Journal, steps: &[Todo]) {
-    for (segment, object) in steps.iter().filter_map(|todo| todo.gone.as_ref()?.kept()) {
-        if let Err(e) = journal.discard_kept(segment, object) {
+    for (segment, object, bytes) in steps.iter().filter_map(|todo| todo.gone.as_ref()?.kept()) {
+        if let Err(e) = journal.discard_kept(segment, object, bytes) {
             mount.warn_lost(e);
         }
     }

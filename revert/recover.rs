@@ -231,6 +231,7 @@ fn finish_names(
         lower,
         other: None,
         room: Room::Discard,
+        asking: None,
     };
     names.finish(steps)
 }
@@ -279,6 +280,7 @@ fn content<'a>(
         open: None,
         force: true,
         resumed: None,
+        is_killable: false,
     }
 }
 

@@ -48,7 +48,7 @@ impl Removed {
 pub(super) fn refill(revert: &Revert<'_>, count: u64) -> Result<u64, Refusal> {
     let mut stack = KVVec::new();
     {
-        let _lock = revert.inode.lock_as_parent();
+        let _lock = revert.inode.lock_in_time()?;
         push_removed(revert, &mut stack, &revert.newest_names(count)?)?;
     }
     let mut total = 0u64;
@@ -60,7 +60,7 @@ pub(super) fn refill(revert: &Revert<'_>, count: u64) -> Result<u64, Refusal> {
             stack.pop();
             continue;
         };
-        let _lock = inode.lock_as_parent();
+        let _lock = inode.lock_in_time()?;
         let taken = newest_removals(revert, &inode, &lower, &directory)?;
         if !directory.is_seen {
             top.is_seen = true;
@@ -77,6 +77,7 @@ pub(super) fn refill(revert: &Revert<'_>, count: u64) -> Result<u64, Refusal> {
                 lower: &lower,
                 other: None,
                 room: revert.room(),
+                asking: revert.asking(),
             };
             names.revert(&taken, None)?;
             inode.refresh();
@@ -106,7 +107,7 @@ fn open(revert: &Revert<'_>, directory: &Removed) -> Result<Option<Opened>, Refu
     };
     let inode = lower.inode().ok_or(ENOENT)?;
     let inode = OwnInode::obtain(revert.inode.superblock(), inode)?;
-    may_revert(&inode)?;
+    may_revert(revert.file, &inode, &lower)?;
     Ok(Some((inode, lower)))
 }
 

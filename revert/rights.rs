@@ -1,12 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Which lines of an object's chain a caller may see, and which operations the caller may take back:
-//! decided here for all commands.
+//! Which objects a caller reaches, which lines of an object's chain the caller may see, and which operations
+//! the caller may take back: decided here for all commands. docs/security.md has the rules.
 //!
-//! The owner of an object has its whole chain. In a directory of another owner, in which the caller may
-//! change names, the caller has the operations on names that the caller's own user did, and those on
-//! objects that the caller owns. Whether a name may be taken from its object there (sticky directories)
-//! is asked when an operation is taken back, as may_delete() asks it.
+//! A request reaches what lies below the root of the mount that it came through, by a path that the caller
+//! may search ([`reach`]). Of an object that is reached its owner has the lines since the object became that
+//! owner's ([`past`]). In a directory of another owner, in which the caller may change names, the caller has
+//! the operations on names that the caller's own user did, and those on objects that the caller owns. Each
+//! step on a name is asked for what the caller's own call would be asked for ([`inverse`]).
+//!
+//! CAP_SYS_ADMIN in the superblock's user namespace has everything.
+
+pub(super) mod inverse;
+mod past;
+mod reach;
 
 use super::{
     binding::{self, Told},
@@ -21,85 +28,131 @@ use crate::{
     stack::Mount,
     vfs::{
         dentry::Dentry,
-        inode::Inode,
+        file::OwnFile,
+        inode::OwnInode,
+        superblock::SuperBlock,
         task, //
     },
 };
 use kernel::{prelude::*, rbtree::RBTree};
+pub(super) use past::{first_own, first_own_now};
 
 /// What a caller has of an object's chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rights {
-    /// All of it.
-    Whole,
-    /// A directory's: operations on names, one by one.
-    Names,
+    /// All lines from this number on.
+    Since(u64),
+    /// A directory's: the same, and of older ones operations on names, one by one.
+    Names(u64),
     /// Nothing.
     Nothing,
 }
 
-impl Rights {
-    /// Those of the caller over an object: by its lower inode or by ours, whose attributes are the same.
-    pub(crate) fn over(inode: &Inode) -> Self {
-        if inode.owner_or_capable() {
-            Self::Whole
-        } else if inode.is_directory() && inode.may_change_names().is_ok() {
-            Self::Names
-        } else {
-            Self::Nothing
-        }
-    }
-}
-
-/// Looks at lines for one caller.
-pub(crate) struct Lines<'a> {
+/// Asks for one caller.
+pub(crate) struct Caller<'a> {
+    /// What the request came through.
+    file: &'a OwnFile,
+    sb: &'a SuperBlock,
     mount: &'a Mount,
     journal: &'a Journal,
     /// The caller's user, as lines have it.
     uid: u32,
-    /// Whether arguments of other users' processes are shown.
-    sees_arguments: bool,
+    is_administrator: bool,
     /// Whether objects that lines name are the caller's.
     owned: RBTree<ObjectId, bool>,
+    /// Whether the caller may search directories, and a path to them.
+    searched: RBTree<ObjectId, bool>,
 }
 
-impl<'a> Lines<'a> {
-    pub(crate) fn new(mount: &'a Mount, journal: &'a Journal) -> Self {
+impl<'a> Caller<'a> {
+    pub(crate) fn new(file: &'a OwnFile, journal: &'a Journal) -> Self {
+        let sb = file.own_inode().superblock();
         Self {
-            mount,
+            file,
+            sb,
+            mount: sb.mount(),
             journal,
             uid: task::Process::current().uid,
-            sees_arguments: task::is_administrator(),
+            is_administrator: task::is_administrator(sb),
             owned: RBTree::new(),
+            searched: RBTree::new(),
         }
+    }
+
+    /// Whether everything is shown.
+    pub(crate) fn is_administrator(&self) -> bool {
+        self.is_administrator
+    }
+
+    /// What the caller has of the lines of an object that something is to be taken back of.
+    pub(crate) fn over(&mut self, inode: &OwnInode, lower: &Dentry) -> Result<Rights> {
+        self.rights(inode, lower, true)
+    }
+
+    /// As [`Self::over`], to read them.
+    pub(crate) fn may_read(&mut self, inode: &OwnInode, lower: &Dentry) -> Result<Rights> {
+        self.rights(inode, lower, false)
+    }
+
+    #[inline(never)]
+    fn rights(&mut self, inode: &OwnInode, lower: &Dentry, exact: bool) -> Result<Rights> {
+        if self.is_administrator {
+            return Ok(Self::from(inode, 0));
+        }
+        // It may have been changed behind the mount.
+        inode.refresh();
+        let is_owner = inode.owner_or_capable();
+        let has_names = is_owner || inode.is_directory() && inode.may_change_names().is_ok();
+        if !has_names || !self.reaches(lower, exact)? {
+            return Ok(Rights::Nothing);
+        }
+        let first = match is_owner {
+            true => first_own(self.journal, inode, super::head(self.journal, inode)?)?,
+            false => u64::MAX,
+        };
+        Ok(Self::from(inode, first))
+    }
+
+    fn from(inode: &OwnInode, first: u64) -> Rights {
+        match inode.is_directory() {
+            true => Rights::Names(first),
+            false => Rights::Since(first),
+        }
+    }
+
+    /// Whether the caller reaches a directory of a request, and may search it.
+    pub(super) fn reaches_names_in(&mut self, lower: &Dentry) -> Result<bool> {
+        Ok(self.is_administrator || self.reaches_directory(lower, false)?)
     }
 
     /// Whether a line is shown to one who has these rights over its object.
     pub(crate) fn shows(&mut self, rights: Rights, line: &Line<'_>) -> Result<bool> {
         match rights {
-            Rights::Whole => Ok(true),
-            Rights::Nothing => Ok(false),
-            // Reverts and bookkeeping have numbers only. Without them nobody could tell which of the
+            Rights::Since(first) | Rights::Names(first) if line.seq >= first => Ok(true),
+            Rights::Nothing | Rights::Since(_) => Ok(false),
+            // Reverts and bookkeeping have numbers only. Without them it would not be known which of the
             // caller's operations stand.
-            Rights::Names if line.op.is_bookkeeping() => Ok(true),
-            Rights::Names if !is_on_names(line) => Ok(false),
-            Rights::Names if matches!(line.op, Op::Revert | Op::Redo) => Ok(true),
-            Rights::Names => self.is_own(line),
+            Rights::Names(_) if line.op.is_bookkeeping() => Ok(true),
+            Rights::Names(_) if !is_on_names(line) => Ok(false),
+            Rights::Names(_) if matches!(line.op, Op::Revert | Op::Redo) => Ok(true),
+            Rights::Names(_) => self.is_own(line),
         }
     }
 
     /// Whether an operation is one that may be taken back by one who has these rights over its object.
     pub(crate) fn may_take_back(&mut self, rights: Rights, line: &Line<'_>) -> Result<bool> {
         match rights {
-            Rights::Whole => Ok(true),
-            Rights::Nothing => Ok(false),
-            Rights::Names => Ok(is_on_names(line) && self.is_own(line)?),
+            Rights::Since(first) | Rights::Names(first) if line.seq >= first => Ok(true),
+            Rights::Nothing | Rights::Since(_) => Ok(false),
+            Rights::Names(_) => Ok(is_on_names(line) && self.is_own(line)?),
         }
     }
 
-    /// Whether the arguments that a line has must not be shown.
+    /// Whether the arguments that a line has must not be shown. Root's number is also that of root in
+    /// containers: it counts with CAP_SYS_ADMIN only.
     pub(crate) fn hides_arguments(&self, line: &Line<'_>) -> bool {
-        !self.sees_arguments && line.args.is_some() && line.uid != Some(self.uid)
+        let is_own = self.uid != 0 && line.uid == Some(self.uid);
+        !self.is_administrator && line.args.is_some() && !is_own
     }
 
     /// Whether the caller's user did an operation on names, or owns an object that it is about.

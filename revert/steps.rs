@@ -57,13 +57,6 @@ pub(super) struct Todo {
     pub(super) gone: Option<Gone>,
 }
 
-impl Todo {
-    /// Whether it is done again before another one is.
-    pub(super) fn is_older(&self, other: &Self) -> bool {
-        (self.at, other.is_second) < (other.at, self.is_second)
-    }
-}
-
 /// Reads lines, each into the same memory.
 pub(super) struct Lines<'j> {
     journal: &'j Journal,
@@ -142,7 +135,7 @@ impl Origin<'_> {
     /// Adds the steps of taking back, or doing again, the operation whose line stands at `at`.
     pub(super) fn add(&self, at: Pos, way: Way, todos: &mut KVVec<Todo>) -> Outcome {
         let mut places = KVVec::new();
-        places.push(at, GFP_KERNEL)?;
+        places.push(at, GFP_KERNEL_ACCOUNT)?;
         self.add_all(places, way, todos)
     }
 
@@ -150,7 +143,7 @@ impl Origin<'_> {
     fn add_all(&self, places: KVVec<Pos>, way: Way, todos: &mut KVVec<Todo>) -> Outcome {
         let mut lines = Lines::new(self.journal)?;
         let mut levels = KVVec::new();
-        levels.push(Level::new(places, way), GFP_KERNEL)?;
+        levels.push(Level::new(places, way), GFP_KERNEL_ACCOUNT)?;
         while let Some(level) = levels.last_mut() {
             let Some((at, way)) = level.next() else {
                 levels.pop();
@@ -162,7 +155,7 @@ impl Origin<'_> {
             if levels.len() >= DEEPEST || todos.len() >= MOST_STEPS {
                 return Err(Refusal::new(Reason::Unsupported, self.seq));
             }
-            levels.push(Level::new(more, way.turned()), GFP_KERNEL)?;
+            levels.push(Level::new(more, way.turned()), GFP_KERNEL_ACCOUNT)?;
         }
         Ok(())
     }
@@ -193,8 +186,15 @@ impl Origin<'_> {
         Ok(Some(places))
     }
 
+    /// Adds the steps of an operation that is no revert.
     #[inline(never)]
-    fn push(&self, line: &Line<'_>, at: Pos, way: Way, todos: &mut KVVec<Todo>) -> Outcome {
+    pub(super) fn push(
+        &self,
+        line: &Line<'_>,
+        at: Pos,
+        way: Way,
+        todos: &mut KVVec<Todo>,
+    ) -> Outcome {
         let seq = self.seq;
         let (_, second) = name_steps(line).map_err(|e| e.refuse(seq))?;
         let order: &[bool] = match (second.is_some(), way) {
@@ -211,7 +211,7 @@ impl Origin<'_> {
                 way,
                 gone: None,
             };
-            todos.push(todo, GFP_KERNEL)?;
+            todos.push(todo, GFP_KERNEL_ACCOUNT)?;
         }
         Ok(())
     }
@@ -268,7 +268,7 @@ pub(super) fn redone_by(journal: &Journal, line: &Line<'_>) -> Outcome<KVVec<Pos
             found => found?,
         };
         if is_on_names(&found) == is_on_names(line) {
-            places.push(at, GFP_KERNEL)?;
+            places.push(at, GFP_KERNEL_ACCOUNT)?;
         }
     }
     Ok(places)
@@ -302,7 +302,7 @@ pub(super) fn taken_by(journal: &Journal, line: &Line<'_>) -> Outcome<KVVec<Pos>
             Link::Line(..) => None,
         };
         if let Some(at) = found {
-            places.push(at, GFP_KERNEL)?;
+            places.push(at, GFP_KERNEL_ACCOUNT)?;
         }
     }
     Ok(places)

@@ -47,7 +47,7 @@ const PATH: usize = 2048;
 
 impl Identity {
     /// Looks at the calling process. Never faults; allocates.
-    fn gather() -> Result<Arc<Self>> {
+    fn gather(has_arguments: bool) -> Result<Arc<Self>> {
         let mut scratch = KVec::with_capacity(PATH, GFP_KERNEL)?;
         scratch.resize(PATH, 0, GFP_KERNEL)?;
         let mut command = KVec::with_capacity(MAX_COMMAND, GFP_KERNEL)?;
@@ -59,7 +59,9 @@ impl Identity {
         let exact = padded(command.get(..len).unwrap_or(&[]))?;
         let mut arguments = KVec::new();
         let room = scratch.get_mut(..MAX_ARGS).unwrap_or(&mut []);
-        arguments.extend_from_slice(trimmed(task::arguments(room)), GFP_KERNEL)?;
+        if has_arguments {
+            arguments.extend_from_slice(trimmed(task::arguments(room)), GFP_KERNEL)?;
+        }
         let process = task::Process::current();
         let mut identity = Self {
             process,
@@ -137,6 +139,8 @@ fn trimmed(arguments: &[u8]) -> &[u8] {
 pub(crate) struct IdentityCache {
     #[pin]
     last: Mutex<Last>,
+    /// Whether lines have the arguments of programs.
+    has_arguments: bool,
 }
 
 struct Last {
@@ -145,13 +149,19 @@ struct Last {
 }
 
 impl IdentityCache {
-    pub(crate) fn new() -> impl PinInit<Self> {
+    pub(crate) fn new(has_arguments: bool) -> impl PinInit<Self> {
         pin_init!(Self {
+            has_arguments,
             last <- new_mutex!(Last {
                 identity: None,
                 usual: Usual::default(),
             }, "IdentityCache::last"),
         })
+    }
+
+    /// See the mount's option `args=`.
+    pub(crate) fn has_arguments(&self) -> bool {
+        self.has_arguments
     }
 
     /// Calls `f` with the calling process, if that was the last one: costs less than [`Self::current`].
@@ -174,7 +184,7 @@ impl IdentityCache {
                 return Some(known.clone());
             }
         }
-        let identity = Identity::gather().ok()?;
+        let identity = Identity::gather(self.has_arguments).ok()?;
         // The old one is dropped outside the lock.
         let _old = self.last.lock().identity.replace(identity.clone());
         Some(identity)

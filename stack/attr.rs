@@ -24,7 +24,10 @@ impl AttributeHooks for Stack {
         let inode = dentry.existing()?;
         inode.refresh_if_changed();
         change.check(dentry)?;
+        change.drop_hidden_set_id(inode.mount().lower(), inode.lower());
         match change.size() {
+            // The VFS has asked our inode, before its flags were copied from below.
+            Some(_) if inode.is_protected() => Err(EPERM),
             Some(size) => truncate(dentry, inode, change, size),
             None => {
                 let pending = saved(dentry, inode, change)?;
@@ -64,7 +67,7 @@ impl AttributeHooks for Stack {
         };
         let pending = save(dentry, inode, Op::Setacl, wanted)?;
         // Below, the mounter sets it, who may leave the bit.
-        let loses_set_group = is_access && !acl.is_null() && inode.loses_set_group();
+        let loses_set_group = is_access && !acl.is_null() && inode.lower().loses_set_group();
         let result = mount.with_room(Payer::Object(lower, 4096), || {
             let _write = mount.lower().want_write()?;
             if loses_set_group {
@@ -123,6 +126,7 @@ fn save<'a>(
         length: 0,
         loses: Loses::Attributes(dentry.lower()?, wanted),
         durable: false,
+        is_direct: false,
     }
     .prepare()
 }
@@ -186,6 +190,7 @@ fn truncate(dentry: &OwnDentry, inode: &OwnInode, change: &mut Change, size: u64
         length: size.abs_diff(old),
         loses,
         durable: inode.is_sync(),
+        is_direct: false,
     }
     .prepare()?;
     let access = inode.lower().write_access();

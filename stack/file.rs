@@ -13,7 +13,8 @@ use crate::{
         c,
         dentry::OwnDentry,
         file::{Bytes, Call, OwnFile},
-        table::file::FileHooks, //
+        table::file::FileHooks,
+        task::breathe, //
     }, //
 };
 use core::cell::Cell;
@@ -33,6 +34,12 @@ pub(super) fn lower_flags(file: &OwnFile) -> u32 {
     };
     (file.flags() & !SETTLED) | access | c::O_LARGEFILE | c::O_NOATIME
 }
+
+/// How many bytes of a write are faulted in before it, at most: they may be more than there is memory.
+const WINDOW: usize = 64 << 20;
+
+/// And at least, where they go as fast as they come.
+const LEAST: usize = 4096;
 
 impl FileHooks for Stack {
     fn open(file: &OwnFile) -> Result {
@@ -94,10 +101,7 @@ impl FileHooks for Stack {
             return Err(EAGAIN);
         }
         call.refuse_dontcache(lower)?;
-        let result = call.read_lower(lower, bytes);
-        call.own_file().own_inode().refresh_size();
-        call.own_file().accessed();
-        result
+        call.read_lower(lower, bytes)
     }
 
     fn write(call: &mut Call, bytes: &mut Bytes) -> Result<usize> {
@@ -107,37 +111,70 @@ impl FileHooks for Stack {
         }
         let lower = call.lower_file();
         call.refuse_dontcache(lower)?;
-        let file = call.own_file();
-        let inode = file.own_inode();
-        let _lock = inode.lock();
-        inode.refresh_if_changed();
-        let length = call.check_write(bytes)?;
-        if length == 0 {
-            return Ok(0);
+        if call.is_direct() || !bytes.are_of_user() {
+            // A direct write takes the pages itself, see `Intent::is_direct`.
+            return write_once(call, bytes);
         }
-        file.remove_privileges()?;
-        let at = call.position();
-        let result = Intent {
-            inode,
-            open: Some(file.open()),
-            op: Op::Write,
-            at,
-            length: length as u64,
-            loses: Loses::Range(lower, at, at.saturating_add(length as u64)),
-            durable: call.is_durable() || inode.is_sync(),
+        let (mut done, mut window) = (0usize, WINDOW);
+        loop {
+            // With nothing held: a page of FUSE or userfaultfd may never come.
+            let is_there = call.fault_in(bytes, window);
+            match is_there.and_then(|()| write_once(call, bytes)) {
+                Ok(n) => {
+                    done = done.saturating_add(n);
+                    if n == 0 || bytes.left() == 0 {
+                        return Ok(done);
+                    }
+                }
+                // The first page is gone again.
+                Err(e) if e == EFAULT && is_there.is_ok() => window = (window / 4).max(LEAST),
+                Err(e) => return if done == 0 { Err(e) } else { Ok(done) },
+            }
+            match breathe() {
+                Err(killed) if done == 0 => return Err(killed),
+                Err(_) => return Ok(done),
+                Ok(()) => {}
+            }
         }
-        .around(|| match call.write_lower(lower, bytes) {
-            // What was taken of the bytes is not to be written twice.
-            Err(e) if is_no_room(e) && bytes.left() == length => write_again(call, bytes),
-            result => result,
-        });
-        inode.refresh_after_write();
-        result
     }
 
     fn sync(file: &OwnFile, start: i64, end: i64, data_only: bool) -> Result {
         sync(file.dentry(), || file.lower().sync(start, end, data_only))
     }
+}
+
+/// One write, as far as the caller's pages are there. `EFAULT`: the first one is not.
+#[inline]
+fn write_once(call: &mut Call, bytes: &mut Bytes) -> Result<usize> {
+    let lower = call.lower_file();
+    let file = call.own_file();
+    let inode = file.own_inode();
+    let _lock = inode.lock_killable()?;
+    inode.refresh_if_changed();
+    inode.refuse_immutable()?;
+    let length = call.check_write(bytes)?;
+    if length == 0 {
+        return Ok(0);
+    }
+    file.remove_privileges()?;
+    let at = call.position();
+    let result = Intent {
+        inode,
+        open: Some(file.open()),
+        op: Op::Write,
+        at,
+        length: length as u64,
+        loses: Loses::Range(lower, at, at.saturating_add(length as u64)),
+        durable: call.is_durable() || inode.is_sync(),
+        is_direct: call.is_direct(),
+    }
+    .around(|| match call.write_lower(lower, bytes) {
+        // What was taken of the bytes is not to be written twice.
+        Err(e) if is_no_room(e) && bytes.left() == length => write_again(call, bytes),
+        result => result,
+    });
+    inode.refresh_after_write();
+    result
 }
 
 /// Makes the history durable, then the file, by what `lower` does.
@@ -149,7 +186,7 @@ pub(super) fn sync(dentry: &OwnDentry, lower: impl FnOnce() -> Result) -> Result
     }
     // Also while no more is recorded: what was is part of what the caller wants durable.
     if let Some(journal) = mount.any_journal() {
-        mount.tolerate(journal.flush(true))?;
+        mount.flush_killable(journal)?;
     }
     lower()
 }

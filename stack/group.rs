@@ -25,6 +25,16 @@ pub(super) fn revert(file: &OwnFile, argument: usize) -> Result<c_long> {
     }
     // The reply must find its way before anything is changed.
     user::write(argument, &request)?;
+    // Before the request takes memory of any size, which is charged to the caller.
+    let _turn = match file.own_inode().mount().turns().take() {
+        Ok(turn) => turn,
+        Err(refusal) => {
+            request.reason = refusal.reason.code();
+            request.seq_in_way = refusal.seq;
+            user::write(argument, &request)?;
+            return Err(refusal.error);
+        }
+    };
     let asked = Request {
         operations: user::read_all(address(request.operations)?, request.count)?,
         mode: if request.flags & (RevertGroup::WALK | RevertGroup::REDO) != 0 {
@@ -43,10 +53,10 @@ pub(super) fn revert(file: &OwnFile, argument: usize) -> Result<c_long> {
         .min(MOST_CONFLICTS);
     let mut conflicts = KVVec::new();
     let mut found = 0u32;
-    // Told when the mount is not frozen any more: the caller's memory may be a file of it.
+    // Told when nothing is locked any more: the caller's memory may be a file of the mount.
     let mut tell = |seq: u64, refusal: Refusal| {
         if conflicts.len() < most {
-            conflicts.push(conflict(seq, &refusal), GFP_KERNEL)?;
+            conflicts.push(conflict(seq, &refusal), GFP_KERNEL_ACCOUNT)?;
         }
         found = found.saturating_add(1);
         Ok(())

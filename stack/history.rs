@@ -2,19 +2,19 @@
 
 //! The command that reads the lines of the whole mount, a segment at a time.
 
-use super::Mount;
 use crate::{
     history::{
         journal::Journal,
         line::{decode_hex, without_arguments, Line, ObjectId, MAX_LINE},
         objects::{Entry, Objects, SLOTS}, //
     },
-    revert::rights::{self, Rights},
+    revert::rights::{Caller, Rights},
     uapi::{HistoryLine, ReadHistory},
     vfs::{
         attr,
         error::{ENODATA, EUCLEAN},
         file::OwnFile,
+        inode::OwnInode,
         scope::crc32c,
         task,
         user, //
@@ -37,7 +37,7 @@ pub(super) fn read(file: &OwnFile, argument: usize) -> Result<c_long> {
     let journal = mount.journal().ok_or(ENODATA)?;
     let (segment, end) = journal.readable(request.segment)?;
     check_cursor(journal, segment, request.offset, end)?;
-    let mut reader = Reader::new(mount, journal, segment)?;
+    let mut reader = Reader::new(file, journal, segment)?;
     reader.catch_up(request.offset)?;
     let mut out = Out {
         address: request.buffer as usize,
@@ -103,37 +103,41 @@ impl Out {
 /// it.
 type Verdicts = Objects<KVVec<Entry>, KVVec<u16>>;
 
+/// No line's number is that high.
+const NEVER: u64 = u64::MAX >> 2;
+
 fn code(rights: Rights) -> u64 {
     match rights {
         Rights::Nothing => 0,
-        Rights::Names => 1,
-        Rights::Whole => 2,
+        Rights::Since(first) => first.min(NEVER) * 2 + 1,
+        Rights::Names(first) => first.min(NEVER) * 2 + 2,
     }
 }
 
 fn rights(code: u64) -> Rights {
-    match code {
-        0 => Rights::Nothing,
-        1 => Rights::Names,
-        _ => Rights::Whole,
+    match (code, code.saturating_sub(1) / 2) {
+        (0, _) => Rights::Nothing,
+        (code, first) if code % 2 == 1 => Rights::Since(first),
+        (_, first) => Rights::Names(first),
     }
 }
 
 /// A reader of one segment.
 struct Reader<'a> {
-    mount: &'a Mount,
+    file: &'a OwnFile,
     journal: &'a Journal,
     segment: u64,
     /// `None`: the caller may read everything.
     verdicts: Option<Verdicts>,
-    looks: rights::Lines<'a>,
+    caller: Caller<'a>,
     /// A line without arguments.
     bare: KVec<u8>,
 }
 
 impl<'a> Reader<'a> {
-    fn new(mount: &'a Mount, journal: &'a Journal, segment: u64) -> Result<Self> {
-        let verdicts = if task::is_any_owner() {
+    fn new(file: &'a OwnFile, journal: &'a Journal, segment: u64) -> Result<Self> {
+        let caller = Caller::new(file, journal);
+        let verdicts = if caller.is_administrator() {
             None
         } else {
             // A segment ends before it has that many objects.
@@ -142,11 +146,11 @@ impl<'a> Reader<'a> {
             Some(Objects::new(slots, order))
         };
         Ok(Self {
-            mount,
+            file,
             journal,
             segment,
             verdicts,
-            looks: rights::Lines::new(mount, journal),
+            caller,
             bare: KVec::from_elem(0, MAX_LINE, GFP_KERNEL)?,
         })
     }
@@ -173,7 +177,7 @@ impl<'a> Reader<'a> {
 
     /// Appends a line, as far as it is for the caller's eyes.
     fn put(&mut self, out: &mut Out, offset: u64, text: &[u8], line: &Line<'_>) -> Result<bool> {
-        if !self.looks.hides_arguments(line) {
+        if !self.caller.hides_arguments(line) {
             return out.put(offset, text);
         }
         let seed = self.journal.seed(self.segment);
@@ -192,6 +196,7 @@ impl<'a> Reader<'a> {
         let seed = self.journal.seed(self.segment);
         let mut pieces = Pieces::new(self.journal, self.segment, from, end)?;
         while let Some((offset, range)) = pieces.next()? {
+            task::breathe()?;
             let text = pieces.window.get(range).ok_or(EUCLEAN)?;
             let Ok(line) = Line::parse(text, Some((&seed, crc32c))) else {
                 continue;
@@ -217,27 +222,37 @@ impl<'a> Reader<'a> {
             // The object's first line in each segment has it.
             (None, None) => return Ok(false),
             (None, Some(handle)) => {
-                let found = rights_over(self.mount, object, handle);
+                let found = rights_over(self.file, &mut self.caller, object, handle)?;
                 if !verdicts.set(object, code(found)) {
                     return Ok(false);
                 }
                 found
             }
         };
-        self.looks.shows(rights, line)
+        self.caller.shows(rights, line)
     }
 }
 
 /// What the caller has of the object with this handle (hexadecimal).
-fn rights_over(mount: &Mount, object: ObjectId, handle: &[u8]) -> Rights {
+#[inline(never)]
+fn rights_over(
+    file: &OwnFile,
+    caller: &mut Caller<'_>,
+    object: ObjectId,
+    handle: &[u8],
+) -> Result<Rights> {
+    let sb = file.own_inode().superblock();
     let mut bytes = [0; 64];
     let len = decode_hex(handle, &mut bytes).unwrap_or(0);
-    let Ok(found) = attr::open_handle(mount.lower(), bytes.get(..len).unwrap_or_default()) else {
-        return Rights::Nothing;
+    let handle = bytes.get(..len).unwrap_or_default();
+    let Ok(found) = attr::open_handle(sb.mount().lower(), handle) else {
+        return Ok(Rights::Nothing);
     };
     match found.inode() {
-        Some(inode) if inode.id() == object => Rights::over(inode),
-        _ => Rights::Nothing,
+        Some(inode) if inode.id() == object => {
+            caller.may_read(&*OwnInode::obtain(sb, inode)?, &found)
+        }
+        _ => Ok(Rights::Nothing),
     }
 }
 

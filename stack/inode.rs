@@ -169,6 +169,9 @@ impl NameHooks for Stack {
         for (inode, dentry) in [(Some(moved), old), (new.own_inode(), new)] {
             if let Some(inode) = inode {
                 inode.refresh();
+                if from.id() != to.id() {
+                    backup::moved(inode);
+                }
                 backup::touched(inode, dentry);
             }
         }

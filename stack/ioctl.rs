@@ -12,7 +12,7 @@ use crate::{
     },
     revert::{
         self,
-        rights::{self, Rights},
+        rights::{Caller, Rights},
         Chain, Link, Manner,
     },
     uapi::{self, ReadLog, Revert, Status},
@@ -20,9 +20,9 @@ use crate::{
         c,
         error::{ENODATA, EUCLEAN},
         file::OwnFile,
-        inode::OwnInode,
         scope::crc32c,
         table::file::IoctlHooks,
+        task::breathe,
         user, //
     },
 };
@@ -31,6 +31,8 @@ use kernel::prelude::*;
 // Each command has a frame of its own: together they would take what a revert needs of the stack.
 impl IoctlHooks for Stack {
     fn control(file: &OwnFile, command: u32, argument: usize) -> Result<c_long> {
+        // A descriptor may be older than what was done to owners and protection behind the mount.
+        file.own_inode().refresh_if_changed();
         match command {
             uapi::IOC_REVERT => revert_newest(file, argument),
             uapi::IOC_REVERT_SOME => revert_some(file, argument),
@@ -87,16 +89,21 @@ fn revert_some(file: &OwnFile, argument: usize) -> Result<c_long> {
 }
 
 /// The journal, and what the caller may see of the object's lines in it.
-fn journal(inode: &OwnInode) -> Result<(&Journal, View<'_>)> {
-    let rights = Rights::over(inode);
+fn journal(file: &OwnFile) -> Result<(&Journal, View<'_>)> {
+    let inode = file.own_inode();
+    let journal = inode.mount().journal().map(|journal| &**journal);
+    let journal = journal.ok_or(match inode.owner_or_capable() {
+        true => ENODATA,
+        false => EPERM,
+    })?;
+    let mut caller = Caller::new(file, journal);
+    let rights = caller.may_read(inode, file.lower_name())?;
     if rights == Rights::Nothing {
         return Err(EPERM);
     }
-    let mount = inode.mount();
-    let journal = mount.journal().map(|journal| &**journal).ok_or(ENODATA)?;
     let view = View {
         rights,
-        looks: rights::Lines::new(mount, journal),
+        caller,
         bare: KVec::from_elem(0, MAX_LINE, GFP_KERNEL)?,
     };
     Ok((journal, view))
@@ -105,19 +112,19 @@ fn journal(inode: &OwnInode) -> Result<(&Journal, View<'_>)> {
 /// An object's lines as the caller may see them.
 struct View<'a> {
     rights: Rights,
-    looks: rights::Lines<'a>,
+    caller: Caller<'a>,
     /// A line without arguments.
     bare: KVec<u8>,
 }
 
 impl View<'_> {
     fn shows(&mut self, line: &Line<'_>) -> Result<bool> {
-        self.looks.shows(self.rights, line)
+        self.caller.shows(self.rights, line)
     }
 
     /// A line's text, as far as it is for the caller's eyes.
     fn text<'t>(&'t mut self, line: &Line<'_>, seed: &Seed, text: &'t [u8]) -> Result<&'t [u8]> {
-        if !self.looks.hides_arguments(line) {
+        if !self.caller.hides_arguments(line) {
             return Ok(text);
         }
         let len = without_arguments(text, seed, crc32c, &mut self.bare).map_err(|_| EUCLEAN)?;
@@ -129,7 +136,7 @@ impl View<'_> {
 #[inline(never)]
 fn read_page(file: &OwnFile, argument: usize) -> Result<c_long> {
     let inode = file.own_inode();
-    let (journal, mut view) = journal(inode)?;
+    let (journal, mut view) = journal(file)?;
     let mut page = KVec::new();
     page.resize(uapi::PAGE, 0, GFP_KERNEL)?;
     let mut folded = KVec::new();
@@ -138,6 +145,7 @@ fn read_page(file: &OwnFile, argument: usize) -> Result<c_long> {
     let mut chain = Chain::new(journal, inode.id(), head, OnForeign::Pass)?;
     let mut start = page.len();
     loop {
+        breathe()?;
         let text = match chain.step()? {
             Link::End | Link::Trimmed => break,
             Link::Line(line, at, text, Step::Take | Step::Show) => {
@@ -191,7 +199,7 @@ fn read_log(file: &OwnFile, argument: usize) -> Result<c_long> {
     if !request.is_valid() {
         return Err(EINVAL);
     }
-    let (journal, mut view) = journal(inode)?;
+    let (journal, mut view) = journal(file)?;
     let from = match (request.cursor_segment, request.cursor_offset) {
         (0, 0) => revert::head(journal, inode)?,
         (segment, offset) => Some(Pos { segment, offset }),
@@ -249,6 +257,7 @@ fn standing_from<'j>(journal: &'j Journal, file: &OwnFile, at: Pos) -> Result<Ch
     }
     let mut chain = from(revert::head(journal, inode)?)?;
     while chain.next_at().is_some_and(|next| next > at) {
+        breathe()?;
         if matches!(chain.step()?, Link::End | Link::Trimmed) {
             break;
         }
@@ -271,6 +280,7 @@ fn copy_standing(
     let mut used = 0;
     let mut resume = chain.next_at();
     loop {
+        breathe()?;
         match chain.step()? {
             Link::End | Link::Trimmed => return Ok((used, None)),
             Link::Line(line, at, text, Step::Take | Step::Show) => {
@@ -281,9 +291,9 @@ fn copy_standing(
                 let text = as_it_ended(journal, &line, at, text, &mut folded)?;
                 let text = view.text(&line, &journal.seed(at.segment), text)?;
                 if !put(buffer, length, &mut used, text)? {
-                    let hidden = chain.into_hidden();
-                    if let Some(at) = resume.filter(|_| !hidden.is_empty()) {
-                        file.open().who()?.lock().paused = Some((at, hidden));
+                    // Also if nothing is hidden: to find that out anew takes the walk so far.
+                    if let Some(at) = resume {
+                        file.open().who()?.lock().paused = Some((at, chain.into_hidden()));
                     }
                     return Ok((used, resume));
                 }
@@ -307,6 +317,7 @@ fn copy_raw(
     let mut next = from;
     let mut used = 0;
     while let Some(at) = next {
+        breathe()?;
         let len = match journal.read_line(at, &mut text) {
             Ok(len) => len,
             Err(e) if e == ENODATA => return Ok((used, None)),
@@ -341,10 +352,6 @@ fn status(file: &OwnFile, argument: usize) -> Result<c_long> {
     if !answer.is_valid() {
         return Err(EINVAL);
     }
-    let rights = Rights::over(inode);
-    if rights == Rights::Nothing {
-        return Err(EPERM);
-    }
     let id = inode.id();
     answer = Status {
         version: uapi::VERSION,
@@ -369,16 +376,26 @@ fn status(file: &OwnFile, argument: usize) -> Result<c_long> {
     if inode.superblock().is_read_only() {
         answer.mount_flags |= Status::MOUNT_READ_ONLY;
     }
-    if let Some(journal) = mount.journal() {
-        answer.mount_flags |= Status::MOUNT_HISTORY;
-        describe(&mut answer, journal, inode, rights)?;
+    match mount.journal() {
+        Some(journal) => {
+            answer.mount_flags |= Status::MOUNT_HISTORY;
+            describe(&mut answer, journal, file)?;
+        }
+        None if !inode.owner_or_capable() => return Err(EPERM),
+        None => {}
     }
     user::write(argument, &answer)?;
     Ok(0)
 }
 
 /// What the journal knows of itself and of the object.
-fn describe(answer: &mut Status, journal: &Journal, inode: &OwnInode, rights: Rights) -> Result {
+fn describe(answer: &mut Status, journal: &Journal, file: &OwnFile) -> Result {
+    let inode = file.own_inode();
+    let mut caller = Caller::new(file, journal);
+    let rights = caller.may_read(inode, file.lower_name())?;
+    if rights == Rights::Nothing {
+        return Err(EPERM);
+    }
     let usage = journal.usage();
     answer.uuid = *journal.uuid();
     answer.seq = usage.seq.saturating_sub(1);
@@ -393,12 +410,12 @@ fn describe(answer: &mut Status, journal: &Journal, inode: &OwnInode, rights: Ri
     answer.lost = usage.lost;
     answer.errors = usage.errors;
     let head = revert::head(journal, inode)?;
-    let mut looks = rights::Lines::new(inode.mount(), journal);
     let mut chain = Chain::new(journal, inode.id(), head, OnForeign::Pass)?;
     while answer.standing < Status::MAX_STANDING {
+        breathe()?;
         match chain.step()? {
             Link::End | Link::Trimmed => break,
-            Link::Line(line, _, _, Step::Take) if looks.may_take_back(rights, &line)? => {
+            Link::Line(line, _, _, Step::Take) if caller.may_take_back(rights, &line)? => {
                 if answer.standing == 0 {
                     answer.last_seq = line.seq;
                 }

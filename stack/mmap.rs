@@ -37,6 +37,10 @@ impl MapHooks for Stack {
     }
 
     fn store(file: &OwnFile, fault: Fault<'_>) -> Answer {
+        // As ext4_page_mkwrite() has it. Under mmap_lock only the lower inode is looked at.
+        if file.own_inode().lower().is_immutable() {
+            return Answer::refused();
+        }
         backup::store(file, fault)
     }
 

@@ -21,11 +21,12 @@ mod range;
 mod room;
 mod slices;
 mod stores;
+mod turns;
 mod xattr;
 
 pub(crate) use actor::{Identity, IdentityCache, Open, Who};
 pub(crate) use mount::Mount;
-pub(crate) use object::{new_object, Object, ObjectState};
+pub(crate) use object::{new_object, Object, ObjectState, Owned};
 pub(crate) use room::Payer;
 pub(crate) use slices::Slices;
 pub(crate) use stores::{Before, List, Store, UnderWay, Way};

@@ -5,12 +5,14 @@
 use super::{
     probe::{self, Failure},
     room::{GivingUp, Payer},
+    turns::Turns,
     IdentityCache, Slices, Stack,
 };
 use crate::{
     history::{
         journal::{self, Journal, OnError, OnFull},
-        line::MAX_LINE, //
+        line::MAX_LINE,
+        retention::PIECE, //
     },
     vfs::{
         attr,
@@ -46,6 +48,7 @@ pub(crate) struct Options {
     on_full: Option<OnFull>,
     on_error: Option<OnError>,
     commit: Option<u32>,
+    args: Option<bool>,
 }
 
 impl Options {
@@ -60,6 +63,11 @@ impl Options {
 
     fn on_error(&self) -> OnError {
         self.on_error.unwrap_or(OnError::Continue)
+    }
+
+    /// Whether lines have the arguments of programs.
+    fn args(&self) -> bool {
+        self.args.unwrap_or(true)
     }
 
     /// Seconds.
@@ -89,6 +97,11 @@ impl Options {
                 self.on_error.is_some_and(|p| p != mount.on_error),
             ),
             ("commit", self.commit.is_some_and(|s| s != mount.commit)),
+            (
+                "args",
+                self.args
+                    .is_some_and(|args| args != mount.identities.has_arguments()),
+            ),
         ];
         let (name, _) = fixed.into_iter().find(|(_, asked)| *asked)?;
         Some(name)
@@ -111,9 +124,8 @@ pub(crate) struct Mount {
     slices: Arc<Slices>,
     /// The lower root's device number.
     device: u32,
-    /// Held by whoever takes operations of several objects back: above all other locks.
     #[pin]
-    group_turn: Mutex<()>,
+    turns: Turns,
     #[pin]
     scratch: Mutex<KVec<u8>>,
     #[pin]
@@ -160,9 +172,9 @@ impl Mount {
         Ok(())
     }
 
-    /// Held by whoever takes operations of several objects back: above all other locks.
-    pub(crate) fn group_turn(&self) -> &Mutex<()> {
-        &self.group_turn
+    /// Each user's turn at a group request.
+    pub(crate) fn turns(&self) -> &Turns {
+        &self.turns
     }
 
     /// A buffer for long lines.
@@ -188,6 +200,14 @@ impl Mount {
                 Ok(())
             }
             other => other,
+        }
+    }
+
+    /// Makes the history durable for a caller who may be killed meanwhile. Nothing of ours is held.
+    pub(super) fn flush_killable(&self, journal: &Journal) -> Result {
+        match journal.flush_killable() {
+            Err(e) if e == EINTR => Err(e),
+            flushed => self.tolerate(flushed),
         }
     }
 
@@ -227,16 +247,20 @@ impl Mount {
 
     /// As [`Self::with_room`], for a revert: no history is given up for it, but what was set aside.
     pub(crate) fn with_reserve<T>(&self, mut operation: impl FnMut() -> Result<T>) -> Result<T> {
+        // More each time: what a filesystem wants to have free for one change may be much more than
+        // that takes.
+        let mut share = PIECE;
         loop {
             let result = operation();
             let is_full = matches!(&result, Err(e) if journal::is_no_room(*e));
             let made_room = || {
                 self.journal()
-                    .is_some_and(|journal| journal.make_room_for_revert())
+                    .is_some_and(|journal| journal.make_room_for_revert(share))
             };
             if !is_full || !made_room() {
                 return result;
             }
+            share = share.saturating_mul(2);
         }
     }
 
@@ -276,11 +300,11 @@ impl Mount {
                 on_error: options.on_error(),
                 commit: options.commit(),
                 lost: Atomic::new(0),
-                group_turn <- new_mutex!((), "Mount::group_turn"),
+                turns <- Turns::new(),
                 slices: Slices::new(options.commit())?,
                 device,
                 scratch <- new_mutex!(scratch, "Mount::scratch"),
-                identities <- IdentityCache::new(),
+                identities <- IdentityCache::new(options.args()),
                 lower: base.lower,
             }? Error),
             GFP_KERNEL,
@@ -497,6 +521,11 @@ impl MountHooks for Stack {
                 Some(seconds @ 1..=3600) => options.commit = Some(seconds),
                 _ => return refuse(report, "commit= takes seconds, 1 to 3600"),
             },
+            b"args" => match text {
+                b"on" => options.args = Some(true),
+                b"off" => options.args = Some(false),
+                _ => return refuse(report, "args= takes on or off"),
+            },
             _ => return Ok(false),
         }
         Ok(true)
@@ -634,8 +663,9 @@ impl SuperHooks for Stack {
 
     fn sync(mount: &Mount) -> Result {
         mount.slices.tell_all();
+        // At an unmount the answer is of no matter: the journal's end waits whatever comes.
         if let Some(journal) = mount.any_journal() {
-            mount.tolerate(journal.flush(true))?;
+            mount.flush_killable(journal)?;
         }
         mount.lower.root().superblock().sync()
     }
@@ -673,5 +703,8 @@ impl SuperHooks for Stack {
         };
         options.add(c"on_error", Some(fmt!("{on_error}")));
         options.add(c"commit", Some(fmt!("{}", mount.commit)));
+        if !mount.identities.has_arguments() {
+            options.add(c"args", Some(fmt!("off")));
+        }
     }
 }

@@ -25,6 +25,9 @@ pub(crate) struct Object {
     /// Where its chain of lines ends, and what it looked like then.
     #[pin]
     pub(crate) state: Mutex<ObjectState>,
+    /// Which of its lines are its present owner's, as found out last. The lock is held to copy it only.
+    #[pin]
+    pub(crate) owned: Mutex<Owned>,
     /// How many open files may write to it.
     writers: Atomic<i32>,
     /// Stores through shared mappings.
@@ -34,6 +37,8 @@ pub(crate) struct Object {
     kept: Atomic<bool>,
     /// Whether it has had no name so far.
     unnamed: Atomic<bool>,
+    /// The task that has our inode's lock for a whole request; 0: none has.
+    holder: Atomic<i64>,
 }
 
 /// See [`Object::state`].
@@ -48,6 +53,8 @@ pub(crate) struct ObjectState {
     pub(crate) head: Option<Pos>,
     /// The segment in which a line last told the object's file handle; 0: none did.
     pub(crate) handle_told_in: u64,
+    /// The owner that a line last told; of no meaning when none told the handle.
+    pub(crate) owner_told: u32,
     /// Why it could not be loaded before an operation that may not have happened yet.
     pub(crate) unread: Option<Error>,
     /// The cookie that the next line has to tell.
@@ -64,14 +71,27 @@ pub(crate) struct ObjectState {
     pub(crate) changed: bool,
 }
 
+/// How far an object's lines are known to be of one owner.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Owned {
+    /// The object's newest line then; `None`: nothing is known.
+    pub(crate) head: Option<Pos>,
+    /// The owner then.
+    pub(crate) uid: u32,
+    /// The number of the oldest line that is not older than this owner.
+    pub(crate) since: u64,
+}
+
 /// The state of an object whose inode is new in memory.
 pub(crate) fn new_object() -> impl PinInit<Object, Error> {
     try_pin_init!(Object {
         state <- new_mutex!(ObjectState::default(), "Object::state"),
+        owned <- new_mutex!(Owned::default(), "Object::owned"),
         writers: Atomic::new(0),
         stores <- Stores::new(),
         kept: Atomic::new(false),
         unnamed: Atomic::new(false),
+        holder: Atomic::new(0),
     })
 }
 
@@ -94,6 +114,17 @@ impl Object {
     /// Notes that it was made without a name, or gets its first one; answers what was so before.
     pub(crate) fn note_unnamed(&self, is_unnamed: bool) -> bool {
         self.unnamed.xchg(is_unnamed, Full)
+    }
+
+    /// Which task has our inode's lock for a whole request; 0: none has.
+    pub(crate) fn holder(&self) -> i64 {
+        self.holder.load(Relaxed)
+    }
+
+    /// Notes that. Only the task that has the lock sets its own number and takes it away, so that it
+    /// finds what it has set itself.
+    pub(crate) fn note_holder(&self, task: i64) {
+        self.holder.store(task, Relaxed);
     }
 
     /// One more open file may write.

@@ -10,7 +10,8 @@ use crate::{
         c,
         file::OwnFile,
         range::{self, Pipe},
-        table::file::RangeHooks, //
+        table::file::RangeHooks,
+        task::breathe, //
     }, //
 };
 use kernel::prelude::*;
@@ -28,7 +29,6 @@ impl RangeHooks for Stack {
         flags: u32,
     ) -> Result<usize> {
         let result = pipe.read_lower(file.lower(), pos, length, flags);
-        file.own_inode().refresh_size();
         file.accessed();
         result
     }
@@ -40,36 +40,21 @@ impl RangeHooks for Stack {
         length: usize,
         flags: u32,
     ) -> Result<usize> {
-        let inode = file.own_inode();
-        let _lock = inode.lock();
-        inode.refresh_if_changed();
-        file.remove_privileges()?;
-        if file.flags() & c::O_APPEND != 0 {
-            *pos = i64::try_from(inode.size()).map_err(|_| EFBIG)?;
+        loop {
+            // With nothing held: it may stay empty for ever.
+            pipe.wait(file, flags)?;
+            match splice_once(pipe, file, pos, length, flags) {
+                // Another reader of the pipe came first.
+                Err(e) if e == EAGAIN && flags & c::SPLICE_NONBLOCK == 0 => {}
+                result => return result,
+            }
+            breathe()?;
         }
-        let at = u64::try_from(*pos).map_err(|_| EINVAL)?;
-        let length = length.min(SPLICE);
-        let pending = Intent {
-            inode,
-            open: Some(file.open()),
-            op: Op::Write,
-            at,
-            length: length as u64,
-            loses: Loses::Range(file.lower(), at, at.saturating_add(length as u64)),
-            durable: inode.is_sync() || file.flags() & c::O_DSYNC != 0,
-        }
-        .prepare()?;
-        let result = inode.mount().with_room(payer(file, length as u64), || {
-            pipe.write_lower(file.lower(), pos, length, flags)
-        });
-        pending.settle(result.map(|n| n as u64));
-        inode.refresh();
-        result
     }
 
     fn allocate(file: &OwnFile, mode: c_int, offset: i64, length: i64) -> Result {
         let inode = file.own_inode();
-        let _lock = inode.lock();
+        let _lock = inode.lock_killable()?;
         inode.refresh_if_changed();
         file.remove_privileges()?;
         let at = u64::try_from(offset).map_err(|_| EINVAL)?;
@@ -91,6 +76,7 @@ impl RangeHooks for Stack {
             length: count,
             loses,
             durable: inode.is_sync(),
+            is_direct: false,
         }
         .prepare()?;
         let result = inode.mount().with_room(payer(file, count), || {
@@ -164,6 +150,43 @@ impl RangeHooks for Stack {
     }
 }
 
+/// Moves what a pipe has to a file; `EAGAIN`: it has nothing.
+fn splice_once(
+    pipe: &Pipe,
+    file: &OwnFile,
+    pos: &mut i64,
+    length: usize,
+    flags: u32,
+) -> Result<usize> {
+    let inode = file.own_inode();
+    let _lock = inode.lock_killable()?;
+    inode.refresh_if_changed();
+    inode.refuse_immutable()?;
+    file.remove_privileges()?;
+    if file.flags() & c::O_APPEND != 0 {
+        *pos = i64::try_from(inode.size()).map_err(|_| EFBIG)?;
+    }
+    let at = u64::try_from(*pos).map_err(|_| EINVAL)?;
+    let length = length.min(SPLICE);
+    let pending = Intent {
+        inode,
+        open: Some(file.open()),
+        op: Op::Write,
+        at,
+        length: length as u64,
+        loses: Loses::Range(file.lower(), at, at.saturating_add(length as u64)),
+        durable: inode.is_sync() || file.flags() & c::O_DSYNC != 0,
+        is_direct: false,
+    }
+    .prepare()?;
+    let result = inode.mount().with_room(payer(file, length as u64), || {
+        pipe.write_lower(file.lower(), pos, length, flags)
+    });
+    pending.settle(result.map(|n| n as u64));
+    inode.refresh();
+    result
+}
+
 /// What a mode of fallocate(2) is called in the log.
 fn kind_of(mode: c_int) -> Op {
     if mode & c::FALLOC_PUNCH_HOLE != 0 {
@@ -193,8 +216,9 @@ fn overwrite(
     lower: impl FnMut() -> Result<u64>,
 ) -> Result<u64> {
     let inode = to.own_inode();
-    let _lock = inode.lock();
+    let _lock = inode.lock_killable()?;
     inode.refresh_if_changed();
+    inode.refuse_immutable()?;
     to.remove_privileges()?;
     let at = u64::try_from(pos).map_err(|_| EINVAL)?;
     let pending = Intent {
@@ -205,6 +229,7 @@ fn overwrite(
         length,
         loses: Loses::Range(to.lower(), at, at.saturating_add(length)),
         durable: inode.is_sync() || to.flags() & c::O_DSYNC != 0,
+        is_direct: false,
     }
     .prepare()?;
     let result = inode.mount().with_room(payer(to, length), lower);

@@ -347,6 +347,15 @@ impl Stores {
         Gate(self)
     }
 
+    /// Opens a gate that was forgotten.
+    pub(crate) fn open_again(&self) {
+        let mut inner = self.inner.lock();
+        inner.shut = inner.shut.saturating_sub(1);
+        if inner.shut == 0 {
+            inner.since = None;
+        }
+    }
+
     /// Shuts the gate if there is any need.
     #[inline]
     pub(crate) fn shut_if_mapped(&self) -> Option<Gate<'_>> {
@@ -409,11 +418,7 @@ pub(crate) struct Gate<'a>(&'a Stores);
 
 impl Drop for Gate<'_> {
     fn drop(&mut self) {
-        let mut inner = self.0.inner.lock();
-        inner.shut = inner.shut.saturating_sub(1);
-        if inner.shut == 0 {
-            inner.since = None;
-        }
+        self.0.open_again();
     }
 }
 

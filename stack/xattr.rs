@@ -7,12 +7,18 @@ use crate::vfs::error::ENODATA;
 use crate::{
     backup::{Intent, Loses, Wanted},
     history::line::Op,
-    vfs::{dentry::OwnDentry, inode::OwnInode, table::inode::XattrHooks, xattr}, //
+    vfs::{dentry::OwnDentry, inode::OwnInode, table::inode::XattrHooks, task, xattr}, //
 };
 use kernel::{prelude::*, str::CStr};
 
 /// What the names of our own xattrs begin with.
 const OWN: &[u8] = b"trusted.loggerfs.";
+
+/// Whether it is execve(2) that asks, for what a program gets from its file. Where the source's mount
+/// is nosuid, that is nothing: get_file_caps() has asked a mount of ours that may not be.
+fn is_for_exec(name: &CStr) -> bool {
+    name.to_bytes() == xattr::CAPABILITY.to_bytes() && task::is_executing()
+}
 
 impl XattrHooks for Stack {
     fn get(
@@ -26,6 +32,9 @@ impl XattrHooks for Stack {
             return Err(ENODATA);
         }
         let mount = inode.mount();
+        if mount.lower().limits().no_set_id && is_for_exec(name) {
+            return Err(ENODATA);
+        }
         xattr::get_xattr(mount.lower(), dentry.lower()?, name, value, size)
     }
 
@@ -55,6 +64,7 @@ impl XattrHooks for Stack {
                 },
             ),
             durable: false,
+            is_direct: false,
         }
         .prepare()?;
         let payer = Payer::Object(lower, value.1 as u64);

@@ -9,6 +9,7 @@ use super::{
     c,
     dentry::{Dentry, OwnDentry},
     error::{ENOIOCTLCMD, EOPNOTSUPP},
+    inode::Inode,
     mount::LowerMount, //
 };
 use crate::history::{
@@ -113,6 +114,16 @@ impl Change {
         to_result(unsafe {
             c::setattr_prepare(&raw mut c::nop_mnt_idmap, dentry.as_ptr(), self.0.get())
         })
+    }
+
+    /// Takes set-id bits along that the VFS has not seen on our inode.
+    pub(crate) fn drop_hidden_set_id(&mut self, mount: &LowerMount, lower: &Inode) {
+        if !mount.limits().no_set_id {
+            return;
+        }
+        let raw = self.raw();
+        // SAFETY: A live inode.
+        raw.ia_valid |= unsafe { c::lfs_set_id_to_drop(lower.as_ptr(), raw.ia_valid) };
     }
 
     /// Applies it to the lower object, under that one's lock. The caller has write access.

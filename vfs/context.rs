@@ -6,6 +6,7 @@
 
 use super::{
     c,
+    mount::Limits,
     superblock::SuperBlock,
     table::{superblock::SuperHooks, Table},
     FileSystem, Fs,
@@ -185,28 +186,54 @@ unsafe extern "C" fn get_tree(fc: *mut c::fs_context) -> c_int {
     from_result(|| {
         // SAFETY: A live context of ours.
         let source = unsafe { source_directory(fc) };
-        let shared = source.as_ref().map(Source::superblock);
-        let Some((source, shared)) = source.as_ref().zip(shared.filter(|sb| !sb.is_null())) else {
-            // SAFETY: A live context; `fill_super` is of the type that it asks for.
-            return Ok(unsafe { c::get_tree_nodev(fc, Some(fill_super)) });
+        let shown = || {
+            let source = source.as_ref()?;
+            let shared = source.superblock();
+            (!shared.is_null()).then_some((source, shared))
+        };
+        let found = match shown() {
+            Some(found) => found,
+            None => {
+                // SAFETY: A live context; `fill_super` is of the type that it asks for.
+                let err = unsafe { c::get_tree_nodev(fc, Some(fill_super)) };
+                // The history may be in use by another mount of the source that came in between.
+                let found = (err == EBUSY.to_errno()).then(shown).flatten();
+                let Some(found) = found else {
+                    return Ok(err);
+                };
+                found
+            }
         };
         // SAFETY: A live context of ours.
-        unsafe { private(fc) }.shared = shared;
-        // SAFETY: A live context; both functions are of the types that it asks for.
-        let sb = unsafe { c::sget_fc(fc, Some(is_shared), Some(c::set_anon_super_fc)) };
-        let sb = from_err_ptr(sb)?;
-        // SAFETY: A live context of ours, and a superblock of ours that this thread has locked.
-        match unsafe { join(fc, sb, source) } {
-            // SAFETY: A filled superblock has a root; the context takes the reference over.
-            Ok(()) => unsafe { (*fc).root = c::lfs_dget((*sb).s_root) },
-            Err(e) => {
-                // SAFETY: sget_fc() gave us an active reference, and its lock.
-                unsafe { c::deactivate_locked_super(sb) };
-                return Err(e);
-            }
-        }
-        Ok(0)
+        unsafe { get_shared_tree(fc, found) }.map(|()| 0)
     })
+}
+
+/// Joins the superblock that shows a source already; where that has died meanwhile, makes a new one.
+///
+/// # Safety
+///
+/// `fc` is a live context of ours.
+unsafe fn get_shared_tree(
+    fc: *mut c::fs_context,
+    (source, shared): (&Source, *mut c::super_block),
+) -> Result {
+    // SAFETY: A live context of ours.
+    unsafe { private(fc) }.shared = shared;
+    // SAFETY: A live context; both functions are of the types that it asks for.
+    let sb = unsafe { c::sget_fc(fc, Some(is_shared), Some(c::set_anon_super_fc)) };
+    let sb = from_err_ptr(sb)?;
+    // SAFETY: A live context of ours, and a superblock of ours that this thread has locked.
+    match unsafe { join(fc, sb, source) } {
+        // SAFETY: A filled superblock has a root; the context takes the reference over.
+        Ok(()) => unsafe { (*fc).root = c::lfs_dget((*sb).s_root) },
+        Err(e) => {
+            // SAFETY: sget_fc() gave us an active reference, and its lock.
+            unsafe { c::deactivate_locked_super(sb) };
+            return Err(e);
+        }
+    }
+    Ok(())
 }
 
 /// The directory that a context names, held together with its mount.
@@ -326,6 +353,16 @@ unsafe fn join(fc: *mut c::fs_context, sb: *mut c::super_block, source: &Source)
         Report(fc).say(fmt!(
             "the source is mounted already, {}; bind that mount and remount the new one",
             if read_only { "writable" } else { "read-only" }
+        ));
+        return Err(EBUSY);
+    }
+    // SAFETY: The source holds its mount.
+    let limits = unsafe { Limits::of(source.0.mnt) };
+    if let Some(name) = limits.beyond(<Fs as SuperHooks>::lower(sb.mount()).limits()) {
+        Report(fc).say(fmt!(
+            "the source's mount is {}, and the mount of it that is there already is not; bind that one, and remount the new one with {}",
+            name,
+            name
         ));
         return Err(EBUSY);
     }

@@ -117,6 +117,14 @@ impl Drop for Acting<'_> {
 /// How many callers' credentials are kept ready.
 const READY: usize = 4;
 
+/// A copy of the mounter's credentials for a caller.
+struct ForCaller {
+    /// The caller's. They do not change once a task has them, so what a copy takes from them, and
+    /// whether the caller may exceed, is asked once. The reference keeps the address theirs.
+    caller: Cred,
+    copy: Cred,
+}
+
 /// The mounter's credentials, and those made from them of late.
 pub(crate) struct Credentials {
     mounter: Cred,
@@ -127,7 +135,7 @@ pub(crate) struct Credentials {
 
 /// Copies for callers, and which one goes next.
 struct Ready {
-    copies: [Option<Cred>; READY],
+    copies: [Option<ForCaller>; READY],
     next: usize,
 }
 
@@ -169,28 +177,36 @@ impl Credentials {
             // SAFETY: The kernel's credentials live for ever.
             return Ok(unsafe { Acting::with(caller) });
         }
-        Ok(Acting::with_own(self.for_caller()?))
+        Ok(Acting::with_own(self.for_caller(caller)?))
     }
 
-    /// A copy of the mounter's with what stays the caller's.
-    fn for_caller(&self) -> Result<Cred> {
+    /// A copy of the mounter's with what stays the caller's, whose credentials are `caller`.
+    fn for_caller(&self, caller: *const c::cred) -> Result<Cred> {
+        let is_ready = |ready: &&ForCaller| core::ptr::eq(ready.caller.as_ptr(), caller);
+        if let Some(ready) = self.ready.lock().copies.iter().flatten().find(is_ready) {
+            return Ok(ready.copy.clone());
+        }
+        self.prepare(caller)
+    }
+
+    #[cold]
+    fn prepare(&self, caller: *const c::cred) -> Result<Cred> {
         // SAFETY: Asks about the running task.
         let may_exceed = unsafe { c::lfs_may_exceed() };
-        // SAFETY: Live credentials.
-        let serves = |cred: &&Cred| unsafe { c::lfs_cred_serves(cred.as_ptr(), may_exceed) };
-        if let Some(ready) = self.ready.lock().copies.iter().flatten().find(serves) {
-            return Ok(ready.clone());
-        }
         // SAFETY: Live credentials; the answer is a reference or null.
         let copy = unsafe { Cred::from_c(c::lfs_cred_for(self.mounter.as_ptr(), may_exceed)) }?;
+        // SAFETY: The running task has them.
+        let held = unsafe { c::get_cred(caller) };
+        let new = ForCaller {
+            // SAFETY: The reference was taken just now.
+            caller: unsafe { Cred::from_c(held) }?,
+            copy: copy.clone(),
+        };
         let replaced = {
             let mut ready = self.ready.lock();
             let at = ready.next % READY;
             ready.next = (at + 1) % READY;
-            ready
-                .copies
-                .get_mut(at)
-                .and_then(|slot| mem::replace(slot, Some(copy.clone())))
+            (ready.copies.get_mut(at)).and_then(|slot| mem::replace(slot, Some(new)))
         };
         // Not under the lock.
         drop(replaced);

@@ -13,7 +13,9 @@ use super::{
     inode::{Inode, OwnInode},
     map::MapFile,
     mount::LowerMount,
-    FileSystem, Fs,
+    table::superblock::SuperHooks,
+    FileSystem,
+    Fs, //
 };
 use core::{ops::Deref, ptr::NonNull};
 use kernel::{
@@ -298,7 +300,8 @@ impl OwnFile {
         }
     }
 
-    /// Notes that it was read, as `file_accessed()`: its lower file is open with O_NOATIME.
+    /// Notes that it was read, as `file_accessed()`: its lower file is open with O_NOATIME. Takes over
+    /// the lower size, too.
     #[inline]
     pub(crate) fn accessed(&self) {
         // SAFETY: Two live files.
@@ -319,6 +322,51 @@ impl OwnFile {
     pub(super) fn path(&self) -> c::path {
         // SAFETY: A live file; its path never changes.
         unsafe { (*self.as_ptr()).__bindgen_anon_1.f_path }
+    }
+
+    /// The root of the mount that it was opened through: of a bind mount, what that shows; a file, perhaps.
+    pub(crate) fn mount_root(&self) -> &OwnDentry {
+        // SAFETY: An open file holds its mount.
+        let root = unsafe { (*self.path().mnt).mnt_root };
+        // SAFETY: A mount holds its root as long as it lives; it is of the file's superblock, ours.
+        unsafe { OwnDentry::from_raw(root) }
+    }
+
+    /// What a security module says of a removal through the file's mount. The directory is locked.
+    pub(crate) fn may_unlink(&self, dir: &OwnDentry, name: &[u8]) -> Result {
+        let child = dir.child(name)?;
+        if child.own_inode().is_none() {
+            return Ok(());
+        }
+        // SAFETY: A live mount, a directory on it, and a child of that with an inode.
+        to_result(unsafe { c::lfs_path_unlink(self.path().mnt, dir.as_ptr(), child.as_ptr()) })
+    }
+
+    /// What a security module says of a new name for something like `node`, as [`Self::may_unlink`].
+    pub(crate) fn may_make(&self, dir: &OwnDentry, name: &[u8], node: &OwnInode) -> Result {
+        let child = dir.child(name)?;
+        let (mnt, node) = (self.path().mnt, node.as_ptr());
+        // SAFETY: A live mount, a directory on it, a child of that, and an inode.
+        to_result(unsafe { c::lfs_path_mknod(mnt, dir.as_ptr(), child.as_ptr(), node) })
+    }
+
+    /// What a security module says of a rename, as [`Self::may_unlink`]; both directories are locked.
+    pub(crate) fn may_rename(
+        &self,
+        (from, name): (&OwnDentry, &[u8]),
+        (to, new): (&OwnDentry, &[u8]),
+        flags: u32,
+    ) -> Result {
+        let child = from.child(name)?;
+        let target = to.child(new)?;
+        if child.own_inode().is_none() {
+            return Ok(());
+        }
+        let (mnt, child, target) = (self.path().mnt, child.as_ptr(), target.as_ptr());
+        // SAFETY: A live mount, two directories on it, and a child of each, the first one with an inode.
+        to_result(unsafe {
+            c::lfs_path_rename(mnt, from.as_ptr(), child, to.as_ptr(), target, flags)
+        })
     }
 
     /// The state of the open file.
@@ -452,7 +500,14 @@ impl OwnFile {
     /// Strips setuid bits and capabilities, as a write must. Under our inode's lock.
     pub(crate) fn remove_privileges(&self) -> Result {
         // SAFETY: A live file whose inode is locked.
-        to_result(unsafe { c::file_remove_privs(self.as_ptr()) })
+        to_result(unsafe { c::file_remove_privs(self.as_ptr()) })?;
+        let inode = self.own_inode();
+        if !<Fs as SuperHooks>::lower(inode.mount()).limits().no_set_id {
+            return Ok(());
+        }
+        let dentry = self.dentry().as_ptr();
+        // SAFETY: A live dentry whose inode is locked, and the lower inode.
+        to_result(unsafe { c::lfs_drop_set_id(dentry, inode.lower().as_ptr()) })
     }
 }
 
@@ -529,6 +584,11 @@ impl Call {
         Ok(())
     }
 
+    /// Whether it goes past the page cache.
+    pub(crate) fn is_direct(&self) -> bool {
+        self.has(c::IOCB_DIRECT)
+    }
+
     /// Whether its effect is durable when it returns, or goes past the page cache.
     pub(crate) fn is_durable(&self) -> bool {
         self.has(c::IOCB_DSYNC | c::IOCB_SYNC | c::IOCB_DIRECT)
@@ -548,14 +608,26 @@ impl Call {
         usize::try_from(n).map_err(|_| errno(n))
     }
 
-    /// Reads from the lower file.
+    /// Reads from the lower file, and notes that ours was read: see [`OwnFile::accessed`].
     pub(crate) fn read_lower(&mut self, lower: &File, bytes: &mut Bytes) -> Result<usize> {
         // SAFETY: All are live; the call is synchronous.
         let n = unsafe { c::lfs_read(self.as_ptr(), lower.as_ptr(), bytes.as_ptr()) };
         usize::try_from(n).map_err(|_| errno(n))
     }
 
-    /// Writes to the lower file, at the position that [`Call::check_write`] settled.
+    /// Sees to it that at least one of the next bytes of a write is in memory, and as many of the next
+    /// `window` as can be. The VFS's write access is given back meanwhile; the caller holds no lock.
+    pub(crate) fn fault_in(&mut self, bytes: &mut Bytes, window: usize) -> Result {
+        // SAFETY: A live call, for which the VFS has taken write access, and its user memory.
+        if unsafe { c::lfs_fault_in(self.as_ptr(), bytes.as_ptr(), window) } {
+            Ok(())
+        } else {
+            Err(EFAULT)
+        }
+    }
+
+    /// Writes to the lower file, at the position that [`Call::check_write`] settled. Unless it is a direct
+    /// write, it ends where a page of the caller's would have to be waited for.
     pub(crate) fn write_lower(&mut self, lower: &File, bytes: &mut Bytes) -> Result<usize> {
         // SAFETY: All are live; the call is synchronous.
         let n = unsafe { c::lfs_write(self.as_ptr(), lower.as_ptr(), bytes.as_ptr()) };
@@ -578,6 +650,13 @@ impl Bytes {
 
     fn as_ptr(&self) -> *mut c::iov_iter {
         self.0.get()
+    }
+
+    /// Whether they are in a program's memory, and not in the kernel's.
+    #[inline]
+    pub(crate) fn are_of_user(&self) -> bool {
+        // SAFETY: A live iterator.
+        unsafe { c::lfs_is_of_user(self.as_ptr()) }
     }
 
     /// How many of them were not taken yet.

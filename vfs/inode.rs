@@ -4,7 +4,14 @@
 //!
 //! C header: [`include/linux/fs.h`](srctree/include/linux/fs.h)
 
-use super::{c, dentry::Dentry, superblock::SuperBlock, FileSystem, Fs};
+use super::{
+    c,
+    dentry::Dentry,
+    superblock::SuperBlock,
+    table::superblock::SuperHooks,
+    FileSystem,
+    Fs, //
+};
 use crate::history::line::ObjectId;
 use core::{ops::Deref, ptr::NonNull};
 use kernel::{
@@ -152,6 +159,17 @@ impl Inode {
         }
     }
 
+    /// Whether it has the content that it had when it looked like `then`, whatever moved its change time
+    /// since: who writes moves the time of modification, too.
+    pub(crate) fn has_content_of(&self, then: &QuickCookie) -> bool {
+        let ptr = self.as_ptr();
+        // SAFETY: `ptr` is a live inode; a racy read is what the VFS does too.
+        let seconds = unsafe { (*ptr).i_mtime_sec };
+        // SAFETY: As above.
+        let nanoseconds = unsafe { (*ptr).i_mtime_nsec };
+        self.size() == then.size && (seconds, nanoseconds) <= (then.seconds, then.nanoseconds)
+    }
+
     /// Whether somebody maps the file shared and writable.
     pub(crate) fn is_writably_mapped(&self) -> bool {
         // SAFETY: `self` is a live inode.
@@ -162,6 +180,24 @@ impl Inode {
     pub(crate) fn owner_or_capable(&self) -> bool {
         // SAFETY: `self` is a live inode.
         unsafe { c::lfs_owner_or_capable(self.as_ptr()) }
+    }
+
+    /// Whether the caller may give it one more name.
+    pub(crate) fn may_be_linked(&self) -> bool {
+        // SAFETY: `self` is a live inode.
+        unsafe { c::lfs_may_be_linked(self.as_ptr()) }
+    }
+
+    /// Whether the caller may give it the set-id bits that it has.
+    pub(crate) fn may_have_set_ids(&self) -> bool {
+        // SAFETY: `self` is a live inode.
+        unsafe { c::lfs_may_have_set_ids(self.as_ptr()) }
+    }
+
+    /// Whether the caller may make an object of its kind.
+    pub(crate) fn may_be_made(&self) -> bool {
+        // SAFETY: `self` is a live inode.
+        unsafe { c::lfs_may_be_made(self.as_ptr()) }
     }
 
     /// Whether an ACL that the caller sets takes the setgid bit away.
@@ -187,6 +223,23 @@ impl Inode {
         // SAFETY: `self` is a live inode; a racy read is what the VFS does too.
         let flags = unsafe { (*self.as_ptr()).i_flags };
         flags & (c::S_APPEND | c::S_IMMUTABLE) != 0
+    }
+
+    /// Whether neither content nor attributes may be changed.
+    pub(crate) fn is_immutable(&self) -> bool {
+        // SAFETY: `self` is a live inode; a racy read is what the VFS does too.
+        unsafe { (*self.as_ptr()).i_flags & c::S_IMMUTABLE != 0 }
+    }
+
+    /// Refuses a change of the content through a file that was open before it was protected. The VFS
+    /// asks at open only; of the lower filesystems, ext4 asks at each change (`ext4_setattr()`,
+    /// `ext4_write_checks()`, `ext4_page_mkwrite()`), and xfs, btrfs and tmpfs never.
+    #[inline]
+    pub(crate) fn refuse_immutable(&self) -> Result {
+        if self.is_immutable() {
+            return Err(EPERM);
+        }
+        Ok(())
     }
 
     /// Whether names in this directory are taken away only by owners of the directory or of the object.
@@ -231,6 +284,15 @@ impl Inode {
         let dentry = unsafe { c::d_find_any_alias(self.as_ptr()) };
         let dentry = NonNull::new(dentry.cast::<Dentry>())?;
         // SAFETY: d_find_any_alias() gave us a reference.
+        Some(unsafe { ARef::from_raw(dentry) })
+    }
+
+    /// The name with this index of those that are in memory and can be looked up.
+    pub(crate) fn name_in_memory(&self, index: u32) -> Option<ARef<Dentry>> {
+        // SAFETY: `self` is a live inode.
+        let dentry = unsafe { c::lfs_alias(self.as_ptr(), index) };
+        let dentry = NonNull::new(dentry.cast::<Dentry>())?;
+        // SAFETY: lfs_alias() gave us a reference.
         Some(unsafe { ARef::from_raw(dentry) })
     }
 
@@ -351,19 +413,26 @@ impl OwnInode {
         ARef::from(self)
     }
 
+    /// The mode's bits that files of ours do not have, whatever the lower ones have.
+    fn hidden_bits(&self) -> u16 {
+        <Fs as SuperHooks>::lower(self.mount()).hidden_bits()
+    }
+
     /// Reads mode, owner, times, size and flags off the lower inode.
     pub(crate) fn refresh(&self) {
         let is_kept = self.object().is_kept();
+        let hidden = self.hidden_bits();
         // SAFETY: Both are live inodes.
-        unsafe { c::lfs_copy_attributes(self.as_ptr(), self.lower().as_ptr(), is_kept) }
+        unsafe { c::lfs_copy_attributes(self.as_ptr(), self.lower().as_ptr(), is_kept, hidden) }
     }
 
     /// Whether the VFS would read something else off this inode than off the lower one. Also in RCU
     /// mode: compares only.
     pub(crate) fn attributes_differ(&self) -> bool {
         let is_kept = self.object().is_kept();
+        let hidden = self.hidden_bits();
         // SAFETY: Both are live inodes, or in RCU mode their memory is still there.
-        unsafe { c::lfs_attributes_differ(self.as_ptr(), self.lower().as_ptr(), is_kept) }
+        unsafe { c::lfs_attributes_differ(self.as_ptr(), self.lower().as_ptr(), is_kept, hidden) }
     }
 
     /// As [`Self::refresh`], where a change behind us is all that may have happened. Not in RCU mode:
@@ -398,6 +467,8 @@ impl OwnInode {
     /// One lower inode has one inode of ours, however many names it has.
     pub(crate) fn obtain(sb: &SuperBlock, lower: &Inode) -> Result<ARef<OwnInode>> {
         if let Some(inode) = Self::find(sb, lower) {
+            // Rights are decided by what it says.
+            inode.refresh_if_changed();
             return Ok(inode);
         }
         let private = KBox::pin_init(
@@ -509,6 +580,15 @@ impl OwnInode {
         // CAST: A small flag.
         let wanted = c::MAY_WRITE as c_int;
         // SAFETY: A live inode; mounts of ours are not id-mapped.
+        kernel::error::to_result(unsafe { c::inode_permission(idmap, self.as_ptr(), wanted) })
+    }
+
+    /// Whether the caller may look names up in this directory.
+    pub(crate) fn may_search(&self) -> Result {
+        let idmap = &raw mut c::nop_mnt_idmap;
+        // CAST: A small flag.
+        let wanted = c::MAY_EXEC as c_int;
+        // SAFETY: A live inode; what a mount's id map changes is that mount's alone, and is not asked for here.
         kernel::error::to_result(unsafe { c::inode_permission(idmap, self.as_ptr(), wanted) })
     }
 

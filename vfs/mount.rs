@@ -89,11 +89,57 @@ unsafe extern "C" fn kill_sb(sb: *mut c::super_block) {
     unsafe { superblock::free_state(sb) };
 }
 
+/// A mode's set-id bits.
+const SET_ID: u16 = (c::S_ISUID | c::S_ISGID) as u16;
+
 /// A mount for our use only, and the directory in it that is shown.
 pub(crate) struct LowerMount {
     mnt: NonNull<c::vfsmount>,
     root: ManuallyDrop<ARef<Dentry>>,
     credentials: Credentials,
+    limits: Limits,
+}
+
+/// What a mount does not let be done with its files. A remount of the source's mount does not reach
+/// its clone below us, and a mount of ours that lacks a flag is no way around the source's.
+#[derive(Clone, Copy)]
+pub(crate) struct Limits {
+    /// No program gets another user's rights by a file.
+    pub(crate) no_set_id: bool,
+    /// No device is opened.
+    pub(crate) no_devices: bool,
+    /// Nothing is executed.
+    pub(crate) no_exec: bool,
+}
+
+impl Limits {
+    /// # Safety
+    ///
+    /// `mnt` is a live mount.
+    pub(super) unsafe fn of(mnt: *mut c::vfsmount) -> Self {
+        // SAFETY: The caller vouches for it; the VFS reads the flags racily, too.
+        let flags = unsafe { (*mnt).mnt_flags };
+        // SAFETY: A live mount has a superblock.
+        let sb = unsafe { (*mnt).mnt_sb };
+        // SAFETY: As above.
+        let all = c_ulong::from(unsafe { (*sb).s_iflags });
+        Self {
+            no_set_id: flags & c::MNT_NOSUID != 0,
+            no_devices: flags & c::MNT_NODEV != 0 || all & c::SB_I_NODEV != 0,
+            no_exec: flags & c::MNT_NOEXEC != 0 || all & c::SB_I_NOEXEC != 0,
+        }
+    }
+
+    /// The mount option of the first limit that `other` lacks.
+    pub(crate) fn beyond(self, other: Self) -> Option<&'static str> {
+        [
+            ("nosuid", self.no_set_id && !other.no_set_id),
+            ("nodev", self.no_devices && !other.no_devices),
+            ("noexec", self.no_exec && !other.no_exec),
+        ]
+        .into_iter()
+        .find_map(|(name, lacks)| lacks.then_some(name))
+    }
 }
 
 // SAFETY: Mounts are counted and may be used on any thread.
@@ -111,10 +157,13 @@ impl LowerMount {
         let root = unsafe { (*mnt.as_ptr()).mnt_root };
         // SAFETY: As above.
         let root = unsafe { Dentry::from_raw(root) }.get();
+        // SAFETY: As above.
+        let limits = unsafe { Limits::of(mnt.as_ptr()) };
         Ok(Self {
             mnt,
             root: ManuallyDrop::new(root),
             credentials,
+            limits,
         })
     }
 
@@ -173,6 +222,21 @@ impl LowerMount {
 
     pub(crate) fn as_ptr(&self) -> *mut c::vfsmount {
         self.mnt.as_ptr()
+    }
+
+    /// What the source's mount did not allow when it was mounted.
+    pub(crate) fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// The mode's bits that files of ours do not have, for those limits.
+    #[inline]
+    pub(super) fn hidden_bits(&self) -> u16 {
+        if self.limits.no_set_id {
+            SET_ID
+        } else {
+            0
+        }
     }
 
     /// The lower mount's id map.

@@ -6,7 +6,7 @@ use super::error::{EDQUOT, EOPNOTSUPP};
 use super::{
     c,
     cred::Acting,
-    file::{errno, File},
+    file::{errno, File, OwnFile},
     inode::Inode,
     mount::LowerMount, //
 };
@@ -154,7 +154,15 @@ impl Pipe {
         usize::try_from(n).map_err(|_| errno(n))
     }
 
-    /// Moves from the pipe into the lower file.
+    /// Waits until there is something in it for `file`, or no writer is left. The VFS's write access is
+    /// given back meanwhile; the caller holds no lock.
+    pub(crate) fn wait(&self, file: &OwnFile, flags: u32) -> Result {
+        // SAFETY: A live pipe, and a file for which the VFS has called file_start_write(), as all
+        // callers of ->splice_write do.
+        to_result(unsafe { c::lfs_wait_for_pipe(self.0, file.as_ptr(), flags) })
+    }
+
+    /// Moves from the pipe into the lower file; never waits for the pipe (`EAGAIN`).
     pub(crate) fn write_lower(
         &self,
         lower: &File,
@@ -162,6 +170,7 @@ impl Pipe {
         length: usize,
         flags: u32,
     ) -> Result<usize> {
+        let flags = flags | c::SPLICE_NONBLOCK;
         // SAFETY: A live file and pipe.
         let n = unsafe { c::lfs_splice_write(lower.as_ptr(), self.0, pos, length, flags) };
         usize::try_from(n).map_err(|_| errno(n))

@@ -108,10 +108,7 @@ impl OwnDentry {
         }
         let mut found = ARef::from(root);
         while let Some(next) = path.pop() {
-            // SAFETY: Two live dentries, the first an unlocked directory of ours.
-            let child = unsafe { c::lfs_namesake(found.as_ptr(), next.as_ptr()) };
-            // SAFETY: A reference or an error.
-            found = unsafe { Self::own_from_c(child) }?;
+            found = found.namesake(&next)?;
             let same = found.own_inode().zip(next.inode());
             if !same.is_some_and(|(own, lower)| core::ptr::eq(own.lower(), lower)) {
                 return Err(ESTALE);
@@ -120,10 +117,12 @@ impl OwnDentry {
         Ok(found)
     }
 
-    /// What is called in the unlocked directory `self` as `lower` is in its own.
+    /// What is called in the directory `self` as `lower` is in its own. It is not locked, or the caller
+    /// has it for a whole request.
     pub(crate) fn namesake(&self, lower: &Dentry) -> Result<ARef<OwnDentry>> {
-        // SAFETY: Two live dentries, the first an unlocked directory of ours.
-        let child = unsafe { c::lfs_namesake(self.as_ptr(), lower.as_ptr()) };
+        let is_held = self.own_inode().is_some_and(OwnInode::is_held);
+        // SAFETY: Two live dentries, the first a directory of ours, which is locked as is said.
+        let child = unsafe { c::lfs_namesake(self.as_ptr(), lower.as_ptr(), is_held) };
         // SAFETY: A reference or an error.
         unsafe { Self::own_from_c(child) }
     }

@@ -355,6 +355,11 @@ impl Dir {
 
     /// Calls `each` with every name but `.` and `..`.
     pub(crate) fn list(&self, each: &mut dyn FnMut(&[u8])) -> Result {
+        self.list_numbered(&mut |name, _| each(name))
+    }
+
+    /// As [`Self::list`], with the inode numbers that the directory tells.
+    pub(crate) fn list_numbered(&self, each: &mut dyn FnMut(&[u8], u64)) -> Result {
         let _kernel = AsKernel::new();
         let dir = self.open_dentry(self.dentry, c::O_RDONLY | c::O_DIRECTORY | c::O_LARGEFILE)?;
         let mut walk = Walk {
@@ -560,7 +565,7 @@ impl Drop for WriteAccess {
 struct Walk<'a, 'b> {
     context: c::dir_context,
     found: bool,
-    each: &'a mut (dyn FnMut(&[u8]) + 'b),
+    each: &'a mut (dyn FnMut(&[u8], u64) + 'b),
 }
 
 /// Takes one name; called by iterate_dir().
@@ -573,10 +578,10 @@ unsafe extern "C" fn walk_actor(
     name: *const c_char,
     len: c_int,
     _position: c::loff_t,
-    _inode: u64,
+    inode: u64,
     _kind: c_uint,
 ) -> bool {
-    // SAFETY: `Dir::list` passed the context inside a `Walk`, of which it is the first field.
+    // SAFETY: `Dir::list_numbered` passed the context inside a `Walk`, of which it is the first field.
     let walk = unsafe { &mut *context.cast::<Walk<'_, '_>>() };
     let Ok(len) = usize::try_from(len) else {
         return false;
@@ -585,7 +590,7 @@ unsafe extern "C" fn walk_actor(
     let name = unsafe { core::slice::from_raw_parts(name.cast::<u8>(), len) };
     walk.found = true;
     if name != b"." && name != b".." {
-        (walk.each)(name);
+        (walk.each)(name, inode);
     }
     true
 }

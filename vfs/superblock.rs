@@ -87,6 +87,12 @@ impl SuperBlock {
         !unsafe { (*self.as_ptr()).s_bdev }.is_null()
     }
 
+    /// Whether a rename between directories would wait for another one, most probably.
+    pub(crate) fn renames_wait(&self) -> bool {
+        // SAFETY: A live superblock.
+        unsafe { c::lfs_renames_wait(self.as_ptr()) }
+    }
+
     /// Writes back all of the filesystem, to the disk itself, and waits; takes its `s_umount` for
     /// reading.
     pub(crate) fn sync(&self) -> Result {
@@ -100,22 +106,6 @@ impl SuperBlock {
         // xfs tells the disk to flush its cache along with its log: not where that has nothing to say.
         // SAFETY: The superblock has its device open as long as it lives.
         kernel::error::to_result(unsafe { c::blkdev_issue_flush(disk) })
-    }
-
-    /// Keeps everybody from changing anything through this filesystem of ours until the answer is
-    /// dropped; what is under way ends first. Nobody else of ours may do it meanwhile. `EBUSY`: somebody
-    /// has frozen it for purposes of their own.
-    pub(crate) fn freeze(&self) -> Result<Frozen<'_>> {
-        let who = c::freeze_holder_FREEZE_HOLDER_KERNEL;
-        // SAFETY: A live superblock of which the caller holds neither write access nor `s_umount`.
-        let err = unsafe { c::freeze_super(self.as_ptr(), who, core::ptr::null()) };
-        kernel::error::to_result(err)?;
-        let frozen = Frozen(self);
-        // SAFETY: A live superblock; the count does not fall to a value that it never had.
-        if unsafe { (*self.as_ptr()).s_writers.freeze_ucount } != 0 {
-            return Err(EBUSY);
-        }
-        Ok(frozen)
     }
 
     /// Takes over the limits of the lower filesystem and sets the tables; makes the root.
@@ -136,6 +126,12 @@ impl SuperBlock {
         // SAFETY: As above, and `below` is live as long as the lower mount.
         let (ours, theirs) = unsafe { (&mut *sb, &*below) };
         copy_limits(ours, theirs);
+        if lower.limits().no_devices {
+            ours.s_iflags |= c::SB_I_NODEV;
+        }
+        if lower.limits().no_exec {
+            ours.s_iflags |= c::SB_I_NOEXEC;
+        }
         super::table::set_super_tables(self, lower.root().superblock());
         self.make_root(lower.root())
     }
@@ -154,20 +150,6 @@ impl SuperBlock {
         // SAFETY: Our superblock, being filled.
         unsafe { (*self.as_ptr()).s_root = root };
         Ok(())
-    }
-}
-
-/// A filesystem of ours that nobody can change but who holds this.
-pub(crate) struct Frozen<'a>(&'a SuperBlock);
-
-impl Drop for Frozen<'_> {
-    fn drop(&mut self) {
-        let who = c::freeze_holder_FREEZE_HOLDER_KERNEL;
-        // SAFETY: Undoes freeze_super() of the same holder.
-        let err = unsafe { c::thaw_super(self.0.as_ptr(), who, core::ptr::null()) };
-        if err != 0 {
-            pr_err!("the filesystem stays frozen: error {}\n", err);
-        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 //! The task that calls: who it is, and how to leave its limits behind.
 
-use super::c;
+use super::{c, superblock::SuperBlock};
 use crate::history::line::Time;
 use kernel::prelude::*;
 
@@ -104,22 +104,31 @@ pub(crate) fn arguments(buf: &mut [u8]) -> &[u8] {
     buf.get(..usize::try_from(n).unwrap_or(0)).unwrap_or(&[])
 }
 
-/// Whether the caller may do as any owner.
-pub(crate) fn is_any_owner() -> bool {
-    // SAFETY: Asks about the running task.
-    unsafe { c::capable(c::CAP_FOWNER as c_int) }
+/// Whether the caller may do as any owner of the superblock's objects, and give them away.
+pub(crate) fn may_give_away(sb: &SuperBlock) -> bool {
+    has_capability(sb, c::CAP_FOWNER) && has_capability(sb, c::CAP_CHOWN)
 }
 
-/// Whether the caller may do as any owner, and give objects away.
-pub(crate) fn may_give_away() -> bool {
-    // SAFETY: Asks about the running task.
-    is_any_owner() && unsafe { c::capable(c::CAP_CHOWN as c_int) }
+/// Whether the caller administers the superblock. Asked for whoever reads a log, so without an audit record:
+/// nothing is refused for the answer.
+pub(crate) fn is_administrator(sb: &SuperBlock) -> bool {
+    has_capability(sb, c::CAP_SYS_ADMIN)
 }
 
-/// Whether the caller administers the machine.
-pub(crate) fn is_administrator() -> bool {
+/// Whether the caller has a capability in the user namespace of the superblock.
+fn has_capability(sb: &SuperBlock, capability: u32) -> bool {
+    // SAFETY: A live superblock; the field is set once, before it is seen.
+    let users = unsafe { (*sb.as_ptr()).s_user_ns };
+    // CAST: A small number.
+    let capability = capability as c_int;
+    // SAFETY: The superblock holds its namespace; asks about the running task.
+    unsafe { c::ns_capable_noaudit(users, capability) }
+}
+
+/// Whether the caller is in execve(2).
+pub(crate) fn is_executing() -> bool {
     // SAFETY: Asks about the running task.
-    unsafe { c::capable(c::CAP_SYS_ADMIN as c_int) }
+    unsafe { c::lfs_is_executing() }
 }
 
 /// Whether the caller may make objects immutable or append-only, and lift that.
@@ -138,6 +147,24 @@ pub(crate) fn leaves_set_ids() -> bool {
 pub(crate) fn is_killed() -> bool {
     // SAFETY: Asks about the running task.
     unsafe { c::lfs_is_killed() }
+}
+
+/// What tells the running task from all others that are alive; not 0.
+pub(crate) fn current_id() -> i64 {
+    // SAFETY: Asks for an address.
+    unsafe { c::lfs_current_id() }
+}
+
+/// In a loop that may take long: lets others run. `EINTR`: the caller is being killed.
+pub(crate) fn breathe() -> Result {
+    // SAFETY: The caller holds no spinlock.
+    kernel::error::to_result(unsafe { c::lfs_breathe() })
+}
+
+/// A process of the initial namespace by its number in the caller's; 0: it has none there.
+pub(crate) fn pid_for_caller(pid: u32) -> u32 {
+    // SAFETY: Looks a number up.
+    unsafe { c::lfs_pid_for_caller(pid) }
 }
 
 /// Runs `work` in a kernel thread and waits: there the caller's RLIMIT_FSIZE, signals, quota and

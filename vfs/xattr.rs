@@ -235,6 +235,16 @@ pub(crate) fn read(mount: &LowerMount, lower: &Dentry, name: &CStr) -> Result<Op
     Err(EAGAIN)
 }
 
+/// Whether the caller may give a file the capabilities that it has.
+pub(crate) fn may_have_capabilities(mount: &LowerMount, lower: &Dentry) -> Result<bool> {
+    let Some(value) = read(mount, lower, CAPABILITY)? else {
+        return Ok(true);
+    };
+    let inode = lower.inode().ok_or(ENOENT)?.as_ptr();
+    // SAFETY: A live inode, and bytes with their length.
+    Ok(unsafe { c::lfs_may_set_capability(inode, value.as_ptr().cast(), value.len()) })
+}
+
 /// Sets an xattr, or removes it; one that is not there may be removed. As the caller, who has write
 /// access.
 pub(crate) fn put(mount: &LowerMount, lower: &Dentry, name: &CStr, value: Option<&[u8]>) -> Result {

@@ -274,6 +274,22 @@ impl<'b> LineDraft<'b> {
         self.field(|text| text.put(b" deep=1"))
     }
 
+    /// `owner=`: the object's owner.
+    pub fn owner(&mut self, uid: u32) -> &mut Self {
+        self.number(b" owner=", u64::from(uid))
+    }
+
+    /// `in=`: the file handle of the directory that the object has a name in; left out where it does not
+    /// fit.
+    pub fn inside(&mut self, kind: u8, handle: &[u8]) -> &mut Self {
+        self.optional(|text| {
+            text.put(b" in=");
+            text.hex(&[kind]);
+            text.hex(handle);
+        });
+        self
+    }
+
     /// `unnamed=1`: the object has had no name so far.
     pub fn unnamed(&mut self) -> &mut Self {
         self.field(|text| text.put(b" unnamed=1"))

@@ -73,6 +73,10 @@ pub struct Line<'a> {
     pub fh: Option<&'a [u8]>,
     /// The object has had no name so far; said with `fh`.
     pub unnamed: bool,
+    /// The object's owner; said with `fh`, and behind a change of it.
+    pub owner: Option<u32>,
+    /// The handle of the directory that it has a name in, as `fh`; said with that.
+    pub inside: Option<&'a [u8]>,
     /// The process' short name, percent-encoded.
     pub comm: Option<&'a [u8]>,
     /// How many times it called exec.
@@ -211,6 +215,8 @@ impl<'a> Line<'a> {
             uid: None,
             fh: None,
             unnamed: false,
+            owner: None,
+            inside: None,
             comm: None,
             exec: None,
             args: None,
@@ -253,6 +259,8 @@ impl<'a> Line<'a> {
             b"sid" => once(&mut self.sid, text::dec32(value))?,
             b"uid" => once(&mut self.uid, text::dec32(value))?,
             b"fh" => once(&mut self.fh, handle(value))?,
+            b"owner" => once(&mut self.owner, text::dec32(value))?,
+            b"in" => once(&mut self.inside, handle(value))?,
             b"comm" => once(&mut self.comm, Some(value))?,
             b"exec" => once(&mut self.exec, text::dec(value))?,
             b"args" => once(&mut self.args, Some(value))?,

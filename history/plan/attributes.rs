@@ -126,6 +126,18 @@ impl<'a> Records<'a> {
         })
     }
 
+    /// As [`Self::last_ones`], with all records of mode and owner: who owned an object in between decides
+    /// who may see what it was before.
+    pub fn last_ones_and_owners(self) -> impl Iterator<Item = Record<'a>> + Clone {
+        let mut rest = self;
+        core::iter::from_fn(move || loop {
+            let record = rest.step().ok()??;
+            if record.kind == Kind::Access || !rest.any(|later| later.is_of(&record)) {
+                return Some(record);
+            }
+        })
+    }
+
     /// The last record of this kind.
     pub fn last(self, kind: Kind) -> Option<Record<'a>> {
         self.last_ones().find(|record| record.kind == kind)

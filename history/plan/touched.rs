@@ -33,6 +33,12 @@ impl Touched {
         }
     }
 
+    /// Whether another operation touched something of that, too.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let meets = |(start, end): (u64, u64)| other.ranges().any(|(a, b)| start < b && a < end);
+        self.ranges().any(meets)
+    }
+
     /// Its ranges.
     fn ranges(&self) -> impl Iterator<Item = (u64, u64)> {
         let beyond = self.beyond.map(|from| (from, u64::MAX));
@@ -73,16 +79,21 @@ pub struct Kept {
 pub struct Standing<S> {
     /// Apart from each other, those at the file's end first: logs tend to be written towards it.
     ranges: S,
+    /// Ranges to the file's end: each begins before all that are newer. A log that only grows has one
+    /// for each write; as ranges apart from each other, each of them would be gone through for each older
+    /// one.
+    tails: S,
     /// How many there may be.
     most: usize,
     count: usize,
 }
 
-impl<S: Store<Kept>> Standing<S> {
+impl<S: Store<Kept> + Default> Standing<S> {
     /// Begins with nothing; `ranges` is empty. With more than `most` ranges it gives up.
     pub fn new(ranges: S, most: usize) -> Self {
         Self {
             ranges,
+            tails: S::default(),
             most,
             count: 0,
         }
@@ -90,9 +101,35 @@ impl<S: Store<Kept>> Standing<S> {
 
     /// An operation stays.
     pub fn add(&mut self, line: &Line<'_>) -> Result<(), PlanError> {
-        for (start, end) in Touched::of(line).ranges() {
+        let touched = Touched::of(line);
+        if let Some((start, end)) = touched.range {
             self.add_range(start, end, line.seq)?;
         }
+        match touched.beyond {
+            Some(from) => self.add_tail(from, line.seq),
+            None => Ok(()),
+        }
+    }
+
+    /// Adds a range to the file's end, unless a newer one begins before it.
+    fn add_tail(&mut self, from: u64, seq: u64) -> Result<(), PlanError> {
+        let newer = self.tails.items().last();
+        if newer.is_some_and(|newer| newer.start <= from) {
+            return Ok(());
+        }
+        self.take_room()?;
+        self.tails.push(Kept {
+            start: from,
+            end: u64::MAX,
+            seq,
+        })
+    }
+
+    fn take_room(&mut self) -> Result<(), PlanError> {
+        if self.count >= self.most {
+            return Err(PlanError::NoRoom);
+        }
+        self.count = self.count.saturating_add(1);
         Ok(())
     }
 
@@ -105,7 +142,16 @@ impl<S: Store<Kept>> Standing<S> {
             let overlapping = ranges.iter().take_while(|kept| kept.end > start);
             overlapping.map(|kept| kept.seq).max()
         });
-        found.max()
+        let found = found.max();
+        let end = touched.ranges().map(|(_, end)| end).max();
+        found.max(end.and_then(|end| self.newest_tail_before(end)))
+    }
+
+    /// The newest of the ranges to the file's end that begin before `offset`.
+    fn newest_tail_before(&mut self, offset: u64) -> Option<u64> {
+        let tails = self.tails.items();
+        let from = tails.partition_point(|tail| tail.start >= offset);
+        tails.get(from).map(|tail| tail.seq)
     }
 
     /// The index of the first range that begins before `offset`.
@@ -137,11 +183,8 @@ impl<S: Store<Kept>> Standing<S> {
     }
 
     fn insert(&mut self, index: usize, kept: Kept) -> Result<(), PlanError> {
-        if self.count >= self.most {
-            return Err(PlanError::NoRoom);
-        }
+        self.take_room()?;
         self.ranges.push(kept)?;
-        self.count = self.count.saturating_add(1);
         if let Some(behind) = self.ranges.items().get_mut(index..) {
             behind.rotate_right(1);
         }

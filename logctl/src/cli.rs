@@ -13,6 +13,7 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::process::Number;
+use crate::screen::{self, Screen};
 use crate::uapi::MAX_COUNT;
 
 /// The commands that may follow a file.
@@ -385,9 +386,15 @@ fn wanted_color(arguments: &[OsString]) -> Option<Color> {
     None
 }
 
-/// Prints help, the version or what is wrong with the command line.
-pub fn answer(error: &clap::Error) -> ExitCode {
+/// Prints help, the version or what is wrong with the command line, which may quote `arguments`.
+pub fn answer(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
+    let is_plain = |word: &OsString| word.to_str().is_some_and(screen::is_plain);
     // Nothing is to be done where even this cannot be printed.
-    let _ = error.print();
+    let _ = if arguments.iter().all(is_plain) || !error.use_stderr() {
+        error.print()
+    } else {
+        let text = error.render().to_string();
+        Screen::new(&mut std::io::stderr()).print(text.as_bytes())
+    };
     ExitCode::from(if error.use_stderr() { 2 } else { 0 })
 }

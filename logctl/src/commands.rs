@@ -34,11 +34,7 @@ pub fn run(cli: &Cli) -> ExitCode {
     let color = cli.color.choice();
     let mut results = std::io::BufWriter::new(std::io::stdout().lock());
     let mut messages = anstream::AutoStream::new(std::io::stderr(), color);
-    let mut output = Output {
-        results: &mut results,
-        messages: &mut messages,
-        json: cli.json,
-    };
+    let mut output = Output::new(&mut results, &mut messages, cli.json);
     if is_on_mount(&cli.command) {
         let result = on_mount(cli, &mut output);
         let path = subject(cli);

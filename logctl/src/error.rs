@@ -162,6 +162,8 @@ impl Error {
     /// The operation in the way.
     pub fn op(&self) -> Option<u64> {
         match self {
+            // That is the number of a process.
+            Self::Refused(refusal) if refusal.reason == Reason::Busy => None,
             Self::Refused(refusal) => refusal.op,
             _ => None,
         }
@@ -249,6 +251,18 @@ fn describe(errno: Errno) -> String {
     }
 }
 
+/// A process that is in the way, by its number: its name, as far as it is still there.
+pub fn process(pid: u64) -> Option<String> {
+    if pid == 0 {
+        return None;
+    }
+    let comm = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok();
+    Some(match comm {
+        Some(comm) => format!("{} (pid {pid})", word(Path::new(comm.trim_end()))),
+        None => format!("process {pid}"),
+    })
+}
+
 /// Why a single operation of several cannot be taken back, in a few words: what kind it is, and the
 /// sentence. `by` is who did the operation in the way.
 pub fn obstacle(reason: Option<Reason>, by: Option<&str>) -> (&'static str, String) {
@@ -278,6 +292,10 @@ pub fn obstacle(reason: Option<Reason>, by: Option<&str>) -> (&'static str, Stri
             "a program runs from it, or it is a swap file in use".into(),
         ),
         Some(Reason::Leased) => ("in use", "a program holds a lease on it".into()),
+        Some(Reason::Busy) => match by {
+            Some(by) => ("in use", format!("{by} has not ended its operation on it")),
+            None => ("in use", "an operation on it has not ended".into()),
+        },
         Some(Reason::NotEmpty) => match by {
             Some(by) => (
                 "stays",
@@ -297,7 +315,7 @@ pub fn obstacle(reason: Option<Reason>, by: Option<&str>) -> (&'static str, Stri
 pub fn exit_code(reasons: impl Iterator<Item = Option<Reason>>) -> u8 {
     let codes = reasons.map(|reason| match reason {
         Some(Reason::Foreign | Reason::Conflict | Reason::NotEmpty) => 4,
-        Some(Reason::Mapped | Reason::Executed | Reason::Leased) => 11,
+        Some(Reason::Mapped | Reason::Executed | Reason::Leased | Reason::Busy) => 11,
         _ => 1,
     });
     // A conflict says most.
@@ -309,7 +327,7 @@ impl Refusal {
     fn exit_code(&self) -> u8 {
         match self.reason {
             Reason::Foreign | Reason::Conflict | Reason::NotEmpty => 4,
-            Reason::Mapped | Reason::Executed | Reason::Leased => 11,
+            Reason::Mapped | Reason::Executed | Reason::Leased | Reason::Busy => 11,
             _ => 1,
         }
     }
@@ -340,6 +358,7 @@ impl Refusal {
                 "`/proc/locks` lists the lease and its holder; end that program, then try again."
                     .into()
             }
+            Reason::Busy => "wait for that process, or end it, then try again.".into(),
             Reason::NotEmpty => "move away or remove what is in it, then try again.".into(),
             Reason::Conflict => {
                 format!("revert the later operation first; `logctl {file} readlog` lists it.")
@@ -413,6 +432,13 @@ impl fmt::Display for Refusal {
                 f,
                 "a program holds a lease on {path} and did not give it up in time"
             ),
+            Reason::Busy => match self.op.and_then(process) {
+                Some(process) => write!(
+                    f,
+                    "{process} has not ended its operation or request on {path} in time"
+                ),
+                None => write!(f, "an operation on {path} has not ended in time"),
+            },
             Reason::NotEmpty => write!(f, "a directory below {path} is not empty, so it stays"),
             Reason::Conflict => write!(f, "{path} was changed later by {op}"),
             Reason::NotOwner => write!(f, "{path} is not yours"),

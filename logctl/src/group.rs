@@ -143,6 +143,7 @@ fn leave_out(
                 | Reason::Mapped
                 | Reason::Executed
                 | Reason::Leased
+                | Reason::Busy
                 | Reason::NotOwner
                 | Reason::NotWritable
                 | Reason::NotPermitted

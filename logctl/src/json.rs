@@ -302,6 +302,14 @@ pub fn summary(report: &Report<'_>, site: &Site<'_>) -> Value {
     object.into_value()
 }
 
+/// What the number of what is in the way is: of an operation, or of a process.
+fn in_way(reason: Option<Reason>) -> &'static str {
+    match reason {
+        Some(Reason::Busy) => "pid_in_way",
+        _ => "op_in_way",
+    }
+}
+
 /// An operation that was left standing, and why.
 pub fn note(command: &str, root: &Path, note: &Conflict) -> Value {
     let reason = Reason::from_code(note.reason);
@@ -310,7 +318,7 @@ pub fn note(command: &str, root: &Path, note: &Conflict) -> Value {
         .put("command", command)
         .put("reason", reason.map_or("Unknown", Reason::as_str))
         .put("op", note.seq)
-        .put_known("op_in_way", Some(note.in_way).filter(|seq| *seq != 0));
+        .put_known(in_way(reason), Some(note.in_way).filter(|seq| *seq != 0));
     object.into_value()
 }
 
@@ -322,6 +330,9 @@ pub fn conflict(command: &str, root: &Path, conflict: &Conflict) -> Value {
         .put("command", command)
         .put("reason", reason.map_or("Unknown", Reason::as_str))
         .put("op", conflict.seq)
-        .put_known("op_in_way", Some(conflict.in_way).filter(|seq| *seq != 0));
+        .put_known(
+            in_way(reason),
+            Some(conflict.in_way).filter(|seq| *seq != 0),
+        );
     object.into_value()
 }

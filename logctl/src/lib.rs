@@ -27,6 +27,7 @@ pub mod process;
 pub mod quote;
 pub mod rewind;
 pub mod save;
+pub mod screen;
 pub mod select;
 pub mod time;
 pub mod timeline;

@@ -8,8 +8,8 @@ use logctl::{cli, commands};
 
 fn main() -> ExitCode {
     let arguments = cli::normalize(std::env::args_os());
-    match cli::parse(arguments) {
+    match cli::parse(arguments.clone()) {
         Ok(cli) => commands::run(&cli),
-        Err(error) => cli::answer(&error),
+        Err(error) => cli::answer(&error, &arguments),
     }
 }

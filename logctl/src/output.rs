@@ -2,19 +2,22 @@
 
 //! Where results and messages go: results to standard output, all else to standard error.
 
-use std::io::Write;
+use std::fmt::Display;
+use std::io::{self, Write};
 
 use anstyle::{AnsiColor, Style};
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::error::Error;
+use crate::screen::{Screen, VisibleJson};
 
 /// Where results and messages go, and in which form.
 pub struct Output<'w> {
     /// For results.
-    pub results: &'w mut dyn Write,
+    results: Screen<'w>,
     /// For everything else.
-    pub messages: &'w mut dyn Write,
+    messages: Screen<'w>,
     /// Whether results are JSON.
     pub json: bool,
 }
@@ -22,10 +25,21 @@ pub struct Output<'w> {
 const ERROR: Style = AnsiColor::Red.on_default().bold();
 const HINT: Style = AnsiColor::Cyan.on_default();
 
+impl<'w> Output<'w> {
+    /// Prints results and messages there.
+    pub fn new(results: &'w mut dyn Write, messages: &'w mut dyn Write, json: bool) -> Self {
+        Self {
+            results: Screen::new(results),
+            messages: Screen::new(messages),
+            json,
+        }
+    }
+}
+
 impl Output<'_> {
-    /// Writes a result as it is.
+    /// Writes a result as it is, as far as it can be seen.
     pub fn raw(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        self.results.write_all(bytes).map_err(Error::Output)
+        self.results.print(bytes).map_err(Error::Output)
     }
 
     /// Writes a result as text.
@@ -35,23 +49,38 @@ impl Output<'_> {
 
     /// Writes a result as one line of JSON.
     pub fn object(&mut self, object: &Value) -> Result<(), Error> {
-        let mut line = serde_json::to_vec(object).map_err(|e| Error::Output(e.into()))?;
+        let mut line = Vec::new();
+        let mut serializer = serde_json::Serializer::with_formatter(&mut line, VisibleJson);
+        let written = object.serialize(&mut serializer);
+        written.map_err(|e| Error::Output(e.into()))?;
         line.push(b'\n');
         self.raw(&line)
     }
 
+    /// Says something beside the results.
+    pub fn say(&mut self, message: impl Display) {
+        // Messages are a courtesy: what was done is done without them.
+        let _ = self.messages.print(format!("{message}\n").as_bytes());
+    }
+
     /// Says what could be done next.
     pub fn hint(&mut self, hint: &str) {
-        // Messages are a courtesy: what was done is done without them.
-        let _ = writeln!(self.messages, "{HINT}Hint:{HINT:#} {hint}");
+        let _ = self.headed(HINT, "Hint:", &hint);
     }
 
     /// Says what went wrong and what could be done about it.
     pub fn error(&mut self, error: &Error) {
-        let _ = writeln!(self.messages, "{ERROR}error:{ERROR:#} {error}");
+        let _ = self.headed(ERROR, "error:", error);
         if let Some(hint) = error.hint() {
             self.hint(&hint);
         }
+    }
+
+    fn headed(&mut self, style: Style, head: &str, message: &dyn Display) -> io::Result<()> {
+        self.messages.style(style.render())?;
+        self.messages.print(head.as_bytes())?;
+        self.messages.style(style.render_reset())?;
+        self.messages.print(format!(" {message}\n").as_bytes())
     }
 
     /// Sees that everything was written.

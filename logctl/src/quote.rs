@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use crate::history::line::decode_percent;
+use crate::screen::is_plain;
 
 /// A path between quotes, as a shell would read it.
 pub fn quoted(path: &Path) -> String {
@@ -26,7 +27,7 @@ pub fn word(path: &Path) -> String {
 pub fn quote_bytes(bytes: &[u8], always: bool) -> String {
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"_./@%+=:,-".contains(byte);
     match std::str::from_utf8(bytes) {
-        Ok(text) if !text.chars().any(char::is_control) => {
+        Ok(text) if is_plain(text) => {
             if !always && !bytes.is_empty() && bytes.iter().all(plain) {
                 text.to_owned()
             } else {

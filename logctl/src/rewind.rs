@@ -4,18 +4,17 @@
 //!
 //! A point is a state: the operations that were live then. Those that are live now and were not have to
 //! go; those that were and are not were taken back since, by a revert or an undo that has to go itself.
-//! Which ones is found along each object's chain, from its newest line on: a revert goes if something
-//! that it takes back, or brings back, is not as it was.
+//! Which ones is found along each object's chain, from its newest line on: a revert goes if it hides an
+//! operation that was live then, and each operation that is seen goes if it was not.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 
 use crate::actions::is_on_names;
 use crate::history::line::{ObjectId, Op};
-use crate::history::plan::{Fate, Step};
+use crate::history::plan::is_on_names as history_names;
 use crate::paths::{Paths, Place, Tree};
-use crate::timeline::{Entry, Timeline, Visitor};
+use crate::timeline::{Entry, Timeline};
 
 /// A point, and the operations whose state differs from it.
 pub struct Rewind<'t> {
@@ -127,59 +126,33 @@ impl<'t> Rewind<'t> {
 
     /// What has to be taken back, the newest first. `Err`: an operation that cannot come back.
     pub fn entries(&self) -> Result<Vec<usize>, u64> {
-        // A group of reverts goes as one: names come back in the order in which they were there.
-        let mut groups: BTreeSet<u64> = BTreeSet::new();
-        loop {
-            let entries = self.with_groups(&groups)?;
-            let before = groups.len();
-            let reverts = entries.iter().map(|index| &self.timeline.entries[*index]);
-            groups.extend(reverts.filter_map(Entry::group));
-            if groups.len() == before {
-                return Ok(entries);
+        let mut wanted: HashSet<usize> = self.now.iter().copied().collect();
+        for index in &self.differing {
+            if !wanted.remove(index) {
+                wanted.insert(*index);
             }
         }
-    }
-
-    fn with_groups(&self, groups: &BTreeSet<u64>) -> Result<Vec<usize>, u64> {
-        let mut chains: HashMap<ObjectId, Vec<usize>> = HashMap::new();
         let all = &self.timeline.entries;
-        let wanted = self.differing.iter().map(|index| &all[*index]);
-        let is_of_groups = |entry: &&Entry| {
-            entry.op == Op::Revert && entry.group().is_some_and(|group| groups.contains(&group))
-        };
-        let grouped = all.iter().filter(is_of_groups);
-        for object in wanted.chain(grouped).filter_map(|entry| entry.object) {
-            chains.entry(object).or_default();
-        }
-        for (index, entry) in self.timeline.entries.iter().enumerate() {
-            if let Some(chain) = entry.object.and_then(|object| chains.get_mut(&object)) {
-                chain.push(index);
+        let objects: HashSet<ObjectId> = (self.differing.iter())
+            .filter_map(|index| all[*index].object)
+            .collect();
+        let mut chains: HashMap<ObjectId, Vec<usize>> = HashMap::new();
+        for (index, entry) in all.iter().enumerate() {
+            if let Some(object) = entry.object.filter(|object| objects.contains(object)) {
+                chains.entry(object).or_default().push(index);
             }
         }
         let mut entries = Vec::new();
         for chain in chains.into_values() {
-            entries.extend(self.of_chain(&chain, groups)?);
+            let search = Search {
+                timeline: self.timeline,
+                chain: &chain,
+                wanted: &wanted,
+            };
+            entries.extend(search.entries()?);
         }
         entries.sort_unstable();
         Ok(entries)
-    }
-
-    /// What of one object's entries has to be taken back.
-    fn of_chain(&self, chain: &[usize], groups: &BTreeSet<u64>) -> Result<Vec<usize>, u64> {
-        let own = chain.iter().filter(|index| self.differing.contains(index));
-        let mut search = Search {
-            timeline: self.timeline,
-            groups,
-            leaves: Leaves::of(self.timeline, chain),
-            differing: own.copied().collect(),
-            chosen: Vec::new(),
-            barred: None,
-        };
-        self.timeline.walk(chain.iter().copied(), &mut search);
-        match (search.barred, search.differing.first()) {
-            (None, None) => Ok(search.chosen),
-            (Some(index), _) | (None, Some(&index)) => Err(self.timeline.entries[index].seq),
-        }
     }
 }
 
@@ -200,125 +173,113 @@ fn is_revert(entry: &Entry) -> bool {
     matches!(entry.op, Op::Revert | Op::Redo)
 }
 
-/// A walk along an object's chain that chooses what has to be taken back.
+/// What of one object has to be taken back so that only certain operations are live.
 struct Search<'s> {
     timeline: &'s Timeline,
-    /// Groups of reverts that go.
-    groups: &'s BTreeSet<u64>,
-    leaves: Leaves<'s>,
-    /// What is not as it should be yet, with what was chosen so far.
-    differing: BTreeSet<usize>,
-    chosen: Vec<usize>,
-    barred: Option<usize>,
+    /// The object's lines, the newest first.
+    chain: &'s [usize],
+    wanted: &'s HashSet<usize>,
 }
 
-impl Visitor for Search<'_> {
-    fn fate(&mut self, index: usize) -> Fate {
-        let entry = &self.timeline.entries[index];
-        let goes = || {
-            entry
-                .group()
-                .is_some_and(|group| self.groups.contains(&group))
-        };
-        let differs = match entry.op {
-            Op::Revert if goes() => true,
-            Op::Revert => {
-                let below = self.leaves.below(index);
-                below.all.iter().any(|leaf| self.differing.contains(leaf))
-            }
-            _ => self.differing.contains(&index),
-        };
-        match differs {
-            true => Fate::Named,
-            false => Fate::Stay,
-        }
-    }
+/// Places in the chain that a walk along it found.
+#[derive(Default)]
+struct Chosen {
+    /// What has to be taken back.
+    places: Vec<usize>,
+    /// Reverts of content that stay, each with the oldest place that it hides.
+    reverts: Vec<(usize, usize)>,
+}
 
-    fn found(&mut self, index: usize, step: Step) {
-        let goes = self.fate(index) == Fate::Named;
-        match step {
-            Step::Take if goes => {
-                self.chosen.push(index);
-                let below = match self.timeline.entries[index].op {
-                    Op::Revert => self.leaves.below(index),
-                    _ => Rc::new(Below::operation(index)),
+impl Search<'_> {
+    fn entries(&self) -> Result<Vec<usize>, u64> {
+        // Reverts that go for another reason than what they hide.
+        let mut forced: BTreeSet<usize> = BTreeSet::new();
+        loop {
+            let chosen = self.choose(&forced)?;
+            let before = forced.len();
+            for (revert, oldest) in &chosen.reverts {
+                // What is between has seen that what the revert hides was there, or was not.
+                let is_between = |place: &usize| {
+                    revert < place && place < oldest && !is_on_names(self.entry(*place).op)
                 };
-                for leaf in &below.turned {
-                    if !self.differing.remove(leaf) {
-                        self.differing.insert(*leaf);
-                    }
+                if chosen.places.iter().any(is_between) {
+                    forced.insert(*revert);
                 }
             }
-            Step::Barred => self.barred = self.barred.or(Some(index)),
-            _ => {}
-        }
-    }
-}
-
-/// The operations that each revert of an object takes back, or brings back, in the end: through the reverts
-/// that it takes back itself.
-struct Leaves<'t> {
-    timeline: &'t Timeline,
-    known: HashMap<usize, Rc<Below>>,
-}
-
-/// What is below a revert.
-#[derive(Default)]
-struct Below {
-    /// The operations that go, or come back, when it does.
-    turned: BTreeSet<usize>,
-    /// All that it has to do with: also what it takes back twice, once through another revert.
-    all: BTreeSet<usize>,
-}
-
-impl Below {
-    fn operation(index: usize) -> Self {
-        Self {
-            turned: BTreeSet::from([index]),
-            all: BTreeSet::from([index]),
-        }
-    }
-
-    /// Adds what is below something that it takes back.
-    fn add(&mut self, other: &Self) {
-        self.all.extend(&other.all);
-        for leaf in &other.turned {
-            if !self.turned.remove(leaf) {
-                self.turned.insert(*leaf);
+            if forced.len() == before {
+                return Ok(chosen
+                    .places
+                    .iter()
+                    .map(|place| self.chain[*place])
+                    .collect());
             }
         }
     }
-}
 
-impl<'t> Leaves<'t> {
-    fn of(timeline: &'t Timeline, chain: &[usize]) -> Self {
-        let mut leaves = Self {
-            timeline,
-            known: HashMap::new(),
-        };
-        // The oldest first: what a revert takes back is older.
-        for index in chain.iter().rev() {
-            if timeline.entries[*index].op == Op::Revert {
-                let found = leaves.gather(*index);
-                leaves.known.insert(*index, Rc::new(found));
-            }
-        }
-        leaves
+    fn entry(&self, place: usize) -> &Entry {
+        &self.timeline.entries[self.chain[place]]
     }
 
-    fn below(&self, index: usize) -> Rc<Below> {
-        self.known.get(&index).cloned().unwrap_or_default()
-    }
-
-    fn gather(&self, revert: usize) -> Below {
-        let mut below = Below::default();
-        for index in self.timeline.taken_by(revert) {
-            match self.known.get(&index) {
-                Some(other) => below.add(other),
-                None => below.add(&Below::operation(index)),
+    /// Walks along the chain. A revert goes if it hides an operation that is wanted itself: what else it
+    /// hides is looked at then. Reverts that it hides may stay hidden, for each operation goes or stays
+    /// by itself.
+    fn choose(&self, forced: &BTreeSet<usize>) -> Result<Chosen, u64> {
+        let mut chosen = Chosen::default();
+        let mut hidden = vec![false; self.chain.len()];
+        for place in 0..self.chain.len() {
+            let (entry, index) = (self.entry(place), self.chain[place]);
+            let is_wanted = self.wanted.contains(&index);
+            if hidden[place] && is_wanted {
+                return Err(entry.seq);
+            }
+            let is_idle = entry.op.is_bookkeeping() || entry.op == Op::Read;
+            if hidden[place] || is_idle || self.timeline.is_cancelled(entry) {
+                continue;
+            }
+            if !is_revert(entry) {
+                if !is_wanted {
+                    chosen.places.push(place);
+                }
+                continue;
+            }
+            let hides = self.hidden_by(place);
+            let mut wanted = hides.iter().map(|place| self.chain[*place]);
+            let goes = forced.contains(&place) || wanted.any(|index| self.wanted.contains(&index));
+            if goes && entry.op == Op::Revert {
+                chosen.places.push(place);
+                continue;
+            }
+            if let Some(oldest) = hides.last().filter(|_| !history_names(&entry.line())) {
+                chosen.reverts.push((place, *oldest));
+            }
+            for place in hides {
+                hidden[place] = true;
             }
         }
-        below
+        Ok(chosen)
+    }
+
+    /// The places that a revert's own line hides, the newest first.
+    fn hidden_by(&self, place: usize) -> Vec<usize> {
+        let entry = self.entry(place);
+        let older = place + 1..self.chain.len();
+        let is_operation = |place: &usize| !self.entry(*place).op.is_bookkeeping();
+        match self.timeline.picks(entry) {
+            Some(ranges) => {
+                let is_in = |place: &usize| {
+                    let seq = self.entry(*place).seq;
+                    ranges
+                        .iter()
+                        .any(|(first, last)| (*first..=*last).contains(&seq))
+                };
+                older.filter(is_operation).filter(is_in).collect()
+            }
+            None => {
+                let back = entry.line().back;
+                let is_newer = |place: &usize| back.is_none_or(|back| self.entry(*place).at > back);
+                older.take_while(is_newer).filter(is_operation).collect()
+            }
+        }
     }
 }
 

@@ -38,8 +38,13 @@ struct Then {
 }
 
 /// Compares what differed before a restore, `done`, with what is there now. `timeline` is what it was
-/// found in.
-pub fn verify(timeline: &Timeline, done: &Rewind<'_>, tree: &dyn Tree) -> Verdict {
+/// found in, `after` what the log says behind it: it may have found that something was changed outside.
+pub fn verify(
+    timeline: &Timeline,
+    done: &Rewind<'_>,
+    after: &Timeline,
+    tree: &dyn Tree,
+) -> Verdict {
     let paths = done.paths(tree);
     let mut verdict = Verdict::default();
     let bound = names_then(timeline, done);
@@ -61,7 +66,12 @@ pub fn verify(timeline: &Timeline, done: &Rewind<'_>, tree: &dyn Tree) -> Verdic
             }
         }
     }
-    let then = objects_then(timeline, done);
+    let mut then = objects_then(timeline, done);
+    for entry in since(after, done).filter(|entry| entry.op == Op::Foreign) {
+        if let Some(then) = entry.object.and_then(|object| then.get_mut(&object)) {
+            then.is_foreign = true;
+        }
+    }
     for (object, then) in then {
         let path = found.get(&object).cloned().or_else(|| paths.of(object));
         let Some(path) = path.filter(|_| bound.has(object)) else {

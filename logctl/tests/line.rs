@@ -142,6 +142,8 @@ fn every_key_round_trips() {
         .node(object)
         .over(object)
         .unnamed()
+        .owner(7)
+        .inside(1, b"\x06\x07")
         .kept(12)
         .victim_handle(2, b"\x03")
         .parent_handle(4, b"\x05")
@@ -153,7 +155,8 @@ fn every_key_round_trips() {
         args=x%00--y=z%25 undo=3:4096+65536 map=2 crc=00c0ffee of=6 count=7 back=8:9 now=10 \
         mode=pick why=mmap name=a%20b parent=2.0 to=c%25 \
         node=257.18446744073709551615.4294967295 \
-        over=257.18446744073709551615.4294967295 unnamed=1 kept=12 vfh=0203 pfh=0405 cmdcut=1";
+        over=257.18446744073709551615.4294967295 unnamed=1 owner=7 in=010607 \
+        kept=12 vfh=0203 pfh=0405 cmdcut=1";
     assert_eq!(text, sealed(expected));
     let line = parse(text.as_bytes(), 1);
     assert_eq!(line.obj, Some(object));
@@ -174,6 +177,7 @@ fn every_key_round_trips() {
     assert_eq!((line.node, line.over), (Some(object), Some(object)));
     assert_eq!((line.kept, line.vfh), (Some(12), Some(&b"0203"[..])));
     assert_eq!(line.pfh, Some(&b"0405"[..]));
+    assert_eq!((line.owner, line.inside), (Some(7), Some(&b"010607"[..])));
     assert!(line.unnamed && line.command_cut && line.is_first_of_open());
     let mut handle = [0; 3];
     assert_eq!(decode_hex(line.fh.unwrap(), &mut handle), Some(3));

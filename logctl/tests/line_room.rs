@@ -121,6 +121,8 @@ fn the_longest_inputs_fit() {
             args: &[0xff; 4000],
         })
         .fh(255, &[0xff; 128])
+        .owner(u32::MAX)
+        .inside(255, &[0xff; 63])
         .map(u64::MAX)
         .crc(u32::MAX)
         .of(u64::MAX)
@@ -134,5 +136,7 @@ fn the_longest_inputs_fit() {
     let line = parse(text.as_bytes(), 1);
     assert_eq!(line.args.map(<[u8]>::len), Some(3 * 256));
     assert_eq!(line.fh.map(<[u8]>::len), Some(258));
+    assert_eq!(line.owner, Some(u32::MAX));
+    assert_eq!(line.inside.map(<[u8]>::len), Some(128));
     assert_eq!(line.was.map(|was| was.ctime.sec), Some(i64::MIN));
 }

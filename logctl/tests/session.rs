@@ -158,11 +158,7 @@ fn run(fake: &mut Fake, words: &str) -> (u8, String, String) {
     let cli = parse(normalize(arguments)).unwrap();
     let (mut results, mut messages) = (Vec::new(), Vec::new());
     let mut stripped = anstream::StripStream::new(&mut messages);
-    let mut output = Output {
-        results: &mut results,
-        messages: &mut stripped,
-        json: cli.json,
-    };
+    let mut output = Output::new(&mut results, &mut stripped, cli.json);
     let path = &cli.command.files()[0];
     let result = execute(&cli.command, path, fake, &mut output);
     let code = conclude(&cli.command, path, result, &mut output);
@@ -371,7 +367,7 @@ fn every_refusal_says_what_happened_and_what_to_do() {
             );
             let expected = match reason {
                 Reason::Foreign | Reason::Conflict | Reason::NotEmpty => 4,
-                Reason::Mapped | Reason::Executed | Reason::Leased => 11,
+                Reason::Mapped | Reason::Executed | Reason::Leased | Reason::Busy => 11,
                 _ => 1,
             };
             assert_eq!(code, expected, "{reason:?}");

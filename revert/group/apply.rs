@@ -11,8 +11,7 @@ use crate::{
     history::{
         journal::Room,
         line::{ObjectId, Pos},
-        plan::{NameStep, Progress, Records},
-        sort::sort, //
+        plan::{NameStep, Progress, Records}, //
     },
     revert::{
         across::{lock, End},
@@ -20,6 +19,7 @@ use crate::{
         content::Content,
         gather::{self, refuse, Gathered},
         names::{decode, directory, Names, NAME},
+        rights::inverse::Asking,
         steps::{Lines, Todo, Way},
         Refusal,
     },
@@ -158,14 +158,23 @@ impl Group<'_> {
     /// The steps on names, in order.
     #[inline(never)]
     pub(super) fn steps(&self) -> Outcome<KVVec<Todo>> {
-        let mut places: KVVec<Place> = KVVec::new();
-        for (index, member) in self.members.iter().enumerate() {
-            for chosen in self.of(member).iter().filter(|chosen| chosen.is_on_names) {
-                places.push((chosen.at, index), GFP_KERNEL)?;
+        let takes = |seq| self.takes(seq);
+        let mut places: KVVec<Place<'_>> = KVVec::new();
+        for (directory, member) in self.members.iter().enumerate() {
+            if !member.is_on_names {
+                continue;
             }
+            let place = Place {
+                directory,
+                object: member.object,
+                head: self.ground.journal.last_line(member.object)?,
+                takes: &takes,
+                count: self.of(member).len() as u64,
+                jump: None,
+            };
+            places.push(place, GFP_KERNEL)?;
         }
-        sort(&mut places, |a, b| a.0 > b.0);
-        order::steps(self.ground.journal, &places)
+        order::steps(self.ground.journal, &places, self.first_number())
     }
 
     /// `begun` counts the members that were looked at; those in `unfinished` have a last step behind all
@@ -456,7 +465,10 @@ impl Dir {
         ground: &Ground<'a>,
         other: Option<&'a Names<'a>>,
         room: Room,
+        turn: Turn,
     ) -> Names<'a> {
+        let rights = false;
+        let file = ground.file.filter(|_| turn == Turn::Perform);
         Names {
             mount: ground.mount,
             journal: ground.journal,
@@ -465,6 +477,7 @@ impl Dir {
             lower: &self.opened.lower,
             other,
             room,
+            asking: file.map(|file| Asking { file, rights }),
         }
     }
 }
@@ -511,7 +524,8 @@ impl<'a> Dirs<'a> {
         todo: &Todo,
     ) -> Outcome<u64> {
         let dir = self.open(object)?;
-        let bytes = (dir.names(self.ground, None, self.room)).bytes_to_keep(lines, todo)?;
+        let bytes =
+            (dir.names(self.ground, None, self.room, Turn::Undo)).bytes_to_keep(lines, todo)?;
         self.last = Some(dir);
         Ok(bytes)
     }
@@ -530,7 +544,7 @@ impl<'a> Dirs<'a> {
         progress: &mut Progress,
     ) -> Outcome {
         let dir = self.open(object)?;
-        dir.names(self.ground, None, self.room)
+        dir.names(self.ground, None, self.room, Turn::Undo)
             .count_progress(lines, todo, progress)?;
         self.last = Some(dir);
         Ok(())
@@ -545,7 +559,7 @@ impl<'a> Dirs<'a> {
     ) -> Outcome {
         let dir = self.open(object)?;
         let step = lines.step(todo)?;
-        dir.names(self.ground, None, self.room)
+        dir.names(self.ground, None, self.room, Turn::Undo)
             .take_as_found(&step, todo.way)?;
         self.last = Some(dir);
         Ok(())
@@ -604,14 +618,14 @@ impl<'a> Dirs<'a> {
         // changed that by now.
         match beside {
             Beside::Nothing => {
-                let _lock = dir.opened.inode.lock_as_parent();
-                act(&dir.names(ground, None, room), lines, todo)?;
+                let _lock = dir.opened.inode.lock_as_parent_unless_held();
+                act(&dir.names(ground, None, room, turn), lines, todo)?;
             }
             Beside::Instead(lower) => {
                 let other = other(ground, lower)?;
-                let _lock = other.opened.inode.lock_as_parent();
-                let there = other.names(ground, None, room);
-                act(&dir.names(ground, Some(&there), room), lines, todo)?;
+                let _lock = other.opened.inode.lock_as_parent_unless_held();
+                let there = other.names(ground, None, room, turn);
+                act(&dir.names(ground, Some(&there), room, turn), lines, todo)?;
                 other.opened.inode.refresh();
             }
             Beside::Across { lower, flags } => {
@@ -621,9 +635,21 @@ impl<'a> Dirs<'a> {
                     Way::Back => ((there, from), (here, to)),
                     Way::Again => ((here, to), (there, from)),
                 };
-                let _both = lock(source, target, flags)?;
-                let there = other.names(ground, None, room);
-                act(&dir.names(ground, Some(&there), room), lines, todo)?;
+                let (one, two) = (&*dir.opened.inode, &*other.opened.inode);
+                // Recovery has locked nothing.
+                let is_held = one.is_held() && two.is_held();
+                let _both = match is_held {
+                    true => None,
+                    false => lock(source, target, flags)?,
+                };
+                let _held = is_held.then(|| {
+                    (
+                        one.lock_as_parent_unless_held(),
+                        two.lock_as_parent_unless_held(),
+                    )
+                });
+                let there = other.names(ground, None, room, turn);
+                act(&dir.names(ground, Some(&there), room, turn), lines, todo)?;
                 other.opened.inode.refresh();
             }
         }

@@ -4,25 +4,29 @@
 //! and the caller may. Nothing is changed.
 
 use super::{
-    claim::Claim, rehearse::Staying, Done, Ground, Group, Member, Objections, Opened, Outcome,
+    claim::Claim,
+    order,
+    rehearse::{Findings, Staying},
+    removed::Named,
+    Content, Done, Ground, Group, Member, Objections, Opened, Outcome, Phase,
 };
 use crate::{
     backup,
     history::{
-        line::{Line, ObjectId, Op, Pos, Undo},
-        plan::{name_steps, NameStep, OnForeign, Picking, Step},
+        line::{Line, ObjectId, Op, Pos},
+        plan::{name_steps, Change, NameStep, OnForeign, Picking, Step, Turn},
         sort::sort, //
     },
     revert::{
         binding::is_there,
         gather::{self, Choice, Gathered, List},
-        rights::{self, Rights},
-        steps::{fate, is_on_names, taken_by, Lines, Redoable},
+        rights::{Caller, Rights},
+        steps::{fate, is_on_names, Lines},
         taken::Taken,
         Chain, Link, Refusal,
     },
     uapi::Reason,
-    vfs::inode::OwnInode,
+    vfs::{inode::OwnInode, lock::InodeGuard},
 };
 use core::cell::Cell;
 use kernel::{prelude::*, rbtree::RBTree, sync::aref::ARef};
@@ -56,12 +60,11 @@ impl Needs {
 enum Choosing {
     /// It is gone, and has never had a name.
     LeftOut,
-    /// It can be taken back: what that takes, the right to do it, and the object, if it has no name that
-    /// keeps it.
+    /// It can be taken back: what that takes, the right to do it, and the object.
     Fits {
         needs: Needs,
         claim: Option<Claim>,
-        held: Option<ARef<OwnInode>>,
+        inode: ARef<OwnInode>,
     },
     /// A lease has to be broken first.
     Leased(ARef<OwnInode>),
@@ -77,18 +80,26 @@ impl Group<'_> {
         objections: Objections<'_>,
     ) -> Outcome<(Done, Needs)> {
         let is_refused = Cell::new(false);
-        let mut objections = |seq, refusal| {
+        let is_redo = self.request.redo;
+        let mut objections = |seq, refusal: Refusal| {
             is_refused.set(true);
+            // A newer undo that stays hides it.
+            let refusal = match refusal.reason {
+                Reason::NothingLeft if is_redo => Refusal::new(Reason::Conflict, refusal.seq),
+                _ => refusal,
+            };
             objections(seq, refusal)
         };
         let (mut done, mut needs) = self.choose(is_last, &mut objections)?;
         if is_refused.get() || !self.leased.is_empty() {
             return Ok((done, needs));
         }
-        let staying = self.rehearse(&mut objections)?;
-        if is_refused.get() || staying.is_empty() {
+        let findings = self.rehearse(&mut objections)?;
+        if is_refused.get() || findings.staying.is_empty() {
+            self.take_note(findings)?;
             return Ok((done, needs));
         }
+        let staying = findings.staying;
         self.leave_standing(&staying)?;
         (done, needs) = self.choose(is_last, &mut objections)?;
         if is_refused.get() || !self.leased.is_empty() {
@@ -101,18 +112,29 @@ impl Group<'_> {
             }
             return Ok((done, needs));
         }
-        for one in self.rehearse(&mut objections)? {
+        let findings = self.rehearse(&mut objections)?;
+        for one in &findings.staying {
             // All of them were found the first time.
             objections(one.seq, Refusal::new(Reason::NotEmpty, one.in_way))?;
         }
+        self.take_note(findings)?;
         done.staying = staying;
         Ok((done, needs))
+    }
+
+    /// Takes note of what the steps on names have to do with.
+    fn take_note(&mut self, findings: Findings) -> Outcome {
+        for inode in findings.inodes {
+            self.inodes.push(inode, GFP_KERNEL_ACCOUNT)?;
+        }
+        self.moves_directories = findings.moves_directories;
+        Ok(())
     }
 
     /// Leaves chosen operations standing.
     fn leave_standing(&mut self, staying: &[Staying]) -> Outcome {
         for one in staying {
-            self.staying.push(*one, GFP_KERNEL)?;
+            self.staying.push(*one, GFP_KERNEL_ACCOUNT)?;
         }
         sort(&mut self.staying, |a, b| a.seq > b.seq);
         let staying = core::mem::take(&mut self.staying);
@@ -121,7 +143,7 @@ impl Group<'_> {
             found.is_err()
         });
         self.staying = staying;
-        self.held.clear();
+        self.inodes.clear();
         self.claims.clear();
         self.gather_members()
     }
@@ -133,6 +155,7 @@ impl Group<'_> {
         let head = journal.last_line(dir)?;
         let mut chain = Chain::new(journal, dir, head, OnForeign::Pass)?;
         loop {
+            self.ground.breathe()?;
             match &chain.step_with(|seq| fate(self.takes(seq)))? {
                 Link::Line(line, _, _, Step::Take) => {
                     if binds_a_name(line.op) && !self.takes(line.seq) {
@@ -157,12 +180,10 @@ impl Group<'_> {
         let mut all = Needs::NOTHING;
         let mut last = None;
         for index in 0..self.members.len() {
+            self.ground.breathe()?;
             let member = self.members.get(index).ok_or(EIO)?;
             let (object, count) = (member.object, self.of(member).len() as u64);
-            if !member.is_on_names {
-                self.object_to_removed(member, &named, objections)?;
-            }
-            match self.choose_of(member, objections) {
+            match self.choose_of(member, &named, objections) {
                 Ok(Choosing::LeftOut) => {
                     done.left_out = done.left_out.saturating_add(count);
                     if let Some(member) = self.members.get_mut(index) {
@@ -170,19 +191,23 @@ impl Group<'_> {
                     }
                     continue;
                 }
-                Ok(Choosing::Fits { needs, claim, held }) => {
+                Ok(Choosing::Fits {
+                    needs,
+                    claim,
+                    inode,
+                }) => {
                     all.add(&needs);
                     if let Some(member) = self.members.get_mut(index) {
                         member.length = needs.length;
                     }
                     if let Some(claim) = claim {
-                        self.claims.push(claim, GFP_KERNEL)?;
+                        self.claims.push(claim, GFP_KERNEL_ACCOUNT)?;
                     }
-                    if let Some(held) = held {
-                        self.held.push(held, GFP_KERNEL)?;
-                    }
+                    self.inodes.push(inode, GFP_KERNEL_ACCOUNT)?;
                 }
-                Ok(Choosing::Leased(inode)) if !is_last => self.leased.push(inode, GFP_KERNEL)?,
+                Ok(Choosing::Leased(inode)) if !is_last => {
+                    self.leased.push(inode, GFP_KERNEL_ACCOUNT)?
+                }
                 Ok(Choosing::Leased(_)) => {
                     let first = self.of(member).first().map_or(0, |chosen| chosen.seq);
                     objections(first, Refusal::new(Reason::Leased, 0))?;
@@ -204,11 +229,16 @@ impl Group<'_> {
 
     /// Looks at a member.
     #[inline(never)]
-    fn choose_of(&self, member: &Member, objections: Objections<'_>) -> Outcome<Choosing> {
+    fn choose_of(
+        &self,
+        member: &Member,
+        named: &Named,
+        objections: Objections<'_>,
+    ) -> Outcome<Choosing> {
         let Some(opened) = self.ground.open_unless_unnamed(member.object)? else {
             return Ok(Choosing::LeftOut);
         };
-        let (needs, claim) = match self.choose_opened(member, &opened, objections) {
+        let (needs, claim) = match self.choose_opened(member, named, &opened, objections) {
             Err(refusal) if refusal.reason == Reason::Leased => {
                 return Ok(Choosing::Leased(opened.inode))
             }
@@ -221,8 +251,11 @@ impl Group<'_> {
         if is_leased && !self.request.dry_run {
             return Ok(Choosing::Leased(opened.inode));
         }
-        let held = (opened.inode.object().is_unnamed()).then_some(opened.inode);
-        Ok(Choosing::Fits { needs, claim, held })
+        Ok(Choosing::Fits {
+            needs,
+            claim,
+            inode: opened.inode,
+        })
     }
 
     /// Answers what it takes, and the right to do it, if that changes content.
@@ -230,11 +263,13 @@ impl Group<'_> {
     fn choose_opened(
         &self,
         member: &Member,
+        named: &Named,
         opened: &Opened,
         objections: Objections<'_>,
     ) -> Outcome<(Needs, Option<Claim>)> {
         if member.is_on_names {
-            let rights = Rights::over(&opened.inode);
+            let mut caller = self.ground.caller()?;
+            let rights = caller.over(&opened.inode, &opened.lower)?;
             if rights == Rights::Nothing {
                 return Err(Refusal::new(Reason::NotOwner, 0));
             }
@@ -248,6 +283,7 @@ impl Group<'_> {
                 return Err(Refusal::new(Reason::Conflict, 0));
             }
             let head = {
+                let _lock = self.lock_to_plan(&opened.inode)?;
                 let mut state = opened.inode.object().state.lock();
                 // One that is half done is put right first.
                 let (mount, journal) = (self.ground.mount, self.ground.journal);
@@ -255,13 +291,14 @@ impl Group<'_> {
                 state.head
             };
             let taken = self.names(member, head, objections)?;
-            self.are_the_callers(rights, &taken, objections)?;
-            self.can_come_back(&taken, objections)?;
+            self.are_the_callers(&mut caller, rights, &taken, objections)?;
             return Ok((Needs::NOTHING, None));
         }
-        opened.may_be_reverted()?;
+        opened.may_be_reverted(self.ground.asked_through()?)?;
+        self.object_to_removed(member, named, objections)?;
         let file = opened.file(&self.ground, false)?;
         let content = opened.content(&self.ground, file.as_deref(), self.request.force);
+        let _lock = self.lock_to_plan(&opened.inode)?;
         let mut state = opened.inode.object().state.lock();
         let on_foreign = content.verify(&mut state)?;
         let plan = self.plan(&content, member, state.head, on_foreign, objections)?;
@@ -288,46 +325,28 @@ impl Group<'_> {
         Ok((needs, claim))
     }
 
+    /// Only under its lock can an object's state be compared with it, see [`Content::verify`]. Later the
+    /// request has it.
+    fn lock_to_plan<'o>(&self, inode: &'o OwnInode) -> Outcome<Option<InodeGuard<'o>>> {
+        match self.ground.phase {
+            Phase::Planning => Ok(Some(inode.lock_with(&self.patience)?)),
+            Phase::Checking | Phase::Performing => Ok(None),
+        }
+    }
+
     /// What is to be done to content and attributes, by the object's lines from `head` on.
     pub(super) fn plan(
         &self,
-        content: &super::Content<'_>,
+        content: &Content<'_>,
         member: &Member,
         head: Option<Pos>,
         on_foreign: OnForeign,
         objections: Objections<'_>,
     ) -> Outcome<Gathered> {
         let numbers = self.numbers(member)?;
-        if self.request.redo {
-            let undos = self.to_redo(member, head)?;
-            return gather::redo(content, &undos, &numbers);
-        }
-        let choice = Choice::These(&numbers);
+        let takes = |seq| self.takes(seq);
+        let choice = Choice::These(&numbers, &takes);
         gather::plan(content, head, choice, on_foreign, objections)
-    }
-
-    /// Where the undos stand that are taken back, the newest first: none that is newer may stay.
-    #[inline(never)]
-    pub(super) fn to_redo(&self, member: &Member, head: Option<Pos>) -> Outcome<KVVec<Pos>> {
-        let mut search = Redoable::new(self.ground.journal, head, self.first_number())?;
-        let mut places = KVVec::new();
-        for chosen in self.of(member) {
-            loop {
-                let (found, line) = search.next()?;
-                // Another one of the same object: operations on names and on attributes.
-                if found != chosen.at && !self.takes(line.seq) {
-                    return Err(Refusal::new(Reason::Conflict, line.seq));
-                }
-                if found == chosen.at {
-                    if line.undo == Some(Undo::Lost) {
-                        return Err(Refusal::new(Reason::Lost, line.seq));
-                    }
-                    break;
-                }
-            }
-            places.push(chosen.at, GFP_KERNEL)?;
-        }
-        Ok(places)
     }
 
     /// Whether operations on this object's content or attributes are taken back, too.
@@ -358,7 +377,7 @@ impl Group<'_> {
         head: Option<Pos>,
         objections: Objections<'_>,
     ) -> Outcome<Taken> {
-        let mut taken = Taken {
+        let taken = Taken {
             places: KVVec::new(),
             newest: 0,
             back: None,
@@ -366,91 +385,55 @@ impl Group<'_> {
             is_newest: true,
             is_deep: false,
         };
-        if self.request.redo {
-            self.names_to_redo(member, head, &mut taken)?;
-            return Ok(taken);
-        }
         let mut choosing = ChoosingNames {
             group: self,
             standing: RBTree::new(),
             picking: Picking::new(List::new()),
-            taken,
             is_newest: true,
+            left: self.of(member).len(),
+            taken,
         };
-        let mut chain = Chain::new(self.ground.journal, member.object, head, OnForeign::Stop)?;
-        for chosen in self.of(member) {
-            let found = choosing.find(&mut chain, member, chosen.seq, objections);
-            if let Err(refusal) = found {
-                objections(chosen.seq, refusal)?;
-                if chain.next_at().is_none() {
-                    break;
-                }
-            }
-        }
-        choosing.taken.is_newest = choosing.is_newest && !chain.hides();
+        choosing.search(member, head, objections)?;
+        choosing.taken.is_newest = choosing.is_newest;
         choosing.taken.picks = choosing.picking.finish().into();
         Ok(choosing.taken)
-    }
-
-    #[inline(never)]
-    fn names_to_redo(&self, member: &Member, head: Option<Pos>, taken: &mut Taken) -> Outcome {
-        let mut lines = Lines::new(self.ground.journal)?;
-        taken.places = self.to_redo(member, head)?;
-        for at in &taken.places {
-            let line = lines.read(*at)?;
-            if taken.newest == 0 {
-                taken.newest = line.seq;
-            }
-            taken.back = line.prev;
-        }
-        Ok(())
     }
 
     /// Whether the operations are such that the caller may take back.
     #[inline(never)]
     fn are_the_callers(
         &self,
+        caller: &mut Caller<'_>,
         rights: Rights,
         taken: &Taken,
         objections: Objections<'_>,
     ) -> Outcome {
-        if rights == Rights::Whole {
-            return Ok(());
-        }
-        let Ground { mount, journal, .. } = self.ground;
-        let mut lines = Lines::new(journal)?;
-        let mut looks = rights::Lines::new(mount, journal);
+        let mut lines = Lines::new(self.ground.journal)?;
         for at in &taken.places {
             let line = lines.read(*at)?;
-            if !looks.may_take_back(rights, &line)? {
+            if !caller.may_take_back(rights, &line)? {
                 objections(line.seq, Refusal::new(Reason::NotOwner, 0))?;
             }
         }
         Ok(())
     }
 
-    /// Whether what has lost the names that come back is there.
+    /// Whether what has lost the name that comes back is there.
     #[inline(never)]
-    fn can_come_back(&self, taken: &Taken, objections: Objections<'_>) -> Outcome {
-        if self.request.redo || taken.is_deep {
-            // Of a directory that a revert had brought back, that revert's steps have to do with it.
+    fn can_come_back(
+        &self,
+        cause: u64,
+        step: &NameStep<'_>,
+        objections: Objections<'_>,
+    ) -> Outcome {
+        let NameStep::Restore { victim, .. } = step else {
             return Ok(());
-        }
+        };
         let Ground { mount, journal, .. } = self.ground;
-        let mut lines = Lines::new(journal)?;
-        for at in &taken.places {
-            let line = lines.read(*at)?;
-            let (first, second) = name_steps(&line).map_err(|e| e.refuse(line.seq))?;
-            for step in [Some(first), second].into_iter().flatten() {
-                let NameStep::Restore { victim, .. } = step else {
-                    continue;
-                };
-                if let Err(refusal) = is_there(mount, journal, &victim) {
-                    objections(line.seq, refusal)?;
-                }
-            }
+        match is_there(mount, journal, victim) {
+            Err(refusal) => objections(cause, refusal),
+            Ok(()) => Ok(()),
         }
-        Ok(())
     }
 
     /// An operation on an object that stays, newer than its creation.
@@ -460,10 +443,11 @@ impl Group<'_> {
         let head = journal.last_line(object)?;
         let mut chain = Chain::new(journal, object, head, OnForeign::Pass)?;
         loop {
+            self.ground.breathe()?;
             match chain.step_with(|seq| fate(self.takes(seq)))? {
                 Link::Line(line, ..) if line.seq < than => return Ok(None),
                 // A revert comes to nothing with what it took back.
-                Link::Line(line, _, _, Step::Take) if line.picks.is_some() && !line.deep => {}
+                Link::Line(line, _, _, Step::Take) if line.picks.is_some() => {}
                 Link::Line(line, _, _, Step::Take) if !self.takes(line.seq) => {
                     return Ok(Some(line.seq))
                 }
@@ -482,80 +466,81 @@ struct ChoosingNames<'a> {
     picking: Picking<List<(u64, u64)>>,
     taken: Taken,
     is_newest: bool,
+    /// How many of the chosen ones are to be found.
+    left: usize,
 }
 
 impl ChoosingNames<'_> {
-    /// Goes on to the chosen operation with this number.
+    /// Looks for all chosen operations of a directory, and for what else becomes of its names with them.
     #[inline(never)]
-    fn find(
+    fn search(
         &mut self,
-        chain: &mut Chain<'_>,
         member: &Member,
-        wanted: u64,
+        head: Option<Pos>,
         objections: Objections<'_>,
     ) -> Outcome {
         let group = self.group;
-        loop {
-            self.is_newest &= !chain.hides();
+        let chosen = group.of(member);
+        let (journal, first) = (group.ground.journal, group.first_number());
+        let mut search = order::Search::new(journal, member.object, head, first)?;
+        let mut reason = Reason::NothingLeft;
+        while self.left != 0 || search.is_open() {
+            group.ground.breathe()?;
             // By reference: a line is half a kilobyte.
-            match &chain.step_with(|seq| fate(group.takes(seq)))? {
-                Link::End => return Err(Refusal::new(Reason::NothingLeft, 0)),
-                Link::Trimmed => return Err(Refusal::new(Reason::Trimmed, 0)),
-                Link::Line(line, at, _, Step::Take) if line.seq == wanted => {
-                    return self.take(member, line, *at, objections);
-                }
-                Link::Line(line, _, _, Step::Stop(_)) => {
-                    return Err(Refusal::new(Reason::Foreign, line.seq))
-                }
-                Link::Line(line, _, _, Step::Barred) if line.seq == wanted => {
-                    objections(wanted, Refusal::new(Reason::Conflict, 0))?;
-                    self.is_newest = false;
-                    self.picking.part();
-                    return Ok(());
-                }
-                Link::Line(line, ..) if line.seq <= wanted => {
-                    // It was taken back already.
-                    return Err(Refusal::new(Reason::NothingLeft, 0));
-                }
-                Link::Line(line, _, _, Step::Take) => self.stays(member, line)?,
-                Link::Line(line, ..) => {
-                    if !line.op.is_bookkeeping() {
+            match &search.next(|seq| group.takes(seq))? {
+                order::Found::Line(line, at, turn) => {
+                    let is_own = chosen
+                        .binary_search_by(|one| line.seq.cmp(&one.seq))
+                        .is_ok();
+                    if is_own {
+                        self.take(line, *at, turn, objections)?;
+                    } else if !line.op.is_bookkeeping() {
                         self.picking.part();
+                        // The group's other line of this directory must not be jumped over.
+                        let stands = turn.is_standing || group.takes(line.seq) || line.seq >= first;
+                        self.is_newest &= self.left == 0 || !stands;
+                    }
+                    if is_on_names(line) {
+                        self.judge(member, line, turn, objections)?;
                     }
                 }
+                order::Found::Trimmed => {
+                    reason = Reason::Trimmed;
+                    if self.left == 0 {
+                        // What comes back has to do with operations that were dropped.
+                        let newest = chosen.first().map_or(0, |one| one.seq);
+                        objections(newest, Refusal::new(reason, 0))?;
+                    }
+                    break;
+                }
+                order::Found::End => break,
             }
         }
+        let found = chosen.len().saturating_sub(self.left);
+        for one in chosen.get(found..).unwrap_or_default() {
+            objections(one.seq, Refusal::new(reason, 0))?;
+        }
+        Ok(())
     }
 
+    /// A chosen operation is found.
     #[inline(never)]
     fn take(
         &mut self,
-        member: &Member,
         line: &Line<'_>,
         at: Pos,
+        turn: &Turn,
         objections: Objections<'_>,
     ) -> Outcome {
         let seq = line.seq;
-        let mut in_way = None;
-        let standing = &self.standing;
-        self.each_name(member, line, &mut |key| {
-            let newer = standing.get(&key).copied();
-            in_way = in_way.max(newer);
-            Ok(())
-        })?;
-        let made = matches!(line.op, Op::Create | Op::Mknod | Op::Symlink);
-        if let (None, true, Some(node)) = (in_way, made, line.node) {
-            in_way = self.group.later_one(node, seq)?;
-        }
-        if let Some(newer) = in_way {
-            objections(seq, Refusal::new(Reason::Conflict, newer))?;
-            return self.stays(member, line);
-        }
-        if line.op != Op::Revert {
-            name_steps(line).map_err(|e| e.refuse(seq))?;
+        self.left = self.left.saturating_sub(1);
+        if !turn.is_due {
+            // It was taken back already.
+            self.picking.part();
+            return objections(seq, Refusal::new(Reason::NothingLeft, 0));
         }
         self.picking.pick(seq).map_err(|e| e.refuse(seq))?;
-        self.taken.places.push(at, GFP_KERNEL)?;
+        self.taken.places.push(at, GFP_KERNEL_ACCOUNT)?;
         if self.taken.newest == 0 {
             self.taken.newest = seq;
         }
@@ -564,43 +549,63 @@ impl ChoosingNames<'_> {
         Ok(())
     }
 
+    /// Whether something is in the way of what becomes of an operation.
+    #[inline(never)]
+    fn judge(
+        &mut self,
+        member: &Member,
+        line: &Line<'_>,
+        turn: &Turn,
+        objections: Objections<'_>,
+    ) -> Outcome {
+        let cause = turn.why.cause;
+        match turn.change {
+            Change::Nothing => return Ok(()),
+            Change::Stays => return self.stays(member, line),
+            Change::Goes | Change::Comes => {}
+        }
+        let mut in_way = None;
+        let standing = &self.standing;
+        names_of(member.object, line, &mut |key| {
+            in_way = in_way.max(standing.get(&key).copied());
+            Ok(())
+        })?;
+        let made = matches!(line.op, Op::Create | Op::Mknod | Op::Symlink);
+        if let (None, Change::Goes, true, Some(node)) = (in_way, turn.change, made, line.node) {
+            in_way = self.group.later_one(node, line.seq)?;
+        }
+        if turn.why.is_lost {
+            // Nothing of what was taken away was kept.
+            objections(cause, Refusal::new(Reason::Lost, cause))?;
+        }
+        if let Some(newer) = in_way {
+            objections(cause, Refusal::new(Reason::Conflict, newer))?;
+            return self.stays(member, line);
+        }
+        match name_steps(line) {
+            Err(e) => objections(cause, e.refuse(cause)),
+            Ok((first, second)) if turn.change == Change::Goes => {
+                let mut steps = [Some(first), second].into_iter().flatten();
+                steps.try_for_each(|step| self.group.can_come_back(cause, &step, objections))
+            }
+            Ok(_) => Ok(()),
+        }
+    }
+
     /// An operation stays.
     #[inline(never)]
     fn stays(&mut self, member: &Member, line: &Line<'_>) -> Outcome {
-        self.is_newest = false;
-        self.picking.part();
-        if line.picks.is_some() && !line.deep {
-            // With what it took back it comes to nothing.
-            return Ok(());
-        }
         let mut keys = KVVec::new();
-        self.each_name(member, line, &mut |key| Ok(keys.push(key, GFP_KERNEL)?))?;
+        names_of(member.object, line, &mut |key| {
+            Ok(keys.push(key, GFP_KERNEL_ACCOUNT)?)
+        })?;
         for key in keys {
             if self.standing.get(&key).is_none() {
                 self.standing
-                    .try_create_and_insert(key, line.seq, GFP_KERNEL)?;
+                    .try_create_and_insert(key, line.seq, GFP_KERNEL_ACCOUNT)?;
             }
         }
         Ok(())
-    }
-
-    /// Calls `f` with a key for each name that an operation touched.
-    fn each_name(
-        &self,
-        member: &Member,
-        line: &Line<'_>,
-        f: &mut dyn FnMut(u64) -> Result,
-    ) -> Outcome {
-        if line.op == Op::Revert && is_on_names(line) {
-            let journal = self.group.ground.journal;
-            let mut lines = Lines::new(journal)?;
-            for at in taken_by(journal, line)? {
-                let line = lines.read(at)?;
-                names_of(member.object, &line, f)?;
-            }
-            return Ok(());
-        }
-        Ok(names_of(member.object, line, f)?)
     }
 }
 

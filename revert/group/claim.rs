@@ -42,7 +42,7 @@ impl Claim {
 }
 
 /// Breaks the leases on objects and waits until their holders have given them up, or were too late. No
-/// freeze and no lock may be held: holders write back what they have first.
+/// lock may be held: holders write back what they have first.
 pub(super) fn break_leases(inodes: &[ARef<OwnInode>]) -> Outcome {
     // All holders get their signal before the first is waited for.
     for wait in [false, true] {

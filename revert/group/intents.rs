@@ -137,12 +137,12 @@ impl Group<'_> {
                 continue;
             };
             pr_err!("revert {} is half done\n", seq);
-            let segment = match begun.take() {
-                Some(segment) => Ok(segment),
+            let id = match begun.take() {
+                Some(id) => Ok(id),
                 None => journal.begin_intent(),
             };
-            match segment {
-                Ok(segment) => journal.leave_intent(segment, seq),
+            match id {
+                Ok(id) => journal.leave_intent(id, seq),
                 Err(e) => self.ground.mount.warn_lost(e),
             }
             if let Ok(opened) = self.ground.open(member.object) {

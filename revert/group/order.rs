@@ -1,84 +1,178 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! In which order the names of several directories are put back: as they were changed, from the newest
-//! operation to the oldest, whichever directory it was in.
+//! In which order the names of several directories are put back: first what is taken back, from the newest
+//! operation to the oldest, whichever directory it was in; then what is done again, from the oldest to the
+//! newest. Only what is live before and not behind, or the other way round, is touched: undos and redos in
+//! between come to nothing.
 
 use super::Outcome;
 use crate::{
     history::{
         journal::Journal,
-        line::{Op, Pos},
+        line::{Line, ObjectId, Pos},
+        plan::{Change, Net, Span, Stop, Turn},
         sort::sort, //
     },
-    revert::steps::{Lines, Origin, Todo, Way},
+    revert::{
+        gather::List,
+        steps::{is_on_names, Lines, Origin, Todo, Way},
+        Refusal,
+    },
+    uapi::Reason,
+    vfs::error::{ENODATA, EUCLEAN},
 };
 use kernel::prelude::*;
 
-/// An operation on names: where its line stands, and which of the group's directories it is of.
-pub(super) type Place = (Pos, usize);
+/// A directory whose names are put back.
+pub(super) struct Place<'t> {
+    /// Which of the group's it is.
+    pub(super) directory: usize,
+    pub(super) object: ObjectId,
+    /// Where its newest line stands.
+    pub(super) head: Option<Pos>,
+    /// Which operations are taken back.
+    pub(super) takes: &'t dyn Fn(u64) -> bool,
+    /// How many of its own these are, at least.
+    pub(super) count: u64,
+    /// Instead: everything newer than a place, by the line with this number.
+    pub(super) jump: Option<(Option<Pos>, u64)>,
+}
 
-/// The steps of taking operations back, which are given newest first.
-pub(super) fn steps(journal: &Journal, places: &[Place]) -> Outcome<KVVec<Todo>> {
-    let mut todos = KVVec::with_capacity(places.len(), GFP_KERNEL)?;
-    let mut lines = Lines::new(journal)?;
-    let mut next = 0;
-    while let Some(&(at, directory)) = places.get(next) {
-        let (seq, group) = look(&mut lines, at)?;
-        if let Some(group) = group {
-            next = add_group(journal, places, next, group, &mut todos)?;
-            continue;
+/// A walk along a directory's lines, and what becomes of each.
+pub(super) struct Search<'j> {
+    lines: Lines<'j>,
+    net: Net<List<Span>>,
+}
+
+/// What a step of the walk found.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one at a time, on the stack; a box could fail to be allocated"
+)]
+pub(super) enum Found<'l> {
+    Line(Line<'l>, Pos, Turn),
+    /// The chain goes on in a part of the history that was dropped.
+    Trimmed,
+    End,
+}
+
+impl<'j> Search<'j> {
+    /// Begins at `head`; lines from `first` on are of the request itself.
+    pub(super) fn new(
+        journal: &'j Journal,
+        object: ObjectId,
+        head: Option<Pos>,
+        first: u64,
+    ) -> Result<Self> {
+        Ok(Self {
+            lines: Lines::new(journal)?,
+            net: Net::new(object, head, first, (List::new(), List::new())),
+        })
+    }
+
+    /// Whether more is to be found when all that is taken back was.
+    pub(super) fn is_open(&self) -> bool {
+        self.net.is_open()
+    }
+
+    #[inline(never)]
+    pub(super) fn next(&mut self, takes: impl FnOnce(u64) -> bool) -> Result<Found<'_>> {
+        let Some(at) = self.net.next() else {
+            return Ok(Found::End);
+        };
+        let line = match self.lines.read(at) {
+            Err(e) if e == ENODATA => return Ok(Found::Trimmed),
+            line => line?,
+        };
+        match self.net.step(&line, takes(line.seq)) {
+            Ok(turn) => Ok(Found::Line(line, at, turn)),
+            Err(Stop::NoRoom) => Err(ENOMEM),
+            Err(_) => Err(EUCLEAN),
         }
+    }
+}
+
+/// A change of names: the line that says it, whose directory it is of, and what is behind it.
+#[derive(Clone, Copy)]
+struct Changed {
+    at: Pos,
+    way: Way,
+    directory: usize,
+    cause: u64,
+}
+
+/// The steps of putting names back. `first` is the number of the request's own first line.
+pub(super) fn steps(journal: &Journal, places: &[Place<'_>], first: u64) -> Outcome<KVVec<Todo>> {
+    let mut all = KVVec::new();
+    for place in places {
+        add(journal, place, first, &mut all)?;
+    }
+    sort(&mut all, Changed::is_before);
+    let mut todos = KVVec::with_capacity(all.len(), GFP_KERNEL_ACCOUNT)?;
+    let mut lines = Lines::new(journal)?;
+    for changed in &all {
         let origin = Origin {
             journal,
-            seq,
-            directory,
+            seq: changed.cause,
+            directory: changed.directory,
         };
-        origin.add(at, Way::Back, &mut todos)?;
-        next = next.saturating_add(1);
+        origin.push(
+            &lines.read(changed.at)?,
+            changed.at,
+            changed.way,
+            &mut todos,
+        )?;
     }
     Ok(todos)
 }
 
-/// An operation's number, and which group of reverts it belongs to.
-#[inline(never)]
-fn look(lines: &mut Lines<'_>, at: Pos) -> Result<(u64, Option<u64>)> {
-    let line = lines.read(at)?;
-    let group = (line.op == Op::Revert).then(|| line.group.unwrap_or(line.seq));
-    Ok((line.seq, group))
+impl Changed {
+    fn is_before(&self, other: &Self) -> bool {
+        match (self.way, other.way) {
+            (Way::Back, Way::Back) => self.at > other.at,
+            (Way::Again, Way::Again) => self.at < other.at,
+            (way, _) => way == Way::Back,
+        }
+    }
 }
 
-/// Adds the steps of taking back reverts that were one: their operations are done again in the order in
-/// which they were done, whichever directory they were in. Answers where the next operation is.
+/// Adds what is changed in one directory.
 #[inline(never)]
-fn add_group(
-    journal: &Journal,
-    places: &[Place],
-    from: usize,
-    group: u64,
-    todos: &mut KVVec<Todo>,
-) -> Outcome<usize> {
-    let mut lines = Lines::new(journal)?;
-    let first = todos.len();
-    let mut next = from;
-    while let Some(&(at, directory)) = places.get(next) {
-        let (seq, found) = look(&mut lines, at)?;
-        if found != Some(group) {
-            break;
+fn add(journal: &Journal, place: &Place<'_>, first: u64, all: &mut KVVec<Changed>) -> Outcome {
+    let mut search = Search::new(journal, place.object, place.head, first)?;
+    if let Some((back, cause)) = place.jump {
+        search.net.jump(back, cause);
+    }
+    let mut left = place.count;
+    while left != 0 || search.is_open() {
+        match &search.next(place.takes)? {
+            Found::End => break,
+            Found::Trimmed => return Err(Refusal::new(Reason::Trimmed, 0)),
+            Found::Line(line, at, turn) => {
+                if is_on_names(line) && (place.takes)(line.seq) {
+                    left = left.saturating_sub(1);
+                }
+                let way = match turn.change {
+                    Change::Goes => Way::Back,
+                    Change::Comes => Way::Again,
+                    _ => continue,
+                };
+                if !is_on_names(line) {
+                    continue;
+                }
+                let (cause, directory) = (turn.why.cause, place.directory);
+                if turn.why.is_lost {
+                    return Err(Refusal::new(Reason::Lost, cause));
+                }
+                let changed = Changed {
+                    at: *at,
+                    way,
+                    directory,
+                    cause,
+                };
+                all.push(changed, GFP_KERNEL_ACCOUNT)?;
+            }
         }
-        let origin = Origin {
-            journal,
-            seq,
-            directory,
-        };
-        origin.add(at, Way::Back, todos)?;
-        next = next.saturating_add(1);
     }
-    let added = todos.get_mut(first..).unwrap_or_default();
-    // Reverts of reverts of reverts keep the order that each directory has.
-    if added.iter().all(|todo| todo.way == Way::Again) {
-        sort(added, Todo::is_older);
-    } else if added.iter().all(|todo| todo.way == Way::Back) {
-        sort(added, |a, b| b.is_older(a));
-    }
-    Ok(next)
+    Ok(())
 }

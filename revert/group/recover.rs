@@ -5,19 +5,19 @@
 use super::{
     apply::{Dirs, Turn},
     order::{self, Place},
-    Ground, Outcome,
+    Ground, Outcome, Phase,
 };
 use crate::{
     history::{
-        journal::{Room, Unfinished},
+        journal::{Journal, Room, Unfinished},
         line::Op,
-        plan::Progress,
-        sort::sort, //
+        plan::Progress, //
     },
     revert::{
         content::is_forward_only,
+        picks::Picked,
         recover::{end, went_on},
-        steps::{is_on_names, redone_by, taken_by, Lines, Todo, Way},
+        steps::{is_on_names, Lines, Todo, Way},
         Refusal,
     },
     uapi::Reason,
@@ -39,18 +39,19 @@ pub(in crate::revert) fn withdraw(sb: &SuperBlock, group: &[Unfinished]) -> Outc
         sb,
         mount,
         journal,
+        phase: Phase::Performing,
     };
-    let mut places = names_of(&ground, group)?;
+    let mut names = names_of(&ground, group)?;
     let mut gone = KVVec::with_capacity(group.len(), GFP_KERNEL)?;
     for member in group {
         gone.push(is_gone(&ground, member)?, GFP_KERNEL)?;
     }
     let is_gone = |index: usize| gone.get(index).is_some_and(|gone| *gone);
-    places.retain(|(_, index)| !is_gone(*index));
+    names.retain(|(index, _)| !is_gone(*index));
     // What somebody went on with stays as it is.
     let mut is_last = true;
-    for &(_, index) in &places {
-        let member = group.get(index).ok_or(EUCLEAN)?;
+    for (index, _) in &names {
+        let member = group.get(*index).ok_or(EUCLEAN)?;
         is_last &= !went_on(journal, member)?;
     }
     let mut lines = Lines::new(journal)?;
@@ -68,7 +69,7 @@ pub(in crate::revert) fn withdraw(sb: &SuperBlock, group: &[Unfinished]) -> Outc
         }
     }
     if is_last {
-        let mut todos = order::steps(journal, &places)?;
+        let mut todos = steps(journal, group, &names)?;
         put_right(&ground, group, &mut todos, is_forward)?;
     }
     for (_, member) in there() {
@@ -103,27 +104,55 @@ fn is_gone(ground: &Ground<'_>, member: &Unfinished) -> Outcome<bool> {
     }
 }
 
-/// The operations on names that a group was taking back, newest first.
-fn names_of(ground: &Ground<'_>, group: &[Unfinished]) -> Outcome<KVVec<Place>> {
-    let mut places = KVVec::new();
+/// What a directory's line of the group says that was taken back; `None`: all that was newest.
+type Listed = Option<Picked>;
+
+/// What the lines of the group's directories list, each with its place in the group.
+fn names_of(ground: &Ground<'_>, group: &[Unfinished]) -> Outcome<KVVec<(usize, Listed)>> {
+    let mut names = KVVec::new();
     let mut lines = Lines::new(ground.journal)?;
     for (index, member) in group.iter().enumerate() {
         let line = lines.read(member.at)?;
-        if !is_on_names(&line) {
-            continue;
-        }
-        if line.op == Op::Redo {
-            for at in redone_by(ground.journal, &line)? {
-                places.push((at, index), GFP_KERNEL)?;
-            }
-            continue;
-        }
-        for at in taken_by(ground.journal, &line)? {
-            places.push((at, index), GFP_KERNEL)?;
+        if is_on_names(&line) {
+            let picked = Picked::of(ground.journal, &line)?;
+            names.push((index, picked), GFP_KERNEL)?;
         }
     }
-    sort(&mut places, |a, b| a.0 > b.0);
-    Ok(places)
+    Ok(names)
+}
+
+/// The steps of what a group was taking back.
+#[inline(never)]
+fn steps(
+    journal: &Journal,
+    group: &[Unfinished],
+    names: &[(usize, Listed)],
+) -> Outcome<KVVec<Todo>> {
+    let mut takes = KVVec::with_capacity(names.len(), GFP_KERNEL)?;
+    for (_, listed) in names {
+        let take = move |seq| listed.as_ref().is_some_and(|picked| picked.contains(seq));
+        takes.push(take, GFP_KERNEL)?;
+    }
+    let mut places = KVVec::with_capacity(names.len(), GFP_KERNEL)?;
+    let mut lines = Lines::new(journal)?;
+    let first = group.first().map_or(u64::MAX, |first| first.seq);
+    for ((directory, listed), takes) in names.iter().zip(&takes) {
+        let member = group.get(*directory).ok_or(EUCLEAN)?;
+        let line = lines.read(member.at)?;
+        let place = Place {
+            directory: *directory,
+            object: member.object,
+            head: line.prev,
+            takes,
+            count: match listed {
+                Some(_) => line.count.unwrap_or(0),
+                None => 0,
+            },
+            jump: listed.is_none().then_some((line.back, line.seq)),
+        };
+        places.push(place, GFP_KERNEL)?;
+    }
+    order::steps(journal, &places, first)
 }
 
 /// Undoes the steps that were done, or does those that are left (`is_forward`).

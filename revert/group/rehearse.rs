@@ -21,6 +21,7 @@ use crate::{
     revert::{
         binding::{self, Told},
         names::{decode, directory, NAME},
+        rights::inverse::{self, Taken},
         steps::{Lines, Todo, Way},
         Refusal,
     },
@@ -44,6 +45,7 @@ pub(crate) struct Staying {
 
 /// What the steps so far have made of an object.
 struct Rehearsed {
+    inode: ARef<OwnInode>,
     is_directory: bool,
     /// Whether the caller owns it, or may do as its owner.
     is_owned: bool,
@@ -72,17 +74,28 @@ struct Rehearsal<'a> {
     /// Directories in which the caller may change names.
     checked: RBTree<ObjectId, ()>,
     staying: KVVec<Staying>,
+    moves_directories: bool,
+}
+
+/// What a rehearsal found.
+#[derive(Default)]
+pub(super) struct Findings {
+    /// Directories that are not empty, so that the operations that made them have to stay.
+    pub(super) staying: KVVec<Staying>,
+    /// All that steps change, or take names from.
+    pub(super) inodes: KVVec<ARef<OwnInode>>,
+    /// Whether a directory gets another parent.
+    pub(super) moves_directories: bool,
 }
 
 impl Group<'_> {
-    /// Rehearses all steps on names; what is in the way of one is told to `objections`. Answers which
-    /// directories are not empty, so that the operations that made them have to stay.
+    /// Rehearses all steps on names; what is in the way of one is told to `objections`.
     #[inline(never)]
-    pub(super) fn rehearse(&self, objections: Objections<'_>) -> Outcome<KVVec<Staying>> {
+    pub(super) fn rehearse(&self, objections: Objections<'_>) -> Outcome<Findings> {
         let todos = match self.steps() {
             Err(refusal) if refusal.seq != 0 => {
                 objections(refusal.seq, refusal)?;
-                return Ok(KVVec::new());
+                return Ok(Findings::default());
             }
             todos => todos?,
         };
@@ -93,19 +106,29 @@ impl Group<'_> {
             objects: RBTree::new(),
             checked: RBTree::new(),
             staying: KVVec::new(),
+            moves_directories: false,
         };
         let mut lines = Lines::new(self.ground.journal)?;
         for todo in &todos {
+            self.ground.breathe()?;
             if let Err(refusal) = rehearsal.step(&mut lines, todo) {
                 // Later steps would be refused for what this one has not done.
                 for staying in &rehearsal.staying {
                     objections(staying.seq, Refusal::new(Reason::NotEmpty, staying.in_way))?;
                 }
                 objections(todo.seq, refusal)?;
-                return Ok(KVVec::new());
+                return Ok(Findings::default());
             }
         }
-        Ok(rehearsal.staying)
+        let mut inodes = KVVec::new();
+        for known in rehearsal.objects.values() {
+            inodes.push(known.inode.clone(), GFP_KERNEL_ACCOUNT)?;
+        }
+        Ok(Findings {
+            staying: rehearsal.staying,
+            inodes,
+            moves_directories: rehearsal.moves_directories,
+        })
     }
 }
 
@@ -231,6 +254,9 @@ impl<'a> Rehearsal<'a> {
         if self.checked.get(&object).is_some() {
             return Ok(());
         }
+        if !self.group.ground.caller()?.reaches_names_in(dir.lower())? {
+            return Err(Refusal::new(Reason::NotOwner, 0));
+        }
         if inode.is_protected() && self.group.has_content_of(object) {
             inode.may_change_names_unprotected()?;
         } else {
@@ -282,6 +308,8 @@ impl<'a> Rehearsal<'a> {
         }
         let ground = &self.group.ground;
         let inode = OwnInode::obtain(ground.sb, lower.inode().ok_or(ENOENT)?)?;
+        // Its flags or owner may have been changed behind the mount.
+        inode.refresh();
         let is_directory = inode.is_directory();
         let known = Rehearsed {
             is_directory,
@@ -293,6 +321,7 @@ impl<'a> Rehearsal<'a> {
             inside: 0,
             parent: None,
             lower: is_directory.then(|| lower.get()),
+            inode,
         };
         self.objects
             .try_create_and_insert(object, known, GFP_KERNEL_ACCOUNT)?;
@@ -334,15 +363,12 @@ impl<'a> Rehearsal<'a> {
     #[inline(never)]
     fn may_be_taken(&mut self, dir: &Dir, node: ObjectId) -> Outcome {
         let is_protected = dir.inode().is_protected() && !self.group.has_content_of(dir.object());
-        let is_sticky = dir.inode().is_sticky() && !dir.inode().owner_or_capable();
         let known = self.known(node)?;
-        if is_protected || known.is_protected {
-            return Err(protected());
-        }
-        if is_sticky && !known.is_owned {
-            return Err(forbidden());
-        }
-        Ok(())
+        let taken = Taken {
+            is_protected: is_protected || known.is_protected,
+            is_owned: known.is_owned,
+        };
+        inverse::may_be_taken(dir.inode(), &taken)
     }
 
     /// Frees a name. `made`: the chosen operation that bound it and made a directory.
@@ -414,12 +440,22 @@ impl<'a> Rehearsal<'a> {
                 return Ok(true);
             }
         } else if let Some((_, lower)) = self.kept(what)? {
+            self.may_come_back(&lower, false)?;
             self.know(object, &lower, true)?;
             return Ok(true);
         }
         let lower = self.named(what)?;
+        self.may_come_back(&lower, true)?;
         self.know(object, &lower, false)?;
         Ok(false)
+    }
+
+    /// Whether the caller may give an object a name that it has lost.
+    #[inline(never)]
+    fn may_come_back(&self, lower: &Dentry, is_link: bool) -> Outcome {
+        let ground = &self.group.ground;
+        let inode = OwnInode::obtain(ground.sb, lower.inode().ok_or(ENOENT)?)?;
+        ground.caller()?.may_come_back(&inode, lower, is_link)
     }
 
     #[inline(never)]
@@ -489,6 +525,7 @@ impl<'a> Rehearsal<'a> {
         if !known.may_write {
             return Err(forbidden());
         }
+        self.moves_directories = true;
         if self.is_below(to, node)? {
             return Err(conflict());
         }

@@ -159,24 +159,21 @@ pub fn tell_unsure(unsure: &[(Known, u64)], fate: &str, site: &Site<'_>, output:
         return;
     }
     let processes = count(unsure.len(), "process", "processes");
-    let _ = writeln!(
-        output.messages,
-        "{processes} may belong to the tree and {fate}: it is not known what started them, since their \
+    output.say(format_args!("{processes} may belong to the tree and {fate}: it is not known what started them, since their \
          parents left no line."
-    );
+    ));
     for (known, seq) in unsure.iter().take(UNSURE) {
         let parent = known
             .actor
             .ppid
             .map_or_else(String::new, |ppid| format!(", parent {ppid}"));
-        let _ = writeln!(
-            output.messages,
+        output.say(format_args!(
             "  {}  (op {seq}{parent})",
             site.process(known)
-        );
+        ));
     }
     if unsure.len() > UNSURE {
-        let _ = writeln!(output.messages, "  … and {} more", unsure.len() - UNSURE);
+        output.say(format_args!("  … and {} more", unsure.len() - UNSURE));
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::cli::Manner;
 use crate::describe::{action_command, changes, count, cut, taken_back};
-use crate::error::{exit_code, obstacle, Error};
+use crate::error::{exit_code, obstacle, process, Error};
 use crate::group::{Answer, LeftOut};
 use crate::json;
 use crate::output::Output;
@@ -69,7 +69,7 @@ impl Report<'_> {
             "operation was left out",
             "operations were left out",
         );
-        let _ = writeln!(output.messages, "{left}:");
+        output.say(format_args!("{left}:"));
         list(&conflicts, &self.shown.timeline, site, output);
         tell(self.command, &conflicts, site, output)?;
         Err(Error::Conflicts {
@@ -191,10 +191,13 @@ pub fn refused(
     let all = usize::try_from(answer.reply.found).unwrap_or(usize::MAX);
     let head = count(all.max(conflicts.len()), "conflict", "conflicts");
     let among = count(total, "operation", "operations");
-    let _ = writeln!(output.messages, "{head} among {among}; nothing changed.");
+    output.say(format_args!("{head} among {among}; nothing changed."));
     list(conflicts, timeline, site, output);
     let others = total.saturating_sub(conflicts.len());
     let is_anothers = |conflict: &Conflict| {
+        if Reason::from_code(conflict.reason) == Some(Reason::Busy) {
+            return false;
+        }
         let entry = timeline
             .find(conflict.in_way)
             .map(|at| &timeline.entries[at]);
@@ -256,7 +259,10 @@ fn list(conflicts: &[Conflict], timeline: &Timeline, site: &Site<'_>, output: &m
         .iter()
         .take(LISTED)
         .map(|conflict| {
+            let reason = Reason::from_code(conflict.reason);
             let by = match (timeline.find(conflict.in_way), conflict.in_way) {
+                // The number of a process.
+                (_, pid) if reason == Some(Reason::Busy) => process(pid),
                 (Some(index), seq) => {
                     let program = timeline.entries[index].actor.program();
                     Some(format!("{program} (op {seq})"))
@@ -265,7 +271,6 @@ fn list(conflicts: &[Conflict], timeline: &Timeline, site: &Site<'_>, output: &m
                 // Its line is not for this user.
                 (None, seq) => Some(format!("another user (op {seq})")),
             };
-            let reason = Reason::from_code(conflict.reason);
             let (kind, mut why) = obstacle(reason, by.as_deref());
             let at =
                 place(conflict.seq).and_then(|place| place.now.as_ref().or(place.path.as_ref()));
@@ -282,9 +287,9 @@ fn list(conflicts: &[Conflict], timeline: &Timeline, site: &Site<'_>, output: &m
         .collect();
     // Several operations of one file have one thing in their way.
     rows.dedup();
-    let _ = output.messages.write_all(table(&rows).as_bytes());
+    output.say(table(&rows).trim_end_matches('\n'));
     if conflicts.len() > LISTED {
-        let _ = writeln!(output.messages, "  … and {} more", conflicts.len() - LISTED);
+        output.say(format_args!("  … and {} more", conflicts.len() - LISTED));
     }
 }
 

@@ -207,9 +207,9 @@ pub fn restore(
     if manner.dry_run {
         return Ok(());
     }
-    let verdict = verify(&timeline, &rewind, site.tree);
     // What the log says now must be the same.
     let after = site.whole()?;
+    let verdict = verify(&timeline, &rewind, &after, site.tree);
     let left = self::rewind(&after, cut, &places, site);
     judge(&verdict, left.left_over(), (&what, &when))?;
     if !output.json {
@@ -251,7 +251,8 @@ fn is_there(
         let message = format!("nothing was done to {what} since {when}");
         return Err(Error::Nothing { message });
     }
-    judge(&verify(timeline, rewind, site.tree), 0, (what, when))?;
+    let verdict = verify(timeline, rewind, timeline, site.tree);
+    judge(&verdict, 0, (what, when))?;
     if !output.json {
         output.text(&format!(
             "{what} is as it was at {when}; nothing was changed.\n"
@@ -292,22 +293,19 @@ fn tell_not_compared(verdict: &Verdict, site: &Site<'_>, output: &mut Output<'_>
         if site.tree.look(Path::new("")) != Look::Unknown {
             let names = count(verdict.unseen.len(), "name", "names");
             let first = quoted(first);
-            let _ = writeln!(
-                output.messages,
+            output.say(format_args!(
                 "Not compared with the log: {names} that cannot be looked at, {first} first."
-            );
+            ));
         }
     }
     if let Some(first) = verdict.unknown.first() {
         let all = verdict.compared.saturating_add(verdict.unknown.len());
-        let _ = writeln!(
-            output.messages,
-            "Names and sizes are as the log says; the content of {} of {} could not be compared, for the \
+        output.say(format_args!("Names and sizes are as the log says; the content of {} of {} could not be compared, for the \
              log has no checksum of it: {} first.",
             verdict.unknown.len(),
             files(all),
             quoted(first)
-        );
+        ));
     }
 }
 

@@ -35,6 +35,7 @@ pub fn undo(
     output: &mut Output<'_>,
 ) -> Result<(), Error> {
     let manners = (manner, RevertGroup::WALK, false);
+    let mut staying = Vec::new();
     let (timeline, chosen) = if paths.is_empty() {
         let me = site.me;
         let is_mine =
@@ -48,7 +49,7 @@ pub fn undo(
         let mut choice = Choice::new(&timeline, site.me);
         choice.newest_actions(count)?;
         let chosen = choice.chosen;
-        (timeline, chosen)
+        without_staying(site, count, (timeline, chosen), manner, &mut staying)?
     } else {
         let timeline = site.whole()?;
         let mut choice = Choice::new(&timeline, site.me);
@@ -62,11 +63,60 @@ pub fn undo(
     };
     let mut chosen: Vec<usize> = chosen.into_iter().collect();
     chosen.sort_unstable();
+    for seq in staying {
+        output.say(format_args!(
+            "The directory that op {seq} made is not empty: it stays."
+        ));
+    }
     request(site, "undo", timeline, &chosen, manners, output)?;
     if !manner.dry_run && !manner.no_redo {
         output.hint("`logctl redo` takes the undo back.");
     }
     Ok(())
+}
+
+/// Goes on to the next older action where all that was chosen are directories that were made and are not
+/// empty, or no undo would ever get past them. Their numbers are added to `staying`.
+fn without_staying(
+    site: &mut Site<'_>,
+    count: usize,
+    (mut timeline, mut chosen): (Timeline, HashSet<usize>),
+    manner: Manner,
+    staying: &mut Vec<u64>,
+) -> Result<(Timeline, HashSet<usize>), Error> {
+    loop {
+        let mut made: Vec<usize> = chosen.iter().copied().collect();
+        made.sort_unstable();
+        if made
+            .iter()
+            .any(|index| timeline.entries[*index].op != Op::Mkdir)
+        {
+            return Ok((timeline, chosen));
+        }
+        let asked = operations(&timeline, &made);
+        let flags = flags(manner, RevertGroup::WALK) | RevertGroup::DRY_RUN;
+        let answer = ask(site.object, &asked, flags);
+        let mut reasons = answer
+            .conflicts
+            .iter()
+            .map(|found| Reason::from_code(found.reason));
+        let is_full = reasons.all(|reason| reason == Some(Reason::NotEmpty));
+        if answer.refused.is_none() || answer.conflicts.is_empty() || !is_full {
+            return Ok((timeline, chosen));
+        }
+        let whole = site.whole()?;
+        let mut numbers = staying.clone();
+        numbers.extend(asked.iter().map(|operation| operation.seq));
+        let mut choice = Choice::new(&whole, site.me);
+        choice.staying = numbers.iter().filter_map(|seq| whole.find(*seq)).collect();
+        if choice.newest_actions(count).is_err() {
+            // That one is refused, and says why.
+            return Ok((timeline, chosen));
+        }
+        chosen = choice.chosen;
+        timeline = whole;
+        *staying = numbers;
+    }
 }
 
 /// What was chosen so far.
@@ -75,6 +125,8 @@ struct Choice<'t> {
     /// The calling user; `None`: root.
     me: Option<u32>,
     chosen: HashSet<usize>,
+    /// What is not to be chosen.
+    staying: HashSet<usize>,
 }
 
 impl<'t> Choice<'t> {
@@ -83,6 +135,7 @@ impl<'t> Choice<'t> {
             timeline,
             me,
             chosen: HashSet::new(),
+            staying: HashSet::new(),
         }
     }
 
@@ -91,7 +144,8 @@ impl<'t> Choice<'t> {
         let mut standing = self
             .timeline
             .standing(&|index| self.chosen.contains(&index));
-        standing.retain(|index| !self.chosen.contains(index));
+        let is_left = |index: &usize| !self.chosen.contains(index) && !self.staying.contains(index);
+        standing.retain(is_left);
         standing
     }
 
@@ -349,6 +403,15 @@ fn undone(timeline: &Timeline) -> Vec<Vec<usize>> {
             continue;
         }
         let line = entry.line();
+        if let (Op::Redo, Some(ranges)) = (entry.op, timeline.picks(entry)) {
+            // It says which undos it took back.
+            let own = timeline.entries[index..].iter().filter(|other| {
+                let within = |(first, last): &(u64, u64)| (*first..=*last).contains(&other.seq);
+                other.object == entry.object && other.is_walk() && ranges.iter().any(within)
+            });
+            redone.extend(own.map(|undo| (undo.seq, 0)));
+            continue;
+        }
         if entry.op == Op::Redo {
             let besides = line.count.unwrap_or(1).saturating_sub(1);
             redone.extend(line.of.map(|of| (of, besides)));

@@ -121,12 +121,10 @@ impl Kernel {
             "pick"
         };
         keys += &format!(" mode={mode} pid=9@9.0 uid=0");
-        let op = if flags & RevertGroup::REDO != 0 {
-            "redo"
-        } else {
-            let list: Vec<String> = ranges(seqs);
-            keys += &format!(" picks={}", list.join(","));
-            "revert"
+        keys += &format!(" picks={}", ranges(seqs).join(","));
+        let op = match flags & RevertGroup::REDO {
+            0 => "revert",
+            _ => "redo",
         };
         if let Some(group) = group {
             keys += &format!(" group={group}");
@@ -314,11 +312,7 @@ pub fn run(kernel: &mut Kernel, files: &Files, words: &str) -> (u8, String, Stri
     let cli = parse(normalize(arguments)).unwrap();
     let (mut results, mut messages) = (Vec::new(), Vec::new());
     let mut stripped = anstream::StripStream::new(&mut messages);
-    let mut output = Output {
-        results: &mut results,
-        messages: &mut stripped,
-        json: cli.json,
-    };
+    let mut output = Output::new(&mut results, &mut stripped, cli.json);
     let identify = |path: &Path| Ok(files.objects.get(path).copied());
     let has_own_pids = !kernel.is_contained;
     let mut site = Site {

@@ -5,6 +5,7 @@
 //! under QEMU's `-icount shift=0`; `run` beside this crate starts it.
 
 mod budget;
+mod scale;
 #[allow(dead_code)] // the tests use the rest of it
 #[path = "../../guest/src/sys.rs"]
 mod sys;
@@ -39,8 +40,13 @@ struct Options {
 }
 
 fn main() {
-    let options = parse();
-    match bench(&options) {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let done = match words.split_first() {
+        Some((verb, words)) if verb == "scale" => scale::run(words),
+        Some((verb, words)) if verb == "scale-worker" => scale::work(words),
+        _ => bench(&parse()),
+    };
+    match done {
         Ok(missed) => exit(i32::from(missed)),
         Err(error) => {
             eprintln!("lfs-bench: {error}");

@@ -353,11 +353,7 @@ fn answered(u: &mut Unstructured<'_>) -> Result<()> {
     };
     let json = u.arbitrary()?;
     let (mut results, mut messages) = (Vec::new(), Vec::new());
-    let mut output = Output {
-        results: &mut results,
-        messages: &mut messages,
-        json,
-    };
+    let mut output = Output::new(&mut results, &mut messages, json);
     let done = match is_on_mount {
         true => execute_somewhere(&command, &mut Any(u), &mut output),
         false => execute(&command, &path, &mut Any(u), &mut output),

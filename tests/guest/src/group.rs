@@ -17,6 +17,8 @@ const fn iowr(number: u64, size: u64) -> u64 {
 const READ_HISTORY: u64 = iowr(4, 48);
 const REVERT_GROUP: u64 = iowr(5, 88);
 
+/// Insist, although objects were changed outside.
+pub const FORCE: u32 = 1;
 /// Only look whether it could be done.
 pub const DRY_RUN: u32 = 2;
 /// An undo.
@@ -108,6 +110,18 @@ pub fn history(w: &World) -> Outcome<Vec<Placed>> {
         }
         segment = previous;
     }
+}
+
+/// The operations in the newest segment that the caller may see, oldest first.
+pub fn newest(place: &File) -> io::Result<Vec<Placed>> {
+    let (mut lines, mut offset, mut segment) = (Vec::new(), 0, 0);
+    while offset != u64::MAX {
+        let (chunk, text) = read(place, segment, offset)?;
+        (segment, offset) = (chunk.segment, chunk.next);
+        unpack(&text, segment, &mut lines).map_err(|stop| io::Error::other(format!("{stop:?}")))?;
+    }
+    lines.retain(Placed::is_operation);
+    Ok(lines)
 }
 
 /// A place in the history, from which on its lines are read as they come.

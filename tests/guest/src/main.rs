@@ -5,12 +5,14 @@
 //! Every test gets a fresh directory on the lower filesystem with LoggerFS mounted over it, and
 //! a process of its own, so that a hang or a crash is one test's failure and nothing more.
 
+mod attack;
 mod calls;
 mod extents;
 mod faults;
 mod forge;
 mod group;
 mod harness;
+mod held;
 mod manifest;
 mod mounts;
 mod oracle;
@@ -57,6 +59,7 @@ fn main() {
     match words.first().map(String::as_str) {
         Some("child") => exit(child(&words)),
         Some("work") => exit(work::main(&words[1..])),
+        Some("attack") => exit(attack::main(&words[1..])),
         Some("manifest" | "differ") => exit(manifest::main(&words)),
         _ => {}
     }

@@ -48,6 +48,28 @@ pub fn become_user(uid: u32) -> io::Result<()> {
     done(value).map(drop)
 }
 
+/// Makes the calling process, which has one thread, another user's with that group only.
+pub fn become_only(uid: u32) -> io::Result<()> {
+    // SAFETY: no groups.
+    done(unsafe { libc::syscall(libc::SYS_setgroups, 0, std::ptr::null::<libc::gid_t>()) })?;
+    // SAFETY: plain numbers.
+    done(unsafe { libc::syscall(libc::SYS_setresgid, uid, uid, uid) })?;
+    become_user(uid)
+}
+
+/// Leaves the calling process the capabilities that root has in a usual container.
+pub fn drop_to_container() -> io::Result<()> {
+    // CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_FSETID, CAP_KILL, CAP_SETGID, CAP_SETUID, CAP_SETPCAP,
+    // CAP_NET_BIND_SERVICE, CAP_NET_RAW, CAP_SYS_CHROOT, CAP_MKNOD, CAP_AUDIT_WRITE, CAP_SETFCAP.
+    const KEPT: [u32; 14] = [0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 27, 29, 31];
+    let kept = KEPT.iter().fold(0u32, |all, bit| all | 1 << bit);
+    // _LINUX_CAPABILITY_VERSION_3, and this process.
+    let mut head = [0x2008_0522u32, 0];
+    let sets = [kept, kept, 0, 0, 0, 0];
+    // SAFETY: a header, and two times three sets.
+    done(unsafe { libc::syscall(libc::SYS_capset, head.as_mut_ptr(), sets.as_ptr()) }).map(drop)
+}
+
 /// Does `work` as another user with that group, and is root again then.
 pub fn as_user<T>(uid: u32, work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     set_effective(uid)?;
@@ -151,6 +173,59 @@ pub fn open_by_handle(mount: &impl AsFd, handle: &Handle, flags: i32) -> io::Res
     done(fd.into())?;
     // SAFETY: the kernel gave us this descriptor.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Anonymous memory whose pages never come: a userfaultfd has it that nobody serves.
+pub struct Missing {
+    map: Map,
+    _faults: OwnedFd,
+}
+
+impl Missing {
+    /// So many bytes, of which the first `present` are there.
+    pub fn new(length: usize, present: usize) -> io::Result<Missing> {
+        const API: u64 = 0xC018_AA3F;
+        const REGISTER: u64 = 0xC020_AA00;
+        const MISSING: u64 = 1;
+        // SAFETY: plain numbers.
+        let fd = done(unsafe { libc::syscall(libc::SYS_userfaultfd, libc::O_CLOEXEC) })?;
+        // SAFETY: the kernel gave us this descriptor.
+        let faults = unsafe { OwnedFd::from_raw_fd(fd as i32) };
+        ioctl_words(&faults, API, &mut [0xAA, 0, 0])?;
+        let mut map = Map::anonymous(length)?;
+        if present != 0 {
+            map.store(0, &vec![7; present]);
+        }
+        let range = [map.start as u64, length as u64, MISSING, 0];
+        ioctl_words(&faults, REGISTER, &mut range.clone())?;
+        Ok(Missing {
+            map,
+            _faults: faults,
+        })
+    }
+
+    /// Writes it to a file.
+    pub fn write_to(&self, file: &impl AsFd) -> io::Result<usize> {
+        let fd = file.as_fd().as_raw_fd();
+        // SAFETY: the mapping is as long as that; the kernel faults where a page is missing.
+        let value = unsafe { libc::write(fd, self.map.start.cast(), self.map.length) };
+        done(value as libc::c_long)
+    }
+}
+
+/// Writes the `length` bytes at `bytes`, and behind them what nobody may read, to a file.
+pub fn write_beyond(file: &impl AsFd, bytes: &[u8], beyond: usize) -> io::Result<usize> {
+    let length = bytes.len() + beyond;
+    let pages = Map::anonymous(length)?;
+    // SAFETY: the range lies in the mapping, which is ours.
+    unsafe { ptr::copy(bytes.as_ptr(), pages.start, bytes.len()) };
+    // SAFETY: as above; what is behind is not read by us any more.
+    let cut =
+        unsafe { libc::mprotect(pages.start.add(bytes.len()).cast(), beyond, libc::PROT_NONE) };
+    done(cut.into())?;
+    // SAFETY: the kernel stops where it may not read.
+    let value = unsafe { libc::write(file.as_fd().as_raw_fd(), pages.start.cast(), length) };
+    done(value as libc::c_long)
 }
 
 /// Memory from `mmap`: of a file, or anonymous (aligned to pages, for O_DIRECT).

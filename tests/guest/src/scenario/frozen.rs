@@ -33,6 +33,7 @@ pub const TESTS: &[Test] = &[
     Test::new("frozen-now-and-then", now_and_then)
         .only(DISKS)
         .seconds(180),
+    Test::new("frozen-waits-end-with-a-kill", killable).only(DISKS),
 ];
 
 const FREEZE: u64 = 0xC004_5877;
@@ -388,6 +389,47 @@ fn hooks(w: &mut World) -> Outcome {
     w.revert("waiting", 1)?;
     w.same("what waited", "waiting", &[1; 5000])?;
     undone_while_frozen(w)
+}
+
+/// What waits for history that cannot be written yet can be killed, and nothing of that is lost.
+fn killable(w: &mut World) -> Outcome {
+    w.make("f", &[1; 5000])?;
+    let lower = w.below("")?;
+    rfs::sync();
+    put(w, "f", 100)?;
+    let frozen = Frozen::new(&lower).at("freezing")?;
+    let file = w.path("f").display().to_string();
+    let commands: [&[&str]; 3] = [
+        &["sync", &file],
+        &["sync", "--data", &file],
+        &["sync", "--file-system", &file],
+    ];
+    let mut waiting = Vec::new();
+    for words in commands {
+        waiting.push((words, Command::new(words[0]).args(&words[1..]).spawn()?));
+    }
+    sleep(Duration::from_millis(1500));
+    for (words, child) in &mut waiting {
+        check!(child.try_wait()?.is_none(), "{words:?} did not wait");
+        // No reason to go on without having it written.
+        let pid = rustix::process::Pid::from_child(child);
+        rustix::process::kill_process(pid, rustix::process::Signal::CONT)?;
+    }
+    sleep(Duration::from_millis(300));
+    for (words, child) in &mut waiting {
+        check!(child.try_wait()?.is_none(), "{words:?} did not wait on");
+        child.kill()?;
+        let mut rounds = 0;
+        while child.try_wait()?.is_none() {
+            check!(rounds < 30, "{words:?} still waits, killed");
+            rounds += 1;
+            sleep(Duration::from_millis(100));
+        }
+    }
+    drop(frozen);
+    w.open("f")?.sync_all()?;
+    w.revert("f", 1)?;
+    w.same("the write that waited", "f", &[1; 5000])
 }
 
 fn put(w: &World, name: &str, at: u64) -> Outcome {

@@ -27,7 +27,7 @@ pub const TESTS: &[Test] = &[Test::new("fuzz-options", options)
     .lengthy()
     .seconds(120)];
 
-const KEYS: [&str; 23] = [
+const KEYS: [&str; 24] = [
     "private",
     "size",
     "history",
@@ -35,6 +35,7 @@ const KEYS: [&str; 23] = [
     "on_full",
     "on_error",
     "commit",
+    "args",
     "source",
     "ro",
     "rw",

@@ -17,6 +17,7 @@ pub const TESTS: &[Test] = &[
     Test::new("group-redo-of-several", several).seconds(240),
     Test::new("group-redo-of-several-blocked", blocked),
     Test::new("group-redo-of-several-interrupted", interrupted).seconds(120),
+    Test::new("group-redo-beside-later-work", beside_later),
 ];
 
 /// The state before each action and behind the last, and each action's operations.
@@ -120,4 +121,33 @@ fn interrupted(w: &mut World) -> Outcome {
     same_tree(w, "rolled back by the next mount", &states[0])?;
     take_back(w, &undos.concat(), REDO).at("asked again")?;
     same_tree(w, "redone after all", &states[actions.len()])
+}
+
+/// What came later and has to do with other names, other bytes and other attributes is not in the way.
+fn beside_later(w: &mut World) -> Outcome {
+    w.sh("mkdir d; echo f > d/f; head -c 8192 /dev/zero > d/g")?;
+    let watch = Watch::begin(w)?;
+    w.sh(
+        "mv d/f d/h; echo new > d/new; printf xx | dd of=d/g conv=notrunc status=none; chmod 711 d",
+    )?;
+    let action = watch.operations(w)?;
+    let undos = undo(w, std::slice::from_ref(&action))?;
+    w.sh("echo later > d/later; printf yy | dd of=d/g conv=notrunc bs=1 seek=5000 status=none")?;
+    w.remount_if_lasting()?;
+    take_back(w, &undos.concat(), REDO).at("beside later work")?;
+    w.same("later, in the same file", "d/g", &{
+        let mut bytes = vec![0; 8192];
+        bytes[..2].copy_from_slice(b"xx");
+        bytes[5000..5002].copy_from_slice(b"yy");
+        bytes
+    })?;
+    w.same("later, in the same directory", "d/later", b"later\n")?;
+    w.same("renamed again", "d/h", b"f\n")?;
+    w.same("made again", "d/new", b"new\n")?;
+    let with = Tree::of(&w.mnt)?;
+    let again = take_back(w, &action, WALK)?;
+    w.same("and undone", "d/f", b"f\n")?;
+    w.same("later, still", "d/later", b"later\n")?;
+    take_back(w, &reverts_since(w, again.seq)?, REDO)?;
+    same_tree(w, "redone once more", &with)
 }

@@ -8,6 +8,9 @@ mod adopted;
 mod alike;
 mod attributes;
 mod behind;
+mod beside_renames;
+mod comes_back;
+mod confined;
 mod content;
 mod cut;
 mod cuts;
@@ -25,11 +28,13 @@ mod groups_gone;
 mod groups_protected;
 mod groups_redo;
 mod handles;
+mod held;
 mod in_use;
 mod interrupted;
 mod joined;
 mod kill;
 mod lasting;
+mod limits;
 mod lines;
 mod log;
 mod lowers;
@@ -43,13 +48,17 @@ mod oracle_all;
 mod oracle_groups;
 pub mod oracle_tree;
 mod own_names;
+mod own_table;
+mod past;
 mod programs;
+mod protected;
 mod quotas;
 mod race;
 mod refresh;
 mod refuse;
 mod refused_below;
 mod removed;
+mod restores;
 mod revalidate;
 mod room;
 mod same_files;
@@ -88,12 +97,17 @@ pub fn all() -> Vec<&'static Test> {
         direct::TESTS,
         names::TESTS,
         removed::TESTS,
+        beside_renames::TESTS,
         groups::TESTS,
         groups_gone::TESTS,
         groups_protected::TESTS,
         groups_redo::TESTS,
         alike::TESTS,
         own_names::TESTS,
+        own_table::TESTS,
+        past::TESTS,
+        confined::TESTS,
+        comes_back::TESTS,
         saves::TESTS,
         in_use::TESTS,
         watchers::TESTS,
@@ -104,6 +118,7 @@ pub fn all() -> Vec<&'static Test> {
         behind::TESTS,
         frozen::TESTS,
         refresh::TESTS,
+        protected::TESTS,
         revalidate::TESTS,
         visible::TESTS,
         maps::TESTS,
@@ -111,12 +126,14 @@ pub fn all() -> Vec<&'static Test> {
         maps_beside::TESTS,
         tool::TESTS,
         verbs::TESTS,
+        restores::TESTS,
         log::TESTS,
         lasting::TESTS,
         dropped::TESTS,
         mounting::TESTS,
         lowers::TESTS,
         joined::TESTS,
+        limits::TESTS,
         full::TESTS,
         room::TESTS,
         quotas::TESTS,
@@ -129,6 +146,7 @@ pub fn all() -> Vec<&'static Test> {
         oracle_all::TESTS,
         oracle_groups::TESTS,
         kill::TESTS,
+        held::TESTS,
         fuzz_calls::TESTS,
         fuzz_options::TESTS,
         fuzz_damage::TESTS,

@@ -15,6 +15,7 @@ use crate::undo;
 use crate::world::World;
 
 pub const TESTS: &[Test] = &[
+    Test::new("mount-hostile-words", hostile_words).unmounted(),
     Test::new("mount-table", mount_table).unmounted(),
     Test::new("mount-in-place", mount_in_place).unmounted(),
     Test::new("mount-refusals", mount_refusals).unmounted(),
@@ -405,5 +406,25 @@ fn mount_rounds(w: &mut World) -> Outcome {
         after < before + 2048 || Path::new("/sys/kernel/debug/kmemleak").exists(),
         "the kernel's caches grew from {before} to {after} KiB in {rounds} rounds"
     );
+    Ok(())
+}
+
+/// Names that a terminal would obey are printed as numbers.
+fn hostile_words(w: &mut World) -> Outcome {
+    let name = "/nowhere/\u{202e}\u{9b}\u{1b}[31m\u{2028}\n";
+    for (source, options) in [
+        (name, ""),
+        ("none", "size=\u{202e}\u{1b}[2J"),
+        ("none", "commit=\u{1b}"),
+    ] {
+        let Err(refusal) = crate::mounts::mount(source, &w.mnt, options) else {
+            fail!("{source:?} {options:?} was mounted");
+        };
+        check!(!refusal.said.is_empty(), "{options:?}: not a word");
+        for said in refusal.said {
+            let plain = said.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+            check!(plain, "it says {said:?}");
+        }
+    }
     Ok(())
 }

@@ -18,6 +18,7 @@ pub const TESTS: &[Test] = &[
     Test::new("own-names-without-others-arguments", arguments).seconds(120),
     Test::new("own-undo-beside-newer-files", newer_files).seconds(120),
     Test::new("own-undo-that-conflicts", conflicts).seconds(120),
+    Test::new("own-undo-past-a-full-directory", past_full).seconds(120),
     Test::new("removed-content-is-not-changed", removed_content).seconds(120),
 ];
 
@@ -218,4 +219,27 @@ fn removed_content(w: &mut World) -> Outcome {
     both.extend(lines.pop());
     super::groups::take_back(w, &both, WALK)?;
     w.same("both", "f", b"one\n")
+}
+
+/// A directory that others use by now stays; the next undo goes on with what is older.
+fn past_full(w: &mut World) -> Outcome {
+    w.sh("mkdir shared; chmod 1777 shared")?;
+    as_user(w, ANA, "echo one > shared/f")?;
+    w.sh("sleep 2.1")?;
+    as_user(w, ANA, "mkdir -m 777 shared/d")?;
+    as_user(w, BEN, "echo his > shared/d/his")?;
+    let (code, said) = try_as(w, ANA, "logctl undo")?;
+    check!(code == "0" && said.contains("stays"), "{code} {said}");
+    check!(!w.path("shared/f").exists(), "the older action: {said}");
+    w.same("his", "shared/d/his", b"his\n")?;
+    // Nothing is left but that.
+    let (code, said) = try_as(w, ANA, "logctl undo")?;
+    check!(code != "0", "{said}");
+    w.same("his, still", "shared/d/his", b"his\n")?;
+    as_user(w, ANA, "logctl redo")?;
+    w.same("made again", "shared/f", b"one\n")?;
+    as_user(w, BEN, "rm shared/d/his")?;
+    as_user(w, ANA, "logctl undo 2")?;
+    check!(!w.path("shared/d").exists(), "empty, and still there");
+    Ok(())
 }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 
 use crate::harness::Test;
-use crate::mounts::{run, Lower};
+use crate::mounts::run;
 use crate::outcome::{same, same_bytes, same_errno, At, Outcome};
 use crate::sys::{as_user, Map};
 use crate::world::World;
@@ -22,9 +22,7 @@ pub const TESTS: &[Test] = &[
     Test::new("refresh-rights-of-a-directory", rights_of_a_directory).raw(),
     Test::new("refresh-sticky-owner", sticky_owner).raw(),
     Test::new("refresh-owner-by-descriptor", owner_by_descriptor).raw(),
-    Test::new("refresh-protection", protection)
-        .raw()
-        .only(&[Lower::Ext4]),
+    Test::new("refresh-protection", protection),
     Test::new("refresh-set-id-bits", set_id_bits).raw(),
     Test::new("refresh-size-grown", size_grown).raw(),
     Test::new("refresh-size-cut", size_cut).raw(),

@@ -4,6 +4,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
@@ -13,7 +14,7 @@ use crate::harness::Test;
 use crate::outcome::{check, fail, same, same_errno, At, Outcome};
 use crate::shadow::pattern;
 use crate::undo::{self, DEEP};
-use crate::world::World;
+use crate::world::{put, World};
 
 pub const TESTS: &[Test] = &[
     Test::new("removed-tree", whole).seconds(120),
@@ -22,6 +23,7 @@ pub const TESTS: &[Test] = &[
     Test::new("removed-tree-of-others", of_others),
     Test::new("removed-tree-deep", deep).seconds(120),
     Test::new("removed-tree-given-up", given_up).unmounted(),
+    Test::new("removed-file-given-up", file_given_up).unmounted(),
 ];
 
 /// Takes the newest operation back, with all that is inside; says how much that was.
@@ -180,4 +182,47 @@ fn entries(directory: &Path) -> Outcome<Vec<PathBuf>> {
             .map(|entry| entry.map(|entry| entry.path()))
             .collect::<Result<_, _>>()?),
     }
+}
+
+/// A file that is open still when the history gives up its last name: that is no change from outside.
+fn file_given_up(w: &mut World) -> Outcome {
+    const NO_REDO: u32 = 16;
+    w.mount_with("history_max=8M")?;
+    for is_trimmed in [false, true] {
+        w.sh("mkdir -p d; echo > other")?;
+        let file = w.open("d/f")?;
+        for number in 0..4 {
+            put(&file, 0, &pattern(number, 5000))?;
+        }
+        if is_trimmed {
+            fs::remove_file(w.path("d/f"))?;
+            let other = w.open("other")?;
+            for number in 0..40 {
+                put(&other, 0, &pattern(number, 1 << 20))?;
+            }
+        } else {
+            let (result, _) = undo::revert_more(&File::open(w.path("d"))?, 1, NO_REDO);
+            result.at("the creation, without redo")?;
+        }
+        let what = format!("given up, trimmed: {is_trimmed}");
+        for number in 4..7 {
+            put(&file, 0, &pattern(number, 5000))?;
+            if number == 5 {
+                rustix::fs::fsync(&file)?;
+            }
+        }
+        let lines = undo::lines(&file, true)?;
+        check!(
+            !lines.iter().any(|line| line.op == "foreign"),
+            "{what}: {lines:?}"
+        );
+        let oldest = if is_trimmed { 3 } else { 0 };
+        for number in (oldest..6).rev() {
+            undo::revert(&file, 1).at(&what)?;
+            let mut bytes = vec![0; 5000];
+            file.read_exact_at(&mut bytes, 0)?;
+            check!(bytes == pattern(number, 5000), "{what}: {number}");
+        }
+    }
+    Ok(())
 }

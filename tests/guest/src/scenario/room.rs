@@ -13,7 +13,6 @@ use super::full::{leave, small};
 use crate::forge::History;
 use crate::group::{Placed, Watch};
 use crate::harness::Test;
-use crate::mounts::Lower;
 use crate::outcome::{check, same, same_errno, At, Outcome};
 use crate::shadow::pattern;
 use crate::undo;
@@ -27,7 +26,9 @@ pub const TESTS: &[Test] = &[
     Test::new("room-interrupted-without-redo", interrupted_without_redo),
     Test::new("room-creation-denied", creation_denied).unmounted(),
     Test::new("room-creation-on-a-full-disk", creation_on_a_full_disk)
-        .only(&[Lower::Ext4])
+        .unmounted()
+        .seconds(120),
+    Test::new("room-directory-on-a-full-disk", directory_on_a_full_disk)
         .unmounted()
         .seconds(120),
     Test::new("room-one-large-operation", one_large_operation)
@@ -36,6 +37,7 @@ pub const TESTS: &[Test] = &[
     Test::new("room-large-denied", large_denied).unmounted(),
     Test::new("room-half-of-the-rest", half_of_the_rest).unmounted(),
     Test::new("room-large-file-kept", large_file_kept).unmounted(),
+    Test::new("room-many-files-kept", many_files_kept).unmounted(),
 ];
 
 const MIB: usize = 1 << 20;
@@ -405,6 +407,31 @@ fn creation_on_a_full_disk(w: &mut World) -> Outcome {
     Ok(())
 }
 
+/// The same for a directory, which only a rename can take away.
+fn directory_on_a_full_disk(w: &mut World) -> Outcome {
+    let place = match w.src {
+        Some(_) => small(w, "")?,
+        None => {
+            w.mount_with("size=48M")?;
+            w.mnt.clone()
+        }
+    };
+    w.sh("mkdir d")?;
+    w.sh("mkdir d/e")?;
+    settle(w)?;
+    fill_below(&place, 0)?;
+    let names = File::open(w.path("d"))?;
+    undo::revert(&names, 1).at("the creation of d/e")?;
+    check!(!w.path("d/e").exists(), "'d/e' is still there");
+    drop(names);
+    let _ = fs::remove_file(place.join("fill0.1048576"));
+    w.sh("logctl redo 2>&1 || true")?;
+    match w.src {
+        Some(_) => leave(w, place),
+        None => w.unmount(),
+    }
+}
+
 /// A small file with some operations, which have to be there behind a large one.
 fn some_operations(w: &World) -> Outcome<File> {
     let file = w.open("small")?;
@@ -525,6 +552,47 @@ fn half_of_the_rest(w: &mut World) -> Outcome {
         w.same("reverted", "f", &pattern(10 - back, MIB))?;
     }
     check!(back >= 5, "only {back} of 10 are left behind one operation");
+    Ok(())
+}
+
+/// Many small files are together as large as one: they are moved away by one request, or not at all.
+fn many_files_kept(w: &mut World) -> Outcome {
+    let count = 200;
+    for by_group in [false, true] {
+        w.remount_empty("history_max=16M")?;
+        let file = some_operations(w)?;
+        w.sh("mkdir d")?;
+        let watch = Watch::begin(w)?;
+        for number in 0..count {
+            w.make(&format!("d/{number}"), &pattern(number, 100_000))?;
+        }
+        let there = |what: &str| -> Outcome {
+            same(what, fs::read_dir(w.path("d"))?.count() as u64, count)
+        };
+        if by_group {
+            let range = range_of(&watch.operations(w)?);
+            let said = w.sh(&format!(
+                "logctl revert --ops {range} 2>&1 && echo worked || true"
+            ))?;
+            check!(!said.contains("worked"), "20 MB are kept in 16: {said}");
+            there("nothing changed")?;
+            let tried = w.sh(&format!(
+                "logctl revert -n --ops {range} 2>&1 && echo worked || true"
+            ))?;
+            check!(!tried.contains("worked"), "a dry run says: {tried}");
+            w.sh(&format!("logctl revert --ops {range} --no-redo"))?;
+        } else {
+            let names = File::open(w.path("d"))?;
+            let (result, answer) = undo::revert_more(&names, count, 0);
+            same_errno("too much to be kept", result, Errno::NOSPC)?;
+            same("the reason", answer.reason, NO_SPACE)?;
+            there("nothing changed")?;
+            let (result, _) = undo::revert_more(&names, count, NO_REDO);
+            result.at("without redo")?;
+        }
+        same("taken back", fs::read_dir(w.path("d"))?.count(), 0)?;
+        operations_are_there(w, "others", &file)?;
+    }
     Ok(())
 }
 

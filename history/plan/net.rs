@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+
+//! What taking operations and reverts of an object back changes in the end: which operations are live now
+//! and will not be, and which are not and will be.
+//!
+//! A revert hides what it took back, as long as nothing hides it. So all lines are looked at twice, once
+//! as they are and once without what is taken back; whatever undos, redos and reverts lie in between, an
+//! operation that is hidden both times, or neither, is not touched.
+
+use super::{
+    super::line::{
+        Line,
+        ObjectId,
+        Op,
+        Pos,
+        Undo, //
+    },
+    walk::Stop,
+    Store,
+};
+
+/// How many lines that did not happen may be waited for.
+const WAITING: usize = 8;
+
+/// Numbers that a revert hides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    first: u64,
+    last: u64,
+    why: Why,
+}
+
+/// Why something is hidden one time and not the other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Why {
+    /// What is taken back; 0: it is hidden both times.
+    pub cause: u64,
+    /// Whether nothing was kept of what comes back.
+    pub is_lost: bool,
+}
+
+/// What becomes of an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It is no operation, or is not live, now and then.
+    Nothing,
+    /// It stays live.
+    Stays,
+    /// It is taken back.
+    Goes,
+    /// It is done again.
+    Comes,
+}
+
+/// What a line means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Turn {
+    /// What becomes of its operation.
+    pub change: Change,
+    /// Which one that is taken back is behind it.
+    pub why: Why,
+    /// Whether it would be live if it were not taken back itself.
+    pub is_due: bool,
+    /// Whether it stands behind what is taken back: as an operation, or as a revert that lists what it hides.
+    pub is_standing: bool,
+}
+
+/// All that is hidden, one of the two times.
+struct Side<S> {
+    hidden: S,
+    /// Everything newer than a place is.
+    skip: Option<(Option<Pos>, Why)>,
+}
+
+impl<S: Store<Span>> Side<S> {
+    /// Why a line is hidden; `None`: it is not.
+    fn hider(&mut self, seq: u64) -> Option<Why> {
+        if let Some((_, why)) = self.skip {
+            return Some(why);
+        }
+        let spans = self.hidden.items().iter();
+        let found = spans
+            .rev()
+            .find(|span| span.first <= seq && seq <= span.last);
+        found.map(|span| span.why)
+    }
+
+    fn arrive(&mut self, at: Pos) {
+        let is_over = |back: &Option<Pos>| back.is_some_and(|back| at <= back);
+        if self.skip.as_ref().is_some_and(|(back, _)| is_over(back)) {
+            self.skip = None;
+        }
+    }
+
+    fn hide(&mut self, line: &Line<'_>, why: Why) -> Result<(), Stop> {
+        for (first, last) in line.picks.iter().flat_map(|picks| picks.ranges()) {
+            if last >= line.seq {
+                return Err(Stop::Corrupt);
+            }
+            let span = Span { first, last, why };
+            self.hidden.push(span).map_err(|_| Stop::NoRoom)?;
+        }
+        Ok(())
+    }
+}
+
+/// A look at an object's lines, from the newest one on. All of them are fed to it.
+pub struct Net<S> {
+    object: ObjectId,
+    /// Lines from this number on are those of the request itself.
+    first: u64,
+    now: Side<S>,
+    after: Side<S>,
+    /// The sides for which the next line lists more, and why.
+    further: [Option<Why>; 2],
+    cancelled: [u64; WAITING],
+    newer: Option<(u64, Pos)>,
+    next: Option<Pos>,
+    /// The lowest number that is hidden one time and not the other.
+    lowest: u64,
+}
+
+impl<S: Store<Span>> Net<S> {
+    /// Begins at an object's newest line; both stores are empty.
+    pub fn new(object: ObjectId, newest: Option<Pos>, first: u64, stores: (S, S)) -> Self {
+        let side = |hidden| Side { hidden, skip: None };
+        Self {
+            object,
+            first,
+            now: side(stores.0),
+            after: side(stores.1),
+            further: [None; 2],
+            cancelled: [0; WAITING],
+            newer: None,
+            next: newest,
+            lowest: u64::MAX,
+        }
+    }
+
+    /// Takes everything back that is newer than `back`: an undo's or a redo's line says that, which has
+    /// the number `cause`.
+    pub fn jump(&mut self, back: Option<Pos>, cause: u64) {
+        let why = Why {
+            cause,
+            is_lost: false,
+        };
+        self.after.skip = Some((back, why));
+    }
+
+    /// Where the next line stands.
+    pub fn next(&self) -> Option<Pos> {
+        self.next
+    }
+
+    /// Whether lines may come that are hidden one time and not the other.
+    pub fn is_open(&self) -> bool {
+        let newest = self.newer.map_or(u64::MAX, |(seq, _)| seq);
+        let skips = [&self.now.skip, &self.after.skip];
+        let mut skips = skips.into_iter().flatten();
+        self.lowest < newest || skips.any(|(_, why)| why.cause != 0)
+    }
+
+    /// Takes the next line. `is_taken`: it is taken back.
+    pub fn step(&mut self, line: &Line<'_>, is_taken: bool) -> Result<Turn, Stop> {
+        let at = self.next.take().ok_or(Stop::Corrupt)?;
+        let older = self
+            .newer
+            .is_none_or(|(seq, pos)| line.seq < seq && at < pos);
+        if !older || line.obj != Some(self.object) {
+            return Err(Stop::Corrupt);
+        }
+        self.newer = Some((line.seq, at));
+        self.next = line.prev;
+        self.now.arrive(at);
+        self.after.arrive(at);
+        let further = core::mem::take(&mut self.further);
+        let nothing = Turn {
+            change: Change::Nothing,
+            why: Why::default(),
+            is_due: false,
+            is_standing: false,
+        };
+        if self.is_cancelled(line)? || line.seq >= self.first {
+            return Ok(nothing);
+        }
+        if line.op == Op::Picked {
+            self.hide(line, further)?;
+            return Ok(nothing);
+        }
+        if line.op.is_bookkeeping() || line.op == Op::Read {
+            return Ok(nothing);
+        }
+        let (now, after) = (self.now.hider(line.seq), self.after.hider(line.seq));
+        let is_due = after.is_none();
+        let why = match (now, after) {
+            (None, None) if is_taken => Why {
+                cause: line.seq,
+                is_lost: false,
+            },
+            (None, Some(why)) | (Some(why), None) => why,
+            _ => Why::default(),
+        };
+        let is_live = is_due && !is_taken;
+        let change = match (now, is_live) {
+            (None, true) => Change::Stays,
+            (None, false) => Change::Goes,
+            (Some(_), true) => Change::Comes,
+            (Some(_), false) => Change::Nothing,
+        };
+        if !matches!(line.op, Op::Revert | Op::Redo) {
+            return Ok(Turn {
+                change,
+                why,
+                is_due,
+                is_standing: is_live,
+            });
+        }
+        let why = Why {
+            is_lost: why.is_lost || (change == Change::Goes && line.undo == Some(Undo::Lost)),
+            ..why
+        };
+        let why = match change {
+            Change::Stays => Why::default(),
+            _ => why,
+        };
+        let sides = [now.is_none().then_some(why), is_live.then_some(why)];
+        if line.picks.is_some() {
+            self.hide(line, sides)?;
+        } else {
+            let [now, after] = sides;
+            self.now.skip = self.now.skip.or(now.map(|why| (line.back, why)));
+            self.after.skip = self.after.skip.or(after.map(|why| (line.back, why)));
+        }
+        Ok(Turn {
+            change: Change::Nothing,
+            why,
+            is_due,
+            is_standing: is_live && line.picks.is_some(),
+        })
+    }
+
+    /// Hides what a revert's line, or a further one, lists.
+    fn hide(&mut self, line: &Line<'_>, sides: [Option<Why>; 2]) -> Result<(), Stop> {
+        let [now, after] = sides;
+        if let Some(why) = now {
+            self.now.hide(line, why)?;
+        }
+        if let Some(why) = after {
+            self.after.hide(line, why)?;
+        }
+        if sides.iter().flatten().any(|why| why.cause != 0) {
+            let lowest = line.picks.map_or(u64::MAX, |picks| picks.lowest());
+            let further = line.further.unwrap_or(u64::MAX);
+            self.lowest = self.lowest.min(lowest).min(further);
+        }
+        if line.further.is_some() {
+            self.further = sides;
+        }
+        Ok(())
+    }
+
+    /// Whether a line did not happen, or says that of another one.
+    fn is_cancelled(&mut self, line: &Line<'_>) -> Result<bool, Stop> {
+        let seq = line.seq;
+        let mut is_it = false;
+        for of in &mut self.cancelled {
+            is_it |= *of == seq;
+            if *of >= seq {
+                *of = 0;
+            }
+        }
+        if line.op == Op::Cancel {
+            let of = line.of.filter(|of| *of < seq).ok_or(Stop::Corrupt)?;
+            let free = self.cancelled.iter_mut().find(|of| **of == 0);
+            *free.ok_or(Stop::Corrupt)? = of;
+            return Ok(true);
+        }
+        Ok(is_it)
+    }
+}

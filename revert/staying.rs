@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Reverts of content and attributes that stay: they are in the way of what is older, where they took back,
+//! or did again, something that is older still.
+
+use super::{
+    gather::attributes,
+    steps::{is_on_names, Lines},
+    Refusal,
+};
+use crate::{
+    history::{
+        journal::Journal,
+        line::{Line, Pos},
+        plan::{inverse, Kind, Record, Records, Touched}, //
+    },
+    vfs::error::{ENODATA, EUCLEAN},
+};
+use kernel::prelude::*;
+
+/// Which attributes an operation replaced.
+#[inline(never)]
+pub(super) fn attributes_of(
+    journal: &Journal,
+    line: &Line<'_>,
+) -> Result<KVVec<Attribute>, Refusal> {
+    let mut touched = KVVec::new();
+    if line.attributes.is_none() {
+        return Ok(touched);
+    }
+    // What cannot be taken back is no concern here.
+    let Some(restore) = inverse(line).ok().and_then(|inverse| inverse.restore) else {
+        return Ok(touched);
+    };
+    let records = attributes(journal, &restore)?;
+    let records = Records::new(&records).map_err(|e| e.refuse(line.seq))?;
+    for record in records.last_ones() {
+        touched.push(Attribute::of(&record)?, GFP_KERNEL)?;
+    }
+    Ok(touched)
+}
+
+/// What an operation touched that is to be taken back.
+pub(super) struct Mine {
+    pub(super) touched: Touched,
+    pub(super) attributes: KVVec<Attribute>,
+}
+
+impl Mine {
+    /// Whether another one touched something of that.
+    pub(super) fn meets(&self, touched: &Touched, attributes: &[Attribute]) -> bool {
+        self.touched.overlaps(touched)
+            || attributes
+                .iter()
+                .any(|other| self.attributes.contains(other))
+    }
+}
+
+/// A revert of content or attributes that stays.
+pub(super) struct Staying {
+    pub(super) seq: u64,
+    /// The lowest number of what it took back.
+    pub(super) lowest: u64,
+    /// All of these numbers.
+    ranges: KVVec<(u64, u64)>,
+    pub(super) touched: Touched,
+    pub(super) attributes: KVVec<Attribute>,
+}
+
+impl Staying {
+    /// `None`: the line is no revert that lists what it took back.
+    pub(super) fn of(line: &Line<'_>) -> Result<Option<Self>> {
+        let Some(picks) = line.picks else {
+            return Ok(None);
+        };
+        let mut ranges = KVVec::new();
+        for range in picks.ranges() {
+            ranges.push(range, GFP_KERNEL)?;
+        }
+        let mut lowest = picks.lowest();
+        if let Some(further) = line.further {
+            // Of what further lines list, all that lies between is taken for it.
+            ranges.push((further, lowest), GFP_KERNEL)?;
+            lowest = lowest.min(further);
+        }
+        Ok(Some(Self {
+            seq: line.seq,
+            lowest,
+            ranges,
+            touched: Touched::of(line),
+            attributes: KVVec::new(),
+        }))
+    }
+
+    /// Whether something of what it took back touched the same, of the lines from `next` on.
+    #[inline(never)]
+    pub(super) fn reaches(
+        &self,
+        journal: &Journal,
+        mut next: Option<Pos>,
+        mine: &Mine,
+    ) -> Result<bool, Refusal> {
+        let mut lines = Lines::new(journal)?;
+        while let Some(at) = next {
+            let line = match lines.read(at) {
+                // Nobody knows.
+                Err(e) if e == ENODATA => return Ok(true),
+                line => line?,
+            };
+            if line.seq < self.lowest {
+                break;
+            }
+            let is_in = |(first, last): &(u64, u64)| (*first..=*last).contains(&line.seq);
+            if self.ranges.iter().any(is_in) && !is_on_names(&line) {
+                let attributes = attributes_of(journal, &line)?;
+                if mine.meets(&Touched::of(&line), &attributes) {
+                    return Ok(true);
+                }
+            }
+            if line.prev.is_some_and(|prev| prev >= at) {
+                return Err(EUCLEAN.into());
+            }
+            next = line.prev;
+        }
+        Ok(false)
+    }
+}
+
+/// An attribute, as far as it can be put back on its own: mode, owner and ACL are one.
+#[derive(PartialEq, Eq)]
+pub(super) struct Attribute {
+    kind: Kind,
+    name: KVec<u8>,
+}
+
+impl Attribute {
+    fn of(record: &Record<'_>) -> Result<Self> {
+        let kind = match record.kind {
+            Kind::AccessAcl => Kind::Access,
+            kind => kind,
+        };
+        let mut name = KVec::new();
+        name.extend_from_slice(record.name, GFP_KERNEL)?;
+        Ok(Self { kind, name })
+    }
+}
