@@ -408,11 +408,6 @@ ssize_t lfs_write(struct kiocb *iocb, struct file *lower, struct iov_iter *iter)
 	return ret;
 }
 
-bool lfs_is_of_user(const struct iov_iter *iter)
-{
-	return user_backed_iter(iter);
-}
-
 /**
  * lfs_fault_in() - see to it that a write finds its first bytes in memory
  * @iocb: a write that the VFS has started (file_start_write() and kin)
@@ -424,18 +419,26 @@ bool lfs_is_of_user(const struct iov_iter *iter)
  * It was taken by file_start_write() for a synchronous call, and by
  * kiocb_start_write(), which hides it from lockdep, for another.
  *
- * Return: whether there is at least one byte.
+ * A direct write takes the pages itself, and memory of the kernel is there.
+ *
+ * Return: 1, or 0 if nothing has to be brought; -EFAULT if not one byte can be had.
  */
-bool lfs_fault_in(struct kiocb *iocb, struct iov_iter *iter, size_t window)
+int lfs_fault_in(struct kiocb *iocb, struct iov_iter *iter, size_t window)
 {
 	size_t size = min(iov_iter_count(iter), window);
 	size_t missing;
 
+	if ((iocb->ki_flags & IOCB_DIRECT) || !user_backed_iter(iter))
+		return 0;
 	pagefault_disable();
-	missing = fault_in_iov_iter_readable(iter, size);
+	/* write(2) has one buffer: without the way through its segments. */
+	if (likely(iter_is_ubuf(iter)))
+		missing = fault_in_readable(iter->ubuf + iter->iov_offset, size);
+	else
+		missing = fault_in_iov_iter_readable(iter, size);
 	pagefault_enable();
 	if (likely(!missing))
-		return true;
+		return 1;
 	if (is_sync_kiocb(iocb))
 		file_end_write(iocb->ki_filp);
 	else
@@ -445,7 +448,7 @@ bool lfs_fault_in(struct kiocb *iocb, struct iov_iter *iter, size_t window)
 		file_start_write(iocb->ki_filp);
 	else
 		kiocb_start_write(iocb);
-	return missing != size;
+	return missing != size ? 1 : -EFAULT;
 }
 
 /**

@@ -111,35 +111,49 @@ impl FileHooks for Stack {
         }
         let lower = call.lower_file();
         call.refuse_dontcache(lower)?;
-        if call.is_direct() || !bytes.are_of_user() {
-            // A direct write takes the pages itself, see `Intent::is_direct`.
+        // With nothing held: a page of FUSE or userfaultfd may never come.
+        if !call.fault_in(bytes, WINDOW)? {
             return write_once(call, bytes);
         }
-        let (mut done, mut window) = (0usize, WINDOW);
-        loop {
-            // With nothing held: a page of FUSE or userfaultfd may never come.
-            let is_there = call.fault_in(bytes, window);
-            match is_there.and_then(|()| write_once(call, bytes)) {
-                Ok(n) => {
-                    done = done.saturating_add(n);
-                    if n == 0 || bytes.left() == 0 {
-                        return Ok(done);
-                    }
-                }
-                // The first page is gone again.
-                Err(e) if e == EFAULT && is_there.is_ok() => window = (window / 4).max(LEAST),
-                Err(e) => return if done == 0 { Err(e) } else { Ok(done) },
-            }
-            match breathe() {
-                Err(killed) if done == 0 => return Err(killed),
-                Err(_) => return Ok(done),
-                Ok(()) => {}
-            }
+        match write_once(call, bytes) {
+            Ok(done) if done != 0 && bytes.left() != 0 => write_rest(call, bytes, done),
+            Err(e) if e == EFAULT => write_rest(call, bytes, 0),
+            whole => whole,
         }
     }
 
     fn sync(file: &OwnFile, start: i64, end: i64, data_only: bool) -> Result {
         sync(file.dentry(), || file.lower().sync(start, end, data_only))
+    }
+}
+
+/// Goes on with a write that ended for want of a page, or for another reason, behind `done` bytes.
+#[cold]
+fn write_rest(call: &mut Call, bytes: &mut Bytes, mut done: usize) -> Result<usize> {
+    let mut window = WINDOW;
+    let ended = loop {
+        if let Err(e) = breathe() {
+            break e;
+        }
+        if let Err(e) = call.fault_in(bytes, window) {
+            break e;
+        }
+        match write_once(call, bytes) {
+            Ok(n) => {
+                done = done.saturating_add(n);
+                if n == 0 || bytes.left() == 0 {
+                    return Ok(done);
+                }
+            }
+            // The first page is gone again.
+            Err(e) if e == EFAULT => window = (window / 4).max(LEAST),
+            Err(e) => break e,
+        }
+    };
+    if done == 0 {
+        Err(ended)
+    } else {
+        Ok(done)
     }
 }
 

@@ -617,13 +617,13 @@ impl Call {
 
     /// Sees to it that at least one of the next bytes of a write is in memory, and as many of the next
     /// `window` as can be. The VFS's write access is given back meanwhile; the caller holds no lock.
-    pub(crate) fn fault_in(&mut self, bytes: &mut Bytes, window: usize) -> Result {
-        // SAFETY: A live call, for which the VFS has taken write access, and its user memory.
-        if unsafe { c::lfs_fault_in(self.as_ptr(), bytes.as_ptr(), window) } {
-            Ok(())
-        } else {
-            Err(EFAULT)
-        }
+    /// False: nothing has to be brought, since it is a direct write, or the memory is the kernel's.
+    #[inline]
+    pub(crate) fn fault_in(&mut self, bytes: &mut Bytes, window: usize) -> Result<bool> {
+        // SAFETY: A live call, for which the VFS has taken write access, and its memory.
+        let found = unsafe { c::lfs_fault_in(self.as_ptr(), bytes.as_ptr(), window) };
+        to_result(found.min(0))?;
+        Ok(found != 0)
     }
 
     /// Writes to the lower file, at the position that [`Call::check_write`] settled. Unless it is a direct
@@ -650,13 +650,6 @@ impl Bytes {
 
     fn as_ptr(&self) -> *mut c::iov_iter {
         self.0.get()
-    }
-
-    /// Whether they are in a program's memory, and not in the kernel's.
-    #[inline]
-    pub(crate) fn are_of_user(&self) -> bool {
-        // SAFETY: A live iterator.
-        unsafe { c::lfs_is_of_user(self.as_ptr()) }
     }
 
     /// How many of them were not taken yet.
