@@ -122,7 +122,8 @@ impl<'a> Intent<'a> {
                 return go(&mut Prepared::Unrecorded(mount, journal, loss));
             }
         };
-        let mut record = Record {
+        // Made where it stays: to move it would cost a copy.
+        let mut prepared = Prepared::Recorded(Record {
             mount,
             journal,
             inode: self.inode,
@@ -139,14 +140,14 @@ impl<'a> Intent<'a> {
             before: (self.durable).then(|| armed_cookie(mount, self.inode.lower())),
             early: None,
             _under_way: old.under_way,
-        };
-        if self.durable {
+        });
+        if let (true, Prepared::Recorded(record)) = (self.durable, &mut prepared) {
             record.place_early()?;
             if self.is_direct {
                 record.room.release();
             }
         }
-        go(&mut Prepared::Recorded(record))
+        go(&mut prepared)
     }
 
     /// Whether it makes room on the lower filesystem.
@@ -262,14 +263,15 @@ pub(crate) fn is_foreign(state: &ObjectState, inode: &OwnInode) -> bool {
 }
 
 /// Whether a file's times or size are not what they were after our last operation.
+#[inline(always)]
 fn has_moved(state: &ObjectState, inode: &OwnInode) -> bool {
-    inode.is_regular()
-        && state.seen.is_some_and(|seen| {
-            // A stacked filesystem below copies times that stores have moved at a time of its own choice.
-            seen != inode.pages().quick_cookie()
-                && seen != inode.lower().quick_cookie()
-                && !is_given_up(&seen, inode)
-        })
+    let Some(seen) = state.seen.filter(|_| inode.is_regular()) else {
+        return false;
+    };
+    // A stacked filesystem below copies times that stores have moved at a time of its own choice.
+    seen != inode.pages().quick_cookie()
+        && seen != inode.lower().quick_cookie()
+        && !is_given_up(&seen, inode)
 }
 
 /// Whether only the change time has moved of a file that looked like `seen`, since the history gave up the

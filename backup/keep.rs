@@ -38,10 +38,9 @@ pub(crate) enum Parting<'a> {
     Lost(&'static str),
 }
 
-/// A file handle: its type and its bytes.
+/// A file handle: its type byte, then its bytes.
 pub(super) struct Handle {
-    kind: u8,
-    bytes: [u8; 64],
+    bytes: [u8; HANDLE_MAX],
     len: usize,
 }
 
@@ -53,25 +52,28 @@ impl Handle {
 
     #[inline]
     pub(super) fn of_lower(inode: &Inode) -> Option<Self> {
-        let mut bytes = [0; 64];
-        let (kind, len) = attr::handle(inode, &mut bytes)?;
-        Some(Self { kind, bytes, len })
+        let mut handle = Self {
+            bytes: [0; HANDLE_MAX],
+            len: 0,
+        };
+        let (first, rest) = handle.bytes.split_first_mut()?;
+        let (kind, len) = attr::handle(inode, rest.first_chunk_mut()?)?;
+        *first = kind;
+        handle.len = len.saturating_add(1);
+        Some(handle)
     }
 
-    /// The type byte and the bytes; returns their number.
-    fn copy_to(&self, out: &mut [u8; HANDLE_MAX]) -> usize {
-        let (kind, bytes) = self.parts();
-        let (first, rest) = out.split_at_mut(1);
-        first.fill(kind);
-        for (to, from) in rest.iter_mut().zip(bytes) {
-            *to = *from;
-        }
-        bytes.len().saturating_add(1)
+    /// The type byte and the bytes.
+    fn whole(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
     }
 
     /// The type and the bytes.
     pub(super) fn parts(&self) -> (u8, &[u8]) {
-        (self.kind, self.bytes.get(..self.len).unwrap_or_default())
+        match self.whole() {
+            [kind, bytes @ ..] => (*kind, bytes),
+            [] => (0, &[]),
+        }
     }
 
     pub(super) fn describe(&self, draft: &mut LineDraft<'_>) {
@@ -116,34 +118,31 @@ impl Kept<'_> {
         self.bytes
     }
 
-    /// What the object is to be called here.
+    /// Writes the object's name here.
     #[inline(never)]
-    fn entry(&self) -> EntryName {
-        let mut handle = [0; HANDLE_MAX];
+    fn name_it(&self, entry: &mut EntryName) {
         let parent = self.last.parent.inode().and_then(Handle::of_lower);
-        let len = parent.map_or(0, |parent| parent.copy_to(&mut handle));
         let orphan = Orphan {
             object: self.victim.id(),
-            parent: handle.get(..len).unwrap_or_default(),
+            parent: parent.as_ref().map(Handle::whole).unwrap_or_default(),
             uid: self.uid,
             seq: self.seq,
             cause: self.last.cause,
             is_cut: false,
             name: self.last.name,
         };
-        orphan.entry()
+        orphan.write(entry);
     }
 
-    /// As [`Self::entry`], of the lower object, which is about to be kept. What of a long name does not
+    /// As [`Self::name_it`], of the lower object, which is about to be kept. What of a long name does not
     /// fit is left to an attribute; where there is none, an adopted object gets the shorter name.
-    fn prepare(&self, lower: &Dentry) -> EntryName {
-        let entry = self.entry();
+    fn prepare(&self, lower: &Dentry, entry: &mut EntryName) {
+        self.name_it(entry);
         if entry.is_cut {
             let mount = self.mount.lower();
             let write = mount.want_write();
             let _ = write.and_then(|_write| xattr::set_long_name(mount, lower, self.last.name));
         }
-        entry
     }
 
     /// For when it has a name again, and another one is to come back. Directories have only one.
@@ -169,7 +168,8 @@ impl Drop for Kept<'_> {
             return;
         }
         // Nothing happened: a name more would make it an object with several.
-        let entry = self.entry();
+        let mut entry = EntryName::empty();
+        self.name_it(&mut entry);
         if let Err(e) = self.place.dir().unlink(entry.bytes()) {
             pr_warn!(
                 "history: a file is left with a name too many (error {})\n",
@@ -236,7 +236,8 @@ pub(crate) fn object<'a>(
     }
     let mut kept = begin(mount, journal, victim, (last, lower), Room::Operation)?;
     let _kernel = AsKernel::new();
-    let name = kept.prepare(lower);
+    let mut name = EntryName::empty();
+    kept.prepare(lower, &mut name);
     mount.with_room(Payer::History, || {
         let _write = mount.lower().want_write()?;
         Locked::to_create(mount.lower(), kept.place.dir().dentry(), name.bytes())?.link(lower)
@@ -273,7 +274,8 @@ pub(crate) fn away<'a>(
         None
     };
     inside.as_ref().map_or(Ok(()), refuse_full)?;
-    let name = kept.prepare(lower);
+    let mut name = EntryName::empty();
+    kept.prepare(lower, &mut name);
     let there = (kept.place.dir().dentry(), name.bytes());
     // NFS renames what is unlinked while in use, as our dentry below is.
     let is_local = mount.lower().root().superblock().is_local();

@@ -142,8 +142,10 @@ int lfs_lower_permission(struct inode *lower, int mask);
 /* files */
 struct file *lfs_get_file(struct file *file);
 ssize_t lfs_read(struct kiocb *iocb, struct file *lower, struct iov_iter *iter);
-ssize_t lfs_write(struct kiocb *iocb, struct file *lower, struct iov_iter *iter);
-int lfs_fault_in(struct kiocb *iocb, struct iov_iter *iter, size_t window);
+ssize_t lfs_write(struct kiocb *iocb, struct file *lower, struct iov_iter *iter, bool waits);
+ssize_t lfs_fault_in(struct kiocb *iocb, struct iov_iter *iter, size_t window);
+size_t lfs_bytes_cut(struct iov_iter *iter, size_t count);
+void lfs_bytes_uncut(struct iov_iter *iter, size_t cut);
 int lfs_wait_for_pipe(struct pipe_inode_info *pipe, struct file *file, unsigned int flags);
 ssize_t lfs_splice_write(struct file *lower, struct pipe_inode_info *pipe,
 			 loff_t *pos, size_t len, unsigned int flags);

@@ -378,13 +378,21 @@ ssize_t lfs_read(struct kiocb *iocb, struct file *lower, struct iov_iter *iter)
 	return ret;
 }
 
-/*
- * As gfs2_file_buffered_write() under its glock: a page of the caller's that
+/**
+ * lfs_write() - write to the lower file
+ * @iocb: a write to our file, whose inode is locked
+ * @lower: the lower file
+ * @iter: the bytes
+ * @waits: whether the caller's pages may be waited for
+ *
+ * Without @waits as gfs2_file_buffered_write() under its glock: a page that
  * would have to be waited for ends the write (fewer bytes, or -EFAULT), since
- * room of the journal and our inode's lock are held. lfs_fault_in() brings it.
- * A direct write takes pages by get_user_pages(), which this does not change.
+ * room of the journal is held. lfs_fault_in() brings it. A direct write takes
+ * pages by get_user_pages(), which this does not change.
+ *
+ * Return: the number of bytes written, or an errno.
  */
-ssize_t lfs_write(struct kiocb *iocb, struct file *lower, struct iov_iter *iter)
+ssize_t lfs_write(struct kiocb *iocb, struct file *lower, struct iov_iter *iter, bool waits)
 {
 	struct kiocb k;
 	ssize_t ret;
@@ -394,7 +402,7 @@ ssize_t lfs_write(struct kiocb *iocb, struct file *lower, struct iov_iter *iter)
 	lfs_lower_kiocb(&k, iocb, lower);
 	k.ki_flags |= IOCB_WRITE;
 	file_start_write(lower);
-	if (k.ki_flags & IOCB_DIRECT) {
+	if (waits || (k.ki_flags & IOCB_DIRECT)) {
 		ret = lower->f_op->write_iter(&k, iter);
 	} else {
 		pagefault_disable();
@@ -421,9 +429,10 @@ ssize_t lfs_write(struct kiocb *iocb, struct file *lower, struct iov_iter *iter)
  *
  * A direct write takes the pages itself, and memory of the kernel is there.
  *
- * Return: 1, or 0 if nothing has to be brought; -EFAULT if not one byte can be had.
+ * Return: how many of the first bytes are there, as far as @window; 0 if nothing
+ * has to be brought; -EFAULT if not one byte can be had.
  */
-int lfs_fault_in(struct kiocb *iocb, struct iov_iter *iter, size_t window)
+ssize_t lfs_fault_in(struct kiocb *iocb, struct iov_iter *iter, size_t window)
 {
 	size_t size = min(iov_iter_count(iter), window);
 	size_t missing;
@@ -438,7 +447,7 @@ int lfs_fault_in(struct kiocb *iocb, struct iov_iter *iter, size_t window)
 		missing = fault_in_iov_iter_readable(iter, size);
 	pagefault_enable();
 	if (likely(!missing))
-		return 1;
+		return size;
 	if (is_sync_kiocb(iocb))
 		file_end_write(iocb->ki_filp);
 	else
@@ -448,7 +457,22 @@ int lfs_fault_in(struct kiocb *iocb, struct iov_iter *iter, size_t window)
 		file_start_write(iocb->ki_filp);
 	else
 		kiocb_start_write(iocb);
-	return missing != size ? 1 : -EFAULT;
+	return missing != size ? size - missing : -EFAULT;
+}
+
+/* How many bytes are taken out of @iter's sight, so that @count of them are left. */
+size_t lfs_bytes_cut(struct iov_iter *iter, size_t count)
+{
+	size_t all = iov_iter_count(iter);
+
+	iov_iter_truncate(iter, count);
+	return all - iov_iter_count(iter);
+}
+
+/* Takes back lfs_bytes_cut(), with what it answered. */
+void lfs_bytes_uncut(struct iov_iter *iter, size_t cut)
+{
+	iov_iter_reexpand(iter, iov_iter_count(iter) + cut);
 }
 
 /**

@@ -275,6 +275,17 @@ impl LineError {
     }
 }
 
+/// See [`Op::eight`].
+const fn first_eight(word: &[u8]) -> ([u8; 8], usize) {
+    let mut eight = [0; 8];
+    let mut len = 0;
+    while len < word.len() && len < eight.len() {
+        eight[len] = word[len];
+        len += 1;
+    }
+    (eight, len)
+}
+
 /// Declares the operations with their names in the log.
 macro_rules! operations {
     ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
@@ -292,6 +303,14 @@ macro_rules! operations {
             pub const fn as_str(self) -> &'static str {
                 match self {
                     $(Self::$variant => $name,)*
+                }
+            }
+
+            /// The word and its length, with zeroes behind it up to eight bytes, which a longer word
+            /// is cut to.
+            pub(crate) const fn eight(self) -> ([u8; 8], usize) {
+                match self {
+                    $(Self::$variant => const { first_eight($name.as_bytes()) },)*
                 }
             }
 

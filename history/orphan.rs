@@ -39,6 +39,15 @@ pub(crate) struct EntryName {
 }
 
 impl EntryName {
+    /// A name that is still to be written.
+    pub(crate) const fn empty() -> Self {
+        Self {
+            buf: [0; NAME_MAX],
+            len: 0,
+            is_cut: false,
+        }
+    }
+
     /// A copy. `None`: no file can be called so.
     pub(crate) fn of(name: &[u8]) -> Option<Self> {
         let mut buf = [0; NAME_MAX];
@@ -149,21 +158,14 @@ pub(crate) struct Orphan<'a> {
 }
 
 impl<'a> Orphan<'a> {
-    /// The entry.
-    #[inline(never)]
-    pub(crate) fn entry(&self) -> EntryName {
-        let mut entry = EntryName {
-            buf: [0; NAME_MAX],
-            len: 0,
-            is_cut: false,
-        };
+    /// Writes the entry, in place of what `entry` has.
+    pub(crate) fn write(&self, entry: &mut EntryName) {
         let object = in_one_space(self.object);
         entry.len = entry_text(object, self.parent, self.uid, self.seq, &mut entry.buf);
         let room = NAME_MAX.saturating_sub(entry.len).saturating_sub(2);
         entry.is_cut = self.name.len() > room;
         entry.put(&[self.cause.letter(entry.is_cut), COMMA]);
         entry.put(self.name.get(..room).unwrap_or(self.name));
-        entry
     }
 
     /// Reads an entry; its handle's bytes go to `handle`. `None`: it is none that says this much.

@@ -111,11 +111,20 @@ impl FileHooks for Stack {
         }
         let lower = call.lower_file();
         call.refuse_dontcache(lower)?;
+        if call.own_file().own_inode().mount().journal().is_none() {
+            return write_unrecorded(call, bytes);
+        }
         // With nothing held: a page of FUSE or userfaultfd may never come.
-        if !call.fault_in(bytes, WINDOW)? {
+        let there = call.fault_in(bytes, WINDOW)?;
+        if there == 0 {
             return write_once(call, bytes);
         }
-        match write_once(call, bytes) {
+        let result = if there < WINDOW.min(bytes.left()) {
+            write_first(call, bytes, there)
+        } else {
+            write_once(call, bytes)
+        };
+        match result {
             Ok(done) if done != 0 && bytes.left() != 0 => write_rest(call, bytes, done),
             Err(e) if e == EFAULT => write_rest(call, bytes, 0),
             whole => whole,
@@ -135,10 +144,11 @@ fn write_rest(call: &mut Call, bytes: &mut Bytes, mut done: usize) -> Result<usi
         if let Err(e) = breathe() {
             break e;
         }
-        if let Err(e) = call.fault_in(bytes, window) {
-            break e;
-        }
-        match write_once(call, bytes) {
+        let there = match call.fault_in(bytes, window) {
+            Ok(there) => there,
+            Err(e) => break e,
+        };
+        match write_first(call, bytes, there) {
             Ok(n) => {
                 done = done.saturating_add(n);
                 if n == 0 || bytes.left() == 0 {
@@ -157,6 +167,41 @@ fn write_rest(call: &mut Call, bytes: &mut Bytes, mut done: usize) -> Result<usi
     }
 }
 
+/// Writes the first `count` bytes, which are in memory. Some filesystems (btrfs) refuse a whole piece of which
+/// any byte is missing, so they are not shown more.
+fn write_first(call: &mut Call, bytes: &mut Bytes, count: usize) -> Result<usize> {
+    bytes.with_first(count, |bytes| write_once(call, bytes))
+}
+
+/// A write of a mount without a history. It waits for the caller's pages under our inode's lock, as the lower
+/// filesystem's own write does under its: only this file's other users wait with it.
+fn write_unrecorded(call: &mut Call, bytes: &mut Bytes) -> Result<usize> {
+    let lower = call.lower_file();
+    let inode = call.own_file().own_inode();
+    let _lock = inode.lock_killable()?;
+    if prepare_write(call, bytes)? == 0 {
+        return Ok(0);
+    }
+    let result = call.write_lower_waiting(lower, bytes);
+    inode.refresh_after_write();
+    result
+}
+
+/// Settles position and length of a write, and drops what a write takes away (set-id bits, capabilities).
+/// Answers how many bytes may be written. Our inode's lock is held.
+#[inline(always)]
+fn prepare_write(call: &mut Call, bytes: &mut Bytes) -> Result<usize> {
+    let file = call.own_file();
+    let inode = file.own_inode();
+    inode.refresh_if_changed();
+    inode.refuse_immutable()?;
+    let length = call.check_write(bytes)?;
+    if length != 0 {
+        file.remove_privileges()?;
+    }
+    Ok(length)
+}
+
 /// One write, as far as the caller's pages are there. `EFAULT`: the first one is not.
 #[inline]
 fn write_once(call: &mut Call, bytes: &mut Bytes) -> Result<usize> {
@@ -164,13 +209,10 @@ fn write_once(call: &mut Call, bytes: &mut Bytes) -> Result<usize> {
     let file = call.own_file();
     let inode = file.own_inode();
     let _lock = inode.lock_killable()?;
-    inode.refresh_if_changed();
-    inode.refuse_immutable()?;
-    let length = call.check_write(bytes)?;
+    let length = prepare_write(call, bytes)?;
     if length == 0 {
         return Ok(0);
     }
-    file.remove_privileges()?;
     let at = call.position();
     let result = Intent {
         inode,

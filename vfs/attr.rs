@@ -363,7 +363,7 @@ pub(crate) fn handle(inode: &super::inode::Inode, buf: &mut [u8; 64]) -> Option<
         .ok()
         .filter(|n| *n <= aligned.len())?;
     let kind = u8::try_from(kind).ok().filter(|k| *k != 0 && *k != 255)?;
-    for (to, word) in buf.chunks_exact_mut(4).zip(aligned.iter()) {
+    for (to, word) in buf.chunks_exact_mut(4).zip(aligned.iter().take(words)) {
         to.copy_from_slice(&word.to_ne_bytes());
     }
     Some((kind, words * 4))

@@ -617,20 +617,27 @@ impl Call {
 
     /// Sees to it that at least one of the next bytes of a write is in memory, and as many of the next
     /// `window` as can be. The VFS's write access is given back meanwhile; the caller holds no lock.
-    /// False: nothing has to be brought, since it is a direct write, or the memory is the kernel's.
+    /// Answers how many are there, 0 if nothing has to be brought: it is a direct write, or the memory is
+    /// the kernel's.
     #[inline]
-    pub(crate) fn fault_in(&mut self, bytes: &mut Bytes, window: usize) -> Result<bool> {
+    pub(crate) fn fault_in(&mut self, bytes: &mut Bytes, window: usize) -> Result<usize> {
         // SAFETY: A live call, for which the VFS has taken write access, and its memory.
         let found = unsafe { c::lfs_fault_in(self.as_ptr(), bytes.as_ptr(), window) };
-        to_result(found.min(0))?;
-        Ok(found != 0)
+        usize::try_from(found).map_err(|_| errno(found))
     }
 
     /// Writes to the lower file, at the position that [`Call::check_write`] settled. Unless it is a direct
     /// write, it ends where a page of the caller's would have to be waited for.
     pub(crate) fn write_lower(&mut self, lower: &File, bytes: &mut Bytes) -> Result<usize> {
         // SAFETY: All are live; the call is synchronous.
-        let n = unsafe { c::lfs_write(self.as_ptr(), lower.as_ptr(), bytes.as_ptr()) };
+        let n = unsafe { c::lfs_write(self.as_ptr(), lower.as_ptr(), bytes.as_ptr(), false) };
+        usize::try_from(n).map_err(|_| errno(n))
+    }
+
+    /// As [`Call::write_lower`], and waits for the caller's pages. No room of the journal is held.
+    pub(crate) fn write_lower_waiting(&mut self, lower: &File, bytes: &mut Bytes) -> Result<usize> {
+        // SAFETY: All are live; the call is synchronous.
+        let n = unsafe { c::lfs_write(self.as_ptr(), lower.as_ptr(), bytes.as_ptr(), true) };
         usize::try_from(n).map_err(|_| errno(n))
     }
 }
@@ -650,6 +657,16 @@ impl Bytes {
 
     fn as_ptr(&self) -> *mut c::iov_iter {
         self.0.get()
+    }
+
+    /// Calls `f` with the first `count` of the bytes that were not taken yet.
+    pub(crate) fn with_first<T>(&mut self, count: usize, f: impl FnOnce(&mut Self) -> T) -> T {
+        // SAFETY: A live iterator.
+        let cut = unsafe { c::lfs_bytes_cut(self.as_ptr(), count) };
+        let answer = f(self);
+        // SAFETY: As above; as many bytes were cut off.
+        unsafe { c::lfs_bytes_uncut(self.as_ptr(), cut) };
+        answer
     }
 
     /// How many of them were not taken yet.

@@ -18,6 +18,7 @@ use kernel::{
     prelude::*,
     sync::{
         aref::{ARef, AlwaysRefCounted},
+        atomic::{ordering::Relaxed, Atomic},
         SetOnce, //
     },
     types::Opaque, //
@@ -317,6 +318,9 @@ pub(crate) struct QuickCookie {
 #[pin_data]
 struct Private {
     lower: ARef<Inode>,
+    /// Whether the mounter was found to have the right to search the lower directory, by what it looked
+    /// like at the last refresh.
+    searched: Atomic<bool>,
     /// The inode that the pages belong to, once the file was mapped, where that is another one.
     pages: SetOnce<ARef<Inode>>,
     #[pin]
@@ -422,8 +426,28 @@ impl OwnInode {
     pub(crate) fn refresh(&self) {
         let is_kept = self.object().is_kept();
         let hidden = self.hidden_bits();
+        self.private().searched.store(false, Relaxed);
         // SAFETY: Both are live inodes.
         unsafe { c::lfs_copy_attributes(self.as_ptr(), self.lower().as_ptr(), is_kept, hidden) }
+    }
+
+    /// Whether [`Self::note_search`] was called since the attributes were last refreshed.
+    #[inline]
+    pub(crate) fn may_be_searched(&self) -> bool {
+        self.private().searched.load(Relaxed)
+    }
+
+    /// The mounter may search the lower directory. Kept until the lower inode's attributes change, which an
+    /// ACL's or a label's change shows as well, by the change time. Not kept where the lower filesystem has
+    /// an answer of its own (`->permission`), which may depend on something else.
+    pub(crate) fn note_search(&self) {
+        let lower = self.lower().as_ptr();
+        // SAFETY: A live inode, or in RCU mode its memory is still there.
+        let operations = unsafe { (*lower).i_op };
+        // SAFETY: An inode's table of operations lives as long as it.
+        if unsafe { (*operations).permission }.is_none() {
+            self.private().searched.store(true, Relaxed);
+        }
     }
 
     /// Whether the VFS would read something else off this inode than off the lower one. Also in RCU
@@ -474,6 +498,7 @@ impl OwnInode {
         let private = KBox::pin_init(
             try_pin_init!(Private {
                 lower: lower.get(),
+                searched: Atomic::new(false),
                 pages: SetOnce::new(),
                 object <- crate::stack::new_object(),
             }),
@@ -512,6 +537,7 @@ impl OwnInode {
     pub(crate) fn obtain_with(spare: Spare, lower: &Inode) -> Result<ARef<OwnInode>> {
         let private = spare.private.write_pin_init(try_pin_init!(Private {
             lower: lower.get(),
+            searched: Atomic::new(false),
             pages: SetOnce::new(),
             object <- crate::stack::new_object(),
         }))?;

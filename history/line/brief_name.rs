@@ -99,7 +99,10 @@ impl BriefName<'_> {
         line.put(b" ");
         line.padded(self.command);
         line.put(b" ");
-        line.slice(self.op.as_str().as_bytes());
+        match self.op.eight() {
+            (word, len @ 0..=7) => line.eight(word, len),
+            _ => line.slice(self.op.as_str().as_bytes()),
+        }
         line.put(b" 0 0");
         line.number(b" seq=", seq);
         match usual.directory(self.directory) {

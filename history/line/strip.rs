@@ -371,19 +371,31 @@ impl<'b> Strip<'b> {
 
     /// Adds text, percent-encoded.
     pub(super) fn encoded(&mut self, text: &[u8]) {
-        for part in text.chunks(STEP) {
-            let mut eight = *b"........";
-            if let Some(room) = eight.get_mut(..part.len()) {
-                room.copy_from_slice(part);
-            }
-            if percent::are_plain(eight) {
-                self.eight(eight, part.len());
-                continue;
-            }
-            for byte in part {
-                let ([first, second, third], len) = percent::escape(*byte);
-                self.eight([first, second, third, 0, 0, 0, 0, 0], len);
-            }
+        let mut steps = text.chunks_exact(STEP);
+        for step in &mut steps {
+            let mut eight = [0; STEP];
+            eight.copy_from_slice(step);
+            self.encoded_step(eight, step);
+        }
+        let rest = steps.remainder();
+        let mut eight = *b"........";
+        // A call of memcpy() would cost more.
+        for (to, from) in eight.iter_mut().zip(rest) {
+            *to = *from;
+        }
+        self.encoded_step(eight, rest);
+    }
+
+    /// Adds `part`, which `eight` begins with, percent-encoded.
+    #[inline(always)]
+    fn encoded_step(&mut self, eight: [u8; STEP], part: &[u8]) {
+        if percent::are_plain(eight) {
+            self.eight(eight, part.len());
+            return;
+        }
+        for byte in part {
+            let ([first, second, third], len) = percent::escape(*byte);
+            self.eight([first, second, third, 0, 0, 0, 0, 0], len);
         }
     }
 

@@ -168,15 +168,24 @@ impl<'b> Text<'b> {
 
     /// Adds two lower-case hexadecimal digits for each byte.
     pub(super) fn hex(&mut self, bytes: &[u8]) {
+        let end = self.len.saturating_add(bytes.len().saturating_mul(2));
+        let Some(room) = self.buf.get_mut(self.len..end) else {
+            self.len = SHORT;
+            return;
+        };
         let mut fours = bytes.chunks_exact(4);
-        for four in &mut fours {
-            let number = four.iter().fold(0, |sum, byte| sum << 8 | u32::from(*byte));
-            self.put(&hex_digits(number));
+        let mut eights = room.chunks_exact_mut(8);
+        for (to, bytes) in (&mut eights).zip(&mut fours) {
+            let mut four = [0; 4];
+            four.copy_from_slice(bytes);
+            to.copy_from_slice(&hex_digits(u32::from_be_bytes(four)));
         }
-        for byte in fours.remainder() {
+        let rest = eights.into_remainder().chunks_exact_mut(2);
+        for (to, byte) in rest.zip(fours.remainder()) {
             let [.., high, low] = hex_digits(u32::from(*byte));
-            self.put(&[high, low]);
+            to.copy_from_slice(&[high, low]);
         }
+        self.len = end;
     }
 
     /// Adds the seconds of a time and its dot.

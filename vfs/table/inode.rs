@@ -324,6 +324,9 @@ unsafe extern "C" fn tmpfile(
 /// flags as of now; and the mounter's by the lower inode. A file that is opened for writing is read
 /// too, which the mounter may. The lower mount being read-only shows at `mnt_want_write`.
 ///
+/// Unlike there, the lower directory is not asked again for the same search, nor here for a change of its
+/// names: may_create() and may_delete() ask it, with the mounter's credentials, when the lower name changes.
+///
 /// # Safety
 ///
 /// Called by the VFS with an inode of ours; in RCU mode when `mask` says so.
@@ -346,10 +349,21 @@ unsafe extern "C" fn permission(
     if refused != 0 {
         return refused;
     }
+    // Other bits (access(2), chdir(2), an open) say that it is not a step of something else.
+    let is_search =
+        own.is_directory() && mask & !(c::MAY_NOT_BLOCK as c_int) == c::MAY_EXEC as c_int;
+    let changes_names = mask == (c::MAY_WRITE | c::MAY_EXEC) as c_int && own.is_directory();
+    if changes_names || is_search && own.may_be_searched() {
+        return 0;
+    }
     // In RCU mode the superblock's state is still there, too: see `kill_sb`.
     let _acting = lower_mount(own).asking();
     // SAFETY: Live, or in RCU mode its memory is still there.
-    unsafe { c::lfs_lower_permission(own.lower().as_ptr(), mask) }
+    let refused = unsafe { c::lfs_lower_permission(own.lower().as_ptr(), mask) };
+    if refused == 0 && is_search {
+        own.note_search();
+    }
+    refused
 }
 
 /// # Safety

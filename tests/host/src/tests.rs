@@ -256,7 +256,8 @@ fn orphans() {
             is_cut: false,
             name: &name,
         };
-        let entry = orphan.entry();
+        let mut entry = EntryName::empty();
+        orphan.write(&mut entry);
         let is_cut = entry.is_cut;
         assert!(entry.bytes().len() <= NAME_MAX);
         assert!(EntryName::beginning(orphan.object).begins(entry.bytes()));
