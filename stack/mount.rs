@@ -4,7 +4,7 @@
 
 use super::{
     probe::{self, Failure},
-    room::{GivingUp, Payer},
+    room::{GivingUp, Payer, PAUSES},
     turns::Turns,
     IdentityCache, Slices, Stack,
 };
@@ -21,6 +21,7 @@ use crate::{
         error::EOPNOTSUPP,
         inode::{Inode, OwnInode},
         mount::LowerMount,
+        quota,
         store::Dir,
         superblock::SuperBlock,
         table::superblock::{Options as Shown, SuperHooks}, //
@@ -250,15 +251,23 @@ impl Mount {
         // More each time: what a filesystem wants to have free for one change may be much more than
         // that takes.
         let mut share = PIECE;
+        let mut pauses = PAUSES.into_iter();
         loop {
             let result = operation();
-            let is_full = matches!(&result, Err(e) if journal::is_no_room(*e));
-            let made_room = || {
-                self.journal()
-                    .is_some_and(|journal| journal.make_room_for_revert(share))
-            };
-            if !is_full || !made_room() {
+            let Some(journal) = self.journal() else {
                 return result;
+            };
+            if !matches!(&result, Err(e) if journal::is_no_room(*e)) {
+                return result;
+            }
+            if !journal.make_room_for_revert(share) {
+                // The reserve is used up. btrfs frees extents in the background, so the last of it may
+                // still be on its way.
+                match pauses.next() {
+                    Some(pause) if quota::pause(pause) => {}
+                    _ => return result,
+                }
+                let _ = self.lower.root().superblock().sync();
             }
             share = share.saturating_mul(2);
         }

@@ -25,8 +25,8 @@ pub(crate) enum Payer<'a> {
     New(&'a Dentry),
 }
 
-/// How long what was given up is waited for: some filesystems free it in their own time.
-const PAUSES: [u32; 6] = [5, 10, 25, 60, 150, 250];
+/// How long what was given up is waited for, in milliseconds: some filesystems free it in the background.
+pub(super) const PAUSES: [u32; 6] = [5, 10, 25, 60, 150, 250];
 
 /// Giving up what is kept, until an operation finds room.
 pub(super) struct GivingUp<'a> {
