@@ -134,6 +134,14 @@ impl Inode {
         unsafe { c::lfs_has_bmap(self.as_ptr()) }
     }
 
+    /// Whether its filesystem has `->remap_file_range` (FICLONE, FIDEDUPERANGE).
+    pub(crate) fn shares_ranges(&self) -> bool {
+        // SAFETY: `self` is a live inode.
+        let operations = unsafe { (*self.as_ptr()).__bindgen_anon_3.i_fop };
+        // SAFETY: A live inode has a table of file operations.
+        unsafe { (*operations).remap_file_range }.is_some()
+    }
+
     /// How many bytes its filesystem allocates together: a power of two.
     pub(crate) fn block(&self) -> u64 {
         // SAFETY: `self` is a live inode.

@@ -103,6 +103,14 @@ pub(super) static OPERATIONS: Table<c::file_operations> = Table(c::file_operatio
     ..pin_init::zeroed()
 });
 
+/// As [`OPERATIONS`], for files whose lower filesystem has no `->remap_file_range`. There
+/// vfs_dedupe_file_range() fails as a whole (EOPNOTSUPP), which it decides by this table; a hook that
+/// returns an error would have it report one for each target instead.
+pub(super) static OPERATIONS_WITHOUT_REMAP: Table<c::file_operations> = Table(c::file_operations {
+    remap_file_range: None,
+    ..OPERATIONS.0
+});
+
 /// No page cache of our own: pages live in the lower mapping. And no direct_IO: with one, any file of
 /// ours could be read and written past the page cache; so it is those whose lower file can, which
 /// [`OwnFile::opened`] says.

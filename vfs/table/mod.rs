@@ -27,8 +27,13 @@ pub(crate) fn set_tables(inode: &OwnInode) {
         c::S_IFREG => {
             // SAFETY: A new inode that nobody else sees.
             unsafe { (*ptr).i_op = &inode::FILE.0 };
+            let operations = if inode.lower().shares_ranges() {
+                &file::OPERATIONS.0
+            } else {
+                &file::OPERATIONS_WITHOUT_REMAP.0
+            };
             // SAFETY: As above.
-            unsafe { (*ptr).__bindgen_anon_3.i_fop = &file::OPERATIONS.0 };
+            unsafe { (*ptr).__bindgen_anon_3.i_fop = operations };
             let mapping = if inode.lower().tells_blocks() {
                 &file::MAPPING_WITH_BLOCKS.0
             } else {

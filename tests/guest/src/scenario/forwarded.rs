@@ -5,6 +5,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -22,6 +23,7 @@ const BELOW: &[Lower] = &[Lower::Tmpfs, Lower::Ext4, Lower::Xfs, Lower::Btrfs];
 pub const TESTS: &[Test] = &[
     Test::new("forwarded-ioctls", ioctls).only(BELOW),
     Test::new("forwarded-bmap", bmap).only(BELOW),
+    Test::new("forwarded-shared-ranges", shared_ranges).only(BELOW),
     Test::new("forwarded-read-flags", read_flags).only(BELOW),
     Test::new("forwarded-write-flags", write_flags),
     Test::new("forwarded-swap", swap).only(BELOW),
@@ -33,6 +35,8 @@ const GETFSUUID: u64 = 0x8011_1500;
 const FITRIM: u64 = 0xc018_5879;
 const FIBMAP: u64 = 1;
 const SETVERSION: u64 = 0x4008_7602;
+const FICLONE: u64 = 0x4004_9409;
+const FIDEDUPERANGE: u64 = 0xc018_9436;
 
 /// An answer that can be compared: what a call returned and left in its buffer, or its errno.
 type Answer = Result<(usize, Vec<u8>), i32>;
@@ -107,6 +111,26 @@ fn bmap(w: &mut World) -> Outcome {
         )?;
     }
     Ok(())
+}
+
+/// Without `->remap_file_range` below, FIDEDUPERANGE fails as a whole, not for each of its targets.
+fn shared_ranges(w: &mut World) -> Outcome {
+    let src = w.base.join("src");
+    for name in ["one", "two"] {
+        fs::write(src.join(name), pattern(3, 8192))?;
+    }
+    let share = |dir: &Path| -> Outcome<_> {
+        let file = File::open(dir.join("one"))?;
+        let to = OpenOptions::new().write(true).open(dir.join("two"))?;
+        let mut words = [0, 4096, 1, to.as_raw_fd() as u64, 0, 0, 0];
+        let answer = sys::ioctl_words(&file, FIDEDUPERANGE, &mut words).map_err(errno);
+        let mut none = [0, 4096, 0];
+        let of_none = sys::ioctl_words(&file, FIDEDUPERANGE, &mut none).map_err(errno);
+        let cloned = sys::ioctl_number(&to, FICLONE, file.as_raw_fd() as usize).map_err(errno);
+        Ok((answer, words[5..].to_vec(), of_none, cloned))
+    };
+    let want = share(&src)?;
+    same("shared ranges", share(&w.mnt)?, want)
 }
 
 fn read(path: &Path, flags: ReadWriteFlags, at: u64) -> Outcome<Result<Vec<u8>, Errno>> {
