@@ -85,7 +85,7 @@ impl Target<'_> {
             if outcome.size > outcome.present {
                 attr::set_size(self.mount, self.dentry, outcome.size)?;
             }
-            self.put(file, pieces)?;
+            self.put(file, pieces, outcome.size)?;
             // A plan without bytes and sizes still is a change of the file.
             let is_empty = pieces.is_empty() && outcome.size == outcome.present;
             // The call frees what is allocated behind the end, too.
@@ -152,7 +152,7 @@ impl Target<'_> {
         task::in_kthread(|| {
             attributes::unprotect(self.mount, self.dentry, records)?;
             if let Some(file) = self.regular().filter(|_| touched) {
-                self.put(file, &pieces)?;
+                self.put(file, &pieces, size)?;
                 if !pieces.is_empty() || size != file.inode().size() {
                     attr::set_size(self.mount, self.dentry, size)?;
                 }
@@ -179,12 +179,24 @@ impl Target<'_> {
         self.file.filter(|file| file.inode().is_regular())
     }
 
-    fn put(&self, file: &File, pieces: &[Piece]) -> Result {
+    /// Puts pieces into a file that ends at `size` in the end.
+    ///
+    /// A hole that ends at `size` is punched up to the end of that block: a filesystem frees no block
+    /// that is punched in part. The bytes behind `size` are cut off by this revert, or do not exist.
+    fn put(&self, file: &File, pieces: &[Piece], size: u64) -> Result {
         let mut buf = buffer()?;
+        let block = file.inode().block();
         for piece in pieces {
+            let end = piece.offset.saturating_add(piece.length);
+            let free = match end.checked_next_multiple_of(block) {
+                Some(whole) if end == size => whole.saturating_sub(piece.offset),
+                _ => piece.length,
+            };
             match piece.source {
-                Source::Hole => range::punch(self.mount, file, piece.offset, piece.length)?,
-                Source::Unwritten => range::reserve(self.mount, file, piece.offset, piece.length)?,
+                Source::Hole => range::punch(self.mount, file, piece.offset, piece.length, free)?,
+                Source::Unwritten => {
+                    range::reserve(self.mount, file, piece.offset, piece.length, free)?
+                }
                 Source::At(at) => {
                     let extent = Extent {
                         segment: at.segment,

@@ -54,21 +54,35 @@ pub(crate) fn extents(lower: &Inode, start: u64, end: u64) -> Result<u64> {
 }
 
 /// Makes `[offset, offset + length)` a hole for which space is allocated, as far as there is room for
-/// that: the file reads the same without.
-pub(crate) fn reserve(mount: &LowerMount, lower: &File, offset: u64, length: u64) -> Result {
-    punch(mount, lower, offset, length)?;
+/// that: the file reads the same without. `free`: as for [`punch`].
+pub(crate) fn reserve(
+    mount: &LowerMount,
+    lower: &File,
+    offset: u64,
+    length: u64,
+    free: u64,
+) -> Result {
+    punch(mount, lower, offset, length, free)?;
     let start = i64::try_from(offset).map_err(|_| EFBIG)?;
-    let count = i64::try_from(length).map_err(|_| EFBIG)?;
+    let count = i64::try_from(free).map_err(|_| EFBIG)?;
     match lower.allocate(mount, c::FALLOC_KEEP_SIZE, start, count) {
         Err(e) if e == ENOSPC || e == EDQUOT || e == EOPNOTSUPP => Ok(()),
         other => other,
     }
 }
 
-/// Makes `[offset, offset + length)` a hole, or zeroes where holes are unknown.
-pub(crate) fn punch(mount: &LowerMount, lower: &File, offset: u64, length: u64) -> Result {
+/// Makes `[offset, offset + length)` a hole, or writes zeroes there if the filesystem has no holes.
+/// `free`, at least `length`, is how much a hole takes: up to the end of a block. The caller needs no
+/// byte of what is between.
+pub(crate) fn punch(
+    mount: &LowerMount,
+    lower: &File,
+    offset: u64,
+    length: u64,
+    free: u64,
+) -> Result {
     let start = i64::try_from(offset).map_err(|_| EFBIG)?;
-    let count = i64::try_from(length).map_err(|_| EFBIG)?;
+    let count = i64::try_from(free).map_err(|_| EFBIG)?;
     let mode = c::FALLOC_PUNCH_HOLE | c::FALLOC_KEEP_SIZE;
     match lower.allocate(mount, mode, start, count) {
         Err(e) if e == EOPNOTSUPP => zero(lower, offset, length),

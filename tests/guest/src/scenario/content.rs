@@ -23,6 +23,7 @@ pub const TESTS: &[Test] = &[
     Test::new("too-many", too_many),
     Test::new("times-move", times_move),
     Test::new("holes-stay", holes_stay),
+    Test::new("holes-at-end", holes_at_end),
     Test::new("insert-behind-end", insert_behind_end).raw(),
     Test::new("large-file", large_file).raw().seconds(240),
     Test::new("revert-while-open", revert_while_open),
@@ -205,6 +206,29 @@ fn holes_stay(w: &mut World) -> Outcome {
     w.revert("f", 1)?;
     w.same("cut and reverted", "f", &want)?;
     same("data and holes after a cut", segments(&file)?, holes)
+}
+
+/// A hole that ends within a block: after a revert, that block is not allocated either.
+fn holes_at_end(w: &mut World) -> Outcome {
+    let file = w.open("f")?;
+    put(&file, 0, &[1; 4096])?;
+    file.set_len(10_000)?;
+    file.sync_all()?;
+    let holes = segments(&file)?;
+    w.undo_from_here()?;
+    put(&file, 100, &pattern(6, 30_000))?;
+    let mut want = vec![0; 10_000];
+    want[..4096].fill(1);
+    w.revert("f", 1)?;
+    file.sync_all()?;
+    w.same("a longer one reverted", "f", &want)?;
+    same("data and holes", segments(&file)?, holes.clone())?;
+    file.set_len(5000)?;
+    put(&file, 4096, &[3; 904])?;
+    w.revert("f", 2)?;
+    file.sync_all()?;
+    w.same("a shorter one reverted", "f", &want)?;
+    same("data and holes, grown again", segments(&file)?, holes)
 }
 
 /// What the filesystem refuses, be it after having touched the file, is in nobody's way.
