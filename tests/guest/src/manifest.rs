@@ -172,8 +172,10 @@ fn plain(file: &File, meta: &Metadata, line: &mut String) -> io::Result<()> {
         add(line, format_args!("\tproject={:?}", &more[12..16]));
     }
     if meta.is_file() {
-        // ext4 counts clean pages over allocated, unwritten space as data.
+        // ext4 and xfs count clean pages over allocated, unwritten space as data. Drop these pages, and
+        // turn off read-ahead, which would fill in new ones while the data is read.
         rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed)?;
+        rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::Random)?;
         let data = data(file)?;
         add(
             line,
