@@ -30,6 +30,7 @@ use crate::{
         name,
         scope::AsKernel,
         superblock::SuperBlock,
+        task,
         xattr, //
     },
 };
@@ -39,6 +40,7 @@ use kernel::{prelude::*, sync::aref::ARef};
 const LOOK_BACK: usize = 4096;
 
 /// Gives lines to kept objects without one. Reverts that a crash interrupted have ended.
+#[inline(never)]
 pub(crate) fn adopt(sb: &SuperBlock) {
     let mount = sb.mount();
     let Some(journal) = mount.journal() else {
@@ -52,6 +54,11 @@ pub(crate) fn adopt(sb: &SuperBlock) {
     let adoption = Adoption { sb, mount, journal };
     let (mut adopted, mut failed) = (0u64, 0u64);
     for (index, one) in found.iter().enumerate() {
+        if task::breathe().is_err() {
+            // The next mount goes on.
+            failed = failed.saturating_add(1);
+            break;
+        }
         let later = found.get(index.saturating_add(1)..).unwrap_or_default();
         match adoption.adopt(one, later) {
             Ok(()) => adopted = adopted.saturating_add(1),

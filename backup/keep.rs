@@ -22,7 +22,7 @@ use crate::{
         scope::AsKernel,
         store::Dir,
         superblock::SuperBlock,
-        task::Process,
+        task::{self, Process},
         xattr, //
     },
 };
@@ -328,12 +328,17 @@ pub(crate) fn away<'a>(
 
 /// Puts right what a power cut left between the two steps of a rename over an object: it is kept, and
 /// still has its own name, and its change time has moved without a line. At a mount.
+#[inline(never)]
 pub(crate) fn tidy(sb: &SuperBlock) {
     let mount = sb.mount();
     let Some(journal) = mount.journal() else {
         return;
     };
     for (place, name) in &journal.take_strays() {
+        if task::breathe().is_err() {
+            // The next unclean mount goes on.
+            break;
+        }
         if let Err(e) = put_right(sb, journal, place.dir(), name) {
             mount.warn_lost(e);
         }

@@ -14,7 +14,10 @@ use core::fmt;
 use kernel::{
     prelude::*,
     sync::{
-        atomic::Atomic,
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
         new_condvar,
         new_mutex,
         new_spinlock,
@@ -51,6 +54,7 @@ use super::{
     },
     retention,
     segment::Files,
+    sort::sort,
     staging::{
         self,
         Limits,
@@ -200,6 +204,8 @@ pub(crate) struct Journal {
     /// Reverts that are under way or half done, or ended by a line that may not be durable.
     #[pin]
     intents: Mutex<KVVec<Intent>>,
+    /// Where in the list the next one that is half done may be: recovery ends them in order.
+    next_left: Atomic<usize>,
     #[pin]
     pub(super) writer: Worker<Journal, WRITER>,
     #[pin]
@@ -273,6 +279,9 @@ impl Journal {
             pins.pin_for_recovery()?;
         }
         let mut intents = KVVec::new();
+        sort(&mut unfinished, |a: &Unfinished, b| {
+            (a.group, a.seq) < (b.group, b.seq)
+        });
         for revert in &unfinished {
             let intent = Intent {
                 id: 0,
@@ -317,6 +326,7 @@ impl Journal {
                 cut,
                 recovered,
                 intents <- new_mutex!(intents, "Journal::intents"),
+                next_left: Atomic::new(0),
                 writer <- Worker::new(c"lfs-journal"),
                 keeper <- Worker::new(c"lfs-keeper"),
             }),
@@ -407,10 +417,17 @@ impl Journal {
     pub(crate) fn end_left_intent(&self, seq: u64) {
         let ticket = self.staging.lock().last_ticket();
         let mut intents = self.intents.lock();
-        let mut open = intents.iter_mut().filter(|i| i.ended.is_none());
-        if let Some(intent) = open.find(|i| i.left == seq) {
+        let next = self.next_left.load(Relaxed).min(intents.len());
+        let is_it = |i: &usize| {
+            let intent = intents.get(*i);
+            intent.is_some_and(|intent| intent.ended.is_none() && intent.left == seq)
+        };
+        let found = Iterator::chain(next..intents.len(), 0..next).find(is_it);
+        let Some(index) = found else { return };
+        if let Some(intent) = intents.get_mut(index) {
             intent.ended = Some(ticket);
         }
+        self.next_left.store(index.saturating_add(1), Relaxed);
     }
 
     /// Whether a revert is half done, or was left so by an earlier mount.

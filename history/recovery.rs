@@ -35,13 +35,18 @@ use super::{
     tables::Tables, //
 };
 use crate::vfs::{
+    error::EUCLEAN,
     scope::{
         crc32c,
         AsKernel,
         NoFs, //
     },
-    store::File, //
+    store::File,
+    task, //
 };
+
+/// No log is larger: a segment ends at 4 MiB of lines, and never gets much larger than twice that.
+const MAX_LOG: u64 = 64 << 20;
 
 /// How much of a log is read at a time.
 const WINDOW: usize = 128 * 1024;
@@ -89,6 +94,33 @@ impl Removals {
     }
 }
 
+/// Lines that say how a revert ended: the revert's number, how many such lines came before, and how.
+struct Ends(KVVec<(u64, usize, Op)>);
+
+impl Ends {
+    fn push(&mut self, of: u64, op: Op) -> Result {
+        let index = self.0.len();
+        Ok(self.0.push((of, index, op), GFP_KERNEL)?)
+    }
+
+    /// How the revert with this number ended, by the newest line that says so. The lines are in order.
+    fn newest(&self, of: u64) -> Option<Op> {
+        let behind = self.0.partition_point(|(seq, ..)| *seq <= of);
+        let (seq, _, op) = self.0.get(behind.checked_sub(1)?)?;
+        (*seq == of).then_some(*op)
+    }
+
+    /// Leaves of the reverts that were begun those that have not ended.
+    fn apply(mut self, unfinished: &mut KVVec<Unfinished>) {
+        sort(&mut self.0, |(a, i, _), (b, j, _)| (a, i) < (b, j));
+        unfinished.retain(|revert| self.newest(revert.seq).is_none());
+        for revert in unfinished.iter_mut() {
+            // A group's first line decides for the others.
+            revert.end = self.newest(revert.group);
+        }
+    }
+}
+
 /// What was found in the logs.
 struct Found<'a> {
     seq: u64,
@@ -96,6 +128,7 @@ struct Found<'a> {
     cut: u64,
     damaged: u64,
     unfinished: &'a mut KVVec<Unfinished>,
+    ends: Ends,
     removals: &'a mut Removals,
 }
 
@@ -124,6 +157,7 @@ pub(super) fn recover(
         cut: 0,
         damaged: 0,
         unfinished,
+        ends: Ends(KVVec::new()),
         removals,
     };
     let state = &mut keep.state;
@@ -156,6 +190,7 @@ pub(super) fn recover(
                 segment,
             };
             let log = files.log_to_recover(segment)?;
+            refuse_endless(&log)?;
             let mut objects = new_table()?;
             found.removals.from = found.removals.from.min(segment);
             read_log(&log, &seed, &mut objects, &mut found)?;
@@ -172,6 +207,7 @@ pub(super) fn recover(
         state.undo_bytes = state.undo_bytes.saturating_add(undo);
     }
     read_one_before(&segments, files, &keep.home.uuid, &mut found)?;
+    found.ends.apply(found.unfinished);
     sort(&mut found.removals.lines, |a, b| a < b);
     let state = &mut keep.state;
     state.first = segments.first().copied().unwrap_or(state.segment);
@@ -205,6 +241,7 @@ fn read_one_before(
         segment,
     };
     let log = files.log_to_recover(segment)?;
+    refuse_endless(&log)?;
     found.removals.from = segment;
     each_line(&log, |bytes, _| match parse(bytes, &seed) {
         Some(line) => found.removals.take(&line).map(|()| true),
@@ -262,6 +299,14 @@ pub(super) fn segments(files: &Files) -> Result<KVVec<u64>> {
     Ok(numbers)
 }
 
+/// Refuses a log that this module did not write: memory and time go with its length. `EUCLEAN`: it is one.
+fn refuse_endless(log: &File) -> Result {
+    if log.size() > MAX_LOG {
+        return Err(EUCLEAN);
+    }
+    Ok(())
+}
+
 /// Reads a log, notes each object's last line, and cuts off what is no line at its end.
 fn read_log(log: &File, seed: &Seed, objects: &mut Table, found: &mut Found<'_>) -> Result {
     let (good, damaged) = each_line(log, |bytes, offset| {
@@ -282,6 +327,8 @@ fn each_line(log: &File, mut take: impl FnMut(&[u8], u64) -> Result<bool>) -> Re
     let mut window = KVVec::from_elem(0u8, WINDOW, GFP_KERNEL)?;
     let (mut at, mut good, mut pending, mut damaged) = (0u64, 0u64, 0u64, 0u64);
     loop {
+        // Who mounts may be killed meanwhile: the next mount begins again.
+        task::breathe()?;
         let len = log.read_at(&mut window, at)?;
         let bytes = window.get(..len).unwrap_or_default();
         let mut done = 0usize;
@@ -349,11 +396,7 @@ fn take_line(
             found.unfinished.push(revert, GFP_KERNEL)?;
         }
         (Op::Commit | Op::Cancel, Some(of)) => {
-            found.unfinished.retain(|u| u.seq != of);
-            // A group's first line decides for the others.
-            for revert in found.unfinished.iter_mut().filter(|u| u.group == of) {
-                revert.end = Some(line.op);
-            }
+            found.ends.push(of, line.op)?;
         }
         _ => {}
     }

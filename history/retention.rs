@@ -13,7 +13,10 @@ use super::{
         Journal,
         OnFull, //
     },
-    kept::Kept,
+    kept::{
+        remove_whole,
+        Kept, //
+    },
     pins::Droppable,
     recovery::segments,
     segment::{
@@ -23,6 +26,7 @@ use super::{
     trust,
 };
 use crate::vfs::{
+    error::ELOOP,
     scope::AsKernel,
     store::Dir, //
 };
@@ -81,7 +85,7 @@ pub(super) fn make_way(root: &Dir, on_full: OnFull) -> Result<bool> {
 
 /// Gives so many bytes of the reserve back. False: it has none.
 fn give_back(home: &Dir, bytes: u64) -> Result<bool> {
-    match home.open(RESERVE, true) {
+    match home.open(RESERVE, true).and_then(trust::private_file) {
         Ok(reserve) if reserve.size() != 0 => {
             let rest = reserve.size().saturating_sub(bytes);
             match reserve.truncate(rest) {
@@ -323,7 +327,18 @@ impl Journal {
         if space.free < size.saturating_mul(2) {
             return Ok(());
         }
-        let reserve = keep.home.dir.create(RESERVE, MODE)?;
+        let own = || {
+            let reserve = keep.home.dir.create(RESERVE, MODE);
+            reserve.and_then(trust::private_file)
+        };
+        let reserve = match own() {
+            Err(e) if [EPERM, EINVAL, EISDIR, ELOOP].contains(&e) => {
+                // Nothing that this module puts there.
+                remove_whole(&keep.home.dir, RESERVE)?;
+                own()?
+            }
+            reserve => reserve?,
+        };
         if reserve.size() >= size || reserve.allocate(0, size).is_ok() {
             self.staging.lock().tight = false;
         }

@@ -112,7 +112,15 @@ impl Files {
     pub(super) fn open(home: &Dir) -> Result<Self> {
         let log = trust::private_dir(home, b"log")?;
         let undo = trust::private_dir(home, b"undo")?;
-        let spare = undo.open(SPARE, false).map(|file| file.size()).ok();
+        let spare = undo.open(SPARE, false).and_then(trust::private_file);
+        let spare = match spare.map(|file| file.size()) {
+            Err(e) if e == EPERM => {
+                // Nothing that this module puts there.
+                let _ = undo.unlink(SPARE);
+                None
+            }
+            spare => spare.ok(),
+        };
         Ok(Self {
             dirs: Some((log, undo)),
             open: KVec::new(),
@@ -258,8 +266,12 @@ impl Files {
     /// Returns the bytes of log and payloads that it had.
     pub(super) fn remove(&mut self, number: u64) -> Result<(u64, u64)> {
         self.recent.retain(|s| s.number != number);
-        let keep = self.spare.is_none();
         let (log_dir, undo_dir) = self.dirs()?;
+        let is_private = |name: &Name| {
+            let undo = undo_dir.open(name.bytes(), false);
+            undo.and_then(trust::private_file).is_ok()
+        };
+        let keep = self.spare.is_none() && is_private(&Name::undo(number));
         let size = |dir: &Dir, name: &Name| dir.open(name.bytes(), false).map_or(0, |f| f.size());
         let (log, undo) = (Name::log(number), Name::undo(number));
         let sizes = (size(log_dir, &log), size(undo_dir, &undo));

@@ -134,13 +134,31 @@ impl History {
     }
 
     /// The history's own name.
-    fn uuid(&self) -> Outcome<[u8; 16]> {
+    pub fn uuid(&self) -> Outcome<[u8; 16]> {
         let text = String::from_utf8_lossy(&self.0["format"]).into_owned();
         let digits = text.lines().find_map(|line| line.strip_prefix("uuid="));
         let number = digits.and_then(|digits| u128::from_str_radix(digits, 16).ok());
         match number {
             Some(number) => Ok(number.to_be_bytes()),
             None => Err(Stop::Fail(format!("no uuid= in format: {text}"))),
+        }
+    }
+
+    /// The logs by their segments.
+    pub fn logs(&self) -> Vec<(u64, Vec<u8>)> {
+        let number = |name: &str| {
+            let digits = name.strip_prefix("log/")?.strip_suffix(".log")?;
+            digits.parse().ok()
+        };
+        let logs = self.0.iter();
+        logs.filter_map(|(name, bytes)| Some((number(name)?, bytes.clone())))
+            .collect()
+    }
+
+    /// Puts these logs in place of those with the same numbers.
+    pub fn set_logs(&mut self, logs: BTreeMap<u64, Vec<u8>>) {
+        for (segment, bytes) in logs {
+            self.0.insert(format!("log/{segment:08}.log"), bytes);
         }
     }
 
@@ -439,11 +457,32 @@ fn object_id(text: &str) -> ObjectId {
     }
 }
 
-/// A raw CRC-32C update, bit by bit.
-fn crc32c(state: u32, bytes: &[u8]) -> u32 {
+/// The checksum of a line.
+pub fn sum_of(uuid: &[u8; 16], segment: u64, line: &[u8]) -> u32 {
+    let seed = Seed {
+        uuid: *uuid,
+        segment,
+    };
+    seed.sum(crc32c, line)
+}
+
+/// A raw CRC-32C update.
+pub fn crc32c(state: u32, bytes: &[u8]) -> u32 {
+    const TABLE: [u32; 256] = {
+        let mut table = [0; 256];
+        let mut byte = 0;
+        while byte < 256 {
+            let (mut value, mut bit) = (byte as u32, 0);
+            while bit < 8 {
+                value = (value >> 1) ^ (0x82f6_3b78 & (value & 1).wrapping_neg());
+                bit += 1;
+            }
+            table[byte] = value;
+            byte += 1;
+        }
+        table
+    };
     bytes.iter().fold(state, |state, byte| {
-        (0..8).fold(state ^ u32::from(*byte), |state, _| {
-            (state >> 1) ^ (0x82f6_3b78 & (state & 1).wrapping_neg())
-        })
+        TABLE[(state as u8 ^ byte) as usize] ^ (state >> 8)
     })
 }

@@ -6,6 +6,7 @@
 //! a process of its own, so that a hang or a crash is one test's failure and nothing more.
 
 mod attack;
+mod book;
 mod calls;
 mod extents;
 mod faults;

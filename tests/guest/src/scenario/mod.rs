@@ -29,6 +29,7 @@ mod groups_protected;
 mod groups_redo;
 mod handles;
 mod held;
+mod hostile;
 mod in_use;
 mod interrupted;
 mod joined;
@@ -88,6 +89,7 @@ pub fn all() -> Vec<&'static Test> {
         forwarded::TESTS,
         whiteouts::TESTS,
         handles::TESTS,
+        hostile::TESTS,
         lines::TESTS,
         refuse::TESTS,
         refused_below::TESTS,

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The lines of a history as somebody edits them who knows the format: words are replaced, and each line
+//! gets its right checksum, and the right place of the line before it.
+
+use std::collections::BTreeMap;
+
+use crate::forge::{sum_of, History};
+use crate::outcome::Outcome;
+
+/// One line: its words without the checksum, and where it stood.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    pub segment: u64,
+    pub offset: u64,
+    pub words: Vec<String>,
+}
+
+impl Entry {
+    pub fn op(&self) -> &str {
+        self.words.get(2).map_or("", String::as_str)
+    }
+
+    /// The value of `KEY=`.
+    pub fn get(&self, key: &str) -> Option<&str> {
+        let words = self.words.iter().skip(5);
+        let mut pairs = words.filter_map(|word| word.split_once('='));
+        pairs.find(|(name, _)| *name == key).map(|(_, value)| value)
+    }
+
+    /// Gives `KEY=` another value, or adds it.
+    pub fn set(&mut self, key: &str, value: &str) {
+        let text = format!("{key}={value}");
+        let start = format!("{key}=");
+        match self
+            .words
+            .iter_mut()
+            .skip(5)
+            .find(|word| word.starts_with(&start))
+        {
+            Some(word) => *word = text,
+            None => self.words.push(text),
+        }
+    }
+}
+
+/// All lines of a history, the oldest first.
+#[derive(Clone)]
+pub struct Book {
+    uuid: [u8; 16],
+    pub entries: Vec<Entry>,
+}
+
+impl Book {
+    pub fn of(history: &History) -> Outcome<Book> {
+        let mut entries = Vec::new();
+        for (segment, bytes) in history.logs() {
+            let mut offset = 0;
+            for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+                let text = String::from_utf8_lossy(line);
+                if let Some((body, _)) = text.trim_end().rsplit_once(" sum=") {
+                    entries.push(Entry {
+                        segment,
+                        offset,
+                        words: body.split(' ').map(str::to_string).collect(),
+                    });
+                }
+                offset += line.len() as u64;
+            }
+        }
+        Ok(Book {
+            uuid: history.uuid()?,
+            entries,
+        })
+    }
+
+    /// The newest line for which this holds.
+    pub fn last(&mut self, is_it: impl Fn(&Entry) -> bool) -> Option<&mut Entry> {
+        self.entries.iter_mut().rev().find(|entry| is_it(entry))
+    }
+
+    /// Writes the lines into the history in place of those that it has.
+    pub fn write(&self, history: &mut History) {
+        let mut logs: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
+        for (segment, _) in history.logs() {
+            logs.insert(segment, Vec::new());
+        }
+        let mut moved: BTreeMap<String, String> = BTreeMap::new();
+        for entry in &self.entries {
+            let log = logs.entry(entry.segment).or_default();
+            let old = format!("{}:{}", entry.segment, entry.offset);
+            moved.insert(old, format!("{}:{}", entry.segment, log.len()));
+            let words = entry.words.iter().map(|word| match word.split_once('=') {
+                Some((key @ ("prev" | "back"), at)) => {
+                    format!("{key}={}", moved.get(at).map_or(at, String::as_str))
+                }
+                _ => word.clone(),
+            });
+            let body = words.collect::<Vec<_>>().join(" ").into_bytes();
+            let sum = sum_of(&self.uuid, entry.segment, &body);
+            log.extend(body);
+            log.extend(format!(" sum={sum:08x}\n").into_bytes());
+        }
+        history.set_logs(logs);
+    }
+}
