@@ -11,12 +11,14 @@ use super::{
     content::{is_forward_only, Content},
     names::{Names, NamesLeft},
     steps::{is_on_names, steps_of, Lines},
+    Refusal,
 };
 use crate::{
     backup::{self, Subject, What},
     history::{
         journal::{Journal, Room, Unfinished},
-        line::{decode_hex, Line, Op, MAX_LINE},
+        line::{decode_hex, Line, ObjectId, Op, Pos, MAX_LINE},
+        orphan::HANDLE_MAX,
         sort::sort, //
     },
     stack::{Mount, ObjectState},
@@ -28,13 +30,15 @@ use crate::{
         file::File,
         inode::{Inode, OwnInode},
         mount::LowerMount,
-        superblock::SuperBlock, //
+        superblock::SuperBlock,
+        task, //
     },
 };
-use kernel::{prelude::*, sync::aref::ARef};
+use kernel::{prelude::*, rbtree::RBTree, sync::aref::ARef};
 
 /// Ends the reverts that a crash left half done: goes on with those of one object, and puts back what
 /// was there before those of several.
+#[inline(never)]
 pub(crate) fn withdraw_unfinished(sb: &SuperBlock) {
     let Some(journal) = sb.mount().journal() else {
         return;
@@ -42,35 +46,72 @@ pub(crate) fn withdraw_unfinished(sb: &SuperBlock) {
     let mut unfinished = journal.take_unfinished();
     sort(&mut unfinished, |a, b| (a.group, a.seq) < (b.group, b.seq));
     let mut rest = &unfinished[..];
+    let mut report = Report::default();
+    let mut newest = Newest::new(journal);
     while let Some(first) = rest.first() {
+        if task::breathe().is_err() {
+            // The next mount goes on.
+            break;
+        }
         let is_one = |other: &Unfinished| other.group == first.group;
         let count = rest.iter().take_while(|other| is_one(other)).count();
         let (group, behind) = rest.split_at_checked(count).unwrap_or((rest, &[]));
         rest = behind;
         if let (true, None) = (group.len() > 1 || first.seq != first.group, first.end) {
-            withdraw_group(sb, journal, group);
+            withdraw_group(sb, group, &mut newest, &mut report);
             continue;
         }
         for one in group {
-            withdraw_one(sb, journal, one);
+            withdraw_one(sb, one, &mut newest, &mut report);
         }
     }
+    report.end();
     journal.unpin_recovery();
 }
 
-fn withdraw_group(sb: &SuperBlock, journal: &Journal, group: &[Unfinished]) {
-    let first = group.first().map_or(0, |first| first.seq);
-    match super::group::withdraw(sb, group) {
-        Ok(()) => {
-            for one in group {
-                journal.end_left_intent(one.seq);
-            }
-            pr_warn!(
-                "recovery: revert {} of {} objects had not been finished; they are as before it\n",
-                first,
-                group.len()
-            );
+/// What was said about reverts that were found unfinished.
+#[derive(Default)]
+struct Report(u64);
+
+impl Report {
+    /// How many are told of one by one.
+    const MOST: u64 = 16;
+
+    /// Whether to tell of one more.
+    fn tells(&mut self) -> bool {
+        self.0 = self.0.saturating_add(1);
+        self.0 <= Self::MOST
+    }
+
+    fn end(self) {
+        if self.0 > Self::MOST {
+            pr_warn!("recovery: {} reverts had not been finished\n", self.0);
         }
+    }
+}
+
+#[inline(never)]
+fn withdraw_group(
+    sb: &SuperBlock,
+    group: &[Unfinished],
+    newest: &mut Newest<'_>,
+    report: &mut Report,
+) {
+    let journal = newest.journal;
+    let first = group.first().map_or(0, |first| first.seq);
+    let withdrawn = refuse_repeated(group).and_then(|()| super::group::withdraw(sb, group, newest));
+    if withdrawn.is_ok() {
+        for one in group {
+            journal.end_left_intent(one.seq);
+        }
+    }
+    match withdrawn {
+        _ if !report.tells() => {}
+        Ok(()) => pr_warn!(
+            "recovery: revert {} of {} objects had not been finished; they are as before it\n",
+            first,
+            group.len()
+        ),
         Err(refusal) => pr_warn!(
             "recovery: revert {} of {} objects had not been finished and cannot be withdrawn (error {})\n",
             first,
@@ -80,16 +121,41 @@ fn withdraw_group(sb: &SuperBlock, journal: &Journal, group: &[Unfinished]) {
     }
 }
 
-fn withdraw_one(sb: &SuperBlock, journal: &Journal, unfinished: &Unfinished) {
-    match withdraw(sb, journal, unfinished) {
-        Ok(became) => {
-            journal.end_left_intent(unfinished.seq);
-            pr_warn!(
-                "recovery: revert {} had not been finished; {}\n",
-                unfinished.seq,
-                became
-            );
-        }
+/// A group has a line of an object's content, and one of its names, at most. Without that, withdrawing it
+/// would read the object's lines for each of any number.
+fn refuse_repeated(group: &[Unfinished]) -> Result<(), Refusal> {
+    const MOST: usize = 2;
+    let mut objects = KVVec::with_capacity(group.len(), GFP_KERNEL)?;
+    for one in group {
+        objects.push(one.object, GFP_KERNEL)?;
+    }
+    sort(&mut objects, |a, b| a < b);
+    let is_repeated = |some: &[_]| some.first() == some.last();
+    if objects.windows(MOST.saturating_add(1)).any(is_repeated) {
+        return Err(EUCLEAN.into());
+    }
+    Ok(())
+}
+
+#[inline(never)]
+fn withdraw_one(
+    sb: &SuperBlock,
+    unfinished: &Unfinished,
+    newest: &mut Newest<'_>,
+    report: &mut Report,
+) {
+    let journal = newest.journal;
+    let withdrawn = withdraw(sb, unfinished, newest);
+    if withdrawn.is_ok() {
+        journal.end_left_intent(unfinished.seq);
+    }
+    match withdrawn {
+        _ if !report.tells() => {}
+        Ok(became) => pr_warn!(
+            "recovery: revert {} had not been finished; {}\n",
+            unfinished.seq,
+            became
+        ),
         Err(e) => pr_warn!(
             "recovery: revert {} had not been finished and cannot be withdrawn (error {})\n",
             unfinished.seq,
@@ -99,48 +165,59 @@ fn withdraw_one(sb: &SuperBlock, journal: &Journal, unfinished: &Unfinished) {
 }
 
 /// Returns what became of it.
-fn withdraw(sb: &SuperBlock, journal: &Journal, unfinished: &Unfinished) -> Result<&'static str> {
+#[inline(never)]
+fn withdraw(
+    sb: &SuperBlock,
+    unfinished: &Unfinished,
+    newest: &mut Newest<'_>,
+) -> Result<&'static str> {
+    let journal = newest.journal;
     let mut text = KVec::with_capacity(MAX_LINE, GFP_KERNEL)?;
     text.resize(MAX_LINE, 0, GFP_KERNEL)?;
     let len = journal.read_line(unfinished.at, &mut text)?;
     let line = Line::parse(text.get(..len).ok_or(EUCLEAN)?, None).map_err(|_| EUCLEAN)?;
-    let mut handle = [0; 64];
+    let mut handle = [0; HANDLE_MAX];
     let n = line.fh.and_then(|fh| decode_hex(fh, &mut handle));
     let handle = handle.get(..n.ok_or(EUCLEAN)?).ok_or(EUCLEAN)?;
     let mount = sb.mount().lower();
     let dentry = attr::open_handle(mount, handle)?;
+    if dentry
+        .inode()
+        .is_none_or(|inode| inode.id() != unfinished.object)
+    {
+        return Err(ESTALE);
+    }
     if let Some(op) = unfinished.end {
         end(sb, journal, &dentry, op, unfinished.seq)?;
         return Ok("it had ended with its group");
     }
-    let file = open_to_withdraw(mount, &dentry, &line)?;
-    if file.inode().id() != unfinished.object {
-        return Err(ESTALE);
-    }
-    if is_of_names(file.inode(), &line) {
+    let lower = dentry.inode().ok_or(ESTALE)?;
+    if is_of_names(lower, &line) {
         return withdraw_names(sb, journal, &dentry, &line, unfinished);
     }
-    if went_on(journal, unfinished)? {
+    if newest.went_on(unfinished)? {
         // It had ended: only that line is damaged.
         end(sb, journal, &dentry, Op::Commit, unfinished.seq)?;
         return Ok("its file stays as it is");
     }
+    let file = open_to_withdraw(mount, &dentry, &line)?;
+    let found = (&*dentry, file.as_deref());
     if is_forward_only(&line) {
-        let inode = OwnInode::obtain(sb, file.inode())?;
-        content(sb.mount(), journal, &inode, (&dentry, &file)).go_on(&line, true)?;
+        let inode = OwnInode::obtain(sb, lower)?;
+        content(sb.mount(), journal, &inode, found).go_on(&line, true)?;
         end(sb, journal, &dentry, Op::Commit, unfinished.seq)?;
         return Ok("its file is as behind it");
     }
     let target = Target {
         own: sb.mount(),
         mount,
-        file: Some(&file),
+        file: file.as_deref(),
         dentry: &dentry,
         journal,
         is_alone: true,
     };
     target.withdraw(&line)?;
-    let (op, became) = match finish_content(sb, journal, (&dentry, &file), &line) {
+    let (op, became) = match finish_content(sb, journal, found, &line) {
         Ok(()) => (Op::Commit, "its file is as behind it"),
         Err(_) => {
             target.withdraw(&line)?;
@@ -156,38 +233,79 @@ fn withdraw(sb: &SuperBlock, journal: &Journal, unfinished: &Unfinished) -> Resu
 fn finish_content(
     sb: &SuperBlock,
     journal: &Journal,
-    found: (&Dentry, &File),
+    found: (&Dentry, Option<&File>),
     line: &Line<'_>,
 ) -> Result {
-    let file = found.1;
-    let inode = OwnInode::obtain(sb, file.inode())?;
+    let lower = found.0.inode().ok_or(ESTALE)?;
+    let inode = OwnInode::obtain(sb, lower)?;
     content(sb.mount(), journal, &inode, found).go_on(line, true)?;
-    if file.inode().is_regular() && line.now.is_some_and(|now| now != file.inode().size()) {
+    if lower.is_regular() && line.now.is_some_and(|now| now != lower.size()) {
         return Err(EUCLEAN);
     }
     Ok(())
 }
 
-/// Whether an operation of the object followed the revert. Bookkeeping may follow, and others of its
-/// group may be about the same object.
-pub(super) fn went_on(journal: &Journal, revert: &Unfinished) -> Result<bool> {
-    let mut lines = Lines::new(journal)?;
-    let mut next = journal.last_line(revert.object)?;
-    while let Some(at) = next.filter(|at| *at > revert.at) {
-        let line = lines.read(at)?;
-        let is_ours = line.group.unwrap_or(line.seq) == revert.group;
-        if !line.op.is_bookkeeping() && !is_ours {
-            return Ok(true);
+/// How many of an object's newest lines count: a group has two about one object at most.
+const COUNTED: usize = 3;
+
+/// The newest operations and reverts of objects: where they stand, and of which group they are. Each object's
+/// lines are read once, however many of its reverts have not ended.
+pub(super) struct Newest<'j> {
+    journal: &'j Journal,
+    known: RBTree<ObjectId, [Option<(Pos, u64)>; COUNTED]>,
+}
+
+impl<'j> Newest<'j> {
+    pub(super) fn new(journal: &'j Journal) -> Self {
+        Self {
+            journal,
+            known: RBTree::new(),
         }
-        if line.prev.is_some_and(|prev| prev >= at) {
-            return Err(EUCLEAN);
-        }
-        next = line.prev;
     }
-    Ok(false)
+
+    /// Whether an operation or a revert of the object followed the revert. Bookkeeping may follow, and others
+    /// of its group may be about the same object. A revert does not begin on top of one that is half done.
+    pub(super) fn went_on(&mut self, revert: &Unfinished) -> Result<bool> {
+        let lines = match self.known.get(&revert.object) {
+            Some(lines) => *lines,
+            None => {
+                let lines = self.look(revert.object)?;
+                self.known
+                    .try_create_and_insert(revert.object, lines, GFP_KERNEL)?;
+                lines
+            }
+        };
+        let mut newer = lines.iter().flatten().filter(|(at, _)| *at > revert.at);
+        Ok(newer.any(|(_, group)| *group != revert.group))
+    }
+
+    #[inline(never)]
+    fn look(&self, object: ObjectId) -> Result<[Option<(Pos, u64)>; COUNTED]> {
+        let mut lines = Lines::new(self.journal)?;
+        let mut next = self.journal.last_line(object)?;
+        let mut found = [None; COUNTED];
+        let mut places = found.iter_mut();
+        while let Some(at) = next {
+            task::breathe()?;
+            let line = match lines.read(at) {
+                Err(e) if e == ENODATA => break,
+                line => line?,
+            };
+            if matches!(line.op, Op::Revert | Op::Redo) || !line.op.is_bookkeeping() {
+                let Some(place) = places.next() else { break };
+                *place = Some((at, line.group.unwrap_or(line.seq)));
+            }
+            if line.prev.is_some_and(|prev| prev >= at) {
+                return Err(EUCLEAN);
+            }
+            next = line.prev;
+        }
+        Ok(found)
+    }
 }
 
 /// As [`withdraw`], for a revert of names.
+#[inline(never)]
 fn withdraw_names(
     sb: &SuperBlock,
     journal: &Journal,
@@ -249,9 +367,17 @@ pub(super) fn end(sb: &SuperBlock, journal: &Journal, lower: &Dentry, op: Op, se
     close(sb.mount(), journal, &inode, &mut state, op, seq)
 }
 
-/// Opens what a revert left half done. One of attributes alone may have left it protected.
-fn open_to_withdraw(mount: &LowerMount, dentry: &Dentry, line: &Line<'_>) -> Result<ARef<File>> {
+/// Opens what a revert left half done, if that has content. One of attributes alone may have left it
+/// protected.
+fn open_to_withdraw(
+    mount: &LowerMount,
+    dentry: &Dentry,
+    line: &Line<'_>,
+) -> Result<Option<ARef<File>>> {
     let inode = dentry.inode().ok_or(ESTALE)?;
+    if !inode.is_regular() && !inode.is_directory() {
+        return Ok(None);
+    }
     let content = line.map.is_some()
         || is_forward_only(line)
         || line.size != Some(inode.size())
@@ -261,7 +387,7 @@ fn open_to_withdraw(mount: &LowerMount, dentry: &Dentry, line: &Line<'_>) -> Res
     } else {
         c::O_RDONLY
     };
-    File::open_kernel(mount, dentry, access)
+    File::open_kernel(mount, dentry, access).map(Some)
 }
 
 /// An object whose revert is gone on with.
@@ -269,14 +395,14 @@ fn content<'a>(
     mount: &'a Mount,
     journal: &'a Journal,
     inode: &'a OwnInode,
-    (lower, file): (&'a Dentry, &'a File),
+    (lower, file): (&'a Dentry, Option<&'a File>),
 ) -> Content<'a> {
     Content {
         mount,
         journal,
         inode,
         lower,
-        file: Some(file),
+        file,
         open: None,
         force: true,
         resumed: None,
@@ -317,13 +443,13 @@ pub(crate) fn withdraw_last(
     let target = Target {
         own: mount,
         mount: mount.lower(),
-        file: Some(&file),
+        file: file.as_deref(),
         dentry,
         journal,
         is_alone: true,
     };
     let put_right = match is_forward_only(&line) {
-        true => content(mount, journal, inode, (dentry, &file)).go_on(&line, true),
+        true => content(mount, journal, inode, (dentry, file.as_deref())).go_on(&line, true),
         false => target.withdraw(&line),
     };
     match put_right {

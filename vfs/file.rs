@@ -107,6 +107,12 @@ impl File {
         dentry: &Dentry,
         flags: c_uint,
     ) -> Result<ARef<File>> {
+        // dentry_open() opens what it is given: a device whatever the mount allows (may_open() would ask), and
+        // a fifo waits for its other end.
+        let has_content = |inode: &Inode| inode.is_regular() || inode.is_directory();
+        if !dentry.inode().is_some_and(has_content) {
+            return Err(EINVAL);
+        }
         let path = mount.path(dentry);
         let flags = (flags | c::O_LARGEFILE | c::O_NOATIME) as c_int;
         let cred = mount.credentials().as_ptr();

@@ -16,7 +16,7 @@ use crate::{
     revert::{
         content::is_forward_only,
         picks::Picked,
-        recover::{end, went_on},
+        recover::{end, Newest},
         steps::{is_on_names, Lines, Todo, Way},
         Refusal,
     },
@@ -31,7 +31,12 @@ use kernel::prelude::*;
 /// Puts back what was there before a group of reverts, and says so. Its first line comes first. What the
 /// crash took of the objects themselves, as nothing had made it durable yet, cannot come back and is no
 /// reason to leave the others half done.
-pub(in crate::revert) fn withdraw(sb: &SuperBlock, group: &[Unfinished]) -> Outcome {
+#[inline(never)]
+pub(in crate::revert) fn withdraw(
+    sb: &SuperBlock,
+    group: &[Unfinished],
+    newest: &mut Newest<'_>,
+) -> Outcome {
     let mount = sb.mount();
     let journal = mount.journal().ok_or(EIO)?;
     let ground = Ground {
@@ -52,7 +57,7 @@ pub(in crate::revert) fn withdraw(sb: &SuperBlock, group: &[Unfinished]) -> Outc
     let mut is_last = true;
     for (index, _) in &names {
         let member = group.get(*index).ok_or(EUCLEAN)?;
-        is_last &= !went_on(journal, member)?;
+        is_last &= !newest.went_on(member)?;
     }
     let mut lines = Lines::new(journal)?;
     let mut held = KVVec::new();
@@ -62,7 +67,7 @@ pub(in crate::revert) fn withdraw(sb: &SuperBlock, group: &[Unfinished]) -> Outc
         is_forward |= is_forward_only(&lines.read(member.at)?);
     }
     for (_, member) in there() {
-        if !is_forward && !is_on_names(&lines.read(member.at)?) && !went_on(journal, member)? {
+        if !is_forward && !is_on_names(&lines.read(member.at)?) && !newest.went_on(member)? {
             if let Some(inode) = ground.lift(member.object, member.at)? {
                 held.push(inode, GFP_KERNEL)?;
             }
@@ -73,7 +78,7 @@ pub(in crate::revert) fn withdraw(sb: &SuperBlock, group: &[Unfinished]) -> Outc
         put_right(&ground, group, &mut todos, is_forward)?;
     }
     for (_, member) in there() {
-        if !is_on_names(&lines.read(member.at)?) && !went_on(journal, member)? {
+        if !is_on_names(&lines.read(member.at)?) && !newest.went_on(member)? {
             match is_forward {
                 true => ground.go_on(member.object, member.at)?,
                 false => ground.withdraw_content(member.object, member.at)?,

@@ -42,6 +42,15 @@ impl Entry {
             None => self.words.push(text),
         }
     }
+
+    pub fn remove(&mut self, key: &str) {
+        let start = format!("{key}=");
+        let mut index = 0;
+        self.words.retain(|word| {
+            index += 1;
+            index <= 5 || !word.starts_with(&start)
+        });
+    }
 }
 
 /// All lines of a history, the oldest first.
@@ -77,6 +86,25 @@ impl Book {
     /// The newest line for which this holds.
     pub fn last(&mut self, is_it: impl Fn(&Entry) -> bool) -> Option<&mut Entry> {
         self.entries.iter_mut().rev().find(|entry| is_it(entry))
+    }
+
+    /// Takes lines away; those that name them as the line before name the one before that.
+    pub fn take_away(&mut self, is_it: impl Fn(&Entry) -> bool) {
+        let mut gone: BTreeMap<String, Option<String>> = BTreeMap::new();
+        let all = std::mem::take(&mut self.entries);
+        for mut entry in all {
+            if let Some(Some(before)) = entry.get("prev").and_then(|at| gone.get(at)).cloned() {
+                entry.set("prev", &before);
+            } else if entry.get("prev").is_some_and(|at| gone.contains_key(at)) {
+                entry.remove("prev");
+            }
+            if is_it(&entry) {
+                let at = format!("{}:{}", entry.segment, entry.offset);
+                gone.insert(at, entry.get("prev").map(str::to_string));
+            } else {
+                self.entries.push(entry);
+            }
+        }
     }
 
     /// Writes the lines into the history in place of those that it has.

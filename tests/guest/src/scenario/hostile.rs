@@ -3,12 +3,13 @@
 //! Histories that somebody forged who knows the format: a mount ends in time, and other files stay as they
 //! are.
 
-use std::fs::{self, OpenOptions};
-use std::os::unix::fs::MetadataExt;
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::time::{Duration, Instant};
 
 use crate::book::Book;
 use crate::forge::History;
+use crate::group;
 use crate::harness::Test;
 use crate::mounts::Lower;
 use crate::outcome::{check, fail, same, Outcome};
@@ -25,6 +26,9 @@ pub const TESTS: &[Test] = &[
     test("hostile-many-reverts", many_reverts),
     test("hostile-reserve-link", reserve_link),
     test("hostile-spare-link", spare_link),
+    test("hostile-recovery-fifo", recovery_fifo),
+    test("hostile-unfinished-reverts", unfinished_reverts),
+    test("hostile-unfinished-group", unfinished_group),
 ];
 
 /// A forged history is mounted, or refused, within this.
@@ -55,7 +59,10 @@ fn endless_log(w: &mut World) -> Outcome {
         fail!("no log");
     };
     let length = fs::metadata(log)?.len();
-    OpenOptions::new().write(true).open(log)?.set_len(40 << 30)?;
+    OpenOptions::new()
+        .write(true)
+        .open(log)?
+        .set_len(40 << 30)?;
     let start = Instant::now();
     check!(w.try_mount("").is_err(), "mounted with an endless log");
     check!(start.elapsed() < PATIENCE, "{:?}", start.elapsed());
@@ -131,4 +138,70 @@ fn spare_link(w: &mut World) -> Outcome {
     w.sh("echo three > f")?;
     w.revert("f", 2)?;
     w.same("taken back", "f", b"one\ntwo\n")
+}
+
+/// Reverts of a fifo's, a device's and a link's attributes did not end: recovery waits for nobody.
+fn recovery_fifo(w: &mut World) -> Outcome {
+    w.below("f")?;
+    w.sh("mkfifo p; chmod 600 p; mknod n c 1 3; chmod 600 n; ln -s x s; touch -h -d @5 s")?;
+    let all = group::history(w)?;
+    let changes = all.iter().filter(|line| line.line.op == "setattr");
+    let changes: Vec<_> = changes.cloned().collect();
+    let root = File::open(&w.mnt)?;
+    for change in &changes {
+        group::revert(&root, &[change.clone()], 0).0?;
+    }
+    drop(root);
+    w.unmount()?;
+    edit(w, |book| {
+        book.take_away(|entry| entry.op() == "commit");
+        Ok(())
+    })?;
+    w.mount()?;
+    check!(
+        fs::symlink_metadata(w.path("p"))?.file_type().is_fifo(),
+        "the fifo is there"
+    );
+    w.unmount()
+}
+
+/// Very many reverts of one file have not ended; each by itself, or all as one group.
+fn many_unfinished(w: &mut World, is_group: bool) -> Outcome {
+    const MANY: u64 = 5000;
+    w.below("f")?;
+    w.sh("echo one > f; echo two > f")?;
+    w.revert("f", 1)?;
+    w.unmount()?;
+    edit(w, |book| {
+        let Some(line) = book.last(|line| line.op() == "revert").cloned() else {
+            fail!("no revert");
+        };
+        let mut before = format!("{}:{}", line.segment, line.offset);
+        for number in 1..=MANY {
+            let mut line = line.clone();
+            let seq = 1000 + number;
+            line.offset = seq * 4096;
+            line.set("seq", &seq.to_string());
+            line.set("prev", &before);
+            if is_group {
+                line.set("group", "1001");
+            }
+            before = format!("{}:{}", line.segment, line.offset);
+            book.entries.push(line);
+        }
+        Ok(())
+    })?;
+    let start = Instant::now();
+    w.mount()?;
+    check!(start.elapsed() < PATIENCE, "{:?}", start.elapsed());
+    check!(w.path("f").exists(), "f is there");
+    w.unmount()
+}
+
+fn unfinished_reverts(w: &mut World) -> Outcome {
+    many_unfinished(w, false)
+}
+
+fn unfinished_group(w: &mut World) -> Outcome {
+    many_unfinished(w, true)
 }
