@@ -579,7 +579,7 @@ pub(crate) fn touched(inode: &OwnInode, dentry: &OwnDentry) {
     }
 }
 
-/// The object lies in another directory now: its next line says so.
+/// The object has a name in another directory now: its next line says so.
 pub(crate) fn moved(inode: &OwnInode) {
     inode.object().state.lock().handle_told_in = 0;
 }

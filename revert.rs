@@ -14,6 +14,7 @@ mod attributes;
 mod binding;
 mod chain;
 mod content;
+pub(crate) mod found;
 mod gather;
 pub(crate) mod group;
 mod names;
@@ -344,6 +345,21 @@ impl Revert<'_> {
     /// Takes back the newest `count` operations that are the caller's, in a directory that is not.
     #[inline(never)]
     fn walk_own(&self, rights: Rights, count: u64) -> Result<(), Refusal> {
+        let request = group::Request {
+            operations: self.own_operations(rights, count)?,
+            mode: Mode::Walk,
+            redo: false,
+            force: self.manner.force,
+            dry_run: false,
+            no_redo: self.manner.no_redo,
+        };
+        group::take_back(self.file, &request, &mut refuse).map(|_| ())
+    }
+
+    /// The newest `count` operations that are the caller's.
+    // Out of line: the lines that it reads are not on the stack when something is done about them.
+    #[inline(never)]
+    fn own_operations(&self, rights: Rights, count: u64) -> Result<KVVec<Operation>, Refusal> {
         let head = head(self.journal, self.inode)?;
         let object = self.inode.id();
         let mut chain = Chain::new(self.journal, object, head, OnForeign::Pass)?;
@@ -367,15 +383,7 @@ impl Revert<'_> {
                 Link::Line(..) => {}
             }
         }
-        let request = group::Request {
-            operations,
-            mode: Mode::Walk,
-            redo: false,
-            force: self.manner.force,
-            dry_run: false,
-            no_redo: self.manner.no_redo,
-        };
-        group::take_back(self.file, &request, &mut refuse).map(|_| ())
+        Ok(operations)
     }
 
     /// The newest `count` operations in runs. The directory is locked.

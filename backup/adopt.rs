@@ -21,9 +21,9 @@ use crate::{
         orphan::{Cause, EntryName, Orphan, HANDLE_MAX, NAME_MAX},
         sort::sort, //
     },
+    revert::found,
     stack::{Mount, Who},
     vfs::{
-        attr,
         dentry::Dentry,
         error::{ENODATA, ESTALE, EUCLEAN},
         inode::{Inode, OwnInode},
@@ -108,11 +108,11 @@ impl Adoption<'_> {
     /// `later` are those that lost their names after this one.
     fn adopt(&self, (place, entry): &Found, later: &[Found]) -> Result {
         let _kernel = AsKernel::new();
-        let kept = place.dir().child(entry.bytes())?;
         let mut handle = [0; HANDLE_MAX];
         let orphan = Orphan::parse(entry.bytes(), &mut handle).ok_or(ENOENT)?;
-        let victim = kept.inode().filter(|inode| inode.id() == orphan.object);
-        let victim = victim.ok_or(ENOENT)?;
+        let kept = found::kept_entry(place.dir(), entry.bytes(), orphan.object)?;
+        let kept = kept.ok_or(ENOENT)?;
+        let victim = kept.inode().ok_or(ENOENT)?;
         let mut long = [0; NAME_MAX];
         let name = self.whole_name(&orphan, &kept, &mut long);
         let parent = self.parent(orphan.parent)?;
@@ -164,12 +164,9 @@ impl Adoption<'_> {
     /// The lower directory with this file handle; the root of the mount, if it is gone.
     fn parent(&self, handle: &[u8]) -> Result<ARef<Dentry>> {
         let mount = self.mount.lower();
-        let found = attr::open_handle(mount, handle);
-        match found {
+        match self.mount.directory_by_handle(handle) {
             Err(e) if e == ESTALE || e == ENOENT || e == EINVAL => Ok(mount.root().get()),
-            Ok(dir) if dir.inode().is_some_and(Inode::is_directory) => Ok(dir),
-            Ok(_) => Ok(mount.root().get()),
-            Err(e) => Err(e),
+            found => found,
         }
     }
 

@@ -233,6 +233,7 @@ bool lfs_pause(unsigned int milliseconds);
 
 /* calls made in a kernel thread, with its credentials and limits */
 void lfs_call_in_kthread(void (*function)(void *), void *argument);
+void lfs_call_on_new_stack(void (*function)(void *), void *argument);
 
 size_t lfs_bytes_left(const struct iov_iter *bytes);
 

@@ -675,14 +675,28 @@ static void lfs_call_work(struct work_struct *work)
 	call->function(call->argument);
 }
 
-void lfs_call_in_kthread(void (*function)(void *), void *argument)
+static void lfs_call_on(struct workqueue_struct *wq, void (*function)(void *), void *argument)
 {
 	struct lfs_call call = { .function = function, .argument = argument };
 
 	INIT_WORK_ONSTACK(&call.work, lfs_call_work);
-	queue_work(system_dfl_wq, &call.work);
+	queue_work(wq, &call.work);
 	flush_work(&call.work);
 	destroy_work_on_stack(&call.work);
+}
+
+void lfs_call_in_kthread(void (*function)(void *), void *argument)
+{
+	lfs_call_on(system_dfl_wq, function, argument);
+}
+
+/*
+ * The function may call lfs_call_in_kthread(): on a workqueue of its own, so that
+ * any number of these calls leaves that one's workers free.
+ */
+void lfs_call_on_new_stack(void (*function)(void *), void *argument)
+{
+	lfs_call_on(system_long_wq, function, argument);
 }
 
 /* scope, worker */

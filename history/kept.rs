@@ -48,7 +48,10 @@ use crate::vfs::{
 };
 
 /// The directory's name, below the history's.
-const KEPT: &[u8] = b"kept";
+pub(crate) const KEPT: &[u8] = b"kept";
+
+/// How far below it the names of objects are: those of segments and of their places lie between.
+pub(crate) const ENTRY_DEPTH: usize = 3;
 
 /// What a segment's directory is called in addition once the segment is dropped.
 const DROPPED: &[u8] = b".dropped";
@@ -460,6 +463,29 @@ fn entry_in(dir: &Dir, object: ObjectId) -> Result<Option<EntryName>> {
     Ok(found)
 }
 
+/// The entry of an object, and the directory that it is in, in the place below a segment's directory that is
+/// its inode number's. `ENODATA`: nothing is there.
+// Out of line: names take much of the stack.
+#[inline(never)]
+fn entry_below(top: &Dir, object: ObjectId) -> Result<(Dir, EntryName)> {
+    let name = place_name(place_of(object));
+    let dir = existing(top.open_dir(name.bytes()))?;
+    match entry_in(&dir, object)? {
+        Some(entry) => Ok((dir, entry)),
+        None => Err(ENODATA),
+    }
+}
+
+/// The same where older histories have entries.
+#[inline(never)]
+fn entry_at_top(top: Dir, object: ObjectId) -> Result<(Dir, EntryName)> {
+    let entry = EntryName::beginning(object);
+    if top.has(entry.bytes()) {
+        return Ok((top, entry));
+    }
+    Err(ENODATA)
+}
+
 /// An object that is kept.
 pub(super) struct Known {
     pub(super) place: Arc<Place>,
@@ -646,22 +672,10 @@ impl Journal {
     /// `ENODATA`: nothing is there.
     pub(crate) fn kept_with(&self, segment: u64, object: ObjectId) -> Result<(Dir, EntryName)> {
         let top = self.kept.lock().find(segment)?;
-        let name = place_name(place_of(object));
-        match existing(top.open_dir(name.bytes())) {
-            Err(e) if e == ENODATA => {}
-            dir => {
-                let dir = dir?;
-                if let Some(entry) = entry_in(&dir, object)? {
-                    return Ok((dir, entry));
-                }
-            }
+        match entry_below(&top, object) {
+            Err(e) if e == ENODATA => entry_at_top(top, object),
+            found => found,
         }
-        // Older histories have them there.
-        let entry = EntryName::beginning(object);
-        if top.has(entry.bytes()) {
-            return Ok((top, entry));
-        }
-        Err(ENODATA)
     }
 
     /// What is kept and has other names, with the place: once.

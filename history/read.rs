@@ -38,10 +38,16 @@ impl Journal {
                 segment.log.read_at(room, at.offset)?
             }
         };
-        let read = buf.get(..len).unwrap_or_default();
+        self.line_length(at.segment, buf.get(..len).unwrap_or_default())
+    }
+
+    /// How long the line is that bytes of a segment begin with. `EUCLEAN`: it is damaged.
+    // Out of line: a parsed line is half a kilobyte, and is not on the stack when a log is read.
+    #[inline(never)]
+    fn line_length(&self, segment: u64, read: &[u8]) -> Result<usize> {
         let newline = read.iter().position(|&b| b == b'\n').ok_or(EUCLEAN)?;
         let line = read.get(..=newline).unwrap_or_default();
-        let seed = self.seed(at.segment);
+        let seed = self.seed(segment);
         Line::parse(line, Some((&seed, crc32c))).map_err(|_| EUCLEAN)?;
         Ok(line.len())
     }

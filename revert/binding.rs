@@ -4,6 +4,7 @@
 //! and to what the dcache and those who watch know. Nothing is ever written over.
 
 use super::{
+    found,
     names::{Names, Outcome},
     steps::Lines,
     Refusal,
@@ -15,20 +16,20 @@ use crate::{
     },
     history::{
         journal::Journal,
-        line::{decode_hex, ObjectId},
-        orphan::{Cause, EntryName},
+        line::{decode_hex, ObjectId, Pos},
+        orphan::{Cause, EntryName, HANDLE_MAX},
         plan::Victim,
     },
-    stack::Mount,
     uapi::Reason,
     vfs::{
-        attr, c,
+        c,
         dentry::{Dentry, OwnDentry},
-        error::{ENODATA, ENOTEMPTY, ESTALE, EUCLEAN},
+        error::{ENODATA, ENOTEMPTY, EUCLEAN},
         inode::{Inode, OwnInode},
         name::{self, Locked, LowerName},
         scope::AsKernel,
         store::Dir,
+        superblock::SuperBlock,
         xattr,
     },
 };
@@ -61,6 +62,7 @@ impl Names<'_> {
 
     /// What a name is bound to, which must be `node`, if that is known.
     fn bound(&self, name: &[u8], node: Option<ObjectId>) -> Outcome<ARef<Dentry>> {
+        self.mount.refuse_history(self.lower, name)?;
         let lower = name::look_up(self.mount.lower(), self.lower, name)?;
         match lower.inode() {
             Some(inode) if node.is_none_or(|node| inode.id() == node) => Ok(lower),
@@ -69,6 +71,7 @@ impl Names<'_> {
     }
 
     fn must_be_free(&self, name: &[u8]) -> Outcome {
+        self.mount.refuse_history(self.lower, name)?;
         match name::look_up(self.mount.lower(), self.lower, name)?.inode() {
             Some(_) => Err(Refusal::new(Reason::Conflict, 0)),
             None => Ok(()),
@@ -155,14 +158,15 @@ impl Names<'_> {
         }
         let other = match gone.and_then(|gone| gone.inode.any_name()) {
             Some(other) => other,
-            None => told(self.mount, self.journal, node)?.there()?,
+            None => told(self.dir.superblock(), self.journal, node)?.there()?,
         };
         self.link(name, &other)
     }
 
     /// Gives an object its name back: from what is kept, or as one more.
     pub(super) fn restore(&self, name: &[u8], victim: &Victim<'_>) -> Outcome {
-        match find_victim(self.mount, self.journal, victim)? {
+        let sb = self.dir.superblock();
+        match find_victim(sb, self.journal, victim, self.lower)? {
             Whereabouts::Kept(dir, kept) => self.take_from_kept(name, &dir, &kept),
             Whereabouts::Named(lower) => self.link(name, &lower),
         }
@@ -371,21 +375,27 @@ pub(super) enum Whereabouts {
 /// Looks for an object that lost a name, by what the line of that says. `Trimmed`: it was kept, and is
 /// not any more. `Lost`: it was not kept, and its other names are gone.
 pub(super) fn find_victim(
-    mount: &Mount,
+    sb: &SuperBlock,
     journal: &Journal,
     victim: &Victim<'_>,
+    beside: &Dentry,
 ) -> Outcome<Whereabouts> {
     if let Some((dir, lower)) = kept(journal, victim.object, victim.kept)? {
         return Ok(Whereabouts::Kept(dir, lower));
     }
-    named_victim(mount, victim).map(Whereabouts::Named)
+    named_victim(sb, journal, victim, beside).map(Whereabouts::Named)
 }
 
-/// Looks for one of the other names of an object that lost one. The refusals are those of
-/// [`find_victim`].
-pub(super) fn named_victim(mount: &Mount, victim: &Victim<'_>) -> Outcome<ARef<Dentry>> {
+/// Looks for one of the other names of an object that lost one in the directory `beside`. The refusals are
+/// those of [`find_victim`].
+pub(super) fn named_victim(
+    sb: &SuperBlock,
+    journal: &Journal,
+    victim: &Victim<'_>,
+    beside: &Dentry,
+) -> Outcome<ARef<Dentry>> {
     let found = match victim.handle {
-        Some(handle) => by_handle(mount, victim.object, handle)?,
+        Some(handle) => by_handle(sb, journal, (victim.object, handle), Some(beside))?,
         None => None,
     };
     found.ok_or(missing(victim))
@@ -395,9 +405,14 @@ pub(super) fn named_victim(mount: &Mount, victim: &Victim<'_>) -> Outcome<ARef<D
 pub(super) type KeptEntry = Option<(Dir, ARef<Dentry>)>;
 
 /// Whether such an object is there, wherever. The refusals are those of [`find_victim`].
-pub(super) fn is_there(mount: &Mount, journal: &Journal, victim: &Victim<'_>) -> Outcome {
+pub(super) fn is_there(
+    sb: &SuperBlock,
+    journal: &Journal,
+    victim: &Victim<'_>,
+    beside: &Dentry,
+) -> Outcome {
     let found = match victim.handle {
-        Some(handle) => by_handle(mount, victim.object, handle)?.is_some(),
+        Some(handle) => by_handle(sb, journal, (victim.object, handle), Some(beside))?.is_some(),
         None => kept(journal, victim.object, victim.kept)?.is_some(),
     };
     if found {
@@ -436,46 +451,64 @@ impl Told {
 }
 
 /// Looks for an object by the newest file handle that its lines tell. `Trimmed`: that line was dropped.
-pub(super) fn told(mount: &Mount, journal: &Journal, object: ObjectId) -> Outcome<Told> {
+pub(super) fn told(sb: &SuperBlock, journal: &Journal, object: ObjectId) -> Outcome<Told> {
     let mut lines = Lines::new(journal)?;
-    let mut next = journal.last_line(object)?;
+    let next = journal.last_line(object)?;
     if next.is_none() {
         // Nothing was ever done to it, but for its names: it is kept, or nobody finds it.
         return Ok(Told::Gone);
     }
-    let trimmed = || Refusal::new(Reason::Trimmed, 0);
+    let mut handle = [0; HANDLE_MAX];
+    let Some((len, is_unnamed)) = told_handle(&mut lines, next, &mut handle)? else {
+        return Err(Refusal::new(Reason::Trimmed, 0));
+    };
+    let handle = handle.get(..len).ok_or(EUCLEAN)?;
+    Ok(
+        match found::by_handle(sb, journal, (object, handle), None)? {
+            Some(lower) => Told::There(lower),
+            None if is_unnamed => Told::Unnamed,
+            None => Told::Gone,
+        },
+    )
+}
+
+/// The newest file handle that an object's lines tell from `next` on: how long it is, and whether the object
+/// had no name then. `None`: the line that does was dropped.
+// Out of line: the line is not on the stack when the object is looked for.
+#[inline(never)]
+fn told_handle(
+    lines: &mut Lines<'_>,
+    mut next: Option<Pos>,
+    handle: &mut [u8; HANDLE_MAX],
+) -> Result<Option<(usize, bool)>> {
     while let Some(at) = next {
         let line = match lines.read(at) {
-            Err(e) if e == ENODATA => return Err(trimmed()),
+            Err(e) if e == ENODATA => return Ok(None),
             line => line?,
         };
-        if let Some(handle) = line.fh {
-            return Ok(match by_handle(mount, object, handle)? {
-                Some(lower) => Told::There(lower),
-                None if line.unnamed => Told::Unnamed,
-                None => Told::Gone,
-            });
+        if let Some(told) = line.fh {
+            let len = decode_hex(told, handle).ok_or(EUCLEAN)?;
+            return Ok(Some((len, line.unnamed)));
         }
         if line.prev.is_some_and(|prev| prev >= at) {
-            return Err(EUCLEAN.into());
+            return Err(EUCLEAN);
         }
         next = line.prev;
     }
-    Err(trimmed())
+    Ok(None)
 }
 
-/// The lower name of an object with this file handle (hexadecimal); `None`: it is gone.
-fn by_handle(mount: &Mount, object: ObjectId, handle: &[u8]) -> Result<Option<ARef<Dentry>>> {
-    let mut bytes = [0; 64];
+/// The lower name of an object with this file handle (hexadecimal); `None`: it is gone, or none of the tree.
+fn by_handle(
+    sb: &SuperBlock,
+    journal: &Journal,
+    (object, handle): (ObjectId, &[u8]),
+    beside: Option<&Dentry>,
+) -> Result<Option<ARef<Dentry>>> {
+    let mut bytes = [0; HANDLE_MAX];
     let len = decode_hex(handle, &mut bytes).ok_or(EUCLEAN)?;
     let handle = bytes.get(..len).ok_or(EUCLEAN)?;
-    let lower = match attr::open_handle(mount.lower(), handle) {
-        Err(e) if e == ESTALE || e == ENOENT => return Ok(None),
-        lower => lower?,
-    };
-    // Its number may be another one's by now.
-    let is_it = lower.inode().is_some_and(|inode| inode.id() == object);
-    Ok(is_it.then_some(lower))
+    found::by_handle(sb, journal, (object, handle), beside)
 }
 
 /// What is kept of an object, and the directory that it is in, looked for with `segment` first: a
@@ -503,9 +536,8 @@ fn kept_at(
         Err(e) if e == ENODATA => return Ok(None),
         found => found?,
     };
-    let kept = dir.child(entry.bytes())?;
-    let is_it = kept.inode().is_some_and(|inode| inode.id() == object);
-    Ok(is_it.then_some((dir, kept)))
+    let kept = found::kept_entry(&dir, entry.bytes(), object)?;
+    Ok(kept.map(|kept| (dir, kept)))
 }
 
 /// A directory that is not empty any more is in the way.

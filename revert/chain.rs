@@ -89,17 +89,23 @@ impl<'j> Chain<'j> {
     }
 
     /// Takes one step; `fate` says what becomes of the operation with a number, if it stands.
-    // A line is half a kilobyte: out of line, its copies are on the stack only meanwhile.
+    // A line is half a kilobyte: out of line, its copies are on the stack only meanwhile, and not when
+    // the log is read.
     #[inline(never)]
     pub(crate) fn step_with(&mut self, fate: impl FnOnce(u64) -> Fate) -> Result<Link<'_>> {
         let Some(at) = self.walk.next() else {
             return Ok(Link::End);
         };
-        let len = match self.journal.read_line(at, &mut self.buf) {
-            Ok(len) => len,
-            Err(e) if e == ENODATA => return Ok(Link::Trimmed),
-            Err(e) => return Err(e),
-        };
+        match self.journal.read_line(at, &mut self.buf) {
+            Ok(len) => self.step_on(at, len, fate),
+            Err(e) if e == ENODATA => Ok(Link::Trimmed),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Takes a step on the line in the buffer, which has so many bytes.
+    #[inline(never)]
+    fn step_on(&mut self, at: Pos, len: usize, fate: impl FnOnce(u64) -> Fate) -> Result<Link<'_>> {
         let text = self.buf.get(..len).ok_or(EUCLEAN)?;
         // The journal has verified the sum.
         let Ok(mut line) = Line::parse(text, None) else {

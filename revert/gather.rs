@@ -241,13 +241,18 @@ pub(super) fn plan(
         let hides = chain.hides();
         gathering.is_newest &= !hides;
         let missing = choice.missing(gathering.taken);
-        let found = match chain.step_with(|seq| choice.fate(seq))? {
-            Link::End => Err(Refusal::new(Reason::NothingLeft, gathering.newest)),
-            Link::Trimmed => Err(Refusal::new(Reason::Trimmed, 0)),
-            Link::Line(line, _, _, Step::Stop(_)) => Err(Refusal::new(Reason::Foreign, line.seq)),
-            Link::Line(line, at, _, step) => {
+        // In place: a line is half a kilobyte.
+        let link = chain.step_with(|seq| choice.fate(seq));
+        let found = match &link {
+            Err(e) => return Err((*e).into()),
+            Ok(Link::End) => Err(Refusal::new(Reason::NothingLeft, gathering.newest)),
+            Ok(Link::Trimmed) => Err(Refusal::new(Reason::Trimmed, 0)),
+            Ok(Link::Line(line, _, _, Step::Stop(_))) => {
+                Err(Refusal::new(Reason::Foreign, line.seq))
+            }
+            Ok(Link::Line(line, at, _, step)) => {
                 gathering.oldest_line = gathering.oldest_line.min(at.segment);
-                gathering.step(&line, step, objections).map(|()| true)
+                gathering.step(line, *step, objections).map(|()| true)
             }
         };
         match found {

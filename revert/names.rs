@@ -11,6 +11,7 @@ use super::{
     binding::{kept, told, Gone, Told},
     close_intent,
     content::{Entry, NO_REDO},
+    found,
     rights::inverse::Asking,
     steps::{Lines, Todo, Way},
     taken::Taken,
@@ -20,13 +21,12 @@ use crate::{
     backup::{self, Subject, What},
     history::{
         journal::{Journal, LineRoom, Room},
-        line::{decode_hex, decode_percent, Line, ObjectId, Op, Undo, MAX_LINE},
+        line::{decode_percent, Line, ObjectId, Op, Undo, MAX_LINE},
         plan::{Directory, NameStep, Progress},
     },
     stack::{Mount, ObjectState, Open},
     uapi::Reason,
     vfs::{
-        attr,
         dentry::{Dentry, OwnDentry},
         error::EUCLEAN,
         inode::{Inode, OwnInode},
@@ -178,7 +178,7 @@ impl Names<'_> {
         let lower = name::look_up(self.mount.lower(), self.lower, name)?;
         let lower = match lower.inode() {
             Some(inode) if inode.id() == node => lower,
-            _ => match told(self.mount, self.journal, node)? {
+            _ => match told(self.dir.superblock(), self.journal, node)? {
                 Told::There(lower) => lower,
                 Told::Gone | Told::Unnamed => return Ok(0),
             },
@@ -467,13 +467,15 @@ pub(super) fn state_intent(
 
 /// The lower directory that a line tells of.
 pub(super) fn directory(mount: &Mount, parent: &Directory<'_>) -> Outcome<ARef<Dentry>> {
-    let mut bytes = [0; 64];
-    let len = decode_hex(parent.handle, &mut bytes).ok_or(EUCLEAN)?;
-    let handle = bytes.get(..len).ok_or(EUCLEAN)?;
-    let found = attr::open_handle(mount.lower(), handle);
-    let found = found.map_err(|_| Refusal::new(Reason::Conflict, 0))?;
-    match found.inode() {
-        Some(inode) if inode.id() == parent.object => Ok(found),
+    let found = found::told_directory(mount, parent.handle);
+    match found {
+        Ok(Some(found))
+            if found
+                .inode()
+                .is_some_and(|inode| inode.id() == parent.object) =>
+        {
+            Ok(found)
+        }
         _ => Err(Refusal::new(Reason::Conflict, 0)),
     }
 }
@@ -489,7 +491,8 @@ pub(super) fn parse(text: &[u8]) -> Result<Line<'_>> {
 pub(super) fn decode<'b>(encoded: &[u8], buf: &'b mut [u8; NAME]) -> Result<&'b [u8]> {
     let len = decode_percent(encoded, buf).ok_or(EUCLEAN)?;
     let name = buf.get(..len).ok_or(EUCLEAN)?;
-    if name.is_empty() || name.contains(&b'/') || name == b"." || name == b".." {
+    let is_path = name.iter().any(|byte| matches!(byte, b'/' | 0));
+    if name.is_empty() || is_path || name == b"." || name == b".." {
         return Err(EUCLEAN);
     }
     Ok(name)

@@ -9,6 +9,7 @@
 use super::{
     apply::Target,
     content::{is_forward_only, Content},
+    found,
     names::{Names, NamesLeft},
     steps::{is_on_names, steps_of, Lines},
     Refusal,
@@ -23,7 +24,6 @@ use crate::{
     },
     stack::{Mount, ObjectState},
     vfs::{
-        attr,
         c,
         dentry::Dentry,
         error::{ENODATA, ESTALE, EUCLEAN},
@@ -180,13 +180,8 @@ fn withdraw(
     let n = line.fh.and_then(|fh| decode_hex(fh, &mut handle));
     let handle = handle.get(..n.ok_or(EUCLEAN)?).ok_or(EUCLEAN)?;
     let mount = sb.mount().lower();
-    let dentry = attr::open_handle(mount, handle)?;
-    if dentry
-        .inode()
-        .is_none_or(|inode| inode.id() != unfinished.object)
-    {
-        return Err(ESTALE);
-    }
+    let known = (unfinished.object, handle);
+    let dentry = found::by_handle(sb, journal, known, None)?.ok_or(ESTALE)?;
     if let Some(op) = unfinished.end {
         end(sb, journal, &dentry, op, unfinished.seq)?;
         return Ok("it had ended with its group");
@@ -448,10 +443,12 @@ pub(crate) fn withdraw_last(
         journal,
         is_alone: true,
     };
-    let put_right = match is_forward_only(&line) {
+    // Planning it takes much of the stack, and this may be in the midst of another revert.
+    let put_right = task::on_new_stack(|| match is_forward_only(&line) {
         true => content(mount, journal, inode, (dentry, file.as_deref())).go_on(&line, true),
         false => target.withdraw(&line),
-    };
+    });
+    let put_right = put_right.unwrap_or(Err(EIO));
     match put_right {
         Ok(()) if is_forward_only(&line) => {
             close(mount, journal, inode, state, Op::Commit, line.seq)?;

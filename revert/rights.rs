@@ -79,6 +79,11 @@ impl<'a> Caller<'a> {
         }
     }
 
+    /// The journal whose lines are asked about.
+    pub(crate) fn journal(&self) -> &'a Journal {
+        self.journal
+    }
+
     /// Whether everything is shown.
     pub(crate) fn is_administrator(&self) -> bool {
         self.is_administrator
@@ -181,7 +186,7 @@ impl<'a> Caller<'a> {
         let is_owned = match binding::kept(self.journal, object, segment)? {
             Some((_, lower)) => is_owner(&lower),
             // What cannot be found any more is nobody's.
-            None => match binding::told(self.mount, self.journal, object) {
+            None => match binding::told(self.sb, self.journal, object) {
                 Ok(Told::There(lower)) => is_owner(&lower),
                 _ => false,
             },

@@ -75,13 +75,30 @@ impl<'j> Lines<'j> {
     #[inline(never)]
     pub(super) fn read(&mut self, at: Pos) -> Result<Line<'_>> {
         let len = self.journal.read_line(at, &mut self.buf)?;
+        self.parse(len)
+    }
+
+    /// The line in the buffer, which has so many bytes.
+    #[inline(never)]
+    pub(super) fn parse(&self, len: usize) -> Result<Line<'_>> {
         parse(self.buf.get(..len).ok_or(EUCLEAN)?)
+    }
+
+    /// Reads the line that stands at a place into the buffer, for [`Self::parse`].
+    pub(super) fn fetch(&mut self, at: Pos) -> Result<usize> {
+        self.journal.read_line(at, &mut self.buf)
     }
 
     /// What a step does.
     pub(super) fn step(&mut self, todo: &Todo) -> Outcome<NameStep<'_>> {
+        let len = self.fetch(todo.at)?;
+        self.step_in(len, todo)
+    }
+
+    #[inline(never)]
+    fn step_in(&self, len: usize, todo: &Todo) -> Outcome<NameStep<'_>> {
         let seq = todo.seq;
-        let line = self.read(todo.at)?;
+        let line = self.parse(len)?;
         let (first, second) = name_steps(&line).map_err(|e| e.refuse(seq))?;
         if todo.is_second {
             second.ok_or(EUCLEAN.into())

@@ -6,12 +6,15 @@ use crate::{
     history::{
         journal::Journal,
         line::{decode_hex, without_arguments, Line, ObjectId, MAX_LINE},
-        objects::{Entry, Objects, SLOTS}, //
+        objects::{Entry, Objects, SLOTS},
+        orphan::HANDLE_MAX, //
     },
-    revert::rights::{Caller, Rights},
+    revert::{
+        found,
+        rights::{Caller, Rights}, //
+    },
     uapi::{HistoryLine, ReadHistory},
     vfs::{
-        attr,
         error::{ENODATA, EUCLEAN},
         file::OwnFile,
         inode::OwnInode,
@@ -242,17 +245,15 @@ fn rights_over(
     handle: &[u8],
 ) -> Result<Rights> {
     let sb = file.own_inode().superblock();
-    let mut bytes = [0; 64];
+    let mut bytes = [0; HANDLE_MAX];
     let len = decode_hex(handle, &mut bytes).unwrap_or(0);
     let handle = bytes.get(..len).unwrap_or_default();
-    let Ok(found) = attr::open_handle(sb.mount().lower(), handle) else {
+    let Ok(Some(lower)) = found::by_handle(sb, caller.journal(), (object, handle), None) else {
         return Ok(Rights::Nothing);
     };
-    match found.inode() {
-        Some(inode) if inode.id() == object => {
-            caller.may_read(&*OwnInode::obtain(sb, inode)?, &found)
-        }
-        _ => Ok(Rights::Nothing),
+    match lower.inode() {
+        Some(inode) => caller.may_read(&*OwnInode::obtain(sb, inode)?, &lower),
+        None => Ok(Rights::Nothing),
     }
 }
 

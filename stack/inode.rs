@@ -92,6 +92,8 @@ impl NameHooks for Stack {
             Ok(locked.dentry().get())
         })?;
         naming.done(Some(inode));
+        // Its next line tells of this directory, too.
+        backup::moved(inode);
         backup::touched(inode, old);
         backup::names::has_a_name(inode, old);
         dentry.set_lower(lower);

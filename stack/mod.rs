@@ -21,6 +21,7 @@ mod range;
 mod room;
 mod slices;
 mod stores;
+mod tree;
 mod turns;
 mod xattr;
 
@@ -30,6 +31,7 @@ pub(crate) use object::{new_object, Object, ObjectState, Owned};
 pub(crate) use room::Payer;
 pub(crate) use slices::Slices;
 pub(crate) use stores::{Before, List, Store, UnderWay, Way};
+pub(crate) use tree::{Listings, Place};
 
 use crate::vfs::FileSystem;
 

@@ -6,7 +6,7 @@ use super::{
     probe::{self, Failure},
     room::{GivingUp, Payer, PAUSES},
     turns::Turns,
-    IdentityCache, Slices, Stack,
+    IdentityCache, Listings, Slices, Stack,
 };
 use crate::{
     history::{
@@ -128,6 +128,8 @@ pub(crate) struct Mount {
     #[pin]
     turns: Turns,
     #[pin]
+    listings: Listings,
+    #[pin]
     scratch: Mutex<KVec<u8>>,
     #[pin]
     identities: IdentityCache,
@@ -167,15 +169,25 @@ impl Mount {
     /// Subvolumes below the source have inode numbers of their own, which the history could not
     /// tell from ours: they are not entered.
     pub(crate) fn refuse_other_volume(&self, inode: &Inode, lower: &Dentry) -> Result {
-        if inode.is_directory() && attr::device(&self.lower, lower)? != self.device {
+        if inode.is_directory() && self.is_other_volume(lower)? {
             return Err(EXDEV);
         }
         Ok(())
     }
 
+    /// Whether a lower object is in another subvolume than the source.
+    pub(super) fn is_other_volume(&self, lower: &Dentry) -> Result<bool> {
+        Ok(attr::device(&self.lower, lower)? != self.device)
+    }
+
     /// Each user's turn at a group request.
     pub(crate) fn turns(&self) -> &Turns {
         &self.turns
+    }
+
+    /// Directories that were listed lately.
+    pub(crate) fn listings(&self) -> &Listings {
+        &self.listings
     }
 
     /// A buffer for long lines.
@@ -310,6 +322,7 @@ impl Mount {
                 commit: options.commit(),
                 lost: Atomic::new(0),
                 turns <- Turns::new(),
+                listings <- Listings::new(),
                 slices: Slices::new(options.commit())?,
                 device,
                 scratch <- new_mutex!(scratch, "Mount::scratch"),

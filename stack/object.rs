@@ -37,6 +37,8 @@ pub(crate) struct Object {
     kept: Atomic<bool>,
     /// Whether it has had no name so far.
     unnamed: Atomic<bool>,
+    /// Whether it has had a name in the tree since its inode came to memory.
+    shown: Atomic<bool>,
     /// The task that has our inode's lock for a whole request; 0: none has.
     holder: Atomic<i64>,
 }
@@ -91,6 +93,7 @@ pub(crate) fn new_object() -> impl PinInit<Object, Error> {
         stores <- Stores::new(),
         kept: Atomic::new(false),
         unnamed: Atomic::new(false),
+        shown: Atomic::new(false),
         holder: Atomic::new(0),
     })
 }
@@ -114,6 +117,17 @@ impl Object {
     /// Notes that it was made without a name, or gets its first one; answers what was so before.
     pub(crate) fn note_unnamed(&self, is_unnamed: bool) -> bool {
         self.unnamed.xchg(is_unnamed, Full)
+    }
+
+    /// Whether a name in the tree was bound to it since its inode came to memory.
+    pub(crate) fn was_shown(&self) -> bool {
+        self.shown.load(Relaxed)
+    }
+
+    /// Notes that.
+    #[inline]
+    pub(crate) fn note_shown(&self) {
+        self.shown.store(true, Relaxed);
     }
 
     /// Which task has our inode's lock for a whole request; 0: none has.

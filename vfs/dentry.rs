@@ -100,6 +100,12 @@ impl Dentry {
         unsafe { ARef::from_raw(NonNull::new_unchecked(parent.cast())) }
     }
 
+    /// Whether it is `root`, or below that, however names are moved meanwhile.
+    pub(crate) fn is_below(&self, root: &Dentry) -> bool {
+        // SAFETY: Two live dentries.
+        unsafe { c::is_subdir(self.as_ptr(), root.as_ptr()) }
+    }
+
     /// Whether its name was removed, or something else was renamed over it. A remote filesystem may
     /// have forgotten the dentry instead.
     pub(crate) fn has_lost_its_name(&self) -> bool {
@@ -221,6 +227,7 @@ impl OwnDentry {
 
     /// Binds the name to `inode`, for good.
     pub(crate) fn instantiate(&self, inode: ARef<OwnInode>) {
+        inode.object().note_shown();
         let inode = ARef::into_raw(inode);
         // SAFETY: The dentry is negative and the reference is handed over.
         unsafe { c::d_instantiate(self.as_ptr(), inode.as_ptr().cast()) };
@@ -234,6 +241,9 @@ impl OwnDentry {
 
     /// Ends a look-up: binds the name to `inode`, or to nothing. Returns what `->lookup` returns.
     pub(crate) fn splice(&self, inode: Option<ARef<OwnInode>>) -> *mut c::dentry {
+        if let Some(inode) = &inode {
+            inode.object().note_shown();
+        }
         let inode = inode.map_or(core::ptr::null_mut(), |i| ARef::into_raw(i).as_ptr().cast());
         // SAFETY: The dentry is being looked up; the reference is handed over.
         unsafe { c::d_splice_alias(inode, self.as_ptr()) }

@@ -626,6 +626,11 @@ impl OwnInode {
         kernel::error::to_result(unsafe { c::inode_permission(idmap, self.as_ptr(), wanted) })
     }
 
+    /// Whether the lower inode has one of ours in memory that had a name of ours.
+    pub(crate) fn was_shown(sb: &SuperBlock, lower: &Inode) -> bool {
+        Self::find(sb, lower).is_some_and(|inode| inode.object().was_shown())
+    }
+
     fn find(sb: &SuperBlock, lower: &Inode) -> Option<ARef<OwnInode>> {
         let key = lower.as_ptr();
         // SAFETY: `test` takes a lower inode; all inodes of `sb` are ours.

@@ -170,6 +170,16 @@ pub(crate) fn pid_for_caller(pid: u32) -> u32 {
 /// Runs `work` in a kernel thread and waits: there the caller's RLIMIT_FSIZE, signals, quota and
 /// memory control group do not reach. The caller keeps its locks; `work` must take none of them.
 pub(crate) fn in_kthread<R: Send>(work: impl FnOnce() -> R + Send) -> Option<R> {
+    call(work, false)
+}
+
+/// As [`in_kthread`], for what needs much of the stack, and is done far down on the caller's. `work` may use
+/// that one itself.
+pub(crate) fn on_new_stack<R: Send>(work: impl FnOnce() -> R + Send) -> Option<R> {
+    call(work, true)
+}
+
+fn call<R: Send>(work: impl FnOnce() -> R + Send, nests: bool) -> Option<R> {
     struct Job<W, R> {
         work: Option<W>,
         result: Option<R>,
@@ -178,7 +188,7 @@ pub(crate) fn in_kthread<R: Send>(work: impl FnOnce() -> R + Send) -> Option<R> 
     ///
     /// `argument` is a live `Job<W, R>` that nobody else uses until this returns.
     unsafe extern "C" fn run<W: FnOnce() -> R, R>(argument: *mut c_void) {
-        // SAFETY: `in_kthread` passes its job and waits for this call to end.
+        // SAFETY: `call` passes its job and waits for this call to end.
         let job = unsafe { &mut *argument.cast::<Job<W, R>>() };
         job.result = job.work.take().map(|work| work());
     }
@@ -190,7 +200,13 @@ pub(crate) fn in_kthread<R: Send>(work: impl FnOnce() -> R + Send) -> Option<R> 
         result: None,
     };
     let function = runner(&job);
-    // SAFETY: The job lives until the call returns, which is after `run` has.
-    unsafe { c::lfs_call_in_kthread(Some(function), (&raw mut job).cast()) };
+    let argument = (&raw mut job).cast();
+    if nests {
+        // SAFETY: The job lives until the call returns, which is after `run` has.
+        unsafe { c::lfs_call_on_new_stack(Some(function), argument) };
+    } else {
+        // SAFETY: As above.
+        unsafe { c::lfs_call_in_kthread(Some(function), argument) };
+    }
     job.result
 }

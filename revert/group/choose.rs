@@ -20,6 +20,7 @@ use crate::{
     revert::{
         binding::is_there,
         gather::{self, Choice, Gathered, List},
+        names::directory,
         rights::{Caller, Rights},
         steps::{fate, is_on_names, Lines},
         taken::Taken,
@@ -418,19 +419,49 @@ impl Group<'_> {
         Ok(())
     }
 
+    /// Whether what is to have names again by an operation's inverse is there.
+    #[inline(never)]
+    fn are_there(
+        &self,
+        member: &Member,
+        line: &Line<'_>,
+        turn: &Turn,
+        objections: Objections<'_>,
+    ) -> Outcome {
+        let cause = turn.why.cause;
+        match name_steps(line) {
+            Err(e) => objections(cause, e.refuse(cause)),
+            Ok((first, second)) if turn.change == Change::Goes => {
+                self.can_come_back(member, cause, &first, objections)?;
+                match &second {
+                    Some(second) => self.can_come_back(member, cause, second, objections),
+                    None => Ok(()),
+                }
+            }
+            Ok(_) => Ok(()),
+        }
+    }
+
     /// Whether what has lost the name that comes back is there.
     #[inline(never)]
     fn can_come_back(
         &self,
+        member: &Member,
         cause: u64,
         step: &NameStep<'_>,
         objections: Objections<'_>,
     ) -> Outcome {
-        let NameStep::Restore { victim, .. } = step else {
+        let NameStep::Restore { victim, parent, .. } = step else {
             return Ok(());
         };
-        let Ground { mount, journal, .. } = self.ground;
-        match is_there(mount, journal, victim) {
+        let Ground {
+            sb, mount, journal, ..
+        } = self.ground;
+        let beside = match parent {
+            Some(parent) => directory(mount, parent)?,
+            None => self.ground.open(member.object)?.lower,
+        };
+        match is_there(sb, journal, victim, &beside) {
             Err(refusal) => objections(cause, refusal),
             Ok(()) => Ok(()),
         }
@@ -444,15 +475,18 @@ impl Group<'_> {
         let mut chain = Chain::new(journal, object, head, OnForeign::Pass)?;
         loop {
             self.ground.breathe()?;
-            match chain.step_with(|seq| fate(self.takes(seq)))? {
-                Link::Line(line, ..) if line.seq < than => return Ok(None),
+            // In place: a line is half a kilobyte.
+            let link = chain.step_with(|seq| fate(self.takes(seq)));
+            match &link {
+                Err(e) => return Err((*e).into()),
+                Ok(Link::Line(line, ..)) if line.seq < than => return Ok(None),
                 // A revert comes to nothing with what it took back.
-                Link::Line(line, _, _, Step::Take) if line.picks.is_some() => {}
-                Link::Line(line, _, _, Step::Take) if !self.takes(line.seq) => {
+                Ok(Link::Line(line, _, _, Step::Take)) if line.picks.is_some() => {}
+                Ok(Link::Line(line, _, _, Step::Take)) if !self.takes(line.seq) => {
                     return Ok(Some(line.seq))
                 }
-                Link::Line(..) => {}
-                Link::End | Link::Trimmed => return Ok(None),
+                Ok(Link::Line(..)) => {}
+                Ok(Link::End | Link::Trimmed) => return Ok(None),
             }
         }
     }
@@ -486,9 +520,11 @@ impl ChoosingNames<'_> {
         let mut reason = Reason::NothingLeft;
         while self.left != 0 || search.is_open() {
             group.ground.breathe()?;
-            // By reference: a line is half a kilobyte.
-            match &search.next(|seq| group.takes(seq))? {
-                order::Found::Line(line, at, turn) => {
+            // In place: a line is half a kilobyte.
+            let found = search.next(|seq| group.takes(seq));
+            match &found {
+                Err(e) => return Err((*e).into()),
+                Ok(order::Found::Line(line, at, turn)) => {
                     let is_own = chosen
                         .binary_search_by(|one| line.seq.cmp(&one.seq))
                         .is_ok();
@@ -504,7 +540,7 @@ impl ChoosingNames<'_> {
                         self.judge(member, line, turn, objections)?;
                     }
                 }
-                order::Found::Trimmed => {
+                Ok(order::Found::Trimmed) => {
                     reason = Reason::Trimmed;
                     if self.left == 0 {
                         // What comes back has to do with operations that were dropped.
@@ -513,7 +549,7 @@ impl ChoosingNames<'_> {
                     }
                     break;
                 }
-                order::Found::End => break,
+                Ok(order::Found::End) => break,
             }
         }
         let found = chosen.len().saturating_sub(self.left);
@@ -582,14 +618,7 @@ impl ChoosingNames<'_> {
             objections(cause, Refusal::new(Reason::Conflict, newer))?;
             return self.stays(member, line);
         }
-        match name_steps(line) {
-            Err(e) => objections(cause, e.refuse(cause)),
-            Ok((first, second)) if turn.change == Change::Goes => {
-                let mut steps = [Some(first), second].into_iter().flatten();
-                steps.try_for_each(|step| self.group.can_come_back(cause, &step, objections))
-            }
-            Ok(_) => Ok(()),
-        }
+        self.group.are_there(member, line, turn, objections)
     }
 
     /// An operation stays.

@@ -80,10 +80,16 @@ impl<'j> Search<'j> {
         let Some(at) = self.net.next() else {
             return Ok(Found::End);
         };
-        let line = match self.lines.read(at) {
-            Err(e) if e == ENODATA => return Ok(Found::Trimmed),
-            line => line?,
-        };
+        match self.lines.fetch(at) {
+            Err(e) if e == ENODATA => Ok(Found::Trimmed),
+            len => self.found(at, len?, takes),
+        }
+    }
+
+    // Out of line: what is parsed is not on the stack when the log is read.
+    #[inline(never)]
+    fn found(&mut self, at: Pos, len: usize, takes: impl FnOnce(u64) -> bool) -> Result<Found<'_>> {
+        let line = self.lines.parse(len)?;
         match self.net.step(&line, takes(line.seq)) {
             Ok(turn) => Ok(Found::Line(line, at, turn)),
             Err(Stop::NoRoom) => Err(ENOMEM),

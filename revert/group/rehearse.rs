@@ -270,6 +270,7 @@ impl<'a> Rehearsal<'a> {
     /// What a name is bound to behind the steps so far, which must be `node`, if that is known.
     #[inline(never)]
     fn bound(&mut self, dir: &Dir, name: &[u8], node: Option<ObjectId>) -> Outcome<ObjectId> {
+        (self.group.ground.mount).refuse_history(dir.lower(), name)?;
         let found = match self.names.get(&NameKey::of(dir.object(), name)) {
             Some(bound) => bound.ok_or(conflict())?,
             None => {
@@ -287,6 +288,7 @@ impl<'a> Rehearsal<'a> {
 
     #[inline(never)]
     fn must_be_free(&self, dir: &Dir, name: &[u8]) -> Outcome {
+        (self.group.ground.mount).refuse_history(dir.lower(), name)?;
         let is_free = match self.names.get(&NameKey::of(dir.object(), name)) {
             Some(bound) => bound.is_none(),
             None => name::look_up(self.group.ground.mount.lower(), dir.lower(), name)?
@@ -415,7 +417,7 @@ impl<'a> Rehearsal<'a> {
     #[inline(never)]
     fn restore(&mut self, dir: &Dir, name: &[u8], what: &Whereto<'_>) -> Outcome {
         let object = what.object();
-        let is_kept = self.find(what)?;
+        let is_kept = self.find(dir, what)?;
         self.must_be_free(dir, name)?;
         let known = self.known(object)?;
         if known.is_protected {
@@ -433,7 +435,7 @@ impl<'a> Rehearsal<'a> {
     /// Looks for an object that is to have a name again, and takes note of it: whether it will be kept
     /// then, or has other names.
     #[inline(never)]
-    fn find(&mut self, what: &Whereto<'_>) -> Outcome<bool> {
+    fn find(&mut self, dir: &Dir, what: &Whereto<'_>) -> Outcome<bool> {
         let object = what.object();
         if let Some(known) = self.objects.get(&object) {
             if known.is_kept {
@@ -444,7 +446,7 @@ impl<'a> Rehearsal<'a> {
             self.know(object, &lower, true)?;
             return Ok(true);
         }
-        let lower = self.named(what)?;
+        let lower = self.named(dir, what)?;
         self.may_come_back(&lower, true)?;
         self.know(object, &lower, false)?;
         Ok(false)
@@ -469,12 +471,14 @@ impl<'a> Rehearsal<'a> {
 
     /// One of an object's other names.
     #[inline(never)]
-    fn named(&self, what: &Whereto<'_>) -> Outcome<ARef<Dentry>> {
+    fn named(&self, dir: &Dir, what: &Whereto<'_>) -> Outcome<ARef<Dentry>> {
         let ground = &self.group.ground;
         match what {
-            Whereto::Victim(victim) => binding::named_victim(ground.mount, victim),
+            Whereto::Victim(victim) => {
+                binding::named_victim(ground.sb, ground.journal, victim, dir.lower())
+            }
             Whereto::Told(object) => {
-                let told: Told = binding::told(ground.mount, ground.journal, *object)?;
+                let told: Told = binding::told(ground.sb, ground.journal, *object)?;
                 told.there()
             }
         }

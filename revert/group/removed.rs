@@ -13,10 +13,7 @@ use crate::{
     },
     revert::{steps::Lines, Refusal},
     uapi::Reason,
-    vfs::{
-        attr,
-        error::{ENODATA, EUCLEAN}, //
-    },
+    vfs::error::{ENODATA, EUCLEAN}, //
 };
 use kernel::{prelude::*, rbtree::RBTree};
 
@@ -97,7 +94,7 @@ impl Group<'_> {
     #[inline(never)]
     fn removal(&self, orphan: &Orphan<'_>) -> Outcome<u64> {
         let ground = &self.ground;
-        let Ok(parent) = attr::open_handle(ground.mount.lower(), orphan.parent) else {
+        let Ok(parent) = ground.mount.directory_by_handle(orphan.parent) else {
             return Ok(0);
         };
         let parent = parent.inode().ok_or(ENOENT)?.id();

@@ -8,30 +8,28 @@
 //! namespace. Compare nfsd_acceptable(), which asks the same of each directory up to an export's root.
 
 use super::{
-    super::{names::NAME, steps::Lines},
+    super::{
+        found::{self, MOST_NAMES},
+        steps::Lines, //
+    },
     Caller, //
 };
 use crate::{
     history::{
-        line::{decode_hex, ObjectId},
+        line::ObjectId,
         orphan::{EntryName, Orphan, HANDLE_MAX},
         trust::HOME, //
     },
     vfs::{
-        attr,
         dentry::Dentry,
-        error::{ENODATA, ESTALE, EUCLEAN},
-        inode::{Inode, OwnInode},
-        name, //
+        error::{ENODATA, EUCLEAN},
+        inode::{Inode, OwnInode}, //
     },
 };
 use kernel::{prelude::*, sync::aref::ARef};
 
 /// A path is no longer than this many directories.
 const DEEPEST: usize = 4096;
-
-/// How many names of an object are tried.
-const MOST_NAMES: u32 = 64;
 
 /// What a path is broken into above an entry of what is kept: the entry's directory, the segment's, all of
 /// what is kept, and the history's.
@@ -59,7 +57,7 @@ impl Caller<'_> {
         let Some(parent) = self.told_in(inode.id())? else {
             return Ok(false);
         };
-        if (exact || !self.is_whole()) && !self.has_name_in(&parent, inode)? {
+        if (exact || !self.is_whole()) && found::name_in(self.mount, &parent, inode)?.is_none() {
             return Ok(false);
         }
         self.reaches_directory(&parent, false)
@@ -181,7 +179,7 @@ impl Caller<'_> {
         };
         let mut bytes = [0; HANDLE_MAX];
         match Orphan::parse(entry.bytes(), &mut bytes) {
-            Some(orphan) => self.directory_of(orphan.parent),
+            Some(orphan) => found::directory(self.mount, orphan.parent),
             None => Ok(None),
         }
     }
@@ -197,9 +195,7 @@ impl Caller<'_> {
                 line => line?,
             };
             if let Some(handle) = line.inside {
-                let mut bytes = [0; HANDLE_MAX];
-                let len = decode_hex(handle, &mut bytes).ok_or(EUCLEAN)?;
-                return self.directory_of(bytes.get(..len).unwrap_or_default());
+                return found::told_directory(self.mount, handle);
             }
             if line.prev.is_some_and(|prev| prev >= at) {
                 return Err(EUCLEAN);
@@ -207,45 +203,5 @@ impl Caller<'_> {
             next = line.prev;
         }
         Ok(None)
-    }
-
-    fn directory_of(&self, handle: &[u8]) -> Result<Option<ARef<Dentry>>> {
-        if handle.is_empty() {
-            return Ok(None);
-        }
-        match attr::open_handle(self.mount.lower(), handle) {
-            Err(e) if e == ESTALE || e == ENOENT => Ok(None),
-            Err(e) => Err(e),
-            Ok(found) => Ok(Some(found).filter(|found| {
-                let inode = found.inode();
-                inode.is_some_and(|inode| inode.is_directory())
-            })),
-        }
-    }
-
-    /// Whether a directory has a name for an object. That name is in memory behind.
-    #[inline(never)]
-    fn has_name_in(&self, dir: &Dentry, inode: &Inode) -> Result<bool> {
-        let mount = self.mount.lower();
-        let mut names: KVVec<([u8; NAME], usize)> = KVVec::new();
-        let number = inode.number();
-        mount.directory_at(dir)?.list_numbered(&mut |name, found| {
-            let mut copy = [0; NAME];
-            if found != number || names.len() >= MOST_NAMES as usize {
-                return;
-            }
-            if let Some(room) = copy.get_mut(..name.len()) {
-                room.copy_from_slice(name);
-                // What finds no room is not found.
-                let _ = names.push((copy, name.len()), GFP_KERNEL_ACCOUNT);
-            }
-        })?;
-        for (name, len) in &names {
-            let lower = name::look_up(mount, dir, name.get(..*len).unwrap_or_default())?;
-            if lower.inode().is_some_and(|found| found.id() == inode.id()) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
     }
 }
