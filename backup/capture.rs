@@ -11,7 +11,7 @@ use crate::{
     vfs::{
         file::File,
         inode::Inode,
-        range::{extents, run_at, Run},
+        range::{drop_clean_zeroes, extents, run_at, Run},
         task, //
     },
 };
@@ -134,7 +134,9 @@ fn runs_of(journal: &Journal, lower: &Inode, reader: &File, range: (u64, u64)) -
 /// The runs of a range, if there are others than of data.
 fn holes_in(reader: &File, range: (u64, u64)) -> Result<Option<Runs>> {
     // Most often all of it is data, which takes no list.
-    if matches!(run_at(reader, range.0, range.1), Run::Data(to) if to >= range.1) {
+    if matches!(run_at(reader, range.0, range.1), Run::Data(to) if to >= range.1)
+        && !drop_clean_zeroes(reader, range.0, range.1)
+    {
         return Ok(None);
     }
     let mut runs = Runs::new();
@@ -144,7 +146,12 @@ fn holes_in(reader: &File, range: (u64, u64)) -> Result<Option<Runs>> {
 }
 
 /// Adds the runs of data and holes of a range, under our inode's lock.
-pub(crate) fn add_runs(runs: &mut Runs, reader: &File, (start, end): (u64, u64)) -> Result {
+pub(crate) fn add_runs(runs: &mut Runs, reader: &File, range: (u64, u64)) -> Result {
+    find_runs(runs, reader, range, range.0)
+}
+
+/// As [`add_runs`], where pages of the cache behind `cleaned` may make allocated space count as data.
+fn find_runs(runs: &mut Runs, reader: &File, (start, end): (u64, u64), mut cleaned: u64) -> Result {
     let mut at = start;
     let mut count = 0usize;
     while at < end {
@@ -158,6 +165,14 @@ pub(crate) fn add_runs(runs: &mut Runs, reader: &File, (start, end): (u64, u64))
         };
         // A lower filesystem that answers nonsense must not keep us here.
         let next = if next > at { next } else { end };
+        if is_data && cleaned < next {
+            let from = cleaned.max(at);
+            cleaned = next;
+            // Some of it may have been no data, but clean pages over allocated space.
+            if drop_clean_zeroes(reader, from, next) {
+                continue;
+            }
+        }
         if is_data {
             add_run(runs, (at, next), Content::Data)?;
         } else {
@@ -233,7 +248,8 @@ pub(super) fn holes(
         return Ok(Saved::Nothing);
     }
     let mut runs = Runs::new();
-    add_runs(&mut runs, reader, (start, end))?;
+    // A hole is one whatever pages lie in the cache.
+    find_runs(&mut runs, reader, (start, end), end)?;
     runs.retain(|run| run.content == Content::Hole);
     if runs.is_empty() {
         return Ok(Saved::Nothing);

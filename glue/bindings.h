@@ -12,6 +12,7 @@
 #include <linux/cred.h>
 #include <linux/crc32c.h>
 #include <linux/exportfs.h>
+#include <linux/fadvise.h>
 #include <linux/falloc.h>
 #include <linux/fiemap.h>
 #include <linux/file.h>
@@ -74,6 +75,7 @@ const unsigned int LFS_CONST_VM_SHARED = (unsigned int)VM_SHARED;
 const unsigned int LFS_CONST_VM_MAYWRITE = (unsigned int)VM_MAYWRITE;
 const unsigned int LFS_CONST_MAX_STACK_DEPTH = FILESYSTEM_MAX_STACK_DEPTH;
 const int LFS_CONST_FALLOC_KEEP_SIZE = FALLOC_FL_KEEP_SIZE;
+const int LFS_CONST_POSIX_FADV_DONTNEED = POSIX_FADV_DONTNEED;
 const int LFS_CONST_FALLOC_PUNCH_HOLE = FALLOC_FL_PUNCH_HOLE;
 const int LFS_CONST_FALLOC_COLLAPSE_RANGE = FALLOC_FL_COLLAPSE_RANGE;
 const int LFS_CONST_FALLOC_ZERO_RANGE = FALLOC_FL_ZERO_RANGE;
@@ -161,6 +163,7 @@ void lfs_read_into_cache(struct file *file, loff_t pos, size_t len);
 bool lfs_is_killed(void);
 int lfs_breathe(void);
 bool lfs_is_shmem(const struct inode *inode);
+loff_t lfs_clean_zeroes(struct address_space *mapping, loff_t pos, loff_t *end);
 u64 lfs_cached_runs(const struct inode *inode, u64 start, u64 len);
 
 /* shared writable mappings */

@@ -143,6 +143,73 @@ bool lfs_is_shmem(const struct inode *inode)
 	return shmem_mapping(inode->i_mapping);
 }
 
+/*
+ * Whether a part of the folio in [pos, end) may be a cached page over allocated,
+ * unwritten space: clean, not in use, and a page of it is of zeroes. A hint
+ * only, asked without the folio's lock: eviction checks again. The references
+ * are the cache's, that of a list which it is about to be put on, and ours.
+ */
+static bool is_clean_zeroes(struct folio *folio, loff_t pos, loff_t end)
+{
+	if (!folio_test_uptodate(folio) || folio_test_dirty(folio) ||
+	    folio_test_writeback(folio) || folio_test_locked(folio) ||
+	    folio_mapped(folio) || folio_contain_hwpoisoned_page(folio) ||
+	    folio_ref_count(folio) > folio_nr_pages(folio) + folio_has_private(folio) + 2)
+		return false;
+	pos = max(round_down(pos, PAGE_SIZE), folio_pos(folio));
+	end = min(end, folio_next_pos(folio));
+	for (; pos < end; pos += PAGE_SIZE) {
+		void *page = kmap_local_folio(folio, offset_in_folio(folio, pos));
+		bool is_zero = !memchr_inv(page, 0, PAGE_SIZE);
+
+		kunmap_local(page);
+		if (is_zero)
+			return true;
+	}
+	return false;
+}
+
+/**
+ * lfs_clean_zeroes - find clean pages that may make allocated space count as data
+ * @mapping: a lower file's mapping
+ * @pos: where to begin
+ * @end: where to end; set to the end of the last folio found
+ *
+ * iomap_seek_data() takes a page of the cache for data where space is allocated
+ * and unwritten (mapping_seek_hole_data()), though it be clean.
+ *
+ * Return: where the first such folio begins, or -1. Those behind it without a
+ * gap are found with it.
+ */
+loff_t lfs_clean_zeroes(struct address_space *mapping, loff_t pos, loff_t *end)
+{
+	pgoff_t index = pos >> PAGE_SHIFT, last = (*end - 1) >> PAGE_SHIFT;
+	loff_t found = -1, to = -1;
+	struct folio_batch batch;
+	bool go = true;
+
+	folio_batch_init(&batch);
+	while (go && !lfs_is_killed() && filemap_get_folios(mapping, &index, last, &batch)) {
+		for (unsigned int i = 0; i < folio_batch_count(&batch); i++) {
+			struct folio *folio = batch.folios[i];
+			bool is = go && (found < 0 || folio_pos(folio) == to) &&
+				  is_clean_zeroes(folio, pos, *end);
+
+			go = go && (is || found < 0);
+			if (!is)
+				continue;
+			if (found < 0)
+				found = folio_pos(folio);
+			to = folio_next_pos(folio);
+		}
+		folio_batch_release(&batch);
+		cond_resched();
+	}
+	if (found >= 0)
+		*end = to;
+	return found;
+}
+
 /* How many runs of pages there are in a range, one behind the other each. */
 u64 lfs_cached_runs(const struct inode *inode, u64 start, u64 len)
 {

@@ -281,6 +281,17 @@ impl Inode {
         unsafe { c::lfs_copy_cached(mapping, at, buf.as_mut_ptr().cast(), buf.len()) }
     }
 
+    /// The first clean pages of zeroes of the page cache in `[at, end)`, and those behind without a gap.
+    pub(crate) fn clean_zeroes(&self, at: u64, end: i64) -> Option<(i64, i64)> {
+        let at = i64::try_from(at).ok().filter(|&at| at < end)?;
+        // SAFETY: `self` is a live inode, so its mapping is there.
+        let mapping = unsafe { (*self.as_ptr()).i_mapping };
+        let mut to = end;
+        // SAFETY: `mapping` is the inode's; `to` is writable.
+        let from = unsafe { c::lfs_clean_zeroes(mapping, at, &mut to) };
+        (from >= 0).then_some((from, to))
+    }
+
     /// The inode leaves memory with its last user, instead of staying for the next; its names, too.
     pub(crate) fn drop_when_unused(&self) {
         // SAFETY: `self` is a live inode, and no lock of its names is held.

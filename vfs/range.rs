@@ -39,6 +39,25 @@ pub(crate) fn run_at(lower: &File, at: u64, end: u64) -> Run {
     }
 }
 
+/// Drops clean pages of zeroes in `[start, end)` from the lower page cache; returns whether there were
+/// any. Over allocated, unwritten space they count as data for [`run_at`] on ext4 and xfs.
+pub(crate) fn drop_clean_zeroes(lower: &File, start: u64, end: u64) -> bool {
+    let Ok(last) = i64::try_from(end) else {
+        return false;
+    };
+    let mut any = false;
+    let mut at = start;
+    while at < end {
+        let Some((from, to)) = lower.inode().clean_zeroes(at, last) else {
+            break;
+        };
+        let length = to.saturating_sub(from);
+        any |= advise(lower, from, length, c::POSIX_FADV_DONTNEED).is_ok();
+        at = u64::try_from(to).map_or(end, |to| to.max(at.saturating_add(1)));
+    }
+    any
+}
+
 /// How many extents of a file have a part of `[start, end)`, in which there is no data: written ones,
 /// or space that is only allocated. An error: the filesystem does not tell.
 pub(crate) fn extents(lower: &Inode, start: u64, end: u64) -> Result<u64> {

@@ -15,6 +15,7 @@ use rustix::io::Errno;
 use rustix::pipe::SpliceFlags;
 
 use crate::extents;
+use crate::group::{Watch, WALK};
 use crate::harness::Test;
 use crate::mounts::Lower;
 use crate::outcome::{check, fail, same, At, Outcome};
@@ -22,9 +23,12 @@ use crate::shadow::pattern;
 use crate::sys::Map;
 use crate::world::{put, World};
 
+use super::groups::{reverts_since, take_back};
+
 pub const TESTS: &[Test] = &[
     Test::new("space-asked", asked).only(&[Lower::Ext4]),
     Test::new("space-asked-while-written", while_written).only(&[Lower::Ext4]),
+    Test::new("space-unwritten", unwritten).only(&[Lower::Ext4, Lower::Xfs, Lower::Btrfs]),
     Test::new("space-many-holes", many_holes)
         .unmounted()
         .thorough()
@@ -82,6 +86,39 @@ fn forget(file: &File) -> Outcome {
 }
 
 type Step = fn(&File) -> Outcome;
+
+/// Allocated space that was read, and so lies in the page cache, is captured as that, not as zeroes: after
+/// an undo and its undo it is as unwritten as it was. In a dense file, and in one with a hole.
+fn unwritten(w: &mut World) -> Outcome {
+    for (name, hole) in [("dense", 0), ("sparse", 1 << 20)] {
+        let file = w.open(name)?;
+        file.set_len(hole)?;
+        let found = |w: &World| -> Outcome<_> {
+            forget(&file)?;
+            let runs = runs(&file)?;
+            // Now its pages are in the cache.
+            let content = std::fs::read(w.path(name))?;
+            Ok((runs, content))
+        };
+        let empty = found(w)?;
+        let since = Watch::begin(w)?;
+        fallocate(&file, Mode::empty(), hole, 256 * KIB)?;
+        put(&file, hole, &pattern(1, 8192))?;
+        put(&file, hole + 64 * KIB, &pattern(2, 8192))?;
+        let first = since.operations(w)?;
+        let allocated = found(w)?;
+        let since = Watch::begin(w)?;
+        put(&file, hole + 8 * KIB, &pattern(3, 98_304))?;
+        let second = since.operations(w)?;
+        take_back(w, &second, 0)?;
+        same(format!("{name}: unwritten"), found(w)?, allocated.clone())?;
+        let answer = take_back(w, &first, 0)?;
+        same(format!("{name}: empty"), found(w)?, empty)?;
+        take_back(w, &reverts_since(w, answer.seq)?, WALK)?;
+        same(format!("{name}: unwritten again"), found(w)?, allocated)?;
+    }
+    Ok(())
+}
 
 /// The same steps on a raw file, and on one of the mount: after each, both answer the same.
 fn asked(w: &mut World) -> Outcome {
