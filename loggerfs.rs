@@ -14,7 +14,9 @@
 //!    (`HeldInodes`): it waits for none of them while it has one, nor for another of this rank;
 //! 3. the object's history state (`ObjectState`, a mutex: never held over a lower call that may
 //!    fault in user memory);
-//! 4. journal staging (a leaf; never held over a lower call);
+//! 4. journal staging (a leaf; never held over a lower call); the journal's other mutexes, for its
+//!    workers and for giving up what is kept: `keep`, `pins`, `files`, `kept`, each held over lower
+//!    calls in the history's own directory, and staging below them;
 //! 5. lower write access (`mnt_want_write`, `file_start_write`: what a freeze of the lower
 //!    filesystem takes away; never twice on one superblock, never around journal I/O or a wait for
 //!    the worker, which needs it too);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Giving up what is kept, one object after the other, the oldest first: for whoever needs its room.
+//! Giving kept objects up for their room, one after the other, the oldest first.
 
 use kernel::prelude::*;
 
@@ -9,7 +9,10 @@ use super::{
     kept::{remove_whole, Known},
     sort::sort, //
 };
-use crate::vfs::{quota::Account, scope::AsKernel};
+use crate::vfs::{
+    quota::{Account, Accounts},
+    scope::AsKernel,
+};
 
 /// Where a search for objects to give up is.
 #[derive(Default)]
@@ -52,13 +55,51 @@ impl Journal {
         }
     }
 
+    /// Gives up objects that are kept with the oldest sealed segment, until they took `bytes`: as its
+    /// lines, they are next to be dropped, and often one of them is room enough. False: there is none.
+    pub(super) fn give_up_oldest(&self, bytes: u64) -> Result<bool> {
+        let Some(oldest) = self.oldest_sealed() else {
+            return Ok(false);
+        };
+        let mut found = KVVec::new();
+        self.list_kept(oldest, &mut found, None)?;
+        let mut taken = 0u64;
+        let mut any = false;
+        while taken < bytes {
+            let Some(known) = found.pop() else { break };
+            if let Some(bytes) = self.give_up(&known)? {
+                taken = taken.saturating_add(bytes);
+                any = true;
+            }
+        }
+        Ok(any)
+    }
+
+    /// Adds what is kept with a segment and counts for `account`, or any, the newest first.
+    fn list_kept(
+        &self,
+        segment: u64,
+        found: &mut KVVec<Known>,
+        account: Option<Account>,
+    ) -> Result {
+        let is_wanted = |accounts: Accounts| account.is_none_or(|one| accounts.has(one));
+        self.kept.lock().list(segment, found, &is_wanted)?;
+        sort(found, |a, b| a.since > b.since);
+        Ok(())
+    }
+
     /// Goes on to the next segment with which something is kept. False: there is none.
     fn look_further(&self, reclaim: &mut Reclaim) -> Result<bool> {
         let active = self.segment();
         if reclaim.account.is_none() && reclaim.segment != 0 && reclaim.segment < active {
-            // Its directories take room, too, and nothing more comes to them.
-            let freed = self.kept.lock().drop_segment(reclaim.segment)?;
-            self.count_kept(0, freed);
+            // Its directories take room, too, and nothing more comes to them. A revert may have pinned
+            // what is in them since they were listed; none does as long as this is locked.
+            let pins = self.pins.lock();
+            if pins.may_give_up(reclaim.segment) {
+                let freed = self.kept.lock().drop_segment(reclaim.segment)?;
+                drop(pins);
+                self.count_kept(0, freed);
+            }
         }
         let later = self.kept.lock().segments()?;
         let later = later.iter().copied().filter(|s| *s > reclaim.segment);
@@ -69,19 +110,15 @@ impl Journal {
             return Ok(false);
         }
         reclaim.segment = next;
-        let account = reclaim.account;
-        self.kept
-            .lock()
-            .list(next, &mut reclaim.found, &|accounts| {
-                account.is_none_or(|account| accounts.has(account))
-            })?;
-        sort(&mut reclaim.found, |a, b| a.since > b.since);
+        self.list_kept(next, &mut reclaim.found, reclaim.account)?;
         Ok(true)
     }
 
     /// Gives an object up. `None`: it is not kept any more, or a revert may be about to bring it back.
     fn give_up(&self, known: &Known) -> Result<Option<u64>> {
-        if !self.pins.lock().may_give_up(known.place.segment()) {
+        // Locked until it is gone: a revert that begins meanwhile finds it, or that it is gone.
+        let pins = self.pins.lock();
+        if !pins.may_give_up(known.place.segment()) {
             return Ok(None);
         }
         let (dir, name) = (known.place.dir(), known.name.bytes());
@@ -90,6 +127,7 @@ impl Journal {
             return Ok(None);
         }
         remove_whole(dir, name)?;
+        drop(pins);
         // Most filesystems give blocks back with the change of names that freed them.
         let synced = dir.sync();
         self.count_kept(0, bytes);

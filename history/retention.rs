@@ -48,6 +48,8 @@ const FEW: usize = 2;
 pub(super) enum GaveUp {
     /// The file that waits for a new use.
     Spare,
+    /// Objects that are kept with the oldest segment.
+    Kept,
     /// The oldest segment.
     Segment,
     /// The reserve.
@@ -197,6 +199,12 @@ impl Journal {
         RESERVE_BYTES.min(self.history_max / 8)
     }
 
+    /// The oldest segment, if it is sealed.
+    pub(super) fn oldest_sealed(&self) -> Option<u64> {
+        let oldest = self.files.lock().first();
+        (oldest < self.staging.lock().first_unsealed()).then_some(oldest)
+    }
+
     /// Drops the oldest sealed segment. False: there is none, or a revert reads it, or the end of a
     /// revert that read it is not durable: it will be in a moment, and the keeper comes again, unless
     /// this is a `last_resort`.
@@ -205,14 +213,13 @@ impl Journal {
         let mut pins = self.pins.lock();
         let mut files = self.files.lock();
         let oldest = files.first();
-        let (end, durable) = {
+        let durable = {
             let staging = self.staging.lock();
-            let end = staging.ended.map_or(staging.seed.segment, |e| e.segment);
-            (end, staging.durable)
+            if oldest >= staging.first_unsealed() {
+                return Ok(false);
+            }
+            staging.durable
         };
-        if oldest >= end {
-            return Ok(false);
-        }
         match pins.may_drop(oldest, durable) {
             Droppable::Yes => {}
             Droppable::Once(_) if last_resort => {}
@@ -267,8 +274,8 @@ impl Journal {
     }
 
     /// Makes room on the lower filesystem for what is staged already: gives up the file that waits
-    /// for a new use, or the oldest segment, or so many bytes of the reserve. `None`: nothing is left
-    /// to give up.
+    /// for a new use, or what is kept with the oldest segment, or that segment, or so many bytes of
+    /// the reserve. `None`: nothing is left to give up.
     pub(super) fn make_room(&self, bytes: u64) -> Result<Option<GaveUp>> {
         let mut keep = self.keep.lock();
         let gave_up = self.give_up_unused(&mut keep, bytes)?;
@@ -285,6 +292,9 @@ impl Journal {
             return Ok(Some(GaveUp::Spare));
         }
         let trims = self.options.on_full == OnFull::Trim;
+        if trims && self.give_up_oldest(bytes)? {
+            return Ok(Some(GaveUp::Kept));
+        }
         if trims && self.drop_oldest(keep, false)? {
             self.files.lock().give_up_spare()?;
             return Ok(Some(GaveUp::Segment));

@@ -219,6 +219,11 @@ impl Staging {
         self.writing.error.or(self.keeping.error)
     }
 
+    /// The first segment that is not sealed yet.
+    pub(super) fn first_unsealed(&self) -> u64 {
+        self.ended.map_or(self.seed.segment, |ended| ended.segment)
+    }
+
     /// The newest ticket that was given.
     pub(super) fn last_ticket(&self) -> u64 {
         self.tickets

@@ -32,6 +32,9 @@ pub(super) const WRITER: u8 = 0;
 /// How many seconds until another try after an error.
 const RETRY_SECONDS: u32 = 1;
 
+/// How much of what is kept is given up for one chunk at once, in bytes, before the next try.
+const MOST_KEPT: u64 = 8 * PIECE;
+
 impl Job<WRITER> for Journal {
     fn run(&self, tick: bool) {
         let _kernel = AsKernel::new();
@@ -131,8 +134,8 @@ impl Journal {
     }
 
     /// Writes a chunk; when there is no space, again after room was made. No more than one segment is
-    /// dropped in a row; of the reserve, more goes each time, since what a filesystem wants to have free
-    /// for one change may be much more than that takes.
+    /// dropped in a row; of what is kept, and of the reserve, more goes each time, since what a
+    /// filesystem wants to have free for one change may be much more than that takes.
     fn write(&self, batch: Batch, chunks: &[Chunk], is_payload: bool) -> Result {
         let chunk = chunks.get(batch.index).ok_or(EIO)?;
         let segment = self.files.lock().to_write(batch.segment)?;
@@ -148,6 +151,9 @@ impl Journal {
             match gave_up {
                 None => return result,
                 Some(GaveUp::Reserve) => share = share.saturating_mul(2),
+                // Some filesystems free it later: the next try is in a second.
+                Some(GaveUp::Kept) if share >= MOST_KEPT => return result,
+                Some(GaveUp::Kept) => share = share.saturating_mul(2),
                 _ if gave_up == last => return result,
                 _ => {}
             }

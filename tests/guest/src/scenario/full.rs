@@ -3,7 +3,7 @@
 //! No room: on the lower filesystem, in the history, and for the writer alone.
 
 use std::fs;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::PathBuf;
 
 use rustix::io::Errno;
@@ -24,6 +24,9 @@ pub const TESTS: &[Test] = &[
         .seconds(120),
     Test::new("full-write-that-fails", full_write_that_fails).unmounted(),
     Test::new("full-deleted-gives-way", full_deleted_gives_way)
+        .unmounted()
+        .seconds(120),
+    Test::new("full-history-as-needed", full_history_as_needed)
         .unmounted()
         .seconds(120),
     Test::new("full-private", full_private)
@@ -107,6 +110,73 @@ fn wait_for_room(w: &World) -> Outcome {
         std::thread::sleep(std::time::Duration::from_millis(50));
     }
     crate::outcome::fail!("a deleted file's room does not come back")
+}
+
+/// The history's own room on a full disk: some of the deleted files that are kept with the oldest
+/// segment go, not the segment with all of them.
+fn full_history_as_needed(w: &mut World) -> Outcome {
+    const DELETED: usize = 16;
+    const SIZE: usize = 544 << 10;
+    /// `Revert.flags`: without a copy for redo, for which a full disk has no room.
+    const NO_REDO: u32 = 16;
+    /// Why a revert was refused: what it needs was given up.
+    const TRIMMED: u32 = 3;
+    let place = small(w, "history_max=128M")?;
+    w.make("work", &pattern(500, 1 << 20))?;
+    fs::create_dir(w.path("d"))?;
+    for number in 0..DELETED {
+        fs::write(
+            w.path(&format!("d/{number:02}")),
+            pattern(number as u64, SIZE),
+        )?;
+    }
+    let everything = || rustix::fs::syncfs(fs::File::open(&w.mnt)?).at("syncing");
+    everything()?;
+    for number in 0..DELETED {
+        fs::remove_file(w.path(&format!("d/{number:02}")))?;
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    // The segment is full with them: it is sealed once the next lines come.
+    for _ in 0..20 {
+        fs::set_permissions(w.path("d"), fs::Permissions::from_mode(0o755))?;
+        everything()?;
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    let filler = fs::File::create(place.join("filler"))?;
+    let mut at = 0;
+    while let Ok(written) = filler.write_at(&[b'f'; 4096], at) {
+        at += written as u64;
+        check!(at < 1 << 30, "a small filesystem takes a gigabyte");
+    }
+    let file = w.open("work")?;
+    for piece in 0..16 {
+        put(&file, piece << 16, &pattern(600 + piece, 1 << 16))?;
+    }
+    everything()?;
+    let dir = fs::File::open(w.path("d"))?;
+    let mut back = 0;
+    while back < DELETED {
+        if let (Err(_), answer) = undo::revert_more(&dir, 1, NO_REDO) {
+            check!(answer.reason == TRIMMED, "refused for another reason: {answer:?}");
+            break;
+        }
+        // The changes of mode came after the deletions.
+        back = fs::read_dir(w.path("d"))?.count();
+    }
+    check!(
+        back >= DELETED / 2,
+        "only {back} of {DELETED} deleted files are left"
+    );
+    for number in DELETED - back..DELETED {
+        w.same(
+            "brought back",
+            &format!("d/{number:02}"),
+            &pattern(number as u64, SIZE),
+        )?;
+    }
+    drop((dir, file, filler));
+    fs::remove_file(place.join("filler"))?;
+    leave(w, place)
 }
 
 /// The default: work goes on, the oldest history gives way, and what stands is right.
