@@ -42,7 +42,20 @@ const CHUNK: usize = 64 * 1024;
 impl Target<'_> {
     /// Applies a plan: content in a kernel thread, where the caller's limits and signals cannot stop
     /// it half way, attributes as the caller. `touched` says whether content was changed, or may be.
+    /// Where the lower filesystem has no room, all of it again with what was set aside: btrfs wants room
+    /// for a change of attributes, too.
     pub(super) fn apply(
+        &self,
+        pieces: &[Piece],
+        outcome: &Outcome,
+        records: Records<'_>,
+        touched: &mut bool,
+    ) -> Result {
+        self.own
+            .with_reserve(|| self.apply_once(pieces, outcome, records, touched))
+    }
+
+    fn apply_once(
         &self,
         pieces: &[Piece],
         outcome: &Outcome,
@@ -68,8 +81,10 @@ impl Target<'_> {
     /// The last step, when others followed [`Self::apply`]: attributes that they may have moved, and
     /// protection.
     pub(super) fn finish(&self, records: Records<'_>) -> Result {
-        self.put_attributes(records)?;
-        attributes::put_flags(self.mount, self.dentry, records, true)
+        self.own.with_reserve(|| {
+            self.put_attributes(records)?;
+            attributes::put_flags(self.mount, self.dentry, records, true)
+        })
     }
 
     fn put_attributes(&self, records: Records<'_>) -> Result {
@@ -97,16 +112,22 @@ impl Target<'_> {
         .unwrap_or(Err(EIO))
     }
 
+    /// Does `work` in a kernel thread; where the lower filesystem has no room, again with what was set
+    /// aside.
+    fn in_kthread(&self, mut work: impl FnMut() -> Result + Send) -> Result {
+        self.own
+            .with_reserve(|| task::in_kthread(&mut work).unwrap_or(Err(EIO)))
+    }
+
     /// Puts attributes back, after a revert that has changed nothing else.
     pub(super) fn put_back(&self, attributes: &[u8]) -> Result {
         let records = Records::new(attributes).map_err(|_| EUCLEAN)?;
-        task::in_kthread(|| {
+        self.in_kthread(|| {
             attributes::unprotect(self.mount, self.dentry, records)?;
             self.put_attributes(records)?;
             attributes::put_flags(self.mount, self.dentry, records, true)?;
             self.sync()
         })
-        .unwrap_or(Err(EIO))
     }
 
     /// Puts back what a plan replaced, from what was saved before it was applied.
@@ -119,14 +140,13 @@ impl Target<'_> {
             attributes,
         } = saved
         else {
-            return task::in_kthread(|| {
+            return self.in_kthread(|| {
                 if !touched || self.regular().is_none() {
                     return Ok(());
                 }
                 attr::set_size(self.mount, self.dentry, size)?;
                 self.sync()
-            })
-            .unwrap_or(Err(EIO));
+            });
         };
         let restore = Restore {
             offset: 0,
@@ -149,7 +169,7 @@ impl Target<'_> {
         .map_err(|refusal: Refusal| refusal.error)?;
         let old = gather::attributes(self.journal, restore).map_err(|refusal| refusal.error)?;
         let records = Records::new(&old).map_err(|_| EUCLEAN)?;
-        task::in_kthread(|| {
+        self.in_kthread(|| {
             attributes::unprotect(self.mount, self.dentry, records)?;
             if let Some(file) = self.regular().filter(|_| touched) {
                 self.put(file, &pieces, size)?;
@@ -161,7 +181,6 @@ impl Target<'_> {
             attributes::put_flags(self.mount, self.dentry, records, true)?;
             self.sync()
         })
-        .unwrap_or(Err(EIO))
     }
 
     /// Makes the file durable. The line that says how the revert ended comes after: if it

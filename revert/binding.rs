@@ -26,6 +26,7 @@ use crate::{
         dentry::{Dentry, OwnDentry},
         error::{ENODATA, ENOTEMPTY, EUCLEAN},
         inode::{Inode, OwnInode},
+        mount::LowerMount,
         name::{self, Locked, LowerName},
         scope::AsKernel,
         store::Dir,
@@ -118,9 +119,7 @@ impl Names<'_> {
         let _changing = cached.as_ref().map(|child| child.begin_change());
         let at = self.lower_name(&lower, name);
         let mut parting = if !inode.is_directory() && inode.lower().links() > 1 {
-            let _kernel = AsKernel::new();
-            let _write = self.mount.lower().want_write()?;
-            Locked::to_remove(self.mount.lower(), &at)?.unlink()?;
+            self.change_below(|mount| Locked::to_remove(mount, &at)?.unlink())?;
             Parting::Named(&inode)
         } else {
             let last = LastName {
@@ -179,18 +178,13 @@ impl Names<'_> {
         self.ask_to_bind(name, &inode, kept, false)?;
         let _lock = inode.lock_unless_held();
         backup::load(&inode)?;
-        {
-            let _kernel = AsKernel::new();
-            let lower = self.mount.lower();
-            let _write = lower.want_write()?;
-            let from = LowerName {
-                parent: dir.dentry(),
-                dentry: kept,
-                name: LowerName::ANY,
-            };
-            let flags = c::RENAME_NOREPLACE;
-            name::rename(lower, &from, (self.lower, name), None, flags)?;
-        }
+        let from = LowerName {
+            parent: dir.dentry(),
+            dentry: kept,
+            name: LowerName::ANY,
+        };
+        let flags = c::RENAME_NOREPLACE;
+        self.change_below(|lower| name::rename(lower, &from, (self.lower, name), None, flags))?;
         if name.len() > LONG {
             let _kernel = AsKernel::new();
             let _ = xattr::forget_long_name(self.mount.lower(), kept);
@@ -214,11 +208,7 @@ impl Names<'_> {
         self.ask_to_bind(name, &inode, lower, true)?;
         let _lock = inode.lock_unless_held();
         backup::load(&inode)?;
-        {
-            let _kernel = AsKernel::new();
-            let _write = self.mount.lower().want_write()?;
-            Locked::to_create(self.mount.lower(), self.lower, name)?.link(lower)?;
-        }
+        self.change_below(|mount| Locked::to_create(mount, self.lower, name)?.link(lower))?;
         if let Some(child) = self.added(name, &inode, lower) {
             child.linked(&inode);
         }
@@ -254,6 +244,16 @@ impl Names<'_> {
         }
     }
 
+    /// Changes names below; where the lower filesystem has no room, again with what was set aside.
+    fn change_below(&self, mut change: impl FnMut(&LowerMount) -> Result) -> Result {
+        let _kernel = AsKernel::new();
+        let lower = self.mount.lower();
+        self.mount.with_reserve(|| {
+            let _write = lower.want_write()?;
+            change(lower)
+        })
+    }
+
     /// Moves a name of another directory, or of this one, to a free name here.
     pub(super) fn move_here(
         &self,
@@ -284,13 +284,8 @@ impl Names<'_> {
         };
         let _changing =
             [&cached, &target].map(|name| name.as_ref().map(|name| name.begin_change()));
-        {
-            let _kernel = AsKernel::new();
-            let mount = self.mount.lower();
-            let _write = mount.want_write()?;
-            let (here, there) = (other.lower_name(&lower, from), (self.lower, to));
-            name::rename(mount, &here, there, None, c::RENAME_NOREPLACE)?;
-        }
+        let (here, there) = (other.lower_name(&lower, from), (self.lower, to));
+        self.change_below(|mount| name::rename(mount, &here, there, None, c::RENAME_NOREPLACE))?;
         backup::touched_below(&inode, &lower);
         inode.refresh();
         match (&cached, &target) {
@@ -335,13 +330,10 @@ impl Names<'_> {
         };
         let _changing =
             [&cached[0], &cached[1]].map(|name| name.as_ref().map(|name| name.begin_change()));
-        {
-            let _kernel = AsKernel::new();
-            let mount = self.mount.lower();
-            let _write = mount.want_write()?;
-            let (here, there) = (self.lower_name(&first, name), (other.lower, second_name));
-            name::rename(mount, &here, there, second.inode(), c::RENAME_EXCHANGE)?;
-        }
+        let (here, there) = (self.lower_name(&first, name), (other.lower, second_name));
+        self.change_below(|mount| {
+            name::rename(mount, &here, there, second.inode(), c::RENAME_EXCHANGE)
+        })?;
         for (inode, lower) in inodes.iter().zip([&first, &second]) {
             backup::touched_below(inode, lower);
             inode.refresh();

@@ -121,8 +121,10 @@ impl Group<'_> {
                 let (mount, lower) = (ground.mount.lower(), &*opened.lower);
                 let present = backup::gather_attributes(mount, lower, records)?;
                 before.push((index, present), GFP_KERNEL)?;
-                attributes::unprotect(mount, lower, records)?;
-                let put = attributes::put(mount, lower, records);
+                let put = ground.mount.with_reserve(|| {
+                    attributes::unprotect(mount, lower, records)?;
+                    attributes::put(mount, lower, records)
+                });
                 opened.inode.refresh();
                 backup::note_change(state, &opened.inode);
                 Ok(put?)
