@@ -398,17 +398,22 @@ fn describe(answer: &mut Status, journal: &Journal, file: &OwnFile) -> Result {
     }
     let usage = journal.usage();
     answer.uuid = *journal.uuid();
-    answer.seq = usage.seq.saturating_sub(1);
-    answer.segments = usage
-        .segment
-        .saturating_sub(usage.first_segment)
-        .saturating_add(1);
-    answer.log_bytes = usage.log_bytes;
-    answer.undo_bytes = usage.undo_bytes;
-    answer.kept_bytes = journal.kept_bytes();
     answer.history_max = usage.history_max;
-    answer.lost = usage.lost;
-    answer.errors = usage.errors;
+    if caller.is_administrator() {
+        answer.seq = usage.seq.saturating_sub(1);
+        answer.segments = usage
+            .segment
+            .saturating_sub(usage.first_segment)
+            .saturating_add(1);
+        answer.log_bytes = usage.log_bytes;
+        answer.undo_bytes = usage.undo_bytes;
+        answer.kept_bytes = journal.kept_bytes();
+        answer.lost = usage.lost;
+        answer.errors = usage.errors;
+    } else {
+        // How much others do is theirs to know.
+        answer.mount_flags |= Status::MOUNT_OF_OTHERS;
+    }
     let head = revert::head(journal, inode)?;
     let mut chain = Chain::new(journal, inode.id(), head, OnForeign::Pass)?;
     while answer.standing < Status::MAX_STANDING {

@@ -123,6 +123,9 @@ pub fn status(path: &Path, status: &Status) -> Value {
         .put("standing", status.standing)
         .put("standing_is_bound", status.standing >= Status::MAX_STANDING)
         .put_known("last_op", Some(status.last_seq).filter(|seq| *seq != 0));
+    // Numbers about the whole history; null: they are shown to administrators only.
+    let is_of_others = status.mount_flags & Status::MOUNT_OF_OTHERS != 0;
+    let whole = |number: u64| Some(number).filter(|_| !is_of_others);
     object.put(
         "history",
         json!({
@@ -132,14 +135,14 @@ pub fn status(path: &Path, status: &Status) -> Value {
             "private": status.mount_flags & Status::MOUNT_PRIVATE != 0,
             "read_only": status.mount_flags & Status::MOUNT_READ_ONLY != 0,
             "log_reads": status.mount_flags & Status::MOUNT_LOG_READS != 0,
-            "op": status.seq,
-            "segments": status.segments,
-            "log_bytes": status.log_bytes,
-            "undo_bytes": status.undo_bytes,
-            "kept_bytes": status.kept_bytes,
+            "op": whole(status.seq),
+            "segments": whole(status.segments),
+            "log_bytes": whole(status.log_bytes),
+            "undo_bytes": whole(status.undo_bytes),
+            "kept_bytes": whole(status.kept_bytes),
             "history_max": Some(status.history_max).filter(|max| *max != 0),
-            "lost": status.lost,
-            "errors": status.errors,
+            "lost": whole(status.lost),
+            "errors": whole(status.errors),
             "on_full": on_full(status),
             "on_error": on_error(status),
             "commit_seconds": status.commit_seconds,

@@ -67,6 +67,7 @@ fn history(status: &Status) -> Vec<(&'static str, String)> {
         0 => String::new(),
         max => format!(" of {}", bytes(max)),
     };
+    let is_of_others = set(Status::MOUNT_OF_OTHERS);
     let space = format!(
         "{used}{max} in {} segments (log {}, old content {}, deleted files {})",
         status.segments,
@@ -80,15 +81,22 @@ fn history(status: &Status) -> Vec<(&'static str, String)> {
         on_error(status),
         status.commit_seconds
     );
+    let state = state.join(", ");
+    let (state, space) = match (is_of_others, status.history_max) {
+        (false, _) => (format!("{state}, last op {}", status.seq), space),
+        (true, 0) => (state, "shown to administrators".into()),
+        (true, max) => (
+            state,
+            format!(
+                "at most {}; what is used is shown to administrators",
+                bytes(max)
+            ),
+        ),
+    };
+    let id = format!("{} (format {})", uuid(&status.uuid), status.format);
     let mut rows = vec![
-        (
-            "history",
-            format!("{}, last op {}", state.join(", "), status.seq),
-        ),
-        (
-            "uuid",
-            format!("{} (format {})", uuid(&status.uuid), status.format),
-        ),
+        ("history", state),
+        ("uuid", id),
         ("space", space),
         ("policy", policy),
     ];

@@ -20,6 +20,7 @@ pub const TESTS: &[Test] = &[
     Test::new("past-after-a-remount", remounted).seconds(120),
     Test::new("past-arguments", arguments).seconds(120),
     Test::new("past-arguments-off", no_arguments).seconds(120),
+    Test::new("past-status-of-the-whole", status).seconds(120),
 ];
 
 const ANA: u32 = 2000;
@@ -313,4 +314,40 @@ fn no_arguments(w: &mut World) -> Outcome {
         .and_then(|()| Ok(w.try_mount("args=maybe").is_err()))?;
     check!(refused, "an unknown value passes");
     w.mount()
+}
+
+/// Figures of the whole history are for those who administer it; an owner gets those of the object.
+fn status(w: &mut World) -> Outcome {
+    w.sh("mkdir -m 777 box; echo root > rooted; rm rooted")?;
+    w.sh(&user(ANA, "echo one > box/f; echo two > box/f"))?;
+    let figures = [
+        "\"op\"",
+        "segments",
+        "log_bytes",
+        "undo_bytes",
+        "kept_bytes",
+        "lost",
+        "errors",
+    ];
+    let root = w.sh("logctl box/f status --json")?;
+    let (code, theirs) = said(w, ANA, "logctl box/f status --json")?;
+    same("the owner's exit code", code.as_str(), "0")?;
+    for figure in figures {
+        let figure = figure.trim_matches('"');
+        let has = |text: &str, value: &str| text.contains(&format!("\"{figure}\":{value}"));
+        check!(has(&theirs, "null"), "{figure} is shown: {theirs}");
+        check!(!has(&root, "null"), "{figure} is hidden from root: {root}");
+    }
+    for text in [&root, &theirs] {
+        check!(text.contains("\"standing\":"), "no own figures: {text}");
+        check!(!text.contains("\"standing\":0"), "no own figures: {text}");
+    }
+    let (code, text) = said(w, ANA, "logctl box/f status")?;
+    same("in words", code.as_str(), "0")?;
+    check!(text.contains("to administrators"), "it says: {text}");
+    check!(!text.contains("last op"), "it says: {text}");
+    check!(w.sh("logctl box/f status")?.contains("last op"), "root");
+    let (code, _) = said(w, BEN, "logctl box/f status")?;
+    check!(code != "0", "another user gets an answer");
+    Ok(())
 }
