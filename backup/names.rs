@@ -162,6 +162,17 @@ impl<'a> Naming<'a> {
         }
     }
 
+    /// As [`Naming::done`], of an object that was made. Where it could not be found, its line says that it
+    /// cannot be taken back, and why.
+    pub(crate) fn done_or_lost(mut self, node: Result<&OwnInode, &Error>) {
+        match (&mut self, node) {
+            (_, Ok(node)) => return self.done(Some(node)),
+            (Self::Recorded(record), Err(e)) => record.parting = Some(record.give_up(*e)),
+            _ => {}
+        }
+        self.done(None);
+    }
+
     /// As [`Naming::done`]; `more` adds keys.
     pub(crate) fn done_with(mut self, node: &OwnInode, more: impl Fn(&mut LineDraft<'_>)) {
         if let Some(record) = self.settled() {

@@ -166,7 +166,7 @@ impl NameHooks for Stack {
             }
         });
         if let Some(naming) = whiteout {
-            naming.done(whiteout_at(from, old).ok().as_deref());
+            naming.done_or_lost(whiteout_at(from, old).as_deref());
         }
         for (inode, dentry) in [(Some(moved), old), (new.own_inode(), new)] {
             if let Some(inode) = inode {
@@ -234,10 +234,26 @@ fn refuse_hidden(dentry: &OwnDentry) -> Result {
 }
 
 /// Our inode for the whiteout that a rename has left at the name of `old`, which the lower dentry has
-/// left. The directory `dir` is locked.
+/// left. The directory `dir` is locked. The rename has happened, so it is looked for more than once.
 fn whiteout_at(dir: &OwnInode, old: &OwnDentry) -> Result<ARef<OwnInode>> {
+    let mut last = ESTALE;
+    for tick in 0..TICKS {
+        if tick != 0 {
+            attr::nap();
+        }
+        match look_for_whiteout(dir, old) {
+            Err(e) => last = e,
+            found => return found,
+        }
+    }
+    Err(last)
+}
+
+fn look_for_whiteout(dir: &OwnInode, old: &OwnDentry) -> Result<ARef<OwnInode>> {
     let lower = name::look_up(dir.mount().lower(), old.parent().lower()?, old.name())?;
-    let inode = OwnInode::obtain(dir.superblock(), lower.inode().ok_or(ESTALE)?)?;
+    // Another program may have put something else there behind us.
+    let lower = lower.inode().filter(|inode| inode.is_whiteout());
+    let inode = OwnInode::obtain(dir.superblock(), lower.ok_or(ESTALE)?)?;
     backup::is_new(&inode);
     Ok(inode)
 }
@@ -356,7 +372,7 @@ fn make(
         Ok(create(locked)?.dentry().get())
     })?;
     let result = bind(spare, dentry, &lower);
-    naming.done(result.as_ref().ok().map(|inode| &**inode));
+    naming.done_or_lost(result.as_deref());
     refresh_parent(dir, op);
     let inode = result?;
     dentry.set_lower(lower);

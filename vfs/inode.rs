@@ -113,6 +113,12 @@ impl Inode {
         self.is(c::S_IFDIR)
     }
 
+    /// Whether it is what a rename with RENAME_WHITEOUT leaves: a character device with the number 0.
+    pub(crate) fn is_whiteout(&self) -> bool {
+        // SAFETY: `self` is a live inode; a device's number never changes.
+        self.is(c::S_IFCHR) && unsafe { (*self.as_ptr()).i_rdev } == 0
+    }
+
     /// Number of names.
     pub(crate) fn links(&self) -> u32 {
         // SAFETY: `self` is a live inode; a racy read is what the VFS does too.

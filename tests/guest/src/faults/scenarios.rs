@@ -140,6 +140,9 @@ tests! {
     rmdir = scenario("rmdir", |c| { file(c)?; Ok(fs::create_dir(c.w.path("d"))?) }, |c| c.step("rmdir", |c| fs::remove_dir(c.w.path("d"))));
     rename = scenario("rename", file, |c| c.step("rename", |c| fs::rename(c.w.path(FILE), c.w.path("r")))
         .and_then(|()| c.step("rename back", |c| fs::rename(c.w.path("r"), c.w.path(FILE)))));
+    rename_whiteout = scenario("rename-whiteout", two_files, |c| c.step("rename", |c| {
+        Ok(rustix::fs::renameat_with(CWD, c.w.path("g"), CWD, c.w.path("r"), RenameFlags::WHITEOUT)?)
+    }));
     rename_over = scenario("rename-over", two_files, |c| c.step("rename", |c| fs::rename(c.w.path("g"), c.w.path("h")))).disk();
     exchange = scenario("exchange", two_files, |c| c.step("exchange", |c| {
         Ok(rustix::fs::renameat_with(CWD, c.w.path("g"), CWD, c.w.path("h"), RenameFlags::EXCHANGE)?)
