@@ -16,6 +16,10 @@ use crate::{
 };
 use kernel::prelude::*;
 
+/// After this many lines of an object, a line has its file handle again, also within a segment: a search for
+/// the object by its lines reads no more of them than that.
+const HANDLE_INTERVAL: u32 = 256;
+
 /// What a line is about, and who is behind it.
 pub(crate) struct Subject<'a> {
     pub(crate) mount: &'a Mount,
@@ -76,6 +80,9 @@ fn place_brief(
     if who.told_in != state.handle_told_in || state.owner_told != subject.inode.uid() {
         return None;
     }
+    if state.lines_since_handle >= HANDLE_INTERVAL {
+        return None;
+    }
     let segment = who.told_in;
     let id = subject.inode.id();
     let (command, kept) = who.usual(id)?;
@@ -95,6 +102,7 @@ fn place_brief(
     // What goes wrong here goes wrong again below, or needs a longer line.
     let placed = room.place_brief(brief, id, segment, is_last).ok()?;
     state.head = Some(placed.at);
+    state.lines_since_handle = state.lines_since_handle.saturating_add(1);
     Some(placed)
 }
 
@@ -117,7 +125,8 @@ pub(super) fn place_name(
     what: &What,
     named: &Named<'_>,
 ) -> Option<Placed> {
-    if state.was.is_some() || state.owner_told != subject.inode.uid() {
+    let is_due = state.lines_since_handle >= HANDLE_INTERVAL;
+    if is_due || state.was.is_some() || state.owner_told != subject.inode.uid() {
         return None;
     }
     let mut place = |identity: &Identity, usual: &mut Usual| {
@@ -144,6 +153,7 @@ pub(super) fn place_name(
         None => place(&*identities.current()?, &mut Usual::default())?,
     };
     state.head = Some(placed.at);
+    state.lines_since_handle = state.lines_since_handle.saturating_add(1);
     Some(placed)
 }
 
@@ -185,7 +195,9 @@ pub(super) fn place_by(
         let telling = Telling {
             segment,
             actor: who.told_in != segment,
-            handle: state.handle_told_in != segment || state.owner_told != owner,
+            handle: state.handle_told_in != segment
+                || state.owner_told != owner
+                || state.lines_since_handle >= HANDLE_INTERVAL,
             owner,
         };
         let mut compose = |who: &Who, buf: &mut [u8]| {
@@ -274,6 +286,10 @@ fn describe_place(draft: &mut LineDraft<'_>, inode: &OwnInode) {
 fn told(state: &mut ObjectState, who: &mut Who, telling: &Telling, placed: &Placed) {
     state.head = Some(placed.at);
     state.was = None;
+    state.lines_since_handle = match telling.handle {
+        true => 0,
+        false => state.lines_since_handle.saturating_add(1),
+    };
     state.handle_told_in = telling.segment;
     state.owner_told = telling.owner;
     who.first.get_or_insert(placed.seq);

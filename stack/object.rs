@@ -55,6 +55,8 @@ pub(crate) struct ObjectState {
     pub(crate) head: Option<Pos>,
     /// The segment in which a line last told the object's file handle; 0: none did.
     pub(crate) handle_told_in: u64,
+    /// How many lines were placed after that one.
+    pub(crate) lines_since_handle: u32,
     /// The owner that a line last told; of no meaning when none told the handle.
     pub(crate) owner_told: u32,
     /// Why it could not be loaded before an operation that may not have happened yet.

@@ -5,6 +5,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::{chown, FileExt};
+use std::path::Path;
 use std::process::{Child, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -13,7 +14,7 @@ use crate::group::{self, Placed, Watch, DRY_RUN};
 use crate::harness::Test;
 use crate::held::NOBODY;
 use crate::mounts::Lower;
-use crate::outcome::{check, same, same_errno, Outcome};
+use crate::outcome::{check, same, same_errno, Outcome, Stop};
 use crate::sys;
 use crate::undo;
 use crate::world::World;
@@ -31,6 +32,7 @@ pub const TESTS: &[Test] = &[
     Test::new("held-memory", memory).seconds(240),
     Test::new("held-and-killed", killed).seconds(180),
     Test::new("held-work-past-appends", past_appends).seconds(180),
+    Test::new("held-work-of-the-newest", newest_of_many).seconds(180),
     Test::new("held-dry-run-flushes-nothing", flushes_nothing)
         .only(&[Lower::Ext4])
         .seconds(120),
@@ -66,6 +68,15 @@ impl Drop for Attacker {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// Lets users watch for pages that are missing.
+fn allow_missing_pages() -> Outcome {
+    const SETTING: &str = "/proc/sys/vm/unprivileged_userfaultfd";
+    if !Path::new(SETTING).exists() {
+        return Err(Stop::Skip("the kernel has no userfaultfd".into()));
+    }
+    Ok(fs::write(SETTING, "1")?)
 }
 
 /// A directory in which the attackers may make files.
@@ -147,7 +158,7 @@ fn empty_pipes(w: &mut World) -> Outcome {
 /// Nothing is held while pages of a write's buffer are waited for, either.
 fn missing_pages(w: &mut World) -> Outcome {
     open_directory(w, "d")?;
-    fs::write("/proc/sys/vm/unprivileged_userfaultfd", "1")?;
+    allow_missing_pages()?;
     nobody_waits_for(w, &["buffers", "d", "60"])
 }
 
@@ -187,7 +198,7 @@ fn reverts_beside(w: &mut World) -> Outcome {
 fn busy_file(w: &mut World) -> Outcome {
     const BUSY: u32 = 19;
     open_directory(w, "d")?;
-    fs::write("/proc/sys/vm/unprivileged_userfaultfd", "1")?;
+    allow_missing_pages()?;
     w.make("d/f", &[1; 8192])?;
     chown(w.path("d/f"), Some(NOBODY), Some(NOBODY))?;
     let watch = Watch::begin(w)?;
@@ -346,6 +357,43 @@ fn flushes_nothing(w: &mut World) -> Outcome {
     check!(
         after > before / 2,
         "{before} KiB were dirty before a dry run, {after} KiB after it"
+    );
+    Ok(())
+}
+
+/// The newest operation of an object is found at once, however many are older.
+fn newest_of_many(w: &mut World) -> Outcome {
+    let root = File::open(&w.mnt)?;
+    let mut times = Vec::new();
+    for count in [300, 6_000] {
+        let name = format!("f{count}");
+        appended(w, &name, count)?;
+        let watch = Watch::begin(w)?;
+        fs::OpenOptions::new()
+            .append(true)
+            .open(w.path(&name))?
+            .write_all(b"last")?;
+        let newest = watch.operations(w)?;
+        let ask = || {
+            let since = Instant::now();
+            let (result, answer) = group::revert(&root, &newest, DRY_RUN);
+            (result.is_ok(), answer.reverted, since.elapsed())
+        };
+        ask();
+        let best = (0..5).map(|_| ask()).min_by_key(|(.., took)| *took);
+        let Some((fits, reverted, took)) = best else {
+            continue;
+        };
+        check!(fits && reverted == 1, "of {count} appends: {reverted}");
+        times.push(took);
+    }
+    let [few, many] = times[..] else {
+        crate::outcome::fail!("{times:?}");
+    };
+    println!("     the newest of 300 {few:?}, of 6,000 {many:?}");
+    check!(
+        many < few * 4,
+        "the newest of 300 appends {few:?}, of 6,000 {many:?}"
     );
     Ok(())
 }
