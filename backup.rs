@@ -114,7 +114,10 @@ impl<'a> Intent<'a> {
         let old = self.save_old(mount, journal)?;
         // Deleting always works: on a full filesystem its old state is given up.
         let frees = self.frees(old.size);
-        let room = match old.room.map_or_else(|| journal.reserve_lines(LINES), Ok) {
+        let room = match old
+            .room
+            .map_or_else(|| journal.reserve_lines_killable(LINES), Ok)
+        {
             Ok(room) => room,
             Err(e) => {
                 drop(old.under_way);
@@ -370,7 +373,7 @@ impl Record<'_> {
             let mut state = inode.object().state.lock();
             self.place(&mut state, false)
         };
-        let durable = placed.and_then(|seq| self.journal.flush(true).map(|()| seq));
+        let durable = placed.and_then(|seq| self.journal.flush_killable(true).map(|()| seq));
         match durable {
             Ok(seq) => self.early = Some(seq),
             Err(e) => {
@@ -632,8 +635,10 @@ fn leave_below<'a>(inode: &OwnInode, lower: impl FnOnce() -> Result<&'a Dentry>)
     let result = told
         .and_then(|()| lower())
         .and_then(|lower| lines::leave(mount, journal, inode, lower, &mut state));
-    if let Err(e) = result {
-        mount.warn_lost(e);
+    match result {
+        // A killed caller did not wait: the next one does it, or eviction.
+        Err(e) if e != EINTR => mount.warn_lost(e),
+        _ => {}
     }
 }
 

@@ -333,7 +333,7 @@ pub(super) fn leave(
     if !state.changed {
         return Ok(());
     }
-    let mut room = journal.reserve_lines(1)?;
+    let mut room = journal.reserve_lines_killable(1)?;
     left(mount, inode, lower, state, &mut room)
 }
 

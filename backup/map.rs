@@ -317,7 +317,8 @@ fn place_first(
     }
     let mut room = match teller {
         Teller::Evictor => journal.try_reserve_lines(1),
-        _ => journal.reserve_lines(1),
+        // A killed caller does not wait: the next one does it.
+        _ => journal.reserve_lines_killable(1),
     }?;
     let Some(store) = state.untold.first() else {
         return Ok(());

@@ -60,7 +60,7 @@ impl<'a> Naming<'a> {
             let mut state = dir.object().state.lock();
             lines::load_unchecked(journal, dir, &mut state)
         };
-        match ready.and_then(|()| journal.reserve_lines(1)) {
+        match ready.and_then(|()| journal.reserve_lines_killable(1)) {
             Ok(room) => Ok(Self::Recorded(Record {
                 mount,
                 journal,

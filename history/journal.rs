@@ -18,13 +18,23 @@ use kernel::{
             Atomic,
             Relaxed, //
         },
+        lock::{
+            spinlock::SpinLockBackend,
+            Guard, //
+        },
         new_condvar,
         new_mutex,
         new_spinlock,
         Arc,
         CondVar,
+        CondVarTimeoutResult,
         Mutex,
         SpinLock, //
+    },
+    time::{
+        msecs_to_jiffies,
+        Instant,
+        Monotonic, //
     },
 };
 
@@ -146,6 +156,26 @@ struct Intent {
     /// A group of reverts, by the number of its first line, and how it ended, if it has: while not all
     /// of its lines say so.
     group: Option<(u64, Option<Op>)>,
+}
+
+/// For how long a flush in time waits for the writer to get on.
+const PATIENCE_MS: i64 = 5_000;
+
+/// How often it looks.
+const LOOK_MS: u32 = 100;
+
+/// Staging, locked.
+pub(super) type StagingGuard<'j> = Guard<'j, Staging, SpinLockBackend>;
+
+/// How a caller waits for the workers.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Patience {
+    /// Until it has what it waits for: something was changed already.
+    Endless,
+    /// The same, or until it is killed (`EINTR`).
+    Killable,
+    /// The same, as long as the workers get on: it looks now and then.
+    InTime,
 }
 
 /// What a journal takes and has seen.
@@ -494,20 +524,36 @@ impl Journal {
 
     /// Waits until everything placed so far is written, or durable.
     pub(crate) fn flush(&self, durable: bool) -> Result {
-        self.flush_or_be_killed(durable, false)
+        self.flush_as(durable, Patience::Endless)
     }
 
-    /// As [`Journal::flush`], durable, but `EINTR` when the caller is killed meanwhile: the lower
-    /// filesystem may be frozen, and then the worker waits for as long as that lasts. Nothing is lost,
-    /// it is written all the same.
-    pub(crate) fn flush_killable(&self) -> Result {
-        self.flush_or_be_killed(true, true)
+    /// As [`Journal::flush`], but `EINTR` when the caller is killed meanwhile: the lower filesystem may be
+    /// frozen, and then the worker waits for as long as that lasts. Nothing is lost, it is written all the
+    /// same.
+    pub(crate) fn flush_killable(&self, durable: bool) -> Result {
+        self.flush_as(durable, Patience::Killable)
     }
 
-    fn flush_or_be_killed(&self, durable: bool, killable: bool) -> Result {
+    /// As [`Self::flush_killable`], durable, but `EBUSY` when the writer has got nowhere for some seconds: the
+    /// caller has locked what others wait for.
+    pub(crate) fn flush_in_time(&self) -> Result {
+        self.flush_as(true, Patience::InTime)
+    }
+
+    /// Has everything placed so far made durable soon, and does not wait for it.
+    pub(crate) fn begin_flush(&self) {
+        let mut staging = self.staging.lock();
+        staging.want_durable = staging.want_durable.max(staging.last_ticket());
+        drop(staging);
+        self.writer.kick();
+    }
+
+    fn flush_as(&self, durable: bool, patience: Patience) -> Result {
         let mut staging = self.staging.lock();
         let ticket = staging.last_ticket();
         let failures = staging.writing.count;
+        let mut since: Instant<Monotonic> = Instant::now();
+        let mut left = (staging.durable, usize::MAX);
         staging.flushing = staging.flushing.saturating_add(1);
         let result = loop {
             let done = if durable {
@@ -531,21 +577,54 @@ impl Journal {
             } else {
                 staging.want_written = staging.want_written.max(ticket);
             }
-            self.writer.kick();
-            if !killable {
-                self.progress.wait(&mut staging);
-            } else if self.progress.wait_interruptible(&mut staging) {
-                if task::is_killed() {
-                    break Err(EINTR);
+            if patience == Patience::InTime {
+                let now = (staging.durable, staging.pending(ticket));
+                if now != left {
+                    (left, since) = (now, Instant::now());
+                } else if since.elapsed().as_millis() > PATIENCE_MS {
+                    break Err(EBUSY);
                 }
-                // Another signal, which is for later: it would wake us again and again.
-                drop(staging);
-                attr::nap();
-                staging = self.staging.lock();
+            }
+            self.writer.kick();
+            let waited;
+            (staging, waited) = self.wait_for_progress(staging, patience);
+            if waited.is_err() {
+                break waited;
             }
         };
         staging.flushing = staging.flushing.saturating_sub(1);
         result
+    }
+
+    /// Waits until something has happened that a caller may wait for, or a moment. `EINTR`: the caller is
+    /// being killed, and that counts.
+    pub(super) fn wait_for_progress<'j>(
+        &'j self,
+        mut staging: StagingGuard<'j>,
+        patience: Patience,
+    ) -> (StagingGuard<'j>, Result) {
+        let is_signalled = match patience {
+            Patience::Endless => {
+                self.progress.wait(&mut staging);
+                false
+            }
+            Patience::Killable => self.progress.wait_interruptible(&mut staging),
+            Patience::InTime => {
+                let moment = msecs_to_jiffies(LOOK_MS);
+                let woken = (self.progress).wait_interruptible_timeout(&mut staging, moment);
+                matches!(woken, CondVarTimeoutResult::Signal { .. })
+            }
+        };
+        if !is_signalled {
+            return (staging, Ok(()));
+        }
+        if task::is_killed() {
+            return (staging, Err(EINTR));
+        }
+        // Another signal, which is for later: it would wake us again and again.
+        drop(staging);
+        attr::nap();
+        (self.staging.lock(), Ok(()))
     }
 
     /// Ends a clean mount: everything durable, the segment sealed, exact numbers stored. To be

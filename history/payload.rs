@@ -4,19 +4,15 @@
 //!
 //! Neither holds a lock. A payload must not stay unfinished while its owner waits for a flush.
 
-use kernel::{
-    prelude::*,
-    sync::lock::{
-        spinlock::SpinLockBackend,
-        Guard, //
-    },
-};
+use kernel::prelude::*;
 
 use super::{
     journal::{
         Journal,
         OnError,
-        Room, //
+        Patience,
+        Room,
+        StagingGuard, //
     },
     line::{
         Brief,
@@ -79,20 +75,43 @@ pub(crate) enum PlaceError {
     Failed(Error),
 }
 
+/// How room in staging is waited for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wait {
+    /// Not at all: `EAGAIN`.
+    Never,
+    /// Until the caller is killed (`EINTR`): nothing is changed yet.
+    Killable,
+    /// Until there is some: what the line is about has happened.
+    Always,
+}
+
+impl Wait {
+    fn patience(self) -> Patience {
+        match self {
+            Self::Killable => Patience::Killable,
+            Self::Never | Self::Always => Patience::Endless,
+        }
+    }
+}
+
 impl Journal {
-    /// Room for a payload of `len` bytes, at most [`MAX_STAGED`]. Sleeps while staging is full.
+    /// Room for a payload of `len` bytes, at most [`MAX_STAGED`]. Sleeps while staging is full, until the
+    /// caller is killed.
     pub(crate) fn stage(&self, len: usize) -> Result<Payload<'_>> {
         let len = stageable(len)?;
-        let (slot, extent) =
-            self.when_room(true, |staging| staging.stage(&self.payload_chunks, len))?;
+        let (slot, extent) = self.when_room(Wait::Killable, |staging| {
+            staging.stage(&self.payload_chunks, len)
+        })?;
         Ok(self.payload(slot, extent))
     }
 
     /// As [`Journal::stage`], but answers `EAGAIN` instead of sleeping.
     pub(crate) fn try_stage(&self, len: usize) -> Result<Payload<'_>> {
         let len = stageable(len)?;
-        let (slot, extent) =
-            self.when_room(false, |staging| staging.stage(&self.payload_chunks, len))?;
+        let (slot, extent) = self.when_room(Wait::Never, |staging| {
+            staging.stage(&self.payload_chunks, len)
+        })?;
         Ok(self.payload(slot, extent))
     }
 
@@ -108,7 +127,7 @@ impl Journal {
         let len = stageable(len)?;
         // CAST: At most MAX_ROOM.
         let left = n.min(MAX_ROOM) as usize;
-        let (mut slot, extent) = self.when_room(true, |staging| {
+        let (mut slot, extent) = self.when_room(Wait::Killable, |staging| {
             staging.promise(left)?;
             let staged = staging.stage(&self.payload_chunks, len);
             if staged.is_err() {
@@ -147,7 +166,7 @@ impl Journal {
             return Err(EINVAL);
         }
         self.admit(len, room)?;
-        let extent = self.when_room(true, |staging| {
+        let extent = self.when_room(Wait::Killable, |staging| {
             let extent = staging.stage_large(&self.payload_chunks, len)?;
             staging.larges = staging.larges.saturating_add(1);
             Ok(extent)
@@ -164,21 +183,27 @@ impl Journal {
 
     /// Reserves room for `n` lines, at most [`MAX_ROOM`]. Sleeps while staging is full.
     pub(crate) fn reserve_lines(&self, n: u32) -> Result<LineRoom<'_>> {
-        self.reserve(n, true)
+        self.reserve(n, Wait::Always)
+    }
+
+    /// As [`Journal::reserve_lines`], before anything is changed: `EINTR` when the caller is killed. The lower
+    /// filesystem may be frozen, and then others may have all the room for as long as that lasts.
+    pub(crate) fn reserve_lines_killable(&self, n: u32) -> Result<LineRoom<'_>> {
+        self.reserve(n, Wait::Killable)
     }
 
     /// As [`Journal::reserve_lines`], but answers `EAGAIN` instead of sleeping.
     pub(crate) fn try_reserve_lines(&self, n: u32) -> Result<LineRoom<'_>> {
-        self.reserve(n, false)
+        self.reserve(n, Wait::Never)
     }
 
-    fn reserve(&self, n: u32, may_sleep: bool) -> Result<LineRoom<'_>> {
+    fn reserve(&self, n: u32, wait: Wait) -> Result<LineRoom<'_>> {
         if n > MAX_ROOM {
             return Err(EINVAL);
         }
         // CAST: At most MAX_ROOM.
         let left = n as usize;
-        self.when_room(may_sleep, |staging| staging.promise(left))?;
+        self.when_room(wait, |staging| staging.promise(left))?;
         Ok(LineRoom {
             journal: self,
             left,
@@ -188,7 +213,7 @@ impl Journal {
     /// Does `take` under the staging lock, as soon as it finds room.
     fn when_room<T>(
         &self,
-        may_sleep: bool,
+        wait: Wait,
         mut take: impl FnMut(&mut Staging) -> Result<T, Full>,
     ) -> Result<T> {
         let mut has_asked = false;
@@ -207,14 +232,14 @@ impl Journal {
                 }
                 Err(Full::Denied) => {
                     // There may be room again: the keeper knows, once it has looked.
-                    if !staging.tight || !may_sleep || has_asked {
+                    if !staging.tight || wait == Wait::Never || has_asked {
                         return Err(ENOSPC);
                     }
                     has_asked = true;
-                    self.ask_keeper(&mut staging);
+                    staging = self.ask_keeper(staging, wait)?;
                     continue;
                 }
-                Err(Full::Wait) if !may_sleep => {
+                Err(Full::Wait) if wait == Wait::Never => {
                     self.writer.kick();
                     if staging.needs_keeper() {
                         self.keeper.kick();
@@ -237,7 +262,7 @@ impl Journal {
                     return Err(error);
                 }
                 has_asked = true;
-                self.ask_keeper(&mut staging);
+                staging = self.ask_keeper(staging, wait)?;
                 continue;
             }
             staging.waiting = staging.waiting.saturating_add(1);
@@ -245,19 +270,28 @@ impl Journal {
             if staging.needs_keeper() {
                 self.keeper.kick();
             }
-            self.progress.wait(&mut staging);
+            let waited;
+            (staging, waited) = self.wait_for_progress(staging, wait.patience());
             staging.waiting = staging.waiting.saturating_sub(1);
+            waited?;
         }
     }
 
     /// Waits until the keeper has been through the house once.
     #[cold]
-    fn ask_keeper(&self, staging: &mut Guard<'_, Staging, SpinLockBackend>) {
+    fn ask_keeper<'j>(
+        &'j self,
+        mut staging: StagingGuard<'j>,
+        wait: Wait,
+    ) -> Result<StagingGuard<'j>> {
         let rounds = staging.rounds;
         while staging.rounds == rounds && !staging.closed {
             self.keeper.kick();
-            self.progress.wait(staging);
+            let waited;
+            (staging, waited) = self.wait_for_progress(staging, wait.patience());
+            waited?;
         }
+        Ok(staging)
     }
 
     /// What is due after something was staged: a new segment, the workers.
@@ -400,7 +434,7 @@ impl<'a> Payload<'a> {
             self.extent.offset.saturating_add(self.pushed),
         );
         let journal = self.journal;
-        let (index, slot) = journal.when_room(true, |staging| {
+        let (index, slot) = journal.when_room(Wait::Killable, |staging| {
             staging.hold(&journal.payload_chunks, segment, base, len)
         })?;
         self.held = Some(Some(index));

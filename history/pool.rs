@@ -34,6 +34,18 @@ pub(super) struct Meta {
     pub(super) pass: u64,
 }
 
+impl Meta {
+    /// Whether something waits to be written up to `ticket`.
+    fn is_pending(&self, ticket: u64) -> bool {
+        self.ticket <= ticket
+            && match self.phase {
+                Phase::Active => self.used != 0,
+                Phase::Sealed | Phase::Writing => true,
+                Phase::Free | Phase::Held => false,
+            }
+    }
+}
+
 /// The chunks of one kind.
 pub(super) struct Pool<const N: usize> {
     /// What each of them is used for.
@@ -121,14 +133,12 @@ impl<const N: usize> Pool<N> {
 
     /// Whether something with `ticket` or an earlier one waits to be written.
     pub(super) fn has_pending(&self, ticket: u64) -> bool {
-        self.metas.iter().any(|m| {
-            m.ticket <= ticket
-                && match m.phase {
-                    Phase::Active => m.used != 0,
-                    Phase::Sealed | Phase::Writing => true,
-                    Phase::Free | Phase::Held => false,
-                }
-        })
+        self.metas.iter().any(|m| m.is_pending(ticket))
+    }
+
+    /// How many chunks have something that waits with `ticket` or an earlier one.
+    pub(super) fn pending(&self, ticket: u64) -> usize {
+        self.metas.iter().filter(|m| m.is_pending(ticket)).count()
     }
 
     /// How many chunks wait for the writer.

@@ -62,7 +62,7 @@ impl Journal {
         if segment > newest {
             return Err(EINVAL);
         }
-        match self.flush(false) {
+        match self.flush_killable(false) {
             // Reading needs no room: what cannot be written is in memory.
             Err(e) if is_no_room(e) => {}
             flushed => flushed?,
@@ -98,14 +98,15 @@ impl Journal {
     }
 
     /// Reads `buf.len()` bytes of a payload from `at` in it on. `ENODATA`: it was trimmed. Whoever
-    /// has read all of it compares the checksum in the line.
+    /// has read all of it compares the checksum in the line. `EINTR`: it is not written yet, and the caller is
+    /// being killed; never behind a flush, so that a revert whose intent is durable goes on.
     pub(crate) fn read_payload(&self, extent: Extent, at: u64, buf: &mut [u8]) -> Result {
         let end = at.checked_add(buf.len() as u64).ok_or(EINVAL)?;
         if end > extent.length {
             return Err(EINVAL);
         }
         if self.staging.lock().is_payload_staged(&extent) {
-            self.flush(false)?;
+            self.flush_killable(false)?;
         }
         let offset = extent.offset.checked_add(at).ok_or(EINVAL)?;
         let segment = self.files.lock().open_to_read(extent.segment)?;

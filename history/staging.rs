@@ -484,6 +484,11 @@ impl Staging {
         !self.payloads.has_pending(ticket) && !self.lines.has_pending(ticket)
     }
 
+    /// How many chunks wait to be written up to `ticket`.
+    pub(super) fn pending(&self, ticket: u64) -> usize {
+        (self.payloads.pending(ticket)).saturating_add(self.lines.pending(ticket))
+    }
+
     /// Whether the writer should come: half of the memory waits for it, or somebody does.
     pub(super) fn needs_writer(&self) -> bool {
         self.payloads.backlog() >= PAYLOAD_CHUNKS / 2

@@ -248,10 +248,11 @@ impl Content<'_> {
             (self.save(&plan)?, KVVec::new())
         };
         let entry = self.telling(state, &plan, Entry::UNDO)?;
-        let mut room = self.journal.reserve_lines(3)?;
+        let mut room = self.journal.reserve_lines_killable(3)?;
         let intent = self.state_intent(state, &mut room, &plan, &saved, entry)?;
-        if let Err(e) = self.journal.flush(true) {
+        if let Err(e) = self.journal.flush_killable(true) {
             close_intent(&self.subject(), state, &mut room, Op::Cancel, intent);
+            self.journal.begin_flush();
             return Err(e.into());
         }
         let target = self.target(true);
@@ -285,10 +286,7 @@ impl Content<'_> {
         close_intent(&self.subject(), state, &mut room, end, intent);
         backup::note_change(state, self.inode);
         if end == Op::Cancel {
-            // Or the next mount might go on with what was refused.
-            if let Err(e) = self.journal.flush(true) {
-                self.mount.warn_lost(e);
-            }
+            self.mount.flush_end_of_refused(self.journal);
         }
         applied.map_err(Undone::Whole)
     }

@@ -525,8 +525,9 @@ impl<'a> Group<'a> {
     fn perform(&mut self, pin: &Pin<'_>) -> Outcome<u64> {
         self.ground.phase = Phase::Performing;
         let begun = self.ground.journal.begin_intent()?;
-        let result = self.state_intents(begun);
-        let result = result.and_then(|()| self.apply());
+        let stated = self.state_intents(begun);
+        let is_stated = stated.is_ok();
+        let result = stated.and_then(|()| self.apply());
         let first = self.members.iter().find_map(|member| member.intent);
         let (_, seq) = first.unwrap_or_default();
         let end = match &result {
@@ -542,7 +543,7 @@ impl<'a> Group<'a> {
             }
         };
         if end != Op::Revert {
-            self.close(begun, seq, end);
+            self.close(begun, seq, end, is_stated);
         }
         self.refresh();
         let result = result.map(|todos| {

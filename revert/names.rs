@@ -106,13 +106,13 @@ impl Names<'_> {
             let (is_newest, picks) = (taken.is_newest, &taken.picks);
             let entry =
                 Entry::UNDO.telling(self.journal, &subject, &mut state, is_newest, picks)?;
-            let mut room = self.journal.reserve_lines(2)?;
+            let mut room = self.journal.reserve_lines_killable(2)?;
             let undo = undo_of(self.room);
             let intent = state_intent(&subject, &mut state, taken, &mut room, (entry, undo))?;
             (room, intent)
         };
         let mut steps = KVVec::new();
-        let flushed = self.journal.flush(true).map_err(NamesLeft::from);
+        let flushed = self.journal.flush_killable(true).map_err(NamesLeft::from);
         let result = flushed.and_then(|()| {
             steps = taken.steps(self.journal)?;
             self.perform(&mut steps, 0)
@@ -141,10 +141,7 @@ impl Names<'_> {
             discard(self.mount, self.journal, &steps);
         }
         if end == Op::Cancel {
-            // Or the next mount might go on with what was refused.
-            if let Err(e) = self.journal.flush(true) {
-                self.mount.warn_lost(e);
-            }
+            self.mount.flush_end_of_refused(self.journal);
         }
         result
     }

@@ -218,9 +218,18 @@ impl Mount {
 
     /// Makes the history durable for a caller who may be killed meanwhile. Nothing of ours is held.
     pub(super) fn flush_killable(&self, journal: &Journal) -> Result {
-        match journal.flush_killable() {
+        match journal.flush_killable(true) {
             Err(e) if e == EINTR => Err(e),
             flushed => self.tolerate(flushed),
+        }
+    }
+
+    /// Makes the line durable that says that a revert was refused: or the next mount might go on with it. A
+    /// caller who is killed does not wait for that.
+    pub(crate) fn flush_end_of_refused(&self, journal: &Journal) {
+        match journal.flush_killable(true) {
+            Err(e) if e != EINTR => self.warn_lost(e),
+            _ => {}
         }
     }
 
@@ -614,7 +623,7 @@ impl MountHooks for Stack {
         }
         if let (Some(journal), true) = (mount.any_journal(), read_only == Some(true)) {
             mount.slices.tell_all();
-            mount.tolerate(journal.flush(true))?;
+            mount.flush_killable(journal)?;
         }
         mount.recording.store(wants_history, Relaxed);
         Ok(())
@@ -695,7 +704,7 @@ impl SuperHooks for Stack {
     fn freeze(mount: &Mount) -> Result {
         mount.slices.tell_all();
         match mount.any_journal() {
-            Some(journal) => journal.flush(true),
+            Some(journal) => journal.flush_killable(true),
             None => Ok(()),
         }
     }

@@ -14,12 +14,13 @@ use crate::{
 use kernel::prelude::*;
 
 impl Group<'_> {
-    /// States all intents, and makes them durable.
+    /// States all intents, and makes them durable. Nothing else is changed yet, so it ends when the caller
+    /// is killed, or when the journal gets nowhere for some seconds: others wait for the objects.
     #[inline(never)]
     pub(super) fn state_intents(&mut self, begun: u64) -> Result<(), Left> {
         let durable = self
             .state_each(begun)
-            .and_then(|()| Ok(self.ground.journal.flush(true)?));
+            .and_then(|()| Ok(self.ground.journal.flush_in_time()?));
         durable.map_err(Left::Whole)
     }
 
@@ -57,7 +58,7 @@ impl Group<'_> {
             };
             let (is_newest, picks) = (taken.is_newest, &taken.picks);
             let entry = entry.telling(ground.journal, &subject, &mut state, is_newest, picks)?;
-            let mut room = ground.journal.reserve_lines(1)?;
+            let mut room = ground.journal.reserve_lines_killable(1)?;
             let undo = names::undo_of(self.room());
             names::state_intent(&subject, &mut state, &taken, &mut room, (entry, undo))?
         } else {
@@ -74,7 +75,7 @@ impl Group<'_> {
                 false => content.save(&plan)?,
             };
             let entry = content.telling(&mut state, &plan, entry)?;
-            let mut room = ground.journal.reserve_lines(1)?;
+            let mut room = ground.journal.reserve_lines_killable(1)?;
             content.state_intent(&mut state, &mut room, &plan, &saved, entry)?
         };
         let at = state.head.ok_or(EIO)?;
@@ -90,8 +91,10 @@ impl Group<'_> {
         }
     }
 
-    /// Says how it ended: by a line of the first object, which decides, and then by one of each other.
-    pub(super) fn close(&mut self, begun: u64, first: u64, end: Op) {
+    /// Says how it ended: by a line of the first object, which decides, and then by one of each other. Without
+    /// `is_stated`, not all intents were stated: nothing was changed, a mount after a crash finds nothing to
+    /// roll back, and the first line's being durable is not waited for.
+    pub(super) fn close(&mut self, begun: u64, first: u64, end: Op, is_stated: bool) {
         let journal = self.ground.journal;
         journal.note_group(begun, first, Some(end));
         for (index, member) in self.members.iter().enumerate() {
@@ -99,7 +102,7 @@ impl Group<'_> {
                 continue;
             };
             let mut closed = self.close_one(member, end, seq);
-            if index == 0 {
+            if index == 0 && is_stated {
                 // No other line may say so without this one.
                 closed = closed.and_then(|()| journal.flush(true));
             }
@@ -108,6 +111,9 @@ impl Group<'_> {
                 self.ground.mount.warn_lost(e);
                 return;
             }
+        }
+        if !is_stated {
+            journal.begin_flush();
         }
         journal.end_intent(begun);
     }

@@ -8,11 +8,11 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{symlink, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::thread::{self, sleep, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{
     self as rfs, AtFlags, FallocateFlags, Mode, OFlags, RenameFlags, XattrFlags, CWD,
@@ -34,6 +34,9 @@ pub const TESTS: &[Test] = &[
         .only(DISKS)
         .seconds(180),
     Test::new("frozen-waits-end-with-a-kill", killable).only(DISKS),
+    Test::new("frozen-room-ends-with-a-kill", room)
+        .only(DISKS)
+        .seconds(120),
 ];
 
 const FREEZE: u64 = 0xC004_5877;
@@ -430,6 +433,66 @@ fn killable(w: &mut World) -> Outcome {
     w.open("f")?.sync_all()?;
     w.revert("f", 1)?;
     w.same("the write that waited", "f", &[1; 5000])
+}
+
+/// How long it takes until a killed process is gone; none: it is still there after three seconds.
+fn killed(child: &mut Child) -> io::Result<Option<Duration>> {
+    child.kill()?;
+    let since = Instant::now();
+    while since.elapsed() < Duration::from_secs(3) {
+        if child.try_wait()?.is_some() {
+            return Ok(Some(since.elapsed()));
+        }
+        sleep(Duration::from_millis(20));
+    }
+    Ok(None)
+}
+
+/// Writers that wait for each other's room in the journal's memory can be killed. Those that wait for the
+/// lower filesystem itself cannot, as on the raw one.
+fn room(w: &mut World) -> Outcome {
+    const WRITERS: usize = 90;
+    fs::create_dir(w.path("d"))?;
+    for number in 0..WRITERS {
+        w.make(&format!("d/{number}"), b"before")?;
+    }
+    let lower = w.below("")?;
+    rfs::sync();
+    let frozen = Frozen::new(&lower).at("freezing")?;
+    let mut writers = Vec::new();
+    for number in 0..WRITERS {
+        let file = w.path(&format!("d/{number}"));
+        let mut command = Command::new("dd");
+        command.args([
+            "if=/dev/zero",
+            "bs=512",
+            "count=1",
+            "conv=notrunc",
+            "status=none",
+        ]);
+        writers.push(command.arg(format!("of={}", file.display())).spawn()?);
+    }
+    sleep(Duration::from_millis(3000));
+    // Each of those that came first holds room for two lines of 112.
+    let mut gone = 0;
+    for writer in writers.iter_mut().rev().take(20) {
+        gone += usize::from(killed(writer)?.is_some());
+    }
+    drop(frozen);
+    for writer in &mut writers {
+        let _ = writer.kill();
+        writer.wait()?;
+    }
+    check!(gone >= 10, "{gone} of 20 that waited for room were killed");
+    // What could not be killed has ended by now, one way or the other.
+    for number in 0..WRITERS {
+        let name = format!("d/{number}");
+        if w.read(&name)? != b"before" {
+            w.revert(&name, 1).at(&name)?;
+        }
+        w.same("taken back", &name, b"before")?;
+    }
+    Ok(())
 }
 
 fn put(w: &World, name: &str, at: u64) -> Outcome {
