@@ -185,6 +185,7 @@ void lfs_nap(void);
 
 /* superblocks */
 int lfs_sync_filesystem(struct super_block *sb);
+int lfs_sync_metadata(struct super_block *sb, struct inode *inode);
 void lfs_fs_error(struct fs_context *fc, const char *sentence);
 void lfs_seq_option(struct seq_file *seq, const char *name, const char *value);
 

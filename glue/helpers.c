@@ -554,6 +554,27 @@ int lfs_sync_filesystem(struct super_block *sb)
 	return ret;
 }
 
+/**
+ * lfs_sync_metadata - make an inode durable that no file can be opened for
+ * @sb: the lower filesystem
+ * @inode: a symbolic link, device, pipe or socket of it
+ *
+ * As sync_filesystem(), without writeback_inodes_sb(): other files' data stay
+ * dirty. Inodes that their filesystem does not log are written by
+ * sync_inode_metadata(); ->sync_fs() then writes out the log.
+ */
+int lfs_sync_metadata(struct super_block *sb, struct inode *inode)
+{
+	int ret = sync_inode_metadata(inode, 1);
+
+	if (ret || !sb->s_op->sync_fs)
+		return ret;
+	down_read(&sb->s_umount);
+	ret = sb->s_op->sync_fs(sb, 1);
+	up_read(&sb->s_umount);
+	return ret;
+}
+
 void lfs_fs_error(struct fs_context *fc, const char *sentence)
 {
 	errorf(fc, "loggerfs: %s", sentence);

@@ -13,6 +13,7 @@
 mod apply;
 mod choose;
 mod claim;
+mod durable;
 mod exclude;
 mod intents;
 mod order;
@@ -231,8 +232,11 @@ fn attempt(
         Looked::Fits(planned) if request.dry_run || planned.group.members.is_empty() => {
             return Ok(Attempt::Done(planned.done));
         }
-        // The memory of this look goes before the next one takes its own.
-        Looked::Fits(planned) => planned.group.into_inodes(),
+        Looked::Fits(planned) => {
+            planned.group.write_back_before()?;
+            // The memory of this look goes before the next one takes its own.
+            planned.group.into_inodes()
+        }
     };
     let checking = Ground {
         phase: Phase::Checking,

@@ -2,7 +2,15 @@
 
 //! Superblocks: anybody's, and the state that ours carries.
 
-use super::{c, dentry::Dentry, mount::LowerMount, table::superblock::SuperHooks, FileSystem, Fs};
+use super::{
+    c,
+    dentry::Dentry,
+    inode::Inode,
+    mount::LowerMount,
+    table::superblock::SuperHooks,
+    FileSystem,
+    Fs, //
+};
 use kernel::{
     prelude::*,
     str::{CStr, CStrExt},
@@ -106,6 +114,13 @@ impl SuperBlock {
         // xfs tells the disk to flush its cache along with its log: not where that has nothing to say.
         // SAFETY: The superblock has its device open as long as it lives.
         kernel::error::to_result(unsafe { c::blkdev_issue_flush(disk) })
+    }
+
+    /// Makes an inode durable that no file can be opened for, with all metadata of the filesystem but no
+    /// data of other files; takes its `s_umount` for reading.
+    pub(crate) fn sync_metadata(&self, inode: &Inode) -> Result {
+        // SAFETY: A live superblock, not our own, and an inode of it.
+        kernel::error::to_result(unsafe { c::lfs_sync_metadata(self.as_ptr(), inode.as_ptr()) })
     }
 
     /// Takes over the limits of the lower filesystem and sets the tables; makes the root.

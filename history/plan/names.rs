@@ -92,6 +92,16 @@ pub struct Binding<'a> {
 }
 
 impl<'a> NameStep<'a> {
+    /// The directory beside the line's that the step changes.
+    pub fn other_directory(&self) -> Option<Directory<'a>> {
+        match *self {
+            Self::Remove { .. } => None,
+            Self::Restore { parent, .. }
+            | Self::Move { parent, .. }
+            | Self::Exchange { parent, .. } => parent,
+        }
+    }
+
     /// What the step binds and frees.
     pub fn bindings(&self) -> impl Iterator<Item = Binding<'a>> {
         let binding = |parent, name, node, is_bound| Binding {

@@ -65,7 +65,7 @@ impl Group<'_> {
         let applied = self.apply_contents(&mut begun, &mut unfinished);
         let applied = applied.and_then(|()| self.apply_names(&mut todos, &mut done));
         let applied = applied.and_then(|()| self.finish_contents(&unfinished));
-        let applied = applied.and_then(|()| Ok(self.ground.sync()?));
+        let applied = applied.and_then(|()| self.sync(&todos));
         let Err(refusal) = applied else {
             return Ok(todos);
         };
@@ -95,7 +95,7 @@ impl Group<'_> {
             let mut unfinished = KVVec::new();
             self.apply_contents(&mut 0, &mut unfinished)?;
             self.finish_contents(&unfinished)?;
-            Ok(self.ground.sync()?)
+            self.sync(&todos)
         };
         finish()
             .or_else(|_: Refusal| finish())
@@ -328,13 +328,13 @@ impl Group<'_> {
                 ground.withdraw_content(member.object, at)?;
             }
         }
-        Ok(ground.sync()?)
+        self.sync(done)
     }
 }
 
 impl Ground<'_> {
-    /// Makes durable what was done to lower objects.
-    pub(super) fn sync(&self) -> Result {
+    /// Makes durable what was done to lower objects, whatever they are.
+    pub(super) fn sync_all(&self) -> Result {
         self.mount.lower().root().superblock().sync()
     }
 

@@ -85,7 +85,7 @@ pub(in crate::revert) fn withdraw(
             }
         }
     }
-    ground.sync()?;
+    ground.sync_all()?;
     let op = match is_forward {
         true => Op::Commit,
         false => Op::Cancel,

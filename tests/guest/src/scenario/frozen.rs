@@ -19,6 +19,7 @@ use rustix::fs::{
 };
 use rustix::pipe::{self, SpliceFlags};
 
+use crate::group::Watch;
 use crate::harness::Test;
 use crate::mounts::Lower;
 use crate::outcome::{check, same, At, Outcome, Stop};
@@ -35,6 +36,9 @@ pub const TESTS: &[Test] = &[
         .seconds(180),
     Test::new("frozen-waits-end-with-a-kill", killable).only(DISKS),
     Test::new("frozen-room-ends-with-a-kill", room)
+        .only(DISKS)
+        .seconds(120),
+    Test::new("frozen-group-ends-with-a-kill", group_revert)
         .only(DISKS)
         .seconds(120),
 ];
@@ -493,6 +497,50 @@ fn room(w: &mut World) -> Outcome {
         w.same("taken back", &name, b"before")?;
     }
     Ok(())
+}
+
+/// A revert of several objects waits for a frozen filesystem with nothing locked, and can be killed.
+fn group_revert(w: &mut World) -> Outcome {
+    w.sh("mkdir -m 1777 d; echo theirs > d/theirs")?;
+    let watch = Watch::begin(w)?;
+    w.sh("echo one > d/f; echo two > d/f; mv d/f d/g; mkdir d/e")?;
+    let done = watch.operations(w)?;
+    let range = match (done.first(), done.last()) {
+        (Some(first), Some(last)) => format!("{}..{}", first.seq, last.seq),
+        _ => crate::outcome::fail!("no operations"),
+    };
+    let lower = w.below("")?;
+    rfs::sync();
+    put(w, "d/theirs", 0)?;
+    let frozen = Frozen::new(&lower).at("freezing")?;
+    let mut revert = Command::new("logctl");
+    revert.args(["revert", &range]).current_dir(&w.mnt);
+    let mut revert = revert.spawn()?;
+    sleep(Duration::from_millis(2000));
+    check!(revert.try_wait()?.is_none(), "the revert did not wait");
+    // Who only looks does not wait.
+    let (place, done) = (w.path("d"), Arc::new(AtomicBool::new(false)));
+    let flag = done.clone();
+    let looking = thread::spawn(move || -> io::Result<usize> {
+        let count = fs::read_dir(&place)?.count();
+        fs::metadata(place.join("missing")).err();
+        flag.store(true, Ordering::SeqCst);
+        Ok(count)
+    });
+    sleep(Duration::from_millis(1500));
+    let has_looked = done.load(Ordering::SeqCst);
+    let took = killed(&mut revert)?;
+    drop(frozen);
+    revert.wait()?;
+    let count = looking
+        .join()
+        .map_err(|_| Stop::Fail("a thread".into()))??;
+    check!(has_looked, "looking waits for a revert");
+    check!(took.is_some(), "a revert that waits cannot be killed");
+    same("names", count, 3)?;
+    check!(w.path("d/g").exists(), "something was changed");
+    w.sh(&format!("logctl revert {range}"))?;
+    same("left", fs::read_dir(w.path("d"))?.count(), 1)
 }
 
 fn put(w: &World, name: &str, at: u64) -> Outcome {

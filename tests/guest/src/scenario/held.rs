@@ -36,6 +36,9 @@ pub const TESTS: &[Test] = &[
     Test::new("held-dry-run-flushes-nothing", flushes_nothing)
         .only(&[Lower::Ext4])
         .seconds(120),
+    Test::new("held-revert-flushes-its-own", flushes_own)
+        .only(&[Lower::Ext4])
+        .seconds(120),
 ];
 
 /// A side process; dropping it kills it.
@@ -396,4 +399,31 @@ fn newest_of_many(w: &mut World) -> Outcome {
         "the newest of 300 appends {few:?}, of 6,000 {many:?}"
     );
     Ok(())
+}
+
+/// A revert with names in a shared directory makes durable what it touches, and no dirty data of others;
+/// nobody waits long for the directory.
+fn flushes_own(w: &mut World) -> Outcome {
+    w.sh("mkdir -m 1777 d; sync")?;
+    let user = format!("setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups");
+    let watch = Watch::begin(w)?;
+    w.sh(&format!(
+        "{user} bash -euc 'echo one > d/f; echo two > d/f; mv d/f d/g; mkdir d/e; chmod 600 d/g'"
+    ))?;
+    let done = watch.operations(w)?;
+    w.sh("sync; head -c 24M /dev/zero > big")?;
+    let before = field("/proc/meminfo", "Dirty:")?;
+    check!(before > 16 * 1024, "only {before} KiB are dirty");
+    let root = File::open(&w.mnt)?;
+    let since = Instant::now();
+    let (result, answer) = group::revert(&root, &done, 0);
+    let took = since.elapsed();
+    let after = field("/proc/meminfo", "Dirty:")?;
+    check!(result.is_ok(), "{result:?}: {answer:?}");
+    println!("     {before} KiB were dirty, {after} are behind a revert of {took:?}");
+    check!(
+        after > before / 2,
+        "{before} KiB were dirty before a revert, {after} KiB after it"
+    );
+    same("left", fs::read_dir(w.path("d"))?.count(), 0)
 }

@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Making a group revert durable: the objects that it touches, one by one. To write all of the lower
+//! filesystem back, as sync(2) does, would write what other users have dirtied, while the group has its
+//! objects locked, and a directory that it shares with others among them.
+
+use super::{Group, Outcome};
+use crate::{
+    history::{
+        line::ObjectId,
+        plan::NameStep, //
+    },
+    revert::{
+        binding::kept,
+        names::directory,
+        steps::{Lines, Todo, Way},
+    },
+    uapi::Reason,
+    vfs::{c, dentry::Dentry, file::File, superblock::SuperBlock}, //
+};
+use kernel::{prelude::*, rbtree::RBTree};
+
+/// For more than this many, the lower filesystem is written back as a whole: once with nothing excluded, so
+/// that little is left when it is done again.
+const FEW: usize = 64;
+
+/// What was made durable so far.
+struct Synced<'a> {
+    group: &'a Group<'a>,
+    objects: RBTree<ObjectId, ()>,
+}
+
+impl Group<'_> {
+    fn below(&self) -> &SuperBlock {
+        self.ground.mount.lower().root().superblock()
+    }
+
+    fn is_large(&self) -> bool {
+        self.members.len() > FEW
+    }
+
+    /// Writes back the objects' dirty data, with nothing excluded yet, and all of those whose names come back,
+    /// so that a power cut behind the group finds them under these names with their content. Waits, killably,
+    /// as long as the lower filesystem is frozen.
+    #[inline(never)]
+    pub(super) fn write_back_before(&self) -> Outcome {
+        self.ground.journal.flush_killable(true)?;
+        let todos = self.steps()?;
+        if self.members.len().saturating_add(todos.len()) > FEW {
+            return Ok(self.below().sync()?);
+        }
+        self.sync_returning(&todos)?;
+        for member in self.members.iter().filter(|member| !member.is_on_names) {
+            self.ground.breathe()?;
+            // One that has gone meanwhile is found out about when all are looked at again.
+            let Ok(opened) = self.ground.open(member.object) else {
+                continue;
+            };
+            if !opened.inode.is_regular() {
+                continue;
+            }
+            if let Ok(Some(file)) = opened.file(&self.ground, false) {
+                file.write_back()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes objects durable whose names come back. One that cannot be is as durable as it was when its name
+    /// went: no reason to refuse.
+    fn sync_returning(&self, todos: &[Todo]) -> Outcome {
+        let journal = self.ground.journal;
+        let mut lines = Lines::new(journal)?;
+        for todo in todos {
+            self.ground.breathe()?;
+            let (object, segment) = match (lines.step(todo)?, todo.way) {
+                (NameStep::Restore { victim, .. }, Way::Back) => (victim.object, victim.kept),
+                (NameStep::Remove { node, .. }, Way::Again) => (node, None),
+                _ => continue,
+            };
+            if let Some((_, lower)) = kept(journal, object, segment)? {
+                let _ = self.sync_lower(&lower);
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a lower object durable, with all that it holds.
+    fn sync_lower(&self, lower: &Dentry) -> Result {
+        let inode = lower.inode().ok_or(ENOENT)?;
+        if inode.is_regular() || inode.is_directory() {
+            let access = c::O_RDONLY | c::O_LARGEFILE | c::O_NONBLOCK;
+            File::open_kernel(self.ground.mount.lower(), lower, access)?.sync(0, i64::MAX, false)
+        } else {
+            // No file can be opened to have it synced.
+            self.below().sync_metadata(inode)
+        }
+    }
+
+    /// Makes durable what was done to the objects, and to the names of directories. A name goes from one
+    /// directory to another in one transaction of the lower filesystem, kept/ among these.
+    #[inline(never)]
+    pub(super) fn sync(&self, todos: &[Todo]) -> Outcome {
+        if self.is_large() {
+            return Ok(self.below().sync()?);
+        }
+        let mut synced = Synced {
+            group: self,
+            objects: RBTree::new(),
+        };
+        let mut lines = Lines::new(self.ground.journal)?;
+        for todo in todos {
+            if let Some(parent) = lines.step(todo)?.other_directory() {
+                let lower = directory(self.ground.mount, &parent)?;
+                synced.sync_at(parent.object, &lower)?;
+            }
+        }
+        for member in &self.members {
+            if member.is_untouched {
+                continue;
+            }
+            match self.ground.open(member.object) {
+                // With its name.
+                Err(refusal) if refusal.reason == Reason::Gone => {}
+                opened => synced.sync_at(member.object, &opened?.lower)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Synced<'_> {
+    fn sync_at(&mut self, object: ObjectId, lower: &Dentry) -> Outcome {
+        if self.objects.get(&object).is_some() {
+            return Ok(());
+        }
+        self.group.sync_lower(lower)?;
+        self.objects
+            .try_create_and_insert(object, (), GFP_KERNEL_ACCOUNT)?;
+        Ok(())
+    }
+}
