@@ -30,7 +30,7 @@ use crate::{
     backup::{self, Subject, What},
     history::{
         journal::{Journal, LineRoom, Room},
-        line::{Line, Mode, Op, Pos},
+        line::{Line, Op, Pos},
         pins::Pin,
         plan::{OnForeign, Step}, //
     },
@@ -186,7 +186,7 @@ pub(crate) fn walk(file: &OwnFile, count: u64, manner: Manner) -> Outcomes {
     };
     let mut inside = 0;
     match rights {
-        Rights::Names(u64::MAX) => revert.walk_own(rights, count)?,
+        Rights::Names(u64::MAX) => inside = revert.walk_own(rights, count)?,
         Rights::Names(first) => inside = revert.walk_directory(first, count)?,
         _ => {
             let _write = file.want_write()?;
@@ -227,11 +227,7 @@ impl Run {
         if !is_on_names(line) {
             Self::Attributes(1)
         } else if line.op == Op::Revert {
-            Self::Pick(Operation {
-                seq: line.seq,
-                segment: at.segment,
-                offset: at.offset,
-            })
+            Self::Pick(removed::operation(line.seq, at))
         } else if line.parent.is_some() {
             Self::Across
         } else {
@@ -300,18 +296,24 @@ impl Revert<'_> {
         };
         self.is_one_of_many.set(runs.len() != 1 || self.manner.deep);
         for run in runs {
-            if let Run::Pick(line) = run {
-                self.take_pick_back(line)?;
-                continue;
+            match &run {
+                Run::Pick(line) => {
+                    self.take_pick_back(*line)?;
+                    continue;
+                }
+                Run::Names(n) if self.manner.deep => {
+                    if let Some(more) = self.take_back_trees(*n)? {
+                        inside = inside.saturating_add(more);
+                        continue;
+                    }
+                }
+                _ => {}
             }
             let _write = self.file.want_write()?;
             match run {
                 Run::Pick(_) => {}
                 Run::Across => across::take_back(self)?,
                 Run::Names(n) => {
-                    if self.manner.deep {
-                        inside = inside.saturating_add(removed::refill(self, n)?);
-                    }
                     let _lock = self.inode.lock_in_time()?;
                     let taken = self.newest_names(n)?;
                     self.take_back_names(&taken, None)?;
@@ -325,35 +327,48 @@ impl Revert<'_> {
         Ok(inside)
     }
 
+    /// Takes back the newest `count` operations, which are all on names, with what had been removed from
+    /// the directories that come back. Answers how many more that were; `None`: there are none, and nothing
+    /// was taken back.
+    #[inline(never)]
+    fn take_back_trees(&self, count: u64) -> Result<Option<u64>, Refusal> {
+        let mut operations = KVVec::new();
+        {
+            let _lock = self.inode.lock_in_time()?;
+            let mut lines = Lines::new(self.journal)?;
+            for &at in &self.newest_names(count)?.places {
+                let operation = removed::operation(lines.read(at)?.seq, at);
+                operations.push(operation, GFP_KERNEL_ACCOUNT)?;
+            }
+        }
+        let inside = removed::add_inside(self, &mut operations)?;
+        if inside == 0 {
+            return Ok(None);
+        }
+        removed::take_back(self, operations)?;
+        Ok(Some(inside))
+    }
+
     /// Takes back a revert that was an operation of its own, in this directory: what it took back there
     /// may have to do with other directories.
     #[inline(never)]
     fn take_pick_back(&self, line: Operation) -> Result<(), Refusal> {
         let mut operations = KVVec::new();
         operations.push(line, GFP_KERNEL)?;
-        let request = group::Request {
-            operations,
-            mode: Mode::Walk,
-            redo: false,
-            force: self.manner.force,
-            dry_run: false,
-            no_redo: self.manner.no_redo,
-        };
-        group::take_back(self.file, &request, &mut refuse).map(|_| ())
+        removed::take_back(self, operations)
     }
 
-    /// Takes back the newest `count` operations that are the caller's, in a directory that is not.
+    /// Takes back the newest `count` operations that are the caller's, in a directory that is not. Answers
+    /// how many were taken back inside of directories that came back.
     #[inline(never)]
-    fn walk_own(&self, rights: Rights, count: u64) -> Result<(), Refusal> {
-        let request = group::Request {
-            operations: self.own_operations(rights, count)?,
-            mode: Mode::Walk,
-            redo: false,
-            force: self.manner.force,
-            dry_run: false,
-            no_redo: self.manner.no_redo,
+    fn walk_own(&self, rights: Rights, count: u64) -> Outcomes {
+        let mut operations = self.own_operations(rights, count)?;
+        let inside = match self.manner.deep {
+            true => removed::add_inside(self, &mut operations)?,
+            false => 0,
         };
-        group::take_back(self.file, &request, &mut refuse).map(|_| ())
+        removed::take_back(self, operations)?;
+        Ok(inside)
     }
 
     /// The newest `count` operations that are the caller's.
@@ -372,11 +387,7 @@ impl Revert<'_> {
                 Link::Trimmed => return Err(Refusal::new(Reason::Trimmed, 0)),
                 Link::Line(line, at, _, Step::Take) => {
                     if caller.may_take_back(rights, line)? {
-                        let operation = Operation {
-                            seq: line.seq,
-                            segment: at.segment,
-                            offset: at.offset,
-                        };
+                        let operation = removed::operation(line.seq, *at);
                         operations.push(operation, GFP_KERNEL_ACCOUNT)?;
                     }
                 }

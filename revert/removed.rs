@@ -3,15 +3,27 @@
 //! Removed directories come back with what the same process had removed from them: `rm -r` is one
 //! thing for whoever takes it back.
 //!
-//! A removed directory is kept, where nobody sees it. It is refilled there, the innermost first,
-//! each by a revert of its own, and then comes back to its name whole, by one step of its parent's
-//! revert. What fails before that has changed nothing that can be seen; asked again, it goes on.
+//! All of it is one request of a group ([`group`]): it is looked at as a whole before anything is changed,
+//! and comes back as a whole or not at all.
 
-use super::{binding::kept, may_revert, names::Names, steps::Lines, taken::Taken, Refusal, Revert};
+use super::{
+    binding::kept,
+    gather::refuse,
+    group,
+    may_revert,
+    steps::Lines,
+    taken::Taken,
+    Refusal,
+    Revert, //
+};
 use crate::{
     backup,
-    history::line::{Line, ObjectId, Op, Process},
-    vfs::{dentry::Dentry, inode::OwnInode}, //
+    history::{
+        line::{Line, Mode, ObjectId, Op, Pos, Process},
+        sort::sort, //
+    },
+    uapi::Operation,
+    vfs::{dentry::Dentry, inode::OwnInode, task}, //
 };
 use kernel::{prelude::*, sync::aref::ARef};
 
@@ -23,8 +35,6 @@ struct Removed {
     segment: u64,
     /// Who removed it.
     by: Process,
-    /// Whether what was in it has been looked at.
-    is_seen: bool,
 }
 
 impl Removed {
@@ -37,64 +47,77 @@ impl Removed {
             object: line.node?,
             segment: line.kept?,
             by: line.pid?,
-            is_seen: false,
         })
     }
 }
 
-/// Refills the directories whose removal is among the newest `count` operations, which are all on
-/// names, and all that were in them. Nothing is locked. Answers how many operations that took back.
+/// Adds to `operations`, which are on names, all that was removed from directories that come back with
+/// them: by whoever removed these. The newest comes first behind it. Answers how many that are. Nothing is
+/// locked.
 #[inline(never)]
-pub(super) fn refill(revert: &Revert<'_>, count: u64) -> Result<u64, Refusal> {
-    let mut stack = KVVec::new();
-    {
-        let _lock = revert.inode.lock_in_time()?;
-        push_removed(revert, &mut stack, &revert.newest_names(count)?)?;
+pub(super) fn add_inside(
+    revert: &Revert<'_>,
+    operations: &mut KVVec<Operation>,
+) -> Result<u64, Refusal> {
+    let mut left = KVVec::new();
+    let mut lines = Lines::new(revert.journal)?;
+    for operation in operations.iter() {
+        let at = Pos {
+            segment: operation.segment,
+            offset: operation.offset,
+        };
+        add_removed(&mut lines, at, &mut left)?;
     }
-    let mut total = 0u64;
-    // By a stack of our own: nobody knows how deep it goes.
-    while let Some(top) = stack.last_mut() {
-        let directory = *top;
+    let mut count = 0u64;
+    // By a list of our own: nobody knows how deep it goes.
+    while let Some(directory) = left.pop() {
+        task::breathe()?;
         let Some((inode, lower)) = open(revert, &directory)? else {
-            // It is not kept any more; whether that is in the way the parent's revert finds out.
-            stack.pop();
+            // It is not kept any more; whether that is in the way is found out with all the rest.
             continue;
         };
         let _lock = inode.lock_in_time()?;
         let taken = newest_removals(revert, &inode, &lower, &directory)?;
-        if !directory.is_seen {
-            top.is_seen = true;
-            push_removed(revert, &mut stack, &taken)?;
-            continue;
-        }
-        stack.pop();
-        if taken.count() != 0 {
-            let names = Names {
-                mount: inode.mount(),
-                journal: revert.journal,
-                dir: &inode,
-                dentry: None,
-                lower: &lower,
-                other: None,
-                room: revert.room(),
-                asking: revert.asking(),
-            };
-            names.revert(&taken, None)?;
-            inode.refresh();
-            total = total.saturating_add(taken.count());
+        for &at in &taken.places {
+            let seq = add_removed(&mut lines, at, &mut left)?;
+            operations.push(operation(seq, at), GFP_KERNEL_ACCOUNT)?;
+            count = count.saturating_add(1);
         }
     }
-    Ok(total)
+    sort(operations, |a, b| a.seq > b.seq);
+    Ok(count)
 }
 
-fn push_removed(revert: &Revert<'_>, stack: &mut KVVec<Removed>, taken: &Taken) -> Result {
-    let mut lines = Lines::new(revert.journal)?;
-    for &at in &taken.places {
-        if let Some(removed) = Removed::of(&lines.read(at)?) {
-            stack.push(removed, GFP_KERNEL)?;
-        }
+/// Takes operations on names back, all of them or none.
+#[inline(never)]
+pub(super) fn take_back(revert: &Revert<'_>, operations: KVVec<Operation>) -> Result<(), Refusal> {
+    let request = group::Request {
+        operations,
+        mode: Mode::Walk,
+        redo: false,
+        force: revert.manner.force,
+        dry_run: false,
+        no_redo: revert.manner.no_redo,
+    };
+    group::take_back(revert.file, &request, &mut refuse).map(|_| ())
+}
+
+/// What a request asks for by a line's number and place.
+pub(super) fn operation(seq: u64, at: Pos) -> Operation {
+    Operation {
+        seq,
+        segment: at.segment,
+        offset: at.offset,
     }
-    Ok(())
+}
+
+/// Takes note of the directory that a line tells the removal of, if it does. Answers the line's number.
+fn add_removed(lines: &mut Lines<'_>, at: Pos, left: &mut KVVec<Removed>) -> Result<u64> {
+    let line = lines.read(at)?;
+    if let Some(removed) = Removed::of(&line) {
+        left.push(removed, GFP_KERNEL_ACCOUNT)?;
+    }
+    Ok(line.seq)
 }
 
 type Opened = (ARef<OwnInode>, ARef<Dentry>);

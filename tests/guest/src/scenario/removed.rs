@@ -6,6 +6,7 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use rustix::io::Errno;
 
@@ -21,7 +22,10 @@ pub const TESTS: &[Test] = &[
     Test::new("removed-tree-by-several", by_several),
     Test::new("removed-tree-in-the-way", in_the_way),
     Test::new("removed-tree-of-others", of_others),
+    Test::new("removed-tree-refused-whole", refused_whole).seconds(120),
+    Test::new("removed-tree-of-ones-own", own_tree),
     Test::new("removed-tree-deep", deep).seconds(120),
+    Test::new("removed-tree-of-many", many).seconds(300),
     Test::new("removed-tree-given-up", given_up).unmounted(),
     Test::new("removed-file-given-up", file_given_up).unmounted(),
 ];
@@ -93,7 +97,7 @@ fn by_several(w: &mut World) -> Outcome {
     same("flat", fs::read_dir(w.path("d/sub"))?.count(), 0)
 }
 
-/// Nothing can be seen of a revert that is refused; asked again, it goes on.
+/// What is refused has changed nothing, not even where nobody sees it.
 fn in_the_way(w: &mut World) -> Outcome {
     let below = w.below("")?;
     let before = plant(w)?;
@@ -101,6 +105,7 @@ fn in_the_way(w: &mut World) -> Outcome {
     fs::create_dir(below.join("d/sub"))?;
     same_errno("a name in the way", back(w, "d").map(drop), Errno::BUSY)?;
     same("in it", fs::read_dir(w.path("d/sub"))?.count(), 0)?;
+    same("refilled", filled(&w.history()?.join("kept"))?, 0)?;
     fs::remove_dir(below.join("d/sub"))?;
     w.remount()?;
     back(w, "d").at("nothing is in the way")?;
@@ -137,7 +142,7 @@ fn deep(w: &mut World) -> Outcome {
     same_tree(w, "all of them", &before)
 }
 
-/// What was refilled and could not come back is dropped with its segment, whole.
+/// What could not come back is dropped with its segment, as it was when it was removed.
 fn given_up(w: &mut World) -> Outcome {
     w.mount_with("history_max=24M")?;
     let kept = w.history()?.join("kept");
@@ -146,19 +151,80 @@ fn given_up(w: &mut World) -> Outcome {
     w.sh("rm -rf d/sub")?;
     fs::create_dir(below.join("d/sub"))?;
     same_errno("a name in the way", back(w, "d").map(drop), Errno::BUSY)?;
-    same("refilled", filled(&kept)?, 1)?;
+    same("refilled", filled(&kept)?, 0)?;
     for number in 0..60 {
         w.make(&format!("d/{number}"), &pattern(number, 1 << 20))?;
         fs::remove_file(w.path(&format!("d/{number}")))?;
     }
+    fs::remove_dir(below.join("d/sub"))?;
     for _ in 0..100 {
         rustix::fs::syncfs(File::open(&w.mnt)?)?;
-        if filled(&kept)? == 0 {
+        if !has_kept_directory(&kept)? {
+            same("refilled in between", filled(&kept)?, 0)?;
             return Ok(());
         }
         std::thread::sleep(std::time::Duration::from_millis(50));
     }
     fail!("what was given up is still kept");
+}
+
+/// A tree of which one file may not come back is refused as a whole: nothing of it is put back into
+/// directories that nobody sees. The file is the innermost, so that others would have come before it.
+fn refused_whole(w: &mut World) -> Outcome {
+    let kept = w.history()?.join("kept");
+    w.sh("mkdir -p d/sub/deep/deeper; echo 1 > d/sub/first; echo 2 > d/sub/deep/second")?;
+    w.sh("echo 3 > d/sub/deep/deeper/program; chmod 4755 d/sub/deep/deeper/program")?;
+    w.sh("for i in $(seq 20); do echo $i > d/sub/deep/deeper/$i; done")?;
+    w.sh("chown -R 2000:2000 d; chown 0:0 d/sub/deep/deeper/program")?;
+    w.sh("chmod 4755 d/sub/deep/deeper/program")?;
+    let before = Tree::of(&w.path("d"))?;
+    let user = "setpriv --reuid 2000 --regid 2000 --clear-groups";
+    w.sh(&format!("{user} rm -rf d/sub"))?;
+    let said = w.sh(&format!("{user} logctl d revert 2>&1 || echo code $?"))?;
+    check!(said.contains("code"), "not refused: {said}");
+    check!(!w.path("d/sub").exists(), "a part of it is back");
+    same("refilled", filled(&kept)?, 0)?;
+    w.sh("logctl d revert")?;
+    same_tree(w, "by root", &before)
+}
+
+/// A tree of some thousand files comes back as one request.
+fn many(w: &mut World) -> Outcome {
+    w.sh("mkdir d; cd d; mkdir -p sub/{1..40}; for i in sub/*; do touch $i/{1..100}; done")?;
+    w.sh("rm -rf d/sub")?;
+    let since = Instant::now();
+    w.sh("logctl d revert")?;
+    println!("     4,000 files in {:?}", since.elapsed());
+    same("files", w.sh("find d -type f | wc -l")?.trim(), "4000")
+}
+
+/// Who may change names in another user's directory takes a tree of their own back whole, too.
+fn own_tree(w: &mut World) -> Outcome {
+    w.sh("mkdir d; chmod 1777 d")?;
+    let user = "setpriv --reuid 2000 --regid 2000 --clear-groups";
+    w.sh(&format!("{user} mkdir -p d/sub/deep"))?;
+    w.sh(&format!(
+        "{user} sh -c 'echo 1 > d/sub/1; echo 2 > d/sub/deep/2'"
+    ))?;
+    let before = Tree::of(&w.path("d"))?;
+    w.sh(&format!("{user} rm -rf d/sub"))?;
+    w.sh(&format!("{user} logctl d revert"))?;
+    same_tree(w, "the user's own tree", &before)?;
+    w.sh(&format!("{user} rm -rf d/sub/deep"))?;
+    w.sh(&format!("{user} logctl d/sub revert"))?;
+    same_tree(w, "in the user's own directory", &before)
+}
+
+/// Whether a directory is kept.
+fn has_kept_directory(kept: &Path) -> Outcome<bool> {
+    for segment in entries(kept)? {
+        for place in entries(&segment)? {
+            if entries(&place)?.iter().any(|object| object.is_dir()) {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
 }
 
 /// How many kept directories have names in them. What is given up meanwhile has none.
