@@ -15,7 +15,9 @@ use crate::{
         c,
         dentry::Dentry,
         error::{EOPNOTSUPP, EUCLEAN},
+        inode::OwnInode,
         mount::LowerMount,
+        task,
         xattr, //
     },
 };
@@ -77,6 +79,82 @@ pub(super) fn put(mount: &LowerMount, lower: &Dentry, records: Records<'_>) -> R
         attr::set_access_and_times(mount, lower, access.as_ref(), times.as_ref())?;
     }
     Ok(())
+}
+
+/// Whether the caller may put back the attributes in the records: asked before anything is changed, and by a
+/// dry run, as [`put`], [`unprotect`] and [`put_flags`] will be. Protection is not looked at.
+#[inline(never)]
+pub(super) fn may_put(
+    mount: &LowerMount,
+    (inode, lower): (&OwnInode, &Dentry),
+    records: Records<'_>,
+) -> Result {
+    for record in records.last_ones() {
+        may_put_named(mount, (inode, lower), &record)?;
+    }
+    let access = value(records, Kind::Access, Access::decode)?;
+    let times = value(records, Kind::Times, Times::decode)?;
+    if access.is_some() || times.is_some() {
+        attr::may_set_access_and_times(mount, lower, access.as_ref(), times.as_ref())?;
+    }
+    let Some(flags) = flags(records) else {
+        return Ok(());
+    };
+    if attr::flags(mount, lower)?.is_some_and(|present| present == flags) {
+        return Ok(());
+    }
+    // They are set last, when another user owns it.
+    let is_given = access.is_some_and(|access| access.uid != inode.uid());
+    let may = match is_given {
+        true => task::may_give_away(inode.superblock()),
+        false => inode.owner_or_capable(),
+    };
+    if may {
+        Ok(())
+    } else {
+        Err(EPERM)
+    }
+}
+
+/// As [`may_put`], of an xattr or an ACL: what xattr_permission(), cap_inode_setxattr() and set_posix_acl()
+/// ask for.
+fn may_put_named(
+    mount: &LowerMount,
+    (inode, lower): (&OwnInode, &Dentry),
+    record: &Record<'_>,
+) -> Result {
+    let mut bytes = KVec::new();
+    let name = match record.kind {
+        Kind::Xattr => backup::xattr_name(record.name, &mut bytes)?,
+        // A symbolic link has none, and cannot have.
+        Kind::AccessAcl | Kind::DefaultAcl if inode.is_symlink() => return Ok(()),
+        Kind::AccessAcl | Kind::DefaultAcl if inode.owner_or_capable() => return Ok(()),
+        Kind::AccessAcl | Kind::DefaultAcl => return Err(EPERM),
+        Kind::Access | Kind::Times | Kind::Flags => return Ok(()),
+    };
+    let is_of = |prefix: &[u8]| name.to_bytes().starts_with(prefix);
+    let may = if name == xattr::CAPABILITY {
+        match record.value {
+            Some(value) => xattr::may_set_capability(lower, value)?,
+            // That takes rights away, as any write of the file does.
+            None => true,
+        }
+    } else if is_of(b"security.selinux") || is_of(b"security.SMACK64") {
+        // Their modules decide when it is set (`inode_xattr_skipcap`), by labels, not by capabilities.
+        true
+    } else if is_of(b"trusted.") || is_of(b"security.") {
+        task::is_administrator(mount.root().superblock())
+    } else if is_of(b"user.") && (inode.is_regular() || inode.is_directory()) {
+        // The owner could make it writable first, and gets no less: see [`xattr::put`].
+        inode.owner_or_capable()
+    } else {
+        true
+    };
+    if may {
+        Ok(())
+    } else {
+        Err(EPERM)
+    }
 }
 
 /// Puts the flags back, after everything else; those that protect it only if so. The caller has no write

@@ -163,7 +163,8 @@ impl Content<'_> {
         Ok(cookie == left || state.seen.as_ref().is_some_and(is_given_up))
     }
 
-    /// Whether the object may be changed at all, as far as its protection goes, now and then.
+    /// Whether the object may be changed at all, as far as its protection goes, now and then, and whether the
+    /// caller may set its attributes.
     pub(super) fn is_open_to(&self, plan: &Gathered) -> Result<(), Refusal> {
         let records = plan.records()?;
         let is_protected = self.inode.is_protected();
@@ -176,7 +177,8 @@ impl Content<'_> {
                 seq: 0,
             });
         }
-        Ok(())
+        let (mount, object) = (self.mount.lower(), (self.inode, self.lower));
+        Ok(attributes::may_put(mount, object, records)?)
     }
 
     /// Whether the plan changes content.

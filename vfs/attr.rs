@@ -255,6 +255,32 @@ pub(crate) fn set_access_and_times(
 ) -> Result {
     let inode = lower.inode().ok_or(ENOENT)?;
     let _lock = inode.lock();
+    let mut attr = change_of(mount, lower, access, times)?;
+    // SAFETY: A live dentry whose inode is locked, and a complete change.
+    to_result(unsafe { c::notify_change(mount.idmap(), lower.as_ptr(), &mut attr, null_mut()) })
+}
+
+/// Whether the caller may do what [`set_access_and_times`] does, as notify_change() makes lower filesystems
+/// ask. What it asks itself of flags is left out, and quotas.
+pub(crate) fn may_set_access_and_times(
+    mount: &LowerMount,
+    lower: &Dentry,
+    access: Option<&Access>,
+    times: Option<&Times>,
+) -> Result {
+    let mut attr = change_of(mount, lower, access, times)?;
+    // SAFETY: A live dentry, and a complete change, which is not used any more.
+    to_result(unsafe { c::setattr_prepare(mount.idmap(), lower.as_ptr(), &mut attr) })
+}
+
+/// The change that sets what differs.
+fn change_of(
+    mount: &LowerMount,
+    lower: &Dentry,
+    access: Option<&Access>,
+    times: Option<&Times>,
+) -> Result<c::iattr> {
+    let inode = lower.inode().ok_or(ENOENT)?;
     let (present, _) = access_and_times(mount, lower)?;
     let mut attr = c::iattr {
         ia_valid: c::ATTR_CTIME,
@@ -280,8 +306,7 @@ pub(crate) fn set_access_and_times(
         attr.ia_mtime = set(times.modified);
         attr.ia_atime = set(times.accessed);
     }
-    // SAFETY: A live dentry whose inode is locked, and a complete change.
-    to_result(unsafe { c::notify_change(mount.idmap(), lower.as_ptr(), &mut attr, null_mut()) })
+    Ok(attr)
 }
 
 /// The file's flags, for a record; `None`: the filesystem has none.

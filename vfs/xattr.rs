@@ -240,9 +240,31 @@ pub(crate) fn may_have_capabilities(mount: &LowerMount, lower: &Dentry) -> Resul
     let Some(value) = read(mount, lower, CAPABILITY)? else {
         return Ok(true);
     };
+    may_set_capability(lower, &value)
+}
+
+/// Whether the caller may give a file these capabilities.
+pub(crate) fn may_set_capability(lower: &Dentry, value: &[u8]) -> Result<bool> {
     let inode = lower.inode().ok_or(ENOENT)?.as_ptr();
     // SAFETY: A live inode, and bytes with their length.
     Ok(unsafe { c::lfs_may_set_capability(inode, value.as_ptr().cast(), value.len()) })
+}
+
+/// Whether a `user.` xattr is set in the mounter's name: the caller owns a file whose mode or ACL forbids to
+/// write to it. The owner could make it writable first, and it may have been when the value was set that comes
+/// back.
+fn needs_owner(mount: &LowerMount, lower: &Dentry, name: &CStr) -> Result<bool> {
+    if !name.to_bytes().starts_with(b"user.") {
+        return Ok(false);
+    }
+    let inode = lower.inode().ok_or(ENOENT)?;
+    if !inode.owner_or_capable() {
+        return Ok(false);
+    }
+    // CAST: A small flag.
+    let wanted = c::MAY_WRITE as c_int;
+    // SAFETY: A live inode, and the id map of the mount that it is reached by.
+    Ok(unsafe { c::generic_permission(mount.idmap(), inode.as_ptr(), wanted) } != 0)
 }
 
 /// Sets an xattr, or removes it; one that is not there may be removed. As the caller, who has write
@@ -252,12 +274,11 @@ pub(crate) fn put(mount: &LowerMount, lower: &Dentry, name: &CStr, value: Option
         None => (core::ptr::null(), 0),
         Some(value) => (value.as_ptr().cast(), value.len()),
     };
-    // What is kept is not to be converted for the caller's user namespace.
     let _acting = match value {
+        _ if needs_owner(mount, lower, name)? => Some(mount.credentials().changing()?),
+        // What is kept is not to be converted for the caller's user namespace.
         Some(value) if name == CAPABILITY => {
-            let inode = lower.inode().ok_or(ENOENT)?;
-            // SAFETY: A live inode, and bytes with their length.
-            if !unsafe { c::lfs_may_set_capability(inode.as_ptr(), raw.0, value.len()) } {
+            if !may_set_capability(lower, value)? {
                 return Err(EPERM);
             }
             Some(mount.credentials().changing()?)

@@ -58,6 +58,7 @@ mod race;
 mod refresh;
 mod refuse;
 mod refused_below;
+mod rehearsed;
 mod removed;
 mod restores;
 mod revalidate;
@@ -108,6 +109,7 @@ pub fn all() -> Vec<&'static Test> {
         own_names::TESTS,
         own_table::TESTS,
         past::TESTS,
+        rehearsed::TESTS,
         confined::TESTS,
         comes_back::TESTS,
         saves::TESTS,
