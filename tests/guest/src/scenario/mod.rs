@@ -63,6 +63,7 @@ mod removed;
 mod restores;
 mod revalidate;
 mod room;
+mod room_groups;
 mod same_files;
 mod same_names;
 mod save_units;
@@ -140,6 +141,7 @@ pub fn all() -> Vec<&'static Test> {
         limits::TESTS,
         full::TESTS,
         room::TESTS,
+        room_groups::TESTS,
         quotas::TESTS,
         same_files::TESTS,
         same_names::TESTS,

@@ -350,7 +350,7 @@ fn creation_denied(w: &mut World) -> Outcome {
 }
 
 /// Takes every byte of the lower filesystem, past LoggerFS.
-fn fill_below(place: &Path, round: usize) -> Outcome {
+pub(super) fn fill_below(place: &Path, round: usize) -> Outcome {
     for size in [1 << 20, 4096, 512] {
         let file = File::create(place.join(format!("fill{round}.{size}")));
         let Ok(file) = file else { continue };
