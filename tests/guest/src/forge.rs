@@ -162,6 +162,11 @@ impl History {
         }
     }
 
+    /// The files by their paths.
+    pub fn files(&mut self) -> &mut BTreeMap<String, Vec<u8>> {
+        &mut self.0
+    }
+
     /// Appends a line to the newest log that names itself as the object's line before; no table
     /// knows of it.
     pub fn bend(&mut self, object: &str) -> Outcome {

@@ -90,14 +90,18 @@ fn chunk(root: &File, segment: u64, offset: u64) -> Outcome<Chunk> {
 
 /// All lines of the mount, oldest first.
 pub fn history(w: &World) -> Outcome<Vec<Placed>> {
-    let root = File::open(&w.mnt)?;
+    all(&File::open(&w.mnt)?)
+}
+
+/// The same, through a descriptor.
+pub fn all(root: &File) -> Outcome<Vec<Placed>> {
     let mut segments = Vec::new();
     let mut segment = 0;
     loop {
         let mut lines = Vec::new();
         let mut offset = 0;
         let previous = loop {
-            let chunk = chunk(&root, segment, offset)?;
+            let chunk = chunk(root, segment, offset)?;
             lines.extend(chunk.lines);
             (segment, offset) = (chunk.segment, chunk.next);
             if offset == u64::MAX {

@@ -10,6 +10,7 @@ use std::path::Path;
 
 use crate::calls;
 use crate::held;
+use crate::hostile;
 use crate::oracle::hand;
 use crate::scenario::oracle_tree::work;
 use crate::shadow::{pattern, Random};
@@ -28,6 +29,7 @@ pub fn main(words: &[String]) -> i32 {
         ["store", file] => store(file),
         ["calls", place, uid, profile] => calls::main(place, number(uid) as u32, profile),
         ["change", file, how] => change(file, how),
+        ["hostile", ..] => hostile::main(&words[1..]),
         ["held", ..] => held::main(&words[1..]),
         ["limited", file, limit, count] => limited(file, number(limit), number(count)),
         _ => Err(io::ErrorKind::InvalidInput.into()),

@@ -22,6 +22,7 @@ mod frozen;
 mod full;
 mod fuzz_calls;
 mod fuzz_damage;
+mod fuzz_hostile;
 mod fuzz_options;
 mod groups;
 mod groups_gone;
@@ -156,6 +157,7 @@ pub fn all() -> Vec<&'static Test> {
         fuzz_calls::TESTS,
         fuzz_options::TESTS,
         fuzz_damage::TESTS,
+        fuzz_hostile::TESTS,
     ];
     rooms.into_iter().flatten().collect()
 }
