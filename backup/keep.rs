@@ -118,9 +118,9 @@ impl Kept<'_> {
         self.bytes
     }
 
-    /// Writes the object's name here.
+    /// Writes the name of the object's entry.
     #[inline(never)]
-    fn name_it(&self, entry: &mut EntryName) {
+    fn write_entry(&self, entry: &mut EntryName) {
         let parent = self.last.parent.inode().and_then(Handle::of_lower);
         let orphan = Orphan {
             object: self.victim.id(),
@@ -134,10 +134,10 @@ impl Kept<'_> {
         orphan.write(entry);
     }
 
-    /// As [`Self::name_it`], of the lower object, which is about to be kept. What of a long name does not
-    /// fit is left to an attribute; where there is none, an adopted object gets the shorter name.
+    /// As [`Self::write_entry`], of the lower object, which is about to be kept. The end of a long name
+    /// goes into an attribute; where there are none, an adopted object gets the shorter name.
     fn prepare(&self, lower: &Dentry, entry: &mut EntryName) {
-        self.name_it(entry);
+        self.write_entry(entry);
         if entry.is_cut {
             let mount = self.mount.lower();
             let write = mount.want_write();
@@ -169,7 +169,7 @@ impl Drop for Kept<'_> {
         }
         // Nothing happened: a name more would make it an object with several.
         let mut entry = EntryName::empty();
-        self.name_it(&mut entry);
+        self.write_entry(&mut entry);
         if let Err(e) = self.place.dir().unlink(entry.bytes()) {
             pr_warn!(
                 "history: a file is left with a name too many (error {})\n",

@@ -158,7 +158,7 @@ pub(crate) struct Orphan<'a> {
 }
 
 impl<'a> Orphan<'a> {
-    /// Writes the entry, in place of what `entry` has.
+    /// Writes the entry over the former content of `entry`.
     pub(crate) fn write(&self, entry: &mut EntryName) {
         let object = in_one_space(self.object);
         entry.len = entry_text(object, self.parent, self.uid, self.seq, &mut entry.buf);

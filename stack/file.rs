@@ -187,7 +187,8 @@ fn write_unrecorded(call: &mut Call, bytes: &mut Bytes) -> Result<usize> {
     result
 }
 
-/// Settles position and length of a write, and drops what a write takes away (set-id bits, capabilities).
+/// Settles position and length of a write, and removes set-id bits and capabilities, as
+/// file_remove_privs() does.
 /// Answers how many bytes may be written. Our inode's lock is held.
 #[inline(always)]
 fn prepare_write(call: &mut Call, bytes: &mut Bytes) -> Result<usize> {

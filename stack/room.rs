@@ -25,7 +25,7 @@ pub(crate) enum Payer<'a> {
     New(&'a Dentry),
 }
 
-/// How long what was given up is waited for, in milliseconds: some filesystems free it in the background.
+/// Waits, in milliseconds, for the blocks of removed objects: some filesystems free them in the background.
 pub(super) const PAUSES: [u32; 6] = [5, 10, 25, 60, 150, 250];
 
 /// Giving up what is kept, until an operation finds room.
@@ -99,7 +99,7 @@ impl<'a> GivingUp<'a> {
         let below = self.lower.root().superblock();
         let Some((account, over)) = limit else {
             below.sync()?;
-            // btrfs frees extents in the background: what it counts as free grows some time after.
+            // btrfs frees extents in the background: its count of free blocks grows later.
             for pause in PAUSES {
                 if self.free()? >= self.bytes() {
                     break;

@@ -343,8 +343,8 @@ pub(crate) struct QuickCookie {
 #[pin_data]
 struct Private {
     lower: ARef<Inode>,
-    /// Whether the mounter was found to have the right to search the lower directory, by what it looked
-    /// like at the last refresh.
+    /// Whether the mounter has the right to search the lower directory, by its attributes at the last
+    /// refresh.
     searched: Atomic<bool>,
     /// The inode that the pages belong to, once the file was mapped, where that is another one.
     pages: SetOnce<ARef<Inode>>,

@@ -219,9 +219,9 @@ pub fn write_beyond(file: &impl AsFd, bytes: &[u8], beyond: usize) -> io::Result
     let pages = Map::anonymous(length)?;
     // SAFETY: the range lies in the mapping, which is ours.
     unsafe { ptr::copy(bytes.as_ptr(), pages.start, bytes.len()) };
-    // SAFETY: as above; what is behind is not read by us any more.
-    let cut =
-        unsafe { libc::mprotect(pages.start.add(bytes.len()).cast(), beyond, libc::PROT_NONE) };
+    let end = pages.start.wrapping_add(bytes.len()).cast();
+    // SAFETY: as above; nothing reads the pages from `end` on any more.
+    let cut = unsafe { libc::mprotect(end, beyond, libc::PROT_NONE) };
     done(cut.into())?;
     // SAFETY: the kernel stops where it may not read.
     let value = unsafe { libc::write(file.as_fd().as_raw_fd(), pages.start.cast(), length) };
