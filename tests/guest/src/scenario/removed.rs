@@ -25,7 +25,7 @@ pub const TESTS: &[Test] = &[
     Test::new("removed-tree-refused-whole", refused_whole).seconds(120),
     Test::new("removed-tree-of-ones-own", own_tree),
     Test::new("removed-tree-deep", deep).seconds(120),
-    Test::new("removed-tree-of-many", many).seconds(300),
+    Test::new("removed-tree-of-many", many).seconds(120),
     Test::new("removed-tree-given-up", given_up).unmounted(),
     Test::new("removed-file-given-up", file_given_up).unmounted(),
 ];
@@ -188,14 +188,14 @@ fn refused_whole(w: &mut World) -> Outcome {
     same_tree(w, "by root", &before)
 }
 
-/// A tree of some thousand files comes back as one request.
+/// A tree of a thousand files comes back as one request.
 fn many(w: &mut World) -> Outcome {
-    w.sh("mkdir d; cd d; mkdir -p sub/{1..40}; for i in sub/*; do touch $i/{1..100}; done")?;
+    w.sh("mkdir d; cd d; mkdir -p sub/{1..10}; for i in sub/*; do touch $i/{1..100}; done")?;
     w.sh("rm -rf d/sub")?;
     let since = Instant::now();
     w.sh("logctl d revert")?;
-    println!("     4,000 files in {:?}", since.elapsed());
-    same("files", w.sh("find d -type f | wc -l")?.trim(), "4000")
+    println!("     1,000 files in {:?}", since.elapsed());
+    same("files", w.sh("find d -type f | wc -l")?.trim(), "1000")
 }
 
 /// Who may change names in another user's directory takes a tree of their own back whole, too.
