@@ -157,7 +157,10 @@ fn full_history_as_needed(w: &mut World) -> Outcome {
     let mut back = 0;
     while back < DELETED {
         if let (Err(_), answer) = undo::revert_more(&dir, 1, NO_REDO) {
-            check!(answer.reason == TRIMMED, "refused for another reason: {answer:?}");
+            check!(
+                answer.reason == TRIMMED,
+                "refused for another reason: {answer:?}"
+            );
             break;
         }
         // The changes of mode came after the deletions.
