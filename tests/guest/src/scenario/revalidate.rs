@@ -336,13 +336,16 @@ fn writer_behind(w: &mut World) -> Outcome {
         calls(&w.mnt, until, &through);
     });
     let ends: Ends = through.into_inner().expect("no thread panics");
+    let total: usize = ends.values().sum();
+    // The VFS looks names up again once after ESTALE (retry_estale()): a call during which they change
+    // behind twice fails with it, as over overlayfs.
+    let is_rare = |errno, times: usize| errno == libc::ESTALE && times <= total / 10_000;
     let unusual: Vec<String> = ends
         .iter()
-        .filter(|((call, errno), _)| !is_usual(call, *errno))
+        .filter(|((call, errno), &times)| !is_usual(call, *errno) && !is_rare(*errno, times))
         .map(|((call, errno), times)| format!("{call}: {} {times} times", name(*errno)))
         .collect();
     if !unusual.is_empty() {
-        let total: usize = ends.values().sum();
         fail!("{}; of {total} calls", unusual.join(", "));
     }
     Ok(())
