@@ -86,7 +86,8 @@ impl Model {
             taken.push(op);
         }
         let tree = (tree > 0).then(|| self.tree.take_back(step, tree));
-        self.end_group(Group {
+        let (has_names, has_tree) = (names > 0, tree.is_some());
+        let group = Group {
             step,
             seq,
             events,
@@ -94,7 +95,8 @@ impl Model {
             with,
             tree,
             way: Some(way),
-        });
+        };
+        self.end_group(group, has_names, has_tree);
     }
 
     pub(super) fn redo(&mut self, seq: u64) {
@@ -121,8 +123,9 @@ impl Model {
         for op in undo.names.iter().rev() {
             self.name_ops.push(op.clone());
         }
+        let (has_names, has_tree) = (!undo.names.is_empty(), undo.tree.is_some());
         self.groups.push(undo);
-        self.end_group(Group {
+        let group = Group {
             step,
             seq,
             events,
@@ -130,14 +133,25 @@ impl Model {
             with: Vec::new(),
             tree: None,
             way: None,
-        });
+        };
+        self.end_group(group, has_names, has_tree);
     }
 
     /// All that was applied is durable before the line that decides, and that before the request
-    /// returns.
-    fn end_group(&mut self, group: Group) {
+    /// returns: the objects of the group and the directories of its names, and no others.
+    fn end_group(&mut self, group: Group, has_names: bool, has_tree: bool) {
+        let step = self.step;
         self.is_undone = group.way == Some(Way::Walk);
+        for (index, event) in &group.events {
+            self.objects[*index].durable.push((step, *event));
+        }
         self.groups.push(group);
-        self.sync();
+        if has_names {
+            self.names_durable.push((step, None));
+        }
+        if has_tree {
+            self.tree.sync(step);
+        }
+        self.lines_durable.push((step, step));
     }
 }
