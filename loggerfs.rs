@@ -15,7 +15,7 @@
 //! 3. the object's history state (`ObjectState`, a mutex: never held over a lower call that may
 //!    fault in user memory);
 //! 4. journal staging (a leaf; never held over a lower call); the journal's other mutexes, for its
-//!    workers and for giving up what is kept: `keep`, `pins`, `files`, `kept`, each held over lower
+//!    workers and for giving up kept objects: `keep`, `pins`, `files`, `kept`, each held over lower
 //!    calls in the history's own directory, and staging below them;
 //! 5. lower write access (`mnt_want_write`, `file_start_write`: what a freeze of the lower
 //!    filesystem takes away; never twice on one superblock, never around journal I/O or a wait for

@@ -327,8 +327,8 @@ impl Revert<'_> {
         Ok(inside)
     }
 
-    /// Takes back the newest `count` operations, which are all on names, with what had been removed from
-    /// the directories that come back. Answers how many more that were; `None`: there are none, and nothing
+    /// Takes back the newest `count` operations, which are all on names, with the removals from the
+    /// directories that come back. Answers how many more that were; `None`: there are none, and nothing
     /// was taken back.
     #[inline(never)]
     fn take_back_trees(&self, count: u64) -> Result<Option<u64>, Refusal> {

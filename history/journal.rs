@@ -170,7 +170,7 @@ pub(super) type StagingGuard<'j> = Guard<'j, Staging, SpinLockBackend>;
 /// How a caller waits for the workers.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Patience {
-    /// Until it has what it waits for: something was changed already.
+    /// Until the workers have done it: something was changed already.
     Endless,
     /// The same, or until it is killed (`EINTR`).
     Killable,
@@ -534,8 +534,8 @@ impl Journal {
         self.flush_as(durable, Patience::Killable)
     }
 
-    /// As [`Self::flush_killable`], durable, but `EBUSY` when the writer has got nowhere for some seconds: the
-    /// caller has locked what others wait for.
+    /// As [`Self::flush_killable`], durable, but `EBUSY` when the writer has made no progress for some seconds:
+    /// others wait for the objects that the caller has locked.
     pub(crate) fn flush_in_time(&self) -> Result {
         self.flush_as(true, Patience::InTime)
     }

@@ -82,7 +82,7 @@ enum Wait {
     Never,
     /// Until the caller is killed (`EINTR`): nothing is changed yet.
     Killable,
-    /// Until there is some: what the line is about has happened.
+    /// Until there is some: the operation of the line has happened.
     Always,
 }
 

@@ -75,7 +75,7 @@ impl Journal {
         Ok(any)
     }
 
-    /// Adds what is kept with a segment and counts for `account`, or any, the newest first.
+    /// Adds the objects that are kept with a segment and count for `account` (`None`: all), the newest first.
     fn list_kept(
         &self,
         segment: u64,
@@ -93,7 +93,7 @@ impl Journal {
         let active = self.segment();
         if reclaim.account.is_none() && reclaim.segment != 0 && reclaim.segment < active {
             // Its directories take room, too, and nothing more comes to them. A revert may have pinned
-            // what is in them since they were listed; none does as long as this is locked.
+            // their entries since they were listed; none does as long as this is locked.
             let pins = self.pins.lock();
             if pins.may_give_up(reclaim.segment) {
                 let freed = self.kept.lock().drop_segment(reclaim.segment)?;

@@ -274,7 +274,7 @@ impl Journal {
     }
 
     /// Makes room on the lower filesystem for what is staged already: gives up the file that waits
-    /// for a new use, or what is kept with the oldest segment, or that segment, or so many bytes of
+    /// for a new use, or objects kept with the oldest segment, or that segment, or so many bytes of
     /// the reserve. `None`: nothing is left to give up.
     pub(super) fn make_room(&self, bytes: u64) -> Result<Option<GaveUp>> {
         let mut keep = self.keep.lock();

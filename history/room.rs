@@ -142,10 +142,7 @@ impl Journal {
     /// `most`.
     fn can_drop(&self, need: u64, most: u64, floor: u64) -> Result {
         let first = self.files.lock().first();
-        let end = {
-            let staging = self.staging.lock();
-            (staging.ended).map_or(staging.seed.segment, |e| e.segment)
-        };
+        let end = self.staging.lock().first_unsealed();
         let mut dropped = 0u64;
         let mut segment = first;
         while dropped < need {

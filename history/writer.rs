@@ -32,7 +32,7 @@ pub(super) const WRITER: u8 = 0;
 /// How many seconds until another try after an error.
 const RETRY_SECONDS: u32 = 1;
 
-/// How much of what is kept is given up for one chunk at once, in bytes, before the next try.
+/// How many bytes of kept objects are given up for one chunk, at most, before the next try.
 const MOST_KEPT: u64 = 8 * PIECE;
 
 impl Job<WRITER> for Journal {
@@ -134,8 +134,8 @@ impl Journal {
     }
 
     /// Writes a chunk; when there is no space, again after room was made. No more than one segment is
-    /// dropped in a row; of what is kept, and of the reserve, more goes each time, since what a
-    /// filesystem wants to have free for one change may be much more than that takes.
+    /// dropped in a row; of kept objects, and of the reserve, more goes each time, since a filesystem
+    /// may ask for much more free space than one change takes.
     fn write(&self, batch: Batch, chunks: &[Chunk], is_payload: bool) -> Result {
         let chunk = chunks.get(batch.index).ok_or(EIO)?;
         let segment = self.files.lock().to_write(batch.segment)?;

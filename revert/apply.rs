@@ -42,8 +42,8 @@ const CHUNK: usize = 64 * 1024;
 impl Target<'_> {
     /// Applies a plan: content in a kernel thread, where the caller's limits and signals cannot stop
     /// it half way, attributes as the caller. `touched` says whether content was changed, or may be.
-    /// Where the lower filesystem has no room, all of it again with what was set aside: btrfs wants room
-    /// for a change of attributes, too.
+    /// Where the lower filesystem has no room, all of it again with the history's reserve: btrfs needs
+    /// room for a change of attributes, too.
     pub(super) fn apply(
         &self,
         pieces: &[Piece],
@@ -112,8 +112,8 @@ impl Target<'_> {
         .unwrap_or(Err(EIO))
     }
 
-    /// Does `work` in a kernel thread; where the lower filesystem has no room, again with what was set
-    /// aside.
+    /// Does `work` in a kernel thread; where the lower filesystem has no room, again with the history's
+    /// reserve.
     fn in_kthread(&self, mut work: impl FnMut() -> Result + Send) -> Result {
         self.own
             .with_reserve(|| task::in_kthread(&mut work).unwrap_or(Err(EIO)))

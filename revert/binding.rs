@@ -244,7 +244,7 @@ impl Names<'_> {
         }
     }
 
-    /// Changes names below; where the lower filesystem has no room, again with what was set aside.
+    /// Changes names below; where the lower filesystem has no room, again with the reserve.
     fn change_below(&self, mut change: impl FnMut(&LowerMount) -> Result) -> Result {
         let _kernel = AsKernel::new();
         let lower = self.mount.lower();
