@@ -135,7 +135,11 @@ impl Adoption<'_> {
             Before::Other(old) if orphan.cause == Cause::Replacement => {
                 self.replaced(&lost, &node, old)
             }
-            _ => {
+            Before::Other(old) => {
+                self.removed(&lost)?;
+                self.renamed(&lost, &node, old)
+            }
+            Before::None => {
                 self.removed(&lost)?;
                 self.bound(&lost, &node)
             }
@@ -265,7 +269,16 @@ impl Adoption<'_> {
         })
     }
 
-    /// `node` got the name.
+    /// `node`, called `old` before, was renamed when the object was gone. A line of a link would lose
+    /// the old name: to take a link back is to remove the new one.
+    fn renamed(&self, lost: &Lost<'_>, node: &Inode, old: &[u8]) -> Result {
+        self.place(lost, Op::Rename, |draft| {
+            draft.undo(Undo::None);
+            draft.name(old).node(node.id()).to(lost.name);
+        })
+    }
+
+    /// `node` got the name; where it had another before, that was in another directory.
     fn bound(&self, lost: &Lost<'_>, node: &Inode) -> Result {
         let op = if node.is_directory() {
             Op::Mkdir

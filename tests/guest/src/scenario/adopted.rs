@@ -18,6 +18,7 @@ pub const TESTS: &[Test] = &[
     test("adopted-unlink", unlink),
     test("adopted-first-of-a-mount", first_of_a_mount),
     test("adopted-rename-over", rename_over),
+    test("adopted-rename-behind", rename_behind),
     test("adopted-rename-over-unknown", rename_over_unknown),
     test("adopted-of-one-name", of_one_name),
     test("adopted-tree", tree),
@@ -136,6 +137,27 @@ fn rename_over(w: &mut World) -> Outcome {
     revert_dir(w, "", 1)?;
     w.same("f", "f", b"one\n")?;
     w.same("new", "new", b"two\n")?;
+    disk.finish(w)
+}
+
+/// A file is removed, and another is renamed to its name: with the renaming taken back, the other
+/// has its own name again.
+fn rename_behind(w: &mut World) -> Outcome {
+    let mut disk = Disk::new(w)?;
+    w.sh("echo one > f; echo two > g")?;
+    disk.sync(w)?;
+    lose_lines(w, &mut disk, "rm f; mv g f")?;
+    w.same("f", "f", b"two\n")?;
+    let lines = recovered(w, "")?;
+    let want = ["unlink f", "rename g"].map(Into::into).to_vec();
+    same("lines", ops(&lines), want)?;
+    same("to", lines[1].key("to"), Some("f"))?;
+    revert_dir(w, "", 1)?;
+    w.same("g", "g", b"two\n")?;
+    same("names", names(w, "")?, vec!["g".to_string()])?;
+    revert_dir(w, "", 1)?;
+    w.same("f", "f", b"one\n")?;
+    w.same("g", "g", b"two\n")?;
     disk.finish(w)
 }
 

@@ -2,7 +2,7 @@
 
 //! What is looked at in the two directories after a cut.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -53,22 +53,20 @@ pub fn newest(root: &File, tree: &Tree, count: usize) -> Outcome<Option<Vec<u64>
     Ok(numbers.collect())
 }
 
-/// What the log tells of.
+/// Which operation each line of the log tells of.
 struct Told {
     lines: Vec<Placed>,
-    /// The first of them is this operation.
-    first: usize,
-    /// It could not be another one.
+    /// For each operation with a line, where that is in `lines`.
+    of: BTreeMap<usize, usize>,
+    /// How many operations there are up to the last that has a line.
+    ops: usize,
+    /// The lines could be of no other operations, and none before the last lacks.
     is_sure: bool,
 }
 
 impl Told {
-    fn ops(&self) -> usize {
-        self.first + self.lines.len()
-    }
-
     fn number(&self, op: usize) -> Option<u64> {
-        let at = op.checked_sub(self.first)?;
+        let at = *self.of.get(&op)?;
         self.lines.get(at).map(|placed| placed.seq)
     }
 }
@@ -116,14 +114,20 @@ impl Check<'_> {
         let until = |step: u64| self.tree.ops.partition_point(|op| op.step <= step);
         let (begun, floor) = (until(self.cut.begun), until(self.cut.lines));
         let is_trimmed = self.cut.family == Family::Trim;
-        let ends = (lines.len()..=begun).rev();
-        let ends = ends.filter(|end| is_trimmed || *end == lines.len());
+        let is_recovered = |placed: &Placed| placed.line.key("recovered").is_some();
+        let written = lines.iter().position(is_recovered).unwrap_or(lines.len());
+        let ends = (written..=begun).rev();
+        let ends = ends.filter(|end| is_trimmed || *end == written);
         let fits = |end: &usize| {
-            let ops = self.tree.ops[end - lines.len()..*end].iter();
-            ops.zip(&lines).all(|(op, line)| self.is_of(op, line))
+            let ops = self.tree.ops[end - written..*end].iter();
+            let mut ops = ops.zip(&lines);
+            ops.all(|(op, line)| self.is_of(op, line))
         };
         let ends: Vec<usize> = ends.filter(fits).collect();
-        let Some(end) = ends.first() else {
+        let found = ends
+            .iter()
+            .find_map(|end| Some((*end, self.recovered(&lines[written..], *end, begun)?)));
+        let Some((end, recovered)) = found else {
             let texts: Vec<_> = lines.iter().map(|line| line.line.text.as_str()).collect();
             let ops = self.tree.ops[..begun].iter();
             let ops: Vec<_> = ops.map(|op| (op.step, op.word, op.of, op.names)).collect();
@@ -131,14 +135,51 @@ impl Check<'_> {
         };
         let may_lack = is_trimmed && lines.is_empty();
         check!(
-            *end >= floor.min(begun) || may_lack,
+            end >= floor.min(begun) || may_lack,
             "the log ends with operation {end} on names and attributes, and {floor} must be in it"
         );
+        let mut of: BTreeMap<usize, usize> = (end - written..end).zip(0..written).collect();
+        let exact = recovered.iter().zip(written..);
+        of.extend(exact.filter_map(|(op, at)| Some(((*op)?, at))));
+        let ops = of.keys().next_back().map_or(end, |last| last + 1);
+        let is_whole = recovered.iter().all(Option::is_some) && end + recovered.len() == ops;
         Ok(Told {
-            first: end - lines.len(),
+            is_sure: ends.len() == 1 && is_whole,
             lines,
-            is_sure: ends.len() == 1,
+            of,
+            ops,
         })
+    }
+
+    /// Which operations from `end` on the recovered lines are of; `None` within: of none exactly. A
+    /// line is recovered from an object that lost its name, so these need not be next to each other,
+    /// and where two losses follow each other their lines have the losses' order.
+    fn recovered(&self, lines: &[Placed], end: usize, begun: usize) -> Option<Vec<Option<usize>>> {
+        let mut left: Vec<usize> = (end..begun).collect();
+        let mut found = Vec::new();
+        for line in lines {
+            let is_it = |at: &usize| self.is_of(&self.tree.ops[*at], line);
+            let exact = left.iter().position(is_it).map(|at| left.remove(at));
+            let mut ops = self.tree.ops[end..begun].iter();
+            if exact.is_none() && !ops.any(|op| self.is_part_of(op, line)) {
+                return None;
+            }
+            found.push(exact);
+        }
+        Some(found)
+    }
+
+    /// Whether a recovered line may tell of a part of an operation: it lost or gave that name. What
+    /// it was called before and whether it was made then is not known of each object.
+    fn is_part_of(&self, op: &Op, placed: &Placed) -> bool {
+        let line = &placed.line;
+        let of = group::inode_of(line.key("obj").unwrap_or_default());
+        let is_there = |slot: &Slot| {
+            [0, of].contains(&self.inodes[slot.0])
+                && line.key("name") == Some(name_of(slot.1)).as_deref()
+        };
+        ["unlink", "rmdir", "link", "mkdir"].contains(&line.op.as_str())
+            && op.slots.iter().any(is_there)
     }
 
     fn is_of(&self, op: &Op, placed: &Placed) -> bool {
@@ -210,7 +251,7 @@ impl Check<'_> {
     ) -> Outcome {
         let moments = self.tree.moments.iter();
         let moments = moments.filter(|moment| moment.step <= self.cut.begun);
-        let mut moments = moments.filter(|moment| moment.ops <= told.ops());
+        let mut moments = moments.filter(|moment| moment.ops <= told.ops);
         let Some(now) = moments.next_back() else {
             return Ok(());
         };
