@@ -68,6 +68,13 @@ impl Caller<'_> {
         self.file.mount_root().is_root()
     }
 
+    /// Whether an object is the caller's own, and lost one of its names in this tree, all of which the
+    /// descriptor's mount shows. Its other names may be anywhere, so that no path leads to it: a link from
+    /// before the mount, or one outside.
+    pub(super) fn had_own(&self, inode: &OwnInode, lower: &Dentry) -> bool {
+        self.is_whole() && inode.owner_or_capable() && self.mount.is_marked_as_of_tree(lower)
+    }
+
     /// Whether the caller reaches an object that is no directory by one of the names in memory.
     #[inline(never)]
     fn reaches_by_names(&mut self, inode: &Inode) -> Result<bool> {

@@ -38,6 +38,7 @@ mod kill;
 mod lasting;
 mod limits;
 mod lines;
+mod links;
 mod log;
 mod lowers;
 mod maps;
@@ -133,6 +134,7 @@ pub fn all() -> Vec<&'static Test> {
         tool::TESTS,
         verbs::TESTS,
         restores::TESTS,
+        links::TESTS,
         log::TESTS,
         lasting::TESTS,
         dropped::TESTS,
