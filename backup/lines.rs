@@ -272,7 +272,11 @@ fn describe_place(draft: &mut LineDraft<'_>, inode: &OwnInode) {
         return;
     }
     let mut buf = [0; 64];
-    let parent = inode.lower().any_name().map(|name| name.held_parent());
+    // Not one that it has just lost, which is in memory as long as somebody has it.
+    let parent = inode
+        .lower()
+        .name_in_memory(0)
+        .map(|name| name.held_parent());
     let handle = parent
         .as_ref()
         .and_then(|parent| parent.inode())

@@ -158,7 +158,10 @@ impl Names<'_> {
         }
         let other = match gone.and_then(|gone| gone.inode.any_name()) {
             Some(other) => other,
-            None => told(self.dir.superblock(), self.journal, node)?.there()?,
+            None => {
+                let sb = self.dir.superblock();
+                told(sb, self.journal, node, Some(self.lower))?.there()?
+            }
         };
         self.link(name, &other)
     }
@@ -443,8 +446,14 @@ impl Told {
     }
 }
 
-/// Looks for an object by the newest file handle that its lines tell. `Trimmed`: that line was dropped.
-pub(super) fn told(sb: &SuperBlock, journal: &Journal, object: ObjectId) -> Outcome<Told> {
+/// Looks for an object by the newest file handle that its lines tell; one that is to have a name in the
+/// directory `beside` need have none that is known ([`found::by_handle`]). `Trimmed`: that line was dropped.
+pub(super) fn told(
+    sb: &SuperBlock,
+    journal: &Journal,
+    object: ObjectId,
+    beside: Option<&Dentry>,
+) -> Outcome<Told> {
     let mut lines = Lines::new(journal)?;
     let next = journal.last_line(object)?;
     if next.is_none() {
@@ -457,7 +466,7 @@ pub(super) fn told(sb: &SuperBlock, journal: &Journal, object: ObjectId) -> Outc
     };
     let handle = handle.get(..len).ok_or(EUCLEAN)?;
     Ok(
-        match found::by_handle(sb, journal, (object, handle), None)? {
+        match found::by_handle(sb, journal, (object, handle), beside)? {
             Some(lower) => Told::There(lower),
             None if is_unnamed => Told::Unnamed,
             None => Told::Gone,

@@ -134,7 +134,13 @@ impl Mount {
                 return Ok(());
             }
             let _write = self.lower().want_write()?;
-            xattr::set_xattr(self.lower(), lower, &mark, (mark.as_char_ptr().cast(), 1), 0)
+            xattr::set_xattr(
+                self.lower(),
+                lower,
+                &mark,
+                (mark.as_char_ptr().cast(), 1),
+                0,
+            )
         });
         let _ = marked;
     }

@@ -478,7 +478,8 @@ impl<'a> Rehearsal<'a> {
                 binding::named_victim(ground.sb, ground.journal, victim, dir.lower())
             }
             Whereto::Told(object) => {
-                let told: Told = binding::told(ground.sb, ground.journal, *object)?;
+                let beside = Some(dir.lower());
+                let told: Told = binding::told(ground.sb, ground.journal, *object, beside)?;
                 told.there()
             }
         }

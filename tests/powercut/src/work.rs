@@ -103,12 +103,13 @@ impl<'a> Worker<'a> {
         format!("\n{}\n{}", events.join("\n"), lines.join("\n"))
     }
 
-    /// Where there is no room, operations end with ENOSPC, and reverts find their past dropped.
+    /// Where there is no room, operations end with ENOSPC, and reverts find their past dropped; where the
+    /// history is full, a revert that could be taken back only with more is refused.
     fn may_fail(&self, act: &Act, errno: i32) -> bool {
         let is_revert = act.is_revert();
         match self.family {
             Family::Usual => false,
-            Family::Trim => is_revert && errno == libc::ENODATA,
+            Family::Trim => is_revert && [libc::ENODATA, libc::ENOSPC].contains(&errno),
             Family::Full => {
                 errno == libc::ENOSPC || is_revert && [libc::ENODATA, libc::ESTALE].contains(&errno)
             }

@@ -21,6 +21,7 @@ pub const TESTS: &[Test] = &[
     Test::new("links-outside", outside).only(BELOW),
     Test::new("links-renamed-over", renamed_over).only(BELOW),
     Test::new("links-made-here", made_here).only(BELOW),
+    Test::new("links-taken-back", taken_back).only(BELOW),
     Test::new("links-of-a-copied-tree", copied_tree).only(BELOW),
     Test::new("links-of-others", of_others).only(BELOW),
 ];
@@ -103,6 +104,20 @@ fn made_here(w: &mut World) -> Outcome {
     w.sh("ln a d/b; rm a")?;
     mount_cold(w)?;
     comes_back(w, ("", "a"), &other)
+}
+
+/// A link is taken back, and that again after a mount. The file came from another directory.
+fn taken_back(w: &mut World) -> Outcome {
+    w.sh("mkdir d e; echo one > d/a")?;
+    mount_cold(w)?;
+    w.sh("mv d/a e/a; ln e/a d/b")?;
+    undo::revert(&File::open(w.path("d"))?, 1)?;
+    check!(!w.path("d/b").exists(), "d/b is there");
+    mount_cold(w)?;
+    w.sh("logctl redo")?;
+    let inode = |name: &str| fs::metadata(w.path(name)).map(|meta| meta.ino());
+    same("inode", inode("d/b")?, inode("e/a")?)?;
+    w.same("d/b", "d/b", b"one\n")
 }
 
 /// `cp -al` and `rm -r`, by a user, whose removal is one action.

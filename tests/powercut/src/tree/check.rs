@@ -298,7 +298,9 @@ impl Check<'_> {
                 Ok(_) => return Ok(true),
                 Err(libc::ESTALE) if !force => tally.foreign += 1,
                 Err(_) if !is_sure => return Ok(false),
-                Err(libc::ENODATA) if self.cut.family == Family::Trim => return Ok(false),
+                Err(libc::ENODATA | libc::ENOSPC) if self.cut.family == Family::Trim => {
+                    return Ok(false)
+                }
                 Err(errno) => fail!("taking back {numbers:?}: {}", crate::outcome::name(errno)),
             }
         }
