@@ -158,10 +158,7 @@ impl Names<'_> {
         }
         let other = match gone.and_then(|gone| gone.inode.any_name()) {
             Some(other) => other,
-            None => {
-                let sb = self.dir.superblock();
-                told(sb, self.journal, node, Some(self.lower))?.there()?
-            }
+            None => told(self.dir.superblock(), self.journal, node)?.there()?,
         };
         self.link(name, &other)
     }
@@ -446,14 +443,8 @@ impl Told {
     }
 }
 
-/// Looks for an object by the newest file handle that its lines tell; one that is to have a name in the
-/// directory `beside` need have none that is known ([`found::by_handle`]). `Trimmed`: that line was dropped.
-pub(super) fn told(
-    sb: &SuperBlock,
-    journal: &Journal,
-    object: ObjectId,
-    beside: Option<&Dentry>,
-) -> Outcome<Told> {
+/// Looks for an object by the newest file handle that its lines tell. `Trimmed`: that line was dropped.
+pub(super) fn told(sb: &SuperBlock, journal: &Journal, object: ObjectId) -> Outcome<Told> {
     let mut lines = Lines::new(journal)?;
     let next = journal.last_line(object)?;
     if next.is_none() {
@@ -466,7 +457,7 @@ pub(super) fn told(
     };
     let handle = handle.get(..len).ok_or(EUCLEAN)?;
     Ok(
-        match found::by_handle(sb, journal, (object, handle), beside)? {
+        match found::by_handle(sb, journal, (object, handle), None)? {
             Some(lower) => Told::There(lower),
             None if is_unnamed => Told::Unnamed,
             None => Told::Gone,

@@ -580,12 +580,12 @@ impl<'a> Ground<'a> {
 impl Ground<'_> {
     /// Finds an object by the lines that tell of it. `Gone`: it is not there any more.
     fn open(&self, object: ObjectId) -> Outcome<Opened> {
-        self.open_told(told(self.sb, self.journal, object, None)?)
+        self.open_told(told(self.sb, self.journal, object)?)
     }
 
     /// As [`Self::open`]. `None`: it is gone, and has never had a name.
     fn open_unless_unnamed(&self, object: ObjectId) -> Outcome<Option<Opened>> {
-        match told(self.sb, self.journal, object, None)? {
+        match told(self.sb, self.journal, object)? {
             Told::Unnamed => Ok(None),
             told => self.open_told(told).map(Some),
         }

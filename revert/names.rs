@@ -175,7 +175,7 @@ impl Names<'_> {
         let lower = name::look_up(self.mount.lower(), self.lower, name)?;
         let lower = match lower.inode() {
             Some(inode) if inode.id() == node => lower,
-            _ => match told(self.dir.superblock(), self.journal, node, Some(self.lower))? {
+            _ => match told(self.dir.superblock(), self.journal, node)? {
                 Told::There(lower) => lower,
                 Told::Gone | Told::Unnamed => return Ok(0),
             },

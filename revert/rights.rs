@@ -186,7 +186,7 @@ impl<'a> Caller<'a> {
         let is_owned = match binding::kept(self.journal, object, segment)? {
             Some((_, lower)) => is_owner(&lower),
             // What cannot be found any more is nobody's.
-            None => match binding::told(self.sb, self.journal, object, None) {
+            None => match binding::told(self.sb, self.journal, object) {
                 Ok(Told::There(lower)) => is_owner(&lower),
                 _ => false,
             },

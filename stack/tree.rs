@@ -10,7 +10,8 @@
 //!
 //! A file that loses one of several names here is marked by an xattr `trusted.loggerfs.tree.OBJECT`, OBJECT
 //! being the source's root. Only the initial user namespace's administrator can set one, so who could write
-//! the history cannot mark a file of others. overlayfs tells its own objects in the same way
+//! the history cannot mark a file of others. Such a file counts as one of the tree from then on, also when all
+//! its names are elsewhere: an undo of what was done by the lost name needs it. overlayfs tells its own objects in the same way
 //! (`trusted.overlay.origin`).
 
 use super::{Mount, HISTORY};

@@ -478,8 +478,7 @@ impl<'a> Rehearsal<'a> {
                 binding::named_victim(ground.sb, ground.journal, victim, dir.lower())
             }
             Whereto::Told(object) => {
-                let beside = Some(dir.lower());
-                let told: Told = binding::told(ground.sb, ground.journal, *object, beside)?;
+                let told: Told = binding::told(ground.sb, ground.journal, *object)?;
                 told.there()
             }
         }

@@ -6,6 +6,7 @@
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 
+use crate::group::{self, Placed};
 use crate::harness::Test;
 use crate::mounts::Lower;
 use crate::outcome::{check, same, Outcome};
@@ -22,6 +23,7 @@ pub const TESTS: &[Test] = &[
     Test::new("links-renamed-over", renamed_over).only(BELOW),
     Test::new("links-made-here", made_here).only(BELOW),
     Test::new("links-taken-back", taken_back).only(BELOW),
+    Test::new("links-written", written).only(BELOW),
     Test::new("links-of-a-copied-tree", copied_tree).only(BELOW),
     Test::new("links-of-others", of_others).only(BELOW),
 ];
@@ -118,6 +120,39 @@ fn taken_back(w: &mut World) -> Outcome {
     let inode = |name: &str| fs::metadata(w.path(name)).map(|meta| meta.ino());
     same("inode", inode("d/b")?, inode("e/a")?)?;
     w.same("d/b", "d/b", b"one\n")
+}
+
+/// What was written by a name comes back with it, by one request.
+fn written(w: &mut World) -> Outcome {
+    let other = w.beside()?.join("store");
+    w.unmount()?;
+    fs::write(&other, "one\n")?;
+    fs::create_dir(w.below("d")?)?;
+    fs::hard_link(&other, w.below("d/a")?)?;
+    w.mount()?;
+    w.sh("echo two >> d/a; chmod 600 d/a; rm d/a")?;
+    mount_cold(w)?;
+    let lines = group::history(w)?;
+    let is_picked =
+        |line: &&Placed| ["write", "setattr", "unlink"].contains(&line.line.op.as_str());
+    let picked: Vec<_> = lines.iter().filter(is_picked).cloned().collect();
+    same("lines", picked.len(), 3)?;
+    let (result, _) = group::revert(&File::open(&w.mnt)?, &picked, 0);
+    result?;
+    w.same("d/a", "d/a", b"one\n")?;
+    same("mode", fs::metadata(w.path("d/a"))?.mode() & 0o777, 0o644)?;
+    mount_cold(w)?;
+    let mut undone = group::history(w)?;
+    undone.retain(|line| line.line.op == "revert");
+    let (result, _) = group::revert(&File::open(&w.mnt)?, &undone, 0);
+    result?;
+    check!(!w.path("d/a").exists(), "d/a is there");
+    same(
+        "redone",
+        fs::read(&other)?.as_slice(),
+        b"one\ntwo\n".as_slice(),
+    )?;
+    Ok(fs::remove_file(&other)?)
 }
 
 /// `cp -al` and `rm -r`, by a user, whose removal is one action.
