@@ -301,6 +301,8 @@ impl Journal {
                 .inspect_err(told)?;
             keep.state.recovered = task::now().nanoseconds();
             keep.state.kept_bytes = kept.tidy(&removals)?;
+        } else if let Err(e) = recovery::remove_dropped(keep.state.first, &mut files, &mut kept) {
+            pr_warn!("history: dropped segments stay (error {})\n", e.to_errno());
         }
         let kept_bytes = keep.state.kept_bytes;
         let (cut, recovered) = (keep.state.cut, keep.state.recovered);

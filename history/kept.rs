@@ -285,6 +285,16 @@ impl Kept {
         Ok(bytes.saturating_add(self.drop_called(dropped_name(segment))?))
     }
 
+    /// Gives up what is left of segments before `first`, which were dropped.
+    pub(super) fn drop_before(&mut self, first: u64) -> Result {
+        for called in [self.called(DROPPED)?, self.segments()?] {
+            for segment in called.into_iter().filter(|segment| *segment < first) {
+                self.drop_segment(segment)?;
+            }
+        }
+        Ok(())
+    }
+
     fn drop_called(&self, name: Name) -> Result<u64> {
         let home = self.home.as_ref().ok_or(ESHUTDOWN)?;
         let dir = match home.open_dir(name.bytes()) {

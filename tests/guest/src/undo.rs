@@ -276,15 +276,26 @@ pub fn history(file: &File, room: usize) -> io::Result<Vec<Segment>> {
     let mut segments = Vec::new();
     let mut number = 0;
     loop {
-        let mut segment = Segment::default();
-        let mut next = read_history(file, number, 0, room, &mut segment)?;
-        while let Some(offset) = next {
-            next = read_history(file, segment.number, offset, room, &mut segment)?;
-        }
+        let segment = match read_segment(file, number, room) {
+            // The one before was read, and this one was dropped meanwhile.
+            Err(error) if number != 0 && error.raw_os_error() == Some(libc::ENODATA) => {
+                return Ok(segments)
+            }
+            segment => segment?,
+        };
         number = segment.previous;
         segments.push(segment);
         if number == 0 {
             return Ok(segments);
         }
     }
+}
+
+fn read_segment(file: &File, number: u64, room: usize) -> io::Result<Segment> {
+    let mut segment = Segment::default();
+    let mut next = read_history(file, number, 0, room, &mut segment)?;
+    while let Some(offset) = next {
+        next = read_history(file, segment.number, offset, room, &mut segment)?;
+    }
+    Ok(segment)
 }

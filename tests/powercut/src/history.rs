@@ -158,12 +158,8 @@ impl Seen {
         self.seq = line.seq;
         if let Some(object) = line.obj {
             let last = self.last.insert(object, at);
-            // Where a revert reads the oldest segment, the one behind it is dropped.
-            let is_behind = |prev: Pos| last.is_none_or(|last| last < prev);
-            let is_dropped = |prev: Pos| !self.payloads.contains_key(&prev.segment);
-            let trimmed = line
-                .prev
-                .is_some_and(|prev| is_behind(prev) && is_dropped(prev));
+            let oldest = self.payloads.keys().next().copied().unwrap_or(0);
+            let trimmed = last.is_none() && line.prev.is_some_and(|prev| prev.segment < oldest);
             check!(
                 line.prev == last || trimmed,
                 "its prev= is not the file's line before, {last:?}"

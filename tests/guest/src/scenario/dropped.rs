@@ -20,6 +20,7 @@ use crate::world::{put, World};
 pub const TESTS: &[Test] = &[
     Test::new("dropped-by-half", by_half),
     Test::new("dropped-as-the-state-says", as_the_state_says),
+    Test::new("dropped-and-there-again", there_again),
     Test::new("missing-between-others", between_others),
     Test::new("missing-after-an-unmount", after_an_unmount),
     Test::new("lost-line-of-a-rename", lost_rename),
@@ -48,6 +49,51 @@ fn prepare(w: &mut World) -> Outcome {
         }
     }
     Ok(())
+}
+
+/// After a clean unmount a power cut brings dropped segments back: the next mount removes them, and what stays
+/// is as it was.
+fn there_again(w: &mut World) -> Outcome {
+    for number in 0..=SEGMENTS {
+        put(&w.open("f")?, 0, &pattern(number, 400_000))?;
+        w.remount()?;
+    }
+    w.unmount()?;
+    let (oldest, payload) = (logs(w)?[0].clone(), payloads(w)?[0].clone());
+    let saved = [fs::read(&oldest)?, fs::read(&payload)?];
+    let home = w.history()?;
+    let number: u64 = oldest
+        .file_stem()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .parse()
+        .unwrap_or(0);
+    check!(number > 0, "no number: {}", oldest.display());
+    let drop_one = "history_max=2M";
+    w.mount_with(drop_one)?;
+    w.remount_with(drop_one)?;
+    w.sh("echo kept > k; rm k")?;
+    w.unmount()?;
+    check!(!oldest.exists(), "{} was not dropped", oldest.display());
+    let names = (logs(w)?, payloads(w)?);
+    for (path, bytes) in [&oldest, &payload].into_iter().zip(&saved) {
+        fs::write(path, bytes)?;
+        fs::set_permissions(path, Permissions::from_mode(0o600))?;
+    }
+    let left = home.join(format!("kept/{number:08}/08"));
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&left)?;
+    w.mount()?;
+    check!(!oldest.exists(), "{} is there", oldest.display());
+    check!(!payload.exists(), "{} is there", payload.display());
+    check!(!left.exists(), "{} is there", left.display());
+    for path in names.0.iter().chain(&names.1) {
+        check!(path.exists(), "{} is gone", path.display());
+    }
+    undo::revert(&fs::File::open(w.path(""))?, 1)?;
+    w.same("k", "k", b"kept\n")
 }
 
 /// The files of one place in the history, oldest first.
