@@ -4,7 +4,7 @@
 
 use super::{Payer, Stack};
 use crate::{
-    backup::{Intent, Loses},
+    backup::{self, Intent, Loses},
     history::line::Op,
     vfs::{
         c,
@@ -127,8 +127,13 @@ impl RangeHooks for Stack {
             )
         };
         if range::is_dedupe(flags) {
-            // Changes no byte.
-            return lower();
+            // Changes no byte and no time, but btrfs counts the version up.
+            let inode = to.own_inode();
+            let _lock = inode.lock_killable()?;
+            backup::load(inode)?;
+            let result = lower();
+            backup::touched(inode, to.dentry());
+            return result;
         }
         let count = match u64::try_from(length).map_err(|_| EINVAL)? {
             // To the source's end.

@@ -24,6 +24,7 @@ pub const TESTS: &[Test] = &[
     Test::new("forwarded-ioctls", ioctls).only(BELOW),
     Test::new("forwarded-bmap", bmap).only(BELOW),
     Test::new("forwarded-shared-ranges", shared_ranges).only(BELOW),
+    Test::new("forwarded-dedupe-is-ours", dedupe_is_ours).only(&[Lower::Xfs, Lower::Btrfs]),
     Test::new("forwarded-read-flags", read_flags).only(BELOW),
     Test::new("forwarded-write-flags", write_flags),
     Test::new("forwarded-swap", swap).only(BELOW),
@@ -131,6 +132,31 @@ fn shared_ranges(w: &mut World) -> Outcome {
     };
     let want = share(&src)?;
     same("shared ranges", share(&w.mnt)?, want)
+}
+
+/// Deduplicating a file through the mount is no change from outside, though btrfs counts its version up: what
+/// was done to the file before is undone afterwards, with and without a mount in between.
+fn dedupe_is_ours(w: &mut World) -> Outcome {
+    for remounts in [false, true] {
+        let name = |file| format!("{file}-{remounts}");
+        for file in ["one", "two"] {
+            w.make(&name(file), &pattern(3, 65_536))?;
+        }
+        let file = w.open(&name("two"))?;
+        file.write_all_at(b"before", 40_000)?;
+        file.sync_all()?;
+        let from = w.open(&name("one"))?;
+        let mut words = [0, 8192, 1, file.as_raw_fd() as u64, 0, 0, 0];
+        sys::ioctl_words(&from, FIDEDUPERANGE, &mut words)?;
+        same("deduplicated", words[5..].to_vec(), vec![8192, 0])?;
+        drop((file, from));
+        if remounts {
+            w.remount_if_lasting()?;
+        }
+        w.revert(&name("two"), 1)?;
+        w.same("undone", &name("two"), &pattern(3, 65_536))?;
+    }
+    Ok(())
 }
 
 fn read(path: &Path, flags: ReadWriteFlags, at: u64) -> Outcome<Result<Vec<u8>, Errno>> {
