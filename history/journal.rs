@@ -139,6 +139,8 @@ pub(crate) struct Unfinished {
     pub(crate) object: ObjectId,
     /// The number of the first line of the group that it belongs to; its own, if there is none.
     pub(crate) group: u64,
+    /// Whether there is no such group. The other lines of one may be lost: nothing was changed then.
+    pub(crate) is_alone: bool,
     /// How the group ended, if that is known: its own line does not say it yet.
     pub(crate) end: Option<Op>,
 }
@@ -301,7 +303,7 @@ impl Journal {
                 .inspect_err(told)?;
             keep.state.recovered = task::now().nanoseconds();
             keep.state.kept_bytes = kept.tidy(&removals)?;
-        } else if let Err(e) = recovery::remove_dropped(keep.state.first, &mut files, &mut kept) {
+        } else if let Err(e) = retention::remove_dropped(keep.state.first, &mut files, &mut kept) {
             pr_warn!("history: dropped segments stay (error {})\n", e.to_errno());
         }
         let kept_bytes = keep.state.kept_bytes;

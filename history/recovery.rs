@@ -271,21 +271,6 @@ fn finish_drops(
     Ok(())
 }
 
-/// Removes what is left of dropped segments after a clean end. The state is durable before their names are
-/// gone from the directories, so a power cut behind the unmount brings them back (btrfs): nothing reads them,
-/// and they would take their space for ever.
-pub(super) fn remove_dropped(first: u64, files: &mut Files, kept: &mut Kept) -> Result {
-    let (_kernel, _nofs) = (AsKernel::new(), NoFs::new());
-    for segment in segments(files)? {
-        if segment >= first {
-            break;
-        }
-        kept.mark_dropped(segment)?;
-        files.remove(segment)?;
-    }
-    kept.drop_before(first)
-}
-
 /// Removes the newest segments as long as they have no lines and nothing is kept with them: nothing
 /// names their payloads.
 fn remove_unused(segments: &mut KVVec<u64>, files: &mut Files, kept: &Kept) -> Result {
@@ -406,6 +391,7 @@ fn take_line(
                 at,
                 object,
                 group: line.group.unwrap_or(seq),
+                is_alone: line.group.is_none() && line.members.is_none(),
                 end: None,
             };
             found.unfinished.push(revert, GFP_KERNEL)?;

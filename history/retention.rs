@@ -27,7 +27,7 @@ use super::{
 };
 use crate::vfs::{
     error::ELOOP,
-    scope::AsKernel,
+    scope::{AsKernel, NoFs},
     store::Dir, //
 };
 
@@ -104,6 +104,21 @@ fn give_back(home: &Dir, bytes: u64) -> Result<bool> {
         Err(e) if e == ENOENT => Ok(false),
         Err(e) => Err(e),
     }
+}
+
+/// Removes what is left of dropped segments after a clean end. The state is durable before their names are
+/// gone from the directories, so a power cut behind the unmount brings them back (btrfs): nothing reads them,
+/// and they would take their space for ever.
+pub(super) fn remove_dropped(first: u64, files: &mut Files, kept: &mut Kept) -> Result {
+    let (_kernel, _nofs) = (AsKernel::new(), NoFs::new());
+    for segment in segments(files)? {
+        if segment >= first {
+            break;
+        }
+        kept.mark_dropped(segment)?;
+        files.remove(segment)?;
+    }
+    kept.drop_before(first)
 }
 
 impl Journal {

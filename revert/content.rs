@@ -63,6 +63,8 @@ pub(super) struct Entry<'a> {
     pub(super) mode: Mode,
     /// The group that it belongs to.
     pub(super) group: Option<u64>,
+    /// How many members that has; of its first line.
+    pub(super) members: Option<u64>,
     /// The numbers of what it takes back; `None`: it says where the walk goes on instead, behind that.
     pub(super) picks: Option<Told<'a>>,
 }
@@ -73,6 +75,7 @@ impl Entry<'_> {
         op: Op::Revert,
         mode: Mode::Walk,
         group: None,
+        members: None,
         picks: None,
     };
 
@@ -96,6 +99,7 @@ impl Entry<'_> {
             op: self.op,
             mode: self.mode,
             group: self.group,
+            members: self.members,
             picks,
         })
     }
@@ -113,6 +117,9 @@ impl Entry<'_> {
         draft.mode(self.mode);
         if let Some(group) = self.group {
             draft.group(group);
+        }
+        if let Some(members) = self.members {
+            draft.members(members);
         }
     }
 }

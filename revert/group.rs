@@ -516,10 +516,12 @@ impl<'a> Group<'a> {
         } else {
             Op::Revert
         };
+        let members = self.members.len() as u64;
         Entry {
             op,
             mode: self.request.mode,
             group: first,
+            members: Some(members).filter(|_| first.is_none() && members > 1),
             picks: None,
         }
     }

@@ -57,7 +57,7 @@ pub(crate) fn withdraw_unfinished(sb: &SuperBlock) {
         let count = rest.iter().take_while(|other| is_one(other)).count();
         let (group, behind) = rest.split_at_checked(count).unwrap_or((rest, &[]));
         rest = behind;
-        if let (true, None) = (group.len() > 1 || first.seq != first.group, first.end) {
+        if let (true, None) = (group.len() > 1 || !first.is_alone, first.end) {
             withdraw_group(sb, group, &mut newest, &mut report);
             continue;
         }

@@ -310,6 +310,11 @@ impl<'b> LineDraft<'b> {
         self.number(b" group=", seq)
     }
 
+    /// `members=`: on a group's first line, how many lines the group has.
+    pub fn members(&mut self, count: u64) -> &mut Self {
+        self.number(b" members=", count)
+    }
+
     /// `mode=`: whether it is an undo or an operation of its own.
     pub fn mode(&mut self, mode: Mode) -> &mut Self {
         match mode {

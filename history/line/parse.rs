@@ -109,6 +109,8 @@ pub struct Line<'a> {
     pub deep: bool,
     /// The number of the first line of the group that a revert belongs to; that line itself has none.
     pub group: Option<u64>,
+    /// How many lines the group has whose first line this is; none where it is the only one.
+    pub members: Option<u64>,
     /// Why the old state was lost, percent-encoded.
     pub why: Option<&'a [u8]>,
     /// The name that an operation on names is about, percent-encoded.
@@ -233,6 +235,7 @@ impl<'a> Line<'a> {
             further: None,
             deep: false,
             group: None,
+            members: None,
             why: None,
             name: None,
             parent: None,
@@ -276,6 +279,7 @@ impl<'a> Line<'a> {
             b"picks" => once(&mut self.picks, Picks::parse(value))?,
             b"further" => once(&mut self.further, text::dec(value))?,
             b"group" => once(&mut self.group, text::dec(value))?,
+            b"members" => once(&mut self.members, text::dec(value))?,
             b"why" => once(&mut self.why, Some(value))?,
             b"name" => once(&mut self.name, Some(value))?,
             b"parent" => once(&mut self.parent, text::object(value))?,

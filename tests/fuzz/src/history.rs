@@ -47,6 +47,7 @@ pub(crate) mod journal {
         pub(crate) at: Pos,
         pub(crate) object: ObjectId,
         pub(crate) group: u64,
+        pub(crate) is_alone: bool,
         pub(crate) end: Option<super::line::Op>,
     }
 

@@ -203,6 +203,14 @@ impl History {
         })
     }
 
+    /// Cuts the newest log off behind the line that the revert `seq` begins with.
+    pub fn cut_behind_intent(&mut self, seq: u64) -> Outcome {
+        let number = format!("seq={seq}");
+        self.cut_behind_line(&number, |words| {
+            words.get(2) == Some(&"revert") && words.contains(&number.as_str())
+        })
+    }
+
     fn cut_behind_line(&mut self, what: &str, is_it: impl Fn(&[&str]) -> bool) -> Outcome {
         let Some(segment) = self.segments().pop() else {
             return Err(Stop::Fail("no log has lines".into()));

@@ -6,6 +6,7 @@ use std::fs::{self, File};
 
 use crate::faults::tree::Tree;
 use crate::forge::History;
+use crate::group;
 use crate::harness::Test;
 use crate::mounts::run_in;
 use crate::outcome::{fail, same, At, Outcome};
@@ -16,6 +17,7 @@ pub const TESTS: &[Test] = &[
     Test::new("interrupted-names-go-on", go_on).seconds(120),
     Test::new("interrupted-names-in-the-way", in_the_way),
     Test::new("interrupted-names-wait", wait),
+    Test::new("interrupted-first-lines", first_lines).seconds(60),
 ];
 
 /// Operations that can be done again from below. Names come and go several times: whether one is
@@ -144,4 +146,42 @@ fn wait(w: &mut World) -> Outcome {
     w.mount()?;
     same_tree(w, "finished", "d", &before)?;
     same("finished", newest(w, "d")?.as_str(), "commit")
+}
+
+/// The power is gone when of a group's lines only the first are durable: nothing was changed yet, and nothing is.
+fn first_lines(w: &mut World) -> Outcome {
+    for durable in 0..3 {
+        let names = ["f", "g", "h"].map(|name| format!("{name}{durable}"));
+        for name in &names {
+            w.sh(&format!("echo one > {name}; echo two >> {name}"))?;
+        }
+        let (root, lines) = (File::open(&w.mnt)?, group::history(w)?);
+        let appended = lines.into_iter().filter(|placed| placed.line.op == "write");
+        let mut appended: Vec<_> = appended.filter(|placed| placed.line.offset == 4).collect();
+        let appended = appended.split_off(appended.len() - names.len());
+        let (result, _) = group::revert(&root, &appended, 0);
+        result?;
+        drop(root);
+        w.same("taken back", &names[0], b"one\n")?;
+        let mut reverts = group::history(w)?;
+        reverts.retain(|placed| placed.line.op == "revert");
+        let reverts = reverts.split_off(reverts.len() - names.len());
+        let (home, below) = (w.history()?, w.below("")?);
+        w.unmount()?;
+        let mut history = History::read(&home)?;
+        history.cut_behind_intent(reverts[durable].seq)?;
+        history.forget();
+        history.write(&home)?;
+        for name in &names {
+            fs::write(below.join(name), "one\ntwo\n")?;
+        }
+        w.mount()?;
+        for name in &names {
+            let what = format!("{name}, {} lines", durable + 1);
+            w.same(&what, name, b"one\ntwo\n")?;
+        }
+        let end = newest(w, &names[0])?;
+        same("the first one's end", end.as_str(), "cancel")?;
+    }
+    Ok(())
 }
