@@ -99,7 +99,11 @@ fn name_in_memory(mount: &Mount, inode: &Inode) -> Result<Option<ARef<Dentry>>> 
 
 /// A name in one of the directories that the object's lines tell of, or the one that it is kept by.
 #[inline(never)]
-fn name_by_lines(mount: &Mount, journal: &Journal, inode: &Inode) -> Result<Option<ARef<Dentry>>> {
+pub(super) fn name_by_lines(
+    mount: &Mount,
+    journal: &Journal,
+    inode: &Inode,
+) -> Result<Option<ARef<Dentry>>> {
     let mut lines = Lines::new(journal)?;
     let mut next = journal.last_line(inode.id())?;
     let mut tried: KVec<ARef<Dentry>> = KVec::with_capacity(MOST_DIRECTORIES, GFP_KERNEL)?;
@@ -278,7 +282,7 @@ impl Names {
 /// A name that a directory has for an object. It is in memory behind, and with it others, so that a request
 /// about many objects of one directory does not list that for each of them.
 #[inline(never)]
-pub(super) fn name_in(mount: &Mount, dir: &Dentry, inode: &Inode) -> Result<Option<ARef<Dentry>>> {
+fn name_in(mount: &Mount, dir: &Dentry, inode: &Inode) -> Result<Option<ARef<Dentry>>> {
     let mut names = Names(KVVec::new());
     let directory = dir.inode().ok_or(ENOENT)?.id();
     let range = mount.listings().next(directory);

@@ -56,8 +56,7 @@ pub(in crate::revert) fn may_be_taken(dir: &OwnInode, node: &Taken) -> Outcome {
 impl Caller<'_> {
     /// Whether an object may have a name again.
     ///
-    /// It was taken away from everybody, so it must be reached by where it was, or be the caller's own with
-    /// a name that is not known ([`Self::had_own`]), and comes back with no
+    /// It was taken away from everybody, so it must be reached by where it was, and comes back with no
     /// rights that the caller could not give: set-id bits as by chmod(2), of other users' files only for
     /// CAP_FOWNER and CAP_FSETID together; capabilities for CAP_SETFCAP; devices for CAP_MKNOD. With
     /// `is_link`, it has other names: may_linkat() decides, as with fs.protected_hardlinks=1. The setting
@@ -71,10 +70,7 @@ impl Caller<'_> {
     ) -> Outcome {
         let refused = || Err(Refusal::new(Reason::NotPermitted, 0));
         inode.refresh();
-        let is_reached = self.is_administrator
-            || self.reaches(lower, true)?
-            || is_link && self.had_own(inode, lower);
-        if !is_reached {
+        if !self.is_administrator && !self.reaches(lower, true)? {
             return Err(Refusal::new(Reason::NotOwner, 0));
         }
         if is_link && !inode.may_be_linked() {

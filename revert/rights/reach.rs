@@ -37,7 +37,7 @@ const ABOVE_KEPT: usize = 4;
 
 impl Caller<'_> {
     /// Whether the caller reaches an object, whose lower name may be one that was found by handle only.
-    /// `exact`: the directory that the lines tell of must still have it.
+    /// `exact`: a directory that the lines tell of must still have it.
     #[inline(never)]
     pub(super) fn reaches(&mut self, lower: &Dentry, exact: bool) -> Result<bool> {
         let inode = lower.inode().ok_or(ENOENT)?;
@@ -54,25 +54,22 @@ impl Caller<'_> {
         if let Some(parent) = self.kept_in(inode.id())? {
             return self.reaches_directory(&parent, false);
         }
-        let Some(parent) = self.told_in(inode.id())? else {
-            return Ok(false);
+        let parent = match exact || !self.is_whole() {
+            true => {
+                let name = found::name_by_lines(self.mount, self.journal, inode)?;
+                name.map(|name| name.held_parent())
+            }
+            false => self.told_in(inode.id())?,
         };
-        if (exact || !self.is_whole()) && found::name_in(self.mount, &parent, inode)?.is_none() {
-            return Ok(false);
+        match parent {
+            Some(parent) => self.reaches_directory(&parent, false),
+            None => Ok(false),
         }
-        self.reaches_directory(&parent, false)
     }
 
     /// Whether the descriptor's mount shows all of the superblock.
     fn is_whole(&self) -> bool {
         self.file.mount_root().is_root()
-    }
-
-    /// Whether an object is the caller's own, and lost one of its names in this tree, all of which the
-    /// descriptor's mount shows. Its other names may be anywhere, so that no path leads to it: a link from
-    /// before the mount, or one outside.
-    pub(super) fn had_own(&self, inode: &OwnInode, lower: &Dentry) -> bool {
-        self.is_whole() && inode.owner_or_capable() && self.mount.is_marked_as_of_tree(lower)
     }
 
     /// Whether the caller reaches an object that is no directory by one of the names in memory.

@@ -155,7 +155,7 @@ fn written(w: &mut World) -> Outcome {
     Ok(fs::remove_file(&other)?)
 }
 
-/// `cp -al` and `rm -r`, by a user, whose removal is one action.
+/// `cp -al` and `rm -r`, by a user, whose removal is one action: the files' lines tell of their first directory.
 fn copied_tree(w: &mut World) -> Outcome {
     w.sh("mkdir tree; chown 2000:2000 tree .; chmod 755 .")?;
     let make = "mkdir -p tree/d/e; for i in 1 2 3 4 5 6 7 8 9; do echo $i > tree/d/e/$i; done; cp -al tree copy";
