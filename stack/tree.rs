@@ -159,7 +159,7 @@ impl Mount {
         let mut text = [0; NAME_MAX];
         let len = object_text(root, &mut text);
         let root = core::str::from_utf8(text.get(..len).unwrap_or_default())?;
-        Ok(CString::try_from_fmt(fmt!("trusted.loggerfs.tree.{root}"))?)
+        CString::try_from_fmt(fmt!("trusted.loggerfs.tree.{root}"))
     }
 }
 

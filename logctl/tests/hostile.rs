@@ -7,6 +7,7 @@
 mod mount;
 
 use std::ffi::OsString;
+use std::fmt::Write;
 use std::os::unix::ffi::OsStringExt;
 use std::process::Command;
 
@@ -104,7 +105,11 @@ fn refused(text: &str, how: &str) {
 
 /// As a line of the log has it.
 fn encoded(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("%{byte:02X}")).collect()
+    let mut text = String::new();
+    for byte in bytes {
+        let _ = write!(text, "%{byte:02X}");
+    }
+    text
 }
 
 /// A part of a name: bytes that a name can have.

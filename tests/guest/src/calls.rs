@@ -21,7 +21,9 @@ use crate::sys::{self, Map};
 type Answer = io::Result<String>;
 
 /// The calls, in their order: later ones use what earlier ones made.
-const CALLS: &[(&str, fn() -> Answer)] = &[
+type Call = fn() -> Answer;
+
+const CALLS: &[(&str, Call)] = &[
     ("create", create),
     ("write", write),
     ("append", append),

@@ -95,7 +95,11 @@ fn crowd(threads: u64, count: u64) -> io::Result<()> {
 /// Waits for a pipe that nothing comes out of, in a splice to a file.
 fn splice(file: &str) -> io::Result<()> {
     let (from, _to) = pipe::pipe()?;
-    let file = OpenOptions::new().write(true).create(true).open(file)?;
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(file)?;
     ready()?;
     pipe::splice(&from, None, &file, None, 4096, SpliceFlags::empty())?;
     Err(io::Error::other("an empty pipe gave something"))
@@ -133,7 +137,11 @@ fn direct(file: &str) -> io::Result<()> {
 fn at_once(dir: &str, count: u64, work: impl Fn(&File) -> io::Result<()> + Sync) -> io::Result<()> {
     let open = |number| {
         let path = format!("{dir}/{number}");
-        OpenOptions::new().write(true).create(true).open(path)
+        OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)
     };
     let files = (0..count).map(open).collect::<io::Result<Vec<File>>>()?;
     ready()?;
@@ -153,6 +161,7 @@ fn reverts(dir: &str) -> io::Result<()> {
             .read(true)
             .write(true)
             .create(true)
+            .truncate(false)
             .open(path)
     };
     let files = (0..8).map(open).collect::<io::Result<Vec<File>>>()?;

@@ -2,9 +2,12 @@
 
 //! System calls that no safe crate offers. The only file with `unsafe`.
 
-use std::ffi::c_void;
-use std::io;
+use std::ffi::{c_void, CString};
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::ptr;
 
 /// Turns the C convention (−1 and errno) into a result.
@@ -97,6 +100,34 @@ fn set_effective(id: u32) -> io::Result<()> {
         set_user()?;
     }
     Ok(())
+}
+
+/// A new fanotify queue, which does not wait, of events on a mount.
+pub fn watch_mount(at: &Path, events: u64) -> io::Result<File> {
+    let at = CString::new(at.as_os_str().as_bytes())?;
+    // SAFETY: numbers only.
+    let fd = unsafe { libc::fanotify_init(libc::FAN_NONBLOCK, libc::O_RDONLY as u32) };
+    let fd = done(fd.into())? as i32;
+    // SAFETY: a new descriptor, which nobody else has.
+    let queue = unsafe { File::from_raw_fd(fd) };
+    let how = libc::FAN_MARK_ADD | libc::FAN_MARK_MOUNT;
+    // SAFETY: a descriptor, numbers and a C string.
+    done(unsafe { libc::fanotify_mark(fd, how, events, libc::AT_FDCWD, at.as_ptr()) }.into())?;
+    Ok(queue)
+}
+
+/// The files of the events that wait in a fanotify queue, each with a descriptor of its own.
+pub fn watched_files(queue: &mut File) -> io::Result<Vec<File>> {
+    // struct fanotify_event_metadata, with the descriptor at 16.
+    const EVENT: usize = 24;
+    let mut bytes = [0; 4096];
+    let count = queue.read(&mut bytes)?;
+    let fds = bytes[..count].chunks_exact(EVENT).map(|event| {
+        let fd = [event[16], event[17], event[18], event[19]];
+        i32::from_ne_bytes(fd)
+    });
+    // SAFETY: each event gives us a new descriptor.
+    Ok(fds.map(|fd| unsafe { File::from_raw_fd(fd) }).collect())
 }
 
 /// `fcntl` with a number as its argument.

@@ -8,7 +8,7 @@ use std::io;
 
 use rustix::io::Errno;
 
-use crate::outcome::{check, fail, At, Outcome};
+use crate::outcome::{check, At, Outcome};
 use crate::plan::Way;
 use crate::sys;
 use crate::undo::{self, Line};

@@ -4,7 +4,6 @@
 //! behind the back of one that has a lease on it, and never a swap file.
 
 use std::fs::{self, File};
-use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::process::{Child, Command};
 use std::thread::sleep;
@@ -14,6 +13,7 @@ use crate::group::{self, Placed, Watch, DRY_RUN, WALK};
 use crate::harness::Test;
 use crate::mounts::{run, run_in, Lower};
 use crate::outcome::{check, same, same_bytes, At, Outcome, Stop};
+use crate::sys;
 use crate::undo;
 use crate::world::World;
 
@@ -90,22 +90,17 @@ const F_SETLEASE: i32 = 1024;
 const F_GETLEASE: i32 = 1025;
 
 fn lease(file: &File, kind: Option<i32>) -> Outcome<i32> {
-    // SAFETY: A descriptor and a number.
-    let result = unsafe {
-        match kind {
-            Some(kind) => libc::fcntl(file.as_raw_fd(), F_SETLEASE, kind),
-            None => libc::fcntl(file.as_raw_fd(), F_GETLEASE),
-        }
+    let result = match kind {
+        Some(kind) => sys::fcntl_number(file, F_SETLEASE, kind),
+        None => sys::fcntl_number(file, F_GETLEASE, 0),
     };
-    check!(result >= 0, "a lease: {}", std::io::Error::last_os_error());
-    Ok(result)
+    result.at("a lease")
 }
 
 /// Leases are broken as open(2) breaks them: the holder has its time.
 fn leases(w: &mut World) -> Outcome {
     // The signal that asks for the lease would end us.
-    // SAFETY: Sets a signal to be ignored.
-    unsafe { libc::signal(libc::SIGIO, libc::SIG_IGN) };
+    sys::ignore_signal(libc::SIGIO);
     fs::write("/proc/sys/fs/lease-break-time", "2")?;
     w.sh("echo one > f; echo one > g")?;
     for kind in [libc::F_RDLCK, libc::F_WRLCK] {
@@ -160,8 +155,7 @@ fn leases(w: &mut World) -> Outcome {
 /// The same of a program that has opened the file below.
 fn a_lease_below(w: &mut World) -> Outcome {
     let below = w.below("f")?;
-    // SAFETY: Sets a signal to be ignored.
-    unsafe { libc::signal(libc::SIGIO, libc::SIG_IGN) };
+    sys::ignore_signal(libc::SIGIO);
     fs::write("/proc/sys/fs/lease-break-time", "2")?;
     w.sh("echo one > f")?;
     for kind in [libc::F_RDLCK, libc::F_WRLCK] {

@@ -3,7 +3,7 @@
 //! More than one mount of a source: they share one tree and one history.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread;
 
 use rustix::io::Errno;
@@ -39,7 +39,7 @@ fn place(w: &World, name: &str) -> Outcome<PathBuf> {
     Ok(at)
 }
 
-fn mount(w: &World, at: &PathBuf, options: &str) -> Outcome {
+fn mount(w: &World, at: &Path, options: &str) -> Outcome {
     match mounts::mount(&w.source(), at, options) {
         Ok(()) => Ok(()),
         Err(refusal) => fail!("mounting: {} {:?}", refusal.error, refusal.said),

@@ -149,7 +149,8 @@ fn bits_still_go(w: &mut World) -> Outcome {
     let plain = w.below("")?;
     let (source, mnt) = (limited(w, "nosuid")?, w.mnt.clone());
     mount(&source, &mnt)?;
-    let changes: [(&str, fn(&Path) -> io::Result<()>); 4] = [
+    type Change = fn(&Path) -> io::Result<()>;
+    let changes: [(&str, Change); 4] = [
         ("write", |path| {
             let file = OpenOptions::new().write(true).open(path)?;
             as_user(USER, || file.write_at(b"x", 0).map(drop))

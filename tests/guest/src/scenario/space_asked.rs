@@ -242,7 +242,8 @@ fn many_holes(w: &mut World) -> Outcome {
     let file = w.open("f")?;
     let size = HOLES * STRIDE;
     let mode = Mode::PUNCH_HOLE | Mode::KEEP_SIZE;
-    let steps: [(&str, Box<dyn Fn() -> Outcome + '_>); 3] = [
+    type Step<'a> = Box<dyn Fn() -> Outcome + 'a>;
+    let steps: [(&str, Step<'_>); 3] = [
         ("cut", Box::new(|| Ok(file.set_len(0)?))),
         ("punched", Box::new(|| Ok(fallocate(&file, mode, 0, size)?))),
         (

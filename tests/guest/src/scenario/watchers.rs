@@ -2,16 +2,16 @@
 
 //! Programs that watch files (inotify, fanotify) hear of reverts as of any other change.
 
-use std::fs::{self, File};
-use std::io::Read;
+use std::fs;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use rustix::fs::inotify;
 
 use crate::group::{Watch, REDO, WALK};
 use crate::harness::Test;
 use crate::outcome::{check, same, At, Outcome};
+use crate::sys;
 use crate::undo;
 use crate::world::World;
 
@@ -162,40 +162,10 @@ fn of_a_mount(w: &mut World) -> Outcome {
     let since = Watch::begin(w)?;
     w.sh("echo two >> f; echo two >> g")?;
     let operations = since.operations(w)?;
-    // SAFETY: Takes numbers only.
-    let fd = unsafe { libc::fanotify_init(libc::FAN_NONBLOCK, libc::O_RDONLY as u32) };
-    check!(
-        fd >= 0,
-        "fanotify_init: {}",
-        std::io::Error::last_os_error()
-    );
-    // SAFETY: A new descriptor, which nobody else has.
-    let mut queue = unsafe { File::from_raw_fd(fd) };
-    let path = std::ffi::CString::new(w.mnt.display().to_string()).expect("no NUL");
-    let how = libc::FAN_MARK_ADD | libc::FAN_MARK_MOUNT;
-    // SAFETY: A descriptor and a path.
-    let marked = unsafe {
-        libc::fanotify_mark(
-            queue.as_raw_fd(),
-            how,
-            libc::FAN_MODIFY,
-            libc::AT_FDCWD,
-            path.as_ptr(),
-        )
-    };
-    check!(
-        marked == 0,
-        "fanotify_mark: {}",
-        std::io::Error::last_os_error()
-    );
+    let mut queue = sys::watch_mount(&w.mnt, libc::FAN_MODIFY).at("fanotify")?;
     take_back(w, &operations, WALK)?;
-    let mut bytes = [0; 4096];
-    let count = queue.read(&mut bytes).at("reading fanotify")?;
     let mut names = Vec::new();
-    for event in bytes[..count].chunks_exact(24) {
-        let fd = i32::from_ne_bytes(event[16..20].try_into().expect("four bytes"));
-        // SAFETY: The event gives us a new descriptor.
-        let file = unsafe { File::from_raw_fd(fd) };
+    for file in sys::watched_files(&mut queue).at("reading fanotify")? {
         let path = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
         let name = path
             .file_name()
