@@ -30,7 +30,7 @@ use kernel::{prelude::*, sync::Arc};
 
 /// What became of an object that an operation takes a name from.
 pub(crate) enum Parting<'a> {
-    /// It has other names; its file handle tells which object it is. See [`Parting::named`].
+    /// It has other names; its file handle tells which object it is.
     Named(&'a OwnInode),
     /// It is kept. Dropping this takes a name that was added back, unless the operation happened.
     Kept(Kept<'a>),
@@ -179,14 +179,7 @@ impl Drop for Kept<'_> {
     }
 }
 
-impl<'a> Parting<'a> {
-    /// How an object parts with one of several names, before it does. `lower` is the lower name, and its
-    /// directory is not locked.
-    pub(crate) fn named(mount: &Mount, victim: &'a OwnInode, lower: &Dentry) -> Self {
-        mount.mark_as_of_tree(lower);
-        Self::Named(victim)
-    }
-
+impl Parting<'_> {
     /// The operation has happened. The victim is locked.
     pub(crate) fn settle(&mut self) {
         if let Self::Kept(kept) = self {
@@ -239,7 +232,7 @@ pub(crate) fn object<'a>(
     lower: &Dentry,
 ) -> Result<Parting<'a>> {
     if victim.lower().links() > 1 {
-        return Ok(Parting::named(mount, victim, lower));
+        return Ok(Parting::Named(victim));
     }
     let mut kept = begin(mount, journal, victim, (last, lower), Room::Operation)?;
     let _kernel = AsKernel::new();

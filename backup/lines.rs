@@ -272,7 +272,7 @@ fn describe_place(draft: &mut LineDraft<'_>, inode: &OwnInode) {
         return;
     }
     let mut buf = [0; 64];
-    // Not one that it has just lost, which is in memory as long as somebody has it.
+    // A name that was just removed is in memory while it is in use, and is passed over.
     let parent = inode
         .lower()
         .name_in_memory(0)

@@ -111,7 +111,7 @@ impl<'a> Naming<'a> {
             return Ok(false);
         };
         let parting = if !victim.is_directory() && victim.lower().links() > 1 {
-            Parting::named(record.mount, victim, at.dentry)
+            Parting::Named(victim)
         } else {
             let cause = match record.op {
                 Op::Rename => Cause::Replacement,

@@ -119,9 +119,8 @@ impl Names<'_> {
         let _changing = cached.as_ref().map(|child| child.begin_change());
         let at = self.lower_name(&lower, name);
         let mut parting = if !inode.is_directory() && inode.lower().links() > 1 {
-            let parting = Parting::named(self.mount, &inode, &lower);
             self.change_below(|mount| Locked::to_remove(mount, &at)?.unlink())?;
-            parting
+            Parting::Named(&inode)
         } else {
             let last = LastName {
                 parent: self.lower,

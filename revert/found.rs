@@ -6,9 +6,8 @@
 //! A directory knows its path. The handle of any other object leads to its inode only, which may have
 //! names in the tree, elsewhere, or both. It counts as one of the tree when it has a name there: one that is
 //! in memory, or was since the inode is, or one in a directory that its lines tell of (`in=`), or that the
-//! lines of such a directory say it was moved to; or when it is marked as one that lost a name there
-//! ([`Mount::mark_as_of_tree`]), which may be what is to come back. Names elsewhere, which a hard link that was
-//! made past the mount has, do not matter then.
+//! lines of such a directory say it was moved to. Names elsewhere, which a hard link that was made past the
+//! mount has, do not matter then.
 
 use super::steps::Lines;
 use crate::{
@@ -66,9 +65,6 @@ pub(crate) fn by_handle(
         return Ok(Some(name));
     }
     if OwnInode::was_shown(sb, inode) {
-        return Ok(Some(lower));
-    }
-    if mount.is_marked_as_of_tree(&lower) {
         return Ok(Some(lower));
     }
     if let Some(name) = name_by_lines(mount, journal, inode)? {

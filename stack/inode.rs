@@ -141,16 +141,13 @@ impl NameHooks for Stack {
         };
         let victim = new.own_inode().filter(|_| op == Op::Rename);
         let _changing = [old.begin_change(), new.begin_change()];
-        match victim {
-            Some(victim) if victim.is_directory() => {
-                over_directory(&mut naming, victim, old, new, flags)?;
+        if let Err(e) = change_below(&mut naming, victim, (old, new), flags) {
+            drop(naming);
+            // It may have had one name more.
+            if let Some(victim) = victim {
+                backup::touched(victim, new);
             }
-            _ => {
-                if let Some(victim) = victim {
-                    naming.part_with(victim, lower_name(new)?)?;
-                }
-                rename_below(old, new, flags)?;
-            }
+            return Err(e);
         }
         naming.done_with(moved, |draft| {
             if from.id() != to.id() {
@@ -231,6 +228,24 @@ fn refuse_hidden(dentry: &OwnDentry) -> Result {
         return Err(EPERM);
     }
     Ok(())
+}
+
+/// Renames on the lower filesystem; what loses the name `new` is kept.
+fn change_below<'a>(
+    naming: &mut Naming<'a>,
+    victim: Option<&'a OwnInode>,
+    (old, new): (&OwnDentry, &'a OwnDentry),
+    flags: u32,
+) -> Result {
+    match victim {
+        Some(victim) if victim.is_directory() => over_directory(naming, victim, old, new, flags),
+        _ => {
+            if let Some(victim) = victim {
+                naming.part_with(victim, lower_name(new)?)?;
+            }
+            rename_below(old, new, flags)
+        }
+    }
 }
 
 /// Our inode for the whiteout that a rename has left at the name of `old`, which the lower dentry has
@@ -419,7 +434,14 @@ fn remove(
         // Another object was put in the place of this one behind us. That was not ours to log, and
         // it is as if ours had come just before.
         Err(e) if e == ESTALE && at.dentry.has_lost_its_name() => drop(naming),
-        Err(e) => return Err(e),
+        Err(e) => {
+            drop(naming);
+            // It may have had one name more.
+            if is_known {
+                backup::touched(inode, dentry);
+            }
+            return Err(e);
+        }
     }
     if is_known {
         backup::touched(inode, dentry);

@@ -7,34 +7,24 @@
 //! exportfs_decode_fh() finds them all. So what was found by a handle counts only below the source, and of
 //! the history only the objects that it keeps. overlayfs asks the same of its layers (ovl_acceptable(),
 //! is_subdir()), but takes files without a name as they are: it only compares their numbers.
-//!
-//! A file that loses one of several names here is marked by an xattr `trusted.loggerfs.tree.OBJECT`, OBJECT
-//! being the source's root. Only the initial user namespace's administrator can set one, so who could write
-//! the history cannot mark a file of others. Such a file counts as one of the tree from then on, also when all
-//! its names are elsewhere: an undo of what was done by the lost name needs it. overlayfs tells its own objects in the same way
-//! (`trusted.overlay.origin`).
 
 use super::{Mount, HISTORY};
 use crate::{
     history::{
         kept::{ENTRY_DEPTH, KEPT},
-        line::{object_text, ObjectId},
-        orphan::NAME_MAX, //
+        line::ObjectId, //
     },
     vfs::{
         attr,
         dentry::Dentry,
         error::{ESTALE, EUCLEAN},
-        inode::Inode,
-        scope::AsKernel,
-        xattr, //
+        inode::Inode, //
     },
 };
 use core::ops::Range;
 use kernel::{
     new_mutex,
     prelude::*,
-    str::CString,
     sync::{aref::ARef, Mutex}, //
 };
 
@@ -123,43 +113,6 @@ impl Mount {
         Ok(found.inode().is_some_and(is_there)
             && (is_top || !found.has_lost_its_name())
             && self.place_of(found)? != Place::Outside)
-    }
-
-    /// Marks an object that is about to lose one of several names, so that it is found by its handle when
-    /// none of the others is known. Not asked of the caller, and where it fails (the lower filesystem has
-    /// no such xattrs, or no room) the others are looked for. No lower lock is held.
-    pub(crate) fn mark_as_of_tree(&self, lower: &Dentry) {
-        let _kernel = AsKernel::new();
-        let marked = self.mark().and_then(|mark| {
-            if xattr::has(self.lower(), lower, &mark) {
-                return Ok(());
-            }
-            let _write = self.lower().want_write()?;
-            xattr::set_xattr(
-                self.lower(),
-                lower,
-                &mark,
-                (mark.as_char_ptr().cast(), 1),
-                0,
-            )
-        });
-        let _ = marked;
-    }
-
-    /// Whether an object has lost a name here, at any time.
-    pub(crate) fn is_marked_as_of_tree(&self, lower: &Dentry) -> bool {
-        let _kernel = AsKernel::new();
-        self.mark()
-            .is_ok_and(|mark| xattr::has(self.lower(), lower, &mark))
-    }
-
-    /// The name of the mark.
-    fn mark(&self) -> Result<CString> {
-        let root = self.lower().root().inode().ok_or(ESTALE)?.id();
-        let mut text = [0; NAME_MAX];
-        let len = object_text(root, &mut text);
-        let root = core::str::from_utf8(text.get(..len).unwrap_or_default())?;
-        CString::try_from_fmt(fmt!("trusted.loggerfs.tree.{root}"))
     }
 }
 

@@ -99,11 +99,6 @@ pub(crate) fn long_name(mount: &LowerMount, lower: &Dentry, buf: &mut [u8]) -> R
     get_xattr(mount, lower, LONG_NAME, buf.as_mut_ptr().cast(), buf.len())
 }
 
-/// Whether an object has an xattr, whatever its value.
-pub(crate) fn has(mount: &LowerMount, lower: &Dentry, name: &CStr) -> bool {
-    get_xattr(mount, lower, name, null_mut(), 0).is_ok()
-}
-
 /// Takes [`LONG_NAME`] away, if it is there.
 pub(crate) fn forget_long_name(mount: &LowerMount, lower: &Dentry) -> Result {
     let mut buf = [0; 255];
