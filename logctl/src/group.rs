@@ -6,9 +6,11 @@ use std::collections::{BTreeMap, HashSet};
 
 use rustix::io::Errno;
 
+use crate::history::line::{Line, Op};
 use crate::object::Object;
+use crate::paths::Tree;
 use crate::save::Units;
-use crate::timeline::Timeline;
+use crate::timeline::{Entry, Timeline};
 use crate::uapi::{Conflict, Operation, Reason, RevertGroup, VERSION};
 
 /// How many conflicts are asked for at once.
@@ -91,6 +93,68 @@ pub fn ask(object: &mut dyn Object, operations: &[Operation], flags: u32) -> Ans
     }
 }
 
+/// As [`ask`]. What lost one of several names, or has to lose one again, is found by another one that is in
+/// the kernel's memory or that lines tell of. Where it is not, the tree is searched for one, which brings it
+/// into memory, and the request is repeated. A user finds what a user may look at: the kernel's own rule.
+pub fn ask_searching(
+    object: &mut dyn Object,
+    (timeline, tree): (&Timeline, &dyn Tree),
+    operations: &[Operation],
+    flags: u32,
+) -> Answer {
+    let answer = ask(object, operations, flags);
+    let wanted = unknown(timeline, &answer.conflicts);
+    if wanted.is_empty() || tree.find(&wanted).is_empty() {
+        return answer;
+    }
+    ask(object, operations, flags)
+}
+
+/// The inode numbers of objects that may have a name which the kernel does not know.
+fn unknown(timeline: &Timeline, conflicts: &[Conflict]) -> HashSet<u64> {
+    let mut found = HashSet::new();
+    for conflict in conflicts {
+        let Some(entry) = timeline.find(conflict.seq).map(|at| &timeline.entries[at]) else {
+            continue;
+        };
+        let reason = Reason::from_code(conflict.reason);
+        if !reason.is_some_and(may_be_named) {
+            continue;
+        }
+        if entry.group().is_some() {
+            let same = |other: &&Entry| other.object == entry.object;
+            let nodes = timeline.entries.iter().filter(same);
+            found.extend(nodes.filter_map(|other| named_elsewhere(&other.line())));
+        } else {
+            found.extend(named_elsewhere(&entry.line()));
+        }
+        let is_gone = reason == Some(Reason::Gone);
+        found.extend(entry.object.filter(|_| is_gone).map(|object| object.inode));
+    }
+    found
+}
+
+/// Whether a refusal may come from not knowing a name.
+pub fn may_be_named(reason: Reason) -> bool {
+    matches!(reason, Reason::Lost | Reason::Gone | Reason::NotOwner)
+}
+
+/// The inode number of what lost or got one of several names, as a line says.
+pub fn named_elsewhere(line: &Line<'_>) -> Option<u64> {
+    let is_one_of_several = match line.op {
+        Op::Link => true,
+        Op::Unlink | Op::Rename => line.vfh.is_some() && line.kept.is_none(),
+        _ => false,
+    };
+    let lost = if line.op == Op::Rename {
+        line.over
+    } else {
+        line.node
+    };
+    lost.filter(|_| is_one_of_several)
+        .map(|object| object.inode)
+}
+
 /// What was left out so that the rest could be taken back.
 pub type LeftOut = BTreeMap<u64, Conflict>;
 
@@ -98,7 +162,7 @@ pub type LeftOut = BTreeMap<u64, Conflict>;
 /// was left out.
 pub fn ask_partly(
     object: &mut dyn Object,
-    timeline: &Timeline,
+    (timeline, tree): (&Timeline, &dyn Tree),
     units: &Units<'_>,
     (mut operations, blocked): (Vec<Operation>, &[Conflict]),
     flags: u32,
@@ -111,7 +175,7 @@ pub fn ask_partly(
         return (Answer::refusal(blocked), operations, left_out);
     }
     for _ in 0..ROUNDS {
-        let answer = ask(object, &operations, flags);
+        let answer = ask_searching(object, (timeline, tree), &operations, flags);
         if answer.refused.is_none() || answer.conflicts.is_empty() {
             return (answer, operations, left_out);
         }

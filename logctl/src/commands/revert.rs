@@ -2,16 +2,20 @@
 
 //! `revert`: takes back a file's newest operations.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use crate::error::Error;
+use crate::group::{may_be_named, named_elsewhere};
 use crate::history::line::{Line, Op};
 use crate::json;
+use crate::mount::Mount;
 use crate::object::Object;
 use crate::output::Output;
 use crate::pages::newest;
+use crate::paths::Tree;
 use crate::quote::{decoded, program, quote_bytes, quoted, word};
-use crate::uapi::{Revert, VERSION};
+use crate::uapi::{Reason, Revert, VERSION};
 
 use super::report::CANNOT_BE_REDONE;
 
@@ -33,15 +37,19 @@ pub fn run(
     // only told less well.
     let wanted = usize::try_from(count).unwrap_or(usize::MAX).min(LISTED) + 1;
     let before = newest(object, false, wanted.saturating_add(RECENT)).unwrap_or_default();
-    let mut request = Revert {
+    let wanted = Revert {
         version: VERSION,
         flags,
         count,
         ..Revert::default()
     };
-    object
-        .revert(&mut request)
-        .map_err(|errno| Error::from_revert(path, errno, request.reason, request.seq_in_way))?;
+    let mut request = wanted;
+    let mut result = object.revert(&mut request);
+    if result.is_err() && finds_names(path, &before, count, request.reason) {
+        request = wanted;
+        result = object.revert(&mut request);
+    }
+    result.map_err(|errno| Error::from_revert(path, errno, request.reason, request.seq_in_way))?;
     let after = newest(object, true, RECENT).unwrap_or_default();
     let report = Report {
         inside: request.inside,
@@ -53,6 +61,22 @@ pub fn run(
     } else {
         report.print(path, count, output)
     }
+}
+
+/// Whether the tree has names that the kernel did not know, of what is to have another one again: they are in
+/// its memory now.
+fn finds_names(path: &Path, before: &[Vec<u8>], count: u64, reason: u32) -> bool {
+    if !Reason::from_code(reason).is_some_and(may_be_named) {
+        return false;
+    }
+    let count = usize::try_from(count).unwrap_or(usize::MAX);
+    let lines = before
+        .iter()
+        .filter_map(|line| Line::parse(line, None).ok());
+    let lost = lines.take(count).filter_map(|line| named_elsewhere(&line));
+    let lost: HashSet<u64> = lost.collect();
+    let found = |mount: Mount| !mount.find(&lost).is_empty();
+    !lost.is_empty() && Mount::holding(path).is_ok_and(found)
 }
 
 /// What a revert did, as far as the log says.

@@ -10,7 +10,7 @@ use crate::actions::{actions, seen};
 use crate::cli::{Manner, Selection};
 use crate::describe::{count, local};
 use crate::error::{Error, Refusal};
-use crate::group::{ask, ask_partly, operations, Answer, LeftOut};
+use crate::group::{ask_partly, ask_searching, operations, Answer, LeftOut};
 use crate::output::Output;
 use crate::paths::Look;
 use crate::point::Point;
@@ -63,9 +63,11 @@ pub fn request(
     let blocked = blocked(&timeline, &units, chosen);
     let (answer, done, left_out) = if partial {
         let all = (asked, &blocked[..]);
-        ask_partly(site.object, &timeline, &units, all, flags)
+        ask_partly(site.object, (&timeline, site.tree), &units, all, flags)
     } else if blocked.is_empty() {
-        (ask(site.object, &asked, flags), asked, LeftOut::new())
+        let known = (&timeline, site.tree);
+        let answer = ask_searching(site.object, known, &asked, flags);
+        (answer, asked, LeftOut::new())
     } else {
         (Answer::refusal(&blocked), asked, LeftOut::new())
     };

@@ -11,7 +11,7 @@ use crate::action::{last_change, Undo};
 use crate::actions::{actions, seen, Action};
 use crate::cli::Manner;
 use crate::error::{Error, Refusal};
-use crate::group::{ask, operations, Answer, LeftOut};
+use crate::group::{ask, ask_searching, operations, Answer, LeftOut};
 use crate::history::line::{encode_percent, Line, ObjectId, Op};
 use crate::history::plan::is_on_names;
 use crate::output::Output;
@@ -372,7 +372,10 @@ pub fn redo(
     // What an undo brought back may have been changed since.
     let blocked = displaced(&timeline, &undos.concat(), &HashSet::new());
     let answer = match blocked.is_empty() {
-        true => ask(site.object, &asked, flags(manner, RevertGroup::REDO)),
+        true => {
+            let known = (&timeline, site.tree);
+            ask_searching(site.object, known, &asked, flags(manner, RevertGroup::REDO))
+        }
         false => Answer::refusal(&blocked),
     };
     if answer.refused.is_some() {

@@ -16,6 +16,10 @@ use super::past::said;
 const BELOW: &[Lower] = &[Lower::Tmpfs, Lower::Ext4, Lower::Xfs, Lower::Btrfs];
 
 pub const TESTS: &[Test] = &[
+    Test::new("links-from-before", from_before).only(BELOW),
+    Test::new("links-made-here", made_here).only(BELOW),
+    Test::new("links-renamed-over", renamed_over).only(BELOW),
+    Test::new("links-written", written).only(BELOW),
     Test::new("links-taken-back", taken_back).only(BELOW),
     Test::new("links-of-a-copied-tree", copied_tree).only(BELOW),
     Test::new("links-not-removed", not_removed).only(BELOW),
@@ -29,6 +33,84 @@ fn mount_cold(w: &mut World) -> Outcome {
     w.unmount()?;
     fs::write("/proc/sys/vm/drop_caches", "3")?;
     w.mount()
+}
+
+/// `name` came back, as the very file that is called `other`, too.
+fn is_back(w: &World, name: &str, other: &str, content: &[u8]) -> Outcome {
+    let inode = |name: &str| fs::metadata(w.path(name)).map(|meta| meta.ino());
+    same("inode", inode(name)?, inode(other)?)?;
+    w.same(name, name, content)
+}
+
+/// The link is older than the mount, and the file has no line: `logctl` looks for its other name.
+fn from_before(w: &mut World) -> Outcome {
+    w.unmount()?;
+    for dir in ["d", "e"] {
+        fs::create_dir(w.below(dir)?)?;
+    }
+    fs::write(w.below("d/a")?, "one\n")?;
+    fs::hard_link(w.below("d/a")?, w.below("e/b")?)?;
+    w.mount()?;
+    for line in [
+        "logctl d revert",
+        "logctl undo",
+        "logctl undo d",
+        "logctl revert --by rm",
+    ] {
+        w.sh("rm d/a")?;
+        mount_cold(w)?;
+        w.sh(line)?;
+        is_back(w, "d/a", "e/b", b"one\n")?;
+    }
+    // Without another name in the tree nothing is found, and nothing is done.
+    w.sh("rm d/a")?;
+    w.unmount()?;
+    fs::rename(w.below("e/b")?, w.beside()?.join("b"))?;
+    w.mount()?;
+    let refused = w.sh("logctl d revert 2>&1 || true; logctl undo 2>&1 || true")?;
+    check!(!w.path("d/a").exists(), "it came back: {refused}");
+    Ok(fs::remove_file(w.beside()?.join("b"))?)
+}
+
+/// A link through the mount, in another directory than the name that is lost.
+fn made_here(w: &mut World) -> Outcome {
+    w.sh("echo one > a; mkdir d")?;
+    mount_cold(w)?;
+    w.sh("ln a d/b; rm a")?;
+    mount_cold(w)?;
+    w.sh("logctl undo")?;
+    is_back(w, "a", "d/b", b"one\n")
+}
+
+/// It loses the name to another file.
+fn renamed_over(w: &mut World) -> Outcome {
+    w.sh("mkdir d e; echo one > d/a; ln d/a e/b; echo two > d/new")?;
+    mount_cold(w)?;
+    w.sh("mv d/new d/a")?;
+    mount_cold(w)?;
+    w.sh("logctl undo")?;
+    is_back(w, "d/a", "e/b", b"one\n")?;
+    w.same("new", "d/new", b"two\n")
+}
+
+/// What was written by a name comes back with it, by one request.
+fn written(w: &mut World) -> Outcome {
+    w.unmount()?;
+    for dir in ["d", "e"] {
+        fs::create_dir(w.below(dir)?)?;
+    }
+    fs::write(w.below("d/a")?, "one\n")?;
+    fs::hard_link(w.below("d/a")?, w.below("e/b")?)?;
+    w.mount()?;
+    w.sh("echo two >> d/a; chmod 600 d/a; rm d/a")?;
+    mount_cold(w)?;
+    w.sh("logctl undo 3")?;
+    is_back(w, "d/a", "e/b", b"one\n")?;
+    same("mode", fs::metadata(w.path("d/a"))?.mode() & 0o777, 0o644)?;
+    mount_cold(w)?;
+    w.sh("logctl redo")?;
+    check!(!w.path("d/a").exists(), "d/a is there");
+    w.same("redone", "e/b", b"one\ntwo\n")
 }
 
 /// A link is taken back, and that again after a mount. The file came from another directory.
