@@ -285,7 +285,7 @@ impl Kept {
         Ok(bytes.saturating_add(self.drop_called(dropped_name(segment))?))
     }
 
-    /// Gives up what is left of segments before `first`, which were dropped.
+    /// Removes the kept objects that are left of segments before `first`, which were dropped.
     pub(super) fn drop_before(&mut self, first: u64) -> Result {
         for called in [self.called(DROPPED)?, self.segments()?] {
             for segment in called.into_iter().filter(|segment| *segment < first) {

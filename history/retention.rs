@@ -106,7 +106,7 @@ fn give_back(home: &Dir, bytes: u64) -> Result<bool> {
     }
 }
 
-/// Removes what is left of dropped segments after a clean end. The state is durable before their names are
+/// Removes the files that are left of dropped segments after a clean end. The state is durable before their names are
 /// gone from the directories, so a power cut behind the unmount brings them back (btrfs): nothing reads them,
 /// and they would take their space for ever.
 pub(super) fn remove_dropped(first: u64, files: &mut Files, kept: &mut Kept) -> Result {

@@ -230,7 +230,7 @@ fn refuse_hidden(dentry: &OwnDentry) -> Result {
     Ok(())
 }
 
-/// Renames on the lower filesystem; what loses the name `new` is kept.
+/// Renames on the lower filesystem; the object that loses the name `new` is kept.
 fn change_below<'a>(
     naming: &mut Naming<'a>,
     victim: Option<&'a OwnInode>,

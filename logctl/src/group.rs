@@ -93,9 +93,9 @@ pub fn ask(object: &mut dyn Object, operations: &[Operation], flags: u32) -> Ans
     }
 }
 
-/// As [`ask`]. What lost one of several names, or has to lose one again, is found by another one that is in
-/// the kernel's memory or that lines tell of. Where it is not, the tree is searched for one, which brings it
-/// into memory, and the request is repeated. A user finds what a user may look at: the kernel's own rule.
+/// As [`ask`]. The kernel finds a file that lost one of several names by another name that is in its memory or
+/// in a directory that lines record. Where it finds none, this searches the tree, which brings the name into
+/// memory, and repeats the request. The search has the calling user's rights, as the kernel's check has.
 pub fn ask_searching(
     object: &mut dyn Object,
     (timeline, tree): (&Timeline, &dyn Tree),
@@ -139,7 +139,7 @@ pub fn may_be_named(reason: Reason) -> bool {
     matches!(reason, Reason::Lost | Reason::Gone | Reason::NotOwner)
 }
 
-/// The inode number of what lost or got one of several names, as a line says.
+/// The inode number of the file that lost or got one of several names, by its line.
 pub fn named_elsewhere(line: &Line<'_>) -> Option<u64> {
     let is_one_of_several = match line.op {
         Op::Link => true,

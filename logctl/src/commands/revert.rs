@@ -63,7 +63,7 @@ pub fn run(
     }
 }
 
-/// Whether the tree has names that the kernel did not know, of what is to have another one again: they are in
+/// Whether the tree has names that the kernel did not know, of files that are to get a name back: they are in
 /// its memory now.
 fn finds_names(path: &Path, before: &[Vec<u8>], count: u64, reason: u32) -> bool {
     if !Reason::from_code(reason).is_some_and(may_be_named) {

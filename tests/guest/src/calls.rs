@@ -20,9 +20,9 @@ use crate::sys::{self, Map};
 
 type Answer = io::Result<String>;
 
-/// The calls, in their order: later ones use what earlier ones made.
 type Call = fn() -> Answer;
 
+/// The calls, in their order: later ones use the files of earlier ones.
 const CALLS: &[(&str, Call)] = &[
     ("create", create),
     ("write", write),

@@ -108,7 +108,7 @@ pub fn watch_mount(at: &Path, events: u64) -> io::Result<File> {
     // SAFETY: numbers only.
     let fd = unsafe { libc::fanotify_init(libc::FAN_NONBLOCK, libc::O_RDONLY as u32) };
     let fd = done(fd.into())? as i32;
-    // SAFETY: a new descriptor, which nobody else has.
+    // SAFETY: a new descriptor, which no other code has.
     let queue = unsafe { File::from_raw_fd(fd) };
     let how = libc::FAN_MARK_ADD | libc::FAN_MARK_MOUNT;
     // SAFETY: a descriptor, numbers and a C string.

@@ -53,7 +53,7 @@ pub fn newest(root: &File, tree: &Tree, count: usize) -> Outcome<Option<Vec<u64>
     Ok(numbers.collect())
 }
 
-/// Which operation each line of the log tells of.
+/// The operation of each line of the log.
 struct Told {
     lines: Vec<Placed>,
     /// For each operation with a line, where that is in `lines`.
