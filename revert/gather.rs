@@ -84,8 +84,6 @@ pub(super) struct Gathered {
     pub(super) is_newest: bool,
     /// Whether there are reverts among them.
     pub(super) is_deep: bool,
-    /// The oldest segment with payloads of theirs; `u64::MAX`: they have none.
-    pub(super) oldest: u64,
     /// The oldest segment with a line or a payload that planning read.
     pub(super) oldest_read: u64,
 }
@@ -493,7 +491,6 @@ impl<'a> Gathering<'a> {
             picks: self.picking.finish().into(),
             is_newest: self.is_newest && !hides,
             is_deep: self.is_deep,
-            oldest: self.oldest,
             oldest_read: self.oldest.min(self.oldest_line),
         })
     }

@@ -27,7 +27,7 @@ use super::{
     may_revert,
     names::discard,
     rights::Caller,
-    steps::{is_on_names, Lines, Todo},
+    steps::{is_on_names, Lines},
     taken::oldest_of,
     Refusal,
 };
@@ -54,6 +54,7 @@ use crate::{
 use claim::{break_leases, Claim, LEASE_ROUNDS};
 use exclude::Excluded;
 use kernel::{prelude::*, sync::aref::ARef};
+use order::Steps;
 pub(super) use recover::withdraw;
 pub(crate) use rehearse::Staying;
 
@@ -320,7 +321,7 @@ impl<'a> Planned<'a> {
                 Err(_) => group.leave_contents()?,
             };
             journal.admit(length, Room::Revert)?;
-            journal.admit_kept(group.bytes_to_keep(&steps)?, Room::Revert)?;
+            journal.admit_kept(group.bytes_to_keep(&steps.todos)?, Room::Revert)?;
         }
         Ok(Looked::Fits(Self { group, done, pin }))
     }
@@ -496,14 +497,14 @@ impl<'a> Group<'a> {
     }
 
     /// Lets go of what is older than all that is read.
-    fn narrow(&self, pin: &Pin<'_>, needs: &choose::Needs, steps: &[Todo]) -> Outcome {
+    fn narrow(&self, pin: &Pin<'_>, needs: &choose::Needs, steps: &Steps) -> Outcome {
         let chosen = self.chosen.iter().map(|chosen| chosen.at.segment);
         let oldest = chosen.fold(needs.oldest, u64::min);
-        let (names, kept) = oldest_of(self.ground.journal, steps)?;
+        let (names, kept) = oldest_of(self.ground.journal, &steps.todos)?;
         let floor = match self.request.no_redo {
             // The lines are read again when a crash comes.
             true => 0,
-            false => oldest.min(names),
+            false => oldest.min(names).min(steps.oldest),
         };
         pin.narrow(floor, kept);
         Ok(())

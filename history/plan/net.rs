@@ -157,7 +157,9 @@ impl<S: Store<Span>> Net<S> {
         let newest = self.newer.map_or(u64::MAX, |(seq, _)| seq);
         let skips = [&self.now.skip, &self.after.skip];
         let mut skips = skips.into_iter().flatten();
-        self.lowest < newest || skips.any(|(_, why)| why.cause != 0)
+        // The line where a skip ends is not needed for what is newer, and may have been dropped.
+        let is_within = |back: Option<Pos>| self.next.is_some_and(|next| Some(next) > back);
+        self.lowest < newest || skips.any(|(back, why)| why.cause != 0 && is_within(*back))
     }
 
     /// Takes the next line. `is_taken`: it is taken back.

@@ -203,6 +203,27 @@ proptest! {
     }
 }
 
+/// Where the lines that an undo jumps over end, an older one may have been dropped: it is not asked for.
+#[test]
+fn the_net_ends_before_lines_that_nothing_depends_on() {
+    let mut kernel = Kernel::new();
+    for second in 1..=2 {
+        let keys = format!("open=. size=0 undo=none pid={second}@{second}.0 sid=1");
+        kernel.line(second, "10.1", "/bin/x write 0 1", &keys);
+    }
+    let timeline = timeline(&mut kernel);
+    let [newer, older] = &timeline.entries[..] else {
+        panic!("{:?}", timeline.entries);
+    };
+    let stores = (List::default(), List::default());
+    let mut net = Net::new(newer.object.unwrap(), Some(newer.at), 3, stores);
+    net.jump(Some(older.at), 3);
+    assert!(net.is_open());
+    assert_eq!(net.step(&newer.line(), false).unwrap().change, Change::Goes);
+    assert_eq!(net.next(), Some(older.at));
+    assert!(!net.is_open());
+}
+
 /// There and back again many times: each step takes one operation back, not all that came before.
 #[test]
 fn restores_do_not_pile_up() {

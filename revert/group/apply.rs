@@ -3,7 +3,7 @@
 //! Applying what a group takes back, and rolling it back.
 
 use super::{
-    order::{self, Place},
+    order::{self, Place, Steps},
     Ground, Group, Member, Opened, Outcome,
 };
 use crate::{
@@ -59,7 +59,7 @@ impl Group<'_> {
         if self.request.no_redo {
             return self.apply_forward();
         }
-        let mut todos = self.steps().map_err(Left::Whole)?;
+        let mut todos = self.steps().map_err(Left::Whole)?.todos;
         let (mut begun, mut done) = (0, 0);
         let mut unfinished = KVVec::new();
         let applied = self.apply_contents(&mut begun, &mut unfinished);
@@ -79,7 +79,7 @@ impl Group<'_> {
     /// without, then content, of which there is only one way.
     #[inline(never)]
     fn apply_forward(&self) -> Result<KVVec<Todo>, Left> {
-        let mut todos = self.steps().map_err(Left::Whole)?;
+        let mut todos = self.steps().map_err(Left::Whole)?.todos;
         let mut done = 0;
         let mut attributes = KVVec::new();
         let prepared = self.put_attributes(&mut attributes);
@@ -159,7 +159,7 @@ impl Group<'_> {
 
     /// The steps on names, in order.
     #[inline(never)]
-    pub(super) fn steps(&self) -> Outcome<KVVec<Todo>> {
+    pub(super) fn steps(&self) -> Outcome<Steps> {
         let takes = |seq| self.takes(seq);
         let mut places: KVVec<Place<'_>> = KVVec::new();
         for (directory, member) in self.members.iter().enumerate() {

@@ -39,7 +39,7 @@ pub(super) struct Needs {
     bytes: u64,
     /// How many bytes it takes to save what is replaced.
     pub(super) length: u64,
-    /// The oldest segment with payloads that are read.
+    /// The oldest segment with lines or payloads that are read. Plans are made again when they are applied.
     pub(super) oldest: u64,
 }
 
@@ -321,7 +321,7 @@ impl Group<'_> {
                 true => 0,
                 false => content.length_to_save(&plan)?,
             },
-            oldest: plan.oldest,
+            oldest: plan.oldest_read,
         };
         Ok((needs, claim))
     }

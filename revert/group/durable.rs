@@ -45,7 +45,7 @@ impl Group<'_> {
     #[inline(never)]
     pub(super) fn write_back_before(&self) -> Outcome {
         self.ground.journal.flush_killable(true)?;
-        let todos = self.steps()?;
+        let todos = self.steps()?.todos;
         if self.members.len().saturating_add(todos.len()) > FEW {
             return Ok(self.below().sync()?);
         }

@@ -41,6 +41,8 @@ pub(super) struct Place<'t> {
 /// A walk along a directory's lines, and what becomes of each.
 pub(super) struct Search<'j> {
     lines: Lines<'j>,
+    /// The oldest segment with a line that was read; `u64::MAX`: none was.
+    oldest: u64,
     net: Net<List<Span>>,
 }
 
@@ -66,6 +68,7 @@ impl<'j> Search<'j> {
     ) -> Result<Self> {
         Ok(Self {
             lines: Lines::new(journal)?,
+            oldest: u64::MAX,
             net: Net::new(object, head, first, (List::new(), List::new())),
         })
     }
@@ -82,7 +85,10 @@ impl<'j> Search<'j> {
         };
         match self.lines.fetch(at) {
             Err(e) if e == ENODATA => Ok(Found::Trimmed),
-            len => self.found(at, len?, takes),
+            len => {
+                self.oldest = self.oldest.min(at.segment);
+                self.found(at, len?, takes)
+            }
         }
     }
 
@@ -107,11 +113,21 @@ struct Changed {
     cause: u64,
 }
 
+/// How names are put back.
+pub(super) struct Steps {
+    pub(super) todos: KVVec<Todo>,
+    /// The oldest segment that is read to find these steps; `u64::MAX`: none is. It may be older than the
+    /// steps' own lines: one that is read may come to nothing. The steps are found again when they are
+    /// performed, and by the mount behind a crash.
+    pub(super) oldest: u64,
+}
+
 /// The steps of putting names back. `first` is the number of the request's own first line.
-pub(super) fn steps(journal: &Journal, places: &[Place<'_>], first: u64) -> Outcome<KVVec<Todo>> {
+pub(super) fn steps(journal: &Journal, places: &[Place<'_>], first: u64) -> Outcome<Steps> {
     let mut all = KVVec::new();
+    let mut oldest = u64::MAX;
     for place in places {
-        add(journal, place, first, &mut all)?;
+        oldest = oldest.min(add(journal, place, first, &mut all)?);
     }
     sort(&mut all, Changed::is_before);
     let mut todos = KVVec::with_capacity(all.len(), GFP_KERNEL_ACCOUNT)?;
@@ -129,7 +145,7 @@ pub(super) fn steps(journal: &Journal, places: &[Place<'_>], first: u64) -> Outc
             &mut todos,
         )?;
     }
-    Ok(todos)
+    Ok(Steps { todos, oldest })
 }
 
 impl Changed {
@@ -142,9 +158,9 @@ impl Changed {
     }
 }
 
-/// Adds what is changed in one directory.
+/// Adds what is changed in one directory. Answers the oldest segment that was read.
 #[inline(never)]
-fn add(journal: &Journal, place: &Place<'_>, first: u64, all: &mut KVVec<Changed>) -> Outcome {
+fn add(journal: &Journal, place: &Place<'_>, first: u64, all: &mut KVVec<Changed>) -> Outcome<u64> {
     let mut search = Search::new(journal, place.object, place.head, first)?;
     if let Some((back, cause)) = place.jump {
         search.net.jump(back, cause);
@@ -180,5 +196,5 @@ fn add(journal: &Journal, place: &Place<'_>, first: u64, all: &mut KVVec<Changed
             }
         }
     }
-    Ok(())
+    Ok(search.oldest)
 }

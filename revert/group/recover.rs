@@ -157,7 +157,7 @@ fn steps(
         };
         places.push(place, GFP_KERNEL)?;
     }
-    order::steps(journal, &places, first)
+    Ok(order::steps(journal, &places, first)?.todos)
 }
 
 /// Undoes the steps that were done, or does those that are left (`is_forward`).

@@ -97,7 +97,7 @@ impl Group<'_> {
                 objections(refusal.seq, refusal)?;
                 return Ok(Findings::default());
             }
-            todos => todos?,
+            steps => steps?.todos,
         };
         let mut rehearsal = Rehearsal {
             group: self,

@@ -9,7 +9,7 @@ use crate::forge::History;
 use crate::group;
 use crate::harness::Test;
 use crate::mounts::run_in;
-use crate::outcome::{fail, same, At, Outcome};
+use crate::outcome::{check, fail, same, At, Outcome};
 use crate::undo;
 use crate::world::World;
 
@@ -18,6 +18,7 @@ pub const TESTS: &[Test] = &[
     Test::new("interrupted-names-in-the-way", in_the_way),
     Test::new("interrupted-names-wait", wait),
     Test::new("interrupted-first-lines", first_lines).seconds(60),
+    Test::new("interrupted-behind-dropped-lines", behind_dropped_lines).seconds(60),
 ];
 
 /// Operations that can be done again from below. Names come and go several times: whether one is
@@ -182,6 +183,53 @@ fn first_lines(w: &mut World) -> Outcome {
         }
         let end = newest(w, &names[0])?;
         same("the first one's end", end.as_str(), "cancel")?;
+    }
+    Ok(())
+}
+
+/// A group is withdrawn though the directory's line before those that it took back was dropped.
+fn behind_dropped_lines(w: &mut World) -> Outcome {
+    w.remount_empty("history_max=16M")?;
+    w.sh("mkdir d; echo old > d/old; echo one > f")?;
+    let is_of_old = |placed: &group::Placed| placed.line.key("name") == Some("old");
+    check!(
+        group::history(w)?.iter().any(is_of_old),
+        "d/old has no line"
+    );
+    for _ in 0..40 {
+        w.sh("dd if=/dev/zero of=large bs=1M count=1 conv=notrunc,fsync")?;
+    }
+    check!(
+        !group::history(w)?.iter().any(is_of_old),
+        "the line of d/old is still there"
+    );
+    let watch = group::Watch::begin(w)?;
+    w.sh("echo two >> f; echo new > d/new")?;
+    let root = File::open(&w.mnt)?;
+    let operations = watch.operations(w)?;
+    let (result, _) = group::revert(&root, &operations, group::WALK);
+    result?;
+    drop(root);
+    w.same("taken back", "f", b"one\n")?;
+    check!(!w.path("d/new").exists(), "d/new was taken back");
+    let last = group::history(w)?
+        .into_iter()
+        .rfind(|placed| placed.line.op == "revert");
+    let Some(last) = last else {
+        fail!("there is no revert")
+    };
+    let home = w.history()?;
+    w.unmount()?;
+    let mut history = History::read(&home)?;
+    history.cut_behind_intent(last.seq)?;
+    history.forget();
+    history.write(&home)?;
+    w.mount_with("history_max=16M")?;
+    w.same("withdrawn", "f", b"one\ntwo\n")?;
+    w.same("withdrawn", "d/new", b"new\n")?;
+    w.same("untouched", "d/old", b"old\n")?;
+    for name in ["f", "d"] {
+        same(name, newest(w, name)?.as_str(), "cancel")?;
     }
     Ok(())
 }
