@@ -100,6 +100,7 @@ impl Journal {
         self.trim(&mut keep)?;
         self.keep_reserve(&keep)?;
         self.allocate(&keep)?;
+        self.leave_inodes(&keep);
         drop(keep);
         self.merge()
     }

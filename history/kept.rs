@@ -675,6 +675,7 @@ impl Journal {
 
     /// A name has come to `place`: it will be durable before any line that is placed from now on.
     pub(crate) fn kept_one(&self, place: &Arc<Place>) -> Result {
+        self.count_inode();
         self.kept.lock().changed(place)
     }
 

@@ -2,9 +2,10 @@
 
 //! Giving kept objects up for their room, one after the other, the oldest first.
 
-use kernel::prelude::*;
+use kernel::{prelude::*, sync::atomic::Relaxed};
 
 use super::{
+    books::Keep,
     journal::{Journal, OnFull},
     kept::{remove_whole, Known},
     sort::sort, //
@@ -13,6 +14,12 @@ use crate::vfs::{
     quota::{Account, Accounts},
     scope::AsKernel,
 };
+
+/// After how many kept objects the lower filesystem's free inodes are counted.
+pub(super) const COUNT_EVERY: i64 = 64;
+
+/// How many objects are given up before others have their turn with the journal.
+const AT_ONCE: u64 = 512;
 
 /// Where a search for objects to give up is.
 #[derive(Default)]
@@ -33,6 +40,16 @@ impl Journal {
         reclaim: &mut Reclaim,
         account: Option<Account>,
     ) -> Result<Option<u64>> {
+        self.give_up_one(reclaim, account, true)
+    }
+
+    /// As [`Self::give_up_next`]; with `is_synced`, its blocks are free then.
+    fn give_up_one(
+        &self,
+        reclaim: &mut Reclaim,
+        account: Option<Account>,
+        is_synced: bool,
+    ) -> Result<Option<u64>> {
         if self.options.on_full == OnFull::Deny {
             return Ok(None);
         }
@@ -45,7 +62,7 @@ impl Journal {
         }
         loop {
             while let Some(known) = reclaim.found.pop() {
-                if let Some(bytes) = self.give_up(&known)? {
+                if let Some(bytes) = self.give_up(&known, is_synced)? {
                     return Ok(Some(bytes));
                 }
             }
@@ -67,12 +84,49 @@ impl Journal {
         let mut any = false;
         while taken < bytes {
             let Some(known) = found.pop() else { break };
-            if let Some(bytes) = self.give_up(&known)? {
+            if let Some(bytes) = self.give_up(&known, true)? {
                 taken = taken.saturating_add(bytes);
                 any = true;
             }
         }
         Ok(any)
+    }
+
+    /// Counts an object that is kept.
+    pub(super) fn count_inode(&self) {
+        let before = self.kept_uncounted.fetch_add(1, Relaxed);
+        if before.saturating_add(1) == COUNT_EVERY {
+            self.keeper.kick();
+        }
+    }
+
+    /// Gives kept objects up, the oldest first, while less than a tenth of the lower filesystem's inodes is
+    /// free: a removed file that is kept has its inode still, and its bytes, which `history_max=` limits, may
+    /// be none. Without that, other users of the filesystem could not create files any more. Where blocks are
+    /// short too, nothing is done: XFS counts as free inodes what free blocks could hold.
+    pub(super) fn leave_inodes(&self, keep: &Keep) {
+        if self.kept_uncounted.load(Relaxed) < COUNT_EVERY {
+            return;
+        }
+        self.kept_uncounted.store(0, Relaxed);
+        let Ok(space) = keep.home.dir.space() else {
+            return;
+        };
+        let wanted = (space.inodes / 10).saturating_sub(space.free_inodes);
+        if wanted == 0 || space.free < space.total / 10 {
+            return;
+        }
+        let mut reclaim = Reclaim::default();
+        for _ in 0..wanted.min(AT_ONCE) {
+            // One that cannot be given up is no failure of the journal.
+            if !matches!(self.give_up_one(&mut reclaim, None, false), Ok(Some(_))) {
+                return;
+            }
+        }
+        if wanted > AT_ONCE {
+            self.kept_uncounted.store(COUNT_EVERY, Relaxed);
+            self.keeper.kick();
+        }
     }
 
     /// Adds the objects that are kept with a segment and count for `account` (`None`: all), the newest first.
@@ -115,7 +169,7 @@ impl Journal {
     }
 
     /// Gives an object up. `None`: it is not kept any more, or a revert may be about to bring it back.
-    fn give_up(&self, known: &Known) -> Result<Option<u64>> {
+    fn give_up(&self, known: &Known, is_synced: bool) -> Result<Option<u64>> {
         // Locked until it is gone: a revert that begins meanwhile finds it, or that it is gone.
         let pins = self.pins.lock();
         if !pins.may_give_up(known.place.segment()) {
@@ -128,8 +182,11 @@ impl Journal {
         }
         remove_whole(dir, name)?;
         drop(pins);
-        // Most filesystems give blocks back with the change of names that freed them.
-        let synced = dir.sync();
+        let synced = match is_synced {
+            // Most filesystems give blocks back with the change of names that freed them.
+            true => dir.sync(),
+            false => Ok(()),
+        };
         self.count_kept(0, bytes);
         self.kept.lock().forget_size(known.place.segment());
         synced.map(|()| Some(bytes))

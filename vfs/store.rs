@@ -100,6 +100,10 @@ pub(crate) struct Space {
     pub(crate) free: u64,
     /// The same, with what is set aside for root.
     pub(crate) unused: u64,
+    /// How many inodes it has; 0 where they are not limited.
+    pub(crate) inodes: u64,
+    /// How many of these are free.
+    pub(crate) free_inodes: u64,
 }
 
 /// A directory on the lower filesystem.
@@ -400,6 +404,8 @@ impl Dir {
             total: block.saturating_mul(stat.f_blocks),
             free: block.saturating_mul(stat.f_bavail),
             unused: block.saturating_mul(stat.f_bfree),
+            inodes: stat.f_files,
+            free_inodes: stat.f_ffree,
         })
     }
 

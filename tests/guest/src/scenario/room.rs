@@ -38,6 +38,9 @@ pub const TESTS: &[Test] = &[
     Test::new("room-half-of-the-rest", half_of_the_rest).unmounted(),
     Test::new("room-large-file-kept", large_file_kept).unmounted(),
     Test::new("room-many-files-kept", many_files_kept).unmounted(),
+    Test::new("room-inodes-left-to-others", inodes_left_to_others)
+        .unmounted()
+        .seconds(120),
 ];
 
 const MIB: usize = 1 << 20;
@@ -615,4 +618,32 @@ fn large_file_kept(w: &mut World) -> Outcome {
     check!(!said.contains("worked"), "it came back: {said}");
     operations_are_there(w, "others", &file)?;
     Ok(())
+}
+
+/// Removed files keep their inodes: the oldest are given up before others find none, and the newest are there.
+fn inodes_left_to_others(w: &mut World) -> Outcome {
+    let place = small(w, "history_max=40M")?;
+    let space = rustix::fs::statvfs(&place)?;
+    // Where inodes are made as they are needed, or take a block each, that runs out first.
+    if space.f_files == 0 || space.f_files > 100_000 {
+        return leave(w, place);
+    }
+    let rounds = space.f_files * 2 / 100;
+    for round in 0..rounds {
+        for number in 0..100 {
+            File::create(w.path(&format!("{round}-{number}")))?;
+            fs::remove_file(w.path(&format!("{round}-{number}")))?;
+        }
+        let free = rustix::fs::statvfs(&place)?.f_ffree;
+        check!(
+            free > space.f_files / 20,
+            "{free} of {} are free",
+            space.f_files
+        );
+    }
+    File::create(place.join("of-others"))?;
+    let newest = format!("{}-99", rounds - 1);
+    undo::revert(&File::open(&w.mnt)?, 1)?;
+    check!(w.path(&newest).exists(), "{newest} does not come back");
+    leave(w, place)
 }
