@@ -234,7 +234,7 @@ fn attempt(
             return Ok(Attempt::Done(planned.done));
         }
         Looked::Fits(planned) => {
-            planned.group.write_back_before()?;
+            planned.group.sync_before()?;
             // The memory of this look goes before the next one takes its own.
             planned.group.into_inodes()
         }

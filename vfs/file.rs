@@ -234,12 +234,6 @@ impl File {
         Ok(answer)
     }
 
-    /// Writes back what is dirty of its content, and waits.
-    pub(crate) fn write_back(&self) -> Result {
-        // SAFETY: A live file.
-        to_result(unsafe { c::file_write_and_wait_range(self.as_ptr(), 0, i64::MAX) })
-    }
-
     /// `fsync(2)` or `fdatasync(2)` of a range.
     pub(crate) fn sync(&self, start: i64, end: i64, data_only: bool) -> Result {
         let _acting = Acting::as_opener(self);

@@ -39,29 +39,25 @@ impl Group<'_> {
         self.members.len() > FEW
     }
 
-    /// Writes back the objects' dirty data, with nothing excluded yet, and all of those whose names come back,
-    /// so that a power cut behind the group finds them under these names with their content. Waits, killably,
-    /// as long as the lower filesystem is frozen.
+    /// Makes the objects durable, with nothing excluded yet, and all of those whose names come back. After a
+    /// power cut within the group, recovery restores what the group replaced: were an older change of the
+    /// same object not durable, that would give a state which the object never had. Waits, killably, as long
+    /// as the lower filesystem is frozen.
     #[inline(never)]
-    pub(super) fn write_back_before(&self) -> Outcome {
+    pub(super) fn sync_before(&self) -> Outcome {
         self.ground.journal.flush_killable(true)?;
         let todos = self.steps()?.todos;
         if self.members.len().saturating_add(todos.len()) > FEW {
             return Ok(self.below().sync()?);
         }
         self.sync_returning(&todos)?;
-        for member in self.members.iter().filter(|member| !member.is_on_names) {
+        for member in &self.members {
             self.ground.breathe()?;
             // One that has gone meanwhile is found out about when all are looked at again.
             let Ok(opened) = self.ground.open(member.object) else {
                 continue;
             };
-            if !opened.inode.is_regular() {
-                continue;
-            }
-            if let Ok(Some(file)) = opened.file(&self.ground, false) {
-                file.write_back()?;
-            }
+            self.sync_lower(&opened.lower)?;
         }
         Ok(())
     }
