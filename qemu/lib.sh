@@ -10,6 +10,8 @@ LFS_CACHE=${LOGGERFS_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/loggerfs}
 LFS_SUITE=trixie
 LFS_ARCH=amd64
 LFS_FLAVOUR=cloud-amd64
+# shellcheck source=qemu/progress.sh
+. "$LFS_QEMU/progress.sh"
 
 # Say one sentence on stderr.
 say() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
@@ -26,26 +28,28 @@ show_help() {
     exit 0
 }
 
-# Run "$2…" as a named step and say how long it took; its output goes to a log
-# whose end is shown when it fails.
+# step NAME ABOUT PATH COMMAND...: run COMMAND as a step of the set-up (progress.sh); its output goes
+# to a log whose end is shown when it fails.
 step() {
-    local name=$1 log=$LFS_CACHE/log/${1//[^A-Za-z0-9.]/-}.log start=$SECONDS status=0
-    shift
+    local name=$1 log=$LFS_CACHE/log/${1//[^A-Za-z0-9.]/-}.log status=0
     mkdir -p "$LFS_CACHE/log"
-    say "$name ..."
+    begin_step "$1" "$2" "$3"
+    shift 3
     # Not "if ! ...": a condition would switch off errexit in what it runs.
     set +e
     (
         set -e
+        leave_watcher
         "$@"
     ) >"$log" 2>&1 </dev/null
     status=$?
     set -e
     if ((status != 0)); then
+        stop_watcher
         tail -n 25 "$log" >&2
-        die "$name failed after $((SECONDS - start)) s; the whole output is in $log; run the command again to resume."
+        die "$name failed after $((SECONDS - step_start)) s; the whole output is in $log; run the command again to resume."
     fi
-    say "$name: done in $((SECONDS - start)) s"
+    end_step
 }
 
 # Hash of standard input and of the named files, short enough for a file name.
@@ -63,8 +67,9 @@ make_once() {
     mkdir -p "$(dirname -- "$target")" "$LFS_CACHE/lock"
     exec {lock}>"$LFS_CACHE/lock/$(basename -- "$target")"
     if ! flock -n "$lock"; then
-        say "another run is making $(basename -- "$target"); waiting for it."
+        begin_step "waiting for another run that makes $(basename -- "$target")" '' "$part"
         flock "$lock"
+        end_step
     fi
     if [[ ! -e $target ]]; then
         rm -rf --one-file-system -- "$part"
@@ -109,7 +114,7 @@ need_host_packages() {
     ((${#missing[@]} == 0)) && return 0
     ((EUID == 0)) || die "this machine lacks ${missing[*]}; have root run: apt-get install ${missing[*]}"
     type -P apt-get >/dev/null || die "this machine lacks ${missing[*]} and has no apt-get; install them with its own package manager."
-    step "installing on this machine: ${missing[*]}" install_host_packages "${missing[@]}"
+    step "installing on this machine: ${missing[*]}" '' '' install_host_packages "${missing[@]}"
 }
 
 install_host_packages() {

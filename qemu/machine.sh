@@ -13,6 +13,9 @@ machine_arguments() {
         boot+=" nokaslr"
     else
         accel=$(choose_accel)
+        if [[ $accel == tcg && ! ${LOGGERFS_ACCEL-} ]]; then
+            progress "no usable KVM: the guest's processor is emulated; a boot takes about 15 s, and all in it 5 to 20 times as long"
+        fi
         case $accel in
         kvm) machine+=(-accel kvm) cpu=host ;;
         *)
@@ -91,11 +94,11 @@ choose_accel() {
 
 probe_kvm() {
     local accel=tcg
-    say "trying whether KVM can boot the stock kernel (at most 25 s, once) ..."
+    begin_step "trying whether KVM can boot the stock kernel" "at most 25 s, once"
     if LOGGERFS_ACCEL=kvm LOGGERFS_KERNEL_IMAGE='' LOGGERFS_KERNEL_MODULES='' \
         "$LFS_QEMU/run" --timeout 25 --mem 512 -- true >/dev/null 2>&1; then
         accel=kvm
     fi
-    say "using $accel."
+    end_step "$accel is used"
     printf '%s\n' "$accel"
 }
