@@ -99,6 +99,6 @@ probe_kvm() {
         "$LFS_QEMU/run" --timeout 25 --mem 512 -- true >/dev/null 2>&1; then
         accel=kvm
     fi
-    end_step "$accel is used"
+    end_step_as "$accel is used"
     printf '%s\n' "$accel"
 }

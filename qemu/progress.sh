@@ -72,10 +72,16 @@ stop_watcher() {
     wait "$step_watcher" || true
 }
 
-# Say that the step is done. With a word in $1, that word stands for the time that it took.
+# Say that the step is done.
 end_step() {
     local size
     stop_watcher
     size=${step_path:+$(size_of "$step_path")}
-    progress "$step_name: ${1:-done in $((SECONDS - step_start)) s${size:+, $size}}"
+    progress "$step_name: done in $((SECONDS - step_start)) s${size:+, $size}"
+}
+
+# End the step with words of its own in place of its time and size.
+end_step_as() {
+    stop_watcher
+    progress "$step_name: $1"
 }

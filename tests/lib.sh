@@ -8,9 +8,71 @@
 
 # Print the head comment of a script: its --help.
 show_head() {
-    awk 'NR > 2 && !/^#/ { exit } NR > 3 { sub(/^# ?/, ""); print }' "$1"
+    awk 'NR > 2 && !/^#/ { exit } NR > 3 { sub(/^# ?/, ""); print }' "$(script_path)"
     exit 0
 }
+
+# parse_options TABLE WORD...: read the words of the command line as the table says. Each of its lines
+# is an option, NAME in capitals when it needs a value (NUMBER: a whole number above 0), and what it does:
+#
+#   --seed N seed               the variable is the value
+#   --short short=yes           the variable is that word
+#   --lower NAME lowers+        the array gets the value
+#   --only NAME words+ --only   the array gets that word, and the value if there is one
+#
+# or several of these, with commas between them. --help prints the script's head.
+parse_options() {
+    local _table=$1 _line _kind _actions
+    shift
+    while (($#)); do
+        _line=$(option_line "$1" <<<"$_table")
+        if [[ $1 == --help || $1 == -h ]]; then
+            show_head "$0"
+        elif [[ ! $_line ]]; then
+            echo "${0##*/}: unknown word '$1'; see $(script_path) --help" >&2
+            exit 2
+        fi
+        read -r _kind _actions <<<"$_line"
+        if [[ ! $_kind =~ ^[A-Z]+$ ]]; then
+            option_actions "$_line"
+        elif (($# == 1)); then
+            echo "${0##*/}: $1 needs a value" >&2
+            exit 1
+        elif [[ $_kind == NUMBER && ! $2 =~ ^[1-9][0-9]{0,8}$ ]]; then
+            echo "${0##*/}: $1 takes a whole number above 0, not '$2'" >&2
+            exit 2
+        else
+            option_actions "$_actions" "$2"
+            shift
+        fi
+        shift
+    done
+}
+
+# What the table says of option $1.
+option_line() { OPTION=$1 awk '$1 == ENVIRON["OPTION"] { $1 = ""; print; exit }'; }
+
+# Do what an option's line says: ACTIONS [VALUE]. The names of its own are none that a table uses.
+option_actions() {
+    local _action _target _word _actions=()
+    IFS=, read -r -a _actions <<<"$1"
+    shift
+    for _action in "${_actions[@]}"; do
+        read -r _target _word <<<"$_action"
+        case $_target in
+        *=*) printf -v "${_target%%=*}" %s "${_target#*=}" ;;
+        *+)
+            local -n _array=${_target%+}
+            _array+=(${_word:+"$_word"} "$@")
+            unset -n _array
+            ;;
+        *) printf -v "$_target" %s "$1" ;;
+        esac
+    done
+}
+
+# This script's path in the project.
+script_path() { realpath --relative-to=. -- "$(cd -- "$OLDPWD" && realpath -- "$0")"; }
 
 # The kernel series that is built for.
 series() { printf '%s\n' "${SERIES:-$(<qemu/series)}"; }
@@ -45,7 +107,7 @@ build_step() {
         echo "${0##*/}: $name failed; the whole output is in $log" >&2
         exit 1
     fi
-    if [[ $before && $before == "$(mark_of "$result")" ]]; then end_step 'up to date'; else end_step; fi
+    if [[ $before && $before == "$(mark_of "$result")" ]]; then end_step_as 'up to date'; else end_step; fi
 }
 
 # What changes when file $1 is made anew; nothing when there is none.
