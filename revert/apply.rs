@@ -201,14 +201,18 @@ impl Target<'_> {
     /// Puts pieces into a file that ends at `size` in the end.
     ///
     /// A hole that ends at `size` is punched up to the end of that block: a filesystem frees no block
-    /// that is punched in part. The bytes behind `size` are cut off by this revert, or do not exist.
+    /// that is punched in part. The bytes behind `size` are cut off by this revert, or do not exist. The last
+    /// block of the largest file may end behind what a range may reach.
     fn put(&self, file: &File, pieces: &[Piece], size: u64) -> Result {
         let mut buf = buffer()?;
         let block = file.inode().block();
+        let largest = file.inode().superblock().largest_size();
         for piece in pieces {
             let end = piece.offset.saturating_add(piece.length);
             let free = match end.checked_next_multiple_of(block) {
-                Some(whole) if end == size => whole.saturating_sub(piece.offset),
+                Some(whole) if end == size && whole <= largest => {
+                    whole.saturating_sub(piece.offset)
+                }
                 _ => piece.length,
             };
             match piece.source {

@@ -55,6 +55,12 @@ impl SuperBlock {
         self.stack_depth() == 0 && unsafe { !c::lfs_is_remote(self.as_ptr()) }
     }
 
+    /// The largest size of a file. Ranges that end later are refused with `EFBIG`, by vfs_fallocate() too.
+    pub(crate) fn largest_size(&self) -> u64 {
+        // SAFETY: A live superblock; the field is set once, at mount.
+        u64::try_from(unsafe { (*self.as_ptr()).s_maxbytes }).unwrap_or(0)
+    }
+
     /// How many filesystems are stacked below, this one included.
     pub(crate) fn stack_depth(&self) -> u32 {
         // SAFETY: A live superblock; the field is set once, at mount.

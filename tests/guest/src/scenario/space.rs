@@ -23,6 +23,7 @@ pub const TESTS: &[Test] = &[
     Test::new("space-hides-a-hole", hides_a_hole),
     Test::new("space-cut-off", cut_off),
     Test::new("space-in-a-group", in_a_group),
+    Test::new("space-of-the-largest-file", of_the_largest_file),
 ];
 
 const KIB: u64 = 1024;
@@ -220,4 +221,32 @@ fn in_a_group(w: &mut World) -> Outcome {
     drop(file);
     w.sh("logctl undo 4")?;
     same_look("all in one", &look(w)?, &before)
+}
+
+/// A file that is as large as its filesystem lets one be: its last block ends behind that.
+fn of_the_largest_file(w: &mut World) -> Outcome {
+    let file = make(w)?;
+    w.undo_from_here()?;
+    let before = look(w)?;
+    let largest = |size: &u64| match file.set_len(*size) {
+        Err(error) if error.raw_os_error() == Some(Errno::FBIG.raw_os_error()) => false,
+        other => other.is_ok(),
+    };
+    // ext4 has no files of 8 EiB: the last that a 64-bit number of its blocks of 4 KiB can have.
+    let sizes = [i64::MAX as u64, (1 << 44) - 1, (1 << 44) - 4096];
+    let Some(size) = sizes.into_iter().find(largest) else {
+        return Err(crate::outcome::Stop::Fail("no size is possible".into()));
+    };
+    for round in 0..2 {
+        w.sh("logctl undo")?;
+        same_look("taken back", &look(w)?, &before)?;
+        w.sh("logctl redo")?;
+        same(
+            &format!("done again, round {round}"),
+            file.metadata()?.len(),
+            size,
+        )?;
+    }
+    w.sh("logctl undo")?;
+    same_look("taken back at last", &look(w)?, &before)
 }
