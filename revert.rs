@@ -131,24 +131,24 @@ impl From<AllocError> for Refusal {
 use kernel::alloc::AllocError;
 
 /// How a revert failed.
-enum Undone {
+enum ContentRevertError {
     /// Nothing was changed.
-    Whole(Error),
+    RolledBack(Error),
     /// Neither could it be done nor rolled back.
-    Half(Error),
+    Incomplete(Error),
 }
 
-impl Undone {
+impl ContentRevertError {
     fn refusal(self) -> Refusal {
         match self {
-            Self::Whole(e) | Self::Half(e) => e.into(),
+            Self::RolledBack(e) | Self::Incomplete(e) => e.into(),
         }
     }
 }
 
-impl From<Error> for Undone {
+impl From<Error> for ContentRevertError {
     fn from(error: Error) -> Self {
-        Self::Whole(error)
+        Self::RolledBack(error)
     }
 }
 

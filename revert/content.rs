@@ -9,7 +9,7 @@ use super::{
     gather::{self, refuse, Choice, Gathered},
     picks::{self, Picked, Told},
     steps::{redone_by, Lines},
-    Refusal, Undone,
+    ContentRevertError, Refusal,
 };
 use crate::{
     backup::{self, Saved, Subject, Teller, What},
@@ -233,13 +233,13 @@ impl Content<'_> {
         let begun = self.journal.begin_intent()?;
         let result = self.perform_begun(state, plan, begun, no_redo);
         // A revert that is half done stays open: the next mount tries again.
-        if !matches!(result, Err(Undone::Half(_))) {
+        if !matches!(result, Err(ContentRevertError::Incomplete(_))) {
             self.journal.end_intent(begun);
         } else if no_redo {
             // It can only be gone on with, by what it reads.
             pin.stay();
         }
-        result.map_err(Undone::refusal)
+        result.map_err(ContentRevertError::refusal)
     }
 
     fn perform_begun(
@@ -248,7 +248,7 @@ impl Content<'_> {
         plan: Gathered,
         begun: u64,
         no_redo: bool,
-    ) -> Result<(), Undone> {
+    ) -> Result<(), ContentRevertError> {
         let records = Records::new(&plan.attributes).map_err(|_| EUCLEAN)?;
         let (saved, present) = if no_redo {
             let present = backup::gather_attributes(self.mount.lower(), self.lower, records)?;
@@ -287,7 +287,7 @@ impl Content<'_> {
                         pr_err!("revert {} is half done: error {}\n", intent, e.to_errno());
                         self.journal.leave_intent(begun, intent);
                         *state = ObjectState::default();
-                        return Err(Undone::Half(e));
+                        return Err(ContentRevertError::Incomplete(e));
                     }
                 }
             }
@@ -297,7 +297,7 @@ impl Content<'_> {
         if end == Op::Cancel {
             self.mount.flush_end_of_refused(self.journal);
         }
-        applied.map_err(Undone::Whole)
+        applied.map_err(ContentRevertError::RolledBack)
     }
 
     /// Saves what applying the plan will replace.

@@ -539,8 +539,8 @@ impl<'a> Group<'a> {
         let (_, seq) = first.unwrap_or_default();
         let end = match &result {
             Ok(_) => Op::Commit,
-            Err(apply::Left::Whole(_)) => Op::Cancel,
-            Err(apply::Left::Half(_)) => {
+            Err(apply::GroupRevertError::RolledBack(_)) => Op::Cancel,
+            Err(apply::GroupRevertError::Incomplete(_)) => {
                 self.leave(begun);
                 if self.request.no_redo {
                     // It can only be gone on with, by what it reads.
@@ -558,7 +558,9 @@ impl<'a> Group<'a> {
                 discard(self.ground.mount, self.ground.journal, &todos);
             }
         });
-        result.map(|()| seq).map_err(apply::Left::refusal)
+        result
+            .map(|()| seq)
+            .map_err(apply::GroupRevertError::refusal)
     }
 }
 

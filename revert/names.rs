@@ -59,16 +59,16 @@ pub(super) struct Names<'a> {
 }
 
 /// How names are left that could not be taken back.
-pub(super) enum NamesLeft {
+pub(super) enum NamesRevertError {
     /// As they were.
-    Whole(Refusal),
+    RolledBack(Refusal),
     /// Some were taken back, and could not be put back.
-    Half(Refusal),
+    Incomplete(Refusal),
 }
 
-impl<E: Into<Refusal>> From<E> for NamesLeft {
+impl<E: Into<Refusal>> From<E> for NamesRevertError {
     fn from(error: E) -> Self {
-        Self::Whole(error.into())
+        Self::RolledBack(error.into())
     }
 }
 
@@ -81,11 +81,13 @@ impl Names<'_> {
         let begun = self.journal.begin_intent()?;
         let result = self.revert_begun(taken, open, begun);
         // What is half done stays open: the next mount goes on with it.
-        if !matches!(result, Err(NamesLeft::Half(_))) {
+        if !matches!(result, Err(NamesRevertError::Incomplete(_))) {
             self.journal.end_intent(begun);
         }
         result.map_err(|left| match left {
-            NamesLeft::Whole(refusal) | NamesLeft::Half(refusal) => refusal,
+            NamesRevertError::RolledBack(refusal) | NamesRevertError::Incomplete(refusal) => {
+                refusal
+            }
         })
     }
 
@@ -95,7 +97,7 @@ impl Names<'_> {
         taken: &Taken,
         open: Option<&Open>,
         begun: u64,
-    ) -> Result<(), NamesLeft> {
+    ) -> Result<(), NamesRevertError> {
         let subject = Subject {
             mount: self.mount,
             inode: self.dir,
@@ -112,13 +114,16 @@ impl Names<'_> {
             (room, intent)
         };
         let mut steps = KVVec::new();
-        let flushed = self.journal.flush_killable(true).map_err(NamesLeft::from);
+        let flushed = self
+            .journal
+            .flush_killable(true)
+            .map_err(NamesRevertError::from);
         let result = flushed.and_then(|()| {
             steps = taken.steps(self.journal)?;
             self.perform(&mut steps, 0)
         });
         let mut state = self.dir.object().state.lock();
-        if let Err(NamesLeft::Half(_)) = &result {
+        if let Err(NamesRevertError::Incomplete(_)) = &result {
             pr_err!("revert {} is half done\n", intent);
             self.journal.leave_intent(begun, intent);
             *state = ObjectState::default();
@@ -194,19 +199,21 @@ impl Names<'_> {
     }
 
     /// Goes on with what a crash interrupted, or undoes what was done of it.
-    pub(super) fn finish(&self, mut steps: KVVec<Todo>) -> Result<(), NamesLeft> {
-        let done = self.progress(&steps).map_err(NamesLeft::Half)?;
+    pub(super) fn finish(&self, mut steps: KVVec<Todo>) -> Result<(), NamesRevertError> {
+        let done = self
+            .progress(&steps)
+            .map_err(NamesRevertError::Incomplete)?;
         let mut lines = Lines::new(self.journal).map_err(half)?;
         for todo in steps.iter().take(done) {
-            let step = lines.step(todo).map_err(NamesLeft::Half)?;
+            let step = lines.step(todo).map_err(NamesRevertError::Incomplete)?;
             self.take_as_found(&step, todo.way)
-                .map_err(NamesLeft::Half)?;
+                .map_err(NamesRevertError::Incomplete)?;
         }
         self.perform(&mut steps, done)
     }
 
     /// Performs the steps from the one with this index on; when one is refused, all are undone.
-    fn perform(&self, steps: &mut [Todo], from: usize) -> Result<(), NamesLeft> {
+    fn perform(&self, steps: &mut [Todo], from: usize) -> Result<(), NamesRevertError> {
         let mut lines = Lines::new(self.journal)?;
         let mut refused = None;
         for (index, todo) in steps.iter_mut().enumerate().skip(from) {
@@ -224,10 +231,10 @@ impl Names<'_> {
         };
         for todo in steps.iter().take(done).rev() {
             if unasked.undo_one(&mut lines, todo).is_err() {
-                return Err(NamesLeft::Half(refusal));
+                return Err(NamesRevertError::Incomplete(refusal));
             }
         }
-        Err(NamesLeft::Whole(refusal))
+        Err(NamesRevertError::RolledBack(refusal))
     }
 
     /// Performs a step.
@@ -413,8 +420,8 @@ impl Names<'_> {
     }
 }
 
-fn half(error: Error) -> NamesLeft {
-    NamesLeft::Half(error.into())
+fn half(error: Error) -> NamesRevertError {
+    NamesRevertError::Incomplete(error.into())
 }
 
 /// Deletes what steps took the last names of: it is not to come back.

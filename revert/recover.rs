@@ -10,7 +10,7 @@ use super::{
     apply::Target,
     content::{is_forward_only, Content},
     found,
-    names::{Names, NamesLeft},
+    names::{Names, NamesRevertError},
     steps::{is_on_names, steps_of, Lines},
     Refusal,
 };
@@ -317,8 +317,8 @@ fn withdraw_names(
     }
     let (op, became) = match finish_names(sb, journal, lower, line) {
         Ok(()) => (Op::Commit, "its directory is as behind it"),
-        Err(NamesLeft::Whole(_)) => (Op::Cancel, "its directory is as before it"),
-        Err(NamesLeft::Half(refusal)) => return Err(refusal.error),
+        Err(NamesRevertError::RolledBack(_)) => (Op::Cancel, "its directory is as before it"),
+        Err(NamesRevertError::Incomplete(refusal)) => return Err(refusal.error),
     };
     // Durable before the line that says so.
     sb.mount().lower().directory_at(lower)?.sync()?;
@@ -332,10 +332,10 @@ fn finish_names(
     journal: &Journal,
     lower: &Dentry,
     line: &Line<'_>,
-) -> Result<(), NamesLeft> {
+) -> Result<(), NamesRevertError> {
     let dir = OwnInode::obtain(sb, lower.inode().ok_or(ESTALE)?)?;
     // What cannot be read is no reason to take the revert for withdrawn.
-    let steps = steps_of(journal, line, 0).map_err(NamesLeft::Half)?;
+    let steps = steps_of(journal, line, 0).map_err(NamesRevertError::Incomplete)?;
     let names = Names {
         mount: sb.mount(),
         journal,

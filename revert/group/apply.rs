@@ -37,17 +37,17 @@ use crate::{
 use kernel::{prelude::*, sync::aref::ARef};
 
 /// How a group is left that could not be taken back.
-pub(super) enum Left {
+pub(super) enum GroupRevertError {
     /// As it was.
-    Whole(Refusal),
+    RolledBack(Refusal),
     /// Neither could it be done nor undone.
-    Half(Refusal),
+    Incomplete(Refusal),
 }
 
-impl Left {
+impl GroupRevertError {
     pub(super) fn refusal(self) -> Refusal {
         match self {
-            Self::Whole(refusal) | Self::Half(refusal) => refusal,
+            Self::RolledBack(refusal) | Self::Incomplete(refusal) => refusal,
         }
     }
 }
@@ -55,11 +55,11 @@ impl Left {
 impl Group<'_> {
     /// Applies everything, and makes it durable; or nothing. Answers the steps on names.
     #[inline(never)]
-    pub(super) fn apply(&self) -> Result<KVVec<Todo>, Left> {
+    pub(super) fn apply(&self) -> Result<KVVec<Todo>, GroupRevertError> {
         if self.request.no_redo {
             return self.apply_forward();
         }
-        let mut todos = self.steps().map_err(Left::Whole)?.todos;
+        let mut todos = self.steps().map_err(GroupRevertError::RolledBack)?.todos;
         let (mut begun, mut done) = (0, 0);
         let mut unfinished = KVVec::new();
         let applied = self.apply_contents(&mut begun, &mut unfinished);
@@ -70,16 +70,16 @@ impl Group<'_> {
             return Ok(todos);
         };
         match self.roll_back(todos.get_mut(..done).unwrap_or_default(), begun) {
-            Ok(()) => Err(Left::Whole(refusal)),
-            Err(_) => Err(Left::Half(refusal)),
+            Ok(()) => Err(GroupRevertError::RolledBack(refusal)),
+            Err(_) => Err(GroupRevertError::Incomplete(refusal)),
         }
     }
 
     /// As [`Self::apply`], where nothing was saved of what is replaced: first all that can be undone
     /// without, then content, of which there is only one way.
     #[inline(never)]
-    fn apply_forward(&self) -> Result<KVVec<Todo>, Left> {
-        let mut todos = self.steps().map_err(Left::Whole)?.todos;
+    fn apply_forward(&self) -> Result<KVVec<Todo>, GroupRevertError> {
+        let mut todos = self.steps().map_err(GroupRevertError::RolledBack)?.todos;
         let mut done = 0;
         let mut attributes = KVVec::new();
         let prepared = self.put_attributes(&mut attributes);
@@ -87,8 +87,8 @@ impl Group<'_> {
         if let Err(refusal) = prepared {
             let names = self.roll_back(todos.get_mut(..done).unwrap_or_default(), 0);
             return match names.and_then(|()| self.put_attributes_back(&attributes)) {
-                Ok(()) => Err(Left::Whole(refusal)),
-                Err(_) => Err(Left::Half(refusal)),
+                Ok(()) => Err(GroupRevertError::RolledBack(refusal)),
+                Err(_) => Err(GroupRevertError::Incomplete(refusal)),
             };
         }
         let finish = || {
@@ -99,7 +99,7 @@ impl Group<'_> {
         };
         finish()
             .or_else(|_: Refusal| finish())
-            .map_err(Left::Half)?;
+            .map_err(GroupRevertError::Incomplete)?;
         Ok(todos)
     }
 

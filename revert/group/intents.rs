@@ -2,7 +2,7 @@
 
 //! The lines of a group: what is about to be done to each object, and how it ended.
 
-use super::{apply::Left, Group, Member, Outcome};
+use super::{apply::GroupRevertError, Group, Member, Outcome};
 use crate::{
     backup::{self, Saved, Subject},
     history::{
@@ -17,11 +17,11 @@ impl Group<'_> {
     /// States all intents, and makes them durable. Nothing else is changed yet, so it ends when the caller
     /// is killed, or when the journal gets nowhere for some seconds: others wait for the objects.
     #[inline(never)]
-    pub(super) fn state_intents(&mut self, begun: u64) -> Result<(), Left> {
+    pub(super) fn state_intents(&mut self, begun: u64) -> Result<(), GroupRevertError> {
         let durable = self
             .state_each(begun)
             .and_then(|()| Ok(self.ground.journal.flush_in_time()?));
-        durable.map_err(Left::Whole)
+        durable.map_err(GroupRevertError::RolledBack)
     }
 
     fn state_each(&mut self, begun: u64) -> Outcome {
