@@ -2,7 +2,7 @@
 
 //! Before an operation: save what it is about to replace. After it: place its line.
 //!
-//! A hook states an [`Intent`], gets a [`Pending`] (the old bytes are staged, room for the line is
+//! A hook states an [`ObjectOperation`], gets a [`PreparedOperation`] (the old bytes are staged, room for the line is
 //! reserved), makes the change below, and settles it with the outcome.
 
 pub(crate) mod adopt;
@@ -32,18 +32,20 @@ pub(crate) use attributes::{
     c_name as xattr_name,
     gather as gather_attributes,
     gather_privileges,
-    Wanted, //
+    AttributeSet, //
 };
-pub(crate) use capture::{add_runs, mapped as capture_runs, payload_length, Runs, Saved};
+pub(crate) use capture::{add_runs, mapped as capture_runs, payload_length, MapRuns, Saved};
 use core::mem;
 use kernel::prelude::*;
 use lines::place_operation;
-pub(crate) use lines::{foreign, load_known, load_unchecked, place, take_as_found, Subject, What};
-pub(crate) use map::{map, store, tell, tell_stores, Teller};
-use policy::{allow, by_policy, Loss};
+pub(crate) use lines::{
+    foreign, load_known, load_unchecked, place, take_as_found, LineSubject, OperationArgs,
+};
+pub(crate) use map::{map, store, tell, tell_stores, LogCaller};
+use policy::{allow, by_policy, CaptureFailure};
 
 /// What an operation destroys.
-pub(crate) enum Loses<'a> {
+pub(crate) enum PreImage<'a> {
     /// Nothing but, at most, the size.
     Nothing,
     /// The bytes of a range (start, end), as far as the file reaches; read through this file.
@@ -51,23 +53,23 @@ pub(crate) enum Loses<'a> {
     /// That the holes of a range (start, end) have no space, as far as the file reaches.
     Holes(&'a File, u64, u64),
     /// Attributes of the lower object with this name.
-    Attributes(&'a Dentry, Wanted<'a>),
+    Attributes(&'a Dentry, AttributeSet<'a>),
 }
 
 /// The old state that an operation replaces, as it was at one moment.
-struct Old<'a> {
+struct OldState<'a> {
     under_way: UnderWay<'a>,
     /// The object's size.
     size: u64,
     saved: Saved,
     /// The old state that is lost if the operation happens.
-    loss: Option<Loss>,
+    loss: Option<CaptureFailure>,
     /// Room for the lines, if that came with the rest.
     room: Option<LineRoom<'a>>,
 }
 
 /// An operation that is about to change an object. Our inode's lock is held.
-pub(crate) struct Intent<'a> {
+pub(crate) struct ObjectOperation<'a> {
     /// The object.
     pub(crate) inode: &'a OwnInode,
     /// The open file that it is changed through, if any.
@@ -77,7 +79,7 @@ pub(crate) struct Intent<'a> {
     pub(crate) at: u64,
     pub(crate) length: u64,
     /// What it destroys.
-    pub(crate) loses: Loses<'a>,
+    pub(crate) loses: PreImage<'a>,
     /// Whether the change may be durable when it returns: then its record has to be before.
     pub(crate) durable: bool,
     /// Whether the lower filesystem itself takes the caller's pages, which may have to be waited for:
@@ -85,13 +87,13 @@ pub(crate) struct Intent<'a> {
     pub(crate) is_direct: bool,
 }
 
-impl<'a> Intent<'a> {
+impl<'a> ObjectOperation<'a> {
     /// Saves what will be lost and reserves room for the line.
     ///
     /// An error means that the operation must not happen; with `on_error=continue` only ENOSPC of
     /// `on_full=deny` and a killed caller do that.
-    pub(crate) fn prepare(self) -> Result<Pending<'a>> {
-        self.with_record(|record| Ok(Pending(mem::take(record))))
+    pub(crate) fn prepare(self) -> Result<PreparedOperation<'a>> {
+        self.with_record(|record| Ok(PreparedOperation(mem::take(record))))
     }
 
     /// Prepares, changes and settles: costs less than the same in three steps.
@@ -106,10 +108,10 @@ impl<'a> Intent<'a> {
 
     /// Goes on with the record, where it stays.
     #[inline(always)]
-    fn with_record<T>(self, go: impl FnOnce(&mut Prepared<'a>) -> Result<T>) -> Result<T> {
+    fn with_record<T>(self, go: impl FnOnce(&mut PreparedState<'a>) -> Result<T>) -> Result<T> {
         let mount = self.inode.mount();
         let Some(journal) = mount.journal() else {
-            return go(&mut Prepared::Off);
+            return go(&mut PreparedState::Off);
         };
         let old = self.save_old(mount, journal)?;
         // Deleting always works: on a full filesystem its old state is given up.
@@ -122,16 +124,16 @@ impl<'a> Intent<'a> {
             Err(e) => {
                 drop(old.under_way);
                 let loss = allow(mount, e, frees)?;
-                return go(&mut Prepared::Unrecorded(mount, journal, loss));
+                return go(&mut PreparedState::Unrecorded(mount, journal, loss));
             }
         };
         // Made where it stays: to move it would cost a copy.
-        let mut prepared = Prepared::Recorded(Record {
+        let mut prepared = PreparedState::Recorded(OperationRecord {
             mount,
             journal,
             inode: self.inode,
             open: self.open,
-            what: What {
+            what: OperationArgs {
                 op: self.op,
                 at: self.at,
                 length: self.length,
@@ -144,7 +146,7 @@ impl<'a> Intent<'a> {
             early: None,
             _under_way: old.under_way,
         });
-        if let (true, Prepared::Recorded(record)) = (self.durable, &mut prepared) {
+        if let (true, PreparedState::Recorded(record)) = (self.durable, &mut prepared) {
             record.place_early()?;
             if self.is_direct {
                 record.room.release();
@@ -161,7 +163,7 @@ impl<'a> Intent<'a> {
     /// Saves what will be lost, as it is at one moment: stores through mappings are told before, or
     /// come after. Answers the object's size too.
     #[inline(always)]
-    fn save_old(&self, mount: &Mount, journal: &'a Journal) -> Result<Old<'a>> {
+    fn save_old(&self, mount: &Mount, journal: &'a Journal) -> Result<OldState<'a>> {
         let stores = self.inode.object().stores();
         if !stores.is_mapped() {
             let old = self.save_once(mount, journal)?;
@@ -175,13 +177,13 @@ impl<'a> Intent<'a> {
 
     /// As [`Self::save_old`], of an object with mappings: their stores wait.
     #[cold]
-    fn save_shut(&self, mount: &Mount, journal: &'a Journal) -> Result<Old<'a>> {
+    fn save_shut(&self, mount: &Mount, journal: &'a Journal) -> Result<OldState<'a>> {
         let _gate = self.inode.object().stores().shut();
         self.save_once(mount, journal)
     }
 
     #[inline(always)]
-    fn save_once(&self, mount: &Mount, journal: &'a Journal) -> Result<Old<'a>> {
+    fn save_once(&self, mount: &Mount, journal: &'a Journal) -> Result<OldState<'a>> {
         let unready = match ready(mount, journal, self.inode, true)? {
             Err(e) => Some(allow(mount, e, false)?),
             Ok(()) => None,
@@ -189,7 +191,7 @@ impl<'a> Intent<'a> {
         let under_way = self.inode.object().stores().operation();
         let size = self.inode.lower().size();
         let ((saved, loss), room) = self.save_in(mount, journal, size)?;
-        Ok(Old {
+        Ok(OldState {
             under_way,
             size,
             saved,
@@ -204,19 +206,19 @@ impl<'a> Intent<'a> {
         mount: &Mount,
         journal: &'a Journal,
         size: u64,
-    ) -> Result<(policy::Outcome, Option<LineRoom<'a>>)> {
+    ) -> Result<(policy::CaptureOutcome, Option<LineRoom<'a>>)> {
         match &self.loses {
-            Loses::Nothing => Ok(((Saved::Nothing, None), None)),
-            Loses::Attributes(lower, wanted) => {
+            PreImage::Nothing => Ok(((Saved::Nothing, None), None)),
+            PreImage::Attributes(lower, wanted) => {
                 let saved = attributes::save(mount, journal, lower, wanted);
                 Ok((by_policy(mount, saved, false)?, None))
             }
-            Loses::Holes(reader, start, end) => {
+            PreImage::Holes(reader, start, end) => {
                 let lower = self.inode.lower();
                 let saved = capture::holes(journal, lower, reader, *start, (*end).min(size));
                 Ok((by_policy(mount, saved, false)?, None))
             }
-            Loses::Range(reader, start, end) => {
+            PreImage::Range(reader, start, end) => {
                 let range = (*start, (*end).min(size));
                 let frees = self.frees(size);
                 save(mount, journal, self.inode.lower(), reader, range, frees)
@@ -235,9 +237,9 @@ impl<'a> Intent<'a> {
 fn ready(mount: &Mount, journal: &Journal, inode: &OwnInode, is_locked: bool) -> Result<Result> {
     let mut state = inode.object().state.lock();
     let teller = if is_locked {
-        Teller::Locker
+        LogCaller::LockHolder
     } else {
-        Teller::Anybody
+        LogCaller::Unlocked
     };
     if let Err(e) = tell_stores(journal, inode, &mut state, teller) {
         return Ok(Err(e));
@@ -305,7 +307,7 @@ fn save<'a>(
     reader: &File,
     range: (u64, u64),
     frees: bool,
-) -> Result<(policy::Outcome, Option<LineRoom<'a>>)> {
+) -> Result<(policy::CaptureOutcome, Option<LineRoom<'a>>)> {
     match capture::range(journal, lower, reader, range, LINES) {
         Ok((saved, room)) => Ok(((saved, None), room)),
         Err(e) => Ok((by_policy(mount, Err(e), frees)?, None)),
@@ -315,9 +317,9 @@ fn save<'a>(
 /// An operation whose old state is saved and whose outcome is not known yet.
 ///
 /// Dropping it unsettled means that nothing happened.
-pub(crate) struct Pending<'a>(Prepared<'a>);
+pub(crate) struct PreparedOperation<'a>(PreparedState<'a>);
 
-impl Pending<'_> {
+impl PreparedOperation<'_> {
     /// Places the line: the operation changed `outcome` bytes, or failed.
     pub(crate) fn settle(mut self, outcome: Result<u64>) {
         self.0.settle(outcome);
@@ -326,17 +328,17 @@ impl Pending<'_> {
 
 /// The bookkeeping of an operation, beside the change itself.
 #[derive(Default)]
-enum Prepared<'a> {
+enum PreparedState<'a> {
     /// The history is off.
     #[default]
     Off,
     /// There is no room for a line.
-    Unrecorded(&'a Mount, &'a Journal, Loss),
+    Unrecorded(&'a Mount, &'a Journal, CaptureFailure),
     /// A line is to be placed.
-    Recorded(Record<'a>),
+    Recorded(OperationRecord<'a>),
 }
 
-impl Prepared<'_> {
+impl PreparedState<'_> {
     #[inline]
     fn settle(&mut self, outcome: Result<u64>) {
         match self {
@@ -347,15 +349,15 @@ impl Prepared<'_> {
     }
 }
 
-struct Record<'a> {
+struct OperationRecord<'a> {
     mount: &'a Mount,
     journal: &'a Journal,
     inode: &'a OwnInode,
     open: Option<&'a Open>,
-    what: What,
+    what: OperationArgs,
     saved: Saved,
     /// The old state that is lost if the operation changes something.
-    loss: Option<Loss>,
+    loss: Option<CaptureFailure>,
     room: LineRoom<'a>,
     /// What the object looked like before, where the record has to be durable first.
     before: Option<QuickCookie>,
@@ -365,7 +367,7 @@ struct Record<'a> {
     _under_way: UnderWay<'a>,
 }
 
-impl Record<'_> {
+impl OperationRecord<'_> {
     /// Makes payload and line durable before the change.
     fn place_early(&mut self) -> Result {
         let inode = self.inode;
@@ -395,7 +397,7 @@ impl Record<'_> {
 
     /// Places the operation's line, the last one or not; returns its number.
     fn place(&mut self, state: &mut ObjectState, is_last: bool) -> Result<u64> {
-        let subject = Subject {
+        let subject = LineSubject {
             mount: self.mount,
             inode: self.inode,
             open: self.open,
@@ -407,12 +409,12 @@ impl Record<'_> {
 
     /// Corrects a line that says more than happened.
     fn correct(&mut self, state: &mut ObjectState, of: u64, op: Op) {
-        let subject = Subject {
+        let subject = LineSubject {
             mount: self.mount,
             inode: self.inode,
             open: self.open,
         };
-        let what = What { op, ..self.what };
+        let what = OperationArgs { op, ..self.what };
         let room = &mut self.room;
         let placed = room.renew().and_then(|()| {
             place(&subject, state, room, &what, |draft| {
@@ -561,7 +563,7 @@ fn load_as(inode: &OwnInode, is_locked: bool) -> Result {
     match ready(mount, journal, inode, is_locked)? {
         Err(e) => {
             // Nothing has happened yet: see `touched_below`.
-            let Loss(error) = allow(mount, e, false)?;
+            let CaptureFailure(error) = allow(mount, e, false)?;
             inode.object().state.lock().unread = Some(error);
             Ok(())
         }
@@ -628,7 +630,7 @@ fn leave_below<'a>(inode: &OwnInode, lower: impl FnOnce() -> Result<&'a Dentry>)
         return;
     };
     let mut state = inode.object().state.lock();
-    let told = tell_stores(journal, inode, &mut state, Teller::Anybody);
+    let told = tell_stores(journal, inode, &mut state, LogCaller::Unlocked);
     if told.is_ok() && !state.changed {
         return;
     }
@@ -653,7 +655,7 @@ pub(crate) fn leave_evicted(inode: &OwnInode) {
     let Some(journal) = mount.journal() else {
         return;
     };
-    let _ = tell_stores(journal, inode, &mut state, Teller::Evictor);
+    let _ = tell_stores(journal, inode, &mut state, LogCaller::Evictor);
     if !state.changed || !inode.lower().superblock().is_local() {
         return;
     }

@@ -27,7 +27,7 @@ mod steps;
 mod taken;
 
 use crate::{
-    backup::{self, Subject, What},
+    backup::{self, LineSubject, OperationArgs},
     history::{
         journal::{Journal, LineRoom, Room},
         line::{Line, Op, Pos},
@@ -518,13 +518,13 @@ impl Revert<'_> {
 
 /// Says how a revert ended.
 fn close_intent(
-    subject: &Subject<'_>,
+    subject: &LineSubject<'_>,
     state: &mut ObjectState,
     room: &mut LineRoom<'_>,
     op: Op,
     intent: u64,
 ) {
-    let what = What {
+    let what = OperationArgs {
         op,
         at: 0,
         length: 0,

@@ -11,7 +11,7 @@
 use super::{
     keep::Handle,
     lines::{load_unchecked, place_by},
-    note_change, Subject, What,
+    note_change, LineSubject, OperationArgs,
 };
 use crate::{
     history::{
@@ -293,12 +293,12 @@ impl Adoption<'_> {
 
     /// Places a line of the directory; who mounts has not done what it tells.
     fn place(&self, lost: &Lost<'_>, op: Op, fill: impl Fn(&mut LineDraft<'_>)) -> Result {
-        let subject = Subject {
+        let subject = LineSubject {
             mount: self.mount,
             inode: lost.dir,
             open: None,
         };
-        let what = What {
+        let what = OperationArgs {
             op,
             at: 0,
             length: 0,

@@ -23,7 +23,7 @@ use kernel::{prelude::*, str::CStr};
 
 /// Which attributes an operation replaces.
 #[derive(Clone, Copy, Default)]
-pub(crate) struct Wanted<'a> {
+pub(crate) struct AttributeSet<'a> {
     /// Mode, owner and group, and with them the ACL that a new mode would change.
     pub(crate) access: bool,
     /// Modification and access time.
@@ -41,7 +41,7 @@ pub(super) fn save(
     mount: &Mount,
     journal: &Journal,
     lower: &Dentry,
-    wanted: &Wanted<'_>,
+    wanted: &AttributeSet<'_>,
 ) -> Result<Saved> {
     let mount = mount.lower();
     let mut records = KVVec::new();

@@ -19,7 +19,7 @@ use kernel::prelude::*;
 
 /// Runs of data and holes, ascending. Programs choose how many there are: the memory is vmalloc's where
 /// there are many, and charged to the caller.
-pub(crate) type Runs = KVVec<MapRecord>;
+pub(crate) type MapRuns = KVVec<MapRecord>;
 
 /// The most runs of one operation: they take 96 MiB, and 64 MiB of the history.
 const MAX_RUNS: usize = 4 << 20;
@@ -132,26 +132,31 @@ fn runs_of(journal: &Journal, lower: &Inode, reader: &File, range: (u64, u64)) -
 }
 
 /// The runs of a range, if there are others than of data.
-fn holes_in(reader: &File, range: (u64, u64)) -> Result<Option<Runs>> {
+fn holes_in(reader: &File, range: (u64, u64)) -> Result<Option<MapRuns>> {
     // Most often all of it is data, which takes no list.
     if matches!(run_at(reader, range.0, range.1), Run::Data(to) if to >= range.1)
         && !drop_clean_zeroes(reader, range.0, range.1)
     {
         return Ok(None);
     }
-    let mut runs = Runs::new();
+    let mut runs = MapRuns::new();
     add_runs(&mut runs, reader, range)?;
     let is_dense = runs.iter().all(|run| run.content == Content::Data);
     Ok((!is_dense).then_some(runs))
 }
 
 /// Adds the runs of data and holes of a range, under our inode's lock.
-pub(crate) fn add_runs(runs: &mut Runs, reader: &File, range: (u64, u64)) -> Result {
+pub(crate) fn add_runs(runs: &mut MapRuns, reader: &File, range: (u64, u64)) -> Result {
     find_runs(runs, reader, range, range.0)
 }
 
 /// As [`add_runs`], where pages of the cache behind `cleaned` may make allocated space count as data.
-fn find_runs(runs: &mut Runs, reader: &File, (start, end): (u64, u64), mut cleaned: u64) -> Result {
+fn find_runs(
+    runs: &mut MapRuns,
+    reader: &File,
+    (start, end): (u64, u64),
+    mut cleaned: u64,
+) -> Result {
     let mut at = start;
     let mut count = 0usize;
     while at < end {
@@ -184,7 +189,7 @@ fn find_runs(runs: &mut Runs, reader: &File, (start, end): (u64, u64), mut clean
 }
 
 /// Adds the runs of a range without data: those that have space allocated, and those that have not.
-fn add_hole(runs: &mut Runs, reader: &File, (start, end): (u64, u64)) -> Result {
+fn add_hole(runs: &mut MapRuns, reader: &File, (start, end): (u64, u64)) -> Result {
     let inode = reader.inode();
     let (before, last) = (runs.len(), runs.last().copied());
     let found = allocated(
@@ -213,7 +218,7 @@ fn add_hole(runs: &mut Runs, reader: &File, (start, end): (u64, u64)) -> Result 
 }
 
 /// Adds a run to the last one, or behind it. `E2BIG`: there are too many.
-fn add_run(runs: &mut Runs, (start, end): (u64, u64), content: Content) -> Result {
+fn add_run(runs: &mut MapRuns, (start, end): (u64, u64), content: Content) -> Result {
     let length = end.saturating_sub(start);
     let is_full = runs.len() >= MAX_RUNS;
     match runs.last_mut() {
@@ -247,7 +252,7 @@ pub(super) fn holes(
     if start >= end {
         return Ok(Saved::Nothing);
     }
-    let mut runs = Runs::new();
+    let mut runs = MapRuns::new();
     // A hole is one whatever pages lie in the cache.
     find_runs(&mut runs, reader, (start, end), end)?;
     runs.retain(|run| run.content == Content::Hole);

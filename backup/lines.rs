@@ -21,7 +21,7 @@ use kernel::prelude::*;
 const HANDLE_INTERVAL: u32 = 256;
 
 /// What a line is about, and who is behind it.
-pub(crate) struct Subject<'a> {
+pub(crate) struct LineSubject<'a> {
     pub(crate) mount: &'a Mount,
     pub(crate) inode: &'a OwnInode,
     pub(crate) open: Option<&'a Open>,
@@ -29,7 +29,7 @@ pub(crate) struct Subject<'a> {
 
 /// The operation, and the object's size before it.
 #[derive(Clone, Copy)]
-pub(crate) struct What {
+pub(crate) struct OperationArgs {
     pub(crate) op: Op,
     pub(crate) at: u64,
     pub(crate) length: u64,
@@ -37,7 +37,7 @@ pub(crate) struct What {
 }
 
 /// What a line in a segment tells beside the operation itself.
-struct Telling {
+struct LineExtras {
     segment: u64,
     actor: bool,
     /// The object's handle and owner.
@@ -48,10 +48,10 @@ struct Telling {
 /// As [`place`], for an operation that lost what is `saved`; with `is_last`, the rest of the room is
 /// given back.
 pub(crate) fn place_operation(
-    subject: &Subject<'_>,
+    subject: &LineSubject<'_>,
     state: &mut ObjectState,
     room: &mut LineRoom<'_>,
-    what: &What,
+    what: &OperationArgs,
     saved: &Saved,
     is_last: bool,
 ) -> Result<Placed> {
@@ -64,10 +64,10 @@ pub(crate) fn place_operation(
 /// Places the line if it is a usual one, in a segment that has been told who uses the open file.
 #[inline(always)]
 fn place_brief(
-    subject: &Subject<'_>,
+    subject: &LineSubject<'_>,
     state: &mut ObjectState,
     room: &mut LineRoom<'_>,
-    what: &What,
+    what: &OperationArgs,
     saved: &Saved,
     is_last: bool,
 ) -> Option<Placed> {
@@ -107,7 +107,7 @@ fn place_brief(
 }
 
 /// What a usual line tells of the name that was made, or is gone.
-pub(super) struct Named<'a> {
+pub(super) struct NameFields<'a> {
     pub(super) name: &'a [u8],
     /// What it is or was bound to.
     pub(super) node: Option<&'a OwnInode>,
@@ -119,11 +119,11 @@ pub(super) struct Named<'a> {
 /// Places the line about a name if it is a usual one, in a segment that has been told the
 /// directory's file handle.
 pub(super) fn place_name(
-    subject: &Subject<'_>,
+    subject: &LineSubject<'_>,
     state: &mut ObjectState,
     room: &mut LineRoom<'_>,
-    what: &What,
-    named: &Named<'_>,
+    what: &OperationArgs,
+    named: &NameFields<'_>,
 ) -> Option<Placed> {
     let is_due = state.lines_since_handle >= HANDLE_INTERVAL;
     if is_due || state.was.is_some() || state.owner_told != subject.inode.uid() {
@@ -159,10 +159,10 @@ pub(super) fn place_name(
 
 /// Places a line at the end of the object's chain; never waits. The state's lock is held.
 pub(crate) fn place(
-    subject: &Subject<'_>,
+    subject: &LineSubject<'_>,
     state: &mut ObjectState,
     room: &mut LineRoom<'_>,
-    what: &What,
+    what: &OperationArgs,
     fill: impl Fn(&mut LineDraft<'_>),
 ) -> Result<Placed> {
     let identities = subject.mount.identities();
@@ -179,11 +179,11 @@ pub(crate) fn place(
 
 /// As [`place`], by whom the caller says.
 pub(super) fn place_by(
-    subject: &Subject<'_>,
+    subject: &LineSubject<'_>,
     state: &mut ObjectState,
     who: &mut Who,
     room: &mut LineRoom<'_>,
-    what: &What,
+    what: &OperationArgs,
     fill: impl Fn(&mut LineDraft<'_>),
 ) -> Result<Placed> {
     let mount = subject.mount;
@@ -192,7 +192,7 @@ pub(super) fn place_by(
     loop {
         let segment = journal.segment();
         let owner = subject.inode.uid();
-        let telling = Telling {
+        let telling = LineExtras {
             segment,
             actor: who.told_in != segment,
             handle: state.handle_told_in != segment
@@ -231,11 +231,11 @@ pub(super) fn place_by(
 
 fn describe(
     draft: &mut LineDraft<'_>,
-    subject: &Subject<'_>,
+    subject: &LineSubject<'_>,
     state: &ObjectState,
     who: &Who,
-    what: &What,
-    telling: &Telling,
+    what: &OperationArgs,
+    telling: &LineExtras,
 ) {
     draft.obj(subject.inode.id());
     if let Some(head) = state.head {
@@ -287,7 +287,7 @@ fn describe_place(draft: &mut LineDraft<'_>, inode: &OwnInode) {
 }
 
 /// Notes what a placed line has told.
-fn told(state: &mut ObjectState, who: &mut Who, telling: &Telling, placed: &Placed) {
+fn told(state: &mut ObjectState, who: &mut Who, telling: &LineExtras, placed: &Placed) {
     state.head = Some(placed.at);
     state.was = None;
     state.lines_since_handle = match telling.handle {
@@ -311,12 +311,12 @@ fn note(
     op: Op,
     cookie: Cookie,
 ) -> Result {
-    let subject = Subject {
+    let subject = LineSubject {
         mount,
         inode,
         open: None,
     };
-    let what = What {
+    let what = OperationArgs {
         op,
         at: 0,
         length: 0,

@@ -12,8 +12,8 @@ use super::{
     is_foreign,
     lines::{self, place_by},
     look, look_if_idle,
-    policy::{allow, Loss},
-    Saved, Subject, What,
+    policy::{allow, CaptureFailure},
+    LineSubject, OperationArgs, Saved,
 };
 use crate::{
     history::{
@@ -146,7 +146,7 @@ fn save(journal: &Journal, file: &OwnFile, fault: LockedFault<'_>) -> Result<Ans
             list = List::default();
             let count = lose(file, &fault, &mut list, "busy")?;
             stores.add_forced(&mut list, count);
-            loss = loss.or(Some(Loss(EBUSY)));
+            loss = loss.or(Some(CaptureFailure(EBUSY)));
         }
         Err(_) => return Err(EAGAIN),
     }
@@ -234,18 +234,18 @@ pub(crate) fn tell(inode: &OwnInode) {
         return;
     };
     let mut state = inode.object().state.lock();
-    if let Err(e) = tell_stores(journal, inode, &mut state, Teller::Anybody) {
+    if let Err(e) = tell_stores(journal, inode, &mut state, LogCaller::Unlocked) {
         inode.mount().warn_lost(e);
     }
 }
 
 /// Who tells stores.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Teller {
+pub(crate) enum LogCaller {
     /// Whoever holds our inode's lock.
-    Locker,
+    LockHolder,
     /// Somebody else: an operation may be under way whose line has to come first.
-    Anybody,
+    Unlocked,
     /// Somebody who may not wait, when nobody else has the object.
     Evictor,
 }
@@ -257,7 +257,7 @@ pub(crate) fn tell_stores(
     journal: &Journal,
     inode: &OwnInode,
     state: &mut ObjectState,
-    teller: Teller,
+    teller: LogCaller,
 ) -> Result {
     if is_stirred(inode, state) {
         return end_slice(journal, inode, state, teller);
@@ -270,10 +270,10 @@ fn end_slice(
     journal: &Journal,
     inode: &OwnInode,
     state: &mut ObjectState,
-    teller: Teller,
+    teller: LogCaller,
 ) -> Result {
     let stores = inode.object().stores();
-    let is_early = || teller == Teller::Anybody && stores.is_operation_under_way();
+    let is_early = || teller == LogCaller::Unlocked && stores.is_operation_under_way();
     if !state.loaded || is_early() {
         return Ok(());
     }
@@ -307,23 +307,23 @@ fn place_first(
     journal: &Journal,
     inode: &OwnInode,
     state: &mut ObjectState,
-    teller: Teller,
+    teller: LogCaller,
 ) -> Result {
     if matches!(state.untold.first(), Some(store) if matches!(store.before, Before::Foreign)) {
-        if teller == Teller::Evictor {
+        if teller == LogCaller::Evictor {
             return Err(EAGAIN);
         }
         return place_foreign(journal, inode, state);
     }
     let mut room = match teller {
-        Teller::Evictor => journal.try_reserve_lines(1),
+        LogCaller::Evictor => journal.try_reserve_lines(1),
         // A killed caller does not wait: the next one does it.
         _ => journal.reserve_lines_killable(1),
     }?;
     let Some(store) = state.untold.first() else {
         return Ok(());
     };
-    let what = What {
+    let what = OperationArgs {
         op: Op::Mmap,
         at: store.at,
         length: store.length,
@@ -340,7 +340,7 @@ fn place_first(
         Before::Foreign => return Err(EINVAL),
     };
     let who = store.who.clone();
-    let subject = Subject {
+    let subject = LineSubject {
         mount: inode.mount(),
         inode,
         open: None,

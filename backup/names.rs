@@ -4,10 +4,10 @@
 
 use super::{
     keep::{self, Handle, LastName, Parting},
-    lines::{self, Named},
+    lines::{self, NameFields},
     place,
-    policy::{allow, Loss},
-    Subject, What,
+    policy::{allow, CaptureFailure},
+    LineSubject, OperationArgs,
 };
 use crate::{
     history::{
@@ -26,17 +26,17 @@ use crate::{
 use kernel::prelude::*;
 
 /// A change of a name that is about to happen. The directory's lock is held. Dropping it without
-/// [`Naming::done`] means that nothing happened.
-pub(crate) enum Naming<'a> {
+/// [`NameChange::done`] means that nothing happened.
+pub(crate) enum NameChange<'a> {
     /// The history is off.
     Off,
     /// There is no room for a line.
-    Unrecorded(&'a Mount, &'a Journal, Loss),
+    Unrecorded(&'a Mount, &'a Journal, CaptureFailure),
     /// A line is to be placed.
-    Recorded(Record<'a>),
+    Recorded(NameRecord<'a>),
 }
 
-pub(crate) struct Record<'a> {
+pub(crate) struct NameRecord<'a> {
     mount: &'a Mount,
     journal: &'a Journal,
     room: LineRoom<'a>,
@@ -46,10 +46,10 @@ pub(crate) struct Record<'a> {
     /// What becomes of the object that loses the name.
     parting: Option<Parting<'a>>,
     /// The old state that is lost if the operation happens.
-    loss: Option<Loss>,
+    loss: Option<CaptureFailure>,
 }
 
-impl<'a> Naming<'a> {
+impl<'a> NameChange<'a> {
     /// Reserves room for the line.
     pub(crate) fn begin(dir: &'a OwnInode, op: Op, name: &'a [u8]) -> Result<Self> {
         let mount = dir.mount();
@@ -61,7 +61,7 @@ impl<'a> Naming<'a> {
             lines::load_unchecked(journal, dir, &mut state)
         };
         match ready.and_then(|()| journal.reserve_lines_killable(1)) {
-            Ok(room) => Ok(Self::Recorded(Record {
+            Ok(room) => Ok(Self::Recorded(NameRecord {
                 mount,
                 journal,
                 room,
@@ -162,7 +162,7 @@ impl<'a> Naming<'a> {
         }
     }
 
-    /// As [`Naming::done`], of an object that was made. Where it could not be found, its line says that it
+    /// As [`NameChange::done`], of an object that was made. Where it could not be found, its line says that it
     /// cannot be taken back, and why.
     pub(crate) fn done_or_lost(mut self, node: Result<&OwnInode, &Error>) {
         match (&mut self, node) {
@@ -173,7 +173,7 @@ impl<'a> Naming<'a> {
         self.done(None);
     }
 
-    /// As [`Naming::done`]; `more` adds keys.
+    /// As [`NameChange::done`]; `more` adds keys.
     pub(crate) fn done_with(mut self, node: &OwnInode, more: impl Fn(&mut LineDraft<'_>)) {
         if let Some(record) = self.settled() {
             record.place(Some(node), more);
@@ -181,7 +181,7 @@ impl<'a> Naming<'a> {
     }
 
     /// The operation has happened. Answers what its line is to be placed by.
-    fn settled(&mut self) -> Option<&mut Record<'a>> {
+    fn settled(&mut self) -> Option<&mut NameRecord<'a>> {
         match self {
             Self::Recorded(record) => {
                 record.settle();
@@ -201,7 +201,7 @@ fn frees(op: Op) -> bool {
     matches!(op, Op::Unlink | Op::Rmdir)
 }
 
-impl<'a> Record<'a> {
+impl<'a> NameRecord<'a> {
     /// How an object is kept, or what the mount's policy makes of the failure.
     fn by_policy(&mut self, parting: Result<Parting<'a>>) -> Result<Parting<'a>> {
         parting.or_else(|e| {
@@ -213,7 +213,7 @@ impl<'a> Record<'a> {
 
     /// The object is not kept, whatever the policy says.
     fn give_up(&mut self, error: Error) -> Parting<'a> {
-        let loss = Loss(error);
+        let loss = CaptureFailure(error);
         self.loss = Some(loss);
         Parting::Lost(loss.why())
     }
@@ -228,16 +228,16 @@ impl<'a> Record<'a> {
         }
     }
 
-    fn subject(&self) -> Subject<'a> {
-        Subject {
+    fn subject(&self) -> LineSubject<'a> {
+        LineSubject {
             mount: self.mount,
             inode: self.dir,
             open: None,
         }
     }
 
-    fn what(&self) -> What {
-        What {
+    fn what(&self) -> OperationArgs {
+        OperationArgs {
             op: self.op,
             at: 0,
             length: 0,
@@ -255,7 +255,7 @@ impl<'a> Record<'a> {
         let Some((kept, handle)) = told else {
             return false;
         };
-        let named = Named {
+        let named = NameFields {
             name: self.name,
             node,
             kept,

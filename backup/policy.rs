@@ -3,7 +3,7 @@
 //! What happens where the old state cannot be saved: the mount's `on_error=` and `on_full=` say so.
 //!
 //! The policy is asked before the operation, which the lower filesystem may refuse all the same. So an
-//! answer is a [`Loss`] that counts nothing yet; who settles the operation counts it, once it is known
+//! answer is a [`CaptureFailure`] that counts nothing yet; who settles the operation counts it, once it is known
 //! that something was changed.
 
 use super::Saved;
@@ -16,9 +16,9 @@ use kernel::prelude::*;
 /// Why an operation that goes on cannot be taken back.
 #[derive(Clone, Copy)]
 #[must_use = "it is to be counted when the operation has changed something"]
-pub(crate) struct Loss(pub(super) Error);
+pub(crate) struct CaptureFailure(pub(super) Error);
 
-impl Loss {
+impl CaptureFailure {
     /// The line's `why=`.
     pub(super) fn why(self) -> &'static str {
         if self.0 == ENOSPC {
@@ -37,7 +37,7 @@ impl Loss {
 
 /// Whether an operation may go on although its old state or its line cannot be saved. One that makes
 /// room on the lower filesystem (`frees`) is not refused for want of room.
-pub(super) fn allow(mount: &Mount, error: Error, frees: bool) -> Result<Loss> {
+pub(super) fn allow(mount: &Mount, error: Error, frees: bool) -> Result<CaptureFailure> {
     let is_refused = if error == EINTR {
         // A killed caller: nothing has happened yet, and nothing will.
         true
@@ -49,11 +49,15 @@ pub(super) fn allow(mount: &Mount, error: Error, frees: bool) -> Result<Loss> {
     if is_refused {
         return Err(error);
     }
-    Ok(Loss(error))
+    Ok(CaptureFailure(error))
 }
 
 /// What was saved, or what the mount's policy makes of the failure.
-pub(super) fn by_policy(mount: &Mount, saved: Result<Saved>, frees: bool) -> Result<Outcome> {
+pub(super) fn by_policy(
+    mount: &Mount,
+    saved: Result<Saved>,
+    frees: bool,
+) -> Result<CaptureOutcome> {
     match saved {
         Ok(saved) => Ok((saved, None)),
         Err(e) => {
@@ -64,4 +68,4 @@ pub(super) fn by_policy(mount: &Mount, saved: Result<Saved>, frees: bool) -> Res
 }
 
 /// What was saved of an old state, and what is lost if the operation happens.
-pub(super) type Outcome = (Saved, Option<Loss>);
+pub(super) type CaptureOutcome = (Saved, Option<CaptureFailure>);

@@ -12,7 +12,7 @@ use super::{
     ContentRevertError, Refusal,
 };
 use crate::{
-    backup::{self, Saved, Subject, Teller, What},
+    backup::{self, LineSubject, LogCaller, OperationArgs, Saved},
     history::{
         journal::{Journal, LineRoom, Room},
         line::{Line, LineDraft, Mode, Op, Pos, Undo},
@@ -84,7 +84,7 @@ impl Entry<'_> {
     pub(super) fn telling<'p>(
         &self,
         journal: &Journal,
-        subject: &Subject<'_>,
+        subject: &LineSubject<'_>,
         state: &mut ObjectState,
         is_newest: bool,
         ranges: &'p [(u64, u64)],
@@ -130,8 +130,8 @@ pub(super) fn is_forward_only(line: &Line<'_>) -> bool {
 }
 
 impl Content<'_> {
-    pub(super) fn subject(&self) -> Subject<'_> {
-        Subject {
+    pub(super) fn subject(&self) -> LineSubject<'_> {
+        LineSubject {
             mount: self.mount,
             inode: self.inode,
             open: self.open,
@@ -141,7 +141,7 @@ impl Content<'_> {
     /// Whether the object is as our last line says. Our inode is locked.
     pub(super) fn verify(&self, state: &mut ObjectState) -> Result<OnForeign, Refusal> {
         backup::load_known(self.mount, self.journal, self.inode, self.lower, state)?;
-        backup::tell_stores(self.journal, self.inode, state, Teller::Locker)?;
+        backup::tell_stores(self.journal, self.inode, state, LogCaller::LockHolder)?;
         if !self.inode.is_regular() {
             return Ok(OnForeign::Stop);
         }
@@ -324,9 +324,9 @@ impl Content<'_> {
     }
 
     /// What applying the plan will replace: runs of content, and attributes.
-    fn replaced(&self, plan: &Gathered) -> Result<(backup::Runs, KVVec<u8>)> {
+    fn replaced(&self, plan: &Gathered) -> Result<(backup::MapRuns, KVVec<u8>)> {
         let records = Records::new(&plan.attributes).map_err(|_| EUCLEAN)?;
-        let mut runs = backup::Runs::new();
+        let mut runs = backup::MapRuns::new();
         if let Some(file) = self.file {
             for (offset, length) in Changes::new(&plan.pieces, &plan.outcome) {
                 let end = offset.saturating_add(length);
@@ -395,7 +395,7 @@ impl Content<'_> {
         entry: Entry<'_>,
     ) -> Result<u64> {
         let (at, length) = plan.outcome.hull(&plan.pieces);
-        let what = What {
+        let what = OperationArgs {
             op: entry.op,
             at,
             length,

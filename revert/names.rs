@@ -18,7 +18,7 @@ use super::{
     Refusal, //
 };
 use crate::{
-    backup::{self, Subject, What},
+    backup::{self, LineSubject, OperationArgs},
     history::{
         journal::{Journal, LineRoom, Room},
         line::{decode_percent, Line, ObjectId, Op, Undo, MAX_LINE},
@@ -98,7 +98,7 @@ impl Names<'_> {
         open: Option<&Open>,
         begun: u64,
     ) -> Result<(), NamesRevertError> {
-        let subject = Subject {
+        let subject = LineSubject {
             mount: self.mount,
             inode: self.dir,
             open,
@@ -444,13 +444,13 @@ pub(super) fn undo_of(room: Room) -> Undo {
 
 /// Places the line that a revert begins with; answers its number.
 pub(super) fn state_intent(
-    subject: &Subject<'_>,
+    subject: &LineSubject<'_>,
     state: &mut ObjectState,
     taken: &Taken,
     room: &mut LineRoom<'_>,
     (entry, undo): (Entry<'_>, Undo),
 ) -> Result<u64> {
-    let what = What {
+    let what = OperationArgs {
         op: entry.op,
         at: 0,
         length: 0,

@@ -5,7 +5,7 @@
 
 use super::{names::Outcome, steps::Lines};
 use crate::{
-    backup::{self, Subject, What},
+    backup::{self, LineSubject, OperationArgs},
     history::{
         journal::Journal,
         line::{split_picks, Line, LineDraft, Op, MAX_PICKS}, //
@@ -36,7 +36,7 @@ impl Told<'_> {
 /// whoever finds these without it passes them. The state's lock is held.
 pub(super) fn tell<'a>(
     journal: &Journal,
-    subject: &Subject<'_>,
+    subject: &LineSubject<'_>,
     state: &mut ObjectState,
     ranges: &'a [(u64, u64)],
 ) -> Result<Told<'a>> {
@@ -50,7 +50,7 @@ pub(super) fn tell<'a>(
         if rest.is_empty() {
             return Ok(told);
         }
-        let what = What {
+        let what = OperationArgs {
             op: Op::Picked,
             at: 0,
             length: 0,

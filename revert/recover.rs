@@ -15,7 +15,7 @@ use super::{
     Refusal,
 };
 use crate::{
-    backup::{self, Subject, What},
+    backup::{self, LineSubject, OperationArgs},
     history::{
         journal::{Journal, Room, Unfinished},
         line::{decode_hex, Line, ObjectId, Op, Pos, MAX_LINE},
@@ -480,12 +480,12 @@ fn close(
     seq: u64,
 ) -> Result {
     let mut room = journal.reserve_lines(1)?;
-    let subject = Subject {
+    let subject = LineSubject {
         mount,
         inode,
         open: None,
     };
-    let what = What {
+    let what = OperationArgs {
         op,
         at: 0,
         length: 0,

@@ -4,7 +4,7 @@
 
 use super::{Payer, Stack};
 use crate::{
-    backup::{self, Intent, Loses, Pending, Wanted},
+    backup::{self, AttributeSet, ObjectOperation, PreImage, PreparedOperation},
     history::line::Op,
     vfs::{
         attr::{self, Change},
@@ -60,10 +60,10 @@ impl AttributeHooks for Stack {
         let lower = dentry.lower()?;
         // An ACL for access decides the mode's bits, too.
         let is_access = kind == c::ACL_TYPE_ACCESS;
-        let wanted = Wanted {
+        let wanted = AttributeSet {
             access: is_access,
             default_acl: !is_access,
-            ..Wanted::default()
+            ..AttributeSet::default()
         };
         let pending = save(dentry, inode, Op::Setacl, wanted)?;
         // Below, the mounter sets it, who may leave the bit.
@@ -92,9 +92,9 @@ impl AttributeHooks for Stack {
             // Its names could not be told from ours byte by byte any more.
             return Err(EOPNOTSUPP);
         }
-        let wanted = Wanted {
+        let wanted = AttributeSet {
             flags: true,
-            ..Wanted::default()
+            ..AttributeSet::default()
         };
         let pending = save(dentry, inode, Op::Setflags, wanted)?;
         let result = mount
@@ -116,15 +116,15 @@ fn save<'a>(
     dentry: &'a OwnDentry,
     inode: &'a OwnInode,
     op: Op,
-    wanted: Wanted<'a>,
-) -> Result<Pending<'a>> {
-    Intent {
+    wanted: AttributeSet<'a>,
+) -> Result<PreparedOperation<'a>> {
+    ObjectOperation {
         inode,
         open: None,
         op,
         at: 0,
         length: 0,
-        loses: Loses::Attributes(dentry.lower()?, wanted),
+        loses: PreImage::Attributes(dentry.lower()?, wanted),
         durable: false,
         is_direct: false,
     }
@@ -137,7 +137,7 @@ fn saved<'a>(
     dentry: &'a OwnDentry,
     inode: &'a OwnInode,
     change: &mut Change,
-) -> Result<Option<Pending<'a>>> {
+) -> Result<Option<PreparedOperation<'a>>> {
     if change.is_access_time_only() {
         backup::load(inode)?;
         return Ok(None);
@@ -149,11 +149,11 @@ fn save_access<'a>(
     dentry: &'a OwnDentry,
     inode: &'a OwnInode,
     change: &mut Change,
-) -> Result<Pending<'a>> {
-    let wanted = Wanted {
+) -> Result<PreparedOperation<'a>> {
+    let wanted = AttributeSet {
         access: change.is_of_access(),
         times: change.is_of_times() || !change.is_of_access(),
-        ..Wanted::default()
+        ..AttributeSet::default()
     };
     save(dentry, inode, Op::Setattr, wanted)
 }
@@ -179,10 +179,10 @@ fn truncate(dentry: &OwnDentry, inode: &OwnInode, change: &mut Change, size: u64
     let reader = reader(dentry, inode, change, size < old)?;
     let file = change.file();
     let loses = match &reader {
-        Some(reader) => Loses::Range(reader, size, old),
-        None => Loses::Nothing,
+        Some(reader) => PreImage::Range(reader, size, old),
+        None => PreImage::Nothing,
     };
-    let pending = Intent {
+    let pending = ObjectOperation {
         inode,
         open: file.map(|f| f.open()),
         op: Op::Truncate,

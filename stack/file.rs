@@ -4,7 +4,7 @@
 
 use super::{Open, Payer, Stack};
 use crate::{
-    backup::{self, Intent, Loses},
+    backup::{self, ObjectOperation, PreImage},
     history::{
         journal::is_no_room,
         line::Op, //
@@ -215,13 +215,13 @@ fn write_once(call: &mut Call, bytes: &mut Bytes) -> Result<usize> {
         return Ok(0);
     }
     let at = call.position();
-    let result = Intent {
+    let result = ObjectOperation {
         inode,
         open: Some(file.open()),
         op: Op::Write,
         at,
         length: length as u64,
-        loses: Loses::Range(lower, at, at.saturating_add(length as u64)),
+        loses: PreImage::Range(lower, at, at.saturating_add(length as u64)),
         durable: call.is_durable() || inode.is_sync(),
         is_direct: call.is_direct(),
     }

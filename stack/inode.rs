@@ -6,7 +6,7 @@
 
 use super::{Open, Payer, Stack, HISTORY};
 use crate::{
-    backup::{self, names::Naming},
+    backup::{self, names::NameChange},
     history::line::Op,
     vfs::{
         attr,
@@ -82,7 +82,7 @@ impl NameHooks for Stack {
         let inode = old.existing()?;
         let mount = dir.mount();
         backup::load(inode)?;
-        let naming = Naming::begin(dir, Op::Link, dentry.name())?;
+        let naming = NameChange::begin(dir, Op::Link, dentry.name())?;
         let parent = dentry.parent().lower()?;
         let _changing = dentry.begin_change();
         let lower = mount.with_room(Payer::Object(parent, 4096), || {
@@ -131,11 +131,11 @@ impl NameHooks for Stack {
         if let Some(target) = new.own_inode() {
             backup::load(target)?;
         }
-        let mut naming = Naming::begin(from, op, old.name())?;
+        let mut naming = NameChange::begin(from, op, old.name())?;
         // A second line: the whiteout is an object of its own, which an undo removes before the name
         // comes back. Both lines are placed under the directory's lock, one after the other.
         let whiteout = if flags & c::RENAME_WHITEOUT != 0 {
-            Some(Naming::begin(from, Op::Mknod, old.name())?)
+            Some(NameChange::begin(from, Op::Mknod, old.name())?)
         } else {
             None
         };
@@ -232,7 +232,7 @@ fn refuse_hidden(dentry: &OwnDentry) -> Result {
 
 /// Renames on the lower filesystem; the object that loses the name `new` is kept.
 fn change_below<'a>(
-    naming: &mut Naming<'a>,
+    naming: &mut NameChange<'a>,
     victim: Option<&'a OwnInode>,
     (old, new): (&OwnDentry, &'a OwnDentry),
     flags: u32,
@@ -309,7 +309,7 @@ fn while_stale(mut change: impl FnMut() -> Result) -> Result {
 /// Renames over an empty directory: that is exchanged, then moved away from the old name. Where it
 /// cannot be kept, it is removed as usual.
 fn over_directory<'a>(
-    naming: &mut Naming<'a>,
+    naming: &mut NameChange<'a>,
     victim: &'a OwnInode,
     old: &OwnDentry,
     new: &'a OwnDentry,
@@ -375,7 +375,7 @@ fn make(
     refuse_hidden(dentry)?;
     let mount = dir.mount();
     let spare = OwnInode::spare(dir.superblock())?;
-    let naming = Naming::begin(dir, op, dentry.name())?;
+    let naming = NameChange::begin(dir, op, dentry.name())?;
     let _changing = dentry.begin_change();
     let lower = mount.with_room(Payer::New(dentry.parent().lower()?), || {
         let _write = mount.lower().want_write()?;
@@ -418,7 +418,7 @@ fn remove(
     let mount = dir.mount();
     // Deleting always works; what cannot be told now is told when the object is used next.
     let is_known = backup::load(inode).is_ok();
-    let mut naming = Naming::begin(dir, op, dentry.name())?;
+    let mut naming = NameChange::begin(dir, op, dentry.name())?;
     let at = lower_name(dentry)?;
     let _changing = dentry.begin_change();
     let removed = naming.take_away(inode, (at.parent, at.name), &at, 0);

@@ -4,7 +4,7 @@
 
 use super::{Payer, Stack};
 use crate::{
-    backup::{self, Intent, Loses},
+    backup::{self, ObjectOperation, PreImage},
     history::line::Op,
     vfs::{
         c,
@@ -62,13 +62,13 @@ impl RangeHooks for Stack {
         let op = kind_of(mode);
         let end = at.saturating_add(count);
         let loses = match op {
-            Op::Punch | Op::Zero => Loses::Range(file.lower(), at, end),
+            Op::Punch | Op::Zero => PreImage::Range(file.lower(), at, end),
             // Everything behind moves. The inverse call would cost less than saving that, but it is
             // not atomic below: a power cut may leave it half done, and then only bytes help.
-            Op::Collapse | Op::Insert => Loses::Range(file.lower(), at, inode.size()),
-            _ => Loses::Holes(file.lower(), at, end),
+            Op::Collapse | Op::Insert => PreImage::Range(file.lower(), at, inode.size()),
+            _ => PreImage::Holes(file.lower(), at, end),
         };
-        let pending = Intent {
+        let pending = ObjectOperation {
             inode,
             open: Some(file.open()),
             op,
@@ -173,13 +173,13 @@ fn splice_once(
     }
     let at = u64::try_from(*pos).map_err(|_| EINVAL)?;
     let length = length.min(SPLICE);
-    let pending = Intent {
+    let pending = ObjectOperation {
         inode,
         open: Some(file.open()),
         op: Op::Write,
         at,
         length: length as u64,
-        loses: Loses::Range(file.lower(), at, at.saturating_add(length as u64)),
+        loses: PreImage::Range(file.lower(), at, at.saturating_add(length as u64)),
         durable: inode.is_sync() || file.flags() & c::O_DSYNC != 0,
         is_direct: false,
     }
@@ -226,13 +226,13 @@ fn overwrite(
     inode.refuse_immutable()?;
     to.remove_privileges()?;
     let at = u64::try_from(pos).map_err(|_| EINVAL)?;
-    let pending = Intent {
+    let pending = ObjectOperation {
         inode,
         open: Some(to.open()),
         op,
         at,
         length,
-        loses: Loses::Range(to.lower(), at, at.saturating_add(length)),
+        loses: PreImage::Range(to.lower(), at, at.saturating_add(length)),
         durable: inode.is_sync() || to.flags() & c::O_DSYNC != 0,
         is_direct: false,
     }

@@ -5,7 +5,7 @@
 use super::{Payer, Stack};
 use crate::vfs::error::ENODATA;
 use crate::{
-    backup::{Intent, Loses, Wanted},
+    backup::{AttributeSet, ObjectOperation, PreImage},
     history::line::Op,
     vfs::{dentry::OwnDentry, inode::OwnInode, table::inode::XattrHooks, task, xattr}, //
 };
@@ -50,17 +50,17 @@ impl XattrHooks for Stack {
         }
         let mount = inode.mount();
         let lower = dentry.lower()?;
-        let pending = Intent {
+        let pending = ObjectOperation {
             inode,
             open: None,
             op: Op::Setxattr,
             at: 0,
             length: 0,
-            loses: Loses::Attributes(
+            loses: PreImage::Attributes(
                 lower,
-                Wanted {
+                AttributeSet {
                     xattr: Some(name),
-                    ..Wanted::default()
+                    ..AttributeSet::default()
                 },
             ),
             durable: false,

@@ -4,7 +4,7 @@
 
 use super::{apply::GroupRevertError, Group, Member, Outcome};
 use crate::{
-    backup::{self, Saved, Subject},
+    backup::{self, LineSubject, Saved},
     history::{
         line::{Op, Pos},
         plan::OnForeign, //
@@ -51,7 +51,7 @@ impl Group<'_> {
         opened.known(ground, &mut state)?;
         let seq = if member.is_on_names {
             let taken = self.names(member, state.head, &mut refuse)?;
-            let subject = Subject {
+            let subject = LineSubject {
                 mount: ground.mount,
                 inode: &opened.inode,
                 open: None,
@@ -120,7 +120,7 @@ impl Group<'_> {
 
     fn close_one(&self, member: &Member, end: Op, seq: u64) -> Result {
         let opened = self.ground.open(member.object).map_err(|r| r.error)?;
-        let subject = Subject {
+        let subject = LineSubject {
             mount: self.ground.mount,
             inode: &opened.inode,
             open: None,

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 
 // For mutants: operations that go through with nothing saved and no line.
-impl<'a> Intent<'a> {
-    pub(crate) fn pass(self) -> Result<Pending<'a>> {
-        Ok(Pending(None))
+impl<'a> ObjectOperation<'a> {
+    pub(crate) fn pass(self) -> Result<PreparedOperation<'a>> {
+        Ok(PreparedOperation(None))
     }
 
     pub(crate) fn pass_around(self, change: impl FnOnce() -> Result<usize>) -> Result<usize> {
         change()
     }
 
-    pub(crate) fn pass_if(self, passes: bool) -> Result<Pending<'a>> {
+    pub(crate) fn pass_if(self, passes: bool) -> Result<PreparedOperation<'a>> {
         if passes {
             self.pass()
         } else {
@@ -18,7 +18,7 @@ impl<'a> Intent<'a> {
         }
     }
 
-    pub(crate) fn pass_as(self, op: Op) -> Result<Pending<'a>> {
+    pub(crate) fn pass_as(self, op: Op) -> Result<PreparedOperation<'a>> {
         let passes = self.op == op;
         self.pass_if(passes)
     }

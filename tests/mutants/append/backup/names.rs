@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 // For mutants: changes of names that go through with nothing kept and no line.
-impl<'a> Naming<'a> {
+impl<'a> NameChange<'a> {
     pub(crate) fn pass() -> Result<Self> {
         Ok(Self(None))
     }
