@@ -9,7 +9,7 @@
 //! back before that one is gone.
 
 use super::{
-    keep::Handle,
+    keep::FileHandle,
     lines::{load_unchecked, place_by},
     note_change, LineSubject, OperationArgs,
 };
@@ -94,7 +94,7 @@ struct Adoption<'a> {
 }
 
 /// A name that was lost.
-struct Lost<'a> {
+struct LostName<'a> {
     place: &'a Place,
     orphan: &'a Orphan<'a>,
     victim: &'a Inode,
@@ -118,7 +118,7 @@ impl Adoption<'_> {
         let parent = self.parent(orphan.parent)?;
         let dir = OwnInode::obtain(self.sb, parent.inode().ok_or(ESTALE)?)?;
         let _lock = dir.lock_as_parent();
-        let lost = Lost {
+        let lost = LostName {
             place,
             orphan: &orphan,
             victim,
@@ -131,15 +131,15 @@ impl Adoption<'_> {
         };
         let mut old = [0; NAME_MAX];
         match self.name_before(&lost, node.id(), &mut old)? {
-            Before::This => self.removed(&lost),
-            Before::Other(old) if orphan.cause == Cause::Replacement => {
+            PreviousName::This => self.removed(&lost),
+            PreviousName::Other(old) if orphan.cause == Cause::Replacement => {
                 self.replaced(&lost, &node, old)
             }
-            Before::Other(old) => {
+            PreviousName::Other(old) => {
                 self.removed(&lost)?;
                 self.renamed(&lost, &node, old)
             }
-            Before::None => {
+            PreviousName::None => {
                 self.removed(&lost)?;
                 self.bound(&lost, &node)
             }
@@ -175,7 +175,7 @@ impl Adoption<'_> {
     }
 
     /// The object that the name was bound to next: it lost the name later, or has it now.
-    fn bound_next(&self, lost: &Lost<'_>, later: &[Found]) -> Result<Option<ARef<Inode>>> {
+    fn bound_next(&self, lost: &LostName<'_>, later: &[Found]) -> Result<Option<ARef<Inode>>> {
         for (place, entry) in later {
             let mut handle = [0; HANDLE_MAX];
             let Some(orphan) = Orphan::parse(entry.bytes(), &mut handle) else {
@@ -190,17 +190,17 @@ impl Adoption<'_> {
         Ok(lower.inode().map(Inode::get))
     }
 
-    fn look_up(&self, lost: &Lost<'_>, name: &[u8]) -> Result<ARef<Dentry>> {
+    fn look_up(&self, lost: &LostName<'_>, name: &[u8]) -> Result<ARef<Dentry>> {
         name::look_up(self.mount.lower(), lost.parent, name)
     }
 
     /// The name that an object had in the directory, by the directory's newest line that gave it one.
     fn name_before<'b>(
         &self,
-        lost: &Lost<'_>,
+        lost: &LostName<'_>,
         node: ObjectId,
         buf: &'b mut [u8; NAME_MAX],
-    ) -> Result<Before<'b>> {
+    ) -> Result<PreviousName<'b>> {
         let mut text = KVec::with_capacity(MAX_LINE, GFP_KERNEL)?;
         text.resize(MAX_LINE, 0, GFP_KERNEL)?;
         let mut next = self.journal.last_line(lost.dir.id())?;
@@ -213,27 +213,32 @@ impl Adoption<'_> {
                 found => found?,
             };
             match found {
-                Given::Name(encoded) => {
+                RecordedName::Name(encoded) => {
                     let len = decode_percent(encoded, buf).ok_or(EUCLEAN)?;
                     let old = buf.get(..len).ok_or(EUCLEAN)?;
                     if old == lost.name {
-                        return Ok(Before::This);
+                        return Ok(PreviousName::This);
                     }
                     let is_free = self.look_up(lost, old)?.inode().is_none();
                     return Ok(if is_free {
-                        Before::Other(old)
+                        PreviousName::Other(old)
                     } else {
-                        Before::None
+                        PreviousName::None
                     });
                 }
-                Given::Before(before) => next = before.filter(|before| *before < at),
+                RecordedName::Earlier(before) => next = before.filter(|before| *before < at),
             }
         }
-        Ok(Before::None)
+        Ok(PreviousName::None)
     }
 
     /// The name that the line at `at` gave an object, if it did.
-    fn name_given<'t>(&self, at: Pos, node: ObjectId, text: &'t mut [u8]) -> Result<Given<'t>> {
+    fn name_given<'t>(
+        &self,
+        at: Pos,
+        node: ObjectId,
+        text: &'t mut [u8],
+    ) -> Result<RecordedName<'t>> {
         let len = self.journal.read_line(at, text)?;
         let line = Line::parse(text.get(..len).ok_or(EUCLEAN)?, None).map_err(|_| EUCLEAN)?;
         let given = match line.op {
@@ -242,13 +247,13 @@ impl Adoption<'_> {
             _ => None,
         };
         Ok(match given.filter(|_| line.node == Some(node)) {
-            Some(name) => Given::Name(name),
-            None => Given::Before(line.prev),
+            Some(name) => RecordedName::Name(name),
+            None => RecordedName::Earlier(line.prev),
         })
     }
 
     /// The object was removed.
-    fn removed(&self, lost: &Lost<'_>) -> Result {
+    fn removed(&self, lost: &LostName<'_>) -> Result {
         let op = if lost.victim.is_directory() {
             Op::Rmdir
         } else {
@@ -261,7 +266,7 @@ impl Adoption<'_> {
     }
 
     /// `node`, called `old` before, was renamed over the object.
-    fn replaced(&self, lost: &Lost<'_>, node: &Inode, old: &[u8]) -> Result {
+    fn replaced(&self, lost: &LostName<'_>, node: &Inode, old: &[u8]) -> Result {
         self.place(lost, Op::Rename, |draft| {
             lost.describe(draft);
             draft.name(old).node(node.id());
@@ -271,7 +276,7 @@ impl Adoption<'_> {
 
     /// `node`, called `old` before, was renamed when the object was gone. A line of a link would lose
     /// the old name: to take a link back is to remove the new one.
-    fn renamed(&self, lost: &Lost<'_>, node: &Inode, old: &[u8]) -> Result {
+    fn renamed(&self, lost: &LostName<'_>, node: &Inode, old: &[u8]) -> Result {
         self.place(lost, Op::Rename, |draft| {
             draft.undo(Undo::None);
             draft.name(old).node(node.id()).to(lost.name);
@@ -279,7 +284,7 @@ impl Adoption<'_> {
     }
 
     /// `node` got the name; where it had another before, that was in another directory.
-    fn bound(&self, lost: &Lost<'_>, node: &Inode) -> Result {
+    fn bound(&self, lost: &LostName<'_>, node: &Inode) -> Result {
         let op = if node.is_directory() {
             Op::Mkdir
         } else {
@@ -292,7 +297,7 @@ impl Adoption<'_> {
     }
 
     /// Places a line of the directory; who mounts has not done what it tells.
-    fn place(&self, lost: &Lost<'_>, op: Op, fill: impl Fn(&mut LineDraft<'_>)) -> Result {
+    fn place(&self, lost: &LostName<'_>, op: Op, fill: impl Fn(&mut LineDraft<'_>)) -> Result {
         let subject = LineSubject {
             mount: self.mount,
             inode: lost.dir,
@@ -317,12 +322,12 @@ impl Adoption<'_> {
     }
 }
 
-impl Lost<'_> {
+impl LostName<'_> {
     /// Where the object is.
     fn describe(&self, draft: &mut LineDraft<'_>) {
         draft.undo(Undo::None).kept(self.place.segment());
         if !self.victim.is_directory() {
-            if let Some(handle) = Handle::of_lower(self.victim) {
+            if let Some(handle) = FileHandle::of_lower(self.victim) {
                 handle.describe(draft);
             }
         }
@@ -330,7 +335,7 @@ impl Lost<'_> {
 }
 
 /// A name that an object had before, in the same directory.
-enum Before<'a> {
+enum PreviousName<'a> {
     /// None that is known.
     None,
     /// The very name: the line of that is there.
@@ -340,9 +345,9 @@ enum Before<'a> {
 }
 
 /// What a line says about an object's name.
-enum Given<'a> {
+enum RecordedName<'a> {
     /// It gave the object this one, percent-encoded.
     Name(&'a [u8]),
     /// Nothing; the line before may.
-    Before(Option<Pos>),
+    Earlier(Option<Pos>),
 }

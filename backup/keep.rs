@@ -29,22 +29,22 @@ use crate::{
 use kernel::{prelude::*, sync::Arc};
 
 /// What became of an object that an operation takes a name from.
-pub(crate) enum Parting<'a> {
+pub(crate) enum VictimState<'a> {
     /// It has other names; its file handle tells which object it is.
-    Named(&'a OwnInode),
+    Linked(&'a OwnInode),
     /// It is kept. Dropping this takes a name that was added back, unless the operation happened.
-    Kept(Kept<'a>),
+    Orphan(NewOrphan<'a>),
     /// It is not kept; the word goes into the line's `why=`.
-    Lost(&'static str),
+    Uncaptured(&'static str),
 }
 
 /// A file handle: its type byte, then its bytes.
-pub(super) struct Handle {
+pub(super) struct FileHandle {
     bytes: [u8; HANDLE_MAX],
     len: usize,
 }
 
-impl Handle {
+impl FileHandle {
     #[inline]
     fn of(object: &OwnInode) -> Option<Self> {
         Self::of_lower(object.lower())
@@ -92,7 +92,7 @@ pub(crate) struct LastName<'a> {
 }
 
 /// An object that the history has a name for.
-pub(crate) struct Kept<'a> {
+pub(crate) struct NewOrphan<'a> {
     mount: &'a Mount,
     journal: &'a Journal,
     victim: &'a OwnInode,
@@ -107,7 +107,7 @@ pub(crate) struct Kept<'a> {
     is_linked: bool,
 }
 
-impl Kept<'_> {
+impl NewOrphan<'_> {
     /// The segment that it is kept with.
     pub(crate) fn segment(&self) -> u64 {
         self.place.segment()
@@ -121,10 +121,10 @@ impl Kept<'_> {
     /// Writes the name of the object's entry.
     #[inline(never)]
     fn write_entry(&self, entry: &mut EntryName) {
-        let parent = self.last.parent.inode().and_then(Handle::of_lower);
+        let parent = self.last.parent.inode().and_then(FileHandle::of_lower);
         let orphan = Orphan {
             object: self.victim.id(),
-            parent: parent.as_ref().map(Handle::whole).unwrap_or_default(),
+            parent: parent.as_ref().map(FileHandle::whole).unwrap_or_default(),
             uid: self.uid,
             seq: self.seq,
             cause: self.last.cause,
@@ -146,8 +146,8 @@ impl Kept<'_> {
     }
 
     /// For when it has a name again, and another one is to come back. Directories have only one.
-    fn handle(&self) -> Option<Handle> {
-        (!self.victim.is_directory()).then(|| Handle::of(self.victim))?
+    fn handle(&self) -> Option<FileHandle> {
+        (!self.victim.is_directory()).then(|| FileHandle::of(self.victim))?
     }
 
     /// The operation has happened. The victim is locked.
@@ -162,7 +162,7 @@ impl Kept<'_> {
     }
 }
 
-impl Drop for Kept<'_> {
+impl Drop for NewOrphan<'_> {
     fn drop(&mut self) {
         if !self.is_linked {
             return;
@@ -179,28 +179,28 @@ impl Drop for Kept<'_> {
     }
 }
 
-impl Parting<'_> {
+impl VictimState<'_> {
     /// The operation has happened. The victim is locked.
     pub(crate) fn settle(&mut self) {
-        if let Self::Kept(kept) = self {
+        if let Self::Orphan(kept) = self {
             kept.stay();
         }
     }
 
     /// What a usual line tells: the segment that the object is kept with, and its file handle. `None`:
     /// it takes another one.
-    pub(super) fn usual(&self) -> Option<(Option<u64>, Option<Handle>)> {
+    pub(super) fn usual(&self) -> Option<(Option<u64>, Option<FileHandle>)> {
         match self {
-            Self::Named(object) => Handle::of(object).map(|handle| (None, Some(handle))),
-            Self::Kept(kept) => Some((Some(kept.segment()), kept.handle())),
-            Self::Lost(_) => None,
+            Self::Linked(object) => FileHandle::of(object).map(|handle| (None, Some(handle))),
+            Self::Orphan(kept) => Some((Some(kept.segment()), kept.handle())),
+            Self::Uncaptured(_) => None,
         }
     }
 
     /// Adds what the line has to tell.
     pub(crate) fn describe(&self, draft: &mut LineDraft<'_>) {
         match self {
-            Self::Named(object) => match Handle::of(object) {
+            Self::Linked(object) => match FileHandle::of(object) {
                 Some(handle) => {
                     draft.undo(Undo::None);
                     handle.describe(draft);
@@ -209,13 +209,13 @@ impl Parting<'_> {
                     draft.undo(Undo::Lost).why("nohandle");
                 }
             },
-            Self::Kept(kept) => {
+            Self::Orphan(kept) => {
                 draft.undo(Undo::None).kept(kept.segment());
                 if let Some(handle) = kept.handle() {
                     handle.describe(draft);
                 }
             }
-            Self::Lost(why) => {
+            Self::Uncaptured(why) => {
                 draft.undo(Undo::Lost).why(why);
             }
         }
@@ -230,9 +230,9 @@ pub(crate) fn object<'a>(
     victim: &'a OwnInode,
     last: LastName<'a>,
     lower: &Dentry,
-) -> Result<Parting<'a>> {
+) -> Result<VictimState<'a>> {
     if victim.lower().links() > 1 {
-        return Ok(Parting::Named(victim));
+        return Ok(VictimState::Linked(victim));
     }
     let mut kept = begin(mount, journal, victim, (last, lower), Room::Operation)?;
     let _kernel = AsKernel::new();
@@ -244,7 +244,7 @@ pub(crate) fn object<'a>(
     })?;
     // From here on there is something to take back.
     kept.is_linked = true;
-    Ok(Parting::Kept(kept))
+    Ok(VictimState::Orphan(kept))
 }
 
 /// Moves an object from its place to what is kept: that is how a last name
@@ -264,7 +264,7 @@ pub(crate) fn away<'a>(
     at: &LowerName<'_>,
     flags: u32,
     room: Room,
-) -> Result<Parting<'a>> {
+) -> Result<VictimState<'a>> {
     let lower = at.dentry;
     let mut kept = begin(mount, journal, victim, (last, lower), room)?;
     let _kernel = AsKernel::new();
@@ -300,7 +300,7 @@ pub(crate) fn away<'a>(
             let _write = mount.lower().want_write()?;
             Locked::to_remove(mount.lower(), at)?.unlink()
         })?;
-        return Ok(Parting::Kept(kept));
+        return Ok(VictimState::Orphan(kept));
     }
     // Somebody may have come behind us in between.
     if let Err(e) = inside.as_ref().map_or(Ok(()), refuse_full) {
@@ -323,7 +323,7 @@ pub(crate) fn away<'a>(
         kept.place.dir().unlink(name.bytes())?;
         return Err(e);
     }
-    Ok(Parting::Kept(kept))
+    Ok(VictimState::Orphan(kept))
 }
 
 /// Puts right what a power cut left between the two steps of a rename over an object: it is kept, and
@@ -408,11 +408,11 @@ fn begin<'a>(
     victim: &'a OwnInode,
     (last, lower): (LastName<'a>, &Dentry),
     room: Room,
-) -> Result<Kept<'a>> {
+) -> Result<NewOrphan<'a>> {
     let bytes = mount.lower().bytes_of(lower);
     journal.admit_kept(bytes, room)?;
     let (place, seq) = with_room(mount, room, || journal.kept_now(victim.id()))?;
-    Ok(Kept {
+    Ok(NewOrphan {
         mount,
         journal,
         victim,

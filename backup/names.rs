@@ -3,7 +3,7 @@
 //! Operations on names: a line in the directory's chain for each.
 
 use super::{
-    keep::{self, Handle, LastName, Parting},
+    keep::{self, FileHandle, LastName, VictimState},
     lines::{self, NameFields},
     place,
     policy::{allow, CaptureFailure},
@@ -44,7 +44,7 @@ pub(crate) struct NameRecord<'a> {
     op: Op,
     name: &'a [u8],
     /// What becomes of the object that loses the name.
-    parting: Option<Parting<'a>>,
+    parting: Option<VictimState<'a>>,
     /// The old state that is lost if the operation happens.
     loss: Option<CaptureFailure>,
 }
@@ -111,7 +111,7 @@ impl<'a> NameChange<'a> {
             return Ok(false);
         };
         let parting = if !victim.is_directory() && victim.lower().links() > 1 {
-            Parting::Named(victim)
+            VictimState::Linked(victim)
         } else {
             let cause = match record.op {
                 Op::Rename => Cause::Replacement,
@@ -141,7 +141,7 @@ impl<'a> NameChange<'a> {
                 parting => parting?,
             }
         };
-        let is_gone = matches!(parting, Parting::Kept(_));
+        let is_gone = matches!(parting, VictimState::Orphan(_));
         record.parting = Some(parting);
         Ok(is_gone)
     }
@@ -203,19 +203,19 @@ fn frees(op: Op) -> bool {
 
 impl<'a> NameRecord<'a> {
     /// How an object is kept, or what the mount's policy makes of the failure.
-    fn by_policy(&mut self, parting: Result<Parting<'a>>) -> Result<Parting<'a>> {
+    fn by_policy(&mut self, parting: Result<VictimState<'a>>) -> Result<VictimState<'a>> {
         parting.or_else(|e| {
             let loss = allow(self.mount, e, frees(self.op))?;
             self.loss = Some(loss);
-            Ok(Parting::Lost(loss.why()))
+            Ok(VictimState::Uncaptured(loss.why()))
         })
     }
 
     /// The object is not kept, whatever the policy says.
-    fn give_up(&mut self, error: Error) -> Parting<'a> {
+    fn give_up(&mut self, error: Error) -> VictimState<'a> {
         let loss = CaptureFailure(error);
         self.loss = Some(loss);
-        Parting::Lost(loss.why())
+        VictimState::Uncaptured(loss.why())
     }
 
     /// The operation has happened.
@@ -259,7 +259,7 @@ impl<'a> NameRecord<'a> {
             name: self.name,
             node,
             kept,
-            handle: handle.as_ref().map(Handle::parts),
+            handle: handle.as_ref().map(FileHandle::parts),
         };
         let mut state = self.dir.object().state.lock();
         lines::place_name(&subject, &mut state, &mut self.room, &what, &named).is_some()

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     backup::{
         self,
-        keep::{self, LastName, Parting},
+        keep::{self, LastName, VictimState},
     },
     history::{
         journal::Journal,
@@ -120,7 +120,7 @@ impl Names<'_> {
         let at = self.lower_name(&lower, name);
         let mut parting = if !inode.is_directory() && inode.lower().links() > 1 {
             self.change_below(|mount| Locked::to_remove(mount, &at)?.unlink())?;
-            Parting::Named(&inode)
+            VictimState::Linked(&inode)
         } else {
             let last = LastName {
                 parent: self.lower,
@@ -131,7 +131,7 @@ impl Names<'_> {
         };
         parting.settle();
         let kept = match &parting {
-            Parting::Kept(kept) => Some((kept.segment(), kept.bytes())),
+            VictimState::Orphan(kept) => Some((kept.segment(), kept.bytes())),
             _ => None,
         };
         backup::touched_below(&inode, &lower);
@@ -166,8 +166,8 @@ impl Names<'_> {
     pub(super) fn restore(&self, name: &[u8], victim: &Victim<'_>) -> Outcome {
         let sb = self.dir.superblock();
         match find_victim(sb, self.journal, victim, self.lower)? {
-            Whereabouts::Kept(dir, kept) => self.take_from_kept(name, &dir, &kept),
-            Whereabouts::Named(lower) => self.link(name, &lower),
+            VictimLocation::Orphan(dir, kept) => self.take_from_kept(name, &dir, &kept),
+            VictimLocation::Linked(lower) => self.link(name, &lower),
         }
     }
 
@@ -357,11 +357,11 @@ impl Names<'_> {
 }
 
 /// Where an object is that lost a name.
-pub(super) enum Whereabouts {
+pub(super) enum VictimLocation {
     /// It is kept: the directory, and its name there.
-    Kept(Dir, ARef<Dentry>),
+    Orphan(Dir, ARef<Dentry>),
     /// It has other names.
-    Named(ARef<Dentry>),
+    Linked(ARef<Dentry>),
 }
 
 /// Looks for an object that lost a name, by what the line of that says. `Trimmed`: it was kept, and is
@@ -371,11 +371,11 @@ pub(super) fn find_victim(
     journal: &Journal,
     victim: &Victim<'_>,
     beside: &Dentry,
-) -> Outcome<Whereabouts> {
+) -> Outcome<VictimLocation> {
     if let Some((dir, lower)) = kept(journal, victim.object, victim.kept)? {
-        return Ok(Whereabouts::Kept(dir, lower));
+        return Ok(VictimLocation::Orphan(dir, lower));
     }
-    named_victim(sb, journal, victim, beside).map(Whereabouts::Named)
+    named_victim(sb, journal, victim, beside).map(VictimLocation::Linked)
 }
 
 /// Looks for one of the other names of an object that lost one in the directory `beside`. The refusals are
@@ -394,7 +394,7 @@ pub(super) fn named_victim(
 }
 
 /// What is kept: the directory, and its name there.
-pub(super) type KeptEntry = Option<(Dir, ARef<Dentry>)>;
+pub(super) type OrphanEntry = Option<(Dir, ARef<Dentry>)>;
 
 /// Whether such an object is there, wherever. The refusals are those of [`find_victim`].
 pub(super) fn is_there(

@@ -461,7 +461,7 @@ impl<'a> Rehearsal<'a> {
     }
 
     #[inline(never)]
-    fn kept(&self, what: &Whereto<'_>) -> Result<binding::KeptEntry> {
+    fn kept(&self, what: &Whereto<'_>) -> Result<binding::OrphanEntry> {
         let segment = match what {
             Whereto::Victim(victim) => victim.kept,
             Whereto::Told(_) => None,
