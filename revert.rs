@@ -50,11 +50,11 @@ use content::Content;
 use core::cell::Cell;
 use gather::{refuse, Choice};
 use kernel::prelude::*;
-use names::Names;
+use names::NamesRevert;
 pub(crate) use recover::{withdraw_last, withdraw_unfinished};
-use rights::{inverse::Asking, Caller, Rights};
+use rights::{inverse::PermissionCheck, Caller, Rights};
 use steps::{is_on_names, Lines};
-use taken::Taken;
+use taken::NameOperations;
 
 /// Why a revert was refused. Nothing was changed.
 pub(crate) struct Refusal {
@@ -438,9 +438,9 @@ impl Revert<'_> {
 
     /// The newest `count` operations, which must all be on names. The directory is locked.
     #[inline(never)]
-    fn newest_names(&self, count: u64) -> Result<Taken, Refusal> {
+    fn newest_names(&self, count: u64) -> Result<NameOperations, Refusal> {
         let head = self.inode.object().state.lock().head;
-        let taken = Taken::gather(self.journal, self.inode.id(), head, count, |_| true)?;
+        let taken = NameOperations::gather(self.journal, self.inode.id(), head, count, |_| true)?;
         if taken.count() != count {
             // Somebody came in between.
             return Err(Refusal::new(Reason::Conflict, 0));
@@ -451,8 +451,12 @@ impl Revert<'_> {
     /// Takes operations on names back. The directory is locked, and so is `other`, the one at the
     /// other end of a rename.
     #[inline(never)]
-    fn take_back_names(&self, taken: &Taken, other: Option<&Names<'_>>) -> Result<(), Refusal> {
-        let names = Names {
+    fn take_back_names(
+        &self,
+        taken: &NameOperations,
+        other: Option<&NamesRevert<'_>>,
+    ) -> Result<(), Refusal> {
+        let names = NamesRevert {
             mount: self.inode.mount(),
             journal: self.journal,
             dir: self.inode,
@@ -485,8 +489,8 @@ impl Revert<'_> {
     }
 
     /// Who is asked about steps on names.
-    fn asking(&self) -> Option<Asking<'_>> {
-        Some(Asking {
+    fn asking(&self) -> Option<PermissionCheck<'_>> {
+        Some(PermissionCheck {
             file: self.file,
             rights: true,
         })

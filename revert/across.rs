@@ -3,7 +3,7 @@
 //! Taking back a rename between two directories: both are locked as for any rename.
 
 use super::{
-    names::{decode, directory, Names, NAME},
+    names::{decode, directory, NamesRevert, NAME},
     rights::Caller,
     steps::Lines,
     Refusal, Revert,
@@ -22,7 +22,7 @@ use crate::{
 use kernel::{prelude::*, sync::aref::ARef};
 
 /// The other directory.
-struct Other {
+struct PeerDirectory {
     inode: ARef<OwnInode>,
     dentry: ARef<OwnDentry>,
 }
@@ -60,11 +60,11 @@ pub(super) fn take_back(revert: &Revert<'_>) -> Result<(), Refusal> {
     };
     let lower = directory(mount, &parent.ok_or(EINVAL)?)?;
     let other = other(revert, &parent.ok_or(EINVAL)?)?;
-    let there = End {
+    let there = RenameEnd {
         dentry: Some(&other.dentry),
         lower: &lower,
     };
-    let here = End {
+    let here = RenameEnd {
         dentry: Some(revert.file.dentry()),
         lower: revert.file.lower_name(),
     };
@@ -78,7 +78,7 @@ pub(super) fn take_back(revert: &Revert<'_>) -> Result<(), Refusal> {
     if !Caller::new(revert.file, revert.journal).reaches_names_in(&lower)? {
         return Err(Refusal::new(Reason::NotOwner, taken.newest));
     }
-    let names = Names {
+    let names = NamesRevert {
         mount,
         journal: revert.journal,
         dir: &other.inode,
@@ -95,7 +95,7 @@ pub(super) fn take_back(revert: &Revert<'_>) -> Result<(), Refusal> {
 
 /// A directory at one end of a rename.
 #[derive(Clone, Copy)]
-pub(super) struct End<'a> {
+pub(super) struct RenameEnd<'a> {
     /// Our name for it, if it can be seen.
     pub(super) dentry: Option<&'a OwnDentry>,
     pub(super) lower: &'a Dentry,
@@ -104,8 +104,8 @@ pub(super) struct End<'a> {
 /// Locks two directories for a rename of what the first one has under a name to a name in the second
 /// one; `None`: one of them cannot be seen, so that nobody else is there.
 pub(super) fn lock(
-    (from, name): (End<'_>, &[u8]),
-    (to, new): (End<'_>, &[u8]),
+    (from, name): (RenameEnd<'_>, &[u8]),
+    (to, new): (RenameEnd<'_>, &[u8]),
     flags: u32,
 ) -> Result<Option<Renaming>, Refusal> {
     let (Some(source), Some(target)) = (from.dentry, to.dentry) else {
@@ -122,12 +122,12 @@ pub(super) fn lock(
     }
 }
 
-fn other(revert: &Revert<'_>, parent: &Directory<'_>) -> Result<Other, Refusal> {
+fn other(revert: &Revert<'_>, parent: &Directory<'_>) -> Result<PeerDirectory, Refusal> {
     let sb = revert.inode.superblock();
     let lower = directory(revert.inode.mount(), parent)?;
     let dentry = OwnDentry::of_lower(sb, &lower).map_err(|_| conflict(0))?;
     let inode = dentry.existing()?.hold();
-    Ok(Other { inode, dentry })
+    Ok(PeerDirectory { inode, dentry })
 }
 
 fn conflict(seq: u64) -> Refusal {

@@ -5,7 +5,7 @@
 
 use super::{
     found,
-    names::{Names, Outcome},
+    names::{NamesRevert, Outcome},
     steps::Lines,
     Refusal,
 };
@@ -40,13 +40,13 @@ use kernel::{prelude::*, sync::aref::ARef};
 const LONG: usize = 64;
 
 /// An object that a name was taken from.
-pub(super) struct Gone {
+pub(super) struct UnlinkedObject {
     inode: ARef<Inode>,
     /// With which segment it is kept, and how many bytes were counted for it; `None`: it has other names.
     kept: Option<(u64, u64)>,
 }
 
-impl Gone {
+impl UnlinkedObject {
     /// Where it is kept: the segment, and which object it is; and how many bytes were counted for it.
     pub(super) fn kept(&self) -> Option<(u64, ObjectId, u64)> {
         let (segment, bytes) = self.kept?;
@@ -54,7 +54,7 @@ impl Gone {
     }
 }
 
-impl Names<'_> {
+impl NamesRevert<'_> {
     /// Whether a name is bound to an object.
     pub(super) fn is_bound(&self, name: &[u8], node: ObjectId) -> Result<bool> {
         let lower = name::look_up(self.mount.lower(), self.lower, name)?;
@@ -104,7 +104,7 @@ impl Names<'_> {
     }
 
     /// Takes a name away; its object is kept if it has no other.
-    pub(super) fn remove(&self, name: &[u8], node: ObjectId) -> Outcome<Gone> {
+    pub(super) fn remove(&self, name: &[u8], node: ObjectId) -> Outcome<UnlinkedObject> {
         let lower = self.bound(name, Some(node))?;
         let inode = self.own(&lower)?;
         if let Some(asking) = self.asking {
@@ -143,14 +143,19 @@ impl Names<'_> {
         if let Some(child) = &cached {
             child.removed();
         }
-        Ok(Gone {
+        Ok(UnlinkedObject {
             inode: inode.lower().get(),
             kept,
         })
     }
 
     /// Undoes [`Self::remove`]; without `gone`, that was done before a crash.
-    pub(super) fn put_back(&self, name: &[u8], node: ObjectId, gone: Option<&Gone>) -> Outcome {
+    pub(super) fn put_back(
+        &self,
+        name: &[u8],
+        node: ObjectId,
+        gone: Option<&UnlinkedObject>,
+    ) -> Outcome {
         let segment = gone.and_then(|gone| Some(gone.kept?.0));
         if let Some((dir, kept)) = kept(self.journal, node, segment)? {
             return self.take_from_kept(name, &dir, &kept);
@@ -257,7 +262,7 @@ impl Names<'_> {
     /// Moves a name of another directory, or of this one, to a free name here.
     pub(super) fn move_here(
         &self,
-        other: &Names<'_>,
+        other: &NamesRevert<'_>,
         from: &[u8],
         to: &[u8],
         node: ObjectId,
@@ -305,7 +310,7 @@ impl Names<'_> {
     pub(super) fn exchange(
         &self,
         (name, node): (&[u8], Option<ObjectId>),
-        other: &Names<'_>,
+        other: &NamesRevert<'_>,
         (second_name, second_node): (&[u8], Option<ObjectId>),
     ) -> Outcome {
         let first = self.bound(name, node)?;
@@ -423,32 +428,32 @@ fn missing(victim: &Victim<'_>) -> Refusal {
 }
 
 /// What became of an object that lines tell of.
-pub(super) enum Told {
+pub(super) enum ObjectLookup {
     /// It is there; its lower name.
-    There(ARef<Dentry>),
+    Found(ARef<Dentry>),
     /// It is gone.
     Gone,
     /// It is gone, and has never had a name: nobody can miss it.
     Unnamed,
 }
 
-impl Told {
+impl ObjectLookup {
     /// The lower name, if it is there.
     pub(super) fn there(self) -> Outcome<ARef<Dentry>> {
         match self {
-            Self::There(lower) => Ok(lower),
+            Self::Found(lower) => Ok(lower),
             Self::Gone | Self::Unnamed => Err(Refusal::new(Reason::Gone, 0)),
         }
     }
 }
 
 /// Looks for an object by the newest file handle that its lines tell. `Trimmed`: that line was dropped.
-pub(super) fn told(sb: &SuperBlock, journal: &Journal, object: ObjectId) -> Outcome<Told> {
+pub(super) fn told(sb: &SuperBlock, journal: &Journal, object: ObjectId) -> Outcome<ObjectLookup> {
     let mut lines = Lines::new(journal)?;
     let next = journal.last_line(object)?;
     if next.is_none() {
         // Nothing was ever done to it, but for its names: it is kept, or nobody finds it.
-        return Ok(Told::Gone);
+        return Ok(ObjectLookup::Gone);
     }
     let mut handle = [0; HANDLE_MAX];
     let Some((len, is_unnamed)) = told_handle(&mut lines, next, &mut handle)? else {
@@ -457,9 +462,9 @@ pub(super) fn told(sb: &SuperBlock, journal: &Journal, object: ObjectId) -> Outc
     let handle = handle.get(..len).ok_or(EUCLEAN)?;
     Ok(
         match found::by_handle(sb, journal, (object, handle), None)? {
-            Some(lower) => Told::There(lower),
-            None if is_unnamed => Told::Unnamed,
-            None => Told::Gone,
+            Some(lower) => ObjectLookup::Found(lower),
+            None if is_unnamed => ObjectLookup::Unnamed,
+            None => ObjectLookup::Gone,
         },
     )
 }

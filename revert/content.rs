@@ -7,7 +7,7 @@ use super::{
     apply::{self, Target},
     attributes, close_intent,
     gather::{self, refuse, Choice, Gathered},
-    picks::{self, Picked, Told},
+    picks::{self, EncodedTargets, TargetSet},
     steps::{redone_by, Lines},
     ContentRevertError, Refusal,
 };
@@ -66,7 +66,7 @@ pub(super) struct Entry<'a> {
     /// How many members that has; of its first line.
     pub(super) members: Option<u64>,
     /// The numbers of what it takes back; `None`: it says where the walk goes on instead, behind that.
-    pub(super) picks: Option<Told<'a>>,
+    pub(super) picks: Option<EncodedTargets<'a>>,
 }
 
 impl Entry<'_> {
@@ -365,7 +365,7 @@ impl Content<'_> {
             }
             return gather::redo(self, &places, &numbers);
         }
-        let picked = Picked::of(self.journal, line)?;
+        let picked = TargetSet::of(self.journal, line)?;
         let count = line.count.ok_or(EUCLEAN)?;
         let choice = match &picked {
             Some(picked) => Choice::Listed(picked, count),

@@ -140,7 +140,7 @@ pub(super) fn name_by_lines(
 }
 
 /// What a line tells of where its object is.
-struct ToldPlace {
+struct RecordedLocation {
     prev: Option<Pos>,
     /// The handle of a directory; empty: it tells of none.
     handle: [u8; HANDLE_MAX],
@@ -149,12 +149,12 @@ struct ToldPlace {
 
 // Out of line: the line is not on the stack when the directory is looked for.
 #[inline(never)]
-fn told_place(lines: &mut Lines<'_>, at: Pos) -> Result<ToldPlace> {
+fn told_place(lines: &mut Lines<'_>, at: Pos) -> Result<RecordedLocation> {
     let line = lines.read(at)?;
-    ToldPlace::of(line.prev, at, line.inside)
+    RecordedLocation::of(line.prev, at, line.inside)
 }
 
-impl ToldPlace {
+impl RecordedLocation {
     fn of(prev: Option<Pos>, at: Pos, handle: Option<&[u8]>) -> Result<Self> {
         if prev.is_some_and(|prev| prev >= at) {
             return Err(EUCLEAN);
@@ -170,7 +170,7 @@ impl ToldPlace {
     }
 }
 
-impl Default for ToldPlace {
+impl Default for RecordedLocation {
     fn default() -> Self {
         Self {
             prev: None,
@@ -188,7 +188,7 @@ fn moved_to(
     directory: ObjectId,
     object: ObjectId,
     than: Pos,
-) -> Result<ToldPlace> {
+) -> Result<RecordedLocation> {
     let mut next = journal.last_line(directory)?;
     for _ in 0..MOST_LINES {
         let Some(at) = next.filter(|at| *at > than) else {
@@ -203,15 +203,15 @@ fn moved_to(
         }
         next = told.prev;
     }
-    Ok(ToldPlace::default())
+    Ok(RecordedLocation::default())
 }
 
 /// What a directory's line tells of where an object was moved to.
 #[inline(never)]
-fn told_move(lines: &mut Lines<'_>, at: Pos, object: ObjectId) -> Result<ToldPlace> {
+fn told_move(lines: &mut Lines<'_>, at: Pos, object: ObjectId) -> Result<RecordedLocation> {
     let line = lines.read(at)?;
     let is_it = line.op == Op::Rename && line.node == Some(object);
-    ToldPlace::of(line.prev, at, line.pfh.filter(|_| is_it))
+    RecordedLocation::of(line.prev, at, line.pfh.filter(|_| is_it))
 }
 
 /// The directory with this handle (hexadecimal), as a line tells it; `None`: it is gone, or none of the
@@ -248,9 +248,9 @@ pub(crate) fn kept_entry(
 }
 
 /// Names of a directory, and which of them may be those that are looked for.
-struct Names(KVVec<u8>);
+struct NameBuffer(KVVec<u8>);
 
-impl Names {
+impl NameBuffer {
     /// Adds a name. One that finds no memory is not found.
     fn push(&mut self, name: &[u8], is_wanted: bool) {
         let Ok(len) = u8::try_from(name.len()) else {
@@ -279,7 +279,7 @@ impl Names {
 /// about many objects of one directory does not list that for each of them.
 #[inline(never)]
 fn name_in(mount: &Mount, dir: &Dentry, inode: &Inode) -> Result<Option<ARef<Dentry>>> {
-    let mut names = Names(KVVec::new());
+    let mut names = NameBuffer(KVVec::new());
     let directory = dir.inode().ok_or(ENOENT)?.id();
     let range = mount.listings().next(directory);
     let (number, mut count) = (inode.number(), 0usize);

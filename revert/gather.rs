@@ -4,7 +4,7 @@
 
 use super::{
     content::Content,
-    picks::Picked,
+    picks::TargetSet,
     rights,
     staying::{attributes_of, Attribute, Mine, Staying},
     steps::{fate, is_on_names, Lines},
@@ -140,7 +140,7 @@ pub(super) enum Choice<'a> {
     /// Those with these numbers, the newest first; others of the same object may be taken back, too.
     These(&'a [u64], &'a dyn Fn(u64) -> bool),
     /// As many as that, which a revert's line lists.
-    Listed(&'a Picked, u64),
+    Listed(&'a TargetSet, u64),
 }
 
 impl Choice<'_> {

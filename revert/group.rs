@@ -22,7 +22,7 @@ mod rehearse;
 mod removed;
 
 use super::{
-    binding::{told, Told},
+    binding::{told, ObjectLookup},
     content::{Content, Entry},
     may_revert,
     names::discard,
@@ -591,7 +591,7 @@ impl Ground<'_> {
     /// As [`Self::open`]. `None`: it is gone, and has never had a name.
     fn open_unless_unnamed(&self, object: ObjectId) -> Outcome<Option<Opened>> {
         match told(self.sb, self.journal, object)? {
-            Told::Unnamed => Ok(None),
+            ObjectLookup::Unnamed => Ok(None),
             told => self.open_told(told).map(Some),
         }
     }
@@ -608,7 +608,7 @@ impl Ground<'_> {
         }
     }
 
-    fn open_told(&self, told: Told) -> Outcome<Opened> {
+    fn open_told(&self, told: ObjectLookup) -> Outcome<Opened> {
         let lower = told.there()?;
         let inode = lower.inode().ok_or(ENOENT)?;
         let inode = OwnInode::obtain(self.sb, inode)?;

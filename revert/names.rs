@@ -8,13 +8,13 @@
 //! next mount, which finds out from the names where it stopped.
 
 use super::{
-    binding::{kept, told, Gone, Told},
+    binding::{kept, told, ObjectLookup, UnlinkedObject},
     close_intent,
     content::{Entry, NO_REDO},
     found,
-    rights::inverse::Asking,
-    steps::{Lines, Todo, Way},
-    taken::Taken,
+    rights::inverse::PermissionCheck,
+    steps::{Direction, Lines, UndoStep},
+    taken::NameOperations,
     Refusal, //
 };
 use crate::{
@@ -42,7 +42,7 @@ pub(super) const NAME: usize = 255;
 pub(super) type Outcome<T = ()> = Result<T, Refusal>;
 
 /// A directory whose names are put back. It is locked.
-pub(super) struct Names<'a> {
+pub(super) struct NamesRevert<'a> {
     pub(super) mount: &'a Mount,
     pub(super) journal: &'a Journal,
     pub(super) dir: &'a OwnInode,
@@ -51,11 +51,11 @@ pub(super) struct Names<'a> {
     pub(super) lower: &'a Dentry,
     /// The directory at the other end of a rename, locked too; `None`: nobody else is here yet, and
     /// it is found when it is asked for.
-    pub(super) other: Option<&'a Names<'a>>,
+    pub(super) other: Option<&'a NamesRevert<'a>>,
     /// What becomes of the objects that lose their last names.
     pub(super) room: Room,
     /// Who is asked about each step; `None`: it undoes one, or a mount recovers.
-    pub(super) asking: Option<Asking<'a>>,
+    pub(super) asking: Option<PermissionCheck<'a>>,
 }
 
 /// How names are left that could not be taken back.
@@ -72,11 +72,11 @@ impl<E: Into<Refusal>> From<E> for NamesRevertError {
     }
 }
 
-impl Names<'_> {
+impl NamesRevert<'_> {
     /// Takes operations back, all or none of them, and records that. The directory is locked, and so
     /// is the other one; `open` is what it is asked through.
     #[inline(never)]
-    pub(super) fn revert(&self, taken: &Taken, open: Option<&Open>) -> Outcome {
+    pub(super) fn revert(&self, taken: &NameOperations, open: Option<&Open>) -> Outcome {
         self.dir.may_change_names()?;
         let begun = self.journal.begin_intent()?;
         let result = self.revert_begun(taken, open, begun);
@@ -94,7 +94,7 @@ impl Names<'_> {
     /// States the intent, takes back, and says how that ended.
     fn revert_begun(
         &self,
-        taken: &Taken,
+        taken: &NameOperations,
         open: Option<&Open>,
         begun: u64,
     ) -> Result<(), NamesRevertError> {
@@ -153,11 +153,11 @@ impl Names<'_> {
 
     /// How many bytes the object takes that a step will take the last name of.
     #[inline(never)]
-    pub(super) fn bytes_to_keep(&self, lines: &mut Lines<'_>, todo: &Todo) -> Outcome<u64> {
+    pub(super) fn bytes_to_keep(&self, lines: &mut Lines<'_>, todo: &UndoStep) -> Outcome<u64> {
         let step = lines.step(todo)?;
         let mut buf = [0; NAME];
         match (step, todo.way) {
-            (NameStep::Remove { name, node }, Way::Back) => {
+            (NameStep::Remove { name, node }, Direction::Undo) => {
                 self.bytes_of(decode(name, &mut buf)?, node)
             }
             (
@@ -166,7 +166,7 @@ impl Names<'_> {
                     victim,
                     parent,
                 },
-                Way::Again,
+                Direction::Redo,
             ) => {
                 let name = decode(name, &mut buf)?;
                 self.with_other(parent, |dir| dir.bytes_of(name, victim.object))
@@ -181,8 +181,8 @@ impl Names<'_> {
         let lower = match lower.inode() {
             Some(inode) if inode.id() == node => lower,
             _ => match told(self.dir.superblock(), self.journal, node)? {
-                Told::There(lower) => lower,
-                Told::Gone | Told::Unnamed => return Ok(0),
+                ObjectLookup::Found(lower) => lower,
+                ObjectLookup::Gone | ObjectLookup::Unnamed => return Ok(0),
             },
         };
         let is_last = |inode: &Inode| inode.is_directory() || inode.links() <= 1;
@@ -199,7 +199,7 @@ impl Names<'_> {
     }
 
     /// Goes on with what a crash interrupted, or undoes what was done of it.
-    pub(super) fn finish(&self, mut steps: KVVec<Todo>) -> Result<(), NamesRevertError> {
+    pub(super) fn finish(&self, mut steps: KVVec<UndoStep>) -> Result<(), NamesRevertError> {
         let done = self
             .progress(&steps)
             .map_err(NamesRevertError::Incomplete)?;
@@ -213,7 +213,7 @@ impl Names<'_> {
     }
 
     /// Performs the steps from the one with this index on; when one is refused, all are undone.
-    fn perform(&self, steps: &mut [Todo], from: usize) -> Result<(), NamesRevertError> {
+    fn perform(&self, steps: &mut [UndoStep], from: usize) -> Result<(), NamesRevertError> {
         let mut lines = Lines::new(self.journal)?;
         let mut refused = None;
         for (index, todo) in steps.iter_mut().enumerate().skip(from) {
@@ -225,7 +225,7 @@ impl Names<'_> {
         let Some((done, refusal)) = refused else {
             return Ok(());
         };
-        let unasked = Names {
+        let unasked = NamesRevert {
             asking: None,
             ..*self
         };
@@ -238,11 +238,11 @@ impl Names<'_> {
     }
 
     /// Performs a step.
-    pub(super) fn perform_one(&self, lines: &mut Lines<'_>, todo: &mut Todo) -> Outcome {
+    pub(super) fn perform_one(&self, lines: &mut Lines<'_>, todo: &mut UndoStep) -> Outcome {
         let step = lines.step(todo)?;
         let done = match todo.way {
-            Way::Back => self.step(&step),
-            Way::Again => self.undo_step(&step, None),
+            Direction::Undo => self.step(&step),
+            Direction::Redo => self.undo_step(&step, None),
         };
         let seq = todo.seq;
         todo.gone = done.map_err(|refusal| Refusal { seq, ..refusal })?;
@@ -250,17 +250,17 @@ impl Names<'_> {
     }
 
     /// Undoes a step that was performed.
-    pub(super) fn undo_one(&self, lines: &mut Lines<'_>, todo: &Todo) -> Outcome {
+    pub(super) fn undo_one(&self, lines: &mut Lines<'_>, todo: &UndoStep) -> Outcome {
         let step = lines.step(todo)?;
         match todo.way {
-            Way::Back => self.undo_step(&step, todo.gone.as_ref()),
-            Way::Again => self.step(&step),
+            Direction::Undo => self.undo_step(&step, todo.gone.as_ref()),
+            Direction::Redo => self.step(&step),
         }
         .map(|_| ())
     }
 
     /// Answers what a name was taken from.
-    fn step(&self, step: &NameStep<'_>) -> Outcome<Option<Gone>> {
+    fn step(&self, step: &NameStep<'_>) -> Outcome<Option<UnlinkedObject>> {
         let mut buf = [[0; NAME]; 2];
         let [first, second] = &mut buf;
         match *step {
@@ -301,7 +301,11 @@ impl Names<'_> {
     }
 
     /// The opposite of [`Self::step`]; `gone` is what that answered, if it is known.
-    fn undo_step(&self, step: &NameStep<'_>, gone: Option<&Gone>) -> Outcome<Option<Gone>> {
+    fn undo_step(
+        &self,
+        step: &NameStep<'_>,
+        gone: Option<&UnlinkedObject>,
+    ) -> Outcome<Option<UnlinkedObject>> {
         let mut buf = [[0; NAME]; 2];
         let [first, second] = &mut buf;
         match *step {
@@ -340,7 +344,7 @@ impl Names<'_> {
     }
 
     /// How many steps were done before a crash.
-    fn progress(&self, steps: &[Todo]) -> Outcome<usize> {
+    fn progress(&self, steps: &[UndoStep]) -> Outcome<usize> {
         let mut progress = Progress::default();
         let mut lines = Lines::new(self.journal)?;
         for todo in steps {
@@ -353,7 +357,7 @@ impl Names<'_> {
     pub(super) fn count_progress(
         &self,
         lines: &mut Lines<'_>,
-        todo: &Todo,
+        todo: &UndoStep,
         progress: &mut Progress,
     ) -> Outcome {
         let step = lines.step(todo)?;
@@ -364,7 +368,7 @@ impl Names<'_> {
             let is_bound =
                 self.with_other(binding.parent, |dir| Ok(dir.is_bound(name, binding.node)?))?;
             let is_behind = is_bound == binding.is_bound;
-            *found = Some(is_behind == (todo.way == Way::Back));
+            *found = Some(is_behind == (todo.way == Direction::Undo));
         }
         progress.count(found.into_iter().flatten());
         Ok(())
@@ -372,7 +376,7 @@ impl Names<'_> {
 
     /// A step that was done before a crash has moved its objects' change times, and the lines that
     /// would say so may be lost: without them, that is nobody else's doing.
-    pub(super) fn take_as_found(&self, step: &NameStep<'_>, way: Way) -> Outcome {
+    pub(super) fn take_as_found(&self, step: &NameStep<'_>, way: Direction) -> Outcome {
         for binding in step.bindings() {
             let mut buf = [0; NAME];
             let name = decode(binding.name, &mut buf)?;
@@ -383,7 +387,7 @@ impl Names<'_> {
                 }
                 Ok(())
             })?;
-            if binding.is_bound == (way == Way::Back) {
+            if binding.is_bound == (way == Direction::Undo) {
                 continue;
             }
             if let Some((_, kept)) = kept(self.journal, binding.node, None)? {
@@ -397,7 +401,7 @@ impl Names<'_> {
     fn with_other<T>(
         &self,
         parent: Option<Directory<'_>>,
-        f: impl FnOnce(&Names<'_>) -> Outcome<T>,
+        f: impl FnOnce(&NamesRevert<'_>) -> Outcome<T>,
     ) -> Outcome<T> {
         let Some(parent) = parent else {
             return f(self);
@@ -411,7 +415,7 @@ impl Names<'_> {
         }
         let lower = directory(self.mount, &parent)?;
         let dir = self.own(&lower)?;
-        f(&Names {
+        f(&NamesRevert {
             dir: &dir,
             dentry: None,
             lower: &lower,
@@ -425,7 +429,7 @@ fn half(error: Error) -> NamesRevertError {
 }
 
 /// Deletes what steps took the last names of: it is not to come back.
-pub(super) fn discard(mount: &Mount, journal: &Journal, steps: &[Todo]) {
+pub(super) fn discard(mount: &Mount, journal: &Journal, steps: &[UndoStep]) {
     for (segment, object, bytes) in steps.iter().filter_map(|todo| todo.gone.as_ref()?.kept()) {
         if let Err(e) = journal.discard_kept(segment, object, bytes) {
             mount.warn_lost(e);
@@ -446,7 +450,7 @@ pub(super) fn undo_of(room: Room) -> Undo {
 pub(super) fn state_intent(
     subject: &LineSubject<'_>,
     state: &mut ObjectState,
-    taken: &Taken,
+    taken: &NameOperations,
     room: &mut LineRoom<'_>,
     (entry, undo): (Entry<'_>, Undo),
 ) -> Result<u64> {

@@ -17,13 +17,13 @@ use kernel::prelude::*;
 
 /// What a revert's own line lists.
 #[derive(Clone, Copy)]
-pub(super) struct Told<'a> {
+pub(super) struct EncodedTargets<'a> {
     ranges: &'a [(u64, u64)],
     /// The lowest number, if lines before it list more.
     further: Option<u64>,
 }
 
-impl Told<'_> {
+impl EncodedTargets<'_> {
     pub(super) fn describe(&self, draft: &mut LineDraft<'_>) {
         draft.picks(self.ranges);
         if let Some(lowest) = self.further {
@@ -39,9 +39,9 @@ pub(super) fn tell<'a>(
     subject: &LineSubject<'_>,
     state: &mut ObjectState,
     ranges: &'a [(u64, u64)],
-) -> Result<Told<'a>> {
+) -> Result<EncodedTargets<'a>> {
     let lowest = ranges.first().map(|(lowest, _)| *lowest);
-    let mut told = Told {
+    let mut told = EncodedTargets {
         ranges,
         further: None,
     };
@@ -56,7 +56,7 @@ pub(super) fn tell<'a>(
             length: 0,
             size: subject.inode.lower().size(),
         };
-        let page = Told {
+        let page = EncodedTargets {
             ranges: page,
             ..told
         };
@@ -64,7 +64,7 @@ pub(super) fn tell<'a>(
         backup::place(subject, state, &mut room, &what, |draft| {
             page.describe(draft)
         })?;
-        told = Told {
+        told = EncodedTargets {
             ranges: rest,
             further: lowest,
         };
@@ -72,12 +72,12 @@ pub(super) fn tell<'a>(
 }
 
 /// What a revert took back, of all lines that list it.
-pub(super) struct Picked {
+pub(super) struct TargetSet {
     /// From the highest range on.
     ranges: KVVec<(u64, u64)>,
 }
 
-impl Picked {
+impl TargetSet {
     /// By the revert's own line; `None`: it took back just the newest ones.
     #[inline(never)]
     pub(super) fn of(journal: &Journal, line: &Line<'_>) -> Outcome<Option<Self>> {

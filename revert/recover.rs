@@ -10,7 +10,7 @@ use super::{
     apply::Target,
     content::{is_forward_only, Content},
     found,
-    names::{Names, NamesRevertError},
+    names::{NamesRevert, NamesRevertError},
     steps::{is_on_names, steps_of, Lines},
     Refusal,
 };
@@ -336,7 +336,7 @@ fn finish_names(
     let dir = OwnInode::obtain(sb, lower.inode().ok_or(ESTALE)?)?;
     // What cannot be read is no reason to take the revert for withdrawn.
     let steps = steps_of(journal, line, 0).map_err(NamesRevertError::Incomplete)?;
-    let names = Names {
+    let names = NamesRevert {
         mount: sb.mount(),
         journal,
         dir: &dir,

@@ -12,7 +12,7 @@ use super::{
     group,
     may_revert,
     steps::Lines,
-    taken::Taken,
+    taken::NameOperations,
     Refusal,
     Revert, //
 };
@@ -140,12 +140,12 @@ fn newest_removals(
     inode: &OwnInode,
     lower: &Dentry,
     directory: &Removed,
-) -> Result<Taken, Refusal> {
+) -> Result<NameOperations, Refusal> {
     let mut state = inode.object().state.lock();
     backup::load_known(inode.mount(), revert.journal, inode, lower, &mut state)?;
     let head = state.head;
     drop(state);
-    Taken::gather(revert.journal, inode.id(), head, u64::MAX, |line| {
+    NameOperations::gather(revert.journal, inode.id(), head, u64::MAX, |line| {
         matches!(line.op, Op::Unlink | Op::Rmdir) && line.pid == Some(directory.by)
     })
 }

@@ -16,7 +16,7 @@ mod past;
 mod reach;
 
 use super::{
-    binding::{self, Told},
+    binding::{self, ObjectLookup},
     steps::is_on_names,
 };
 use crate::{
@@ -187,7 +187,7 @@ impl<'a> Caller<'a> {
             Some((_, lower)) => is_owner(&lower),
             // What cannot be found any more is nobody's.
             None => match binding::told(self.sb, self.journal, object) {
-                Ok(Told::There(lower)) => is_owner(&lower),
+                Ok(ObjectLookup::Found(lower)) => is_owner(&lower),
                 _ => false,
             },
         };

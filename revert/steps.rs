@@ -4,10 +4,10 @@
 //! performed, so that a revert of any size holds little.
 
 use super::{
-    binding::Gone,
+    binding::UnlinkedObject,
     chain::Link,
     names::{parse, Outcome},
-    picks::Picked,
+    picks::TargetSet,
     Chain, Refusal,
 };
 use crate::{
@@ -25,25 +25,25 @@ pub(super) use crate::history::plan::is_on_names;
 
 /// Whether an operation is taken back, or done again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Way {
+pub(super) enum Direction {
     /// Taken back.
-    Back,
+    Undo,
     /// Done again, after it had been taken back.
-    Again,
+    Redo,
 }
 
-impl Way {
+impl Direction {
     /// The opposite.
     pub(super) fn turned(self) -> Self {
         match self {
-            Self::Back => Self::Again,
-            Self::Again => Self::Back,
+            Self::Undo => Self::Redo,
+            Self::Redo => Self::Undo,
         }
     }
 }
 
 /// A step that is to be performed, or was.
-pub(super) struct Todo {
+pub(super) struct UndoStep {
     /// The operation that it belongs to: what a refusal names.
     pub(super) seq: u64,
     /// Where the line stands that says the step.
@@ -52,9 +52,9 @@ pub(super) struct Todo {
     is_second: bool,
     /// Which of a group's directories it is of.
     pub(super) directory: usize,
-    pub(super) way: Way,
+    pub(super) way: Direction,
     /// What it took a name from, so that it can be undone.
-    pub(super) gone: Option<Gone>,
+    pub(super) gone: Option<UnlinkedObject>,
 }
 
 /// Reads lines, each into the same memory.
@@ -90,13 +90,13 @@ impl<'j> Lines<'j> {
     }
 
     /// What a step does.
-    pub(super) fn step(&mut self, todo: &Todo) -> Outcome<NameStep<'_>> {
+    pub(super) fn step(&mut self, todo: &UndoStep) -> Outcome<NameStep<'_>> {
         let len = self.fetch(todo.at)?;
         self.step_in(len, todo)
     }
 
     #[inline(never)]
-    fn step_in(&self, len: usize, todo: &Todo) -> Outcome<NameStep<'_>> {
+    fn step_in(&self, len: usize, todo: &UndoStep) -> Outcome<NameStep<'_>> {
         let seq = todo.seq;
         let line = self.parse(len)?;
         let (first, second) = name_steps(&line).map_err(|e| e.refuse(seq))?;
@@ -115,14 +115,14 @@ const DEEPEST: usize = 1024;
 const MOST_STEPS: usize = 4 << 20;
 
 /// Operations of one revert whose steps are being added.
-struct Level {
+struct RevertLevel {
     places: KVVec<Pos>,
     next: usize,
-    way: Way,
+    way: Direction,
 }
 
-impl Level {
-    fn new(places: KVVec<Pos>, way: Way) -> Self {
+impl RevertLevel {
+    fn new(places: KVVec<Pos>, way: Direction) -> Self {
         Self {
             places,
             next: 0,
@@ -131,7 +131,7 @@ impl Level {
     }
 
     /// The next operation, and what becomes of it.
-    fn next(&mut self) -> Option<(Pos, Way)> {
+    fn next(&mut self) -> Option<(Pos, Direction)> {
         let at = self.places.get(self.next).copied()?;
         self.next = self.next.saturating_add(1);
         Some((at, self.way))
@@ -140,7 +140,7 @@ impl Level {
 
 /// What belongs to the steps of one operation of a directory.
 #[derive(Clone, Copy)]
-pub(super) struct Origin<'j> {
+pub(super) struct StepOrigin<'j> {
     pub(super) journal: &'j Journal,
     /// The operation, for refusals.
     pub(super) seq: u64,
@@ -148,19 +148,19 @@ pub(super) struct Origin<'j> {
     pub(super) directory: usize,
 }
 
-impl Origin<'_> {
+impl StepOrigin<'_> {
     /// Adds the steps of taking back, or doing again, the operation whose line stands at `at`.
-    pub(super) fn add(&self, at: Pos, way: Way, todos: &mut KVVec<Todo>) -> Outcome {
+    pub(super) fn add(&self, at: Pos, way: Direction, todos: &mut KVVec<UndoStep>) -> Outcome {
         let mut places = KVVec::new();
         places.push(at, GFP_KERNEL_ACCOUNT)?;
         self.add_all(places, way, todos)
     }
 
     /// The same of the operations at `places`. By a stack of its own: the kernel's is small.
-    fn add_all(&self, places: KVVec<Pos>, way: Way, todos: &mut KVVec<Todo>) -> Outcome {
+    fn add_all(&self, places: KVVec<Pos>, way: Direction, todos: &mut KVVec<UndoStep>) -> Outcome {
         let mut lines = Lines::new(self.journal)?;
         let mut levels = KVVec::new();
-        levels.push(Level::new(places, way), GFP_KERNEL_ACCOUNT)?;
+        levels.push(RevertLevel::new(places, way), GFP_KERNEL_ACCOUNT)?;
         while let Some(level) = levels.last_mut() {
             let Some((at, way)) = level.next() else {
                 levels.pop();
@@ -172,7 +172,7 @@ impl Origin<'_> {
             if levels.len() >= DEEPEST || todos.len() >= MOST_STEPS {
                 return Err(Refusal::new(Reason::Unsupported, self.seq));
             }
-            levels.push(Level::new(more, way.turned()), GFP_KERNEL_ACCOUNT)?;
+            levels.push(RevertLevel::new(more, way.turned()), GFP_KERNEL_ACCOUNT)?;
         }
         Ok(())
     }
@@ -185,8 +185,8 @@ impl Origin<'_> {
         &self,
         lines: &mut Lines<'_>,
         at: Pos,
-        way: Way,
-        todos: &mut KVVec<Todo>,
+        way: Direction,
+        todos: &mut KVVec<UndoStep>,
     ) -> Outcome<Option<KVVec<Pos>>> {
         let line = lines.read(at)?;
         if line.op != Op::Revert {
@@ -197,7 +197,7 @@ impl Origin<'_> {
             return Err(Refusal::new(Reason::Lost, self.seq));
         }
         let mut places = taken_by(self.journal, &line)?;
-        if way == Way::Back {
+        if way == Direction::Undo {
             places.reverse();
         }
         Ok(Some(places))
@@ -209,18 +209,18 @@ impl Origin<'_> {
         &self,
         line: &Line<'_>,
         at: Pos,
-        way: Way,
-        todos: &mut KVVec<Todo>,
+        way: Direction,
+        todos: &mut KVVec<UndoStep>,
     ) -> Outcome {
         let seq = self.seq;
         let (_, second) = name_steps(line).map_err(|e| e.refuse(seq))?;
         let order: &[bool] = match (second.is_some(), way) {
             (false, _) => &[false],
-            (true, Way::Back) => &[false, true],
-            (true, Way::Again) => &[true, false],
+            (true, Direction::Undo) => &[false, true],
+            (true, Direction::Redo) => &[true, false],
         };
         for &is_second in order {
-            let todo = Todo {
+            let todo = UndoStep {
                 seq,
                 at,
                 is_second,
@@ -240,8 +240,8 @@ pub(super) fn steps_of(
     journal: &Journal,
     line: &Line<'_>,
     directory: usize,
-) -> Outcome<KVVec<Todo>> {
-    let origin = Origin {
+) -> Outcome<KVVec<UndoStep>> {
+    let origin = StepOrigin {
         journal,
         seq: line.seq,
         directory,
@@ -249,12 +249,12 @@ pub(super) fn steps_of(
     let mut todos = KVVec::new();
     if line.op == Op::Redo {
         for at in redone_by(journal, line)? {
-            origin.add(at, Way::Back, &mut todos)?;
+            origin.add(at, Direction::Undo, &mut todos)?;
         }
         return Ok(todos);
     }
     let places = taken_by(journal, line)?;
-    origin.add_all(places, Way::Back, &mut todos)?;
+    origin.add_all(places, Direction::Undo, &mut todos)?;
     Ok(todos)
 }
 
@@ -275,7 +275,7 @@ pub(super) fn redone_by(journal: &Journal, line: &Line<'_>) -> Outcome<KVVec<Pos
         }
         next = found.prev;
     }
-    let mut search = Redoable::new(journal, Some(next.ok_or(EUCLEAN)?), u64::MAX)?;
+    let mut search = RedoSearch::new(journal, Some(next.ok_or(EUCLEAN)?), u64::MAX)?;
     let most = line.count.unwrap_or(1);
     while (places.len() as u64) < most {
         let (at, found) = match search.next() {
@@ -295,7 +295,7 @@ pub(super) fn redone_by(journal: &Journal, line: &Line<'_>) -> Outcome<KVVec<Pos
 #[inline(never)]
 pub(super) fn taken_by(journal: &Journal, line: &Line<'_>) -> Outcome<KVVec<Pos>> {
     let object = line.obj.ok_or(EUCLEAN)?;
-    let picked = Picked::of(journal, line)?;
+    let picked = TargetSet::of(journal, line)?;
     let lowest = picked.as_ref().map(|picked| picked.lowest());
     let most = line.count.ok_or(EUCLEAN)?;
     let mut chain = Chain::new(journal, object, line.prev, OnForeign::Pass)?;
@@ -335,14 +335,14 @@ pub(super) fn fate(is_taken: bool) -> Fate {
 }
 
 /// A search for the undos of an object that a redo can take back, the newest first.
-pub(super) struct Redoable<'j> {
+pub(super) struct RedoSearch<'j> {
     lines: Lines<'j>,
     redoing: Redoing,
     next: Option<Pos>,
     first: u64,
 }
 
-impl<'j> Redoable<'j> {
+impl<'j> RedoSearch<'j> {
     /// By the object's lines from `head` on; those with numbers from `first` on are of the redo itself.
     pub(super) fn new(journal: &'j Journal, head: Option<Pos>, first: u64) -> Outcome<Self> {
         Ok(Self {

@@ -5,7 +5,7 @@
 use super::{
     gather::List,
     names::Outcome,
-    steps::{is_on_names, Lines, Origin, Todo, Way},
+    steps::{is_on_names, Direction, Lines, StepOrigin, UndoStep},
     Chain, Link, Refusal,
 };
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
 use kernel::prelude::*;
 
 /// Standing operations on names, newest first.
-pub(super) struct Taken {
+pub(super) struct NameOperations {
     /// Where their lines stand.
     pub(super) places: KVVec<Pos>,
     /// The newest one's number.
@@ -36,7 +36,7 @@ pub(super) struct Taken {
 
 /// The oldest segment that steps read, and the oldest one with which something is kept that comes back.
 #[inline(never)]
-pub(super) fn oldest_of(journal: &Journal, todos: &[Todo]) -> Outcome<(u64, u64)> {
+pub(super) fn oldest_of(journal: &Journal, todos: &[UndoStep]) -> Outcome<(u64, u64)> {
     let mut lines = Lines::new(journal)?;
     let mut oldest = journal.segment();
     let mut kept = u64::MAX;
@@ -44,7 +44,7 @@ pub(super) fn oldest_of(journal: &Journal, todos: &[Todo]) -> Outcome<(u64, u64)
         oldest = oldest.min(todo.at.segment);
         match lines.step(todo)? {
             // With which segment a revert has kept it, no line says.
-            _ if todo.way == Way::Again => kept = 0,
+            _ if todo.way == Direction::Redo => kept = 0,
             NameStep::Restore { victim, .. } => {
                 kept = kept.min(victim.kept.unwrap_or(u64::MAX));
             }
@@ -54,7 +54,7 @@ pub(super) fn oldest_of(journal: &Journal, todos: &[Todo]) -> Outcome<(u64, u64)
     Ok((oldest, kept))
 }
 
-impl Taken {
+impl NameOperations {
     /// The newest standing operations from `head` on: as many as `most`, as long as they are
     /// `wanted` ones, on names.
     pub(super) fn gather(
@@ -114,16 +114,16 @@ impl Taken {
     }
 
     /// The steps of taking them back.
-    pub(super) fn steps(&self, journal: &Journal) -> Outcome<KVVec<Todo>> {
+    pub(super) fn steps(&self, journal: &Journal) -> Outcome<KVVec<UndoStep>> {
         let mut todos = KVVec::with_capacity(self.places.len(), GFP_KERNEL)?;
         let mut lines = Lines::new(journal)?;
         for &at in &self.places {
-            let origin = Origin {
+            let origin = StepOrigin {
                 journal,
                 seq: lines.read(at)?.seq,
                 directory: 0,
             };
-            origin.add(at, Way::Back, &mut todos)?;
+            origin.add(at, Direction::Undo, &mut todos)?;
         }
         Ok(todos)
     }

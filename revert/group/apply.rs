@@ -14,13 +14,13 @@ use crate::{
         plan::{NameStep, Progress, Records}, //
     },
     revert::{
-        across::{lock, End},
+        across::{lock, RenameEnd},
         attributes,
         content::Content,
         gather::{self, refuse, Gathered},
-        names::{decode, directory, Names, NAME},
-        rights::inverse::Asking,
-        steps::{Lines, Todo, Way},
+        names::{decode, directory, NamesRevert, NAME},
+        rights::inverse::PermissionCheck,
+        steps::{Direction, Lines, UndoStep},
         Refusal,
     },
     stack::ObjectState,
@@ -55,7 +55,7 @@ impl GroupRevertError {
 impl Group<'_> {
     /// Applies everything, and makes it durable; or nothing. Answers the steps on names.
     #[inline(never)]
-    pub(super) fn apply(&self) -> Result<KVVec<Todo>, GroupRevertError> {
+    pub(super) fn apply(&self) -> Result<KVVec<UndoStep>, GroupRevertError> {
         if self.request.no_redo {
             return self.apply_forward();
         }
@@ -78,7 +78,7 @@ impl Group<'_> {
     /// As [`Self::apply`], where nothing was saved of what is replaced: first all that can be undone
     /// without, then content, of which there is only one way.
     #[inline(never)]
-    fn apply_forward(&self) -> Result<KVVec<Todo>, GroupRevertError> {
+    fn apply_forward(&self) -> Result<KVVec<UndoStep>, GroupRevertError> {
         let mut todos = self.steps().map_err(GroupRevertError::RolledBack)?.todos;
         let mut done = 0;
         let mut attributes = KVVec::new();
@@ -277,7 +277,7 @@ impl Group<'_> {
 
     /// How many bytes the objects take that lose their last names.
     #[inline(never)]
-    pub(super) fn bytes_to_keep(&self, todos: &[Todo]) -> Outcome<u64> {
+    pub(super) fn bytes_to_keep(&self, todos: &[UndoStep]) -> Outcome<u64> {
         let ground = &self.ground;
         let mut lines = Lines::new(ground.journal)?;
         let mut dirs = Dirs::new(ground, self.room());
@@ -291,7 +291,7 @@ impl Group<'_> {
 
     /// `done` counts the steps.
     #[inline(never)]
-    fn apply_names(&self, todos: &mut [Todo], done: &mut usize) -> Outcome {
+    fn apply_names(&self, todos: &mut [UndoStep], done: &mut usize) -> Outcome {
         let ground = &self.ground;
         let mut lines = Lines::new(ground.journal)?;
         let mut dirs = Dirs::new(ground, self.room());
@@ -306,7 +306,7 @@ impl Group<'_> {
     }
 
     #[inline(never)]
-    fn roll_back(&self, done: &mut [Todo], begun: usize) -> Outcome {
+    fn roll_back(&self, done: &mut [UndoStep], begun: usize) -> Outcome {
         let ground = &self.ground;
         let mut lines = Lines::new(ground.journal)?;
         let mut dirs = Dirs::new(ground, self.room());
@@ -455,8 +455,8 @@ impl Dir {
         child.is_some_and(|child| child.is_mount_point())
     }
 
-    fn end(&self) -> End<'_> {
-        End {
+    fn end(&self) -> RenameEnd<'_> {
+        RenameEnd {
             dentry: self.dentry.as_deref(),
             lower: &self.opened.lower,
         }
@@ -465,13 +465,13 @@ impl Dir {
     fn names<'a>(
         &'a self,
         ground: &Ground<'a>,
-        other: Option<&'a Names<'a>>,
+        other: Option<&'a NamesRevert<'a>>,
         room: Room,
         turn: Turn,
-    ) -> Names<'a> {
+    ) -> NamesRevert<'a> {
         let rights = false;
         let file = ground.file.filter(|_| turn == Turn::Perform);
-        Names {
+        NamesRevert {
             mount: ground.mount,
             journal: ground.journal,
             dir: &self.opened.inode,
@@ -479,7 +479,7 @@ impl Dir {
             lower: &self.opened.lower,
             other,
             room,
-            asking: file.map(|file| Asking { file, rights }),
+            asking: file.map(|file| PermissionCheck { file, rights }),
         }
     }
 }
@@ -518,12 +518,12 @@ impl<'a> Dirs<'a> {
         }
     }
 
-    /// See [`Names::bytes_to_keep`].
+    /// See [`NamesRevert::bytes_to_keep`].
     fn bytes_to_keep(
         &mut self,
         object: ObjectId,
         lines: &mut Lines<'_>,
-        todo: &Todo,
+        todo: &UndoStep,
     ) -> Outcome<u64> {
         let dir = self.open(object)?;
         let bytes =
@@ -542,7 +542,7 @@ impl<'a> Dirs<'a> {
         &mut self,
         object: ObjectId,
         lines: &mut Lines<'_>,
-        todo: &Todo,
+        todo: &UndoStep,
         progress: &mut Progress,
     ) -> Outcome {
         let dir = self.open(object)?;
@@ -557,7 +557,7 @@ impl<'a> Dirs<'a> {
         &mut self,
         object: ObjectId,
         lines: &mut Lines<'_>,
-        todo: &Todo,
+        todo: &UndoStep,
     ) -> Outcome {
         let dir = self.open(object)?;
         let step = lines.step(todo)?;
@@ -572,7 +572,7 @@ impl<'a> Dirs<'a> {
         &mut self,
         object: ObjectId,
         lines: &mut Lines<'_>,
-        todo: &mut Todo,
+        todo: &mut UndoStep,
         turn: Turn,
     ) -> Outcome {
         let (ground, room) = (self.ground, self.room);
@@ -612,7 +612,7 @@ impl<'a> Dirs<'a> {
             Turn::Perform => todo.way,
             Turn::Undo => todo.way.turned(),
         };
-        let act = |names: &Names<'_>, lines: &mut Lines<'_>, todo: &mut Todo| match turn {
+        let act = |names: &NamesRevert<'_>, lines: &mut Lines<'_>, todo: &mut UndoStep| match turn {
             Turn::Perform => names.perform_one(lines, todo),
             Turn::Undo => names.undo_one(lines, todo),
         };
@@ -634,8 +634,8 @@ impl<'a> Dirs<'a> {
                 let other = other(ground, lower)?;
                 let (here, there) = (dir.end(), other.end());
                 let (source, target) = match way {
-                    Way::Back => ((there, from), (here, to)),
-                    Way::Again => ((here, to), (there, from)),
+                    Direction::Undo => ((there, from), (here, to)),
+                    Direction::Redo => ((here, to), (there, from)),
                 };
                 let (one, two) = (&*dir.opened.inode, &*other.opened.inode);
                 // Recovery has locked nothing.

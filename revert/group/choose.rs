@@ -23,7 +23,7 @@ use crate::{
         names::directory,
         rights::{Caller, Rights},
         steps::{fate, is_on_names, Lines},
-        taken::Taken,
+        taken::NameOperations,
         Chain, Link, Refusal,
     },
     uapi::Reason,
@@ -377,8 +377,8 @@ impl Group<'_> {
         member: &Member,
         head: Option<Pos>,
         objections: Objections<'_>,
-    ) -> Outcome<Taken> {
-        let taken = Taken {
+    ) -> Outcome<NameOperations> {
+        let taken = NameOperations {
             places: KVVec::new(),
             newest: 0,
             back: None,
@@ -406,7 +406,7 @@ impl Group<'_> {
         &self,
         caller: &mut Caller<'_>,
         rights: Rights,
-        taken: &Taken,
+        taken: &NameOperations,
         objections: Objections<'_>,
     ) -> Outcome {
         let mut lines = Lines::new(self.ground.journal)?;
@@ -498,7 +498,7 @@ struct ChoosingNames<'a> {
     /// Names that were touched by operations that stay, and the newest of these.
     standing: RBTree<u64, u64>,
     picking: Picking<List<(u64, u64)>>,
-    taken: Taken,
+    taken: NameOperations,
     is_newest: bool,
     /// How many of the chosen ones are to be found.
     left: usize,

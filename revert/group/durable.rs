@@ -13,7 +13,7 @@ use crate::{
     revert::{
         binding::kept,
         names::directory,
-        steps::{Lines, Todo, Way},
+        steps::{Direction, Lines, UndoStep},
     },
     uapi::Reason,
     vfs::{c, dentry::Dentry, file::File, superblock::SuperBlock}, //
@@ -64,14 +64,14 @@ impl Group<'_> {
 
     /// Makes objects durable whose names come back. One that cannot be is as durable as it was when its name
     /// went: no reason to refuse.
-    fn sync_returning(&self, todos: &[Todo]) -> Outcome {
+    fn sync_returning(&self, todos: &[UndoStep]) -> Outcome {
         let journal = self.ground.journal;
         let mut lines = Lines::new(journal)?;
         for todo in todos {
             self.ground.breathe()?;
             let (object, segment) = match (lines.step(todo)?, todo.way) {
-                (NameStep::Restore { victim, .. }, Way::Back) => (victim.object, victim.kept),
-                (NameStep::Remove { node, .. }, Way::Again) => (node, None),
+                (NameStep::Restore { victim, .. }, Direction::Undo) => (victim.object, victim.kept),
+                (NameStep::Remove { node, .. }, Direction::Redo) => (node, None),
                 _ => continue,
             };
             if let Some((_, lower)) = kept(journal, object, segment)? {
@@ -96,7 +96,7 @@ impl Group<'_> {
     /// Makes durable what was done to the objects, and to the names of directories. A name goes from one
     /// directory to another in one transaction of the lower filesystem, kept/ among these.
     #[inline(never)]
-    pub(super) fn sync(&self, todos: &[Todo]) -> Outcome {
+    pub(super) fn sync(&self, todos: &[UndoStep]) -> Outcome {
         if self.is_large() {
             return Ok(self.below().sync()?);
         }

@@ -15,7 +15,7 @@ use crate::{
     },
     revert::{
         gather::List,
-        steps::{is_on_names, Lines, Origin, Todo, Way},
+        steps::{is_on_names, Direction, Lines, StepOrigin, UndoStep},
         Refusal,
     },
     uapi::Reason,
@@ -108,14 +108,14 @@ impl<'j> Search<'j> {
 #[derive(Clone, Copy)]
 struct Changed {
     at: Pos,
-    way: Way,
+    way: Direction,
     directory: usize,
     cause: u64,
 }
 
 /// How names are put back.
 pub(super) struct Steps {
-    pub(super) todos: KVVec<Todo>,
+    pub(super) todos: KVVec<UndoStep>,
     /// The oldest segment that is read to find these steps; `u64::MAX`: none is. It may be older than the
     /// steps' own lines: one that is read may come to nothing. The steps are found again when they are
     /// performed, and by the mount behind a crash.
@@ -133,7 +133,7 @@ pub(super) fn steps(journal: &Journal, places: &[Place<'_>], first: u64) -> Outc
     let mut todos = KVVec::with_capacity(all.len(), GFP_KERNEL_ACCOUNT)?;
     let mut lines = Lines::new(journal)?;
     for changed in &all {
-        let origin = Origin {
+        let origin = StepOrigin {
             journal,
             seq: changed.cause,
             directory: changed.directory,
@@ -151,9 +151,9 @@ pub(super) fn steps(journal: &Journal, places: &[Place<'_>], first: u64) -> Outc
 impl Changed {
     fn is_before(&self, other: &Self) -> bool {
         match (self.way, other.way) {
-            (Way::Back, Way::Back) => self.at > other.at,
-            (Way::Again, Way::Again) => self.at < other.at,
-            (way, _) => way == Way::Back,
+            (Direction::Undo, Direction::Undo) => self.at > other.at,
+            (Direction::Redo, Direction::Redo) => self.at < other.at,
+            (way, _) => way == Direction::Undo,
         }
     }
 }
@@ -175,8 +175,8 @@ fn add(journal: &Journal, place: &Place<'_>, first: u64, all: &mut KVVec<Changed
                     left = left.saturating_sub(1);
                 }
                 let way = match turn.change {
-                    Change::Goes => Way::Back,
-                    Change::Comes => Way::Again,
+                    Change::Goes => Direction::Undo,
+                    Change::Comes => Direction::Redo,
                     _ => continue,
                 };
                 if !is_on_names(line) {

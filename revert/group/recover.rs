@@ -15,9 +15,9 @@ use crate::{
     },
     revert::{
         content::is_forward_only,
-        picks::Picked,
+        picks::TargetSet,
         recover::{end, Newest},
-        steps::{is_on_names, Lines, Todo, Way},
+        steps::{is_on_names, Direction, Lines, UndoStep},
         Refusal,
     },
     uapi::Reason,
@@ -110,7 +110,7 @@ fn is_gone(ground: &Ground<'_>, member: &Unfinished) -> Outcome<bool> {
 }
 
 /// What a directory's line of the group says that was taken back; `None`: all that was newest.
-type Listed = Option<Picked>;
+type Listed = Option<TargetSet>;
 
 /// What the lines of the group's directories list, each with its place in the group.
 fn names_of(ground: &Ground<'_>, group: &[Unfinished]) -> Outcome<KVVec<(usize, Listed)>> {
@@ -119,7 +119,7 @@ fn names_of(ground: &Ground<'_>, group: &[Unfinished]) -> Outcome<KVVec<(usize, 
     for (index, member) in group.iter().enumerate() {
         let line = lines.read(member.at)?;
         if is_on_names(&line) {
-            let picked = Picked::of(ground.journal, &line)?;
+            let picked = TargetSet::of(ground.journal, &line)?;
             names.push((index, picked), GFP_KERNEL)?;
         }
     }
@@ -132,7 +132,7 @@ fn steps(
     journal: &Journal,
     group: &[Unfinished],
     names: &[(usize, Listed)],
-) -> Outcome<KVVec<Todo>> {
+) -> Outcome<KVVec<UndoStep>> {
     let mut takes = KVVec::with_capacity(names.len(), GFP_KERNEL)?;
     for (_, listed) in names {
         let take = move |seq| listed.as_ref().is_some_and(|picked| picked.contains(seq));
@@ -164,7 +164,7 @@ fn steps(
 fn put_right(
     ground: &Ground<'_>,
     group: &[Unfinished],
-    todos: &mut [Todo],
+    todos: &mut [UndoStep],
     is_forward: bool,
 ) -> Outcome {
     let mut lines = Lines::new(ground.journal)?;
@@ -200,11 +200,11 @@ fn put_right(
 }
 
 /// Whether a step cannot be undone since what it had taken a name from is not kept any more.
-fn is_missing(refusal: &Refusal, way: Way) -> bool {
+fn is_missing(refusal: &Refusal, way: Direction) -> bool {
     match refusal.reason {
         Reason::Gone => true,
         // It was to have its name again already.
-        Reason::Trimmed | Reason::Lost => way == Way::Again,
+        Reason::Trimmed | Reason::Lost => way == Direction::Redo,
         _ => false,
     }
 }

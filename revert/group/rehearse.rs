@@ -19,10 +19,10 @@ use crate::{
         room::Room, //
     },
     revert::{
-        binding::{self, Told},
+        binding::{self, ObjectLookup},
         names::{decode, directory, NAME},
-        rights::inverse::{self, Taken},
-        steps::{Lines, Todo, Way},
+        rights::inverse::{self, DeleteCheck},
+        steps::{Direction, Lines, UndoStep},
         Refusal,
     },
     uapi::Reason,
@@ -151,21 +151,21 @@ fn protected() -> Refusal {
 
 impl<'a> Rehearsal<'a> {
     #[inline(never)]
-    fn step(&mut self, lines: &mut Lines<'_>, todo: &Todo) -> Outcome {
+    fn step(&mut self, lines: &mut Lines<'_>, todo: &UndoStep) -> Outcome {
         let made = self.is_made_here(lines, todo)?;
         let object = self.group.member_object(todo.directory)?;
         let dir = self.dirs.open(object)?;
         self.may_change_names(&dir)?;
         let mut buf = [[0; NAME]; 2];
         let [first, second] = &mut buf;
-        let is_back = todo.way == Way::Back;
+        let is_back = todo.way == Direction::Undo;
         match lines.step(todo)? {
             NameStep::Remove { name, node } => {
                 let name = decode(name, first)?;
                 if is_back {
                     self.remove(&dir, name, node, made)?;
                 } else {
-                    self.restore(&dir, name, &Whereto::Told(node))?;
+                    self.restore(&dir, name, &ReturningObject::Recorded(node))?;
                 }
             }
             NameStep::Restore {
@@ -177,7 +177,7 @@ impl<'a> Rehearsal<'a> {
                 let other = self.other(parent)?;
                 let dir = other.as_ref().unwrap_or(&dir);
                 if is_back {
-                    self.restore(dir, name, &Whereto::Victim(victim))?;
+                    self.restore(dir, name, &ReturningObject::Victim(victim))?;
                 } else {
                     self.remove(dir, name, victim.object, None)?;
                 }
@@ -221,9 +221,9 @@ impl<'a> Rehearsal<'a> {
 
     /// The number of the chosen operation, if the step takes back that it made a directory.
     #[inline(never)]
-    fn is_made_here(&self, lines: &mut Lines<'_>, todo: &Todo) -> Outcome<Option<u64>> {
+    fn is_made_here(&self, lines: &mut Lines<'_>, todo: &UndoStep) -> Outcome<Option<u64>> {
         let line = lines.read(todo.at)?;
-        let is_it = todo.way == Way::Back && line.op == Op::Mkdir && line.seq == todo.seq;
+        let is_it = todo.way == Direction::Undo && line.op == Op::Mkdir && line.seq == todo.seq;
         Ok(is_it.then_some(line.seq))
     }
 
@@ -366,7 +366,7 @@ impl<'a> Rehearsal<'a> {
     fn may_be_taken(&mut self, dir: &Dir, node: ObjectId) -> Outcome {
         let is_protected = dir.inode().is_protected() && !self.group.has_content_of(dir.object());
         let known = self.known(node)?;
-        let taken = Taken {
+        let taken = DeleteCheck {
             is_protected: is_protected || known.is_protected,
             is_owned: known.is_owned,
         };
@@ -415,7 +415,7 @@ impl<'a> Rehearsal<'a> {
 
     /// Binds a free name to an object that has lost it.
     #[inline(never)]
-    fn restore(&mut self, dir: &Dir, name: &[u8], what: &Whereto<'_>) -> Outcome {
+    fn restore(&mut self, dir: &Dir, name: &[u8], what: &ReturningObject<'_>) -> Outcome {
         let object = what.object();
         let is_kept = self.find(dir, what)?;
         self.must_be_free(dir, name)?;
@@ -435,7 +435,7 @@ impl<'a> Rehearsal<'a> {
     /// Looks for an object that is to have a name again, and takes note of it: whether it will be kept
     /// then, or has other names.
     #[inline(never)]
-    fn find(&mut self, dir: &Dir, what: &Whereto<'_>) -> Outcome<bool> {
+    fn find(&mut self, dir: &Dir, what: &ReturningObject<'_>) -> Outcome<bool> {
         let object = what.object();
         if let Some(known) = self.objects.get(&object) {
             if known.is_kept {
@@ -461,24 +461,24 @@ impl<'a> Rehearsal<'a> {
     }
 
     #[inline(never)]
-    fn kept(&self, what: &Whereto<'_>) -> Result<binding::OrphanEntry> {
+    fn kept(&self, what: &ReturningObject<'_>) -> Result<binding::OrphanEntry> {
         let segment = match what {
-            Whereto::Victim(victim) => victim.kept,
-            Whereto::Told(_) => None,
+            ReturningObject::Victim(victim) => victim.kept,
+            ReturningObject::Recorded(_) => None,
         };
         binding::kept(self.group.ground.journal, what.object(), segment)
     }
 
     /// One of an object's other names.
     #[inline(never)]
-    fn named(&self, dir: &Dir, what: &Whereto<'_>) -> Outcome<ARef<Dentry>> {
+    fn named(&self, dir: &Dir, what: &ReturningObject<'_>) -> Outcome<ARef<Dentry>> {
         let ground = &self.group.ground;
         match what {
-            Whereto::Victim(victim) => {
+            ReturningObject::Victim(victim) => {
                 binding::named_victim(ground.sb, ground.journal, victim, dir.lower())
             }
-            Whereto::Told(object) => {
-                let told: Told = binding::told(ground.sb, ground.journal, *object)?;
+            ReturningObject::Recorded(object) => {
+                let told: ObjectLookup = binding::told(ground.sb, ground.journal, *object)?;
                 told.there()
             }
         }
@@ -569,18 +569,18 @@ impl<'a> Rehearsal<'a> {
 }
 
 /// An object that is to have a name again.
-enum Whereto<'a> {
+enum ReturningObject<'a> {
     /// As the line of its removal says.
     Victim(Victim<'a>),
     /// As its own lines say.
-    Told(ObjectId),
+    Recorded(ObjectId),
 }
 
-impl Whereto<'_> {
+impl ReturningObject<'_> {
     fn object(&self) -> ObjectId {
         match self {
             Self::Victim(victim) => victim.object,
-            Self::Told(object) => *object,
+            Self::Recorded(object) => *object,
         }
     }
 }

@@ -21,7 +21,7 @@ use kernel::prelude::*;
 
 /// What is asked when a step is performed, and of whom.
 #[derive(Clone, Copy)]
-pub(in crate::revert) struct Asking<'a> {
+pub(in crate::revert) struct PermissionCheck<'a> {
     /// What the request came through.
     pub(in crate::revert) file: &'a OwnFile,
     /// Whether rights are asked for, too: of a group they were when it was rehearsed. What is taken back of
@@ -31,7 +31,7 @@ pub(in crate::revert) struct Asking<'a> {
 
 /// What may_delete() asks of a directory and what it has under a name.
 #[derive(Clone, Copy)]
-pub(in crate::revert) struct Taken {
+pub(in crate::revert) struct DeleteCheck {
     /// Whether the directory, or the object, is protected by flags.
     pub(in crate::revert) is_protected: bool,
     /// Whether the caller owns the object, or may do as its owner.
@@ -39,7 +39,7 @@ pub(in crate::revert) struct Taken {
 }
 
 /// Whether a name may be taken from an object in `dir`, where the caller may change names.
-pub(in crate::revert) fn may_be_taken(dir: &OwnInode, node: &Taken) -> Outcome {
+pub(in crate::revert) fn may_be_taken(dir: &OwnInode, node: &DeleteCheck) -> Outcome {
     if node.is_protected {
         return Err(Refusal {
             error: EPERM,
@@ -86,7 +86,7 @@ impl Caller<'_> {
     }
 }
 
-impl<'a> Asking<'a> {
+impl<'a> PermissionCheck<'a> {
     /// Whether a name of an object may be taken away.
     pub(in crate::revert) fn remove(
         self,
@@ -143,7 +143,7 @@ impl<'a> Asking<'a> {
             return Ok(());
         }
         node.refresh();
-        let taken = Taken {
+        let taken = DeleteCheck {
             is_protected: dir.is_protected() || node.is_protected(),
             is_owned: node.owner_or_capable(),
         };
