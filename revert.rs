@@ -45,10 +45,10 @@ use crate::{
         task, //
     },
 };
-pub(crate) use chain::{Chain, Hidden, Link};
-use content::Content;
+pub(crate) use chain::{Chain, ChainLink, HiddenRanges};
+use content::ContentRevert;
 use core::cell::Cell;
-use gather::{refuse, Choice};
+use gather::{refuse, TargetChoice};
 use kernel::prelude::*;
 use names::NamesRevert;
 pub(crate) use recover::{withdraw_last, withdraw_unfinished};
@@ -256,7 +256,7 @@ impl Revert<'_> {
         let content = self.content();
         let mut state = self.inode.object().state.lock();
         let on_foreign = content.verify(&mut state)?;
-        let choice = Choice::Newest(count);
+        let choice = TargetChoice::Newest(count);
         let plan = gather::plan(&content, state.head, choice, on_foreign, &mut refuse)?;
         // Content needs a descriptor that is open for writing, attributes any.
         if content.has_content(&plan)? && !self.file.is_writable() {
@@ -383,15 +383,15 @@ impl Revert<'_> {
         while (operations.len() as u64) < count {
             task::breathe()?;
             match &chain.step()? {
-                Link::End => return Err(Refusal::new(Reason::NothingLeft, 0)),
-                Link::Trimmed => return Err(Refusal::new(Reason::Trimmed, 0)),
-                Link::Line(line, at, _, Step::Take) => {
+                ChainLink::End => return Err(Refusal::new(Reason::NothingLeft, 0)),
+                ChainLink::Trimmed => return Err(Refusal::new(Reason::Trimmed, 0)),
+                ChainLink::Line(line, at, _, Step::Take) => {
                     if caller.may_take_back(rights, line)? {
                         let operation = removed::operation(line.seq, *at);
                         operations.push(operation, GFP_KERNEL_ACCOUNT)?;
                     }
                 }
-                Link::Line(..) => {}
+                ChainLink::Line(..) => {}
             }
         }
         Ok(operations)
@@ -414,12 +414,12 @@ impl Revert<'_> {
         while found < count {
             task::breathe()?;
             match chain.step_back()? {
-                Link::End => return Err(Refusal::new(Reason::NothingLeft, 0)),
-                Link::Trimmed => return Err(Refusal::new(Reason::Trimmed, 0)),
-                Link::Line(line, _, _, Step::Take) if line.seq < first => {
+                ChainLink::End => return Err(Refusal::new(Reason::NothingLeft, 0)),
+                ChainLink::Trimmed => return Err(Refusal::new(Reason::Trimmed, 0)),
+                ChainLink::Line(line, _, _, Step::Take) if line.seq < first => {
                     return Err(Refusal::new(Reason::NotOwner, 0))
                 }
-                Link::Line(line, at, _, Step::Take) => {
+                ChainLink::Line(line, at, _, Step::Take) => {
                     found += 1;
                     match (Run::of(&line, at), runs.last_mut()) {
                         (Run::Names(_), Some(Run::Names(n)))
@@ -427,10 +427,10 @@ impl Revert<'_> {
                         (run, _) => runs.push(run, GFP_KERNEL_ACCOUNT)?,
                     }
                 }
-                Link::Line(line, _, _, Step::Barred) => {
+                ChainLink::Line(line, _, _, Step::Barred) => {
                     return Err(Refusal::new(Reason::Conflict, line.seq))
                 }
-                Link::Line(..) => {}
+                ChainLink::Line(..) => {}
             }
         }
         Ok(runs)
@@ -505,8 +505,8 @@ impl Revert<'_> {
     }
 
     /// The object as one whose content and attributes are taken back.
-    fn content(&self) -> Content<'_> {
-        Content {
+    fn content(&self) -> ContentRevert<'_> {
+        ContentRevert {
             mount: self.inode.mount(),
             journal: self.journal,
             inode: self.inode,

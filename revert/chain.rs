@@ -2,7 +2,7 @@
 
 //! An object's chain of lines, read from the journal, newest first.
 
-use super::gather::List;
+use super::gather::PlanVec;
 use crate::{
     history::{
         journal::Journal,
@@ -18,19 +18,19 @@ pub(crate) struct Chain<'j> {
     journal: &'j Journal,
     walk: Walk,
     /// Ranges of numbers that reverts picked.
-    hidden: List<(u64, u64)>,
+    hidden: PlanVec<(u64, u64)>,
     buf: KVec<u8>,
 }
 
 /// Ranges of numbers that are hidden from a walk which is to go on later.
-pub(crate) type Hidden = KVVec<(u64, u64)>;
+pub(crate) type HiddenRanges = KVVec<(u64, u64)>;
 
 /// What a step of the walk found.
 #[expect(
     clippy::large_enum_variant,
     reason = "one at a time, on the stack; a box could fail to be allocated"
 )]
-pub(crate) enum Link<'b> {
+pub(crate) enum ChainLink<'b> {
     /// A line, where it stands, its text, and what it means.
     Line(Line<'b>, Pos, &'b [u8], Step),
     /// The chain goes on in a part of the history that was dropped.
@@ -52,19 +52,19 @@ impl<'j> Chain<'j> {
         Ok(Self {
             journal,
             walk: Walk::new(object, head, on_foreign),
-            hidden: List::new(),
+            hidden: PlanVec::new(),
             buf,
         })
     }
 
     /// Goes on with a walk that stopped here.
-    pub(crate) fn resume(mut self, hidden: Hidden) -> Self {
-        self.hidden = List::from(hidden);
+    pub(crate) fn resume(mut self, hidden: HiddenRanges) -> Self {
+        self.hidden = PlanVec::from(hidden);
         self
     }
 
     /// What is hidden from here on.
-    pub(crate) fn into_hidden(self) -> Hidden {
+    pub(crate) fn into_hidden(self) -> HiddenRanges {
         self.hidden.into()
     }
 
@@ -79,12 +79,12 @@ impl<'j> Chain<'j> {
     }
 
     /// Takes one step; what stands stays.
-    pub(crate) fn step(&mut self) -> Result<Link<'_>> {
+    pub(crate) fn step(&mut self) -> Result<ChainLink<'_>> {
         self.step_with(|_| Fate::Stay)
     }
 
     /// Takes one step; what stands is taken back.
-    pub(crate) fn step_back(&mut self) -> Result<Link<'_>> {
+    pub(crate) fn step_back(&mut self) -> Result<ChainLink<'_>> {
         self.step_with(|_| Fate::Go)
     }
 
@@ -92,20 +92,25 @@ impl<'j> Chain<'j> {
     // A line is half a kilobyte: out of line, its copies are on the stack only meanwhile, and not when
     // the log is read.
     #[inline(never)]
-    pub(crate) fn step_with(&mut self, fate: impl FnOnce(u64) -> Fate) -> Result<Link<'_>> {
+    pub(crate) fn step_with(&mut self, fate: impl FnOnce(u64) -> Fate) -> Result<ChainLink<'_>> {
         let Some(at) = self.walk.next() else {
-            return Ok(Link::End);
+            return Ok(ChainLink::End);
         };
         match self.journal.read_line(at, &mut self.buf) {
             Ok(len) => self.step_on(at, len, fate),
-            Err(e) if e == ENODATA => Ok(Link::Trimmed),
+            Err(e) if e == ENODATA => Ok(ChainLink::Trimmed),
             Err(e) => Err(e),
         }
     }
 
     /// Takes a step on the line in the buffer, which has so many bytes.
     #[inline(never)]
-    fn step_on(&mut self, at: Pos, len: usize, fate: impl FnOnce(u64) -> Fate) -> Result<Link<'_>> {
+    fn step_on(
+        &mut self,
+        at: Pos,
+        len: usize,
+        fate: impl FnOnce(u64) -> Fate,
+    ) -> Result<ChainLink<'_>> {
         let text = self.buf.get(..len).ok_or(EUCLEAN)?;
         // The journal has verified the sum.
         let Ok(mut line) = Line::parse(text, None) else {
@@ -115,7 +120,7 @@ impl<'j> Chain<'j> {
         match self.walk.step(&mut line, &mut self.hidden, fate) {
             Step::Stop(Stop::Corrupt) => Err(EUCLEAN),
             Step::Stop(Stop::NoRoom) => Err(ENOMEM),
-            step => Ok(Link::Line(line, at, text, step)),
+            step => Ok(ChainLink::Line(line, at, text, step)),
         }
     }
 }

@@ -6,7 +6,7 @@
 use super::{
     apply::{self, Target},
     attributes, close_intent,
-    gather::{self, refuse, Choice, Gathered},
+    gather::{self, refuse, ContentPlan, TargetChoice},
     picks::{self, EncodedTargets, TargetSet},
     steps::{redone_by, Lines},
     ContentRevertError, Refusal,
@@ -35,7 +35,7 @@ use crate::{
 use kernel::prelude::*;
 
 /// An object whose content and attributes are taken back.
-pub(super) struct Content<'a> {
+pub(super) struct ContentRevert<'a> {
     pub(super) mount: &'a Mount,
     pub(super) journal: &'a Journal,
     pub(super) inode: &'a OwnInode,
@@ -58,7 +58,7 @@ pub(super) const NO_REDO: &str = "noredo";
 
 /// What a revert's line says beside what it takes back.
 #[derive(Clone, Copy)]
-pub(super) struct Entry<'a> {
+pub(super) struct RevertLine<'a> {
     pub(super) op: Op,
     pub(super) mode: Mode,
     /// The group that it belongs to.
@@ -69,7 +69,7 @@ pub(super) struct Entry<'a> {
     pub(super) picks: Option<EncodedTargets<'a>>,
 }
 
-impl Entry<'_> {
+impl RevertLine<'_> {
     /// An undo of one object.
     pub(super) const UNDO: Self = Self {
         op: Op::Revert,
@@ -88,14 +88,14 @@ impl Entry<'_> {
         state: &mut ObjectState,
         is_newest: bool,
         ranges: &'p [(u64, u64)],
-    ) -> Result<Entry<'p>> {
+    ) -> Result<RevertLine<'p>> {
         let needs_none = is_newest && self.mode == Mode::Walk;
         let picks = if needs_none {
             None
         } else {
             Some(picks::tell(journal, subject, state, ranges)?)
         };
-        Ok(Entry {
+        Ok(RevertLine {
             op: self.op,
             mode: self.mode,
             group: self.group,
@@ -129,7 +129,7 @@ pub(super) fn is_forward_only(line: &Line<'_>) -> bool {
     line.undo == Some(Undo::Lost)
 }
 
-impl Content<'_> {
+impl ContentRevert<'_> {
     pub(super) fn subject(&self) -> LineSubject<'_> {
         LineSubject {
             mount: self.mount,
@@ -172,7 +172,7 @@ impl Content<'_> {
 
     /// Whether the object may be changed at all, as far as its protection goes, now and then, and whether the
     /// caller may set its attributes.
-    pub(super) fn is_open_to(&self, plan: &Gathered) -> Result<(), Refusal> {
+    pub(super) fn is_open_to(&self, plan: &ContentPlan) -> Result<(), Refusal> {
         let records = plan.records()?;
         let is_protected = self.inode.is_protected();
         let is_shut = is_protected && !attributes::lifts_protection(records);
@@ -189,7 +189,7 @@ impl Content<'_> {
     }
 
     /// Whether the plan changes content.
-    pub(super) fn has_content(&self, plan: &Gathered) -> Result<bool, Refusal> {
+    pub(super) fn has_content(&self, plan: &ContentPlan) -> Result<bool, Refusal> {
         let content = apply::is_of_content(&plan.pieces, &plan.outcome, plan.records()?);
         Ok(content && self.inode.is_regular())
     }
@@ -204,7 +204,7 @@ impl Content<'_> {
     }
 
     /// What the plan changes, for those who watch the object.
-    pub(super) fn changed_by(&self, plan: &Gathered) -> Result<Changed, Refusal> {
+    pub(super) fn changed_by(&self, plan: &ContentPlan) -> Result<Changed, Refusal> {
         Ok(Changed {
             content: self.has_content(plan)?,
             attributes: plan.has_attributes,
@@ -226,7 +226,7 @@ impl Content<'_> {
     pub(super) fn perform(
         &self,
         state: &mut ObjectState,
-        plan: Gathered,
+        plan: ContentPlan,
         no_redo: bool,
         pin: &Pin<'_>,
     ) -> Result<(), Refusal> {
@@ -245,7 +245,7 @@ impl Content<'_> {
     fn perform_begun(
         &self,
         state: &mut ObjectState,
-        plan: Gathered,
+        plan: ContentPlan,
         begun: u64,
         no_redo: bool,
     ) -> Result<(), ContentRevertError> {
@@ -256,7 +256,7 @@ impl Content<'_> {
         } else {
             (self.save(&plan)?, KVVec::new())
         };
-        let entry = self.telling(state, &plan, Entry::UNDO)?;
+        let entry = self.telling(state, &plan, RevertLine::UNDO)?;
         let mut room = self.journal.reserve_lines_killable(3)?;
         let intent = self.state_intent(state, &mut room, &plan, &saved, entry)?;
         if let Err(e) = self.journal.flush_killable(true) {
@@ -301,7 +301,7 @@ impl Content<'_> {
     }
 
     /// Saves what applying the plan will replace.
-    pub(super) fn save(&self, plan: &Gathered) -> Result<Saved> {
+    pub(super) fn save(&self, plan: &ContentPlan) -> Result<Saved> {
         let (runs, present) = self.replaced(plan)?;
         if runs.is_empty() && present.is_empty() {
             return Ok(Saved::Nothing);
@@ -318,13 +318,13 @@ impl Content<'_> {
     }
 
     /// How many bytes [`Self::save`] will take.
-    pub(super) fn length_to_save(&self, plan: &Gathered) -> Result<u64> {
+    pub(super) fn length_to_save(&self, plan: &ContentPlan) -> Result<u64> {
         let (runs, present) = self.replaced(plan)?;
         backup::payload_length(&runs, &present)
     }
 
     /// What applying the plan will replace: runs of content, and attributes.
-    fn replaced(&self, plan: &Gathered) -> Result<(backup::MapRuns, KVVec<u8>)> {
+    fn replaced(&self, plan: &ContentPlan) -> Result<(backup::MapRuns, KVVec<u8>)> {
         let records = Records::new(&plan.attributes).map_err(|_| EUCLEAN)?;
         let mut runs = backup::MapRuns::new();
         if let Some(file) = self.file {
@@ -343,7 +343,7 @@ impl Content<'_> {
     pub(super) fn go_on(&self, line: &Line<'_>, is_alone: bool) -> Result {
         // Whoever asked for it was allowed to.
         let _kernel = AsKernel::new();
-        let resumed = Content {
+        let resumed = ContentRevert {
             resumed: line.size,
             ..*self
         };
@@ -355,7 +355,7 @@ impl Content<'_> {
 
     /// What a revert's line says that is to be done.
     #[inline(never)]
-    fn planned(&self, line: &Line<'_>) -> Result<Gathered, Refusal> {
+    fn planned(&self, line: &Line<'_>) -> Result<ContentPlan, Refusal> {
         if line.op == Op::Redo && line.picks.is_none() {
             let places = redone_by(self.journal, line)?;
             let mut numbers = KVVec::with_capacity(places.len(), GFP_KERNEL)?;
@@ -368,19 +368,19 @@ impl Content<'_> {
         let picked = TargetSet::of(self.journal, line)?;
         let count = line.count.ok_or(EUCLEAN)?;
         let choice = match &picked {
-            Some(picked) => Choice::Listed(picked, count),
-            None => Choice::Newest(count),
+            Some(picked) => TargetChoice::Listed(picked, count),
+            None => TargetChoice::Newest(count),
         };
         gather::plan(self, line.prev, choice, OnForeign::Pass, &mut refuse)
     }
 
-    /// As [`Entry::telling`], of what a plan takes back.
+    /// As [`RevertLine::telling`], of what a plan takes back.
     pub(super) fn telling<'p>(
         &self,
         state: &mut ObjectState,
-        plan: &'p Gathered,
-        entry: Entry<'_>,
-    ) -> Result<Entry<'p>> {
+        plan: &'p ContentPlan,
+        entry: RevertLine<'_>,
+    ) -> Result<RevertLine<'p>> {
         let subject = self.subject();
         entry.telling(self.journal, &subject, state, plan.is_newest, &plan.picks)
     }
@@ -390,9 +390,9 @@ impl Content<'_> {
         &self,
         state: &mut ObjectState,
         room: &mut LineRoom<'_>,
-        plan: &Gathered,
+        plan: &ContentPlan,
         saved: &Saved,
-        entry: Entry<'_>,
+        entry: RevertLine<'_>,
     ) -> Result<u64> {
         let (at, length) = plan.outcome.hull(&plan.pieces);
         let what = OperationArgs {

@@ -3,12 +3,12 @@
 //! From the chain to one plan: the inverses of the operations to be taken back, merged.
 
 use super::{
-    content::Content,
+    content::ContentRevert,
     picks::TargetSet,
     rights,
-    staying::{attributes_of, Attribute, Mine, Staying},
+    staying::{attributes_of, AttributeKey, RetainedRevert, TargetFootprint},
     steps::{fate, is_on_names, Lines},
-    Chain, Link, Refusal,
+    Chain, ChainLink, Refusal,
 };
 use crate::{
     backup,
@@ -26,33 +26,33 @@ use crate::{
 use kernel::prelude::*;
 
 /// A growing list for the plan.
-pub(super) struct List<T>(KVVec<T>);
+pub(super) struct PlanVec<T>(KVVec<T>);
 
-impl<T> List<T> {
+impl<T> PlanVec<T> {
     pub(super) fn new() -> Self {
         Self(KVVec::new())
     }
 }
 
-impl<T> Default for List<T> {
+impl<T> Default for PlanVec<T> {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl<T> From<KVVec<T>> for List<T> {
+impl<T> From<KVVec<T>> for PlanVec<T> {
     fn from(items: KVVec<T>) -> Self {
         Self(items)
     }
 }
 
-impl<T> From<List<T>> for KVVec<T> {
-    fn from(list: List<T>) -> Self {
+impl<T> From<PlanVec<T>> for KVVec<T> {
+    fn from(list: PlanVec<T>) -> Self {
         list.0
     }
 }
 
-impl<T> Store<T> for List<T> {
+impl<T> Store<T> for PlanVec<T> {
     fn push(&mut self, item: T) -> Result<(), PlanError> {
         (self.0.push(item, GFP_KERNEL_ACCOUNT)).map_err(|_| PlanError::NoRoom)
     }
@@ -63,7 +63,7 @@ impl<T> Store<T> for List<T> {
 }
 
 /// What is to be done.
-pub(super) struct Gathered {
+pub(super) struct ContentPlan {
     /// What to put where, ascending.
     pub(super) pieces: KVVec<Piece>,
     /// Records of old attributes, those of newer lines first, and of privileges that a write takes away.
@@ -88,7 +88,7 @@ pub(super) struct Gathered {
     pub(super) oldest_read: u64,
 }
 
-impl Gathered {
+impl ContentPlan {
     /// The oldest segment that applying it reads, with `now` as the newest one.
     pub(super) fn oldest_used(&self, now: u64) -> u64 {
         let used = self.pieces.iter().filter_map(|piece| match piece.source {
@@ -134,7 +134,7 @@ impl PlanError {
 
 /// Which operations of an object are taken back.
 #[derive(Clone, Copy)]
-pub(super) enum Choice<'a> {
+pub(super) enum TargetChoice<'a> {
     /// So many of the newest.
     Newest(u64),
     /// Those with these numbers, the newest first; others of the same object may be taken back, too.
@@ -143,7 +143,7 @@ pub(super) enum Choice<'a> {
     Listed(&'a TargetSet, u64),
 }
 
-impl Choice<'_> {
+impl TargetChoice<'_> {
     fn count(&self) -> u64 {
         match self {
             Self::Newest(count) | Self::Listed(_, count) => *count,
@@ -180,7 +180,7 @@ impl Choice<'_> {
 }
 
 /// Told what is in the way of an operation; an error ends the search.
-pub(super) type Objections<'o> = &'o mut dyn FnMut(u64, Refusal) -> Result<(), Refusal>;
+pub(super) type ConflictSink<'o> = &'o mut dyn FnMut(u64, Refusal) -> Result<(), Refusal>;
 
 /// Ends with the first objection.
 pub(super) fn refuse(_seq: u64, refusal: Refusal) -> Result<(), Refusal> {
@@ -194,18 +194,18 @@ const CHUNK: usize = 64 * 1024;
 const MOST_RANGES: usize = 1024 * 1024;
 
 /// A plan in the making.
-struct Gathering<'a> {
+struct PlanBuilder<'a> {
     journal: &'a Journal,
-    choice: Choice<'a>,
-    merge: Merge<List<Entry>>,
+    choice: TargetChoice<'a>,
+    merge: Merge<PlanVec<Entry>>,
     attributes: KVVec<u8>,
     /// How many bytes of them there are when what does not hold is dropped.
     compact_at: usize,
     buf: KVVec<u8>,
-    picking: Picking<List<(u64, u64)>>,
-    standing: Standing<List<Kept>>,
-    standing_attributes: KVVec<(Attribute, u64)>,
-    reverts: KVVec<Staying>,
+    picking: Picking<PlanVec<(u64, u64)>>,
+    standing: Standing<PlanVec<Kept>>,
+    standing_attributes: KVVec<(AttributeKey, u64)>,
+    reverts: KVVec<RetainedRevert>,
     taken: u64,
     newest: u64,
     back: Option<Pos>,
@@ -223,15 +223,15 @@ struct Gathering<'a> {
 /// Plans to take operations of an object back that stand; where one cannot be, `objections` is told.
 /// Every payload that is used has been read and verified. Under the object's lock.
 pub(super) fn plan(
-    content: &Content<'_>,
+    content: &ContentRevert<'_>,
     head: Option<Pos>,
-    choice: Choice<'_>,
+    choice: TargetChoice<'_>,
     on_foreign: OnForeign,
-    objections: Objections<'_>,
-) -> Result<Gathered, Refusal> {
+    objections: ConflictSink<'_>,
+) -> Result<ContentPlan, Refusal> {
     let (journal, inode) = (content.journal, content.inode);
     let mut chain = Chain::new(journal, inode.id(), head, on_foreign)?;
-    let mut gathering = Gathering::new(content, choice)?;
+    let mut gathering = PlanBuilder::new(content, choice)?;
     while gathering.taken < choice.count() {
         if let (Err(killed), true) = (task::breathe(), content.is_killable) {
             return Err(killed.into());
@@ -243,12 +243,12 @@ pub(super) fn plan(
         let link = chain.step_with(|seq| choice.fate(seq));
         let found = match &link {
             Err(e) => return Err((*e).into()),
-            Ok(Link::End) => Err(Refusal::new(Reason::NothingLeft, gathering.newest)),
-            Ok(Link::Trimmed) => Err(Refusal::new(Reason::Trimmed, 0)),
-            Ok(Link::Line(line, _, _, Step::Stop(_))) => {
+            Ok(ChainLink::End) => Err(Refusal::new(Reason::NothingLeft, gathering.newest)),
+            Ok(ChainLink::Trimmed) => Err(Refusal::new(Reason::Trimmed, 0)),
+            Ok(ChainLink::Line(line, _, _, Step::Stop(_))) => {
                 Err(Refusal::new(Reason::Foreign, line.seq))
             }
-            Ok(Link::Line(line, at, _, step)) => {
+            Ok(ChainLink::Line(line, at, _, step)) => {
                 gathering.oldest_line = gathering.oldest_line.min(at.segment);
                 gathering.step(line, *step, objections).map(|()| true)
             }
@@ -265,20 +265,20 @@ pub(super) fn plan(
     gathering.finish(chain.hides(), content)
 }
 
-impl<'a> Gathering<'a> {
-    fn new(content: &Content<'a>, choice: Choice<'a>) -> Result<Self> {
+impl<'a> PlanBuilder<'a> {
+    fn new(content: &ContentRevert<'a>, choice: TargetChoice<'a>) -> Result<Self> {
         let mut buf = KVVec::new();
         buf.resize(CHUNK, 0, GFP_KERNEL)?;
         let size = content.resumed.unwrap_or(content.inode.lower().size());
         Ok(Self {
             journal: content.journal,
             choice,
-            merge: Merge::new(List::new(), size),
+            merge: Merge::new(PlanVec::new(), size),
             attributes: KVVec::new(),
             compact_at: COMPACT_AT,
             buf,
-            picking: Picking::new(List::new()),
-            standing: Standing::new(List::new(), MOST_RANGES),
+            picking: Picking::new(PlanVec::new()),
+            standing: Standing::new(PlanVec::new(), MOST_RANGES),
             standing_attributes: KVVec::new(),
             reverts: KVVec::new(),
             taken: 0,
@@ -298,7 +298,7 @@ impl<'a> Gathering<'a> {
         &mut self,
         line: &Line<'_>,
         step: Step,
-        objections: Objections<'_>,
+        objections: ConflictSink<'_>,
     ) -> Result<(), Refusal> {
         let is_taken = self.choice.takes(line.seq);
         match step {
@@ -310,7 +310,7 @@ impl<'a> Gathering<'a> {
                 self.stays(line)
             }
             _ => {
-                if let Choice::These(..) = self.choice {
+                if let TargetChoice::These(..) = self.choice {
                     if is_taken {
                         // It was taken back already, or is no operation.
                         objections(line.seq, Refusal::new(Reason::NothingLeft, 0))?;
@@ -327,7 +327,7 @@ impl<'a> Gathering<'a> {
 
     /// An operation is taken back, if nothing is in the way.
     #[inline(never)]
-    fn take(&mut self, line: &Line<'_>, objections: Objections<'_>) -> Result<(), Refusal> {
+    fn take(&mut self, line: &Line<'_>, objections: ConflictSink<'_>) -> Result<(), Refusal> {
         let seq = line.seq;
         self.taken = self.taken.saturating_add(1);
         let result = match self.in_way(line)? {
@@ -358,7 +358,7 @@ impl<'a> Gathering<'a> {
         }
         let attributes = attributes_of(self.journal, line)?;
         // With what it took back it comes to nothing: only what is between has seen that differ.
-        if let Some(mut revert) = Staying::of(line)? {
+        if let Some(mut revert) = RetainedRevert::of(line)? {
             revert.attributes = attributes;
             self.reverts.push(revert, GFP_KERNEL)?;
             return Ok(());
@@ -380,7 +380,7 @@ impl<'a> Gathering<'a> {
         if self.reverts.iter().all(|revert| revert.lowest >= line.seq) {
             return Ok(None);
         }
-        let mine = Mine {
+        let mine = TargetFootprint {
             touched: Touched::of(line),
             attributes: attributes_of(self.journal, line)?,
         };
@@ -465,9 +465,9 @@ impl<'a> Gathering<'a> {
     }
 
     #[inline(never)]
-    fn finish(self, hides: bool, content: &Content<'_>) -> Result<Gathered, Refusal> {
+    fn finish(self, hides: bool, content: &ContentRevert<'_>) -> Result<ContentPlan, Refusal> {
         let newest = self.newest;
-        let mut pieces = List::new();
+        let mut pieces = PlanVec::new();
         let outcome = (self.merge.finish(&mut pieces)).map_err(|e| e.refuse(newest))?;
         let mut attributes = self.attributes;
         let has_attributes = !attributes.is_empty();
@@ -480,7 +480,7 @@ impl<'a> Gathering<'a> {
             let kept = backup::gather_privileges(mount, content.lower, told)?;
             attributes.extend_from_slice(&kept, GFP_KERNEL)?;
         }
-        Ok(Gathered {
+        Ok(ContentPlan {
             pieces,
             attributes,
             has_attributes,
@@ -499,12 +499,12 @@ impl<'a> Gathering<'a> {
 /// Plans to take the undos back that stand at `places`, the newest first, and that no operation of the
 /// object followed; `numbers` are theirs. Under the object's lock.
 pub(super) fn redo(
-    content: &Content<'_>,
+    content: &ContentRevert<'_>,
     places: &[Pos],
     numbers: &[u64],
-) -> Result<Gathered, Refusal> {
+) -> Result<ContentPlan, Refusal> {
     let mut lines = Lines::new(content.journal)?;
-    let mut gathering = Gathering::new(content, Choice::These(numbers, &|_| true))?;
+    let mut gathering = PlanBuilder::new(content, TargetChoice::These(numbers, &|_| true))?;
     for at in places {
         gathering.take(&lines.read(*at)?, &mut refuse)?;
     }

@@ -23,7 +23,7 @@ mod removed;
 
 use super::{
     binding::{told, ObjectLookup},
-    content::{Content, Entry},
+    content::{ContentRevert, RevertLine},
     may_revert,
     names::discard,
     rights::Caller,
@@ -56,12 +56,12 @@ use exclude::Excluded;
 use kernel::{prelude::*, sync::aref::ARef};
 use order::Steps;
 pub(super) use recover::withdraw;
-pub(crate) use rehearse::Staying;
+pub(crate) use rehearse::NonEmptyDirectory;
 
 type Outcome<T = ()> = Result<T, Refusal>;
 
 /// Told why an operation cannot be taken back.
-pub(crate) type Objections<'o> = &'o mut dyn FnMut(u64, Refusal) -> Outcome;
+pub(crate) type ConflictSink<'o> = &'o mut dyn FnMut(u64, Refusal) -> Outcome;
 
 /// What is asked for.
 pub(crate) struct Request {
@@ -93,7 +93,7 @@ pub(crate) struct Done {
     /// The number of the first line.
     pub(crate) seq: u64,
     /// Operations that made directories which are not empty: they were left standing.
-    pub(crate) staying: KVVec<Staying>,
+    pub(crate) staying: KVVec<NonEmptyDirectory>,
 }
 
 /// Where it happens.
@@ -182,7 +182,7 @@ struct Group<'a> {
     /// Objects with leases on them.
     leased: KVVec<ARef<OwnInode>>,
     /// Operations that are left standing after all, the newest first.
-    staying: KVVec<Staying>,
+    staying: KVVec<NonEmptyDirectory>,
 }
 
 /// How an attempt went.
@@ -197,7 +197,7 @@ enum Attempt {
 pub(crate) fn take_back(
     file: &OwnFile,
     request: &Request,
-    objections: Objections<'_>,
+    objections: ConflictSink<'_>,
 ) -> Outcome<Done> {
     for round in 0..=LEASE_ROUNDS {
         let is_last = round == LEASE_ROUNDS;
@@ -214,7 +214,7 @@ fn attempt(
     file: &OwnFile,
     request: &Request,
     is_last: bool,
-    objections: Objections<'_>,
+    objections: ConflictSink<'_>,
 ) -> Outcome<Attempt> {
     let sb = file.own_inode().superblock();
     let mount = sb.mount();
@@ -296,7 +296,7 @@ impl<'a> Planned<'a> {
         ground: Ground<'a>,
         request: &'a Request,
         is_last: bool,
-        objections: Objections<'_>,
+        objections: ConflictSink<'_>,
     ) -> Outcome<Looked<'a>> {
         let journal = ground.journal;
         let pin = journal.pin()?;
@@ -338,7 +338,7 @@ impl<'a> Group<'a> {
     fn locate(
         ground: Ground<'a>,
         request: &'a Request,
-        objections: Objections<'_>,
+        objections: ConflictSink<'_>,
     ) -> Outcome<Self> {
         let mut group = Self {
             ground,
@@ -511,14 +511,14 @@ impl<'a> Group<'a> {
     }
 
     /// What lines of the group say.
-    fn entry(&self, first: Option<u64>) -> Entry<'static> {
+    fn entry(&self, first: Option<u64>) -> RevertLine<'static> {
         let op = if self.request.redo {
             Op::Redo
         } else {
             Op::Revert
         };
         let members = self.members.len() as u64;
-        Entry {
+        RevertLine {
             op,
             mode: self.request.mode,
             group: first,
@@ -638,8 +638,8 @@ impl Opened {
         ground: &Ground<'a>,
         file: Option<&'a File>,
         force: bool,
-    ) -> Content<'a> {
-        Content {
+    ) -> ContentRevert<'a> {
+        ContentRevert {
             mount: ground.mount,
             journal: ground.journal,
             inode: &self.inode,

@@ -10,7 +10,7 @@
 use super::{
     binding::{kept, told, ObjectLookup, UnlinkedObject},
     close_intent,
-    content::{Entry, NO_REDO},
+    content::{RevertLine, NO_REDO},
     found,
     rights::inverse::PermissionCheck,
     steps::{Direction, Lines, UndoStep},
@@ -107,7 +107,7 @@ impl NamesRevert<'_> {
             let mut state = self.dir.object().state.lock();
             let (is_newest, picks) = (taken.is_newest, &taken.picks);
             let entry =
-                Entry::UNDO.telling(self.journal, &subject, &mut state, is_newest, picks)?;
+                RevertLine::UNDO.telling(self.journal, &subject, &mut state, is_newest, picks)?;
             let mut room = self.journal.reserve_lines_killable(2)?;
             let undo = undo_of(self.room);
             let intent = state_intent(&subject, &mut state, taken, &mut room, (entry, undo))?;
@@ -452,7 +452,7 @@ pub(super) fn state_intent(
     state: &mut ObjectState,
     taken: &NameOperations,
     room: &mut LineRoom<'_>,
-    (entry, undo): (Entry<'_>, Undo),
+    (entry, undo): (RevertLine<'_>, Undo),
 ) -> Result<u64> {
     let what = OperationArgs {
         op: entry.op,

@@ -8,7 +8,7 @@
 
 use super::{
     apply::Target,
-    content::{is_forward_only, Content},
+    content::{is_forward_only, ContentRevert},
     found,
     names::{NamesRevert, NamesRevertError},
     steps::{is_on_names, steps_of, Lines},
@@ -391,8 +391,8 @@ fn content<'a>(
     journal: &'a Journal,
     inode: &'a OwnInode,
     (lower, file): (&'a Dentry, Option<&'a File>),
-) -> Content<'a> {
-    Content {
+) -> ContentRevert<'a> {
+    ContentRevert {
         mount,
         journal,
         inode,

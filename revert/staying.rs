@@ -23,7 +23,7 @@ use kernel::prelude::*;
 pub(super) fn attributes_of(
     journal: &Journal,
     line: &Line<'_>,
-) -> Result<KVVec<Attribute>, Refusal> {
+) -> Result<KVVec<AttributeKey>, Refusal> {
     let mut touched = KVVec::new();
     if line.attributes.is_none() {
         return Ok(touched);
@@ -35,20 +35,20 @@ pub(super) fn attributes_of(
     let records = attributes(journal, &restore)?;
     let records = Records::new(&records).map_err(|e| e.refuse(line.seq))?;
     for record in records.last_ones() {
-        touched.push(Attribute::of(&record)?, GFP_KERNEL)?;
+        touched.push(AttributeKey::of(&record)?, GFP_KERNEL)?;
     }
     Ok(touched)
 }
 
 /// What an operation touched that is to be taken back.
-pub(super) struct Mine {
+pub(super) struct TargetFootprint {
     pub(super) touched: Touched,
-    pub(super) attributes: KVVec<Attribute>,
+    pub(super) attributes: KVVec<AttributeKey>,
 }
 
-impl Mine {
+impl TargetFootprint {
     /// Whether another one touched something of that.
-    pub(super) fn meets(&self, touched: &Touched, attributes: &[Attribute]) -> bool {
+    pub(super) fn meets(&self, touched: &Touched, attributes: &[AttributeKey]) -> bool {
         self.touched.overlaps(touched)
             || attributes
                 .iter()
@@ -57,17 +57,17 @@ impl Mine {
 }
 
 /// A revert of content or attributes that stays.
-pub(super) struct Staying {
+pub(super) struct RetainedRevert {
     pub(super) seq: u64,
     /// The lowest number of what it took back.
     pub(super) lowest: u64,
     /// All of these numbers.
     ranges: KVVec<(u64, u64)>,
     pub(super) touched: Touched,
-    pub(super) attributes: KVVec<Attribute>,
+    pub(super) attributes: KVVec<AttributeKey>,
 }
 
-impl Staying {
+impl RetainedRevert {
     /// `None`: the line is no revert that lists what it took back.
     pub(super) fn of(line: &Line<'_>) -> Result<Option<Self>> {
         let Some(picks) = line.picks else {
@@ -98,7 +98,7 @@ impl Staying {
         &self,
         journal: &Journal,
         mut next: Option<Pos>,
-        mine: &Mine,
+        mine: &TargetFootprint,
     ) -> Result<bool, Refusal> {
         let mut lines = Lines::new(journal)?;
         while let Some(at) = next {
@@ -128,12 +128,12 @@ impl Staying {
 
 /// An attribute, as far as it can be put back on its own: mode, owner and ACL are one.
 #[derive(PartialEq, Eq)]
-pub(super) struct Attribute {
+pub(super) struct AttributeKey {
     kind: Kind,
     name: KVec<u8>,
 }
 
-impl Attribute {
+impl AttributeKey {
     fn of(record: &Record<'_>) -> Result<Self> {
         let kind = match record.kind {
             Kind::AccessAcl => Kind::Access,

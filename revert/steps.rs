@@ -5,7 +5,7 @@
 
 use super::{
     binding::UnlinkedObject,
-    chain::Link,
+    chain::ChainLink,
     names::{parse, Outcome},
     picks::TargetSet,
     Chain, Refusal,
@@ -308,15 +308,15 @@ pub(super) fn taken_by(journal: &Journal, line: &Line<'_>) -> Outcome<KVVec<Pos>
             is_taken => fate(is_taken),
         };
         let found = match &chain.step_with(fate)? {
-            Link::End => return Err(EUCLEAN.into()),
-            Link::Trimmed => return Err(Refusal::new(Reason::Trimmed, line.seq)),
-            Link::Line(found, at, _, Step::Take) if is_on_names(found) => {
+            ChainLink::End => return Err(EUCLEAN.into()),
+            ChainLink::Trimmed => return Err(Refusal::new(Reason::Trimmed, line.seq)),
+            ChainLink::Line(found, at, _, Step::Take) if is_on_names(found) => {
                 is_wanted(found.seq).then_some(*at)
             }
-            Link::Line(found, ..) if lowest.is_some_and(|lowest| found.seq < lowest) => {
+            ChainLink::Line(found, ..) if lowest.is_some_and(|lowest| found.seq < lowest) => {
                 return Err(EUCLEAN.into())
             }
-            Link::Line(..) => None,
+            ChainLink::Line(..) => None,
         };
         if let Some(at) = found {
             places.push(at, GFP_KERNEL_ACCOUNT)?;

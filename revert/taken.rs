@@ -3,10 +3,10 @@
 //! What of a directory's chain a revert of names takes back.
 
 use super::{
-    gather::List,
+    gather::PlanVec,
     names::Outcome,
     steps::{is_on_names, Direction, Lines, StepOrigin, UndoStep},
-    Chain, Link, Refusal,
+    Chain, ChainLink, Refusal,
 };
 use crate::{
     history::{
@@ -73,12 +73,12 @@ impl NameOperations {
             is_newest: true,
             is_deep: false,
         };
-        let mut picking = Picking::new(List::new());
+        let mut picking = Picking::new(PlanVec::new());
         while taken.count() < most {
             match chain.step_back()? {
-                Link::End => break,
-                Link::Trimmed => return Err(Refusal::new(Reason::Trimmed, 0)),
-                Link::Line(line, at, _, Step::Take) => {
+                ChainLink::End => break,
+                ChainLink::Trimmed => return Err(Refusal::new(Reason::Trimmed, 0)),
+                ChainLink::Line(line, at, _, Step::Take) => {
                     if !is_on_names(&line) || !wanted(&line) {
                         break;
                     }
@@ -90,13 +90,13 @@ impl NameOperations {
                     taken.back = line.prev;
                     taken.is_deep |= line.op == Op::Revert;
                 }
-                Link::Line(line, _, _, Step::Stop(_)) => {
+                ChainLink::Line(line, _, _, Step::Stop(_)) => {
                     return Err(Refusal::new(Reason::Foreign, line.seq))
                 }
-                Link::Line(line, _, _, Step::Barred) => {
+                ChainLink::Line(line, _, _, Step::Barred) => {
                     return Err(Refusal::new(Reason::Conflict, line.seq))
                 }
-                Link::Line(line, ..) => {
+                ChainLink::Line(line, ..) => {
                     if !line.op.is_bookkeeping() {
                         picking.part();
                     }

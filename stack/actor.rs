@@ -16,7 +16,7 @@ use crate::{
         MAX_ARGS,
         MAX_COMMAND, //
     },
-    revert::Hidden,
+    revert::HiddenRanges,
     vfs::task, //
 };
 use kernel::{
@@ -209,7 +209,7 @@ pub(crate) struct Who {
     /// What stays the same in its usual lines.
     kept: Option<Kept>,
     /// Where a reader of the log stopped, and what reverts hide from there on.
-    pub(crate) paused: Option<(Pos, Hidden)>,
+    pub(crate) paused: Option<(Pos, HiddenRanges)>,
     /// Whether it is an open file's.
     pub(crate) has_file: bool,
 }

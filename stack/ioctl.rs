@@ -13,7 +13,7 @@ use crate::{
     revert::{
         self,
         rights::{Caller, Rights},
-        Chain, Link, Manner,
+        Chain, ChainLink, Manner,
     },
     uapi::{self, ReadLog, Revert, Status},
     vfs::{
@@ -147,15 +147,15 @@ fn read_page(file: &OwnFile, argument: usize) -> Result<c_long> {
     loop {
         breathe()?;
         let text = match chain.step()? {
-            Link::End | Link::Trimmed => break,
-            Link::Line(line, at, text, Step::Take | Step::Show) => {
+            ChainLink::End | ChainLink::Trimmed => break,
+            ChainLink::Line(line, at, text, Step::Take | Step::Show) => {
                 if !view.shows(&line)? {
                     continue;
                 }
                 let text = as_it_ended(journal, &line, at, text, &mut folded)?;
                 view.text(&line, &journal.seed(at.segment), text)?
             }
-            Link::Line(..) => continue,
+            ChainLink::Line(..) => continue,
         };
         let Some(to) = start.checked_sub(text.len()) else {
             break;
@@ -258,7 +258,7 @@ fn standing_from<'j>(journal: &'j Journal, file: &OwnFile, at: Pos) -> Result<Ch
     let mut chain = from(revert::head(journal, inode)?)?;
     while chain.next_at().is_some_and(|next| next > at) {
         breathe()?;
-        if matches!(chain.step()?, Link::End | Link::Trimmed) {
+        if matches!(chain.step()?, ChainLink::End | ChainLink::Trimmed) {
             break;
         }
     }
@@ -282,8 +282,8 @@ fn copy_standing(
     loop {
         breathe()?;
         match chain.step()? {
-            Link::End | Link::Trimmed => return Ok((used, None)),
-            Link::Line(line, at, text, Step::Take | Step::Show) => {
+            ChainLink::End | ChainLink::Trimmed => return Ok((used, None)),
+            ChainLink::Line(line, at, text, Step::Take | Step::Show) => {
                 if !view.shows(&line)? {
                     resume = chain.next_at();
                     continue;
@@ -299,7 +299,7 @@ fn copy_standing(
                 }
             }
             // A correction that is passed belongs to the line before: resume in front of it.
-            Link::Line(..) => continue,
+            ChainLink::Line(..) => continue,
         }
         resume = chain.next_at();
     }
@@ -419,14 +419,14 @@ fn describe(answer: &mut Status, journal: &Journal, file: &OwnFile) -> Result {
     while answer.standing < Status::MAX_STANDING {
         breathe()?;
         match chain.step()? {
-            Link::End | Link::Trimmed => break,
-            Link::Line(line, _, _, Step::Take) if caller.may_take_back(rights, &line)? => {
+            ChainLink::End | ChainLink::Trimmed => break,
+            ChainLink::Line(line, _, _, Step::Take) if caller.may_take_back(rights, &line)? => {
                 if answer.standing == 0 {
                     answer.last_seq = line.seq;
                 }
                 answer.standing += 1;
             }
-            Link::Line(..) => {}
+            ChainLink::Line(..) => {}
         }
     }
     Ok(())

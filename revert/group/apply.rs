@@ -16,8 +16,8 @@ use crate::{
     revert::{
         across::{lock, RenameEnd},
         attributes,
-        content::Content,
-        gather::{self, refuse, Gathered},
+        content::ContentRevert,
+        gather::{self, refuse, ContentPlan},
         names::{decode, directory, NamesRevert, NAME},
         rights::inverse::PermissionCheck,
         steps::{Direction, Lines, UndoStep},
@@ -237,7 +237,7 @@ impl Group<'_> {
         opened: &Opened,
         member: &Member,
         state: &mut ObjectState,
-        go: impl FnOnce(&mut ObjectState, &Content<'_>, &Gathered, Records<'_>) -> Outcome<T>,
+        go: impl FnOnce(&mut ObjectState, &ContentRevert<'_>, &ContentPlan, Records<'_>) -> Outcome<T>,
     ) -> Outcome<T> {
         let ground = &self.ground;
         opened.known(ground, state)?;

@@ -6,9 +6,9 @@
 use super::{
     claim::Claim,
     order,
-    rehearse::{Findings, Staying},
+    rehearse::{Findings, NonEmptyDirectory},
     removed::Named,
-    Content, Done, Ground, Group, Member, Objections, Opened, Outcome, Phase,
+    ConflictSink, ContentRevert, Done, Ground, Group, Member, Opened, Outcome, Phase,
 };
 use crate::{
     backup,
@@ -19,12 +19,12 @@ use crate::{
     },
     revert::{
         binding::is_there,
-        gather::{self, Choice, Gathered, List},
+        gather::{self, ContentPlan, PlanVec, TargetChoice},
         names::directory,
         rights::{Caller, Rights},
         steps::{fate, is_on_names, Lines},
         taken::NameOperations,
-        Chain, Link, Refusal,
+        Chain, ChainLink, Refusal,
     },
     uapi::Reason,
     vfs::{inode::OwnInode, lock::InodeGuard},
@@ -78,7 +78,7 @@ impl Group<'_> {
     pub(super) fn plan_all(
         &mut self,
         is_last: bool,
-        objections: Objections<'_>,
+        objections: ConflictSink<'_>,
     ) -> Outcome<(Done, Needs)> {
         let is_refused = Cell::new(false);
         let is_redo = self.request.redo;
@@ -133,7 +133,7 @@ impl Group<'_> {
     }
 
     /// Leaves chosen operations standing.
-    fn leave_standing(&mut self, staying: &[Staying]) -> Outcome {
+    fn leave_standing(&mut self, staying: &[NonEmptyDirectory]) -> Outcome {
         for one in staying {
             self.staying.push(*one, GFP_KERNEL_ACCOUNT)?;
         }
@@ -158,13 +158,13 @@ impl Group<'_> {
         loop {
             self.ground.breathe()?;
             match &chain.step_with(|seq| fate(self.takes(seq)))? {
-                Link::Line(line, _, _, Step::Take) => {
+                ChainLink::Line(line, _, _, Step::Take) => {
                     if binds_a_name(line.op) && !self.takes(line.seq) {
                         return Ok(line.seq);
                     }
                 }
-                Link::Line(..) => {}
-                Link::End | Link::Trimmed => return Ok(0),
+                ChainLink::Line(..) => {}
+                ChainLink::End | ChainLink::Trimmed => return Ok(0),
             }
         }
     }
@@ -174,7 +174,7 @@ impl Group<'_> {
     pub(super) fn choose(
         &mut self,
         is_last: bool,
-        objections: Objections<'_>,
+        objections: ConflictSink<'_>,
     ) -> Outcome<(Done, Needs)> {
         let named = self.named()?;
         let mut done = Done::default();
@@ -234,7 +234,7 @@ impl Group<'_> {
         &self,
         member: &Member,
         named: &Named,
-        objections: Objections<'_>,
+        objections: ConflictSink<'_>,
     ) -> Outcome<Choosing> {
         let Some(opened) = self.ground.open_unless_unnamed(member.object)? else {
             return Ok(Choosing::LeftOut);
@@ -266,7 +266,7 @@ impl Group<'_> {
         member: &Member,
         named: &Named,
         opened: &Opened,
-        objections: Objections<'_>,
+        objections: ConflictSink<'_>,
     ) -> Outcome<(Needs, Option<Claim>)> {
         if member.is_on_names {
             let mut caller = self.ground.caller()?;
@@ -326,7 +326,7 @@ impl Group<'_> {
         Ok((needs, claim))
     }
 
-    /// Only under its lock can an object's state be compared with it, see [`Content::verify`]. Later the
+    /// Only under its lock can an object's state be compared with it, see [`ContentRevert::verify`]. Later the
     /// request has it.
     fn lock_to_plan<'o>(&self, inode: &'o OwnInode) -> Outcome<Option<InodeGuard<'o>>> {
         match self.ground.phase {
@@ -338,15 +338,15 @@ impl Group<'_> {
     /// What is to be done to content and attributes, by the object's lines from `head` on.
     pub(super) fn plan(
         &self,
-        content: &Content<'_>,
+        content: &ContentRevert<'_>,
         member: &Member,
         head: Option<Pos>,
         on_foreign: OnForeign,
-        objections: Objections<'_>,
-    ) -> Outcome<Gathered> {
+        objections: ConflictSink<'_>,
+    ) -> Outcome<ContentPlan> {
         let numbers = self.numbers(member)?;
         let takes = |seq| self.takes(seq);
-        let choice = Choice::These(&numbers, &takes);
+        let choice = TargetChoice::These(&numbers, &takes);
         gather::plan(content, head, choice, on_foreign, objections)
     }
 
@@ -376,7 +376,7 @@ impl Group<'_> {
         &self,
         member: &Member,
         head: Option<Pos>,
-        objections: Objections<'_>,
+        objections: ConflictSink<'_>,
     ) -> Outcome<NameOperations> {
         let taken = NameOperations {
             places: KVVec::new(),
@@ -389,7 +389,7 @@ impl Group<'_> {
         let mut choosing = ChoosingNames {
             group: self,
             standing: RBTree::new(),
-            picking: Picking::new(List::new()),
+            picking: Picking::new(PlanVec::new()),
             is_newest: true,
             left: self.of(member).len(),
             taken,
@@ -407,7 +407,7 @@ impl Group<'_> {
         caller: &mut Caller<'_>,
         rights: Rights,
         taken: &NameOperations,
-        objections: Objections<'_>,
+        objections: ConflictSink<'_>,
     ) -> Outcome {
         let mut lines = Lines::new(self.ground.journal)?;
         for at in &taken.places {
@@ -426,7 +426,7 @@ impl Group<'_> {
         member: &Member,
         line: &Line<'_>,
         turn: &Turn,
-        objections: Objections<'_>,
+        objections: ConflictSink<'_>,
     ) -> Outcome {
         let cause = turn.why.cause;
         match name_steps(line) {
@@ -449,7 +449,7 @@ impl Group<'_> {
         member: &Member,
         cause: u64,
         step: &NameStep<'_>,
-        objections: Objections<'_>,
+        objections: ConflictSink<'_>,
     ) -> Outcome {
         let NameStep::Restore { victim, parent, .. } = step else {
             return Ok(());
@@ -479,14 +479,14 @@ impl Group<'_> {
             let link = chain.step_with(|seq| fate(self.takes(seq)));
             match &link {
                 Err(e) => return Err((*e).into()),
-                Ok(Link::Line(line, ..)) if line.seq < than => return Ok(None),
+                Ok(ChainLink::Line(line, ..)) if line.seq < than => return Ok(None),
                 // A revert comes to nothing with what it took back.
-                Ok(Link::Line(line, _, _, Step::Take)) if line.picks.is_some() => {}
-                Ok(Link::Line(line, _, _, Step::Take)) if !self.takes(line.seq) => {
+                Ok(ChainLink::Line(line, _, _, Step::Take)) if line.picks.is_some() => {}
+                Ok(ChainLink::Line(line, _, _, Step::Take)) if !self.takes(line.seq) => {
                     return Ok(Some(line.seq))
                 }
-                Ok(Link::Line(..)) => {}
-                Ok(Link::End | Link::Trimmed) => return Ok(None),
+                Ok(ChainLink::Line(..)) => {}
+                Ok(ChainLink::End | ChainLink::Trimmed) => return Ok(None),
             }
         }
     }
@@ -497,7 +497,7 @@ struct ChoosingNames<'a> {
     group: &'a Group<'a>,
     /// Names that were touched by operations that stay, and the newest of these.
     standing: RBTree<u64, u64>,
-    picking: Picking<List<(u64, u64)>>,
+    picking: Picking<PlanVec<(u64, u64)>>,
     taken: NameOperations,
     is_newest: bool,
     /// How many of the chosen ones are to be found.
@@ -511,7 +511,7 @@ impl ChoosingNames<'_> {
         &mut self,
         member: &Member,
         head: Option<Pos>,
-        objections: Objections<'_>,
+        objections: ConflictSink<'_>,
     ) -> Outcome {
         let group = self.group;
         let chosen = group.of(member);
@@ -566,7 +566,7 @@ impl ChoosingNames<'_> {
         line: &Line<'_>,
         at: Pos,
         turn: &Turn,
-        objections: Objections<'_>,
+        objections: ConflictSink<'_>,
     ) -> Outcome {
         let seq = line.seq;
         self.left = self.left.saturating_sub(1);
@@ -592,7 +592,7 @@ impl ChoosingNames<'_> {
         member: &Member,
         line: &Line<'_>,
         turn: &Turn,
-        objections: Objections<'_>,
+        objections: ConflictSink<'_>,
     ) -> Outcome {
         let cause = turn.why.cause;
         match turn.change {

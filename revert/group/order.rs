@@ -14,7 +14,7 @@ use crate::{
         sort::sort, //
     },
     revert::{
-        gather::List,
+        gather::PlanVec,
         steps::{is_on_names, Direction, Lines, StepOrigin, UndoStep},
         Refusal,
     },
@@ -43,7 +43,7 @@ pub(super) struct Search<'j> {
     lines: Lines<'j>,
     /// The oldest segment with a line that was read; `u64::MAX`: none was.
     oldest: u64,
-    net: Net<List<Span>>,
+    net: Net<PlanVec<Span>>,
 }
 
 /// What a step of the walk found.
@@ -69,7 +69,7 @@ impl<'j> Search<'j> {
         Ok(Self {
             lines: Lines::new(journal)?,
             oldest: u64::MAX,
-            net: Net::new(object, head, first, (List::new(), List::new())),
+            net: Net::new(object, head, first, (PlanVec::new(), PlanVec::new())),
         })
     }
 

@@ -9,7 +9,7 @@
 
 use super::{
     apply::{Dir, Dirs},
-    Group, Objections, Outcome,
+    ConflictSink, Group, Outcome,
 };
 use crate::{
     backup::keep,
@@ -36,7 +36,7 @@ use kernel::{prelude::*, rbtree::RBTree, sync::aref::ARef};
 
 /// A directory that an operation made and that will not be empty: it stays.
 #[derive(Clone, Copy)]
-pub(crate) struct Staying {
+pub(crate) struct NonEmptyDirectory {
     /// The operation.
     pub(crate) seq: u64,
     /// The newest operation on a name in it that stays; 0: none is known.
@@ -73,7 +73,7 @@ struct Rehearsal<'a> {
     objects: RBTree<ObjectId, Rehearsed>,
     /// Directories in which the caller may change names.
     checked: RBTree<ObjectId, ()>,
-    staying: KVVec<Staying>,
+    staying: KVVec<NonEmptyDirectory>,
     moves_directories: bool,
 }
 
@@ -81,7 +81,7 @@ struct Rehearsal<'a> {
 #[derive(Default)]
 pub(super) struct Findings {
     /// Directories that are not empty, so that the operations that made them have to stay.
-    pub(super) staying: KVVec<Staying>,
+    pub(super) staying: KVVec<NonEmptyDirectory>,
     /// All that steps change, or take names from.
     pub(super) inodes: KVVec<ARef<OwnInode>>,
     /// Whether a directory gets another parent.
@@ -91,7 +91,7 @@ pub(super) struct Findings {
 impl Group<'_> {
     /// Rehearses all steps on names; what is in the way of one is told to `objections`.
     #[inline(never)]
-    pub(super) fn rehearse(&self, objections: Objections<'_>) -> Outcome<Findings> {
+    pub(super) fn rehearse(&self, objections: ConflictSink<'_>) -> Outcome<Findings> {
         let todos = match self.steps() {
             Err(refusal) if refusal.seq != 0 => {
                 objections(refusal.seq, refusal)?;
@@ -391,7 +391,7 @@ impl<'a> Rehearsal<'a> {
                     return Err(Refusal::new(Reason::Conflict, in_way));
                 };
                 self.staying
-                    .push(Staying { seq, in_way }, GFP_KERNEL_ACCOUNT)?;
+                    .push(NonEmptyDirectory { seq, in_way }, GFP_KERNEL_ACCOUNT)?;
                 return Ok(());
             }
             self.known(node)?.is_kept = true;

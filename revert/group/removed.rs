@@ -5,7 +5,7 @@
 //! a later revert of the removal would bring back. What an open descriptor wrote after the removal is
 //! newer than it, and may go.
 
-use super::{Group, Member, Objections, Outcome};
+use super::{ConflictSink, Group, Member, Outcome};
 use crate::{
     history::{
         line::{Line, ObjectId, Op},
@@ -61,7 +61,7 @@ impl Group<'_> {
         &self,
         member: &Member,
         named: &Named,
-        objections: Objections<'_>,
+        objections: ConflictSink<'_>,
     ) -> Outcome {
         if named.contains(member.object) {
             return Ok(());
