@@ -52,7 +52,7 @@ use gather::{refuse, TargetChoice};
 use kernel::prelude::*;
 use names::NamesRevert;
 pub(crate) use recover::{withdraw_last, withdraw_unfinished};
-use rights::{inverse::PermissionCheck, Caller, Rights};
+use rights::{inverse::PermissionCheck, CallerRights, ChainRights};
 use steps::{is_on_names, Lines};
 use taken::NameOperations;
 
@@ -152,11 +152,11 @@ impl From<Error> for ContentRevertError {
     }
 }
 
-type Outcomes = Result<u64, Refusal>;
+type UndoResult = Result<u64, Refusal>;
 
 /// How a revert goes about it.
 #[derive(Clone, Copy, Default)]
-pub(crate) struct Manner {
+pub(crate) struct UndoOptions {
     /// Go on although the file was changed outside, or is mapped.
     pub(crate) force: bool,
     /// Bring a removed directory back with what the same process had removed from it before.
@@ -167,16 +167,16 @@ pub(crate) struct Manner {
 
 /// Takes back the newest `count` standing operations of the file. Returns how many more were taken
 /// back inside of directories that came back.
-pub(crate) fn walk(file: &OwnFile, count: u64, manner: Manner) -> Outcomes {
+pub(crate) fn walk(file: &OwnFile, count: u64, manner: UndoOptions) -> UndoResult {
     let inode = file.own_inode();
     let mount = inode.mount();
     let journal = mount.journal().ok_or(Refusal::new(Reason::HistoryOff, 0))?;
-    let rights = Caller::new(file, journal).over(inode, file.lower_name())?;
-    if rights == Rights::Nothing {
+    let rights = CallerRights::new(file, journal).over(inode, file.lower_name())?;
+    if rights == ChainRights::Nothing {
         return Err(Refusal::new(Reason::NotOwner, 0));
     }
     let pin = journal.pin()?;
-    let revert = Revert {
+    let revert = ObjectUndo {
         file,
         inode,
         journal,
@@ -186,8 +186,8 @@ pub(crate) fn walk(file: &OwnFile, count: u64, manner: Manner) -> Outcomes {
     };
     let mut inside = 0;
     match rights {
-        Rights::Names(u64::MAX) => inside = revert.walk_own(rights, count)?,
-        Rights::Names(first) => inside = revert.walk_directory(first, count)?,
+        ChainRights::Names(u64::MAX) => inside = revert.walk_own(rights, count)?,
+        ChainRights::Names(first) => inside = revert.walk_directory(first, count)?,
         _ => {
             let _write = file.want_write()?;
             let _lock = inode.lock_in_time()?;
@@ -203,7 +203,7 @@ fn may_revert(file: &OwnFile, inode: &OwnInode, lower: &Dentry) -> Result<(), Re
     let journal = inode.mount().journal();
     let journal = journal.ok_or(Refusal::new(Reason::HistoryOff, 0))?;
     if !inode.owner_or_capable()
-        || Caller::new(file, journal).over(inode, lower)? == Rights::Nothing
+        || CallerRights::new(file, journal).over(inode, lower)? == ChainRights::Nothing
     {
         return Err(Refusal::new(Reason::NotOwner, 0));
     }
@@ -211,7 +211,7 @@ fn may_revert(file: &OwnFile, inode: &OwnInode, lower: &Dentry) -> Result<(), Re
 }
 
 /// Operations of a directory that are taken back together.
-enum Run {
+enum OperationRun {
     /// So many on its names.
     Names(u64),
     /// So many on its attributes.
@@ -222,7 +222,7 @@ enum Run {
     Pick(Operation),
 }
 
-impl Run {
+impl OperationRun {
     fn of(line: &Line<'_>, at: Pos) -> Self {
         if !is_on_names(line) {
             Self::Attributes(1)
@@ -236,18 +236,18 @@ impl Run {
     }
 }
 
-struct Revert<'a> {
+struct ObjectUndo<'a> {
     file: &'a OwnFile,
     inode: &'a OwnInode,
     journal: &'a Journal,
-    manner: Manner,
+    manner: UndoOptions,
     /// What it reads stays.
     pin: &'a Pin<'a>,
     /// Whether others follow, which read older parts of the history.
     is_one_of_many: Cell<bool>,
 }
 
-impl Revert<'_> {
+impl ObjectUndo<'_> {
     /// Takes back the newest `count` operations on content and attributes. Our inode is locked.
     #[inline(never)]
     fn walk_object(&self, count: u64) -> Result<(), Refusal> {
@@ -287,7 +287,7 @@ impl Revert<'_> {
     /// whole: operations on its names, those on its attributes, and each rename between it and
     /// another directory. Those before the line `first` are not the caller's. Answers how many were taken
     /// back inside of directories that came back.
-    fn walk_directory(&self, first: u64, count: u64) -> Outcomes {
+    fn walk_directory(&self, first: u64, count: u64) -> UndoResult {
         let mut inside = 0u64;
         let runs = {
             let _write = self.file.want_write()?;
@@ -297,11 +297,11 @@ impl Revert<'_> {
         self.is_one_of_many.set(runs.len() != 1 || self.manner.deep);
         for run in runs {
             match &run {
-                Run::Pick(line) => {
+                OperationRun::Pick(line) => {
                     self.take_pick_back(*line)?;
                     continue;
                 }
-                Run::Names(n) if self.manner.deep => {
+                OperationRun::Names(n) if self.manner.deep => {
                     if let Some(more) = self.take_back_trees(*n)? {
                         inside = inside.saturating_add(more);
                         continue;
@@ -311,14 +311,14 @@ impl Revert<'_> {
             }
             let _write = self.file.want_write()?;
             match run {
-                Run::Pick(_) => {}
-                Run::Across => across::take_back(self)?,
-                Run::Names(n) => {
+                OperationRun::Pick(_) => {}
+                OperationRun::Across => across::take_back(self)?,
+                OperationRun::Names(n) => {
                     let _lock = self.inode.lock_in_time()?;
                     let taken = self.newest_names(n)?;
                     self.take_back_names(&taken, None)?;
                 }
-                Run::Attributes(n) => {
+                OperationRun::Attributes(n) => {
                     let _lock = self.inode.lock_in_time()?;
                     self.walk_object(n)?;
                 }
@@ -361,7 +361,7 @@ impl Revert<'_> {
     /// Takes back the newest `count` operations that are the caller's, in a directory that is not. Answers
     /// how many were taken back inside of directories that came back.
     #[inline(never)]
-    fn walk_own(&self, rights: Rights, count: u64) -> Outcomes {
+    fn walk_own(&self, rights: ChainRights, count: u64) -> UndoResult {
         let mut operations = self.own_operations(rights, count)?;
         let inside = match self.manner.deep {
             true => removed::add_inside(self, &mut operations)?,
@@ -374,11 +374,11 @@ impl Revert<'_> {
     /// The newest `count` operations that are the caller's.
     // Out of line: the lines that it reads are not on the stack when something is done about them.
     #[inline(never)]
-    fn own_operations(&self, rights: Rights, count: u64) -> Result<KVVec<Operation>, Refusal> {
+    fn own_operations(&self, rights: ChainRights, count: u64) -> Result<KVVec<Operation>, Refusal> {
         let head = head(self.journal, self.inode)?;
         let object = self.inode.id();
         let mut chain = Chain::new(self.journal, object, head, OnForeign::Pass)?;
-        let mut caller = Caller::new(self.file, self.journal);
+        let mut caller = CallerRights::new(self.file, self.journal);
         let mut operations = KVVec::new();
         while (operations.len() as u64) < count {
             task::breathe()?;
@@ -399,7 +399,7 @@ impl Revert<'_> {
 
     /// The newest `count` operations in runs. The directory is locked.
     #[inline(never)]
-    fn runs(&self, first: u64, count: u64) -> Result<KVVec<Run>, Refusal> {
+    fn runs(&self, first: u64, count: u64) -> Result<KVVec<OperationRun>, Refusal> {
         if self.inode.object().is_kept() {
             // Removed, but open: its names are nobody's business any more.
             return Err(ENOENT.into());
@@ -409,7 +409,7 @@ impl Revert<'_> {
         let head = state.head;
         drop(state);
         let mut chain = Chain::new(self.journal, self.inode.id(), head, OnForeign::Pass)?;
-        let mut runs: KVVec<Run> = KVVec::new();
+        let mut runs: KVVec<OperationRun> = KVVec::new();
         let mut found = 0;
         while found < count {
             task::breathe()?;
@@ -421,9 +421,11 @@ impl Revert<'_> {
                 }
                 ChainLink::Line(line, at, _, Step::Take) => {
                     found += 1;
-                    match (Run::of(&line, at), runs.last_mut()) {
-                        (Run::Names(_), Some(Run::Names(n)))
-                        | (Run::Attributes(_), Some(Run::Attributes(n))) => *n += 1,
+                    match (OperationRun::of(&line, at), runs.last_mut()) {
+                        (OperationRun::Names(_), Some(OperationRun::Names(n)))
+                        | (OperationRun::Attributes(_), Some(OperationRun::Attributes(n))) => {
+                            *n += 1
+                        }
                         (run, _) => runs.push(run, GFP_KERNEL_ACCOUNT)?,
                     }
                 }

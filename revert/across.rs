@@ -4,9 +4,9 @@
 
 use super::{
     names::{decode, directory, NamesRevert, NAME},
-    rights::Caller,
+    rights::CallerRights,
     steps::Lines,
-    Refusal, Revert,
+    ObjectUndo, Refusal,
 };
 use crate::{
     history::plan::{name_steps, Directory, NameStep},
@@ -30,7 +30,7 @@ struct PeerDirectory {
 /// Takes back the newest operation of the directory, a rename between it and another one. Neither is
 /// locked.
 #[inline(never)]
-pub(super) fn take_back(revert: &Revert<'_>) -> Result<(), Refusal> {
+pub(super) fn take_back(revert: &ObjectUndo<'_>) -> Result<(), Refusal> {
     let dir = revert.inode;
     let mount = dir.mount();
     let taken = {
@@ -75,7 +75,7 @@ pub(super) fn take_back(revert: &Revert<'_>) -> Result<(), Refusal> {
         return Err(conflict(taken.newest));
     }
     other.inode.may_change_names()?;
-    if !Caller::new(revert.file, revert.journal).reaches_names_in(&lower)? {
+    if !CallerRights::new(revert.file, revert.journal).reaches_names_in(&lower)? {
         return Err(Refusal::new(Reason::NotOwner, taken.newest));
     }
     let names = NamesRevert {
@@ -122,7 +122,7 @@ pub(super) fn lock(
     }
 }
 
-fn other(revert: &Revert<'_>, parent: &Directory<'_>) -> Result<PeerDirectory, Refusal> {
+fn other(revert: &ObjectUndo<'_>, parent: &Directory<'_>) -> Result<PeerDirectory, Refusal> {
     let sb = revert.inode.superblock();
     let lower = directory(revert.inode.mount(), parent)?;
     let dentry = OwnDentry::of_lower(sb, &lower).map_err(|_| conflict(0))?;

@@ -26,7 +26,7 @@ use super::{
     content::{ContentRevert, RevertLine},
     may_revert,
     names::discard,
-    rights::Caller,
+    rights::CallerRights,
     steps::{is_on_names, Lines},
     taken::oldest_of,
     Refusal,
@@ -51,10 +51,10 @@ use crate::{
         task,
     },
 };
-use claim::{break_leases, Claim, LEASE_ROUNDS};
-use exclude::Excluded;
+use claim::{break_leases, WriteClaim, LEASE_ROUNDS};
+use exclude::ExclusionGuard;
 use kernel::{prelude::*, sync::aref::ARef};
-use order::Steps;
+use order::OrderedSteps;
 pub(super) use recover::withdraw;
 pub(crate) use rehearse::NonEmptyDirectory;
 
@@ -64,7 +64,7 @@ type Outcome<T = ()> = Result<T, Refusal>;
 pub(crate) type ConflictSink<'o> = &'o mut dyn FnMut(u64, Refusal) -> Outcome;
 
 /// What is asked for.
-pub(crate) struct Request {
+pub(crate) struct GroupRequest {
     /// The operations, the newest first.
     pub(crate) operations: KVVec<Operation>,
     /// Whether it is an undo, or an operation like any other.
@@ -81,7 +81,7 @@ pub(crate) struct Request {
 
 /// What was done, or would be.
 #[derive(Default)]
-pub(crate) struct Done {
+pub(crate) struct GroupSummary {
     /// How many operations were taken back.
     pub(crate) reverted: u64,
     /// How many were left out: the objects that they are about are gone and never had a name.
@@ -98,18 +98,18 @@ pub(crate) struct Done {
 
 /// Where it happens.
 #[derive(Clone, Copy)]
-struct Ground<'a> {
+struct RevertContext<'a> {
     /// What the request came through; `None`: a mount that recovers.
     file: Option<&'a OwnFile>,
     sb: &'a SuperBlock,
     mount: &'a Mount,
     journal: &'a Journal,
-    phase: Phase,
+    phase: RevertPhase,
 }
 
 /// How far a request has come.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Phase {
+enum RevertPhase {
     /// It is looked at; nothing is excluded.
     Planning,
     /// It is looked at again; its objects are locked.
@@ -118,19 +118,19 @@ enum Phase {
     Performing,
 }
 
-impl Ground<'_> {
+impl RevertContext<'_> {
     /// In a loop that may take long: lets others run, and ends a request that has changed nothing yet
     /// when its caller is killed.
     fn breathe(&self) -> Result {
         match (task::breathe(), self.phase) {
-            (Err(killed), Phase::Planning | Phase::Checking) => Err(killed),
+            (Err(killed), RevertPhase::Planning | RevertPhase::Checking) => Err(killed),
             _ => Ok(()),
         }
     }
 }
 
 /// An operation that is taken back.
-struct Chosen {
+struct ChosenOperation {
     object: ObjectId,
     /// The object that it made.
     creates: Option<ObjectId>,
@@ -139,7 +139,7 @@ struct Chosen {
     at: Pos,
 }
 
-impl Chosen {
+impl ChosenOperation {
     /// The order of members; within one, the newest first. Of one object, operations on names are taken
     /// back last: an undo of those is the newer one, and has to be redone first.
     fn is_before(&self, other: &Self, redo: bool) -> bool {
@@ -149,7 +149,7 @@ impl Chosen {
 }
 
 /// What is taken back of one object: operations on its names, or those on content and attributes.
-struct Member {
+struct GroupMember {
     object: ObjectId,
     is_on_names: bool,
     /// Which of the chosen operations: the first, and behind the last.
@@ -165,11 +165,11 @@ struct Member {
     is_untouched: bool,
 }
 
-struct Group<'a> {
-    ground: Ground<'a>,
-    request: &'a Request,
-    chosen: KVVec<Chosen>,
-    members: KVVec<Member>,
+struct GroupRevert<'a> {
+    ground: RevertContext<'a>,
+    request: &'a GroupRequest,
+    chosen: KVVec<ChosenOperation>,
+    members: KVVec<GroupMember>,
     /// All that is changed, or has to do with names that are; they stay in memory, also those without a
     /// name, which would be gone with the last close. Some are there more than once.
     inodes: KVVec<ARef<OwnInode>>,
@@ -178,7 +178,7 @@ struct Group<'a> {
     /// For objects that others have locked: one wait for all of them.
     patience: Patience,
     /// The right to change the objects' content.
-    claims: KVVec<Claim>,
+    claims: KVVec<WriteClaim>,
     /// Objects with leases on them.
     leased: KVVec<ARef<OwnInode>>,
     /// Operations that are left standing after all, the newest first.
@@ -186,8 +186,8 @@ struct Group<'a> {
 }
 
 /// How an attempt went.
-enum Attempt {
-    Done(Done),
+enum AttemptOutcome {
+    Done(GroupSummary),
     /// Nothing is in the way but leases on these objects.
     Leased(KVVec<ARef<OwnInode>>),
 }
@@ -196,14 +196,14 @@ enum Attempt {
 /// then nothing was changed. Leases are broken and waited for first, as open(2) does: with nothing held.
 pub(crate) fn take_back(
     file: &OwnFile,
-    request: &Request,
+    request: &GroupRequest,
     objections: ConflictSink<'_>,
-) -> Outcome<Done> {
+) -> Outcome<GroupSummary> {
     for round in 0..=LEASE_ROUNDS {
         let is_last = round == LEASE_ROUNDS;
         match attempt(file, request, is_last, &mut *objections)? {
-            Attempt::Done(done) => return Ok(done),
-            Attempt::Leased(inodes) => break_leases(&inodes)?,
+            AttemptOutcome::Done(done) => return Ok(done),
+            AttemptOutcome::Leased(inodes) => break_leases(&inodes)?,
         }
     }
     Err(Refusal::new(Reason::Leased, 0))
@@ -212,45 +212,46 @@ pub(crate) fn take_back(
 /// As [`take_back`], once. `is_last`: leases are objections.
 fn attempt(
     file: &OwnFile,
-    request: &Request,
+    request: &GroupRequest,
     is_last: bool,
     objections: ConflictSink<'_>,
-) -> Outcome<Attempt> {
+) -> Outcome<AttemptOutcome> {
     let sb = file.own_inode().superblock();
     let mount = sb.mount();
     let journal = mount.journal().ok_or(Refusal::new(Reason::HistoryOff, 0))?;
     // Waits for somebody else's freeze, and refuses a read-only mount.
     drop(file.want_write()?);
-    let planning = Ground {
+    let planning = RevertContext {
         file: Some(file),
         sb,
         mount,
         journal,
-        phase: Phase::Planning,
+        phase: RevertPhase::Planning,
     };
-    let (mut inodes, mut renames) = match Planned::of(planning, request, is_last, objections)? {
-        Looked::Leased(inodes) => return Ok(Attempt::Leased(inodes)),
-        Looked::Fits(planned) if request.dry_run || planned.group.members.is_empty() => {
-            return Ok(Attempt::Done(planned.done));
+    let (mut inodes, mut renames) = match PlannedGroup::of(planning, request, is_last, objections)?
+    {
+        PlanningOutcome::Leased(inodes) => return Ok(AttemptOutcome::Leased(inodes)),
+        PlanningOutcome::Fits(planned) if request.dry_run || planned.group.members.is_empty() => {
+            return Ok(AttemptOutcome::Done(planned.done));
         }
-        Looked::Fits(planned) => {
+        PlanningOutcome::Fits(planned) => {
             planned.group.sync_before()?;
             // The memory of this look goes before the next one takes its own.
             planned.group.into_inodes()
         }
     };
-    let checking = Ground {
-        phase: Phase::Checking,
+    let checking = RevertContext {
+        phase: RevertPhase::Checking,
         ..planning
     };
     for _ in 0..ROUNDS {
-        let excluded = Excluded::take(file, inodes, renames)?;
-        let planned = match Planned::of(checking, request, is_last, objections)? {
-            Looked::Leased(inodes) => return Ok(Attempt::Leased(inodes)),
-            Looked::Fits(planned) => planned,
+        let excluded = ExclusionGuard::take(file, inodes, renames)?;
+        let planned = match PlannedGroup::of(checking, request, is_last, objections)? {
+            PlanningOutcome::Leased(inodes) => return Ok(AttemptOutcome::Leased(inodes)),
+            PlanningOutcome::Fits(planned) => planned,
         };
         if excluded.covers(&planned.group) {
-            return planned.perform().map(Attempt::Done);
+            return planned.perform().map(AttemptOutcome::Done);
         }
         // Names have changed in between.
         (inodes, renames) = planned.group.into_inodes();
@@ -262,23 +263,23 @@ fn attempt(
 const ROUNDS: usize = 4;
 
 /// A request that can be fulfilled as far as is known.
-struct Planned<'a> {
-    group: Group<'a>,
-    done: Done,
+struct PlannedGroup<'a> {
+    group: GroupRevert<'a>,
+    done: GroupSummary,
     /// What it reads stays.
     pin: Pin<'a>,
 }
 
 /// What came of a look at a request that meets no objections.
-enum Looked<'a> {
-    Fits(Planned<'a>),
+enum PlanningOutcome<'a> {
+    Fits(PlannedGroup<'a>),
     /// Leases on these objects have to be broken first.
     Leased(KVVec<ARef<OwnInode>>),
 }
 
-impl<'a> Planned<'a> {
+impl<'a> PlannedGroup<'a> {
     /// Does it; the objects are locked.
-    fn perform(self) -> Outcome<Done> {
+    fn perform(self) -> Outcome<GroupSummary> {
         let Self {
             mut group,
             mut done,
@@ -293,11 +294,11 @@ impl<'a> Planned<'a> {
     /// Looks at everything: rights, lines, names, room. Nothing is changed.
     #[inline(never)]
     fn of(
-        ground: Ground<'a>,
-        request: &'a Request,
+        ground: RevertContext<'a>,
+        request: &'a GroupRequest,
         is_last: bool,
         objections: ConflictSink<'_>,
-    ) -> Outcome<Looked<'a>> {
+    ) -> Outcome<PlanningOutcome<'a>> {
         let journal = ground.journal;
         let pin = journal.pin()?;
         let mut found = None;
@@ -305,13 +306,13 @@ impl<'a> Planned<'a> {
             found.get_or_insert(Refusal { ..refusal });
             objections(seq, refusal)
         };
-        let mut group = Group::locate(ground, request, &mut objections)?;
+        let mut group = GroupRevert::locate(ground, request, &mut objections)?;
         let (done, needs) = group.plan_all(is_last, &mut objections)?;
         if let Some(refusal) = found {
             return Err(refusal);
         }
         if !group.leased.is_empty() {
-            return Ok(Looked::Leased(core::mem::take(&mut group.leased)));
+            return Ok(PlanningOutcome::Leased(core::mem::take(&mut group.leased)));
         }
         let steps = group.steps()?;
         group.narrow(&pin, &needs, &steps)?;
@@ -323,11 +324,11 @@ impl<'a> Planned<'a> {
             journal.admit(length, Room::Revert)?;
             journal.admit_kept(group.bytes_to_keep(&steps.todos)?, Room::Revert)?;
         }
-        Ok(Looked::Fits(Self { group, done, pin }))
+        Ok(PlanningOutcome::Fits(Self { group, done, pin }))
     }
 }
 
-impl<'a> Group<'a> {
+impl<'a> GroupRevert<'a> {
     /// What has to be locked: the objects, and whether renames of directories are.
     fn into_inodes(self) -> (KVVec<ARef<OwnInode>>, bool) {
         (self.inodes, self.moves_directories)
@@ -336,8 +337,8 @@ impl<'a> Group<'a> {
     /// Finds the objects that the operations are about.
     #[inline(never)]
     fn locate(
-        ground: Ground<'a>,
-        request: &'a Request,
+        ground: RevertContext<'a>,
+        request: &'a GroupRequest,
         objections: ConflictSink<'_>,
     ) -> Outcome<Self> {
         let mut group = Self {
@@ -383,7 +384,7 @@ impl<'a> Group<'a> {
                     member.range.1 = end;
                 }
                 _ => self.members.push(
-                    Member {
+                    GroupMember {
                         object: chosen.object,
                         is_on_names: chosen.is_on_names,
                         range: (index, end),
@@ -401,7 +402,7 @@ impl<'a> Group<'a> {
 
     /// Which object an operation is about.
     #[inline(never)]
-    fn identify(&self, lines: &mut Lines<'_>, operation: &Operation) -> Outcome<Chosen> {
+    fn identify(&self, lines: &mut Lines<'_>, operation: &Operation) -> Outcome<ChosenOperation> {
         let at = Pos {
             segment: operation.segment,
             offset: operation.offset,
@@ -418,7 +419,7 @@ impl<'a> Group<'a> {
             // An undo goes on behind the last one; a redo takes it back.
             return Err(Refusal::new(Reason::NothingLeft, 0));
         }
-        Ok(Chosen {
+        Ok(ChosenOperation {
             object: line.obj.ok_or(EUCLEAN)?,
             creates: line
                 .node
@@ -430,13 +431,13 @@ impl<'a> Group<'a> {
     }
 
     /// The chosen operations of a member, the newest first.
-    fn of(&self, member: &Member) -> &[Chosen] {
+    fn of(&self, member: &GroupMember) -> &[ChosenOperation] {
         let (from, to) = member.range;
         self.chosen.get(from..to).unwrap_or_default()
     }
 
     /// Their numbers.
-    fn numbers(&self, member: &Member) -> Result<KVVec<u64>> {
+    fn numbers(&self, member: &GroupMember) -> Result<KVVec<u64>> {
         let mut numbers = KVVec::with_capacity(self.of(member).len(), GFP_KERNEL_ACCOUNT)?;
         for chosen in self.of(member) {
             numbers.push(chosen.seq, GFP_KERNEL_ACCOUNT)?;
@@ -497,7 +498,7 @@ impl<'a> Group<'a> {
     }
 
     /// Lets go of what is older than all that is read.
-    fn narrow(&self, pin: &Pin<'_>, needs: &choose::Needs, steps: &Steps) -> Outcome {
+    fn narrow(&self, pin: &Pin<'_>, needs: &choose::PlanNeeds, steps: &OrderedSteps) -> Outcome {
         let chosen = self.chosen.iter().map(|chosen| chosen.at.segment);
         let oldest = chosen.fold(needs.oldest, u64::min);
         let (names, kept) = oldest_of(self.ground.journal, &steps.todos)?;
@@ -530,7 +531,7 @@ impl<'a> Group<'a> {
     /// States all intents, applies them, and says how that ended. Answers the first line's number.
     #[inline(never)]
     fn perform(&mut self, pin: &Pin<'_>) -> Outcome<u64> {
-        self.ground.phase = Phase::Performing;
+        self.ground.phase = RevertPhase::Performing;
         let begun = self.ground.journal.begin_intent()?;
         let stated = self.state_intents(begun);
         let is_stated = stated.is_ok();
@@ -565,31 +566,31 @@ impl<'a> Group<'a> {
 }
 
 /// An object of the group, open.
-struct Opened {
+struct OpenedObject {
     inode: ARef<OwnInode>,
     lower: ARef<Dentry>,
 }
 
-impl<'a> Ground<'a> {
+impl<'a> RevertContext<'a> {
     /// What the request came through.
     fn asked_through(&self) -> Outcome<&'a OwnFile> {
         Ok(self.file.ok_or(EIO)?)
     }
 
     /// Asks for who made the request.
-    fn caller(&self) -> Outcome<Caller<'a>> {
-        Ok(Caller::new(self.asked_through()?, self.journal))
+    fn caller(&self) -> Outcome<CallerRights<'a>> {
+        Ok(CallerRights::new(self.asked_through()?, self.journal))
     }
 }
 
-impl Ground<'_> {
+impl RevertContext<'_> {
     /// Finds an object by the lines that tell of it. `Gone`: it is not there any more.
-    fn open(&self, object: ObjectId) -> Outcome<Opened> {
+    fn open(&self, object: ObjectId) -> Outcome<OpenedObject> {
         self.open_told(told(self.sb, self.journal, object)?)
     }
 
     /// As [`Self::open`]. `None`: it is gone, and has never had a name.
-    fn open_unless_unnamed(&self, object: ObjectId) -> Outcome<Option<Opened>> {
+    fn open_unless_unnamed(&self, object: ObjectId) -> Outcome<Option<OpenedObject>> {
         match told(self.sb, self.journal, object)? {
             ObjectLookup::Unnamed => Ok(None),
             told => self.open_told(told).map(Some),
@@ -608,17 +609,17 @@ impl Ground<'_> {
         }
     }
 
-    fn open_told(&self, told: ObjectLookup) -> Outcome<Opened> {
+    fn open_told(&self, told: ObjectLookup) -> Outcome<OpenedObject> {
         let lower = told.there()?;
         let inode = lower.inode().ok_or(ENOENT)?;
         let inode = OwnInode::obtain(self.sb, inode)?;
-        Ok(Opened { inode, lower })
+        Ok(OpenedObject { inode, lower })
     }
 }
 
-impl Opened {
+impl OpenedObject {
     /// Its lower file, if it has content or names.
-    fn file(&self, ground: &Ground<'_>, to_change: bool) -> Outcome<Option<ARef<File>>> {
+    fn file(&self, ground: &RevertContext<'_>, to_change: bool) -> Outcome<Option<ARef<File>>> {
         if !self.inode.is_regular() && !self.inode.is_directory() {
             return Ok(None);
         }
@@ -635,7 +636,7 @@ impl Opened {
     /// As one whose content and attributes are taken back.
     fn content<'a>(
         &'a self,
-        ground: &Ground<'a>,
+        ground: &RevertContext<'a>,
         file: Option<&'a File>,
         force: bool,
     ) -> ContentRevert<'a> {
@@ -648,12 +649,12 @@ impl Opened {
             open: None,
             force,
             resumed: None,
-            is_killable: ground.phase != Phase::Performing,
+            is_killable: ground.phase != RevertPhase::Performing,
         }
     }
 
     /// Sees to it that the object's chain is known: its inode may have left memory in between.
-    fn known(&self, ground: &Ground<'_>, state: &mut ObjectState) -> Result {
+    fn known(&self, ground: &RevertContext<'_>, state: &mut ObjectState) -> Result {
         if !state.loaded {
             crate::backup::load_unchecked(ground.journal, &self.inode, state)?;
             state.half_done = false;

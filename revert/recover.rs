@@ -46,8 +46,8 @@ pub(crate) fn withdraw_unfinished(sb: &SuperBlock) {
     let mut unfinished = journal.take_unfinished();
     sort(&mut unfinished, |a, b| (a.group, a.seq) < (b.group, b.seq));
     let mut rest = &unfinished[..];
-    let mut report = Report::default();
-    let mut newest = Newest::new(journal);
+    let mut report = RecoveryReport::default();
+    let mut newest = NewestLines::new(journal);
     while let Some(first) = rest.first() {
         if task::breathe().is_err() {
             // The next mount goes on.
@@ -71,9 +71,9 @@ pub(crate) fn withdraw_unfinished(sb: &SuperBlock) {
 
 /// What was said about reverts that were found unfinished.
 #[derive(Default)]
-struct Report(u64);
+struct RecoveryReport(u64);
 
-impl Report {
+impl RecoveryReport {
     /// How many are told of one by one.
     const MOST: u64 = 16;
 
@@ -94,8 +94,8 @@ impl Report {
 fn withdraw_group(
     sb: &SuperBlock,
     group: &[Unfinished],
-    newest: &mut Newest<'_>,
-    report: &mut Report,
+    newest: &mut NewestLines<'_>,
+    report: &mut RecoveryReport,
 ) {
     let journal = newest.journal;
     let first = group.first().map_or(0, |first| first.seq);
@@ -141,8 +141,8 @@ fn refuse_repeated(group: &[Unfinished]) -> Result<(), Refusal> {
 fn withdraw_one(
     sb: &SuperBlock,
     unfinished: &Unfinished,
-    newest: &mut Newest<'_>,
-    report: &mut Report,
+    newest: &mut NewestLines<'_>,
+    report: &mut RecoveryReport,
 ) {
     let journal = newest.journal;
     let withdrawn = withdraw(sb, unfinished, newest);
@@ -169,7 +169,7 @@ fn withdraw_one(
 fn withdraw(
     sb: &SuperBlock,
     unfinished: &Unfinished,
-    newest: &mut Newest<'_>,
+    newest: &mut NewestLines<'_>,
 ) -> Result<&'static str> {
     let journal = newest.journal;
     let mut text = KVec::with_capacity(MAX_LINE, GFP_KERNEL)?;
@@ -245,12 +245,12 @@ const COUNTED: usize = 3;
 
 /// The newest operations and reverts of objects: where they stand, and of which group they are. Each object's
 /// lines are read once, however many of its reverts have not ended.
-pub(super) struct Newest<'j> {
+pub(super) struct NewestLines<'j> {
     journal: &'j Journal,
     known: RBTree<ObjectId, [Option<(Pos, u64)>; COUNTED]>,
 }
 
-impl<'j> Newest<'j> {
+impl<'j> NewestLines<'j> {
     pub(super) fn new(journal: &'j Journal) -> Self {
         Self {
             journal,

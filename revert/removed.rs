@@ -13,8 +13,8 @@ use super::{
     may_revert,
     steps::Lines,
     taken::NameOperations,
+    ObjectUndo, //
     Refusal,
-    Revert, //
 };
 use crate::{
     backup,
@@ -29,7 +29,7 @@ use kernel::{prelude::*, sync::aref::ARef};
 
 /// A directory that is kept.
 #[derive(Clone, Copy)]
-struct Removed {
+struct RemovedDirectory {
     object: ObjectId,
     /// With which segment it is kept, as its line says.
     segment: u64,
@@ -37,7 +37,7 @@ struct Removed {
     by: Process,
 }
 
-impl Removed {
+impl RemovedDirectory {
     /// The directory that a line tells the removal of, if it does and says who did it.
     fn of(line: &Line<'_>) -> Option<Self> {
         if line.op != Op::Rmdir {
@@ -56,7 +56,7 @@ impl Removed {
 /// locked.
 #[inline(never)]
 pub(super) fn add_inside(
-    revert: &Revert<'_>,
+    revert: &ObjectUndo<'_>,
     operations: &mut KVVec<Operation>,
 ) -> Result<u64, Refusal> {
     let mut left = KVVec::new();
@@ -90,8 +90,11 @@ pub(super) fn add_inside(
 
 /// Takes operations on names back, all of them or none.
 #[inline(never)]
-pub(super) fn take_back(revert: &Revert<'_>, operations: KVVec<Operation>) -> Result<(), Refusal> {
-    let request = group::Request {
+pub(super) fn take_back(
+    revert: &ObjectUndo<'_>,
+    operations: KVVec<Operation>,
+) -> Result<(), Refusal> {
+    let request = group::GroupRequest {
         operations,
         mode: Mode::Walk,
         redo: false,
@@ -112,18 +115,21 @@ pub(super) fn operation(seq: u64, at: Pos) -> Operation {
 }
 
 /// Takes note of the directory that a line tells the removal of, if it does. Answers the line's number.
-fn add_removed(lines: &mut Lines<'_>, at: Pos, left: &mut KVVec<Removed>) -> Result<u64> {
+fn add_removed(lines: &mut Lines<'_>, at: Pos, left: &mut KVVec<RemovedDirectory>) -> Result<u64> {
     let line = lines.read(at)?;
-    if let Some(removed) = Removed::of(&line) {
+    if let Some(removed) = RemovedDirectory::of(&line) {
         left.push(removed, GFP_KERNEL_ACCOUNT)?;
     }
     Ok(line.seq)
 }
 
-type Opened = (ARef<OwnInode>, ARef<Dentry>);
+type OrphanDirectory = (ARef<OwnInode>, ARef<Dentry>);
 
 /// Our inode and the lower name of a directory that is kept.
-fn open(revert: &Revert<'_>, directory: &Removed) -> Result<Option<Opened>, Refusal> {
+fn open(
+    revert: &ObjectUndo<'_>,
+    directory: &RemovedDirectory,
+) -> Result<Option<OrphanDirectory>, Refusal> {
     let found = kept(revert.journal, directory.object, Some(directory.segment))?;
     let Some((_, lower)) = found else {
         return Ok(None);
@@ -136,10 +142,10 @@ fn open(revert: &Revert<'_>, directory: &Removed) -> Result<Option<Opened>, Refu
 
 /// The newest operations of a directory, as far as they are removals by whoever removed it.
 fn newest_removals(
-    revert: &Revert<'_>,
+    revert: &ObjectUndo<'_>,
     inode: &OwnInode,
     lower: &Dentry,
-    directory: &Removed,
+    directory: &RemovedDirectory,
 ) -> Result<NameOperations, Refusal> {
     let mut state = inode.object().state.lock();
     backup::load_known(inode.mount(), revert.journal, inode, lower, &mut state)?;

@@ -39,7 +39,7 @@ pub(super) use past::{first_own, first_own_now};
 
 /// What a caller has of an object's chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Rights {
+pub(crate) enum ChainRights {
     /// All lines from this number on.
     Since(u64),
     /// A directory's: the same, and of older ones operations on names, one by one.
@@ -49,7 +49,7 @@ pub(crate) enum Rights {
 }
 
 /// Asks for one caller.
-pub(crate) struct Caller<'a> {
+pub(crate) struct CallerRights<'a> {
     /// What the request came through.
     file: &'a OwnFile,
     sb: &'a SuperBlock,
@@ -64,7 +64,7 @@ pub(crate) struct Caller<'a> {
     searched: RBTree<ObjectId, bool>,
 }
 
-impl<'a> Caller<'a> {
+impl<'a> CallerRights<'a> {
     pub(crate) fn new(file: &'a OwnFile, journal: &'a Journal) -> Self {
         let sb = file.own_inode().superblock();
         Self {
@@ -90,17 +90,17 @@ impl<'a> Caller<'a> {
     }
 
     /// What the caller has of the lines of an object that something is to be taken back of.
-    pub(crate) fn over(&mut self, inode: &OwnInode, lower: &Dentry) -> Result<Rights> {
+    pub(crate) fn over(&mut self, inode: &OwnInode, lower: &Dentry) -> Result<ChainRights> {
         self.rights(inode, lower, true)
     }
 
     /// As [`Self::over`], to read them.
-    pub(crate) fn may_read(&mut self, inode: &OwnInode, lower: &Dentry) -> Result<Rights> {
+    pub(crate) fn may_read(&mut self, inode: &OwnInode, lower: &Dentry) -> Result<ChainRights> {
         self.rights(inode, lower, false)
     }
 
     #[inline(never)]
-    fn rights(&mut self, inode: &OwnInode, lower: &Dentry, exact: bool) -> Result<Rights> {
+    fn rights(&mut self, inode: &OwnInode, lower: &Dentry, exact: bool) -> Result<ChainRights> {
         if self.is_administrator {
             return Ok(Self::from(inode, 0));
         }
@@ -109,7 +109,7 @@ impl<'a> Caller<'a> {
         let is_owner = inode.owner_or_capable();
         let has_names = is_owner || inode.is_directory() && inode.may_change_names().is_ok();
         if !has_names || !self.reaches(lower, exact)? {
-            return Ok(Rights::Nothing);
+            return Ok(ChainRights::Nothing);
         }
         let first = match is_owner {
             true => first_own(self.journal, inode, super::head(self.journal, inode)?)?,
@@ -118,10 +118,10 @@ impl<'a> Caller<'a> {
         Ok(Self::from(inode, first))
     }
 
-    fn from(inode: &OwnInode, first: u64) -> Rights {
+    fn from(inode: &OwnInode, first: u64) -> ChainRights {
         match inode.is_directory() {
-            true => Rights::Names(first),
-            false => Rights::Since(first),
+            true => ChainRights::Names(first),
+            false => ChainRights::Since(first),
         }
     }
 
@@ -131,25 +131,25 @@ impl<'a> Caller<'a> {
     }
 
     /// Whether a line is shown to one who has these rights over its object.
-    pub(crate) fn shows(&mut self, rights: Rights, line: &Line<'_>) -> Result<bool> {
+    pub(crate) fn shows(&mut self, rights: ChainRights, line: &Line<'_>) -> Result<bool> {
         match rights {
-            Rights::Since(first) | Rights::Names(first) if line.seq >= first => Ok(true),
-            Rights::Nothing | Rights::Since(_) => Ok(false),
+            ChainRights::Since(first) | ChainRights::Names(first) if line.seq >= first => Ok(true),
+            ChainRights::Nothing | ChainRights::Since(_) => Ok(false),
             // Reverts and bookkeeping have numbers only. Without them it would not be known which of the
             // caller's operations stand.
-            Rights::Names(_) if line.op.is_bookkeeping() => Ok(true),
-            Rights::Names(_) if !is_on_names(line) => Ok(false),
-            Rights::Names(_) if matches!(line.op, Op::Revert | Op::Redo) => Ok(true),
-            Rights::Names(_) => self.is_own(line),
+            ChainRights::Names(_) if line.op.is_bookkeeping() => Ok(true),
+            ChainRights::Names(_) if !is_on_names(line) => Ok(false),
+            ChainRights::Names(_) if matches!(line.op, Op::Revert | Op::Redo) => Ok(true),
+            ChainRights::Names(_) => self.is_own(line),
         }
     }
 
     /// Whether an operation is one that may be taken back by one who has these rights over its object.
-    pub(crate) fn may_take_back(&mut self, rights: Rights, line: &Line<'_>) -> Result<bool> {
+    pub(crate) fn may_take_back(&mut self, rights: ChainRights, line: &Line<'_>) -> Result<bool> {
         match rights {
-            Rights::Since(first) | Rights::Names(first) if line.seq >= first => Ok(true),
-            Rights::Nothing | Rights::Since(_) => Ok(false),
-            Rights::Names(_) => Ok(is_on_names(line) && self.is_own(line)?),
+            ChainRights::Since(first) | ChainRights::Names(first) if line.seq >= first => Ok(true),
+            ChainRights::Nothing | ChainRights::Since(_) => Ok(false),
+            ChainRights::Names(_) => Ok(is_on_names(line) && self.is_own(line)?),
         }
     }
 

@@ -5,7 +5,7 @@
 use crate::{
     history::line::Mode,
     revert::{
-        group::{take_back, Request},
+        group::{take_back, GroupRequest},
         Refusal,
     },
     uapi::{Conflict, Reason, RevertGroup},
@@ -35,7 +35,7 @@ pub(super) fn revert(file: &OwnFile, argument: usize) -> Result<c_long> {
             return Err(refusal.error);
         }
     };
-    let asked = Request {
+    let asked = GroupRequest {
         operations: user::read_all(address(request.operations)?, request.count)?,
         mode: if request.flags & (RevertGroup::WALK | RevertGroup::REDO) != 0 {
             Mode::Walk

@@ -11,7 +11,7 @@ use crate::{
     },
     revert::{
         found,
-        rights::{Caller, Rights}, //
+        rights::{CallerRights, ChainRights}, //
     },
     uapi::{HistoryLine, ReadHistory},
     vfs::{
@@ -109,19 +109,19 @@ type Verdicts = Objects<KVVec<Entry>, KVVec<u16>>;
 /// No line's number is that high.
 const NEVER: u64 = u64::MAX >> 2;
 
-fn code(rights: Rights) -> u64 {
+fn code(rights: ChainRights) -> u64 {
     match rights {
-        Rights::Nothing => 0,
-        Rights::Since(first) => first.min(NEVER) * 2 + 1,
-        Rights::Names(first) => first.min(NEVER) * 2 + 2,
+        ChainRights::Nothing => 0,
+        ChainRights::Since(first) => first.min(NEVER) * 2 + 1,
+        ChainRights::Names(first) => first.min(NEVER) * 2 + 2,
     }
 }
 
-fn rights(code: u64) -> Rights {
+fn rights(code: u64) -> ChainRights {
     match (code, code.saturating_sub(1) / 2) {
-        (0, _) => Rights::Nothing,
-        (code, first) if code % 2 == 1 => Rights::Since(first),
-        (_, first) => Rights::Names(first),
+        (0, _) => ChainRights::Nothing,
+        (code, first) if code % 2 == 1 => ChainRights::Since(first),
+        (_, first) => ChainRights::Names(first),
     }
 }
 
@@ -132,14 +132,14 @@ struct Reader<'a> {
     segment: u64,
     /// `None`: the caller may read everything.
     verdicts: Option<Verdicts>,
-    caller: Caller<'a>,
+    caller: CallerRights<'a>,
     /// A line without arguments.
     bare: KVec<u8>,
 }
 
 impl<'a> Reader<'a> {
     fn new(file: &'a OwnFile, journal: &'a Journal, segment: u64) -> Result<Self> {
-        let caller = Caller::new(file, journal);
+        let caller = CallerRights::new(file, journal);
         let verdicts = if caller.is_administrator() {
             None
         } else {
@@ -240,20 +240,20 @@ impl<'a> Reader<'a> {
 #[inline(never)]
 fn rights_over(
     file: &OwnFile,
-    caller: &mut Caller<'_>,
+    caller: &mut CallerRights<'_>,
     object: ObjectId,
     handle: &[u8],
-) -> Result<Rights> {
+) -> Result<ChainRights> {
     let sb = file.own_inode().superblock();
     let mut bytes = [0; HANDLE_MAX];
     let len = decode_hex(handle, &mut bytes).unwrap_or(0);
     let handle = bytes.get(..len).unwrap_or_default();
     let Ok(Some(lower)) = found::by_handle(sb, caller.journal(), (object, handle), None) else {
-        return Ok(Rights::Nothing);
+        return Ok(ChainRights::Nothing);
     };
     match lower.inode() {
         Some(inode) => caller.may_read(&*OwnInode::obtain(sb, inode)?, &lower),
-        None => Ok(Rights::Nothing),
+        None => Ok(ChainRights::Nothing),
     }
 }
 

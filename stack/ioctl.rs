@@ -12,8 +12,8 @@ use crate::{
     },
     revert::{
         self,
-        rights::{Caller, Rights},
-        Chain, ChainLink, Manner,
+        rights::{CallerRights, ChainRights},
+        Chain, ChainLink, UndoOptions,
     },
     uapi::{self, ReadLog, Revert, Status},
     vfs::{
@@ -55,7 +55,7 @@ fn revert_newest(file: &OwnFile, argument: usize) -> Result<c_long> {
     if count > uapi::MAX_COUNT {
         return Err(EINVAL);
     }
-    revert::walk(file, count.max(1), Manner::default()).map_err(|refusal| refusal.error)?;
+    revert::walk(file, count.max(1), UndoOptions::default()).map_err(|refusal| refusal.error)?;
     Ok(0)
 }
 
@@ -67,7 +67,7 @@ fn revert_some(file: &OwnFile, argument: usize) -> Result<c_long> {
     }
     // The reply must find its way before anything is changed.
     user::write(argument, &request)?;
-    let manner = Manner {
+    let manner = UndoOptions {
         force: request.flags & Revert::FORCE != 0,
         deep: request.flags & Revert::DEEP != 0,
         no_redo: request.flags & Revert::NO_REDO != 0,
@@ -96,9 +96,9 @@ fn journal(file: &OwnFile) -> Result<(&Journal, View<'_>)> {
         true => ENODATA,
         false => EPERM,
     })?;
-    let mut caller = Caller::new(file, journal);
+    let mut caller = CallerRights::new(file, journal);
     let rights = caller.may_read(inode, file.lower_name())?;
-    if rights == Rights::Nothing {
+    if rights == ChainRights::Nothing {
         return Err(EPERM);
     }
     let view = View {
@@ -111,8 +111,8 @@ fn journal(file: &OwnFile) -> Result<(&Journal, View<'_>)> {
 
 /// An object's lines as the caller may see them.
 struct View<'a> {
-    rights: Rights,
-    caller: Caller<'a>,
+    rights: ChainRights,
+    caller: CallerRights<'a>,
     /// A line without arguments.
     bare: KVec<u8>,
 }
@@ -391,9 +391,9 @@ fn status(file: &OwnFile, argument: usize) -> Result<c_long> {
 /// What the journal knows of itself and of the object.
 fn describe(answer: &mut Status, journal: &Journal, file: &OwnFile) -> Result {
     let inode = file.own_inode();
-    let mut caller = Caller::new(file, journal);
+    let mut caller = CallerRights::new(file, journal);
     let rights = caller.may_read(inode, file.lower_name())?;
-    if rights == Rights::Nothing {
+    if rights == ChainRights::Nothing {
         return Err(EPERM);
     }
     let usage = journal.usage();

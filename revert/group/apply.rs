@@ -3,8 +3,8 @@
 //! Applying what a group takes back, and rolling it back.
 
 use super::{
-    order::{self, Place, Steps},
-    Ground, Group, Member, Opened, Outcome,
+    order::{self, DirectoryTargets, OrderedSteps},
+    GroupMember, GroupRevert, OpenedObject, Outcome, RevertContext,
 };
 use crate::{
     backup,
@@ -52,7 +52,7 @@ impl GroupRevertError {
     }
 }
 
-impl Group<'_> {
+impl GroupRevert<'_> {
     /// Applies everything, and makes it durable; or nothing. Answers the steps on names.
     #[inline(never)]
     pub(super) fn apply(&self) -> Result<KVVec<UndoStep>, GroupRevertError> {
@@ -159,14 +159,14 @@ impl Group<'_> {
 
     /// The steps on names, in order.
     #[inline(never)]
-    pub(super) fn steps(&self) -> Outcome<Steps> {
+    pub(super) fn steps(&self) -> Outcome<OrderedSteps> {
         let takes = |seq| self.takes(seq);
-        let mut places: KVVec<Place<'_>> = KVVec::new();
+        let mut places: KVVec<DirectoryTargets<'_>> = KVVec::new();
         for (directory, member) in self.members.iter().enumerate() {
             if !member.is_on_names {
                 continue;
             }
-            let place = Place {
+            let place = DirectoryTargets {
                 directory,
                 object: member.object,
                 head: self.ground.journal.last_line(member.object)?,
@@ -194,7 +194,7 @@ impl Group<'_> {
     /// Whether a last step has to follow: names that come back move a directory's times, and what is
     /// protected keeps its names as they are.
     #[inline(never)]
-    fn apply_content(&self, member: &Member) -> Outcome<bool> {
+    fn apply_content(&self, member: &GroupMember) -> Outcome<bool> {
         if member.is_untouched {
             return Ok(false);
         }
@@ -234,8 +234,8 @@ impl Group<'_> {
     #[inline(never)]
     fn with_plan<T>(
         &self,
-        opened: &Opened,
-        member: &Member,
+        opened: &OpenedObject,
+        member: &GroupMember,
         state: &mut ObjectState,
         go: impl FnOnce(&mut ObjectState, &ContentRevert<'_>, &ContentPlan, Records<'_>) -> Outcome<T>,
     ) -> Outcome<T> {
@@ -259,7 +259,7 @@ impl Group<'_> {
     }
 
     #[inline(never)]
-    fn finish_content(&self, member: &Member) -> Outcome {
+    fn finish_content(&self, member: &GroupMember) -> Outcome {
         let ground = &self.ground;
         let opened = match ground.open(member.object) {
             // With its name.
@@ -280,7 +280,7 @@ impl Group<'_> {
     pub(super) fn bytes_to_keep(&self, todos: &[UndoStep]) -> Outcome<u64> {
         let ground = &self.ground;
         let mut lines = Lines::new(ground.journal)?;
-        let mut dirs = Dirs::new(ground, self.room());
+        let mut dirs = DirectoryCache::new(ground, self.room());
         let mut bytes = 0u64;
         for todo in todos {
             let object = self.members.get(todo.directory).ok_or(EUCLEAN)?.object;
@@ -294,11 +294,11 @@ impl Group<'_> {
     fn apply_names(&self, todos: &mut [UndoStep], done: &mut usize) -> Outcome {
         let ground = &self.ground;
         let mut lines = Lines::new(ground.journal)?;
-        let mut dirs = Dirs::new(ground, self.room());
+        let mut dirs = DirectoryCache::new(ground, self.room());
         for todo in todos {
             let object = self.members.get(todo.directory).ok_or(EUCLEAN)?.object;
             let seq = todo.seq;
-            dirs.perform(object, &mut lines, todo, Turn::Perform)
+            dirs.perform(object, &mut lines, todo, StepAction::Perform)
                 .map_err(|refusal| Refusal { seq, ..refusal })?;
             *done = done.saturating_add(1);
         }
@@ -309,7 +309,7 @@ impl Group<'_> {
     fn roll_back(&self, done: &mut [UndoStep], begun: usize) -> Outcome {
         let ground = &self.ground;
         let mut lines = Lines::new(ground.journal)?;
-        let mut dirs = Dirs::new(ground, self.room());
+        let mut dirs = DirectoryCache::new(ground, self.room());
         for member in self.members.iter().take(begun) {
             if let (false, Some((at, _))) =
                 (member.is_on_names || member.is_untouched, member.intent)
@@ -319,7 +319,7 @@ impl Group<'_> {
         }
         for todo in done.iter_mut().rev() {
             let object = self.members.get(todo.directory).ok_or(EUCLEAN)?.object;
-            dirs.perform(object, &mut lines, todo, Turn::Undo)?;
+            dirs.perform(object, &mut lines, todo, StepAction::Rollback)?;
         }
         for member in self.members.iter().take(begun) {
             if let (false, Some((at, _))) =
@@ -332,7 +332,7 @@ impl Group<'_> {
     }
 }
 
-impl Ground<'_> {
+impl RevertContext<'_> {
     /// Makes durable what was done to lower objects, whatever they are.
     pub(super) fn sync_all(&self) -> Result {
         self.mount.lower().root().superblock().sync()
@@ -406,21 +406,21 @@ impl Ground<'_> {
 
 /// Whether a step is performed or undone.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Turn {
+pub(super) enum StepAction {
     Perform,
-    Undo,
+    Rollback,
 }
 
 /// A directory whose names are put back.
-pub(super) struct Dir {
+pub(super) struct OpenDirectory {
     object: ObjectId,
-    opened: Opened,
+    opened: OpenedObject,
     /// Our name for it, if it can be seen.
     dentry: Option<ARef<OwnDentry>>,
 }
 
-impl Dir {
-    fn new(ground: &Ground<'_>, object: ObjectId, opened: Opened) -> Self {
+impl OpenDirectory {
+    fn new(ground: &RevertContext<'_>, object: ObjectId, opened: OpenedObject) -> Self {
         let dentry = OwnDentry::of_lower(ground.sb, &opened.lower).ok();
         Self {
             object,
@@ -430,11 +430,11 @@ impl Dir {
     }
 
     /// A directory that is known by its lower name.
-    pub(super) fn unchecked(ground: &Ground<'_>, lower: ARef<Dentry>) -> Outcome<Self> {
+    pub(super) fn unchecked(ground: &RevertContext<'_>, lower: ARef<Dentry>) -> Outcome<Self> {
         let inode = lower.inode().ok_or(ENOENT)?;
         let object = inode.id();
         let inode = OwnInode::obtain(ground.sb, inode)?;
-        Ok(Self::new(ground, object, Opened { inode, lower }))
+        Ok(Self::new(ground, object, OpenedObject { inode, lower }))
     }
 
     pub(super) fn object(&self) -> ObjectId {
@@ -464,13 +464,13 @@ impl Dir {
 
     fn names<'a>(
         &'a self,
-        ground: &Ground<'a>,
+        ground: &RevertContext<'a>,
         other: Option<&'a NamesRevert<'a>>,
         room: Room,
-        turn: Turn,
+        turn: StepAction,
     ) -> NamesRevert<'a> {
         let rights = false;
-        let file = ground.file.filter(|_| turn == Turn::Perform);
+        let file = ground.file.filter(|_| turn == StepAction::Perform);
         NamesRevert {
             mount: ground.mount,
             journal: ground.journal,
@@ -485,14 +485,14 @@ impl Dir {
 }
 
 /// Directories whose names are put back, one step at a time.
-pub(super) struct Dirs<'a> {
-    ground: &'a Ground<'a>,
+pub(super) struct DirectoryCache<'a> {
+    ground: &'a RevertContext<'a>,
     room: Room,
-    last: Option<Dir>,
+    last: Option<OpenDirectory>,
 }
 
 /// What a step does besides its own directory.
-enum Beside {
+enum OtherDirectory {
     /// Nothing.
     Nothing,
     /// It changes only the other directory.
@@ -501,8 +501,8 @@ enum Beside {
     Across { lower: ARef<Dentry>, flags: u32 },
 }
 
-impl<'a> Dirs<'a> {
-    pub(super) fn new(ground: &'a Ground<'a>, room: Room) -> Self {
+impl<'a> DirectoryCache<'a> {
+    pub(super) fn new(ground: &'a RevertContext<'a>, room: Room) -> Self {
         Self {
             ground,
             room,
@@ -511,10 +511,14 @@ impl<'a> Dirs<'a> {
     }
 
     /// The directory `object`, which is to be put back behind its use.
-    pub(super) fn open(&mut self, object: ObjectId) -> Outcome<Dir> {
+    pub(super) fn open(&mut self, object: ObjectId) -> Outcome<OpenDirectory> {
         match self.last.take().filter(|dir| dir.object == object) {
             Some(dir) => Ok(dir),
-            None => Ok(Dir::new(self.ground, object, self.ground.open(object)?)),
+            None => Ok(OpenDirectory::new(
+                self.ground,
+                object,
+                self.ground.open(object)?,
+            )),
         }
     }
 
@@ -526,14 +530,14 @@ impl<'a> Dirs<'a> {
         todo: &UndoStep,
     ) -> Outcome<u64> {
         let dir = self.open(object)?;
-        let bytes =
-            (dir.names(self.ground, None, self.room, Turn::Undo)).bytes_to_keep(lines, todo)?;
+        let bytes = (dir.names(self.ground, None, self.room, StepAction::Rollback))
+            .bytes_to_keep(lines, todo)?;
         self.last = Some(dir);
         Ok(bytes)
     }
 
     /// Puts a directory back behind its use.
-    pub(super) fn keep(&mut self, dir: Dir) {
+    pub(super) fn keep(&mut self, dir: OpenDirectory) {
         self.last = Some(dir);
     }
 
@@ -546,7 +550,7 @@ impl<'a> Dirs<'a> {
         progress: &mut Progress,
     ) -> Outcome {
         let dir = self.open(object)?;
-        dir.names(self.ground, None, self.room, Turn::Undo)
+        dir.names(self.ground, None, self.room, StepAction::Rollback)
             .count_progress(lines, todo, progress)?;
         self.last = Some(dir);
         Ok(())
@@ -561,7 +565,7 @@ impl<'a> Dirs<'a> {
     ) -> Outcome {
         let dir = self.open(object)?;
         let step = lines.step(todo)?;
-        dir.names(self.ground, None, self.room, Turn::Undo)
+        dir.names(self.ground, None, self.room, StepAction::Rollback)
             .take_as_found(&step, todo.way)?;
         self.last = Some(dir);
         Ok(())
@@ -573,7 +577,7 @@ impl<'a> Dirs<'a> {
         object: ObjectId,
         lines: &mut Lines<'_>,
         todo: &mut UndoStep,
-        turn: Turn,
+        turn: StepAction,
     ) -> Outcome {
         let (ground, room) = (self.ground, self.room);
         let dir = self.open(object)?;
@@ -584,7 +588,7 @@ impl<'a> Dirs<'a> {
             NameStep::Restore {
                 parent: Some(parent),
                 ..
-            } => Beside::Instead(directory(ground.mount, &parent)?),
+            } => OtherDirectory::Instead(directory(ground.mount, &parent)?),
             NameStep::Move {
                 from: there,
                 to: here,
@@ -593,7 +597,7 @@ impl<'a> Dirs<'a> {
             } => {
                 (from, to) = (decode(there, first)?, decode(here, second)?);
                 let lower = directory(ground.mount, &parent)?;
-                Beside::Across { lower, flags: 0 }
+                OtherDirectory::Across { lower, flags: 0 }
             }
             NameStep::Exchange {
                 name,
@@ -604,33 +608,33 @@ impl<'a> Dirs<'a> {
                 (from, to) = (decode(other, first)?, decode(name, second)?);
                 let lower = directory(ground.mount, &parent)?;
                 let flags = c::RENAME_EXCHANGE;
-                Beside::Across { lower, flags }
+                OtherDirectory::Across { lower, flags }
             }
-            _ => Beside::Nothing,
+            _ => OtherDirectory::Nothing,
         };
         let way = match turn {
-            Turn::Perform => todo.way,
-            Turn::Undo => todo.way.turned(),
+            StepAction::Perform => todo.way,
+            StepAction::Rollback => todo.way.turned(),
         };
         let act = |names: &NamesRevert<'_>, lines: &mut Lines<'_>, todo: &mut UndoStep| match turn {
-            Turn::Perform => names.perform_one(lines, todo),
-            Turn::Undo => names.undo_one(lines, todo),
+            StepAction::Perform => names.perform_one(lines, todo),
+            StepAction::Rollback => names.undo_one(lines, todo),
         };
         // What the caller may was asked before the first step: what is taken back of attributes may have
         // changed that by now.
         match beside {
-            Beside::Nothing => {
+            OtherDirectory::Nothing => {
                 let _lock = dir.opened.inode.lock_as_parent_unless_held();
                 act(&dir.names(ground, None, room, turn), lines, todo)?;
             }
-            Beside::Instead(lower) => {
+            OtherDirectory::Instead(lower) => {
                 let other = other(ground, lower)?;
                 let _lock = other.opened.inode.lock_as_parent_unless_held();
                 let there = other.names(ground, None, room, turn);
                 act(&dir.names(ground, Some(&there), room, turn), lines, todo)?;
                 other.opened.inode.refresh();
             }
-            Beside::Across { lower, flags } => {
+            OtherDirectory::Across { lower, flags } => {
                 let other = other(ground, lower)?;
                 let (here, there) = (dir.end(), other.end());
                 let (source, target) = match way {
@@ -662,8 +666,8 @@ impl<'a> Dirs<'a> {
 }
 
 /// The directory at the other end of a rename.
-fn other(ground: &Ground<'_>, lower: ARef<Dentry>) -> Outcome<Dir> {
-    let other = Dir::unchecked(ground, lower)?;
+fn other(ground: &RevertContext<'_>, lower: ARef<Dentry>) -> Outcome<OpenDirectory> {
+    let other = OpenDirectory::unchecked(ground, lower)?;
     if other.inode().object().is_kept() {
         return Err(Refusal::new(Reason::Conflict, 0));
     }

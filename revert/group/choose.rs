@@ -4,11 +4,12 @@
 //! and the caller may. Nothing is changed.
 
 use super::{
-    claim::Claim,
+    claim::WriteClaim,
     order,
-    rehearse::{Findings, NonEmptyDirectory},
-    removed::Named,
-    ConflictSink, ContentRevert, Done, Ground, Group, Member, Opened, Outcome, Phase,
+    rehearse::{NonEmptyDirectory, RehearsalResult},
+    removed::NamedObjects,
+    ConflictSink, ContentRevert, GroupMember, GroupRevert, GroupSummary, OpenedObject, Outcome,
+    RevertContext, RevertPhase,
 };
 use crate::{
     backup,
@@ -21,7 +22,7 @@ use crate::{
         binding::is_there,
         gather::{self, ContentPlan, PlanVec, TargetChoice},
         names::directory,
-        rights::{Caller, Rights},
+        rights::{CallerRights, ChainRights},
         steps::{fate, is_on_names, Lines},
         taken::NameOperations,
         Chain, ChainLink, Refusal,
@@ -34,7 +35,7 @@ use kernel::{prelude::*, rbtree::RBTree, sync::aref::ARef};
 
 /// What it takes to take operations back.
 #[derive(Clone, Copy)]
-pub(super) struct Needs {
+pub(super) struct PlanNeeds {
     /// How many bytes of content that replaces.
     bytes: u64,
     /// How many bytes it takes to save what is replaced.
@@ -43,7 +44,7 @@ pub(super) struct Needs {
     pub(super) oldest: u64,
 }
 
-impl Needs {
+impl PlanNeeds {
     const NOTHING: Self = Self {
         bytes: 0,
         length: 0,
@@ -58,20 +59,20 @@ impl Needs {
 }
 
 /// What came of a look at a member.
-enum Choosing {
+enum MemberOutcome {
     /// It is gone, and has never had a name.
     LeftOut,
     /// It can be taken back: what that takes, the right to do it, and the object.
     Fits {
-        needs: Needs,
-        claim: Option<Claim>,
+        needs: PlanNeeds,
+        claim: Option<WriteClaim>,
         inode: ARef<OwnInode>,
     },
     /// A lease has to be broken first.
     Leased(ARef<OwnInode>),
 }
 
-impl Group<'_> {
+impl GroupRevert<'_> {
     /// Looks at everything, and rehearses the steps on names. Directories that are not empty are left
     /// standing, and the rest is looked at again without them.
     #[inline(never)]
@@ -79,7 +80,7 @@ impl Group<'_> {
         &mut self,
         is_last: bool,
         objections: ConflictSink<'_>,
-    ) -> Outcome<(Done, Needs)> {
+    ) -> Outcome<(GroupSummary, PlanNeeds)> {
         let is_refused = Cell::new(false);
         let is_redo = self.request.redo;
         let mut objections = |seq, refusal: Refusal| {
@@ -124,7 +125,7 @@ impl Group<'_> {
     }
 
     /// Takes note of what the steps on names have to do with.
-    fn take_note(&mut self, findings: Findings) -> Outcome {
+    fn take_note(&mut self, findings: RehearsalResult) -> Outcome {
         for inode in findings.inodes {
             self.inodes.push(inode, GFP_KERNEL_ACCOUNT)?;
         }
@@ -175,24 +176,24 @@ impl Group<'_> {
         &mut self,
         is_last: bool,
         objections: ConflictSink<'_>,
-    ) -> Outcome<(Done, Needs)> {
+    ) -> Outcome<(GroupSummary, PlanNeeds)> {
         let named = self.named()?;
-        let mut done = Done::default();
-        let mut all = Needs::NOTHING;
+        let mut done = GroupSummary::default();
+        let mut all = PlanNeeds::NOTHING;
         let mut last = None;
         for index in 0..self.members.len() {
             self.ground.breathe()?;
             let member = self.members.get(index).ok_or(EIO)?;
             let (object, count) = (member.object, self.of(member).len() as u64);
             match self.choose_of(member, &named, objections) {
-                Ok(Choosing::LeftOut) => {
+                Ok(MemberOutcome::LeftOut) => {
                     done.left_out = done.left_out.saturating_add(count);
                     if let Some(member) = self.members.get_mut(index) {
                         member.is_left_out = true;
                     }
                     continue;
                 }
-                Ok(Choosing::Fits {
+                Ok(MemberOutcome::Fits {
                     needs,
                     claim,
                     inode,
@@ -206,10 +207,10 @@ impl Group<'_> {
                     }
                     self.inodes.push(inode, GFP_KERNEL_ACCOUNT)?;
                 }
-                Ok(Choosing::Leased(inode)) if !is_last => {
+                Ok(MemberOutcome::Leased(inode)) if !is_last => {
                     self.leased.push(inode, GFP_KERNEL_ACCOUNT)?
                 }
-                Ok(Choosing::Leased(_)) => {
+                Ok(MemberOutcome::Leased(_)) => {
                     let first = self.of(member).first().map_or(0, |chosen| chosen.seq);
                     objections(first, Refusal::new(Reason::Leased, 0))?;
                 }
@@ -232,16 +233,16 @@ impl Group<'_> {
     #[inline(never)]
     fn choose_of(
         &self,
-        member: &Member,
-        named: &Named,
+        member: &GroupMember,
+        named: &NamedObjects,
         objections: ConflictSink<'_>,
-    ) -> Outcome<Choosing> {
+    ) -> Outcome<MemberOutcome> {
         let Some(opened) = self.ground.open_unless_unnamed(member.object)? else {
-            return Ok(Choosing::LeftOut);
+            return Ok(MemberOutcome::LeftOut);
         };
         let (needs, claim) = match self.choose_opened(member, named, &opened, objections) {
             Err(refusal) if refusal.reason == Reason::Leased => {
-                return Ok(Choosing::Leased(opened.inode))
+                return Ok(MemberOutcome::Leased(opened.inode))
             }
             looked => looked?,
         };
@@ -250,9 +251,9 @@ impl Group<'_> {
             .is_some_and(|claim| claim.is_leased(&opened.inode));
         // A dry run asks nobody to give up a lease, and promises nothing about how long that takes.
         if is_leased && !self.request.dry_run {
-            return Ok(Choosing::Leased(opened.inode));
+            return Ok(MemberOutcome::Leased(opened.inode));
         }
-        Ok(Choosing::Fits {
+        Ok(MemberOutcome::Fits {
             needs,
             claim,
             inode: opened.inode,
@@ -263,15 +264,15 @@ impl Group<'_> {
     #[inline(never)]
     fn choose_opened(
         &self,
-        member: &Member,
-        named: &Named,
-        opened: &Opened,
+        member: &GroupMember,
+        named: &NamedObjects,
+        opened: &OpenedObject,
         objections: ConflictSink<'_>,
-    ) -> Outcome<(Needs, Option<Claim>)> {
+    ) -> Outcome<(PlanNeeds, Option<WriteClaim>)> {
         if member.is_on_names {
             let mut caller = self.ground.caller()?;
             let rights = caller.over(&opened.inode, &opened.lower)?;
-            if rights == Rights::Nothing {
+            if rights == ChainRights::Nothing {
                 return Err(Refusal::new(Reason::NotOwner, 0));
             }
             // That is for its flags to decide, where these are taken back, too.
@@ -293,7 +294,7 @@ impl Group<'_> {
             };
             let taken = self.names(member, head, objections)?;
             self.are_the_callers(&mut caller, rights, &taken, objections)?;
-            return Ok((Needs::NOTHING, None));
+            return Ok((PlanNeeds::NOTHING, None));
         }
         opened.may_be_reverted(self.ground.asked_through()?)?;
         self.object_to_removed(member, named, objections)?;
@@ -312,10 +313,10 @@ impl Group<'_> {
             };
             // As one who could not open it for writing.
             may.map_err(|_| Refusal::new(Reason::NotWritable, 0))?;
-            claim = Some(Claim::of(&opened.inode)?);
+            claim = Some(WriteClaim::of(&opened.inode)?);
         }
         let replaced = plan.pieces.iter().map(|piece| piece.length);
-        let needs = Needs {
+        let needs = PlanNeeds {
             bytes: replaced.fold(0, u64::saturating_add),
             length: match self.request.no_redo {
                 true => 0,
@@ -330,8 +331,8 @@ impl Group<'_> {
     /// request has it.
     fn lock_to_plan<'o>(&self, inode: &'o OwnInode) -> Outcome<Option<InodeGuard<'o>>> {
         match self.ground.phase {
-            Phase::Planning => Ok(Some(inode.lock_with(&self.patience)?)),
-            Phase::Checking | Phase::Performing => Ok(None),
+            RevertPhase::Planning => Ok(Some(inode.lock_with(&self.patience)?)),
+            RevertPhase::Checking | RevertPhase::Performing => Ok(None),
         }
     }
 
@@ -339,7 +340,7 @@ impl Group<'_> {
     pub(super) fn plan(
         &self,
         content: &ContentRevert<'_>,
-        member: &Member,
+        member: &GroupMember,
         head: Option<Pos>,
         on_foreign: OnForeign,
         objections: ConflictSink<'_>,
@@ -352,7 +353,7 @@ impl Group<'_> {
 
     /// Whether operations on this object's content or attributes are taken back, too.
     pub(super) fn has_content_of(&self, object: ObjectId) -> bool {
-        let is_its = |member: &Member| member.object == object && !member.is_on_names;
+        let is_its = |member: &GroupMember| member.object == object && !member.is_on_names;
         self.members.iter().any(is_its)
     }
 
@@ -374,7 +375,7 @@ impl Group<'_> {
     #[inline(never)]
     pub(super) fn names(
         &self,
-        member: &Member,
+        member: &GroupMember,
         head: Option<Pos>,
         objections: ConflictSink<'_>,
     ) -> Outcome<NameOperations> {
@@ -386,7 +387,7 @@ impl Group<'_> {
             is_newest: true,
             is_deep: false,
         };
-        let mut choosing = ChoosingNames {
+        let mut choosing = NameSelection {
             group: self,
             standing: RBTree::new(),
             picking: Picking::new(PlanVec::new()),
@@ -404,8 +405,8 @@ impl Group<'_> {
     #[inline(never)]
     fn are_the_callers(
         &self,
-        caller: &mut Caller<'_>,
-        rights: Rights,
+        caller: &mut CallerRights<'_>,
+        rights: ChainRights,
         taken: &NameOperations,
         objections: ConflictSink<'_>,
     ) -> Outcome {
@@ -423,7 +424,7 @@ impl Group<'_> {
     #[inline(never)]
     fn are_there(
         &self,
-        member: &Member,
+        member: &GroupMember,
         line: &Line<'_>,
         turn: &Turn,
         objections: ConflictSink<'_>,
@@ -446,7 +447,7 @@ impl Group<'_> {
     #[inline(never)]
     fn can_come_back(
         &self,
-        member: &Member,
+        member: &GroupMember,
         cause: u64,
         step: &NameStep<'_>,
         objections: ConflictSink<'_>,
@@ -454,7 +455,7 @@ impl Group<'_> {
         let NameStep::Restore { victim, parent, .. } = step else {
             return Ok(());
         };
-        let Ground {
+        let RevertContext {
             sb, mount, journal, ..
         } = self.ground;
         let beside = match parent {
@@ -493,8 +494,8 @@ impl Group<'_> {
 }
 
 /// A search for operations on names.
-struct ChoosingNames<'a> {
-    group: &'a Group<'a>,
+struct NameSelection<'a> {
+    group: &'a GroupRevert<'a>,
     /// Names that were touched by operations that stay, and the newest of these.
     standing: RBTree<u64, u64>,
     picking: Picking<PlanVec<(u64, u64)>>,
@@ -504,19 +505,19 @@ struct ChoosingNames<'a> {
     left: usize,
 }
 
-impl ChoosingNames<'_> {
+impl NameSelection<'_> {
     /// Looks for all chosen operations of a directory, and for what else becomes of its names with them.
     #[inline(never)]
     fn search(
         &mut self,
-        member: &Member,
+        member: &GroupMember,
         head: Option<Pos>,
         objections: ConflictSink<'_>,
     ) -> Outcome {
         let group = self.group;
         let chosen = group.of(member);
         let (journal, first) = (group.ground.journal, group.first_number());
-        let mut search = order::Search::new(journal, member.object, head, first)?;
+        let mut search = order::ChainSearch::new(journal, member.object, head, first)?;
         let mut reason = Reason::NothingLeft;
         while self.left != 0 || search.is_open() {
             group.ground.breathe()?;
@@ -524,7 +525,7 @@ impl ChoosingNames<'_> {
             let found = search.next(|seq| group.takes(seq));
             match &found {
                 Err(e) => return Err((*e).into()),
-                Ok(order::Found::Line(line, at, turn)) => {
+                Ok(order::SearchResult::Line(line, at, turn)) => {
                     let is_own = chosen
                         .binary_search_by(|one| line.seq.cmp(&one.seq))
                         .is_ok();
@@ -540,7 +541,7 @@ impl ChoosingNames<'_> {
                         self.judge(member, line, turn, objections)?;
                     }
                 }
-                Ok(order::Found::Trimmed) => {
+                Ok(order::SearchResult::Trimmed) => {
                     reason = Reason::Trimmed;
                     if self.left == 0 {
                         // What comes back has to do with operations that were dropped.
@@ -549,7 +550,7 @@ impl ChoosingNames<'_> {
                     }
                     break;
                 }
-                Ok(order::Found::End) => break,
+                Ok(order::SearchResult::End) => break,
             }
         }
         let found = chosen.len().saturating_sub(self.left);
@@ -589,7 +590,7 @@ impl ChoosingNames<'_> {
     #[inline(never)]
     fn judge(
         &mut self,
-        member: &Member,
+        member: &GroupMember,
         line: &Line<'_>,
         turn: &Turn,
         objections: ConflictSink<'_>,
@@ -623,7 +624,7 @@ impl ChoosingNames<'_> {
 
     /// An operation stays.
     #[inline(never)]
-    fn stays(&mut self, member: &Member, line: &Line<'_>) -> Outcome {
+    fn stays(&mut self, member: &GroupMember, line: &Line<'_>) -> Outcome {
         let mut keys = KVVec::new();
         names_of(member.object, line, &mut |key| {
             Ok(keys.push(key, GFP_KERNEL_ACCOUNT)?)

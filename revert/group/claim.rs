@@ -16,12 +16,12 @@ use kernel::{prelude::*, sync::aref::ARef};
 pub(super) const LEASE_ROUNDS: usize = 3;
 
 /// Keeps programs from being run from a file, and leases from being taken, until the content is changed.
-pub(super) struct Claim {
+pub(super) struct WriteClaim {
     _upper: HeldWriteAccess,
     _lower: HeldWriteAccess,
 }
 
-impl Claim {
+impl WriteClaim {
     /// Asks for an object. `Executed`: a program runs from it, by a path of ours or by one below, or the
     /// kernel swaps to it.
     pub(super) fn of(inode: &OwnInode) -> Outcome<Self> {

@@ -4,7 +4,7 @@
 //! filesystem back, as sync(2) does, would write what other users have dirtied, while the group has its
 //! objects locked, and a directory that it shares with others among them.
 
-use super::{Group, Outcome};
+use super::{GroupRevert, Outcome};
 use crate::{
     history::{
         line::ObjectId,
@@ -25,12 +25,12 @@ use kernel::{prelude::*, rbtree::RBTree};
 const FEW: usize = 64;
 
 /// What was made durable so far.
-struct Synced<'a> {
-    group: &'a Group<'a>,
+struct SyncedObjects<'a> {
+    group: &'a GroupRevert<'a>,
     objects: RBTree<ObjectId, ()>,
 }
 
-impl Group<'_> {
+impl GroupRevert<'_> {
     fn below(&self) -> &SuperBlock {
         self.ground.mount.lower().root().superblock()
     }
@@ -100,7 +100,7 @@ impl Group<'_> {
         if self.is_large() {
             return Ok(self.below().sync()?);
         }
-        let mut synced = Synced {
+        let mut synced = SyncedObjects {
             group: self,
             objects: RBTree::new(),
         };
@@ -125,7 +125,7 @@ impl Group<'_> {
     }
 }
 
-impl Synced<'_> {
+impl SyncedObjects<'_> {
     fn sync_at(&mut self, object: ObjectId, lower: &Dentry) -> Outcome {
         if self.objects.get(&object).is_some() {
             return Ok(());

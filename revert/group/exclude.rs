@@ -8,7 +8,7 @@
 //! everybody off everything, and would wait without end, and unkillably, for a direct write whose pages
 //! never come.
 
-use super::{Group, Outcome};
+use super::{GroupRevert, Outcome};
 use crate::{
     history::sort::sort,
     vfs::{
@@ -21,14 +21,14 @@ use core::ptr::from_ref;
 use kernel::{prelude::*, sync::aref::ARef};
 
 /// While it lives, no other operation changes the objects.
-pub(super) struct Excluded<'a> {
-    _gates: Gates,
+pub(super) struct ExclusionGuard<'a> {
+    _gates: WriteBarriers,
     held: HeldInodes<'a>,
     /// Last: the superblock's write protection is the first lock.
     _write: FileWrite<'a>,
 }
 
-impl<'a> Excluded<'a> {
+impl<'a> ExclusionGuard<'a> {
     /// Waits for operations that are under way on `inodes`, each of which may be there several times;
     /// with `renames`, also for renames of directories on the mount.
     pub(super) fn take(
@@ -44,7 +44,7 @@ impl<'a> Excluded<'a> {
                 each.push(inode, GFP_KERNEL_ACCOUNT)?;
             }
         }
-        let mut gates = Gates(KVVec::with_capacity(each.len(), GFP_KERNEL_ACCOUNT)?);
+        let mut gates = WriteBarriers(KVVec::with_capacity(each.len(), GFP_KERNEL_ACCOUNT)?);
         let write = file.want_write()?;
         let sb = renames.then(|| file.own_inode().superblock());
         let held = HeldInodes::take(each, sb)?;
@@ -59,16 +59,16 @@ impl<'a> Excluded<'a> {
     }
 
     /// Whether all that a group changes is locked.
-    pub(super) fn covers(&self, group: &Group<'_>) -> bool {
+    pub(super) fn covers(&self, group: &GroupRevert<'_>) -> bool {
         let has_renames = self.held.has_renames() || !group.moves_directories;
         has_renames && group.inodes.iter().all(|inode| inode.is_held())
     }
 }
 
 /// Objects whose stores through mappings are put off.
-struct Gates(KVVec<ARef<OwnInode>>);
+struct WriteBarriers(KVVec<ARef<OwnInode>>);
 
-impl Gates {
+impl WriteBarriers {
     fn shut(&mut self, inode: &ARef<OwnInode>) -> Result {
         if !inode.is_regular() {
             return Ok(());
@@ -80,7 +80,7 @@ impl Gates {
     }
 }
 
-impl Drop for Gates {
+impl Drop for WriteBarriers {
     fn drop(&mut self) {
         for inode in &self.0 {
             inode.object().stores().open_again();

@@ -2,7 +2,7 @@
 
 //! The lines of a group: what is about to be done to each object, and how it ended.
 
-use super::{apply::GroupRevertError, Group, Member, Outcome};
+use super::{apply::GroupRevertError, GroupMember, GroupRevert, Outcome};
 use crate::{
     backup::{self, LineSubject, Saved},
     history::{
@@ -13,7 +13,7 @@ use crate::{
 };
 use kernel::prelude::*;
 
-impl Group<'_> {
+impl GroupRevert<'_> {
     /// States all intents, and makes them durable. Nothing else is changed yet, so it ends when the caller
     /// is killed, or when the journal gets nowhere for some seconds: others wait for the objects.
     #[inline(never)]
@@ -43,7 +43,7 @@ impl Group<'_> {
 
     /// States one intent: where its line stands, and its number.
     #[inline(never)]
-    fn state(&self, member: &Member, first: Option<u64>) -> Outcome<(Pos, u64)> {
+    fn state(&self, member: &GroupMember, first: Option<u64>) -> Outcome<(Pos, u64)> {
         let ground = &self.ground;
         let opened = ground.open(member.object)?;
         let entry = self.entry(first);
@@ -118,7 +118,7 @@ impl Group<'_> {
         journal.end_intent(begun);
     }
 
-    fn close_one(&self, member: &Member, end: Op, seq: u64) -> Result {
+    fn close_one(&self, member: &GroupMember, end: Op, seq: u64) -> Result {
         let opened = self.ground.open(member.object).map_err(|r| r.error)?;
         let subject = LineSubject {
             mount: self.ground.mount,

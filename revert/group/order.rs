@@ -24,7 +24,7 @@ use crate::{
 use kernel::prelude::*;
 
 /// A directory whose names are put back.
-pub(super) struct Place<'t> {
+pub(super) struct DirectoryTargets<'t> {
     /// Which of the group's it is.
     pub(super) directory: usize,
     pub(super) object: ObjectId,
@@ -39,7 +39,7 @@ pub(super) struct Place<'t> {
 }
 
 /// A walk along a directory's lines, and what becomes of each.
-pub(super) struct Search<'j> {
+pub(super) struct ChainSearch<'j> {
     lines: Lines<'j>,
     /// The oldest segment with a line that was read; `u64::MAX`: none was.
     oldest: u64,
@@ -51,14 +51,14 @@ pub(super) struct Search<'j> {
     clippy::large_enum_variant,
     reason = "one at a time, on the stack; a box could fail to be allocated"
 )]
-pub(super) enum Found<'l> {
+pub(super) enum SearchResult<'l> {
     Line(Line<'l>, Pos, Turn),
     /// The chain goes on in a part of the history that was dropped.
     Trimmed,
     End,
 }
 
-impl<'j> Search<'j> {
+impl<'j> ChainSearch<'j> {
     /// Begins at `head`; lines from `first` on are of the request itself.
     pub(super) fn new(
         journal: &'j Journal,
@@ -79,12 +79,12 @@ impl<'j> Search<'j> {
     }
 
     #[inline(never)]
-    pub(super) fn next(&mut self, takes: impl FnOnce(u64) -> bool) -> Result<Found<'_>> {
+    pub(super) fn next(&mut self, takes: impl FnOnce(u64) -> bool) -> Result<SearchResult<'_>> {
         let Some(at) = self.net.next() else {
-            return Ok(Found::End);
+            return Ok(SearchResult::End);
         };
         match self.lines.fetch(at) {
-            Err(e) if e == ENODATA => Ok(Found::Trimmed),
+            Err(e) if e == ENODATA => Ok(SearchResult::Trimmed),
             len => {
                 self.oldest = self.oldest.min(at.segment);
                 self.found(at, len?, takes)
@@ -94,10 +94,15 @@ impl<'j> Search<'j> {
 
     // Out of line: what is parsed is not on the stack when the log is read.
     #[inline(never)]
-    fn found(&mut self, at: Pos, len: usize, takes: impl FnOnce(u64) -> bool) -> Result<Found<'_>> {
+    fn found(
+        &mut self,
+        at: Pos,
+        len: usize,
+        takes: impl FnOnce(u64) -> bool,
+    ) -> Result<SearchResult<'_>> {
         let line = self.lines.parse(len)?;
         match self.net.step(&line, takes(line.seq)) {
-            Ok(turn) => Ok(Found::Line(line, at, turn)),
+            Ok(turn) => Ok(SearchResult::Line(line, at, turn)),
             Err(Stop::NoRoom) => Err(ENOMEM),
             Err(_) => Err(EUCLEAN),
         }
@@ -106,7 +111,7 @@ impl<'j> Search<'j> {
 
 /// A change of names: the line that says it, whose directory it is of, and what is behind it.
 #[derive(Clone, Copy)]
-struct Changed {
+struct OrderedChange {
     at: Pos,
     way: Direction,
     directory: usize,
@@ -114,7 +119,7 @@ struct Changed {
 }
 
 /// How names are put back.
-pub(super) struct Steps {
+pub(super) struct OrderedSteps {
     pub(super) todos: KVVec<UndoStep>,
     /// The oldest segment that is read to find these steps; `u64::MAX`: none is. It may be older than the
     /// steps' own lines: one that is read may come to nothing. The steps are found again when they are
@@ -123,13 +128,17 @@ pub(super) struct Steps {
 }
 
 /// The steps of putting names back. `first` is the number of the request's own first line.
-pub(super) fn steps(journal: &Journal, places: &[Place<'_>], first: u64) -> Outcome<Steps> {
+pub(super) fn steps(
+    journal: &Journal,
+    places: &[DirectoryTargets<'_>],
+    first: u64,
+) -> Outcome<OrderedSteps> {
     let mut all = KVVec::new();
     let mut oldest = u64::MAX;
     for place in places {
         oldest = oldest.min(add(journal, place, first, &mut all)?);
     }
-    sort(&mut all, Changed::is_before);
+    sort(&mut all, OrderedChange::is_before);
     let mut todos = KVVec::with_capacity(all.len(), GFP_KERNEL_ACCOUNT)?;
     let mut lines = Lines::new(journal)?;
     for changed in &all {
@@ -145,10 +154,10 @@ pub(super) fn steps(journal: &Journal, places: &[Place<'_>], first: u64) -> Outc
             &mut todos,
         )?;
     }
-    Ok(Steps { todos, oldest })
+    Ok(OrderedSteps { todos, oldest })
 }
 
-impl Changed {
+impl OrderedChange {
     fn is_before(&self, other: &Self) -> bool {
         match (self.way, other.way) {
             (Direction::Undo, Direction::Undo) => self.at > other.at,
@@ -160,17 +169,22 @@ impl Changed {
 
 /// Adds what is changed in one directory. Answers the oldest segment that was read.
 #[inline(never)]
-fn add(journal: &Journal, place: &Place<'_>, first: u64, all: &mut KVVec<Changed>) -> Outcome<u64> {
-    let mut search = Search::new(journal, place.object, place.head, first)?;
+fn add(
+    journal: &Journal,
+    place: &DirectoryTargets<'_>,
+    first: u64,
+    all: &mut KVVec<OrderedChange>,
+) -> Outcome<u64> {
+    let mut search = ChainSearch::new(journal, place.object, place.head, first)?;
     if let Some((back, cause)) = place.jump {
         search.net.jump(back, cause);
     }
     let mut left = place.count;
     while left != 0 || search.is_open() {
         match &search.next(place.takes)? {
-            Found::End => break,
-            Found::Trimmed => return Err(Refusal::new(Reason::Trimmed, 0)),
-            Found::Line(line, at, turn) => {
+            SearchResult::End => break,
+            SearchResult::Trimmed => return Err(Refusal::new(Reason::Trimmed, 0)),
+            SearchResult::Line(line, at, turn) => {
                 if is_on_names(line) && (place.takes)(line.seq) {
                     left = left.saturating_sub(1);
                 }
@@ -186,7 +200,7 @@ fn add(journal: &Journal, place: &Place<'_>, first: u64, all: &mut KVVec<Changed
                 if turn.why.is_lost {
                     return Err(Refusal::new(Reason::Lost, cause));
                 }
-                let changed = Changed {
+                let changed = OrderedChange {
                     at: *at,
                     way,
                     directory,

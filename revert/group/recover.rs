@@ -3,9 +3,9 @@
 //! Rolling back the groups that a crash left half done. Nobody uses the mount yet.
 
 use super::{
-    apply::{Dirs, Turn},
-    order::{self, Place},
-    Ground, Outcome, Phase,
+    apply::{DirectoryCache, StepAction},
+    order::{self, DirectoryTargets},
+    Outcome, RevertContext, RevertPhase,
 };
 use crate::{
     history::{
@@ -16,7 +16,7 @@ use crate::{
     revert::{
         content::is_forward_only,
         picks::TargetSet,
-        recover::{end, Newest},
+        recover::{end, NewestLines},
         steps::{is_on_names, Direction, Lines, UndoStep},
         Refusal,
     },
@@ -35,16 +35,16 @@ use kernel::prelude::*;
 pub(in crate::revert) fn withdraw(
     sb: &SuperBlock,
     group: &[Unfinished],
-    newest: &mut Newest<'_>,
+    newest: &mut NewestLines<'_>,
 ) -> Outcome {
     let mount = sb.mount();
     let journal = mount.journal().ok_or(EIO)?;
-    let ground = Ground {
+    let ground = RevertContext {
         file: None,
         sb,
         mount,
         journal,
-        phase: Phase::Performing,
+        phase: RevertPhase::Performing,
     };
     let mut names = names_of(&ground, group)?;
     let mut gone = KVVec::with_capacity(group.len(), GFP_KERNEL)?;
@@ -101,7 +101,7 @@ pub(in crate::revert) fn withdraw(
 }
 
 /// Whether the crash took the object.
-fn is_gone(ground: &Ground<'_>, member: &Unfinished) -> Outcome<bool> {
+fn is_gone(ground: &RevertContext<'_>, member: &Unfinished) -> Outcome<bool> {
     match ground.open(member.object) {
         Ok(_) => Ok(false),
         Err(refusal) if refusal.reason == Reason::Gone || refusal.error == ENOENT => Ok(true),
@@ -110,10 +110,13 @@ fn is_gone(ground: &Ground<'_>, member: &Unfinished) -> Outcome<bool> {
 }
 
 /// What a directory's line of the group says that was taken back; `None`: all that was newest.
-type Listed = Option<TargetSet>;
+type ListedTargets = Option<TargetSet>;
 
 /// What the lines of the group's directories list, each with its place in the group.
-fn names_of(ground: &Ground<'_>, group: &[Unfinished]) -> Outcome<KVVec<(usize, Listed)>> {
+fn names_of(
+    ground: &RevertContext<'_>,
+    group: &[Unfinished],
+) -> Outcome<KVVec<(usize, ListedTargets)>> {
     let mut names = KVVec::new();
     let mut lines = Lines::new(ground.journal)?;
     for (index, member) in group.iter().enumerate() {
@@ -131,7 +134,7 @@ fn names_of(ground: &Ground<'_>, group: &[Unfinished]) -> Outcome<KVVec<(usize, 
 fn steps(
     journal: &Journal,
     group: &[Unfinished],
-    names: &[(usize, Listed)],
+    names: &[(usize, ListedTargets)],
 ) -> Outcome<KVVec<UndoStep>> {
     let mut takes = KVVec::with_capacity(names.len(), GFP_KERNEL)?;
     for (_, listed) in names {
@@ -144,7 +147,7 @@ fn steps(
     for ((directory, listed), takes) in names.iter().zip(&takes) {
         let member = group.get(*directory).ok_or(EUCLEAN)?;
         let line = lines.read(member.at)?;
-        let place = Place {
+        let place = DirectoryTargets {
             directory: *directory,
             object: member.object,
             head: line.prev,
@@ -162,13 +165,13 @@ fn steps(
 
 /// Undoes the steps that were done, or does those that are left (`is_forward`).
 fn put_right(
-    ground: &Ground<'_>,
+    ground: &RevertContext<'_>,
     group: &[Unfinished],
     todos: &mut [UndoStep],
     is_forward: bool,
 ) -> Outcome {
     let mut lines = Lines::new(ground.journal)?;
-    let mut dirs = Dirs::new(ground, Room::Discard);
+    let mut dirs = DirectoryCache::new(ground, Room::Discard);
     let mut progress = Progress::default();
     for todo in todos.iter() {
         let object = group.get(todo.directory).ok_or(EUCLEAN)?.object;
@@ -183,7 +186,7 @@ fn put_right(
     if is_forward {
         for todo in left {
             let object = group.get(todo.directory).ok_or(EUCLEAN)?.object;
-            dirs.perform(object, &mut lines, todo, Turn::Perform)?;
+            dirs.perform(object, &mut lines, todo, StepAction::Perform)?;
         }
         return Ok(());
     }
@@ -191,7 +194,7 @@ fn put_right(
         let object = group.get(todo.directory).ok_or(EUCLEAN)?.object;
         // A line that was dropped is another matter.
         lines.step(todo)?;
-        match dirs.perform(object, &mut lines, todo, Turn::Undo) {
+        match dirs.perform(object, &mut lines, todo, StepAction::Rollback) {
             Err(refusal) if is_missing(&refusal, todo.way) => {}
             undone => undone?,
         }

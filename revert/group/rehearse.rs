@@ -8,8 +8,8 @@
 //! objects. All else is asked from the lower directories.
 
 use super::{
-    apply::{Dir, Dirs},
-    ConflictSink, Group, Outcome,
+    apply::{DirectoryCache, OpenDirectory},
+    ConflictSink, GroupRevert, Outcome,
 };
 use crate::{
     backup::keep,
@@ -44,7 +44,7 @@ pub(crate) struct NonEmptyDirectory {
 }
 
 /// What the steps so far have made of an object.
-struct Rehearsed {
+struct RehearsedObject {
     inode: ARef<OwnInode>,
     is_directory: bool,
     /// Whether the caller owns it, or may do as its owner.
@@ -65,12 +65,12 @@ struct Rehearsed {
 }
 
 /// Steps that are rehearsed one after another.
-struct Rehearsal<'a> {
-    group: &'a Group<'a>,
-    dirs: Dirs<'a>,
+struct StepRehearsal<'a> {
+    group: &'a GroupRevert<'a>,
+    dirs: DirectoryCache<'a>,
     /// What names are bound to that steps have touched; `None`: they are free.
     names: RBTree<NameKey, Option<ObjectId>>,
-    objects: RBTree<ObjectId, Rehearsed>,
+    objects: RBTree<ObjectId, RehearsedObject>,
     /// Directories in which the caller may change names.
     checked: RBTree<ObjectId, ()>,
     staying: KVVec<NonEmptyDirectory>,
@@ -79,7 +79,7 @@ struct Rehearsal<'a> {
 
 /// What a rehearsal found.
 #[derive(Default)]
-pub(super) struct Findings {
+pub(super) struct RehearsalResult {
     /// Directories that are not empty, so that the operations that made them have to stay.
     pub(super) staying: KVVec<NonEmptyDirectory>,
     /// All that steps change, or take names from.
@@ -88,20 +88,20 @@ pub(super) struct Findings {
     pub(super) moves_directories: bool,
 }
 
-impl Group<'_> {
+impl GroupRevert<'_> {
     /// Rehearses all steps on names; what is in the way of one is told to `objections`.
     #[inline(never)]
-    pub(super) fn rehearse(&self, objections: ConflictSink<'_>) -> Outcome<Findings> {
+    pub(super) fn rehearse(&self, objections: ConflictSink<'_>) -> Outcome<RehearsalResult> {
         let todos = match self.steps() {
             Err(refusal) if refusal.seq != 0 => {
                 objections(refusal.seq, refusal)?;
-                return Ok(Findings::default());
+                return Ok(RehearsalResult::default());
             }
             steps => steps?.todos,
         };
-        let mut rehearsal = Rehearsal {
+        let mut rehearsal = StepRehearsal {
             group: self,
-            dirs: Dirs::new(&self.ground, Room::Revert),
+            dirs: DirectoryCache::new(&self.ground, Room::Revert),
             names: RBTree::new(),
             objects: RBTree::new(),
             checked: RBTree::new(),
@@ -117,14 +117,14 @@ impl Group<'_> {
                     objections(staying.seq, Refusal::new(Reason::NotEmpty, staying.in_way))?;
                 }
                 objections(todo.seq, refusal)?;
-                return Ok(Findings::default());
+                return Ok(RehearsalResult::default());
             }
         }
         let mut inodes = KVVec::new();
         for known in rehearsal.objects.values() {
             inodes.push(known.inode.clone(), GFP_KERNEL_ACCOUNT)?;
         }
-        Ok(Findings {
+        Ok(RehearsalResult {
             staying: rehearsal.staying,
             inodes,
             moves_directories: rehearsal.moves_directories,
@@ -149,7 +149,7 @@ fn protected() -> Refusal {
     }
 }
 
-impl<'a> Rehearsal<'a> {
+impl<'a> StepRehearsal<'a> {
     #[inline(never)]
     fn step(&mut self, lines: &mut Lines<'_>, todo: &UndoStep) -> Outcome {
         let made = self.is_made_here(lines, todo)?;
@@ -229,13 +229,13 @@ impl<'a> Rehearsal<'a> {
 
     /// The directory at the other end of a rename.
     #[inline(never)]
-    fn other(&mut self, parent: Option<Directory<'_>>) -> Outcome<Option<Dir>> {
+    fn other(&mut self, parent: Option<Directory<'_>>) -> Outcome<Option<OpenDirectory>> {
         let Some(parent) = parent else {
             return Ok(None);
         };
         let ground = &self.group.ground;
         let lower = directory(ground.mount, &parent)?;
-        let other = Dir::unchecked(ground, lower)?;
+        let other = OpenDirectory::unchecked(ground, lower)?;
         self.may_change_names(&other)?;
         let is_kept = match self.objects.get(&parent.object) {
             Some(known) => known.is_kept,
@@ -249,7 +249,7 @@ impl<'a> Rehearsal<'a> {
 
     /// Whether the caller may change names there, when what is taken back of its attributes is.
     #[inline(never)]
-    fn may_change_names(&mut self, dir: &Dir) -> Outcome {
+    fn may_change_names(&mut self, dir: &OpenDirectory) -> Outcome {
         let (object, inode) = (dir.object(), dir.inode());
         if self.checked.get(&object).is_some() {
             return Ok(());
@@ -269,7 +269,12 @@ impl<'a> Rehearsal<'a> {
 
     /// What a name is bound to behind the steps so far, which must be `node`, if that is known.
     #[inline(never)]
-    fn bound(&mut self, dir: &Dir, name: &[u8], node: Option<ObjectId>) -> Outcome<ObjectId> {
+    fn bound(
+        &mut self,
+        dir: &OpenDirectory,
+        name: &[u8],
+        node: Option<ObjectId>,
+    ) -> Outcome<ObjectId> {
         (self.group.ground.mount).refuse_history(dir.lower(), name)?;
         let found = match self.names.get(&NameKey::of(dir.object(), name)) {
             Some(bound) => bound.ok_or(conflict())?,
@@ -287,7 +292,7 @@ impl<'a> Rehearsal<'a> {
     }
 
     #[inline(never)]
-    fn must_be_free(&self, dir: &Dir, name: &[u8]) -> Outcome {
+    fn must_be_free(&self, dir: &OpenDirectory, name: &[u8]) -> Outcome {
         (self.group.ground.mount).refuse_history(dir.lower(), name)?;
         let is_free = match self.names.get(&NameKey::of(dir.object(), name)) {
             Some(bound) => bound.is_none(),
@@ -313,7 +318,7 @@ impl<'a> Rehearsal<'a> {
         // Its flags or owner may have been changed behind the mount.
         inode.refresh();
         let is_directory = inode.is_directory();
-        let known = Rehearsed {
+        let known = RehearsedObject {
             is_directory,
             is_owned: inode.owner_or_capable(),
             may_write: !is_directory || inode.may_write().is_ok(),
@@ -330,13 +335,13 @@ impl<'a> Rehearsal<'a> {
         Ok(())
     }
 
-    fn known(&mut self, object: ObjectId) -> Outcome<&mut Rehearsed> {
+    fn known(&mut self, object: ObjectId) -> Outcome<&mut RehearsedObject> {
         Ok(self.objects.get_mut(&object).ok_or(EIO)?)
     }
 
     /// Binds a name to an object, or frees it.
     #[inline(never)]
-    fn bind(&mut self, dir: &Dir, name: &[u8], node: Option<ObjectId>) -> Outcome {
+    fn bind(&mut self, dir: &OpenDirectory, name: &[u8], node: Option<ObjectId>) -> Outcome {
         let key = NameKey::of(dir.object(), name);
         if self.objects.get(&dir.object()).is_none() {
             let is_kept = self.group.ground.is_kept(dir.inode())?;
@@ -363,7 +368,7 @@ impl<'a> Rehearsal<'a> {
 
     /// What may_delete() asks before a name is taken from an object.
     #[inline(never)]
-    fn may_be_taken(&mut self, dir: &Dir, node: ObjectId) -> Outcome {
+    fn may_be_taken(&mut self, dir: &OpenDirectory, node: ObjectId) -> Outcome {
         let is_protected = dir.inode().is_protected() && !self.group.has_content_of(dir.object());
         let known = self.known(node)?;
         let taken = DeleteCheck {
@@ -375,7 +380,13 @@ impl<'a> Rehearsal<'a> {
 
     /// Frees a name. `made`: the chosen operation that bound it and made a directory.
     #[inline(never)]
-    fn remove(&mut self, dir: &Dir, name: &[u8], node: ObjectId, made: Option<u64>) -> Outcome {
+    fn remove(
+        &mut self,
+        dir: &OpenDirectory,
+        name: &[u8],
+        node: ObjectId,
+        made: Option<u64>,
+    ) -> Outcome {
         self.bound(dir, name, Some(node))?;
         self.may_be_taken(dir, node)?;
         if dir.is_mount_point(name) {
@@ -415,7 +426,7 @@ impl<'a> Rehearsal<'a> {
 
     /// Binds a free name to an object that has lost it.
     #[inline(never)]
-    fn restore(&mut self, dir: &Dir, name: &[u8], what: &ReturningObject<'_>) -> Outcome {
+    fn restore(&mut self, dir: &OpenDirectory, name: &[u8], what: &ReturningObject<'_>) -> Outcome {
         let object = what.object();
         let is_kept = self.find(dir, what)?;
         self.must_be_free(dir, name)?;
@@ -435,7 +446,7 @@ impl<'a> Rehearsal<'a> {
     /// Looks for an object that is to have a name again, and takes note of it: whether it will be kept
     /// then, or has other names.
     #[inline(never)]
-    fn find(&mut self, dir: &Dir, what: &ReturningObject<'_>) -> Outcome<bool> {
+    fn find(&mut self, dir: &OpenDirectory, what: &ReturningObject<'_>) -> Outcome<bool> {
         let object = what.object();
         if let Some(known) = self.objects.get(&object) {
             if known.is_kept {
@@ -471,7 +482,7 @@ impl<'a> Rehearsal<'a> {
 
     /// One of an object's other names.
     #[inline(never)]
-    fn named(&self, dir: &Dir, what: &ReturningObject<'_>) -> Outcome<ARef<Dentry>> {
+    fn named(&self, dir: &OpenDirectory, what: &ReturningObject<'_>) -> Outcome<ARef<Dentry>> {
         let ground = &self.group.ground;
         match what {
             ReturningObject::Victim(victim) => {
@@ -488,8 +499,8 @@ impl<'a> Rehearsal<'a> {
     #[inline(never)]
     fn move_to(
         &mut self,
-        (from, old): (&Dir, &[u8]),
-        (to, new): (&Dir, &[u8]),
+        (from, old): (&OpenDirectory, &[u8]),
+        (to, new): (&OpenDirectory, &[u8]),
         node: ObjectId,
     ) -> Outcome {
         self.bound(from, old, Some(node))?;
@@ -503,8 +514,8 @@ impl<'a> Rehearsal<'a> {
     #[inline(never)]
     fn exchange(
         &mut self,
-        (here, name, node): (&Dir, &[u8], Option<ObjectId>),
-        (there, second_name, second_node): (&Dir, &[u8], Option<ObjectId>),
+        (here, name, node): (&OpenDirectory, &[u8], Option<ObjectId>),
+        (there, second_name, second_node): (&OpenDirectory, &[u8], Option<ObjectId>),
     ) -> Outcome {
         let first = self.bound(here, name, node)?;
         let second = self.bound(there, second_name, second_node)?;
@@ -521,7 +532,12 @@ impl<'a> Rehearsal<'a> {
     /// What vfs_rename() asks of a directory that gets another parent: it is changed itself, and may not
     /// come below itself.
     #[inline(never)]
-    fn may_change_parent(&mut self, from: &Dir, to: &Dir, node: ObjectId) -> Outcome {
+    fn may_change_parent(
+        &mut self,
+        from: &OpenDirectory,
+        to: &OpenDirectory,
+        node: ObjectId,
+    ) -> Outcome {
         let known = self.known(node)?;
         if !known.is_directory || from.object() == to.object() {
             return Ok(());
@@ -538,7 +554,7 @@ impl<'a> Rehearsal<'a> {
 
     /// Whether a directory is `top`, or will be below it.
     #[inline(never)]
-    fn is_below(&self, dir: &Dir, top: ObjectId) -> Outcome<bool> {
+    fn is_below(&self, dir: &OpenDirectory, top: ObjectId) -> Outcome<bool> {
         const DEEPEST: usize = 4096;
         let ground = &self.group.ground;
         let mut here = dir.lower().get();

@@ -5,7 +5,7 @@
 //! a later revert of the removal would bring back. What an open descriptor wrote after the removal is
 //! newer than it, and may go.
 
-use super::{ConflictSink, Group, Member, Outcome};
+use super::{ConflictSink, GroupMember, GroupRevert, Outcome};
 use crate::{
     history::{
         line::{Line, ObjectId, Op},
@@ -18,13 +18,13 @@ use crate::{
 use kernel::{prelude::*, rbtree::RBTree};
 
 /// The objects that chosen operations on names are about, which may have a name again.
-pub(super) enum Named {
+pub(super) enum NamedObjects {
     These(RBTree<ObjectId, ()>),
     /// There are reverts among them, which may be about any.
     Any,
 }
 
-impl Named {
+impl NamedObjects {
     fn contains(&self, object: ObjectId) -> bool {
         match self {
             Self::These(objects) => objects.get(&object).is_some(),
@@ -33,25 +33,25 @@ impl Named {
     }
 }
 
-impl Group<'_> {
-    /// See [`Named`].
+impl GroupRevert<'_> {
+    /// See [`NamedObjects`].
     #[inline(never)]
-    pub(super) fn named(&self) -> Outcome<Named> {
+    pub(super) fn named(&self) -> Outcome<NamedObjects> {
         let mut objects = RBTree::new();
         if self.members.iter().all(|member| member.is_on_names) {
-            return Ok(Named::These(objects));
+            return Ok(NamedObjects::These(objects));
         }
         let mut lines = Lines::new(self.ground.journal)?;
         for chosen in self.chosen.iter().filter(|chosen| chosen.is_on_names) {
             let line = lines.read(chosen.at)?;
             if matches!(line.op, Op::Revert | Op::Redo) {
-                return Ok(Named::Any);
+                return Ok(NamedObjects::Any);
             }
             for object in [line.node, line.over].into_iter().flatten() {
                 objects.try_create_and_insert(object, (), GFP_KERNEL_ACCOUNT)?;
             }
         }
-        Ok(Named::These(objects))
+        Ok(NamedObjects::These(objects))
     }
 
     /// Objects to what is older than the removal of the member's object, if that is kept and none of the
@@ -59,8 +59,8 @@ impl Group<'_> {
     #[inline(never)]
     pub(super) fn object_to_removed(
         &self,
-        member: &Member,
-        named: &Named,
+        member: &GroupMember,
+        named: &NamedObjects,
         objections: ConflictSink<'_>,
     ) -> Outcome {
         if named.contains(member.object) {
@@ -78,7 +78,7 @@ impl Group<'_> {
         if orphan.cause == Cause::Revert {
             return Ok(());
         }
-        let before = |chosen: &&super::Chosen| chosen.seq < orphan.seq;
+        let before = |chosen: &&super::ChosenOperation| chosen.seq < orphan.seq;
         let mut removal = None;
         for chosen in self.of(member).iter().filter(before) {
             let seq = match removal {

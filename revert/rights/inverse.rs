@@ -5,7 +5,7 @@
 
 use super::{
     super::{names::Outcome, Refusal},
-    Caller, //
+    CallerRights, //
 };
 use crate::{
     history::journal::Journal,
@@ -53,7 +53,7 @@ pub(in crate::revert) fn may_be_taken(dir: &OwnInode, node: &DeleteCheck) -> Out
     Ok(())
 }
 
-impl Caller<'_> {
+impl CallerRights<'_> {
     /// Whether an object may have a name again.
     ///
     /// It was taken away from everybody, so it must be reached by where it was, and comes back with no
@@ -110,7 +110,7 @@ impl<'a> PermissionCheck<'a> {
         is_link: bool,
     ) -> Outcome {
         if self.rights {
-            Caller::new(self.file, journal).may_come_back(node, lower, is_link)?;
+            CallerRights::new(self.file, journal).may_come_back(node, lower, is_link)?;
         }
         match dir {
             Some(dir) => Ok(self.file.may_make(dir, bytes, node)?),

@@ -12,7 +12,7 @@ use super::{
         found::{self, MOST_NAMES},
         steps::Lines, //
     },
-    Caller, //
+    CallerRights, //
 };
 use crate::{
     history::{
@@ -35,7 +35,7 @@ const DEEPEST: usize = 4096;
 /// what is kept, and the history's.
 const ABOVE_KEPT: usize = 4;
 
-impl Caller<'_> {
+impl CallerRights<'_> {
     /// Whether the caller reaches an object, whose lower name may be one that was found by handle only.
     /// `exact`: a directory that the lines tell of must still have it.
     #[inline(never)]
