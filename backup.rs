@@ -8,10 +8,10 @@
 pub(crate) mod adopt;
 mod attributes;
 mod capture;
-pub(crate) mod keep;
 mod lines;
 mod map;
 pub(crate) mod names;
+pub(crate) mod orphans;
 mod policy;
 
 use crate::{

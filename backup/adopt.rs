@@ -9,9 +9,10 @@
 //! back before that one is gone.
 
 use super::{
-    keep::FileHandle,
     lines::{load_unchecked, place_by},
-    note_change, LineSubject, OperationArgs,
+    note_change,
+    orphans::FileHandle,
+    LineSubject, OperationArgs,
 };
 use crate::{
     history::{

@@ -3,8 +3,8 @@
 //! Operations on names: a line in the directory's chain for each.
 
 use super::{
-    keep::{self, FileHandle, LastName, VictimState},
     lines::{self, NameFields},
+    orphans::{self, FileHandle, LastName, VictimState},
     place,
     policy::{allow, CaptureFailure},
     LineSubject, OperationArgs,
@@ -88,7 +88,8 @@ impl<'a> NameChange<'a> {
             name: at.name,
             cause: Cause::Replacement,
         };
-        let parting = keep::object(record.mount, record.journal, victim, last, at.dentry);
+        let parting =
+            orphans::link_to_orphans(record.mount, record.journal, victim, last, at.dentry);
         if parting.is_err() && at.check(record.mount.lower()).is_err() {
             // It was removed behind us; the rename itself finds out what is there now.
             return Ok(());
@@ -122,7 +123,7 @@ impl<'a> NameChange<'a> {
                 name,
                 cause,
             };
-            match keep::away(
+            match orphans::move_to_orphans(
                 record.mount,
                 record.journal,
                 victim,
@@ -156,7 +157,7 @@ impl<'a> NameChange<'a> {
     /// Places the line. `node` is what the name is or was bound to.
     pub(crate) fn done(mut self, node: Option<&OwnInode>) {
         if let Some(record) = self.settled() {
-            if !record.place_usual(node) {
+            if !record.place_template(node) {
                 record.place(node, |_| {});
             }
         }
@@ -246,10 +247,10 @@ impl<'a> NameRecord<'a> {
     }
 
     /// Places a usual line, if it is one.
-    fn place_usual(&mut self, node: Option<&OwnInode>) -> bool {
+    fn place_template(&mut self, node: Option<&OwnInode>) -> bool {
         let (subject, what) = (self.subject(), self.what());
         let told = match &self.parting {
-            Some(parting) => parting.usual(),
+            Some(parting) => parting.template_fields(),
             None => Some((None, None)),
         };
         let Some((kept, handle)) = told else {

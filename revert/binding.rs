@@ -12,7 +12,7 @@ use super::{
 use crate::{
     backup::{
         self,
-        keep::{self, LastName, VictimState},
+        orphans::{self, LastName, VictimState},
     },
     history::{
         journal::Journal,
@@ -127,7 +127,8 @@ impl NamesRevert<'_> {
                 name,
                 cause: Cause::Revert,
             };
-            keep::away(self.mount, self.journal, &inode, last, &at, 0, self.room).map_err(full)?
+            orphans::move_to_orphans(self.mount, self.journal, &inode, last, &at, 0, self.room)
+                .map_err(full)?
         };
         parting.settle();
         let kept = match &parting {

@@ -319,7 +319,7 @@ fn over_directory<'a>(
     let whiteout = flags & c::RENAME_WHITEOUT;
     let exchange = (flags & !whiteout) | c::RENAME_EXCHANGE;
     let lower = new.lower()?;
-    if !backup::keep::is_empty(victim.mount(), lower)? {
+    if !backup::orphans::is_empty(victim.mount(), lower)? {
         // Refused, most probably: in the lower filesystem's own words.
         naming.give_up();
         return rename_below(old, new, flags);

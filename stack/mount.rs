@@ -570,7 +570,7 @@ impl MountHooks for Stack {
             return Err(EINVAL);
         };
         make(sb, options, source, report)?;
-        crate::backup::keep::tidy(sb);
+        crate::backup::orphans::repair_leaked_links(sb);
         crate::revert::withdraw_unfinished(sb);
         crate::backup::adopt::adopt(sb);
         Ok(())

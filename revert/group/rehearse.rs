@@ -12,7 +12,7 @@ use super::{
     ConflictSink, GroupRevert, Outcome,
 };
 use crate::{
-    backup::keep,
+    backup::orphans,
     history::{
         line::{ObjectId, Op},
         plan::{Directory, NameStep, Victim},
@@ -417,7 +417,7 @@ impl<'a> StepRehearsal<'a> {
         let known = self.known(node)?;
         let lower = known.lower.clone().ok_or(EIO)?;
         let inside = known.inside;
-        let below = keep::count(mount, &lower)?;
+        let below = orphans::count(mount, &lower)?;
         Ok(i64::try_from(below)
             .unwrap_or(i64::MAX)
             .saturating_add(inside)

@@ -136,7 +136,7 @@ impl NewOrphan<'_> {
 
     /// As [`Self::write_entry`], of the lower object, which is about to be kept. The end of a long name
     /// goes into an attribute; where there are none, an adopted object gets the shorter name.
-    fn prepare(&self, lower: &Dentry, entry: &mut EntryName) {
+    fn prepare_entry(&self, lower: &Dentry, entry: &mut EntryName) {
         self.write_entry(entry);
         if entry.is_cut {
             let mount = self.mount.lower();
@@ -151,7 +151,7 @@ impl NewOrphan<'_> {
     }
 
     /// The operation has happened. The victim is locked.
-    fn stay(&mut self) {
+    fn commit(&mut self) {
         self.is_linked = false;
         self.victim.object().note_kept(true);
         self.journal.count_kept(self.bytes, 0);
@@ -183,13 +183,13 @@ impl VictimState<'_> {
     /// The operation has happened. The victim is locked.
     pub(crate) fn settle(&mut self) {
         if let Self::Orphan(kept) = self {
-            kept.stay();
+            kept.commit();
         }
     }
 
     /// What a usual line tells: the segment that the object is kept with, and its file handle. `None`:
     /// it takes another one.
-    pub(super) fn usual(&self) -> Option<(Option<u64>, Option<FileHandle>)> {
+    pub(super) fn template_fields(&self) -> Option<(Option<u64>, Option<FileHandle>)> {
         match self {
             Self::Linked(object) => FileHandle::of(object).map(|handle| (None, Some(handle))),
             Self::Orphan(kept) => Some((Some(kept.segment()), kept.handle())),
@@ -224,7 +224,7 @@ impl VictimState<'_> {
 
 /// Keeps the object that a rename takes its name from, unless it has other names: by a name more, so
 /// that neither it nor the name is ever gone. Both directories and the object are locked by the VFS.
-pub(crate) fn object<'a>(
+pub(crate) fn link_to_orphans<'a>(
     mount: &'a Mount,
     journal: &'a Journal,
     victim: &'a OwnInode,
@@ -234,10 +234,10 @@ pub(crate) fn object<'a>(
     if victim.lower().links() > 1 {
         return Ok(VictimState::Linked(victim));
     }
-    let mut kept = begin(mount, journal, victim, (last, lower), Room::Operation)?;
+    let mut kept = prepare_orphan(mount, journal, victim, (last, lower), Room::Operation)?;
     let _kernel = AsKernel::new();
     let mut name = EntryName::empty();
-    kept.prepare(lower, &mut name);
+    kept.prepare_entry(lower, &mut name);
     mount.with_room(Payer::History, || {
         let _write = mount.lower().want_write()?;
         Locked::to_create(mount.lower(), kept.place.dir().dentry(), name.bytes())?.link(lower)
@@ -255,8 +255,8 @@ pub(crate) fn object<'a>(
 /// A rename between directories takes the lower filesystem's one rename mutex. While another one has
 /// it, a file is linked there instead, and then unlinked here, so that removals in two directories do
 /// not wait for each other; alone, that costs more than the rename. It is also how a file goes where the
-/// filesystem has no room for a rename. A power cut between the two leaves what [`tidy`] puts right.
-pub(crate) fn away<'a>(
+/// filesystem has no room for a rename. A power cut between the two leaves what [`repair_leaked_links`] puts right.
+pub(crate) fn move_to_orphans<'a>(
     mount: &'a Mount,
     journal: &'a Journal,
     victim: &'a OwnInode,
@@ -266,16 +266,16 @@ pub(crate) fn away<'a>(
     room: Room,
 ) -> Result<VictimState<'a>> {
     let lower = at.dentry;
-    let mut kept = begin(mount, journal, victim, (last, lower), room)?;
+    let mut kept = prepare_orphan(mount, journal, victim, (last, lower), room)?;
     let _kernel = AsKernel::new();
     let inside = if victim.is_directory() {
         Some(mount.lower().directory_at(lower)?)
     } else {
         None
     };
-    inside.as_ref().map_or(Ok(()), refuse_full)?;
+    inside.as_ref().map_or(Ok(()), require_empty)?;
     let mut name = EntryName::empty();
-    kept.prepare(lower, &mut name);
+    kept.prepare_entry(lower, &mut name);
     let there = (kept.place.dir().dentry(), name.bytes());
     // NFS renames what is unlinked while in use, as our dentry below is.
     let is_local = mount.lower().root().superblock().is_local();
@@ -303,7 +303,7 @@ pub(crate) fn away<'a>(
         return Ok(VictimState::Orphan(kept));
     }
     // Somebody may have come behind us in between.
-    if let Err(e) = inside.as_ref().map_or(Ok(()), refuse_full) {
+    if let Err(e) = inside.as_ref().map_or(Ok(()), require_empty) {
         let here = LowerName {
             parent: kept.place.dir().dentry(),
             dentry: lower,
@@ -329,7 +329,7 @@ pub(crate) fn away<'a>(
 /// Puts right what a power cut left between the two steps of a rename over an object: it is kept, and
 /// still has its own name, and its change time has moved without a line. At a mount.
 #[inline(never)]
-pub(crate) fn tidy(sb: &SuperBlock) {
+pub(crate) fn repair_leaked_links(sb: &SuperBlock) {
     let mount = sb.mount();
     let Some(journal) = mount.journal() else {
         return;
@@ -339,13 +339,13 @@ pub(crate) fn tidy(sb: &SuperBlock) {
             // The next unclean mount goes on.
             break;
         }
-        if let Err(e) = put_right(sb, journal, place.dir(), name) {
+        if let Err(e) = repair_link(sb, journal, place.dir(), name) {
             mount.warn_lost(e);
         }
     }
 }
 
-fn put_right(sb: &SuperBlock, journal: &Journal, dir: &Dir, name: &EntryName) -> Result {
+fn repair_link(sb: &SuperBlock, journal: &Journal, dir: &Dir, name: &EntryName) -> Result {
     let mount = sb.mount();
     let kept = dir.child(name.bytes())?;
     let inode = OwnInode::obtain(sb, kept.inode().ok_or(ENOENT)?)?;
@@ -369,7 +369,7 @@ fn put_right(sb: &SuperBlock, journal: &Journal, dir: &Dir, name: &EntryName) ->
 
 /// Whether a lower directory is empty.
 pub(crate) fn is_empty(mount: &Mount, lower: &Dentry) -> Result<bool> {
-    match refuse_full(&mount.lower().directory_at(lower)?) {
+    match require_empty(&mount.lower().directory_at(lower)?) {
         Err(e) if e == ENOTEMPTY => Ok(false),
         result => result.map(|()| true),
     }
@@ -383,7 +383,7 @@ pub(crate) fn count(mount: &Mount, lower: &Dentry) -> Result<usize> {
     Ok(count)
 }
 
-fn refuse_full(dir: &Dir) -> Result {
+fn require_empty(dir: &Dir) -> Result {
     let mut is_empty = true;
     dir.list(&mut |_| is_empty = false)?;
     if is_empty {
@@ -402,7 +402,7 @@ fn with_room<T>(mount: &Mount, room: Room, operation: impl FnMut() -> Result<T>)
 }
 
 /// Where it will be kept. `ENOSPC`: it takes more than the history may.
-fn begin<'a>(
+fn prepare_orphan<'a>(
     mount: &'a Mount,
     journal: &'a Journal,
     victim: &'a OwnInode,
