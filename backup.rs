@@ -63,7 +63,7 @@ struct OldState<'a> {
     size: u64,
     saved: Saved,
     /// The old state that is lost if the operation happens.
-    loss: Option<CaptureFailure>,
+    failure: Option<CaptureFailure>,
     /// Room for the lines, if that came with the rest.
     room: Option<LineRoom<'a>>,
 }
@@ -79,7 +79,7 @@ pub(crate) struct ObjectOperation<'a> {
     pub(crate) at: u64,
     pub(crate) length: u64,
     /// What it destroys.
-    pub(crate) loses: PreImage<'a>,
+    pub(crate) pre_image: PreImage<'a>,
     /// Whether the change may be durable when it returns: then its record has to be before.
     pub(crate) durable: bool,
     /// Whether the lower filesystem itself takes the caller's pages, which may have to be waited for:
@@ -113,7 +113,7 @@ impl<'a> ObjectOperation<'a> {
         let Some(journal) = mount.journal() else {
             return go(&mut PreparedState::Off);
         };
-        let old = self.save_old(mount, journal)?;
+        let old = self.capture_old_state(mount, journal)?;
         // Deleting always works: on a full filesystem its old state is given up.
         let frees = self.frees(old.size);
         let room = match old
@@ -123,8 +123,8 @@ impl<'a> ObjectOperation<'a> {
             Ok(room) => room,
             Err(e) => {
                 drop(old.under_way);
-                let loss = allow(mount, e, frees)?;
-                return go(&mut PreparedState::Unrecorded(mount, journal, loss));
+                let failure = allow(mount, e, frees)?;
+                return go(&mut PreparedState::Unrecorded(mount, journal, failure));
             }
         };
         // Made where it stays: to move it would cost a copy.
@@ -133,14 +133,14 @@ impl<'a> ObjectOperation<'a> {
             journal,
             inode: self.inode,
             open: self.open,
-            what: OperationArgs {
+            args: OperationArgs {
                 op: self.op,
                 at: self.at,
                 length: self.length,
                 size: old.size,
             },
             saved: old.saved,
-            loss: old.loss,
+            failure: old.failure,
             room,
             before: (self.durable).then(|| armed_cookie(mount, self.inode.lower())),
             early: None,
@@ -163,54 +163,54 @@ impl<'a> ObjectOperation<'a> {
     /// Saves what will be lost, as it is at one moment: stores through mappings are told before, or
     /// come after. Answers the object's size too.
     #[inline(always)]
-    fn save_old(&self, mount: &Mount, journal: &'a Journal) -> Result<OldState<'a>> {
+    fn capture_old_state(&self, mount: &Mount, journal: &'a Journal) -> Result<OldState<'a>> {
         let stores = self.inode.object().stores();
         if !stores.is_mapped() {
-            let old = self.save_once(mount, journal)?;
+            let old = self.capture_once(mount, journal)?;
             // Or somebody has mapped it in between.
             if !stores.is_mapped() {
                 return Ok(old);
             }
         }
-        self.save_shut(mount, journal)
+        self.capture_blocked(mount, journal)
     }
 
-    /// As [`Self::save_old`], of an object with mappings: their stores wait.
+    /// As [`Self::capture_old_state`], of an object with mappings: their stores wait.
     #[cold]
-    fn save_shut(&self, mount: &Mount, journal: &'a Journal) -> Result<OldState<'a>> {
+    fn capture_blocked(&self, mount: &Mount, journal: &'a Journal) -> Result<OldState<'a>> {
         let _gate = self.inode.object().stores().shut();
-        self.save_once(mount, journal)
+        self.capture_once(mount, journal)
     }
 
     #[inline(always)]
-    fn save_once(&self, mount: &Mount, journal: &'a Journal) -> Result<OldState<'a>> {
-        let unready = match ready(mount, journal, self.inode, true)? {
+    fn capture_once(&self, mount: &Mount, journal: &'a Journal) -> Result<OldState<'a>> {
+        let unready = match ensure_loaded(mount, journal, self.inode, true)? {
             Err(e) => Some(allow(mount, e, false)?),
             Ok(()) => None,
         };
         let under_way = self.inode.object().stores().operation();
         let size = self.inode.lower().size();
-        let ((saved, loss), room) = self.save_in(mount, journal, size)?;
+        let ((saved, failure), room) = self.capture_pre_image(mount, journal, size)?;
         Ok(OldState {
             under_way,
             size,
             saved,
-            loss: loss.or(unready),
+            failure: failure.or(unready),
             room,
         })
     }
 
     #[inline(always)]
-    fn save_in(
+    fn capture_pre_image(
         &self,
         mount: &Mount,
         journal: &'a Journal,
         size: u64,
     ) -> Result<(policy::CaptureOutcome, Option<LineRoom<'a>>)> {
-        match &self.loses {
+        match &self.pre_image {
             PreImage::Nothing => Ok(((Saved::Nothing, None), None)),
             PreImage::Attributes(lower, wanted) => {
-                let saved = attributes::save(mount, journal, lower, wanted);
+                let saved = attributes::capture(mount, journal, lower, wanted);
                 Ok((by_policy(mount, saved, false)?, None))
             }
             PreImage::Holes(reader, start, end) => {
@@ -221,7 +221,7 @@ impl<'a> ObjectOperation<'a> {
             PreImage::Range(reader, start, end) => {
                 let range = (*start, (*end).min(size));
                 let frees = self.frees(size);
-                save(mount, journal, self.inode.lower(), reader, range, frees)
+                capture_range(mount, journal, self.inode.lower(), reader, range, frees)
             }
         }
     }
@@ -234,7 +234,12 @@ impl<'a> ObjectOperation<'a> {
 ///
 /// The outer error is no matter of policy: a revert is half done and cannot be withdrawn, and what
 /// is changed now would be overwritten when it can be.
-fn ready(mount: &Mount, journal: &Journal, inode: &OwnInode, is_locked: bool) -> Result<Result> {
+fn ensure_loaded(
+    mount: &Mount,
+    journal: &Journal,
+    inode: &OwnInode,
+    is_locked: bool,
+) -> Result<Result> {
     let mut state = inode.object().state.lock();
     let teller = if is_locked {
         LogCaller::LockHolder
@@ -264,24 +269,24 @@ fn ready(mount: &Mount, journal: &Journal, inode: &OwnInode, is_locked: bool) ->
 /// Whether the object is not as our last operation left it. Stores through a shared mapping move
 /// its times too, and have lines of their own.
 pub(crate) fn is_foreign(state: &ObjectState, inode: &OwnInode) -> bool {
-    has_moved(state, inode) && inode.object().stores().begun() == state.faults
+    has_changed(state, inode) && inode.object().stores().begun() == state.faults
 }
 
 /// Whether a file's times or size are not what they were after our last operation.
 #[inline(always)]
-fn has_moved(state: &ObjectState, inode: &OwnInode) -> bool {
+fn has_changed(state: &ObjectState, inode: &OwnInode) -> bool {
     let Some(seen) = state.seen.filter(|_| inode.is_regular()) else {
         return false;
     };
     // A stacked filesystem below copies times that stores have moved at a time of its own choice.
     seen != inode.pages().quick_cookie()
         && seen != inode.lower().quick_cookie()
-        && !is_given_up(&seen, inode)
+        && !is_reclaimed(&seen, inode)
 }
 
 /// Whether only the change time has moved of a file that looked like `seen`, since the history gave up the
 /// last name, which it had: somebody may have the file open still.
-pub(crate) fn is_given_up(seen: &QuickCookie, inode: &OwnInode) -> bool {
+pub(crate) fn is_reclaimed(seen: &QuickCookie, inode: &OwnInode) -> bool {
     let lower = inode.lower();
     inode.object().is_kept() && lower.links() == 0 && lower.has_content_of(seen)
 }
@@ -300,7 +305,7 @@ const LINES: u32 = 2;
 
 /// Saves a range of the lower file, by the mount's policy where that fails; reserves room for the
 /// lines if that comes with it.
-fn save<'a>(
+fn capture_range<'a>(
     mount: &Mount,
     journal: &'a Journal,
     lower: &Inode,
@@ -343,7 +348,9 @@ impl PreparedState<'_> {
     fn settle(&mut self, outcome: Result<u64>) {
         match self {
             Self::Recorded(record) => record.settle(outcome),
-            Self::Unrecorded(mount, journal, loss) if outcome.is_ok() => loss.count(mount, journal),
+            Self::Unrecorded(mount, journal, failure) if outcome.is_ok() => {
+                failure.count(mount, journal)
+            }
             _ => {}
         }
     }
@@ -354,10 +361,10 @@ struct OperationRecord<'a> {
     journal: &'a Journal,
     inode: &'a OwnInode,
     open: Option<&'a Open>,
-    what: OperationArgs,
+    args: OperationArgs,
     saved: Saved,
     /// The old state that is lost if the operation changes something.
-    loss: Option<CaptureFailure>,
+    failure: Option<CaptureFailure>,
     room: LineRoom<'a>,
     /// What the object looked like before, where the record has to be durable first.
     before: Option<QuickCookie>,
@@ -381,7 +388,7 @@ impl OperationRecord<'_> {
             Err(e) => {
                 self.early = placed.ok();
                 match allow(self.mount, e, false) {
-                    Ok(loss) => self.loss = Some(loss),
+                    Ok(failure) => self.failure = Some(failure),
                     Err(refused) => {
                         if let Some(seq) = self.early {
                             let mut state = inode.object().state.lock();
@@ -403,7 +410,7 @@ impl OperationRecord<'_> {
             open: self.open,
         };
         let (room, saved) = (&mut self.room, &self.saved);
-        let placed = place_operation(&subject, state, room, &self.what, saved, is_last)?;
+        let placed = place_operation(&subject, state, room, &self.args, saved, is_last)?;
         Ok(placed.seq)
     }
 
@@ -414,10 +421,10 @@ impl OperationRecord<'_> {
             inode: self.inode,
             open: self.open,
         };
-        let what = OperationArgs { op, ..self.what };
+        let args = OperationArgs { op, ..self.args };
         let room = &mut self.room;
         let placed = room.renew().and_then(|()| {
-            place(&subject, state, room, &what, |draft| {
+            place(&subject, state, room, &args, |draft| {
                 draft.of(of);
             })
         });
@@ -429,18 +436,18 @@ impl OperationRecord<'_> {
     /// Places the line after a change of `n` bytes. A payload that reaches further belongs to the
     /// range that was asked for: the line says that one, and a second line corrects it.
     fn place_late(&mut self, state: &mut ObjectState, n: u64) {
-        let asked = self.what.length;
+        let asked = self.args.length;
         let saved_to = match self.saved {
-            Saved::At { .. } => self.what.size.min(self.what.at.saturating_add(asked)),
+            Saved::At { .. } => self.args.size.min(self.args.at.saturating_add(asked)),
             _ => 0,
         };
-        let short = saved_to > self.what.at.saturating_add(n);
+        let short = saved_to > self.args.at.saturating_add(n);
         if !short {
-            self.what.length = n;
+            self.args.length = n;
         }
         match self.place(state, !short) {
             Ok(seq) if short => {
-                self.what.length = n;
+                self.args.length = n;
                 self.correct(state, seq, Op::Amend);
             }
             Ok(_) => {}
@@ -453,7 +460,7 @@ impl OperationRecord<'_> {
 
     /// How many bytes were changed, at most; `None`: nothing was.
     fn changed(&self, state: &ObjectState, outcome: Result<u64>) -> Option<u64> {
-        let asked = self.what.length;
+        let asked = self.args.length;
         match (outcome, self.early) {
             // An operation on no bytes (an attribute, a size) happened all the same.
             (Ok(n), _) if n != 0 || asked == 0 => Some(n.min(asked)),
@@ -471,18 +478,18 @@ impl OperationRecord<'_> {
     /// A write through the page cache moves the file's times before it looks at anything else, so
     /// there the error tells: btrfs copies into a folio that is in use before it asks for room.
     fn may_have_begun(&self, state: &ObjectState, error: Error) -> bool {
-        if self.what.op == Op::Write && self.before.is_none() {
+        if self.args.op == Op::Write && self.before.is_none() {
             return is_no_room(error) || error == ENOMEM || error == EIO;
         }
         let is_of_space = matches!(
-            self.what.op,
+            self.args.op,
             Op::Allocate | Op::Punch | Op::Zero | Op::Collapse | Op::Insert
         );
         if is_of_space && (error == EINVAL || error == EOPNOTSUPP) {
             // fallocate(): ext4 moves the times before it looks at mode and alignment.
             return false;
         }
-        has_moved(state, self.inode)
+        has_changed(state, self.inode)
     }
 
     fn settle(&mut self, outcome: Result<u64>) {
@@ -498,8 +505,8 @@ impl OperationRecord<'_> {
         }
         match (changed, self.early) {
             (Some(n), None) => self.place_late(&mut state, n),
-            (Some(n), Some(seq)) if n != self.what.length => {
-                self.what.length = n;
+            (Some(n), Some(seq)) if n != self.args.length => {
+                self.args.length = n;
                 self.correct(&mut state, seq, Op::Amend);
             }
             (None, Some(seq)) => self.correct(&mut state, seq, Op::Cancel),
@@ -507,25 +514,25 @@ impl OperationRecord<'_> {
         }
         if changed.is_some() {
             note_change(&mut state, inode);
-            if let Some(loss) = self.loss {
-                loss.count(self.mount, self.journal);
+            if let Some(failure) = self.failure {
+                failure.count(self.mount, self.journal);
             }
         }
     }
 }
 
 /// Notes what the object looks like.
-fn look(state: &mut ObjectState, inode: &OwnInode) {
+fn observe(state: &mut ObjectState, inode: &OwnInode) {
     // Faults that have not ended yet move its times later.
     state.faults = inode.object().stores().ended();
     state.seen = Some(inode.pages().quick_cookie());
 }
 
-/// As [`look`], by somebody who does not hold our inode's lock: while an operation is under way,
+/// As [`observe`], by somebody who does not hold our inode's lock: while an operation is under way,
 /// what it looked like before is what tells whether that has changed anything.
-fn look_if_idle(state: &mut ObjectState, inode: &OwnInode) {
+fn observe_if_idle(state: &mut ObjectState, inode: &OwnInode) {
     let before = (state.seen, state.faults);
-    look(state, inode);
+    observe(state, inode);
     if inode.object().stores().is_operation_under_way() {
         (state.seen, state.faults) = before;
     }
@@ -533,7 +540,7 @@ fn look_if_idle(state: &mut ObjectState, inode: &OwnInode) {
 
 /// Notes what the object looks like after an operation of ours.
 pub(crate) fn note_change(state: &mut ObjectState, inode: &OwnInode) {
-    look(state, inode);
+    observe(state, inode);
     state.left = None;
     state.changed = true;
 }
@@ -543,7 +550,7 @@ pub(crate) fn is_new(inode: &OwnInode) {
     let mut state = inode.object().state.lock();
     if !state.loaded {
         state.loaded = true;
-        look(&mut state, inode);
+        observe(&mut state, inode);
     }
 }
 
@@ -551,16 +558,16 @@ pub(crate) fn is_new(inode: &OwnInode) {
 /// what it says. Before a change of the object or its names that moves its times; our inode's
 /// lock is held.
 pub(crate) fn load(inode: &OwnInode) -> Result {
-    load_as(inode, true)
+    load_with(inode, true)
 }
 
-fn load_as(inode: &OwnInode, is_locked: bool) -> Result {
+fn load_with(inode: &OwnInode, is_locked: bool) -> Result {
     let mount = inode.mount();
     let Some(journal) = mount.journal() else {
         return Ok(());
     };
     let _gate = inode.object().stores().shut_if_mapped();
-    match ready(mount, journal, inode, is_locked)? {
+    match ensure_loaded(mount, journal, inode, is_locked)? {
         Err(e) => {
             // Nothing has happened yet: see `touched_below`.
             let CaptureFailure(error) = allow(mount, e, false)?;
@@ -573,7 +580,7 @@ fn load_as(inode: &OwnInode, is_locked: bool) -> Result {
 
 /// As [`load`], for an open for writing: our inode's lock is not held.
 pub(crate) fn load_to_open(inode: &OwnInode) -> Result {
-    load_as(inode, false)
+    load_with(inode, false)
 }
 
 /// A change of names or attributes that does not go through the object's own chain (a new link,
@@ -598,7 +605,7 @@ pub(crate) fn touched_below(inode: &OwnInode, lower: &Dentry) {
             // Its time has moved, and no line says why.
             inode.mount().warn_lost(error);
         }
-        look(&mut state, inode);
+        observe(&mut state, inode);
         let stale = state.left.take().is_some();
         state.changed |= stale;
         stale

@@ -530,13 +530,13 @@ fn close_intent(
     op: Op,
     intent: u64,
 ) {
-    let what = OperationArgs {
+    let args = OperationArgs {
         op,
         at: 0,
         length: 0,
         size: subject.inode.lower().size(),
     };
-    let placed = backup::place(subject, state, room, &what, |draft| {
+    let placed = backup::place(subject, state, room, &args, |draft| {
         draft.of(intent);
     });
     if let Err(e) = placed {

@@ -304,7 +304,7 @@ impl Adoption<'_> {
             inode: lost.dir,
             open: None,
         };
-        let what = OperationArgs {
+        let args = OperationArgs {
             op,
             at: 0,
             length: 0,
@@ -314,7 +314,7 @@ impl Adoption<'_> {
         let mut state = lost.dir.object().state.lock();
         load_unchecked(self.journal, lost.dir, &mut state)?;
         let mut who = Who::default();
-        place_by(&subject, &mut state, &mut who, &mut room, &what, |draft| {
+        place_by(&subject, &mut state, &mut who, &mut room, &args, |draft| {
             draft.recovered(lost.orphan.uid);
             fill(draft);
         })?;

@@ -37,7 +37,7 @@ pub(crate) struct AttributeSet<'a> {
 }
 
 /// Saves what the lower object's attributes are.
-pub(super) fn save(
+pub(super) fn capture(
     mount: &Mount,
     journal: &Journal,
     lower: &Dentry,

@@ -2,7 +2,7 @@
 
 //! Lines of an object's chain: drafted, placed, and what the object's state makes of them.
 
-use super::{look, look_if_idle, note_change, Saved};
+use super::{note_change, observe, observe_if_idle, Saved};
 use crate::{
     history::{
         journal::{Journal, LineRoom, PlaceError, Placed},
@@ -51,13 +51,13 @@ pub(crate) fn place_operation(
     subject: &LineSubject<'_>,
     state: &mut ObjectState,
     room: &mut LineRoom<'_>,
-    what: &OperationArgs,
+    args: &OperationArgs,
     saved: &Saved,
     is_last: bool,
 ) -> Result<Placed> {
-    match place_brief(subject, state, room, what, saved, is_last) {
+    match place_brief(subject, state, room, args, saved, is_last) {
         Some(placed) => Ok(placed),
-        None => place(subject, state, room, what, |draft| saved.describe(draft)),
+        None => place(subject, state, room, args, |draft| saved.describe(draft)),
     }
 }
 
@@ -67,7 +67,7 @@ fn place_brief(
     subject: &LineSubject<'_>,
     state: &mut ObjectState,
     room: &mut LineRoom<'_>,
-    what: &OperationArgs,
+    args: &OperationArgs,
     saved: &Saved,
     is_last: bool,
 ) -> Option<Placed> {
@@ -89,12 +89,12 @@ fn place_brief(
     let brief = Brief {
         time: task::now(),
         command,
-        op: what.op,
-        offset: what.at,
-        length: what.length,
+        op: args.op,
+        offset: args.at,
+        length: args.length,
         kept,
         prev: state.head,
-        size: what.size,
+        size: args.size,
         undo,
         map,
         crc,
@@ -122,7 +122,7 @@ pub(super) fn place_name(
     subject: &LineSubject<'_>,
     state: &mut ObjectState,
     room: &mut LineRoom<'_>,
-    what: &OperationArgs,
+    args: &OperationArgs,
     named: &NameFields<'_>,
 ) -> Option<Placed> {
     let is_due = state.lines_since_handle >= HANDLE_INTERVAL;
@@ -133,10 +133,10 @@ pub(super) fn place_name(
         let brief = BriefName {
             time: task::now(),
             command: identity.whole_command()?,
-            op: what.op,
+            op: args.op,
             directory: subject.inode.id(),
             prev: state.head,
-            size: what.size,
+            size: args.size,
             actor: identity.actor_text()?,
             kept: named.kept,
             victim_handle: named.handle,
@@ -162,7 +162,7 @@ pub(crate) fn place(
     subject: &LineSubject<'_>,
     state: &mut ObjectState,
     room: &mut LineRoom<'_>,
-    what: &OperationArgs,
+    args: &OperationArgs,
     fill: impl Fn(&mut LineDraft<'_>),
 ) -> Result<Placed> {
     let identities = subject.mount.identities();
@@ -171,9 +171,9 @@ pub(crate) fn place(
         Some(who) => {
             let mut who = who.lock();
             who.refresh(identities);
-            place_by(subject, state, &mut who, room, what, fill)
+            place_by(subject, state, &mut who, room, args, fill)
         }
-        None => place_by(subject, state, &mut Who::once(identities), room, what, fill),
+        None => place_by(subject, state, &mut Who::once(identities), room, args, fill),
     }
 }
 
@@ -183,7 +183,7 @@ pub(super) fn place_by(
     state: &mut ObjectState,
     who: &mut Who,
     room: &mut LineRoom<'_>,
-    what: &OperationArgs,
+    args: &OperationArgs,
     fill: impl Fn(&mut LineDraft<'_>),
 ) -> Result<Placed> {
     let mount = subject.mount;
@@ -204,8 +204,8 @@ pub(super) fn place_by(
             let (command, cut) = who
                 .identity()
                 .map_or((&[][..], false), |identity| identity.command());
-            let mut draft = LineDraft::new(buf, time, command, what.op, what.at, what.length);
-            describe(&mut draft, subject, state, who, what, &telling);
+            let mut draft = LineDraft::new(buf, time, command, args.op, args.at, args.length);
+            describe(&mut draft, subject, state, who, args, &telling);
             fill(&mut draft);
             if cut {
                 draft.command_cut();
@@ -234,7 +234,7 @@ fn describe(
     subject: &LineSubject<'_>,
     state: &ObjectState,
     who: &Who,
-    what: &OperationArgs,
+    args: &OperationArgs,
     telling: &LineExtras,
 ) {
     draft.obj(subject.inode.id());
@@ -244,7 +244,7 @@ fn describe(
     if let Some(was) = &state.was {
         draft.was(was);
     }
-    draft.size(what.size);
+    draft.size(args.size);
     if who.has_file {
         draft.open(who.first.map_or(OpenKey::First, OpenKey::Of));
     }
@@ -316,14 +316,14 @@ fn note(
         inode,
         open: None,
     };
-    let what = OperationArgs {
+    let args = OperationArgs {
         op,
         at: 0,
         length: 0,
         size: cookie.size,
     };
     state.was = Some(cookie);
-    place(&subject, state, room, &what, |_| {}).map(|_| ())
+    place(&subject, state, room, &args, |_| {}).map(|_| ())
 }
 
 /// Says how we leave the object.
@@ -363,7 +363,7 @@ fn left(
     let cookie = attr::cookie(mount.lower(), lower)?;
     note(mount, inode, state, room, Op::Left, cookie)?;
     state.left = Some(cookie);
-    look_if_idle(state, inode);
+    observe_if_idle(state, inode);
     state.changed = false;
     Ok(())
 }
@@ -386,7 +386,7 @@ pub(super) fn load(
         return load_intent(journal, inode, state, &mut buf);
     }
     let cookie = attr::cookie(mount.lower(), lower)?;
-    look(state, inode);
+    observe(state, inode);
     state.was = Some(cookie);
     let op = match last {
         None => None,
@@ -538,7 +538,7 @@ pub(crate) fn load_unchecked(
         return Ok(());
     }
     state.head = journal.last_line(inode.id())?;
-    look(state, inode);
+    observe(state, inode);
     state.loaded = true;
     Ok(())
 }

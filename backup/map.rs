@@ -11,7 +11,7 @@
 use super::{
     is_foreign,
     lines::{self, place_by},
-    look, look_if_idle,
+    observe, observe_if_idle,
     policy::{allow, CaptureFailure},
     LineSubject, OperationArgs, Saved,
 };
@@ -67,10 +67,10 @@ pub(crate) fn store(file: &OwnFile, fault: Fault<'_>) -> Answer {
     stores.begin_fault();
     let result = fault
         .make_writable()
-        .map(|fault| save(journal, file, fault));
+        .map(|fault| capture_fault(journal, file, fault));
     stores.end_fault();
     if let Some(mut state) = inode.object().state.try_lock() {
-        look_if_idle(&mut state, inode);
+        observe_if_idle(&mut state, inode);
     }
     match result {
         Err(answer) | Ok(Ok(answer)) => answer,
@@ -114,7 +114,7 @@ fn notice(file: &OwnFile) {
     protect_taken(inode, &mut state);
     state.untold.append(list);
     inode.object().stores().came(1);
-    look(&mut state, inode);
+    observe(&mut state, inode);
 }
 
 /// Makes the pages of all stores so far read-only: now they only wait for their lines.
@@ -125,16 +125,16 @@ fn protect_taken(inode: &OwnInode, state: &mut ObjectState) {
 }
 
 /// Saves what becomes writable, and lets it.
-fn save(journal: &Journal, file: &OwnFile, fault: LockedFault<'_>) -> Result<Answer> {
+fn capture_fault(journal: &Journal, file: &OwnFile, fault: LockedFault<'_>) -> Result<Answer> {
     let _nofs = NoFs::new();
     let inode = file.own_inode();
     let stores = inode.object().stores();
     let mut list = List::default();
-    let mut loss = None;
+    let mut failure = None;
     let count = match gather(journal, file, &fault, &mut list) {
         Err(e) if e != EAGAIN && e != ENOMEM => {
             let lost = allow(inode.mount(), e, false)?;
-            loss = Some(lost);
+            failure = Some(lost);
             list = List::default();
             lose(file, &fault, &mut list, lost.why())?
         }
@@ -146,13 +146,13 @@ fn save(journal: &Journal, file: &OwnFile, fault: LockedFault<'_>) -> Result<Ans
             list = List::default();
             let count = lose(file, &fault, &mut list, "busy")?;
             stores.add_forced(&mut list, count);
-            loss = loss.or(Some(CaptureFailure(EBUSY)));
+            failure = failure.or(Some(CaptureFailure(EBUSY)));
         }
         Err(_) => return Err(EAGAIN),
     }
     // From here on the page becomes writable: before, the store would have been tried again.
-    if let Some(loss) = loss.filter(|_| fault.range().1 != 0) {
-        loss.count(inode.mount(), journal);
+    if let Some(failure) = failure.filter(|_| fault.range().1 != 0) {
+        failure.count(inode.mount(), journal);
     }
     if count != 0 && stores.is_to_be_listed() {
         inode.mount().slices().add(inode);
@@ -294,7 +294,7 @@ fn end_slice(
     while result.is_ok() && state.untold.first().is_some() {
         result = place_first(journal, inode, state, teller);
     }
-    look_if_idle(state, inode);
+    observe_if_idle(state, inode);
     if result.is_ok() {
         state.left = None;
         state.changed = true;
@@ -323,7 +323,7 @@ fn place_first(
     let Some(store) = state.untold.first() else {
         return Ok(());
     };
-    let what = OperationArgs {
+    let args = OperationArgs {
         op: Op::Mmap,
         at: store.at,
         length: store.length,
@@ -350,7 +350,7 @@ fn place_first(
         state,
         &mut who.lock(),
         &mut room,
-        &what,
+        &args,
         |draft| {
             saved.describe(draft);
         },

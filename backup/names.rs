@@ -44,9 +44,9 @@ pub(crate) struct NameRecord<'a> {
     op: Op,
     name: &'a [u8],
     /// What becomes of the object that loses the name.
-    parting: Option<VictimState<'a>>,
+    victim_state: Option<VictimState<'a>>,
     /// The old state that is lost if the operation happens.
-    loss: Option<CaptureFailure>,
+    failure: Option<CaptureFailure>,
 }
 
 impl<'a> NameChange<'a> {
@@ -68,18 +68,18 @@ impl<'a> NameChange<'a> {
                 dir,
                 op,
                 name,
-                parting: None,
-                loss: None,
+                victim_state: None,
+                failure: None,
             })),
             Err(e) => {
-                let loss = allow(mount, e, frees(op))?;
-                Ok(Self::Unrecorded(mount, journal, loss))
+                let failure = allow(mount, e, frees(op))?;
+                Ok(Self::Unrecorded(mount, journal, failure))
             }
         }
     }
 
     /// Sees to it that an object which is no directory outlives the loss of this name to another one.
-    pub(crate) fn part_with(&mut self, victim: &'a OwnInode, at: LowerName<'a>) -> Result {
+    pub(crate) fn link_victim(&mut self, victim: &'a OwnInode, at: LowerName<'a>) -> Result {
         let Self::Recorded(record) = self else {
             return Ok(());
         };
@@ -88,20 +88,20 @@ impl<'a> NameChange<'a> {
             name: at.name,
             cause: Cause::Replacement,
         };
-        let parting =
+        let victim_state =
             orphans::link_to_orphans(record.mount, record.journal, victim, last, at.dentry);
-        if parting.is_err() && at.check(record.mount.lower()).is_err() {
+        if victim_state.is_err() && at.check(record.mount.lower()).is_err() {
             // It was removed behind us; the rename itself finds out what is there now.
             return Ok(());
         }
-        record.parting = Some(record.by_policy(parting)?);
+        record.victim_state = Some(record.by_policy(victim_state)?);
         Ok(())
     }
 
     /// Removes a last name, or an empty directory, so that it can come back. The name has become `at`
     /// where a directory is renamed over. False: the name is still there, and is to be removed as usual.
     /// `flags` are renameat2()'s beside NOREPLACE.
-    pub(crate) fn take_away(
+    pub(crate) fn remove_victim(
         &mut self,
         victim: &'a OwnInode,
         (parent, name): (&'a Dentry, &'a [u8]),
@@ -111,7 +111,7 @@ impl<'a> NameChange<'a> {
         let Self::Recorded(record) = self else {
             return Ok(false);
         };
-        let parting = if !victim.is_directory() && victim.lower().links() > 1 {
+        let victim_state = if !victim.is_directory() && victim.lower().links() > 1 {
             VictimState::Linked(victim)
         } else {
             let cause = match record.op {
@@ -133,24 +133,24 @@ impl<'a> NameChange<'a> {
                 Room::Operation,
             ) {
                 // The lower filesystem refuses it, in its own words.
-                Err(e) if e == ENOTEMPTY => record.give_up(e),
+                Err(e) if e == ENOTEMPTY => record.leave_uncaptured(e),
                 Err(e) => {
                     // Not an operation that is lost where there is none.
                     at.check(record.mount.lower())?;
                     record.by_policy(Err(e))?
                 }
-                parting => parting?,
+                victim_state => victim_state?,
             }
         };
-        let is_gone = matches!(parting, VictimState::Orphan(_));
-        record.parting = Some(parting);
+        let is_gone = matches!(victim_state, VictimState::Orphan(_));
+        record.victim_state = Some(victim_state);
         Ok(is_gone)
     }
 
     /// Says that the object which loses the name is not kept.
-    pub(crate) fn give_up(&mut self) {
+    pub(crate) fn leave_uncaptured(&mut self) {
         if let Self::Recorded(record) = self {
-            record.parting = Some(record.give_up(EOPNOTSUPP));
+            record.victim_state = Some(record.leave_uncaptured(EOPNOTSUPP));
         }
     }
 
@@ -165,10 +165,12 @@ impl<'a> NameChange<'a> {
 
     /// As [`NameChange::done`], of an object that was made. Where it could not be found, its line says that it
     /// cannot be taken back, and why.
-    pub(crate) fn done_or_lost(mut self, node: Result<&OwnInode, &Error>) {
+    pub(crate) fn done_or_uncaptured(mut self, node: Result<&OwnInode, &Error>) {
         match (&mut self, node) {
             (_, Ok(node)) => return self.done(Some(node)),
-            (Self::Recorded(record), Err(e)) => record.parting = Some(record.give_up(*e)),
+            (Self::Recorded(record), Err(e)) => {
+                record.victim_state = Some(record.leave_uncaptured(*e))
+            }
             _ => {}
         }
         self.done(None);
@@ -188,8 +190,8 @@ impl<'a> NameChange<'a> {
                 record.settle();
                 Some(record)
             }
-            Self::Unrecorded(mount, journal, loss) => {
-                loss.count(mount, journal);
+            Self::Unrecorded(mount, journal, failure) => {
+                failure.count(mount, journal);
                 None
             }
             Self::Off => None,
@@ -204,28 +206,28 @@ fn frees(op: Op) -> bool {
 
 impl<'a> NameRecord<'a> {
     /// How an object is kept, or what the mount's policy makes of the failure.
-    fn by_policy(&mut self, parting: Result<VictimState<'a>>) -> Result<VictimState<'a>> {
-        parting.or_else(|e| {
-            let loss = allow(self.mount, e, frees(self.op))?;
-            self.loss = Some(loss);
-            Ok(VictimState::Uncaptured(loss.why()))
+    fn by_policy(&mut self, victim_state: Result<VictimState<'a>>) -> Result<VictimState<'a>> {
+        victim_state.or_else(|e| {
+            let failure = allow(self.mount, e, frees(self.op))?;
+            self.failure = Some(failure);
+            Ok(VictimState::Uncaptured(failure.why()))
         })
     }
 
     /// The object is not kept, whatever the policy says.
-    fn give_up(&mut self, error: Error) -> VictimState<'a> {
-        let loss = CaptureFailure(error);
-        self.loss = Some(loss);
-        VictimState::Uncaptured(loss.why())
+    fn leave_uncaptured(&mut self, error: Error) -> VictimState<'a> {
+        let failure = CaptureFailure(error);
+        self.failure = Some(failure);
+        VictimState::Uncaptured(failure.why())
     }
 
     /// The operation has happened.
     fn settle(&mut self) {
-        if let Some(parting) = &mut self.parting {
-            parting.settle();
+        if let Some(victim_state) = &mut self.victim_state {
+            victim_state.settle();
         }
-        if let Some(loss) = self.loss {
-            loss.count(self.mount, self.journal);
+        if let Some(failure) = self.failure {
+            failure.count(self.mount, self.journal);
         }
     }
 
@@ -237,7 +239,7 @@ impl<'a> NameRecord<'a> {
         }
     }
 
-    fn what(&self) -> OperationArgs {
+    fn args(&self) -> OperationArgs {
         OperationArgs {
             op: self.op,
             at: 0,
@@ -248,9 +250,9 @@ impl<'a> NameRecord<'a> {
 
     /// Places a usual line, if it is one.
     fn place_template(&mut self, node: Option<&OwnInode>) -> bool {
-        let (subject, what) = (self.subject(), self.what());
-        let told = match &self.parting {
-            Some(parting) => parting.template_fields(),
+        let (subject, args) = (self.subject(), self.args());
+        let told = match &self.victim_state {
+            Some(victim_state) => victim_state.template_fields(),
             None => Some((None, None)),
         };
         let Some((kept, handle)) = told else {
@@ -263,16 +265,16 @@ impl<'a> NameRecord<'a> {
             handle: handle.as_ref().map(FileHandle::parts),
         };
         let mut state = self.dir.object().state.lock();
-        lines::place_name(&subject, &mut state, &mut self.room, &what, &named).is_some()
+        lines::place_name(&subject, &mut state, &mut self.room, &args, &named).is_some()
     }
 
     fn place(&mut self, node: Option<&OwnInode>, more: impl Fn(&mut LineDraft<'_>)) {
-        let (subject, what) = (self.subject(), self.what());
-        let (name, parting) = (self.name, &self.parting);
+        let (subject, args) = (self.subject(), self.args());
+        let (name, victim_state) = (self.name, &self.victim_state);
         let mut state = self.dir.object().state.lock();
-        let placed = place(&subject, &mut state, &mut self.room, &what, |draft| {
-            match parting {
-                Some(parting) => parting.describe(draft),
+        let placed = place(&subject, &mut state, &mut self.room, &args, |draft| {
+            match victim_state {
+                Some(victim_state) => victim_state.describe(draft),
                 None => {
                     draft.undo(Undo::None);
                 }

@@ -61,8 +61,8 @@ pub(super) fn by_policy(
     match saved {
         Ok(saved) => Ok((saved, None)),
         Err(e) => {
-            let loss = allow(mount, e, frees)?;
-            Ok((Saved::Lost(loss.why()), Some(loss)))
+            let failure = allow(mount, e, frees)?;
+            Ok((Saved::Lost(failure.why()), Some(failure)))
         }
     }
 }

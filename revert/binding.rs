@@ -118,7 +118,7 @@ impl NamesRevert<'_> {
         backup::load(&inode)?;
         let _changing = cached.as_ref().map(|child| child.begin_change());
         let at = self.lower_name(&lower, name);
-        let mut parting = if !inode.is_directory() && inode.lower().links() > 1 {
+        let mut victim_state = if !inode.is_directory() && inode.lower().links() > 1 {
             self.change_below(|mount| Locked::to_remove(mount, &at)?.unlink())?;
             VictimState::Linked(&inode)
         } else {
@@ -130,8 +130,8 @@ impl NamesRevert<'_> {
             orphans::move_to_orphans(self.mount, self.journal, &inode, last, &at, 0, self.room)
                 .map_err(full)?
         };
-        parting.settle();
-        let kept = match &parting {
+        victim_state.settle();
+        let kept = match &victim_state {
             VictimState::Orphan(kept) => Some((kept.segment(), kept.bytes())),
             _ => None,
         };

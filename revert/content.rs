@@ -166,8 +166,8 @@ impl ContentRevert<'_> {
             return Ok(true);
         };
         let cookie = attr::cookie(self.mount.lower(), self.lower)?;
-        let is_given_up = |seen| backup::is_given_up(seen, self.inode);
-        Ok(cookie == left || state.seen.as_ref().is_some_and(is_given_up))
+        let is_reclaimed = |seen| backup::is_reclaimed(seen, self.inode);
+        Ok(cookie == left || state.seen.as_ref().is_some_and(is_reclaimed))
     }
 
     /// Whether the object may be changed at all, as far as its protection goes, now and then, and whether the
@@ -254,7 +254,7 @@ impl ContentRevert<'_> {
             let present = backup::gather_attributes(self.mount.lower(), self.lower, records)?;
             (Saved::Lost(NO_REDO), present)
         } else {
-            (self.save(&plan)?, KVVec::new())
+            (self.capture(&plan)?, KVVec::new())
         };
         let entry = self.telling(state, &plan, RevertLine::UNDO)?;
         let mut room = self.journal.reserve_lines_killable(3)?;
@@ -301,7 +301,7 @@ impl ContentRevert<'_> {
     }
 
     /// Saves what applying the plan will replace.
-    pub(super) fn save(&self, plan: &ContentPlan) -> Result<Saved> {
+    pub(super) fn capture(&self, plan: &ContentPlan) -> Result<Saved> {
         let (runs, present) = self.replaced(plan)?;
         if runs.is_empty() && present.is_empty() {
             return Ok(Saved::Nothing);
@@ -317,7 +317,7 @@ impl ContentRevert<'_> {
         )
     }
 
-    /// How many bytes [`Self::save`] will take.
+    /// How many bytes [`Self::capture`] will take.
     pub(super) fn length_to_save(&self, plan: &ContentPlan) -> Result<u64> {
         let (runs, present) = self.replaced(plan)?;
         backup::payload_length(&runs, &present)
@@ -395,7 +395,7 @@ impl ContentRevert<'_> {
         entry: RevertLine<'_>,
     ) -> Result<u64> {
         let (at, length) = plan.outcome.hull(&plan.pieces);
-        let what = OperationArgs {
+        let args = OperationArgs {
             op: entry.op,
             at,
             length,
@@ -403,7 +403,7 @@ impl ContentRevert<'_> {
         };
         // The next mount may have to find the file by this line alone.
         state.handle_told_in = 0;
-        let placed = backup::place(&self.subject(), state, room, &what, |draft| {
+        let placed = backup::place(&self.subject(), state, room, &args, |draft| {
             saved.describe(draft);
             draft.of(plan.newest).count(plan.count);
             entry.describe(draft, plan.is_deep, plan.back);

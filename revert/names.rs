@@ -454,7 +454,7 @@ pub(super) fn state_intent(
     room: &mut LineRoom<'_>,
     (entry, undo): (RevertLine<'_>, Undo),
 ) -> Result<u64> {
-    let what = OperationArgs {
+    let args = OperationArgs {
         op: entry.op,
         at: 0,
         length: 0,
@@ -462,7 +462,7 @@ pub(super) fn state_intent(
     };
     // The next mount may have to find the directory by this line alone.
     state.handle_told_in = 0;
-    let placed = backup::place(subject, state, room, &what, |draft| {
+    let placed = backup::place(subject, state, room, &args, |draft| {
         draft.undo(undo);
         if undo == Undo::Lost {
             draft.why(NO_REDO);

@@ -50,7 +50,7 @@ pub(super) fn tell<'a>(
         if rest.is_empty() {
             return Ok(told);
         }
-        let what = OperationArgs {
+        let args = OperationArgs {
             op: Op::Picked,
             at: 0,
             length: 0,
@@ -61,7 +61,7 @@ pub(super) fn tell<'a>(
             ..told
         };
         let mut room = journal.reserve_lines(1)?;
-        backup::place(subject, state, &mut room, &what, |draft| {
+        backup::place(subject, state, &mut room, &args, |draft| {
             page.describe(draft)
         })?;
         told = EncodedTargets {

@@ -485,13 +485,13 @@ fn close(
         inode,
         open: None,
     };
-    let what = OperationArgs {
+    let args = OperationArgs {
         op,
         at: 0,
         length: 0,
         size: inode.lower().size(),
     };
-    backup::place(&subject, state, &mut room, &what, |draft| {
+    backup::place(&subject, state, &mut room, &args, |draft| {
         draft.of(seq);
     })?;
     backup::note_change(state, inode);

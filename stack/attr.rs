@@ -124,7 +124,7 @@ fn save<'a>(
         op,
         at: 0,
         length: 0,
-        loses: PreImage::Attributes(dentry.lower()?, wanted),
+        pre_image: PreImage::Attributes(dentry.lower()?, wanted),
         durable: false,
         is_direct: false,
     }
@@ -178,7 +178,7 @@ fn truncate(dentry: &OwnDentry, inode: &OwnInode, change: &mut Change, size: u64
     };
     let reader = reader(dentry, inode, change, size < old)?;
     let file = change.file();
-    let loses = match &reader {
+    let pre_image = match &reader {
         Some(reader) => PreImage::Range(reader, size, old),
         None => PreImage::Nothing,
     };
@@ -188,7 +188,7 @@ fn truncate(dentry: &OwnDentry, inode: &OwnInode, change: &mut Change, size: u64
         op: Op::Truncate,
         at: size.min(old),
         length: size.abs_diff(old),
-        loses,
+        pre_image,
         durable: inode.is_sync(),
         is_direct: false,
     }

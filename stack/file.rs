@@ -221,7 +221,7 @@ fn write_once(call: &mut Call, bytes: &mut Bytes) -> Result<usize> {
         op: Op::Write,
         at,
         length: length as u64,
-        loses: PreImage::Range(lower, at, at.saturating_add(length as u64)),
+        pre_image: PreImage::Range(lower, at, at.saturating_add(length as u64)),
         durable: call.is_durable() || inode.is_sync(),
         is_direct: call.is_direct(),
     }

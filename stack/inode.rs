@@ -163,7 +163,7 @@ impl NameHooks for Stack {
             }
         });
         if let Some(naming) = whiteout {
-            naming.done_or_lost(whiteout_at(from, old).as_deref());
+            naming.done_or_uncaptured(whiteout_at(from, old).as_deref());
         }
         for (inode, dentry) in [(Some(moved), old), (new.own_inode(), new)] {
             if let Some(inode) = inode {
@@ -241,7 +241,7 @@ fn change_below<'a>(
         Some(victim) if victim.is_directory() => over_directory(naming, victim, old, new, flags),
         _ => {
             if let Some(victim) = victim {
-                naming.part_with(victim, lower_name(new)?)?;
+                naming.link_victim(victim, lower_name(new)?)?;
             }
             rename_below(old, new, flags)
         }
@@ -321,11 +321,11 @@ fn over_directory<'a>(
     let lower = new.lower()?;
     if !backup::orphans::is_empty(victim.mount(), lower)? {
         // Refused, most probably: in the lower filesystem's own words.
-        naming.give_up();
+        naming.leave_uncaptured();
         return rename_below(old, new, flags);
     }
     if rename_below(old, new, exchange).is_err() {
-        naming.give_up();
+        naming.leave_uncaptured();
         return rename_below(old, new, flags);
     }
     let last = (new.parent().lower()?, new.name());
@@ -336,7 +336,7 @@ fn over_directory<'a>(
         dentry: lower,
         name,
     };
-    let gone = naming.take_away(victim, last, &at, whiteout);
+    let gone = naming.remove_victim(victim, last, &at, whiteout);
     if matches!(gone, Ok(true)) {
         return Ok(());
     }
@@ -387,7 +387,7 @@ fn make(
         Ok(create(locked)?.dentry().get())
     })?;
     let result = bind(spare, dentry, &lower);
-    naming.done_or_lost(result.as_deref());
+    naming.done_or_uncaptured(result.as_deref());
     refresh_parent(dir, op);
     let inode = result?;
     dentry.set_lower(lower);
@@ -421,7 +421,7 @@ fn remove(
     let mut naming = NameChange::begin(dir, op, dentry.name())?;
     let at = lower_name(dentry)?;
     let _changing = dentry.begin_change();
-    let removed = naming.take_away(inode, (at.parent, at.name), &at, 0);
+    let removed = naming.remove_victim(inode, (at.parent, at.name), &at, 0);
     let removed = removed.and_then(|is_gone| {
         if is_gone {
             return Ok(());

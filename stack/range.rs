@@ -61,7 +61,7 @@ impl RangeHooks for Stack {
         let count = u64::try_from(length).map_err(|_| EINVAL)?;
         let op = kind_of(mode);
         let end = at.saturating_add(count);
-        let loses = match op {
+        let pre_image = match op {
             Op::Punch | Op::Zero => PreImage::Range(file.lower(), at, end),
             // Everything behind moves. The inverse call would cost less than saving that, but it is
             // not atomic below: a power cut may leave it half done, and then only bytes help.
@@ -74,7 +74,7 @@ impl RangeHooks for Stack {
             op,
             at,
             length: count,
-            loses,
+            pre_image,
             durable: inode.is_sync(),
             is_direct: false,
         }
@@ -179,7 +179,7 @@ fn splice_once(
         op: Op::Write,
         at,
         length: length as u64,
-        loses: PreImage::Range(file.lower(), at, at.saturating_add(length as u64)),
+        pre_image: PreImage::Range(file.lower(), at, at.saturating_add(length as u64)),
         durable: inode.is_sync() || file.flags() & c::O_DSYNC != 0,
         is_direct: false,
     }
@@ -232,7 +232,7 @@ fn overwrite(
         op,
         at,
         length,
-        loses: PreImage::Range(to.lower(), at, at.saturating_add(length)),
+        pre_image: PreImage::Range(to.lower(), at, at.saturating_add(length)),
         durable: inode.is_sync() || to.flags() & c::O_DSYNC != 0,
         is_direct: false,
     }

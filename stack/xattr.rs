@@ -56,7 +56,7 @@ impl XattrHooks for Stack {
             op: Op::Setxattr,
             at: 0,
             length: 0,
-            loses: PreImage::Attributes(
+            pre_image: PreImage::Attributes(
                 lower,
                 AttributeSet {
                     xattr: Some(name),

@@ -72,7 +72,7 @@ impl GroupRevert<'_> {
             let saved = match self.request.no_redo {
                 true => Saved::Lost(NO_REDO),
                 false if member.is_untouched => Saved::Nothing,
-                false => content.save(&plan)?,
+                false => content.capture(&plan)?,
             };
             let entry = content.telling(&mut state, &plan, entry)?;
             let mut room = ground.journal.reserve_lines_killable(1)?;
