@@ -39,9 +39,9 @@ use core::mem;
 use kernel::prelude::*;
 use lines::place_operation;
 pub(crate) use lines::{
-    foreign, load_known, load_unchecked, place, take_as_found, LineSubject, OperationArgs,
+    load_known, load_unchecked, note_external, place, resync, LineSubject, OperationArgs,
 };
-pub(crate) use map::{map, store, tell, tell_stores, LogCaller};
+pub(crate) use map::{log_dirty_ranges, log_mmap_writes, map, store, LogCaller};
 use policy::{allow, by_policy, CaptureFailure};
 
 /// What an operation destroys.
@@ -241,34 +241,36 @@ fn ensure_loaded(
     is_locked: bool,
 ) -> Result<Result> {
     let mut state = inode.object().state.lock();
-    let teller = if is_locked {
+    let caller = if is_locked {
         LogCaller::LockHolder
     } else {
         LogCaller::Unlocked
     };
-    if let Err(e) = tell_stores(journal, inode, &mut state, teller) {
+    if let Err(e) = log_dirty_ranges(journal, inode, &mut state, caller) {
         return Ok(Err(e));
     }
-    if state.loaded && !(is_locked && is_foreign(&state, inode)) {
+    if state.loaded && !(is_locked && is_changed_externally(&state, inode)) {
         return Ok(Ok(()));
     }
     let Some(name) = inode.lower().any_name() else {
         return Ok(Ok(()));
     };
     if state.loaded {
-        return Ok(lines::foreign(mount, journal, inode, &name, &mut state));
+        return Ok(lines::note_external(
+            mount, journal, inode, &name, &mut state,
+        ));
     }
     let loaded = lines::load(mount, journal, inode, &name, &mut state);
     if is_locked && state.half_done {
         crate::revert::withdraw_last(mount, journal, inode, &name, &mut state)?;
     }
     // Stores that came while it could not be loaded.
-    Ok(loaded.and_then(|()| tell_stores(journal, inode, &mut state, teller)))
+    Ok(loaded.and_then(|()| log_dirty_ranges(journal, inode, &mut state, caller)))
 }
 
 /// Whether the object is not as our last operation left it. Stores through a shared mapping move
 /// its times too, and have lines of their own.
-pub(crate) fn is_foreign(state: &ObjectState, inode: &OwnInode) -> bool {
+pub(crate) fn is_changed_externally(state: &ObjectState, inode: &OwnInode) -> bool {
     has_changed(state, inode) && inode.object().stores().begun() == state.faults
 }
 
@@ -498,7 +500,7 @@ impl OperationRecord<'_> {
         let changed = self.changed(&state, outcome);
         if changed.is_none() && self.early.is_none() {
             // A write that fails has moved the file's times before: that was nobody else.
-            if is_foreign(&state, inode) {
+            if is_changed_externally(&state, inode) {
                 note_change(&mut state, inode);
             }
             return;
@@ -546,7 +548,7 @@ pub(crate) fn note_change(state: &mut ObjectState, inode: &OwnInode) {
 }
 
 /// Notes that an object is new: it has no lines yet.
-pub(crate) fn is_new(inode: &OwnInode) {
+pub(crate) fn note_new(inode: &OwnInode) {
     let mut state = inode.object().state.lock();
     if !state.loaded {
         state.loaded = true;
@@ -569,7 +571,7 @@ fn load_with(inode: &OwnInode, is_locked: bool) -> Result {
     let _gate = inode.object().stores().shut_if_mapped();
     match ensure_loaded(mount, journal, inode, is_locked)? {
         Err(e) => {
-            // Nothing has happened yet: see `touched_below`.
+            // Nothing has happened yet: see `note_ctime_change_at`.
             let CaptureFailure(error) = allow(mount, e, false)?;
             inode.object().state.lock().unread = Some(error);
             Ok(())
@@ -585,19 +587,19 @@ pub(crate) fn load_to_open(inode: &OwnInode) -> Result {
 
 /// A change of names or attributes that does not go through the object's own chain (a new link,
 /// a rename) has moved its change time: what was left is left anew. The object is loaded.
-pub(crate) fn touched(inode: &OwnInode, dentry: &OwnDentry) {
+pub(crate) fn note_ctime_change(inode: &OwnInode, dentry: &OwnDentry) {
     if let Ok(lower) = dentry.lower() {
-        touched_below(inode, lower);
+        note_ctime_change_at(inode, lower);
     }
 }
 
 /// The object has a name in another directory now: its next line says so.
-pub(crate) fn moved(inode: &OwnInode) {
+pub(crate) fn note_new_parent(inode: &OwnInode) {
     inode.object().state.lock().handle_told_in = 0;
 }
 
-/// As [`touched`], by the object's lower name.
-pub(crate) fn touched_below(inode: &OwnInode, lower: &Dentry) {
+/// As [`note_ctime_change`], by the object's lower name.
+pub(crate) fn note_ctime_change_at(inode: &OwnInode, lower: &Dentry) {
     let stale = {
         let mut state = inode.object().state.lock();
         let unread = state.unread.take();
@@ -611,39 +613,39 @@ pub(crate) fn touched_below(inode: &OwnInode, lower: &Dentry) {
         stale
     };
     if stale {
-        leave_below(inode, || Ok(lower));
+        write_close_at(inode, || Ok(lower));
     }
 }
 
 /// Says how we leave the object: at the last close, fsync and unmount.
-pub(crate) fn leave(inode: &OwnInode, dentry: &OwnDentry) {
-    leave_below(inode, || dentry.lower());
+pub(crate) fn write_close(inode: &OwnInode, dentry: &OwnDentry) {
+    write_close_at(inode, || dentry.lower());
 }
 
-/// As [`leave`], by the object's lower name, and whether it was changed or not: its handle is told with
+/// As [`write_close`], by the object's lower name, and whether it was changed or not: its handle is told with
 /// it. The object is loaded.
-pub(crate) fn leave_told(inode: &OwnInode, lower: &Dentry) {
+pub(crate) fn write_close_with_handle(inode: &OwnInode, lower: &Dentry) {
     {
         let mut state = inode.object().state.lock();
         state.changed = true;
         state.handle_told_in = 0;
     }
-    leave_below(inode, || Ok(lower));
+    write_close_at(inode, || Ok(lower));
 }
 
-fn leave_below<'a>(inode: &OwnInode, lower: impl FnOnce() -> Result<&'a Dentry>) {
+fn write_close_at<'a>(inode: &OwnInode, lower: impl FnOnce() -> Result<&'a Dentry>) {
     let mount = inode.mount();
     let Some(journal) = mount.journal() else {
         return;
     };
     let mut state = inode.object().state.lock();
-    let told = tell_stores(journal, inode, &mut state, LogCaller::Unlocked);
+    let told = log_dirty_ranges(journal, inode, &mut state, LogCaller::Unlocked);
     if told.is_ok() && !state.changed {
         return;
     }
     let result = told
         .and_then(|()| lower())
-        .and_then(|lower| lines::leave(mount, journal, inode, lower, &mut state));
+        .and_then(|lower| lines::write_close(mount, journal, inode, lower, &mut state));
     match result {
         // A killed caller did not wait: the next one does it, or eviction.
         Err(e) if e != EINTR => mount.warn_lost(e),
@@ -651,10 +653,10 @@ fn leave_below<'a>(inode: &OwnInode, lower: impl FnOnce() -> Result<&'a Dentry>)
     }
 }
 
-/// As [`leave`], when the inode goes out of memory, perhaps by a shrinker: never waits, and gives up
+/// As [`write_close`], when the inode goes out of memory, perhaps by a shrinker: never waits, and gives up
 /// rather than that. The line tells the lower object's times, for which a filesystem that is not local
 /// asks a server or a daemon. An object without a closing line is taken as it is found, at its next use.
-pub(crate) fn leave_evicted(inode: &OwnInode) {
+pub(crate) fn write_close_on_evict(inode: &OwnInode) {
     let Some(mut state) = inode.object().state.try_lock() else {
         return;
     };
@@ -662,12 +664,12 @@ pub(crate) fn leave_evicted(inode: &OwnInode) {
     let Some(journal) = mount.journal() else {
         return;
     };
-    let _ = tell_stores(journal, inode, &mut state, LogCaller::Evictor);
+    let _ = log_dirty_ranges(journal, inode, &mut state, LogCaller::Evictor);
     if !state.changed || !inode.lower().superblock().is_local() {
         return;
     }
     let Some(lower) = inode.lower().any_name() else {
         return;
     };
-    let _ = lines::leave_without_waiting(mount, journal, inode, &lower, &mut state);
+    let _ = lines::try_write_close(mount, journal, inode, &lower, &mut state);
 }

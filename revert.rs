@@ -546,7 +546,7 @@ fn close_intent(
 
 /// Where an object's chain begins for a reader.
 pub(crate) fn head(journal: &Journal, inode: &OwnInode) -> Result<Option<Pos>> {
-    backup::tell(inode);
+    backup::log_mmap_writes(inode);
     let state = inode.object().state.lock();
     if !state.loaded {
         // Not loaded for good: only an open for writing compares the object with its last line.

@@ -327,7 +327,7 @@ fn note(
 }
 
 /// Says how we leave the object.
-pub(super) fn leave(
+pub(super) fn write_close(
     mount: &Mount,
     journal: &Journal,
     inode: &OwnInode,
@@ -341,8 +341,8 @@ pub(super) fn leave(
     left(mount, inode, lower, state, &mut room)
 }
 
-/// As [`leave`], without ever waiting.
-pub(super) fn leave_without_waiting(
+/// As [`write_close`], without ever waiting.
+pub(super) fn try_write_close(
     mount: &Mount,
     journal: &Journal,
     inode: &OwnInode,
@@ -460,7 +460,7 @@ fn has_content_of(mount: &Mount, lower: &Dentry, was: &Cookie, now: &Cookie) -> 
 }
 
 /// Whether an object has the content that its last line left it with, whatever else was changed.
-pub(super) fn is_as_left(
+pub(super) fn is_as_closed(
     mount: &Mount,
     journal: &Journal,
     inode: &OwnInode,
@@ -478,7 +478,7 @@ pub(super) fn is_as_left(
 }
 
 /// Takes an object as it is, after a change of its times that was our own.
-pub(super) fn rebase(
+pub(super) fn resync_loaded(
     mount: &Mount,
     journal: &Journal,
     inode: &OwnInode,
@@ -495,16 +495,11 @@ pub(super) fn rebase(
 
 /// Takes an object as it is, if what a power cut left is known to differ from its last line in its
 /// change time alone. Its inode is not locked.
-pub(crate) fn take_as_found(
-    mount: &Mount,
-    journal: &Journal,
-    inode: &OwnInode,
-    lower: &Dentry,
-) -> Result {
+pub(crate) fn resync(mount: &Mount, journal: &Journal, inode: &OwnInode, lower: &Dentry) -> Result {
     let _lock = inode.lock();
     let mut state = inode.object().state.lock();
-    if inode.is_regular() && is_as_left(mount, journal, inode, lower)? {
-        rebase(mount, journal, inode, lower, &mut state)?;
+    if inode.is_regular() && is_as_closed(mount, journal, inode, lower)? {
+        resync_loaded(mount, journal, inode, lower, &mut state)?;
     }
     Ok(())
 }
@@ -561,7 +556,7 @@ fn load_last(
 }
 
 /// Marks the object as changed outside: the line behind which no walk goes unforced.
-pub(crate) fn foreign(
+pub(crate) fn note_external(
     mount: &Mount,
     journal: &Journal,
     inode: &OwnInode,

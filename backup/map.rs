@@ -9,7 +9,7 @@
 //! there is no room, or a record of the object is being saved, it is tried again.
 
 use super::{
-    is_foreign,
+    is_changed_externally,
     lines::{self, place_by},
     observe, observe_if_idle,
     policy::{allow, CaptureFailure},
@@ -92,7 +92,7 @@ fn notice(file: &OwnFile) {
         return;
     };
     let is_settled = state.loaded && !inode.object().stores().is_operation_under_way();
-    if !is_settled || !is_foreign(&state, inode) {
+    if !is_settled || !is_changed_externally(&state, inode) {
         return;
     }
     let mut list = List::default();
@@ -223,18 +223,18 @@ fn join(first: u32, second: u32, length: u64) -> Option<u32> {
 
 /// Whether an object has stores without lines, or faults have moved its times.
 #[inline]
-fn is_stirred(inode: &OwnInode, state: &ObjectState) -> bool {
+fn is_dirty(inode: &OwnInode, state: &ObjectState) -> bool {
     let stores = inode.object().stores();
     stores.has_untold() || stores.ended() != state.faults || stores.has_unseen()
 }
 
-/// As [`tell_stores`], for somebody who has nothing else to do with the object.
-pub(crate) fn tell(inode: &OwnInode) {
+/// As [`log_dirty_ranges`], for somebody who has nothing else to do with the object.
+pub(crate) fn log_mmap_writes(inode: &OwnInode) {
     let Some(journal) = inode.mount().journal() else {
         return;
     };
     let mut state = inode.object().state.lock();
-    if let Err(e) = tell_stores(journal, inode, &mut state, LogCaller::Unlocked) {
+    if let Err(e) = log_dirty_ranges(journal, inode, &mut state, LogCaller::Unlocked) {
         inode.mount().warn_lost(e);
     }
 }
@@ -253,14 +253,14 @@ pub(crate) enum LogCaller {
 /// Ends a slice: makes the pages of all stores so far read-only, and places the lines. Does nothing
 /// before the object is loaded.
 #[inline(always)]
-pub(crate) fn tell_stores(
+pub(crate) fn log_dirty_ranges(
     journal: &Journal,
     inode: &OwnInode,
     state: &mut ObjectState,
-    teller: LogCaller,
+    caller: LogCaller,
 ) -> Result {
-    if is_stirred(inode, state) {
-        return end_slice(journal, inode, state, teller);
+    if is_dirty(inode, state) {
+        return end_slice(journal, inode, state, caller);
     }
     Ok(())
 }
@@ -270,10 +270,10 @@ fn end_slice(
     journal: &Journal,
     inode: &OwnInode,
     state: &mut ObjectState,
-    teller: LogCaller,
+    caller: LogCaller,
 ) -> Result {
     let stores = inode.object().stores();
-    let is_early = || teller == LogCaller::Unlocked && stores.is_operation_under_way();
+    let is_early = || caller == LogCaller::Unlocked && stores.is_operation_under_way();
     if !state.loaded || is_early() {
         return Ok(());
     }
@@ -292,7 +292,7 @@ fn end_slice(
     }
     let mut result = Ok(());
     while result.is_ok() && state.untold.first().is_some() {
-        result = place_first(journal, inode, state, teller);
+        result = place_first(journal, inode, state, caller);
     }
     observe_if_idle(state, inode);
     if result.is_ok() {
@@ -307,15 +307,15 @@ fn place_first(
     journal: &Journal,
     inode: &OwnInode,
     state: &mut ObjectState,
-    teller: LogCaller,
+    caller: LogCaller,
 ) -> Result {
     if matches!(state.untold.first(), Some(store) if matches!(store.before, Before::Foreign)) {
-        if teller == LogCaller::Evictor {
+        if caller == LogCaller::Evictor {
             return Err(EAGAIN);
         }
-        return place_foreign(journal, inode, state);
+        return place_external(journal, inode, state);
     }
-    let mut room = match teller {
+    let mut room = match caller {
         LogCaller::Evictor => journal.try_reserve_lines(1),
         // A killed caller does not wait: the next one does it.
         _ => journal.reserve_lines_killable(1),
@@ -361,9 +361,9 @@ fn place_first(
 }
 
 /// Places the line that says of a change outside, the oldest thing that has none.
-fn place_foreign(journal: &Journal, inode: &OwnInode, state: &mut ObjectState) -> Result {
+fn place_external(journal: &Journal, inode: &OwnInode, state: &mut ObjectState) -> Result {
     let name = inode.lower().any_name().ok_or(ENOENT)?;
-    lines::foreign(inode.mount(), journal, inode, &name, state)?;
+    lines::note_external(inode.mount(), journal, inode, &name, state)?;
     state.untold.drop_first();
     inode.object().stores().told(1);
     Ok(())

@@ -295,11 +295,11 @@ impl<'a> NameRecord<'a> {
 
 /// An object that had no name so far has one: whoever looks for it by its newest handle must not take
 /// it for one that nobody can miss. The object is loaded, and its inode is locked.
-pub(crate) fn has_a_name(inode: &OwnInode, dentry: &OwnDentry) {
+pub(crate) fn note_named(inode: &OwnInode, dentry: &OwnDentry) {
     if !inode.object().note_unnamed(false) || inode.object().state.lock().head.is_none() {
         return;
     }
     if let Ok(lower) = dentry.lower() {
-        super::leave_told(inode, lower);
+        super::write_close_with_handle(inode, lower);
     }
 }

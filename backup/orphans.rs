@@ -355,11 +355,11 @@ fn repair_link(sb: &SuperBlock, journal: &Journal, dir: &Dir, name: &EntryName) 
         return Ok(());
     }
     let mut state = inode.object().state.lock();
-    if !super::lines::is_as_left(mount, journal, &inode, &kept)? {
+    if !super::lines::is_as_closed(mount, journal, &inode, &kept)? {
         // Its last line is not known here, so it gets none.
         return dir.unlink(name.bytes());
     }
-    super::lines::rebase(mount, journal, &inode, &kept, &mut state)?;
+    super::lines::resync_loaded(mount, journal, &inode, &kept, &mut state)?;
     // Without the name nobody would know again why the time has moved.
     journal.flush(true)?;
     dir.unlink(name.bytes())?;

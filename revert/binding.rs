@@ -135,10 +135,10 @@ impl NamesRevert<'_> {
             VictimState::Orphan(kept) => Some((kept.segment(), kept.bytes())),
             _ => None,
         };
-        backup::touched_below(&inode, &lower);
+        backup::note_ctime_change_at(&inode, &lower);
         if kept.is_none() {
             // It is found by its lines when it is to have this name again: it may have none so far.
-            backup::leave_told(&inode, &lower);
+            backup::write_close_with_handle(&inode, &lower);
         }
         inode.refresh();
         if let Some(child) = &cached {
@@ -236,7 +236,7 @@ impl NamesRevert<'_> {
     /// An object has got a name: its times have moved, and the directory shows it. Answers our dentry of
     /// the name.
     fn added(&self, name: &[u8], inode: &OwnInode, lower: &Dentry) -> Option<ARef<OwnDentry>> {
-        backup::touched_below(inode, lower);
+        backup::note_ctime_change_at(inode, lower);
         inode.refresh();
         self.forget(name);
         let child = self.dentry?.child(name).ok()?;
@@ -292,7 +292,7 @@ impl NamesRevert<'_> {
             [&cached, &target].map(|name| name.as_ref().map(|name| name.begin_change()));
         let (here, there) = (other.lower_name(&lower, from), (self.lower, to));
         self.change_below(|mount| name::rename(mount, &here, there, None, c::RENAME_NOREPLACE))?;
-        backup::touched_below(&inode, &lower);
+        backup::note_ctime_change_at(&inode, &lower);
         inode.refresh();
         match (&cached, &target) {
             (Some(child), Some(target)) => child.moved(target),
@@ -341,7 +341,7 @@ impl NamesRevert<'_> {
             name::rename(mount, &here, there, second.inode(), c::RENAME_EXCHANGE)
         })?;
         for (inode, lower) in inodes.iter().zip([&first, &second]) {
-            backup::touched_below(inode, lower);
+            backup::note_ctime_change_at(inode, lower);
             inode.refresh();
         }
         match &cached {

@@ -141,7 +141,7 @@ impl ContentRevert<'_> {
     /// Whether the object is as our last line says. Our inode is locked.
     pub(super) fn verify(&self, state: &mut ObjectState) -> Result<OnForeign, Refusal> {
         backup::load_known(self.mount, self.journal, self.inode, self.lower, state)?;
-        backup::tell_stores(self.journal, self.inode, state, LogCaller::LockHolder)?;
+        backup::log_dirty_ranges(self.journal, self.inode, state, LogCaller::LockHolder)?;
         if !self.inode.is_regular() {
             return Ok(OnForeign::Stop);
         }
@@ -151,8 +151,11 @@ impl ContentRevert<'_> {
         if mapped && !self.force {
             return Err(Refusal::new(Reason::Mapped, 0));
         }
-        if !mapped && (backup::is_foreign(state, self.inode) || !self.is_as_we_left_it(state)?) {
-            backup::foreign(self.mount, self.journal, self.inode, self.lower, state)?;
+        if !mapped
+            && (backup::is_changed_externally(state, self.inode)
+                || !self.is_as_we_left_it(state)?)
+        {
+            backup::note_external(self.mount, self.journal, self.inode, self.lower, state)?;
         }
         Ok(if self.force {
             OnForeign::Pass

@@ -206,7 +206,7 @@ impl NamesRevert<'_> {
         let mut lines = Lines::new(self.journal).map_err(half)?;
         for todo in steps.iter().take(done) {
             let step = lines.step(todo).map_err(NamesRevertError::Incomplete)?;
-            self.take_as_found(&step, todo.way)
+            self.resync(&step, todo.way)
                 .map_err(NamesRevertError::Incomplete)?;
         }
         self.perform(&mut steps, done)
@@ -376,14 +376,14 @@ impl NamesRevert<'_> {
 
     /// A step that was done before a crash has moved its objects' change times, and the lines that
     /// would say so may be lost: without them, that is nobody else's doing.
-    pub(super) fn take_as_found(&self, step: &NameStep<'_>, way: Direction) -> Outcome {
+    pub(super) fn resync(&self, step: &NameStep<'_>, way: Direction) -> Outcome {
         for binding in step.bindings() {
             let mut buf = [0; NAME];
             let name = decode(binding.name, &mut buf)?;
             self.with_other(binding.parent, |dir| {
                 let lower = name::look_up(dir.mount.lower(), dir.lower, name)?;
                 if lower.inode().is_some() {
-                    backup::take_as_found(self.mount, self.journal, &*self.own(&lower)?, &lower)?;
+                    backup::resync(self.mount, self.journal, &*self.own(&lower)?, &lower)?;
                 }
                 Ok(())
             })?;
@@ -391,7 +391,7 @@ impl NamesRevert<'_> {
                 continue;
             }
             if let Some((_, kept)) = kept(self.journal, binding.node, None)? {
-                backup::take_as_found(self.mount, self.journal, &*self.own(&kept)?, &kept)?;
+                backup::resync(self.mount, self.journal, &*self.own(&kept)?, &kept)?;
             }
         }
         Ok(())

@@ -460,7 +460,7 @@ pub(crate) fn withdraw_last(
         }
         // What was saved is gone: it stays as it is, and no revert goes behind it unforced.
         Err(e) if e == ENODATA || e == EUCLEAN => {
-            backup::foreign(mount, journal, inode, dentry, state)?;
+            backup::note_external(mount, journal, inode, dentry, state)?;
         }
         Err(e) => return Err(e),
     }

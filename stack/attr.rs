@@ -34,7 +34,7 @@ impl AttributeHooks for Stack {
                 let result = apply(dentry, inode, change);
                 match pending {
                     Some(pending) => pending.settle(result.map(|()| 0)),
-                    None => backup::touched(inode, dentry),
+                    None => backup::note_ctime_change(inode, dentry),
                 }
                 inode.refresh();
                 result

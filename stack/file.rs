@@ -65,7 +65,7 @@ impl FileHooks for Stack {
     fn release(file: &OwnFile) {
         let inode = file.own_inode();
         if file.is_writable() && inode.object().writer_left() {
-            backup::leave(inode, file.dentry());
+            backup::write_close(inode, file.dentry());
         }
     }
 
@@ -239,7 +239,7 @@ pub(super) fn sync(dentry: &OwnDentry, lower: impl FnOnce() -> Result) -> Result
     let inode = dentry.existing()?;
     let mount = inode.mount();
     if inode.is_regular() {
-        backup::leave(inode, dentry);
+        backup::write_close(inode, dentry);
     }
     // Also while no more is recorded: what was is part of what the caller wants durable.
     if let Some(journal) = mount.any_journal() {

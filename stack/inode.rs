@@ -93,9 +93,9 @@ impl NameHooks for Stack {
         })?;
         naming.done(Some(inode));
         // Its next line tells of this directory, too.
-        backup::moved(inode);
-        backup::touched(inode, old);
-        backup::names::has_a_name(inode, old);
+        backup::note_new_parent(inode);
+        backup::note_ctime_change(inode, old);
+        backup::names::note_named(inode, old);
         dentry.set_lower(lower);
         inode.refresh();
         dir.refresh();
@@ -145,7 +145,7 @@ impl NameHooks for Stack {
             drop(naming);
             // It may have had one name more.
             if let Some(victim) = victim {
-                backup::touched(victim, new);
+                backup::note_ctime_change(victim, new);
             }
             return Err(e);
         }
@@ -169,9 +169,9 @@ impl NameHooks for Stack {
             if let Some(inode) = inode {
                 inode.refresh();
                 if from.id() != to.id() {
-                    backup::moved(inode);
+                    backup::note_new_parent(inode);
                 }
-                backup::touched(inode, dentry);
+                backup::note_ctime_change(inode, dentry);
             }
         }
         from.refresh();
@@ -194,7 +194,7 @@ impl NameHooks for Stack {
             file.open_lower_unnamed(mount.lower(), parent, flags, mode)
         })?;
         let inode = OwnInode::obtain(dir.superblock(), lower.inode())?;
-        backup::is_new(&inode);
+        backup::note_new(&inode);
         inode.object().note_unnamed(true);
         dentry.set_lower(lower.lower_dentry().get());
         file.opened(lower, Open::new())?;
@@ -269,7 +269,7 @@ fn look_for_whiteout(dir: &OwnInode, old: &OwnDentry) -> Result<ARef<OwnInode>> 
     // Another program may have put something else there behind us.
     let lower = lower.inode().filter(|inode| inode.is_whiteout());
     let inode = OwnInode::obtain(dir.superblock(), lower.ok_or(ESTALE)?)?;
-    backup::is_new(&inode);
+    backup::note_new(&inode);
     Ok(inode)
 }
 
@@ -403,7 +403,7 @@ fn bind(spare: Spare, dentry: &OwnDentry, lower: &Dentry) -> Result<ARef<OwnInod
         return Err(ESTALE);
     };
     let inode = OwnInode::obtain_with(spare, inode)?;
-    backup::is_new(&inode);
+    backup::note_new(&inode);
     Ok(inode)
 }
 
@@ -438,13 +438,13 @@ fn remove(
             drop(naming);
             // It may have had one name more.
             if is_known {
-                backup::touched(inode, dentry);
+                backup::note_ctime_change(inode, dentry);
             }
             return Err(e);
         }
     }
     if is_known {
-        backup::touched(inode, dentry);
+        backup::note_ctime_change(inode, dentry);
     }
     inode.refresh();
     refresh_parent(dir, op);

@@ -685,7 +685,7 @@ impl SuperHooks for Stack {
     }
 
     fn evicted(inode: &OwnInode) {
-        crate::backup::leave_evicted(inode);
+        crate::backup::write_close_on_evict(inode);
     }
 
     fn dying(mount: &Mount) {

@@ -132,7 +132,7 @@ impl RangeHooks for Stack {
             let _lock = inode.lock_killable()?;
             backup::load(inode)?;
             let result = lower();
-            backup::touched(inode, to.dentry());
+            backup::note_ctime_change(inode, to.dentry());
             return result;
         }
         let count = match u64::try_from(length).map_err(|_| EINVAL)? {

@@ -93,7 +93,7 @@ impl Slices {
             let inode = &node.inode;
             let stores = inode.object().stores();
             stores.unlisted();
-            backup::tell(inode);
+            backup::log_mmap_writes(inode);
             if stores.has_untold() && stores.is_to_be_listed() {
                 self.add(inode);
             }

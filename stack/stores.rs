@@ -5,7 +5,7 @@
 //! A page of a mapping is read-only until a program stores to it. The fault saves what the page
 //! held, adds it here, and makes the page writable, all under the lock of the page's folio. Faults
 //! come under mmap_lock, which others take for themselves below the object's state: so they wait
-//! for nothing, and whoever has the state places the lines ([`crate::backup::tell_stores`]). From a
+//! for nothing, and whoever has the state places the lines ([`crate::backup::log_dirty_ranges`]). From a
 //! page's fault until it is made read-only again, every store to it belongs to that one line.
 //!
 //! While a record of the object is being saved, its [`Gate`] is shut: faults are tried again until

@@ -557,7 +557,7 @@ impl<'a> DirectoryCache<'a> {
     }
 
     /// Takes the objects of a step that was done as they are found.
-    pub(super) fn take_as_found(
+    pub(super) fn resync(
         &mut self,
         object: ObjectId,
         lines: &mut Lines<'_>,
@@ -566,7 +566,7 @@ impl<'a> DirectoryCache<'a> {
         let dir = self.open(object)?;
         let step = lines.step(todo)?;
         dir.names(self.ground, None, self.room, StepAction::Rollback)
-            .take_as_found(&step, todo.way)?;
+            .resync(&step, todo.way)?;
         self.last = Some(dir);
         Ok(())
     }

@@ -181,7 +181,7 @@ fn put_right(
     let (done, left) = todos.split_at_mut_checked(count).ok_or(EUCLEAN)?;
     for todo in done.iter() {
         let object = group.get(todo.directory).ok_or(EUCLEAN)?.object;
-        dirs.take_as_found(object, &mut lines, todo)?;
+        dirs.resync(object, &mut lines, todo)?;
     }
     if is_forward {
         for todo in left {
