@@ -8,23 +8,23 @@
 //! kernel thread ([`apply`]), and commits. What fails on the way is rolled back from what was
 //! saved; what a crash leaves is withdrawn at the next mount.
 
-mod across;
 mod apply;
 mod attributes;
 mod binding;
 mod chain;
 mod content;
-pub(crate) mod found;
+mod cross_directory;
 mod gather;
 pub(crate) mod group;
+pub(crate) mod locate;
+mod name_operations;
 mod names;
-mod picks;
 mod recover;
-mod removed;
+mod retained;
 pub(crate) mod rights;
-mod staying;
 mod steps;
-mod taken;
+mod subtree;
+mod targets;
 
 use crate::{
     backup::{self, LineSubject, OperationArgs},
@@ -50,11 +50,11 @@ use content::ContentRevert;
 use core::cell::Cell;
 use gather::{refuse, TargetChoice};
 use kernel::prelude::*;
+use name_operations::NameOperations;
 use names::NamesRevert;
 pub(crate) use recover::{withdraw_last, withdraw_unfinished};
 use rights::{inverse::PermissionCheck, CallerRights, ChainRights};
 use steps::{is_on_names, Lines};
-use taken::NameOperations;
 
 /// Why a revert was refused. Nothing was changed.
 pub(crate) struct Refusal {
@@ -227,7 +227,7 @@ impl OperationRun {
         if !is_on_names(line) {
             Self::Attributes(1)
         } else if line.op == Op::Revert {
-            Self::Pick(removed::operation(line.seq, at))
+            Self::Pick(subtree::operation(line.seq, at))
         } else if line.parent.is_some() {
             Self::Across
         } else {
@@ -312,7 +312,7 @@ impl ObjectUndo<'_> {
             let _write = self.file.want_write()?;
             match run {
                 OperationRun::Pick(_) => {}
-                OperationRun::Across => across::take_back(self)?,
+                OperationRun::Across => cross_directory::take_back(self)?,
                 OperationRun::Names(n) => {
                     let _lock = self.inode.lock_in_time()?;
                     let taken = self.newest_names(n)?;
@@ -337,15 +337,15 @@ impl ObjectUndo<'_> {
             let _lock = self.inode.lock_in_time()?;
             let mut lines = Lines::new(self.journal)?;
             for &at in &self.newest_names(count)?.places {
-                let operation = removed::operation(lines.read(at)?.seq, at);
+                let operation = subtree::operation(lines.read(at)?.seq, at);
                 operations.push(operation, GFP_KERNEL_ACCOUNT)?;
             }
         }
-        let inside = removed::add_inside(self, &mut operations)?;
+        let inside = subtree::add_inside(self, &mut operations)?;
         if inside == 0 {
             return Ok(None);
         }
-        removed::take_back(self, operations)?;
+        subtree::take_back(self, operations)?;
         Ok(Some(inside))
     }
 
@@ -355,7 +355,7 @@ impl ObjectUndo<'_> {
     fn take_pick_back(&self, line: Operation) -> Result<(), Refusal> {
         let mut operations = KVVec::new();
         operations.push(line, GFP_KERNEL)?;
-        removed::take_back(self, operations)
+        subtree::take_back(self, operations)
     }
 
     /// Takes back the newest `count` operations that are the caller's, in a directory that is not. Answers
@@ -364,10 +364,10 @@ impl ObjectUndo<'_> {
     fn walk_own(&self, rights: ChainRights, count: u64) -> UndoResult {
         let mut operations = self.own_operations(rights, count)?;
         let inside = match self.manner.deep {
-            true => removed::add_inside(self, &mut operations)?,
+            true => subtree::add_inside(self, &mut operations)?,
             false => 0,
         };
-        removed::take_back(self, operations)?;
+        subtree::take_back(self, operations)?;
         Ok(inside)
     }
 
@@ -387,7 +387,7 @@ impl ObjectUndo<'_> {
                 ChainLink::Trimmed => return Err(Refusal::new(Reason::Trimmed, 0)),
                 ChainLink::Line(line, at, _, Step::Take) => {
                     if caller.may_take_back(rights, line)? {
-                        let operation = removed::operation(line.seq, *at);
+                        let operation = subtree::operation(line.seq, *at);
                         operations.push(operation, GFP_KERNEL_ACCOUNT)?;
                     }
                 }
@@ -470,7 +470,7 @@ impl ObjectUndo<'_> {
         };
         let steps = taken.steps(self.journal)?;
         if !taken.is_deep {
-            let (floor, kept_floor) = taken::oldest_of(self.journal, &steps)?;
+            let (floor, kept_floor) = name_operations::oldest_of(self.journal, &steps)?;
             self.narrow(floor, kept_floor);
         }
         let mut lines = Lines::new(self.journal)?;

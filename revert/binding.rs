@@ -4,7 +4,7 @@
 //! and to what the dcache and those who watch know. Nothing is ever written over.
 
 use super::{
-    found,
+    locate,
     names::{NamesRevert, Outcome},
     steps::Lines,
     Refusal,
@@ -462,7 +462,7 @@ pub(super) fn told(sb: &SuperBlock, journal: &Journal, object: ObjectId) -> Outc
     };
     let handle = handle.get(..len).ok_or(EUCLEAN)?;
     Ok(
-        match found::by_handle(sb, journal, (object, handle), None)? {
+        match locate::by_handle(sb, journal, (object, handle), None)? {
             Some(lower) => ObjectLookup::Found(lower),
             None if is_unnamed => ObjectLookup::Unnamed,
             None => ObjectLookup::Gone,
@@ -506,7 +506,7 @@ fn by_handle(
     let mut bytes = [0; HANDLE_MAX];
     let len = decode_hex(handle, &mut bytes).ok_or(EUCLEAN)?;
     let handle = bytes.get(..len).ok_or(EUCLEAN)?;
-    found::by_handle(sb, journal, (object, handle), beside)
+    locate::by_handle(sb, journal, (object, handle), beside)
 }
 
 /// What is kept of an object, and the directory that it is in, looked for with `segment` first: a
@@ -534,7 +534,7 @@ fn kept_at(
         Err(e) if e == ENODATA => return Ok(None),
         found => found?,
     };
-    let kept = found::kept_entry(&dir, entry.bytes(), object)?;
+    let kept = locate::kept_entry(&dir, entry.bytes(), object)?;
     Ok(kept.map(|kept| (dir, kept)))
 }
 

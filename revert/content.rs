@@ -7,8 +7,8 @@ use super::{
     apply::{self, Target},
     attributes, close_intent,
     gather::{self, refuse, ContentPlan, TargetChoice},
-    picks::{self, EncodedTargets, TargetSet},
     steps::{redone_by, Lines},
+    targets::{self, EncodedTargets, TargetSet},
     ContentRevertError, Refusal,
 };
 use crate::{
@@ -93,7 +93,7 @@ impl RevertLine<'_> {
         let picks = if needs_none {
             None
         } else {
-            Some(picks::tell(journal, subject, state, ranges)?)
+            Some(targets::tell(journal, subject, state, ranges)?)
         };
         Ok(RevertLine {
             op: self.op,

@@ -4,10 +4,10 @@
 
 use super::{
     content::ContentRevert,
-    picks::TargetSet,
+    retained::{attributes_of, AttributeKey, RetainedRevert, TargetFootprint},
     rights,
-    staying::{attributes_of, AttributeKey, RetainedRevert, TargetFootprint},
     steps::{fate, is_on_names, Lines},
+    targets::TargetSet,
     Chain, ChainLink, Refusal,
 };
 use crate::{

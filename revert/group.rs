@@ -17,18 +17,18 @@ mod durable;
 mod exclude;
 mod intents;
 mod order;
+mod orphan_conflicts;
 mod recover;
 mod rehearse;
-mod removed;
 
 use super::{
     binding::{told, ObjectLookup},
     content::{ContentRevert, RevertLine},
     may_revert,
+    name_operations::oldest_of,
     names::discard,
     rights::CallerRights,
     steps::{is_on_names, Lines},
-    taken::oldest_of,
     Refusal,
 };
 use crate::{

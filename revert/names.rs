@@ -11,10 +11,10 @@ use super::{
     binding::{kept, told, ObjectLookup, UnlinkedObject},
     close_intent,
     content::{RevertLine, NO_REDO},
-    found,
+    locate,
+    name_operations::NameOperations,
     rights::inverse::PermissionCheck,
     steps::{Direction, Lines, UndoStep},
-    taken::NameOperations,
     Refusal, //
 };
 use crate::{
@@ -475,7 +475,7 @@ pub(super) fn state_intent(
 
 /// The lower directory that a line tells of.
 pub(super) fn directory(mount: &Mount, parent: &Directory<'_>) -> Outcome<ARef<Dentry>> {
-    let found = found::told_directory(mount, parent.handle);
+    let found = locate::told_directory(mount, parent.handle);
     match found {
         Ok(Some(found))
             if found

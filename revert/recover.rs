@@ -9,7 +9,7 @@
 use super::{
     apply::Target,
     content::{is_forward_only, ContentRevert},
-    found,
+    locate,
     names::{NamesRevert, NamesRevertError},
     steps::{is_on_names, steps_of, Lines},
     Refusal,
@@ -181,7 +181,7 @@ fn withdraw(
     let handle = handle.get(..n.ok_or(EUCLEAN)?).ok_or(EUCLEAN)?;
     let mount = sb.mount().lower();
     let known = (unfinished.object, handle);
-    let dentry = found::by_handle(sb, journal, known, None)?.ok_or(ESTALE)?;
+    let dentry = locate::by_handle(sb, journal, known, None)?.ok_or(ESTALE)?;
     if let Some(op) = unfinished.end {
         end(sb, journal, &dentry, op, unfinished.seq)?;
         return Ok("it had ended with its group");

@@ -12,7 +12,7 @@
 //! CAP_SYS_ADMIN in the superblock's user namespace has everything.
 
 pub(super) mod inverse;
-mod past;
+mod ownership;
 mod reach;
 
 use super::{
@@ -35,7 +35,7 @@ use crate::{
     },
 };
 use kernel::{prelude::*, rbtree::RBTree};
-pub(super) use past::{first_own, first_own_now};
+pub(super) use ownership::{first_own, first_own_now};
 
 /// What a caller has of an object's chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use super::{
     binding::UnlinkedObject,
     chain::ChainLink,
     names::{parse, Outcome},
-    picks::TargetSet,
+    targets::TargetSet,
     Chain, Refusal,
 };
 use crate::{

@@ -10,7 +10,7 @@ use crate::{
         orphan::HANDLE_MAX, //
     },
     revert::{
-        found,
+        locate,
         rights::{CallerRights, ChainRights}, //
     },
     uapi::{HistoryLine, ReadHistory},
@@ -248,7 +248,7 @@ fn rights_over(
     let mut bytes = [0; HANDLE_MAX];
     let len = decode_hex(handle, &mut bytes).unwrap_or(0);
     let handle = bytes.get(..len).unwrap_or_default();
-    let Ok(Some(lower)) = found::by_handle(sb, caller.journal(), (object, handle), None) else {
+    let Ok(Some(lower)) = locate::by_handle(sb, caller.journal(), (object, handle), None) else {
         return Ok(ChainRights::Nothing);
     };
     match lower.inode() {

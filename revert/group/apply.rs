@@ -14,9 +14,9 @@ use crate::{
         plan::{NameStep, Progress, Records}, //
     },
     revert::{
-        across::{lock, RenameEnd},
         attributes,
         content::ContentRevert,
+        cross_directory::{lock, RenameEnd},
         gather::{self, refuse, ContentPlan},
         names::{decode, directory, NamesRevert, NAME},
         rights::inverse::PermissionCheck,

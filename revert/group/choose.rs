@@ -6,8 +6,8 @@
 use super::{
     claim::WriteClaim,
     order,
+    orphan_conflicts::NamedObjects,
     rehearse::{NonEmptyDirectory, RehearsalResult},
-    removed::NamedObjects,
     ConflictSink, ContentRevert, GroupMember, GroupRevert, GroupSummary, OpenedObject, Outcome,
     RevertContext, RevertPhase,
 };
@@ -21,10 +21,10 @@ use crate::{
     revert::{
         binding::is_there,
         gather::{self, ContentPlan, PlanVec, TargetChoice},
+        name_operations::NameOperations,
         names::directory,
         rights::{CallerRights, ChainRights},
         steps::{fate, is_on_names, Lines},
-        taken::NameOperations,
         Chain, ChainLink, Refusal,
     },
     uapi::Reason,

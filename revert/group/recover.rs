@@ -15,9 +15,9 @@ use crate::{
     },
     revert::{
         content::is_forward_only,
-        picks::TargetSet,
         recover::{end, NewestLines},
         steps::{is_on_names, Direction, Lines, UndoStep},
+        targets::TargetSet,
         Refusal,
     },
     uapi::Reason,

@@ -9,7 +9,7 @@
 
 use super::{
     super::{
-        found::{self, MOST_NAMES},
+        locate::{self, MOST_NAMES},
         steps::Lines, //
     },
     CallerRights, //
@@ -56,7 +56,7 @@ impl CallerRights<'_> {
         }
         let parent = match exact || !self.is_whole() {
             true => {
-                let name = found::name_by_lines(self.mount, self.journal, inode)?;
+                let name = locate::name_by_lines(self.mount, self.journal, inode)?;
                 name.map(|name| name.held_parent())
             }
             false => self.told_in(inode.id())?,
@@ -183,7 +183,7 @@ impl CallerRights<'_> {
         };
         let mut bytes = [0; HANDLE_MAX];
         match Orphan::parse(entry.bytes(), &mut bytes) {
-            Some(orphan) => found::directory(self.mount, orphan.parent),
+            Some(orphan) => locate::directory(self.mount, orphan.parent),
             None => Ok(None),
         }
     }
@@ -199,7 +199,7 @@ impl CallerRights<'_> {
                 line => line?,
             };
             if let Some(handle) = line.inside {
-                return found::told_directory(self.mount, handle);
+                return locate::told_directory(self.mount, handle);
             }
             if line.prev.is_some_and(|prev| prev >= at) {
                 return Err(EUCLEAN);

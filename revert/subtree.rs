@@ -11,8 +11,8 @@ use super::{
     gather::refuse,
     group,
     may_revert,
+    name_operations::NameOperations,
     steps::Lines,
-    taken::NameOperations,
     ObjectUndo, //
     Refusal,
 };
