@@ -167,7 +167,7 @@ pub(crate) struct UndoOptions {
 
 /// Takes back the newest `count` standing operations of the file. Returns how many more were taken
 /// back inside of directories that came back.
-pub(crate) fn walk(file: &OwnFile, count: u64, manner: UndoOptions) -> UndoResult {
+pub(crate) fn undo(file: &OwnFile, count: u64, options: UndoOptions) -> UndoResult {
     let inode = file.own_inode();
     let mount = inode.mount();
     let journal = mount.journal().ok_or(Refusal::new(Reason::HistoryOff, 0))?;
@@ -180,18 +180,18 @@ pub(crate) fn walk(file: &OwnFile, count: u64, manner: UndoOptions) -> UndoResul
         file,
         inode,
         journal,
-        manner,
+        options,
         pin: &pin,
         is_one_of_many: Cell::new(false),
     };
     let mut inside = 0;
     match rights {
-        ChainRights::Names(u64::MAX) => inside = revert.walk_own(rights, count)?,
-        ChainRights::Names(first) => inside = revert.walk_directory(first, count)?,
+        ChainRights::Names(u64::MAX) => inside = revert.undo_own(rights, count)?,
+        ChainRights::Names(first) => inside = revert.undo_directory(first, count)?,
         _ => {
             let _write = file.want_write()?;
             let _lock = inode.lock_in_time()?;
-            revert.walk_object(count)?;
+            revert.undo_object(count)?;
         }
     }
     inode.refresh();
@@ -217,9 +217,9 @@ enum OperationRun {
     /// So many on its attributes.
     Attributes(u64),
     /// A rename between it and another directory.
-    Across,
+    CrossDirectory,
     /// A revert of names that was an operation of its own: its line.
-    Pick(Operation),
+    Revert(Operation),
 }
 
 impl OperationRun {
@@ -227,9 +227,9 @@ impl OperationRun {
         if !is_on_names(line) {
             Self::Attributes(1)
         } else if line.op == Op::Revert {
-            Self::Pick(subtree::operation(line.seq, at))
+            Self::Revert(subtree::operation(line.seq, at))
         } else if line.parent.is_some() {
-            Self::Across
+            Self::CrossDirectory
         } else {
             Self::Names(1)
         }
@@ -240,7 +240,7 @@ struct ObjectUndo<'a> {
     file: &'a OwnFile,
     inode: &'a OwnInode,
     journal: &'a Journal,
-    manner: UndoOptions,
+    options: UndoOptions,
     /// What it reads stays.
     pin: &'a Pin<'a>,
     /// Whether others follow, which read older parts of the history.
@@ -250,7 +250,7 @@ struct ObjectUndo<'a> {
 impl ObjectUndo<'_> {
     /// Takes back the newest `count` operations on content and attributes. Our inode is locked.
     #[inline(never)]
-    fn walk_object(&self, count: u64) -> Result<(), Refusal> {
+    fn undo_object(&self, count: u64) -> Result<(), Refusal> {
         // Stores through mappings are told before, or come after.
         let _gate = self.inode.object().stores().shut();
         let content = self.content();
@@ -269,13 +269,13 @@ impl ObjectUndo<'_> {
         }
         // What is replaced may have the room of what is older than what replaces it. Without redo copies
         // the lines are read again when a crash comes.
-        let floor = match self.manner.no_redo {
+        let floor = match self.options.no_redo {
             true => 0,
             false => plan.oldest_used(self.journal.segment()),
         };
         self.narrow(floor, u64::MAX);
         self.pin.is_resumed_from(plan.oldest_read);
-        let result = content.perform(&mut state, plan, self.manner.no_redo, self.pin);
+        let result = content.perform(&mut state, plan, self.options.no_redo, self.pin);
         drop(state);
         if result.is_ok() {
             self.inode.changed_through(self.file, changed);
@@ -287,22 +287,23 @@ impl ObjectUndo<'_> {
     /// whole: operations on its names, those on its attributes, and each rename between it and
     /// another directory. Those before the line `first` are not the caller's. Answers how many were taken
     /// back inside of directories that came back.
-    fn walk_directory(&self, first: u64, count: u64) -> UndoResult {
+    fn undo_directory(&self, first: u64, count: u64) -> UndoResult {
         let mut inside = 0u64;
         let runs = {
             let _write = self.file.want_write()?;
             let _lock = self.inode.lock_in_time()?;
             self.runs(first, count)?
         };
-        self.is_one_of_many.set(runs.len() != 1 || self.manner.deep);
+        self.is_one_of_many
+            .set(runs.len() != 1 || self.options.deep);
         for run in runs {
             match &run {
-                OperationRun::Pick(line) => {
-                    self.take_pick_back(*line)?;
+                OperationRun::Revert(line) => {
+                    self.undo_revert(*line)?;
                     continue;
                 }
-                OperationRun::Names(n) if self.manner.deep => {
-                    if let Some(more) = self.take_back_trees(*n)? {
+                OperationRun::Names(n) if self.options.deep => {
+                    if let Some(more) = self.undo_subtrees(*n)? {
                         inside = inside.saturating_add(more);
                         continue;
                     }
@@ -311,16 +312,16 @@ impl ObjectUndo<'_> {
             }
             let _write = self.file.want_write()?;
             match run {
-                OperationRun::Pick(_) => {}
-                OperationRun::Across => cross_directory::take_back(self)?,
+                OperationRun::Revert(_) => {}
+                OperationRun::CrossDirectory => cross_directory::undo(self)?,
                 OperationRun::Names(n) => {
                     let _lock = self.inode.lock_in_time()?;
                     let taken = self.newest_names(n)?;
-                    self.take_back_names(&taken, None)?;
+                    self.undo_names(&taken, None)?;
                 }
                 OperationRun::Attributes(n) => {
                     let _lock = self.inode.lock_in_time()?;
-                    self.walk_object(n)?;
+                    self.undo_object(n)?;
                 }
             }
         }
@@ -331,7 +332,7 @@ impl ObjectUndo<'_> {
     /// directories that come back. Answers how many more that were; `None`: there are none, and nothing
     /// was taken back.
     #[inline(never)]
-    fn take_back_trees(&self, count: u64) -> Result<Option<u64>, Refusal> {
+    fn undo_subtrees(&self, count: u64) -> Result<Option<u64>, Refusal> {
         let mut operations = KVVec::new();
         {
             let _lock = self.inode.lock_in_time()?;
@@ -345,29 +346,29 @@ impl ObjectUndo<'_> {
         if inside == 0 {
             return Ok(None);
         }
-        subtree::take_back(self, operations)?;
+        subtree::undo(self, operations)?;
         Ok(Some(inside))
     }
 
     /// Takes back a revert that was an operation of its own, in this directory: what it took back there
     /// may have to do with other directories.
     #[inline(never)]
-    fn take_pick_back(&self, line: Operation) -> Result<(), Refusal> {
+    fn undo_revert(&self, line: Operation) -> Result<(), Refusal> {
         let mut operations = KVVec::new();
         operations.push(line, GFP_KERNEL)?;
-        subtree::take_back(self, operations)
+        subtree::undo(self, operations)
     }
 
     /// Takes back the newest `count` operations that are the caller's, in a directory that is not. Answers
     /// how many were taken back inside of directories that came back.
     #[inline(never)]
-    fn walk_own(&self, rights: ChainRights, count: u64) -> UndoResult {
+    fn undo_own(&self, rights: ChainRights, count: u64) -> UndoResult {
         let mut operations = self.own_operations(rights, count)?;
-        let inside = match self.manner.deep {
+        let inside = match self.options.deep {
             true => subtree::add_inside(self, &mut operations)?,
             false => 0,
         };
-        subtree::take_back(self, operations)?;
+        subtree::undo(self, operations)?;
         Ok(inside)
     }
 
@@ -453,7 +454,7 @@ impl ObjectUndo<'_> {
     /// Takes operations on names back. The directory is locked, and so is `other`, the one at the
     /// other end of a rename.
     #[inline(never)]
-    fn take_back_names(
+    fn undo_names(
         &self,
         taken: &NameOperations,
         other: Option<&NamesRevert<'_>>,
@@ -500,7 +501,7 @@ impl ObjectUndo<'_> {
 
     /// What becomes of the objects that lose their last names.
     fn room(&self) -> Room {
-        match self.manner.no_redo {
+        match self.options.no_redo {
             true => Room::Discard,
             false => Room::Revert,
         }
@@ -515,7 +516,7 @@ impl ObjectUndo<'_> {
             lower: self.file.lower_name(),
             file: Some(self.file.lower()),
             open: Some(self.file.open()),
-            force: self.manner.force,
+            force: self.options.force,
             resumed: None,
             is_killable: true,
         }

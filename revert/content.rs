@@ -7,7 +7,7 @@ use super::{
     apply::{self, Target},
     attributes, close_intent,
     gather::{self, refuse, ContentPlan, TargetChoice},
-    steps::{redone_by, Lines},
+    steps::{redone_operations, Lines},
     targets::{self, EncodedTargets, TargetSet},
     ContentRevertError, Refusal,
 };
@@ -343,7 +343,7 @@ impl ContentRevert<'_> {
     /// Goes on with a revert that saved nothing of what it replaces, as its line says. What was done of it
     /// is done again.
     #[inline(never)]
-    pub(super) fn go_on(&self, line: &Line<'_>, is_alone: bool) -> Result {
+    pub(super) fn resume(&self, line: &Line<'_>, is_alone: bool) -> Result {
         // Whoever asked for it was allowed to.
         let _kernel = AsKernel::new();
         let resumed = ContentRevert {
@@ -360,7 +360,7 @@ impl ContentRevert<'_> {
     #[inline(never)]
     fn planned(&self, line: &Line<'_>) -> Result<ContentPlan, Refusal> {
         if line.op == Op::Redo && line.picks.is_none() {
-            let places = redone_by(self.journal, line)?;
+            let places = redone_operations(self.journal, line)?;
             let mut numbers = KVVec::with_capacity(places.len(), GFP_KERNEL)?;
             let mut lines = Lines::new(self.journal)?;
             for at in &places {

@@ -30,7 +30,7 @@ struct PeerDirectory {
 /// Takes back the newest operation of the directory, a rename between it and another one. Neither is
 /// locked.
 #[inline(never)]
-pub(super) fn take_back(revert: &ObjectUndo<'_>) -> Result<(), Refusal> {
+pub(super) fn undo(revert: &ObjectUndo<'_>) -> Result<(), Refusal> {
     let dir = revert.inode;
     let mount = dir.mount();
     let taken = {
@@ -88,7 +88,7 @@ pub(super) fn take_back(revert: &ObjectUndo<'_>) -> Result<(), Refusal> {
         room: revert.room(),
         asking: revert.asking(),
     };
-    let result = revert.take_back_names(&again, Some(&names));
+    let result = revert.undo_names(&again, Some(&names));
     other.inode.refresh();
     result
 }

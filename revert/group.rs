@@ -194,7 +194,7 @@ enum AttemptOutcome {
 
 /// Takes operations back, or looks whether that could be done. `objections` is told what is in the way;
 /// then nothing was changed. Leases are broken and waited for first, as open(2) does: with nothing held.
-pub(crate) fn take_back(
+pub(crate) fn revert(
     file: &OwnFile,
     request: &GroupRequest,
     objections: ConflictSink<'_>,
@@ -209,7 +209,7 @@ pub(crate) fn take_back(
     Err(Refusal::new(Reason::Leased, 0))
 }
 
-/// As [`take_back`], once. `is_last`: leases are objections.
+/// As [`revert`], once. `is_last`: leases are objections.
 fn attempt(
     file: &OwnFile,
     request: &GroupRequest,

@@ -203,7 +203,7 @@ impl NamesRevert<'_> {
         let done = self
             .progress(&steps)
             .map_err(NamesRevertError::Incomplete)?;
-        let mut lines = Lines::new(self.journal).map_err(half)?;
+        let mut lines = Lines::new(self.journal).map_err(incomplete)?;
         for todo in steps.iter().take(done) {
             let step = lines.step(todo).map_err(NamesRevertError::Incomplete)?;
             self.resync(&step, todo.way)
@@ -424,7 +424,7 @@ impl NamesRevert<'_> {
     }
 }
 
-fn half(error: Error) -> NamesRevertError {
+fn incomplete(error: Error) -> NamesRevertError {
     NamesRevertError::Incomplete(error.into())
 }
 

@@ -199,7 +199,7 @@ fn withdraw(
     let found = (&*dentry, file.as_deref());
     if is_forward_only(&line) {
         let inode = OwnInode::obtain(sb, lower)?;
-        content(sb.mount(), journal, &inode, found).go_on(&line, true)?;
+        content(sb.mount(), journal, &inode, found).resume(&line, true)?;
         end(sb, journal, &dentry, Op::Commit, unfinished.seq)?;
         return Ok("its file is as behind it");
     }
@@ -233,7 +233,7 @@ fn finish_content(
 ) -> Result {
     let lower = found.0.inode().ok_or(ESTALE)?;
     let inode = OwnInode::obtain(sb, lower)?;
-    content(sb.mount(), journal, &inode, found).go_on(line, true)?;
+    content(sb.mount(), journal, &inode, found).resume(line, true)?;
     if lower.is_regular() && line.now.is_some_and(|now| now != lower.size()) {
         return Err(EUCLEAN);
     }
@@ -445,7 +445,7 @@ pub(crate) fn withdraw_last(
     };
     // Planning it takes much of the stack, and this may be in the midst of another revert.
     let put_right = task::on_new_stack(|| match is_forward_only(&line) {
-        true => content(mount, journal, inode, (dentry, file.as_deref())).go_on(&line, true),
+        true => content(mount, journal, inode, (dentry, file.as_deref())).resume(&line, true),
         false => target.withdraw(&line),
     });
     let put_right = put_right.unwrap_or(Err(EIO));

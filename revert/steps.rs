@@ -34,7 +34,7 @@ pub(super) enum Direction {
 
 impl Direction {
     /// The opposite.
-    pub(super) fn turned(self) -> Self {
+    pub(super) fn inverted(self) -> Self {
         match self {
             Self::Undo => Self::Redo,
             Self::Redo => Self::Undo,
@@ -172,7 +172,7 @@ impl StepOrigin<'_> {
             if levels.len() >= DEEPEST || todos.len() >= MOST_STEPS {
                 return Err(Refusal::new(Reason::Unsupported, self.seq));
             }
-            levels.push(RevertLevel::new(more, way.turned()), GFP_KERNEL_ACCOUNT)?;
+            levels.push(RevertLevel::new(more, way.inverted()), GFP_KERNEL_ACCOUNT)?;
         }
         Ok(())
     }
@@ -196,7 +196,7 @@ impl StepOrigin<'_> {
             // Nothing of what it took away was kept.
             return Err(Refusal::new(Reason::Lost, self.seq));
         }
-        let mut places = taken_by(self.journal, &line)?;
+        let mut places = reverted_operations(self.journal, &line)?;
         if way == Direction::Undo {
             places.reverse();
         }
@@ -248,19 +248,19 @@ pub(super) fn steps_of(
     };
     let mut todos = KVVec::new();
     if line.op == Op::Redo {
-        for at in redone_by(journal, line)? {
+        for at in redone_operations(journal, line)? {
             origin.add(at, Direction::Undo, &mut todos)?;
         }
         return Ok(todos);
     }
-    let places = taken_by(journal, line)?;
+    let places = reverted_operations(journal, line)?;
     origin.add_all(places, Direction::Undo, &mut todos)?;
     Ok(todos)
 }
 
 /// Where the undos stand that a redo took back, the newest first.
 #[inline(never)]
-pub(super) fn redone_by(journal: &Journal, line: &Line<'_>) -> Outcome<KVVec<Pos>> {
+pub(super) fn redone_operations(journal: &Journal, line: &Line<'_>) -> Outcome<KVVec<Pos>> {
     let mut lines = Lines::new(journal)?;
     let mut places = KVVec::new();
     let mut next = line.prev;
@@ -293,7 +293,7 @@ pub(super) fn redone_by(journal: &Journal, line: &Line<'_>) -> Outcome<KVVec<Pos
 
 /// Where the operations on names stand that the revert `line` took back, newest first.
 #[inline(never)]
-pub(super) fn taken_by(journal: &Journal, line: &Line<'_>) -> Outcome<KVVec<Pos>> {
+pub(super) fn reverted_operations(journal: &Journal, line: &Line<'_>) -> Outcome<KVVec<Pos>> {
     let object = line.obj.ok_or(EUCLEAN)?;
     let picked = TargetSet::of(journal, line)?;
     let lowest = picked.as_ref().map(|picked| picked.lowest());

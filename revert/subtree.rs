@@ -90,19 +90,16 @@ pub(super) fn add_inside(
 
 /// Takes operations on names back, all of them or none.
 #[inline(never)]
-pub(super) fn take_back(
-    revert: &ObjectUndo<'_>,
-    operations: KVVec<Operation>,
-) -> Result<(), Refusal> {
+pub(super) fn undo(revert: &ObjectUndo<'_>, operations: KVVec<Operation>) -> Result<(), Refusal> {
     let request = group::GroupRequest {
         operations,
         mode: Mode::Walk,
         redo: false,
-        force: revert.manner.force,
+        force: revert.options.force,
         dry_run: false,
-        no_redo: revert.manner.no_redo,
+        no_redo: revert.options.no_redo,
     };
-    group::take_back(revert.file, &request, &mut refuse).map(|_| ())
+    group::revert(revert.file, &request, &mut refuse).map(|_| ())
 }
 
 /// What a request asks for by a line's number and place.

@@ -5,7 +5,7 @@
 use crate::{
     history::line::Mode,
     revert::{
-        group::{take_back, GroupRequest},
+        group::{self, GroupRequest},
         Refusal,
     },
     uapi::{Conflict, Reason, RevertGroup},
@@ -61,7 +61,7 @@ pub(super) fn revert(file: &OwnFile, argument: usize) -> Result<c_long> {
         found = found.saturating_add(1);
         Ok(())
     };
-    let result = take_back(file, &asked, &mut tell);
+    let result = group::revert(file, &asked, &mut tell);
     if let Ok(done) = &result {
         for one in &done.staying {
             let note = Refusal::new(Reason::NotEmpty, one.in_way);

@@ -55,7 +55,7 @@ fn revert_newest(file: &OwnFile, argument: usize) -> Result<c_long> {
     if count > uapi::MAX_COUNT {
         return Err(EINVAL);
     }
-    revert::walk(file, count.max(1), UndoOptions::default()).map_err(|refusal| refusal.error)?;
+    revert::undo(file, count.max(1), UndoOptions::default()).map_err(|refusal| refusal.error)?;
     Ok(0)
 }
 
@@ -67,12 +67,12 @@ fn revert_some(file: &OwnFile, argument: usize) -> Result<c_long> {
     }
     // The reply must find its way before anything is changed.
     user::write(argument, &request)?;
-    let manner = UndoOptions {
+    let options = UndoOptions {
         force: request.flags & Revert::FORCE != 0,
         deep: request.flags & Revert::DEEP != 0,
         no_redo: request.flags & Revert::NO_REDO != 0,
     };
-    let result = revert::walk(file, request.count.max(1), manner);
+    let result = revert::undo(file, request.count.max(1), options);
     match &result {
         Ok(inside) => {
             request.reverted = request.count.max(1);

@@ -314,7 +314,7 @@ impl GroupRevert<'_> {
             if let (false, Some((at, _))) =
                 (member.is_on_names || member.is_untouched, member.intent)
             {
-                let _ = ground.lift(member.object, at)?;
+                let _ = ground.unprotect(member.object, at)?;
             }
         }
         for todo in done.iter_mut().rev() {
@@ -342,7 +342,7 @@ impl RevertContext<'_> {
     /// undone. Answers the object, if its protection has to do with it: as long as that is held, nobody
     /// who needs the object puts it right on its own, and protects it too early. What is gone has none.
     #[inline(never)]
-    pub(super) fn lift(&self, object: ObjectId, at: Pos) -> Outcome<Option<ARef<OwnInode>>> {
+    pub(super) fn unprotect(&self, object: ObjectId, at: Pos) -> Outcome<Option<ARef<OwnInode>>> {
         let mut lines = Lines::new(self.journal)?;
         let saved = gather::saved_attributes(self.journal, &lines.read(at)?)?;
         let records = Records::new(&saved).map_err(|_| EUCLEAN)?;
@@ -367,7 +367,7 @@ impl RevertContext<'_> {
 
     /// Goes on with the revert whose line stands at `at`: nothing was saved of what it replaces.
     #[inline(never)]
-    pub(super) fn go_on(&self, object: ObjectId, at: Pos) -> Outcome {
+    pub(super) fn resume(&self, object: ObjectId, at: Pos) -> Outcome {
         let opened = self.open(object)?;
         let mut lines = Lines::new(self.journal)?;
         let line = lines.read(at)?;
@@ -375,14 +375,14 @@ impl RevertContext<'_> {
         let content = opened.content(self, file.as_deref(), true);
         let mut state = opened.inode.object().state.lock();
         opened.known(self, &mut state)?;
-        content.go_on(&line, false)?;
+        content.resume(&line, false)?;
         backup::note_change(&mut state, &opened.inode);
         Ok(())
     }
 
     /// Puts back what was there before the revert whose line stands at `at`.
     pub(super) fn withdraw_content(&self, object: ObjectId, at: Pos) -> Outcome {
-        let _held = self.lift(object, at)?;
+        let _held = self.unprotect(object, at)?;
         let opened = self.open(object)?;
         let mut lines = Lines::new(self.journal)?;
         let line = lines.read(at)?;
@@ -614,7 +614,7 @@ impl<'a> DirectoryCache<'a> {
         };
         let way = match turn {
             StepAction::Perform => todo.way,
-            StepAction::Rollback => todo.way.turned(),
+            StepAction::Rollback => todo.way.inverted(),
         };
         let act = |names: &NamesRevert<'_>, lines: &mut Lines<'_>, todo: &mut UndoStep| match turn {
             StepAction::Perform => names.perform_one(lines, todo),

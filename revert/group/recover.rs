@@ -68,7 +68,7 @@ pub(in crate::revert) fn withdraw(
     }
     for (_, member) in there() {
         if !is_forward && !is_on_names(&lines.read(member.at)?) && !newest.went_on(member)? {
-            if let Some(inode) = ground.lift(member.object, member.at)? {
+            if let Some(inode) = ground.unprotect(member.object, member.at)? {
                 held.push(inode, GFP_KERNEL)?;
             }
         }
@@ -80,7 +80,7 @@ pub(in crate::revert) fn withdraw(
     for (_, member) in there() {
         if !is_on_names(&lines.read(member.at)?) && !newest.went_on(member)? {
             match is_forward {
-                true => ground.go_on(member.object, member.at)?,
+                true => ground.resume(member.object, member.at)?,
                 false => ground.withdraw_content(member.object, member.at)?,
             }
         }
