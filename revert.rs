@@ -476,8 +476,8 @@ impl ObjectUndo<'_> {
         }
         let mut lines = Lines::new(self.journal)?;
         let mut bytes = 0u64;
-        for todo in &steps {
-            bytes = bytes.saturating_add(names.bytes_to_keep(&mut lines, todo)?);
+        for undo_step in &steps {
+            bytes = bytes.saturating_add(names.bytes_to_keep(&mut lines, undo_step)?);
         }
         // All of it together must not drop what the history has.
         self.journal.admit_kept(bytes, self.room())?;

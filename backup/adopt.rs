@@ -111,7 +111,7 @@ impl Adoption<'_> {
         let _kernel = AsKernel::new();
         let mut handle = [0; HANDLE_MAX];
         let orphan = Orphan::parse(entry.bytes(), &mut handle).ok_or(ENOENT)?;
-        let kept = locate::kept_entry(place.dir(), entry.bytes(), orphan.object)?;
+        let kept = locate::orphan_entry(place.dir(), entry.bytes(), orphan.object)?;
         let kept = kept.ok_or(ENOENT)?;
         let victim = kept.inode().ok_or(ENOENT)?;
         let mut long = [0; NAME_MAX];

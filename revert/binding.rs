@@ -150,20 +150,20 @@ impl NamesRevert<'_> {
         })
     }
 
-    /// Undoes [`Self::remove`]; without `gone`, that was done before a crash.
+    /// Undoes [`Self::remove`]; without `unlinked`, that was done before a crash.
     pub(super) fn put_back(
         &self,
         name: &[u8],
         node: ObjectId,
-        gone: Option<&UnlinkedObject>,
+        unlinked: Option<&UnlinkedObject>,
     ) -> Outcome {
-        let segment = gone.and_then(|gone| Some(gone.kept?.0));
-        if let Some((dir, kept)) = kept(self.journal, node, segment)? {
-            return self.take_from_kept(name, &dir, &kept);
+        let segment = unlinked.and_then(|unlinked| Some(unlinked.kept?.0));
+        if let Some((dir, kept)) = find_orphan(self.journal, node, segment)? {
+            return self.restore_orphan(name, &dir, &kept);
         }
-        let other = match gone.and_then(|gone| gone.inode.any_name()) {
+        let other = match unlinked.and_then(|unlinked| unlinked.inode.any_name()) {
             Some(other) => other,
-            None => told(self.dir.superblock(), self.journal, node)?.there()?,
+            None => find_recorded(self.dir.superblock(), self.journal, node)?.into_lower()?,
         };
         self.link(name, &other)
     }
@@ -172,13 +172,13 @@ impl NamesRevert<'_> {
     pub(super) fn restore(&self, name: &[u8], victim: &Victim<'_>) -> Outcome {
         let sb = self.dir.superblock();
         match find_victim(sb, self.journal, victim, self.lower)? {
-            VictimLocation::Orphan(dir, kept) => self.take_from_kept(name, &dir, &kept),
+            VictimLocation::Orphan(dir, kept) => self.restore_orphan(name, &dir, &kept),
             VictimLocation::Linked(lower) => self.link(name, &lower),
         }
     }
 
     /// Moves an object from what is kept to its name.
-    fn take_from_kept(&self, name: &[u8], dir: &Dir, kept: &Dentry) -> Outcome {
+    fn restore_orphan(&self, name: &[u8], dir: &Dir, kept: &Dentry) -> Outcome {
         self.must_be_free(name)?;
         let inode = self.own(kept)?;
         self.ask_to_bind(name, &inode, kept, false)?;
@@ -378,7 +378,7 @@ pub(super) fn find_victim(
     victim: &Victim<'_>,
     beside: &Dentry,
 ) -> Outcome<VictimLocation> {
-    if let Some((dir, lower)) = kept(journal, victim.object, victim.kept)? {
+    if let Some((dir, lower)) = find_orphan(journal, victim.object, victim.kept)? {
         return Ok(VictimLocation::Orphan(dir, lower));
     }
     named_victim(sb, journal, victim, beside).map(VictimLocation::Linked)
@@ -411,7 +411,7 @@ pub(super) fn is_there(
 ) -> Outcome {
     let found = match victim.handle {
         Some(handle) => by_handle(sb, journal, (victim.object, handle), Some(beside))?.is_some(),
-        None => kept(journal, victim.object, victim.kept)?.is_some(),
+        None => find_orphan(journal, victim.object, victim.kept)?.is_some(),
     };
     if found {
         Ok(())
@@ -440,7 +440,7 @@ pub(super) enum ObjectLookup {
 
 impl ObjectLookup {
     /// The lower name, if it is there.
-    pub(super) fn there(self) -> Outcome<ARef<Dentry>> {
+    pub(super) fn into_lower(self) -> Outcome<ARef<Dentry>> {
         match self {
             Self::Found(lower) => Ok(lower),
             Self::Gone | Self::Unnamed => Err(Refusal::new(Reason::Gone, 0)),
@@ -449,7 +449,11 @@ impl ObjectLookup {
 }
 
 /// Looks for an object by the newest file handle that its lines tell. `Trimmed`: that line was dropped.
-pub(super) fn told(sb: &SuperBlock, journal: &Journal, object: ObjectId) -> Outcome<ObjectLookup> {
+pub(super) fn find_recorded(
+    sb: &SuperBlock,
+    journal: &Journal,
+    object: ObjectId,
+) -> Outcome<ObjectLookup> {
     let mut lines = Lines::new(journal)?;
     let next = journal.last_line(object)?;
     if next.is_none() {
@@ -457,7 +461,7 @@ pub(super) fn told(sb: &SuperBlock, journal: &Journal, object: ObjectId) -> Outc
         return Ok(ObjectLookup::Gone);
     }
     let mut handle = [0; HANDLE_MAX];
-    let Some((len, is_unnamed)) = told_handle(&mut lines, next, &mut handle)? else {
+    let Some((len, is_unnamed)) = recorded_handle(&mut lines, next, &mut handle)? else {
         return Err(Refusal::new(Reason::Trimmed, 0));
     };
     let handle = handle.get(..len).ok_or(EUCLEAN)?;
@@ -474,7 +478,7 @@ pub(super) fn told(sb: &SuperBlock, journal: &Journal, object: ObjectId) -> Outc
 /// had no name then. `None`: the line that does was dropped.
 // Out of line: the line is not on the stack when the object is looked for.
 #[inline(never)]
-fn told_handle(
+fn recorded_handle(
     lines: &mut Lines<'_>,
     mut next: Option<Pos>,
     handle: &mut [u8; HANDLE_MAX],
@@ -484,8 +488,8 @@ fn told_handle(
             Err(e) if e == ENODATA => return Ok(None),
             line => line?,
         };
-        if let Some(told) = line.fh {
-            let len = decode_hex(told, handle).ok_or(EUCLEAN)?;
+        if let Some(recorded) = line.fh {
+            let len = decode_hex(recorded, handle).ok_or(EUCLEAN)?;
             return Ok(Some((len, line.unnamed)));
         }
         if line.prev.is_some_and(|prev| prev >= at) {
@@ -511,22 +515,22 @@ fn by_handle(
 
 /// What is kept of an object, and the directory that it is in, looked for with `segment` first: a
 /// revert that was rolled back may have left it with a later one than its line says.
-pub(super) fn kept(
+pub(super) fn find_orphan(
     journal: &Journal,
     object: ObjectId,
     segment: Option<u64>,
 ) -> Result<Option<(Dir, ARef<Dentry>)>> {
     let known = match segment {
-        Some(segment) => kept_at(journal.kept_with(segment, object), object)?,
+        Some(segment) => orphan_at(journal.kept_with(segment, object), object)?,
         None => None,
     };
     match known {
         Some(found) => Ok(Some(found)),
-        None => kept_at(journal.find_kept(object), object),
+        None => orphan_at(journal.find_kept(object), object),
     }
 }
 
-fn kept_at(
+fn orphan_at(
     found: Result<(Dir, EntryName)>,
     object: ObjectId,
 ) -> Result<Option<(Dir, ARef<Dentry>)>> {
@@ -534,7 +538,7 @@ fn kept_at(
         Err(e) if e == ENODATA => return Ok(None),
         found => found?,
     };
-    let kept = locate::kept_entry(&dir, entry.bytes(), object)?;
+    let kept = locate::orphan_entry(&dir, entry.bytes(), object)?;
     Ok(kept.map(|kept| (dir, kept)))
 }
 

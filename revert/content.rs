@@ -81,7 +81,7 @@ impl RevertLine<'_> {
 
     /// With the numbers of what it takes back, where its line has to tell them: what it has no room for
     /// gets lines now, so nothing else of the object may be placed before it. The state's lock is held.
-    pub(super) fn telling<'p>(
+    pub(super) fn with_targets<'p>(
         &self,
         journal: &Journal,
         subject: &LineSubject<'_>,
@@ -93,7 +93,7 @@ impl RevertLine<'_> {
         let picks = if needs_none {
             None
         } else {
-            Some(targets::tell(journal, subject, state, ranges)?)
+            Some(targets::encode(journal, subject, state, ranges)?)
         };
         Ok(RevertLine {
             op: self.op,
@@ -106,8 +106,8 @@ impl RevertLine<'_> {
 
     /// Adds what tells which operations do not stand any more, and whether there are reverts among them.
     pub(super) fn describe(&self, draft: &mut LineDraft<'_>, is_deep: bool, back: Option<Pos>) {
-        if let Some(told) = &self.picks {
-            told.describe(draft);
+        if let Some(encoded) = &self.picks {
+            encoded.describe(draft);
             if is_deep {
                 draft.deep();
             }
@@ -259,7 +259,7 @@ impl ContentRevert<'_> {
         } else {
             (self.capture(&plan)?, KVVec::new())
         };
-        let entry = self.telling(state, &plan, RevertLine::UNDO)?;
+        let entry = self.with_targets(state, &plan, RevertLine::UNDO)?;
         let mut room = self.journal.reserve_lines_killable(3)?;
         let intent = self.state_intent(state, &mut room, &plan, &saved, entry)?;
         if let Err(e) = self.journal.flush_killable(true) {
@@ -377,15 +377,15 @@ impl ContentRevert<'_> {
         gather::plan(self, line.prev, choice, OnForeign::Pass, &mut refuse)
     }
 
-    /// As [`RevertLine::telling`], of what a plan takes back.
-    pub(super) fn telling<'p>(
+    /// As [`RevertLine::with_targets`], of what a plan takes back.
+    pub(super) fn with_targets<'p>(
         &self,
         state: &mut ObjectState,
         plan: &'p ContentPlan,
         entry: RevertLine<'_>,
     ) -> Result<RevertLine<'p>> {
         let subject = self.subject();
-        entry.telling(self.journal, &subject, state, plan.is_newest, &plan.picks)
+        entry.with_targets(self.journal, &subject, state, plan.is_newest, &plan.picks)
     }
 
     /// Places the revert's own line; returns its number.

@@ -475,9 +475,9 @@ impl<'a> PlanBuilder<'a> {
         if !pieces.is_empty() || outcome.size != outcome.present {
             // As a revert writes, it would take away what a write does. It puts that back as the caller,
             // who may have to be refused: old content is no program that they may give such rights to.
-            let told = Records::new(&attributes).map_err(|e| e.refuse(newest))?;
+            let old = Records::new(&attributes).map_err(|e| e.refuse(newest))?;
             let mount = content.mount.lower();
-            let kept = backup::gather_privileges(mount, content.lower, told)?;
+            let kept = backup::gather_privileges(mount, content.lower, old)?;
             attributes.extend_from_slice(&kept, GFP_KERNEL)?;
         }
         Ok(ContentPlan {

@@ -22,7 +22,7 @@ mod recover;
 mod rehearse;
 
 use super::{
-    binding::{told, ObjectLookup},
+    binding::{find_recorded, ObjectLookup},
     content::{ContentRevert, RevertLine},
     may_revert,
     name_operations::oldest_of,
@@ -322,7 +322,7 @@ impl<'a> PlannedGroup<'a> {
                 Err(_) => group.leave_contents()?,
             };
             journal.admit(length, Room::Revert)?;
-            journal.admit_kept(group.bytes_to_keep(&steps.todos)?, Room::Revert)?;
+            journal.admit_kept(group.bytes_to_keep(&steps.undo_steps)?, Room::Revert)?;
         }
         Ok(PlanningOutcome::Fits(Self { group, done, pin }))
     }
@@ -501,7 +501,7 @@ impl<'a> GroupRevert<'a> {
     fn narrow(&self, pin: &Pin<'_>, needs: &choose::PlanNeeds, steps: &OrderedSteps) -> Outcome {
         let chosen = self.chosen.iter().map(|chosen| chosen.at.segment);
         let oldest = chosen.fold(needs.oldest, u64::min);
-        let (names, kept) = oldest_of(self.ground.journal, &steps.todos)?;
+        let (names, kept) = oldest_of(self.ground.journal, &steps.undo_steps)?;
         let floor = match self.request.no_redo {
             // The lines are read again when a crash comes.
             true => 0,
@@ -554,9 +554,9 @@ impl<'a> GroupRevert<'a> {
             self.close(begun, seq, end, is_stated);
         }
         self.refresh();
-        let result = result.map(|todos| {
+        let result = result.map(|undo_steps| {
             if self.request.no_redo {
-                discard(self.ground.mount, self.ground.journal, &todos);
+                discard(self.ground.mount, self.ground.journal, &undo_steps);
             }
         });
         result
@@ -586,14 +586,14 @@ impl<'a> RevertContext<'a> {
 impl RevertContext<'_> {
     /// Finds an object by the lines that tell of it. `Gone`: it is not there any more.
     fn open(&self, object: ObjectId) -> Outcome<OpenedObject> {
-        self.open_told(told(self.sb, self.journal, object)?)
+        self.open_found(find_recorded(self.sb, self.journal, object)?)
     }
 
     /// As [`Self::open`]. `None`: it is gone, and has never had a name.
     fn open_unless_unnamed(&self, object: ObjectId) -> Outcome<Option<OpenedObject>> {
-        match told(self.sb, self.journal, object)? {
+        match find_recorded(self.sb, self.journal, object)? {
             ObjectLookup::Unnamed => Ok(None),
-            told => self.open_told(told).map(Some),
+            found => self.open_found(found).map(Some),
         }
     }
 
@@ -609,8 +609,8 @@ impl RevertContext<'_> {
         }
     }
 
-    fn open_told(&self, told: ObjectLookup) -> Outcome<OpenedObject> {
-        let lower = told.there()?;
+    fn open_found(&self, found: ObjectLookup) -> Outcome<OpenedObject> {
+        let lower = found.into_lower()?;
         let inode = lower.inode().ok_or(ENOENT)?;
         let inode = OwnInode::obtain(self.sb, inode)?;
         Ok(OpenedObject { inode, lower })

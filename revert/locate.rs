@@ -107,15 +107,15 @@ pub(super) fn name_by_lines(
     // The newest line that tells of one may be far back: a file that is appended to has only lines
     // that tell of none since its segment began. Not to be killed: a revert may be under way.
     while let Some(at) = next.filter(|_| left != 0 && tried.len() < MOST_DIRECTORIES) {
-        let told = match told_place(&mut lines, at) {
+        let location = match recorded_location(&mut lines, at) {
             Err(e) if e == ENODATA => break,
-            told => told?,
+            location => location?,
         };
         if !tried.is_empty() {
             left = left.saturating_sub(1);
         }
-        next = told.prev;
-        let handle = told.handle.get(..told.len).unwrap_or_default();
+        next = location.prev;
+        let handle = location.handle.get(..location.len).unwrap_or_default();
         let mut here = directory(mount, handle)?;
         while let Some(dir) = here.filter(|_| tried.len() < MOST_DIRECTORIES) {
             if tried.iter().any(|known| core::ptr::eq(&**known, &*dir)) {
@@ -134,7 +134,7 @@ pub(super) fn name_by_lines(
         Err(e) if e == ENODATA => Ok(None),
         found => {
             let (dir, entry) = found?;
-            kept_entry(&dir, entry.bytes(), inode.id())
+            orphan_entry(&dir, entry.bytes(), inode.id())
         }
     }
 }
@@ -149,7 +149,7 @@ struct RecordedLocation {
 
 // Out of line: the line is not on the stack when the directory is looked for.
 #[inline(never)]
-fn told_place(lines: &mut Lines<'_>, at: Pos) -> Result<RecordedLocation> {
+fn recorded_location(lines: &mut Lines<'_>, at: Pos) -> Result<RecordedLocation> {
     let line = lines.read(at)?;
     RecordedLocation::of(line.prev, at, line.inside)
 }
@@ -159,14 +159,14 @@ impl RecordedLocation {
         if prev.is_some_and(|prev| prev >= at) {
             return Err(EUCLEAN);
         }
-        let mut told = Self {
+        let mut location = Self {
             prev,
             ..Self::default()
         };
         if let Some(handle) = handle {
-            told.len = decode_hex(handle, &mut told.handle).ok_or(EUCLEAN)?;
+            location.len = decode_hex(handle, &mut location.handle).ok_or(EUCLEAN)?;
         }
-        Ok(told)
+        Ok(location)
     }
 }
 
@@ -194,21 +194,21 @@ fn moved_to(
         let Some(at) = next.filter(|at| *at > than) else {
             break;
         };
-        let told = match told_move(lines, at, object) {
+        let location = match recorded_move(lines, at, object) {
             Err(e) if e == ENODATA => break,
-            told => told?,
+            location => location?,
         };
-        if told.len != 0 {
-            return Ok(told);
+        if location.len != 0 {
+            return Ok(location);
         }
-        next = told.prev;
+        next = location.prev;
     }
     Ok(RecordedLocation::default())
 }
 
 /// What a directory's line tells of where an object was moved to.
 #[inline(never)]
-fn told_move(lines: &mut Lines<'_>, at: Pos, object: ObjectId) -> Result<RecordedLocation> {
+fn recorded_move(lines: &mut Lines<'_>, at: Pos, object: ObjectId) -> Result<RecordedLocation> {
     let line = lines.read(at)?;
     let is_it = line.op == Op::Rename && line.node == Some(object);
     RecordedLocation::of(line.prev, at, line.pfh.filter(|_| is_it))
@@ -216,7 +216,7 @@ fn told_move(lines: &mut Lines<'_>, at: Pos, object: ObjectId) -> Result<Recorde
 
 /// The directory with this handle (hexadecimal), as a line tells it; `None`: it is gone, or none of the
 /// tree.
-pub(super) fn told_directory(mount: &Mount, handle: &[u8]) -> Result<Option<ARef<Dentry>>> {
+pub(super) fn recorded_directory(mount: &Mount, handle: &[u8]) -> Result<Option<ARef<Dentry>>> {
     let mut bytes = [0; HANDLE_MAX];
     let len = decode_hex(handle, &mut bytes).ok_or(EUCLEAN)?;
     directory(mount, bytes.get(..len).unwrap_or_default())
@@ -235,7 +235,7 @@ pub(super) fn directory(mount: &Mount, handle: &[u8]) -> Result<Option<ARef<Dent
 
 /// What is kept under a name, if that is `object`. One that has other names is not what the history keeps,
 /// but lost its last one: they may be anywhere.
-pub(crate) fn kept_entry(
+pub(crate) fn orphan_entry(
     dir: &Dir,
     entry: &[u8],
     object: ObjectId,

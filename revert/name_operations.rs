@@ -36,15 +36,15 @@ pub(super) struct NameOperations {
 
 /// The oldest segment that steps read, and the oldest one with which something is kept that comes back.
 #[inline(never)]
-pub(super) fn oldest_of(journal: &Journal, todos: &[UndoStep]) -> Outcome<(u64, u64)> {
+pub(super) fn oldest_of(journal: &Journal, undo_steps: &[UndoStep]) -> Outcome<(u64, u64)> {
     let mut lines = Lines::new(journal)?;
     let mut oldest = journal.segment();
     let mut kept = u64::MAX;
-    for todo in todos {
-        oldest = oldest.min(todo.at.segment);
-        match lines.step(todo)? {
+    for undo_step in undo_steps {
+        oldest = oldest.min(undo_step.at.segment);
+        match lines.step(undo_step)? {
             // With which segment a revert has kept it, no line says.
-            _ if todo.way == Direction::Redo => kept = 0,
+            _ if undo_step.direction == Direction::Redo => kept = 0,
             NameStep::Restore { victim, .. } => {
                 kept = kept.min(victim.kept.unwrap_or(u64::MAX));
             }
@@ -115,7 +115,7 @@ impl NameOperations {
 
     /// The steps of taking them back.
     pub(super) fn steps(&self, journal: &Journal) -> Outcome<KVVec<UndoStep>> {
-        let mut todos = KVVec::with_capacity(self.places.len(), GFP_KERNEL)?;
+        let mut undo_steps = KVVec::with_capacity(self.places.len(), GFP_KERNEL)?;
         let mut lines = Lines::new(journal)?;
         for &at in &self.places {
             let origin = StepOrigin {
@@ -123,8 +123,8 @@ impl NameOperations {
                 seq: lines.read(at)?.seq,
                 directory: 0,
             };
-            origin.add(at, Direction::Undo, &mut todos)?;
+            origin.add(at, Direction::Undo, &mut undo_steps)?;
         }
-        Ok(todos)
+        Ok(undo_steps)
     }
 }

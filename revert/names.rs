@@ -8,7 +8,7 @@
 //! next mount, which finds out from the names where it stopped.
 
 use super::{
-    binding::{kept, told, ObjectLookup, UnlinkedObject},
+    binding::{find_orphan, find_recorded, ObjectLookup, UnlinkedObject},
     close_intent,
     content::{RevertLine, NO_REDO},
     locate,
@@ -106,8 +106,13 @@ impl NamesRevert<'_> {
         let (mut room, intent) = {
             let mut state = self.dir.object().state.lock();
             let (is_newest, picks) = (taken.is_newest, &taken.picks);
-            let entry =
-                RevertLine::UNDO.telling(self.journal, &subject, &mut state, is_newest, picks)?;
+            let entry = RevertLine::UNDO.with_targets(
+                self.journal,
+                &subject,
+                &mut state,
+                is_newest,
+                picks,
+            )?;
             let mut room = self.journal.reserve_lines_killable(2)?;
             let undo = undo_of(self.room);
             let intent = state_intent(&subject, &mut state, taken, &mut room, (entry, undo))?;
@@ -153,10 +158,14 @@ impl NamesRevert<'_> {
 
     /// How many bytes the object takes that a step will take the last name of.
     #[inline(never)]
-    pub(super) fn bytes_to_keep(&self, lines: &mut Lines<'_>, todo: &UndoStep) -> Outcome<u64> {
-        let step = lines.step(todo)?;
+    pub(super) fn bytes_to_keep(
+        &self,
+        lines: &mut Lines<'_>,
+        undo_step: &UndoStep,
+    ) -> Outcome<u64> {
+        let step = lines.step(undo_step)?;
         let mut buf = [0; NAME];
-        match (step, todo.way) {
+        match (step, undo_step.direction) {
             (NameStep::Remove { name, node }, Direction::Undo) => {
                 self.bytes_of(decode(name, &mut buf)?, node)
             }
@@ -180,7 +189,7 @@ impl NamesRevert<'_> {
         let lower = name::look_up(self.mount.lower(), self.lower, name)?;
         let lower = match lower.inode() {
             Some(inode) if inode.id() == node => lower,
-            _ => match told(self.dir.superblock(), self.journal, node)? {
+            _ => match find_recorded(self.dir.superblock(), self.journal, node)? {
                 ObjectLookup::Found(lower) => lower,
                 ObjectLookup::Gone | ObjectLookup::Unnamed => return Ok(0),
             },
@@ -204,9 +213,11 @@ impl NamesRevert<'_> {
             .progress(&steps)
             .map_err(NamesRevertError::Incomplete)?;
         let mut lines = Lines::new(self.journal).map_err(incomplete)?;
-        for todo in steps.iter().take(done) {
-            let step = lines.step(todo).map_err(NamesRevertError::Incomplete)?;
-            self.resync(&step, todo.way)
+        for undo_step in steps.iter().take(done) {
+            let step = lines
+                .step(undo_step)
+                .map_err(NamesRevertError::Incomplete)?;
+            self.resync(&step, undo_step.direction)
                 .map_err(NamesRevertError::Incomplete)?;
         }
         self.perform(&mut steps, done)
@@ -216,8 +227,8 @@ impl NamesRevert<'_> {
     fn perform(&self, steps: &mut [UndoStep], from: usize) -> Result<(), NamesRevertError> {
         let mut lines = Lines::new(self.journal)?;
         let mut refused = None;
-        for (index, todo) in steps.iter_mut().enumerate().skip(from) {
-            if let Err(refusal) = self.perform_one(&mut lines, todo) {
+        for (index, undo_step) in steps.iter_mut().enumerate().skip(from) {
+            if let Err(refusal) = self.perform_one(&mut lines, undo_step) {
                 refused = Some((index, refusal));
                 break;
             }
@@ -229,8 +240,8 @@ impl NamesRevert<'_> {
             asking: None,
             ..*self
         };
-        for todo in steps.iter().take(done).rev() {
-            if unasked.undo_one(&mut lines, todo).is_err() {
+        for undo_step in steps.iter().take(done).rev() {
+            if unasked.undo_one(&mut lines, undo_step).is_err() {
                 return Err(NamesRevertError::Incomplete(refusal));
             }
         }
@@ -238,22 +249,22 @@ impl NamesRevert<'_> {
     }
 
     /// Performs a step.
-    pub(super) fn perform_one(&self, lines: &mut Lines<'_>, todo: &mut UndoStep) -> Outcome {
-        let step = lines.step(todo)?;
-        let done = match todo.way {
+    pub(super) fn perform_one(&self, lines: &mut Lines<'_>, undo_step: &mut UndoStep) -> Outcome {
+        let step = lines.step(undo_step)?;
+        let done = match undo_step.direction {
             Direction::Undo => self.step(&step),
             Direction::Redo => self.undo_step(&step, None),
         };
-        let seq = todo.seq;
-        todo.gone = done.map_err(|refusal| Refusal { seq, ..refusal })?;
+        let seq = undo_step.seq;
+        undo_step.unlinked = done.map_err(|refusal| Refusal { seq, ..refusal })?;
         Ok(())
     }
 
     /// Undoes a step that was performed.
-    pub(super) fn undo_one(&self, lines: &mut Lines<'_>, todo: &UndoStep) -> Outcome {
-        let step = lines.step(todo)?;
-        match todo.way {
-            Direction::Undo => self.undo_step(&step, todo.gone.as_ref()),
+    pub(super) fn undo_one(&self, lines: &mut Lines<'_>, undo_step: &UndoStep) -> Outcome {
+        let step = lines.step(undo_step)?;
+        match undo_step.direction {
+            Direction::Undo => self.undo_step(&step, undo_step.unlinked.as_ref()),
             Direction::Redo => self.step(&step),
         }
         .map(|_| ())
@@ -300,16 +311,18 @@ impl NamesRevert<'_> {
         Ok(None)
     }
 
-    /// The opposite of [`Self::step`]; `gone` is what that answered, if it is known.
+    /// The opposite of [`Self::step`]; `unlinked` is what that answered, if it is known.
     fn undo_step(
         &self,
         step: &NameStep<'_>,
-        gone: Option<&UnlinkedObject>,
+        unlinked: Option<&UnlinkedObject>,
     ) -> Outcome<Option<UnlinkedObject>> {
         let mut buf = [[0; NAME]; 2];
         let [first, second] = &mut buf;
         match *step {
-            NameStep::Remove { name, node } => self.put_back(decode(name, first)?, node, gone)?,
+            NameStep::Remove { name, node } => {
+                self.put_back(decode(name, first)?, node, unlinked)?
+            }
             NameStep::Restore {
                 name,
                 victim,
@@ -347,8 +360,8 @@ impl NamesRevert<'_> {
     fn progress(&self, steps: &[UndoStep]) -> Outcome<usize> {
         let mut progress = Progress::default();
         let mut lines = Lines::new(self.journal)?;
-        for todo in steps {
-            self.count_progress(&mut lines, todo, &mut progress)?;
+        for undo_step in steps {
+            self.count_progress(&mut lines, undo_step, &mut progress)?;
         }
         Ok(progress.done())
     }
@@ -357,10 +370,10 @@ impl NamesRevert<'_> {
     pub(super) fn count_progress(
         &self,
         lines: &mut Lines<'_>,
-        todo: &UndoStep,
+        undo_step: &UndoStep,
         progress: &mut Progress,
     ) -> Outcome {
-        let step = lines.step(todo)?;
+        let step = lines.step(undo_step)?;
         let mut found = [None; 4];
         for (binding, found) in step.bindings().zip(&mut found) {
             let mut buf = [0; NAME];
@@ -368,7 +381,7 @@ impl NamesRevert<'_> {
             let is_bound =
                 self.with_other(binding.parent, |dir| Ok(dir.is_bound(name, binding.node)?))?;
             let is_behind = is_bound == binding.is_bound;
-            *found = Some(is_behind == (todo.way == Direction::Undo));
+            *found = Some(is_behind == (undo_step.direction == Direction::Undo));
         }
         progress.count(found.into_iter().flatten());
         Ok(())
@@ -376,7 +389,7 @@ impl NamesRevert<'_> {
 
     /// A step that was done before a crash has moved its objects' change times, and the lines that
     /// would say so may be lost: without them, that is nobody else's doing.
-    pub(super) fn resync(&self, step: &NameStep<'_>, way: Direction) -> Outcome {
+    pub(super) fn resync(&self, step: &NameStep<'_>, direction: Direction) -> Outcome {
         for binding in step.bindings() {
             let mut buf = [0; NAME];
             let name = decode(binding.name, &mut buf)?;
@@ -387,10 +400,10 @@ impl NamesRevert<'_> {
                 }
                 Ok(())
             })?;
-            if binding.is_bound == (way == Direction::Undo) {
+            if binding.is_bound == (direction == Direction::Undo) {
                 continue;
             }
-            if let Some((_, kept)) = kept(self.journal, binding.node, None)? {
+            if let Some((_, kept)) = find_orphan(self.journal, binding.node, None)? {
                 backup::resync(self.mount, self.journal, &*self.own(&kept)?, &kept)?;
             }
         }
@@ -430,7 +443,10 @@ fn incomplete(error: Error) -> NamesRevertError {
 
 /// Deletes what steps took the last names of: it is not to come back.
 pub(super) fn discard(mount: &Mount, journal: &Journal, steps: &[UndoStep]) {
-    for (segment, object, bytes) in steps.iter().filter_map(|todo| todo.gone.as_ref()?.kept()) {
+    for (segment, object, bytes) in steps
+        .iter()
+        .filter_map(|undo_step| undo_step.unlinked.as_ref()?.kept())
+    {
         if let Err(e) = journal.discard_kept(segment, object, bytes) {
             mount.warn_lost(e);
         }
@@ -475,7 +491,7 @@ pub(super) fn state_intent(
 
 /// The lower directory that a line tells of.
 pub(super) fn directory(mount: &Mount, parent: &Directory<'_>) -> Outcome<ARef<Dentry>> {
-    let found = locate::told_directory(mount, parent.handle);
+    let found = locate::recorded_directory(mount, parent.handle);
     match found {
         Ok(Some(found))
             if found

@@ -183,10 +183,10 @@ impl<'a> CallerRights<'a> {
             return Ok(*is_owned);
         }
         let is_owner = |lower: &Dentry| lower.inode().is_some_and(|inode| inode.owner_or_capable());
-        let is_owned = match binding::kept(self.journal, object, segment)? {
+        let is_owned = match binding::find_orphan(self.journal, object, segment)? {
             Some((_, lower)) => is_owner(&lower),
             // What cannot be found any more is nobody's.
-            None => match binding::told(self.sb, self.journal, object) {
+            None => match binding::find_recorded(self.sb, self.journal, object) {
                 Ok(ObjectLookup::Found(lower)) => is_owner(&lower),
                 _ => false,
             },

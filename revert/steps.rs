@@ -52,9 +52,9 @@ pub(super) struct UndoStep {
     is_second: bool,
     /// Which of a group's directories it is of.
     pub(super) directory: usize,
-    pub(super) way: Direction,
+    pub(super) direction: Direction,
     /// What it took a name from, so that it can be undone.
-    pub(super) gone: Option<UnlinkedObject>,
+    pub(super) unlinked: Option<UnlinkedObject>,
 }
 
 /// Reads lines, each into the same memory.
@@ -90,17 +90,17 @@ impl<'j> Lines<'j> {
     }
 
     /// What a step does.
-    pub(super) fn step(&mut self, todo: &UndoStep) -> Outcome<NameStep<'_>> {
-        let len = self.fetch(todo.at)?;
-        self.step_in(len, todo)
+    pub(super) fn step(&mut self, undo_step: &UndoStep) -> Outcome<NameStep<'_>> {
+        let len = self.fetch(undo_step.at)?;
+        self.step_in(len, undo_step)
     }
 
     #[inline(never)]
-    fn step_in(&self, len: usize, todo: &UndoStep) -> Outcome<NameStep<'_>> {
-        let seq = todo.seq;
+    fn step_in(&self, len: usize, undo_step: &UndoStep) -> Outcome<NameStep<'_>> {
+        let seq = undo_step.seq;
         let line = self.parse(len)?;
         let (first, second) = name_steps(&line).map_err(|e| e.refuse(seq))?;
-        if todo.is_second {
+        if undo_step.is_second {
             second.ok_or(EUCLEAN.into())
         } else {
             Ok(first)
@@ -118,15 +118,15 @@ const MOST_STEPS: usize = 4 << 20;
 struct RevertLevel {
     places: KVVec<Pos>,
     next: usize,
-    way: Direction,
+    direction: Direction,
 }
 
 impl RevertLevel {
-    fn new(places: KVVec<Pos>, way: Direction) -> Self {
+    fn new(places: KVVec<Pos>, direction: Direction) -> Self {
         Self {
             places,
             next: 0,
-            way,
+            direction,
         }
     }
 
@@ -134,7 +134,7 @@ impl RevertLevel {
     fn next(&mut self) -> Option<(Pos, Direction)> {
         let at = self.places.get(self.next).copied()?;
         self.next = self.next.saturating_add(1);
-        Some((at, self.way))
+        Some((at, self.direction))
     }
 }
 
@@ -150,29 +150,42 @@ pub(super) struct StepOrigin<'j> {
 
 impl StepOrigin<'_> {
     /// Adds the steps of taking back, or doing again, the operation whose line stands at `at`.
-    pub(super) fn add(&self, at: Pos, way: Direction, todos: &mut KVVec<UndoStep>) -> Outcome {
+    pub(super) fn add(
+        &self,
+        at: Pos,
+        direction: Direction,
+        undo_steps: &mut KVVec<UndoStep>,
+    ) -> Outcome {
         let mut places = KVVec::new();
         places.push(at, GFP_KERNEL_ACCOUNT)?;
-        self.add_all(places, way, todos)
+        self.add_all(places, direction, undo_steps)
     }
 
     /// The same of the operations at `places`. By a stack of its own: the kernel's is small.
-    fn add_all(&self, places: KVVec<Pos>, way: Direction, todos: &mut KVVec<UndoStep>) -> Outcome {
+    fn add_all(
+        &self,
+        places: KVVec<Pos>,
+        direction: Direction,
+        undo_steps: &mut KVVec<UndoStep>,
+    ) -> Outcome {
         let mut lines = Lines::new(self.journal)?;
         let mut levels = KVVec::new();
-        levels.push(RevertLevel::new(places, way), GFP_KERNEL_ACCOUNT)?;
+        levels.push(RevertLevel::new(places, direction), GFP_KERNEL_ACCOUNT)?;
         while let Some(level) = levels.last_mut() {
-            let Some((at, way)) = level.next() else {
+            let Some((at, direction)) = level.next() else {
                 levels.pop();
                 continue;
             };
-            let Some(more) = self.add_at(&mut lines, at, way, todos)? else {
+            let Some(more) = self.add_at(&mut lines, at, direction, undo_steps)? else {
                 continue;
             };
-            if levels.len() >= DEEPEST || todos.len() >= MOST_STEPS {
+            if levels.len() >= DEEPEST || undo_steps.len() >= MOST_STEPS {
                 return Err(Refusal::new(Reason::Unsupported, self.seq));
             }
-            levels.push(RevertLevel::new(more, way.inverted()), GFP_KERNEL_ACCOUNT)?;
+            levels.push(
+                RevertLevel::new(more, direction.inverted()),
+                GFP_KERNEL_ACCOUNT,
+            )?;
         }
         Ok(())
     }
@@ -185,19 +198,19 @@ impl StepOrigin<'_> {
         &self,
         lines: &mut Lines<'_>,
         at: Pos,
-        way: Direction,
-        todos: &mut KVVec<UndoStep>,
+        direction: Direction,
+        undo_steps: &mut KVVec<UndoStep>,
     ) -> Outcome<Option<KVVec<Pos>>> {
         let line = lines.read(at)?;
         if line.op != Op::Revert {
-            return self.push(&line, at, way, todos).map(|()| None);
+            return self.push(&line, at, direction, undo_steps).map(|()| None);
         }
         if line.undo == Some(Undo::Lost) {
             // Nothing of what it took away was kept.
             return Err(Refusal::new(Reason::Lost, self.seq));
         }
         let mut places = reverted_operations(self.journal, &line)?;
-        if way == Direction::Undo {
+        if direction == Direction::Undo {
             places.reverse();
         }
         Ok(Some(places))
@@ -209,26 +222,26 @@ impl StepOrigin<'_> {
         &self,
         line: &Line<'_>,
         at: Pos,
-        way: Direction,
-        todos: &mut KVVec<UndoStep>,
+        direction: Direction,
+        undo_steps: &mut KVVec<UndoStep>,
     ) -> Outcome {
         let seq = self.seq;
         let (_, second) = name_steps(line).map_err(|e| e.refuse(seq))?;
-        let order: &[bool] = match (second.is_some(), way) {
+        let order: &[bool] = match (second.is_some(), direction) {
             (false, _) => &[false],
             (true, Direction::Undo) => &[false, true],
             (true, Direction::Redo) => &[true, false],
         };
         for &is_second in order {
-            let todo = UndoStep {
+            let undo_step = UndoStep {
                 seq,
                 at,
                 is_second,
                 directory: self.directory,
-                way,
-                gone: None,
+                direction,
+                unlinked: None,
             };
-            todos.push(todo, GFP_KERNEL_ACCOUNT)?;
+            undo_steps.push(undo_step, GFP_KERNEL_ACCOUNT)?;
         }
         Ok(())
     }
@@ -246,16 +259,16 @@ pub(super) fn steps_of(
         seq: line.seq,
         directory,
     };
-    let mut todos = KVVec::new();
+    let mut undo_steps = KVVec::new();
     if line.op == Op::Redo {
         for at in redone_operations(journal, line)? {
-            origin.add(at, Direction::Undo, &mut todos)?;
+            origin.add(at, Direction::Undo, &mut undo_steps)?;
         }
-        return Ok(todos);
+        return Ok(undo_steps);
     }
     let places = reverted_operations(journal, line)?;
-    origin.add_all(places, Direction::Undo, &mut todos)?;
-    Ok(todos)
+    origin.add_all(places, Direction::Undo, &mut undo_steps)?;
+    Ok(undo_steps)
 }
 
 /// Where the undos stand that a redo took back, the newest first.

@@ -7,7 +7,7 @@
 //! and comes back as a whole or not at all.
 
 use super::{
-    binding::kept,
+    binding::find_orphan,
     gather::refuse,
     group,
     may_revert,
@@ -127,7 +127,7 @@ fn open(
     revert: &ObjectUndo<'_>,
     directory: &RemovedDirectory,
 ) -> Result<Option<OrphanDirectory>, Refusal> {
-    let found = kept(revert.journal, directory.object, Some(directory.segment))?;
+    let found = find_orphan(revert.journal, directory.object, Some(directory.segment))?;
     let Some((_, lower)) = found else {
         return Ok(None);
     };

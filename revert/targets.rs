@@ -34,21 +34,21 @@ impl EncodedTargets<'_> {
 
 /// Places what the line that comes next has no room for, of ranges that ascend, on lines before it:
 /// whoever finds these without it passes them. The state's lock is held.
-pub(super) fn tell<'a>(
+pub(super) fn encode<'a>(
     journal: &Journal,
     subject: &LineSubject<'_>,
     state: &mut ObjectState,
     ranges: &'a [(u64, u64)],
 ) -> Result<EncodedTargets<'a>> {
     let lowest = ranges.first().map(|(lowest, _)| *lowest);
-    let mut told = EncodedTargets {
+    let mut encoded = EncodedTargets {
         ranges,
         further: None,
     };
     loop {
-        let (page, rest) = split_picks(told.ranges, MAX_PICKS);
+        let (page, rest) = split_picks(encoded.ranges, MAX_PICKS);
         if rest.is_empty() {
-            return Ok(told);
+            return Ok(encoded);
         }
         let args = OperationArgs {
             op: Op::Picked,
@@ -58,13 +58,13 @@ pub(super) fn tell<'a>(
         };
         let page = EncodedTargets {
             ranges: page,
-            ..told
+            ..encoded
         };
         let mut room = journal.reserve_lines(1)?;
         backup::place(subject, state, &mut room, &args, |draft| {
             page.describe(draft)
         })?;
-        told = EncodedTargets {
+        encoded = EncodedTargets {
             ranges: rest,
             further: lowest,
         };

@@ -59,17 +59,20 @@ impl GroupRevert<'_> {
         if self.request.no_redo {
             return self.apply_forward();
         }
-        let mut todos = self.steps().map_err(GroupRevertError::RolledBack)?.todos;
+        let mut undo_steps = self
+            .steps()
+            .map_err(GroupRevertError::RolledBack)?
+            .undo_steps;
         let (mut begun, mut done) = (0, 0);
         let mut unfinished = KVVec::new();
         let applied = self.apply_contents(&mut begun, &mut unfinished);
-        let applied = applied.and_then(|()| self.apply_names(&mut todos, &mut done));
+        let applied = applied.and_then(|()| self.apply_names(&mut undo_steps, &mut done));
         let applied = applied.and_then(|()| self.finish_contents(&unfinished));
-        let applied = applied.and_then(|()| self.sync(&todos));
+        let applied = applied.and_then(|()| self.sync(&undo_steps));
         let Err(refusal) = applied else {
-            return Ok(todos);
+            return Ok(undo_steps);
         };
-        match self.roll_back(todos.get_mut(..done).unwrap_or_default(), begun) {
+        match self.roll_back(undo_steps.get_mut(..done).unwrap_or_default(), begun) {
             Ok(()) => Err(GroupRevertError::RolledBack(refusal)),
             Err(_) => Err(GroupRevertError::Incomplete(refusal)),
         }
@@ -79,13 +82,16 @@ impl GroupRevert<'_> {
     /// without, then content, of which there is only one way.
     #[inline(never)]
     fn apply_forward(&self) -> Result<KVVec<UndoStep>, GroupRevertError> {
-        let mut todos = self.steps().map_err(GroupRevertError::RolledBack)?.todos;
+        let mut undo_steps = self
+            .steps()
+            .map_err(GroupRevertError::RolledBack)?
+            .undo_steps;
         let mut done = 0;
         let mut attributes = KVVec::new();
         let prepared = self.put_attributes(&mut attributes);
-        let prepared = prepared.and_then(|()| self.apply_names(&mut todos, &mut done));
+        let prepared = prepared.and_then(|()| self.apply_names(&mut undo_steps, &mut done));
         if let Err(refusal) = prepared {
-            let names = self.roll_back(todos.get_mut(..done).unwrap_or_default(), 0);
+            let names = self.roll_back(undo_steps.get_mut(..done).unwrap_or_default(), 0);
             return match names.and_then(|()| self.put_attributes_back(&attributes)) {
                 Ok(()) => Err(GroupRevertError::RolledBack(refusal)),
                 Err(_) => Err(GroupRevertError::Incomplete(refusal)),
@@ -95,12 +101,12 @@ impl GroupRevert<'_> {
             let mut unfinished = KVVec::new();
             self.apply_contents(&mut 0, &mut unfinished)?;
             self.finish_contents(&unfinished)?;
-            self.sync(&todos)
+            self.sync(&undo_steps)
         };
         finish()
             .or_else(|_: Refusal| finish())
             .map_err(GroupRevertError::Incomplete)?;
-        Ok(todos)
+        Ok(undo_steps)
     }
 
     /// Puts attributes back, since the caller may not be allowed to: then nothing else was changed. Adds
@@ -277,28 +283,28 @@ impl GroupRevert<'_> {
 
     /// How many bytes the objects take that lose their last names.
     #[inline(never)]
-    pub(super) fn bytes_to_keep(&self, todos: &[UndoStep]) -> Outcome<u64> {
+    pub(super) fn bytes_to_keep(&self, undo_steps: &[UndoStep]) -> Outcome<u64> {
         let ground = &self.ground;
         let mut lines = Lines::new(ground.journal)?;
         let mut dirs = DirectoryCache::new(ground, self.room());
         let mut bytes = 0u64;
-        for todo in todos {
-            let object = self.members.get(todo.directory).ok_or(EUCLEAN)?.object;
-            bytes = bytes.saturating_add(dirs.bytes_to_keep(object, &mut lines, todo)?);
+        for undo_step in undo_steps {
+            let object = self.members.get(undo_step.directory).ok_or(EUCLEAN)?.object;
+            bytes = bytes.saturating_add(dirs.bytes_to_keep(object, &mut lines, undo_step)?);
         }
         Ok(bytes)
     }
 
     /// `done` counts the steps.
     #[inline(never)]
-    fn apply_names(&self, todos: &mut [UndoStep], done: &mut usize) -> Outcome {
+    fn apply_names(&self, undo_steps: &mut [UndoStep], done: &mut usize) -> Outcome {
         let ground = &self.ground;
         let mut lines = Lines::new(ground.journal)?;
         let mut dirs = DirectoryCache::new(ground, self.room());
-        for todo in todos {
-            let object = self.members.get(todo.directory).ok_or(EUCLEAN)?.object;
-            let seq = todo.seq;
-            dirs.perform(object, &mut lines, todo, StepAction::Perform)
+        for undo_step in undo_steps {
+            let object = self.members.get(undo_step.directory).ok_or(EUCLEAN)?.object;
+            let seq = undo_step.seq;
+            dirs.perform(object, &mut lines, undo_step, StepAction::Perform)
                 .map_err(|refusal| Refusal { seq, ..refusal })?;
             *done = done.saturating_add(1);
         }
@@ -317,9 +323,9 @@ impl GroupRevert<'_> {
                 let _ = ground.unprotect(member.object, at)?;
             }
         }
-        for todo in done.iter_mut().rev() {
-            let object = self.members.get(todo.directory).ok_or(EUCLEAN)?.object;
-            dirs.perform(object, &mut lines, todo, StepAction::Rollback)?;
+        for undo_step in done.iter_mut().rev() {
+            let object = self.members.get(undo_step.directory).ok_or(EUCLEAN)?.object;
+            dirs.perform(object, &mut lines, undo_step, StepAction::Rollback)?;
         }
         for member in self.members.iter().take(begun) {
             if let (false, Some((at, _))) =
@@ -527,11 +533,11 @@ impl<'a> DirectoryCache<'a> {
         &mut self,
         object: ObjectId,
         lines: &mut Lines<'_>,
-        todo: &UndoStep,
+        undo_step: &UndoStep,
     ) -> Outcome<u64> {
         let dir = self.open(object)?;
         let bytes = (dir.names(self.ground, None, self.room, StepAction::Rollback))
-            .bytes_to_keep(lines, todo)?;
+            .bytes_to_keep(lines, undo_step)?;
         self.last = Some(dir);
         Ok(bytes)
     }
@@ -546,12 +552,12 @@ impl<'a> DirectoryCache<'a> {
         &mut self,
         object: ObjectId,
         lines: &mut Lines<'_>,
-        todo: &UndoStep,
+        undo_step: &UndoStep,
         progress: &mut Progress,
     ) -> Outcome {
         let dir = self.open(object)?;
         dir.names(self.ground, None, self.room, StepAction::Rollback)
-            .count_progress(lines, todo, progress)?;
+            .count_progress(lines, undo_step, progress)?;
         self.last = Some(dir);
         Ok(())
     }
@@ -561,12 +567,12 @@ impl<'a> DirectoryCache<'a> {
         &mut self,
         object: ObjectId,
         lines: &mut Lines<'_>,
-        todo: &UndoStep,
+        undo_step: &UndoStep,
     ) -> Outcome {
         let dir = self.open(object)?;
-        let step = lines.step(todo)?;
+        let step = lines.step(undo_step)?;
         dir.names(self.ground, None, self.room, StepAction::Rollback)
-            .resync(&step, todo.way)?;
+            .resync(&step, undo_step.direction)?;
         self.last = Some(dir);
         Ok(())
     }
@@ -576,7 +582,7 @@ impl<'a> DirectoryCache<'a> {
         &mut self,
         object: ObjectId,
         lines: &mut Lines<'_>,
-        todo: &mut UndoStep,
+        undo_step: &mut UndoStep,
         turn: StepAction,
     ) -> Outcome {
         let (ground, room) = (self.ground, self.room);
@@ -584,7 +590,7 @@ impl<'a> DirectoryCache<'a> {
         let mut buf = [[0; NAME]; 2];
         let [first, second] = &mut buf;
         let (mut from, mut to): (&[u8], &[u8]) = (&[], &[]);
-        let beside = match lines.step(todo)? {
+        let beside = match lines.step(undo_step)? {
             NameStep::Restore {
                 parent: Some(parent),
                 ..
@@ -612,32 +618,37 @@ impl<'a> DirectoryCache<'a> {
             }
             _ => OtherDirectory::Nothing,
         };
-        let way = match turn {
-            StepAction::Perform => todo.way,
-            StepAction::Rollback => todo.way.inverted(),
+        let direction = match turn {
+            StepAction::Perform => undo_step.direction,
+            StepAction::Rollback => undo_step.direction.inverted(),
         };
-        let act = |names: &NamesRevert<'_>, lines: &mut Lines<'_>, todo: &mut UndoStep| match turn {
-            StepAction::Perform => names.perform_one(lines, todo),
-            StepAction::Rollback => names.undo_one(lines, todo),
-        };
+        let act =
+            |names: &NamesRevert<'_>, lines: &mut Lines<'_>, undo_step: &mut UndoStep| match turn {
+                StepAction::Perform => names.perform_one(lines, undo_step),
+                StepAction::Rollback => names.undo_one(lines, undo_step),
+            };
         // What the caller may was asked before the first step: what is taken back of attributes may have
         // changed that by now.
         match beside {
             OtherDirectory::Nothing => {
                 let _lock = dir.opened.inode.lock_as_parent_unless_held();
-                act(&dir.names(ground, None, room, turn), lines, todo)?;
+                act(&dir.names(ground, None, room, turn), lines, undo_step)?;
             }
             OtherDirectory::Instead(lower) => {
                 let other = other(ground, lower)?;
                 let _lock = other.opened.inode.lock_as_parent_unless_held();
                 let there = other.names(ground, None, room, turn);
-                act(&dir.names(ground, Some(&there), room, turn), lines, todo)?;
+                act(
+                    &dir.names(ground, Some(&there), room, turn),
+                    lines,
+                    undo_step,
+                )?;
                 other.opened.inode.refresh();
             }
             OtherDirectory::Across { lower, flags } => {
                 let other = other(ground, lower)?;
                 let (here, there) = (dir.end(), other.end());
-                let (source, target) = match way {
+                let (source, target) = match direction {
                     Direction::Undo => ((there, from), (here, to)),
                     Direction::Redo => ((here, to), (there, from)),
                 };
@@ -655,7 +666,11 @@ impl<'a> DirectoryCache<'a> {
                     )
                 });
                 let there = other.names(ground, None, room, turn);
-                act(&dir.names(ground, Some(&there), room, turn), lines, todo)?;
+                act(
+                    &dir.names(ground, Some(&there), room, turn),
+                    lines,
+                    undo_step,
+                )?;
                 other.opened.inode.refresh();
             }
         }

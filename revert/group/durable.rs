@@ -11,7 +11,7 @@ use crate::{
         plan::NameStep, //
     },
     revert::{
-        binding::kept,
+        binding::find_orphan,
         names::directory,
         steps::{Direction, Lines, UndoStep},
     },
@@ -46,11 +46,11 @@ impl GroupRevert<'_> {
     #[inline(never)]
     pub(super) fn sync_before(&self) -> Outcome {
         self.ground.journal.flush_killable(true)?;
-        let todos = self.steps()?.todos;
-        if self.members.len().saturating_add(todos.len()) > FEW {
+        let undo_steps = self.steps()?.undo_steps;
+        if self.members.len().saturating_add(undo_steps.len()) > FEW {
             return Ok(self.below().sync()?);
         }
-        self.sync_returning(&todos)?;
+        self.sync_returning(&undo_steps)?;
         for member in &self.members {
             self.ground.breathe()?;
             // One that has gone meanwhile is found out about when all are looked at again.
@@ -64,17 +64,17 @@ impl GroupRevert<'_> {
 
     /// Makes objects durable whose names come back. One that cannot be is as durable as it was when its name
     /// went: no reason to refuse.
-    fn sync_returning(&self, todos: &[UndoStep]) -> Outcome {
+    fn sync_returning(&self, undo_steps: &[UndoStep]) -> Outcome {
         let journal = self.ground.journal;
         let mut lines = Lines::new(journal)?;
-        for todo in todos {
+        for undo_step in undo_steps {
             self.ground.breathe()?;
-            let (object, segment) = match (lines.step(todo)?, todo.way) {
+            let (object, segment) = match (lines.step(undo_step)?, undo_step.direction) {
                 (NameStep::Restore { victim, .. }, Direction::Undo) => (victim.object, victim.kept),
                 (NameStep::Remove { node, .. }, Direction::Redo) => (node, None),
                 _ => continue,
             };
-            if let Some((_, lower)) = kept(journal, object, segment)? {
+            if let Some((_, lower)) = find_orphan(journal, object, segment)? {
                 let _ = self.sync_lower(&lower);
             }
         }
@@ -96,7 +96,7 @@ impl GroupRevert<'_> {
     /// Makes durable what was done to the objects, and to the names of directories. A name goes from one
     /// directory to another in one transaction of the lower filesystem, kept/ among these.
     #[inline(never)]
-    pub(super) fn sync(&self, todos: &[UndoStep]) -> Outcome {
+    pub(super) fn sync(&self, undo_steps: &[UndoStep]) -> Outcome {
         if self.is_large() {
             return Ok(self.below().sync()?);
         }
@@ -105,8 +105,8 @@ impl GroupRevert<'_> {
             objects: RBTree::new(),
         };
         let mut lines = Lines::new(self.ground.journal)?;
-        for todo in todos {
-            if let Some(parent) = lines.step(todo)?.other_directory() {
+        for undo_step in undo_steps {
+            if let Some(parent) = lines.step(undo_step)?.other_directory() {
                 let lower = directory(self.ground.mount, &parent)?;
                 synced.sync_at(parent.object, &lower)?;
             }

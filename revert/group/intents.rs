@@ -57,7 +57,8 @@ impl GroupRevert<'_> {
                 open: None,
             };
             let (is_newest, picks) = (taken.is_newest, &taken.picks);
-            let entry = entry.telling(ground.journal, &subject, &mut state, is_newest, picks)?;
+            let entry =
+                entry.with_targets(ground.journal, &subject, &mut state, is_newest, picks)?;
             let mut room = ground.journal.reserve_lines_killable(1)?;
             let undo = names::undo_of(self.room());
             names::state_intent(&subject, &mut state, &taken, &mut room, (entry, undo))?
@@ -74,7 +75,7 @@ impl GroupRevert<'_> {
                 false if member.is_untouched => Saved::Nothing,
                 false => content.capture(&plan)?,
             };
-            let entry = content.telling(&mut state, &plan, entry)?;
+            let entry = content.with_targets(&mut state, &plan, entry)?;
             let mut room = ground.journal.reserve_lines_killable(1)?;
             content.state_intent(&mut state, &mut room, &plan, &saved, entry)?
         };

@@ -113,14 +113,14 @@ impl<'j> ChainSearch<'j> {
 #[derive(Clone, Copy)]
 struct OrderedChange {
     at: Pos,
-    way: Direction,
+    direction: Direction,
     directory: usize,
     cause: u64,
 }
 
 /// How names are put back.
 pub(super) struct OrderedSteps {
-    pub(super) todos: KVVec<UndoStep>,
+    pub(super) undo_steps: KVVec<UndoStep>,
     /// The oldest segment that is read to find these steps; `u64::MAX`: none is. It may be older than the
     /// steps' own lines: one that is read may come to nothing. The steps are found again when they are
     /// performed, and by the mount behind a crash.
@@ -139,7 +139,7 @@ pub(super) fn steps(
         oldest = oldest.min(add(journal, place, first, &mut all)?);
     }
     sort(&mut all, OrderedChange::is_before);
-    let mut todos = KVVec::with_capacity(all.len(), GFP_KERNEL_ACCOUNT)?;
+    let mut undo_steps = KVVec::with_capacity(all.len(), GFP_KERNEL_ACCOUNT)?;
     let mut lines = Lines::new(journal)?;
     for changed in &all {
         let origin = StepOrigin {
@@ -150,19 +150,19 @@ pub(super) fn steps(
         origin.push(
             &lines.read(changed.at)?,
             changed.at,
-            changed.way,
-            &mut todos,
+            changed.direction,
+            &mut undo_steps,
         )?;
     }
-    Ok(OrderedSteps { todos, oldest })
+    Ok(OrderedSteps { undo_steps, oldest })
 }
 
 impl OrderedChange {
     fn is_before(&self, other: &Self) -> bool {
-        match (self.way, other.way) {
+        match (self.direction, other.direction) {
             (Direction::Undo, Direction::Undo) => self.at > other.at,
             (Direction::Redo, Direction::Redo) => self.at < other.at,
-            (way, _) => way == Direction::Undo,
+            (direction, _) => direction == Direction::Undo,
         }
     }
 }
@@ -188,7 +188,7 @@ fn add(
                 if is_on_names(line) && (place.takes)(line.seq) {
                     left = left.saturating_sub(1);
                 }
-                let way = match turn.change {
+                let direction = match turn.change {
                     Change::Goes => Direction::Undo,
                     Change::Comes => Direction::Redo,
                     _ => continue,
@@ -202,7 +202,7 @@ fn add(
                 }
                 let changed = OrderedChange {
                     at: *at,
-                    way,
+                    direction,
                     directory,
                     cause,
                 };

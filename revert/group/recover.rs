@@ -74,8 +74,8 @@ pub(in crate::revert) fn withdraw(
         }
     }
     if is_last {
-        let mut todos = steps(journal, group, &names)?;
-        put_right(&ground, group, &mut todos, is_forward)?;
+        let mut undo_steps = steps(journal, group, &names)?;
+        put_right(&ground, group, &mut undo_steps, is_forward)?;
     }
     for (_, member) in there() {
         if !is_on_names(&lines.read(member.at)?) && !newest.went_on(member)? {
@@ -160,42 +160,42 @@ fn steps(
         };
         places.push(place, GFP_KERNEL)?;
     }
-    Ok(order::steps(journal, &places, first)?.todos)
+    Ok(order::steps(journal, &places, first)?.undo_steps)
 }
 
 /// Undoes the steps that were done, or does those that are left (`is_forward`).
 fn put_right(
     ground: &RevertContext<'_>,
     group: &[Unfinished],
-    todos: &mut [UndoStep],
+    undo_steps: &mut [UndoStep],
     is_forward: bool,
 ) -> Outcome {
     let mut lines = Lines::new(ground.journal)?;
     let mut dirs = DirectoryCache::new(ground, Room::Discard);
     let mut progress = Progress::default();
-    for todo in todos.iter() {
-        let object = group.get(todo.directory).ok_or(EUCLEAN)?.object;
-        dirs.count(object, &mut lines, todo, &mut progress)?;
+    for undo_step in undo_steps.iter() {
+        let object = group.get(undo_step.directory).ok_or(EUCLEAN)?.object;
+        dirs.count(object, &mut lines, undo_step, &mut progress)?;
     }
-    let count = progress.done().min(todos.len());
-    let (done, left) = todos.split_at_mut_checked(count).ok_or(EUCLEAN)?;
-    for todo in done.iter() {
-        let object = group.get(todo.directory).ok_or(EUCLEAN)?.object;
-        dirs.resync(object, &mut lines, todo)?;
+    let count = progress.done().min(undo_steps.len());
+    let (done, left) = undo_steps.split_at_mut_checked(count).ok_or(EUCLEAN)?;
+    for undo_step in done.iter() {
+        let object = group.get(undo_step.directory).ok_or(EUCLEAN)?.object;
+        dirs.resync(object, &mut lines, undo_step)?;
     }
     if is_forward {
-        for todo in left {
-            let object = group.get(todo.directory).ok_or(EUCLEAN)?.object;
-            dirs.perform(object, &mut lines, todo, StepAction::Perform)?;
+        for undo_step in left {
+            let object = group.get(undo_step.directory).ok_or(EUCLEAN)?.object;
+            dirs.perform(object, &mut lines, undo_step, StepAction::Perform)?;
         }
         return Ok(());
     }
-    for todo in done.iter_mut().rev() {
-        let object = group.get(todo.directory).ok_or(EUCLEAN)?.object;
+    for undo_step in done.iter_mut().rev() {
+        let object = group.get(undo_step.directory).ok_or(EUCLEAN)?.object;
         // A line that was dropped is another matter.
-        lines.step(todo)?;
-        match dirs.perform(object, &mut lines, todo, StepAction::Rollback) {
-            Err(refusal) if is_missing(&refusal, todo.way) => {}
+        lines.step(undo_step)?;
+        match dirs.perform(object, &mut lines, undo_step, StepAction::Rollback) {
+            Err(refusal) if is_missing(&refusal, undo_step.direction) => {}
             undone => undone?,
         }
     }
@@ -203,11 +203,11 @@ fn put_right(
 }
 
 /// Whether a step cannot be undone since what it had taken a name from is not kept any more.
-fn is_missing(refusal: &Refusal, way: Direction) -> bool {
+fn is_missing(refusal: &Refusal, direction: Direction) -> bool {
     match refusal.reason {
         Reason::Gone => true,
         // It was to have its name again already.
-        Reason::Trimmed | Reason::Lost => way == Direction::Redo,
+        Reason::Trimmed | Reason::Lost => direction == Direction::Redo,
         _ => false,
     }
 }

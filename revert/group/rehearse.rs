@@ -92,12 +92,12 @@ impl GroupRevert<'_> {
     /// Rehearses all steps on names; what is in the way of one is told to `objections`.
     #[inline(never)]
     pub(super) fn rehearse(&self, objections: ConflictSink<'_>) -> Outcome<RehearsalResult> {
-        let todos = match self.steps() {
+        let undo_steps = match self.steps() {
             Err(refusal) if refusal.seq != 0 => {
                 objections(refusal.seq, refusal)?;
                 return Ok(RehearsalResult::default());
             }
-            steps => steps?.todos,
+            steps => steps?.undo_steps,
         };
         let mut rehearsal = StepRehearsal {
             group: self,
@@ -109,14 +109,14 @@ impl GroupRevert<'_> {
             moves_directories: false,
         };
         let mut lines = Lines::new(self.ground.journal)?;
-        for todo in &todos {
+        for undo_step in &undo_steps {
             self.ground.breathe()?;
-            if let Err(refusal) = rehearsal.step(&mut lines, todo) {
+            if let Err(refusal) = rehearsal.step(&mut lines, undo_step) {
                 // Later steps would be refused for what this one has not done.
                 for staying in &rehearsal.staying {
                     objections(staying.seq, Refusal::new(Reason::NotEmpty, staying.in_way))?;
                 }
-                objections(todo.seq, refusal)?;
+                objections(undo_step.seq, refusal)?;
                 return Ok(RehearsalResult::default());
             }
         }
@@ -151,15 +151,15 @@ fn protected() -> Refusal {
 
 impl<'a> StepRehearsal<'a> {
     #[inline(never)]
-    fn step(&mut self, lines: &mut Lines<'_>, todo: &UndoStep) -> Outcome {
-        let made = self.is_made_here(lines, todo)?;
-        let object = self.group.member_object(todo.directory)?;
+    fn step(&mut self, lines: &mut Lines<'_>, undo_step: &UndoStep) -> Outcome {
+        let made = self.is_made_here(lines, undo_step)?;
+        let object = self.group.member_object(undo_step.directory)?;
         let dir = self.dirs.open(object)?;
         self.may_change_names(&dir)?;
         let mut buf = [[0; NAME]; 2];
         let [first, second] = &mut buf;
-        let is_back = todo.way == Direction::Undo;
-        match lines.step(todo)? {
+        let is_back = undo_step.direction == Direction::Undo;
+        match lines.step(undo_step)? {
             NameStep::Remove { name, node } => {
                 let name = decode(name, first)?;
                 if is_back {
@@ -221,9 +221,11 @@ impl<'a> StepRehearsal<'a> {
 
     /// The number of the chosen operation, if the step takes back that it made a directory.
     #[inline(never)]
-    fn is_made_here(&self, lines: &mut Lines<'_>, todo: &UndoStep) -> Outcome<Option<u64>> {
-        let line = lines.read(todo.at)?;
-        let is_it = todo.way == Direction::Undo && line.op == Op::Mkdir && line.seq == todo.seq;
+    fn is_made_here(&self, lines: &mut Lines<'_>, undo_step: &UndoStep) -> Outcome<Option<u64>> {
+        let line = lines.read(undo_step.at)?;
+        let is_it = undo_step.direction == Direction::Undo
+            && line.op == Op::Mkdir
+            && line.seq == undo_step.seq;
         Ok(is_it.then_some(line.seq))
     }
 
@@ -477,7 +479,7 @@ impl<'a> StepRehearsal<'a> {
             ReturningObject::Victim(victim) => victim.kept,
             ReturningObject::Recorded(_) => None,
         };
-        binding::kept(self.group.ground.journal, what.object(), segment)
+        binding::find_orphan(self.group.ground.journal, what.object(), segment)
     }
 
     /// One of an object's other names.
@@ -489,8 +491,9 @@ impl<'a> StepRehearsal<'a> {
                 binding::named_victim(ground.sb, ground.journal, victim, dir.lower())
             }
             ReturningObject::Recorded(object) => {
-                let told: ObjectLookup = binding::told(ground.sb, ground.journal, *object)?;
-                told.there()
+                let found: ObjectLookup =
+                    binding::find_recorded(ground.sb, ground.journal, *object)?;
+                found.into_lower()
             }
         }
     }

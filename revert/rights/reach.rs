@@ -51,7 +51,7 @@ impl CallerRights<'_> {
         if self.reaches_by_names(inode)? {
             return Ok(true);
         }
-        if let Some(parent) = self.kept_in(inode.id())? {
+        if let Some(parent) = self.orphan_of(inode.id())? {
             return self.reaches_directory(&parent, false);
         }
         let parent = match exact || !self.is_whole() {
@@ -59,7 +59,7 @@ impl CallerRights<'_> {
                 let name = locate::name_by_lines(self.mount, self.journal, inode)?;
                 name.map(|name| name.held_parent())
             }
-            false => self.told_in(inode.id())?,
+            false => self.recorded_in(inode.id())?,
         };
         match parent {
             Some(parent) => self.reaches_directory(&parent, false),
@@ -141,7 +141,7 @@ impl CallerRights<'_> {
                 continue;
             }
             // It has been removed, or something above it has.
-            let Some(parent) = self.leave_kept(&mut path)? else {
+            let Some(parent) = self.leave_orphans(&mut path)? else {
                 return Ok(None);
             };
             here = parent;
@@ -151,13 +151,13 @@ impl CallerRights<'_> {
 
     /// Takes the history's own directories off a path; answers the directory that its last one was in.
     #[inline(never)]
-    fn leave_kept(&self, path: &mut KVVec<ARef<Dentry>>) -> Result<Option<ARef<Dentry>>> {
+    fn leave_orphans(&self, path: &mut KVVec<ARef<Dentry>>) -> Result<Option<ARef<Dentry>>> {
         let Some(left) = path.len().checked_sub(ABOVE_KEPT) else {
             return Ok(None);
         };
         path.truncate(left);
         match path.last().and_then(|last| last.inode()) {
-            Some(inode) => self.kept_in(inode.id()),
+            Some(inode) => self.orphan_of(inode.id()),
             None => Ok(None),
         }
     }
@@ -176,7 +176,7 @@ impl CallerRights<'_> {
 
     /// The directory that a removed object was in. `None`: it is not kept.
     #[inline(never)]
-    fn kept_in(&self, object: ObjectId) -> Result<Option<ARef<Dentry>>> {
+    fn orphan_of(&self, object: ObjectId) -> Result<Option<ARef<Dentry>>> {
         let entry: EntryName = match self.journal.find_kept(object) {
             Err(e) if e == ENODATA => return Ok(None),
             found => found?.1,
@@ -190,7 +190,7 @@ impl CallerRights<'_> {
 
     /// The directory that an object has a name in, as its newest line that tells of it says.
     #[inline(never)]
-    fn told_in(&self, object: ObjectId) -> Result<Option<ARef<Dentry>>> {
+    fn recorded_in(&self, object: ObjectId) -> Result<Option<ARef<Dentry>>> {
         let mut lines = Lines::new(self.journal)?;
         let mut next = self.journal.last_line(object)?;
         while let Some(at) = next {
@@ -199,7 +199,7 @@ impl CallerRights<'_> {
                 line => line?,
             };
             if let Some(handle) = line.inside {
-                return locate::told_directory(self.mount, handle);
+                return locate::recorded_directory(self.mount, handle);
             }
             if line.prev.is_some_and(|prev| prev >= at) {
                 return Err(EUCLEAN);
