@@ -467,7 +467,7 @@ impl ObjectUndo<'_> {
             lower: self.file.lower_name(),
             other,
             room: self.room(),
-            asking: self.asking(),
+            permission: self.permission(),
         };
         let steps = taken.steps(self.journal)?;
         if !taken.is_deep {
@@ -492,7 +492,7 @@ impl ObjectUndo<'_> {
     }
 
     /// Who is asked about steps on names.
-    fn asking(&self) -> Option<PermissionCheck<'_>> {
+    fn permission(&self) -> Option<PermissionCheck<'_>> {
         Some(PermissionCheck {
             file: self.file,
             rights: true,

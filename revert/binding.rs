@@ -107,8 +107,8 @@ impl NamesRevert<'_> {
     pub(super) fn remove(&self, name: &[u8], node: ObjectId) -> Outcome<UnlinkedObject> {
         let lower = self.bound(name, Some(node))?;
         let inode = self.own(&lower)?;
-        if let Some(asking) = self.asking {
-            asking.remove((self.dir, self.dentry), name, &inode)?;
+        if let Some(permission) = self.permission {
+            permission.remove((self.dir, self.dentry), name, &inode)?;
         }
         let _lock = inode.lock_unless_held();
         let cached = self.leaving(name);
@@ -224,10 +224,10 @@ impl NamesRevert<'_> {
     /// Whether the caller may give the object the name.
     #[inline(never)]
     fn ask_to_bind(&self, name: &[u8], inode: &OwnInode, lower: &Dentry, is_link: bool) -> Outcome {
-        match self.asking {
-            Some(asking) => {
+        match self.permission {
+            Some(permission) => {
                 let place = (self.journal, self.dentry);
-                asking.bind(place, name, (inode, lower), is_link)
+                permission.bind(place, name, (inode, lower), is_link)
             }
             None => Ok(()),
         }
@@ -271,9 +271,9 @@ impl NamesRevert<'_> {
         let lower = other.bound(from, Some(node))?;
         self.must_be_free(to)?;
         let inode = self.own(&lower)?;
-        if let Some(asking) = self.asking {
+        if let Some(permission) = self.permission {
             let (dirs, names) = ((other.dir, self.dir), (other.dentry, self.dentry));
-            asking.rename(dirs, names, (from, to), &inode, c::RENAME_NOREPLACE)?;
+            permission.rename(dirs, names, (from, to), &inode, c::RENAME_NOREPLACE)?;
         }
         let _lock = inode.lock_unless_held();
         backup::load(&inode)?;
@@ -318,11 +318,11 @@ impl NamesRevert<'_> {
         let second = other.bound(second_name, second_node)?;
         let inodes = [self.own(&first)?, self.own(&second)?];
         let [a, b] = &inodes;
-        if let Some(asking) = self.asking {
+        if let Some(permission) = self.permission {
             let (dirs, names) = ((self.dir, other.dir), (self.dentry, other.dentry));
             let back = ((other.dir, self.dir), (other.dentry, self.dentry));
-            asking.rename(dirs, names, (name, second_name), a, c::RENAME_EXCHANGE)?;
-            asking.rename(back.0, back.1, (second_name, name), b, c::RENAME_EXCHANGE)?;
+            permission.rename(dirs, names, (name, second_name), a, c::RENAME_EXCHANGE)?;
+            permission.rename(back.0, back.1, (second_name, name), b, c::RENAME_EXCHANGE)?;
         }
         let is_across = self.dir.id() != other.dir.id();
         let _locks = OwnInode::lock_exchanged(a, b, is_across);

@@ -86,7 +86,7 @@ pub(super) fn undo(revert: &ObjectUndo<'_>) -> Result<(), Refusal> {
         lower: &lower,
         other: None,
         room: revert.room(),
-        asking: revert.asking(),
+        permission: revert.permission(),
     };
     let result = revert.undo_names(&again, Some(&names));
     other.inode.refresh();

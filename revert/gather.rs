@@ -204,7 +204,7 @@ struct PlanBuilder<'a> {
     buf: KVVec<u8>,
     picking: Picking<PlanVec<(u64, u64)>>,
     standing: Standing<PlanVec<Kept>>,
-    standing_attributes: KVVec<(AttributeKey, u64)>,
+    live_attributes: KVVec<(AttributeKey, u64)>,
     reverts: KVVec<RetainedRevert>,
     taken: u64,
     newest: u64,
@@ -220,49 +220,49 @@ struct PlanBuilder<'a> {
     first_own: u64,
 }
 
-/// Plans to take operations of an object back that stand; where one cannot be, `objections` is told.
+/// Plans to take operations of an object back that stand; where one cannot be, `conflicts` is told.
 /// Every payload that is used has been read and verified. Under the object's lock.
 pub(super) fn plan(
     content: &ContentRevert<'_>,
     head: Option<Pos>,
     choice: TargetChoice<'_>,
     on_foreign: OnForeign,
-    objections: ConflictSink<'_>,
+    conflicts: ConflictSink<'_>,
 ) -> Result<ContentPlan, Refusal> {
     let (journal, inode) = (content.journal, content.inode);
     let mut chain = Chain::new(journal, inode.id(), head, on_foreign)?;
-    let mut gathering = PlanBuilder::new(content, choice)?;
-    while gathering.taken < choice.count() {
+    let mut builder = PlanBuilder::new(content, choice)?;
+    while builder.taken < choice.count() {
         if let (Err(killed), true) = (task::breathe(), content.is_killable) {
             return Err(killed.into());
         }
         let hides = chain.hides();
-        gathering.is_newest &= !hides;
-        let missing = choice.missing(gathering.taken);
+        builder.is_newest &= !hides;
+        let missing = choice.missing(builder.taken);
         // In place: a line is half a kilobyte.
         let link = chain.step_with(|seq| choice.fate(seq));
         let found = match &link {
             Err(e) => return Err((*e).into()),
-            Ok(ChainLink::End) => Err(Refusal::new(Reason::NothingLeft, gathering.newest)),
+            Ok(ChainLink::End) => Err(Refusal::new(Reason::NothingLeft, builder.newest)),
             Ok(ChainLink::Trimmed) => Err(Refusal::new(Reason::Trimmed, 0)),
             Ok(ChainLink::Line(line, _, _, Step::Stop(_))) => {
                 Err(Refusal::new(Reason::Foreign, line.seq))
             }
             Ok(ChainLink::Line(line, at, _, step)) => {
-                gathering.oldest_line = gathering.oldest_line.min(at.segment);
-                gathering.step(line, *step, objections).map(|()| true)
+                builder.oldest_line = builder.oldest_line.min(at.segment);
+                builder.step(line, *step, conflicts).map(|()| true)
             }
         };
         match found {
             Ok(_) => {}
             Err(refusal) if missing == 0 => return Err(refusal),
             Err(refusal) => {
-                objections(missing, refusal)?;
+                conflicts(missing, refusal)?;
                 break;
             }
         }
     }
-    gathering.finish(chain.hides(), content)
+    builder.finish(chain.hides(), content)
 }
 
 impl<'a> PlanBuilder<'a> {
@@ -279,7 +279,7 @@ impl<'a> PlanBuilder<'a> {
             buf,
             picking: Picking::new(PlanVec::new()),
             standing: Standing::new(PlanVec::new(), MOST_RANGES),
-            standing_attributes: KVVec::new(),
+            live_attributes: KVVec::new(),
             reverts: KVVec::new(),
             taken: 0,
             newest: 0,
@@ -298,22 +298,22 @@ impl<'a> PlanBuilder<'a> {
         &mut self,
         line: &Line<'_>,
         step: Step,
-        objections: ConflictSink<'_>,
+        conflicts: ConflictSink<'_>,
     ) -> Result<(), Refusal> {
         let is_taken = self.choice.takes(line.seq);
         match step {
-            Step::Take if is_taken => self.take(line, objections),
+            Step::Take if is_taken => self.take(line, conflicts),
             Step::Take => self.stays(line),
             Step::Barred => {
                 self.taken = self.taken.saturating_add(1);
-                objections(line.seq, Refusal::new(Reason::Conflict, 0))?;
+                conflicts(line.seq, Refusal::new(Reason::Conflict, 0))?;
                 self.stays(line)
             }
             _ => {
                 if let TargetChoice::These(..) = self.choice {
                     if is_taken {
                         // It was taken back already, or is no operation.
-                        objections(line.seq, Refusal::new(Reason::NothingLeft, 0))?;
+                        conflicts(line.seq, Refusal::new(Reason::NothingLeft, 0))?;
                         self.taken = self.taken.saturating_add(1);
                     }
                 }
@@ -327,16 +327,16 @@ impl<'a> PlanBuilder<'a> {
 
     /// An operation is taken back, if nothing is in the way.
     #[inline(never)]
-    fn take(&mut self, line: &Line<'_>, objections: ConflictSink<'_>) -> Result<(), Refusal> {
+    fn take(&mut self, line: &Line<'_>, conflicts: ConflictSink<'_>) -> Result<(), Refusal> {
         let seq = line.seq;
         self.taken = self.taken.saturating_add(1);
-        let result = match self.in_way(line)? {
+        let result = match self.blocker(line)? {
             _ if seq < self.first_own => Err(Refusal::new(Reason::NotOwner, 0)),
             Some(newer) => Err(Refusal::new(Reason::Conflict, newer)),
             None => self.add_inverse(line),
         };
         if let Err(refusal) = result {
-            objections(seq, refusal)?;
+            conflicts(seq, refusal)?;
             return self.stays(line);
         }
         self.picking.pick(seq).map_err(|e| e.refuse(seq))?;
@@ -366,9 +366,9 @@ impl<'a> PlanBuilder<'a> {
         self.standing.add(line).map_err(|e| e.refuse(line.seq))?;
         for attribute in attributes {
             // Of one attribute the newest operation is in the way.
-            let mut kept = self.standing_attributes.iter();
+            let mut kept = self.live_attributes.iter();
             if !kept.any(|(kept, _)| *kept == attribute) {
-                (self.standing_attributes).push((attribute, line.seq), GFP_KERNEL_ACCOUNT)?;
+                (self.live_attributes).push((attribute, line.seq), GFP_KERNEL_ACCOUNT)?;
             }
         }
         Ok(())
@@ -376,7 +376,7 @@ impl<'a> PlanBuilder<'a> {
 
     /// A revert that stays and took back, or did again, an operation that is older than `line` and touched
     /// what that did: what `line` replaced, and what was saved of it, is not what would be there now.
-    fn revert_in_way(&self, line: &Line<'_>) -> Result<Option<u64>, Refusal> {
+    fn blocking_revert(&self, line: &Line<'_>) -> Result<Option<u64>, Refusal> {
         if self.reverts.iter().all(|revert| revert.lowest >= line.seq) {
             return Ok(None);
         }
@@ -395,21 +395,21 @@ impl<'a> PlanBuilder<'a> {
     }
 
     /// The newest operation that stays and touched what `line` did.
-    fn in_way(&mut self, line: &Line<'_>) -> Result<Option<u64>, Refusal> {
+    fn blocker(&mut self, line: &Line<'_>) -> Result<Option<u64>, Refusal> {
         if self.is_newest {
             return Ok(None);
         }
         if let Some(seq) = self.standing.in_way(line) {
             return Ok(Some(seq));
         }
-        if let Some(seq) = self.revert_in_way(line)? {
+        if let Some(seq) = self.blocking_revert(line)? {
             return Ok(Some(seq));
         }
-        if self.standing_attributes.is_empty() {
+        if self.live_attributes.is_empty() {
             return Ok(None);
         }
         let touched = attributes_of(self.journal, line)?;
-        let mut standing = self.standing_attributes.iter();
+        let mut standing = self.live_attributes.iter();
         Ok(standing.find_map(|(kept, seq)| touched.contains(kept).then_some(*seq)))
     }
 
@@ -504,11 +504,11 @@ pub(super) fn redo(
     numbers: &[u64],
 ) -> Result<ContentPlan, Refusal> {
     let mut lines = Lines::new(content.journal)?;
-    let mut gathering = PlanBuilder::new(content, TargetChoice::These(numbers, &|_| true))?;
+    let mut builder = PlanBuilder::new(content, TargetChoice::These(numbers, &|_| true))?;
     for at in places {
-        gathering.take(&lines.read(*at)?, &mut refuse)?;
+        builder.take(&lines.read(*at)?, &mut refuse)?;
     }
-    gathering.finish(false, content)
+    builder.finish(false, content)
 }
 
 /// Reads a payload and compares its checksum.

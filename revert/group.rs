@@ -93,7 +93,7 @@ pub(crate) struct GroupSummary {
     /// The number of the first line.
     pub(crate) seq: u64,
     /// Operations that made directories which are not empty: they were left standing.
-    pub(crate) staying: KVVec<NonEmptyDirectory>,
+    pub(crate) non_empty: KVVec<NonEmptyDirectory>,
 }
 
 /// Where it happens.
@@ -166,7 +166,7 @@ struct GroupMember {
 }
 
 struct GroupRevert<'a> {
-    ground: RevertContext<'a>,
+    context: RevertContext<'a>,
     request: &'a GroupRequest,
     chosen: KVVec<ChosenOperation>,
     members: KVVec<GroupMember>,
@@ -182,7 +182,7 @@ struct GroupRevert<'a> {
     /// Objects with leases on them.
     leased: KVVec<ARef<OwnInode>>,
     /// Operations that are left standing after all, the newest first.
-    staying: KVVec<NonEmptyDirectory>,
+    non_empty: KVVec<NonEmptyDirectory>,
 }
 
 /// How an attempt went.
@@ -192,16 +192,16 @@ enum AttemptOutcome {
     Leased(KVVec<ARef<OwnInode>>),
 }
 
-/// Takes operations back, or looks whether that could be done. `objections` is told what is in the way;
+/// Takes operations back, or looks whether that could be done. `conflicts` is told what is in the way;
 /// then nothing was changed. Leases are broken and waited for first, as open(2) does: with nothing held.
 pub(crate) fn revert(
     file: &OwnFile,
     request: &GroupRequest,
-    objections: ConflictSink<'_>,
+    conflicts: ConflictSink<'_>,
 ) -> Outcome<GroupSummary> {
     for round in 0..=LEASE_ROUNDS {
         let is_last = round == LEASE_ROUNDS;
-        match attempt(file, request, is_last, &mut *objections)? {
+        match attempt(file, request, is_last, &mut *conflicts)? {
             AttemptOutcome::Done(done) => return Ok(done),
             AttemptOutcome::Leased(inodes) => break_leases(&inodes)?,
         }
@@ -214,7 +214,7 @@ fn attempt(
     file: &OwnFile,
     request: &GroupRequest,
     is_last: bool,
-    objections: ConflictSink<'_>,
+    conflicts: ConflictSink<'_>,
 ) -> Outcome<AttemptOutcome> {
     let sb = file.own_inode().superblock();
     let mount = sb.mount();
@@ -228,8 +228,7 @@ fn attempt(
         journal,
         phase: RevertPhase::Planning,
     };
-    let (mut inodes, mut renames) = match PlannedGroup::of(planning, request, is_last, objections)?
-    {
+    let (mut inodes, mut renames) = match PlannedGroup::of(planning, request, is_last, conflicts)? {
         PlanningOutcome::Leased(inodes) => return Ok(AttemptOutcome::Leased(inodes)),
         PlanningOutcome::Fits(planned) if request.dry_run || planned.group.members.is_empty() => {
             return Ok(AttemptOutcome::Done(planned.done));
@@ -246,7 +245,7 @@ fn attempt(
     };
     for _ in 0..ROUNDS {
         let excluded = ExclusionGuard::take(file, inodes, renames)?;
-        let planned = match PlannedGroup::of(checking, request, is_last, objections)? {
+        let planned = match PlannedGroup::of(checking, request, is_last, conflicts)? {
             PlanningOutcome::Leased(inodes) => return Ok(AttemptOutcome::Leased(inodes)),
             PlanningOutcome::Fits(planned) => planned,
         };
@@ -294,20 +293,20 @@ impl<'a> PlannedGroup<'a> {
     /// Looks at everything: rights, lines, names, room. Nothing is changed.
     #[inline(never)]
     fn of(
-        ground: RevertContext<'a>,
+        context: RevertContext<'a>,
         request: &'a GroupRequest,
         is_last: bool,
-        objections: ConflictSink<'_>,
+        conflicts: ConflictSink<'_>,
     ) -> Outcome<PlanningOutcome<'a>> {
-        let journal = ground.journal;
+        let journal = context.journal;
         let pin = journal.pin()?;
         let mut found = None;
-        let mut objections = |seq, refusal: Refusal| {
+        let mut conflicts = |seq, refusal: Refusal| {
             found.get_or_insert(Refusal { ..refusal });
-            objections(seq, refusal)
+            conflicts(seq, refusal)
         };
-        let mut group = GroupRevert::locate(ground, request, &mut objections)?;
-        let (done, needs) = group.plan_all(is_last, &mut objections)?;
+        let mut group = GroupRevert::locate(context, request, &mut conflicts)?;
+        let (done, needs) = group.plan_all(is_last, &mut conflicts)?;
         if let Some(refusal) = found {
             return Err(refusal);
         }
@@ -337,12 +336,12 @@ impl<'a> GroupRevert<'a> {
     /// Finds the objects that the operations are about.
     #[inline(never)]
     fn locate(
-        ground: RevertContext<'a>,
+        context: RevertContext<'a>,
         request: &'a GroupRequest,
-        objections: ConflictSink<'_>,
+        conflicts: ConflictSink<'_>,
     ) -> Outcome<Self> {
         let mut group = Self {
-            ground,
+            context,
             request,
             chosen: KVVec::with_capacity(request.operations.len(), GFP_KERNEL_ACCOUNT)?,
             members: KVVec::new(),
@@ -351,19 +350,19 @@ impl<'a> GroupRevert<'a> {
             patience: Patience::new(),
             claims: KVVec::new(),
             leased: KVVec::new(),
-            staying: KVVec::new(),
+            non_empty: KVVec::new(),
         };
-        let mut lines = Lines::new(ground.journal)?;
+        let mut lines = Lines::new(context.journal)?;
         let mut newer = u64::MAX;
         for operation in &request.operations {
-            ground.breathe()?;
+            context.breathe()?;
             if operation.seq >= newer {
                 return Err(EINVAL.into());
             }
             newer = operation.seq;
             match group.identify(&mut lines, operation) {
                 Ok(chosen) => group.chosen.push(chosen, GFP_KERNEL_ACCOUNT)?,
-                Err(refusal) => objections(operation.seq, refusal)?,
+                Err(refusal) => conflicts(operation.seq, refusal)?,
             }
         }
         sort(&mut group.chosen, |a, b| a.is_before(b, request.redo));
@@ -453,7 +452,7 @@ impl<'a> GroupRevert<'a> {
 
     /// Whether an operation that was chosen is left standing after all.
     fn stays(&self, seq: u64) -> bool {
-        let found = self.staying.binary_search_by(|one| seq.cmp(&one.seq));
+        let found = self.non_empty.binary_search_by(|one| seq.cmp(&one.seq));
         found.is_ok()
     }
 
@@ -486,7 +485,7 @@ impl<'a> GroupRevert<'a> {
             let is_created = !self.request.redo && created.binary_search(&member.object).is_ok();
             // With another name it would be seen.
             let is_untouched = is_created && {
-                let opened = self.ground.open(member.object)?;
+                let opened = self.context.open(member.object)?;
                 opened.inode.is_regular() && opened.inode.lower().links() <= 1
             };
             if !is_untouched {
@@ -501,7 +500,7 @@ impl<'a> GroupRevert<'a> {
     fn narrow(&self, pin: &Pin<'_>, needs: &choose::PlanNeeds, steps: &OrderedSteps) -> Outcome {
         let chosen = self.chosen.iter().map(|chosen| chosen.at.segment);
         let oldest = chosen.fold(needs.oldest, u64::min);
-        let (names, kept) = oldest_of(self.ground.journal, &steps.undo_steps)?;
+        let (names, kept) = oldest_of(self.context.journal, &steps.undo_steps)?;
         let floor = match self.request.no_redo {
             // The lines are read again when a crash comes.
             true => 0,
@@ -531,8 +530,8 @@ impl<'a> GroupRevert<'a> {
     /// States all intents, applies them, and says how that ended. Answers the first line's number.
     #[inline(never)]
     fn perform(&mut self, pin: &Pin<'_>) -> Outcome<u64> {
-        self.ground.phase = RevertPhase::Performing;
-        let begun = self.ground.journal.begin_intent()?;
+        self.context.phase = RevertPhase::Performing;
+        let begun = self.context.journal.begin_intent()?;
         let stated = self.state_intents(begun);
         let is_stated = stated.is_ok();
         let result = stated.and_then(|()| self.apply());
@@ -556,7 +555,7 @@ impl<'a> GroupRevert<'a> {
         self.refresh();
         let result = result.map(|undo_steps| {
             if self.request.no_redo {
-                discard(self.ground.mount, self.ground.journal, &undo_steps);
+                discard(self.context.mount, self.context.journal, &undo_steps);
             }
         });
         result
@@ -573,13 +572,13 @@ struct OpenedObject {
 
 impl<'a> RevertContext<'a> {
     /// What the request came through.
-    fn asked_through(&self) -> Outcome<&'a OwnFile> {
+    fn request_file(&self) -> Outcome<&'a OwnFile> {
         Ok(self.file.ok_or(EIO)?)
     }
 
     /// Asks for who made the request.
     fn caller(&self) -> Outcome<CallerRights<'a>> {
-        Ok(CallerRights::new(self.asked_through()?, self.journal))
+        Ok(CallerRights::new(self.request_file()?, self.journal))
     }
 }
 
@@ -619,14 +618,14 @@ impl RevertContext<'_> {
 
 impl OpenedObject {
     /// Its lower file, if it has content or names.
-    fn file(&self, ground: &RevertContext<'_>, to_change: bool) -> Outcome<Option<ARef<File>>> {
+    fn file(&self, context: &RevertContext<'_>, to_change: bool) -> Outcome<Option<ARef<File>>> {
         if !self.inode.is_regular() && !self.inode.is_directory() {
             return Ok(None);
         }
         let access = if to_change { c::O_RDWR } else { c::O_RDONLY };
         // Without waiting for leases on the lower file: objects may be locked.
         let access = access | c::O_LARGEFILE | c::O_NONBLOCK;
-        match File::open_kernel(ground.mount.lower(), &self.lower, access) {
+        match File::open_kernel(context.mount.lower(), &self.lower, access) {
             Err(e) if e == EPERM => Err(Refusal::new(Reason::NotWritable, 0)),
             Err(e) if e == EAGAIN => Err(Refusal::new(Reason::Leased, 0)),
             file => Ok(Some(file?)),
@@ -636,27 +635,27 @@ impl OpenedObject {
     /// As one whose content and attributes are taken back.
     fn content<'a>(
         &'a self,
-        ground: &RevertContext<'a>,
+        context: &RevertContext<'a>,
         file: Option<&'a File>,
         force: bool,
     ) -> ContentRevert<'a> {
         ContentRevert {
-            mount: ground.mount,
-            journal: ground.journal,
+            mount: context.mount,
+            journal: context.journal,
             inode: &self.inode,
             lower: &self.lower,
             file,
             open: None,
             force,
             resumed: None,
-            is_killable: ground.phase != RevertPhase::Performing,
+            is_killable: context.phase != RevertPhase::Performing,
         }
     }
 
     /// Sees to it that the object's chain is known: its inode may have left memory in between.
-    fn known(&self, ground: &RevertContext<'_>, state: &mut ObjectState) -> Result {
+    fn known(&self, context: &RevertContext<'_>, state: &mut ObjectState) -> Result {
         if !state.loaded {
-            crate::backup::load_unchecked(ground.journal, &self.inode, state)?;
+            crate::backup::load_unchecked(context.journal, &self.inode, state)?;
             state.half_done = false;
         }
         Ok(())

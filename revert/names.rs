@@ -55,7 +55,7 @@ pub(super) struct NamesRevert<'a> {
     /// What becomes of the objects that lose their last names.
     pub(super) room: Room,
     /// Who is asked about each step; `None`: it undoes one, or a mount recovers.
-    pub(super) asking: Option<PermissionCheck<'a>>,
+    pub(super) permission: Option<PermissionCheck<'a>>,
 }
 
 /// How names are left that could not be taken back.
@@ -237,7 +237,7 @@ impl NamesRevert<'_> {
             return Ok(());
         };
         let unasked = NamesRevert {
-            asking: None,
+            permission: None,
             ..*self
         };
         for undo_step in steps.iter().take(done).rev() {

@@ -344,7 +344,7 @@ fn finish_names(
         lower,
         other: None,
         room: Room::Discard,
-        asking: None,
+        permission: None,
     };
     names.finish(steps)
 }

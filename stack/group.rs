@@ -63,8 +63,8 @@ pub(super) fn revert(file: &OwnFile, argument: usize) -> Result<c_long> {
     };
     let result = group::revert(file, &asked, &mut tell);
     if let Ok(done) = &result {
-        for one in &done.staying {
-            let note = Refusal::new(Reason::NotEmpty, one.in_way);
+        for one in &done.non_empty {
+            let note = Refusal::new(Reason::NotEmpty, one.blocker);
             if conflicts.len() < most {
                 conflicts.push(conflict(one.seq, &note), GFP_KERNEL)?;
             }

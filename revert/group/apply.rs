@@ -113,21 +113,21 @@ impl GroupRevert<'_> {
     /// what they were.
     #[inline(never)]
     fn put_attributes(&self, before: &mut KVVec<(usize, KVVec<u8>)>) -> Outcome {
-        let ground = &self.ground;
+        let context = &self.context;
         for (index, member) in self.members.iter().enumerate() {
             if member.is_on_names {
                 continue;
             }
-            let opened = ground.open(member.object)?;
+            let opened = context.open(member.object)?;
             let mut state = opened.inode.object().state.lock();
             self.with_plan(&opened, member, &mut state, |state, _, _, records| {
                 if records.is_empty() {
                     return Ok(());
                 }
-                let (mount, lower) = (ground.mount.lower(), &*opened.lower);
+                let (mount, lower) = (context.mount.lower(), &*opened.lower);
                 let present = backup::gather_attributes(mount, lower, records)?;
                 before.push((index, present), GFP_KERNEL)?;
-                let put = ground.mount.with_reserve(|| {
+                let put = context.mount.with_reserve(|| {
                     attributes::unprotect(mount, lower, records)?;
                     attributes::put(mount, lower, records)
                 });
@@ -143,10 +143,10 @@ impl GroupRevert<'_> {
     fn put_attributes_back(&self, before: &[(usize, KVVec<u8>)]) -> Outcome {
         for (index, present) in before {
             let member = self.members.get(*index).ok_or(EUCLEAN)?;
-            let opened = self.ground.open(member.object)?;
+            let opened = self.context.open(member.object)?;
             let mut state = opened.inode.object().state.lock();
-            opened.known(&self.ground, &mut state)?;
-            let content = opened.content(&self.ground, None, true);
+            opened.known(&self.context, &mut state)?;
+            let content = opened.content(&self.context, None, true);
             let put = content.target(false).put_back(present);
             opened.inode.refresh();
             backup::note_change(&mut state, &opened.inode);
@@ -175,14 +175,14 @@ impl GroupRevert<'_> {
             let place = DirectoryTargets {
                 directory,
                 object: member.object,
-                head: self.ground.journal.last_line(member.object)?,
+                head: self.context.journal.last_line(member.object)?,
                 takes: &takes,
                 count: self.of(member).len() as u64,
                 jump: None,
             };
             places.push(place, GFP_KERNEL)?;
         }
-        order::steps(self.ground.journal, &places, self.first_number())
+        order::steps(self.context.journal, &places, self.first_number())
     }
 
     /// `begun` counts the members that were looked at; those in `unfinished` have a last step behind all
@@ -204,8 +204,8 @@ impl GroupRevert<'_> {
         if member.is_untouched {
             return Ok(false);
         }
-        let ground = &self.ground;
-        let opened = ground.open(member.object)?;
+        let context = &self.context;
+        let opened = context.open(member.object)?;
         let mut changed = Changed::default();
         let mut state = opened.inode.object().state.lock();
         let applied = self.with_plan(
@@ -216,9 +216,9 @@ impl GroupRevert<'_> {
                 let to_change = content.has_content(plan)?;
                 changed = content.changed_by(plan)?;
                 // Before it is opened.
-                attributes::unprotect(ground.mount.lower(), &opened.lower, records)?;
-                let file = opened.file(ground, to_change)?;
-                let content = opened.content(ground, file.as_deref(), self.request.force);
+                attributes::unprotect(context.mount.lower(), &opened.lower, records)?;
+                let file = opened.file(context, to_change)?;
+                let content = opened.content(context, file.as_deref(), self.request.force);
                 let target = content.target(false);
                 let mut touched = false;
                 let applied = target.apply(&plan.pieces, &plan.outcome, records, &mut touched);
@@ -232,7 +232,7 @@ impl GroupRevert<'_> {
         );
         drop(state);
         // At once, since a reader may see it from now on.
-        (opened.inode).changed_below(&opened.lower, ground.file, changed);
+        (opened.inode).changed_below(&opened.lower, context.file, changed);
         applied
     }
 
@@ -245,13 +245,13 @@ impl GroupRevert<'_> {
         state: &mut ObjectState,
         go: impl FnOnce(&mut ObjectState, &ContentRevert<'_>, &ContentPlan, Records<'_>) -> Outcome<T>,
     ) -> Outcome<T> {
-        let ground = &self.ground;
-        opened.known(ground, state)?;
-        let mut lines = Lines::new(ground.journal)?;
+        let context = &self.context;
+        opened.known(context, state)?;
+        let mut lines = Lines::new(context.journal)?;
         let (at, _) = member.intent.ok_or(EIO)?;
         let head = lines.read(at)?.prev;
-        let reader = opened.file(ground, false)?;
-        let content = opened.content(ground, reader.as_deref(), self.request.force);
+        let reader = opened.file(context, false)?;
+        let content = opened.content(context, reader.as_deref(), self.request.force);
         let plan = self.plan(&content, member, head, self.on_foreign(), &mut refuse)?;
         let records = Records::new(&plan.attributes).map_err(|_| EUCLEAN)?;
         go(state, &content, &plan, records)
@@ -266,8 +266,8 @@ impl GroupRevert<'_> {
 
     #[inline(never)]
     fn finish_content(&self, member: &GroupMember) -> Outcome {
-        let ground = &self.ground;
-        let opened = match ground.open(member.object) {
+        let context = &self.context;
+        let opened = match context.open(member.object) {
             // With its name.
             Err(refusal) if refusal.reason == Reason::Gone => return Ok(()),
             opened => opened?,
@@ -284,9 +284,9 @@ impl GroupRevert<'_> {
     /// How many bytes the objects take that lose their last names.
     #[inline(never)]
     pub(super) fn bytes_to_keep(&self, undo_steps: &[UndoStep]) -> Outcome<u64> {
-        let ground = &self.ground;
-        let mut lines = Lines::new(ground.journal)?;
-        let mut dirs = DirectoryCache::new(ground, self.room());
+        let context = &self.context;
+        let mut lines = Lines::new(context.journal)?;
+        let mut dirs = DirectoryCache::new(context, self.room());
         let mut bytes = 0u64;
         for undo_step in undo_steps {
             let object = self.members.get(undo_step.directory).ok_or(EUCLEAN)?.object;
@@ -298,9 +298,9 @@ impl GroupRevert<'_> {
     /// `done` counts the steps.
     #[inline(never)]
     fn apply_names(&self, undo_steps: &mut [UndoStep], done: &mut usize) -> Outcome {
-        let ground = &self.ground;
-        let mut lines = Lines::new(ground.journal)?;
-        let mut dirs = DirectoryCache::new(ground, self.room());
+        let context = &self.context;
+        let mut lines = Lines::new(context.journal)?;
+        let mut dirs = DirectoryCache::new(context, self.room());
         for undo_step in undo_steps {
             let object = self.members.get(undo_step.directory).ok_or(EUCLEAN)?.object;
             let seq = undo_step.seq;
@@ -313,14 +313,14 @@ impl GroupRevert<'_> {
 
     #[inline(never)]
     fn roll_back(&self, done: &mut [UndoStep], begun: usize) -> Outcome {
-        let ground = &self.ground;
-        let mut lines = Lines::new(ground.journal)?;
-        let mut dirs = DirectoryCache::new(ground, self.room());
+        let context = &self.context;
+        let mut lines = Lines::new(context.journal)?;
+        let mut dirs = DirectoryCache::new(context, self.room());
         for member in self.members.iter().take(begun) {
             if let (false, Some((at, _))) =
                 (member.is_on_names || member.is_untouched, member.intent)
             {
-                let _ = ground.unprotect(member.object, at)?;
+                let _ = context.unprotect(member.object, at)?;
             }
         }
         for undo_step in done.iter_mut().rev() {
@@ -331,7 +331,7 @@ impl GroupRevert<'_> {
             if let (false, Some((at, _))) =
                 (member.is_on_names || member.is_untouched, member.intent)
             {
-                ground.withdraw_content(member.object, at)?;
+                context.withdraw_content(member.object, at)?;
             }
         }
         self.sync(done)
@@ -426,8 +426,8 @@ pub(super) struct OpenDirectory {
 }
 
 impl OpenDirectory {
-    fn new(ground: &RevertContext<'_>, object: ObjectId, opened: OpenedObject) -> Self {
-        let dentry = OwnDentry::of_lower(ground.sb, &opened.lower).ok();
+    fn new(context: &RevertContext<'_>, object: ObjectId, opened: OpenedObject) -> Self {
+        let dentry = OwnDentry::of_lower(context.sb, &opened.lower).ok();
         Self {
             object,
             opened,
@@ -436,11 +436,11 @@ impl OpenDirectory {
     }
 
     /// A directory that is known by its lower name.
-    pub(super) fn unchecked(ground: &RevertContext<'_>, lower: ARef<Dentry>) -> Outcome<Self> {
+    pub(super) fn unchecked(context: &RevertContext<'_>, lower: ARef<Dentry>) -> Outcome<Self> {
         let inode = lower.inode().ok_or(ENOENT)?;
         let object = inode.id();
-        let inode = OwnInode::obtain(ground.sb, inode)?;
-        Ok(Self::new(ground, object, OpenedObject { inode, lower }))
+        let inode = OwnInode::obtain(context.sb, inode)?;
+        Ok(Self::new(context, object, OpenedObject { inode, lower }))
     }
 
     pub(super) fn object(&self) -> ObjectId {
@@ -470,29 +470,29 @@ impl OpenDirectory {
 
     fn names<'a>(
         &'a self,
-        ground: &RevertContext<'a>,
+        context: &RevertContext<'a>,
         other: Option<&'a NamesRevert<'a>>,
         room: Room,
         turn: StepAction,
     ) -> NamesRevert<'a> {
         let rights = false;
-        let file = ground.file.filter(|_| turn == StepAction::Perform);
+        let file = context.file.filter(|_| turn == StepAction::Perform);
         NamesRevert {
-            mount: ground.mount,
-            journal: ground.journal,
+            mount: context.mount,
+            journal: context.journal,
             dir: &self.opened.inode,
             dentry: self.dentry.as_deref(),
             lower: &self.opened.lower,
             other,
             room,
-            asking: file.map(|file| PermissionCheck { file, rights }),
+            permission: file.map(|file| PermissionCheck { file, rights }),
         }
     }
 }
 
 /// Directories whose names are put back, one step at a time.
 pub(super) struct DirectoryCache<'a> {
-    ground: &'a RevertContext<'a>,
+    context: &'a RevertContext<'a>,
     room: Room,
     last: Option<OpenDirectory>,
 }
@@ -508,9 +508,9 @@ enum OtherDirectory {
 }
 
 impl<'a> DirectoryCache<'a> {
-    pub(super) fn new(ground: &'a RevertContext<'a>, room: Room) -> Self {
+    pub(super) fn new(context: &'a RevertContext<'a>, room: Room) -> Self {
         Self {
-            ground,
+            context,
             room,
             last: None,
         }
@@ -521,9 +521,9 @@ impl<'a> DirectoryCache<'a> {
         match self.last.take().filter(|dir| dir.object == object) {
             Some(dir) => Ok(dir),
             None => Ok(OpenDirectory::new(
-                self.ground,
+                self.context,
                 object,
-                self.ground.open(object)?,
+                self.context.open(object)?,
             )),
         }
     }
@@ -536,7 +536,7 @@ impl<'a> DirectoryCache<'a> {
         undo_step: &UndoStep,
     ) -> Outcome<u64> {
         let dir = self.open(object)?;
-        let bytes = (dir.names(self.ground, None, self.room, StepAction::Rollback))
+        let bytes = (dir.names(self.context, None, self.room, StepAction::Rollback))
             .bytes_to_keep(lines, undo_step)?;
         self.last = Some(dir);
         Ok(bytes)
@@ -556,7 +556,7 @@ impl<'a> DirectoryCache<'a> {
         progress: &mut Progress,
     ) -> Outcome {
         let dir = self.open(object)?;
-        dir.names(self.ground, None, self.room, StepAction::Rollback)
+        dir.names(self.context, None, self.room, StepAction::Rollback)
             .count_progress(lines, undo_step, progress)?;
         self.last = Some(dir);
         Ok(())
@@ -571,7 +571,7 @@ impl<'a> DirectoryCache<'a> {
     ) -> Outcome {
         let dir = self.open(object)?;
         let step = lines.step(undo_step)?;
-        dir.names(self.ground, None, self.room, StepAction::Rollback)
+        dir.names(self.context, None, self.room, StepAction::Rollback)
             .resync(&step, undo_step.direction)?;
         self.last = Some(dir);
         Ok(())
@@ -585,7 +585,7 @@ impl<'a> DirectoryCache<'a> {
         undo_step: &mut UndoStep,
         turn: StepAction,
     ) -> Outcome {
-        let (ground, room) = (self.ground, self.room);
+        let (context, room) = (self.context, self.room);
         let dir = self.open(object)?;
         let mut buf = [[0; NAME]; 2];
         let [first, second] = &mut buf;
@@ -594,7 +594,7 @@ impl<'a> DirectoryCache<'a> {
             NameStep::Restore {
                 parent: Some(parent),
                 ..
-            } => OtherDirectory::Instead(directory(ground.mount, &parent)?),
+            } => OtherDirectory::Instead(directory(context.mount, &parent)?),
             NameStep::Move {
                 from: there,
                 to: here,
@@ -602,7 +602,7 @@ impl<'a> DirectoryCache<'a> {
                 ..
             } => {
                 (from, to) = (decode(there, first)?, decode(here, second)?);
-                let lower = directory(ground.mount, &parent)?;
+                let lower = directory(context.mount, &parent)?;
                 OtherDirectory::Across { lower, flags: 0 }
             }
             NameStep::Exchange {
@@ -612,7 +612,7 @@ impl<'a> DirectoryCache<'a> {
                 ..
             } => {
                 (from, to) = (decode(other, first)?, decode(name, second)?);
-                let lower = directory(ground.mount, &parent)?;
+                let lower = directory(context.mount, &parent)?;
                 let flags = c::RENAME_EXCHANGE;
                 OtherDirectory::Across { lower, flags }
             }
@@ -632,21 +632,21 @@ impl<'a> DirectoryCache<'a> {
         match beside {
             OtherDirectory::Nothing => {
                 let _lock = dir.opened.inode.lock_as_parent_unless_held();
-                act(&dir.names(ground, None, room, turn), lines, undo_step)?;
+                act(&dir.names(context, None, room, turn), lines, undo_step)?;
             }
             OtherDirectory::Instead(lower) => {
-                let other = other(ground, lower)?;
+                let other = other(context, lower)?;
                 let _lock = other.opened.inode.lock_as_parent_unless_held();
-                let there = other.names(ground, None, room, turn);
+                let there = other.names(context, None, room, turn);
                 act(
-                    &dir.names(ground, Some(&there), room, turn),
+                    &dir.names(context, Some(&there), room, turn),
                     lines,
                     undo_step,
                 )?;
                 other.opened.inode.refresh();
             }
             OtherDirectory::Across { lower, flags } => {
-                let other = other(ground, lower)?;
+                let other = other(context, lower)?;
                 let (here, there) = (dir.end(), other.end());
                 let (source, target) = match direction {
                     Direction::Undo => ((there, from), (here, to)),
@@ -665,9 +665,9 @@ impl<'a> DirectoryCache<'a> {
                         two.lock_as_parent_unless_held(),
                     )
                 });
-                let there = other.names(ground, None, room, turn);
+                let there = other.names(context, None, room, turn);
                 act(
-                    &dir.names(ground, Some(&there), room, turn),
+                    &dir.names(context, Some(&there), room, turn),
                     lines,
                     undo_step,
                 )?;
@@ -681,8 +681,8 @@ impl<'a> DirectoryCache<'a> {
 }
 
 /// The directory at the other end of a rename.
-fn other(ground: &RevertContext<'_>, lower: ARef<Dentry>) -> Outcome<OpenDirectory> {
-    let other = OpenDirectory::unchecked(ground, lower)?;
+fn other(context: &RevertContext<'_>, lower: ARef<Dentry>) -> Outcome<OpenDirectory> {
+    let other = OpenDirectory::unchecked(context, lower)?;
     if other.inode().object().is_kept() {
         return Err(Refusal::new(Reason::Conflict, 0));
     }

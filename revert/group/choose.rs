@@ -79,48 +79,48 @@ impl GroupRevert<'_> {
     pub(super) fn plan_all(
         &mut self,
         is_last: bool,
-        objections: ConflictSink<'_>,
+        conflicts: ConflictSink<'_>,
     ) -> Outcome<(GroupSummary, PlanNeeds)> {
         let is_refused = Cell::new(false);
         let is_redo = self.request.redo;
-        let mut objections = |seq, refusal: Refusal| {
+        let mut conflicts = |seq, refusal: Refusal| {
             is_refused.set(true);
             // A newer undo that stays hides it.
             let refusal = match refusal.reason {
                 Reason::NothingLeft if is_redo => Refusal::new(Reason::Conflict, refusal.seq),
                 _ => refusal,
             };
-            objections(seq, refusal)
+            conflicts(seq, refusal)
         };
-        let (mut done, mut needs) = self.choose(is_last, &mut objections)?;
+        let (mut done, mut needs) = self.choose(is_last, &mut conflicts)?;
         if is_refused.get() || !self.leased.is_empty() {
             return Ok((done, needs));
         }
-        let findings = self.rehearse(&mut objections)?;
-        if is_refused.get() || findings.staying.is_empty() {
+        let findings = self.rehearse(&mut conflicts)?;
+        if is_refused.get() || findings.non_empty.is_empty() {
             self.take_note(findings)?;
             return Ok((done, needs));
         }
-        let staying = findings.staying;
-        self.leave_standing(&staying)?;
-        (done, needs) = self.choose(is_last, &mut objections)?;
+        let non_empty = findings.non_empty;
+        self.retain_non_empty(&non_empty)?;
+        (done, needs) = self.choose(is_last, &mut conflicts)?;
         if is_refused.get() || !self.leased.is_empty() {
             return Ok((done, needs));
         }
         if self.members.is_empty() {
             // Nothing else is asked for.
-            for one in &staying {
-                objections(one.seq, Refusal::new(Reason::NotEmpty, one.in_way))?;
+            for one in &non_empty {
+                conflicts(one.seq, Refusal::new(Reason::NotEmpty, one.blocker))?;
             }
             return Ok((done, needs));
         }
-        let findings = self.rehearse(&mut objections)?;
-        for one in &findings.staying {
+        let findings = self.rehearse(&mut conflicts)?;
+        for one in &findings.non_empty {
             // All of them were found the first time.
-            objections(one.seq, Refusal::new(Reason::NotEmpty, one.in_way))?;
+            conflicts(one.seq, Refusal::new(Reason::NotEmpty, one.blocker))?;
         }
         self.take_note(findings)?;
-        done.staying = staying;
+        done.non_empty = non_empty;
         Ok((done, needs))
     }
 
@@ -134,17 +134,17 @@ impl GroupRevert<'_> {
     }
 
     /// Leaves chosen operations standing.
-    fn leave_standing(&mut self, staying: &[NonEmptyDirectory]) -> Outcome {
-        for one in staying {
-            self.staying.push(*one, GFP_KERNEL_ACCOUNT)?;
+    fn retain_non_empty(&mut self, non_empty: &[NonEmptyDirectory]) -> Outcome {
+        for one in non_empty {
+            self.non_empty.push(*one, GFP_KERNEL_ACCOUNT)?;
         }
-        sort(&mut self.staying, |a, b| a.seq > b.seq);
-        let staying = core::mem::take(&mut self.staying);
+        sort(&mut self.non_empty, |a, b| a.seq > b.seq);
+        let non_empty = core::mem::take(&mut self.non_empty);
         self.chosen.retain(|chosen| {
-            let found = staying.binary_search_by(|one| chosen.seq.cmp(&one.seq));
+            let found = non_empty.binary_search_by(|one| chosen.seq.cmp(&one.seq));
             found.is_err()
         });
-        self.staying = staying;
+        self.non_empty = non_empty;
         self.inodes.clear();
         self.claims.clear();
         self.gather_members()
@@ -153,11 +153,11 @@ impl GroupRevert<'_> {
     /// The newest operation on a name in a directory that stays; 0: its lines tell of none.
     #[inline(never)]
     pub(super) fn newest_inside(&self, dir: ObjectId) -> Outcome<u64> {
-        let journal = self.ground.journal;
+        let journal = self.context.journal;
         let head = journal.last_line(dir)?;
         let mut chain = Chain::new(journal, dir, head, OnForeign::Pass)?;
         loop {
-            self.ground.breathe()?;
+            self.context.breathe()?;
             match &chain.step_with(|seq| fate(self.takes(seq)))? {
                 ChainLink::Line(line, _, _, Step::Take) => {
                     if binds_a_name(line.op) && !self.takes(line.seq) {
@@ -175,17 +175,17 @@ impl GroupRevert<'_> {
     pub(super) fn choose(
         &mut self,
         is_last: bool,
-        objections: ConflictSink<'_>,
+        conflicts: ConflictSink<'_>,
     ) -> Outcome<(GroupSummary, PlanNeeds)> {
         let named = self.named()?;
         let mut done = GroupSummary::default();
         let mut all = PlanNeeds::NOTHING;
         let mut last = None;
         for index in 0..self.members.len() {
-            self.ground.breathe()?;
+            self.context.breathe()?;
             let member = self.members.get(index).ok_or(EIO)?;
             let (object, count) = (member.object, self.of(member).len() as u64);
-            match self.choose_of(member, &named, objections) {
+            match self.choose_of(member, &named, conflicts) {
                 Ok(MemberOutcome::LeftOut) => {
                     done.left_out = done.left_out.saturating_add(count);
                     if let Some(member) = self.members.get_mut(index) {
@@ -212,11 +212,11 @@ impl GroupRevert<'_> {
                 }
                 Ok(MemberOutcome::Leased(_)) => {
                     let first = self.of(member).first().map_or(0, |chosen| chosen.seq);
-                    objections(first, Refusal::new(Reason::Leased, 0))?;
+                    conflicts(first, Refusal::new(Reason::Leased, 0))?;
                 }
                 Err(refusal) => {
                     let first = self.of(member).first().map_or(0, |chosen| chosen.seq);
-                    objections(first, refusal)?;
+                    conflicts(first, refusal)?;
                 }
             }
             done.reverted = done.reverted.saturating_add(count);
@@ -235,12 +235,12 @@ impl GroupRevert<'_> {
         &self,
         member: &GroupMember,
         named: &NamedObjects,
-        objections: ConflictSink<'_>,
+        conflicts: ConflictSink<'_>,
     ) -> Outcome<MemberOutcome> {
-        let Some(opened) = self.ground.open_unless_unnamed(member.object)? else {
+        let Some(opened) = self.context.open_unless_unnamed(member.object)? else {
             return Ok(MemberOutcome::LeftOut);
         };
-        let (needs, claim) = match self.choose_opened(member, named, &opened, objections) {
+        let (needs, claim) = match self.choose_opened(member, named, &opened, conflicts) {
             Err(refusal) if refusal.reason == Reason::Leased => {
                 return Ok(MemberOutcome::Leased(opened.inode))
             }
@@ -267,10 +267,10 @@ impl GroupRevert<'_> {
         member: &GroupMember,
         named: &NamedObjects,
         opened: &OpenedObject,
-        objections: ConflictSink<'_>,
+        conflicts: ConflictSink<'_>,
     ) -> Outcome<(PlanNeeds, Option<WriteClaim>)> {
         if member.is_on_names {
-            let mut caller = self.ground.caller()?;
+            let mut caller = self.context.caller()?;
             let rights = caller.over(&opened.inode, &opened.lower)?;
             if rights == ChainRights::Nothing {
                 return Err(Refusal::new(Reason::NotOwner, 0));
@@ -281,29 +281,29 @@ impl GroupRevert<'_> {
             } else {
                 opened.inode.may_change_names()?;
             }
-            if self.ground.is_kept(&opened.inode)? && !self.comes_back(member.object)? {
+            if self.context.is_kept(&opened.inode)? && !self.comes_back(member.object)? {
                 return Err(Refusal::new(Reason::Conflict, 0));
             }
             let head = {
                 let _lock = self.lock_to_plan(&opened.inode)?;
                 let mut state = opened.inode.object().state.lock();
                 // One that is half done is put right first.
-                let (mount, journal) = (self.ground.mount, self.ground.journal);
+                let (mount, journal) = (self.context.mount, self.context.journal);
                 backup::load_known(mount, journal, &opened.inode, &opened.lower, &mut state)?;
                 state.head
             };
-            let taken = self.names(member, head, objections)?;
-            self.are_the_callers(&mut caller, rights, &taken, objections)?;
+            let taken = self.names(member, head, conflicts)?;
+            self.are_the_callers(&mut caller, rights, &taken, conflicts)?;
             return Ok((PlanNeeds::NOTHING, None));
         }
-        opened.may_be_reverted(self.ground.asked_through()?)?;
-        self.object_to_removed(member, named, objections)?;
-        let file = opened.file(&self.ground, false)?;
-        let content = opened.content(&self.ground, file.as_deref(), self.request.force);
+        opened.may_be_reverted(self.context.request_file()?)?;
+        self.refuse_orphan_content(member, named, conflicts)?;
+        let file = opened.file(&self.context, false)?;
+        let content = opened.content(&self.context, file.as_deref(), self.request.force);
         let _lock = self.lock_to_plan(&opened.inode)?;
         let mut state = opened.inode.object().state.lock();
         let on_foreign = content.verify(&mut state)?;
-        let plan = self.plan(&content, member, state.head, on_foreign, objections)?;
+        let plan = self.plan(&content, member, state.head, on_foreign, conflicts)?;
         content.is_open_to(&plan)?;
         let mut claim = None;
         if content.has_content(&plan)? {
@@ -330,7 +330,7 @@ impl GroupRevert<'_> {
     /// Only under its lock can an object's state be compared with it, see [`ContentRevert::verify`]. Later the
     /// request has it.
     fn lock_to_plan<'o>(&self, inode: &'o OwnInode) -> Outcome<Option<InodeGuard<'o>>> {
-        match self.ground.phase {
+        match self.context.phase {
             RevertPhase::Planning => Ok(Some(inode.lock_with(&self.patience)?)),
             RevertPhase::Checking | RevertPhase::Performing => Ok(None),
         }
@@ -343,12 +343,12 @@ impl GroupRevert<'_> {
         member: &GroupMember,
         head: Option<Pos>,
         on_foreign: OnForeign,
-        objections: ConflictSink<'_>,
+        conflicts: ConflictSink<'_>,
     ) -> Outcome<ContentPlan> {
         let numbers = self.numbers(member)?;
         let takes = |seq| self.takes(seq);
         let choice = TargetChoice::These(&numbers, &takes);
-        gather::plan(content, head, choice, on_foreign, objections)
+        gather::plan(content, head, choice, on_foreign, conflicts)
     }
 
     /// Whether operations on this object's content or attributes are taken back, too.
@@ -360,7 +360,7 @@ impl GroupRevert<'_> {
     /// Whether one of the operations brings an object back that has lost its last name.
     #[inline(never)]
     fn comes_back(&self, object: ObjectId) -> Outcome<bool> {
-        let mut lines = Lines::new(self.ground.journal)?;
+        let mut lines = Lines::new(self.context.journal)?;
         for chosen in self.chosen.iter().filter(|chosen| chosen.is_on_names) {
             let line = lines.read(chosen.at)?;
             let is_it = line.node == Some(object) || line.over == Some(object);
@@ -377,7 +377,7 @@ impl GroupRevert<'_> {
         &self,
         member: &GroupMember,
         head: Option<Pos>,
-        objections: ConflictSink<'_>,
+        conflicts: ConflictSink<'_>,
     ) -> Outcome<NameOperations> {
         let taken = NameOperations {
             places: KVVec::new(),
@@ -389,13 +389,13 @@ impl GroupRevert<'_> {
         };
         let mut choosing = NameSelection {
             group: self,
-            standing: RBTree::new(),
+            retained_names: RBTree::new(),
             picking: Picking::new(PlanVec::new()),
             is_newest: true,
             left: self.of(member).len(),
             taken,
         };
-        choosing.search(member, head, objections)?;
+        choosing.search(member, head, conflicts)?;
         choosing.taken.is_newest = choosing.is_newest;
         choosing.taken.picks = choosing.picking.finish().into();
         Ok(choosing.taken)
@@ -408,13 +408,13 @@ impl GroupRevert<'_> {
         caller: &mut CallerRights<'_>,
         rights: ChainRights,
         taken: &NameOperations,
-        objections: ConflictSink<'_>,
+        conflicts: ConflictSink<'_>,
     ) -> Outcome {
-        let mut lines = Lines::new(self.ground.journal)?;
+        let mut lines = Lines::new(self.context.journal)?;
         for at in &taken.places {
             let line = lines.read(*at)?;
             if !caller.may_take_back(rights, &line)? {
-                objections(line.seq, Refusal::new(Reason::NotOwner, 0))?;
+                conflicts(line.seq, Refusal::new(Reason::NotOwner, 0))?;
             }
         }
         Ok(())
@@ -427,15 +427,15 @@ impl GroupRevert<'_> {
         member: &GroupMember,
         line: &Line<'_>,
         turn: &Turn,
-        objections: ConflictSink<'_>,
+        conflicts: ConflictSink<'_>,
     ) -> Outcome {
         let cause = turn.why.cause;
         match name_steps(line) {
-            Err(e) => objections(cause, e.refuse(cause)),
+            Err(e) => conflicts(cause, e.refuse(cause)),
             Ok((first, second)) if turn.change == Change::Goes => {
-                self.can_come_back(member, cause, &first, objections)?;
+                self.can_come_back(member, cause, &first, conflicts)?;
                 match &second {
-                    Some(second) => self.can_come_back(member, cause, second, objections),
+                    Some(second) => self.can_come_back(member, cause, second, conflicts),
                     None => Ok(()),
                 }
             }
@@ -450,20 +450,20 @@ impl GroupRevert<'_> {
         member: &GroupMember,
         cause: u64,
         step: &NameStep<'_>,
-        objections: ConflictSink<'_>,
+        conflicts: ConflictSink<'_>,
     ) -> Outcome {
         let NameStep::Restore { victim, parent, .. } = step else {
             return Ok(());
         };
         let RevertContext {
             sb, mount, journal, ..
-        } = self.ground;
+        } = self.context;
         let beside = match parent {
             Some(parent) => directory(mount, parent)?,
-            None => self.ground.open(member.object)?.lower,
+            None => self.context.open(member.object)?.lower,
         };
         match is_there(sb, journal, victim, &beside) {
-            Err(refusal) => objections(cause, refusal),
+            Err(refusal) => conflicts(cause, refusal),
             Ok(()) => Ok(()),
         }
     }
@@ -471,11 +471,11 @@ impl GroupRevert<'_> {
     /// An operation on an object that stays, newer than its creation.
     #[inline(never)]
     fn later_one(&self, object: ObjectId, than: u64) -> Outcome<Option<u64>> {
-        let journal = self.ground.journal;
+        let journal = self.context.journal;
         let head = journal.last_line(object)?;
         let mut chain = Chain::new(journal, object, head, OnForeign::Pass)?;
         loop {
-            self.ground.breathe()?;
+            self.context.breathe()?;
             // In place: a line is half a kilobyte.
             let link = chain.step_with(|seq| fate(self.takes(seq)));
             match &link {
@@ -497,7 +497,7 @@ impl GroupRevert<'_> {
 struct NameSelection<'a> {
     group: &'a GroupRevert<'a>,
     /// Names that were touched by operations that stay, and the newest of these.
-    standing: RBTree<u64, u64>,
+    retained_names: RBTree<u64, u64>,
     picking: Picking<PlanVec<(u64, u64)>>,
     taken: NameOperations,
     is_newest: bool,
@@ -512,15 +512,15 @@ impl NameSelection<'_> {
         &mut self,
         member: &GroupMember,
         head: Option<Pos>,
-        objections: ConflictSink<'_>,
+        conflicts: ConflictSink<'_>,
     ) -> Outcome {
         let group = self.group;
         let chosen = group.of(member);
-        let (journal, first) = (group.ground.journal, group.first_number());
+        let (journal, first) = (group.context.journal, group.first_number());
         let mut search = order::ChainSearch::new(journal, member.object, head, first)?;
         let mut reason = Reason::NothingLeft;
         while self.left != 0 || search.is_open() {
-            group.ground.breathe()?;
+            group.context.breathe()?;
             // In place: a line is half a kilobyte.
             let found = search.next(|seq| group.takes(seq));
             match &found {
@@ -530,7 +530,7 @@ impl NameSelection<'_> {
                         .binary_search_by(|one| line.seq.cmp(&one.seq))
                         .is_ok();
                     if is_own {
-                        self.take(line, *at, turn, objections)?;
+                        self.take(line, *at, turn, conflicts)?;
                     } else if !line.op.is_bookkeeping() {
                         self.picking.part();
                         // The group's other line of this directory must not be jumped over.
@@ -538,7 +538,7 @@ impl NameSelection<'_> {
                         self.is_newest &= self.left == 0 || !stands;
                     }
                     if is_on_names(line) {
-                        self.judge(member, line, turn, objections)?;
+                        self.judge(member, line, turn, conflicts)?;
                     }
                 }
                 Ok(order::SearchResult::Trimmed) => {
@@ -546,7 +546,7 @@ impl NameSelection<'_> {
                     if self.left == 0 {
                         // What comes back has to do with operations that were dropped.
                         let newest = chosen.first().map_or(0, |one| one.seq);
-                        objections(newest, Refusal::new(reason, 0))?;
+                        conflicts(newest, Refusal::new(reason, 0))?;
                     }
                     break;
                 }
@@ -555,7 +555,7 @@ impl NameSelection<'_> {
         }
         let found = chosen.len().saturating_sub(self.left);
         for one in chosen.get(found..).unwrap_or_default() {
-            objections(one.seq, Refusal::new(reason, 0))?;
+            conflicts(one.seq, Refusal::new(reason, 0))?;
         }
         Ok(())
     }
@@ -567,14 +567,14 @@ impl NameSelection<'_> {
         line: &Line<'_>,
         at: Pos,
         turn: &Turn,
-        objections: ConflictSink<'_>,
+        conflicts: ConflictSink<'_>,
     ) -> Outcome {
         let seq = line.seq;
         self.left = self.left.saturating_sub(1);
         if !turn.is_due {
             // It was taken back already.
             self.picking.part();
-            return objections(seq, Refusal::new(Reason::NothingLeft, 0));
+            return conflicts(seq, Refusal::new(Reason::NothingLeft, 0));
         }
         self.picking.pick(seq).map_err(|e| e.refuse(seq))?;
         self.taken.places.push(at, GFP_KERNEL_ACCOUNT)?;
@@ -593,7 +593,7 @@ impl NameSelection<'_> {
         member: &GroupMember,
         line: &Line<'_>,
         turn: &Turn,
-        objections: ConflictSink<'_>,
+        conflicts: ConflictSink<'_>,
     ) -> Outcome {
         let cause = turn.why.cause;
         match turn.change {
@@ -601,25 +601,25 @@ impl NameSelection<'_> {
             Change::Stays => return self.stays(member, line),
             Change::Goes | Change::Comes => {}
         }
-        let mut in_way = None;
-        let standing = &self.standing;
+        let mut blocker = None;
+        let retained_names = &self.retained_names;
         names_of(member.object, line, &mut |key| {
-            in_way = in_way.max(standing.get(&key).copied());
+            blocker = blocker.max(retained_names.get(&key).copied());
             Ok(())
         })?;
         let made = matches!(line.op, Op::Create | Op::Mknod | Op::Symlink);
-        if let (None, Change::Goes, true, Some(node)) = (in_way, turn.change, made, line.node) {
-            in_way = self.group.later_one(node, line.seq)?;
+        if let (None, Change::Goes, true, Some(node)) = (blocker, turn.change, made, line.node) {
+            blocker = self.group.later_one(node, line.seq)?;
         }
         if turn.why.is_lost {
             // Nothing of what was taken away was kept.
-            objections(cause, Refusal::new(Reason::Lost, cause))?;
+            conflicts(cause, Refusal::new(Reason::Lost, cause))?;
         }
-        if let Some(newer) = in_way {
-            objections(cause, Refusal::new(Reason::Conflict, newer))?;
+        if let Some(newer) = blocker {
+            conflicts(cause, Refusal::new(Reason::Conflict, newer))?;
             return self.stays(member, line);
         }
-        self.group.are_there(member, line, turn, objections)
+        self.group.are_there(member, line, turn, conflicts)
     }
 
     /// An operation stays.
@@ -630,8 +630,8 @@ impl NameSelection<'_> {
             Ok(keys.push(key, GFP_KERNEL_ACCOUNT)?)
         })?;
         for key in keys {
-            if self.standing.get(&key).is_none() {
-                self.standing
+            if self.retained_names.get(&key).is_none() {
+                self.retained_names
                     .try_create_and_insert(key, line.seq, GFP_KERNEL_ACCOUNT)?;
             }
         }

@@ -32,7 +32,7 @@ struct SyncedObjects<'a> {
 
 impl GroupRevert<'_> {
     fn below(&self) -> &SuperBlock {
-        self.ground.mount.lower().root().superblock()
+        self.context.mount.lower().root().superblock()
     }
 
     fn is_large(&self) -> bool {
@@ -45,16 +45,16 @@ impl GroupRevert<'_> {
     /// as the lower filesystem is frozen.
     #[inline(never)]
     pub(super) fn sync_before(&self) -> Outcome {
-        self.ground.journal.flush_killable(true)?;
+        self.context.journal.flush_killable(true)?;
         let undo_steps = self.steps()?.undo_steps;
         if self.members.len().saturating_add(undo_steps.len()) > FEW {
             return Ok(self.below().sync()?);
         }
         self.sync_returning(&undo_steps)?;
         for member in &self.members {
-            self.ground.breathe()?;
+            self.context.breathe()?;
             // One that has gone meanwhile is found out about when all are looked at again.
-            let Ok(opened) = self.ground.open(member.object) else {
+            let Ok(opened) = self.context.open(member.object) else {
                 continue;
             };
             self.sync_lower(&opened.lower)?;
@@ -65,10 +65,10 @@ impl GroupRevert<'_> {
     /// Makes objects durable whose names come back. One that cannot be is as durable as it was when its name
     /// went: no reason to refuse.
     fn sync_returning(&self, undo_steps: &[UndoStep]) -> Outcome {
-        let journal = self.ground.journal;
+        let journal = self.context.journal;
         let mut lines = Lines::new(journal)?;
         for undo_step in undo_steps {
-            self.ground.breathe()?;
+            self.context.breathe()?;
             let (object, segment) = match (lines.step(undo_step)?, undo_step.direction) {
                 (NameStep::Restore { victim, .. }, Direction::Undo) => (victim.object, victim.kept),
                 (NameStep::Remove { node, .. }, Direction::Redo) => (node, None),
@@ -86,7 +86,7 @@ impl GroupRevert<'_> {
         let inode = lower.inode().ok_or(ENOENT)?;
         if inode.is_regular() || inode.is_directory() {
             let access = c::O_RDONLY | c::O_LARGEFILE | c::O_NONBLOCK;
-            File::open_kernel(self.ground.mount.lower(), lower, access)?.sync(0, i64::MAX, false)
+            File::open_kernel(self.context.mount.lower(), lower, access)?.sync(0, i64::MAX, false)
         } else {
             // No file can be opened to have it synced.
             self.below().sync_metadata(inode)
@@ -104,10 +104,10 @@ impl GroupRevert<'_> {
             group: self,
             objects: RBTree::new(),
         };
-        let mut lines = Lines::new(self.ground.journal)?;
+        let mut lines = Lines::new(self.context.journal)?;
         for undo_step in undo_steps {
             if let Some(parent) = lines.step(undo_step)?.other_directory() {
-                let lower = directory(self.ground.mount, &parent)?;
+                let lower = directory(self.context.mount, &parent)?;
                 synced.sync_at(parent.object, &lower)?;
             }
         }
@@ -115,7 +115,7 @@ impl GroupRevert<'_> {
             if member.is_untouched {
                 continue;
             }
-            match self.ground.open(member.object) {
+            match self.context.open(member.object) {
                 // With its name.
                 Err(refusal) if refusal.reason == Reason::Gone => {}
                 opened => synced.sync_at(member.object, &opened?.lower)?,

@@ -20,7 +20,7 @@ impl GroupRevert<'_> {
     pub(super) fn state_intents(&mut self, begun: u64) -> Result<(), GroupRevertError> {
         let durable = self
             .state_each(begun)
-            .and_then(|()| Ok(self.ground.journal.flush_in_time()?));
+            .and_then(|()| Ok(self.context.journal.flush_in_time()?));
         durable.map_err(GroupRevertError::RolledBack)
     }
 
@@ -31,7 +31,7 @@ impl GroupRevert<'_> {
             let stated = self.state(member, first)?;
             if first.is_none() {
                 // Whoever looks at one of the objects meanwhile must not take it for half done.
-                self.ground.journal.note_group(begun, stated.1, None);
+                self.context.journal.note_group(begun, stated.1, None);
             }
             first.get_or_insert(stated.1);
             if let Some(member) = self.members.get_mut(index) {
@@ -44,27 +44,27 @@ impl GroupRevert<'_> {
     /// States one intent: where its line stands, and its number.
     #[inline(never)]
     fn state(&self, member: &GroupMember, first: Option<u64>) -> Outcome<(Pos, u64)> {
-        let ground = &self.ground;
-        let opened = ground.open(member.object)?;
+        let context = &self.context;
+        let opened = context.open(member.object)?;
         let entry = self.entry(first);
         let mut state = opened.inode.object().state.lock();
-        opened.known(ground, &mut state)?;
+        opened.known(context, &mut state)?;
         let seq = if member.is_on_names {
             let taken = self.names(member, state.head, &mut refuse)?;
             let subject = LineSubject {
-                mount: ground.mount,
+                mount: context.mount,
                 inode: &opened.inode,
                 open: None,
             };
             let (is_newest, picks) = (taken.is_newest, &taken.picks);
             let entry =
-                entry.with_targets(ground.journal, &subject, &mut state, is_newest, picks)?;
-            let mut room = ground.journal.reserve_lines_killable(1)?;
+                entry.with_targets(context.journal, &subject, &mut state, is_newest, picks)?;
+            let mut room = context.journal.reserve_lines_killable(1)?;
             let undo = names::undo_of(self.room());
             names::state_intent(&subject, &mut state, &taken, &mut room, (entry, undo))?
         } else {
-            let file = opened.file(ground, false)?;
-            let content = opened.content(ground, file.as_deref(), self.request.force);
+            let file = opened.file(context, false)?;
+            let content = opened.content(context, file.as_deref(), self.request.force);
             let on_foreign = self.on_foreign();
             let mut plan = self.plan(&content, member, state.head, on_foreign, &mut refuse)?;
             if member.is_untouched {
@@ -76,7 +76,7 @@ impl GroupRevert<'_> {
                 false => content.capture(&plan)?,
             };
             let entry = content.with_targets(&mut state, &plan, entry)?;
-            let mut room = ground.journal.reserve_lines_killable(1)?;
+            let mut room = context.journal.reserve_lines_killable(1)?;
             content.state_intent(&mut state, &mut room, &plan, &saved, entry)?
         };
         let at = state.head.ok_or(EIO)?;
@@ -96,7 +96,7 @@ impl GroupRevert<'_> {
     /// `is_stated`, not all intents were stated: nothing was changed, a mount after a crash finds nothing to
     /// roll back, and the first line's being durable is not waited for.
     pub(super) fn close(&mut self, begun: u64, first: u64, end: Op, is_stated: bool) {
-        let journal = self.ground.journal;
+        let journal = self.context.journal;
         journal.note_group(begun, first, Some(end));
         for (index, member) in self.members.iter().enumerate() {
             let Some((_, seq)) = member.intent else {
@@ -109,7 +109,7 @@ impl GroupRevert<'_> {
             }
             if let Err(e) = closed {
                 // The next mount finds out.
-                self.ground.mount.warn_lost(e);
+                self.context.mount.warn_lost(e);
                 return;
             }
         }
@@ -120,15 +120,15 @@ impl GroupRevert<'_> {
     }
 
     fn close_one(&self, member: &GroupMember, end: Op, seq: u64) -> Result {
-        let opened = self.ground.open(member.object).map_err(|r| r.error)?;
+        let opened = self.context.open(member.object).map_err(|r| r.error)?;
         let subject = LineSubject {
-            mount: self.ground.mount,
+            mount: self.context.mount,
             inode: &opened.inode,
             open: None,
         };
-        let mut room = self.ground.journal.reserve_lines(1)?;
+        let mut room = self.context.journal.reserve_lines(1)?;
         let mut state = opened.inode.object().state.lock();
-        opened.known(&self.ground, &mut state)?;
+        opened.known(&self.context, &mut state)?;
         close_intent(&subject, &mut state, &mut room, end, seq);
         backup::note_change(&mut state, &opened.inode);
         Ok(())
@@ -137,7 +137,7 @@ impl GroupRevert<'_> {
     /// Leaves it to whoever uses the objects next, or to the next mount, to put right what could be
     /// neither done nor undone.
     pub(super) fn leave(&self, begun: u64) {
-        let journal = self.ground.journal;
+        let journal = self.context.journal;
         let mut begun = Some(begun);
         for member in &self.members {
             let Some((_, seq)) = member.intent else {
@@ -150,9 +150,9 @@ impl GroupRevert<'_> {
             };
             match id {
                 Ok(id) => journal.leave_intent(id, seq),
-                Err(e) => self.ground.mount.warn_lost(e),
+                Err(e) => self.context.mount.warn_lost(e),
             }
-            if let Ok(opened) = self.ground.open(member.object) {
+            if let Ok(opened) = self.context.open(member.object) {
                 *opened.inode.object().state.lock() = Default::default();
             }
         }
@@ -161,7 +161,7 @@ impl GroupRevert<'_> {
     /// What our inodes say of the objects is what the lower ones say.
     pub(super) fn refresh(&self) {
         for member in &self.members {
-            if let Ok(opened) = self.ground.open(member.object) {
+            if let Ok(opened) = self.context.open(member.object) {
                 opened.inode.refresh();
             }
         }

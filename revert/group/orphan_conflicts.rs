@@ -41,7 +41,7 @@ impl GroupRevert<'_> {
         if self.members.iter().all(|member| member.is_on_names) {
             return Ok(NamedObjects::These(objects));
         }
-        let mut lines = Lines::new(self.ground.journal)?;
+        let mut lines = Lines::new(self.context.journal)?;
         for chosen in self.chosen.iter().filter(|chosen| chosen.is_on_names) {
             let line = lines.read(chosen.at)?;
             if matches!(line.op, Op::Revert | Op::Redo) {
@@ -57,16 +57,16 @@ impl GroupRevert<'_> {
     /// Objects to what is older than the removal of the member's object, if that is kept and none of the
     /// chosen operations gives it a name.
     #[inline(never)]
-    pub(super) fn object_to_removed(
+    pub(super) fn refuse_orphan_content(
         &self,
         member: &GroupMember,
         named: &NamedObjects,
-        objections: ConflictSink<'_>,
+        conflicts: ConflictSink<'_>,
     ) -> Outcome {
         if named.contains(member.object) {
             return Ok(());
         }
-        let entry = match self.ground.journal.find_kept(member.object) {
+        let entry = match self.context.journal.find_kept(member.object) {
             Err(e) if e == ENODATA => return Ok(()),
             found => found?.1,
         };
@@ -85,7 +85,7 @@ impl GroupRevert<'_> {
                 Some(seq) => seq,
                 None => *removal.insert(self.removal(&orphan)?),
             };
-            objections(chosen.seq, Refusal::new(Reason::Conflict, seq))?;
+            conflicts(chosen.seq, Refusal::new(Reason::Conflict, seq))?;
         }
         Ok(())
     }
@@ -93,13 +93,13 @@ impl GroupRevert<'_> {
     /// The number of the line of a removal; 0: it is not found.
     #[inline(never)]
     fn removal(&self, orphan: &Orphan<'_>) -> Outcome<u64> {
-        let ground = &self.ground;
-        let Ok(parent) = ground.mount.directory_by_handle(orphan.parent) else {
+        let context = &self.context;
+        let Ok(parent) = context.mount.directory_by_handle(orphan.parent) else {
             return Ok(0);
         };
         let parent = parent.inode().ok_or(ENOENT)?.id();
-        let mut lines = Lines::new(ground.journal)?;
-        let mut next = ground.journal.last_line(parent)?;
+        let mut lines = Lines::new(context.journal)?;
+        let mut next = context.journal.last_line(parent)?;
         while let Some(at) = next {
             let line = match lines.read(at) {
                 Err(e) if e == ENODATA => return Ok(0),

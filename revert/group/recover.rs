@@ -39,17 +39,17 @@ pub(in crate::revert) fn withdraw(
 ) -> Outcome {
     let mount = sb.mount();
     let journal = mount.journal().ok_or(EIO)?;
-    let ground = RevertContext {
+    let context = RevertContext {
         file: None,
         sb,
         mount,
         journal,
         phase: RevertPhase::Performing,
     };
-    let mut names = names_of(&ground, group)?;
+    let mut names = names_of(&context, group)?;
     let mut gone = KVVec::with_capacity(group.len(), GFP_KERNEL)?;
     for member in group {
-        gone.push(is_gone(&ground, member)?, GFP_KERNEL)?;
+        gone.push(is_gone(&context, member)?, GFP_KERNEL)?;
     }
     let is_gone = |index: usize| gone.get(index).is_some_and(|gone| *gone);
     names.retain(|(index, _)| !is_gone(*index));
@@ -68,30 +68,30 @@ pub(in crate::revert) fn withdraw(
     }
     for (_, member) in there() {
         if !is_forward && !is_on_names(&lines.read(member.at)?) && !newest.went_on(member)? {
-            if let Some(inode) = ground.unprotect(member.object, member.at)? {
+            if let Some(inode) = context.unprotect(member.object, member.at)? {
                 held.push(inode, GFP_KERNEL)?;
             }
         }
     }
     if is_last {
         let mut undo_steps = steps(journal, group, &names)?;
-        put_right(&ground, group, &mut undo_steps, is_forward)?;
+        put_right(&context, group, &mut undo_steps, is_forward)?;
     }
     for (_, member) in there() {
         if !is_on_names(&lines.read(member.at)?) && !newest.went_on(member)? {
             match is_forward {
-                true => ground.resume(member.object, member.at)?,
-                false => ground.withdraw_content(member.object, member.at)?,
+                true => context.resume(member.object, member.at)?,
+                false => context.withdraw_content(member.object, member.at)?,
             }
         }
     }
-    ground.sync_all()?;
+    context.sync_all()?;
     let op = match is_forward {
         true => Op::Commit,
         false => Op::Cancel,
     };
     for (index, (_, member)) in there().enumerate() {
-        let opened = ground.open(member.object)?;
+        let opened = context.open(member.object)?;
         end(sb, journal, &opened.lower, op, member.seq)?;
         if index == 0 {
             journal.flush(true)?;
@@ -101,8 +101,8 @@ pub(in crate::revert) fn withdraw(
 }
 
 /// Whether the crash took the object.
-fn is_gone(ground: &RevertContext<'_>, member: &Unfinished) -> Outcome<bool> {
-    match ground.open(member.object) {
+fn is_gone(context: &RevertContext<'_>, member: &Unfinished) -> Outcome<bool> {
+    match context.open(member.object) {
         Ok(_) => Ok(false),
         Err(refusal) if refusal.reason == Reason::Gone || refusal.error == ENOENT => Ok(true),
         Err(refusal) => Err(refusal),
@@ -114,15 +114,15 @@ type ListedTargets = Option<TargetSet>;
 
 /// What the lines of the group's directories list, each with its place in the group.
 fn names_of(
-    ground: &RevertContext<'_>,
+    context: &RevertContext<'_>,
     group: &[Unfinished],
 ) -> Outcome<KVVec<(usize, ListedTargets)>> {
     let mut names = KVVec::new();
-    let mut lines = Lines::new(ground.journal)?;
+    let mut lines = Lines::new(context.journal)?;
     for (index, member) in group.iter().enumerate() {
         let line = lines.read(member.at)?;
         if is_on_names(&line) {
-            let picked = TargetSet::of(ground.journal, &line)?;
+            let picked = TargetSet::of(context.journal, &line)?;
             names.push((index, picked), GFP_KERNEL)?;
         }
     }
@@ -165,13 +165,13 @@ fn steps(
 
 /// Undoes the steps that were done, or does those that are left (`is_forward`).
 fn put_right(
-    ground: &RevertContext<'_>,
+    context: &RevertContext<'_>,
     group: &[Unfinished],
     undo_steps: &mut [UndoStep],
     is_forward: bool,
 ) -> Outcome {
-    let mut lines = Lines::new(ground.journal)?;
-    let mut dirs = DirectoryCache::new(ground, Room::Discard);
+    let mut lines = Lines::new(context.journal)?;
+    let mut dirs = DirectoryCache::new(context, Room::Discard);
     let mut progress = Progress::default();
     for undo_step in undo_steps.iter() {
         let object = group.get(undo_step.directory).ok_or(EUCLEAN)?.object;

@@ -40,7 +40,7 @@ pub(crate) struct NonEmptyDirectory {
     /// The operation.
     pub(crate) seq: u64,
     /// The newest operation on a name in it that stays; 0: none is known.
-    pub(crate) in_way: u64,
+    pub(crate) blocker: u64,
 }
 
 /// What the steps so far have made of an object.
@@ -73,7 +73,7 @@ struct StepRehearsal<'a> {
     objects: RBTree<ObjectId, RehearsedObject>,
     /// Directories in which the caller may change names.
     checked: RBTree<ObjectId, ()>,
-    staying: KVVec<NonEmptyDirectory>,
+    non_empty: KVVec<NonEmptyDirectory>,
     moves_directories: bool,
 }
 
@@ -81,7 +81,7 @@ struct StepRehearsal<'a> {
 #[derive(Default)]
 pub(super) struct RehearsalResult {
     /// Directories that are not empty, so that the operations that made them have to stay.
-    pub(super) staying: KVVec<NonEmptyDirectory>,
+    pub(super) non_empty: KVVec<NonEmptyDirectory>,
     /// All that steps change, or take names from.
     pub(super) inodes: KVVec<ARef<OwnInode>>,
     /// Whether a directory gets another parent.
@@ -89,34 +89,37 @@ pub(super) struct RehearsalResult {
 }
 
 impl GroupRevert<'_> {
-    /// Rehearses all steps on names; what is in the way of one is told to `objections`.
+    /// Rehearses all steps on names; what is in the way of one is told to `conflicts`.
     #[inline(never)]
-    pub(super) fn rehearse(&self, objections: ConflictSink<'_>) -> Outcome<RehearsalResult> {
+    pub(super) fn rehearse(&self, conflicts: ConflictSink<'_>) -> Outcome<RehearsalResult> {
         let undo_steps = match self.steps() {
             Err(refusal) if refusal.seq != 0 => {
-                objections(refusal.seq, refusal)?;
+                conflicts(refusal.seq, refusal)?;
                 return Ok(RehearsalResult::default());
             }
             steps => steps?.undo_steps,
         };
         let mut rehearsal = StepRehearsal {
             group: self,
-            dirs: DirectoryCache::new(&self.ground, Room::Revert),
+            dirs: DirectoryCache::new(&self.context, Room::Revert),
             names: RBTree::new(),
             objects: RBTree::new(),
             checked: RBTree::new(),
-            staying: KVVec::new(),
+            non_empty: KVVec::new(),
             moves_directories: false,
         };
-        let mut lines = Lines::new(self.ground.journal)?;
+        let mut lines = Lines::new(self.context.journal)?;
         for undo_step in &undo_steps {
-            self.ground.breathe()?;
+            self.context.breathe()?;
             if let Err(refusal) = rehearsal.step(&mut lines, undo_step) {
                 // Later steps would be refused for what this one has not done.
-                for staying in &rehearsal.staying {
-                    objections(staying.seq, Refusal::new(Reason::NotEmpty, staying.in_way))?;
+                for non_empty in &rehearsal.non_empty {
+                    conflicts(
+                        non_empty.seq,
+                        Refusal::new(Reason::NotEmpty, non_empty.blocker),
+                    )?;
                 }
-                objections(undo_step.seq, refusal)?;
+                conflicts(undo_step.seq, refusal)?;
                 return Ok(RehearsalResult::default());
             }
         }
@@ -125,7 +128,7 @@ impl GroupRevert<'_> {
             inodes.push(known.inode.clone(), GFP_KERNEL_ACCOUNT)?;
         }
         Ok(RehearsalResult {
-            staying: rehearsal.staying,
+            non_empty: rehearsal.non_empty,
             inodes,
             moves_directories: rehearsal.moves_directories,
         })
@@ -235,13 +238,13 @@ impl<'a> StepRehearsal<'a> {
         let Some(parent) = parent else {
             return Ok(None);
         };
-        let ground = &self.group.ground;
-        let lower = directory(ground.mount, &parent)?;
-        let other = OpenDirectory::unchecked(ground, lower)?;
+        let context = &self.group.context;
+        let lower = directory(context.mount, &parent)?;
+        let other = OpenDirectory::unchecked(context, lower)?;
         self.may_change_names(&other)?;
         let is_kept = match self.objects.get(&parent.object) {
             Some(known) => known.is_kept,
-            None => self.group.ground.is_kept(other.inode())?,
+            None => self.group.context.is_kept(other.inode())?,
         };
         if is_kept {
             return Err(conflict());
@@ -256,7 +259,7 @@ impl<'a> StepRehearsal<'a> {
         if self.checked.get(&object).is_some() {
             return Ok(());
         }
-        if !self.group.ground.caller()?.reaches_names_in(dir.lower())? {
+        if !self.group.context.caller()?.reaches_names_in(dir.lower())? {
             return Err(Refusal::new(Reason::NotOwner, 0));
         }
         if inode.is_protected() && self.group.has_content_of(object) {
@@ -277,11 +280,11 @@ impl<'a> StepRehearsal<'a> {
         name: &[u8],
         node: Option<ObjectId>,
     ) -> Outcome<ObjectId> {
-        (self.group.ground.mount).refuse_history(dir.lower(), name)?;
+        (self.group.context.mount).refuse_history(dir.lower(), name)?;
         let found = match self.names.get(&NameKey::of(dir.object(), name)) {
             Some(bound) => bound.ok_or(conflict())?,
             None => {
-                let lower = name::look_up(self.group.ground.mount.lower(), dir.lower(), name)?;
+                let lower = name::look_up(self.group.context.mount.lower(), dir.lower(), name)?;
                 let found = lower.inode().ok_or(conflict())?.id();
                 self.know(found, &lower, false)?;
                 found
@@ -295,10 +298,10 @@ impl<'a> StepRehearsal<'a> {
 
     #[inline(never)]
     fn must_be_free(&self, dir: &OpenDirectory, name: &[u8]) -> Outcome {
-        (self.group.ground.mount).refuse_history(dir.lower(), name)?;
+        (self.group.context.mount).refuse_history(dir.lower(), name)?;
         let is_free = match self.names.get(&NameKey::of(dir.object(), name)) {
             Some(bound) => bound.is_none(),
-            None => name::look_up(self.group.ground.mount.lower(), dir.lower(), name)?
+            None => name::look_up(self.group.context.mount.lower(), dir.lower(), name)?
                 .inode()
                 .is_none(),
         };
@@ -315,8 +318,8 @@ impl<'a> StepRehearsal<'a> {
         if self.objects.get(&object).is_some() {
             return Ok(());
         }
-        let ground = &self.group.ground;
-        let inode = OwnInode::obtain(ground.sb, lower.inode().ok_or(ENOENT)?)?;
+        let context = &self.group.context;
+        let inode = OwnInode::obtain(context.sb, lower.inode().ok_or(ENOENT)?)?;
         // Its flags or owner may have been changed behind the mount.
         inode.refresh();
         let is_directory = inode.is_directory();
@@ -346,7 +349,7 @@ impl<'a> StepRehearsal<'a> {
     fn bind(&mut self, dir: &OpenDirectory, name: &[u8], node: Option<ObjectId>) -> Outcome {
         let key = NameKey::of(dir.object(), name);
         if self.objects.get(&dir.object()).is_none() {
-            let is_kept = self.group.ground.is_kept(dir.inode())?;
+            let is_kept = self.group.context.is_kept(dir.inode())?;
             self.know(dir.object(), dir.lower(), is_kept)?;
         }
         let inside = &mut self.known(dir.object())?.inside;
@@ -399,12 +402,12 @@ impl<'a> StepRehearsal<'a> {
             known.links = known.links.saturating_sub(1);
         } else {
             if known.is_directory && !self.is_empty(node)? {
-                let in_way = self.group.newest_inside(node)?;
+                let blocker = self.group.newest_inside(node)?;
                 let Some(seq) = made else {
-                    return Err(Refusal::new(Reason::Conflict, in_way));
+                    return Err(Refusal::new(Reason::Conflict, blocker));
                 };
-                self.staying
-                    .push(NonEmptyDirectory { seq, in_way }, GFP_KERNEL_ACCOUNT)?;
+                self.non_empty
+                    .push(NonEmptyDirectory { seq, blocker }, GFP_KERNEL_ACCOUNT)?;
                 return Ok(());
             }
             self.known(node)?.is_kept = true;
@@ -415,7 +418,7 @@ impl<'a> StepRehearsal<'a> {
     /// Whether a directory will have no names.
     #[inline(never)]
     fn is_empty(&mut self, node: ObjectId) -> Outcome<bool> {
-        let mount = self.group.ground.mount;
+        let mount = self.group.context.mount;
         let known = self.known(node)?;
         let lower = known.lower.clone().ok_or(EIO)?;
         let inside = known.inside;
@@ -468,9 +471,9 @@ impl<'a> StepRehearsal<'a> {
     /// Whether the caller may give an object a name that it has lost.
     #[inline(never)]
     fn may_come_back(&self, lower: &Dentry, is_link: bool) -> Outcome {
-        let ground = &self.group.ground;
-        let inode = OwnInode::obtain(ground.sb, lower.inode().ok_or(ENOENT)?)?;
-        ground.caller()?.may_come_back(&inode, lower, is_link)
+        let context = &self.group.context;
+        let inode = OwnInode::obtain(context.sb, lower.inode().ok_or(ENOENT)?)?;
+        context.caller()?.may_come_back(&inode, lower, is_link)
     }
 
     #[inline(never)]
@@ -479,20 +482,20 @@ impl<'a> StepRehearsal<'a> {
             ReturningObject::Victim(victim) => victim.kept,
             ReturningObject::Recorded(_) => None,
         };
-        binding::find_orphan(self.group.ground.journal, what.object(), segment)
+        binding::find_orphan(self.group.context.journal, what.object(), segment)
     }
 
     /// One of an object's other names.
     #[inline(never)]
     fn named(&self, dir: &OpenDirectory, what: &ReturningObject<'_>) -> Outcome<ARef<Dentry>> {
-        let ground = &self.group.ground;
+        let context = &self.group.context;
         match what {
             ReturningObject::Victim(victim) => {
-                binding::named_victim(ground.sb, ground.journal, victim, dir.lower())
+                binding::named_victim(context.sb, context.journal, victim, dir.lower())
             }
             ReturningObject::Recorded(object) => {
                 let found: ObjectLookup =
-                    binding::find_recorded(ground.sb, ground.journal, *object)?;
+                    binding::find_recorded(context.sb, context.journal, *object)?;
                 found.into_lower()
             }
         }
@@ -559,7 +562,7 @@ impl<'a> StepRehearsal<'a> {
     #[inline(never)]
     fn is_below(&self, dir: &OpenDirectory, top: ObjectId) -> Outcome<bool> {
         const DEEPEST: usize = 4096;
-        let ground = &self.group.ground;
+        let context = &self.group.context;
         let mut here = dir.lower().get();
         for _ in 0..DEEPEST {
             let object = here.inode().ok_or(ENOENT)?.id();
@@ -574,7 +577,7 @@ impl<'a> StepRehearsal<'a> {
                     .and_then(|known| known.lower.clone())
                 {
                     Some(lower) => lower,
-                    None => ground.open(parent)?.lower,
+                    None => context.open(parent)?.lower,
                 },
                 None => here.held_parent(),
             };
