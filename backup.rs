@@ -262,7 +262,7 @@ fn ensure_loaded(
     }
     let loaded = lines::load(mount, journal, inode, &name, &mut state);
     if is_locked && state.half_done {
-        crate::revert::withdraw_last(mount, journal, inode, &name, &mut state)?;
+        crate::revert::roll_back_last(mount, journal, inode, &name, &mut state)?;
     }
     // Stores that came while it could not be loaded.
     Ok(loaded.and_then(|()| log_dirty_ranges(journal, inode, &mut state, caller)))

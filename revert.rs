@@ -52,7 +52,7 @@ use gather::{refuse, TargetChoice};
 use kernel::prelude::*;
 use name_operations::NameOperations;
 use names::NamesRevert;
-pub(crate) use recover::{withdraw_last, withdraw_unfinished};
+pub(crate) use recover::{recover_unfinished, roll_back_last};
 use rights::{inverse::PermissionCheck, CallerRights, ChainRights};
 use steps::{is_on_names, Lines};
 
@@ -262,10 +262,10 @@ impl ObjectUndo<'_> {
         if content.has_content(&plan)? && !self.file.is_writable() {
             return Err(Refusal::new(Reason::NotWritable, 0));
         }
-        content.is_open_to(&plan)?;
+        content.require_permission(&plan)?;
         let changed = content.changed_by(&plan)?;
         if changed.content {
-            content.is_no_swapfile()?;
+            content.refuse_swapfile()?;
         }
         // What is replaced may have the room of what is older than what replaces it. Without redo copies
         // the lines are read again when a crash comes.

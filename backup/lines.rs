@@ -518,7 +518,7 @@ pub(crate) fn load_known(
     }
     load(mount, journal, inode, lower, state)?;
     if state.half_done {
-        crate::revert::withdraw_last(mount, journal, inode, lower, state)?;
+        crate::revert::roll_back_last(mount, journal, inode, lower, state)?;
     }
     Ok(())
 }

@@ -403,7 +403,7 @@ pub(super) fn named_victim(
 pub(super) type OrphanEntry = Option<(Dir, ARef<Dentry>)>;
 
 /// Whether such an object is there, wherever. The refusals are those of [`find_victim`].
-pub(super) fn is_there(
+pub(super) fn exists(
     sb: &SuperBlock,
     journal: &Journal,
     victim: &Victim<'_>,

@@ -152,8 +152,7 @@ impl ContentRevert<'_> {
             return Err(Refusal::new(Reason::Mapped, 0));
         }
         if !mapped
-            && (backup::is_changed_externally(state, self.inode)
-                || !self.is_as_we_left_it(state)?)
+            && (backup::is_changed_externally(state, self.inode) || !self.is_as_closed(state)?)
         {
             backup::note_external(self.mount, self.journal, self.inode, self.lower, state)?;
         }
@@ -164,7 +163,7 @@ impl ContentRevert<'_> {
         })
     }
 
-    fn is_as_we_left_it(&self, state: &ObjectState) -> Result<bool> {
+    fn is_as_closed(&self, state: &ObjectState) -> Result<bool> {
         let Some(left) = state.left else {
             return Ok(true);
         };
@@ -175,7 +174,7 @@ impl ContentRevert<'_> {
 
     /// Whether the object may be changed at all, as far as its protection goes, now and then, and whether the
     /// caller may set its attributes.
-    pub(super) fn is_open_to(&self, plan: &ContentPlan) -> Result<(), Refusal> {
+    pub(super) fn require_permission(&self, plan: &ContentPlan) -> Result<(), Refusal> {
         let records = plan.records()?;
         let is_protected = self.inode.is_protected();
         let is_shut = is_protected && !attributes::lifts_protection(records);
@@ -199,7 +198,7 @@ impl ContentRevert<'_> {
 
     /// A swap file must not change: the kernel has its blocks on a list. swapon(8) is only to be had for
     /// lower files; generic_write_checks() refuses such a file with the same error.
-    pub(super) fn is_no_swapfile(&self) -> Result<(), Refusal> {
+    pub(super) fn refuse_swapfile(&self) -> Result<(), Refusal> {
         if self.inode.lower().is_swapfile() {
             return Err(Refusal::new(Reason::Executed, 0));
         }
@@ -261,7 +260,7 @@ impl ContentRevert<'_> {
         };
         let entry = self.with_targets(state, &plan, RevertLine::UNDO)?;
         let mut room = self.journal.reserve_lines_killable(3)?;
-        let intent = self.state_intent(state, &mut room, &plan, &saved, entry)?;
+        let intent = self.write_intent(state, &mut room, &plan, &saved, entry)?;
         if let Err(e) = self.journal.flush_killable(true) {
             close_intent(&self.subject(), state, &mut room, Op::Cancel, intent);
             self.journal.begin_flush();
@@ -321,7 +320,7 @@ impl ContentRevert<'_> {
     }
 
     /// How many bytes [`Self::capture`] will take.
-    pub(super) fn length_to_save(&self, plan: &ContentPlan) -> Result<u64> {
+    pub(super) fn capture_length(&self, plan: &ContentPlan) -> Result<u64> {
         let (runs, present) = self.replaced(plan)?;
         backup::payload_length(&runs, &present)
     }
@@ -389,7 +388,7 @@ impl ContentRevert<'_> {
     }
 
     /// Places the revert's own line; returns its number.
-    pub(super) fn state_intent(
+    pub(super) fn write_intent(
         &self,
         state: &mut ObjectState,
         room: &mut LineRoom<'_>,

@@ -55,7 +55,7 @@ use claim::{break_leases, WriteClaim, LEASE_ROUNDS};
 use exclude::ExclusionGuard;
 use kernel::{prelude::*, sync::aref::ARef};
 use order::OrderedSteps;
-pub(super) use recover::withdraw;
+pub(super) use recover::recover;
 pub(crate) use rehearse::NonEmptyDirectory;
 
 type Outcome<T = ()> = Result<T, Refusal>;
@@ -318,7 +318,7 @@ impl<'a> PlannedGroup<'a> {
         if !request.no_redo {
             let length = match journal.admit_copies(needs.length) {
                 Ok(()) => needs.length,
-                Err(_) => group.leave_contents()?,
+                Err(_) => group.skip_captures()?,
             };
             journal.admit(length, Room::Revert)?;
             journal.admit_kept(group.bytes_to_keep(&steps.undo_steps)?, Room::Revert)?;
@@ -470,7 +470,7 @@ impl<'a> GroupRevert<'a> {
     /// Where there is no room for copies: what is created by operations that are taken back is moved away
     /// with its content, of which nothing is copied. Answers how many bytes the others need.
     #[inline(never)]
-    fn leave_contents(&mut self) -> Outcome<u64> {
+    fn skip_captures(&mut self) -> Outcome<u64> {
         let mut rest = 0u64;
         let mut created = KVVec::new();
         for object in self.chosen.iter().filter_map(|chosen| chosen.creates) {
@@ -532,7 +532,7 @@ impl<'a> GroupRevert<'a> {
     fn perform(&mut self, pin: &Pin<'_>) -> Outcome<u64> {
         self.context.phase = RevertPhase::Performing;
         let begun = self.context.journal.begin_intent()?;
-        let stated = self.state_intents(begun);
+        let stated = self.write_intents(begun);
         let is_stated = stated.is_ok();
         let result = stated.and_then(|()| self.apply());
         let first = self.members.iter().find_map(|member| member.intent);
@@ -541,7 +541,7 @@ impl<'a> GroupRevert<'a> {
             Ok(_) => Op::Commit,
             Err(apply::GroupRevertError::RolledBack(_)) => Op::Cancel,
             Err(apply::GroupRevertError::Incomplete(_)) => {
-                self.leave(begun);
+                self.keep_open(begun);
                 if self.request.no_redo {
                     // It can only be gone on with, by what it reads.
                     pin.stay();

@@ -115,7 +115,7 @@ impl NamesRevert<'_> {
             )?;
             let mut room = self.journal.reserve_lines_killable(2)?;
             let undo = undo_of(self.room);
-            let intent = state_intent(&subject, &mut state, taken, &mut room, (entry, undo))?;
+            let intent = write_intent(&subject, &mut state, taken, &mut room, (entry, undo))?;
             (room, intent)
         };
         let mut steps = KVVec::new();
@@ -463,7 +463,7 @@ pub(super) fn undo_of(room: Room) -> Undo {
 }
 
 /// Places the line that a revert begins with; answers its number.
-pub(super) fn state_intent(
+pub(super) fn write_intent(
     subject: &LineSubject<'_>,
     state: &mut ObjectState,
     taken: &NameOperations,

@@ -39,7 +39,7 @@ use kernel::{prelude::*, rbtree::RBTree, sync::aref::ARef};
 /// Ends the reverts that a crash left half done: goes on with those of one object, and puts back what
 /// was there before those of several.
 #[inline(never)]
-pub(crate) fn withdraw_unfinished(sb: &SuperBlock) {
+pub(crate) fn recover_unfinished(sb: &SuperBlock) {
     let Some(journal) = sb.mount().journal() else {
         return;
     };
@@ -58,11 +58,11 @@ pub(crate) fn withdraw_unfinished(sb: &SuperBlock) {
         let (group, behind) = rest.split_at_checked(count).unwrap_or((rest, &[]));
         rest = behind;
         if let (true, None) = (group.len() > 1 || !first.is_alone, first.end) {
-            withdraw_group(sb, group, &mut newest, &mut report);
+            recover_group(sb, group, &mut newest, &mut report);
             continue;
         }
         for one in group {
-            withdraw_one(sb, one, &mut newest, &mut report);
+            recover_one(sb, one, &mut newest, &mut report);
         }
     }
     report.end();
@@ -91,7 +91,7 @@ impl RecoveryReport {
 }
 
 #[inline(never)]
-fn withdraw_group(
+fn recover_group(
     sb: &SuperBlock,
     group: &[Unfinished],
     newest: &mut NewestLines<'_>,
@@ -99,13 +99,13 @@ fn withdraw_group(
 ) {
     let journal = newest.journal;
     let first = group.first().map_or(0, |first| first.seq);
-    let withdrawn = refuse_repeated(group).and_then(|()| super::group::withdraw(sb, group, newest));
-    if withdrawn.is_ok() {
+    let recovered = refuse_repeated(group).and_then(|()| super::group::recover(sb, group, newest));
+    if recovered.is_ok() {
         for one in group {
             journal.end_left_intent(one.seq);
         }
     }
-    match withdrawn {
+    match recovered {
         _ if !report.tells() => {}
         Ok(()) => pr_warn!(
             "recovery: revert {} of {} objects had not been finished; they are as before it\n",
@@ -138,18 +138,18 @@ fn refuse_repeated(group: &[Unfinished]) -> Result<(), Refusal> {
 }
 
 #[inline(never)]
-fn withdraw_one(
+fn recover_one(
     sb: &SuperBlock,
     unfinished: &Unfinished,
     newest: &mut NewestLines<'_>,
     report: &mut RecoveryReport,
 ) {
     let journal = newest.journal;
-    let withdrawn = withdraw(sb, unfinished, newest);
-    if withdrawn.is_ok() {
+    let recovered = recover(sb, unfinished, newest);
+    if recovered.is_ok() {
         journal.end_left_intent(unfinished.seq);
     }
-    match withdrawn {
+    match recovered {
         _ if !report.tells() => {}
         Ok(became) => pr_warn!(
             "recovery: revert {} had not been finished; {}\n",
@@ -166,7 +166,7 @@ fn withdraw_one(
 
 /// Returns what became of it.
 #[inline(never)]
-fn withdraw(
+fn recover(
     sb: &SuperBlock,
     unfinished: &Unfinished,
     newest: &mut NewestLines<'_>,
@@ -188,14 +188,14 @@ fn withdraw(
     }
     let lower = dentry.inode().ok_or(ESTALE)?;
     if is_of_names(lower, &line) {
-        return withdraw_names(sb, journal, &dentry, &line, unfinished);
+        return recover_names(sb, journal, &dentry, &line, unfinished);
     }
-    if newest.went_on(unfinished)? {
+    if newest.was_followed(unfinished)? {
         // It had ended: only that line is damaged.
         end(sb, journal, &dentry, Op::Commit, unfinished.seq)?;
         return Ok("its file stays as it is");
     }
-    let file = open_to_withdraw(mount, &dentry, &line)?;
+    let file = open_to_recover(mount, &dentry, &line)?;
     let found = (&*dentry, file.as_deref());
     if is_forward_only(&line) {
         let inode = OwnInode::obtain(sb, lower)?;
@@ -260,7 +260,7 @@ impl<'j> NewestLines<'j> {
 
     /// Whether an operation or a revert of the object followed the revert. Bookkeeping may follow, and others
     /// of its group may be about the same object. A revert does not begin on top of one that is half done.
-    pub(super) fn went_on(&mut self, revert: &Unfinished) -> Result<bool> {
+    pub(super) fn was_followed(&mut self, revert: &Unfinished) -> Result<bool> {
         let lines = match self.known.get(&revert.object) {
             Some(lines) => *lines,
             None => {
@@ -299,9 +299,9 @@ impl<'j> NewestLines<'j> {
     }
 }
 
-/// As [`withdraw`], for a revert of names.
+/// As [`recover`], for a revert of names.
 #[inline(never)]
-fn withdraw_names(
+fn recover_names(
     sb: &SuperBlock,
     journal: &Journal,
     lower: &Dentry,
@@ -364,7 +364,7 @@ pub(super) fn end(sb: &SuperBlock, journal: &Journal, lower: &Dentry, op: Op, se
 
 /// Opens what a revert left half done, if that has content. One of attributes alone may have left it
 /// protected.
-fn open_to_withdraw(
+fn open_to_recover(
     mount: &LowerMount,
     dentry: &Dentry,
     line: &Line<'_>,
@@ -407,7 +407,7 @@ fn content<'a>(
 
 /// Withdraws the revert that is the object's last line: it was begun, and could be neither finished
 /// nor rolled back. Our inode's lock is held.
-pub(crate) fn withdraw_last(
+pub(crate) fn roll_back_last(
     mount: &Mount,
     journal: &Journal,
     inode: &OwnInode,
@@ -434,7 +434,7 @@ pub(crate) fn withdraw_last(
         journal.end_left_intent(line.seq);
         return Ok(());
     }
-    let file = open_to_withdraw(mount.lower(), dentry, &line)?;
+    let file = open_to_recover(mount.lower(), dentry, &line)?;
     let target = Target {
         own: mount,
         mount: mount.lower(),
@@ -444,12 +444,12 @@ pub(crate) fn withdraw_last(
         is_alone: true,
     };
     // Planning it takes much of the stack, and this may be in the midst of another revert.
-    let put_right = task::on_new_stack(|| match is_forward_only(&line) {
+    let recovered = task::on_new_stack(|| match is_forward_only(&line) {
         true => content(mount, journal, inode, (dentry, file.as_deref())).resume(&line, true),
         false => target.withdraw(&line),
     });
-    let put_right = put_right.unwrap_or(Err(EIO));
-    match put_right {
+    let recovered = recovered.unwrap_or(Err(EIO));
+    match recovered {
         Ok(()) if is_forward_only(&line) => {
             close(mount, journal, inode, state, Op::Commit, line.seq)?;
             pr_warn!("revert {} is finished\n", line.seq);

@@ -571,7 +571,7 @@ impl MountHooks for Stack {
         };
         make(sb, options, source, report)?;
         crate::backup::orphans::repair_leaked_links(sb);
-        crate::revert::withdraw_unfinished(sb);
+        crate::revert::recover_unfinished(sb);
         crate::backup::adopt::adopt(sb);
         Ok(())
     }

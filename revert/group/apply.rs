@@ -331,7 +331,7 @@ impl GroupRevert<'_> {
             if let (false, Some((at, _))) =
                 (member.is_on_names || member.is_untouched, member.intent)
             {
-                context.withdraw_content(member.object, at)?;
+                context.restore_content(member.object, at)?;
             }
         }
         self.sync(done)
@@ -387,7 +387,7 @@ impl RevertContext<'_> {
     }
 
     /// Puts back what was there before the revert whose line stands at `at`.
-    pub(super) fn withdraw_content(&self, object: ObjectId, at: Pos) -> Outcome {
+    pub(super) fn restore_content(&self, object: ObjectId, at: Pos) -> Outcome {
         let _held = self.unprotect(object, at)?;
         let opened = self.open(object)?;
         let mut lines = Lines::new(self.journal)?;
@@ -473,10 +473,10 @@ impl OpenDirectory {
         context: &RevertContext<'a>,
         other: Option<&'a NamesRevert<'a>>,
         room: Room,
-        turn: StepAction,
+        action: StepAction,
     ) -> NamesRevert<'a> {
         let rights = false;
-        let file = context.file.filter(|_| turn == StepAction::Perform);
+        let file = context.file.filter(|_| action == StepAction::Perform);
         NamesRevert {
             mount: context.mount,
             journal: context.journal,
@@ -583,7 +583,7 @@ impl<'a> DirectoryCache<'a> {
         object: ObjectId,
         lines: &mut Lines<'_>,
         undo_step: &mut UndoStep,
-        turn: StepAction,
+        action: StepAction,
     ) -> Outcome {
         let (context, room) = (self.context, self.room);
         let dir = self.open(object)?;
@@ -618,12 +618,13 @@ impl<'a> DirectoryCache<'a> {
             }
             _ => OtherDirectory::Nothing,
         };
-        let direction = match turn {
+        let direction = match action {
             StepAction::Perform => undo_step.direction,
             StepAction::Rollback => undo_step.direction.inverted(),
         };
         let act =
-            |names: &NamesRevert<'_>, lines: &mut Lines<'_>, undo_step: &mut UndoStep| match turn {
+            |names: &NamesRevert<'_>, lines: &mut Lines<'_>, undo_step: &mut UndoStep| match action
+            {
                 StepAction::Perform => names.perform_one(lines, undo_step),
                 StepAction::Rollback => names.undo_one(lines, undo_step),
             };
@@ -632,14 +633,14 @@ impl<'a> DirectoryCache<'a> {
         match beside {
             OtherDirectory::Nothing => {
                 let _lock = dir.opened.inode.lock_as_parent_unless_held();
-                act(&dir.names(context, None, room, turn), lines, undo_step)?;
+                act(&dir.names(context, None, room, action), lines, undo_step)?;
             }
             OtherDirectory::Instead(lower) => {
                 let other = other(context, lower)?;
                 let _lock = other.opened.inode.lock_as_parent_unless_held();
-                let there = other.names(context, None, room, turn);
+                let there = other.names(context, None, room, action);
                 act(
-                    &dir.names(context, Some(&there), room, turn),
+                    &dir.names(context, Some(&there), room, action),
                     lines,
                     undo_step,
                 )?;
@@ -665,9 +666,9 @@ impl<'a> DirectoryCache<'a> {
                         two.lock_as_parent_unless_held(),
                     )
                 });
-                let there = other.names(context, None, room, turn);
+                let there = other.names(context, None, room, action);
                 act(
-                    &dir.names(context, Some(&there), room, turn),
+                    &dir.names(context, Some(&there), room, action),
                     lines,
                     undo_step,
                 )?;

@@ -19,7 +19,7 @@ use crate::{
         sort::sort, //
     },
     revert::{
-        binding::is_there,
+        binding::exists,
         gather::{self, ContentPlan, PlanVec, TargetChoice},
         name_operations::NameOperations,
         names::directory,
@@ -98,7 +98,7 @@ impl GroupRevert<'_> {
         }
         let findings = self.rehearse(&mut conflicts)?;
         if is_refused.get() || findings.non_empty.is_empty() {
-            self.take_note(findings)?;
+            self.note_rehearsal(findings)?;
             return Ok((done, needs));
         }
         let non_empty = findings.non_empty;
@@ -119,13 +119,13 @@ impl GroupRevert<'_> {
             // All of them were found the first time.
             conflicts(one.seq, Refusal::new(Reason::NotEmpty, one.blocker))?;
         }
-        self.take_note(findings)?;
+        self.note_rehearsal(findings)?;
         done.non_empty = non_empty;
         Ok((done, needs))
     }
 
     /// Takes note of what the steps on names have to do with.
-    fn take_note(&mut self, findings: RehearsalResult) -> Outcome {
+    fn note_rehearsal(&mut self, findings: RehearsalResult) -> Outcome {
         for inode in findings.inodes {
             self.inodes.push(inode, GFP_KERNEL_ACCOUNT)?;
         }
@@ -244,7 +244,7 @@ impl GroupRevert<'_> {
             Err(refusal) if refusal.reason == Reason::Leased => {
                 return Ok(MemberOutcome::Leased(opened.inode))
             }
-            looked => looked?,
+            planned => planned?,
         };
         let is_leased = claim
             .as_ref()
@@ -281,7 +281,7 @@ impl GroupRevert<'_> {
             } else {
                 opened.inode.may_change_names()?;
             }
-            if self.context.is_kept(&opened.inode)? && !self.comes_back(member.object)? {
+            if self.context.is_kept(&opened.inode)? && !self.is_restored(member.object)? {
                 return Err(Refusal::new(Reason::Conflict, 0));
             }
             let head = {
@@ -293,7 +293,7 @@ impl GroupRevert<'_> {
                 state.head
             };
             let taken = self.names(member, head, conflicts)?;
-            self.are_the_callers(&mut caller, rights, &taken, conflicts)?;
+            self.require_own(&mut caller, rights, &taken, conflicts)?;
             return Ok((PlanNeeds::NOTHING, None));
         }
         opened.may_be_reverted(self.context.request_file()?)?;
@@ -304,7 +304,7 @@ impl GroupRevert<'_> {
         let mut state = opened.inode.object().state.lock();
         let on_foreign = content.verify(&mut state)?;
         let plan = self.plan(&content, member, state.head, on_foreign, conflicts)?;
-        content.is_open_to(&plan)?;
+        content.require_permission(&plan)?;
         let mut claim = None;
         if content.has_content(&plan)? {
             let may = match opened.inode.is_protected() {
@@ -320,7 +320,7 @@ impl GroupRevert<'_> {
             bytes: replaced.fold(0, u64::saturating_add),
             length: match self.request.no_redo {
                 true => 0,
-                false => content.length_to_save(&plan)?,
+                false => content.capture_length(&plan)?,
             },
             oldest: plan.oldest_read,
         };
@@ -359,7 +359,7 @@ impl GroupRevert<'_> {
 
     /// Whether one of the operations brings an object back that has lost its last name.
     #[inline(never)]
-    fn comes_back(&self, object: ObjectId) -> Outcome<bool> {
+    fn is_restored(&self, object: ObjectId) -> Outcome<bool> {
         let mut lines = Lines::new(self.context.journal)?;
         for chosen in self.chosen.iter().filter(|chosen| chosen.is_on_names) {
             let line = lines.read(chosen.at)?;
@@ -387,7 +387,7 @@ impl GroupRevert<'_> {
             is_newest: true,
             is_deep: false,
         };
-        let mut choosing = NameSelection {
+        let mut selection = NameSelection {
             group: self,
             retained_names: RBTree::new(),
             picking: Picking::new(PlanVec::new()),
@@ -395,15 +395,15 @@ impl GroupRevert<'_> {
             left: self.of(member).len(),
             taken,
         };
-        choosing.search(member, head, conflicts)?;
-        choosing.taken.is_newest = choosing.is_newest;
-        choosing.taken.picks = choosing.picking.finish().into();
-        Ok(choosing.taken)
+        selection.search(member, head, conflicts)?;
+        selection.taken.is_newest = selection.is_newest;
+        selection.taken.picks = selection.picking.finish().into();
+        Ok(selection.taken)
     }
 
     /// Whether the operations are such that the caller may take back.
     #[inline(never)]
-    fn are_the_callers(
+    fn require_own(
         &self,
         caller: &mut CallerRights<'_>,
         rights: ChainRights,
@@ -422,7 +422,7 @@ impl GroupRevert<'_> {
 
     /// Whether what is to have names again by an operation's inverse is there.
     #[inline(never)]
-    fn are_there(
+    fn require_existing(
         &self,
         member: &GroupMember,
         line: &Line<'_>,
@@ -433,9 +433,9 @@ impl GroupRevert<'_> {
         match name_steps(line) {
             Err(e) => conflicts(cause, e.refuse(cause)),
             Ok((first, second)) if turn.change == Change::Goes => {
-                self.can_come_back(member, cause, &first, conflicts)?;
+                self.require_victim(member, cause, &first, conflicts)?;
                 match &second {
-                    Some(second) => self.can_come_back(member, cause, second, conflicts),
+                    Some(second) => self.require_victim(member, cause, second, conflicts),
                     None => Ok(()),
                 }
             }
@@ -445,7 +445,7 @@ impl GroupRevert<'_> {
 
     /// Whether what has lost the name that comes back is there.
     #[inline(never)]
-    fn can_come_back(
+    fn require_victim(
         &self,
         member: &GroupMember,
         cause: u64,
@@ -462,7 +462,7 @@ impl GroupRevert<'_> {
             Some(parent) => directory(mount, parent)?,
             None => self.context.open(member.object)?.lower,
         };
-        match is_there(sb, journal, victim, &beside) {
+        match exists(sb, journal, victim, &beside) {
             Err(refusal) => conflicts(cause, refusal),
             Ok(()) => Ok(()),
         }
@@ -538,7 +538,7 @@ impl NameSelection<'_> {
                         self.is_newest &= self.left == 0 || !stands;
                     }
                     if is_on_names(line) {
-                        self.judge(member, line, turn, conflicts)?;
+                        self.check_change(member, line, turn, conflicts)?;
                     }
                 }
                 Ok(order::SearchResult::Trimmed) => {
@@ -588,7 +588,7 @@ impl NameSelection<'_> {
 
     /// Whether something is in the way of what becomes of an operation.
     #[inline(never)]
-    fn judge(
+    fn check_change(
         &mut self,
         member: &GroupMember,
         line: &Line<'_>,
@@ -619,7 +619,7 @@ impl NameSelection<'_> {
             conflicts(cause, Refusal::new(Reason::Conflict, newer))?;
             return self.stays(member, line);
         }
-        self.group.are_there(member, line, turn, conflicts)
+        self.group.require_existing(member, line, turn, conflicts)
     }
 
     /// An operation stays.

@@ -17,14 +17,14 @@ impl GroupRevert<'_> {
     /// States all intents, and makes them durable. Nothing else is changed yet, so it ends when the caller
     /// is killed, or when the journal gets nowhere for some seconds: others wait for the objects.
     #[inline(never)]
-    pub(super) fn state_intents(&mut self, begun: u64) -> Result<(), GroupRevertError> {
+    pub(super) fn write_intents(&mut self, begun: u64) -> Result<(), GroupRevertError> {
         let durable = self
-            .state_each(begun)
+            .write_each(begun)
             .and_then(|()| Ok(self.context.journal.flush_in_time()?));
         durable.map_err(GroupRevertError::RolledBack)
     }
 
-    fn state_each(&mut self, begun: u64) -> Outcome {
+    fn write_each(&mut self, begun: u64) -> Outcome {
         let mut first = None;
         for index in 0..self.members.len() {
             let member = self.members.get(index).ok_or(EIO)?;
@@ -61,7 +61,7 @@ impl GroupRevert<'_> {
                 entry.with_targets(context.journal, &subject, &mut state, is_newest, picks)?;
             let mut room = context.journal.reserve_lines_killable(1)?;
             let undo = names::undo_of(self.room());
-            names::state_intent(&subject, &mut state, &taken, &mut room, (entry, undo))?
+            names::write_intent(&subject, &mut state, &taken, &mut room, (entry, undo))?
         } else {
             let file = opened.file(context, false)?;
             let content = opened.content(context, file.as_deref(), self.request.force);
@@ -77,7 +77,7 @@ impl GroupRevert<'_> {
             };
             let entry = content.with_targets(&mut state, &plan, entry)?;
             let mut room = context.journal.reserve_lines_killable(1)?;
-            content.state_intent(&mut state, &mut room, &plan, &saved, entry)?
+            content.write_intent(&mut state, &mut room, &plan, &saved, entry)?
         };
         let at = state.head.ok_or(EIO)?;
         Ok((at, seq))
@@ -136,7 +136,7 @@ impl GroupRevert<'_> {
 
     /// Leaves it to whoever uses the objects next, or to the next mount, to put right what could be
     /// neither done nor undone.
-    pub(super) fn leave(&self, begun: u64) {
+    pub(super) fn keep_open(&self, begun: u64) {
         let journal = self.context.journal;
         let mut begun = Some(begun);
         for member in &self.members {

@@ -32,7 +32,7 @@ use kernel::prelude::*;
 /// crash took of the objects themselves, as nothing had made it durable yet, cannot come back and is no
 /// reason to leave the others half done.
 #[inline(never)]
-pub(in crate::revert) fn withdraw(
+pub(in crate::revert) fn recover(
     sb: &SuperBlock,
     group: &[Unfinished],
     newest: &mut NewestLines<'_>,
@@ -57,7 +57,7 @@ pub(in crate::revert) fn withdraw(
     let mut is_last = true;
     for (index, _) in &names {
         let member = group.get(*index).ok_or(EUCLEAN)?;
-        is_last &= !newest.went_on(member)?;
+        is_last &= !newest.was_followed(member)?;
     }
     let mut lines = Lines::new(journal)?;
     let mut held = KVVec::new();
@@ -67,7 +67,7 @@ pub(in crate::revert) fn withdraw(
         is_forward |= is_forward_only(&lines.read(member.at)?);
     }
     for (_, member) in there() {
-        if !is_forward && !is_on_names(&lines.read(member.at)?) && !newest.went_on(member)? {
+        if !is_forward && !is_on_names(&lines.read(member.at)?) && !newest.was_followed(member)? {
             if let Some(inode) = context.unprotect(member.object, member.at)? {
                 held.push(inode, GFP_KERNEL)?;
             }
@@ -75,13 +75,13 @@ pub(in crate::revert) fn withdraw(
     }
     if is_last {
         let mut undo_steps = steps(journal, group, &names)?;
-        put_right(&context, group, &mut undo_steps, is_forward)?;
+        recover_steps(&context, group, &mut undo_steps, is_forward)?;
     }
     for (_, member) in there() {
-        if !is_on_names(&lines.read(member.at)?) && !newest.went_on(member)? {
+        if !is_on_names(&lines.read(member.at)?) && !newest.was_followed(member)? {
             match is_forward {
                 true => context.resume(member.object, member.at)?,
-                false => context.withdraw_content(member.object, member.at)?,
+                false => context.restore_content(member.object, member.at)?,
             }
         }
     }
@@ -164,7 +164,7 @@ fn steps(
 }
 
 /// Undoes the steps that were done, or does those that are left (`is_forward`).
-fn put_right(
+fn recover_steps(
     context: &RevertContext<'_>,
     group: &[Unfinished],
     undo_steps: &mut [UndoStep],

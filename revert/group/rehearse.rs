@@ -373,14 +373,14 @@ impl<'a> StepRehearsal<'a> {
 
     /// What may_delete() asks before a name is taken from an object.
     #[inline(never)]
-    fn may_be_taken(&mut self, dir: &OpenDirectory, node: ObjectId) -> Outcome {
+    fn may_delete(&mut self, dir: &OpenDirectory, node: ObjectId) -> Outcome {
         let is_protected = dir.inode().is_protected() && !self.group.has_content_of(dir.object());
         let known = self.known(node)?;
         let taken = DeleteCheck {
             is_protected: is_protected || known.is_protected,
             is_owned: known.is_owned,
         };
-        inverse::may_be_taken(dir.inode(), &taken)
+        inverse::may_delete(dir.inode(), &taken)
     }
 
     /// Frees a name. `made`: the chosen operation that bound it and made a directory.
@@ -393,7 +393,7 @@ impl<'a> StepRehearsal<'a> {
         made: Option<u64>,
     ) -> Outcome {
         self.bound(dir, name, Some(node))?;
-        self.may_be_taken(dir, node)?;
+        self.may_delete(dir, node)?;
         if dir.is_mount_point(name) {
             return Err(conflict());
         }
@@ -458,22 +458,22 @@ impl<'a> StepRehearsal<'a> {
                 return Ok(true);
             }
         } else if let Some((_, lower)) = self.kept(what)? {
-            self.may_come_back(&lower, false)?;
+            self.may_restore(&lower, false)?;
             self.know(object, &lower, true)?;
             return Ok(true);
         }
         let lower = self.named(dir, what)?;
-        self.may_come_back(&lower, true)?;
+        self.may_restore(&lower, true)?;
         self.know(object, &lower, false)?;
         Ok(false)
     }
 
     /// Whether the caller may give an object a name that it has lost.
     #[inline(never)]
-    fn may_come_back(&self, lower: &Dentry, is_link: bool) -> Outcome {
+    fn may_restore(&self, lower: &Dentry, is_link: bool) -> Outcome {
         let context = &self.group.context;
         let inode = OwnInode::obtain(context.sb, lower.inode().ok_or(ENOENT)?)?;
-        context.caller()?.may_come_back(&inode, lower, is_link)
+        context.caller()?.may_restore(&inode, lower, is_link)
     }
 
     #[inline(never)]
@@ -511,7 +511,7 @@ impl<'a> StepRehearsal<'a> {
     ) -> Outcome {
         self.bound(from, old, Some(node))?;
         self.must_be_free(to, new)?;
-        self.may_be_taken(from, node)?;
+        self.may_delete(from, node)?;
         self.may_change_parent(from, to, node)?;
         self.bind(from, old, None)?;
         self.bind(to, new, Some(node))
@@ -525,8 +525,8 @@ impl<'a> StepRehearsal<'a> {
     ) -> Outcome {
         let first = self.bound(here, name, node)?;
         let second = self.bound(there, second_name, second_node)?;
-        self.may_be_taken(here, first)?;
-        self.may_be_taken(there, second)?;
+        self.may_delete(here, first)?;
+        self.may_delete(there, second)?;
         self.may_change_parent(here, there, first)?;
         self.may_change_parent(there, here, second)?;
         self.bind(here, name, None)?;

@@ -39,7 +39,7 @@ pub(in crate::revert) struct DeleteCheck {
 }
 
 /// Whether a name may be taken from an object in `dir`, where the caller may change names.
-pub(in crate::revert) fn may_be_taken(dir: &OwnInode, node: &DeleteCheck) -> Outcome {
+pub(in crate::revert) fn may_delete(dir: &OwnInode, node: &DeleteCheck) -> Outcome {
     if node.is_protected {
         return Err(Refusal {
             error: EPERM,
@@ -62,7 +62,7 @@ impl CallerRights<'_> {
     /// `is_link`, it has other names: may_linkat() decides, as with fs.protected_hardlinks=1. The setting
     /// itself is not to be read by modules.
     #[inline(never)]
-    pub(in crate::revert) fn may_come_back(
+    pub(in crate::revert) fn may_restore(
         &mut self,
         inode: &OwnInode,
         lower: &Dentry,
@@ -110,7 +110,7 @@ impl<'a> PermissionCheck<'a> {
         is_link: bool,
     ) -> Outcome {
         if self.rights {
-            CallerRights::new(self.file, journal).may_come_back(node, lower, is_link)?;
+            CallerRights::new(self.file, journal).may_restore(node, lower, is_link)?;
         }
         match dir {
             Some(dir) => Ok(self.file.may_make(dir, bytes, node)?),
@@ -147,6 +147,6 @@ impl<'a> PermissionCheck<'a> {
             is_protected: dir.is_protected() || node.is_protected(),
             is_owned: node.owner_or_capable(),
         };
-        may_be_taken(dir, &taken)
+        may_delete(dir, &taken)
     }
 }
