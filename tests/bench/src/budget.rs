@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What DESIGN.md §10 promises, as ratios: the budget divided by the raw cost that stands
-//! beside it there.
+//! The budgets of the benchmark: the most that LoggerFS may cost, for each kind of work and lower
+//! filesystem, as a multiple of the raw filesystem's cost. A budget was set in instructions; the
+//! ratio divides it by the raw cost that was measured at the time.
 
 /// The two lower filesystems, in the table's order.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

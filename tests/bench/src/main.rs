@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Counts the instructions that LoggerFS's operations cost, beside the raw filesystem and
-//! overlayfs in the same guest, and judges them by DESIGN.md §10. Runs in the guest, as root,
+//! overlayfs in the same guest, and judges them by `budget.rs`. Runs in the guest, as root,
 //! under QEMU's `-icount shift=0`; `run` beside this crate starts it.
 
 mod budget;

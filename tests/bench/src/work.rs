@@ -80,7 +80,7 @@ fn counted(
 }
 
 /// A file of 4 MiB, all of it in the page cache, written in pieces of 1 MiB: that makes ext4's
-/// folios as large as those behind the figures of DESIGN.md §10, and a small write to it walks
+/// folios as large as those that the budgets were measured with, and a small write to it walks
 /// through the whole folio's blocks.
 fn file_of_4m(directory: &Path) -> io::Result<File> {
     let path = directory.join("file");

@@ -8,7 +8,7 @@
 //! `KIND<TAB>PATH: KEY ...` for each difference. OTHER is the tree between them: a file that it
 //! shows with the inode and the modification time of WANT was not written meanwhile, so its
 //! modification time must come back. Of a file that was written that is not promised
-//! (README, "What can be taken back today"); `strict` expects it all the same.
+//! (docs/limits.md, "What can be taken back"); `strict` expects it all the same.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
