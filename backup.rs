@@ -34,7 +34,7 @@ pub(crate) use attributes::{
     gather_privileges,
     AttributeSet, //
 };
-pub(crate) use capture::{add_runs, mapped as capture_runs, payload_length, MapRuns, Saved};
+pub(crate) use capture::{add_runs, mapped as capture_runs, payload_length, Captured, MapRuns};
 use core::mem;
 use kernel::prelude::*;
 use lines::place_operation;
@@ -61,7 +61,7 @@ struct OldState<'a> {
     under_way: UnderWay<'a>,
     /// The object's size.
     size: u64,
-    saved: Saved,
+    captured: Captured,
     /// The old state that is lost if the operation happens.
     failure: Option<CaptureFailure>,
     /// Room for the lines, if that came with the rest.
@@ -139,7 +139,7 @@ impl<'a> ObjectOperation<'a> {
                 length: self.length,
                 size: old.size,
             },
-            saved: old.saved,
+            captured: old.captured,
             failure: old.failure,
             room,
             before: (self.durable).then(|| armed_cookie(mount, self.inode.lower())),
@@ -190,11 +190,11 @@ impl<'a> ObjectOperation<'a> {
         };
         let under_way = self.inode.object().stores().operation();
         let size = self.inode.lower().size();
-        let ((saved, failure), room) = self.capture_pre_image(mount, journal, size)?;
+        let ((captured, failure), room) = self.capture_pre_image(mount, journal, size)?;
         Ok(OldState {
             under_way,
             size,
-            saved,
+            captured,
             failure: failure.or(unready),
             room,
         })
@@ -208,15 +208,15 @@ impl<'a> ObjectOperation<'a> {
         size: u64,
     ) -> Result<(policy::CaptureOutcome, Option<LineRoom<'a>>)> {
         match &self.pre_image {
-            PreImage::Nothing => Ok(((Saved::Nothing, None), None)),
+            PreImage::Nothing => Ok(((Captured::Nothing, None), None)),
             PreImage::Attributes(lower, wanted) => {
-                let saved = attributes::capture(mount, journal, lower, wanted);
-                Ok((by_policy(mount, saved, false)?, None))
+                let captured = attributes::capture(mount, journal, lower, wanted);
+                Ok((by_policy(mount, captured, false)?, None))
             }
             PreImage::Holes(reader, start, end) => {
                 let lower = self.inode.lower();
-                let saved = capture::holes(journal, lower, reader, *start, (*end).min(size));
-                Ok((by_policy(mount, saved, false)?, None))
+                let captured = capture::holes(journal, lower, reader, *start, (*end).min(size));
+                Ok((by_policy(mount, captured, false)?, None))
             }
             PreImage::Range(reader, start, end) => {
                 let range = (*start, (*end).min(size));
@@ -316,7 +316,7 @@ fn capture_range<'a>(
     frees: bool,
 ) -> Result<(policy::CaptureOutcome, Option<LineRoom<'a>>)> {
     match capture::range(journal, lower, reader, range, LINES) {
-        Ok((saved, room)) => Ok(((saved, None), room)),
+        Ok((captured, room)) => Ok(((captured, None), room)),
         Err(e) => Ok((by_policy(mount, Err(e), frees)?, None)),
     }
 }
@@ -364,7 +364,7 @@ struct OperationRecord<'a> {
     inode: &'a OwnInode,
     open: Option<&'a Open>,
     args: OperationArgs,
-    saved: Saved,
+    captured: Captured,
     /// The old state that is lost if the operation changes something.
     failure: Option<CaptureFailure>,
     room: LineRoom<'a>,
@@ -411,8 +411,8 @@ impl OperationRecord<'_> {
             inode: self.inode,
             open: self.open,
         };
-        let (room, saved) = (&mut self.room, &self.saved);
-        let placed = place_operation(&subject, state, room, &self.args, saved, is_last)?;
+        let (room, captured) = (&mut self.room, &self.captured);
+        let placed = place_operation(&subject, state, room, &self.args, captured, is_last)?;
         Ok(placed.seq)
     }
 
@@ -439,8 +439,8 @@ impl OperationRecord<'_> {
     /// range that was asked for: the line says that one, and a second line corrects it.
     fn place_late(&mut self, state: &mut ObjectState, n: u64) {
         let asked = self.args.length;
-        let saved_to = match self.saved {
-            Saved::At { .. } => self.args.size.min(self.args.at.saturating_add(asked)),
+        let saved_to = match self.captured {
+            Captured::At { .. } => self.args.size.min(self.args.at.saturating_add(asked)),
             _ => 0,
         };
         let short = saved_to > self.args.at.saturating_add(n);

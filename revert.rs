@@ -14,11 +14,11 @@ mod binding;
 mod chain;
 mod content;
 mod cross_directory;
-mod gather;
 pub(crate) mod group;
 pub(crate) mod locate;
 mod name_operations;
 mod names;
+mod plan_builder;
 mod recover;
 mod retained;
 pub(crate) mod rights;
@@ -48,10 +48,10 @@ use crate::{
 pub(crate) use chain::{Chain, ChainLink, HiddenRanges};
 use content::ContentRevert;
 use core::cell::Cell;
-use gather::{refuse, TargetChoice};
 use kernel::prelude::*;
 use name_operations::NameOperations;
 use names::NamesRevert;
+use plan_builder::{refuse, TargetChoice};
 pub(crate) use recover::{recover_unfinished, roll_back_last};
 use rights::{inverse::PermissionCheck, CallerRights, ChainRights};
 use steps::{is_on_names, Lines};
@@ -257,7 +257,7 @@ impl ObjectUndo<'_> {
         let mut state = self.inode.object().state.lock();
         let on_foreign = content.verify(&mut state)?;
         let choice = TargetChoice::Newest(count);
-        let plan = gather::plan(&content, state.head, choice, on_foreign, &mut refuse)?;
+        let plan = plan_builder::plan(&content, state.head, choice, on_foreign, &mut refuse)?;
         // Content needs a descriptor that is open for writing, attributes any.
         if content.has_content(&plan)? && !self.file.is_writable() {
             return Err(Refusal::new(Reason::NotWritable, 0));

@@ -2,7 +2,7 @@
 
 //! The old attributes of an object, into the journal.
 
-use super::{capture, Saved};
+use super::{capture, Captured};
 use crate::{
     history::{
         journal::Journal,
@@ -42,7 +42,7 @@ pub(super) fn capture(
     journal: &Journal,
     lower: &Dentry,
     wanted: &AttributeSet<'_>,
-) -> Result<Saved> {
+) -> Result<Captured> {
     let mount = mount.lower();
     let mut records = KVVec::new();
     if wanted.access {

@@ -28,11 +28,11 @@ const MAX_RUNS: usize = 4 << 20;
 const RUNS_PER_LOOK: usize = 256;
 
 /// What became of the old state.
-pub(crate) enum Saved {
+pub(crate) enum Captured {
     /// There was none to save.
     Nothing,
     /// It was not saved, for this reason.
-    Lost(&'static str),
+    Uncaptured(&'static str),
     /// It is in the journal.
     At {
         /// Where.
@@ -46,7 +46,7 @@ pub(crate) enum Saved {
     },
 }
 
-impl Saved {
+impl Captured {
     /// The keys that say so: where it is, with how many map records it begins, its checksum. `None`:
     /// there are others.
     #[inline]
@@ -59,7 +59,7 @@ impl Saved {
                 records,
                 attributes: 0,
             } => Some((Undo::At(*extent), *records, *crc)),
-            Self::Lost(_) | Self::At { .. } => None,
+            Self::Uncaptured(_) | Self::At { .. } => None,
         }
     }
 
@@ -69,7 +69,7 @@ impl Saved {
             Self::Nothing => {
                 draft.undo(Undo::None);
             }
-            Self::Lost(why) => {
+            Self::Uncaptured(why) => {
                 draft.undo(Undo::Lost).why(why);
             }
             Self::At {
@@ -99,10 +99,10 @@ pub(super) fn range<'a>(
     reader: &File,
     (start, end): (u64, u64),
     lines: u32,
-) -> Result<(Saved, Option<LineRoom<'a>>)> {
+) -> Result<(Captured, Option<LineRoom<'a>>)> {
     let range = (start, end);
     let bytes = match usize::try_from(end.saturating_sub(start)) {
-        Ok(0) => return Ok((Saved::Nothing, None)),
+        Ok(0) => return Ok((Captured::Nothing, None)),
         _ if lower.may_be_sparse() => return Ok((runs_of(journal, lower, reader, range)?, None)),
         Ok(bytes @ 1..=MAX_STAGED) => bytes,
         _ => return Ok((plain(journal, lower, reader, range, false)?, None)),
@@ -120,11 +120,11 @@ pub(super) fn range<'a>(
         drop(room);
         return Ok((runs_of(journal, lower, reader, range)?, None));
     }
-    Ok((saved(staged, 0, 0), Some(room)))
+    Ok((captured(staged, 0, 0), Some(room)))
 }
 
 /// Saves a range, and where it is a hole.
-fn runs_of(journal: &Journal, lower: &Inode, reader: &File, range: (u64, u64)) -> Result<Saved> {
+fn runs_of(journal: &Journal, lower: &Inode, reader: &File, range: (u64, u64)) -> Result<Captured> {
     match holes_in(reader, range)? {
         Some(runs) => mapped(journal, lower, Some(reader), &runs, &[], Room::Operation),
         None => plain(journal, lower, reader, range, true),
@@ -248,16 +248,16 @@ pub(super) fn holes(
     reader: &File,
     start: u64,
     end: u64,
-) -> Result<Saved> {
+) -> Result<Captured> {
     if start >= end {
-        return Ok(Saved::Nothing);
+        return Ok(Captured::Nothing);
     }
     let mut runs = MapRuns::new();
     // A hole is one whatever pages lie in the cache.
     find_runs(&mut runs, reader, (start, end), end)?;
     runs.retain(|run| run.content == Content::Hole);
     if runs.is_empty() {
-        return Ok(Saved::Nothing);
+        return Ok(Captured::Nothing);
     }
     mapped(journal, lower, None, &runs, &[], Room::Operation)
 }
@@ -269,7 +269,7 @@ fn plain(
     reader: &File,
     (start, end): (u64, u64),
     is_data: bool,
-) -> Result<Saved> {
+) -> Result<Captured> {
     let mut is_data = is_data;
     let mut payload = stage(journal, end.saturating_sub(start), Room::Operation)?;
     let mut at = start;
@@ -288,7 +288,7 @@ fn plain(
         }
         at = at.saturating_add(n);
     }
-    Ok(saved(payload.finish()?, 0, 0))
+    Ok(captured(payload.finish()?, 0, 0))
 }
 
 /// Saves runs in file order, each with its record in the payload's map, and behind them
@@ -300,7 +300,7 @@ pub(crate) fn mapped(
     runs: &[MapRecord],
     attributes: &[u8],
     room: Room,
-) -> Result<Saved> {
+) -> Result<Captured> {
     let records = runs.len() as u64;
     let length = payload_length(runs, attributes)?;
     let mut payload = stage(journal, length, room)?;
@@ -312,7 +312,11 @@ pub(crate) fn mapped(
         push(&mut payload, lower, reader, run.offset, run.length)?;
     }
     payload.push(attributes)?;
-    Ok(saved(payload.finish()?, records, attributes.len() as u64))
+    Ok(captured(
+        payload.finish()?,
+        records,
+        attributes.len() as u64,
+    ))
 }
 
 /// How long the payload of [`mapped`] is.
@@ -336,15 +340,15 @@ fn stage(journal: &Journal, length: u64, room: Room) -> Result<Payload<'_>> {
 }
 
 /// Saves attributes alone.
-pub(super) fn attributes(journal: &Journal, records: &[u8]) -> Result<Saved> {
+pub(super) fn attributes(journal: &Journal, records: &[u8]) -> Result<Captured> {
     let length = records.len() as u64;
     let mut payload = stage(journal, length, Room::Operation)?;
     payload.push(records)?;
-    Ok(saved(payload.finish()?, 0, length))
+    Ok(captured(payload.finish()?, 0, length))
 }
 
-fn saved(staged: Staged, records: u64, attributes: u64) -> Saved {
-    Saved::At {
+fn captured(staged: Staged, records: u64, attributes: u64) -> Captured {
+    Captured::At {
         extent: staged.extent,
         crc: staged.crc,
         records,

@@ -2,7 +2,7 @@
 
 //! Lines of an object's chain: drafted, placed, and what the object's state makes of them.
 
-use super::{note_change, observe, observe_if_idle, Saved};
+use super::{note_change, observe, observe_if_idle, Captured};
 use crate::{
     history::{
         journal::{Journal, LineRoom, PlaceError, Placed},
@@ -45,19 +45,19 @@ struct LineExtras {
     owner: u32,
 }
 
-/// As [`place`], for an operation that lost what is `saved`; with `is_last`, the rest of the room is
+/// As [`place`], for an operation that lost what is `captured`; with `is_last`, the rest of the room is
 /// given back.
 pub(crate) fn place_operation(
     subject: &LineSubject<'_>,
     state: &mut ObjectState,
     room: &mut LineRoom<'_>,
     args: &OperationArgs,
-    saved: &Saved,
+    captured: &Captured,
     is_last: bool,
 ) -> Result<Placed> {
-    match place_brief(subject, state, room, args, saved, is_last) {
+    match place_brief(subject, state, room, args, captured, is_last) {
         Some(placed) => Ok(placed),
-        None => place(subject, state, room, args, |draft| saved.describe(draft)),
+        None => place(subject, state, room, args, |draft| captured.describe(draft)),
     }
 }
 
@@ -68,10 +68,10 @@ fn place_brief(
     state: &mut ObjectState,
     room: &mut LineRoom<'_>,
     args: &OperationArgs,
-    saved: &Saved,
+    captured: &Captured,
     is_last: bool,
 ) -> Option<Placed> {
-    let (undo, map, crc) = saved.keys()?;
+    let (undo, map, crc) = captured.keys()?;
     if state.was.is_some() {
         return None;
     }

@@ -13,7 +13,7 @@ use super::{
     lines::{self, place_by},
     observe, observe_if_idle,
     policy::{allow, CaptureFailure},
-    LineSubject, OperationArgs, Saved,
+    Captured, LineSubject, OperationArgs,
 };
 use crate::{
     history::{
@@ -329,14 +329,14 @@ fn place_first(
         length: store.length,
         size: inode.lower().size(),
     };
-    let saved = match store.before {
-        Before::At(extent, crc) => Saved::At {
+    let captured = match store.before {
+        Before::At(extent, crc) => Captured::At {
             extent,
             crc: !crc,
             records: 0,
             attributes: 0,
         },
-        Before::Lost(why) => Saved::Lost(why),
+        Before::Lost(why) => Captured::Uncaptured(why),
         Before::Foreign => return Err(EINVAL),
     };
     let who = store.who.clone();
@@ -352,7 +352,7 @@ fn place_first(
         &mut room,
         &args,
         |draft| {
-            saved.describe(draft);
+            captured.describe(draft);
         },
     )?;
     state.untold.drop_first();

@@ -6,7 +6,7 @@
 //! answer is a [`CaptureFailure`] that counts nothing yet; who settles the operation counts it, once it is known
 //! that something was changed.
 
-use super::Saved;
+use super::Captured;
 use crate::{
     history::journal::{Journal, OnError, OnFull},
     stack::Mount, //
@@ -55,17 +55,17 @@ pub(super) fn allow(mount: &Mount, error: Error, frees: bool) -> Result<CaptureF
 /// What was saved, or what the mount's policy makes of the failure.
 pub(super) fn by_policy(
     mount: &Mount,
-    saved: Result<Saved>,
+    captured: Result<Captured>,
     frees: bool,
 ) -> Result<CaptureOutcome> {
-    match saved {
-        Ok(saved) => Ok((saved, None)),
+    match captured {
+        Ok(captured) => Ok((captured, None)),
         Err(e) => {
             let failure = allow(mount, e, frees)?;
-            Ok((Saved::Lost(failure.why()), Some(failure)))
+            Ok((Captured::Uncaptured(failure.why()), Some(failure)))
         }
     }
 }
 
 /// What was saved of an old state, and what is lost if the operation happens.
-pub(super) type CaptureOutcome = (Saved, Option<CaptureFailure>);
+pub(super) type CaptureOutcome = (Captured, Option<CaptureFailure>);

@@ -2,9 +2,9 @@
 
 //! Putting a plan's pieces into the lower file, and putting back what they replaced.
 
-use super::{attributes, gather, Refusal};
+use super::{attributes, plan_builder, Refusal};
 use crate::{
-    backup::Saved,
+    backup::Captured,
     history::{
         journal::Journal,
         line::{Extent, Line, Undo},
@@ -24,7 +24,7 @@ use crate::{
 use kernel::prelude::*;
 
 /// The file that a plan is applied to.
-pub(super) struct Target<'a> {
+pub(super) struct ApplyTarget<'a> {
     pub(super) own: &'a Mount,
     pub(super) mount: &'a LowerMount,
     /// `None`: it has no content.
@@ -39,7 +39,7 @@ pub(super) struct Target<'a> {
 /// How much is copied at once.
 const CHUNK: usize = 64 * 1024;
 
-impl Target<'_> {
+impl ApplyTarget<'_> {
     /// Applies a plan: content in a kernel thread, where the caller's limits and signals cannot stop
     /// it half way, attributes as the caller. `touched` says whether content was changed, or may be.
     /// Where the lower filesystem has no room, all of it again with the history's reserve: btrfs needs
@@ -132,13 +132,13 @@ impl Target<'_> {
 
     /// Puts back what a plan replaced, from what was saved before it was applied.
     /// With `touched`, content too.
-    pub(super) fn roll_back(&self, saved: &Saved, size: u64, touched: bool) -> Result {
-        let Saved::At {
+    pub(super) fn roll_back(&self, captured: &Captured, size: u64, touched: bool) -> Result {
+        let Captured::At {
             extent,
             crc,
             records,
             attributes,
-        } = saved
+        } = captured
         else {
             return self.in_kthread(|| {
                 if !touched || self.regular().is_none() {
@@ -161,13 +161,14 @@ impl Target<'_> {
 
     fn restore(&self, restore: &Restore, size: u64, touched: bool) -> Result {
         let mut buf = buffer()?;
-        gather::verify(self.journal, restore, &mut buf)?;
+        plan_builder::verify(self.journal, restore, &mut buf)?;
         let mut pieces = KVVec::new();
-        gather::each_piece(self.journal, restore, |piece| {
+        plan_builder::each_piece(self.journal, restore, |piece| {
             Ok(pieces.push(piece, GFP_KERNEL)?)
         })
         .map_err(|refusal: Refusal| refusal.error)?;
-        let old = gather::attributes(self.journal, restore).map_err(|refusal| refusal.error)?;
+        let old =
+            plan_builder::attributes(self.journal, restore).map_err(|refusal| refusal.error)?;
         let records = Records::new(&old).map_err(|_| EUCLEAN)?;
         self.in_kthread(|| {
             attributes::unprotect(self.mount, self.dentry, records)?;
@@ -261,19 +262,19 @@ fn buffer() -> Result<KVVec<u8>> {
     Ok(buf)
 }
 
-impl Target<'_> {
+impl ApplyTarget<'_> {
     /// Puts back what was there before the revert of this line.
-    pub(super) fn withdraw(&self, line: &Line<'_>) -> Result {
+    pub(super) fn restore_from(&self, line: &Line<'_>) -> Result {
         let size = line.size.ok_or(EUCLEAN)?;
-        let saved = match line.undo {
-            Some(Undo::At(extent)) => Saved::At {
+        let captured = match line.undo {
+            Some(Undo::At(extent)) => Captured::At {
                 extent,
                 crc: line.crc.ok_or(EUCLEAN)?,
                 records: line.map.unwrap_or(0),
                 attributes: line.attributes.unwrap_or(0),
             },
-            _ => Saved::Nothing,
+            _ => Captured::Nothing,
         };
-        self.roll_back(&saved, size, true)
+        self.roll_back(&captured, size, true)
     }
 }

@@ -2,7 +2,7 @@
 
 //! An object's chain of lines, read from the journal, newest first.
 
-use super::gather::PlanVec;
+use super::plan_builder::PlanVec;
 use crate::{
     history::{
         journal::Journal,

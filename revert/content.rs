@@ -4,15 +4,15 @@
 //! what is changed, and what stands in it behind.
 
 use super::{
-    apply::{self, Target},
+    apply::{self, ApplyTarget},
     attributes, close_intent,
-    gather::{self, refuse, ContentPlan, TargetChoice},
+    plan_builder::{self, refuse, ContentPlan, TargetChoice},
     steps::{redone_operations, Lines},
     targets::{self, EncodedTargets, TargetSet},
     ContentRevertError, Refusal,
 };
 use crate::{
-    backup::{self, LineSubject, LogCaller, OperationArgs, Saved},
+    backup::{self, Captured, LineSubject, LogCaller, OperationArgs},
     history::{
         journal::{Journal, LineRoom, Room},
         line::{Line, LineDraft, Mode, Op, Pos, Undo},
@@ -213,8 +213,8 @@ impl ContentRevert<'_> {
         })
     }
 
-    pub(super) fn target(&self, is_alone: bool) -> Target<'_> {
-        Target {
+    pub(super) fn target(&self, is_alone: bool) -> ApplyTarget<'_> {
+        ApplyTarget {
             own: self.mount,
             mount: self.mount.lower(),
             file: self.file,
@@ -252,15 +252,15 @@ impl ContentRevert<'_> {
         no_redo: bool,
     ) -> Result<(), ContentRevertError> {
         let records = Records::new(&plan.attributes).map_err(|_| EUCLEAN)?;
-        let (saved, present) = if no_redo {
+        let (captured, present) = if no_redo {
             let present = backup::gather_attributes(self.mount.lower(), self.lower, records)?;
-            (Saved::Lost(NO_REDO), present)
+            (Captured::Uncaptured(NO_REDO), present)
         } else {
             (self.capture(&plan)?, KVVec::new())
         };
         let entry = self.with_targets(state, &plan, RevertLine::UNDO)?;
         let mut room = self.journal.reserve_lines_killable(3)?;
-        let intent = self.write_intent(state, &mut room, &plan, &saved, entry)?;
+        let intent = self.write_intent(state, &mut room, &plan, &captured, entry)?;
         if let Err(e) = self.journal.flush_killable(true) {
             close_intent(&self.subject(), state, &mut room, Op::Cancel, intent);
             self.journal.begin_flush();
@@ -281,7 +281,7 @@ impl ContentRevert<'_> {
                 let back = match no_redo {
                     true if touched => Err(EIO),
                     true => target.put_back(&present),
-                    false => target.roll_back(&saved, plan.outcome.present, touched),
+                    false => target.roll_back(&captured, plan.outcome.present, touched),
                 };
                 match back {
                     Ok(()) => Op::Cancel,
@@ -303,10 +303,10 @@ impl ContentRevert<'_> {
     }
 
     /// Saves what applying the plan will replace.
-    pub(super) fn capture(&self, plan: &ContentPlan) -> Result<Saved> {
+    pub(super) fn capture(&self, plan: &ContentPlan) -> Result<Captured> {
         let (runs, present) = self.replaced(plan)?;
         if runs.is_empty() && present.is_empty() {
-            return Ok(Saved::Nothing);
+            return Ok(Captured::Nothing);
         }
         let (reader, room) = (self.file, Room::Revert);
         backup::capture_runs(
@@ -365,7 +365,7 @@ impl ContentRevert<'_> {
             for at in &places {
                 numbers.push(lines.read(*at)?.seq, GFP_KERNEL)?;
             }
-            return gather::redo(self, &places, &numbers);
+            return plan_builder::redo(self, &places, &numbers);
         }
         let picked = TargetSet::of(self.journal, line)?;
         let count = line.count.ok_or(EUCLEAN)?;
@@ -373,7 +373,7 @@ impl ContentRevert<'_> {
             Some(picked) => TargetChoice::Listed(picked, count),
             None => TargetChoice::Newest(count),
         };
-        gather::plan(self, line.prev, choice, OnForeign::Pass, &mut refuse)
+        plan_builder::plan(self, line.prev, choice, OnForeign::Pass, &mut refuse)
     }
 
     /// As [`RevertLine::with_targets`], of what a plan takes back.
@@ -393,7 +393,7 @@ impl ContentRevert<'_> {
         state: &mut ObjectState,
         room: &mut LineRoom<'_>,
         plan: &ContentPlan,
-        saved: &Saved,
+        captured: &Captured,
         entry: RevertLine<'_>,
     ) -> Result<u64> {
         let (at, length) = plan.outcome.hull(&plan.pieces);
@@ -406,7 +406,7 @@ impl ContentRevert<'_> {
         // The next mount may have to find the file by this line alone.
         state.handle_told_in = 0;
         let placed = backup::place(&self.subject(), state, room, &args, |draft| {
-            saved.describe(draft);
+            captured.describe(draft);
             draft.of(plan.newest).count(plan.count);
             entry.describe(draft, plan.is_deep, plan.back);
             draft.now(plan.outcome.size);

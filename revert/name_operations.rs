@@ -3,8 +3,8 @@
 //! What of a directory's chain a revert of names takes back.
 
 use super::{
-    gather::PlanVec,
     names::Outcome,
+    plan_builder::PlanVec,
     steps::{is_on_names, Direction, Lines, StepOrigin, UndoStep},
     Chain, ChainLink, Refusal,
 };

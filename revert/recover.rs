@@ -7,7 +7,7 @@
 //! before only if that is not to be done. One that was refused has its end durable before the answer.
 
 use super::{
-    apply::Target,
+    apply::ApplyTarget,
     content::{is_forward_only, ContentRevert},
     locate,
     names::{NamesRevert, NamesRevertError},
@@ -203,7 +203,7 @@ fn recover(
         end(sb, journal, &dentry, Op::Commit, unfinished.seq)?;
         return Ok("its file is as behind it");
     }
-    let target = Target {
+    let target = ApplyTarget {
         own: sb.mount(),
         mount,
         file: file.as_deref(),
@@ -211,11 +211,11 @@ fn recover(
         journal,
         is_alone: true,
     };
-    target.withdraw(&line)?;
+    target.restore_from(&line)?;
     let (op, became) = match finish_content(sb, journal, found, &line) {
         Ok(()) => (Op::Commit, "its file is as behind it"),
         Err(_) => {
-            target.withdraw(&line)?;
+            target.restore_from(&line)?;
             (Op::Cancel, "its file is as before it")
         }
     };
@@ -435,7 +435,7 @@ pub(crate) fn roll_back_last(
         return Ok(());
     }
     let file = open_to_recover(mount.lower(), dentry, &line)?;
-    let target = Target {
+    let target = ApplyTarget {
         own: mount,
         mount: mount.lower(),
         file: file.as_deref(),
@@ -446,7 +446,7 @@ pub(crate) fn roll_back_last(
     // Planning it takes much of the stack, and this may be in the midst of another revert.
     let recovered = task::on_new_stack(|| match is_forward_only(&line) {
         true => content(mount, journal, inode, (dentry, file.as_deref())).resume(&line, true),
-        false => target.withdraw(&line),
+        false => target.restore_from(&line),
     });
     let recovered = recovered.unwrap_or(Err(EIO));
     match recovered {

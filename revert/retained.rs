@@ -4,7 +4,7 @@
 //! or did again, something that is older still.
 
 use super::{
-    gather::attributes,
+    plan_builder::attributes,
     steps::{is_on_names, Lines},
     Refusal,
 };

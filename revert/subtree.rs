@@ -8,10 +8,10 @@
 
 use super::{
     binding::find_orphan,
-    gather::refuse,
     group,
     may_revert,
     name_operations::NameOperations,
+    plan_builder::refuse,
     steps::Lines,
     ObjectUndo, //
     Refusal,

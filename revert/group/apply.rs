@@ -17,8 +17,8 @@ use crate::{
         attributes,
         content::ContentRevert,
         cross_directory::{lock, RenameEnd},
-        gather::{self, refuse, ContentPlan},
         names::{decode, directory, NamesRevert, NAME},
+        plan_builder::{self, refuse, ContentPlan},
         rights::inverse::PermissionCheck,
         steps::{Direction, Lines, UndoStep},
         Refusal,
@@ -350,7 +350,7 @@ impl RevertContext<'_> {
     #[inline(never)]
     pub(super) fn unprotect(&self, object: ObjectId, at: Pos) -> Outcome<Option<ARef<OwnInode>>> {
         let mut lines = Lines::new(self.journal)?;
-        let saved = gather::saved_attributes(self.journal, &lines.read(at)?)?;
+        let saved = plan_builder::saved_attributes(self.journal, &lines.read(at)?)?;
         let records = Records::new(&saved).map_err(|_| EUCLEAN)?;
         if !attributes::lifts_protection(records) {
             return Ok(None);
@@ -398,7 +398,7 @@ impl RevertContext<'_> {
         let content = opened.content(self, file.as_deref(), true);
         let mut state = opened.inode.object().state.lock();
         opened.known(self, &mut state)?;
-        content.target(false).withdraw(&line)?;
+        content.target(false).restore_from(&line)?;
         backup::note_change(&mut state, &opened.inode);
         drop(state);
         let changed = Changed {

@@ -20,9 +20,9 @@ use crate::{
     },
     revert::{
         binding::exists,
-        gather::{self, ContentPlan, PlanVec, TargetChoice},
         name_operations::NameOperations,
         names::directory,
+        plan_builder::{self, ContentPlan, PlanVec, TargetChoice},
         rights::{CallerRights, ChainRights},
         steps::{fate, is_on_names, Lines},
         Chain, ChainLink, Refusal,
@@ -348,7 +348,7 @@ impl GroupRevert<'_> {
         let numbers = self.numbers(member)?;
         let takes = |seq| self.takes(seq);
         let choice = TargetChoice::These(&numbers, &takes);
-        gather::plan(content, head, choice, on_foreign, conflicts)
+        plan_builder::plan(content, head, choice, on_foreign, conflicts)
     }
 
     /// Whether operations on this object's content or attributes are taken back, too.

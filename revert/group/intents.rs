@@ -4,12 +4,12 @@
 
 use super::{apply::GroupRevertError, GroupMember, GroupRevert, Outcome};
 use crate::{
-    backup::{self, LineSubject, Saved},
+    backup::{self, Captured, LineSubject},
     history::{
         line::{Op, Pos},
         plan::OnForeign, //
     },
-    revert::{close_intent, content::NO_REDO, gather::refuse, names},
+    revert::{close_intent, content::NO_REDO, names, plan_builder::refuse},
 };
 use kernel::prelude::*;
 
@@ -70,14 +70,14 @@ impl GroupRevert<'_> {
             if member.is_untouched {
                 plan = plan.of_nothing();
             }
-            let saved = match self.request.no_redo {
-                true => Saved::Lost(NO_REDO),
-                false if member.is_untouched => Saved::Nothing,
+            let captured = match self.request.no_redo {
+                true => Captured::Uncaptured(NO_REDO),
+                false if member.is_untouched => Captured::Nothing,
                 false => content.capture(&plan)?,
             };
             let entry = content.with_targets(&mut state, &plan, entry)?;
             let mut room = context.journal.reserve_lines_killable(1)?;
-            content.write_intent(&mut state, &mut room, &plan, &saved, entry)?
+            content.write_intent(&mut state, &mut room, &plan, &captured, entry)?
         };
         let at = state.head.ok_or(EIO)?;
         Ok((at, seq))

@@ -14,7 +14,7 @@ use crate::{
         sort::sort, //
     },
     revert::{
-        gather::PlanVec,
+        plan_builder::PlanVec,
         steps::{is_on_names, Direction, Lines, StepOrigin, UndoStep},
         Refusal,
     },

@@ -3,7 +3,7 @@
 //! Since when an object belongs to its present owner. What it held before is not that owner's to see or to
 //! bring back: a file that is given away is given away as it is.
 
-use super::super::{gather::saved_attributes, steps::Lines};
+use super::super::{plan_builder::saved_attributes, steps::Lines};
 use crate::{
     history::{
         journal::Journal,
