@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Before an operation: save what it is about to replace. After it: place its line.
+//! Captures pre-images before an operation, and writes the operation's line after the change.
 //!
-//! A hook states an [`ObjectOperation`], gets a [`PreparedOperation`] (the old bytes are staged, room for the line is
-//! reserved), makes the change below, and settles it with the outcome.
+//! A hook describes an [`ObjectOperation`] and calls `prepare()`. The result is a
+//! [`PreparedOperation`]: the pre-image is staged in the journal, and space for the line is
+//! reserved. The hook then changes the lower object and settles the operation with the result.
 
 pub(crate) mod adopt;
 mod attributes;
@@ -44,59 +45,60 @@ pub(crate) use lines::{
 pub(crate) use map::{log_dirty_ranges, log_mmap_writes, map, store, LogCaller};
 use policy::{allow, by_policy, CaptureFailure};
 
-/// What an operation destroys.
+/// The state that an operation overwrites.
 pub(crate) enum PreImage<'a> {
-    /// Nothing but, at most, the size.
+    /// Nothing, except perhaps the size.
     Nothing,
-    /// The bytes of a range (start, end), as far as the file reaches; read through this file.
+    /// The bytes of the range (start, end), up to the end of the file, read through this file.
     Range(&'a File, u64, u64),
-    /// That the holes of a range (start, end) have no space, as far as the file reaches.
+    /// The unallocated holes of the range (start, end), up to the end of the file.
     Holes(&'a File, u64, u64),
-    /// Attributes of the lower object with this name.
+    /// Attributes of the lower object with this dentry.
     Attributes(&'a Dentry, AttributeSet<'a>),
 }
 
-/// The old state that an operation replaces, as it was at one moment.
+/// The pre-image of an operation, captured at one point in time.
 struct OldState<'a> {
     under_way: UnderWay<'a>,
-    /// The object's size.
+    /// Size of the object before the operation.
     size: u64,
     captured: Captured,
-    /// The old state that is lost if the operation happens.
+    /// Set if the pre-image could not be captured and the mount's policy lets the operation go on.
     failure: Option<CaptureFailure>,
-    /// Room for the lines, if that came with the rest.
+    /// Journal space for the lines, if the capture reserved that, too.
     room: Option<LineRoom<'a>>,
 }
 
-/// An operation that is about to change an object. Our inode's lock is held.
+/// An operation that is about to change an object. The inode lock is held.
 pub(crate) struct ObjectOperation<'a> {
     /// The object.
     pub(crate) inode: &'a OwnInode,
-    /// The open file that it is changed through, if any.
+    /// The open file through which the object is changed, if any.
     pub(crate) open: Option<&'a Open>,
-    /// The operation, its offset and its length as asked for.
+    /// The operation, its offset, and its length as requested.
     pub(crate) op: Op,
     pub(crate) at: u64,
     pub(crate) length: u64,
-    /// What it destroys.
+    /// The state that the operation overwrites.
     pub(crate) pre_image: PreImage<'a>,
-    /// Whether the change may be durable when it returns: then its record has to be before.
+    /// Whether the change may reach the disk before the call returns (O_SYNC, O_DIRECT). The line
+    /// must then be durable before the change.
     pub(crate) durable: bool,
-    /// Whether the lower filesystem itself takes the caller's pages, which may have to be waited for:
-    /// then no room of the journal is held meanwhile. Such a change is `durable`.
+    /// Whether the lower filesystem pins the caller's pages (direct I/O), and may wait for page
+    /// faults. Journal space is then released before the change. Implies `durable`.
     pub(crate) is_direct: bool,
 }
 
 impl<'a> ObjectOperation<'a> {
-    /// Saves what will be lost and reserves room for the line.
+    /// Captures the pre-image and reserves space for the line.
     ///
-    /// An error means that the operation must not happen; with `on_error=continue` only ENOSPC of
-    /// `on_full=deny` and a killed caller do that.
+    /// An error refuses the operation. With `on_error=continue`, only ENOSPC under `on_full=deny`
+    /// and a fatal signal do so.
     pub(crate) fn prepare(self) -> Result<PreparedOperation<'a>> {
         self.with_record(|record| Ok(PreparedOperation(mem::take(record))))
     }
 
-    /// Prepares, changes and settles: costs less than the same in three steps.
+    /// Prepares, changes and settles in one call. The record is not moved, which saves a copy.
     #[inline]
     pub(crate) fn around(self, change: impl FnOnce() -> Result<usize>) -> Result<usize> {
         self.with_record(|record| {
@@ -106,7 +108,7 @@ impl<'a> ObjectOperation<'a> {
         })
     }
 
-    /// Goes on with the record, where it stays.
+    /// Builds the record in this stack frame and passes a reference to `go`.
     #[inline(always)]
     fn with_record<T>(self, go: impl FnOnce(&mut PreparedState<'a>) -> Result<T>) -> Result<T> {
         let mount = self.inode.mount();
@@ -114,7 +116,8 @@ impl<'a> ObjectOperation<'a> {
             return go(&mut PreparedState::Off);
         };
         let old = self.capture_old_state(mount, journal)?;
-        // Deleting always works: on a full filesystem its old state is given up.
+        // An operation that frees space must work on a full filesystem (as unlink(2) does on any):
+        // its pre-image is dropped if the journal has no space.
         let frees = self.frees(old.size);
         let room = match old
             .room
@@ -127,7 +130,7 @@ impl<'a> ObjectOperation<'a> {
                 return go(&mut PreparedState::Unrecorded(mount, journal, failure));
             }
         };
-        // Made where it stays: to move it would cost a copy.
+        // Built in place: `Result<PreparedOperation>` by value would cost a copy of the record.
         let mut prepared = PreparedState::Recorded(OperationRecord {
             mount,
             journal,
@@ -146,8 +149,10 @@ impl<'a> ObjectOperation<'a> {
             early: None,
             _under_way: old.under_way,
         });
+        // Write-ahead: the line must be on disk before a change that can be on disk at return.
         if let (true, PreparedState::Recorded(record)) = (self.durable, &mut prepared) {
             record.place_early()?;
+            // The lower filesystem may wait for faults on the caller's buffer, which need space, too.
             if self.is_direct {
                 record.room.release();
             }
@@ -155,19 +160,20 @@ impl<'a> ObjectOperation<'a> {
         go(&mut prepared)
     }
 
-    /// Whether it makes room on the lower filesystem.
+    /// Whether the operation frees space on the lower filesystem.
     fn frees(&self, size: u64) -> bool {
         self.op == Op::Truncate && self.at < size
     }
 
-    /// Saves what will be lost, as it is at one moment: stores through mappings are told before, or
-    /// come after. Answers the object's size too.
+    /// Captures the pre-image and the size at one point in time. Each write through a mapping is
+    /// logged either before that point or after the operation.
     #[inline(always)]
     fn capture_old_state(&self, mount: &Mount, journal: &'a Journal) -> Result<OldState<'a>> {
         let stores = self.inode.object().stores();
         if !stores.is_mapped() {
             let old = self.capture_once(mount, journal)?;
-            // Or somebody has mapped it in between.
+            // Another task may have mapped the file during the capture: then the capture is
+            // repeated.
             if !stores.is_mapped() {
                 return Ok(old);
             }
@@ -175,7 +181,8 @@ impl<'a> ObjectOperation<'a> {
         self.capture_blocked(mount, journal)
     }
 
-    /// As [`Self::capture_old_state`], of an object with mappings: their stores wait.
+    /// As [`Self::capture_old_state`], for a mapped object: blocks writes through mappings
+    /// meanwhile.
     #[cold]
     fn capture_blocked(&self, mount: &Mount, journal: &'a Journal) -> Result<OldState<'a>> {
         let _gate = self.inode.object().stores().shut();
@@ -227,13 +234,12 @@ impl<'a> ObjectOperation<'a> {
     }
 }
 
-/// Sees to it that the object's chain is known, and that a change which did not come through us
-/// (or went unrecorded) stands in it before our next one. Only under our inode's lock (`is_locked`)
-/// can that be told: without it an operation of ours may be under way, which has moved the
-/// object's times and is not noted yet.
+/// Loads the object's chain, and logs an external change before the next line of this operation.
+/// External changes are detected only under the inode lock (`is_locked`). Without the lock, an
+/// operation of this mount may have changed the times already and not yet noted them.
 ///
-/// The outer error is no matter of policy: a revert is half done and cannot be withdrawn, and what
-/// is changed now would be overwritten when it can be.
+/// The outer error is independent of the mount's policy. It means that a revert is incomplete and
+/// cannot be rolled back yet: the rollback would overwrite a change that is made now.
 fn ensure_loaded(
     mount: &Mount,
     journal: &Journal,
@@ -264,37 +270,39 @@ fn ensure_loaded(
     if is_locked && state.half_done {
         crate::revert::roll_back_last(mount, journal, inode, &name, &mut state)?;
     }
-    // Stores that came while it could not be loaded.
+    // Writes through mappings that were held back while the chain could not be loaded.
     Ok(loaded.and_then(|()| log_dirty_ranges(journal, inode, &mut state, caller)))
 }
 
-/// Whether the object is not as our last operation left it. Stores through a shared mapping move
-/// its times too, and have lines of their own.
+/// Whether the object differs from its state after the last logged operation. Writes through shared
+/// mappings also change the times, but have lines of their own.
 pub(crate) fn is_changed_externally(state: &ObjectState, inode: &OwnInode) -> bool {
     has_changed(state, inode) && inode.object().stores().begun() == state.faults
 }
 
-/// Whether a file's times or size are not what they were after our last operation.
+/// Whether the times or the size of a file differ from those after the last logged operation.
 #[inline(always)]
 fn has_changed(state: &ObjectState, inode: &OwnInode) -> bool {
     let Some(seen) = state.seen.filter(|_| inode.is_regular()) else {
         return false;
     };
-    // A stacked filesystem below copies times that stores have moved at a time of its own choice.
+    // A stacked lower filesystem (overlayfs, ecryptfs) copies the times of its own lower inode
+    // lazily, so the inode that owns the pages counts, too.
     seen != inode.pages().quick_cookie()
         && seen != inode.lower().quick_cookie()
         && !is_reclaimed(&seen, inode)
 }
 
-/// Whether only the change time has moved of a file that looked like `seen`, since the history gave up the
-/// last name, which it had: somebody may have the file open still.
+/// Whether a file that looked like `seen` differs only because reclaim removed its orphan, which
+/// was its last name. unlink(2) changed ctime; a descriptor may still be open.
 pub(crate) fn is_reclaimed(seen: &QuickCookie, inode: &OwnInode) -> bool {
     let lower = inode.lower();
     inode.object().is_kept() && lower.links() == 0 && lower.has_content_of(seen)
 }
 
-/// The object's quick cookie, which from now on tells any change apart, also within one tick of the
-/// clock: asking the lower filesystem for the object's times sees to that.
+/// The object's change cookie. From now on, also two changes within one tick of the clock get
+/// different cookies: vfs_getattr() marks the timestamp as queried, and the next change uses a
+/// fine-grained one (multigrain timestamps).
 fn armed_cookie(mount: &Mount, lower: &Inode) -> QuickCookie {
     if let Some(name) = lower.any_name() {
         let _ = attr::cookie(mount.lower(), &name);
@@ -302,11 +310,11 @@ fn armed_cookie(mount: &Mount, lower: &Inode) -> QuickCookie {
     lower.quick_cookie()
 }
 
-/// How many lines an operation makes at most: its own, and one that corrects it.
+/// Lines per operation: its own, and one correction.
 const LINES: u32 = 2;
 
-/// Saves a range of the lower file, by the mount's policy where that fails; reserves room for the
-/// lines if that comes with it.
+/// Captures a range of the lower file, or applies the mount's policy on failure. Reserves space for
+/// the lines if the journal can do both under one lock.
 fn capture_range<'a>(
     mount: &Mount,
     journal: &'a Journal,
@@ -321,27 +329,28 @@ fn capture_range<'a>(
     }
 }
 
-/// An operation whose old state is saved and whose outcome is not known yet.
+/// An operation with a captured pre-image and an unknown outcome.
 ///
-/// Dropping it unsettled means that nothing happened.
+/// Dropping an unsettled operation means that nothing changed.
 pub(crate) struct PreparedOperation<'a>(PreparedState<'a>);
 
 impl PreparedOperation<'_> {
-    /// Places the line: the operation changed `outcome` bytes, or failed.
+    /// Writes the line: the operation changed `outcome` bytes, or failed.
     pub(crate) fn settle(mut self, outcome: Result<u64>) {
         self.0.settle(outcome);
     }
 }
 
-/// The bookkeeping of an operation, beside the change itself.
+/// The log side of a prepared operation.
 #[derive(Default)]
 enum PreparedState<'a> {
     /// The history is off.
     #[default]
     Off,
-    /// There is no room for a line.
+    /// The operation gets no line: the journal has no space, and the policy lets the operation go
+    /// on.
     Unrecorded(&'a Mount, &'a Journal, CaptureFailure),
-    /// A line is to be placed.
+    /// The operation gets a line.
     Recorded(OperationRecord<'a>),
 }
 
@@ -365,19 +374,19 @@ struct OperationRecord<'a> {
     open: Option<&'a Open>,
     args: OperationArgs,
     captured: Captured,
-    /// The old state that is lost if the operation changes something.
+    /// Set if the pre-image is lost once the operation changes something.
     failure: Option<CaptureFailure>,
     room: LineRoom<'a>,
-    /// What the object looked like before, where the record has to be durable first.
+    /// Change cookie before the operation, if the line is written first.
     before: Option<QuickCookie>,
-    /// The number of the line when it was placed before the change.
+    /// Number of the line, if it was written before the change.
     early: Option<u64>,
-    /// Last: stores are told when the line is placed.
+    /// Dropped last: writes through mappings are logged after this line.
     _under_way: UnderWay<'a>,
 }
 
 impl OperationRecord<'_> {
-    /// Makes payload and line durable before the change.
+    /// Writes the line and flushes the journal before the change.
     fn place_early(&mut self) -> Result {
         let inode = self.inode;
         let placed = {
@@ -404,7 +413,8 @@ impl OperationRecord<'_> {
         Ok(())
     }
 
-    /// Places the operation's line, the last one or not; returns its number.
+    /// Writes the operation's line and returns its number. `is_last` releases the rest of the
+    /// space.
     fn place(&mut self, state: &mut ObjectState, is_last: bool) -> Result<u64> {
         let subject = LineSubject {
             mount: self.mount,
@@ -416,7 +426,7 @@ impl OperationRecord<'_> {
         Ok(placed.seq)
     }
 
-    /// Corrects a line that says more than happened.
+    /// Writes a line that corrects an earlier one: the operation changed less than that line says.
     fn correct(&mut self, state: &mut ObjectState, of: u64, op: Op) {
         let subject = LineSubject {
             mount: self.mount,
@@ -435,8 +445,8 @@ impl OperationRecord<'_> {
         }
     }
 
-    /// Places the line after a change of `n` bytes. A payload that reaches further belongs to the
-    /// range that was asked for: the line says that one, and a second line corrects it.
+    /// Writes the line after a change of `n` bytes. If the captured payload covers more than `n`
+    /// bytes, the line states the requested range, and a correction follows.
     fn place_late(&mut self, state: &mut ObjectState, n: u64) {
         let asked = self.args.length;
         let saved_to = match self.captured {
@@ -460,13 +470,14 @@ impl OperationRecord<'_> {
         }
     }
 
-    /// How many bytes were changed, at most; `None`: nothing was.
+    /// Upper bound of the changed bytes; `None` if nothing changed.
     fn changed(&self, state: &ObjectState, outcome: Result<u64>) -> Option<u64> {
         let asked = self.args.length;
         match (outcome, self.early) {
-            // An operation on no bytes (an attribute, a size) happened all the same.
+            // An operation without a byte range (attributes, truncate) succeeded with 0.
             (Ok(n), _) if n != 0 || asked == 0 => Some(n.min(asked)),
-            // It failed half way perhaps: what it could have changed is all that the line says.
+            // A failed operation may have changed a part of the range. The full range is the safe
+            // bound.
             (Err(_), Some(_)) if Some(self.inode.lower().quick_cookie()) != self.before => {
                 Some(asked)
             }
@@ -475,10 +486,11 @@ impl OperationRecord<'_> {
         }
     }
 
-    /// Whether an operation without a line yet may have changed something before it failed.
+    /// Whether an operation without a line may have changed something before it failed.
     ///
-    /// A write through the page cache moves the file's times before it looks at anything else, so
-    /// there the error tells: btrfs copies into a folio that is in use before it asks for room.
+    /// generic_file_write_iter() calls file_update_time() before it copies, so changed times prove
+    /// nothing for a buffered write. The error decides: btrfs copies into a folio in use before it
+    /// reserves space.
     fn may_have_begun(&self, state: &ObjectState, error: Error) -> bool {
         if self.args.op == Op::Write && self.before.is_none() {
             return is_no_room(error) || error == ENOMEM || error == EIO;
@@ -488,7 +500,7 @@ impl OperationRecord<'_> {
             Op::Allocate | Op::Punch | Op::Zero | Op::Collapse | Op::Insert
         );
         if is_of_space && (error == EINVAL || error == EOPNOTSUPP) {
-            // fallocate(): ext4 moves the times before it looks at mode and alignment.
+            // ext4_fallocate() calls file_modified() before it checks mode and alignment.
             return false;
         }
         has_changed(state, self.inode)
@@ -499,7 +511,8 @@ impl OperationRecord<'_> {
         let mut state = inode.object().state.lock();
         let changed = self.changed(&state, outcome);
         if changed.is_none() && self.early.is_none() {
-            // A write that fails has moved the file's times before: that was nobody else.
+            // A failed write has still called file_update_time(): record the new times as our own,
+            // or the next operation would log an external change.
             if is_changed_externally(&state, inode) {
                 note_change(&mut state, inode);
             }
@@ -523,15 +536,15 @@ impl OperationRecord<'_> {
     }
 }
 
-/// Notes what the object looks like.
+/// Records the object's present times and size.
 fn observe(state: &mut ObjectState, inode: &OwnInode) {
-    // Faults that have not ended yet move its times later.
+    // Faults under way will change the times again (file_update_time() in ->page_mkwrite).
     state.faults = inode.object().stores().ended();
     state.seen = Some(inode.pages().quick_cookie());
 }
 
-/// As [`observe`], by somebody who does not hold our inode's lock: while an operation is under way,
-/// what it looked like before is what tells whether that has changed anything.
+/// As [`observe`], for a caller without the inode lock. During an operation, the previous values
+/// stay: `settle()` compares with them to find out whether the operation changed anything.
 fn observe_if_idle(state: &mut ObjectState, inode: &OwnInode) {
     let before = (state.seen, state.faults);
     observe(state, inode);
@@ -540,14 +553,14 @@ fn observe_if_idle(state: &mut ObjectState, inode: &OwnInode) {
     }
 }
 
-/// Notes what the object looks like after an operation of ours.
+/// Records times and size after a change made by this mount, and invalidates the closing line.
 pub(crate) fn note_change(state: &mut ObjectState, inode: &OwnInode) {
     observe(state, inode);
     state.left = None;
     state.changed = true;
 }
 
-/// Notes that an object is new: it has no lines yet.
+/// Marks a newly created object as loaded: it has no lines yet.
 pub(crate) fn note_new(inode: &OwnInode) {
     let mut state = inode.object().state.lock();
     if !state.loaded {
@@ -556,9 +569,8 @@ pub(crate) fn note_new(inode: &OwnInode) {
     }
 }
 
-/// Asks the history for the object's last line, if that is not known, and compares the object with
-/// what it says. Before a change of the object or its names that moves its times; our inode's
-/// lock is held.
+/// Loads the object's last line, if necessary, and compares the object with it. Called under the
+/// inode lock before a change of the object or its names that changes ctime.
 pub(crate) fn load(inode: &OwnInode) -> Result {
     load_with(inode, true)
 }
@@ -571,7 +583,7 @@ fn load_with(inode: &OwnInode, is_locked: bool) -> Result {
     let _gate = inode.object().stores().shut_if_mapped();
     match ensure_loaded(mount, journal, inode, is_locked)? {
         Err(e) => {
-            // Nothing has happened yet: see `note_ctime_change_at`.
+            // No change was made so far: `note_ctime_change_at` warns once there is one.
             let CaptureFailure(error) = allow(mount, e, false)?;
             inode.object().state.lock().unread = Some(error);
             Ok(())
@@ -580,31 +592,31 @@ fn load_with(inode: &OwnInode, is_locked: bool) -> Result {
     }
 }
 
-/// As [`load`], for an open for writing: our inode's lock is not held.
+/// As [`load`], for an open for writing, without the inode lock.
 pub(crate) fn load_to_open(inode: &OwnInode) -> Result {
     load_with(inode, false)
 }
 
-/// A change of names or attributes that does not go through the object's own chain (a new link,
-/// a rename) has moved its change time: what was left is left anew. The object is loaded.
+/// A link or rename of a loaded object changed ctime without a line in the object's own chain:
+/// rewrites the closing line, which holds the old ctime.
 pub(crate) fn note_ctime_change(inode: &OwnInode, dentry: &OwnDentry) {
     if let Ok(lower) = dentry.lower() {
         note_ctime_change_at(inode, lower);
     }
 }
 
-/// The object has a name in another directory now: its next line says so.
+/// The object has a name in another directory: the next line must record its file handle again.
 pub(crate) fn note_new_parent(inode: &OwnInode) {
     inode.object().state.lock().handle_told_in = 0;
 }
 
-/// As [`note_ctime_change`], by the object's lower name.
+/// As [`note_ctime_change`], with the lower dentry.
 pub(crate) fn note_ctime_change_at(inode: &OwnInode, lower: &Dentry) {
     let stale = {
         let mut state = inode.object().state.lock();
         let unread = state.unread.take();
         if let Some(error) = unread.filter(|_| !state.loaded) {
-            // Its time has moved, and no line says why.
+            // ctime changed and no line explains it: the next load will log an external change.
             inode.mount().warn_lost(error);
         }
         observe(&mut state, inode);
@@ -617,13 +629,13 @@ pub(crate) fn note_ctime_change_at(inode: &OwnInode, lower: &Dentry) {
     }
 }
 
-/// Says how we leave the object: at the last close, fsync and unmount.
+/// Writes the closing line, at the last close, fsync and unmount.
 pub(crate) fn write_close(inode: &OwnInode, dentry: &OwnDentry) {
     write_close_at(inode, || dentry.lower());
 }
 
-/// As [`write_close`], by the object's lower name, and whether it was changed or not: its handle is told with
-/// it. The object is loaded.
+/// As [`write_close`], with the lower dentry, unconditionally, and with the object's file handle.
+/// The object is loaded.
 pub(crate) fn write_close_with_handle(inode: &OwnInode, lower: &Dentry) {
     {
         let mut state = inode.object().state.lock();
@@ -647,15 +659,16 @@ fn write_close_at<'a>(inode: &OwnInode, lower: impl FnOnce() -> Result<&'a Dentr
         .and_then(|()| lower())
         .and_then(|lower| lines::write_close(mount, journal, inode, lower, &mut state));
     match result {
-        // A killed caller did not wait: the next one does it, or eviction.
+        // A fatal signal ended the wait for space. The next close or eviction writes the line.
         Err(e) if e != EINTR => mount.warn_lost(e),
         _ => {}
     }
 }
 
-/// As [`write_close`], when the inode goes out of memory, perhaps by a shrinker: never waits, and gives up
-/// rather than that. The line tells the lower object's times, for which a filesystem that is not local
-/// asks a server or a daemon. An object without a closing line is taken as it is found, at its next use.
+/// As [`write_close`], from ->evict_inode, which a shrinker may call: never waits, and drops the
+/// line instead. The line needs vfs_getattr(), which on network filesystems and FUSE waits for a
+/// server, so those are skipped. An object without a closing line is resynchronised at its next
+/// use.
 pub(crate) fn write_close_on_evict(inode: &OwnInode) {
     let Some(mut state) = inode.object().state.try_lock() else {
         return;

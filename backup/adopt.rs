@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Adoption: a kept object without a line gets one, at the mount after a power cut.
+//! Adoption: writes lines for orphans without one, at the mount after a power cut.
 //!
-//! The lower filesystem may have made the loss of a name durable before the journal did that with its
-//! line. The entry says all that the line would have ([`Orphan`]), so the directory's history gets
-//! one of the removal, which says that it was recovered. Where something else has the name by now, the
-//! operation that gave it the name is lost as well: it gets a line, too, or the object could not come
-//! back before that one is gone.
+//! The lower filesystem may have made the removal of a name durable before the journal made its
+//! line durable. The orphan's entry has the same data as the line ([`Orphan`]), so the directory
+//! gets a line of the removal, marked as recovered. If the name is bound to another object by now,
+//! the line of that operation was lost, too. It is written as well: otherwise the orphan could not
+//! be restored before the later operation is reverted.
 
 use super::{
     lines::{load_unchecked, place_by},
@@ -37,10 +37,10 @@ use crate::{
 };
 use kernel::{prelude::*, sync::aref::ARef};
 
-/// How many lines of a directory are looked through for the name that an object had before.
+/// Number of a directory's lines that are searched for an object's previous name.
 const LOOK_BACK: usize = 4096;
 
-/// Gives lines to kept objects without one. Reverts that a crash interrupted have ended.
+/// Writes lines for orphans without one. Called after interrupted reverts were finished.
 #[inline(never)]
 pub(crate) fn adopt(sb: &SuperBlock) {
     let mount = sb.mount();
@@ -51,19 +51,20 @@ pub(crate) fn adopt(sb: &SuperBlock) {
     if found.is_empty() {
         return;
     }
+    // In the order of the removals: the name may have been bound and removed again.
     sort(&mut found, |a, b| seq(&a.1) < seq(&b.1));
     let adoption = Adoption { sb, mount, journal };
     let (mut adopted, mut failed) = (0u64, 0u64);
     for (index, one) in found.iter().enumerate() {
         if task::breathe().is_err() {
-            // The next mount goes on.
+            // The next mount continues.
             failed = failed.saturating_add(1);
             break;
         }
         let later = found.get(index.saturating_add(1)..).unwrap_or_default();
         match adoption.adopt(one, later) {
             Ok(()) => adopted = adopted.saturating_add(1),
-            // A revert that was gone on with has given it its name back.
+            // A resumed revert has restored the name.
             Err(e) if e == ENOENT => {}
             Err(e) => {
                 failed = failed.saturating_add(1);
@@ -71,7 +72,7 @@ pub(crate) fn adopt(sb: &SuperBlock) {
             }
         }
     }
-    // An entry that failed stays, and the next mount looks for it again.
+    // Failed entries stay marked: the next mount retries them.
     match journal.flush(true) {
         Ok(()) if failed == 0 => journal.adopted(),
         Ok(()) => {}
@@ -88,25 +89,26 @@ fn seq(entry: &EntryName) -> u64 {
     Orphan::parse(entry.bytes(), &mut handle).map_or(0, |orphan| orphan.seq)
 }
 
+/// The mount during adoption.
 struct Adoption<'a> {
     sb: &'a SuperBlock,
     mount: &'a Mount,
     journal: &'a Journal,
 }
 
-/// A name that was lost.
+/// A removed name without a line.
 struct LostName<'a> {
     place: &'a Place,
     orphan: &'a Orphan<'a>,
     victim: &'a Inode,
-    /// The directory, ours and below.
+    /// The directory's inode on this mount, and its lower dentry.
     dir: &'a OwnInode,
     parent: &'a Dentry,
     name: &'a [u8],
 }
 
 impl Adoption<'_> {
-    /// `later` are those that lost their names after this one.
+    /// Writes the lines for one orphan. `later` are the orphans that were removed after this one.
     fn adopt(&self, (place, entry): &Found, later: &[Found]) -> Result {
         let _kernel = AsKernel::new();
         let mut handle = [0; HANDLE_MAX];
@@ -118,6 +120,7 @@ impl Adoption<'_> {
         let name = self.whole_name(&orphan, &kept, &mut long);
         let parent = self.parent(orphan.parent)?;
         let dir = OwnInode::obtain(self.sb, parent.inode().ok_or(ESTALE)?)?;
+        // Names in the directory must not change until the lines are written.
         let _lock = dir.lock_as_parent();
         let lost = LostName {
             place,
@@ -127,6 +130,7 @@ impl Adoption<'_> {
             parent: &parent,
             name,
         };
+        // The name is free: only the line of the removal is missing.
         let Some(node) = self.bound_next(&lost, later)? else {
             return self.removed(&lost);
         };
@@ -147,7 +151,7 @@ impl Adoption<'_> {
         }
     }
 
-    /// The name, with the part that did not fit into the entry.
+    /// The full name: the part in the entry, and the rest from the xattr.
     fn whole_name<'n>(
         &self,
         orphan: &Orphan<'n>,
@@ -166,16 +170,18 @@ impl Adoption<'_> {
         }
     }
 
-    /// The lower directory with this file handle; the root of the mount, if it is gone.
+    /// The lower directory with this file handle; the root of the mount if the directory is gone.
     fn parent(&self, handle: &[u8]) -> Result<ARef<Dentry>> {
         let mount = self.mount.lower();
         match self.mount.directory_by_handle(handle) {
+            // exportfs_decode_fh() returns these for a directory that is gone.
             Err(e) if e == ESTALE || e == ENOENT || e == EINVAL => Ok(mount.root().get()),
             found => found,
         }
     }
 
-    /// The object that the name was bound to next: it lost the name later, or has it now.
+    /// The object that the name was bound to next: a later orphan, or the object that has the name
+    /// now.
     fn bound_next(&self, lost: &LostName<'_>, later: &[Found]) -> Result<Option<ARef<Inode>>> {
         for (place, entry) in later {
             let mut handle = [0; HANDLE_MAX];
@@ -195,7 +201,7 @@ impl Adoption<'_> {
         name::look_up(self.mount.lower(), lost.parent, name)
     }
 
-    /// The name that an object had in the directory, by the directory's newest line that gave it one.
+    /// The object's previous name in the directory, by the newest line that bound one.
     fn name_before<'b>(
         &self,
         lost: &LostName<'_>,
@@ -233,7 +239,7 @@ impl Adoption<'_> {
         Ok(PreviousName::None)
     }
 
-    /// The name that the line at `at` gave an object, if it did.
+    /// The name that the line at `at` bound to the object, if any.
     fn name_given<'t>(
         &self,
         at: Pos,
@@ -253,7 +259,7 @@ impl Adoption<'_> {
         })
     }
 
-    /// The object was removed.
+    /// Writes a removal.
     fn removed(&self, lost: &LostName<'_>) -> Result {
         let op = if lost.victim.is_directory() {
             Op::Rmdir
@@ -266,7 +272,7 @@ impl Adoption<'_> {
         })
     }
 
-    /// `node`, called `old` before, was renamed over the object.
+    /// Writes a rename of `node` from `old` over the object.
     fn replaced(&self, lost: &LostName<'_>, node: &Inode, old: &[u8]) -> Result {
         self.place(lost, Op::Rename, |draft| {
             lost.describe(draft);
@@ -275,8 +281,8 @@ impl Adoption<'_> {
         })
     }
 
-    /// `node`, called `old` before, was renamed when the object was gone. A line of a link would lose
-    /// the old name: to take a link back is to remove the new one.
+    /// Writes a rename of `node` from `old` to the free name. A link line would not do: its revert
+    /// removes the new name and does not restore the old one.
     fn renamed(&self, lost: &LostName<'_>, node: &Inode, old: &[u8]) -> Result {
         self.place(lost, Op::Rename, |draft| {
             draft.undo(Undo::None);
@@ -284,7 +290,7 @@ impl Adoption<'_> {
         })
     }
 
-    /// `node` got the name; where it had another before, that was in another directory.
+    /// Writes a creation or a link of `node`. Its previous name, if any, was in another directory.
     fn bound(&self, lost: &LostName<'_>, node: &Inode) -> Result {
         let op = if node.is_directory() {
             Op::Mkdir
@@ -297,7 +303,8 @@ impl Adoption<'_> {
         })
     }
 
-    /// Places a line of the directory; who mounts has not done what it tells.
+    /// Writes a line of the directory, with the user from the orphan's entry, not with the user who
+    /// mounts.
     fn place(&self, lost: &LostName<'_>, op: Op, fill: impl Fn(&mut LineDraft<'_>)) -> Result {
         let subject = LineSubject {
             mount: self.mount,
@@ -315,6 +322,7 @@ impl Adoption<'_> {
         load_unchecked(self.journal, lost.dir, &mut state)?;
         let mut who = Who::default();
         place_by(&subject, &mut state, &mut who, &mut room, &args, |draft| {
+            // The command and the process of the removal are unknown.
             draft.recovered(lost.orphan.uid);
             fill(draft);
         })?;
@@ -324,7 +332,7 @@ impl Adoption<'_> {
 }
 
 impl LostName<'_> {
-    /// Where the object is.
+    /// Adds the keys that locate the orphan.
     fn describe(&self, draft: &mut LineDraft<'_>) {
         draft.undo(Undo::None).kept(self.place.segment());
         if !self.victim.is_directory() {
@@ -335,20 +343,20 @@ impl LostName<'_> {
     }
 }
 
-/// A name that an object had before, in the same directory.
+/// Previous name of an object in the same directory.
 enum PreviousName<'a> {
-    /// None that is known.
+    /// Unknown.
     None,
-    /// The very name: the line of that is there.
+    /// The same name: the line that bound it is there.
     This,
-    /// This one, which is free now.
+    /// Another name, which is free now.
     Other(&'a [u8]),
 }
 
-/// What a line says about an object's name.
+/// The name that a line bound to an object.
 enum RecordedName<'a> {
-    /// It gave the object this one, percent-encoded.
+    /// The name, percent-encoded.
     Name(&'a [u8]),
-    /// Nothing; the line before may.
+    /// None; the search continues at this position.
     Earlier(Option<Pos>),
 }

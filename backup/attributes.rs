@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The old attributes of an object, into the journal.
+//! Captures attributes of an object into the journal.
 
 use super::{capture, Captured};
 use crate::{
@@ -21,22 +21,22 @@ use crate::{
 };
 use kernel::{prelude::*, str::CStr};
 
-/// Which attributes an operation replaces.
+/// The attributes that an operation overwrites.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct AttributeSet<'a> {
-    /// Mode, owner and group, and with them the ACL that a new mode would change.
+    /// Mode, owner and group, and the access ACL, which a new mode changes (posix_acl_chmod()).
     pub(crate) access: bool,
     /// Modification and access time.
     pub(crate) times: bool,
-    /// The flags of `chattr`.
+    /// The inode flags of chattr(1).
     pub(crate) flags: bool,
     /// The xattr with this name.
     pub(crate) xattr: Option<&'a CStr>,
-    /// A directory's default ACL.
+    /// The default ACL of a directory.
     pub(crate) default_acl: bool,
 }
 
-/// Saves what the lower object's attributes are.
+/// Captures attributes of the lower object.
 pub(super) fn capture(
     mount: &Mount,
     journal: &Journal,
@@ -67,7 +67,7 @@ pub(super) fn capture(
     capture::attributes(journal, &records)
 }
 
-/// What the lower object's attributes are that `like` has records of.
+/// The present values of those attributes that `like` has records of.
 pub(crate) fn gather(mount: &LowerMount, lower: &Dentry, like: Records<'_>) -> Result<KVVec<u8>> {
     let mut records = KVVec::new();
     for record in like.last_ones() {
@@ -76,9 +76,9 @@ pub(crate) fn gather(mount: &LowerMount, lower: &Dentry, like: Records<'_>) -> R
     Ok(records)
 }
 
-/// What the lower object gives to whoever runs it, and a write by this caller would take away, as far as
-/// `told` does not tell of it: a program's capabilities, and a setgid bit. (That of setuid is its owner's
-/// to set, who is the caller.)
+/// Privileges of the lower file that a write by this caller removes (file_remove_privs()) and that
+/// `known` has no records of: security.capability and set-group-ID. Set-user-ID is left out, since
+/// the caller is the owner and can set that bit again.
 pub(crate) fn gather_privileges(
     mount: &LowerMount,
     lower: &Dentry,
@@ -91,13 +91,14 @@ pub(crate) fn gather_privileges(
         add(mount, lower, (Kind::Xattr, name.to_bytes()), &mut records)?;
     }
     let mode = attr::access_and_times(mount, lower)?.0.mode;
+    // file_remove_privs() keeps set-group-ID for a caller with CAP_FSETID.
     if mode & c::S_ISGID != 0 && !task::leaves_set_ids() && told.last(Kind::Access).is_none() {
         add(mount, lower, (Kind::Access, &[]), &mut records)?;
     }
     Ok(records)
 }
 
-/// Adds a record of what one attribute is.
+/// Appends the record of one attribute.
 fn add(
     mount: &LowerMount,
     lower: &Dentry,
@@ -105,6 +106,7 @@ fn add(
     records: &mut KVVec<u8>,
 ) -> Result {
     let mut put = |value: Option<&[u8]>| -> Result {
+        // Without a value: the xattr or ACL did not exist.
         let record = Record { kind, name, value };
         let head = record.head().ok_or(E2BIG)?;
         records.extend_from_slice(&head, GFP_KERNEL)?;
@@ -116,7 +118,7 @@ fn add(
         Kind::Times => put(Some(&attr::access_and_times(mount, lower)?.1.encode())),
         Kind::Flags => match attr::flags(mount, lower)? {
             Some(flags) => put(Some(&flags.encode())),
-            // Nothing to change, so nothing to put back.
+            // The filesystem does not support this attribute: there is no pre-image.
             None => Ok(()),
         },
         Kind::Xattr => put(xattr::read(mount, lower, c_name(name, &mut KVec::new())?)?.as_deref()),
@@ -125,7 +127,7 @@ fn add(
     }
 }
 
-/// The name of an xattr as C has it; `bytes` is empty, and lends its room.
+/// The name of an xattr as a C string, stored in `bytes`, which is empty.
 pub(crate) fn c_name<'b>(name: &[u8], bytes: &'b mut KVec<u8>) -> Result<&'b CStr> {
     bytes.extend_from_slice(name, GFP_KERNEL)?;
     bytes.push(0, GFP_KERNEL)?;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The old bytes of a range, out of the page cache where they are there, into the journal.
+//! Copies pre-images of file ranges into the journal, from the page cache where possible.
 
 use crate::{
     history::{
@@ -17,38 +17,38 @@ use crate::{
 };
 use kernel::prelude::*;
 
-/// Runs of data and holes, ascending. Programs choose how many there are: the memory is vmalloc's where
-/// there are many, and charged to the caller.
+/// Runs of data and holes, ascending. User space determines their number, so a long list is
+/// allocated by vmalloc() and charged to the caller's cgroup.
 pub(crate) type MapRuns = KVVec<MapRecord>;
 
-/// The most runs of one operation: they take 96 MiB, and 64 MiB of the history.
+/// Limit of runs per operation: 96 MiB of memory, and 64 MiB of the history.
 const MAX_RUNS: usize = 4 << 20;
 
-/// How many runs are found between two looks for a fatal signal.
+/// Number of runs between two checks for a fatal signal.
 const RUNS_PER_LOOK: usize = 256;
 
-/// What became of the old state.
+/// Result of a capture.
 pub(crate) enum Captured {
-    /// There was none to save.
+    /// The operation overwrites nothing.
     Nothing,
-    /// It was not saved, for this reason.
+    /// Not captured, for this reason.
     Uncaptured(&'static str),
-    /// It is in the journal.
+    /// Captured in the journal.
     At {
-        /// Where.
+        /// Extent of the payload.
         extent: Extent,
-        /// Its checksum.
+        /// Checksum of the payload.
         crc: u32,
-        /// How many map records it begins with.
+        /// Number of map records at the start of the payload.
         records: u64,
-        /// How many bytes at its end are old attributes.
+        /// Number of bytes of attributes at the end of the payload.
         attributes: u64,
     },
 }
 
 impl Captured {
-    /// The keys that say so: where it is, with how many map records it begins, its checksum. `None`:
-    /// there are others.
+    /// Extent, number of map records and checksum, for a template line. `None`: the line needs more
+    /// keys.
     #[inline]
     pub(super) fn keys(&self) -> Option<(Undo, u64, u32)> {
         match self {
@@ -63,7 +63,7 @@ impl Captured {
         }
     }
 
-    /// Adds the keys that say so.
+    /// Adds the keys about the payload.
     pub(crate) fn describe(&self, draft: &mut LineDraft<'_>) {
         match self {
             Self::Nothing => {
@@ -91,8 +91,9 @@ impl Captured {
     }
 }
 
-/// Saves `[start, end)` of the lower file, which reaches at least to `end`, and reserves room for `lines`
-/// lines when that can be done in the same go. Our inode's lock keeps writers through us away.
+/// Captures `[start, end)` of the lower file, which ends at `end` or later. Reserves space for
+/// `lines` lines if the journal can do both under one lock. The inode lock excludes writers through
+/// this mount.
 pub(super) fn range<'a>(
     journal: &'a Journal,
     lower: &Inode,
@@ -115,15 +116,15 @@ pub(super) fn range<'a>(
     };
     let (staged, room) = journal.save(bytes, lines, fill)?;
     if may_be_hole {
-        // A file may have as many blocks as its bytes need, and holes: others are behind its end, or
-        // hold its attributes.
+        // i_blocks counts preallocated blocks after EOF and xattr blocks, too, so a file with
+        // enough blocks for its size can still have holes.
         drop(room);
         return Ok((runs_of(journal, lower, reader, range)?, None));
     }
     Ok((captured(staged, 0, 0), Some(room)))
 }
 
-/// Saves a range, and where it is a hole.
+/// Captures a range with its holes.
 fn runs_of(journal: &Journal, lower: &Inode, reader: &File, range: (u64, u64)) -> Result<Captured> {
     match holes_in(reader, range)? {
         Some(runs) => mapped(journal, lower, Some(reader), &runs, &[], Room::Operation),
@@ -131,9 +132,9 @@ fn runs_of(journal: &Journal, lower: &Inode, reader: &File, range: (u64, u64)) -
     }
 }
 
-/// The runs of a range, if there are others than of data.
+/// The runs of a range; `None` if all of the range is data.
 fn holes_in(reader: &File, range: (u64, u64)) -> Result<Option<MapRuns>> {
-    // Most often all of it is data, which takes no list.
+    // Common case: one run of data, no list.
     if matches!(run_at(reader, range.0, range.1), Run::Data(to) if to >= range.1)
         && !drop_clean_zeroes(reader, range.0, range.1)
     {
@@ -145,12 +146,13 @@ fn holes_in(reader: &File, range: (u64, u64)) -> Result<Option<MapRuns>> {
     Ok((!is_dense).then_some(runs))
 }
 
-/// Adds the runs of data and holes of a range, under our inode's lock.
+/// Adds the runs of data and holes of a range. The inode is locked.
 pub(crate) fn add_runs(runs: &mut MapRuns, reader: &File, range: (u64, u64)) -> Result {
     find_runs(runs, reader, range, range.0)
 }
 
-/// As [`add_runs`], where pages of the cache behind `cleaned` may make allocated space count as data.
+/// As [`add_runs`]. From offset `cleaned` on, clean page cache pages may make SEEK_DATA report
+/// allocated space as data.
 fn find_runs(
     runs: &mut MapRuns,
     reader: &File,
@@ -168,12 +170,13 @@ fn find_runs(
             Run::Data(to) => (to, true),
             Run::Hole(to) => (to, false),
         };
-        // A lower filesystem that answers nonsense must not keep us here.
+        // Guards against an endless loop if a lower filesystem returns an offset that is not
+        // larger.
         let next = if next > at { next } else { end };
         if is_data && cleaned < next {
             let from = cleaned.max(at);
             cleaned = next;
-            // Some of it may have been no data, but clean pages over allocated space.
+            // Dropped clean pages of zeroes over unwritten extents: asks SEEK_DATA again.
             if drop_clean_zeroes(reader, from, next) {
                 continue;
             }
@@ -188,7 +191,7 @@ fn find_runs(
     Ok(())
 }
 
-/// Adds the runs of a range without data: those that have space allocated, and those that have not.
+/// Adds the runs of a range without data, unwritten extents and holes separately.
 fn add_hole(runs: &mut MapRuns, reader: &File, (start, end): (u64, u64)) -> Result {
     let inode = reader.inode();
     let (before, last) = (runs.len(), runs.last().copied());
@@ -206,7 +209,7 @@ fn add_hole(runs: &mut MapRuns, reader: &File, (start, end): (u64, u64)) -> Resu
     );
     match found {
         Err(e) if e != ENOMEM && e != E2BIG => {
-            // It does not tell: then it is a hole, which reads the same.
+            // The filesystem has no FIEMAP. A hole reads the same as an unwritten extent.
             runs.truncate(before);
             if let (Some(place), Some(last)) = (runs.last_mut(), last) {
                 *place = last;
@@ -217,7 +220,7 @@ fn add_hole(runs: &mut MapRuns, reader: &File, (start, end): (u64, u64)) -> Resu
     }
 }
 
-/// Adds a run to the last one, or behind it. `E2BIG`: there are too many.
+/// Appends a run, or extends the last one. E2BIG if there are too many.
 fn add_run(runs: &mut MapRuns, (start, end): (u64, u64), content: Content) -> Result {
     let length = end.saturating_sub(start);
     let is_full = runs.len() >= MAX_RUNS;
@@ -240,8 +243,8 @@ fn add_run(runs: &mut MapRuns, (start, end): (u64, u64), content: Content) -> Re
     Ok(())
 }
 
-/// Saves where `[start, end)` of the lower file, which reaches at least to `end`, has no space: it is about
-/// to be allocated. Our inode's lock keeps writers through us away.
+/// Captures the holes of `[start, end)` of the lower file, which ends at `end` or later, before
+/// they are allocated. The inode lock excludes writers through this mount.
 pub(super) fn holes(
     journal: &Journal,
     lower: &Inode,
@@ -253,7 +256,7 @@ pub(super) fn holes(
         return Ok(Captured::Nothing);
     }
     let mut runs = MapRuns::new();
-    // A hole is one whatever pages lie in the cache.
+    // Page cache pages over a hole do not matter here.
     find_runs(&mut runs, reader, (start, end), end)?;
     runs.retain(|run| run.content == Content::Hole);
     if runs.is_empty() {
@@ -262,7 +265,8 @@ pub(super) fn holes(
     mapped(journal, lower, None, &runs, &[], Room::Operation)
 }
 
-/// Saves a range as its bytes, if it is known to be data (`is_data`), or if its zeroes turn out to be.
+/// Captures a range as bytes, if it is known to be data (`is_data`), or if its zeroes prove to be
+/// data.
 fn plain(
     journal: &Journal,
     lower: &Inode,
@@ -276,7 +280,7 @@ fn plain(
     while at < end {
         let mut may_be_hole = false;
         let n = fill(&mut payload, lower, reader, (at, end), |buf| {
-            // Of a block that goes on in the next part, the first bytes have to do.
+            // A block that continues in the next part is judged by its first bytes.
             may_be_hole = !is_data && has_empty_block(buf, at, lower.block(), || true);
         })?;
         if may_be_hole {
@@ -291,8 +295,8 @@ fn plain(
     Ok(captured(payload.finish()?, 0, 0))
 }
 
-/// Saves runs in file order, each with its record in the payload's map, and behind them
-/// `attributes`, which are records of their own. Without a reader there must be no runs of data.
+/// Captures runs in file order: the map records, the data, then `attributes`, which are records of
+/// their own. Without a reader no run may be data.
 pub(crate) fn mapped(
     journal: &Journal,
     lower: &Inode,
@@ -319,7 +323,7 @@ pub(crate) fn mapped(
     ))
 }
 
-/// How long the payload of [`mapped`] is.
+/// Length of the payload of [`mapped`].
 pub(crate) fn payload_length(runs: &[MapRecord], attributes: &[u8]) -> Result<u64> {
     let data = runs
         .iter()
@@ -339,7 +343,7 @@ fn stage(journal: &Journal, length: u64, room: Room) -> Result<Payload<'_>> {
     }
 }
 
-/// Saves attributes alone.
+/// Captures attributes only.
 pub(super) fn attributes(journal: &Journal, records: &[u8]) -> Result<Captured> {
     let length = records.len() as u64;
     let mut payload = stage(journal, length, Room::Operation)?;
@@ -371,7 +375,8 @@ fn push(
     Ok(())
 }
 
-/// Adds as many bytes of a range as go in one piece, which `look` is shown; returns how many.
+/// Adds as many bytes of a range as fit into one piece, and shows them to `look`. Returns the
+/// number of bytes.
 #[inline]
 fn fill(
     payload: &mut Payload<'_>,
@@ -392,7 +397,7 @@ fn fill(
     Ok(n as u64)
 }
 
-/// Fills `buf` with what the file holds at `at`.
+/// Reads the file at `at` into `buf`.
 #[inline]
 fn read(lower: &Inode, reader: &File, at: u64, buf: &mut [u8]) -> Result {
     let cached = lower.copy_cached(at, buf).min(buf.len());
@@ -403,10 +408,10 @@ fn read(lower: &Inode, reader: &File, at: u64, buf: &mut [u8]) -> Result {
     read_uncached(lower, reader, at.saturating_add(cached as u64), rest)
 }
 
-/// As [`read`], where the page cache does not hold the beginning.
+/// As [`read`], if the start of the range is not in the page cache.
 ///
-/// Only data is read, and nothing ahead of it: a page in the cache makes allocated space count as data
-/// for SEEK_HOLE on ext4 and xfs, and mincore() and cachestat() show it.
+/// Reads data only, without read-ahead: a page in the cache makes ext4 and xfs report allocated
+/// space as data for SEEK_HOLE, and is visible to mincore(2) and cachestat(2).
 #[cold]
 fn read_uncached(lower: &Inode, reader: &File, at: u64, buf: &mut [u8]) -> Result {
     let (mut at, mut rest) = (at, buf);
@@ -416,7 +421,7 @@ fn read_uncached(lower: &Inode, reader: &File, at: u64, buf: &mut [u8]) -> Resul
             Run::Data(to) => (to, true),
             Run::Hole(to) => (to, false),
         };
-        // A lower filesystem that answers nonsense must not keep us here.
+        // Guards against an endless loop, as in `find_runs`.
         let to = if to > at { to.min(end) } else { end };
         // CAST: At most the length of `rest`.
         let (run, behind) = rest.split_at_mut(to.saturating_sub(at) as usize);
@@ -425,7 +430,7 @@ fn read_uncached(lower: &Inode, reader: &File, at: u64, buf: &mut [u8]) -> Resul
             reader.read_into_cache(at, run.len());
             done = reader.read_at(run, at)?;
         }
-        // A hole; or cut short behind us: what is not there reads as zeroes.
+        // A hole, or data truncated below in the meantime: reads as zeroes.
         run.get_mut(done..).unwrap_or(&mut []).fill(0);
         let cached = lower.copy_cached(to, behind).min(behind.len());
         at = to.saturating_add(cached as u64);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Lines of an object's chain: drafted, placed, and what the object's state makes of them.
+//! Lines of an object's chain: composes and places lines, and loads the object's state from the
+//! last one.
 
 use super::{note_change, observe, observe_if_idle, Captured};
 use crate::{
@@ -16,18 +17,18 @@ use crate::{
 };
 use kernel::prelude::*;
 
-/// After this many lines of an object, a line has its file handle again, also within a segment: a search for
-/// the object by its lines reads no more of them than that.
+/// Number of lines after which a line repeats the object's file handle, also within a segment.
+/// Bounds the search for an object by its lines.
 const HANDLE_INTERVAL: u32 = 256;
 
-/// What a line is about, and who is behind it.
+/// The object of a line, and the open file of the operation.
 pub(crate) struct LineSubject<'a> {
     pub(crate) mount: &'a Mount,
     pub(crate) inode: &'a OwnInode,
     pub(crate) open: Option<&'a Open>,
 }
 
-/// The operation, and the object's size before it.
+/// The operation's arguments, and the object's size before it.
 #[derive(Clone, Copy)]
 pub(crate) struct OperationArgs {
     pub(crate) op: Op,
@@ -36,17 +37,16 @@ pub(crate) struct OperationArgs {
     pub(crate) size: u64,
 }
 
-/// What a line in a segment tells beside the operation itself.
+/// Keys that a line needs because the segment does not have them yet.
 struct LineExtras {
     segment: u64,
     actor: bool,
-    /// The object's handle and owner.
+    /// The object's file handle and owner.
     handle: bool,
     owner: u32,
 }
 
-/// As [`place`], for an operation that lost what is `captured`; with `is_last`, the rest of the room is
-/// given back.
+/// As [`place`], with the captured pre-image. `is_last` releases the rest of the space.
 pub(crate) fn place_operation(
     subject: &LineSubject<'_>,
     state: &mut ObjectState,
@@ -61,7 +61,8 @@ pub(crate) fn place_operation(
     }
 }
 
-/// Places the line if it is a usual one, in a segment that has been told who uses the open file.
+/// Places a template line, if the operation fits one and the segment has the actor of the open
+/// file.
 #[inline(always)]
 fn place_brief(
     subject: &LineSubject<'_>,
@@ -80,6 +81,7 @@ fn place_brief(
     if who.told_in != state.handle_told_in || state.owner_told != subject.inode.uid() {
         return None;
     }
+    // This line needs `fh=` again, which no template has.
     if state.lines_since_handle >= HANDLE_INTERVAL {
         return None;
     }
@@ -99,24 +101,24 @@ fn place_brief(
         map,
         crc,
     };
-    // What goes wrong here goes wrong again below, or needs a longer line.
+    // On any failure [`place`] tries again, with the longer form, and returns the error.
     let placed = room.place_brief(brief, id, segment, is_last).ok()?;
     state.head = Some(placed.at);
     state.lines_since_handle = state.lines_since_handle.saturating_add(1);
     Some(placed)
 }
 
-/// What a usual line tells of the name that was made, or is gone.
+/// Fields of a template line about a name that was bound or removed.
 pub(super) struct NameFields<'a> {
     pub(super) name: &'a [u8],
-    /// What it is or was bound to.
+    /// The object that the name is or was bound to.
     pub(super) node: Option<&'a OwnInode>,
-    /// Where it is kept, and its file handle, if it lost the name.
+    /// Segment of the orphan, and file handle, if the object lost the name.
     pub(super) kept: Option<u64>,
     pub(super) handle: Option<(u8, &'a [u8])>,
 }
 
-/// Places the line about a name if it is a usual one, in a segment that has been told the
+/// Places a template line about a name, if the operation fits one and the segment has the
 /// directory's file handle.
 pub(super) fn place_name(
     subject: &LineSubject<'_>,
@@ -143,7 +145,7 @@ pub(super) fn place_name(
             name: named.name,
             node: named.node.map(|node| node.id()),
         };
-        // What goes wrong here goes wrong again with another line, or needs a longer one.
+        // On any failure [`place`] tries again, with the longer form, and returns the error.
         room.place_brief_name(&brief, usual, state.handle_told_in)
             .ok()
     };
@@ -157,7 +159,7 @@ pub(super) fn place_name(
     Some(placed)
 }
 
-/// Places a line at the end of the object's chain; never waits. The state's lock is held.
+/// Places a line at the end of the object's chain, without waiting. The state's lock is held.
 pub(crate) fn place(
     subject: &LineSubject<'_>,
     state: &mut ObjectState,
@@ -166,7 +168,7 @@ pub(crate) fn place(
     fill: impl Fn(&mut LineDraft<'_>),
 ) -> Result<Placed> {
     let identities = subject.mount.identities();
-    // Without memory for it, the line tells of no open file.
+    // Under memory pressure, the line has no actor of an open file.
     match subject.open.and_then(|open| open.who().ok()) {
         Some(who) => {
             let mut who = who.lock();
@@ -177,7 +179,7 @@ pub(crate) fn place(
     }
 }
 
-/// As [`place`], by whom the caller says.
+/// As [`place`], with an explicit actor.
 pub(super) fn place_by(
     subject: &LineSubject<'_>,
     state: &mut ObjectState,
@@ -190,6 +192,7 @@ pub(super) fn place_by(
     let journal = mount.journal().ok_or(EIO)?;
     let time = task::now();
     loop {
+        // Read before composing. `room.place()` fails if the segment changes.
         let segment = journal.segment();
         let owner = subject.inode.uid();
         let telling = LineExtras {
@@ -200,6 +203,7 @@ pub(super) fn place_by(
                 || state.lines_since_handle >= HANDLE_INTERVAL,
             owner,
         };
+        // May run twice: staging can move to a new segment between compose and place.
         let mut compose = |who: &Who, buf: &mut [u8]| {
             let (command, cut) = who
                 .identity()
@@ -207,6 +211,7 @@ pub(super) fn place_by(
             let mut draft = LineDraft::new(buf, time, command, args.op, args.at, args.length);
             describe(&mut draft, subject, state, who, args, &telling);
             fill(&mut draft);
+            // The command line is longer than a line permits.
             if cut {
                 draft.command_cut();
             }
@@ -221,7 +226,7 @@ pub(super) fn place_by(
                 told(state, who, &telling, &placed);
                 return Ok(placed);
             }
-            // The segment has changed: what it has not been told goes into the line.
+            // A new segment has begun: the line must contain the keys that it does not have yet.
             Err(PlaceError::Moved(_)) => {}
             Err(PlaceError::Line(_)) => return Err(E2BIG),
             Err(PlaceError::Failed(e)) => return Err(e),
@@ -264,15 +269,15 @@ fn describe(
     }
 }
 
-/// Tells where an object that is no directory has a name: what only its file handle is known of is not
-/// found below a mount's root. A directory knows its parent.
+/// Adds the directory of an object that is no directory. exportfs cannot connect a file handle
+/// alone to a path below a mount's root. A directory has a `..`.
 #[inline(never)]
 fn describe_place(draft: &mut LineDraft<'_>, inode: &OwnInode) {
     if inode.is_directory() {
         return;
     }
     let mut buf = [0; 64];
-    // A name that was just removed is in memory while it is in use, and is passed over.
+    // An unlinked dentry in use is skipped.
     let parent = inode
         .lower()
         .name_in_memory(0)
@@ -286,7 +291,7 @@ fn describe_place(draft: &mut LineDraft<'_>, inode: &OwnInode) {
     }
 }
 
-/// Notes what a placed line has told.
+/// Notes the keys that the segment now has.
 fn told(state: &mut ObjectState, who: &mut Who, telling: &LineExtras, placed: &Placed) {
     state.head = Some(placed.at);
     state.was = None;
@@ -302,7 +307,7 @@ fn told(state: &mut ObjectState, who: &mut Who, telling: &LineExtras, placed: &P
     }
 }
 
-/// Places a line of the history's own about the object as it is now.
+/// Places a line of the history itself, with the object's present cookie.
 fn note(
     mount: &Mount,
     inode: &OwnInode,
@@ -326,7 +331,7 @@ fn note(
     place(&subject, state, room, &args, |_| {}).map(|_| ())
 }
 
-/// Says how we leave the object.
+/// Writes the closing line of a changed object.
 pub(super) fn write_close(
     mount: &Mount,
     journal: &Journal,
@@ -341,7 +346,7 @@ pub(super) fn write_close(
     left(mount, inode, lower, state, &mut room)
 }
 
-/// As [`write_close`], without ever waiting.
+/// As [`write_close`], without waiting for space.
 pub(super) fn try_write_close(
     mount: &Mount,
     journal: &Journal,
@@ -361,6 +366,7 @@ fn left(
     room: &mut LineRoom<'_>,
 ) -> Result {
     let cookie = attr::cookie(mount.lower(), lower)?;
+    // vfs_getattr() has armed multigrain timestamps: the next change gets a new ctime.
     note(mount, inode, state, room, Op::Left, cookie)?;
     state.left = Some(cookie);
     observe_if_idle(state, inode);
@@ -368,10 +374,11 @@ fn left(
     Ok(())
 }
 
-/// Finds the object's last line and compares the object with it.
+/// Loads the object's last line and compares the object with it.
 ///
-/// A closing line that tells another cookie: changed outside, or cut off ([`changed_since`]). No
-/// closing line: we went down without one, and take the object as it is.
+/// * A closing line with the present cookie: no change since.
+/// * A closing line with another cookie: an external change, or a power cut ([`changed_since`]).
+/// * No closing line: the last shutdown was unclean, and the object is resynchronised.
 pub(super) fn load(
     mount: &Mount,
     journal: &Journal,
@@ -401,6 +408,7 @@ pub(super) fn load(
         Some((Op::Foreign, was)) if was == Some(cookie) => None,
         Some(_) => Some(Op::Recover),
     };
+    // Only regular files have content to compare.
     if let Some(op) = op.filter(|_| inode.is_regular()) {
         let mut room = journal.reserve_lines(1)?;
         note(mount, inode, state, &mut room, op, cookie)?;
@@ -410,7 +418,7 @@ pub(super) fn load(
     Ok(())
 }
 
-/// The object's last line is a revert: its end would stand behind it.
+/// The object's last line is an intent: its closing line would follow.
 fn load_intent(
     journal: &Journal,
     inode: &OwnInode,
@@ -420,22 +428,22 @@ fn load_intent(
     let len = journal.read_line(state.head.ok_or(EUCLEAN)?, buf)?;
     let line = Line::parse(buf.get(..len).ok_or(EUCLEAN)?, None).map_err(|_| EUCLEAN)?;
     if journal.group(line.group.unwrap_or(line.seq)) == Some(None) {
-        // It is under way: this is the group's own work.
+        // The group is under way: this load is part of it.
         state.seen = Some(inode.lower().quick_cookie());
         state.half_done = false;
         state.loaded = true;
         return Ok(());
     }
-    // Whoever holds the inode's lock withdraws it.
+    // The next holder of the inode lock rolls the revert back.
     state.half_done = true;
     Ok(())
 }
 
-/// What a closing line with another cookie comes to: somebody else changed the object, or a power
-/// cut came before it was durable, as the line was; `was`: one may have come since that line. Then
-/// the object is older than its line; another program's change would be newer. Or only its change
-/// time is newer, and from before the cut: its names or attributes were changed, and the cut took the
-/// line of that.
+/// The line to write if the cookie differs from the closing line: `Foreign` after an external
+/// change, `Recover` if a power cut explains the difference. `was` is set only if a power cut may
+/// have followed the closing line. Two cases are explained: the object is older than its line,
+/// since the line was durable first; or only ctime is newer, from before the cut, since names or
+/// attributes were changed and the cut lost their lines.
 fn changed_since(
     mount: &Mount,
     journal: &Journal,
@@ -451,15 +459,15 @@ fn changed_since(
     Ok(if is_taken { Op::Recover } else { Op::Foreign })
 }
 
-/// Whether an object `now` has the content that it had when it was left: who writes moves the time of
-/// modification, too. (Change counters count renames, on btrfs at least.)
+/// Whether the content is unchanged since the closing line: write(2) and truncate(2) update mtime
+/// as well. The change counter is no evidence, since a rename increments it on btrfs.
 fn has_content_of(mount: &Mount, lower: &Dentry, was: &Cookie, now: &Cookie) -> Result<bool> {
     let (_, times) = attr::access_and_times(mount.lower(), lower)?;
     let left = (was.ctime.sec, was.ctime.nsec);
     Ok(now.size == was.size && times.modified <= left)
 }
 
-/// Whether an object has the content that its last line left it with, whatever else was changed.
+/// Whether the content is the same as in the closing line, regardless of other changes.
 pub(super) fn is_as_closed(
     mount: &Mount,
     journal: &Journal,
@@ -477,7 +485,7 @@ pub(super) fn is_as_closed(
     has_content_of(mount, lower, &was, &now)
 }
 
-/// Takes an object as it is, after a change of its times that was our own.
+/// Resynchronises a loaded object after a change of its times by this mount.
 pub(super) fn resync_loaded(
     mount: &Mount,
     journal: &Journal,
@@ -493,8 +501,8 @@ pub(super) fn resync_loaded(
     Ok(())
 }
 
-/// Takes an object as it is, if what a power cut left is known to differ from its last line in its
-/// change time alone. Its inode is not locked.
+/// Resynchronises an object if, after a power cut, only ctime differs from the closing line. The
+/// inode is not locked.
 pub(crate) fn resync(mount: &Mount, journal: &Journal, inode: &OwnInode, lower: &Dentry) -> Result {
     let _lock = inode.lock();
     let mut state = inode.object().state.lock();
@@ -504,8 +512,7 @@ pub(crate) fn resync(mount: &Mount, journal: &Journal, inode: &OwnInode, lower: 
     Ok(())
 }
 
-/// As [`load`], for a revert, which does not begin on top of one that is half done. Our inode's
-/// lock is held.
+/// As [`load`], for a revert: rolls an incomplete revert back first. The inode lock is held.
 pub(crate) fn load_known(
     mount: &Mount,
     journal: &Journal,
@@ -523,7 +530,7 @@ pub(crate) fn load_known(
     Ok(())
 }
 
-/// As [`load`], but takes the object as it is.
+/// As [`load`], without a comparison with the last line.
 pub(crate) fn load_unchecked(
     journal: &Journal,
     inode: &OwnInode,
@@ -538,7 +545,7 @@ pub(crate) fn load_unchecked(
     Ok(())
 }
 
-/// The operation and cookie of the object's last line, which becomes the chain's head.
+/// Operation and cookie of the object's last line, which becomes the head of the chain.
 fn load_last(
     journal: &Journal,
     inode: &OwnInode,
@@ -555,7 +562,7 @@ fn load_last(
     Ok(Some((line.op, line.was)))
 }
 
-/// Marks the object as changed outside: the line behind which no walk goes unforced.
+/// Logs an external change: without `force`, a revert stops at this line.
 pub(crate) fn note_external(
     mount: &Mount,
     journal: &Journal,

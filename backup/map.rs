@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Stores through shared mappings: what a page held is saved by the fault that makes it writable;
-//! the line is placed by whoever has the object's state next, or by the worker that ends slices
-//! of time.
+//! Writes through shared mappings. The fault that makes a page writable captures its content. The
+//! line follows later: the next holder of the object's state writes it, or the mmap flusher does.
 //!
-//! A fault comes under mmap_lock, which other callers take for themselves below the object's lock
-//! (a write(2) that faults its buffer in, a splice through a pipe). So it waits for nothing: where
-//! there is no room, or a record of the object is being saved, it is tried again.
+//! A fault runs under mmap_lock. Another task may take mmap_lock while it holds the object's lock
+//! (copy_from_user() in write(2), splice(2)). A fault therefore never waits for that lock or for
+//! journal space: the handler returns, and the access faults again.
 
 use super::{
     is_changed_externally,
@@ -30,22 +29,23 @@ use crate::{
 };
 use kernel::prelude::*;
 
-/// Makes a mapping through which stores may come.
+/// Creates a writable shared mapping.
 pub(crate) fn map(file: &OwnFile, make: impl FnOnce() -> Result) -> Result {
     let inode = file.own_inode();
     if inode.mount().journal().is_some() {
-        // Whoever makes the mapping is behind its stores: a fault has no time to ask.
+        // The actor is the task that calls mmap(2): a fault cannot allocate one.
         file.open()
             .who()?
             .lock()
             .refresh(inode.mount().identities());
     }
     let stores = inode.object().stores();
+    // Before the mapping exists: its first fault may come at once.
     stores.mapped();
     make().inspect_err(|_| stores.unmapped())
 }
 
-/// A store to a page that is not writable yet.
+/// ->page_mkwrite: a write to a page that is not writable yet.
 pub(crate) fn store(file: &OwnFile, fault: Fault<'_>) -> Answer {
     let inode = file.own_inode();
     let mount = inode.mount();
@@ -64,6 +64,7 @@ pub(crate) fn store(file: &OwnFile, fault: Fault<'_>) -> Answer {
         return Answer::again();
     }
     notice(file);
+    // Counted: the times that this fault changes are no external change.
     stores.begin_fault();
     let result = fault
         .make_writable()
@@ -74,15 +75,15 @@ pub(crate) fn store(file: &OwnFile, fault: Fault<'_>) -> Answer {
     }
     match result {
         Err(answer) | Ok(Ok(answer)) => answer,
-        // Nothing is locked any more.
+        // All locks of the fault are released.
         Ok(Err(e)) if e == EAGAIN => Answer::again(),
         Ok(Err(e)) if e == ENOMEM => Answer::no_memory(),
         Ok(Err(_)) => Answer::refused(),
     }
 }
 
-/// Notices that somebody has changed the file outside, before a store moves its times. Only where
-/// nobody else is at the object: who is notices it, or has moved the times.
+/// Logs an external change before a fault updates the times. Only if no other task works on the
+/// object: such a task either logs the change itself, or has updated the times.
 fn notice(file: &OwnFile) {
     let inode = file.own_inode();
     let Some(_lock) = inode.try_lock_shared() else {
@@ -110,22 +111,24 @@ fn notice(file: &OwnFile) {
     if inode.object().stores().take_unseen() {
         unmap_all(inode.pages());
     }
-    // What was stored before is older, and its pages are read-only in what waits for its line.
+    // Earlier writes come first in the list. Their pages become read-only, so they get no new
+    // bytes.
     protect_taken(inode, &mut state);
     state.untold.append(list);
     inode.object().stores().came(1);
     observe(&mut state, inode);
 }
 
-/// Makes the pages of all stores so far read-only: now they only wait for their lines.
+/// Makes all pages written so far read-only, and queues their ranges for lines.
 fn protect_taken(inode: &OwnInode, state: &mut ObjectState) {
     let taken = inode.object().stores().take();
     taken.for_each(|store| write_protect(inode.pages(), store.at, store.length));
     state.untold.append(taken);
 }
 
-/// Saves what becomes writable, and lets it.
+/// Captures the page's content and makes the page writable.
 fn capture_fault(journal: &Journal, file: &OwnFile, fault: LockedFault<'_>) -> Result<Answer> {
+    // Direct reclaim must not enter a filesystem while the folio is locked.
     let _nofs = NoFs::new();
     let inode = file.own_inode();
     let stores = inode.object().stores();
@@ -150,7 +153,7 @@ fn capture_fault(journal: &Journal, file: &OwnFile, fault: LockedFault<'_>) -> R
         }
         Err(_) => return Err(EAGAIN),
     }
-    // From here on the page becomes writable: before, the store would have been tried again.
+    // The page becomes writable now. Before this point, the fault can be retried.
     if let Some(failure) = failure.filter(|_| fault.range().1 != 0) {
         failure.count(inode.mount(), journal);
     }
@@ -160,7 +163,7 @@ fn capture_fault(journal: &Journal, file: &OwnFile, fault: LockedFault<'_>) -> R
     Ok(fault.let_through())
 }
 
-/// Stages what becomes writable; returns in how many pieces.
+/// Stages the content of the range. Returns the number of pieces.
 fn gather(
     journal: &Journal,
     file: &OwnFile,
@@ -191,7 +194,7 @@ fn gather(
     Ok(count)
 }
 
-/// Says that what becomes writable was not saved.
+/// Notes that the range is not captured.
 fn lose(
     file: &OwnFile,
     fault: &LockedFault<'_>,
@@ -211,24 +214,24 @@ fn lose(
     Ok(1)
 }
 
-/// The longest second part that [`join`] takes.
+/// Zeroes for [`join`], whose second part is limited to this length.
 static ZEROES: [u8; 4096] = [0; 4096];
 
-/// The state of the checksum of two parts, from that of each: the second one's is what its bytes
-/// make of the beginning, and all of it is linear.
+/// CRC-32C of two concatenated parts, from the CRCs of the parts. The CRC is linear: the first one
+/// is advanced over zeroes and added to the second one.
 fn join(first: u32, second: u32, length: u64) -> Option<u32> {
     let zeroes = ZEROES.get(..usize::try_from(length).ok()?)?;
     Some(crc32c(first ^ !0, zeroes) ^ second)
 }
 
-/// Whether an object has stores without lines, or faults have moved its times.
+/// Whether the object has writes without lines, or times changed by faults.
 #[inline]
 fn is_dirty(inode: &OwnInode, state: &ObjectState) -> bool {
     let stores = inode.object().stores();
     stores.has_untold() || stores.ended() != state.faults || stores.has_unseen()
 }
 
-/// As [`log_dirty_ranges`], for somebody who has nothing else to do with the object.
+/// As [`log_dirty_ranges`], without the inode lock; a failure is only counted.
 pub(crate) fn log_mmap_writes(inode: &OwnInode) {
     let Some(journal) = inode.mount().journal() else {
         return;
@@ -239,18 +242,18 @@ pub(crate) fn log_mmap_writes(inode: &OwnInode) {
     }
 }
 
-/// Who tells stores.
+/// The caller of [`log_dirty_ranges`].
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LogCaller {
-    /// Whoever holds our inode's lock.
+    /// Holds the inode lock.
     LockHolder,
-    /// Somebody else: an operation may be under way whose line has to come first.
+    /// Does not hold the inode lock: the line of an operation under way must come first.
     Unlocked,
-    /// Somebody who may not wait, when nobody else has the object.
+    /// ->evict_inode: must not wait, and has the only reference.
     Evictor,
 }
 
-/// Ends a slice: makes the pages of all stores so far read-only, and places the lines. Does nothing
+/// Ends a flush interval: makes all written pages read-only and writes their lines. Does nothing
 /// before the object is loaded.
 #[inline(always)]
 pub(crate) fn log_dirty_ranges(
@@ -278,13 +281,14 @@ fn end_slice(
         return Ok(());
     }
     if stores.take_unseen() {
-        // That there were stores, the object's times tell: they are as foreign as any change that
-        // is made while the history is off.
+        // Writes that were never captured show only in the object's times, as an external change
+        // does.
         unmap_all(inode.pages());
     }
     protect_taken(inode, state);
     if is_early() {
-        // It has begun meanwhile, and what was taken may be newer. It is told after it.
+        // An operation began in the meantime. Some of the ranges may be newer than it, so its line
+        // goes first.
         return Ok(());
     }
     if state.untold.first().is_none() && stores.ended() == state.faults {
@@ -302,7 +306,7 @@ fn end_slice(
     result
 }
 
-/// Places the line of the oldest store that has none.
+/// Writes the line of the oldest queued range.
 fn place_first(
     journal: &Journal,
     inode: &OwnInode,
@@ -317,7 +321,7 @@ fn place_first(
     }
     let mut room = match caller {
         LogCaller::Evictor => journal.try_reserve_lines(1),
-        // A killed caller does not wait: the next one does it.
+        // A fatal signal ends the wait. The next caller writes the line.
         _ => journal.reserve_lines_killable(1),
     }?;
     let Some(store) = state.untold.first() else {
@@ -360,7 +364,7 @@ fn place_first(
     Ok(())
 }
 
-/// Places the line that says of a change outside, the oldest thing that has none.
+/// Writes the line of an external change, which is the oldest in the queue.
 fn place_external(journal: &Journal, inode: &OwnInode, state: &mut ObjectState) -> Result {
     let name = inode.lower().any_name().ok_or(ENOENT)?;
     lines::note_external(inode.mount(), journal, inode, &name, state)?;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Operations on names: a line in the directory's chain for each.
+//! Lines of operations on names, in the chain of the directory.
 
 use super::{
     lines::{self, NameFields},
@@ -25,14 +25,14 @@ use crate::{
 };
 use kernel::prelude::*;
 
-/// A change of a name that is about to happen. The directory's lock is held. Dropping it without
-/// [`NameChange::done`] means that nothing happened.
+/// A change of a name in preparation. The directory is locked. Dropping it without
+/// [`NameChange::done`] means that nothing changed.
 pub(crate) enum NameChange<'a> {
     /// The history is off.
     Off,
-    /// There is no room for a line.
+    /// The change gets no line: the journal has no space, and the policy lets the change go on.
     Unrecorded(&'a Mount, &'a Journal, CaptureFailure),
-    /// A line is to be placed.
+    /// The change gets a line.
     Recorded(NameRecord<'a>),
 }
 
@@ -43,14 +43,14 @@ pub(crate) struct NameRecord<'a> {
     dir: &'a OwnInode,
     op: Op,
     name: &'a [u8],
-    /// What becomes of the object that loses the name.
+    /// State of the object that loses the name.
     victim_state: Option<VictimState<'a>>,
-    /// The old state that is lost if the operation happens.
+    /// Set if the object is not captured once the change happens.
     failure: Option<CaptureFailure>,
 }
 
 impl<'a> NameChange<'a> {
-    /// Reserves room for the line.
+    /// Reserves journal space for the line.
     pub(crate) fn begin(dir: &'a OwnInode, op: Op, name: &'a [u8]) -> Result<Self> {
         let mount = dir.mount();
         let Some(journal) = mount.journal() else {
@@ -60,6 +60,7 @@ impl<'a> NameChange<'a> {
             let mut state = dir.object().state.lock();
             lines::load_unchecked(journal, dir, &mut state)
         };
+        // Reserved before the change: afterwards, the line must not fail for lack of space.
         match ready.and_then(|()| journal.reserve_lines_killable(1)) {
             Ok(room) => Ok(Self::Recorded(NameRecord {
                 mount,
@@ -78,7 +79,7 @@ impl<'a> NameChange<'a> {
         }
     }
 
-    /// Sees to it that an object which is no directory outlives the loss of this name to another one.
+    /// Keeps an object that is no directory, before a rename replaces this name of the object.
     pub(crate) fn link_victim(&mut self, victim: &'a OwnInode, at: LowerName<'a>) -> Result {
         let Self::Recorded(record) = self else {
             return Ok(());
@@ -91,16 +92,17 @@ impl<'a> NameChange<'a> {
         let victim_state =
             orphans::link_to_orphans(record.mount, record.journal, victim, last, at.dentry);
         if victim_state.is_err() && at.check(record.mount.lower()).is_err() {
-            // It was removed behind us; the rename itself finds out what is there now.
+            // Another program has removed the name from the lower directory. vfs_rename() below
+            // decides.
             return Ok(());
         }
         record.victim_state = Some(record.by_policy(victim_state)?);
         Ok(())
     }
 
-    /// Removes a last name, or an empty directory, so that it can come back. The name has become `at`
-    /// where a directory is renamed over. False: the name is still there, and is to be removed as usual.
-    /// `flags` are renameat2()'s beside NOREPLACE.
+    /// Removes a last name, or an empty directory, by moving the object to the orphans. The name is
+    /// `at` after a directory was renamed over. Returns false if the name is still bound, and the
+    /// caller has to remove it. `flags` are renameat2() flags besides RENAME_NOREPLACE.
     pub(crate) fn remove_victim(
         &mut self,
         victim: &'a OwnInode,
@@ -132,10 +134,10 @@ impl<'a> NameChange<'a> {
                 flags,
                 Room::Operation,
             ) {
-                // The lower filesystem refuses it, in its own words.
+                // rmdir(2) below returns the lower filesystem's own error.
                 Err(e) if e == ENOTEMPTY => record.leave_uncaptured(e),
                 Err(e) => {
-                    // Not an operation that is lost where there is none.
+                    // If the name is gone, the operation fails anyway: nothing is uncaptured.
                     at.check(record.mount.lower())?;
                     record.by_policy(Err(e))?
                 }
@@ -147,14 +149,14 @@ impl<'a> NameChange<'a> {
         Ok(is_gone)
     }
 
-    /// Says that the object which loses the name is not kept.
+    /// Leaves the object that loses the name uncaptured.
     pub(crate) fn leave_uncaptured(&mut self) {
         if let Self::Recorded(record) = self {
             record.victim_state = Some(record.leave_uncaptured(EOPNOTSUPP));
         }
     }
 
-    /// Places the line. `node` is what the name is or was bound to.
+    /// Writes the line. `node` is the object that the name is or was bound to.
     pub(crate) fn done(mut self, node: Option<&OwnInode>) {
         if let Some(record) = self.settled() {
             if !record.place_template(node) {
@@ -163,8 +165,8 @@ impl<'a> NameChange<'a> {
         }
     }
 
-    /// As [`NameChange::done`], of an object that was made. Where it could not be found, its line says that it
-    /// cannot be taken back, and why.
+    /// As [`NameChange::done`], for a created object. If its inode is not found, the line says that
+    /// the creation cannot be reverted, and why.
     pub(crate) fn done_or_uncaptured(mut self, node: Result<&OwnInode, &Error>) {
         match (&mut self, node) {
             (_, Ok(node)) => return self.done(Some(node)),
@@ -176,14 +178,14 @@ impl<'a> NameChange<'a> {
         self.done(None);
     }
 
-    /// As [`NameChange::done`]; `more` adds keys.
+    /// As [`NameChange::done`], with additional keys.
     pub(crate) fn done_with(mut self, node: &OwnInode, more: impl Fn(&mut LineDraft<'_>)) {
         if let Some(record) = self.settled() {
             record.place(Some(node), more);
         }
     }
 
-    /// The operation has happened. Answers what its line is to be placed by.
+    /// Commits the victim's state. Returns the record for the line, if there is to be one.
     fn settled(&mut self) -> Option<&mut NameRecord<'a>> {
         match self {
             Self::Recorded(record) => {
@@ -199,13 +201,13 @@ impl<'a> NameChange<'a> {
     }
 }
 
-/// Deleting always works.
+/// Operations that free space. They must work on a full filesystem.
 fn frees(op: Op) -> bool {
     matches!(op, Op::Unlink | Op::Rmdir)
 }
 
 impl<'a> NameRecord<'a> {
-    /// How an object is kept, or what the mount's policy makes of the failure.
+    /// The victim's state, or on failure the decision of the mount's policy.
     fn by_policy(&mut self, victim_state: Result<VictimState<'a>>) -> Result<VictimState<'a>> {
         victim_state.or_else(|e| {
             let failure = allow(self.mount, e, frees(self.op))?;
@@ -214,19 +216,20 @@ impl<'a> NameRecord<'a> {
         })
     }
 
-    /// The object is not kept, whatever the policy says.
+    /// Leaves the object uncaptured, regardless of the policy.
     fn leave_uncaptured(&mut self, error: Error) -> VictimState<'a> {
         let failure = CaptureFailure(error);
         self.failure = Some(failure);
         VictimState::Uncaptured(failure.why())
     }
 
-    /// The operation has happened.
+    /// Commits the victim's state and counts a failed capture.
     fn settle(&mut self) {
         if let Some(victim_state) = &mut self.victim_state {
             victim_state.settle();
         }
         if let Some(failure) = self.failure {
+            // Counted only now: a failed operation loses nothing.
             failure.count(self.mount, self.journal);
         }
     }
@@ -248,7 +251,7 @@ impl<'a> NameRecord<'a> {
         }
     }
 
-    /// Places a usual line, if it is one.
+    /// Writes a template line, if the operation fits one.
     fn place_template(&mut self, node: Option<&OwnInode>) -> bool {
         let (subject, args) = (self.subject(), self.args());
         let told = match &self.victim_state {
@@ -293,8 +296,9 @@ impl<'a> NameRecord<'a> {
     }
 }
 
-/// An object that had no name so far has one: whoever looks for it by its newest handle must not take
-/// it for one that nobody can miss. The object is loaded, and its inode is locked.
+/// Notes the first name of an O_TMPFILE object. Its newest line must say so: an unnamed object that
+/// is gone is skipped by a revert, a named one is not. The object is loaded, and its inode is
+/// locked.
 pub(crate) fn note_named(inode: &OwnInode, dentry: &OwnDentry) {
     if !inode.object().note_unnamed(false) || inode.object().state.lock().head.is_none() {
         return;

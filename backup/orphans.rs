@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Keeping what loses its last name: that name is moved into the history, or, where a rename takes
-//! it, another one is given there first. So the inode never is without a name, for a power cut as
-//! for other programs.
+//! Orphans: objects that lost their last name. The name is moved to a directory of the history, or,
+//! where a rename replaces it, the object is linked there first. The inode therefore has a name at
+//! all times, for other programs as well as after a power cut.
 
 use crate::{
     history::{
@@ -28,17 +28,17 @@ use crate::{
 };
 use kernel::{prelude::*, sync::Arc};
 
-/// What became of an object that an operation takes a name from.
+/// State of an object after an operation removed one of its names.
 pub(crate) enum VictimState<'a> {
-    /// It has other names; its file handle tells which object it is.
+    /// The object has other names; its file handle identifies it.
     Linked(&'a OwnInode),
-    /// It is kept. Dropping this takes a name that was added back, unless the operation happened.
+    /// The object is an orphan. Dropping this before the operation happened removes an added link.
     Orphan(NewOrphan<'a>),
-    /// It is not kept; the word goes into the line's `why=`.
+    /// The object is not captured; the reason is the value of the line's `why=`.
     Uncaptured(&'static str),
 }
 
-/// A file handle: its type byte, then its bytes.
+/// A file handle: the type byte, followed by the handle's bytes.
 pub(super) struct FileHandle {
     bytes: [u8; HANDLE_MAX],
     len: usize,
@@ -63,7 +63,7 @@ impl FileHandle {
         Some(handle)
     }
 
-    /// The type byte and the bytes.
+    /// The type byte and the bytes, as one slice.
     fn whole(&self) -> &[u8] {
         self.bytes.get(..self.len).unwrap_or_default()
     }
@@ -82,43 +82,44 @@ impl FileHandle {
     }
 }
 
-/// The last name of an object, which it loses.
+/// The last name of an object, about to be removed.
 #[derive(Clone, Copy)]
 pub(crate) struct LastName<'a> {
-    /// The lower directory that it is in.
+    /// The lower directory of the name.
     pub(crate) parent: &'a Dentry,
     pub(crate) name: &'a [u8],
     pub(crate) cause: Cause,
 }
 
-/// An object that the history has a name for.
+/// An object with a name in the orphans' directory.
 pub(crate) struct NewOrphan<'a> {
     mount: &'a Mount,
     journal: &'a Journal,
     victim: &'a OwnInode,
     place: Arc<Place>,
-    /// What its blocks take.
+    /// Allocated bytes of the object.
     bytes: u64,
-    /// What it was called, who takes that name, and a number that no line had before.
+    /// The last name, the caller who removes the name, and a number above those of all lines so
+    /// far.
     last: LastName<'a>,
     uid: u32,
     seq: u64,
-    /// Whether it has a name more than before.
+    /// Whether the entry is an additional hard link, still to be committed.
     is_linked: bool,
 }
 
 impl NewOrphan<'_> {
-    /// The segment that it is kept with.
+    /// The segment with which the orphan is kept.
     pub(crate) fn segment(&self) -> u64 {
         self.place.segment()
     }
 
-    /// How many bytes are counted for it.
+    /// Number of bytes that count against the history's limit.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Writes the name of the object's entry.
+    /// Writes the name of the orphan's entry.
     #[inline(never)]
     fn write_entry(&self, entry: &mut EntryName) {
         let parent = self.last.parent.inode().and_then(FileHandle::of_lower);
@@ -134,8 +135,8 @@ impl NewOrphan<'_> {
         orphan.write(entry);
     }
 
-    /// As [`Self::write_entry`], of the lower object, which is about to be kept. The end of a long name
-    /// goes into an attribute; where there are none, an adopted object gets the shorter name.
+    /// As [`Self::write_entry`], before the entry is made. The rest of a long name goes to an
+    /// xattr. On a filesystem without xattrs, adoption uses the shortened name.
     fn prepare_entry(&self, lower: &Dentry, entry: &mut EntryName) {
         self.write_entry(entry);
         if entry.is_cut {
@@ -145,17 +146,18 @@ impl NewOrphan<'_> {
         }
     }
 
-    /// For when it has a name again, and another one is to come back. Directories have only one.
+    /// The file handle for the line: identifies a file that gets further names later. A directory
+    /// has only one name.
     fn handle(&self) -> Option<FileHandle> {
         (!self.victim.is_directory()).then(|| FileHandle::of(self.victim))?
     }
 
-    /// The operation has happened. The victim is locked.
+    /// Commits the orphan after the operation. The victim is locked.
     fn commit(&mut self) {
         self.is_linked = false;
         self.victim.object().note_kept(true);
         self.journal.count_kept(self.bytes, 0);
-        // Only now: what was made durable before has not had the name.
+        // Not earlier: a flush of the directory before this point has not covered the entry.
         if let Err(e) = self.journal.kept_one(&self.place) {
             self.mount.warn_lost(e);
         }
@@ -167,7 +169,7 @@ impl Drop for NewOrphan<'_> {
         if !self.is_linked {
             return;
         }
-        // Nothing happened: a name more would make it an object with several.
+        // The operation failed: removes the added link.
         let mut entry = EntryName::empty();
         self.write_entry(&mut entry);
         if let Err(e) = self.place.dir().unlink(entry.bytes()) {
@@ -180,15 +182,15 @@ impl Drop for NewOrphan<'_> {
 }
 
 impl VictimState<'_> {
-    /// The operation has happened. The victim is locked.
+    /// Commits after the operation. The victim is locked.
     pub(crate) fn settle(&mut self) {
         if let Self::Orphan(kept) = self {
             kept.commit();
         }
     }
 
-    /// What a usual line tells: the segment that the object is kept with, and its file handle. `None`:
-    /// it takes another one.
+    /// Fields of a template line: the orphan's segment and the file handle. `None` if the line
+    /// needs another form.
     pub(super) fn template_fields(&self) -> Option<(Option<u64>, Option<FileHandle>)> {
         match self {
             Self::Linked(object) => FileHandle::of(object).map(|handle| (None, Some(handle))),
@@ -197,7 +199,7 @@ impl VictimState<'_> {
         }
     }
 
-    /// Adds what the line has to tell.
+    /// Adds the keys about the victim.
     pub(crate) fn describe(&self, draft: &mut LineDraft<'_>) {
         match self {
             Self::Linked(object) => match FileHandle::of(object) {
@@ -222,8 +224,8 @@ impl VictimState<'_> {
     }
 }
 
-/// Keeps the object that a rename takes its name from, unless it has other names: by a name more, so
-/// that neither it nor the name is ever gone. Both directories and the object are locked by the VFS.
+/// Links an object to the orphans' directory before a rename replaces its last name, so that inode
+/// and name exist at all times. Both directories and the object are locked by the VFS.
 pub(crate) fn link_to_orphans<'a>(
     mount: &'a Mount,
     journal: &'a Journal,
@@ -242,20 +244,20 @@ pub(crate) fn link_to_orphans<'a>(
         let _write = mount.lower().want_write()?;
         Locked::to_create(mount.lower(), kept.place.dir().dentry(), name.bytes())?.link(lower)
     })?;
-    // From here on there is something to take back.
+    // From now on, dropping `kept` removes the link.
     kept.is_linked = true;
     Ok(VictimState::Orphan(kept))
 }
 
-/// Moves an object from its place to what is kept: that is how a last name
-/// is removed. A directory must be empty: `ENOTEMPTY`, as rmdir(2) has it. The directory and the object
-/// are locked by the VFS, or by the revert that `room` says it is for. `flags` are renameat2()'s beside
-/// NOREPLACE.
+/// Renames an object to the orphans' directory: this removes its last name. A directory must be
+/// empty (ENOTEMPTY otherwise, as rmdir(2)). The directory and the object are locked by the VFS, or
+/// by the revert that `room` is for. `flags` are renameat2() flags besides RENAME_NOREPLACE.
 ///
-/// A rename between directories takes the lower filesystem's one rename mutex. While another one has
-/// it, a file is linked there instead, and then unlinked here, so that removals in two directories do
-/// not wait for each other; alone, that costs more than the rename. It is also how a file goes where the
-/// filesystem has no room for a rename. A power cut between the two leaves what [`repair_leaked_links`] puts right.
+/// A rename between directories takes s_vfs_rename_mutex of the lower superblock (lock_rename()).
+/// If that is contended, a file is linked and then unlinked instead, so that removals in two
+/// directories run in parallel; without contention, the rename is cheaper. A file is also linked if
+/// the rename fails with ENOSPC. After a power cut between link and unlink, [`repair_leaked_links`]
+/// removes the link.
 pub(crate) fn move_to_orphans<'a>(
     mount: &'a Mount,
     journal: &'a Journal,
@@ -277,7 +279,8 @@ pub(crate) fn move_to_orphans<'a>(
     let mut name = EntryName::empty();
     kept.prepare_entry(lower, &mut name);
     let there = (kept.place.dir().dentry(), name.bytes());
-    // NFS renames what is unlinked while in use, as our dentry below is.
+    // The VFS pins our dentry, so its lower dentry is in use: NFS would silly-rename an unlinked
+    // file.
     let is_local = mount.lower().root().superblock().is_local();
     let may_link = inside.is_none() && flags == 0 && is_local;
     let is_linked = with_room(mount, room, || {
@@ -294,7 +297,7 @@ pub(crate) fn move_to_orphans<'a>(
         Ok(true)
     })?;
     if is_linked {
-        // From here on there is something to take back.
+        // From now on, dropping `kept` removes the link.
         kept.is_linked = true;
         with_room(mount, room, || {
             let _write = mount.lower().want_write()?;
@@ -302,7 +305,8 @@ pub(crate) fn move_to_orphans<'a>(
         })?;
         return Ok(VictimState::Orphan(kept));
     }
-    // Somebody may have come behind us in between.
+    // Another program may have added an entry to the lower directory before the rename: moves the
+    // directory back.
     if let Err(e) = inside.as_ref().map_or(Ok(()), require_empty) {
         let here = LowerName {
             parent: kept.place.dir().dentry(),
@@ -315,7 +319,7 @@ pub(crate) fn move_to_orphans<'a>(
             name::rename(mount.lower(), &here, back, None, c::RENAME_NOREPLACE)?;
             return Err(e);
         }
-        // The whiteout holds the name.
+        // The whiteout holds the name: exchanges both, then removes the whiteout.
         let held = name::look_up(mount.lower(), at.parent, at.name)?;
         let write = mount.lower().want_write()?;
         name::rename(mount.lower(), &here, back, held.inode(), c::RENAME_EXCHANGE)?;
@@ -326,8 +330,9 @@ pub(crate) fn move_to_orphans<'a>(
     Ok(VictimState::Orphan(kept))
 }
 
-/// Puts right what a power cut left between the two steps of a rename over an object: it is kept, and
-/// still has its own name, and its change time has moved without a line. At a mount.
+/// Removes links that a power cut left between the two steps of a removal: an orphan that still has
+/// its own name. The link changed ctime without a line, so the object is resynchronised. Called at
+/// mount.
 #[inline(never)]
 pub(crate) fn repair_leaked_links(sb: &SuperBlock) {
     let mount = sb.mount();
@@ -336,7 +341,7 @@ pub(crate) fn repair_leaked_links(sb: &SuperBlock) {
     };
     for (place, name) in &journal.take_strays() {
         if task::breathe().is_err() {
-            // The next unclean mount goes on.
+            // The next mount after an unclean shutdown continues.
             break;
         }
         if let Err(e) = repair_link(sb, journal, place.dir(), name) {
@@ -351,16 +356,17 @@ fn repair_link(sb: &SuperBlock, journal: &Journal, dir: &Dir, name: &EntryName) 
     let inode = OwnInode::obtain(sb, kept.inode().ok_or(ENOENT)?)?;
     let _lock = inode.lock();
     if inode.lower().links() <= 1 {
-        // The other name was one of these, too: this is the last.
+        // The other name was such a link, too; this one is the last.
         return Ok(());
     }
     let mut state = inode.object().state.lock();
     if !super::lines::is_as_closed(mount, journal, &inode, &kept)? {
-        // Its last line is not known here, so it gets none.
+        // The object's last line is unknown, so no resync line is written.
         return dir.unlink(name.bytes());
     }
     super::lines::resync_loaded(mount, journal, &inode, &kept, &mut state)?;
-    // Without the name nobody would know again why the time has moved.
+    // The orphan's entry is the only evidence that ctime changed through this mount: the line must
+    // be durable before the entry is removed.
     journal.flush(true)?;
     dir.unlink(name.bytes())?;
     super::note_change(&mut state, &inode);
@@ -375,7 +381,7 @@ pub(crate) fn is_empty(mount: &Mount, lower: &Dentry) -> Result<bool> {
     }
 }
 
-/// How many names a lower directory has.
+/// Number of names in a lower directory.
 pub(crate) fn count(mount: &Mount, lower: &Dentry) -> Result<usize> {
     let mut count = 0usize;
     let dir = mount.lower().directory_at(lower)?;
@@ -393,7 +399,7 @@ fn require_empty(dir: &Dir) -> Result {
     }
 }
 
-/// Does `operation`; where it finds no room, again, with what may be given up for it.
+/// Runs `operation`; on ENOSPC, frees space (`room` decides from where) and retries.
 fn with_room<T>(mount: &Mount, room: Room, operation: impl FnMut() -> Result<T>) -> Result<T> {
     match room {
         Room::Operation => mount.with_room(Payer::History, operation),
@@ -401,7 +407,7 @@ fn with_room<T>(mount: &Mount, room: Room, operation: impl FnMut() -> Result<T>)
     }
 }
 
-/// Where it will be kept. `ENOSPC`: it takes more than the history may.
+/// Prepares the orphan's entry. ENOSPC if the object exceeds the history's limit.
 fn prepare_orphan<'a>(
     mount: &'a Mount,
     journal: &'a Journal,

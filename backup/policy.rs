@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What happens where the old state cannot be saved: the mount's `on_error=` and `on_full=` say so.
+//! The policy for an operation whose pre-image cannot be captured: `on_error=` and `on_full=`.
 //!
-//! The policy is asked before the operation, which the lower filesystem may refuse all the same. So an
-//! answer is a [`CaptureFailure`] that counts nothing yet; who settles the operation counts it, once it is known
-//! that something was changed.
+//! The policy is applied before the operation, which may still fail below. A [`CaptureFailure`]
+//! therefore counts nothing by itself: it is counted when the operation has changed something.
 
 use super::Captured;
 use crate::{
@@ -13,13 +12,13 @@ use crate::{
 };
 use kernel::prelude::*;
 
-/// Why an operation that goes on cannot be taken back.
+/// The reason why an operation is not captured, although the policy lets it go on.
 #[derive(Clone, Copy)]
 #[must_use = "it is to be counted when the operation has changed something"]
 pub(crate) struct CaptureFailure(pub(super) Error);
 
 impl CaptureFailure {
-    /// The line's `why=`.
+    /// Value of the line's `why=`.
     pub(super) fn why(self) -> &'static str {
         if self.0 == ENOSPC {
             "nospace"
@@ -28,20 +27,21 @@ impl CaptureFailure {
         }
     }
 
-    /// The operation has changed something: counts it, and warns.
+    /// Counts and warns, after the operation has changed something.
     pub(super) fn count(self, mount: &Mount, journal: &Journal) {
         journal.count_lost();
         mount.warn_lost(self.0);
     }
 }
 
-/// Whether an operation may go on although its old state or its line cannot be saved. One that makes
-/// room on the lower filesystem (`frees`) is not refused for want of room.
+/// Decides whether an operation goes on without a pre-image or a line. An operation that frees
+/// space (`frees`) is not refused with ENOSPC.
 pub(super) fn allow(mount: &Mount, error: Error, frees: bool) -> Result<CaptureFailure> {
     let is_refused = if error == EINTR {
-        // A killed caller: nothing has happened yet, and nothing will.
+        // A fatal signal: the operation is not started.
         true
     } else if error == ENOSPC {
+        // unlink(2) and truncate(2) must work on a full filesystem.
         !frees && mount.on_full() == OnFull::Deny
     } else {
         mount.on_error() == OnError::Refuse
@@ -52,7 +52,7 @@ pub(super) fn allow(mount: &Mount, error: Error, frees: bool) -> Result<CaptureF
     Ok(CaptureFailure(error))
 }
 
-/// What was saved, or what the mount's policy makes of the failure.
+/// The captured pre-image, or on failure the decision of the policy.
 pub(super) fn by_policy(
     mount: &Mount,
     captured: Result<Captured>,
@@ -67,5 +67,5 @@ pub(super) fn by_policy(
     }
 }
 
-/// What was saved of an old state, and what is lost if the operation happens.
+/// The captured pre-image, and the failure if there is none.
 pub(super) type CaptureOutcome = (Captured, Option<CaptureFailure>);
