@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Take operations back.
+//! Reverts operations.
 //!
-//! A revert of one object holds the object's lock from its checks to its end. It walks the chain
-//! ([`chain`]), merges the inverses into one plan, verifies every payload that the plan uses, saves
-//! what the plan will replace, makes its own line durable (the intent), applies the plan in a
-//! kernel thread ([`apply`]), and commits. What fails on the way is rolled back from what was
-//! saved; what a crash leaves is withdrawn at the next mount.
+//! A revert of one object holds the inode lock from the first check to the last line. The revert
+//! walks the object's chain of lines ([`chain`]), merges the inverse of each operation into one
+//! plan, verifies every payload that the plan reads, and captures the pre-image of the plan. Then
+//! the revert writes its own line (the intent) and flushes the journal, applies the plan
+//! ([`apply`]), and writes a line that commits. A failure rolls the object back from the captured
+//! pre-image. After a crash, the next mount finishes the revert, or rolls it back ([`recover`]).
 
 mod apply;
 mod attributes;
@@ -56,13 +57,13 @@ pub(crate) use recover::{recover_unfinished, roll_back_last};
 use rights::{inverse::PermissionCheck, CallerRights, ChainRights};
 use steps::{is_on_names, Lines};
 
-/// Why a revert was refused. Nothing was changed.
+/// The reason why a revert was refused. The object is unchanged.
 pub(crate) struct Refusal {
-    /// The errno.
+    /// Error number that the ioctl returns.
     pub(crate) error: Error,
-    /// Why.
+    /// Reason code for user space.
     pub(crate) reason: Reason,
-    /// The line in the way; 0: none.
+    /// Number of the line that blocks the revert; 0 if there is none.
     pub(crate) seq: u64,
 }
 
@@ -130,11 +131,11 @@ impl From<AllocError> for Refusal {
 
 use kernel::alloc::AllocError;
 
-/// How a revert failed.
+/// Outcome of a failed revert of content and attributes.
 enum ContentRevertError {
-    /// Nothing was changed.
+    /// The object is unchanged.
     RolledBack(Error),
-    /// Neither could it be done nor rolled back.
+    /// The object is partly changed, and the rollback failed, too.
     Incomplete(Error),
 }
 
@@ -154,19 +155,20 @@ impl From<Error> for ContentRevertError {
 
 type UndoResult = Result<u64, Refusal>;
 
-/// How a revert goes about it.
+/// Options of an undo.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct UndoOptions {
-    /// Go on although the file was changed outside, or is mapped.
+    /// Ignore changes made outside this mount, and mappings of the file.
     pub(crate) force: bool,
-    /// Bring a removed directory back with what the same process had removed from it before.
+    /// After restoring a removed directory, also undo the removals that the same process made in
+    /// that directory before.
     pub(crate) deep: bool,
-    /// Save nothing of what is replaced.
+    /// Do not capture the pre-image: the undo cannot be redone.
     pub(crate) no_redo: bool,
 }
 
-/// Takes back the newest `count` standing operations of the file. Returns how many more were taken
-/// back inside of directories that came back.
+/// Undoes the newest `count` live operations of the file. Returns the number of further operations
+/// undone inside restored directories.
 pub(crate) fn undo(file: &OwnFile, count: u64, options: UndoOptions) -> UndoResult {
     let inode = file.own_inode();
     let mount = inode.mount();
@@ -175,6 +177,7 @@ pub(crate) fn undo(file: &OwnFile, count: u64, options: UndoOptions) -> UndoResu
     if rights == ChainRights::Nothing {
         return Err(Refusal::new(Reason::NotOwner, 0));
     }
+    // Before the first read: retention may drop a segment at any time.
     let pin = journal.pin()?;
     let revert = ObjectUndo {
         file,
@@ -189,19 +192,23 @@ pub(crate) fn undo(file: &OwnFile, count: u64, options: UndoOptions) -> UndoResu
         ChainRights::Names(u64::MAX) => inside = revert.undo_own(rights, count)?,
         ChainRights::Names(first) => inside = revert.undo_directory(first, count)?,
         _ => {
+            // mnt_want_write_file() comes first in the lock order. The VFS does not call it for an ioctl.
             let _write = file.want_write()?;
+            // With a timeout: a direct write holds this lock until its pages arrive.
             let _lock = inode.lock_in_time()?;
             revert.undo_object(count)?;
         }
     }
+    // Our inode caches attributes of the lower inode: copy them.
     inode.refresh();
     Ok(inside)
 }
 
-/// Whether the caller may take content and attributes of an object back at all.
+/// Refuses a caller without the right to revert content and attributes of the object.
 fn may_revert(file: &OwnFile, inode: &OwnInode, lower: &Dentry) -> Result<(), Refusal> {
     let journal = inode.mount().journal();
     let journal = journal.ok_or(Refusal::new(Reason::HistoryOff, 0))?;
+    // The rule of setattr_prepare(): the owner, or CAP_FOWNER.
     if !inode.owner_or_capable()
         || CallerRights::new(file, journal).over(inode, lower)? == ChainRights::Nothing
     {
@@ -210,15 +217,16 @@ fn may_revert(file: &OwnFile, inode: &OwnInode, lower: &Dentry) -> Result<(), Re
     Ok(())
 }
 
-/// Operations of a directory that are taken back together.
+/// Adjacent operations of a directory that are undone in one step.
 enum OperationRun {
-    /// So many on its names.
+    /// This many operations on names.
     Names(u64),
-    /// So many on its attributes.
+    /// This many operations on attributes.
     Attributes(u64),
-    /// A rename between it and another directory.
+    /// One rename between this directory and another one.
     CrossDirectory,
-    /// A revert of names that was an operation of its own: its line.
+    /// A revert of names, by the position of its line. Reverting a revert can involve other
+    /// directories.
     Revert(Operation),
 }
 
@@ -241,34 +249,38 @@ struct ObjectUndo<'a> {
     inode: &'a OwnInode,
     journal: &'a Journal,
     options: UndoOptions,
-    /// What it reads stays.
+    /// Keeps the segments that this undo reads from being dropped.
     pin: &'a Pin<'a>,
-    /// Whether others follow, which read older parts of the history.
+    /// Whether further runs follow this one. They read older segments, so the pin may not be
+    /// narrowed.
     is_one_of_many: Cell<bool>,
 }
 
 impl ObjectUndo<'_> {
-    /// Takes back the newest `count` operations on content and attributes. Our inode is locked.
+    /// Undoes the newest `count` operations on content and attributes. The inode is locked.
     #[inline(never)]
     fn undo_object(&self, count: u64) -> Result<(), Refusal> {
-        // Stores through mappings are told before, or come after.
+        // Blocks writes through mappings: each is logged either before the undo or after it.
         let _gate = self.inode.object().stores().shut();
         let content = self.content();
         let mut state = self.inode.object().state.lock();
         let on_foreign = content.verify(&mut state)?;
         let choice = TargetChoice::Newest(count);
         let plan = plan_builder::plan(&content, state.head, choice, on_foreign, &mut refuse)?;
-        // Content needs a descriptor that is open for writing, attributes any.
+        // The VFS checks FMODE_WRITE for write(2) and ftruncate(2); fchmod(2) and fsetxattr(2) need
+        // no writable file.
         if content.has_content(&plan)? && !self.file.is_writable() {
             return Err(Refusal::new(Reason::NotWritable, 0));
         }
+        // Before the intent: a refused request leaves no line.
         content.require_permission(&plan)?;
         let changed = content.changed_by(&plan)?;
         if changed.content {
             content.refuse_swapfile()?;
         }
-        // What is replaced may have the room of what is older than what replaces it. Without redo copies
-        // the lines are read again when a crash comes.
+        // Retention may drop segments older than the newest pre-image needs, to make room for this
+        // one. With `no_redo` nothing is captured, and recovery reads the same lines again: all are
+        // kept.
         let floor = match self.options.no_redo {
             true => 0,
             false => plan.oldest_used(self.journal.segment()),
@@ -283,10 +295,9 @@ impl ObjectUndo<'_> {
         result
     }
 
-    /// Takes back the newest `count` operations of a directory, in runs that are taken back as a
-    /// whole: operations on its names, those on its attributes, and each rename between it and
-    /// another directory. Those before the line `first` are not the caller's. Answers how many were taken
-    /// back inside of directories that came back.
+    /// Undoes the newest `count` operations of a directory, one run after another. Each run is
+    /// atomic. Lines before number `first` are outside the caller's rights. Returns the number of
+    /// operations undone inside restored directories.
     fn undo_directory(&self, first: u64, count: u64) -> UndoResult {
         let mut inside = 0u64;
         let runs = {
@@ -296,6 +307,7 @@ impl ObjectUndo<'_> {
         };
         self.is_one_of_many
             .set(runs.len() != 1 || self.options.deep);
+        // Each run takes the locks anew: a run with another directory needs lock_rename() order.
         for run in runs {
             match &run {
                 OperationRun::Revert(line) => {
@@ -328,9 +340,9 @@ impl ObjectUndo<'_> {
         Ok(inside)
     }
 
-    /// Takes back the newest `count` operations, which are all on names, with the removals from the
-    /// directories that come back. Answers how many more that were; `None`: there are none, and nothing
-    /// was taken back.
+    /// Undoes the newest `count` operations, all on names, together with removals inside the
+    /// directories that this restores. Returns the number of those; `None` if there are none, and
+    /// then nothing is changed.
     #[inline(never)]
     fn undo_subtrees(&self, count: u64) -> Result<Option<u64>, Refusal> {
         let mut operations = KVVec::new();
@@ -350,8 +362,8 @@ impl ObjectUndo<'_> {
         Ok(Some(inside))
     }
 
-    /// Takes back a revert that was an operation of its own, in this directory: what it took back there
-    /// may have to do with other directories.
+    /// Reverts a revert of names. The reverted operations can involve other directories, so a group
+    /// revert locks them all.
     #[inline(never)]
     fn undo_revert(&self, line: Operation) -> Result<(), Refusal> {
         let mut operations = KVVec::new();
@@ -359,8 +371,8 @@ impl ObjectUndo<'_> {
         subtree::undo(self, operations)
     }
 
-    /// Takes back the newest `count` operations that are the caller's, in a directory that is not. Answers
-    /// how many were taken back inside of directories that came back.
+    /// Undoes the newest `count` operations of the caller in a directory that the caller does not
+    /// own. Returns the number of operations undone inside restored directories.
     #[inline(never)]
     fn undo_own(&self, rights: ChainRights, count: u64) -> UndoResult {
         let mut operations = self.own_operations(rights, count)?;
@@ -372,8 +384,9 @@ impl ObjectUndo<'_> {
         Ok(inside)
     }
 
-    /// The newest `count` operations that are the caller's.
-    // Out of line: the lines that it reads are not on the stack when something is done about them.
+    /// The newest `count` operations of the caller, the newest first.
+    // Out of line: a parsed line takes half a kilobyte of stack, which must be free again before
+    // the undo.
     #[inline(never)]
     fn own_operations(&self, rights: ChainRights, count: u64) -> Result<KVVec<Operation>, Refusal> {
         let head = head(self.journal, self.inode)?;
@@ -398,14 +411,16 @@ impl ObjectUndo<'_> {
         Ok(operations)
     }
 
-    /// The newest `count` operations in runs. The directory is locked.
+    /// The newest `count` operations, in runs. The directory is locked.
     #[inline(never)]
     fn runs(&self, first: u64, count: u64) -> Result<KVVec<OperationRun>, Refusal> {
         if self.inode.object().is_kept() {
-            // Removed, but open: its names are nobody's business any more.
+            // The open directory was removed: vfs_rmdir() has set S_DEAD, and no name in it may
+            // change.
             return Err(ENOENT.into());
         }
         let mut state = self.inode.object().state.lock();
+        // Logs an external change first, so that the chain is complete.
         self.content().verify(&mut state)?;
         let head = state.head;
         drop(state);
@@ -445,14 +460,14 @@ impl ObjectUndo<'_> {
         let head = self.inode.object().state.lock().head;
         let taken = NameOperations::gather(self.journal, self.inode.id(), head, count, |_| true)?;
         if taken.count() != count {
-            // Somebody came in between.
+            // Another operation was logged while the directory was unlocked.
             return Err(Refusal::new(Reason::Conflict, 0));
         }
         Ok(taken)
     }
 
-    /// Takes operations on names back. The directory is locked, and so is `other`, the one at the
-    /// other end of a rename.
+    /// Undoes operations on names. The directory is locked. For a rename between directories,
+    /// `other` is the locked other directory.
     #[inline(never)]
     fn undo_names(
         &self,
@@ -479,7 +494,7 @@ impl ObjectUndo<'_> {
         for undo_step in &steps {
             bytes = bytes.saturating_add(names.bytes_to_keep(&mut lines, undo_step)?);
         }
-        // All of it together must not drop what the history has.
+        // Orphans count against the history's limit. One check for the sum, before the first step.
         self.journal.admit_kept(bytes, self.room())?;
         names.revert(taken, Some(self.file.open()))
     }
@@ -491,7 +506,7 @@ impl ObjectUndo<'_> {
         }
     }
 
-    /// Who is asked about steps on names.
+    /// The permission check for each step on names.
     fn permission(&self) -> Option<PermissionCheck<'_>> {
         Some(PermissionCheck {
             file: self.file,
@@ -499,7 +514,7 @@ impl ObjectUndo<'_> {
         })
     }
 
-    /// What becomes of the objects that lose their last names.
+    /// What happens with objects that lose their last name: kept as orphans, or deleted.
     fn room(&self) -> Room {
         match self.options.no_redo {
             true => Room::Discard,
@@ -507,7 +522,7 @@ impl ObjectUndo<'_> {
         }
     }
 
-    /// The object as one whose content and attributes are taken back.
+    /// The content and attributes of this object, as the target of a revert.
     fn content(&self) -> ContentRevert<'_> {
         ContentRevert {
             mount: self.inode.mount(),
@@ -523,7 +538,7 @@ impl ObjectUndo<'_> {
     }
 }
 
-/// Says how a revert ended.
+/// Writes the line that closes a revert's intent: commit, cancel, or end.
 fn close_intent(
     subject: &LineSubject<'_>,
     state: &mut ObjectState,
@@ -540,17 +555,19 @@ fn close_intent(
     let placed = backup::place(subject, state, room, &args, |draft| {
         draft.of(intent);
     });
+    // Without its closing line, the revert is ended by recovery at the next mount.
     if let Err(e) = placed {
         subject.mount.warn_lost(e);
     }
 }
 
-/// Where an object's chain begins for a reader.
+/// Position of the object's newest line.
 pub(crate) fn head(journal: &Journal, inode: &OwnInode) -> Result<Option<Pos>> {
     backup::log_mmap_writes(inode);
     let state = inode.object().state.lock();
     if !state.loaded {
-        // Not loaded for good: only an open for writing compares the object with its last line.
+        // `state.loaded` stays false: only an open for writing compares the object with its closing
+        // line.
         return journal.last_line(inode.id());
     }
     Ok(state.head)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Putting a plan's pieces into the lower file, and putting back what they replaced.
+//! Applies a plan to the lower file, and restores the pre-image on a rollback.
 
 use super::{attributes, plan_builder, Refusal};
 use crate::{
@@ -23,27 +23,27 @@ use crate::{
 };
 use kernel::prelude::*;
 
-/// The file that a plan is applied to.
+/// The lower object that a plan is applied to.
 pub(super) struct ApplyTarget<'a> {
     pub(super) own: &'a Mount,
     pub(super) mount: &'a LowerMount,
-    /// `None`: it has no content.
+    /// `None` for an object without content.
     pub(super) file: Option<&'a File>,
     pub(super) dentry: &'a Dentry,
     pub(super) journal: &'a Journal,
-    /// Whether nothing else is changed with it: it is made durable at once, and protected again;
-    /// otherwise the caller sees to both.
+    /// Whether no other object is part of the revert. If so, the file is flushed and its flags are
+    /// restored at once; otherwise the group does both later.
     pub(super) is_alone: bool,
 }
 
-/// How much is copied at once.
+/// Size of the copy buffer.
 const CHUNK: usize = 64 * 1024;
 
 impl ApplyTarget<'_> {
-    /// Applies a plan: content in a kernel thread, where the caller's limits and signals cannot stop
-    /// it half way, attributes as the caller. `touched` says whether content was changed, or may be.
-    /// Where the lower filesystem has no room, all of it again with the history's reserve: btrfs needs
-    /// room for a change of attributes, too.
+    /// Applies a plan. Content is written by a kernel thread, so that RLIMIT_FSIZE and signals of
+    /// the caller cannot stop the plan half way. Attributes are set with the caller's credentials.
+    /// `touched` is set once content may be changed. On ENOSPC, frees the reserve and applies the
+    /// whole plan again: btrfs needs space for attributes, too.
     pub(super) fn apply(
         &self,
         pieces: &[Piece],
@@ -63,12 +63,13 @@ impl ApplyTarget<'_> {
         touched: &mut bool,
     ) -> Result {
         attributes::unprotect(self.mount, self.dentry, records)?;
-        // First, since the caller may not be allowed to: then no content was changed.
+        // Attributes first: if the caller lacks the permission, no content is changed.
         self.put_attributes(records)?;
         if is_of_content(pieces, outcome, records) {
             *touched = true;
             self.apply_content(pieces, outcome)?;
-            // Again, since a write moves times and strips privileges.
+            // Again: a write updates mtime and removes set-id bits and capabilities
+            // (file_remove_privs()).
             self.put_attributes(records)?;
         }
         if records.is_empty() {
@@ -78,8 +79,8 @@ impl ApplyTarget<'_> {
         self.sync()
     }
 
-    /// The last step, when others followed [`Self::apply`]: attributes that they may have moved, and
-    /// protection.
+    /// The last step of a group: sets attributes again that other steps may have changed, then the
+    /// flags.
     pub(super) fn finish(&self, records: Records<'_>) -> Result {
         self.own.with_reserve(|| {
             self.put_attributes(records)?;
@@ -87,6 +88,7 @@ impl ApplyTarget<'_> {
         })
     }
 
+    /// Sets all attributes except flags.
     fn put_attributes(&self, records: Records<'_>) -> Result {
         if records.is_empty() {
             return Ok(());
@@ -94,6 +96,7 @@ impl ApplyTarget<'_> {
         attributes::put(self.mount, self.dentry, records)
     }
 
+    /// Applies the pieces and the size of a plan.
     fn apply_content(&self, pieces: &[Piece], outcome: &Outcome) -> Result {
         let file = self.file.ok_or(EINVAL)?;
         task::in_kthread(|| {
@@ -101,9 +104,10 @@ impl ApplyTarget<'_> {
                 attr::set_size(self.mount, self.dentry, outcome.size)?;
             }
             self.put(file, pieces, outcome.size)?;
-            // A plan without bytes and sizes still is a change of the file.
+            // A plan without pieces still counts as a change: sets the size to update mtime and
+            // ctime.
             let is_empty = pieces.is_empty() && outcome.size == outcome.present;
-            // The call frees what is allocated behind the end, too.
+            // Truncation to the same size frees blocks preallocated beyond EOF.
             if outcome.size < outcome.present || is_empty || outcome.trims {
                 attr::set_size(self.mount, self.dentry, outcome.size)?;
             }
@@ -112,14 +116,13 @@ impl ApplyTarget<'_> {
         .unwrap_or(Err(EIO))
     }
 
-    /// Does `work` in a kernel thread; where the lower filesystem has no room, again with the history's
-    /// reserve.
+    /// Runs `work` in a kernel thread. On ENOSPC, frees the reserve and retries.
     fn in_kthread(&self, mut work: impl FnMut() -> Result + Send) -> Result {
         self.own
             .with_reserve(|| task::in_kthread(&mut work).unwrap_or(Err(EIO)))
     }
 
-    /// Puts attributes back, after a revert that has changed nothing else.
+    /// Restores attributes after a revert that changed nothing else.
     pub(super) fn put_back(&self, attributes: &[u8]) -> Result {
         let records = Records::new(attributes).map_err(|_| EUCLEAN)?;
         self.in_kthread(|| {
@@ -130,8 +133,7 @@ impl ApplyTarget<'_> {
         })
     }
 
-    /// Puts back what a plan replaced, from what was saved before it was applied.
-    /// With `touched`, content too.
+    /// Restores the captured pre-image: attributes, and content if `touched`.
     pub(super) fn roll_back(&self, captured: &Captured, size: u64, touched: bool) -> Result {
         let Captured::At {
             extent,
@@ -159,8 +161,10 @@ impl ApplyTarget<'_> {
         self.restore(&restore, size, touched)
     }
 
+    /// Restores the content and attributes of a payload.
     fn restore(&self, restore: &Restore, size: u64, touched: bool) -> Result {
         let mut buf = buffer()?;
+        // Checksum first: a damaged payload must not overwrite the file.
         plan_builder::verify(self.journal, restore, &mut buf)?;
         let mut pieces = KVVec::new();
         plan_builder::each_piece(self.journal, restore, |piece| {
@@ -184,9 +188,8 @@ impl ApplyTarget<'_> {
         })
     }
 
-    /// Makes the file durable. The line that says how the revert ended comes after: if it
-    /// outlived the bytes in a power cut, the log would tell of a state that the file is not in,
-    /// and what is reverted next would be mixed with what was to be gone.
+    /// Flushes the file before the closing line is written. If the line were durable first, a power
+    /// cut could leave a log with a state that the file does not have.
     fn sync(&self) -> Result {
         match self.file.filter(|_| self.is_alone) {
             Some(file) => file.sync(0, i64::MAX, false),
@@ -194,16 +197,17 @@ impl ApplyTarget<'_> {
         }
     }
 
-    /// Its file, if that is one with content.
+    /// The lower file, if it is a regular file.
     fn regular(&self) -> Option<&File> {
         self.file.filter(|file| file.inode().is_regular())
     }
 
-    /// Puts pieces into a file that ends at `size` in the end.
+    /// Writes pieces into a file whose final size is `size`.
     ///
-    /// A hole that ends at `size` is punched up to the end of that block: a filesystem frees no block
-    /// that is punched in part. The bytes behind `size` are cut off by this revert, or do not exist. The last
-    /// block of the largest file may end behind what a range may reach.
+    /// A hole that ends at `size` is punched up to the end of its block, since filesystems free
+    /// whole blocks only. The bytes from `size` on do not exist, or are truncated by this revert.
+    /// For a file of the largest size, that block may end above s_maxbytes, which vfs_fallocate()
+    /// refuses with EFBIG.
     fn put(&self, file: &File, pieces: &[Piece], size: u64) -> Result {
         let mut buf = buffer()?;
         let block = file.inode().block();
@@ -234,6 +238,7 @@ impl ApplyTarget<'_> {
         Ok(())
     }
 
+    /// Copies a part of a payload into the file.
     fn copy(&self, file: &File, extent: Extent, to: u64, buf: &mut [u8]) -> Result {
         let mut done = 0;
         while done < extent.length {
@@ -242,7 +247,7 @@ impl ApplyTarget<'_> {
             let part = buf.get_mut(..n).ok_or(EINVAL)?;
             self.journal.read_payload(extent, done, part)?;
             let at = to.saturating_add(done);
-            // The owner's quota may be full of what is kept of the owner's.
+            // The owner's disk quota may be used up by orphans of the same owner.
             let payer = Payer::Object(self.dentry, n as u64);
             self.own.with_room(payer, || file.write_at(part, at))?;
             done = done.saturating_add(n as u64);
@@ -251,7 +256,7 @@ impl ApplyTarget<'_> {
     }
 }
 
-/// Whether a plan changes content. One of nothing at all still is a change of the file.
+/// Whether a plan changes content. An empty plan counts as a change of the file.
 pub(super) fn is_of_content(pieces: &[Piece], outcome: &Outcome, records: Records<'_>) -> bool {
     !pieces.is_empty() || outcome.size != outcome.present || records.is_empty()
 }
@@ -263,7 +268,7 @@ fn buffer() -> Result<KVVec<u8>> {
 }
 
 impl ApplyTarget<'_> {
-    /// Puts back what was there before the revert of this line.
+    /// Rolls the revert with this line back.
     pub(super) fn restore_from(&self, line: &Line<'_>) -> Result {
         let size = line.size.ok_or(EUCLEAN)?;
         let captured = match line.undo {

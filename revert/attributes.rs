@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Putting old attributes back.
+//! Restores attributes.
 //!
-//! They are set as the caller, who needs the right to: an inverse gives nobody what a plain call
-//! would refuse. Only a roll-back is the kernel's. The order is one in which no step undoes another:
-//! ACLs decide the mode's bits, so mode and owner come behind them; flags forbid everything else, so
-//! they are lifted first and set last.
+//! Attributes are set with the caller's credentials: a revert must not grant more than the system
+//! calls do. Only a rollback uses the kernel's credentials. In the order used here no step undoes
+//! an earlier one: setting an ACL changes the mode, so mode and owner follow the ACLs;
+//! FS_IMMUTABLE_FL and FS_APPEND_FL forbid all other changes, so they are cleared first and set
+//! last.
 
 use crate::{
     backup,
@@ -23,29 +24,29 @@ use crate::{
 };
 use kernel::prelude::*;
 
-/// The flags that keep an object from being changed.
+/// Flags that protect an object from changes.
 const PROTECTION: u32 = c::FS_IMMUTABLE_FL | c::FS_APPEND_FL;
 
-/// The flags that the records put back, if they do.
+/// The flags to restore, if the records contain any.
 pub(super) fn flags(records: Records<'_>) -> Option<Flags> {
     records
         .last(Kind::Flags)
         .and_then(|record| Flags::decode(record.value?))
 }
 
-/// Whether the records decide about protection, so that it is lifted before all else: by a caller who
-/// may. Of a revert only the state before it is told, not what it had lifted in between.
+/// Whether the records contain flags. Protection is then cleared first, if the caller may do so
+/// (CAP_LINUX_IMMUTABLE). The record of a revert holds only the flags before that revert.
 pub(super) fn lifts_protection(records: Records<'_>) -> bool {
     flags(records).is_some()
 }
 
-/// Whether the object will be protected.
+/// Whether the restored flags protect the object.
 pub(super) fn protects(records: Records<'_>) -> bool {
     flags(records).is_some_and(|flags| flags.flags & PROTECTION != 0)
 }
 
-/// Takes the object's protection away, if the records will decide about it anyway. The caller has no
-/// write access yet.
+/// Clears the protection if the records contain flags. The caller holds no write access to the
+/// mount.
 pub(super) fn unprotect(mount: &LowerMount, lower: &Dentry, records: Records<'_>) -> Result {
     if flags(records).is_none() {
         return Ok(());
@@ -57,7 +58,7 @@ pub(super) fn unprotect(mount: &LowerMount, lower: &Dentry, records: Records<'_>
     attr::put_flags(mount, lower, &bare(present))
 }
 
-/// These flags without protection.
+/// The flags without protection.
 fn bare(flags: Flags) -> Flags {
     Flags {
         flags: flags.flags & !PROTECTION,
@@ -66,8 +67,8 @@ fn bare(flags: Flags) -> Flags {
     }
 }
 
-/// Puts everything back that the records tell of, but flags. The object is not protected any more;
-/// the caller has no write access yet.
+/// Sets all attributes in the records except flags. The object is unprotected. The caller holds no
+/// write access to the mount.
 pub(super) fn put(mount: &LowerMount, lower: &Dentry, records: Records<'_>) -> Result {
     let _write = mount.want_write_as_caller()?;
     for record in records.last_ones() {
@@ -81,8 +82,8 @@ pub(super) fn put(mount: &LowerMount, lower: &Dentry, records: Records<'_>) -> R
     Ok(())
 }
 
-/// Whether the caller may put back the attributes in the records: asked before anything is changed, and by a
-/// dry run, as [`put`], [`unprotect`] and [`put_flags`] will be. Protection is not looked at.
+/// Checks the caller's permission to set the attributes, before any change and in a dry run, with
+/// the rules of [`put`], [`unprotect`] and [`put_flags`]. Ignores protection.
 #[inline(never)]
 pub(super) fn may_put(
     mount: &LowerMount,
@@ -103,7 +104,7 @@ pub(super) fn may_put(
     if attr::flags(mount, lower)?.is_some_and(|present| present == flags) {
         return Ok(());
     }
-    // They are set last, when another user owns it.
+    // Flags are set last, when the object may already have another owner.
     let is_given = access.is_some_and(|access| access.uid != inode.uid());
     let may = match is_given {
         true => task::may_give_away(inode.superblock()),
@@ -116,8 +117,8 @@ pub(super) fn may_put(
     }
 }
 
-/// As [`may_put`], of an xattr or an ACL: what xattr_permission(), cap_inode_setxattr() and set_posix_acl()
-/// ask for.
+/// As [`may_put`], for an xattr or an ACL, with the rules of xattr_permission(),
+/// cap_inode_setxattr() and set_posix_acl().
 fn may_put_named(
     mount: &LowerMount,
     (inode, lower): (&OwnInode, &Dentry),
@@ -126,7 +127,7 @@ fn may_put_named(
     let mut bytes = KVec::new();
     let name = match record.kind {
         Kind::Xattr => backup::xattr_name(record.name, &mut bytes)?,
-        // A symbolic link has none, and cannot have.
+        // A symbolic link has no ACL.
         Kind::AccessAcl | Kind::DefaultAcl if inode.is_symlink() => return Ok(()),
         Kind::AccessAcl | Kind::DefaultAcl if inode.owner_or_capable() => return Ok(()),
         Kind::AccessAcl | Kind::DefaultAcl => return Err(EPERM),
@@ -136,16 +137,17 @@ fn may_put_named(
     let may = if name == xattr::CAPABILITY {
         match record.value {
             Some(value) => xattr::may_set_capability(lower, value)?,
-            // That takes rights away, as any write of the file does.
+            // Removing a capability grants nothing: any write to the file does so.
             None => true,
         }
     } else if is_of(b"security.selinux") || is_of(b"security.SMACK64") {
-        // Their modules decide when it is set (`inode_xattr_skipcap`), by labels, not by capabilities.
+        // These LSMs decide in their setxattr hook (`inode_xattr_skipcap`), by label, not by
+        // capability.
         true
     } else if is_of(b"trusted.") || is_of(b"security.") {
         task::is_administrator(mount.root().superblock())
     } else if is_of(b"user.") && (inode.is_regular() || inode.is_directory()) {
-        // The owner could make it writable first, and gets no less: see [`xattr::put`].
+        // xattr_permission() wants a writable inode; the owner could chmod it. See [`xattr::put`].
         inode.owner_or_capable()
     } else {
         true
@@ -157,8 +159,8 @@ fn may_put_named(
     }
 }
 
-/// Puts the flags back, after everything else; those that protect it only if so. The caller has no write
-/// access yet.
+/// Sets the flags after all other attributes. FS_IMMUTABLE_FL and FS_APPEND_FL only if `is_last`.
+/// The caller holds no write access to the mount.
 pub(super) fn put_flags(
     mount: &LowerMount,
     lower: &Dentry,
@@ -173,7 +175,7 @@ pub(super) fn put_flags(
     attr::put_flags(mount, lower, &flags)
 }
 
-/// An xattr or an ACL; nothing of all else.
+/// Sets an xattr or an ACL; ignores all other kinds.
 fn put_named(mount: &LowerMount, lower: &Dentry, record: &Record<'_>) -> Result {
     match record.kind {
         Kind::Xattr => {
@@ -188,7 +190,7 @@ fn put_named(mount: &LowerMount, lower: &Dentry, record: &Record<'_>) -> Result 
                 c::ACL_TYPE_DEFAULT
             };
             match xattr::put_acl(mount, lower, which, record.value) {
-                // A symbolic link has none, and cannot have.
+                // A symbolic link has no ACL.
                 Err(e) if e == EOPNOTSUPP && record.value.is_none() => Ok(()),
                 put => put,
             }
@@ -197,6 +199,7 @@ fn put_named(mount: &LowerMount, lower: &Dentry, record: &Record<'_>) -> Result 
     }
 }
 
+/// The decoded value of the last record of a kind.
 fn value<T>(
     records: Records<'_>,
     kind: Kind,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! An object's chain of lines, read from the journal, newest first.
+//! An object's chain of lines, read from the journal, the newest first.
 
 use super::plan_builder::PlanVec;
 use crate::{
@@ -17,30 +17,30 @@ use kernel::prelude::*;
 pub(crate) struct Chain<'j> {
     journal: &'j Journal,
     walk: Walk,
-    /// Ranges of numbers that reverts picked.
+    /// Numbers of operations that newer reverts reverted.
     hidden: PlanVec<(u64, u64)>,
     buf: KVec<u8>,
 }
 
-/// Ranges of numbers that are hidden from a walk which is to go on later.
+/// Ranges of reverted numbers of a walk that is resumed later.
 pub(crate) type HiddenRanges = KVVec<(u64, u64)>;
 
-/// What a step of the walk found.
+/// Result of one step of the walk.
 #[expect(
     clippy::large_enum_variant,
     reason = "one at a time, on the stack; a box could fail to be allocated"
 )]
 pub(crate) enum ChainLink<'b> {
-    /// A line, where it stands, its text, and what it means.
+    /// The line, its position, its text, and its meaning for the walk.
     Line(Line<'b>, Pos, &'b [u8], Step),
-    /// The chain goes on in a part of the history that was dropped.
+    /// The chain continues in a segment that was dropped.
     Trimmed,
-    /// There is no more.
+    /// The chain has no further line.
     End,
 }
 
 impl<'j> Chain<'j> {
-    /// Begins at `head`.
+    /// Starts a walk at `head`.
     pub(crate) fn new(
         journal: &'j Journal,
         object: ObjectId,
@@ -57,40 +57,40 @@ impl<'j> Chain<'j> {
         })
     }
 
-    /// Goes on with a walk that stopped here.
+    /// Resumes a walk with these ranges.
     pub(crate) fn resume(mut self, hidden: HiddenRanges) -> Self {
         self.hidden = PlanVec::from(hidden);
         self
     }
 
-    /// What is hidden from here on.
+    /// Ends the walk, and returns the ranges for [`Self::resume`].
     pub(crate) fn into_hidden(self) -> HiddenRanges {
         self.hidden.into()
     }
 
-    /// Whether a revert picked operations that may come yet.
+    /// Whether further reverted operations can follow.
     pub(crate) fn hides(&mut self) -> bool {
         !self.hidden.items().is_empty()
     }
 
-    /// Where the walk goes on.
+    /// Position of the next line.
     pub(crate) fn next_at(&self) -> Option<Pos> {
         self.walk.next()
     }
 
-    /// Takes one step; what stands stays.
+    /// Reads one line. Live operations are kept.
     pub(crate) fn step(&mut self) -> Result<ChainLink<'_>> {
         self.step_with(|_| Fate::Stay)
     }
 
-    /// Takes one step; what stands is taken back.
+    /// Reads one line. Live operations are reverted.
     pub(crate) fn step_back(&mut self) -> Result<ChainLink<'_>> {
         self.step_with(|_| Fate::Go)
     }
 
-    /// Takes one step; `fate` says what becomes of the operation with a number, if it stands.
-    // A line is half a kilobyte: out of line, its copies are on the stack only meanwhile, and not when
-    // the log is read.
+    /// Reads one line. `fate` decides about a live operation by its number.
+    // Out of line: a parsed line takes half a kilobyte of stack, which must be free during the
+    // read.
     #[inline(never)]
     pub(crate) fn step_with(&mut self, fate: impl FnOnce(u64) -> Fate) -> Result<ChainLink<'_>> {
         let Some(at) = self.walk.next() else {
@@ -103,7 +103,7 @@ impl<'j> Chain<'j> {
         }
     }
 
-    /// Takes a step on the line in the buffer, which has so many bytes.
+    /// Parses the line of `len` bytes in the buffer.
     #[inline(never)]
     fn step_on(
         &mut self,
@@ -112,7 +112,7 @@ impl<'j> Chain<'j> {
         fate: impl FnOnce(u64) -> Fate,
     ) -> Result<ChainLink<'_>> {
         let text = self.buf.get(..len).ok_or(EUCLEAN)?;
-        // The journal has verified the sum.
+        // The journal has verified the checksum.
         let Ok(mut line) = Line::parse(text, None) else {
             return Err(EUCLEAN);
         };

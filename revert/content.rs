@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Taking back what was done to one object's content and attributes: what stands in the log before,
-//! what is changed, and what stands in it behind.
+//! Reverts operations on the content and attributes of one object.
 
 use super::{
     apply::{self, ApplyTarget},
@@ -34,43 +33,44 @@ use crate::{
 };
 use kernel::prelude::*;
 
-/// An object whose content and attributes are taken back.
+/// An object whose content and attributes are reverted. The inode is locked.
 pub(super) struct ContentRevert<'a> {
     pub(super) mount: &'a Mount,
     pub(super) journal: &'a Journal,
     pub(super) inode: &'a OwnInode,
-    /// Its lower name.
+    /// Dentry of the lower object.
     pub(super) lower: &'a Dentry,
-    /// Its lower file; `None`: it has no content of ours, only attributes.
+    /// Lower file; `None` for an object without content, which has only attributes.
     pub(super) file: Option<&'a File>,
-    /// The open file that it is asked through.
+    /// The open file of the request.
     pub(super) open: Option<&'a Open>,
-    /// Go on although it was changed outside.
+    /// Ignore changes made outside this mount.
     pub(super) force: bool,
-    /// The size that it had before a revert that is gone on with; `None`: it is as large as it is.
+    /// Size before an interrupted revert that recovery resumes; `None` to use the present size.
     pub(super) resumed: Option<u64>,
-    /// Whether a look at it ends when the caller is killed: nothing is changed yet.
+    /// Whether a fatal signal ends the planning. False once lines are written.
     pub(super) is_killable: bool,
 }
 
-/// What a line says of the old state when a revert saved none of it: `why=`.
+/// Value of `why=` in a revert's line if no pre-image was captured.
 pub(super) const NO_REDO: &str = "noredo";
 
-/// What a revert's line says beside what it takes back.
+/// Fields of a revert's line besides the operations themselves.
 #[derive(Clone, Copy)]
 pub(super) struct RevertLine<'a> {
     pub(super) op: Op,
     pub(super) mode: Mode,
-    /// The group that it belongs to.
+    /// Number of the group's first line.
     pub(super) group: Option<u64>,
-    /// How many members that has; of its first line.
+    /// Number of the group's members, in its first line only.
     pub(super) members: Option<u64>,
-    /// The numbers of what it takes back; `None`: it says where the walk goes on instead, behind that.
+    /// Numbers of the reverted operations; `None` if the line has `back=` instead, the position
+    /// where readers continue.
     pub(super) picks: Option<EncodedTargets<'a>>,
 }
 
 impl RevertLine<'_> {
-    /// An undo of one object.
+    /// The undo of one object.
     pub(super) const UNDO: Self = Self {
         op: Op::Revert,
         mode: Mode::Walk,
@@ -79,8 +79,9 @@ impl RevertLine<'_> {
         picks: None,
     };
 
-    /// With the numbers of what it takes back, where its line has to tell them: what it has no room for
-    /// gets lines now, so nothing else of the object may be placed before it. The state's lock is held.
+    /// Adds the numbers of the reverted operations where the line needs them. Numbers without space
+    /// in the line go to lines of their own, which are written now: no other line of the object may
+    /// come between. The state's lock is held.
     pub(super) fn with_targets<'p>(
         &self,
         journal: &Journal,
@@ -104,7 +105,8 @@ impl RevertLine<'_> {
         })
     }
 
-    /// Adds what tells which operations do not stand any more, and whether there are reverts among them.
+    /// Adds the keys that mark the reverted operations as not live, and whether these include
+    /// reverts.
     pub(super) fn describe(&self, draft: &mut LineDraft<'_>, is_deep: bool, back: Option<Pos>) {
         if let Some(encoded) = &self.picks {
             encoded.describe(draft);
@@ -124,7 +126,7 @@ impl RevertLine<'_> {
     }
 }
 
-/// Whether a revert with this line saved nothing of what it replaces, so that it can only be gone on with.
+/// Whether the revert with this line captured no pre-image. Recovery can then only finish it.
 pub(super) fn is_forward_only(line: &Line<'_>) -> bool {
     line.undo == Some(Undo::Lost)
 }
@@ -138,14 +140,14 @@ impl ContentRevert<'_> {
         }
     }
 
-    /// Whether the object is as our last line says. Our inode is locked.
+    /// Compares the object with its last line and logs an external change. The inode is locked.
     pub(super) fn verify(&self, state: &mut ObjectState) -> Result<OnForeign, Refusal> {
         backup::load_known(self.mount, self.journal, self.inode, self.lower, state)?;
         backup::log_dirty_ranges(self.journal, self.inode, state, LogCaller::LockHolder)?;
         if !self.inode.is_regular() {
             return Ok(OnForeign::Stop);
         }
-        // Behind us: its stores are seen by nobody.
+        // Mappings of the lower file bypass our ->page_mkwrite, so their writes are not captured.
         let stores = self.inode.object().stores();
         let mapped = !stores.is_mapped() && self.inode.lower().is_writably_mapped();
         if mapped && !self.force {
@@ -163,6 +165,7 @@ impl ContentRevert<'_> {
         })
     }
 
+    /// Whether the object still has the cookie of its closing line.
     fn is_as_closed(&self, state: &ObjectState) -> Result<bool> {
         let Some(left) = state.left else {
             return Ok(true);
@@ -172,8 +175,8 @@ impl ContentRevert<'_> {
         Ok(cookie == left || state.seen.as_ref().is_some_and(is_reclaimed))
     }
 
-    /// Whether the object may be changed at all, as far as its protection goes, now and then, and whether the
-    /// caller may set its attributes.
+    /// Checks FS_IMMUTABLE_FL and FS_APPEND_FL, present and restored, and the caller's right to set
+    /// the attributes of the plan.
     pub(super) fn require_permission(&self, plan: &ContentPlan) -> Result<(), Refusal> {
         let records = plan.records()?;
         let is_protected = self.inode.is_protected();
@@ -196,8 +199,8 @@ impl ContentRevert<'_> {
         Ok(content && self.inode.is_regular())
     }
 
-    /// A swap file must not change: the kernel has its blocks on a list. swapon(8) is only to be had for
-    /// lower files; generic_write_checks() refuses such a file with the same error.
+    /// Refuses a swap file: the kernel writes to its blocks directly. swapon(8) works on lower
+    /// files only, and generic_write_checks() returns ETXTBSY for them, too.
     pub(super) fn refuse_swapfile(&self) -> Result<(), Refusal> {
         if self.inode.lower().is_swapfile() {
             return Err(Refusal::new(Reason::Executed, 0));
@@ -205,7 +208,7 @@ impl ContentRevert<'_> {
         Ok(())
     }
 
-    /// What the plan changes, for those who watch the object.
+    /// The parts of the object that the plan changes, for fsnotify.
     pub(super) fn changed_by(&self, plan: &ContentPlan) -> Result<Changed, Refusal> {
         Ok(Changed {
             content: self.has_content(plan)?,
@@ -224,7 +227,7 @@ impl ContentRevert<'_> {
         }
     }
 
-    /// Saves, states the intent, applies, commits.
+    /// Captures the pre-image, writes the intent, applies the plan, and writes the closing line.
     pub(super) fn perform(
         &self,
         state: &mut ObjectState,
@@ -234,11 +237,11 @@ impl ContentRevert<'_> {
     ) -> Result<(), Refusal> {
         let begun = self.journal.begin_intent()?;
         let result = self.perform_begun(state, plan, begun, no_redo);
-        // A revert that is half done stays open: the next mount tries again.
+        // An incomplete revert keeps its intent open: the next mount resumes.
         if !matches!(result, Err(ContentRevertError::Incomplete(_))) {
             self.journal.end_intent(begun);
         } else if no_redo {
-            // It can only be gone on with, by what it reads.
+            // Recovery can only finish this revert, from the segments that the plan reads.
             pin.stay();
         }
         result.map_err(ContentRevertError::refusal)
@@ -261,6 +264,7 @@ impl ContentRevert<'_> {
         let entry = self.with_targets(state, &plan, RevertLine::UNDO)?;
         let mut room = self.journal.reserve_lines_killable(3)?;
         let intent = self.write_intent(state, &mut room, &plan, &captured, entry)?;
+        // Write-ahead: intent and pre-image are on disk before the first change.
         if let Err(e) = self.journal.flush_killable(true) {
             close_intent(&self.subject(), state, &mut room, Op::Cancel, intent);
             self.journal.begin_flush();
@@ -270,14 +274,14 @@ impl ContentRevert<'_> {
         let mut touched = false;
         let mut applied = target.apply(&plan.pieces, &plan.outcome, records, &mut touched);
         if applied.is_err() && no_redo && touched {
-            // There is no way back.
+            // No pre-image to roll back to: the plan, which is idempotent, is applied once more.
             applied = target.apply(&plan.pieces, &plan.outcome, records, &mut touched);
         }
         let end = match applied {
             Ok(()) => Op::Commit,
             Err(_) => {
-                // What was saved puts back what was replaced; the intent stays open when that
-                // fails too: whoever uses the file next tries again, or the next mount.
+                // Restores the pre-image. If that fails, the intent stays open, and the next
+                // operation on the file or the next mount retries.
                 let back = match no_redo {
                     true if touched => Err(EIO),
                     true => target.put_back(&present),
@@ -288,6 +292,8 @@ impl ContentRevert<'_> {
                     Err(e) => {
                         pr_err!("revert {} is half done: error {}\n", intent, e.to_errno());
                         self.journal.leave_intent(begun, intent);
+                        // The chain is loaded again at the next use, which then finds the open
+                        // intent.
                         *state = ObjectState::default();
                         return Err(ContentRevertError::Incomplete(e));
                     }
@@ -302,7 +308,7 @@ impl ContentRevert<'_> {
         applied.map_err(ContentRevertError::RolledBack)
     }
 
-    /// Saves what applying the plan will replace.
+    /// Captures the pre-image of the plan.
     pub(super) fn capture(&self, plan: &ContentPlan) -> Result<Captured> {
         let (runs, present) = self.replaced(plan)?;
         if runs.is_empty() && present.is_empty() {
@@ -319,13 +325,13 @@ impl ContentRevert<'_> {
         )
     }
 
-    /// How many bytes [`Self::capture`] will take.
+    /// Length of the payload of [`Self::capture`].
     pub(super) fn capture_length(&self, plan: &ContentPlan) -> Result<u64> {
         let (runs, present) = self.replaced(plan)?;
         backup::payload_length(&runs, &present)
     }
 
-    /// What applying the plan will replace: runs of content, and attributes.
+    /// The pre-image of the plan: runs of content, and attributes.
     fn replaced(&self, plan: &ContentPlan) -> Result<(backup::MapRuns, KVVec<u8>)> {
         let records = Records::new(&plan.attributes).map_err(|_| EUCLEAN)?;
         let mut runs = backup::MapRuns::new();
@@ -339,11 +345,11 @@ impl ContentRevert<'_> {
         Ok((runs, present))
     }
 
-    /// Goes on with a revert that saved nothing of what it replaces, as its line says. What was done of it
-    /// is done again.
+    /// Finishes an interrupted revert without a pre-image, as planned by its line. All steps are
+    /// applied again.
     #[inline(never)]
     pub(super) fn resume(&self, line: &Line<'_>, is_alone: bool) -> Result {
-        // Whoever asked for it was allowed to.
+        // The caller's rights were checked before the intent was written.
         let _kernel = AsKernel::new();
         let resumed = ContentRevert {
             resumed: line.size,
@@ -355,7 +361,7 @@ impl ContentRevert<'_> {
         target.apply(&plan.pieces, &plan.outcome, records, &mut false)
     }
 
-    /// What a revert's line says that is to be done.
+    /// Builds the plan from a revert's line.
     #[inline(never)]
     fn planned(&self, line: &Line<'_>) -> Result<ContentPlan, Refusal> {
         if line.op == Op::Redo && line.picks.is_none() {
@@ -376,7 +382,7 @@ impl ContentRevert<'_> {
         plan_builder::plan(self, line.prev, choice, OnForeign::Pass, &mut refuse)
     }
 
-    /// As [`RevertLine::with_targets`], of what a plan takes back.
+    /// As [`RevertLine::with_targets`], for the operations of a plan.
     pub(super) fn with_targets<'p>(
         &self,
         state: &mut ObjectState,
@@ -387,7 +393,7 @@ impl ContentRevert<'_> {
         entry.with_targets(self.journal, &subject, state, plan.is_newest, &plan.picks)
     }
 
-    /// Places the revert's own line; returns its number.
+    /// Writes the revert's own line, the intent, and returns its number.
     pub(super) fn write_intent(
         &self,
         state: &mut ObjectState,
@@ -403,7 +409,8 @@ impl ContentRevert<'_> {
             length,
             size: plan.outcome.present,
         };
-        // The next mount may have to find the file by this line alone.
+        // Recovery may have to find the file by this line alone, so the line must hold the file
+        // handle.
         state.handle_told_in = 0;
         let placed = backup::place(&self.subject(), state, room, &args, |draft| {
             captured.describe(draft);

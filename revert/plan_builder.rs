@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! From the chain to one plan: the inverses of the operations to be taken back, merged.
+//! Builds the plan of a revert: merges the inverses of the selected operations, and checks each.
 
 use super::{
     content::ContentRevert,
@@ -25,7 +25,7 @@ use crate::{
 };
 use kernel::prelude::*;
 
-/// A growing list for the plan.
+/// A growing list for the plan: the allocator-independent code in `history/plan` cannot allocate.
 pub(super) struct PlanVec<T>(KVVec<T>);
 
 impl<T> PlanVec<T> {
@@ -62,34 +62,35 @@ impl<T> Store<T> for PlanVec<T> {
     }
 }
 
-/// What is to be done.
+/// The plan to revert operations on the content and attributes of one object.
 pub(super) struct ContentPlan {
-    /// What to put where, ascending.
+    /// Pieces to write, by ascending offset.
     pub(super) pieces: KVVec<Piece>,
-    /// Records of old attributes, those of newer lines first, and of privileges that a write takes away.
+    /// Records of attributes to set: those of newer lines first, then privileges that a write
+    /// removes.
     pub(super) attributes: KVVec<u8>,
-    /// Whether the operations replaced attributes.
+    /// Whether the operations changed attributes.
     pub(super) has_attributes: bool,
-    /// The sizes before and after.
+    /// Size before and after.
     pub(super) outcome: Outcome,
-    /// How many operations it takes back.
+    /// Number of reverted operations.
     pub(super) count: u64,
-    /// The newest one's number.
+    /// Number of the newest one.
     pub(super) newest: u64,
-    /// Where the object's newest line stands that is left standing.
+    /// Position of the object's newest line that stays live.
     pub(super) back: Option<Pos>,
-    /// Their numbers in ranges.
+    /// Numbers of the reverted operations, in ranges.
     pub(super) picks: KVVec<(u64, u64)>,
-    /// Whether they are just the newest ones.
+    /// Whether they are exactly the newest operations.
     pub(super) is_newest: bool,
-    /// Whether there are reverts among them.
+    /// Whether they include reverts.
     pub(super) is_deep: bool,
-    /// The oldest segment with a line or a payload that planning read.
+    /// The oldest segment with a line or a payload that the planner read.
     pub(super) oldest_read: u64,
 }
 
 impl ContentPlan {
-    /// The oldest segment that applying it reads, with `now` as the newest one.
+    /// The oldest segment that [`ApplyTarget::apply`] reads; `now` is the newest segment.
     pub(super) fn oldest_used(&self, now: u64) -> u64 {
         let used = self.pieces.iter().filter_map(|piece| match piece.source {
             Source::At(at) => Some(at.segment),
@@ -98,7 +99,7 @@ impl ContentPlan {
         used.min().unwrap_or(now).min(now)
     }
 
-    /// The same operations, where nothing is done about them.
+    /// The same operations, with nothing to apply.
     pub(super) fn of_nothing(self) -> Self {
         Self {
             pieces: KVVec::new(),
@@ -111,7 +112,7 @@ impl ContentPlan {
         }
     }
 
-    /// The old attributes.
+    /// The attributes to set.
     pub(super) fn records(&self) -> Result<Records<'_>, Refusal> {
         Records::new(&self.attributes).map_err(|e| e.refuse(self.newest))
     }
@@ -132,14 +133,15 @@ impl PlanError {
     }
 }
 
-/// Which operations of an object are taken back.
+/// The operations of an object to revert.
 #[derive(Clone, Copy)]
 pub(super) enum TargetChoice<'a> {
-    /// So many of the newest.
+    /// The newest ones, this many.
     Newest(u64),
-    /// Those with these numbers, the newest first; others of the same object may be taken back, too.
+    /// Those with these numbers, in descending order. The function says whether the request
+    /// includes another operation of the object.
     These(&'a [u64], &'a dyn Fn(u64) -> bool),
-    /// As many as that, which a revert's line lists.
+    /// Those in a revert's line, this many.
     Listed(&'a TargetSet, u64),
 }
 
@@ -167,7 +169,7 @@ impl TargetChoice<'_> {
         }
     }
 
-    /// The newest one that is still to be found when so many were.
+    /// Number of the newest chosen operation that was not found, after `taken` were found.
     fn missing(&self, taken: u64) -> u64 {
         match self {
             Self::Newest(_) | Self::Listed(..) => 0,
@@ -179,27 +181,27 @@ impl TargetChoice<'_> {
     }
 }
 
-/// Told what is in the way of an operation; an error ends the search.
+/// Receives each conflict; an error ends the search.
 pub(super) type ConflictSink<'o> = &'o mut dyn FnMut(u64, Refusal) -> Result<(), Refusal>;
 
-/// Ends with the first objection.
+/// Refuses with the first conflict.
 pub(super) fn refuse(_seq: u64, refusal: Refusal) -> Result<(), Refusal> {
     Err(refusal)
 }
 
-/// How much of a payload is read at once.
+/// Number of bytes of a payload that are read at once.
 const CHUNK: usize = 64 * 1024;
 
-/// How many ranges that stay are remembered at most. Their memory is charged to the caller.
+/// Limit of remembered ranges of kept operations. The memory is charged to the caller's cgroup.
 const MOST_RANGES: usize = 1024 * 1024;
 
-/// A plan in the making.
+/// A plan under construction.
 struct PlanBuilder<'a> {
     journal: &'a Journal,
     choice: TargetChoice<'a>,
     merge: Merge<PlanVec<Entry>>,
     attributes: KVVec<u8>,
-    /// How many bytes of them there are when what does not hold is dropped.
+    /// Length of `attributes` at which superseded records are dropped.
     compact_at: usize,
     buf: KVVec<u8>,
     picking: Picking<PlanVec<(u64, u64)>>,
@@ -209,19 +211,19 @@ struct PlanBuilder<'a> {
     taken: u64,
     newest: u64,
     back: Option<Pos>,
-    /// Whether these are just the newest operations.
+    /// Whether the chosen operations are exactly the newest ones.
     is_newest: bool,
     is_deep: bool,
     oldest: u64,
     oldest_line: u64,
-    /// Whether the object has content: the size of any other is none of ours.
+    /// Whether the object is a regular file: only then does the size belong to the plan.
     is_regular: bool,
-    /// The number of the oldest line that the caller has a right to.
+    /// Number of the oldest line to which the caller has a right.
     first_own: u64,
 }
 
-/// Plans to take operations of an object back that stand; where one cannot be, `conflicts` is told.
-/// Every payload that is used has been read and verified. Under the object's lock.
+/// Plans to revert live operations of an object. Conflicts go to `conflicts`. Reads and verifies
+/// every payload that the plan uses. The object's lock is held.
 pub(super) fn plan(
     content: &ContentRevert<'_>,
     head: Option<Pos>,
@@ -233,13 +235,14 @@ pub(super) fn plan(
     let mut chain = Chain::new(journal, inode.id(), head, on_foreign)?;
     let mut builder = PlanBuilder::new(content, choice)?;
     while builder.taken < choice.count() {
+        // cond_resched(), and a check for a fatal signal.
         if let (Err(killed), true) = (task::breathe(), content.is_killable) {
             return Err(killed.into());
         }
         let hides = chain.hides();
         builder.is_newest &= !hides;
         let missing = choice.missing(builder.taken);
-        // In place: a line is half a kilobyte.
+        // Used in place: a line takes half a kilobyte of stack.
         let link = chain.step_with(|seq| choice.fate(seq));
         let found = match &link {
             Err(e) => return Err((*e).into()),
@@ -293,7 +296,7 @@ impl<'a> PlanBuilder<'a> {
         })
     }
 
-    /// Looks at a line of the chain.
+    /// Handles one line of the chain.
     fn step(
         &mut self,
         line: &Line<'_>,
@@ -312,7 +315,7 @@ impl<'a> PlanBuilder<'a> {
             _ => {
                 if let TargetChoice::These(..) = self.choice {
                     if is_taken {
-                        // It was taken back already, or is no operation.
+                        // Reverted already, or not an operation.
                         conflicts(line.seq, Refusal::new(Reason::NothingLeft, 0))?;
                         self.taken = self.taken.saturating_add(1);
                     }
@@ -325,7 +328,7 @@ impl<'a> PlanBuilder<'a> {
         }
     }
 
-    /// An operation is taken back, if nothing is in the way.
+    /// Adds an operation to the plan, unless another one blocks it.
     #[inline(never)]
     fn take(&mut self, line: &Line<'_>, conflicts: ConflictSink<'_>) -> Result<(), Refusal> {
         let seq = line.seq;
@@ -348,7 +351,8 @@ impl<'a> PlanBuilder<'a> {
         Ok(())
     }
 
-    /// An operation stays: older ones on what it touched cannot be taken back.
+    /// Notes an operation that is kept: older operations on the same ranges and attributes
+    /// conflict.
     #[inline(never)]
     fn stays(&mut self, line: &Line<'_>) -> Result<(), Refusal> {
         self.is_newest = false;
@@ -357,7 +361,8 @@ impl<'a> PlanBuilder<'a> {
             return Ok(());
         }
         let attributes = attributes_of(self.journal, line)?;
-        // With what it took back it comes to nothing: only what is between has seen that differ.
+        // A kept revert cancels out with the operations it reverted. It blocks only those in
+        // between.
         if let Some(mut revert) = RetainedRevert::of(line)? {
             revert.attributes = attributes;
             self.reverts.push(revert, GFP_KERNEL)?;
@@ -365,7 +370,7 @@ impl<'a> PlanBuilder<'a> {
         }
         self.standing.add(line).map_err(|e| e.refuse(line.seq))?;
         for attribute in attributes {
-            // Of one attribute the newest operation is in the way.
+            // Only the newest operation on an attribute is reported as the blocker.
             let mut kept = self.live_attributes.iter();
             if !kept.any(|(kept, _)| *kept == attribute) {
                 (self.live_attributes).push((attribute, line.seq), GFP_KERNEL_ACCOUNT)?;
@@ -374,8 +379,9 @@ impl<'a> PlanBuilder<'a> {
         Ok(())
     }
 
-    /// A revert that stays and took back, or did again, an operation that is older than `line` and touched
-    /// what that did: what `line` replaced, and what was saved of it, is not what would be there now.
+    /// The kept revert that blocks `line`: it reverted or redid an operation older than `line` on
+    /// the same ranges or attributes, so the pre-image of `line` is not the state that would be
+    /// there now.
     fn blocking_revert(&self, line: &Line<'_>) -> Result<Option<u64>, Refusal> {
         if self.reverts.iter().all(|revert| revert.lowest >= line.seq) {
             return Ok(None);
@@ -394,7 +400,7 @@ impl<'a> PlanBuilder<'a> {
         Ok(None)
     }
 
-    /// The newest operation that stays and touched what `line` did.
+    /// The newest kept operation on ranges or attributes of `line`.
     fn blocker(&mut self, line: &Line<'_>) -> Result<Option<u64>, Refusal> {
         if self.is_newest {
             return Ok(None);
@@ -413,12 +419,13 @@ impl<'a> PlanBuilder<'a> {
         Ok(standing.find_map(|(kept, seq)| touched.contains(kept).then_some(*seq)))
     }
 
-    /// Adds the inverse of one line to the plan.
+    /// Adds the inverse of one operation to the plan.
     fn add_inverse(&mut self, line: &Line<'_>) -> Result<(), Refusal> {
         let seq = line.seq;
         let inverse = inverse(line).map_err(|e| e.refuse(seq))?;
         if let Some(restore) = &inverse.restore {
             self.oldest = self.oldest.min(restore.payload.segment);
+            // Checksum first: a damaged payload must not reach the file.
             verify(self.journal, restore, &mut self.buf).map_err(|e| Refusal {
                 seq,
                 ..Refusal::from(e)
@@ -433,17 +440,19 @@ impl<'a> PlanBuilder<'a> {
         if inverse.trims {
             self.merge.trim();
         }
-        // Behind an operation that stays, the size at the time of another one may be an old one.
+        // With kept operations in between, the recorded size may be outdated. Only a resize counts
+        // then.
         let sizes = self.is_regular && (self.is_newest || resized(line).is_some());
         self.merge
             .end_operation(inverse.size_after.filter(|_| sizes));
         Ok(())
     }
 
-    /// Adds records of old attributes. Of one attribute the oldest holds: the others go when there are
-    /// many.
+    /// Adds records of attributes. The oldest record of an attribute wins; superseded ones are
+    /// dropped from time to time.
     fn add_attributes(&mut self, old: &[u8]) -> Result<(), PlanError> {
         let gathered = self.attributes.len().saturating_add(old.len());
+        // A forged history must not exhaust memory.
         if gathered > MAX_ATTRIBUTES {
             return Err(PlanError::NoRoom);
         }
@@ -464,6 +473,7 @@ impl<'a> PlanBuilder<'a> {
         Ok(())
     }
 
+    /// Completes the plan.
     #[inline(never)]
     fn finish(self, hides: bool, content: &ContentRevert<'_>) -> Result<ContentPlan, Refusal> {
         let newest = self.newest;
@@ -473,8 +483,9 @@ impl<'a> PlanBuilder<'a> {
         let has_attributes = !attributes.is_empty();
         let pieces: KVVec<Piece> = pieces.into();
         if !pieces.is_empty() || outcome.size != outcome.present {
-            // As a revert writes, it would take away what a write does. It puts that back as the caller,
-            // who may have to be refused: old content is no program that they may give such rights to.
+            // Writes of this revert remove set-group-ID and security.capability
+            // (file_remove_privs()). The plan sets these again with the caller's credentials, which
+            // may be refused: the caller may not give them to a file whose content is replaced.
             let old = Records::new(&attributes).map_err(|e| e.refuse(newest))?;
             let mount = content.mount.lower();
             let kept = backup::gather_privileges(mount, content.lower, old)?;
@@ -496,8 +507,8 @@ impl<'a> PlanBuilder<'a> {
     }
 }
 
-/// Plans to take the undos back that stand at `places`, the newest first, and that no operation of the
-/// object followed; `numbers` are theirs. Under the object's lock.
+/// Plans to redo the undos at `places`, the newest first, with these numbers. No operation of the
+/// object followed them. The object's lock is held.
 pub(super) fn redo(
     content: &ContentRevert<'_>,
     places: &[Pos],
@@ -529,13 +540,13 @@ pub(super) fn verify(journal: &Journal, restore: &Restore, buf: &mut [u8]) -> Re
     Ok(())
 }
 
-/// How many bytes of old attributes are gathered before those that do not hold are dropped.
+/// Bytes of attributes that are collected before superseded records are dropped.
 const COMPACT_AT: usize = 64 << 10;
 
-/// How many bytes of old attributes one revert gathers at most.
+/// Limit of attribute bytes per revert.
 const MAX_ATTRIBUTES: usize = 16 << 20;
 
-/// The records of old attributes in a payload.
+/// The records of attributes in a payload.
 pub(super) fn attributes(journal: &Journal, restore: &Restore) -> Result<KVVec<u8>, Refusal> {
     let mut records = KVVec::new();
     let content = restore.content().ok_or(EUCLEAN)?.length;
@@ -551,7 +562,7 @@ pub(super) fn attributes(journal: &Journal, restore: &Restore) -> Result<KVVec<u
     Ok(records)
 }
 
-/// The records of old attributes that a line saved; none: it saved none.
+/// The records of attributes that a line captured; empty if there are none.
 pub(super) fn saved_attributes(journal: &Journal, line: &Line<'_>) -> Result<KVVec<u8>, Refusal> {
     if line.attributes.is_none() {
         return Ok(KVVec::new());
@@ -563,7 +574,7 @@ pub(super) fn saved_attributes(journal: &Journal, line: &Line<'_>) -> Result<KVV
     }
 }
 
-/// Hands out the pieces of a payload.
+/// Calls `each` with every piece of a payload.
 pub(super) fn each_piece(
     journal: &Journal,
     restore: &Restore,

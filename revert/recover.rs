@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Reverts that were begun and not ended: a crash came in between, or rolling back failed, too.
+//! Recovery of reverts that began and did not end, after a crash or a failed rollback.
 //!
-//! The line that ends a revert may be durable only later than its answer, but the answer is not to be
-//! taken back: the next mount goes on with a revert of one object, and puts back what was there
-//! before only if that is not to be done. One that was refused has its end durable before the answer.
+//! The ioctl may return before the closing line is durable, and its result must hold after a crash.
+//! The next mount therefore finishes the revert of one object, and rolls it back only if that
+//! fails. A refused revert has its closing line on disk before the ioctl returns.
 
 use super::{
     apply::ApplyTarget,
@@ -36,21 +36,21 @@ use crate::{
 };
 use kernel::{prelude::*, rbtree::RBTree, sync::aref::ARef};
 
-/// Ends the reverts that a crash left half done: goes on with those of one object, and puts back what
-/// was there before those of several.
+/// Ends all reverts that a crash interrupted: finishes those of one object, rolls groups back.
 #[inline(never)]
 pub(crate) fn recover_unfinished(sb: &SuperBlock) {
     let Some(journal) = sb.mount().journal() else {
         return;
     };
     let mut unfinished = journal.take_unfinished();
+    // Groups together, each with its first line first.
     sort(&mut unfinished, |a, b| (a.group, a.seq) < (b.group, b.seq));
     let mut rest = &unfinished[..];
     let mut report = RecoveryReport::default();
     let mut newest = NewestLines::new(journal);
     while let Some(first) = rest.first() {
         if task::breathe().is_err() {
-            // The next mount goes on.
+            // The next mount continues.
             break;
         }
         let is_one = |other: &Unfinished| other.group == first.group;
@@ -69,15 +69,15 @@ pub(crate) fn recover_unfinished(sb: &SuperBlock) {
     journal.unpin_recovery();
 }
 
-/// What was said about reverts that were found unfinished.
+/// Counts the messages about unfinished reverts.
 #[derive(Default)]
 struct RecoveryReport(u64);
 
 impl RecoveryReport {
-    /// How many are told of one by one.
+    /// Number of reverts with a message of their own.
     const MOST: u64 = 16;
 
-    /// Whether to tell of one more.
+    /// Whether to print one more message.
     fn tells(&mut self) -> bool {
         self.0 = self.0.saturating_add(1);
         self.0 <= Self::MOST
@@ -121,8 +121,8 @@ fn recover_group(
     }
 }
 
-/// A group has a line of an object's content, and one of its names, at most. Without that, withdrawing it
-/// would read the object's lines for each of any number.
+/// A group has at most two lines for one object, content and names. More would make recovery read
+/// the object's lines once for each.
 fn refuse_repeated(group: &[Unfinished]) -> Result<(), Refusal> {
     const MOST: usize = 2;
     let mut objects = KVVec::with_capacity(group.len(), GFP_KERNEL)?;
@@ -164,7 +164,7 @@ fn recover_one(
     }
 }
 
-/// Returns what became of it.
+/// Recovers one revert. Returns the result, for the log message.
 #[inline(never)]
 fn recover(
     sb: &SuperBlock,
@@ -191,7 +191,7 @@ fn recover(
         return recover_names(sb, journal, &dentry, &line, unfinished);
     }
     if newest.was_followed(unfinished)? {
-        // It had ended: only that line is damaged.
+        // The revert had ended; only its closing line is damaged.
         end(sb, journal, &dentry, Op::Commit, unfinished.seq)?;
         return Ok("its file stays as it is");
     }
@@ -211,6 +211,7 @@ fn recover(
         journal,
         is_alone: true,
     };
+    // To a known state first, so that the plan can be made as before the crash.
     target.restore_from(&line)?;
     let (op, became) = match finish_content(sb, journal, found, &line) {
         Ok(()) => (Op::Commit, "its file is as behind it"),
@@ -223,7 +224,7 @@ fn recover(
     Ok(became)
 }
 
-/// Does a revert of content and attributes anew, of which nothing is done.
+/// Applies a rolled back revert of content and attributes again.
 #[inline(never)]
 fn finish_content(
     sb: &SuperBlock,
@@ -240,11 +241,11 @@ fn finish_content(
     Ok(())
 }
 
-/// How many of an object's newest lines count: a group has two about one object at most.
+/// Number of an object's newest lines to read: a group has at most two lines for one object.
 const COUNTED: usize = 3;
 
-/// The newest operations and reverts of objects: where they stand, and of which group they are. Each object's
-/// lines are read once, however many of its reverts have not ended.
+/// The newest operations and reverts of objects: position and group. The lines of each object are
+/// read once, regardless of the number of its reverts.
 pub(super) struct NewestLines<'j> {
     journal: &'j Journal,
     known: RBTree<ObjectId, [Option<(Pos, u64)>; COUNTED]>,
@@ -258,8 +259,8 @@ impl<'j> NewestLines<'j> {
         }
     }
 
-    /// Whether an operation or a revert of the object followed the revert. Bookkeeping may follow, and others
-    /// of its group may be about the same object. A revert does not begin on top of one that is half done.
+    /// Whether an operation or another revert of the object followed. Bookkeeping lines and lines
+    /// of the same group do not count. No revert begins on an object with an incomplete one.
     pub(super) fn was_followed(&mut self, revert: &Unfinished) -> Result<bool> {
         let lines = match self.known.get(&revert.object) {
             Some(lines) => *lines,
@@ -274,6 +275,7 @@ impl<'j> NewestLines<'j> {
         Ok(newer.any(|(_, group)| *group != revert.group))
     }
 
+    /// Reads an object's newest lines.
     #[inline(never)]
     fn look(&self, object: ObjectId) -> Result<[Option<(Pos, u64)>; COUNTED]> {
         let mut lines = Lines::new(self.journal)?;
@@ -290,6 +292,7 @@ impl<'j> NewestLines<'j> {
                 let Some(place) = places.next() else { break };
                 *place = Some((at, line.group.unwrap_or(line.seq)));
             }
+            // A forged chain must not loop.
             if line.prev.is_some_and(|prev| prev >= at) {
                 return Err(EUCLEAN);
             }
@@ -311,7 +314,7 @@ fn recover_names(
     let dir = OwnInode::obtain(sb, lower.inode().ok_or(ESTALE)?)?;
     let _lock = dir.lock_as_parent();
     if journal.last_line(unfinished.object)? != Some(unfinished.at) {
-        // Somebody went on with what it had left.
+        // A later operation of the directory closed the intent, see [`roll_back_last`].
         end(sb, journal, lower, Op::Cancel, line.seq)?;
         return Ok("its directory stays as it is");
     }
@@ -320,13 +323,14 @@ fn recover_names(
         Err(NamesRevertError::RolledBack(_)) => (Op::Cancel, "its directory is as before it"),
         Err(NamesRevertError::Incomplete(refusal)) => return Err(refusal.error),
     };
-    // Durable before the line that says so.
+    // Order on disk: the directory, then the closing line.
     sb.mount().lower().directory_at(lower)?.sync()?;
     end(sb, journal, lower, op, line.seq)?;
     Ok(became)
 }
 
-/// Does what is left to do of a revert of names, or undoes what was done. The directory is locked.
+/// Applies the remaining steps of a revert of names, or rolls the applied ones back. The directory
+/// is locked.
 fn finish_names(
     sb: &SuperBlock,
     journal: &Journal,
@@ -334,7 +338,7 @@ fn finish_names(
     line: &Line<'_>,
 ) -> Result<(), NamesRevertError> {
     let dir = OwnInode::obtain(sb, lower.inode().ok_or(ESTALE)?)?;
-    // What cannot be read is no reason to take the revert for withdrawn.
+    // A read error is not a failed step: the intent stays open.
     let steps = steps_of(journal, line, 0).map_err(NamesRevertError::Incomplete)?;
     let names = NamesRevert {
         mount: sb.mount(),
@@ -349,12 +353,12 @@ fn finish_names(
     names.finish(steps)
 }
 
-/// Whether a line is a revert of names.
+/// Whether the line is a revert of names.
 fn is_of_names(inode: &Inode, line: &Line<'_>) -> bool {
     inode.is_directory() && is_on_names(line)
 }
 
-/// Says how a revert ended that a crash had interrupted.
+/// Writes the closing line of a recovered revert.
 pub(super) fn end(sb: &SuperBlock, journal: &Journal, lower: &Dentry, op: Op, seq: u64) -> Result {
     let inode = OwnInode::obtain(sb, lower.inode().ok_or(ESTALE)?)?;
     let mut state = inode.object().state.lock();
@@ -362,8 +366,8 @@ pub(super) fn end(sb: &SuperBlock, journal: &Journal, lower: &Dentry, op: Op, se
     close(sb.mount(), journal, &inode, &mut state, op, seq)
 }
 
-/// Opens what a revert left half done, if that has content. One of attributes alone may have left it
-/// protected.
+/// Opens the lower file of an interrupted revert, writable only if the revert changes content:
+/// after a revert of attributes the file may be immutable.
 fn open_to_recover(
     mount: &LowerMount,
     dentry: &Dentry,
@@ -385,7 +389,7 @@ fn open_to_recover(
     File::open_kernel(mount, dentry, access).map(Some)
 }
 
-/// An object whose revert is gone on with.
+/// The object of an interrupted revert.
 fn content<'a>(
     mount: &'a Mount,
     journal: &'a Journal,
@@ -405,8 +409,8 @@ fn content<'a>(
     }
 }
 
-/// Withdraws the revert that is the object's last line: it was begun, and could be neither finished
-/// nor rolled back. Our inode's lock is held.
+/// Ends the incomplete revert that is the object's last line, at the next use of the object. The
+/// inode lock is held.
 pub(crate) fn roll_back_last(
     mount: &Mount,
     journal: &Journal,
@@ -419,15 +423,14 @@ pub(crate) fn roll_back_last(
     let len = journal.read_line(state.head.ok_or(EUCLEAN)?, &mut text)?;
     let line = Line::parse(text.get(..len).ok_or(EUCLEAN)?, None).map_err(|_| EUCLEAN)?;
     if let Some(Some(end)) = journal.group(line.group.unwrap_or(line.seq)) {
-        // It has ended; only that could not be told.
+        // The group has ended, and this member's closing line is missing.
         close(mount, journal, inode, state, end, line.seq)?;
         state.half_done = false;
         state.loaded = true;
         return Ok(());
     }
     if is_of_names(inode, &line) {
-        // It could be neither finished nor undone. Each name is as before it or as behind it, which
-        // the steps find out when they are taken back.
+        // Each name is as before the revert, or as after it. A later revert finds out which.
         close(mount, journal, inode, state, Op::Cancel, line.seq)?;
         state.half_done = false;
         state.loaded = true;
@@ -443,7 +446,7 @@ pub(crate) fn roll_back_last(
         journal,
         is_alone: true,
     };
-    // Planning it takes much of the stack, and this may be in the midst of another revert.
+    // Needs much stack, and this may run within another revert.
     let recovered = task::on_new_stack(|| match is_forward_only(&line) {
         true => content(mount, journal, inode, (dentry, file.as_deref())).resume(&line, true),
         false => target.restore_from(&line),
@@ -458,7 +461,8 @@ pub(crate) fn roll_back_last(
             close(mount, journal, inode, state, Op::Cancel, line.seq)?;
             pr_warn!("revert {} is withdrawn\n", line.seq);
         }
-        // What was saved is gone: it stays as it is, and no revert goes behind it unforced.
+        // The pre-image is lost: the object stays as it is. The external-change line stops later
+        // reverts that do not use `force`.
         Err(e) if e == ENODATA || e == EUCLEAN => {
             backup::note_external(mount, journal, inode, dentry, state)?;
         }
@@ -470,7 +474,7 @@ pub(crate) fn roll_back_last(
     Ok(())
 }
 
-/// Says how a revert ended.
+/// Writes the line that closes the revert `seq`.
 fn close(
     mount: &Mount,
     journal: &Journal,

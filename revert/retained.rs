@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Reverts of content and attributes that stay: they are in the way of what is older, where they took back,
-//! or did again, something that is older still.
+//! Reverts of content and attributes that the request does not revert. Such a revert blocks an
+//! operation if it reverted or redid an even older one on the same ranges or attributes.
 
 use super::{
     plan_builder::attributes,
@@ -18,7 +18,7 @@ use crate::{
 };
 use kernel::prelude::*;
 
-/// Which attributes an operation replaced.
+/// The attributes that an operation changed.
 #[inline(never)]
 pub(super) fn attributes_of(
     journal: &Journal,
@@ -28,7 +28,7 @@ pub(super) fn attributes_of(
     if line.attributes.is_none() {
         return Ok(touched);
     }
-    // What cannot be taken back is no concern here.
+    // An operation without an inverse cannot be reverted anyway.
     let Some(restore) = inverse(line).ok().and_then(|inverse| inverse.restore) else {
         return Ok(touched);
     };
@@ -40,14 +40,14 @@ pub(super) fn attributes_of(
     Ok(touched)
 }
 
-/// What an operation touched that is to be taken back.
+/// The ranges and attributes of an operation to revert.
 pub(super) struct TargetFootprint {
     pub(super) touched: Touched,
     pub(super) attributes: KVVec<AttributeKey>,
 }
 
 impl TargetFootprint {
-    /// Whether another one touched something of that.
+    /// Whether another operation changed some of these.
     pub(super) fn meets(&self, touched: &Touched, attributes: &[AttributeKey]) -> bool {
         self.touched.overlaps(touched)
             || attributes
@@ -56,19 +56,19 @@ impl TargetFootprint {
     }
 }
 
-/// A revert of content or attributes that stays.
+/// A revert of content or attributes that stays live.
 pub(super) struct RetainedRevert {
     pub(super) seq: u64,
-    /// The lowest number of what it took back.
+    /// Lowest number of its reverted operations.
     pub(super) lowest: u64,
-    /// All of these numbers.
+    /// Numbers of its reverted operations.
     ranges: KVVec<(u64, u64)>,
     pub(super) touched: Touched,
     pub(super) attributes: KVVec<AttributeKey>,
 }
 
 impl RetainedRevert {
-    /// `None`: the line is no revert that lists what it took back.
+    /// `None` if the line is not a revert that lists its operations.
     pub(super) fn of(line: &Line<'_>) -> Result<Option<Self>> {
         let Some(picks) = line.picks else {
             return Ok(None);
@@ -79,7 +79,7 @@ impl RetainedRevert {
         }
         let mut lowest = picks.lowest();
         if let Some(further) = line.further {
-            // Of what further lines list, all that lies between is taken for it.
+            // More ranges are in earlier lines: all numbers in between are assumed to be reverted.
             ranges.push((further, lowest), GFP_KERNEL)?;
             lowest = lowest.min(further);
         }
@@ -92,7 +92,8 @@ impl RetainedRevert {
         }))
     }
 
-    /// Whether something of what it took back touched the same, of the lines from `next` on.
+    /// Whether one of the reverted operations, from position `next` on, changed the same ranges or
+    /// attributes.
     #[inline(never)]
     pub(super) fn reaches(
         &self,
@@ -103,7 +104,7 @@ impl RetainedRevert {
         let mut lines = Lines::new(journal)?;
         while let Some(at) = next {
             let line = match lines.read(at) {
-                // Nobody knows.
+                // The line was dropped: assumes a conflict.
                 Err(e) if e == ENODATA => return Ok(true),
                 line => line?,
             };
@@ -117,6 +118,7 @@ impl RetainedRevert {
                     return Ok(true);
                 }
             }
+            // A forged chain must not loop.
             if line.prev.is_some_and(|prev| prev >= at) {
                 return Err(EUCLEAN.into());
             }
@@ -126,7 +128,7 @@ impl RetainedRevert {
     }
 }
 
-/// An attribute, as far as it can be put back on its own: mode, owner and ACL are one.
+/// An attribute, as the unit that is restored: mode, owner and access ACL are one.
 #[derive(PartialEq, Eq)]
 pub(super) struct AttributeKey {
     kind: Kind,

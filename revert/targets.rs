@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Which operations a revert took back: what its line says of that, and what the lines before it do,
-//! where it has no room.
+//! The set of operations that a revert reverted, encoded in its line, and in lines before it if one
+//! line is too short.
 
 use super::{names::Outcome, steps::Lines};
 use crate::{
@@ -15,11 +15,11 @@ use crate::{
 };
 use kernel::prelude::*;
 
-/// What a revert's own line lists.
+/// The part of the set that is encoded in the revert's own line.
 #[derive(Clone, Copy)]
 pub(super) struct EncodedTargets<'a> {
     ranges: &'a [(u64, u64)],
-    /// The lowest number, if lines before it list more.
+    /// Lowest number of the set, if lines before this one contain more of it.
     further: Option<u64>,
 }
 
@@ -32,8 +32,8 @@ impl EncodedTargets<'_> {
     }
 }
 
-/// Places what the line that comes next has no room for, of ranges that ascend, on lines before it:
-/// whoever finds these without it passes them. The state's lock is held.
+/// Encodes ascending ranges. Ranges without space in the revert's line go to lines that are placed
+/// now; a reader that finds these without the revert's line ignores them. The state's lock is held.
 pub(super) fn encode<'a>(
     journal: &Journal,
     subject: &LineSubject<'_>,
@@ -60,6 +60,7 @@ pub(super) fn encode<'a>(
             ranges: page,
             ..encoded
         };
+        // Not flushed here: the flush of the intent covers these lines.
         let mut room = journal.reserve_lines(1)?;
         backup::place(subject, state, &mut room, &args, |draft| {
             page.describe(draft)
@@ -71,14 +72,14 @@ pub(super) fn encode<'a>(
     }
 }
 
-/// What a revert took back, of all lines that list it.
+/// The set of operations that a revert reverted, from all of its lines.
 pub(super) struct TargetSet {
-    /// From the highest range on.
+    /// Ranges in descending order.
     ranges: KVVec<(u64, u64)>,
 }
 
 impl TargetSet {
-    /// By the revert's own line; `None`: it took back just the newest ones.
+    /// Reads the set from the revert's line; `None` if it reverted exactly the newest operations.
     #[inline(never)]
     pub(super) fn of(journal: &Journal, line: &Line<'_>) -> Outcome<Option<Self>> {
         let Some(picks) = line.picks else {
@@ -95,6 +96,7 @@ impl TargetSet {
             let line = lines.read(at)?;
             let picks = line.picks.filter(|_| line.op == Op::Picked);
             all.add(picks.ok_or(EUCLEAN)?.ranges())?;
+            // A forged chain must not loop.
             if line.prev.is_some_and(|prev| prev >= at) {
                 return Err(EUCLEAN.into());
             }
@@ -103,24 +105,25 @@ impl TargetSet {
         Ok(Some(all))
     }
 
-    /// Adds ascending ranges, which lie below all that are there.
+    /// Adds ascending ranges, all lower than those in the set.
     fn add(&mut self, ranges: impl Iterator<Item = (u64, u64)>) -> Result {
         let from = self.ranges.len();
         for range in ranges {
             self.ranges.push(range, GFP_KERNEL)?;
         }
         let added = self.ranges.get_mut(from..).ok_or(EUCLEAN)?;
+        // The lines are read from the highest ranges on.
         added.reverse();
         Ok(())
     }
 
-    /// Whether it took back the operation with this number.
+    /// Whether the set contains the operation.
     pub(super) fn contains(&self, seq: u64) -> bool {
         let at = self.ranges.partition_point(|(first, _)| *first > seq);
         self.ranges.get(at).is_some_and(|(_, last)| seq <= *last)
     }
 
-    /// The lowest number.
+    /// Lowest number of the set.
     pub(super) fn lowest(&self) -> u64 {
         self.ranges.last().map_or(0, |(first, _)| *first)
     }
