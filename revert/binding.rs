@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a step of taking names back does to one name, or two: in the lower directory, to our inode,
-//! and to what the dcache and those who watch know. Nothing is ever written over.
+//! Applies one step of a revert to names: changes the lower directory, our inode, the dcache, and
+//! generates the fsnotify events. No step overwrites a name.
 
 use super::{
     locate,
@@ -36,18 +36,18 @@ use crate::{
 };
 use kernel::{prelude::*, sync::aref::ARef};
 
-/// Any shorter name fits into an entry of what is kept.
+/// Shorter names fit completely into an orphan's entry; the rest of a longer one is in an xattr.
 const LONG: usize = 64;
 
-/// An object that a name was taken from.
+/// An object that lost a name in a step.
 pub(super) struct UnlinkedObject {
     inode: ARef<Inode>,
-    /// With which segment it is kept, and how many bytes were counted for it; `None`: it has other names.
+    /// The orphan's segment and its counted bytes; `None` if the object has other names.
     kept: Option<(u64, u64)>,
 }
 
 impl UnlinkedObject {
-    /// Where it is kept: the segment, and which object it is; and how many bytes were counted for it.
+    /// The orphan's segment, the object, and its counted bytes.
     pub(super) fn kept(&self) -> Option<(u64, ObjectId, u64)> {
         let (segment, bytes) = self.kept?;
         Some((segment, self.inode.id(), bytes))
@@ -55,14 +55,15 @@ impl UnlinkedObject {
 }
 
 impl NamesRevert<'_> {
-    /// Whether a name is bound to an object.
+    /// Whether the name is bound to the object.
     pub(super) fn is_bound(&self, name: &[u8], node: ObjectId) -> Result<bool> {
         let lower = name::look_up(self.mount.lower(), self.lower, name)?;
         Ok(lower.inode().is_some_and(|inode| inode.id() == node))
     }
 
-    /// What a name is bound to, which must be `node`, if that is known.
+    /// Looks up a name, which must be bound to `node`, if given.
     fn bound(&self, name: &[u8], node: Option<ObjectId>) -> Outcome<ARef<Dentry>> {
+        // A forged line must not reach `.loggerfs`.
         self.mount.refuse_history(self.lower, name)?;
         let lower = name::look_up(self.mount.lower(), self.lower, name)?;
         match lower.inode() {
@@ -91,8 +92,8 @@ impl NamesRevert<'_> {
         self.dentry?.cached_child(name)
     }
 
-    /// Our dentry of a name that is about to be taken from here, if the dcache has it; also if not, when
-    /// the filesystem is watched: events need it. The directory is locked.
+    /// Our dentry for a name that is about to be removed. Looked up if the filesystem has fsnotify
+    /// marks, since events need a dentry; otherwise only from the dcache. The directory is locked.
     fn leaving(&self, name: &[u8]) -> Option<ARef<OwnDentry>> {
         let dir = self.dentry?;
         let child = if self.dir.superblock().has_watchers() {
@@ -103,7 +104,7 @@ impl NamesRevert<'_> {
         child.filter(|child| child.own_inode().is_some())
     }
 
-    /// Takes a name away; its object is kept if it has no other.
+    /// Removes a name. The object becomes an orphan if the name is its last one.
     pub(super) fn remove(&self, name: &[u8], node: ObjectId) -> Outcome<UnlinkedObject> {
         let lower = self.bound(name, Some(node))?;
         let inode = self.own(&lower)?;
@@ -112,10 +113,13 @@ impl NamesRevert<'_> {
         }
         let _lock = inode.lock_unless_held();
         let cached = self.leaving(name);
+        // vfs_rmdir() and vfs_rename() return EBUSY for a local mountpoint.
         if cached.as_ref().is_some_and(|child| child.is_mount_point()) {
             return Err(Refusal::new(Reason::Conflict, 0));
         }
+        // unlink changes ctime: compare the object with its closing line before that.
         backup::load(&inode)?;
+        // A concurrent ->d_revalidate must not trust the dentry during the change.
         let _changing = cached.as_ref().map(|child| child.begin_change());
         let at = self.lower_name(&lower, name);
         let mut victim_state = if !inode.is_directory() && inode.lower().links() > 1 {
@@ -137,7 +141,8 @@ impl NamesRevert<'_> {
         };
         backup::note_ctime_change_at(&inode, &lower);
         if kept.is_none() {
-            // It is found by its lines when it is to have this name again: it may have none so far.
+            // A later step may restore this name. The object is then found by the file handle in
+            // its lines, and the object may have no line so far.
             backup::write_close_with_handle(&inode, &lower);
         }
         inode.refresh();
@@ -150,7 +155,7 @@ impl NamesRevert<'_> {
         })
     }
 
-    /// Undoes [`Self::remove`]; without `unlinked`, that was done before a crash.
+    /// Rolls [`Self::remove`] back. During recovery `unlinked` is `None`.
     pub(super) fn put_back(
         &self,
         name: &[u8],
@@ -168,7 +173,7 @@ impl NamesRevert<'_> {
         self.link(name, &other)
     }
 
-    /// Gives an object its name back: from what is kept, or as one more.
+    /// Restores a name of an object, from its orphan or as another hard link.
     pub(super) fn restore(&self, name: &[u8], victim: &Victim<'_>) -> Outcome {
         let sb = self.dir.superblock();
         match find_victim(sb, self.journal, victim, self.lower)? {
@@ -177,7 +182,7 @@ impl NamesRevert<'_> {
         }
     }
 
-    /// Moves an object from what is kept to its name.
+    /// Renames an orphan to its former name.
     fn restore_orphan(&self, name: &[u8], dir: &Dir, kept: &Dentry) -> Outcome {
         self.must_be_free(name)?;
         let inode = self.own(kept)?;
@@ -189,6 +194,7 @@ impl NamesRevert<'_> {
             dentry: kept,
             name: LowerName::ANY,
         };
+        // Another program may bind the name in the lower directory at any time.
         let flags = c::RENAME_NOREPLACE;
         self.change_below(|lower| name::rename(lower, &from, (self.lower, name), None, flags))?;
         if name.len() > LONG {
@@ -196,9 +202,11 @@ impl NamesRevert<'_> {
             let _ = xattr::forget_long_name(self.mount.lower(), kept);
         }
         let bytes = self.mount.lower().bytes_of(kept);
+        // The object no longer counts against the history's limit.
         self.journal.count_kept(0, bytes);
         inode.object().note_kept(false);
         if inode.is_directory() {
+            // Clears S_DEAD, which was set when the directory was removed.
             inode.is_back();
         }
         if let Some(child) = self.added(name, &inode, kept) {
@@ -207,7 +215,7 @@ impl NamesRevert<'_> {
         Ok(())
     }
 
-    /// Gives an object that has other names one more.
+    /// Adds a hard link to an object that has other names.
     fn link(&self, name: &[u8], lower: &Dentry) -> Outcome {
         self.must_be_free(name)?;
         let inode = self.own(lower)?;
@@ -221,7 +229,7 @@ impl NamesRevert<'_> {
         Ok(())
     }
 
-    /// Whether the caller may give the object the name.
+    /// Checks the caller's permission to bind the name to the object.
     #[inline(never)]
     fn ask_to_bind(&self, name: &[u8], inode: &OwnInode, lower: &Dentry, is_link: bool) -> Outcome {
         match self.permission {
@@ -233,8 +241,8 @@ impl NamesRevert<'_> {
         }
     }
 
-    /// An object has got a name: its times have moved, and the directory shows it. Answers our dentry of
-    /// the name.
+    /// Updates ctime, our inode and the dcache after a name was bound. Returns our dentry of the
+    /// name.
     fn added(&self, name: &[u8], inode: &OwnInode, lower: &Dentry) -> Option<ARef<OwnDentry>> {
         backup::note_ctime_change_at(inode, lower);
         inode.refresh();
@@ -243,14 +251,14 @@ impl NamesRevert<'_> {
         child.own_inode().is_some().then_some(child)
     }
 
-    /// What the dcache says of a name is not true any more.
+    /// Drops our dentry of a name (d_drop()): its binding changed.
     fn forget(&self, name: &[u8]) {
         if let Some(child) = self.cached(name) {
             child.forget();
         }
     }
 
-    /// Changes names below; where the lower filesystem has no room, again with the reserve.
+    /// Changes lower names with the kernel's credentials. On ENOSPC, frees the reserve and retries.
     fn change_below(&self, mut change: impl FnMut(&LowerMount) -> Result) -> Result {
         let _kernel = AsKernel::new();
         let lower = self.mount.lower();
@@ -260,7 +268,7 @@ impl NamesRevert<'_> {
         })
     }
 
-    /// Moves a name of another directory, or of this one, to a free name here.
+    /// Renames a name of `other`, or of this directory, to a free name here.
     pub(super) fn move_here(
         &self,
         other: &NamesRevert<'_>,
@@ -279,11 +287,12 @@ impl NamesRevert<'_> {
         backup::load(&inode)?;
         let cached = match self.dentry {
             Some(_) => other.leaving(from),
-            // Not locked: the other one cannot be seen.
+            // This directory has no dentry of ours, so `other` is not locked: no lookup in it.
             None => other
                 .cached(from)
                 .filter(|child| child.own_inode().is_some()),
         };
+        // d_move() needs a dentry of the destination.
         let target = match (&cached, self.dentry) {
             (Some(_), Some(dir)) => Some(dir.child(to)?),
             _ => None,
@@ -306,8 +315,8 @@ impl NamesRevert<'_> {
         Ok(())
     }
 
-    /// Exchanges a name with one of another directory, or of this one, if both are bound to what they
-    /// should be, as far as that is known.
+    /// Exchanges a name with one of `other`, or of this directory. Both must be bound to the given
+    /// objects, if known.
     pub(super) fn exchange(
         &self,
         (name, node): (&[u8], Option<ObjectId>),
@@ -325,10 +334,12 @@ impl NamesRevert<'_> {
             permission.rename(back.0, back.1, (second_name, name), b, c::RENAME_EXCHANGE)?;
         }
         let is_across = self.dir.id() != other.dir.id();
+        // As vfs_rename(): locks non-directories, and directories only if they change their parent.
         let _locks = OwnInode::lock_exchanged(a, b, is_across);
         for inode in &inodes {
             backup::load(inode)?;
         }
+        // d_exchange() needs both dentries.
         let cached = if self.dentry.is_some() && other.dentry.is_some() {
             [self.leaving(name), other.leaving(second_name)]
         } else {
@@ -362,16 +373,16 @@ impl NamesRevert<'_> {
     }
 }
 
-/// Where an object is that lost a name.
+/// Location of an object that lost a name.
 pub(super) enum VictimLocation {
-    /// It is kept: the directory, and its name there.
+    /// An orphan: its directory, and its dentry there.
     Orphan(Dir, ARef<Dentry>),
-    /// It has other names.
+    /// The object has another name.
     Linked(ARef<Dentry>),
 }
 
-/// Looks for an object that lost a name, by what the line of that says. `Trimmed`: it was kept, and is
-/// not any more. `Lost`: it was not kept, and its other names are gone.
+/// Finds an object that lost a name, by the line of the removal. `Trimmed`: the orphan was
+/// reclaimed. `Lost`: the object was not captured, and its other names are gone.
 pub(super) fn find_victim(
     sb: &SuperBlock,
     journal: &Journal,
@@ -384,8 +395,8 @@ pub(super) fn find_victim(
     named_victim(sb, journal, victim, beside).map(VictimLocation::Linked)
 }
 
-/// Looks for one of the other names of an object that lost one in the directory `beside`. The refusals are
-/// those of [`find_victim`].
+/// Finds another name of an object that lost one in the directory `beside`. Refuses as
+/// [`find_victim`].
 pub(super) fn named_victim(
     sb: &SuperBlock,
     journal: &Journal,
@@ -399,10 +410,10 @@ pub(super) fn named_victim(
     found.ok_or(missing(victim))
 }
 
-/// What is kept: the directory, and its name there.
+/// An orphan's directory and its dentry there.
 pub(super) type OrphanEntry = Option<(Dir, ARef<Dentry>)>;
 
-/// Whether such an object is there, wherever. The refusals are those of [`find_victim`].
+/// Whether the object exists, as an orphan or under another name. Refuses as [`find_victim`].
 pub(super) fn exists(
     sb: &SuperBlock,
     journal: &Journal,
@@ -428,18 +439,18 @@ fn missing(victim: &Victim<'_>) -> Refusal {
     Refusal::new(reason, 0)
 }
 
-/// What became of an object that lines tell of.
+/// Result of a search for an object by its lines.
 pub(super) enum ObjectLookup {
-    /// It is there; its lower name.
+    /// The object exists; its lower dentry.
     Found(ARef<Dentry>),
-    /// It is gone.
+    /// The object is gone.
     Gone,
-    /// It is gone, and has never had a name: nobody can miss it.
+    /// The object is gone and never had a name (O_TMPFILE).
     Unnamed,
 }
 
 impl ObjectLookup {
-    /// The lower name, if it is there.
+    /// The lower dentry; an error if the object is gone.
     pub(super) fn into_lower(self) -> Outcome<ARef<Dentry>> {
         match self {
             Self::Found(lower) => Ok(lower),
@@ -448,7 +459,7 @@ impl ObjectLookup {
     }
 }
 
-/// Looks for an object by the newest file handle that its lines tell. `Trimmed`: that line was dropped.
+/// Finds an object by the newest file handle in its lines. `Trimmed`: that line was dropped.
 pub(super) fn find_recorded(
     sb: &SuperBlock,
     journal: &Journal,
@@ -457,7 +468,7 @@ pub(super) fn find_recorded(
     let mut lines = Lines::new(journal)?;
     let next = journal.last_line(object)?;
     if next.is_none() {
-        // Nothing was ever done to it, but for its names: it is kept, or nobody finds it.
+        // The object has no line of its own. If it is an orphan, the caller has looked there first.
         return Ok(ObjectLookup::Gone);
     }
     let mut handle = [0; HANDLE_MAX];
@@ -474,9 +485,9 @@ pub(super) fn find_recorded(
     )
 }
 
-/// The newest file handle that an object's lines tell from `next` on: how long it is, and whether the object
-/// had no name then. `None`: the line that does was dropped.
-// Out of line: the line is not on the stack when the object is looked for.
+/// The newest file handle in an object's lines from `next` on: the length, and whether the object
+/// had no name at that time. `None`: the line with the handle was dropped.
+// Out of line: the parsed line must be off the stack before the lookup by handle.
 #[inline(never)]
 fn recorded_handle(
     lines: &mut Lines<'_>,
@@ -492,6 +503,7 @@ fn recorded_handle(
             let len = decode_hex(recorded, handle).ok_or(EUCLEAN)?;
             return Ok(Some((len, line.unnamed)));
         }
+        // A forged chain must not loop.
         if line.prev.is_some_and(|prev| prev >= at) {
             return Err(EUCLEAN);
         }
@@ -500,7 +512,7 @@ fn recorded_handle(
     Ok(None)
 }
 
-/// The lower name of an object with this file handle (hexadecimal); `None`: it is gone, or none of the tree.
+/// The lower dentry for a hexadecimal file handle; `None` if the object is gone or outside SOURCE.
 fn by_handle(
     sb: &SuperBlock,
     journal: &Journal,
@@ -513,8 +525,8 @@ fn by_handle(
     locate::by_handle(sb, journal, (object, handle), beside)
 }
 
-/// What is kept of an object, and the directory that it is in, looked for with `segment` first: a
-/// revert that was rolled back may have left it with a later one than its line says.
+/// Finds an orphan and its directory, first in `segment`: a revert that was rolled back may have
+/// moved the orphan to a later segment than its line says.
 pub(super) fn find_orphan(
     journal: &Journal,
     object: ObjectId,
@@ -542,7 +554,7 @@ fn orphan_at(
     Ok(kept.map(|kept| (dir, kept)))
 }
 
-/// A directory that is not empty any more is in the way.
+/// move_to_orphans() returns ENOTEMPTY if an entry was added in the meantime: a conflict.
 fn full(error: Error) -> Refusal {
     if error == ENOTEMPTY {
         Refusal::new(Reason::Conflict, 0)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Taking back a rename between two directories: both are locked as for any rename.
+//! Undoes a rename between two directories.
 
 use super::{
     names::{decode, directory, NamesRevert, NAME},
@@ -21,14 +21,14 @@ use crate::{
 };
 use kernel::{prelude::*, sync::aref::ARef};
 
-/// The other directory.
+/// The other directory of a rename.
 struct PeerDirectory {
     inode: ARef<OwnInode>,
     dentry: ARef<OwnDentry>,
 }
 
-/// Takes back the newest operation of the directory, a rename between it and another one. Neither is
-/// locked.
+/// Undoes the directory's newest operation, a rename between this directory and another one.
+/// Neither is locked.
 #[inline(never)]
 pub(super) fn undo(revert: &ObjectUndo<'_>) -> Result<(), Refusal> {
     let dir = revert.inode;
@@ -41,7 +41,7 @@ pub(super) fn undo(revert: &ObjectUndo<'_>) -> Result<(), Refusal> {
     let line = lines.read(*taken.places.first().ok_or(ENODATA)?)?;
     let mut buf = [[0; NAME]; 2];
     let [first, second] = &mut buf;
-    // Where it is now, what it is called there, and what it shall be called here.
+    // Present directory and name, and the former name in this directory.
     let (step, _) = name_steps(&line).map_err(|e| e.refuse(line.seq))?;
     let (parent, from, to, flags) = match step {
         NameStep::Move {
@@ -68,8 +68,9 @@ pub(super) fn undo(revert: &ObjectUndo<'_>) -> Result<(), Refusal> {
         dentry: Some(revert.file.dentry()),
         lower: revert.file.lower_name(),
     };
+    // The directory was unlocked for lock_rename(), which decides the order of both locks.
     let _both = lock((there, from), (here, to), flags)?;
-    // Nobody must have come in between.
+    // Another operation may have come between the two locks.
     let again = revert.newest_names(1)?;
     if again.newest != taken.newest || dir.object().is_kept() || other.inode.object().is_kept() {
         return Err(conflict(taken.newest));
@@ -93,16 +94,17 @@ pub(super) fn undo(revert: &ObjectUndo<'_>) -> Result<(), Refusal> {
     result
 }
 
-/// A directory at one end of a rename.
+/// One directory of a rename.
 #[derive(Clone, Copy)]
 pub(super) struct RenameEnd<'a> {
-    /// Our name for it, if it can be seen.
+    /// Our dentry of the directory, if the dcache has one.
     pub(super) dentry: Option<&'a OwnDentry>,
     pub(super) lower: &'a Dentry,
 }
 
-/// Locks two directories for a rename of what the first one has under a name to a name in the second
-/// one; `None`: one of them cannot be seen, so that nobody else is there.
+/// Locks two directories, as lock_rename(), to rename `name` in the first one to `new` in the
+/// second one. `None` if one has no dentry of ours: then no other task uses this directory through
+/// the mount.
 pub(super) fn lock(
     (from, name): (RenameEnd<'_>, &[u8]),
     (to, new): (RenameEnd<'_>, &[u8]),
@@ -122,6 +124,7 @@ pub(super) fn lock(
     }
 }
 
+/// The other directory: our inode and dentry.
 fn other(revert: &ObjectUndo<'_>, parent: &Directory<'_>) -> Result<PeerDirectory, Refusal> {
     let sb = revert.inode.superblock();
     let lower = directory(revert.inode.mount(), parent)?;

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Objects that a history tells of: whether what a file handle or a kept entry leads to is an object of the
-//! tree. Decided here for all of them, together with [`Mount::place_of`]; a history may be forged.
+//! Finds objects by the file handles and the orphans' entries of a history, and checks that they
+//! belong to the mounted tree. A history may be forged, so all such checks are here and in
+//! [`Mount::place_of`].
 //!
-//! A directory knows its path. The handle of any other object leads to its inode only, which may have
-//! names in the tree, elsewhere, or both. It counts as one of the tree when it has a name there: one that is
-//! in memory, or was since the inode is, or one in a directory that its lines tell of (`in=`), or that the
-//! lines of such a directory say it was moved to. Names elsewhere, which a hard link that was made past the
-//! mount has, do not matter then.
+//! A directory has a path. The handle of any other object leads to its inode only, which may have
+//! names inside the tree, outside, or both. The object belongs to the tree if one name is inside:
+//! an alias in the dcache now or since the inode was instantiated on this mount, or a name in a
+//! directory that the object's lines refer to (`in=`), or to which the lines of such a directory
+//! say the object was moved. Further names outside the tree, from a link(2) that bypassed the
+//! mount, do not matter.
 
 use super::steps::Lines;
 use crate::{
@@ -29,18 +31,18 @@ use crate::{
 };
 use kernel::{prelude::*, sync::aref::ARef};
 
-/// How many names of an object are tried.
+/// Number of dentry aliases of an inode that are tried.
 pub(super) const MOST_NAMES: u32 = 64;
 
-/// How many directories that an object's lines tell of are looked through, the newest first.
+/// Number of directories from an object's lines that are searched, the newest first.
 const MOST_DIRECTORIES: usize = 8;
 
-/// How many of an object's lines are read for that behind the first that tells of one, and how many of a
-/// directory's that it was moved from since.
+/// Number of an object's lines that are read after the first one with a directory, and of lines of
+/// a directory that the object was moved from.
 const MOST_LINES: usize = 1 << 16;
 
-/// The lower object with this file handle (its type byte, then its bytes), which must be `id`; `None`: it
-/// is gone, or none of the tree. It may have a name in `beside`, too.
+/// The lower object with this file handle (type byte, then bytes), which must be `id`. `None` if
+/// the object is gone or outside the tree. `beside` is one more directory to search for a name.
 #[inline(never)]
 pub(crate) fn by_handle(
     sb: &SuperBlock,
@@ -49,11 +51,13 @@ pub(crate) fn by_handle(
     beside: Option<&Dentry>,
 ) -> Result<Option<ARef<Dentry>>> {
     let mount = sb.mount();
+    // exportfs_decode_fh() accepts any directory below the superblock, so each check below is
+    // needed.
     let lower = match attr::open_handle(mount.lower(), handle) {
         Err(e) if e == ESTALE || e == ENOENT => return Ok(None),
         lower => lower?,
     };
-    // Its number may be another one's by now.
+    // The inode number may have been reused.
     let Some(inode) = lower.inode().filter(|inode| inode.id() == id) else {
         return Ok(None);
     };
@@ -64,6 +68,7 @@ pub(crate) fn by_handle(
     if let Some(name) = name_in_memory(mount, inode)? {
         return Ok(Some(name));
     }
+    // An inode of this mount exists only if a lookup below SOURCE has found the object.
     if OwnInode::was_shown(sb, inode) {
         return Ok(Some(lower));
     }
@@ -76,7 +81,7 @@ pub(crate) fn by_handle(
     }
 }
 
-/// One of an object's names of the tree that are in memory, or the one that it is kept by.
+/// A dentry alias of the inode below the tree, or its orphan's entry.
 #[inline(never)]
 fn name_in_memory(mount: &Mount, inode: &Inode) -> Result<Option<ARef<Dentry>>> {
     let mut kept = None;
@@ -93,7 +98,7 @@ fn name_in_memory(mount: &Mount, inode: &Inode) -> Result<Option<ARef<Dentry>>> 
     Ok(kept.filter(|_| inode.links() == 1))
 }
 
-/// A name in one of the directories that the object's lines tell of, or the one that it is kept by.
+/// A name in one of the directories that the object's lines refer to, or its orphan's entry.
 #[inline(never)]
 pub(super) fn name_by_lines(
     mount: &Mount,
@@ -104,8 +109,8 @@ pub(super) fn name_by_lines(
     let mut next = journal.last_line(inode.id())?;
     let mut tried: KVec<ARef<Dentry>> = KVec::with_capacity(MOST_DIRECTORIES, GFP_KERNEL)?;
     let mut left = MOST_LINES;
-    // The newest line that tells of one may be far back: a file that is appended to has only lines
-    // that tell of none since its segment began. Not to be killed: a revert may be under way.
+    // The newest line with a directory may be far back: appends add lines without one. Ignores
+    // fatal signals, since a revert may be under way.
     while let Some(at) = next.filter(|_| left != 0 && tried.len() < MOST_DIRECTORIES) {
         let location = match recorded_location(&mut lines, at) {
             Err(e) if e == ENODATA => break,
@@ -139,15 +144,15 @@ pub(super) fn name_by_lines(
     }
 }
 
-/// What a line tells of where its object is.
+/// The directory of an object, as recorded by a line.
 struct RecordedLocation {
     prev: Option<Pos>,
-    /// The handle of a directory; empty: it tells of none.
+    /// File handle of the directory; empty if the line has none.
     handle: [u8; HANDLE_MAX],
     len: usize,
 }
 
-// Out of line: the line is not on the stack when the directory is looked for.
+// Out of line: the parsed line must be off the stack before the lookup.
 #[inline(never)]
 fn recorded_location(lines: &mut Lines<'_>, at: Pos) -> Result<RecordedLocation> {
     let line = lines.read(at)?;
@@ -180,8 +185,8 @@ impl Default for RecordedLocation {
     }
 }
 
-/// Where a directory's lines that are newer than `than` say that an object was moved to, which has not
-/// told of that itself since.
+/// The directory to which the object was moved, by the lines of `directory` newer than `than`. The
+/// object's own lines do not have that move yet.
 #[inline(never)]
 fn moved_to(
     (journal, lines): (&Journal, &mut Lines<'_>),
@@ -206,7 +211,7 @@ fn moved_to(
     Ok(RecordedLocation::default())
 }
 
-/// What a directory's line tells of where an object was moved to.
+/// The destination of the object, if this directory's line is a rename of it.
 #[inline(never)]
 fn recorded_move(lines: &mut Lines<'_>, at: Pos, object: ObjectId) -> Result<RecordedLocation> {
     let line = lines.read(at)?;
@@ -214,15 +219,14 @@ fn recorded_move(lines: &mut Lines<'_>, at: Pos, object: ObjectId) -> Result<Rec
     RecordedLocation::of(line.prev, at, line.pfh.filter(|_| is_it))
 }
 
-/// The directory with this handle (hexadecimal), as a line tells it; `None`: it is gone, or none of the
-/// tree.
+/// The directory with this hexadecimal handle; `None` if the directory is gone or outside the tree.
 pub(super) fn recorded_directory(mount: &Mount, handle: &[u8]) -> Result<Option<ARef<Dentry>>> {
     let mut bytes = [0; HANDLE_MAX];
     let len = decode_hex(handle, &mut bytes).ok_or(EUCLEAN)?;
     directory(mount, bytes.get(..len).unwrap_or_default())
 }
 
-/// The same of a handle's bytes.
+/// As [`recorded_directory`], for a handle's bytes.
 pub(super) fn directory(mount: &Mount, handle: &[u8]) -> Result<Option<ARef<Dentry>>> {
     if handle.is_empty() {
         return Ok(None);
@@ -233,8 +237,8 @@ pub(super) fn directory(mount: &Mount, handle: &[u8]) -> Result<Option<ARef<Dent
     }
 }
 
-/// What is kept under a name, if that is `object`. One that has other names is not what the history keeps,
-/// but lost its last one: they may be anywhere.
+/// The orphan in an entry, if the entry holds `object`. A file with another name is not an orphan:
+/// its name may be anywhere.
 pub(crate) fn orphan_entry(
     dir: &Dir,
     entry: &[u8],
@@ -247,11 +251,12 @@ pub(crate) fn orphan_entry(
     Ok(is_it.then_some(kept))
 }
 
-/// Names of a directory, and which of them may be those that are looked for.
+/// Names of a directory. Each has a flag: whether the name can belong to the inode that is
+/// searched.
 struct NameBuffer(KVVec<u8>);
 
 impl NameBuffer {
-    /// Adds a name. One that finds no memory is not found.
+    /// Appends a name. Under memory pressure the name is dropped, and not found.
     fn push(&mut self, name: &[u8], is_wanted: bool) {
         let Ok(len) = u8::try_from(name.len()) else {
             return;
@@ -275,14 +280,16 @@ impl NameBuffer {
     }
 }
 
-/// A name that a directory has for an object. It is in memory behind, and with it others, so that a request
-/// about many objects of one directory does not list that for each of them.
+/// Finds a name of the object in the directory. The name is then in the dcache, together with a
+/// range of others, so that a request about many objects of one directory lists the directory only
+/// a few times.
 #[inline(never)]
 fn name_in(mount: &Mount, dir: &Dentry, inode: &Inode) -> Result<Option<ARef<Dentry>>> {
     let mut names = NameBuffer(KVVec::new());
     let directory = dir.inode().ok_or(ENOENT)?.id();
     let range = mount.listings().next(directory);
     let (number, mut count) = (inode.number(), 0usize);
+    // d_ino selects candidates; the lookup of each name decides.
     (mount.lower().directory_at(dir)?).list_numbered(&mut |name, found| {
         if found == number || range.contains(&count) {
             names.push(name, found == number);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What of a directory's chain a revert of names takes back.
+//! The operations on names of one directory that a revert selects.
 
 use super::{
     names::Outcome,
@@ -18,23 +18,23 @@ use crate::{
 };
 use kernel::prelude::*;
 
-/// Standing operations on names, newest first.
+/// Live operations on names, the newest first.
 pub(super) struct NameOperations {
-    /// Where their lines stand.
+    /// Positions of their lines.
     pub(super) places: KVVec<Pos>,
-    /// The newest one's number.
+    /// Number of the newest one.
     pub(super) newest: u64,
-    /// Where the directory's newest line stands that is left standing.
+    /// Position of the directory's newest line that stays live.
     pub(super) back: Option<Pos>,
-    /// Their numbers in ranges.
+    /// Their numbers, in ranges.
     pub(super) picks: KVVec<(u64, u64)>,
-    /// Whether they are just the newest ones.
+    /// Whether they are exactly the newest operations.
     pub(super) is_newest: bool,
-    /// Whether there are reverts among them.
+    /// Whether they include reverts.
     pub(super) is_deep: bool,
 }
 
-/// The oldest segment that steps read, and the oldest one with which something is kept that comes back.
+/// The oldest segment that the steps read, and the oldest segment with an orphan that they restore.
 #[inline(never)]
 pub(super) fn oldest_of(journal: &Journal, undo_steps: &[UndoStep]) -> Outcome<(u64, u64)> {
     let mut lines = Lines::new(journal)?;
@@ -43,7 +43,7 @@ pub(super) fn oldest_of(journal: &Journal, undo_steps: &[UndoStep]) -> Outcome<(
     for undo_step in undo_steps {
         oldest = oldest.min(undo_step.at.segment);
         match lines.step(undo_step)? {
-            // With which segment a revert has kept it, no line says.
+            // The line has no segment for an orphan that a revert made: keep all.
             _ if undo_step.direction == Direction::Redo => kept = 0,
             NameStep::Restore { victim, .. } => {
                 kept = kept.min(victim.kept.unwrap_or(u64::MAX));
@@ -55,8 +55,8 @@ pub(super) fn oldest_of(journal: &Journal, undo_steps: &[UndoStep]) -> Outcome<(
 }
 
 impl NameOperations {
-    /// The newest standing operations from `head` on: as many as `most`, as long as they are
-    /// `wanted` ones, on names.
+    /// Selects the newest live operations from `head` on: at most `most`, and only while they are
+    /// on names and `wanted`.
     pub(super) fn gather(
         journal: &Journal,
         dir: ObjectId,
@@ -75,10 +75,12 @@ impl NameOperations {
         };
         let mut picking = Picking::new(PlanVec::new());
         while taken.count() < most {
+            // Operations that are already reverted are hidden.
             match chain.step_back()? {
                 ChainLink::End => break,
                 ChainLink::Trimmed => return Err(Refusal::new(Reason::Trimmed, 0)),
                 ChainLink::Line(line, at, _, Step::Take) => {
+                    // Ends at the first other operation: no live one in between may be skipped.
                     if !is_on_names(&line) || !wanted(&line) {
                         break;
                     }
@@ -108,12 +110,12 @@ impl NameOperations {
         Ok(taken)
     }
 
-    /// How many.
+    /// Number of selected operations.
     pub(super) fn count(&self) -> u64 {
         self.places.len() as u64
     }
 
-    /// The steps of taking them back.
+    /// The steps that revert the selected operations.
     pub(super) fn steps(&self, journal: &Journal) -> Outcome<KVVec<UndoStep>> {
         let mut undo_steps = KVVec::with_capacity(self.places.len(), GFP_KERNEL)?;
         let mut lines = Lines::new(journal)?;

@@ -1,11 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Taking back what was done to the names of a directory.
-//!
-//! The directory is locked from the first check to the end, so nothing comes in between through the
-//! mount; each step looks at what is there below, and changes it only where it is what the line
-//! says. An intent stands in the log before the first step: what a crash leaves is finished at the
-//! next mount, which finds out from the names where it stopped.
+//! Reverts operations on the names of one directory.
 
 use super::{
     binding::{find_orphan, find_recorded, ObjectLookup, UnlinkedObject},
@@ -36,33 +31,33 @@ use crate::{
 };
 use kernel::{prelude::*, sync::aref::ARef};
 
-/// The longest name.
+/// Longest name (NAME_MAX).
 pub(super) const NAME: usize = 255;
 
 pub(super) type Outcome<T = ()> = Result<T, Refusal>;
 
-/// A directory whose names are put back. It is locked.
+/// A directory whose names are reverted. The directory is locked.
 pub(super) struct NamesRevert<'a> {
     pub(super) mount: &'a Mount,
     pub(super) journal: &'a Journal,
     pub(super) dir: &'a OwnInode,
-    /// Its name of ours, if it has one in memory.
+    /// Our dentry of the directory, if the dcache has one.
     pub(super) dentry: Option<&'a OwnDentry>,
     pub(super) lower: &'a Dentry,
-    /// The directory at the other end of a rename, locked too; `None`: nobody else is here yet, and
-    /// it is found when it is asked for.
+    /// The other directory of a rename, also locked. `None`: looked up when a step needs it, by a
+    /// caller that has locked it, or while the mount has no other users.
     pub(super) other: Option<&'a NamesRevert<'a>>,
-    /// What becomes of the objects that lose their last names.
+    /// Whether objects that lose their last name become orphans or are deleted.
     pub(super) room: Room,
-    /// Who is asked about each step; `None`: it undoes one, or a mount recovers.
+    /// Permission check for each step; `None` during a rollback and during recovery.
     pub(super) permission: Option<PermissionCheck<'a>>,
 }
 
-/// How names are left that could not be taken back.
+/// Outcome of a failed revert of names.
 pub(super) enum NamesRevertError {
-    /// As they were.
+    /// All names are unchanged.
     RolledBack(Refusal),
-    /// Some were taken back, and could not be put back.
+    /// Some steps were applied, and the rollback failed, too.
     Incomplete(Refusal),
 }
 
@@ -73,14 +68,15 @@ impl<E: Into<Refusal>> From<E> for NamesRevertError {
 }
 
 impl NamesRevert<'_> {
-    /// Takes operations back, all or none of them, and records that. The directory is locked, and so
-    /// is the other one; `open` is what it is asked through.
+    /// Reverts operations, all or none, and logs that. The directory and `other` are locked. `open`
+    /// is the open file of the request.
     #[inline(never)]
     pub(super) fn revert(&self, taken: &NameOperations, open: Option<&Open>) -> Outcome {
+        // inode_permission(), as may_create() and may_delete() call it.
         self.dir.may_change_names()?;
         let begun = self.journal.begin_intent()?;
         let result = self.revert_begun(taken, open, begun);
-        // What is half done stays open: the next mount goes on with it.
+        // An incomplete revert keeps its intent open: the next mount resumes.
         if !matches!(result, Err(NamesRevertError::Incomplete(_))) {
             self.journal.end_intent(begun);
         }
@@ -91,7 +87,7 @@ impl NamesRevert<'_> {
         })
     }
 
-    /// States the intent, takes back, and says how that ended.
+    /// Writes the intent, applies the steps, and writes the closing line.
     fn revert_begun(
         &self,
         taken: &NameOperations,
@@ -103,6 +99,7 @@ impl NamesRevert<'_> {
             inode: self.dir,
             open,
         };
+        // The state's lock keeps other lines out between the listed operations and the intent.
         let (mut room, intent) = {
             let mut state = self.dir.object().state.lock();
             let (is_newest, picks) = (taken.is_newest, &taken.picks);
@@ -119,6 +116,7 @@ impl NamesRevert<'_> {
             (room, intent)
         };
         let mut steps = KVVec::new();
+        // Write-ahead: the intent is on disk before the first name changes.
         let flushed = self
             .journal
             .flush_killable(true)
@@ -131,12 +129,13 @@ impl NamesRevert<'_> {
         if let Err(NamesRevertError::Incomplete(_)) = &result {
             pr_err!("revert {} is half done\n", intent);
             self.journal.leave_intent(begun, intent);
+            // The next use of the directory loads the chain again and finds the open intent.
             *state = ObjectState::default();
             return result;
         }
         let end = match &result {
             Ok(()) => {
-                // Durable before the line that says so; and before that, how the objects were left.
+                // Order on disk: the objects' closing lines, then the directory, then the commit.
                 if let Err(e) = self.journal.flush(true).and_then(|()| self.sync()) {
                     self.mount.warn_lost(e);
                 }
@@ -145,6 +144,7 @@ impl NamesRevert<'_> {
             Err(_) => Op::Cancel,
         };
         close_intent(&subject, &mut state, &mut room, end, intent);
+        // Each step changed the lower directory's times: record them as our own.
         backup::note_change(&mut state, self.dir);
         drop(state);
         if result.is_ok() && self.room == Room::Discard {
@@ -156,7 +156,7 @@ impl NamesRevert<'_> {
         result
     }
 
-    /// How many bytes the object takes that a step will take the last name of.
+    /// Bytes of the object that loses its last name in this step; 0 if none does.
     #[inline(never)]
     pub(super) fn bytes_to_keep(
         &self,
@@ -184,7 +184,8 @@ impl NamesRevert<'_> {
         }
     }
 
-    /// How many bytes an object takes that has a name here now, or gets it back before it loses it.
+    /// Bytes of an object that has a name in this directory, now or after an earlier step of this
+    /// revert.
     fn bytes_of(&self, name: &[u8], node: ObjectId) -> Outcome<u64> {
         let lower = name::look_up(self.mount.lower(), self.lower, name)?;
         let lower = match lower.inode() {
@@ -194,6 +195,7 @@ impl NamesRevert<'_> {
                 ObjectLookup::Gone | ObjectLookup::Unnamed => return Ok(0),
             },
         };
+        // Only the last link turns an object into an orphan.
         let is_last = |inode: &Inode| inode.is_directory() || inode.links() <= 1;
         Ok(match lower.inode() {
             Some(inode) if is_last(inode) => self.mount.lower().bytes_of(&lower),
@@ -201,13 +203,13 @@ impl NamesRevert<'_> {
         })
     }
 
-    /// Makes the directory durable.
+    /// Flushes the lower directory (fsync(2)).
     fn sync(&self) -> Result {
         let _kernel = AsKernel::new();
         self.mount.lower().directory_at(self.lower)?.sync()
     }
 
-    /// Goes on with what a crash interrupted, or undoes what was done of it.
+    /// Recovery: finishes an interrupted revert, or rolls back the steps that were applied.
     pub(super) fn finish(&self, mut steps: KVVec<UndoStep>) -> Result<(), NamesRevertError> {
         let done = self
             .progress(&steps)
@@ -223,7 +225,7 @@ impl NamesRevert<'_> {
         self.perform(&mut steps, done)
     }
 
-    /// Performs the steps from the one with this index on; when one is refused, all are undone.
+    /// Applies the steps from index `from` on. If a step fails, rolls all applied steps back.
     fn perform(&self, steps: &mut [UndoStep], from: usize) -> Result<(), NamesRevertError> {
         let mut lines = Lines::new(self.journal)?;
         let mut refused = None;
@@ -236,6 +238,7 @@ impl NamesRevert<'_> {
         let Some((done, refusal)) = refused else {
             return Ok(());
         };
+        // A rollback must not fail for a missing permission.
         let unasked = NamesRevert {
             permission: None,
             ..*self
@@ -248,7 +251,7 @@ impl NamesRevert<'_> {
         Err(NamesRevertError::RolledBack(refusal))
     }
 
-    /// Performs a step.
+    /// Applies one step.
     pub(super) fn perform_one(&self, lines: &mut Lines<'_>, undo_step: &mut UndoStep) -> Outcome {
         let step = lines.step(undo_step)?;
         let done = match undo_step.direction {
@@ -260,7 +263,7 @@ impl NamesRevert<'_> {
         Ok(())
     }
 
-    /// Undoes a step that was performed.
+    /// Rolls one applied step back.
     pub(super) fn undo_one(&self, lines: &mut Lines<'_>, undo_step: &UndoStep) -> Outcome {
         let step = lines.step(undo_step)?;
         match undo_step.direction {
@@ -270,7 +273,7 @@ impl NamesRevert<'_> {
         .map(|_| ())
     }
 
-    /// Answers what a name was taken from.
+    /// Applies the inverse of an operation. Returns the object that lost a name.
     fn step(&self, step: &NameStep<'_>) -> Outcome<Option<UnlinkedObject>> {
         let mut buf = [[0; NAME]; 2];
         let [first, second] = &mut buf;
@@ -311,7 +314,8 @@ impl NamesRevert<'_> {
         Ok(None)
     }
 
-    /// The opposite of [`Self::step`]; `unlinked` is what that answered, if it is known.
+    /// Applies the operation again, the opposite of [`Self::step`]. `unlinked` is the result of
+    /// that, if known.
     fn undo_step(
         &self,
         step: &NameStep<'_>,
@@ -356,7 +360,7 @@ impl NamesRevert<'_> {
         Ok(None)
     }
 
-    /// How many steps were done before a crash.
+    /// Number of steps that were applied before a crash.
     fn progress(&self, steps: &[UndoStep]) -> Outcome<usize> {
         let mut progress = Progress::default();
         let mut lines = Lines::new(self.journal)?;
@@ -366,7 +370,8 @@ impl NamesRevert<'_> {
         Ok(progress.done())
     }
 
-    /// Counts how a step's names are.
+    /// Records in `progress` which of the step's names are bound as before the step, and which as
+    /// after.
     pub(super) fn count_progress(
         &self,
         lines: &mut Lines<'_>,
@@ -387,8 +392,8 @@ impl NamesRevert<'_> {
         Ok(())
     }
 
-    /// A step that was done before a crash has moved its objects' change times, and the lines that
-    /// would say so may be lost: without them, that is nobody else's doing.
+    /// A step applied before a crash changed ctime of its objects, and the lines about that may be
+    /// lost. Without resync the next load would log an external change.
     pub(super) fn resync(&self, step: &NameStep<'_>, direction: Direction) -> Outcome {
         for binding in step.bindings() {
             let mut buf = [0; NAME];
@@ -410,7 +415,7 @@ impl NamesRevert<'_> {
         Ok(())
     }
 
-    /// Does `f` with the directory at the other end of a rename: this one, if there is no other.
+    /// Calls `f` with the other directory of a rename, or with this one if there is no other.
     fn with_other<T>(
         &self,
         parent: Option<Directory<'_>>,
@@ -441,7 +446,7 @@ fn incomplete(error: Error) -> NamesRevertError {
     NamesRevertError::Incomplete(error.into())
 }
 
-/// Deletes what steps took the last names of: it is not to come back.
+/// Deletes the orphans of these steps: `no_redo` keeps nothing.
 pub(super) fn discard(mount: &Mount, journal: &Journal, steps: &[UndoStep]) {
     for (segment, object, bytes) in steps
         .iter()
@@ -453,16 +458,16 @@ pub(super) fn discard(mount: &Mount, journal: &Journal, steps: &[UndoStep]) {
     }
 }
 
-/// What the line of a revert of names says of the old state.
+/// The `undo=` key of a revert's line.
 pub(super) fn undo_of(room: Room) -> Undo {
     match room {
-        // A redo is refused: what had the names is deleted.
+        // The orphans are deleted, so a redo is refused.
         Room::Discard => Undo::Lost,
         _ => Undo::None,
     }
 }
 
-/// Places the line that a revert begins with; answers its number.
+/// Writes the intent of a revert of names and returns its number.
 pub(super) fn write_intent(
     subject: &LineSubject<'_>,
     state: &mut ObjectState,
@@ -476,7 +481,8 @@ pub(super) fn write_intent(
         length: 0,
         size: subject.inode.lower().size(),
     };
-    // The next mount may have to find the directory by this line alone.
+    // Recovery may have to find the directory by this line alone, so the line must hold the file
+    // handle.
     state.handle_told_in = 0;
     let placed = backup::place(subject, state, room, &args, |draft| {
         draft.undo(undo);
@@ -489,7 +495,7 @@ pub(super) fn write_intent(
     Ok(placed.seq)
 }
 
-/// The lower directory that a line tells of.
+/// Finds the lower directory that a line refers to.
 pub(super) fn directory(mount: &Mount, parent: &Directory<'_>) -> Outcome<ARef<Dentry>> {
     let found = locate::recorded_directory(mount, parent.handle);
     match found {
@@ -511,7 +517,7 @@ pub(super) fn parse(text: &[u8]) -> Result<Line<'_>> {
     Line::parse(text, None).map_err(|_| EUCLEAN)
 }
 
-/// A name's bytes.
+/// Decodes a percent-encoded name.
 pub(super) fn decode<'b>(encoded: &[u8], buf: &'b mut [u8; NAME]) -> Result<&'b [u8]> {
     let len = decode_percent(encoded, buf).ok_or(EUCLEAN)?;
     let name = buf.get(..len).ok_or(EUCLEAN)?;

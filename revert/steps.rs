@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The steps of a revert of names, each by the place of its line: they are read again when they are
-//! performed, so that a revert of any size holds little.
+//! The steps of a revert of names. A step holds only the position of its line, which is read again
+//! when the step is applied, so that the memory for a revert of any size is small.
 
 use super::{
     binding::UnlinkedObject,
@@ -23,17 +23,17 @@ use kernel::prelude::*;
 
 pub(super) use crate::history::plan::is_on_names;
 
-/// Whether an operation is taken back, or done again.
+/// Whether a step reverts an operation or applies it again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Direction {
-    /// Taken back.
+    /// Reverts the operation.
     Undo,
-    /// Done again, after it had been taken back.
+    /// Applies the operation again, which a revert has reverted.
     Redo,
 }
 
 impl Direction {
-    /// The opposite.
+    /// The opposite direction.
     pub(super) fn inverted(self) -> Self {
         match self {
             Self::Undo => Self::Redo,
@@ -42,22 +42,22 @@ impl Direction {
     }
 }
 
-/// A step that is to be performed, or was.
+/// A step to apply, or an applied one.
 pub(super) struct UndoStep {
-    /// The operation that it belongs to: what a refusal names.
+    /// Number of the operation, for refusals.
     pub(super) seq: u64,
-    /// Where the line stands that says the step.
+    /// Position of the line that defines the step.
     pub(super) at: Pos,
-    /// Whether it is the second step of that line.
+    /// Whether the step is the second one of that line.
     is_second: bool,
-    /// Which of a group's directories it is of.
+    /// Index of the directory within a group.
     pub(super) directory: usize,
     pub(super) direction: Direction,
-    /// What it took a name from, so that it can be undone.
+    /// The object that lost a name in this step, for the rollback.
     pub(super) unlinked: Option<UnlinkedObject>,
 }
 
-/// Reads lines, each into the same memory.
+/// Reads lines into one buffer.
 pub(super) struct Lines<'j> {
     journal: &'j Journal,
     buf: KVec<u8>,
@@ -66,11 +66,12 @@ pub(super) struct Lines<'j> {
 impl<'j> Lines<'j> {
     pub(super) fn new(journal: &'j Journal) -> Result<Self> {
         let mut buf = KVec::with_capacity(MAX_LINE, GFP_KERNEL)?;
+        // On the heap: MAX_LINE is too much for the kernel stack.
         buf.resize(MAX_LINE, 0, GFP_KERNEL)?;
         Ok(Self { journal, buf })
     }
 
-    /// The line that stands at a place. `ENODATA`: it was dropped.
+    /// Reads and parses the line at a position. ENODATA: the line was dropped.
     // Out of line, a line's copies are on the stack only meanwhile.
     #[inline(never)]
     pub(super) fn read(&mut self, at: Pos) -> Result<Line<'_>> {
@@ -78,18 +79,18 @@ impl<'j> Lines<'j> {
         self.parse(len)
     }
 
-    /// The line in the buffer, which has so many bytes.
+    /// Parses the line of `len` bytes in the buffer.
     #[inline(never)]
     pub(super) fn parse(&self, len: usize) -> Result<Line<'_>> {
         parse(self.buf.get(..len).ok_or(EUCLEAN)?)
     }
 
-    /// Reads the line that stands at a place into the buffer, for [`Self::parse`].
+    /// Reads the line at a position into the buffer, for [`Self::parse`].
     pub(super) fn fetch(&mut self, at: Pos) -> Result<usize> {
         self.journal.read_line(at, &mut self.buf)
     }
 
-    /// What a step does.
+    /// The change of names that a step makes.
     pub(super) fn step(&mut self, undo_step: &UndoStep) -> Outcome<NameStep<'_>> {
         let len = self.fetch(undo_step.at)?;
         self.step_in(len, undo_step)
@@ -108,13 +109,13 @@ impl<'j> Lines<'j> {
     }
 }
 
-/// How deep reverts of reverts are followed: each restore between two points is one level more.
+/// Limit of nested reverts: each restore between two points in time adds one level.
 const DEEPEST: usize = 1024;
 
-/// How many steps a revert has at most. Each level can double what it takes back.
+/// Limit of the steps of one revert: each level can double their number.
 const MOST_STEPS: usize = 4 << 20;
 
-/// Operations of one revert whose steps are being added.
+/// Reverted operations of one revert, whose steps are being added.
 struct RevertLevel {
     places: KVVec<Pos>,
     next: usize,
@@ -130,7 +131,7 @@ impl RevertLevel {
         }
     }
 
-    /// The next operation, and what becomes of it.
+    /// The next operation and its direction.
     fn next(&mut self) -> Option<(Pos, Direction)> {
         let at = self.places.get(self.next).copied()?;
         self.next = self.next.saturating_add(1);
@@ -138,18 +139,18 @@ impl RevertLevel {
     }
 }
 
-/// What belongs to the steps of one operation of a directory.
+/// Context of the steps of one operation.
 #[derive(Clone, Copy)]
 pub(super) struct StepOrigin<'j> {
     pub(super) journal: &'j Journal,
-    /// The operation, for refusals.
+    /// Number of the operation, for refusals.
     pub(super) seq: u64,
-    /// Which of a group's directories it is of.
+    /// Index of the directory within a group.
     pub(super) directory: usize,
 }
 
 impl StepOrigin<'_> {
-    /// Adds the steps of taking back, or doing again, the operation whose line stands at `at`.
+    /// Adds the steps that revert, or apply again, the operation at `at`.
     pub(super) fn add(
         &self,
         at: Pos,
@@ -161,7 +162,8 @@ impl StepOrigin<'_> {
         self.add_all(places, direction, undo_steps)
     }
 
-    /// The same of the operations at `places`. By a stack of its own: the kernel's is small.
+    /// As [`Self::add`], for several operations. Iterates with an explicit stack: the kernel stack
+    /// is small.
     fn add_all(
         &self,
         places: KVVec<Pos>,
@@ -179,6 +181,7 @@ impl StepOrigin<'_> {
             let Some(more) = self.add_at(&mut lines, at, direction, undo_steps)? else {
                 continue;
             };
+            // Bounds time and memory, since a history may be forged.
             if levels.len() >= DEEPEST || undo_steps.len() >= MOST_STEPS {
                 return Err(Refusal::new(Reason::Unsupported, self.seq));
             }
@@ -190,9 +193,8 @@ impl StepOrigin<'_> {
         Ok(())
     }
 
-    /// Adds an operation's steps. Of a revert it answers what that took back, in the order in which it is
-    /// done again or taken back: to take a revert back is to do again what it took back, the oldest
-    /// first.
+    /// Adds an operation's steps. For a revert, returns the operations it reverted, in the order of
+    /// the steps: a revert is reverted by applying these again, the oldest first.
     #[inline(never)]
     fn add_at(
         &self,
@@ -206,7 +208,7 @@ impl StepOrigin<'_> {
             return self.push(&line, at, direction, undo_steps).map(|()| None);
         }
         if line.undo == Some(Undo::Lost) {
-            // Nothing of what it took away was kept.
+            // That revert deleted its victims (`no_redo`).
             return Err(Refusal::new(Reason::Lost, self.seq));
         }
         let mut places = reverted_operations(self.journal, &line)?;
@@ -216,7 +218,7 @@ impl StepOrigin<'_> {
         Ok(Some(places))
     }
 
-    /// Adds the steps of an operation that is no revert.
+    /// Adds the steps of an operation that is not a revert.
     #[inline(never)]
     pub(super) fn push(
         &self,
@@ -227,6 +229,7 @@ impl StepOrigin<'_> {
     ) -> Outcome {
         let seq = self.seq;
         let (_, second) = name_steps(line).map_err(|e| e.refuse(seq))?;
+        // A rename over an object has two steps: the name goes back, then the victim is restored.
         let order: &[bool] = match (second.is_some(), direction) {
             (false, _) => &[false],
             (true, Direction::Undo) => &[false, true],
@@ -247,8 +250,7 @@ impl StepOrigin<'_> {
     }
 }
 
-/// The steps of a revert or a redo of names, whose line is `line`; they are of the group's directory
-/// with this index.
+/// The steps of a revert or redo of names, for the directory with this index within the group.
 pub(super) fn steps_of(
     journal: &Journal,
     line: &Line<'_>,
@@ -271,13 +273,13 @@ pub(super) fn steps_of(
     Ok(undo_steps)
 }
 
-/// Where the undos stand that a redo took back, the newest first.
+/// Positions of the undos that a redo reverted, the newest first.
 #[inline(never)]
 pub(super) fn redone_operations(journal: &Journal, line: &Line<'_>) -> Outcome<KVVec<Pos>> {
     let mut lines = Lines::new(journal)?;
     let mut places = KVVec::new();
     let mut next = line.prev;
-    // The newest one; what came between it and the redo has to do with others.
+    // Skips lines between the redo and the newest undo, which belong to other objects of the group.
     while let Some(at) = next {
         let found = lines.read(at)?;
         if Some(found.seq) == line.of {
@@ -304,7 +306,7 @@ pub(super) fn redone_operations(journal: &Journal, line: &Line<'_>) -> Outcome<K
     Ok(places)
 }
 
-/// Where the operations on names stand that the revert `line` took back, newest first.
+/// Positions of the operations on names that the revert `line` reverted, the newest first.
 #[inline(never)]
 pub(super) fn reverted_operations(journal: &Journal, line: &Line<'_>) -> Outcome<KVVec<Pos>> {
     let object = line.obj.ok_or(EUCLEAN)?;
@@ -316,7 +318,7 @@ pub(super) fn reverted_operations(journal: &Journal, line: &Line<'_>) -> Outcome
     while (places.len() as u64) < most {
         let is_wanted = |seq| picked.as_ref().is_none_or(|picked| picked.contains(seq));
         let fate = |seq| match is_wanted(seq) {
-            // Undos among the newest ones were jumped over then, too.
+            // A revert of the newest operations skipped undos among these, too.
             true if picked.is_none() => Fate::Go,
             is_taken => fate(is_taken),
         };
@@ -338,7 +340,7 @@ pub(super) fn reverted_operations(journal: &Journal, line: &Line<'_>) -> Outcome
     Ok(places)
 }
 
-/// What becomes of an operation, where those that are taken back are known by number.
+/// The fate of an operation in a revert with listed numbers.
 pub(super) fn fate(is_taken: bool) -> Fate {
     if is_taken {
         Fate::Named
@@ -347,7 +349,7 @@ pub(super) fn fate(is_taken: bool) -> Fate {
     }
 }
 
-/// A search for the undos of an object that a redo can take back, the newest first.
+/// A search for undos that a redo can revert, the newest first.
 pub(super) struct RedoSearch<'j> {
     lines: Lines<'j>,
     redoing: Redoing,
@@ -356,7 +358,8 @@ pub(super) struct RedoSearch<'j> {
 }
 
 impl<'j> RedoSearch<'j> {
-    /// By the object's lines from `head` on; those with numbers from `first` on are of the redo itself.
+    /// Searches the object's lines from `head` on. Lines numbered `first` and above are the redo's
+    /// own.
     pub(super) fn new(journal: &'j Journal, head: Option<Pos>, first: u64) -> Outcome<Self> {
         Ok(Self {
             lines: Lines::new(journal)?,
@@ -366,7 +369,7 @@ impl<'j> RedoSearch<'j> {
         })
     }
 
-    /// The next one: where it stands, and its line. `Conflict`: an operation followed.
+    /// The next undo: its position and line. `Conflict`: a newer operation blocks the redo.
     #[inline(never)]
     pub(super) fn next(&mut self) -> Outcome<(Pos, Line<'_>)> {
         let at = self.find()?;
@@ -380,6 +383,7 @@ impl<'j> RedoSearch<'j> {
                 Err(e) if e == ENODATA => return Err(Refusal::new(Reason::Trimmed, 0)),
                 line => line?,
             };
+            // A forged chain must not loop.
             if line.prev.is_some_and(|prev| prev >= at) {
                 return Err(EUCLEAN.into());
             }

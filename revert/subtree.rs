@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Removed directories come back with what the same process had removed from them: `rm -r` is one
-//! thing for whoever takes it back.
+//! Restores removed directories together with their contents, as far as the same process removed
+//! these: `rm -r` is undone at once.
 //!
-//! All of it is one request of a group ([`group`]): it is looked at as a whole before anything is changed,
-//! and comes back as a whole or not at all.
+//! All operations form one group revert ([`group`]), which is planned as a whole and is atomic.
 
 use super::{
     binding::find_orphan,
@@ -27,18 +26,18 @@ use crate::{
 };
 use kernel::{prelude::*, sync::aref::ARef};
 
-/// A directory that is kept.
+/// A removed directory, now an orphan.
 #[derive(Clone, Copy)]
 struct RemovedDirectory {
     object: ObjectId,
-    /// With which segment it is kept, as its line says.
+    /// Segment of the orphan, from the line of its removal.
     segment: u64,
-    /// Who removed it.
+    /// The process that removed it.
     by: Process,
 }
 
 impl RemovedDirectory {
-    /// The directory that a line tells the removal of, if it does and says who did it.
+    /// The directory whose removal the line records, if it names the process.
     fn of(line: &Line<'_>) -> Option<Self> {
         if line.op != Op::Rmdir {
             return None;
@@ -51,9 +50,9 @@ impl RemovedDirectory {
     }
 }
 
-/// Adds to `operations`, which are on names, all that was removed from directories that come back with
-/// them: by whoever removed these. The newest comes first behind it. Answers how many that are. Nothing is
-/// locked.
+/// Adds to `operations`, which are on names, the removals inside the directories that these
+/// restore, made by the same process. Sorts them, the newest first, and returns the number of added
+/// ones. Nothing is locked.
 #[inline(never)]
 pub(super) fn add_inside(
     revert: &ObjectUndo<'_>,
@@ -69,11 +68,11 @@ pub(super) fn add_inside(
         add_removed(&mut lines, at, &mut left)?;
     }
     let mut count = 0u64;
-    // By a list of our own: nobody knows how deep it goes.
+    // An explicit stack: the depth is not limited.
     while let Some(directory) = left.pop() {
         task::breathe()?;
         let Some((inode, lower)) = open(revert, &directory)? else {
-            // It is not kept any more; whether that is in the way is found out with all the rest.
+            // The orphan was reclaimed. The group revert decides whether that is a conflict.
             continue;
         };
         let _lock = inode.lock_in_time()?;
@@ -84,11 +83,12 @@ pub(super) fn add_inside(
             count = count.saturating_add(1);
         }
     }
+    // The order that a group request requires.
     sort(operations, |a, b| a.seq > b.seq);
     Ok(count)
 }
 
-/// Takes operations on names back, all of them or none.
+/// Reverts operations on names, all or none.
 #[inline(never)]
 pub(super) fn undo(revert: &ObjectUndo<'_>, operations: KVVec<Operation>) -> Result<(), Refusal> {
     let request = group::GroupRequest {
@@ -102,7 +102,7 @@ pub(super) fn undo(revert: &ObjectUndo<'_>, operations: KVVec<Operation>) -> Res
     group::revert(revert.file, &request, &mut refuse).map(|_| ())
 }
 
-/// What a request asks for by a line's number and place.
+/// Identifies an operation in a request by its line's number and position.
 pub(super) fn operation(seq: u64, at: Pos) -> Operation {
     Operation {
         seq,
@@ -111,7 +111,7 @@ pub(super) fn operation(seq: u64, at: Pos) -> Operation {
     }
 }
 
-/// Takes note of the directory that a line tells the removal of, if it does. Answers the line's number.
+/// Adds the directory to `left` if the line records its removal. Returns the line's number.
 fn add_removed(lines: &mut Lines<'_>, at: Pos, left: &mut KVVec<RemovedDirectory>) -> Result<u64> {
     let line = lines.read(at)?;
     if let Some(removed) = RemovedDirectory::of(&line) {
@@ -120,9 +120,10 @@ fn add_removed(lines: &mut Lines<'_>, at: Pos, left: &mut KVVec<RemovedDirectory
     Ok(line.seq)
 }
 
+/// An orphan directory: our inode and the lower dentry.
 type OrphanDirectory = (ARef<OwnInode>, ARef<Dentry>);
 
-/// Our inode and the lower name of a directory that is kept.
+/// Opens an orphan directory, with a check of the caller's rights.
 fn open(
     revert: &ObjectUndo<'_>,
     directory: &RemovedDirectory,
@@ -133,11 +134,12 @@ fn open(
     };
     let inode = lower.inode().ok_or(ENOENT)?;
     let inode = OwnInode::obtain(revert.inode.superblock(), inode)?;
+    // The caller needs the rights for each restored directory.
     may_revert(revert.file, &inode, &lower)?;
     Ok(Some((inode, lower)))
 }
 
-/// The newest operations of a directory, as far as they are removals by whoever removed it.
+/// The newest operations of a directory, while they are removals by the process that removed it.
 fn newest_removals(
     revert: &ObjectUndo<'_>,
     inode: &OwnInode,
