@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Which objects a caller reaches, which lines of an object's chain the caller may see, and which operations
-//! the caller may take back: decided here for all commands. docs/security.md has the rules.
+//! A caller's rights: which objects a request reaches, which lines the caller may see, and which
+//! operations the caller may revert. All commands use these rules; see docs/security.md.
 //!
-//! A request reaches what lies below the root of the mount that it came through, by a path that the caller
-//! may search ([`reach`]). Of an object that is reached its owner has the lines since the object became that
-//! owner's ([`past`]). In a directory of another owner, in which the caller may change names, the caller has
-//! the operations on names that the caller's own user did, and those on objects that the caller owns. Each
-//! step on a name is asked for what the caller's own call would be asked for ([`inverse`]).
+//! * A request reaches objects below the root of the mount through which its file was opened, by a
+//!   path that the caller may search ([`reach`]).
+//! * The owner of such an object has a right to the lines since becoming the owner
+//!   ([`ownership`]).
+//! * In a directory of another owner, a caller with write permission has a right to the operations
+//!   on names made by the same user, and to those on objects of that user.
+//! * Each step on a name needs the permissions of the caller's own unlink(2), link(2) or rename(2)
+//!   ([`inverse`]).
 //!
-//! CAP_SYS_ADMIN in the superblock's user namespace has everything.
+//! CAP_SYS_ADMIN in the superblock's user namespace grants all rights.
 
 pub(super) mod inverse;
 mod ownership;
@@ -37,30 +40,30 @@ use crate::{
 use kernel::{prelude::*, rbtree::RBTree};
 pub(super) use ownership::{first_own, first_own_now};
 
-/// What a caller has of an object's chain.
+/// A caller's rights to the lines of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ChainRights {
     /// All lines from this number on.
     Since(u64),
-    /// A directory's: the same, and of older ones operations on names, one by one.
+    /// For a directory: the same, and among older lines the caller's own operations on names.
     Names(u64),
-    /// Nothing.
+    /// No line.
     Nothing,
 }
 
-/// Asks for one caller.
+/// The rights of one caller, with caches.
 pub(crate) struct CallerRights<'a> {
-    /// What the request came through.
+    /// The open file of the request.
     file: &'a OwnFile,
     sb: &'a SuperBlock,
     mount: &'a Mount,
     journal: &'a Journal,
-    /// The caller's user, as lines have it.
+    /// The caller's real uid, as in lines.
     uid: u32,
     is_administrator: bool,
-    /// Whether objects that lines name are the caller's.
+    /// Whether the caller owns an object that lines refer to.
     owned: RBTree<ObjectId, bool>,
-    /// Whether the caller may search directories, and a path to them.
+    /// Whether the caller may search a directory and a path to it.
     searched: RBTree<ObjectId, bool>,
 }
 
@@ -79,32 +82,33 @@ impl<'a> CallerRights<'a> {
         }
     }
 
-    /// The journal whose lines are asked about.
+    /// The journal of the lines.
     pub(crate) fn journal(&self) -> &'a Journal {
         self.journal
     }
 
-    /// Whether everything is shown.
+    /// Whether the caller has CAP_SYS_ADMIN and sees all lines.
     pub(crate) fn is_administrator(&self) -> bool {
         self.is_administrator
     }
 
-    /// What the caller has of the lines of an object that something is to be taken back of.
+    /// The caller's rights for a revert of the object.
     pub(crate) fn over(&mut self, inode: &OwnInode, lower: &Dentry) -> Result<ChainRights> {
         self.rights(inode, lower, true)
     }
 
-    /// As [`Self::over`], to read them.
+    /// As [`Self::over`], to read the lines.
     pub(crate) fn may_read(&mut self, inode: &OwnInode, lower: &Dentry) -> Result<ChainRights> {
         self.rights(inode, lower, false)
     }
 
+    /// Rights by ownership or write permission, and by a searchable path to the object.
     #[inline(never)]
     fn rights(&mut self, inode: &OwnInode, lower: &Dentry, exact: bool) -> Result<ChainRights> {
         if self.is_administrator {
             return Ok(Self::from(inode, 0));
         }
-        // It may have been changed behind the mount.
+        // Mode or owner may have changed in the lower filesystem.
         inode.refresh();
         let is_owner = inode.owner_or_capable();
         let has_names = is_owner || inode.is_directory() && inode.may_change_names().is_ok();
@@ -125,18 +129,18 @@ impl<'a> CallerRights<'a> {
         }
     }
 
-    /// Whether the caller reaches a directory of a request, and may search it.
+    /// Whether the caller may reach the directory and search it.
     pub(super) fn reaches_names_in(&mut self, lower: &Dentry) -> Result<bool> {
         Ok(self.is_administrator || self.reaches_directory(lower, false)?)
     }
 
-    /// Whether a line is shown to one who has these rights over its object.
+    /// Whether a caller with these rights may see the line.
     pub(crate) fn shows(&mut self, rights: ChainRights, line: &Line<'_>) -> Result<bool> {
         match rights {
             ChainRights::Since(first) | ChainRights::Names(first) if line.seq >= first => Ok(true),
             ChainRights::Nothing | ChainRights::Since(_) => Ok(false),
-            // Reverts and bookkeeping have numbers only. Without them it would not be known which of the
-            // caller's operations stand.
+            // Reverts and bookkeeping lines contain numbers only, and are needed to see which
+            // operations are live.
             ChainRights::Names(_) if line.op.is_bookkeeping() => Ok(true),
             ChainRights::Names(_) if !is_on_names(line) => Ok(false),
             ChainRights::Names(_) if matches!(line.op, Op::Revert | Op::Redo) => Ok(true),
@@ -144,7 +148,7 @@ impl<'a> CallerRights<'a> {
         }
     }
 
-    /// Whether an operation is one that may be taken back by one who has these rights over its object.
+    /// Whether a caller with these rights may revert the operation.
     pub(crate) fn may_take_back(&mut self, rights: ChainRights, line: &Line<'_>) -> Result<bool> {
         match rights {
             ChainRights::Since(first) | ChainRights::Names(first) if line.seq >= first => Ok(true),
@@ -153,14 +157,13 @@ impl<'a> CallerRights<'a> {
         }
     }
 
-    /// Whether the arguments that a line has must not be shown. Root's number is also that of root in
-    /// containers: it counts with CAP_SYS_ADMIN only.
+    /// Whether to hide the command line. uid 0 alone is not enough: it may be root of a container.
     pub(crate) fn hides_arguments(&self, line: &Line<'_>) -> bool {
         let is_own = self.uid != 0 && line.uid == Some(self.uid);
         !self.is_administrator && line.args.is_some() && !is_own
     }
 
-    /// Whether the caller's user did an operation on names, or owns an object that it is about.
+    /// Whether the caller's user made this change of names, or owns an object that it affected.
     #[inline(never)]
     fn is_own(&mut self, line: &Line<'_>) -> Result<bool> {
         if line.uid == Some(self.uid) {
@@ -185,7 +188,7 @@ impl<'a> CallerRights<'a> {
         let is_owner = |lower: &Dentry| lower.inode().is_some_and(|inode| inode.owner_or_capable());
         let is_owned = match binding::find_orphan(self.journal, object, segment)? {
             Some((_, lower)) => is_owner(&lower),
-            // What cannot be found any more is nobody's.
+            // An object that cannot be found has no owner.
             None => match binding::find_recorded(self.sb, self.journal, object) {
                 Ok(ObjectLookup::Found(lower)) => is_owner(&lower),
                 _ => false,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a step that takes names back, or binds them again, is asked for: as the caller's own unlink(2),
-//! link(2), rename(2) or mknod(2) would be.
+//! Permissions for the steps of a revert of names: the same as for unlink(2), link(2), rename(2) or
+//! mknod(2) by the caller.
 
 use super::{
     super::{names::Outcome, Refusal},
@@ -19,26 +19,27 @@ use crate::{
 };
 use kernel::prelude::*;
 
-/// What is asked when a step is performed, and of whom.
+/// The permission check of a step.
 #[derive(Clone, Copy)]
 pub(in crate::revert) struct PermissionCheck<'a> {
-    /// What the request came through.
+    /// The open file of the request.
     pub(in crate::revert) file: &'a OwnFile,
-    /// Whether rights are asked for, too: of a group they were when it was rehearsed. What is taken back of
-    /// attributes may have changed them by now.
+    /// Whether ownership and modes are checked. For a group they were checked in the rehearsal; a
+    /// step may have changed them since.
     pub(in crate::revert) rights: bool,
 }
 
-/// What may_delete() asks of a directory and what it has under a name.
+/// Inputs of may_delete() for a directory and an object in it.
 #[derive(Clone, Copy)]
 pub(in crate::revert) struct DeleteCheck {
-    /// Whether the directory, or the object, is protected by flags.
+    /// Whether the directory or the object has FS_IMMUTABLE_FL or FS_APPEND_FL.
     pub(in crate::revert) is_protected: bool,
-    /// Whether the caller owns the object, or may do as its owner.
+    /// Whether the caller owns the object or has CAP_FOWNER.
     pub(in crate::revert) is_owned: bool,
 }
 
-/// Whether a name may be taken from an object in `dir`, where the caller may change names.
+/// Whether a name of the object may be removed from `dir`, where the caller may change names. As
+/// may_delete(): protection, and the sticky bit.
 pub(in crate::revert) fn may_delete(dir: &OwnInode, node: &DeleteCheck) -> Outcome {
     if node.is_protected {
         return Err(Refusal {
@@ -54,13 +55,14 @@ pub(in crate::revert) fn may_delete(dir: &OwnInode, node: &DeleteCheck) -> Outco
 }
 
 impl CallerRights<'_> {
-    /// Whether an object may have a name again.
+    /// Whether an object may get a name again.
     ///
-    /// It was taken away from everybody, so it must be reached by where it was, and comes back with no
-    /// rights that the caller could not give: set-id bits as by chmod(2), of other users' files only for
-    /// CAP_FOWNER and CAP_FSETID together; capabilities for CAP_SETFCAP; devices for CAP_MKNOD. With
-    /// `is_link`, it has other names: may_linkat() decides, as with fs.protected_hardlinks=1. The setting
-    /// itself is not to be read by modules.
+    /// The object was removed from all users, so the caller must be able to reach the place of its
+    /// last name. The restored object must not grant rights that the caller could not grant: set-id
+    /// bits as for chmod(2), for objects of other users only with CAP_FOWNER and CAP_FSETID;
+    /// capabilities with CAP_SETFCAP; devices with CAP_MKNOD. With `is_link` the object has other
+    /// names, and the rules of may_linkat() with fs.protected_hardlinks=1 apply: modules cannot
+    /// read the sysctl.
     #[inline(never)]
     pub(in crate::revert) fn may_restore(
         &mut self,
@@ -69,6 +71,7 @@ impl CallerRights<'_> {
         is_link: bool,
     ) -> Outcome {
         let refused = || Err(Refusal::new(Reason::NotPermitted, 0));
+        // Mode or owner may have changed in the lower filesystem.
         inode.refresh();
         if !self.is_administrator && !self.reaches(lower, true)? {
             return Err(Refusal::new(Reason::NotOwner, 0));
@@ -87,7 +90,7 @@ impl CallerRights<'_> {
 }
 
 impl<'a> PermissionCheck<'a> {
-    /// Whether a name of an object may be taken away.
+    /// Whether a name of the object may be removed.
     pub(in crate::revert) fn remove(
         self,
         (dir, name): (&OwnInode, Option<&OwnDentry>),
@@ -96,12 +99,13 @@ impl<'a> PermissionCheck<'a> {
     ) -> Outcome {
         self.take(dir, node)?;
         match name {
+            // security_path_unlink(), for LSMs that decide by path.
             Some(name) => Ok(self.file.may_unlink(name, bytes)?),
             None => Ok(()),
         }
     }
 
-    /// Whether an object may have a name there.
+    /// Whether the object may get a name in the directory.
     pub(in crate::revert) fn bind(
         self,
         (journal, dir): (&Journal, Option<&OwnDentry>),
@@ -118,7 +122,7 @@ impl<'a> PermissionCheck<'a> {
         }
     }
 
-    /// Whether a name of an object may be moved.
+    /// Whether a name of the object may be moved.
     pub(in crate::revert) fn rename(
         self,
         (from, to): (&OwnInode, &OwnInode),
@@ -128,7 +132,7 @@ impl<'a> PermissionCheck<'a> {
         flags: u32,
     ) -> Outcome {
         self.take(from, node)?;
-        // vfs_rename(): `..` in it changes.
+        // vfs_rename(): `..` changes, so a directory that changes its parent must be writable.
         if self.rights && node.is_directory() && from.id() != to.id() {
             node.may_write()?;
         }
@@ -138,6 +142,7 @@ impl<'a> PermissionCheck<'a> {
         }
     }
 
+    /// The checks of may_delete().
     fn take(self, dir: &OwnInode, node: &OwnInode) -> Outcome {
         if !self.rights {
             return Ok(());

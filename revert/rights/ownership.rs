@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Since when an object belongs to its present owner. What it held before is not that owner's to see or to
-//! bring back: a file that is given away is given away as it is.
+//! The point in time since which an object belongs to its present owner. That owner may neither see
+//! nor restore earlier content: a file is given away in its present state only.
 
 use super::super::{plan_builder::saved_attributes, steps::Lines};
 use crate::{
@@ -19,16 +19,14 @@ use crate::{
 };
 use kernel::prelude::*;
 
-/// After how many lines others get their turn, and a caller that is killed gives up. Where something is
-/// being changed already, fewer are new.
+/// Number of lines between two calls of cond_resched() and checks for a fatal signal.
 const OFTEN: u64 = 256;
 
-/// The number of the oldest line of an object's that the caller has a right to by owning the object; 0: of
-/// all. `head` is the object's newest line.
+/// Number of the oldest line to which the caller has a right as the owner; 0 for all lines. `head`
+/// is the position of the object's newest line.
 ///
-/// That is by all owners since, not only by what the lines say that are asked for: a change of the owner may
-/// be among those that stay. One who may become the owner of anything, and the administrator, are asked for
-/// no more than that.
+/// All changes of the owner since then count, also those outside the request, which may stay live.
+/// Callers with CAP_CHOWN or CAP_SYS_ADMIN are not restricted.
 pub(crate) fn first_own(journal: &Journal, inode: &OwnInode, head: Option<Pos>) -> Result<u64> {
     let sb = inode.superblock();
     if task::is_administrator(sb) || task::may_give_away(sb) {
@@ -37,12 +35,12 @@ pub(crate) fn first_own(journal: &Journal, inode: &OwnInode, head: Option<Pos>) 
     owned_since(journal, inode, head)
 }
 
-/// As [`first_own`], of an object whose state the caller has locked.
+/// As [`first_own`], for a caller that holds the lock of the object's state.
 pub(crate) fn first_own_now(journal: &Journal, inode: &OwnInode) -> Result<u64> {
     first_own(journal, inode, journal.last_line(inode.id())?)
 }
 
-/// The number of the oldest line that is not older than the present owner.
+/// Number of the oldest line that belongs to the present owner.
 #[inline(never)]
 fn owned_since(journal: &Journal, inode: &OwnInode, head: Option<Pos>) -> Result<u64> {
     let uid = inode.uid();
@@ -52,7 +50,7 @@ fn owned_since(journal: &Journal, inode: &OwnInode, head: Option<Pos>) -> Result
     Ok(since)
 }
 
-/// Reads the lines back to where `known` was found out, or another one owned the object.
+/// Reads lines back to the cached result `known`, or to another owner.
 fn look_back(journal: &Journal, uid: u32, head: Option<Pos>, known: &Owned) -> Result<u64> {
     let mut lines = Lines::new(journal)?;
     let (mut next, mut confirmed, mut read) = (head, None, 0u64);
@@ -65,14 +63,15 @@ fn look_back(journal: &Journal, uid: u32, head: Option<Pos>, known: &Owned) -> R
             task::breathe()?;
         }
         let line = match lines.read(at) {
-            // What is older was dropped.
+            // Older lines were dropped.
             Err(e) if e == ENODATA => return Ok(0),
             line => line?,
         };
         let behind = line.seq.saturating_add(1);
         match line.owner {
             Some(owner) if owner == uid => confirmed = Some(line.seq),
-            // It changed hands outside: whose the lines are from here to the one that says so is not known.
+            // The owner changed in the lower filesystem at an unknown time: lines up to the next
+            // recorded owner are excluded.
             Some(_) => return Ok(confirmed.unwrap_or(behind)),
             None => {
                 confirmed.get_or_insert(behind);
@@ -81,6 +80,7 @@ fn look_back(journal: &Journal, uid: u32, head: Option<Pos>, known: &Owned) -> R
         if was_given(journal, &line, uid) {
             return Ok(behind);
         }
+        // A forged chain must not loop.
         if line.prev.is_some_and(|prev| prev >= at) {
             return Err(EUCLEAN);
         }
@@ -89,7 +89,7 @@ fn look_back(journal: &Journal, uid: u32, head: Option<Pos>, known: &Owned) -> R
     Ok(0)
 }
 
-/// Whether somebody but `uid` owned the object before an operation, or may have: what it was is lost.
+/// Whether another user owned the object before the operation. True if the pre-image is lost.
 #[inline(never)]
 fn was_given(journal: &Journal, line: &Line<'_>, uid: u32) -> bool {
     if line.op == Op::Setattr && line.undo == Some(Undo::Lost) {

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a request reaches: objects below the root of the mount that its descriptor was opened through, by a
-//! path that the caller may search. Removed ones are reached by the directory that they were in.
+//! The objects that a request reaches: those below the root of the mount through which its file was
+//! opened, by a path that the caller may search. A removed object is reached through its former
+//! directory.
 //!
-//! File handles in the lines would lead to any object of the superblock: past the root of a bind mount, as
-//! open_by_handle_at(2) does, for which that asks for CAP_DAC_READ_SEARCH in the superblock's user
-//! namespace. Compare nfsd_acceptable(), which asks the same of each directory up to an export's root.
+//! A file handle alone would lead to any object of the superblock, past the root of a bind mount.
+//! open_by_handle_at(2) asks for CAP_DAC_READ_SEARCH for that reason; nfsd_acceptable() makes the
+//! same check as this file for each directory up to the root of an export.
 
 use super::{
     super::{
@@ -28,21 +29,21 @@ use crate::{
 };
 use kernel::{prelude::*, sync::aref::ARef};
 
-/// A path is no longer than this many directories.
+/// Limit of the directories in a path.
 const DEEPEST: usize = 4096;
 
-/// What a path is broken into above an entry of what is kept: the entry's directory, the segment's, all of
-/// what is kept, and the history's.
+/// Path components above an orphan's entry: the entry, its segment, orphans/, and the history's
+/// directory.
 const ABOVE_KEPT: usize = 4;
 
 impl CallerRights<'_> {
-    /// Whether the caller reaches an object, whose lower name may be one that was found by handle only.
-    /// `exact`: a directory that the lines tell of must still have it.
+    /// Whether the caller reaches an object. `lower` may be a disconnected dentry from a file
+    /// handle. With `exact`, the directory in the object's lines must still contain the object.
     #[inline(never)]
     pub(super) fn reaches(&mut self, lower: &Dentry, exact: bool) -> Result<bool> {
         let inode = lower.inode().ok_or(ENOENT)?;
         if core::ptr::eq(inode, self.file.own_inode().lower()) {
-            // That is open already.
+            // The open file of the request is the object.
             return Ok(true);
         }
         if inode.is_directory() {
@@ -67,12 +68,12 @@ impl CallerRights<'_> {
         }
     }
 
-    /// Whether the descriptor's mount shows all of the superblock.
+    /// Whether the mount of the request shows the whole superblock.
     fn is_whole(&self) -> bool {
         self.file.mount_root().is_root()
     }
 
-    /// Whether the caller reaches an object that is no directory by one of the names in memory.
+    /// Whether the caller reaches an object through one of its dentry aliases.
     #[inline(never)]
     fn reaches_by_names(&mut self, inode: &Inode) -> Result<bool> {
         for index in 0..MOST_NAMES {
@@ -80,7 +81,7 @@ impl CallerRights<'_> {
                 break;
             };
             let parent = name.held_parent();
-            // Found by handle only: it has no parent. Or it is an entry of what is kept.
+            // A disconnected alias is its own parent. Orphans' entries are handled below.
             if !core::ptr::eq(&*parent, &*name) && self.reaches_directory(&parent, false)? {
                 return Ok(true);
             }
@@ -88,8 +89,8 @@ impl CallerRights<'_> {
         Ok(false)
     }
 
-    /// Whether the caller may search a path from the mount's root to a directory, and the directory; with
-    /// `is_object`, that is what is looked for, and need not be searched.
+    /// Whether the caller may search each directory from the mount's root to `lower`. With
+    /// `is_object`, the directory itself is the object and need not be searchable.
     #[inline(never)]
     pub(super) fn reaches_directory(&mut self, lower: &Dentry, is_object: bool) -> Result<bool> {
         let object = lower.inode().ok_or(ENOENT)?.id();
@@ -111,7 +112,7 @@ impl CallerRights<'_> {
         Ok(is_reached)
     }
 
-    /// A directory and those above it, up to the mount's root. `None`: it does not lie below that.
+    /// The directory and its ancestors up to the mount's root; `None` if it is not below that root.
     #[inline(never)]
     fn path_of(&self, lower: &Dentry) -> Result<Option<KVVec<ARef<Dentry>>>> {
         let top = self.file.mount_root().lower()?;
@@ -140,7 +141,8 @@ impl CallerRights<'_> {
             if !core::ptr::eq(&**here_now, &**home) {
                 continue;
             }
-            // It has been removed, or something above it has.
+            // An orphan, or an object below an orphan: continues with the orphan's former
+            // directory.
             let Some(parent) = self.leave_orphans(&mut path)? else {
                 return Ok(None);
             };
@@ -149,7 +151,7 @@ impl CallerRights<'_> {
         Ok(None)
     }
 
-    /// Takes the history's own directories off a path; answers the directory that its last one was in.
+    /// Drops the history's directories from a path. Returns the former directory of the orphan.
     #[inline(never)]
     fn leave_orphans(&self, path: &mut KVVec<ARef<Dentry>>) -> Result<Option<ARef<Dentry>>> {
         let Some(left) = path.len().checked_sub(ABOVE_KEPT) else {
@@ -174,7 +176,7 @@ impl CallerRights<'_> {
         Ok(true)
     }
 
-    /// The directory that a removed object was in. `None`: it is not kept.
+    /// The former directory of an orphan; `None` if the object is not an orphan.
     #[inline(never)]
     fn orphan_of(&self, object: ObjectId) -> Result<Option<ARef<Dentry>>> {
         let entry: EntryName = match self.journal.find_kept(object) {
@@ -188,7 +190,7 @@ impl CallerRights<'_> {
         }
     }
 
-    /// The directory that an object has a name in, as its newest line that tells of it says.
+    /// The directory of an object, by the newest of its lines that has one.
     #[inline(never)]
     fn recorded_in(&self, object: ObjectId) -> Result<Option<ARef<Dentry>>> {
         let mut lines = Lines::new(self.journal)?;
@@ -201,6 +203,7 @@ impl CallerRights<'_> {
             if let Some(handle) = line.inside {
                 return locate::recorded_directory(self.mount, handle);
             }
+            // A forged chain must not loop.
             if line.prev.is_some_and(|prev| prev >= at) {
                 return Err(EUCLEAN);
             }
