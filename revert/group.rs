@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Taking back operations on any objects of a mount: all of them, or none.
+//! Reverts operations on any objects of one mount, all or none.
 //!
-//! First everything is looked at ([`choose`]) with nothing excluded, and the request ends there if one
-//! operation cannot be taken back, or if it is a dry run. Then all objects that have to do with it are
-//! locked ([`exclude`]), so that no operation comes in between, and everything is looked at again. Each
-//! object gets a line, its intent, with what is about to be replaced; only when all of them are durable,
-//! they are applied ([`apply`]). One line decides for all of them how it ended: it is durable before any
-//! other object's own line says the same. What fails on the way is rolled back; a crash before that line
-//! lets the next mount roll it back ([`recover`]).
+//! 1. Planning ([`choose`]): every operation is checked with no lock held for long. A dry run, or a
+//!    request with a conflict, ends here.
+//! 2. Exclusion ([`exclude`]): all objects of the request are locked, and the plan is made again.
+//! 3. Each object gets a line, its intent, together with the captured pre-image. The journal is
+//!    flushed.
+//! 4. The plans are applied ([`apply`]) and the lower objects are flushed.
+//! 5. One line, the commit, decides for the whole group. It is durable before the closing line of
+//!    any other object.
+//!
+//! A failure before the commit rolls every object back. After a crash before the commit, the next
+//! mount does so ([`recover`]).
 
 mod apply;
 mod choose;
@@ -60,46 +64,46 @@ pub(crate) use rehearse::NonEmptyDirectory;
 
 type Outcome<T = ()> = Result<T, Refusal>;
 
-/// Told why an operation cannot be taken back.
+/// Receives each conflict: number of the operation, and the refusal. An error ends the search.
 pub(crate) type ConflictSink<'o> = &'o mut dyn FnMut(u64, Refusal) -> Outcome;
 
-/// What is asked for.
+/// A request to revert a group of operations.
 pub(crate) struct GroupRequest {
-    /// The operations, the newest first.
+    /// The operations, in descending order of their numbers.
     pub(crate) operations: KVVec<Operation>,
-    /// Whether it is an undo, or an operation like any other.
+    /// Whether the revert is an undo, or an operation that can itself be undone.
     pub(crate) mode: Mode,
-    /// Whether the operations are undos, which are taken back.
+    /// Whether the operations are undos, which are redone.
     pub(crate) redo: bool,
-    /// Go on although objects were changed outside.
+    /// Ignore changes made outside this mount.
     pub(crate) force: bool,
-    /// Only look.
+    /// Report conflicts, change nothing.
     pub(crate) dry_run: bool,
-    /// Save nothing of what is replaced.
+    /// Do not capture the pre-image.
     pub(crate) no_redo: bool,
 }
 
-/// What was done, or would be.
+/// Result of a revert, or of a dry run.
 #[derive(Default)]
 pub(crate) struct GroupSummary {
-    /// How many operations were taken back.
+    /// Number of reverted operations.
     pub(crate) reverted: u64,
-    /// How many were left out: the objects that they are about are gone and never had a name.
+    /// Number of operations skipped, since their objects are gone and never had a name (O_TMPFILE).
     pub(crate) left_out: u64,
-    /// On how many objects.
+    /// Number of changed objects.
     pub(crate) objects: u64,
-    /// How many bytes of content that replaced.
+    /// Bytes of content that were replaced.
     pub(crate) bytes: u64,
-    /// The number of the first line.
+    /// Number of the group's first line.
     pub(crate) seq: u64,
-    /// Operations that made directories which are not empty: they were left standing.
+    /// Operations that created directories which are not empty, and are therefore kept.
     pub(crate) non_empty: KVVec<NonEmptyDirectory>,
 }
 
-/// Where it happens.
+/// The mount, and the stage of the request.
 #[derive(Clone, Copy)]
 struct RevertContext<'a> {
-    /// What the request came through; `None`: a mount that recovers.
+    /// The open file of the request; `None` during recovery.
     file: Option<&'a OwnFile>,
     sb: &'a SuperBlock,
     mount: &'a Mount,
@@ -107,20 +111,21 @@ struct RevertContext<'a> {
     phase: RevertPhase,
 }
 
-/// How far a request has come.
+/// Stage of a request.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum RevertPhase {
-    /// It is looked at; nothing is excluded.
+    /// Planning without exclusion.
     Planning,
-    /// It is looked at again; its objects are locked.
+    /// Planning again, with all objects locked.
     Checking,
-    /// Lines were placed: a killed caller goes on to the end. Recovery begins here.
+    /// Lines were written. A fatal signal no longer ends the request. Recovery starts in this
+    /// stage.
     Performing,
 }
 
 impl RevertContext<'_> {
-    /// In a loop that may take long: lets others run, and ends a request that has changed nothing yet
-    /// when its caller is killed.
+    /// Yields in a long loop (cond_resched()). Returns an error on a fatal signal while nothing is
+    /// changed yet.
     fn breathe(&self) -> Result {
         match (task::breathe(), self.phase) {
             (Err(killed), RevertPhase::Planning | RevertPhase::Checking) => Err(killed),
@@ -129,10 +134,10 @@ impl RevertContext<'_> {
     }
 }
 
-/// An operation that is taken back.
+/// An operation to revert.
 struct ChosenOperation {
     object: ObjectId,
-    /// The object that it made.
+    /// The object that the operation created.
     creates: Option<ObjectId>,
     is_on_names: bool,
     seq: u64,
@@ -140,28 +145,29 @@ struct ChosenOperation {
 }
 
 impl ChosenOperation {
-    /// The order of members; within one, the newest first. Of one object, operations on names are taken
-    /// back last: an undo of those is the newer one, and has to be redone first.
+    /// Orders by member, and within a member the newest first. For one object, an undo reverts
+    /// operations on names last. That undo is then the newer one, and the redo must begin with it.
     fn is_before(&self, other: &Self, redo: bool) -> bool {
         let key = |one: &Self| (one.object, one.is_on_names != redo);
         (key(self), other.seq) < (key(other), self.seq)
     }
 }
 
-/// What is taken back of one object: operations on its names, or those on content and attributes.
+/// One object's operations to revert: either those on its names, or those on content and
+/// attributes.
 struct GroupMember {
     object: ObjectId,
     is_on_names: bool,
-    /// Which of the chosen operations: the first, and behind the last.
+    /// Range of indices into the chosen operations, end exclusive.
     range: (usize, usize),
-    /// Where its intent stands, and that line's number.
+    /// Position and number of the member's intent.
     intent: Option<(Pos, u64)>,
-    /// Whether it is gone, and has never had a name.
+    /// Whether the object is gone and never had a name.
     is_left_out: bool,
-    /// How many bytes it takes to save what is replaced.
+    /// Bytes of pre-image to capture.
     length: u64,
-    /// Whether its content stays as it is: its creation is taken back, too, and there is no room to save
-    /// what else would be replaced.
+    /// Whether the content is left as it is: the object's creation is reverted, too, and the
+    /// journal has no space for the pre-image.
     is_untouched: bool,
 }
 
@@ -170,35 +176,38 @@ struct GroupRevert<'a> {
     request: &'a GroupRequest,
     chosen: KVVec<ChosenOperation>,
     members: KVVec<GroupMember>,
-    /// All that is changed, or has to do with names that are; they stay in memory, also those without a
-    /// name, which would be gone with the last close. Some are there more than once.
+    /// All objects that are changed or that lose or gain a name, with duplicates. The references
+    /// keep inodes without a name in memory, which the last close would otherwise delete.
     inodes: KVVec<ARef<OwnInode>>,
-    /// Whether a directory gets another parent.
+    /// Whether a directory changes its parent. Then s_vfs_rename_mutex is taken, as in
+    /// lock_rename().
     moves_directories: bool,
-    /// For objects that others have locked: one wait for all of them.
+    /// One timeout for all waits for locked objects.
     patience: Patience,
-    /// The right to change the objects' content.
+    /// Write access (get_write_access()) to the objects' content.
     claims: KVVec<WriteClaim>,
-    /// Objects with leases on them.
+    /// Objects with leases to break.
     leased: KVVec<ARef<OwnInode>>,
-    /// Operations that are left standing after all, the newest first.
+    /// Chosen operations that are kept after all, the newest first.
     non_empty: KVVec<NonEmptyDirectory>,
 }
 
-/// How an attempt went.
+/// Result of one attempt.
 enum AttemptOutcome {
     Done(GroupSummary),
-    /// Nothing is in the way but leases on these objects.
+    /// Leases on these objects are the only conflict.
     Leased(KVVec<ARef<OwnInode>>),
 }
 
-/// Takes operations back, or looks whether that could be done. `conflicts` is told what is in the way;
-/// then nothing was changed. Leases are broken and waited for first, as open(2) does: with nothing held.
+/// Reverts operations, or only looks for conflicts, which go to `conflicts`; then nothing is
+/// changed. Leases are broken with no lock held, as break_lease() in do_dentry_open() does, since
+/// the holder may need one of these locks to release the lease.
 pub(crate) fn revert(
     file: &OwnFile,
     request: &GroupRequest,
     conflicts: ConflictSink<'_>,
 ) -> Outcome<GroupSummary> {
+    // Programs may take new leases after each break.
     for round in 0..=LEASE_ROUNDS {
         let is_last = round == LEASE_ROUNDS;
         match attempt(file, request, is_last, &mut *conflicts)? {
@@ -209,7 +218,7 @@ pub(crate) fn revert(
     Err(Refusal::new(Reason::Leased, 0))
 }
 
-/// As [`revert`], once. `is_last`: leases are objections.
+/// As [`revert`], one attempt. `is_last`: leases are conflicts.
 fn attempt(
     file: &OwnFile,
     request: &GroupRequest,
@@ -219,7 +228,7 @@ fn attempt(
     let sb = file.own_inode().superblock();
     let mount = sb.mount();
     let journal = mount.journal().ok_or(Refusal::new(Reason::HistoryOff, 0))?;
-    // Waits for somebody else's freeze, and refuses a read-only mount.
+    // Waits for a frozen filesystem, and fails with EROFS on a read-only mount.
     drop(file.want_write()?);
     let planning = RevertContext {
         file: Some(file),
@@ -228,6 +237,7 @@ fn attempt(
         journal,
         phase: RevertPhase::Planning,
     };
+    // First planning: nothing stays locked while plans are made and data is flushed.
     let (mut inodes, mut renames) = match PlannedGroup::of(planning, request, is_last, conflicts)? {
         PlanningOutcome::Leased(inodes) => return Ok(AttemptOutcome::Leased(inodes)),
         PlanningOutcome::Fits(planned) if request.dry_run || planned.group.members.is_empty() => {
@@ -235,7 +245,7 @@ fn attempt(
         }
         PlanningOutcome::Fits(planned) => {
             planned.group.sync_before()?;
-            // The memory of this look goes before the next one takes its own.
+            // Frees this plan before the next one is allocated.
             planned.group.into_inodes()
         }
     };
@@ -252,32 +262,32 @@ fn attempt(
         if excluded.covers(&planned.group) {
             return planned.perform().map(AttemptOutcome::Done);
         }
-        // Names have changed in between.
+        // A concurrent rename brought in an object that is not locked: locks the new set.
         (inodes, renames) = planned.group.into_inodes();
     }
     Err(Refusal::new(Reason::Conflict, 0))
 }
 
-/// How often a request locks its objects, where names go on changing in between.
+/// Attempts to lock a stable set of objects.
 const ROUNDS: usize = 4;
 
-/// A request that can be fulfilled as far as is known.
+/// A request without conflicts.
 struct PlannedGroup<'a> {
     group: GroupRevert<'a>,
     done: GroupSummary,
-    /// What it reads stays.
+    /// Keeps the segments that the plan reads.
     pin: Pin<'a>,
 }
 
-/// What came of a look at a request that meets no objections.
+/// Result of planning without conflicts.
 enum PlanningOutcome<'a> {
     Fits(PlannedGroup<'a>),
-    /// Leases on these objects have to be broken first.
+    /// Leases on these objects must be broken first.
     Leased(KVVec<ARef<OwnInode>>),
 }
 
 impl<'a> PlannedGroup<'a> {
-    /// Does it; the objects are locked.
+    /// Performs the plan. The objects are locked.
     fn perform(self) -> Outcome<GroupSummary> {
         let Self {
             mut group,
@@ -290,7 +300,7 @@ impl<'a> PlannedGroup<'a> {
         Ok(done)
     }
 
-    /// Looks at everything: rights, lines, names, room. Nothing is changed.
+    /// Checks rights, lines, names and space, and builds the plan. Nothing is changed.
     #[inline(never)]
     fn of(
         context: RevertContext<'a>,
@@ -301,6 +311,7 @@ impl<'a> PlannedGroup<'a> {
         let journal = context.journal;
         let pin = journal.pin()?;
         let mut found = None;
+        // Remembers the first conflict, since the caller's sink may return Ok for all of them.
         let mut conflicts = |seq, refusal: Refusal| {
             found.get_or_insert(Refusal { ..refusal });
             conflicts(seq, refusal)
@@ -320,6 +331,7 @@ impl<'a> PlannedGroup<'a> {
                 Ok(()) => needs.length,
                 Err(_) => group.skip_captures()?,
             };
+            // Space for all copies and orphans, before the first change.
             journal.admit(length, Room::Revert)?;
             journal.admit_kept(group.bytes_to_keep(&steps.undo_steps)?, Room::Revert)?;
         }
@@ -328,12 +340,12 @@ impl<'a> PlannedGroup<'a> {
 }
 
 impl<'a> GroupRevert<'a> {
-    /// What has to be locked: the objects, and whether renames of directories are.
+    /// The objects to lock, and whether to lock out renames of directories.
     fn into_inodes(self) -> (KVVec<ARef<OwnInode>>, bool) {
         (self.inodes, self.moves_directories)
     }
 
-    /// Finds the objects that the operations are about.
+    /// Reads the operations' lines and finds their objects.
     #[inline(never)]
     fn locate(
         context: RevertContext<'a>,
@@ -356,6 +368,7 @@ impl<'a> GroupRevert<'a> {
         let mut newer = u64::MAX;
         for operation in &request.operations {
             context.breathe()?;
+            // The request comes from user space: numbers must descend, without duplicates.
             if operation.seq >= newer {
                 return Err(EINVAL.into());
             }
@@ -370,7 +383,7 @@ impl<'a> GroupRevert<'a> {
         Ok(group)
     }
 
-    /// Sorts the chosen operations to the objects that they are about.
+    /// Groups the chosen operations by object.
     fn gather_members(&mut self) -> Outcome {
         self.members.clear();
         for (index, chosen) in self.chosen.iter().enumerate() {
@@ -399,7 +412,7 @@ impl<'a> GroupRevert<'a> {
         Ok(())
     }
 
-    /// Which object an operation is about.
+    /// The object of an operation.
     #[inline(never)]
     fn identify(&self, lines: &mut Lines<'_>, operation: &Operation) -> Outcome<ChosenOperation> {
         let at = Pos {
@@ -415,7 +428,7 @@ impl<'a> GroupRevert<'a> {
             return Err(EINVAL.into());
         }
         if is_undo && !self.request.redo && self.request.mode == Mode::Walk {
-            // An undo goes on behind the last one; a redo takes it back.
+            // An undo skips operations that are already undone. Only a redo reverts an undo.
             return Err(Refusal::new(Reason::NothingLeft, 0));
         }
         Ok(ChosenOperation {
@@ -435,7 +448,7 @@ impl<'a> GroupRevert<'a> {
         self.chosen.get(from..to).unwrap_or_default()
     }
 
-    /// Their numbers.
+    /// Numbers of a member's operations.
     fn numbers(&self, member: &GroupMember) -> Result<KVVec<u64>> {
         let mut numbers = KVVec::with_capacity(self.of(member).len(), GFP_KERNEL_ACCOUNT)?;
         for chosen in self.of(member) {
@@ -444,31 +457,31 @@ impl<'a> GroupRevert<'a> {
         Ok(numbers)
     }
 
-    /// Whether an operation is among those that are taken back.
+    /// Whether the operation is reverted.
     fn takes(&self, seq: u64) -> bool {
         let operations = &self.request.operations;
         operations.binary_search_by(|o| seq.cmp(&o.seq)).is_ok() && !self.stays(seq)
     }
 
-    /// Whether an operation that was chosen is left standing after all.
+    /// Whether the operation was chosen and is kept after all.
     fn stays(&self, seq: u64) -> bool {
         let found = self.non_empty.binary_search_by(|one| seq.cmp(&one.seq));
         found.is_ok()
     }
 
-    /// The object that the member with this index is about.
+    /// Object of the member with this index.
     fn member_object(&self, index: usize) -> Outcome<ObjectId> {
         Ok(self.members.get(index).ok_or(EUCLEAN)?.object)
     }
 
-    /// The number of the group's first line, once there is one; above all others until then.
+    /// Number of the group's first line; the maximum before that line is written.
     fn first_number(&self) -> u64 {
         let mut intents = self.members.iter().filter_map(|member| member.intent);
         intents.next().map_or(u64::MAX, |(_, seq)| seq)
     }
 
-    /// Where there is no room for copies: what is created by operations that are taken back is moved away
-    /// with its content, of which nothing is copied. Answers how many bytes the others need.
+    /// For a journal without space for all copies: an object whose creation is reverted becomes an
+    /// orphan with its content, and no copy is made. Returns the bytes that the other objects need.
     #[inline(never)]
     fn skip_captures(&mut self) -> Outcome<u64> {
         let mut rest = 0u64;
@@ -483,7 +496,7 @@ impl<'a> GroupRevert<'a> {
                 continue;
             }
             let is_created = !self.request.redo && created.binary_search(&member.object).is_ok();
-            // With another name it would be seen.
+            // Another hard link would show the content.
             let is_untouched = is_created && {
                 let opened = self.context.open(member.object)?;
                 opened.inode.is_regular() && opened.inode.lower().links() <= 1
@@ -496,13 +509,13 @@ impl<'a> GroupRevert<'a> {
         Ok(rest)
     }
 
-    /// Lets go of what is older than all that is read.
+    /// Lets retention drop segments older than the oldest one that is read.
     fn narrow(&self, pin: &Pin<'_>, needs: &choose::PlanNeeds, steps: &OrderedSteps) -> Outcome {
         let chosen = self.chosen.iter().map(|chosen| chosen.at.segment);
         let oldest = chosen.fold(needs.oldest, u64::min);
         let (names, kept) = oldest_of(self.context.journal, &steps.undo_steps)?;
         let floor = match self.request.no_redo {
-            // The lines are read again when a crash comes.
+            // With `no_redo`, recovery reads the lines of the reverted operations again.
             true => 0,
             false => oldest.min(names).min(steps.oldest),
         };
@@ -510,7 +523,7 @@ impl<'a> GroupRevert<'a> {
         Ok(())
     }
 
-    /// What lines of the group say.
+    /// Fields of the group's lines.
     fn entry(&self, first: Option<u64>) -> RevertLine<'static> {
         let op = if self.request.redo {
             Op::Redo
@@ -527,11 +540,13 @@ impl<'a> GroupRevert<'a> {
         }
     }
 
-    /// States all intents, applies them, and says how that ended. Answers the first line's number.
+    /// Writes all intents, applies the plans, and writes the closing lines. Returns the number of
+    /// the first line.
     #[inline(never)]
     fn perform(&mut self, pin: &Pin<'_>) -> Outcome<u64> {
         self.context.phase = RevertPhase::Performing;
         let begun = self.context.journal.begin_intent()?;
+        // Write-ahead: all intents are on disk before the first change.
         let stated = self.write_intents(begun);
         let is_stated = stated.is_ok();
         let result = stated.and_then(|()| self.apply());
@@ -543,7 +558,7 @@ impl<'a> GroupRevert<'a> {
             Err(apply::GroupRevertError::Incomplete(_)) => {
                 self.keep_open(begun);
                 if self.request.no_redo {
-                    // It can only be gone on with, by what it reads.
+                    // Recovery can only finish this revert, from the segments that the plan reads.
                     pin.stay();
                 }
                 Op::Revert
@@ -564,31 +579,31 @@ impl<'a> GroupRevert<'a> {
     }
 }
 
-/// An object of the group, open.
+/// An object of the group, with its lower dentry.
 struct OpenedObject {
     inode: ARef<OwnInode>,
     lower: ARef<Dentry>,
 }
 
 impl<'a> RevertContext<'a> {
-    /// What the request came through.
+    /// The open file of the request.
     fn request_file(&self) -> Outcome<&'a OwnFile> {
         Ok(self.file.ok_or(EIO)?)
     }
 
-    /// Asks for who made the request.
+    /// Rights of the caller.
     fn caller(&self) -> Outcome<CallerRights<'a>> {
         Ok(CallerRights::new(self.request_file()?, self.journal))
     }
 }
 
 impl RevertContext<'_> {
-    /// Finds an object by the lines that tell of it. `Gone`: it is not there any more.
+    /// Finds an object by the file handle in its lines. `Gone`: it no longer exists.
     fn open(&self, object: ObjectId) -> Outcome<OpenedObject> {
         self.open_found(find_recorded(self.sb, self.journal, object)?)
     }
 
-    /// As [`Self::open`]. `None`: it is gone, and has never had a name.
+    /// As [`Self::open`]. `None`: the object is gone and never had a name.
     fn open_unless_unnamed(&self, object: ObjectId) -> Outcome<Option<OpenedObject>> {
         match find_recorded(self.sb, self.journal, object)? {
             ObjectLookup::Unnamed => Ok(None),
@@ -596,8 +611,7 @@ impl RevertContext<'_> {
         }
     }
 
-    /// Whether an object has lost its last name. The inode's own flag is not enough: an inode that left
-    /// memory and came back does not have it.
+    /// Whether the object is an orphan. The inode flag alone is not enough: eviction clears it.
     fn is_kept(&self, inode: &OwnInode) -> Outcome<bool> {
         if inode.object().is_kept() {
             return Ok(true);
@@ -617,13 +631,13 @@ impl RevertContext<'_> {
 }
 
 impl OpenedObject {
-    /// Its lower file, if it has content or names.
+    /// Opens the lower file; `None` for an object without content or names.
     fn file(&self, context: &RevertContext<'_>, to_change: bool) -> Outcome<Option<ARef<File>>> {
         if !self.inode.is_regular() && !self.inode.is_directory() {
             return Ok(None);
         }
         let access = if to_change { c::O_RDWR } else { c::O_RDONLY };
-        // Without waiting for leases on the lower file: objects may be locked.
+        // O_NONBLOCK: break_lease() must not wait while objects are locked.
         let access = access | c::O_LARGEFILE | c::O_NONBLOCK;
         match File::open_kernel(context.mount.lower(), &self.lower, access) {
             Err(e) if e == EPERM => Err(Refusal::new(Reason::NotWritable, 0)),
@@ -632,7 +646,7 @@ impl OpenedObject {
         }
     }
 
-    /// As one whose content and attributes are taken back.
+    /// The object as the target of a revert of content and attributes.
     fn content<'a>(
         &'a self,
         context: &RevertContext<'a>,
@@ -652,7 +666,7 @@ impl OpenedObject {
         }
     }
 
-    /// Sees to it that the object's chain is known: its inode may have left memory in between.
+    /// Loads the object's chain. The inode may have been evicted and instantiated again.
     fn known(&self, context: &RevertContext<'_>, state: &mut ObjectState) -> Result {
         if !state.loaded {
             crate::backup::load_unchecked(context.journal, &self.inode, state)?;
@@ -661,7 +675,7 @@ impl OpenedObject {
         Ok(())
     }
 
-    /// Whether the caller may take back what was done to it.
+    /// Checks the caller's right to revert content and attributes of the object.
     fn may_be_reverted(&self, file: &OwnFile) -> Outcome {
         may_revert(file, &self.inode, &self.lower)
     }

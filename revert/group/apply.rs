@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Applying what a group takes back, and rolling it back.
+//! Applies the plans of a group, and rolls them back.
 
 use super::{
     order::{self, DirectoryTargets, OrderedSteps},
@@ -36,11 +36,11 @@ use crate::{
 };
 use kernel::{prelude::*, sync::aref::ARef};
 
-/// How a group is left that could not be taken back.
+/// Outcome of a failed group revert.
 pub(super) enum GroupRevertError {
-    /// As it was.
+    /// All objects are unchanged.
     RolledBack(Refusal),
-    /// Neither could it be done nor undone.
+    /// Some objects are changed, and the rollback failed, too.
     Incomplete(Refusal),
 }
 
@@ -53,7 +53,7 @@ impl GroupRevertError {
 }
 
 impl GroupRevert<'_> {
-    /// Applies everything, and makes it durable; or nothing. Answers the steps on names.
+    /// Applies and flushes everything, or nothing. Returns the steps on names.
     #[inline(never)]
     pub(super) fn apply(&self) -> Result<KVVec<UndoStep>, GroupRevertError> {
         if self.request.no_redo {
@@ -78,8 +78,8 @@ impl GroupRevert<'_> {
         }
     }
 
-    /// As [`Self::apply`], where nothing was saved of what is replaced: first all that can be undone
-    /// without, then content, of which there is only one way.
+    /// As [`Self::apply`], without captured pre-images: first everything that can be rolled back
+    /// without them, then content, which can only be finished.
     #[inline(never)]
     fn apply_forward(&self) -> Result<KVVec<UndoStep>, GroupRevertError> {
         let mut undo_steps = self
@@ -104,13 +104,14 @@ impl GroupRevert<'_> {
             self.sync(&undo_steps)
         };
         finish()
+            // No pre-image to roll back to: the plans, which are idempotent, are applied once more.
             .or_else(|_: Refusal| finish())
             .map_err(GroupRevertError::Incomplete)?;
         Ok(undo_steps)
     }
 
-    /// Puts attributes back, since the caller may not be allowed to: then nothing else was changed. Adds
-    /// what they were.
+    /// Sets the attributes first, since the caller may lack the permission and nothing else is
+    /// changed yet. Adds their previous values to `before`.
     #[inline(never)]
     fn put_attributes(&self, before: &mut KVVec<(usize, KVVec<u8>)>) -> Outcome {
         let context = &self.context;
@@ -139,6 +140,7 @@ impl GroupRevert<'_> {
         Ok(())
     }
 
+    /// Restores the previous values.
     #[inline(never)]
     fn put_attributes_back(&self, before: &[(usize, KVVec<u8>)]) -> Outcome {
         for (index, present) in before {
@@ -155,7 +157,7 @@ impl GroupRevert<'_> {
         Ok(())
     }
 
-    /// What becomes of the objects that lose their last names.
+    /// Whether objects that lose their last name become orphans or are deleted.
     pub(super) fn room(&self) -> Room {
         match self.request.no_redo {
             true => Room::Discard,
@@ -185,8 +187,8 @@ impl GroupRevert<'_> {
         order::steps(self.context.journal, &places, self.first_number())
     }
 
-    /// `begun` counts the members that were looked at; those in `unfinished` have a last step behind all
-    /// names.
+    /// Applies the plans for content and attributes. `begun` counts the members, for the rollback;
+    /// `unfinished` receives those with a last step after all names.
     fn apply_contents(&self, begun: &mut usize, unfinished: &mut KVVec<usize>) -> Outcome {
         for (index, member) in self.members.iter().enumerate() {
             *begun = begun.saturating_add(1);
@@ -197,8 +199,8 @@ impl GroupRevert<'_> {
         Ok(())
     }
 
-    /// Whether a last step has to follow: names that come back move a directory's times, and what is
-    /// protected keeps its names as they are.
+    /// Applies one plan. Returns whether a last step must follow: steps on names update a
+    /// directory's times and need it unprotected.
     #[inline(never)]
     fn apply_content(&self, member: &GroupMember) -> Outcome<bool> {
         if member.is_untouched {
@@ -215,7 +217,7 @@ impl GroupRevert<'_> {
             |state, content, plan, records| {
                 let to_change = content.has_content(plan)?;
                 changed = content.changed_by(plan)?;
-                // Before it is opened.
+                // open(2) for writing fails with EPERM on an immutable file.
                 attributes::unprotect(context.mount.lower(), &opened.lower, records)?;
                 let file = opened.file(context, to_change)?;
                 let content = opened.content(context, file.as_deref(), self.request.force);
@@ -223,20 +225,21 @@ impl GroupRevert<'_> {
                 let mut touched = false;
                 let applied = target.apply(&plan.pieces, &plan.outcome, records, &mut touched);
                 opened.inode.refresh();
-                // Steps on its names would take it for changed outside.
+                // Or the steps on names would log an external change.
                 backup::note_change(state, &opened.inode);
                 applied?;
+                // The steps on names will update mtime and ctime of a directory again.
                 let is_moved = opened.inode.is_directory() && !records.is_empty();
                 Ok(is_moved || attributes::protects(records))
             },
         );
         drop(state);
-        // At once, since a reader may see it from now on.
+        // Not at the commit: readers of the file see the change already.
         (opened.inode).changed_below(&opened.lower, context.file, changed);
         applied
     }
 
-    /// Goes on with what of an object's content and attributes is taken back, by its file that can be read.
+    /// Builds the plan of a member, with a readable lower file, and passes it to `go`.
     #[inline(never)]
     fn with_plan<T>(
         &self,
@@ -249,6 +252,7 @@ impl GroupRevert<'_> {
         opened.known(context, state)?;
         let mut lines = Lines::new(context.journal)?;
         let (at, _) = member.intent.ok_or(EIO)?;
+        // The chain from the line before the intent on.
         let head = lines.read(at)?.prev;
         let reader = opened.file(context, false)?;
         let content = opened.content(context, reader.as_deref(), self.request.force);
@@ -257,6 +261,7 @@ impl GroupRevert<'_> {
         go(state, &content, &plan, records)
     }
 
+    /// Applies the last steps of members.
     fn finish_contents(&self, unfinished: &[usize]) -> Outcome {
         for index in unfinished {
             self.finish_content(self.members.get(*index).ok_or(EUCLEAN)?)?;
@@ -268,7 +273,7 @@ impl GroupRevert<'_> {
     fn finish_content(&self, member: &GroupMember) -> Outcome {
         let context = &self.context;
         let opened = match context.open(member.object) {
-            // With its name.
+            // The object lost its name in this revert.
             Err(refusal) if refusal.reason == Reason::Gone => return Ok(()),
             opened => opened?,
         };
@@ -281,7 +286,7 @@ impl GroupRevert<'_> {
         })
     }
 
-    /// How many bytes the objects take that lose their last names.
+    /// Bytes of the objects that lose their last name.
     #[inline(never)]
     pub(super) fn bytes_to_keep(&self, undo_steps: &[UndoStep]) -> Outcome<u64> {
         let context = &self.context;
@@ -295,7 +300,7 @@ impl GroupRevert<'_> {
         Ok(bytes)
     }
 
-    /// `done` counts the steps.
+    /// Applies the steps on names. `done` counts the applied ones.
     #[inline(never)]
     fn apply_names(&self, undo_steps: &mut [UndoStep], done: &mut usize) -> Outcome {
         let context = &self.context;
@@ -311,6 +316,8 @@ impl GroupRevert<'_> {
         Ok(())
     }
 
+    /// Rolls back the applied steps in reverse order, then the content of the first `begun`
+    /// members.
     #[inline(never)]
     fn roll_back(&self, done: &mut [UndoStep], begun: usize) -> Outcome {
         let context = &self.context;
@@ -320,6 +327,8 @@ impl GroupRevert<'_> {
             if let (false, Some((at, _))) =
                 (member.is_on_names || member.is_untouched, member.intent)
             {
+                // may_delete() refuses names in an immutable directory: clear the flags before the
+                // steps.
                 let _ = context.unprotect(member.object, at)?;
             }
         }
@@ -334,19 +343,20 @@ impl GroupRevert<'_> {
                 context.restore_content(member.object, at)?;
             }
         }
+        // The rollback must be durable before the closing line.
         self.sync(done)
     }
 }
 
 impl RevertContext<'_> {
-    /// Makes durable what was done to lower objects, whatever they are.
+    /// Flushes the lower filesystem (sync_filesystem()).
     pub(super) fn sync_all(&self) -> Result {
         self.mount.lower().root().superblock().sync()
     }
 
-    /// Takes away the protection that the revert whose line stands at `at` may have brought back: it is
-    /// undone. Answers the object, if its protection has to do with it: as long as that is held, nobody
-    /// who needs the object puts it right on its own, and protects it too early. What is gone has none.
+    /// Clears the protection that the revert at `at` may have restored. Returns the object if its
+    /// flags are part of that revert. The caller holds the reference to keep the inode in memory: a
+    /// fresh inode would be recovered on its own, and protected too early.
     #[inline(never)]
     pub(super) fn unprotect(&self, object: ObjectId, at: Pos) -> Outcome<Option<ARef<OwnInode>>> {
         let mut lines = Lines::new(self.journal)?;
@@ -365,13 +375,13 @@ impl RevertContext<'_> {
             let _kernel = AsKernel::new();
             attributes::unprotect(self.mount.lower(), &opened.lower, records)?;
             opened.inode.refresh();
-            // Or steps on its names would take it for changed outside.
+            // Or the steps on names would log an external change.
             backup::note_change(&mut state, &opened.inode);
         }
         Ok(Some(opened.inode))
     }
 
-    /// Goes on with the revert whose line stands at `at`: nothing was saved of what it replaces.
+    /// Finishes the revert at `at`, which has no pre-image.
     #[inline(never)]
     pub(super) fn resume(&self, object: ObjectId, at: Pos) -> Outcome {
         let opened = self.open(object)?;
@@ -386,7 +396,7 @@ impl RevertContext<'_> {
         Ok(())
     }
 
-    /// Puts back what was there before the revert whose line stands at `at`.
+    /// Restores the pre-image of the revert at `at`.
     pub(super) fn restore_content(&self, object: ObjectId, at: Pos) -> Outcome {
         let _held = self.unprotect(object, at)?;
         let opened = self.open(object)?;
@@ -410,18 +420,18 @@ impl RevertContext<'_> {
     }
 }
 
-/// Whether a step is performed or undone.
+/// Whether to apply a step or to roll it back.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum StepAction {
     Perform,
     Rollback,
 }
 
-/// A directory whose names are put back.
+/// A directory whose names are reverted.
 pub(super) struct OpenDirectory {
     object: ObjectId,
     opened: OpenedObject,
-    /// Our name for it, if it can be seen.
+    /// Our dentry of the directory, if the dcache has one.
     dentry: Option<ARef<OwnDentry>>,
 }
 
@@ -435,7 +445,7 @@ impl OpenDirectory {
         }
     }
 
-    /// A directory that is known by its lower name.
+    /// Opens a directory by its lower dentry.
     pub(super) fn unchecked(context: &RevertContext<'_>, lower: ARef<Dentry>) -> Outcome<Self> {
         let inode = lower.inode().ok_or(ENOENT)?;
         let object = inode.id();
@@ -455,7 +465,7 @@ impl OpenDirectory {
         &self.opened.lower
     }
 
-    /// Whether something is mounted on a name in it.
+    /// Whether a filesystem is mounted on a name in the directory.
     pub(super) fn is_mount_point(&self, name: &[u8]) -> bool {
         let child = self.dentry.as_ref().and_then(|dir| dir.cached_child(name));
         child.is_some_and(|child| child.is_mount_point())
@@ -475,6 +485,7 @@ impl OpenDirectory {
         room: Room,
         action: StepAction,
     ) -> NamesRevert<'a> {
+        // Checked in the rehearsal; the LSM hooks remain.
         let rights = false;
         let file = context.file.filter(|_| action == StepAction::Perform);
         NamesRevert {
@@ -490,20 +501,20 @@ impl OpenDirectory {
     }
 }
 
-/// Directories whose names are put back, one step at a time.
+/// Directories whose names are reverted, one step at a time. Caches the last one.
 pub(super) struct DirectoryCache<'a> {
     context: &'a RevertContext<'a>,
     room: Room,
     last: Option<OpenDirectory>,
 }
 
-/// What a step does besides its own directory.
+/// The part of a step outside its own directory.
 enum OtherDirectory {
-    /// Nothing.
+    /// None.
     Nothing,
-    /// It changes only the other directory.
+    /// The step changes the other directory only.
     Instead(ARef<Dentry>),
-    /// It moves a name from there to here, or back.
+    /// The step renames between the directories.
     Across { lower: ARef<Dentry>, flags: u32 },
 }
 
@@ -516,7 +527,7 @@ impl<'a> DirectoryCache<'a> {
         }
     }
 
-    /// The directory `object`, which is to be put back behind its use.
+    /// Takes the directory `object` out of the cache. [`Self::keep`] returns it.
     pub(super) fn open(&mut self, object: ObjectId) -> Outcome<OpenDirectory> {
         match self.last.take().filter(|dir| dir.object == object) {
             Some(dir) => Ok(dir),
@@ -542,12 +553,12 @@ impl<'a> DirectoryCache<'a> {
         Ok(bytes)
     }
 
-    /// Puts a directory back behind its use.
+    /// Returns a directory to the cache.
     pub(super) fn keep(&mut self, dir: OpenDirectory) {
         self.last = Some(dir);
     }
 
-    /// Counts how a step's names are.
+    /// Counts whether the names of a step are as before or as after it.
     pub(super) fn count(
         &mut self,
         object: ObjectId,
@@ -562,7 +573,7 @@ impl<'a> DirectoryCache<'a> {
         Ok(())
     }
 
-    /// Takes the objects of a step that was done as they are found.
+    /// Resynchronises the objects of an applied step.
     pub(super) fn resync(
         &mut self,
         object: ObjectId,
@@ -577,7 +588,8 @@ impl<'a> DirectoryCache<'a> {
         Ok(())
     }
 
-    /// Performs a step of the directory `object`, or undoes it. Neither it nor another is locked.
+    /// Applies a step of the directory `object`, or rolls it back. During recovery no directory is
+    /// locked.
     pub(super) fn perform(
         &mut self,
         object: ObjectId,
@@ -628,10 +640,11 @@ impl<'a> DirectoryCache<'a> {
                 StepAction::Perform => names.perform_one(lines, undo_step),
                 StepAction::Rollback => names.undo_one(lines, undo_step),
             };
-        // What the caller may was asked before the first step: what is taken back of attributes may have
-        // changed that by now.
+        // The caller's rights were checked in the rehearsal. Applied attributes may have changed
+        // them since.
         match beside {
             OtherDirectory::Nothing => {
+                // I_MUTEX_PARENT: the lock of a child is taken below it.
                 let _lock = dir.opened.inode.lock_as_parent_unless_held();
                 act(&dir.names(context, None, room, action), lines, undo_step)?;
             }
@@ -654,7 +667,7 @@ impl<'a> DirectoryCache<'a> {
                     Direction::Redo => ((here, to), (there, from)),
                 };
                 let (one, two) = (&*dir.opened.inode, &*other.opened.inode);
-                // Recovery has locked nothing.
+                // Not held during recovery: locks both in lock_rename() order.
                 let is_held = one.is_held() && two.is_held();
                 let _both = match is_held {
                     true => None,
@@ -681,7 +694,7 @@ impl<'a> DirectoryCache<'a> {
     }
 }
 
-/// The directory at the other end of a rename.
+/// The other directory of a rename.
 fn other(context: &RevertContext<'_>, lower: ARef<Dentry>) -> Outcome<OpenDirectory> {
     let other = OpenDirectory::unchecked(context, lower)?;
     if other.inode().object().is_kept() {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Whether the operations of a group can be taken back: they stand, nothing that stays is in their way,
-//! and the caller may. Nothing is changed.
+//! Checks whether the operations of a group can be reverted: each is live, has no conflict with a
+//! kept operation, and the caller has the right. Nothing is changed.
 
 use super::{
     claim::WriteClaim,
@@ -33,14 +33,15 @@ use crate::{
 use core::cell::Cell;
 use kernel::{prelude::*, rbtree::RBTree, sync::aref::ARef};
 
-/// What it takes to take operations back.
+/// Resources that the plans need.
 #[derive(Clone, Copy)]
 pub(super) struct PlanNeeds {
-    /// How many bytes of content that replaces.
+    /// Bytes of content that the plans replace.
     bytes: u64,
-    /// How many bytes it takes to save what is replaced.
+    /// Bytes of the pre-images to capture.
     pub(super) length: u64,
-    /// The oldest segment with lines or payloads that are read. Plans are made again when they are applied.
+    /// The oldest segment with a line or a payload that is read. The plans are made again when they
+    /// are applied.
     pub(super) oldest: u64,
 }
 
@@ -58,23 +59,23 @@ impl PlanNeeds {
     }
 }
 
-/// What came of a look at a member.
+/// Result of planning one member.
 enum MemberOutcome {
-    /// It is gone, and has never had a name.
+    /// The object is gone and never had a name.
     LeftOut,
-    /// It can be taken back: what that takes, the right to do it, and the object.
+    /// The member can be reverted.
     Fits {
         needs: PlanNeeds,
         claim: Option<WriteClaim>,
         inode: ARef<OwnInode>,
     },
-    /// A lease has to be broken first.
+    /// A lease must be broken first.
     Leased(ARef<OwnInode>),
 }
 
 impl GroupRevert<'_> {
-    /// Looks at everything, and rehearses the steps on names. Directories that are not empty are left
-    /// standing, and the rest is looked at again without them.
+    /// Plans all members and rehearses the steps on names. Operations that created directories
+    /// which are not empty are kept, and the rest is planned again.
     #[inline(never)]
     pub(super) fn plan_all(
         &mut self,
@@ -85,7 +86,7 @@ impl GroupRevert<'_> {
         let is_redo = self.request.redo;
         let mut conflicts = |seq, refusal: Refusal| {
             is_refused.set(true);
-            // A newer undo that stays hides it.
+            // The undo is hidden by a newer one that is kept.
             let refusal = match refusal.reason {
                 Reason::NothingLeft if is_redo => Refusal::new(Reason::Conflict, refusal.seq),
                 _ => refusal,
@@ -108,7 +109,7 @@ impl GroupRevert<'_> {
             return Ok((done, needs));
         }
         if self.members.is_empty() {
-            // Nothing else is asked for.
+            // The request has no other operation.
             for one in &non_empty {
                 conflicts(one.seq, Refusal::new(Reason::NotEmpty, one.blocker))?;
             }
@@ -116,7 +117,7 @@ impl GroupRevert<'_> {
         }
         let findings = self.rehearse(&mut conflicts)?;
         for one in &findings.non_empty {
-            // All of them were found the first time.
+            // The first rehearsal found all of them.
             conflicts(one.seq, Refusal::new(Reason::NotEmpty, one.blocker))?;
         }
         self.note_rehearsal(findings)?;
@@ -124,7 +125,7 @@ impl GroupRevert<'_> {
         Ok((done, needs))
     }
 
-    /// Takes note of what the steps on names have to do with.
+    /// Records the objects that the steps on names affect.
     fn note_rehearsal(&mut self, findings: RehearsalResult) -> Outcome {
         for inode in findings.inodes {
             self.inodes.push(inode, GFP_KERNEL_ACCOUNT)?;
@@ -133,7 +134,7 @@ impl GroupRevert<'_> {
         Ok(())
     }
 
-    /// Leaves chosen operations standing.
+    /// Keeps the operations that created these directories.
     fn retain_non_empty(&mut self, non_empty: &[NonEmptyDirectory]) -> Outcome {
         for one in non_empty {
             self.non_empty.push(*one, GFP_KERNEL_ACCOUNT)?;
@@ -150,7 +151,7 @@ impl GroupRevert<'_> {
         self.gather_members()
     }
 
-    /// The newest operation on a name in a directory that stays; 0: its lines tell of none.
+    /// Number of the newest kept operation on a name in the directory; 0 if its lines have none.
     #[inline(never)]
     pub(super) fn newest_inside(&self, dir: ObjectId) -> Outcome<u64> {
         let journal = self.context.journal;
@@ -170,7 +171,7 @@ impl GroupRevert<'_> {
         }
     }
 
-    /// Looks at everything. Objects with leases on them are noted, or objected to when this `is_last`.
+    /// Plans all members. Objects with leases are collected, or are conflicts if `is_last`.
     #[inline(never)]
     pub(super) fn choose(
         &mut self,
@@ -229,7 +230,7 @@ impl GroupRevert<'_> {
         Ok((done, all))
     }
 
-    /// Looks at a member.
+    /// Plans one member.
     #[inline(never)]
     fn choose_of(
         &self,
@@ -246,10 +247,11 @@ impl GroupRevert<'_> {
             }
             planned => planned?,
         };
+        // Write access is held, so no new lease is granted after this check.
         let is_leased = claim
             .as_ref()
             .is_some_and(|claim| claim.is_leased(&opened.inode));
-        // A dry run asks nobody to give up a lease, and promises nothing about how long that takes.
+        // A dry run does not break leases.
         if is_leased && !self.request.dry_run {
             return Ok(MemberOutcome::Leased(opened.inode));
         }
@@ -260,7 +262,7 @@ impl GroupRevert<'_> {
         })
     }
 
-    /// Answers what it takes, and the right to do it, if that changes content.
+    /// Plans an opened member. Returns the resources, and write access if the plan changes content.
     #[inline(never)]
     fn choose_opened(
         &self,
@@ -275,19 +277,20 @@ impl GroupRevert<'_> {
             if rights == ChainRights::Nothing {
                 return Err(Refusal::new(Reason::NotOwner, 0));
             }
-            // That is for its flags to decide, where these are taken back, too.
+            // If the request also restores the flags, their restored value decides.
             if opened.inode.is_protected() && self.has_content_of(member.object) {
                 opened.inode.may_change_names_unprotected()?;
             } else {
                 opened.inode.may_change_names()?;
             }
+            // A removed directory (S_DEAD) can get names only if it is restored first.
             if self.context.is_kept(&opened.inode)? && !self.is_restored(member.object)? {
                 return Err(Refusal::new(Reason::Conflict, 0));
             }
             let head = {
                 let _lock = self.lock_to_plan(&opened.inode)?;
                 let mut state = opened.inode.object().state.lock();
-                // One that is half done is put right first.
+                // Rolls an incomplete revert back first.
                 let (mount, journal) = (self.context.mount, self.context.journal);
                 backup::load_known(mount, journal, &opened.inode, &opened.lower, &mut state)?;
                 state.head
@@ -311,7 +314,7 @@ impl GroupRevert<'_> {
                 true => opened.inode.may_write_unprotected(),
                 false => opened.inode.may_write(),
             };
-            // As one who could not open it for writing.
+            // open(2) for writing fails with the same check.
             may.map_err(|_| Refusal::new(Reason::NotWritable, 0))?;
             claim = Some(WriteClaim::of(&opened.inode)?);
         }
@@ -327,8 +330,8 @@ impl GroupRevert<'_> {
         Ok((needs, claim))
     }
 
-    /// Only under its lock can an object's state be compared with it, see [`ContentRevert::verify`]. Later the
-    /// request has it.
+    /// Locks the inode, which [`ContentRevert::verify`] needs. In later stages all inodes are
+    /// locked.
     fn lock_to_plan<'o>(&self, inode: &'o OwnInode) -> Outcome<Option<InodeGuard<'o>>> {
         match self.context.phase {
             RevertPhase::Planning => Ok(Some(inode.lock_with(&self.patience)?)),
@@ -336,7 +339,7 @@ impl GroupRevert<'_> {
         }
     }
 
-    /// What is to be done to content and attributes, by the object's lines from `head` on.
+    /// Plans content and attributes, from the line at `head` on.
     pub(super) fn plan(
         &self,
         content: &ContentRevert<'_>,
@@ -351,13 +354,13 @@ impl GroupRevert<'_> {
         plan_builder::plan(content, head, choice, on_foreign, conflicts)
     }
 
-    /// Whether operations on this object's content or attributes are taken back, too.
+    /// Whether the request also reverts content or attributes of the object.
     pub(super) fn has_content_of(&self, object: ObjectId) -> bool {
         let is_its = |member: &GroupMember| member.object == object && !member.is_on_names;
         self.members.iter().any(is_its)
     }
 
-    /// Whether one of the operations brings an object back that has lost its last name.
+    /// Whether an operation of the request restores an orphan.
     #[inline(never)]
     fn is_restored(&self, object: ObjectId) -> Outcome<bool> {
         let mut lines = Lines::new(self.context.journal)?;
@@ -371,7 +374,7 @@ impl GroupRevert<'_> {
         Ok(false)
     }
 
-    /// Which operations on names are taken back, by the directory's lines from `head` on.
+    /// Selects the operations on names, from the directory's line at `head` on.
     #[inline(never)]
     pub(super) fn names(
         &self,
@@ -401,7 +404,7 @@ impl GroupRevert<'_> {
         Ok(selection.taken)
     }
 
-    /// Whether the operations are such that the caller may take back.
+    /// Reports operations that the caller has no right to revert.
     #[inline(never)]
     fn require_own(
         &self,
@@ -420,7 +423,7 @@ impl GroupRevert<'_> {
         Ok(())
     }
 
-    /// Whether what is to have names again by an operation's inverse is there.
+    /// Reports objects that an inverse would restore and that do not exist.
     #[inline(never)]
     fn require_existing(
         &self,
@@ -443,7 +446,7 @@ impl GroupRevert<'_> {
         }
     }
 
-    /// Whether what has lost the name that comes back is there.
+    /// As [`Self::require_existing`], for one step.
     #[inline(never)]
     fn require_victim(
         &self,
@@ -468,7 +471,7 @@ impl GroupRevert<'_> {
         }
     }
 
-    /// An operation on an object that stays, newer than its creation.
+    /// Number of a kept operation on the object that is newer than its creation.
     #[inline(never)]
     fn later_one(&self, object: ObjectId, than: u64) -> Outcome<Option<u64>> {
         let journal = self.context.journal;
@@ -476,12 +479,12 @@ impl GroupRevert<'_> {
         let mut chain = Chain::new(journal, object, head, OnForeign::Pass)?;
         loop {
             self.context.breathe()?;
-            // In place: a line is half a kilobyte.
+            // Used in place: a line takes half a kilobyte of stack.
             let link = chain.step_with(|seq| fate(self.takes(seq)));
             match &link {
                 Err(e) => return Err((*e).into()),
                 Ok(ChainLink::Line(line, ..)) if line.seq < than => return Ok(None),
-                // A revert comes to nothing with what it took back.
+                // A kept revert cancels out with the operations it reverted.
                 Ok(ChainLink::Line(line, _, _, Step::Take)) if line.picks.is_some() => {}
                 Ok(ChainLink::Line(line, _, _, Step::Take)) if !self.takes(line.seq) => {
                     return Ok(Some(line.seq))
@@ -493,20 +496,21 @@ impl GroupRevert<'_> {
     }
 }
 
-/// A search for operations on names.
+/// A selection of a directory's operations on names.
 struct NameSelection<'a> {
     group: &'a GroupRevert<'a>,
-    /// Names that were touched by operations that stay, and the newest of these.
+    /// Names that kept operations changed, each with the newest of these operations.
     retained_names: RBTree<u64, u64>,
     picking: Picking<PlanVec<(u64, u64)>>,
     taken: NameOperations,
     is_newest: bool,
-    /// How many of the chosen ones are to be found.
+    /// Number of chosen operations that are still to be found.
     left: usize,
 }
 
 impl NameSelection<'_> {
-    /// Looks for all chosen operations of a directory, and for what else becomes of its names with them.
+    /// Reads lines until all chosen operations are found, and all changes of names that follow from
+    /// them.
     #[inline(never)]
     fn search(
         &mut self,
@@ -521,7 +525,7 @@ impl NameSelection<'_> {
         let mut reason = Reason::NothingLeft;
         while self.left != 0 || search.is_open() {
             group.context.breathe()?;
-            // In place: a line is half a kilobyte.
+            // Used in place: a line takes half a kilobyte of stack.
             let found = search.next(|seq| group.takes(seq));
             match &found {
                 Err(e) => return Err((*e).into()),
@@ -533,7 +537,7 @@ impl NameSelection<'_> {
                         self.take(line, *at, turn, conflicts)?;
                     } else if !line.op.is_bookkeeping() {
                         self.picking.part();
-                        // The group's other line of this directory must not be jumped over.
+                        // The group has one more line of this directory, which readers must see.
                         let stands = turn.is_standing || group.takes(line.seq) || line.seq >= first;
                         self.is_newest &= self.left == 0 || !stands;
                     }
@@ -544,7 +548,7 @@ impl NameSelection<'_> {
                 Ok(order::SearchResult::Trimmed) => {
                     reason = Reason::Trimmed;
                     if self.left == 0 {
-                        // What comes back has to do with operations that were dropped.
+                        // A restored name depends on operations whose lines were dropped.
                         let newest = chosen.first().map_or(0, |one| one.seq);
                         conflicts(newest, Refusal::new(reason, 0))?;
                     }
@@ -560,7 +564,7 @@ impl NameSelection<'_> {
         Ok(())
     }
 
-    /// A chosen operation is found.
+    /// Selects a chosen operation.
     #[inline(never)]
     fn take(
         &mut self,
@@ -572,7 +576,7 @@ impl NameSelection<'_> {
         let seq = line.seq;
         self.left = self.left.saturating_sub(1);
         if !turn.is_due {
-            // It was taken back already.
+            // Reverted already.
             self.picking.part();
             return conflicts(seq, Refusal::new(Reason::NothingLeft, 0));
         }
@@ -586,7 +590,7 @@ impl NameSelection<'_> {
         Ok(())
     }
 
-    /// Whether something is in the way of what becomes of an operation.
+    /// Reports conflicts of a change of names.
     #[inline(never)]
     fn check_change(
         &mut self,
@@ -612,7 +616,7 @@ impl NameSelection<'_> {
             blocker = self.group.later_one(node, line.seq)?;
         }
         if turn.why.is_lost {
-            // Nothing of what was taken away was kept.
+            // That revert deleted its victims (`no_redo`).
             conflicts(cause, Refusal::new(Reason::Lost, cause))?;
         }
         if let Some(newer) = blocker {
@@ -622,7 +626,7 @@ impl NameSelection<'_> {
         self.group.require_existing(member, line, turn, conflicts)
     }
 
-    /// An operation stays.
+    /// Notes the names of a kept operation.
     #[inline(never)]
     fn stays(&mut self, member: &GroupMember, line: &Line<'_>) -> Outcome {
         let mut keys = KVVec::new();
@@ -639,7 +643,7 @@ impl NameSelection<'_> {
     }
 }
 
-/// Whether an operation leaves a name more in its directory.
+/// Whether the operation adds a name to its directory.
 fn binds_a_name(op: Op) -> bool {
     matches!(
         op,
@@ -654,6 +658,7 @@ fn binds_a_name(op: Op) -> bool {
     )
 }
 
+/// Calls `f` with the key of each name that the line changes.
 fn names_of(dir: ObjectId, line: &Line<'_>, f: &mut dyn FnMut(u64) -> Result) -> Result {
     if let Some(name) = line.name {
         f(key(dir, name))?;
@@ -664,8 +669,7 @@ fn names_of(dir: ObjectId, line: &Line<'_>, f: &mut dyn FnMut(u64) -> Result) ->
     Ok(())
 }
 
-/// A number for a name in a directory (FNV-1a). Two that have the same one are taken for one name, which
-/// at worst refuses something.
+/// Hash of a name in a directory (FNV-1a). A collision can only add a conflict.
 fn key(dir: ObjectId, name: &[u8]) -> u64 {
     let place = [dir.volume, dir.inode, u64::from(dir.generation)];
     let place = place.iter().flat_map(|number| number.to_le_bytes());

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The right to change a file's content, as open(2) for writing asks for it: no program runs from the
-//! file, none holds a lease on it, and the kernel does not swap to it. A single object's revert has that
-//! right by its descriptor; a group has none, so it asks, for the upper and for the lower inode.
+//! Write access to a file's content, with the checks of open(2) for writing: no running program
+//! (ETXTBSY), no lease, no swap file. The revert of one object has an open file for that; a group
+//! has none, so it takes write access to the upper and the lower inode (get_write_access()).
 
 use super::Outcome;
 use crate::{
@@ -12,18 +12,18 @@ use crate::{
 };
 use kernel::{prelude::*, sync::aref::ARef};
 
-/// How often leases are broken that are taken anew.
+/// Number of times that leases are broken if programs take new ones.
 pub(super) const LEASE_ROUNDS: usize = 3;
 
-/// Keeps programs from being run from a file, and leases from being taken, until the content is changed.
+/// Prevents execve(2) and new leases on a file until its content is changed.
 pub(super) struct WriteClaim {
     _upper: HeldWriteAccess,
     _lower: HeldWriteAccess,
 }
 
 impl WriteClaim {
-    /// Asks for an object. `Executed`: a program runs from it, by a path of ours or by one below, or the
-    /// kernel swaps to it.
+    /// Takes write access. `Executed`: a program runs from the upper or the lower file, or the
+    /// lower file is a swap file.
     pub(super) fn of(inode: &OwnInode) -> Outcome<Self> {
         if inode.lower().is_swapfile() {
             return Err(Refusal::new(Reason::Executed, 0));
@@ -34,17 +34,16 @@ impl WriteClaim {
         })
     }
 
-    /// Whether a program holds a lease on the object, which must be broken first. While the claim is
-    /// held, no new one is given.
+    /// Whether there is a lease to break first. While write access is held, no new one is granted.
     pub(super) fn is_leased(&self, inode: &OwnInode) -> bool {
         inode.has_lease() || inode.lower().has_lease()
     }
 }
 
-/// Breaks the leases on objects and waits until their holders have given them up, or were too late. No
-/// lock may be held: holders write back what they have first.
+/// Breaks leases and waits until the holders release them, or until lease_break_time expires. No
+/// lock may be held: a holder may write back data first.
 pub(super) fn break_leases(inodes: &[ARef<OwnInode>]) -> Outcome {
-    // All holders get their signal before the first is waited for.
+    // Signals all holders before the first wait.
     for wait in [false, true] {
         for inode in inodes {
             for broken in [inode.break_lease(wait), inode.lower().break_lease(wait)] {

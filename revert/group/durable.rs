@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Making a group revert durable: the objects that it touches, one by one. To write all of the lower
-//! filesystem back, as sync(2) does, would write what other users have dirtied, while the group has its
-//! objects locked, and a directory that it shares with others among them.
+//! Flushes the objects of a group revert, one by one. A flush of the whole lower filesystem, as by
+//! sync(2), would also write other users' dirty data while the group holds its locks, among them
+//! the lock of a directory that the group shares with other users.
 
 use super::{GroupRevert, Outcome};
 use crate::{
@@ -20,11 +20,11 @@ use crate::{
 };
 use kernel::{prelude::*, rbtree::RBTree};
 
-/// For more than this many, the lower filesystem is written back as a whole: once with nothing excluded, so
-/// that little is left when it is done again.
+/// Number of objects above which the whole lower filesystem is flushed, once without locks, so that
+/// little is left for the second time.
 const FEW: usize = 64;
 
-/// What was made durable so far.
+/// The objects that were flushed so far.
 struct SyncedObjects<'a> {
     group: &'a GroupRevert<'a>,
     objects: RBTree<ObjectId, ()>,
@@ -39,10 +39,10 @@ impl GroupRevert<'_> {
         self.members.len() > FEW
     }
 
-    /// Makes the objects durable, with nothing excluded yet, and all of those whose names come back. After a
-    /// power cut within the group, recovery restores what the group replaced: were an older change of the
-    /// same object not durable, that would give a state which the object never had. Waits, killably, as long
-    /// as the lower filesystem is frozen.
+    /// Flushes the group's objects, and the orphans that the group restores, before the objects are
+    /// locked. After a power cut during the group, recovery restores only what the group replaced.
+    /// If an older change of the same object were not durable, the result would be a state that the
+    /// object never had. Waits, killably, while the lower filesystem is frozen.
     #[inline(never)]
     pub(super) fn sync_before(&self) -> Outcome {
         self.context.journal.flush_killable(true)?;
@@ -53,7 +53,7 @@ impl GroupRevert<'_> {
         self.sync_returning(&undo_steps)?;
         for member in &self.members {
             self.context.breathe()?;
-            // One that has gone meanwhile is found out about when all are looked at again.
+            // The object is gone. The second planning finds that out.
             let Ok(opened) = self.context.open(member.object) else {
                 continue;
             };
@@ -62,8 +62,8 @@ impl GroupRevert<'_> {
         Ok(())
     }
 
-    /// Makes objects durable whose names come back. One that cannot be is as durable as it was when its name
-    /// went: no reason to refuse.
+    /// Flushes the orphans that the group restores. A failure is no reason to refuse: the orphan is
+    /// as durable as it was before its removal.
     fn sync_returning(&self, undo_steps: &[UndoStep]) -> Outcome {
         let journal = self.context.journal;
         let mut lines = Lines::new(journal)?;
@@ -81,20 +81,20 @@ impl GroupRevert<'_> {
         Ok(())
     }
 
-    /// Makes a lower object durable, with all that it holds.
+    /// Flushes a lower object: data and metadata.
     fn sync_lower(&self, lower: &Dentry) -> Result {
         let inode = lower.inode().ok_or(ENOENT)?;
         if inode.is_regular() || inode.is_directory() {
             let access = c::O_RDONLY | c::O_LARGEFILE | c::O_NONBLOCK;
             File::open_kernel(self.context.mount.lower(), lower, access)?.sync(0, i64::MAX, false)
         } else {
-            // No file can be opened to have it synced.
+            // Special files and symbolic links cannot be opened for an fsync(2) of the inode.
             self.below().sync_metadata(inode)
         }
     }
 
-    /// Makes durable what was done to the objects, and to the names of directories. A name goes from one
-    /// directory to another in one transaction of the lower filesystem, kept/ among these.
+    /// Flushes the changed objects and directories. A rename between directories, also from or to
+    /// the orphans' directory, is one transaction of the lower filesystem.
     #[inline(never)]
     pub(super) fn sync(&self, undo_steps: &[UndoStep]) -> Outcome {
         if self.is_large() {
@@ -116,7 +116,7 @@ impl GroupRevert<'_> {
                 continue;
             }
             match self.context.open(member.object) {
-                // With its name.
+                // The object lost its last name in this group.
                 Err(refusal) if refusal.reason == Reason::Gone => {}
                 opened => synced.sync_at(member.object, &opened?.lower)?,
             }
@@ -126,6 +126,7 @@ impl GroupRevert<'_> {
 }
 
 impl SyncedObjects<'_> {
+    /// Flushes an object, once.
     fn sync_at(&mut self, object: ObjectId, lower: &Dentry) -> Outcome {
         if self.objects.get(&object).is_some() {
             return Ok(());

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Keeping other operations off the objects that a group revert changes, and off no others.
+//! Excludes other operations from the objects of a group revert, and from no others.
 //!
-//! All of their inodes' locks are taken, as a single object's revert takes one: by trying, and with none
-//! of them held while one is waited for, so that their order does not matter. The wait ends after a few
-//! seconds. Stores through mappings are put off at the objects' gates. Freezing the superblock would keep
-//! everybody off everything, and would wait without end, and unkillably, for a direct write whose pages
-//! never come.
+//! The inode locks are taken with inode_trylock(). If one is contended, all are released before the
+//! wait, so no lock order is needed. The wait ends after some seconds. Writes through mappings are
+//! blocked by the objects' write barriers. freeze_super() would block the whole filesystem, and
+//! wait without a timeout and unkillably for a direct write whose pages never arrive.
 
 use super::{GroupRevert, Outcome};
 use crate::{
@@ -20,23 +19,24 @@ use crate::{
 use core::ptr::from_ref;
 use kernel::{prelude::*, sync::aref::ARef};
 
-/// While it lives, no other operation changes the objects.
+/// Excludes other operations from the objects while it exists.
 pub(super) struct ExclusionGuard<'a> {
     _gates: WriteBarriers,
     held: HeldInodes<'a>,
-    /// Last: the superblock's write protection is the first lock.
+    /// Dropped last: mnt_want_write_file() comes first in the lock order.
     _write: FileWrite<'a>,
 }
 
 impl<'a> ExclusionGuard<'a> {
-    /// Waits for operations that are under way on `inodes`, each of which may be there several times;
-    /// with `renames`, also for renames of directories on the mount.
+    /// Waits for operations under way on `inodes`, which may contain duplicates. With `renames`,
+    /// also locks out renames of directories on the mount (s_vfs_rename_mutex).
     pub(super) fn take(
         file: &'a OwnFile,
         mut inodes: KVVec<ARef<OwnInode>>,
         renames: bool,
     ) -> Outcome<Self> {
         let address = |inode: &ARef<OwnInode>| from_ref::<OwnInode>(inode);
+        // Duplicates are dropped: an inode lock is not recursive.
         sort(&mut inodes, |a, b| address(a) < address(b));
         let mut each: KVVec<ARef<OwnInode>> = KVVec::new();
         for inode in inodes {
@@ -58,14 +58,14 @@ impl<'a> ExclusionGuard<'a> {
         })
     }
 
-    /// Whether all that a group changes is locked.
+    /// Whether all objects that the group changes are locked.
     pub(super) fn covers(&self, group: &GroupRevert<'_>) -> bool {
         let has_renames = self.held.has_renames() || !group.moves_directories;
         has_renames && group.inodes.iter().all(|inode| inode.is_held())
     }
 }
 
-/// Objects whose stores through mappings are put off.
+/// Objects whose writes through mappings are blocked.
 struct WriteBarriers(KVVec<ARef<OwnInode>>);
 
 impl WriteBarriers {
@@ -74,7 +74,7 @@ impl WriteBarriers {
             return Ok(());
         }
         self.0.push(inode.clone(), GFP_KERNEL_ACCOUNT)?;
-        // Opened again when this is dropped.
+        // Unblocked in drop().
         core::mem::forget(inode.object().stores().shut());
         Ok(())
     }

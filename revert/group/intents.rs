@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The lines of a group: what is about to be done to each object, and how it ended.
+//! The lines of a group: the intent of each member, and the lines that close them.
 
 use super::{apply::GroupRevertError, GroupMember, GroupRevert, Outcome};
 use crate::{
@@ -14,8 +14,9 @@ use crate::{
 use kernel::prelude::*;
 
 impl GroupRevert<'_> {
-    /// States all intents, and makes them durable. Nothing else is changed yet, so it ends when the caller
-    /// is killed, or when the journal gets nowhere for some seconds: others wait for the objects.
+    /// Writes all intents and flushes the journal. Nothing is changed yet, so this ends on a fatal
+    /// signal, and after some seconds without progress, since other tasks wait for the locked
+    /// objects.
     #[inline(never)]
     pub(super) fn write_intents(&mut self, begun: u64) -> Result<(), GroupRevertError> {
         let durable = self
@@ -24,13 +25,15 @@ impl GroupRevert<'_> {
         durable.map_err(GroupRevertError::RolledBack)
     }
 
+    /// Writes the intents, that of the first member first.
     fn write_each(&mut self, begun: u64) -> Outcome {
         let mut first = None;
         for index in 0..self.members.len() {
             let member = self.members.get(index).ok_or(EIO)?;
             let stated = self.state(member, first)?;
             if first.is_none() {
-                // Whoever looks at one of the objects meanwhile must not take it for half done.
+                // A task that loads one of the objects now must not take its revert for an
+                // incomplete one.
                 self.context.journal.note_group(begun, stated.1, None);
             }
             first.get_or_insert(stated.1);
@@ -41,7 +44,7 @@ impl GroupRevert<'_> {
         Ok(())
     }
 
-    /// States one intent: where its line stands, and its number.
+    /// Writes one intent. Returns its position and number.
     #[inline(never)]
     fn state(&self, member: &GroupMember, first: Option<u64>) -> Outcome<(Pos, u64)> {
         let context = &self.context;
@@ -83,7 +86,7 @@ impl GroupRevert<'_> {
         Ok((at, seq))
     }
 
-    /// What is done about changes from outside: they were looked for already.
+    /// Handling of external changes. They were looked for in the planning.
     pub(super) fn on_foreign(&self) -> OnForeign {
         if self.request.force {
             OnForeign::Pass
@@ -92,9 +95,9 @@ impl GroupRevert<'_> {
         }
     }
 
-    /// Says how it ended: by a line of the first object, which decides, and then by one of each other. Without
-    /// `is_stated`, not all intents were stated: nothing was changed, a mount after a crash finds nothing to
-    /// roll back, and the first line's being durable is not waited for.
+    /// Closes the group: the first member's line decides, then the other members' lines follow.
+    /// Without `is_stated` some intents were not written. Nothing was changed then, recovery has
+    /// nothing to roll back, and the first line need not be durable.
     pub(super) fn close(&mut self, begun: u64, first: u64, end: Op, is_stated: bool) {
         let journal = self.context.journal;
         journal.note_group(begun, first, Some(end));
@@ -104,11 +107,11 @@ impl GroupRevert<'_> {
             };
             let mut closed = self.close_one(member, end, seq);
             if index == 0 && is_stated {
-                // No other line may say so without this one.
+                // The deciding line must be durable before any other closing line.
                 closed = closed.and_then(|()| journal.flush(true));
             }
             if let Err(e) = closed {
-                // The next mount finds out.
+                // Recovery closes the group at the next mount.
                 self.context.mount.warn_lost(e);
                 return;
             }
@@ -119,6 +122,7 @@ impl GroupRevert<'_> {
         journal.end_intent(begun);
     }
 
+    /// Writes one closing line.
     fn close_one(&self, member: &GroupMember, end: Op, seq: u64) -> Result {
         let opened = self.context.open(member.object).map_err(|r| r.error)?;
         let subject = LineSubject {
@@ -134,8 +138,8 @@ impl GroupRevert<'_> {
         Ok(())
     }
 
-    /// Leaves it to whoever uses the objects next, or to the next mount, to put right what could be
-    /// neither done nor undone.
+    /// Keeps the intents open after a failed rollback: the next use of an object, or the next
+    /// mount, rolls back.
     pub(super) fn keep_open(&self, begun: u64) {
         let journal = self.context.journal;
         let mut begun = Some(begun);
@@ -158,7 +162,7 @@ impl GroupRevert<'_> {
         }
     }
 
-    /// What our inodes say of the objects is what the lower ones say.
+    /// Copies the lower inodes' attributes to ours.
     pub(super) fn refresh(&self) {
         for member in &self.members {
             if let Ok(opened) = self.context.open(member.object) {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! In which order the names of several directories are put back: first what is taken back, from the newest
-//! operation to the oldest, whichever directory it was in; then what is done again, from the oldest to the
-//! newest. Only what is live before and not behind, or the other way round, is touched: undos and redos in
-//! between come to nothing.
+//! Orders the steps on names across directories: first the reverted operations of all directories,
+//! from the newest to the oldest, then the redone ones, from the oldest to the newest. Only
+//! operations whose liveness differs before and after the request have steps: undos and redos in
+//! between cancel out.
 
 use super::Outcome;
 use crate::{
@@ -23,43 +23,43 @@ use crate::{
 };
 use kernel::prelude::*;
 
-/// A directory whose names are put back.
+/// A directory whose names are reverted.
 pub(super) struct DirectoryTargets<'t> {
-    /// Which of the group's it is.
+    /// Index of the directory within the group.
     pub(super) directory: usize,
     pub(super) object: ObjectId,
-    /// Where its newest line stands.
+    /// Position of the directory's newest line.
     pub(super) head: Option<Pos>,
-    /// Which operations are taken back.
+    /// Whether the request reverts the operation with this number.
     pub(super) takes: &'t dyn Fn(u64) -> bool,
-    /// How many of its own these are, at least.
+    /// Lower bound for the number of its operations to revert.
     pub(super) count: u64,
-    /// Instead: everything newer than a place, by the line with this number.
+    /// Alternative: reverts everything newer than a position, for the line with this number.
     pub(super) jump: Option<(Option<Pos>, u64)>,
 }
 
-/// A walk along a directory's lines, and what becomes of each.
+/// A walk along a directory's lines, with the change of each operation's liveness.
 pub(super) struct ChainSearch<'j> {
     lines: Lines<'j>,
-    /// The oldest segment with a line that was read; `u64::MAX`: none was.
+    /// The oldest segment that was read; `u64::MAX` if none was.
     oldest: u64,
     net: Net<PlanVec<Span>>,
 }
 
-/// What a step of the walk found.
+/// Result of one step of the walk.
 #[expect(
     clippy::large_enum_variant,
     reason = "one at a time, on the stack; a box could fail to be allocated"
 )]
 pub(super) enum SearchResult<'l> {
     Line(Line<'l>, Pos, Turn),
-    /// The chain goes on in a part of the history that was dropped.
+    /// The chain continues in a segment that was dropped.
     Trimmed,
     End,
 }
 
 impl<'j> ChainSearch<'j> {
-    /// Begins at `head`; lines from `first` on are of the request itself.
+    /// Starts at `head`. Lines numbered `first` and above belong to the request.
     pub(super) fn new(
         journal: &'j Journal,
         object: ObjectId,
@@ -73,7 +73,7 @@ impl<'j> ChainSearch<'j> {
         })
     }
 
-    /// Whether more is to be found when all that is taken back was.
+    /// Whether older lines can still change, after all operations to revert were found.
     pub(super) fn is_open(&self) -> bool {
         self.net.is_open()
     }
@@ -92,7 +92,7 @@ impl<'j> ChainSearch<'j> {
         }
     }
 
-    // Out of line: what is parsed is not on the stack when the log is read.
+    // Out of line: the parsed line must be off the stack before the next read.
     #[inline(never)]
     fn found(
         &mut self,
@@ -109,7 +109,7 @@ impl<'j> ChainSearch<'j> {
     }
 }
 
-/// A change of names: the line that says it, whose directory it is of, and what is behind it.
+/// A change of names: its line, its directory, and the operation that causes the change.
 #[derive(Clone, Copy)]
 struct OrderedChange {
     at: Pos,
@@ -118,16 +118,16 @@ struct OrderedChange {
     cause: u64,
 }
 
-/// How names are put back.
+/// The steps on names, in order.
 pub(super) struct OrderedSteps {
     pub(super) undo_steps: KVVec<UndoStep>,
-    /// The oldest segment that is read to find these steps; `u64::MAX`: none is. It may be older than the
-    /// steps' own lines: one that is read may come to nothing. The steps are found again when they are
-    /// performed, and by the mount behind a crash.
+    /// The oldest segment that is read to find the steps; `u64::MAX` if none is. It can be older
+    /// than the lines of the steps, since some lines that are read add no step. The steps are found
+    /// again when they are applied, and in recovery.
     pub(super) oldest: u64,
 }
 
-/// The steps of putting names back. `first` is the number of the request's own first line.
+/// The steps for these directories. `first` is the number of the request's first line.
 pub(super) fn steps(
     journal: &Journal,
     places: &[DirectoryTargets<'_>],
@@ -138,6 +138,7 @@ pub(super) fn steps(
     for place in places {
         oldest = oldest.min(add(journal, place, first, &mut all)?);
     }
+    // Positions in the log give one order for all directories.
     sort(&mut all, OrderedChange::is_before);
     let mut undo_steps = KVVec::with_capacity(all.len(), GFP_KERNEL_ACCOUNT)?;
     let mut lines = Lines::new(journal)?;
@@ -158,8 +159,10 @@ pub(super) fn steps(
 }
 
 impl OrderedChange {
+    /// Reverted operations come first, the newest first; then redone ones, the oldest first.
     fn is_before(&self, other: &Self) -> bool {
         match (self.direction, other.direction) {
+            // The newest first: then each older operation finds its names free again.
             (Direction::Undo, Direction::Undo) => self.at > other.at,
             (Direction::Redo, Direction::Redo) => self.at < other.at,
             (direction, _) => direction == Direction::Undo,
@@ -167,7 +170,7 @@ impl OrderedChange {
     }
 }
 
-/// Adds what is changed in one directory. Answers the oldest segment that was read.
+/// Adds the changes of one directory. Returns the oldest segment that was read.
 #[inline(never)]
 fn add(
     journal: &Journal,
@@ -197,6 +200,7 @@ fn add(
                     continue;
                 }
                 let (cause, directory) = (turn.why.cause, place.directory);
+                // A revert with `no_redo` has deleted the victim.
                 if turn.why.is_lost {
                     return Err(Refusal::new(Reason::Lost, cause));
                 }

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Content of files that have lost their last name. A removal touches all of a file: what was done to it
-//! before is not taken back without the removal, as the change would be to what no name shows, and what
-//! a later revert of the removal would bring back. What an open descriptor wrote after the removal is
-//! newer than it, and may go.
+//! Conflicts about the content of orphans. A removal affects all of a file. An earlier operation
+//! cannot be reverted without the removal: the change would be invisible, and a later revert of the
+//! removal would show it. Operations after the removal, through an open file, can be reverted.
 
 use super::{ConflictSink, GroupMember, GroupRevert, Outcome};
 use crate::{
@@ -17,10 +16,10 @@ use crate::{
 };
 use kernel::{prelude::*, rbtree::RBTree};
 
-/// The objects that chosen operations on names are about, which may have a name again.
+/// The objects of the chosen operations on names, which may get a name again.
 pub(super) enum NamedObjects {
     These(RBTree<ObjectId, ()>),
-    /// There are reverts among them, which may be about any.
+    /// The operations include reverts, which may affect any object.
     Any,
 }
 
@@ -54,8 +53,8 @@ impl GroupRevert<'_> {
         Ok(NamedObjects::These(objects))
     }
 
-    /// Objects to what is older than the removal of the member's object, if that is kept and none of the
-    /// chosen operations gives it a name.
+    /// Reports operations older than the removal of the member's object, if the object is an orphan
+    /// and no chosen operation restores a name of it.
     #[inline(never)]
     pub(super) fn refuse_orphan_content(
         &self,
@@ -72,9 +71,10 @@ impl GroupRevert<'_> {
         };
         let mut handle = [0; HANDLE_MAX];
         let Some(orphan) = Orphan::parse(entry.bytes(), &mut handle) else {
-            // Older histories do not say since when.
+            // The entry does not have the time of the removal.
             return Ok(());
         };
+        // Removed by a revert: no operation in the log is the removal.
         if orphan.cause == Cause::Revert {
             return Ok(());
         }
@@ -90,7 +90,7 @@ impl GroupRevert<'_> {
         Ok(())
     }
 
-    /// The number of the line of a removal; 0: it is not found.
+    /// Number of the line of the removal; 0 if it is not found.
     #[inline(never)]
     fn removal(&self, orphan: &Orphan<'_>) -> Outcome<u64> {
         let context = &self.context;
@@ -111,6 +111,7 @@ impl GroupRevert<'_> {
             if is_removal_of(&line, orphan.object) {
                 return Ok(line.seq);
             }
+            // A forged chain must not loop.
             if line.prev.is_some_and(|prev| prev >= at) {
                 return Err(EUCLEAN.into());
             }
@@ -120,6 +121,7 @@ impl GroupRevert<'_> {
     }
 }
 
+/// Whether the line removed the object's name.
 fn is_removal_of(line: &Line<'_>, object: ObjectId) -> bool {
     let removed = match line.op {
         Op::Unlink | Op::Rmdir => line.node,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Rolling back the groups that a crash left half done. Nobody uses the mount yet.
+//! Recovery of groups after a crash, at mount, before any other use of the mount.
 
 use super::{
     apply::{DirectoryCache, StepAction},
@@ -28,9 +28,8 @@ use crate::{
 };
 use kernel::prelude::*;
 
-/// Puts back what was there before a group of reverts, and says so. Its first line comes first. What the
-/// crash took of the objects themselves, as nothing had made it durable yet, cannot come back and is no
-/// reason to leave the others half done.
+/// Rolls a group back and closes it; the first member's line is written first. Objects that the
+/// crash removed, since they were not durable, are skipped: the others must not be left incomplete.
 #[inline(never)]
 pub(in crate::revert) fn recover(
     sb: &SuperBlock,
@@ -53,7 +52,7 @@ pub(in crate::revert) fn recover(
     }
     let is_gone = |index: usize| gone.get(index).is_some_and(|gone| *gone);
     names.retain(|(index, _)| !is_gone(*index));
-    // What somebody went on with stays as it is.
+    // A directory with later operations stays as it is.
     let mut is_last = true;
     for (index, _) in &names {
         let member = group.get(*index).ok_or(EUCLEAN)?;
@@ -68,6 +67,7 @@ pub(in crate::revert) fn recover(
     }
     for (_, member) in there() {
         if !is_forward && !is_on_names(&lines.read(member.at)?) && !newest.was_followed(member)? {
+            // Immutable directories refuse changes of names: flags are cleared before the steps.
             if let Some(inode) = context.unprotect(member.object, member.at)? {
                 held.push(inode, GFP_KERNEL)?;
             }
@@ -85,6 +85,7 @@ pub(in crate::revert) fn recover(
             }
         }
     }
+    // Order on disk: the objects, then the line that closes the group.
     context.sync_all()?;
     let op = match is_forward {
         true => Op::Commit,
@@ -100,7 +101,7 @@ pub(in crate::revert) fn recover(
     Ok(())
 }
 
-/// Whether the crash took the object.
+/// Whether the object is missing after the crash.
 fn is_gone(context: &RevertContext<'_>, member: &Unfinished) -> Outcome<bool> {
     match context.open(member.object) {
         Ok(_) => Ok(false),
@@ -109,10 +110,10 @@ fn is_gone(context: &RevertContext<'_>, member: &Unfinished) -> Outcome<bool> {
     }
 }
 
-/// What a directory's line of the group says that was taken back; `None`: all that was newest.
+/// The set of operations in a directory's line; `None` for exactly the newest ones.
 type ListedTargets = Option<TargetSet>;
 
-/// What the lines of the group's directories list, each with its place in the group.
+/// The sets of the group's directories, each with the index of its member.
 fn names_of(
     context: &RevertContext<'_>,
     group: &[Unfinished],
@@ -129,7 +130,7 @@ fn names_of(
     Ok(names)
 }
 
-/// The steps of what a group was taking back.
+/// The steps of an interrupted group.
 #[inline(never)]
 fn steps(
     journal: &Journal,
@@ -163,7 +164,7 @@ fn steps(
     Ok(order::steps(journal, &places, first)?.undo_steps)
 }
 
-/// Undoes the steps that were done, or does those that are left (`is_forward`).
+/// Rolls the applied steps back, or applies the others (`is_forward`).
 fn recover_steps(
     context: &RevertContext<'_>,
     group: &[Unfinished],
@@ -192,7 +193,7 @@ fn recover_steps(
     }
     for undo_step in done.iter_mut().rev() {
         let object = group.get(undo_step.directory).ok_or(EUCLEAN)?.object;
-        // A line that was dropped is another matter.
+        // Fails here if the line was dropped. Errors below are about the object.
         lines.step(undo_step)?;
         match dirs.perform(object, &mut lines, undo_step, StepAction::Rollback) {
             Err(refusal) if is_missing(&refusal, undo_step.direction) => {}
@@ -202,11 +203,11 @@ fn recover_steps(
     Ok(())
 }
 
-/// Whether a step cannot be undone since what it had taken a name from is not kept any more.
+/// Whether a step cannot be rolled back since its object was reclaimed.
 fn is_missing(refusal: &Refusal, direction: Direction) -> bool {
     match refusal.reason {
         Reason::Gone => true,
-        // It was to have its name again already.
+        // A redone removal: the object was to get its name back.
         Reason::Trimmed | Reason::Lost => direction == Direction::Redo,
         _ => false,
     }

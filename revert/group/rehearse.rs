@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The steps on names, rehearsed: whether each of them will find what it needs, and whether the caller
-//! may take it, before the first one is performed. A dry run and a request that goes on to change
-//! something share this, so that they decide alike.
+//! Rehearses the steps on names: checks, before the first step is applied, that each step will find
+//! its names and objects, and that the caller has the permissions. Dry runs and real requests share
+//! this code, so both decide alike.
 //!
-//! What the steps before have done is kept aside: names that they bind or free, and what becomes of the
-//! objects. All else is asked from the lower directories.
+//! The effects of earlier steps are kept in memory: names that are bound or free, and the state of
+//! objects. Everything else is read from the lower directories.
 
 use super::{
     apply::{DirectoryCache, OpenDirectory},
@@ -34,41 +34,41 @@ use crate::{
 };
 use kernel::{prelude::*, rbtree::RBTree, sync::aref::ARef};
 
-/// A directory that an operation made and that will not be empty: it stays.
+/// A directory that an operation of the request created, and that will not be empty.
 #[derive(Clone, Copy)]
 pub(crate) struct NonEmptyDirectory {
-    /// The operation.
+    /// Number of the operation.
     pub(crate) seq: u64,
-    /// The newest operation on a name in it that stays; 0: none is known.
+    /// The newest kept operation on a name inside; 0 if unknown.
     pub(crate) blocker: u64,
 }
 
-/// What the steps so far have made of an object.
+/// State of an object after the rehearsed steps.
 struct RehearsedObject {
     inode: ARef<OwnInode>,
     is_directory: bool,
-    /// Whether the caller owns it, or may do as its owner.
+    /// Whether the caller owns the object or has CAP_FOWNER.
     is_owned: bool,
-    /// Whether the caller may write to it: a directory that gets another parent is changed itself.
+    /// Whether the caller may write to the object: needed for a directory that changes its parent.
     may_write: bool,
-    /// Whether its flags keep it from being moved or removed.
+    /// Whether FS_IMMUTABLE_FL or FS_APPEND_FL forbids to move or remove the object.
     is_protected: bool,
     is_kept: bool,
-    /// How many names it has.
+    /// Number of hard links.
     links: u32,
-    /// How many names a directory has more than there are below.
+    /// Number of names that the rehearsed steps added to the directory.
     inside: i64,
-    /// The directory that it was moved to.
+    /// The new parent, if the directory was moved.
     parent: Option<ObjectId>,
-    /// A directory's lower name.
+    /// Lower dentry of a directory.
     lower: Option<ARef<Dentry>>,
 }
 
-/// Steps that are rehearsed one after another.
+/// A rehearsal of the steps, one after another.
 struct StepRehearsal<'a> {
     group: &'a GroupRevert<'a>,
     dirs: DirectoryCache<'a>,
-    /// What names are bound to that steps have touched; `None`: they are free.
+    /// Bindings of names that steps changed; `None` for a free name.
     names: RBTree<NameKey, Option<ObjectId>>,
     objects: RBTree<ObjectId, RehearsedObject>,
     /// Directories in which the caller may change names.
@@ -77,19 +77,19 @@ struct StepRehearsal<'a> {
     moves_directories: bool,
 }
 
-/// What a rehearsal found.
+/// Result of a rehearsal.
 #[derive(Default)]
 pub(super) struct RehearsalResult {
-    /// Directories that are not empty, so that the operations that made them have to stay.
+    /// Directories that are not empty. The operations that created them are kept.
     pub(super) non_empty: KVVec<NonEmptyDirectory>,
-    /// All that steps change, or take names from.
+    /// All objects that steps change, or whose names they remove.
     pub(super) inodes: KVVec<ARef<OwnInode>>,
-    /// Whether a directory gets another parent.
+    /// Whether a directory changes its parent.
     pub(super) moves_directories: bool,
 }
 
 impl GroupRevert<'_> {
-    /// Rehearses all steps on names; what is in the way of one is told to `conflicts`.
+    /// Rehearses all steps on names, and reports the conflicts.
     #[inline(never)]
     pub(super) fn rehearse(&self, conflicts: ConflictSink<'_>) -> Outcome<RehearsalResult> {
         let undo_steps = match self.steps() {
@@ -112,7 +112,7 @@ impl GroupRevert<'_> {
         for undo_step in &undo_steps {
             self.context.breathe()?;
             if let Err(refusal) = rehearsal.step(&mut lines, undo_step) {
-                // Later steps would be refused for what this one has not done.
+                // The first failed step ends the rehearsal: later ones may depend on it.
                 for non_empty in &rehearsal.non_empty {
                     conflicts(
                         non_empty.seq,
@@ -139,7 +139,7 @@ fn conflict() -> Refusal {
     Refusal::new(Reason::Conflict, 0)
 }
 
-/// The errno of the system call that would be refused.
+/// EPERM, as the system call of this step would return.
 fn forbidden() -> Refusal {
     Refusal::new(Reason::NotPermitted, 0)
 }
@@ -153,6 +153,7 @@ fn protected() -> Refusal {
 }
 
 impl<'a> StepRehearsal<'a> {
+    /// Rehearses one step.
     #[inline(never)]
     fn step(&mut self, lines: &mut Lines<'_>, undo_step: &UndoStep) -> Outcome {
         let made = self.is_made_here(lines, undo_step)?;
@@ -222,7 +223,8 @@ impl<'a> StepRehearsal<'a> {
         Ok(())
     }
 
-    /// The number of the chosen operation, if the step takes back that it made a directory.
+    /// Number of the operation, if the step reverts the creation of a directory by the request
+    /// itself.
     #[inline(never)]
     fn is_made_here(&self, lines: &mut Lines<'_>, undo_step: &UndoStep) -> Outcome<Option<u64>> {
         let line = lines.read(undo_step.at)?;
@@ -232,7 +234,7 @@ impl<'a> StepRehearsal<'a> {
         Ok(is_it.then_some(line.seq))
     }
 
-    /// The directory at the other end of a rename.
+    /// The other directory of a rename.
     #[inline(never)]
     fn other(&mut self, parent: Option<Directory<'_>>) -> Outcome<Option<OpenDirectory>> {
         let Some(parent) = parent else {
@@ -252,13 +254,15 @@ impl<'a> StepRehearsal<'a> {
         Ok(Some(other))
     }
 
-    /// Whether the caller may change names there, when what is taken back of its attributes is.
+    /// Whether the caller may change names in the directory, with the flags that the request
+    /// restores.
     #[inline(never)]
     fn may_change_names(&mut self, dir: &OpenDirectory) -> Outcome {
         let (object, inode) = (dir.object(), dir.inode());
         if self.checked.get(&object).is_some() {
             return Ok(());
         }
+        // Search permission for each directory up to the mount's root, as in a path walk.
         if !self.group.context.caller()?.reaches_names_in(dir.lower())? {
             return Err(Refusal::new(Reason::NotOwner, 0));
         }
@@ -272,7 +276,7 @@ impl<'a> StepRehearsal<'a> {
         Ok(())
     }
 
-    /// What a name is bound to behind the steps so far, which must be `node`, if that is known.
+    /// The object that a name is bound to after the earlier steps. Must be `node`, if given.
     #[inline(never)]
     fn bound(
         &mut self,
@@ -280,6 +284,7 @@ impl<'a> StepRehearsal<'a> {
         name: &[u8],
         node: Option<ObjectId>,
     ) -> Outcome<ObjectId> {
+        // A forged line must not reach `.loggerfs`.
         (self.group.context.mount).refuse_history(dir.lower(), name)?;
         let found = match self.names.get(&NameKey::of(dir.object(), name)) {
             Some(bound) => bound.ok_or(conflict())?,
@@ -296,6 +301,7 @@ impl<'a> StepRehearsal<'a> {
         Ok(found)
     }
 
+    /// Fails unless the name is free after the earlier steps.
     #[inline(never)]
     fn must_be_free(&self, dir: &OpenDirectory, name: &[u8]) -> Outcome {
         (self.group.context.mount).refuse_history(dir.lower(), name)?;
@@ -312,7 +318,7 @@ impl<'a> StepRehearsal<'a> {
         }
     }
 
-    /// Takes note of an object that has not been met so far.
+    /// Reads the state of an object that no earlier step used.
     #[inline(never)]
     fn know(&mut self, object: ObjectId, lower: &Dentry, is_kept: bool) -> Outcome {
         if self.objects.get(&object).is_some() {
@@ -320,7 +326,7 @@ impl<'a> StepRehearsal<'a> {
         }
         let context = &self.group.context;
         let inode = OwnInode::obtain(context.sb, lower.inode().ok_or(ENOENT)?)?;
-        // Its flags or owner may have been changed behind the mount.
+        // Flags or owner may have changed in the lower filesystem.
         inode.refresh();
         let is_directory = inode.is_directory();
         let known = RehearsedObject {
@@ -340,11 +346,12 @@ impl<'a> StepRehearsal<'a> {
         Ok(())
     }
 
+    /// State of an object that is known.
     fn known(&mut self, object: ObjectId) -> Outcome<&mut RehearsedObject> {
         Ok(self.objects.get_mut(&object).ok_or(EIO)?)
     }
 
-    /// Binds a name to an object, or frees it.
+    /// Binds a name to an object, or unbinds it.
     #[inline(never)]
     fn bind(&mut self, dir: &OpenDirectory, name: &[u8], node: Option<ObjectId>) -> Outcome {
         let key = NameKey::of(dir.object(), name);
@@ -353,6 +360,7 @@ impl<'a> StepRehearsal<'a> {
             self.know(dir.object(), dir.lower(), is_kept)?;
         }
         let inside = &mut self.known(dir.object())?.inside;
+        // Relative to the lower directory, which a rehearsal does not change.
         *inside = inside.saturating_add(if node.is_some() { 1 } else { -1 });
         match self.names.get_mut(&key) {
             Some(bound) => *bound = node,
@@ -365,13 +373,14 @@ impl<'a> StepRehearsal<'a> {
             let known = self.known(node)?;
             known.is_kept = false;
             if known.is_directory {
+                // Used by the check for descendants.
                 known.parent = Some(dir.object());
             }
         }
         Ok(())
     }
 
-    /// What may_delete() asks before a name is taken from an object.
+    /// The checks of may_delete().
     #[inline(never)]
     fn may_delete(&mut self, dir: &OpenDirectory, node: ObjectId) -> Outcome {
         let is_protected = dir.inode().is_protected() && !self.group.has_content_of(dir.object());
@@ -383,7 +392,7 @@ impl<'a> StepRehearsal<'a> {
         inverse::may_delete(dir.inode(), &taken)
     }
 
-    /// Frees a name. `made`: the chosen operation that bound it and made a directory.
+    /// Rehearses the removal of a name. `made` is the operation that created the directory.
     #[inline(never)]
     fn remove(
         &mut self,
@@ -394,10 +403,12 @@ impl<'a> StepRehearsal<'a> {
     ) -> Outcome {
         self.bound(dir, name, Some(node))?;
         self.may_delete(dir, node)?;
+        // vfs_rmdir() and vfs_rename() return EBUSY for a local mountpoint.
         if dir.is_mount_point(name) {
             return Err(conflict());
         }
         let known = self.known(node)?;
+        // Other links remain. The last link turns the object into an orphan.
         if !known.is_directory && known.links > 1 {
             known.links = known.links.saturating_sub(1);
         } else {
@@ -415,13 +426,14 @@ impl<'a> StepRehearsal<'a> {
         self.bind(dir, name, None)
     }
 
-    /// Whether a directory will have no names.
+    /// Whether the directory is empty after the earlier steps.
     #[inline(never)]
     fn is_empty(&mut self, node: ObjectId) -> Outcome<bool> {
         let mount = self.group.context.mount;
         let known = self.known(node)?;
         let lower = known.lower.clone().ok_or(EIO)?;
         let inside = known.inside;
+        // Another program may have added entries to the lower directory.
         let below = orphans::count(mount, &lower)?;
         Ok(i64::try_from(below)
             .unwrap_or(i64::MAX)
@@ -429,7 +441,7 @@ impl<'a> StepRehearsal<'a> {
             <= 0)
     }
 
-    /// Binds a free name to an object that has lost it.
+    /// Rehearses the restore of a name. The name must be free.
     #[inline(never)]
     fn restore(&mut self, dir: &OpenDirectory, name: &[u8], what: &ReturningObject<'_>) -> Outcome {
         let object = what.object();
@@ -440,6 +452,7 @@ impl<'a> StepRehearsal<'a> {
             return Err(protected());
         }
         if !is_kept {
+            // A directory has one name at most.
             if known.is_directory {
                 return Err(conflict());
             }
@@ -448,8 +461,8 @@ impl<'a> StepRehearsal<'a> {
         self.bind(dir, name, Some(object))
     }
 
-    /// Looks for an object that is to have a name again, and takes note of it: whether it will be kept
-    /// then, or has other names.
+    /// Finds an object to restore and reads its state. Returns whether it is an orphan then;
+    /// otherwise it has another name.
     #[inline(never)]
     fn find(&mut self, dir: &OpenDirectory, what: &ReturningObject<'_>) -> Outcome<bool> {
         let object = what.object();
@@ -468,7 +481,7 @@ impl<'a> StepRehearsal<'a> {
         Ok(false)
     }
 
-    /// Whether the caller may give an object a name that it has lost.
+    /// Whether the caller may give the object a name again.
     #[inline(never)]
     fn may_restore(&self, lower: &Dentry, is_link: bool) -> Outcome {
         let context = &self.group.context;
@@ -476,6 +489,7 @@ impl<'a> StepRehearsal<'a> {
         context.caller()?.may_restore(&inode, lower, is_link)
     }
 
+    /// The orphan to restore, if there is one.
     #[inline(never)]
     fn kept(&self, what: &ReturningObject<'_>) -> Result<binding::OrphanEntry> {
         let segment = match what {
@@ -485,7 +499,7 @@ impl<'a> StepRehearsal<'a> {
         binding::find_orphan(self.group.context.journal, what.object(), segment)
     }
 
-    /// One of an object's other names.
+    /// Another name of the object to restore.
     #[inline(never)]
     fn named(&self, dir: &OpenDirectory, what: &ReturningObject<'_>) -> Outcome<ARef<Dentry>> {
         let context = &self.group.context;
@@ -501,7 +515,7 @@ impl<'a> StepRehearsal<'a> {
         }
     }
 
-    /// Moves a name to a free one.
+    /// Rehearses a rename to a free name.
     #[inline(never)]
     fn move_to(
         &mut self,
@@ -517,6 +531,7 @@ impl<'a> StepRehearsal<'a> {
         self.bind(to, new, Some(node))
     }
 
+    /// Rehearses an exchange of two names.
     #[inline(never)]
     fn exchange(
         &mut self,
@@ -535,8 +550,8 @@ impl<'a> StepRehearsal<'a> {
         self.bind(there, second_name, Some(first))
     }
 
-    /// What vfs_rename() asks of a directory that gets another parent: it is changed itself, and may not
-    /// come below itself.
+    /// The checks of vfs_rename() for a directory that changes its parent: it must be writable, and
+    /// may not become its own descendant.
     #[inline(never)]
     fn may_change_parent(
         &mut self,
@@ -551,6 +566,7 @@ impl<'a> StepRehearsal<'a> {
         if !known.may_write {
             return Err(forbidden());
         }
+        // The request then takes s_vfs_rename_mutex, as lock_rename() does.
         self.moves_directories = true;
         if self.is_below(to, node)? {
             return Err(conflict());
@@ -558,7 +574,7 @@ impl<'a> StepRehearsal<'a> {
         Ok(())
     }
 
-    /// Whether a directory is `top`, or will be below it.
+    /// Whether a directory is `top`, or a descendant of it after the earlier steps.
     #[inline(never)]
     fn is_below(&self, dir: &OpenDirectory, top: ObjectId) -> Outcome<bool> {
         const DEEPEST: usize = 4096;
@@ -579,6 +595,7 @@ impl<'a> StepRehearsal<'a> {
                     Some(lower) => lower,
                     None => context.open(parent)?.lower,
                 },
+                // dget_parent(): another program may move the directory.
                 None => here.held_parent(),
             };
             if core::ptr::eq(&*parent, &*here) {
@@ -590,11 +607,11 @@ impl<'a> StepRehearsal<'a> {
     }
 }
 
-/// An object that is to have a name again.
+/// An object that gets a name again.
 enum ReturningObject<'a> {
-    /// As the line of its removal says.
+    /// Found by the line of its removal.
     Victim(Victim<'a>),
-    /// As its own lines say.
+    /// Found by its own lines.
     Recorded(ObjectId),
 }
 
@@ -607,8 +624,8 @@ impl ReturningObject<'_> {
     }
 }
 
-/// A name in a directory, as two sums (FNV-1a, forwards and backwards). Two names with the same would be
-/// taken for one: then the step itself finds out, and everything is rolled back.
+/// Key of a name in a directory: two FNV-1a hashes, forwards and backwards. On a collision of both,
+/// a step fails when it is applied, and the group is rolled back.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct NameKey(u64, u64);
 
