@@ -104,6 +104,7 @@ pub(super) fn range<'a>(
     let range = (start, end);
     let bytes = match usize::try_from(end.saturating_sub(start)) {
         Ok(0) => return Ok((Captured::Nothing, None)),
+        // As a map of runs: an undo restores a hole as a hole.
         _ if lower.may_be_sparse() => return Ok((runs_of(journal, lower, reader, range)?, None)),
         Ok(bytes @ 1..=MAX_STAGED) => bytes,
         _ => return Ok((plain(journal, lower, reader, range, false)?, None)),
@@ -114,6 +115,7 @@ pub(super) fn range<'a>(
         may_be_hole = has_empty_block(buf, start, lower.block(), || end >= lower.size());
         Ok(())
     };
+    // Fast path of write(2): one copy, one lock of the journal.
     let (staged, room) = journal.save(bytes, lines, fill)?;
     if may_be_hole {
         // i_blocks counts preallocated blocks after EOF and xattr blocks, too, so a file with
@@ -258,6 +260,7 @@ pub(super) fn holes(
     let mut runs = MapRuns::new();
     // Page cache pages over a hole do not matter here.
     find_runs(&mut runs, reader, (start, end), end)?;
+    // Data and unwritten extents keep their space during the operation.
     runs.retain(|run| run.content == Content::Hole);
     if runs.is_empty() {
         return Ok(Captured::Nothing);

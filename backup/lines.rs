@@ -301,6 +301,7 @@ fn told(state: &mut ObjectState, who: &mut Who, telling: &LineExtras, placed: &P
     };
     state.handle_told_in = telling.segment;
     state.owner_told = telling.owner;
+    // Later lines of this open file refer to its first line (`open=`).
     who.first.get_or_insert(placed.seq);
     if who.identity().is_some() {
         who.told_in = telling.segment;
@@ -405,7 +406,9 @@ pub(super) fn load(
             let was = was.filter(|_| state.head.is_some_and(|at| journal.is_before_cut(at)));
             Some(changed_since(mount, journal, lower, was, cookie)?)
         }
+        // This external change is logged already.
         Some((Op::Foreign, was)) if was == Some(cookie) => None,
+        // No closing line: the shutdown was unclean.
         Some(_) => Some(Op::Recover),
     };
     // Only regular files have content to compare.
@@ -524,6 +527,7 @@ pub(crate) fn load_known(
         return Ok(());
     }
     load(mount, journal, inode, lower, state)?;
+    // A revert must not build on the state of an incomplete one.
     if state.half_done {
         crate::revert::roll_back_last(mount, journal, inode, lower, state)?;
     }

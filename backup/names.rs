@@ -144,6 +144,7 @@ impl<'a> NameChange<'a> {
                 victim_state => victim_state?,
             }
         };
+        // Renamed to orphans/ already: the caller must not unlink the name.
         let is_gone = matches!(victim_state, VictimState::Orphan(_));
         record.victim_state = Some(victim_state);
         Ok(is_gone)

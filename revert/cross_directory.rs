@@ -76,6 +76,7 @@ pub(super) fn undo(revert: &ObjectUndo<'_>) -> Result<(), Refusal> {
         return Err(conflict(taken.newest));
     }
     other.inode.may_change_names()?;
+    // The caller opened only this directory by a path; the other one comes from a file handle.
     if !CallerRights::new(revert.file, revert.journal).reaches_names_in(&lower)? {
         return Err(Refusal::new(Reason::NotOwner, taken.newest));
     }

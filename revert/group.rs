@@ -325,6 +325,7 @@ impl<'a> PlannedGroup<'a> {
             return Ok(PlanningOutcome::Leased(core::mem::take(&mut group.leased)));
         }
         let steps = group.steps()?;
+        // Planning is complete: from now on only segments that the plan reads are pinned.
         group.narrow(&pin, &needs, &steps)?;
         if !request.no_redo {
             let length = match journal.admit_copies(needs.length) {
@@ -570,6 +571,7 @@ impl<'a> GroupRevert<'a> {
         self.refresh();
         let result = result.map(|undo_steps| {
             if self.request.no_redo {
+                // After the commit: a rollback would have needed the orphans.
                 discard(self.context.mount, self.context.journal, &undo_steps);
             }
         });

@@ -62,6 +62,7 @@ pub(crate) fn by_handle(
         return Ok(None);
     };
     if inode.is_directory() {
+        // A directory has one path. Accepted only below SOURCE and outside the history.
         let is_there = mount.is_directory_of_tree(&lower)?;
         return Ok(is_there.then_some(lower));
     }

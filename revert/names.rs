@@ -287,6 +287,7 @@ impl NamesRevert<'_> {
                 parent,
             } => {
                 let name = decode(name, first)?;
+                // The victim of a rename lost its name in the other directory.
                 self.with_other(parent, |dir| dir.restore(name, &victim))?;
             }
             NameStep::Move {
@@ -296,6 +297,7 @@ impl NamesRevert<'_> {
                 parent,
             } => {
                 let (from, to) = (decode(from, first)?, decode(to, second)?);
+                // RENAME_NOREPLACE: a name that was bound in the meantime is a conflict.
                 self.with_other(parent, |other| self.move_here(other, from, to, node))?;
             }
             NameStep::Exchange {
@@ -425,6 +427,7 @@ impl NamesRevert<'_> {
             return f(self);
         };
         if let Some(other) = self.other {
+            // A forged line may refer to a directory that is not locked.
             return if other.dir.id() == parent.object {
                 f(other)
             } else {

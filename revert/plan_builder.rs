@@ -307,6 +307,7 @@ impl<'a> PlanBuilder<'a> {
         match step {
             Step::Take if is_taken => self.take(line, conflicts),
             Step::Take => self.stays(line),
+            // Reverting this revert would restore operations that a newer revert also reverted.
             Step::Barred => {
                 self.taken = self.taken.saturating_add(1);
                 conflicts(line.seq, Refusal::new(Reason::Conflict, 0))?;

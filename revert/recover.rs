@@ -178,6 +178,7 @@ fn recover(
     let line = Line::parse(text.get(..len).ok_or(EUCLEAN)?, None).map_err(|_| EUCLEAN)?;
     let mut handle = [0; HANDLE_MAX];
     let n = line.fh.and_then(|fh| decode_hex(fh, &mut handle));
+    // Each intent has `fh=`, see `write_intent`.
     let handle = handle.get(..n.ok_or(EUCLEAN)?).ok_or(EUCLEAN)?;
     let mount = sb.mount().lower();
     let known = (unfinished.object, handle);
@@ -220,6 +221,7 @@ fn recover(
             (Op::Cancel, "its file is as before it")
         }
     };
+    // Written last: after a crash before this point, recovery repeats the steps above.
     end(sb, journal, &dentry, op, unfinished.seq)?;
     Ok(became)
 }
@@ -235,6 +237,7 @@ fn finish_content(
     let lower = found.0.inode().ok_or(ESTALE)?;
     let inode = OwnInode::obtain(sb, lower)?;
     content(sb.mount(), journal, &inode, found).resume(line, true)?;
+    // `now=` is the size after the revert.
     if lower.is_regular() && line.now.is_some_and(|now| now != lower.size()) {
         return Err(EUCLEAN);
     }
@@ -362,6 +365,7 @@ fn is_of_names(inode: &Inode, line: &Line<'_>) -> bool {
 pub(super) fn end(sb: &SuperBlock, journal: &Journal, lower: &Dentry, op: Op, seq: u64) -> Result {
     let inode = OwnInode::obtain(sb, lower.inode().ok_or(ESTALE)?)?;
     let mut state = inode.object().state.lock();
+    // No comparison: recovery itself has changed the object.
     backup::load_unchecked(journal, &inode, &mut state)?;
     close(sb.mount(), journal, &inode, &mut state, op, seq)
 }

@@ -111,6 +111,7 @@ impl<'a> CallerRights<'a> {
         // Mode or owner may have changed in the lower filesystem.
         inode.refresh();
         let is_owner = inode.owner_or_capable();
+        // Write permission for a directory gives rights to names only.
         let has_names = is_owner || inode.is_directory() && inode.may_change_names().is_ok();
         if !has_names || !self.reaches(lower, exact)? {
             return Ok(ChainRights::Nothing);

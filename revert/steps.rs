@@ -213,6 +213,7 @@ impl StepOrigin<'_> {
         }
         let mut places = reverted_operations(self.journal, &line)?;
         if direction == Direction::Undo {
+            // Operations are applied again from the oldest to the newest.
             places.reverse();
         }
         Ok(Some(places))
@@ -290,6 +291,7 @@ pub(super) fn redone_operations(journal: &Journal, line: &Line<'_>) -> Outcome<K
         }
         next = found.prev;
     }
+    // The same search as for the redo itself, so that the same undos are found.
     let mut search = RedoSearch::new(journal, Some(next.ok_or(EUCLEAN)?), u64::MAX)?;
     let most = line.count.unwrap_or(1);
     while (places.len() as u64) < most {
@@ -299,6 +301,7 @@ pub(super) fn redone_operations(journal: &Journal, line: &Line<'_>) -> Outcome<K
             }
             found => found?,
         };
+        // Undos of the other kind belong to another member of the group.
         if is_on_names(&found) == is_on_names(line) {
             places.push(at, GFP_KERNEL_ACCOUNT)?;
         }
@@ -395,6 +398,7 @@ impl<'j> RedoSearch<'j> {
             };
             match found {
                 Redo::This => return Ok(at),
+                // An operation followed the undo: a redo would overwrite its result.
                 Redo::Blocked => return Err(Refusal::new(Reason::Conflict, line.seq)),
                 Redo::Pass => {}
             }

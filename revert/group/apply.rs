@@ -65,9 +65,11 @@ impl GroupRevert<'_> {
             .undo_steps;
         let (mut begun, mut done) = (0, 0);
         let mut unfinished = KVVec::new();
+        // First, since this clears flags that would forbid the steps on names.
         let applied = self.apply_contents(&mut begun, &mut unfinished);
         let applied = applied.and_then(|()| self.apply_names(&mut undo_steps, &mut done));
         let applied = applied.and_then(|()| self.finish_contents(&unfinished));
+        // Order on disk: all objects, then the commit.
         let applied = applied.and_then(|()| self.sync(&undo_steps));
         let Err(refusal) = applied else {
             return Ok(undo_steps);
@@ -697,6 +699,7 @@ impl<'a> DirectoryCache<'a> {
 /// The other directory of a rename.
 fn other(context: &RevertContext<'_>, lower: ARef<Dentry>) -> Outcome<OpenDirectory> {
     let other = OpenDirectory::unchecked(context, lower)?;
+    // A removed directory (S_DEAD) gets no names.
     if other.inode().object().is_kept() {
         return Err(Refusal::new(Reason::Conflict, 0));
     }

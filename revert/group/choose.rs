@@ -146,6 +146,7 @@ impl GroupRevert<'_> {
             found.is_err()
         });
         self.non_empty = non_empty;
+        // The next planning collects these again.
         self.inodes.clear();
         self.claims.clear();
         self.gather_members()
@@ -611,6 +612,7 @@ impl NameSelection<'_> {
             blocker = blocker.max(retained_names.get(&key).copied());
             Ok(())
         })?;
+        // Reverting a creation would also remove later changes of the object.
         let made = matches!(line.op, Op::Create | Op::Mknod | Op::Symlink);
         if let (None, Change::Goes, true, Some(node)) = (blocker, turn.change, made, line.node) {
             blocker = self.group.later_one(node, line.seq)?;

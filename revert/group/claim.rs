@@ -25,6 +25,7 @@ impl WriteClaim {
     /// Takes write access. `Executed`: a program runs from the upper or the lower file, or the
     /// lower file is a swap file.
     pub(super) fn of(inode: &OwnInode) -> Outcome<Self> {
+        // IS_SWAPFILE(): swap I/O goes to the blocks of this file directly.
         if inode.lower().is_swapfile() {
             return Err(Refusal::new(Reason::Executed, 0));
         }

@@ -82,6 +82,7 @@ impl GroupRevert<'_> {
             let mut room = context.journal.reserve_lines_killable(1)?;
             content.write_intent(&mut state, &mut room, &plan, &captured, entry)?
         };
+        // The intent is the object's newest line.
         let at = state.head.ok_or(EIO)?;
         Ok((at, seq))
     }
@@ -100,6 +101,7 @@ impl GroupRevert<'_> {
     /// nothing to roll back, and the first line need not be durable.
     pub(super) fn close(&mut self, begun: u64, first: u64, end: Op, is_stated: bool) {
         let journal = self.context.journal;
+        // Before the lines: an object that is loaded from now on sees the group as ended.
         journal.note_group(begun, first, Some(end));
         for (index, member) in self.members.iter().enumerate() {
             let Some((_, seq)) = member.intent else {

@@ -94,6 +94,7 @@ pub(in crate::revert) fn recover(
     for (index, (_, member)) in there().enumerate() {
         let opened = context.open(member.object)?;
         end(sb, journal, &opened.lower, op, member.seq)?;
+        // The first line decides for the group, so it is durable before the others.
         if index == 0 {
             journal.flush(true)?;
         }

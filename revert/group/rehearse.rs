@@ -332,6 +332,7 @@ impl<'a> StepRehearsal<'a> {
         let known = RehearsedObject {
             is_directory,
             is_owned: inode.owner_or_capable(),
+            // vfs_rename() checks MAY_WRITE for a directory that changes its parent.
             may_write: !is_directory || inode.may_write().is_ok(),
             is_protected: inode.is_protected() && !self.group.has_content_of(object),
             is_kept,

@@ -48,6 +48,7 @@ pub(in crate::revert) fn may_delete(dir: &OwnInode, node: &DeleteCheck) -> Outco
             seq: 0,
         });
     }
+    // check_sticky(): the caller owns neither the directory nor the object.
     if dir.is_sticky() && !dir.owner_or_capable() && !node.is_owned {
         return Err(Refusal::new(Reason::NotPermitted, 0));
     }
@@ -76,6 +77,7 @@ impl CallerRights<'_> {
         if !self.is_administrator && !self.reaches(lower, true)? {
             return Err(Refusal::new(Reason::NotOwner, 0));
         }
+        // may_linkat(), as with fs.protected_hardlinks=1.
         if is_link && !inode.may_be_linked() {
             return refused();
         }

@@ -127,6 +127,7 @@ impl CallerRights<'_> {
                 return Ok(Some(path));
             }
             let here_now = path.last().ok_or(EUCLEAN)?;
+            // A root, or a disconnected dentry: not below the mount's root.
             if core::ptr::eq(&*parent, &**here_now) {
                 return Ok(None);
             }
