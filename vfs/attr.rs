@@ -24,7 +24,7 @@ use kernel::{
     types::Opaque, //
 };
 
-/// A change of attributes, as the VFS asks for it.
+/// A struct iattr: the attribute change that the VFS requests.
 #[repr(transparent)]
 pub(crate) struct Change(Opaque<c::iattr>);
 
@@ -33,7 +33,7 @@ impl Change {
     ///
     /// `ptr` is a live iattr for `'a`, used by this thread only.
     pub(crate) unsafe fn from_raw<'a>(ptr: *mut c::iattr) -> &'a mut Self {
-        // SAFETY: A transparent wrapper; the caller vouches for the rest.
+        // SAFETY: A transparent wrapper; the caller guarantees the rest.
         unsafe { &mut *ptr.cast() }
     }
 
@@ -42,7 +42,7 @@ impl Change {
         unsafe { &mut *self.0.get() }
     }
 
-    /// The new size, when it is to be changed.
+    /// The new size, if ATTR_SIZE is set.
     pub(crate) fn size(&mut self) -> Option<u64> {
         let raw = self.raw();
         if raw.ia_valid & c::ATTR_SIZE == 0 {
@@ -51,7 +51,7 @@ impl Change {
         u64::try_from(raw.ia_size).ok()
     }
 
-    /// Whether more is changed than the size and the times that go with it.
+    /// Whether the change includes more than the size and the times that follow from a truncation.
     pub(crate) fn is_more_than_size(&mut self) -> bool {
         let with_size = c::ATTR_SIZE
             | c::ATTR_MTIME
@@ -64,7 +64,7 @@ impl Change {
         valid & c::ATTR_SIZE == 0 || valid & !with_size != 0
     }
 
-    /// Whether mode, owner or group change, or may.
+    /// Whether the change may affect mode, owner or group.
     pub(crate) fn is_of_access(&mut self) -> bool {
         let access = c::ATTR_MODE
             | c::ATTR_UID
@@ -75,12 +75,12 @@ impl Change {
         self.raw().ia_valid & access != 0
     }
 
-    /// Whether times change that are more than a trace of the change itself.
+    /// Whether the change sets atime or mtime.
     pub(crate) fn is_of_times(&mut self) -> bool {
         self.raw().ia_valid & (c::ATTR_MTIME | c::ATTR_ATIME) != 0
     }
 
-    /// Whether nothing but the access time changes, which leaves no line.
+    /// Whether only the access time changes, which is not logged.
     pub(crate) fn is_access_time_only(&mut self) -> bool {
         let valid = self.raw().ia_valid;
         valid & c::ATTR_ATIME != 0
@@ -94,8 +94,8 @@ impl Change {
                 == 0
     }
 
-    /// The file that the caller changes the attributes through, if any; for as long as the VFS's
-    /// call lasts.
+    /// The upper file that the change comes through (ATTR_FILE), if any. The lifetime is that of
+    /// the VFS's call.
     pub(crate) fn file<'f>(&mut self) -> Option<&'f super::file::OwnFile>
     where
         Self: 'f,
@@ -104,11 +104,11 @@ impl Change {
         if raw.ia_valid & c::ATTR_FILE == 0 || raw.ia_file.is_null() {
             return None;
         }
-        // SAFETY: The VFS passes the file of ours that it works on, which it holds.
+        // SAFETY: The VFS passes an upper file that the caller of notify_change() holds.
         Some(unsafe { super::file::OwnFile::from_raw(raw.ia_file) })
     }
 
-    /// The checks that the VFS leaves to filesystems, as the caller, on our inode.
+    /// setattr_prepare() on the upper inode, as the caller.
     pub(crate) fn check(&mut self, dentry: &OwnDentry) -> Result {
         // SAFETY: A live dentry and change; our superblock has no id map.
         to_result(unsafe {
@@ -116,7 +116,7 @@ impl Change {
         })
     }
 
-    /// Takes set-id bits along that the VFS has not seen on our inode.
+    /// Adds ATTR_KILL_SUID and ATTR_KILL_SGID for set-id bits that the upper inode hides.
     pub(crate) fn drop_hidden_set_id(&mut self, mount: &LowerMount, lower: &Inode) {
         if !mount.limits().no_set_id {
             return;
@@ -126,14 +126,16 @@ impl Change {
         raw.ia_valid |= unsafe { c::lfs_set_id_to_drop(lower.as_ptr(), raw.ia_valid) };
     }
 
-    /// Applies it to the lower object, under that one's lock. The caller has write access.
+    /// Applies the change to the lower object, under the lower inode's lock. The caller has write
+    /// access.
     pub(crate) fn apply(&mut self, mount: &LowerMount, lower: &Dentry) -> Result {
         let raw = self.raw();
         if raw.ia_valid & (c::ATTR_KILL_SUID | c::ATTR_KILL_SGID) != 0 {
-            // The lower filesystem works the new mode out from its own.
+            // notify_change() refuses ATTR_MODE together with ATTR_KILL_*; the lower filesystem
+            // derives the mode.
             raw.ia_valid &= !c::ATTR_MODE;
         }
-        // The file is ours, and the lower one was not opened with O_TRUNC.
+        // `ia_file` is the upper file, and the lower file was opened without O_TRUNC.
         raw.ia_valid &= !(c::ATTR_FILE | c::ATTR_OPEN);
         let inode = lower.inode().ok_or(ENOENT)?;
         let _lock = inode.lock();
@@ -144,7 +146,8 @@ impl Change {
     }
 }
 
-/// Sets the size of a lower file, as the kernel. Its lock must not be held.
+/// Sets the size of a lower file with the kernel's credentials. The caller does not hold the
+/// inode's lock.
 pub(crate) fn set_size(mount: &LowerMount, lower: &Dentry, size: u64) -> Result {
     let mut attr = c::iattr {
         ia_valid: c::ATTR_SIZE | c::ATTR_MTIME | c::ATTR_CTIME | c::ATTR_FORCE,
@@ -158,7 +161,7 @@ pub(crate) fn set_size(mount: &LowerMount, lower: &Dentry, size: u64) -> Result 
     to_result(unsafe { c::notify_change(mount.idmap(), lower.as_ptr(), &mut attr, null_mut()) })
 }
 
-/// Takes the setgid bit away. The caller has write access.
+/// Clears S_ISGID. The caller has write access.
 pub(crate) fn drop_set_group(mount: &LowerMount, lower: &Dentry) -> Result {
     let mut attr = c::iattr {
         ia_valid: c::ATTR_KILL_SGID | c::ATTR_CTIME,
@@ -170,14 +173,14 @@ pub(crate) fn drop_set_group(mount: &LowerMount, lower: &Dentry) -> Result {
     to_result(unsafe { c::notify_change(mount.idmap(), lower.as_ptr(), &mut attr, null_mut()) })
 }
 
-/// The object's change cookie, asked from the lower filesystem: from now on it tells any change
-/// apart from this moment.
+/// The object's change cookie. vfs_getattr_nosec() with STATX_CTIME marks a multigrain ctime as
+/// queried, so any later change gets a different cookie.
 pub(crate) fn cookie(mount: &LowerMount, lower: &Dentry) -> Result<Cookie> {
     let mut stat: c::kstat = pin_init::zeroed();
     let path = mount.path(lower);
     let _acting = mount.asking();
     let mask = c::STATX_CTIME | c::STATX_SIZE | c::STATX_CHANGE_COOKIE;
-    // SAFETY: A live path and a place for the answer.
+    // SAFETY: A live path and a writable result.
     let err = unsafe { c::vfs_getattr_nosec(&path, &mut stat, mask, 0) };
     to_result(err)?;
     Ok(Cookie {
@@ -190,18 +193,17 @@ pub(crate) fn cookie(mount: &LowerMount, lower: &Dentry) -> Result<Cookie> {
     })
 }
 
-/// The device number that the lower filesystem reports for an object: other ones are other
-/// subvolumes.
+/// The object's `st_dev` on the lower filesystem, which differs between subvolumes.
 pub(crate) fn device(mount: &LowerMount, lower: &Dentry) -> Result<u32> {
     let mut stat: c::kstat = pin_init::zeroed();
     let path = mount.path(lower);
     let _acting = mount.asking();
-    // SAFETY: A live path and a place for the answer.
+    // SAFETY: A live path and a writable result.
     to_result(unsafe { c::vfs_getattr_nosec(&path, &mut stat, c::STATX_TYPE, 0) })?;
     Ok(stat.dev)
 }
 
-/// `->getattr`: the lower object's, with our device number.
+/// `->stat`: the lower result with the upper `st_dev`.
 pub(crate) fn stat(
     mount: &LowerMount,
     dentry: &OwnDentry,
@@ -211,7 +213,7 @@ pub(crate) fn stat(
 ) -> Result {
     let path = mount.path(dentry.lower()?);
     let _acting = mount.asking();
-    // SAFETY: A live path and a place for the answer.
+    // SAFETY: A live path and a writable result.
     to_result(unsafe { c::vfs_getattr_nosec(&path, stat, mask, flags) })?;
     // SAFETY: A live superblock.
     stat.dev = unsafe { (*dentry.superblock().as_ptr()).s_dev };
@@ -224,13 +226,13 @@ pub(crate) fn stat(
     Ok(())
 }
 
-/// Who may do what with a lower object, and its times.
+/// Mode, owner and times of a lower object.
 pub(crate) fn access_and_times(mount: &LowerMount, lower: &Dentry) -> Result<(Access, Times)> {
     let mut stat: c::kstat = pin_init::zeroed();
     let path = mount.path(lower);
     let _acting = mount.asking();
     let mask = c::STATX_MODE | c::STATX_UID | c::STATX_GID | c::STATX_MTIME | c::STATX_ATIME;
-    // SAFETY: A live path and a place for the answer.
+    // SAFETY: A live path and a writable result.
     to_result(unsafe { c::vfs_getattr_nosec(&path, &mut stat, mask, 0) })?;
     let time = |t: c::timespec64| (t.tv_sec, u32::try_from(t.tv_nsec).unwrap_or(0));
     let access = Access {
@@ -245,7 +247,7 @@ pub(crate) fn access_and_times(mount: &LowerMount, lower: &Dentry) -> Result<(Ac
     Ok((access, times))
 }
 
-/// Sets what differs of mode, owner, group, and the times that are given, as the caller. The caller
+/// Sets the differing ones of mode, owner and group, and the given times, as the caller. The caller
 /// has write access.
 pub(crate) fn set_access_and_times(
     mount: &LowerMount,
@@ -260,8 +262,8 @@ pub(crate) fn set_access_and_times(
     to_result(unsafe { c::notify_change(mount.idmap(), lower.as_ptr(), &mut attr, null_mut()) })
 }
 
-/// Whether the caller may do what [`set_access_and_times`] does, as notify_change() makes lower filesystems
-/// ask. What it asks itself of flags is left out, and quotas.
+/// Whether the caller may do [`set_access_and_times`], by setattr_prepare(). The checks of flags in
+/// notify_change(), and quotas, are left out.
 pub(crate) fn may_set_access_and_times(
     mount: &LowerMount,
     lower: &Dentry,
@@ -273,7 +275,7 @@ pub(crate) fn may_set_access_and_times(
     to_result(unsafe { c::setattr_prepare(mount.idmap(), lower.as_ptr(), &mut attr) })
 }
 
-/// The change that sets what differs.
+/// The struct iattr with the differing attributes.
 fn change_of(
     mount: &LowerMount,
     lower: &Dentry,
@@ -290,9 +292,9 @@ fn change_of(
         let differs = |flag, yes: bool| if yes { flag } else { 0 };
         attr.ia_valid |= differs(c::ATTR_UID, access.uid != present.uid)
             | differs(c::ATTR_GID, access.gid != present.gid)
-            // That of a symbolic link cannot be set.
+            // The mode of a symbolic link cannot be set.
             | differs(c::ATTR_MODE, !inode.is_symlink());
-        // The type stays what it is.
+        // notify_change() expects the file type unchanged.
         attr.ia_mode = (inode.mode() & !c::S_IALLUGO | access.mode) as u16;
         attr.__bindgen_anon_1.ia_uid = c::kuid_t { val: access.uid };
         attr.__bindgen_anon_2.ia_gid = c::kgid_t { val: access.gid };
@@ -309,11 +311,11 @@ fn change_of(
     Ok(attr)
 }
 
-/// The file's flags, for a record; `None`: the filesystem has none.
+/// The file's flags; `None` without ->get_flags.
 pub(crate) fn flags(mount: &LowerMount, lower: &Dentry) -> Result<Option<Flags>> {
     let mut raw = c::lfs_flags::default();
     let _acting = mount.asking();
-    // SAFETY: A live dentry and a place for the answer.
+    // SAFETY: A live dentry and a writable result.
     match to_result(unsafe { c::lfs_get_flags(lower.as_ptr(), &mut raw) }) {
         Err(e) if e == ENOTTY || e == EOPNOTSUPP || e == ENOIOCTLCMD => Ok(None),
         Err(e) => Err(e),
@@ -327,8 +329,9 @@ pub(crate) fn flags(mount: &LowerMount, lower: &Dentry) -> Result<Option<Flags>>
     }
 }
 
-/// Sets what differs of the file's flags, as the caller, who has write access. The two sets of flags
-/// have a call each: what only one of them has would not come over the other.
+/// Sets the differing file flags, as the caller, who has write access. FS_IOC_SETFLAGS and
+/// FS_IOC_FSSETXATTR flags need one call each: fileattr_fill_flags() and fileattr_fill_xflags()
+/// drop the bits that the other set does not know.
 pub(crate) fn put_flags(mount: &LowerMount, lower: &Dentry, wanted: &Flags) -> Result {
     let (idmap, dentry) = (mount.idmap(), lower.as_ptr());
     if flags(mount, lower)?.ok_or(EOPNOTSUPP)?.flags != wanted.flags {
@@ -351,26 +354,26 @@ pub(crate) fn put_flags(mount: &LowerMount, lower: &Dentry, wanted: &Flags) -> R
     to_result(unsafe { c::lfs_set_xflags(idmap, dentry, &raw) })
 }
 
-/// Reads the file's flags (chattr).
+/// vfs_fileattr_get() of the lower file.
 pub(crate) fn get_flags(mount: &LowerMount, lower: &Dentry, flags: &mut c::file_kattr) -> Result {
     let _acting = mount.asking();
-    // SAFETY: A live dentry and a place for the answer.
+    // SAFETY: A live dentry and a writable result.
     to_result(unsafe { c::vfs_fileattr_get(lower.as_ptr(), flags) })
 }
 
-/// Whether the flags say that a directory's names are compared without regard to case.
+/// Whether the flags include FS_CASEFOLD_FL.
 pub(crate) fn folds_case(flags: &c::file_kattr) -> bool {
     // SAFETY: The VFS's flags.
     unsafe { c::lfs_folds_case(flags) }
 }
 
-/// Sets the file's flags. The caller has write access.
+/// vfs_fileattr_set() of the lower file. The caller has write access.
 pub(crate) fn set_flags(mount: &LowerMount, lower: &Dentry, flags: &mut c::file_kattr) -> Result {
     // SAFETY: A live dentry and the VFS's flags.
     to_result(unsafe { c::vfs_fileattr_set(mount.idmap(), lower.as_ptr(), flags) })
 }
 
-/// An object's file handle: how a line's `fh=` names it. Returns the type and the bytes' number.
+/// An object's file handle, as in a line's `fh=`. Returns the handle's type and length.
 pub(crate) fn handle(inode: &super::inode::Inode, buf: &mut [u8; 64]) -> Option<(u8, usize)> {
     let mut aligned = [0u32; 16];
     let mut words = aligned.len() as c_int;
@@ -394,7 +397,7 @@ pub(crate) fn handle(inode: &super::inode::Inode, buf: &mut [u8; 64]) -> Option<
     Some((kind, words * 4))
 }
 
-/// The object that a file handle (its type byte, then its bytes) names, by one of its names.
+/// Decodes a file handle (type byte, then the handle's bytes) to a dentry.
 pub(crate) fn open_handle(mount: &LowerMount, handle: &[u8]) -> Result<ARef<Dentry>> {
     let (kind, bytes) = handle.split_first().ok_or(EINVAL)?;
     let mut words = [0u32; 16];
@@ -405,7 +408,7 @@ pub(crate) fn open_handle(mount: &LowerMount, handle: &[u8]) -> Result<ARef<Dent
         *word = u32::from_ne_bytes([four[0], four[1], four[2], four[3]]);
     }
     let count = c_int::try_from(bytes.len() / 4).map_err(|_| EINVAL)?;
-    // A directory's path is looked up for it, name by name.
+    // exportfs_decode_fh() reconnects a directory by looking up its path.
     let _acting = mount.asking();
     for _ in 0..TRIES {
         // SAFETY: A live mount, a handle of `count` words, and a filter that needs no context.
@@ -428,14 +431,14 @@ pub(crate) fn open_handle(mount: &LowerMount, handle: &[u8]) -> Result<ARef<Dent
     Err(ENOMEM)
 }
 
-/// Sleeps a tick, or less when the thread is killed. Only where it may sleep.
+/// Sleeps for one tick; shorter if a fatal signal arrives. The caller may sleep.
 pub(crate) fn nap() {
     // SAFETY: Callers may sleep.
     unsafe { c::lfs_nap() };
 }
 
-/// How many times a handle is tried. iget_locked() has no other answer than that of no memory where the
-/// inode is gone and its number is just being given to a new one.
+/// Number of attempts. iget_locked() returns ENOMEM, too, if the inode is being evicted and its
+/// number reused.
 const TRIES: usize = 5;
 
 extern "C" fn any(_context: *mut c_void, _dentry: *mut c::dentry) -> c_int {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Dentries: anybody's ([`Dentry`]) and our own ([`OwnDentry`]), which hold a lower dentry.
+//! Dentries: of any filesystem ([`Dentry`]), and upper dentries ([`OwnDentry`]), which hold a
+//! lower dentry.
 //!
 //! C header: [`include/linux/dcache.h`](srctree/include/linux/dcache.h)
 
@@ -23,7 +24,7 @@ pub(crate) struct Dentry(Opaque<c::dentry>);
 
 // SAFETY: A dentry may be used and released on any thread.
 unsafe impl Send for Dentry {}
-// SAFETY: Methods read what the VFS reads under the same protection.
+// SAFETY: Methods read the same fields as the VFS, under the same locks.
 unsafe impl Sync for Dentry {}
 
 // SAFETY: The count is the dentry's lockref.
@@ -34,7 +35,7 @@ unsafe impl AlwaysRefCounted for Dentry {
     }
 
     unsafe fn dec_ref(obj: NonNull<Self>) {
-        // SAFETY: The caller gives up a reference that it owns.
+        // SAFETY: The caller gives up its own reference.
         unsafe { c::dput(obj.as_ptr().cast()) }
     }
 }
@@ -44,15 +45,15 @@ impl Dentry {
     ///
     /// `ptr` is a live dentry and stays so for `'a`.
     pub(crate) unsafe fn from_raw<'a>(ptr: *mut c::dentry) -> &'a Self {
-        // SAFETY: `Dentry` is a transparent wrapper; the caller vouches for the rest.
+        // SAFETY: `Dentry` is a transparent wrapper; the caller guarantees the rest.
         unsafe { &*ptr.cast() }
     }
 
-    /// Takes over a reference that C gave, or the error in its place.
+    /// Takes ownership of a reference returned by C, or returns the error.
     ///
     /// # Safety
     ///
-    /// `ptr` is an ERR_PTR, or a dentry with a reference that is ours.
+    /// `ptr` is an ERR_PTR, or a dentry with a reference that passes to the result.
     pub(crate) unsafe fn from_c(ptr: *mut c::dentry) -> Result<ARef<Self>> {
         let ptr = kernel::error::from_err_ptr(ptr)?;
         let ptr = NonNull::new(ptr.cast::<Self>()).ok_or(ENOENT)?;
@@ -69,20 +70,20 @@ impl Dentry {
         ARef::from(self)
     }
 
-    /// The inode, when the name exists.
+    /// The inode of a positive dentry.
     pub(crate) fn inode(&self) -> Option<&Inode> {
         // SAFETY: A live dentry.
         if !unsafe { c::lfs_is_positive(self.as_ptr()) } {
             return None;
         }
-        // SAFETY: A positive dentry that somebody holds keeps its inode.
+        // SAFETY: A positive dentry with a reference keeps its inode.
         let inode = unsafe { (*self.as_ptr()).d_inode };
         // SAFETY: As above.
         (!inode.is_null()).then(|| unsafe { Inode::from_raw(inode) })
     }
 
-    /// The name's bytes. The caller holds what keeps it stable: the lock of the parent, which is the
-    /// lower one for a lower dentry.
+    /// The name's bytes. The caller holds the lock that keeps the name stable: the parent
+    /// directory's (the lower parent's for a lower dentry).
     pub(crate) fn name(&self) -> &[u8] {
         // SAFETY: A live dentry; the union's arms have one layout.
         let qstr = unsafe { (*self.as_ptr()).__bindgen_anon_1.d_name };
@@ -92,7 +93,7 @@ impl Dentry {
         unsafe { core::slice::from_raw_parts(qstr.name, len as usize) }
     }
 
-    /// A counted reference to the directory that it is in now; to itself, where that is a root.
+    /// A counted reference to the present parent directory; to the dentry itself for a root.
     pub(crate) fn held_parent(&self) -> ARef<Self> {
         // SAFETY: A live dentry.
         let parent = unsafe { c::lfs_parent(self.as_ptr()) };
@@ -100,21 +101,21 @@ impl Dentry {
         unsafe { ARef::from_raw(NonNull::new_unchecked(parent.cast())) }
     }
 
-    /// Whether it is `root`, or below that, however names are moved meanwhile.
+    /// is_subdir(): whether the dentry is `root` or below, also while other tasks rename.
     pub(crate) fn is_below(&self, root: &Dentry) -> bool {
         // SAFETY: Two live dentries.
         unsafe { c::is_subdir(self.as_ptr(), root.as_ptr()) }
     }
 
-    /// Whether its name was removed, or something else was renamed over it. A remote filesystem may
-    /// have forgotten the dentry instead.
+    /// Whether the name was removed, or replaced by a rename. On a remote filesystem an unhashed
+    /// dentry may also be a dropped one, so the result is false there.
     pub(crate) fn has_lost_its_name(&self) -> bool {
         // SAFETY: A live dentry.
         unsafe { c::lfs_has_lost_its_name(self.as_ptr()) }
     }
 
-    /// Whether it is of a kind that cannot be stacked on: one where a mount may come up, or one whose
-    /// names are not compared byte by byte.
+    /// Whether the dentry cannot be stacked on: an automount point, or a directory whose names are
+    /// not compared byte by byte.
     pub(crate) fn is_unsupported(&self) -> bool {
         // SAFETY: A live dentry.
         unsafe { c::lfs_is_unsupported(self.as_ptr()) }
@@ -123,16 +124,16 @@ impl Dentry {
     pub(crate) fn superblock(&self) -> &SuperBlock {
         // SAFETY: A live dentry.
         let sb = unsafe { (*self.as_ptr()).d_sb };
-        // SAFETY: A dentry's superblock outlives it.
+        // SAFETY: A dentry's superblock outlives the dentry.
         unsafe { SuperBlock::from_raw(sb) }
     }
 }
 
-/// A dentry of ours.
+/// An upper dentry.
 ///
 /// # Invariants
 ///
-/// `d_fsdata` is null (not looked up) or a counted lower dentry, and in its lowest bit a mark
+/// `d_fsdata` is null (not looked up) or a counted lower dentry, with a flag in its lowest bit
 /// (`glue/dentry.c`).
 #[repr(transparent)]
 pub(crate) struct OwnDentry(Dentry);
@@ -150,7 +151,7 @@ impl OwnDentry {
     ///
     /// As for [`Dentry::from_raw`]; and the dentry is on a superblock of ours.
     pub(crate) unsafe fn from_raw<'a>(ptr: *mut c::dentry) -> &'a Self {
-        // SAFETY: The caller vouches for it; the types have one layout.
+        // SAFETY: Guaranteed by the caller; both types have the same layout.
         unsafe { &*ptr.cast() }
     }
 
@@ -161,40 +162,41 @@ impl OwnDentry {
         if lower.is_null() {
             return Err(ESTALE);
         }
-        // SAFETY: By the type invariant; it is let go only when this dentry is released, or
-        // replaced under the directory's lock while nobody uses it.
+        // SAFETY: By the type invariant. The lower dentry is put only when this dentry is released,
+        // or replaced under the directory's lock without other users.
         Ok(unsafe { Dentry::from_raw(lower) })
     }
 
-    /// Our inode, when the name exists.
+    /// The upper inode of a positive dentry.
     pub(crate) fn own_inode(&self) -> Option<&OwnInode> {
         let inode = self.inode()?;
         // SAFETY: The inodes of our dentries are ours.
         Some(unsafe { OwnInode::from_raw(inode.as_ptr()) })
     }
 
-    /// As [`OwnDentry::own_inode`], where the VFS vouches that the name exists.
+    /// As [`OwnDentry::own_inode`], where the VFS passes a positive dentry.
     pub(crate) fn existing(&self) -> Result<&OwnInode> {
         self.own_inode().ok_or(ENOENT)
     }
 
-    /// The parent directory's dentry, stable under the directory's lock.
+    /// The parent directory's dentry; stable while the directory is locked.
     pub(crate) fn parent(&self) -> &OwnDentry {
-        // SAFETY: A live dentry has a parent that it keeps alive.
+        // SAFETY: A live dentry keeps its parent alive.
         let parent = unsafe { (*self.as_ptr()).d_parent };
-        // SAFETY: It is on our superblock too.
+        // SAFETY: The parent is on the same upper superblock.
         unsafe { OwnDentry::from_raw(parent) }
     }
 
-    /// Whether this is the root of the mount.
+    /// Whether this is the mount's root.
     pub(crate) fn is_root(&self) -> bool {
         core::ptr::eq(self.parent(), self)
     }
 
-    /// Makes `lower` the lower dentry. Under the directory's lock, or before anybody sees `self`.
+    /// Sets the lower dentry. The caller holds the directory's lock, or `self` is not visible to
+    /// other tasks yet.
     pub(crate) fn set_lower(&self, lower: ARef<Dentry>) {
         let new = ARef::into_raw(lower);
-        // SAFETY: A live dentry of ours, and a reference that it takes over.
+        // SAFETY: A live upper dentry, and a reference whose ownership is passed on.
         let old = unsafe { c::lfs_set_lower(self.as_ptr(), new.as_ptr().cast()) };
         if !old.is_null() {
             // SAFETY: By the type invariant we owned this reference.
@@ -202,30 +204,30 @@ impl OwnDentry {
         }
     }
 
-    /// Says that an operation is about to change what the name means below, until the guard is
-    /// dropped: after `self` was moved, dropped or bound accordingly. Under the directory's lock,
-    /// which keeps other operations away.
+    /// Marks the dentry while an upper operation changes the lower name. The guard is dropped after
+    /// `self` was moved, unhashed or bound accordingly. The caller holds the directory's lock,
+    /// which excludes other upper operations.
     pub(crate) fn begin_change(&self) -> Changing<'_> {
         // SAFETY: A live dentry of ours.
         unsafe { c::lfs_begin_change(self.as_ptr()) };
         Changing(self)
     }
 
-    /// Does what vfs_rename() leaves to us (FS_RENAME_DOES_D_MOVE), after a rename to the name that
-    /// `target` is for. Both directories are locked.
+    /// Mirrors the move_to() that vfs_rename() omits for FS_RENAME_DOES_D_MOVE. Both directories
+    /// are locked.
     pub(crate) fn move_to(&self, target: &OwnDentry) {
         // SAFETY: Two live dentries; the directories' locks and the lock for renames between them
         // keep both in their places.
         unsafe { c::d_move(self.as_ptr(), target.as_ptr()) };
     }
 
-    /// As [`Self::move_to`], after an exchange.
+    /// As [`Self::move_to`], for RENAME_EXCHANGE.
     pub(crate) fn exchange_with(&self, other: &OwnDentry) {
         // SAFETY: As in `move_to`; both are positive.
         unsafe { c::d_exchange(self.as_ptr(), other.as_ptr()) };
     }
 
-    /// Binds the name to `inode`, for good.
+    /// Binds a negative dentry to `inode`.
     pub(crate) fn instantiate(&self, inode: ARef<OwnInode>) {
         inode.object().note_shown();
         let inode = ARef::into_raw(inode);
@@ -233,13 +235,13 @@ impl OwnDentry {
         unsafe { c::d_instantiate(self.as_ptr(), inode.as_ptr().cast()) };
     }
 
-    /// Takes the name out of the hash, so that the next look-up asks the lower filesystem.
+    /// Unhashes the dentry, so that the next lookup calls `->look_up`.
     pub(crate) fn forget(&self) {
         // SAFETY: A live dentry.
         unsafe { c::d_drop(self.as_ptr()) };
     }
 
-    /// Ends a look-up: binds the name to `inode`, or to nothing. Returns what `->lookup` returns.
+    /// Ends a lookup with splice(). Returns the result of `->look_up`.
     pub(crate) fn splice(&self, inode: Option<ARef<OwnInode>>) -> *mut c::dentry {
         if let Some(inode) = &inode {
             inode.object().note_shown();
@@ -260,11 +262,11 @@ impl Drop for Changing<'_> {
     }
 }
 
-/// Dentry operation `d_release`: lets go of the lower dentry.
+/// Dentry operation `d_release`: puts the lower dentry.
 ///
 /// # Safety
 ///
-/// Called by the dcache once, with a dentry of ours that nobody holds.
+/// Called by the dcache once, with an unreferenced upper dentry.
 pub(crate) unsafe extern "C" fn release(dentry: *mut c::dentry) {
     // SAFETY: The dentry is still there.
     let lower = unsafe { c::lfs_set_lower(dentry, core::ptr::null_mut()) };
@@ -274,14 +276,14 @@ pub(crate) unsafe extern "C" fn release(dentry: *mut c::dentry) {
     }
 }
 
-/// Dentry operation `d_revalidate`: whether the lower directory still says what this dentry says.
+/// Dentry operation `d_revalidate`: whether the lower name still matches this dentry.
 ///
-/// A lower filesystem on this machine shares its dcache with us, so changes made behind us are
-/// seen at once; a remote one is asked by its own `d_revalidate`.
+/// A local lower filesystem shares the dcache, so direct changes there are visible at once. For a
+/// remote one the lower `d_revalidate` is called.
 ///
 /// # Safety
 ///
-/// Called by the VFS, with a dentry of ours; in RCU mode when `flags` says so.
+/// Called by the VFS, with an upper dentry; in RCU walk if `flags` has LOOKUP_RCU.
 pub(crate) unsafe extern "C" fn revalidate(
     dir: *mut c::inode,
     name: *const c::qstr,
@@ -298,16 +300,17 @@ pub(crate) unsafe extern "C" fn revalidate(
     }
     match own.lower() {
         Ok(lower) if asked.agrees(lower) && asked.is_fresh() => {
-            // SAFETY: A lower dentry, whose memory outlives the grace period that ours is
-            // protected by; the function leaves RCU mode by itself.
+            // SAFETY: The memory of the lower dentry outlives the RCU grace period that protects
+            // the upper one; lfs_revalidate() returns -ECHILD where the lower ->d_revalidate would
+            // sleep.
             unsafe { c::lfs_revalidate(lower.as_ptr(), flags) }
         }
-        // To be looked at with references.
+        // ECHILD: leave RCU walk and try again with references.
         _ => ECHILD.to_errno(),
     }
 }
 
-/// What `->d_revalidate` is asked.
+/// Arguments of `->d_revalidate`.
 struct Asked<'a> {
     dir: &'a OwnInode,
     name: *const c::qstr,
@@ -315,11 +318,12 @@ struct Asked<'a> {
 }
 
 impl Asked<'_> {
-    /// Whether `lower` is at the place and bound to the object that ours is.
+    /// Whether `lower` is in the expected place and bound to the inode that the upper one
+    /// represents.
     fn agrees(&self, lower: &Dentry) -> bool {
-        // SAFETY: The VFS passed the name, which is stable for the call; the lower dentry is held, or
-        // its memory outlives the grace period that ours is protected by; the directory is compared
-        // only.
+        // SAFETY: The VFS passed the name, which is stable for the call; the lower dentry is held,
+        // or its memory outlives the grace period that ours is protected by; the directory is
+        // compared only.
         if !unsafe { c::lfs_same_place(self.name, lower.as_ptr(), self.dir.lower().as_ptr()) } {
             return false;
         }
@@ -330,21 +334,24 @@ impl Asked<'_> {
         }
     }
 
-    /// In RCU mode: whether our inode needs nothing of the lower one's attributes.
+    /// In RCU walk: whether the upper attributes are current.
     fn is_fresh(&self) -> bool {
         let inode = self.own.own_inode();
         inode.is_none_or(|inode| !inode.attributes_differ())
     }
 
-    /// Not in RCU mode: 0 is the end of the dentry and of all mounts below it.
+    /// Outside of RCU walk. A result of 0 makes the VFS call d_invalidate(), which also unmounts
+    /// everything below the dentry.
     ///
-    /// An operation of ours changes the lower name first and our dentry then, with the dentry marked
-    /// ([`OwnDentry::begin_change`]). So what differs without a mark, and without a change of our
-    /// dentry since before it was compared, was changed behind us.
+    /// An upper operation changes the lower name first and the upper dentry next, with the dentry
+    /// marked ([`OwnDentry::begin_change`]). So a mismatch without the mark and without a change
+    /// of `d_seq` since before the comparison was caused by a direct change of the lower
+    /// filesystem.
     fn answer(&self, flags: c_uint) -> c_int {
         loop {
             let sequence = self.own.sequence();
-            // A reference: without one it could be replaced and freed while we look at it.
+            // With a reference: otherwise a concurrent set_lower() could free the lower dentry
+            // during the comparison.
             let lower = self.own.get_lower();
             let agrees = lower.as_ref().is_some_and(|lower| self.agrees(lower));
             if let (true, Some(lower)) = (agrees, &lower) {
@@ -363,8 +370,8 @@ impl Asked<'_> {
         }
     }
 
-    /// Whether an operation of ours has given the dentry another name since the VFS found it: then
-    /// it is as if that had come after the look-up.
+    /// Whether an upper rename has moved the dentry since the VFS looked the dentry up. The lookup
+    /// then counts as done before the rename.
     fn has_moved(&self) -> bool {
         let (own, dir) = (self.own.as_ptr(), self.dir.as_ptr());
         // SAFETY: The VFS holds the dentry.
@@ -377,7 +384,7 @@ impl Asked<'_> {
 }
 
 impl OwnDentry {
-    /// A reference to the lower dentry, whatever happens to ours at the same time.
+    /// A reference to the lower dentry. Safe against a concurrent set_lower().
     fn get_lower(&self) -> Option<ARef<Dentry>> {
         // SAFETY: A live dentry of ours.
         let lower = unsafe { c::lfs_get_lower(self.as_ptr()) };
@@ -386,7 +393,7 @@ impl OwnDentry {
         Some(unsafe { ARef::from_raw(lower) })
     }
 
-    /// Moves with each change of the dentry's place, name or inode.
+    /// `d_seq`, which changes with the dentry's parent, name or inode.
     fn sequence(&self) -> c_uint {
         // SAFETY: A live dentry.
         unsafe { c::lfs_sequence(self.as_ptr()) }
@@ -398,7 +405,7 @@ impl OwnDentry {
     }
 }
 
-// SAFETY: As for `Dentry`, whose layout it has.
+// SAFETY: As for `Dentry`, which has the same layout.
 unsafe impl AlwaysRefCounted for OwnDentry {
     fn inc_ref(&self) {
         self.0.inc_ref();

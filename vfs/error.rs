@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Error numbers that `kernel::error::code` has no name for.
+//! Error numbers that `kernel::error::code` lacks.
 
 use super::c;
 use core::num::NonZeroI32;
@@ -17,27 +17,27 @@ const fn errno(number: u32) -> Error {
     unsafe { core::mem::transmute::<NonZeroI32, Error>(value) }
 }
 
-/// Nothing (left) to revert, or no such xattr.
+/// No operation to revert, or no xattr of this name.
 pub(crate) const ENODATA: Error = errno(c::ENODATA);
 /// An object that cannot be stacked on.
 pub(crate) const EREMOTE: Error = errno(c::EREMOTE);
-/// Saved bytes or the log fail their checksum.
+/// Checksum error in the log or in captured bytes.
 pub(crate) const EUCLEAN: Error = errno(c::EUCLEAN);
 /// Changed outside.
 pub(crate) const ESTALE: Error = errno(c::ESTALE);
-/// The lower filesystem, or this version, does not do it.
+/// Not supported by the lower filesystem, or by this version.
 pub(crate) const EOPNOTSUPP: Error = errno(c::EOPNOTSUPP);
-/// The lower filesystem has no such command (within the kernel alone).
+/// Unknown ioctl (within the kernel only).
 pub(crate) const ENOIOCTLCMD: Error = errno(c::ENOIOCTLCMD);
 /// The name is too long.
 pub(crate) const ENAMETOOLONG: Error = errno(c::ENAMETOOLONG);
-/// A symbolic link where none may be.
+/// A symbolic link is not allowed here.
 pub(crate) const ELOOP: Error = errno(c::ELOOP);
-/// A directory that is to be removed has something in it.
+/// A directory to be removed is not empty.
 pub(crate) const ENOTEMPTY: Error = errno(c::ENOTEMPTY);
-/// Somebody's quota is used up.
+/// A quota is exceeded.
 pub(crate) const EDQUOT: Error = errno(c::EDQUOT);
-/// There is no such operation.
+/// The operation does not exist.
 pub(crate) const ENOSYS: Error = errno(c::ENOSYS);
-/// The journal has been shut down.
+/// The journal was shut down.
 pub(crate) const ESHUTDOWN: Error = errno(c::ESHUTDOWN);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Open files: anybody's ([`File`]) and our own ([`OwnFile`]), which hold a lower file.
+//! Open files: of any filesystem ([`File`]), and upper files ([`OwnFile`]), which hold a lower
+//! file.
 //!
 //! C headers: [`include/linux/fs.h`](srctree/include/linux/fs.h),
 //! [`include/linux/backing-file.h`](srctree/include/linux/backing-file.h)
@@ -34,7 +35,7 @@ pub(crate) struct File(Opaque<c::file>);
 
 // SAFETY: An open file may be used and released on any thread.
 unsafe impl Send for File {}
-// SAFETY: Methods do what any holder of a reference may do.
+// SAFETY: Each method only makes calls that are allowed with a reference.
 unsafe impl Sync for File {}
 
 // SAFETY: The count is the file's `f_ref`.
@@ -45,7 +46,7 @@ unsafe impl AlwaysRefCounted for File {
     }
 
     unsafe fn dec_ref(obj: NonNull<Self>) {
-        // SAFETY: The caller gives up a reference that it owns.
+        // SAFETY: The caller gives up its own reference.
         unsafe { c::fput(obj.as_ptr().cast()) }
     }
 }
@@ -69,12 +70,12 @@ impl File {
         unsafe { (*self.as_ptr()).f_mode }
     }
 
-    /// Whether it is open for writing.
+    /// Whether the file is open for writing.
     pub(crate) fn is_writable(&self) -> bool {
         self.mode() & c::FMODE_WRITE != 0
     }
 
-    /// Whether its filesystem answers calls that may not wait.
+    /// Whether the file supports IOCB_NOWAIT.
     pub(crate) fn has_no_wait(&self) -> bool {
         self.mode() & c::FMODE_NOWAIT != 0
     }
@@ -85,7 +86,7 @@ impl File {
         unsafe { (*self.as_ptr()).f_flags }
     }
 
-    /// The inode behind it.
+    /// The file's inode.
     pub(crate) fn inode(&self) -> &Inode {
         // SAFETY: A live file.
         let inode = unsafe { (*self.as_ptr()).f_inode };
@@ -93,7 +94,7 @@ impl File {
         unsafe { Inode::from_raw(inode) }
     }
 
-    /// The dentry that it was opened by.
+    /// The dentry that the file was opened by.
     pub(crate) fn lower_dentry(&self) -> &Dentry {
         // SAFETY: A live file holds its path.
         let dentry = unsafe { (*self.as_ptr()).__bindgen_anon_1.f_path.dentry };
@@ -101,14 +102,14 @@ impl File {
         unsafe { Dentry::from_raw(dentry) }
     }
 
-    /// Opens a lower object without a file of ours above it, as the mounter.
+    /// Opens a lower object with the mounter's credentials, without an upper file above.
     pub(crate) fn open_kernel(
         mount: &LowerMount,
         dentry: &Dentry,
         flags: c_uint,
     ) -> Result<ARef<File>> {
-        // dentry_open() opens what it is given: a device whatever the mount allows (may_open() would ask), and
-        // a fifo waits for its other end.
+        // dentry_open() skips may_open(), which refuses a device on a nodev mount, and opening a
+        // fifo waits for the other end. So only objects with content are opened.
         let has_content = |inode: &Inode| inode.is_regular() || inode.is_directory();
         if !dentry.inode().is_some_and(has_content) {
             return Err(EINVAL);
@@ -117,14 +118,14 @@ impl File {
         let flags = (flags | c::O_LARGEFILE | c::O_NOATIME) as c_int;
         let cred = mount.credentials().as_ptr();
         let _acting = mount.asking();
-        // SAFETY: A path whose parts are held; it is copied.
+        // SAFETY: A path whose parts are held; dentry_open() copies the path.
         let file = unsafe { c::dentry_open(&path, flags, cred) };
         // SAFETY: dentry_open() gives a reference or an error.
         unsafe { Self::from_c(file) }
     }
 
-    /// Reads at `at` until `buf` is full or the file ends; returns how much there was. Through the
-    /// page cache, also where the file is open with O_DIRECT.
+    /// Reads at `at` until `buf` is full or the file ends; returns the number of bytes. Through the
+    /// page cache, also with O_DIRECT.
     pub(crate) fn read_at(&self, buf: &mut [u8], at: u64) -> Result<usize> {
         let mut pos = i64::try_from(at).map_err(|_| EFBIG)?;
         let mut done = 0;
@@ -145,8 +146,8 @@ impl File {
         Ok(done)
     }
 
-    /// Reads so many bytes at `at` into the page cache in one go, and no page more; where that fails,
-    /// or the file has no page cache, a read does it.
+    /// Reads `length` bytes at `at` into the page cache in one request, without read-ahead. Errors,
+    /// and a file without a page cache, are left to the read that follows.
     pub(crate) fn read_into_cache(&self, at: u64, length: usize) {
         if let Ok(at) = i64::try_from(at) {
             // SAFETY: A live file.
@@ -154,7 +155,7 @@ impl File {
         }
     }
 
-    /// Writes all of `buf` at `at`. Through the page cache, as [`File::read_at`].
+    /// Writes all of `buf` at `at`. Through the page cache, also with O_DIRECT.
     pub(crate) fn write_at(&self, buf: &[u8], at: u64) -> Result {
         let mut pos = i64::try_from(at).map_err(|_| EFBIG)?;
         let mut done = 0;
@@ -175,8 +176,8 @@ impl File {
         Ok(())
     }
 
-    /// `vfs_llseek`. Where the answer depends on the present position (SEEK_CUR, and any of a
-    /// directory), the caller keeps others from moving that at the same time.
+    /// `vfs_llseek()`. If the result depends on `f_pos` (SEEK_CUR, and always for directories), the
+    /// caller excludes concurrent changes of `f_pos`.
     pub(crate) fn seek(&self, offset: i64, whence: c_int) -> Result<i64> {
         let _acting = Acting::as_opener(self);
         // SAFETY: A live file.
@@ -193,7 +194,7 @@ impl File {
         unsafe { (*self.as_ptr()).f_pos }
     }
 
-    /// Sets the position. The caller keeps others from moving it at the same time.
+    /// Sets the position. The caller excludes concurrent changes of `f_pos`.
     pub(crate) fn set_position(&self, pos: i64) {
         // SAFETY: A live file.
         unsafe { (*self.as_ptr()).f_pos = pos };
@@ -212,21 +213,22 @@ impl File {
         to_result(unsafe { c::vfs_fallocate(self.as_ptr(), mode, offset, length) })
     }
 
-    /// `->flush`, which close(2) calls: network filesystems write back then, and report errors.
+    /// `->flush`, called by close(2): network filesystems write back there and report errors.
     pub(crate) fn flush(&self, id: c::fl_owner_t) -> Result {
         let _acting = Acting::as_opener(self);
         // SAFETY: A live file has a table.
         let hook = unsafe { (*(*self.as_ptr()).f_op).flush };
         match hook {
-            // SAFETY: A live file, and the VFS's id of the table that it is closed in.
+            // SAFETY: A live file, and the `fl_owner_t` that the VFS passed for this close.
             Some(hook) => to_result(unsafe { hook(self.as_ptr(), id) }),
             None => Ok(()),
         }
     }
 
-    /// An ioctl of the file's own filesystem, with the caller's credentials. `ENOTTY`: it has none.
+    /// Passes an ioctl to the lower file's filesystem, with the caller's credentials. `ENOTTY`:
+    /// unknown command.
     pub(crate) fn control(&self, command: c_uint, argument: usize) -> Result<c_long> {
-        // SAFETY: A live file. The filesystem takes the argument for what the caller passed.
+        // SAFETY: A live file. The lower filesystem treats the argument as the caller's.
         let answer = unsafe { c::lfs_lower_ioctl(self.as_ptr(), command, argument) };
         if answer < 0 {
             return Err(errno(answer as isize));
@@ -234,7 +236,7 @@ impl File {
         Ok(answer)
     }
 
-    /// `fsync(2)` or `fdatasync(2)` of a range.
+    /// vfs_fsync_range().
     pub(crate) fn sync(&self, start: i64, end: i64, data_only: bool) -> Result {
         let _acting = Acting::as_opener(self);
         // SAFETY: A live file.
@@ -242,20 +244,20 @@ impl File {
     }
 }
 
-/// The error in a C function's `ssize_t`.
+/// The error of a negative `ssize_t`.
 pub(crate) fn errno(value: isize) -> Error {
     Error::from_errno(c_int::try_from(value).unwrap_or(-(c::EIO as c_int)))
 }
 
-/// What `private_data` of our files points to.
+/// Content of an upper file's `private_data`.
 struct Private {
     lower: ARef<File>,
-    /// What shared mappings that may become writable hold, once there was one.
+    /// The lower file of shared mappings that may become writable; set by the first of them.
     map: SetOnce<MapFile>,
     open: <Fs as FileSystem>::Open,
 }
 
-/// An open file of ours.
+/// An upper file.
 ///
 /// # Invariants
 ///
@@ -276,7 +278,7 @@ impl OwnFile {
     ///
     /// `ptr` is a live file on a superblock of ours, and stays so for `'a`.
     pub(crate) unsafe fn from_raw<'a>(ptr: *mut c::file) -> &'a Self {
-        // SAFETY: The caller vouches for it; the types have one layout.
+        // SAFETY: Guaranteed by the caller; both types have the same layout.
         unsafe { &*ptr.cast() }
     }
 
@@ -292,31 +294,32 @@ impl OwnFile {
         &self.private().lower
     }
 
-    /// What shared mappings that may become writable hold. It is opened for the first of them: most
-    /// files are never mapped, and to open a second one at each open costs too much. The caller holds
-    /// mmap_lock.
+    /// The lower file of shared mappings that may become writable, opened by the first of them:
+    /// most files are never mapped, and a second open of the lower file at each open() is
+    /// expensive. The caller holds mmap_lock.
     pub(crate) fn map_file(&self) -> Result<&MapFile> {
         let map = &self.private().map;
         loop {
             if let Some(opened) = map.as_ref() {
                 return Ok(opened);
             }
-            // Of two at the same time one is dropped, perhaps a moment before the other is there.
+            // Of two concurrent callers one wins; populate() may return false shortly before the
+            // winner's value is visible.
             let _ = map.populate(MapFile::open(self)?);
         }
     }
 
-    /// Notes that it was read, as `file_accessed()`: its lower file is open with O_NOATIME. Takes over
-    /// the lower size, too.
+    /// Mirrors file_accessed() for the upper file, since the lower file is open with O_NOATIME.
+    /// Also copies the lower size.
     #[inline]
     pub(crate) fn accessed(&self) {
         // SAFETY: Two live files.
         unsafe { c::lfs_file_accessed(self.as_ptr(), self.lower().as_ptr()) };
     }
 
-    /// `SEEK_SET`: sets the position, within what the superblock's files may have.
+    /// `SEEK_SET`: sets the position, within the limits of vfs_setpos().
     pub(crate) fn seek_to(&self, position: i64) -> Result<i64> {
-        // SAFETY: A live file; the VFS holds its position lock where several threads share it.
+        // SAFETY: A live file; the VFS holds `f_pos_lock` where several threads share the file.
         let position = unsafe { c::vfs_setpos(self.as_ptr(), position, i64::MAX) };
         if position < 0 {
             return Err(errno(position as isize));
@@ -324,21 +327,24 @@ impl OwnFile {
         Ok(position)
     }
 
-    /// Where it was opened.
+    /// The path that the file was opened by.
     pub(super) fn path(&self) -> c::path {
         // SAFETY: A live file; its path never changes.
         unsafe { (*self.as_ptr()).__bindgen_anon_1.f_path }
     }
 
-    /// The root of the mount that it was opened through: of a bind mount, what that shows; a file, perhaps.
+    /// The root of the mount that the file was opened through. A bind mount's root may be any
+    /// directory, or a file.
     pub(crate) fn mount_root(&self) -> &OwnDentry {
         // SAFETY: An open file holds its mount.
         let root = unsafe { (*self.path().mnt).mnt_root };
-        // SAFETY: A mount holds its root as long as it lives; it is of the file's superblock, ours.
+        // SAFETY: A mount holds its root until the mount is freed; the root is on the file's
+        // superblock, an upper one.
         unsafe { OwnDentry::from_raw(root) }
     }
 
-    /// What a security module says of a removal through the file's mount. The directory is locked.
+    /// Asks security_path_unlink() about a removal through the file's mount. The directory is
+    /// locked.
     pub(crate) fn may_unlink(&self, dir: &OwnDentry, name: &[u8]) -> Result {
         let child = dir.child(name)?;
         if child.own_inode().is_none() {
@@ -348,7 +354,8 @@ impl OwnFile {
         to_result(unsafe { c::lfs_path_unlink(self.path().mnt, dir.as_ptr(), child.as_ptr()) })
     }
 
-    /// What a security module says of a new name for something like `node`, as [`Self::may_unlink`].
+    /// Asks security_path_mknod() about a new name for an object like `node`. The directory is
+    /// locked.
     pub(crate) fn may_make(&self, dir: &OwnDentry, name: &[u8], node: &OwnInode) -> Result {
         let child = dir.child(name)?;
         let (mnt, node) = (self.path().mnt, node.as_ptr());
@@ -356,7 +363,7 @@ impl OwnFile {
         to_result(unsafe { c::lfs_path_mknod(mnt, dir.as_ptr(), child.as_ptr(), node) })
     }
 
-    /// What a security module says of a rename, as [`Self::may_unlink`]; both directories are locked.
+    /// Asks security_path_rename() about a rename. Both directories are locked.
     pub(crate) fn may_rename(
         &self,
         (from, name): (&OwnDentry, &[u8]),
@@ -369,7 +376,8 @@ impl OwnFile {
             return Ok(());
         }
         let (mnt, child, target) = (self.path().mnt, child.as_ptr(), target.as_ptr());
-        // SAFETY: A live mount, two directories on it, and a child of each, the first one with an inode.
+        // SAFETY: A live mount, two directories on it, and a child of each, the first one with an
+        // inode.
         to_result(unsafe {
             c::lfs_path_rename(mnt, from.as_ptr(), child, to.as_ptr(), target, flags)
         })
@@ -380,13 +388,13 @@ impl OwnFile {
         &self.private().open
     }
 
-    /// Our inode behind it.
+    /// The file's upper inode.
     pub(crate) fn own_inode(&self) -> &OwnInode {
         // SAFETY: The inodes of our files are ours.
         unsafe { OwnInode::from_raw(self.inode().as_ptr()) }
     }
 
-    /// The dentry that it was opened by.
+    /// The upper dentry that the file was opened by.
     pub(crate) fn dentry(&self) -> &OwnDentry {
         // SAFETY: A live file.
         let dentry = unsafe { (*self.as_ptr()).__bindgen_anon_1.f_path.dentry };
@@ -394,21 +402,22 @@ impl OwnFile {
         unsafe { OwnDentry::from_raw(dentry) }
     }
 
-    /// The lower dentry of the name that the file was opened by.
+    /// The lower dentry that corresponds to the file's path.
     pub(crate) fn lower_name(&self) -> &Dentry {
         self.lower().lower_dentry()
     }
 
-    /// Our superblock's write protection, which ioctls lack.
+    /// Write access to the upper mount: ioctl(2) does not take it.
     pub(crate) fn want_write(&self) -> Result<FileWrite<'_>> {
         // SAFETY: A live file.
         to_result(unsafe { c::mnt_want_write_file(self.as_ptr()) })?;
         Ok(FileWrite(self))
     }
 
-    /// Opens the lower object as the mounter: the VFS has checked the caller's rights on our inode.
+    /// Opens the lower object with the mounter's credentials: the VFS has checked the caller's
+    /// permissions on the upper inode.
     ///
-    /// `flags` are the lower file's; the user's path stays ours.
+    /// `flags` are those of the lower file; `f_path` stays the upper path (backing_file_open()).
     pub(crate) fn open_lower(
         &self,
         mount: &LowerMount,
@@ -418,13 +427,14 @@ impl OwnFile {
         let path = mount.path(dentry);
         let cred = mount.credentials().as_ptr();
         let _acting = mount.asking();
-        // SAFETY: A live user file, and a path whose parts are held; it is copied.
+        // SAFETY: A live user file, and a path whose parts are held; backing_file_open() copies the
+        // path.
         let file = unsafe { c::backing_file_open(self.as_ptr(), flags as c_int, &path, cred) };
         // SAFETY: backing_file_open() gives a reference or an error.
         unsafe { File::from_c(file) }
     }
 
-    /// Opens the lower object once more, for mappings: only for reading, and waiting for no program.
+    /// Opens the lower object read-only for mappings, without waiting for fanotify listeners.
     pub(super) fn open_lower_to_map(&self) -> Result<ARef<File>> {
         // SAFETY: Two live files, the second one the first one's lower file.
         let file = unsafe { c::lfs_open_to_map(self.as_ptr(), self.lower().as_ptr()) };
@@ -432,8 +442,8 @@ impl OwnFile {
         unsafe { File::from_c(file) }
     }
 
-    /// Makes an unnamed lower file in the lower directory `parent`, as the caller's. The caller has
-    /// write access.
+    /// Creates an unnamed lower file in the lower directory `parent`, owned by the caller. The
+    /// caller has write access.
     pub(crate) fn open_lower_unnamed(
         &self,
         mount: &LowerMount,
@@ -443,7 +453,7 @@ impl OwnFile {
     ) -> Result<ARef<File>> {
         let path = mount.path(parent);
         let cred = mount.credentials().as_ptr();
-        // The file has no name below that could be asked for its directory.
+        // Labelled by the upper dentry: the lower file has no dentry with a parent yet.
         let _acting = (mount.credentials()).labelling(self.dentry(), mode | c::S_IFREG as u16)?;
         let (own, flags) = (self.as_ptr(), flags as c_int);
         // SAFETY: As in `open_lower`.
@@ -452,31 +462,32 @@ impl OwnFile {
         unsafe { File::from_c(file) }
     }
 
-    /// Ends an `->open`: keeps the lower file and the state.
+    /// Ends `->open`: stores the lower file and the state.
     pub(crate) fn opened(&self, lower: ARef<File>, open: <Fs as FileSystem>::Open) -> Result {
         let taken = c::FMODE_CAN_ODIRECT | c::FMODE_NOWAIT;
         let mode_below = lower.mode() & taken;
         let map = SetOnce::new();
         let private = KBox::new(Private { lower, map, open }, GFP_KERNEL)?;
         let file = self.as_ptr();
-        // SAFETY: A file that is being opened: nobody else uses it.
+        // SAFETY: The file is being opened, so no other task uses the field.
         unsafe { (*file).private_data = KBox::into_raw(private).cast() };
-        // SAFETY: As above. O_DIRECT and RWF_NOWAIT work here where they work below: do_dentry_open(), behind
-        // this, only adds to it, for mappings with a direct_IO, which ours are not.
+        // SAFETY: As above. O_DIRECT and RWF_NOWAIT are supported where the lower file supports
+        // them: do_dentry_open() only adds FMODE_CAN_ODIRECT, and only for a mapping with
+        // ->direct_IO, which upper mappings lack.
         let mode = unsafe { &mut (*file).f_mode };
         *mode = (*mode & !taken) | mode_below;
         Ok(())
     }
 
-    /// Gives the dentry of an O_TMPFILE open the name that it has on the lower filesystem, before it
-    /// is bound.
+    /// Names the dentry of an O_TMPFILE open as the lower filesystem does, before instantiate().
     pub(crate) fn name_unnamed(&self, inode: &OwnInode) {
-        // SAFETY: vfs_tmpfile() has given the file a dentry with a short name, unhashed and negative,
-        // which nobody else knows.
+        // SAFETY: vfs_tmpfile() has given the file a dentry with an inline name, unhashed and
+        // negative, which is not visible to other tasks.
         unsafe { c::d_mark_tmpfile(self.as_ptr(), inode.as_ptr()) };
     }
 
-    /// Ends an O_TMPFILE open, after [`OwnFile::opened`]; undoes that when it fails.
+    /// Ends an O_TMPFILE open after [`OwnFile::opened`], with finish_open(); on failure also
+    /// undoes [`OwnFile::opened`].
     pub(crate) fn finish_unnamed(&self, dentry: &OwnDentry) -> Result {
         // SAFETY: A file that is being opened, and its dentry, now positive.
         let err = unsafe { c::finish_open(self.as_ptr(), dentry.as_ptr(), Some(opened_already)) };
@@ -486,24 +497,24 @@ impl OwnFile {
         to_result(err)
     }
 
-    /// Whether `->release` will be called.
+    /// Whether the VFS will call `->release` (FMODE_OPENED).
     pub(crate) fn is_opened(&self) -> bool {
         self.mode() & c::FMODE_OPENED != 0
     }
 
-    /// `->release`: lets go of the lower file and the state.
+    /// `->release`: drops the lower file and the state.
     pub(crate) fn release(&self) {
         let file = self.as_ptr();
         // SAFETY: The last user is gone.
         let field = unsafe { &mut (*file).private_data };
         let private = core::mem::replace(field, core::ptr::null_mut());
         if !private.is_null() {
-            // SAFETY: By the type invariant it is a boxed `Private`.
+            // SAFETY: By the type invariant a boxed `Private`.
             drop(unsafe { KBox::from_raw(private.cast::<Private>()) });
         }
     }
 
-    /// Strips setuid bits and capabilities, as a write must. Under our inode's lock.
+    /// file_remove_privs(). The upper inode is locked.
     pub(crate) fn remove_privileges(&self) -> Result {
         // SAFETY: A live file whose inode is locked.
         to_result(unsafe { c::file_remove_privs(self.as_ptr()) })?;
@@ -531,7 +542,7 @@ extern "C" fn opened_already(_inode: *mut c::inode, _file: *mut c::file) -> c_in
     0
 }
 
-/// One read or write call.
+/// A struct kiocb: one read or write call.
 #[repr(transparent)]
 pub(crate) struct Call(Opaque<c::kiocb>);
 
@@ -540,7 +551,7 @@ impl Call {
     ///
     /// `ptr` is a live kiocb on a file of ours, for `'a`, used by this thread only.
     pub(crate) unsafe fn from_raw<'a>(ptr: *mut c::kiocb) -> &'a mut Self {
-        // SAFETY: A transparent wrapper; the caller vouches for the rest.
+        // SAFETY: A transparent wrapper; the caller guarantees the rest.
         unsafe { &mut *ptr.cast() }
     }
 
@@ -548,18 +559,19 @@ impl Call {
         self.0.get()
     }
 
-    /// The file, for as long as the VFS's call lasts: it outlives this borrow of the call.
+    /// The upper file. The lifetime is that of the VFS's call, which is longer than this borrow.
     pub(crate) fn own_file<'f>(&self) -> &'f OwnFile
     where
         Self: 'f,
     {
         // SAFETY: A live call has a file, which is ours by the contract of `from_raw`.
         let file = unsafe { (*self.as_ptr()).ki_filp };
-        // SAFETY: The VFS keeps it open until the hook returns; `Call` does not outlive that.
+        // SAFETY: The VFS keeps the file open until the hook returns; `Call` does not outlive the
+        // hook.
         unsafe { OwnFile::from_raw(file) }
     }
 
-    /// The lower file, for as long as the VFS's call lasts.
+    /// The lower file. The lifetime is that of the VFS's call.
     pub(crate) fn lower_file<'f>(&self) -> &'f File
     where
         Self: 'f,
@@ -576,12 +588,13 @@ impl Call {
         self.flags() as c_uint & flag != 0
     }
 
-    /// Whether it may not wait.
+    /// Whether the call has IOCB_NOWAIT.
     pub(crate) fn no_wait(&self) -> bool {
         self.has(c::IOCB_NOWAIT)
     }
 
-    /// `RWF_DONTCACHE` where the lower filesystem does not know it: the VFS goes by our own table.
+    /// Refuses RWF_DONTCACHE where the lower filesystem lacks FOP_DONTCACHE: kiocb_set_rw_flags()
+    /// has checked the upper table only.
     pub(crate) fn refuse_dontcache(&self, lower: &File) -> Result {
         // SAFETY: A live file.
         if self.has(c::IOCB_DONTCACHE) && !unsafe { c::lfs_has_dontcache(lower.as_ptr()) } {
@@ -590,41 +603,41 @@ impl Call {
         Ok(())
     }
 
-    /// Whether it goes past the page cache.
+    /// Whether the call bypasses the page cache.
     pub(crate) fn is_direct(&self) -> bool {
         self.has(c::IOCB_DIRECT)
     }
 
-    /// Whether its effect is durable when it returns, or goes past the page cache.
+    /// Whether the written data is durable when the call returns, or bypasses the page cache.
     pub(crate) fn is_durable(&self) -> bool {
         self.has(c::IOCB_DSYNC | c::IOCB_SYNC | c::IOCB_DIRECT)
     }
 
-    /// The position, after [`Call::check_write`] the true one.
+    /// `ki_pos`; for O_APPEND only valid after [`Call::check_write`].
     pub(crate) fn position(&self) -> u64 {
         // SAFETY: A live call.
         u64::try_from(unsafe { (*self.as_ptr()).ki_pos }).unwrap_or(0)
     }
 
-    /// Settles position (append) and length (limits) of a write, under our inode's lock. Returns
-    /// the number of bytes that may be written.
+    /// generic_write_checks(): position for O_APPEND, and limits. The upper inode is locked.
+    /// Returns the number of bytes that may be written.
     pub(crate) fn check_write(&mut self, bytes: &mut Bytes) -> Result<usize> {
         // SAFETY: A live call and iterator; the inode is locked and its size fresh.
         let n = unsafe { c::generic_write_checks(self.as_ptr(), bytes.as_ptr()) };
         usize::try_from(n).map_err(|_| errno(n))
     }
 
-    /// Reads from the lower file, and notes that ours was read: see [`OwnFile::accessed`].
+    /// Reads from the lower file, then calls [`OwnFile::accessed`].
     pub(crate) fn read_lower(&mut self, lower: &File, bytes: &mut Bytes) -> Result<usize> {
         // SAFETY: All are live; the call is synchronous.
         let n = unsafe { c::lfs_read(self.as_ptr(), lower.as_ptr(), bytes.as_ptr()) };
         usize::try_from(n).map_err(|_| errno(n))
     }
 
-    /// Sees to it that at least one of the next bytes of a write is in memory, and as many of the next
-    /// `window` as can be. The VFS's write access is given back meanwhile; the caller holds no lock.
-    /// Answers how many are there, 0 if nothing has to be brought: it is a direct write, or the memory is
-    /// the kernel's.
+    /// Faults in the first bytes of a write, up to `window` of them and at least one.
+    /// file_start_write() is undone for that time, so the caller may hold no lock. Returns how many
+    /// bytes are resident; 0 when no fault-in is necessary: a direct write, or memory of the
+    /// kernel.
     #[inline]
     pub(crate) fn fault_in(&mut self, bytes: &mut Bytes, window: usize) -> Result<usize> {
         // SAFETY: A live call, for which the VFS has taken write access, and its memory.
@@ -632,15 +645,15 @@ impl Call {
         usize::try_from(found).map_err(|_| errno(found))
     }
 
-    /// Writes to the lower file, at the position that [`Call::check_write`] settled. Unless it is a direct
-    /// write, it ends where a page of the caller's would have to be waited for.
+    /// Writes to the lower file at the position that [`Call::check_write`] has set. A buffered
+    /// write is short where a page of the caller's memory is not resident.
     pub(crate) fn write_lower(&mut self, lower: &File, bytes: &mut Bytes) -> Result<usize> {
         // SAFETY: All are live; the call is synchronous.
         let n = unsafe { c::lfs_write(self.as_ptr(), lower.as_ptr(), bytes.as_ptr(), false) };
         usize::try_from(n).map_err(|_| errno(n))
     }
 
-    /// As [`Call::write_lower`], and waits for the caller's pages. No room of the journal is held.
+    /// As [`Call::write_lower`], but waits for the caller's pages. No journal reservation is held.
     pub(crate) fn write_lower_waiting(&mut self, lower: &File, bytes: &mut Bytes) -> Result<usize> {
         // SAFETY: All are live; the call is synchronous.
         let n = unsafe { c::lfs_write(self.as_ptr(), lower.as_ptr(), bytes.as_ptr(), true) };
@@ -657,7 +670,7 @@ impl Bytes {
     ///
     /// `ptr` is a live iterator for `'a`, used by this thread only.
     pub(crate) unsafe fn from_raw<'a>(ptr: *mut c::iov_iter) -> &'a mut Self {
-        // SAFETY: A transparent wrapper; the caller vouches for the rest.
+        // SAFETY: A transparent wrapper; the caller guarantees the rest.
         unsafe { &mut *ptr.cast() }
     }
 
@@ -665,7 +678,7 @@ impl Bytes {
         self.0.get()
     }
 
-    /// Calls `f` with the first `count` of the bytes that were not taken yet.
+    /// Calls `f` with the iterator truncated to `count` bytes.
     pub(crate) fn with_first<T>(&mut self, count: usize, f: impl FnOnce(&mut Self) -> T) -> T {
         // SAFETY: A live iterator.
         let cut = unsafe { c::lfs_bytes_cut(self.as_ptr(), count) };
@@ -675,7 +688,7 @@ impl Bytes {
         answer
     }
 
-    /// How many of them were not taken yet.
+    /// iov_iter_count().
     pub(crate) fn left(&self) -> usize {
         // SAFETY: A live iterator.
         unsafe { c::lfs_bytes_left(self.as_ptr()) }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Inodes: anybody's ([`Inode`]) and our own ([`OwnInode`]).
+//! Inodes: of any filesystem ([`Inode`]), and upper inodes ([`OwnInode`]), which hold a lower
+//! inode.
 //!
 //! C header: [`include/linux/fs.h`](srctree/include/linux/fs.h)
 
@@ -33,7 +34,7 @@ unsafe impl Send for Inode {}
 // SAFETY: All methods take the locks that they need, or read fields that the kernel reads racily.
 unsafe impl Sync for Inode {}
 
-// SAFETY: The count is the inode's `i_count`; it lives while that is not zero.
+// SAFETY: The count is the inode's `i_count`; the inode lives while that is not zero.
 unsafe impl AlwaysRefCounted for Inode {
     fn inc_ref(&self) {
         // SAFETY: `self` is a live inode with a reference.
@@ -41,7 +42,7 @@ unsafe impl AlwaysRefCounted for Inode {
     }
 
     unsafe fn dec_ref(obj: NonNull<Self>) {
-        // SAFETY: The caller gives up a reference that it owns.
+        // SAFETY: The caller gives up its own reference.
         unsafe { c::iput(obj.as_ptr().cast()) }
     }
 }
@@ -51,7 +52,7 @@ impl Inode {
     ///
     /// `ptr` is a live inode and stays so for `'a`.
     pub(crate) unsafe fn from_raw<'a>(ptr: *mut c::inode) -> &'a Self {
-        // SAFETY: `Inode` is a transparent wrapper; the caller vouches for the rest.
+        // SAFETY: `Inode` is a transparent wrapper; the caller guarantees the rest.
         unsafe { &*ptr.cast() }
     }
 
@@ -71,7 +72,7 @@ impl Inode {
         u64::try_from(size).unwrap_or(0)
     }
 
-    /// Number and generation: what a line calls `obj=`.
+    /// Inode number and generation, as in a line's `obj=`.
     pub(crate) fn id(&self) -> ObjectId {
         let ptr = self.as_ptr();
         // SAFETY: `ptr` is a live inode; the number never changes.
@@ -93,7 +94,7 @@ impl Inode {
 
     /// Type and permission bits.
     pub(crate) fn mode(&self) -> u32 {
-        // SAFETY: `self` is a live inode; a racy read is what the VFS does too.
+        // SAFETY: `self` is a live inode; the VFS reads this field without a lock, too.
         u32::from(unsafe { (*self.as_ptr()).i_mode })
     }
 
@@ -113,7 +114,8 @@ impl Inode {
         self.is(c::S_IFDIR)
     }
 
-    /// Whether it is what a rename with RENAME_WHITEOUT leaves: a character device with the number 0.
+    /// Whether the inode is a whiteout, as RENAME_WHITEOUT creates: a character device with number
+    /// 0.
     pub(crate) fn is_whiteout(&self) -> bool {
         // SAFETY: `self` is a live inode; a device's number never changes.
         self.is(c::S_IFCHR) && unsafe { (*self.as_ptr()).i_rdev } == 0
@@ -121,26 +123,26 @@ impl Inode {
 
     /// Number of names.
     pub(crate) fn links(&self) -> u32 {
-        // SAFETY: `self` is a live inode; a racy read is what the VFS does too.
+        // SAFETY: `self` is a live inode; the VFS reads this field without a lock, too.
         unsafe { (*self.as_ptr()).__bindgen_anon_1.i_nlink }
     }
 
-    /// Whether the file may have holes: fewer blocks than bytes.
+    /// Whether the file may be sparse: fewer blocks than bytes.
     ///
-    /// Delayed allocation looks sparse too; the answer only chooses between two right ways.
+    /// Also true with delayed allocation; callers only choose between two correct methods.
     pub(crate) fn may_be_sparse(&self) -> bool {
         // SAFETY: `self` is a live inode; a racy read only affects speed.
         let blocks = unsafe { (*self.as_ptr()).i_blocks };
         blocks.saturating_mul(512) < self.size()
     }
 
-    /// Whether its filesystem tells where a file's blocks are on the device (FIBMAP).
+    /// Whether the filesystem has ->bmap (FIBMAP).
     pub(crate) fn tells_blocks(&self) -> bool {
         // SAFETY: `self` is a live inode, so its mapping is there.
         unsafe { c::lfs_has_bmap(self.as_ptr()) }
     }
 
-    /// Whether its filesystem has `->remap_file_range` (FICLONE, FIDEDUPERANGE).
+    /// Whether the filesystem has `->remap_file_range` (FICLONE, FIDEDUPERANGE).
     pub(crate) fn shares_ranges(&self) -> bool {
         // SAFETY: `self` is a live inode.
         let operations = unsafe { (*self.as_ptr()).__bindgen_anon_3.i_fop };
@@ -148,21 +150,22 @@ impl Inode {
         unsafe { (*operations).remap_file_range }.is_some()
     }
 
-    /// How many bytes its filesystem allocates together: a power of two.
+    /// The block size, a power of two.
     pub(crate) fn block(&self) -> u64 {
         // SAFETY: `self` is a live inode.
         let bits = unsafe { (*self.as_ptr()).i_blkbits };
         1u64.checked_shl(bits.into()).unwrap_or(1)
     }
 
-    /// Whether it has neither bytes nor blocks; where blocks come late, it has the bytes before.
+    /// Whether the inode has neither bytes nor blocks. With delayed allocation, `i_size` is set
+    /// before `i_blocks`.
     pub(crate) fn is_bare(&self) -> bool {
-        // SAFETY: `self` is a live inode; a racy read is what the VFS does too.
+        // SAFETY: `self` is a live inode; the VFS reads this field without a lock, too.
         let blocks = unsafe { (*self.as_ptr()).i_blocks };
         blocks == 0 && self.size() == 0
     }
 
-    /// Change time and size as they stand in memory: cheap, for use after each operation of ours.
+    /// Change time and size in memory. Cheap, for use after each upper operation.
     pub(crate) fn quick_cookie(&self) -> QuickCookie {
         let ptr = self.as_ptr();
         QuickCookie {
@@ -174,48 +177,48 @@ impl Inode {
         }
     }
 
-    /// Whether it has the content that it had when it looked like `then`, whatever moved its change time
-    /// since: who writes moves the time of modification, too.
+    /// Whether the content is the same as at the time of `then`, although the change time has
+    /// moved: each write also moves the modification time.
     pub(crate) fn has_content_of(&self, then: &QuickCookie) -> bool {
         let ptr = self.as_ptr();
-        // SAFETY: `ptr` is a live inode; a racy read is what the VFS does too.
+        // SAFETY: `ptr` is a live inode; the VFS reads this field without a lock, too.
         let seconds = unsafe { (*ptr).i_mtime_sec };
         // SAFETY: As above.
         let nanoseconds = unsafe { (*ptr).i_mtime_nsec };
         self.size() == then.size && (seconds, nanoseconds) <= (then.seconds, then.nanoseconds)
     }
 
-    /// Whether somebody maps the file shared and writable.
+    /// Whether a shared writable mapping of the file exists.
     pub(crate) fn is_writably_mapped(&self) -> bool {
         // SAFETY: `self` is a live inode.
         unsafe { c::lfs_writably_mapped(self.as_ptr()) }
     }
 
-    /// Whether the caller owns the inode or has CAP_FOWNER.
+    /// inode_owner_or_capable().
     pub(crate) fn owner_or_capable(&self) -> bool {
         // SAFETY: `self` is a live inode.
         unsafe { c::lfs_owner_or_capable(self.as_ptr()) }
     }
 
-    /// Whether the caller may give it one more name.
+    /// Whether the caller may add a link to the inode.
     pub(crate) fn may_be_linked(&self) -> bool {
         // SAFETY: `self` is a live inode.
         unsafe { c::lfs_may_be_linked(self.as_ptr()) }
     }
 
-    /// Whether the caller may give it the set-id bits that it has.
+    /// Whether the caller may set the set-id bits that the inode has.
     pub(crate) fn may_have_set_ids(&self) -> bool {
         // SAFETY: `self` is a live inode.
         unsafe { c::lfs_may_have_set_ids(self.as_ptr()) }
     }
 
-    /// Whether the caller may make an object of its kind.
+    /// Whether the caller may create an object of this type.
     pub(crate) fn may_be_made(&self) -> bool {
         // SAFETY: `self` is a live inode.
         unsafe { c::lfs_may_be_made(self.as_ptr()) }
     }
 
-    /// Whether an ACL that the caller sets takes the setgid bit away.
+    /// Whether an access ACL set by the caller clears S_ISGID.
     pub(crate) fn loses_set_group(&self) -> bool {
         // SAFETY: `self` is a live inode.
         unsafe { c::lfs_loses_set_group(self.as_ptr()) }
@@ -223,7 +226,7 @@ impl Inode {
 
     /// The owner.
     pub(crate) fn uid(&self) -> u32 {
-        // SAFETY: `self` is a live inode; a racy read is what the VFS does too.
+        // SAFETY: `self` is a live inode; the VFS reads this field without a lock, too.
         unsafe { (*self.as_ptr()).i_uid.val }
     }
 
@@ -235,20 +238,21 @@ impl Inode {
 
     /// Whether the inode is append-only or immutable.
     pub(crate) fn is_protected(&self) -> bool {
-        // SAFETY: `self` is a live inode; a racy read is what the VFS does too.
+        // SAFETY: `self` is a live inode; the VFS reads this field without a lock, too.
         let flags = unsafe { (*self.as_ptr()).i_flags };
         flags & (c::S_APPEND | c::S_IMMUTABLE) != 0
     }
 
-    /// Whether neither content nor attributes may be changed.
+    /// Whether the inode is immutable.
     pub(crate) fn is_immutable(&self) -> bool {
-        // SAFETY: `self` is a live inode; a racy read is what the VFS does too.
+        // SAFETY: `self` is a live inode; the VFS reads this field without a lock, too.
         unsafe { (*self.as_ptr()).i_flags & c::S_IMMUTABLE != 0 }
     }
 
-    /// Refuses a change of the content through a file that was open before it was protected. The VFS
-    /// asks at open only; of the lower filesystems, ext4 asks at each change (`ext4_setattr()`,
-    /// `ext4_write_checks()`, `ext4_page_mkwrite()`), and xfs, btrfs and tmpfs never.
+    /// Refuses a change of the content through a file that was opened before chattr +i. The VFS
+    /// checks S_IMMUTABLE at open only. Of the lower filesystems, ext4 checks at each change
+    /// (`ext4_setattr()`, `ext4_write_checks()`, `ext4_page_mkwrite()`); xfs, btrfs and tmpfs never
+    /// do.
     #[inline]
     pub(crate) fn refuse_immutable(&self) -> Result {
         if self.is_immutable() {
@@ -257,26 +261,27 @@ impl Inode {
         Ok(())
     }
 
-    /// Whether names in this directory are taken away only by owners of the directory or of the object.
+    /// Whether the sticky bit restricts removals to owners of the directory or of the object.
     pub(crate) fn is_sticky(&self) -> bool {
         self.mode() & c::S_ISVTX != 0
     }
 
-    /// Whether the caller may change names in this directory.
+    /// Whether the caller may change names in this directory: inode_permission() with MAY_WRITE |
+    /// MAY_EXEC.
     pub(crate) fn may_change_names(&self) -> Result {
         // SAFETY: A live inode.
         kernel::error::to_result(unsafe { c::lfs_may_change_names(self.as_ptr()) })
     }
 
-    /// Whether every write is to be durable (chattr +S, or a mount with `sync`).
+    /// Whether writes are synchronous (chattr +S, or mount option `sync`).
     pub(crate) fn is_sync(&self) -> bool {
-        // SAFETY: `self` is a live inode; a racy read is what the VFS does too.
+        // SAFETY: `self` is a live inode; the VFS reads this field without a lock, too.
         let flags = unsafe { (*self.as_ptr()).i_flags };
         flags & c::S_SYNC != 0 || self.superblock().flags() & c::SB_SYNCHRONOUS != 0
     }
 
-    /// Copies `[at, at + buf.len())` out of the page cache, as far as pages are there without a
-    /// gap; returns how many bytes were copied.
+    /// Copies `[at, at + buf.len())` from the page cache, up to the first missing page; returns the
+    /// number of bytes copied.
     pub(crate) fn copy_cached(&self, at: u64, buf: &mut [u8]) -> usize {
         let Ok(at) = i64::try_from(at) else {
             return 0;
@@ -287,7 +292,7 @@ impl Inode {
         unsafe { c::lfs_copy_cached(mapping, at, buf.as_mut_ptr().cast(), buf.len()) }
     }
 
-    /// The first clean pages of zeroes of the page cache in `[at, end)`, and those behind without a gap.
+    /// The first run of clean page-cache pages in `[at, end)` that hold zeroes.
     pub(crate) fn clean_zeroes(&self, at: u64, end: i64) -> Option<(i64, i64)> {
         let at = i64::try_from(at).ok().filter(|&at| at < end)?;
         // SAFETY: `self` is a live inode, so its mapping is there.
@@ -298,13 +303,13 @@ impl Inode {
         (from >= 0).then_some((from, to))
     }
 
-    /// The inode leaves memory with its last user, instead of staying for the next; its names, too.
+    /// Makes the last iput() evict the inode, and dput() drop its dentries (d_mark_dontcache()).
     pub(crate) fn drop_when_unused(&self) {
         // SAFETY: `self` is a live inode, and no lock of its names is held.
         unsafe { c::d_mark_dontcache(self.as_ptr()) };
     }
 
-    /// One of the names that are in memory, if any.
+    /// A reference to an alias in the dcache, if any.
     pub(crate) fn any_name(&self) -> Option<ARef<Dentry>> {
         // SAFETY: `self` is a live inode.
         let dentry = unsafe { c::d_find_any_alias(self.as_ptr()) };
@@ -313,7 +318,7 @@ impl Inode {
         Some(unsafe { ARef::from_raw(dentry) })
     }
 
-    /// The name with this index of those that are in memory and can be looked up.
+    /// The hashed alias with this index, if the dcache has as many.
     pub(crate) fn name_in_memory(&self, index: u32) -> Option<ARef<Dentry>> {
         // SAFETY: `self` is a live inode.
         let dentry = unsafe { c::lfs_alias(self.as_ptr(), index) };
@@ -330,8 +335,8 @@ impl Inode {
     }
 }
 
-/// What [`Inode::quick_cookie`] sees; two of them are equal when nothing changed in between that
-/// the clock could tell.
+/// Result of [`Inode::quick_cookie`]. Two cookies are equal if no change happened in between that
+/// moved the change time or the size.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct QuickCookie {
     seconds: i64,
@@ -339,24 +344,25 @@ pub(crate) struct QuickCookie {
     size: u64,
 }
 
-/// What `i_private` of our inodes points to.
+/// Content of an upper inode's `i_private`.
 #[pin_data]
 struct Private {
     lower: ARef<Inode>,
-    /// Whether the mounter has the right to search the lower directory, by its attributes at the last
-    /// refresh.
+    /// Whether the mounter may search the lower directory, with the attributes of the last
+    /// refresh().
     searched: Atomic<bool>,
-    /// The inode that the pages belong to, once the file was mapped, where that is another one.
+    /// The inode that owns the pages of mappings, if not the lower inode.
     pages: SetOnce<ARef<Inode>>,
     #[pin]
     object: <Fs as FileSystem>::Object,
 }
 
-/// An inode of ours: it stands for a lower inode and carries the state of the object.
+/// An upper inode: represents one lower inode and carries the object's state.
 ///
 /// # Invariants
 ///
-/// `i_private` points to a [`Private`], from before the inode is hashed until it is freed.
+/// `i_private` points to an [`Private`], from before the inode is hashed until the inode is
+/// freed.
 #[repr(transparent)]
 pub(crate) struct OwnInode(Inode);
 
@@ -385,14 +391,14 @@ impl OwnInode {
     ///
     /// As for [`Inode::from_raw`]; and the inode is one that [`OwnInode::obtain`] made.
     pub(crate) unsafe fn from_raw<'a>(ptr: *mut c::inode) -> &'a Self {
-        // SAFETY: The caller vouches for it; the types have one layout.
+        // SAFETY: Guaranteed by the caller; both types have the same layout.
         unsafe { &*ptr.cast() }
     }
 
     fn private(&self) -> &Private {
         // SAFETY: `self` is a live inode.
         let private = unsafe { (*self.as_ptr()).i_private };
-        // SAFETY: By the type invariant; it lives as long as the inode.
+        // SAFETY: By the type invariant; `i_private` lives as long as the inode.
         unsafe { &*private.cast::<Private>() }
     }
 
@@ -401,8 +407,8 @@ impl OwnInode {
         &self.private().lower
     }
 
-    /// The inode in whose mapping the pages of shared mappings are: the lower one, but where that
-    /// filesystem is stacked itself.
+    /// The inode that owns the pages of shared mappings: the lower inode, or, on a stacked lower
+    /// filesystem, the inode below.
     pub(crate) fn pages(&self) -> &Inode {
         match self.private().pages.as_ref() {
             Some(pages) => pages,
@@ -410,13 +416,15 @@ impl OwnInode {
         }
     }
 
-    /// Notes which inode that is, before the file is mapped. `ENODEV`: it was another one before.
+    /// Sets that inode before the file is mapped. `ENODEV`: an earlier mapping has set another
+    /// inode.
     pub(crate) fn note_pages(&self, pages: &Inode) -> Result {
         if core::ptr::eq(pages, self.lower()) {
             return Ok(());
         }
         let place = &self.private().pages;
-        // Of two at the same time one is dropped, perhaps a moment before the other is there.
+        // Of two concurrent callers one wins; populate() may return false shortly before the
+        // winner's value is visible.
         while place.as_ref().is_none() {
             let _ = place.populate(pages.get());
         }
@@ -442,12 +450,12 @@ impl OwnInode {
         ARef::from(self)
     }
 
-    /// The mode's bits that files of ours do not have, whatever the lower ones have.
+    /// Mode bits that upper files never have, whatever the lower mode is.
     fn hidden_bits(&self) -> u16 {
         <Fs as SuperHooks>::lower(self.mount()).hidden_bits()
     }
 
-    /// Reads mode, owner, times, size and flags off the lower inode.
+    /// Copies mode, owner, times, size and flags of the lower inode.
     pub(crate) fn refresh(&self) {
         let is_kept = self.object().is_kept();
         let hidden = self.hidden_bits();
@@ -456,27 +464,26 @@ impl OwnInode {
         unsafe { c::lfs_copy_attributes(self.as_ptr(), self.lower().as_ptr(), is_kept, hidden) }
     }
 
-    /// Whether [`Self::note_search`] was called since the attributes were last refreshed.
+    /// Whether [`Self::note_search`] was called since the last refresh().
     #[inline]
     pub(crate) fn may_be_searched(&self) -> bool {
         self.private().searched.load(Relaxed)
     }
 
-    /// The mounter may search the lower directory. Kept until the lower inode's attributes change, which an
-    /// ACL's or a label's change shows as well, by the change time. Not kept where the lower filesystem has
-    /// an answer of its own (`->permission`), which may depend on something else.
+    /// Records that the mounter may search the lower directory, until the lower attributes change:
+    /// a change of an ACL or label moves ctime, too. Not recorded if the lower filesystem has
+    /// `->permission`, which may depend on other state.
     pub(crate) fn note_search(&self) {
         let lower = self.lower().as_ptr();
         // SAFETY: A live inode, or in RCU mode its memory is still there.
         let operations = unsafe { (*lower).i_op };
-        // SAFETY: An inode's table of operations lives as long as it.
+        // SAFETY: An inode's operations live as long as the inode.
         if unsafe { (*operations).permission }.is_none() {
             self.private().searched.store(true, Relaxed);
         }
     }
 
-    /// Whether the VFS would read something else off this inode than off the lower one. Also in RCU
-    /// mode: compares only.
+    /// Whether refresh() would change this inode. Callable in RCU walk.
     pub(crate) fn attributes_differ(&self) -> bool {
         let is_kept = self.object().is_kept();
         let hidden = self.hidden_bits();
@@ -484,8 +491,9 @@ impl OwnInode {
         unsafe { c::lfs_attributes_differ(self.as_ptr(), self.lower().as_ptr(), is_kept, hidden) }
     }
 
-    /// As [`Self::refresh`], where a change behind us is all that may have happened. Not in RCU mode:
-    /// the inode may be on its way out, and its count of names is an account of the superblock.
+    /// Calls [`Self::refresh`] if the lower attributes were changed without an upper operation.
+    /// Not in RCU walk: the inode may be in eviction, and set_nlink() updates a counter of the
+    /// superblock.
     #[inline]
     pub(crate) fn refresh_if_changed(&self) {
         if self.attributes_differ() {
@@ -493,9 +501,9 @@ impl OwnInode {
         }
     }
 
-    /// Takes over the lower size alone. The VFS reads ours before some hooks are called
-    /// (copy_file_range(2), FIONREAD, a lock from the file's end on), so hooks that only read take it
-    /// over for those that follow.
+    /// Copies the lower size only. The VFS reads the upper `i_size` before it calls some hooks
+    /// (copy_file_range(2), FIONREAD, F_SETLK with SEEK_END), so read-only hooks copy the size for
+    /// the calls that follow.
     #[inline]
     pub(crate) fn refresh_size(&self) {
         let size = self.lower().size();
@@ -505,18 +513,18 @@ impl OwnInode {
         }
     }
 
-    /// As [`Self::refresh`], when nothing but the content was changed.
+    /// As [`Self::refresh`], after a change of the content only.
     pub(crate) fn refresh_after_write(&self) {
         // SAFETY: Both are live inodes.
         unsafe { c::lfs_copy_content_attributes(self.as_ptr(), self.lower().as_ptr()) }
     }
 
-    /// Our inode for `lower`: the one that is in memory, or a new one.
+    /// The upper inode for `lower`: from the inode cache, or a new one.
     ///
-    /// One lower inode has one inode of ours, however many names it has.
+    /// One lower inode has exactly one upper inode, whatever its number of names is.
     pub(crate) fn obtain(sb: &SuperBlock, lower: &Inode) -> Result<ARef<OwnInode>> {
         if let Some(inode) = Self::find(sb, lower) {
-            // Rights are decided by what it says.
+            // The VFS checks permissions against the upper inode's attributes.
             inode.refresh_if_changed();
             return Ok(inode);
         }
@@ -529,10 +537,11 @@ impl OwnInode {
             }),
             GFP_KERNEL,
         )?;
-        // SAFETY: The box is handed to C, which never moves it.
+        // SAFETY: The box is passed to C, which never moves the content.
         let raw = KBox::into_raw(unsafe { Pin::into_inner_unchecked(private) });
         let key = lower.as_ptr();
-        // SAFETY: `test` and `set` take what `raw` is; `set` stores it in the new inode.
+        // SAFETY: `raw` has the type that `test` and `set` expect; `set` stores `raw` in the new
+        // inode.
         let inode = unsafe {
             c::iget5_locked(
                 sb.as_ptr(),
@@ -545,8 +554,8 @@ impl OwnInode {
         Self::settle(inode, raw)
     }
 
-    /// Memory for an inode of ours, so that a lower object that is about to be created gets one
-    /// whatever happens.
+    /// Allocates an upper inode before a lower object is created, so that iget cannot fail for lack
+    /// of memory after the creation.
     pub(crate) fn spare(sb: &SuperBlock) -> Result<Spare> {
         let private = KBox::new_uninit(GFP_KERNEL)?;
         // SAFETY: A live superblock of ours.
@@ -558,7 +567,7 @@ impl OwnInode {
         })
     }
 
-    /// As [`Self::obtain`], without any need of memory.
+    /// As [`Self::obtain`], without allocation.
     pub(crate) fn obtain_with(spare: Spare, lower: &Inode) -> Result<ARef<OwnInode>> {
         let private = spare.private.write_pin_init(try_pin_init!(Private {
             lower: lower.get(),
@@ -566,30 +575,30 @@ impl OwnInode {
             pages: SetOnce::new(),
             object <- crate::stack::new_object(),
         }))?;
-        // SAFETY: The box is handed to C, which never moves it.
+        // SAFETY: The box is passed to C, which never moves the content.
         let raw = KBox::into_raw(unsafe { Pin::into_inner_unchecked(private) });
         let key = lower.as_ptr();
         let new = spare.inode.0.as_ptr();
         let (hash, data) = (key as u64, raw.cast());
-        // SAFETY: `new` is a new inode of ours that nobody sees; both functions take what `raw` is,
-        // `set` stores it in the new inode.
+        // SAFETY: `new` is a new upper inode that is not visible to other tasks; `raw` has the type
+        // that both functions expect, and `set` stores `raw` in the new inode.
         let inode = unsafe { c::inode_insert5(new, hash, Some(test_new), Some(set), data) };
         if inode == new {
-            // The reference is the one that is answered.
+            // The reference passes to the result.
             core::mem::forget(spare.inode);
         }
         Self::settle(inode, raw)
     }
 
-    /// Ends [`OwnInode::obtain`]: fills a new inode, or frees what was prepared in vain.
+    /// Ends [`OwnInode::obtain`]: fills a new inode, or frees the unused private data.
     fn settle(inode: *mut c::inode, raw: *mut Private) -> Result<ARef<OwnInode>> {
         // SAFETY: `inode`, when not null, is live and ours.
         if inode.is_null() || unsafe { (*inode).i_private } != raw.cast() {
-            // SAFETY: `raw` came out of a box and nobody took it over.
+            // SAFETY: `raw` came from a box, and no inode has taken it over.
             drop(unsafe { KBox::from_raw(raw) });
         }
         let own = NonNull::new(inode.cast::<OwnInode>()).ok_or(ENOMEM)?;
-        // SAFETY: iget5_locked() gave us a reference to a live inode whose private is set.
+        // SAFETY: iget5_locked() has returned a reference to a live inode whose `i_private` is set.
         let own = unsafe { ARef::from_raw(own) };
         // SAFETY: A live inode.
         if unsafe { c::lfs_inode_is_new(inode) } {
@@ -600,13 +609,13 @@ impl OwnInode {
         Ok(own)
     }
 
-    /// Says that a directory which was removed is there again.
+    /// Clears S_DEAD of a restored directory.
     pub(crate) fn is_back(&self) {
         // SAFETY: A live inode, whose rwsem the caller holds for writing.
         unsafe { c::lfs_not_dead(self.as_ptr()) };
     }
 
-    /// Whether the caller might do this by mode and ACL, if nothing protected the object.
+    /// Permission by mode and ACL only, without S_IMMUTABLE and security modules.
     fn may_by_mode(&self, wanted: u32) -> Result {
         let idmap = &raw mut c::nop_mnt_idmap;
         // CAST: Small flags.
@@ -615,17 +624,17 @@ impl OwnInode {
         kernel::error::to_result(unsafe { c::generic_permission(idmap, self.as_ptr(), wanted) })
     }
 
-    /// As [`Self::may_change_names`], when its protection is about to be lifted.
+    /// As [`Self::may_change_names`], when chattr -i or -a follows.
     pub(crate) fn may_change_names_unprotected(&self) -> Result {
         self.may_by_mode(c::MAY_WRITE | c::MAY_EXEC)
     }
 
-    /// As [`Self::may_write`], when its protection is about to be lifted.
+    /// As [`Self::may_write`], when chattr -i or -a follows.
     pub(crate) fn may_write_unprotected(&self) -> Result {
         self.may_by_mode(c::MAY_WRITE)
     }
 
-    /// Whether the caller may change its content, by its mode and ACL.
+    /// Whether the caller may write the content: inode_permission() with MAY_WRITE.
     pub(crate) fn may_write(&self) -> Result {
         let idmap = &raw mut c::nop_mnt_idmap;
         // CAST: A small flag.
@@ -634,16 +643,16 @@ impl OwnInode {
         kernel::error::to_result(unsafe { c::inode_permission(idmap, self.as_ptr(), wanted) })
     }
 
-    /// Whether the caller may look names up in this directory.
+    /// Whether the caller may look up names: inode_permission() with MAY_EXEC.
     pub(crate) fn may_search(&self) -> Result {
         let idmap = &raw mut c::nop_mnt_idmap;
         // CAST: A small flag.
         let wanted = c::MAY_EXEC as c_int;
-        // SAFETY: A live inode; what a mount's id map changes is that mount's alone, and is not asked for here.
+        // SAFETY: A live inode. A mount's id map affects that mount only and is ignored here.
         kernel::error::to_result(unsafe { c::inode_permission(idmap, self.as_ptr(), wanted) })
     }
 
-    /// Whether the lower inode has one of ours in memory that had a name of ours.
+    /// Whether the inode cache has an upper inode for `lower` that was bound to a name.
     pub(crate) fn was_shown(sb: &SuperBlock, lower: &Inode) -> bool {
         Self::find(sb, lower).is_some_and(|inode| inode.object().was_shown())
     }
@@ -657,11 +666,11 @@ impl OwnInode {
         Some(unsafe { ARef::from_raw(own) })
     }
 
-    /// Sets the tables and attributes of a new inode.
+    /// Sets the operation tables and attributes of a new inode.
     fn fill(&self) {
         let ptr = self.as_ptr();
         let lower = self.lower();
-        // SAFETY: The inode is new, nobody else sees it yet.
+        // SAFETY: The inode is new and not visible to other tasks.
         unsafe { (*ptr).i_ino = lower.number() };
         // SAFETY: Both are live inodes.
         unsafe { (*ptr).i_generation = (*lower.as_ptr()).i_generation };
@@ -682,22 +691,22 @@ pub(crate) struct Spare {
     private: KBox<core::mem::MaybeUninit<Private>>,
 }
 
-/// An inode that stands for nothing, with its reference.
+/// A referenced inode without private data.
 struct SpareInode(NonNull<c::inode>);
 
 impl Drop for SpareInode {
     fn drop(&mut self) {
-        // SAFETY: The reference is ours; without private data it is not taken for a whole inode.
+        // SAFETY: The reference is owned. Without private data ->evict_inode ignores the inode.
         unsafe { c::iput(self.0.as_ptr()) };
     }
 }
 
-/// Whether an inode of ours stands for the lower inode `data`.
+/// Inode cache callback: whether an upper inode represents the lower inode `data`.
 ///
 /// # Safety
 ///
-/// Called by the inode cache with an inode of ours, hashed, under the lock of the hash; `data` is
-/// only compared.
+/// Called by the inode cache with a hashed upper inode, under the hash lock; `data` is only
+/// compared.
 unsafe extern "C" fn test(inode: *mut c::inode, data: *mut c_void) -> c_int {
     // SAFETY: All hashed inodes of our superblocks have their private data.
     let own = unsafe { OwnInode::from_raw(inode) };
@@ -716,37 +725,38 @@ unsafe extern "C" fn test_new(inode: *mut c::inode, data: *mut c_void) -> c_int 
     unsafe { test(inode, lower.as_ptr().cast()) }
 }
 
-/// Gives a new inode its private data; called under the hash lock, so it only stores.
+/// Inode cache callback: sets a new inode's private data. Called under the hash lock, so it must
+/// not sleep.
 ///
 /// # Safety
 ///
-/// Called by iget5_locked() with a new inode that nobody sees yet; `data` is a boxed [`Private`],
-/// which the inode takes over.
+/// Called by iget5_locked() with a new inode that is not visible to other tasks; `data` is a boxed
+/// [`Private`], whose ownership passes to the inode.
 unsafe extern "C" fn set(inode: *mut c::inode, data: *mut c_void) -> c_int {
     // SAFETY: The inode is new and not yet visible.
     unsafe { (*inode).i_private = data };
     0
 }
 
-/// Super operation `free_inode`: frees the memory, a grace period after the last use.
+/// Super operation `free_inode`: frees the memory, one grace period after the last use.
 ///
 /// # Safety
 ///
-/// Called by the VFS with an inode that nobody can reach any more.
+/// Called by the VFS with an inode that is not reachable any more.
 pub(crate) unsafe extern "C" fn free(inode: *mut c::inode) {
     // SAFETY: The inode's memory is still there.
     let private = unsafe { (*inode).i_private };
     if !private.is_null() {
-        // SAFETY: By the type invariant it is a boxed `Private`, freed here only. The lower inode
-        // was let go in `destroy`.
+        // SAFETY: By the type invariant a boxed `Private`, freed here only. `destroy` has
+        // dropped the lower inode.
         drop(unsafe { KBox::from_raw(private.cast::<core::mem::ManuallyDrop<Private>>()) });
     }
     // SAFETY: The inode came from the VFS's default allocator.
     unsafe { c::free_inode_nonrcu(inode) };
 }
 
-/// Super operation `destroy_inode`: lets go of the lower inode and the object's state, which may
-/// sleep; the memory stays for readers in RCU mode.
+/// Super operation `destroy_inode`: drops the lower inode and the object's state, which may sleep.
+/// RCU walk may still read the memory, which `free` frees.
 ///
 /// # Safety
 ///

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The locks of inodes, and what keeps a file from being executed, held by guards.
+//! Guards for inode locks and for `i_writecount`.
 
 use super::{
     c,
@@ -17,35 +17,36 @@ use kernel::{
     time::{Instant, Monotonic}, //
 };
 
-/// For how long a request waits for operations that are under way on an object.
+/// Time limit for locks held by running operations.
 const PATIENCE_MS: i64 = 5_000;
 
-/// How often it looks whether they have ended.
+/// Poll interval of a lock that is waited for.
 const LOOK_MS: u32 = 5;
 
-/// Why a lock was not taken.
+/// The reason of a failed lock.
 pub(crate) enum Late {
-    /// The caller is being killed.
+    /// A fatal signal is pending.
     Killed,
-    /// This process had it for too long, by its number for the caller; 0: it is not known.
+    /// The lock's owner, a process id in the caller's namespace, held the lock too long; 0: owner
+    /// unknown.
     Busy(u32),
 }
 
-/// A wait for locks that ends after a few seconds, or when the caller is killed.
+/// A wait for locks with a time limit, which ends on a fatal signal.
 pub(crate) struct Patience {
-    /// For how long it has waited, in milliseconds.
+    /// Time waited so far, in milliseconds.
     waited: Cell<i64>,
 }
 
 impl Patience {
-    /// It has not waited yet.
+    /// A wait of zero milliseconds.
     pub(crate) fn new() -> Self {
         Self {
             waited: Cell::new(0),
         }
     }
 
-    /// Waits a moment, with no lock held, for the one that has `inode` locked.
+    /// Sleeps for one poll interval, without locks, before the next attempt to lock `inode`.
     pub(crate) fn wait(&self, inode: &Inode) -> Result<(), Late> {
         let waited = self.waited.get();
         if waited > PATIENCE_MS {
@@ -66,41 +67,41 @@ impl Patience {
 }
 
 impl Inode {
-    /// As [`Self::lock`], for a directory under whose lock one of its children's is taken.
+    /// As [`Self::lock`], for the parent directory (I_MUTEX_PARENT) of another inode that is locked
+    /// next.
     pub(crate) fn lock_as_parent(&self) -> InodeGuard<'_> {
         // SAFETY: `self` is a live inode.
         unsafe { c::lfs_inode_lock_parent(self.as_ptr()) };
         InodeGuard(self)
     }
 
-    /// As [`Self::lock`], under the lock of a directory that it is in.
+    /// As [`Self::lock`], for a child (I_MUTEX_CHILD) of a locked directory.
     pub(crate) fn lock_as_child(&self) -> InodeGuard<'_> {
         // SAFETY: `self` is a live inode.
         unsafe { c::lfs_inode_lock_child(self.as_ptr()) };
         InodeGuard(self)
     }
 
-    /// Locks the inode's rwsem for writing.
+    /// inode_lock().
     pub(crate) fn lock(&self) -> InodeGuard<'_> {
         // SAFETY: `self` is a live inode.
         unsafe { c::lfs_inode_lock(self.as_ptr()) };
         InodeGuard(self)
     }
 
-    /// As [`Self::lock`], if the lock is free; never waits.
+    /// inode_trylock().
     pub(crate) fn try_lock(&self) -> Option<InodeGuard<'_>> {
         // SAFETY: `self` is a live inode.
         let locked = unsafe { c::lfs_inode_trylock(self.as_ptr()) };
         locked.then(|| InodeGuard(self))
     }
 
-    /// As [`Self::lock`], but waits for a few seconds at most, and not when the caller is killed. The
-    /// caller holds no other lock.
+    /// As [`Self::lock`], with a time limit, killable. The caller holds no other lock.
     pub(crate) fn lock_in_time(&self) -> Result<InodeGuard<'_>, Late> {
         self.lock_with(&Patience::new())
     }
 
-    /// The same, within one wait for several locks, one after the other.
+    /// The same, with a time limit for several locks together.
     pub(crate) fn lock_with(&self, patience: &Patience) -> Result<InodeGuard<'_>, Late> {
         loop {
             if let Some(guard) = self.try_lock() {
@@ -110,7 +111,7 @@ impl Inode {
         }
     }
 
-    /// As [`Self::lock`]; `EINTR`: the caller is being killed.
+    /// As [`Self::lock`]; `EINTR` on a fatal signal.
     #[inline]
     pub(crate) fn lock_killable(&self) -> Result<InodeGuard<'_>> {
         // SAFETY: `self` is a live inode.
@@ -118,57 +119,57 @@ impl Inode {
         Ok(InodeGuard(self))
     }
 
-    /// Locks the inode's rwsem for reading, if nobody has it for writing; never waits.
+    /// Locks the inode's rwsem for reading, unless there is a writer; never waits.
     pub(crate) fn try_lock_shared(&self) -> Option<SharedInodeGuard<'_>> {
         // SAFETY: `self` is a live inode.
         let locked = unsafe { c::lfs_inode_trylock_shared(self.as_ptr()) };
         locked.then(|| SharedInodeGuard(self))
     }
 
-    /// Keeps executables from being written, and writers from being executed, while it lives.
+    /// get_write_access(): excludes execution of the file (deny_write_access()).
     pub(crate) fn write_access(&self) -> Result<WriteAccess<'_>> {
         // SAFETY: `self` is a live inode.
         to_result(unsafe { c::lfs_get_write_access(self.as_ptr()) })?;
         Ok(WriteAccess(self))
     }
 
-    /// As [`Self::write_access`], for as long as the guard is held wherever that is. `ETXTBSY`: a
-    /// program runs from the file.
+    /// As [`Self::write_access`], with a reference to the inode. `ETXTBSY`: the file is being
+    /// executed.
     pub(crate) fn held_write_access(&self) -> Result<HeldWriteAccess> {
         let access = self.write_access()?;
-        // The count is given back by the guard that replaces this one.
+        // The count passes to the new guard.
         core::mem::forget(access);
         Ok(HeldWriteAccess(self.get()))
     }
 
-    /// Whether another program holds a lease that a write of the file breaks. The caller has write
-    /// access: from then on generic_setlease() refuses new ones.
+    /// Whether a lease exists that a write would break. The caller has write access, so that
+    /// generic_setlease() refuses new leases.
     pub(crate) fn has_lease(&self) -> bool {
         // SAFETY: `self` is a live inode.
         unsafe { c::lfs_has_lease(self.as_ptr()) }
     }
 
-    /// Asks the holders of leases to give them up, and with `wait` waits for that as open(2) does: for
-    /// `/proc/sys/fs/lease-break-time` at most, or until a signal comes. `EAGAIN`: they were asked.
+    /// break_lease(); with `wait` as a blocking open(2): at most `/proc/sys/fs/lease-break-time`,
+    /// or until a signal. `EAGAIN`: the break was requested.
     pub(crate) fn break_lease(&self, wait: bool) -> Result {
-        // SAFETY: `self` is a live inode; the caller holds no lock when it waits.
+        // SAFETY: `self` is a live inode; with `wait` the caller holds no lock.
         to_result(unsafe { c::lfs_break_lease(self.as_ptr(), wait) })
     }
 
-    /// Whether the kernel swaps to the file, which must not change then.
+    /// Whether the file is a swap file, which must not change.
     pub(crate) fn is_swapfile(&self) -> bool {
-        // SAFETY: `self` is a live inode; a racy read is what the VFS does too.
+        // SAFETY: `self` is a live inode; the VFS reads this field without a lock, too.
         unsafe { c::lfs_is_swapfile(self.as_ptr()) }
     }
 }
 
 impl OwnInode {
-    /// Whether the caller has it locked for a whole request: see [`HeldInodes`].
+    /// Whether the caller holds the lock for a whole request: see [`HeldInodes`].
     pub(crate) fn is_held(&self) -> bool {
         self.object().holder() == current_id()
     }
 
-    /// As [`Inode::lock`], unless the caller has it locked for a whole request.
+    /// As [`Inode::lock`], unless the caller holds the lock for a whole request.
     pub(crate) fn lock_unless_held(&self) -> AnyGuard<'_> {
         match self.is_held() {
             true => AnyGuard::held(self, false),
@@ -176,7 +177,7 @@ impl OwnInode {
         }
     }
 
-    /// As [`Inode::lock_as_parent`], unless the caller has it locked for a whole request.
+    /// As [`Inode::lock_as_parent`], unless the caller holds the lock for a whole request.
     pub(crate) fn lock_as_parent_unless_held(&self) -> AnyGuard<'_> {
         match self.is_held() {
             true => AnyGuard::held(self, true),
@@ -191,10 +192,11 @@ impl OwnInode {
         }
     }
 
-    /// Locks two objects that exchange their names, as vfs_rename() does: a directory only if it moves to
-    /// another parent (`is_across`), where the filesystem's lock for such renames, or one of a request, makes
-    /// any order of two unrelated ones safe; what is none behind it, and two such in an order of
-    /// their own.
+    /// Locks two objects that exchange names, in the order of vfs_rename(): a directory only if the
+    /// parent changes (`is_across`), and directories before other inodes. The order of two
+    /// unrelated directories is free, since `s_vfs_rename_mutex` or a request's locks exclude other
+    /// such renames. Two inodes that are not directories are locked by address, as in
+    /// lock_two_nondirectories().
     pub(crate) fn lock_exchanged<'a>(
         a: &'a Self,
         b: &'a Self,
@@ -229,7 +231,7 @@ impl OwnInode {
     }
 }
 
-/// The inode's rwsem, held for writing.
+/// Write lock of the inode's rwsem.
 pub(crate) struct InodeGuard<'a>(&'a Inode);
 
 impl Drop for InodeGuard<'_> {
@@ -239,10 +241,10 @@ impl Drop for InodeGuard<'_> {
     }
 }
 
-/// The inode's rwsem, held for writing: for this guard, or for a whole request.
+/// Write lock of the inode's rwsem, taken for this guard or held for a whole request.
 pub(crate) struct AnyGuard<'a> {
     _taken: Option<InodeGuard<'a>>,
-    /// lockdep hears of it while this lives.
+    /// The lock is registered with lockdep as long as this guard lives.
     shown: Option<&'a OwnInode>,
 }
 
@@ -273,7 +275,7 @@ impl Drop for AnyGuard<'_> {
     }
 }
 
-/// The lock for renames of directories of ours between two others.
+/// `s_vfs_rename_mutex` of the upper superblock.
 struct HeldRenames<'a>(&'a SuperBlock);
 
 impl<'a> HeldRenames<'a> {
@@ -291,18 +293,18 @@ impl Drop for HeldRenames<'_> {
     }
 }
 
-/// Inodes that one request has locked for writing, any number of them, until this is dropped: by the
-/// task that took them. It waits for none of them while it has one.
+/// Write locks of any number of inodes, held by one task for one request until this is dropped. The
+/// task never waits for one of them while holding another.
 pub(crate) struct HeldInodes<'a> {
     inodes: KVVec<ARef<OwnInode>>,
-    /// How many of them are locked.
+    /// Number of locked inodes.
     count: usize,
     renames: Option<HeldRenames<'a>>,
 }
 
 impl<'a> HeldInodes<'a> {
-    /// Locks all of `inodes`, each of which is there once; with `renames`, also the lock for renames of
-    /// directories on that superblock. Waits for a few seconds at most, and not when the caller is killed.
+    /// Locks all of `inodes`, without duplicates; with `renames` also `s_vfs_rename_mutex`. With a
+    /// time limit, killable.
     pub(crate) fn take(
         inodes: KVVec<ARef<OwnInode>>,
         renames: Option<&'a SuperBlock>,
@@ -319,7 +321,7 @@ impl<'a> HeldInodes<'a> {
             }
             let failed = held.count;
             held.release();
-            // The next round begins with the one that was not free.
+            // The next round starts with the inode that was locked by another task.
             let Some((first, others)) = held.inodes.split_first_mut() else {
                 return Err(Late::Busy(0));
             };
@@ -336,11 +338,11 @@ impl<'a> HeldInodes<'a> {
         self.renames.is_some() || renames.is_none()
     }
 
-    /// Whether all are locked now; otherwise `count` is the index of the one that is not free.
+    /// Whether all inodes are locked; otherwise `count` is the index of the first failure.
     fn try_all(&mut self) -> bool {
         let task = current_id();
         for inode in self.inodes.iter().skip(self.count) {
-            // SAFETY: A live inode; `release` undoes it on this task.
+            // SAFETY: A live inode; `release` unlocks on this task.
             if !unsafe { c::lfs_inode_trylock_apart(inode.as_ptr()) } {
                 return false;
             }
@@ -366,7 +368,7 @@ impl<'a> HeldInodes<'a> {
         &self.inodes
     }
 
-    /// Whether renames of directories are locked, too.
+    /// Whether `s_vfs_rename_mutex` is held.
     pub(crate) fn has_renames(&self) -> bool {
         self.renames.is_some()
     }
@@ -378,7 +380,7 @@ impl Drop for HeldInodes<'_> {
     }
 }
 
-/// The inode's rwsem, held for reading.
+/// Read lock of the inode's rwsem.
 pub(crate) struct SharedInodeGuard<'a>(&'a Inode);
 
 impl Drop for SharedInodeGuard<'_> {

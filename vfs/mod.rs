@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Safe wrappers over the C side of the kernel: the only room with `unsafe`.
+//! Safe wrappers of the kernel's C interfaces: the only directory with `unsafe`.
 //!
 //! Objects ([`inode::Inode`], [`dentry::Dentry`], [`file::File`] …) are borrowed or counted
-//! references; tables of hooks ([`table`]) turn C calls into calls of the traits that
-//! [`crate::stack`] implements. Nothing here knows of undo.
+//! references. Operation tables ([`table`]) turn C calls into calls of the traits that
+//! [`crate::stack`] implements. This layer does not depend on undo.
 
 pub(crate) mod attr;
 pub(crate) mod chunk;
@@ -31,7 +31,7 @@ pub(crate) mod user;
 pub(crate) mod worker;
 pub(crate) mod xattr;
 
-/// Bindings that `kernel::bindings` lacks, over those it has.
+/// bindgen's output for declarations that `kernel::bindings` lacks, and `kernel::bindings`.
 #[allow(
     dead_code,
     missing_docs,
@@ -57,13 +57,13 @@ pub(crate) mod c {
     ));
 }
 
-/// What a stackable filesystem keeps in the kernel's objects.
+/// The private data of a stackable filesystem in the kernel's objects.
 ///
-/// A crate has one filesystem; [`Fs`] names it, so that the tables need no type parameters.
+/// A crate has one filesystem; with the alias [`Fs`] the tables need no type parameters.
 pub(crate) trait FileSystem: 'static {
     /// State of a mount, from mount to unmount.
     type Mount: Send + Sync;
-    /// State of an object, as long as its inode is in memory.
+    /// State of an object while its inode is in memory.
     type Object: Send + Sync;
     /// State of an open file.
     type Open: Send + Sync;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Superblocks: anybody's, and the state that ours carries.
+//! Superblocks: of any filesystem, and the state of upper superblocks.
 
 use super::{
     c,
@@ -29,7 +29,7 @@ impl SuperBlock {
     ///
     /// `ptr` is a live superblock and stays so for `'a`.
     pub(crate) unsafe fn from_raw<'a>(ptr: *mut c::super_block) -> &'a Self {
-        // SAFETY: A transparent wrapper; the caller vouches for the rest.
+        // SAFETY: A transparent wrapper; the caller guarantees the rest.
         unsafe { &*ptr.cast() }
     }
 
@@ -43,34 +43,35 @@ impl SuperBlock {
         unsafe { (*self.as_ptr()).s_flags }
     }
 
-    /// Whether nothing may be changed.
+    /// Whether SB_RDONLY is set.
     pub(crate) fn is_read_only(&self) -> bool {
         self.flags() & c::SB_RDONLY != 0
     }
 
-    /// Whether it answers questions about an inode by itself, without another machine, a daemon or
-    /// another filesystem.
+    /// Whether ->getattr and ->permission are answered from memory or disk, without network, daemon
+    /// or another stacked filesystem.
     pub(crate) fn is_local(&self) -> bool {
         // SAFETY: A live superblock.
         self.stack_depth() == 0 && unsafe { !c::lfs_is_remote(self.as_ptr()) }
     }
 
-    /// The largest size of a file. Ranges that end later are refused with `EFBIG`, by vfs_fallocate() too.
+    /// `s_maxbytes`, the maximum file size. vfs_fallocate() and others refuse ranges that end later
+    /// with `EFBIG`.
     pub(crate) fn largest_size(&self) -> u64 {
         // SAFETY: A live superblock; the field is set once, at mount.
         u64::try_from(unsafe { (*self.as_ptr()).s_maxbytes }).unwrap_or(0)
     }
 
-    /// How many filesystems are stacked below, this one included.
+    /// The stacking depth, this filesystem included.
     pub(crate) fn stack_depth(&self) -> u32 {
         // SAFETY: A live superblock; the field is set once, at mount.
         u32::try_from(unsafe { (*self.as_ptr()).s_stack_depth }).unwrap_or(u32::MAX)
     }
 
-    /// The state of our mount.
+    /// The state of the mount.
     ///
-    /// Only for superblocks of ours, which the callers reach through [`super::inode::OwnInode`] and
-    /// [`super::dentry::OwnDentry`] or the tables: others panic in no way, they are not reached.
+    /// Callers must hold one of our superblocks: from an [`super::inode::OwnInode`], an
+    /// [`super::dentry::OwnDentry`] or a call of an operation table.
     pub(crate) fn mount(&self) -> &<Fs as FileSystem>::Mount {
         // SAFETY: A live superblock.
         let info = unsafe { (*self.as_ptr()).s_fs_info };
@@ -85,30 +86,29 @@ impl SuperBlock {
         kind == super::mount::type_ptr()
     }
 
-    /// The name of its type, as /proc/filesystems has it.
+    /// The filesystem type's name, as in /proc/filesystems.
     pub(crate) fn kind(&self) -> &CStr {
         // SAFETY: A live superblock; the field is set once.
         let kind = unsafe { (*self.as_ptr()).s_type };
-        // SAFETY: A superblock's type outlives it.
+        // SAFETY: A superblock's type outlives the superblock.
         let name = unsafe { (*kind).name };
         // SAFETY: A type has a name, a C string that lives as long.
         unsafe { CStr::from_char_ptr(name) }
     }
 
-    /// Whether it lies on a block device.
+    /// Whether the filesystem has a block device.
     pub(crate) fn has_disk(&self) -> bool {
         // SAFETY: A live superblock; the field is set once.
         !unsafe { (*self.as_ptr()).s_bdev }.is_null()
     }
 
-    /// Whether a rename between directories would wait for another one, most probably.
+    /// Whether lock_rename() of two directories would probably block.
     pub(crate) fn renames_wait(&self) -> bool {
         // SAFETY: A live superblock.
         unsafe { c::lfs_renames_wait(self.as_ptr()) }
     }
 
-    /// Writes back all of the filesystem, to the disk itself, and waits; takes its `s_umount` for
-    /// reading.
+    /// sync_filesystem() and a flush of the disk's cache. Takes `s_umount` for reading.
     pub(crate) fn sync(&self) -> Result {
         // SAFETY: A live superblock, not our own (its `s_umount` is not held here).
         kernel::error::to_result(unsafe { c::lfs_sync_filesystem(self.as_ptr()) })?;
@@ -117,30 +117,30 @@ impl SuperBlock {
         if disk.is_null() || self.is_read_only() {
             return Ok(());
         }
-        // xfs tells the disk to flush its cache along with its log: not where that has nothing to say.
-        // SAFETY: The superblock has its device open as long as it lives.
+        // xfs flushes the disk's cache together with its log only, so not if the log is clean.
+        // SAFETY: The superblock keeps its device open.
         kernel::error::to_result(unsafe { c::blkdev_issue_flush(disk) })
     }
 
-    /// Makes an inode durable that no file can be opened for, with all metadata of the filesystem but no
-    /// data of other files; takes its `s_umount` for reading.
+    /// Makes an inode durable that cannot be opened: all metadata, but no data of other files.
+    /// Takes `s_umount` for reading.
     pub(crate) fn sync_metadata(&self, inode: &Inode) -> Result {
         // SAFETY: A live superblock, not our own, and an inode of it.
         kernel::error::to_result(unsafe { c::lfs_sync_metadata(self.as_ptr(), inode.as_ptr()) })
     }
 
-    /// Takes over the limits of the lower filesystem and sets the tables; makes the root.
+    /// Copies the limits of the lower superblock, sets the operation tables and creates the root.
     ///
-    /// `state` becomes what [`SuperBlock::mount`] returns, also when this fails.
+    /// [`SuperBlock::mount`] returns `state` afterwards, also if this fails.
     pub(crate) fn prepare(
         &self,
         state: Pin<KBox<<Fs as FileSystem>::Mount>>,
         lower: fn(&<Fs as FileSystem>::Mount) -> &LowerMount,
     ) -> Result {
         let sb = self.as_ptr();
-        // SAFETY: The box is never moved out of: it is dropped in `free_state`.
+        // SAFETY: The content is never moved out of the box, which `free_state` drops.
         let state = KBox::into_raw(unsafe { Pin::into_inner_unchecked(state) });
-        // SAFETY: Our superblock, being filled: nobody else sees it.
+        // SAFETY: An upper superblock being filled, not visible to other tasks.
         unsafe { (*sb).s_fs_info = state.cast() };
         let lower = lower(self.mount());
         let below = lower.root().superblock().as_ptr();
@@ -174,7 +174,7 @@ impl SuperBlock {
     }
 }
 
-/// Sizes, times and flags of ours that are the lower filesystem's.
+/// Copies sizes, time limits and flags of the lower superblock.
 fn copy_limits(sb: &mut c::super_block, below: &c::super_block) {
     sb.s_stack_depth = below.s_stack_depth.saturating_add(1);
     sb.s_blocksize = below.s_blocksize;
@@ -183,33 +183,33 @@ fn copy_limits(sb: &mut c::super_block, below: &c::super_block) {
     sb.s_time_gran = below.s_time_gran;
     sb.s_time_min = below.s_time_min;
     sb.s_time_max = below.s_time_max;
-    // FS_IOC_GETFSUUID and FS_IOC_GETFSSYSFSPATH name the filesystem that holds the files.
+    // FS_IOC_GETFSUUID and FS_IOC_GETFSSYSFSPATH return the lower filesystem's identity.
     sb.s_uuid = below.s_uuid;
     sb.s_uuid_len = below.s_uuid_len;
     sb.s_sysfs_name = below.s_sysfs_name;
     sb.s_magic = MAGIC;
     sb.s_flags |= (below.s_flags & c::SB_POSIXACL) | c::SB_NOSEC;
-    // The lower filesystem applies the umask, since it knows of default ACLs.
+    // SB_I_NOUMASK: the lower filesystem applies the umask, since default ACLs take precedence.
     sb.s_iflags |= c::SB_I_NOUMASK | c::SB_I_EVM_HMAC_UNSUPPORTED;
 }
 
 /// "LgFS".
 const MAGIC: c_ulong = 0x4c67_4653;
 
-/// Says that a superblock goes, if it has its state.
+/// ->kill_sb, before the inodes are evicted. Ignores a superblock without state.
 ///
 /// # Safety
 ///
-/// `sb` is ours, and the last mount of it is gone.
+/// `sb` is an upper superblock whose last mount is gone.
 pub(crate) unsafe fn dying(sb: *mut c::super_block) {
     // SAFETY: The superblock is still there.
     if unsafe { !(*sb).s_fs_info.is_null() } {
-        // SAFETY: As above; it has its state.
+        // SAFETY: As above; `s_fs_info` is set.
         <Fs as SuperHooks>::dying(unsafe { SuperBlock::from_raw(sb) }.mount());
     }
 }
 
-/// Frees the state, after the last inode is gone.
+/// Frees the state after the last inode.
 ///
 /// # Safety
 ///
@@ -218,7 +218,7 @@ pub(crate) unsafe fn free_state(sb: *mut c::super_block) {
     // SAFETY: The superblock's memory is still there.
     let info = unsafe { core::mem::replace(&mut (*sb).s_fs_info, core::ptr::null_mut()) };
     if !info.is_null() {
-        // SAFETY: It came out of a box in `prepare`, and nobody can reach it any more.
+        // SAFETY: Boxed in `prepare`, and not reachable any more.
         drop(unsafe { KBox::from_raw(info.cast::<<Fs as FileSystem>::Mount>()) });
     }
 }
