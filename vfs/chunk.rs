@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Memory that many callers fill at once, each its own range, and that one reader drains.
+//! A buffer that many callers fill concurrently, each its own range, and that one reader drains.
 //!
-//! This is what records are staged in: a range is reserved in a few instructions (under the
-//! journal's spinlock), filled outside of any lock, and the chunk is written to a file when it is
-//! sealed and everybody is done with it.
+//! Journal records are staged in chunks: a range is reserved in a few instructions (under the
+//! journal's spinlock) and filled outside of any lock. The chunk is written to a file after seal()
+//! and after all ranges are finished.
 
 use core::{
     cell::UnsafeCell,
@@ -21,25 +21,26 @@ use kernel::{
     },
 };
 
-/// No more can be reserved.
+/// No further reservations.
 const SEALED: u64 = 1 << 63;
-/// The reader is at it.
+/// The reader drains the chunk.
 const DRAINING: u64 = 1 << 62;
-/// Somebody reads what is finished.
+/// A reader copies finished bytes.
 const PEEKING: u64 = 1 << 61;
-/// Where the number of reserved bytes stands; below it that of the finished ones.
+/// Bit position of the number of reserved bytes; the lower bits hold the number of finished bytes.
 const RESERVED_SHIFT: u32 = 30;
-/// The largest number of bytes.
+/// Upper limit of the size.
 const MASK: u64 = (1 << 30) - 1;
 
-/// Fixed memory, reserved from its beginning to its end.
+/// A buffer of fixed size, reserved from start to end.
 ///
 /// # Invariants
 ///
-/// `bytes` has `size` initialised bytes and never moves. `state` is `SEALED`, `DRAINING`, `PEEKING`, the
-/// reserved and the finished number of bytes; finished ≤ reserved ≤ `size`. Each reserved byte that
-/// is not finished belongs to exactly one [`Slot`]; while `DRAINING` is set, none does and
-/// nothing can be reserved. While `PEEKING` is set, no byte that was finished then is reserved anew.
+/// `bytes` has `size` initialised bytes and never moves. `state` holds `SEALED`, `DRAINING`,
+/// `PEEKING`, and the numbers of reserved and finished bytes; finished ≤ reserved ≤ `size`. Each
+/// reserved byte that is not finished belongs to exactly one [`Slot`]; while `DRAINING` is set, no
+/// slot exists and nothing can be reserved. While `PEEKING` is set, bytes that were finished before
+/// are not reserved again.
 pub(crate) struct Chunk {
     bytes: UnsafeCell<KVVec<u8>>,
     size: usize,
@@ -49,11 +50,11 @@ pub(crate) struct Chunk {
 // SAFETY: The bytes are reached through slots, each of which has its own, and through `drain`,
 // which excludes slots; both by the type invariants.
 unsafe impl Sync for Chunk {}
-// SAFETY: Nothing in it is bound to a thread.
+// SAFETY: No field is bound to a thread.
 unsafe impl Send for Chunk {}
 
 impl Chunk {
-    /// Makes one of `size` bytes, below 2³⁰.
+    /// A chunk of `size` bytes, below 2³⁰.
     pub(crate) fn new(size: usize) -> Result<Self> {
         if size as u64 > MASK {
             return Err(EINVAL);
@@ -76,7 +77,7 @@ impl Chunk {
             }
             let next = state.checked_add((len as u64) << RESERVED_SHIFT)?;
             match self.state.cmpxchg(state, next, Full) {
-                // INVARIANT: These bytes were nobody's; they are the slot's now.
+                // INVARIANT: The bytes had no owner; the slot owns them now.
                 Ok(_) => {
                     return Some(Slot {
                         chunk: self,
@@ -89,8 +90,8 @@ impl Chunk {
         }
     }
 
-    /// Lets nothing more be reserved. Returns how many bytes there are, and whether nobody is at
-    /// work on them any more.
+    /// Ends reservations. Returns the number of reserved bytes, and whether all of them are
+    /// finished.
     pub(crate) fn seal(&self) -> (usize, bool) {
         let mut state = self.state.load(Relaxed);
         loop {
@@ -101,13 +102,13 @@ impl Chunk {
         }
     }
 
-    /// Whether it is sealed and nobody is at work on it.
+    /// Whether the chunk is sealed and all slots are finished.
     pub(crate) fn is_complete(&self) -> bool {
         is_complete(self.state.load(Acquire))
     }
 
-    /// Gives all of its bytes to `read`, with how many of them were reserved (what follows is
-    /// left from earlier). `None` when it is not complete, or being drained.
+    /// Passes all bytes to `read`, with the number of reserved ones (the rest is stale). `None` if
+    /// the chunk is not complete, or is being drained.
     pub(crate) fn drain<R>(&self, read: impl FnOnce(&[u8], usize) -> R) -> Option<R> {
         let mut state = self.state.load(Acquire);
         loop {
@@ -119,15 +120,15 @@ impl Chunk {
                 Err(now) => state = now,
             }
         }
-        // SAFETY: By the type invariants no slot is left and none can come while DRAINING is set,
-        // so nobody writes these bytes.
+        // SAFETY: By the type invariants no slot exists and none can be created while DRAINING is
+        // set, so the bytes are not written.
         let bytes = unsafe { &*self.bytes.get() };
         let result = read(bytes, reserved(state));
         self.clear(DRAINING);
         Some(result)
     }
 
-    /// Takes a mark away.
+    /// Clears a flag.
     fn clear(&self, mark: u64) {
         let mut state = self.state.load(Relaxed);
         while let Err(now) = self.state.cmpxchg(state, state & !mark, Full) {
@@ -135,8 +136,8 @@ impl Chunk {
         }
     }
 
-    /// Copies what is finished from `start` on, as much as fits; returns how many bytes. `None` while
-    /// somebody fills a part, or peeks.
+    /// Copies finished bytes from `start` on; returns the number of bytes. `None` while a slot is
+    /// unfinished or another reader copies.
     pub(crate) fn peek(&self, start: usize, out: &mut [u8]) -> Option<usize> {
         let mut state = self.state.load(Acquire);
         loop {
@@ -160,7 +161,7 @@ impl Chunk {
         Some(len)
     }
 
-    /// Empties it for a new use. Does nothing unless it is complete and not being drained.
+    /// Empties the chunk for reuse. Fails unless the chunk is complete and not being drained.
     pub(crate) fn reset(&self) -> bool {
         let state = self.state.load(Acquire);
         let is_used = state & (DRAINING | PEEKING) != 0;
@@ -168,10 +169,10 @@ impl Chunk {
     }
 }
 
-/// So many zeroes, which the allocator makes.
+/// A vector of zeroes, by __GFP_ZERO.
 pub(crate) fn zeroes(size: usize) -> Result<KVVec<u8>> {
     let mut bytes = KVVec::with_capacity(size, GFP_KERNEL | flags::__GFP_ZERO)?;
-    // SAFETY: The capacity is at least `size`, and __GFP_ZERO initialised all of it.
+    // SAFETY: The capacity is at least `size`, and __GFP_ZERO has initialised the memory.
     unsafe { set_len(&mut bytes, size) };
     Ok(bytes)
 }
@@ -187,19 +188,19 @@ unsafe fn set_len(bytes: &mut KVVec<u8>, len: usize) {
     *bytes = unsafe { KVVec::from_raw_parts(ptr, len, capacity) };
 }
 
-/// The number of reserved bytes.
+/// The number of reserved bytes in `state`.
 fn reserved(state: u64) -> usize {
     // CAST: Below 2³⁰ by the mask.
     ((state >> RESERVED_SHIFT) & MASK) as usize
 }
 
-/// The number of finished bytes.
+/// The number of finished bytes in `state`.
 fn finished(state: u64) -> usize {
     // CAST: As above.
     (state & MASK) as usize
 }
 
-/// Sealed, and all that was reserved is finished.
+/// Whether the state is sealed with all reserved bytes finished.
 fn is_complete(state: u64) -> bool {
     state & SEALED != 0 && reserved(state) == finished(state)
 }
@@ -216,7 +217,7 @@ pub(crate) struct Slot<'a> {
 }
 
 impl Slot<'_> {
-    /// The bytes; at first whatever earlier uses left.
+    /// The bytes; initially the stale content of an earlier use.
     pub(crate) fn bytes(&mut self) -> &mut [u8] {
         // SAFETY: Only the address is taken: `bytes` of the chunk never changes.
         let base = unsafe { (*self.chunk.bytes.get()).as_ptr() };
@@ -225,8 +226,8 @@ impl Slot<'_> {
         unsafe { core::slice::from_raw_parts_mut(base.add(self.start).cast_mut(), self.len) }
     }
 
-    /// Says that its first `len` bytes are filled, and gives back the others; unless something was
-    /// reserved after them: then they stay, and count as filled.
+    /// Finishes the first `len` bytes and returns the rest to the chunk. If a later reservation
+    /// exists, the whole range counts as finished.
     pub(crate) fn finish_short(self, len: usize) {
         let end = self.start.saturating_add(self.len);
         let len = len.min(self.len) as u64;
@@ -235,7 +236,7 @@ impl Slot<'_> {
         while reserved(state) == end && state & SEALED == 0 {
             let next = state.wrapping_sub(back).wrapping_add(len);
             match self.chunk.state.cmpxchg(state, next, Full) {
-                // INVARIANT: The bytes behind are nobody's again, those before are finished.
+                // INVARIANT: The bytes after `len` have no owner again, those before are finished.
                 Ok(_) => return mem::forget(self),
                 Err(now) => state = now,
             }
@@ -243,7 +244,7 @@ impl Slot<'_> {
         self.finish();
     }
 
-    /// Says that it is filled. Returns whether this makes the chunk complete.
+    /// Marks the range as filled. Returns whether the chunk is complete now.
     pub(crate) fn finish(self) -> bool {
         let done = self.release();
         mem::forget(self);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Mounting: `fs_context`, its options and its error log.
+//! Mounting: `context`, options and the error log.
 //!
-//! C header: [`include/linux/fs_context.h`](srctree/include/linux/fs_context.h)
+//! C header: [`include/linux/context.h`](srctree/include/linux/context.h)
 
 use super::{
     c,
@@ -17,12 +17,12 @@ use kernel::{
     str::{CStr, CString}, //
 };
 
-/// What a stackable filesystem does at mount and remount.
+/// Mount and remount of a stackable filesystem.
 pub(crate) trait MountHooks: FileSystem {
-    /// What the options say.
+    /// The parsed mount options.
     type Options: Default;
 
-    /// Takes in one option. `Ok(false)`: not an option of ours.
+    /// Parses one option. `Ok(false)`: unknown option.
     fn parse(
         options: &mut Self::Options,
         key: &[u8],
@@ -38,14 +38,13 @@ pub(crate) trait MountHooks: FileSystem {
         report: &Report,
     ) -> Result;
 
-    /// Whether the source is a directory, which another mount may show already.
+    /// Whether the source is a directory, which may be mounted already.
     fn is_directory(options: &Self::Options, source: &CStr) -> bool;
 
-    /// Checks that a further mount of the source of `sb` asks for nothing that the first one has
-    /// otherwise.
+    /// Checks that the options of a further mount of the same source agree with the first mount's.
     fn join(sb: &SuperBlock, options: &Self::Options, report: &Report) -> Result;
 
-    /// Takes over what a remount may change; `read_only` as far as it is to change.
+    /// Applies a remount. `read_only` is None if SB_RDONLY does not change.
     fn reconfigure(
         sb: &SuperBlock,
         options: &Self::Options,
@@ -56,11 +55,11 @@ pub(crate) trait MountHooks: FileSystem {
 
 type Options = <Fs as MountHooks>::Options;
 
-/// The mount's error log, which mount(8) prints.
+/// The context's error log, which mount(8) prints.
 pub(crate) struct Report(*mut c::fs_context);
 
 impl Report {
-    /// Says why the mount is refused: one sentence, no newline.
+    /// Adds the reason of a failed mount: one sentence, no newline.
     pub(crate) fn say(&self, sentence: core::fmt::Arguments<'_>) {
         let Ok(text) = CString::try_from_fmt(sentence) else {
             return;
@@ -95,10 +94,10 @@ pub(crate) unsafe fn init(fc: *mut c::fs_context) -> c_int {
     })
 }
 
-/// State of a context.
+/// Private data of a context.
 struct Private {
     options: Options,
-    /// The superblock that shows the source already, to be compared only; null: none does.
+    /// The superblock that has the source mounted, for comparison only; null if none.
     shared: *mut c::super_block,
 }
 
@@ -113,9 +112,9 @@ impl Default for Private {
 
 /// # Safety
 ///
-/// `fc` is a context that [`init`] prepared and that nobody else uses.
+/// `fc` is a context that [`init`] prepared and that no other task uses.
 unsafe fn private<'a>(fc: *mut c::fs_context) -> &'a mut Private {
-    // SAFETY: The caller vouches for the context.
+    // SAFETY: The caller guarantees that the context is valid.
     let private = unsafe { (*fc).fs_private };
     // SAFETY: Set in `init`; the context's mutex keeps others away.
     unsafe { &mut *private.cast::<Private>() }
@@ -125,31 +124,31 @@ unsafe fn private<'a>(fc: *mut c::fs_context) -> &'a mut Private {
 ///
 /// As for [`private`].
 unsafe fn options<'a>(fc: *mut c::fs_context) -> &'a mut Options {
-    // SAFETY: The caller vouches for the context.
+    // SAFETY: The caller guarantees that the context is valid.
     &mut unsafe { private(fc) }.options
 }
 
 /// # Safety
 ///
-/// Called by the VFS once, when nobody uses `fc`, a context of ours, any more.
+/// Called by the VFS once, with the last reference to `fc`, a context of ours.
 unsafe extern "C" fn free(fc: *mut c::fs_context) {
     // SAFETY: The VFS passes a context of ours.
     let private = unsafe { core::mem::replace(&mut (*fc).fs_private, core::ptr::null_mut()) };
     if !private.is_null() {
-        // SAFETY: It came out of a box in `init`.
+        // SAFETY: Boxed in `init`.
         drop(unsafe { KBox::from_raw(private.cast::<Private>()) });
     }
 }
 
 /// # Safety
 ///
-/// Called by the VFS with a context that [`init`] prepared, which nobody else uses during the call,
-/// and a whole parameter.
+/// Called by the VFS with a context that [`init`] prepared, which no other task uses during the
+/// call, and a whole parameter.
 unsafe extern "C" fn parse_param(fc: *mut c::fs_context, param: *mut c::fs_parameter) -> c_int {
     from_result(|| {
         // SAFETY: The VFS passes live arguments.
         let err = unsafe { c::vfs_parse_fs_param_source(fc, param) };
-        // Not `source`: ours to look at.
+        // Any option but `source`.
         if err != -NO_PARAMETER {
             to_result(err)?;
             return Ok(0);
@@ -161,7 +160,7 @@ unsafe extern "C" fn parse_param(fc: *mut c::fs_context, param: *mut c::fs_param
         let value = match kind {
             c::fs_value_type_fs_value_is_flag => None,
             c::fs_value_type_fs_value_is_string => {
-                // SAFETY: The type says that it is a string.
+                // SAFETY: The parameter's type is string.
                 Some(unsafe { CStr::from_char_ptr((*param).__bindgen_anon_1.string) })
             }
             _ => return Err(EINVAL),
@@ -176,12 +175,13 @@ unsafe extern "C" fn parse_param(fc: *mut c::fs_context, param: *mut c::fs_param
     })
 }
 
-/// `ENOPARAM`: the VFS then says "Unknown parameter".
+/// `ENOPARAM`: the VFS reports "Unknown parameter".
 const NO_PARAMETER: c_int = c::ENOPARAM as c_int;
 
 /// # Safety
 ///
-/// Called by the VFS with a context that [`init`] prepared, which nobody else uses during the call.
+/// Called by the VFS with a context that [`init`] prepared, which no other task uses during the
+/// call.
 unsafe extern "C" fn get_tree(fc: *mut c::fs_context) -> c_int {
     from_result(|| {
         // SAFETY: A live context of ours.
@@ -194,9 +194,9 @@ unsafe extern "C" fn get_tree(fc: *mut c::fs_context) -> c_int {
         let found = match shown() {
             Some(found) => found,
             None => {
-                // SAFETY: A live context; `fill_super` is of the type that it asks for.
+                // SAFETY: A live context; `fill_super` has the expected type.
                 let err = unsafe { c::get_tree_nodev(fc, Some(fill_super)) };
-                // The history may be in use by another mount of the source that came in between.
+                // A concurrent mount of the source may have locked the history.
                 let found = (err == EBUSY.to_errno()).then(shown).flatten();
                 let Some(found) = found else {
                     return Ok(err);
@@ -209,7 +209,8 @@ unsafe extern "C" fn get_tree(fc: *mut c::fs_context) -> c_int {
     })
 }
 
-/// Joins the superblock that shows a source already; where that has died meanwhile, makes a new one.
+/// Joins the superblock that has the source mounted; if the superblock has died meanwhile, makes a
+/// new one.
 ///
 /// # Safety
 ///
@@ -220,7 +221,7 @@ unsafe fn get_shared_tree(
 ) -> Result {
     // SAFETY: A live context of ours.
     unsafe { private(fc) }.shared = shared;
-    // SAFETY: A live context; both functions are of the types that it asks for.
+    // SAFETY: A live context; both functions have the expected type.
     let sb = unsafe { c::sget_fc(fc, Some(is_shared), Some(c::set_anon_super_fc)) };
     let sb = from_err_ptr(sb)?;
     // SAFETY: A live context of ours, and a superblock of ours that this thread has locked.
@@ -236,7 +237,7 @@ unsafe fn get_shared_tree(
     Ok(())
 }
 
-/// The directory that a context names, held together with its mount.
+/// The directory that a context names, with a reference to its mount.
 struct Source(c::path);
 
 impl Drop for Source {
@@ -247,7 +248,8 @@ impl Drop for Source {
 }
 
 impl Source {
-    /// Whether `sb`, of ours and filled, shows this directory, or has it for its own root.
+    /// Whether `sb`, a filled superblock of ours, has this directory as its lower root, or as its
+    /// own root.
     fn is_of(&self, sb: &SuperBlock) -> bool {
         let lower = <Fs as SuperHooks>::lower(sb.mount()).root();
         // SAFETY: A live superblock.
@@ -255,30 +257,30 @@ impl Source {
         self.0.dentry == root || self.0.dentry == lower.as_ptr()
     }
 
-    /// The superblock of ours that [`Source::is_of`] is true for; null when there is none. It may have
-    /// died when this returns.
+    /// The superblock of ours for which [`Source::is_of`] is true, or null. May be freed
+    /// before this returns, so callers only compare the pointer.
     ///
-    /// Waits for mounts and unmounts of LoggerFS that are under way, as sync(2) does.
+    /// Waits for running mounts and unmounts of LoggerFS, as sync(2) does.
     fn superblock(&self) -> *mut c::super_block {
         let mut search = Search {
             source: self,
             found: core::ptr::null_mut(),
         };
         let argument = (&raw mut search).cast();
-        // SAFETY: A registered type; `compare` takes what `argument` points to.
+        // SAFETY: A registered type; `argument` has the type that `compare` expects.
         unsafe { c::iterate_supers_type(super::mount::type_ptr(), Some(compare), argument) };
         search.found
     }
 }
 
-/// What [`compare`] looks for and finds.
+/// Argument and result of [`compare`].
 struct Search<'a> {
     source: &'a Source,
     found: *mut c::super_block,
 }
 
-/// The context's source, when it is a directory that can be looked up; [`MountHooks::fill`] says why it
-/// cannot.
+/// The context's source, if kern_path() finds a directory. Otherwise [`MountHooks::fill`] reports
+/// the reason.
 ///
 /// # Safety
 ///
@@ -297,7 +299,7 @@ unsafe fn source_directory(fc: *mut c::fs_context) -> Option<Source> {
     }
     let mut path: c::path = pin_init::zeroed();
     let flags = c::LOOKUP_FOLLOW | c::LOOKUP_DIRECTORY;
-    // SAFETY: A C string and a place for the answer.
+    // SAFETY: A C string and a writable result.
     let err = unsafe { c::kern_path(source.as_char_ptr(), flags, &mut path) };
     (err == 0).then_some(Source(path))
 }
@@ -323,19 +325,19 @@ unsafe extern "C" fn is_shared(sb: *mut c::super_block, fc: *mut c::fs_context) 
     c_int::from(unsafe { private(fc) }.shared == sb)
 }
 
-/// Makes the context a further mount of `sb`; where the one that was found has died meanwhile, `sb` is
-/// new, and gets filled.
+/// Attaches the context to `sb` as one more mount. If the superblock that was found has died
+/// meanwhile, `sb` is new and gets filled.
 ///
 /// # Safety
 ///
-/// `fc` is a live context of ours; `sb` comes from sget_fc() with it, locked.
+/// `fc` is a live context of ours; `sb` comes from sget_fc() with `fc`, locked.
 unsafe fn join(fc: *mut c::fs_context, sb: *mut c::super_block, source: &Source) -> Result {
     // SAFETY: A live superblock that this thread has locked.
     let root = unsafe { (*sb).s_root };
     if root.is_null() {
         // SAFETY: As vfs_get_super() does with a new superblock.
         to_result(unsafe { fill_super(sb, fc) })?;
-        // SAFETY: This thread has locked it.
+        // SAFETY: This thread has locked `sb`.
         unsafe { (*sb).s_flags |= c::SB_ACTIVE };
         return Ok(());
     }
@@ -344,7 +346,7 @@ unsafe fn join(fc: *mut c::fs_context, sb: *mut c::super_block, source: &Source)
     // SAFETY: A live superblock of ours.
     let sb = unsafe { SuperBlock::from_raw(sb) };
     if !source.is_of(sb) {
-        // Another superblock has come to lie where the one that was found has been.
+        // Another superblock was allocated at the same address.
         return Err(EBUSY);
     }
     // SAFETY: A live context.
@@ -371,7 +373,7 @@ unsafe fn join(fc: *mut c::fs_context, sb: *mut c::super_block, source: &Source)
 
 /// # Safety
 ///
-/// Called by get_tree_nodev() or [`join`] with a new superblock, which it has locked, and the context of
+/// Called by get_tree_nodev() or [`join`] with a new, locked superblock and the context of
 /// [`get_tree`].
 unsafe extern "C" fn fill_super(sb: *mut c::super_block, fc: *mut c::fs_context) -> c_int {
     from_result(|| {
@@ -390,8 +392,8 @@ unsafe extern "C" fn fill_super(sb: *mut c::super_block, fc: *mut c::fs_context)
 
 /// # Safety
 ///
-/// Called by the VFS with a context that [`init`] prepared, which nobody else uses during the call,
-/// and whose `root` is a live dentry of ours.
+/// Called by the VFS with a context that [`init`] prepared, which no other task uses during the
+/// call, and whose `root` is a live dentry of ours.
 unsafe extern "C" fn reconfigure(fc: *mut c::fs_context) -> c_int {
     from_result(|| {
         // SAFETY: In a reconfiguration `root` is a live dentry of ours.

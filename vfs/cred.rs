@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The credentials that lower calls are made with: the mounter's.
+//! The credentials of lower calls: the mounter's.
 //!
-//! The caller's rights are checked on our own inodes, by the VFS and by our hooks. Below, the
-//! security modules see a mount that no name leads to, which they refuse to confined callers, and
-//! some calls convert what they are given for the caller's user namespace a second time. So
-//! whatever is asked below is asked as the mounter ([`Credentials::asking`]), and whatever is
-//! changed is changed as the mounter in the caller's place ([`Credentials::changing`]): with the
-//! mounter's label and capabilities, the owner, groups and right to reserved space are the caller's.
+//! The VFS and the upper hooks check the caller's permissions on upper inodes. Lower calls do not
+//! run with the caller's credentials for two reasons: the lower mount is private
+//! (clone_private_mount()), so security modules that check paths refuse confined callers; and some
+//! calls convert their argument for the caller's user namespace a second time. So lower reads run
+//! as the mounter ([`Credentials::asking`]), and lower changes run with a copy of the mounter's
+//! credentials ([`Credentials::changing`]): label and capabilities are the mounter's;
+//! fsuid, fsgid, groups and CAP_SYS_RESOURCE are the caller's.
 //!
-//! The guards are taken in this layer, next to the lower call: [`super::mount::LowerMount`] hands
-//! them out, and [`super::mount::LowerMount::want_write`] comes with one.
+//! The guards are taken in this layer, next to the lower call: [`super::mount::LowerMount`] creates
+//! them, and [`super::mount::LowerMount::want_write`] includes one.
 //!
 //! C header: [`include/linux/cred.h`](srctree/include/linux/cred.h)
 
@@ -64,13 +65,13 @@ impl Drop for Cred {
     }
 }
 
-/// While it lives, the thread has other credentials than before.
+/// override_creds() as a guard.
 ///
-/// Not to be sent to another thread: it restores what this one had. Guards end in the reverse order
-/// of their beginning.
+/// Not Send: Drop restores the credentials of the creating thread. Guards must be dropped in
+/// reverse order.
 pub(crate) struct Acting<'a> {
     before: *const c::cred,
-    /// Let go when the thread does not have them any more.
+    /// Dropped after the thread's credentials are restored.
     _own: Option<Cred>,
     _of: PhantomData<&'a Cred>,
 }
@@ -97,7 +98,7 @@ impl<'a> Acting<'a> {
         }
     }
 
-    /// With the credentials that a file was opened with: a lower file's are the mounter's.
+    /// With the credentials of the file's opener: the mounter's for a lower file.
     pub(super) fn as_opener(file: &'a File) -> Self {
         // SAFETY: A live file; the field never changes.
         let cred = unsafe { (*file.as_ptr()).f_cred };
@@ -108,39 +109,39 @@ impl<'a> Acting<'a> {
 
 impl Drop for Acting<'_> {
     fn drop(&mut self) {
-        // SAFETY: `before` is what lfs_override_creds() took off this very thread, whose reference
-        // it still carries: the type is neither Send nor Sync.
+        // SAFETY: `before` comes from lfs_override_creds() on this thread, which still owns the
+        // reference: the type is neither Send nor Sync.
         unsafe { c::lfs_revert_creds(self.before) };
     }
 }
 
-/// How many callers' credentials are kept ready.
+/// Number of cached copies.
 const READY: usize = 4;
 
-/// A copy of the mounter's credentials for a caller.
+/// A cached copy of the mounter's credentials for one caller.
 struct ForCaller {
-    /// The caller's. They do not change once a task has them, so what a copy takes from them, and
-    /// whether the caller may exceed, is asked once. The reference keeps the address theirs.
+    /// The caller's credentials. They are immutable once in use by a task, so the derived copy
+    /// stays valid. The reference prevents reuse of the address.
     caller: Cred,
     copy: Cred,
 }
 
-/// The mounter's credentials, and those made from them of late.
+/// The mounter's credentials and the cached copies.
 pub(crate) struct Credentials {
     mounter: Cred,
-    /// Whether a security module gives new files labels by who makes them.
+    /// Whether a security module labels new files by the creator's credentials.
     labels: bool,
     ready: Pin<KBox<SpinLock<Ready>>>,
 }
 
-/// Copies for callers, and which one goes next.
+/// The cached copies, and the next one to replace.
 struct Ready {
     copies: [Option<ForCaller>; READY],
     next: usize,
 }
 
 impl Credentials {
-    /// The present ones: of whoever mounts.
+    /// A copy of the current credentials, at mount time.
     pub(crate) fn of_mounter() -> Result<Self> {
         // SAFETY: Takes nothing; a copy of the thread's own, with a reference.
         let mounter = unsafe { Cred::from_c(c::prepare_creds()) }?;
@@ -157,18 +158,19 @@ impl Credentials {
         })
     }
 
-    /// For C, as long as `self` lives.
+    /// The raw pointer, valid as long as `self`.
     pub(super) fn as_ptr(&self) -> *const c::cred {
         self.mounter.as_ptr()
     }
 
-    /// To ask below. Never around [`Self::changing`]: whose place that takes would be lost.
+    /// For lower reads. Never nested around [`Self::changing`], which derives its copy
+    /// from the current credentials.
     pub(super) fn asking(&self) -> Acting<'_> {
         // SAFETY: They live as long as `self`.
         unsafe { Acting::with(self.mounter.as_ptr()) }
     }
 
-    /// To change something below in the caller's place. The kernel's own changes stay the kernel's.
+    /// For lower changes. Changes by the kernel keep the kernel's credentials.
     pub(super) fn changing(&self) -> Result<Acting<'_>> {
         // SAFETY: Takes nothing.
         let caller = unsafe { c::lfs_current_cred() };
@@ -180,7 +182,7 @@ impl Credentials {
         Ok(Acting::with_own(self.for_caller(caller)?))
     }
 
-    /// A copy of the mounter's with what stays the caller's, whose credentials are `caller`.
+    /// A copy of the mounter's credentials for the caller with the credentials `caller`.
     fn for_caller(&self, caller: *const c::cred) -> Result<Cred> {
         let is_ready = |ready: &&ForCaller| core::ptr::eq(ready.caller.as_ptr(), caller);
         if let Some(ready) = self.ready.lock().copies.iter().flatten().find(is_ready) {
@@ -191,7 +193,7 @@ impl Credentials {
 
     #[cold]
     fn prepare(&self, caller: *const c::cred) -> Result<Cred> {
-        // SAFETY: Asks about the running task.
+        // SAFETY: Reads the current task only.
         let may_exceed = unsafe { c::lfs_may_exceed() };
         // SAFETY: Live credentials; the answer is a reference or null.
         let copy = unsafe { Cred::from_c(c::lfs_cred_for(self.mounter.as_ptr(), may_exceed)) }?;
@@ -208,13 +210,13 @@ impl Credentials {
             ready.next = (at + 1) % READY;
             (ready.copies.get_mut(at)).and_then(|slot| mem::replace(slot, Some(new)))
         };
-        // Not under the lock.
+        // Dropped outside of the lock.
         drop(replaced);
         Ok(copy)
     }
 
-    /// Around the creation of what `dentry`, which has its parent, is for: where files have labels,
-    /// it gets the one that the caller's would have.
+    /// Credentials for the creation of `dentry`'s object (security_dentry_create_files_as()): the
+    /// new object gets the label that the caller would give. `None` without labels.
     pub(super) fn labelling(&self, dentry: &Dentry, mode: u16) -> Result<Option<Acting<'_>>> {
         if !self.labels {
             return Ok(None);

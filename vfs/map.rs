@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Mappings of files: areas of ours over the lower file, faults that make pages writable, and the
-//! lower file that areas hold.
+//! Memory mappings: upper areas over the lower file, faults that make pages writable, and the lower
+//! file that areas hold.
 //!
-//! A shared mapping that may become writable gets a table of operations of its own ([`Watched`]),
-//! as in fs/coda/file.c: it keeps our file, and with it the inode, the mount and this module, for
-//! as long as any area uses it, whatever forks, splits and moves areas make of it.
+//! A shared mapping that may become writable gets its own vm_operations_struct ([`Watched`]),
+//! as in fs/coda/file.c. The table holds the upper file, and thereby the inode, the mount and this
+//! module, as long as any area uses the table, across fork(), split and mremap().
 //!
 //! C headers: [`include/linux/mm.h`](srctree/include/linux/mm.h),
 //! [`include/linux/backing-file.h`](srctree/include/linux/backing-file.h)
@@ -33,7 +33,7 @@ use kernel::{
     },
 };
 
-/// An area that is being made.
+/// A VMA that mmap() is creating.
 pub(crate) struct Map(*mut c::vm_area_struct);
 
 impl Map {
@@ -44,7 +44,7 @@ impl Map {
         Self(ptr)
     }
 
-    /// Whether stores through it reach the file, now or after an mprotect().
+    /// Whether stores through the mapping reach the file, now or after mprotect().
     pub(crate) fn may_change_file(&self) -> bool {
         // SAFETY: A live area that is being made by this thread.
         let flags = unsafe { (*self.0).__bindgen_anon_2.vm_flags };
@@ -52,7 +52,7 @@ impl Map {
         flags as u64 & both == both
     }
 
-    /// Maps `lower` in place of our file.
+    /// Maps `lower` instead of the upper file.
     pub(crate) fn map_lower(&self, lower: &File) -> Result {
         let mut context = c::backing_file_ctx {
             // SAFETY: A live file, which holds its credentials.
@@ -63,7 +63,7 @@ impl Map {
         to_result(unsafe { c::backing_file_mmap(lower.as_ptr(), self.0, &mut context) })
     }
 
-    /// As [`Self::map_lower`], so that the first store to each page comes to [`MapHooks::store`].
+    /// As [`Self::map_lower`], with [`MapHooks::store`] called for the first store to each page.
     pub(crate) fn map_watched(&self, file: &OwnFile, lower: &MapFile) -> Result {
         let watched = NewWatched::new(file)?;
         let table = lower.table_above(file)?;
@@ -82,9 +82,8 @@ impl Map {
     }
 }
 
-/// Whether stores through a mapping of the lower file could be seen and its pages written back by
-/// a file that is only open for reading. Not where pages do not lie in the page cache, nor where
-/// another machine has them.
+/// Whether writes through a mapping can be tracked, and written back by a file that is open for
+/// reading only. False for DAX (no page cache) and for remote filesystems.
 pub(crate) fn is_watchable(lower: &Inode) -> bool {
     // SAFETY: A live inode.
     let is_dax = unsafe { c::lfs_is_dax(lower.as_ptr()) };
@@ -92,8 +91,8 @@ pub(crate) fn is_watchable(lower: &Inode) -> bool {
     !is_dax && unsafe { !c::lfs_is_remote(lower.superblock().as_ptr()) }
 }
 
-/// The inode in whose mapping a lower file's pages are: overlayfs maps a file of another filesystem.
-/// The lower file is open for writing where it matters, so overlayfs has copied it up.
+/// The inode that owns the pages of a lower file: overlayfs maps a file of another filesystem.
+/// Callers pass a lower file that is open for writing, so overlayfs has copied the file up.
 pub(crate) fn page_inode(lower: &File) -> &Inode {
     // SAFETY: The dentry of a live file is positive.
     let inode = unsafe { c::lfs_real_inode(lower.lower_dentry().as_ptr()) };
@@ -101,12 +100,12 @@ pub(crate) fn page_inode(lower: &File) -> &Inode {
     unsafe { Inode::from_raw(inode) }
 }
 
-/// The operations of areas that one mmap() made.
+/// The vm_operations_struct of all areas that come from one mmap().
 ///
 /// # Invariants
 ///
-/// `own` is a file of ours with a reference, `lower` the table that the lower filesystem gave the
-/// area. Each area with `ops` counts in `users`; the last one frees it.
+/// `own` is an upper file with a reference, `lower` the table that the lower filesystem gave the
+/// area. `users` counts the areas with `ops`; the last one frees the table.
 #[repr(C)]
 struct Watched {
     ops: c::vm_operations_struct,
@@ -115,19 +114,19 @@ struct Watched {
     users: Atomic<i32>,
 }
 
-/// A [`Watched`] that no area has yet.
+/// A [`Watched`] without areas.
 struct NewWatched(ManuallyDrop<KBox<Watched>>);
 
 impl Watched {
-    /// The one that an area has.
+    /// The table of an area.
     ///
     /// # Safety
     ///
-    /// `area` is a live area with such a table, for `'a`.
+    /// `area` is a live area with a [`Watched`], for `'a`.
     unsafe fn of<'a>(area: *mut c::vm_area_struct) -> &'a Self {
-        // SAFETY: The caller vouches for the area.
+        // SAFETY: The caller guarantees that the area is valid.
         let ops = unsafe { (*area).vm_ops };
-        // SAFETY: `ops` is the first field, and lives while the area has it.
+        // SAFETY: `ops` is the first field, and lives while the area uses the table.
         unsafe { &*ops.cast::<Self>() }
     }
 
@@ -137,8 +136,8 @@ impl Watched {
     }
 
     fn lower(&self) -> &c::vm_operations_struct {
-        // SAFETY: By the type invariants; it is a static of the lower filesystem, whose file the
-        // area holds.
+        // SAFETY: By the type invariants; the table is a static of the lower filesystem, whose file
+        // the area holds.
         unsafe { &*self.lower }
     }
 }
@@ -156,14 +155,14 @@ impl NewWatched {
         )?;
         // SAFETY: A live file.
         unsafe { c::lfs_get_file(file.as_ptr()) };
-        // INVARIANT: It has its reference.
+        // INVARIANT: The reference was taken above.
         Ok(Self(ManuallyDrop::new(watched)))
     }
 
-    /// Gives it to an area that has `lower`; returns its table.
+    /// Fills the table for an area that has `lower`, and returns the new vm_ops.
     fn over(mut self, lower: *const c::vm_operations_struct) -> *const c::vm_operations_struct {
         let watched = &mut *self.0;
-        // SAFETY: The lower filesystem has just given it to the area.
+        // SAFETY: The lower filesystem has just set the area's vm_ops.
         watched.ops = unsafe { *lower };
         watched.lower = lower;
         watched.ops.open = Some(area_open);
@@ -177,7 +176,7 @@ impl NewWatched {
         // SAFETY: `self` is forgotten, so the box is taken once.
         let watched = KBox::into_raw(unsafe { ManuallyDrop::take(&mut self.0) });
         core::mem::forget(self);
-        // The table is the first field.
+        // `ops` is the first field.
         watched.cast()
     }
 }
@@ -185,7 +184,7 @@ impl NewWatched {
 impl Drop for NewWatched {
     fn drop(&mut self) {
         let own = self.0.own;
-        // SAFETY: `over` forgets what it takes the box from.
+        // SAFETY: `over` forgets `self` when taking the box.
         drop(unsafe { ManuallyDrop::take(&mut self.0) });
         // SAFETY: The reference is ours.
         unsafe { c::fput(own) };
@@ -196,11 +195,11 @@ impl Drop for NewWatched {
 ///
 /// Called by the memory management with a new area that has a copy of another's table.
 unsafe extern "C" fn area_open(area: *mut c::vm_area_struct) {
-    // SAFETY: It has the table that this function is in.
+    // SAFETY: The area uses the table that contains this function.
     let watched = unsafe { Watched::of(area) };
     let _ = watched.users.fetch_add(1, Relaxed);
     if let Some(open) = watched.lower().open {
-        // SAFETY: As the memory management would have called it.
+        // SAFETY: The arguments are those of the memory management's call.
         unsafe { open(area) };
     }
 }
@@ -209,10 +208,10 @@ unsafe extern "C" fn area_open(area: *mut c::vm_area_struct) {
 ///
 /// Called by the memory management once, with an area that goes.
 unsafe extern "C" fn area_close(area: *mut c::vm_area_struct) {
-    // SAFETY: It has the table that this function is in.
+    // SAFETY: The area uses the table that contains this function.
     let watched = unsafe { Watched::of(area) };
     if let Some(close) = watched.lower().close {
-        // SAFETY: As the memory management would have called it.
+        // SAFETY: The arguments are those of the memory management's call.
         unsafe { close(area) };
     }
     if watched.users.fetch_sub(1, Full) != 1 {
@@ -220,7 +219,7 @@ unsafe extern "C" fn area_close(area: *mut c::vm_area_struct) {
     }
     <Fs as MapHooks>::unmapped(watched.own());
     let own = watched.own;
-    // SAFETY: It came out of a box in `over`, and this was the last area.
+    // SAFETY: Boxed in `over`, and this was the last area.
     drop(unsafe { KBox::from_raw(core::ptr::from_ref(watched).cast_mut()) });
     // SAFETY: The reference was the table's.
     unsafe { c::fput(own) };
@@ -234,8 +233,8 @@ unsafe extern "C" fn fault(vmf: *mut c::vm_fault) -> c::vm_fault_t {
     let area = unsafe { (*vmf).__bindgen_anon_1.vma };
     // SAFETY: The fault keeps the area, which has the table that this function is in.
     let lower = unsafe { Watched::of(area) }.lower();
-    // Read now: lfs_map_read_only() may give the fault's lock up, and another thread may then take
-    // the area away, and with it its table and all that the table holds.
+    // Read before the call: lfs_map_read_only() may drop the fault's lock; munmap() in another
+    // thread may then free the area and its table.
     let hook = lower.fault;
     // SAFETY: The fault and the lower filesystem's table of its area.
     let answer = unsafe { c::lfs_map_read_only(vmf, lower) };
@@ -243,7 +242,7 @@ unsafe extern "C" fn fault(vmf: *mut c::vm_fault) -> c::vm_fault_t {
         return answer;
     }
     match hook {
-        // SAFETY: As the memory management would have called it.
+        // SAFETY: The arguments are those of the memory management's call.
         Some(fault) => unsafe { fault(vmf) },
         None => c::vm_fault_reason_VM_FAULT_SIGBUS,
     }
@@ -263,7 +262,7 @@ unsafe extern "C" fn page_mkwrite(vmf: *mut c::vm_fault) -> c::vm_fault_t {
     <Fs as MapHooks>::store(own, fault).0
 }
 
-/// Our superblock's protection of faults that write.
+/// sb_start_pagefault() of the upper superblock, as a guard.
 struct PageFault<'a>(&'a SuperBlock);
 
 impl<'a> PageFault<'a> {
@@ -281,35 +280,35 @@ impl Drop for PageFault<'_> {
     }
 }
 
-/// What is answered to a fault.
+/// Return value of a fault handler.
 pub(crate) struct Answer(c::vm_fault_t);
 
 impl Answer {
-    /// Nothing was done: the program is to try its store again, after a moment.
+    /// VM_FAULT_NOPAGE: nothing was done; the program repeats the store after one tick.
     pub(crate) fn again() -> Self {
         // SAFETY: A fault may sleep.
         unsafe { c::lfs_nap() };
         Self(c::vm_fault_reason_VM_FAULT_NOPAGE)
     }
 
-    /// The store is refused.
+    /// The store fails with SIGBUS.
     pub(crate) fn refused() -> Self {
         Self(c::vm_fault_reason_VM_FAULT_SIGBUS)
     }
 
-    /// There is no memory.
+    /// Out of memory.
     pub(crate) fn no_memory() -> Self {
         Self(c::vm_fault_reason_VM_FAULT_OOM)
     }
 }
 
-/// A store to a page that is not writable yet.
+/// A write fault on a read-only page.
 pub(crate) struct Fault<'a> {
     vmf: *mut c::vm_fault,
     watched: &'a Watched,
 }
 
-/// What the lower filesystem answers instead of leaving the folio locked.
+/// VM_FAULT_* bits with which the lower ->page_mkwrite returns without a locked folio.
 const UNDONE: c::vm_fault_t = c::vm_fault_reason_VM_FAULT_OOM
     | c::vm_fault_reason_VM_FAULT_SIGBUS
     | c::vm_fault_reason_VM_FAULT_SIGSEGV
@@ -320,13 +319,13 @@ const UNDONE: c::vm_fault_t = c::vm_fault_reason_VM_FAULT_OOM
     | c::vm_fault_reason_VM_FAULT_RETRY;
 
 impl<'a> Fault<'a> {
-    /// Has the lower filesystem make the page writable: its folio is locked then, and not mapped
-    /// writable before it is unlocked.
+    /// Calls the lower ->page_mkwrite. On success the folio is locked and not mapped writable
+    /// before the unlock.
     pub(crate) fn make_writable(self) -> Result<LockedFault<'a>, Answer> {
-        // Where the lower filesystem has no such hook (tmpfs), the file's times are ours to move.
+        // Without a lower ->page_mkwrite (tmpfs), filemap_page_mkwrite() updates the file's times.
         let hook = self.watched.lower().page_mkwrite;
         let hook = hook.unwrap_or(c::filemap_page_mkwrite);
-        // SAFETY: As the memory management would have called it.
+        // SAFETY: The arguments are those of the memory management's call.
         let answer = unsafe { hook(self.vmf) };
         if answer & UNDONE != 0 {
             return Err(Answer(answer));
@@ -349,24 +348,25 @@ impl<'a> Fault<'a> {
     }
 }
 
-/// A store to a page whose folio is locked; dropping it unlocks that, and the page stays read-only.
+/// A write fault whose folio is locked. Dropping unlocks the folio; the page stays read-only.
 pub(crate) struct LockedFault<'a> {
     vmf: *mut c::vm_fault,
     answer: c::vm_fault_t,
-    /// What becomes writable, as the file's size was once the folio was locked. truncate_setsize()
-    /// lowers the size without the folio's lock: asked twice, it may give two answers.
+    /// The range that becomes writable, by the file's size after the folio was locked.
+    /// truncate_setsize() lowers `i_size` without the folio lock, so a second read may give another
+    /// value.
     start: u64,
     length: usize,
     _watched: &'a Watched,
 }
 
 impl LockedFault<'_> {
-    /// The range of the file that becomes writable: offset and length.
+    /// The file range that becomes writable: offset and length.
     pub(crate) fn range(&self) -> (u64, usize) {
         (self.start, self.length)
     }
 
-    /// Copies what the folio holds at `at`, within [`Self::range`].
+    /// Copies the folio's bytes at `at`, within [`Self::range`].
     pub(crate) fn copy(&self, at: u64, to: &mut [u8]) -> Result {
         let (start, length) = self.range();
         let end = start.saturating_add(length as u64);
@@ -378,7 +378,7 @@ impl LockedFault<'_> {
         to_result(unsafe { c::lfs_fault_copy(self.vmf, at, to.as_mut_ptr().cast(), to.len()) })
     }
 
-    /// Lets the page become writable.
+    /// Ends the fault successfully; the page becomes writable.
     pub(crate) fn let_through(self) -> Answer {
         let answer = self.answer;
         core::mem::forget(self);
@@ -393,7 +393,7 @@ impl Drop for LockedFault<'_> {
     }
 }
 
-/// Makes all mappings of a range of the lower file read-only: the next store faults.
+/// Write-protects all mappings of a lower file range, so that the next store faults.
 pub(crate) fn write_protect(lower: &Inode, at: u64, length: u64) {
     let (Ok(at), Ok(length)) = (i64::try_from(at), i64::try_from(length)) else {
         return;
@@ -407,8 +407,8 @@ pub(crate) fn write_protect(lower: &Inode, at: u64, length: u64) {
     unsafe { c::lfs_write_protect(mapping, at, length) };
 }
 
-/// Takes all pages of the lower file out of all mappings. Without their locks: a fault that is under
-/// way is missed.
+/// Unmaps all pages of the lower file. Without folio locks: a concurrent fault may map a page
+/// again.
 pub(crate) fn unmap_all(lower: &Inode) {
     // SAFETY: A live inode has a mapping.
     let mapping = unsafe { (*lower.as_ptr()).i_mapping };
@@ -416,22 +416,22 @@ pub(crate) fn unmap_all(lower: &Inode) {
     unsafe { c::unmap_mapping_pages(mapping, 0, 0, false) };
 }
 
-/// The lower file that areas hold: a second one, only open for reading, so that what goes to an
-/// area's file without us changes nothing (MADV_REMOVE, remap_file_pages); and with a table of its
-/// own, so that msync() comes to us.
+/// The lower file that areas hold. Opened for reading only, so that calls that use `vm_file`
+/// directly (MADV_REMOVE, remap_file_pages()) cannot change the lower file; with its own
+/// file_operations, so that msync() calls the upper ->fsync.
 pub(crate) struct MapFile {
     file: ARef<File>,
-    /// Set when the file that areas really hold, another one where the lower filesystem is stacked
-    /// itself, has our table, too.
+    /// Set when the file that the areas hold has the upper table, too. A stacked lower filesystem
+    /// replaces `vm_file`.
     has_real: SetOnce<()>,
 }
 
-/// The table of a [`MapFile`].
+/// The file_operations of a [`MapFile`].
 ///
 /// # Invariants
 ///
-/// `lower` is the table that the lower filesystem gave the file; `path`, a counted one, is that of
-/// our file.
+/// `lower` is the table that the lower filesystem gave the file; `path` is the upper file's path,
+/// with references.
 #[repr(C)]
 struct MapTable {
     ops: c::file_operations,
@@ -440,11 +440,11 @@ struct MapTable {
 }
 
 impl MapFile {
-    /// Opens it for a file of ours.
+    /// Opens the lower file of an upper file.
     pub(super) fn open(file: &OwnFile) -> Result<Self> {
         let table = NewMapTable::new(file)?;
         let opened = file.open_lower_to_map()?;
-        // SAFETY: A live file of which nobody knows yet.
+        // SAFETY: A live file that is not visible to other tasks yet.
         unsafe { table.put_on(opened.as_ptr()) };
         Ok(Self {
             file: opened,
@@ -452,7 +452,7 @@ impl MapFile {
         })
     }
 
-    /// A table for the file that areas really hold, if it may need one.
+    /// A table for the file that the areas hold, if a stacked lower filesystem replaces `vm_file`.
     fn table_above(&self, file: &OwnFile) -> Result<Option<NewMapTable>> {
         let is_stacked = self.file.inode().superblock().stack_depth() > 0;
         if !is_stacked || self.has_real.as_ref().is_some() {
@@ -461,21 +461,21 @@ impl MapFile {
         NewMapTable::new(file).map(Some)
     }
 
-    /// Gives `real`, the file of an area that was mapped from ours, the table, once.
+    /// Installs the table on `real`, the `vm_file` of an area, once.
     fn take_over(&self, real: *mut c::file, table: NewMapTable) {
         if real != self.file.as_ptr() && self.has_real.populate(()) {
-            // SAFETY: The area holds `real`, which the lower filesystem opened for our file alone, and
-            // only the one who has set the mark comes here.
+            // SAFETY: The area holds `real`, which the lower filesystem opened for this file alone;
+            // populate() lets only one caller come here.
             unsafe { table.put_on(real) };
         }
     }
 }
 
-/// A [`MapTable`] that no file has yet.
+/// A [`MapTable`] without a file.
 struct NewMapTable(ManuallyDrop<KBox<MapTable>>);
 
 impl NewMapTable {
-    /// Makes one for files that a file of ours maps.
+    /// A table for the files that an upper file maps.
     fn new(file: &OwnFile) -> Result<Self> {
         let path = file.path();
         let table = MapTable {
@@ -489,26 +489,26 @@ impl NewMapTable {
         Ok(Self(ManuallyDrop::new(table)))
     }
 
-    /// Puts it on a file, in place of its own.
+    /// Installs the table on a file, in place of the file's own.
     ///
     /// # Safety
     ///
-    /// `file` is live and has no such table, and nobody else changes its table.
+    /// `file` is live and has no such table, and no other task changes its table.
     unsafe fn put_on(mut self, file: *mut c::file) {
         // SAFETY: `self` is forgotten, so the box is taken once.
         let mut table = unsafe { ManuallyDrop::take(&mut self.0) };
         core::mem::forget(self);
-        // SAFETY: The caller vouches for the file.
+        // SAFETY: The caller guarantees that the file is valid.
         table.lower = unsafe { (*file).f_op };
         // SAFETY: A live file has a table.
         table.ops = unsafe { *table.lower };
         table.ops.fsync = Some(fsync);
         table.ops.release = Some(release);
-        // As that of our files; tmpfs's own insists on its own table.
+        // As in the upper table; shmem_get_unmapped_area() requires tmpfs's table.
         table.ops.get_unmapped_area = Some(c::thp_get_unmapped_area);
         let table: *const MapTable = KBox::into_raw(table);
         // The table is the first field; its owner is the lower one's, which the file has counted.
-        // SAFETY: The caller vouches for the file.
+        // SAFETY: The caller guarantees that the file is valid.
         unsafe { (*file).f_op = table.cast() };
     }
 }
@@ -516,7 +516,7 @@ impl NewMapTable {
 impl Drop for NewMapTable {
     fn drop(&mut self) {
         let path = self.0.path;
-        // SAFETY: `put_on` forgets what it takes the box from.
+        // SAFETY: `put_on` forgets `self` when taking the box.
         drop(unsafe { ManuallyDrop::take(&mut self.0) });
         // SAFETY: The reference is ours.
         unsafe { c::path_put(&path) };
@@ -527,9 +527,9 @@ impl Drop for NewMapTable {
 ///
 /// `file` is the live file of a [`MapFile`], for `'a`.
 unsafe fn table_of<'a>(file: *mut c::file) -> &'a MapTable {
-    // SAFETY: The caller vouches for it.
+    // SAFETY: Guaranteed by the caller.
     let ops = unsafe { (*file).f_op };
-    // SAFETY: It is the first field of a table that lives until the file is released.
+    // SAFETY: `ops` is the first field of a table that lives until the file is released.
     unsafe { &*ops.cast::<MapTable>() }
 }
 
@@ -544,7 +544,7 @@ unsafe extern "C" fn fsync(file: *mut c::file, start: i64, end: i64, data_only: 
     // SAFETY: By the type invariants.
     let hook = unsafe { (*table.lower).fsync };
     let lower = || match hook {
-        // SAFETY: As msync() would have called it.
+        // SAFETY: The arguments are those of msync()'s call.
         Some(hook) => to_result(unsafe { hook(file, start, end, data_only) }),
         None => Err(EINVAL),
     };
@@ -557,13 +557,13 @@ unsafe extern "C" fn fsync(file: *mut c::file, start: i64, end: i64, data_only: 
 unsafe extern "C" fn release(inode: *mut c::inode, file: *mut c::file) -> c_int {
     // SAFETY: The file has the table that this function is in.
     let table: *const MapTable = unsafe { table_of(file) };
-    // SAFETY: It came out of a box in `open`; nobody uses it after this.
+    // SAFETY: Boxed in `open`, and not used after this.
     let table = unsafe { KBox::from_raw(table.cast_mut()) };
-    // SAFETY: The VFS looks for the owner after this, where it has always been.
+    // SAFETY: __fput() reads `f_op->owner` after ->release, so the original table is restored.
     unsafe { (*file).f_op = table.lower };
     // SAFETY: By the type invariants.
     if let Some(hook) = unsafe { (*table.lower).release } {
-        // SAFETY: As the VFS would have called it.
+        // SAFETY: The arguments are those of the VFS's call.
         unsafe { hook(inode, file) };
     }
     // SAFETY: The reference is the table's.

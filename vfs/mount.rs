@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The filesystem type, and the lower mount that a mount of ours stacks on.
+//! The filesystem type, and the lower mount of a mount.
 //!
 //! C headers: [`include/linux/mount.h`](srctree/include/linux/mount.h),
-//! [`include/linux/fs_context.h`](srctree/include/linux/fs_context.h)
+//! [`include/linux/context.h`](srctree/include/linux/context.h)
 
 use super::{
     c,
@@ -22,7 +22,7 @@ use kernel::{
     types::Opaque, //
 };
 
-/// `struct file_system_type`, which the kernel links into its list.
+/// `struct file_system_type`, an element of the kernel's list.
 struct TypeCell(Opaque<c::file_system_type>);
 
 // SAFETY: Changed by register_filesystem() and unregister_filesystem() only, under their lock.
@@ -33,22 +33,22 @@ static TYPE: TypeCell = TypeCell(Opaque::new(c::file_system_type {
     owner: core::ptr::null_mut(),
     init_fs_context: Some(init_fs_context),
     kill_sb: Some(kill_sb),
-    // Our ->rename moves the dentries while they are marked (`OwnDentry::begin_change`).
+    // ->rename calls move_to() while the dentries are marked (`OwnDentry::begin_change`).
     fs_flags: c::FS_RENAME_DOES_D_MOVE as c_int,
     ..pin_init::zeroed()
 }));
 
-/// Our type, for comparison.
+/// The type's address, for comparison.
 pub(crate) fn type_ptr() -> *mut c::file_system_type {
     TYPE.0.get()
 }
 
-/// The registered filesystem type; dropping it unregisters.
+/// The registered filesystem type; Drop unregisters.
 pub(crate) struct Registration(());
 
 impl Registration {
     pub(crate) fn new(module: &'static ThisModule) -> Result<Self> {
-        // SAFETY: The module is being loaded: nobody uses the type yet.
+        // SAFETY: The module is being loaded: the type is not in use yet.
         unsafe { (*TYPE.0.get()).owner = module.as_ptr() };
         // SAFETY: The type lives as long as the module.
         kernel::error::to_result(unsafe { c::register_filesystem(TYPE.0.get()) })?;
@@ -58,9 +58,10 @@ impl Registration {
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        // SAFETY: It was registered; the module count says that no mount is left.
+        // SAFETY: The type was registered; the module's reference count is zero, so no mount
+        // exists.
         let _ = unsafe { c::unregister_filesystem(TYPE.0.get()) };
-        // Inodes are freed a grace period after eviction, by our code.
+        // ->free_inode is called by RCU, up to one grace period after eviction.
         // SAFETY: May sleep here.
         unsafe { c::rcu_barrier() };
     }
@@ -82,17 +83,17 @@ unsafe extern "C" fn kill_sb(sb: *mut c::super_block) {
     unsafe { superblock::dying(sb) };
     // SAFETY: `sb` is ours, made by get_tree_nodev().
     unsafe { c::kill_anon_super(sb) };
-    // A walk in RCU mode that came by a mount which is gone may still ask ->permission.
+    // RCU walk may still call ->permission, one grace period after the mount is gone.
     // SAFETY: May sleep here.
     unsafe { c::synchronize_rcu() };
-    // SAFETY: Nobody uses it any more.
+    // SAFETY: kill_anon_super() has returned and RCU readers have ended, so the state has no user.
     unsafe { superblock::free_state(sb) };
 }
 
-/// A mode's set-id bits.
+/// The set-id bits of a mode.
 const SET_ID: u16 = (c::S_ISUID | c::S_ISGID) as u16;
 
-/// A mount for our use only, and the directory in it that is shown.
+/// The private lower mount, and the lower root in that mount.
 pub(crate) struct LowerMount {
     mnt: NonNull<c::vfsmount>,
     root: ManuallyDrop<ARef<Dentry>>,
@@ -100,13 +101,13 @@ pub(crate) struct LowerMount {
     limits: Limits,
 }
 
-/// What a mount does not let be done with its files. A remount of the source's mount does not reach
-/// its clone below us, and a mount of ours that lacks a flag is no way around the source's.
+/// Restrictions of the source's mount. A later remount of the source does not change the private
+/// clone, and an upper mount without such a flag must not lift the source's restriction.
 #[derive(Clone, Copy)]
 pub(crate) struct Limits {
-    /// No program gets another user's rights by a file.
+    /// nosuid: set-id bits and file capabilities are ignored.
     pub(crate) no_set_id: bool,
-    /// No device is opened.
+    /// nodev: devices cannot be opened.
     pub(crate) no_devices: bool,
     /// Nothing is executed.
     pub(crate) no_exec: bool,
@@ -117,7 +118,7 @@ impl Limits {
     ///
     /// `mnt` is a live mount.
     pub(super) unsafe fn of(mnt: *mut c::vfsmount) -> Self {
-        // SAFETY: The caller vouches for it; the VFS reads the flags racily, too.
+        // SAFETY: Guaranteed by the caller; the VFS reads the flags racily, too.
         let flags = unsafe { (*mnt).mnt_flags };
         // SAFETY: A live mount has a superblock.
         let sb = unsafe { (*mnt).mnt_sb };
@@ -130,7 +131,7 @@ impl Limits {
         }
     }
 
-    /// The mount option of the first limit that `other` lacks.
+    /// The mount option of the first restriction that `other` lacks.
     pub(crate) fn beyond(self, other: Self) -> Option<&'static str> {
         [
             ("nosuid", self.no_set_id && !other.no_set_id),
@@ -150,7 +151,7 @@ unsafe impl Sync for LowerMount {}
 impl LowerMount {
     /// # Safety
     ///
-    /// `mnt` is a long-term mount whose reference is handed over.
+    /// `mnt` is a long-term mount whose reference passes to the result.
     unsafe fn from_mount(mnt: *mut c::vfsmount, credentials: Credentials) -> Result<Self> {
         let mnt = NonNull::new(mnt).ok_or(ENOMEM)?;
         // SAFETY: A live mount has a root.
@@ -167,12 +168,12 @@ impl LowerMount {
         })
     }
 
-    /// A private clone of the mount that holds the directory `path`, whose root is `path`.
+    /// clone_private_mount() of the directory `path`.
     pub(crate) fn of_directory(path: &CStr) -> Result<Self> {
         let credentials = Credentials::of_mounter()?;
         let mut found: c::path = pin_init::zeroed();
         let flags = c::LOOKUP_FOLLOW | c::LOOKUP_DIRECTORY;
-        // SAFETY: A NUL-terminated string and a place for the answer.
+        // SAFETY: A NUL-terminated string and a writable result.
         let err = unsafe { c::kern_path(path.as_char_ptr(), flags, &mut found) };
         kernel::error::to_result(err)?;
         // SAFETY: `found` was filled in.
@@ -184,7 +185,7 @@ impl LowerMount {
         unsafe { Self::from_mount(clone, credentials) }
     }
 
-    /// A new private tmpfs, with tmpfs's own `size=`.
+    /// A new private tmpfs with the option `size=`.
     pub(crate) fn private(size: &CStr) -> Result<Self> {
         let credentials = Credentials::of_mounter()?;
         // SAFETY: A NUL-terminated string.
@@ -195,7 +196,7 @@ impl LowerMount {
         // SAFETY: A live type; tmpfs is built in, so its module count needs no care.
         let fc = kernel::error::from_err_ptr(unsafe { c::fs_context_for_mount(kind, 0) })?;
         let mnt = Self::tmpfs_of(fc, size);
-        // SAFETY: The context is ours; the mount, if made, keeps what it needs.
+        // SAFETY: The context is owned here; the mount, if created, holds its own references.
         unsafe { c::put_fs_context(fc) };
         // SAFETY: fc_mount_longterm() gave us the reference.
         unsafe { Self::from_mount(mnt?, credentials) }
@@ -215,7 +216,7 @@ impl LowerMount {
         kernel::error::from_err_ptr(unsafe { c::fc_mount_longterm(fc.cast()) })
     }
 
-    /// The directory that is shown.
+    /// The lower root.
     pub(crate) fn root(&self) -> &Dentry {
         &self.root
     }
@@ -224,12 +225,12 @@ impl LowerMount {
         self.mnt.as_ptr()
     }
 
-    /// What the source's mount did not allow when it was mounted.
+    /// The restrictions of the source's mount at mount time.
     pub(crate) fn limits(&self) -> Limits {
         self.limits
     }
 
-    /// The mode's bits that files of ours do not have, for those limits.
+    /// The mode bits that upper files never have (nosuid).
     #[inline]
     pub(super) fn hidden_bits(&self) -> u16 {
         if self.limits.no_set_id {
@@ -245,24 +246,24 @@ impl LowerMount {
         unsafe { c::lfs_idmap(self.as_ptr()) }
     }
 
-    /// Whether the lower mount maps owners, which is not designed yet.
+    /// Whether the lower mount is id-mapped, which is not supported.
     pub(crate) fn is_idmapped(&self) -> bool {
         self.idmap() != &raw mut c::nop_mnt_idmap
     }
 
-    /// The root as a place for files of our own.
+    /// The lower root as a [`Dir`].
     pub(crate) fn directory(&self) -> Result<Dir> {
         // SAFETY: A live mount and its root; `Dir` takes its own references.
         unsafe { Dir::from_raw(self.as_ptr(), self.root.as_ptr()) }
     }
 
-    /// A lower directory, to look into.
+    /// A lower directory as a [`Dir`].
     pub(crate) fn directory_at(&self, lower: &Dentry) -> Result<Dir> {
         // SAFETY: A live mount and a live dentry on it; `Dir` takes its own references.
         unsafe { Dir::from_raw(self.as_ptr(), lower.as_ptr()) }
     }
 
-    /// How many bytes the blocks of an object take.
+    /// The object's allocated bytes.
     pub(crate) fn bytes_of(&self, lower: &Dentry) -> u64 {
         if lower.inode().is_some_and(|inode| inode.is_bare()) {
             return 0;
@@ -270,7 +271,7 @@ impl LowerMount {
         super::store::bytes_at(&self.path(lower))
     }
 
-    /// A path for C: valid as long as both are.
+    /// A struct path, valid as long as both references.
     pub(crate) fn path(&self, dentry: &Dentry) -> c::path {
         c::path {
             mnt: self.as_ptr(),
@@ -278,7 +279,7 @@ impl LowerMount {
         }
     }
 
-    /// Sets the access time of the lower inode of `inode` to now, and copies it.
+    /// Sets the access time of the lower inode to now, and copies the time to `inode`.
     pub(crate) fn update_access_time(&self, inode: &OwnInode) {
         let _acting = self.asking();
         let lower = inode.lower().as_ptr();
@@ -296,10 +297,10 @@ impl LowerMount {
         self.credentials.asking()
     }
 
-    /// Write access to the lower mount, to change something there as the mounter in the caller's
-    /// place (see [`super::cred`]). Waits while the lower filesystem is frozen; so never twice at
-    /// once, and never while waiting for the journal, which needs write access too: a freeze waits
-    /// for who has it, and lets nobody have it any more.
+    /// Write access to the lower mount, with the credentials of
+    /// [`Credentials::changing`]. Blocks while the lower filesystem is frozen. So
+    /// never nested, and never held while waiting for the journal, which takes write access too:
+    /// freeze_super() waits for existing writers and blocks new ones, so nesting deadlocks.
     pub(crate) fn want_write(&self) -> Result<LowerWrite<'_>> {
         let acting = self.credentials.changing()?;
         let mut write = self.want_write_as_caller()?;
@@ -307,7 +308,7 @@ impl LowerMount {
         Ok(write)
     }
 
-    /// As [`Self::want_write`], for changes that the lower filesystem is to allow the caller or not.
+    /// As [`Self::want_write`], with the caller's own credentials.
     pub(crate) fn want_write_as_caller(&self) -> Result<LowerWrite<'_>> {
         // SAFETY: A live mount.
         kernel::error::to_result(unsafe { c::mnt_want_write(self.as_ptr()) })?;
@@ -317,7 +318,7 @@ impl LowerMount {
         })
     }
 
-    /// Whether the mount or its superblock is read-only.
+    /// Whether the lower mount or its superblock is read-only.
     pub(crate) fn is_read_only(&self) -> bool {
         self.root().superblock().is_read_only() || self.want_write_as_caller().is_err()
     }
@@ -325,7 +326,7 @@ impl LowerMount {
 
 impl Drop for LowerMount {
     fn drop(&mut self) {
-        // SAFETY: Dropped here only, before the mount that it belongs to.
+        // SAFETY: Dropped here only, before the mount.
         unsafe { ManuallyDrop::drop(&mut self.root) };
         // SAFETY: The long-term reference is ours.
         unsafe { c::kern_unmount(self.as_ptr()) };

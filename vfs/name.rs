@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Names in lower directories: look-up, creation, removal, renaming.
+//! Names in lower directories: lookup, creation, removal, rename.
 //!
-//! The guards hold the lower directory's lock, so the order is: write access to the lower mount
-//! ([`LowerMount::want_write`]), then a guard, then the change.
+//! Order: write access to the lower mount ([`LowerMount::want_write`]), then a guard (the lower
+//! directory's lock), then the change.
 //!
-//! C header: [`include/linux/namei.h`](srctree/include/linux/namei.h)
+//! C header: [`include/linux/name.h`](srctree/include/linux/namei.h)
 
 use super::error::{ENAMETOOLONG, ESTALE};
 use super::{c, cred::Acting, dentry::Dentry, inode::Inode, mount::LowerMount};
@@ -17,7 +17,7 @@ use kernel::{
     sync::aref::ARef, //
 };
 
-/// A counted string for C.
+/// A struct qstr.
 fn qstr(name: &[u8]) -> Result<c::qstr> {
     let mut q = c::qstr {
         name: name.as_ptr(),
@@ -28,7 +28,7 @@ fn qstr(name: &[u8]) -> Result<c::qstr> {
     Ok(q)
 }
 
-/// Looks `name` up in the lower directory `parent`; the answer may be negative.
+/// Looks up `name` in the lower directory `parent`; the result may be negative.
 pub(crate) fn look_up(mount: &LowerMount, parent: &Dentry, name: &[u8]) -> Result<ARef<Dentry>> {
     let mut q = qstr(name)?;
     let _acting = mount.asking();
@@ -38,28 +38,28 @@ pub(crate) fn look_up(mount: &LowerMount, parent: &Dentry, name: &[u8]) -> Resul
     unsafe { Dentry::from_c(found) }
 }
 
-/// A name below, as our dentry has it. Another program may have changed it since, so whatever changes
-/// it compares under the lower directory's lock.
+/// A lower name, as the upper dentry has it. A direct change of the lower filesystem may have moved
+/// the name, so each operation compares under the lower directory's lock.
 #[derive(Clone, Copy)]
 pub(crate) struct LowerName<'a> {
     /// The directory.
     pub(crate) parent: &'a Dentry,
-    /// What the name was bound to.
+    /// The dentry that the name was bound to.
     pub(crate) dentry: &'a Dentry,
-    /// The name, which our own directory's lock keeps stable, not the lower one's.
+    /// The name; stable by the upper directory's lock, not the lower one's.
     pub(crate) name: &'a [u8],
 }
 
 impl LowerName<'_> {
-    /// In the history's own directories, where nothing but the history changes names.
+    /// Any name: in the history's own directories, which only the history changes.
     pub(crate) const ANY: &'static [u8] = b"";
 
     fn is_called(&self, name: &[u8]) -> bool {
         self.name == Self::ANY || self.name == name
     }
 
-    /// `ENOENT`: there is no such name any more. `ESTALE`: it is another object's, which the VFS has
-    /// not checked; it looks up again, once.
+    /// `ENOENT`: the name does not exist any more. `ESTALE`: the name is bound to another object,
+    /// which the VFS has not checked; on ESTALE the VFS repeats the path lookup once.
     pub(crate) fn check(&self, mount: &LowerMount) -> Result {
         if self.name == Self::ANY {
             return Ok(());
@@ -76,13 +76,13 @@ impl LowerName<'_> {
         }
     }
 
-    /// As `error`, unless the name has changed.
+    /// The error of [`Self::check`], else `error`.
     fn explain(&self, mount: &LowerMount, error: Error) -> Error {
         self.check(mount).err().unwrap_or(error)
     }
 }
 
-/// A name that is about to be created or removed: its lower directory is locked.
+/// A locked lower directory and a name to be created or removed (start_dirop()).
 pub(crate) struct Locked<'a> {
     mount: &'a LowerMount,
     dentry: *mut c::dentry,
@@ -101,7 +101,7 @@ impl<'a> Locked<'a> {
         Ok(Self { mount, dentry })
     }
 
-    /// Locks `parent` for the creation of `name`; EEXIST when it is there.
+    /// Locks `parent` for the creation of `name`; EEXIST if the name exists.
     pub(crate) fn to_create(mount: &'a LowerMount, parent: &Dentry, name: &[u8]) -> Result<Self> {
         let mut q = qstr(name)?;
         // SAFETY: A live directory that is not locked, and a counted string.
@@ -113,7 +113,7 @@ impl<'a> Locked<'a> {
         Ok(locked)
     }
 
-    /// As [`Locked::to_create`], when the name was looked up already: `child` was negative then.
+    /// As [`Locked::to_create`], with the negative dentry `child` of an earlier lookup.
     pub(crate) fn to_create_at(
         mount: &'a LowerMount,
         parent: &Dentry,
@@ -130,42 +130,43 @@ impl<'a> Locked<'a> {
         if is_settled {
             return locked;
         }
-        // Moved behind us, or not to be found by this name again.
+        // A direct lower rename has moved the dentry, or a lookup by this name finds another one.
         drop(locked);
         Self::to_create(mount, parent, name)
     }
 
-    /// Locks the directory of `at` for the removal of that name.
+    /// Locks the parent of `at` to remove the name.
     pub(crate) fn to_remove(mount: &'a LowerMount, at: &LowerName<'_>) -> Result<Self> {
         let (parent, child) = (at.parent.as_ptr(), at.dentry.as_ptr());
         // SAFETY: Two live dentries, neither of them locked.
         let dentry = unsafe { c::start_removing_dentry(parent, child) };
         match Self::new(mount, dentry) {
-            // Compares the parent, not the name.
+            // to_remove() checks the parent, not the name.
             Ok(locked) if at.is_called(locked.dentry().name()) => Ok(locked),
             Ok(locked) => {
                 drop(locked);
                 Err(at.explain(mount, ESTALE))
             }
-            // Moved or removed behind us.
+            // A direct lower rename or removal came first.
             Err(_) => Err(at.explain(mount, ESTALE)),
         }
     }
 
     /// The name's dentry.
     pub(crate) fn dentry(&self) -> &Dentry {
-        // SAFETY: A dentry of one of the start functions: a failed `make_directory` keeps the guard.
+        // SAFETY: A dentry of one of the start functions: a failed `make_directory` keeps the
+        // guard.
         unsafe { Dentry::from_raw(self.dentry) }
     }
 
-    /// Around the creation of the name's object.
+    /// Credentials for the creation of the name's object.
     fn labelling(&self, mode: u16) -> Result<Option<Acting<'a>>> {
         let mount: &'a LowerMount = self.mount;
         mount.credentials().labelling(self.dentry(), mode)
     }
 
     fn directory(&self) -> *mut c::inode {
-        // SAFETY: A live dentry whose parent is locked, hence stable.
+        // SAFETY: A live dentry whose parent is locked, so `d_parent` is stable.
         let parent = unsafe { (*self.dentry).d_parent };
         // SAFETY: As above.
         unsafe { (*parent).d_inode }
@@ -177,12 +178,12 @@ impl<'a> Locked<'a> {
         to_result(unsafe { c::vfs_create(self.mount.idmap(), self.dentry, mode, null_mut()) })
     }
 
-    /// Makes a directory; the guard then holds the dentry that the filesystem chose for it.
+    /// Makes a directory. vfs_mkdir() may return another dentry, which the guard holds afterwards.
     pub(crate) fn make_directory(mut self, mode: u16) -> Result<Self> {
         let _acting = self.labelling(mode | c::S_IFDIR as u16)?;
         let (idmap, dir, dentry) = (self.mount.idmap(), self.directory(), self.dentry);
-        // SAFETY: The directory is locked and the name free; vfs_mkdir() consumes our reference
-        // when it answers with another dentry or an error, and end_dirop() takes any of them.
+        // SAFETY: The directory is locked and the name free; vfs_mkdir() consumes the reference
+        // when returning another dentry or an error, and end_dirop() accepts both.
         let made = unsafe { c::vfs_mkdir(idmap, dir, dentry, mode, null_mut()) };
         self.dentry = made;
         kernel::error::from_err_ptr(made)?;
@@ -218,7 +219,7 @@ impl<'a> Locked<'a> {
         })
     }
 
-    /// Makes the name another one of `old`'s.
+    /// vfs_link(): adds the name to `old`.
     pub(crate) fn link(&self, old: &Dentry) -> Result {
         // SAFETY: The directory is locked and the name free; `old` is positive.
         to_result(unsafe {
@@ -257,10 +258,10 @@ impl<'a> Locked<'a> {
     }
 }
 
-/// Renames `from` to `name` in `to`. `flags` are renameat2()'s.
+/// Renames `from` to `name` in `to`, with the flags of renameat2().
 ///
-/// `expected` is what the target is bound to by what we know: something else is ESTALE. Nothing is
-/// as good, where something would be replaced.
+/// `expected` is the inode that the target is known to be bound to; another inode is ESTALE. A
+/// negative target is accepted too, since nothing is replaced then.
 pub(crate) fn rename(
     mount: &LowerMount,
     from: &LowerName<'_>,
@@ -297,7 +298,7 @@ pub(crate) fn rename(
         (Some(there), Some(known)) => core::ptr::eq(there, known),
         _ => false,
     };
-    // start_renaming_dentry() compares the parent, not the name.
+    // start_renaming_dentry() checks the parent, not the name.
     let same_source = from.is_called(source.name());
     let result = if same_source && same_target {
         // SAFETY: Both directories are locked and the data complete.

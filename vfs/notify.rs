@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Events for watchers (inotify, fanotify) of objects that a revert changed.
+//! fsnotify events (inotify, fanotify) of objects that a revert changed.
 //!
-//! C header: [`include/linux/fsnotify.h`](srctree/include/linux/fsnotify.h)
+//! C header: [`include/linux/notify.h`](srctree/include/linux/fsnotify.h)
 
 use super::{
     c,
@@ -13,17 +13,17 @@ use super::{
 };
 use kernel::sync::aref::ARef;
 
-/// Which parts of an object have changed.
+/// The parts of an object that have changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Changed {
-    /// Its content: `IN_MODIFY`, as write(2) sends it.
+    /// `IN_MODIFY`, as for write(2).
     pub(crate) content: bool,
-    /// Its attributes: `IN_ATTRIB`, as chmod(2) and its kin send it.
+    /// `IN_ATTRIB`, as for chmod(2).
     pub(crate) attributes: bool,
 }
 
 impl SuperBlock {
-    /// Whether anything on this filesystem is watched.
+    /// Whether the filesystem has fsnotify marks.
     pub(crate) fn has_watchers(&self) -> bool {
         // SAFETY: A live superblock.
         unsafe { c::lfs_has_watchers(self.as_ptr()) }
@@ -31,8 +31,8 @@ impl SuperBlock {
 }
 
 impl OwnInode {
-    /// Sends the events of a change to the watchers of the object and of the directory of `name`.
-    /// `through` is the file whose mount the change was asked on.
+    /// Sends the events to the watchers of the object and of the directory of `name`. `through` is
+    /// the file whose mount the change came through.
     fn notify(&self, name: Option<&Dentry>, through: Option<&OwnFile>, changed: Changed) {
         let none = core::ptr::null_mut();
         let path = c::path {
@@ -44,17 +44,17 @@ impl OwnInode {
         unsafe { c::lfs_notify_changed(self.as_ptr(), &path, content, attributes) };
     }
 
-    /// Sends the events of a change that was asked for through a file that is open: by that file's
-    /// name, as those of a write through it.
+    /// Sends the events of a change that came through an open file, with that file's path, as for a
+    /// write.
     pub(crate) fn changed_through(&self, file: &OwnFile, changed: Changed) {
         if changed != Changed::default() && self.superblock().has_watchers() {
             self.notify(Some(file.dentry()), Some(file), changed);
         }
     }
 
-    /// Sends the events of a change of an object that nobody asked for by a name: by one of those that
-    /// it has. One that no dentry of ours has is looked for by the lower name, since the directory may
-    /// be watched.
+    /// Sends the events of a change that came through no name, with one of the object's aliases.
+    /// Without an alias in the dcache the lower name is looked up, since the directory may be
+    /// watched.
     pub(crate) fn changed_below(
         &self,
         lower: &Dentry,

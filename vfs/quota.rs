@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The lower filesystem's quotas: whom an object counts for, and who is over a limit.
+//! The lower filesystem's quotas: the accounts that an object is charged to, and their limits.
 //!
 //! C header: [`include/linux/quota.h`](srctree/include/linux/quota.h)
 
 use super::{c, dentry::Dentry, superblock::SuperBlock};
 use kernel::prelude::*;
 
-/// What quotas are by: the values are the kernel's.
+/// The quota type, with the kernel's values (USRQUOTA, GRPQUOTA, PRJQUOTA).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     User = 0,
@@ -15,14 +15,14 @@ pub(crate) enum Kind {
     Project = 2,
 }
 
-/// One that space and inodes count for.
+/// A quota account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Account {
     pub(crate) kind: Kind,
     pub(crate) id: u32,
 }
 
-/// Everybody that an object counts for.
+/// All accounts that an object is charged to.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Accounts {
     pub(crate) user: u32,
@@ -32,7 +32,7 @@ pub(crate) struct Accounts {
 }
 
 impl Accounts {
-    /// Those of a lower object; `None`: it is not there.
+    /// The accounts of a lower object; `None` for a negative dentry.
     pub(crate) fn of(lower: &Dentry) -> Option<Self> {
         let inode = lower.inode()?;
         Some(Self {
@@ -42,7 +42,7 @@ impl Accounts {
         })
     }
 
-    /// Those of a new object in a lower directory.
+    /// The accounts of a new object in a lower directory.
     pub(crate) fn of_new(dir: &Dentry) -> Option<Self> {
         let inode = dir.inode()?;
         let (project, inherits) = project(dir);
@@ -68,43 +68,43 @@ impl Accounts {
             (Kind::Group, self.group),
             (Kind::Project, self.project),
         ];
-        // What belongs to no project counts for none.
+        // Project 0 has no quota.
         let counts = |(kind, id): &(Kind, u32)| *kind != Kind::Project || *id != 0;
         let counted = all.into_iter().filter(counts);
         counted.map(|(kind, id)| Account { kind, id })
     }
 
-    /// Whether it counts for `account`.
+    /// Whether the object is charged to `account`.
     pub(crate) fn has(&self, account: Account) -> bool {
         self.each().any(|own| own == account)
     }
 }
 
-/// A lower object's project, and whether new ones in it get the same.
+/// A lower object's project id, and whether new children inherit the id.
 fn project(lower: &Dentry) -> (u32, bool) {
     let mut flags = c::lfs_flags::default();
-    // SAFETY: A live dentry and a place for the answer.
+    // SAFETY: A live dentry and a writable result.
     let err = unsafe { c::lfs_get_flags(lower.as_ptr(), &mut flags) };
     if err != 0 {
-        // A filesystem without projects, or an object that has none.
+        // No project quota support, or no project.
         return (0, false);
     }
     let inherits = flags.xflags & c::FS_XFLAG_PROJINHERIT != 0;
     (flags.project, inherits)
 }
 
-/// How many bytes, or inodes, a request is over the limits of `account`; 0: it is not, or nothing is
-/// counted there.
+/// How many bytes, or inodes, a request exceeds the limits of `account` by; 0 if within the limits,
+/// or without quota.
 pub(crate) fn over_limit(sb: &SuperBlock, account: Account, bytes: u64, inodes: u64) -> u64 {
     // CAST: The kernel's own numbers.
     let (kind, id) = (account.kind as c_int, account.id);
-    // SAFETY: A live superblock, which our mount of it keeps from going.
+    // SAFETY: A live superblock, which the lower mount keeps alive.
     let over = unsafe { c::lfs_quota_over(sb.as_ptr(), kind, id, bytes, inodes) };
     u64::try_from(over).unwrap_or(0)
 }
 
-/// Waits so many milliseconds. False: the caller was killed.
+/// Sleeps; false on a fatal signal.
 pub(crate) fn pause(milliseconds: u32) -> bool {
-    // SAFETY: The caller holds no spinlock: it is about to do file I/O.
+    // SAFETY: The caller may sleep: file I/O follows.
     unsafe { c::lfs_pause(milliseconds) }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Lower file operations on ranges: allocation, copies, splices, holes, advice.
+//! Lower file operations on ranges: fallocate, copy, splice, holes, advice.
 
 use super::error::{EDQUOT, EOPNOTSUPP};
 use super::{
@@ -12,7 +12,7 @@ use super::{
 };
 use kernel::{error::to_result, prelude::*};
 
-/// A file's range that holds data, or up to which there is none.
+/// A run of data or a hole.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Run {
     /// Data up to this offset.
@@ -21,8 +21,8 @@ pub(crate) enum Run {
     Hole(u64),
 }
 
-/// What stands at `at`, looking no further than `end`. A lower filesystem that knows no holes has data
-/// everywhere. The lower file's position moves, which nobody reads.
+/// Data or hole at `at`, up to `end` at most. Without SEEK_DATA support everything is data. Moves
+/// the lower file's position, which no caller uses.
 pub(crate) fn run_at(lower: &File, at: u64, end: u64) -> Run {
     let Ok(from) = i64::try_from(at) else {
         return Run::Data(end);
@@ -39,8 +39,8 @@ pub(crate) fn run_at(lower: &File, at: u64, end: u64) -> Run {
     }
 }
 
-/// Drops clean pages of zeroes in `[start, end)` from the lower page cache; returns whether there were
-/// any. Over allocated, unwritten space they count as data for [`run_at`] on ext4 and xfs.
+/// Drops clean pages of zeroes in `[start, end)` from the lower page cache; returns whether any was
+/// dropped. Over unwritten extents they count as data for [`run_at`] on ext4 and xfs.
 pub(crate) fn drop_clean_zeroes(lower: &File, start: u64, end: u64) -> bool {
     let Ok(last) = i64::try_from(end) else {
         return false;
@@ -58,22 +58,22 @@ pub(crate) fn drop_clean_zeroes(lower: &File, start: u64, end: u64) -> bool {
     any
 }
 
-/// How many extents of a file have a part of `[start, end)`, in which there is no data: written ones,
-/// or space that is only allocated. An error: the filesystem does not tell.
+/// The number of extents in `[start, end)`, a range without data: unwritten or preallocated
+/// extents. An error: the filesystem has no ->fiemap.
 pub(crate) fn extents(lower: &Inode, start: u64, end: u64) -> Result<u64> {
     let length = end.saturating_sub(start);
     // SAFETY: A live inode.
     if unsafe { c::lfs_is_shmem(lower.as_ptr()) } {
-        // SAFETY: A live inode, whose pages are all that tmpfs knows of its space.
+        // SAFETY: A live inode; tmpfs has no extents but its pages.
         return Ok(unsafe { c::lfs_cached_runs(lower.as_ptr(), start, length) });
     }
-    // SAFETY: A live inode, whose lock is not held: the lower filesystem takes it.
+    // SAFETY: A live inode whose lock is not held, since ->fiemap takes the lock.
     let count = unsafe { c::lfs_count_extents(lower.as_ptr(), start, length) };
     u64::try_from(count).map_err(|_| errno(count as isize))
 }
 
-/// Makes `[offset, offset + length)` a hole for which space is allocated, as far as there is room for
-/// that: the file reads the same without. `free`: as for [`punch`].
+/// Makes `[offset, offset + length)` an allocated, unwritten range, or a plain hole without space:
+/// both read the same. `free` as for [`punch`].
 pub(crate) fn reserve(
     mount: &LowerMount,
     lower: &File,
@@ -90,9 +90,9 @@ pub(crate) fn reserve(
     }
 }
 
-/// Makes `[offset, offset + length)` a hole, or writes zeroes there if the filesystem has no holes.
-/// `free`, at least `length`, is how much a hole takes: up to the end of a block. The caller needs no
-/// byte of what is between.
+/// Makes `[offset, offset + length)` a hole, or writes zeroes if the filesystem lacks
+/// FALLOC_FL_PUNCH_HOLE. `free`, at least `length`, is the length to punch: up to the end of a
+/// block. The bytes between `length` and `free` are not used by the caller.
 pub(crate) fn punch(
     mount: &LowerMount,
     lower: &File,
@@ -142,7 +142,7 @@ pub(crate) fn remap(
     length: i64,
     flags: u32,
 ) -> Result<i64> {
-    // Whether the caller may deduplicate, the VFS has asked our own file.
+    // vfs_dedupe_file_range() has checked the caller's permission on the upper file.
     let _acting = mount.credentials().changing()?;
     let n = if is_dedupe(flags) {
         // SAFETY: Two live files.
@@ -157,7 +157,7 @@ pub(crate) fn remap(
     Ok(n)
 }
 
-/// Whether the flags of a `->remap_file_range` say FIDEDUPERANGE.
+/// Whether `->remap_file_range` was called for FIDEDUPERANGE.
 pub(crate) fn is_dedupe(flags: u32) -> bool {
     flags & c::REMAP_DEDUP as u32 != 0
 }
@@ -173,7 +173,7 @@ impl Pipe {
         Self(ptr)
     }
 
-    /// Moves from the lower file into the pipe.
+    /// Splices from the lower file into the pipe.
     pub(crate) fn read_lower(
         &self,
         lower: &File,
@@ -187,15 +187,15 @@ impl Pipe {
         usize::try_from(n).map_err(|_| errno(n))
     }
 
-    /// Waits until there is something in it for `file`, or no writer is left. The VFS's write access is
-    /// given back meanwhile; the caller holds no lock.
+    /// Waits until the pipe has data for `file`, or has no writer. file_start_write() is undone for
+    /// that time, so the caller may hold no lock.
     pub(crate) fn wait(&self, file: &OwnFile, flags: u32) -> Result {
         // SAFETY: A live pipe, and a file for which the VFS has called file_start_write(), as all
         // callers of ->splice_write do.
         to_result(unsafe { c::lfs_wait_for_pipe(self.0, file.as_ptr(), flags) })
     }
 
-    /// Moves from the pipe into the lower file; never waits for the pipe (`EAGAIN`).
+    /// Splices from the pipe into the lower file; `EAGAIN` if the pipe is empty.
     pub(crate) fn write_lower(
         &self,
         lower: &File,

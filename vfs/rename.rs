@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Names of our own that a revert changes: what the VFS does around our hooks when a program
-//! changes them.
+//! Changes of upper names by a revert: mirrors the VFS's work around the upper hooks.
 //!
 //! C headers: [`include/linux/dcache.h`](srctree/include/linux/dcache.h),
-//! [`include/linux/namei.h`](srctree/include/linux/namei.h)
+//! [`include/linux/name.h`](srctree/include/linux/namei.h)
 
 use super::{
     c,
@@ -16,12 +15,12 @@ use super::{
 use core::ptr::NonNull;
 use kernel::{prelude::*, sync::aref::ARef};
 
-/// The deepest directory that is looked for by its path.
+/// Upper limit of a path's depth.
 const DEEPEST: usize = 4096;
 
-/// Children: the directory `self` is locked.
+/// Children; the directory `self` is locked.
 impl OwnDentry {
-    /// The child `name` if it is in the dcache.
+    /// The child `name`, if cached in the dcache.
     pub(crate) fn cached_child(&self, name: &[u8]) -> Option<ARef<OwnDentry>> {
         let len = u32::try_from(name.len()).ok()?;
         // SAFETY: A live directory, and a name of `len` bytes.
@@ -49,37 +48,39 @@ impl OwnDentry {
         Ok(unsafe { ARef::from_raw(child) })
     }
 
-    /// Says that the name has gone: it has no meaning any more. The object is locked.
+    /// Mirrors the end of vfs_unlink() and vfs_rmdir() after a removal of the name. The object is
+    /// locked.
     pub(crate) fn removed(&self) {
         // SAFETY: A positive dentry of a locked directory.
         unsafe { c::lfs_name_removed(self.as_ptr()) };
     }
 
-    /// Says that the name has come.
+    /// Mirrors the end of vfs_create() and others after a creation.
     pub(crate) fn added(&self) {
         // SAFETY: A positive dentry of a locked directory.
         unsafe { c::lfs_name_added(self.as_ptr()) };
     }
 
-    /// Says that the name has come as one more of an object's.
+    /// Mirrors the end of vfs_link() after a new link.
     pub(crate) fn linked(&self, inode: &OwnInode) {
         // SAFETY: A positive dentry of a locked directory, and its inode.
         unsafe { c::lfs_name_linked(self.as_ptr(), inode.as_ptr()) };
     }
 
-    /// Says that the name is now what `target` was for, in the same directory.
+    /// Mirrors the end of vfs_rename() after a rename to the name of `target`, in the same
+    /// directory.
     pub(crate) fn moved(&self, target: &OwnDentry) {
         // SAFETY: Two dentries of a locked directory, the second negative.
         unsafe { c::lfs_name_moved(self.as_ptr(), target.as_ptr()) };
     }
 
-    /// Says that two names of a directory were exchanged.
+    /// Mirrors the end of vfs_rename() after an exchange in one directory.
     pub(crate) fn exchanged(&self, other: &OwnDentry) {
         // SAFETY: Two positive dentries of a locked directory.
         unsafe { c::lfs_names_exchanged(self.as_ptr(), other.as_ptr()) };
     }
 
-    /// Whether something is mounted on it.
+    /// d_mountpoint().
     pub(crate) fn is_mount_point(&self) -> bool {
         // SAFETY: A live dentry.
         unsafe { c::lfs_store_is_mount_point(self.as_ptr()) }
@@ -87,8 +88,8 @@ impl OwnDentry {
 }
 
 impl OwnDentry {
-    /// Our dentry of a lower directory, found by its path from the root. `ESTALE`: it is not below
-    /// that, or not to be seen.
+    /// The upper dentry of a lower directory, found by the path from the root. `ESTALE`: the
+    /// directory is not below the root, or hidden.
     pub(crate) fn of_lower(sb: &SuperBlock, lower: &Dentry) -> Result<ARef<OwnDentry>> {
         // SAFETY: A live superblock of ours has a root.
         let root: &OwnDentry = unsafe { OwnDentry::from_raw((*sb.as_ptr()).s_root) };
@@ -117,8 +118,8 @@ impl OwnDentry {
         Ok(found)
     }
 
-    /// What is called in the directory `self` as `lower` is in its own. It is not locked, or the caller
-    /// has it for a whole request.
+    /// The child of `self` with the same name as `lower`. The directory is unlocked, or locked by
+    /// the caller for a whole request.
     pub(crate) fn namesake(&self, lower: &Dentry) -> Result<ARef<OwnDentry>> {
         let is_held = self.own_inode().is_some_and(OwnInode::is_held);
         // SAFETY: Two live dentries, the first a directory of ours, which is locked as is said.
@@ -128,12 +129,12 @@ impl OwnDentry {
     }
 }
 
-/// Two directories of ours, locked for a rename from one to the other.
+/// Two upper directories, locked for a rename between them.
 pub(crate) struct Renaming(c::renamedata);
 
 impl Renaming {
-    /// Locks the directory of `old` and `to`, for a rename to `name` there; `flags` are
-    /// renameat2()'s. `EINVAL`: `old` was moved or removed meanwhile.
+    /// Locks the parents of `old` and of `name` in `to`; `flags` are renameat2()'s. `EINVAL`: `old`
+    /// was moved or removed meanwhile.
     pub(crate) fn begin(
         from: &OwnDentry,
         old: &OwnDentry,

@@ -1,21 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the history needs of the kernel beside files and workers: scopes in which a thread acts
-//! as the kernel itself, the checksum, chance, and the clock.
+//! Kernel services for the history: scoped credentials and allocation flags, CRC-32C, UUIDs and the
+//! clock.
 
 use kernel::prelude::*;
 
 use super::c;
 
-/// While it lives, the thread has the kernel's own credentials.
+/// override_creds(kernel_cred()) as a guard.
 ///
-/// Not to be sent to another thread: it restores what this one had.
+/// Not Send: Drop restores the credentials of the creating thread.
 pub(crate) struct AsKernel {
     before: *const c::cred,
 }
 
 impl AsKernel {
-    /// Takes the kernel's credentials until it is dropped.
+    /// Switches the thread to the kernel's credentials.
     pub(crate) fn new() -> Self {
         // SAFETY: The kernel's credentials live for ever.
         let before = unsafe { c::lfs_override_creds(c::lfs_kernel_cred()) };
@@ -25,16 +25,16 @@ impl AsKernel {
 
 impl Drop for AsKernel {
     fn drop(&mut self) {
-        // SAFETY: `before` is what lfs_override_creds() took off this very thread, whose reference
-        // it still carries: the type is neither Send nor Sync.
+        // SAFETY: `before` comes from lfs_override_creds() on this thread, which still owns the
+        // reference: the type is neither Send nor Sync.
         unsafe { c::lfs_revert_creds(self.before) };
     }
 }
 
-/// While it lives, no allocation of the thread enters a filesystem.
+/// memalloc_nofs_save() as a guard: allocations of the thread do not enter a filesystem.
 pub(crate) struct NoFs {
     before: c_uint,
-    /// Keeps the type on its thread.
+    /// Makes the type neither Send nor Sync.
     _here: core::marker::PhantomData<*const ()>,
 }
 
@@ -56,13 +56,13 @@ impl Drop for NoFs {
     }
 }
 
-/// CRC-32C update: state and bytes in, state out, without any inversion.
+/// CRC-32C update of a state, without the initial and final inversion.
 pub(crate) fn crc32c(state: u32, bytes: &[u8]) -> u32 {
     // SAFETY: `bytes` is readable for its length.
     unsafe { c::crc32c(state, bytes.as_ptr().cast(), bytes.len()) }
 }
 
-/// Copies as much of `from` as `to` takes; the fastest way for a page or more.
+/// Copies as many bytes as fit; optimised for pages.
 pub(crate) fn copy(to: &mut [u8], from: &[u8]) {
     let len = to.len().min(from.len());
     // SAFETY: Both are valid for `len` bytes, and one being borrowed mutably, they are apart.

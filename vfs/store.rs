@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Files and directories that LoggerFS keeps for itself on the lower filesystem.
+//! The history's own files and directories on the lower filesystem.
 //!
-//! Everything is named by one component below a directory already held, so no symbolic link is
-//! ever followed and no mount crossed; everything is done with the kernel's own credentials, so
-//! no caller's rights, limits or quota reach it.
+//! Each call takes one name component relative to an open directory, so symbolic links are never
+//! followed and mounts never crossed. All calls run with the kernel's credentials, so permissions,
+//! resource limits and quotas of callers do not apply.
 //!
-//! C headers: [`include/linux/namei.h`](srctree/include/linux/namei.h),
+//! C headers: [`include/linux/name.h`](srctree/include/linux/namei.h),
 //! [`include/linux/fs.h`](srctree/include/linux/fs.h)
 
 mod file;
@@ -26,22 +26,22 @@ use kernel::{
 
 use super::{c, dentry::Dentry, error::ELOOP, quota::Accounts, scope::AsKernel};
 
-/// `S_IFMT` and two of its values: what an inode is.
+/// `S_IFMT` and two of its values.
 const KIND: u32 = 0o170_000;
 const KIND_FILE: u32 = 0o100_000;
 const KIND_DIR: u32 = 0o040_000;
 const KIND_LINK: u32 = 0o120_000;
 
-/// What a file's or directory's inode says.
+/// Attributes of a file or directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Facts {
-    /// `st_mode`: kind and permissions.
+    /// `st_mode`: file type and permissions.
     pub(crate) mode: u32,
     /// The owner.
     pub(crate) uid: u32,
     /// The group.
     pub(crate) gid: u32,
-    /// How many names it has.
+    /// The link count.
     pub(crate) links: u32,
     /// The size in bytes.
     pub(crate) size: u64,
@@ -52,7 +52,7 @@ pub(crate) struct Facts {
 }
 
 impl Facts {
-    /// Reads them off `inode`.
+    /// Reads the attributes of `inode`.
     ///
     /// # Safety
     ///
@@ -75,34 +75,34 @@ impl Facts {
         }
     }
 
-    /// Whether it is a regular file.
+    /// Whether this is a regular file.
     pub(crate) fn is_file(&self) -> bool {
         self.mode & KIND == KIND_FILE
     }
 
-    /// Whether it is a directory.
+    /// Whether this is a directory.
     pub(crate) fn is_dir(&self) -> bool {
         self.mode & KIND == KIND_DIR
     }
 
-    /// Whether only root can have put it there or changed it.
+    /// Whether only root can have created or changed the file.
     pub(crate) fn is_private_to_root(&self) -> bool {
         self.uid == 0 && self.mode & 0o022 == 0 && (self.is_dir() || self.links == 1)
     }
 }
 
-/// How large the filesystem is, in bytes.
+/// Size and free space of the filesystem, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Space {
-    /// All of it.
+    /// Size in bytes.
     pub(crate) total: u64,
-    /// What is left for us.
+    /// `f_bavail`: free for unprivileged users.
     pub(crate) free: u64,
-    /// The same, with what is set aside for root.
+    /// `f_bfree`: free, including root's reserve.
     pub(crate) unused: u64,
-    /// How many inodes it has; 0 where they are not limited.
+    /// `f_files`: the number of inodes; 0 if not limited.
     pub(crate) inodes: u64,
-    /// How many of these are free.
+    /// `f_ffree`: the number of free inodes.
     pub(crate) free_inodes: u64,
 }
 
@@ -110,8 +110,7 @@ pub(crate) struct Space {
 ///
 /// # Invariants
 ///
-/// `mnt` and `dentry` are valid and belong together, a reference to each is owned, and the dentry
-/// is a positive one of a directory.
+/// `dentry` is a positive directory dentry on `mnt`; a reference to each is owned.
 pub(crate) struct Dir {
     mnt: *mut c::vfsmount,
     dentry: *mut c::dentry,
@@ -123,11 +122,11 @@ unsafe impl Send for Dir {}
 unsafe impl Sync for Dir {}
 
 impl Dir {
-    /// Borrows nothing: takes references of its own to the directory `dentry` on `mnt`.
+    /// Takes its own references to the directory `dentry` on `mnt`.
     ///
     /// # Safety
     ///
-    /// Both must be valid for the call, and `dentry` must lie on `mnt`.
+    /// Both must be valid for the call, and `dentry` must be on `mnt`.
     pub(crate) unsafe fn from_raw(mnt: *mut c::vfsmount, dentry: *mut c::dentry) -> Result<Self> {
         // SAFETY: The caller guarantees that `dentry` is valid.
         let inode = unsafe { (*dentry).d_inode };
@@ -146,7 +145,7 @@ impl Dir {
         Ok(Self { mnt, dentry })
     }
 
-    /// What its inode says.
+    /// The directory's attributes.
     pub(crate) fn facts(&self) -> Facts {
         // SAFETY: By the type invariants the dentry is positive and held.
         unsafe { Facts::of((*self.dentry).d_inode) }
@@ -162,15 +161,15 @@ impl Dir {
         unsafe { Self::from_raw(self.mnt, found.dentry) }
     }
 
-    /// The subdirectory `name`, made with `mode` when there is none.
+    /// The subdirectory `name`; created with `mode` if absent.
     pub(crate) fn make_dir(&self, name: &[u8], mode: u16) -> Result<Self> {
         match self.open_dir(name) {
             Err(e) if e == ENOENT => {}
             found => return found,
         }
         self.creating(name, |dir, dentry| {
-            // SAFETY: `creating` gives a negative dentry of the locked directory. vfs_mkdir()
-            // answers the dentry to end with; when it fails, it has ended it itself.
+            // SAFETY: `creating` passes a negative dentry of the locked directory. vfs_mkdir()
+            // returns the dentry to end with; on failure the operation is ended already.
             let made = unsafe {
                 c::vfs_mkdir(
                     &raw mut c::nop_mnt_idmap,
@@ -185,14 +184,13 @@ impl Dir {
         self.open_dir(name)
     }
 
-    /// The regular file `name`, open for reading, and for writing where `write` says so.
+    /// Opens the regular file `name` for reading; with `write` also for writing.
     pub(crate) fn open(&self, name: &[u8], write: bool) -> Result<File> {
         let access = if write { c::O_RDWR } else { c::O_RDONLY };
         self.open_as(name, access)
     }
 
-    /// The regular file `name`, open for writing past the page cache. `EINVAL` where the filesystem
-    /// cannot.
+    /// Opens the regular file `name` with O_DIRECT. `EINVAL` without support.
     fn open_direct(&self, name: &[u8]) -> Result<File> {
         self.open_as(name, c::O_RDWR | c::O_DIRECT)
     }
@@ -209,7 +207,7 @@ impl Dir {
         self.open_dentry(found.dentry, flags | c::O_LARGEFILE)
     }
 
-    /// The regular file `name`, made with `mode` when there is none, open for both.
+    /// Opens the regular file `name` for reading and writing; created with `mode` if absent.
     pub(crate) fn create(&self, name: &[u8], mode: u16) -> Result<File> {
         match self.open(name, true) {
             Err(e) if e == ENOENT => {}
@@ -230,7 +228,7 @@ impl Dir {
         self.open(name, true)
     }
 
-    /// Renames `from`, here, to `name` in `to`; what had that name is gone.
+    /// Renames `from` in this directory to `name` in `to`, and replaces an existing target.
     pub(crate) fn rename(&self, from: &[u8], to: &Dir, name: &[u8]) -> Result {
         let _kernel = AsKernel::new();
         let _write = WriteAccess::new(self.mnt)?;
@@ -264,7 +262,7 @@ impl Dir {
         })
     }
 
-    /// Removes `name` with the directory locked: `remove` gets the directory's inode and the
+    /// Removes `name` with the directory locked. `remove` gets the directory's inode and the
     /// positive dentry.
     fn removing(
         &self,
@@ -280,7 +278,7 @@ impl Dir {
         })?;
         // SAFETY: By the type invariants the directory's dentry is positive.
         let result = remove(unsafe { (*self.dentry).d_inode }, dentry);
-        // SAFETY: Ends what lfs_store_start_removing() began.
+        // SAFETY: Pairs with lfs_store_start_removing().
         unsafe { c::end_dirop(dentry) };
         result
     }
@@ -300,7 +298,7 @@ impl Dir {
         })
     }
 
-    /// How many bytes the blocks of what `name` stands for take; 0 where that cannot be told.
+    /// The allocated bytes of `name`'s object; 0 if unknown.
     pub(crate) fn bytes_of(&self, name: &[u8]) -> u64 {
         let Ok(found) = self.look_up(name) else {
             return 0;
@@ -312,7 +310,8 @@ impl Dir {
         bytes_at(&path)
     }
 
-    /// Whom what `name` stands for counts for, and its change time; `None`: there is no such name.
+    /// The quota accounts and the change time of `name`'s object; `None` if the name does not
+    /// exist.
     pub(crate) fn accounts_of(&self, name: &[u8]) -> Option<(Accounts, (i64, u32))> {
         let found = self.find(name).ok()?;
         // SAFETY: `found` holds the dentry.
@@ -322,13 +321,13 @@ impl Dir {
             dentry: found.dentry,
         };
         let mut stat: c::kstat = pin_init::zeroed();
-        // SAFETY: A live path and a place for the answer.
+        // SAFETY: A live path and a writable result.
         to_result(unsafe { c::vfs_getattr_nosec(&path, &mut stat, c::STATX_CTIME, 0) }).ok()?;
         let nanoseconds = u32::try_from(stat.ctime.tv_nsec).unwrap_or(0);
         Some((accounts, (stat.ctime.tv_sec, nanoseconds)))
     }
 
-    /// Whether there is such a name, whatever it stands for.
+    /// Whether the name exists, of any file type.
     pub(crate) fn has(&self, name: &[u8]) -> bool {
         match self.look_up(name) {
             Ok(_) => true,
@@ -336,12 +335,12 @@ impl Dir {
         }
     }
 
-    /// Whether `name` is a file's that has other names.
+    /// Whether `name` is a file with further links.
     pub(crate) fn has_other_names(&self, name: &[u8]) -> bool {
         (self.look_up(name)).is_ok_and(|found| !found.facts().is_dir() && found.facts().links > 1)
     }
 
-    /// What `name` stands for, whatever that is; negative when there is no such name.
+    /// The dentry of `name`, of any file type; negative if the name does not exist.
     pub(crate) fn child(&self, name: &[u8]) -> Result<ARef<Dentry>> {
         let _kernel = AsKernel::new();
         let len = name_len(name)?;
@@ -357,12 +356,12 @@ impl Dir {
         unsafe { Dentry::from_raw(self.dentry) }
     }
 
-    /// Calls `each` with every name but `.` and `..`.
+    /// Calls `each` with every name except `.` and `..`.
     pub(crate) fn list(&self, each: &mut dyn FnMut(&[u8])) -> Result {
         self.list_numbered(&mut |name, _| each(name))
     }
 
-    /// As [`Self::list`], with the inode numbers that the directory tells.
+    /// As [`Self::list`], with the inode numbers of the directory entries (`d_ino`).
     pub(crate) fn list_numbered(&self, each: &mut dyn FnMut(&[u8], u64)) -> Result {
         let _kernel = AsKernel::new();
         let dir = self.open_dentry(self.dentry, c::O_RDONLY | c::O_DIRECTORY | c::O_LARGEFILE)?;
@@ -387,13 +386,13 @@ impl Dir {
         }
     }
 
-    /// Makes the directory's names durable.
+    /// Makes the directory durable.
     pub(crate) fn sync(&self) -> Result {
         self.open_dentry(self.dentry, c::O_RDONLY | c::O_DIRECTORY | c::O_LARGEFILE)?
             .sync()
     }
 
-    /// How large the filesystem is.
+    /// statfs of the filesystem.
     pub(crate) fn space(&self) -> Result<Space> {
         let path = self.path();
         let mut stat = c::kstatfs::default();
@@ -409,8 +408,7 @@ impl Dir {
         })
     }
 
-    /// The directory's file handle: its type, and how many bytes of `buf` it takes. `ENOTSUPP`
-    /// where the filesystem has none.
+    /// The directory's file handle: type, and length in `buf`. `ENOTSUPP` without file handles.
     pub(crate) fn handle(&self, buf: &mut [u8; 128]) -> Result<(u8, usize)> {
         let mut words = [0u32; 32];
         let mut count: c_int = 32;
@@ -430,7 +428,7 @@ impl Dir {
         Ok((kind, count.saturating_mul(4).min(buf.len())))
     }
 
-    /// Looks `name` up: positive, no symbolic link, no mount point.
+    /// Looks up `name`; the result is positive, neither a symbolic link nor a mount point.
     fn look_up(&self, name: &[u8]) -> Result<Found> {
         let found = self.find(name)?;
         if found.facts().mode & KIND == KIND_LINK {
@@ -443,7 +441,7 @@ impl Dir {
         Ok(found)
     }
 
-    /// Looks `name` up: positive.
+    /// Looks up `name`; the result is positive.
     fn find(&self, name: &[u8]) -> Result<Found> {
         let _kernel = AsKernel::new();
         let len = name_len(name)?;
@@ -458,9 +456,9 @@ impl Dir {
         Ok(found)
     }
 
-    /// Makes `name` with the directory locked, unless it is there. `make` gets the directory's
-    /// inode and the negative dentry; it answers the dentry to end with (an error pointer where
-    /// that was done already) and the outcome.
+    /// Creates `name` with the directory locked, unless the name exists. `make` gets the
+    /// directory's inode and the negative dentry, and returns the dentry to end with (an error
+    /// pointer if already ended) and the result.
     fn creating(
         &self,
         name: &[u8],
@@ -473,19 +471,19 @@ impl Dir {
         let dentry = from_err_ptr(unsafe {
             c::lfs_store_start_creating(self.dentry, name.as_ptr().cast(), len)
         })?;
-        // SAFETY: The dentry is held by what start_creating() began.
+        // SAFETY: to_create() holds the dentry.
         let (end, result) = if unsafe { c::lfs_is_positive(dentry) } {
             (dentry, Ok(()))
         } else {
             // SAFETY: By the type invariants the directory's dentry is positive.
             make(unsafe { (*self.dentry).d_inode }, dentry)
         };
-        // SAFETY: Ends what lfs_store_start_creating() began; passes over error pointers.
+        // SAFETY: Pairs with lfs_store_start_creating(); ignores error pointers.
         unsafe { c::end_dirop(end) };
         result
     }
 
-    /// Opens `dentry`, on our mount.
+    /// Opens `dentry` on this mount.
     fn open_dentry(&self, dentry: *mut c::dentry, flags: u32) -> Result<File> {
         let _kernel = AsKernel::new();
         let path = c::path {
@@ -508,11 +506,11 @@ impl Dir {
     }
 }
 
-/// How many bytes the blocks of an object take; 0 where that cannot be told. Not all filesystems
-/// keep that in the inode.
+/// An object's allocated bytes; 0 if unknown. By ->getattr: not all filesystems maintain
+/// `i_blocks`.
 pub(super) fn bytes_at(path: &c::path) -> u64 {
     let mut stat: c::kstat = pin_init::zeroed();
-    // SAFETY: A live path and a place for the answer.
+    // SAFETY: A live path and a writable result.
     let result = unsafe { c::vfs_getattr_nosec(path, &mut stat, c::STATX_BLOCKS, 0) };
     match to_result(result) {
         Ok(()) => stat.blocks.saturating_mul(512),
@@ -529,7 +527,7 @@ impl Drop for Dir {
     }
 }
 
-/// A positive dentry just looked up, with its reference.
+/// A positive dentry with a reference.
 struct Found {
     dentry: *mut c::dentry,
 }
@@ -548,12 +546,12 @@ impl Drop for Found {
     }
 }
 
-/// Write access to a mount, for changes of names.
+/// Write access to a mount (mnt_want_write()).
 struct WriteAccess(*mut c::vfsmount);
 
 impl WriteAccess {
     fn new(mnt: *mut c::vfsmount) -> Result<Self> {
-        // SAFETY: The mount is held by the directory whose method calls this.
+        // SAFETY: The calling directory holds the mount.
         to_result(unsafe { c::mnt_want_write(mnt) })?;
         Ok(Self(mnt))
     }
@@ -566,7 +564,8 @@ impl Drop for WriteAccess {
     }
 }
 
-/// A walk over a directory's names; the context comes first, so that C's pointer is ours.
+/// A dir_context with the callback. The context is the first field, so that the actor can cast its
+/// pointer.
 #[repr(C)]
 struct Walk<'a, 'b> {
     context: c::dir_context,
@@ -574,11 +573,11 @@ struct Walk<'a, 'b> {
     each: &'a mut (dyn FnMut(&[u8], u64) + 'b),
 }
 
-/// Takes one name; called by iterate_dir().
+/// The actor of iterate_dir(): passes one name.
 ///
 /// # Safety
 ///
-/// `context` must be the first field of a [`Walk`], and `name` have `len` bytes.
+/// `walk` must be the first field of a [`Walk`], and `name` have `len` bytes.
 unsafe extern "C" fn walk_actor(
     context: *mut c::dir_context,
     name: *const c_char,
@@ -587,7 +586,7 @@ unsafe extern "C" fn walk_actor(
     inode: u64,
     _kind: c_uint,
 ) -> bool {
-    // SAFETY: `Dir::list_numbered` passed the context inside a `Walk`, of which it is the first field.
+    // SAFETY: `Dir::list_numbered` passes the first field of a `Walk`.
     let walk = unsafe { &mut *context.cast::<Walk<'_, '_>>() };
     let Ok(len) = usize::try_from(len) else {
         return false;
@@ -601,7 +600,7 @@ unsafe extern "C" fn walk_actor(
     true
 }
 
-/// The length of a name of one component.
+/// Checks a name of one component; returns its length.
 fn name_len(name: &[u8]) -> Result<u32> {
     if name.is_empty() || name.contains(&b'/') || name == b"." || name == b".." {
         return Err(EINVAL);

@@ -1,19 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The task that calls: who it is, and how to leave its limits behind.
+//! The calling task: identity, capabilities, and calls in other threads that escape the caller's
+//! limits.
 
 use super::{c, superblock::SuperBlock};
 use crate::history::line::Time;
 use kernel::prelude::*;
 
-/// What tells the calling process from others, and from itself before an exec or under another
-/// user id. Cheap: compared at each operation.
+/// Identifies the calling process between two execve() calls, under one user id. Cheap: compared at
+/// each operation.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Process {
     start: u64,
-    /// The process (thread group) in the initial namespace.
+    /// The process id (thread group) in the initial namespace.
     pub(crate) pid: u32,
-    /// How many times it has executed a program.
+    /// The number of execve() calls (`self_exec_id`).
     pub(crate) exec: u32,
     /// The real user id.
     pub(crate) uid: u32,
@@ -33,7 +34,7 @@ impl Process {
         }
     }
 
-    /// When it was started.
+    /// The process's start time.
     pub(crate) fn start_time(&self) -> Time {
         // SAFETY: Arithmetic on clocks.
         time_of(unsafe { c::lfs_real_time(self.start) })
@@ -52,10 +53,10 @@ pub(crate) fn session_id() -> u32 {
     unsafe { c::lfs_session_id() }.unsigned_abs()
 }
 
-/// The time of day.
+/// The current time.
 pub(crate) fn now() -> Time {
     let mut now: c::timespec64 = pin_init::zeroed();
-    // SAFETY: A place for the answer.
+    // SAFETY: A writable result.
     unsafe { c::ktime_get_real_ts64(&mut now) };
     Time {
         sec: now.tv_sec,
@@ -70,10 +71,10 @@ fn time_of(nanoseconds: u64) -> Time {
     }
 }
 
-/// Length of a task's name, NUL included.
+/// TASK_COMM_LEN.
 pub(crate) const COMM: usize = 16;
 
-/// The process's name; what follows the first NUL means nothing.
+/// The process's `comm`; bytes after the first NUL are undefined.
 pub(crate) fn comm() -> [u8; COMM] {
     let mut name = [0; COMM];
     // SAFETY: A buffer of TASK_COMM_LEN bytes.
@@ -81,11 +82,11 @@ pub(crate) fn comm() -> [u8; COMM] {
     name
 }
 
-/// The executable's path, written into `buf`; returns the part that holds it.
+/// The executable's path, written into `buf`; returns the used part.
 pub(crate) fn executable(buf: &mut [u8]) -> Option<&[u8]> {
     let len = c_int::try_from(buf.len()).ok()?;
     let mut path = core::ptr::null_mut();
-    // SAFETY: A buffer and its length; the answer points into it.
+    // SAFETY: A buffer and its length; the result points into the buffer.
     let err = unsafe { c::lfs_exe_path(buf.as_mut_ptr().cast(), len, &mut path) };
     if err != 0 || path.is_null() {
         return None;
@@ -96,7 +97,7 @@ pub(crate) fn executable(buf: &mut [u8]) -> Option<&[u8]> {
     text.get(..end)
 }
 
-/// The first bytes of the process's arguments, separated by NULs. Never faults.
+/// The first bytes of the process's arguments, separated by NULs. Never faults in user memory.
 pub(crate) fn arguments(buf: &mut [u8]) -> &[u8] {
     let len = c_int::try_from(buf.len()).unwrap_or(0);
     // SAFETY: A buffer and its length.
@@ -104,20 +105,20 @@ pub(crate) fn arguments(buf: &mut [u8]) -> &[u8] {
     buf.get(..usize::try_from(n).unwrap_or(0)).unwrap_or(&[])
 }
 
-/// Whether the caller may do as any owner of the superblock's objects, and give them away.
+/// Whether the caller has CAP_FOWNER and CAP_CHOWN over the superblock.
 pub(crate) fn may_give_away(sb: &SuperBlock) -> bool {
     has_capability(sb, c::CAP_FOWNER) && has_capability(sb, c::CAP_CHOWN)
 }
 
-/// Whether the caller administers the superblock. Asked for whoever reads a log, so without an audit record:
-/// nothing is refused for the answer.
+/// Whether the caller has CAP_SYS_ADMIN over the superblock. Without an audit record: each reader
+/// of a log is checked, and a negative result refuses nothing.
 pub(crate) fn is_administrator(sb: &SuperBlock) -> bool {
     has_capability(sb, c::CAP_SYS_ADMIN)
 }
 
-/// Whether the caller has a capability in the user namespace of the superblock.
+/// ns_capable_noaudit() for the superblock's user namespace.
 fn has_capability(sb: &SuperBlock, capability: u32) -> bool {
-    // SAFETY: A live superblock; the field is set once, before it is seen.
+    // SAFETY: A live superblock; the field is set once, before the superblock is published.
     let users = unsafe { (*sb.as_ptr()).s_user_ns };
     // CAST: A small number.
     let capability = capability as c_int;
@@ -127,54 +128,54 @@ fn has_capability(sb: &SuperBlock, capability: u32) -> bool {
 
 /// Whether the caller is in execve(2).
 pub(crate) fn is_executing() -> bool {
-    // SAFETY: Asks about the running task.
+    // SAFETY: Reads the current task only.
     unsafe { c::lfs_is_executing() }
 }
 
-/// Whether the caller may make objects immutable or append-only, and lift that.
+/// Whether the caller may set and clear S_IMMUTABLE and S_APPEND.
 pub(crate) fn may_protect() -> bool {
-    // SAFETY: Asks about the running task.
+    // SAFETY: Reads the current task only.
     unsafe { c::capable(c::CAP_LINUX_IMMUTABLE as c_int) }
 }
 
-/// Whether what the caller writes leaves setuid and setgid bits as they are.
+/// Whether the caller has CAP_FSETID, so that a write keeps setuid and setgid bits.
 pub(crate) fn leaves_set_ids() -> bool {
-    // SAFETY: Asks about the running task.
+    // SAFETY: Reads the current task only.
     unsafe { c::capable(c::CAP_FSETID as c_int) }
 }
 
-/// Whether the caller is being killed: what takes long gives up then.
+/// Whether a fatal signal is pending; long operations end then.
 pub(crate) fn is_killed() -> bool {
-    // SAFETY: Asks about the running task.
+    // SAFETY: Reads the current task only.
     unsafe { c::lfs_is_killed() }
 }
 
-/// What tells the running task from all others that are alive; not 0.
+/// A value that is unique among the live tasks; not 0.
 pub(crate) fn current_id() -> i64 {
     // SAFETY: Asks for an address.
     unsafe { c::lfs_current_id() }
 }
 
-/// In a loop that may take long: lets others run. `EINTR`: the caller is being killed.
+/// cond_resched() in long loops. `EINTR` on a fatal signal.
 pub(crate) fn breathe() -> Result {
     // SAFETY: The caller holds no spinlock.
     kernel::error::to_result(unsafe { c::lfs_breathe() })
 }
 
-/// A process of the initial namespace by its number in the caller's; 0: it has none there.
+/// Translates a process id of the initial namespace to the caller's namespace; 0 if there is none.
 pub(crate) fn pid_for_caller(pid: u32) -> u32 {
     // SAFETY: Looks a number up.
     unsafe { c::lfs_pid_for_caller(pid) }
 }
 
-/// Runs `work` in a kernel thread and waits: there the caller's RLIMIT_FSIZE, signals, quota and
-/// memory control group do not reach. The caller keeps its locks; `work` must take none of them.
+/// Runs `work` on a workqueue and waits, so that the caller's RLIMIT_FSIZE, signals, quota and
+/// memory cgroup do not apply. The caller keeps its locks; `work` must not take them.
 pub(crate) fn in_kthread<R: Send>(work: impl FnOnce() -> R + Send) -> Option<R> {
     call(work, false)
 }
 
-/// As [`in_kthread`], for what needs much of the stack, and is done far down on the caller's. `work` may use
-/// that one itself.
+/// As [`in_kthread`], for deep call chains that need a fresh kernel stack. `work` may use
+/// [`in_kthread`], too.
 pub(crate) fn on_new_stack<R: Send>(work: impl FnOnce() -> R + Send) -> Option<R> {
     call(work, true)
 }
@@ -186,7 +187,7 @@ fn call<R: Send>(work: impl FnOnce() -> R + Send, nests: bool) -> Option<R> {
     }
     /// # Safety
     ///
-    /// `argument` is a live `Job<W, R>` that nobody else uses until this returns.
+    /// `argument` is a live `Job<W, R>` that no other task uses until this returns.
     unsafe extern "C" fn run<W: FnOnce() -> R, R>(argument: *mut c_void) {
         // SAFETY: `call` passes its job and waits for this call to end.
         let job = unsafe { &mut *argument.cast::<Job<W, R>>() };

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The structures of our commands, in and out of user memory.
+//! Copies the ioctl structures from and to user memory.
 
 use crate::uapi::{
     Conflict,
@@ -46,14 +46,14 @@ unsafe impl FromBytes for Operation {}
 // SAFETY: As above.
 unsafe impl AsBytes for Conflict {}
 
-/// Copies a structure in.
+/// Copies a structure from user memory.
 pub(crate) fn read<T: FromBytes>(address: usize) -> Result<T> {
     UserSlice::new(UserPtr::from_addr(address), size_of::<T>())
         .reader()
         .read()
 }
 
-/// Copies structures in, one after the other.
+/// Copies an array of structures from user memory.
 pub(crate) fn read_all<T: FromBytes>(address: usize, count: u64) -> Result<KVVec<T>> {
     let count = usize::try_from(count).map_err(|_| EINVAL)?;
     let length = count.checked_mul(size_of::<T>()).ok_or(EINVAL)?;
@@ -65,7 +65,7 @@ pub(crate) fn read_all<T: FromBytes>(address: usize, count: u64) -> Result<KVVec
     Ok(items)
 }
 
-/// Copies a structure out.
+/// Copies a structure to user memory.
 pub(crate) fn write<T: AsBytes>(address: usize, value: &T) -> Result {
     UserSlice::new(UserPtr::from_addr(address), size_of::<T>())
         .writer()

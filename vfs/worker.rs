@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A mount's worker: a work item and a delayed one on a queue of their own.
+//! A worker of a mount: a work item and a delayed work item on their own workqueue.
 //!
-//! The work allocates nothing that could enter a filesystem, and runs with the kernel's credentials:
-//! no caller's limits reach it. The queue has no rescuer for when memory is short: nobody who frees
-//! memory waits for it, and xfs flushes queues without one.
+//! The work runs with the kernel's credentials and in a memalloc_nofs scope, so the limits of
+//! callers do not apply. The queue is created without WQ_MEM_RECLAIM: memory reclaim never waits
+//! for the worker, and with the flag check_flush_dependency() would warn when xfs, called by the
+//! worker, flushes a workqueue without the flag.
 //!
 //! C header: [`include/linux/workqueue.h`](srctree/include/linux/workqueue.h)
 
@@ -29,20 +30,20 @@ use super::{
     scope::NoFs, //
 };
 
-/// What a worker does; `ID` tells several workers of one type apart.
+/// The work function; `ID` distinguishes several workers of one type.
 pub(crate) trait Job<const ID: u8>: Send + Sync + 'static {
-    /// Does what is there to do, in a kernel thread; `tick` when the delay is over, not for a kick.
-    /// Never runs twice at a time for one kind of call.
+    /// Runs in a workqueue thread; `tick` after the delay of kick_in(), not after queue().
+    /// Not reentrant for the same kind of call.
     fn run(&self, tick: bool);
 }
 
-/// Runs a [`Job`] in a kernel thread, whenever it is kicked.
+/// Runs a [`Job`] in a workqueue thread after queue() or kick_in().
 ///
 /// # Invariants
 ///
-/// `queue` is a valid work queue until the worker is dropped. `job` is written at most once, by the
-/// first [`Worker::start`], which is before `started` is set; the work reads it only when that is
-/// set, and it is cleared when no work can run any more.
+/// `kick` is a valid workqueue until the worker is dropped. `job` is written at most once, by the
+/// first [`Worker::start`], before `started` is set. Work items read `job` only after `started` is
+/// set. [`Worker::stop`] clears `job` when no work can run any more.
 #[pin_data(PinnedDrop)]
 pub(crate) struct Worker<J: Job<ID>, const ID: u8> {
     queue: *mut c::workqueue_struct,
@@ -61,7 +62,7 @@ unsafe impl<J: Job<ID>, const ID: u8> Send for Worker<J, ID> {}
 unsafe impl<J: Job<ID>, const ID: u8> Sync for Worker<J, ID> {}
 
 impl<J: Job<ID>, const ID: u8> Worker<J, ID> {
-    /// Makes one that does nothing yet; `name` is the thread's.
+    /// Creates a worker without a job; `name` is the workqueue's.
     pub(crate) fn new(name: &'static CStr) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             queue: {
@@ -73,11 +74,11 @@ impl<J: Job<ID>, const ID: u8> Worker<J, ID> {
                 queue
             },
             work <- Opaque::ffi_init(|slot| {
-                // SAFETY: `slot` is room for a work item that stays where it is.
+                // SAFETY: `slot` has the memory of a work item and is pinned.
                 unsafe { c::lfs_init_work(slot, Some(run_work::<J, ID>)) }
             }),
             tick <- Opaque::ffi_init(|slot| {
-                // SAFETY: `slot` is room for a delayed work item that stays where it is.
+                // SAFETY: `slot` has the memory of a delayed work item and is pinned.
                 unsafe { c::lfs_init_delayed_work(slot, Some(run_tick::<J, ID>)) }
             }),
             job: UnsafeCell::new(None),
@@ -86,7 +87,7 @@ impl<J: Job<ID>, const ID: u8> Worker<J, ID> {
         })
     }
 
-    /// Says what to do: only the first call has an effect. Kicks before it do nothing.
+    /// Sets the job; later calls have no effect. Work queued before this does nothing.
     pub(crate) fn start(&self, job: Arc<J>) {
         if self.starting.xchg(true, Full) {
             return;
@@ -97,19 +98,19 @@ impl<J: Job<ID>, const ID: u8> Worker<J, ID> {
         self.started.store(true, Release);
     }
 
-    /// Has the job run soon. May be called under a spinlock.
+    /// Queues the job. Callable under a spinlock.
     pub(crate) fn kick(&self) {
         // SAFETY: Queue and item are valid by the type invariants.
         unsafe { c::lfs_queue_work(self.queue, self.work.get()) };
     }
 
-    /// Has the job run in `seconds`, unless that was said already. May be called under a spinlock.
+    /// Queues the job after `seconds`, unless the timer is pending. Callable under a spinlock.
     pub(crate) fn kick_in(&self, seconds: u32) {
         // SAFETY: Queue and item are valid by the type invariants.
         unsafe { c::lfs_queue_delayed_work(self.queue, self.tick.get(), seconds) };
     }
 
-    /// Waits for the job to end and never runs it again; later kicks do nothing.
+    /// Waits for a running job and disables the work items; later calls of queue() do nothing.
     pub(crate) fn stop(&self) {
         // SAFETY: The item is valid by the type invariants.
         unsafe { c::disable_delayed_work_sync(self.tick.get()) };
@@ -128,19 +129,20 @@ impl<J: Job<ID>, const ID: u8> Worker<J, ID> {
 #[pinned_drop]
 impl<J: Job<ID>, const ID: u8> PinnedDrop for Worker<J, ID> {
     fn drop(self: Pin<&mut Self>) {
-        // The job holds the worker, so a started one is only ever dropped after `stop`.
+        // The job holds a reference to the worker, so a started worker is dropped only after
+        // `stop`.
         // SAFETY: The queue is valid by the type invariants and idle.
         unsafe { c::destroy_workqueue(self.queue) };
     }
 }
 
-/// Called by the work queue after a kick.
+/// Work function of queue().
 ///
 /// # Safety
 ///
 /// `work` must be the field of a worker.
 unsafe extern "C" fn run_work<J: Job<ID>, const ID: u8>(work: *mut c::work_struct) {
-    // SAFETY: The work item lies in a worker, whose field it is.
+    // SAFETY: The work item is a field of a worker.
     let worker = unsafe {
         &*work
             .cast::<u8>()
@@ -150,7 +152,7 @@ unsafe extern "C" fn run_work<J: Job<ID>, const ID: u8>(work: *mut c::work_struc
     run(worker, false);
 }
 
-/// Called by the work queue after a delay.
+/// Work function of kick_in().
 ///
 /// # Safety
 ///
@@ -159,7 +161,7 @@ unsafe extern "C" fn run_tick<J: Job<ID>, const ID: u8>(work: *mut c::work_struc
     let item = work
         .cast::<u8>()
         .wrapping_sub(core::mem::offset_of!(c::delayed_work, work));
-    // SAFETY: The item is the delayed one of a worker, whose field it is.
+    // SAFETY: The delayed work item is a field of a worker.
     let worker = unsafe {
         &*item
             .sub(core::mem::offset_of!(Worker<J, ID>, tick))

@@ -19,7 +19,7 @@ use kernel::{
     str::CStr, //
 };
 
-/// The value of an xattr; `None` asks for its length.
+/// vfs_getxattr(); size 0 returns the value's length.
 pub(crate) fn get_xattr(
     mount: &LowerMount,
     lower: &Dentry,
@@ -27,7 +27,8 @@ pub(crate) fn get_xattr(
     value: *mut c_void,
     size: usize,
 ) -> Result<usize> {
-    // Not as the caller, whose user namespace the VFS converts capabilities for.
+    // As the mounter: cap_inode_getsecurity() converts the value for the caller's user namespace,
+    // and the upper call has done so already.
     let _acting = mount.asking();
     // SAFETY: A live dentry, a C string, and the VFS's buffer with its size.
     let n = unsafe {
@@ -42,11 +43,11 @@ pub(crate) fn get_xattr(
     usize::try_from(n).map_err(|_| errno(n))
 }
 
-/// What a file gives to whoever runs it. A write takes it away, whoever writes.
+/// File capabilities. A write removes them, for every writer.
 pub(crate) const CAPABILITY: &CStr = c"security.capability";
 
-/// Removes [`CAPABILITY`] without asking what the caller may: that was asked where the call came in,
-/// or it came from a write, which needs no right to it.
+/// Removes [`CAPABILITY`] without a permission check: the upper call was checked, or came from a
+/// write, which needs no permission for this.
 fn strip_capability(mount: &LowerMount, lower: &Dentry) -> Result {
     let inode = lower.inode().ok_or(ENOENT)?;
     let _lock = inode.lock();
@@ -55,7 +56,7 @@ fn strip_capability(mount: &LowerMount, lower: &Dentry) -> Result {
     to_result(unsafe { c::__vfs_removexattr(mount.idmap(), lower.as_ptr(), name) })
 }
 
-/// Sets or, with a null value, removes an xattr. The caller has write access.
+/// Sets an xattr; a null value removes it. The caller has write access.
 pub(crate) fn set_xattr(
     mount: &LowerMount,
     lower: &Dentry,
@@ -77,10 +78,10 @@ pub(crate) fn set_xattr(
     to_result(err)
 }
 
-/// What the names of xattrs that only administrators see begin with.
+/// Prefix of xattr names that only CAP_SYS_ADMIN may list.
 const TRUSTED: &[u8] = b"trusted.";
 
-/// What an object that is kept was called, where that is too long for its entry.
+/// The former name of an orphan, if too long for its entry.
 const LONG_NAME: &CStr = c"trusted.loggerfs.name";
 
 /// Sets [`LONG_NAME`]. The caller has write access.
@@ -99,7 +100,7 @@ pub(crate) fn long_name(mount: &LowerMount, lower: &Dentry, buf: &mut [u8]) -> R
     get_xattr(mount, lower, LONG_NAME, buf.as_mut_ptr().cast(), buf.len())
 }
 
-/// Takes [`LONG_NAME`] away, if it is there.
+/// Removes [`LONG_NAME`] if set.
 pub(crate) fn forget_long_name(mount: &LowerMount, lower: &Dentry) -> Result {
     let mut buf = [0; 255];
     if long_name(mount, lower, &mut buf).is_err() {
@@ -109,8 +110,8 @@ pub(crate) fn forget_long_name(mount: &LowerMount, lower: &Dentry) -> Result {
     set_xattr(mount, lower, LONG_NAME, (core::ptr::null(), 0), 0)
 }
 
-/// `->listxattr`: the names, each with its NUL, in the VFS's buffer, but those that begin with
-/// `hidden`. Without a buffer, their length.
+/// `->listxattr`: copies the names, each with its NUL, except those with the prefix `hidden`. Size
+/// 0 returns the length.
 pub(crate) fn list_xattrs(
     mount: &LowerMount,
     lower: &Dentry,
@@ -119,7 +120,8 @@ pub(crate) fn list_xattrs(
     hidden: &[u8],
 ) -> Result<usize> {
     let mut names = all_names(mount, lower)?;
-    // As the lower filesystems ask their caller: to the mounter they list them all.
+    // Lower filesystems list `trusted.` names for CAP_SYS_ADMIN only, but are called as the
+    // mounter.
     let users = &raw mut c::init_user_ns;
     // SAFETY: The first user namespace, which is never freed.
     let sees_all = unsafe { c::ns_capable_noaudit(users, c::CAP_SYS_ADMIN as c_int) };
@@ -164,7 +166,7 @@ fn all_names(mount: &LowerMount, lower: &Dentry) -> Result<KVVec<u8>> {
     Err(EAGAIN)
 }
 
-/// Moves the NUL-terminated names that are not hidden to the front; returns their length.
+/// Removes the hidden names from a list of NUL-terminated names; returns the new length.
 fn without(names: &mut [u8], is_hidden: impl Fn(&[u8]) -> bool) -> usize {
     let (mut from, mut to) = (0, 0);
     while let Some(rest) = names.get(from..).filter(|rest| !rest.is_empty()) {
@@ -181,7 +183,7 @@ fn without(names: &mut [u8], is_hidden: impl Fn(&[u8]) -> bool) -> usize {
     to
 }
 
-/// Sets or, with a null one, removes an ACL. The caller has write access.
+/// Sets an ACL; null removes it. The caller has write access.
 pub(crate) fn set_acl(
     mount: &LowerMount,
     lower: &Dentry,
@@ -199,10 +201,10 @@ pub(crate) fn set_acl(
     to_result(err)
 }
 
-/// How often a value is read again that grew while it was read.
+/// Limit of retries for a value that grows between the query of its size and the read.
 const TRIES: usize = 8;
 
-/// An xattr's value as the filesystem keeps it, whoever asks; `None`: there is none.
+/// An xattr's raw value, without a permission check; `None` if the xattr does not exist.
 pub(crate) fn read(mount: &LowerMount, lower: &Dentry, name: &CStr) -> Result<Option<KVVec<u8>>> {
     let _acting = mount.asking();
     let inode = lower.inode().ok_or(ENOENT)?.as_ptr();
@@ -235,7 +237,7 @@ pub(crate) fn read(mount: &LowerMount, lower: &Dentry, name: &CStr) -> Result<Op
     Err(EAGAIN)
 }
 
-/// Whether the caller may give a file the capabilities that it has.
+/// Whether the caller may set the file's present capabilities.
 pub(crate) fn may_have_capabilities(mount: &LowerMount, lower: &Dentry) -> Result<bool> {
     let Some(value) = read(mount, lower, CAPABILITY)? else {
         return Ok(true);
@@ -243,16 +245,16 @@ pub(crate) fn may_have_capabilities(mount: &LowerMount, lower: &Dentry) -> Resul
     may_set_capability(lower, &value)
 }
 
-/// Whether the caller may give a file these capabilities.
+/// Whether the caller may set these file capabilities.
 pub(crate) fn may_set_capability(lower: &Dentry, value: &[u8]) -> Result<bool> {
     let inode = lower.inode().ok_or(ENOENT)?.as_ptr();
     // SAFETY: A live inode, and bytes with their length.
     Ok(unsafe { c::lfs_may_set_capability(inode, value.as_ptr().cast(), value.len()) })
 }
 
-/// Whether a `user.` xattr is set in the mounter's name: the caller owns a file whose mode or ACL forbids to
-/// write to it. The owner could make it writable first, and it may have been when the value was set that comes
-/// back.
+/// Whether to set a `user.` xattr with the mounter's credentials: the caller owns a file that the
+/// mode or ACL makes read-only. The owner could make the file writable first, and the file may have
+/// been writable when the value was set.
 fn needs_owner(mount: &LowerMount, lower: &Dentry, name: &CStr) -> Result<bool> {
     if !name.to_bytes().starts_with(b"user.") {
         return Ok(false);
@@ -263,12 +265,12 @@ fn needs_owner(mount: &LowerMount, lower: &Dentry, name: &CStr) -> Result<bool> 
     }
     // CAST: A small flag.
     let wanted = c::MAY_WRITE as c_int;
-    // SAFETY: A live inode, and the id map of the mount that it is reached by.
+    // SAFETY: A live inode, and the lower mount's id map.
     Ok(unsafe { c::generic_permission(mount.idmap(), inode.as_ptr(), wanted) } != 0)
 }
 
-/// Sets an xattr, or removes it; one that is not there may be removed. As the caller, who has write
-/// access.
+/// Sets or removes an xattr, as the caller, who has write access. Removing an xattr that does not
+/// exist is not an error.
 pub(crate) fn put(mount: &LowerMount, lower: &Dentry, name: &CStr, value: Option<&[u8]>) -> Result {
     let raw = match value {
         None => (core::ptr::null(), 0),
@@ -276,7 +278,7 @@ pub(crate) fn put(mount: &LowerMount, lower: &Dentry, name: &CStr, value: Option
     };
     let _acting = match value {
         _ if needs_owner(mount, lower, name)? => Some(mount.credentials().changing()?),
-        // What is kept is not to be converted for the caller's user namespace.
+        // The saved raw value must not be converted for the caller's user namespace.
         Some(value) if name == CAPABILITY => {
             if !may_set_capability(lower, value)? {
                 return Err(EPERM);
@@ -291,7 +293,7 @@ pub(crate) fn put(mount: &LowerMount, lower: &Dentry, name: &CStr, value: Option
     }
 }
 
-/// An ACL that is ours to let go.
+/// A counted ACL.
 struct Acl(*mut c::posix_acl);
 
 impl Drop for Acl {
@@ -309,7 +311,7 @@ fn acl_name(kind: c_int) -> &'static CStr {
     }
 }
 
-/// An ACL, as an xattr has it; `None`: there is none, or the filesystem has none at all.
+/// An ACL in xattr format; `None` if there is no ACL, or no support for ACLs.
 pub(crate) fn read_acl(
     mount: &LowerMount,
     lower: &Dentry,
@@ -343,7 +345,8 @@ pub(crate) fn read_acl(
     Ok(Some(value))
 }
 
-/// Sets an ACL from what [`read_acl`] gave; `None` removes it. As the caller, who has write access.
+/// Sets an ACL in the format of [`read_acl`]; `None` removes the ACL. As the caller, who has write
+/// access.
 pub(crate) fn put_acl(
     mount: &LowerMount,
     lower: &Dentry,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Open files of the store.
+//! Open files of the history.
 
 use kernel::{
     error::to_result,
@@ -14,7 +14,7 @@ use crate::vfs::{c, error::ENODATA, scope::AsKernel};
 ///
 /// # Invariants
 ///
-/// `file` is an open file, of which a reference is owned.
+/// `file` is an open file with an owned reference.
 pub(crate) struct File {
     file: *mut c::file,
 }
@@ -25,22 +25,22 @@ unsafe impl Send for File {}
 unsafe impl Sync for File {}
 
 impl File {
-    /// Takes over a reference.
+    /// Takes ownership of a reference.
     ///
     /// # Safety
     ///
-    /// `file` must be an open file; its reference is ours from now on.
+    /// `file` must be an open file whose reference passes to the result.
     pub(super) unsafe fn from_raw(file: *mut c::file) -> Self {
-        // INVARIANT: The caller guarantees it.
+        // INVARIANT: Guaranteed by the caller.
         Self { file }
     }
 
-    /// The file for C, as long as `self` lives.
+    /// The raw pointer, valid as long as `self`.
     pub(super) fn as_ptr(&self) -> *mut c::file {
         self.file
     }
 
-    /// What its inode says.
+    /// The file's attributes.
     pub(crate) fn facts(&self) -> Facts {
         // SAFETY: By the type invariants the file is open and holds its inode.
         unsafe { Facts::of((*self.file).f_inode) }
@@ -51,7 +51,7 @@ impl File {
         self.facts().size
     }
 
-    /// Reads from `at` until `buf` is full or the file ends; returns how many bytes.
+    /// Reads from `at` until `buf` is full or the file ends; returns the number of bytes.
     pub(crate) fn read_at(&self, buf: &mut [u8], at: u64) -> Result<usize> {
         let _kernel = AsKernel::new();
         let mut at = position(at)?;
@@ -69,7 +69,7 @@ impl File {
         Ok(done)
     }
 
-    /// Reads exactly `buf.len()` bytes; `ENODATA` when the file ends before.
+    /// Reads exactly `buf.len()` bytes; `ENODATA` at the file's end.
     pub(crate) fn read_exact_at(&self, buf: &mut [u8], at: u64) -> Result {
         let wanted = buf.len();
         if self.read_at(buf, at)? < wanted {
@@ -96,14 +96,14 @@ impl File {
         Ok(())
     }
 
-    /// Makes content and size durable.
+    /// Makes content and size durable (fsync).
     pub(crate) fn sync(&self) -> Result {
         let _kernel = AsKernel::new();
         // SAFETY: The file is open by the type invariants.
         to_result(unsafe { c::vfs_fsync(self.file, 0) })
     }
 
-    /// Allocates blocks from `start` up to `end`, and makes the file that long.
+    /// Allocates blocks of `[start, end)` and extends the file to `end`.
     pub(crate) fn allocate(&self, start: u64, end: u64) -> Result {
         let _kernel = AsKernel::new();
         let length = position(end.saturating_sub(start))?;
@@ -112,7 +112,7 @@ impl File {
         to_result(unsafe { c::vfs_fallocate(self.file, 0, start, length) })
     }
 
-    /// Makes the file `size` bytes long.
+    /// Sets the file's size.
     pub(crate) fn truncate(&self, size: u64) -> Result {
         let _kernel = AsKernel::new();
         let size = position(size)?;
@@ -120,15 +120,14 @@ impl File {
         to_result(unsafe { c::vfs_truncate(&(*self.file).__bindgen_anon_1.f_path, size) })
     }
 
-    /// Locks its inode for writing.
+    /// inode_lock() of the file's inode.
     pub(super) fn lock_inode(&self) -> InodeLock<'_> {
         // SAFETY: By the type invariants the file is open and holds its inode.
         unsafe { c::lfs_inode_lock((*self.file).f_inode) };
         InodeLock(self)
     }
 
-    /// Takes the file for ourselves, as `flock(LOCK_EX | LOCK_NB)`: until it is closed. `EBUSY`
-    /// when somebody else has it.
+    /// flock(LOCK_EX | LOCK_NB) until the file is closed. `EBUSY`: locked by another mount.
     pub(crate) fn claim(&self) -> Result {
         // SAFETY: The file is open by the type invariants.
         match to_result(unsafe { c::lfs_store_lock_file(self.file) }) {
@@ -138,30 +137,30 @@ impl File {
     }
 }
 
-/// A file's inode, locked for writing.
+/// Write lock of the file's inode.
 pub(super) struct InodeLock<'a>(&'a File);
 
 impl Drop for InodeLock<'_> {
     fn drop(&mut self) {
-        // SAFETY: `File::lock_inode` locked it.
+        // SAFETY: Locked by `File::lock_inode`.
         unsafe { c::lfs_inode_unlock((*self.0.file).f_inode) };
     }
 }
 
 impl Drop for File {
     fn drop(&mut self) {
-        // Closed here and now, so that the lower filesystem can be unmounted right after us.
+        // Synchronous: a delayed fput() would keep the lower filesystem busy after the unmount.
         // SAFETY: By the type invariants a reference is owned; only lower locks are taken.
         unsafe { c::__fput_sync(self.file) };
     }
 }
 
-/// A byte position as C has it.
+/// A byte position as `loff_t`.
 pub(super) fn position(at: u64) -> Result<c::loff_t> {
     c::loff_t::try_from(at).map_err(|_| EFBIG)
 }
 
-/// The error that a negative count says.
+/// The error of a negative count.
 fn errno(n: isize) -> Error {
     Error::from_errno(c_int::try_from(n).unwrap_or(-5))
 }

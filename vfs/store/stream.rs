@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A file that is written from its beginning to its end, a large piece at a time.
+//! Files that are written sequentially, in large pieces.
 //!
-//! The bytes are in memory of our own already, and nobody reads them back soon. So a file
-//! of whole pages goes past the page cache of a device's filesystem, where it can do that (no copy,
-//! and nothing to write back later); on tmpfs, where the page cache is the file, all go straight
-//! into its pages.
+//! The bytes are staged in memory and are seldom read back soon. So a file of whole pages is
+//! written with O_DIRECT where the filesystem supports O_DIRECT (no copy, no later writeback). On
+//! tmpfs, whose page cache is the file, bytes are copied straight into the pages.
 
 use core::{
     ops::Deref,
@@ -27,43 +26,43 @@ use crate::vfs::{
     scope::AsKernel, //
 };
 
-/// How bytes get into the file.
+/// The method of writing.
 enum Way {
     /// By write(2)'s path.
     Cached,
-    /// Through this file, open with O_DIRECT.
+    /// By a second file, open with O_DIRECT.
     Direct(File),
-    /// Straight into a tmpfs file's pages.
+    /// By copying into the pages of a tmpfs file.
     Memory,
 }
 
-/// An open file that is written in large pieces, and read like any other.
+/// An open file that is written in large pieces, and read normally.
 pub(crate) struct StreamFile {
     file: File,
     way: Way,
 }
 
 impl StreamFile {
-    /// `file`, only to be read.
+    /// Wraps `file`, which is only read.
     pub(crate) fn read_only(file: File) -> Self {
         let way = Way::Cached;
         Self { file, way }
     }
 
-    /// `file`, open for writing, which is `name` in `dir`; all writes are of whole pages.
+    /// Wraps `file`, which is `name` in `dir`; all writes are of whole pages.
     pub(crate) fn in_pages(file: File, dir: &Dir, name: &[u8]) -> Self {
         let is_same = |direct: &File| direct.facts().inode == file.facts().inode;
         let way = if file.is_in_memory() {
             Way::Memory
         } else {
-            // Where the filesystem cannot do it, opening fails.
+            // Without O_DIRECT support the open fails.
             let direct = dir.open_direct(name).ok().filter(is_same);
             direct.map_or(Way::Cached, Way::Direct)
         };
         Self { file, way }
     }
 
-    /// `file`, open for writing, in pieces of any size.
+    /// Wraps `file`, with writes of any size.
     pub(crate) fn in_pieces(file: File) -> Self {
         let way = if file.is_in_memory() {
             Way::Memory
@@ -86,8 +85,8 @@ impl StreamFile {
     }
 }
 
-/// Whether a filesystem that opened the file for direct writing refuses only the writing: for
-/// alignments of its own, or, as network filesystems do, memory that is the kernel's.
+/// Whether an O_DIRECT write failed for lack of support: other alignment, or no kernel memory
+/// (network filesystems).
 fn is_refusal(error: Error) -> bool {
     error == EINVAL || error == EFAULT || error == EOPNOTSUPP
 }
@@ -106,14 +105,14 @@ impl File {
         unsafe { (*self.as_ptr()).f_mapping }
     }
 
-    /// Whether it is tmpfs' own.
+    /// Whether this is a tmpfs file.
     fn is_in_memory(&self) -> bool {
         // SAFETY: The mapping lives as long as the open file.
         unsafe { c::shmem_mapping(self.mapping()) }
     }
 
-    /// Writes `bytes` at `at` into the pages of a tmpfs file: those that are there in one go, the
-    /// others as generic_perform_write() does.
+    /// Copies `bytes` into the pages of a tmpfs file: cached pages in one pass, others by
+    /// ->write_begin as generic_perform_write() does.
     fn fill_at(&self, bytes: &[u8], at: u64) -> Result {
         let _kernel = AsKernel::new();
         let _guard = self.lock_inode();
@@ -130,8 +129,7 @@ impl File {
         Ok(())
     }
 
-    /// Writes as many of `bytes` as there are pages for, without a gap, below the file's end; the
-    /// inode is locked.
+    /// Copies to cached pages below `i_size`, up to the first missing page. The inode is locked.
     fn fill_cached(&self, bytes: &[u8], at: c::loff_t) -> usize {
         let below_end = self.size().saturating_sub(at.unsigned_abs());
         let len = bytes
@@ -145,7 +143,7 @@ impl File {
         unsafe { c::lfs_fill_cached(self.mapping(), at, bytes.as_ptr().cast(), len) }
     }
 
-    /// Writes as many of `bytes` as the folio at `at` takes; the inode is locked.
+    /// Copies to the folio at `at`. The inode is locked.
     fn fill_folio(&self, bytes: &[u8], at: c::loff_t) -> Result<usize> {
         let mapping = self.mapping();
         // SAFETY: The mapping lives as long as the open file, its operations as long as tmpfs.
@@ -158,13 +156,14 @@ impl File {
             ki_pos: at,
             ..Default::default()
         };
-        // SAFETY: The inode is locked, as the hook wants it; all pointers are valid for the call.
+        // SAFETY: ->write_begin requires the inode lock, which is held; all pointers are valid for
+        // the call.
         to_result(unsafe { begin(&iocb, mapping, at, len, &mut folio, &mut data) })?;
         // SAFETY: The hook gave a locked folio that holds `at`; `bytes` are readable.
         let copied = unsafe { c::lfs_copy_to_folio(folio, at, bytes.as_ptr().cast(), bytes.len()) };
         // CAST: At most `len`.
         let copied = copied as c_uint;
-        // SAFETY: Ends what the other hook began, which takes the folio back.
+        // SAFETY: Pairs with ->write_begin; ->write_end unlocks and puts the folio.
         let done = unsafe { end(&iocb, mapping, at, copied, copied, folio, data) };
         usize::try_from(done).map_err(|_| Error::from_errno(done))
     }

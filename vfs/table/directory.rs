@@ -14,15 +14,13 @@ use crate::vfs::{
 };
 use kernel::{error::to_result, prelude::*};
 
-/// What a program does with an open directory.
+/// Operations on open directories.
 pub(crate) trait DirectoryHooks {
     /// `->open`: ends with [`OwnFile::opened`].
     fn open(file: &OwnFile) -> Result;
-    /// `->iterate_shared`: all the lower directory's entries but those hidden by [`hides`].
-    ///
-    /// [`hides`]: DirectoryHooks::hides
+    /// Whether `->iterate_shared` omits this name.
     fn hides(file: &OwnFile, name: &[u8]) -> bool;
-    /// Whether [`DirectoryHooks::hides`] ever says yes for this directory.
+    /// Whether [`DirectoryHooks::hides`] may be true in this directory.
     fn hides_any(file: &OwnFile) -> bool;
 }
 
@@ -57,8 +55,8 @@ unsafe extern "C" fn release(_inode: *mut c::inode, file: *mut c::file) -> c_int
     0
 }
 
-/// Positions in a directory are the lower filesystem's cookies; our position follows the lower
-/// file's. The VFS holds the file's position lock.
+/// Directory positions are the lower filesystem's cookies; `f_pos` follows the lower file's
+/// position. The VFS holds `f_pos_lock`.
 ///
 /// # Safety
 ///
@@ -71,7 +69,7 @@ unsafe extern "C" fn llseek(file: *mut c::file, offset: i64, whence: c_int) -> i
     }))
 }
 
-/// The caller's context, with a filter before it.
+/// A dir_context whose actor filters entries before the caller's actor.
 #[repr(C)]
 struct Filter {
     context: c::dir_context,
@@ -89,10 +87,10 @@ unsafe extern "C" fn iterate(file: *mut c::file, context: *mut c::dir_context) -
     let lower = own.lower();
     // SAFETY: And a live context.
     lower.set_position(unsafe { (*context).pos });
-    // It asks whether the thread may still read the directory.
+    // iterate_dir() calls security_file_permission() with the current credentials.
     let _acting = Acting::as_opener(lower);
     if !<Fs as DirectoryHooks>::hides_any(own) {
-        // SAFETY: A live lower directory; it sets the context's position.
+        // SAFETY: A live lower directory; iterate_dir() updates the context's position.
         return unsafe { c::iterate_dir(lower.as_ptr(), context) };
     }
     plain(filtered(lower, file, context))
@@ -112,8 +110,8 @@ fn filtered(lower: &File, file: *mut c::file, caller: *mut c::dir_context) -> Re
         caller,
         file,
     };
-    // SAFETY: A live lower directory, and a context whose actor knows what surrounds it: the
-    // pointer is to the whole filter.
+    // SAFETY: A live lower directory. The pointer is to the whole filter, whose first field is the
+    // context.
     let err = unsafe { c::iterate_dir(lower.as_ptr(), (&raw mut filter).cast()) };
     // SAFETY: As above.
     unsafe { (*caller).pos = filter.context.pos };

@@ -2,11 +2,12 @@
 
 //! `export_operations`: file handles, for name_to_handle_at(2), open_by_handle_at(2) and NFS.
 //!
-//! A handle of ours is the lower filesystem's, which holds the object's directory too (but for a
-//! directory). So an object is found although neither name is cached, and only below the source: a
-//! handle into the history, or to an object beside the source, is `ESTALE`. The price is that of NFS'
-//! subtree check: after a rename to another directory a handle is only good while the name is cached.
-//! overlayfs has handles with a header of its own, since it has several layers.
+//! An upper handle is the lower filesystem's handle, which includes the parent directory (except
+//! for a directory). So exportfs can decode a handle without cached names, and only below the
+//! source: a handle of the history's files, or of an object outside of the source, is `ESTALE`. The
+//! drawback is the one of NFS's subtree_check: after a rename to another directory the handle is
+//! valid only while the name is cached. overlayfs adds its own header to handles, because an
+//! overlay has several layers.
 //!
 //! C header: [`include/linux/exportfs.h`](srctree/include/linux/exportfs.h)
 
@@ -34,8 +35,8 @@ pub(super) static OPERATIONS: Table<c::export_operations> = Table(c::export_oper
 
 /// # Safety
 ///
-/// Called by exportfs_encode_inode_fh() with a live inode of ours, a buffer of `*words` words, and null
-/// or a live directory of ours.
+/// Called by exportfs_encode_inode_fh() with a live inode of ours, a buffer of `*words` words, and
+/// null or a live directory of ours.
 unsafe extern "C" fn encode(
     inode: *mut c::inode,
     handle: *mut u32,
@@ -46,7 +47,7 @@ unsafe extern "C" fn encode(
     let inode = unsafe { OwnInode::from_raw(inode) };
     // SAFETY: Null, or a live directory of ours.
     let given = (!parent.is_null()).then(|| unsafe { OwnInode::from_raw(parent) });
-    // Held while the lower filesystem reads its number off it.
+    // Holds the parent while the lower ->encode_fh reads the parent's inode number.
     let found = match given {
         None if !inode.is_directory() => inode.any_name().map(|name| name.held_parent()),
         _ => None,
@@ -67,8 +68,8 @@ unsafe extern "C" fn encode(
 
 /// # Safety
 ///
-/// Called by exportfs_decode_fh() with a filled superblock of ours, which it keeps, and a handle of
-/// `words` words.
+/// Called by exportfs_decode_fh() with a filled upper superblock, held by the caller, and a handle
+/// of `words` words.
 unsafe extern "C" fn decode(
     sb: *mut c::super_block,
     handle: *mut c::fid,
@@ -86,7 +87,7 @@ unsafe extern "C" fn decode(
     }
 }
 
-/// The object below the source that a handle names, by a name that is connected to the root.
+/// Decodes a handle to a connected dentry below the lower root.
 ///
 /// # Safety
 ///
@@ -98,7 +99,8 @@ unsafe fn lower_of(
     kind: c_int,
 ) -> Result<ARef<Dentry>> {
     let root = mount.root().as_ptr();
-    // The directory's path is looked up for it, name by name, which asks for the right to.
+    // exportfs_decode_fh() looks up the directory's path, name by name, which requires search
+    // permission.
     let _acting = mount.asking();
     // SAFETY: A live mount and the caller's handle; `is_below` takes the root.
     let lower = unsafe {
@@ -117,16 +119,17 @@ unsafe fn lower_of(
 
 /// # Safety
 ///
-/// Called by exportfs_decode_fh() with the context of [`lower_of`] and a live dentry of its filesystem.
+/// Called by exportfs_decode_fh() with the context of [`lower_of`] and a live dentry of its
+/// filesystem.
 unsafe extern "C" fn is_below(root: *mut c_void, dentry: *mut c::dentry) -> c_int {
     // SAFETY: Two live dentries of one filesystem.
     c_int::from(unsafe { c::is_subdir(dentry, root.cast()) })
 }
 
-/// Gives a superblock of ours, which is being filled, file handles, where the lower one has some that
-/// can be opened.
+/// Sets `s_export_op` of an upper superblock that is being filled, if the lower one can decode file
+/// handles.
 pub(super) fn set(sb: &SuperBlock, lower: &SuperBlock) {
-    // SAFETY: A live superblock; its tables are set before it is seen.
+    // SAFETY: A live superblock; `s_export_op` is set before the superblock is published.
     let below = unsafe { (*lower.as_ptr()).s_export_op }.cast::<c::export_operations>();
     // SAFETY: Null, or a table that the lower filesystem's code holds.
     let decodes = unsafe { below.as_ref() }.is_some_and(|table| table.fh_to_dentry.is_some());

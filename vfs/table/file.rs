@@ -14,13 +14,13 @@ use crate::vfs::{
 };
 use kernel::{error::from_result, prelude::*};
 
-/// What a program does with an open regular file.
+/// Operations on open regular files.
 pub(crate) trait FileHooks {
     /// `->open`: ends with [`OwnFile::opened`].
     fn open(file: &OwnFile) -> Result;
-    /// `->release`, before the lower file is let go.
+    /// `->release`, before the lower file is dropped.
     fn release(file: &OwnFile);
-    /// `->flush`, at each close.
+    /// `->flush`, at each close(2).
     fn flush(file: &OwnFile, id: c::fl_owner_t) -> Result;
     /// `->llseek`.
     fn seek(file: &OwnFile, offset: i64, whence: c_int) -> Result<i64>;
@@ -32,7 +32,7 @@ pub(crate) trait FileHooks {
     fn sync(file: &OwnFile, start: i64, end: i64, data_only: bool) -> Result;
 }
 
-/// What a program does with a range of a file without a buffer.
+/// Operations on file ranges without a buffer.
 pub(crate) trait RangeHooks {
     /// `->splice_read`.
     fn splice_read(
@@ -61,15 +61,15 @@ pub(crate) trait RangeHooks {
     fn advise(file: &OwnFile, offset: i64, length: i64, advice: c_int) -> Result;
 }
 
-/// How a program maps a file.
+/// Memory mappings.
 pub(crate) trait MapHooks {
     /// `->mmap`.
     fn map(file: &OwnFile, map: &Map) -> Result;
-    /// The last area that an mmap() of the file made is gone. Under mmap_lock: must not wait.
+    /// The last area of an mmap() is gone. Called under mmap_lock: must not sleep on other locks.
     fn unmapped(file: &OwnFile);
-    /// A store to a page that is not writable yet. Under mmap_lock, or an area's own lock.
+    /// A write fault on a read-only page. Called under mmap_lock or the VMA lock.
     fn store(file: &OwnFile, fault: Fault<'_>) -> Answer;
-    /// `msync()`; `lower` does it on the lower file.
+    /// `msync()`; `lower` calls the lower ->fsync.
     fn sync(dentry: &OwnDentry, lower: impl FnOnce() -> Result) -> Result;
 }
 
@@ -98,36 +98,36 @@ pub(super) static OPERATIONS: Table<c::file_operations> = Table(c::file_operatio
     copy_file_range: Some(copy_file_range),
     remap_file_range: Some(remap_file_range),
     fadvise: Some(fadvise),
-    // Calls are checked against the lower filesystem's own flag.
+    // read_iter and write_iter check the lower filesystem's FOP_DONTCACHE.
     fop_flags: c::FOP_DONTCACHE,
     ..pin_init::zeroed()
 });
 
-/// As [`OPERATIONS`], for files whose lower filesystem has no `->remap_file_range`. There
-/// vfs_dedupe_file_range() fails as a whole (EOPNOTSUPP), which it decides by this table; a hook that
-/// returns an error would have it report one for each target instead.
+/// As [`OPERATIONS`], for files whose lower filesystem lacks `->remap_file_range`.
+/// vfs_dedupe_file_range() then fails as a whole with EOPNOTSUPP, a decision by this table; a hook
+/// that returns the error would be reported for each target range.
 pub(super) static OPERATIONS_WITHOUT_REMAP: Table<c::file_operations> = Table(c::file_operations {
     remap_file_range: None,
     ..OPERATIONS.0
 });
 
-/// No page cache of our own: pages live in the lower mapping. And no direct_IO: with one, any file of
-/// ours could be read and written past the page cache; so it is those whose lower file can, which
-/// [`OwnFile::opened`] says.
+/// No page cache: the pages belong to the lower mapping. No ->direct_IO, which would set
+/// FMODE_CAN_ODIRECT for every upper file; [`OwnFile::opened`] copies the flag from the lower
+/// file.
 pub(super) static MAPPING: Table<c::address_space_operations> =
     Table(c::address_space_operations {
         ..pin_init::zeroed()
     });
 
-/// As [`MAPPING`], over a filesystem that tells where a file's blocks are (FIBMAP). swapon(2) refuses
-/// it all the same, for want of `->read_folio`: what is swapped out would pass no hook.
+/// As [`MAPPING`], over a filesystem with ->bmap (FIBMAP). swapon(2) still fails without
+/// `->read_folio`: swap I/O would bypass the hooks.
 pub(super) static MAPPING_WITH_BLOCKS: Table<c::address_space_operations> =
     Table(c::address_space_operations {
         bmap: Some(bmap),
         ..pin_init::zeroed()
     });
 
-/// A count for C.
+/// A result as ssize_t.
 pub(super) fn count(result: Result<usize>) -> isize {
     match result {
         Ok(n) => isize::try_from(n).unwrap_or(isize::MAX),
@@ -135,7 +135,7 @@ pub(super) fn count(result: Result<usize>) -> isize {
     }
 }
 
-/// A position or long for C.
+/// A result as loff_t.
 pub(super) fn long(result: Result<i64>) -> i64 {
     match result {
         Ok(n) => n,
@@ -143,7 +143,7 @@ pub(super) fn long(result: Result<i64>) -> i64 {
     }
 }
 
-/// Zero or an errno for C.
+/// A result as zero or a negative errno.
 pub(crate) fn plain(result: Result) -> c_int {
     from_result(|| result.map(|()| 0))
 }
@@ -206,7 +206,7 @@ unsafe extern "C" fn bmap(mapping: *mut c::address_space, block: c::sector_t) ->
     // SAFETY: The inode is ours.
     let lower = unsafe { OwnInode::from_raw(inode) }.lower();
     let mut found = block;
-    // SAFETY: A live inode and a place for the answer.
+    // SAFETY: A live inode and a writable result.
     match unsafe { c::bmap(lower.as_ptr(), &mut found) } {
         0 => found,
         _ => 0,

@@ -22,11 +22,11 @@ use kernel::{
     str::{as_char_ptr_in_const_context, CStr}, //
 };
 
-/// What programs do with names. The directories' locks are held.
+/// Operations on names. The VFS holds the directories' locks.
 pub(crate) trait NameHooks {
     /// `->lookup`: ends with [`OwnDentry::splice`].
     fn look_up(dir: &OwnInode, dentry: &OwnDentry) -> Result<*mut c::dentry>;
-    /// `exclusive`: with O_EXCL, as far as the VFS says so.
+    /// `exclusive`: with O_EXCL, if the series passes that flag.
     fn create(dir: &OwnInode, dentry: &OwnDentry, mode: u16, exclusive: bool) -> Result;
     fn make_directory(dir: &OwnInode, dentry: &OwnDentry, mode: u16) -> Result;
     fn make_node(dir: &OwnInode, dentry: &OwnDentry, mode: u16, device: u32) -> Result;
@@ -35,27 +35,27 @@ pub(crate) trait NameHooks {
     fn unlink(dir: &OwnInode, dentry: &OwnDentry) -> Result;
     fn remove_directory(dir: &OwnInode, dentry: &OwnDentry) -> Result;
     fn rename(from: (&OwnInode, &OwnDentry), to: (&OwnInode, &OwnDentry), flags: u32) -> Result;
-    /// O_TMPFILE: makes an unnamed file and opens it.
+    /// O_TMPFILE: creates an unnamed file and opens the file.
     fn make_unnamed(dir: &OwnInode, file: &OwnFile, mode: u16) -> Result;
 }
 
-/// What programs do with attributes.
+/// Operations on attributes.
 pub(crate) trait AttributeHooks {
-    /// `->setattr`, under our inode's lock.
+    /// `->change`; the upper inode is locked.
     fn change(dentry: &OwnDentry, change: &mut Change) -> Result;
     /// `->getattr`.
     fn stat(dentry: &OwnDentry, stat: &mut c::kstat, mask: u32, flags: u32) -> Result;
-    /// `->set_acl`, under our inode's lock.
+    /// `->set_acl`; the upper inode is locked.
     fn set_acl(dentry: &OwnDentry, acl: *mut c::posix_acl, kind: c_int) -> Result;
     /// `->fileattr_get`.
     fn get_flags(dentry: &OwnDentry, flags: &mut c::file_kattr) -> Result;
-    /// `->fileattr_set`, under our inode's lock.
+    /// `->set_flags`; the upper inode is locked.
     fn set_flags(dentry: &OwnDentry, flags: &mut c::file_kattr) -> Result;
-    /// The access time is to be set to now: the flags of our mount and inode have been asked.
+    /// `->update_time` for the access time: touch_atime() has checked the upper mount and inode.
     fn accessed(inode: &OwnInode);
 }
 
-/// What programs do with extended attributes.
+/// Operations on extended attributes.
 pub(crate) trait XattrHooks {
     fn get(
         dentry: &OwnDentry,
@@ -132,7 +132,7 @@ pub(super) static SPECIAL: Table<c::inode_operations> = Table(c::inode_operation
     ..pin_init::zeroed()
 });
 
-/// One handler for every name but the ACLs', which have hooks of their own.
+/// One handler for all names; ACLs have their own inode operations.
 static XATTR: Table<c::xattr_handler> = Table(c::xattr_handler {
     prefix: as_char_ptr_in_const_context(c""),
     get: Some(xattr_get),
@@ -151,7 +151,7 @@ fn lower_mount(inode: &OwnInode) -> &LowerMount {
 ///
 /// Both as the VFS passes them to a hook of a directory of ours.
 unsafe fn pair<'a>(dir: *mut c::inode, dentry: *mut c::dentry) -> (&'a OwnInode, &'a OwnDentry) {
-    // SAFETY: The caller vouches for it.
+    // SAFETY: Guaranteed by the caller.
     let dir = unsafe { OwnInode::from_raw(dir) };
     // SAFETY: As above.
     let dentry = unsafe { OwnDentry::from_raw(dentry) };
@@ -199,7 +199,7 @@ unsafe extern "C" fn create(
 ) -> c_int {
     // SAFETY: The VFS passes a directory of ours and a negative dentry in it.
     let (dir, dentry) = unsafe { pair(dir, dentry) };
-    // With O_EXCL, the second look-up finds what is there.
+    // With O_EXCL, the second lookup finds the existing name.
     plain(<Fs as NameHooks>::create(dir, dentry, mode, false))
 }
 
@@ -320,16 +320,17 @@ unsafe extern "C" fn tmpfile(
     plain(<Fs as NameHooks>::make_unnamed(dir, file, mode))
 }
 
-/// As ovl_permission(): the caller's rights by our inode, which has the lower one's mode, owner and
-/// flags as of now; and the mounter's by the lower inode. A file that is opened for writing is read
-/// too, which the mounter may. The lower mount being read-only shows at `mnt_want_write`.
+/// Mirrors ovl_permission(): the caller's permissions on the upper inode, whose mode, owner and
+/// flags are first made current, and the mounter's on the lower inode. A read-only lower mount is
+/// detected by `mnt_want_write` later.
 ///
-/// Unlike there, the lower directory is not asked again for the same search, nor here for a change of its
-/// names: may_create() and may_delete() ask it, with the mounter's credentials, when the lower name changes.
+/// Unlike ovl_permission(), the lower inode is not checked again for a search that was allowed
+/// before, nor for a change of names: may_create_dentry() and may_delete_dentry() check the lower
+/// directory with the mounter's credentials when the lower name changes.
 ///
 /// # Safety
 ///
-/// Called by the VFS with an inode of ours; in RCU mode when `mask` says so.
+/// Called by the VFS with an inode of ours; in RCU walk if `mask` has MAY_NOT_BLOCK.
 unsafe extern "C" fn permission(
     idmap: *mut c::mnt_idmap,
     inode: *mut c::inode,
@@ -349,14 +350,15 @@ unsafe extern "C" fn permission(
     if refused != 0 {
         return refused;
     }
-    // Other bits (access(2), chdir(2), an open) say that it is not a step of something else.
+    // Further bits (MAY_ACCESS, MAY_CHDIR, MAY_OPEN) mean that the search is not a step of a path
+    // walk.
     let is_search =
         own.is_directory() && mask & !(c::MAY_NOT_BLOCK as c_int) == c::MAY_EXEC as c_int;
     let changes_names = mask == (c::MAY_WRITE | c::MAY_EXEC) as c_int && own.is_directory();
     if changes_names || is_search && own.may_be_searched() {
         return 0;
     }
-    // In RCU mode the superblock's state is still there, too: see `kill_sb`.
+    // In RCU walk the superblock's state is still valid: see `kill_sb`.
     let _acting = lower_mount(own).asking();
     // SAFETY: Live, or in RCU mode its memory is still there.
     let refused = unsafe { c::lfs_lower_permission(own.lower().as_ptr(), mask) };
@@ -384,7 +386,7 @@ unsafe extern "C" fn setattr(
 
 /// # Safety
 ///
-/// Called by the VFS with a path to a positive dentry of ours and a place for the answer.
+/// Called by the VFS with a path to a positive dentry of ours and a writable result.
 unsafe extern "C" fn getattr(
     _idmap: *mut c::mnt_idmap,
     path: *const c::path,
@@ -394,7 +396,7 @@ unsafe extern "C" fn getattr(
 ) -> c_int {
     // SAFETY: The VFS passes a path to a positive dentry of ours.
     let dentry = unsafe { OwnDentry::from_raw((*path).dentry) };
-    // SAFETY: And a place for the answer.
+    // SAFETY: And a writable result.
     let stat = unsafe { &mut *stat };
     plain(<Fs as AttributeHooks>::stat(dentry, stat, mask, flags))
 }
@@ -436,7 +438,7 @@ unsafe extern "C" fn update_time(
 ) -> c_int {
     if kind == c::fs_update_time_FS_UPD_ATIME {
         if flags & c::IOCB_NOWAIT != 0 {
-            // The lower filesystem may have to wait; ovl_update_time() answers the same.
+            // The lower ->update_time may block; ovl_update_time() returns the same.
             return EAGAIN.to_errno();
         }
         // SAFETY: The VFS passes an inode of ours.
@@ -462,7 +464,7 @@ unsafe extern "C" fn get_inode_acl(
         // SAFETY: As above.
         unsafe { c::get_cached_acl_rcu(lower.as_ptr(), kind) }
     } else {
-        // SAFETY: As above; not in RCU mode, so it is held.
+        // SAFETY: As above; held, since not in RCU walk.
         let _acting = lower_mount(unsafe { OwnInode::from_raw(inode) }).asking();
         // SAFETY: As above.
         unsafe { c::get_inode_acl(lower.as_ptr(), kind) }
@@ -485,11 +487,11 @@ unsafe extern "C" fn set_acl(
 
 /// # Safety
 ///
-/// Called by the VFS with a positive dentry of ours and a place for the answer.
+/// Called by the VFS with a positive dentry of ours and a writable result.
 unsafe extern "C" fn fileattr_get(dentry: *mut c::dentry, flags: *mut c::file_kattr) -> c_int {
     // SAFETY: The VFS passes a positive dentry of ours.
     let dentry = unsafe { OwnDentry::from_raw(dentry) };
-    // SAFETY: And a place for the answer.
+    // SAFETY: And a writable result.
     let flags = unsafe { &mut *flags.cast() };
     plain(<Fs as AttributeHooks>::get_flags(dentry, flags))
 }
@@ -512,15 +514,15 @@ unsafe extern "C" fn fileattr_set(
 
 /// # Safety
 ///
-/// Called by the VFS with a symbolic link of ours and a place for what is to be done with the
-/// answer in the end; `dentry` is null in RCU mode.
+/// Called by the VFS with a symbolic link of ours and a delayed_call to fill; `dentry` is null in
+/// RCU walk.
 unsafe extern "C" fn get_link(
     dentry: *mut c::dentry,
     _inode: *mut c::inode,
     done: *mut c::delayed_call,
 ) -> *const c_char {
     if dentry.is_null() {
-        // RCU mode: the lower filesystem may have to read.
+        // In RCU walk: the lower ->get_link may need I/O.
         return ECHILD.to_ptr::<c_char>();
     }
     // SAFETY: The VFS passes a positive dentry of ours.

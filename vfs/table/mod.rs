@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Tables of hooks: C calls come in here, typed calls of [`crate::stack`] go out.
+//! Operation tables: C functions that call the hooks of [`crate::stack`].
 //!
-//! Each function turns raw pointers into borrowed wrappers and an error into an errno; what it
-//! does is the hook's business. A table's null entries are decisions: no second way to create
-//! (`atomic_open`), no ioctl of the lower filesystem, no page cache of our own.
+//! Each function turns raw pointers into borrowed wrappers and errors into errnos. Null entries are
+//! deliberate: no second way to create files (`atomic_open`), no unfiltered ioctl, no upper page
+//! cache.
 
 pub(crate) mod directory;
 mod export;
@@ -14,18 +14,18 @@ pub(crate) mod superblock;
 
 use super::{c, inode::OwnInode, superblock::SuperBlock};
 
-/// A table that C reads.
+/// A static operation table.
 pub(crate) struct Table<T>(pub(crate) T);
 
 // SAFETY: Tables are never changed; the pointers in them are to functions and other statics.
 unsafe impl<T> Sync for Table<T> {}
 
-/// Gives a new inode its tables, by its type.
+/// Sets a new inode's operation tables, by file type.
 pub(crate) fn set_tables(inode: &OwnInode) {
     let ptr = inode.as_ptr();
     match inode.mode() & c::S_IFMT {
         c::S_IFREG => {
-            // SAFETY: A new inode that nobody else sees.
+            // SAFETY: A new inode that is not visible to other tasks.
             unsafe { (*ptr).i_op = &inode::FILE.0 };
             let operations = if inode.lower().shares_ranges() {
                 &file::OPERATIONS.0
@@ -63,7 +63,7 @@ pub(crate) fn set_tables(inode: &OwnInode) {
     }
 }
 
-/// Gives a new superblock its tables.
+/// Sets a new superblock's operation tables.
 pub(crate) fn set_super_tables(sb: &SuperBlock, lower: &SuperBlock) {
     let ptr = sb.as_ptr();
     export::set(sb, lower);

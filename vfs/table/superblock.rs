@@ -16,15 +16,15 @@ use kernel::{
     str::{CStr, CString},
 };
 
-/// What happens to a mount as a whole.
+/// Operations on a mount.
 pub(crate) trait SuperHooks: FileSystem {
     /// The mount below.
     fn lower(mount: &Self::Mount) -> &LowerMount;
-    /// The last unmount, before inodes go: no file is open and none is mapped.
+    /// ->kill_sb before the inodes are evicted: no file is open and none is mapped.
     fn dying(mount: &Self::Mount);
-    /// `->put_super`: the last unmount, after all inodes are gone.
+    /// `->put_super`: after all inodes are evicted.
     fn shut_down(mount: &Self::Mount);
-    /// `->evict_inode`: an inode goes out of memory. Must not wait: reclaim may be behind it.
+    /// `->evict_inode`. Must not block: the caller may be memory reclaim.
     fn evicted(inode: &OwnInode);
     /// `->sync_fs` with waiting.
     fn sync(mount: &Self::Mount) -> Result;
@@ -34,7 +34,7 @@ pub(crate) trait SuperHooks: FileSystem {
     fn show(mount: &Self::Mount, options: &mut Options);
 }
 
-/// Where `/proc/mounts` gets its options from.
+/// The options of `/proc/mounts`.
 pub(crate) struct Options(*mut c::seq_file);
 
 impl Options {
@@ -67,8 +67,8 @@ pub(super) static OPERATIONS: Table<c::super_operations> = Table(c::super_operat
 pub(super) static DENTRY: Table<c::dentry_operations> = Table(c::dentry_operations {
     d_revalidate: Some(dentry::revalidate),
     d_release: Some(dentry::release),
-    // No ->d_real, which uprobes need: overlayfs takes no upper layer whose dentries have one
-    // (DCACHE_OP_REAL in ovl_mount_dir_check() and ovl_lookup()).
+    // No ->d_real, which uprobes use: overlayfs refuses upper layers with DCACHE_OP_REAL
+    // (ovl_mount_dir_check(), ovl_lookup()).
     ..pin_init::zeroed()
 });
 
@@ -76,21 +76,21 @@ pub(super) static DENTRY: Table<c::dentry_operations> = Table(c::dentry_operatio
 ///
 /// `sb` is a filled superblock of ours, live for `'a`.
 unsafe fn mount<'a>(sb: *mut c::super_block) -> &'a <Fs as FileSystem>::Mount {
-    // SAFETY: The caller vouches for it.
+    // SAFETY: Guaranteed by the caller.
     unsafe { SuperBlock::from_raw(sb) }.mount()
 }
 
 /// # Safety
 ///
-/// Called by the VFS once, with an inode of our superblock that nobody uses any more.
+/// Called by the VFS once, with an inode of our superblock that has no user any more.
 unsafe extern "C" fn evict_inode(inode: *mut c::inode) {
-    // SAFETY: The VFS passes an inode that nobody uses any more.
+    // SAFETY: The VFS passes an inode that has no user any more.
     unsafe { c::lfs_drop_pages(inode) };
     // SAFETY: As above.
     unsafe { c::clear_inode(inode) };
     // SAFETY: As above.
     if unsafe { !(*inode).i_private.is_null() } {
-        // SAFETY: It has its private data, so it is whole.
+        // SAFETY: A complete inode: `i_private` is set.
         <Fs as SuperHooks>::evicted(unsafe { OwnInode::from_raw(inode) });
     }
 }
@@ -124,14 +124,14 @@ unsafe extern "C" fn freeze_fs(sb: *mut c::super_block) -> c_int {
 
 /// # Safety
 ///
-/// Called by the VFS with a dentry of ours and a place for the answer.
+/// Called by the VFS with a dentry of ours and a writable result.
 unsafe extern "C" fn statfs(dentry: *mut c::dentry, buf: *mut kernel::bindings::kstatfs) -> c_int {
     // SAFETY: The VFS passes a dentry of ours.
     let sb = unsafe { OwnDentry::from_raw(dentry) }.superblock();
     let lower = <Fs as SuperHooks>::lower(sb.mount());
     let path = lower.path(lower.root());
     let _acting = lower.asking();
-    // SAFETY: A live path and a place for the answer.
+    // SAFETY: A live path and a writable result.
     unsafe { c::vfs_statfs(&path, buf.cast()) }
 }
 
