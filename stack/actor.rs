@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Who does it: the process behind an operation, gathered once and shared by its lines.
+//! The process that an operation is logged for, read once and shared by its lines.
 
 use crate::{
     history::line::{
@@ -25,28 +25,28 @@ use kernel::{
     sync::{Arc, Mutex, SetOnce}, //
 };
 
-/// A process at a time of its life: between two calls of exec, under one user id.
+/// A process between two execve() calls, under one user id.
 pub(crate) struct Identity {
     process: task::Process,
     start: Time,
     ppid: u32,
     sid: u32,
     comm: [u8; task::COMM],
-    /// The path, percent-encoded, and the zeroes that [`Padded`] wants behind it.
+    /// The path, percent-encoded and zero-padded as [`Padded`] requires.
     command: KVec<u8>,
     command_len: usize,
     command_cut: bool,
     arguments: KVec<u8>,
-    /// All of that as a line tells it, padded in the same way; empty when it is too long for that.
+    /// [`Self::who`] as the text of a line, zero-padded; empty if too long.
     actor_text: KVec<u8>,
     actor_text_len: usize,
 }
 
-/// Room for a path and for its percent-encoded form.
+/// Size of the buffer for a path and for the encoded path.
 const PATH: usize = 2048;
 
 impl Identity {
-    /// Looks at the calling process. Never faults; allocates.
+    /// Reads the fields of the calling process. Never faults in user memory; allocates.
     fn gather(has_arguments: bool) -> Result<Arc<Self>> {
         let mut scratch = KVec::with_capacity(PATH, GFP_KERNEL)?;
         scratch.resize(PATH, 0, GFP_KERNEL)?;
@@ -83,28 +83,28 @@ impl Identity {
         Ok(Arc::new(identity, GFP_KERNEL)?)
     }
 
-    /// Whether it still describes the calling process.
+    /// Whether the calling process is still the same.
     pub(crate) fn is_current(&self) -> bool {
         self.process == task::Process::current()
     }
 
-    /// The executable's path, percent-encoded; and whether it was cut.
+    /// The executable's path, percent-encoded; and whether the path was truncated.
     pub(crate) fn command(&self) -> (&[u8], bool) {
         let path = self.command.get(..self.command_len).unwrap_or(&[]);
         (path, self.command_cut)
     }
 
-    /// The same for a usual line, which has no room to say that it was cut.
+    /// The same for a template line, which cannot mark a truncated path.
     pub(crate) fn whole_command(&self) -> Option<Padded<'_>> {
         Padded::new(&self.command, self.command_len).filter(|_| !self.command_cut)
     }
 
-    /// What [`Self::actor`] tells, as text for a usual line.
+    /// [`Self::who`] as text for a template line.
     pub(crate) fn actor_text(&self) -> Option<Padded<'_>> {
         Padded::new(&self.actor_text, self.actor_text_len)
     }
 
-    /// The fields that a line tells.
+    /// The process fields of a line.
     pub(crate) fn actor(&self) -> Actor<'_> {
         let end = self.comm.iter().position(|b| *b == 0).unwrap_or(0);
         Actor {
@@ -120,7 +120,7 @@ impl Identity {
     }
 }
 
-/// A copy with the zeroes behind it that [`Padded`] wants.
+/// A copy, zero-padded as [`Padded`] requires.
 fn padded(text: &[u8]) -> Result<KVec<u8>> {
     let length = Padded::length(text.len());
     let mut copy = KVec::with_capacity(length, GFP_KERNEL)?;
@@ -129,17 +129,17 @@ fn padded(text: &[u8]) -> Result<KVec<u8>> {
     Ok(copy)
 }
 
-/// Arguments without the NUL that ends the last one.
+/// Strips the NUL that ends the last argument.
 fn trimmed(arguments: &[u8]) -> &[u8] {
     arguments.strip_suffix(&[0]).unwrap_or(arguments)
 }
 
-/// The last identity that a mount saw: most calls in a row come from one process.
+/// Cache of the last process identity: consecutive calls mostly come from one process.
 #[pin_data]
 pub(crate) struct IdentityCache {
     #[pin]
     last: Mutex<Last>,
-    /// Whether lines have the arguments of programs.
+    /// Whether lines record the arguments of programs.
     has_arguments: bool,
 }
 
@@ -159,13 +159,13 @@ impl IdentityCache {
         })
     }
 
-    /// See the mount's option `args=`.
+    /// Mount option `args=`.
     pub(crate) fn has_arguments(&self) -> bool {
         self.has_arguments
     }
 
-    /// Calls `f` with the calling process, if that was the last one: costs less than [`Self::current`].
-    /// And with what is mostly the same in lines about names.
+    /// Calls `f` with the calling process if the cache holds that process: cheaper than
+    /// [`Self::current`]. Also passes the template of lines about names.
     #[inline]
     pub(crate) fn if_last<T>(
         &self,
@@ -176,7 +176,7 @@ impl IdentityCache {
         f(identity, &mut last.usual)
     }
 
-    /// The calling process. `None`: there was no memory for it; the line then says `-`.
+    /// The calling process. `None` without memory; the line then has `-` for the path.
     pub(crate) fn current(&self) -> Option<Arc<Identity>> {
         {
             let last = self.last.lock();
@@ -185,37 +185,37 @@ impl IdentityCache {
             }
         }
         let identity = Identity::gather(self.has_arguments).ok()?;
-        // The old one is dropped outside the lock.
+        // Drop the old identity outside the lock.
         let _old = self.last.lock().identity.replace(identity.clone());
         Some(identity)
     }
 }
 
-/// The state of an open file.
+/// State of an open file.
 pub(crate) struct Open {
-    /// Made when it is first asked for: most files are opened without being changed.
+    /// Allocated on first use: most files are opened without being changed.
     who: SetOnce<Arc<Mutex<Who>>>,
 }
 
-/// Who uses an open file, and what its lines have told.
+/// The user of an open file, and the fields already logged for the open file.
 #[derive(Default)]
 pub(crate) struct Who {
-    /// The process that used the file last. `None`: there was no memory for it.
+    /// The last process that used the file; `None` if the allocation failed.
     identity: Option<Arc<Identity>>,
-    /// The number of the first line that this open file made.
+    /// Number of the open file's first line.
     pub(crate) first: Option<u64>,
-    /// The segment in which a line last told the actor; 0: none did.
+    /// Segment whose log last recorded the actor; 0 if none.
     pub(crate) told_in: u64,
-    /// What stays the same in its usual lines.
+    /// The constant part of the open file's template lines.
     kept: Option<Kept>,
-    /// Where a reader of the log stopped, and what reverts hide from there on.
+    /// Position of a paginated log reader, and the reverts found so far.
     pub(crate) paused: Option<(Pos, HiddenRanges)>,
-    /// Whether it is an open file's.
+    /// Whether this belongs to an open file.
     pub(crate) has_file: bool,
 }
 
 impl Who {
-    /// Who changes something without an open file.
+    /// The actor of a change without an open file.
     pub(crate) fn once(identities: &IdentityCache) -> Self {
         Self {
             identity: identities.current(),
@@ -223,7 +223,7 @@ impl Who {
         }
     }
 
-    /// Takes note when another process uses the file: the next line tells it.
+    /// Detects that another process uses the file; the next line then includes the actor.
     pub(crate) fn refresh(&mut self, identities: &IdentityCache) {
         if !self.identity.as_ref().is_some_and(|i| i.is_current()) {
             self.identity = identities.current();
@@ -231,8 +231,8 @@ impl Who {
         }
     }
 
-    /// What usual lines of the open file say about the program, `object` and the open file; `None`
-    /// before its first line, and when they do not fit into a usual one.
+    /// The fields of the open file's template lines; `None` before its first line, or if they do
+    /// not fit.
     #[inline]
     pub(crate) fn usual(&mut self, object: ObjectId) -> Option<(Padded<'_>, &mut Kept)> {
         if self.kept.is_none() {
@@ -255,8 +255,8 @@ impl Open {
         }
     }
 
-    /// Shared by lines that are placed when the file may be closed. Its lock stands below that of the
-    /// object's state in the lock order. `ENOMEM`: there is no memory for it.
+    /// Shared with lines that are placed after the file was closed. Lock order: below the object's
+    /// state. `ENOMEM` if the allocation fails.
     #[inline]
     pub(crate) fn who(&self) -> Result<&Arc<Mutex<Who>>> {
         match self.who.as_ref() {
@@ -273,7 +273,8 @@ impl Open {
                 ..Who::default()
             };
             let who = Arc::pin_init(new_mutex!(who, "Open::who"), GFP_KERNEL)?;
-            // Of two at the same time one is dropped, perhaps a moment before the other is there.
+            // Of two concurrent callers one wins; populate() may return false shortly before the
+            // winner's value is visible.
             let _ = self.who.populate(who);
             if let Some(who) = self.who.as_ref() {
                 return Ok(who);

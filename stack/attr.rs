@@ -23,10 +23,12 @@ impl AttributeHooks for Stack {
     fn change(dentry: &OwnDentry, change: &mut Change) -> Result {
         let inode = dentry.existing()?;
         inode.refresh_if_changed();
+        // notify_change() holds i_rwsem and leaves setattr_prepare() to ->setattr.
         change.check(dentry)?;
         change.drop_hidden_set_id(inode.mount().lower(), inode.lower());
         match change.size() {
-            // The VFS has asked our inode, before its flags were copied from below.
+            // vfs_truncate() has checked the upper inode before its flags were copied from the
+            // lower one.
             Some(_) if inode.is_protected() => Err(EPERM),
             Some(size) => truncate(dentry, inode, change, size),
             None => {
@@ -43,7 +45,7 @@ impl AttributeHooks for Stack {
     }
 
     fn stat(dentry: &OwnDentry, stat: &mut c::kstat, mask: u32, flags: u32) -> Result {
-        // Whoever asks may go on with what the VFS knows of it: cp reads up to the size.
+        // The VFS uses the upper attributes after getattr; cp reads up to `i_size`, for example.
         dentry.existing()?.refresh_if_changed();
         attr::stat(
             dentry.superblock().mount().lower(),
@@ -58,7 +60,7 @@ impl AttributeHooks for Stack {
         let inode = dentry.existing()?;
         let mount = inode.mount();
         let lower = dentry.lower()?;
-        // An ACL for access decides the mode's bits, too.
+        // An access ACL also sets the mode's permission bits.
         let is_access = kind == c::ACL_TYPE_ACCESS;
         let wanted = AttributeSet {
             access: is_access,
@@ -66,7 +68,8 @@ impl AttributeHooks for Stack {
             ..AttributeSet::default()
         };
         let pending = save(dentry, inode, Op::Setacl, wanted)?;
-        // Below, the mounter sets it, who may leave the bit.
+        // The lower posix_acl_update_mode() sees the mounter, who may keep S_ISGID, so the caller's
+        // permission is checked here, as in ovl_set_acl().
         let loses_set_group = is_access && !acl.is_null() && inode.lower().loses_set_group();
         let result = mount.with_room(Payer::Object(lower, 4096), || {
             let _write = mount.lower().want_write()?;
@@ -88,8 +91,11 @@ impl AttributeHooks for Stack {
         let inode = dentry.existing()?;
         let mount = inode.mount();
         let lower = dentry.lower()?;
+        // vfs_fileattr_set() has checked the owner, locked the inode and filled in the missing
+        // flags.
         if inode.is_directory() && attr::folds_case(flags) {
-            // Its names could not be told from ours byte by byte any more.
+            // The upper dcache compares names byte by byte, so a casefolded directory cannot be
+            // stacked on.
             return Err(EOPNOTSUPP);
         }
         let wanted = AttributeSet {
@@ -111,7 +117,7 @@ impl AttributeHooks for Stack {
     }
 }
 
-/// Saves attributes that are about to change.
+/// Captures attributes before a change.
 fn save<'a>(
     dentry: &'a OwnDentry,
     inode: &'a OwnInode,
@@ -131,8 +137,8 @@ fn save<'a>(
     .prepare()
 }
 
-/// What mode, owner, group and times are, before a change of them. A change of the access time
-/// alone leaves no line.
+/// Captures mode, owner, group and times before a change. A change of the access time alone is not
+/// logged.
 fn saved<'a>(
     dentry: &'a OwnDentry,
     inode: &'a OwnInode,
@@ -165,8 +171,8 @@ fn apply(dentry: &OwnDentry, inode: &OwnInode, change: &mut Change) -> Result {
     change.apply(mount, lower)
 }
 
-/// Truncates or grows a file. What else the change says (privileges stripped, a new mode) has a
-/// line of its own.
+/// Truncates or extends a file. Further attributes of the change (dropped set-id bits, a new mode)
+/// get their own line.
 fn truncate(dentry: &OwnDentry, inode: &OwnInode, change: &mut Change, size: u64) -> Result {
     inode.refresh_if_changed();
     backup::load(inode)?;
@@ -193,6 +199,8 @@ fn truncate(dentry: &OwnDentry, inode: &OwnInode, change: &mut Change, size: u64
         is_direct: false,
     }
     .prepare()?;
+    // vfs_truncate() has taken write access of the upper inode only; the lower file may be
+    // executed.
     let access = inode.lower().write_access();
     let result = access.and_then(|_access| apply(dentry, inode, change));
     pending.settle(result.map(|()| size.abs_diff(old)));
@@ -203,7 +211,7 @@ fn truncate(dentry: &OwnDentry, inode: &OwnInode, change: &mut Change, size: u64
     result
 }
 
-/// A lower file to read what a truncation cuts off: the caller's, or one opened for it.
+/// A lower file for reading the bytes that a truncation cuts off: the caller's, or a new one.
 fn reader(
     dentry: &OwnDentry,
     inode: &OwnInode,

@@ -15,6 +15,7 @@ impl DirectoryHooks for Stack {
     }
 
     fn hides(file: &OwnFile, name: &[u8]) -> bool {
+        // ->lookup hides the same name, so readdir and lookup agree.
         Self::hides_any(file) && name == HISTORY
     }
 

@@ -20,12 +20,13 @@ use crate::{
 use core::cell::Cell;
 use kernel::prelude::*;
 
-/// Flags of an open call that are settled above the lower file: by the VFS, or at each call.
+/// Open flags that the VFS or the upper hooks have handled already.
 const SETTLED: u32 =
     c::O_CREAT | c::O_EXCL | c::O_NOCTTY | c::O_TRUNC | c::O_APPEND | c::O_ACCMODE | c::FASYNC;
 
-/// The lower file's flags. What writes must also read: to save what it replaces. That must not count
-/// as an access, so the lower file has O_NOATIME, and [`OwnFile::accessed`] notes a program's reads.
+/// The lower file's open flags. A writable lower file is also readable, since the bytes to be
+/// overwritten are captured first. The lower file has O_NOATIME, so that this read does not set the
+/// access time; [`OwnFile::accessed`] does for reads by programs.
 pub(super) fn lower_flags(file: &OwnFile) -> u32 {
     let access = if file.is_writable() {
         c::O_RDWR
@@ -35,16 +36,19 @@ pub(super) fn lower_flags(file: &OwnFile) -> u32 {
     (file.flags() & !SETTLED) | access | c::O_LARGEFILE | c::O_NOATIME
 }
 
-/// How many bytes of a write are faulted in before it, at most: they may be more than there is memory.
+/// Upper limit of bytes that are faulted in before a write: the caller's buffer may exceed the
+/// memory.
 const WINDOW: usize = 64 << 20;
 
-/// And at least, where they go as fast as they come.
+/// Lower limit, for a buffer whose pages are reclaimed as fast as they are faulted in.
 const LEAST: usize = 4096;
 
 impl FileHooks for Stack {
     fn open(file: &OwnFile) -> Result {
         let inode = file.own_inode();
         let mount = inode.mount();
+        // may_open() has checked permissions on the upper inode, and do_dentry_open() has taken the
+        // upper i_writecount. Opening the lower file takes the lower one.
         let lower = file.open_lower(mount.lower(), file.dentry().lower()?, lower_flags(file))?;
         if file.is_writable() {
             backup::load_to_open(inode)?;
@@ -53,8 +57,9 @@ impl FileHooks for Stack {
         if file.is_writable() {
             inode.object().writer_came();
             if inode.lower().superblock().stack_depth() > 0 {
-                // A stacked filesystem opens another file in turn, which may wait for a listener of
-                // fanotify: too late in ->mmap. What fails here is tried again there.
+                // A stacked filesystem opens its own lower file, and that open may wait for a
+                // fanotify listener, which ->mmap (under mmap_lock) must not. So the file is opened
+                // here; an error is ignored, since ->mmap tries again.
                 let _ = file.map_file();
             }
         }
@@ -64,6 +69,7 @@ impl FileHooks for Stack {
 
     fn release(file: &OwnFile) {
         let inode = file.own_inode();
+        // ->release is called once, by the last fput(), and has no error to return.
         if file.is_writable() && inode.object().writer_left() {
             backup::write_close(inode, file.dentry());
         }
@@ -74,20 +80,20 @@ impl FileHooks for Stack {
     }
 
     fn seek(file: &OwnFile, offset: i64, whence: c_int) -> Result<i64> {
-        // As ovl_llseek(), the lower filesystem is not asked for what it has no part in.
+        // As in ovl_llseek(), SEEK_CUR and position 0 need no call of the lower ->llseek.
         let (offset, whence) = match (offset, whence as u32) {
             (0, c::SEEK_CUR) => return Ok(file.position()),
             (0, c::SEEK_SET) => return file.seek_to(0),
-            // From here on the lower file's position is of no matter, only ours is.
+            // From here on `f_pos` of the upper file counts, not the lower file's.
             (offset, c::SEEK_CUR) => {
                 let to = file.position().checked_add(offset).ok_or(EINVAL)?;
                 (to, c::SEEK_SET as c_int)
             }
             _ => (offset, whence),
         };
-        // Only the lower filesystem knows holes and its own limits. No lock of our inode, which
-        // writers hold while they save: the lower filesystem takes its own where it needs one, and
-        // the VFS has the position's lock where several threads share the file.
+        // Only the lower filesystem knows holes and its own limits. Without the upper inode's lock,
+        // which writers hold during captures: the lower ->llseek locks as needed, and the VFS holds
+        // `f_pos_lock` where several threads share the file.
         let position = file.lower().seek(offset, whence)?;
         file.set_position(position);
         file.own_inode().refresh_size();
@@ -96,7 +102,8 @@ impl FileHooks for Stack {
 
     fn read(call: &mut Call, bytes: &mut Bytes) -> Result<usize> {
         let lower = call.lower_file();
-        // io_uring asks for it also where the VFS would not: O_NONBLOCK with O_DIRECT.
+        // io_uring sets IOCB_NOWAIT also for O_NONBLOCK with O_DIRECT, where kiocb_set_rw_flags()
+        // would return EOPNOTSUPP.
         if call.no_wait() && !lower.has_no_wait() {
             return Err(EAGAIN);
         }
@@ -105,16 +112,17 @@ impl FileHooks for Stack {
     }
 
     fn write(call: &mut Call, bytes: &mut Bytes) -> Result<usize> {
-        // To save what is overwritten may wait. Callers of RWF_NOWAIT write again without it.
+        // Capturing the overwritten bytes may block. Callers repeat the write without RWF_NOWAIT.
         if call.no_wait() {
             return Err(EAGAIN);
         }
         let lower = call.lower_file();
         call.refuse_dontcache(lower)?;
+        // vfs_write() holds file_start_write() of the upper superblock, but no i_rwsem.
         if call.own_file().own_inode().mount().journal().is_none() {
             return write_unrecorded(call, bytes);
         }
-        // With nothing held: a page of FUSE or userfaultfd may never come.
+        // No lock is held: a page fault on FUSE or userfaultfd may block forever.
         let there = call.fault_in(bytes, WINDOW)?;
         if there == 0 {
             return write_once(call, bytes);
@@ -136,7 +144,8 @@ impl FileHooks for Stack {
     }
 }
 
-/// Goes on with a write that ended for want of a page, or for another reason, behind `done` bytes.
+/// Continues a write after `done` bytes, which was short because of a page that is not resident, or
+/// for another reason.
 #[cold]
 fn write_rest(call: &mut Call, bytes: &mut Bytes, mut done: usize) -> Result<usize> {
     let mut window = WINDOW;
@@ -155,7 +164,7 @@ fn write_rest(call: &mut Call, bytes: &mut Bytes, mut done: usize) -> Result<usi
                     return Ok(done);
                 }
             }
-            // The first page is gone again.
+            // The first page was reclaimed again.
             Err(e) if e == EFAULT => window = (window / 4).max(LEAST),
             Err(e) => break e,
         }
@@ -167,14 +176,14 @@ fn write_rest(call: &mut Call, bytes: &mut Bytes, mut done: usize) -> Result<usi
     }
 }
 
-/// Writes the first `count` bytes, which are in memory. Some filesystems (btrfs) refuse a whole piece of which
-/// any byte is missing, so they are not shown more.
+/// Writes the first `count` bytes, which are resident. The iterator is truncated, since some
+/// filesystems (btrfs) fail a whole chunk if any byte of the chunk is not resident.
 fn write_first(call: &mut Call, bytes: &mut Bytes, count: usize) -> Result<usize> {
     bytes.with_first(count, |bytes| write_once(call, bytes))
 }
 
-/// A write of a mount without a history. It waits for the caller's pages under our inode's lock, as the lower
-/// filesystem's own write does under its: only this file's other users wait with it.
+/// A write on a mount without history. Waits for the caller's pages under the upper inode's lock,
+/// as the lower ->write_iter does under the lower one: only users of the same file wait.
 fn write_unrecorded(call: &mut Call, bytes: &mut Bytes) -> Result<usize> {
     let lower = call.lower_file();
     let inode = call.own_file().own_inode();
@@ -187,15 +196,15 @@ fn write_unrecorded(call: &mut Call, bytes: &mut Bytes) -> Result<usize> {
     result
 }
 
-/// Settles position and length of a write, and removes set-id bits and capabilities, as
-/// file_remove_privs() does.
-/// Answers how many bytes may be written. Our inode's lock is held.
+/// generic_write_checks() and file_remove_privs(). Returns the number of bytes that may be written.
+/// The upper inode is locked.
 #[inline(always)]
 fn prepare_write(call: &mut Call, bytes: &mut Bytes) -> Result<usize> {
     let file = call.own_file();
     let inode = file.own_inode();
     inode.refresh_if_changed();
     inode.refuse_immutable()?;
+    // generic_write_checks() reads the upper i_size, RLIMIT_FSIZE and s_maxbytes.
     let length = call.check_write(bytes)?;
     if length != 0 {
         file.remove_privileges()?;
@@ -203,7 +212,7 @@ fn prepare_write(call: &mut Call, bytes: &mut Bytes) -> Result<usize> {
     Ok(length)
 }
 
-/// One write, as far as the caller's pages are there. `EFAULT`: the first one is not.
+/// One write of the resident part of the buffer. `EFAULT` if the first page is not resident.
 #[inline]
 fn write_once(call: &mut Call, bytes: &mut Bytes) -> Result<usize> {
     let lower = call.lower_file();
@@ -214,6 +223,7 @@ fn write_once(call: &mut Call, bytes: &mut Bytes) -> Result<usize> {
     if length == 0 {
         return Ok(0);
     }
+    // generic_write_checks() has set ki_pos to i_size for O_APPEND, which needs i_rwsem.
     let at = call.position();
     let result = ObjectOperation {
         inode,
@@ -226,7 +236,7 @@ fn write_once(call: &mut Call, bytes: &mut Bytes) -> Result<usize> {
         is_direct: call.is_direct(),
     }
     .around(|| match call.write_lower(lower, bytes) {
-        // What was taken of the bytes is not to be written twice.
+        // Bytes that were consumed from the iterator must not be written twice.
         Err(e) if is_no_room(e) && bytes.left() == length => write_again(call, bytes),
         result => result,
     });
@@ -234,21 +244,22 @@ fn write_once(call: &mut Call, bytes: &mut Bytes) -> Result<usize> {
     result
 }
 
-/// Makes the history durable, then the file, by what `lower` does.
+/// Makes the history durable, then calls `lower`, which makes the file durable.
 pub(super) fn sync(dentry: &OwnDentry, lower: impl FnOnce() -> Result) -> Result {
     let inode = dentry.existing()?;
     let mount = inode.mount();
+    // ->fsync is called without i_rwsem.
     if inode.is_regular() {
         backup::write_close(inode, dentry);
     }
-    // Also while no more is recorded: what was is part of what the caller wants durable.
+    // Also with recording off: earlier lines of the file must be durable, too.
     if let Some(journal) = mount.any_journal() {
         mount.flush_killable(journal)?;
     }
     lower()
 }
 
-/// Writes what found no room, as long as there is something to give up for it.
+/// Repeats a write after ENOSPC, as long as orphans can be reclaimed.
 #[cold]
 fn write_again(call: &mut Call, bytes: &mut Bytes) -> Result<usize> {
     let lower = call.lower_file();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The command that takes operations of any objects back, or forward again.
+//! IOC_REVERT_GROUP: reverts or redoes operations of several objects.
 
 use crate::{
     history::line::Mode,
@@ -13,19 +13,19 @@ use crate::{
 };
 use kernel::prelude::*;
 
-/// How many conflicts are told at most, however much room there is.
+/// Upper limit of reported conflicts, whatever the caller's buffer size is.
 const MOST_CONFLICTS: usize = 64 * 1024;
 
-/// Takes operations back, all or none, and says what is in the way.
+/// Reverts a set of operations atomically, or reports the conflicts.
 #[inline(never)]
 pub(super) fn revert(file: &OwnFile, argument: usize) -> Result<c_long> {
     let mut request: RevertGroup = user::read(argument)?;
     if !request.is_valid() {
         return Err(EINVAL);
     }
-    // The reply must find its way before anything is changed.
+    // A faulting reply buffer is detected before anything is changed.
     user::write(argument, &request)?;
-    // Before the request takes memory of any size, which is charged to the caller.
+    // The slot limits the memory for requests of one user; the memory is charged to the caller.
     let _turn = match file.own_inode().mount().turns().take() {
         Ok(turn) => turn,
         Err(refusal) => {
@@ -53,7 +53,8 @@ pub(super) fn revert(file: &OwnFile, argument: usize) -> Result<c_long> {
         .min(MOST_CONFLICTS);
     let mut conflicts = KVVec::new();
     let mut found = 0u32;
-    // Told when nothing is locked any more: the caller's memory may be a file of the mount.
+    // Collected here and copied out after all locks are released: the caller's buffer may be a
+    // mapping of a file on this mount.
     let mut tell = |seq: u64, refusal: Refusal| {
         if conflicts.len() < most {
             conflicts.push(conflict(seq, &refusal), GFP_KERNEL_ACCOUNT)?;

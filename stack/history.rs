@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The command that reads the lines of the whole mount, a segment at a time.
+//! IOC_READ_HISTORY: reads the lines of the whole mount, one segment per call.
 
 use crate::{
     history::{
@@ -26,10 +26,10 @@ use crate::{
 use core::ops::Range;
 use kernel::prelude::*;
 
-/// How much of a log is read at a time.
+/// Size of the read window of a log.
 const WINDOW: usize = 64 * 1024;
 
-/// Fills the caller's buffer with lines, from the place on that the request names.
+/// Fills the caller's buffer with lines, starting at the request's cursor.
 #[inline(never)]
 pub(super) fn read(file: &OwnFile, argument: usize) -> Result<c_long> {
     let mount = file.own_inode().mount();
@@ -55,7 +55,7 @@ pub(super) fn read(file: &OwnFile, argument: usize) -> Result<c_long> {
     Ok(0)
 }
 
-/// Whether a line can begin at `offset`. A cursor that we never gave might lead into the middle of one.
+/// Checks that a line begins at `offset`: a forged cursor might point into a line.
 fn check_cursor(journal: &Journal, segment: u64, offset: u64, end: u64) -> Result {
     let Some(before) = offset.checked_sub(1) else {
         return Ok(());
@@ -75,7 +75,7 @@ struct Out {
 }
 
 impl Out {
-    /// Appends a line; `false`: it does not fit any more.
+    /// Appends a line; `false` if the buffer is full.
     fn put(&mut self, offset: u64, text: &[u8]) -> Result<bool> {
         let length = u32::try_from(text.len()).map_err(|_| EUCLEAN)?;
         let head = HistoryLine {
@@ -102,11 +102,10 @@ impl Out {
     }
 }
 
-/// Who may read what: for each object that a line told the handle of, a code for what the caller has of
-/// it.
+/// Encoded permissions of the caller, for each object whose handle a line has recorded.
 type Verdicts = Objects<KVVec<Entry>, KVVec<u16>>;
 
-/// No line's number is that high.
+/// Upper limit of line numbers in the encoding.
 const NEVER: u64 = u64::MAX >> 2;
 
 fn code(rights: ChainRights) -> u64 {
@@ -125,15 +124,15 @@ fn rights(code: u64) -> ChainRights {
     }
 }
 
-/// A reader of one segment.
+/// Reads one segment.
 struct Reader<'a> {
     file: &'a OwnFile,
     journal: &'a Journal,
     segment: u64,
-    /// `None`: the caller may read everything.
+    /// `None`: the caller may read all lines.
     verdicts: Option<Verdicts>,
     caller: CallerRights<'a>,
-    /// A line without arguments.
+    /// Buffer for a line without arguments.
     bare: KVec<u8>,
 }
 
@@ -143,7 +142,7 @@ impl<'a> Reader<'a> {
         let verdicts = if caller.is_administrator() {
             None
         } else {
-            // A segment ends before it has that many objects.
+            // A segment is sealed before the number of its objects reaches SLOTS.
             let slots = KVVec::from_elem(Entry::FREE, SLOTS, GFP_KERNEL)?;
             let order = KVVec::from_elem(0, SLOTS, GFP_KERNEL)?;
             Some(Objects::new(slots, order))
@@ -158,7 +157,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// Learns whose the objects are that lines before `to` told the handles of.
+    /// Computes the permissions on objects whose handles are recorded before `to`.
     fn catch_up(&mut self, to: u64) -> Result {
         if self.verdicts.is_none() {
             return Ok(());
@@ -170,7 +169,8 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// Copies lines out that the caller may read, of `[from, end)`. Answers where to go on.
+    /// Copies the lines of `[from, end)` that the caller may read. Returns the offset to continue
+    /// at.
     fn copy(&mut self, from: u64, end: u64, out: &mut Out) -> Result<u64> {
         let full = self.each(from, end, |reader, offset, text, line| {
             Ok(!reader.may_read(line)? || reader.put(out, offset, text, line)?)
@@ -178,7 +178,7 @@ impl<'a> Reader<'a> {
         Ok(full.unwrap_or(ReadHistory::END))
     }
 
-    /// Appends a line, as far as it is for the caller's eyes.
+    /// Appends a line without the fields that the caller may not see.
     fn put(&mut self, out: &mut Out, offset: u64, text: &[u8], line: &Line<'_>) -> Result<bool> {
         if !self.caller.hides_arguments(line) {
             return out.put(offset, text);
@@ -188,8 +188,8 @@ impl<'a> Reader<'a> {
         out.put(offset, self.bare.get(..len).ok_or(EUCLEAN)?)
     }
 
-    /// Goes through the whole lines of `[from, end)`, until `take` wants no more; answers which line
-    /// that was. Damaged lines are left out.
+    /// Calls `take` with each undamaged line of `[from, end)`, until `take` returns false; returns
+    /// the offset of that line.
     fn each(
         &mut self,
         from: u64,
@@ -211,8 +211,8 @@ impl<'a> Reader<'a> {
         Ok(None)
     }
 
-    /// Whether the caller may read a line: by what the caller has of the object that it is about now.
-    /// What cannot be found any more is nobody's.
+    /// Whether the caller may read a line, by the permissions on the line's object. Lines of
+    /// objects that no longer exist are shown to administrators only.
     fn may_read(&mut self, line: &Line<'_>) -> Result<bool> {
         let Some(verdicts) = &mut self.verdicts else {
             return Ok(true);
@@ -222,7 +222,7 @@ impl<'a> Reader<'a> {
         };
         let rights = match (verdicts.get(object), line.fh) {
             (Some(verdict), _) => rights(verdict),
-            // The object's first line in each segment has it.
+            // The object's first line in each segment has the handle.
             (None, None) => return Ok(false),
             (None, Some(handle)) => {
                 let found = rights_over(self.file, &mut self.caller, object, handle)?;
@@ -236,7 +236,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// What the caller has of the object with this handle (hexadecimal).
+/// The caller's permissions on the object with this handle (hexadecimal).
 #[inline(never)]
 fn rights_over(
     file: &OwnFile,
@@ -257,14 +257,14 @@ fn rights_over(
     }
 }
 
-/// The pieces between newlines of a range of a log.
+/// Iterator over the lines of a log range.
 struct Pieces<'j> {
     journal: &'j Journal,
     segment: u64,
-    /// Where the range ends.
+    /// End of the range.
     end: u64,
     window: KVVec<u8>,
-    /// Where the window begins, how much of it is filled, and how much was given.
+    /// Offset of the window in the log, its filled length, and the length already returned.
     at: u64,
     filled: usize,
     given: usize,
@@ -283,7 +283,7 @@ impl<'j> Pieces<'j> {
         })
     }
 
-    /// The next piece that ends with a newline: where it begins, and what of the window it is.
+    /// The next line, newline included: its offset in the log and its range in the window.
     fn next(&mut self) -> Result<Option<(u64, Range<usize>)>> {
         loop {
             let rest = self.window.get(self.given..self.filled);
@@ -295,7 +295,7 @@ impl<'j> Pieces<'j> {
                 return Ok(Some((offset, start..self.given)));
             }
             let rest = rest.len();
-            // No line is that long: it is damaged, and so is what comes before the next newline.
+            // Longer than any line: damaged. Skip to the next newline.
             let (skip, rest) = match rest {
                 WINDOW => (WINDOW, 0),
                 _ => (self.given, rest),

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Names: look-up, creation, removal, renaming.
+//! Names: lookup, creation, removal, rename.
 //!
-//! Each change of names leaves a line in its directory's chain. What loses its last name is kept.
+//! Each change of a name is logged in its directory's chain. An object that loses its last name
+//! becomes an orphan.
 
 use super::{Open, Payer, Stack, HISTORY};
 use crate::{
@@ -24,12 +25,15 @@ use kernel::{prelude::*, str::CStr, sync::aref::ARef};
 impl NameHooks for Stack {
     fn look_up(dir: &OwnInode, dentry: &OwnDentry) -> Result<*mut c::dentry> {
         if is_hidden(dentry) {
+            // A negative dentry hides the history's directory; ->create, ->mkdir and others refuse
+            // the name.
             return Ok(dentry.splice(None));
         }
         let parent = dentry.parent().lower()?;
+        // The VFS holds the directory's i_rwsem during ->lookup, so name and parent are stable.
         let lower = name::look_up(dir.mount().lower(), parent, dentry.name())?;
         if parent.is_unsupported() || lower.is_unsupported() {
-            // As ovl_lookup() has it.
+            // As in ovl_lookup().
             return Err(EREMOTE);
         }
         let inode = match lower.inode() {
@@ -40,18 +44,22 @@ impl NameHooks for Stack {
             None => None,
         };
         dentry.set_lower(lower);
+        // The lower dentry was set before: splice() hashes the dentry, and RCU walk may
+        // then call ->d_revalidate.
         Ok(dentry.splice(inode))
     }
 
     fn create(dir: &OwnInode, dentry: &OwnDentry, mode: u16, exclusive: bool) -> Result {
         let create = || {
+            // The VFS has called may_o_create() or may_create_dentry(); the lower vfs_create()
+            // applies the umask (SB_I_NOUMASK).
             let made = make(dir, dentry, Op::Create, |locked| {
                 locked.create(mode)?;
                 Ok(locked)
             });
             match made {
-                // Another program made it behind us since the VFS looked it up. Only O_EXCL is
-                // refused for that: ESTALE makes the VFS look it up again.
+                // A direct lower creation came after the VFS's lookup. With O_EXCL that is an
+                // error; otherwise ESTALE makes the VFS repeat the lookup.
                 Err(e) if e == EEXIST && !exclusive => Err(ESTALE),
                 made => made,
             }
@@ -79,6 +87,8 @@ impl NameHooks for Stack {
 
     fn link(old: &OwnDentry, dir: &OwnInode, dentry: &OwnDentry) -> Result {
         refuse_hidden(dentry)?;
+        // vfs_link() has checked may_create_dentry() and locked the directory and the object; the
+        // link count limit is checked by the lower vfs_link().
         let inode = old.existing()?;
         let mount = dir.mount();
         backup::load(inode)?;
@@ -92,7 +102,7 @@ impl NameHooks for Stack {
             Ok(locked.dentry().get())
         })?;
         naming.done(Some(inode));
-        // Its next line tells of this directory, too.
+        // The object's next line records this directory, too.
         backup::note_new_parent(inode);
         backup::note_ctime_change(inode, old);
         backup::names::note_named(inode, old);
@@ -116,6 +126,8 @@ impl NameHooks for Stack {
         (to, new): (&OwnInode, &OwnDentry),
         flags: u32,
     ) -> Result {
+        // vfs_rename() has locked both parents, the victim and directories that change the parent,
+        // and called may_delete_dentry(). ->rename must refuse unknown flags with EINVAL.
         if flags & !(c::RENAME_NOREPLACE | c::RENAME_EXCHANGE | c::RENAME_WHITEOUT) != 0 {
             return Err(EINVAL);
         }
@@ -126,29 +138,35 @@ impl NameHooks for Stack {
         } else {
             Op::Rename
         };
+        // vfs_rename() returns early if source and target have the same inode.
         let moved = old.existing()?;
         backup::load(moved)?;
         if let Some(target) = new.own_inode() {
             backup::load(target)?;
         }
         let mut naming = NameChange::begin(from, op, old.name())?;
-        // A second line: the whiteout is an object of its own, which an undo removes before the name
-        // comes back. Both lines are placed under the directory's lock, one after the other.
+        // The whiteout is an object with its own line, and an undo removes the whiteout before
+        // restoring the name. Both lines are placed under the directory's lock, in this order.
         let whiteout = if flags & c::RENAME_WHITEOUT != 0 {
             Some(NameChange::begin(from, Op::Mknod, old.name())?)
         } else {
             None
         };
         let victim = new.own_inode().filter(|_| op == Op::Rename);
+        // Marked before the lower rename: a concurrent ->d_revalidate would take the difference for
+        // a direct lower change, and a result of 0 invalidates the dentry.
         let _changing = [old.begin_change(), new.begin_change()];
         if let Err(e) = change_below(&mut naming, victim, (old, new), flags) {
             drop(naming);
-            // It may have had one name more.
+            // The failed rename may have linked the victim to the orphans and back, which changes
+            // ctime.
             if let Some(victim) = victim {
                 backup::note_ctime_change(victim, new);
             }
             return Err(e);
         }
+        // After the lower rename no error may be returned: the VFS would leave the dentries in
+        // their old places.
         naming.done_with(moved, |draft| {
             if from.id() != to.id() {
                 draft.parent(to.id());
@@ -176,7 +194,8 @@ impl NameHooks for Stack {
         }
         from.refresh();
         to.refresh();
-        // Last: what came before has borrowed the names.
+        // Last, since move_to() changes the names borrowed above. FS_RENAME_DOES_D_MOVE:
+        // vfs_rename() leaves move_to() to ->rename.
         match op {
             Op::Exchange => old.exchange_with(new),
             _ => old.move_to(new),
@@ -186,6 +205,8 @@ impl NameHooks for Stack {
 
     fn make_unnamed(dir: &OwnInode, file: &OwnFile, mode: u16) -> Result {
         let mount = dir.mount();
+        // vfs_tmpfile() has created an unhashed dentry below the directory; ->tmpfile must call
+        // finish_open().
         let dentry = file.dentry();
         let parent = dentry.parent().lower()?;
         let lower = mount.with_room(Payer::New(parent), || {
@@ -201,7 +222,7 @@ impl NameHooks for Stack {
         file.name_unnamed(&inode);
         dentry.instantiate(inode.hold());
         let result = file.finish_unnamed(dentry);
-        // Only what counts as open is released, whether the open itself succeeds or not.
+        // ->release is called for FMODE_OPENED files only, whether or not the open succeeds.
         if file.is_opened() && file.is_writable() {
             inode.object().writer_came();
         }
@@ -209,7 +230,7 @@ impl NameHooks for Stack {
     }
 }
 
-/// What the lower filesystem has for one of our names, by what we know. The directory is locked.
+/// The lower name that an upper dentry represents. The upper directory is locked.
 fn lower_name(dentry: &OwnDentry) -> Result<LowerName<'_>> {
     Ok(LowerName {
         parent: dentry.parent().lower()?,
@@ -218,7 +239,7 @@ fn lower_name(dentry: &OwnDentry) -> Result<LowerName<'_>> {
     })
 }
 
-/// Whether the name is that of the history's directory.
+/// Whether this is the name of the history's directory.
 fn is_hidden(dentry: &OwnDentry) -> bool {
     dentry.parent().is_root() && dentry.name() == HISTORY
 }
@@ -230,7 +251,7 @@ fn refuse_hidden(dentry: &OwnDentry) -> Result {
     Ok(())
 }
 
-/// Renames on the lower filesystem; the object that loses the name `new` is kept.
+/// Renames on the lower filesystem; a replaced object becomes an orphan.
 fn change_below<'a>(
     naming: &mut NameChange<'a>,
     victim: Option<&'a OwnInode>,
@@ -248,8 +269,8 @@ fn change_below<'a>(
     }
 }
 
-/// Our inode for the whiteout that a rename has left at the name of `old`, which the lower dentry has
-/// left. The directory `dir` is locked. The rename has happened, so it is looked for more than once.
+/// The upper inode of the whiteout that a rename has left at the old name. The directory `dir` is
+/// locked. Retries, since the rename cannot be undone any more.
 fn whiteout_at(dir: &OwnInode, old: &OwnDentry) -> Result<ARef<OwnInode>> {
     let mut last = ESTALE;
     for tick in 0..TICKS {
@@ -266,14 +287,14 @@ fn whiteout_at(dir: &OwnInode, old: &OwnDentry) -> Result<ARef<OwnInode>> {
 
 fn look_for_whiteout(dir: &OwnInode, old: &OwnDentry) -> Result<ARef<OwnInode>> {
     let lower = name::look_up(dir.mount().lower(), old.parent().lower()?, old.name())?;
-    // Another program may have put something else there behind us.
+    // A direct lower change may have replaced the whiteout.
     let lower = lower.inode().filter(|inode| inode.is_whiteout());
     let inode = OwnInode::obtain(dir.superblock(), lower.ok_or(ESTALE)?)?;
     backup::note_new(&inode);
     Ok(inode)
 }
 
-/// Renames below, to a name that is free or whose object is not a directory to be kept.
+/// Renames on the lower filesystem, to a free name or over an object that is not a directory.
 fn rename_below(old: &OwnDentry, new: &OwnDentry, flags: u32) -> Result {
     let mount = old.superblock().mount();
     let payer = Payer::Object(new.parent().lower()?, 4096);
@@ -290,12 +311,12 @@ fn rename_below(old: &OwnDentry, new: &OwnDentry, flags: u32) -> Result {
     while_stale(|| mount.with_room(payer, rename))
 }
 
-/// How many ticks a name is waited for that comes and goes behind us.
+/// How many ticks to wait for a name that direct lower changes create and remove.
 const TICKS: u32 = 5;
 
-/// Does `change` again for a moment, as long as it finds another object than the VFS has looked up.
-/// The VFS answers ESTALE with one more look-up only, and where a name comes and goes behind us, that
-/// may be as wrong as the first one; but such a name also goes again.
+/// Repeats `change` while it returns ESTALE: the lower name is bound to another object than the VFS
+/// has looked up. The VFS repeats a path lookup only once after ESTALE, and that lookup may be
+/// stale again.
 fn while_stale(mut change: impl FnMut() -> Result) -> Result {
     for _ in 0..TICKS {
         match change() {
@@ -306,8 +327,8 @@ fn while_stale(mut change: impl FnMut() -> Result) -> Result {
     change()
 }
 
-/// Renames over an empty directory: that is exchanged, then moved away from the old name. Where it
-/// cannot be kept, it is removed as usual.
+/// Renames over an empty directory: exchanges the names, then moves the victim from the old name to
+/// the orphans. Without support for orphans the victim is removed.
 fn over_directory<'a>(
     naming: &mut NameChange<'a>,
     victim: &'a OwnInode,
@@ -315,12 +336,12 @@ fn over_directory<'a>(
     new: &'a OwnDentry,
     flags: u32,
 ) -> Result {
-    // Only the second step leaves the old name.
+    // The whiteout belongs to the rename away from the old name, the second step.
     let whiteout = flags & c::RENAME_WHITEOUT;
     let exchange = (flags & !whiteout) | c::RENAME_EXCHANGE;
     let lower = new.lower()?;
     if !backup::orphans::is_empty(victim.mount(), lower)? {
-        // Refused, most probably: in the lower filesystem's own words.
+        // The lower rename will fail; its errno is returned.
         naming.leave_uncaptured();
         return rename_below(old, new, flags);
     }
@@ -356,7 +377,7 @@ fn over_directory<'a>(
     rename_below(old, new, flags)
 }
 
-/// Reads off what a change of its names has changed of a directory.
+/// Copies the attributes that a change of its names has changed in a directory.
 fn refresh_parent(dir: &OwnInode, op: Op) {
     if matches!(op, Op::Mkdir | Op::Rmdir) {
         dir.refresh();
@@ -365,7 +386,7 @@ fn refresh_parent(dir: &OwnInode, op: Op) {
     }
 }
 
-/// Creates a name and what it is bound to.
+/// Creates a name and its object.
 fn make(
     dir: &OwnInode,
     dentry: &OwnDentry,
@@ -374,6 +395,7 @@ fn make(
 ) -> Result {
     refuse_hidden(dentry)?;
     let mount = dir.mount();
+    // Allocated first: once the lower object exists, the upper inode must not fail.
     let spare = OwnInode::spare(dir.superblock())?;
     let naming = NameChange::begin(dir, op, dentry.name())?;
     let _changing = dentry.begin_change();
@@ -395,10 +417,11 @@ fn make(
     Ok(())
 }
 
-/// Our inode for what was just created below.
+/// The upper inode of the object just created.
 fn bind(spare: Spare, dentry: &OwnDentry, lower: &Dentry) -> Result<ARef<OwnInode>> {
     let Some(inode) = lower.inode() else {
-        // A filesystem that makes no use of the dentry: the next look-up finds the name.
+        // The lower filesystem has not bound the dentry (as NFS may do): the next lookup finds the
+        // name.
         dentry.forget();
         return Err(ESTALE);
     };
@@ -416,9 +439,12 @@ fn remove(
 ) -> Result {
     let inode = dentry.existing()?;
     let mount = dir.mount();
-    // Deleting always works; what cannot be told now is told when the object is used next.
+    // A removal must not fail because the object's history is unreadable; the object's next
+    // operation logs the difference.
     let is_known = backup::load(inode).is_ok();
     let mut naming = NameChange::begin(dir, op, dentry.name())?;
+    // vfs_unlink() and vfs_rmdir() have called may_delete_dentry() and locked the directory and the
+    // object.
     let at = lower_name(dentry)?;
     let _changing = dentry.begin_change();
     let removed = naming.remove_victim(inode, (at.parent, at.name), &at, 0);
@@ -431,12 +457,12 @@ fn remove(
     });
     match removed {
         Ok(()) => naming.done(Some(inode)),
-        // Another object was put in the place of this one behind us. That was not ours to log, and
-        // it is as if ours had come just before.
+        // A direct lower rename has replaced the object. The removal counts as done before, and is
+        // not logged.
         Err(e) if e == ESTALE && at.dentry.has_lost_its_name() => drop(naming),
         Err(e) => {
             drop(naming);
-            // It may have had one name more.
+            // The failed removal may have linked the object to the orphans and back.
             if is_known {
                 backup::note_ctime_change(inode, dentry);
             }
@@ -448,6 +474,8 @@ fn remove(
     }
     inode.refresh();
     refresh_parent(dir, op);
+    // vfs_unlink() and vfs_rmdir() call d_delete_notify() after this, which accepts an unhashed
+    // dentry.
     // A negative dentry would keep the lower inode of an unlinked file in memory.
     dentry.forget();
     Ok(())

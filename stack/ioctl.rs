@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Our commands on open files and directories. Of the lower filesystem's those are passed on that
-//! change nothing which an undo would have to know of; others change data behind the history.
+//! LoggerFS's ioctls of files and directories. Of the lower filesystem's ioctls only those are
+//! passed on that change no state an undo depends on.
 
 use super::{history, Stack};
 use crate::{
@@ -28,10 +28,11 @@ use crate::{
 };
 use kernel::prelude::*;
 
-// Each command has a frame of its own: together they would take what a revert needs of the stack.
+// Each command is a function of its own (`inline(never)`), so that their stack frames do not add
+// up: a revert needs most of the kernel stack.
 impl IoctlHooks for Stack {
     fn control(file: &OwnFile, command: u32, argument: usize) -> Result<c_long> {
-        // A descriptor may be older than what was done to owners and protection behind the mount.
+        // The file may be older than a direct change of the lower owner or flags.
         file.own_inode().refresh_if_changed();
         match command {
             uapi::IOC_REVERT => revert_newest(file, argument),
@@ -65,7 +66,7 @@ fn revert_some(file: &OwnFile, argument: usize) -> Result<c_long> {
     if !request.is_valid() {
         return Err(EINVAL);
     }
-    // The reply must find its way before anything is changed.
+    // A faulting reply buffer is detected before anything is changed.
     user::write(argument, &request)?;
     let options = UndoOptions {
         force: request.flags & Revert::FORCE != 0,
@@ -88,7 +89,7 @@ fn revert_some(file: &OwnFile, argument: usize) -> Result<c_long> {
     told.map(|()| 0)
 }
 
-/// The journal, and what the caller may see of the object's lines in it.
+/// The journal, and a filter of the object's lines by the caller's permissions.
 fn journal(file: &OwnFile) -> Result<(&Journal, View<'_>)> {
     let inode = file.own_inode();
     let journal = inode.mount().journal().map(|journal| &**journal);
@@ -109,11 +110,11 @@ fn journal(file: &OwnFile) -> Result<(&Journal, View<'_>)> {
     Ok((journal, view))
 }
 
-/// An object's lines as the caller may see them.
+/// An object's lines, filtered by the caller's permissions.
 struct View<'a> {
     rights: ChainRights,
     caller: CallerRights<'a>,
-    /// A line without arguments.
+    /// Buffer for a line without arguments.
     bare: KVec<u8>,
 }
 
@@ -122,7 +123,7 @@ impl View<'_> {
         self.caller.shows(self.rights, line)
     }
 
-    /// A line's text, as far as it is for the caller's eyes.
+    /// The line's text without fields that the caller may not see.
     fn text<'t>(&'t mut self, line: &Line<'_>, seed: &Seed, text: &'t [u8]) -> Result<&'t [u8]> {
         if !self.caller.hides_arguments(line) {
             return Ok(text);
@@ -132,7 +133,7 @@ impl View<'_> {
     }
 }
 
-/// Fills a page from its end with the newest lines that stand.
+/// Fills a page from its end with the newest live lines.
 #[inline(never)]
 fn read_page(file: &OwnFile, argument: usize) -> Result<c_long> {
     let inode = file.own_inode();
@@ -170,7 +171,7 @@ fn read_page(file: &OwnFile, argument: usize) -> Result<c_long> {
     Ok(lines.len() as c_long)
 }
 
-/// The line's text; where a later line corrected it, as it ended.
+/// The line's text, with the values of a later `amend` line.
 fn as_it_ended<'t>(
     journal: &Journal,
     line: &Line<'_>,
@@ -191,7 +192,7 @@ fn as_it_ended<'t>(
     folded.get(..len).ok_or(EUCLEAN)
 }
 
-/// Copies lines out, newest first, until the caller's buffer is full.
+/// Copies lines, newest first, until the caller's buffer is full.
 #[inline(never)]
 fn read_log(file: &OwnFile, argument: usize) -> Result<c_long> {
     let inode = file.own_inode();
@@ -233,7 +234,7 @@ fn read_log(file: &OwnFile, argument: usize) -> Result<c_long> {
     Ok(0)
 }
 
-/// Appends a line to the caller's buffer; `false`: it does not fit any more.
+/// Appends a line to the caller's buffer; `false` if the buffer is full.
 fn put(buffer: usize, length: u32, used: &mut u32, text: &[u8]) -> Result<bool> {
     let len = u32::try_from(text.len()).map_err(|_| EUCLEAN)?;
     let end = used.checked_add(len).ok_or(EUCLEAN)?;
@@ -246,8 +247,8 @@ fn put(buffer: usize, length: u32, used: &mut u32, text: &[u8]) -> Result<bool> 
     Ok(true)
 }
 
-/// Goes on with a walk over what stands that came to `at`: what reverts hide from there on was kept
-/// with the open file, or is found out anew.
+/// Continues a walk over live lines at `at`. The set of reverted lines was saved with the open
+/// file, or is computed again from the chain's head.
 fn standing_from<'j>(journal: &'j Journal, file: &OwnFile, at: Pos) -> Result<Chain<'j>> {
     let inode = file.own_inode();
     let from = |at| Chain::new(journal, inode.id(), at, OnForeign::Pass);
@@ -291,14 +292,15 @@ fn copy_standing(
                 let text = as_it_ended(journal, &line, at, text, &mut folded)?;
                 let text = view.text(&line, &journal.seed(at.segment), text)?;
                 if !put(buffer, length, &mut used, text)? {
-                    // Also if nothing is hidden: to find that out anew takes the walk so far.
+                    // Also saved if empty: computing the set again takes a walk from the chain's
+                    // head.
                     if let Some(at) = resume {
                         file.open().who()?.lock().paused = Some((at, chain.into_hidden()));
                     }
                     return Ok((used, resume));
                 }
             }
-            // A correction that is passed belongs to the line before: resume in front of it.
+            // A skipped amendment belongs to the previous line, so the cursor stays before both.
             ChainLink::Line(..) => continue,
         }
         resume = chain.next_at();
@@ -326,7 +328,7 @@ fn copy_raw(
         let text = text.get(..len).ok_or(EUCLEAN)?;
         let line = Line::parse(text, None).map_err(|_| EUCLEAN)?;
         if line.obj != Some(object) {
-            // A cursor that this object's lines never gave.
+            // The cursor does not belong to this object's chain.
             return Err(EINVAL);
         }
         if view.shows(&line)? {
@@ -335,7 +337,7 @@ fn copy_raw(
                 return Ok((used, next));
             }
         }
-        // A chain leads back only. Forged lines could lead round and round.
+        // `prev=` must decrease; otherwise a forged chain could be a loop.
         if line.prev.is_some_and(|prev| prev >= at) {
             return Err(EUCLEAN);
         }
@@ -388,7 +390,7 @@ fn status(file: &OwnFile, argument: usize) -> Result<c_long> {
     Ok(0)
 }
 
-/// What the journal knows of itself and of the object.
+/// Fills in the journal's and the object's fields of the status.
 fn describe(answer: &mut Status, journal: &Journal, file: &OwnFile) -> Result {
     let inode = file.own_inode();
     let mut caller = CallerRights::new(file, journal);
@@ -411,7 +413,7 @@ fn describe(answer: &mut Status, journal: &Journal, file: &OwnFile) -> Result {
         answer.lost = usage.lost;
         answer.errors = usage.errors;
     } else {
-        // How much others do is theirs to know.
+        // Counters of the whole mount are for administrators only.
         answer.mount_flags |= Status::MOUNT_OF_OTHERS;
     }
     let head = revert::head(journal, inode)?;

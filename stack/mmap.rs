@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Mappings.
+//! Memory mappings.
 //!
-//! Each store that makes a page of a shared mapping writable comes here first; what the page held is
-//! saved then. Private mappings never change the file.
+//! ->page_mkwrite captures a page before the first store to the page. Private mappings never change
+//! the file.
 
 use super::Stack;
 use crate::{
@@ -19,6 +19,7 @@ use kernel::prelude::*;
 
 impl MapHooks for Stack {
     fn map(file: &OwnFile, map: &Map) -> Result {
+        // VM_MAYWRITE without VM_WRITE counts: mprotect() does not call the filesystem.
         if !map.may_change_file() {
             return map.map_lower(file.lower()).inspect(|()| file.accessed());
         }
@@ -27,6 +28,7 @@ impl MapHooks for Stack {
         if !is_watchable(inode.lower()) || !is_watchable(pages) {
             return Err(ENODEV);
         }
+        // ->mmap is called under mmap_lock: no wait for another program is possible here.
         let lower = file.map_file()?;
         inode.note_pages(pages)?;
         backup::map(file, || map.map_watched(file, lower)).inspect(|()| file.accessed())
@@ -37,7 +39,8 @@ impl MapHooks for Stack {
     }
 
     fn store(file: &OwnFile, fault: Fault<'_>) -> Answer {
-        // As ext4_page_mkwrite() has it. Under mmap_lock only the lower inode is looked at.
+        // As in ext4_page_mkwrite(). Uses the lower inode only: copying attributes is not possible
+        // under mmap_lock.
         if file.own_inode().lower().is_immutable() {
             return Answer::refused();
         }

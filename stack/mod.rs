@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The stackable filesystem: one file for each table of hooks.
+//! The stackable filesystem: one file for each operation table.
 //!
-//! A hook passes its operation to the lower object. Where that changes something, it asks
-//! [`crate::backup`] first and tells it the outcome after.
+//! A hook passes the operation to the lower object. If the operation changes something, the hook
+//! calls [`crate::backup`] before and reports the result after.
 
 mod actor;
 mod attr;
@@ -35,10 +35,10 @@ pub(crate) use tree::{Listings, Place};
 
 use crate::vfs::FileSystem;
 
-/// The name of the history's directory in the root of the mount, which no program gets to.
+/// The name of the history's hidden directory in the mount's root.
 pub(crate) const HISTORY: &[u8] = b".loggerfs";
 
-/// LoggerFS, as [`crate::vfs`] knows it.
+/// The [`crate::vfs::FileSystem`] of this crate.
 pub(crate) struct Stack;
 
 impl FileSystem for Stack {

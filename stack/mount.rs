@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Mounts: options, what is stacked on, the journal's life.
+//! Mounts: options, the lower mount, open and close of the journal.
 
 use super::{
     probe::{self, Failure},
@@ -39,7 +39,7 @@ use kernel::{
     }, //
 };
 
-/// What the mount options say; `None`: nothing.
+/// The parsed mount options; `None` if not given.
 #[derive(Default)]
 pub(crate) struct Options {
     private: bool,
@@ -53,7 +53,7 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// Whether a tmpfs of its own is asked for.
+    /// Whether the mount creates its own tmpfs.
     fn is_private(&self, source: &CStr) -> bool {
         self.private || source.to_bytes() == b"none"
     }
@@ -66,7 +66,7 @@ impl Options {
         self.on_error.unwrap_or(OnError::Continue)
     }
 
-    /// Whether lines have the arguments of programs.
+    /// Whether lines record the arguments of programs.
     fn args(&self) -> bool {
         self.args.unwrap_or(true)
     }
@@ -76,7 +76,7 @@ impl Options {
         self.commit.unwrap_or(1)
     }
 
-    /// The first option that a remount asks to change and that it cannot.
+    /// The first given option that a remount cannot change.
     fn fixed(&self, mount: &Mount) -> Option<&'static str> {
         let size = mount.size.as_ref().map(|size| size.to_bytes());
         let fixed = [
@@ -109,10 +109,10 @@ impl Options {
     }
 }
 
-/// The state of a mount.
+/// State of a mount.
 #[pin_data]
 pub(crate) struct Mount {
-    /// First: closed before anything that it stands on goes.
+    /// First field, dropped first: the journal is closed before the lower mount.
     journal: Option<OpenJournal>,
     recording: Atomic<bool>,
     private: bool,
@@ -123,7 +123,7 @@ pub(crate) struct Mount {
     commit: u32,
     lost: Atomic<i64>,
     slices: Arc<Slices>,
-    /// The lower root's device number.
+    /// Device number of the lower root.
     device: u32,
     #[pin]
     turns: Turns,
@@ -133,7 +133,7 @@ pub(crate) struct Mount {
     scratch: Mutex<KVec<u8>>,
     #[pin]
     identities: IdentityCache,
-    /// Last: what the journal stands on goes after it.
+    /// Last field, dropped last: the journal uses the lower mount.
     lower: LowerMount,
 }
 
@@ -143,7 +143,7 @@ impl Mount {
         &self.lower
     }
 
-    /// The journal, while history is on.
+    /// The journal; `None` while recording is off.
     pub(crate) fn journal(&self) -> Option<&Arc<Journal>> {
         self.any_journal().filter(|_| self.recording.load(Relaxed))
     }
@@ -161,13 +161,13 @@ impl Mount {
         self.commit
     }
 
-    /// Whether the mount stacks on a tmpfs of its own.
+    /// Whether the mount has its own tmpfs.
     pub(crate) fn is_private(&self) -> bool {
         self.private
     }
 
-    /// Subvolumes below the source have inode numbers of their own, which the history could not
-    /// tell from ours: they are not entered.
+    /// Refuses to enter a subvolume below the source: a subvolume has its own inode number space,
+    /// and the history identifies objects by number.
     pub(crate) fn refuse_other_volume(&self, inode: &Inode, lower: &Dentry) -> Result {
         if inode.is_directory() && self.is_other_volume(lower)? {
             return Err(EXDEV);
@@ -175,37 +175,37 @@ impl Mount {
         Ok(())
     }
 
-    /// Whether a lower object is in another subvolume than the source.
+    /// Whether a lower object is in another subvolume than the lower root.
     pub(super) fn is_other_volume(&self, lower: &Dentry) -> Result<bool> {
         Ok(attr::device(&self.lower, lower)? != self.device)
     }
 
-    /// Each user's turn at a group request.
+    /// The slots of group requests.
     pub(crate) fn turns(&self) -> &Turns {
         &self.turns
     }
 
-    /// Directories that were listed lately.
+    /// The readahead state of directory listings.
     pub(crate) fn listings(&self) -> &Listings {
         &self.listings
     }
 
-    /// A buffer for long lines.
+    /// A buffer for a line of maximal length.
     pub(crate) fn scratch(&self) -> &Mutex<KVec<u8>> {
         &self.scratch
     }
 
-    /// Stores through mappings that no line tells yet.
+    /// The flusher of writes through shared mappings.
     pub(crate) fn slices(&self) -> &Slices {
         &self.slices
     }
 
-    /// The processes behind the operations.
+    /// The cache of process identities.
     pub(crate) fn identities(&self) -> &IdentityCache {
         &self.identities
     }
 
-    /// An error of the journal where the policy is to go on: warned about, not passed on.
+    /// With on_error=continue turns a journal error into a warning.
     pub(crate) fn tolerate(&self, result: Result) -> Result {
         match result {
             Err(e) if self.on_error == OnError::Continue => {
@@ -216,7 +216,7 @@ impl Mount {
         }
     }
 
-    /// Makes the history durable for a caller who may be killed meanwhile. Nothing of ours is held.
+    /// Makes the history durable; interruptible by a fatal signal. The caller holds no lock.
     pub(super) fn flush_killable(&self, journal: &Journal) -> Result {
         match journal.flush_killable(true) {
             Err(e) if e == EINTR => Err(e),
@@ -224,8 +224,8 @@ impl Mount {
         }
     }
 
-    /// Makes the line durable that says that a revert was refused: or the next mount might go on with it. A
-    /// caller who is killed does not wait for that.
+    /// Makes the line of a refused revert durable, since the next mount would continue a revert
+    /// without that line. Gives up on a fatal signal.
     pub(crate) fn flush_end_of_refused(&self, journal: &Journal) {
         match journal.flush_killable(true) {
             Err(e) if e != EINTR => self.warn_lost(e),
@@ -233,8 +233,8 @@ impl Mount {
         }
     }
 
-    /// Does `operation`, for whose room `payer` pays; when it finds none, what was deleted and is kept
-    /// goes, the oldest first, and it is tried again. No lock of the lower filesystem is held in between.
+    /// Runs `operation`; on ENOSPC or EDQUOT reclaims orphans, oldest first, and runs it again. The
+    /// operation must drop all lower locks before returning.
     pub(crate) fn with_room<T>(
         &self,
         payer: Payer<'_>,
@@ -243,7 +243,7 @@ impl Mount {
         self.with_room_if(|| true, payer, operation)
     }
 
-    /// As [`Self::with_room`], as long as `again` says that it may be tried again.
+    /// As [`Self::with_room`], as long as `again` returns true.
     pub(crate) fn with_room_if<T>(
         &self,
         again: impl Fn() -> bool,
@@ -267,10 +267,9 @@ impl Mount {
         }
     }
 
-    /// As [`Self::with_room`], for a revert: no history is given up for it, but what was set aside.
+    /// As [`Self::with_room`], for a revert: releases the reserve instead of reclaiming history.
     pub(crate) fn with_reserve<T>(&self, mut operation: impl FnMut() -> Result<T>) -> Result<T> {
-        // More each time: what a filesystem wants to have free for one change may be much more than
-        // that takes.
+        // Doubled each time: a filesystem may require much more free space than the change uses.
         let mut share = PIECE;
         let mut pauses = PAUSES.into_iter();
         loop {
@@ -282,8 +281,8 @@ impl Mount {
                 return result;
             }
             if !journal.make_room_for_revert(share) {
-                // The reserve is used up. btrfs frees extents in the background, so the last of it may
-                // still be on its way.
+                // The reserve is used up. btrfs frees extents asynchronously, so the last part may
+                // become free soon.
                 match pauses.next() {
                     Some(pause) if quota::pause(pause) => {}
                     _ => return result,
@@ -294,7 +293,7 @@ impl Mount {
         }
     }
 
-    /// Says, at the first and then at each power of two, that an operation cannot be taken back.
+    /// Warns of an operation that cannot be undone; only at the first and at each power of two.
     pub(crate) fn warn_lost(&self, error: Error) {
         let n = self.lost.fetch_add(1, Relaxed);
         if n.count_ones() <= 1 {
@@ -306,7 +305,7 @@ impl Mount {
         }
     }
 
-    /// The journal, also while history is off.
+    /// The journal, also while recording is off.
     pub(super) fn any_journal(&self) -> Option<&Arc<Journal>> {
         self.journal.as_ref().map(|open| &open.journal)
     }
@@ -343,7 +342,7 @@ impl Mount {
     }
 }
 
-/// A journal that is closed in any case: a mount that fails half way has no `->put_super`.
+/// An open journal, closed by Drop: a failed mount has no `->put_super`.
 struct OpenJournal {
     journal: Arc<Journal>,
     closed: Atomic<bool>,
@@ -367,7 +366,7 @@ impl Drop for OpenJournal {
     }
 }
 
-/// What a mount stands on.
+/// The lower mount and the journal of a mount.
 struct Base {
     private: bool,
     journal: Option<OpenJournal>,
@@ -375,7 +374,7 @@ struct Base {
 }
 
 impl Base {
-    /// Finds or makes the lower mount and checks that it can be stacked on.
+    /// Finds or creates the lower mount and checks the stacking limits.
     #[inline(never)]
     fn new(options: &Options, source: &CStr, read_only: bool, report: &Report) -> Result<Self> {
         let private = options.is_private(source);
@@ -440,7 +439,7 @@ impl Base {
         Ok(())
     }
 
-    /// Opens the history, unless it is off.
+    /// Opens the history, unless history=off.
     fn open_journal(&mut self, options: &Options, report: &Report) -> Result {
         if options.history == Some(false) {
             return Ok(());
@@ -462,7 +461,7 @@ impl Base {
         Ok(())
     }
 
-    /// Refuses a lower filesystem that cannot do what undo needs. A private tmpfs can.
+    /// Refuses a lower filesystem without the features that undo needs. A private tmpfs has them.
     fn suits(&self, home: &Dir, is_new: bool, report: &Report) -> Result {
         if self.private {
             return Ok(());
@@ -490,10 +489,10 @@ impl Base {
     }
 }
 
-/// The most filesystems of a stack, ours included.
+/// Upper limit of stacked filesystems, this one included.
 const MAX_STACK_DEPTH: u32 = crate::vfs::c::MAX_STACK_DEPTH;
 
-/// Says why the source cannot be stacked on.
+/// Reports why the source cannot be opened.
 fn explain_source(report: &Report, source: &CStr, error: Error) {
     if error == ENOENT {
         report.say(fmt!(
@@ -570,6 +569,8 @@ impl MountHooks for Stack {
             return Err(EINVAL);
         };
         make(sb, options, source, report)?;
+        // Recovery runs before get_tree() publishes the superblock: no program sees the tree in
+        // between.
         crate::backup::orphans::repair_leaked_links(sb);
         crate::revert::recover_unfinished(sb);
         crate::backup::adopt::adopt(sb);
@@ -582,6 +583,7 @@ impl MountHooks for Stack {
 
     fn join(sb: &SuperBlock, options: &Options, report: &Report) -> Result {
         let mount = sb.mount();
+        // sget_fc() has returned the superblock with s_umount held for writing.
         let recording = mount.recording.load(Relaxed);
         let history = options.history.is_some_and(|wanted| wanted != recording);
         let other = if history {
@@ -613,6 +615,7 @@ impl MountHooks for Stack {
             ));
             return Err(EINVAL);
         }
+        // reconfigure_super() changes SB_RDONLY after this, under s_umount.
         let wants_history = options.history.unwrap_or(mount.recording.load(Relaxed));
         let writable = !read_only.unwrap_or(sb.is_read_only());
         if wants_history && writable && mount.journal.is_none() {
@@ -630,8 +633,8 @@ impl MountHooks for Stack {
     }
 }
 
-/// Opens what the mount stands on. Out of line: what this needs of the stack is not there any more when
-/// something is put right that a crash left.
+/// Opens the lower mount and the journal. Not inlined, so that its stack frame is gone when
+/// recovery runs.
 #[inline(never)]
 fn make(sb: &SuperBlock, options: &Options, source: &CStr, report: &Report) -> Result {
     let base = Base::new(options, source, sb.is_read_only(), report)?;
@@ -648,7 +651,7 @@ fn refuse(report: &Report, sentence: &str) -> Result<bool> {
     Err(EINVAL)
 }
 
-/// A number with k, m, g or t behind it (powers of 1024).
+/// A number with an optional suffix k, m, g or t (powers of 1024).
 fn parse_size(text: &[u8]) -> Option<u64> {
     let (digits, shift) = match text.split_last()? {
         (b'k' | b'K', rest) => (rest, 10),
@@ -679,6 +682,8 @@ impl SuperHooks for Stack {
     }
 
     fn shut_down(mount: &Mount) {
+        // generic_shutdown_super() calls ->put_super after evict_inodes(), so no inode can stage a
+        // line any more.
         if let Some(open) = &mount.journal {
             open.close();
         }
@@ -694,16 +699,19 @@ impl SuperHooks for Stack {
 
     fn sync(mount: &Mount) -> Result {
         mount.slices.tell_all();
-        // At an unmount the answer is of no matter: the journal's end waits whatever comes.
+        // The VFS ignores the result at unmount; closing the journal waits in any case.
         if let Some(journal) = mount.any_journal() {
             mount.flush_killable(journal)?;
         }
+        // sync_filesystem() holds the upper s_umount for reading; the lower one is taken here, in
+        // stacking order.
         mount.lower.root().superblock().sync()
     }
 
     fn freeze(mount: &Mount) -> Result {
         mount.slices.tell_all();
         match mount.any_journal() {
+            // freeze_super() has blocked writers and write faults, so no new line can be staged.
             Some(journal) => journal.flush_killable(true),
             None => Ok(()),
         }
@@ -716,7 +724,8 @@ impl SuperHooks for Stack {
         if let Some(size) = &mount.size {
             options.add(c"size", Some(fmt!("{}", &**size)));
         }
-        // What was asked for: a read-only mount has no journal, and mount(8) hands this back.
+        // The requested value: a read-only mount has no journal, and mount(8) passes the shown
+        // options back.
         let wanted = mount.recording.load(Relaxed);
         let history = if wanted { "on" } else { "off" };
         options.add(c"history", Some(fmt!("{history}")));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What we keep of an object while its inode is in memory.
+//! The state of an object while its inode is in memory.
 
 use super::stores::{List, Stores};
 use crate::{
@@ -19,74 +19,74 @@ use kernel::{
     }, //
 };
 
-/// The state of an object. Its lock stands below the inode's in the lock order.
+/// The state of an object. Lock order: below the inode's rwsem.
 #[pin_data]
 pub(crate) struct Object {
-    /// Where its chain of lines ends, and what it looked like then.
+    /// The head of the object's chain of lines, and the attributes at that time.
     #[pin]
     pub(crate) state: Mutex<ObjectState>,
-    /// Which of its lines are its present owner's, as found out last. The lock is held to copy it only.
+    /// Cache: the oldest line of the present owner. The lock is held only while copying.
     #[pin]
     pub(crate) owned: Mutex<Owned>,
-    /// How many open files may write to it.
+    /// Number of open files with write access.
     writers: Atomic<i32>,
-    /// Stores through shared mappings.
+    /// Writes through shared mappings.
     #[pin]
     stores: Stores,
-    /// Whether it has lost its last name, and is kept by one of the history's own.
+    /// Whether the object is an orphan: its only names are the history's.
     kept: Atomic<bool>,
-    /// Whether it has had no name so far.
+    /// Whether the object has never had a name (O_TMPFILE).
     unnamed: Atomic<bool>,
-    /// Whether it has had a name in the tree since its inode came to memory.
+    /// Whether a name in the tree was bound to the inode since the inode was read.
     shown: Atomic<bool>,
-    /// The task that has our inode's lock for a whole request; 0: none has.
+    /// The task that holds the inode's lock for a whole request; 0 if none.
     holder: Atomic<i64>,
 }
 
 /// See [`Object::state`].
 #[derive(Default)]
 pub(crate) struct ObjectState {
-    /// Whether the history was asked for the object's last line.
+    /// Whether the object's last line was looked up in the history.
     pub(crate) loaded: bool,
-    /// Whether the object's last line is a revert that was neither finished nor withdrawn. It is
-    /// not loaded then.
+    /// Whether the last line is a revert that is neither finished nor withdrawn. The object is not
+    /// loaded then.
     pub(crate) half_done: bool,
-    /// Where the object's newest line stands.
+    /// Position of the object's newest line.
     pub(crate) head: Option<Pos>,
-    /// The segment in which a line last told the object's file handle; 0: none did.
+    /// Segment whose log last recorded `fh=` for this object; 0 if none.
     pub(crate) handle_told_in: u64,
-    /// How many lines were placed after that one.
+    /// Number of lines placed since then.
     pub(crate) lines_since_handle: u32,
-    /// The owner that a line last told; of no meaning when none told the handle.
+    /// The owner last logged; valid if `handle_told_in` is not 0.
     pub(crate) owner_told: u32,
-    /// Why it could not be loaded before an operation that may not have happened yet.
+    /// The error of a failed load, before an operation that may not have happened.
     pub(crate) unread: Option<Error>,
-    /// The cookie that the next line has to tell.
+    /// The cookie to be logged with the next line.
     pub(crate) was: Option<Cookie>,
-    /// What the object looked like after our last operation on it.
+    /// The attributes after the last upper operation.
     pub(crate) seen: Option<QuickCookie>,
-    /// How many faults had moved its times by then.
+    /// Number of faults ended at that time.
     pub(crate) faults: i64,
-    /// Stores whose pages are read-only again, and that have no line yet, the oldest first.
+    /// Dirty ranges whose pages are write-protected again, without lines, oldest first.
     pub(crate) untold: List,
-    /// The cookie of the last `left` line, when nothing happened since.
+    /// The cookie of the closing line, if no operation has followed.
     pub(crate) left: Option<Cookie>,
-    /// Whether something happened since the last `left` line.
+    /// Whether an operation has followed the closing line.
     pub(crate) changed: bool,
 }
 
-/// How far an object's lines are known to be of one owner.
+/// The range of an object's lines that belong to one owner.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Owned {
-    /// The object's newest line then; `None`: nothing is known.
+    /// The newest line at that time; `None` if unknown.
     pub(crate) head: Option<Pos>,
     /// The owner then.
     pub(crate) uid: u32,
-    /// The number of the oldest line that is not older than this owner.
+    /// Number of the oldest line of this owner.
     pub(crate) since: u64,
 }
 
-/// The state of an object whose inode is new in memory.
+/// The state of an object whose inode was just read.
 pub(crate) fn new_object() -> impl PinInit<Object, Error> {
     try_pin_init!(Object {
         state <- new_mutex!(ObjectState::default(), "Object::state"),
@@ -101,27 +101,27 @@ pub(crate) fn new_object() -> impl PinInit<Object, Error> {
 }
 
 impl Object {
-    /// Whether it has lost its last name, and is kept by one of the history's own.
+    /// Whether the object is an orphan.
     pub(crate) fn is_kept(&self) -> bool {
         self.kept.load(Relaxed)
     }
 
-    /// Notes that it is kept, or has a name again.
+    /// Sets whether the object is an orphan.
     pub(crate) fn note_kept(&self, is_kept: bool) {
         self.kept.store(is_kept, Relaxed);
     }
 
-    /// Whether it has had no name so far: it was made without one.
+    /// Whether the object has never had a name.
     pub(crate) fn is_unnamed(&self) -> bool {
         self.unnamed.load(Relaxed)
     }
 
-    /// Notes that it was made without a name, or gets its first one; answers what was so before.
+    /// Sets whether the object has never had a name; returns the old value.
     pub(crate) fn note_unnamed(&self, is_unnamed: bool) -> bool {
         self.unnamed.xchg(is_unnamed, Full)
     }
 
-    /// Whether a name in the tree was bound to it since its inode came to memory.
+    /// Whether a name in the tree was bound to the inode since the inode was read.
     pub(crate) fn was_shown(&self) -> bool {
         self.shown.load(Relaxed)
     }
@@ -132,28 +132,28 @@ impl Object {
         self.shown.store(true, Relaxed);
     }
 
-    /// Which task has our inode's lock for a whole request; 0: none has.
+    /// The task that holds the inode's lock for a whole request; 0 if none.
     pub(crate) fn holder(&self) -> i64 {
         self.holder.load(Relaxed)
     }
 
-    /// Notes that. Only the task that has the lock sets its own number and takes it away, so that it
-    /// finds what it has set itself.
+    /// Sets the lock holder. Only the holding task writes its own id and 0, so each task reads its
+    /// own writes.
     pub(crate) fn note_holder(&self, task: i64) {
         self.holder.store(task, Relaxed);
     }
 
-    /// One more open file may write.
+    /// Adds a writer.
     pub(crate) fn writer_came(&self) {
         self.writers.add(1, Relaxed);
     }
 
-    /// One of them is gone; whether it was the last.
+    /// Removes a writer; returns whether that was the last one.
     pub(crate) fn writer_left(&self) -> bool {
         self.writers.fetch_sub(1, Full) == 1
     }
 
-    /// Stores through shared mappings.
+    /// Writes through shared mappings.
     #[inline]
     pub(crate) fn stores(&self) -> &Stores {
         &self.stores

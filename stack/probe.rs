@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Whether a lower filesystem can do what taking operations back needs.
+//! Tests whether a lower filesystem has the features that undo needs.
 //!
-//! A name on a list says little: overlayfs has file handles with `nfs_export=on` only, FUSE can do
-//! what its daemon can. So each mount with a history tries it in the history's own directory, with
-//! objects that are removed again. overlayfs does the same to its upper layer
-//! (`ovl_make_workdir()`), but goes on without what is missing: here operations would be lost.
+//! A list of filesystem names would not do: overlayfs has file handles with `nfs_export=on` only,
+//! and FUSE's features depend on the daemon. So each mount with history tests the features in the
+//! history's directory, with temporary objects, as ovl_make_workdir() tests an upper layer. Unlike
+//! there, a missing feature is an error, since operations could not be undone.
 
 use crate::{
     history::{
@@ -27,23 +27,23 @@ use crate::{
 };
 use kernel::{prelude::*, sync::aref::ARef};
 
-/// The directory of the objects, below the history's, and their names in it.
+/// The directory of the temporary objects in the history's directory, and their names.
 const PLACE: &[u8] = b"probe";
 const FILE: &[u8] = b"file";
 const OTHER: &[u8] = b"other";
 const BELOW: &[u8] = b"below";
 
-/// Two times in the past; all lower filesystems can tell them from now.
+/// Two times in the past, which differ from the present on every filesystem.
 const TIMES: Times = Times {
     modified: (1_000_000_000, 0),
     accessed: (1_000_000_002, 0),
 };
 
-/// Why a lower filesystem has not passed.
+/// The reason of a failed test.
 pub(super) enum Failure {
-    /// It cannot do this.
+    /// The filesystem lacks this feature.
     Missing(&'static str),
-    /// That could not be found out.
+    /// The test could not be run.
     Error(Error),
 }
 
@@ -62,15 +62,15 @@ const RENAME: &str = "rename between directories without replacing (RENAME_NOREP
 const EXCHANGE: &str = "exchange two names (RENAME_EXCHANGE)";
 const SET_TIMES: &str = "set a file's times";
 
-/// Tries what undo needs in the history's directory `home`. With `is_new`, nothing was ever saved
-/// here: then also whether a file's handle and number outlive its inode in memory. A filesystem on
-/// a disk does not lose what it could: later mounts of it only try the handles, which costs nothing.
+/// Tests the features in the history's directory `home`. With `is_new` (an empty history) also
+/// tests whether file handle and inode number survive eviction. On a disk filesystem later mounts
+/// test the handles only, which needs no I/O.
 ///
-/// Where there is no room for the objects, what was not tried is taken for granted: a full
-/// filesystem has to be mounted, too.
+/// Without space for the temporary objects the tests are skipped: a full filesystem must be
+/// mountable.
 pub(super) fn probe(mount: &LowerMount, home: &Dir, is_new: bool) -> Outcome {
     let _kernel = AsKernel::new();
-    // A crash may have left some.
+    // A crash may have left objects.
     clear(home);
     if !is_new && mount.root().superblock().has_disk() {
         return handle(mount, home.dentry()).map(|_| ());
@@ -83,13 +83,13 @@ pub(super) fn probe(mount: &LowerMount, home: &Dir, is_new: bool) -> Outcome {
     }
 }
 
-/// Removes the objects, as far as they are there.
+/// Removes the temporary objects that exist.
 fn clear(home: &Dir) {
     let Ok(place) = home.open_dir(PLACE) else {
         return;
     };
     if let Ok(below) = place.open_dir(BELOW) {
-        // What cannot be removed is no reason against a mount.
+        // A leftover object does not prevent a mount.
         let _ = below.unlink(FILE);
         let _ = below.unlink(OTHER);
         let _ = place.remove_dir(BELOW);
@@ -110,7 +110,7 @@ fn make<'a>(mount: &'a LowerMount, home: &Dir) -> Outcome<Probe<'a>> {
     })
 }
 
-/// The directories in which it is tried.
+/// The directories of the test.
 struct Probe<'a> {
     mount: &'a LowerMount,
     place: Dir,
@@ -135,14 +135,14 @@ impl Probe<'_> {
         Ok(())
     }
 
-    /// What `name` is bound to.
+    /// The object of `name`.
     fn found(&self, dir: &Dir, name: &[u8]) -> Outcome<ARef<Dentry>> {
         let found = dir.child(name)?;
         inode(&found)?;
         Ok(found)
     }
 
-    /// A name must be bound to the object `id`.
+    /// Checks that a name is bound to the object `id`.
     fn is_bound(&self, dir: &Dir, name: &[u8], id: ObjectId, what: &'static str) -> Outcome {
         let found = tried(dir.child(name), what)?;
         match found.inode() {
@@ -158,7 +158,7 @@ impl Probe<'_> {
             tried(set, SET_TIMES)?;
         }
         let (_, times) = attr::access_and_times(self.mount, file)?;
-        // FAT has even seconds only, and no time of day for accesses.
+        // FAT stores mtime with a resolution of two seconds, and atime without time of day.
         if times.modified.0 == TIMES.modified.0 {
             Ok(())
         } else {
@@ -176,7 +176,7 @@ impl Probe<'_> {
         Ok(self.below.unlink(OTHER)?)
     }
 
-    /// Moves the file down.
+    /// Renames the file to `below`.
     fn rename(&self, file: &Dentry, id: ObjectId) -> Outcome {
         {
             let from = LowerName {
@@ -192,7 +192,7 @@ impl Probe<'_> {
         self.is_bound(&self.below, FILE, id, RENAME)
     }
 
-    /// Exchanges the file, which is below, with a new one, so that it is back.
+    /// Exchanges the file, which is in `below`, with a new one in `place`.
     fn exchange(&self, id: ObjectId) -> Outcome {
         self.place.create(FILE, 0o600)?;
         let (file, other) = (
@@ -216,14 +216,15 @@ impl Probe<'_> {
         self.is_bound(&self.below, FILE, other_id, EXCHANGE)
     }
 
-    /// The file's inode has left memory, if the filesystem lets it go.
+    /// Tests handle and number after the inode's eviction, if the filesystem evicts it.
     fn is_lasting(&self, handle: &[u8], id: ObjectId) -> Outcome {
         leads_to(self.mount, handle, id)?;
         self.is_bound(&self.place, FILE, id, IDENTITY)
     }
 }
 
-/// A file handle, as lines tell it, of an object that it must lead to; and its length.
+/// An object's file handle, as in a line's `fh=`, and its length. Checks that the handle decodes to
+/// the object.
 fn handle(mount: &LowerMount, object: &Dentry) -> Outcome<([u8; 65], usize)> {
     let inode = inode(object)?;
     let (mut bytes, mut handle) = ([0; 64], [0; 65]);
@@ -248,7 +249,7 @@ fn inode(dentry: &Dentry) -> Result<&Inode> {
     dentry.inode().ok_or(ENOENT)
 }
 
-/// Takes the errors that a filesystem has for what it cannot do for just that.
+/// Maps the errors of an unsupported operation to [`Failure::Missing`].
 fn tried<T>(result: Result<T>, what: &'static str) -> Outcome<T> {
     const CANNOT: [Error; 10] = [
         EPERM, EINVAL, ENOENT, EXDEV, ENOTTY, EMLINK, ENOSYS, EOPNOTSUPP, ENOTSUPP, ESTALE,

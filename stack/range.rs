@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Ranges changed without a buffer: splice, fallocate, copy, clone.
+//! Changes of file ranges without a buffer: splice, fallocate, copy, clone.
 
 use super::{Payer, Stack};
 use crate::{
@@ -16,8 +16,8 @@ use crate::{
 };
 use kernel::prelude::*;
 
-/// The most that one splice moves: its length is known only after it, so all of what it might
-/// overwrite is saved before. A shorter answer is what callers of splice expect.
+/// Limit of one splice. The length is known only afterwards, so the whole possible range is
+/// captured before. Callers of splice(2) accept a short count.
 const SPLICE: usize = 256 * 1024;
 
 impl RangeHooks for Stack {
@@ -41,10 +41,10 @@ impl RangeHooks for Stack {
         flags: u32,
     ) -> Result<usize> {
         loop {
-            // With nothing held: it may stay empty for ever.
+            // Without locks: the pipe may stay empty forever.
             pipe.wait(file, flags)?;
             match splice_once(pipe, file, pos, length, flags) {
-                // Another reader of the pipe came first.
+                // Another reader has emptied the pipe.
                 Err(e) if e == EAGAIN && flags & c::SPLICE_NONBLOCK == 0 => {}
                 result => return result,
             }
@@ -59,12 +59,14 @@ impl RangeHooks for Stack {
         file.remove_privileges()?;
         let at = u64::try_from(offset).map_err(|_| EINVAL)?;
         let count = u64::try_from(length).map_err(|_| EINVAL)?;
+        // vfs_fallocate() has checked mode and range; i_rwsem is left to ->fallocate.
         let op = kind_of(mode);
         let end = at.saturating_add(count);
         let pre_image = match op {
             Op::Punch | Op::Zero => PreImage::Range(file.lower(), at, end),
-            // Everything behind moves. The inverse call would cost less than saving that, but it is
-            // not atomic below: a power cut may leave it half done, and then only bytes help.
+            // All bytes after the offset move. The inverse fallocate would be cheaper than a
+            // capture, but is not atomic on the lower filesystem: after a power cut only captured
+            // bytes help.
             Op::Collapse | Op::Insert => PreImage::Range(file.lower(), at, inode.size()),
             _ => PreImage::Holes(file.lower(), at, end),
         };
@@ -94,9 +96,9 @@ impl RangeHooks for Stack {
         length: usize,
         flags: u32,
     ) -> Result<usize> {
-        // Bounded, so that what is saved before is bounded too; callers go on.
+        // Bounds the capture; copy_file_range(2) may return a short count.
         let length = length.min(1 << 30);
-        // The VFS stops at the size that it knows of when it is called again.
+        // vfs_copy_file_range() limits the next call by the upper `i_size`.
         from.own_inode().refresh_size();
         overwrite(to, Op::Copy, pos, length as u64, || {
             range::copy(
@@ -126,8 +128,9 @@ impl RangeHooks for Stack {
                 flags,
             )
         };
+        // vfs_dedupe_file_range_one() has called may_dedupe_file() for the target.
         if range::is_dedupe(flags) {
-            // Changes no byte and no time, but btrfs counts the version up.
+            // Changes neither bytes nor times, but increments btrfs' change counter.
             let inode = to.own_inode();
             let _lock = inode.lock_killable()?;
             backup::load(inode)?;
@@ -136,7 +139,7 @@ impl RangeHooks for Stack {
             return result;
         }
         let count = match u64::try_from(length).map_err(|_| EINVAL)? {
-            // To the source's end.
+            // Length 0 means up to the source's end.
             0 => from
                 .own_inode()
                 .lower()
@@ -155,7 +158,7 @@ impl RangeHooks for Stack {
     }
 }
 
-/// Moves what a pipe has to a file; `EAGAIN`: it has nothing.
+/// Moves available bytes from a pipe to a file; `EAGAIN` if the pipe is empty.
 fn splice_once(
     pipe: &Pipe,
     file: &OwnFile,
@@ -192,7 +195,7 @@ fn splice_once(
     result
 }
 
-/// What a mode of fallocate(2) is called in the log.
+/// The log operation of a fallocate(2) mode.
 fn kind_of(mode: c_int) -> Op {
     if mode & c::FALLOC_PUNCH_HOLE != 0 {
         Op::Punch
@@ -207,12 +210,12 @@ fn kind_of(mode: c_int) -> Op {
     }
 }
 
-/// Who pays for so many bytes of a file.
+/// A space request for `bytes` bytes of a file.
 fn payer(file: &OwnFile, bytes: u64) -> Payer<'_> {
     Payer::Object(file.lower().lower_dentry(), bytes)
 }
 
-/// A change of `[pos, pos + length)` of a file by other means than a buffer.
+/// Changes `[pos, pos + length)` of a file by `lower`.
 fn overwrite(
     to: &OwnFile,
     op: Op,
@@ -224,6 +227,7 @@ fn overwrite(
     let _lock = inode.lock_killable()?;
     inode.refresh_if_changed();
     inode.refuse_immutable()?;
+    // The VFS leaves file_modified() to ->copy_file_range and ->remap_file_range.
     to.remove_privileges()?;
     let at = u64::try_from(pos).map_err(|_| EINVAL)?;
     let pending = ObjectOperation {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Room on the lower filesystem for an operation that found none: what was deleted and is kept is given
-//! up for it, as much as it takes. Where a quota is the limit, only what counts there.
+//! Reclaims orphans for an operation that failed with ENOSPC or EDQUOT, as many as necessary. If a
+//! quota is the limit, only orphans charged to that quota are reclaimed.
 
 use crate::{
     history::{journal::Journal, reclaim::Reclaim},
@@ -14,32 +14,32 @@ use crate::{
 };
 use kernel::prelude::*;
 
-/// What asks for room.
+/// The kind and size of a space request.
 #[derive(Clone, Copy)]
 pub(crate) enum Payer<'a> {
-    /// The history: no user's quota is its limit.
+    /// The history: not charged to a user's quota.
     History,
-    /// A lower object, for so many bytes.
+    /// A lower object and a number of bytes.
     Object(&'a Dentry, u64),
-    /// A new object in this lower directory, and its name.
+    /// A new object in this lower directory.
     New(&'a Dentry),
 }
 
-/// Waits, in milliseconds, for the blocks of removed objects: some filesystems free them in the background.
+/// Delays in milliseconds for blocks that a filesystem frees asynchronously after a removal.
 pub(super) const PAUSES: [u32; 6] = [5, 10, 25, 60, 150, 250];
 
-/// Giving up what is kept, until an operation finds room.
+/// Reclaims orphans until an operation succeeds.
 pub(super) struct GivingUp<'a> {
     journal: &'a Journal,
     lower: &'a LowerMount,
     payer: Payer<'a>,
     reclaim: Reclaim,
-    /// Whose limit it was last.
+    /// The quota that was exceeded last.
     account: Option<Account>,
-    /// How many bytes were lacking at first, and how many were given up since.
+    /// Bytes missing at first, and bytes reclaimed since.
     lacking: u64,
     freed: u64,
-    /// Whether something was given up that the filesystem may not have freed yet.
+    /// Whether the filesystem may not have freed reclaimed blocks yet.
     is_pending: bool,
 }
 
@@ -57,13 +57,13 @@ impl<'a> GivingUp<'a> {
         }
     }
 
-    /// Makes room after an error that said there is none. False: there is nothing that may be given up.
+    /// Reclaims space after ENOSPC or EDQUOT. False if nothing is left to reclaim.
     #[cold]
     pub(super) fn go_on(&mut self, error: Error) -> Result<bool> {
         let limit = self.limit();
         let account = match limit {
             Some((account, _)) => Some(account),
-            // Whose limit it is, the filesystem does not say: the owner's, most probably.
+            // The filesystem does not report the exceeded quota; most probably the owner's.
             None if error == EDQUOT => match self.owner() {
                 None => return Ok(false),
                 owner => owner,
@@ -78,7 +78,7 @@ impl<'a> GivingUp<'a> {
             };
         }
         if self.is_pending && self.freed >= self.lacking {
-            // What was given up should do.
+            // The reclaimed bytes should be sufficient.
             self.is_pending = false;
             if self.settle(limit)? {
                 return Ok(true);
@@ -94,12 +94,12 @@ impl<'a> GivingUp<'a> {
         }
     }
 
-    /// Waits for what was given up to be free. False: it was free already.
+    /// Waits until reclaimed blocks are free. Returns false if they were free already.
     fn settle(&self, limit: Option<(Account, u64)>) -> Result<bool> {
         let below = self.lower.root().superblock();
         let Some((account, over)) = limit else {
             below.sync()?;
-            // btrfs frees extents in the background: its count of free blocks grows later.
+            // btrfs frees extents asynchronously, so f_bavail grows later.
             for pause in PAUSES {
                 if self.free()? >= self.bytes() {
                     break;
@@ -122,7 +122,7 @@ impl<'a> GivingUp<'a> {
         Ok(false)
     }
 
-    /// Whose limit is in the way, and by how many bytes or inodes.
+    /// The exceeded quota, and the missing bytes or inodes.
     fn limit(&self) -> Option<(Account, u64)> {
         let over = |account| {
             let over = self.over_limit(account);
@@ -158,7 +158,7 @@ impl<'a> GivingUp<'a> {
         })
     }
 
-    /// How many bytes are asked for.
+    /// The requested number of bytes.
     fn bytes(&self) -> u64 {
         match self.payer {
             Payer::Object(_, bytes) => bytes.max(1),
@@ -167,7 +167,7 @@ impl<'a> GivingUp<'a> {
         }
     }
 
-    /// How many bytes are free for everybody.
+    /// Bytes free for unprivileged users.
     fn free(&self) -> Result<u64> {
         Ok(self.lower.directory()?.space()?.free)
     }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Time slices of stores through mappings: what nothing else ends, a worker ends.
+//! The mmap flusher logs pending writes through shared mappings.
 //!
-//! It comes `commit=` seconds after the first store to any object, places the lines of all stores
-//! so far, and makes their pages read-only again.
+//! The worker runs `commit=` seconds after the first store to any object, places the lines of all
+//! pending dirty ranges, and write-protects their pages.
 
 use crate::{
     backup,
@@ -20,7 +20,7 @@ use kernel::{
     sync::{aref::ARef, Arc, SpinLock}, //
 };
 
-/// The objects of a mount that have stores without lines.
+/// The objects of a mount that have pending dirty ranges.
 #[pin_data]
 pub(crate) struct Slices {
     #[pin]
@@ -30,7 +30,7 @@ pub(crate) struct Slices {
     worker: Worker<Slices, 0>,
 }
 
-/// An object that is due, in memory of its own.
+/// A list element.
 struct Node {
     inode: ARef<OwnInode>,
     next: Option<KBox<Node>>,
@@ -43,7 +43,7 @@ struct Due {
 }
 
 impl Slices {
-    /// Begins; a slice takes so many seconds.
+    /// Creates and starts the flusher; `seconds` is the flush interval.
     pub(super) fn new(seconds: u32) -> Result<Arc<Self>> {
         let slices = Arc::pin_init(
             try_pin_init!(Self {
@@ -57,7 +57,7 @@ impl Slices {
         Ok(slices)
     }
 
-    /// Adds an object that was not in the list. In a fault: waits for nothing.
+    /// Adds an unlisted object. Called in page faults, so never sleeps on locks.
     pub(crate) fn add(&self, inode: &OwnInode) {
         let node = {
             let _nofs = NoFs::new();
@@ -65,7 +65,8 @@ impl Slices {
             KBox::new(Node { inode, next: None }, GFP_KERNEL)
         };
         let Ok(mut node) = node else {
-            // It is told by whoever uses it next.
+            // Without memory the object stays unlisted; the next operation on the object logs the
+            // range.
             inode.object().stores().unlisted();
             return;
         };
@@ -80,12 +81,12 @@ impl Slices {
         self.worker.kick_in(self.seconds);
     }
 
-    /// Has the slices end now.
+    /// Flushes as soon as possible.
     pub(crate) fn hurry(&self) {
         self.worker.kick();
     }
 
-    /// Places the lines of all stores so far.
+    /// Places the lines of all pending dirty ranges.
     pub(super) fn tell_all(&self) {
         let mut next = mem::take(&mut self.due.lock().first);
         while let Some(mut node) = next {
@@ -100,7 +101,7 @@ impl Slices {
         }
     }
 
-    /// Ends for good: no mapping is left.
+    /// Stops the worker and flushes. No mapping exists any more.
     pub(super) fn stop(&self) {
         self.due.lock().is_over = true;
         self.worker.stop();

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Stores through shared mappings that no line tells yet.
+//! Writes through shared mappings that have no log line yet.
 //!
-//! A page of a mapping is read-only until a program stores to it. The fault saves what the page
-//! held, adds it here, and makes the page writable, all under the lock of the page's folio. Faults
-//! come under mmap_lock, which others take for themselves below the object's state: so they wait
-//! for nothing, and whoever has the state places the lines ([`crate::backup::log_dirty_ranges`]). From a
-//! page's fault until it is made read-only again, every store to it belongs to that one line.
+//! The pages of a mapping are read-only until the first store. The page fault captures the page,
+//! adds a dirty range here and makes the page writable, all under the folio lock. Faults run under
+//! mmap_lock, which other tasks take while holding an object's state. So faults never wait for the
+//! state; its next holder places the lines ([`crate::backup::log_dirty_ranges`]). All stores to a
+//! page between the fault and the next write protection belong to one line.
 //!
-//! While a record of the object is being saved, its [`Gate`] is shut: faults are tried again until
-//! it is open, so that a saved page is as it was at one moment.
+//! While the bytes of a record are captured, a [`Gate`] makes faults retry, so that the captured
+//! bytes are consistent.
 
 use super::Who;
 use crate::history::line::Extent;
@@ -29,32 +29,32 @@ use kernel::{
     time::{Instant, Monotonic}, //
 };
 
-/// What a page held before a store to it.
+/// The content of a page before a store.
 #[derive(Clone, Copy)]
 pub(crate) enum Before {
-    /// Its bytes are in the journal: where, and the state of their checksum.
+    /// Captured: position in the journal, and the checksum state.
     At(Extent, u32),
-    /// It was not saved, for this reason.
+    /// Not captured, for this reason.
     Lost(&'static str),
-    /// No store: somebody has changed the object outside.
+    /// Not a store: the object was changed directly on the lower filesystem.
     Foreign,
 }
 
-/// A store, or several in a row: from here on the range may change at any moment.
+/// A range of adjacent dirty pages, which may change at any time from now on.
 pub(crate) struct Store {
     pub(crate) at: u64,
     pub(crate) length: u64,
     pub(crate) before: Before,
-    /// Who made the mapping.
+    /// The actor that created the mapping.
     pub(crate) who: Arc<Mutex<Who>>,
 }
 
-/// The longest run of pages that has one line.
+/// Upper limit of a range with one line.
 const LONGEST: u64 = 1 << 20;
 
 impl Store {
-    /// Makes `next` part of this one, if it goes on where this one ends, in the file and in the
-    /// journal. `join` computes the state of the checksum of both, from that of each.
+    /// Extends this range by `next`, if adjacent in the file and in the journal. `join` combines
+    /// two checksum states.
     fn take_in(&mut self, next: &Self, join: impl Fn(u32, u32, u64) -> Option<u32>) -> bool {
         let (Before::At(mine, state), Before::At(its, its_state)) = (self.before, next.before)
         else {
@@ -86,12 +86,12 @@ struct Node {
     next: Option<KBox<Node>>,
 }
 
-/// Stores in memory of their own, so that adding one to a list needs none. The newest comes first.
+/// A list of preallocated nodes, newest first; push_node() and append() allocate nothing.
 #[derive(Default)]
 pub(crate) struct List(Option<KBox<Node>>);
 
 impl List {
-    /// Adds a store as the newest.
+    /// Adds the newest range.
     pub(crate) fn push(&mut self, store: Store) -> Result {
         let node = Node { store, next: None };
         self.push_node(KBox::new(node, GFP_KERNEL)?);
@@ -114,12 +114,12 @@ impl List {
         self.0.as_ref().map(|node| &node.store)
     }
 
-    /// Drops the newest one.
+    /// Drops the newest range.
     pub(crate) fn drop_first(&mut self) {
         drop(self.pop_node());
     }
 
-    /// In the other order.
+    /// The list in reverse order.
     pub(crate) fn reversed(mut self) -> Self {
         let mut other = Self::default();
         while let Some(node) = self.pop_node() {
@@ -128,9 +128,9 @@ impl List {
         other
     }
 
-    /// Adds another list behind the last one.
+    /// Appends a list after the last element.
     pub(crate) fn append(&mut self, other: Self) {
-        // Turned around, the last one is where a list can grow.
+        // Reversed, so that nodes can be pushed at the end.
         let mut turned = mem::take(self).reversed();
         let mut other = other;
         while let Some(node) = other.pop_node() {
@@ -139,7 +139,7 @@ impl List {
         *self = turned.reversed();
     }
 
-    /// Does `each` with all of them.
+    /// Calls `each` for all ranges, newest first.
     pub(crate) fn for_each(&self, mut each: impl FnMut(&Store)) {
         let mut next = &self.0;
         while let Some(node) = next {
@@ -151,57 +151,57 @@ impl List {
 
 impl Drop for List {
     fn drop(&mut self) {
-        // Not one within the other: a kernel stack is short.
+        // Iterative: a recursive drop could overflow the kernel stack.
         while self.pop_node().is_some() {}
     }
 }
 
-/// What is under the lock.
+/// Fields under the spinlock.
 #[derive(Default)]
 struct Inner {
     stores: List,
-    /// How many of them.
+    /// Number of ranges.
     count: usize,
-    /// How many gates are shut, and since when one is.
+    /// Number of fault blocks, and the start of the oldest.
     shut: usize,
     since: Option<Instant<Monotonic>>,
 }
 
-/// For how long a fault is put off. A gate that is shut for longer may be waiting for a lock that
-/// the faulting program holds (a read(2) into the mapping, on some filesystems).
+/// Time limit of a fault block. A longer block may wait for a lock that the faulting program holds
+/// (a read(2) into the mapping, on some filesystems).
 const PATIENCE_MS: i64 = 20_000;
 
-/// How many stores may wait for their lines before further ones do.
+/// Upper limit of pending ranges; further faults are retried.
 const MANY: usize = 16 * 1024;
 
-/// Whether a fault may go on.
+/// Whether a fault may proceed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Way {
-    /// It may.
+    /// The fault proceeds.
     Open,
-    /// It is to be tried again.
+    /// The fault is retried.
     Shut,
-    /// It may, but what it saves fits to nothing: a record was being saved or put back for too long.
+    /// The fault proceeds without consistency: faults were blocked for too long.
     Forced,
 }
 
-/// The stores to an object.
+/// The writes to an object through shared mappings.
 #[pin_data]
 pub(crate) struct Stores {
     #[pin]
     inner: SpinLock<Inner>,
-    /// How many mappings there are.
+    /// Number of mappings.
     mappings: Atomic<i32>,
-    /// How many stores have no line yet.
+    /// Number of ranges without a line.
     untold: Atomic<i64>,
-    /// How many faults began, and ended: in between they move the object's times.
+    /// Number of faults begun and ended. The object's times are updated in between.
     begun: Atomic<i64>,
     ended: Atomic<i64>,
-    /// How many operations have saved what they replace, and no line yet.
+    /// Operations that have captured their pre-image and have no line yet.
     under_way: Atomic<i32>,
-    /// Whether the object is in its mount's list of those with such stores.
+    /// Whether the object is in the mount's list of objects with dirty ranges.
     is_listed: Atomic<bool>,
-    /// Whether pages became writable while there was no history.
+    /// Whether pages became writable while recording was off.
     unseen: Atomic<bool>,
 }
 
@@ -219,39 +219,39 @@ impl Stores {
         })
     }
 
-    /// One more mapping through which stores may come.
+    /// Counts a new mapping.
     pub(crate) fn mapped(&self) {
         let _ = self.mappings.fetch_add(1, Full);
     }
 
-    /// One of them is gone.
+    /// Uncounts a mapping.
     pub(crate) fn unmapped(&self) {
         let _ = self.mappings.fetch_sub(1, Full);
     }
 
-    /// Whether there is one.
+    /// Whether a mapping exists.
     #[inline]
     pub(crate) fn is_mapped(&self) -> bool {
         self.mappings.load(Relaxed) != 0
     }
 
-    /// Whether stores have no line yet.
+    /// Whether ranges without a line exist.
     #[inline]
     pub(crate) fn has_untold(&self) -> bool {
         self.untold.load(Relaxed) != 0
     }
 
-    /// So many more have none.
+    /// Counts ranges without a line.
     pub(crate) fn came(&self, count: i64) {
         let _ = self.untold.fetch_add(count, Full);
     }
 
-    /// So many have one.
+    /// Uncounts ranges that got a line.
     pub(crate) fn told(&self, count: i64) {
         let _ = self.untold.fetch_sub(count, Full);
     }
 
-    /// A page became writable without being saved: the history is off.
+    /// Records that a page became writable without a capture, with recording off.
     pub(crate) fn leave_unseen(&self) {
         self.unseen.store(true, Relaxed);
     }
@@ -262,33 +262,33 @@ impl Stores {
         self.unseen.load(Relaxed)
     }
 
-    /// As [`Self::has_unseen`], and from now on none did.
+    /// Reads and clears [`Self::has_unseen`].
     pub(crate) fn take_unseen(&self) -> bool {
         self.has_unseen() && self.unseen.xchg(false, Full)
     }
 
-    /// A fault begins, which will move the object's times.
+    /// Begins a fault, which will update the object's times.
     pub(crate) fn begin_fault(&self) {
         let _ = self.begun.fetch_add(1, Full);
     }
 
-    /// It has ended.
+    /// The fault has ended.
     pub(crate) fn end_fault(&self) {
         let _ = self.ended.fetch_add(1, Full);
     }
 
-    /// How many faults have begun.
+    /// Number of faults begun.
     pub(crate) fn begun(&self) -> i64 {
         self.begun.load(Relaxed)
     }
 
-    /// How many have ended. To be asked before the times that they moved are looked at.
+    /// Number of faults ended. Read this before the times.
     pub(crate) fn ended(&self) -> i64 {
-        // What is read after this is not older than what the faults did.
+        // Acquire: reads after this see the time updates of those faults.
         self.ended.load(Acquire)
     }
 
-    /// Whether a fault may go on now.
+    /// Whether a fault may proceed now.
     pub(crate) fn way(&self) -> Way {
         let inner = self.inner.lock();
         if inner.count >= MANY {
@@ -297,7 +297,7 @@ impl Stores {
         inner.way()
     }
 
-    /// Adds a fault's stores, unless a gate was shut meanwhile. They are dropped then.
+    /// Adds a fault's ranges, unless faults were blocked meanwhile; the ranges are dropped then.
     pub(crate) fn add(
         &self,
         stores: &mut List,
@@ -319,7 +319,7 @@ impl Stores {
         Ok(())
     }
 
-    /// Adds a fault's stores, gate or not.
+    /// Adds a fault's ranges, also while faults are blocked.
     pub(crate) fn add_forced(&self, stores: &mut List, count: usize) {
         let mut inner = self.inner.lock();
         inner.take_in(stores);
@@ -327,7 +327,7 @@ impl Stores {
         let _ = (self.untold).fetch_add(i64::try_from(count).unwrap_or(i64::MAX), Full);
     }
 
-    /// Takes all of them, the oldest first.
+    /// Takes all ranges, oldest first.
     pub(crate) fn take(&self) -> List {
         let stores = {
             let mut inner = self.inner.lock();
@@ -347,7 +347,7 @@ impl Stores {
         Gate(self)
     }
 
-    /// Opens a gate that was forgotten.
+    /// Undoes shut() whose guard was forgotten.
     pub(crate) fn open_again(&self) {
         let mut inner = self.inner.lock();
         inner.shut = inner.shut.saturating_sub(1);
@@ -356,30 +356,30 @@ impl Stores {
         }
     }
 
-    /// Shuts the gate if there is any need.
+    /// Blocks faults if a mapping exists.
     #[inline]
     pub(crate) fn shut_if_mapped(&self) -> Option<Gate<'_>> {
         self.is_mapped().then(|| self.shut())
     }
 
-    /// An operation has saved what it replaces; stores from now on come after its line.
+    /// An operation has captured its pre-image; later stores are logged after the operation's line.
     #[inline]
     pub(crate) fn operation(&self) -> UnderWay<'_> {
         let _ = self.under_way.fetch_add(1, Full);
         UnderWay(self)
     }
 
-    /// Whether there is such an operation.
+    /// Whether an operation is between capture and line.
     pub(crate) fn is_operation_under_way(&self) -> bool {
         self.under_way.load(Relaxed) != 0
     }
 
-    /// Whether the object is not in its mount's list yet; it is to be added then.
+    /// Marks the object as listed; `true` if the caller must add the object to the list.
     pub(crate) fn is_to_be_listed(&self) -> bool {
         !self.is_listed.load(Relaxed) && !self.is_listed.xchg(true, Full)
     }
 
-    /// It is not in the list any more.
+    /// Clears the mark.
     pub(crate) fn unlisted(&self) {
         self.is_listed.store(false, Relaxed);
     }
@@ -396,7 +396,7 @@ impl Inner {
         }
     }
 
-    /// Adds a list, the newest first, in front.
+    /// Prepends a list, newest first.
     fn take_in(&mut self, stores: &mut List) {
         let mut turned = mem::take(stores).reversed();
         while let Some(node) = turned.pop_node() {
@@ -404,7 +404,7 @@ impl Inner {
         }
     }
 
-    /// Makes the only one of `stores` part of the newest one.
+    /// Merges the only range of `stores` into the newest one.
     fn join(&mut self, stores: &List, join: impl Fn(u32, u32, u64) -> Option<u32>) -> bool {
         match (&mut self.stores.0, stores.first()) {
             (Some(newest), Some(store)) => newest.store.take_in(store, join),
@@ -413,7 +413,7 @@ impl Inner {
     }
 }
 
-/// Faults are put off while it lives.
+/// Blocks faults until dropped.
 pub(crate) struct Gate<'a>(&'a Stores);
 
 impl Drop for Gate<'_> {

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Which lower objects belong to the tree that a mount shows.
+//! Whether a lower object belongs to the mounted tree.
 //!
-//! A history tells of objects by file handles, and who could write it may have written any handle: of an
-//! object beside the source on the same filesystem, of the history's own files, of another subvolume.
-//! exportfs_decode_fh() finds them all. So what was found by a handle counts only below the source, and of
-//! the history only the objects that it keeps. overlayfs asks the same of its layers (ovl_acceptable(),
-//! is_subdir()), but takes files without a name as they are: it only compares their numbers.
+//! A history refers to objects by file handles, and may be forged: a handle may name an object
+//! outside of the source, one of the history's own files, or an object of another subvolume.
+//! exportfs_decode_fh() decodes all of them. So an object found by handle is accepted only below
+//! the source, and in the history's directory only as an orphan. overlayfs checks its layers in the
+//! same way (ovl_acceptable(), is_subdir()), but accepts files without a name, since only their
+//! inode numbers are compared.
 
 use super::{Mount, HISTORY};
 use crate::{
@@ -28,30 +29,32 @@ use kernel::{
     sync::{aref::ARef, Mutex}, //
 };
 
-/// A path is no longer than this many directories.
+/// Upper limit of a path's depth.
 const DEEPEST: usize = 4096;
 
-/// Where a name is.
+/// The location of a lower name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
     /// In the tree.
     Shown,
-    /// The name of an object that the history keeps, or below one.
+    /// An orphan's name, or below an orphan.
     Kept,
     /// Neither.
     Outside,
 }
 
 impl Mount {
-    /// Where a lower name is. One that was found by a handle only, of an object that is no directory, is
-    /// in no directory: `Outside`.
+    /// The location of a lower name. A file found by handle may have a dentry without parent:
+    /// `Outside`.
     #[inline(never)]
     pub(crate) fn place_of(&self, lower: &Dentry) -> Result<Place> {
         let root = self.lower().root();
+        // is_subdir() is safe against concurrent renames (rename_lock).
         if !lower.is_below(root) {
             return Ok(Place::Outside);
         }
-        // What overlayfs says of a file's device does not tell.
+        // Only a directory's `st_dev` is reliable: overlayfs reports a pseudo device for other
+        // files.
         let directory = match lower.inode() {
             Some(inode) if inode.is_directory() => lower.get(),
             _ => lower.held_parent(),
@@ -64,7 +67,7 @@ impl Mount {
             return Ok(Place::Shown);
         };
         let kept = self.lower().directory_at(&home)?.child(KEPT)?;
-        // Others move names in the tree meanwhile, but none in the history.
+        // Other tasks may rename directories of the tree meanwhile, but not of the history.
         let mut here = lower.get();
         for depth in 0..DEEPEST {
             if kept.inode().is_some_and(|kept| is_same(&here, kept)) {
@@ -86,7 +89,8 @@ impl Mount {
         Ok(Place::Outside)
     }
 
-    /// Refuses the name of the history's own directory, which no program gets to and so no line tells of.
+    /// Refuses the name of the history's own directory, which is hidden, so that no line can refer
+    /// to the name.
     pub(crate) fn refuse_history(&self, dir: &Dentry, name: &[u8]) -> Result {
         if name == HISTORY && core::ptr::eq(dir, self.lower().root()) {
             return Err(EUCLEAN);
@@ -94,8 +98,8 @@ impl Mount {
         Ok(())
     }
 
-    /// The lower directory with this file handle (its type byte, then its bytes). `ESTALE`: it is gone, or
-    /// was never of the tree.
+    /// The lower directory with this file handle (type byte, then the handle's bytes). `ESTALE`:
+    /// removed, or outside of the tree.
     pub(crate) fn directory_by_handle(&self, handle: &[u8]) -> Result<ARef<Dentry>> {
         let found = attr::open_handle(self.lower(), handle)?;
         if self.is_directory_of_tree(&found)? {
@@ -105,10 +109,10 @@ impl Mount {
         }
     }
 
-    /// Whether what was found by a handle is a directory of the tree, or one that is kept.
+    /// Whether an object found by handle is a directory of the tree, or an orphan.
     pub(crate) fn is_directory_of_tree(&self, found: &Dentry) -> Result<bool> {
         let is_there = |inode: &Inode| inode.is_directory() && inode.links() != 0;
-        // A filesystem's root has no name.
+        // The lower root may be the root of its filesystem, which is unhashed.
         let is_top = core::ptr::eq(found, self.lower().root());
         Ok(found.inode().is_some_and(is_there)
             && (is_top || !found.has_lost_its_name())
@@ -116,25 +120,26 @@ impl Mount {
     }
 }
 
-/// Directories that were listed lately to find an object's name. Where one is listed again, twice as many of
-/// its names are looked up with it as the time before: all of n names cost log n listings.
+/// Readahead of names: the directories that were listed last to find an object's name. Each further
+/// listing of a directory also looks up twice as many of its names as the one before, so finding
+/// all n names takes log n listings.
 #[pin_data]
 pub(crate) struct Listings {
     #[pin]
     lately: Mutex<[Listing; LISTINGS]>,
 }
 
-/// How many directories that is.
+/// Number of remembered directories.
 const LISTINGS: usize = 8;
 
-/// How many names more are looked up at most.
+/// Upper limit of names per readahead.
 const MOST_MORE: usize = 4096;
 
 #[derive(Clone, Copy, Default)]
 struct Listing {
-    /// Inode number 0: none.
+    /// Inode number 0: unused.
     directory: ObjectId,
-    /// The next name to be looked up, and how many.
+    /// The first name to look up next, and the number of names.
     next: usize,
     many: usize,
 }
@@ -146,7 +151,7 @@ impl Listings {
         })
     }
 
-    /// A directory is about to be listed: which of its names, by their order, are looked up, too.
+    /// Before a listing: the range of names to look up as well, by their order in the directory.
     pub(crate) fn next(&self, directory: ObjectId) -> Range<usize> {
         let mut lately = self.lately.lock();
         let known = lately.iter().position(|one| one.directory == directory);
@@ -170,7 +175,7 @@ impl Listings {
         range
     }
 
-    /// All names of a directory were looked up, and may have left memory since.
+    /// After all names of a directory were looked up: restart, since the dentries may be reclaimed.
     pub(crate) fn begin_again(&self, directory: ObjectId) {
         let mut lately = self.lately.lock();
         for listing in lately.iter_mut().filter(|one| one.directory == directory) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Each user's turn at a request that takes operations of several objects back: one request of a user
-//! at a time holds memory for its plan. Other users do not wait for it.
+//! Limits group requests to one per user at a time, since each holds memory for its plan. Other
+//! users do not wait.
 
 use crate::{
     revert::Refusal,
@@ -18,20 +18,20 @@ use kernel::{
     time::{Instant, Monotonic}, //
 };
 
-/// For how long a request waits for another one of the same user.
+/// Time limit of waiting for another request of the same user.
 const PATIENCE_MS: i64 = 30_000;
 
-/// How often a request that waits looks again.
+/// Poll interval.
 const LOOK_MS: u32 = 10;
 
-/// A user whose request is under way.
+/// A user with a running request.
 struct Entry {
     uid: u32,
-    /// The process that asked, in the initial namespace.
+    /// The requesting process, in the initial namespace.
     pid: u32,
 }
 
-/// The users whose requests are under way.
+/// The users with running requests.
 #[pin_data]
 pub(crate) struct Turns {
     #[pin]
@@ -45,8 +45,7 @@ impl Turns {
         })
     }
 
-    /// Waits for the turn of the caller's user, until a signal kills the caller. `Busy`: the other
-    /// request takes too long.
+    /// Waits for the slot of the caller's user, or for a fatal signal. `Busy`: time limit exceeded.
     pub(crate) fn take(&self) -> Result<Turn<'_>, Refusal> {
         let process = Process::current();
         let since: Instant<Monotonic> = Instant::now();
@@ -69,7 +68,7 @@ impl Turns {
         }
     }
 
-    /// The process of the request that is under way; `None`: it is the caller's turn now.
+    /// The process of the user's running request, or `None` after taking the slot.
     fn try_take(&self, process: &Process) -> Result<Option<u32>> {
         let mut entries = self.entries.lock();
         if let Some(other) = entries.iter().find(|entry| entry.uid == process.uid) {
@@ -84,7 +83,7 @@ impl Turns {
     }
 }
 
-/// A user's turn, until it is dropped.
+/// A user's slot, until dropped.
 pub(crate) struct Turn<'a> {
     turns: &'a Turns,
     uid: u32,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Extended attributes. Our own, `trusted.loggerfs.*`, are not to be seen or set.
+//! Extended attributes. LoggerFS's own `trusted.loggerfs.*` are hidden.
 
 use super::{Payer, Stack};
 use crate::vfs::error::ENODATA;
@@ -11,11 +11,11 @@ use crate::{
 };
 use kernel::{prelude::*, str::CStr};
 
-/// What the names of our own xattrs begin with.
+/// Prefix of LoggerFS's own xattrs.
 const OWN: &[u8] = b"trusted.loggerfs.";
 
-/// Whether it is execve(2) that asks, for what a program gets from its file. Where the source's mount
-/// is nosuid, that is nothing: get_file_caps() has asked a mount of ours that may not be.
+/// Whether execve(2) reads the file's capabilities. On a nosuid source they must be ignored, but
+/// get_file_caps() has checked the upper mount only.
 fn is_for_exec(name: &CStr) -> bool {
     name.to_bytes() == xattr::CAPABILITY.to_bytes() && task::is_executing()
 }
@@ -32,6 +32,8 @@ impl XattrHooks for Stack {
             return Err(ENODATA);
         }
         let mount = inode.mount();
+        // vfs_getxattr() has called xattr_permission(), and security_inode_getsecurity() for the
+        // security namespace.
         if mount.lower().limits().no_set_id && is_for_exec(name) {
             return Err(ENODATA);
         }
@@ -49,6 +51,7 @@ impl XattrHooks for Stack {
             return Err(EPERM);
         }
         let mount = inode.mount();
+        // vfs_setxattr() holds i_rwsem and has called xattr_permission() on the upper inode.
         let lower = dentry.lower()?;
         let pending = ObjectOperation {
             inode,
