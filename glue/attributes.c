@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Inlines, and structures with bit fields, of what is an object's attributes: as
- * helpers.c, without logic.
+ * Attributes: permission checks that the kernel has as inlines or static
+ * functions, and structures with bit fields.
  */
 #include <linux/fs.h>
 #include <linux/capability.h>
@@ -11,17 +11,20 @@
 #include <linux/posix_acl.h>
 #include "bindings.h"
 
+/**
+ * lfs_owner_or_capable() - inode_owner_or_capable()
+ */
 bool lfs_owner_or_capable(struct inode *inode)
 {
 	return inode_owner_or_capable(&nop_mnt_idmap, inode);
 }
 
 /**
- * lfs_loses_set_group - whether an ACL that the caller sets takes the setgid bit away
+ * lfs_loses_set_group() - whether an ACL set by the caller clears S_ISGID
  * @inode: the object
  *
- * As posix_acl_update_mode() asks in the lower filesystem, which sees the
- * mounter there; after the model of ovl_set_acl()'s own check.
+ * Mirrors the check in posix_acl_update_mode(): the lower filesystem applies it
+ * to the mounter, so the caller is checked here, as in ovl_set_acl().
  */
 bool lfs_loses_set_group(struct inode *inode)
 {
@@ -30,12 +33,15 @@ bool lfs_loses_set_group(struct inode *inode)
 }
 
 /**
- * lfs_set_id_to_drop - which set-id bits a change takes with it
+ * lfs_set_id_to_drop() - the set-id bits that a change clears
  * @lower: the lower inode
- * @valid: what is changed
+ * @valid: the ATTR_* flags of the change
  *
- * As do_truncate() and chown_common() ask, but the lower inode: where set-id
- * bits are hidden from ours, they have found none. Return: ATTR_KILL_* flags.
+ * Mirrors do_truncate() and chown_common(), for the lower inode: the upper
+ * inode of a nosuid lower mount has no set-id bits. Leaves out capabilities,
+ * which the lower notify_change() removes.
+ *
+ * Return: ATTR_KILL_* flags.
  */
 unsigned int lfs_set_id_to_drop(struct inode *lower, unsigned int valid)
 {
@@ -49,11 +55,12 @@ unsigned int lfs_set_id_to_drop(struct inode *lower, unsigned int valid)
 }
 
 /**
- * lfs_drop_set_id - take set-id bits that are hidden from our inode away, as a write must
- * @dentry: our dentry, whose inode is locked
+ * lfs_drop_set_id() - clear set-id bits that the upper inode does not have
+ * @dentry: the upper dentry, whose inode is locked
  * @lower: the lower inode
  *
- * As file_remove_privs(), which asks our inode. Capabilities are left to that.
+ * Mirrors file_remove_privs(), which checks the upper inode. Leaves out
+ * capabilities, which file_remove_privs() handles.
  */
 int lfs_drop_set_id(struct dentry *dentry, struct inode *lower)
 {
@@ -67,8 +74,7 @@ int lfs_drop_set_id(struct dentry *dentry, struct inode *lower)
 }
 
 /**
- * lfs_renames_wait - whether lock_rename() of two directories would wait now
- * @sb: the superblock of both
+ * lfs_renames_wait() - whether lock_rename() of two directories would block now
  */
 bool lfs_renames_wait(struct super_block *sb)
 {
@@ -76,7 +82,7 @@ bool lfs_renames_wait(struct super_block *sb)
 }
 
 /**
- * lfs_is_executing - whether the caller is in execve(2)
+ * lfs_is_executing() - whether the caller is in execve(2)
  */
 bool lfs_is_executing(void)
 {
@@ -84,14 +90,15 @@ bool lfs_is_executing(void)
 }
 
 /**
- * lfs_may_set_capability - whether the caller may give a file these capabilities
+ * lfs_may_set_capability() - whether the caller may set file capabilities
  * @inode: the file
- * @value: security.capability as the filesystem keeps it
+ * @value: the raw value of security.capability
  * @size: its size
  *
- * As cap_convert_nscap(), but for a value that needs no conversion: those that
- * count in the first user namespace are its administrators' to set; those of
- * another one's root, also of who has that one mapped.
+ * Mirrors cap_convert_nscap(). Leaves out the conversion: the value is the one
+ * that the filesystem stores. Capabilities of the initial namespace need
+ * CAP_SETFCAP there; those of another namespace's root also may be set if the
+ * caller's namespace maps that root.
  */
 bool lfs_may_set_capability(struct inode *inode, const void *value, size_t size)
 {
@@ -106,13 +113,13 @@ bool lfs_may_set_capability(struct inode *inode, const void *value, size_t size)
 }
 
 /**
- * lfs_may_be_linked - whether the caller may give an object one more name
+ * lfs_may_be_linked() - whether the caller may add a link to an object
  * @inode: the object
  *
- * As may_linkat() with fs.protected_hardlinks=1: the owner may, and others where
- * they may read and write a plain file that is run with nobody else's rights.
- * Left out is what vfs_link() asks of flags, and the setting itself, which is
- * static there.
+ * Mirrors may_linkat() with fs.protected_hardlinks=1, since the sysctl's
+ * variable is static: owners may, and others if they may read and write a
+ * regular file without set-id bits. Leaves out the checks of flags in
+ * vfs_link().
  */
 bool lfs_may_be_linked(struct inode *inode)
 {
@@ -127,13 +134,14 @@ bool lfs_may_be_linked(struct inode *inode)
 }
 
 /**
- * lfs_may_have_set_ids - whether the caller may give a file its set-id bits
+ * lfs_may_have_set_ids() - whether the caller may set a file's present set-id
+ *	bits
  * @inode: the file
  *
- * As setattr_prepare() asks chmod(2): the owner sets S_ISUID, S_ISGID with the
- * group or CAP_FSETID. That one does as the owner (CAP_FOWNER) gives no bits to
- * other users' files without CAP_FSETID, which is more than chmod(2) asks: such
- * a file was taken away, by its owner perhaps.
+ * Mirrors setattr_prepare() for chmod(2): S_ISUID needs the owner, S_ISGID also
+ * the group or CAP_FSETID. Stricter for a caller with CAP_FOWNER only: for
+ * another user's file CAP_FSETID is required, since the owner may have cleared
+ * the bits.
  */
 bool lfs_may_have_set_ids(struct inode *inode)
 {
@@ -150,7 +158,11 @@ bool lfs_may_have_set_ids(struct inode *inode)
 	       capable_wrt_inode_uidgid(&nop_mnt_idmap, inode, CAP_FSETID);
 }
 
-/* As vfs_mknod() asks: whiteouts are anybody's. */
+/**
+ * lfs_may_be_made() - the check of CAP_MKNOD in vfs_mknod()
+ *
+ * Whiteouts need no capability.
+ */
 bool lfs_may_be_made(struct inode *inode)
 {
 	if (!S_ISCHR(inode->i_mode) && !S_ISBLK(inode->i_mode))
@@ -158,16 +170,26 @@ bool lfs_may_be_made(struct inode *inode)
 	return IS_WHITEOUT(inode) || capable(CAP_MKNOD);
 }
 
+/**
+ * lfs_put_acl() - posix_acl_release()
+ */
 void lfs_put_acl(struct posix_acl *acl)
 {
 	posix_acl_release(acl);
 }
 
+/**
+ * lfs_folds_case() - whether FS_CASEFOLD_FL is set (struct file_kattr has bit
+ *	fields)
+ */
 bool lfs_folds_case(const struct file_kattr *fa)
 {
 	return fa->flags & FS_CASEFOLD_FL;
 }
 
+/**
+ * lfs_get_flags() - vfs_fileattr_get() into a struct without bit fields
+ */
 int lfs_get_flags(struct dentry *dentry, struct lfs_flags *flags)
 {
 	struct file_kattr fa = {};
@@ -183,6 +205,9 @@ int lfs_get_flags(struct dentry *dentry, struct lfs_flags *flags)
 	return err;
 }
 
+/**
+ * lfs_set_flags() - vfs_fileattr_set() of FS_IOC_SETFLAGS flags
+ */
 int lfs_set_flags(struct mnt_idmap *idmap, struct dentry *dentry, u32 flags)
 {
 	struct file_kattr fa = {};
@@ -191,6 +216,9 @@ int lfs_set_flags(struct mnt_idmap *idmap, struct dentry *dentry, u32 flags)
 	return vfs_fileattr_set(idmap, dentry, &fa);
 }
 
+/**
+ * lfs_set_xflags() - vfs_fileattr_set() of FS_IOC_FSSETXATTR flags
+ */
 int lfs_set_xflags(struct mnt_idmap *idmap, struct dentry *dentry, const struct lfs_flags *flags)
 {
 	struct file_kattr fa = {};

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What bindgen reads for LoggerFS: the headers that the kernel crate's own
- * bindings leave out, constants made of BIT() and __force, and the prototypes
- * of our inlines (the .c files here). Types that kernel::bindings has stay there.
+ * Input of bindgen: headers that the kernel crate's bindings lack, constants
+ * made of BIT() and __force, and the prototypes of the functions in glue/.
+ * Types that kernel::bindings has are taken from there.
  */
 #ifndef LOGGERFS_BINDINGS_H
 #define LOGGERFS_BINDINGS_H
@@ -39,7 +39,7 @@
 #include <linux/workqueue.h>
 #include <linux/xattr.h>
 
-/* Definitions, hence for bindgen's eyes only: each C file would get its own. */
+/* Definitions, so for bindgen only: each C file would get its own copy. */
 #ifdef __BINDGEN__
 const unsigned long LFS_CONST_SB_RDONLY = SB_RDONLY;
 const unsigned long LFS_CONST_SB_ACTIVE = SB_ACTIVE;
@@ -216,7 +216,7 @@ bool lfs_renames_wait(struct super_block *sb);
 bool lfs_may_set_capability(struct inode *inode, const void *value, size_t size);
 void lfs_put_acl(struct posix_acl *acl);
 
-/* struct file_kattr without its bit fields, which bindgen leaves opaque. */
+/* struct file_kattr without its bit fields, which bindgen makes opaque. */
 struct lfs_flags {
 	u32 flags;
 	u32 xflags;
@@ -235,7 +235,7 @@ u32 lfs_fsuid(void);
 u32 lfs_fsgid(void);
 bool lfs_pause(unsigned int milliseconds);
 
-/* calls made in a kernel thread, with its credentials and limits */
+/* calls in a kernel thread, with its credentials and limits */
 void lfs_call_in_kthread(void (*function)(void *), void *argument);
 void lfs_call_on_new_stack(void (*function)(void *), void *argument);
 

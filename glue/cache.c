@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What a lower file's page cache holds: read and filled without a read or write
- * of the file.
+ * The lower page cache: copies and searches without a read or write of the
+ * file.
  */
 #include <linux/folio_batch.h>
 #include <linux/pagemap.h>
@@ -11,9 +11,14 @@
 #include <linux/uaccess.h>
 #include "bindings.h"
 
-/*
- * Copies [pos, pos + len) while the pages are there and up to date; returns how
- * many bytes were. The caller's inode lock keeps write(2) through us away.
+/**
+ * lfs_copy_cached() - copy bytes from the page cache, without I/O
+ *
+ * Mirrors filemap_read() for pages that are up to date; stops at the first
+ * other page. Leaves out readahead and hardware-poisoned pages. The caller's
+ * inode lock excludes writes through the upper file.
+ *
+ * Return: the number of bytes copied.
  */
 size_t lfs_copy_cached(struct address_space *mapping, loff_t pos, void *to, size_t len)
 {
@@ -43,15 +48,14 @@ size_t lfs_copy_cached(struct address_space *mapping, loff_t pos, void *to, size
 }
 
 /**
- * lfs_read_into_cache - read a range into the page cache, and no page more
+ * lfs_read_into_cache() - read a range into the page cache, without readahead
  * @file: open file
  * @pos: first byte
  * @len: number of bytes
  *
- * As force_page_cache_readahead(), which modules cannot call, but in one
- * request. filemap_read() reads ahead of what it is asked for: pages that no
- * program has read would then lie in the cache, and over allocated space they
- * count as data for SEEK_HOLE. Errors are left to the read that follows.
+ * Mirrors force_page_cache_readahead(), which is not exported, with one
+ * request. filemap_read() would read ahead: the extra pages count as data for
+ * SEEK_HOLE over unwritten space. Errors are left to the read that follows.
  */
 void lfs_read_into_cache(struct file *file, loff_t pos, size_t len)
 {
@@ -68,18 +72,21 @@ void lfs_read_into_cache(struct file *file, loff_t pos, size_t len)
 	filemap_invalidate_unlock_shared(mapping);
 }
 
+/**
+ * lfs_is_killed() - fatal_signal_pending()
+ */
 bool lfs_is_killed(void)
 {
 	return fatal_signal_pending(current);
 }
 
 /**
- * lfs_breathe() - what a long loop of a caller's request does now and then
+ * lfs_breathe() - cond_resched() and fatal_signal_pending() in a long
+ *	loop
  *
- * Mirrors generic_perform_write()'s loop, which looks for a fatal signal and
- * reschedules in each round.
+ * Mirrors the loop of generic_perform_write().
  *
- * Return: 0, or -EINTR if the caller is being killed.
+ * Return: 0, or -EINTR if a fatal signal is pending.
  */
 int lfs_breathe(void)
 {
@@ -87,7 +94,11 @@ int lfs_breathe(void)
 	return fatal_signal_pending(current) ? -EINTR : 0;
 }
 
-/* Copies as much of `from` as the folio takes at `pos`; returns how many bytes. */
+/**
+ * lfs_copy_to_folio() - memcpy_to_folio() by lfs_copy()
+ *
+ * Return: the number of bytes that fit into the folio.
+ */
 size_t lfs_copy_to_folio(struct folio *folio, loff_t pos, const void *from, size_t len)
 {
 	size_t offset = offset_in_folio(folio, pos);
@@ -100,9 +111,14 @@ size_t lfs_copy_to_folio(struct folio *folio, loff_t pos, const void *from, size
 	return n;
 }
 
-/*
- * Copies to [pos, pos + len) of a tmpfs file while the pages are there and up
- * to date; returns how many bytes were. The inode is locked.
+/**
+ * lfs_fill_cached() - copy bytes to cached pages of a tmpfs file
+ *
+ * Mirrors generic_perform_write() for pages that are up to date; stops at the
+ * first other page. Leaves out ->write_begin and ->write_end, which for such
+ * pages only lock and dirty the folio. The inode is locked.
+ *
+ * Return: the number of bytes copied.
  */
 size_t lfs_fill_cached(struct address_space *mapping, loff_t pos, const void *from, size_t len)
 {
@@ -133,21 +149,28 @@ size_t lfs_fill_cached(struct address_space *mapping, loff_t pos, const void *fr
 	return done;
 }
 
+/**
+ * lfs_bytes_left() - iov_iter_count()
+ */
 size_t lfs_bytes_left(const struct iov_iter *bytes)
 {
 	return iov_iter_count(bytes);
 }
 
+/**
+ * lfs_is_shmem() - shmem_mapping()
+ */
 bool lfs_is_shmem(const struct inode *inode)
 {
 	return shmem_mapping(inode->i_mapping);
 }
 
-/*
- * Whether a part of the folio in [pos, end) may be a cached page over allocated,
- * unwritten space: clean, not in use, and a page of it is of zeroes. A hint
- * only, asked without the folio's lock: eviction checks again. The references
- * are the cache's, that of a list which it is about to be put on, and ours.
+/**
+ * is_clean_zeroes() - whether a folio may cache unwritten space
+ *
+ * True for a clean, unused folio with a page of zeroes in [pos, end). Without
+ * the folio lock, so a hint only: eviction checks again. The allowed references
+ * are the page cache's, a per-CPU LRU batch's, and the caller's.
  */
 static bool is_clean_zeroes(struct folio *folio, loff_t pos, loff_t end)
 {
@@ -170,16 +193,16 @@ static bool is_clean_zeroes(struct folio *folio, loff_t pos, loff_t end)
 }
 
 /**
- * lfs_clean_zeroes - find clean pages that may make allocated space count as data
+ * lfs_clean_zeroes() - find clean pages that make unwritten space count as data
  * @mapping: a lower file's mapping
- * @pos: where to begin
- * @end: where to end; set to the end of the last folio found
+ * @pos: start of the search
+ * @end: end of the search; set to the end of the last folio found
  *
- * iomap_seek_data() takes a page of the cache for data where space is allocated
- * and unwritten (mapping_seek_hole_data()), though it be clean.
+ * iomap_seek_data() takes a cached page over unwritten space for data
+ * (mapping_seek_hole_data()), also if the page is clean. Mirrors the loop of
+ * mapping_seek_hole_data().
  *
- * Return: where the first such folio begins, or -1. Those behind it without a
- * gap are found with it.
+ * Return: the offset of the first of a run of such folios, or -1.
  */
 loff_t lfs_clean_zeroes(struct address_space *mapping, loff_t pos, loff_t *end)
 {
@@ -210,7 +233,11 @@ loff_t lfs_clean_zeroes(struct address_space *mapping, loff_t pos, loff_t *end)
 	return found;
 }
 
-/* How many runs of pages there are in a range, one behind the other each. */
+/**
+ * lfs_cached_runs() - count the runs of adjacent cached pages in a range
+ *
+ * Mirrors filemap_range_has_page(), but counts.
+ */
 u64 lfs_cached_runs(const struct inode *inode, u64 start, u64 len)
 {
 	XA_STATE(xas, &inode->i_mapping->i_pages, start >> PAGE_SHIFT);

@@ -1,37 +1,49 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Credentials: macros and inlines that Rust cannot call, and the copy of the
- * mounter's that carries what a change keeps of its caller.
+ * Credentials: macros and inlines, and copies of the mounter's credentials for
+ * a caller.
  */
 #include <linux/cred.h>
 #include <linux/security.h>
 #include "bindings.h"
 
+/**
+ * lfs_kernel_cred() - kernel_cred(), a macro
+ */
 const struct cred *lfs_kernel_cred(void)
 {
 	return kernel_cred();
 }
 
+/**
+ * lfs_current_cred() - current_cred(), a macro
+ */
 const struct cred *lfs_current_cred(void)
 {
 	return current_cred();
 }
 
+/**
+ * lfs_override_creds() - override_creds()
+ */
 const struct cred *lfs_override_creds(const struct cred *cred)
 {
 	return override_creds(cred);
 }
 
+/**
+ * lfs_revert_creds() - revert_creds()
+ */
 void lfs_revert_creds(const struct cred *cred)
 {
 	revert_creds(cred);
 }
 
 /**
- * lfs_may_exceed - whether the caller may use what is reserved
+ * lfs_may_exceed() - whether the caller may use reserved blocks
  *
- * As capable(CAP_SYS_RESOURCE), which ext4 and quotas ask when space is taken,
- * but without an audit record: nothing is refused for the answer.
+ * Mirrors capable(CAP_SYS_RESOURCE), which ext4 and quotas check. Leaves out
+ * the audit record, since a negative result refuses nothing.
  */
 bool lfs_may_exceed(void)
 {
@@ -40,14 +52,14 @@ bool lfs_may_exceed(void)
 }
 
 /**
- * lfs_cred_for - a copy of the mounter's credentials for changes of the caller's
- * @mounter: the mounter's
+ * lfs_cred_for() - copy the mounter's credentials for a change on behalf of the
+ *	caller
+ * @mounter: the mounter's credentials
  * @may_exceed: lfs_may_exceed()
  *
- * What is created is owned by the caller, and space is charged and granted as to
- * the caller. After the model of ovl_override_creator_creds(), which takes the
- * owner off an inode made before, and keeps the mounter's groups and never lets
- * anybody use what is reserved: here all of that is the caller's.
+ * Mirrors ovl_override_creator_creds(). In addition to the fsids takes groups
+ * and CAP_SYS_RESOURCE from the caller, so that space is charged to, and
+ * reserved blocks are granted to, the caller.
  */
 const struct cred *lfs_cred_for(const struct cred *mounter, bool may_exceed)
 {
@@ -68,10 +80,10 @@ const struct cred *lfs_cred_for(const struct cred *mounter, bool may_exceed)
 }
 
 /**
- * lfs_cred_labels - whether a security module gives new files labels
- * @cred: anybody's credentials
+ * lfs_cred_labels() - whether a security module labels new files
+ * @cred: any credentials
  *
- * Those that do tell a label of the credentials, too.
+ * A module that labels files also labels credentials: SELinux and Smack.
  */
 bool lfs_cred_labels(const struct cred *cred)
 {
@@ -90,10 +102,13 @@ bool lfs_cred_labels(const struct cred *cred)
 }
 
 /**
- * lfs_cred_labelled - a copy of the present credentials that makes a file with
- *		       the label that the task would give it itself
+ * lfs_cred_labelled() - copy the current credentials to create a file with the
+ *	caller's label
  * @dentry: the file's dentry, with its parent
  * @mode: the file's mode
+ *
+ * Mirrors the use of security_dentry_create_files_as() in
+ * ovl_override_creator_creds().
  *
  * Return: the copy, or an ERR_PTR.
  */

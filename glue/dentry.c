@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Our dentries beside the lower ones: d_fsdata, and what ->d_revalidate compares.
+ * The lower dentry in d_fsdata, and the comparisons of ->d_revalidate.
  */
 #include <linux/fs.h>
 #include <linux/namei.h>
@@ -9,14 +9,15 @@
 #include "bindings.h"
 
 /**
- * lfs_alias - one of an inode's names that are in memory
+ * lfs_alias() - one of an inode's hashed aliases
  * @inode: the inode
  * @index: which of them
  *
- * As find_acceptable_alias() goes through them, but one at a time: the caller
- * sleeps in between. Names that were removed are passed over.
+ * Mirrors find_acceptable_alias(), which visits all aliases; here one per call,
+ * since the caller sleeps in between. Leaves out unhashed aliases, which were
+ * removed.
  *
- * Return: a reference, or NULL where there are not as many.
+ * Return: a reference, or NULL if there are not as many.
  */
 struct dentry *lfs_alias(struct inode *inode, unsigned int index)
 {
@@ -34,31 +35,43 @@ struct dentry *lfs_alias(struct inode *inode, unsigned int index)
 }
 
 /*
- * d_fsdata is the lower dentry, and in its lowest bit whether an operation of
- * ours is changing what the name means. The bit is set before anything changes
- * below, and cleared after our own dentry was moved, dropped or bound, each of
- * which moves its d_seq.
+ * d_fsdata holds the lower dentry; its lowest bit is set while an upper
+ * operation changes the lower name. The bit is set before the lower change, and
+ * cleared after the upper dentry was moved, unhashed or bound, each of which
+ * changes d_seq.
  */
 #define LFS_CHANGING_BIT 0
 #define LFS_CHANGING (1UL << LFS_CHANGING_BIT)
 
+/**
+ * lower_part() - the pointer in d_fsdata, without the mark
+ */
 static struct dentry *lower_part(unsigned long data)
 {
 	return (struct dentry *)(data & ~LFS_CHANGING);
 }
 
+/**
+ * data_of() - d_fsdata as a word for bit operations
+ */
 static unsigned long *data_of(const struct dentry *upper)
 {
 	return (unsigned long *)&upper->d_fsdata;
 }
 
-/* The lower dentry, without a reference; NULL when there is none. */
+/**
+ * lfs_lower() - the lower dentry, without a reference, or NULL
+ */
 struct dentry *lfs_lower(const struct dentry *upper)
 {
 	return lower_part(READ_ONCE(*data_of(upper)));
 }
 
-/* A reference to what the lower dentry of @upper is now; NULL when there is none. */
+/**
+ * lfs_get_lower() - a reference to the present lower dentry, or NULL
+ *
+ * Mirrors held_parent(): under RCU, since lfs_set_lower() may run concurrently.
+ */
 struct dentry *lfs_get_lower(const struct dentry *upper)
 {
 	struct dentry *lower;
@@ -71,7 +84,13 @@ struct dentry *lfs_get_lower(const struct dentry *upper)
 	return lower;
 }
 
-/* Takes over a reference to @lower; gives back the one to what was there before. */
+/**
+ * lfs_set_lower() - replace the lower dentry
+ * @upper: the upper dentry
+ * @lower: a reference that passes to @upper
+ *
+ * Return: the old lower dentry, whose reference passes to the caller.
+ */
 struct dentry *lfs_set_lower(struct dentry *upper, struct dentry *lower)
 {
 	unsigned long *data = data_of(upper);
@@ -83,40 +102,67 @@ struct dentry *lfs_set_lower(struct dentry *upper, struct dentry *lower)
 	return lower_part(old);
 }
 
+/**
+ * lfs_begin_change() - mark a dentry whose lower name is about to change
+ */
 void lfs_begin_change(struct dentry *upper)
 {
 	set_bit(LFS_CHANGING_BIT, data_of(upper));
-	/* Before any change below: who sees that sees the bit. */
+	/*
+	 * Orders the bit before the lower change: a reader of the change sees
+	 * the bit.
+	 */
 	smp_mb__after_atomic();
 }
 
+/**
+ * lfs_end_change() - clear the mark of lfs_begin_change()
+ */
 void lfs_end_change(struct dentry *upper)
 {
-	/* After all changes of @upper: who sees no bit sees d_seq moved. */
+	/*
+	 * Orders the changes of @upper before the bit: a reader that sees no
+	 * bit sees the new d_seq.
+	 */
 	clear_bit_unlock(LFS_CHANGING_BIT, data_of(upper));
 }
 
-/* Asked after the lower dentry was looked at. */
+/**
+ * lfs_is_changing() - whether the mark is set; called after reading the lower
+ *	dentry
+ */
 bool lfs_is_changing(const struct dentry *upper)
 {
 	smp_rmb();
 	return smp_load_acquire(data_of(upper)) & LFS_CHANGING;
 }
 
+/**
+ * lfs_sequence() - read_seqcount_begin() of d_seq
+ */
 unsigned int lfs_sequence(const struct dentry *dentry)
 {
 	return read_seqcount_begin(&dentry->d_seq);
 }
 
+/**
+ * lfs_sequence_changed() - read_seqcount_retry() of d_seq
+ */
 bool lfs_sequence_changed(const struct dentry *dentry, unsigned int sequence)
 {
 	return read_seqcount_retry(&dentry->d_seq, sequence);
 }
 
-/*
- * Whether @dentry is hashed, in the directory @dir, under @name. Safe in RCU
- * walk: names and dentries are freed after a grace period, and the sequence
- * count tells a torn read.
+/**
+ * lfs_same_place() - whether a dentry is hashed in a directory under a name
+ * @name: the name
+ * @dentry: the dentry
+ * @dir: the directory, compared only
+ *
+ * Mirrors the comparison of __d_lookup_rcu(). Callable in RCU walk: names and
+ * dentries are freed after a grace period, and d_seq detects a torn read.
+ * Leaves out ->d_compare: directories with their own comparison are refused by
+ * lfs_is_unsupported().
  */
 bool lfs_same_place(const struct qstr *name, const struct dentry *dentry,
 		    const struct inode *dir)
@@ -141,21 +187,32 @@ bool lfs_same_place(const struct qstr *name, const struct dentry *dentry,
 	return same;
 }
 
+/**
+ * lfs_is_unhashed() - d_unhashed()
+ */
 bool lfs_is_unhashed(const struct dentry *dentry)
 {
 	return d_unhashed(dentry);
 }
 
+/**
+ * lfs_has_lost_its_name() - whether a local dentry was unlinked or replaced
+ *
+ * Leaves out dentries with ->d_revalidate: a remote filesystem also unhashes
+ * dentries that it only invalidates.
+ */
 bool lfs_has_lost_its_name(const struct dentry *dentry)
 {
 	return d_unhashed(dentry) && !(dentry->d_flags & DCACHE_OP_REVALIDATE);
 }
 
-/*
- * What cannot be stacked on, after ovl_dentry_weird(): a name that a mount may
- * come up at, and a directory whose names are not compared byte by byte. A
- * filesystem that has such directories has hash and compare functions for all
- * names, which do the usual in all others.
+/**
+ * lfs_is_unsupported() - whether a dentry cannot be stacked on
+ *
+ * Mirrors ovl_dentry_weird(): automount points, and directories whose names are
+ * not compared byte by byte. A filesystem with casefolding sets hash and
+ * compare functions for all dentries, so its directories are checked by
+ * IS_CASEFOLDED().
  */
 bool lfs_is_unsupported(const struct dentry *dentry)
 {
@@ -172,7 +229,13 @@ bool lfs_is_unsupported(const struct dentry *dentry)
 	return dentry->d_flags & (DCACHE_OP_HASH | DCACHE_OP_COMPARE);
 }
 
-/* The lower filesystem's own d_revalidate, as ovl_revalidate_real() asks it. */
+/**
+ * lfs_revalidate() - the lower ->d_revalidate
+ *
+ * Mirrors ovl_revalidate_real(). Leaves out d_invalidate() of the lower dentry:
+ * the VFS invalidates the upper one. In RCU walk -ECHILD, since the name
+ * snapshot may not be taken there.
+ */
 int lfs_revalidate(struct dentry *dentry, unsigned int flags)
 {
 	struct name_snapshot name;
@@ -191,10 +254,11 @@ int lfs_revalidate(struct dentry *dentry, unsigned int flags)
 	return ret;
 }
 
-/*
- * What protects the lower object itself, whoever asks: it is immutable, its
- * filesystem is read-only, a security module has its own mind. Safe in RCU walk
- * when @mask has MAY_NOT_BLOCK.
+/**
+ * lfs_lower_permission() - inode_permission() of the lower inode
+ *
+ * As in ovl_permission(): checks S_IMMUTABLE, a read-only superblock and
+ * security modules. Callable in RCU walk if @mask has MAY_NOT_BLOCK.
  */
 int lfs_lower_permission(struct inode *lower, int mask)
 {

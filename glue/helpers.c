@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * C inlines and macros that Rust cannot call. No logic lives here: each
- * function is the shortest way from a Rust call to the kernel's inline.
+ * Inlines and macros that Rust cannot call, and mirrors of static kernel
+ * functions: inodes, files, superblocks, tasks, workqueues.
  */
 #include <linux/fsnotify.h>
 #include <linux/lockdep.h>
@@ -13,21 +13,28 @@
 
 /* inodes */
 
+/**
+ * lfs_inode_lock() - inode_lock()
+ */
 void lfs_inode_lock(struct inode *inode)
 {
 	inode_lock(inode);
 }
 
+/**
+ * lfs_inode_unlock() - inode_unlock()
+ */
 void lfs_inode_unlock(struct inode *inode)
 {
 	inode_unlock(inode);
 }
 
 /**
- * lfs_inode_trylock() - inode_trylock(), a directory's as that of a parent
+ * lfs_inode_trylock() - inode_trylock(); for a directory with the class
+ *	I_MUTEX_PARENT
  *
- * Which inode_lock_nested() has an argument for, and inode_trylock() has not:
- * lockdep hears of the lock once more.
+ * inode_trylock() has no subclass argument, as inode_lock_nested() has. So the
+ * lock is released and acquired again in lockdep's view only.
  */
 bool lfs_inode_trylock(struct inode *inode)
 {
@@ -40,6 +47,9 @@ bool lfs_inode_trylock(struct inode *inode)
 	return true;
 }
 
+/**
+ * lfs_inode_lock_killable() - inode_lock_killable()
+ */
 int lfs_inode_lock_killable(struct inode *inode)
 {
 	return down_write_killable(&inode->i_rwsem);
@@ -49,10 +59,10 @@ int lfs_inode_lock_killable(struct inode *inode)
  * lfs_inode_trylock_apart() - inode_trylock() for one of any number of locks
  * @inode: the inode
  *
- * A task that waits for none of them while it has one cannot deadlock, in
- * whatever order it takes them. lockdep has room for 48 locks of a task, so it
- * does not hear of these, as it does not of a freeze's between freeze_super()
- * and thaw_super() (lockdep_sb_freeze_release()).
+ * The locks may be taken in any order, since the task never waits for one of
+ * them while holding another. lockdep tracks at most 48 locks of a task, so
+ * these are hidden from lockdep, as lockdep_sb_freeze_release() does between
+ * freeze_super() and thaw_super().
  */
 bool lfs_inode_trylock_apart(struct inode *inode)
 {
@@ -62,50 +72,71 @@ bool lfs_inode_trylock_apart(struct inode *inode)
 	return true;
 }
 
+/**
+ * lfs_inode_unlock_apart() - inode_unlock() after lfs_inode_trylock_apart()
+ */
 void lfs_inode_unlock_apart(struct inode *inode)
 {
 	rwsem_acquire(&inode->i_rwsem.dep_map, 0, 1, _RET_IP_);
 	inode_unlock(inode);
 }
 
-/* Such a lock, while what asserts that it is held is called. */
+/**
+ * lfs_inode_show_lock() - make a lock of lfs_inode_trylock_apart() visible to
+ *	lockdep
+ *
+ * For calls that assert that the lock is held (lockdep_assert_held()).
+ */
 void lfs_inode_show_lock(struct inode *inode, bool as_parent)
 {
 	rwsem_acquire(&inode->i_rwsem.dep_map, as_parent ? I_MUTEX_PARENT : I_MUTEX_NORMAL, 1,
 		      _RET_IP_);
 }
 
+/**
+ * lfs_inode_hide_lock() - undo lfs_inode_show_lock()
+ */
 void lfs_inode_hide_lock(struct inode *inode)
 {
 	rwsem_release(&inode->i_rwsem.dep_map, _RET_IP_);
 }
 
+/**
+ * lfs_trylock_renames() - mutex_trylock() of s_vfs_rename_mutex, as
+ *	lock_rename() locks
+ */
 bool lfs_trylock_renames(struct super_block *sb)
 {
 	return mutex_trylock(&sb->s_vfs_rename_mutex);
 }
 
+/**
+ * lfs_unlock_renames() - undo lfs_trylock_renames()
+ */
 void lfs_unlock_renames(struct super_block *sb)
 {
 	mutex_unlock(&sb->s_vfs_rename_mutex);
 }
 
-/* Tells tasks that are alive from each other. */
+/**
+ * lfs_current_id() - the address of current, unique among the live tasks
+ */
 s64 lfs_current_id(void)
 {
 	return (unsigned long)current;
 }
 
 /**
- * lfs_inode_lock_owner() - which process has an inode's lock for writing
+ * lfs_inode_lock_owner() - the process that holds an inode's lock for writing
  * @inode: the inode
  *
- * Mirrors rwsem_owner_flags(), which is static: while a writer has the lock,
- * the owner is its task, without flags but RWSEM_NONSPINNABLE. A task that had
- * the lock within this RCU section is freed after it, as in
- * rwsem_spin_on_owner(). An rwsem of PREEMPT_RT keeps its owner elsewhere.
+ * Mirrors rwsem_owner_flags(), which is static: while a writer holds the lock,
+ * the owner field is the writer's task, with no flag but RWSEM_NONSPINNABLE.
+ * The task is freed one RCU grace period after the unlock at the earliest, as
+ * rwsem_spin_on_owner() relies on. Leaves out CONFIG_PREEMPT_RT, where the
+ * owner is in another field.
  *
- * Return: its number for the caller; 0 if there is none, or it is not known.
+ * Return: the process id in the caller's namespace; 0 if unlocked or unknown.
  */
 u32 lfs_inode_lock_owner(struct inode *inode)
 {
@@ -123,31 +154,49 @@ u32 lfs_inode_lock_owner(struct inode *inode)
 	return pid;
 }
 
+/**
+ * lfs_inode_trylock_shared() - inode_trylock_shared()
+ */
 bool lfs_inode_trylock_shared(struct inode *inode)
 {
 	return inode_trylock_shared(inode);
 }
 
+/**
+ * lfs_inode_unlock_shared() - inode_unlock_shared()
+ */
 void lfs_inode_unlock_shared(struct inode *inode)
 {
 	inode_unlock_shared(inode);
 }
 
+/**
+ * lfs_i_size_read() - i_size_read()
+ */
 loff_t lfs_i_size_read(const struct inode *inode)
 {
 	return i_size_read(inode);
 }
 
+/**
+ * lfs_i_size_write() - i_size_write()
+ */
 void lfs_i_size_write(struct inode *inode, loff_t size)
 {
 	i_size_write(inode, size);
 }
 
+/**
+ * lfs_has_bmap() - whether the inode has ->bmap
+ */
 bool lfs_has_bmap(const struct inode *inode)
 {
 	return inode->i_mapping->a_ops->bmap;
 }
 
+/**
+ * lfs_inode_is_new() - whether iget5_locked() has returned a new inode (I_NEW)
+ */
 bool lfs_inode_is_new(struct inode *inode)
 {
 	return inode_state_read_once(inode) & I_NEW;
@@ -156,6 +205,9 @@ bool lfs_inode_is_new(struct inode *inode)
 #define LFS_COPIED_FLAGS \
 	(S_SYNC | S_NOATIME | S_APPEND | S_IMMUTABLE | S_DIRSYNC | S_NOSEC)
 
+/**
+ * copy_content_attributes() - the part of ovl_copyattr() that a write may change
+ */
 static void copy_content_attributes(struct inode *to, struct inode *from)
 {
 	inode_set_mtime_to_ts(to, inode_get_mtime(from));
@@ -166,34 +218,44 @@ static void copy_content_attributes(struct inode *to, struct inode *from)
 		      (from->i_flags & LFS_COPIED_FLAGS) | S_NOCMTIME;
 }
 
-/*
- * The mode that our inode has. Where the lower mount is nosuid, a file's set-id
- * bits are hidden from it: bprm_fill_uid() asks our inode, on a mount of ours
- * that may not be nosuid. A directory's decides about groups only.
+/**
+ * own_mode() - the mode of the upper inode
+ *
+ * On a nosuid lower mount a file's set-id bits are cleared: bprm_fill_uid()
+ * checks MNT_NOSUID of the upper mount, which may lack the flag. A directory's
+ * S_ISGID is kept, since it affects the group of new files only.
  */
 static umode_t own_mode(umode_t mode, umode_t hidden)
 {
 	return S_ISREG(mode) ? mode & ~hidden : mode;
 }
 
-/* What the VFS reads off our inode itself, after the model of ovl_copyattr(). */
+/**
+ * lfs_copy_attributes() - copy to the upper inode the attributes that the VFS reads
+ *	directly
+ *
+ * Mirrors ovl_copyattr(). Adds i_nlink, i_blocks and i_flags; an orphan has no
+ * links.
+ */
 void lfs_copy_attributes(struct inode *to, struct inode *from, bool is_kept, umode_t hidden)
 {
 	spin_lock(&to->i_lock);
 	to->i_uid = from->i_uid;
 	to->i_gid = from->i_gid;
 	to->i_mode = own_mode(from->i_mode, hidden);
-	/* A name of the history's own is none. */
+	/* An orphan's only links are the history's, which do not count. */
 	set_nlink(to, is_kept ? 0 : from->i_nlink);
 	inode_set_atime_to_ts(to, inode_get_atime(from));
 	copy_content_attributes(to, from);
 	spin_unlock(&to->i_lock);
 }
 
-/*
- * Whether our inode lacks something of the lower one that the VFS reads off it.
- * Any other change moves the change time; the size may follow that later, and a
- * coarse clock may give two changes one time.
+/**
+ * lfs_attributes_differ() - whether lfs_copy_attributes() would change the upper inode
+ *
+ * Any other change of the lower inode moves ctime. i_size is compared too,
+ * since ctime is set before i_size in some filesystems, and two changes within
+ * one tick of a coarse clock have the same ctime. Callable in RCU walk.
  */
 bool lfs_attributes_differ(const struct inode *to, const struct inode *from, bool is_kept,
 			   umode_t hidden)
@@ -205,11 +267,16 @@ bool lfs_attributes_differ(const struct inode *to, const struct inode *from, boo
 	       to->i_nlink != (is_kept ? 0 : from->i_nlink) ||
 	       i_size_read(to) != i_size_read(from) ||
 	       to->i_ctime_sec != from->i_ctime_sec ||
-	       /* Without the bit that says that the time was queried. */
+	       /* I_CTIME_QUERIED is not part of the time. */
 	       ((to->i_ctime_nsec ^ from->i_ctime_nsec) & ~I_CTIME_QUERIED);
 }
 
-/* What a change of the content may have changed of it. */
+/**
+ * lfs_copy_content_attributes() - copy the attributes that a write may change
+ *
+ * The part of ovl_copyattr() that a write needs. Leaves out owner, mode, links
+ * and atime.
+ */
 void lfs_copy_content_attributes(struct inode *to, struct inode *from)
 {
 	spin_lock(&to->i_lock);
@@ -217,7 +284,13 @@ void lfs_copy_content_attributes(struct inode *to, struct inode *from)
 	spin_unlock(&to->i_lock);
 }
 
-/* A class for each stacking depth, as overlayfs has: our order is upper, then lower. */
+/**
+ * lfs_annotate_locks() - set the lockdep class of i_rwsem by stacking depth
+ *
+ * Mirrors ovl_lockdep_annotate_inode_mutex_key(): the upper inode is locked
+ * before the lower one. Leaves out
+ * the key of struct ovl_inode's mutex, which has no counterpart here.
+ */
 void lfs_annotate_locks(struct inode *inode)
 {
 #ifdef CONFIG_LOCKDEP
@@ -233,29 +306,48 @@ void lfs_annotate_locks(struct inode *inode)
 #endif
 }
 
-/* Of an inode of ours that goes. Pages live in the lower mapping: to look costs less. */
+/**
+ * lfs_drop_pages() - truncate_inode_pages_final() if the upper mapping has
+ *	pages
+ *
+ * For ->evict_inode. Pages belong to the lower mapping, so the upper one is
+ * nearly always empty; the check is cheaper than the call.
+ */
 void lfs_drop_pages(struct inode *inode)
 {
 	if (!mapping_empty(&inode->i_data))
 		truncate_inode_pages_final(&inode->i_data);
 }
 
+/**
+ * lfs_writably_mapped() - mapping_writably_mapped()
+ */
 bool lfs_writably_mapped(struct inode *inode)
 {
 	return mapping_writably_mapped(inode->i_mapping);
 }
 
+/**
+ * lfs_get_write_access() - get_write_access()
+ */
 int lfs_get_write_access(struct inode *inode)
 {
 	return get_write_access(inode);
 }
 
+/**
+ * lfs_put_write_access() - put_write_access()
+ */
 void lfs_put_write_access(struct inode *inode)
 {
 	put_write_access(inode);
 }
 
-/* ACLs are cached on the lower inode only; O_DIRECT opens need a direct_IO. */
+/**
+ * lfs_allow_all_caching() - disable the upper ACL cache
+ *
+ * As ovl_fill_inode() does: ACLs are cached on the lower inode only.
+ */
 void lfs_allow_all_caching(struct inode *inode)
 {
 #ifdef CONFIG_FS_POSIX_ACL
@@ -263,10 +355,10 @@ void lfs_allow_all_caching(struct inode *inode)
 #endif
 }
 
-/*
- * As kernel_read() and kernel_write(), but through the page cache also where
- * the file is open with O_DIRECT: neither our buffers nor the ranges that we
- * save and put back are aligned to blocks.
+/**
+ * init_cached_kiocb() - a synchronous kiocb without IOCB_DIRECT
+ *
+ * The buffers and ranges of captures and reverts are not aligned to blocks.
  */
 static void init_cached_kiocb(struct kiocb *iocb, struct file *file, loff_t at)
 {
@@ -275,6 +367,12 @@ static void init_cached_kiocb(struct kiocb *iocb, struct file *file, loff_t at)
 	iocb->ki_pos = at;
 }
 
+/**
+ * lfs_read_cached() - kernel_read() through the page cache
+ *
+ * Mirrors __kernel_read(). Uses vfs_iocb_iter_read(), so that O_DIRECT of the
+ * file can be ignored.
+ */
 ssize_t lfs_read_cached(struct file *file, void *buf, size_t len, loff_t at)
 {
 	struct kvec vec = {
@@ -289,6 +387,12 @@ ssize_t lfs_read_cached(struct file *file, void *buf, size_t len, loff_t at)
 	return vfs_iocb_iter_read(file, &iocb, &iter);
 }
 
+/**
+ * lfs_write_cached() - kernel_write() through the page cache
+ *
+ * Mirrors kernel_write(). Uses vfs_iocb_iter_write(), so that O_DIRECT of the
+ * file can be ignored.
+ */
 ssize_t lfs_write_cached(struct file *file, const void *buf, size_t len, loff_t at)
 {
 	struct kvec vec = {
@@ -303,6 +407,12 @@ ssize_t lfs_write_cached(struct file *file, const void *buf, size_t len, loff_t 
 	return vfs_iocb_iter_write(file, &iocb, &iter);
 }
 
+/**
+ * lfs_fiemap() - the lower ->fiemap
+ *
+ * Mirrors ioctl_fiemap(), which is static. Leaves out the copy of the request
+ * from user memory, done by the VFS for the upper file.
+ */
 int lfs_fiemap(struct inode *inode, struct fiemap_extent_info *info, u64 start, u64 len)
 {
 	if (!inode->i_op->fiemap)
@@ -310,7 +420,11 @@ int lfs_fiemap(struct inode *inode, struct fiemap_extent_info *info, u64 start, 
 	return inode->i_op->fiemap(inode, info, start, len);
 }
 
-/* Without room for them they are only counted. */
+/**
+ * lfs_count_extents() - count extents by ->fiemap
+ *
+ * With fi_extents_max of 0 fiemap_fill_next_extent() only counts.
+ */
 s64 lfs_count_extents(struct inode *inode, u64 start, u64 len)
 {
 	struct fiemap_extent_info info = {};
@@ -321,11 +435,17 @@ s64 lfs_count_extents(struct inode *inode, u64 start, u64 len)
 
 /* dentries */
 
+/**
+ * lfs_dget() - dget()
+ */
 struct dentry *lfs_dget(struct dentry *dentry)
 {
 	return dget(dentry);
 }
 
+/**
+ * lfs_is_positive() - d_is_positive()
+ */
 bool lfs_is_positive(const struct dentry *dentry)
 {
 	return d_is_positive(dentry);
@@ -333,11 +453,21 @@ bool lfs_is_positive(const struct dentry *dentry)
 
 /* files */
 
+/**
+ * lfs_get_file() - get_file()
+ */
 struct file *lfs_get_file(struct file *file)
 {
 	return get_file(file);
 }
 
+/**
+ * lfs_lower_kiocb() - a synchronous kiocb for the lower file
+ *
+ * Mirrors the synchronous part of backing_file_read_iter() and
+ * backing_file_write_iter(). Leaves out asynchronous I/O: the line of a write
+ * is placed when the write has ended.
+ */
 static void lfs_lower_kiocb(struct kiocb *k, struct kiocb *iocb, struct file *lower)
 {
 	init_sync_kiocb(k, lower);
@@ -348,19 +478,28 @@ static void lfs_lower_kiocb(struct kiocb *k, struct kiocb *iocb, struct file *lo
 					 IOCB_NOWAIT | IOCB_DONTCACHE));
 }
 
-/* As backing_file_read_iter() and backing_file_write_iter() ask it. */
+/**
+ * may_be_direct() - the check of IOCB_DIRECT in backing_file_read_iter()
+ */
 static bool may_be_direct(const struct kiocb *iocb, const struct file *lower)
 {
 	return !(iocb->ki_flags & IOCB_DIRECT) || (lower->f_mode & FMODE_CAN_ODIRECT);
 }
 
-/*
- * Synchronous on purpose: the record of a write is placed when it is done. Past
- * vfs_iocb_iter_read() and vfs_iocb_iter_write(): they ask the security modules
- * about the caller and the lower file, which is the mounter's; about the caller
- * and our file the VFS has asked. Beyond that nothing below asks who writes, but
- * whether the caller may use what is reserved: so, other than overlayfs, these
- * calls and lfs_splice_write() keep the caller's credentials.
+/**
+ * lfs_read() - read from the lower file
+ * @iocb: a read of the upper file
+ * @lower: the lower file
+ * @iter: the buffer
+ *
+ * Mirrors backing_file_read_iter(). Calls ->read_iter directly instead of
+ * vfs_iocb_iter_read(): that calls rw_verify_area(), hence security modules,
+ * with the caller and the mounter's file, and the VFS has called them for the
+ * upper file. Unlike overlayfs keeps the caller's credentials: below
+ * ->read_iter only the right to reserved blocks is checked, which is the
+ * caller's.
+ *
+ * Return: the number of bytes read, or an errno.
  */
 ssize_t lfs_read(struct kiocb *iocb, struct file *lower, struct iov_iter *iter)
 {
@@ -380,15 +519,18 @@ ssize_t lfs_read(struct kiocb *iocb, struct file *lower, struct iov_iter *iter)
 
 /**
  * lfs_write() - write to the lower file
- * @iocb: a write to our file, whose inode is locked
+ * @iocb: a write to the upper file, whose inode is locked
  * @lower: the lower file
  * @iter: the bytes
- * @waits: whether the caller's pages may be waited for
+ * @waits: whether to wait for pages of the caller's memory
  *
- * Without @waits as gfs2_file_buffered_write() under its glock: a page that
- * would have to be waited for ends the write (fewer bytes, or -EFAULT), since
- * room of the journal is held. lfs_fault_in() brings it. A direct write takes
- * pages by get_user_pages(), which this does not change.
+ * Mirrors backing_file_write_iter(). Calls ->write_iter directly and keeps the
+ * caller's credentials for the reasons given at lfs_read().
+ *
+ * Without @waits pagefault_disable() makes the write short (or -EFAULT) at a
+ * page that is not resident, as in gfs2_file_buffered_write(), since a journal
+ * reservation is held. lfs_fault_in() then faults the page in. A direct write
+ * pins pages by get_user_pages(), which pagefault_disable() does not affect.
  *
  * Return: the number of bytes written, or an errno.
  */
@@ -417,20 +559,22 @@ ssize_t lfs_write(struct kiocb *iocb, struct file *lower, struct iov_iter *iter,
 }
 
 /**
- * lfs_fault_in() - see to it that a write finds its first bytes in memory
- * @iocb: a write that the VFS has started (file_start_write() and kin)
- * @iter: memory of the caller
- * @window: how many bytes of it
+ * lfs_fault_in() - fault in the first bytes of a write
+ * @iocb: a write for which the VFS has called file_start_write() or
+ *	kiocb_start_write()
+ * @iter: the caller's memory
+ * @window: the number of bytes to fault in
  *
- * A page that has to be waited for may never come (FUSE, userfaultfd), so the
- * VFS's write access is given back meanwhile: a freeze must not wait for it.
- * It was taken by file_start_write() for a synchronous call, and by
- * kiocb_start_write(), which hides it from lockdep, for another.
+ * Mirrors the fault_in_iov_iter_readable() in gfs2_file_buffered_write(). A
+ * fault may block forever (FUSE, userfaultfd), so the write access is dropped
+ * meanwhile: a freeze must not wait for the fault. The VFS has taken the write
+ * access by file_start_write() for a synchronous call, else by
+ * kiocb_start_write().
  *
- * A direct write takes the pages itself, and memory of the kernel is there.
+ * A direct write pins the pages itself, and kernel memory is always resident.
  *
- * Return: how many of the first bytes are there, as far as @window; 0 if nothing
- * has to be brought; -EFAULT if not one byte can be had.
+ * Return: the number of resident first bytes, at most @window; 0 if no fault is
+ * necessary; -EFAULT if the first byte is not accessible.
  */
 ssize_t lfs_fault_in(struct kiocb *iocb, struct iov_iter *iter, size_t window)
 {
@@ -440,7 +584,7 @@ ssize_t lfs_fault_in(struct kiocb *iocb, struct iov_iter *iter, size_t window)
 	if ((iocb->ki_flags & IOCB_DIRECT) || !user_backed_iter(iter))
 		return 0;
 	pagefault_disable();
-	/* write(2) has one buffer: without the way through its segments. */
+	/* write(2) has a single buffer; skip the iteration over segments. */
 	if (likely(iter_is_ubuf(iter)))
 		missing = fault_in_readable(iter->ubuf + iter->iov_offset, size);
 	else
@@ -460,7 +604,9 @@ ssize_t lfs_fault_in(struct kiocb *iocb, struct iov_iter *iter, size_t window)
 	return missing != size ? size - missing : -EFAULT;
 }
 
-/* How many bytes are taken out of @iter's sight, so that @count of them are left. */
+/**
+ * lfs_bytes_cut() - iov_iter_truncate(); returns the number of bytes cut off
+ */
 size_t lfs_bytes_cut(struct iov_iter *iter, size_t count)
 {
 	size_t all = iov_iter_count(iter);
@@ -469,22 +615,25 @@ size_t lfs_bytes_cut(struct iov_iter *iter, size_t count)
 	return all - iov_iter_count(iter);
 }
 
-/* Takes back lfs_bytes_cut(), with what it answered. */
+/**
+ * lfs_bytes_uncut() - iov_iter_reexpand() by the result of lfs_bytes_cut()
+ */
 void lfs_bytes_uncut(struct iov_iter *iter, size_t cut)
 {
 	iov_iter_reexpand(iter, iov_iter_count(iter) + cut);
 }
 
 /**
- * lfs_wait_for_pipe() - wait until a pipe has something for a file
+ * lfs_wait_for_pipe() - wait for data in a pipe
  * @pipe: the pipe of a splice to @file
- * @file: a file of ours, for which the VFS has called file_start_write()
+ * @file: an upper file for which the VFS has called file_start_write()
  * @flags: SPLICE_F_NONBLOCK and others
  *
  * Mirrors ipipe_prep(), which is static, with the wait of pipe_wait_readable().
- * The write access is given back while it waits, as in lfs_fault_in().
+ * Leaves out SIGPIPE, which concerns writers. The write access is dropped while
+ * waiting, as in lfs_fault_in().
  *
- * Return: 0 (there is something, or no writer is left), or an errno.
+ * Return: 0 if there is data or no writer, or an errno.
  */
 int lfs_wait_for_pipe(struct pipe_inode_info *pipe, struct file *file, unsigned int flags)
 {
@@ -501,6 +650,12 @@ int lfs_wait_for_pipe(struct pipe_inode_info *pipe, struct file *file, unsigned 
 	return ret;
 }
 
+/**
+ * lfs_splice_write() - splice from a pipe to the lower file
+ *
+ * Mirrors backing_file_splice_write(). Leaves out override_creds() for the
+ * reasons given at lfs_read().
+ */
 ssize_t lfs_splice_write(struct file *lower, struct pipe_inode_info *pipe,
 			 loff_t *pos, size_t len, unsigned int flags)
 {
@@ -515,11 +670,11 @@ ssize_t lfs_splice_write(struct file *lower, struct pipe_inode_info *pipe,
 }
 
 /**
- * lfs_lower_ioctl - an ioctl of the lower filesystem
+ * lfs_lower_ioctl() - an ioctl of the lower filesystem
  *
- * Mirrors vfs_ioctl(), which is static. Leaves out security_file_ioctl(): the
- * system call has asked it about our file. The caller's credentials stay, since
- * the lower filesystem asks for capabilities of its own (FITRIM).
+ * Mirrors vfs_ioctl(), which is static. Leaves out security_file_ioctl(), which
+ * ioctl(2) has called for the upper file. Keeps the caller's credentials, since
+ * the lower filesystem checks capabilities (FITRIM).
  */
 long lfs_lower_ioctl(struct file *lower, unsigned int command, unsigned long argument)
 {
@@ -531,12 +686,17 @@ long lfs_lower_ioctl(struct file *lower, unsigned int command, unsigned long arg
 	return ret == -ENOIOCTLCMD ? -ENOTTY : ret;
 }
 
-/* Whether the filesystem of @lower answers reads and writes with RWF_DONTCACHE. */
+/**
+ * lfs_has_dontcache() - whether the lower filesystem has FOP_DONTCACHE
+ */
 bool lfs_has_dontcache(const struct file *lower)
 {
 	return lower->f_op->fop_flags & FOP_DONTCACHE;
 }
 
+/**
+ * lfs_idmap() - mnt_idmap()
+ */
 struct mnt_idmap *lfs_idmap(struct vfsmount *mnt)
 {
 	return mnt_idmap(mnt);
@@ -544,6 +704,11 @@ struct mnt_idmap *lfs_idmap(struct vfsmount *mnt)
 
 /* superblocks */
 
+/**
+ * lfs_sync_filesystem() - sync_filesystem() with s_umount held for reading
+ *
+ * Mirrors the body of syncfs(2).
+ */
 int lfs_sync_filesystem(struct super_block *sb)
 {
 	int ret;
@@ -555,13 +720,13 @@ int lfs_sync_filesystem(struct super_block *sb)
 }
 
 /**
- * lfs_sync_metadata - make an inode durable that no file can be opened for
+ * lfs_sync_metadata() - make an inode durable that cannot be opened
  * @sb: the lower filesystem
- * @inode: a symbolic link, device, pipe or socket of it
+ * @inode: a symbolic link, device, pipe or socket
  *
- * As sync_filesystem(), without writeback_inodes_sb(): other files' data stay
- * dirty. Inodes that their filesystem does not log are written by
- * sync_inode_metadata(); ->sync_fs() then writes out the log.
+ * Mirrors sync_filesystem(). Leaves out writeback_inodes_sb(), so other files'
+ * data stay dirty. sync_inode_metadata() writes inodes that the filesystem does
+ * not journal; ->sync_fs() then writes the journal.
  */
 int lfs_sync_metadata(struct super_block *sb, struct inode *inode)
 {
@@ -575,11 +740,19 @@ int lfs_sync_metadata(struct super_block *sb, struct inode *inode)
 	return ret;
 }
 
+/**
+ * lfs_fs_error() - errorf(), a macro
+ */
 void lfs_fs_error(struct fs_context *fc, const char *sentence)
 {
 	errorf(fc, "loggerfs: %s", sentence);
 }
 
+/**
+ * lfs_seq_option() - add an option to /proc/mounts
+ *
+ * Mirrors seq_show_option(), an inline, for an optional value.
+ */
 void lfs_seq_option(struct seq_file *seq, const char *name, const char *value)
 {
 	seq_putc(seq, ',');
@@ -592,6 +765,11 @@ void lfs_seq_option(struct seq_file *seq, const char *name, const char *value)
 
 /* tasks */
 
+/**
+ * lfs_exe_path() - the path of the caller's executable
+ *
+ * Mirrors get_task_exe_file() for current, which needs no task lock.
+ */
 int lfs_exe_path(char *buf, int len, char **path)
 {
 	struct mm_struct *mm = current->mm;
@@ -604,7 +782,13 @@ int lfs_exe_path(char *buf, int len, char **path)
 	return PTR_ERR_OR_ZERO(*path);
 }
 
-/* Never faults, so it may be called under any lock; what is not resident is left out. */
+/**
+ * lfs_arguments() - the first bytes of the caller's command line
+ *
+ * Mirrors get_mm_cmdline(). Uses copy_from_user_nofault(), so callable under
+ * any lock; leaves out bytes that are not resident, and setproctitle()'s use of
+ * the environment.
+ */
 int lfs_arguments(char *buf, int len)
 {
 	struct mm_struct *mm = current->mm;
@@ -620,24 +804,28 @@ int lfs_arguments(char *buf, int len)
 	return copy_from_user_nofault(buf, (void __user *)start, len) ? 0 : len;
 }
 
-/* What tells a process from another, and from itself before an exec: asked at each operation. */
+/**
+ * lfs_process() - the key of the calling process
+ *
+ * Changes with exec and setuid. Called at each operation, so only fields of
+ * current are read. In the initial user namespace kuid values are uids.
+ */
 void lfs_process(struct lfs_process *process)
 {
 	process->start = current->group_leader->start_boottime;
 	process->pid = task_tgid_nr(current);
 	process->exec = READ_ONCE(current->self_exec_id);
-	/* The initial user namespace maps each id to itself. */
+	/* The initial user namespace maps each id to the same number. */
 	process->uid = __kuid_val(current_uid());
 }
 
 /**
- * lfs_real_time() - the time of day at a time since boot
+ * lfs_real_time() - convert CLOCK_BOOTTIME to CLOCK_REALTIME
  * @boottime: nanoseconds of CLOCK_BOOTTIME
  *
- * By the clock as it was when this was first asked: a process that started
- * then keeps its start time, and so its identity in the log, when the clock is
- * set or the machine was suspended. ktime_mono_to_real(), which asks the clock
- * as it is, would make another process of it.
+ * Unlike ktime_mono_to_real() uses the offset of the first call: a process
+ * keeps its start time, and thus its identity in the log, if the clock is set
+ * later.
  *
  * Return: nanoseconds since the epoch.
  */
@@ -646,11 +834,14 @@ u64 lfs_real_time(u64 boottime)
 	static atomic64_t offset;
 	s64 now = ktime_to_ns(ktime_sub(ktime_get_real(), ktime_get_boottime()));
 
-	/* The first one holds; 0 is no difference that a clock has. */
+	/* Only the first call sets the offset; 0 means unset. */
 	atomic64_cmpxchg(&offset, 0, now);
 	return boottime + atomic64_read(&offset);
 }
 
+/**
+ * lfs_parent_pid() - task_tgid_nr() of the parent, as in proc_pid_status()
+ */
 int lfs_parent_pid(void)
 {
 	int pid;
@@ -661,11 +852,18 @@ int lfs_parent_pid(void)
 	return pid;
 }
 
+/**
+ * lfs_session_id() - task_session_nr_ns() in the initial namespace
+ */
 int lfs_session_id(void)
 {
 	return task_session_nr_ns(current, &init_pid_ns);
 }
 
+/**
+ * lfs_pid_for_caller() - translate a pid of the initial namespace to the
+ *	caller's
+ */
 u32 lfs_pid_for_caller(u32 pid)
 {
 	u32 found;
@@ -676,6 +874,11 @@ u32 lfs_pid_for_caller(u32 pid)
 	return found;
 }
 
+/**
+ * lfs_comm() - the comm of the caller's group leader
+ *
+ * Mirrors get_task_comm(), a macro.
+ */
 void lfs_comm(char *buf)
 {
 	strscpy(buf, current->group_leader->comm, TASK_COMM_LEN);
@@ -689,6 +892,9 @@ struct lfs_call {
 	void *argument;
 };
 
+/**
+ * lfs_call_work() - work function of lfs_call_on()
+ */
 static void lfs_call_work(struct work_struct *work)
 {
 	struct lfs_call *call = container_of(work, struct lfs_call, work);
@@ -696,6 +902,11 @@ static void lfs_call_work(struct work_struct *work)
 	call->function(call->argument);
 }
 
+/**
+ * lfs_call_on() - call a function on a workqueue and wait
+ *
+ * Mirrors work_on_cpu(). Leaves out the choice of a CPU.
+ */
 static void lfs_call_on(struct workqueue_struct *wq, void (*function)(void *), void *argument)
 {
 	struct lfs_call call = { .function = function, .argument = argument };
@@ -706,14 +917,22 @@ static void lfs_call_on(struct workqueue_struct *wq, void (*function)(void *), v
 	destroy_work_on_stack(&call.work);
 }
 
+/**
+ * lfs_call_in_kthread() - call a function without the caller's limits
+ *
+ * In a worker the caller's RLIMIT_FSIZE, signals, quota exemptions and memory
+ * cgroup do not apply.
+ */
 void lfs_call_in_kthread(void (*function)(void *), void *argument)
 {
 	lfs_call_on(system_dfl_wq, function, argument);
 }
 
-/*
- * The function may call lfs_call_in_kthread(): on a workqueue of its own, so that
- * any number of these calls leaves that one's workers free.
+/**
+ * lfs_call_on_new_stack() - call a function with a fresh kernel stack
+ *
+ * On another workqueue than lfs_call_in_kthread(), which the function may
+ * call: otherwise nested calls could occupy all workers.
  */
 void lfs_call_on_new_stack(void (*function)(void *), void *argument)
 {
@@ -722,7 +941,12 @@ void lfs_call_on_new_stack(void (*function)(void *), void *argument)
 
 /* scope, worker */
 
-/* As memcpy(), which is a loop of plain moves where the processor has no FSRM. */
+/**
+ * lfs_copy() - memcpy() by rep movsq
+ *
+ * Without FSRM the kernel's memcpy() is a loop of moves, which is slower for
+ * pages.
+ */
 void lfs_copy(void *to, const void *from, size_t len)
 {
 #ifdef CONFIG_X86_64
@@ -734,27 +958,42 @@ void lfs_copy(void *to, const void *from, size_t len)
 	memcpy(to, from, len);
 }
 
+/**
+ * lfs_nofs_save() - memalloc_nofs_save()
+ */
 unsigned int lfs_nofs_save(void)
 {
 	return memalloc_nofs_save();
 }
 
+/**
+ * lfs_nofs_restore() - memalloc_nofs_restore()
+ */
 void lfs_nofs_restore(unsigned int flags)
 {
 	memalloc_nofs_restore(flags);
 }
 
+/**
+ * lfs_init_work() - INIT_WORK(), a macro
+ */
 void lfs_init_work(struct work_struct *work, void (*function)(struct work_struct *))
 {
 	INIT_WORK(work, function);
 }
 
+/**
+ * lfs_init_delayed_work() - INIT_DELAYED_WORK(), a macro
+ */
 void lfs_init_delayed_work(struct delayed_work *work,
 			   void (*function)(struct work_struct *))
 {
 	INIT_DELAYED_WORK(work, function);
 }
 
+/**
+ * lfs_alloc_workqueue() - alloc_workqueue(), a macro
+ */
 struct workqueue_struct *lfs_alloc_workqueue(const char *name)
 {
 	/*
@@ -765,11 +1004,17 @@ struct workqueue_struct *lfs_alloc_workqueue(const char *name)
 	return alloc_workqueue("%s", WQ_UNBOUND, 0, name);
 }
 
+/**
+ * lfs_queue_work() - queue_work()
+ */
 bool lfs_queue_work(struct workqueue_struct *queue, struct work_struct *work)
 {
 	return queue_work(queue, work);
 }
 
+/**
+ * lfs_queue_delayed_work() - queue_delayed_work() with a delay in seconds
+ */
 bool lfs_queue_delayed_work(struct workqueue_struct *queue, struct delayed_work *work,
 			    unsigned int seconds)
 {

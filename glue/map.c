@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * C inlines and macros for shared writable mappings: areas, faults, the folios
- * behind them.
+ * Shared writable mappings: areas, page faults and their folios.
  */
 #include <linux/backing-file.h>
 #include <linux/fs.h>
@@ -13,21 +12,24 @@
 #include <linux/shmem_fs.h>
 #include "bindings.h"
 
-/* Exported, and declared in fs/internal.h. */
+/* Exported to modules; the declarations are in fs/internal.h. */
 struct file *alloc_empty_backing_file(int flags, const struct cred *cred,
 				      const struct file *user_file);
 void backing_file_set_user_path(struct file *f, const struct path *path);
 
-/*
- * One page table entry for each page: a fault that maps a huge page writable
- * would make two megabytes writable by one notification.
+/**
+ * lfs_map_by_pages() - map an area by single pages (VM_NOHUGEPAGE)
+ *
+ * A write fault on a huge mapping makes 2 MiB writable with one ->page_mkwrite.
  */
 void lfs_map_by_pages(struct vm_area_struct *area)
 {
 	vm_flags_set(area, VM_NOHUGEPAGE);
 }
 
-/* Leaves page_mkwrite as the only way to a writable page. */
+/**
+ * lfs_only_page_mkwrite() - clear all other vm_ops that make pages writable
+ */
 void lfs_only_page_mkwrite(struct vm_operations_struct *ops)
 {
 	ops->pfn_mkwrite = NULL;
@@ -39,16 +41,15 @@ void lfs_only_page_mkwrite(struct vm_operations_struct *ops)
 }
 
 /**
- * lfs_open_to_map - open a lower file for mappings, without fanotify events
- * @own: our file, whose path the backing file shows
+ * lfs_open_to_map() - open a lower file for mappings, without fanotify events
+ * @own: the upper file, whose path the backing file shows
  * @lower: its lower file
  *
- * As backing_file_open(), but ->mmap calls it, under mmap_lock. A listener of
- * FAN_OPEN_PERM may need that lock to answer (it reads /proc/PID/smaps, or is a
- * thread of the same process), so no event may be waited for here; the event of
- * this open was @lower's. backing_file_open() has no way to ask for that, hence
- * its parts: vfs_open() without fsnotify_open(). Where @lower has events before
- * content is used (FAN_PRE_ACCESS), faults on the mapping have them, too.
+ * Mirrors backing_file_open(), which calls vfs_open(). Leaves out
+ * fsnotify_open() and the permission events: ->mmap calls this under mmap_lock,
+ * and a listener of FAN_OPEN_PERM may need that lock to answer (reading
+ * /proc/PID/smaps, or as a thread of the same process). The open of @lower has
+ * sent the events. Events of FAN_PRE_ACCESS are kept, as @lower has them.
  */
 struct file *lfs_open_to_map(struct file *own, struct file *lower)
 {
@@ -74,18 +75,27 @@ struct file *lfs_open_to_map(struct file *own, struct file *lower)
 	return file;
 }
 
-/* The inode that the pages of a dentry's file belong to. */
+/**
+ * lfs_real_inode() - d_real_inode()
+ */
 struct inode *lfs_real_inode(const struct dentry *dentry)
 {
 	return d_real_inode(dentry);
 }
 
+/**
+ * lfs_is_dax() - IS_DAX(), a macro
+ */
 bool lfs_is_dax(const struct inode *inode)
 {
 	return IS_DAX(inode);
 }
 
-/* Filesystems that write back through a file that is open for writing. */
+/**
+ * lfs_is_remote() - whether writeback needs a file that is open for writing
+ *
+ * True for network filesystems and FUSE, by s_magic.
+ */
 bool lfs_is_remote(const struct super_block *sb)
 {
 	switch (sb->s_magic) {
@@ -102,17 +112,26 @@ bool lfs_is_remote(const struct super_block *sb)
 	}
 }
 
+/**
+ * lfs_pagefault_start() - sb_start_pagefault()
+ */
 void lfs_pagefault_start(struct super_block *sb)
 {
 	sb_start_pagefault(sb);
 }
 
+/**
+ * lfs_pagefault_end() - sb_end_pagefault()
+ */
 void lfs_pagefault_end(struct super_block *sb)
 {
 	sb_end_pagefault(sb);
 }
 
-/* Whether the page of a fault lies in a folio of many, or may come to. */
+/**
+ * may_be_large() - whether the faulting page is, or may become, part of a large
+ *	folio
+ */
 static bool may_be_large(struct vm_fault *vmf)
 {
 	struct address_space *mapping = vmf->vma->vm_file->f_mapping;
@@ -126,7 +145,11 @@ static bool may_be_large(struct vm_fault *vmf)
 	return large;
 }
 
-/* Maps the page of a fault, as for a read, with the fault's lock given up. */
+/**
+ * map_unlocked() - map a page read-only with the fault's lock dropped
+ *
+ * Mirrors the retry in fault_in_user_writeable(). Returns VM_FAULT_RETRY.
+ */
 static vm_fault_t map_unlocked(struct vm_fault *vmf)
 {
 	struct mm_struct *mm = vmf->vma->vm_mm;
@@ -141,17 +164,23 @@ static vm_fault_t map_unlocked(struct vm_fault *vmf)
 	return VM_FAULT_RETRY;
 }
 
-/*
- * A store to a page that is not mapped would make all of its folio writable at
- * once. The page is mapped read-only instead: the store, tried again, faults
- * for this page alone. 0: that cannot be done.
+/**
+ * lfs_map_read_only() - map the page of a write fault read-only
+ * @vmf: the fault
+ * @lower: the lower filesystem's vm_ops
+ *
+ * A write fault on an unmapped page makes the whole folio writable at once. So
+ * the page is mapped read-only first; the repeated store then faults for this
+ * page alone. Mirrors do_fault_around() for one page.
+ *
+ * Return: 0 if the fault must be handled by the lower ->fault.
  */
 vm_fault_t lfs_map_read_only(struct vm_fault *vmf, const struct vm_operations_struct *lower)
 {
 	unsigned int flags = vmf->flags;
 	vm_fault_t ret;
 
-	/* Without VM_NOHUGEPAGE, which a program may take away, a huge entry could come. */
+	/* madvise() may clear VM_NOHUGEPAGE; a huge entry is possible then. */
 	if (!(flags & FAULT_FLAG_WRITE) || !lower->map_pages ||
 	    !(vmf->vma->vm_flags & VM_NOHUGEPAGE) || !may_be_large(vmf))
 		return 0;
@@ -169,7 +198,11 @@ vm_fault_t lfs_map_read_only(struct vm_fault *vmf, const struct vm_operations_st
 	return ret & VM_FAULT_NOPAGE;
 }
 
-/* Locks the faulting folio; false: it does not belong to the file any more. */
+/**
+ * lfs_fault_lock() - lock the folio of a fault
+ *
+ * Mirrors filemap_page_mkwrite(). False if the folio was truncated meanwhile.
+ */
 bool lfs_fault_lock(struct vm_fault *vmf)
 {
 	struct folio *folio = page_folio(vmf->page);
@@ -181,15 +214,24 @@ bool lfs_fault_lock(struct vm_fault *vmf)
 	return false;
 }
 
+/**
+ * lfs_fault_unlock() - folio_unlock()
+ */
 void lfs_fault_unlock(struct vm_fault *vmf)
 {
 	folio_unlock(page_folio(vmf->page));
 }
 
-/*
- * What the fault makes writable, up to the end of the file: where it begins, and
- * how many bytes it is. A fault that finds no entry in the page table maps the
- * whole folio; one that finds a read-only entry, its page.
+/**
+ * lfs_fault_range() - the file range that the fault makes writable, up to
+ *	i_size
+ * @vmf: the fault, whose folio is locked
+ * @pos: the start of the range
+ *
+ * Without a page table entry the fault maps the whole folio (set_pte_range());
+ * with a read-only entry only the page (wp_page_reuse()).
+ *
+ * Return: the length of the range.
  */
 size_t lfs_fault_range(struct vm_fault *vmf, loff_t *pos)
 {
@@ -207,7 +249,11 @@ size_t lfs_fault_range(struct vm_fault *vmf, loff_t *pos)
 	return min_t(loff_t, len, size - *pos);
 }
 
-/* Copies out of the locked folio of the fault, unless a part of its memory is damaged. */
+/**
+ * lfs_fault_copy() - copy bytes of the locked folio
+ *
+ * -EIO if the folio contains a hardware-poisoned page.
+ */
 int lfs_fault_copy(struct vm_fault *vmf, loff_t pos, void *to, size_t len)
 {
 	struct folio *folio = page_folio(vmf->page);
@@ -222,17 +268,19 @@ int lfs_fault_copy(struct vm_fault *vmf, loff_t pos, void *to, size_t len)
 	return 0;
 }
 
-/*
- * Makes every mapping of a range read-only and clean, so that the next store
- * faults. Under the folio's lock, which a fault holds until its entry is in the
- * page table: none slips through.
+/**
+ * lfs_write_protect() - make a file range read-only and clean in all page
+ *	tables
+ *
+ * Mirrors writeback's folio_mkclean(). Under the folio lock, which a fault
+ * holds until the page table entry is set, so no fault is missed.
  */
 void lfs_write_protect(struct address_space *mapping, loff_t pos, loff_t len)
 {
 	pgoff_t index = pos >> PAGE_SHIFT, last = (pos + len - 1) >> PAGE_SHIFT;
 
 	while (index <= last) {
-		/* The one that is in the file once it is locked: pages migrate. */
+		/* Look the folio up again under its lock, since pages migrate. */
 		struct folio *folio = filemap_lock_folio(mapping, index);
 
 		if (IS_ERR(folio)) {
@@ -248,7 +296,9 @@ void lfs_write_protect(struct address_space *mapping, loff_t pos, loff_t len)
 	}
 }
 
-/* A moment's rest in a fault, which is tried again after it. */
+/**
+ * lfs_nap() - schedule_timeout_killable(1)
+ */
 void lfs_nap(void)
 {
 	schedule_timeout_killable(1);

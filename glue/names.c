@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The dcache and notifications after a change of names that came from a revert:
- * what the VFS does after a program's. The directory is locked.
+ * The dcache and fsnotify updates of vfs_unlink(), vfs_rename() and others, for
+ * changes by a revert. The parent directory is locked.
  */
 #include <linux/fs.h>
 #include <linux/fsnotify.h>
@@ -9,24 +9,36 @@
 #include <linux/security.h>
 #include "bindings.h"
 
-/* The child if it is in the dcache; NULL if not. */
+/**
+ * lfs_cached_child() - try_lookup_noperm(): the child if cached, else NULL
+ */
 struct dentry *lfs_cached_child(struct dentry *parent, const char *name, unsigned int len)
 {
 	return try_lookup_noperm(&QSTR_LEN(name, len), parent);
 }
 
-/* The child, looked up if it is not in the dcache; negative if there is none. */
+/**
+ * lfs_child() - lookup_noperm(): the child, negative if absent
+ */
 struct dentry *lfs_child(struct dentry *parent, const char *name, unsigned int len)
 {
 	return lookup_noperm(&QSTR_LEN(name, len), parent);
 }
 
+/**
+ * lfs_parent() - held_parent()
+ */
 struct dentry *lfs_parent(struct dentry *dentry)
 {
 	return dget_parent(dentry);
 }
 
-/* What is called in @parent, locked by the caller or not, as @other is in its own. */
+/**
+ * lfs_namesake() - look up the name of one dentry in another directory
+ * @parent: the directory
+ * @other: the dentry whose name is looked up
+ * @is_locked: whether the caller has locked @parent
+ */
 struct dentry *lfs_namesake(struct dentry *parent, struct dentry *other, bool is_locked)
 {
 	struct name_snapshot name;
@@ -41,14 +53,21 @@ struct dentry *lfs_namesake(struct dentry *parent, struct dentry *other, bool is
 	return found;
 }
 
-/* As vfs_rename() wants it, for two of our own directories. */
+/**
+ * lfs_start_renaming() - start_renaming_dentry() of an upper name
+ */
 int lfs_start_renaming(struct renamedata *rd, struct dentry *old, const char *name,
 		       unsigned int len)
 {
 	return start_renaming_dentry(rd, 0, old, &QSTR_LEN(name, len));
 }
 
-/* The end of vfs_unlink() and vfs_rmdir(); the object is locked. */
+/**
+ * lfs_name_removed() - the end of vfs_unlink() and vfs_rmdir()
+ *
+ * The object is locked. Leaves out detach_mounts(): mount points are refused
+ * before.
+ */
 void lfs_name_removed(struct dentry *dentry)
 {
 	struct inode *inode = d_inode(dentry);
@@ -64,7 +83,10 @@ void lfs_name_removed(struct dentry *dentry)
 	d_drop(dentry);
 }
 
-/* The end of vfs_create(), vfs_mkdir() and kin. */
+/**
+ * lfs_name_added() - the end of vfs_create(), vfs_mknod(), vfs_symlink() and
+ *	vfs_mkdir()
+ */
 void lfs_name_added(struct dentry *dentry)
 {
 	if (d_is_dir(dentry))
@@ -73,13 +95,19 @@ void lfs_name_added(struct dentry *dentry)
 		fsnotify_create(d_inode(dentry->d_parent), dentry);
 }
 
-/* The end of vfs_link(). */
+/**
+ * lfs_name_linked() - the end of vfs_link()
+ */
 void lfs_name_linked(struct dentry *dentry, struct inode *inode)
 {
 	fsnotify_link(d_inode(dentry->d_parent), inode, dentry);
 }
 
-/* The end of vfs_rename(); @target is negative. */
+/**
+ * lfs_name_moved() - the end of vfs_rename(); @target is negative
+ *
+ * Leaves out the update of a replaced target: reverts never replace.
+ */
 void lfs_name_moved(struct dentry *dentry, struct dentry *target)
 {
 	struct inode *from = d_inode(dentry->d_parent);
@@ -92,7 +120,9 @@ void lfs_name_moved(struct dentry *dentry, struct dentry *target)
 	release_dentry_name_snapshot(&old);
 }
 
-/* The same, with RENAME_EXCHANGE. */
+/**
+ * lfs_names_exchanged() - the end of vfs_rename() with RENAME_EXCHANGE
+ */
 void lfs_names_exchanged(struct dentry *a, struct dentry *b)
 {
 	struct inode *dir_a = d_inode(a->d_parent);
@@ -108,32 +138,46 @@ void lfs_names_exchanged(struct dentry *a, struct dentry *b)
 	release_dentry_name_snapshot(&old_b);
 }
 
-/* A directory that was removed is back. */
+/**
+ * lfs_not_dead() - undo the S_DEAD of vfs_rmdir() for a directory that was
+ *	restored
+ */
 void lfs_not_dead(struct inode *inode)
 {
 	inode->i_flags &= ~S_DEAD;
 }
 
+/**
+ * lfs_inode_lock_parent() - inode_lock_nested() with I_MUTEX_PARENT
+ */
 void lfs_inode_lock_parent(struct inode *inode)
 {
 	inode_lock_nested(inode, I_MUTEX_PARENT);
 }
 
+/**
+ * lfs_inode_lock_child() - inode_lock_nested() with I_MUTEX_CHILD
+ */
 void lfs_inode_lock_child(struct inode *inode)
 {
 	inode_lock_nested(inode, I_MUTEX_CHILD);
 }
 
+/**
+ * lfs_may_change_names() - the inode_permission() call of may_create_dentry() and
+ *	may_delete_dentry()
+ */
 int lfs_may_change_names(struct inode *dir)
 {
 	return inode_permission(&nop_mnt_idmap, dir, MAY_WRITE | MAY_EXEC);
 }
 
-/*
- * The hooks that do_unlinkat(), do_mknodat() and do_renameat2() call with the
- * path of the caller, before the VFS's own checks. Those of link(2), rmdir(2),
- * chmod(2) and chown(2) are not exported: a directory's removal is asked as a
- * file's, another name as a new file. Parents are locked.
+/**
+ * lfs_path_unlink() - security_path_unlink(), as filename_unlinkat() calls it
+ *
+ * Of the path hooks only those of unlink, mknod and rename are exported. So a
+ * directory's removal is checked as a file's, and a new link as a new file. The
+ * parent is locked.
  */
 int lfs_path_unlink(struct vfsmount *mnt, struct dentry *dir, struct dentry *child)
 {
@@ -142,6 +186,9 @@ int lfs_path_unlink(struct vfsmount *mnt, struct dentry *dir, struct dentry *chi
 	return security_path_unlink(&path, child);
 }
 
+/**
+ * lfs_path_mknod() - security_path_mknod(), as filename_mknodat() calls it
+ */
 int lfs_path_mknod(struct vfsmount *mnt, struct dentry *dir, struct dentry *child,
 		   struct inode *inode)
 {
@@ -150,7 +197,11 @@ int lfs_path_mknod(struct vfsmount *mnt, struct dentry *dir, struct dentry *chil
 	return security_path_mknod(&path, child, inode->i_mode, new_encode_dev(inode->i_rdev));
 }
 
-/* @child must be positive. */
+/**
+ * lfs_path_rename() - security_path_rename(), as filename_renameat2() calls it
+ *
+ * @child must be positive. Both parents are locked.
+ */
 int lfs_path_rename(struct vfsmount *mnt, struct dentry *old_dir, struct dentry *child,
 		    struct dentry *new_dir, struct dentry *target, unsigned int flags)
 {

@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What a change of a file's content owes to other users of the file, where the
- * change does not come through open(2) and write(2): leases are broken, swap
- * files are refused, and watchers are notified. Write access (i_writecount) is
- * in helpers.c.
+ * Other users of a file whose content a revert changes: leases, swap files,
+ * watchers. Write access (i_writecount) is in helpers.c.
  */
 #include <linux/filelock.h>
 #include <linux/fs.h>
@@ -11,12 +9,12 @@
 #include "bindings.h"
 
 /**
- * lfs_has_lease - whether somebody holds a lease that a write would break
- * @inode: the inode; the caller has its write access
+ * lfs_has_lease() - whether a lease exists that a write would break
+ * @inode: the inode, with write access of the caller
  *
- * Mirrors the test in break_lease() and __break_lease() without breaking
- * anything. pNFS layouts (FL_LAYOUT) are left out: break_layout() is for
- * changes of a file's blocks, and is the lower filesystem's.
+ * Mirrors the test in break_lease() and __break_lease() without breaking the
+ * lease. Leaves out pNFS layouts (FL_LAYOUT): break_layout() concerns a file's
+ * blocks and is called by the lower filesystem.
  */
 bool lfs_has_lease(struct inode *inode)
 {
@@ -41,33 +39,43 @@ bool lfs_has_lease(struct inode *inode)
 	return found;
 }
 
-/* As open(2) for writing breaks leases; with O_NONBLOCK it does not wait for their holders. */
+/**
+ * lfs_break_lease() - break_lease() as for open(2) with O_WRONLY
+ *
+ * Without @wait as for O_NONBLOCK.
+ */
 int lfs_break_lease(struct inode *inode, bool wait)
 {
 	return break_lease(inode, O_WRONLY | (wait ? 0 : O_NONBLOCK));
 }
 
+/**
+ * lfs_is_swapfile() - IS_SWAPFILE(), a macro
+ */
 bool lfs_is_swapfile(struct inode *inode)
 {
 	return IS_SWAPFILE(inode);
 }
 
+/**
+ * lfs_has_watchers() - fsnotify_sb_has_watchers()
+ */
 bool lfs_has_watchers(struct super_block *sb)
 {
 	return fsnotify_sb_has_watchers(sb);
 }
 
 /**
- * lfs_notify_changed - report that an object has changed
+ * lfs_notify_changed() - send the events of a change of an object
  * @inode: the object
- * @path: one of its names, seen through a mount; without a dentry, it has none
- * @content: whether its content has changed
- * @attributes: whether attributes have
+ * @path: one of its names and a mount; the dentry may be NULL
+ * @content: whether the content has changed
+ * @attributes: whether attributes have changed
  *
- * Mirrors fsnotify_modify() and fsnotify_change(): a change of content is
- * reported with the path, for marks on mounts; one of attributes with the
- * dentry, since notify_change() knows no mount. A name that this mount does not
- * show, and an object without a name, have no event with a path.
+ * Mirrors fsnotify_modify() and fsnotify_change(). FS_MODIFY carries the path,
+ * for marks on mounts, unless the name is not below the mount's root; FS_ATTRIB
+ * carries the dentry, since notify_change() has no mount. Without a dentry only
+ * the inode's marks are notified.
  */
 void lfs_notify_changed(struct inode *inode, const struct path *path, bool content,
 			bool attributes)

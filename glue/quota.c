@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What of a lower filesystem's quotas is asked, through the calls that quotactl(2)
- * uses (fs/quota/quota.c), without s_umount: our mount of it keeps it there.
+ * Quotas of the lower filesystem, by the calls of quotactl(2)
+ * (fs/quota/quota.c). Leaves out s_umount: the lower mount keeps the superblock
+ * alive.
  */
 #include <linux/delay.h>
 #include <linux/fs.h>
@@ -11,6 +12,11 @@
 #include <linux/timekeeping.h>
 #include "bindings.h"
 
+/**
+ * over_limit() - the excess over one pair of limits
+ *
+ * Mirrors the decision of dquot_add_space() and dquot_add_inodes().
+ */
 static u64 over_limit(u64 used, u64 more, u64 hard, u64 soft, s64 timer)
 {
 	u64 sum;
@@ -25,17 +31,19 @@ static u64 over_limit(u64 used, u64 more, u64 hard, u64 soft, s64 timer)
 }
 
 /**
- * lfs_quota_over - how far a request is over the limits of one quota
+ * lfs_quota_over() - the excess of a request over the limits of one quota
  * @sb: the lower filesystem
  * @type: USRQUOTA, GRPQUOTA or PRJQUOTA
- * @id: whose, in the initial user namespace
- * @bytes: how much space is asked for
- * @inodes: how many inodes are asked for
+ * @id: the id in the initial user namespace
+ * @bytes: the requested space
+ * @inodes: the requested inodes
  *
- * Decides as check_bdq() and check_idq() (fs/quota/dquot.c) and xfs_dqresv_check() do. Leaves out
- * realtime space, and grace periods that would begin with the request.
+ * Mirrors dquot_add_space() and dquot_add_inodes() and
+ * xfs_dqresv_check(). Leaves out realtime space, and grace periods that the
+ * request would start.
  *
- * Returns how many bytes (or inodes) it is over; 0: not at all; a negative errno: nobody counts.
+ * Return: the excess in bytes or inodes, 0 if within the limits, or an errno
+ * without quota.
  */
 long long lfs_quota_over(struct super_block *sb, int type, u32 id, u64 bytes, u64 inodes)
 {
@@ -59,18 +67,28 @@ long long lfs_quota_over(struct super_block *sb, int type, u32 id, u64 bytes, u6
 	return min_t(u64, over, LLONG_MAX);
 }
 
-/* Who new objects belong to. */
+/**
+ * lfs_fsuid() - current_fsuid() in the initial namespace: the owner of new
+ *	objects
+ */
 u32 lfs_fsuid(void)
 {
 	return from_kuid(&init_user_ns, current_fsuid());
 }
 
+/**
+ * lfs_fsgid() - current_fsgid() in the initial namespace: the group of new
+ *	objects
+ */
 u32 lfs_fsgid(void)
 {
 	return from_kgid(&init_user_ns, current_fsgid());
 }
 
-/* Waits; false: the caller was killed. */
+/**
+ * lfs_pause() - schedule_timeout_killable(); false if a fatal signal
+ *	is pending
+ */
 bool lfs_pause(unsigned int milliseconds)
 {
 	schedule_timeout_killable(msecs_to_jiffies(milliseconds));

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Inlines that the history's own files are made, found and locked with: as
- * helpers.c, without logic.
+ * Inlines for the history's own files.
  */
 #include <linux/fs.h>
 #include <linux/exportfs.h>
@@ -9,23 +8,38 @@
 #include <linux/namei.h>
 #include "bindings.h"
 
+/**
+ * lfs_store_lookup() - lookup_noperm_unlocked()
+ */
 struct dentry *lfs_store_lookup(struct dentry *parent, const char *name, unsigned int len)
 {
 	return lookup_noperm_unlocked(&QSTR_LEN(name, len), parent);
 }
 
+/**
+ * lfs_store_start_creating() - start_creating_noperm()
+ */
 struct dentry *lfs_store_start_creating(struct dentry *parent, const char *name,
 					unsigned int len)
 {
 	return start_creating_noperm(parent, &QSTR_LEN(name, len));
 }
 
+/**
+ * lfs_store_start_removing() - start_removing_noperm()
+ */
 struct dentry *lfs_store_start_removing(struct dentry *parent, const char *name,
 					unsigned int len)
 {
 	return start_removing_noperm(parent, &QSTR_LEN(name, len));
 }
 
+/**
+ * lfs_store_rename() - start_renaming(), vfs_rename() and end_renaming()
+ *
+ * Mirrors filename_renameat2(). Leaves out flags and delegations: only the history
+ * uses its files.
+ */
 int lfs_store_rename(struct dentry *from, const char *from_name, unsigned int from_len,
 		     struct dentry *to, const char *to_name, unsigned int to_len)
 {
@@ -44,17 +58,27 @@ int lfs_store_rename(struct dentry *from, const char *from_name, unsigned int fr
 	return ret;
 }
 
+/**
+ * lfs_store_is_mount_point() - d_mountpoint()
+ */
 bool lfs_store_is_mount_point(const struct dentry *dentry)
 {
 	return d_mountpoint(dentry);
 }
 
+/**
+ * lfs_store_encode_handle() - exportfs_encode_fh()
+ */
 int lfs_store_encode_handle(struct dentry *dentry, void *words, int *count)
 {
 	return exportfs_encode_fh(dentry, words, count, 0);
 }
 
-/* flock(LOCK_EX | LOCK_NB); the lock goes with the file. */
+/**
+ * lfs_store_lock_file() - flock(2) with LOCK_EX | LOCK_NB
+ *
+ * Mirrors flock(2). The lock is released with the file.
+ */
 int lfs_store_lock_file(struct file *file)
 {
 	struct file_lock *lock = locks_alloc_lock();

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Access times: the flags of our mount and the file decide, the lower inode
- * keeps them.
+ * Access times. The flags of the upper mount and inode decide; the lower inode
+ * stores the times.
  */
 #include <linux/fs.h>
 #include <linux/mount.h>
 #include "bindings.h"
 
-/* Whether stores through mappings have moved the times below. */
+/**
+ * times_differ() - whether writes through mappings have moved the lower times
+ */
 static bool times_differ(const struct inode *inode, const struct inode *below)
 {
 	return inode->i_mtime_sec != below->i_mtime_sec ||
@@ -17,6 +19,9 @@ static bool times_differ(const struct inode *inode, const struct inode *below)
 	       ((inode->i_ctime_nsec ^ below->i_ctime_nsec) & ~I_CTIME_QUERIED);
 }
 
+/**
+ * copy_times() - copy mtime and ctime of the lower inode
+ */
 static noinline void copy_times(struct inode *inode, const struct inode *below)
 {
 	inode_set_mtime_to_ts(inode, inode_get_mtime(below));
@@ -24,17 +29,17 @@ static noinline void copy_times(struct inode *inode, const struct inode *below)
 }
 
 /**
- * lfs_file_accessed - note that a program has read an open file of ours
- * @own: our file
+ * lfs_file_accessed() - file_accessed() for an upper file
+ * @own: the upper file
  * @lower: its lower file, which is open with O_NOATIME
  *
- * As ovl_file_accessed(): touch_atime() compares our inode's times, so those
- * that stores through mappings have moved below come first. It ends in
- * ->update_time, that is in lfs_update_atime(). Unlike there, nothing is asked
- * where the lower mount keeps no access times.
+ * Mirrors ovl_file_accessed(). touch_atime() compares the times of the upper
+ * inode (relatime), so mtime and ctime are copied first; it calls
+ * ->update_time, hence lfs_update_atime(). Leaves out the call if the lower
+ * mount has MNT_NOATIME.
  *
- * Also takes over the lower size: the VFS reads ours before some hooks are
- * called (copy_file_range(2), FIONREAD, a lock from the file's end on).
+ * Also copies the lower size, which the VFS reads from the upper inode before
+ * some hooks (copy_file_range(2), FIONREAD, F_SETLK with SEEK_END).
  */
 void lfs_file_accessed(struct file *own, const struct file *lower)
 {
@@ -52,15 +57,15 @@ void lfs_file_accessed(struct file *own, const struct file *lower)
 }
 
 /**
- * lfs_update_atime - set the access time of a lower inode to now
- * @inode: our inode, which gets a copy
+ * lfs_update_atime() - set the access time of a lower inode to now
+ * @inode: the upper inode, which gets a copy
  * @mnt: the lower mount
  * @lower: the lower inode
  *
- * As touch_atime() on the lower inode, without asking relatime or strictatime
- * of the lower mount: those of ours were asked. Where the lower mount or inode
- * keeps no access times, none is set. As there, errors are of no interest, and
- * a frozen filesystem is not waited for.
+ * Mirrors touch_atime() on the lower inode. Leaves out relatime and strictatime
+ * of the lower mount, since those of the upper mount were checked; noatime and
+ * nodiratime apply. As in touch_atime(), errors are ignored and a frozen
+ * filesystem is not waited for.
  */
 void lfs_update_atime(struct inode *inode, struct vfsmount *mnt, struct inode *lower)
 {
