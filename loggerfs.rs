@@ -2,31 +2,32 @@
 
 //! LoggerFS: undo for any directory on Linux.
 //!
-//! A stackable filesystem: before an operation changes anything, what is about to be lost is
-//! saved ([`backup`]); a textual log keeps a line for each operation ([`history`]); and operations
-//! are taken back ([`revert`]). Hooks live in [`stack`], one file for each table; everything that
-//! touches C lives in [`vfs`].
+//! A stackable filesystem: before an operation changes an object, [`backup`] captures the bytes,
+//! attributes or names that would be lost; [`history`] keeps a textual log with one line per
+//! operation; [`revert`] undoes operations. Hooks are in [`stack`], one file for each operation
+//! table; all code that calls C is in [`vfs`].
 //!
-//! # Lock order, top first
+//! # Lock order, outermost first
 //!
-//! 1. our superblock's write protection (taken by the VFS);
-//! 2. our directory's, then inode's rwsem; a group revert has any number of them at once, in no order
-//!    (`HeldInodes`): it waits for none of them while it has one, nor for another of this rank;
-//! 3. the object's history state (`ObjectState`, a mutex: never held over a lower call that may
+//! 1. the upper superblock's write protection (sb_start_write(), taken by the VFS);
+//! 2. the upper directory's, then the inode's rwsem. A group revert holds any number of them, in no
+//!    order (`HeldInodes`), and never waits for one of them, or for another lock of this rank,
+//!    while holding one;
+//! 3. the object's history state (`ObjectState`, a mutex; never held over a lower call that may
 //!    fault in user memory);
-//! 4. journal staging (a leaf; never held over a lower call); the journal's other mutexes, for its
-//!    workers and for giving up kept objects: `keep`, `pins`, `files`, `kept`, each held over lower
-//!    calls in the history's own directory, and staging below them;
-//! 5. lower write access (`mnt_want_write`, `file_start_write`: what a freeze of the lower
-//!    filesystem takes away; never twice on one superblock, never around journal I/O or a wait for
-//!    the worker, which needs it too);
+//! 4. journal staging (innermost; never held over a lower call); the journal's other mutexes, for
+//!    its workers and for reclaiming orphans: `keep`, `pins`, `files`, `kept`, each held over lower
+//!    calls in the history's own directory and around staging;
+//! 5. lower write access (`mnt_want_write`, `file_start_write`), which a freeze of the lower
+//!    filesystem blocks; never nested on one superblock, never held over journal I/O or a wait for
+//!    the worker, which takes write access too;
 //! 6. lower rwsems;
 //! 7. lower invalidate lock, folio lock.
 //!
-//! Stores through mappings: `mmap_lock`, our pagefault protection, the lower one, a folio's lock,
-//! and under that an object's `Stores` and the journal's staging, both spinlocks. Never 1, 2, 3, 5
-//! or 6: their holders may fault, or wait for somebody who does. Pages are made read-only again
-//! under 3, with the folio's lock taken.
+//! Page faults of mappings: `mmap_lock`, the upper sb_start_pagefault(), the lower one, a folio
+//! lock, and under that the object's `Stores` and the journal's staging, both spinlocks. Never
+//! 1, 2, 3, 5 or 6: their holders may fault in user memory. Pages are write-protected again under
+//! 3, with the folio lock held.
 
 #![deny(unsafe_code)]
 
@@ -48,7 +49,7 @@ module! {
     license: "GPL",
 }
 
-/// The module: registers the filesystem type for as long as it is loaded.
+/// The module: registers the filesystem type while loaded.
 struct LoggerFs {
     _registration: vfs::mount::Registration,
 }

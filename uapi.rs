@@ -6,7 +6,7 @@
 //! flag or a reserved field that is not zero is answered with `EINVAL`, so that these can mean
 //! something later.
 
-// Two crates include this file; what one does not use is there for the other.
+// Two crates include this file; each uses a part of it.
 #![allow(dead_code, unreachable_pub)]
 
 use core::mem::size_of;
@@ -18,8 +18,8 @@ pub const IOC_READLOG_PAGE: u32 = 0x1000;
 /// The length of the buffer that [`IOC_READLOG_PAGE`] fills.
 pub const PAGE: usize = 4096;
 
-/// Takes back the newest standing operations of the file. The argument is their number, 0 for
-/// one; above [`MAX_COUNT`] is `EINVAL`. Returns 0.
+/// Reverts the newest live operations of the file. The argument is their number, 0 for one; above
+/// [`MAX_COUNT`] is `EINVAL`. Returns 0.
 pub const IOC_REVERT: u32 = 0x2000;
 
 /// The most operations that one revert takes back.
@@ -61,16 +61,16 @@ const fn iowr(number: u8, size: usize) -> u32 {
     3 << 30 | (size as u32 & 0x1fff) << 16 | (GROUP as u32) << 8 | number as u32
 }
 
-/// Takes back operations, and says what was done or what is in the way.
+/// Reverts operations of one object, and reports the result or the conflict.
 ///
-/// The reply is written also where the call fails, so that `reason` and `seq_in_way` can name
-/// what the error number cannot.
+/// The reply is written on failure, too: `reason` and `seq_in_way` are more specific than the
+/// errno.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Revert {
     /// In: [`VERSION`].
     pub version: u32,
-    /// In: [`Revert::FORCE`] and kin.
+    /// In: [`Revert::FORCE`] and others.
     pub flags: u32,
     /// In: how many operations, 0 for one, at most [`MAX_COUNT`].
     pub count: u64,
@@ -78,20 +78,20 @@ pub struct Revert {
     pub reverted: u64,
     /// Out: the number of the line that is in the way; 0: none.
     pub seq_in_way: u64,
-    /// Out: why it was refused, a [`Reason`]; 0: it was not.
+    /// Out: why the request was refused, a [`Reason`]; 0 on success.
     pub reason: u32,
-    /// In: zero. Out: how many more were taken back inside of directories that came back
-    /// ([`Revert::DEEP`]); `u32::MAX` stands for more than that, too.
+    /// In: zero. Out: the number of operations reverted inside of restored directories
+    /// ([`Revert::DEEP`]), at most `u32::MAX`.
     pub inside: u32,
 }
 
 impl Revert {
     /// Insist, although the object was changed outside.
     pub const FORCE: u32 = 1;
-    /// Bring a removed directory back with what the same process had removed from it before.
+    /// Restore a removed directory with everything the same process had removed from it before.
     pub const DEEP: u32 = 2;
 
-    /// Save nothing of what is replaced: that takes no room, and cannot be redone.
+    /// Do not capture the replaced content: needs no space, but the revert cannot be redone.
     pub const NO_REDO: u32 = 16;
 
     /// Whether a request is one that this version knows.
@@ -120,12 +120,12 @@ pub struct ReadLog {
     pub buffer: u64,
     /// In: the buffer's length, at least [`PAGE`].
     pub length: u32,
-    /// Out: how many bytes of it were filled.
+    /// Out: the number of bytes written to the buffer.
     pub used: u32,
 }
 
 impl ReadLog {
-    /// Also lines that do not stand any more, and the history's own books.
+    /// Also reverted lines and maintenance lines.
     pub const ALL: u32 = 1;
 
     /// The cursor's segment when there is no more.
@@ -140,8 +140,8 @@ impl ReadLog {
     }
 }
 
-/// Reads the lines of a whole mount, one segment after another, oldest first within a segment: as they
-/// were written, of the objects whose history the caller may read. Lines of other objects are left out.
+/// Reads the lines of a whole mount, one segment per call, oldest first within a segment. Only
+/// lines of objects whose history the caller may read are returned.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReadHistory {
@@ -160,8 +160,8 @@ pub struct ReadHistory {
     pub buffer: u64,
     /// In: the buffer's length, at least [`ReadHistory::LEAST`].
     pub length: u32,
-    /// Out: how many bytes of it were filled: a [`HistoryLine`] and the line's bytes for each line,
-    /// with zeroes up to a multiple of 8.
+    /// Out: the number of bytes written to the buffer: for each line a [`HistoryLine`] and the
+    /// line's bytes, zero-padded to a multiple of 8.
     pub used: u32,
 }
 
@@ -181,13 +181,13 @@ impl ReadHistory {
     }
 }
 
-/// What stands before each line that [`ReadHistory`] hands out.
+/// Header of each line that [`ReadHistory`] returns.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HistoryLine {
     /// Where the line begins in its segment.
     pub offset: u64,
-    /// How long it is, its newline included.
+    /// The line's length, including the newline.
     pub length: u32,
     /// Zero.
     pub reserved: u32,
@@ -201,7 +201,7 @@ pub struct Operation {
     pub seq: u64,
     /// Its segment.
     pub segment: u64,
-    /// The offset in it.
+    /// The line's offset in the segment.
     pub offset: u64,
 }
 
@@ -209,7 +209,7 @@ pub struct Operation {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Conflict {
-    /// The operation that was to be taken back; 0: it is about the request as a whole.
+    /// The operation to be reverted; 0 if the conflict concerns the whole request.
     pub seq: u64,
     /// The operation in the way; 0: none.
     pub in_way: u64,
@@ -219,25 +219,25 @@ pub struct Conflict {
     pub reserved: u32,
 }
 
-/// Takes back operations on any objects of a mount, all or none of them; asked through any open file
-/// or directory of it. The reply is written also where the call fails.
+/// Reverts operations of any objects of a mount, all or none. Any open file or directory of the
+/// mount accepts the request. The reply is written on failure, too.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RevertGroup {
     /// In: [`VERSION`].
     pub version: u32,
-    /// In: [`RevertGroup::FORCE`] and kin.
+    /// In: [`RevertGroup::FORCE`] and others.
     pub flags: u32,
     /// In: the address of [`Operation`]s, the newest first.
     pub operations: u64,
     /// In: how many, at least one and at most [`RevertGroup::MOST`].
     pub count: u64,
-    /// In: the address of room for [`Conflict`]s. Where the call succeeds, these are operations that were
-    /// left standing ([`Reason::NotEmpty`]).
+    /// In: the address of an array of [`Conflict`]. On success the array lists operations that were
+    /// not reverted ([`Reason::NotEmpty`]).
     pub conflicts: u64,
     /// In: how many fit.
     pub room: u32,
-    /// Out: how many there are; what fits was written.
+    /// Out: the number of conflicts; as many as fit were written.
     pub found: u32,
     /// Out: how many operations were taken back, or would be ([`RevertGroup::DRY_RUN`]).
     pub reverted: u64,
@@ -247,10 +247,10 @@ pub struct RevertGroup {
     pub bytes: u64,
     /// Out: the number of the group's first line; 0: nothing was done.
     pub seq: u64,
-    /// Out: the first conflict's reason, a [`Reason`]; 0: it was not refused.
+    /// Out: the first conflict's [`Reason`]; 0 on success.
     pub reason: u32,
-    /// In: zero. Out: how many operations were left out, since the objects that they are about are gone
-    /// and never had a name.
+    /// In: zero. Out: how many operations were left out, since the objects that they are about are
+    /// gone and never had a name.
     pub left_out: u32,
     /// Out: the operation in the way of the first conflict; 0: none.
     pub seq_in_way: u64,
@@ -259,15 +259,15 @@ pub struct RevertGroup {
 impl RevertGroup {
     /// Insist, although objects were changed outside.
     pub const FORCE: u32 = 1;
-    /// Only look whether it could be done.
+    /// Check only; change nothing.
     pub const DRY_RUN: u32 = 2;
-    /// An undo: further ones go on behind it. Otherwise it is an operation like any other, which an
-    /// undo takes back.
+    /// An undo: a further undo continues before the reverted operations. Without this flag the
+    /// revert is an operation like any other, and the next undo reverts it.
     pub const WALK: u32 = 4;
     /// The operations are undos, which are taken back themselves.
     pub const REDO: u32 = 8;
 
-    /// Save nothing of what is replaced: that takes no room, and cannot be redone.
+    /// Do not capture the replaced content: needs no space, but the revert cannot be redone.
     pub const NO_REDO: u32 = 16;
 
     /// The most operations in one request.
@@ -285,7 +285,7 @@ impl RevertGroup {
     }
 }
 
-/// How a mount and one object on it stand.
+/// Status of a mount and of one object.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Status {
@@ -297,7 +297,7 @@ pub struct Status {
     pub uuid: [u8; 16],
     /// Out: the log format's version.
     pub format: u32,
-    /// Out: [`Status::MOUNT_HISTORY`] and kin.
+    /// Out: [`Status::MOUNT_HISTORY`] and others.
     pub mount_flags: u32,
     /// Out: the mount's last number.
     pub seq: u64,
@@ -309,9 +309,9 @@ pub struct Status {
     pub generation: u32,
     /// Out: zero.
     pub reserved: u32,
-    /// Out: how many of the object's operations stand; counted up to [`Status::MAX_STANDING`].
+    /// Out: the number of the object's live operations, at most [`Status::MAX_STANDING`].
     pub standing: u64,
-    /// Out: the number of the object's newest standing operation; 0: none.
+    /// Out: the number of the object's newest live operation; 0 if none.
     pub last_seq: u64,
     /// Out: how many segments the history has.
     pub segments: u64,
@@ -319,15 +319,15 @@ pub struct Status {
     pub log_bytes: u64,
     /// Out: how many bytes its payloads take.
     pub undo_bytes: u64,
-    /// Out: how many bytes it may take in all; 0: no bound.
+    /// Out: the history's size limit in bytes; 0 if none.
     pub history_max: u64,
     /// Out: how many operations were let pass without their old state since the mount.
     pub lost: u64,
     /// Out: how many times the journal failed since the mount.
     pub errors: u64,
-    /// Out: what happens when there is no room: [`Status::TRIM`] or [`Status::DENY`].
+    /// Out: the policy when space runs out: [`Status::TRIM`] or [`Status::DENY`].
     pub on_full: u32,
-    /// Out: what happens when the journal fails: [`Status::CONTINUE`] or [`Status::REFUSE`].
+    /// Out: the policy when the journal fails: [`Status::CONTINUE`] or [`Status::REFUSE`].
     pub on_error: u32,
     /// Out: after how many seconds changes are durable without fsync.
     pub commit_seconds: u32,
@@ -342,14 +342,15 @@ pub struct Status {
 impl Status {
     /// History is on.
     pub const MOUNT_HISTORY: u32 = 1;
-    /// The mount is private: history ends with it.
+    /// The mount is private: the history ends with the mount.
     pub const MOUNT_PRIVATE: u32 = 2;
     /// The mount is read-only.
     pub const MOUNT_READ_ONLY: u32 = 4;
     /// Reads are logged.
     pub const MOUNT_LOG_READS: u32 = 8;
-    /// The caller does not administer the mount: numbers about the whole of its history (`seq`, `segments`,
-    /// `log_bytes`, `undo_bytes`, `kept_bytes`, `lost`, `errors`) are left out, and are zero.
+    /// The caller does not administer the mount: numbers about the whole of its history (`seq`,
+    /// `segments`, `log_bytes`, `undo_bytes`, `kept_bytes`, `lost`, `errors`) are left out, and are
+    /// zero.
     pub const MOUNT_OF_OTHERS: u32 = 16;
 
     /// `on_full=trim`.
@@ -418,7 +419,7 @@ macro_rules! reasons {
 }
 
 reasons! {
-    /// No operation of the object stands (ENODATA).
+    /// The object has no live operation (ENODATA).
     NothingLeft = 1,
     /// The old state was not saved (ENODATA).
     Lost = 2,
@@ -426,7 +427,7 @@ reasons! {
     Trimmed = 3,
     /// The object was changed outside (ESTALE).
     Foreign = 4,
-    /// The file is mapped by somebody who opened it below us (EBUSY).
+    /// The file is mapped through the lower filesystem (EBUSY).
     Mapped = 5,
     /// A later operation conflicts (EBUSY).
     Conflict = 6,
@@ -446,15 +447,15 @@ reasons! {
     Io = 13,
     /// The caller may not set the attributes that would be put back (EPERM).
     NotPermitted = 14,
-    /// The object is gone: it was dropped for want of room, or outside (ENODATA).
+    /// The object does not exist any more: reclaimed, or removed directly (ENODATA).
     Gone = 15,
-    /// A program runs from the file, or the kernel swaps to it (ETXTBSY).
+    /// The file is being executed, or is a swap file (ETXTBSY).
     Executed = 16,
-    /// A program holds a lease on the file, and did not give it up in time (EAGAIN).
+    /// The file has a lease that its holder did not release in time (EAGAIN).
     Leased = 17,
-    /// A directory that an operation made is not empty: it stays (ENOTEMPTY).
+    /// A directory created by the operation is not empty, and is kept (ENOTEMPTY).
     NotEmpty = 18,
-    /// Another process has not ended its operation on the object, or its request, in time: `seq_in_way`
-    /// and `in_way` are its process id, 0 if that is not known (EBUSY).
+    /// Another process has not ended its operation on the object, or its request, in time:
+    /// `seq_in_way` and `in_way` are its process id, 0 if that is not known (EBUSY).
     Busy = 19,
 }
