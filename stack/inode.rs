@@ -408,11 +408,13 @@ fn make(
         };
         Ok(create(locked)?.dentry().get())
     })?;
+    // vfs_mkdir() may have returned another dentry than the one passed in.
     let result = bind(spare, dentry, &lower);
     naming.done_or_uncaptured(result.as_deref());
     refresh_parent(dir, op);
     let inode = result?;
     dentry.set_lower(lower);
+    // The dentry is still negative: the VFS holds the directory's i_rwsem for writing.
     dentry.instantiate(inode);
     Ok(())
 }

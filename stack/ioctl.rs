@@ -34,6 +34,8 @@ impl IoctlHooks for Stack {
     fn control(file: &OwnFile, command: u32, argument: usize) -> Result<c_long> {
         // The file may be older than a direct change of the lower owner or flags.
         file.own_inode().refresh_if_changed();
+        // ->compat_ioctl is the same function: the structures have fixed-size fields and no
+        // pointers.
         match command {
             uapi::IOC_REVERT => revert_newest(file, argument),
             uapi::IOC_REVERT_SOME => revert_some(file, argument),
@@ -45,6 +47,7 @@ impl IoctlHooks for Stack {
             c::FS_IOC_GETVERSION | c::FS_IOC_GETFSLABEL | c::FITRIM => {
                 file.lower().control(command, argument)
             }
+            // ENOTTY is the errno of unknown commands, as in vfs_ioctl().
             _ => Err(ENOTTY),
         }
     }

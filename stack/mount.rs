@@ -413,10 +413,14 @@ impl Base {
             ));
             return Err(EINVAL);
         }
+        // As in ovl_fill_super(): each stacked call chain needs kernel stack, so the depth is
+        // limited.
         if below.stack_depth() >= MAX_STACK_DEPTH {
             report.say(fmt!("the source is stacked too deep already"));
             return Err(EINVAL);
         }
+        // The owners of an id-mapped mount would have to be mapped wherever attributes are copied
+        // or set.
         if self.lower.is_idmapped() {
             report.say(fmt!(
                 "the source is on an id-mapped mount, which is not supported yet"
@@ -519,6 +523,8 @@ impl MountHooks for Stack {
         value: Option<&CStr>,
         report: &Report,
     ) -> Result<bool> {
+        // vfs_parse_fs_param() passes one option per call; for Ok(false) the VFS reports an unknown
+        // parameter.
         let text = value.map_or(&b""[..], |v| v.to_bytes());
         match key {
             b"private" if value.is_none() => options.private = true,
@@ -586,6 +592,7 @@ impl MountHooks for Stack {
         // sget_fc() has returned the superblock with s_umount held for writing.
         let recording = mount.recording.load(Relaxed);
         let history = options.history.is_some_and(|wanted| wanted != recording);
+        // All mounts of a source share one superblock, so their options must agree.
         let other = if history {
             Some("history")
         } else {
@@ -618,6 +625,7 @@ impl MountHooks for Stack {
         // reconfigure_super() changes SB_RDONLY after this, under s_umount.
         let wants_history = options.history.unwrap_or(mount.recording.load(Relaxed));
         let writable = !read_only.unwrap_or(sb.is_read_only());
+        // The journal is opened by ->get_tree only: operations until now have left no lines.
         if wants_history && writable && mount.journal.is_none() {
             report.say(fmt!(
                 "mounted without history; unmount and mount again, or add history=off"

@@ -69,6 +69,7 @@ const SET_TIMES: &str = "set a file's times";
 /// Without space for the temporary objects the tests are skipped: a full filesystem must be
 /// mountable.
 pub(super) fn probe(mount: &LowerMount, home: &Dir, is_new: bool) -> Outcome {
+    // The mounter's quota and resource limits must not decide about the features.
     let _kernel = AsKernel::new();
     // A crash may have left objects.
     clear(home);
@@ -128,6 +129,7 @@ impl Probe<'_> {
         self.rename(&file, id)?;
         self.exchange(id)?;
         if is_new {
+            // d_mark_dontcache(): the last dput() and iput() evict the inode.
             inode(&file)?.drop_when_unused();
             drop(file);
             self.is_lasting(bytes.get(..len).unwrap_or_default(), id)?;

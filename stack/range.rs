@@ -154,6 +154,8 @@ impl RangeHooks for Stack {
     }
 
     fn advise(file: &OwnFile, offset: i64, length: i64, advice: c_int) -> Result {
+        // vfs_fadvise() calls ->fadvise instead of generic_fadvise(): the readahead state is the
+        // lower file's.
         range::advise(file.lower(), offset, length, advice)
     }
 }

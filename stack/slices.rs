@@ -60,6 +60,7 @@ impl Slices {
     /// Adds an unlisted object. Called in page faults, so never sleeps on locks.
     pub(crate) fn add(&self, inode: &OwnInode) {
         let node = {
+            // Memory reclaim under mmap_lock must not enter a filesystem.
             let _nofs = NoFs::new();
             let inode = inode.hold();
             KBox::new(Node { inode, next: None }, GFP_KERNEL)

@@ -84,6 +84,7 @@ impl Mount {
             if core::ptr::eq(&*here, root) {
                 return Ok(Place::Shown);
             }
+            // dget_parent(), since a concurrent rename may change `d_parent`.
             here = here.held_parent();
         }
         Ok(Place::Outside)

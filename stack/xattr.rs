@@ -82,6 +82,7 @@ impl XattrHooks for Stack {
 
     fn list(dentry: &OwnDentry, list: *mut c_char, size: usize) -> Result<usize> {
         let mount = dentry.superblock().mount().lower();
+        // vfs_listxattr() has called security_inode_listxattr() for the upper inode.
         xattr::list_xattrs(mount, dentry.lower()?, list, size, OWN)
     }
 }
