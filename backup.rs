@@ -189,6 +189,7 @@ impl<'a> ObjectOperation<'a> {
         self.capture_once(mount, journal)
     }
 
+    /// Captures the pre-image once, without a check for mappings.
     #[inline(always)]
     fn capture_once(&self, mount: &Mount, journal: &'a Journal) -> Result<OldState<'a>> {
         let unready = match ensure_loaded(mount, journal, self.inode, true)? {
@@ -207,6 +208,7 @@ impl<'a> ObjectOperation<'a> {
         })
     }
 
+    /// Captures the pre-image by its kind, or applies the mount's policy on failure.
     #[inline(always)]
     fn capture_pre_image(
         &self,
@@ -355,6 +357,7 @@ enum PreparedState<'a> {
 }
 
 impl PreparedState<'_> {
+    /// Writes the line, or counts an operation that gets none.
     #[inline]
     fn settle(&mut self, outcome: Result<u64>) {
         match self {
@@ -393,6 +396,7 @@ impl OperationRecord<'_> {
             let mut state = inode.object().state.lock();
             self.place(&mut state, false)
         };
+        // A killed caller stops waiting; the line is written all the same.
         let durable = placed.and_then(|seq| self.journal.flush_killable(true).map(|()| seq));
         match durable {
             Ok(seq) => self.early = Some(seq),
@@ -403,6 +407,7 @@ impl OperationRecord<'_> {
                     Err(refused) => {
                         if let Some(seq) = self.early {
                             let mut state = inode.object().state.lock();
+                            // The operation is refused, but its line may already be on disk.
                             self.correct(&mut state, seq, Op::Cancel);
                         }
                         return Err(refused);
@@ -506,6 +511,7 @@ impl OperationRecord<'_> {
         has_changed(state, self.inode)
     }
 
+    /// Writes the line for the outcome, or corrects the line written before the change.
     fn settle(&mut self, outcome: Result<u64>) {
         let inode = self.inode;
         let mut state = inode.object().state.lock();
@@ -575,6 +581,7 @@ pub(crate) fn load(inode: &OwnInode) -> Result {
     load_with(inode, true)
 }
 
+/// As [`load`] and [`load_to_open`], with or without the inode lock.
 fn load_with(inode: &OwnInode, is_locked: bool) -> Result {
     let mount = inode.mount();
     let Some(journal) = mount.journal() else {
@@ -645,6 +652,7 @@ pub(crate) fn write_close_with_handle(inode: &OwnInode, lower: &Dentry) {
     write_close_at(inode, || Ok(lower));
 }
 
+/// As [`write_close`]. The lower dentry is looked up only if a line is due.
 fn write_close_at<'a>(inode: &OwnInode, lower: impl FnOnce() -> Result<&'a Dentry>) {
     let mount = inode.mount();
     let Some(journal) = mount.journal() else {

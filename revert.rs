@@ -68,6 +68,7 @@ pub(crate) struct Refusal {
 }
 
 impl Refusal {
+    /// A refusal with the errno of its reason.
     pub(crate) fn new(reason: Reason, seq: u64) -> Self {
         let error = match reason {
             Reason::NothingLeft

@@ -226,6 +226,8 @@ impl Adoption<'_> {
                     if old == lost.name {
                         return Ok(PreviousName::This);
                     }
+                    // The previous name is bound again: a rename from it would not explain the
+                    // present names.
                     let is_free = self.look_up(lost, old)?.inode().is_none();
                     return Ok(if is_free {
                         PreviousName::Other(old)

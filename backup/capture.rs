@@ -314,6 +314,7 @@ pub(crate) fn mapped(
     for run in runs {
         payload.push(&run.encode())?;
     }
+    // The data of all runs follows the map without gaps.
     for run in runs.iter().filter(|run| run.content == Content::Data) {
         let reader = reader.ok_or(EINVAL)?;
         push(&mut payload, lower, reader, run.offset, run.length)?;
@@ -339,6 +340,7 @@ pub(crate) fn payload_length(runs: &[MapRecord], attributes: &[u8]) -> Result<u6
         .ok_or(EFBIG)
 }
 
+/// Reserves space for a payload: in the staging buffer, or in an extent of its own.
 fn stage(journal: &Journal, length: u64, room: Room) -> Result<Payload<'_>> {
     match usize::try_from(length) {
         Ok(length) if length <= MAX_STAGED => journal.stage(length),
@@ -363,6 +365,7 @@ fn captured(staged: Staged, records: u64, attributes: u64) -> Captured {
     }
 }
 
+/// Appends the data of a range to the payload.
 fn push(
     payload: &mut Payload<'_>,
     lower: &Inode,

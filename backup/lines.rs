@@ -234,6 +234,7 @@ pub(super) fn place_by(
     }
 }
 
+/// Adds the keys that do not depend on the kind of the operation.
 fn describe(
     draft: &mut LineDraft<'_>,
     subject: &LineSubject<'_>,
@@ -246,6 +247,7 @@ fn describe(
     if let Some(head) = state.head {
         draft.prev(head);
     }
+    // `was=`: the object's cookie, which the next load compares.
     if let Some(was) = &state.was {
         draft.was(was);
     }
@@ -359,6 +361,7 @@ pub(super) fn try_write_close(
     left(mount, inode, lower, state, &mut room)
 }
 
+/// Writes the closing line and notes its cookie.
 fn left(
     mount: &Mount,
     inode: &OwnInode,

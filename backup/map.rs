@@ -176,6 +176,7 @@ fn gather(
     while done < length {
         let n = length.saturating_sub(done).min(MAX_STAGED);
         let at = start.saturating_add(done as u64);
+        // Must not wait under mmap_lock: EAGAIN, and the access faults again.
         let mut payload = journal.try_stage(n)?;
         payload.fill(n, |buf| {
             fault.copy(at, buf)?;
@@ -268,6 +269,7 @@ pub(crate) fn log_dirty_ranges(
     Ok(())
 }
 
+/// As [`log_dirty_ranges`], if there is something to log.
 #[cold]
 fn end_slice(
     journal: &Journal,

@@ -272,6 +272,7 @@ impl<'a> NameRecord<'a> {
         lines::place_name(&subject, &mut state, &mut self.room, &args, &named).is_some()
     }
 
+    /// Writes the line in its long form.
     fn place(&mut self, node: Option<&OwnInode>, more: impl Fn(&mut LineDraft<'_>)) {
         let (subject, args) = (self.subject(), self.args());
         let (name, victim_state) = (self.name, &self.victim_state);
@@ -291,6 +292,7 @@ impl<'a> NameRecord<'a> {
         });
         drop(state);
         if let Err(e) = placed {
+            // The change has happened: it can only be counted as lost.
             self.journal.count_lost();
             self.mount.warn_lost(e);
         }

@@ -50,6 +50,7 @@ impl FileHandle {
         Self::of_lower(object.lower())
     }
 
+    /// The file handle of a lower inode (exportfs_encode_inode_fh()).
     #[inline]
     pub(super) fn of_lower(inode: &Inode) -> Option<Self> {
         let mut handle = Self {
@@ -350,6 +351,7 @@ pub(crate) fn repair_leaked_links(sb: &SuperBlock) {
     }
 }
 
+/// Removes one such link.
 fn repair_link(sb: &SuperBlock, journal: &Journal, dir: &Dir, name: &EntryName) -> Result {
     let mount = sb.mount();
     let kept = dir.child(name.bytes())?;
@@ -389,6 +391,7 @@ pub(crate) fn count(mount: &Mount, lower: &Dentry) -> Result<usize> {
     Ok(count)
 }
 
+/// ENOTEMPTY if the lower directory has a name.
 fn require_empty(dir: &Dir) -> Result {
     let mut is_empty = true;
     dir.list(&mut |_| is_empty = false)?;

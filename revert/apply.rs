@@ -55,6 +55,7 @@ impl ApplyTarget<'_> {
             .with_reserve(|| self.apply_once(pieces, outcome, records, touched))
     }
 
+    /// As [`Self::apply`], once.
     fn apply_once(
         &self,
         pieces: &[Piece],
@@ -142,6 +143,7 @@ impl ApplyTarget<'_> {
             attributes,
         } = captured
         else {
+            // Without a payload only the size can have changed.
             return self.in_kthread(|| {
                 if !touched || self.regular().is_none() {
                     return Ok(());
@@ -226,6 +228,7 @@ impl ApplyTarget<'_> {
                     range::reserve(self.mount, file, piece.offset, piece.length, free)?
                 }
                 Source::At(at) => {
+                    // The piece's bytes within the payload.
                     let extent = Extent {
                         segment: at.segment,
                         offset: at.offset,

@@ -542,6 +542,7 @@ pub(super) fn find_orphan(
     }
 }
 
+/// The orphan in an entry, if the entry exists and still holds the object.
 fn orphan_at(
     found: Result<(Dir, EntryName)>,
     object: ObjectId,

@@ -216,6 +216,7 @@ impl ContentRevert<'_> {
         })
     }
 
+    /// The lower object as the target of a plan.
     pub(super) fn target(&self, is_alone: bool) -> ApplyTarget<'_> {
         ApplyTarget {
             own: self.mount,
@@ -247,6 +248,7 @@ impl ContentRevert<'_> {
         result.map_err(ContentRevertError::refusal)
     }
 
+    /// As [`Self::perform`], after the journal has noted the intent.
     fn perform_begun(
         &self,
         state: &mut ObjectState,

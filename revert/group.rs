@@ -3,7 +3,7 @@
 //! Reverts operations on any objects of one mount, all or none.
 //!
 //! 1. Planning ([`choose`]): every operation is checked with no lock held for long. A dry run, or a
-//!    request with a conflict, ends here.
+//!    request with a conflict, ends here. Then the objects are flushed, still without locks.
 //! 2. Exclusion ([`exclude`]): all objects of the request are locked, and the plan is made again.
 //! 3. Each object gets a line, its intent, together with the captured pre-image. The journal is
 //!    flushed.
@@ -12,7 +12,7 @@
 //!    any other object.
 //!
 //! A failure before the commit rolls every object back. After a crash before the commit, the next
-//! mount does so ([`recover`]).
+//! mount does so ([`recover`]), or finishes a group that captured no pre-images.
 
 mod apply;
 mod choose;
@@ -394,6 +394,7 @@ impl<'a> GroupRevert<'a> {
                     if (member.object, member.is_on_names)
                         == (chosen.object, chosen.is_on_names) =>
                 {
+                    // The operations are sorted by object, so a member is one range of them.
                     member.range.1 = end;
                 }
                 _ => self.members.push(

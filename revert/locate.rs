@@ -161,6 +161,7 @@ fn recorded_location(lines: &mut Lines<'_>, at: Pos) -> Result<RecordedLocation>
 }
 
 impl RecordedLocation {
+    /// The location in a line. `prev` must be older than the line, or a forged chain would loop.
     fn of(prev: Option<Pos>, at: Pos, handle: Option<&[u8]>) -> Result<Self> {
         if prev.is_some_and(|prev| prev >= at) {
             return Err(EUCLEAN);
@@ -270,6 +271,7 @@ impl NameBuffer {
         }
     }
 
+    /// The names, each with its flag.
     fn iter(&self) -> impl Iterator<Item = (&[u8], bool)> {
         let mut rest = &self.0[..];
         core::iter::from_fn(move || {

@@ -166,6 +166,7 @@ impl NamesRevert<'_> {
         let step = lines.step(undo_step)?;
         let mut buf = [0; NAME];
         match (step, undo_step.direction) {
+            // Reverting a creation removes the name.
             (NameStep::Remove { name, node }, Direction::Undo) => {
                 self.bytes_of(decode(name, &mut buf)?, node)
             }

@@ -119,6 +119,7 @@ impl ContentPlan {
 }
 
 impl PlanError {
+    /// The refusal for this error, about the operation `seq`.
     pub(super) fn refuse(self, seq: u64) -> Refusal {
         match self {
             Self::Lost => Refusal::new(Reason::Lost, seq),
@@ -269,6 +270,7 @@ pub(super) fn plan(
 }
 
 impl<'a> PlanBuilder<'a> {
+    /// Starts an empty plan.
     fn new(content: &ContentRevert<'a>, choice: TargetChoice<'a>) -> Result<Self> {
         let mut buf = KVVec::new();
         buf.resize(CHUNK, 0, GFP_KERNEL)?;

@@ -90,6 +90,7 @@ impl RecoveryReport {
     }
 }
 
+/// Recovers one group and logs the result.
 #[inline(never)]
 fn recover_group(
     sb: &SuperBlock,
@@ -137,6 +138,7 @@ fn refuse_repeated(group: &[Unfinished]) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// Recovers one revert and logs the result.
 #[inline(never)]
 fn recover_one(
     sb: &SuperBlock,
@@ -502,6 +504,7 @@ fn close(
     backup::place(&subject, state, &mut room, &args, |draft| {
         draft.of(seq);
     })?;
+    // Recovery has changed the times: record them as our own.
     backup::note_change(state, inode);
     Ok(())
 }

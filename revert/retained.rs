@@ -136,6 +136,7 @@ pub(super) struct AttributeKey {
 }
 
 impl AttributeKey {
+    /// The key of a record's attribute.
     fn of(record: &Record<'_>) -> Result<Self> {
         let kind = match record.kind {
             Kind::AccessAcl => Kind::Access,

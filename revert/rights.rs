@@ -68,6 +68,7 @@ pub(crate) struct CallerRights<'a> {
 }
 
 impl<'a> CallerRights<'a> {
+    /// The rights of the caller of `file`.
     pub(crate) fn new(file: &'a OwnFile, journal: &'a Journal) -> Self {
         let sb = file.own_inode().superblock();
         Self {
@@ -123,6 +124,7 @@ impl<'a> CallerRights<'a> {
         Ok(Self::from(inode, first))
     }
 
+    /// All lines from `first` on, for the kind of the object.
     fn from(inode: &OwnInode, first: u64) -> ChainRights {
         match inode.is_directory() {
             true => ChainRights::Names(first),
@@ -181,6 +183,7 @@ impl<'a> CallerRights<'a> {
         Ok(false)
     }
 
+    /// Whether the caller owns the object, from the cache if possible.
     #[inline(never)]
     fn owns(&mut self, object: ObjectId, segment: Option<u64>) -> Result<bool> {
         if let Some(is_owned) = self.owned.get(&object) {

@@ -96,6 +96,7 @@ impl<'j> Lines<'j> {
         self.step_in(len, undo_step)
     }
 
+    /// As [`Self::step`], for the line in the buffer.
     #[inline(never)]
     fn step_in(&self, len: usize, undo_step: &UndoStep) -> Outcome<NameStep<'_>> {
         let seq = undo_step.seq;
@@ -379,6 +380,7 @@ impl<'j> RedoSearch<'j> {
         Ok((at, self.lines.read(at)?))
     }
 
+    /// Position of the next undo.
     #[inline(never)]
     fn find(&mut self) -> Outcome<Pos> {
         while let Some(at) = self.next {

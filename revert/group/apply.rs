@@ -129,6 +129,7 @@ impl GroupRevert<'_> {
                 }
                 let (mount, lower) = (context.mount.lower(), &*opened.lower);
                 let present = backup::gather_attributes(mount, lower, records)?;
+                // Before the change: a failure below rolls this member back, too.
                 before.push((index, present), GFP_KERNEL)?;
                 let put = context.mount.with_reserve(|| {
                     attributes::unprotect(mount, lower, records)?;
@@ -271,6 +272,7 @@ impl GroupRevert<'_> {
         Ok(())
     }
 
+    /// The last step of one member: attributes that the steps on names changed, and flags.
     #[inline(never)]
     fn finish_content(&self, member: &GroupMember) -> Outcome {
         let context = &self.context;
@@ -480,6 +482,7 @@ impl OpenDirectory {
         }
     }
 
+    /// The directory as the target of a revert of names.
     fn names<'a>(
         &'a self,
         context: &RevertContext<'a>,

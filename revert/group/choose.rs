@@ -188,6 +188,7 @@ impl GroupRevert<'_> {
             let member = self.members.get(index).ok_or(EIO)?;
             let (object, count) = (member.object, self.of(member).len() as u64);
             match self.choose_of(member, &named, conflicts) {
+                // Never had a name: nothing of this object can be missed.
                 Ok(MemberOutcome::LeftOut) => {
                     done.left_out = done.left_out.saturating_add(count);
                     if let Some(member) = self.members.get_mut(index) {
@@ -222,6 +223,7 @@ impl GroupRevert<'_> {
                 }
             }
             done.reverted = done.reverted.saturating_add(count);
+            // An object can have two members, content and names.
             if last.replace(object) != Some(object) {
                 done.objects = done.objects.saturating_add(1);
             }

@@ -78,6 +78,7 @@ impl<'j> ChainSearch<'j> {
         self.net.is_open()
     }
 
+    /// Reads the next line.
     #[inline(never)]
     pub(super) fn next(&mut self, takes: impl FnOnce(u64) -> bool) -> Result<SearchResult<'_>> {
         let Some(at) = self.net.next() else {
@@ -92,6 +93,7 @@ impl<'j> ChainSearch<'j> {
         }
     }
 
+    /// Determines the change of the line in the buffer.
     // Out of line: the parsed line must be off the stack before the next read.
     #[inline(never)]
     fn found(

@@ -158,6 +158,7 @@ fn steps(
                 Some(_) => line.count.unwrap_or(0),
                 None => 0,
             },
+            // Without a list, everything newer than `back=` is reverted.
             jump: listed.is_none().then_some((line.back, line.seq)),
         };
         places.push(place, GFP_KERNEL)?;

@@ -164,6 +164,7 @@ impl<'a> StepRehearsal<'a> {
         let [first, second] = &mut buf;
         let is_back = undo_step.direction == Direction::Undo;
         match lines.step(undo_step)? {
+            // The operation bound a name: its inverse unbinds it.
             NameStep::Remove { name, node } => {
                 let name = decode(name, first)?;
                 if is_back {
@@ -172,6 +173,7 @@ impl<'a> StepRehearsal<'a> {
                     self.restore(&dir, name, &ReturningObject::Recorded(node))?;
                 }
             }
+            // The operation removed an object: its inverse restores the victim.
             NameStep::Restore {
                 name,
                 victim,
@@ -186,6 +188,7 @@ impl<'a> StepRehearsal<'a> {
                     self.remove(dir, name, victim.object, None)?;
                 }
             }
+            // A rename: its inverse renames back.
             NameStep::Move {
                 from,
                 to,
@@ -201,6 +204,7 @@ impl<'a> StepRehearsal<'a> {
                     self.move_to((&dir, to), (there, from), node)?;
                 }
             }
+            // An exchange is its own inverse.
             NameStep::Exchange {
                 name,
                 other: second_name,
