@@ -3,7 +3,7 @@
 // For mutants: operations that go through with nothing saved and no line.
 impl<'a> ObjectOperation<'a> {
     pub(crate) fn pass(self) -> Result<PreparedOperation<'a>> {
-        Ok(PreparedOperation(None))
+        Ok(PreparedOperation(PreparedState::Off))
     }
 
     pub(crate) fn pass_around(self, change: impl FnOnce() -> Result<usize>) -> Result<usize> {

@@ -3,7 +3,7 @@
 // For mutants: changes of names that go through with nothing kept and no line.
 impl<'a> NameChange<'a> {
     pub(crate) fn pass() -> Result<Self> {
-        Ok(Self(None))
+        Ok(Self::Off)
     }
 
     pub(crate) fn pass_as(passes: Op, dir: &'a OwnInode, op: Op, name: &'a [u8]) -> Result<Self> {
