@@ -69,7 +69,7 @@ pub(crate) fn by_handle(
     if let Some(name) = name_in_memory(mount, inode)? {
         return Ok(Some(name));
     }
-    // An inode of this mount exists only if a lookup below SOURCE has found the object.
+    // A lookup below SOURCE has bound a name to this inode since it was instantiated.
     if OwnInode::was_shown(sb, inode) {
         return Ok(Some(lower));
     }
