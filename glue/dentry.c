@@ -70,7 +70,7 @@ struct dentry *lfs_lower(const struct dentry *upper)
 /**
  * lfs_get_lower() - a reference to the present lower dentry, or NULL
  *
- * Mirrors held_parent(): under RCU, since lfs_set_lower() may run concurrently.
+ * Mirrors dget_parent(): under RCU, since lfs_set_lower() may run concurrently.
  */
 struct dentry *lfs_get_lower(const struct dentry *upper)
 {

@@ -26,7 +26,7 @@ struct dentry *lfs_child(struct dentry *parent, const char *name, unsigned int l
 }
 
 /**
- * lfs_parent() - held_parent()
+ * lfs_parent() - dget_parent()
  */
 struct dentry *lfs_parent(struct dentry *dentry)
 {

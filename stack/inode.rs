@@ -44,7 +44,7 @@ impl NameHooks for Stack {
             None => None,
         };
         dentry.set_lower(lower);
-        // The lower dentry was set before: splice() hashes the dentry, and RCU walk may
+        // The lower dentry was set before: d_splice_alias() hashes the dentry, and RCU walk may
         // then call ->d_revalidate.
         Ok(dentry.splice(inode))
     }
@@ -194,8 +194,8 @@ impl NameHooks for Stack {
         }
         from.refresh();
         to.refresh();
-        // Last, since move_to() changes the names borrowed above. FS_RENAME_DOES_D_MOVE:
-        // vfs_rename() leaves move_to() to ->rename.
+        // Last, since d_move() changes the names borrowed above. FS_RENAME_DOES_D_MOVE:
+        // vfs_rename() leaves d_move() to ->rename.
         match op {
             Op::Exchange => old.exchange_with(new),
             _ => old.move_to(new),

@@ -203,7 +203,7 @@ pub(crate) fn device(mount: &LowerMount, lower: &Dentry) -> Result<u32> {
     Ok(stat.dev)
 }
 
-/// `->stat`: the lower result with the upper `st_dev`.
+/// `->getattr`: the lower result with the upper `st_dev`.
 pub(crate) fn stat(
     mount: &LowerMount,
     dentry: &OwnDentry,
@@ -311,7 +311,7 @@ fn change_of(
     Ok(attr)
 }
 
-/// The file's flags; `None` without ->get_flags.
+/// The file's flags; `None` without ->fileattr_get.
 pub(crate) fn flags(mount: &LowerMount, lower: &Dentry) -> Result<Option<Flags>> {
     let mut raw = c::lfs_flags::default();
     let _acting = mount.asking();

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Mounting: `context`, options and the error log.
+//! Mounting: `fs_context`, options and the error log.
 //!
-//! C header: [`include/linux/context.h`](srctree/include/linux/context.h)
+//! C header: [`include/linux/fs_context.h`](srctree/include/linux/fs_context.h)
 
 use super::{
     c,

@@ -213,7 +213,7 @@ impl OwnDentry {
         Changing(self)
     }
 
-    /// Mirrors the move_to() that vfs_rename() omits for FS_RENAME_DOES_D_MOVE. Both directories
+    /// Mirrors the d_move() that vfs_rename() omits for FS_RENAME_DOES_D_MOVE. Both directories
     /// are locked.
     pub(crate) fn move_to(&self, target: &OwnDentry) {
         // SAFETY: Two live dentries; the directories' locks and the lock for renames between them
@@ -235,13 +235,13 @@ impl OwnDentry {
         unsafe { c::d_instantiate(self.as_ptr(), inode.as_ptr().cast()) };
     }
 
-    /// Unhashes the dentry, so that the next lookup calls `->look_up`.
+    /// Unhashes the dentry, so that the next lookup calls `->lookup`.
     pub(crate) fn forget(&self) {
         // SAFETY: A live dentry.
         unsafe { c::d_drop(self.as_ptr()) };
     }
 
-    /// Ends a lookup with splice(). Returns the result of `->look_up`.
+    /// Ends a lookup with d_splice_alias(). Returns the result of `->lookup`.
     pub(crate) fn splice(&self, inode: Option<ARef<OwnInode>>) -> *mut c::dentry {
         if let Some(inode) = &inode {
             inode.object().note_shown();

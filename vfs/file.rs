@@ -479,7 +479,7 @@ impl OwnFile {
         Ok(())
     }
 
-    /// Names the dentry of an O_TMPFILE open as the lower filesystem does, before instantiate().
+    /// Names the dentry of an O_TMPFILE open as the lower filesystem does, before d_instantiate().
     pub(crate) fn name_unnamed(&self, inode: &OwnInode) {
         // SAFETY: vfs_tmpfile() has given the file a dentry with an inline name, unhashed and
         // negative, which is not visible to other tasks.

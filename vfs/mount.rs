@@ -3,7 +3,7 @@
 //! The filesystem type, and the lower mount of a mount.
 //!
 //! C headers: [`include/linux/mount.h`](srctree/include/linux/mount.h),
-//! [`include/linux/context.h`](srctree/include/linux/context.h)
+//! [`include/linux/fs_context.h`](srctree/include/linux/fs_context.h)
 
 use super::{
     c,
@@ -33,7 +33,7 @@ static TYPE: TypeCell = TypeCell(Opaque::new(c::file_system_type {
     owner: core::ptr::null_mut(),
     init_fs_context: Some(init_fs_context),
     kill_sb: Some(kill_sb),
-    // ->rename calls move_to() while the dentries are marked (`OwnDentry::begin_change`).
+    // ->rename calls d_move() while the dentries are marked (`OwnDentry::begin_change`).
     fs_flags: c::FS_RENAME_DOES_D_MOVE as c_int,
     ..pin_init::zeroed()
 }));

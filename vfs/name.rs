@@ -5,7 +5,7 @@
 //! Order: write access to the lower mount ([`LowerMount::want_write`]), then a guard (the lower
 //! directory's lock), then the change.
 //!
-//! C header: [`include/linux/name.h`](srctree/include/linux/namei.h)
+//! C header: [`include/linux/namei.h`](srctree/include/linux/namei.h)
 
 use super::error::{ENAMETOOLONG, ESTALE};
 use super::{c, cred::Acting, dentry::Dentry, inode::Inode, mount::LowerMount};
@@ -141,7 +141,7 @@ impl<'a> Locked<'a> {
         // SAFETY: Two live dentries, neither of them locked.
         let dentry = unsafe { c::start_removing_dentry(parent, child) };
         match Self::new(mount, dentry) {
-            // to_remove() checks the parent, not the name.
+            // start_removing_dentry() checks the parent, not the name.
             Ok(locked) if at.is_called(locked.dentry().name()) => Ok(locked),
             Ok(locked) => {
                 drop(locked);

@@ -2,7 +2,7 @@
 
 //! fsnotify events (inotify, fanotify) of objects that a revert changed.
 //!
-//! C header: [`include/linux/notify.h`](srctree/include/linux/fsnotify.h)
+//! C header: [`include/linux/fsnotify.h`](srctree/include/linux/fsnotify.h)
 
 use super::{
     c,

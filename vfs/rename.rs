@@ -3,7 +3,7 @@
 //! Changes of upper names by a revert: mirrors the VFS's work around the upper hooks.
 //!
 //! C headers: [`include/linux/dcache.h`](srctree/include/linux/dcache.h),
-//! [`include/linux/name.h`](srctree/include/linux/namei.h)
+//! [`include/linux/namei.h`](srctree/include/linux/namei.h)
 
 use super::{
     c,

@@ -6,7 +6,7 @@
 //! followed and mounts never crossed. All calls run with the kernel's credentials, so permissions,
 //! resource limits and quotas of callers do not apply.
 //!
-//! C headers: [`include/linux/name.h`](srctree/include/linux/namei.h),
+//! C headers: [`include/linux/namei.h`](srctree/include/linux/namei.h),
 //! [`include/linux/fs.h`](srctree/include/linux/fs.h)
 
 mod file;
@@ -471,7 +471,7 @@ impl Dir {
         let dentry = from_err_ptr(unsafe {
             c::lfs_store_start_creating(self.dentry, name.as_ptr().cast(), len)
         })?;
-        // SAFETY: to_create() holds the dentry.
+        // SAFETY: start_creating() holds the dentry.
         let (end, result) = if unsafe { c::lfs_is_positive(dentry) } {
             (dentry, Ok(()))
         } else {
@@ -577,7 +577,7 @@ struct Walk<'a, 'b> {
 ///
 /// # Safety
 ///
-/// `walk` must be the first field of a [`Walk`], and `name` have `len` bytes.
+/// `context` must be the first field of a [`Walk`], and `name` have `len` bytes.
 unsafe extern "C" fn walk_actor(
     context: *mut c::dir_context,
     name: *const c_char,

@@ -32,16 +32,16 @@ use super::{
 
 /// The work function; `ID` distinguishes several workers of one type.
 pub(crate) trait Job<const ID: u8>: Send + Sync + 'static {
-    /// Runs in a workqueue thread; `tick` after the delay of kick_in(), not after queue().
+    /// Runs in a workqueue thread; `tick` after the delay of kick_in(), not after kick().
     /// Not reentrant for the same kind of call.
     fn run(&self, tick: bool);
 }
 
-/// Runs a [`Job`] in a workqueue thread after queue() or kick_in().
+/// Runs a [`Job`] in a workqueue thread after kick() or kick_in().
 ///
 /// # Invariants
 ///
-/// `kick` is a valid workqueue until the worker is dropped. `job` is written at most once, by the
+/// `queue` is a valid workqueue until the worker is dropped. `job` is written at most once, by the
 /// first [`Worker::start`], before `started` is set. Work items read `job` only after `started` is
 /// set. [`Worker::stop`] clears `job` when no work can run any more.
 #[pin_data(PinnedDrop)]
@@ -110,7 +110,7 @@ impl<J: Job<ID>, const ID: u8> Worker<J, ID> {
         unsafe { c::lfs_queue_delayed_work(self.queue, self.tick.get(), seconds) };
     }
 
-    /// Waits for a running job and disables the work items; later calls of queue() do nothing.
+    /// Waits for a running job and disables the work items; later calls of kick() do nothing.
     pub(crate) fn stop(&self) {
         // SAFETY: The item is valid by the type invariants.
         unsafe { c::disable_delayed_work_sync(self.tick.get()) };
@@ -136,7 +136,7 @@ impl<J: Job<ID>, const ID: u8> PinnedDrop for Worker<J, ID> {
     }
 }
 
-/// Work function of queue().
+/// Work function of kick().
 ///
 /// # Safety
 ///

@@ -41,7 +41,7 @@ pub(crate) trait NameHooks {
 
 /// Operations on attributes.
 pub(crate) trait AttributeHooks {
-    /// `->change`; the upper inode is locked.
+    /// `->setattr`; the upper inode is locked.
     fn change(dentry: &OwnDentry, change: &mut Change) -> Result;
     /// `->getattr`.
     fn stat(dentry: &OwnDentry, stat: &mut c::kstat, mask: u32, flags: u32) -> Result;
@@ -49,7 +49,7 @@ pub(crate) trait AttributeHooks {
     fn set_acl(dentry: &OwnDentry, acl: *mut c::posix_acl, kind: c_int) -> Result;
     /// `->fileattr_get`.
     fn get_flags(dentry: &OwnDentry, flags: &mut c::file_kattr) -> Result;
-    /// `->set_flags`; the upper inode is locked.
+    /// `->fileattr_set`; the upper inode is locked.
     fn set_flags(dentry: &OwnDentry, flags: &mut c::file_kattr) -> Result;
     /// `->update_time` for the access time: touch_atime() has checked the upper mount and inode.
     fn accessed(inode: &OwnInode);
