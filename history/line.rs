@@ -2,19 +2,19 @@
 
 //! The grammar of the log: one line, one operation.
 //!
-//! `TIME COMMAND OP OFFSET LENGTH seq=… key=value … sum=XXXXXXXX\n`, plain ASCII, single spaces,
-//! at most [`MAX_LINE`] bytes. The kernel module writes and reads lines with this file, `logctl`
-//! and the host tests compile the very same source, so it knows neither a kernel nor an allocator.
+//! `TIME COMMAND OP OFFSET LENGTH seq=… key=value … sum=XXXXXXXX\n`,
+//! plain ASCII, single spaces, at most [`MAX_LINE`] bytes. The kernel module, `logctl` and the
+//! tests compile this file, so the code uses neither a kernel API nor an allocator.
 //!
-//! A [`LineDraft`] is built in a caller's buffer before the operation's number is known, and
-//! sealed (number and checksum added) in one pass of copies. [`Line::parse`] borrows from the
-//! bytes it reads.
+//! A [`LineDraft`] is built in a caller's buffer before the operation's number is known, and sealed
+//! (number and checksum added) in one pass of copies. [`Line::parse`] borrows from the bytes it
+//! reads.
 
-// Two crates include this file; what one does not use is there for the other.
+// Each crate that includes this file uses another part of it.
 #![allow(dead_code, unreachable_pub, unused_imports)]
 
-// The paths are spelled out because a file that is itself included by path looks for its
-// children beside itself, and one that is not, below itself.
+// rustc resolves `mod` of a file that is included by `#[path]` relative to that file's directory,
+// and of any other file relative to a directory named after it: explicit paths work for both.
 #[path = "line/brief.rs"]
 mod brief;
 #[path = "line/brief_name.rs"]
@@ -81,8 +81,8 @@ pub const MAX_COMMAND: usize = 1024;
 /// How many raw bytes of a program's arguments a line keeps.
 pub const MAX_ARGS: usize = 256;
 
-/// Writes an object to the beginning of `out`, as lines tell it; returns the length, 0 where there is
-/// no room.
+/// Writes an object in the log's form to the beginning of `out`; returns the length, 0 if `out` is
+/// too short.
 pub fn object_text(object: ObjectId, out: &mut [u8]) -> usize {
     let limit = out.len();
     let mut text = text::Text::new(out, limit);
@@ -112,21 +112,21 @@ pub type Crc = fn(u32, &[u8]) -> u32;
 /// A point in time: seconds since the epoch, rounded down, and nanoseconds after them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Time {
-    /// Whole seconds since the epoch; negative before it.
+    /// Whole seconds since the epoch; negative before 1970.
     pub sec: i64,
     /// Nanoseconds after `sec`, below 1,000,000,000.
     pub nsec: u32,
 }
 
 impl Time {
-    /// Nanoseconds since the epoch; 0 for times before it, the largest number for those too late.
+    /// Nanoseconds since the epoch; 0 for times before it, `u64::MAX` for times out of range.
     pub fn nanoseconds(self) -> u64 {
         let whole = u64::try_from(self.sec).unwrap_or(0);
         (whole.saturating_mul(1_000_000_000)).saturating_add(u64::from(self.nsec))
     }
 }
 
-/// Where a line starts: the log's segment and the byte offset in it.
+/// Position of a line: the log's segment and the byte offset in that log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Pos {
     /// The segment's number.
@@ -135,7 +135,8 @@ pub struct Pos {
     pub offset: u64,
 }
 
-/// What a line is about: a lower inode, told from later users of its number.
+/// Identifies the object of a line: a lower inode. The generation tells it from later users of the
+/// inode number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectId {
     /// The subvolume, where one filesystem has several number spaces; otherwise 0.
@@ -146,14 +147,15 @@ pub struct ObjectId {
     pub generation: u32,
 }
 
-/// What tells whether an object was changed behind our back.
+/// Identifies a state of an object. A cookie that differs from the last one logged means a change
+/// past the mount.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Cookie {
     /// The object's ctime.
     pub ctime: Time,
     /// The object's size.
     pub size: u64,
-    /// The lower filesystem's change counter, where it reports one.
+    /// The lower filesystem's change counter (`STATX_CHANGE_COOKIE`), if there is one.
     pub version: Option<u64>,
 }
 
@@ -168,7 +170,7 @@ pub struct Extent {
     pub length: u64,
 }
 
-/// What a line says about the old state.
+/// `undo=`: the location of the old state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Undo {
     /// Nothing was lost but the old size.
@@ -182,13 +184,14 @@ pub enum Undo {
 /// Whether a revert is an undo or an operation of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Mode {
-    /// An undo: further ones go on behind it, and only a redo takes it back.
+    /// An undo: the next undo continues before it, and only a redo reverts it.
     Walk,
     /// An ordinary operation, which an undo takes back.
     Pick,
 }
 
-/// Who did it. Stands on an open file's first line in each segment, others inherit it.
+/// The acting process. An open file's first line in each segment has these fields; later lines
+/// inherit them.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Actor<'a> {
     /// The process (thread group).
@@ -199,18 +202,18 @@ pub struct Actor<'a> {
     pub ppid: u32,
     /// Its session.
     pub sid: u32,
-    /// The user it acts as.
+    /// The user id that the process acts as.
     pub uid: u32,
     /// Its short name, raw; empty: unknown.
     pub comm: &'a [u8],
-    /// How many times it called exec.
+    /// The number of times the process called exec.
     pub exec: u64,
     /// Its arguments, raw, separated by NUL; empty: not gathered.
     pub args: &'a [u8],
 }
 
-/// What a line's checksum starts from, so that no other history's line and no other segment's
-/// passes for one of ours.
+/// The start value of a line's checksum, so that a line of another history or segment is not
+/// mistaken for one of this log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Seed {
     /// The history's UUID.
@@ -225,7 +228,7 @@ impl Seed {
         !crc(self.start(crc), body)
     }
 
-    /// What the checksum of every line in the segment starts from.
+    /// The checksum state that every line of the segment starts from.
     pub fn start(&self, crc: Crc) -> u32 {
         let mut seed = [0; 24];
         let (uuid, segment) = seed.split_at_mut(16);
@@ -238,9 +241,9 @@ impl Seed {
 /// Why a line could not be written or read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LineError {
-    /// It does not fit: into the buffer given, or into [`MAX_LINE`].
+    /// The line does not fit into the buffer given, or exceeds [`MAX_LINE`].
     TooLong,
-    /// Its end is missing: no newline, or no checksum before it.
+    /// The end is missing: no newline, or no checksum before the newline.
     Torn,
     /// The checksum does not match: damaged, or not of this segment and history.
     Sum,
@@ -250,7 +253,7 @@ pub enum LineError {
     UnknownOp,
     /// A word after the head is no `key=value`.
     Key,
-    /// A key stands twice.
+    /// A key occurs twice.
     Repeated,
     /// A key's value is malformed or out of range.
     Value,
@@ -289,7 +292,7 @@ const fn first_eight(word: &[u8]) -> ([u8; 8], usize) {
 /// Declares the operations with their names in the log.
 macro_rules! operations {
     ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
-        /// What was done: the line's third word.
+        /// The operation: the line's third word.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum Op {
             $($(#[$doc])* $variant,)*
@@ -299,15 +302,14 @@ macro_rules! operations {
             /// Every operation, in the order of their declaration.
             pub const ALL: &'static [Op] = &[$(Op::$variant,)*];
 
-            /// The word that stands in the log.
+            /// The word in the log.
             pub const fn as_str(self) -> &'static str {
                 match self {
                     $(Self::$variant => $name,)*
                 }
             }
 
-            /// The word and its length, with zeroes behind it up to eight bytes, which a longer word
-            /// is cut to.
+            /// The word, padded with zeroes to eight bytes (a longer word is cut), and its length.
             pub(crate) const fn eight(self) -> ([u8; 8], usize) {
                 match self {
                     $(Self::$variant => const { first_eight($name.as_bytes()) },)*
@@ -340,9 +342,9 @@ operations! {
     Punch = "punch",
     /// A range was zeroed.
     Zero = "zero",
-    /// A range was taken out, what followed moved down.
+    /// A range was removed, and the bytes after it moved down (`FALLOC_FL_COLLAPSE_RANGE`).
     Collapse = "collapse",
-    /// A range was put in, what followed moved up.
+    /// A range was inserted, and the bytes after it moved up (`FALLOC_FL_INSERT_RANGE`).
     Insert = "insert",
     /// Bytes were copied in from another file or place.
     Copy = "copy",
@@ -386,7 +388,7 @@ operations! {
     Cancel = "cancel",
     /// The line that `of=` names happened with this range.
     Amend = "amend",
-    /// Which operations the revert behind it took back, beside those that its own line lists.
+    /// Further targets of the revert whose line follows, which did not fit into that line.
     Picked = "picked",
     /// How we left the object.
     Left = "left",
@@ -397,7 +399,7 @@ operations! {
 }
 
 impl Op {
-    /// Whether the line only keeps the history's own books: it is no operation of a user's.
+    /// Whether the line is the history's own bookkeeping, not an operation of a user.
     pub const fn is_bookkeeping(self) -> bool {
         matches!(
             self,
@@ -420,7 +422,8 @@ impl Op {
         )
     }
 
-    /// Whether an operation moves what is behind its range: all of that is saved.
+    /// Whether an operation moves the content after its range: everything up to the end of the file
+    /// is saved.
     pub const fn moves_content(self) -> bool {
         matches!(self, Self::Collapse | Self::Insert)
     }

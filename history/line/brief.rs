@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 
-//! The usual line, written in one go: that of an operation on content by an open file which has
-//! told already who uses it.
+//! The fast path for a line about content, written by an open file that already has a first line in
+//! this segment.
 //!
-//! It says what a [`super::LineDraft`] with the same keys would say, but its number and segment are
-//! known when it is written, so nothing is copied a second time; and what stays the same from one
-//! line of an open file to the next is kept as text.
+//! The line has the same bytes as one sealed by [`super::LineDraft`] with the same keys. It is
+//! written once, under the staging lock, when its number and segment are known, so no draft is
+//! copied; the parts that rarely change from one line of an open file to the next are cached as
+//! text.
 
 use super::{
     strip::{
@@ -26,13 +27,13 @@ use super::{
     Undo, //
 };
 
-/// What stays the same from one usual line of an open file to the next, as text.
+/// The parts that rarely change from one line of an open file to the next, as text.
 #[derive(Clone, Copy)]
 pub struct Kept {
     object: Word,
     open: Word,
     second: Second,
-    /// With the colon behind it.
+    /// With the colon that follows the segment.
     segment: Number,
     length: Number,
     size: Number,
@@ -53,19 +54,19 @@ impl Kept {
     }
 }
 
-/// What a usual line says beside its number.
+/// The fields of a line about content, except its number.
 pub struct Brief<'a> {
     /// When.
     pub time: Time,
     /// The program.
     pub command: Padded<'a>,
-    /// What was done, where.
+    /// The operation.
     pub op: Op,
     /// Its offset.
     pub offset: u64,
     /// Its length.
     pub length: u64,
-    /// The object and the open file, and what the last line said.
+    /// Cached texts of the object, the open file and the previous line.
     pub kept: &'a mut Kept,
     /// The object's previous line.
     pub prev: Option<Pos>,
@@ -118,7 +119,7 @@ impl Brief<'_> {
             line.slice(self.op.as_str().as_bytes());
             line.put(b" ");
         }
-        // What is written at the end, as an append does, is told again as the size before it.
+        // An append writes at the old end of the file: the offset and the size are the same text.
         if self.offset == self.size {
             line.known(b"", self.offset, &mut self.kept.size);
         } else {

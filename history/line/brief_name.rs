@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 
-//! The usual line of a change of names, written in one go: a name is made, or it goes and what it
-//! was bound to has other names or is kept.
+//! The fast path for a line about a name: the name is created, or removed from an object that has
+//! other names or becomes an orphan.
 //!
-//! It says what a [`super::LineDraft`] with the same keys would say. Who did it stands in every such
-//! line, for there is no open file to inherit it from; as text it is made once for each process.
+//! The line has the same bytes as one sealed by [`super::LineDraft`] with the same keys. Every such
+//! line has the fields of the process, since there is no open file to inherit them from; their text
+//! is encoded once for each process.
 
 use super::{
     strip::{
@@ -22,7 +23,7 @@ use super::{
     Time, //
 };
 
-/// What mostly stays the same from one usual line about a name to the next, as text.
+/// The parts that rarely change from one line about a name to the next, as text.
 pub struct Usual {
     second: Second,
     directory: Option<(ObjectId, Word)>,
@@ -39,7 +40,7 @@ impl Default for Usual {
 }
 
 impl Usual {
-    /// The directory as a line tells it. `None`: too long to be kept.
+    /// The directory in the log's form. `None`: too long for the cache.
     fn directory(&mut self, directory: ObjectId) -> Option<&Word> {
         if !matches!(&self.directory, Some((known, _)) if *known == directory) {
             self.directory = Some((directory, Word::object(directory)?));
@@ -48,13 +49,13 @@ impl Usual {
     }
 }
 
-/// What a usual line about a name says beside its number.
+/// The fields of a line about a name, except its number.
 pub struct BriefName<'a> {
     /// When.
     pub time: Time,
     /// The program.
     pub command: Padded<'a>,
-    /// What was done.
+    /// The operation.
     pub op: Op,
     /// In which directory.
     pub directory: ObjectId,
@@ -62,7 +63,7 @@ pub struct BriefName<'a> {
     pub prev: Option<Pos>,
     /// The directory's size before.
     pub size: u64,
-    /// Who did it, as [`super::LineDraft::actor_alone`] writes it.
+    /// The acting process, as [`super::LineDraft::actor_alone`] writes it.
     pub actor: Padded<'a>,
     /// The segment that the object which lost its last name is kept with.
     pub kept: Option<u64>,
@@ -70,7 +71,7 @@ pub struct BriefName<'a> {
     pub victim_handle: Option<(u8, &'a [u8])>,
     /// The name.
     pub name: &'a [u8],
-    /// What it is or was bound to.
+    /// The object that the name is or was bound to.
     pub node: Option<ObjectId>,
 }
 
@@ -133,7 +134,7 @@ impl BriefName<'_> {
         Ok(line.finish(start, crc))
     }
 
-    /// Whether a strip has room for all of it.
+    /// Whether the line fits into a [`Strip`].
     fn fits(&self) -> bool {
         let name = self.name.len().saturating_mul(ESCAPE);
         let long = self.command.len().saturating_add(self.actor.len());

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 
-//! Writing a line: a draft while the operation runs, sealed when it gets its number.
+//! Writing a line: drafted while the operation runs, sealed when the line gets its number.
 
 use super::{
     percent,
@@ -21,7 +21,7 @@ use super::{
     MAX_LINE, //
 };
 
-/// What sealing adds at most: ` seq=N`, ` open=N` and ` sum=XXXXXXXX\n`.
+/// The most that sealing adds: ` seq=N`, ` open=N` and ` sum=XXXXXXXX\n`.
 const SEAL_ROOM: usize = (5 + 20) + (6 + 20) + (5 + 8 + 1);
 
 /// Which open file a line belongs to.
@@ -29,7 +29,7 @@ const SEAL_ROOM: usize = (5 + 20) + (6 + 20) + (5 + 8 + 1);
 pub enum Open {
     /// None.
     None,
-    /// One whose first line this is: the line's own number names it.
+    /// This is the first line of the open file; its own number identifies the file in later lines.
     First,
     /// The one that this line number names.
     Of(u64),
@@ -44,9 +44,9 @@ struct Span {
 
 /// A line without its number and checksum.
 ///
-/// Keys are written in the order of the calls, which should be that of the methods below. What
-/// does not fit is remembered, and [`LineDraft::seal`] refuses then; before that the arguments
-/// and the file handle, in this order, are given up.
+/// Keys are written in the order of the calls, which should follow the order of the methods below.
+/// If a key does not fit, first the arguments, then the file handle are removed from the line; if
+/// the key still does not fit, [`LineDraft::seal`] fails.
 pub struct LineDraft<'b> {
     text: Text<'b>,
     /// Where the head ends, and the number goes.
@@ -61,8 +61,8 @@ pub struct LineDraft<'b> {
 }
 
 impl<'b> LineDraft<'b> {
-    /// Begins a line in `buf`, of which [`MAX_LINE`] bytes are enough. `command` is what
-    /// [`super::encode_command`] made of the executable's path; empty: none.
+    /// Begins a line in `buf`, which needs at most [`MAX_LINE`] bytes. `command` is the output of
+    /// [`super::encode_command`] for the executable's path; empty if there is none.
     pub fn new(
         buf: &'b mut [u8],
         time: Time,
@@ -92,12 +92,12 @@ impl<'b> LineDraft<'b> {
         }
     }
 
-    /// `obj=`: what the line is about.
+    /// `obj=`: the object.
     pub fn obj(&mut self, object: ObjectId) -> &mut Self {
         self.object(b" obj=", object)
     }
 
-    /// `prev=`: where the object's previous line stands.
+    /// `prev=`: the position of the object's previous line.
     pub fn prev(&mut self, pos: Pos) -> &mut Self {
         self.field(|text| {
             text.put(b" prev=");
@@ -120,7 +120,7 @@ impl<'b> LineDraft<'b> {
         })
     }
 
-    /// `size=`: the object's size before the operation; in a `left` line, as we left it.
+    /// `size=`: the object's size before the operation; in a `left` line, the size at that time.
     pub fn size(&mut self, size: u64) -> &mut Self {
         self.number(b" size=", size)
     }
@@ -137,7 +137,7 @@ impl<'b> LineDraft<'b> {
         self
     }
 
-    /// `pid=` to `uid=`, `comm=`, `exec=` and `args=`: who did it.
+    /// `pid=` to `uid=`, `comm=`, `exec=` and `args=`: the acting process.
     pub fn actor(&mut self, actor: &Actor<'_>) -> &mut Self {
         self.field(|text| {
             text.put(b" pid=");
@@ -160,8 +160,8 @@ impl<'b> LineDraft<'b> {
         self
     }
 
-    /// What [`LineDraft::actor`] adds to a line, alone, at the beginning of `buf`; returns its length.
-    /// `None`: it does not fit.
+    /// Writes only the keys of [`LineDraft::actor`] to the beginning of `buf`; returns the length.
+    /// `None`: `buf` is too short.
     pub fn actor_alone(buf: &mut [u8], actor: &Actor<'_>) -> Option<usize> {
         let mut draft = LineDraft::new(buf, Time::default(), b"", Op::Read, 0, 0);
         draft.actor(actor);
@@ -243,7 +243,7 @@ impl<'b> LineDraft<'b> {
         self.number(b" count=", count)
     }
 
-    /// `back=`: the object's newest line that stands after a revert.
+    /// `back=`: the object's newest live line after a revert.
     pub fn back(&mut self, pos: Pos) -> &mut Self {
         self.field(|text| {
             text.put(b" back=");
@@ -279,8 +279,8 @@ impl<'b> LineDraft<'b> {
         self.number(b" owner=", u64::from(uid))
     }
 
-    /// `in=`: the file handle of the directory that the object has a name in; left out where it does not
-    /// fit.
+    /// `in=`: the file handle of a directory that has a name of the object; left out if the key
+    /// does not fit.
     pub fn inside(&mut self, kind: u8, handle: &[u8]) -> &mut Self {
         self.optional(|text| {
             text.put(b" in=");
@@ -295,8 +295,8 @@ impl<'b> LineDraft<'b> {
         self.field(|text| text.put(b" unnamed=1"))
     }
 
-    /// `recovered=1`: the line was lost with a power cut, and is made up from what that left; of who did
-    /// it only the user is known.
+    /// `recovered=1`: a power cut took the line, and the next mount wrote this one from the
+    /// orphan's name. Of the process only the user is known.
     pub fn recovered(&mut self, uid: u32) -> &mut Self {
         self.actor(&Actor {
             uid,
@@ -315,7 +315,7 @@ impl<'b> LineDraft<'b> {
         self.number(b" members=", count)
     }
 
-    /// `mode=`: whether it is an undo or an operation of its own.
+    /// `mode=`: undo, or an operation of its own.
     pub fn mode(&mut self, mode: Mode) -> &mut Self {
         match mode {
             Mode::Walk => self.field(|text| text.put(b" mode=walk")),
@@ -333,7 +333,7 @@ impl<'b> LineDraft<'b> {
         self.encoded(b" name=", name)
     }
 
-    /// `parent=`: the directory that a rename moves to, where it is another one.
+    /// `parent=`: the directory that a rename moves to, if it differs from `obj=`.
     pub fn parent(&mut self, directory: ObjectId) -> &mut Self {
         self.object(b" parent=", directory)
     }
@@ -358,7 +358,8 @@ impl<'b> LineDraft<'b> {
         self.number(b" kept=", segment)
     }
 
-    /// `vfh=`: the file handle of the object which lost a name: it has others, or may have again.
+    /// `vfh=`: the file handle of the object which lost a name. The object has other names, or may
+    /// get one.
     pub fn victim_handle(&mut self, kind: u8, handle: &[u8]) -> &mut Self {
         self.field(|text| {
             text.put(b" vfh=");
@@ -386,8 +387,8 @@ impl<'b> LineDraft<'b> {
         self.failed
     }
 
-    /// Writes the whole line, numbered and with its checksum, and returns its length. The draft
-    /// stays as it is, so that it can be sealed again elsewhere.
+    /// Writes the whole line, numbered and with its checksum, and returns its length. The draft is
+    /// unchanged, so that the caller can seal it again for another segment.
     pub fn seal(
         &self,
         seq: u64,
@@ -443,7 +444,7 @@ impl<'b> LineDraft<'b> {
         self.field(|text| put_encoded(text, key, value))
     }
 
-    /// Adds what the line cannot do without.
+    /// Adds a required key.
     #[inline]
     fn field(&mut self, write: impl Fn(&mut Text<'b>)) -> &mut Self {
         let mark = self.text.len();
@@ -454,7 +455,7 @@ impl<'b> LineDraft<'b> {
         self
     }
 
-    /// Adds what the line can do without, and returns where it stands.
+    /// Adds an optional key, and returns its range in the text.
     fn optional(&mut self, write: impl Fn(&mut Text<'b>)) -> Span {
         let start = self.text.len();
         write(&mut self.text);
@@ -467,7 +468,7 @@ impl<'b> LineDraft<'b> {
         }
     }
 
-    /// Gives up what the line can do without until the field from `mark` on fits.
+    /// Removes optional keys until the field that begins at `mark` fits.
     #[cold]
     fn squeeze(&mut self, mark: usize, write: &dyn Fn(&mut Text<'b>)) {
         self.text.rewind(mark);
@@ -507,7 +508,7 @@ impl<'b> LineDraft<'b> {
         true
     }
 
-    /// The places in the text that move with it, but for the handle's.
+    /// The marks in the text that move when text is inserted before them, except the handle's own.
     fn marks(&mut self) -> impl Iterator<Item = &mut usize> {
         [&mut self.args.start, &mut self.args.end]
             .into_iter()

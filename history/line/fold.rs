@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 
-//! What a later line does to the line it names. Readers get lines folded: an operation that
-//! was logged before it ran reads as it ended.
+//! The effect of a later line on an earlier one: an operation that was logged before it ran is
+//! shown to readers as it ended.
 
 use super::{
     draft,
@@ -14,31 +14,31 @@ use super::{
     MAX_LINE, //
 };
 
-/// How an operation that was logged before it ran ended.
+/// The outcome of an operation that was logged before it ran.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Amend {
-    /// Where it began.
+    /// The offset.
     pub offset: u64,
-    /// How long it was.
+    /// The length.
     pub length: u64,
-    /// The object's size before it, where the amendment gives one.
+    /// The object's size before the operation, if the amendment has one.
     pub size: Option<u64>,
 }
 
-/// What a later line says about an earlier one.
+/// The effect of a later line on an earlier one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fold {
     /// Nothing.
     Unrelated,
-    /// It happened like this.
+    /// The operation happened with this range.
     Amend(Amend),
-    /// It did not happen.
+    /// The operation did not happen.
     Cancel,
-    /// It was applied in full.
+    /// The operation was applied in full.
     Commit,
 }
 
-/// Tells what `later` says about the line numbered `seq`.
+/// Returns the effect of `later` on the line numbered `seq`.
 pub fn fold(seq: u64, later: &Line<'_>) -> Fold {
     if later.of != Some(seq) {
         return Fold::Unrelated;

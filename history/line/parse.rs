@@ -23,37 +23,38 @@ use super::{
 /// ` sum=XXXXXXXX\n`.
 const TAIL: usize = 14;
 
-/// A process: its number and when it started, since numbers are used again.
+/// A process: its number and start time, since numbers are reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Process {
     /// The process' number.
     pub pid: u32,
-    /// When it started.
+    /// The start time.
     pub start: Time,
 }
 
-/// A line as it was read. Encoded values are borrowed as they stand.
+/// A parsed line. Encoded values are borrowed and not decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Line<'a> {
-    /// When it happened.
+    /// The time of the operation.
     pub time: Time,
     /// The executable's path, percent-encoded; `-`: none.
     pub command: &'a [u8],
-    /// What was done.
+    /// The operation.
     pub op: Op,
-    /// Where it begins. [`super::fold`] may correct it.
+    /// The offset; [`super::fold`] may correct the value.
     pub offset: u64,
-    /// How long it is. [`super::fold`] may correct it.
+    /// The length; [`super::fold`] may correct the value.
     pub length: u64,
-    /// OFFSET as it stands in the line: what the payload goes by, whatever an `amend` says.
+    /// OFFSET as written in the line. The payload was saved for this range, whatever an `amend`
+    /// line says.
     pub written_offset: u64,
-    /// LENGTH as it stands in the line.
+    /// LENGTH as written in the line.
     pub written_length: u64,
     /// The operation's number.
     pub seq: u64,
-    /// What it is about.
+    /// The object.
     pub obj: Option<ObjectId>,
-    /// Where the object's previous line stands.
+    /// The position of the object's previous line.
     pub prev: Option<Pos>,
     /// The object's change cookie.
     pub was: Option<Cookie>,
@@ -73,17 +74,17 @@ pub struct Line<'a> {
     pub fh: Option<&'a [u8]>,
     /// The object has had no name so far; said with `fh`.
     pub unnamed: bool,
-    /// The object's owner; said with `fh`, and behind a change of it.
+    /// The object's owner, together with `fh`, and after a change of owner.
     pub owner: Option<u32>,
-    /// The handle of the directory that it has a name in, as `fh`; said with that.
+    /// The handle of a directory that has a name of the object, as `fh`, together with `fh`.
     pub inside: Option<&'a [u8]>,
     /// The process' short name, percent-encoded.
     pub comm: Option<&'a [u8]>,
-    /// How many times it called exec.
+    /// The number of times the process called exec.
     pub exec: Option<u64>,
     /// Its arguments, percent-encoded, separated by `%00`.
     pub args: Option<&'a [u8]>,
-    /// What became of the old state.
+    /// The location of the old state.
     pub undo: Option<Undo>,
     /// With how many records the payload begins.
     pub map: Option<u64>,
@@ -95,7 +96,7 @@ pub struct Line<'a> {
     pub of: Option<u64>,
     /// How many operations were taken back.
     pub count: Option<u64>,
-    /// The object's newest line that stands after a revert.
+    /// The object's newest live line after a revert.
     pub back: Option<Pos>,
     /// The object's size after a revert.
     pub now: Option<u64>,
@@ -109,13 +110,13 @@ pub struct Line<'a> {
     pub deep: bool,
     /// The number of the first line of the group that a revert belongs to; that line itself has none.
     pub group: Option<u64>,
-    /// How many lines the group has whose first line this is; none where it is the only one.
+    /// On the first line of a group: the number of lines in the group; none for a group of one.
     pub members: Option<u64>,
     /// Why the old state was lost, percent-encoded.
     pub why: Option<&'a [u8]>,
     /// The name that an operation on names is about, percent-encoded.
     pub name: Option<&'a [u8]>,
-    /// The directory that a rename moves to, where it is another one.
+    /// The directory that a rename moves to, if it differs from `obj`.
     pub parent: Option<ObjectId>,
     /// The name that a rename gives, percent-encoded.
     pub to: Option<&'a [u8]>,
@@ -152,7 +153,7 @@ impl<'a> Line<'a> {
                 b"cmdcut" => once(&mut cut, flag(value))?,
                 b"deep" => once(&mut deep, flag(value))?,
                 b"unnamed" => once(&mut unnamed, flag(value))?,
-                // It stands last, and was taken off.
+                // `unseal()` has removed the checksum, which comes last.
                 b"" | b"sum" => return Err(LineError::Key),
                 _ if line.set(key, value)? => {}
                 _ if is_repeated(rest, word, key) => return Err(LineError::Repeated),
@@ -171,7 +172,7 @@ impl<'a> Line<'a> {
         self.open == Some(self.seq)
     }
 
-    /// Reads the first five fields, and returns what stands behind them.
+    /// Parses the first five fields, and returns the rest of the line.
     fn parse_head(body: &'a [u8]) -> Result<(Self, &'a [u8]), LineError> {
         let mut rest = body;
         let mut word = || -> Option<&'a [u8]> {
@@ -189,7 +190,7 @@ impl<'a> Line<'a> {
         else {
             return Err(LineError::Head);
         };
-        // What ends beyond all numbers is no range.
+        // A range must end below 2^64.
         offset.checked_add(length).ok_or(LineError::Head)?;
         let op = Op::parse(op).ok_or(LineError::UnknownOp)?;
         Ok((Self::bare(time, command, op, offset, length), rest))
@@ -295,7 +296,7 @@ impl<'a> Line<'a> {
     }
 }
 
-/// Fills a field with a key's value; `None`: it is malformed.
+/// Sets a field to a key's value; `None`: the value is malformed.
 fn once<T>(field: &mut Option<T>, value: Option<T>) -> Result<(), LineError> {
     let value = value.ok_or(LineError::Value)?;
     match field.replace(value) {
@@ -304,7 +305,7 @@ fn once<T>(field: &mut Option<T>, value: Option<T>) -> Result<(), LineError> {
     }
 }
 
-/// Whether an unknown key stood in one of the words of `all` before `word`, a part of it.
+/// Whether an unknown key occurred before `word`, which is a part of `all`.
 fn is_repeated(all: &[u8], word: &[u8], key: &[u8]) -> bool {
     let same = |earlier: &[u8]| text::split(earlier, b'=').is_some_and(|(other, _)| other == key);
     words(all)
@@ -324,7 +325,7 @@ fn words(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     bytes.split(|byte| *byte == b' ').take(count)
 }
 
-/// Takes the checksum and the newline off a line, and verifies it when given a seed.
+/// Removes the checksum and the newline from a line, and verifies the checksum when given a seed.
 pub(super) fn unseal<'a>(
     bytes: &'a [u8],
     verify: Option<(&Seed, Crc)>,

@@ -12,12 +12,12 @@ use super::{
 /// The digits of an escape.
 const HEX: [u8; 16] = *b"0123456789ABCDEF";
 
-/// Whether a byte stands for itself.
+/// Whether a byte is encoded as itself.
 pub(super) fn is_plain(byte: u8) -> bool {
     matches!(byte, 0x21..=0x7e) && byte != b'%'
 }
 
-/// Whether eight bytes stand for themselves.
+/// Whether eight bytes are all encoded as themselves.
 pub(super) fn are_plain(bytes: [u8; 8]) -> bool {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGH_BITS: u64 = 0x8080_8080_8080_8080;
@@ -30,7 +30,7 @@ pub(super) fn are_plain(bytes: [u8; 8]) -> bool {
     all == HIGH_BITS
 }
 
-/// A byte's encoded form and how long it is.
+/// A byte's encoded form and its length.
 pub(super) fn escape(byte: u8) -> ([u8; 3], usize) {
     if is_plain(byte) {
         ([byte, 0, 0], 1)
@@ -56,14 +56,14 @@ fn encode_prefix(src: &[u8], out: &mut [u8]) -> (usize, usize) {
     (src.len(), filled)
 }
 
-/// Encodes `src` into `out`. Returns the length, or `None` where it does not fit.
+/// Encodes `src` into `out`. Returns the length; `None` if `out` is too short.
 pub fn encode_percent(src: &[u8], out: &mut [u8]) -> Option<usize> {
     let (taken, filled) = encode_prefix(src, out);
     (taken == src.len()).then_some(filled)
 }
 
-/// Encodes an executable's path as the line's COMMAND: `-` for none, cut at [`MAX_COMMAND`]
-/// bytes (or at the end of `out`). Returns the length, and whether it was cut.
+/// Encodes an executable's path as the line's COMMAND: `-` for none, cut at [`MAX_COMMAND`] bytes
+/// (or at the end of `out`). Returns the length, and whether the path was cut.
 pub fn encode_command(path: &[u8], out: &mut [u8]) -> (usize, bool) {
     let limit = out.len().min(MAX_COMMAND);
     let out = out.get_mut(..limit).unwrap_or_default();

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 
-//! `picks=`: which operations a revert took back, where they are not just the newest ones: ranges of
-//! numbers, `A-B,C,D-E`, ascending and apart. Every line of the revert's object that stood and has its
-//! number in one of them is meant.
+//! `picks=`: the targets of a revert that is not just of the newest operations, as ranges of line
+//! numbers, `A-B,C,D-E`, ascending and apart. A range covers every line of the revert's object that
+//! was live then and has its number in the range.
 //!
-//! What does not fit into the line stands on lines of its own, `picked`, right before it in the object's
-//! chain: `further=LOWEST` on a line says that the one before it lists more, and down to which number.
+//! Ranges that do not fit into the line are written to `picked` lines right before the revert in
+//! the object's chain: `further=LOWEST` on a line means that the previous line lists more, down to
+//! that number.
 
 use super::text::{
     self,
@@ -15,7 +16,7 @@ use super::text::{
 /// The first and the last number of a range.
 type Range = (u64, u64);
 
-/// How many bytes of ranges one line holds at most: what else a revert's line tells must fit, too.
+/// The most bytes of ranges in one line, so that the revert's other keys fit as well.
 pub const MAX_PICKS: usize = 1536;
 
 /// Splits off as many of the first ranges as fit into `most` bytes, at least one.
@@ -35,7 +36,7 @@ pub fn split(ranges: &[Range], most: usize) -> (&[Range], &[Range]) {
 pub struct Picks<'a>(&'a [u8]);
 
 impl<'a> Picks<'a> {
-    /// Reads a value; `None`: it is malformed.
+    /// Parses a value; `None` if malformed.
     pub(super) fn parse(value: &'a [u8]) -> Option<Self> {
         let mut floor = 0;
         for word in value.split(|byte| *byte == b',') {
@@ -74,7 +75,7 @@ fn range(word: &[u8]) -> Option<(u64, u64)> {
     }
 }
 
-/// How many bytes a range takes in a line, with the comma before it.
+/// The length of a range in a line, including the comma before it.
 pub fn width((first, last): (u64, u64)) -> usize {
     let digits = |number: u64| number.checked_ilog10().unwrap_or(0) as usize + 1;
     if first == last {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 
-//! Text that is written eight bytes at a time: what usual lines are made of.
+//! A text buffer with stores of eight bytes, for the fast path of a line.
 
 use super::{
     percent,
@@ -33,7 +33,7 @@ impl Number {
         Self { value, digits, len }
     }
 
-    /// A number of at most seven digits with a colon behind it.
+    /// A number of at most seven digits, followed by a colon.
     pub(super) fn with_colon(value: u32) -> Self {
         let mut number = Self::of(value);
         if let Some(end) = number.digits.get_mut(number.len) {
@@ -44,7 +44,7 @@ impl Number {
     }
 }
 
-/// A whole number of seconds of ten digits, from 2001 to 2286, and its text with the dot behind it.
+/// A time in whole seconds with ten digits, from 2001 to 2286, and its text with the dot.
 #[derive(Clone, Copy)]
 pub(super) struct Second {
     value: i64,
@@ -53,7 +53,7 @@ pub(super) struct Second {
 }
 
 impl Second {
-    /// Any: its text is right, but it is hardly the one that is wanted.
+    /// An arbitrary valid value, for an empty cache.
     pub(super) fn any() -> Self {
         Self::of(1_000_000_000)
     }
@@ -78,7 +78,7 @@ pub(super) struct Word {
 }
 
 impl Word {
-    /// ` obj=` and what the lines are about. `None`: too long to be kept.
+    /// ` obj=` and the object. `None`: too long for the cache.
     pub(super) fn object(object: ObjectId) -> Option<Self> {
         Self::new(|text| {
             text.put(b" obj=");
@@ -104,7 +104,7 @@ impl Word {
     }
 }
 
-/// Encoded text, such as the executable's path, with zeroes behind it up to a whole number of steps.
+/// Encoded text, such as the executable's path, padded with zeroes to a multiple of eight bytes.
 #[derive(Clone, Copy)]
 pub struct Padded<'a> {
     bytes: &'a [u8],
@@ -117,7 +117,8 @@ impl<'a> Padded<'a> {
         len.next_multiple_of(STEP)
     }
 
-    /// The text of `len` bytes that `bytes` begin with. `None`: there is none, or it is not padded.
+    /// The text of `len` bytes at the beginning of `bytes`. `None`: the text is empty or `bytes` is
+    /// not padded.
     pub fn new(bytes: &'a [u8], len: usize) -> Option<Self> {
         (len != 0 && bytes.len() == Self::length(len)).then_some(Self { bytes, len })
     }
@@ -128,13 +129,13 @@ impl<'a> Padded<'a> {
     }
 }
 
-/// More than any usual line takes: what is [as long as may be](fits), and [`REST`].
+/// The capacity: [texts of variable length](fits), and [`REST`].
 const LENGTH: usize = 2048;
 
-/// More than a line takes beside what is as long as may be: the encoded path, who did it, a name.
+/// An upper bound for the rest of a line: all keys except the path, the process and the name.
 const REST: usize = 512;
 
-/// Whether texts of `long` bytes together fit into a line beside all else.
+/// Whether texts of `long` bytes in total fit beside the rest of a line.
 pub(super) fn fits(long: usize) -> bool {
     long <= LENGTH - REST
 }
@@ -147,9 +148,9 @@ fn split_ten(number: u8) -> (u8, u8) {
     )
 }
 
-/// Text in room for the longest usual line: eight bytes are stored at once wherever fewer are
-/// meant, and no store has to ask whether it is in bounds, for the place is cut to the strip's
-/// length.
+/// Text in a buffer that holds the longest such line. A store always writes eight bytes, of which
+/// only the wanted ones count, and the offset is masked to the capacity, so a store needs no bounds
+/// check.
 pub(super) struct Strip<'b> {
     bytes: &'b mut [u8; LENGTH + STEP],
     len: usize,
@@ -248,7 +249,7 @@ impl<'b> Strip<'b> {
         self.eight(kept.digits, kept.len);
     }
 
-    /// As [`Strip::known`], with a colon behind it.
+    /// As [`Strip::known`], followed by a colon.
     #[inline(always)]
     pub(super) fn segment<const N: usize>(
         &mut self,

@@ -17,13 +17,13 @@ const NANO_DIGITS: usize = 9;
 /// One more than the largest number of eight digits.
 pub(super) const EIGHT: u32 = 100_000_000;
 
-/// The length of a text in which something did not fit: nothing fits behind it.
+/// Marks a text in which something did not fit: as an offset, it is beyond any buffer.
 const SHORT: usize = usize::MAX >> 1;
 
-/// Text being written. Once something did not fit, nothing more is, until it is rewound.
+/// Text being written. Once something did not fit, further text is ignored until `rewind()`.
 pub(super) struct Text<'b> {
     buf: &'b mut [u8],
-    /// How many bytes stand, or [`SHORT`].
+    /// The number of bytes written, or [`SHORT`].
     len: usize,
 }
 
@@ -37,7 +37,7 @@ impl<'b> Text<'b> {
         }
     }
 
-    /// How many bytes stand.
+    /// The number of bytes written.
     pub(super) fn len(&self) -> usize {
         self.len
     }
@@ -47,7 +47,7 @@ impl<'b> Text<'b> {
         self.len == SHORT
     }
 
-    /// The bytes that stand; none where something did not fit.
+    /// The bytes written; empty if something did not fit.
     pub(super) fn written(&self) -> &[u8] {
         self.buf.get(..self.len).unwrap_or_default()
     }
@@ -68,7 +68,7 @@ impl<'b> Text<'b> {
         }
     }
 
-    /// Moves what stands from `mark` on to `at`, before what stood there.
+    /// Moves the text from `mark` to the end to `at`, before the text that was there.
     pub(super) fn move_back(&mut self, mark: usize, at: usize) {
         let len = self.len;
         if let Some(part) = self.buf.get_mut(at..len) {
@@ -247,11 +247,12 @@ pub(super) fn all_eight(number: u32) -> [u8; 8] {
     (eight_digits(number) | ASCII_ZEROES).to_le_bytes()
 }
 
-/// The digits of a number below 10^8 without the zeroes before it, and how many there are.
+/// The digits of a number below 10^8 without leading zeroes, and how many there are.
 #[inline(always)]
 pub(super) fn digits(number: u32) -> ([u8; 8], usize) {
     let digits = eight_digits(number);
-    // The first digit is in the lowest byte; the last one stands even if it is zero.
+    // The first digit is in the lowest byte; bit 56 keeps the last digit even if the number is
+    // zero.
     let zeroes = (digits | 1 << 56).trailing_zeros() / 8;
     let text = (digits | ASCII_ZEROES).wrapping_shr(zeroes.wrapping_mul(8));
     // CAST: at most seven.
@@ -267,7 +268,7 @@ pub(super) fn hex_digits(number: u32) -> [u8; 8] {
     let high = (bytes >> 4) & 0x000f_000f_000f_000f;
     let low = (bytes & 0x000f_000f_000f_000f) << 8;
     let nibbles = high | low;
-    // One in each byte above nine: the letters begin 39 behind the digits' end.
+    // One in each byte above nine: `a` is 39 after the character that follows `9`.
     let letters = (nibbles.wrapping_add(0x0606_0606_0606_0606) >> 4) & 0x0101_0101_0101_0101;
     nibbles
         .wrapping_add(ASCII_ZEROES)
@@ -284,8 +285,8 @@ pub(super) fn is_printable(bytes: &[u8]) -> bool {
         let mut word = [0; 8];
         word.copy_from_slice(chunk);
         let word = u64::from_le_bytes(word);
-        // The high bit of a byte appears where it is below a space, above a tilde or was there
-        // before. A borrow or carry reaches another byte only out of a bad one.
+        // A byte's high bit gets set if the byte is below a space, above a tilde or not ASCII. A
+        // borrow or carry into another byte comes only from a bad byte.
         bad |= word.wrapping_sub(0x2020_2020_2020_2020)
             | word.wrapping_add(0x0101_0101_0101_0101)
             | word;
@@ -381,7 +382,7 @@ pub(super) fn object(bytes: &[u8]) -> Option<ObjectId> {
     })
 }
 
-/// What stands before and after the first `mark`.
+/// The bytes before and after the first `mark`.
 pub(super) fn split(bytes: &[u8], mark: u8) -> Option<(&[u8], &[u8])> {
     let at = bytes.iter().position(|byte| *byte == mark)?;
     Some((bytes.get(..at)?, bytes.get(at.checked_add(1)?..)?))
