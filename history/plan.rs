@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 
-//! From lines to the steps that take them back: the inverse of each line, the walk along an
-//! object's chain, and the merge of many inverses into one.
+//! From log lines to the steps that revert them: the inverse of each line, the walk along an
+//! object's chain, and the merge of many inverses into one plan.
 //!
-//! Pure: nothing here reads a journal or touches a file. The kernel's revert and the host tests
-//! compile the same source. The parts, in the order of their use:
+//! Nothing here reads a journal or accesses a file: the kernel's revert and the host tests compile
+//! the same source. The parts, in the order of their use:
 //!
-//! 1. [`Walk`] is fed an object's lines from the newest on, and says which to take back.
-//! 2. [`inverse`] says what to restore for one line.
+//! 1. [`Walk`] takes an object's lines, newest first, and returns which of them are live.
+//! 2. [`inverse`] returns what one line needs restored.
 //! 3. [`MapReader`] turns that line's payload into pieces.
-//! 4. [`Merge`] gathers the pieces of all lines, newest first, and yields what the file needs
-//!    in all: ascending pieces that do not overlap, and the size.
-//!    Old attributes have their own part of a payload: [`Records`].
-//! 5. [`Changes`] are the ranges that applying the plan destroys: what a redo needs saved.
+//! 4. [`Merge`] collects the pieces of all lines, newest first, and returns the plan: ascending
+//!    pieces that do not overlap, and the size. Old attributes are a separate part of a payload:
+//!    [`Records`].
+//! 5. [`Changes`] are the ranges that the plan overwrites or cuts off; a redo needs them saved.
 
-// Two crates include this file; what one does not use is there for the other.
+// Each crate that includes this file uses another part of it.
 #![allow(dead_code, unreachable_pub, unused_imports)]
 
 #[path = "plan/attributes.rs"]
@@ -118,7 +118,7 @@ pub enum Source {
 }
 
 impl Source {
-    /// The source of what lies `distance` bytes on.
+    /// The source of the bytes `distance` further on.
     fn skip(self, distance: u64) -> Self {
         match self {
             Self::Hole | Self::Unwritten => self,
@@ -130,19 +130,19 @@ impl Source {
     }
 }
 
-/// A range of the file and what to put there.
+/// A range of the file and the source of its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Piece {
     /// Where in the file.
     pub offset: u64,
     /// How many bytes, at least one.
     pub length: u64,
-    /// What to put there.
+    /// The source of the bytes.
     pub source: Source,
 }
 
 impl Piece {
-    /// The first byte behind it.
+    /// The offset after the last byte.
     pub fn end(&self) -> u64 {
         self.offset.saturating_add(self.length)
     }
@@ -157,7 +157,7 @@ pub struct Restore {
     pub length: u64,
     /// Where the payload lies.
     pub payload: Extent,
-    /// With how many records it begins; `None`: it is the range's plain bytes.
+    /// The number of map records at the beginning; `None`: the payload is the range's plain bytes.
     pub map: Option<u64>,
     /// How many bytes at its end are old attributes.
     pub attributes: u64,
@@ -166,7 +166,7 @@ pub struct Restore {
 }
 
 impl Restore {
-    /// What of the payload is old content: map and bytes.
+    /// The part of the payload that is old content: map and bytes.
     pub fn content(&self) -> Option<Extent> {
         Some(Extent {
             length: self.payload.length.checked_sub(self.attributes)?,
@@ -178,11 +178,11 @@ impl Restore {
 /// How one line is taken back: first the payload, then the size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Inverse {
-    /// What to restore, if anything.
+    /// The payload to restore, if any.
     pub restore: Option<Restore>,
-    /// The size to set; `None`: it stays.
+    /// The size to set; `None`: the size stays.
     pub size_after: Option<u64>,
-    /// Whether space behind the file's end was allocated, and is to be freed.
+    /// Whether the operation allocated space beyond the end of the file, which is to be freed.
     pub trims: bool,
 }
 
@@ -224,7 +224,8 @@ pub fn inverse(line: &Line<'_>) -> Result<Inverse, PlanError> {
     }
     let restore = match line.undo {
         Some(Undo::At(payload)) => Some(restore(line, payload)?),
-        // Behind the end there is nothing that could move; ext4 touches the file before it refuses that.
+        // A collapse or insert at or beyond the end moves no bytes. ext4 updates the times before
+        // it refuses such a call, so the line exists.
         Some(Undo::None)
             if !line.op.moves_content()
                 || line.size.is_some_and(|size| size <= line.written_offset) =>
@@ -263,7 +264,7 @@ fn attributes_only(line: &Line<'_>) -> Result<Inverse, PlanError> {
     })
 }
 
-/// What a line with a payload restores.
+/// The payload of a line and the range that it restores.
 fn restore(line: &Line<'_>, payload: Extent) -> Result<Restore, PlanError> {
     let length = if line.op.moves_content() {
         // From the range on to the end.
@@ -281,7 +282,7 @@ fn restore(line: &Line<'_>, payload: Extent) -> Result<Restore, PlanError> {
         attributes: line.attributes.unwrap_or(0),
         crc: line.crc.ok_or(PlanError::Corrupt)?,
     };
-    // Refused here already, before any byte of it is read.
+    // Rejects a malformed line before any byte of its payload is read.
     MapReader::new(&restore)?;
     Ok(restore)
 }

@@ -2,10 +2,10 @@
 
 //! Attributes in a payload: its last `attrs=` bytes, one record after the other.
 //!
-//! A record says what one attribute was: a head of eight bytes (kind, whether there was a value, the
-//! name's length, the value's length, little-endian), then name and value. A revert gathers the
-//! records of all lines that it takes back, newest line first: of two for one attribute the last,
-//! which is the oldest state, holds ([`Records::last_ones`]).
+//! A record has the old state of one attribute: a head of eight bytes (kind, whether there was a
+//! value, the name's length, the value's length, little-endian), then name and value. A revert
+//! collects the records of all its lines, newest line first; if an attribute has several, the last
+//! one, which is the oldest state, is restored ([`Records::last_ones`]).
 
 use super::PlanError;
 
@@ -24,9 +24,9 @@ pub enum Kind {
     Flags = 3,
     /// An extended attribute, by its name.
     Xattr = 4,
-    /// The POSIX ACL for access, as an xattr has it.
+    /// The POSIX access ACL, in the xattr's format.
     AccessAcl = 5,
-    /// A directory's default POSIX ACL, as an xattr has it.
+    /// A directory's default POSIX ACL, in the xattr's format.
     DefaultAcl = 6,
 }
 
@@ -45,7 +45,7 @@ impl Kind {
     }
 }
 
-/// What one attribute was.
+/// The old state of one attribute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record<'a> {
     /// Which attribute.
@@ -57,7 +57,7 @@ pub struct Record<'a> {
 }
 
 impl Record<'_> {
-    /// The bytes that stand before name and value; `None`: they are too long for a record.
+    /// The bytes before name and value; `None`: name or value is too long for a record.
     pub fn head(&self) -> Option<[u8; HEAD]> {
         let [n0, n1] = u16::try_from(self.name.len()).ok()?.to_le_bytes();
         let value = self.value.map_or(0, <[u8]>::len);
@@ -126,8 +126,8 @@ impl<'a> Records<'a> {
         })
     }
 
-    /// As [`Self::last_ones`], with all records of mode and owner: who owned an object in between decides
-    /// who may see what it was before.
+    /// As [`Self::last_ones`], with all records of mode and owner: a user who owned the object in
+    /// between may not see its older content unless that was theirs.
     pub fn last_ones_and_owners(self) -> impl Iterator<Item = Record<'a>> + Clone {
         let mut rest = self;
         core::iter::from_fn(move || loop {
@@ -169,7 +169,7 @@ fn check(record: &Record<'_>) -> Result<(), PlanError> {
     }
 }
 
-/// Who may do what with an object.
+/// Mode and ownership of an object.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Access {
     /// The mode's twelve permission bits.
@@ -201,9 +201,9 @@ impl Access {
 /// When an object was changed and read: seconds and nanoseconds since the epoch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Times {
-    /// When it was changed.
+    /// The modification time.
     pub modified: (i64, u32),
-    /// When it was read.
+    /// The access time.
     pub accessed: (i64, u32),
 }
 
@@ -240,7 +240,7 @@ impl Times {
     }
 }
 
-/// What `chattr` and `FS_IOC_FSSETXATTR` set.
+/// The attributes that `chattr` and `FS_IOC_FSSETXATTR` set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flags {
     /// `FS_*_FL`.

@@ -18,7 +18,7 @@ fn is_above<T>(items: &[T], a: usize, b: usize, above: fn(&T, &T) -> bool) -> bo
     }
 }
 
-/// Takes the item behind a heap of `len` items into the heap.
+/// Adds the item after a heap of `len` items to the heap.
 pub(super) fn push<T>(items: &mut [T], len: usize, above: fn(&T, &T) -> bool) {
     let mut at = len;
     while at > 0 {
@@ -31,7 +31,7 @@ pub(super) fn push<T>(items: &mut [T], len: usize, above: fn(&T, &T) -> bool) {
     }
 }
 
-/// Moves the top of a heap of `len` items behind the heap that is left.
+/// Moves the top of a heap of `len` items to the position after the remaining heap.
 pub(super) fn pop<T>(items: &mut [T], len: usize, above: fn(&T, &T) -> bool) {
     let Some(last) = len.checked_sub(1) else {
         return;
@@ -57,7 +57,7 @@ pub(super) fn pop<T>(items: &mut [T], len: usize, above: fn(&T, &T) -> bool) {
     }
 }
 
-/// Sorts: what is above what goes behind it.
+/// Sorts: an item that is above another goes after it.
 pub(super) fn sort<T>(items: &mut [T], above: fn(&T, &T) -> bool) {
     for len in 0..items.len() {
         push(items, len, above);

@@ -17,17 +17,18 @@ pub const RECORD: usize = 16;
 /// The bit of a record's length that says: the payload has no bytes for this range.
 const EMPTY: u64 = 1 << 63;
 
-/// The bit of such a record's offset that says: it had space all the same. No offset in a file has it.
+/// The bit of such a record's offset for allocated but unwritten space. File offsets are below
+/// 2^63.
 const ALLOCATED: u64 = 1 << 63;
 
-/// What stands in a range of a file.
+/// The content of a range of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Content {
     /// Bytes.
     Data,
-    /// Nothing: it reads as zeroes.
+    /// A hole: reads as zeroes.
     Hole,
-    /// Nothing either, but space is allocated for it.
+    /// Allocated but unwritten space: reads as zeroes.
     Unwritten,
 }
 
@@ -38,12 +39,12 @@ pub struct MapRecord {
     pub offset: u64,
     /// How many bytes; below 2^63.
     pub length: u64,
-    /// What stood there; the payload has bytes for data only.
+    /// The content; the payload has bytes only for data.
     pub content: Content,
 }
 
 impl MapRecord {
-    /// The record as it stands in the payload.
+    /// The record's form in the payload.
     pub fn encode(&self) -> [u8; RECORD] {
         let (allocated, empty) = match self.content {
             Content::Data => (0, 0),
@@ -80,8 +81,8 @@ impl MapRecord {
     }
 }
 
-/// Turns a payload into pieces. Fed record by record, so that the payload may be read in any
-/// portions; nothing it says is believed until [`MapReader::finish`] has agreed.
+/// Turns a payload into pieces. The caller feeds record by record and may read the payload in any
+/// portions; the result is valid only if [`MapReader::finish`] succeeds.
 #[derive(Clone, Copy, Debug)]
 pub struct MapReader {
     /// Records still to come.
@@ -139,7 +140,7 @@ impl MapReader {
         self.left
     }
 
-    /// Takes the next record and says what it means.
+    /// Takes the next record and returns its piece.
     pub fn feed(&mut self, record: &[u8; RECORD]) -> Result<Piece, PlanError> {
         self.left = self.left.checked_sub(1).ok_or(PlanError::Corrupt)?;
         let record = MapRecord::decode(record);
@@ -155,7 +156,7 @@ impl MapReader {
         }
     }
 
-    /// Checks a range and gives it its bytes.
+    /// Checks a range and assigns the next bytes of the payload to data.
     fn piece(&mut self, offset: u64, length: u64, content: Content) -> Result<Piece, PlanError> {
         let end = offset.checked_add(length).ok_or(PlanError::Corrupt)?;
         if length == 0 || offset < self.floor || end > self.ceiling {

@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 
-//! Many inverses, applied one after the other from the newest operation to the oldest, as one.
+//! Merges many inverses, which would be applied one after the other from the newest operation to
+//! the oldest, into one.
 //!
-//! Three things decide what a byte of the file ends as:
+//! Three rules decide the final state of a byte:
 //!
-//! * The oldest payload wins, since it is restored last.
-//! * Every inverse ends by setting a size. What newer inverses restored at or beyond it is cut
-//!   off there, and does not come back when an older one makes the file larger again.
-//! * Nor does what the present file has there: from the lowest of all these sizes on (`low`),
-//!   only payloads restored after the cut count, and all else is a hole.
+//! * The oldest payload wins, since it would be restored last.
+//! * Every inverse ends by setting a size. Bytes that newer inverses restored at or beyond that
+//!   size are cut off there, and stay lost when an older inverse makes the file larger again.
+//! * The same applies to bytes of the present file: from the lowest of all these sizes on (`low`),
+//!   only payloads restored after the cut count, and the rest is a hole.
 //!
-//! So a byte below `low` without a payload stays, and from `low` to the final size the plan
-//! covers every byte.
+//! So a byte below `low` without a payload stays, and from `low` to the final size the plan covers
+//! every byte.
 
 use super::{
     heap,
@@ -27,9 +28,10 @@ pub struct Entry {
     offset: u64,
     end: u64,
     source: Source,
-    /// The lowest size that was set right after it; older sizes cut it, too.
+    /// The lowest size that was set right after this piece was restored; older sizes cut the piece,
+    /// too.
     cut: u64,
-    /// How many pieces came before it: the higher, the older the operation.
+    /// The number of pieces before this one: the higher, the older the operation.
     age: usize,
 }
 
@@ -43,7 +45,7 @@ pub struct Merge<S> {
     trims: bool,
 }
 
-/// What a plan comes to, beside its pieces.
+/// The result of a plan, except its pieces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome {
     /// The file's size before.
@@ -52,7 +54,7 @@ pub struct Outcome {
     pub size: u64,
     /// The lowest size on the way. From here on, the pieces cover every byte up to `size`.
     pub low: u64,
-    /// Whether space behind the file's end is to be freed.
+    /// Whether to free space beyond the end of the file.
     pub trims: bool,
 }
 
@@ -86,7 +88,7 @@ impl<S: Store<Entry>> Merge<S> {
         Ok(())
     }
 
-    /// Ends the operation at hand by setting the size; `None`: it stays as it is.
+    /// Ends the current operation by setting the size; `None`: the size stays.
     pub fn end_operation(&mut self, size_after: Option<u64>) {
         let size = size_after.unwrap_or(self.size);
         self.size = size;
@@ -96,7 +98,7 @@ impl<S: Store<Entry>> Merge<S> {
         }
     }
 
-    /// Frees what is allocated behind the file's end.
+    /// Requests that space beyond the end of the file is freed.
     pub fn trim(&mut self) {
         self.trims = true;
     }
@@ -167,17 +169,18 @@ fn sweep<P: Store<Piece>>(
     }
 }
 
-/// Writes ascending pieces, joins neighbours, and fills what must be covered with holes.
+/// Writes ascending pieces, joins adjacent ones, and fills uncovered ranges from `at` on with
+/// holes.
 struct Writer<'p, P> {
     pieces: &'p mut P,
     /// The piece that the next one may still join.
     last: Option<Piece>,
-    /// From here on, what is not covered is filled.
+    /// The offset from which on uncovered ranges are filled.
     at: u64,
 }
 
 impl<P: Store<Piece>> Writer<'_, P> {
-    /// Puts a piece behind all others.
+    /// Adds a piece after all others.
     fn put(&mut self, start: u64, end: u64, source: Source) -> Result<(), PlanError> {
         self.fill(start)?;
         self.join(start, end, source)?;
@@ -185,7 +188,7 @@ impl<P: Store<Piece>> Writer<'_, P> {
         Ok(())
     }
 
-    /// Covers what must be covered before `end`.
+    /// Covers every byte from `at` to `end`.
     fn fill(&mut self, end: u64) -> Result<(), PlanError> {
         if self.at < end {
             self.join(self.at, end, Source::Hole)?;
@@ -194,7 +197,7 @@ impl<P: Store<Piece>> Writer<'_, P> {
         Ok(())
     }
 
-    /// Adds a piece to the last one, or behind it.
+    /// Extends the last piece, or adds a new one.
     fn join(&mut self, start: u64, end: u64, source: Source) -> Result<(), PlanError> {
         let length = end.saturating_sub(start);
         if let Some(last) = &mut self.last {
@@ -221,13 +224,13 @@ impl<P: Store<Piece>> Writer<'_, P> {
     }
 }
 
-/// The ranges of the present file, ascending and apart, that applying a plan destroys: what its
-/// pieces overwrite, and what the new size cuts off. Items are offset and length.
+/// The ranges of the present file that applying a plan destroys, ascending and disjoint: those that
+/// its pieces overwrite, and those that the new size cuts off. Items are offset and length.
 #[derive(Clone, Debug)]
 pub struct Changes<'p> {
     pieces: &'p [Piece],
     present: u64,
-    /// What the new size cuts off.
+    /// The range that the new size cuts off.
     tail: Option<(u64, u64)>,
 }
 
@@ -275,8 +278,8 @@ impl Iterator for Changes<'_> {
 }
 
 impl Outcome {
-    /// The range from the first to the last byte that the plan changes: offset and length. Where
-    /// it changes nothing, it has no length and stands at the end of the file.
+    /// The range from the first to the last byte that the plan changes: offset and length. If the
+    /// plan changes nothing, the range is empty, at the end of the file.
     pub fn hull(&self, pieces: &[Piece]) -> (u64, u64) {
         let resize = (self.size != self.present)
             .then(|| (self.size.min(self.present), self.size.max(self.present)));

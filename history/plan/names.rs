@@ -12,18 +12,18 @@ use super::{
     PlanError,
 };
 
-/// An object that has lost a name, and where it is.
+/// An object that has lost a name, and where to find it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Victim<'a> {
     /// Which object.
     pub object: ObjectId,
-    /// With what is kept, of this segment: it was its last name.
+    /// The segment in kept/, if the name was the last one.
     pub kept: Option<u64>,
-    /// Its file handle, hexadecimal: it had other names, or has one again.
+    /// The file handle in hexadecimal, if the object had other names or has one again.
     pub handle: Option<&'a [u8]>,
 }
 
-/// A directory, and how it is found.
+/// A directory and its file handle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Directory<'a> {
     /// Which directory.
@@ -36,11 +36,11 @@ pub struct Directory<'a> {
 /// about, unless `parent` says another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NameStep<'a> {
-    /// The name goes; its object is kept, if it has no other.
+    /// Removes the name; the object becomes an orphan if this is its last name.
     Remove {
         /// The name.
         name: &'a [u8],
-        /// What it must be bound to.
+        /// The object that the name must be bound to.
         node: ObjectId,
     },
     /// The object gets the name back.
@@ -54,11 +54,11 @@ pub enum NameStep<'a> {
     },
     /// The name moves back.
     Move {
-        /// The name that it has now.
+        /// The present name.
         from: &'a [u8],
-        /// The name that it had.
+        /// The name before the operation.
         to: &'a [u8],
-        /// What must be bound to it.
+        /// The object that the present name must be bound to.
         node: ObjectId,
         /// The directory that `from` is in; `None`: the line's.
         parent: Option<Directory<'a>>,
@@ -69,16 +69,16 @@ pub enum NameStep<'a> {
         name: &'a [u8],
         /// The other.
         other: &'a [u8],
-        /// What `other` must be bound to.
+        /// The object that `other` must be bound to.
         node: ObjectId,
-        /// What `name` must be bound to; older lines do not say it.
+        /// The object that `name` must be bound to; `None` if the line has no `over=`.
         over: Option<ObjectId>,
         /// The directory that `other` is in; `None`: the line's.
         parent: Option<Directory<'a>>,
     },
 }
 
-/// A name, and whether a step binds it to an object or frees it from that.
+/// A name, and whether a step binds or unbinds an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Binding<'a> {
     /// The directory; `None`: the line's.
@@ -87,12 +87,12 @@ pub struct Binding<'a> {
     pub name: &'a [u8],
     /// The object.
     pub node: ObjectId,
-    /// Whether the name is bound to the object behind the step; before it, it is the opposite.
+    /// Whether the name is bound to the object after the step; before the step, the opposite holds.
     pub is_bound: bool,
 }
 
 impl<'a> NameStep<'a> {
-    /// The directory beside the line's that the step changes.
+    /// The directory other than the line's that the step changes.
     pub fn other_directory(&self) -> Option<Directory<'a>> {
         match *self {
             Self::Remove { .. } => None,
@@ -102,7 +102,7 @@ impl<'a> NameStep<'a> {
         }
     }
 
-    /// What the step binds and frees.
+    /// The names that the step binds and unbinds.
     pub fn bindings(&self) -> impl Iterator<Item = Binding<'a>> {
         let binding = |parent, name, node, is_bound| Binding {
             parent,
@@ -152,10 +152,10 @@ impl<'a> NameStep<'a> {
     }
 }
 
-/// Finds out how many steps, the first ones, were done before a crash. No step tells that alone: a
-/// name may be free because it was freed, or because a step before that has not bound it yet. So
-/// each step says how many of its names are as behind it, less those that are as before it; the
-/// most of that sum is where it stopped.
+/// Finds out how many of the first steps were done before a crash. One step alone does not show
+/// that: a name may be free because the step freed it, or because an earlier step has not bound it
+/// yet. So each step counts its names that are in the state after it, minus those in the state
+/// before it; the steps up to the maximum of the running sum were done.
 #[derive(Default)]
 pub struct Progress {
     steps: usize,
@@ -165,13 +165,13 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Counts the next step, whose names are as behind it (true) or as before it.
+    /// Counts the next step; an item is true for a name in the state after the step.
     pub fn count(&mut self, names: impl Iterator<Item = bool>) {
         for is_behind in names {
             self.sum = self.sum.saturating_add(if is_behind { 1 } else { -1 });
         }
         self.steps = self.steps.saturating_add(1);
-        // Of two that look the same the later one: nothing is left to do for what is between them.
+        // Of equal sums the later one: the steps between them change nothing.
         if self.sum >= self.most {
             self.most = self.sum;
             self.done = self.steps;
@@ -241,7 +241,7 @@ pub fn name_steps<'a>(line: &Line<'a>) -> Result<(NameStep<'a>, Option<NameStep<
     Ok((step, None))
 }
 
-/// The name moves back, and what was there before gets the one that it leaves.
+/// Moves the name back, then gives the replaced object the name that becomes free.
 fn renamed<'a>(
     line: &Line<'a>,
     to: &'a [u8],

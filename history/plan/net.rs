@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 
-//! What taking operations and reverts of an object back changes in the end: which operations are live now
-//! and will not be, and which are not and will be.
+//! The net effect of reverting operations and reverts of an object: which live operations are
+//! reverted, and which reverted operations become live again.
 //!
-//! A revert hides what it took back, as long as nothing hides it. So all lines are looked at twice, once
-//! as they are and once without what is taken back; whatever undos, redos and reverts lie in between, an
-//! operation that is hidden both times, or neither, is not touched.
+//! A live revert hides its targets. So every line is judged twice, with the present set of hidden
+//! lines and with the set after the request; whatever undos, redos and reverts lie in between, an
+//! operation that is hidden both times or neither time is not changed.
 
 use super::{
     super::line::{
@@ -33,35 +33,36 @@ pub struct Span {
 /// Why something is hidden one time and not the other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Why {
-    /// What is taken back; 0: it is hidden both times.
+    /// The target of the request that causes the difference; 0: there is none.
     pub cause: u64,
-    /// Whether nothing was kept of what comes back.
+    /// Whether the old state of a restored operation was not saved.
     pub is_lost: bool,
 }
 
-/// What becomes of an operation.
+/// The net effect on an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// It is no operation, or is not live, now and then.
+    /// The line is no operation, or the operation is live neither before nor after.
     Nothing,
-    /// It stays live.
+    /// The operation stays live.
     Stays,
-    /// It is taken back.
+    /// The operation is reverted.
     Goes,
-    /// It is done again.
+    /// The operation becomes live again.
     Comes,
 }
 
-/// What a line means.
+/// The effect of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Turn {
-    /// What becomes of its operation.
+    /// The net effect on its operation.
     pub change: Change,
-    /// Which one that is taken back is behind it.
+    /// The target that causes the effect.
     pub why: Why,
-    /// Whether it would be live if it were not taken back itself.
+    /// Whether the line would be live after the request if it were not a target itself.
     pub is_due: bool,
-    /// Whether it stands behind what is taken back: as an operation, or as a revert that lists what it hides.
+    /// Whether the line is live after the request: as an operation, or as a revert that lists its
+    /// targets.
     pub is_standing: bool,
 }
 
@@ -73,7 +74,7 @@ struct Side<S> {
 }
 
 impl<S: Store<Span>> Side<S> {
-    /// Why a line is hidden; `None`: it is not.
+    /// Why a line is hidden; `None` if visible.
     fn hider(&mut self, seq: u64) -> Option<Why> {
         if let Some((_, why)) = self.skip {
             return Some(why);
@@ -104,7 +105,7 @@ impl<S: Store<Span>> Side<S> {
     }
 }
 
-/// A look at an object's lines, from the newest one on. All of them are fed to it.
+/// Computes the net effect of a request. The caller feeds all of an object's lines, newest first.
 pub struct Net<S> {
     object: ObjectId,
     /// Lines from this number on are those of the request itself.
@@ -147,7 +148,7 @@ impl<S: Store<Span>> Net<S> {
         self.after.skip = Some((back, why));
     }
 
-    /// Where the next line stands.
+    /// The position of the next line.
     pub fn next(&self) -> Option<Pos> {
         self.next
     }
@@ -157,12 +158,12 @@ impl<S: Store<Span>> Net<S> {
         let newest = self.newer.map_or(u64::MAX, |(seq, _)| seq);
         let skips = [&self.now.skip, &self.after.skip];
         let mut skips = skips.into_iter().flatten();
-        // The line where a skip ends is not needed for what is newer, and may have been dropped.
+        // The line at which a skip ends is not needed, and may have been dropped.
         let is_within = |back: Option<Pos>| self.next.is_some_and(|next| Some(next) > back);
         self.lowest < newest || skips.any(|(back, why)| why.cause != 0 && is_within(*back))
     }
 
-    /// Takes the next line. `is_taken`: it is taken back.
+    /// Takes the next line. `is_taken`: the line is a target of the request.
     pub fn step(&mut self, line: &Line<'_>, is_taken: bool) -> Result<Turn, Stop> {
         let at = self.next.take().ok_or(Stop::Corrupt)?;
         let older = self
@@ -241,7 +242,7 @@ impl<S: Store<Span>> Net<S> {
         })
     }
 
-    /// Hides what a revert's line, or a further one, lists.
+    /// Hides the targets that a revert's line, or a `picked` line, lists.
     fn hide(&mut self, line: &Line<'_>, sides: [Option<Why>; 2]) -> Result<(), Stop> {
         let [now, after] = sides;
         if let Some(why) = now {

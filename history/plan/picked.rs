@@ -39,8 +39,8 @@ impl<S: Store<(u64, u64)>> Picking<S> {
         Ok(())
     }
 
-    /// An operation that stays or does not stand, an undo, a redo: no range goes over it, for it
-    /// would be hidden, also when it stands again. Bookkeeping may be in a range.
+    /// Ends the current range before an operation that is not a target, an undo or a redo: a range
+    /// that spans such a line would hide it. Bookkeeping lines may be in a range.
     pub fn part(&mut self) {
         self.is_open = false;
     }
@@ -52,8 +52,8 @@ impl<S: Store<(u64, u64)>> Picking<S> {
     }
 }
 
-/// Looks for the undos that a redo of an object takes back: the newest ones that were not redone yet, and
-/// that no operation followed. Fed all lines of the object, newest first, whether they stand or not.
+/// Finds the undos that a redo of an object reverts: the newest ones that are not redone, unless an
+/// operation followed. The caller feeds all lines of the object, newest first, live or not.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Redoing {
     /// How many older undos were redone already.
@@ -63,14 +63,14 @@ pub struct Redoing {
     cancelled: [u64; 2],
 }
 
-/// What a line means to [`Redoing`].
+/// The meaning of a line for [`Redoing`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Redo {
     /// Nothing.
     Pass,
     /// This undo is the next.
     This,
-    /// An operation stands behind it: there is nothing to be redone.
+    /// An operation follows the undo: there is nothing to redo.
     Blocked,
 }
 
@@ -85,7 +85,7 @@ impl Redoing {
             }
             _ if self.cancelled.contains(&line.seq) => Redo::Pass,
             Op::Redo => {
-                // It may have taken several back.
+                // One redo may revert several undos.
                 let count = line.count.unwrap_or(1);
                 self.redone = self.redone.saturating_add(count);
                 Redo::Pass

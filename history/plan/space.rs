@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 
-//! Where space is allocated in a range of a file, found by asking how many extents lie in parts of it:
-//! that is all a filesystem tells within the kernel, since it gives extents themselves to programs only.
+//! Finds the allocated ranges of a file from the number of extents in parts of it. `FIEMAP` copies
+//! extents only to user memory (`fiemap_fill_next_extent()`), so within the kernel a filesystem
+//! reports just their number.
 
-/// Whether a whole block of `bytes` holds nothing but zeroes: it may be a hole. They stand at `start` in
-/// their file; `block` is a power of two. What is left of a block at their end is a whole one where the
-/// file ends there, which `is_end` is asked.
+/// Whether `bytes`, which begin at `start` in their file, have a whole block of zeroes, which may
+/// be a hole. `block` is a power of two. A partial block at the end counts as whole if the file
+/// ends there; `is_end` finds out.
 #[inline]
 pub fn has_empty_block(
     bytes: &[u8],
@@ -27,7 +28,7 @@ pub fn has_empty_block(
     !rest.is_empty() && is_empty(rest) && is_end()
 }
 
-/// Whether there are zeroes only; of what does not begin with some, that is told at once.
+/// Whether all bytes are zero; returns at the first word that is not.
 #[inline]
 fn is_empty(bytes: &[u8]) -> bool {
     let mut rest = bytes;
@@ -128,7 +129,7 @@ impl Blocks {
         (at | self.0).saturating_add(1)
     }
 
-    /// Where the block that ends at or behind `at`, which is not 0, begins.
+    /// The start of the block that ends at or after `at`, which is not 0.
     fn before(&self, at: u64) -> u64 {
         at.saturating_sub(1) & !self.0
     }

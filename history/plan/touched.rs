@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 
-//! What of a file's content an operation touched, and whether a newer one that stays touched it, too:
-//! then the older one cannot be taken back on its own.
+//! The ranges of a file's content that an operation affected. An operation cannot be reverted alone
+//! if a newer live operation affected a part of its ranges.
 
 use super::{
     super::line::{
@@ -14,14 +14,15 @@ use super::{
 /// Ranges of a file, as start and end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Touched {
-    /// What its bytes are in.
+    /// The range of the operation itself.
     range: Option<(u64, u64)>,
-    /// Where the file began to be another one, if its size was changed, or what is behind was moved.
+    /// The offset from which on all content changed its place or existence: the size was changed,
+    /// or the content after the range was moved.
     beyond: Option<u64>,
 }
 
 impl Touched {
-    /// What a line's operation touched; nothing, if it is not one on content.
+    /// The ranges that a line's operation affected; empty if the operation does not change content.
     pub fn of(line: &Line<'_>) -> Self {
         if !line.op.changes_content_in_place() {
             return Self::default();
@@ -49,7 +50,7 @@ impl Touched {
 /// From where on a line's operation made the file a shorter or longer one; `None`: its size stayed.
 pub fn resized(line: &Line<'_>) -> Option<u64> {
     let Some(size) = line.size else {
-        // Nobody knows.
+        // Without a size the start is unknown: the whole file counts.
         return Some(0);
     };
     let end = line.offset.saturating_add(line.length);
@@ -75,9 +76,11 @@ pub struct Kept {
     seq: u64,
 }
 
-/// What operations touched that stay, gathered from the newest one on. Each byte belongs to the newest.
+/// The ranges that live operations affected, collected from the newest operation on. Each byte
+/// belongs to the newest operation.
 pub struct Standing<S> {
-    /// Apart from each other, those at the file's end first: logs tend to be written towards it.
+    /// Disjoint ranges in descending order: most logs are written towards the end of the file, and
+    /// a push at the end of the list is cheap.
     ranges: S,
     /// Ranges to the file's end: each begins before all that are newer. A log that only grows has one
     /// for each write; as ranges apart from each other, each of them would be gone through for each older
@@ -89,7 +92,7 @@ pub struct Standing<S> {
 }
 
 impl<S: Store<Kept> + Default> Standing<S> {
-    /// Begins with nothing; `ranges` is empty. With more than `most` ranges it gives up.
+    /// Starts empty; `ranges` must be empty. `add()` fails with more than `most` ranges.
     pub fn new(ranges: S, most: usize) -> Self {
         Self {
             ranges,
@@ -111,7 +114,7 @@ impl<S: Store<Kept> + Default> Standing<S> {
         }
     }
 
-    /// Adds a range to the file's end, unless a newer one begins before it.
+    /// Adds a range up to the end of the file, unless a newer one begins before it.
     fn add_tail(&mut self, from: u64, seq: u64) -> Result<(), PlanError> {
         let newer = self.tails.items().last();
         if newer.is_some_and(|newer| newer.start <= from) {
@@ -133,7 +136,7 @@ impl<S: Store<Kept> + Default> Standing<S> {
         Ok(())
     }
 
-    /// The newest one that stays and touched what `line` did.
+    /// The newest live operation that affected a part of the ranges of `line`.
     pub fn in_way(&mut self, line: &Line<'_>) -> Option<u64> {
         let touched = Touched::of(line);
         let found = touched.ranges().filter_map(|(start, end)| {
@@ -160,7 +163,7 @@ impl<S: Store<Kept> + Default> Standing<S> {
         ranges.partition_point(|kept| kept.start >= offset)
     }
 
-    /// Adds what of a range is not covered yet.
+    /// Adds the parts of a range that no newer operation covers.
     fn add_range(&mut self, start: u64, end: u64, seq: u64) -> Result<(), PlanError> {
         let mut end = end;
         while start < end {

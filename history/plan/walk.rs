@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 
-//! The walk along an object's chain, from its newest line back: which operations stand.
+//! The walk along an object's chain, newest line first: finds out which operations are live.
 //!
-//! A revert that took back just the newest operations says where the walk goes on behind them. One
-//! that picked operations lists them: they are hidden from the walk, which goes past them.
+//! A revert of the newest operations has `back=`, the line at which the walk continues. A revert of
+//! chosen operations lists its targets, and the walk skips them.
 
 use super::{
     super::line::{
@@ -23,10 +23,10 @@ use super::{
 /// the object's lock; only lines of faults come in between, and those need none.
 const WAITING: usize = 8;
 
-/// What to do where the object was changed outside.
+/// What to do at an `foreign` line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnForeign {
-    /// Stop: what lies behind is not known to fit.
+    /// Stop: older operations may not fit the present content.
     Stop,
     /// Go on: the caller insists, or only reads.
     Pass,
@@ -39,34 +39,35 @@ pub enum Stop {
     Foreign,
     /// The chain contradicts itself: another object's line, a step forward, lost corrections.
     Corrupt,
-    /// There is no memory for what is hidden.
+    /// No memory for the list of hidden lines.
     NoRoom,
 }
 
-/// What becomes of the operations that a walk finds standing.
+/// What the request does with a live operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// They stay: what a pick took back stays hidden.
+    /// The operation stays live; if it is a revert, its targets stay hidden.
     Stay,
-    /// They are taken back: what a pick took back stands again, and comes later in the walk.
+    /// The operation is reverted; if it is a revert, its targets become live again, and come later
+    /// in the walk.
     Go,
     /// This one is taken back by its number: also an undo, which is jumped over otherwise.
     Named,
 }
 
-/// What a line means to the walk.
+/// The meaning of a line for the walk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// A standing operation. The line was corrected as later lines say.
+    /// A live operation, corrected by later lines.
     Take,
-    /// No operation that could be taken back (a read), but it stands.
+    /// A line to show that is no revertible operation (a read).
     Show,
     /// Nothing: the history's own books, an operation that did not happen, or was picked by a revert.
     Pass,
-    /// A revert: what it took back does not stand, the walk goes on here, or ends.
+    /// A revert: its targets are not live, and the walk continues at this line, or ends.
     Jump(Option<Pos>),
-    /// A revert that was to be taken back: what it took back would stand again, but a newer one took
-    /// back some of that, too.
+    /// A revert that is a target, but a newer revert also reverted some of its targets: reverting
+    /// this one would make those live again.
     Barred,
     /// The walk cannot go on.
     Stop(Stop),
@@ -89,12 +90,12 @@ pub struct Walk {
     newer: Option<(u64, Pos)>,
     next: Option<Pos>,
     waiting: [Option<Waiting>; WAITING],
-    /// The next line lists more of what a revert that stands has picked.
+    /// The next line lists more targets of a live revert.
     further: bool,
 }
 
 impl Walk {
-    /// Begins at an object's newest line, if it has one.
+    /// Starts at an object's newest line, if there is one.
     pub fn new(object: ObjectId, newest: Option<Pos>, on_foreign: OnForeign) -> Self {
         Self {
             object,
@@ -106,7 +107,7 @@ impl Walk {
         }
     }
 
-    /// Where the next line to step on stands; `None`: the walk is over.
+    /// The position of the line that [`Self::step`] expects; `None`: the walk is over.
     pub fn next(&self) -> Option<Pos> {
         self.next
     }
@@ -118,8 +119,8 @@ impl Walk {
         }
     }
 
-    /// Steps on the line that stands at [`Walk::next`]. `hidden` holds the ranges of numbers that were
-    /// picked, from one step to the next; `fate` is that of this line, if it stands.
+    /// Takes the line at [`Walk::next`]. `hidden` has the ranges of line numbers that reverts hide;
+    /// the caller keeps it from one step to the next. `fate` applies to this line if it is live.
     pub fn step(
         &mut self,
         line: &mut Line<'_>,
@@ -145,7 +146,7 @@ impl Walk {
         step
     }
 
-    /// What a line means.
+    /// The meaning of a line.
     fn judge(
         &mut self,
         line: &mut Line<'_>,
@@ -167,7 +168,7 @@ impl Walk {
             _ if is_hidden(line.seq, hidden) => Step::Pass,
             Op::Revert if fate == Fate::Named && is_barred(line, hidden) => Step::Barred,
             Op::Revert if fate == Fate::Named => Step::Take,
-            // It is passed itself, and what it took back is.
+            // An undo is no target of another undo: the walk skips it and its targets.
             Op::Revert | Op::Redo if line.mode != Some(Mode::Pick) => match line.picks {
                 None => Step::Jump(line.back),
                 Some(_) => self.hide(line, hidden, Step::Pass),
@@ -180,7 +181,7 @@ impl Walk {
         }
     }
 
-    /// Hides what a revert picked; `step` is what its line, or a further one, means then.
+    /// Hides the targets that a revert's line, or a `picked` line, lists; returns `step`.
     fn hide(&mut self, line: &Line<'_>, hidden: &mut impl Store<(u64, u64)>, step: Step) -> Step {
         for range in line.picks.iter().flat_map(|picks| picks.ranges()) {
             if range.1 >= line.seq {
@@ -238,14 +239,14 @@ impl Walk {
     }
 }
 
-/// Whether an operation was picked by a revert that stands.
+/// Whether a live revert has reverted the operation.
 fn is_hidden(seq: u64, hidden: &mut impl Store<(u64, u64)>) -> bool {
     let mut ranges = hidden.items().iter();
     ranges.any(|(first, last)| (*first..=*last).contains(&seq))
 }
 
-/// Whether something that a revert took back was taken back by a newer one, too. Of what further lines
-/// list, all that lies between is taken for it.
+/// Whether a newer revert has also reverted a target of this revert. Targets on further lines are
+/// not read yet: every number down to `further=` counts as one.
 fn is_barred(line: &Line<'_>, hidden: &mut impl Store<(u64, u64)>) -> bool {
     let hidden = hidden.items();
     let listed = line.picks.iter().flat_map(|picks| picks.ranges());
