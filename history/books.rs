@@ -31,7 +31,7 @@ use crate::vfs::{
     store::File, //
 };
 
-/// What housekeeping needs; its lock is held over file I/O.
+/// The state of the history, for the maintenance worker; the lock around it is held over file I/O.
 pub(super) struct Keep {
     pub(super) home: Home,
     pub(super) state: State,
@@ -54,6 +54,7 @@ impl Keep {
         let len = file.read_at(&mut slots, 0)?;
         let uuid = keep.home.uuid;
         let read = |slot: &[u8]| state::parse(slot, &uuid, crc32c);
+        // A torn write damages one slot only; the other one is older and valid.
         let newest = (slots.chunks(SLOT))
             .filter_map(|slot| Some((read(slot)?, slot)))
             .max_by_key(|(state, _)| state.count);
@@ -74,8 +75,8 @@ impl Keep {
         Ok(keep)
     }
 
-    /// Makes `state` durable, with the tables there are. When they are too many for it, the history
-    /// is not called clean: the next mount finds them out from their directory.
+    /// Makes `state` durable, with the list of index tables. If the list does not fit, the state is
+    /// marked unclean: the next mount then lists the directory.
     pub(super) fn store(&mut self, tables: &Tables) -> Result {
         self.state.count = self.state.count.wrapping_add(1);
         let mut slot = zeroes(SLOT)?;
@@ -110,6 +111,7 @@ pub(super) fn write_table(tables: &mut Tables, segment: u64, objects: &Table) ->
             entries.push((entry.object, offset), GFP_KERNEL)?;
         }
     }
+    // Look-ups and merges rely on ascending objects.
     sort(&mut entries, |(a, _), (b, _)| a < b);
     let span = Span {
         first: segment,

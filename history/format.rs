@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The file `format`: which history this is, and which directory it belongs to.
+//! The file `format`: identifies the history and the directory that owns it.
 
 use core::fmt::Write;
 
@@ -18,8 +18,8 @@ pub(crate) const VERSION: u64 = 1;
 /// The longest such file.
 pub(crate) const MAX_FORMAT: usize = 1024;
 
-/// What tells the source directory from every other one: its file handle, or the inode's number
-/// and generation where the filesystem has no handles.
+/// Identifies the source directory: its file handle, or the inode's number and generation if the
+/// filesystem has no handles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Root {
     /// The handle's type; 0: number and generation.
@@ -53,25 +53,25 @@ impl Root {
     }
 }
 
-/// What the file says.
+/// The fields of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Format {
     /// The history's own name.
     pub(crate) uuid: [u8; 16],
-    /// The directory it belongs to.
+    /// The directory that owns the history.
     pub(crate) root: Root,
 }
 
 /// Why a `format` cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unusable {
-    /// It is none, or damaged.
+    /// The text is no `format`, or damaged.
     Malformed,
-    /// It is of a later version.
+    /// The format version is unknown.
     Version(u64),
 }
 
-/// Writes the file's text; returns its length. `None`: it does not fit.
+/// Writes the file's text; returns the length. `None`: `out` is too short.
 pub(crate) fn encode(format: &Format, created: i64, out: &mut [u8]) -> Option<usize> {
     let mut words = Words::new(out);
     write!(

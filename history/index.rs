@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The encoding of an index table: objects in order, each with where its last line stands.
+//! The encoding of an index table: sorted objects, each with the position of its last line.
 //!
-//! A head, blocks of sorted entries, and a blocked bloom filter, in which one read of 64 bytes
-//! tells that an object is surely not there. Head, blocks and each piece of the filter carry
-//! checksums; a damaged piece says "maybe", and the table is searched.
+//! A table has a head, blocks of sorted entries, and a blocked bloom filter, in which a single read
+//! of 64 bytes excludes most absent objects. Head, blocks and filter pieces have checksums; a
+//! damaged filter piece excludes nothing.
 
 use super::{
     line::{
@@ -28,19 +28,19 @@ pub(crate) const FILTER: usize = 64;
 const MOST_FILTERED: u64 = 1 << 22;
 
 const MAGIC: &[u8; 8] = b"lfs-idx2";
-/// The first version, whose filter had no checksums: it is not asked.
+/// The first version, whose filter had no checksums: the filter is ignored.
 const MAGIC_1: &[u8; 8] = b"lfs-idx1";
-/// How many bits of a filter's piece tell of objects; its checksum stands behind them.
+/// The number of bits in a filter piece; the piece's checksum follows them.
 const FILTER_BITS: usize = (FILTER - 4) * 8;
-/// Where a block's checksum stands.
+/// The offset of a block's checksum.
 const SUM_AT: usize = BLOCK - 4;
 
 /// A table's head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Head {
-    /// The segments it covers.
+    /// The segments that the table covers.
     pub(crate) span: Span,
-    /// How many entries it has.
+    /// The number of entries.
     pub(crate) entries: u64,
     /// How many pieces of [`FILTER`] bytes its filter has: a power of two, or 0.
     pub(crate) filters: u64,
@@ -52,19 +52,19 @@ impl Head {
         self.entries.div_ceil(PER_BLOCK)
     }
 
-    /// Where block `i` stands.
+    /// The offset of block `i`.
     pub(crate) fn block_at(&self, i: u64) -> Option<u64> {
         i.checked_add(1)?.checked_mul(BLOCK as u64)
     }
 
-    /// Where the filter's piece for `object` stands; `None`: there is no filter.
+    /// The offset of the filter's piece for `object`; `None`: there is no filter.
     pub(crate) fn filter_at(&self, object: ObjectId) -> Option<u64> {
         let piece = filter_piece(object, self.filters)?;
         self.block_at(self.blocks())?
             .checked_add(piece.checked_mul(FILTER as u64)?)
     }
 
-    /// Writes it.
+    /// Encodes the head.
     pub(crate) fn encode(&self, uuid: &[u8; 16], crc: Crc, out: &mut [u8; BLOCK]) {
         out.fill(0);
         let fields = [
@@ -81,7 +81,7 @@ impl Head {
         seal(out, crc);
     }
 
-    /// Reads it. `None`: damaged, or another history's.
+    /// Decodes a head. `None`: damaged, or of another history.
     pub(crate) fn parse(bytes: &[u8; BLOCK], uuid: &[u8; 16], crc: Crc) -> Option<Self> {
         if !is_whole(bytes, crc) || bytes.get(8..24)? != uuid {
             return None;

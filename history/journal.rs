@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A mount's journal: the one way in to its history.
+//! A mount's journal: the only interface between the hooks and the history on disk.
 //!
 //! # Locks
 //!
-//! `keep` (housekeeping; held over file I/O) → `files` → `tables` → `staging` (a spinlock, a leaf).
-//! Callers of [`Journal::stage`] and [`super::payload::LineRoom::place`] take `staging` only.
-//! `intents` is taken under `keep`, or alone; nothing is taken under it. `pins` is taken under `keep`,
-//! or alone; `files` and `kept` may be taken under it. `kept` is taken under `keep`, `pins` and `files`,
-//! or alone; nothing of these is taken under it.
+//! `keep` (a mutex, held over file I/O) → `files` → `tables` → `staging` (a spinlock, innermost).
+//! [`Journal::stage`] and [`super::payload::LineRoom::place`], which run for every operation, take
+//! `staging` only. `intents` is taken alone or under `keep`; no lock is taken under `intents`.
+//! `pins` is taken alone or under `keep`; `files` and `kept` may be taken under `pins`. `kept` is
+//! taken alone or under `keep`, `pins` and `files`; none of these is taken under `kept`.
 
 use core::fmt;
 use kernel::{
@@ -96,7 +96,7 @@ pub(crate) use super::payload::{
     MAX_STAGED, //
 };
 
-/// What happens when the history is as large as it may be.
+/// `on_full=`: the policy when the history has reached its maximum size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OnFull {
     /// The oldest segment is dropped.
@@ -105,7 +105,7 @@ pub(crate) enum OnFull {
     Deny,
 }
 
-/// What happens when the journal cannot be written.
+/// `on_error=`: the policy when the journal cannot be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OnError {
     /// The operation proceeds; its line says `undo=lost`.
@@ -117,11 +117,11 @@ pub(crate) enum OnError {
 /// How a mount wants its history.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Options {
-    /// The most bytes that it takes; `None`: a share of the filesystem.
+    /// The maximum size in bytes; `None`: a share of the filesystem.
     pub(crate) history_max: Option<u64>,
-    /// When it is full.
+    /// The policy when the history is full.
     pub(crate) on_full: OnFull,
-    /// When it cannot be written.
+    /// The policy when the journal cannot be written.
     pub(crate) on_error: OnError,
     /// How long a record may stay in memory, in seconds.
     pub(crate) commit_seconds: u32,
@@ -134,37 +134,39 @@ pub(crate) struct Options {
 pub(crate) struct Unfinished {
     /// The number of its line.
     pub(crate) seq: u64,
-    /// Where that stands.
+    /// The position of that line.
     pub(crate) at: Pos,
-    /// What it is about.
+    /// The object that is reverted.
     pub(crate) object: ObjectId,
-    /// The number of the first line of the group that it belongs to; its own, if there is none.
+    /// The number of the first line of the revert's group; the revert's own number without a group.
     pub(crate) group: u64,
     /// Whether there is no such group. The other lines of one may be lost: nothing was changed then.
     pub(crate) is_alone: bool,
-    /// How the group ended, if that is known: its own line does not say it yet.
+    /// The outcome of the group, as its first line has it; `None` if unknown. The revert's own line
+    /// does not record it yet.
     pub(crate) end: Option<Op>,
 }
 
 /// A revert under way.
 struct Intent {
-    /// What it is known by while it is under way; several may begin in one segment.
+    /// Identifies the revert while it runs; several reverts may begin in one segment.
     id: u64,
-    /// No line and no payload of it stands in an older segment.
+    /// The oldest segment that may hold a line or a payload of this revert.
     segment: u64,
-    /// Its number, if it could be neither finished nor rolled back; 0: it is under way.
+    /// The number of a revert that could be neither completed nor rolled back; 0 while it runs.
     left: u64,
-    /// Once it has ended: everything up to this ticket must be durable before it is forgotten.
+    /// Set when the revert has ended: the intent is dropped when everything up to this ticket is
+    /// durable.
     ended: Option<u64>,
-    /// A group of reverts, by the number of its first line, and how it ended, if it has: while not all
-    /// of its lines say so.
+    /// For a group of reverts: the number of its first line, and its outcome once there is one.
+    /// Kept until each line of the group records the outcome.
     group: Option<(u64, Option<Op>)>,
 }
 
 /// For how long a flush in time waits for the writer to get on.
 const PATIENCE_MS: i64 = 5_000;
 
-/// How often it looks.
+/// The interval at which `flush_in_time()` checks for progress.
 const LOOK_MS: u32 = 100;
 
 /// Staging, locked.
@@ -173,15 +175,15 @@ pub(super) type StagingGuard<'j> = Guard<'j, Staging, SpinLockBackend>;
 /// How a caller waits for the workers.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Patience {
-    /// Until the workers have done it: something was changed already.
+    /// Until the workers are done: the lower filesystem was changed already.
     Endless,
-    /// The same, or until it is killed (`EINTR`).
+    /// As `Endless`, but a fatal signal ends the wait (`EINTR`).
     Killable,
-    /// The same, as long as the workers get on: it looks now and then.
+    /// As `Killable`, but the wait ends when the workers make no progress; the caller polls.
     InTime,
 }
 
-/// What a journal takes and has seen.
+/// The journal's sizes and counters, for status and statistics.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Usage {
     /// Where lines go now.
@@ -212,17 +214,17 @@ pub(crate) struct Journal {
     pub(super) line_chunks: KVec<Chunk>,
     #[pin]
     pub(super) staging: SpinLock<Staging>,
-    /// Told whenever something that a caller may wait for has happened.
+    /// Woken whenever room, a flush or a new segment may let a waiting caller continue.
     #[pin]
     pub(super) progress: CondVar,
     #[pin]
     pub(super) files: Mutex<Files>,
-    /// What reverts under way read.
+    /// Segments that running reverts read, which may not be dropped.
     #[pin]
     pub(super) pins: Mutex<Pins>,
     #[pin]
     pub(super) kept: Mutex<Kept>,
-    /// How many bytes what is kept takes, as far as is known: what is open may grow and shrink.
+    /// Estimated bytes in kept/: an orphan that is still open may grow and shrink.
     pub(super) kept_bytes: Atomic<i64>,
     /// How many objects were kept since inodes were counted, see [`Journal::leave_inodes`].
     pub(super) kept_uncounted: Atomic<i64>,
@@ -248,11 +250,11 @@ pub(crate) struct Journal {
 }
 
 impl Journal {
-    /// Opens the history below `root`, the lower root, or makes a new one there.
+    /// Opens the history below `root`, the root of the lower mount, or creates a new one there.
     ///
-    /// `EPERM`: forged, or not this directory's; `EBUSY`: in use; `EUCLEAN`: damaged. `suits` is
-    /// asked whether the filesystem can do what is needed. `explain` gets a sentence for the user
-    /// then.
+    /// `EPERM`: the history may be forged, or belongs to another directory; `EBUSY`: in use;
+    /// `EUCLEAN`: damaged. `suits` checks that the lower filesystem has the features that a history
+    /// needs. `explain` receives a sentence for the kernel's log with each of these errors.
     pub(crate) fn open(
         root: store::Dir,
         options: Options,
@@ -297,6 +299,7 @@ impl Journal {
         let mut kept = Kept::open(&home.dir).inspect_err(told)?;
         let mut tables = Tables::open(&home.dir, home.uuid).inspect_err(told)?;
         let mut keep = Keep::open(home, &mut tables).inspect_err(told)?;
+        // Without a clean mark, `state` may be older than the logs.
         let unclean = !keep.is_new && !keep.state.clean;
         let mut unfinished = KVVec::new();
         if unclean {
@@ -313,9 +316,11 @@ impl Journal {
         let (cut, recovered) = (keep.state.cut, keep.state.recovered);
         let mut pins = Pins::new();
         if !unfinished.is_empty() {
+            // Recovered reverts read old segments; nothing may be dropped before they have ended.
             pins.pin_for_recovery()?;
         }
         let mut intents = KVVec::new();
+        // Recovery ends the reverts of one group together.
         sort(&mut unfinished, |a: &Unfinished, b| {
             (a.group, a.seq) < (b.group, b.seq)
         });
@@ -382,8 +387,8 @@ impl Journal {
         core::mem::take(&mut *self.unfinished.lock())
     }
 
-    /// Whether the line at `at` may tell of a state that its file did not come to: it was written
-    /// before a machine went down without an unmount.
+    /// Whether the line at `at` may describe a state that the file never reached: the line was
+    /// written before an unclean shutdown, and data may be less durable than its line.
     pub(crate) fn is_before_cut(&self, at: Pos) -> bool {
         at.segment <= self.cut
     }
@@ -394,7 +399,8 @@ impl Journal {
         time.nanoseconds() < self.recovered
     }
 
-    /// A revert begins: until it has ended, recovery looks for it. Returns what ends it.
+    /// Registers a revert that begins now: until `end_intent()`, recovery searches the logs from
+    /// here on. Returns the identifier that `end_intent()` takes.
     pub(crate) fn begin_intent(&self) -> Result<u64> {
         let segment = self.segment();
         let mut intents = self.intents.lock();
@@ -413,6 +419,7 @@ impl Journal {
 
     /// The line that says how a revert ended is placed.
     pub(crate) fn end_intent(&self, id: u64) {
+        // The closing line has this ticket or an older one.
         let ticket = self.staging.lock().last_ticket();
         let mut intents = self.intents.lock();
         let mut open = intents.iter_mut().filter(|i| i.ended.is_none());
@@ -421,8 +428,9 @@ impl Journal {
         }
     }
 
-    /// The group of reverts that began as `id` has the first line `group`; with `end`, it has ended.
-    /// Until it is over, that holds for those of its lines that have no end of their own.
+    /// Records that the group of reverts `id` has the first line `group` and, with `end`, how the
+    /// group has ended. The outcome applies to all lines of the group that have no closing line of
+    /// their own.
     pub(crate) fn note_group(&self, id: u64, group: u64, end: Option<Op>) {
         let mut intents = self.intents.lock();
         let mut open = intents.iter_mut().filter(|i| i.ended.is_none());
@@ -431,8 +439,8 @@ impl Journal {
         }
     }
 
-    /// What became of the group of reverts with this first line: it is under way (`None`), or ended, and
-    /// that was not told of each. Nothing: neither.
+    /// The state of the group of reverts with this first line: `Some(None)` while it runs,
+    /// `Some(Some(op))` when it has ended and not all of its lines record that, `None` otherwise.
     pub(crate) fn group(&self, first: u64) -> Option<Option<Op>> {
         let intents = self.intents.lock();
         let mut groups = intents.iter().filter_map(|i| i.group);
@@ -441,7 +449,8 @@ impl Journal {
             .map(|(_, end)| end)
     }
 
-    /// A revert could be neither finished nor rolled back; `seq` is its number. It stays open.
+    /// Marks a revert, whose line has the number `seq`, that could be neither completed nor rolled
+    /// back. The intent stays open.
     pub(crate) fn leave_intent(&self, id: u64, seq: u64) {
         let mut intents = self.intents.lock();
         let mut open = intents.iter_mut().filter(|i| i.ended.is_none());
@@ -477,6 +486,7 @@ impl Journal {
     pub(super) fn oldest_intent(&self) -> u64 {
         let durable = self.staging.lock().durable;
         let mut intents = self.intents.lock();
+        // A revert that has ended counts until its closing line is durable.
         intents.retain(|i| i.ended.is_none_or(|ticket| ticket > durable));
         intents.iter().map(|i| i.segment).min().unwrap_or(0)
     }
@@ -486,7 +496,7 @@ impl Journal {
         &self.uuid
     }
 
-    /// What checksums of lines in `segment` start from.
+    /// The checksum seed of lines in `segment`.
     pub(crate) fn seed(&self, segment: u64) -> Seed {
         Seed {
             uuid: self.uuid,
@@ -511,10 +521,11 @@ impl Journal {
         staging.lost = staging.lost.saturating_add(1);
     }
 
-    /// What it takes and has seen.
+    /// The sizes and counters.
     pub(crate) fn usage(&self) -> Usage {
         let first_segment = self.files.lock().first();
         let staging = self.staging.lock();
+        // Sizes of an ended segment are added to the sealed ones only when sealing is complete.
         let ended = staging.ended.map_or((0, 0), |e| (e.log_end, e.undo_end));
         let log = staging.sealed_log.saturating_add(ended.0);
         let undo = staging.sealed_undo.saturating_add(ended.1);
@@ -535,9 +546,9 @@ impl Journal {
         self.flush_as(durable, Patience::Endless)
     }
 
-    /// As [`Journal::flush`], but `EINTR` when the caller is killed meanwhile: the lower filesystem may be
-    /// frozen, and then the worker waits for as long as that lasts. Nothing is lost, it is written all the
-    /// same.
+    /// As [`Journal::flush`], but `EINTR` when the caller is killed: while the lower filesystem is
+    /// frozen, the worker is blocked. Staged records are not lost; the worker writes them after the
+    /// thaw.
     pub(crate) fn flush_killable(&self, durable: bool) -> Result {
         self.flush_as(durable, Patience::Killable)
     }
@@ -548,7 +559,7 @@ impl Journal {
         self.flush_as(true, Patience::InTime)
     }
 
-    /// Has everything placed so far made durable soon, and does not wait for it.
+    /// Requests that everything placed so far becomes durable soon, without waiting.
     pub(crate) fn begin_flush(&self) {
         let mut staging = self.staging.lock();
         staging.want_durable = staging.want_durable.max(staging.last_ticket());
@@ -572,6 +583,8 @@ impl Journal {
             if done {
                 break Ok(());
             }
+            // Only an error since the call counts: an older one may be cured by the retry that this
+            // call requests.
             if staging.writing.count != failures {
                 if let Some(e) = staging.writing.error {
                     break Err(e);
@@ -629,7 +642,7 @@ impl Journal {
         if task::is_killed() {
             return (staging, Err(EINTR));
         }
-        // Another signal, which is for later: it would wake us again and again.
+        // A signal that is not fatal stays pending and would end every interruptible sleep at once.
         drop(staging);
         attr::nap();
         (self.staging.lock(), Ok(()))
@@ -640,11 +653,13 @@ impl Journal {
     pub(crate) fn close(&self) -> Result {
         let flushed = self.flush(true);
         self.staging.lock().closed = true;
+        // The workers hold references to the journal until they are stopped.
         self.writer.stop();
         self.keeper.stop();
         let ended = flushed.and_then(|()| {
             if self.is_half_done() {
-                // As after a crash, so that the next mount looks for it.
+                // Leaves the state unclean, as a crash would, so that the next mount runs recovery
+                // and finds the revert.
                 return Err(EIO);
             }
             self.end()
@@ -668,7 +683,7 @@ impl Journal {
         (&self.payload_chunks, &self.line_chunks)
     }
 
-    /// Notes that the journal could not be written; callers who wait are told.
+    /// Records that a worker failed to write, and wakes waiting callers.
     pub(super) fn fail(&self, error: Error, work: fn(&mut Staging) -> &mut Trouble) {
         let mut staging = self.staging.lock();
         if staging.error().is_none() {

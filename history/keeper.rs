@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The worker that keeps house: seals segments that ended, has the next one ready, reserves
+//! The maintenance worker: seals segments that have ended, creates the next one, reserves line
 //! numbers, drops the oldest segments, merges index tables.
 //!
-//! All of it happens ahead of need, so that nobody who stages a record ever makes a file.
+//! All of this runs in advance, so that no operation of a user creates a file of the history.
 
 use kernel::prelude::*;
 
@@ -29,7 +29,7 @@ use crate::vfs::{
     worker::Job, //
 };
 
-/// Tells this worker from the journal's other one.
+/// The worker's index, as the journal has two.
 pub(super) const KEEPER: u8 = 1;
 
 /// How many line numbers are reserved at a time.
@@ -43,6 +43,7 @@ impl Job<KEEPER> for Journal {
         let _kernel = AsKernel::new();
         let result = self.keep_house();
         let mut staging = self.staging.lock();
+        // `ask_keeper()` waits for `rounds` to change.
         staging.rounds = staging.rounds.wrapping_add(1);
         if result.is_ok() {
             staging.keeping.error = None;
@@ -68,6 +69,7 @@ impl Journal {
         keep.state.first = first;
         keep.state.segment = segment.checked_add(1).ok_or(EOVERFLOW)?;
         keep.state.seq = seq.checked_add(NUMBERS).ok_or(EOVERFLOW)?;
+        // Durable before the first record: from now on a crash needs recovery.
         keep.state.clean = false;
         keep.state.reread = self.oldest_intent();
         keep.state.kept_bytes = self.kept_bytes();
@@ -92,6 +94,7 @@ impl Journal {
     fn keep_house(&self) -> Result {
         let mut keep = self.keep.lock();
         self.reserve_numbers(&mut keep)?;
+        // First make space, so that sealing and the next segment do not fail for lack of it.
         self.trim(&mut keep)?;
         self.seal_ended(&mut keep)?;
         self.prepare_next(&mut keep)?;
@@ -128,10 +131,11 @@ impl Journal {
         let next = keep.state.segment;
         keep.state.segment = next.checked_add(1).ok_or(EOVERFLOW)?;
         let is_undo_heavy = self.staging.lock().is_undo_heavy;
+        // The number is durable before files with that number exist.
         let stored = keep.store(&self.tables.lock());
         let made = stored.and_then(|()| self.files.lock().create(next, is_undo_heavy));
         if let Err(error) = made {
-            // The next try makes what is missing of these files: no others stay behind.
+            // The next try reuses the number and completes these files.
             keep.state.segment = next;
             return Err(error);
         }
@@ -159,7 +163,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Seals the segment that has ended, once all of it is written.
+    /// Seals the ended segment, once everything in it is written.
     pub(super) fn seal_ended(&self, keep: &mut Keep) -> Result {
         let staging = self.staging.lock();
         let Some(ended) = staging.ended else {
@@ -182,10 +186,12 @@ impl Journal {
     /// Makes an ended segment durable and writes its index table. Returns its table of objects.
     fn seal(&self, keep: &mut Keep, ended: Ended) -> Result<Table> {
         let segment = self.files.lock().to_write(ended.segment)?;
+        // Payloads before lines, as the writer does: a line refers to its payload.
         segment.undo.end(ended.undo_end)?;
         segment.log.sync_written()?;
         self.files.lock().sync_names()?;
-        // A table tells recovery that all is well with the segment.
+        // Recovery does not read the log of a segment that has a table, unless `reread` says so:
+        // `state` must be durable first.
         let reread = self.oldest_intent();
         if reread != keep.state.reread {
             keep.state.reread = reread;
@@ -199,10 +205,10 @@ impl Journal {
         Ok(objects)
     }
 
-    /// Makes an index table of an ended segment's table of objects, and returns that.
+    /// Writes the index table of an ended segment, and returns its table of objects.
     ///
-    /// Whoever does not find an object in memory waits for the lock on the tables, and finds it
-    /// there.
+    /// `last_line()` looks in memory first and then takes the lock on the tables, so a reader that
+    /// misses the object in memory waits here and finds the new table.
     fn index(&self, segment: u64) -> Result<Table> {
         let mut tables = self.tables.lock();
         let objects = self.staging.lock().ended_objects.take().ok_or(EINVAL)?;
@@ -224,6 +230,7 @@ impl Journal {
             };
             let (span, most) = merge.extent().ok_or(EINVAL)?;
             let mut out = tables.create(span, most)?;
+            // A merge reads many blocks; look-ups must not wait for it.
             drop(tables);
             merge.write(oldest, &mut out)?;
             out.finish()?;
@@ -233,7 +240,8 @@ impl Journal {
         }
     }
 
-    /// Ends a mount: seals what is there, and stores the exact numbers, and that it was clean.
+    /// Ends a mount: seals the last segment, and stores exact numbers and the mark of a clean
+    /// unmount.
     pub(super) fn end(&self) -> Result {
         let (_kernel, _nofs) = (AsKernel::new(), NoFs::new());
         let mut keep = self.keep.lock();
@@ -243,6 +251,7 @@ impl Journal {
             self.staging.lock().spare = Some(table);
         }
         self.prepare_next(&mut keep)?;
+        // The last segment is sealed too, so the next mount reads no log.
         let rolled = self.staging.lock().roll(self.pools(), true);
         if rolled {
             self.seal_ended(&mut keep)?;

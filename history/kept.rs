@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Objects that lost their last name: each is kept by a name of ours, `kept/SEGMENT/XX/ENTRY`
-//! ([`super::orphan`]). XX tells neighbours from others: a lower filesystem may search a directory
-//! name by name, and so do we, so each of these stays small.
+//! Objects that lost their last name. Each keeps one name of ours, `kept/SEGMENT/XX/ENTRY`
+//! ([`super::orphan`]), so the inode stays. XX is derived from the inode number and keeps each
+//! directory small: some lower filesystems search a directory linearly, and so does this code.
 //!
-//! So deleting costs the same whatever an object holds, and what is deleted comes back as it was:
-//! the inode itself, with its attributes and its own history. A segment's directory goes when the
-//! segment is dropped, and with it the objects that nobody took back. It is called
-//! `SEGMENT.dropped` from then on: without that, an entry that no line tells of is adopted at the
-//! next mount ([`crate::backup::adopt`]), never removed.
+//! So deleting costs the same for any file size, and a revert restores the very inode, with its
+//! attributes and its own history. When a segment is dropped, its directory is removed with all
+//! objects in it. The directory is renamed to `SEGMENT.dropped` first: the next mount would
+//! otherwise take entries without a line for removals whose line was lost, and adopt them
+//! ([`crate::backup::adopt`]).
 
 use kernel::{
     prelude::*,
@@ -50,10 +50,10 @@ use crate::vfs::{
 /// The directory's name, below the history's.
 pub(crate) const KEPT: &[u8] = b"kept";
 
-/// How far below it the names of objects are: those of segments and of their places lie between.
+/// The depth of an orphan's name below `kept/`: segment, place, entry.
 pub(crate) const ENTRY_DEPTH: usize = 3;
 
-/// What a segment's directory is called in addition once the segment is dropped.
+/// The suffix of a directory whose segment is dropped.
 const DROPPED: &[u8] = b".dropped";
 
 /// How many names are listed at a time when a segment's directory is emptied.
@@ -62,16 +62,16 @@ const BATCH: usize = 512;
 /// How many inodes with numbers in a row are neighbours.
 const NEIGHBOURS: u64 = 32;
 
-/// Of how many segments it is remembered what is kept with them.
+/// The number of segments whose size in `kept/` is cached.
 const KNOWN_SIZES: usize = 64;
 
 /// How many directories a segment has at most.
 const PLACES: usize = 256;
 
-/// The number by which the adoption of what no line tells of is known among unfinished reverts.
+/// Identifies the adoption of unlogged orphans in the list of unfinished reverts.
 pub(super) const ADOPTION: u64 = u64::MAX;
 
-/// The directory of what is kept.
+/// The directory `kept/`.
 pub(super) struct Kept {
     home: Option<Dir>,
     /// The segment that is used now.
@@ -80,9 +80,9 @@ pub(super) struct Kept {
     dirty: KVVec<Arc<Place>>,
     /// Whether a segment's directory was made that may not be durable.
     is_home_dirty: bool,
-    /// What has other names, too: a power cut came before it lost its own.
+    /// Entries that have other names, since a power cut came before the removal of the last one.
     strays: KVVec<Found>,
-    /// What no line tells of: a power cut took that of the operation.
+    /// Entries without a line: a power cut took the line of the removal.
     orphans: KVVec<Found>,
     /// How many bytes are kept with some of the sealed segments.
     sizes: KVVec<(u64, u64)>,
@@ -91,7 +91,7 @@ pub(super) struct Kept {
 /// An entry that a mount has found.
 pub(crate) type Found = (Arc<Place>, EntryName);
 
-/// What is kept with the active segment.
+/// The directories of the active segment.
 struct Now {
     /// Where its other directories are.
     top: Arc<Place>,
@@ -103,7 +103,7 @@ struct Now {
 pub(crate) struct Place {
     dir: Dir,
     segment: u64,
-    /// Whether a name came to it that may not be durable.
+    /// Whether a name was added that may not be durable.
     dirty: Atomic<bool>,
 }
 
@@ -124,7 +124,7 @@ impl Place {
         &self.dir
     }
 
-    /// The segment that it goes with.
+    /// The segment whose removals moved objects here.
     pub(crate) fn segment(&self) -> u64 {
         self.segment
     }
@@ -209,6 +209,7 @@ impl Kept {
     fn make_below(&mut self, now: &mut Now, number: usize) -> Result<(Arc<Place>, u64)> {
         let (name, top) = (place_name(number), &now.top);
         let place = Place::new(trust::private_dir(&top.dir, name.bytes())?, top.segment)?;
+        // The directory's own name has to be durable, too.
         self.changed(top)?;
         let bytes = top.dir.bytes_of(name.bytes());
         *now.places.get_mut(number).ok_or(EINVAL)? = Some(place.clone());
@@ -226,13 +227,13 @@ impl Kept {
         Ok(())
     }
 
-    /// The directory of a segment. `ENODATA`: it was dropped, or nothing was ever kept with it.
+    /// Opens the directory of a segment. `ENODATA`: the segment was dropped, or has no orphans.
     fn find(&self, segment: u64) -> Result<Dir> {
         let home = self.home.as_ref().ok_or(ESHUTDOWN)?;
         existing(home.open_dir(segment_name(segment).bytes()))
     }
 
-    /// From here on what is kept with a segment may go, whatever becomes of its lines.
+    /// Marks a segment's directory as dropped, before its log is removed.
     pub(super) fn mark_dropped(&mut self, segment: u64) -> Result {
         let home = self.home.as_ref().ok_or(ESHUTDOWN)?;
         let (name, dropped) = (segment_name(segment), dropped_name(segment));
@@ -254,7 +255,7 @@ impl Kept {
         self.now = self.now.take().filter(|now| now.top.segment != segment);
     }
 
-    /// How many bytes what is kept with a segment takes.
+    /// The size of a segment's orphans in bytes.
     pub(super) fn bytes_with(&mut self, segment: u64) -> Result<u64> {
         let known = self.sizes.iter().find(|(number, _)| *number == segment);
         if let Some((_, bytes)) = known {
@@ -270,6 +271,7 @@ impl Kept {
             .as_ref()
             .is_none_or(|now| now.top.segment != segment)
         {
+            // The cache is only a shortcut for admission, so it is simply emptied.
             if self.sizes.len() >= KNOWN_SIZES {
                 self.sizes.clear();
             }
@@ -278,7 +280,7 @@ impl Kept {
         Ok(bytes)
     }
 
-    /// Gives up what is kept with a segment. Returns how many bytes that took.
+    /// Removes a segment's orphans. Returns their size in bytes.
     pub(super) fn drop_segment(&mut self, segment: u64) -> Result<u64> {
         let bytes = self.drop_called(segment_name(segment))?;
         self.forget(segment);
@@ -306,12 +308,12 @@ impl Kept {
         Ok(bytes)
     }
 
-    /// It is not known any more how much is kept with a segment.
+    /// Drops the cached size of a segment.
     pub(super) fn forget_size(&mut self, segment: u64) {
         self.sizes.retain(|(known, _)| *known != segment);
     }
 
-    /// Adds what is kept with a segment and counts for somebody who is `wanted`.
+    /// Adds a segment's orphans that the quota accounts in `wanted` pay for.
     pub(super) fn list(
         &self,
         segment: u64,
@@ -402,8 +404,8 @@ impl Kept {
         Ok(found)
     }
 
-    /// Drops what goes with segments that were dropped, and counts what the others take, in bytes.
-    /// Notes what has other names, and what none of the lines that were read again tells of.
+    /// Removes the directories of dropped segments, and returns the size of all others in bytes.
+    /// Collects the entries with other names, and those without a line in the logs that were read.
     pub(super) fn tidy(&mut self, removals: &Removals) -> Result<u64> {
         for segment in self.called(DROPPED)? {
             self.drop_called(dropped_name(segment))?;
@@ -424,7 +426,7 @@ impl Kept {
         Ok(bytes)
     }
 
-    /// Counts what is kept in a directory, in bytes.
+    /// Returns the size of a directory's orphans in bytes.
     fn count(&mut self, place: &Arc<Place>, removals: &Removals) -> Result<u64> {
         let mut bytes = 0u64;
         each_batch(&place.dir, |name| {
@@ -442,15 +444,15 @@ impl Kept {
         Ok(bytes)
     }
 
-    /// The oldest segment with which something is kept that no line tells of.
+    /// The oldest segment that has an unlogged orphan.
     pub(super) fn oldest_orphan(&self) -> Option<u64> {
         let segments = self.orphans.iter().map(|(place, _)| place.segment);
         segments.min()
     }
 }
 
-/// Whether an entry is there without a line, among those that were read again. A revert's line is
-/// durable before anything is moved for it.
+/// Whether the logs that were read have no line for an entry. Reverts are excluded: their line is
+/// durable before they move an object.
 fn is_orphan(segment: u64, name: &EntryName, removals: &Removals) -> bool {
     let mut handle = [0; HANDLE_MAX];
     match Orphan::parse(name.bytes(), &mut handle) {
@@ -473,8 +475,8 @@ fn entry_in(dir: &Dir, object: ObjectId) -> Result<Option<EntryName>> {
     Ok(found)
 }
 
-/// The entry of an object, and the directory that it is in, in the place below a segment's directory that is
-/// its inode number's. `ENODATA`: nothing is there.
+/// Finds an object's entry below a segment's directory, in the directory that the inode number
+/// selects. `ENODATA`: there is none.
 // Out of line: names take much of the stack.
 #[inline(never)]
 fn entry_below(top: &Dir, object: ObjectId) -> Result<(Dir, EntryName)> {
@@ -504,7 +506,8 @@ pub(super) struct Known {
     pub(super) since: (i64, u32),
 }
 
-/// Adds an object to those that are known, if it counts for somebody who is `wanted`. Removes nothing.
+/// Adds an object if its quota accounts are `wanted`. Returns false, for `each_batch()`: no name
+/// was removed.
 fn add_known(
     place: &Arc<Place>,
     name: &EntryName,
@@ -561,7 +564,7 @@ fn clear_places(top: &Dir) -> Result<u64> {
     Ok(bytes)
 }
 
-/// A directory of objects below a segment's; `None`: it is something else, which nobody looks into.
+/// Opens a directory of orphans below a segment's; `None`: the name is no such directory.
 fn open_place(top: &Dir, name: &EntryName) -> Result<Option<Dir>> {
     if name.bytes().len() != 2 {
         return Ok(None);
@@ -582,7 +585,7 @@ fn empty(dir: &Dir) -> Result<u64> {
     Ok(bytes)
 }
 
-/// Removes what a name stands for, with what is in it.
+/// Removes a name and, if it is a directory, everything below.
 pub(super) fn remove_whole(dir: &Dir, name: &[u8]) -> Result {
     match remove(dir, name) {
         Err(e) if e == ENOTEMPTY => remove_tree(dir, name),
@@ -597,8 +600,9 @@ fn remove(dir: &Dir, name: &[u8]) -> Result {
     }
 }
 
-/// Removes a directory that is not empty: a revert was refused after it had brought names back into
-/// it. Each round goes down to one that holds no other such directory: no recursion.
+/// Removes a directory that is not empty, as a refused revert may leave one: it had moved names
+/// back into the directory. Each round descends to a directory without such children, so there is
+/// no recursion on the kernel's small stack.
 fn remove_tree(dir: &Dir, name: &[u8]) -> Result {
     loop {
         match remove(dir, name) {
@@ -612,7 +616,7 @@ fn remove_tree(dir: &Dir, name: &[u8]) -> Result {
     }
 }
 
-/// Removes what is in a directory; stops at a directory that is not empty, and answers its name.
+/// Empties a directory; stops at a child directory that is not empty, and returns its name.
 fn clear(dir: &Dir) -> Result<Option<KVec<u8>>> {
     loop {
         let mut names: KVVec<KVec<u8>> = KVVec::new();
@@ -637,8 +641,8 @@ fn clear(dir: &Dir) -> Result<Option<KVec<u8>>> {
     }
 }
 
-/// Calls `f` with each name, so many at a time, until there are none, or it removed none of them:
-/// it says whether it did.
+/// Calls `f` with each name, in batches, until none is left or a whole pass removed none. `f`
+/// returns whether it removed the name.
 fn each_batch(dir: &Dir, mut f: impl FnMut(&EntryName) -> Result<bool>) -> Result {
     let mut skip = 0usize;
     loop {
@@ -673,14 +677,15 @@ impl Journal {
         Ok((place, seq))
     }
 
-    /// A name has come to `place`: it will be durable before any line that is placed from now on.
+    /// Records that `place` got a name: `sync_kept()` makes the name durable before any line that
+    /// is placed from now on.
     pub(crate) fn kept_one(&self, place: &Arc<Place>) -> Result {
         self.count_inode();
         self.kept.lock().changed(place)
     }
 
-    /// The entry of an object that is kept with a segment, and the directory that it is in.
-    /// `ENODATA`: nothing is there.
+    /// Finds an object's entry among a segment's orphans, and its directory. `ENODATA`: there is
+    /// none.
     pub(crate) fn kept_with(&self, segment: u64, object: ObjectId) -> Result<(Dir, EntryName)> {
         let top = self.kept.lock().find(segment)?;
         match entry_below(&top, object) {
@@ -689,24 +694,24 @@ impl Journal {
         }
     }
 
-    /// What is kept and has other names, with the place: once.
+    /// Takes the list of orphans with other names; empty from the second call on.
     pub(crate) fn take_strays(&self) -> KVVec<Found> {
         core::mem::take(&mut self.kept.lock().strays)
     }
 
-    /// What is kept and no line tells of, with the place: once. Until [`Self::adopted`] is called, the
-    /// next mount looks for it again.
+    /// Takes the list of unlogged orphans; empty from the second call on. Until [`Self::adopted`]
+    /// is called, the next mount collects them again.
     pub(crate) fn take_orphans(&self) -> KVVec<Found> {
         core::mem::take(&mut self.kept.lock().orphans)
     }
 
-    /// Lines tell of all that was found without one; they are durable.
+    /// All unlogged orphans have lines now, and these are durable.
     pub(crate) fn adopted(&self) {
         self.end_left_intent(ADOPTION);
     }
 
-    /// Deletes an object for good, if it is kept with that segment. `bytes` were counted for it: its content
-    /// may have been taken back since.
+    /// Deletes an object for good, if it is an orphan of that segment. `bytes` were counted for it;
+    /// its content may have changed since.
     pub(crate) fn discard_kept(&self, segment: u64, object: ObjectId, bytes: u64) -> Result {
         let (place, name) = match self.kept_with(segment, object) {
             Err(e) if e == ENODATA => return Ok(()),
@@ -717,7 +722,7 @@ impl Journal {
         Ok(())
     }
 
-    /// As [`Self::kept_with`], whatever segment it is kept with.
+    /// As [`Self::kept_with`], in any segment.
     pub(crate) fn find_kept(&self, object: ObjectId) -> Result<(Dir, EntryName)> {
         let segments = self.kept.lock().segments()?;
         for segment in segments {
@@ -729,7 +734,8 @@ impl Journal {
         Err(ENODATA)
     }
 
-    /// Makes the names of what is kept durable: before any line that tells of them.
+    /// Makes names in `kept/` durable. Must run before lines are written: a line with `kept=` needs
+    /// its orphan.
     pub(super) fn sync_kept(&self) -> Result {
         let mut kept = self.kept.lock();
         if kept.is_home_dirty {

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The history: what was done, and what it replaced.
+//! The history on disk: a log of operations, and the content that they replaced.
 //!
-//! [`line`] is the log's grammar and [`plan`] the inverse of each line; both need no kernel.
-//! [`journal`] is the way in for everybody else: records are staged in memory ([`staging`],
-//! [`payload`]), a worker writes them ([`writer`]), another one keeps house ([`keeper`]): seals
-//! segments, merges their indices ([`index`], [`tables`]) and drops the oldest ([`retention`]).
-//! [`trust`], [`books`] and [`recovery`] are what a mount begins with.
+//! [`line`] is the log's grammar and [`plan`] the inverse of each line; both compile without a
+//! kernel. All other modules use [`journal`]. Records are staged in memory ([`staging`],
+//! [`payload`]) and written by a worker ([`writer`]); a second worker ([`keeper`]) seals segments,
+//! merges their index tables ([`index`], [`tables`]) and drops the oldest ([`retention`]). A mount
+//! begins with [`trust`], [`books`] and [`recovery`].
 //!
-//! Nothing here touches users' files.
+//! Nothing here accesses users' files.
 
 pub(crate) mod books;
 pub(crate) mod format;

@@ -19,7 +19,7 @@ pub(crate) const MANY: usize = SLOTS / 2;
 /// This many objects always find room.
 pub(crate) const MOST: usize = SLOTS / 8 * 7;
 
-/// An object and where its last line stands.
+/// An object and the position of its last line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
     /// The object.
@@ -39,13 +39,13 @@ impl Entry {
         mark: 0,
     };
 
-    /// Where the last line stands; `None`: a free slot.
+    /// The offset of the last line; `None`: a free slot.
     pub(crate) fn offset(&self) -> Option<u64> {
         self.mark.checked_sub(1)
     }
 }
 
-/// The table, over whatever vectors the caller has.
+/// The table, over vectors of the caller's.
 pub(crate) struct Objects<V, U> {
     slots: V,
     /// Which slots are used: the first `used` of these.
@@ -61,7 +61,7 @@ impl<V: DerefMut<Target = [Entry]>, U: DerefMut<Target = [u16]>> Objects<V, U> {
         Self { slots, order, used }
     }
 
-    /// How many objects it has.
+    /// The number of objects.
     pub(crate) fn used(&self) -> usize {
         self.used
     }
@@ -72,7 +72,7 @@ impl<V: DerefMut<Target = [Entry]>, U: DerefMut<Target = [u16]>> Objects<V, U> {
         used.iter().filter_map(|&i| self.slots.get(usize::from(i)))
     }
 
-    /// Says where `object`'s last line stands. False: the table is full.
+    /// Sets the offset of `object`'s last line. False: the table is full.
     pub(crate) fn set(&mut self, object: ObjectId, offset: u64) -> bool {
         let Some(i) = self.find(object) else {
             return false;
@@ -93,7 +93,7 @@ impl<V: DerefMut<Target = [Entry]>, U: DerefMut<Target = [u16]>> Objects<V, U> {
         true
     }
 
-    /// Where `object`'s last line stands.
+    /// The offset of `object`'s last line.
     pub(crate) fn get(&self, object: ObjectId) -> Option<u64> {
         self.slots.get(self.find(object)?)?.offset()
     }
@@ -108,7 +108,7 @@ impl<V: DerefMut<Target = [Entry]>, U: DerefMut<Target = [u16]>> Objects<V, U> {
         self.used = 0;
     }
 
-    /// The slot that has `object`, or the free one where it belongs.
+    /// The slot of `object`, or the free slot for it.
     #[inline]
     fn find(&self, object: ObjectId) -> Option<usize> {
         let mask = self.slots.len().wrapping_sub(1);

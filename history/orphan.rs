@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! How an object without a name is called in `kept/`, so that its entry alone says which operation
-//! took the name: the line of that may be lost with a power cut that the entry survives.
+//! Names in `kept/`. A name records which operation removed the object's last name, since a power
+//! cut may take that operation's line but not the orphan.
 //!
-//! `INODE.GENERATION,PARENT,UID,SEQ,CAUSE,NAME`: the object; the file handle of the directory that it
-//! had its name in; who took it; a number that no earlier line has; why; and the name, as it is.
-//! PARENT is hexadecimal. Where NAME does not fit, the entry has as much of it as fits,
-//! and the object has all of it as an extended attribute.
+//! `INODE.GENERATION,PARENT,UID,SEQ,CAUSE,NAME`: the object; the file handle of the directory that
+//! had the name, in hexadecimal; the user who removed it; a number that no earlier line has; the
+//! kind of operation; and the name. If NAME does not fit, the entry has its beginning, and the
+//! object has the whole name as an extended attribute.
 
 use super::{
     line::{
@@ -29,7 +29,7 @@ pub(crate) const HANDLE_MAX: usize = 65;
 /// Between the words; a NAME may have more of them.
 const COMMA: u8 = b',';
 
-/// A name in a directory of what is kept.
+/// A name in a directory of orphans.
 #[derive(Clone, Copy)]
 pub(crate) struct EntryName {
     buf: [u8; NAME_MAX],
@@ -85,7 +85,7 @@ impl EntryName {
 
     fn put(&mut self, bytes: &[u8]) {
         let end = self.len.saturating_add(bytes.len());
-        // What does not fit is left out: only a NAME can be that long.
+        // Only NAME can be too long, and its rest is in the extended attribute.
         if let Some(room) = self.buf.get_mut(self.len..end) {
             room.copy_from_slice(bytes);
             self.len = end;
@@ -104,9 +104,9 @@ fn in_one_space(object: ObjectId) -> ObjectId {
 /// Why an object has lost its last name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cause {
-    /// It was removed.
+    /// The object was removed.
     Removal,
-    /// Another one was renamed over it.
+    /// Another object was renamed over the last name.
     Replacement,
     /// A revert, whose line was durable before.
     Revert,
@@ -139,20 +139,20 @@ impl Cause {
     }
 }
 
-/// What an entry says.
+/// The fields of an entry's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Orphan<'a> {
     /// The object.
     pub(crate) object: ObjectId,
-    /// The file handle of the directory that it had its name in: type byte, then bytes. Empty: it
-    /// has none.
+    /// The file handle of the directory that had the name: type byte, then bytes. Empty if the
+    /// directory has no handle.
     pub(crate) parent: &'a [u8],
-    /// Who took the name.
+    /// The user who removed the name.
     pub(crate) uid: u32,
     /// The line of that has this number or a later one.
     pub(crate) seq: u64,
     pub(crate) cause: Cause,
-    /// Whether the name is only the beginning of it.
+    /// Whether `name` is only the beginning of the name.
     pub(crate) is_cut: bool,
     pub(crate) name: &'a [u8],
 }
@@ -168,7 +168,7 @@ impl<'a> Orphan<'a> {
         entry.put(self.name.get(..room).unwrap_or(self.name));
     }
 
-    /// Reads an entry; its handle's bytes go to `handle`. `None`: it is none that says this much.
+    /// Parses an entry's name; the bytes of its handle go to `handle`. `None`: malformed.
     pub(crate) fn parse(entry: &'a [u8], handle: &'a mut [u8; HANDLE_MAX]) -> Option<Self> {
         let mut words = entry.splitn(6, |&byte| byte == COMMA);
         let mut numbers = words.next()?.splitn(2, |&byte| byte == b'.');

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a caller holds while it stages a record: a payload to fill, room for lines.
+//! Handles that a caller holds while it stages a record: [`Payload`], to be filled, and
+//! [`LineRoom`].
 //!
-//! Neither holds a lock. A payload must not stay unfinished while its owner waits for a flush.
+//! Neither handle holds a lock. The owner of a payload must finish it before waiting for a flush:
+//! the writer cannot write lines before their payloads are complete, so the flush would wait for
+//! its own caller.
 
 use kernel::prelude::*;
 
@@ -48,26 +51,26 @@ pub(crate) const MAX_ROOM: u32 = 16;
 /// Where a finished payload lies, and its checksum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Staged {
-    /// The range; its length is what was pushed.
+    /// The range in the payload file; its length is the number of bytes pushed.
     pub(crate) extent: Extent,
     /// CRC-32C of the bytes.
     pub(crate) crc: u32,
 }
 
-/// What a placed line got.
+/// The number and position of a placed line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Placed {
     /// Its number.
     pub(crate) seq: u64,
-    /// Where it stands.
+    /// Its position.
     pub(crate) at: Pos,
 }
 
 /// Why a line was not placed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PlaceError {
-    /// The journal has moved on to this segment: draft again, with everything that stands on an
-    /// object's and an open file's first line of a segment.
+    /// The journal has moved on to this segment. The caller must draft the line again, since the
+    /// first line of an object or an open file in a segment has more keys.
     Moved(u64),
     /// The draft is no line.
     Line(LineError),
@@ -128,6 +131,8 @@ impl Journal {
         // CAST: At most MAX_ROOM.
         let left = n.min(MAX_ROOM) as usize;
         let (mut slot, extent) = self.when_room(Wait::Killable, |staging| {
+            // One lock section for both: an operation that has its payload but no line would have
+            // to give it up.
             staging.promise(left)?;
             let staged = staging.stage(&self.payload_chunks, len);
             if staged.is_err() {
@@ -158,9 +163,9 @@ impl Journal {
         }
     }
 
-    /// Room for a payload of any length, one range of the payload file. The bytes go through
-    /// staging piece by piece; sleeps here and while they are pushed. `ENOSPC`: it may not be that
-    /// large, see [`Journal::admit`].
+    /// Reserves one range of the payload file for a payload of any length. The bytes pass through
+    /// staging in chunks; this call and the pushes sleep while no chunk is free. `ENOSPC`: the
+    /// history may not grow by that much, see [`Journal::admit`].
     pub(crate) fn stage_large(&self, len: u64, room: Room) -> Result<Payload<'_>> {
         if len == 0 {
             return Err(EINVAL);
@@ -210,7 +215,7 @@ impl Journal {
         })
     }
 
-    /// Does `take` under the staging lock, as soon as it finds room.
+    /// Runs `take` under the staging lock, as soon as it succeeds.
     fn when_room<T>(
         &self,
         wait: Wait,
@@ -231,7 +236,8 @@ impl Journal {
                     return Ok(taken);
                 }
                 Err(Full::Denied) => {
-                    // There may be room again: the keeper knows, once it has looked.
+                    // `tight` may be outdated: the maintenance worker clears the flag when it can
+                    // refill the reserve.
                     if !staging.tight || wait == Wait::Never || has_asked {
                         return Err(ENOSPC);
                     }
@@ -245,7 +251,7 @@ impl Journal {
                         self.keeper.kick();
                     }
                     return match staging.error() {
-                        // Nobody knows when there will be room.
+                        // A worker has failed: `EAGAIN` would make the caller retry without end.
                         Some(error) => Err(error),
                         None => Err(EAGAIN),
                     };
@@ -256,8 +262,8 @@ impl Journal {
                 return Err(error);
             }
             if let Some(error) = staging.keeping.error {
-                // It may succeed by now, and only it can make a segment: its own next try is up
-                // to a second away.
+                // The error may be outdated, and only the maintenance worker can create a segment;
+                // its next own try is up to a second away.
                 if has_asked {
                     return Err(error);
                 }
@@ -294,7 +300,7 @@ impl Journal {
         Ok(staging)
     }
 
-    /// What is due after something was staged: a new segment, the workers.
+    /// Does the work that staging a record made due: begins a new segment, queues the workers.
     #[inline(always)]
     fn after_staging(&self, staging: &mut Staging) {
         if staging.is_something_due() {
@@ -320,7 +326,7 @@ impl Journal {
         }
     }
 
-    /// A payload's piece is filled: the writer comes if it waits for that.
+    /// Marks a payload's piece as filled; queues the writer if it waits for the piece.
     fn finish_piece(&self, slot: Slot<'_>) {
         if slot.finish() && self.staging.lock().needs_writer() {
             self.writer.kick();
@@ -336,7 +342,7 @@ fn stageable(len: usize) -> Result<usize> {
     Ok(len)
 }
 
-/// A reserved range of staging memory, and how much of it is filled.
+/// A reserved range of a chunk and the number of bytes filled.
 struct Piece<'a> {
     slot: Slot<'a>,
     done: usize,
@@ -347,7 +353,7 @@ pub(crate) struct Payload<'a> {
     journal: &'a Journal,
     extent: Extent,
     piece: Option<Piece<'a>>,
-    /// For a large one: the chunk that it holds at the moment.
+    /// For a large payload: the chunk that is being filled, if any.
     held: Option<Option<usize>>,
     pushed: u64,
     /// The checksum's state.
@@ -360,13 +366,13 @@ impl<'a> Payload<'a> {
         self.extent.length.saturating_sub(self.pushed)
     }
 
-    /// CRC-32C of what was pushed so far.
+    /// CRC-32C of the bytes pushed so far.
     pub(crate) fn crc(&self) -> u32 {
         !self.state
     }
 
-    /// Gives `source` at most `limit` bytes to fill, all of them in one piece unless the payload is
-    /// a large one. Returns how many it says it filled.
+    /// Lets `source` fill at most `limit` bytes, in one piece unless the payload is a large one.
+    /// Returns the number of bytes that `source` filled.
     pub(crate) fn fill(
         &mut self,
         limit: usize,
@@ -382,6 +388,7 @@ impl<'a> Payload<'a> {
         let bytes = rest.get_mut(..len).unwrap_or_default();
         let filled = source(bytes)?;
         let filled = bytes.get(..filled).ok_or(EINVAL)?;
+        // The checksum is computed while the bytes are in the CPU's cache.
         self.state = crc32c(self.state, filled);
         let n = filled.len();
         piece.done = piece.done.saturating_add(n);
@@ -417,7 +424,7 @@ impl<'a> Payload<'a> {
         Ok(staged)
     }
 
-    /// Sees to it that there is a piece with room; of a large payload only.
+    /// Takes the next chunk of a large payload when the current one is full.
     fn need_piece(&mut self) -> Result {
         let is_filled = |piece: &mut Piece<'_>| piece.slot.bytes().len() <= piece.done;
         if !self.piece.as_mut().is_none_or(is_filled) {
@@ -532,6 +539,8 @@ impl LineRoom<'_> {
         let journal = self.journal;
         let mut guard = journal.staging.lock();
         let staging = &mut *guard;
+        // The draft was made for one segment: its first lines there have more keys, and the
+        // checksum depends on the segment.
         let segment = staging.seed.segment;
         if segment != expected_segment {
             return Err(PlaceError::Moved(segment));
@@ -539,6 +548,7 @@ impl LineRoom<'_> {
         if self.left == 0 || staging.closed {
             return Err(PlaceError::Failed(ESHUTDOWN));
         }
+        // The line is written and numbered under one lock, so numbers ascend in the log.
         let Some(mut slot) = staging.line_slot(&journal.line_chunks) else {
             return Err(PlaceError::Failed(ENOSPC));
         };
@@ -547,6 +557,7 @@ impl LineRoom<'_> {
         slot.finish_short(sealed.unwrap_or(0));
         let len = sealed.map_err(PlaceError::Line)?;
         let offset = staging.log_end;
+        // The reservation kept a free slot in the table, so this cannot fail.
         staging.objects.set(object, offset);
         staging.line_placed(len as u64);
         self.left = self.left.wrapping_sub(1);
@@ -560,7 +571,8 @@ impl LineRoom<'_> {
         })
     }
 
-    /// Gives back what is left of the room, since something is waited for.
+    /// Releases the rest of the reservation before the caller sleeps: others may need that room to
+    /// let it continue.
     pub(crate) fn release(&mut self) {
         if self.left != 0 {
             let journal = self.journal;
@@ -576,7 +588,7 @@ impl LineRoom<'_> {
         Ok(())
     }
 
-    /// Gives back what is left of the room.
+    /// Releases the rest of the reservation.
     #[inline]
     fn give_back(&mut self, staging: &mut Staging) {
         staging.unpromise(self.left);

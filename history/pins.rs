@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Pins: segments, and what is kept with them, that a running revert reads. Nothing drops them.
+//! Pins: the segments and orphans that a running revert reads, which must not be dropped.
 //!
-//! A revert's segments stay until the line that ends it is durable. After a power cut before that,
-//! recovery goes on with the revert, and reads them once more.
+//! A revert pins its segments until its closing line is durable: after a power cut before that,
+//! recovery continues the revert and reads them again.
 
 use kernel::prelude::*;
 
@@ -28,7 +28,7 @@ pub(super) enum Droppable {
     Yes,
     /// As soon as lines are durable up to this ticket.
     Once(u64),
-    /// A running revert reads it.
+    /// A running revert reads the segment.
     No,
 }
 
@@ -46,8 +46,8 @@ impl Pins {
         }
     }
 
-    /// Whether a segment may be dropped, and all that is kept with it, where lines are durable up to
-    /// the ticket `durable`.
+    /// Whether a segment and its orphans may be dropped, when lines are durable up to the ticket
+    /// `durable`.
     pub(super) fn may_drop(&mut self, segment: u64, durable: u64) -> Droppable {
         self.entries
             .retain(|e| e.ended.is_none_or(|ticket| ticket > durable));
@@ -66,8 +66,8 @@ impl Pins {
         self.entries.iter().filter(|e| e.ended.is_none())
     }
 
-    /// Whether objects that are kept with a segment may be given up. A revert that has ended has
-    /// moved back all that it needed of them.
+    /// Whether orphans of a segment may be removed. A revert that has ended has already moved back
+    /// the orphans that it needed.
     pub(super) fn may_give_up(&self, segment: u64) -> bool {
         self.running().all(|e| segment < e.kept_floor)
     }
@@ -98,7 +98,8 @@ impl Pins {
     }
 }
 
-/// What a revert reads stays as long as this lives; its own lines may use the reserve of a full history.
+/// Pins everything that a revert may read. While a pin exists, lines may use the reserve of a full
+/// history.
 pub(crate) struct Pin<'a> {
     journal: &'a Journal,
     id: u64,
@@ -107,7 +108,7 @@ pub(crate) struct Pin<'a> {
 impl Journal {
     /// Pins everything that is there now.
     pub(crate) fn pin(&self) -> Result<Pin<'_>> {
-        // Locked over both: whoever drops a segment takes this lock first.
+        // `drop_oldest()` takes this lock first, so no segment is dropped between the two reads.
         let mut pins = self.pins.lock();
         let first = self.files.lock().first();
         let id = pins.add(first, first)?;
@@ -131,8 +132,7 @@ impl Journal {
 }
 
 impl Pin<'_> {
-    /// From now on only segments from `floor` on have to stay, and what is kept with those from
-    /// `kept_floor` on.
+    /// Reduces the pin to segments from `floor` on, and orphans of segments from `kept_floor` on.
     pub(crate) fn narrow(&self, floor: u64, kept_floor: u64) {
         let mut pins = self.journal.pins.lock();
         if let Some(entry) = pins.entries.iter_mut().find(|e| e.id == self.id) {
@@ -141,8 +141,9 @@ impl Pin<'_> {
         }
     }
 
-    /// After a power cut, recovery goes on with the revert from the segment `floor` on. Older ones than
-    /// [`Self::narrow`] asks for may be dropped while it runs: then its end is made durable.
+    /// Records that recovery would continue the revert with segments from `floor` on. Segments
+    /// before those of [`Self::narrow`] may be dropped while the revert runs; in that case its end
+    /// is flushed.
     pub(crate) fn is_resumed_from(&self, floor: u64) {
         let mut pins = self.journal.pins.lock();
         if let Some(entry) = pins.entries.iter_mut().find(|e| e.id == self.id) {
@@ -150,7 +151,7 @@ impl Pin<'_> {
         }
     }
 
-    /// The revert has ended. True: a segment has been dropped that going on with it would read.
+    /// Ends the pin. True: a segment was dropped that recovery would need to continue the revert.
     fn end(&self) -> bool {
         let ticket = self.journal.staging.lock().last_ticket();
         let mut pins = self.journal.pins.lock();
@@ -163,14 +164,15 @@ impl Pin<'_> {
         entry.resumed_from < first
     }
 
-    /// A revert that can only go forward is half done: what it reads stays until the mount ends.
+    /// Keeps the pin until the mount ends, for a revert that is incomplete and cannot be rolled
+    /// back.
     pub(crate) fn stay(&self) {
         let mut pins = self.journal.pins.lock();
         let found = pins.entries.iter().find(|e| e.id == self.id);
         let Some((floor, kept_floor)) = found.map(|e| (e.floor, e.kept_floor)) else {
             return;
         };
-        // Without memory for it, the next use of the object says what is missing.
+        // Out of memory: the segments may be dropped, and the next use of the object reports that.
         let _ = pins.add(floor, kept_floor);
     }
 }
@@ -181,10 +183,10 @@ impl Drop for Pin<'_> {
         staging.reverts = staging.reverts.saturating_sub(1);
         drop(staging);
         if self.end() {
-            // Where the journal cannot be written, callers are told by the journal's own error.
+            // An error remains in the journal, where callers get it.
             let _ = self.journal.flush(true);
         }
-        // What had to wait may go now.
+        // A drop may have been waiting for this pin.
         self.journal.keeper.kick();
     }
 }

@@ -4,18 +4,18 @@
 
 use crate::vfs::chunk::Chunk;
 
-/// What a chunk is used for at the moment.
+/// The present use of a chunk.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
     /// Nothing.
     Free,
-    /// Records are staged in it.
+    /// Records are being staged in the chunk.
     Active,
     /// One large payload is.
     Held,
-    /// It waits for the writer.
+    /// The chunk waits for the writer.
     Sealed,
-    /// The writer has it.
+    /// The writer is writing the chunk.
     Writing,
 }
 
@@ -30,7 +30,7 @@ pub(super) struct Meta {
     pub(super) used: u64,
     /// Its number among all chunks that were ever opened or submitted.
     pub(super) ticket: u64,
-    /// In which pass of the writer it was closed.
+    /// The writer's pass in which the chunk was sealed.
     pub(super) pass: u64,
 }
 
@@ -48,7 +48,7 @@ impl Meta {
 
 /// The chunks of one kind.
 pub(super) struct Pool<const N: usize> {
-    /// What each of them is used for.
+    /// The state of each chunk.
     pub(super) metas: [Meta; N],
     /// The one that records are staged in.
     pub(super) active: Option<usize>,
@@ -109,7 +109,7 @@ impl<const N: usize> Pool<N> {
         Some(index)
     }
 
-    /// Closes the active chunk, if anything is in it.
+    /// Seals the active chunk; frees it if empty.
     pub(super) fn seal_active(&mut self, chunks: &[Chunk]) {
         let Some(index) = self.active else { return };
         let (Some(meta), Some(chunk)) = (self.metas.get_mut(index), chunks.get(index)) else {
@@ -126,7 +126,7 @@ impl<const N: usize> Pool<N> {
         chunk.seal();
     }
 
-    /// What the active chunk is.
+    /// The state of the active chunk.
     pub(super) fn active(&self) -> Option<&Meta> {
         self.metas.get(self.active?)
     }
@@ -163,8 +163,8 @@ impl<const N: usize> Pool<N> {
         })
     }
 
-    /// Copies what is staged of `segment` from `offset` on; returns how many bytes. `None`: nothing is
-    /// staged there, or somebody is at work on it.
+    /// Copies staged bytes of `segment` from `offset` on; returns their number. `None`: none are
+    /// staged there, or the chunk is still being filled.
     pub(super) fn peek(
         &self,
         chunks: &[Chunk],
@@ -204,7 +204,7 @@ impl<const N: usize> Pool<N> {
         })
     }
 
-    /// The writer is done with a chunk: it is free again, or waits for another try.
+    /// Ends the writing of a chunk: frees it, or after an error queues it again.
     pub(super) fn give_back(&mut self, batch: Batch, written: bool, chunks: &[Chunk]) {
         let Some(meta) = self.metas.get_mut(batch.index) else {
             return;

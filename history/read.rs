@@ -23,8 +23,8 @@ use crate::vfs::{
 };
 
 impl Journal {
-    /// Reads the line at `at` into `buf` (of [`MAX_LINE`] bytes), newline and all; returns its
-    /// length. `ENODATA`: it was trimmed; `EUCLEAN`: it is damaged.
+    /// Reads the line at `at` with its newline into `buf` (of [`MAX_LINE`] bytes); returns its
+    /// length. `ENODATA`: trimmed; `EUCLEAN`: damaged.
     pub(crate) fn read_line(&self, at: Pos, buf: &mut [u8]) -> Result<usize> {
         let most = buf.len().min(MAX_LINE);
         let room = buf.get_mut(..most).unwrap_or_default();
@@ -41,7 +41,7 @@ impl Journal {
         self.line_length(at.segment, buf.get(..len).unwrap_or_default())
     }
 
-    /// How long the line is that bytes of a segment begin with. `EUCLEAN`: it is damaged.
+    /// The length of the line at the beginning of `read`. `EUCLEAN`: damaged.
     // Out of line: a parsed line is half a kilobyte, and is not on the stack when a log is read.
     #[inline(never)]
     fn line_length(&self, segment: u64, read: &[u8]) -> Result<usize> {
@@ -52,8 +52,8 @@ impl Journal {
         Ok(line.len())
     }
 
-    /// Which segment `segment` is (0: the newest), and how far its log goes that can be read: all that
-    /// was placed so far. `ENODATA`: it was trimmed; `EINVAL`: there has never been one.
+    /// The number of `segment` (0 means the newest), and the end of its log, with everything placed
+    /// so far. `ENODATA`: trimmed; `EINVAL`: the segment does not exist yet.
     pub(crate) fn readable(&self, segment: u64) -> Result<(u64, u64)> {
         let (newest, end) = {
             let staging = self.staging.lock();
@@ -63,7 +63,7 @@ impl Journal {
             return Err(EINVAL);
         }
         match self.flush_killable(false) {
-            // Reading needs no room: what cannot be written is in memory.
+            // Lines that cannot be written for lack of space are still readable in memory.
             Err(e) if is_no_room(e) => {}
             flushed => flushed?,
         }
@@ -74,7 +74,7 @@ impl Journal {
         Ok((segment, log.log.size()))
     }
 
-    /// Copies what is staged of a log from `at` on; `None`: nothing is.
+    /// Copies staged bytes of a log from `at` on; `None`: none are staged there.
     fn peek_log(&self, segment: u64, at: u64, buf: &mut [u8]) -> Option<usize> {
         // Copied under a spinlock: not much at a time.
         let most = buf.len().min(MAX_LINE * 2);
@@ -82,8 +82,8 @@ impl Journal {
         (staging.lines).peek(&self.line_chunks, segment, at, buf.get_mut(..most)?)
     }
 
-    /// Reads a segment's log as it stands in its file, and behind that in memory; returns how many bytes.
-    /// `ENODATA`: it was trimmed.
+    /// Reads a segment's log, from its file or from memory; returns the number of bytes. `ENODATA`:
+    /// trimmed.
     pub(crate) fn read_log(&self, segment: u64, at: u64, buf: &mut [u8]) -> Result<usize> {
         if let Some(len) = self.peek_log(segment, at, buf) {
             return Ok(len);
@@ -97,9 +97,10 @@ impl Journal {
         self.files.lock().before(segment)
     }
 
-    /// Reads `buf.len()` bytes of a payload from `at` in it on. `ENODATA`: it was trimmed. Whoever
-    /// has read all of it compares the checksum in the line. `EINTR`: it is not written yet, and the caller is
-    /// being killed; never behind a flush, so that a revert whose intent is durable goes on.
+    /// Reads `buf.len()` bytes of a payload from its offset `at` on. The caller must compare the
+    /// checksum in the line when it has read the whole payload. `ENODATA`: trimmed. `EINTR`: the
+    /// payload is not written yet and the caller is being killed; this cannot happen after a flush,
+    /// so a revert with a durable intent continues.
     pub(crate) fn read_payload(&self, extent: Extent, at: u64, buf: &mut [u8]) -> Result {
         let end = at.checked_add(buf.len() as u64).ok_or(EINVAL)?;
         if end > extent.length {
@@ -119,9 +120,9 @@ impl Journal {
         read.map_err(|e| if e == ENODATA { EUCLEAN } else { e })
     }
 
-    /// Where `object`'s last line stands; `None` also when all of its lines were trimmed.
+    /// The position of `object`'s last line; `None` if it has none or all were trimmed.
     pub(crate) fn last_line(&self, object: ObjectId) -> Result<Option<Pos>> {
-        // Tables in memory first: what leaves them is in the index by then.
+        // In this order: a table is in the index before it leaves memory.
         let staging = self.staging.lock();
         if let Some(offset) = staging.objects.get(object) {
             let segment = staging.seed.segment;

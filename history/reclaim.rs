@@ -26,15 +26,15 @@ const AT_ONCE: u64 = 512;
 pub(crate) struct Reclaim {
     /// Whose; `None`: anybody's.
     account: Option<Account>,
-    /// The segment that it looks at.
+    /// The segment being searched.
     segment: u64,
-    /// What of it is left to be given up, the newest first.
+    /// Orphans of that segment that are left, the newest first.
     found: KVVec<Known>,
 }
 
 impl Journal {
-    /// Gives up the oldest object that is kept and counts for `account`, or any (`None`); answers how
-    /// many bytes it took. `None`: there is none, or it is not to be given up.
+    /// Removes the oldest orphan that counts for `account` (`None`: for any account), and returns
+    /// its size in bytes. `None`: there is none, or running reverts may need the remaining ones.
     pub(crate) fn give_up_next(
         &self,
         reclaim: &mut Reclaim,
@@ -100,10 +100,10 @@ impl Journal {
         }
     }
 
-    /// Gives kept objects up, the oldest first, while less than a tenth of the lower filesystem's inodes is
-    /// free: a removed file that is kept has its inode still, and its bytes, which `history_max=` limits, may
-    /// be none. Without that, other users of the filesystem could not create files any more. Where blocks are
-    /// short too, nothing is done: XFS counts as free inodes what free blocks could hold.
+    /// Removes orphans, the oldest first, while less than a tenth of the lower filesystem's inodes
+    /// is free. An orphan keeps its inode, and `history_max=` limits only bytes, of which an empty
+    /// file has none: other users of the filesystem could not create files any more. Nothing is
+    /// done if blocks are scarce too, since XFS computes free inodes from free blocks.
     pub(super) fn leave_inodes(&self, keep: &Keep) {
         if self.kept_uncounted.load(Relaxed) < COUNT_EVERY {
             return;
@@ -168,9 +168,10 @@ impl Journal {
         Ok(true)
     }
 
-    /// Gives an object up. `None`: it is not kept any more, or a revert may be about to bring it back.
+    /// Removes an orphan. `None`: it is gone, or a running revert may move it back.
     fn give_up(&self, known: &Known, is_synced: bool) -> Result<Option<u64>> {
-        // Locked until it is gone: a revert that begins meanwhile finds it, or that it is gone.
+        // Held until the object is gone: a revert that begins later either pins the orphan or finds
+        // that it is gone.
         let pins = self.pins.lock();
         if !pins.may_give_up(known.place.segment()) {
             return Ok(None);

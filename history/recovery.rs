@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! After an unclean stop: the logs that no index table covers are read once more.
+//! Recovery after an unclean shutdown: reads the logs that no index table covers.
 //!
-//! Those are the last few segments, however long the history is. Each line's checksum tells what
-//! was written whole; what is torn or foreign at a log's end is cut off, and said so in one
-//! message. What was durable is never in doubt.
+//! These are the last few segments, whatever the length of the history. A line counts if its
+//! checksum is right; the bytes after the last good line of a log are cut off and reported in one
+//! message. Lines that were reported durable are never cut off: an fsync had written them whole.
 
 use kernel::prelude::*;
 
@@ -51,7 +51,7 @@ const MAX_LOG: u64 = 64 << 20;
 /// How much of a log is read at a time.
 const WINDOW: usize = 128 * 1024;
 
-/// Lines that tell where an object is kept, of the logs that were read.
+/// Lines of the logs read that name an object in kept/.
 pub(super) struct Removals {
     /// The oldest segment whose log was read.
     from: u64,
@@ -67,7 +67,7 @@ impl Removals {
         }
     }
 
-    /// Notes what a line tells.
+    /// Records the orphan that a line names, if any.
     fn take(&mut self, line: &Line<'_>) -> Result {
         let victim = match line.op {
             Op::Unlink | Op::Rmdir => line.node,
@@ -84,8 +84,8 @@ impl Removals {
         Ok(())
     }
 
-    /// Whether the line that tells of an object which is kept with `segment` would have been read, and
-    /// was not there: one with `seq` or a higher number.
+    /// Whether an orphan of `segment` has no line although all logs that could hold one were read.
+    /// The line would have the number `seq` or a higher one.
     pub(super) fn is_missing(&self, segment: u64, object: ObjectId, seq: u64) -> bool {
         let line = (segment, object, seq);
         let next = self.lines.partition_point(|known| *known < line);
@@ -121,7 +121,7 @@ impl Ends {
     }
 }
 
-/// What was found in the logs.
+/// Results of reading the logs.
 struct Found<'a> {
     seq: u64,
     lines: u64,
@@ -141,10 +141,12 @@ pub(super) fn recover(
     (unfinished, removals): (&mut KVVec<Unfinished>, &mut Removals),
 ) -> Result {
     let (_kernel, _nofs) = (AsKernel::new(), NoFs::new());
+    // `state` lists the tables of a clean unmount only.
     tables.find()?;
     let mut segments = segments(files)?;
     files.remove_strays(|number| segments.binary_search(&number).is_ok())?;
     let state = &mut keep.state;
+    // Segment numbers are never reused: the checksum of a stale line would be valid.
     let last = segments.last().copied().unwrap_or(0);
     state.segment = state.segment.max(last.saturating_add(1));
     finish_drops(&mut segments, state.first, files, kept)?;
@@ -165,8 +167,9 @@ pub(super) fn recover(
     // Without the state, the newest line's number is the only witness.
     let is_lost = state.count == 0;
     let newest = segments.last().copied();
-    // Until the reverts found here are withdrawn, another recovery must find them, too: it has to
-    // read again what will be covered by a table. So it is with what is kept and has no line.
+    // A revert that is found here must be found again if the machine goes down before it is
+    // withdrawn, although an index table will cover its segment by then. `reread` names the oldest
+    // such segment. The same holds for orphans without a line.
     let open = match (state.reread, restored) {
         (0, Some(segment)) => segment,
         (open, Some(segment)) => open.min(segment),
@@ -198,7 +201,7 @@ pub(super) fn recover(
                 write_table(tables, segment, &objects)?;
             }
         } else {
-            // Only behind the last log that was not read all lines are known.
+            // This log was not read, so only removals in later logs are known in full.
             found.removals.from = u64::MAX;
         }
         let (log, undo) = files.sizes(segment)?;
@@ -212,6 +215,8 @@ pub(super) fn recover(
     let state = &mut keep.state;
     state.first = segments.first().copied().unwrap_or(state.segment);
     state.cut = state.cut.max(newest.unwrap_or(0));
+    // Lines that were lost had higher numbers than the newest line found; such numbers may be in
+    // names of orphans.
     state.seq = state.seq.max(found.seq.saturating_add(1 << 20));
     tables.trim(state.first)?;
     tables.merge_all(state.first)?;
@@ -224,8 +229,9 @@ pub(super) fn recover(
     Ok(())
 }
 
-/// Reads the log before those that were read, too: an object is moved to where it is kept with one
-/// segment, and its line may be placed in the next. That log is durable; only its removals count.
+/// Also reads the last log before those: an orphan is moved to the active segment's directory
+/// before its line is placed, and the line may go to the next segment. That log is durable; only
+/// its removals are of interest.
 fn read_one_before(
     segments: &[u64],
     files: &Files,
@@ -299,7 +305,8 @@ pub(super) fn segments(files: &Files) -> Result<KVVec<u64>> {
     Ok(numbers)
 }
 
-/// Refuses a log that this module did not write: memory and time go with its length. `EUCLEAN`: it is one.
+/// Refuses a log larger than this module writes, since the time and memory of recovery grow with
+/// the log. `EUCLEAN`: the log is too large.
 fn refuse_endless(log: &File) -> Result {
     if log.size() > MAX_LOG {
         return Err(EUCLEAN);
@@ -307,7 +314,7 @@ fn refuse_endless(log: &File) -> Result {
     Ok(())
 }
 
-/// Reads a log, notes each object's last line, and cuts off what is no line at its end.
+/// Reads a log, records each object's last line, and truncates the log after its last good line.
 fn read_log(log: &File, seed: &Seed, objects: &mut Table, found: &mut Found<'_>) -> Result {
     let (good, damaged) = each_line(log, |bytes, offset| {
         take_line(bytes, offset, seed, objects, found)
@@ -321,18 +328,20 @@ fn read_log(log: &File, seed: &Seed, objects: &mut Table, found: &mut Found<'_>)
     log.sync()
 }
 
-/// Calls `take` with each piece of a log and where that begins; it says whether that is a line. Answers
-/// where the last line ends, and how many pieces before that are none.
+/// Calls `take` with each piece of a log and its offset; `take` returns whether the piece is a
+/// line. Returns the end of the last line, and the number of bad pieces before that.
 fn each_line(log: &File, mut take: impl FnMut(&[u8], u64) -> Result<bool>) -> Result<(u64, u64)> {
     let mut window = KVVec::from_elem(0u8, WINDOW, GFP_KERNEL)?;
     let (mut at, mut good, mut pending, mut damaged) = (0u64, 0u64, 0u64, 0u64);
     loop {
-        // Who mounts may be killed meanwhile: the next mount begins again.
+        // The mounting process may be killed here; the next mount runs recovery again.
         task::breathe()?;
         let len = log.read_at(&mut window, at)?;
         let bytes = window.get(..len).unwrap_or_default();
         let mut done = 0usize;
         for piece in bytes.split_inclusive(|&b| b == b'\n') {
+            // A line that the window cuts is read again with the next window; a piece longer than
+            // the window is bad.
             if !piece.ends_with(b"\n") && (len == WINDOW && done != 0) {
                 break;
             }
@@ -353,7 +362,7 @@ fn each_line(log: &File, mut take: impl FnMut(&[u8], u64) -> Result<bool>) -> Re
     }
 }
 
-/// A line of a segment. `None`: it is none.
+/// Parses a line of a segment; `None` if the checksum or the grammar is wrong.
 fn parse<'a>(bytes: &'a [u8], seed: &Seed) -> Option<Line<'a>> {
     if bytes.len() > MAX_LINE {
         return None;
@@ -361,7 +370,7 @@ fn parse<'a>(bytes: &'a [u8], seed: &Seed) -> Option<Line<'a>> {
     Line::parse(bytes, Some((seed, crc32c))).ok()
 }
 
-/// Notes a line, if it is one.
+/// Records a line; returns false if the bytes are not a line.
 fn take_line(
     bytes: &[u8],
     offset: u64,
@@ -378,6 +387,7 @@ fn take_line(
     let Some(object) = line.obj else {
         return Ok(true);
     };
+    // A log of this module never fills the table: its segment ends before.
     objects.set(object, offset);
     match (line.op, line.of) {
         (Op::Revert | Op::Redo, _) => {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What leaves a history that is as large as it may be: the oldest segment, whole.
+//! Keeps the history within its maximum size: drops the oldest segments.
 
 use kernel::{
     prelude::*,
@@ -34,16 +34,17 @@ use crate::vfs::{
 /// A file that only takes space, to be given back when there is none.
 const RESERVE: &[u8] = b"reserve";
 
-/// The most that it takes.
+/// The maximum size of the reserve.
 const RESERVE_BYTES: u64 = 5 << 20;
 
-/// What is given back of it first. All of it at once would go to others who wait for room just then.
+/// The first part of the reserve to be freed. Other users of a full filesystem would take the whole
+/// reserve at once.
 pub(crate) const PIECE: u64 = 64 * 1024;
 
-/// The fewest segments that a mount leaves: what recovery needs lies in the newest.
+/// The fewest segments that opening a history leaves: recovery reads the newest ones.
 const FEW: usize = 2;
 
-/// What was given up to make room.
+/// The kind of space that was freed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum GaveUp {
     /// The file that waits for a new use.
@@ -56,9 +57,8 @@ pub(super) enum GaveUp {
     Reserve,
 }
 
-/// Makes room on the lower filesystem for a history that could not be opened for want of it: gives
-/// up the reserve, or the file that waits for a new use, or the oldest segment. False: nothing is
-/// left to give up.
+/// Frees space on the lower filesystem for a history that could not be opened for lack of it: the
+/// reserve, else the spare payload file, else the oldest segment. False: nothing is left to free.
 pub(super) fn make_way(root: &Dir, on_full: OnFull) -> Result<bool> {
     let home = trust::open(root, &|_, _| Ok(()), &|_| {})?;
     if give_back(&home.dir, RESERVE_BYTES)? {
@@ -85,7 +85,7 @@ pub(super) fn make_way(root: &Dir, on_full: OnFull) -> Result<bool> {
     Ok(true)
 }
 
-/// Gives so many bytes of the reserve back. False: it has none.
+/// Frees `bytes` of the reserve. False: the reserve is empty.
 fn give_back(home: &Dir, bytes: u64) -> Result<bool> {
     match home.open(RESERVE, true).and_then(trust::private_file) {
         Ok(reserve) if reserve.size() != 0 => {
@@ -106,9 +106,9 @@ fn give_back(home: &Dir, bytes: u64) -> Result<bool> {
     }
 }
 
-/// Removes the files that are left of dropped segments after a clean end. The state is durable before their names are
-/// gone from the directories, so a power cut behind the unmount brings them back (btrfs): nothing reads them,
-/// and they would take their space for ever.
+/// Removes files of dropped segments after a clean unmount. `state` is made durable before the
+/// directories, so a power cut after the unmount may bring such names back (btrfs). They would use
+/// space for ever, since no reader opens them.
 pub(super) fn remove_dropped(first: u64, files: &mut Files, kept: &mut Kept) -> Result {
     let (_kernel, _nofs) = (AsKernel::new(), NoFs::new());
     for segment in segments(files)? {
@@ -167,8 +167,8 @@ impl Journal {
         let kept = self.kept_bytes();
         let staging = self.staging.lock();
         let target = staging.limits.undo;
-        // The file that waits is what the next segment is made of, where that is not there yet: a
-        // segment that is dropped for it leaves its file, and then there is enough room.
+        // The spare file becomes the next segment's payload file. If that segment does not exist
+        // yet, the file counts for it: dropping a segment leaves its file as the spare.
         let next = if staging.next.is_some() {
             target.saturating_add(spare)
         } else {
@@ -188,7 +188,7 @@ impl Journal {
             > self.history_max
     }
 
-    /// How many bytes what is kept takes.
+    /// The size of all orphans in bytes.
     pub(crate) fn kept_bytes(&self) -> u64 {
         u64::try_from(self.kept_bytes.load(Relaxed)).unwrap_or(0)
     }
@@ -208,21 +208,22 @@ impl Journal {
         self.set_budget();
     }
 
-    /// How large the reserve is: it takes all that can be staged, so what was accepted can be
-    /// written, unless that is much of what may be taken.
+    /// The size of the reserve: as much as can be staged, so that every staged record can be
+    /// written, but at most an eighth of the maximum size.
     pub(super) fn reserve_bytes(&self) -> u64 {
         RESERVE_BYTES.min(self.history_max / 8)
     }
 
-    /// The oldest segment, if it is sealed.
+    /// The oldest segment, if sealed.
     pub(super) fn oldest_sealed(&self) -> Option<u64> {
         let oldest = self.files.lock().first();
         (oldest < self.staging.lock().first_unsealed()).then_some(oldest)
     }
 
-    /// Drops the oldest sealed segment. False: there is none, or a revert reads it, or the end of a
-    /// revert that read it is not durable: it will be in a moment, and the keeper comes again, unless
-    /// this is a `last_resort`.
+    /// Drops the oldest sealed segment. False: there is none, or a running revert reads the
+    /// segment, or the end of a revert that read it is not durable yet. In the last case the
+    /// maintenance worker retries after the flush; with `last_resort`, the segment is dropped at
+    /// once.
     fn drop_oldest(&self, keep: &mut Keep, last_resort: bool) -> Result<bool> {
         // A pin that comes from here on finds the next one as the first.
         let mut pins = self.pins.lock();
@@ -244,22 +245,22 @@ impl Journal {
             }
             Droppable::No => return Ok(false),
         }
-        // Readers are told first.
+        // Readers must get `ENODATA` before the files are removed.
         files.set_first(oldest.saturating_add(1));
         keep.state.first = files.first();
         drop(pins);
-        // Where that fails, a power cut may leave what is kept with it: then it is adopted.
+        // If this fails and the machine goes down, the next mount adopts the segment's orphans.
         let _ = self.kept.lock().mark_dropped(oldest);
         let removed = files.remove(oldest);
         if removed.is_err() {
-            // It is the oldest still, and takes its space.
+            // The segment still exists and uses space, so it remains the oldest.
             files.set_first(oldest);
             keep.state.first = oldest;
             let _ = self.kept.lock().unmark_dropped(oldest);
         }
         let (log, undo) = removed?;
         drop(files);
-        // What stays behind when this fails is dropped with the next mount that tidies.
+        // The directory keeps its mark, so the next recovery removes the rest.
         let freed = self.kept.lock().drop_segment(oldest).unwrap_or_else(|e| {
             pr_warn!(
                 "what was kept with segment {} stays (error {})\n",
@@ -288,20 +289,21 @@ impl Journal {
         self.writer.kick();
     }
 
-    /// Makes room on the lower filesystem for what is staged already: gives up the file that waits
-    /// for a new use, or objects kept with the oldest segment, or that segment, or so many bytes of
-    /// the reserve. `None`: nothing is left to give up.
+    /// Frees space on the lower filesystem for records that are already staged: the spare payload
+    /// file, else orphans of the oldest segment, else that segment, else `bytes` of the reserve.
+    /// `None`: nothing is left to free.
     pub(super) fn make_room(&self, bytes: u64) -> Result<Option<GaveUp>> {
         let mut keep = self.keep.lock();
         let gave_up = self.give_up_unused(&mut keep, bytes)?;
         if gave_up.is_some() {
-            // Some filesystems give blocks back only then. The next write finds out whether it has helped.
+            // Some filesystems free blocks only at a sync. The next write shows whether that was
+            // enough.
             let _ = keep.home.dir.dentry().superblock().sync();
         }
         Ok(gave_up)
     }
 
-    /// As [`Self::make_room`], without seeing to it that the blocks are free.
+    /// As [`Self::make_room`], without the sync.
     fn give_up_unused(&self, keep: &mut Keep, bytes: u64) -> Result<Option<GaveUp>> {
         if self.files.lock().give_up_spare()? {
             return Ok(Some(GaveUp::Spare));
@@ -317,8 +319,9 @@ impl Journal {
         if self.open_reserve(keep, bytes)? {
             return Ok(Some(GaveUp::Reserve));
         }
-        // The line that ends a revert cannot become durable without room. What is lost is that a power
-        // cut now would take that revert back, whole.
+        // Without space the closing line of a revert cannot become durable. Dropping a segment that
+        // the revert read has one risk: after a power cut now, recovery rolls the whole revert
+        // back.
         let dropped = trims && self.drop_oldest(keep, true)?;
         if dropped {
             self.files.lock().give_up_spare()?;
@@ -326,8 +329,8 @@ impl Journal {
         Ok(dropped.then_some(GaveUp::Segment))
     }
 
-    /// Makes room on the lower filesystem for a revert, without dropping any history: so many bytes of
-    /// the reserve, if need be. False: there is nothing to give up for it.
+    /// Frees space on the lower filesystem for a revert without dropping history: the spare payload
+    /// file, else `bytes` of the reserve. False: there is neither.
     pub(crate) fn make_room_for_revert(&self, bytes: u64) -> bool {
         let _kernel = AsKernel::new();
         let keep = self.keep.lock();
@@ -339,7 +342,7 @@ impl Journal {
         spare.is_ok() && keep.home.dir.dentry().superblock().sync().is_ok()
     }
 
-    /// Gives so many of the reserve's bytes back. False: it has none.
+    /// Frees `bytes` of the reserve. False: the reserve is empty.
     fn open_reserve(&self, keep: &Keep, bytes: u64) -> Result<bool> {
         self.staging.lock().tight = true;
         give_back(&keep.home.dir, bytes)

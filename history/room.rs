@@ -1,33 +1,34 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Whether something may come into the history, before any of it is copied: it must fit, and the
-//! segments that would have to go for it must not hold more than half of what is there.
+//! Decides whether a payload or an orphan may enter the history, before any byte is copied: it must
+//! fit, and the segments that would be dropped for it must not hold more than half of the history.
 
 use kernel::prelude::*;
 
 use super::journal::{Journal, OnFull};
 
-/// Larger payloads ask first. Smaller ones are what segments are made of: trimming is ahead of them.
+/// Only larger payloads are checked. Smaller ones accumulate in a segment, and the maintenance
+/// worker drops old segments in time.
 const LARGE: u64 = 256 * 1024;
 
-/// What a request for room is about.
+/// The purpose of a request for space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Room {
     /// An operation's old state.
     Operation,
-    /// What a revert replaces: nothing that a revert reads may go for it.
+    /// The state that a revert replaces: no segment that a revert reads may be dropped for it.
     Revert,
-    /// What a revert that is not to be redone takes away: it is deleted in the end.
+    /// The state that a revert without a redo replaces: it is deleted when the revert has ended.
     Discard,
 }
 
 /// How full the history is, in bytes.
 struct Fill {
-    /// All that it holds.
+    /// The size of the history.
     used: u64,
-    /// What a segment should have at most.
+    /// The limit of a segment's payloads.
     target: u64,
-    /// What its own files take beside.
+    /// The space that the active segment, the next one and the reserve need.
     fixed: u64,
 }
 
@@ -68,8 +69,8 @@ impl Journal {
         self.admit(bytes, Room::Revert)
     }
 
-    /// Whether an object of so many bytes may be kept, which takes no more of the filesystem than it
-    /// did before. `ENOSPC`: no.
+    /// Whether an object of `bytes` may become an orphan. The filesystem's free space does not
+    /// change by that. `ENOSPC`: no.
     pub(crate) fn admit_kept(&self, bytes: u64, room: Room) -> Result {
         if bytes == 0 || room == Room::Discard {
             return Ok(());
@@ -85,7 +86,8 @@ impl Journal {
                     Err(ENOSPC)
                 }
             }
-            // An undo moves what it takes back out of sight: nothing is dropped for it.
+            // An undo moves objects to kept/, which needs no free space: nothing is dropped for
+            // that.
             (OnFull::Deny, _) => Ok(()),
         }
     }

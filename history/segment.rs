@@ -48,7 +48,7 @@ pub(super) struct Name {
 }
 
 impl Name {
-    /// What `arguments` come to.
+    /// Formats a name.
     pub(super) fn new(arguments: core::fmt::Arguments<'_>) -> Self {
         let mut buf = [0; 48];
         let mut words = Words::new(&mut buf);
@@ -159,8 +159,8 @@ impl Files {
         self.first = first;
     }
 
-    /// Makes the files of a segment and opens them for writing. With `recycle`, the payload file that
-    /// waits for a new use gets it.
+    /// Creates the files of a segment and opens them for writing. With `recycle`, the spare file
+    /// becomes its payload file.
     pub(super) fn create(&mut self, number: u64, recycle: bool) -> Result<Arc<Segment>> {
         let name = Name::undo(number);
         if recycle && self.spare.is_some() {
@@ -172,6 +172,7 @@ impl Files {
         let undo = trust::private_file(undo_dir.create(name.bytes(), MODE)?)?;
         let undo = StreamFile::in_pages(undo, undo_dir, name.bytes());
         let log = trust::private_file(log_dir.create(Name::log(number).bytes(), MODE)?)?;
+        // A log of that number may be left of an attempt that failed.
         log.truncate(0)?;
         let log = StreamFile::in_pieces(log);
         self.names_dirty = true;
@@ -205,8 +206,9 @@ impl Files {
         self.open.retain(|s| s.number != number);
     }
 
-    /// Any segment, for reading. `ENODATA`: it was dropped; `EUCLEAN`: it was not, and is not there.
+    /// Opens any segment for reading. `ENODATA`: dropped; `EUCLEAN`: its files are missing.
     pub(super) fn open_to_read(&mut self, number: u64) -> Result<Arc<Segment>> {
+        // The files may still exist while the segment is being dropped.
         if number < self.first {
             return Err(ENODATA);
         }
@@ -262,8 +264,8 @@ impl Files {
         Ok(())
     }
 
-    /// Drops a segment's files; its payload file is kept for a new use if there is none.
-    /// Returns the bytes of log and payloads that it had.
+    /// Removes a segment's files; its payload file becomes the spare file if there is none. Returns
+    /// the sizes of log and payloads.
     pub(super) fn remove(&mut self, number: u64) -> Result<(u64, u64)> {
         self.recent.retain(|s| s.number != number);
         let (log_dir, undo_dir) = self.dirs()?;
@@ -314,7 +316,7 @@ impl Files {
         ))
     }
 
-    /// Whether a segment has its payload file, be it empty.
+    /// Whether a segment has its payload file, possibly empty.
     pub(super) fn has_payloads(&self, number: u64) -> Result<bool> {
         let (_, undo_dir) = self.dirs()?;
         match undo_dir.open(Name::undo(number).bytes(), false) {

@@ -16,7 +16,7 @@ pub(crate) fn sort<T>(items: &mut [T], less: impl Fn(&T, &T) -> bool) {
     }
 }
 
-/// Moves the item at `at` down the heap of the first `end` items to where it belongs.
+/// Moves the item at `at` down to its position in the heap of the first `end` items.
 fn sift<T>(items: &mut [T], at: usize, end: usize, less: &impl Fn(&T, &T) -> bool) {
     let mut at = at;
     loop {

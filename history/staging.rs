@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What is staged: records that are ordered in memory and not written yet.
+//! Records that are ordered in memory and not yet written.
 //!
-//! Payloads and lines go into chunks of fixed memory, each of which becomes one write at one place
-//! of one file. All of this is bookkeeping under the journal's spinlock: a few comparisons and
-//! additions for each record; the chunks' bytes are filled elsewhere.
+//! Payloads and lines are copied into chunks of fixed size; each chunk becomes one write at one
+//! offset of one file. The functions here run under the journal's spinlock and only count and
+//! compare; the chunks' bytes are filled without the lock.
 //!
-//! Lines are promised before they are placed, so that placing never fails for want of room:
-//! `rooms` promised lines always find `LINES_PER_CHUNK` in each free chunk, or the rest of the
-//! active one.
+//! Lines are reserved before the operation runs, so that placing a line cannot fail when the
+//! operation has happened: each of the `rooms` fits, at maximum length, into the rest of the active
+//! chunk or into a free one, which takes `LINES_PER_CHUNK`.
 
 use kernel::prelude::*;
 
@@ -55,7 +55,7 @@ pub(super) const ALIGN: u64 = 4096;
 /// More lines than are ever promised at once.
 const FEW_NUMBERS: u64 = 1 << 16;
 
-/// A segment never gets this many times as large as it should.
+/// A segment may exceed its limits by this factor before staging blocks.
 const OVERDUE: u64 = 2;
 
 /// Sizes at which a segment ends.
@@ -82,18 +82,18 @@ pub(super) type Table = Objects<KVVec<Entry>, KVVec<u16>>;
 pub(super) struct Staging {
     /// Where lines go; also the checksum's beginning.
     pub(super) seed: Seed,
-    /// What the checksums of the segment's lines start from.
+    /// The initial checksum state of the active segment's lines.
     pub(super) sum_start: u32,
-    /// Where the next line stands.
+    /// The offset of the next line in the active log.
     pub(super) log_end: u64,
-    /// Where the next payload stands.
+    /// The offset of the next payload in the active payload file.
     pub(super) undo_end: u64,
     /// How many bytes of objects are kept with the segment.
     pub(super) kept: u64,
     /// The next line's number, and the first that is not reserved.
     pub(super) seq: u64,
     pub(super) seq_end: u64,
-    /// The segment after this one, when it is there.
+    /// The number of the next segment, once its files exist.
     pub(super) next: Option<u64>,
     /// Last lines of the active segment, of the one that is being sealed, and a spare table.
     pub(super) objects: Table,
@@ -110,14 +110,16 @@ pub(super) struct Staging {
     /// Everything up to these tickets is to be written, or durable.
     pub(super) want_written: u64,
     pub(super) want_durable: u64,
-    /// Once lines are durable up to this ticket, the keeper may drop a segment that it could not.
+    /// The maintenance worker retries a drop that it had to postpone when lines are durable up to
+    /// this ticket.
     pub(super) trim_at: Option<u64>,
     /// Everything up to this ticket is durable.
     pub(super) durable: u64,
     /// Callers asleep for room, and for a flush.
     pub(super) waiting: usize,
     pub(super) flushing: usize,
-    /// The newest ticket when the writer began its pass, and whether it left lines for later.
+    /// The newest ticket when the writer began its pass, and whether lines were held back in that
+    /// pass.
     pass_ticket: u64,
     held_back: bool,
     /// Whether a chunk was opened, and so another one closed, since this was last looked at.
@@ -134,7 +136,7 @@ pub(super) struct Staging {
     /// How many reverts are under way, and how many bytes their lines may have beyond the budget.
     pub(super) reverts: u32,
     pub(super) reserve: u64,
-    /// What keeps the workers from writing, and from keeping house; how many callers gave up.
+    /// Errors of the writer and of the maintenance worker; how many callers gave up.
     pub(super) writing: Trouble,
     pub(super) keeping: Trouble,
     pub(super) lost: u64,
@@ -148,7 +150,7 @@ pub(super) struct Staging {
     overdue: Limits,
 }
 
-/// What keeps a worker from its work, until it succeeds; and how often something did.
+/// The last error of a worker, cleared by the next success, and the number of errors so far.
 #[derive(Default)]
 pub(super) struct Trouble {
     pub(super) error: Option<Error>,
@@ -160,7 +162,7 @@ pub(super) struct Trouble {
 pub(super) enum Full {
     /// Until the workers got on.
     Wait,
-    /// The mount says `on_full=deny` and it is full.
+    /// The mount has `on_full=deny` and the history is full.
     Denied,
 }
 
@@ -214,7 +216,7 @@ impl Staging {
         }
     }
 
-    /// What keeps either worker from its work.
+    /// The error of either worker.
     pub(super) fn error(&self) -> Option<Error> {
         self.writing.error.or(self.keeping.error)
     }
@@ -246,6 +248,8 @@ impl Staging {
         }
         self.spend(bytes)?;
         let reserve = |index: usize| Some((index, chunks.get(index)?.reserve(len)?));
+        // Payloads of the active chunk are adjacent in memory and in the file, so a chunk is one
+        // write.
         let (index, slot) = match self.payloads.active.and_then(reserve) {
             Some(found) => found,
             None => {
@@ -271,6 +275,7 @@ impl Staging {
         }
         self.spend(len)?;
         self.payloads.seal_active(chunks);
+        // The payload starts at a multiple of `ALIGN`: its chunks are written in whole pages.
         let offset = align(self.undo_end);
         self.undo_end = offset.saturating_add(len);
         Ok(Extent {
@@ -296,6 +301,8 @@ impl Staging {
 
     /// A large payload's chunk goes to the writer with its first `used` bytes.
     pub(super) fn submit(&mut self, chunks: &[Chunk], index: usize, used: u64) {
+        // A ticket that flushes know only from now on: a chunk that is still being filled must not
+        // block them.
         let ticket = self.ticket();
         let (Some(meta), Some(chunk)) = (self.payloads.metas.get_mut(index), chunks.get(index))
         else {
@@ -318,8 +325,8 @@ impl Staging {
         opened.ok_or(Full::Wait)
     }
 
-    /// Whether the segment is so much larger than it should be that its successor, which is being
-    /// made, has to be waited for.
+    /// Whether the segment exceeds its limits so far that staging must wait for the next segment,
+    /// which the maintenance worker is creating.
     fn is_overdue(&self) -> bool {
         self.undo_end.max(self.kept) >= self.overdue.undo || self.log_end >= self.overdue.log
     }
@@ -342,6 +349,8 @@ impl Staging {
             return Err(Full::Denied);
         }
         let rooms = self.rooms.saturating_add(n);
+        // Line numbers come from the range that `state` has reserved durably; more need a write by
+        // the maintenance worker.
         let numbers = self.seq_end.saturating_sub(self.seq);
         // One chunk is kept back, so that the active one can always be closed in the end.
         let chunks = self.lines.free.min(LINE_CHUNKS - 1);
@@ -367,6 +376,8 @@ impl Staging {
         if let Some(slot) = self.lines.active.and_then(reserve) {
             return Some(slot);
         }
+        // The rest of the chunk is shorter than the longest line; the reservation counted on a free
+        // chunk.
         self.lines.seal_active(chunks);
         let ticket = self.ticket();
         self.opened = true;
@@ -382,6 +393,8 @@ impl Staging {
         if let Some(meta) = self.lines.active.and_then(|i| self.lines.metas.get_mut(i)) {
             meta.used = meta.used.saturating_add(len);
         }
+        // Lines may exceed the budget: those reserved before it ran out, and those of reverts,
+        // which the reserve is for.
         if let Some(budget) = &mut self.budget {
             let beyond = len.saturating_sub(*budget);
             *budget = budget.saturating_sub(len);
@@ -394,7 +407,8 @@ impl Staging {
         self.rooms <= self.lines.free.saturating_mul(LINES_PER_CHUNK)
     }
 
-    /// Whether something is due beside the record just staged.
+    /// Whether staging a record made further work due: a new segment, a chunk for the writer, the
+    /// commit timer.
     #[inline(always)]
     pub(super) fn is_something_due(&self) -> bool {
         self.opened || !self.armed || self.is_segment_full()
@@ -409,13 +423,15 @@ impl Staging {
             || self.objects.used() >= MANY
     }
 
-    /// Ends the active segment if it is large enough (or `force` says so), something is in it, and
-    /// the next one is there. Returns whether it did.
+    /// Ends the active segment if it is full (or with `force`), not empty, and the next segment
+    /// exists. Returns whether it ended.
     pub(super) fn roll(&mut self, pools: (&[Chunk], &[Chunk]), force: bool) -> bool {
+        // The previous segment must be sealed first: only one can be `ended`.
         let is_empty = self.log_end == 0 && self.undo_end == 0;
         if is_empty || self.ended.is_some() || !(force || self.is_segment_full()) {
             return false;
         }
+        // Sealing the active chunk gives its rest away, which a reservation may count on.
         if !self.may_seal_lines() {
             return false;
         }
@@ -424,6 +440,8 @@ impl Staging {
             return false;
         };
         self.next = None;
+        // The next payload file is preallocated and recycled only if payloads are likely to fill
+        // it.
         self.is_undo_heavy = self.undo_end >= self.limits.undo / 2;
         self.payloads.seal_active(pools.0);
         self.lines.seal_active(pools.1);
@@ -444,6 +462,8 @@ impl Staging {
     /// From now on lines go to `segment`.
     pub(super) fn enter(&mut self, segment: u64) {
         self.seed.segment = segment;
+        // The seed depends on the segment, so that a line of a recycled file is not valid in
+        // another segment.
         self.sum_start = self.seed.start(crc32c);
     }
 
@@ -455,6 +475,7 @@ impl Staging {
         if needs_lines {
             self.want_written = self.want_written.max(self.tickets);
         }
+        // A durable line needs its payload durable, which needs both written.
         let wanted = self.want_written.max(self.want_durable);
         if self.payloads.active().is_some_and(|m| m.ticket <= wanted) {
             self.payloads.seal_active(pools.0);
@@ -464,6 +485,8 @@ impl Staging {
         if self.lines.active().is_some_and(seal) {
             self.lines.seal_active(pools.1);
         }
+        // Chunks of lines that are sealed after this point belong to the next pass: their payloads
+        // may not be written in this one.
         self.lines.pass = self.lines.pass.wrapping_add(1);
         self.pass_ticket = self.tickets;
         self.held_back = false;
@@ -471,9 +494,10 @@ impl Staging {
         (target, needs_lines)
     }
 
-    /// Whether all payloads that lines of this pass name are written. Otherwise somebody is still
-    /// at work on one beside them: the lines are held back for it, unless it may itself be waiting
-    /// for room that only they can give.
+    /// Whether all payloads that this pass's lines refer to are written. A payload may still be
+    /// filled by its caller; then the lines are held back, since a line on disk without its payload
+    /// could not be reverted. Lines are written all the same when a caller waits for room: the
+    /// owner of the unfinished payload may be that caller.
     pub(super) fn may_write_lines(&mut self) -> bool {
         self.held_back = self.payloads.has_pending(self.pass_ticket);
         !self.held_back || self.waiting != 0
@@ -489,7 +513,8 @@ impl Staging {
         (self.payloads.pending(ticket)).saturating_add(self.lines.pending(ticket))
     }
 
-    /// Whether the writer should come: half of the memory waits for it, or somebody does.
+    /// Whether to queue the writer: half of the chunks are waiting to be written, or a caller is
+    /// waiting.
     pub(super) fn needs_writer(&self) -> bool {
         self.payloads.backlog() >= PAYLOAD_CHUNKS / 2
             || self.lines.backlog() >= LINE_CHUNKS / 2
@@ -498,15 +523,16 @@ impl Staging {
             || self.held_back
     }
 
-    /// Whether somebody who waits for room waits for the keeper: for another segment, or more
-    /// numbers.
+    /// Whether a caller that waits for room needs the maintenance worker, which makes segments and
+    /// reserves line numbers.
     pub(super) fn needs_keeper(&self) -> bool {
         let numbers = self.seq_end.saturating_sub(self.seq);
         self.is_segment_full() || self.ended.is_some() || numbers < FEW_NUMBERS
     }
 
-    /// Whether lines are to be written now: not before half of their memory waits, unless somebody
-    /// waits for them, because what they name has to be durable first.
+    /// Whether this pass writes lines. Writing lines requires an fsync of their payloads first, so
+    /// the pass waits until half of the line chunks are full, unless a caller waits for a line or
+    /// for durability.
     fn needs_lines(&self) -> bool {
         let backlog = self.lines.backlog();
         backlog >= LINE_CHUNKS / 2

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The file `state`: what must be known before a history is opened.
+//! The file `state`: the numbers that a mount needs before it opens the history.
 //!
-//! Two slots are written in turns, each by one durable write, and the newer one whose checksum
-//! holds counts. So a torn write costs nothing, and numbers that were reserved stay reserved.
+//! Two slots are written alternately, each by one durable write; the newer one with a valid
+//! checksum counts. A torn write leaves the other slot, and reserved numbers are never handed out
+//! twice.
 
 use core::fmt::Write;
 
@@ -33,16 +34,16 @@ pub(crate) struct Span {
 }
 
 impl Span {
-    /// How many segments it has.
+    /// The number of segments.
     pub(crate) fn len(&self) -> u64 {
         self.last.saturating_sub(self.first).saturating_add(1)
     }
 }
 
-/// What the file says.
+/// The fields of a slot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct State {
-    /// How many times it was written.
+    /// The number of times the state was written.
     pub(crate) count: u64,
     /// Whether the history was closed in good order; only then the rest but `seq` and `segment` is
     /// more than a hint.
@@ -53,13 +54,13 @@ pub(crate) struct State {
     pub(crate) segment: u64,
     /// The oldest segment that is there.
     pub(crate) first: u64,
-    /// From this segment on, recovery reads logs whatever tables cover them: a revert that was begun
-    /// there may not have ended. 0: none.
+    /// Recovery reads all logs from this segment on, with or without index table, since a revert
+    /// that began there may not have ended. 0: none.
     pub(crate) reread: u64,
-    /// The newest segment that was there when a machine last went down without an unmount: what the
-    /// lines up to here say of files may have come further than the files themselves. 0: none did.
+    /// The last segment before the last unclean shutdown. Lines in this segment or before may be
+    /// ahead of the data. 0: there was no unclean shutdown.
     pub(crate) cut: u64,
-    /// When what that had left was put in order, in nanoseconds since the epoch. 0: not known.
+    /// The time of the last recovery, in nanoseconds since the epoch. 0: unknown.
     pub(crate) recovered: u64,
     /// The bytes of all log files.
     pub(crate) log_bytes: u64,
@@ -69,7 +70,7 @@ pub(crate) struct State {
     pub(crate) kept_bytes: u64,
 }
 
-/// Writes a slot's text; returns its length. `None`: it does not fit.
+/// Writes a slot's text; returns the length. `None`: `out` is too short.
 pub(crate) fn encode(
     state: &State,
     tables: impl Iterator<Item = Span>,
@@ -120,7 +121,7 @@ pub(crate) fn parse(slot: &[u8], uuid: &[u8; 16], crc: Crc) -> Option<State> {
         seq: number_of(body, b"seq")?,
         segment: number_of(body, b"segment")?,
         first: number_of(body, b"first")?,
-        // Older modules do not write it.
+        // Early modules did not write these keys.
         reread: number_of(body, b"reread").unwrap_or(0),
         cut: number_of(body, b"cut").unwrap_or(0),
         recovered: number_of(body, b"recovered").unwrap_or(0),
@@ -152,7 +153,7 @@ pub(crate) fn parse_span(word: &[u8]) -> Option<Span> {
     (span.first <= span.last).then_some(span)
 }
 
-/// What the checksum starts from: no segment has the number 0.
+/// The checksum seed of the state; no log has the segment number 0.
 fn seed(uuid: &[u8; 16]) -> Seed {
     Seed {
         uuid: *uuid,

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A segment's file, and how much of it may not be durable yet.
+//! A file of a segment, and the range of it that may not be durable.
 //!
-//! An fsync that fails says so once: most filesystems take what they could not write for clean from
-//! then on, and the next fsync would succeed without it. So what was written since the last fsync
-//! that succeeded is written anew before another is tried.
+//! The kernel reports a writeback error to one fsync only: most filesystems then mark the failed
+//! pages clean, and the next fsync succeeds without writing them. So the range written since the
+//! last successful fsync is written again before the next fsync.
 
 use core::ops::Deref;
 use kernel::{
@@ -25,13 +25,13 @@ pub(super) struct Stream {
     unsynced: Pin<KBox<Mutex<Unsynced>>>,
 }
 
-/// What was written since the last fsync that succeeded.
+/// The range written since the last successful fsync.
 #[derive(Default)]
 struct Unsynced {
     /// The range; empty: nothing.
     from: u64,
     to: u64,
-    /// Whether an fsync of it failed, and it was not written anew since.
+    /// Whether an fsync of the range failed, and the range was not rewritten since.
     is_doubtful: bool,
 }
 
@@ -47,7 +47,7 @@ impl Stream {
     /// Writes all of `bytes` at `at`.
     pub(super) fn write(&self, bytes: &[u8], at: u64) -> Result {
         let mut unsynced = self.unsynced.lock();
-        // Also what fails half way has to be made durable, if it is read as whole.
+        // A failed write may have stored some of its bytes, so the whole range counts.
         let end = at.saturating_add(bytes.len() as u64);
         if unsynced.is_empty() {
             unsynced.from = at;
@@ -57,7 +57,7 @@ impl Stream {
         self.file.write_at(bytes, at)
     }
 
-    /// Makes durable what was written.
+    /// Makes all written bytes durable.
     pub(super) fn sync_written(&self) -> Result {
         let mut unsynced = self.unsynced.lock();
         if unsynced.is_empty() {
@@ -69,8 +69,8 @@ impl Stream {
             *unsynced = Unsynced::default();
         } else {
             unsynced.is_doubtful = true;
-            // At once: what is clean may leave memory at any time. Where that fails, it is tried
-            // again before the next fsync.
+            // Rewrites at once, since reclaim may discard clean pages at any time. After an error
+            // here, the next call retries.
             let _ = self.write_anew(&mut unsynced);
         }
         result
@@ -83,7 +83,7 @@ impl Stream {
         self.file.sync()
     }
 
-    /// Writes what a failed fsync left in doubt.
+    /// Rewrites the range after a failed fsync.
     fn write_anew(&self, unsynced: &mut Unsynced) -> Result {
         if !unsynced.is_doubtful {
             return Ok(());

@@ -2,9 +2,9 @@
 
 //! The index tables of sealed segments: `index/FIRST-LAST.idx`.
 //!
-//! Each sealed segment adds a small table; whenever eight neighbours of one size have come
-//! together they are merged into one, so a history of any length has few. A table is opened when
-//! it is first asked, so a mount costs the same whatever there is.
+//! Each sealed segment adds a small table. Eight adjacent tables of one size are merged into one,
+//! so a look-up reads few tables for any length of the history. A table is opened at its first use,
+//! so that mounting takes the same time for any number of tables.
 
 use kernel::{
     prelude::*,
@@ -165,9 +165,10 @@ impl Tables {
         Ok(open)
     }
 
-    /// Where `object`'s last line stands in sealed segments from `first` on.
+    /// The position of `object`'s last line in sealed segments from `first` on.
     pub(super) fn look_up(&mut self, object: ObjectId, first: u64) -> Result<Option<Pos>> {
         for i in (0..self.list.len()).rev() {
+            // This table and all older ones cover dropped segments only.
             if self.list.get(i).is_some_and(|t| t.span.last < first) {
                 break;
             }
@@ -235,7 +236,7 @@ impl Tables {
         Ok(Some((start, Merge { inputs })))
     }
 
-    /// Puts a merged table in the place of those it was made of.
+    /// Replaces tables by the one that was merged from them.
     pub(super) fn replace(&mut self, start: usize, merged: Span) -> Result {
         let mut old = KVVec::with_capacity(FAN, GFP_KERNEL)?;
         while let Some(table) = self.list.get(start) {
@@ -245,6 +246,7 @@ impl Tables {
             old.push(table.span, GFP_KERNEL)?;
             let _ = self.list.remove(start);
         }
+        // The merged table is durable by now.
         self.add(merged)?;
         // A crash in between is harmless: the longer table counts.
         for span in old {
@@ -301,9 +303,9 @@ impl Open {
         Ok(found.map(|(_, pos)| pos))
     }
 
-    /// Whether `object`, which is not in block `at` (in `buf`, with `count` entries), cannot be in
-    /// another one: the search went by entries whose blocks' checksums it had not seen. `EUCLEAN`:
-    /// one of them was damaged.
+    /// Checks that `object`, which is not in block `at` (in `buf`, with `count` entries), cannot be
+    /// in a neighbouring block: the search compared first entries of blocks without verifying these
+    /// blocks' checksums. `EUCLEAN`: one of the compared entries is damaged.
     fn must_be_absent(&self, object: ObjectId, at: u64, count: usize, buf: &mut [u8]) -> Result {
         let ends = |buf: &[u8], count| -> Result<_> {
             let mut objects = index::entries(block(buf)?, count).map(|(o, _)| o);
@@ -323,7 +325,7 @@ impl Open {
         Ok(())
     }
 
-    /// Reads block `i`; returns how many entries it has.
+    /// Reads block `i` and verifies its checksum; returns the number of entries.
     fn read_block(&self, i: u64, buf: &mut [u8]) -> Result<usize> {
         let at = self.head.block_at(i).ok_or(EUCLEAN)?;
         self.file.read_exact_at(buf, at)?;
@@ -372,7 +374,7 @@ impl TableWriter {
         Ok(())
     }
 
-    /// Completes the table and makes it durable.
+    /// Writes the filter and the head, and makes the table durable.
     pub(super) fn finish(mut self) -> Result {
         if self.in_block != 0 {
             self.flush()?;
@@ -391,7 +393,7 @@ pub(super) struct Merge {
     inputs: KVec<Input>,
 }
 
-/// One of them, and where reading it is.
+/// An input of a merge, and the read position.
 struct Input {
     open: Arc<Open>,
     buf: KVVec<u8>,
@@ -411,7 +413,7 @@ impl Input {
         })
     }
 
-    /// The entry it is at.
+    /// The entry at the read position.
     fn peek(&mut self) -> Result<Option<(ObjectId, Pos)>> {
         if self.at >= self.count {
             if self.next_block >= self.open.head.blocks() {
@@ -428,7 +430,7 @@ impl Input {
 }
 
 impl Merge {
-    /// What the merged table will cover, and how many entries it has at most.
+    /// The segments that the merged table covers, and the largest possible number of its entries.
     pub(super) fn extent(&self) -> Option<(Span, u64)> {
         let first = self.inputs.first()?.open.head.span.first;
         let last = self.inputs.last()?.open.head.span.last;
@@ -436,7 +438,8 @@ impl Merge {
         Some((Span { first, last }, entries.fold(0, u64::saturating_add)))
     }
 
-    /// Writes the merged table: of each object its newest line, unless it is before `oldest`.
+    /// Writes the merged table: the newest line of each object, unless that line is before
+    /// `oldest`.
     pub(super) fn write(mut self, oldest: u64, out: &mut TableWriter) -> Result {
         loop {
             let mut least: Option<(ObjectId, Pos)> = None;
@@ -463,7 +466,7 @@ impl Merge {
     }
 }
 
-/// What a table that is named, but missing, short or not private comes to.
+/// Maps errors of a listed table that is missing, short or not private to `EUCLEAN`.
 fn damaged(error: Error) -> Error {
     if error == ENOENT || error == ENODATA || error == EPERM {
         return EUCLEAN;

@@ -4,7 +4,7 @@
 
 use core::fmt;
 
-/// A buffer that text is written to; what does not fit is an error.
+/// A buffer for formatted text; a write that does not fit fails.
 pub(crate) struct Words<'a> {
     buf: &'a mut [u8],
     len: usize,
@@ -16,7 +16,7 @@ impl<'a> Words<'a> {
         Self { buf, len: 0 }
     }
 
-    /// What was written.
+    /// The bytes written.
     pub(crate) fn written(&self) -> &[u8] {
         self.buf.get(..self.len).unwrap_or_default()
     }
@@ -58,7 +58,7 @@ pub(crate) fn number(digits: &[u8]) -> Option<u64> {
     })
 }
 
-/// The decimal number behind `key=`.
+/// The decimal number after `key=`.
 pub(crate) fn number_of(text: &[u8], key: &[u8]) -> Option<u64> {
     number(value(text, key)?)
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What is checked before a history is believed: that only root can have written it, that it is
-//! this directory's, and that nobody else is using it.
+//! Checks before a history is used: only root can have written the files, the history belongs to
+//! this directory, and no other mount or tool uses the history.
 
 use core::fmt;
 use kernel::prelude::*;
@@ -38,18 +38,18 @@ pub(crate) const HOME: &[u8] = b".loggerfs";
 pub(super) struct Home {
     pub(super) dir: Dir,
     pub(super) uuid: [u8; 16],
-    /// Whether it was made just now.
+    /// Whether this mount created the history.
     pub(super) is_new: bool,
-    /// The file `format`, locked as long as it is open.
+    /// The file `format`, locked as long as the file is open.
     pub(super) claim: Option<File>,
 }
 
-/// Asked, with a history's directory that only root can have changed and whether it is new, if the
-/// filesystem can have one.
+/// Checks whether the lower filesystem supports a history. The arguments are the history's
+/// directory, which is private to root, and whether the history is new.
 pub(crate) type Suits<'a> = &'a dyn Fn(&Dir, bool) -> Result;
 
-/// Opens the history below `root` or makes a new one, and claims it. Where the filesystem does not
-/// suit, nothing new stays behind.
+/// Opens the history below `root`, or creates a new one, and locks the `format` file. If the
+/// filesystem is unsuitable, a directory made here is removed again.
 pub(super) fn open(
     root: &Dir,
     suits: Suits<'_>,
@@ -67,7 +67,8 @@ pub(super) fn open(
         }
     };
     if !is_private(&dir) && !was_there {
-        // Only the filesystem itself can have changed it.
+        // The directory was made with mode 0700 just now, so the filesystem does not store modes or
+        // owners.
         let _ = root.remove_dir(HOME);
         explain(format_args!(
             "the source's filesystem does not keep owners and modes, so nothing in it is private to root; mount with history=off, or choose another source"
@@ -80,6 +81,7 @@ pub(super) fn open(
         ));
         return Err(EPERM);
     }
+    // Locked before anything is read, so that no other mount changes what is checked here.
     let claim = claim(&dir, explain)?;
     let this = root_of(root)?;
     let mut text = KVec::from_elem(0, MAX_FORMAT, GFP_KERNEL)?;
@@ -87,7 +89,7 @@ pub(super) fn open(
     if let Err(e) = suits(&dir, len == 0) {
         drop(claim);
         if len == 0 {
-            // What was there before stays: then the directory is not empty.
+            // rmdir fails, as intended, if the directory had other files before.
             let _ = dir.unlink(b"format");
             let _ = root.remove_dir(HOME);
         }
@@ -153,7 +155,7 @@ fn create(
     Ok(uuid)
 }
 
-/// Whether there is anything of a history beside `format`: what it says of itself, or a log.
+/// Whether the directory has files of a history other than `format`: a state, or a log.
 fn has_history(dir: &Dir) -> Result<bool> {
     match dir.open(b"state", false) {
         Err(e) if e == ENOENT => {}
@@ -192,7 +194,7 @@ fn check(
     }
 }
 
-/// What tells `root` from every other directory.
+/// Identifies the directory `root`.
 fn root_of(root: &Dir) -> Result<Root> {
     let mut bytes = [0; 128];
     match root.handle(&mut bytes) {
@@ -204,13 +206,14 @@ fn root_of(root: &Dir) -> Result<Root> {
     }
 }
 
-/// Whether nobody but root can have changed a directory.
+/// Whether only root can have changed a directory.
 fn is_private(dir: &Dir) -> bool {
     let facts = dir.facts();
     facts.uid == 0 && facts.mode & 0o077 == 0
 }
 
-/// A subdirectory, made if it is missing. `EPERM`: somebody else could have changed it.
+/// Opens a subdirectory, or creates a missing one. `EPERM`: another user could have changed the
+/// directory.
 pub(super) fn private_dir(parent: &Dir, name: &[u8]) -> Result<Dir> {
     let dir = parent.make_dir(name, 0o700)?;
     if !is_private(&dir) {
@@ -219,7 +222,7 @@ pub(super) fn private_dir(parent: &Dir, name: &[u8]) -> Result<Dir> {
     Ok(dir)
 }
 
-/// Lets a file pass that only root can have put there. `EPERM`: somebody else could have.
+/// Passes a file on that only root can have created. `EPERM`: another user could have.
 pub(super) fn private_file(file: File) -> Result<File> {
     let facts = file.facts();
     if !facts.is_file() || !facts.is_private_to_root() {

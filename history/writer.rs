@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The worker that writes: staged chunks to the files of their segments.
+//! The writer: a worker that writes staged chunks to the files of their segments.
 //!
-//! It comes when half of staging is full, when somebody waits, or `commit=` seconds after the
-//! first record. Payloads go first and are durable before a line that names them is written, so no
-//! line ever lacks its payload, power cut or not. It takes no lock of ours but the journal's own,
-//! and waits for no caller.
+//! The writer is queued when half of the chunks are full, when a caller waits, or `commit=` seconds
+//! after the first record. Payloads are written and made durable before the lines that refer to
+//! them, so a line on disk always has its payload, even after a power cut. The writer takes no lock
+//! but the journal's, and never waits for a caller.
 
 use kernel::{
     prelude::*,
@@ -26,7 +26,7 @@ use crate::vfs::{
     worker::Job, //
 };
 
-/// Tells this worker from the journal's other one.
+/// The worker's index, as the journal has two.
 pub(super) const WRITER: u8 = 0;
 
 /// How many seconds until another try after an error.
@@ -54,12 +54,14 @@ impl Job<WRITER> for Journal {
 }
 
 impl Journal {
-    /// Writes what waits, until nothing does.
+    /// Writes complete chunks until none is left.
     fn write_all(&self) -> Result {
         loop {
             let (target, needs_lines) = self.staging.lock().begin_pass(self.pools());
             let mut progress = self.write_payloads()?;
             if needs_lines && self.staging.lock().may_write_lines() {
+                // Payloads must be on stable storage before lines that refer to them: devices and
+                // filesystems reorder writes.
                 self.sync_undo()?;
                 progress |= self.write_lines()?;
             }
@@ -74,7 +76,7 @@ impl Journal {
         }
     }
 
-    /// Everything of `target` that was written is durable now. False: not all of it was written.
+    /// Records that everything up to `target` is durable. False: a part was not written yet.
     fn note_durable(&self, target: u64) -> bool {
         let mut staging = self.staging.lock();
         if !staging.is_written(target) {
@@ -97,6 +99,7 @@ impl Journal {
             let Some(batch) = staging.payloads.take(&self.payload_chunks, false) else {
                 return Ok(progress);
             };
+            // `staging` is a spinlock, and the write sleeps.
             drop(staging);
             let result = self.write(batch, &self.payload_chunks, true);
             let mut staging = self.staging.lock();
@@ -151,7 +154,7 @@ impl Journal {
             match gave_up {
                 None => return result,
                 Some(GaveUp::Reserve) => share = share.saturating_mul(2),
-                // Some filesystems free it later: the next try is in a second.
+                // Some filesystems free the space later: the writer retries in a second.
                 Some(GaveUp::Kept) if share >= MOST_KEPT => return result,
                 Some(GaveUp::Kept) => share = share.saturating_mul(2),
                 _ if gave_up == last => return result,
@@ -178,6 +181,8 @@ impl Journal {
     fn each_segment(&self, f: impl Fn(&Segment) -> Result) -> Result {
         let mut last = 0;
         loop {
+            // One segment at a time, since an fsync may take long and `files` is needed for
+            // reading.
             let next: Option<Arc<Segment>> = {
                 let files = self.files.lock();
                 let later = files.writable().iter().filter(|s| s.number > last);
@@ -189,7 +194,8 @@ impl Journal {
         }
     }
 
-    /// All is well: callers who wait are told, and the keeper when a segment has ended.
+    /// Clears the error, wakes waiting callers, and queues the maintenance worker if a segment has
+    /// ended.
     fn written(&self) {
         let mut staging = self.staging.lock();
         staging.writing.error = None;
@@ -203,7 +209,7 @@ impl Journal {
         self.progress.notify_all();
     }
 
-    /// Ends the segment if it is full: callers may all be waiting for just that.
+    /// Ends the segment if it is full: all callers may be waiting for the next one.
     pub(super) fn roll_if_due(&self) {
         let mut staging = self.staging.lock();
         if staging.is_segment_full() && staging.roll(self.pools(), false) {
@@ -213,7 +219,7 @@ impl Journal {
     }
 }
 
-/// Writes a chunk where it belongs.
+/// Writes a chunk at its offset in its file.
 fn write_chunk(chunk: &Chunk, batch: Batch, segment: &Segment, is_payload: bool) -> Result {
     let write = |bytes: &[u8], used: usize| {
         if is_payload {
