@@ -346,12 +346,10 @@ impl Status {
     pub const MOUNT_PRIVATE: u32 = 2;
     /// The mount is read-only.
     pub const MOUNT_READ_ONLY: u32 = 4;
-    /// Reads are logged.
-    pub const MOUNT_LOG_READS: u32 = 8;
     /// The caller does not administer the mount: numbers about the whole of its history (`seq`,
     /// `segments`, `log_bytes`, `undo_bytes`, `kept_bytes`, `lost`, `errors`) are left out, and are
     /// zero.
-    pub const MOUNT_OF_OTHERS: u32 = 16;
+    pub const MOUNT_OF_OTHERS: u32 = 8;
 
     /// `on_full=trim`.
     pub const TRIM: u32 = 0;

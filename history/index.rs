@@ -28,8 +28,6 @@ pub(crate) const FILTER: usize = 64;
 const MOST_FILTERED: u64 = 1 << 22;
 
 const MAGIC: &[u8; 8] = b"lfs-idx2";
-/// The first version, whose filter had no checksums: the filter is ignored.
-const MAGIC_1: &[u8; 8] = b"lfs-idx1";
 /// The number of bits in a filter piece; the piece's checksum follows them.
 const FILTER_BITS: usize = (FILTER - 4) * 8;
 /// The offset of a block's checksum.
@@ -83,21 +81,16 @@ impl Head {
 
     /// Decodes a head. `None`: damaged, or of another history.
     pub(crate) fn parse(bytes: &[u8; BLOCK], uuid: &[u8; 16], crc: Crc) -> Option<Self> {
-        if !is_whole(bytes, crc) || bytes.get(8..24)? != uuid {
+        if !is_whole(bytes, crc) || bytes.get(..8)? != MAGIC || bytes.get(8..24)? != uuid {
             return None;
         }
-        let filters = match bytes.first_chunk::<8>()? {
-            MAGIC => u64_at(bytes, 48)?,
-            MAGIC_1 => 0,
-            _ => return None,
-        };
         Some(Self {
             span: Span {
                 first: u64_at(bytes, 24)?,
                 last: u64_at(bytes, 32)?,
             },
             entries: u64_at(bytes, 40)?,
-            filters,
+            filters: u64_at(bytes, 48)?,
         })
     }
 }

@@ -322,18 +322,12 @@ impl Kept {
     ) -> Result {
         let top = match self.find(segment) {
             Err(e) if e == ENODATA => return Ok(()),
-            top => Place::new(top?, segment)?,
+            top => top?,
         };
-        each_batch(&top.dir, |name| {
-            match open_place(&top.dir, name)? {
-                Some(dir) => {
-                    let place = Place::new(dir, segment)?;
-                    each_batch(&place.dir, |name| add_known(&place, name, found, wanted))?;
-                }
-                // Older histories have them there.
-                None => {
-                    add_known(&top, name, found, wanted)?;
-                }
+        each_batch(&top, |name| {
+            if let Some(dir) = open_place(&top, name)? {
+                let place = Place::new(dir, segment)?;
+                each_batch(&place.dir, |name| add_known(&place, name, found, wanted))?;
             }
             Ok(false)
         })
@@ -486,16 +480,6 @@ fn entry_below(top: &Dir, object: ObjectId) -> Result<(Dir, EntryName)> {
         Some(entry) => Ok((dir, entry)),
         None => Err(ENODATA),
     }
-}
-
-/// The same where older histories have entries.
-#[inline(never)]
-fn entry_at_top(top: Dir, object: ObjectId) -> Result<(Dir, EntryName)> {
-    let entry = EntryName::beginning(object);
-    if top.has(entry.bytes()) {
-        return Ok((top, entry));
-    }
-    Err(ENODATA)
 }
 
 /// An object that is kept.
@@ -688,10 +672,7 @@ impl Journal {
     /// none.
     pub(crate) fn kept_with(&self, segment: u64, object: ObjectId) -> Result<(Dir, EntryName)> {
         let top = self.kept.lock().find(segment)?;
-        match entry_below(&top, object) {
-            Err(e) if e == ENODATA => entry_at_top(top, object),
-            found => found,
-        }
+        entry_below(&top, object)
     }
 
     /// Takes the list of orphans with other names; empty from the second call on.

@@ -328,8 +328,6 @@ macro_rules! operations {
 }
 
 operations! {
-    /// Bytes were read (only with `-o log_reads`).
-    Read = "read",
     /// Bytes were written.
     Write = "write",
     /// The size was set.
@@ -380,8 +378,6 @@ operations! {
     Revert = "revert",
     /// A revert was taken back.
     Redo = "redo",
-    /// A checkpoint was set.
-    Checkpoint = "checkpoint",
     /// The intent that `of=` names was applied.
     Commit = "commit",
     /// The line that `of=` names did not happen.
@@ -403,8 +399,7 @@ impl Op {
     pub const fn is_bookkeeping(self) -> bool {
         matches!(
             self,
-            Self::Checkpoint
-                | Self::Commit
+            Self::Commit
                 | Self::Cancel
                 | Self::Amend
                 | Self::Picked

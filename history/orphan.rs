@@ -59,7 +59,7 @@ impl EntryName {
         })
     }
 
-    /// How the entries of an object begin; older histories have no more than that.
+    /// The prefix that all entries of an object share.
     pub(crate) fn beginning(object: ObjectId) -> Self {
         let mut buf = [0; NAME_MAX];
         let len = object_text(in_one_space(object), &mut buf);
@@ -78,7 +78,7 @@ impl EntryName {
     /// Whether `name` is an entry of the object whose entries begin so.
     pub(crate) fn begins(&self, name: &[u8]) -> bool {
         match name.strip_prefix(self.bytes()) {
-            Some(rest) => rest.first().is_none_or(|&byte| byte == COMMA),
+            Some(rest) => rest.first() == Some(&COMMA),
             None => false,
         }
     }

@@ -121,11 +121,10 @@ pub(crate) fn parse(slot: &[u8], uuid: &[u8; 16], crc: Crc) -> Option<State> {
         seq: number_of(body, b"seq")?,
         segment: number_of(body, b"segment")?,
         first: number_of(body, b"first")?,
-        // Early modules did not write these keys.
-        reread: number_of(body, b"reread").unwrap_or(0),
-        cut: number_of(body, b"cut").unwrap_or(0),
-        recovered: number_of(body, b"recovered").unwrap_or(0),
-        kept_bytes: number_of(body, b"kept").unwrap_or(0),
+        reread: number_of(body, b"reread")?,
+        cut: number_of(body, b"cut")?,
+        recovered: number_of(body, b"recovered")?,
+        kept_bytes: number_of(body, b"kept")?,
         log_bytes: number_of(body, b"log")?,
         undo_bytes: number_of(body, b"undo")?,
     })

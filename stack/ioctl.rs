@@ -152,7 +152,7 @@ fn read_page(file: &OwnFile, argument: usize) -> Result<c_long> {
         breathe()?;
         let text = match chain.step()? {
             ChainLink::End | ChainLink::Trimmed => break,
-            ChainLink::Line(line, at, text, Step::Take | Step::Show) => {
+            ChainLink::Line(line, at, text, Step::Take) => {
                 if !view.shows(&line)? {
                     continue;
                 }
@@ -287,7 +287,7 @@ fn copy_standing(
         breathe()?;
         match chain.step()? {
             ChainLink::End | ChainLink::Trimmed => return Ok((used, None)),
-            ChainLink::Line(line, at, text, Step::Take | Step::Show) => {
+            ChainLink::Line(line, at, text, Step::Take) => {
                 if !view.shows(&line)? {
                     resume = chain.next_at();
                     continue;

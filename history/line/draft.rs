@@ -163,7 +163,7 @@ impl<'b> LineDraft<'b> {
     /// Writes only the keys of [`LineDraft::actor`] to the beginning of `buf`; returns the length.
     /// `None`: `buf` is too short.
     pub fn actor_alone(buf: &mut [u8], actor: &Actor<'_>) -> Option<usize> {
-        let mut draft = LineDraft::new(buf, Time::default(), b"", Op::Read, 0, 0);
+        let mut draft = LineDraft::new(buf, Time::default(), b"", Op::Write, 0, 0);
         draft.actor(actor);
         let (start, end) = (draft.head, draft.text.len());
         let is_whole =

@@ -190,7 +190,7 @@ impl<S: Store<Span>> Net<S> {
             self.hide(line, further)?;
             return Ok(nothing);
         }
-        if line.op.is_bookkeeping() || line.op == Op::Read {
+        if line.op.is_bookkeeping() {
             return Ok(nothing);
         }
         let (now, after) = (self.now.hider(line.seq), self.after.hider(line.seq));

@@ -97,7 +97,6 @@ impl Redoing {
                 }
                 None => Redo::This,
             },
-            Op::Read => Redo::Pass,
             op if op.is_bookkeeping() => Redo::Pass,
             _ => Redo::Blocked,
         }

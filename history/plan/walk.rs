@@ -60,8 +60,6 @@ pub enum Fate {
 pub enum Step {
     /// A live operation, corrected by later lines.
     Take,
-    /// A line to show that is no revertible operation (a read).
-    Show,
     /// Nothing: the history's own books, an operation that did not happen, or was picked by a revert.
     Pass,
     /// A revert: its targets are not live, and the walk continues at this line, or ends.
@@ -141,7 +139,7 @@ impl Walk {
         self.next = match step {
             Step::Jump(back) => back,
             Step::Stop(_) => None,
-            Step::Take | Step::Show | Step::Pass | Step::Barred => line.prev,
+            Step::Take | Step::Pass | Step::Barred => line.prev,
         };
         step
     }
@@ -175,7 +173,6 @@ impl Walk {
             },
             Op::Revert if fate == Fate::Stay => self.hide(line, hidden, Step::Take),
             Op::Revert if is_barred(line, hidden) => Step::Barred,
-            Op::Read => Step::Show,
             op if op.is_bookkeeping() => Step::Pass,
             _ => Step::Take,
         }

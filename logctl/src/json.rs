@@ -134,7 +134,6 @@ pub fn status(path: &Path, status: &Status) -> Value {
             "on": status.mount_flags & Status::MOUNT_HISTORY != 0,
             "private": status.mount_flags & Status::MOUNT_PRIVATE != 0,
             "read_only": status.mount_flags & Status::MOUNT_READ_ONLY != 0,
-            "log_reads": status.mount_flags & Status::MOUNT_LOG_READS != 0,
             "op": whole(status.seq),
             "segments": whole(status.segments),
             "log_bytes": whole(status.log_bytes),

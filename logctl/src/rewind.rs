@@ -232,8 +232,7 @@ impl Search<'_> {
             if hidden[place] && is_wanted {
                 return Err(entry.seq);
             }
-            let is_idle = entry.op.is_bookkeeping() || entry.op == Op::Read;
-            if hidden[place] || is_idle || self.timeline.is_cancelled(entry) {
+            if hidden[place] || entry.op.is_bookkeeping() || self.timeline.is_cancelled(entry) {
                 continue;
             }
             if !is_revert(entry) {

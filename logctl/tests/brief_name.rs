@@ -215,7 +215,7 @@ fn who_did_it_is_told_whole_or_not_at_all() {
     let len = LineDraft::actor_alone(&mut buf, &actor).unwrap();
     let text = " pid=1@0.0 ppid=1 sid=1 uid=0 comm=program exec=1 args=program";
     assert_eq!(buf[..len], *text.as_bytes());
-    let mut head = LineDraft::new(&mut buf, Time::default(), b"", Op::Read, 0, 0);
+    let mut head = LineDraft::new(&mut buf, Time::default(), b"", Op::Write, 0, 0);
     let _ = head.obj(ObjectId::default());
     for room in 0..len {
         assert_eq!(LineDraft::actor_alone(&mut buf[..room], &actor), None);

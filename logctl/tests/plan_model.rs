@@ -29,7 +29,7 @@ fn deed() -> impl Strategy<Value = Deed> {
         2 => (at.clone(), len.clone())
             .prop_map(|(offset, length)| Deed::Allocate { offset, length }),
         2 => (at, len).prop_map(|(offset, length)| Deed::Store { offset, length }),
-        1 => prop::sample::select(&[Op::Left, Op::Recover, Op::Read][..]).prop_map(Deed::Books),
+        1 => prop::sample::select(&[Op::Left, Op::Recover][..]).prop_map(Deed::Books),
         2 => (
             1..6usize,
             prop::sample::select(&[None, Some(Mode::Walk), Some(Mode::Pick)][..]),

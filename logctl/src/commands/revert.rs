@@ -108,8 +108,7 @@ impl<'l> Report<'l> {
         let mut standing = before
             .iter()
             .filter_map(|line| Line::parse(line, None).ok())
-            .skip_while(|line| newest != Some(line.seq))
-            .filter(|line| line.op != Op::Read);
+            .skip_while(|line| newest != Some(line.seq));
         let count = usize::try_from(reverted).unwrap_or(usize::MAX);
         let operations: Vec<_> = standing.by_ref().take(count.min(LISTED)).collect();
         let next = if operations.len() == count {

@@ -50,7 +50,6 @@ fn history(status: &Status) -> Vec<(&'static str, String)> {
     let flags = [
         (Status::MOUNT_PRIVATE, "private"),
         (Status::MOUNT_READ_ONLY, "read-only"),
-        (Status::MOUNT_LOG_READS, "reads are logged"),
     ];
     let set = |flag: u32| status.mount_flags & flag != 0;
     state.extend(

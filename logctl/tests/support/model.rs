@@ -226,7 +226,7 @@ impl Journal {
                     taken += 1;
                 }
                 Step::Stop(stop) => panic!("{stop:?}"),
-                Step::Show | Step::Pass | Step::Jump(_) | Step::Barred => {}
+                Step::Pass | Step::Jump(_) | Step::Barred => {}
             }
         }
         let mut pieces = List::default();

@@ -68,7 +68,7 @@ fn as_index(bytes: &[u8], sealed: bool) {
     let n = bytes.len().min(BLOCK);
     block[..n].copy_from_slice(&bytes[..n]);
     if sealed {
-        block[..8].copy_from_slice(b"lfs-idx1");
+        block[..8].copy_from_slice(b"lfs-idx2");
         block[8..24].copy_from_slice(&UUID);
         index::seal(&mut block, crc32c);
     }

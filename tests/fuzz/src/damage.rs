@@ -251,7 +251,7 @@ fn forge_index(u: &mut Unstructured<'_>, file: &File, uuid: [u8; 16]) -> Result<
         block[word..word + 8].copy_from_slice(&absurd(u)?.to_le_bytes());
     }
     if at == 0 {
-        block[..8].copy_from_slice(b"lfs-idx1");
+        block[..8].copy_from_slice(b"lfs-idx2");
         block[8..24].copy_from_slice(&uuid);
     }
     index::seal(&mut block, crc32c);

@@ -34,7 +34,7 @@ fn deed(u: &mut Unstructured<'_>) -> Result<Deed> {
         5 => Deed::Punch { offset, length },
         6 => Deed::Store { offset, length },
         7 => Deed::Allocate { offset, length },
-        8 => Deed::Books(*u.choose(&[Op::Left, Op::Recover, Op::Read])?),
+        8 => Deed::Books(*u.choose(&[Op::Left, Op::Recover])?),
         _ => Deed::Revert {
             count: u.int_in_range(1..=6)?,
             mode: *u.choose(&[None, Some(Mode::Walk), Some(Mode::Pick)])?,
