@@ -9,7 +9,6 @@ mod revert;
 pub mod site;
 mod status;
 mod take;
-mod undo;
 mod walk;
 
 use std::path::{Path, PathBuf};
@@ -18,7 +17,7 @@ use std::process::ExitCode;
 use jiff::Zoned;
 use rustix::io::Errno;
 
-use crate::cli::{Cli, Command, Manner};
+use crate::cli::{Cli, Command};
 use crate::describe::Users;
 use crate::error::Error;
 use crate::history::line::ObjectId;
@@ -95,12 +94,15 @@ fn on_mount(cli: &Cli, output: &mut Output<'_>) -> Result<(), Error> {
         me: Some(rustix::process::geteuid().as_raw()).filter(|uid| *uid != 0),
         has_own_pids: has_own_pids(),
     };
-    match execute_on_mount(&cli.command, &mut site, output) {
-        Err(Error::NotLoggerFs { path } | Error::Version { path }) if path == mount.root => {
-            older(cli, output)
+    let result = execute_on_mount(&cli.command, &mut site, output);
+    // The message names the path that was given instead of the root that it led to.
+    result.map_err(|error| match error {
+        Error::NotLoggerFs { path } if path == mount.root => {
+            Error::NotLoggerFs { path: subject(cli) }
         }
-        result => result,
-    }
+        Error::Version { path } if path == mount.root => Error::Version { path: subject(cli) },
+        error => error,
+    })
 }
 
 /// Whether process numbers are those of the first PID namespace, which the log has.
@@ -108,34 +110,6 @@ fn has_own_pids() -> bool {
     // The kernel's PROC_PID_INIT_INO. Without /proc nobody knows.
     let first = Path::new("pid:[4026531836]");
     std::fs::read_link("/proc/self/ns/pid").map_or(true, |own| own == first)
-}
-
-/// What an older module can do, which knows no whole mounts.
-fn older(cli: &Cli, output: &mut Output<'_>) -> Result<(), Error> {
-    match &cli.command {
-        Command::Undo { files, manner } if *manner == Manner::default() => {
-            let (count, paths) = undo_words(files)?;
-            if paths.is_empty() || count != 1 {
-                return Err(unknown(cli));
-            }
-            paths.iter().try_for_each(|path| undo::run(path, output))
-        }
-        _ => Err(unknown(cli)),
-    }
-}
-
-/// What it means that a mount knows no whole mounts: it is none of ours, or an older module's.
-fn unknown(cli: &Cli) -> Error {
-    let path = subject(cli);
-    let mut status = Status {
-        version: VERSION,
-        ..Status::default()
-    };
-    let file = File::open_to_look(&path);
-    match file.map(|mut file| file.status(&mut status)) {
-        Ok(Ok(())) => Error::Version { path },
-        _ => Error::NotLoggerFs { path },
-    }
 }
 
 /// The object that a path names now; `None`: it is gone.
@@ -281,10 +255,10 @@ pub fn execute(
             let deep = if *flat { 0 } else { Revert::DEEP };
             revert::run(object, path, *count, force | no_redo | deep, output)
         }
-        Command::Undo { .. } => undo::of_object(object, path, output),
         Command::Status { .. } => status::run(object, path, output),
         Command::Log { .. }
         | Command::Show { .. }
+        | Command::Undo { .. }
         | Command::Redo { .. }
         | Command::Restore { .. } => Ok(()),
     }

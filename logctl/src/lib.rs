@@ -6,7 +6,6 @@
 
 #![deny(unsafe_code)]
 
-pub mod action;
 pub mod actions;
 pub mod cli;
 pub mod commands;
@@ -17,6 +16,7 @@ pub mod history;
 #[allow(unsafe_code)]
 pub mod ioctl;
 pub mod json;
+pub mod last_change;
 pub mod mount;
 pub mod object;
 pub mod output;

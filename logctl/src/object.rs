@@ -23,26 +23,17 @@ pub trait Object {
     /// Asks how the file and its mount stand. The reply is in `request`.
     fn status(&mut self, request: &mut Status) -> Result<(), Errno>;
 
-    /// Reads lines of the whole mount into `buffer`. The reply is in `request`. An older module does
-    /// not know it.
-    fn read_history(
-        &mut self,
-        _request: &mut ReadHistory,
-        _buffer: &mut [u8],
-    ) -> Result<(), Errno> {
-        Err(Errno::NOTTY)
-    }
+    /// Reads lines of the whole mount into `buffer`. The reply is in `request`.
+    fn read_history(&mut self, request: &mut ReadHistory, buffer: &mut [u8]) -> Result<(), Errno>;
 
     /// Takes operations of any objects of the mount back. The reply is in `request` and `conflicts`,
-    /// also where it fails. An older module does not know it.
+    /// also where it fails.
     fn revert_group(
         &mut self,
-        _request: &mut RevertGroup,
-        _operations: &[Operation],
-        _conflicts: &mut [Conflict],
-    ) -> Result<(), Errno> {
-        Err(Errno::NOTTY)
-    }
+        request: &mut RevertGroup,
+        operations: &[Operation],
+        conflicts: &mut [Conflict],
+    ) -> Result<(), Errno>;
 }
 
 /// A file that is open.

@@ -7,7 +7,10 @@ use logctl::cli::{normalize, parse};
 use logctl::commands::{conclude, execute};
 use logctl::object::Object;
 use logctl::output::Output;
-use logctl::uapi::{ReadLog, Reason, Revert, Status, MAX_COUNT, VERSION};
+use logctl::uapi::{
+    Conflict, Operation, ReadHistory, ReadLog, Reason, Revert, RevertGroup, Status, MAX_COUNT,
+    VERSION,
+};
 use rustix::io::Errno;
 
 /// A file's history: its lines, oldest first.
@@ -123,6 +126,19 @@ impl Object for Fake {
             (request.cursor_segment, request.cursor_offset) = (ReadLog::END, 0);
         }
         Ok(())
+    }
+
+    fn read_history(&mut self, _: &mut ReadHistory, _: &mut [u8]) -> Result<(), Errno> {
+        panic!("commands on one file read no history of the mount")
+    }
+
+    fn revert_group(
+        &mut self,
+        _: &mut RevertGroup,
+        _: &[Operation],
+        _: &mut [Conflict],
+    ) -> Result<(), Errno> {
+        panic!("commands on one file revert no group")
     }
 
     fn status(&mut self, request: &mut Status) -> Result<(), Errno> {

@@ -2,18 +2,18 @@
 
 //! `undo` and `redo`: back and forth by actions.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
-use crate::action::{last_change, Undo};
 use crate::actions::{actions, seen, Action};
 use crate::cli::Manner;
 use crate::error::{Error, Refusal};
 use crate::group::{ask, ask_searching, operations, Answer, LeftOut};
 use crate::history::line::{encode_percent, Line, ObjectId, Op};
-use crate::history::plan::is_on_names;
+use crate::history::plan::{Redo, Redoing};
+use crate::last_change::{concerns, last_change, LastChange};
 use crate::output::Output;
 use crate::paths::{Paths, Place};
 use crate::save::displaced;
@@ -242,15 +242,13 @@ impl<'t> Choice<'t> {
         let now = (site.identify)(place)?;
         let id = self.bound(directory, &name, &in_directory, now);
         let own = of(id);
-        let lines = |entries: &[usize]| -> Vec<Line<'t>> {
-            let line = |index: &usize| self.timeline.entries[*index].line();
-            entries.iter().map(line).collect()
-        };
-        match last_change(&name, &lines(&own), true, &lines(&in_directory)) {
-            Undo::File(count) => Ok(newest_of(&own, count)),
-            Undo::Directory(count) => Ok(self.with_inside(newest_of(&in_directory, count), &left)),
-            Undo::Blocked(op) => Err(refusal(path, Reason::Conflict, Some(op))),
-            Undo::Nothing => Ok(Vec::new()),
+        match last_change(self.timeline, &name, &own, &in_directory) {
+            LastChange::File(count) => Ok(own[..count].to_vec()),
+            LastChange::Directory(count) => {
+                Ok(self.with_inside(in_directory[..count].to_vec(), &left))
+            }
+            LastChange::Blocked(op) => Err(refusal(path, Reason::Conflict, Some(op))),
+            LastChange::Nothing => Ok(Vec::new()),
         }
     }
 
@@ -263,9 +261,7 @@ impl<'t> Choice<'t> {
         now: Option<ObjectId>,
     ) -> Option<ObjectId> {
         let line = |index: &usize| self.timeline.entries[*index].line();
-        let concerns = |line: &Line<'_>| {
-            line.name == Some(name) || (line.to == Some(name) && line.parent.is_none())
-        };
+        let concerns = |line: &Line<'_>| concerns(line, name);
         let mut gone: Vec<usize> = self.chosen.iter().copied().collect();
         gone.sort_unstable();
         let of_directory = |line: &Line<'_>| line.obj == Some(directory) && concerns(line);
@@ -321,11 +317,6 @@ impl<'t> Choice<'t> {
         }
         entries
     }
-}
-
-fn newest_of(entries: &[usize], count: u64) -> Vec<usize> {
-    let count = usize::try_from(count).unwrap_or(usize::MAX);
-    entries.iter().copied().take(count).collect()
 }
 
 fn encoded(name: &[u8]) -> Vec<u8> {
@@ -397,40 +388,23 @@ pub fn redo(
 
 /// The lines of each undo that was not taken back yet, the newest undo first.
 fn undone(timeline: &Timeline) -> Vec<Vec<usize>> {
-    // Those that redos name, and how many older ones of the same object each has taken back besides.
-    let mut redone: HashMap<u64, u64> = HashMap::new();
-    let mut older: HashMap<(Option<ObjectId>, bool), u64> = HashMap::new();
+    let mut searches: HashMap<ObjectId, Redoing> = HashMap::new();
     let mut undos: Vec<(Option<u64>, Vec<usize>)> = Vec::new();
     for (index, entry) in timeline.entries.iter().enumerate() {
-        if !entry.is_walk() || timeline.is_cancelled(entry) {
+        let Some(object) = entry.object.filter(|_| entry.is_walk()) else {
+            continue;
+        };
+        // Operations that followed an undo do not end the search: the kernel's refusal names the conflict.
+        let search = searches.entry(object).or_default();
+        if timeline.is_cancelled(entry) || search.step(&entry.line()) != Redo::This {
             continue;
         }
-        let line = entry.line();
-        if let (Op::Redo, Some(ranges)) = (entry.op, timeline.picks(entry)) {
-            // It says which undos it took back.
-            let own = timeline.entries[index..].iter().filter(|other| {
-                let within = |(first, last): &(u64, u64)| (*first..=*last).contains(&other.seq);
-                other.object == entry.object && other.is_walk() && ranges.iter().any(within)
-            });
-            redone.extend(own.map(|undo| (undo.seq, 0)));
-            continue;
-        }
-        if entry.op == Op::Redo {
-            let besides = line.count.unwrap_or(1).saturating_sub(1);
-            redone.extend(line.of.map(|of| (of, besides)));
-            continue;
-        }
-        let besides = older.entry((entry.object, is_on_names(&line))).or_default();
-        match redone.remove(&entry.seq) {
-            Some(more) => *besides = besides.saturating_add(more),
-            None if *besides != 0 => *besides -= 1,
-            None => match undos.last_mut() {
-                Some((group, lines)) if *group == entry.group() => lines.push(index),
-                _ => undos.push((entry.group(), vec![index])),
-            },
+        match undos.last_mut() {
+            Some((group, lines)) if *group == entry.group() => lines.push(index),
+            _ => undos.push((entry.group(), vec![index])),
         }
     }
-    // What is left of one that was done to files without a name is nothing to be done again.
+    // An undo of which only changes to files without a name are left is no undo to take back.
     let is_seen = |index: &usize| !timeline.is_unnamed(&timeline.entries[*index]);
     let lines = undos.into_iter().map(|(_, lines)| lines);
     lines.filter(|lines| lines.iter().any(is_seen)).collect()
@@ -438,25 +412,7 @@ fn undone(timeline: &Timeline) -> Vec<Vec<usize>> {
 
 /// The operations that undos had taken back, the newest first.
 fn taken_by(timeline: &Timeline, undos: &[usize]) -> Vec<usize> {
-    let Some(oldest) = undos.last() else {
-        return Vec::new();
-    };
-    let before = timeline.standing_before(timeline.entries[*oldest].seq);
-    let mut taken = Vec::new();
-    for undo in undos {
-        let line = timeline.entries[*undo].line();
-        let picks = timeline.picks(&timeline.entries[*undo]);
-        let count = usize::try_from(line.count.unwrap_or(0)).unwrap_or(usize::MAX);
-        let is_taken = |index: &usize| {
-            let entry = &timeline.entries[*index];
-            entry.object == line.obj
-                && match &picks {
-                    Some(ranges) => ranges.iter().any(|(a, b)| (*a..=*b).contains(&entry.seq)),
-                    None => line.back.is_none_or(|back| entry.at > back),
-                }
-        };
-        taken.extend(before.iter().copied().filter(is_taken).take(count));
-    }
-    taken.sort_unstable();
-    taken
+    let taken = undos.iter().flat_map(|undo| timeline.taken_by(*undo));
+    let taken: BTreeSet<usize> = taken.collect();
+    taken.into_iter().collect()
 }

@@ -1,57 +1,67 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What was last done to a file, as its log and its directory's tell it.
+//! The last change of a file, as its log and its directory's log record it.
 
-use logctl::action::{last_change, newest_action, Undo};
-use logctl::history::line::Line;
+use logctl::last_change::{last_change, LastChange};
+use logctl::timeline::Timeline;
 
-/// Lines, oldest first, as `SECONDS PID OP KEYS`; a process with a leading `-` leads its session.
-fn lines(texts: &[&str]) -> Vec<Line<'static>> {
-    let parse = |text: &&str| {
-        let words: Vec<&str> = text.splitn(4, ' ').collect();
-        let (pid, sid) = match words[1].strip_prefix('-') {
-            Some(pid) => (pid, pid),
-            None => (words[1], "1"),
-        };
-        let actor = match pid {
-            "?" => String::new(),
-            pid => format!("pid={pid}@5.0 sid={sid} "),
-        };
-        let keys = words[3];
-        let text = format!(
-            "{}.0 /bin/x {} 0 0 {keys} {actor}sum=00000000\n",
-            words[0], words[2]
-        );
-        let text = text.replace(".0 ", ".000000000 ");
-        Line::parse(text.leak().as_bytes(), None).unwrap()
+/// A line from `SECONDS PID OP KEYS`; a process with a leading `-` leads its session.
+fn line(text: &str, object: u64) -> Box<[u8]> {
+    let words: Vec<&str> = text.splitn(4, ' ').collect();
+    let (pid, sid) = match words[1].strip_prefix('-') {
+        Some(pid) => (pid, pid),
+        None => (words[1], "1"),
     };
-    texts.iter().rev().map(parse).collect()
+    let actor = match pid {
+        "?" => String::new(),
+        pid => format!("pid={pid}@5.0 sid={sid} "),
+    };
+    let (seconds, op, keys) = (words[0], words[2], words[3]);
+    let text =
+        format!("{seconds}.000000000 /bin/x {op} 0 0 {keys} obj={object}.1 {actor}sum=00000000\n");
+    text.into_bytes().into()
 }
 
-fn undo(file: &[&str], dir: &[&str]) -> Undo {
-    last_change(b"f", &lines(file), true, &lines(dir))
+/// The last change of a file by the lines of its log and of its directory's, each the oldest first.
+fn last(name: &str, file: &[&str], dir: &[&str]) -> LastChange {
+    let dir_lines = dir.iter().map(|text| line(text, 100));
+    let lines = dir_lines.chain(file.iter().map(|text| line(text, 101)));
+    let mut timeline = Timeline::default();
+    timeline.take_in(1, (0..).zip(lines).collect());
+    assert_eq!(
+        timeline.entries.len(),
+        file.len() + dir.len(),
+        "a line is malformed"
+    );
+    let all: Vec<usize> = (0..timeline.entries.len()).collect();
+    let (own, of_dir) = all.split_at(file.len());
+    last_change(&timeline, name.as_bytes(), own, of_dir)
+}
+
+fn undo(file: &[&str], dir: &[&str]) -> LastChange {
+    last("f", file, dir)
 }
 
 #[test]
 fn an_action_is_what_one_process_did_at_once() {
-    let action = |texts: &[&str]| newest_action(&lines(texts));
-    assert_eq!(action(&[]), Undo::Nothing);
+    let action = |texts: &[&str]| undo(texts, &[]);
+    assert_eq!(action(&[]), LastChange::Nothing);
     // A program's own writes, though it opened the file twice.
     let twice = ["9 7 write seq=1 open=1", "10 7 write seq=2 open=2"];
-    assert_eq!(action(&twice), Undo::File(2));
+    assert_eq!(action(&twice), LastChange::File(2));
     // Other lines of an open file do not say who it is, and are its however late.
     let late = ["9 7 write seq=1 open=1", "99 ? write seq=2 open=1"];
-    assert_eq!(action(&late), Undo::File(2));
+    assert_eq!(action(&late), LastChange::File(2));
     let pause = ["9 7 write seq=1 open=1", "12 7 write seq=2 open=2"];
-    assert_eq!(action(&pause), Undo::File(1));
+    assert_eq!(action(&pause), LastChange::File(1));
     // `echo one > f; echo two >> f` at a prompt.
     let prompt = ["9 -7 write seq=1 open=1", "9 -7 write seq=2 open=2"];
-    assert_eq!(action(&prompt), Undo::File(1));
+    assert_eq!(action(&prompt), LastChange::File(1));
     let others = ["9 7 write seq=1 open=1", "9 8 write seq=2 open=2"];
-    assert_eq!(action(&others), Undo::File(1));
+    assert_eq!(action(&others), LastChange::File(1));
     // Nobody knows who.
     let unknown = ["9 ? write seq=1", "9 ? write seq=2"];
-    assert_eq!(action(&unknown), Undo::File(1));
+    assert_eq!(action(&unknown), LastChange::File(1));
 }
 
 #[test]
@@ -62,10 +72,10 @@ fn a_save_by_rename_is_the_directorys() {
         "9 7 create seq=2 name=tmp node=2.1",
         "9 7 rename seq=4 name=tmp to=f node=2.1 over=1.1 kept=1",
     ];
-    assert_eq!(undo(&file, &sed), Undo::Directory(2));
+    assert_eq!(undo(&file, &sed), LastChange::Directory(2));
     // Edited in place since.
     let edited = ["9 7 write seq=2 open=2", "20 8 write seq=5 open=5"];
-    assert_eq!(undo(&edited, &sed), Undo::File(1));
+    assert_eq!(undo(&edited, &sed), LastChange::File(1));
     // Two files by one process: the newer one has to go first, or both by their directory.
     let both = [
         sed[1],
@@ -73,14 +83,11 @@ fn a_save_by_rename_is_the_directorys() {
         "9 7 create seq=6 name=tmp node=3.1",
         "9 7 rename seq=7 name=tmp to=g node=3.1 over=4.1 kept=1",
     ];
-    assert_eq!(undo(&file, &both), Undo::Blocked(7));
-    assert_eq!(
-        last_change(b"g", &[], true, &lines(&both)),
-        Undo::Directory(2)
-    );
+    assert_eq!(undo(&file, &both), LastChange::Blocked(7));
+    assert_eq!(last("g", &[], &both), LastChange::Directory(2));
     // Somebody else works in the directory.
     let other = [sed[1], sed[2], "9 8 create seq=6 name=other node=3.1"];
-    assert_eq!(undo(&file, &other), Undo::Blocked(6));
+    assert_eq!(undo(&file, &other), LastChange::Blocked(6));
 }
 
 #[test]
@@ -91,7 +98,7 @@ fn an_editor_that_renames_the_old_file_away() {
         "9 7 create seq=4 name=f node=2.1",
         "9 7 unlink seq=6 name=f~ node=1.1 kept=1",
     ];
-    assert_eq!(undo(&file, &vim), Undo::Directory(3));
+    assert_eq!(undo(&file, &vim), LastChange::Directory(3));
     // It quits later, and takes its swap file away: no name of its own may come back.
     let session = [
         "1 7 create seq=1 name=.f.swp node=9.1",
@@ -100,14 +107,14 @@ fn an_editor_that_renames_the_old_file_away() {
         vim[2],
         "60 7 unlink seq=7 name=.f.swp node=9.1 kept=1",
     ];
-    assert_eq!(undo(&file, &session), Undo::Directory(5));
+    assert_eq!(undo(&file, &session), LastChange::Directory(5));
     let stays = [
         vim[0],
         vim[1],
         vim[2],
         "60 7 unlink seq=7 name=.f.swp node=9.1 kept=1",
     ];
-    assert_eq!(undo(&file, &stays), Undo::Blocked(7));
+    assert_eq!(undo(&file, &stays), LastChange::Blocked(7));
 }
 
 #[test]
@@ -117,7 +124,7 @@ fn a_backup_is_part_of_the_save() {
         "9 7 rename seq=3 name=f to=f.bak node=1.1",
         "9 7 create seq=4 name=f node=2.1",
     ];
-    assert_eq!(undo(&file, &renamed), Undo::Directory(2));
+    assert_eq!(undo(&file, &renamed), LastChange::Directory(2));
     let linked = [
         "9 7 link seq=2 name=f.bak node=1.1",
         "9 7 create seq=3 name=tmp node=2.1",
@@ -125,11 +132,14 @@ fn a_backup_is_part_of_the_save() {
     ];
     assert_eq!(
         undo(&["9 7 write seq=3 open=3"], &linked),
-        Undo::Directory(3)
+        LastChange::Directory(3)
     );
     // What is new and has nothing to do with it does not go with it.
     let more = [linked[1], linked[2], "9 7 create seq=9 name=g node=3.1"];
-    assert_eq!(undo(&["9 7 write seq=3 open=3"], &more), Undo::Blocked(9));
+    assert_eq!(
+        undo(&["9 7 write seq=3 open=3"], &more),
+        LastChange::Blocked(9)
+    );
 }
 
 #[test]
@@ -140,24 +150,33 @@ fn a_file_that_is_replaced_removed_or_new() {
         "9 7 unlink seq=1 name=f node=1.1 kept=1",
         "9 7 create seq=2 name=f node=2.1",
     ];
-    assert_eq!(undo(&file, &git), Undo::Directory(2));
+    assert_eq!(undo(&file, &git), LastChange::Directory(2));
     let rm = ["9 7 unlink seq=4 name=f node=1.1 kept=1"];
-    assert_eq!(undo(&[], &rm), Undo::Directory(1));
+    assert_eq!(undo(&[], &rm), LastChange::Directory(1));
     let new = ["9 7 create seq=1 name=f node=1.1"];
-    assert_eq!(undo(&["9 7 write seq=2 open=2"], &new), Undo::Directory(1));
+    assert_eq!(
+        undo(&["9 7 write seq=2 open=2"], &new),
+        LastChange::Directory(1)
+    );
     // At a prompt the second command is an action of its own.
     let prompt = ["9 -7 write seq=2 open=2", "9 -7 write seq=3 open=3"];
     let new = ["9 -7 create seq=1 name=f node=1.1"];
-    assert_eq!(undo(&prompt, &new), Undo::File(1));
+    assert_eq!(undo(&prompt, &new), LastChange::File(1));
     // Who made it is not known, and neither is who wrote it: not the same for that.
     let unknown = ["9 ? create seq=1 name=f node=1.1"];
-    assert_eq!(undo(&["9 ? write seq=2 open=2"], &unknown), Undo::File(1));
+    assert_eq!(
+        undo(&["9 ? write seq=2 open=2"], &unknown),
+        LastChange::File(1)
+    );
     // Renamed by somebody else, from here or to somewhere else.
     let moved = ["9 8 rename seq=9 name=g to=f node=1.1"];
-    assert_eq!(undo(&["9 7 write seq=2 open=2"], &moved), Undo::Blocked(9));
+    assert_eq!(
+        undo(&["9 7 write seq=2 open=2"], &moved),
+        LastChange::Blocked(9)
+    );
     let away = ["9 8 rename seq=9 name=f to=f node=1.1 parent=7.1 pfh=01"];
-    assert_eq!(undo(&[], &away), Undo::Blocked(9));
+    assert_eq!(undo(&[], &away), LastChange::Blocked(9));
     // Older than the directory's log.
-    assert_eq!(undo(&["9 7 write seq=2 open=2"], &[]), Undo::File(1));
-    assert_eq!(undo(&[], &[]), Undo::Nothing);
+    assert_eq!(undo(&["9 7 write seq=2 open=2"], &[]), LastChange::File(1));
+    assert_eq!(undo(&[], &[]), LastChange::Nothing);
 }
