@@ -52,7 +52,7 @@ pub fn nanoseconds(time: Time) -> i128 {
 
 /// What the next older operation may join.
 #[derive(Default)]
-struct Open<'t> {
+struct OpenActions<'t> {
     of_open: HashMap<u64, usize>,
     of_group: HashMap<u64, usize>,
     /// The oldest operation so far of each process, and of each object.
@@ -62,7 +62,7 @@ struct Open<'t> {
     of_saved: HashMap<ObjectId, (usize, &'t Entry)>,
 }
 
-impl<'t> Open<'t> {
+impl<'t> OpenActions<'t> {
     /// The action that an operation, older than all before, belongs to.
     fn action_of(&self, entry: &Entry) -> Option<usize> {
         if let Some(group) = entry.group() {
@@ -145,7 +145,7 @@ pub fn is_gap(newer: Time, older: Time, most: i128) -> bool {
 /// Sorts operations, the newest first, into actions, the one with the newest operation first.
 pub fn actions(timeline: &Timeline, operations: &[usize]) -> Vec<Action> {
     let mut actions: Vec<Action> = Vec::new();
-    let mut open = Open::default();
+    let mut open = OpenActions::default();
     for index in operations {
         let entry = &timeline.entries[*index];
         let action = open.action_of(entry).unwrap_or_else(|| {
@@ -160,7 +160,7 @@ pub fn actions(timeline: &Timeline, operations: &[usize]) -> Vec<Action> {
 
 /// As [`actions`], without those that are all about objects which have never had a name: nobody can miss
 /// what they did, and they are no steps back.
-pub fn seen(timeline: &Timeline, operations: &[usize]) -> Vec<Action> {
+pub fn visible(timeline: &Timeline, operations: &[usize]) -> Vec<Action> {
     let mut actions = actions(timeline, operations);
     actions.retain(|action| {
         let mut operations = action.operations(timeline);
@@ -200,12 +200,12 @@ pub struct Changes {
     /// How many reverts it has.
     pub reverts: usize,
     /// When it is one thing: an operation that tells where it is.
-    pub only: Option<Only>,
+    pub only: Option<SingleChange>,
 }
 
 /// Where the only thing is that an action changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Only {
+pub struct SingleChange {
     /// The operation, as an index into the timeline.
     pub index: usize,
     /// Whether it is where that goes.
@@ -213,21 +213,21 @@ pub struct Only {
 }
 
 /// A name in a directory.
-type Name = (ObjectId, Vec<u8>);
+type DirectoryName = (ObjectId, Vec<u8>);
 
 /// What becomes of names: what had it before the oldest operation, what has it behind the newest.
 #[derive(Default)]
-struct Names(BTreeMap<Name, Bound>);
+struct NameChanges(BTreeMap<DirectoryName, NameBinding>);
 
 #[derive(Clone, Copy)]
-struct Bound {
+struct NameBinding {
     before: Option<ObjectId>,
     behind: Option<ObjectId>,
-    only: Only,
+    only: SingleChange,
 }
 
-impl Names {
-    fn note(&mut self, dir: ObjectId, name: Option<&[u8]>, bound: Bound) {
+impl NameChanges {
+    fn note(&mut self, dir: ObjectId, name: Option<&[u8]>, bound: NameBinding) {
         let Some(name) = name else {
             return;
         };
@@ -241,10 +241,10 @@ impl Names {
             return;
         };
         let other = line.parent.unwrap_or(dir);
-        let bound = |before, behind, is_to| Bound {
+        let bound = |before, behind, is_to| NameBinding {
             before,
             behind,
-            only: Only { index, is_to },
+            only: SingleChange { index, is_to },
         };
         let (node, over) = (line.node, line.over);
         match line.op {
@@ -268,7 +268,7 @@ impl Names {
 impl Changes {
     /// Adds up what an action's operations did.
     pub fn of(timeline: &Timeline, action: &Action) -> Self {
-        let mut names = Names::default();
+        let mut names = NameChanges::default();
         let mut directories = HashSet::new();
         let mut touched = BTreeMap::new();
         let mut changes = Self::default();
@@ -287,7 +287,7 @@ impl Changes {
         changes.count_names(&names, &directories, &mut touched);
         changes.changed += touched.len();
         let one = match &touched.values().collect::<Vec<_>>()[..] {
-            [only] => Some(Only {
+            [only] => Some(SingleChange {
                 index: **only,
                 is_to: false,
             }),
@@ -304,11 +304,11 @@ impl Changes {
     /// Counts names; what was done to objects that are new or gone is no change of its own.
     fn count_names(
         &mut self,
-        names: &Names,
+        names: &NameChanges,
         directories: &HashSet<ObjectId>,
         touched: &mut BTreeMap<ObjectId, usize>,
     ) {
-        let bound = |f: fn(&Bound) -> Option<ObjectId>| -> HashSet<ObjectId> {
+        let bound = |f: fn(&NameBinding) -> Option<ObjectId>| -> HashSet<ObjectId> {
             let changed = names.0.values().filter(|b| b.before != b.behind);
             changed.filter_map(f).collect()
         };

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
-use crate::process::Number;
+use crate::process::ProcessSpec;
 use crate::screen::{self, Screen};
 use crate::uapi::MAX_COUNT;
 
@@ -68,11 +68,11 @@ pub struct Selection {
 
     /// Those of the process with this number; where several had it, with its start: 812@1763639000.25.
     #[arg(long, value_name = "PID[@START]", help_heading = "Selection")]
-    pub pid: Option<Number>,
+    pub pid: Option<ProcessSpec>,
 
     /// Those of a process and of all that it started.
     #[arg(long, value_name = "PID[@START]", help_heading = "Selection")]
-    pub tree: Option<Number>,
+    pub tree: Option<ProcessSpec>,
 
     /// Those of a user.
     #[arg(long, value_name = "USER", help_heading = "Selection")]
@@ -120,7 +120,7 @@ impl Selection {
 
 /// How something is taken back.
 #[derive(Args, Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Manner {
+pub struct Options {
     /// Only say what would happen.
     #[arg(short = 'n', long)]
     pub dry_run: bool,
@@ -188,7 +188,7 @@ pub enum Command {
 
         /// How.
         #[command(flatten)]
-        manner: Manner,
+        options: Options,
 
         /// Leave out what later operations are in the way of, and do the rest.
         #[arg(long)]
@@ -209,7 +209,7 @@ pub enum Command {
 
         /// How.
         #[command(flatten)]
-        manner: Manner,
+        options: Options,
     },
 
     /// Take an undo back.
@@ -220,7 +220,7 @@ pub enum Command {
 
         /// How.
         #[command(flatten)]
-        manner: Manner,
+        options: Options,
     },
 
     /// Bring files, directories or the whole mount back to how they were at a point.
@@ -235,7 +235,7 @@ pub enum Command {
 
         /// How.
         #[command(flatten)]
-        manner: Manner,
+        options: Options,
 
         /// Leave out what cannot be taken back, and do the rest.
         #[arg(long)]

@@ -2,14 +2,14 @@
 
 //! What each command does.
 
+pub mod context;
 pub mod log;
 mod readlog;
 pub mod report;
 mod revert;
-pub mod site;
+mod revert_file;
 mod status;
-mod take;
-mod walk;
+mod undo;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -26,7 +26,7 @@ use crate::mount::Mount;
 use crate::object::{File, Object};
 use crate::output::Output;
 use crate::uapi::{Revert, Status, VERSION};
-use site::{ops_word, Site};
+use context::{parse_operations, Context};
 
 /// Runs what the command line asks for, and says how it went.
 pub fn run(cli: &Cli) -> ExitCode {
@@ -52,7 +52,7 @@ pub fn run(cli: &Cli) -> ExitCode {
 /// What a command on a whole mount is about, in messages.
 fn subject(cli: &Cli) -> PathBuf {
     let given = cli.command.files().iter();
-    let mut given = given.filter(|path| ops_word(path.as_os_str()).is_none());
+    let mut given = given.filter(|path| parse_operations(path.as_os_str()).is_none());
     let path = cli.mount.as_ref().or_else(|| given.next());
     path.cloned().unwrap_or_else(|| ".".into())
 }
@@ -63,12 +63,13 @@ pub fn is_on_mount(command: &Command) -> bool {
         Command::Revert {
             files,
             selection,
-            manner,
+            options,
             partial,
             ..
         } => {
-            let named = |path: &PathBuf| ops_word(path.as_os_str()).is_some() && !path.exists();
-            let any = !selection.is_empty() || selection.ops || *partial || manner.dry_run;
+            let named =
+                |path: &PathBuf| parse_operations(path.as_os_str()).is_some() && !path.exists();
+            let any = !selection.is_empty() || selection.ops || *partial || options.dry_run;
             any || files.is_empty() || files.iter().any(named)
         }
         Command::Readlog { .. } | Command::Status { .. } => false,
@@ -84,7 +85,7 @@ fn on_mount(cli: &Cli, output: &mut Output<'_>) -> Result<(), Error> {
     let mut root = root.or_else(|_| File::open_to_look(&subject(cli)))?;
     let identify = |path: &Path| identify(&mount.root.join(path));
     let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let mut site = Site {
+    let mut context = Context {
         object: &mut root,
         tree: &mount,
         identify: &identify,
@@ -94,7 +95,7 @@ fn on_mount(cli: &Cli, output: &mut Output<'_>) -> Result<(), Error> {
         me: Some(rustix::process::geteuid().as_raw()).filter(|uid| *uid != 0),
         has_own_pids: has_own_pids(),
     };
-    let result = execute_on_mount(&cli.command, &mut site, output);
+    let result = execute_on_mount(&cli.command, &mut context, output);
     // The message names the path that was given instead of the root that it led to.
     result.map_err(|error| match error {
         Error::NotLoggerFs { path } if path == mount.root => {
@@ -137,7 +138,7 @@ fn identify(path: &Path) -> Result<Option<ObjectId>, Error> {
 /// Executes a command on a whole mount.
 pub fn execute_on_mount(
     command: &Command,
-    site: &mut Site<'_>,
+    context: &mut Context<'_>,
     output: &mut Output<'_>,
 ) -> Result<(), Error> {
     match command {
@@ -145,20 +146,20 @@ pub fn execute_on_mount(
             paths,
             limit,
             selection,
-        } => log::run(site, paths, *limit, selection, output),
-        Command::Show { op } => log::show(site, op, output),
-        Command::Undo { files, manner } => {
+        } => log::run(context, paths, *limit, selection, output),
+        Command::Show { op } => log::show(context, op, output),
+        Command::Undo { files, options } => {
             let (count, paths) = undo_words(files)?;
-            walk::undo(site, count, paths, *manner, output)
+            undo::undo(context, count, paths, *options, output)
         }
-        Command::Redo { count, manner } => walk::redo(site, *count, *manner, output),
-        Command::Revert { .. } => revert_chosen(command, site, output),
+        Command::Redo { count, options } => undo::redo(context, *count, *options, output),
+        Command::Revert { .. } => revert_chosen(command, context, output),
         Command::Restore {
             to,
             paths,
-            manner,
+            options,
             partial,
-        } => take::restore(site, to, paths, (*manner, *partial), output),
+        } => revert::restore(context, to, paths, (*options, *partial), output),
         Command::Readlog { .. } | Command::Status { .. } => Ok(()),
     }
 }
@@ -166,14 +167,14 @@ pub fn execute_on_mount(
 /// `revert` of more than the newest operations of files.
 fn revert_chosen(
     command: &Command,
-    site: &mut Site<'_>,
+    context: &mut Context<'_>,
     output: &mut Output<'_>,
 ) -> Result<(), Error> {
     let Command::Revert {
         files,
         selection,
         count,
-        manner,
+        options,
         partial,
         flat,
     } = command
@@ -185,10 +186,10 @@ fn revert_chosen(
     };
     let is_named = files
         .iter()
-        .any(|path| ops_word(path.as_os_str()).is_some());
+        .any(|path| parse_operations(path.as_os_str()).is_some());
     if selection.is_empty() && !is_named {
-        if manner.dry_run && !*partial && !files.is_empty() {
-            return take::try_newest(site, files, *count, *manner, output);
+        if options.dry_run && !*partial && !files.is_empty() {
+            return revert::try_newest(context, files, *count, *options, output);
         }
         return Err(usage(
             "no operations were chosen: --last 1 does, for example",
@@ -197,7 +198,7 @@ fn revert_chosen(
     if *flat || *count != 1 {
         return Err(usage("--count and --flat go with files alone"));
     }
-    take::revert(site, files, selection, (*manner, *partial), output)
+    revert::revert(context, files, selection, (*options, *partial), output)
 }
 
 /// How many actions, and which files, the words of `undo` mean: a number comes first, unless a file has
@@ -246,14 +247,14 @@ pub fn execute(
         Command::Readlog { all, .. } => readlog::run(object, path, *all, output),
         Command::Revert {
             count,
-            manner,
+            options,
             flat,
             ..
         } => {
-            let force = if manner.force { Revert::FORCE } else { 0 };
-            let no_redo = if manner.no_redo { Revert::NO_REDO } else { 0 };
+            let force = if options.force { Revert::FORCE } else { 0 };
+            let no_redo = if options.no_redo { Revert::NO_REDO } else { 0 };
             let deep = if *flat { 0 } else { Revert::DEEP };
-            revert::run(object, path, *count, force | no_redo | deep, output)
+            revert_file::run(object, path, *count, force | no_redo | deep, output)
         }
         Command::Status { .. } => status::run(object, path, output),
         Command::Log { .. }

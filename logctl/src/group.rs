@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use crate::history::line::{Line, Op};
 use crate::object::Object;
 use crate::paths::Tree;
-use crate::save::Units;
+use crate::save::SaveUnits;
 use crate::timeline::{Entry, Timeline};
 use crate::uapi::{Conflict, Operation, Reason, RevertGroup, VERSION};
 
@@ -21,7 +21,7 @@ const ROUNDS: usize = 1000;
 
 /// What the kernel answered.
 #[derive(Debug)]
-pub struct Answer {
+pub struct GroupReply {
     /// The reply.
     pub reply: RevertGroup,
     /// What is in the way, as far as it was told.
@@ -32,7 +32,7 @@ pub struct Answer {
     pub refused: Option<Errno>,
 }
 
-impl Answer {
+impl GroupReply {
     /// A request that need not be made: what is in the way is known.
     pub fn refusal(conflicts: &[Conflict]) -> Self {
         Self {
@@ -66,7 +66,7 @@ pub fn operations(timeline: &Timeline, entries: &[usize]) -> Vec<Operation> {
 }
 
 /// Asks once.
-pub fn ask(object: &mut dyn Object, operations: &[Operation], flags: u32) -> Answer {
+pub fn ask(object: &mut dyn Object, operations: &[Operation], flags: u32) -> GroupReply {
     let mut reply = RevertGroup {
         version: VERSION,
         flags,
@@ -85,7 +85,7 @@ pub fn ask(object: &mut dyn Object, operations: &[Operation], flags: u32) -> Ans
     } else {
         Vec::new()
     };
-    Answer {
+    GroupReply {
         reply,
         conflicts,
         staying,
@@ -101,7 +101,7 @@ pub fn ask_searching(
     (timeline, tree): (&Timeline, &dyn Tree),
     operations: &[Operation],
     flags: u32,
-) -> Answer {
+) -> GroupReply {
     let answer = ask(object, operations, flags);
     let wanted = unknown(timeline, &answer.conflicts);
     if wanted.is_empty() || tree.find(&wanted).is_empty() {
@@ -163,16 +163,16 @@ pub type LeftOut = BTreeMap<u64, Conflict>;
 pub fn ask_partly(
     object: &mut dyn Object,
     (timeline, tree): (&Timeline, &dyn Tree),
-    units: &Units<'_>,
+    units: &SaveUnits<'_>,
     (mut operations, blocked): (Vec<Operation>, &[Conflict]),
     flags: u32,
-) -> (Answer, Vec<Operation>, LeftOut) {
+) -> (GroupReply, Vec<Operation>, LeftOut) {
     let mut left_out = LeftOut::new();
     for conflict in blocked {
         leave_out(timeline, units, &mut operations, conflict, &mut left_out);
     }
     if operations.is_empty() {
-        return (Answer::refusal(blocked), operations, left_out);
+        return (GroupReply::refusal(blocked), operations, left_out);
     }
     for _ in 0..ROUNDS {
         let answer = ask_searching(object, (timeline, tree), &operations, flags);
@@ -195,7 +195,7 @@ pub fn ask_partly(
 /// object's, where none of them can be taken back.
 fn leave_out(
     timeline: &Timeline,
-    units: &Units<'_>,
+    units: &SaveUnits<'_>,
     operations: &mut Vec<Operation>,
     conflict: &Conflict,
     left_out: &mut LeftOut,

@@ -9,9 +9,9 @@ use jiff::{Timestamp, Zoned};
 use serde_json::{json, Map, Value};
 
 use crate::actions::Action;
-use crate::commands::log::Shown;
+use crate::commands::context::Context;
+use crate::commands::log::View;
 use crate::commands::report::Report;
-use crate::commands::site::Site;
 use crate::error::Error;
 use crate::history::line::{Line, Mode, Time, Undo};
 use crate::quote::{base64, decoded};
@@ -22,9 +22,9 @@ use crate::uapi::{Conflict, Reason, Status};
 const VERSION: u32 = 1;
 
 /// An object that grows, without what is not known.
-pub struct Object(Map<String, Value>);
+pub struct JsonObject(Map<String, Value>);
 
-impl Object {
+impl JsonObject {
     /// Begins an object of a type, about a path.
     pub fn new(kind: &str, path: &Path) -> Self {
         let mut object = Self(Map::new());
@@ -63,7 +63,7 @@ fn text(value: &[u8]) -> String {
 
 /// One operation.
 pub fn op(path: &Path, line: &Line<'_>) -> Value {
-    let mut object = Object::new("op", path);
+    let mut object = JsonObject::new("op", path);
     let command = Some(line.command).filter(|command| *command != b"-");
     let args = line.args.map(|args| {
         let args = text(args);
@@ -107,7 +107,7 @@ pub fn op(path: &Path, line: &Line<'_>) -> Value {
 
 /// A line that this logctl cannot read, as it is.
 pub fn unread_op(path: &Path, line: &[u8], why: &str) -> Value {
-    let mut object = Object::new("op", path);
+    let mut object = JsonObject::new("op", path);
     object
         .put("line", String::from_utf8_lossy(line).trim_end())
         .put("unread", why);
@@ -116,7 +116,7 @@ pub fn unread_op(path: &Path, line: &[u8], why: &str) -> Value {
 
 /// How a file and its mount stand.
 pub fn status(path: &Path, status: &Status) -> Value {
-    let mut object = Object::new("status", path);
+    let mut object = JsonObject::new("status", path);
     object
         .put("inode", status.inode)
         .put("generation", status.generation)
@@ -152,7 +152,7 @@ pub fn status(path: &Path, status: &Status) -> Value {
 
 /// What went wrong.
 pub fn error(command: &str, path: &Path, error: &Error) -> Value {
-    let mut object = Object::new("error", path);
+    let mut object = JsonObject::new("error", path);
     object
         .put("command", command)
         .put("exit", error.exit_code())
@@ -194,30 +194,27 @@ pub fn on_error(status: &Status) -> &'static str {
 }
 
 /// An action.
-pub fn action(shown: &Shown, action: &Action, site: &Site<'_>) -> Value {
-    let (newest, oldest) = (
-        action.newest(&shown.timeline),
-        action.oldest(&shown.timeline),
-    );
-    let (changes, only) = shown.changes(action);
+pub fn action(view: &View, action: &Action, context: &Context<'_>) -> Value {
+    let (newest, oldest) = (action.newest(&view.timeline), action.oldest(&view.timeline));
+    let (changes, only) = view.changes(action);
     let only = only.and_then(|place| place.path);
-    let path = only.map_or_else(|| site.root.clone(), |path| site.root.join(path));
-    let mut object = Object::new("action", &path);
+    let path = only.map_or_else(|| context.root.clone(), |path| context.root.join(path));
+    let mut object = JsonObject::new("action", &path);
     let actor = &newest.actor;
     let args = (!actor.args.is_empty()).then(|| strings(&actor.args));
     object
         .put("action", newest.seq)
         .put("first_op", oldest.seq)
         .put("operations", action.entries.len())
-        .put("time", zoned(newest.time, &site.now))
-        .put("first_time", zoned(oldest.time, &site.now))
+        .put("time", zoned(newest.time, &context.now))
+        .put("first_time", zoned(oldest.time, &context.now))
         .put("command", text(&actor.command))
         .put_known("args", args)
         .put_known("pid", actor.process.map(|process| process.pid))
         .put_known("ppid", actor.ppid)
         .put_known("sid", actor.sid)
         .put_known("uid", actor.uid)
-        .put_known("user", actor.uid.map(|uid| site.users.name(uid)));
+        .put_known("user", actor.uid.map(|uid| context.users.name(uid)));
     object.put(
         "changes",
         json!({
@@ -234,14 +231,14 @@ pub fn action(shown: &Shown, action: &Action, site: &Site<'_>) -> Value {
 }
 
 /// An operation of an action, with its place and its actor.
-pub fn operation(shown: &Shown, index: usize, site: &Site<'_>) -> Value {
-    let entry = &shown.timeline.entries[index];
-    let place = shown.place(index);
+pub fn operation(view: &View, index: usize, context: &Context<'_>) -> Value {
+    let entry = &view.timeline.entries[index];
+    let place = view.place(index);
     let mut line = entry.line();
     (line.offset, line.length) = (entry.offset, entry.length);
     let path = place
         .path
-        .map_or_else(PathBuf::new, |path| site.root.join(path));
+        .map_or_else(PathBuf::new, |path| context.root.join(path));
     let mut value = op(&path, &line);
     if let Value::Object(map) = &mut value {
         let mut put = |key: &str, value: Option<Value>| {
@@ -250,7 +247,7 @@ pub fn operation(shown: &Shown, index: usize, site: &Site<'_>) -> Value {
             }
         };
         let actor = &entry.actor;
-        put("time", Some(zoned(entry.time, &site.now).into()));
+        put("time", Some(zoned(entry.time, &context.now).into()));
         put("pid", actor.process.map(|process| process.pid.into()));
         put("ppid", actor.ppid.map(Value::from));
         put("sid", actor.sid.map(Value::from));
@@ -259,7 +256,7 @@ pub fn operation(shown: &Shown, index: usize, site: &Site<'_>) -> Value {
             "args",
             (!actor.args.is_empty()).then(|| strings(&actor.args).into()),
         );
-        let to = place.to.map(|to| site.root.join(to));
+        let to = place.to.map(|to| context.root.join(to));
         put("to_path", to.map(|to| to.to_string_lossy().into()));
         let object = entry
             .object
@@ -287,13 +284,13 @@ fn zoned(time: Time, now: &Zoned) -> String {
 }
 
 /// What a request that takes operations back did.
-pub fn summary(report: &Report<'_>, site: &Site<'_>) -> Value {
+pub fn summary(report: &Report<'_>, context: &Context<'_>) -> Value {
     let reply = &report.answer.reply;
-    let mut object = Object::new("summary", &site.root);
+    let mut object = JsonObject::new("summary", &context.root);
     object
         .put("command", report.command)
-        .put("dry_run", report.manner.dry_run)
-        .put("no_redo", report.manner.no_redo)
+        .put("dry_run", report.options.dry_run)
+        .put("no_redo", report.options.no_redo)
         .put("reverted", reply.reverted)
         .put("objects", reply.objects)
         .put("bytes", reply.bytes)
@@ -315,7 +312,7 @@ fn in_way(reason: Option<Reason>) -> &'static str {
 /// An operation that was left standing, and why.
 pub fn note(command: &str, root: &Path, note: &Conflict) -> Value {
     let reason = Reason::from_code(note.reason);
-    let mut object = Object::new("note", root);
+    let mut object = JsonObject::new("note", root);
     object
         .put("command", command)
         .put("reason", reason.map_or("Unknown", Reason::as_str))
@@ -327,7 +324,7 @@ pub fn note(command: &str, root: &Path, note: &Conflict) -> Value {
 /// What is in the way of an operation.
 pub fn conflict(command: &str, root: &Path, conflict: &Conflict) -> Value {
     let reason = Reason::from_code(conflict.reason);
-    let mut object = Object::new("error", root);
+    let mut object = JsonObject::new("error", root);
     object
         .put("command", command)
         .put("reason", reason.map_or("Unknown", Reason::as_str))

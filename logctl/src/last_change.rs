@@ -26,13 +26,13 @@ pub enum LastChange {
 }
 
 /// The live operations of an object, the newest first.
-struct Chain<'t> {
+struct ObjectOperations<'t> {
     timeline: &'t Timeline,
     entries: &'t [usize],
     lines: Vec<Line<'t>>,
 }
 
-impl<'t> Chain<'t> {
+impl<'t> ObjectOperations<'t> {
     fn new(timeline: &'t Timeline, entries: &'t [usize]) -> Self {
         let line = |index: &usize| timeline.entries[*index].line();
         Self {
@@ -64,7 +64,10 @@ impl<'t> Chain<'t> {
 /// The last change of the file `name`, as lines encode names. `file` has the live operations of the file,
 /// none if it is gone; `dir`, those of its directory; the newest first.
 pub fn last_change(timeline: &Timeline, name: &[u8], file: &[usize], dir: &[usize]) -> LastChange {
-    let (file, dir) = (Chain::new(timeline, file), Chain::new(timeline, dir));
+    let (file, dir) = (
+        ObjectOperations::new(timeline, file),
+        ObjectOperations::new(timeline, dir),
+    );
     let own = match file.newest_action() {
         0 => LastChange::Nothing,
         count => LastChange::File(count),
@@ -94,7 +97,7 @@ pub fn concerns(line: &Line<'_>, name: &[u8]) -> bool {
 
 /// How many of the directory's newest operations are the action that the line at `at` belongs to:
 /// operations of one process that leave every other name as it was.
-fn in_directory(name: &[u8], at: usize, dir: &Chain<'_>) -> LastChange {
+fn in_directory(name: &[u8], at: usize, dir: &ObjectOperations<'_>) -> LastChange {
     let by_other = (0..at).rev().find(|one| !dir.is_by_same_process(*one, at));
     if let Some(other) = by_other {
         return LastChange::Blocked(dir.lines[other].seq);
@@ -112,9 +115,9 @@ fn in_directory(name: &[u8], at: usize, dir: &Chain<'_>) -> LastChange {
 }
 
 /// Whether a name was bound before the oldest line that has it, and is behind the newest.
-type Names<'l> = BTreeMap<&'l [u8], (bool, bool)>;
+type BoundNames<'l> = BTreeMap<&'l [u8], (bool, bool)>;
 
-fn note<'l>(names: &mut Names<'l>, name: Option<&'l [u8]>, before: bool, behind: bool) {
+fn note<'l>(names: &mut BoundNames<'l>, name: Option<&'l [u8]>, before: bool, behind: bool) {
     if let Some(name) = name {
         names.entry(name).or_insert((before, behind)).1 = behind;
     }
@@ -123,7 +126,7 @@ fn note<'l>(names: &mut Names<'l>, name: Option<&'l [u8]>, before: bool, behind:
 /// Whether the lines, the newest first, leave all names but one as they had been: free. A backup of
 /// that one may stay.
 fn is_balanced(but: &[u8], lines: &[Line<'_>]) -> bool {
-    let mut names = Names::new();
+    let mut names = BoundNames::new();
     for line in lines.iter().rev() {
         if line.parent.is_some() {
             return false;

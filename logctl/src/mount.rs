@@ -11,7 +11,7 @@ use std::{fs, io};
 use rustix::fs::{Mode, OFlags};
 
 use crate::error::Error;
-use crate::paths::{Look, Tree};
+use crate::paths::{PathState, Tree};
 use crate::verify::crc32c;
 
 /// A mount that exists.
@@ -133,15 +133,15 @@ impl Tree for Mount {
         found
     }
 
-    fn look(&self, path: &Path) -> Look {
+    fn look(&self, path: &Path) -> PathState {
         match fs::symlink_metadata(self.root.join(path)) {
-            Ok(found) => Look::There {
+            Ok(found) => PathState::There {
                 inode: found.ino(),
                 size: found.is_file().then_some(found.len()),
             },
             Err(error) => match error.kind() {
-                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Look::Gone,
-                _ => Look::Unknown,
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => PathState::Gone,
+                _ => PathState::Unknown,
             },
         }
     }

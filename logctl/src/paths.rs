@@ -21,8 +21,8 @@ pub trait Tree {
     fn find(&self, wanted: &HashSet<u64>) -> HashMap<u64, PathBuf>;
 
     /// What a path, relative to the root, is now.
-    fn look(&self, _path: &Path) -> Look {
-        Look::Unknown
+    fn look(&self, _path: &Path) -> PathState {
+        PathState::Unknown
     }
 
     /// The CRC-32C of a range of a file, relative to the root; `None`: it cannot be read.
@@ -33,7 +33,7 @@ pub trait Tree {
 
 /// What a path is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Look {
+pub enum PathState {
     /// It cannot be looked at.
     Unknown,
     /// Nothing.
@@ -48,7 +48,7 @@ pub enum Look {
 }
 
 /// A name in a directory.
-type Name = (ObjectId, Vec<u8>);
+type NameOfObject = (ObjectId, Vec<u8>);
 
 /// Where each operation's object was at that time, and what else it names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -63,8 +63,8 @@ pub struct Place {
 
 /// Finds the places of operations.
 pub struct Paths {
-    names: HashMap<ObjectId, Name>,
-    last: HashMap<ObjectId, Name>,
+    names: HashMap<ObjectId, NameOfObject>,
+    last: HashMap<ObjectId, NameOfObject>,
     present: HashMap<u64, PathBuf>,
     root: u64,
 }
@@ -74,14 +74,14 @@ const DEEPEST: usize = 4096;
 
 impl Paths {
     /// The places of all operations of `standing`, newest first: in the same order.
-    pub fn places(timeline: &Timeline, standing: &[usize], tree: &dyn Tree) -> Vec<Place> {
+    pub fn places(timeline: &Timeline, live: &[usize], tree: &dyn Tree) -> Vec<Place> {
         let mut paths = Self {
             names: HashMap::new(),
             last: HashMap::new(),
             present: HashMap::new(),
             root: tree.root(),
         };
-        for index in standing {
+        for index in live {
             paths.note_last(&timeline.entries[*index].line());
         }
         // Also what was undone names objects.
@@ -90,7 +90,7 @@ impl Paths {
         }
         paths.names.clone_from(&paths.last);
         paths.look_up_unnamed(timeline, tree);
-        let places = standing.iter().map(|index| {
+        let places = live.iter().map(|index| {
             let line = timeline.entries[*index].line();
             let place = paths.place(&line);
             paths.go_back(&line);
@@ -213,7 +213,7 @@ impl Paths {
     }
 
     /// An object's path by these names.
-    fn path(&self, object: ObjectId, names: &HashMap<ObjectId, Name>) -> Option<PathBuf> {
+    fn path(&self, object: ObjectId, names: &HashMap<ObjectId, NameOfObject>) -> Option<PathBuf> {
         let mut reversed = Vec::new();
         let mut at = object;
         let base = loop {

@@ -13,14 +13,14 @@ use crate::timeline::{Actor, Timeline};
 
 /// A process as it is asked for: `812`, or `812@1763639000.25` where that is not enough.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Number {
+pub struct ProcessSpec {
     /// Its number.
     pub pid: u32,
     /// When it started, as lines have it.
     pub start: Option<Time>,
 }
 
-impl Number {
+impl ProcessSpec {
     /// As it was asked for.
     pub fn text(&self) -> String {
         let process = |start| Process {
@@ -35,7 +35,7 @@ impl Number {
     }
 }
 
-impl FromStr for Number {
+impl FromStr for ProcessSpec {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -77,7 +77,7 @@ pub fn name(process: Process) -> String {
 
 /// What lines tell of a process.
 #[derive(Clone, Debug)]
-pub struct Known {
+pub struct KnownProcess {
     /// Which one.
     pub process: Process,
     /// What its newest line says of it.
@@ -91,12 +91,12 @@ pub struct Known {
 /// The processes that left lines.
 pub struct Processes {
     /// By their numbers, those that started first before the others.
-    by_pid: HashMap<u32, Vec<Known>>,
+    by_pid: HashMap<u32, Vec<KnownProcess>>,
 }
 
 /// What a number is taken for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Root {
+pub enum TreeRoot {
     /// A process that left lines.
     Logged(Process),
     /// One that left none, but others that name it as their parent, since the machine started for the
@@ -107,14 +107,14 @@ pub enum Root {
 impl Processes {
     /// All that left lines.
     pub fn of(timeline: &Timeline) -> Self {
-        let boots = Boots::of(timeline);
-        let mut known: BTreeMap<(u32, i128), Known> = BTreeMap::new();
+        let boots = BootNumbers::of(timeline);
+        let mut known: BTreeMap<(u32, i128), KnownProcess> = BTreeMap::new();
         for entry in timeline.entries.iter().rev() {
             let Some(process) = entry.actor.process else {
                 continue;
             };
             let key = (process.pid, nanoseconds(process.start));
-            let known = known.entry(key).or_insert_with(|| Known {
+            let known = known.entry(key).or_insert_with(|| KnownProcess {
                 process,
                 actor: entry.actor.clone(),
                 ppid: entry.actor.ppid,
@@ -122,33 +122,37 @@ impl Processes {
             });
             known.actor = entry.actor.clone();
         }
-        let mut by_pid: HashMap<u32, Vec<Known>> = HashMap::new();
+        let mut by_pid: HashMap<u32, Vec<KnownProcess>> = HashMap::new();
         for known in known.into_values() {
             by_pid.entry(known.process.pid).or_default().push(known);
         }
         Self { by_pid }
     }
 
-    fn all(&self) -> impl Iterator<Item = &Known> {
+    fn all(&self) -> impl Iterator<Item = &KnownProcess> {
         self.by_pid.values().flatten()
     }
 
     /// What lines tell of a process.
-    pub fn get(&self, process: Process) -> Option<&Known> {
+    pub fn get(&self, process: Process) -> Option<&KnownProcess> {
         let mut known = self.by_pid.get(&process.pid)?.iter();
         known.find(|known| known.process == process)
     }
 
     /// Those that a number may mean, the oldest first.
-    pub fn named(&self, number: Number) -> Vec<Process> {
+    pub fn named(&self, number: ProcessSpec) -> Vec<Process> {
         let known = self.by_pid.get(&number.pid).into_iter().flatten();
         let processes = known.map(|known| known.process);
         processes.filter(|process| number.is(*process)).collect()
     }
 
     /// As [`Self::named`], also those that are only named as parents.
-    pub fn roots(&self, number: Number) -> Vec<Root> {
-        let mut roots: Vec<Root> = self.named(number).into_iter().map(Root::Logged).collect();
+    pub fn roots(&self, number: ProcessSpec) -> Vec<TreeRoot> {
+        let mut roots: Vec<TreeRoot> = self
+            .named(number)
+            .into_iter()
+            .map(TreeRoot::Logged)
+            .collect();
         if number.start.is_none() {
             let children = self.all().filter(|known| known.ppid == Some(number.pid));
             let mut boots: Vec<usize> = (children.filter(|child| self.parent(child).is_none()))
@@ -159,7 +163,7 @@ impl Processes {
             roots.extend(
                 boots
                     .into_iter()
-                    .map(|boot| Root::Unlogged(number.pid, boot)),
+                    .map(|boot| TreeRoot::Unlogged(number.pid, boot)),
             );
         }
         roots
@@ -167,7 +171,7 @@ impl Processes {
 
     /// The parent of a process, if it left lines: of those with its number the one that started last before
     /// the child, since the machine was last started.
-    fn parent(&self, child: &Known) -> Option<&Known> {
+    fn parent(&self, child: &KnownProcess) -> Option<&KnownProcess> {
         let same_number = self.by_pid.get(&child.ppid?)?.iter();
         let mut older = same_number.rev().filter(|parent| {
             parent.boot == child.boot
@@ -181,9 +185,9 @@ impl Processes {
 
 /// Between which starts of the machine segments were written. A mount begins a segment; a process that was
 /// there before and writes behind it shows that the machine was not restarted in between.
-struct Boots(Vec<(u64, usize)>);
+struct BootNumbers(Vec<(u64, usize)>);
 
-impl Boots {
+impl BootNumbers {
     fn of(timeline: &Timeline) -> Self {
         // From the newest segment on: its number, its newest time, the earliest start in it or behind it.
         let mut segments: Vec<(u64, i128, i128)> = Vec::new();
@@ -227,29 +231,31 @@ impl Boots {
 }
 
 /// A process and all that it started, as far as they left lines.
-pub struct Family {
+pub struct ProcessTree {
     members: HashSet<Process>,
     /// Those that may belong to it: their parents left no line, or have ended.
-    pub unsure: Vec<Process>,
+    pub uncertain: Vec<Process>,
 }
 
-impl Family {
+impl ProcessTree {
     /// Of a process.
-    pub fn of(processes: &Processes, root: Root) -> Self {
-        let mut all: Vec<&Known> = processes.all().collect();
+    pub fn of(processes: &Processes, root: TreeRoot) -> Self {
+        let mut all: Vec<&KnownProcess> = processes.all().collect();
         // Parents start first.
         all.sort_by_key(|known| (nanoseconds(known.process.start), known.process.pid));
         let mut family = Self {
             members: HashSet::new(),
-            unsure: Vec::new(),
+            uncertain: Vec::new(),
         };
         for known in &all {
             let by_parent = match (processes.parent(known), root) {
                 (Some(parent), _) => family.members.contains(&parent.process),
-                (None, Root::Unlogged(pid, boot)) => known.ppid == Some(pid) && known.boot == boot,
-                (None, Root::Logged(_)) => false,
+                (None, TreeRoot::Unlogged(pid, boot)) => {
+                    known.ppid == Some(pid) && known.boot == boot
+                }
+                (None, TreeRoot::Logged(_)) => false,
             };
-            if by_parent || root == Root::Logged(known.process) {
+            if by_parent || root == TreeRoot::Logged(known.process) {
                 family.members.insert(known.process);
             }
         }
@@ -261,7 +267,7 @@ impl Family {
     pub fn alone(process: Process) -> Self {
         Self {
             members: HashSet::from([process]),
-            unsure: Vec::new(),
+            uncertain: Vec::new(),
         }
     }
 
@@ -281,29 +287,29 @@ impl Family {
         self.members.contains(&process)
     }
 
-    fn add_unsure(&mut self, processes: &Processes, root: Root, all: &[&Known]) {
-        let Some(origin) = Origin::of(processes, root, &self.members) else {
+    fn add_unsure(&mut self, processes: &Processes, root: TreeRoot, all: &[&KnownProcess]) {
+        let Some(origin) = TreeOrigin::of(processes, root, &self.members) else {
             return;
         };
-        let mut unsure: HashSet<Process> = HashSet::new();
+        let mut uncertain: HashSet<Process> = HashSet::new();
         for known in all {
             if self.members.contains(&known.process) {
                 continue;
             }
             let may_belong = match processes.parent(known) {
-                Some(parent) => unsure.contains(&parent.process),
+                Some(parent) => uncertain.contains(&parent.process),
                 None => origin.may_have_started(known, processes, &self.members),
             };
             if may_belong {
-                unsure.insert(known.process);
-                self.unsure.push(known.process);
+                uncertain.insert(known.process);
+                self.uncertain.push(known.process);
             }
         }
     }
 }
 
 /// What is known of a tree's root.
-struct Origin {
+struct TreeOrigin {
     pid: u32,
     boot: usize,
     /// It started then, or before.
@@ -314,22 +320,22 @@ struct Origin {
     ancestors: HashSet<u32>,
 }
 
-impl Origin {
-    fn of(processes: &Processes, root: Root, members: &HashSet<Process>) -> Option<Self> {
+impl TreeOrigin {
+    fn of(processes: &Processes, root: TreeRoot, members: &HashSet<Process>) -> Option<Self> {
         let known = members.iter().filter_map(|process| processes.get(*process));
-        let known: Vec<&Known> = known.collect();
+        let known: Vec<&KnownProcess> = known.collect();
         let start = known
             .iter()
             .map(|known| nanoseconds(known.process.start))
             .min()?;
         let (pid, boot) = match root {
-            Root::Logged(process) => (process.pid, processes.get(process)?.boot),
-            Root::Unlogged(pid, boot) => (pid, boot),
+            TreeRoot::Logged(process) => (process.pid, processes.get(process)?.boot),
+            TreeRoot::Unlogged(pid, boot) => (pid, boot),
         };
         let mut ancestors = HashSet::new();
         let mut at = match root {
-            Root::Logged(process) => processes.get(process),
-            Root::Unlogged(..) => None,
+            TreeRoot::Logged(process) => processes.get(process),
+            TreeRoot::Unlogged(..) => None,
         };
         while let Some(known) = at {
             ancestors.extend(known.ppid);
@@ -347,7 +353,7 @@ impl Origin {
     /// Whether a process whose parent left no line may have been started by the tree.
     fn may_have_started(
         &self,
-        known: &Known,
+        known: &KnownProcess,
         processes: &Processes,
         members: &HashSet<Process>,
     ) -> bool {

@@ -37,8 +37,8 @@ impl<'t> Rewind<'t> {
             let entry = &timeline.entries[*index];
             !is_revert(entry) && !timeline.is_cancelled(entry)
         };
-        let mut then = timeline.standing_before(cut.saturating_add(1));
-        let mut now = timeline.standing(&|_| false);
+        let mut then = timeline.live_before(cut.saturating_add(1));
+        let mut now = timeline.live(&|_| false);
         then.retain(is_operation);
         now.retain(is_operation);
         let was: BTreeSet<usize> = then.iter().copied().collect();
@@ -72,7 +72,7 @@ impl<'t> Rewind<'t> {
         let paths = self.paths(tree);
         let is_within = |path: &Path| places.iter().any(|place| path.starts_with(place));
         let was_within = |object| paths.of(object).is_some_and(|path| is_within(&path));
-        let mut scope = Scope::new(self.timeline, &self.differing, &was_within);
+        let mut scope = RelatedDifferences::new(self.timeline, &self.differing, &was_within);
         for list in [&self.now, &self.then] {
             let found = Paths::places(self.timeline, list, tree);
             for (index, place) in list.iter().zip(found) {
@@ -144,7 +144,7 @@ impl<'t> Rewind<'t> {
         }
         let mut entries = Vec::new();
         for chain in chains.into_values() {
-            let search = Search {
+            let search = ChainSearch {
                 timeline: self.timeline,
                 chain: &chain,
                 wanted: &wanted,
@@ -174,7 +174,7 @@ fn is_revert(entry: &Entry) -> bool {
 }
 
 /// What of one object has to be taken back so that only certain operations are live.
-struct Search<'s> {
+struct ChainSearch<'s> {
     timeline: &'s Timeline,
     /// The object's lines, the newest first.
     chain: &'s [usize],
@@ -183,14 +183,14 @@ struct Search<'s> {
 
 /// Places in the chain that a walk along it found.
 #[derive(Default)]
-struct Chosen {
+struct ChainChoice {
     /// What has to be taken back.
     places: Vec<usize>,
     /// Reverts of content that stay, each with the oldest place that it hides.
     reverts: Vec<(usize, usize)>,
 }
 
-impl Search<'_> {
+impl ChainSearch<'_> {
     fn entries(&self) -> Result<Vec<usize>, u64> {
         // Reverts that go for another reason than what they hide.
         let mut forced: BTreeSet<usize> = BTreeSet::new();
@@ -223,8 +223,8 @@ impl Search<'_> {
     /// Walks along the chain. A revert goes if it hides an operation that is wanted itself: what else it
     /// hides is looked at then. Reverts that it hides may stay hidden, for each operation goes or stays
     /// by itself.
-    fn choose(&self, forced: &BTreeSet<usize>) -> Result<Chosen, u64> {
-        let mut chosen = Chosen::default();
+    fn choose(&self, forced: &BTreeSet<usize>) -> Result<ChainChoice, u64> {
+        let mut chosen = ChainChoice::default();
         let mut hidden = vec![false; self.chain.len()];
         for place in 0..self.chain.len() {
             let (entry, index) = (self.entry(place), self.chain[place]);
@@ -283,7 +283,7 @@ impl Search<'_> {
 }
 
 /// Operations that belong together, of those that differ.
-struct Scope<'s> {
+struct RelatedDifferences<'s> {
     timeline: &'s Timeline,
     differing: &'s BTreeSet<usize>,
     /// Whether an object was in one of the places.
@@ -293,7 +293,7 @@ struct Scope<'s> {
     found: BTreeSet<usize>,
 }
 
-impl<'s> Scope<'s> {
+impl<'s> RelatedDifferences<'s> {
     fn new(
         timeline: &'s Timeline,
         differing: &'s BTreeSet<usize>,

@@ -15,7 +15,7 @@ use crate::timeline::{Entry, Timeline};
 use crate::uapi::{Conflict, Reason};
 
 /// Which operations are one.
-pub struct Units<'t> {
+pub struct SaveUnits<'t> {
     timeline: &'t Timeline,
     /// Of each operation that is tied to others, one that stands for all of them.
     parents: HashMap<usize, usize>,
@@ -26,18 +26,18 @@ pub struct Units<'t> {
 }
 
 /// A name in a directory.
-type Name<'t> = (ObjectId, &'t [u8]);
+type BorrowedName<'t> = (ObjectId, &'t [u8]);
 
-impl<'t> Units<'t> {
+impl<'t> SaveUnits<'t> {
     /// Of operations that stand, the newest first.
-    pub fn of(timeline: &'t Timeline, standing: &[usize]) -> Self {
+    pub fn of(timeline: &'t Timeline, live: &[usize]) -> Self {
         let mut units = Self {
             timeline,
             parents: HashMap::new(),
             content: HashMap::new(),
             names: HashMap::new(),
         };
-        for index in standing.iter().rev().copied() {
+        for index in live.iter().rev().copied() {
             let entry = &timeline.entries[index];
             if is_on_names(entry.op) {
                 let line = entry.line();
@@ -50,17 +50,17 @@ impl<'t> Units<'t> {
                 units.content.entry(object).or_default().push(index);
             }
         }
-        units.tie_names(standing);
+        units.tie_names(live);
         units.tie_objects();
-        units.tie_backups(standing);
+        units.tie_backups(live);
         units
     }
 
     /// Ties what binds a name to what frees it, and what frees it to what binds it anew, where one process
     /// does both.
-    fn tie_names(&mut self, standing: &[usize]) {
-        let mut last: HashMap<Name<'t>, (usize, bool)> = HashMap::new();
-        for index in standing.iter().rev().copied() {
+    fn tie_names(&mut self, live: &[usize]) {
+        let mut last: HashMap<BorrowedName<'t>, (usize, bool)> = HashMap::new();
+        for index in live.iter().rev().copied() {
             let entry = &self.timeline.entries[index];
             for (name, is_bound) in self.timeline.bindings(index) {
                 if let Some((before, was_bound)) = last.insert(name, (index, is_bound)) {
@@ -114,9 +114,9 @@ impl<'t> Units<'t> {
     }
 
     /// Ties another name that a process gives to a file to how it takes the first one away.
-    fn tie_backups(&mut self, standing: &[usize]) {
+    fn tie_backups(&mut self, live: &[usize]) {
         let mut linked: HashMap<ObjectId, usize> = HashMap::new();
-        for index in standing.iter().rev().copied() {
+        for index in live.iter().rev().copied() {
             let entry = &self.timeline.entries[index];
             let line = entry.line();
             let gone = match line.op {
@@ -202,7 +202,7 @@ pub fn displaced(timeline: &Timeline, reverts: &[usize], chosen: &HashSet<usize>
     let mut gone: BTreeMap<ObjectId, u64> = BTreeMap::new();
     for revert in reverts {
         let seq = timeline.entries[*revert].seq;
-        for index in timeline.taken_by(*revert) {
+        for index in timeline.reverted_operations(*revert) {
             let line = timeline.entries[index].line();
             let object = match line.op {
                 Op::Unlink => line.node,
@@ -216,7 +216,7 @@ pub fn displaced(timeline: &Timeline, reverts: &[usize], chosen: &HashSet<usize>
         return Vec::new();
     }
     let mut conflicts: BTreeMap<u64, Conflict> = BTreeMap::new();
-    for index in timeline.standing(&|_| false) {
+    for index in timeline.live(&|_| false) {
         let entry = &timeline.entries[index];
         let object = entry.object.filter(|_| entry.group().is_none());
         let seq = object.and_then(|object| gone.get(&object)).copied();

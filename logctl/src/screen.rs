@@ -68,27 +68,27 @@ pub fn visible(text: &str) -> Cow<'_, str> {
     if is_plain(text) {
         return Cow::Borrowed(text);
     }
-    let (mut reader, mut shown) = (Reader::default(), String::new());
+    let (mut reader, mut view) = (Reader::default(), String::new());
     for c in text.chars() {
         if reader.passes(c) || c == '\n' {
-            shown.push(c);
+            view.push(c);
         } else {
-            shown.extend(c.escape_unicode());
+            view.extend(c.escape_unicode());
         }
     }
-    Cow::Owned(shown)
+    Cow::Owned(view)
 }
 
 /// As [`visible`], for bytes of any kind: those that are no text as `\x9b`.
 pub fn visible_bytes(bytes: &[u8]) -> String {
-    let mut shown = String::new();
+    let mut view = String::new();
     for chunk in bytes.utf8_chunks() {
-        shown.push_str(&visible(chunk.valid()));
+        view.push_str(&visible(chunk.valid()));
         for byte in chunk.invalid() {
-            shown.push_str(&format!("\\x{byte:02x}"));
+            view.push_str(&format!("\\x{byte:02x}"));
         }
     }
-    shown
+    view
 }
 
 /// Where text goes that somebody may read on a terminal.

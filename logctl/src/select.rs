@@ -7,16 +7,16 @@ use std::path::{Path, PathBuf};
 
 use globset::{Glob, GlobMatcher};
 
-use crate::actions::{actions, is_on_names, seen, Action};
+use crate::actions::{actions, is_on_names, visible, Action};
 use crate::history::line::{ObjectId, Op, Process, Time};
 use crate::paths::{Paths, Place, Tree};
-use crate::process::{Family, Known, Number, Processes, Root};
+use crate::process::{KnownProcess, ProcessSpec, ProcessTree, Processes, TreeRoot};
 use crate::quote::decoded;
 use crate::timeline::{Actor, Entry, Timeline};
 
 /// Words that name operations.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ops {
+pub enum OperationSpec {
     /// The action that the operation with this number belongs to.
     One(u64),
     /// So many actions back from the newest, which is 0.
@@ -25,7 +25,7 @@ pub enum Ops {
     Range(u64, u64),
 }
 
-impl Ops {
+impl OperationSpec {
     /// Reads `1842`, `#1842`, `1842..1850`, `@`, `@-` or `@~3`; `None`: it is something else.
     pub fn parse(word: &str) -> Option<Self> {
         let number = |text: &str| {
@@ -51,15 +51,15 @@ impl Ops {
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
     /// One of these.
-    pub ops: Vec<Ops>,
+    pub ops: Vec<OperationSpec>,
     /// Numbers are those of operations, not of actions.
     pub is_raw: bool,
     /// By a program of this name.
     pub by: Option<String>,
     /// By this process.
-    pub pid: Option<Number>,
+    pub pid: Option<ProcessSpec>,
     /// By this process, or one that it started, and so on.
-    pub tree: Option<Number>,
+    pub tree: Option<ProcessSpec>,
     /// Where a number means several processes, all of them are meant: nothing is changed.
     pub is_looking: bool,
     /// Of this session.
@@ -95,30 +95,30 @@ pub fn glob(pattern: &str) -> Result<GlobMatcher, globset::Error> {
 }
 
 /// Operations that were chosen, the newest first.
-pub struct Chosen {
+pub struct SelectedOperations {
     /// As indices into the timeline.
     pub entries: Vec<usize>,
     /// In actions, as far as they were chosen.
     pub actions: Vec<Action>,
     /// Processes that may belong to the tree that was asked for, but were left out, each with the number of
     /// its newest operation.
-    pub unsure: Vec<(Known, u64)>,
+    pub uncertain: Vec<(KnownProcess, u64)>,
 }
 
 /// Why it is not clear what is meant.
 #[derive(Debug)]
-pub enum Unclear {
+pub enum SelectionError {
     /// Nothing is: why.
     Nothing(String),
     /// A number means several processes.
-    Several(Number, Vec<Meant>),
+    Several(ProcessSpec, Vec<Candidate>),
 }
 
 /// One of several processes that a number may mean.
 #[derive(Debug)]
-pub struct Meant {
+pub struct Candidate {
     /// It, or a child of it where it left no line itself.
-    pub known: Known,
+    pub known: KnownProcess,
     /// Whether it left lines itself.
     pub is_logged: bool,
 }
@@ -152,13 +152,19 @@ impl Filter {
 
     /// Chooses among the operations that stand. What a revert took back that is chosen itself stands
     /// again, and is chosen too, if it fits.
-    pub fn choose(&self, timeline: &Timeline, tree: &dyn Tree) -> Result<Chosen, Unclear> {
-        let standing = timeline.standing(&|_| false);
+    pub fn choose(
+        &self,
+        timeline: &Timeline,
+        tree: &dyn Tree,
+    ) -> Result<SelectedOperations, SelectionError> {
+        let live = timeline.live(&|_| false);
         let numbered = self
-            .numbered(timeline, &standing)
-            .map_err(Unclear::Nothing)?;
-        let open = self.opened(timeline, &standing).map_err(Unclear::Nothing)?;
-        let window = Window::of(timeline, self.since, self.until);
+            .numbered(timeline, &live)
+            .map_err(SelectionError::Nothing)?;
+        let open = self
+            .opened(timeline, &live)
+            .map_err(SelectionError::Nothing)?;
+        let window = SequenceWindow::of(timeline, self.since, self.until);
         let fits_but_for_process = |index: usize| {
             let entry = &timeline.entries[index];
             numbered.as_ref().is_none_or(|set| set.contains(&index))
@@ -166,7 +172,7 @@ impl Filter {
                 && window.has(entry)
                 && self.fits(entry)
         };
-        let who = self.processes(timeline, &standing, &fits_but_for_process)?;
+        let who = self.processes(timeline, &live, &fits_but_for_process)?;
         let fits = |index: usize| {
             let process = timeline.entries[index].actor.process;
             fits_but_for_process(index)
@@ -174,7 +180,7 @@ impl Filter {
         };
         let mut chosen = self.settle(timeline, tree, &fits);
         if let Some(last) = self.last {
-            let mut all = seen(timeline, &chosen);
+            let mut all = visible(timeline, &chosen);
             all.truncate(last);
             let kept: HashSet<usize> = all.into_iter().flat_map(|action| action.entries).collect();
             chosen = self.settle(timeline, tree, &|index| {
@@ -183,23 +189,23 @@ impl Filter {
         }
         let actions = match self.is_raw {
             true => actions(timeline, &chosen),
-            false => seen(timeline, &chosen),
+            false => visible(timeline, &chosen),
         };
-        let unsure = who.map_or_else(Vec::new, |who| {
+        let uncertain = who.map_or_else(Vec::new, |who| {
             let is_its = |process: Process, index: &usize| {
                 timeline.entries[*index].actor.process == Some(process)
                     && fits_but_for_process(*index)
             };
-            let unsure = who.unsure.into_iter().filter_map(|known| {
-                let newest = standing.iter().find(|index| is_its(known.process, index))?;
+            let uncertain = who.uncertain.into_iter().filter_map(|known| {
+                let newest = live.iter().find(|index| is_its(known.process, index))?;
                 Some((known, timeline.entries[*newest].seq))
             });
-            unsure.collect()
+            uncertain.collect()
         });
-        Ok(Chosen {
+        Ok(SelectedOperations {
             entries: chosen,
             actions,
-            unsure,
+            uncertain,
         })
     }
 
@@ -207,22 +213,22 @@ impl Filter {
     fn processes(
         &self,
         timeline: &Timeline,
-        standing: &[usize],
+        live: &[usize],
         fits: &dyn Fn(usize) -> bool,
-    ) -> Result<Option<Meaning>, Unclear> {
+    ) -> Result<Option<ProcessSet>, SelectionError> {
         if self.pid.is_none() && self.tree.is_none() {
             return Ok(None);
         }
         let processes = Processes::of(timeline);
         let mut acting = HashSet::new();
-        for index in standing.iter().filter(|index| fits(**index)) {
+        for index in live.iter().filter(|index| fits(**index)) {
             acting.extend(timeline.entries[*index].actor.process);
         }
-        let mut meaning: Option<Meaning> = None;
+        let mut meaning: Option<ProcessSet> = None;
         let numbers = [(self.pid, false), (self.tree, true)];
         for (number, is_tree) in numbers {
             let Some(number) = number else { continue };
-            let own = Meaning::of(&processes, number, is_tree, &acting, self.is_looking)?;
+            let own = ProcessSet::of(&processes, number, is_tree, &acting, self.is_looking)?;
             meaning = Some(match meaning {
                 Some(before) => before.and(own),
                 None => own,
@@ -239,15 +245,15 @@ impl Filter {
         fits: &dyn Fn(usize) -> bool,
     ) -> Vec<usize> {
         if !self.needs_paths() {
-            let standing = timeline.standing(fits);
-            return standing.into_iter().filter(|index| fits(*index)).collect();
+            let live = timeline.live(fits);
+            return live.into_iter().filter(|index| fits(*index)).collect();
         }
         // Where operations are depends on which of them stand.
         let mut placed: HashSet<usize> = HashSet::new();
         loop {
-            let standing = timeline.standing(&|index| placed.contains(&index));
-            let places = Paths::places(timeline, &standing, tree);
-            let both = standing.iter().copied().zip(&places);
+            let live = timeline.live(&|index| placed.contains(&index));
+            let places = Paths::places(timeline, &live, tree);
+            let both = live.iter().copied().zip(&places);
             let fitting: Vec<(usize, &Place)> = both.filter(|(index, _)| fits(*index)).collect();
             let within = fitting.iter().filter(|(_, place)| self.is_placed(place));
             let found: BTreeSet<usize> = within.map(|(index, _)| *index).collect();
@@ -279,23 +285,25 @@ impl Filter {
     fn numbered(
         &self,
         timeline: &Timeline,
-        standing: &[usize],
+        live: &[usize],
     ) -> Result<Option<BTreeSet<usize>>, String> {
         if self.ops.is_empty() {
             return Ok(None);
         }
-        let actions = actions(timeline, standing);
+        let actions = actions(timeline, live);
         let mut found = BTreeSet::new();
         for ops in &self.ops {
             let named = match self.is_raw {
-                true => one_by_one(timeline, standing, &actions, ops),
+                true => operations_of(timeline, live, &actions, ops),
                 false => in_actions(timeline, &actions, ops),
             };
             if named.is_empty() {
                 return Err(match ops {
-                    Ops::Range(first, last) => format!("no operation {first}..{last} stands"),
-                    Ops::One(seq) => format!("no operation {seq} stands"),
-                    Ops::Back(_) => "the history does not go back that far".into(),
+                    OperationSpec::Range(first, last) => {
+                        format!("no operation {first}..{last} stands")
+                    }
+                    OperationSpec::One(seq) => format!("no operation {seq} stands"),
+                    OperationSpec::Back(_) => "the history does not go back that far".into(),
                 });
             }
             found.extend(named);
@@ -304,7 +312,7 @@ impl Filter {
     }
 
     /// The open file that `--open` names.
-    fn opened(&self, timeline: &Timeline, standing: &[usize]) -> Result<Option<u64>, String> {
+    fn opened(&self, timeline: &Timeline, live: &[usize]) -> Result<Option<u64>, String> {
         let Some(seq) = self.open else {
             return Ok(None);
         };
@@ -312,7 +320,7 @@ impl Filter {
             .find(seq)
             .and_then(|index| timeline.entries[index].open);
         let found = own.or_else(|| {
-            let actions = actions(timeline, standing);
+            let actions = actions(timeline, live);
             let all = action_of(timeline, &actions, seq);
             all.iter().find_map(|index| timeline.entries[*index].open)
         });
@@ -322,59 +330,60 @@ impl Filter {
 }
 
 /// Processes that are meant.
-struct Meaning {
+struct ProcessSet {
     processes: HashSet<Process>,
-    unsure: Vec<Known>,
+    uncertain: Vec<KnownProcess>,
 }
 
-impl Meaning {
+impl ProcessSet {
     /// What a number means, among processes whose operations stand and fit.
     fn of(
         processes: &Processes,
-        number: Number,
+        number: ProcessSpec,
         is_tree: bool,
         acting: &HashSet<Process>,
         is_looking: bool,
-    ) -> Result<Self, Unclear> {
+    ) -> Result<Self, SelectionError> {
         let roots = match is_tree {
             true => processes.roots(number),
             false => processes
                 .named(number)
                 .into_iter()
-                .map(Root::Logged)
+                .map(TreeRoot::Logged)
                 .collect(),
         };
         if roots.is_empty() && number.start.is_some() {
             let name = format!("no process {} left a line", number.text());
-            return Err(Unclear::Nothing(name));
+            return Err(SelectionError::Nothing(name));
         }
         let all = roots.into_iter().map(|root| {
             let family = match (is_tree, root) {
-                (false, Root::Logged(process)) => Family::alone(process),
-                _ => Family::of(processes, root),
+                (false, TreeRoot::Logged(process)) => ProcessTree::alone(process),
+                _ => ProcessTree::of(processes, root),
             };
             (root, family)
         });
-        let mut all: Vec<(Root, Family)> = all.collect();
+        let mut all: Vec<(TreeRoot, ProcessTree)> = all.collect();
         all.retain(|(_, family)| acting.iter().any(|process| family.has(*process)));
         if all.len() > 1 && !is_looking {
             let meant = all.iter().filter_map(|(root, family)| {
                 let (process, is_logged) = match *root {
-                    Root::Logged(process) => (Some(process), true),
-                    Root::Unlogged(..) => (family.first(), false),
+                    TreeRoot::Logged(process) => (Some(process), true),
+                    TreeRoot::Unlogged(..) => (family.first(), false),
                 };
                 let known = processes.get(process?)?.clone();
-                Some(Meant { known, is_logged })
+                Some(Candidate { known, is_logged })
             });
-            return Err(Unclear::Several(number, meant.collect()));
+            return Err(SelectionError::Several(number, meant.collect()));
         }
         let mut meaning = Self {
             processes: HashSet::new(),
-            unsure: Vec::new(),
+            uncertain: Vec::new(),
         };
         for (_, family) in all {
-            let unsure = family.unsure.iter();
-            (meaning.unsure).extend(unsure.filter_map(|process| processes.get(*process).cloned()));
+            let uncertain = family.uncertain.iter();
+            (meaning.uncertain)
+                .extend(uncertain.filter_map(|process| processes.get(*process).cloned()));
             meaning.processes.extend(family.members());
         }
         Ok(meaning)
@@ -387,19 +396,19 @@ impl Meaning {
     /// Those that are meant by both.
     fn and(mut self, other: Self) -> Self {
         self.processes.retain(|process| other.has(*process));
-        self.unsure.extend(other.unsure);
+        self.uncertain.extend(other.uncertain);
         self
     }
 }
 
 /// What was done between two times. The clock may have been set back: lines are in their order, and a time
 /// means the one that was last.
-struct Window {
+struct SequenceWindow {
     after: u64,
     up_to: u64,
 }
 
-impl Window {
+impl SequenceWindow {
     fn of(timeline: &Timeline, since: Option<Time>, until: Option<Time>) -> Self {
         Self {
             after: since.map_or(0, |since| timeline.last_before(since)),
@@ -414,21 +423,21 @@ impl Window {
 
 /// What has to go together, so that what was in a place comes back to it: operations that were there at
 /// that time; all on names of the objects that were; and all on those of them that were made since.
-pub struct Kin<'t> {
+pub struct Related<'t> {
     timeline: &'t Timeline,
     objects: HashSet<ObjectId>,
     made: HashSet<ObjectId>,
     found: BTreeSet<usize>,
 }
 
-impl<'t> Kin<'t> {
+impl<'t> Related<'t> {
     /// Of the operations that fit, those that belong together.
     pub fn of(
         timeline: &'t Timeline,
         fitting: &[(usize, &Place)],
         was_placed: &dyn Fn(&Place) -> bool,
     ) -> BTreeSet<usize> {
-        let mut kin = Self {
+        let mut related = Self {
             timeline,
             objects: HashSet::new(),
             made: HashSet::new(),
@@ -437,21 +446,21 @@ impl<'t> Kin<'t> {
         for (index, place) in fitting {
             let line = timeline.entries[*index].line();
             if matches!(line.op, Op::Create | Op::Mkdir | Op::Mknod | Op::Symlink) {
-                kin.made.extend(line.node);
+                related.made.extend(line.node);
             }
             if was_placed(place) {
-                kin.add(*index);
+                related.add(*index);
             }
         }
         loop {
-            let before = kin.found.len();
+            let before = related.found.len();
             for (index, _) in fitting {
-                if kin.belongs(*index) {
-                    kin.add(*index);
+                if related.belongs(*index) {
+                    related.add(*index);
                 }
             }
-            if kin.found.len() == before {
-                return kin.found;
+            if related.found.len() == before {
+                return related.found;
             }
         }
     }
@@ -477,32 +486,32 @@ impl<'t> Kin<'t> {
 }
 
 /// The operations that numbers of operations name.
-fn one_by_one(
+fn operations_of(
     timeline: &Timeline,
-    standing: &[usize],
+    live: &[usize],
     actions: &[Action],
-    ops: &Ops,
+    ops: &OperationSpec,
 ) -> Vec<usize> {
     let (first, last) = match ops {
-        Ops::One(seq) => (*seq, *seq),
-        Ops::Range(first, last) => (*first, *last),
-        Ops::Back(_) => return in_actions(timeline, actions, ops),
+        OperationSpec::One(seq) => (*seq, *seq),
+        OperationSpec::Range(first, last) => (*first, *last),
+        OperationSpec::Back(_) => return in_actions(timeline, actions, ops),
     };
     let within = |index: &usize| (first..=last).contains(&timeline.entries[*index].seq);
-    standing.iter().copied().filter(within).collect()
+    live.iter().copied().filter(within).collect()
 }
 
 /// The operations that numbers of actions name.
-fn in_actions(timeline: &Timeline, actions: &[Action], ops: &Ops) -> Vec<usize> {
+fn in_actions(timeline: &Timeline, actions: &[Action], ops: &OperationSpec) -> Vec<usize> {
     match ops {
-        Ops::One(seq) => action_of(timeline, actions, *seq).to_vec(),
-        Ops::Back(back) => {
-            let mut standing: Vec<usize> = actions.iter().flat_map(|a| a.entries.clone()).collect();
-            standing.sort_unstable();
-            let mut seen = seen(timeline, &standing).into_iter();
+        OperationSpec::One(seq) => action_of(timeline, actions, *seq).to_vec(),
+        OperationSpec::Back(back) => {
+            let mut live: Vec<usize> = actions.iter().flat_map(|a| a.entries.clone()).collect();
+            live.sort_unstable();
+            let mut seen = visible(timeline, &live).into_iter();
             seen.nth(*back).map_or_else(Vec::new, |a| a.entries)
         }
-        Ops::Range(first, last) => {
+        OperationSpec::Range(first, last) => {
             let within = |action: &&Action| (first..=last).contains(&&action.newest(timeline).seq);
             let named = actions.iter().filter(within);
             named

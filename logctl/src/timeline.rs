@@ -273,28 +273,28 @@ impl Timeline {
 
     /// The operations that stand, the newest first, as indices; also those that `goes` says, which are
     /// to be taken back: what they had taken back stands again.
-    pub fn standing(&self, goes: &dyn Fn(usize) -> bool) -> Vec<usize> {
-        self.standing_from(0, goes)
+    pub fn live(&self, goes: &dyn Fn(usize) -> bool) -> Vec<usize> {
+        self.live_from(0, goes)
     }
 
     /// Those that stood right before the line with this number.
-    pub fn standing_before(&self, seq: u64) -> Vec<usize> {
+    pub fn live_before(&self, seq: u64) -> Vec<usize> {
         let from = self.entries.partition_point(|entry| entry.seq >= seq);
-        self.standing_from(from, &|_| false)
+        self.live_from(from, &|_| false)
     }
 
-    fn standing_from(&self, from: usize, goes: &dyn Fn(usize) -> bool) -> Vec<usize> {
-        let mut found = StandingOf {
+    fn live_from(&self, from: usize, goes: &dyn Fn(usize) -> bool) -> Vec<usize> {
+        let mut found = LiveEntries {
             goes,
-            standing: Vec::new(),
+            live: Vec::new(),
         };
         self.walk(from..self.entries.len(), &mut found);
-        found.standing
+        found.live
     }
 
     /// Walks along the chains of the entries with these indices, which ascend.
     pub fn walk(&self, indices: impl IntoIterator<Item = usize>, visitor: &mut dyn Visitor) {
-        let mut chains: HashMap<ObjectId, (Walk, Hidden)> = HashMap::new();
+        let mut chains: HashMap<ObjectId, (Walk, HiddenRanges)> = HashMap::new();
         for index in indices {
             let entry = &self.entries[index];
             let Some(object) = entry.object else {
@@ -302,7 +302,7 @@ impl Timeline {
             };
             let (walk, hidden) = chains.entry(object).or_insert_with(|| {
                 let walk = Walk::new(object, Some(entry.at), OnForeign::Pass);
-                (walk, Hidden(Vec::new()))
+                (walk, HiddenRanges(Vec::new()))
             });
             if self.is_partial {
                 walk.pass_to(entry.at);
@@ -339,7 +339,7 @@ impl Timeline {
     }
 
     /// What a revert took back itself, the newest first.
-    pub fn taken_by(&self, revert: usize) -> Vec<usize> {
+    pub fn reverted_operations(&self, revert: usize) -> Vec<usize> {
         let revert = &self.entries[revert];
         let line = revert.line();
         if let Some(ranges) = self.picks(revert) {
@@ -368,13 +368,13 @@ impl Timeline {
             .entries
             .partition_point(|entry| entry.seq >= revert.seq);
         let own = (end..self.entries.len()).filter(|i| self.entries[*i].object == line.obj);
-        let mut before = StandingOf {
+        let mut before = LiveEntries {
             goes: &|_| false,
-            standing: Vec::new(),
+            live: Vec::new(),
         };
         self.walk(own, &mut before);
         before
-            .standing
+            .live
             .into_iter()
             .filter(is_taken)
             .take(count)
@@ -422,12 +422,12 @@ pub trait Visitor {
 }
 
 /// What stands.
-struct StandingOf<'g> {
+struct LiveEntries<'g> {
     goes: &'g dyn Fn(usize) -> bool,
-    standing: Vec<usize>,
+    live: Vec<usize>,
 }
 
-impl Visitor for StandingOf<'_> {
+impl Visitor for LiveEntries<'_> {
     fn fate(&mut self, index: usize) -> Fate {
         match (self.goes)(index) {
             true => Fate::Go,
@@ -437,15 +437,15 @@ impl Visitor for StandingOf<'_> {
 
     fn found(&mut self, index: usize, step: Step) {
         if step == Step::Take {
-            self.standing.push(index);
+            self.live.push(index);
         }
     }
 }
 
 /// Ranges of numbers that are hidden from a walk.
-struct Hidden(Vec<(u64, u64)>);
+struct HiddenRanges(Vec<(u64, u64)>);
 
-impl Store<(u64, u64)> for Hidden {
+impl Store<(u64, u64)> for HiddenRanges {
     fn push(&mut self, item: (u64, u64)) -> Result<(), PlanError> {
         self.0.push(item);
         Ok(())

@@ -9,13 +9,13 @@ use std::path::PathBuf;
 use crate::actions::is_on_names;
 use crate::history::line::{ObjectId, Op};
 use crate::history::plan::{inverse, Restore};
-use crate::paths::{Look, Tree};
+use crate::paths::{PathState, Tree};
 use crate::rewind::Rewind;
 use crate::timeline::{Entry, Timeline};
 
 /// What a comparison found.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Verdict {
+pub struct Comparison {
     /// What is not as it was: where, and in which way.
     pub wrong: BTreeMap<PathBuf, String>,
     /// Files whose size or content could not be compared, or only in part.
@@ -28,7 +28,7 @@ pub struct Verdict {
 
 /// What lines newer than a point say of one file at that point.
 #[derive(Default)]
-struct Then {
+struct PastContent {
     size: Option<u64>,
     /// A range of its content, with its checksum.
     saved: Option<Restore>,
@@ -44,9 +44,9 @@ pub fn verify(
     done: &Rewind<'_>,
     after: &Timeline,
     tree: &dyn Tree,
-) -> Verdict {
+) -> Comparison {
     let paths = done.paths(tree);
-    let mut verdict = Verdict::default();
+    let mut comparison = Comparison::default();
     let bound = names_then(timeline, done);
     let mut found: HashMap<ObjectId, PathBuf> = HashMap::new();
     for entry in done.on_names() {
@@ -61,7 +61,7 @@ pub fn verify(
             }
             let want = bound.names.get(&(dir, name.to_vec())).copied().flatten();
             if let Some(path) = paths.of_name(dir, name) {
-                verdict.name(path.clone(), want, tree);
+                comparison.name(path.clone(), want, tree);
                 found.extend(want.map(|object| (object, path)));
             }
         }
@@ -77,19 +77,21 @@ pub fn verify(
         let Some(path) = path.filter(|_| bound.has(object)) else {
             continue;
         };
-        verdict.content(path, object, &then, tree);
+        comparison.content(path, object, &then, tree);
     }
-    verdict
+    comparison
 }
 
-impl Verdict {
+impl Comparison {
     /// Compares what a name is bound to.
     fn name(&mut self, path: PathBuf, want: Option<ObjectId>, tree: &dyn Tree) {
         match (tree.look(&path), want) {
-            (Look::Unknown, _) => self.unseen.push(path),
-            (Look::Gone, Some(_)) => drop(self.wrong.insert(path, "is not there".into())),
-            (Look::There { .. }, None) => drop(self.wrong.insert(path, "is still there".into())),
-            (Look::There { inode, .. }, Some(object)) if inode != object.inode => {
+            (PathState::Unknown, _) => self.unseen.push(path),
+            (PathState::Gone, Some(_)) => drop(self.wrong.insert(path, "is not there".into())),
+            (PathState::There { .. }, None) => {
+                drop(self.wrong.insert(path, "is still there".into()))
+            }
+            (PathState::There { inode, .. }, Some(object)) if inode != object.inode => {
                 self.wrong.insert(path, "is another file".into());
             }
             _ => {}
@@ -97,8 +99,8 @@ impl Verdict {
     }
 
     /// Compares a file's size, and its content with a checksum.
-    fn content(&mut self, path: PathBuf, object: ObjectId, then: &Then, tree: &dyn Tree) {
-        let Look::There { inode, size } = tree.look(&path) else {
+    fn content(&mut self, path: PathBuf, object: ObjectId, then: &PastContent, tree: &dyn Tree) {
+        let PathState::There { inode, size } = tree.look(&path) else {
             return;
         };
         let (Some(size), true) = (size, inode == object.inode) else {
@@ -134,7 +136,7 @@ impl Verdict {
 
 /// What names were bound to at a point, as far as lines tell.
 #[derive(Default)]
-struct Bound {
+struct PastNames {
     names: HashMap<(ObjectId, Vec<u8>), Option<ObjectId>>,
     /// The objects that had a name.
     named: HashSet<ObjectId>,
@@ -142,7 +144,7 @@ struct Bound {
     known: HashSet<ObjectId>,
 }
 
-impl Bound {
+impl PastNames {
     /// Whether an object had a name, as far as lines tell.
     fn has(&self, object: ObjectId) -> bool {
         self.named.contains(&object) || !self.known.contains(&object)
@@ -156,8 +158,8 @@ impl Bound {
 }
 
 /// What names were bound to at that point, as far as lines tell.
-fn names_then(timeline: &Timeline, done: &Rewind<'_>) -> Bound {
-    let mut bound = Bound::default();
+fn names_then(timeline: &Timeline, done: &Rewind<'_>) -> PastNames {
+    let mut bound = PastNames::default();
     // The newest one of those that were live then.
     for index in done.then() {
         let line = timeline.entries[*index].line();
@@ -206,9 +208,9 @@ fn since<'t>(timeline: &'t Timeline, done: &Rewind<'_>) -> impl Iterator<Item = 
 }
 
 /// What the first lines since say of the objects that differed.
-fn objects_then(timeline: &Timeline, done: &Rewind<'_>) -> BTreeMap<ObjectId, Then> {
+fn objects_then(timeline: &Timeline, done: &Rewind<'_>) -> BTreeMap<ObjectId, PastContent> {
     let wanted: HashSet<ObjectId> = done.objects();
-    let mut objects: BTreeMap<ObjectId, Then> = BTreeMap::new();
+    let mut objects: BTreeMap<ObjectId, PastContent> = BTreeMap::new();
     for entry in since(timeline, done) {
         let Some(object) = entry.object.filter(|object| wanted.contains(object)) else {
             continue;

@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::process::{Command as Process, Output};
 
 use clap::CommandFactory;
-use logctl::cli::{normalize, parse, Cli, Color, Command, Manner, Selection};
+use logctl::cli::{normalize, parse, Cli, Color, Command, Options, Selection};
 use logctl::uapi;
 
 /// The arguments as they are parsed.
@@ -90,9 +90,9 @@ fn both_forms_mean_the_same() {
         files: vec!["f".into()],
         selection: Selection::default(),
         count: 2,
-        manner: Manner {
+        options: Options {
             force: true,
-            ..Manner::default()
+            ..Options::default()
         },
         partial: false,
         flat: false,

@@ -75,7 +75,7 @@ fn a_number_that_two_processes_had_is_refused() {
     let (code, said, _) = run(&mut kernel, &files, "log --pid 812");
     assert_eq!((code, said.lines().count()), (0, 3), "{said}");
     for wrong in ["", "x", "8@", "8@1.", "8@.5", "-1", "8@1.0000000001"] {
-        let parsed = wrong.parse::<logctl::process::Number>();
+        let parsed = wrong.parse::<logctl::process::ProcessSpec>();
         assert!(parsed.is_err(), "{wrong}");
     }
 }

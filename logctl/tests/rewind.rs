@@ -40,8 +40,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 /// The operations that are live, reverts apart.
-fn live(timeline: &Timeline, standing: &[usize]) -> BTreeSet<u64> {
-    let entries = standing.iter().map(|index| &timeline.entries[*index]);
+fn live(timeline: &Timeline, live: &[usize]) -> BTreeSet<u64> {
+    let entries = live.iter().map(|index| &timeline.entries[*index]);
     let entries = entries.filter(|entry| !matches!(entry.op, Op::Revert | Op::Redo));
     entries.map(|entry| entry.seq).collect()
 }
@@ -76,7 +76,7 @@ proptest! {
                 }
                 Step::Revert(at) => {
                     let before = timeline(&mut kernel);
-                    let now: Vec<u64> = live(&before, &before.standing(&|_| false)).into_iter().collect();
+                    let now: Vec<u64> = live(&before, &before.live(&|_| false)).into_iter().collect();
                     if !now.is_empty() {
                         let seq = now[at.index(now.len())];
                         run(&mut kernel, &files, &format!("revert --ops {seq}"));
@@ -86,8 +86,8 @@ proptest! {
                     let cut = 1 + at.index(head as usize) as u64;
                     let before = timeline(&mut kernel);
                     let cut = Rewind::new(&before, cut).cut();
-                    let then = live(&before, &before.standing_before(cut + 1));
-                    let now = live(&before, &before.standing(&|_| false));
+                    let then = live(&before, &before.live_before(cut + 1));
+                    let now = live(&before, &before.live(&|_| false));
                     let of = of.map(|of| 10 + u64::from(of));
                     let path = of.map_or_else(String::new, |of| format!(" /m/f{}", of - 10));
                     let (code, said, complaint) = run(&mut kernel, &files, &format!("restore --to {cut}{path}"));
@@ -95,7 +95,7 @@ proptest! {
                     let is_there = complaint.contains("nothing was done");
                     prop_assert!(code == 0 || (code == 1 && is_there), "{code} {said}{complaint}");
                     let after = timeline(&mut kernel);
-                    let left = live(&after, &after.standing(&|_| false));
+                    let left = live(&after, &after.live(&|_| false));
                     let is_its = |seq: &u64| {
                         let index = after.find(*seq).unwrap();
                         of.is_none_or(|of| after.entries[index].object.unwrap().inode == of)
@@ -165,7 +165,7 @@ proptest! {
         for step in steps {
             let before = timeline(&mut kernel);
             let requests = kernel.asked.len();
-            let then = live(&before, &before.standing(&|_| false));
+            let then = live(&before, &before.live(&|_| false));
             let line = match step {
                 Step::Write(of) => {
                     second += 10;
@@ -190,7 +190,7 @@ proptest! {
                 continue;
             };
             let after = timeline(&mut kernel);
-            let now = live(&after, &after.standing(&|_| false));
+            let now = live(&after, &after.live(&|_| false));
             let (mut goes, mut comes) = (BTreeSet::new(), BTreeSet::new());
             for object in before.entries.iter().filter_map(|entry| entry.object).collect::<std::collections::HashSet<_>>() {
                 let (some, others) = net(&before, object, &taken);

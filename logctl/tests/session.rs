@@ -19,7 +19,7 @@ struct Fake {
     /// All lines.
     lines: Vec<String>,
     /// Those that stand.
-    standing: Vec<usize>,
+    live: Vec<usize>,
     /// What a revert is refused with.
     refuse: Option<(Errno, u32, u64)>,
     /// What reading the log is refused with.
@@ -50,7 +50,7 @@ impl Fake {
     }
 
     fn operation(&mut self, command: &str, head: &str, seq: u64, keys: &str) {
-        self.standing.push(self.lines.len());
+        self.live.push(self.lines.len());
         self.line(command, head, seq, keys);
     }
 
@@ -74,13 +74,13 @@ impl Object for Fake {
             (request.reason, request.seq_in_way) = (reason, op);
             return Err(errno);
         }
-        let count = (request.count.max(1) as usize).min(self.standing.len());
+        let count = (request.count.max(1) as usize).min(self.live.len());
         if count == 0 {
             request.reason = Reason::NothingLeft.code();
             return Err(Errno::NODATA);
         }
         let seq = self.newest();
-        let newest = &self.lines[*self.standing.last().unwrap()];
+        let newest = &self.lines[*self.live.last().unwrap()];
         let of = newest
             .split("seq=")
             .nth(1)
@@ -89,7 +89,7 @@ impl Object for Fake {
             .next()
             .unwrap()
             .to_owned();
-        self.standing.truncate(self.standing.len() - count);
+        self.live.truncate(self.live.len() - count);
         let keys = format!("of={of} count={count} size=40 now=0 undo=none");
         self.line("/usr/bin/logctl", "revert 0 40", seq, &keys);
         self.line("-", "commit 0 0", seq + 1, &format!("of={seq}"));
@@ -105,12 +105,12 @@ impl Object for Fake {
         request.length = buffer.len() as u32;
         assert!(request.is_valid());
         let all: Vec<usize> = (0..self.lines.len()).collect();
-        let shown = if request.flags & ReadLog::ALL != 0 {
+        let view = if request.flags & ReadLog::ALL != 0 {
             &all
         } else {
-            &self.standing
+            &self.live
         };
-        let newest_first: Vec<_> = shown.iter().rev().map(|i| &self.lines[*i]).collect();
+        let newest_first: Vec<_> = view.iter().rev().map(|i| &self.lines[*i]).collect();
         let start = request.cursor_offset as usize;
         let page: String = newest_first
             .iter()
@@ -218,7 +218,7 @@ fn readlog_of_a_file_without_operations_is_empty() {
 fn readlog_json() {
     let mut fake = Fake::new();
     fake.lines.truncate(1);
-    fake.standing.truncate(1);
+    fake.live.truncate(1);
     fake.operation("-", "sprinkle 1 2", 10, "undo=none");
     let (code, results, _) = run(&mut fake, "f readlog --json");
     assert_eq!(code, 0);

@@ -11,7 +11,7 @@ use logctl::history::line::Op;
 use logctl::object::Object;
 use logctl::timeline::Timeline;
 use logctl::uapi::{Conflict, Operation, ReadHistory, ReadLog, Revert, RevertGroup, Status};
-use mount::{standing, timeline, Kernel};
+use mount::{live, timeline, Kernel};
 use proptest::prelude::*;
 use rustix::io::Errno;
 
@@ -75,7 +75,7 @@ fn corrections_are_folded() {
     let never = kernel.line(2, "5.1", "/bin/x write 40 9", "undo=none");
     kernel.line(2, "5.1", "- cancel 0 0", &format!("of={never}"));
     kernel.line(4, "5.1", "- left 0 0", "");
-    assert_eq!(standing(&mut kernel), [long]);
+    assert_eq!(live(&mut kernel), [long]);
     let timeline = timeline(&mut kernel);
     let entry = &timeline.entries[timeline.find(long).unwrap()];
     assert_eq!((entry.offset, entry.length), (0, 40));
@@ -304,7 +304,7 @@ proptest! {
             play(&mut kernel, &mut models[*object], objects[*object], event);
         }
         let want: BTreeSet<u64> = models.iter().flat_map(Model::alive).collect();
-        let got = standing(&mut kernel);
+        let got = live(&mut kernel);
         prop_assert!(got.windows(2).all(|pair| pair[0] > pair[1]));
         prop_assert_eq!(got.iter().copied().collect::<BTreeSet<_>>(), want.clone());
         // If an ordinary revert goes, what it had taken back stands again.
@@ -319,14 +319,14 @@ proptest! {
                     continue;
                 }
                 let index = timeline.find(*revert).unwrap();
-                let without = timeline.standing(&|other| other == index);
+                let without = timeline.live(&|other| other == index);
                 let without: HashSet<u64> =
                     without.iter().map(|index| timeline.entries[*index].seq).collect();
                 prop_assert!(back.iter().all(|seq| without.contains(seq)));
             }
         }
         // What stood before the newest line.
-        let before = timeline.standing_before(1);
+        let before = timeline.live_before(1);
         prop_assert!(before.is_empty());
     }
 }

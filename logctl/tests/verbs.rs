@@ -8,7 +8,7 @@ mod mount;
 use clap::CommandFactory;
 use logctl::cli::Cli;
 use logctl::uapi::{Reason, RevertGroup};
-use mount::{history, run, standing, Files, Kernel};
+use mount::{history, live, run, Files, Kernel};
 use serde_json::Value;
 
 const WALK: u32 = RevertGroup::WALK;
@@ -96,18 +96,18 @@ fn undo_walks_back_and_redo_forth() {
     assert_eq!(asked[0], (WALK | DRY_RUN, vec![8, 7]));
     assert_eq!(asked[1], (WALK, vec![8, 7]));
     assert_eq!(asked[2], (WALK, vec![6, 5, 4, 3]));
-    assert_eq!(standing(&mut kernel), [2, 1]);
+    assert_eq!(live(&mut kernel), [2, 1]);
     let (code, said, _) = run(&mut kernel, &files, "redo");
     let expected = "Did again 6 \"vim notes\": ~1 file  notes.\n\
         Did again 5 \"rm -rf src\": -2 files  -1 dir.\n";
     assert_eq!((code, said.as_str()), (0, expected));
-    assert_eq!(standing(&mut kernel), [6, 5, 4, 3, 2, 1]);
+    assert_eq!(live(&mut kernel), [6, 5, 4, 3, 2, 1]);
     let (code, said, _) = run(&mut kernel, &files, "redo");
     assert_eq!(
         (code, said.as_str()),
         (0, "Did again 8 \"bash (redirect)\": +1 file  build.log.\n")
     );
-    assert_eq!(standing(&mut kernel), [8, 7, 6, 5, 4, 3, 2, 1]);
+    assert_eq!(live(&mut kernel), [8, 7, 6, 5, 4, 3, 2, 1]);
     let (code, _, complaint) = run(&mut kernel, &files, "redo");
     assert_eq!(code, 1);
     assert!(
@@ -150,7 +150,7 @@ fn a_revert_is_an_operation_that_undo_takes_back() {
     assert_eq!((code, said), (0, expected.replace("Would take", "Took")));
     assert_eq!(complaint, "Hint: `logctl undo` takes that back.\n");
     assert_eq!(kernel.asked[1], (0, vec![5, 4, 3]));
-    let stands = standing(&mut kernel);
+    let stands = live(&mut kernel);
     assert!([3, 4, 5].iter().all(|seq| !stands.contains(seq)) && stands.len() == 7);
     let (_, said, _) = run(&mut kernel, &files, "log -n 1");
     assert!(said.contains("logctl (revert)"), "{said}");
@@ -168,11 +168,11 @@ fn a_revert_is_an_operation_that_undo_takes_back() {
         said.ends_with("what it had taken back stands again.\n"),
         "{code} {said}"
     );
-    assert_eq!(standing(&mut kernel), [8, 7, 6, 5, 4, 3, 2, 1]);
+    assert_eq!(live(&mut kernel), [8, 7, 6, 5, 4, 3, 2, 1]);
     // Two steps back: past the revert, and what it had taken back.
     run(&mut kernel, &files, "redo");
     run(&mut kernel, &files, "undo 3");
-    assert_eq!(standing(&mut kernel), [5, 4, 3, 2, 1]);
+    assert_eq!(live(&mut kernel), [5, 4, 3, 2, 1]);
 }
 
 #[test]
@@ -241,7 +241,7 @@ fn conflicts_are_named_and_nothing_is_changed() {
         Hint: --partial takes the others back (exit 3); `logctl revert OP` takes what is in the way \
         back first.\n";
     assert_eq!(complaint, expected);
-    assert_eq!(standing(&mut kernel).len(), 8);
+    assert_eq!(live(&mut kernel).len(), 8);
     let (code, said, complaint) = run(&mut kernel, &files, "revert --by cp --partial");
     assert_eq!(code, 3);
     assert!(

@@ -6,7 +6,7 @@
 mod mount;
 
 use logctl::uapi::Reason;
-use mount::{history, run, standing};
+use mount::{history, live, run};
 use serde_json::Value;
 
 /// Several undos are one request, in which an object has one line for all of them.
@@ -18,9 +18,9 @@ fn several_undos_are_redone_at_once() {
         for _ in 0..4 {
             run(&mut kernel, &files, "undo");
         }
-        assert_eq!(standing(&mut kernel), [0u64; 0]);
+        assert_eq!(live(&mut kernel), [0u64; 0]);
         run(&mut kernel, &files, "redo");
-        assert_eq!(standing(&mut kernel), [2, 1]);
+        assert_eq!(live(&mut kernel), [2, 1]);
         let (code, _, complaint) = run(&mut kernel, &files, "redo 4");
         assert_eq!(code, 1);
         assert!(complaint.contains("only 3 undos are left"), "{complaint}");
@@ -33,7 +33,7 @@ fn several_undos_are_redone_at_once() {
             Did again 8 \"bash (redirect)\": +1 file  build.log.\n";
         assert_eq!(said, expected);
         assert_eq!(dry, said.replace("Did again", "Would do again"));
-        assert_eq!(standing(&mut kernel), all);
+        assert_eq!(live(&mut kernel), all);
         let (_, _, complaint) = run(&mut kernel, &files, "redo");
         assert!(complaint.contains("there is no undo"), "{complaint}");
     }

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use crate::actions::{actions, is_settled, seen, Action, Changes};
+use crate::actions::{actions, is_settled, visible, Action, Changes};
 use crate::cli::Selection;
 use crate::describe::{
     action_command, changes, command, count, cut, local, location, operation, when,
@@ -14,15 +14,15 @@ use crate::error::Error;
 use crate::json;
 use crate::output::Output;
 use crate::paths::{Paths, Place};
-use crate::point::Point;
-use crate::process::{name, Known};
-use crate::select::Chosen;
+use crate::process::{name, KnownProcess};
+use crate::revision::Revision;
+use crate::select::SelectedOperations;
 use crate::timeline::Timeline;
 
-use super::site::Site;
+use super::context::Context;
 
 /// Actions, and where each of their operations was.
-pub struct Shown {
+pub struct View {
     /// The lines.
     pub timeline: Timeline,
     /// The actions, the newest first.
@@ -31,19 +31,19 @@ pub struct Shown {
     pub places: HashMap<usize, Place>,
 }
 
-impl Shown {
+impl View {
     /// With the places of the actions' operations.
-    pub fn new(timeline: Timeline, actions: Vec<Action>, site: &Site<'_>) -> Self {
-        let mut standing = timeline.standing(&|_| false);
+    pub fn new(timeline: Timeline, actions: Vec<Action>, context: &Context<'_>) -> Self {
+        let mut live = timeline.live(&|_| false);
         let mut places = HashMap::new();
         if !actions.is_empty() {
             // Also what does not stand just now: what an undo took back.
-            let shown = actions.iter().flat_map(|action| &action.entries);
-            standing.extend(shown);
-            standing.sort_unstable();
-            standing.dedup();
-            let found = Paths::places(&timeline, &standing, site.tree);
-            places.extend(standing.into_iter().zip(found));
+            let view = actions.iter().flat_map(|action| &action.entries);
+            live.extend(view);
+            live.sort_unstable();
+            live.dedup();
+            let found = Paths::places(&timeline, &live, context.tree);
+            places.extend(live.into_iter().zip(found));
         }
         Self {
             timeline,
@@ -75,36 +75,36 @@ impl Shown {
     }
 
     /// Its user.
-    pub fn who(&self, action: &Action, site: &Site<'_>) -> String {
+    pub fn who(&self, action: &Action, context: &Context<'_>) -> String {
         let uid = action.newest(&self.timeline).actor.uid;
-        uid.map_or_else(|| "?".into(), |uid| site.users.name(uid))
+        uid.map_or_else(|| "?".into(), |uid| context.users.name(uid))
     }
 }
 
 /// The newest actions that stand: `limit` of them, if that is enough.
-pub fn newest(site: &mut Site<'_>, limit: usize) -> Result<(Timeline, Vec<Action>), Error> {
-    newest_that(site, limit, &|_, _| true)
+pub fn newest(context: &mut Context<'_>, limit: usize) -> Result<(Timeline, Vec<Action>), Error> {
+    newest_matching(context, limit, &|_, _| true)
 }
 
 /// As [`newest`], of the operations that are `wanted`.
-pub fn newest_that(
-    site: &mut Site<'_>,
+pub fn newest_matching(
+    context: &mut Context<'_>,
     limit: usize,
     wanted: &dyn Fn(&Timeline, usize) -> bool,
 ) -> Result<(Timeline, Vec<Action>), Error> {
-    let mut timeline = Timeline::of_user(site.me);
+    let mut timeline = Timeline::of_user(context.me);
     let mut more = 1;
     loop {
         for _ in 0..more {
-            let extended = timeline.extend(site.object);
-            if !extended.map_err(|errno| site.unread(errno))? {
+            let extended = timeline.extend(context.object);
+            if !extended.map_err(|errno| context.unread(errno))? {
                 break;
             }
         }
         more *= 2;
-        let mut standing = timeline.standing(&|_| false);
-        standing.retain(|index| wanted(&timeline, *index));
-        let found = seen(&timeline, &standing);
+        let mut live = timeline.live(&|_| false);
+        live.retain(|index| wanted(&timeline, *index));
+        let found = visible(&timeline, &live);
         let settled = found.len() > limit
             && found
                 .iter()
@@ -118,92 +118,100 @@ pub fn newest_that(
 
 /// Prints the log.
 pub fn run(
-    site: &mut Site<'_>,
+    context: &mut Context<'_>,
     paths: &[PathBuf],
     limit: Option<usize>,
     selection: &Selection,
     output: &mut Output<'_>,
 ) -> Result<(), Error> {
-    let mut filter = site.filter(selection, paths)?;
+    let mut filter = context.filter(selection, paths)?;
     filter.is_looking = true;
     let (timeline, all) = match limit {
-        Some(limit) if filter.is_empty() && !selection.ops => newest(site, limit)?,
+        Some(limit) if filter.is_empty() && !selection.ops => newest(context, limit)?,
         _ => {
-            let timeline = site.whole()?;
-            let chosen = filter.choose(&timeline, site.tree);
-            let Chosen {
-                actions, unsure, ..
-            } = chosen.map_err(|unclear| site.unclear(unclear))?;
-            tell_unsure(&unsure, "are not shown", site, output);
+            let timeline = context.whole()?;
+            let chosen = filter.choose(&timeline, context.tree);
+            let SelectedOperations {
+                actions, uncertain, ..
+            } = chosen.map_err(|selection_error| context.selection_error(selection_error))?;
+            warn_uncertain(&uncertain, "are not shown", context, output);
             (timeline, actions)
         }
     };
     let head = newest_number(&timeline);
-    let shown: Vec<Action> = all.into_iter().take(limit.unwrap_or(usize::MAX)).collect();
-    let shown = Shown::new(timeline, shown, site);
+    let view: Vec<Action> = all.into_iter().take(limit.unwrap_or(usize::MAX)).collect();
+    let view = View::new(timeline, view, context);
     if selection.ops {
-        return print_operations(&shown, site, limit, output);
+        return print_operations(&view, context, limit, output);
     }
     if output.json {
-        for action in &shown.actions {
-            output.object(&json::action(&shown, action, site))?;
+        for action in &view.actions {
+            output.object(&json::action(&view, action, context))?;
         }
         return Ok(());
     }
-    print_table(&shown, head, site, output)
+    print_table(&view, head, context, output)
 }
 
 /// Names processes that may belong to a tree.
-pub fn tell_unsure(unsure: &[(Known, u64)], fate: &str, site: &Site<'_>, output: &mut Output<'_>) {
-    if unsure.is_empty() {
+pub fn warn_uncertain(
+    uncertain: &[(KnownProcess, u64)],
+    fate: &str,
+    context: &Context<'_>,
+    output: &mut Output<'_>,
+) {
+    if uncertain.is_empty() {
         return;
     }
-    let processes = count(unsure.len(), "process", "processes");
+    let processes = count(uncertain.len(), "process", "processes");
     output.say(format_args!("{processes} may belong to the tree and {fate}: it is not known what started them, since their \
          parents left no line."
     ));
-    for (known, seq) in unsure.iter().take(UNSURE) {
+    for (known, seq) in uncertain.iter().take(LISTED_UNCERTAIN) {
         let parent = known
             .actor
             .ppid
             .map_or_else(String::new, |ppid| format!(", parent {ppid}"));
         output.say(format_args!(
             "  {}  (op {seq}{parent})",
-            site.process(known)
+            context.process(known)
         ));
     }
-    if unsure.len() > UNSURE {
-        output.say(format_args!("  … and {} more", unsure.len() - UNSURE));
+    if uncertain.len() > LISTED_UNCERTAIN {
+        output.say(format_args!(
+            "  … and {} more",
+            uncertain.len() - LISTED_UNCERTAIN
+        ));
     }
 }
 
 /// How many of them are named.
-const UNSURE: usize = 20;
+const LISTED_UNCERTAIN: usize = 20;
 
 /// The number of the newest action that stands.
 fn newest_number(timeline: &Timeline) -> Option<u64> {
-    let all = seen(timeline, &timeline.standing(&|_| false));
+    let all = visible(timeline, &timeline.live(&|_| false));
     all.first().map(|action| action.newest(timeline).seq)
 }
 
 fn print_table(
-    shown: &Shown,
+    view: &View,
     head: Option<u64>,
-    site: &Site<'_>,
+    context: &Context<'_>,
     output: &mut Output<'_>,
 ) -> Result<(), Error> {
-    let (now, zone) = (site.now.timestamp(), site.now.time_zone());
+    let (now, zone) = (context.now.timestamp(), context.now.time_zone());
     let mut rows = vec![["", "ID", "WHEN", "WHO", "COMMAND", "CHANGES"].map(str::to_owned)];
-    for action in &shown.actions {
-        let newest = action.newest(&shown.timeline);
-        let (changed, only) = shown.changes(action);
+    for action in &view.actions {
+        let newest = action.newest(&view.timeline);
+        let (changed, only) = view.changes(action);
         let mark = if Some(newest.seq) == head { "@" } else { "" };
         rows.push([
             mark.to_owned(),
             newest.seq.to_string(),
             when(newest.time, now, zone),
-            shown.who(action, site),
-            cut(&action_command(&shown.timeline, action)),
+            view.who(action, context),
+            cut(&action_command(&view.timeline, action)),
             changes(&changed, only.as_ref()),
         ]);
     }
@@ -241,93 +249,88 @@ pub fn table<const N: usize>(rows: &[[String; N]]) -> String {
 
 /// Prints operations one by one, the newest first.
 fn print_operations(
-    shown: &Shown,
-    site: &Site<'_>,
+    view: &View,
+    context: &Context<'_>,
     limit: Option<usize>,
     output: &mut Output<'_>,
 ) -> Result<(), Error> {
-    let mut all: Vec<usize> = (shown.actions.iter())
+    let mut all: Vec<usize> = (view.actions.iter())
         .flat_map(|action| action.entries.iter().copied())
         .collect();
     all.sort_unstable();
     all.truncate(limit.unwrap_or(usize::MAX));
     if output.json {
         for index in all {
-            output.object(&json::operation(shown, index, site))?;
+            output.object(&json::operation(view, index, context))?;
         }
         return Ok(());
     }
-    let (now, zone) = (site.now.timestamp(), site.now.time_zone());
+    let (now, zone) = (context.now.timestamp(), context.now.time_zone());
     let mut rows = vec![["", "ID", "WHEN", "COMMAND", "OPERATION", "WHERE"].map(str::to_owned)];
     for index in all {
-        let entry = &shown.timeline.entries[index];
+        let entry = &view.timeline.entries[index];
         rows.push([
             String::new(),
             entry.seq.to_string(),
             when(entry.time, now, zone),
             cut(&command(&entry.actor, false)),
             operation(entry),
-            location(entry, &shown.place(index)),
+            location(entry, &view.place(index)),
         ]);
     }
     output.text(&table(&rows))
 }
 
 /// Prints one action.
-pub fn show(site: &mut Site<'_>, word: &str, output: &mut Output<'_>) -> Result<(), Error> {
-    let point = Point::parse(word, &site.now).map_err(|message| Error::Usage { message })?;
-    let (timeline, mut found) = match point {
-        Point::Back(back) => newest(site, back.saturating_add(1))?,
+pub fn show(context: &mut Context<'_>, word: &str, output: &mut Output<'_>) -> Result<(), Error> {
+    let revision =
+        Revision::parse(word, &context.now).map_err(|message| Error::Usage { message })?;
+    let (timeline, mut found) = match revision {
+        Revision::Back(back) => newest(context, back.saturating_add(1))?,
         _ => {
-            let timeline = site.whole()?;
-            let standing = timeline.standing(&|_| false);
-            let found = actions(&timeline, &standing);
+            let timeline = context.whole()?;
+            let live = timeline.live(&|_| false);
+            let found = actions(&timeline, &live);
             (timeline, found)
         }
     };
-    let at = match point {
-        Point::Back(back) => (back < found.len()).then_some(back),
-        Point::Op(seq) => {
+    let at = match revision {
+        Revision::Back(back) => (back < found.len()).then_some(back),
+        Revision::Op(seq) => {
             let index = timeline.find(seq);
             let has = |action: &Action| index.is_some_and(|index| action.entries.contains(&index));
             found.iter().position(has)
         }
-        Point::At(_) => None,
+        Revision::At(_) => None,
     };
     let nothing = || Error::Nothing {
         message: format!("no operation '{word}' stands"),
     };
     let action = found.swap_remove(at.ok_or_else(nothing)?);
-    let shown = Shown::new(timeline, vec![action], site);
-    print_action(&shown, site, output)
+    let view = View::new(timeline, vec![action], context);
+    print_action(&view, context, output)
 }
 
-fn print_action(shown: &Shown, site: &Site<'_>, output: &mut Output<'_>) -> Result<(), Error> {
-    let action = &shown.actions[0];
+fn print_action(view: &View, context: &Context<'_>, output: &mut Output<'_>) -> Result<(), Error> {
+    let action = &view.actions[0];
     if output.json {
-        output.object(&json::action(shown, action, site))?;
+        output.object(&json::action(view, action, context))?;
         for index in &action.entries {
-            output.object(&json::operation(shown, *index, site))?;
+            output.object(&json::operation(view, *index, context))?;
         }
         return Ok(());
     }
-    let (newest, oldest) = (
-        action.newest(&shown.timeline),
-        action.oldest(&shown.timeline),
-    );
-    let (changed, only) = shown.changes(action);
-    let zone = site.now.time_zone();
+    let (newest, oldest) = (action.newest(&view.timeline), action.oldest(&view.timeline));
+    let (changed, only) = view.changes(action);
+    let zone = context.now.time_zone();
     let mut when = local(oldest.time, zone);
     if newest.time.sec != oldest.time.sec {
         when = format!("{when} to {}", local(newest.time, zone));
     }
     let mut rows = vec![
-        [
-            "command".to_owned(),
-            action_command(&shown.timeline, action),
-        ],
+        ["command".to_owned(), action_command(&view.timeline, action)],
         ["when".to_owned(), when],
-        ["who".to_owned(), shown.who(action, site)],
+        ["who".to_owned(), view.who(action, context)],
     ];
     let actor = &newest.actor;
     if let Some(process) = actor.process {
@@ -343,8 +346,8 @@ fn print_action(shown: &Shown, site: &Site<'_>, output: &mut Output<'_>) -> Resu
         output.text(&format!("  {name:<9}{value}\n"))?;
     }
     let lines = action.entries.iter().map(|index| {
-        let entry = &shown.timeline.entries[*index];
-        let place = location(entry, &shown.place(*index));
+        let entry = &view.timeline.entries[*index];
+        let place = location(entry, &view.place(*index));
         [
             String::new(),
             entry.seq.to_string(),

@@ -4,10 +4,10 @@
 
 use std::path::Path;
 
-use crate::cli::Manner;
+use crate::cli::Options;
 use crate::describe::{action_command, changes, count, cut, taken_back};
 use crate::error::{exit_code, obstacle, process, Error};
-use crate::group::{Answer, LeftOut};
+use crate::group::{GroupReply, LeftOut};
 use crate::json;
 use crate::output::Output;
 use crate::paths::{Paths, Place};
@@ -15,8 +15,8 @@ use crate::quote::word;
 use crate::timeline::Timeline;
 use crate::uapi::{Conflict, Reason};
 
-use super::log::{table, Shown};
-use super::site::Site;
+use super::context::Context;
+use super::log::{table, View};
 
 /// How many actions or conflicts are listed.
 const LISTED: usize = 20;
@@ -30,35 +30,35 @@ pub struct Report<'r> {
     /// The command's name.
     pub command: &'static str,
     /// The chosen actions, and where they were.
-    pub shown: &'r Shown,
+    pub view: &'r View,
     /// The answer.
-    pub answer: &'r Answer,
+    pub answer: &'r GroupReply,
     /// What was left out.
     pub left_out: &'r LeftOut,
     /// How it was asked for.
-    pub manner: Manner,
+    pub options: Options,
 }
 
 impl Report<'_> {
     /// Prints it: what was done, what was left out.
-    pub fn print(&self, site: &Site<'_>, output: &mut Output<'_>) -> Result<(), Error> {
+    pub fn print(&self, context: &Context<'_>, output: &mut Output<'_>) -> Result<(), Error> {
         if output.json {
-            for action in &self.shown.actions {
-                output.object(&json::action(self.shown, action, site))?;
+            for action in &self.view.actions {
+                output.object(&json::action(self.view, action, context))?;
             }
-            output.object(&json::summary(self, site))?;
+            output.object(&json::summary(self, context))?;
         } else if self.command == "undo" || self.command == "redo" {
             self.print_undo(output)?;
         } else {
-            self.print_plan(site, output)?;
+            self.print_plan(context, output)?;
         }
         if !output.json {
             self.print_unnamed(output)?;
-            if self.manner.no_redo && !self.manner.dry_run {
+            if self.options.no_redo && !self.options.dry_run {
                 output.text(CANNOT_BE_REDONE)?;
             }
         }
-        self.print_staying(site, output)?;
+        self.print_staying(context, output)?;
         output.finish()?;
         if self.left_out.is_empty() {
             return Ok(());
@@ -70,28 +70,28 @@ impl Report<'_> {
             "operations were left out",
         );
         output.say(format_args!("{left}:"));
-        list(&conflicts, &self.shown.timeline, site, output);
-        tell(self.command, &conflicts, site, output)?;
+        list(&conflicts, &self.view.timeline, context, output);
+        tell(self.command, &conflicts, context, output)?;
         Err(Error::Conflicts {
-            path: site.root.clone(),
+            path: context.root.clone(),
             code: 3,
         })
     }
 
     /// One sentence for each action.
     fn print_undo(&self, output: &mut Output<'_>) -> Result<(), Error> {
-        let verb = match (self.command, self.manner.dry_run) {
+        let verb = match (self.command, self.options.dry_run) {
             ("undo", false) => "Undid",
             ("undo", true) => "Would undo",
             (_, false) => "Did again",
             (_, true) => "Would do again",
         };
-        for action in &self.shown.actions {
-            let newest = action.newest(&self.shown.timeline);
-            let called = cut(&action_command(&self.shown.timeline, action));
-            let (changed, only) = self.shown.changes(action);
+        for action in &self.view.actions {
+            let newest = action.newest(&self.view.timeline);
+            let called = cut(&action_command(&self.view.timeline, action));
+            let (changed, only) = self.view.changes(action);
             let effect = match self.command {
-                "undo" => taken_back(&changed, only.as_ref(), self.manner.dry_run),
+                "undo" => taken_back(&changed, only.as_ref(), self.options.dry_run),
                 _ => changes(&changed, only.as_ref()),
             };
             output.text(&format!("{verb} {} \"{called}\": {effect}.\n", newest.seq))?;
@@ -100,18 +100,18 @@ impl Report<'_> {
     }
 
     /// Which directories stay, since they are not empty.
-    fn print_staying(&self, site: &Site<'_>, output: &mut Output<'_>) -> Result<(), Error> {
+    fn print_staying(&self, context: &Context<'_>, output: &mut Output<'_>) -> Result<(), Error> {
         let staying = &self.answer.staying;
         if staying.is_empty() {
             return Ok(());
         }
         if output.json {
             for note in staying {
-                output.object(&json::note(self.command, &site.root, note))?;
+                output.object(&json::note(self.command, &context.root, note))?;
             }
             return Ok(());
         }
-        let verb = if self.manner.dry_run {
+        let verb = if self.options.dry_run {
             "would stay"
         } else {
             "stays"
@@ -119,7 +119,7 @@ impl Report<'_> {
         let directories = count(staying.len(), "directory", "directories");
         output.text(&format!("{directories} {verb}:\n"))?;
         output.finish()?;
-        list(staying, &self.shown.timeline, site, output);
+        list(staying, &self.view.timeline, context, output);
         Ok(())
     }
 
@@ -138,13 +138,13 @@ impl Report<'_> {
     }
 
     /// How much, and a list of actions.
-    fn print_plan(&self, site: &Site<'_>, output: &mut Output<'_>) -> Result<(), Error> {
+    fn print_plan(&self, context: &Context<'_>, output: &mut Output<'_>) -> Result<(), Error> {
         let reply = &self.answer.reply;
         if reply.reverted == 0 {
             return Ok(());
         }
         let number = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
-        let verb = if self.manner.dry_run {
+        let verb = if self.options.dry_run {
             "Would take back"
         } else {
             "Took back"
@@ -152,20 +152,20 @@ impl Report<'_> {
         let operations = count(number(reply.reverted), "operation", "operations");
         let objects = count(number(reply.objects), "object", "objects");
         output.text(&format!("{verb} {operations} on {objects}:\n"))?;
-        let rows: Vec<_> = (self.shown.actions.iter().take(LISTED))
+        let rows: Vec<_> = (self.view.actions.iter().take(LISTED))
             .map(|action| {
-                let (changed, only) = self.shown.changes(action);
+                let (changed, only) = self.view.changes(action);
                 [
                     String::new(),
-                    action.newest(&self.shown.timeline).seq.to_string(),
-                    self.shown.who(action, site),
-                    cut(&action_command(&self.shown.timeline, action)),
+                    action.newest(&self.view.timeline).seq.to_string(),
+                    self.view.who(action, context),
+                    cut(&action_command(&self.view.timeline, action)),
                     changes(&changed, only.as_ref()),
                 ]
             })
             .collect();
         output.text(&table(&rows))?;
-        match self.shown.actions.len().saturating_sub(LISTED) {
+        match self.view.actions.len().saturating_sub(LISTED) {
             0 => Ok(()),
             more => output.text(&format!("  … and {more} older ones\n")),
         }
@@ -177,8 +177,8 @@ pub fn refused(
     command: &'static str,
     timeline: &Timeline,
     total: usize,
-    answer: &Answer,
-    site: &Site<'_>,
+    answer: &GroupReply,
+    context: &Context<'_>,
     output: &mut Output<'_>,
 ) -> Error {
     let errno = answer.refused.unwrap_or(rustix::io::Errno::IO);
@@ -186,13 +186,13 @@ pub fn refused(
     let known = |conflict: &Conflict| timeline.find(conflict.seq).is_some();
     if !conflicts.iter().any(known) {
         let reply = &answer.reply;
-        return Error::from_revert(&site.root, errno, reply.reason, reply.seq_in_way);
+        return Error::from_revert(&context.root, errno, reply.reason, reply.seq_in_way);
     }
     let all = usize::try_from(answer.reply.found).unwrap_or(usize::MAX);
     let head = count(all.max(conflicts.len()), "conflict", "conflicts");
     let among = count(total, "operation", "operations");
     output.say(format_args!("{head} among {among}; nothing changed."));
-    list(conflicts, timeline, site, output);
+    list(conflicts, timeline, context, output);
     let others = total.saturating_sub(conflicts.len());
     let is_anothers = |conflict: &Conflict| {
         if Reason::from_code(conflict.reason) == Some(Reason::Busy) {
@@ -201,9 +201,9 @@ pub fn refused(
         let entry = timeline
             .find(conflict.in_way)
             .map(|at| &timeline.entries[at]);
-        conflict.in_way != 0 && !entry.is_some_and(|entry| timeline.concerns(entry, site.me))
+        conflict.in_way != 0 && !entry.is_some_and(|entry| timeline.concerns(entry, context.me))
     };
-    if site.me.is_some() && conflicts.iter().any(is_anothers) {
+    if context.me.is_some() && conflicts.iter().any(is_anothers) {
         output.hint(
             "what is in the way is another user's; `logctl log` lists your actions, and `logctl \
              revert OP` takes one of them back without the others.",
@@ -211,14 +211,14 @@ pub fn refused(
     } else if let Some(hint) = way_out(command, conflicts, others != 0) {
         output.hint(hint);
     }
-    if let Err(error) = tell(command, conflicts, site, output) {
+    if let Err(error) = tell(command, conflicts, context, output) {
         return error;
     }
     let reasons = conflicts
         .iter()
         .map(|conflict| Reason::from_code(conflict.reason));
     Error::Conflicts {
-        path: site.root.clone(),
+        path: context.root.clone(),
         code: exit_code(reasons),
     }
 }
@@ -247,12 +247,17 @@ fn way_out(command: &str, conflicts: &[Conflict], has_others: bool) -> Option<&'
 }
 
 /// Lists conflicts: what kind, where, why.
-fn list(conflicts: &[Conflict], timeline: &Timeline, site: &Site<'_>, output: &mut Output<'_>) {
-    let standing = timeline.standing(&|_| false);
-    let places = Paths::places(timeline, &standing, site.tree);
+fn list(
+    conflicts: &[Conflict],
+    timeline: &Timeline,
+    context: &Context<'_>,
+    output: &mut Output<'_>,
+) {
+    let live = timeline.live(&|_| false);
+    let places = Paths::places(timeline, &live, context.tree);
     let place = |seq: u64| -> Option<&Place> {
         let index = timeline.find(seq)?;
-        let at = standing.binary_search(&index).ok()?;
+        let at = live.binary_search(&index).ok()?;
         places.get(at)
     };
     let mut rows: Vec<[String; 4]> = conflicts
@@ -313,14 +318,14 @@ fn name(path: &Path) -> String {
 fn tell(
     command: &'static str,
     conflicts: &[Conflict],
-    site: &Site<'_>,
+    context: &Context<'_>,
     output: &mut Output<'_>,
 ) -> Result<(), Error> {
     if !output.json {
         return Ok(());
     }
     for conflict in conflicts {
-        output.object(&json::conflict(command, &site.root, conflict))?;
+        output.object(&json::conflict(command, &context.root, conflict))?;
     }
     output.finish()
 }

@@ -1,204 +1,389 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! `revert`: takes back a file's newest operations.
+//! `revert SELECTION` and `restore`: what was chosen is taken back by one request, as an operation of its
+//! own.
 
 use std::collections::HashSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use crate::error::Error;
-use crate::group::{may_be_named, named_elsewhere};
-use crate::history::line::{Line, Op};
-use crate::json;
-use crate::mount::Mount;
-use crate::object::Object;
+use crate::actions::{actions, visible};
+use crate::cli::{Options, Selection};
+use crate::describe::{count, local};
+use crate::error::{Error, Refusal};
+use crate::group::{ask_partly, ask_searching, operations, GroupReply, LeftOut};
 use crate::output::Output;
-use crate::pages::newest;
-use crate::paths::Tree;
-use crate::quote::{decoded, program, quote_bytes, quoted, word};
-use crate::uapi::{Reason, Revert, VERSION};
+use crate::paths::PathState;
+use crate::process::name;
+use crate::quote::quoted;
+use crate::revision::Revision;
+use crate::rewind::Rewind;
+use crate::save::{displaced, SaveUnits};
+use crate::timeline::Timeline;
+use crate::uapi::{Conflict, Reason, RevertGroup};
+use crate::verify::{verify, Comparison};
 
-use super::report::CANNOT_BE_REDONE;
+use super::context::Context;
+use super::log::{warn_uncertain, View};
+use super::report::{refused, Report};
 
-/// How many operations are listed one by one.
-const LISTED: usize = 20;
+/// The flags of a request.
+pub fn flags(options: Options, more: u32) -> u32 {
+    let force = if options.force { RevertGroup::FORCE } else { 0 };
+    let dry_run = if options.dry_run {
+        RevertGroup::DRY_RUN
+    } else {
+        0
+    };
+    let no_redo = if options.no_redo {
+        RevertGroup::NO_REDO
+    } else {
+        0
+    };
+    force | dry_run | no_redo | more
+}
 
-/// Among how many of the newest lines our own revert is looked for.
-const RECENT: usize = 64;
+/// Asks for chosen operations, and says what came of it. True: something was taken back, or would be.
+pub fn request(
+    context: &mut Context<'_>,
+    command: &'static str,
+    timeline: Timeline,
+    chosen: &[usize],
+    (options, more, partial): (Options, u32, bool),
+    output: &mut Output<'_>,
+) -> Result<bool, Error> {
+    let asked = operations(&timeline, chosen);
+    let total = asked.len();
+    if u64::try_from(total).unwrap_or(u64::MAX) > RevertGroup::MOST {
+        let message = format!("{total} operations are more than one request takes");
+        return Err(Error::Nothing { message });
+    }
+    let flags = flags(options, more);
+    let live = timeline.live(&|index| chosen.binary_search(&index).is_ok());
+    let units = SaveUnits::of(&timeline, &live);
+    let blocked = blocked(&timeline, &units, chosen);
+    let (answer, done, left_out) = if partial {
+        let all = (asked, &blocked[..]);
+        ask_partly(
+            context.object,
+            (&timeline, context.tree),
+            &units,
+            all,
+            flags,
+        )
+    } else if blocked.is_empty() {
+        let known = (&timeline, context.tree);
+        let answer = ask_searching(context.object, known, &asked, flags);
+        (answer, asked, LeftOut::new())
+    } else {
+        (GroupReply::refusal(&blocked), asked, LeftOut::new())
+    };
+    if answer.refused.is_some() {
+        return Err(refused(command, &timeline, total, &answer, context, output));
+    }
+    let done: HashSet<u64> = done.iter().map(|operation| operation.seq).collect();
+    let mut kept: Vec<usize> = chosen.to_vec();
+    let staying: HashSet<u64> = (answer.staying.iter()).map(|note| note.seq).collect();
+    kept.retain(|index| {
+        let seq = timeline.entries[*index].seq;
+        done.contains(&seq) && !staying.contains(&seq)
+    });
+    kept.sort_unstable();
+    let actions = match answer.reply.left_out {
+        0 => actions(&timeline, &kept),
+        _ => visible(&timeline, &kept),
+    };
+    let report = Report {
+        command,
+        view: &View::new(timeline, actions, context),
+        answer: &answer,
+        left_out: &left_out,
+        options,
+    };
+    report.print(context, output)?;
+    Ok(answer.reply.reverted != 0)
+}
 
-/// Takes operations back, and prints which.
-pub fn run(
-    object: &mut impl Object,
-    path: &Path,
-    count: u64,
-    flags: u32,
+/// What is in the way that is no conflict of a single operation.
+fn blocked(timeline: &Timeline, units: &SaveUnits<'_>, chosen: &[usize]) -> Vec<Conflict> {
+    let is_revert = |index: &usize| timeline.entries[*index].group().is_some();
+    let reverts: Vec<usize> = chosen.iter().copied().filter(is_revert).collect();
+    let chosen: HashSet<usize> = chosen.iter().copied().collect();
+    let mut blocked = units.blocked(&chosen);
+    blocked.extend(displaced(timeline, &reverts, &chosen));
+    blocked
+}
+
+/// Takes back what a selection means.
+pub fn revert(
+    context: &mut Context<'_>,
+    words: &[PathBuf],
+    selection: &Selection,
+    (options, partial): (Options, bool),
     output: &mut Output<'_>,
 ) -> Result<(), Error> {
-    // One more than is listed, for the hint. Without the right to read the log the revert is
-    // only told less well.
-    let wanted = usize::try_from(count).unwrap_or(usize::MAX).min(LISTED) + 1;
-    let before = newest(object, false, wanted.saturating_add(RECENT)).unwrap_or_default();
-    let wanted = Revert {
-        version: VERSION,
-        flags,
-        count,
-        ..Revert::default()
-    };
-    let mut request = wanted;
-    let mut result = object.revert(&mut request);
-    if result.is_err() && finds_names(path, &before, count, request.reason) {
-        request = wanted;
-        result = object.revert(&mut request);
+    let filter = context.filter(selection, words)?;
+    let timeline = context.whole()?;
+    let chosen = filter.choose(&timeline, context.tree);
+    let chosen = chosen.map_err(|selection_error| context.selection_error(selection_error))?;
+    if chosen.entries.is_empty() {
+        warn_uncertain(&chosen.uncertain, "were not taken back", context, output);
+        let message = "no operation that stands is like that".to_owned();
+        return Err(Error::Nothing { message });
     }
-    result.map_err(|errno| Error::from_revert(path, errno, request.reason, request.seq_in_way))?;
-    let after = newest(object, true, RECENT).unwrap_or_default();
-    let report = Report {
-        inside: request.inside,
-        no_redo: flags & Revert::NO_REDO != 0,
-        ..Report::new(&before, &after, request.reverted)
-    };
-    if output.json {
-        report.print_json(path, output)
-    } else {
-        report.print(path, count, output)
+    let request_options = (options, 0, partial);
+    let done = request(
+        context,
+        "revert",
+        timeline,
+        &chosen.entries,
+        request_options,
+        output,
+    );
+    let is_in_part = matches!(done, Err(Error::Conflicts { code: 3, .. }));
+    if done.is_ok() || is_in_part {
+        warn_uncertain(&chosen.uncertain, "were not taken back", context, output);
     }
-}
-
-/// Whether the tree has names that the kernel did not know, of files that are to get a name back: they are in
-/// its memory now.
-fn finds_names(path: &Path, before: &[Vec<u8>], count: u64, reason: u32) -> bool {
-    if !Reason::from_code(reason).is_some_and(may_be_named) {
-        return false;
+    if done? && !options.dry_run && !options.no_redo {
+        output.hint("`logctl undo` takes that back.");
     }
-    let count = usize::try_from(count).unwrap_or(usize::MAX);
-    let lines = before
-        .iter()
-        .filter_map(|line| Line::parse(line, None).ok());
-    let lost = lines.take(count).filter_map(|line| named_elsewhere(&line));
-    let lost: HashSet<u64> = lost.collect();
-    let found = |mount: Mount| !mount.find(&lost).is_empty();
-    !lost.is_empty() && Mount::holding(path).is_ok_and(found)
-}
-
-/// What a revert did, as far as the log says.
-struct Report<'l> {
-    /// How many operations were taken back.
-    reverted: u64,
-    /// How many more, inside of directories that came back.
-    inside: u32,
-    /// Whether nothing was saved of what it replaced.
-    no_redo: bool,
-    /// The newest of them, newest first.
-    operations: Vec<Line<'l>>,
-    /// The number of the revert's own line.
-    own: Option<u64>,
-    /// The operation that would be next.
-    next: Option<Line<'l>>,
-}
-
-impl<'l> Report<'l> {
-    /// Finds out from the lines that stood before, and all lines after, both newest first.
-    /// Others may have worked on the file in between, so that our own line says which operation
-    /// was the first to be taken back.
-    fn new(before: &'l [Vec<u8>], after: &[Vec<u8>], reverted: u64) -> Self {
-        let own = after
-            .iter()
-            .filter_map(|line| Line::parse(line, None).ok())
-            .find(|line| line.op == Op::Revert && line.count == Some(reverted));
-        let newest = own.and_then(|line| line.of);
-        let mut standing = before
-            .iter()
-            .filter_map(|line| Line::parse(line, None).ok())
-            .skip_while(|line| newest != Some(line.seq));
-        let count = usize::try_from(reverted).unwrap_or(usize::MAX);
-        let operations: Vec<_> = standing.by_ref().take(count.min(LISTED)).collect();
-        let next = if operations.len() == count {
-            standing.next()
-        } else {
-            None
-        };
-        Self {
-            reverted,
-            inside: 0,
-            no_redo: false,
-            operations,
-            own: own.map(|line| line.seq),
-            next,
+    match chosen.uncertain.first() {
+        None => Ok(()),
+        Some((known, _)) => {
+            let process = name(known.process);
+            output.hint(&format!(
+                "`logctl revert --tree {process}` takes back what that one did."
+            ));
+            let path = context.root.clone();
+            Err(Error::Conflicts { path, code: 3 })
         }
     }
+}
 
-    /// Prints it as text.
-    fn print(&self, path: &Path, wanted: u64, output: &mut Output<'_>) -> Result<(), Error> {
-        let plural = if self.reverted == 1 {
-            "operation"
-        } else {
-            "operations"
-        };
-        let head = format!("Reverted {} {plural} of {}", self.reverted, quoted(path));
-        match &self.operations[..] {
-            [] => output.text(&format!("{head}.\n"))?,
-            [one] => output.text(&format!("{head}: {}.\n", describe(one)))?,
-            several => {
-                output.text(&format!("{head}:\n"))?;
-                for operation in several {
-                    output.text(&format!("  {}\n", describe(operation)))?;
+/// Says what a revert of the newest operations of files would do.
+pub fn try_newest(
+    context: &mut Context<'_>,
+    files: &[PathBuf],
+    count: u64,
+    options: Options,
+    output: &mut Output<'_>,
+) -> Result<(), Error> {
+    let timeline = context.whole()?;
+    let live = timeline.live(&|_| false);
+    let count = usize::try_from(count).unwrap_or(usize::MAX);
+    let mut chosen = Vec::new();
+    for file in files {
+        let object = (context.identify)(&context.place(file)?)?;
+        let entries = live.iter().copied();
+        let own = entries.filter(|index| timeline.entries[*index].object == object);
+        let own: Vec<usize> = own.take(count).collect();
+        if object.is_none() || own.len() < count {
+            let path = file.clone();
+            let (reason, op) = (Reason::NothingLeft, None);
+            return Err(Error::Refused(Refusal { path, reason, op }));
+        }
+        chosen.extend(own);
+    }
+    let request_options = (options, RevertGroup::WALK, false);
+    request(
+        context,
+        "revert",
+        timeline,
+        &chosen,
+        request_options,
+        output,
+    )
+    .map(drop)
+}
+
+/// Brings files, or all of them, to the state that they had at a point, by whichever operations and
+/// reverts have to go for that.
+pub fn restore(
+    context: &mut Context<'_>,
+    to: &str,
+    paths: &[PathBuf],
+    (options, partial): (Options, bool),
+    output: &mut Output<'_>,
+) -> Result<(), Error> {
+    let revision = Revision::parse(to, &context.now).map_err(|message| Error::Usage { message })?;
+    let timeline = context.whole()?;
+    let cut = cut(&timeline, revision, to)?;
+    let places = paths.iter().map(|path| context.place(path));
+    let places = places.collect::<Result<Vec<_>, _>>()?;
+    let what = match paths {
+        [] => "the mount".to_owned(),
+        [one] => quoted(one),
+        several => count(several.len(), "path", "paths"),
+    };
+    let when = described(&timeline, revision, context);
+    let rewind = rewind(&timeline, cut, &places, context);
+    if rewind.is_there() {
+        return is_there(&rewind, &timeline, (&what, &when), &places, context, output);
+    }
+    let chosen = rewind.entries().map_err(|seq| Error::Nothing {
+        message: format!(
+            "{what} cannot be restored to {when}: op {seq} was taken back by two reverts"
+        ),
+    })?;
+    let request_options = (options, 0, partial);
+    let again = Timeline::clone(&timeline);
+    let done = request(context, "restore", again, &chosen, request_options, output)?;
+    if options.dry_run {
+        return Ok(());
+    }
+    // What the log says now must be the same.
+    let after = context.whole()?;
+    let comparison = verify(&timeline, &rewind, &after, context.tree);
+    let left = self::rewind(&after, cut, &places, context);
+    judge(&comparison, left.left_over(), (&what, &when))?;
+    if !output.json {
+        output.text(&format!("Restored {what} to {when}.\n"))?;
+        output.finish()?;
+        report_not_compared(&comparison, context, output);
+    }
+    if done && !options.no_redo {
+        output.hint("`logctl undo` takes that back.");
+    }
+    Ok(())
+}
+
+/// What a restore has to do.
+fn rewind<'t>(
+    timeline: &'t Timeline,
+    cut: u64,
+    places: &[PathBuf],
+    context: &Context<'_>,
+) -> Rewind<'t> {
+    let mut rewind = Rewind::new(timeline, cut);
+    if !places.is_empty() {
+        rewind.limit(places, context.tree);
+    }
+    rewind
+}
+
+/// Nothing has to be done: nothing was done since, or it was taken back already.
+fn is_there(
+    rewind: &Rewind<'_>,
+    timeline: &Timeline,
+    (what, when): (&str, &str),
+    places: &[PathBuf],
+    context: &Context<'_>,
+    output: &mut Output<'_>,
+) -> Result<(), Error> {
+    let mut newer = timeline
+        .entries
+        .iter()
+        .take_while(|entry| entry.seq > rewind.cut());
+    let is_newest = newer.all(|entry| entry.op.is_bookkeeping());
+    let is_missing = |place: &PathBuf| context.tree.look(place) == PathState::Gone;
+    if is_newest || places.iter().any(is_missing) {
+        let message = format!("nothing was done to {what} since {when}");
+        return Err(Error::Nothing { message });
+    }
+    let comparison = verify(timeline, rewind, timeline, context.tree);
+    judge(&comparison, 0, (what, when))?;
+    if !output.json {
+        output.text(&format!(
+            "{what} is as it was at {when}; nothing was changed.\n"
+        ))?;
+        output.finish()?;
+    }
+    Ok(())
+}
+
+/// Whether a restore led where it should. `left`: how many operations differ from what the log says.
+fn judge(comparison: &Comparison, left: usize, (what, when): (&str, &str)) -> Result<(), Error> {
+    let mut wrong = comparison
+        .wrong
+        .iter()
+        .map(|(path, how)| format!("{} {how}", quoted(path)));
+    let message = match (wrong.next(), left) {
+        (None, 0) => return Ok(()),
+        (None, left) => {
+            let operations = count(left, "operation differs", "operations differ");
+            format!("{what} is not as it was at {when}: {operations} from what the log says")
+        }
+        (Some(first), _) => {
+            let more = match wrong.count() {
+                0 => String::new(),
+                more => format!(", and {more} more"),
+            };
+            format!("{what} is not as it was at {when}: {first}{more}")
+        }
+    };
+    Err(Error::NotAsWanted { message })
+}
+
+/// Says what could not be compared with the log.
+fn report_not_compared(comparison: &Comparison, context: &Context<'_>, output: &mut Output<'_>) {
+    let files = |number| count(number, "file", "files");
+    if let Some(first) = comparison.unseen.first() {
+        // Where nothing can be looked at, nothing was promised.
+        if context.tree.look(Path::new("")) != PathState::Unknown {
+            let names = count(comparison.unseen.len(), "name", "names");
+            let first = quoted(first);
+            output.say(format_args!(
+                "Not compared with the log: {names} that cannot be looked at, {first} first."
+            ));
+        }
+    }
+    if let Some(first) = comparison.unknown.first() {
+        let all = comparison.compared.saturating_add(comparison.unknown.len());
+        output.say(format_args!("Names and sizes are as the log says; the content of {} of {} could not be compared, for the \
+             log has no checksum of it: {} first.",
+            comparison.unknown.len(),
+            files(all),
+            quoted(first)
+        ));
+    }
+}
+
+/// The number of the last line that was written at a point, which the history must reach back to.
+fn cut(timeline: &Timeline, revision: Revision, to: &str) -> Result<u64, Error> {
+    let usage = |message: String| Error::Usage { message };
+    let newest = timeline.entries.first().map_or(0, |entry| entry.seq);
+    let oldest = timeline.entries.last().filter(|entry| entry.at.segment > 1);
+    let cut = match revision {
+        Revision::Op(seq) if seq > newest => {
+            return Err(usage(format!("operation {seq} is still to come")));
+        }
+        Revision::Op(seq) => seq,
+        Revision::Back(back) => {
+            let all = visible(timeline, &timeline.live(&|_| false));
+            let too_far = || usage(format!("the history does not go back to {to}"));
+            let last = back.checked_sub(1).and_then(|last| all.get(last));
+            match (last, all.get(back)) {
+                // What it took back was there before.
+                (Some(last), _) if last.newest(timeline).group().is_some() => {
+                    last.oldest(timeline).seq.saturating_sub(1)
                 }
-                let listed = u64::try_from(several.len()).unwrap_or(u64::MAX);
-                if listed < self.reverted {
-                    output.text(&format!("  … and {} older ones\n", self.reverted - listed))?;
-                }
+                (_, Some(action)) => action.newest(timeline).seq,
+                (_, None) if back == all.len() && oldest.is_none() => 0,
+                (_, None) => return Err(too_far()),
             }
         }
-        match self.inside {
-            0 => {}
-            1 => output.text("1 more inside of what came back.\n")?,
-            n => output.text(&format!("{n} more inside of what came back.\n"))?,
-        }
-        if self.no_redo {
-            output.text(CANNOT_BE_REDONE)?;
-        }
-        output.finish()?;
-        let file = word(path);
-        if let Some(next) = &self.next {
-            let next = describe(next);
-            output.hint(&format!(
-                "`logctl {file} revert` takes back the one before: {next}."
-            ));
-        } else if self.reverted < wanted {
-            output.hint(&format!(
-                "no more operations stand; `logctl {file} readlog --all` shows what was reverted."
-            ));
-        }
-        Ok(())
-    }
-
-    /// Prints it as JSON: the operations listed, then a summary.
-    fn print_json(&self, path: &Path, output: &mut Output<'_>) -> Result<(), Error> {
-        for operation in &self.operations {
-            output.object(&json::op(path, operation))?;
-        }
-        let mut summary = json::Object::new("summary", path);
-        summary
-            .put("command", "revert")
-            .put("reverted", self.reverted)
-            .put("inside", self.inside)
-            .put("no_redo", self.no_redo)
-            .put_known("op", self.own)
-            .put_known("next_op", self.next.map(|line| line.seq));
-        output.object(&summary.into_value())
+        Revision::At(time) => timeline.last_at(time),
+    };
+    match oldest {
+        Some(oldest) if cut < oldest.seq => Err(Error::Nothing {
+            message: format!(
+                "{to} is older than what is left of the history, op {}",
+                oldest.seq
+            ),
+        }),
+        _ => Ok(cut),
     }
 }
 
-/// An operation in a few words.
-fn describe(line: &Line<'_>) -> String {
-    let (op, seq) = (line.op.as_str(), line.seq);
-    let name = |value: &[u8]| quote_bytes(&decoded(value), true);
-    let what = match (line.name, line.to) {
-        (Some(old), Some(new)) => format!("{op} {} to {}", name(old), name(new)),
-        (Some(only), None) => format!("{op} {}", name(only)),
-        _ => format!("{op} {} {}", line.offset, line.length),
-    };
-    match program(line.command) {
-        Some(program) => format!("{what} by {program} (op {seq})"),
-        None => format!("{what} (op {seq})"),
+/// A point in words: `op 1802 (2026-11-20 13:58:12)`.
+fn described(timeline: &Timeline, revision: Revision, context: &Context<'_>) -> String {
+    let zone = context.now.time_zone();
+    match revision {
+        Revision::Op(seq) => match timeline.find(seq) {
+            Some(index) => format!("op {seq} ({})", local(timeline.entries[index].time, zone)),
+            None => format!("op {seq}"),
+        },
+        Revision::Back(1) => "one action before".into(),
+        Revision::Back(back) => format!("{back} actions before"),
+        Revision::At(time) => local(time, zone),
     }
 }

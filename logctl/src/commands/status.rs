@@ -32,15 +32,15 @@ pub fn run(object: &mut impl Object, path: &Path, output: &mut Output<'_>) -> Re
 
 /// What the status says about the file.
 fn file(status: &Status) -> Vec<(&'static str, String)> {
-    let standing = match (status.standing, status.last_seq) {
+    let live = match (status.standing, status.last_seq) {
         (0, _) => "none to revert".into(),
-        (standing, last) if standing >= Status::MAX_STANDING => {
-            format!("{standing} or more to revert, the newest is op {last}")
+        (live, last) if live >= Status::MAX_STANDING => {
+            format!("{live} or more to revert, the newest is op {last}")
         }
-        (standing, last) => format!("{standing} to revert, the newest is op {last}"),
+        (live, last) => format!("{live} to revert, the newest is op {last}"),
     };
     let object = format!("inode {}, generation {}", status.inode, status.generation);
-    vec![("object", object), ("operations", standing)]
+    vec![("object", object), ("operations", live)]
 }
 
 /// What the status says about the mount's history.

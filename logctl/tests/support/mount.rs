@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 use logctl::cli::{normalize, parse};
-use logctl::commands::site::Site;
+use logctl::commands::context::Context;
 use logctl::commands::{conclude, execute_on_mount};
 use logctl::describe::Users;
 use logctl::history::line::{Line, ObjectId};
@@ -315,7 +315,7 @@ pub fn run(kernel: &mut Kernel, files: &Files, words: &str) -> (u8, String, Stri
     let mut output = Output::new(&mut results, &mut stripped, cli.json);
     let identify = |path: &Path| Ok(files.objects.get(path).copied());
     let has_own_pids = !kernel.is_contained;
-    let mut site = Site {
+    let mut context = Context {
         has_own_pids,
         object: kernel,
         tree: files,
@@ -325,7 +325,7 @@ pub fn run(kernel: &mut Kernel, files: &Files, words: &str) -> (u8, String, Stri
         me: None,
         users: Users::of("root:x:0:0::/root:/bin/sh\nana:x:1000:1000::/home/ana:/bin/sh\n"),
     };
-    let result = execute_on_mount(&cli.command, &mut site, &mut output);
+    let result = execute_on_mount(&cli.command, &mut context, &mut output);
     let code = conclude(&cli.command, Path::new("/m"), result, &mut output);
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (code, text(results), text(messages))
@@ -337,11 +337,10 @@ pub fn timeline(kernel: &mut Kernel) -> Timeline {
 }
 
 /// The numbers of what stands, the newest first.
-pub fn standing(kernel: &mut Kernel) -> Vec<u64> {
+pub fn live(kernel: &mut Kernel) -> Vec<u64> {
     let timeline = timeline(kernel);
-    let standing = timeline.standing(&|_| false);
-    standing
-        .iter()
+    let live = timeline.live(&|_| false);
+    live.iter()
         .map(|index| timeline.entries[*index].seq)
         .collect()
 }

@@ -9,15 +9,15 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use arbitrary::{Result, Unstructured};
-use logctl::cli::{Command, Manner, Selection};
-use logctl::commands::site::Site;
+use logctl::cli::{Command, Options, Selection};
+use logctl::commands::context::Context;
 use logctl::commands::{conclude, execute, execute_on_mount};
 use logctl::describe::Users;
 use logctl::history::line::ObjectId;
 use logctl::object::Object;
 use logctl::output::Output;
 use logctl::paths::Tree;
-use logctl::process::Number;
+use logctl::process::ProcessSpec;
 use logctl::uapi::{Conflict, Operation, ReadHistory, ReadLog, Revert, RevertGroup, Status};
 use rustix::io::Errno;
 
@@ -220,7 +220,7 @@ fn execute_somewhere(
         }))
     };
     let now = jiff::Timestamp::from_second(4000).unwrap_or_default();
-    let mut site = Site {
+    let mut context = Context {
         object: any,
         tree: &Nowhere,
         identify: &identify,
@@ -230,19 +230,19 @@ fn execute_somewhere(
         me: None,
         has_own_pids: true,
     };
-    execute_on_mount(command, &mut site, output)
+    execute_on_mount(command, &mut context, output)
 }
 
 /// A command on a whole mount.
 fn mount_command(u: &mut Unstructured<'_>) -> Result<Command> {
-    let manner = Manner {
+    let options = Options {
         dry_run: u.arbitrary()?,
         force: u.arbitrary()?,
         no_redo: u.arbitrary()?,
     };
     let selection = Selection {
         by: u.ratio(1, 3)?.then(|| "x".to_owned()),
-        tree: u.ratio(1, 4)?.then_some(Number {
+        tree: u.ratio(1, 4)?.then_some(ProcessSpec {
             pid: 7,
             start: None,
         }),
@@ -266,21 +266,21 @@ fn mount_command(u: &mut Unstructured<'_>) -> Result<Command> {
         },
         2 => Command::Undo {
             files: vec![word(u)?],
-            manner,
+            options,
         },
-        3 => Command::Redo { count: 2, manner },
+        3 => Command::Redo { count: 2, options },
         4 => Command::Revert {
             files: vec![word(u)?],
             selection,
             count: 1,
-            manner,
+            options,
             partial,
             flat: false,
         },
         _ => Command::Restore {
             to: word(u)?.to_string_lossy().into_owned(),
             paths: vec!["/m/b".into()],
-            manner,
+            options,
             partial,
         },
     })
@@ -323,7 +323,7 @@ fn command(u: &mut Unstructured<'_>, path: &Path) -> Result<Command> {
             files: vec![path.to_path_buf()],
             selection: Selection::default(),
             count: u.int_in_range(1..=30)?,
-            manner: Manner {
+            options: Options {
                 force: u.arbitrary()?,
                 dry_run: false,
                 no_redo: false,

@@ -7,55 +7,55 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
-use crate::actions::{actions, seen, Action};
-use crate::cli::Manner;
+use crate::actions::{actions, visible, Action};
+use crate::cli::Options;
 use crate::error::{Error, Refusal};
-use crate::group::{ask, ask_searching, operations, Answer, LeftOut};
+use crate::group::{ask, ask_searching, operations, GroupReply, LeftOut};
 use crate::history::line::{encode_percent, Line, ObjectId, Op};
 use crate::history::plan::{Redo, Redoing};
 use crate::last_change::{concerns, last_change, LastChange};
 use crate::output::Output;
 use crate::paths::{Paths, Place};
 use crate::save::displaced;
-use crate::select::Kin;
+use crate::select::Related;
 use crate::timeline::Timeline;
 use crate::uapi::{Reason, RevertGroup};
 
-use super::log::{newest_that, Shown};
+use super::context::Context;
+use super::log::{newest_matching, View};
 use super::report::{refused, Report};
-use super::site::Site;
-use super::take::{flags, request};
+use super::revert::{flags, request};
 
 /// Takes back the newest actions of the mount, or of each of several paths.
 pub fn undo(
-    site: &mut Site<'_>,
+    context: &mut Context<'_>,
     count: usize,
     paths: &[PathBuf],
-    manner: Manner,
+    options: Options,
     output: &mut Output<'_>,
 ) -> Result<(), Error> {
-    let manners = (manner, RevertGroup::WALK, false);
+    let request_options = (options, RevertGroup::WALK, false);
     let mut staying = Vec::new();
     let (timeline, chosen) = if paths.is_empty() {
-        let me = site.me;
+        let me = context.me;
         let is_mine =
             |timeline: &Timeline, index: usize| timeline.concerns(&timeline.entries[index], me);
-        let (mut timeline, found) = newest_that(site, count, &is_mine)?;
+        let (mut timeline, found) = newest_matching(context, count, &is_mine)?;
         let has_reverts = |action: &Action| action.newest(&timeline).group().is_some();
         if found.iter().take(count).any(has_reverts) {
             // What they took back stands again, however old it is.
-            timeline = site.whole()?;
+            timeline = context.whole()?;
         }
-        let mut choice = Choice::new(&timeline, site.me);
+        let mut choice = UndoSelection::new(&timeline, context.me);
         choice.newest_actions(count)?;
         let chosen = choice.chosen;
-        without_staying(site, count, (timeline, chosen), manner, &mut staying)?
+        without_staying(context, count, (timeline, chosen), options, &mut staying)?
     } else {
-        let timeline = site.whole()?;
-        let mut choice = Choice::new(&timeline, site.me);
+        let timeline = context.whole()?;
+        let mut choice = UndoSelection::new(&timeline, context.me);
         for path in paths {
             for _ in 0..count {
-                choice.last_done_to(path, site)?;
+                choice.last_done_to(path, context)?;
             }
         }
         let chosen = choice.chosen;
@@ -68,8 +68,8 @@ pub fn undo(
             "The directory that op {seq} made is not empty: it stays."
         ));
     }
-    request(site, "undo", timeline, &chosen, manners, output)?;
-    if !manner.dry_run && !manner.no_redo {
+    request(context, "undo", timeline, &chosen, request_options, output)?;
+    if !options.dry_run && !options.no_redo {
         output.hint("`logctl redo` takes the undo back.");
     }
     Ok(())
@@ -78,10 +78,10 @@ pub fn undo(
 /// Goes on to the next older action where all that was chosen are directories that were made and are not
 /// empty, or no undo would ever get past them. Their numbers are added to `staying`.
 fn without_staying(
-    site: &mut Site<'_>,
+    context: &mut Context<'_>,
     count: usize,
     (mut timeline, mut chosen): (Timeline, HashSet<usize>),
-    manner: Manner,
+    options: Options,
     staying: &mut Vec<u64>,
 ) -> Result<(Timeline, HashSet<usize>), Error> {
     loop {
@@ -94,8 +94,8 @@ fn without_staying(
             return Ok((timeline, chosen));
         }
         let asked = operations(&timeline, &made);
-        let flags = flags(manner, RevertGroup::WALK) | RevertGroup::DRY_RUN;
-        let answer = ask(site.object, &asked, flags);
+        let flags = flags(options, RevertGroup::WALK) | RevertGroup::DRY_RUN;
+        let answer = ask(context.object, &asked, flags);
         let mut reasons = answer
             .conflicts
             .iter()
@@ -104,10 +104,10 @@ fn without_staying(
         if answer.refused.is_none() || answer.conflicts.is_empty() || !is_full {
             return Ok((timeline, chosen));
         }
-        let whole = site.whole()?;
+        let whole = context.whole()?;
         let mut numbers = staying.clone();
         numbers.extend(asked.iter().map(|operation| operation.seq));
-        let mut choice = Choice::new(&whole, site.me);
+        let mut choice = UndoSelection::new(&whole, context.me);
         choice.staying = numbers.iter().filter_map(|seq| whole.find(*seq)).collect();
         if choice.newest_actions(count).is_err() {
             // That one is refused, and says why.
@@ -120,7 +120,7 @@ fn without_staying(
 }
 
 /// What was chosen so far.
-struct Choice<'t> {
+struct UndoSelection<'t> {
     timeline: &'t Timeline,
     /// The calling user; `None`: root.
     me: Option<u32>,
@@ -129,7 +129,7 @@ struct Choice<'t> {
     staying: HashSet<usize>,
 }
 
-impl<'t> Choice<'t> {
+impl<'t> UndoSelection<'t> {
     fn new(timeline: &'t Timeline, me: Option<u32>) -> Self {
         Self {
             timeline,
@@ -141,12 +141,10 @@ impl<'t> Choice<'t> {
 
     /// What would stand without what was chosen.
     fn left(&self) -> Vec<usize> {
-        let mut standing = self
-            .timeline
-            .standing(&|index| self.chosen.contains(&index));
+        let mut live = self.timeline.live(&|index| self.chosen.contains(&index));
         let is_left = |index: &usize| !self.chosen.contains(index) && !self.staying.contains(index);
-        standing.retain(is_left);
-        standing
+        live.retain(is_left);
+        live
     }
 
     /// The same, without what others did that is no business of the caller's.
@@ -161,7 +159,7 @@ impl<'t> Choice<'t> {
     fn newest_actions(&mut self, count: usize) -> Result<(), Error> {
         let mut left = count;
         while left != 0 {
-            let found = seen(self.timeline, &self.own_left());
+            let found = visible(self.timeline, &self.own_left());
             if found.is_empty() {
                 return Err(nothing(count, count - left));
             }
@@ -178,17 +176,17 @@ impl<'t> Choice<'t> {
     }
 
     /// Chooses what was last done to a path.
-    fn last_done_to(&mut self, path: &Path, site: &Site<'_>) -> Result<(), Error> {
+    fn last_done_to(&mut self, path: &Path, context: &Context<'_>) -> Result<(), Error> {
         // Through a symbolic link it is the file that was meant.
         let real = path
             .is_symlink()
             .then(|| path.canonicalize().ok())
             .flatten();
-        let place = site.place(real.as_deref().unwrap_or(path))?;
-        let entries = if site.root.join(&place).is_dir() {
-            self.of_directory(&place, site)
+        let place = context.place(real.as_deref().unwrap_or(path))?;
+        let entries = if context.root.join(&place).is_dir() {
+            self.of_directory(&place, context)
         } else {
-            self.of_file(path, &place, site)?
+            self.of_file(path, &place, context)?
         };
         if entries.is_empty() {
             return Err(refusal(path, Reason::NothingLeft, None));
@@ -198,9 +196,9 @@ impl<'t> Choice<'t> {
     }
 
     /// The newest action in a directory: that part of it which was done there.
-    fn of_directory(&self, place: &Path, site: &Site<'_>) -> Vec<usize> {
+    fn of_directory(&self, place: &Path, context: &Context<'_>) -> Vec<usize> {
         let left = self.own_left();
-        let places = Paths::places(self.timeline, &left, site.tree);
+        let places = Paths::places(self.timeline, &left, context.tree);
         let was_placed = |own: &Place| {
             let then = [&own.path, &own.to];
             then.into_iter()
@@ -213,7 +211,7 @@ impl<'t> Choice<'t> {
                 Some((*index, &places[at]))
             };
             let fitting: Vec<_> = action.entries.iter().filter_map(with_place).collect();
-            let found = Kin::of(self.timeline, &fitting, &was_placed);
+            let found = Related::of(self.timeline, &fitting, &was_placed);
             if !found.is_empty() {
                 return found.into_iter().collect();
             }
@@ -222,7 +220,12 @@ impl<'t> Choice<'t> {
     }
 
     /// What was last done to a file, be it by a save that renamed another one to its name.
-    fn of_file(&self, path: &Path, place: &Path, site: &Site<'_>) -> Result<Vec<usize>, Error> {
+    fn of_file(
+        &self,
+        path: &Path,
+        place: &Path,
+        context: &Context<'_>,
+    ) -> Result<Vec<usize>, Error> {
         let left = self.left();
         let of = |id: Option<ObjectId>| -> Vec<usize> {
             let is_its = |index: &usize| id.is_some() && self.timeline.entries[*index].object == id;
@@ -233,13 +236,13 @@ impl<'t> Choice<'t> {
             return Ok(Vec::new());
         };
         let name = encoded(name.as_encoded_bytes());
-        let directory = (site.identify)(parent)?.ok_or_else(|| Error::Open {
-            path: site.root.join(parent),
+        let directory = (context.identify)(parent)?.ok_or_else(|| Error::Open {
+            path: context.root.join(parent),
             to_change: true,
             errno: Errno::NOENT,
         })?;
         let in_directory = of(Some(directory));
-        let now = (site.identify)(place)?;
+        let now = (context.identify)(place)?;
         let id = self.bound(directory, &name, &in_directory, now);
         let own = of(id);
         match last_change(self.timeline, &name, &own, &in_directory) {
@@ -342,12 +345,12 @@ fn nothing(wanted: usize, found: usize) -> Error {
 
 /// Takes the newest undos back, by one request.
 pub fn redo(
-    site: &mut Site<'_>,
+    context: &mut Context<'_>,
     count: usize,
-    manner: Manner,
+    options: Options,
     output: &mut Output<'_>,
 ) -> Result<(), Error> {
-    let timeline = site.whole()?;
+    let timeline = context.whole()?;
     let mut undos = undone(&timeline);
     let count = count.max(1);
     if undos.len() < count {
@@ -364,26 +367,31 @@ pub fn redo(
     let blocked = displaced(&timeline, &undos.concat(), &HashSet::new());
     let answer = match blocked.is_empty() {
         true => {
-            let known = (&timeline, site.tree);
-            ask_searching(site.object, known, &asked, flags(manner, RevertGroup::REDO))
+            let known = (&timeline, context.tree);
+            ask_searching(
+                context.object,
+                known,
+                &asked,
+                flags(options, RevertGroup::REDO),
+            )
         }
-        false => Answer::refusal(&blocked),
+        false => GroupReply::refusal(&blocked),
     };
     if answer.refused.is_some() {
         let total = asked.len();
-        return Err(refused("redo", &timeline, total, &answer, site, output));
+        return Err(refused("redo", &timeline, total, &answer, context, output));
     }
     // In the order in which they come back.
-    let done = |undo: &Vec<usize>| actions(&timeline, &taken_by(&timeline, undo));
+    let done = |undo: &Vec<usize>| actions(&timeline, &reverted_operations(&timeline, undo));
     let actions = undos.iter().flat_map(done).collect();
     let report = Report {
         command: "redo",
-        shown: &Shown::new(timeline, actions, site),
+        view: &View::new(timeline, actions, context),
         answer: &answer,
         left_out: &LeftOut::new(),
-        manner,
+        options,
     };
-    report.print(site, output)
+    report.print(context, output)
 }
 
 /// The lines of each undo that was not taken back yet, the newest undo first.
@@ -411,8 +419,10 @@ fn undone(timeline: &Timeline) -> Vec<Vec<usize>> {
 }
 
 /// The operations that undos had taken back, the newest first.
-fn taken_by(timeline: &Timeline, undos: &[usize]) -> Vec<usize> {
-    let taken = undos.iter().flat_map(|undo| timeline.taken_by(*undo));
+fn reverted_operations(timeline: &Timeline, undos: &[usize]) -> Vec<usize> {
+    let taken = undos
+        .iter()
+        .flat_map(|undo| timeline.reverted_operations(*undo));
     let taken: BTreeSet<usize> = taken.collect();
     taken.into_iter().collect()
 }

@@ -5,7 +5,7 @@
 use jiff::civil::date;
 use jiff::tz::TimeZone;
 use logctl::history::line::Time;
-use logctl::point::Point;
+use logctl::revision::Revision;
 use proptest::prelude::*;
 
 /// 2026-11-20 14:05:03, two hours east.
@@ -15,20 +15,20 @@ fn now() -> jiff::Zoned {
 }
 
 /// So many seconds ago.
-fn ago(seconds: i64) -> Result<Point, ()> {
+fn ago(seconds: i64) -> Result<Revision, ()> {
     let sec = now().timestamp().as_second() - seconds;
-    Ok(Point::At(Time { sec, nsec: 0 }))
+    Ok(Revision::At(Time { sec, nsec: 0 }))
 }
 
 #[test]
 fn points_are_numbers_actions_and_times() {
     const DAY: i64 = 86_400;
     let cases = [
-        ("1842", Ok(Point::Op(1842))),
-        ("#1842", Ok(Point::Op(1842))),
-        ("@", Ok(Point::Back(0))),
-        ("@-", Ok(Point::Back(1))),
-        ("@~3", Ok(Point::Back(3))),
+        ("1842", Ok(Revision::Op(1842))),
+        ("#1842", Ok(Revision::Op(1842))),
+        ("@", Ok(Revision::Back(0))),
+        ("@-", Ok(Revision::Back(1))),
+        ("@~3", Ok(Revision::Back(3))),
         ("10m", ago(600)),
         ("2h", ago(7200)),
         // Read as a negative span: it must not lead into the future.
@@ -59,7 +59,11 @@ fn points_are_numbers_actions_and_times() {
         ("99999999999999999999", Err(())),
     ];
     for (text, want) in cases {
-        assert_eq!(Point::parse(text, &now()).map_err(|_| ()), want, "{text}");
+        assert_eq!(
+            Revision::parse(text, &now()).map_err(|_| ()),
+            want,
+            "{text}"
+        );
     }
 }
 
@@ -67,7 +71,7 @@ proptest! {
     /// Whatever is given, no point lies in the future, and nothing panics.
     #[test]
     fn no_point_lies_in_the_future(text in "[0-9a-zA-Z :@~#+.-]{0,16}") {
-        if let Ok(Point::At(time)) = Point::parse(&text, &now()) {
+        if let Ok(Revision::At(time)) = Revision::parse(&text, &now()) {
             prop_assert!(time.sec <= now().timestamp().as_second());
         }
     }

@@ -15,14 +15,14 @@ use crate::history::line::ObjectId;
 use crate::mount::absolute;
 use crate::object::Object;
 use crate::paths::Tree;
-use crate::point::time;
-use crate::process::{name, Known, Number};
-use crate::select::{glob, relative, Filter, Ops, Unclear};
+use crate::process::{name, KnownProcess, ProcessSpec};
+use crate::revision::time;
+use crate::select::{glob, relative, Filter, OperationSpec, SelectionError};
 use crate::timeline::Timeline;
 use crate::uapi::Reason;
 
 /// A mount, as commands see it.
-pub struct Site<'s> {
+pub struct Context<'s> {
     /// Any open file or directory of it.
     pub object: &'s mut dyn Object,
     /// Its files.
@@ -41,7 +41,7 @@ pub struct Site<'s> {
     pub has_own_pids: bool,
 }
 
-impl Site<'_> {
+impl Context<'_> {
     /// What went wrong when the history was asked for.
     pub fn unread(&self, errno: Errno) -> Error {
         let path = self.root.clone();
@@ -102,7 +102,7 @@ impl Site<'_> {
             filter.path = Some(glob(pattern).map_err(|error| usage(error.to_string()))?);
         }
         for path in words {
-            match ops_word(path.as_os_str()) {
+            match parse_operations(path.as_os_str()) {
                 Some(ops) if !path.exists() => filter.ops.push(ops),
                 _ => filter.places.push(self.place(path)?),
             }
@@ -117,11 +117,15 @@ const OTHER_PIDS: &str =
     others: run logctl outside of the container, name the process with its start as `logctl show` \
     prints it (--pid 812@1763639000.25), or choose by --by, --user, --since";
 
-impl Site<'_> {
+impl Context<'_> {
     /// A process that is asked for by a number that means one. With its start it is the log's.
-    fn known(&self, number: Option<Number>, option: &str) -> Result<Option<Number>, Error> {
+    fn known(
+        &self,
+        number: Option<ProcessSpec>,
+        option: &str,
+    ) -> Result<Option<ProcessSpec>, Error> {
         match number {
-            Some(Number { start: None, .. }) if !self.has_own_pids => Err(Error::Usage {
+            Some(ProcessSpec { start: None, .. }) if !self.has_own_pids => Err(Error::Usage {
                 message: OTHER_PIDS.replace("OPTION", option),
             }),
             number => Ok(number),
@@ -129,10 +133,10 @@ impl Site<'_> {
     }
 
     /// What is not clear, in words.
-    pub fn unclear(&self, unclear: Unclear) -> Error {
-        let (number, all) = match unclear {
-            Unclear::Nothing(message) => return Error::Nothing { message },
-            Unclear::Several(number, all) => (number, all),
+    pub fn selection_error(&self, selection_error: SelectionError) -> Error {
+        let (number, all) = match selection_error {
+            SelectionError::Nothing(message) => return Error::Nothing { message },
+            SelectionError::Several(number, all) => (number, all),
         };
         let pid = number.pid;
         let mut message = format!("{} processes had the number {pid}:", all.len());
@@ -159,7 +163,7 @@ impl Site<'_> {
     }
 
     /// A process, with when it started, who ran it, and as what.
-    pub fn process(&self, known: &Known) -> String {
+    pub fn process(&self, known: &KnownProcess) -> String {
         let start = local(known.process.start, self.now.time_zone());
         let user = known
             .actor
@@ -171,6 +175,6 @@ impl Site<'_> {
 }
 
 /// The operations that a word names.
-pub fn ops_word(word: &OsStr) -> Option<Ops> {
-    word.to_str().and_then(Ops::parse)
+pub fn parse_operations(word: &OsStr) -> Option<OperationSpec> {
+    word.to_str().and_then(OperationSpec::parse)
 }

@@ -12,7 +12,7 @@ use crate::history::line::Time;
 
 /// A point of the history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Point {
+pub enum Revision {
     /// Right after the operation with this number.
     Op(u64),
     /// So many actions back; 0: now.
@@ -21,7 +21,7 @@ pub enum Point {
     At(Time),
 }
 
-impl Point {
+impl Revision {
     /// Reads `1842`, `#1842`, `@`, `@-`, `@~3`, or a time that is not in the future.
     pub fn parse(text: &str, now: &Zoned) -> Result<Self, String> {
         let digits = text.strip_prefix('#').unwrap_or(text);
