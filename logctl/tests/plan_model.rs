@@ -10,32 +10,32 @@ use logctl::history::plan::{
     allocated, has_empty_block, Content, MapReader, MapRecord, Merge, Piece, Restore, Source,
 };
 use proptest::prelude::*;
-use support::model::{apply, check_plan, redo, Cell, Deed, File, World};
+use support::model::{apply, check_plan, redo, Cell, File, Model, Operation};
 use support::{pos, List};
 
-fn deed() -> impl Strategy<Value = Deed> {
+fn operation() -> impl Strategy<Value = Operation> {
     let (at, len) = (0..96u64, 1..48u64);
     prop_oneof![
         6 => (at.clone(), len.clone(), any::<bool>())
-            .prop_map(|(offset, length, map)| Deed::Write { offset, length, map }),
+            .prop_map(|(offset, length, map)| Operation::Write { offset, length, map }),
         2 => (at.clone(), len.clone(), 0..48u64).prop_map(|(offset, length, done)| {
-            Deed::SyncWrite { offset, length, done: done.min(length) }
+            Operation::SyncWrite { offset, length, done: done.min(length) }
         }),
         1 => (at.clone(), len.clone())
-            .prop_map(|(offset, length)| Deed::FailedWrite { offset, length }),
-        5 => (0..128u64).prop_map(Deed::Truncate),
+            .prop_map(|(offset, length)| Operation::FailedWrite { offset, length }),
+        5 => (0..128u64).prop_map(Operation::Truncate),
         2 => (at.clone(), len.clone())
-            .prop_map(|(offset, length)| Deed::Punch { offset, length }),
+            .prop_map(|(offset, length)| Operation::Punch { offset, length }),
         2 => (at.clone(), len.clone())
-            .prop_map(|(offset, length)| Deed::Allocate { offset, length }),
-        2 => (at, len).prop_map(|(offset, length)| Deed::Store { offset, length }),
-        1 => prop::sample::select(&[Op::Left, Op::Recover][..]).prop_map(Deed::Books),
+            .prop_map(|(offset, length)| Operation::Allocate { offset, length }),
+        2 => (at, len).prop_map(|(offset, length)| Operation::Store { offset, length }),
+        1 => prop::sample::select(&[Op::Left, Op::Recover][..]).prop_map(Operation::Books),
         2 => (
             1..6usize,
             prop::sample::select(&[None, Some(Mode::Walk), Some(Mode::Pick)][..]),
             prop::bool::weighted(0.2),
         )
-            .prop_map(|(count, mode, cancelled)| Deed::Revert { count, mode, cancelled }),
+            .prop_map(|(count, mode, cancelled)| Operation::Revert { count, mode, cancelled }),
     ]
 }
 
@@ -48,28 +48,28 @@ proptest! {
 
     /// Every number of steps back gives the state of that time.
     #[test]
-    fn any_number_of_steps_back(deeds in prop::collection::vec(deed(), 1..24)) {
-        let mut world = World::default();
-        for deed in &deeds {
-            let (before, lines) = (world.file.clone(), world.journal.lines.len());
-            world.perform(deed);
-            if world.journal.lines.len() == lines {
+    fn any_number_of_steps_back(operations in prop::collection::vec(operation(), 1..24)) {
+        let mut model = Model::default();
+        for operation in &operations {
+            let (before, lines) = (model.file.clone(), model.journal.lines.len());
+            model.perform(operation);
+            if model.journal.lines.len() == lines {
                 continue;
             }
-            if let Deed::Revert { cancelled: false, .. } = deed {
-                if let Some(redone) = redo(&world) {
+            if let Operation::Revert { cancelled: false, .. } = operation {
+                if let Some(redone) = redo(&model) {
                     prop_assert_eq!(redone, before, "redo");
                 }
             }
         }
-        for count in 0..=world.before.len() {
-            let (pieces, outcome, _) = world.journal.plan(count, world.file.len() as u64);
-            let mut file = world.file.clone();
+        for count in 0..=model.before.len() {
+            let (pieces, outcome, _) = model.journal.plan(count, model.file.len() as u64);
+            let mut file = model.file.clone();
             apply(&mut file, &pieces, outcome.size, &|at, length| {
-                world.journal.payload(at, length)
+                model.journal.payload(at, length)
             });
-            let states: Vec<&File> = world.before.iter().chain([&world.file]).collect();
-            prop_assert_eq!(&file, states[world.before.len() - count], "{} back", count);
+            let states: Vec<&File> = model.before.iter().chain([&model.file]).collect();
+            prop_assert_eq!(&file, states[model.before.len() - count], "{} back", count);
         }
     }
 

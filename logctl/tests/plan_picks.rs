@@ -214,7 +214,7 @@ fn two_reverts_that_did_not_happen_are_passed() {
 }
 
 #[derive(Clone, Debug)]
-enum Deed {
+enum Operation {
     Write,
     Undo(Vec<prop::sample::Index>),
     Pick(Vec<prop::sample::Index>),
@@ -222,15 +222,15 @@ enum Deed {
     Redo(usize),
 }
 
-fn deeds() -> impl Strategy<Value = Vec<Deed>> {
+fn operations() -> impl Strategy<Value = Vec<Operation>> {
     let some = || prop::collection::vec(any::<prop::sample::Index>(), 1..9);
-    let deed = prop_oneof![
-        3 => Just(Deed::Write),
-        2 => some().prop_map(Deed::Undo),
-        2 => some().prop_map(Deed::Pick),
-        2 => (1usize..4).prop_map(Deed::Redo),
+    let operation = prop_oneof![
+        3 => Just(Operation::Write),
+        2 => some().prop_map(Operation::Undo),
+        2 => some().prop_map(Operation::Pick),
+        2 => (1usize..4).prop_map(Operation::Redo),
     ];
-    prop::collection::vec(deed, 1..40)
+    prop::collection::vec(operation, 1..40)
 }
 
 /// A standing operation; a pick has what it took back.
@@ -263,20 +263,20 @@ fn do_again(standing: &mut Vec<Entry>, entry: &Entry) {
 
 proptest! {
     #[test]
-    fn what_stands_is_what_a_model_says(deeds in deeds()) {
+    fn what_stands_is_what_a_model_says(operations in operations()) {
         let mut chain = Chain(Vec::new());
         let mut standing: Vec<Entry> = Vec::new();
         let mut undone: Vec<Vec<Entry>> = Vec::new();
-        for deed in deeds {
-            match deed {
-                Deed::Write => {
+        for operation in operations {
+            match operation {
+                Operation::Write => {
                     let seq = chain.add("write 0 1 size=0 undo=none");
                     standing.insert(0, Entry { seq, took: Vec::new() });
                     undone.clear();
                 }
-                Deed::Undo(which) | Deed::Pick(which) if standing.is_empty() => drop(which),
-                Deed::Undo(ref which) | Deed::Pick(ref which) => {
-                    let is_undo = matches!(deed, Deed::Undo(_));
+                Operation::Undo(which) | Operation::Pick(which) if standing.is_empty() => drop(which),
+                Operation::Undo(ref which) | Operation::Pick(ref which) => {
+                    let is_undo = matches!(operation, Operation::Undo(_));
                     let before = standing.clone();
                     let mut at: Vec<usize> =
                         which.iter().map(|index| index.index(standing.len())).collect();
@@ -310,7 +310,7 @@ proptest! {
                         undone.clear();
                     }
                 }
-                Deed::Redo(count) => match undone.len().checked_sub(count) {
+                Operation::Redo(count) => match undone.len().checked_sub(count) {
                     Some(left) => {
                         prop_assert!(chain.redo(count));
                         standing = undone[left].clone();

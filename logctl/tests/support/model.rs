@@ -278,7 +278,7 @@ pub fn check_plan(pieces: &[Piece], outcome: &Outcome) {
 
 /// What may happen to the model file.
 #[derive(Clone, Debug)]
-pub enum Deed {
+pub enum Operation {
     Write {
         offset: u64,
         length: u64,
@@ -319,7 +319,7 @@ pub enum Deed {
 
 /// The model: a file, its journal, and the state before each operation that stands.
 #[derive(Default)]
-pub struct World {
+pub struct Model {
     pub file: File,
     pub journal: Journal,
     /// The states before each operation that stands, oldest first.
@@ -327,7 +327,7 @@ pub struct World {
     fill: u8,
 }
 
-impl World {
+impl Model {
     /// Writes distinct bytes; now and then zeroes, which are no holes.
     fn fill(&mut self, offset: u64, length: u64) {
         let end = (offset + length) as usize;
@@ -347,11 +347,11 @@ impl World {
         self.journal.save(&self.file.clone(), base, &ranges, map)
     }
 
-    pub fn perform(&mut self, deed: &Deed) {
+    pub fn perform(&mut self, operation: &Operation) {
         let size = self.file.len() as u64;
         let none = &|_: &mut LineDraft<'_>| {};
-        match *deed {
-            Deed::Write {
+        match *operation {
+            Operation::Write {
                 offset,
                 length,
                 map,
@@ -362,7 +362,7 @@ impl World {
                 self.journal
                     .place((Op::Write, offset, length), Some(facts), none);
             }
-            Deed::SyncWrite {
+            Operation::SyncWrite {
                 offset,
                 length,
                 done,
@@ -380,7 +380,7 @@ impl World {
                         draft.of(of).size(size);
                     });
             }
-            Deed::FailedWrite { offset, length } => {
+            Operation::FailedWrite { offset, length } => {
                 let facts = self.save(offset, offset, offset + length, false);
                 let of = self
                     .journal
@@ -389,7 +389,7 @@ impl World {
                     draft.of(of);
                 });
             }
-            Deed::Truncate(new) => {
+            Operation::Truncate(new) => {
                 let facts = self.save(new, new, size, false);
                 self.before.push(self.file.clone());
                 self.file.resize(new as usize, Cell::Hole);
@@ -397,7 +397,7 @@ impl World {
                 self.journal
                     .place((Op::Truncate, range.0, range.1), Some(facts), none);
             }
-            Deed::Punch { offset, length } => {
+            Operation::Punch { offset, length } => {
                 let facts = self.save(offset, offset, offset + length, false);
                 self.before.push(self.file.clone());
                 let end = (offset + length).min(size).max(offset.min(size));
@@ -405,7 +405,7 @@ impl World {
                 self.journal
                     .place((Op::Punch, offset, length), Some(facts), none);
             }
-            Deed::Allocate { offset, length } => {
+            Operation::Allocate { offset, length } => {
                 let (start, end) = (offset.min(size), (offset + length).min(size));
                 let mut holes = runs(&self.file, &[(start, end - start)]);
                 holes.retain(|run| run.content == Content::Hole);
@@ -421,7 +421,7 @@ impl World {
                 self.journal
                     .place((Op::Allocate, offset, length), Some(facts), none);
             }
-            Deed::Store { offset, length } => {
+            Operation::Store { offset, length } => {
                 let (start, end) = (offset.min(size), (offset + length).min(size));
                 if start == end {
                     return;
@@ -433,12 +433,12 @@ impl World {
                 self.journal
                     .place((Op::Mmap, start, end - start), Some(facts), none);
             }
-            Deed::Books(op) => {
+            Operation::Books(op) => {
                 self.journal.place((op, 0, 0), None, &|draft| {
                     draft.size(size);
                 });
             }
-            Deed::Revert {
+            Operation::Revert {
                 count,
                 mode,
                 cancelled,
@@ -496,20 +496,20 @@ impl World {
 }
 
 /// The line of the newest revert, as a plan of its own: what a redo does.
-pub fn redo(world: &World) -> Option<File> {
-    let lines = world.journal.lines.iter().rev();
+pub fn redo(model: &Model) -> Option<File> {
+    let lines = model.journal.lines.iter().rev();
     let parsed = lines.map(|(at, bytes)| parse(bytes, at.segment));
     let revert: Line<'_> = parsed.take(2).find(|line| line.op == Op::Revert)?;
-    let mut merge = Merge::new(List::default(), world.file.len() as u64);
-    world
+    let mut merge = Merge::new(List::default(), model.file.len() as u64);
+    model
         .journal
         .feed(&mut merge, &inverse(&revert).expect("invertible"));
     let mut pieces = List::default();
     let outcome = merge.finish(&mut pieces).expect("room");
     check_plan(&pieces.items, &outcome);
-    let mut file = world.file.clone();
+    let mut file = model.file.clone();
     apply(&mut file, &pieces.items, outcome.size, &|at, length| {
-        world.journal.payload(at, length)
+        model.journal.payload(at, length)
     });
     Some(file)
 }

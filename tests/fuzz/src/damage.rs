@@ -17,7 +17,7 @@ use crate::vfs::store::{Dir, File};
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Done {
     /// Something carries a right checksum and was never written by us.
-    pub(crate) forged: bool,
+    pub(crate) crafted: bool,
     /// In words.
     pub(crate) said: Vec<String>,
 }
@@ -43,17 +43,17 @@ pub(crate) fn damage(u: &mut Unstructured<'_>, home: &Dir, uuid: [u8; 16]) -> Re
             9 | 10 => {
                 let log = files.iter().find(|(_, other, _)| other.ends_with(b".log"));
                 if let Some((dir, ..)) = log {
-                    done.forged = true;
-                    forge_line(u, dir, uuid)?;
+                    done.crafted = true;
+                    craft_line(u, dir, uuid)?;
                 }
             }
             11 => {
-                done.forged = true;
-                forge_state(u, home, uuid)?;
+                done.crafted = true;
+                craft_state(u, home, uuid)?;
             }
             _ if name.ends_with(b".idx") => {
-                done.forged = true;
-                forge_index(u, file, uuid)?;
+                done.crafted = true;
+                craft_index(u, file, uuid)?;
             }
             _ => {}
         }
@@ -159,7 +159,7 @@ fn pos(u: &mut Unstructured<'_>) -> Result<Pos> {
 }
 
 /// Appends a line with a right checksum to a log, or puts it at its beginning.
-fn forge_line(u: &mut Unstructured<'_>, logs: &Dir, uuid: [u8; 16]) -> Result<()> {
+fn craft_line(u: &mut Unstructured<'_>, logs: &Dir, uuid: [u8; 16]) -> Result<()> {
     let segment = u.int_in_range(1..=9)?;
     let Ok(file) = logs.open(format!("{segment:08}.log").as_bytes(), true) else {
         return Ok(());
@@ -209,7 +209,7 @@ fn forge_line(u: &mut Unstructured<'_>, logs: &Dir, uuid: [u8; 16]) -> Result<()
 }
 
 /// A state with a right checksum and any numbers.
-fn forge_state(u: &mut Unstructured<'_>, home: &Dir, uuid: [u8; 16]) -> Result<()> {
+fn craft_state(u: &mut Unstructured<'_>, home: &Dir, uuid: [u8; 16]) -> Result<()> {
     let state = State {
         count: absurd(u)?,
         clean: u.arbitrary()?,
@@ -238,7 +238,7 @@ fn forge_state(u: &mut Unstructured<'_>, home: &Dir, uuid: [u8; 16]) -> Result<(
 }
 
 /// A block of a table, or its head, with a right checksum.
-fn forge_index(u: &mut Unstructured<'_>, file: &File, uuid: [u8; 16]) -> Result<()> {
+fn craft_index(u: &mut Unstructured<'_>, file: &File, uuid: [u8; 16]) -> Result<()> {
     let mut bytes = file.bytes();
     let blocks = (bytes.len() / BLOCK).max(1);
     let at = u.choose_index(blocks)? * BLOCK;

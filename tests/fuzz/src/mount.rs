@@ -129,9 +129,9 @@ fn mount(sound: &Sound, root: &Dir, done: &Done) {
     };
     match opened::open(root, &explain) {
         Ok(mut opened) => {
-            let whole = !done.forged && logs_are_whole(sound, root);
+            let whole = !done.crafted && logs_are_whole(sound, root);
             // Without `format` and `state` there was no history, whatever else lies there.
-            let exact = !done.forged && !opened.is_new && (!opened.recovered || whole);
+            let exact = !done.crafted && !opened.is_new && (!opened.recovered || whole);
             look(sound, &mut opened, done, exact);
             if opened.merge().is_ok() {
                 look(sound, &mut opened, done, exact);
@@ -208,7 +208,7 @@ fn walk(sound: &Sound, opened: &mut Opened, done: &Done, mut walk: Walk) -> usiz
             break;
         };
         steps += 1;
-        if !done.forged {
+        if !done.crafted {
             assert_eq!(
                 sound.lines.get(&at),
                 Some(&text),

@@ -9,33 +9,33 @@ use logctl::history::plan::{
 };
 
 use crate::line::number;
-use crate::support::model::{apply, check_plan, redo, Cell, Deed, File, World};
+use crate::support::model::{apply, check_plan, redo, Cell, File, Model, Operation};
 use crate::support::List;
 
 /// How many operations one file sees.
 const MOST: usize = 48;
 
-fn deed(u: &mut Unstructured<'_>) -> Result<Deed> {
+fn operation(u: &mut Unstructured<'_>) -> Result<Operation> {
     let offset = u.int_in_range(0..=96)?;
     let length = u.int_in_range(1..=48)?;
     Ok(match u.int_in_range(0..=9)? {
-        0 | 1 => Deed::Write {
+        0 | 1 => Operation::Write {
             offset,
             length,
             map: u.arbitrary()?,
         },
-        2 => Deed::SyncWrite {
+        2 => Operation::SyncWrite {
             offset,
             length,
             done: u.int_in_range(0..=length)?,
         },
-        3 => Deed::FailedWrite { offset, length },
-        4 => Deed::Truncate(u.int_in_range(0..=128)?),
-        5 => Deed::Punch { offset, length },
-        6 => Deed::Store { offset, length },
-        7 => Deed::Allocate { offset, length },
-        8 => Deed::Books(*u.choose(&[Op::Left, Op::Recover])?),
-        _ => Deed::Revert {
+        3 => Operation::FailedWrite { offset, length },
+        4 => Operation::Truncate(u.int_in_range(0..=128)?),
+        5 => Operation::Punch { offset, length },
+        6 => Operation::Store { offset, length },
+        7 => Operation::Allocate { offset, length },
+        8 => Operation::Books(*u.choose(&[Op::Left, Op::Recover])?),
+        _ => Operation::Revert {
             count: u.int_in_range(1..=6)?,
             mode: *u.choose(&[None, Some(Mode::Walk), Some(Mode::Pick)])?,
             cancelled: u.ratio(1, 5)?,
@@ -46,34 +46,36 @@ fn deed(u: &mut Unstructured<'_>) -> Result<Deed> {
 /// Any operations and reverts; every number of steps back gives the state of that time.
 pub(crate) fn model(data: &[u8]) {
     let mut u = Unstructured::new(data);
-    let mut world = World::default();
+    let mut model = Model::default();
     for _ in 0..MOST {
         if u.is_empty() {
             break;
         }
-        let Ok(deed) = deed(&mut u) else { break };
-        let (before, lines) = (world.file.clone(), world.journal.lines.len());
-        world.perform(&deed);
-        let did_revert = world.journal.lines.len() > lines
+        let Ok(operation) = operation(&mut u) else {
+            break;
+        };
+        let (before, lines) = (model.file.clone(), model.journal.lines.len());
+        model.perform(&operation);
+        let did_revert = model.journal.lines.len() > lines
             && matches!(
-                deed,
-                Deed::Revert {
+                operation,
+                Operation::Revert {
                     cancelled: false,
                     ..
                 }
             );
-        if let Some(redone) = did_revert.then(|| redo(&world)).flatten() {
+        if let Some(redone) = did_revert.then(|| redo(&model)).flatten() {
             assert_eq!(redone, before, "redo");
         }
     }
-    for count in 0..=world.before.len() {
-        let (pieces, outcome, _) = world.journal.plan(count, world.file.len() as u64);
-        let mut file = world.file.clone();
+    for count in 0..=model.before.len() {
+        let (pieces, outcome, _) = model.journal.plan(count, model.file.len() as u64);
+        let mut file = model.file.clone();
         apply(&mut file, &pieces, outcome.size, &|at, length| {
-            world.journal.payload(at, length)
+            model.journal.payload(at, length)
         });
-        let states: Vec<&File> = world.before.iter().chain([&world.file]).collect();
-        assert_eq!(&file, states[world.before.len() - count], "{count} back");
+        let states: Vec<&File> = model.before.iter().chain([&model.file]).collect();
+        assert_eq!(&file, states[model.before.len() - count], "{count} back");
     }
 }
 

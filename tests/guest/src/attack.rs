@@ -165,17 +165,17 @@ impl Waits {
 }
 
 /// One writer's file, and a directory for its new names.
-struct Place {
+struct AttackPlace {
     file: File,
     directory: String,
     writes: Waits,
     names: Waits,
 }
 
-impl Place {
-    fn new(directory: String) -> io::Result<Place> {
+impl AttackPlace {
+    fn new(directory: String) -> io::Result<AttackPlace> {
         let file = File::create(format!("{directory}/roots"))?;
-        Ok(Place {
+        Ok(AttackPlace {
             file,
             directory,
             writes: Waits::default(),
@@ -222,8 +222,8 @@ impl Dying {
 fn attack(time: Duration) -> io::Result<bool> {
     prepare()?;
     let place = format!("{BASE}/mnt");
-    let mut raw = Place::new(format!("{BASE}/lower/raw"))?;
-    let mut ours = Place::new(place.clone())?;
+    let mut raw = AttackPlace::new(format!("{BASE}/lower/raw"))?;
+    let mut ours = AttackPlace::new(place.clone())?;
     let mut attackers: Vec<Attacker> = (FIRST_USER..FIRST_USER + USERS)
         .flat_map(|user| (0..AT_ONCE).map(move |number| (user, number)))
         .map(|(user, number)| Attacker {
@@ -272,7 +272,7 @@ fn attack(time: Duration) -> io::Result<bool> {
 }
 
 /// Prints what was measured, and whether it is within bounds.
-fn judge(raw: &Place, ours: &Place, dying: Dying, rounds: u64) -> bool {
+fn judge(raw: &AttackPlace, ours: &AttackPlace, dying: Dying, rounds: u64) -> bool {
     raw.writes.say("4 KiB writes, raw");
     ours.writes.say("4 KiB writes, LoggerFS");
     raw.names.say("create and remove, raw");

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::forge::{sum_of, History};
+use crate::crafted::{sum_of, History};
 use crate::outcome::Outcome;
 
 /// One line: its words without the checksum, and where it stood.

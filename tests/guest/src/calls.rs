@@ -18,9 +18,9 @@ use rustix::pipe::{self, SpliceFlags};
 
 use crate::sys::{self, Map};
 
-type Answer = io::Result<String>;
+type CallResult = io::Result<String>;
 
-type Call = fn() -> Answer;
+type Call = fn() -> CallResult;
 
 /// The calls, in their order: later ones use the files of earlier ones.
 const CALLS: &[(&str, Call)] = &[
@@ -143,7 +143,7 @@ fn open(name: &str) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).open(name)
 }
 
-fn create() -> Answer {
+fn create() -> CallResult {
     let file = OpenOptions::new()
         .write(true)
         .create_new(true)
@@ -152,29 +152,29 @@ fn create() -> Answer {
     Ok(format!("{:o}", file.metadata()?.mode()))
 }
 
-fn write() -> Answer {
+fn write() -> CallResult {
     open("f")?.write_all(&[7; 20_000]).map(nothing)
 }
 
-fn append() -> Answer {
+fn append() -> CallResult {
     let mut file = OpenOptions::new().append(true).open("f")?;
     file.write_all(b"the end")?;
     Ok(format!("{}", file.metadata()?.len()))
 }
 
-fn read() -> Answer {
+fn read() -> CallResult {
     let mut bytes = Vec::new();
     File::open("f")?.read_to_end(&mut bytes)?;
     Ok(format!("{} {:?}", bytes.len(), bytes.last()))
 }
 
-fn read_at() -> Answer {
+fn read_at() -> CallResult {
     let mut bytes = [0; 7];
     open("f")?.read_exact_at(&mut bytes, 20_000)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-fn vectors() -> Answer {
+fn vectors() -> CallResult {
     let file = open("f")?;
     let parts = [io::IoSlice::new(b"one"), io::IoSlice::new(b"two")];
     let written = rustix::io::pwritev(&file, &parts, 100)?;
@@ -184,39 +184,39 @@ fn vectors() -> Answer {
     Ok(format!("{written} {n} {a:?} {b:?}"))
 }
 
-fn truncate() -> Answer {
+fn truncate() -> CallResult {
     sys::truncate(c"f", 12_000).map(nothing)
 }
 
-fn truncate_open() -> Answer {
+fn truncate_open() -> CallResult {
     open("f")?.set_len(70_000).map(nothing)
 }
 
-fn allocate(how: FallocateFlags) -> Answer {
+fn allocate(how: FallocateFlags) -> CallResult {
     Ok(rfs::fallocate(open("f")?, how, 8192, 16_384).map(nothing)?)
 }
 
-fn seek_hole() -> Answer {
+fn seek_hole() -> CallResult {
     let at = rfs::seek(open("f")?, rfs::SeekFrom::Hole(0))?;
     Ok(format!("{}", at <= 70_000))
 }
 
-fn copy_range() -> Answer {
+fn copy_range() -> CallResult {
     let (from, to) = (open("f")?, File::create("copied")?);
     let n = rfs::copy_file_range(&from, None, &to, None, 10_000)?;
     Ok(format!("{n}"))
 }
 
-fn clone() -> Answer {
+fn clone() -> CallResult {
     Ok(rfs::ioctl_ficlone(File::create("cloned")?, File::open("f")?).map(nothing)?)
 }
 
-fn sendfile() -> Answer {
+fn sendfile() -> CallResult {
     let n = rfs::sendfile(File::create("sent")?, File::open("f")?, None, 5000)?;
     Ok(format!("{n}"))
 }
 
-fn splice_in() -> Answer {
+fn splice_in() -> CallResult {
     let (from, to) = pipe::pipe()?;
     let n = pipe::splice(
         File::open("f")?,
@@ -230,25 +230,25 @@ fn splice_in() -> Answer {
     Ok(format!("{n}"))
 }
 
-fn splice_out() -> Answer {
+fn splice_out() -> CallResult {
     let (from, to) = pipe::pipe()?;
     rustix::io::write(&to, &[9; 3000])?;
     let n = pipe::splice(&from, None, open("f")?, None, 3000, SpliceFlags::empty())?;
     Ok(format!("{n}"))
 }
 
-fn map_read() -> Answer {
+fn map_read() -> CallResult {
     let map = Map::of(&File::open("f")?, 4096, false, false)?;
     Ok(format!("{:?}", map.load(0, 4)))
 }
 
-fn map_write() -> Answer {
+fn map_write() -> CallResult {
     let mut map = Map::of(&open("f")?, 4096, true, true)?;
     map.store(10, b"mapped");
     map.sync().map(nothing)
 }
 
-fn direct() -> Answer {
+fn direct() -> CallResult {
     let flags = libc::O_DIRECT;
     let file = OpenOptions::new()
         .read(true)
@@ -261,21 +261,21 @@ fn direct() -> Answer {
     Ok(format!("{n} {m}"))
 }
 
-fn advise() -> Answer {
+fn advise() -> CallResult {
     let all = None;
     Ok(rfs::fadvise(open("f")?, 0, all, rfs::Advice::WillNeed).map(nothing)?)
 }
 
-fn chmod() -> Answer {
+fn chmod() -> CallResult {
     fs::set_permissions("f", fs::Permissions::from_mode(0o640)).map(nothing)
 }
 
-fn chown() -> Answer {
+fn chown() -> CallResult {
     let of = fs::metadata("f")?;
     std::os::unix::fs::chown("f", Some(of.uid()), Some(of.gid())).map(nothing)
 }
 
-fn utimes() -> Answer {
+fn utimes() -> CallResult {
     let time = rfs::Timespec {
         tv_sec: 1_000_000,
         tv_nsec: 0,
@@ -287,17 +287,17 @@ fn utimes() -> Answer {
     Ok(rfs::utimensat(CWD, "f", &times, AtFlags::empty()).map(nothing)?)
 }
 
-fn setxattr() -> Answer {
+fn setxattr() -> CallResult {
     Ok(rfs::setxattr("f", "user.one", b"1", XattrFlags::empty()).map(nothing)?)
 }
 
-fn getxattr() -> Answer {
+fn getxattr() -> CallResult {
     let mut value = [0; 16];
     let n = rfs::getxattr("f", "user.one", &mut value)?;
     Ok(format!("{:?}", &value[..n]))
 }
 
-fn listxattr() -> Answer {
+fn listxattr() -> CallResult {
     let mut names = vec![0; 4096];
     let asked = rfs::listxattr("f", &mut [0u8; 0][..])?;
     let n = rfs::listxattr("f", &mut names)?;
@@ -313,7 +313,7 @@ const ACL: &[(u16, u16, u32)] = &[
     (32, 0, u32::MAX),
 ];
 
-fn set_acl() -> Answer {
+fn set_acl() -> CallResult {
     let mut bytes = 2u32.to_le_bytes().to_vec();
     for (tag, may, id) in ACL {
         bytes.extend(tag.to_le_bytes());
@@ -324,13 +324,13 @@ fn set_acl() -> Answer {
     Ok(rfs::setxattr("f", name, &bytes, XattrFlags::empty()).map(nothing)?)
 }
 
-fn get_acl() -> Answer {
+fn get_acl() -> CallResult {
     let mut value = [0; 256];
     let n = rfs::getxattr("f", "system.posix_acl_access", &mut value)?;
     Ok(format!("{:02x?}", &value[..n]))
 }
 
-fn set_flags() -> Answer {
+fn set_flags() -> CallResult {
     let file = open("f")?;
     let flags = rfs::ioctl_getflags(&file)?;
     rfs::ioctl_setflags(&file, flags | rfs::IFlags::NODUMP)?;
@@ -338,7 +338,7 @@ fn set_flags() -> Answer {
     Ok(nothing(()))
 }
 
-fn stat() -> Answer {
+fn stat() -> CallResult {
     let of = fs::metadata("f")?;
     Ok(format!(
         "{:o} {} {} {} {}",
@@ -350,7 +350,7 @@ fn stat() -> Answer {
     ))
 }
 
-fn list() -> Answer {
+fn list() -> CallResult {
     let names: io::Result<Vec<_>> = fs::read_dir(".")?
         .map(|entry| Ok(entry?.file_name()))
         .collect();
@@ -359,27 +359,27 @@ fn list() -> Answer {
     Ok(format!("{names:?}"))
 }
 
-fn mknod() -> Answer {
+fn mknod() -> CallResult {
     let mode = Mode::RUSR | Mode::WUSR;
     Ok(rfs::mknodat(CWD, "fifo", rfs::FileType::Fifo, mode, 0).map(nothing)?)
 }
 
-fn rename_over() -> Answer {
+fn rename_over() -> CallResult {
     fs::write("new", b"new")?;
     fs::rename("new", "d/m").map(nothing)
 }
 
-fn exchange() -> Answer {
+fn exchange() -> CallResult {
     let flags = RenameFlags::EXCHANGE;
     Ok(rfs::renameat_with(CWD, "copied", CWD, "d", flags).map(nothing)?)
 }
 
-fn rmdir() -> Answer {
+fn rmdir() -> CallResult {
     fs::create_dir("empty")?;
     fs::remove_dir("empty").map(nothing)
 }
 
-fn unnamed() -> Answer {
+fn unnamed() -> CallResult {
     let mode = Mode::from_raw_mode(0o600);
     let file = File::from(rfs::open(".", OFlags::TMPFILE | OFlags::RDWR, mode)?);
     file.write_all_at(b"unnamed", 0)?;
@@ -388,20 +388,20 @@ fn unnamed() -> Answer {
     Ok(format!("{}", fs::metadata("named")?.len()))
 }
 
-fn lock() -> Answer {
+fn lock() -> CallResult {
     let file = open("f")?;
     rfs::flock(&file, rfs::FlockOperation::NonBlockingLockExclusive)?;
     sys::fcntl_lock(&file, libc::F_SETLK, libc::F_WRLCK, 0, 10)?;
     Ok(nothing(()))
 }
 
-fn execute() -> Answer {
+fn execute() -> CallResult {
     fs::copy("/usr/bin/true", "true")?;
     fs::set_permissions("true", fs::Permissions::from_mode(0o755))?;
     Ok(format!("{}", Command::new("./true").status()?))
 }
 
-fn change_directory() -> Answer {
+fn change_directory() -> CallResult {
     let path: &CStr = c"copied";
     rustix::process::chdir(path)?;
     rustix::process::chdir("..")?;

@@ -5,10 +5,10 @@
 use std::fs::File;
 use std::io;
 
+use crate::fixture::Fixture;
 use crate::outcome::{At, Outcome};
 use crate::sys;
 use crate::undo::{parse_lines, Line};
-use crate::world::World;
 
 const fn iowr(number: u64, size: u64) -> u64 {
     (3 << 30) | (size << 16) | ((b'L' as u64) << 8) | number
@@ -89,7 +89,7 @@ fn chunk(root: &File, segment: u64, offset: u64) -> Outcome<Chunk> {
 }
 
 /// All lines of the mount, oldest first.
-pub fn history(w: &World) -> Outcome<Vec<Placed>> {
+pub fn history(w: &Fixture) -> Outcome<Vec<Placed>> {
     all(&File::open(&w.mnt)?)
 }
 
@@ -136,7 +136,7 @@ pub struct Cursor {
 
 impl Cursor {
     /// Behind all that is there.
-    pub fn at_end(w: &World) -> Outcome<Cursor> {
+    pub fn at_end(w: &Fixture) -> Outcome<Cursor> {
         let newest = chunk(&File::open(&w.mnt)?, 0, 0)?.segment;
         let mut cursor = Cursor {
             segment: newest,
@@ -147,7 +147,7 @@ impl Cursor {
     }
 
     /// All lines since the last call.
-    pub fn lines(&mut self, w: &World) -> Outcome<Vec<Placed>> {
+    pub fn lines(&mut self, w: &Fixture) -> Outcome<Vec<Placed>> {
         let root = File::open(&w.mnt)?;
         let mut lines: Vec<Placed> = Vec::new();
         loop {
@@ -168,7 +168,7 @@ impl Cursor {
     }
 
     /// The operations of programs since the last call that were not withdrawn.
-    pub fn operations(&mut self, w: &World) -> Outcome<Vec<Placed>> {
+    pub fn operations(&mut self, w: &Fixture) -> Outcome<Vec<Placed>> {
         let mut lines = self.lines(w)?;
         let withdrawn = lines.iter().filter(|placed| placed.line.op == "cancel");
         let withdrawn = withdrawn.filter_map(|placed| placed.line.number("of").ok());
@@ -178,7 +178,7 @@ impl Cursor {
     }
 
     /// The reverts since the last call.
-    pub fn reverts(&mut self, w: &World) -> Outcome<Vec<Placed>> {
+    pub fn reverts(&mut self, w: &Fixture) -> Outcome<Vec<Placed>> {
         let mut lines = self.lines(w)?;
         lines.retain(|placed| placed.line.op == "revert");
         Ok(lines)
@@ -213,7 +213,7 @@ pub struct Conflict {
 
 /// What the kernel says beside the errno.
 #[derive(Debug, Default)]
-pub struct Answer {
+pub struct GroupReply {
     pub conflicts: Vec<Conflict>,
     pub found: u32,
     pub reverted: u64,
@@ -226,7 +226,7 @@ pub struct Answer {
 }
 
 /// Takes operations back, through `root`, in whichever order they are given.
-pub fn revert(root: &File, operations: &[Placed], flags: u32) -> (io::Result<()>, Answer) {
+pub fn revert(root: &File, operations: &[Placed], flags: u32) -> (io::Result<()>, GroupReply) {
     let mut sorted: Vec<&Placed> = operations.iter().collect();
     sorted.sort_by_key(|placed| std::cmp::Reverse(placed.seq));
     let mut list: Vec<u8> = Vec::new();
@@ -239,7 +239,7 @@ pub fn revert(root: &File, operations: &[Placed], flags: u32) -> (io::Result<()>
 }
 
 /// As [`revert`], with the list as the kernel gets it.
-pub fn raw(root: &File, list: &mut [u8], count: u64, flags: u32) -> (io::Result<()>, Answer) {
+pub fn raw(root: &File, list: &mut [u8], count: u64, flags: u32) -> (io::Result<()>, GroupReply) {
     const ROOM: usize = 64;
     let mut room = vec![0u8; ROOM * 24];
     let mut bytes = [0u8; 88];
@@ -252,7 +252,7 @@ pub fn raw(root: &File, list: &mut [u8], count: u64, flags: u32) -> (io::Result<
     let result = sys::ioctl_bytes(root, REVERT_GROUP, &mut bytes).map(drop);
     let found = half(&bytes, 36);
     let conflicts = room.chunks_exact(24).take(found as usize);
-    let answer = Answer {
+    let answer = GroupReply {
         conflicts: conflicts
             .map(|one| Conflict {
                 seq: word(one, 0),
@@ -276,19 +276,19 @@ pub fn raw(root: &File, list: &mut [u8], count: u64, flags: u32) -> (io::Result<
 pub struct Watch(u64);
 
 impl Watch {
-    pub fn begin(w: &World) -> Outcome<Watch> {
+    pub fn begin(w: &Fixture) -> Outcome<Watch> {
         Ok(Watch(history(w)?.last().map_or(0, |placed| placed.seq)))
     }
 
     /// All lines since then.
-    pub fn lines(&self, w: &World) -> Outcome<Vec<Placed>> {
+    pub fn lines(&self, w: &Fixture) -> Outcome<Vec<Placed>> {
         let mut lines = history(w)?;
         lines.retain(|placed| placed.seq > self.0);
         Ok(lines)
     }
 
     /// The operations of programs since then.
-    pub fn operations(&self, w: &World) -> Outcome<Vec<Placed>> {
+    pub fn operations(&self, w: &Fixture) -> Outcome<Vec<Placed>> {
         let mut lines = self.lines(w)?;
         lines.retain(Placed::is_operation);
         Ok(lines)

@@ -14,15 +14,15 @@ use std::time::{Duration, Instant};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{kill_process_group, Pid, Signal};
 
+use crate::fixture::Fixture;
 use crate::mounts::{self, Lower};
 use crate::outcome::{Outcome, Stop};
-use crate::world::World;
 
 /// One test, as the tables at the end of each scenario file list it.
 #[derive(Clone, Copy)]
 pub struct Test {
     pub name: &'static str,
-    pub run: fn(&mut World) -> Outcome,
+    pub run: fn(&mut Fixture) -> Outcome,
     /// Says something on a raw filesystem too.
     pub raw: bool,
     /// Mounts by itself.
@@ -40,7 +40,7 @@ pub struct Test {
 }
 
 impl Test {
-    pub const fn new(name: &'static str, run: fn(&mut World) -> Outcome) -> Test {
+    pub const fn new(name: &'static str, run: fn(&mut Fixture) -> Outcome) -> Test {
         Test {
             name,
             run,
@@ -207,7 +207,7 @@ fn run_one(plan: &Plan, lower: Lower, test: &Test, at: &Path, kernel: &mut Kerne
         Ok(child) => wait(child, limit, &base),
         Err(stop) => Err(stop),
     };
-    let left = mounts::sweep(&base);
+    let left = mounts::cleanup(&base);
     if left > 0 && outcome.is_ok() {
         outcome = Err(Stop::Fail(format!("left {left} mounts behind")));
     }
@@ -313,13 +313,13 @@ fn verdict(status: ExitStatus, base: &Path) -> Outcome {
 
 /// The life of the process that runs one test; its exit status.
 pub fn child(test: &Test, lower: Lower, raw: bool, full: bool, seed: u64, base: &Path) -> i32 {
-    let outcome = World::new(lower, raw, full, seed, base).and_then(|mut world| {
+    let outcome = Fixture::new(lower, raw, full, seed, base).and_then(|mut fixture| {
         if !test.unmounted {
-            world.mount()?;
+            fixture.mount()?;
         }
-        match (test.run)(&mut world) {
-            Ok(()) | Err(Stop::RawEnds) => world.finish(),
-            Err(stop @ Stop::Skip(_)) => world.finish().and(Err(stop)),
+        match (test.run)(&mut fixture) {
+            Ok(()) | Err(Stop::RawEnds) => fixture.finish(),
+            Err(stop @ Stop::Skip(_)) => fixture.finish().and(Err(stop)),
             failed => failed,
         }
     });

@@ -8,9 +8,10 @@
 mod attack;
 mod book;
 mod calls;
+mod crafted;
 mod extents;
 mod faults;
-mod forge;
+mod fixture;
 mod group;
 mod harness;
 mod held;
@@ -28,7 +29,6 @@ mod sys;
 mod transcript;
 mod undo;
 mod work;
-mod world;
 
 use std::path::PathBuf;
 use std::process::exit;

@@ -163,7 +163,7 @@ pub fn mounts_below(directory: &Path) -> Vec<PathBuf> {
 }
 
 /// Takes away whatever is still mounted below a directory; how many mounts that were.
-pub fn sweep(directory: &Path) -> usize {
+pub fn cleanup(directory: &Path) -> usize {
     let points = mounts_below(directory);
     for point in &points {
         let _ = rmount::unmount(point.as_path(), UnmountFlags::DETACH);

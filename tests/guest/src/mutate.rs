@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::book::{Book, Entry};
-use crate::forge::{absurd, crc32c, History};
+use crate::crafted::{absurd, crc32c, History};
 use crate::outcome::Outcome;
 use crate::shadow::Random;
 

@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::time::{Duration, Instant};
 
+use crate::fixture::Fixture;
 use crate::outcome::{At, Outcome};
 use crate::shadow::Random;
-use crate::world::World;
 
 /// The rounds of a fuzzer. Each has random numbers of its own, so that one can be repeated
 /// without those before it.
@@ -45,7 +45,7 @@ fn counted() -> String {
 
 impl Rounds {
     /// `most` rounds, or those of the seconds that were asked for.
-    pub fn new(w: &World, name: &'static str, most: u64) -> Rounds {
+    pub fn new(w: &Fixture, name: &'static str, most: u64) -> Rounds {
         let first = w.round.unwrap_or(0);
         Rounds {
             name,

@@ -10,9 +10,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use crate::fixture::Fixture;
 use crate::outcome::{check, fail, name, At, Outcome};
 use crate::shadow::Random;
-use crate::world::World;
 
 /// What the calls of one run answered, in order.
 pub struct Transcript {
@@ -107,7 +107,7 @@ impl Transcript {
 }
 
 /// Runs the same work on both and compares answers and trees.
-pub fn compare(w: &mut World, work: fn(&mut Transcript) -> Outcome) -> Outcome {
+pub fn compare(w: &mut Fixture, work: fn(&mut Transcript) -> Outcome) -> Outcome {
     let mut raw = Transcript::new(&w.beside()?, w.full);
     let mut ours = Transcript::new(&w.mnt, w.full);
     work(&mut raw).at("on the raw filesystem")?;

@@ -36,7 +36,7 @@ pub fn revert(file: &File, count: usize) -> io::Result<()> {
 
 /// What the kernel says beside the errno of a revert.
 #[derive(Debug, Default)]
-pub struct Answer {
+pub struct RevertReply {
     pub reverted: u64,
     pub seq_in_way: u64,
     pub reason: u32,
@@ -44,13 +44,13 @@ pub struct Answer {
 }
 
 /// The versioned revert.
-pub fn revert_more(file: &File, count: u64, flags: u32) -> (io::Result<()>, Answer) {
+pub fn revert_more(file: &File, count: u64, flags: u32) -> (io::Result<()>, RevertReply) {
     let mut bytes = [0u8; 40];
     bytes[0..4].copy_from_slice(&1u32.to_ne_bytes());
     bytes[4..8].copy_from_slice(&flags.to_ne_bytes());
     bytes[8..16].copy_from_slice(&count.to_ne_bytes());
     let result = sys::ioctl_bytes(file, REVERT_MORE, &mut bytes).map(drop);
-    let answer = Answer {
+    let answer = RevertReply {
         reverted: word(&bytes, 16),
         seq_in_way: word(&bytes, 24),
         reason: word(&bytes, 32) as u32,

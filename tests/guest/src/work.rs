@@ -11,7 +11,7 @@ use std::path::Path;
 use crate::calls;
 use crate::held;
 use crate::hostile;
-use crate::oracle::hand;
+use crate::oracle::worker;
 use crate::scenario::oracle_tree::work;
 use crate::shadow::{pattern, Random};
 use crate::sys::Map;
@@ -25,7 +25,7 @@ pub fn main(words: &[String]) -> i32 {
         ["records", file, whose, count] => records(file, number(whose), number(count)),
         ["reverts", file, times] => reverts(file, number(times)),
         ["tree", place, seed, count] => tree(place, number(seed), number(count)),
-        ["hand", place] => hand::main(place),
+        ["oracle-worker", place] => worker::main(place),
         ["store", file] => store(file),
         ["calls", place, uid, profile] => calls::main(place, number(uid) as u32, profile),
         ["change", file, how] => change(file, how),

@@ -76,7 +76,7 @@ fn try_examine(home: &Path) -> Outcome<Summary> {
     let Ok(format) = format::parse(&text) else {
         fail!("the file format is no such file");
     };
-    let mut seen = Seen::default();
+    let mut seen = LogContent::default();
     let segments = numbered(&home.join("log"), ".log")?;
     for segment in segments.keys() {
         let undo = home.join(format!("undo/{segment:08}.dat"));
@@ -110,7 +110,7 @@ fn numbered(directory: &Path, suffix: &str) -> Outcome<BTreeMap<u64, std::path::
 }
 
 #[derive(Default)]
-struct Seen {
+struct LogContent {
     summary: Summary,
     seq: u64,
     last: HashMap<ObjectId, Pos>,
@@ -118,7 +118,7 @@ struct Seen {
     verified: HashSet<(u64, u64, u64)>,
 }
 
-impl Seen {
+impl LogContent {
     fn log(&mut self, log: &[u8], seed: &Seed) -> Outcome {
         let mut rest = log;
         while !rest.is_empty() {

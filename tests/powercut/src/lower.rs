@@ -94,9 +94,9 @@ impl Place {
     }
 
     /// Takes away whatever is mounted.
-    pub fn sweep(&self) {
-        mounts::sweep(&self.top);
-        mounts::sweep(&self.base);
+    pub fn cleanup(&self) {
+        mounts::cleanup(&self.top);
+        mounts::cleanup(&self.base);
     }
 
     /// Asks the filesystem's own tool, which changes nothing, whether all is well.

@@ -232,7 +232,7 @@ fn cut_all(options: &Options, cuts: &Cuts, damage: Option<Damage>) -> Outcome<us
         *counts.entry(point.moment.name()).or_default() += 1;
         let result = cutter.cut(&point, &mut tally);
         if let Err(stop) = result {
-            place.sweep();
+            place.cleanup();
             failed += 1;
             if damage.is_none() {
                 println!(

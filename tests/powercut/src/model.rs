@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::plan::{Act, How, Way};
 use crate::shadow::pattern;
-use crate::tree::deed::Deed;
+use crate::tree::operation::Operation;
 use crate::tree::{self, Tree};
 
 /// How many names there are in the directory.
@@ -76,7 +76,7 @@ pub struct Group {
     names: Vec<(u64, NameOp)>,
     with: NameOp,
     /// The two directories as they were with what was taken back there.
-    tree: Option<tree::Moment>,
+    tree: Option<tree::TreeMoment>,
     way: Option<Way>,
 }
 
@@ -169,9 +169,9 @@ impl Model {
                 names,
                 tree,
             } => self.take_group_back(way, files, (names, tree), inode),
-            Act::Tree(ref deed) => {
-                self.tree.apply(deed, self.step, inode);
-                if matches!(deed, Deed::Fsync { .. }) {
+            Act::Tree(ref operation) => {
+                self.tree.apply(operation, self.step, inode);
+                if matches!(operation, Operation::Fsync { .. }) {
                     self.lines_durable.push((self.step, self.step));
                 }
             }

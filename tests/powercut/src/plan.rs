@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use crate::model::{Model, NAMES};
 use crate::shadow::Random;
-use crate::tree::deed::Deed;
+use crate::tree::operation::Operation;
 
 /// What a recording is about.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -132,7 +132,7 @@ pub enum Act {
         tree: usize,
     },
     /// In the two directories.
-    Tree(Deed),
+    Tree(Operation),
     /// Takes back the undo of a group that was the last change.
     Redo,
     /// Stores through a shared map, all of it in one page.
@@ -175,7 +175,7 @@ pub struct Plan {
     random: Random,
     waiting: VecDeque<Act>,
     /// How many steps in the two directories come next.
-    deeds: u64,
+    operations: u64,
     step: u64,
     steps: u64,
 }
@@ -188,7 +188,7 @@ impl Plan {
             steps,
             random: Random::new(seed),
             waiting: VecDeque::new(),
-            deeds: 0,
+            operations: 0,
             step: 0,
         }
     }
@@ -201,9 +201,9 @@ impl Plan {
                 return act;
             }
         }
-        if self.deeds > 0 {
-            self.deeds -= 1;
-            return Act::Tree(Deed::choose(model.tree.state(), &mut self.random));
+        if self.operations > 0 {
+            self.operations -= 1;
+            return Act::Tree(Operation::choose(model.tree.state(), &mut self.random));
         }
         let steps = self.steps;
         if self.family == Family::Full && self.step == steps / 8 {
@@ -222,11 +222,11 @@ impl Plan {
     fn any(&mut self, model: &Model) -> Act {
         let writes = if self.family == Family::Usual { 44 } else { 56 };
         // Not where there is no room: how far a change of names comes then is not what this is about.
-        let deeds = if self.family == Family::Full { 0 } else { 16 };
-        let dice = self.random.below(124 + writes + deeds);
+        let operations = if self.family == Family::Full { 0 } else { 16 };
+        let dice = self.random.below(124 + writes + operations);
         if dice >= 124 + writes {
-            self.deeds = self.random.below(6);
-            return Act::Tree(Deed::choose(model.tree.state(), &mut self.random));
+            self.operations = self.random.below(6);
+            return Act::Tree(Operation::choose(model.tree.state(), &mut self.random));
         }
         if dice >= 124 {
             return self.write(model);

@@ -16,7 +16,7 @@ use crate::work;
 
 /// What the machine was at when it died.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord)]
-pub enum Moment {
+pub enum CutMoment {
     Any,
     /// The longest time after a flush.
     Unflushed,
@@ -35,35 +35,35 @@ pub enum Moment {
     Recovering,
 }
 
-impl Moment {
+impl CutMoment {
     /// In turn: of twelve points, two are in a group before it was decided, and two behind that; two
     /// are where a promise has to be kept without its line.
-    const ALL: [Moment; 12] = [
-        Moment::Any,
-        Moment::Unflushed,
-        Moment::Decided,
-        Moment::Promised,
-        Moment::Reverting,
-        Moment::Grouping,
-        Moment::Recovering,
-        Moment::Decided,
-        Moment::Promised,
-        Moment::Unmounting,
-        Moment::Grouping,
-        Moment::Unmounted,
+    const ALL: [CutMoment; 12] = [
+        CutMoment::Any,
+        CutMoment::Unflushed,
+        CutMoment::Decided,
+        CutMoment::Promised,
+        CutMoment::Reverting,
+        CutMoment::Grouping,
+        CutMoment::Recovering,
+        CutMoment::Decided,
+        CutMoment::Promised,
+        CutMoment::Unmounting,
+        CutMoment::Grouping,
+        CutMoment::Unmounted,
     ];
 
     pub fn name(self) -> &'static str {
         match self {
-            Moment::Any => "any",
-            Moment::Unflushed => "unflushed",
-            Moment::Reverting => "reverting",
-            Moment::Grouping => "grouping",
-            Moment::Decided => "decided",
-            Moment::Unmounting => "unmounting",
-            Moment::Unmounted => "unmounted",
-            Moment::Promised => "promised",
-            Moment::Recovering => "recovering",
+            CutMoment::Any => "any",
+            CutMoment::Unflushed => "unflushed",
+            CutMoment::Reverting => "reverting",
+            CutMoment::Grouping => "grouping",
+            CutMoment::Decided => "decided",
+            CutMoment::Unmounting => "unmounting",
+            CutMoment::Unmounted => "unmounted",
+            CutMoment::Promised => "promised",
+            CutMoment::Recovering => "recovering",
         }
     }
 }
@@ -71,7 +71,7 @@ impl Moment {
 /// One cut of a recording.
 pub struct Point {
     pub number: usize,
-    pub moment: Moment,
+    pub moment: CutMoment,
     /// How many of the recording's entries had come.
     pub at: usize,
     seed: u64,
@@ -129,20 +129,20 @@ impl Cuts {
         let mut random = Random::new(self.recording.seed ^ 0x00c0_ffee);
         let mut points: Vec<Point> = (0..count)
             .map(|number| {
-                let moment = Moment::ALL[number % Moment::ALL.len()];
+                let moment = CutMoment::ALL[number % CutMoment::ALL.len()];
                 // What is to be recovered from is mostly a revert.
                 let of = match moment {
-                    Moment::Recovering => match random.below(5) {
-                        0 => Moment::Reverting,
-                        1 => Moment::Grouping,
-                        2 => Moment::Decided,
+                    CutMoment::Recovering => match random.below(5) {
+                        0 => CutMoment::Reverting,
+                        1 => CutMoment::Grouping,
+                        2 => CutMoment::Decided,
                         _ => moment,
                     },
                     moment => moment,
                 };
                 let places = self.places(of);
                 let (moment, places) = if places.is_empty() {
-                    (Moment::Any, self.places(Moment::Any))
+                    (CutMoment::Any, self.places(CutMoment::Any))
                 } else {
                     (moment, places)
                 };
@@ -159,31 +159,31 @@ impl Cuts {
     }
 
     /// Where a cut finds the machine at that.
-    fn places(&self, moment: Moment) -> Vec<usize> {
+    fn places(&self, moment: CutMoment) -> Vec<usize> {
         let first = self.marks[0].0 + 1;
         let all = first..=self.recording.entries.len();
         match moment {
-            Moment::Any | Moment::Recovering => all.collect(),
-            Moment::Unflushed => all
+            CutMoment::Any | CutMoment::Recovering => all.collect(),
+            CutMoment::Unflushed => all
                 .filter(|at| self.recording.entries.get(*at).is_none_or(Entry::is_flush))
                 .collect(),
-            Moment::Reverting => {
+            CutMoment::Reverting => {
                 self.during(|act| matches!(act, Act::Revert { .. } | Act::Names { .. }))
             }
-            Moment::Grouping => {
+            CutMoment::Grouping => {
                 let groups = self.decisions.iter();
                 let open = groups.map(|group| *group.before.start()..*group.durable.start());
                 open.flatten().collect()
             }
-            Moment::Decided => {
+            CutMoment::Decided => {
                 let durable = self.decisions.iter().map(|group| group.durable.clone());
                 durable.flatten().collect()
             }
-            Moment::Unmounting => {
+            CutMoment::Unmounting => {
                 self.during(|act| matches!(act, Act::Unmount | Act::UnmountLower))
             }
-            Moment::Unmounted => self.behind(|act| *act == Act::Unmount),
-            Moment::Promised => {
+            CutMoment::Unmounted => self.behind(|act| *act == Act::Unmount),
+            CutMoment::Promised => {
                 self.behind(|act| matches!(act, Act::Revert { .. } | Act::SyncBelow))
             }
         }
@@ -293,7 +293,7 @@ impl<'a> Cutter<'a> {
         let mut random = Random::new(point.seed);
         let image = self.image(point.at, &mut random);
         self.disk.put(image.clone())?;
-        if point.moment == Moment::Recovering {
+        if point.moment == CutMoment::Recovering {
             let image = self.recover(image, &mut random)?;
             self.disk.put(image)?;
         }

@@ -49,7 +49,7 @@ impl Recording {
         let place = Place::new(lower, &disk.path)?;
         disk.record();
         let done = run(&place, family, seed, steps);
-        place.sweep();
+        place.cleanup();
         let entries = disk.recorded();
         done?;
         Ok(Recording {

@@ -18,7 +18,7 @@ use crate::model::{name_of, Model};
 use crate::outcome::{fail, At, Outcome, Stop};
 use crate::plan::{Act, Family, How, Plan, Way};
 use crate::sys::{self, Map};
-use crate::tree::{self, deed::Deed};
+use crate::tree::{self, operation::Operation};
 use crate::undo;
 
 pub struct Worker<'a> {
@@ -164,7 +164,7 @@ impl<'a> Worker<'a> {
                 names,
                 tree,
             } => self.group(way, files, (names, tree))?,
-            Act::Tree(ref deed) => self.tree(deed),
+            Act::Tree(ref operation) => self.tree(operation),
             Act::Redo => self.redo()?,
             Act::Store {
                 name,
@@ -288,8 +288,8 @@ impl<'a> Worker<'a> {
         self.note_group(group::take_back(&root, &wanted, &others, way)?)
     }
 
-    fn tree(&mut self, deed: &Deed) -> io::Result<i64> {
-        self.inode = deed.perform(self.model.tree.state(), &self.place.top)?;
+    fn tree(&mut self, operation: &Operation) -> io::Result<i64> {
+        self.inode = operation.perform(self.model.tree.state(), &self.place.top)?;
         Ok(0)
     }
 

@@ -9,9 +9,9 @@ use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 use super::tree::Tree;
+use crate::fixture::{put, Fixture};
 use crate::outcome::{check, fail, At, Outcome};
 use crate::undo;
-use crate::world::{put, World};
 
 /// The file that scenarios change, and what it holds before LoggerFS sees it.
 pub const FILE: &str = "f";
@@ -42,8 +42,8 @@ pub struct Failure {
     pub error: io::Error,
 }
 
-pub struct Case<'w> {
-    pub w: &'w mut World,
+pub struct FaultCase<'w> {
+    pub w: &'w mut Fixture,
     pub options: &'static str,
     /// An open file for the steps.
     pub file: Option<File>,
@@ -63,9 +63,9 @@ pub struct Case<'w> {
     pub torn: bool,
 }
 
-impl<'w> Case<'w> {
-    pub fn new(w: &'w mut World, options: &'static str, golden: Option<Golden>) -> Case<'w> {
-        Case {
+impl<'w> FaultCase<'w> {
+    pub fn new(w: &'w mut Fixture, options: &'static str, golden: Option<Golden>) -> FaultCase<'w> {
+        FaultCase {
             w,
             options,
             file: None,
@@ -125,7 +125,7 @@ impl<'w> Case<'w> {
     pub fn step<T>(
         &mut self,
         what: &'static str,
-        call: impl FnOnce(&mut Case) -> io::Result<T>,
+        call: impl FnOnce(&mut FaultCase) -> io::Result<T>,
     ) -> Outcome {
         if self.failure.is_some() {
             return Ok(());
@@ -155,7 +155,7 @@ impl<'w> Case<'w> {
     pub fn call<T>(
         &mut self,
         what: &'static str,
-        call: impl FnOnce(&mut Case) -> io::Result<T>,
+        call: impl FnOnce(&mut FaultCase) -> io::Result<T>,
     ) -> Outcome {
         if self.failure.is_some() {
             return Ok(());

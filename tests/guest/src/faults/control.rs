@@ -187,10 +187,10 @@ pub fn counts() -> Outcome<Counts> {
 }
 
 /// The kernel's log from now on.
-pub struct KernelLog(File);
+pub struct LogFollower(File);
 
-impl KernelLog {
-    pub fn open() -> Outcome<KernelLog> {
+impl LogFollower {
+    pub fn open() -> Outcome<LogFollower> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = File::from(rustix::fs::open(
             "/dev/kmsg",
@@ -198,7 +198,7 @@ impl KernelLog {
             rustix::fs::Mode::empty(),
         )?);
         rustix::fs::seek(&file, SeekFrom::End(0))?;
-        Ok(KernelLog(file))
+        Ok(LogFollower(file))
     }
 
     /// Everything said since then, or since the last call.

@@ -13,14 +13,14 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
-use super::case::{Case, FILE};
-use super::control::{self, Fault, KernelLog};
+use super::case::{FaultCase, FILE};
+use super::control::{self, Fault, LogFollower};
 use super::tree::Tree;
 use super::{Scenario, Went};
+use crate::fixture::Fixture;
 use crate::mounts::{self, Lower};
 use crate::outcome::{check, fail, name, At, Outcome};
 use crate::undo;
-use crate::world::World;
 
 /// What the lower filesystems say when they give up, or lost what is their own.
 const GIVES_UP: &[&str] = &[
@@ -33,7 +33,7 @@ const GIVES_UP: &[&str] = &[
 ];
 
 /// Everything is on the disk, nothing in memory.
-pub fn prepare(case: &Case) -> Outcome {
+pub fn prepare(case: &FaultCase) -> Outcome {
     let at = if case.w.is_mounted() {
         &case.w.mnt
     } else {
@@ -48,7 +48,7 @@ fn drop_caches() -> Outcome {
 }
 
 /// What a scenario has done reaches the disk, while that fails.
-pub fn sync_at_last(case: &mut Case) -> Outcome {
+pub fn sync_at_last(case: &mut FaultCase) -> Outcome {
     if !case.w.is_mounted() {
         return Ok(());
     }
@@ -66,12 +66,12 @@ pub fn sync_at_last(case: &mut Case) -> Outcome {
 }
 
 /// One go: the disk fails while the scenario acts.
-pub fn go(case: &mut Case, scenario: &Scenario, fault: &Fault) -> Outcome<Went> {
+pub fn go(case: &mut FaultCase, scenario: &Scenario, fault: &Fault) -> Outcome<Went> {
     prepare(case)?;
     let mut users = inodes(case.w)?;
     let own = fs::metadata(case.w.below(FILE)?)?.ino();
     let watch = case.w.is_mounted().then(|| case.open_again()).transpose()?;
-    let kernel = KernelLog::open()?;
+    let kernel = LogFollower::open()?;
     fault.arm()?;
     let acted = (scenario.act)(case).and_then(|()| sync_at_last(case));
     let counts = control::counts()?;
@@ -107,7 +107,7 @@ pub fn go(case: &mut Case, scenario: &Scenario, fault: &Fault) -> Outcome<Went> 
 }
 
 /// The inodes of the files that are the user's own.
-fn inodes(w: &World) -> Outcome<BTreeSet<u64>> {
+fn inodes(w: &Fixture) -> Outcome<BTreeSet<u64>> {
     let mut found = BTreeSet::new();
     for entry in fs::read_dir(w.below(".")?)? {
         let entry = entry?;
@@ -119,7 +119,7 @@ fn inodes(w: &World) -> Outcome<BTreeSet<u64>> {
 }
 
 /// Whether the lower filesystem still takes anything.
-fn is_writable(w: &World) -> bool {
+fn is_writable(w: &Fixture) -> bool {
     let path = w.base.join("probe");
     let tried = File::create(&path)
         .and_then(|file| file.sync_all())
@@ -128,7 +128,7 @@ fn is_writable(w: &World) -> bool {
     tried.is_ok()
 }
 
-fn check_failure(case: &Case, injected: u64, gave_up: bool) -> Outcome {
+fn check_failure(case: &FaultCase, injected: u64, gave_up: bool) -> Outcome {
     let Some(failure) = &case.failure else {
         return Ok(());
     };
@@ -150,7 +150,7 @@ fn check_failure(case: &Case, injected: u64, gave_up: bool) -> Outcome {
 }
 
 /// What must hold when the lower filesystem goes on.
-fn judge(case: &mut Case, scenario: &Scenario) -> Outcome<bool> {
+fn judge(case: &mut FaultCase, scenario: &Scenario) -> Outcome<bool> {
     if !case.w.is_mounted() {
         case.w
             .mount_with(scenario.options)
@@ -172,7 +172,7 @@ fn judge(case: &mut Case, scenario: &Scenario) -> Outcome<bool> {
 }
 
 /// What must hold when the lower filesystem has given up and is repaired.
-fn judge_repaired(case: &mut Case, scenario: &Scenario, told: bool) -> Outcome<bool> {
+fn judge_repaired(case: &mut FaultCase, scenario: &Scenario, told: bool) -> Outcome<bool> {
     case.w.unmount().at("unmounting over what has given up")?;
     repair(case.w)?;
     case.w
@@ -187,7 +187,7 @@ fn judge_repaired(case: &mut Case, scenario: &Scenario, told: bool) -> Outcome<b
 }
 
 /// What is there after a sync that succeeded, all memory of which is dropped.
-fn sync_and_drop(case: &Case) -> Outcome<(Tree, Vec<String>)> {
+fn sync_and_drop(case: &FaultCase) -> Outcome<(Tree, Vec<String>)> {
     sync_until_it_succeeds(case)?;
     let found = (Tree::of(&case.w.mnt)?, lines(case)?);
     drop_caches()?;
@@ -195,7 +195,7 @@ fn sync_and_drop(case: &Case) -> Outcome<(Tree, Vec<String>)> {
 }
 
 /// A sync reports what was lost before, once; then it has to succeed.
-fn sync_until_it_succeeds(case: &Case) -> Outcome {
+fn sync_until_it_succeeds(case: &FaultCase) -> Outcome {
     let mut last = Ok(());
     for _ in 0..40 {
         last = sync_both(case);
@@ -208,7 +208,7 @@ fn sync_until_it_succeeds(case: &Case) -> Outcome {
     last.at("syncs after the failure")
 }
 
-fn sync_both(case: &Case) -> io::Result<()> {
+fn sync_both(case: &FaultCase) -> io::Result<()> {
     rustix::fs::syncfs(File::open(&case.w.mnt)?)?;
     match OpenOptions::new().write(true).open(case.w.path(FILE)) {
         Ok(file) => file.sync_all(),
@@ -217,7 +217,7 @@ fn sync_both(case: &Case) -> io::Result<()> {
     }
 }
 
-fn lines(case: &Case) -> Outcome<Vec<String>> {
+fn lines(case: &FaultCase) -> Outcome<Vec<String>> {
     match File::open(case.w.path(FILE)) {
         Ok(file) => Ok(undo::lines(&file, true)?
             .into_iter()
@@ -229,7 +229,7 @@ fn lines(case: &Case) -> Outcome<Vec<String>> {
 
 /// All that a sync promised is there: content and names, unless the disk lost what a failed sync
 /// has reported, and every line.
-fn check_promised(case: &Case, when: &str, tree: &Tree, want: &[String]) -> Outcome {
+fn check_promised(case: &FaultCase, when: &str, tree: &Tree, want: &[String]) -> Outcome {
     let got = Tree::of(&case.w.mnt).at(when)?;
     if !case.torn {
         if let Some(difference) = got.difference(tree) {
@@ -245,7 +245,7 @@ fn check_promised(case: &Case, when: &str, tree: &Tree, want: &[String]) -> Outc
 }
 
 /// Checks the lower filesystem and mounts it anew.
-fn repair(w: &World) -> Outcome {
+fn repair(w: &Fixture) -> Outcome {
     let (disk, at) = lower_mount(&w.base)?;
     mounts::unmount(Path::new(&at)).at("unmounting what has given up")?;
     if w.lower == Lower::Ext4 {

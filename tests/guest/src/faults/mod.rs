@@ -19,10 +19,10 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
 
+use crate::fixture::Fixture;
 use crate::outcome::{check, fail, At, Outcome, Stop};
-use crate::world::World;
-use case::{Case, Golden};
-use control::{Fault, KernelLog, Mode, Who};
+use case::{FaultCase, Golden};
+use control::{Fault, LogFollower, Mode, Who};
 pub use scenarios::TESTS;
 
 /// A sequence of calls that something may fail in.
@@ -30,9 +30,9 @@ pub struct Scenario {
     pub name: &'static str,
     pub options: &'static str,
     /// What is there when it begins; nothing fails here.
-    pub before: fn(&mut Case) -> Outcome,
+    pub before: fn(&mut FaultCase) -> Outcome,
     /// What it does, in steps.
-    pub act: fn(&mut Case) -> Outcome,
+    pub act: fn(&mut FaultCase) -> Outcome,
     /// Whether the first steps are a mount's own: then `before` runs without one.
     pub mounts: bool,
     /// Whether it takes operations on names back: one that is left half done waits for a mount, and
@@ -95,7 +95,7 @@ struct Tally {
 }
 
 /// Runs one scenario to its end.
-pub fn run(w: &mut World, scenario: &Scenario) -> Outcome {
+pub fn run(w: &mut Fixture, scenario: &Scenario) -> Outcome {
     let wish = Wish::read()?;
     let golden = learn(w, scenario)?;
     let plans = plans(w, scenario, &wish)?;
@@ -135,7 +135,7 @@ pub fn run(w: &mut World, scenario: &Scenario) -> Outcome {
 
 /// Goes with this failure, at the first call, the second, and so on.
 fn sweep(
-    w: &mut World,
+    w: &mut Fixture,
     scenario: &Scenario,
     golden: &mut Option<Golden>,
     plan: Fault,
@@ -148,7 +148,7 @@ fn sweep(
     while fault.nth <= wish.most || only {
         mark(scenario, &fault);
         let Some(known) = golden.take() else { break };
-        let mut case = Case::new(w, scenario.options, Some(known));
+        let mut case = FaultCase::new(w, scenario.options, Some(known));
         case.by_remount = scenario.names || tally.goes % 2 == 0;
         let result = go(&mut case, scenario, Some(&fault));
         let trace = control::counts()
@@ -207,14 +207,14 @@ fn mark(scenario: &Scenario, fault: &Fault) {
 }
 
 /// After a go that failed: a new beginning, with nothing of the old one.
-fn rescue(w: &mut World) -> Outcome {
+fn rescue(w: &mut Fixture) -> Outcome {
     control::command("disarm")?;
     w.unmount().at("after a failure")?;
     empty(w, true)
 }
 
 /// Removes what is in the source; the history too when asked for.
-fn empty(w: &World, history: bool) -> Outcome {
+fn empty(w: &Fixture, history: bool) -> Outcome {
     let Some(src) = &w.src else { return Ok(()) };
     clear(src)?;
     let place = src.join(".loggerfs");
@@ -241,15 +241,15 @@ fn clear(directory: &Path) -> Outcome {
 }
 
 /// A go without failures, to know what must be.
-fn learn(w: &mut World, scenario: &Scenario) -> Outcome<Golden> {
+fn learn(w: &mut Fixture, scenario: &Scenario) -> Outcome<Golden> {
     attach(w)?;
-    let mut case = Case::new(w, scenario.options, None);
+    let mut case = FaultCase::new(w, scenario.options, None);
     go(&mut case, scenario, None).at("without failures")?;
     Ok(std::mem::take(&mut case.golden))
 }
 
 /// Puts the probes where this lower filesystem's calls come by.
-fn attach(w: &World) -> Outcome {
+fn attach(w: &Fixture) -> Outcome {
     let probe = w.below("probe")?;
     File::create(&probe)?;
     control::attach(&probe)?;
@@ -257,7 +257,7 @@ fn attach(w: &World) -> Outcome {
 }
 
 /// Which hooks the scenario calls, and so what can fail.
-fn plans(w: &mut World, scenario: &Scenario, wish: &Wish) -> Outcome<Vec<Fault>> {
+fn plans(w: &mut Fixture, scenario: &Scenario, wish: &Wish) -> Outcome<Vec<Fault>> {
     if let Some(fault) = &wish.fault {
         return Ok(vec![fault.clone()]);
     }
@@ -336,7 +336,7 @@ fn ways(hook: &str, scenario: &Scenario) -> Vec<(Mode, i32, bool)> {
 }
 
 /// Counts the calls of a go without failures.
-fn count(w: &mut World, scenario: &Scenario, hook: &str) -> Outcome<Vec<(String, [u64; 2])>> {
+fn count(w: &mut Fixture, scenario: &Scenario, hook: &str) -> Outcome<Vec<(String, [u64; 2])>> {
     let never = Fault {
         hook: hook.into(),
         who: Who::Caller,
@@ -345,7 +345,7 @@ fn count(w: &mut World, scenario: &Scenario, hook: &str) -> Outcome<Vec<(String,
         nth: 1 << 40,
         lasting: false,
     };
-    let mut case = Case::new(w, scenario.options, None);
+    let mut case = FaultCase::new(w, scenario.options, None);
     start(&mut case, scenario)?;
     if never.is_of_disk() {
         disk::prepare(&case)?;
@@ -371,7 +371,7 @@ struct Went {
 }
 
 /// Mounts and makes what the scenario begins with.
-fn start(case: &mut Case, scenario: &Scenario) -> Outcome {
+fn start(case: &mut FaultCase, scenario: &Scenario) -> Outcome {
     case.file = None;
     if !scenario.mounts && !case.w.is_mounted() {
         case.w.mount_with(scenario.options)?;
@@ -384,12 +384,12 @@ fn start(case: &mut Case, scenario: &Scenario) -> Outcome {
 }
 
 /// One go: the steps with the failure armed, and everything that must hold then.
-fn go(case: &mut Case, scenario: &Scenario, fault: Option<&Fault>) -> Outcome<Went> {
+fn go(case: &mut FaultCase, scenario: &Scenario, fault: Option<&Fault>) -> Outcome<Went> {
     start(case, scenario)?;
     if let Some(fault) = fault.filter(|fault| fault.is_of_disk()) {
         return disk::go(case, scenario, fault);
     }
-    let kernel = KernelLog::open()?;
+    let kernel = LogFollower::open()?;
     if let Some(fault) = fault {
         fault.arm()?;
     }
@@ -444,7 +444,7 @@ fn may_have_happened(fault: &Fault, trace: &str) -> bool {
 }
 
 /// What must hold after a go.
-fn judge(case: &mut Case, scenario: &Scenario, failed: bool, lied: bool) -> Outcome<bool> {
+fn judge(case: &mut FaultCase, scenario: &Scenario, failed: bool, lied: bool) -> Outcome<bool> {
     if !case.w.is_mounted() {
         // The mount was what failed.
         case.w
@@ -468,7 +468,7 @@ fn judge(case: &mut Case, scenario: &Scenario, failed: bool, lied: bool) -> Outc
 }
 
 /// Takes away what a go made, the history too when asked for.
-fn clean_up(case: &mut Case, scenario: &Scenario, history: bool) -> Outcome {
+fn clean_up(case: &mut FaultCase, scenario: &Scenario, history: bool) -> Outcome {
     if scenario.mounts || history {
         case.w.unmount().at("unmounting in the end")?;
         return empty(case.w, history);
@@ -478,7 +478,7 @@ fn clean_up(case: &mut Case, scenario: &Scenario, history: bool) -> Outcome {
 }
 
 /// Every segment of a history has both of its files; nothing else takes space for ever.
-fn no_strays(w: &World) -> Outcome {
+fn no_strays(w: &Fixture) -> Outcome {
     let history = w.history()?;
     let numbers = |directory: &str, suffix: &str| -> Outcome<Vec<String>> {
         let mut found = Vec::new();
@@ -502,6 +502,6 @@ fn no_strays(w: &World) -> Outcome {
 }
 
 /// The journal writes what waits, now that it can.
-fn settle(case: &Case) -> Outcome {
+fn settle(case: &FaultCase) -> Outcome {
     rustix::fs::syncfs(File::open(&case.w.mnt)?).at("syncfs after the failure")
 }

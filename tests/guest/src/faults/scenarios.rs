@@ -8,23 +8,23 @@ use std::os::unix::fs::{symlink, FileExt, OpenOptionsExt, PermissionsExt};
 
 use rustix::fs::{AtFlags, FallocateFlags, RenameFlags, XattrFlags, CWD};
 
-use super::case::{Case, FILE};
+use super::case::{FaultCase, FILE};
 use super::Scenario;
+use crate::fixture::Fixture;
 use crate::harness::Test;
 use crate::mounts::{self, Lower};
 use crate::outcome::{At, Outcome};
 use crate::shadow::pattern;
 use crate::sys::{self, Map};
 use crate::undo;
-use crate::world::World;
 
 /// Every lower filesystem that can be reached from below.
 const LOWERS: &[Lower] = &[Lower::Tmpfs, Lower::Ext4, Lower::Xfs, Lower::Btrfs];
 
 const fn scenario(
     name: &'static str,
-    before: fn(&mut Case) -> Outcome,
-    act: fn(&mut Case) -> Outcome,
+    before: fn(&mut FaultCase) -> Outcome,
+    act: fn(&mut FaultCase) -> Outcome,
 ) -> Scenario {
     Scenario {
         name,
@@ -62,7 +62,7 @@ impl Scenario {
 /// A table of tests from a table of scenarios: the harness wants a function for each.
 macro_rules! tests {
     ($($name:ident = $scenario:expr;)*) => {
-        $(fn $name(w: &mut World) -> Outcome {
+        $(fn $name(w: &mut Fixture) -> Outcome {
             const SCENARIO: Scenario = $scenario;
             super::run(w, &SCENARIO)
         })*
@@ -200,11 +200,11 @@ tests! {
 }
 
 /// The file of most scenarios: older than LoggerFS, and written once.
-fn file(c: &mut Case) -> Outcome {
+fn file(c: &mut FaultCase) -> Outcome {
     file_as(c, 0)
 }
 
-fn file_as(c: &mut Case, flags: i32) -> Outcome {
+fn file_as(c: &mut FaultCase, flags: i32) -> Outcome {
     base(c, &pattern(1, 20_000))?;
     c.file = Some(
         OpenOptions::new()
@@ -224,33 +224,33 @@ fn file_as(c: &mut Case, flags: i32) -> Outcome {
     Ok(())
 }
 
-fn base(c: &mut Case, content: &[u8]) -> Outcome {
+fn base(c: &mut FaultCase, content: &[u8]) -> Outcome {
     c.w.make_before(FILE, content)?;
     c.had(content);
     Ok(())
 }
 
-fn large_file(c: &mut Case) -> Outcome {
+fn large_file(c: &mut FaultCase) -> Outcome {
     base(c, &pattern(1, 300_000))?;
     c.file = Some(c.w.open(FILE)?);
     c.put(100, &pattern(2, 6000))
 }
 
 /// Data, a hole, data.
-fn sparse_file(c: &mut Case) -> Outcome {
+fn sparse_file(c: &mut FaultCase) -> Outcome {
     base(c, &pattern(1, 20_000))?;
     c.file = Some(c.w.open(FILE)?);
     c.put(70_000, &pattern(2, 9000))
 }
 
-fn two_files(c: &mut Case) -> Outcome {
+fn two_files(c: &mut FaultCase) -> Outcome {
     c.w.make_before("g", &pattern(5, 12_000))?;
     file(c)?;
     fs::write(c.w.path("h"), pattern(6, 500)).at("making h")
 }
 
 /// One operation of each kind on names of the mount's top directory.
-fn many_names(c: &mut Case) -> Outcome {
+fn many_names(c: &mut FaultCase) -> Outcome {
     two_files(c)?;
     fs::write(c.w.path("new"), "new")?;
     fs::hard_link(c.w.path(FILE), c.w.path("l"))?;
@@ -262,16 +262,16 @@ fn many_names(c: &mut Case) -> Outcome {
     Ok(fs::remove_dir(c.w.path("h"))?)
 }
 
-fn revert_names(c: &Case, directory: &str, count: usize) -> io::Result<()> {
+fn revert_names(c: &FaultCase, directory: &str, count: usize) -> io::Result<()> {
     undo::revert(&File::open(c.w.path(directory))?, count)
 }
 
-fn overwritten(c: &mut Case) -> Outcome {
+fn overwritten(c: &mut FaultCase) -> Outcome {
     file(c)?;
     c.put(3000, &pattern(3, 9000))
 }
 
-fn many_written(c: &mut Case) -> Outcome {
+fn many_written(c: &mut FaultCase) -> Outcome {
     file(c)?;
     for number in 0..5u64 {
         c.put(number * 2000, &pattern(20 + number, 5000))?;
@@ -280,20 +280,20 @@ fn many_written(c: &mut Case) -> Outcome {
 }
 
 /// Notes what the file holds now.
-fn note(c: &mut Case) -> Outcome {
+fn note(c: &mut FaultCase) -> Outcome {
     let content = c.w.read(FILE)?;
     c.had(&content);
     Ok(())
 }
 
-fn overwrite_and_sync(c: &mut Case) -> Outcome {
+fn overwrite_and_sync(c: &mut FaultCase) -> Outcome {
     c.write("write", 3000, &pattern(3, 9000))?;
     c.step("fsync", |c| c.open_file()?.sync_all())?;
     c.write("second write", 5000, &pattern(7, 300))?;
     c.step("second fsync", |c| c.open_file()?.sync_all())
 }
 
-fn many_overwrites(c: &mut Case, times: u64) -> Outcome {
+fn many_overwrites(c: &mut FaultCase, times: u64) -> Outcome {
     for number in 0..times {
         c.write("write", 0, &pattern(100 + number, 65_536))?;
     }
@@ -301,7 +301,7 @@ fn many_overwrites(c: &mut Case, times: u64) -> Outcome {
 }
 
 /// Aligned memory, offset and length.
-fn direct(c: &mut Case) -> Outcome {
+fn direct(c: &mut FaultCase) -> Outcome {
     let mut memory = Map::anonymous(8192)?;
     memory.store(0, &pattern(3, 8192));
     c.step("direct write", |c| {
@@ -316,18 +316,18 @@ fn direct(c: &mut Case) -> Outcome {
     })
 }
 
-fn truncate(c: &mut Case, size: i64) -> io::Result<()> {
+fn truncate(c: &mut FaultCase, size: i64) -> io::Result<()> {
     let path = std::ffi::CString::new(c.w.path(FILE).display().to_string())?;
     sys::truncate(&path, size)
 }
 
-fn allocate(c: &mut Case, flags: FallocateFlags, length: u64) -> Outcome {
+fn allocate(c: &mut FaultCase, flags: FallocateFlags, length: u64) -> Outcome {
     c.step("fallocate", |c| {
         Ok(rustix::fs::fallocate(c.open_file()?, flags, 1000, length)?)
     })
 }
 
-fn copy(c: &mut Case) -> io::Result<()> {
+fn copy(c: &mut FaultCase) -> io::Result<()> {
     let from = File::open(c.w.path("g"))?;
     let bytes = pattern(5, 12_000)[500..9500].to_vec();
     let mut done = 0;
@@ -346,7 +346,7 @@ fn copy(c: &mut Case) -> io::Result<()> {
     Ok(())
 }
 
-fn send(c: &mut Case) -> io::Result<()> {
+fn send(c: &mut FaultCase) -> io::Result<()> {
     let from = File::open(c.w.path("g"))?;
     let bytes = pattern(5, 12_000)[..9000].to_vec();
     let mut done = 0;
@@ -358,7 +358,7 @@ fn send(c: &mut Case) -> io::Result<()> {
     Ok(())
 }
 
-fn map(c: &mut Case) -> Outcome {
+fn map(c: &mut FaultCase) -> Outcome {
     let mut map = None;
     c.step("mmap", |c| {
         let mut memory = Map::of(c.open_file()?, 8192, true, true)?;
@@ -369,7 +369,7 @@ fn map(c: &mut Case) -> Outcome {
     c.step("msync", |_| map.map_or(Ok(()), |map| map.sync()))
 }
 
-fn tmpfile(c: &mut Case) -> io::Result<()> {
+fn tmpfile(c: &mut FaultCase) -> io::Result<()> {
     let mut options = OpenOptions::new();
     let file = options
         .read(true)
@@ -388,24 +388,24 @@ fn tmpfile(c: &mut Case) -> io::Result<()> {
 }
 
 /// For scenarios of mounts: written through a mount, which stands.
-fn written(c: &mut Case) -> Outcome {
+fn written(c: &mut FaultCase) -> Outcome {
     c.w.mount_with(c.options)?;
     many_written(c)?;
     c.file = None;
     c.learn()
 }
 
-fn written_and_unmounted(c: &mut Case) -> Outcome {
+fn written_and_unmounted(c: &mut FaultCase) -> Outcome {
     written(c)?;
     c.w.unmount()
 }
 
-fn mount_again(c: &mut Case) -> io::Result<()> {
+fn mount_again(c: &mut FaultCase) -> io::Result<()> {
     c.w.try_mount(c.options).map_err(|refusal| refusal.error)
 }
 
 /// A history that was not closed: as it was before it was, put back after it was.
-fn unclean(c: &mut Case) -> Outcome {
+fn unclean(c: &mut FaultCase) -> Outcome {
     written(c)?;
     rustix::fs::syncfs(File::open(&c.w.mnt)?)?;
     let history = c.w.history()?.display().to_string();

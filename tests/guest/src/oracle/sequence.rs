@@ -2,8 +2,8 @@
 
 //! What is played: operations, looks at the whole tree, and ways back.
 
-use super::crew::HANDS;
 use super::op::Op;
+use super::workers::WORKERS;
 use crate::shadow::Random;
 
 /// One step of a sequence.
@@ -28,7 +28,7 @@ impl Action {
             Action::Do(ops) => {
                 let ops = ops
                     .iter()
-                    .map(|(hand, op)| format!("{hand}: {}", op.text()));
+                    .map(|(worker, op)| format!("{worker}: {}", op.text()));
                 ops.collect::<Vec<_>>().join("; ")
             }
             Action::Back(count, false) => format!("back {count}"),
@@ -61,7 +61,7 @@ pub fn sequence(random: &mut Random, steps: usize) -> Vec<Action> {
     let mut standing = actions.len();
     for _ in 0..steps {
         let ops = [1, 1, 1, 1, 1, 2, 3][random.below(7) as usize];
-        let ops = (0..ops).map(|_| (random.below(HANDS) as usize, Op::random(random)));
+        let ops = (0..ops).map(|_| (random.below(WORKERS) as usize, Op::random(random)));
         actions.push(Action::Do(ops.collect()));
         standing += 1;
         match random.below(400) {

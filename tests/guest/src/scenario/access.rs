@@ -8,10 +8,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use crate::calls;
+use crate::fixture::Fixture;
 use crate::harness::Test;
 use crate::mounts::{self, Lower};
 use crate::outcome::{check, same, At, Outcome, Stop};
-use crate::world::World;
 
 pub const TESTS: &[Test] = &[
     Test::new("access-confined", confined).seconds(180),
@@ -35,7 +35,7 @@ profile lfs-confined {
 ";
 
 /// The calls in a directory, as they answer there; without what tells one run from another.
-fn answers(w: &World, place: &Path, uid: u32, profile: &str) -> Outcome<Vec<String>> {
+fn answers(w: &Fixture, place: &Path, uid: u32, profile: &str) -> Outcome<Vec<String>> {
     fs::create_dir_all(place)?;
     fs::set_permissions(place, fs::Permissions::from_mode(0o777))?;
     let at = place.display().to_string();
@@ -60,7 +60,7 @@ fn same_answers(what: &str, got: &[String], want: &[String]) -> Outcome {
     Ok(())
 }
 
-fn confined(w: &mut World) -> Outcome {
+fn confined(w: &mut Fixture) -> Outcome {
     let loader = Path::new("/sys/kernel/security/apparmor/.replace");
     if !loader.exists() {
         return Err(Stop::Skip("the kernel has no AppArmor".into()));
@@ -87,7 +87,7 @@ fn confined(w: &mut World) -> Outcome {
     w.revert("bound/f", 1)
 }
 
-fn of_a_user(w: &mut World) -> Outcome {
+fn of_a_user(w: &mut Fixture) -> Outcome {
     let raw = w.beside()?;
     let through = answers(w, &w.path("place"), 1000, "-")?;
     let below = answers(w, &raw.join("place"), 1000, "-")?;
@@ -129,7 +129,7 @@ find . -name .loggerfs -prune -o -printf '%P %m %U %G %y\n' | sort
 getfacl -R e
 "#;
 
-fn set_ids(w: &mut World) -> Outcome {
+fn set_ids(w: &mut Fixture) -> Outcome {
     let raw = w.beside()?;
     fs::create_dir(w.path("place"))?;
     // btrfs shows names of trusted attributes to every user.
@@ -150,7 +150,7 @@ fn set_ids(w: &mut World) -> Outcome {
 }
 
 /// What is reserved for root is not given to a user because the mounter is root; root has it.
-fn reserved_space(w: &mut World) -> Outcome {
+fn reserved_space(w: &mut Fixture) -> Outcome {
     w.remount_with("history=off")?;
     w.sh("touch f; chown 1000 f")?;
     let take = "set -- $(stat -f -c '%a %f %S' .); \
@@ -201,7 +201,7 @@ inside 'setcap cap_setuid+ep f; echo >> f; getcap f'
 show f || true
 "#;
 
-fn capabilities(w: &mut World) -> Outcome {
+fn capabilities(w: &mut Fixture) -> Outcome {
     let run = |place: &Path| -> Outcome<String> {
         fs::create_dir_all(place)?;
         let script = CAPABILITIES.replace("$D", &place.display().to_string());
@@ -226,7 +226,7 @@ fn capabilities(w: &mut World) -> Outcome {
 }
 
 /// The namespace's root takes back what it did, and gets nothing that it could not set.
-fn undo_inside(w: &mut World) -> Outcome {
+fn undo_inside(w: &mut Fixture) -> Outcome {
     let script = r#"
         unshare --user sleep 1000 & holder=$!
         until [ "$(readlink /proc/$holder/ns/user)" != "$(readlink /proc/self/ns/user)" ]; do sleep 0.05; done

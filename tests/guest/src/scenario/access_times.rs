@@ -13,11 +13,11 @@ use std::time::{Duration, SystemTime};
 use rustix::mount::{mount_remount, MountFlags};
 use rustix::pipe::SpliceFlags;
 
+use crate::fixture::{put, Fixture};
 use crate::harness::Test;
 use crate::mounts::Lower;
 use crate::outcome::{check, same, At, Outcome};
 use crate::sys::Map;
-use crate::world::{put, World};
 
 pub const TESTS: &[Test] = &[Test::new("access-times", access_times).only(&[Lower::Ext4])];
 
@@ -31,7 +31,7 @@ fn age(path: &Path) -> Outcome {
 }
 
 /// Whether the access time moved, the same through the mount and below it.
-fn has_moved(w: &World, name: &str, read: impl FnOnce() -> Outcome) -> Outcome<bool> {
+fn has_moved(w: &Fixture, name: &str, read: impl FnOnce() -> Outcome) -> Outcome<bool> {
     let time = |path: &Path| -> Outcome<(i64, i64)> {
         let stat = fs::symlink_metadata(path)?;
         Ok((stat.atime(), stat.atime_nsec()))
@@ -46,10 +46,10 @@ fn has_moved(w: &World, name: &str, read: impl FnOnce() -> Outcome) -> Outcome<b
     Ok(after != before)
 }
 
-type Way<'a> = Box<dyn Fn() -> Outcome + 'a>;
+type ReadFn<'a> = Box<dyn Fn() -> Outcome + 'a>;
 
 /// Ways of reading a file.
-fn ways(w: &World) -> Vec<(&'static str, Way<'_>)> {
+fn ways(w: &Fixture) -> Vec<(&'static str, ReadFn<'_>)> {
     vec![
         (
             "read",
@@ -76,7 +76,7 @@ fn ways(w: &World) -> Vec<(&'static str, Way<'_>)> {
     ]
 }
 
-fn access_times(w: &mut World) -> Outcome {
+fn access_times(w: &mut Fixture) -> Outcome {
     w.make("f", &[7; 10_000])?;
     fs::create_dir_all(w.path("d/in"))?;
     let flags = |flags| mount_remount(&w.mnt, MountFlags::BIND | flags, c"").at("remounting");

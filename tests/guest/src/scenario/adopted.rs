@@ -6,13 +6,13 @@ use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::PathBuf;
 
-use super::cuts::{Disk, DISKS};
+use super::cuts::{CutDisk, DISKS};
 use crate::faults::tree::Tree;
+use crate::fixture::Fixture;
 use crate::group::{self, Watch};
 use crate::harness::Test;
 use crate::outcome::{check, fail, same, At, Outcome};
 use crate::undo::{self, Line};
-use crate::world::World;
 
 pub const TESTS: &[Test] = &[
     test("adopted-unlink", unlink),
@@ -33,12 +33,12 @@ pub const TESTS: &[Test] = &[
     test("adopted-never-dropped", never_dropped),
 ];
 
-const fn test(name: &'static str, run: fn(&mut World) -> Outcome) -> Test {
+const fn test(name: &'static str, run: fn(&mut Fixture) -> Outcome) -> Test {
     Test::new(name, run).only(DISKS).unmounted().seconds(120)
 }
 
 /// The lines of a directory that say that they were recovered, oldest first.
-fn recovered(w: &World, dir: &str) -> Outcome<Vec<Line>> {
+fn recovered(w: &Fixture, dir: &str) -> Outcome<Vec<Line>> {
     let mut lines = undo::lines(&File::open(w.path(dir))?, true)?;
     lines.retain(|line| line.key("recovered") == Some("1"));
     Ok(lines)
@@ -50,7 +50,7 @@ fn ops(lines: &[Line]) -> Vec<String> {
 }
 
 /// The names in a directory, in order.
-fn names(w: &World, dir: &str) -> Outcome<Vec<String>> {
+fn names(w: &Fixture, dir: &str) -> Outcome<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(w.path(dir))? {
         names.push(entry?.file_name().to_string_lossy().into_owned());
@@ -59,19 +59,19 @@ fn names(w: &World, dir: &str) -> Outcome<Vec<String>> {
     Ok(names)
 }
 
-fn revert_dir(w: &World, dir: &str, count: usize) -> Outcome {
+fn revert_dir(w: &Fixture, dir: &str, count: usize) -> Outcome {
     undo::revert(&File::open(w.path(dir))?, count).at(format!("reverting {count} of {dir}"))
 }
 
 /// Does `line`, of which the lower filesystem keeps all and the history nothing.
-fn lose_lines(w: &mut World, disk: &mut Disk, line: &str) -> Outcome {
+fn lose_lines(w: &mut Fixture, disk: &mut CutDisk, line: &str) -> Outcome {
     w.sh(line)?;
     disk.sync_below()?;
     disk.cut(w)
 }
 
-fn unlink(w: &mut World) -> Outcome {
-    let mut disk = Disk::new(w)?;
+fn unlink(w: &mut Fixture) -> Outcome {
+    let mut disk = CutDisk::new(w)?;
     w.sh("mkdir d; echo one > d/f; echo two >> d/f; chmod 640 d/f; chown 5:6 d/f; setfattr -n user.a -v b d/f
         echo link > target; ln -s target d/arrow; mkfifo d/pipe")?;
     let before = Tree::of(&w.path("d"))?;
@@ -107,8 +107,8 @@ fn unlink(w: &mut World) -> Outcome {
 }
 
 /// The first operation of a mount: the log has no line at all.
-fn first_of_a_mount(w: &mut World) -> Outcome {
-    let mut disk = Disk::new(w)?;
+fn first_of_a_mount(w: &mut Fixture) -> Outcome {
+    let mut disk = CutDisk::new(w)?;
     w.sh("echo one > f; mkdir d")?;
     w.remount_with("commit=3600")?;
     lose_lines(w, &mut disk, "rm f; rmdir d")?;
@@ -125,8 +125,8 @@ fn first_of_a_mount(w: &mut World) -> Outcome {
 }
 
 /// A save by rename, of which the first step is known.
-fn rename_over(w: &mut World) -> Outcome {
-    let mut disk = Disk::new(w)?;
+fn rename_over(w: &mut Fixture) -> Outcome {
+    let mut disk = CutDisk::new(w)?;
     w.sh("echo one > f; echo two > new")?;
     disk.sync(w)?;
     lose_lines(w, &mut disk, "mv new f")?;
@@ -142,8 +142,8 @@ fn rename_over(w: &mut World) -> Outcome {
 
 /// A file is removed, and another is renamed to its name: with the renaming taken back, the other
 /// has its own name again.
-fn rename_behind(w: &mut World) -> Outcome {
-    let mut disk = Disk::new(w)?;
+fn rename_behind(w: &mut Fixture) -> Outcome {
+    let mut disk = CutDisk::new(w)?;
     w.sh("echo one > f; echo two > g")?;
     disk.sync(w)?;
     lose_lines(w, &mut disk, "rm f; mv g f")?;
@@ -162,8 +162,8 @@ fn rename_behind(w: &mut World) -> Outcome {
 }
 
 /// A save by rename, all of which is lost.
-fn rename_over_unknown(w: &mut World) -> Outcome {
-    let mut disk = Disk::new(w)?;
+fn rename_over_unknown(w: &mut Fixture) -> Outcome {
+    let mut disk = CutDisk::new(w)?;
     w.sh("echo one > f")?;
     disk.sync(w)?;
     lose_lines(w, &mut disk, "echo two > new; mv new f")?;
@@ -180,8 +180,8 @@ fn rename_over_unknown(w: &mut World) -> Outcome {
 }
 
 /// Several objects had one name, one after the other.
-fn of_one_name(w: &mut World) -> Outcome {
-    let mut disk = Disk::new(w)?;
+fn of_one_name(w: &mut Fixture) -> Outcome {
+    let mut disk = CutDisk::new(w)?;
     w.sh("echo 0 > f")?;
     disk.sync(w)?;
     lose_lines(
@@ -201,8 +201,8 @@ fn of_one_name(w: &mut World) -> Outcome {
     disk.finish(w)
 }
 
-fn tree(w: &mut World) -> Outcome {
-    let mut disk = Disk::new(w)?;
+fn tree(w: &mut Fixture) -> Outcome {
+    let mut disk = CutDisk::new(w)?;
     w.sh("mkdir -p t/a/b t/c; for i in $(seq 70); do echo $i > t/a/f$i; done; echo x > t/a/b/g; ln -s g t/a/b/s")?;
     let before = Tree::of(&w.path("t"))?;
     disk.sync(w)?;
@@ -216,8 +216,8 @@ fn tree(w: &mut World) -> Outcome {
     }
 }
 
-fn directory_over(w: &mut World) -> Outcome {
-    let mut disk = Disk::new(w)?;
+fn directory_over(w: &mut Fixture) -> Outcome {
+    let mut disk = CutDisk::new(w)?;
     w.sh("mkdir a b; echo x > a/f; chmod 711 b")?;
     disk.sync(w)?;
     lose_lines(w, &mut disk, "mv -T a b")?;
@@ -237,8 +237,8 @@ fn directory_over(w: &mut World) -> Outcome {
     disk.finish(w)
 }
 
-fn long_names(w: &mut World) -> Outcome {
-    let mut disk = Disk::new(w)?;
+fn long_names(w: &mut Fixture) -> Outcome {
+    let mut disk = CutDisk::new(w)?;
     let long: Vec<String> = ["x", "ü", "comma,"]
         .iter()
         .map(|part| part.repeat(255 / part.len()))
@@ -269,8 +269,8 @@ fn long_names(w: &mut World) -> Outcome {
 }
 
 /// Of several names the last one makes that it is kept.
-fn last_of_links(w: &mut World) -> Outcome {
-    let mut disk = Disk::new(w)?;
+fn last_of_links(w: &mut Fixture) -> Outcome {
+    let mut disk = CutDisk::new(w)?;
     w.sh("mkdir d; echo one > f; ln f d/g")?;
     disk.sync(w)?;
     lose_lines(w, &mut disk, "rm f; rm d/g")?;
@@ -285,8 +285,8 @@ fn last_of_links(w: &mut World) -> Outcome {
     disk.finish(w)
 }
 
-fn of_user(w: &mut World) -> Outcome {
-    let mut disk = Disk::new(w)?;
+fn of_user(w: &mut Fixture) -> Outcome {
+    let mut disk = CutDisk::new(w)?;
     w.sh("mkdir d; chmod 777 d; setpriv --reuid 1234 --clear-groups sh -c 'echo one > d/f'")?;
     disk.sync(w)?;
     lose_lines(w, &mut disk, "setpriv --reuid 1234 --clear-groups rm d/f")?;
@@ -295,8 +295,8 @@ fn of_user(w: &mut World) -> Outcome {
 }
 
 /// An older line of the same object's removal, which was taken back, is not this one's.
-fn after_revert(w: &mut World) -> Outcome {
-    let mut disk = Disk::new(w)?;
+fn after_revert(w: &mut Fixture) -> Outcome {
+    let mut disk = CutDisk::new(w)?;
     w.sh("echo one > f; rm f")?;
     revert_dir(w, "", 1)?;
     disk.sync(w)?;
@@ -312,8 +312,8 @@ fn after_revert(w: &mut World) -> Outcome {
 }
 
 /// Where the removal did not get to the disk, nothing is adopted.
-fn not_while_named(w: &mut World) -> Outcome {
-    let mut disk = Disk::new(w)?;
+fn not_while_named(w: &mut Fixture) -> Outcome {
+    let mut disk = CutDisk::new(w)?;
     w.sh("echo one > f; echo two > g; echo three > h")?;
     disk.sync(w)?;
     w.sh("rm f; mv h g")?;
@@ -325,8 +325,8 @@ fn not_while_named(w: &mut World) -> Outcome {
 }
 
 /// What a revert moved there has its line: creations that were taken back, by one object or a group.
-fn by_reverts(w: &mut World) -> Outcome {
-    let mut disk = Disk::new(w)?;
+fn by_reverts(w: &mut Fixture) -> Outcome {
+    let mut disk = CutDisk::new(w)?;
     w.sh("echo one > f; mkdir d; ln -s x s")?;
     revert_dir(w, "", 3)?;
     disk.sync_below()?;
@@ -346,8 +346,8 @@ fn by_reverts(w: &mut World) -> Outcome {
 }
 
 /// The line is durable when the mount is there: another cut finds nothing to adopt.
-fn once(w: &mut World) -> Outcome {
-    let mut disk = Disk::new(w)?;
+fn once(w: &mut Fixture) -> Outcome {
+    let mut disk = CutDisk::new(w)?;
     w.sh("echo one > f; echo two > g")?;
     disk.sync(w)?;
     lose_lines(w, &mut disk, "rm f")?;
@@ -365,8 +365,8 @@ fn once(w: &mut World) -> Outcome {
 }
 
 /// Whatever becomes of a segment's log: without the mark of a drop, what is kept with it stays.
-fn never_dropped(w: &mut World) -> Outcome {
-    let mut disk = Disk::new(w)?;
+fn never_dropped(w: &mut Fixture) -> Outcome {
+    let mut disk = CutDisk::new(w)?;
     w.sh("echo one > f")?;
     w.remount_with("commit=3600")?;
     w.sh("rm f")?;

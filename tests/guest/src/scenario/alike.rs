@@ -9,11 +9,11 @@ use std::fs::File;
 use rustix::io::Errno;
 
 use crate::faults::tree::Tree;
+use crate::fixture::Fixture;
 use crate::group::{self, Placed, Watch, DRY_RUN, REDO, WALK};
 use crate::harness::Test;
 use crate::outcome::{check, fail, same, same_errno, At, Outcome};
 use crate::shadow::Random;
-use crate::world::World;
 
 use super::groups::{reverts_since, same_tree, take_back};
 
@@ -29,7 +29,7 @@ pub const TESTS: &[Test] = &[
 const NOT_EMPTY: u32 = 18;
 
 /// Asks for a dry run and then for the thing itself, which must decide alike.
-fn alike(w: &World, what: &str, operations: &[Placed], flags: u32) -> Outcome<bool> {
+fn alike(w: &Fixture, what: &str, operations: &[Placed], flags: u32) -> Outcome<bool> {
     let root = File::open(&w.mnt)?;
     let before = Tree::of(&w.mnt)?;
     let (dry, told) = group::revert(&root, operations, flags | DRY_RUN);
@@ -43,7 +43,7 @@ fn alike(w: &World, what: &str, operations: &[Placed], flags: u32) -> Outcome<bo
         let ops: Vec<&str> = operations.iter().map(|p| p.line.text.as_str()).collect();
         fail!("{what}: a dry run {dry:?} {told:?}, and then {done:?} {answer:?}: {ops:#?}");
     }
-    let verdict = |answer: &group::Answer| {
+    let verdict = |answer: &group::GroupReply| {
         let conflicts = answer.conflicts.iter();
         let conflicts: Vec<_> = conflicts.map(|c| (c.seq, c.in_way, c.reason)).collect();
         (answer.reverted, answer.objects, answer.found, conflicts)
@@ -59,7 +59,7 @@ fn alike(w: &World, what: &str, operations: &[Placed], flags: u32) -> Outcome<bo
     Ok(done.is_ok())
 }
 
-fn not_empty(w: &mut World) -> Outcome {
+fn not_empty(w: &mut Fixture) -> Outcome {
     let since = Watch::begin(w)?;
     w.sh("mkdir d; for i in 1 2 3; do echo $i > d/$i; done; echo x > beside; mkdir d/sub; echo s > d/sub/s")?;
     let ours = since.operations(w)?;
@@ -101,7 +101,7 @@ fn not_empty(w: &mut World) -> Outcome {
     Ok(())
 }
 
-fn only_a_directory(w: &mut World) -> Outcome {
+fn only_a_directory(w: &mut Fixture) -> Outcome {
     let since = Watch::begin(w)?;
     w.sh("mkdir d")?;
     let ours = since.operations(w)?;
@@ -126,7 +126,7 @@ fn only_a_directory(w: &mut World) -> Outcome {
 }
 
 /// Where an inner directory stays, the outer ones do.
-fn nested(w: &mut World) -> Outcome {
+fn nested(w: &mut Fixture) -> Outcome {
     let since = Watch::begin(w)?;
     w.sh("mkdir -p a/b/c; echo 1 > a/1; echo 2 > a/b/2; echo 3 > a/b/c/3")?;
     let ours = since.operations(w)?;
@@ -144,7 +144,7 @@ fn nested(w: &mut World) -> Outcome {
     Ok(())
 }
 
-fn a_redo(w: &mut World) -> Outcome {
+fn a_redo(w: &mut Fixture) -> Outcome {
     w.sh("mkdir d")?;
     let since = Watch::begin(w)?;
     w.sh("rmdir d; echo x > beside")?;
@@ -157,7 +157,7 @@ fn a_redo(w: &mut World) -> Outcome {
 }
 
 /// A directory cannot come back below itself.
-fn across_itself(w: &mut World) -> Outcome {
+fn across_itself(w: &mut Fixture) -> Outcome {
     w.sh("mkdir a b; mkdir a/x")?;
     let since = Watch::begin(w)?;
     w.sh("mv a/x b/x")?;
@@ -192,7 +192,7 @@ fn operation(random: &mut Random) -> String {
 
 /// Random histories of two workers, of which one's is taken back: whatever the verdict is, a dry run
 /// says the same.
-fn at_random(w: &mut World) -> Outcome {
+fn at_random(w: &mut Fixture) -> Outcome {
     let mut random = Random::new(w.seed ^ 77);
     let mut verdicts: BTreeMap<bool, u64> = BTreeMap::new();
     let rounds = w.times(25, 10);

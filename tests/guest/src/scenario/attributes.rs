@@ -7,12 +7,12 @@ use std::os::unix::fs::MetadataExt;
 
 use rustix::io::Errno;
 
+use crate::fixture::Fixture;
 use crate::harness::Test;
 use crate::mounts::Lower;
 use crate::outcome::{check, same, same_errno, At, Outcome};
 use crate::sys::Map;
 use crate::undo;
-use crate::world::World;
 
 pub const TESTS: &[Test] = &[
     Test::new("attributes-one-by-one", one_by_one)
@@ -35,7 +35,7 @@ pub const TESTS: &[Test] = &[
 
 /// Everything about an object that can be set, but its access and change times: what the kernel
 /// says of it, ACLs as the xattrs that they are.
-fn facts(w: &World, name: &str) -> Outcome<String> {
+fn facts(w: &Fixture, name: &str) -> Outcome<String> {
     let path = w.path(name);
     let file = reader(w, name)?;
     let stat = file.metadata()?;
@@ -70,17 +70,17 @@ fn facts(w: &World, name: &str) -> Outcome<String> {
 }
 
 /// Opens for a revert that needs no writable descriptor.
-fn reader(w: &World, name: &str) -> Outcome<File> {
+fn reader(w: &Fixture, name: &str) -> Outcome<File> {
     File::open(w.path(name)).at(format!("opening {name}"))
 }
 
-fn newest_op(w: &World, name: &str) -> Outcome<String> {
+fn newest_op(w: &Fixture, name: &str) -> Outcome<String> {
     let lines = undo::lines(&reader(w, name)?, false)?;
     Ok(lines.last().map_or(String::new(), |line| line.op.clone()))
 }
 
 /// Each step is taken back to exactly what was there.
-fn steps_taken_back(w: &World, name: &str, steps: &[(&str, &str)]) -> Outcome {
+fn steps_taken_back(w: &Fixture, name: &str, steps: &[(&str, &str)]) -> Outcome {
     for (step, op) in steps {
         let before = facts(w, name)?;
         if w.sh(&step.replace('$', name)).is_err() {
@@ -97,7 +97,7 @@ fn steps_taken_back(w: &World, name: &str, steps: &[(&str, &str)]) -> Outcome {
     Ok(())
 }
 
-fn one_by_one(w: &mut World) -> Outcome {
+fn one_by_one(w: &mut Fixture) -> Outcome {
     w.sh("echo content > f; chmod 640 f")?;
     let steps = [
         ("chmod 604 $", "setattr"),
@@ -129,7 +129,7 @@ fn one_by_one(w: &mut World) -> Outcome {
     steps_taken_back(w, "f", &steps)
 }
 
-fn of_a_directory(w: &mut World) -> Outcome {
+fn of_a_directory(w: &mut Fixture) -> Outcome {
     w.sh("mkdir d; setfacl -d -m u:2000:rwx d; setfattr -n user.x -v y d")?;
     let steps = [
         ("chmod 1777 $", "setattr"),
@@ -145,7 +145,7 @@ fn of_a_directory(w: &mut World) -> Outcome {
 }
 
 /// A walk over both kinds stops in every state on its way.
-fn between_writes(w: &mut World) -> Outcome {
+fn between_writes(w: &mut Fixture) -> Outcome {
     let steps = [
         "echo two >> f",
         "chmod 600 f",
@@ -158,7 +158,7 @@ fn between_writes(w: &mut World) -> Outcome {
         "chmod 755 f",
     ];
     // A revert of content moves the modification time, as every write does.
-    let state = |w: &World, name: &str| -> Outcome<Vec<String>> {
+    let state = |w: &Fixture, name: &str| -> Outcome<Vec<String>> {
         let facts = facts(w, name)?;
         let words = facts.split(' ').enumerate();
         Ok(words
@@ -194,7 +194,7 @@ fn between_writes(w: &mut World) -> Outcome {
     Ok(())
 }
 
-fn oldest_wins(w: &mut World) -> Outcome {
+fn oldest_wins(w: &mut Fixture) -> Outcome {
     w.sh("echo one > f; chmod 641 f; setfattr -n user.a -v first f")?;
     let before = facts(w, "f")?;
     w.sh(
@@ -208,7 +208,7 @@ fn oldest_wins(w: &mut World) -> Outcome {
     same("lines that stand", text.lines().count(), 3)
 }
 
-fn after_a_remount(w: &mut World) -> Outcome {
+fn after_a_remount(w: &mut Fixture) -> Outcome {
     w.sh("echo one > f; chmod 641 f")?;
     let before = facts(w, "f")?;
     w.sh("chmod 600 f; setfattr -n user.a -v x f; sync")?;
@@ -220,7 +220,7 @@ fn after_a_remount(w: &mut World) -> Outcome {
 }
 
 /// What the caller may not set is not set, and then nothing is.
-fn need_the_right(w: &mut World) -> Outcome {
+fn need_the_right(w: &mut Fixture) -> Outcome {
     w.sh("echo one > f; chown 2000:2000 f; echo two >> f")?;
     w.sh("chgrp 0 f; echo three >> f")?;
     // Not in group 0 before, nor after: to give the file to group 2000 is theirs to do.
@@ -241,7 +241,7 @@ fn need_the_right(w: &mut World) -> Outcome {
 }
 
 /// Who was given a file does not get what it held before.
-fn of_a_former_owner(w: &mut World) -> Outcome {
+fn of_a_former_owner(w: &mut Fixture) -> Outcome {
     w.sh("echo secret > f; chmod 600 f; echo public > f; chown 2000:2000 f")?;
     let said = w.sh(
         "setpriv --reuid 2000 --regid 2000 --clear-groups logctl f revert --count 2 2>&1 || true",
@@ -252,7 +252,7 @@ fn of_a_former_owner(w: &mut World) -> Outcome {
     w.same("root may", "f", b"")
 }
 
-fn protected(w: &mut World) -> Outcome {
+fn protected(w: &mut Fixture) -> Outcome {
     for flag in ["i", "a"] {
         let name = format!("f{flag}");
         if w.sh(&format!(
@@ -287,7 +287,7 @@ fn protected(w: &mut World) -> Outcome {
 }
 
 /// The same without the modification time.
-fn facts_but_times(w: &World, name: &str) -> Outcome<String> {
+fn facts_but_times(w: &Fixture, name: &str) -> Outcome<String> {
     let facts = facts(w, name)?;
     let mut words: Vec<&str> = facts.split(' ').collect();
     words.remove(3);
@@ -295,14 +295,14 @@ fn facts_but_times(w: &World, name: &str) -> Outcome<String> {
 }
 
 /// A write takes setuid bits and capabilities away, with lines of their own.
-fn stripped_by_a_write(w: &mut World) -> Outcome {
+fn stripped_by_a_write(w: &mut Fixture) -> Outcome {
     let capability = "0x0100000200040000000000000000000000000000";
     w.sh("echo one > f; chown 2000:2000 f; chmod 6757 f")?;
     w.sh(&format!(
         "setfattr -n security.capability -v {capability} f"
     ))?;
-    let lines = |w: &World| -> Outcome<usize> { Ok(undo::lines(&w.open("f")?, false)?.len()) };
-    let state = |w: &World| facts_but_times(w, "f");
+    let lines = |w: &Fixture| -> Outcome<usize> { Ok(undo::lines(&w.open("f")?, false)?.len()) };
+    let state = |w: &Fixture| facts_but_times(w, "f");
     let (before, count) = (state(w)?, lines(w)?);
     w.sh("setpriv --reuid 2001 --regid 2001 --clear-groups bash -c 'echo two >> f'")?;
     let stripped = state(w)?;
@@ -316,12 +316,12 @@ fn stripped_by_a_write(w: &mut World) -> Outcome {
 
 /// A revert writes, and leaves the privileges that the file has, unless they are more than the caller may
 /// give.
-fn kept_by_a_revert(w: &mut World) -> Outcome {
+fn kept_by_a_revert(w: &mut Fixture) -> Outcome {
     const CAPABILITY: &str = "0x0100000200040000000000000000000000000000";
     let give = format!("setfattr -n security.capability -v {CAPABILITY} f");
     w.sh("chmod 777 .; echo one > f; chown 2000:2000 f")?;
     w.sh(&give)?;
-    let but_content = |w: &World| -> Outcome<String> {
+    let but_content = |w: &Fixture| -> Outcome<String> {
         let facts = facts_but_times(w, "f")?;
         Ok(facts
             .rsplit_once('\n')
@@ -370,7 +370,7 @@ fn kept_by_a_revert(w: &mut World) -> Outcome {
 }
 
 /// What is called as the history's own attributes cannot be seen or set through the mount.
-fn of_our_own(w: &mut World) -> Outcome {
+fn of_our_own(w: &mut Fixture) -> Outcome {
     const OWN: &str = "trusted.loggerfs.kept";
     let below = w.below("f")?;
     w.make("f", b"one")?;
@@ -390,11 +390,11 @@ fn of_our_own(w: &mut World) -> Outcome {
     same("below", &value[..n], b"1")
 }
 
-fn of_a_project(w: &mut World) -> Outcome {
-    let project = |w: &World| -> Outcome<String> {
+fn of_a_project(w: &mut Fixture) -> Outcome {
+    let project = |w: &Fixture| -> Outcome<String> {
         Ok(w.sh("lsattr -p f | awk '{print $1}'")?.trim().to_string())
     };
-    let lines = |w: &World| -> Outcome<usize> { Ok(undo::lines(&reader(w, "f")?, false)?.len()) };
+    let lines = |w: &Fixture| -> Outcome<usize> { Ok(undo::lines(&reader(w, "f")?, false)?.len()) };
     w.sh("echo one > f; chattr -p 7 f")?;
     let first = lines(w)?;
     w.sh("chattr -p 8 f")?;

@@ -7,11 +7,11 @@ use std::os::unix::fs::FileExt;
 
 use rustix::io::Errno;
 
+use crate::fixture::{put, Fixture};
 use crate::harness::Test;
 use crate::mounts::Lower;
 use crate::outcome::{check, same, same_errno, Outcome};
 use crate::undo;
-use crate::world::{put, World};
 
 pub const TESTS: &[Test] = &[
     Test::new("foreign-not-stepped-over", foreign_not_stepped_over),
@@ -25,7 +25,7 @@ pub const TESTS: &[Test] = &[
 ];
 
 /// Overwrites the beginning of a file in the lower directory.
-fn meddle(w: &World, name: &str, bytes: &[u8]) -> Outcome {
+fn meddle(w: &Fixture, name: &str, bytes: &[u8]) -> Outcome {
     let file = OpenOptions::new().write(true).open(w.below(name)?)?;
     // The clock of the lower filesystem may be as coarse as a tick.
     std::thread::sleep(std::time::Duration::from_millis(30));
@@ -35,7 +35,7 @@ fn meddle(w: &World, name: &str, bytes: &[u8]) -> Outcome {
 }
 
 /// A change between two of ours, while the file is closed but still in memory.
-fn foreign_not_stepped_over(w: &mut World) -> Outcome {
+fn foreign_not_stepped_over(w: &mut Fixture) -> Outcome {
     w.below("f")?;
     w.sh("echo AAAA > f")?;
     meddle(w, "f", b"BBBB")?;
@@ -47,7 +47,7 @@ fn foreign_not_stepped_over(w: &mut World) -> Outcome {
 }
 
 /// The same while the file stays open through us, between two writes.
-fn foreign_while_open(w: &mut World) -> Outcome {
+fn foreign_while_open(w: &mut Fixture) -> Outcome {
     w.below("f")?;
     w.make("f", b"")?;
     let file = w.open("f")?;
@@ -61,7 +61,7 @@ fn foreign_while_open(w: &mut World) -> Outcome {
 }
 
 /// A change by name, of a file whose chain is only on disk, goes on with that chain.
-fn chmod_of_a_cold_file(w: &mut World) -> Outcome {
+fn chmod_of_a_cold_file(w: &mut Fixture) -> Outcome {
     w.sh("echo one > f; echo two >> f")?;
     w.remount_if_lasting()?;
     w.sh("chmod 600 f; echo three >> f")?;
@@ -78,7 +78,7 @@ fn chmod_of_a_cold_file(w: &mut World) -> Outcome {
     )
 }
 
-fn rename_of_a_cold_file(w: &mut World) -> Outcome {
+fn rename_of_a_cold_file(w: &mut Fixture) -> Outcome {
     w.sh("echo one > f; echo two >> f; echo old > g")?;
     w.remount_if_lasting()?;
     w.sh("mv f g")?;
@@ -87,7 +87,7 @@ fn rename_of_a_cold_file(w: &mut World) -> Outcome {
     w.same("a rename is no foreign change", "g", b"one\n")
 }
 
-fn link_and_unlink(w: &mut World) -> Outcome {
+fn link_and_unlink(w: &mut Fixture) -> Outcome {
     w.sh("echo one > f; echo two >> f; ln f g")?;
     w.remount_if_lasting()?;
     w.sh("rm f")?;
@@ -98,7 +98,7 @@ fn link_and_unlink(w: &mut World) -> Outcome {
 }
 
 /// Inode numbers of a subvolume are its own: the history could not tell them from ours.
-fn subvolume_not_entered(w: &mut World) -> Outcome {
+fn subvolume_not_entered(w: &mut Fixture) -> Outcome {
     if w.lower != Lower::Btrfs || w.raw {
         return Ok(());
     }
@@ -112,12 +112,12 @@ fn subvolume_not_entered(w: &mut World) -> Outcome {
     Ok(())
 }
 
-fn remount_options(w: &mut World) -> Outcome {
+fn remount_options(w: &mut Fixture) -> Outcome {
     if w.raw {
         return Ok(());
     }
     let target = w.mnt.display().to_string();
-    let line = |w: &World| w.sh(&format!("grep ' {target} loggerfs ' /proc/mounts"));
+    let line = |w: &Fixture| w.sh(&format!("grep ' {target} loggerfs ' /proc/mounts"));
     let before = line(w)?;
     for option in [
         "commit=7",
@@ -143,7 +143,7 @@ fn remount_options(w: &mut World) -> Outcome {
 }
 
 /// A mount that began read-only has no history, so it must not become writable without a word.
-fn read_only_then_writable(w: &mut World) -> Outcome {
+fn read_only_then_writable(w: &mut Fixture) -> Outcome {
     if w.raw || w.src.is_none() {
         return Ok(());
     }

@@ -12,11 +12,11 @@ use std::thread;
 
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 
-use crate::forge::History;
+use crate::crafted::History;
+use crate::fixture::Fixture;
 use crate::harness::Test;
 use crate::outcome::{check, fail, same, Outcome};
 use crate::undo;
-use crate::world::World;
 
 pub const TESTS: &[Test] = &[
     Test::new("removed-beside-renames", removed),
@@ -58,7 +58,7 @@ fn events(watch: &rustix::fd::OwnedFd) -> Outcome<(usize, usize)> {
     }
 }
 
-fn removed(w: &mut World) -> Outcome {
+fn removed(w: &mut Fixture) -> Outcome {
     let below = w.below("")?;
     fs::create_dir(w.path("d"))?;
     for number in 0..FILES {
@@ -117,7 +117,7 @@ fn entries(place: &Path) -> Outcome<Vec<PathBuf>> {
 
 /// A power cut after the link: the file has its name, and nothing is kept any more after a mount. After
 /// the unlink: it is kept, and comes back.
-fn half_way(w: &mut World) -> Outcome {
+fn half_way(w: &mut Fixture) -> Outcome {
     w.below("f")?;
     w.make("f", b"one")?;
     fs::remove_file(w.path("f"))?;

@@ -5,11 +5,11 @@
 use std::fs;
 use std::path::Path;
 
+use crate::fixture::Fixture;
 use crate::group::{Placed, Watch, DRY_RUN, FORCE, WALK};
 use crate::harness::Test;
 use crate::mounts;
 use crate::outcome::{check, same, Outcome, Stop};
-use crate::world::World;
 
 use super::past::{as_uid, said, user};
 
@@ -29,7 +29,7 @@ const BEN: u32 = 2001;
 
 /// Asks in every way for operations on names; the state after `look` stays. The mount's root must not
 /// be open to users, as a private tmpfs' is: the owner of a directory might take that back there.
-fn stays(w: &World, uid: u32, dir: &str, operations: &[Placed], look: &str) -> Outcome {
+fn stays(w: &Fixture, uid: u32, dir: &str, operations: &[Placed], look: &str) -> Outcome {
     let before = w.sh(look)?;
     for mode in [DRY_RUN, 0, DRY_RUN | WALK, WALK] {
         let error = as_uid(w, uid, dir, operations, mode)?;
@@ -55,7 +55,7 @@ fn stays(w: &World, uid: u32, dir: &str, operations: &[Placed], look: &str) -> O
 }
 
 /// Root's removal in a user's directory of what gives rights to whoever has it.
-fn set_ids(w: &mut World) -> Outcome {
+fn set_ids(w: &mut Fixture) -> Outcome {
     w.sh("chmod 755 .; mkdir box; chown 2000:2000 box")?;
     let look = "find box -printf '%P %m %U %y\\n' | sort; getcap -r box";
     for (what, make) in [
@@ -91,7 +91,7 @@ fn set_ids(w: &mut World) -> Outcome {
     Ok(())
 }
 
-fn in_a_tree(w: &mut World) -> Outcome {
+fn in_a_tree(w: &mut Fixture) -> Outcome {
     w.sh("mkdir -p box/d/e; cp /usr/bin/id box/d/e/x; chmod 4755 box/d/e/x; echo y > box/d/y; chown 2000:2000 box box/d box/d/e box/d/y")?;
     let since = Watch::begin(w)?;
     w.sh("rm -rf box/d")?;
@@ -110,7 +110,7 @@ fn in_a_tree(w: &mut World) -> Outcome {
 }
 
 /// What the owner could set, the owner has back.
-fn own_set_ids(w: &mut World) -> Outcome {
+fn own_set_ids(w: &mut Fixture) -> Outcome {
     w.sh("mkdir -m 777 box")?;
     w.sh(&user(
         ANA,
@@ -145,7 +145,7 @@ fn own_set_ids(w: &mut World) -> Outcome {
 }
 
 /// A name that is linked again, where link(2) would be refused.
-fn links(w: &mut World) -> Outcome {
+fn links(w: &mut Fixture) -> Outcome {
     w.sh("chmod 755 .; mkdir sys box; chown 2000:2000 box; cp /usr/bin/id sys/tool; chmod 4755 sys/tool; echo r > sys/r; chmod 644 sys/r; echo o > sys/o; chmod 666 sys/o; echo m > sys/m; chown 2000 sys/m")?;
     let look = "find box -printf '%P %m %n\\n' | sort";
     for name in ["tool", "r"] {
@@ -176,7 +176,7 @@ fn links(w: &mut World) -> Outcome {
 }
 
 /// A rename is taken back as if the user had moved the name.
-fn sticky(w: &mut World) -> Outcome {
+fn sticky(w: &mut Fixture) -> Outcome {
     w.sh("chmod 755 .; mkdir -m 1777 tmp; mkdir -m 777 mine; chown 2000:2000 mine; mkdir -m 777 dir; chown 2001:2001 dir")?;
     let look = "find tmp mine dir -printf '%p %U\\n' | sort";
     for (what, make, act) in [
@@ -218,7 +218,7 @@ fn sticky(w: &mut World) -> Outcome {
 }
 
 /// Attributes are set as the user may set them.
-fn attributes(w: &mut World) -> Outcome {
+fn attributes(w: &mut Fixture) -> Outcome {
     w.sh("mkdir -m 777 box; echo x > box/f; chown 2000:2000 box/f; chmod 755 box/f")?;
     let look = "stat -c '%a %u %g' box/f; getfattr -d -m - --absolute-names box/f; getcap box/f";
     for (make, change) in [
@@ -268,7 +268,7 @@ profile lfs-undo {
 ";
 
 /// A security module that decides by paths is asked as for the program's own calls.
-fn profile(w: &mut World) -> Outcome {
+fn profile(w: &mut Fixture) -> Outcome {
     if !Path::new("/sys/kernel/security/apparmor/.replace").exists() {
         return Err(Stop::Skip("the kernel has no AppArmor".into()));
     }
@@ -312,7 +312,7 @@ fn profile(w: &mut World) -> Outcome {
 }
 
 /// Rights that are taken away in SOURCE hold at once, for what is asked through the mount.
-fn modes_behind(w: &mut World) -> Outcome {
+fn modes_behind(w: &mut Fixture) -> Outcome {
     let below = w.below("")?.display().to_string();
     w.sh("mkdir -m 777 box; echo x > box/f; chown 2000:2000 box/f")?;
     let since = Watch::begin(w)?;

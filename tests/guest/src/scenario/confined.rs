@@ -6,11 +6,11 @@
 use std::fs::File;
 use std::path::Path;
 
+use crate::fixture::Fixture;
 use crate::group::{self, Placed, Watch, DRY_RUN, FORCE, WALK};
 use crate::harness::Test;
 use crate::outcome::{check, fail, same, Outcome};
 use crate::sys;
-use crate::world::World;
 
 use super::past::{said, user};
 
@@ -31,7 +31,7 @@ const CONTAINER: &str = "setpriv --bounding-set -all,+chown,+dac_override,+fseti
     --inh-caps -all";
 
 /// As root in a container, which has `from` of the mount as /mnt, by a bind mount, and nothing else of it.
-fn contained(w: &World, from: &str, line: &str) -> Outcome<(String, String)> {
+fn contained(w: &Fixture, from: &str, line: &str) -> Outcome<(String, String)> {
     let at = w.path(from).display().to_string();
     let mnt = w.mnt.display().to_string();
     let out = w.sh(&format!(
@@ -49,7 +49,7 @@ fn contained(w: &World, from: &str, line: &str) -> Outcome<(String, String)> {
 
 /// Asks by ioctls as a container's root, or a user, through a descriptor of a bind mount; answers errors.
 fn by_ioctl(
-    w: &World,
+    w: &Fixture,
     bound: &Path,
     uid: u32,
     operations: &[Placed],
@@ -90,7 +90,7 @@ const MODES: [u32; 6] = [
 ];
 
 /// None of the operations may be taken back through a descriptor.
-fn none(w: &World, bound: &Path, uid: u32, operations: &[Placed]) -> Outcome {
+fn none(w: &Fixture, bound: &Path, uid: u32, operations: &[Placed]) -> Outcome {
     for mode in MODES {
         for one in operations {
             let error = by_ioctl(w, bound, uid, std::slice::from_ref(one), mode)?;
@@ -107,7 +107,7 @@ fn none(w: &World, bound: &Path, uid: u32, operations: &[Placed]) -> Outcome {
 }
 
 /// Each of the operations can be.
-fn all(w: &World, bound: &Path, uid: u32, operations: &[Placed]) -> Outcome {
+fn all(w: &Fixture, bound: &Path, uid: u32, operations: &[Placed]) -> Outcome {
     let mut newest: Vec<&Placed> = operations.iter().collect();
     newest.sort_by_key(|one| std::cmp::Reverse(one.seq));
     for one in newest {
@@ -121,7 +121,7 @@ fn all(w: &World, bound: &Path, uid: u32, operations: &[Placed]) -> Outcome {
 struct Bound(std::path::PathBuf);
 
 impl Bound {
-    fn new(w: &World, from: &str) -> Outcome<Bound> {
+    fn new(w: &Fixture, from: &str) -> Outcome<Bound> {
         let to = w.base.join(format!("bound-{}", from.replace('/', "-")));
         let from = w.path(from);
         if from.is_dir() {
@@ -141,7 +141,7 @@ impl Drop for Bound {
 }
 
 /// A container sees and takes back its own, and nothing of what lies beside.
-fn bind_mount(w: &mut World) -> Outcome {
+fn bind_mount(w: &mut Fixture) -> Outcome {
     w.sh(
         "mkdir inside private; echo a > inside/f; echo secret > private/f; \
           chown -R 2000:2000 private; chmod 700 private; chmod 600 private/f",
@@ -195,7 +195,7 @@ fn bind_mount(w: &mut World) -> Outcome {
 }
 
 /// A bind mount of one file reaches that file.
-fn of_a_file(w: &mut World) -> Outcome {
+fn of_a_file(w: &mut Fixture) -> Outcome {
     w.sh("mkdir -m 777 d; echo one > d/f; echo one > d/other; chmod 666 d/*; chown 2000:2000 d/*")?;
     let since = Watch::begin(w)?;
     w.sh("echo two > d/f")?;
@@ -222,7 +222,7 @@ fn of_a_file(w: &mut World) -> Outcome {
 }
 
 /// A user's own file in a directory that the user may not search, on the whole mount.
-fn searchable(w: &mut World) -> Outcome {
+fn searchable(w: &mut Fixture) -> Outcome {
     w.sh("mkdir -p shut/in open; echo one > shut/in/f; echo one > open/f; chown 2000:2000 shut/in/f open/f; chmod 777 shut/in")?;
     let since = Watch::begin(w)?;
     w.sh("echo two > shut/in/f")?;
@@ -262,7 +262,7 @@ fn searchable(w: &mut World) -> Outcome {
 }
 
 /// What was removed is reached by the directory that it was in.
-fn removed(w: &mut World) -> Outcome {
+fn removed(w: &mut Fixture) -> Outcome {
     w.sh("mkdir -p inside/d outside/d; for d in inside outside; do echo x > $d/f; echo y > $d/d/g; done; chmod -R 777 inside outside; chown -R 2000:2000 inside outside")?;
     let since = Watch::begin(w)?;
     w.sh("echo two > outside/f; rm outside/f; rm -r outside/d")?;
@@ -297,7 +297,7 @@ fn removed(w: &mut World) -> Outcome {
 }
 
 /// Capabilities in a user namespace of the caller's own do not count.
-fn in_namespace(w: &mut World) -> Outcome {
+fn in_namespace(w: &mut Fixture) -> Outcome {
     w.sh("mkdir -m 777 d; echo secret > d/f; chmod 644 d/f; echo mine > d/g; chown 2000:2000 d/g")?;
     w.sh("echo x > d/f; echo x > d/g; rm d/f")?;
     let inside = "unshare --user --map-root-user --mount bash -uc \"logctl log --ops --json; \
@@ -310,7 +310,7 @@ fn in_namespace(w: &mut World) -> Outcome {
 }
 
 /// Objects that no name in memory leads to.
-fn remounted(w: &mut World) -> Outcome {
+fn remounted(w: &mut Fixture) -> Outcome {
     w.sh("mkdir inside outside; chmod 777 inside outside; echo x > inside/f; echo x > outside/f; chown 2000:2000 */f; ln outside/f outside/second")?;
     let since = Watch::begin(w)?;
     w.sh("echo two > inside/f; echo two > outside/f; chmod 600 inside/f outside/f; touch inside/k; chown 2000:2000 inside/k; mv inside/k inside/l; echo l > inside/l")?;

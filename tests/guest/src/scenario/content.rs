@@ -9,10 +9,10 @@ use std::time::Duration;
 use rustix::fs::{FallocateFlags, SeekFrom};
 use rustix::io::Errno;
 
+use crate::fixture::{put, Fixture};
 use crate::harness::Test;
 use crate::outcome::{check, fail, same, same_errno, At, Outcome};
 use crate::shadow::pattern;
-use crate::world::{put, World};
 
 pub const TESTS: &[Test] = &[
     Test::new("overwrite-places", overwrite_places).raw(),
@@ -30,7 +30,7 @@ pub const TESTS: &[Test] = &[
 ];
 
 /// Page edges, the end, and across the end.
-fn overwrite_places(w: &mut World) -> Outcome {
+fn overwrite_places(w: &mut Fixture) -> Outcome {
     let start = pattern(2, 20_000);
     let places: [(usize, usize); 10] = [
         (0, 1),
@@ -73,7 +73,7 @@ fn overwrite_places(w: &mut World) -> Outcome {
     Ok(())
 }
 
-fn overwrite_hole(w: &mut World) -> Outcome {
+fn overwrite_hole(w: &mut Fixture) -> Outcome {
     let file = w.open("f")?;
     put(&file, 0, b"head")?;
     file.set_len(1 << 20)?;
@@ -93,7 +93,7 @@ fn overwrite_hole(w: &mut World) -> Outcome {
     w.same("not yet grown", "f", b"head")
 }
 
-fn beyond_end(w: &mut World) -> Outcome {
+fn beyond_end(w: &mut Fixture) -> Outcome {
     let file = w.open("f")?;
     put(&file, 0, b"head")?;
     put(&file, 1_000_000, b"far away")?;
@@ -107,7 +107,7 @@ fn beyond_end(w: &mut World) -> Outcome {
     w.same("reverted", "f", b"head")
 }
 
-fn until_nodata(w: &mut World) -> Outcome {
+fn until_nodata(w: &mut Fixture) -> Outcome {
     let file = w.open("f")?;
     for number in 0..5u64 {
         put(&file, number * 3, b"abc")?;
@@ -125,7 +125,7 @@ fn until_nodata(w: &mut World) -> Outcome {
     same_errno("and ends again", w.try_revert("f", 1), Errno::NODATA)
 }
 
-fn size_zero(w: &mut World) -> Outcome {
+fn size_zero(w: &mut Fixture) -> Outcome {
     fs::File::create(w.path("f"))?;
     same_errno("no operation yet", w.try_revert("f", 1), Errno::NODATA)?;
     let file = w.open("f")?;
@@ -142,7 +142,7 @@ fn size_zero(w: &mut World) -> Outcome {
 }
 
 /// A count that is greater than what stands changes nothing.
-fn too_many(w: &mut World) -> Outcome {
+fn too_many(w: &mut Fixture) -> Outcome {
     w.sh("for n in 1 2 3; do echo $n >> f; done")?;
     let stat = fs::metadata(w.path("f"))?;
     same_errno("4 of 3", w.try_revert("f", 4), Errno::NODATA)?;
@@ -159,7 +159,7 @@ fn too_many(w: &mut World) -> Outcome {
     w.same("3 of 3", "f", b"")
 }
 
-fn times_move(w: &mut World) -> Outcome {
+fn times_move(w: &mut Fixture) -> Outcome {
     w.sh("echo one > f; chmod 640 f; echo two >> f")?;
     let before = fs::metadata(w.path("f"))?;
     std::thread::sleep(Duration::from_millis(50));
@@ -176,7 +176,7 @@ fn times_move(w: &mut World) -> Outcome {
 }
 
 /// What was a hole is a hole again, not zeroes on the disk.
-fn holes_stay(w: &mut World) -> Outcome {
+fn holes_stay(w: &mut Fixture) -> Outcome {
     let file = w.open("f")?;
     put(&file, 0, &[1; 4096])?;
     file.set_len(8 << 20)?;
@@ -209,7 +209,7 @@ fn holes_stay(w: &mut World) -> Outcome {
 }
 
 /// A hole that ends within a block: after a revert, that block is not allocated either.
-fn holes_at_end(w: &mut World) -> Outcome {
+fn holes_at_end(w: &mut Fixture) -> Outcome {
     let file = w.open("f")?;
     put(&file, 0, &[1; 4096])?;
     file.set_len(10_000)?;
@@ -232,7 +232,7 @@ fn holes_at_end(w: &mut World) -> Outcome {
 }
 
 /// What the filesystem refuses, be it after having touched the file, is in nobody's way.
-fn insert_behind_end(w: &mut World) -> Outcome {
+fn insert_behind_end(w: &mut Fixture) -> Outcome {
     let file = w.open("f")?;
     put(&file, 0, b"first")?;
     let modes = [FallocateFlags::INSERT_RANGE, FallocateFlags::COLLAPSE_RANGE];
@@ -272,7 +272,7 @@ fn segments(file: &fs::File) -> Outcome<Vec<(u64, u64)>> {
 }
 
 /// 100 MB in pieces of 1 MiB.
-fn large_file(w: &mut World) -> Outcome {
+fn large_file(w: &mut Fixture) -> Outcome {
     let pieces: usize = w.times(100, 12);
     let size = 1 << 20;
     w.unmount()?;
@@ -315,7 +315,7 @@ fn large_file(w: &mut World) -> Outcome {
 }
 
 /// Readers that have the file open see what a write of the same bytes would let them see.
-fn revert_while_open(w: &mut World) -> Outcome {
+fn revert_while_open(w: &mut Fixture) -> Outcome {
     w.sh("echo first line > f; echo second line >> f")?;
     let reader = fs::File::open(w.path("f"))?;
     let mut bytes = [0; 64];

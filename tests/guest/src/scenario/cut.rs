@@ -4,10 +4,10 @@
 
 use std::fs::OpenOptions;
 
+use crate::fixture::{put, Fixture};
 use crate::harness::Test;
 use crate::outcome::Outcome;
 use crate::shadow::pattern;
-use crate::world::{put, World};
 
 pub const TESTS: &[Test] = &[
     Test::new("open-truncating", open_truncating).raw(),
@@ -18,7 +18,7 @@ pub const TESTS: &[Test] = &[
     Test::new("fallocate-extends", fallocate_extends).raw(),
 ];
 
-fn open_truncating(w: &mut World) -> Outcome {
+fn open_truncating(w: &mut Fixture) -> Outcome {
     let old = pattern(6, 10_000);
     w.make("f", &old)?;
     w.sh("echo new > f")?;
@@ -42,7 +42,7 @@ fn open_truncating(w: &mut World) -> Outcome {
     w.same("and back", "f", &old)
 }
 
-fn truncate_shrink(w: &mut World) -> Outcome {
+fn truncate_shrink(w: &mut Fixture) -> Outcome {
     let old = pattern(7, 100_000);
     w.make("f", &old)?;
     w.sh("truncate -s 65536 f; truncate -s 5000 f; truncate -s 1 f; truncate -s 0 f")?;
@@ -65,7 +65,7 @@ fn truncate_shrink(w: &mut World) -> Outcome {
     w.same("four at once", "f", &old)
 }
 
-fn truncate_grow(w: &mut World) -> Outcome {
+fn truncate_grow(w: &mut Fixture) -> Outcome {
     w.make("f", b"small")?;
     w.sh("truncate -s 3000000 f")?;
     let mut want = b"small".to_vec();
@@ -81,7 +81,7 @@ fn truncate_grow(w: &mut World) -> Outcome {
     w.same("same size reverted", "f", b"small")
 }
 
-fn truncate_path_and_descriptor(w: &mut World) -> Outcome {
+fn truncate_path_and_descriptor(w: &mut Fixture) -> Outcome {
     let old = pattern(8, 9000);
     w.make("f", &old)?;
     let file = w.open("f")?;
@@ -99,7 +99,7 @@ fn truncate_path_and_descriptor(w: &mut World) -> Outcome {
 }
 
 /// Bytes beyond the end in a page must not come back as garbage.
-fn truncate_inside_page(w: &mut World) -> Outcome {
+fn truncate_inside_page(w: &mut Fixture) -> Outcome {
     let old = pattern(9, 4096);
     w.make("f", &old)?;
     let file = w.open("f")?;
@@ -120,7 +120,7 @@ fn truncate_inside_page(w: &mut World) -> Outcome {
     w.same("all reverted", "f", &old)
 }
 
-fn fallocate_extends(w: &mut World) -> Outcome {
+fn fallocate_extends(w: &mut Fixture) -> Outcome {
     let old = pattern(10, 5000);
     w.make("f", &old)?;
     w.sh("fallocate -l 200000 f")?;

@@ -9,13 +9,13 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
+use crate::fixture::{put, Fixture};
 use crate::group;
 use crate::harness::Test;
 use crate::mounts::{self, run, Lower};
 use crate::outcome::{check, fail, same, At, Outcome};
 use crate::sys::Map;
 use crate::undo;
-use crate::world::{put, World};
 
 pub const TESTS: &[Test] = &[
     test("cut-after-revert", |w| content(w, |_, _| Ok(()))),
@@ -43,7 +43,7 @@ pub const TESTS: &[Test] = &[
     test("cut-after-revert-of-group", of_group),
 ];
 
-const fn test(name: &'static str, run: fn(&mut World) -> Outcome) -> Test {
+const fn test(name: &'static str, run: fn(&mut Fixture) -> Outcome) -> Test {
     Test::new(name, run).only(DISKS).unmounted().seconds(120)
 }
 
@@ -54,17 +54,17 @@ pub const DISKS: &[Lower] = &[Lower::Ext4, Lower::Xfs, Lower::Btrfs];
 const OPTIONS: &str = "commit=3600";
 
 /// A world on a disk of its own, on which nothing becomes durable by itself.
-pub struct Disk {
+pub struct CutDisk {
     file: PathBuf,
     at: PathBuf,
     mounted: bool,
 }
 
-impl Disk {
+impl CutDisk {
     /// Makes the disk; `w` moves onto it.
-    pub fn new(w: &mut World) -> Outcome<Disk> {
+    pub fn new(w: &mut Fixture) -> Outcome<CutDisk> {
         w.unmount()?;
-        let disk = Disk {
+        let disk = CutDisk {
             file: w.base.join("disk"),
             at: w.base.join("at"),
             mounted: false,
@@ -82,7 +82,7 @@ impl Disk {
         Ok(disk)
     }
 
-    fn mount(&mut self, w: &World, new: bool) -> Outcome {
+    fn mount(&mut self, w: &Fixture, new: bool) -> Outcome {
         let kind = w.lower.name();
         let (file, at) = (
             self.file.display().to_string(),
@@ -102,7 +102,7 @@ impl Disk {
     }
 
     /// Makes durable what programs did, and the history.
-    pub fn sync(&self, w: &World) -> Outcome {
+    pub fn sync(&self, w: &Fixture) -> Outcome {
         rustix::fs::syncfs(File::open(&w.mnt)?).at("syncfs")
     }
 
@@ -112,12 +112,12 @@ impl Disk {
     }
 
     /// Takes the power away, and mounts what is left.
-    pub fn cut(&mut self, w: &mut World) -> Outcome {
+    pub fn cut(&mut self, w: &mut Fixture) -> Outcome {
         self.cut_with(w, |_| Ok(()))
     }
 
     /// The same; `more` is done in the source in between.
-    pub fn cut_with(&mut self, w: &mut World, more: impl FnOnce(&Path) -> Outcome) -> Outcome {
+    pub fn cut_with(&mut self, w: &mut Fixture, more: impl FnOnce(&Path) -> Outcome) -> Outcome {
         let left = self.file.with_extension("left");
         let (file, copy) = (self.file.display().to_string(), left.display().to_string());
         run(&["cp", "--sparse=always", &file, &copy])?;
@@ -141,7 +141,7 @@ impl Disk {
     }
 
     /// Unmounts everything.
-    pub fn finish(mut self, w: &mut World) -> Outcome {
+    pub fn finish(mut self, w: &mut Fixture) -> Outcome {
         w.unmount()?;
         self.unmount()?;
         w.src = Some(w.base.join("src"));
@@ -150,7 +150,7 @@ impl Disk {
 }
 
 /// How the newest revert of a file ended, by its lines.
-fn end_of_revert(w: &World, name: &str) -> Outcome<String> {
+fn end_of_revert(w: &Fixture, name: &str) -> Outcome<String> {
     let lines = undo::lines(&File::open(w.path(name))?, true)?;
     let ends = ["commit", "cancel"];
     let end = lines
@@ -161,8 +161,8 @@ fn end_of_revert(w: &World, name: &str) -> Outcome<String> {
 }
 
 /// A revert of content that was reported done is not withdrawn, and can be taken back itself.
-fn content(w: &mut World, then: fn(&World, &File) -> Outcome) -> Outcome {
-    let mut disk = Disk::new(w)?;
+fn content(w: &mut Fixture, then: fn(&Fixture, &File) -> Outcome) -> Outcome {
+    let mut disk = CutDisk::new(w)?;
     w.sh("echo one > f; echo two >> f; echo x > other")?;
     disk.sync(w)?;
     put(&w.open("f")?, 0, b"changed!")?;
@@ -183,7 +183,7 @@ fn content(w: &mut World, then: fn(&World, &File) -> Outcome) -> Outcome {
 }
 
 /// The number of the oldest segment.
-fn oldest_segment(w: &World) -> Outcome<String> {
+fn oldest_segment(w: &Fixture) -> Outcome<String> {
     let names = fs::read_dir(w.history()?.join("log"))?.map(|entry| Ok(entry?.file_name()));
     let names: Vec<_> = names.collect::<std::io::Result<_>>()?;
     match names.iter().min() {
@@ -194,8 +194,8 @@ fn oldest_segment(w: &World) -> Outcome<String> {
 
 /// The segments that a revert read stay until the line that ends it is durable: until then, recovery
 /// goes on with it after a power cut.
-fn full(w: &mut World) -> Outcome {
-    let mut disk = Disk::new(w)?;
+fn full(w: &mut Fixture) -> Outcome {
+    let mut disk = CutDisk::new(w)?;
     w.remount_with("commit=3600,history_max=16M")?;
     for i in 1..=60 {
         let file = w.open(&format!("f{i}"))?;
@@ -231,8 +231,8 @@ fn full(w: &mut World) -> Outcome {
     disk.finish(w)
 }
 
-fn attributes(w: &mut World) -> Outcome {
-    let mut disk = Disk::new(w)?;
+fn attributes(w: &mut Fixture) -> Outcome {
+    let mut disk = CutDisk::new(w)?;
     w.sh("echo one > f; chmod 600 f; setfattr -n user.a -v b f")?;
     disk.sync(w)?;
     w.sh("chmod 644 f; setfattr -n user.a -v c f")?;
@@ -245,8 +245,8 @@ fn attributes(w: &mut World) -> Outcome {
     disk.finish(w)
 }
 
-fn of_names(w: &mut World) -> Outcome {
-    let mut disk = Disk::new(w)?;
+fn of_names(w: &mut Fixture) -> Outcome {
+    let mut disk = CutDisk::new(w)?;
     w.sh("mkdir d; echo one > d/f")?;
     disk.sync(w)?;
     w.sh("mv d/f d/g; rm d/g")?;
@@ -258,8 +258,8 @@ fn of_names(w: &mut World) -> Outcome {
     disk.finish(w)
 }
 
-fn of_group(w: &mut World) -> Outcome {
-    let mut disk = Disk::new(w)?;
+fn of_group(w: &mut Fixture) -> Outcome {
+    let mut disk = CutDisk::new(w)?;
     w.sh("echo one > f; echo one > g")?;
     disk.sync(w)?;
     let watch = group::Watch::begin(w)?;

@@ -10,11 +10,11 @@ use std::path::Path;
 
 use rustix::fs::{self as rfs, Mode, OFlags};
 
+use crate::fixture::Fixture;
 use crate::harness::Test;
 use crate::mounts::{self, Refusal};
 use crate::outcome::{fail, same, At, Outcome, Stop};
 use crate::sys::{self, Map, Ring};
-use crate::world::World;
 
 pub const TESTS: &[Test] = &[
     Test::new("direct-where-below", where_below),
@@ -68,7 +68,7 @@ fn answers(place: &Path) -> Outcome<Vec<String>> {
     Ok(said)
 }
 
-fn where_below(w: &mut World) -> Outcome {
+fn where_below(w: &mut Fixture) -> Outcome {
     let raw = answers(&w.beside()?)?;
     let through = answers(&w.mnt)?;
     same("direct I/O", through, raw)?;
@@ -76,7 +76,7 @@ fn where_below(w: &mut World) -> Outcome {
 }
 
 /// ramfs has no direct I/O: it is refused, and nothing is called that is not there.
-fn nowhere(w: &mut World) -> Outcome {
+fn nowhere(w: &mut Fixture) -> Outcome {
     let (src, raw) = (w.base.join("ramfs"), w.base.join("ramfs/raw"));
     fs::create_dir(&src)?;
     let at = src.display().to_string();
@@ -87,7 +87,7 @@ fn nowhere(w: &mut World) -> Outcome {
     result
 }
 
-fn over_ramfs(w: &World, source: &str, raw: &Path) -> Outcome {
+fn over_ramfs(w: &Fixture, source: &str, raw: &Path) -> Outcome {
     let place = w.base.join("over");
     fs::create_dir(&place)?;
     match mounts::mount(source, &place, "history=off") {

@@ -10,12 +10,12 @@ use std::path::PathBuf;
 use rustix::io::Errno;
 
 use super::lasting::{lose_since_sync, power_cut, sync_history};
+use crate::fixture::{put, Fixture};
 use crate::harness::Test;
 use crate::mounts::run;
 use crate::outcome::{check, same, same_errno, At, Outcome};
 use crate::shadow::pattern;
 use crate::undo;
-use crate::world::{put, World};
 
 pub const TESTS: &[Test] = &[
     Test::new("dropped-by-half", by_half),
@@ -40,7 +40,7 @@ fn content(number: u64) -> Vec<u8> {
 }
 
 /// An overwrite of `f` in each of some segments. Ends in a mount.
-fn prepare(w: &mut World) -> Outcome {
+fn prepare(w: &mut Fixture) -> Outcome {
     fs::write(w.below("f")?, content(0))?;
     for number in 1..=SEGMENTS {
         put(&w.open("f")?, 0, &content(number))?;
@@ -53,7 +53,7 @@ fn prepare(w: &mut World) -> Outcome {
 
 /// After a clean unmount a power cut brings dropped segments back: the next mount removes them, and what stays
 /// is as it was.
-fn there_again(w: &mut World) -> Outcome {
+fn there_again(w: &mut Fixture) -> Outcome {
     for number in 0..=SEGMENTS {
         put(&w.open("f")?, 0, &pattern(number, 400_000))?;
         w.remount()?;
@@ -97,7 +97,7 @@ fn there_again(w: &mut World) -> Outcome {
 }
 
 /// The files of one place in the history, oldest first.
-fn files(w: &World, place: &str, end: &str) -> Outcome<Vec<PathBuf>> {
+fn files(w: &Fixture, place: &str, end: &str) -> Outcome<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(w.history()?.join(place)).at(place)? {
         let path = entry?.path();
@@ -110,16 +110,16 @@ fn files(w: &World, place: &str, end: &str) -> Outcome<Vec<PathBuf>> {
     Ok(found)
 }
 
-fn logs(w: &World) -> Outcome<Vec<PathBuf>> {
+fn logs(w: &Fixture) -> Outcome<Vec<PathBuf>> {
     files(w, "log", ".log")
 }
 
-fn payloads(w: &World) -> Outcome<Vec<PathBuf>> {
+fn payloads(w: &Fixture) -> Outcome<Vec<PathBuf>> {
     files(w, "undo", ".dat")
 }
 
 /// The newest `count` overwrites come back to the very bytes; the one before is refused.
-fn ends_behind(w: &World, count: u64, errno: Errno, reason: u32) -> Outcome {
+fn ends_behind(w: &Fixture, count: u64, errno: Errno, reason: u32) -> Outcome {
     let file = w.open("f")?;
     for number in (SEGMENTS - count..SEGMENTS).rev() {
         undo::revert(&file, 1).at(format!("back to {number}"))?;
@@ -140,17 +140,17 @@ fn ends_behind(w: &World, count: u64, errno: Errno, reason: u32) -> Outcome {
     w.same("work goes on", "f", &content(SEGMENTS - count))
 }
 
-fn trimmed_behind(w: &World, count: u64) -> Outcome {
+fn trimmed_behind(w: &Fixture, count: u64) -> Outcome {
     ends_behind(w, count, Errno::NODATA, 3)
 }
 
-fn damaged_behind(w: &World, count: u64) -> Outcome {
+fn damaged_behind(w: &Fixture, count: u64) -> Outcome {
     ends_behind(w, count, Errno::UCLEAN, 10)
 }
 
 /// The names of the oldest payload files are gone, those of their logs are not: both went, and the
 /// power cut came when only one of the directories was durable.
-fn by_half(w: &mut World) -> Outcome {
+fn by_half(w: &mut Fixture) -> Outcome {
     prepare(w)?;
     power_cut(w)?;
     let (logs_before, dats) = (logs(w)?, payloads(w)?);
@@ -171,7 +171,7 @@ fn by_half(w: &mut World) -> Outcome {
 
 /// Segments that were dropped, and that the state knows to be, have left some of their names behind:
 /// a log and its payload file, and a log without.
-fn as_the_state_says(w: &mut World) -> Outcome {
+fn as_the_state_says(w: &mut Fixture) -> Outcome {
     prepare(w)?;
     w.unmount()?;
     let (logs_before, dats) = (logs(w)?, payloads(w)?);
@@ -209,7 +209,7 @@ fn as_the_state_says(w: &mut World) -> Outcome {
 }
 
 /// A payload file that is missing between others was not dropped: that is damage.
-fn between_others(w: &mut World) -> Outcome {
+fn between_others(w: &mut Fixture) -> Outcome {
     prepare(w)?;
     power_cut(w)?;
     let dats = payloads(w)?;
@@ -219,7 +219,7 @@ fn between_others(w: &mut World) -> Outcome {
 }
 
 /// Neither was one that was there when the history was closed in good order.
-fn after_an_unmount(w: &mut World) -> Outcome {
+fn after_an_unmount(w: &mut Fixture) -> Outcome {
     prepare(w)?;
     w.unmount()?;
     fs::remove_file(&payloads(w)?[0])?;
@@ -230,7 +230,7 @@ fn after_an_unmount(w: &mut World) -> Outcome {
 /// The cut took the line of a rename, and what it says of how the file was left; the rename was
 /// durable. Only the change time moved: that was nobody else. That is known, too, where the next mount
 /// ended without anybody looking at the file.
-fn lost_rename(w: &mut World) -> Outcome {
+fn lost_rename(w: &mut Fixture) -> Outcome {
     for remounts in 0..3 {
         w.remount_empty("")?;
         lose_rename(w, remounts).at(format!("after {remounts} more mounts"))?;
@@ -238,7 +238,7 @@ fn lost_rename(w: &mut World) -> Outcome {
     Ok(())
 }
 
-fn lose_rename(w: &mut World, remounts: usize) -> Outcome {
+fn lose_rename(w: &mut Fixture, remounts: usize) -> Outcome {
     w.sh("echo one > f; echo two >> f")?;
     sync_history(w)?;
     w.sh("mv f g; chmod 600 g; mv g h")?;
@@ -261,7 +261,7 @@ fn lose_rename(w: &mut World, remounts: usize) -> Outcome {
 
 /// It took the line of a write, of as many bytes; or somebody else wrote after the next mount, and set
 /// the time of modification back. Neither is reverted blindly.
-fn lost_write(w: &mut World) -> Outcome {
+fn lost_write(w: &mut Fixture) -> Outcome {
     for is_other in [false, true] {
         w.remount_empty("")?;
         w.sh("echo one > f; echo two >> f")?;
@@ -289,7 +289,7 @@ fn lost_write(w: &mut World) -> Outcome {
 
 /// The cut came in the middle of a rename over a file: it is kept, and has its name, too. Whether its
 /// content is as it was left or not, none of its lines is forgotten.
-fn kept_beside(w: &mut World) -> Outcome {
+fn kept_beside(w: &mut Fixture) -> Outcome {
     for is_changed in [false, true] {
         w.remount_empty("")?;
         w.sh("echo one > f; echo two >> f")?;

@@ -9,50 +9,74 @@ use std::os::unix::fs::OpenOptionsExt;
 use rustix::io::ReadWriteFlags;
 use rustix::pipe::SpliceFlags;
 
+use crate::fixture::Fixture;
 use crate::harness::Test;
 use crate::outcome::{check, same, At, Outcome};
 use crate::shadow::pattern;
 use crate::sys::{aio_write, Map, Ring};
 use crate::undo::{self, Line};
-use crate::world::World;
 
 pub const TESTS: &[Test] = &[
-    Test::new("form-buffered", |w| form(w, Place::At(777), 5000, plain)).raw(),
+    Test::new("form-buffered", |w| {
+        form(w, FormPlace::At(777), 5000, plain)
+    })
+    .raw(),
     Test::new("form-one-byte-writes", |w| {
-        form(w, Place::At(0), w.times(300, 60), one_byte_writes)
+        form(w, FormPlace::At(0), w.times(300, 60), one_byte_writes)
     })
     .raw(),
-    Test::new("form-append", |w| form(w, Place::End, 3000, append)).raw(),
-    Test::new("form-sync", |w| form(w, Place::At(4000), 5000, synchronous)).raw(),
+    Test::new("form-append", |w| form(w, FormPlace::End, 3000, append)).raw(),
+    Test::new("form-sync", |w| {
+        form(w, FormPlace::At(4000), 5000, synchronous)
+    })
+    .raw(),
     Test::new("form-dsync", |w| {
-        form(w, Place::At(4000), 5000, data_synchronous)
+        form(w, FormPlace::At(4000), 5000, data_synchronous)
     })
     .raw(),
-    Test::new("form-direct", |w| form(w, Place::At(4096), 8192, direct)).raw(),
+    Test::new("form-direct", |w| {
+        form(w, FormPlace::At(4096), 8192, direct)
+    })
+    .raw(),
     Test::new("form-direct-append", |w| {
-        form(w, Place::At(20480), 4096, direct)
+        form(w, FormPlace::At(20480), 4096, direct)
     })
     .raw(),
-    Test::new("form-writev", |w| form(w, Place::At(1000), 9000, vectors)).raw(),
+    Test::new("form-writev", |w| {
+        form(w, FormPlace::At(1000), 9000, vectors)
+    })
+    .raw(),
     Test::new("form-pwritev", |w| {
-        form(w, Place::At(1000), 9000, vectors_at)
+        form(w, FormPlace::At(1000), 9000, vectors_at)
     })
     .raw(),
-    Test::new("form-rwf-append", |w| form(w, Place::End, 700, flag_append)).raw(),
-    Test::new("form-rwf-sync", |w| form(w, Place::At(10), 4096, flag_sync)).raw(),
-    Test::new("form-splice", |w| form(w, Place::At(300), 40_000, splice)).raw(),
+    Test::new("form-rwf-append", |w| {
+        form(w, FormPlace::End, 700, flag_append)
+    })
+    .raw(),
+    Test::new("form-rwf-sync", |w| {
+        form(w, FormPlace::At(10), 4096, flag_sync)
+    })
+    .raw(),
+    Test::new("form-splice", |w| {
+        form(w, FormPlace::At(300), 40_000, splice)
+    })
+    .raw(),
     Test::new("form-sendfile", |w| {
-        form(w, Place::At(50), 300_000, sendfile)
+        form(w, FormPlace::At(50), 300_000, sendfile)
     })
     .raw(),
-    Test::new("form-io-uring", |w| form(w, Place::At(5), 6000, io_uring)).raw(),
+    Test::new("form-io-uring", |w| {
+        form(w, FormPlace::At(5), 6000, io_uring)
+    })
+    .raw(),
     Test::new("form-io-uring-direct", |w| {
-        form(w, Place::At(0), 4096, io_uring_direct)
+        form(w, FormPlace::At(0), 4096, io_uring_direct)
     })
     .raw(),
-    Test::new("form-aio", |w| form(w, Place::At(5), 6000, aio)).raw(),
+    Test::new("form-aio", |w| form(w, FormPlace::At(5), 6000, aio)).raw(),
     Test::new("form-aio-direct", |w| {
-        form(w, Place::At(8192), 8192, aio_direct)
+        form(w, FormPlace::At(8192), 8192, aio_direct)
     })
     .raw(),
     Test::new("direct-over-what-is-not-cached", direct_not_cached).raw(),
@@ -60,22 +84,22 @@ pub const TESTS: &[Test] = &[
 ];
 
 /// Where a form writes.
-enum Place {
+enum FormPlace {
     At(usize),
     End,
 }
 
 /// A way to write: the file's path, where, what.
-type Form = fn(&World, u64, &[u8]) -> Outcome;
+type Form = fn(&Fixture, u64, &[u8]) -> Outcome;
 
 const SIZE: usize = 20_480;
 
-fn form(w: &mut World, place: Place, length: usize, write: Form) -> Outcome {
+fn form(w: &mut Fixture, place: FormPlace, length: usize, write: Form) -> Outcome {
     let start = pattern(11, SIZE);
     w.make("f", &start)?;
     let offset = match place {
-        Place::At(offset) => offset,
-        Place::End => SIZE,
+        FormPlace::At(offset) => offset,
+        FormPlace::End => SIZE,
     };
     let before = w.log_or_raw("f")?.len();
     let bytes = pattern(12, length);
@@ -130,7 +154,7 @@ fn covers(lines: &[Line], offset: u64, length: u64) -> Outcome {
     Ok(())
 }
 
-fn open(w: &World, flags: i32) -> Outcome<File> {
+fn open(w: &Fixture, flags: i32) -> Outcome<File> {
     OpenOptions::new()
         .write(true)
         .custom_flags(flags)
@@ -142,11 +166,11 @@ fn whole(written: usize, bytes: &[u8]) -> Outcome {
     same("bytes written", written, bytes.len())
 }
 
-fn plain(w: &World, offset: u64, bytes: &[u8]) -> Outcome {
+fn plain(w: &Fixture, offset: u64, bytes: &[u8]) -> Outcome {
     whole(rustix::io::pwrite(open(w, 0)?, bytes, offset)?, bytes)
 }
 
-fn one_byte_writes(w: &World, offset: u64, bytes: &[u8]) -> Outcome {
+fn one_byte_writes(w: &Fixture, offset: u64, bytes: &[u8]) -> Outcome {
     let mut file = open(w, 0)?;
     rustix::fs::seek(&file, rustix::fs::SeekFrom::Start(offset))?;
     for byte in bytes {
@@ -155,19 +179,19 @@ fn one_byte_writes(w: &World, offset: u64, bytes: &[u8]) -> Outcome {
     Ok(())
 }
 
-fn append(w: &World, _: u64, bytes: &[u8]) -> Outcome {
+fn append(w: &Fixture, _: u64, bytes: &[u8]) -> Outcome {
     let mut file = open(w, libc::O_APPEND)?;
     whole(file.write(bytes)?, bytes)
 }
 
-fn synchronous(w: &World, offset: u64, bytes: &[u8]) -> Outcome {
+fn synchronous(w: &Fixture, offset: u64, bytes: &[u8]) -> Outcome {
     whole(
         rustix::io::pwrite(open(w, libc::O_SYNC)?, bytes, offset)?,
         bytes,
     )
 }
 
-fn data_synchronous(w: &World, offset: u64, bytes: &[u8]) -> Outcome {
+fn data_synchronous(w: &Fixture, offset: u64, bytes: &[u8]) -> Outcome {
     whole(
         rustix::io::pwrite(open(w, libc::O_DSYNC)?, bytes, offset)?,
         bytes,
@@ -180,14 +204,14 @@ fn aligned(bytes: &[u8]) -> Outcome<Map> {
     Ok(memory)
 }
 
-fn direct(w: &World, offset: u64, bytes: &[u8]) -> Outcome {
+fn direct(w: &Fixture, offset: u64, bytes: &[u8]) -> Outcome {
     let mut memory = aligned(bytes)?;
     let file = open(w, libc::O_DIRECT)?;
     whole(rustix::io::pwrite(file, memory.bytes(), offset)?, bytes)
 }
 
 /// What is not in the page cache is saved and put back through it, however it is aligned.
-fn direct_not_cached(w: &mut World) -> Outcome {
+fn direct_not_cached(w: &mut Fixture) -> Outcome {
     let start = pattern(13, 5001);
     w.make("f", &start)?;
     rustix::fs::syncfs(open(w, 0)?)?;
@@ -205,7 +229,7 @@ fn direct_not_cached(w: &mut World) -> Outcome {
 }
 
 /// Who may not read the file itself has its old bytes saved all the same.
-fn write_only_not_cached(w: &mut World) -> Outcome {
+fn write_only_not_cached(w: &mut Fixture) -> Outcome {
     let start = pattern(13, SIZE);
     w.make("f", &start)?;
     for (number, open_flags) in [0, libc::O_DIRECT].into_iter().enumerate() {
@@ -232,32 +256,32 @@ fn pieces(bytes: &[u8]) -> [IoSlice<'_>; 4] {
     [first, second, third, fourth].map(IoSlice::new)
 }
 
-fn vectors(w: &World, offset: u64, bytes: &[u8]) -> Outcome {
+fn vectors(w: &Fixture, offset: u64, bytes: &[u8]) -> Outcome {
     let file = open(w, 0)?;
     rustix::fs::seek(&file, rustix::fs::SeekFrom::Start(offset))?;
     whole(rustix::io::writev(file, &pieces(bytes))?, bytes)
 }
 
-fn vectors_at(w: &World, offset: u64, bytes: &[u8]) -> Outcome {
+fn vectors_at(w: &Fixture, offset: u64, bytes: &[u8]) -> Outcome {
     whole(
         rustix::io::pwritev(open(w, 0)?, &pieces(bytes), offset)?,
         bytes,
     )
 }
 
-fn flag_append(w: &World, _: u64, bytes: &[u8]) -> Outcome {
+fn flag_append(w: &Fixture, _: u64, bytes: &[u8]) -> Outcome {
     let slices = [IoSlice::new(bytes)];
     let written = rustix::io::pwritev2(open(w, 0)?, &slices, 5, ReadWriteFlags::APPEND)?;
     whole(written, bytes)
 }
 
-fn flag_sync(w: &World, offset: u64, bytes: &[u8]) -> Outcome {
+fn flag_sync(w: &Fixture, offset: u64, bytes: &[u8]) -> Outcome {
     let slices = [IoSlice::new(bytes)];
     let written = rustix::io::pwritev2(open(w, 0)?, &slices, offset, ReadWriteFlags::DSYNC)?;
     whole(written, bytes)
 }
 
-fn splice(w: &World, offset: u64, bytes: &[u8]) -> Outcome {
+fn splice(w: &Fixture, offset: u64, bytes: &[u8]) -> Outcome {
     let (read_end, write_end) = rustix::pipe::pipe()?;
     let mut write_end = File::from(write_end);
     write_end.write_all(bytes)?;
@@ -278,7 +302,7 @@ fn splice(w: &World, offset: u64, bytes: &[u8]) -> Outcome {
     Ok(())
 }
 
-fn sendfile(w: &World, offset: u64, bytes: &[u8]) -> Outcome {
+fn sendfile(w: &Fixture, offset: u64, bytes: &[u8]) -> Outcome {
     std::fs::write("/run/lfs-tests-sent", bytes)?;
     let from = File::open("/run/lfs-tests-sent")?;
     let file = open(w, 0)?;
@@ -292,25 +316,25 @@ fn sendfile(w: &World, offset: u64, bytes: &[u8]) -> Outcome {
     Ok(())
 }
 
-fn io_uring(w: &World, offset: u64, bytes: &[u8]) -> Outcome {
+fn io_uring(w: &Fixture, offset: u64, bytes: &[u8]) -> Outcome {
     let file = open(w, 0)?;
     let mut ring = Ring::new().at("io_uring_setup")?;
     whole(ring.write(&file, bytes, offset, 0)?, bytes)
 }
 
-fn io_uring_direct(w: &World, offset: u64, bytes: &[u8]) -> Outcome {
+fn io_uring_direct(w: &Fixture, offset: u64, bytes: &[u8]) -> Outcome {
     let mut memory = aligned(bytes)?;
     let file = open(w, libc::O_DIRECT)?;
     let mut ring = Ring::new().at("io_uring_setup")?;
     whole(ring.write(&file, memory.bytes(), offset, 0)?, bytes)
 }
 
-fn aio(w: &World, offset: u64, bytes: &[u8]) -> Outcome {
+fn aio(w: &Fixture, offset: u64, bytes: &[u8]) -> Outcome {
     let file = open(w, 0)?;
     whole(aio_write(&file, bytes, offset as i64)?, bytes)
 }
 
-fn aio_direct(w: &World, offset: u64, bytes: &[u8]) -> Outcome {
+fn aio_direct(w: &Fixture, offset: u64, bytes: &[u8]) -> Outcome {
     let mut memory = aligned(bytes)?;
     let file = open(w, libc::O_DIRECT)?;
     whole(aio_write(&file, memory.bytes(), offset as i64)?, bytes)

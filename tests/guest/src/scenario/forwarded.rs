@@ -11,12 +11,12 @@ use std::path::Path;
 
 use rustix::io::{Errno, IoSlice, IoSliceMut, ReadWriteFlags};
 
+use crate::fixture::Fixture;
 use crate::harness::Test;
 use crate::mounts::Lower;
 use crate::outcome::{check, same, Outcome};
 use crate::shadow::pattern;
 use crate::sys;
-use crate::world::World;
 
 const BELOW: &[Lower] = &[Lower::Tmpfs, Lower::Ext4, Lower::Xfs, Lower::Btrfs];
 
@@ -40,20 +40,20 @@ const FICLONE: u64 = 0x4004_9409;
 const FIDEDUPERANGE: u64 = 0xc018_9436;
 
 /// An answer that can be compared: what a call returned and left in its buffer, or its errno.
-type Answer = Result<(usize, Vec<u8>), i32>;
+type IoctlResult = Result<(usize, Vec<u8>), i32>;
 
 fn errno(error: io::Error) -> i32 {
     error.raw_os_error().unwrap_or(0)
 }
 
-fn ask(path: &Path, request: u64, argument: &[u8]) -> Outcome<Answer> {
+fn ask(path: &Path, request: u64, argument: &[u8]) -> Outcome<IoctlResult> {
     let file = File::open(path)?;
     let mut bytes = argument.to_vec();
     let answer = sys::ioctl_bytes(&file, request, &mut bytes);
     Ok(answer.map(|n| (n, bytes)).map_err(errno))
 }
 
-fn ioctls(w: &mut World) -> Outcome {
+fn ioctls(w: &mut Fixture) -> Outcome {
     fs::write(w.mnt.join("f"), pattern(1, 5000))?;
     fs::create_dir(w.mnt.join("d"))?;
     let src = w.base.join("src");
@@ -98,7 +98,7 @@ fn ioctls(w: &mut World) -> Outcome {
     same("reverted", fs::read(src.join("f"))?, Vec::new())
 }
 
-fn bmap(w: &mut World) -> Outcome {
+fn bmap(w: &mut Fixture) -> Outcome {
     let ours = w.mnt.join("f");
     fs::write(&ours, pattern(2, 20_000))?;
     File::open(&ours)?.sync_all()?;
@@ -115,7 +115,7 @@ fn bmap(w: &mut World) -> Outcome {
 }
 
 /// Without `->remap_file_range` below, FIDEDUPERANGE fails as a whole, not for each of its targets.
-fn shared_ranges(w: &mut World) -> Outcome {
+fn shared_ranges(w: &mut Fixture) -> Outcome {
     let src = w.base.join("src");
     for name in ["one", "two"] {
         fs::write(src.join(name), pattern(3, 8192))?;
@@ -136,7 +136,7 @@ fn shared_ranges(w: &mut World) -> Outcome {
 
 /// Deduplicating a file through the mount is no change from outside, though btrfs counts its version up: what
 /// was done to the file before is undone afterwards, with and without a mount in between.
-fn dedupe_is_ours(w: &mut World) -> Outcome {
+fn dedupe_is_ours(w: &mut Fixture) -> Outcome {
     for remounts in [false, true] {
         let name = |file| format!("{file}-{remounts}");
         for file in ["one", "two"] {
@@ -170,7 +170,7 @@ fn read(path: &Path, flags: ReadWriteFlags, at: u64) -> Outcome<Result<Vec<u8>, 
 /// `RWF_DONTCACHE`, which rustix has no name for.
 const DONTCACHE: ReadWriteFlags = ReadWriteFlags::from_bits_retain(0x80);
 
-fn read_flags(w: &mut World) -> Outcome {
+fn read_flags(w: &mut Fixture) -> Outcome {
     let ours = w.mnt.join("f");
     let raw = w.base.join("src/f");
     fs::write(&ours, pattern(4, 40_000))?;
@@ -206,7 +206,7 @@ fn read_flags(w: &mut World) -> Outcome {
 }
 
 /// Writes that may not wait may always answer EAGAIN; whatever they wrote can be taken back.
-fn write_flags(w: &mut World) -> Outcome {
+fn write_flags(w: &mut Fixture) -> Outcome {
     let path = w.mnt.join("f");
     let before = pattern(5, 30_000);
     fs::write(&path, &before)?;
@@ -247,7 +247,7 @@ fn write_flags(w: &mut World) -> Outcome {
 }
 
 /// What is swapped out would pass no hook, so swapon(2) is refused; nothing is changed by that.
-fn swap(w: &mut World) -> Outcome {
+fn swap(w: &mut Fixture) -> Outcome {
     let path = w.mnt.join("swap");
     w.sh("dd if=/dev/zero of=swap bs=1M count=1 status=none; chmod 600 swap; mkswap -q swap")?;
     let before = fs::read(&path)?;

@@ -19,13 +19,13 @@ use rustix::fs::{
 };
 use rustix::pipe::{self, SpliceFlags};
 
+use crate::fixture::Fixture;
 use crate::group::Watch;
 use crate::harness::Test;
 use crate::mounts::Lower;
 use crate::outcome::{check, same, At, Outcome, Stop};
 use crate::sys::{self, Map};
 use crate::undo;
-use crate::world::World;
 
 const DISKS: &[Lower] = &[Lower::Ext4, Lower::Xfs, Lower::Btrfs];
 
@@ -74,10 +74,10 @@ enum Undo {
     None,
 }
 
-type Change = fn(&Path) -> io::Result<()>;
+type FrozenChange = fn(&Path) -> io::Result<()>;
 
 /// Each in a directory of its own, with the files `f` and `g` and the directory `d` in it.
-const CHANGES: &[(&str, Undo, Change)] = &[
+const CHANGES: &[(&str, Undo, FrozenChange)] = &[
     ("write", Undo::OfFile, |d| {
         open(d)?.write_all_at(b"frozen", 10)
     }),
@@ -296,7 +296,7 @@ fn state(place: &Path) -> Outcome<BTreeMap<PathBuf, String>> {
 }
 
 /// How many sectors were written to the device below, so far.
-fn written(w: &World) -> Outcome<u64> {
+fn written(w: &Fixture) -> Outcome<u64> {
     let table = fs::read_to_string("/proc/self/mountinfo")?;
     let of = |line: &str| -> Option<(PathBuf, String)> {
         let (front, back) = line.split_once(" - ")?;
@@ -324,7 +324,10 @@ struct UnderWay {
     thread: JoinHandle<io::Result<()>>,
 }
 
-fn begin(w: &World, (name, undo, change): (&'static str, Undo, Change)) -> Outcome<UnderWay> {
+fn begin(
+    w: &Fixture,
+    (name, undo, change): (&'static str, Undo, FrozenChange),
+) -> Outcome<UnderWay> {
     let place = w.path(name);
     let before = state(&place)?;
     let done = Arc::new(AtomicBool::new(false));
@@ -344,7 +347,7 @@ fn begin(w: &World, (name, undo, change): (&'static str, Undo, Change)) -> Outco
     })
 }
 
-fn hooks(w: &mut World) -> Outcome {
+fn hooks(w: &mut Fixture) -> Outcome {
     let is_ext4 = w.lower == Lower::Ext4;
     let cannot = |name: &str| is_ext4 && name == "clone";
     let changes: Vec<_> = CHANGES.iter().filter(|(name, ..)| !cannot(name)).collect();
@@ -399,7 +402,7 @@ fn hooks(w: &mut World) -> Outcome {
 }
 
 /// What waits for history that cannot be written yet can be killed, and nothing of that is lost.
-fn killable(w: &mut World) -> Outcome {
+fn killable(w: &mut Fixture) -> Outcome {
     w.make("f", &[1; 5000])?;
     let lower = w.below("")?;
     rfs::sync();
@@ -454,7 +457,7 @@ fn killed(child: &mut Child) -> io::Result<Option<Duration>> {
 
 /// Writers that wait for each other's room in the journal's memory can be killed. Those that wait for the
 /// lower filesystem itself cannot, as on the raw one.
-fn room(w: &mut World) -> Outcome {
+fn room(w: &mut Fixture) -> Outcome {
     const WRITERS: usize = 90;
     fs::create_dir(w.path("d"))?;
     for number in 0..WRITERS {
@@ -500,7 +503,7 @@ fn room(w: &mut World) -> Outcome {
 }
 
 /// A revert of several objects waits for a frozen filesystem with nothing locked, and can be killed.
-fn group_revert(w: &mut World) -> Outcome {
+fn group_revert(w: &mut Fixture) -> Outcome {
     w.sh("mkdir -m 1777 d; echo theirs > d/theirs")?;
     let watch = Watch::begin(w)?;
     w.sh("echo one > d/f; echo two > d/f; mv d/f d/g; mkdir d/e")?;
@@ -543,7 +546,7 @@ fn group_revert(w: &mut World) -> Outcome {
     same("left", fs::read_dir(w.path("d"))?.count(), 1)
 }
 
-fn put(w: &World, name: &str, at: u64) -> Outcome {
+fn put(w: &Fixture, name: &str, at: u64) -> Outcome {
     Ok(open_named(&w.mnt, name)?.write_all_at(b"now", at)?)
 }
 
@@ -564,7 +567,7 @@ fn taken_back(name: &str, undo: Undo, place: &Path, before: &BTreeMap<PathBuf, S
 }
 
 /// The undos that were asked for while it was frozen.
-fn undone_while_frozen(w: &World) -> Outcome {
+fn undone_while_frozen(w: &Fixture) -> Outcome {
     let content = fs::read(w.path("undo-of-content/written"))?;
     check!(
         content.starts_with(b"written"),
@@ -576,7 +579,7 @@ fn undone_while_frozen(w: &World) -> Outcome {
 }
 
 /// Frozen again and again while others work: nobody waits for ever, and nothing is lost.
-fn now_and_then(w: &mut World) -> Outcome {
+fn now_and_then(w: &mut Fixture) -> Outcome {
     let stop = Arc::new(AtomicBool::new(false));
     let mut workers = Vec::new();
     for number in 0..3 {

@@ -8,12 +8,12 @@ use std::path::PathBuf;
 
 use rustix::io::Errno;
 
+use crate::fixture::{put, Fixture};
 use crate::harness::Test;
 use crate::mounts::{self, run};
 use crate::outcome::{check, same, same_bytes, same_errno, At, Outcome};
 use crate::shadow::pattern;
 use crate::undo;
-use crate::world::{put, World};
 
 pub const TESTS: &[Test] = &[
     Test::new("full-lower-trim", full_lower_trim)
@@ -38,7 +38,7 @@ pub const TESTS: &[Test] = &[
 ];
 
 /// A small filesystem of the same kind, so that it can be filled; LoggerFS on it at `mnt`.
-pub(super) fn small(w: &mut World, options: &str) -> Outcome<PathBuf> {
+pub(super) fn small(w: &mut Fixture, options: &str) -> Outcome<PathBuf> {
     use mounts::Lower;
     w.below("f")?;
     let place = w.base.join("small");
@@ -60,7 +60,7 @@ pub(super) fn small(w: &mut World, options: &str) -> Outcome<PathBuf> {
 }
 
 /// On a sparse file in memory: the scratch disk itself has not the room for every size.
-pub(super) fn loop_disk(w: &World, size: &str, at: &str) -> Outcome {
+pub(super) fn loop_disk(w: &Fixture, size: &str, at: &str) -> Outcome {
     let image = "/run/lfs-tests-small";
     let _ = fs::remove_file(image);
     run(&["modprobe", "loop"])?;
@@ -76,7 +76,7 @@ pub(super) fn loop_disk(w: &World, size: &str, at: &str) -> Outcome {
     run(&["mount", "-t", kind, "-o", "loop", image, at]).map(drop)
 }
 
-pub(super) fn leave(w: &mut World, place: PathBuf) -> Outcome {
+pub(super) fn leave(w: &mut Fixture, place: PathBuf) -> Outcome {
     w.unmount()?;
     mounts::unmount(&place)?;
     fs::remove_dir(&place)?;
@@ -85,7 +85,7 @@ pub(super) fn leave(w: &mut World, place: PathBuf) -> Outcome {
 }
 
 /// Fills what is left, through the mount.
-fn fill(w: &World, name: &str) -> Outcome {
+fn fill(w: &Fixture, name: &str) -> Outcome {
     let file = w.open(name)?;
     let bytes = vec![b'f'; 1 << 20];
     let mut at = 0u64;
@@ -100,7 +100,7 @@ fn fill(w: &World, name: &str) -> Outcome {
 }
 
 /// xfs gives a deleted file's blocks back in its own time, btrfs with a commit.
-fn wait_for_room(w: &World) -> Outcome {
+fn wait_for_room(w: &Fixture) -> Outcome {
     for _ in 0..100 {
         rustix::fs::syncfs(fs::File::open(&w.mnt)?)?;
         let stat = rustix::fs::statvfs(&w.mnt)?;
@@ -114,7 +114,7 @@ fn wait_for_room(w: &World) -> Outcome {
 
 /// The history's own room on a full disk: some of the deleted files that are kept with the oldest
 /// segment go, not the segment with all of them.
-fn full_history_as_needed(w: &mut World) -> Outcome {
+fn full_history_as_needed(w: &mut Fixture) -> Outcome {
     const DELETED: usize = 16;
     const SIZE: usize = 544 << 10;
     /// `Revert.flags`: without a copy for redo, for which a full disk has no room.
@@ -183,7 +183,7 @@ fn full_history_as_needed(w: &mut World) -> Outcome {
 }
 
 /// The default: work goes on, the oldest history gives way, and what stands is right.
-fn full_lower_trim(w: &mut World) -> Outcome {
+fn full_lower_trim(w: &mut Fixture) -> Outcome {
     let place = small(w, "history_max=16M,on_full=trim")?;
     w.make("victim", &pattern(1, 1 << 20))?;
     let reserve = if w.lower == mounts::Lower::Btrfs {
@@ -233,7 +233,7 @@ fn full_lower_trim(w: &mut World) -> Outcome {
 }
 
 /// A write without room for its record is refused whole.
-fn full_lower_deny(w: &mut World) -> Outcome {
+fn full_lower_deny(w: &mut Fixture) -> Outcome {
     let place = small(w, "on_full=deny,on_error=refuse")?;
     w.make("victim", &pattern(2, 4 << 20))?;
     let file = w.open("victim")?;
@@ -273,7 +273,7 @@ fn full_lower_deny(w: &mut World) -> Outcome {
 }
 
 /// A write that finds no room has moved the file's times before it failed. That was nobody else.
-fn full_write_that_fails(w: &mut World) -> Outcome {
+fn full_write_that_fails(w: &mut Fixture) -> Outcome {
     let place = small(w, "history_max=8M")?;
     let reserve = place.join("reserve");
     fs::write(&reserve, vec![b'r'; 16 << 20])?;
@@ -310,7 +310,7 @@ fn full_write_that_fails(w: &mut World) -> Outcome {
 }
 
 /// What was deleted is kept only as long as nobody needs the room.
-fn full_deleted_gives_way(w: &mut World) -> Outcome {
+fn full_deleted_gives_way(w: &mut Fixture) -> Outcome {
     let place = small(w, "history_max=1G")?;
     let stat = rustix::fs::statvfs(&w.mnt)?;
     let size = stat.f_bavail * stat.f_frsize / 5 * 3;
@@ -341,7 +341,7 @@ fn full_deleted_gives_way(w: &mut World) -> Outcome {
 }
 
 /// `size=` bounds the data and the history of a private tmpfs.
-fn full_private(w: &mut World) -> Outcome {
+fn full_private(w: &mut Fixture) -> Outcome {
     w.mount_with("size=64M")?;
     let stat = rustix::fs::statvfs(&w.mnt)?;
     same("size", stat.f_blocks * stat.f_frsize, 64 << 20)?;
@@ -355,7 +355,7 @@ fn full_private(w: &mut World) -> Outcome {
 }
 
 /// More history than may be kept: the oldest goes, the newest stands, the answer says so.
-fn history_trimmed(w: &mut World) -> Outcome {
+fn history_trimmed(w: &mut Fixture) -> Outcome {
     w.remount_empty("history_max=8M")?;
     let file = w.open("f")?;
     put(&file, 0, &pattern(0, 65536))?;
@@ -390,7 +390,7 @@ fn history_trimmed(w: &mut World) -> Outcome {
     Ok(())
 }
 
-fn history_denied(w: &mut World) -> Outcome {
+fn history_denied(w: &mut Fixture) -> Outcome {
     w.mount_with("history_max=8M,on_full=deny")?;
     let file = w.open("f")?;
     put(&file, 0, &pattern(0, 65536))?;
@@ -429,7 +429,7 @@ fn history_denied(w: &mut World) -> Outcome {
 }
 
 /// The journal grows far beyond what the writer may write to one file.
-fn file_size_limit(w: &mut World) -> Outcome {
+fn file_size_limit(w: &mut Fixture) -> Outcome {
     w.make("f", &pattern(9, 4096))?;
     let status = w.worker(&["limited", "f", "8192", "600"]).status()?;
     check!(status.success(), "the writer failed: {status}");

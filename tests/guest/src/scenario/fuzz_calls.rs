@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::UnmountFlags;
 
-use crate::forge::absurd;
+use crate::crafted::absurd;
+use crate::fixture::{put, Fixture};
 use crate::harness::Test;
 use crate::mounts;
 use crate::outcome::{check, fail, same_bytes, At, Outcome, Stop};
@@ -21,7 +22,6 @@ use crate::pace::{count, Rounds};
 use crate::shadow::{Random, Shadow};
 use crate::sys::{self, Map};
 use crate::undo::{self, READLOG_PAGE, READ_HISTORY, READ_LOG, REVERT, REVERT_MORE};
-use crate::world::{put, World};
 
 pub const TESTS: &[Test] = &[
     Test::new("fuzz-ioctls", ioctls).lengthy().seconds(120),
@@ -207,7 +207,7 @@ fn call(file: &OwnedFd, memory: &mut Memory, random: &mut Random) -> Option<(u64
 }
 
 /// Everything that a descriptor may be.
-fn descriptors(w: &World) -> Outcome<Vec<OwnedFd>> {
+fn descriptors(w: &Fixture) -> Outcome<Vec<OwnedFd>> {
     let open = |name: &str, flags: OFlags| -> Outcome<OwnedFd> {
         let mode = Mode::from_raw_mode(0o644);
         rustix::fs::open(w.path(name), flags | OFlags::CLOEXEC, mode).at(format!("opening {name}"))
@@ -233,16 +233,16 @@ fn descriptors(w: &World) -> Outcome<Vec<OwnedFd>> {
 }
 
 /// A file with a shadow, on which reverts may succeed.
-struct Twin {
+struct ShadowedFile {
     file: OwnedFd,
     shadow: Shadow,
 }
 
-impl Twin {
-    fn new(w: &World) -> Outcome<Twin> {
+impl ShadowedFile {
+    fn new(w: &Fixture) -> Outcome<ShadowedFile> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
-        Ok(Twin {
+        Ok(ShadowedFile {
             file: options.open(w.path("f"))?.into(),
             shadow: Shadow::default(),
         })
@@ -259,7 +259,7 @@ impl Twin {
     }
 
     /// The shadow undoes what the call has undone, and both are compared.
-    fn follow(&mut self, w: &World, call: Option<(u64, bool)>) -> Outcome {
+    fn follow(&mut self, w: &Fixture, call: Option<(u64, bool)>) -> Outcome {
         if let Some((count, true)) = call {
             check!(
                 count <= self.shadow.depth() as u64,
@@ -276,17 +276,17 @@ impl Twin {
 }
 
 /// Calls by one process: reverts do what they say, all else changes nothing.
-fn ioctls(w: &mut World) -> Outcome {
+fn ioctls(w: &mut Fixture) -> Outcome {
     let others = descriptors(w)?;
     w.make("mapped", &[7; 3 * PAGE])?;
     let mapped = w.open("mapped")?;
     let mut memory = Memory::new(Some(Map::of(&mapped, 3 * PAGE, true, true)?))?;
     let mapped = OwnedFd::from(mapped);
-    let mut twin = Twin::new(w)?;
+    let mut pair = ShadowedFile::new(w)?;
     let mut rounds = Rounds::new(w, "fuzz-ioctls", 200);
     while let Some(mut random) = rounds.next() {
         for _ in 0..random.below(3) {
-            let outcome = twin.change(&mut random);
+            let outcome = pair.change(&mut random);
             rounds.judge(outcome, "writing")?;
         }
         for _ in 0..8 {
@@ -295,18 +295,18 @@ fn ioctls(w: &mut World) -> Outcome {
         }
         call(&mapped, &mut memory, &mut random);
         for _ in 0..4 {
-            let called = call(&twin.file, &mut memory, &mut random);
-            let outcome = twin.follow(w, called);
+            let called = call(&pair.file, &mut memory, &mut random);
+            let outcome = pair.follow(w, called);
             rounds.judge(outcome, format!("{called:?}"))?;
         }
     }
-    undo::lines(&File::from(twin.file.try_clone()?), true)?;
+    undo::lines(&File::from(pair.file.try_clone()?), true)?;
     Ok(())
 }
 
 /// What one thread does until it is told to stop. All of it may fail: the files and the mount
 /// come and go.
-fn worker(w: &World, mut random: Random, stop: &AtomicBool) -> Outcome {
+fn worker(w: &Fixture, mut random: Random, stop: &AtomicBool) -> Outcome {
     let mut memory = Memory::new(None)?;
     let mut open: Vec<OwnedFd> = Vec::new();
     while !stop.load(Ordering::Relaxed) {
@@ -345,7 +345,7 @@ fn worker(w: &World, mut random: Random, stop: &AtomicBool) -> Outcome {
 }
 
 /// Threads call, write, unlink and rename while the mount is taken away under them.
-fn unmounts(w: &mut World) -> Outcome {
+fn unmounts(w: &mut Fixture) -> Outcome {
     let mut rounds = Rounds::new(w, "fuzz-unmounts", 6);
     while let Some(mut random) = rounds.next() {
         let outcome = unmount_once(w, &mut random);
@@ -354,10 +354,10 @@ fn unmounts(w: &mut World) -> Outcome {
     Ok(())
 }
 
-fn unmount_once(w: &mut World, random: &mut Random) -> Outcome {
+fn unmount_once(w: &mut Fixture, random: &mut Random) -> Outcome {
     mount_again(w)?;
     let stop = AtomicBool::new(false);
-    let place: &World = w;
+    let place: &Fixture = w;
     thread::scope(|scope| {
         let threads: Vec<_> = (0..4)
             .map(|_| {
@@ -400,7 +400,7 @@ fn unmount_once(w: &mut World, random: &mut Random) -> Outcome {
 }
 
 /// Mounts as soon as the one before has ended.
-fn mount_again(w: &mut World) -> Outcome {
+fn mount_again(w: &mut Fixture) -> Outcome {
     w.forget_mount();
     let start = Instant::now();
     loop {

@@ -10,14 +10,14 @@ use std::os::unix::fs::MetadataExt;
 use std::process::Command;
 
 use super::lasting::sentence;
-use crate::forge::History;
+use crate::crafted::History;
+use crate::fixture::{put, Fixture};
 use crate::harness::Test;
 use crate::mounts::{Lower, Refusal};
 use crate::outcome::{check, name, same_bytes, At, Outcome};
 use crate::pace::{count, Rounds};
 use crate::shadow::Random;
 use crate::undo;
-use crate::world::{put, World};
 
 const BELOW: &[Lower] = &[Lower::Tmpfs, Lower::Ext4, Lower::Xfs, Lower::Btrfs];
 
@@ -27,7 +27,7 @@ pub const TESTS: &[Test] = &[
         .unmounted()
         .lengthy()
         .seconds(120),
-    Test::new("fuzz-forgery", forgery)
+    Test::new("fuzz-forgery", crafted_history)
         .only(BELOW)
         .unmounted()
         .lengthy()
@@ -75,7 +75,7 @@ struct Sound {
     uses: u32,
 }
 
-fn damage(w: &mut World) -> Outcome {
+fn damage(w: &mut Fixture) -> Outcome {
     let mut rounds = Rounds::new(w, "fuzz-damage", ROUNDS);
     let mut sound = None;
     while let Some(mut random) = rounds.next() {
@@ -85,7 +85,7 @@ fn damage(w: &mut World) -> Outcome {
     Ok(())
 }
 
-fn forgery(w: &mut World) -> Outcome {
+fn crafted_history(w: &mut Fixture) -> Outcome {
     let mut rounds = Rounds::new(w, "fuzz-forgery", ROUNDS);
     let mut sound = None;
     while let Some(mut random) = rounds.next() {
@@ -96,7 +96,7 @@ fn forgery(w: &mut World) -> Outcome {
 }
 
 /// A good history, damaged, mounted, asked.
-fn round(w: &mut World, kept: &mut Option<Sound>, random: &mut Random, forge: bool) -> Outcome {
+fn round(w: &mut Fixture, kept: &mut Option<Sound>, random: &mut Random, craft: bool) -> Outcome {
     // What a round does must not hang on those before it.
     let (making, mut random) = (random.next(), random.clone());
     let sound = match kept.take() {
@@ -106,17 +106,17 @@ fn round(w: &mut World, kept: &mut Option<Sound>, random: &mut Random, forge: bo
     let mut history = sound.history.clone();
     let mut said = Vec::new();
     for _ in 0..=random.below(6) / 3 {
-        if forge {
+        if craft {
             let object = &sound.files[random.below(3) as usize].object;
-            said.push(history.forge(&mut random, object)?);
+            said.push(history.craft(&mut random, object)?);
         }
-        if !forge || random.below(8) == 0 {
+        if !craft || random.below(8) == 0 {
             said.push(history.damage(&mut random));
         }
     }
     let said = said.join("; ");
     history.write(&w.history()?)?;
-    let untouched = ask(w, &sound, &mut random, forge).at(&said)?;
+    let untouched = ask(w, &sound, &mut random, craft).at(&said)?;
     if untouched {
         *kept = Some(Sound {
             uses: sound.uses + 1,
@@ -127,7 +127,7 @@ fn round(w: &mut World, kept: &mut Option<Sound>, random: &mut Random, forge: bo
 }
 
 /// Makes files with a history of two or three mounts, the last one cut off in one of three.
-fn sound(w: &mut World, random: &mut Random) -> Outcome<Sound> {
+fn sound(w: &mut Fixture, random: &mut Random) -> Outcome<Sound> {
     let mut files: Vec<Past> = FILES.iter().map(|_| Past::default()).collect();
     w.remount_empty("")?;
     let mounts = 1 + random.below(3);
@@ -171,7 +171,7 @@ fn sound(w: &mut World, random: &mut Random) -> Outcome<Sound> {
 }
 
 /// When a file was last changed, as the lower filesystem says.
-fn changed(w: &World, name: &str) -> Outcome<(i64, i64)> {
+fn changed(w: &Fixture, name: &str) -> Outcome<(i64, i64)> {
     let stat = fs::metadata(w.below(name)?)?;
     Ok((stat.ctime(), stat.ctime_nsec()))
 }
@@ -206,7 +206,7 @@ fn change(file: &File, past: &mut Past, random: &mut Random) -> Outcome {
 }
 
 /// Mounts and asks everything; true when no file was changed.
-fn ask(w: &mut World, sound: &Sound, random: &mut Random, forged: bool) -> Outcome<bool> {
+fn ask(w: &mut Fixture, sound: &Sound, random: &mut Random, crafted: bool) -> Outcome<bool> {
     match w.try_mount("") {
         Err(Refusal { said, error }) => {
             count("mounts refused");
@@ -215,7 +215,7 @@ fn ask(w: &mut World, sound: &Sound, random: &mut Random, forged: bool) -> Outco
         Ok(()) => {
             count("mounted");
             for (name, past) in FILES.iter().zip(&sound.files) {
-                file(w, name, past, random, forged).at(format!("file {name}"))?;
+                file(w, name, past, random, crafted).at(format!("file {name}"))?;
             }
             w.unmount()?;
         }
@@ -233,16 +233,16 @@ fn ask(w: &mut World, sound: &Sound, random: &mut Random, forged: bool) -> Outco
 }
 
 /// Reads a file's log in all ways and takes back what can be taken back.
-fn file(w: &World, path: &str, past: &Past, random: &mut Random, forged: bool) -> Outcome {
+fn file(w: &Fixture, path: &str, past: &Past, random: &mut Random, crafted: bool) -> Outcome {
     let file = OpenOptions::new()
         .read(true)
         .write(true)
         .open(w.path(path))?;
     let mut now = past.now().to_vec();
-    if !forged {
+    if !crafted {
         same_bytes("at the mount", &w.read(path)?, &now)?;
     }
-    read_log(&file, forged)?;
+    read_log(&file, crafted)?;
     if random.below(12) == 0 {
         tool(w, path)?;
     }
@@ -252,7 +252,7 @@ fn file(w: &World, path: &str, past: &Past, random: &mut Random, forged: bool) -
         } else {
             1
         };
-        let force = forged && random.below(3) == 0;
+        let force = crafted && random.below(3) == 0;
         let (result, answer) = undo::revert_more(&file, many, u32::from(force));
         count(match &result {
             Ok(()) => "reverted",
@@ -265,7 +265,7 @@ fn file(w: &World, path: &str, past: &Past, random: &mut Random, forged: bool) -
             }
             Err(_) => "reverts refused otherwise",
         });
-        if forged {
+        if crafted {
             refused_well(result.err())?;
             continue;
         }
@@ -289,7 +289,7 @@ fn file(w: &World, path: &str, past: &Past, random: &mut Random, forged: bool) -
     if fs::metadata(w.path(path))?.len() <= LARGEST {
         w.read(path)?;
     }
-    read_log(&file, forged)
+    read_log(&file, crafted)
 }
 
 /// A refusal must be one that says something.
@@ -316,10 +316,10 @@ fn refused_well(error: Option<io::Error>) -> Outcome {
 }
 
 /// The log, raw and folded, by both commands.
-fn read_log(file: &File, forged: bool) -> Outcome {
+fn read_log(file: &File, crafted: bool) -> Outcome {
     for all in [true, false] {
         let read = undo::raw_log(file, all);
-        if let (Ok(text), false) = (&read, forged) {
+        if let (Ok(text), false) = (&read, crafted) {
             undo::parse_lines(text).at("a damaged log gives no other lines")?;
         }
         refused_well(read.err())?;
@@ -328,7 +328,7 @@ fn read_log(file: &File, forged: bool) -> Outcome {
 }
 
 /// logctl, too, comes to an end.
-fn tool(w: &World, path: &str) -> Outcome {
+fn tool(w: &Fixture, path: &str) -> Outcome {
     for words in [
         &["readlog", "--all", "--json"][..],
         &["status"],

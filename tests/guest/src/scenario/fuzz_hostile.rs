@@ -17,7 +17,8 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use super::hostile::{picture, unchanged};
-use crate::forge::History;
+use crate::crafted::History;
+use crate::fixture::Fixture;
 use crate::harness::Test;
 use crate::mounts::{self, run, Lower};
 use crate::mutate::{misplace, mutate, Target};
@@ -25,7 +26,6 @@ use crate::outcome::{check, fail, At, Outcome};
 use crate::pace::{count, Rounds};
 use crate::shadow::Random;
 use crate::sys;
-use crate::world::World;
 
 pub const TESTS: &[Test] = &[Test::new("fuzz-hostile", hostile)
     .only(&[Lower::Ext4, Lower::Xfs, Lower::Btrfs])
@@ -48,14 +48,14 @@ const DYING: Duration = Duration::from_secs(20);
 const USER: u32 = 2000;
 
 /// The disk, and where it is mounted.
-struct Disk {
+struct HostileDisk {
     image: PathBuf,
     good: PathBuf,
     at: PathBuf,
     targets: Vec<Target>,
 }
 
-fn hostile(w: &mut World) -> Outcome {
+fn hostile(w: &mut Fixture) -> Outcome {
     run(&["modprobe", "loop"])?;
     let mut rounds = Rounds::new(w, "fuzz-hostile", ROUNDS);
     let mut disk = None;
@@ -80,12 +80,12 @@ fn hostile(w: &mut World) -> Outcome {
 }
 
 /// Unmounts everything.
-fn leave(w: &World, disk: &Disk) -> Outcome {
+fn leave(w: &Fixture, disk: &HostileDisk) -> Outcome {
     let _ = mounts::unmount(&w.mnt);
     mounts::unmount(&disk.at)
 }
 
-fn mount_image(w: &World, disk: &Disk) -> Outcome {
+fn mount_image(w: &Fixture, disk: &HostileDisk) -> Outcome {
     let (image, at) = (
         disk.image.display().to_string(),
         disk.at.display().to_string(),
@@ -103,8 +103,8 @@ fn mount_image(w: &World, disk: &Disk) -> Outcome {
 }
 
 /// Makes an image with a history, and with objects that its lines tell of beside the source.
-fn make(w: &World, seed: u64) -> Outcome<Disk> {
-    let mut disk = Disk {
+fn make(w: &Fixture, seed: u64) -> Outcome<HostileDisk> {
+    let mut disk = HostileDisk {
         image: w.base.join("disk"),
         good: w.base.join("good"),
         at: w.base.join("at"),
@@ -148,7 +148,7 @@ fn make(w: &World, seed: u64) -> Outcome<Disk> {
 }
 
 /// Operations of all kinds, by root and by a user, with some taken back.
-fn work(w: &World, random: &mut Random, mount: u64) -> Outcome {
+fn work(w: &Fixture, random: &mut Random, mount: u64) -> Outcome {
     let script = "
         mkdir -p d/e shared home; chmod 1777 shared; chown 2000:2000 home
         echo one > f; echo two >> f; head -c 9000 /dev/urandom > d/big; truncate -s 100 d/big
@@ -185,7 +185,7 @@ fn work(w: &World, random: &mut Random, mount: u64) -> Outcome {
 }
 
 /// Objects beside the source, and those that the history is made of.
-fn targets(disk: &Disk) -> Outcome<Vec<Target>> {
+fn targets(disk: &HostileDisk) -> Outcome<Vec<Target>> {
     let home = disk.at.join("src/.loggerfs");
     let mut paths = vec![disk.at.clone(), disk.at.join("src"), home.clone()];
     let mut left = vec![home, disk.at.join("beside")];
@@ -232,7 +232,7 @@ fn copy(from: &Path, to: &Path) -> Outcome {
     run(&["cp", "--sparse=always", "--reflink=auto", &from, &to]).map(drop)
 }
 
-fn case(w: &World, disk: &Disk, random: &mut Random) -> Outcome {
+fn case(w: &Fixture, disk: &HostileDisk, random: &mut Random) -> Outcome {
     copy(&disk.good, &disk.image)?;
     mount_image(w, disk)?;
     let source = disk.at.join("src");
@@ -251,7 +251,7 @@ fn case(w: &World, disk: &Disk, random: &mut Random) -> Outcome {
 }
 
 /// Mounts, uses and unmounts twice; nothing beside the source has changed then.
-fn asked(w: &World, disk: &Disk, random: &mut Random) -> Outcome {
+fn asked(w: &Fixture, disk: &HostileDisk, random: &mut Random) -> Outcome {
     let source = disk.at.join("src");
     let beside = disk.at.join("beside");
     let before = picture(&beside)?;
@@ -295,7 +295,7 @@ fn asked(w: &World, disk: &Disk, random: &mut Random) -> Outcome {
     history_is_hidden(&source)
 }
 
-fn unmount(w: &World) -> Outcome {
+fn unmount(w: &Fixture) -> Outcome {
     mounts::unmount(&w.mnt).at("unmounting")
 }
 
@@ -415,7 +415,7 @@ fn history_is_hidden(source: &Path) -> Outcome {
 }
 
 /// A step in a process of its own, which ends in time; its exit code.
-fn step(w: &World, words: &[&str], what: &str) -> Outcome<i32> {
+fn step(w: &Fixture, words: &[&str], what: &str) -> Outcome<i32> {
     let mut command = w.worker(words);
     command
         .current_dir("/")

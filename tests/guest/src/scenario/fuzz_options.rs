@@ -14,13 +14,13 @@ use rustix::mount::{
     MoveMountFlags, UnmountFlags,
 };
 
-use crate::forge::absurd;
+use crate::crafted::absurd;
+use crate::fixture::Fixture;
 use crate::harness::Test;
 use crate::mounts;
 use crate::outcome::{check, same_bytes, At, Outcome};
 use crate::pace::{count, Rounds};
 use crate::shadow::Random;
-use crate::world::World;
 
 pub const TESTS: &[Test] = &[Test::new("fuzz-options", options)
     .unmounted()
@@ -115,7 +115,7 @@ fn option(random: &mut Random) -> (String, Option<String>) {
 }
 
 /// The source that is mostly given.
-fn source(w: &World, random: &mut Random) -> Option<String> {
+fn source(w: &Fixture, random: &mut Random) -> Option<String> {
     match random.below(16) {
         0 => None,
         1 => Some(String::new()),
@@ -126,7 +126,7 @@ fn source(w: &World, random: &mut Random) -> Option<String> {
     }
 }
 
-fn options(w: &mut World) -> Outcome {
+fn options(w: &mut Fixture) -> Outcome {
     let mut rounds = Rounds::new(w, "fuzz-options", 100);
     while let Some(mut random) = rounds.next() {
         let chosen: Vec<_> = (0..random.below(4)).map(|_| option(&mut random)).collect();
@@ -153,7 +153,7 @@ fn options(w: &mut World) -> Outcome {
 
 /// mount(2), whose text is a page at most.
 fn by_mount(
-    w: &World,
+    w: &Fixture,
     source: Option<&str>,
     options: &[(String, Option<String>)],
     flags: MountFlags,
@@ -192,7 +192,7 @@ fn set(fs: &OwnedFd, random: &mut Random, key: &str, value: Option<&str>) -> io:
 
 /// The new calls, in an order that may be wrong.
 fn by_fsconfig(
-    w: &World,
+    w: &Fixture,
     source: Option<&str>,
     options: &[(String, Option<String>)],
     random: &mut Random,
@@ -222,7 +222,7 @@ fn by_fsconfig(
 }
 
 /// Remounts at random, by both ways; whether that succeeds is not said.
-fn remount(w: &World, random: &mut Random) {
+fn remount(w: &Fixture, random: &mut Random) {
     let chosen: Vec<_> = (0..random.below(3)).map(|_| option(random)).collect();
     if random.below(2) == 0 {
         let text = chosen.iter().map(|(key, value)| match value {
@@ -251,7 +251,7 @@ fn remount(w: &World, random: &mut Random) {
 }
 
 /// What is mounted takes a write and its revert, or refuses, and goes again.
-fn use_mount(w: &World, random: &mut Random) -> Outcome {
+fn use_mount(w: &Fixture, random: &mut Random) -> Outcome {
     fs::read_to_string("/proc/self/mountinfo")?;
     let _ = fs::write(w.path("f"), b"before");
     for _ in 0..=random.below(2) {

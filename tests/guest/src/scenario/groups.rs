@@ -8,15 +8,15 @@ use std::io;
 
 use rustix::io::Errno;
 
+use crate::crafted::History;
 use crate::faults::tree::Tree;
-use crate::forge::History;
-use crate::group::{self, Answer, Placed, Watch, DRY_RUN, REDO, WALK};
+use crate::fixture::Fixture;
+use crate::group::{self, GroupReply, Placed, Watch, DRY_RUN, REDO, WALK};
 use crate::harness::Test;
 use crate::mounts::run;
 use crate::outcome::{check, fail, same, same_errno, At, Outcome};
 use crate::shadow::pattern;
 use crate::undo;
-use crate::world::World;
 
 pub const TESTS: &[Test] = &[
     Test::new("group-of-one-process", one_process).seconds(120),
@@ -35,11 +35,11 @@ pub const TESTS: &[Test] = &[
     Test::new("group-refuses-nonsense", nonsense),
 ];
 
-fn root(w: &World) -> Outcome<File> {
+fn root(w: &Fixture) -> Outcome<File> {
     Ok(File::open(&w.mnt)?)
 }
 
-pub(super) fn take_back(w: &World, operations: &[Placed], flags: u32) -> Outcome<Answer> {
+pub(super) fn take_back(w: &Fixture, operations: &[Placed], flags: u32) -> Outcome<GroupReply> {
     let (result, answer) = group::revert(&root(w)?, operations, flags);
     if let Err(error) = result {
         let first = answer
@@ -68,7 +68,7 @@ fn brief(text: &str) -> String {
     words.join(" ")
 }
 
-pub(super) fn same_tree(w: &World, what: &str, want: &Tree) -> Outcome {
+pub(super) fn same_tree(w: &Fixture, what: &str, want: &Tree) -> Outcome {
     if let Some(difference) = Tree::of(&w.mnt)?.difference(want) {
         fail!("{what}: {difference}");
     }
@@ -104,7 +104,7 @@ pub(super) const THEIRS: &[&str] = &[
     "chmod 711 theirs",
 ];
 
-fn one_process(w: &mut World) -> Outcome {
+fn one_process(w: &mut Fixture) -> Outcome {
     w.sh(PLANT)?;
     let mut ours = Vec::new();
     for (index, our) in OURS.iter().enumerate() {
@@ -150,7 +150,7 @@ fn one_process(w: &mut World) -> Outcome {
 }
 
 /// The lines of reverts from a number on.
-pub(super) fn reverts_since(w: &World, seq: u64) -> Outcome<Vec<Placed>> {
+pub(super) fn reverts_since(w: &Fixture, seq: u64) -> Outcome<Vec<Placed>> {
     let mut lines = group::history(w)?;
     lines.retain(|p| p.seq >= seq && p.line.op == "revert");
     check!(!lines.is_empty(), "no reverts since {seq}");
@@ -158,7 +158,7 @@ pub(super) fn reverts_since(w: &World, seq: u64) -> Outcome<Vec<Placed>> {
 }
 
 /// Undos, several in a row, and redos of all of them.
-fn back_and_forth(w: &mut World) -> Outcome {
+fn back_and_forth(w: &mut Fixture) -> Outcome {
     w.sh(PLANT)?;
     let mut states = vec![Tree::of(&w.mnt)?];
     let mut actions = Vec::new();
@@ -196,7 +196,7 @@ fn back_and_forth(w: &mut World) -> Outcome {
 }
 
 /// What stays and touched the same is named, and nothing is changed.
-fn conflicts(w: &mut World) -> Outcome {
+fn conflicts(w: &mut Fixture) -> Outcome {
     w.sh(PLANT)?;
     let watch = Watch::begin(w)?;
     w.sh("printf AAAA | dd of=shared/file bs=4 seek=25 conv=notrunc status=none; mv shared/1 shared/one; chmod 600 shared/2; echo created > shared/7; echo fine > shared/8")?;
@@ -251,12 +251,12 @@ fn conflicts(w: &mut World) -> Outcome {
     same_content(w, "shared/1", b"1\n")
 }
 
-fn same_content(w: &World, name: &str, want: &[u8]) -> Outcome {
+fn same_content(w: &Fixture, name: &str, want: &[u8]) -> Outcome {
     w.same(name, name, want)
 }
 
 /// What cannot be done half way rolls the rest back.
-fn fails_whole(w: &mut World) -> Outcome {
+fn fails_whole(w: &mut Fixture) -> Outcome {
     let below = w.below("")?;
     w.sh(PLANT)?;
     let watch = Watch::begin(w)?;
@@ -282,7 +282,7 @@ fn fails_whole(w: &mut World) -> Outcome {
 }
 
 /// Who does not own an object does not take back what was done to it.
-fn of_others(w: &mut World) -> Outcome {
+fn of_others(w: &mut Fixture) -> Outcome {
     w.sh("mkdir d; chmod 777 d; echo 1 > d/mine; echo 1 > d/theirs; chmod 666 d/*; chown 2000 d d/theirs")?;
     let watch = Watch::begin(w)?;
     w.sh("echo 2 >> d/theirs; echo 2 >> d/mine")?;
@@ -306,7 +306,7 @@ fn of_others(w: &mut World) -> Outcome {
 }
 
 /// Attributes of what no program gets a descriptor of the file itself for.
-fn special(w: &mut World) -> Outcome {
+fn special(w: &mut Fixture) -> Outcome {
     w.sh("mkdir d; ln -s nowhere d/link; mkfifo d/pipe; mknod d/device c 1 3; python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind(\"d/socket\")' 2>/dev/null || mkfifo d/socket")?;
     let before = Tree::of(&w.mnt)?;
     let times = |name: &str| w.sh(&format!("stat -c %y d/{name}"));
@@ -324,7 +324,7 @@ fn special(w: &mut World) -> Outcome {
 }
 
 /// Names that went from one directory to another, and back by two ways.
-fn across(w: &mut World) -> Outcome {
+fn across(w: &mut Fixture) -> Outcome {
     w.sh("mkdir -p a/x b/y c; echo 1 > a/x/f; echo 2 > b/y/f; echo 3 > c/g")?;
     let before = Tree::of(&w.mnt)?;
     let watch = Watch::begin(w)?;
@@ -345,7 +345,7 @@ fn across(w: &mut World) -> Outcome {
     same_tree(w, "and again", &with)
 }
 
-fn many(w: &mut World) -> Outcome {
+fn many(w: &mut Fixture) -> Outcome {
     let files = w.times(400, 60);
     w.sh("mkdir d")?;
     w.make("d/kept", &pattern(1, 50_000))?;
@@ -376,7 +376,7 @@ for turn in range(int(sys.argv[1])):
 
 /// Two take turns so often that the numbers of what one of them did have no room in a line: that is
 /// taken back all the same, and forth and back, and over a remount.
-fn between_others(w: &mut World) -> Outcome {
+fn between_others(w: &mut Fixture) -> Outcome {
     let turns = w.times(700, 400);
     let begin = format!("mkdir d; head -c {} /dev/zero > d/file", 2 * turns);
     w.sh(&begin)?;
@@ -418,7 +418,7 @@ fn between_others(w: &mut World) -> Outcome {
 }
 
 /// Unmounts, and takes the end of the log away behind the newest line of this kind.
-pub(super) fn cut(w: &mut World, op: &str) -> Outcome {
+pub(super) fn cut(w: &mut Fixture, op: &str) -> Outcome {
     let home = w.history()?;
     w.unmount()?;
     let mut history = History::read(&home)?;
@@ -428,7 +428,7 @@ pub(super) fn cut(w: &mut World, op: &str) -> Outcome {
 }
 
 /// A crash came when everything was applied, and nothing said so yet.
-fn interrupted(w: &mut World) -> Outcome {
+fn interrupted(w: &mut Fixture) -> Outcome {
     w.below("")?;
     w.sh(PLANT)?;
     let watch = Watch::begin(w)?;
@@ -451,7 +451,7 @@ fn interrupted(w: &mut World) -> Outcome {
 }
 
 /// A crash came when the first line had said how it ended, and not yet the others.
-fn decided(w: &mut World) -> Outcome {
+fn decided(w: &mut Fixture) -> Outcome {
     w.below("")?;
     w.sh(PLANT)?;
     let watch = Watch::begin(w)?;
@@ -476,7 +476,7 @@ fn decided(w: &mut World) -> Outcome {
 
 /// The cut that interrupted it took one of its objects, too, which nothing had made durable yet: the
 /// others are as before it, and can be used.
-fn of_lost(w: &mut World) -> Outcome {
+fn of_lost(w: &mut Fixture) -> Outcome {
     w.below("")?;
     for lost in ["d/f", "d/g", "made", "d"] {
         w.remount_empty("")?;
@@ -485,7 +485,7 @@ fn of_lost(w: &mut World) -> Outcome {
     Ok(())
 }
 
-fn lose_one(w: &mut World, lost: &str) -> Outcome {
+fn lose_one(w: &mut Fixture, lost: &str) -> Outcome {
     w.sh("mkdir d; echo one > d/f; echo one > d/g; echo one > e; touch d/in")?;
     let watch = Watch::begin(w)?;
     w.sh(
@@ -532,7 +532,7 @@ fn lose_one(w: &mut World, lost: &str) -> Outcome {
 
 /// A revert of a revert of a revert, and so on, in one directory. Each level needs some of the kernel's
 /// stack, which is small.
-fn of_reverts(w: &mut World) -> Outcome {
+fn of_reverts(w: &mut Fixture) -> Outcome {
     let watch = Watch::begin(w)?;
     w.sh("for i in 1 2 3 4 5 6; do mkdir d$i; ln -s to$i l$i; done")?;
     let full = Tree::of(&w.mnt)?;
@@ -555,7 +555,7 @@ fn of_reverts(w: &mut World) -> Outcome {
     same_tree(w, "mounted anew", &less)
 }
 
-fn nonsense(w: &mut World) -> Outcome {
+fn nonsense(w: &mut Fixture) -> Outcome {
     w.sh("echo 1 > f; echo 2 > f; echo 3 > g")?;
     let with = Tree::of(&w.mnt)?;
     let all = group::history(w)?;

@@ -12,11 +12,11 @@ use rustix::io::Errno;
 
 use super::verbs::{done, logctl};
 use crate::faults::tree::Tree;
-use crate::group::{self, Answer, Conflict, Placed, Watch, DRY_RUN, REDO, WALK};
+use crate::fixture::{put, Fixture};
+use crate::group::{self, Conflict, GroupReply, Placed, Watch, DRY_RUN, REDO, WALK};
 use crate::harness::Test;
 use crate::mounts::run;
 use crate::outcome::{check, fail, same, same_errno, At, Outcome};
-use crate::world::{put, World};
 
 pub const TESTS: &[Test] = &[
     Test::new("group-of-unnamed", of_unnamed),
@@ -29,7 +29,7 @@ pub const TESTS: &[Test] = &[
 const TRIMMED: u32 = 3;
 const GONE: u32 = 15;
 
-fn take_back(w: &World, operations: &[Placed], flags: u32) -> Outcome<Answer> {
+fn take_back(w: &Fixture, operations: &[Placed], flags: u32) -> Outcome<GroupReply> {
     let (result, answer) = group::revert(&File::open(&w.mnt)?, operations, flags);
     match result {
         Ok(()) => Ok(answer),
@@ -37,7 +37,7 @@ fn take_back(w: &World, operations: &[Placed], flags: u32) -> Outcome<Answer> {
     }
 }
 
-fn same_tree(w: &World, what: &str, want: &Tree) -> Outcome {
+fn same_tree(w: &Fixture, what: &str, want: &Tree) -> Outcome {
     match Tree::of(&w.mnt)?.difference(want) {
         Some(difference) => fail!("{what}: {difference}"),
         None => Ok(()),
@@ -45,20 +45,20 @@ fn same_tree(w: &World, what: &str, want: &Tree) -> Outcome {
 }
 
 /// A file without a name.
-fn unnamed(w: &World) -> Outcome<File> {
+fn unnamed(w: &Fixture) -> Outcome<File> {
     let flags = OFlags::RDWR | OFlags::TMPFILE;
     let file = rustix::fs::open(&w.mnt, flags, Mode::from_raw_mode(0o600));
     Ok(File::from(file?))
 }
 
-fn give_name(w: &World, file: &File, name: &str) -> Outcome {
+fn give_name(w: &Fixture, file: &File, name: &str) -> Outcome {
     let old = format!("/proc/self/fd/{}", file.as_raw_fd());
     rustix::fs::linkat(CWD, old, CWD, w.path(name), AtFlags::SYMLINK_FOLLOW)?;
     Ok(())
 }
 
 /// What was done to it is left out, and the rest is taken back, and forth, also after a remount.
-fn of_unnamed(w: &mut World) -> Outcome {
+fn of_unnamed(w: &mut Fixture) -> Outcome {
     w.sh("mkdir d; echo one > d/f")?;
     let before = Tree::of(&w.mnt)?;
     let watch = Watch::begin(w)?;
@@ -97,7 +97,7 @@ fn of_unnamed(w: &mut World) -> Outcome {
 }
 
 /// What is still open is taken back as any other.
-fn of_unnamed_in_use(w: &mut World) -> Outcome {
+fn of_unnamed_in_use(w: &mut Fixture) -> Outcome {
     let watch = Watch::begin(w)?;
     let file = unnamed(w)?;
     put(&file, 0, b"first")?;
@@ -115,13 +115,13 @@ fn of_unnamed_in_use(w: &mut World) -> Outcome {
 }
 
 /// Takes away what is kept, as when room is made.
-fn give_up_kept(w: &World) -> Outcome {
+fn give_up_kept(w: &Fixture) -> Outcome {
     let kept = w.history()?.join("kept").display().to_string();
     run(&["find", &kept, "-mindepth", "3", "-delete"]).map(drop)
 }
 
 /// One that got a name, and lost it, is one like all others: it was given up, and can be missed.
-fn of_named_later(w: &mut World) -> Outcome {
+fn of_named_later(w: &mut Fixture) -> Outcome {
     w.below("")?;
     let watch = Watch::begin(w)?;
     let file = unnamed(w)?;
@@ -145,7 +145,7 @@ fn of_named_later(w: &mut World) -> Outcome {
 
 /// What was given up to make room refuses the whole group, in a dry run too, and each operation of it
 /// is named; without them the rest is taken back.
-fn of_given_up(w: &mut World) -> Outcome {
+fn of_given_up(w: &mut Fixture) -> Outcome {
     w.below("")?;
     w.sh("mkdir d; echo one > d/f; echo one > d/g; ln -s f d/arrow; mkdir d/sub")?;
     let watch = Watch::begin(w)?;
@@ -200,7 +200,7 @@ fn of_given_up(w: &mut World) -> Outcome {
 }
 
 /// logctl says what was left out, and does not stop at it.
-fn verbs(w: &mut World) -> Outcome {
+fn verbs(w: &mut Fixture) -> Outcome {
     w.sh("echo one > f")?;
     let before = Tree::of(&w.mnt)?;
     w.sh("echo two >> f")?;

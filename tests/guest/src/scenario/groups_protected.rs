@@ -6,10 +6,10 @@
 use std::os::unix::fs::MetadataExt;
 
 use super::groups::{cut, reverts_since, take_back};
+use crate::fixture::Fixture;
 use crate::group::{self, Watch, REDO, WALK};
 use crate::harness::Test;
 use crate::outcome::{check, same, At, Outcome, Stop};
-use crate::world::World;
 
 pub const TESTS: &[Test] = &[
     Test::new("group-of-protected", of_protected).seconds(240),
@@ -52,7 +52,7 @@ const STATE: &str =
 /// Nothing is protected any more, and nothing there.
 const CLEAR: &str = "chattr -R -ia . 2> /dev/null || true; rm -rf f d";
 
-fn needs_chattr(w: &World) -> Outcome {
+fn needs_chattr(w: &Fixture) -> Outcome {
     w.sh("touch f")?;
     if w.sh("chattr +i f && chattr -i f").is_err() {
         return Err(Stop::Skip("no chattr +i here".into()));
@@ -60,7 +60,7 @@ fn needs_chattr(w: &World) -> Outcome {
     w.sh(CLEAR).map(drop)
 }
 
-fn of_protected(w: &mut World) -> Outcome {
+fn of_protected(w: &mut Fixture) -> Outcome {
     needs_chattr(w)?;
     for (before, action) in ACTIONS {
         w.sh(before)?;
@@ -84,7 +84,7 @@ fn of_protected(w: &mut World) -> Outcome {
 }
 
 /// A crash came when everything was applied, and nothing said so yet.
-fn interrupted(w: &mut World) -> Outcome {
+fn interrupted(w: &mut Fixture) -> Outcome {
     needs_chattr(w)?;
     w.below("")?;
     for (before, action) in ACTIONS {
@@ -115,7 +115,7 @@ fn interrupted(w: &mut World) -> Outcome {
 }
 
 /// Who may not lift protection, or put it back, is told so before anything is done.
-fn refused(w: &mut World) -> Outcome {
+fn refused(w: &mut Fixture) -> Outcome {
     needs_chattr(w)?;
     let without = "setpriv --bounding-set -linux_immutable --inh-caps -linux_immutable";
     for (before, action) in [
@@ -149,7 +149,7 @@ fn refused(w: &mut World) -> Outcome {
 
 /// A directory's modification time, which an operation had set, is what it was, although names in it
 /// have come and gone behind that.
-fn of_times(w: &mut World) -> Outcome {
+fn of_times(w: &mut Fixture) -> Outcome {
     w.sh("mkdir d; touch d/a; touch -d @1000000000 d")?;
     for action in [
         "touch -d @1100000000 d; rm d/a; touch d/b",

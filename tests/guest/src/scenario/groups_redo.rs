@@ -8,10 +8,10 @@ use rustix::io::Errno;
 
 use super::groups::{cut, reverts_since, same_tree, take_back, OURS, PLANT, THEIRS};
 use crate::faults::tree::Tree;
+use crate::fixture::Fixture;
 use crate::group::{self, Placed, Watch, REDO, WALK};
 use crate::harness::Test;
 use crate::outcome::{check, same, same_errno, At, Outcome};
-use crate::world::World;
 
 pub const TESTS: &[Test] = &[
     Test::new("group-redo-of-several", several).seconds(240),
@@ -21,28 +21,28 @@ pub const TESTS: &[Test] = &[
 ];
 
 /// The state before each action and behind the last, and each action's operations.
-struct Played {
+struct RecordedRun {
     states: Vec<Tree>,
     actions: Vec<Vec<Placed>>,
 }
 
-fn play(w: &World) -> Outcome<Played> {
+fn record(w: &Fixture) -> Outcome<RecordedRun> {
     w.sh(PLANT)?;
-    let mut played = Played {
+    let mut recorded = RecordedRun {
         states: vec![Tree::of(&w.mnt)?],
         actions: Vec::new(),
     };
     for part in OURS.iter().chain(THEIRS) {
         let watch = Watch::begin(w)?;
         w.sh(part)?;
-        played.actions.push(watch.operations(w)?);
-        played.states.push(Tree::of(&w.mnt)?);
+        recorded.actions.push(watch.operations(w)?);
+        recorded.states.push(Tree::of(&w.mnt)?);
     }
-    Ok(played)
+    Ok(recorded)
 }
 
 /// Takes the newest actions back, one by one; the lines of each undo, the newest undo last.
-fn undo(w: &World, actions: &[Vec<Placed>]) -> Outcome<Vec<Vec<Placed>>> {
+fn undo(w: &Fixture, actions: &[Vec<Placed>]) -> Outcome<Vec<Vec<Placed>>> {
     let undo = |action: &Vec<Placed>| {
         let answer = take_back(w, action, WALK)?;
         reverts_since(w, answer.seq)
@@ -50,8 +50,8 @@ fn undo(w: &World, actions: &[Vec<Placed>]) -> Outcome<Vec<Vec<Placed>>> {
     actions.iter().rev().map(undo).collect()
 }
 
-fn several(w: &mut World) -> Outcome {
-    let Played { states, actions } = play(w)?;
+fn several(w: &mut Fixture) -> Outcome {
+    let RecordedRun { states, actions } = record(w)?;
     for size in [actions.len(), 2, 3, 5] {
         let undos = undo(w, &actions)?;
         same_tree(w, "all undone", &states[0])?;
@@ -85,7 +85,7 @@ fn several(w: &mut World) -> Outcome {
 }
 
 /// An operation that came later is in the way of one of them: neither is taken back.
-fn blocked(w: &mut World) -> Outcome {
+fn blocked(w: &mut Fixture) -> Outcome {
     w.sh("echo f > f; echo g > g")?;
     let mut actions = Vec::new();
     for line in ["echo two >> f", "echo two >> g; echo three >> f"] {
@@ -110,9 +110,9 @@ fn blocked(w: &mut World) -> Outcome {
 }
 
 /// A crash came when everything was applied, and nothing said so yet.
-fn interrupted(w: &mut World) -> Outcome {
+fn interrupted(w: &mut Fixture) -> Outcome {
     w.below("")?;
-    let Played { states, actions } = play(w)?;
+    let RecordedRun { states, actions } = record(w)?;
     let undos = undo(w, &actions)?;
     take_back(w, &undos.concat(), REDO)?;
     same_tree(w, "redone", &states[actions.len()])?;
@@ -124,7 +124,7 @@ fn interrupted(w: &mut World) -> Outcome {
 }
 
 /// What came later and has to do with other names, other bytes and other attributes is not in the way.
-fn beside_later(w: &mut World) -> Outcome {
+fn beside_later(w: &mut Fixture) -> Outcome {
     w.sh("mkdir d; echo f > d/f; head -c 8192 /dev/zero > d/g")?;
     let watch = Watch::begin(w)?;
     w.sh(

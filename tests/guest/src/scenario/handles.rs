@@ -9,12 +9,12 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use crate::fixture::Fixture;
 use crate::harness::Test;
 use crate::mounts::Lower;
 use crate::outcome::{check, same, At, Outcome};
 use crate::sys::{self, Handle};
 use crate::undo;
-use crate::world::World;
 
 const BELOW: &[Lower] = &[Lower::Tmpfs, Lower::Ext4, Lower::Xfs, Lower::Btrfs];
 
@@ -51,7 +51,7 @@ fn content(opened: Result<File, i32>) -> Outcome<Result<Vec<u8>, i32>> {
     }
 }
 
-fn open(w: &mut World) -> Outcome {
+fn open(w: &mut Fixture) -> Outcome {
     fs::create_dir_all(w.path("d/e"))?;
     fs::write(w.path("d/e/f"), "deep")?;
     fs::write(w.path("f"), "at the root")?;
@@ -108,7 +108,7 @@ fn open(w: &mut World) -> Outcome {
 }
 
 /// Handles of the lower filesystem into the history, and beside the source, open nothing.
-fn confined(w: &mut World) -> Outcome {
+fn confined(w: &mut Fixture) -> Outcome {
     fs::write(w.path("f"), "content")?;
     File::open(w.path("f"))?.sync_all()?;
     let secret = w.beside()?.join("secret");

@@ -10,6 +10,7 @@ use std::process::{Child, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use crate::fixture::Fixture;
 use crate::group::{self, Placed, Watch, DRY_RUN};
 use crate::harness::Test;
 use crate::held::NOBODY;
@@ -17,7 +18,6 @@ use crate::mounts::Lower;
 use crate::outcome::{check, same, same_errno, Outcome, Stop};
 use crate::sys;
 use crate::undo;
-use crate::world::World;
 
 pub const TESTS: &[Test] = &[
     Test::new("held-by-bogus-requests", bogus_requests).seconds(180),
@@ -42,11 +42,11 @@ pub const TESTS: &[Test] = &[
 ];
 
 /// A side process; dropping it kills it.
-struct Attacker(Child);
+struct AttackProcess(Child);
 
-impl Attacker {
+impl AttackProcess {
     /// Starts one and waits until it is about to do what it is for.
-    fn start(w: &World, words: &[&str]) -> Outcome<Attacker> {
+    fn start(w: &Fixture, words: &[&str]) -> Outcome<AttackProcess> {
         let all: Vec<&str> = ["held"].iter().chain(words).copied().collect();
         let mut child = w.worker(&all).stdout(Stdio::piped()).spawn()?;
         let mut line = String::new();
@@ -54,7 +54,7 @@ impl Attacker {
             BufReader::new(output).read_line(&mut line)?;
         }
         same("what the side process says", line.as_str(), "ready\n")?;
-        Ok(Attacker(child))
+        Ok(AttackProcess(child))
     }
 
     /// Kills it; how long that takes.
@@ -66,7 +66,7 @@ impl Attacker {
     }
 }
 
-impl Drop for Attacker {
+impl Drop for AttackProcess {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
@@ -83,14 +83,14 @@ fn allow_missing_pages() -> Outcome {
 }
 
 /// A directory in which the attackers may make files.
-fn open_directory(w: &World, name: &str) -> Outcome {
+fn open_directory(w: &Fixture, name: &str) -> Outcome {
     fs::create_dir(w.path(name))?;
     Ok(chown(w.path(name), Some(NOBODY), Some(NOBODY))?)
 }
 
 /// The longest that one of root's operations takes in so many seconds: a write, now and then a new file
 /// and a removal.
-fn longest(w: &World, seconds: u64) -> Outcome<Duration> {
+fn longest(w: &Fixture, seconds: u64) -> Outcome<Duration> {
     let file = File::create(w.path("own"))?;
     let until = Instant::now() + Duration::from_secs(seconds);
     let mut worst = Duration::ZERO;
@@ -111,9 +111,9 @@ fn longest(w: &World, seconds: u64) -> Outcome<Duration> {
 }
 
 /// Requests that cannot be fulfilled exclude nobody, however long they are.
-fn bogus_requests(w: &mut World) -> Outcome {
+fn bogus_requests(w: &mut Fixture) -> Outcome {
     w.sh("echo one > theirs")?;
-    let attacker = Attacker::start(w, &["bogus", "200000"])?;
+    let attacker = AttackProcess::start(w, &["bogus", "200000"])?;
     let worst = longest(w, 10)?;
     attacker.kill()?;
     check!(
@@ -124,10 +124,10 @@ fn bogus_requests(w: &mut World) -> Outcome {
 }
 
 /// A dry run waits for nobody, and nobody waits for it.
-fn empty_pipe(w: &mut World) -> Outcome {
+fn empty_pipe(w: &mut Fixture) -> Outcome {
     open_directory(w, "d")?;
     w.sh("echo one > theirs")?;
-    let stuck = Attacker::start(w, &["splice", "d/f"])?;
+    let stuck = AttackProcess::start(w, &["splice", "d/f"])?;
     sleep(Duration::from_millis(300));
     let mut dry = w.worker(&["held", "dry", "."]).spawn()?;
     let since = Instant::now();
@@ -150,7 +150,7 @@ fn empty_pipe(w: &mut World) -> Outcome {
 }
 
 /// Nothing of the journal is held while pipes are waited for.
-fn empty_pipes(w: &mut World) -> Outcome {
+fn empty_pipes(w: &mut Fixture) -> Outcome {
     open_directory(w, "d")?;
     nobody_waits_for(w, &["splices", "d", "60"])?;
     // What comes into a pipe at last goes to the file, and can be taken back.
@@ -159,14 +159,14 @@ fn empty_pipes(w: &mut World) -> Outcome {
 }
 
 /// Nothing is held while pages of a write's buffer are waited for, either.
-fn missing_pages(w: &mut World) -> Outcome {
+fn missing_pages(w: &mut Fixture) -> Outcome {
     open_directory(w, "d")?;
     allow_missing_pages()?;
     nobody_waits_for(w, &["buffers", "d", "60"])
 }
 
-fn nobody_waits_for(w: &World, words: &[&str]) -> Outcome {
-    let stuck = Attacker::start(w, words)?;
+fn nobody_waits_for(w: &Fixture, words: &[&str]) -> Outcome {
+    let stuck = AttackProcess::start(w, words)?;
     sleep(Duration::from_millis(500));
     let worst = longest(w, 5)?;
     let took = stuck.kill()?;
@@ -176,13 +176,13 @@ fn nobody_waits_for(w: &World, words: &[&str]) -> Outcome {
 }
 
 /// A revert of other objects waits for no pipe, and is whole.
-fn reverts_beside(w: &mut World) -> Outcome {
+fn reverts_beside(w: &mut Fixture) -> Outcome {
     open_directory(w, "d")?;
     w.sh("mkdir e; echo one > e/f; echo keep > e/g")?;
     let watch = Watch::begin(w)?;
     w.sh("echo two > e/f; mv e/f e/h; rm e/g")?;
     let done = watch.operations(w)?;
-    let stuck = Attacker::start(w, &["splices", "d", "60"])?;
+    let stuck = AttackProcess::start(w, &["splices", "d", "60"])?;
     sleep(Duration::from_millis(500));
     let root = File::open(&w.mnt)?;
     let since = Instant::now();
@@ -198,7 +198,7 @@ fn reverts_beside(w: &mut World) -> Outcome {
 }
 
 /// A revert waits for an operation under way for some seconds, and then names its process.
-fn busy_file(w: &mut World) -> Outcome {
+fn busy_file(w: &mut Fixture) -> Outcome {
     const BUSY: u32 = 19;
     open_directory(w, "d")?;
     allow_missing_pages()?;
@@ -207,7 +207,7 @@ fn busy_file(w: &mut World) -> Outcome {
     let watch = Watch::begin(w)?;
     w.open("d/f")?.write_all_at(&[2; 4096], 0)?;
     let done = watch.operations(w)?;
-    let stuck = Attacker::start(w, &["direct", "d/f"])?;
+    let stuck = AttackProcess::start(w, &["direct", "d/f"])?;
     sleep(Duration::from_millis(500));
     let root = File::open(&w.mnt)?;
     let since = Instant::now();
@@ -230,7 +230,7 @@ fn busy_file(w: &mut World) -> Outcome {
 }
 
 /// A write from a buffer of which only a part may be read writes that part.
-fn short_buffers(w: &mut World) -> Outcome {
+fn short_buffers(w: &mut Fixture) -> Outcome {
     w.make("f", &[1; 20_000])?;
     let file = w.open("f")?;
     let bytes = [2; 8192];
@@ -262,11 +262,11 @@ fn field(file: &str, name: &str) -> Outcome<u64> {
 }
 
 /// One request of a user at a time holds memory.
-fn memory(w: &mut World) -> Outcome {
+fn memory(w: &mut Fixture) -> Outcome {
     w.sh("echo one > theirs")?;
     let before = available()?;
     // The process has its own copies of the requests; those of the kernel come on top.
-    let attacker = Attacker::start(w, &["crowd", "40", "200000"])?;
+    let attacker = AttackProcess::start(w, &["crowd", "40", "200000"])?;
     let mut least = before;
     for _ in 0..100 {
         sleep(Duration::from_millis(50));
@@ -285,10 +285,10 @@ fn memory(w: &mut World) -> Outcome {
 }
 
 /// A request that is looked at ends when its caller is killed, and so does one that waits for its turn.
-fn killed(w: &mut World) -> Outcome {
+fn killed(w: &mut Fixture) -> Outcome {
     w.sh("echo one > theirs")?;
-    let first = Attacker::start(w, &["bogus", "1000000"])?;
-    let second = Attacker::start(w, &["bogus", "1000000"])?;
+    let first = AttackProcess::start(w, &["bogus", "1000000"])?;
+    let second = AttackProcess::start(w, &["bogus", "1000000"])?;
     sleep(Duration::from_millis(1500));
     for (what, one) in [("waits", second), ("works", first)] {
         let took = one.kill()?;
@@ -301,7 +301,7 @@ fn killed(w: &mut World) -> Outcome {
 }
 
 /// A file to which so many records are appended; the first of these operations.
-fn appended(w: &World, name: &str, count: usize) -> Outcome<Placed> {
+fn appended(w: &Fixture, name: &str, count: usize) -> Outcome<Placed> {
     let watch = Watch::begin(w)?;
     let mut file = OpenOptions::new()
         .append(true)
@@ -319,7 +319,7 @@ fn appended(w: &World, name: &str, count: usize) -> Outcome<Placed> {
 }
 
 /// Past four times as many operations a request takes about four times as long.
-fn past_appends(w: &mut World) -> Outcome {
+fn past_appends(w: &mut Fixture) -> Outcome {
     let root = File::open(&w.mnt)?;
     let mut times = Vec::new();
     for count in [2_500, 10_000] {
@@ -347,7 +347,7 @@ fn past_appends(w: &mut World) -> Outcome {
 }
 
 /// What is dirty below stays so.
-fn flushes_nothing(w: &mut World) -> Outcome {
+fn flushes_nothing(w: &mut Fixture) -> Outcome {
     w.sh("echo one > f; sync; head -c 24M /dev/zero > big")?;
     let root = File::open(&w.mnt)?;
     let before = field("/proc/meminfo", "Dirty:")?;
@@ -365,7 +365,7 @@ fn flushes_nothing(w: &mut World) -> Outcome {
 }
 
 /// The newest operation of an object is found at once, however many are older.
-fn newest_of_many(w: &mut World) -> Outcome {
+fn newest_of_many(w: &mut Fixture) -> Outcome {
     let root = File::open(&w.mnt)?;
     let mut times = Vec::new();
     for count in [300, 6_000] {
@@ -403,7 +403,7 @@ fn newest_of_many(w: &mut World) -> Outcome {
 
 /// A revert with names in a shared directory makes durable what it touches, and no dirty data of others;
 /// nobody waits long for the directory.
-fn flushes_own(w: &mut World) -> Outcome {
+fn flushes_own(w: &mut Fixture) -> Outcome {
     w.sh("mkdir -m 1777 d; sync")?;
     let user = format!("setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups");
     let watch = Watch::begin(w)?;

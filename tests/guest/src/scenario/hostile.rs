@@ -10,17 +10,17 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::book::Book;
-use crate::forge::History;
+use crate::crafted::History;
+use crate::fixture::Fixture;
 use crate::group;
 use crate::harness::Test;
 use crate::mounts::Lower;
 use crate::outcome::{check, fail, same, At, Outcome};
 use crate::undo;
-use crate::world::World;
 
 const BELOW: &[Lower] = &[Lower::Tmpfs, Lower::Ext4, Lower::Xfs, Lower::Btrfs];
 
-const fn test(name: &'static str, run: fn(&mut World) -> Outcome) -> Test {
+const fn test(name: &'static str, run: fn(&mut Fixture) -> Outcome) -> Test {
     Test::new(name, run).only(BELOW)
 }
 
@@ -92,7 +92,7 @@ pub fn unchanged(top: &Path, before: &BTreeMap<PathBuf, String>) -> Outcome {
 }
 
 /// Moves a name out of the source, unmounted. Answers where to.
-fn move_out(w: &World, name: &str) -> Outcome<PathBuf> {
+fn move_out(w: &Fixture, name: &str) -> Outcome<PathBuf> {
     let there = w.beside()?.join(name);
     fs::rename(w.below(name)?, &there)?;
     // As a user's own file would be.
@@ -104,7 +104,7 @@ fn forget_caches() -> Outcome {
     Ok(fs::write("/proc/sys/vm/drop_caches", "3")?)
 }
 
-fn edit(w: &World, change: impl FnOnce(&mut Book) -> Outcome) -> Outcome {
+fn edit(w: &Fixture, change: impl FnOnce(&mut Book) -> Outcome) -> Outcome {
     let home = w.history()?;
     let mut history = History::read(&home)?;
     let mut book = Book::of(&history)?;
@@ -115,7 +115,7 @@ fn edit(w: &World, change: impl FnOnce(&mut Book) -> Outcome) -> Outcome {
 }
 
 /// A line tells of the content of a file that is beside the source by now.
-fn content_outside(w: &mut World) -> Outcome {
+fn content_outside(w: &mut Fixture) -> Outcome {
     w.below("f")?;
     w.sh("echo one > f; echo two >> f; ln -s target s; touch -h -d @5 s; mkdir d; chmod 700 d")?;
     let all = group::history(w)?;
@@ -146,7 +146,7 @@ fn content_outside(w: &mut World) -> Outcome {
 }
 
 /// A revert that did not end is about a file that is beside the source by now.
-fn recovery_outside(w: &mut World) -> Outcome {
+fn recovery_outside(w: &mut Fixture) -> Outcome {
     w.below("f")?;
     w.sh("echo one > f; echo two > f; mkdir d; touch d/x d/y; rm d/x")?;
     w.revert("f", 1)?;
@@ -167,7 +167,7 @@ fn recovery_outside(w: &mut World) -> Outcome {
 }
 
 /// What lost a name has another one, which is beside the source by now.
-fn link_outside(w: &mut World) -> Outcome {
+fn link_outside(w: &mut Fixture) -> Outcome {
     w.below("f")?;
     w.sh("mkdir d; echo one > d/a; ln d/a b; rm d/a")?;
     let all = group::history(w)?;
@@ -190,7 +190,7 @@ fn link_outside(w: &mut World) -> Outcome {
 }
 
 /// But what has another name in the source comes back, whether that is in memory or not.
-fn link_in_memory(w: &mut World) -> Outcome {
+fn link_in_memory(w: &mut Fixture) -> Outcome {
     w.below("f")?;
     w.sh("mkdir d e; echo one > d/a; ln d/a e/b; ln d/a d/c")?;
     for round in 0..4 {
@@ -212,7 +212,7 @@ fn link_in_memory(w: &mut World) -> Outcome {
 }
 
 /// The directory that a name was moved from is beside the source by now.
-fn directory_outside(w: &mut World) -> Outcome {
+fn directory_outside(w: &mut Fixture) -> Outcome {
     w.below("f")?;
     w.sh("mkdir d e; echo one > d/x; echo two > d/y; echo three > e/y; mv d/x e/x; mv d/y e/y")?;
     let all = group::history(w)?;
@@ -236,7 +236,7 @@ fn directory_outside(w: &mut World) -> Outcome {
 
 /// Files that were moved inside of the source, or whose newest line that tells of their directory is far
 /// back, are found when nothing of them is in memory.
-fn moved_inside(w: &mut World) -> Outcome {
+fn moved_inside(w: &mut Fixture) -> Outcome {
     w.below("f")?;
     w.sh("mkdir d e g; for n in x y; do echo one > d/$n; echo two >> d/$n; done")?;
     w.sh("mv d/x e/x; mv e/x g/w; mv d/y e/y; mv e/y d/z; i=0")?;
@@ -272,7 +272,7 @@ fn moved_inside(w: &mut World) -> Outcome {
 }
 
 /// The entries of what is kept.
-fn kept(w: &World) -> Outcome<Vec<PathBuf>> {
+fn kept(w: &Fixture) -> Outcome<Vec<PathBuf>> {
     let mut found = Vec::new();
     let mut left = vec![w.history()?.join("kept")];
     while let Some(path) = left.pop() {
@@ -290,7 +290,7 @@ fn kept(w: &World) -> Outcome<Vec<PathBuf>> {
 }
 
 /// What is kept is a link to a file beside the source.
-fn kept_link(w: &mut World) -> Outcome {
+fn kept_link(w: &mut Fixture) -> Outcome {
     w.below("f")?;
     w.sh("mkdir d; echo own > f; echo gone > d/g; rm d/g")?;
     w.unmount()?;
@@ -354,7 +354,7 @@ fn kept_link(w: &mut World) -> Outcome {
 }
 
 /// The log is a file of 40 GiB without a block.
-fn endless_log(w: &mut World) -> Outcome {
+fn endless_log(w: &mut Fixture) -> Outcome {
     w.below("f")?;
     w.sh("echo one > f")?;
     w.unmount()?;
@@ -381,7 +381,7 @@ fn endless_log(w: &mut World) -> Outcome {
 }
 
 /// Very many reverts of one file were begun before the first of them ended.
-fn many_reverts(w: &mut World) -> Outcome {
+fn many_reverts(w: &mut Fixture) -> Outcome {
     const MANY: u64 = 60_000;
     w.below("f")?;
     w.sh("echo one > f; echo two > f")?;
@@ -415,7 +415,7 @@ fn many_reverts(w: &mut World) -> Outcome {
 }
 
 /// A file of the history's own is a link to a user's file.
-fn own_file_link(w: &mut World, name: &str) -> Outcome {
+fn own_file_link(w: &mut Fixture, name: &str) -> Outcome {
     w.below("f")?;
     w.sh("echo one > f; echo two >> f")?;
     w.unmount()?;
@@ -436,11 +436,11 @@ fn own_file_link(w: &mut World, name: &str) -> Outcome {
     same("content", fs::read(&user)?, vec![7u8; 300_000])
 }
 
-fn reserve_link(w: &mut World) -> Outcome {
+fn reserve_link(w: &mut Fixture) -> Outcome {
     own_file_link(w, "reserve")
 }
 
-fn spare_link(w: &mut World) -> Outcome {
+fn spare_link(w: &mut Fixture) -> Outcome {
     own_file_link(w, "undo/spare.dat")?;
     // The history goes on, with a file of its own.
     w.mount()?;
@@ -450,7 +450,7 @@ fn spare_link(w: &mut World) -> Outcome {
 }
 
 /// Reverts of a fifo's, a device's and a link's attributes did not end: recovery waits for nobody.
-fn recovery_fifo(w: &mut World) -> Outcome {
+fn recovery_fifo(w: &mut Fixture) -> Outcome {
     w.below("f")?;
     w.sh("mkfifo p; chmod 600 p; mknod n c 1 3; chmod 600 n; ln -s x s; touch -h -d @5 s")?;
     let all = group::history(w)?;
@@ -475,7 +475,7 @@ fn recovery_fifo(w: &mut World) -> Outcome {
 }
 
 /// A line about names says the name of the history's own directory.
-fn history_name(w: &mut World) -> Outcome {
+fn history_name(w: &mut Fixture) -> Outcome {
     w.below("f")?;
     w.sh("mkdir x; mkdir y")?;
     let (x, y) = (w.path("x"), w.path("y"));
@@ -510,7 +510,7 @@ fn history_name(w: &mut World) -> Outcome {
 }
 
 /// Very many reverts of one file have not ended; each by itself, or all as one group.
-fn many_unfinished(w: &mut World, is_group: bool) -> Outcome {
+fn many_unfinished(w: &mut Fixture, is_group: bool) -> Outcome {
     const MANY: u64 = 5000;
     w.below("f")?;
     w.sh("echo one > f; echo two > f")?;
@@ -542,10 +542,10 @@ fn many_unfinished(w: &mut World, is_group: bool) -> Outcome {
     w.unmount()
 }
 
-fn unfinished_reverts(w: &mut World) -> Outcome {
+fn unfinished_reverts(w: &mut Fixture) -> Outcome {
     many_unfinished(w, false)
 }
 
-fn unfinished_group(w: &mut World) -> Outcome {
+fn unfinished_group(w: &mut Fixture) -> Outcome {
     many_unfinished(w, true)
 }

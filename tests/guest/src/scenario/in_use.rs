@@ -9,13 +9,13 @@ use std::process::{Child, Command};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use crate::fixture::Fixture;
 use crate::group::{self, Placed, Watch, DRY_RUN, WALK};
 use crate::harness::Test;
 use crate::mounts::{run, run_in, Lower};
 use crate::outcome::{check, same, same_bytes, At, Outcome, Stop};
 use crate::sys;
 use crate::undo;
-use crate::world::World;
 
 use super::groups::take_back;
 
@@ -45,7 +45,7 @@ impl Drop for Running {
     }
 }
 
-fn must_be_busy(w: &World, what: &str, operations: &[Placed]) -> Outcome {
+fn must_be_busy(w: &Fixture, what: &str, operations: &[Placed]) -> Outcome {
     let before = fs::read(w.path("program"))?;
     for flags in [DRY_RUN | WALK, WALK, DRY_RUN, 0] {
         let (result, answer) = group::revert(&File::open(&w.mnt)?, operations, flags);
@@ -56,7 +56,7 @@ fn must_be_busy(w: &World, what: &str, operations: &[Placed]) -> Outcome {
     same_bytes(what, &fs::read(w.path("program"))?, &before)
 }
 
-fn a_program(w: &mut World) -> Outcome {
+fn a_program(w: &mut Fixture) -> Outcome {
     fs::copy("/bin/sleep", w.path("program"))?;
     let changes = [
         "printf more >> program",
@@ -98,7 +98,7 @@ fn lease(file: &File, kind: Option<i32>) -> Outcome<i32> {
 }
 
 /// Leases are broken as open(2) breaks them: the holder has its time.
-fn leases(w: &mut World) -> Outcome {
+fn leases(w: &mut Fixture) -> Outcome {
     // The signal that asks for the lease would end us.
     sys::ignore_signal(libc::SIGIO);
     fs::write("/proc/sys/fs/lease-break-time", "2")?;
@@ -153,7 +153,7 @@ fn leases(w: &mut World) -> Outcome {
 }
 
 /// The same of a program that has opened the file below.
-fn a_lease_below(w: &mut World) -> Outcome {
+fn a_lease_below(w: &mut Fixture) -> Outcome {
     let below = w.below("f")?;
     sys::ignore_signal(libc::SIGIO);
     fs::write("/proc/sys/fs/lease-break-time", "2")?;
@@ -175,7 +175,7 @@ fn a_lease_below(w: &mut World) -> Outcome {
     Ok(())
 }
 
-fn a_swap_file(w: &mut World) -> Outcome {
+fn a_swap_file(w: &mut Fixture) -> Outcome {
     let below = w.below("swap")?.display().to_string();
     let above = w.path("swap").display().to_string();
     w.sh("head -c 2M /dev/zero > swap; chmod 600 swap; sync swap")?;

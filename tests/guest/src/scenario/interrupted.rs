@@ -4,14 +4,14 @@
 
 use std::fs::{self, File};
 
+use crate::crafted::History;
 use crate::faults::tree::Tree;
-use crate::forge::History;
+use crate::fixture::Fixture;
 use crate::group;
 use crate::harness::Test;
 use crate::mounts::run_in;
 use crate::outcome::{check, fail, same, At, Outcome};
 use crate::undo;
-use crate::world::World;
 
 pub const TESTS: &[Test] = &[
     Test::new("interrupted-names-go-on", go_on).seconds(120),
@@ -35,7 +35,7 @@ const STEPS: &[&str] = &[
     "mv x c",
 ];
 
-fn prepare(w: &World, dir: &str) -> Outcome<Tree> {
+fn prepare(w: &Fixture, dir: &str) -> Outcome<Tree> {
     fs::create_dir(w.path(dir))?;
     w.sh(&format!(
         "cd {dir}; for f in a b c; do echo $f > $f; echo more >> $f; done"
@@ -43,14 +43,14 @@ fn prepare(w: &World, dir: &str) -> Outcome<Tree> {
     Tree::of(&w.path(dir))
 }
 
-fn step(w: &World, dir: &str, step: &str) -> Outcome {
+fn step(w: &Fixture, dir: &str, step: &str) -> Outcome {
     let words: Vec<&str> = step.split(' ').collect();
     run_in(&w.path(dir), &words).map(drop)
 }
 
 /// Unmounts, takes the end of the last revert away, and does some operations again: as if a crash
 /// had come when only the others had been taken back.
-fn interrupt(w: &mut World, dir: &str, again: &[&str]) -> Outcome {
+fn interrupt(w: &mut Fixture, dir: &str, again: &[&str]) -> Outcome {
     let home = w.history()?;
     let below = w.below(dir)?;
     w.unmount()?;
@@ -66,20 +66,20 @@ fn interrupt(w: &mut World, dir: &str, again: &[&str]) -> Outcome {
 }
 
 /// The newest line but those that only say how the directory was left.
-fn newest(w: &World, dir: &str) -> Outcome<String> {
+fn newest(w: &Fixture, dir: &str) -> Outcome<String> {
     let lines = undo::lines(&File::open(w.path(dir))?, true)?;
     let newest = lines.iter().rev().find(|line| line.op != "left");
     Ok(newest.map_or(String::new(), |line| line.op.clone()))
 }
 
-fn same_tree(w: &World, what: &str, dir: &str, want: &Tree) -> Outcome {
+fn same_tree(w: &Fixture, what: &str, dir: &str, want: &Tree) -> Outcome {
     match Tree::of(&w.path(dir))?.difference(want) {
         Some(difference) => fail!("{what}: {difference}"),
         None => Ok(()),
     }
 }
 
-fn go_on(w: &mut World) -> Outcome {
+fn go_on(w: &mut Fixture) -> Outcome {
     for again in 0..=STEPS.len() {
         let dir = format!("d{again}");
         let before = prepare(w, &dir)?;
@@ -107,7 +107,7 @@ fn go_on(w: &mut World) -> Outcome {
 }
 
 /// What cannot be finished is undone, and can be taken back when nothing is in the way any more.
-fn in_the_way(w: &mut World) -> Outcome {
+fn in_the_way(w: &mut Fixture) -> Outcome {
     let steps = ["mv a x", "mv b y", "mv c z"];
     let before = prepare(w, "d")?;
     for text in steps {
@@ -129,7 +129,7 @@ fn in_the_way(w: &mut World) -> Outcome {
 }
 
 /// What can be neither finished nor undone waits for a mount that can.
-fn wait(w: &mut World) -> Outcome {
+fn wait(w: &mut Fixture) -> Outcome {
     let before = prepare(w, "d")?;
     for text in STEPS {
         step(w, "d", text)?;
@@ -150,7 +150,7 @@ fn wait(w: &mut World) -> Outcome {
 }
 
 /// The power is gone when of a group's lines only the first are durable: nothing was changed yet, and nothing is.
-fn first_lines(w: &mut World) -> Outcome {
+fn first_lines(w: &mut Fixture) -> Outcome {
     for durable in 0..3 {
         let names = ["f", "g", "h"].map(|name| format!("{name}{durable}"));
         for name in &names {
@@ -188,7 +188,7 @@ fn first_lines(w: &mut World) -> Outcome {
 }
 
 /// A group is withdrawn though the directory's line before those that it took back was dropped.
-fn behind_dropped_lines(w: &mut World) -> Outcome {
+fn behind_dropped_lines(w: &mut Fixture) -> Outcome {
     w.remount_empty("history_max=16M")?;
     w.sh("mkdir d; echo old > d/old; echo one > f")?;
     let is_of_old = |placed: &group::Placed| placed.line.key("name") == Some("old");

@@ -8,11 +8,11 @@ use std::thread;
 
 use rustix::io::Errno;
 
+use crate::fixture::Fixture;
 use crate::harness::Test;
 use crate::mounts::{self, Lower};
 use crate::outcome::{check, fail, same, Outcome};
 use crate::undo;
-use crate::world::World;
 
 const BELOW: &[Lower] = &[Lower::Tmpfs, Lower::Ext4];
 
@@ -33,20 +33,20 @@ pub const TESTS: &[Test] = &[
 ];
 
 /// A further mount point.
-fn place(w: &World, name: &str) -> Outcome<PathBuf> {
+fn place(w: &Fixture, name: &str) -> Outcome<PathBuf> {
     let at = w.base.join(name);
     fs::create_dir_all(&at)?;
     Ok(at)
 }
 
-fn mount(w: &World, at: &Path, options: &str) -> Outcome {
+fn mount(w: &Fixture, at: &Path, options: &str) -> Outcome {
     match mounts::mount(&w.source(), at, options) {
         Ok(()) => Ok(()),
         Err(refusal) => fail!("mounting: {} {:?}", refusal.error, refusal.said),
     }
 }
 
-fn joined_mounts(w: &mut World) -> Outcome {
+fn joined_mounts(w: &mut Fixture) -> Outcome {
     w.mount()?;
     fs::write(w.path("f"), "one")?;
     let second = place(w, "second")?;
@@ -76,7 +76,7 @@ fn joined_mounts(w: &mut World) -> Outcome {
 }
 
 /// The source is hidden by the mount on it: a mount of that joins it.
-fn in_place(w: &mut World) -> Outcome {
+fn in_place(w: &mut Fixture) -> Outcome {
     let src = w.base.join("src");
     mount(w, &src, "")?;
     let second = place(w, "second")?;
@@ -94,7 +94,7 @@ fn in_place(w: &mut World) -> Outcome {
     mounts::unmount(&src)
 }
 
-fn refusals(w: &mut World) -> Outcome {
+fn refusals(w: &mut Fixture) -> Outcome {
     w.mount_with("commit=5,on_full=deny")?;
     let second = place(w, "second")?;
     for (options, named) in [
@@ -126,7 +126,7 @@ fn refusals(w: &mut World) -> Outcome {
 }
 
 /// Mounts and unmounts of one source by several processes: each mount shows the tree.
-fn at_once(w: &mut World) -> Outcome {
+fn at_once(w: &mut Fixture) -> Outcome {
     w.mount()?;
     fs::write(w.path("f"), "content")?;
     w.unmount()?;
@@ -164,7 +164,7 @@ fn at_once(w: &mut World) -> Outcome {
     same("taken back", fs::read(w.path("f"))?.len(), 0)
 }
 
-fn private(w: &mut World) -> Outcome {
+fn private(w: &mut Fixture) -> Outcome {
     w.mount()?;
     fs::write(w.path("f"), "content")?;
     let second = place(w, "second")?;

@@ -4,12 +4,12 @@
 
 use std::time::Duration;
 
+use crate::fixture::Fixture;
 use crate::harness::Test;
 use crate::outcome::{check, fail, same, same_errno, At, Outcome};
 use crate::shadow::{Random, Shadow};
 use crate::undo::{self, Line};
 use crate::work::{Step, Steps};
-use crate::world::World;
 
 pub const TESTS: &[Test] = &[Test::new("killed-writer", killed_writer)
     .thorough()
@@ -17,7 +17,7 @@ pub const TESTS: &[Test] = &[Test::new("killed-writer", killed_writer)
 
 /// 200 times (20 where sizes are the usual ones): the file equals what a prefix of the writer's steps makes, the log explains
 /// exactly that content, and every revert back to the start is right.
-fn killed_writer(w: &mut World) -> Outcome {
+fn killed_writer(w: &mut Fixture) -> Outcome {
     let mut random = Random::new(w.seed ^ 3);
     let mut operations = 0;
     let rounds = w.times(200, 20);
@@ -48,7 +48,7 @@ fn killed_writer(w: &mut World) -> Outcome {
 }
 
 /// Checks one file; how many operations it had.
-fn explained(w: &World, name: &str, seed: u64) -> Outcome<usize> {
+fn explained(w: &Fixture, name: &str, seed: u64) -> Outcome<usize> {
     let file = w.open(name)?;
     let lines = undo::lines(&file, false)?;
     let mut shadow = Shadow::default();

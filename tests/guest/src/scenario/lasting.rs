@@ -11,13 +11,13 @@ use std::path::PathBuf;
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, CWD};
 use rustix::io::Errno;
 
-use crate::forge::History;
+use crate::crafted::History;
+use crate::fixture::{put, Fixture};
 use crate::harness::Test;
 use crate::mounts::{run, Lower, Refusal};
 use crate::outcome::{check, fail, same, same_errno, At, Outcome};
 use crate::shadow::{Random, Shadow};
 use crate::undo;
-use crate::world::{put, World};
 
 pub const TESTS: &[Test] = &[
     Test::new("survives-mounts", survives_mounts).seconds(120),
@@ -25,22 +25,22 @@ pub const TESTS: &[Test] = &[
     Test::new("syncfs-reaches-the-disk", reaches_the_disk).only(&[Lower::Ext4, Lower::Xfs]),
     Test::new("garbage-appended", garbage_appended),
     Test::new("forged-owner", |w| {
-        forged(w, |path| run(&["chown", "2000", path]))
+        crafted(w, |path| run(&["chown", "2000", path]))
     }),
     Test::new("forged-mode", |w| {
-        forged(w, |path| run(&["chmod", "770", path]))
+        crafted(w, |path| run(&["chmod", "770", path]))
     }),
     Test::new("forged-world", |w| {
-        forged(w, |path| run(&["chmod", "707", path]))
+        crafted(w, |path| run(&["chmod", "707", path]))
     }),
     Test::new("forged-format-owner", |w| {
-        forged(w, |path| run(&["chown", "2000", &format!("{path}/format")]))
+        crafted(w, |path| run(&["chown", "2000", &format!("{path}/format")]))
     }),
     Test::new("forged-format-mode", |w| {
-        forged(w, |path| run(&["chmod", "666", &format!("{path}/format")]))
+        crafted(w, |path| run(&["chmod", "666", &format!("{path}/format")]))
     }),
     Test::new("forged-log-symlink", |w| {
-        forged(w, |path| {
+        crafted(w, |path| {
             run(&[
                 "sh",
                 "-c",
@@ -51,12 +51,12 @@ pub const TESTS: &[Test] = &[
         })
     }),
     Test::new("forged-log-owner", |w| {
-        forged(w, |path| {
+        crafted(w, |path| {
             run(&["sh", "-c", &format!("chown 2000 {path}/log/*")])
         })
     }),
     Test::new("forged-log-link", |w| {
-        forged(w, |path| {
+        crafted(w, |path| {
             run(&[
                 "sh",
                 "-c",
@@ -65,12 +65,12 @@ pub const TESTS: &[Test] = &[
         })
     }),
     Test::new("forged-undo-mode", |w| {
-        forged(w, |path| {
+        crafted(w, |path| {
             run(&["sh", "-c", &format!("chmod 666 {path}/undo/*")])
         })
     }),
     Test::new("forged-symlink", |w| {
-        forged(w, |path| {
+        crafted(w, |path| {
             run(&[
                 "sh",
                 "-c",
@@ -79,17 +79,17 @@ pub const TESTS: &[Test] = &[
         })
     }),
     Test::new("forged-file", |w| {
-        forged(w, |path| {
+        crafted(w, |path| {
             run(&["sh", "-c", &format!("rm -r {path} && echo x > {path}")])
         })
     }),
     Test::new("forged-format-text", |w| {
-        forged(w, |path| {
+        crafted(w, |path| {
             run(&["sh", "-c", &format!("echo nonsense > {path}/format")])
         })
     }),
     Test::new("lost-format", |w| {
-        forged(w, |path| {
+        crafted(w, |path| {
             run(&["sh", "-c", &format!("rm {path}/format {path}/state")])
         })
     }),
@@ -105,7 +105,7 @@ pub const TESTS: &[Test] = &[
     Test::new("in-use", in_use),
 ];
 
-fn survives_mounts(w: &mut World) -> Outcome {
+fn survives_mounts(w: &mut Fixture) -> Outcome {
     w.below("f")?;
     let mut random = Random::new(w.seed ^ 4);
     let mut shadow = Shadow::default();
@@ -138,7 +138,7 @@ fn survives_mounts(w: &mut World) -> Outcome {
 }
 
 /// The newest log file of the unmounted history.
-fn newest_log(w: &World) -> Outcome<PathBuf> {
+fn newest_log(w: &Fixture) -> Outcome<PathBuf> {
     let mut logs: Vec<PathBuf> = fs::read_dir(w.history()?.join("log"))?
         .map(|entry| entry.map(|entry| entry.path()))
         .collect::<std::io::Result<_>>()?;
@@ -157,7 +157,7 @@ fn kernel_says(mark: usize) -> Outcome<(usize, String)> {
 }
 
 /// A power cut in the middle of the last line: it goes, with a message, and nothing else does.
-fn torn_last_line(w: &mut World) -> Outcome {
+fn torn_last_line(w: &mut Fixture) -> Outcome {
     w.below("f")?;
     for cut in [1, 5, 30] {
         w.remount_empty("")?;
@@ -196,13 +196,13 @@ fn torn_last_line(w: &mut World) -> Outcome {
 
 /// Unmounts, and puts the history on the disk back to how it was before that: to what a power
 /// cut after the last sync would have left.
-pub(super) fn power_cut(w: &mut World) -> Outcome {
+pub(super) fn power_cut(w: &mut Fixture) -> Outcome {
     sync_history(w)?;
     lose_since_sync(w)
 }
 
 /// Makes everything durable, and notes what a power cut would leave of the history then.
-pub(super) fn sync_history(w: &World) -> Outcome {
+pub(super) fn sync_history(w: &Fixture) -> Outcome {
     rustix::fs::syncfs(fs::File::open(&w.mnt)?)?;
     let history = w.history()?.display().to_string();
     let saved = w.base.join("saved").display().to_string();
@@ -210,7 +210,7 @@ pub(super) fn sync_history(w: &World) -> Outcome {
 }
 
 /// Unmounts, and puts the history on the disk back to how it was noted.
-pub(super) fn lose_since_sync(w: &mut World) -> Outcome {
+pub(super) fn lose_since_sync(w: &mut Fixture) -> Outcome {
     let history = w.history()?.display().to_string();
     let saved = w.base.join("saved").display().to_string();
     w.unmount()?;
@@ -220,7 +220,7 @@ pub(super) fn lose_since_sync(w: &mut World) -> Outcome {
 
 /// A disk may keep what was written in a cache of its own until it is told to flush it. xfs tells it
 /// only along with its log, and here that has nothing to say: the inode's times are in it already.
-fn reaches_the_disk(w: &mut World) -> Outcome {
+fn reaches_the_disk(w: &mut Fixture) -> Outcome {
     w.remount_with("history=off")?;
     w.sh("echo one > f; echo two > other; sync -f f")?;
     let device = fs::metadata(w.below("f")?)?.dev();
@@ -247,10 +247,10 @@ fn reaches_the_disk(w: &mut World) -> Outcome {
     Ok(())
 }
 
-fn garbage_appended(w: &mut World) -> Outcome {
+fn garbage_appended(w: &mut Fixture) -> Outcome {
     w.below("f")?;
-    let forged = b"1763639066.123456789 /bin/x write 0 4 seq=99 obj=1.1 size=0 open=99 undo=none sum=00000000\n";
-    let tails: [&[u8]; 4] = [b"garbage", b"\0\0\0\0\0\0\0\0", b"\xff\n\xfe\n", forged];
+    let crafted = b"1763639066.123456789 /bin/x write 0 4 seq=99 obj=1.1 size=0 open=99 undo=none sum=00000000\n";
+    let tails: [&[u8]; 4] = [b"garbage", b"\0\0\0\0\0\0\0\0", b"\xff\n\xfe\n", crafted];
     for (number, tail) in tails.into_iter().enumerate() {
         w.remount_empty("")?;
         w.sh("echo one > f; echo two >> f")?;
@@ -271,11 +271,11 @@ fn garbage_appended(w: &mut World) -> Outcome {
 
 /// A history that is not as root's mount left it is refused, with a sentence; the data can be
 /// had with `history=off`.
-fn forged(w: &mut World, forge: fn(&str) -> Outcome<String>) -> Outcome {
+fn crafted(w: &mut Fixture, craft: fn(&str) -> Outcome<String>) -> Outcome {
     let history = w.history()?;
     w.sh("echo one > f; echo two > f; echo three >> f")?;
     w.unmount()?;
-    forge(&history.display().to_string()).at("forging")?;
+    craft(&history.display().to_string()).at("forging")?;
     match w.try_mount("") {
         Ok(()) => {
             let log = w.log("f");
@@ -313,7 +313,7 @@ pub fn sentence(said: &[String]) -> Outcome {
 }
 
 /// A history copied to another directory is not that directory's.
-fn transplanted(w: &mut World) -> Outcome {
+fn transplanted(w: &mut Fixture) -> Outcome {
     let history = w.history()?;
     w.sh("echo one > f; echo two >> f")?;
     w.unmount()?;
@@ -337,7 +337,7 @@ fn transplanted(w: &mut World) -> Outcome {
 }
 
 /// Saved bytes that changed on the disk are not put back.
-fn damaged_payload(w: &mut World) -> Outcome {
+fn damaged_payload(w: &mut Fixture) -> Outcome {
     let undo = w.history()?.join("undo");
     w.make("f", &[b'a'; 5000])?;
     put(&w.open("f")?, 0, &[b'b'; 5000])?;
@@ -363,7 +363,7 @@ fn damaged_payload(w: &mut World) -> Outcome {
 }
 
 /// Saved bytes that are not there are damage, not something that was dropped for want of room.
-fn cut_payload(w: &mut World) -> Outcome {
+fn cut_payload(w: &mut Fixture) -> Outcome {
     let undo = w.history()?.join("undo");
     w.make("f", &[b'a'; 5000])?;
     put(&w.open("f")?, 0, &[b'b'; 5000])?;
@@ -380,7 +380,7 @@ fn cut_payload(w: &mut World) -> Outcome {
 }
 
 /// Tables that are named and not there: the history says that it is damaged.
-fn lost_tables(w: &mut World) -> Outcome {
+fn lost_tables(w: &mut Fixture) -> Outcome {
     let home = w.history()?;
     w.sh("echo one > f; echo two >> f")?;
     w.unmount()?;
@@ -399,7 +399,7 @@ fn lost_tables(w: &mut World) -> Outcome {
 
 /// More index tables than a state has room for, when each segment needs one of its own anew: none is
 /// forgotten over a clean unmount.
-fn many_tables(w: &mut World) -> Outcome {
+fn many_tables(w: &mut Fixture) -> Outcome {
     let home = w.history()?;
     let mounts = 140;
     for number in 0..mounts {
@@ -420,7 +420,7 @@ fn many_tables(w: &mut World) -> Outcome {
 }
 
 /// A forged line that names itself as the one before: nobody goes round and round.
-fn bent_chain(w: &mut World) -> Outcome {
+fn bent_chain(w: &mut Fixture) -> Outcome {
     let home = w.history()?;
     w.sh("echo one > f; echo two >> f")?;
     let lines = undo::lines(&w.open("f")?, true)?;
@@ -439,7 +439,7 @@ fn bent_chain(w: &mut World) -> Outcome {
 }
 
 /// No name, no call reaches the history through the mount.
-fn hidden(w: &mut World) -> Outcome {
+fn hidden(w: &mut Fixture) -> Outcome {
     w.make("f", b"x")?;
     w.make("g", b"y")?;
     fs::create_dir(w.path("d"))?;
@@ -513,7 +513,7 @@ fn hidden(w: &mut World) -> Outcome {
 }
 
 /// A history that another tool has locked is not used. (Another mount of the source joins the first.)
-fn in_use(w: &mut World) -> Outcome {
+fn in_use(w: &mut Fixture) -> Outcome {
     w.sh("echo one > f; echo two >> f")?;
     let format = w.below(".loggerfs/format")?;
     w.unmount()?;

@@ -13,12 +13,12 @@ use std::process::Command;
 use rustix::fs::{FileType, Mode, XattrFlags, CWD};
 use rustix::io::Errno;
 
+use crate::fixture::Fixture;
 use crate::harness::Test;
 use crate::mounts::{self, run, Lower};
 use crate::outcome::{check, fail, same, same_errno, At, Outcome};
 use crate::sys::{as_user, Map};
 use crate::undo;
-use crate::world::World;
 
 const BELOW: &[Lower] = &[Lower::Tmpfs, Lower::Ext4];
 
@@ -46,7 +46,7 @@ const CAPABILITY: [u8; 20] = {
 };
 
 /// A second mount of the source, with flags of its own.
-fn limited(w: &World, flags: &str) -> Outcome<PathBuf> {
+fn limited(w: &Fixture, flags: &str) -> Outcome<PathBuf> {
     let (src, at) = (w.below("")?, w.base.join("limited"));
     fs::create_dir_all(&at)?;
     let text = |path: &Path| path.display().to_string();
@@ -104,7 +104,7 @@ fn rights(dir: &Path) -> Outcome<[bool; 3]> {
     ])
 }
 
-fn nosuid(w: &mut World) -> Outcome {
+fn nosuid(w: &mut Fixture) -> Outcome {
     programs(&w.below("")?)?;
     let (source, mnt) = (limited(w, "nosuid")?, w.mnt.clone());
     let plain = w.below("")?;
@@ -145,12 +145,12 @@ fn nosuid(w: &mut World) -> Outcome {
 }
 
 /// The VFS does not see the bits, but a write, a truncation and a change of the owner take them.
-fn bits_still_go(w: &mut World) -> Outcome {
+fn bits_still_go(w: &mut Fixture) -> Outcome {
     let plain = w.below("")?;
     let (source, mnt) = (limited(w, "nosuid")?, w.mnt.clone());
     mount(&source, &mnt)?;
-    type Change = fn(&Path) -> io::Result<()>;
-    let changes: [(&str, Change); 4] = [
+    type ChangeFn = fn(&Path) -> io::Result<()>;
+    let changes: [(&str, ChangeFn); 4] = [
         ("write", |path| {
             let file = OpenOptions::new().write(true).open(path)?;
             as_user(USER, || file.write_at(b"x", 0).map(drop))
@@ -203,7 +203,7 @@ fn bits_still_go(w: &mut World) -> Outcome {
     mounts::unmount(&source)
 }
 
-fn nodev(w: &mut World) -> Outcome {
+fn nodev(w: &mut Fixture) -> Outcome {
     let plain = w.below("")?;
     let (source, mnt) = (limited(w, "nodev")?, w.mnt.clone());
     let mode = Mode::from_raw_mode(0o666);
@@ -237,7 +237,7 @@ fn nodev(w: &mut World) -> Outcome {
     mounts::unmount(&source)
 }
 
-fn noexec(w: &mut World) -> Outcome {
+fn noexec(w: &mut Fixture) -> Outcome {
     let plain = w.below("")?;
     let (source, mnt) = (limited(w, "noexec")?, w.mnt.clone());
     programs(&plain)?;
@@ -272,7 +272,7 @@ fn noexec(w: &mut World) -> Outcome {
 }
 
 /// A mount that joins another one gets no more than its own source gives.
-fn joined(w: &mut World) -> Outcome {
+fn joined(w: &mut Fixture) -> Outcome {
     let plain = w.below("")?;
     programs(&plain)?;
     let (mnt, second) = (w.mnt.clone(), w.base.join("second"));

@@ -5,11 +5,11 @@
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 
+use crate::fixture::Fixture;
 use crate::harness::Test;
 use crate::mounts::Lower;
 use crate::outcome::{check, same, Outcome};
 use crate::undo;
-use crate::world::World;
 
 use super::past::said;
 
@@ -29,21 +29,21 @@ pub const TESTS: &[Test] = &[
 const ANA: u32 = 2000;
 
 /// Mounts again, with nothing of the lower filesystem in memory.
-fn mount_cold(w: &mut World) -> Outcome {
+fn mount_cold(w: &mut Fixture) -> Outcome {
     w.unmount()?;
     fs::write("/proc/sys/vm/drop_caches", "3")?;
     w.mount()
 }
 
 /// `name` came back, as the very file that is called `other`, too.
-fn is_back(w: &World, name: &str, other: &str, content: &[u8]) -> Outcome {
+fn is_back(w: &Fixture, name: &str, other: &str, content: &[u8]) -> Outcome {
     let inode = |name: &str| fs::metadata(w.path(name)).map(|meta| meta.ino());
     same("inode", inode(name)?, inode(other)?)?;
     w.same(name, name, content)
 }
 
 /// The link is older than the mount, and the file has no line: `logctl` looks for its other name.
-fn from_before(w: &mut World) -> Outcome {
+fn from_before(w: &mut Fixture) -> Outcome {
     w.unmount()?;
     for dir in ["d", "e"] {
         fs::create_dir(w.below(dir)?)?;
@@ -73,7 +73,7 @@ fn from_before(w: &mut World) -> Outcome {
 }
 
 /// A link through the mount, in another directory than the name that is lost.
-fn made_here(w: &mut World) -> Outcome {
+fn made_here(w: &mut Fixture) -> Outcome {
     w.sh("echo one > a; mkdir d")?;
     mount_cold(w)?;
     w.sh("ln a d/b; rm a")?;
@@ -83,7 +83,7 @@ fn made_here(w: &mut World) -> Outcome {
 }
 
 /// It loses the name to another file.
-fn renamed_over(w: &mut World) -> Outcome {
+fn renamed_over(w: &mut Fixture) -> Outcome {
     w.sh("mkdir d e; echo one > d/a; ln d/a e/b; echo two > d/new")?;
     mount_cold(w)?;
     w.sh("mv d/new d/a")?;
@@ -94,7 +94,7 @@ fn renamed_over(w: &mut World) -> Outcome {
 }
 
 /// What was written by a name comes back with it, by one request.
-fn written(w: &mut World) -> Outcome {
+fn written(w: &mut Fixture) -> Outcome {
     w.unmount()?;
     for dir in ["d", "e"] {
         fs::create_dir(w.below(dir)?)?;
@@ -114,7 +114,7 @@ fn written(w: &mut World) -> Outcome {
 }
 
 /// A link is taken back, and that again after a mount. The file came from another directory.
-fn taken_back(w: &mut World) -> Outcome {
+fn taken_back(w: &mut Fixture) -> Outcome {
     w.sh("mkdir d e; echo one > d/a")?;
     mount_cold(w)?;
     w.sh("mv d/a e/a; ln e/a d/b")?;
@@ -128,7 +128,7 @@ fn taken_back(w: &mut World) -> Outcome {
 }
 
 /// `cp -al` and `rm -r`, by a user, whose removal is one action: the files' lines tell of their first directory.
-fn copied_tree(w: &mut World) -> Outcome {
+fn copied_tree(w: &mut Fixture) -> Outcome {
     w.sh("mkdir tree; chown 2000:2000 tree .; chmod 755 .")?;
     let make = "mkdir -p tree/d/e; for i in 1 2 3 4 5 6 7 8 9; do echo $i > tree/d/e/$i; done; cp -al tree copy";
     let (code, text) = said(w, ANA, make)?;
@@ -147,7 +147,7 @@ fn copied_tree(w: &mut World) -> Outcome {
 }
 
 /// The lower filesystem refuses to take the name away: nothing has happened, and no change from outside is seen.
-fn not_removed(w: &mut World) -> Outcome {
+fn not_removed(w: &mut Fixture) -> Outcome {
     for (number, line) in ["rm", "mv -f e"].iter().enumerate() {
         for links in 1..=2 {
             let (name, other) = (format!("d{number}{links}/a"), format!("b{number}{links}"));
@@ -174,7 +174,7 @@ fn not_removed(w: &mut World) -> Outcome {
 }
 
 /// Another user's file, whose other name the caller cannot reach, does not come back to them.
-fn of_others(w: &mut World) -> Outcome {
+fn of_others(w: &mut Fixture) -> Outcome {
     w.sh("mkdir d private; chmod 777 d; echo one > private/b; chmod 666 private/b; ln private/b d/a; chmod 700 private")?;
     let (code, text) = said(w, ANA, "rm -f d/a")?;
     check!(code == "0", "{text}");

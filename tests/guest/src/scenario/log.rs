@@ -9,12 +9,12 @@ use std::thread;
 
 use rustix::io::Errno;
 
+use crate::fixture::Fixture;
 use crate::harness::Test;
 use crate::mounts::Lower;
 use crate::outcome::{check, fail, same, same_bytes, same_errno, At, Outcome};
 use crate::sys;
 use crate::undo::{self, Line, Segment};
-use crate::world::World;
 
 pub const TESTS: &[Test] = &[
     Test::new("history-whole", whole).only(&[Lower::Tmpfs, Lower::Ext4, Lower::Btrfs]),
@@ -27,7 +27,7 @@ pub const TESTS: &[Test] = &[
 const LEAST: usize = 4096 + 16;
 
 /// The segment's text and offsets must be those of its file.
-fn same_as_file(w: &World, segment: &Segment) -> Outcome {
+fn same_as_file(w: &Fixture, segment: &Segment) -> Outcome {
     let path = format!(".loggerfs/log/{:08}.log", segment.number);
     let file = fs::read(w.below(&path)?).at(&path)?;
     let mut at = 0;
@@ -50,12 +50,12 @@ fn lines(segments: &[Segment]) -> Outcome<Vec<Line>> {
         .collect()
 }
 
-fn directory(w: &World) -> Outcome<File> {
+fn directory(w: &Fixture) -> Outcome<File> {
     File::open(&w.mnt).at("opening the mount's root")
 }
 
 /// Root reads all lines in order, over several segments and across a remount, with any buffer.
-fn whole(w: &mut World) -> Outcome {
+fn whole(w: &mut Fixture) -> Outcome {
     w.remount_empty("history_max=4M")?;
     w.sh("mkdir d; for i in 1 2 3 4 5; do for j in $(seq 60); do echo $j >> d/f$i; done; done")?;
     w.sh("mv d/f1 d/g; ln d/g h; rm d/f2; chmod 600 d/f3; truncate -s 3 d/f4")?;
@@ -94,7 +94,7 @@ fn whole(w: &mut World) -> Outcome {
 
 /// Who has no right to other users' files sees no line of theirs, and no arguments of their processes.
 /// In a directory where that user may make names, names of that user's objects are shown, too.
-fn of_others(w: &mut World) -> Outcome {
+fn of_others(w: &mut Fixture) -> Outcome {
     const USER: u32 = 2000;
     w.sh("mkdir home; chown 2000 home; echo secret > root; chmod 600 root; echo one > given")?;
     let user = "setpriv --reuid 2000 --regid 2000 --clear-groups bash -euc";
@@ -181,7 +181,7 @@ fn of_others(w: &mut World) -> Outcome {
 }
 
 /// Cursors that no answer gave, segments that are gone or were never there, bad requests.
-fn cursors(w: &mut World) -> Outcome {
+fn cursors(w: &mut Fixture) -> Outcome {
     w.remount_empty("history_max=1M")?;
     w.sh("for i in 1 2 3; do echo $i >> f; done")?;
     let file = directory(w)?;
@@ -236,7 +236,7 @@ fn cursors(w: &mut World) -> Outcome {
 }
 
 /// While others write, every answer has whole lines in order, and a later one has all of an earlier.
-fn of_writers(w: &mut World) -> Outcome {
+fn of_writers(w: &mut Fixture) -> Outcome {
     let file = directory(w)?;
     let ended = AtomicBool::new(false);
     thread::scope(|scope| {

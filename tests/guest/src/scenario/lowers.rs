@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
+use crate::fixture::Fixture;
 use crate::harness::Test;
 use crate::mounts::{self, run, Lower};
 use crate::outcome::{check, fail, same, same_errno, At, Outcome};
 use crate::undo;
-use crate::world::World;
 
 const HANDLE: &str = "find a file again by its file handle";
 
@@ -48,14 +48,14 @@ pub const TESTS: &[Test] = &[
 ];
 
 /// A test with a lower filesystem of its own, which lies on ext4.
-const fn lower(name: &'static str, run: fn(&mut World) -> Outcome) -> Test {
+const fn lower(name: &'static str, run: fn(&mut Fixture) -> Outcome) -> Test {
     Test::new(name, run).only(&[Lower::Ext4]).unmounted()
 }
 
 const LAYERS: &str = "lowerdir=low,upperdir=up,workdir=work";
 
 /// Runs a script that mounts a filesystem at `$AT`.
-fn make(w: &World, script: &str) -> Outcome<PathBuf> {
+fn make(w: &Fixture, script: &str) -> Outcome<PathBuf> {
     let at = w.base.join("at");
     fs::create_dir_all(&at)?;
     let line = format!(
@@ -76,14 +76,14 @@ fn names(at: &Path) -> Outcome<Vec<String>> {
     Ok(names)
 }
 
-fn cannot(w: &mut World, what: &str, script: &str) -> Outcome {
+fn cannot(w: &mut Fixture, what: &str, script: &str) -> Outcome {
     let at = make(w, script)?;
     refused(w, &at, what)?;
     mounts::unmount(&at)
 }
 
 /// The mount is refused, with history and without.
-fn never(w: &World, what: &str, script: &str) -> Outcome {
+fn never(w: &Fixture, what: &str, script: &str) -> Outcome {
     let at = make(w, script)?;
     let before = names(&at)?;
     let source = at.display().to_string();
@@ -105,7 +105,7 @@ fn never(w: &World, what: &str, script: &str) -> Outcome {
 }
 
 /// The mount is refused because the filesystem cannot do `what`; without history it is not.
-fn refused(w: &World, at: &Path, what: &str) -> Outcome {
+fn refused(w: &Fixture, at: &Path, what: &str) -> Outcome {
     fs::write(at.join("there"), "before\n")?;
     let before = names(at)?;
     let source = at.display().to_string();
@@ -138,7 +138,7 @@ fn refused(w: &World, at: &Path, what: &str) -> Outcome {
 }
 
 /// Over overlayfs with file handles, what the probe lets through can be undone.
-fn overlay_with_handles(w: &mut World) -> Outcome {
+fn overlay_with_handles(w: &mut Fixture) -> Outcome {
     let script = format!(
         "mkdir low/d; echo one > low/d/f; echo two > low/g;
         mount -t overlay -o {LAYERS},index=on,nfs_export=on overlay $AT"
@@ -161,7 +161,7 @@ fn overlay_with_handles(w: &mut World) -> Outcome {
 }
 
 /// A server on this machine.
-fn nfs(w: &mut World) -> Outcome {
+fn nfs(w: &mut Fixture) -> Outcome {
     let script = "mkdir real; ip link set lo up; modprobe nfsd
         mountpoint -q /proc/fs/nfsd || mount -t nfsd nfsd /proc/fs/nfsd
         echo 10 > /proc/fs/nfsd/nfsv4leasetime; echo 10 > /proc/fs/nfsd/nfsv4gracetime
@@ -183,7 +183,7 @@ fn nfs(w: &mut World) -> Outcome {
 }
 
 /// A filesystem that lost what undo needs since the last mount is refused, too; the history stays.
-fn repeated(w: &mut World) -> Outcome {
+fn repeated(w: &mut Fixture) -> Outcome {
     let handles = format!("mount -t overlay -o {LAYERS},index=on,nfs_export=on overlay $AT");
     let at = make(w, &handles)?;
     let source = at.display().to_string();
@@ -218,7 +218,7 @@ fn repeated(w: &mut World) -> Outcome {
 }
 
 /// What the probe makes is removed, also what a crash left of it.
-fn leaves_nothing(w: &mut World) -> Outcome {
+fn leaves_nothing(w: &mut Fixture) -> Outcome {
     let history = w.history()?;
     let place = history.join("probe");
     check!(!place.exists(), "the probe is there");

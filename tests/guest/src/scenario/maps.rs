@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
+use crate::fixture::{put, Fixture};
 use crate::harness::Test;
 use crate::mounts::{self, Lower};
 use crate::outcome::{check, same, same_bytes, same_errno, At, Outcome};
 use crate::sys::{self, Map};
 use crate::undo;
-use crate::world::{put, World};
 
 pub const TESTS: &[Test] = &[
     Test::new("maps-one-store", one_store),
@@ -54,7 +54,7 @@ pub fn stores(file: &File) -> Outcome<usize> {
 }
 
 /// The file, through the mount, below it and through the mapping.
-pub fn same_all(w: &World, what: &str, map: &Map, want: &[u8]) -> Outcome {
+pub fn same_all(w: &Fixture, what: &str, map: &Map, want: &[u8]) -> Outcome {
     w.same(what, "f", want)?;
     same_bytes(format!("{what}, mapped"), &map.load(0, want.len()), want)
 }
@@ -65,7 +65,7 @@ pub fn store(map: &mut Map, want: &mut [u8], at: usize, bytes: &[u8]) {
     want[at..at + bytes.len()].copy_from_slice(bytes);
 }
 
-fn one_store(w: &mut World) -> Outcome {
+fn one_store(w: &mut Fixture) -> Outcome {
     let old = pattern(3 * PAGE);
     w.make("f", &old)?;
     let file = w.open("f")?;
@@ -92,7 +92,7 @@ fn one_store(w: &mut World) -> Outcome {
     w.same("the write, too", "f", b"")
 }
 
-fn many_pages(w: &mut World) -> Outcome {
+fn many_pages(w: &mut Fixture) -> Outcome {
     const PAGES: usize = 200;
     let old = pattern(PAGES * PAGE);
     w.make("f", &old)?;
@@ -126,7 +126,7 @@ fn many_pages(w: &mut World) -> Outcome {
     same_all(w, "the first stores", &map, &old)
 }
 
-fn holes(w: &mut World) -> Outcome {
+fn holes(w: &mut Fixture) -> Outcome {
     let file = w.open("f")?;
     file.set_len(64 * PAGE as u64)?;
     put(&file, 8 * PAGE as u64, &[7; 100])?;
@@ -143,7 +143,7 @@ fn holes(w: &mut World) -> Outcome {
     same_all(w, "reverted", &map, &old)
 }
 
-fn end_of_file(w: &mut World) -> Outcome {
+fn end_of_file(w: &mut Fixture) -> Outcome {
     let old = pattern(PAGE + 900);
     w.make("f", &old)?;
     let file = w.open("f")?;
@@ -168,7 +168,7 @@ fn end_of_file(w: &mut World) -> Outcome {
 type End = fn(&File, &Map) -> Outcome;
 
 /// Stores to one page in several slices, each of which is a step of its own.
-fn slices(w: &mut World) -> Outcome {
+fn slices(w: &mut Fixture) -> Outcome {
     let old = pattern(2 * PAGE);
     w.make("f", &old)?;
     let file = w.open("f")?;
@@ -206,7 +206,7 @@ fn slices(w: &mut World) -> Outcome {
     w.same_log("all of them", "f", &["write 0 8192"])
 }
 
-fn fork(w: &mut World) -> Outcome {
+fn fork(w: &mut Fixture) -> Outcome {
     let old = pattern(4 * PAGE);
     w.make("f", &old)?;
     let file = w.open("f")?;
@@ -233,7 +233,7 @@ fn fork(w: &mut World) -> Outcome {
     same_all(w, "reverted again", &map, &old)
 }
 
-fn mprotect(w: &mut World) -> Outcome {
+fn mprotect(w: &mut Fixture) -> Outcome {
     let old = pattern(4 * PAGE);
     w.make("f", &old)?;
     let file = w.open("f")?;
@@ -255,7 +255,7 @@ fn mprotect(w: &mut World) -> Outcome {
     same_all(w, "reverted", &map, &old)
 }
 
-fn mremap(w: &mut World) -> Outcome {
+fn mremap(w: &mut Fixture) -> Outcome {
     let old = pattern(64 * PAGE);
     w.make("f", &old)?;
     let file = w.open("f")?;
@@ -276,7 +276,7 @@ fn mremap(w: &mut World) -> Outcome {
     w.same("reverted again", "f", &old)
 }
 
-fn outlive_descriptor(w: &mut World) -> Outcome {
+fn outlive_descriptor(w: &mut Fixture) -> Outcome {
     let old = pattern(2 * PAGE);
     w.make("f", &old)?;
     let file = w.open("f")?;
@@ -298,7 +298,7 @@ fn outlive_descriptor(w: &mut World) -> Outcome {
     w.same("reverted", "f", &old)
 }
 
-fn two_processes(w: &mut World) -> Outcome {
+fn two_processes(w: &mut Fixture) -> Outcome {
     let old = pattern(3 * PAGE);
     w.make("f", &old)?;
     let file = w.open("f")?;
@@ -322,7 +322,7 @@ fn two_processes(w: &mut World) -> Outcome {
     same_all(w, "reverted", &map, &old)
 }
 
-fn private(w: &mut World) -> Outcome {
+fn private(w: &mut Fixture) -> Outcome {
     let old = pattern(2 * PAGE);
     w.make("f", &old)?;
     let file = w.open("f")?;
@@ -343,7 +343,7 @@ fn private(w: &mut World) -> Outcome {
 }
 
 /// What goes to the file of a mapping itself, past every hook of ours.
-fn side_doors(w: &mut World) -> Outcome {
+fn side_doors(w: &mut Fixture) -> Outcome {
     let old = pattern(4 * PAGE);
     w.make("f", &old)?;
     let file = w.open("f")?;
@@ -370,13 +370,13 @@ fn side_doors(w: &mut World) -> Outcome {
 }
 
 /// A page cache of folios of many pages, which one fault may make writable at once.
-fn large_folios(w: &mut World) -> Outcome {
+fn large_folios(w: &mut Fixture) -> Outcome {
     one_store_each_mib(w, false)?;
     one_store_each_mib(w, true)
 }
 
 /// The same where the lower filesystem has huge pages.
-fn huge_pages(w: &mut World) -> Outcome {
+fn huge_pages(w: &mut Fixture) -> Outcome {
     let src = w.below("")?.display().to_string();
     mounts::run(&["mount", "-t", "tmpfs", "-o", "huge=always", "none", &src])?;
     w.mount()?;
@@ -386,7 +386,7 @@ fn huge_pages(w: &mut World) -> Outcome {
     done
 }
 
-fn one_store_each_mib(w: &World, by_huge_pages: bool) -> Outcome {
+fn one_store_each_mib(w: &Fixture, by_huge_pages: bool) -> Outcome {
     const MIB: usize = 1 << 20;
     let old = pattern(8 * MIB);
     w.make("f", &old)?;

@@ -11,12 +11,12 @@ use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 use super::maps::{pattern, store, stores, PAGE};
+use crate::fixture::Fixture;
 use crate::harness::Test;
 use crate::mounts::{self, Lower};
 use crate::outcome::{check, same, At, Outcome, Stop};
 use crate::sys::{Map, OpenWatch};
 use crate::undo;
-use crate::world::World;
 
 pub const TESTS: &[Test] = &[
     Test::new("maps-size-changes-in-a-fault", size_changes)
@@ -29,7 +29,7 @@ pub const TESTS: &[Test] = &[
 ];
 
 /// The last page is stored to while the size changes within it: no store's old content is lost.
-fn size_changes(w: &mut World) -> Outcome {
+fn size_changes(w: &mut Fixture) -> Outcome {
     const PAGES: usize = 8;
     let old = pattern(PAGES * PAGE);
     w.make("f", &old)?;
@@ -70,7 +70,7 @@ fn size_changes(w: &mut World) -> Outcome {
 }
 
 /// mmap() waits for no listener: it may need the process's memory map to answer.
-fn under_a_listener(w: &mut World) -> Outcome {
+fn under_a_listener(w: &mut Fixture) -> Outcome {
     let old = pattern(4 * PAGE);
     w.make("f", &old)?;
     let below = CString::new(w.below("")?.as_os_str().as_bytes()).expect("no NUL in it");
@@ -118,7 +118,7 @@ fn under_a_listener(w: &mut World) -> Outcome {
 }
 
 /// Where the pages lie in the mapping of another inode, each slice has its lines.
-fn over_overlayfs(w: &mut World) -> Outcome {
+fn over_overlayfs(w: &mut Fixture) -> Outcome {
     let src = w.below("")?;
     let at = |name: &str| w.base.join(name).display().to_string();
     for name in ["lower", "upper", "work"] {
@@ -149,7 +149,7 @@ fn over_overlayfs(w: &mut World) -> Outcome {
     result.and(unmounted)
 }
 
-fn slices_of(w: &World, name: &str, old: &[u8]) -> Outcome {
+fn slices_of(w: &Fixture, name: &str, old: &[u8]) -> Outcome {
     let file = w.open(name)?;
     let before = undo::lines(&file, false)?.len();
     let mut map = Map::of(&file, old.len(), true, true)?;

@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 
 use super::maps::{pattern, same_all, store, stores, PAGE};
+use crate::fixture::{put, Fixture};
 use crate::harness::Test;
 use crate::mounts::Lower;
 use crate::outcome::{check, same, same_bytes, same_errno, At, Outcome};
 use crate::sys::{self, Map};
 use crate::undo;
-use crate::world::{put, World};
 
 pub const TESTS: &[Test] = &[
     Test::new("maps-older-operations", older_operations),
@@ -34,7 +34,7 @@ pub const TESTS: &[Test] = &[
 ];
 
 /// A file that is mapped, and stored to, gives its older operations back, too.
-fn older_operations(w: &mut World) -> Outcome {
+fn older_operations(w: &mut Fixture) -> Outcome {
     w.make("f", &pattern(PAGE))?;
     let first = w.read("f")?;
     let file = w.open("f")?;
@@ -53,7 +53,7 @@ fn older_operations(w: &mut World) -> Outcome {
 }
 
 /// Writes of several kinds and stores, one after the other on the same pages.
-fn and_writes(w: &mut World) -> Outcome {
+fn and_writes(w: &mut Fixture) -> Outcome {
     let old = pattern(8 * PAGE);
     w.make("f", &old)?;
     let file = w.open("f")?;
@@ -100,7 +100,7 @@ fn and_writes(w: &mut World) -> Outcome {
 }
 
 /// Truncations and holes below a mapping.
-fn and_cuts(w: &mut World) -> Outcome {
+fn and_cuts(w: &mut Fixture) -> Outcome {
     let old = pattern(6 * PAGE);
     w.make("f", &old)?;
     let file = w.open("f")?;
@@ -133,7 +133,7 @@ fn and_cuts(w: &mut World) -> Outcome {
 
 /// A program that stores all the time, and reverts: each store is before one or after it. At the end
 /// all of them are taken back.
-fn store_while_reverting(w: &mut World) -> Outcome {
+fn store_while_reverting(w: &mut Fixture) -> Outcome {
     const PAGES: usize = 4;
     let old = pattern(PAGES * PAGE);
     w.make("f", &old)?;
@@ -172,7 +172,7 @@ fn store_while_reverting(w: &mut World) -> Outcome {
 }
 
 /// The same with writes: whatever their order was, the bytes before all of them come back.
-fn store_while_writing(w: &mut World) -> Outcome {
+fn store_while_writing(w: &mut Fixture) -> Outcome {
     const PAGES: usize = 4;
     let old = pattern(PAGES * PAGE);
     w.make("f", &old)?;
@@ -208,7 +208,7 @@ fn store_while_writing(w: &mut World) -> Outcome {
     w.same("all taken back", "f", &old)
 }
 
-fn remount(w: &mut World) -> Outcome {
+fn remount(w: &mut Fixture) -> Outcome {
     let old = pattern(5 * PAGE);
     w.make("f", &old)?;
     // What comes first to a file that nobody knows is a store.
@@ -240,7 +240,7 @@ fn remount(w: &mut World) -> Outcome {
 }
 
 /// A file that was mapped once is watched as closely as any other after it.
-fn foreign(w: &mut World) -> Outcome {
+fn foreign(w: &mut Fixture) -> Outcome {
     let below = w.below("f")?;
     w.make("f", &pattern(PAGE))?;
     let file = w.open("f")?;
@@ -279,7 +279,7 @@ fn foreign(w: &mut World) -> Outcome {
 }
 
 /// Stores while the history is off are as foreign as any change then; those after it are not.
-fn history_off(w: &mut World) -> Outcome {
+fn history_off(w: &mut Fixture) -> Outcome {
     w.make("f", &pattern(2 * PAGE))?;
     let file = w.open("f")?;
     let mut map = Map::of(&file, 2 * PAGE, true, true)?;
@@ -301,7 +301,7 @@ fn history_off(w: &mut World) -> Outcome {
 }
 
 /// A database whose index of its log is a shared mapping.
-fn sqlite(w: &mut World) -> Outcome {
+fn sqlite(w: &mut Fixture) -> Outcome {
     if w.sh("command -v sqlite3").is_err() {
         return Ok(());
     }
@@ -331,7 +331,7 @@ fn sqlite(w: &mut World) -> Outcome {
 }
 
 /// More pages than memory for staging, and more than the history may take.
-fn pressure(w: &mut World) -> Outcome {
+fn pressure(w: &mut Fixture) -> Outcome {
     let size = w.times(256, 64) << 20;
     w.mount_with("history_max=16M")?;
     let file = w.open("f")?;

@@ -8,11 +8,11 @@ use std::path::Path;
 use rustix::io::Errno;
 
 use super::lasting::sentence;
+use crate::fixture::Fixture;
 use crate::harness::Test;
 use crate::mounts::{self, run, Lower};
 use crate::outcome::{check, fail, same, same_errno, Outcome};
 use crate::undo;
-use crate::world::World;
 
 pub const TESTS: &[Test] = &[
     Test::new("mount-hostile-words", hostile_words).unmounted(),
@@ -51,7 +51,7 @@ fn table(at: &Path) -> Outcome<(String, String, String)> {
     }
 }
 
-fn mount_table(w: &mut World) -> Outcome {
+fn mount_table(w: &mut Fixture) -> Outcome {
     w.mount_with("on_full=deny,on_error=refuse,commit=5,history_max=64M")?;
     let (kind, source, options) = table(&w.mnt)?;
     same("type", kind.as_str(), "loggerfs")?;
@@ -85,7 +85,7 @@ fn mount_table(w: &mut World) -> Outcome {
 }
 
 /// SOURCE = TARGET.
-fn mount_in_place(w: &mut World) -> Outcome {
+fn mount_in_place(w: &mut Fixture) -> Outcome {
     w.below("f")?;
     let src = w.base.join("src");
     fs::write(src.join("f"), "one\n")?;
@@ -129,7 +129,7 @@ fn refused(what: &str, source: &str, at: &Path, options: &str, want: &[Errno]) -
     }
 }
 
-fn mount_refusals(w: &mut World) -> Outcome {
+fn mount_refusals(w: &mut Fixture) -> Outcome {
     let source = w.source();
     let at = w.mnt.clone();
     let inval = [Errno::INVAL];
@@ -182,7 +182,7 @@ fn mount_refusals(w: &mut World) -> Outcome {
     )
 }
 
-fn private_size(w: &mut World) -> Outcome {
+fn private_size(w: &mut Fixture) -> Outcome {
     for (options, bytes) in [("size=16M", 16 << 20), ("size=20480k", 20 << 20)] {
         w.mount_with(options)?;
         let stat = rustix::fs::statvfs(&w.mnt)?;
@@ -207,7 +207,7 @@ fn private_size(w: &mut World) -> Outcome {
 }
 
 /// `none`, any name with `-o private`, and each mount its own.
-fn private_none(w: &mut World) -> Outcome {
+fn private_none(w: &mut Fixture) -> Outcome {
     let second = w.base.join("second");
     fs::create_dir(&second)?;
     for (source, options) in [("none", ""), ("anything", "private")] {
@@ -236,7 +236,7 @@ fn private_none(w: &mut World) -> Outcome {
     )
 }
 
-fn history_off(w: &mut World) -> Outcome {
+fn history_off(w: &mut Fixture) -> Outcome {
     let history = w.src.as_ref().map(|src| src.join(".loggerfs"));
     w.mount_with("history=off")?;
     w.sh("echo one > f; echo two >> f")?;
@@ -262,7 +262,7 @@ fn history_off(w: &mut World) -> Outcome {
     Ok(())
 }
 
-fn read_only(w: &mut World) -> Outcome {
+fn read_only(w: &mut Fixture) -> Outcome {
     w.mount()?;
     w.sh("echo one > f; echo two >> f")?;
     let at = w.mnt.display().to_string();
@@ -276,7 +276,7 @@ fn read_only(w: &mut World) -> Outcome {
 }
 
 /// LoggerFS on LoggerFS, and more on it than the kernel allows.
-fn too_deep(w: &mut World) -> Outcome {
+fn too_deep(w: &mut Fixture) -> Outcome {
     w.mount()?;
     fs::create_dir(w.path("inner"))?;
     let target = w.base.join("second");
@@ -317,7 +317,7 @@ fn too_deep(w: &mut World) -> Outcome {
     result
 }
 
-fn unmount_busy(w: &mut World) -> Outcome {
+fn unmount_busy(w: &mut Fixture) -> Outcome {
     let file = w.open("f")?;
     let busy = rustix::mount::unmount(&w.mnt, rustix::mount::UnmountFlags::empty());
     same_errno(
@@ -325,16 +325,16 @@ fn unmount_busy(w: &mut World) -> Outcome {
         busy.map_err(std::io::Error::from),
         Errno::BUSY,
     )?;
-    crate::world::put(&file, 0, b"still works")?;
+    crate::fixture::put(&file, 0, b"still works")?;
     undo::revert(&file, 1)?;
     drop(file);
     w.unmount()?;
     w.mount()?;
     // Lazily, with a file open: the mount dies with its last user.
     let file = w.open("f")?;
-    crate::world::put(&file, 0, b"after the lazy unmount")?;
+    crate::fixture::put(&file, 0, b"after the lazy unmount")?;
     rustix::mount::unmount(&w.mnt, rustix::mount::UnmountFlags::DETACH)?;
-    crate::world::put(&file, 6, b"THE")?;
+    crate::fixture::put(&file, 6, b"THE")?;
     undo::revert(&file, 1)?;
     drop(file);
     if let Some(src) = &w.src {
@@ -371,13 +371,13 @@ fn unreclaimable() -> Outcome<u64> {
 }
 
 /// 100 times (10 where sizes are the usual ones): load, mount, work, unmount, unload.
-fn mount_rounds(w: &mut World) -> Outcome {
+fn mount_rounds(w: &mut Fixture) -> Outcome {
     let module = std::env::var("LFS_MODULE").unwrap_or_default();
     let load = |()| match module.as_str() {
         "" => run(&["modprobe", "loggerfs"]),
         path => run(&["insmod", path]),
     };
-    let round = |w: &mut World| -> Outcome {
+    let round = |w: &mut Fixture| -> Outcome {
         w.mount()?;
         fs::create_dir(w.path("d"))?;
         for number in 0..10 {
@@ -410,7 +410,7 @@ fn mount_rounds(w: &mut World) -> Outcome {
 }
 
 /// Names that a terminal would obey are printed as numbers.
-fn hostile_words(w: &mut World) -> Outcome {
+fn hostile_words(w: &mut Fixture) -> Outcome {
     let name = "/nowhere/\u{202e}\u{9b}\u{1b}[31m\u{2028}\n";
     for (source, options) in [
         (name, ""),

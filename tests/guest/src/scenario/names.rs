@@ -9,11 +9,11 @@ use rustix::fs::{RenameFlags, CWD};
 use rustix::io::Errno;
 
 use crate::faults::tree::Tree;
+use crate::fixture::{put, Fixture};
 use crate::harness::Test;
 use crate::outcome::{check, same, same_bytes, same_errno, At, Outcome};
 use crate::shadow::{pattern, Random};
 use crate::undo;
-use crate::world::{put, World};
 
 pub const TESTS: &[Test] = &[
     Test::new("names-one-by-one", one_by_one).seconds(120),
@@ -30,16 +30,16 @@ pub const TESTS: &[Test] = &[
     Test::new("names-kept-for-a-while", kept_for_a_while).unmounted(),
 ];
 
-fn back(w: &World, dir: &str, count: usize) -> std::io::Result<()> {
+fn back(w: &Fixture, dir: &str, count: usize) -> std::io::Result<()> {
     undo::revert(&File::open(w.path(dir))?, count)
 }
 
-fn tree(w: &World, dir: &str) -> Outcome<Tree> {
+fn tree(w: &Fixture, dir: &str) -> Outcome<Tree> {
     Tree::of(&w.path(dir)).at(format!("looking at {dir}"))
 }
 
 /// Through the mount and below it.
-fn same_tree(w: &World, what: &str, dir: &str, want: &Tree) -> Outcome {
+fn same_tree(w: &Fixture, what: &str, dir: &str, want: &Tree) -> Outcome {
     if let Some(difference) = tree(w, dir)?.difference(want) {
         crate::outcome::fail!("{what}: {difference}");
     }
@@ -87,7 +87,7 @@ fn weight(step: &str) -> usize {
     }
 }
 
-fn prepare(w: &World) -> Outcome {
+fn prepare(w: &Fixture) -> Outcome {
     fs::create_dir(w.path("d"))?;
     w.make("d/file", &pattern(1, 100_000))?;
     w.make("d/full", &pattern(2, 70_000))?;
@@ -96,7 +96,7 @@ fn prepare(w: &World) -> Outcome {
     Ok(())
 }
 
-fn one_by_one(w: &mut World) -> Outcome {
+fn one_by_one(w: &mut Fixture) -> Outcome {
     prepare(w)?;
     let mut states = vec![tree(w, "d")?];
     for step in STEPS {
@@ -112,7 +112,7 @@ fn one_by_one(w: &mut World) -> Outcome {
     Ok(())
 }
 
-fn all_at_once(w: &mut World) -> Outcome {
+fn all_at_once(w: &mut Fixture) -> Outcome {
     prepare(w)?;
     let before = tree(w, "d")?;
     for step in STEPS {
@@ -124,7 +124,7 @@ fn all_at_once(w: &mut World) -> Outcome {
 }
 
 /// Any sequence of operations in one directory, taken back step by step.
-fn at_random(w: &mut World) -> Outcome {
+fn at_random(w: &mut Fixture) -> Outcome {
     fs::create_dir(w.path("d"))?;
     let mut random = Random::new(w.seed);
     let mut states = vec![tree(w, "d")?];
@@ -144,7 +144,7 @@ fn at_random(w: &mut World) -> Outcome {
 }
 
 /// One operation on random names; false where it does not succeed.
-fn shuffle(w: &World, random: &mut Random, step: u64) -> Outcome<bool> {
+fn shuffle(w: &Fixture, random: &mut Random, step: u64) -> Outcome<bool> {
     let name = |random: &mut Random| w.path(&format!("d/n{}", random.below(7)));
     let (one, two) = (name(random), name(random));
     let rename = |flags| rustix::fs::renameat_with(CWD, &one, CWD, &two, flags).is_ok();
@@ -173,7 +173,7 @@ fn shuffle(w: &World, random: &mut Random, step: u64) -> Outcome<bool> {
 }
 
 /// A file that is open lives on as on any filesystem, and comes back with all that was done to it.
-fn deleted_while_open(w: &mut World) -> Outcome {
+fn deleted_while_open(w: &mut Fixture) -> Outcome {
     fs::create_dir(w.path("d"))?;
     w.make("d/f", &pattern(1, 10_000))?;
     let file = w.open("d/f")?;
@@ -193,7 +193,7 @@ fn deleted_while_open(w: &mut World) -> Outcome {
 }
 
 /// As editors save: a new file is renamed over the old one.
-fn written_over(w: &mut World) -> Outcome {
+fn written_over(w: &mut Fixture) -> Outcome {
     fs::create_dir(w.path("d"))?;
     w.make("d/f", b"first")?;
     let old = w.open("d/f")?;
@@ -219,7 +219,7 @@ fn written_over(w: &mut World) -> Outcome {
     same_bytes("through the old descriptor", &bytes, b"first")
 }
 
-fn after_a_remount(w: &mut World) -> Outcome {
+fn after_a_remount(w: &mut Fixture) -> Outcome {
     fs::create_dir(w.path("d"))?;
     w.make("d/f", &pattern(1, 50_000))?;
     w.sh("cd d; ln f g; rm f; rm g; mkdir e; rmdir e")?;
@@ -237,7 +237,7 @@ fn after_a_remount(w: &mut World) -> Outcome {
 }
 
 /// What was made behind the mount is never written over.
-fn in_the_way(w: &mut World) -> Outcome {
+fn in_the_way(w: &mut Fixture) -> Outcome {
     let src = w.below("")?;
     fs::create_dir(w.path("d"))?;
     w.sh("cd d; echo old > f; mkdir e; rmdir e; rm f")?;
@@ -262,7 +262,7 @@ fn in_the_way(w: &mut World) -> Outcome {
 }
 
 /// `rm -r`: each directory takes back its own names.
-fn of_a_tree(w: &mut World) -> Outcome {
+fn of_a_tree(w: &mut Fixture) -> Outcome {
     w.sh(
         "mkdir -p d/sub/deep; for i in 1 2 3; do echo $i > d/sub/$i; done; echo x > d/sub/deep/x",
     )?;
@@ -276,7 +276,7 @@ fn of_a_tree(w: &mut World) -> Outcome {
 }
 
 /// Attributes of the directory and names in it are one chain.
-fn and_attributes(w: &mut World) -> Outcome {
+fn and_attributes(w: &mut Fixture) -> Outcome {
     w.sh("mkdir d; chmod 755 d; echo 1 > d/a")?;
     w.sh("chmod 700 d; rm d/a; chmod 711 d; echo 2 > d/b")?;
     back(w, "d", 4)?;
@@ -287,7 +287,7 @@ fn and_attributes(w: &mut World) -> Outcome {
 }
 
 /// Renames from one directory to another are the first one's operations.
-fn between_directories(w: &mut World) -> Outcome {
+fn between_directories(w: &mut Fixture) -> Outcome {
     fs::create_dir(w.path("t"))?;
     w.sh("cd t; mkdir -p from to/deep/deeper; echo f > from/f; mkdir from/d; echo in > from/d/in")?;
     w.sh(
@@ -328,7 +328,7 @@ fn between_directories(w: &mut World) -> Outcome {
 }
 
 /// Where there is no way back, nothing is changed.
-fn between_directories_lost(w: &mut World) -> Outcome {
+fn between_directories_lost(w: &mut Fixture) -> Outcome {
     fs::create_dir(w.path("t"))?;
     w.sh("cd t; mkdir from to; echo f > from/f; echo g > from/g; mv from/f to/f; mv from/g to/g")?;
     w.sh("cd t; rm to/g; echo other > to/g")?;
@@ -350,14 +350,14 @@ fn between_directories_lost(w: &mut World) -> Outcome {
 }
 
 /// What is kept counts as history, and goes with it: the oldest first.
-fn kept_for_a_while(w: &mut World) -> Outcome {
+fn kept_for_a_while(w: &mut Fixture) -> Outcome {
     w.mount_with("history_max=24M")?;
     fs::create_dir(w.path("d"))?;
     for number in 0..40 {
         w.make(&format!("d/{number}"), &pattern(number, 1 << 20))?;
     }
     rustix::fs::syncfs(File::open(&w.mnt)?)?;
-    let used = |w: &World| -> Outcome<u64> {
+    let used = |w: &Fixture| -> Outcome<u64> {
         let stat = rustix::fs::statvfs(&w.mnt)?;
         Ok((stat.f_blocks - stat.f_bfree) * stat.f_frsize)
     };

@@ -8,11 +8,11 @@ use std::io::Write;
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 
+use crate::fixture::{put, Fixture};
 use crate::harness::Test;
 use crate::outcome::{same, same_bytes, same_errno, At, Outcome};
 use crate::shadow::{Random, Shadow};
 use crate::undo;
-use crate::world::{put, World};
 
 pub const TESTS: &[Test] = &[
     Test::new("oracle", oracle).raw().thorough().seconds(600),
@@ -30,16 +30,16 @@ const LARGEST: u64 = 100_000;
 const BLOCK: u64 = 4096;
 
 /// A file and what it must hold.
-struct Twin {
+struct Pair {
     name: String,
     file: File,
     shadow: Shadow,
 }
 
-impl Twin {
-    fn new(w: &World, number: usize) -> Outcome<Twin> {
+impl Pair {
+    fn new(w: &Fixture, number: usize) -> Outcome<Pair> {
         let name = format!("f{number}");
-        Ok(Twin {
+        Ok(Pair {
             file: w.open(&name)?,
             name,
             shadow: Shadow::default(),
@@ -47,7 +47,7 @@ impl Twin {
     }
 
     /// One random write, append, truncate, or operation on blocks on both.
-    fn change(&mut self, w: &World, random: &mut Random) -> Outcome {
+    fn change(&mut self, w: &Fixture, random: &mut Random) -> Outcome {
         let at = random.below(LARGEST);
         let length = match random.below(10) {
             0..=3 => 1 + random.below(64),
@@ -111,7 +111,7 @@ impl Twin {
         Ok(true)
     }
 
-    fn append(&mut self, w: &World, length: u64, random: &mut Random) -> Outcome {
+    fn append(&mut self, w: &Fixture, length: u64, random: &mut Random) -> Outcome {
         let mut file = OpenOptions::new().append(true).open(w.path(&self.name))?;
         let bytes = random.bytes(length as usize);
         same("appended bytes", file.write(&bytes)?, bytes.len())?;
@@ -120,7 +120,7 @@ impl Twin {
         Ok(())
     }
 
-    fn agrees(&self, w: &World, step: usize) -> Outcome {
+    fn agrees(&self, w: &Fixture, step: usize) -> Outcome {
         let what = format!("step {step}, {}", self.name);
         same_bytes(&what, &w.read(&self.name)?, self.shadow.bytes())
     }
@@ -134,15 +134,15 @@ impl Twin {
     }
 }
 
-fn twins(w: &World, count: usize) -> Outcome<Vec<Twin>> {
-    (0..count).map(|number| Twin::new(w, number)).collect()
+fn pairs(w: &Fixture, count: usize) -> Outcome<Vec<Pair>> {
+    (0..count).map(|number| Pair::new(w, number)).collect()
 }
 
 /// 10,000 changes (300 where sizes are the usual ones) on six files, reverted one by one in the
 /// order opposite to that of their making.
-fn oracle(w: &mut World) -> Outcome {
+fn oracle(w: &mut Fixture) -> Outcome {
     let mut random = Random::new(w.seed);
-    let mut files = twins(w, 6)?;
+    let mut files = pairs(w, 6)?;
     let steps = w.times(10_000, 300);
     let mut order = Vec::new();
     for step in 0..steps {
@@ -180,9 +180,9 @@ fn oracle(w: &mut World) -> Outcome {
 }
 
 /// Many operations at once: only the last state is seen, so every merge of ranges counts.
-fn oracle_counts(w: &mut World) -> Outcome {
+fn oracle_counts(w: &mut Fixture) -> Outcome {
     let mut random = Random::new(w.seed ^ 1);
-    let mut files = twins(w, 3)?;
+    let mut files = pairs(w, 3)?;
     for step in 0..w.times(2000, 300) {
         let which = random.below(3) as usize;
         files[which]
@@ -209,9 +209,9 @@ fn oracle_counts(w: &mut World) -> Outcome {
 }
 
 /// Work goes on after reverts, and across mounts.
-fn oracle_mixed(w: &mut World) -> Outcome {
+fn oracle_mixed(w: &mut Fixture) -> Outcome {
     let mut random = Random::new(w.seed ^ 2);
-    let mut files = twins(w, 3)?;
+    let mut files = pairs(w, 3)?;
     let steps = w.times(3000, 200);
     let between_mounts = steps / 6;
     for step in 0..steps {
@@ -245,14 +245,14 @@ fn oracle_mixed(w: &mut World) -> Outcome {
 }
 
 /// The same files after an unmount and a mount.
-fn reopened(w: &mut World, files: Vec<Twin>) -> Outcome<Vec<Twin>> {
+fn reopened(w: &mut Fixture, files: Vec<Pair>) -> Outcome<Vec<Pair>> {
     let shadows: Vec<(String, Shadow)> = files
         .into_iter()
-        .map(|twin| (twin.name, twin.shadow))
+        .map(|pair| (pair.name, pair.shadow))
         .collect();
     w.remount()?;
-    let open = |(name, shadow): (String, Shadow)| -> Outcome<Twin> {
-        Ok(Twin {
+    let open = |(name, shadow): (String, Shadow)| -> Outcome<Pair> {
+        Ok(Pair {
             file: w.open(&name)?,
             name,
             shadow,

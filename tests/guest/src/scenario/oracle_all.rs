@@ -5,14 +5,14 @@
 
 use std::time::Duration;
 
+use crate::fixture::Fixture;
 use crate::harness::Test;
-use crate::oracle::play::{Planted, Player};
 use crate::oracle::reduce::reduced;
+use crate::oracle::run::{Planted, SequenceRun};
 use crate::oracle::sequence::{sequence, Action};
 use crate::oracle::state::unprotect_all;
 use crate::outcome::{check, fail, Outcome, Stop};
 use crate::shadow::Random;
-use crate::world::World;
 
 pub const TESTS: &[Test] = &[
     Test::new("oracle-all", oracle_all).seconds(1200),
@@ -36,14 +36,14 @@ fn actions(seed: u64, round: u64, steps: usize) -> Vec<Action> {
 
 /// Plays a sequence over an empty directory; why it fails, if it does.
 fn failure(
-    w: &mut World,
+    w: &mut Fixture,
     actions: &[Action],
     planted: Planted,
 ) -> Outcome<Option<(usize, String)>> {
     unprotect_all(&w.mnt)?;
     w.remount_empty("")?;
-    let played = Player::new(w, planted)?.play(actions);
-    Ok(match played {
+    let result = SequenceRun::new(w, planted)?.run(actions);
+    Ok(match result {
         Err((number, Stop::Fail(why))) => Some((number, why)),
         _ => None,
     })
@@ -72,7 +72,7 @@ fn sort_of(why: &str) -> String {
 
 /// The shortest sequence that fails, and how. None: it does not fail again.
 fn shortest(
-    w: &mut World,
+    w: &mut Fixture,
     actions: &[Action],
     planted: Planted,
 ) -> Outcome<Option<(Vec<Action>, String)>> {
@@ -100,7 +100,7 @@ fn shortest(
 }
 
 /// Says how to see a failure again, and how little is needed for it.
-fn report(w: &mut World, round: u64, actions: &[Action], why: &str) -> Outcome {
+fn report(w: &mut Fixture, round: u64, actions: &[Action], why: &str) -> Outcome {
     let (lower, seed) = (w.lower.name(), w.seed);
     let again = format!("--lower {lower} --only oracle-all --seed {seed} --round {round}");
     println!("     oracle-all: {again}: {why}");
@@ -118,7 +118,7 @@ fn report(w: &mut World, round: u64, actions: &[Action], why: &str) -> Outcome {
     fail!("{again}: {why}; enough: {}", texts.join(" | "))
 }
 
-fn oracle_all(w: &mut World) -> Outcome {
+fn oracle_all(w: &mut Fixture) -> Outcome {
     let most = w.operations.unwrap_or(w.times(5000, 1000));
     let (mut operations, mut compared, mut holes) = (0, 0, 0);
     let first = w.round.unwrap_or(0);
@@ -126,13 +126,13 @@ fn oracle_all(w: &mut World) -> Outcome {
     for round in first.. {
         let mut random = Random::new(!seed ^ round.wrapping_mul(0x9e37_79b9));
         let mut actions = actions(seed, round, ROUND);
-        let mut player = Player::new(w, None)?;
-        let played = player.play_choosing(&mut actions, &mut random);
-        operations += player.operations;
-        compared += player.compared;
-        holes += player.other_holes;
-        drop(player);
-        match played {
+        let mut run = SequenceRun::new(w, None)?;
+        let result = run.run_choosing(&mut actions, &mut random);
+        operations += run.operations;
+        compared += run.compared;
+        holes += run.other_holes;
+        drop(run);
+        match result {
             Err((_, Stop::Fail(why))) => return report(w, round, &actions, &why),
             Err((_, stop)) => return Err(stop),
             Ok(()) => {}
@@ -152,7 +152,7 @@ fn oracle_all(w: &mut World) -> Outcome {
 }
 
 /// A mistake that is made on purpose is found, and needs no more than a handful of actions then.
-fn oracle_planted(w: &mut World) -> Outcome {
+fn oracle_planted(w: &mut Fixture) -> Outcome {
     let planted = Some(("symlink", "write"));
     let mut found = None;
     // Not every sequence has a chance to make it.

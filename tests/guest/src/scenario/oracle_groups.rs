@@ -10,11 +10,11 @@ use std::process::Child;
 use rustix::io::Errno;
 
 use crate::faults::tree::Tree;
-use crate::group::{self, Answer, Placed, Watch, DRY_RUN, REDO, WALK};
+use crate::fixture::Fixture;
+use crate::group::{self, GroupReply, Placed, Watch, DRY_RUN, REDO, WALK};
 use crate::harness::Test;
 use crate::outcome::{check, fail, At, Outcome};
 use crate::shadow::Random;
-use crate::world::World;
 
 pub const TESTS: &[Test] = &[Test::new("oracle-groups", oracle_groups)
     .seconds(1800)
@@ -49,7 +49,7 @@ fn of_process(batch: &[Placed], pid: u32) -> Vec<Placed> {
 }
 
 /// All processes do so many operations each; says which process worked in which directory.
-fn work(w: &World, random: &mut Random, count: u64) -> Outcome<Vec<u32>> {
+fn work(w: &Fixture, random: &mut Random, count: u64) -> Outcome<Vec<u32>> {
     let mut children: Vec<Child> = Vec::new();
     for process in 0..PROCESSES {
         let place = format!("p{process}");
@@ -65,7 +65,7 @@ fn work(w: &World, random: &mut Random, count: u64) -> Outcome<Vec<u32>> {
     Ok(pids)
 }
 
-fn take_back(w: &World, operations: &[Placed], flags: u32) -> Outcome<Answer> {
+fn take_back(w: &Fixture, operations: &[Placed], flags: u32) -> Outcome<GroupReply> {
     let (result, answer) = group::revert(&File::open(&w.mnt)?, operations, flags);
     if let Err(error) = result {
         let conflict = answer.conflicts.first();
@@ -79,7 +79,7 @@ fn take_back(w: &World, operations: &[Placed], flags: u32) -> Outcome<Answer> {
     Ok(answer)
 }
 
-fn same(w: &World, what: &str, want: &Tree) -> Outcome {
+fn same(w: &Fixture, what: &str, want: &Tree) -> Outcome {
     match Tree::of(&w.mnt)?.difference(want) {
         Some(difference) => fail!("{what}: {difference}"),
         None => Ok(()),
@@ -87,7 +87,7 @@ fn same(w: &World, what: &str, want: &Tree) -> Outcome {
 }
 
 /// The lines of the reverts that one request made.
-fn entries(w: &World, answer: &Answer) -> Outcome<Vec<Placed>> {
+fn entries(w: &Fixture, answer: &GroupReply) -> Outcome<Vec<Placed>> {
     let mut lines = group::history(w)?;
     let first = answer.seq.to_string();
     lines.retain(|p| p.seq == answer.seq || p.line.key("group") == Some(&first));
@@ -96,7 +96,7 @@ fn entries(w: &World, answer: &Answer) -> Outcome<Vec<Placed>> {
 }
 
 /// One process' work is taken back and forth; what the others did stays.
-fn one_process(w: &World, random: &mut Random, batches: &[Batch], pids: &[Vec<u32>]) -> Outcome {
+fn one_process(w: &Fixture, random: &mut Random, batches: &[Batch], pids: &[Vec<u32>]) -> Outcome {
     let which = random.below(PROCESSES) as usize;
     let since = random.below(batches.len() as u64) as usize;
     let mut theirs = Vec::new();
@@ -118,7 +118,7 @@ fn one_process(w: &World, random: &mut Random, batches: &[Batch], pids: &[Vec<u3
 }
 
 /// Takes the last batches back, and, now and then, forth and back again.
-fn undo(w: &World, random: &mut Random, batches: &[Batch]) -> Outcome {
+fn undo(w: &Fixture, random: &mut Random, batches: &[Batch]) -> Outcome {
     let mut all: Vec<Placed> = Vec::new();
     for batch in batches {
         all.extend(batch.operations.iter().cloned());
@@ -138,7 +138,7 @@ fn undo(w: &World, random: &mut Random, batches: &[Batch]) -> Outcome {
     Ok(())
 }
 
-fn oracle_groups(w: &mut World) -> Outcome {
+fn oracle_groups(w: &mut Fixture) -> Outcome {
     let mut random = Random::new(w.seed ^ 5);
     let random = &mut random;
     for process in 0..PROCESSES {

@@ -13,11 +13,11 @@ use rustix::fs::{FallocateFlags, FileType, RenameFlags, XattrFlags, CWD};
 use rustix::io::Errno;
 
 use crate::faults::tree::{Node, Tree};
+use crate::fixture::Fixture;
 use crate::harness::Test;
 use crate::outcome::{fail, same_errno, At, Outcome};
 use crate::shadow::{pattern, Random};
 use crate::undo;
-use crate::world::World;
 
 pub const TESTS: &[Test] = &[
     Test::new("oracle-tree", oracle_tree).seconds(900),
@@ -30,7 +30,7 @@ pub const TESTS: &[Test] = &[
 const PLACES: &[&str] = &["", "n0/", "n1/", "n0/n2/", "n1/n3/"];
 
 /// An operation that succeeded.
-struct Done {
+struct DoneOperation {
     what: String,
     /// Whose newest operation it is: the file, or the directory of the first name.
     object: String,
@@ -39,14 +39,14 @@ struct Done {
 }
 
 /// What is done to one path, or two, below a directory.
-struct Deed<'w> {
+struct Operation<'w> {
     root: &'w Path,
     random: &'w mut Random,
     one: String,
     two: String,
 }
 
-impl Deed<'_> {
+impl Operation<'_> {
     /// Does something at random; answers what, and of which object it is the newest operation.
     /// Nothing: that was not possible here, or it is no operation.
     fn perform(&mut self) -> Outcome<Option<(String, String)>> {
@@ -163,24 +163,24 @@ fn parent(path: &str) -> String {
 }
 
 /// One try below a directory, at something that `done` is told of; false: nothing happened.
-fn step(root: &Path, random: &mut Random, done: &mut Vec<Done>) -> Outcome<bool> {
+fn step(root: &Path, random: &mut Random, done: &mut Vec<DoneOperation>) -> Outcome<bool> {
     let mut path = || {
         let place = PLACES[random.below(PLACES.len() as u64) as usize];
         format!("{place}n{}", random.below(6))
     };
     let (one, two) = (path(), path());
     let before = [&one, &two].map(|path| (path.clone(), Node::at(&root.join(path)).ok().flatten()));
-    let mut deed = Deed {
+    let mut operation = Operation {
         root,
         random,
         one,
         two,
     };
-    let Some((what, object)) = deed.perform()? else {
+    let Some((what, object)) = operation.perform()? else {
         return Ok(false);
     };
     let before = before.to_vec();
-    done.push(Done {
+    done.push(DoneOperation {
         what,
         object,
         before,
@@ -198,7 +198,7 @@ pub fn work(root: &Path, random: &mut Random, count: usize) -> Outcome {
 }
 
 /// Takes back the newest operations, as many as are one object's, at most `most` of them.
-fn take_back(w: &World, done: &mut Vec<Done>, most: usize) -> Outcome {
+fn take_back(w: &Fixture, done: &mut Vec<DoneOperation>, most: usize) -> Outcome {
     let Some(last) = done.last() else {
         return Ok(());
     };
@@ -234,9 +234,9 @@ type Trees = BTreeMap<usize, Tree>;
 
 /// Works until so many operations stand; looks at the whole tree now and then.
 fn go_on(
-    w: &World,
+    w: &Fixture,
     random: &mut Random,
-    (done, trees): (&mut Vec<Done>, &mut Trees),
+    (done, trees): (&mut Vec<DoneOperation>, &mut Trees),
     to: usize,
 ) -> Outcome {
     let seldom = 1 + to as u64 / 50;
@@ -250,9 +250,9 @@ fn go_on(
 
 /// Takes back until so many are left; `most` at once.
 fn go_back(
-    w: &mut World,
+    w: &mut Fixture,
     random: &mut Random,
-    (done, trees): (&mut Vec<Done>, &mut Trees),
+    (done, trees): (&mut Vec<DoneOperation>, &mut Trees),
     (to, most): (usize, u64),
 ) -> Outcome {
     while done.len() > to {
@@ -273,16 +273,16 @@ fn go_back(
 }
 
 /// Back one by one.
-fn oracle_tree(w: &mut World) -> Outcome {
+fn oracle_tree(w: &mut Fixture) -> Outcome {
     there_and_back(w, 3, 1, 1)
 }
 
 /// Back and forth several times, and several operations back at once.
-fn oracle_tree_mixed(w: &mut World) -> Outcome {
+fn oracle_tree_mixed(w: &mut Fixture) -> Outcome {
     there_and_back(w, 4, 4, 6)
 }
 
-fn there_and_back(w: &mut World, salt: u64, rounds: u64, most: u64) -> Outcome {
+fn there_and_back(w: &mut Fixture, salt: u64, rounds: u64, most: u64) -> Outcome {
     let mut random = Random::new(w.seed ^ salt);
     let random = &mut random;
     // `oracle-all` does many.

@@ -5,10 +5,10 @@
 
 use std::fs::File;
 
+use crate::fixture::Fixture;
 use crate::group::{self, Watch, WALK};
 use crate::harness::Test;
 use crate::outcome::{check, fail, same, Outcome};
-use crate::world::World;
 
 pub const TESTS: &[Test] = &[
     Test::new("own-names-in-a-shared-directory", shared_directory).seconds(120),
@@ -25,12 +25,12 @@ pub const TESTS: &[Test] = &[
 const ANA: &str = "setpriv --reuid 2000 --regid 2000 --clear-groups bash -euc";
 const BEN: &str = "setpriv --reuid 2001 --regid 2001 --clear-groups bash -euc";
 
-fn as_user(w: &World, user: &str, line: &str) -> Outcome<String> {
+fn as_user(w: &Fixture, user: &str, line: &str) -> Outcome<String> {
     w.sh(&format!("{user} '{line}' 2>&1"))
 }
 
 /// The same, whether or not it succeeds: its exit code, and what it said.
-fn try_as(w: &World, user: &str, line: &str) -> Outcome<(String, String)> {
+fn try_as(w: &Fixture, user: &str, line: &str) -> Outcome<(String, String)> {
     let said = w.sh(&format!(
         "({user} '{line}' 2>&1) && echo 'exit 0' || echo \"exit $?\""
     ))?;
@@ -39,7 +39,7 @@ fn try_as(w: &World, user: &str, line: &str) -> Outcome<(String, String)> {
 }
 
 /// A user's undo in a root-owned directory takes back what was done last: the removal.
-fn shared_directory(w: &mut World) -> Outcome {
+fn shared_directory(w: &mut Fixture) -> Outcome {
     w.sh("mkdir shared; chmod 1777 shared")?;
     as_user(w, ANA, "echo one > shared/f")?;
     as_user(w, ANA, "echo two >> shared/f")?;
@@ -65,7 +65,7 @@ fn shared_directory(w: &mut World) -> Outcome {
 }
 
 /// What root removed of theirs is theirs to have back; what is kept stays whole.
-fn removed_by_root(w: &mut World) -> Outcome {
+fn removed_by_root(w: &mut Fixture) -> Outcome {
     w.sh("mkdir shared; chmod 1777 shared")?;
     as_user(w, ANA, "echo one > shared/f")?;
     let since = Watch::begin(w)?;
@@ -90,7 +90,7 @@ fn removed_by_root(w: &mut World) -> Outcome {
 }
 
 /// What others do to other names meanwhile is in nobody's way.
-fn beside_others(w: &mut World) -> Outcome {
+fn beside_others(w: &mut Fixture) -> Outcome {
     w.sh("mkdir shared; chmod 777 shared")?;
     as_user(w, ANA, "echo a > shared/a")?;
     as_user(w, BEN, "echo b > shared/b")?;
@@ -110,7 +110,7 @@ fn beside_others(w: &mut World) -> Outcome {
 }
 
 /// The sticky bit holds for an undo as for any other call.
-fn sticky(w: &mut World) -> Outcome {
+fn sticky(w: &mut Fixture) -> Outcome {
     w.sh("mkdir shared; chmod 777 shared")?;
     as_user(w, ANA, "echo a > shared/a")?;
     as_user(w, BEN, "mv shared/a shared/taken")?;
@@ -124,7 +124,7 @@ fn sticky(w: &mut World) -> Outcome {
 }
 
 /// Lines of others about the user's own objects, without what the others typed.
-fn arguments(w: &mut World) -> Outcome {
+fn arguments(w: &mut Fixture) -> Outcome {
     w.sh("mkdir shared; chmod 1777 shared")?;
     as_user(w, ANA, "echo a > shared/a; echo b > shared/b")?;
     w.sh("rm -f shared/a not-for-your-eyes; touch shared/secret-name")?;
@@ -147,7 +147,7 @@ fn arguments(w: &mut World) -> Outcome {
 }
 
 /// Root's newer file in a user's directory does not block that user's undo.
-fn newer_files(w: &mut World) -> Outcome {
+fn newer_files(w: &mut Fixture) -> Outcome {
     w.sh("mkdir home; chown 2000:2000 home")?;
     as_user(w, ANA, "echo one > home/mine")?;
     as_user(w, ANA, "echo two >> home/mine")?;
@@ -175,7 +175,7 @@ fn newer_files(w: &mut World) -> Outcome {
 }
 
 /// A conflict that is one: it is named, and the hint is for this user.
-fn conflicts(w: &mut World) -> Outcome {
+fn conflicts(w: &mut Fixture) -> Outcome {
     w.sh("mkdir home; chown 2000:2000 home")?;
     as_user(w, ANA, "echo one > home/name")?;
     as_user(w, ANA, "mv home/name home/other")?;
@@ -195,7 +195,7 @@ fn conflicts(w: &mut World) -> Outcome {
 }
 
 /// Operations on a file that was removed since are not taken back without the removal.
-fn removed_content(w: &mut World) -> Outcome {
+fn removed_content(w: &mut Fixture) -> Outcome {
     w.sh("echo one > f")?;
     let since = Watch::begin(w)?;
     w.sh("echo two >> f")?;
@@ -222,7 +222,7 @@ fn removed_content(w: &mut World) -> Outcome {
 }
 
 /// A directory that others use by now stays; the next undo goes on with what is older.
-fn past_full(w: &mut World) -> Outcome {
+fn past_full(w: &mut Fixture) -> Outcome {
     w.sh("mkdir shared; chmod 1777 shared")?;
     as_user(w, ANA, "echo one > shared/f")?;
     w.sh("sleep 2.1")?;

@@ -3,10 +3,10 @@
 //! The table of docs/security.md: in a directory that users share, who sees which lines, and who may take
 //! back which name. Each cell is tried, as a dry run and for real.
 
+use crate::fixture::Fixture;
 use crate::group::{Placed, Watch, DRY_RUN, WALK};
 use crate::harness::Test;
 use crate::outcome::{check, same, Outcome};
-use crate::world::World;
 
 use super::past::{as_uid, said, user};
 
@@ -35,13 +35,13 @@ const DEEDS: [(&str, &str, &str); 4] = [
     ("echo x > f; echo y > g", "replace", "mv -f g f"),
 ];
 
-fn run(w: &World, uid: u32, line: &str) -> Outcome<String> {
+fn run(w: &Fixture, uid: u32, line: &str) -> Outcome<String> {
     w.sh(&user(uid, line))
 }
 
 /// One deed in a new directory; answers the directory's lines of it.
-fn act(w: &World, mode: &str, doer: u32, deed: (&str, &str, &str)) -> Outcome<Vec<Placed>> {
-    let (before, what, line) = deed;
+fn act(w: &Fixture, mode: &str, doer: u32, operation: (&str, &str, &str)) -> Outcome<Vec<Placed>> {
+    let (before, what, line) = operation;
     w.sh(&format!(
         "rm -rf box; mkdir box; chown 2002:2002 box; chmod {mode} box"
     ))?;
@@ -57,7 +57,7 @@ fn act(w: &World, mode: &str, doer: u32, deed: (&str, &str, &str)) -> Outcome<Ve
     Ok(lines)
 }
 
-fn sees(w: &World, uid: u32, line: &Placed) -> Outcome<bool> {
+fn sees(w: &Fixture, uid: u32, line: &Placed) -> Outcome<bool> {
     let key = format!("\"op\":{},", line.seq);
     let log = said(w, uid, "logctl log --ops --json")?.1;
     let own = said(w, uid, "logctl box readlog --all")?.1;
@@ -74,25 +74,25 @@ fn sees(w: &World, uid: u32, line: &Placed) -> Outcome<bool> {
     Ok(in_own)
 }
 
-fn table(w: &World, mode: &str) -> Outcome {
+fn table(w: &Fixture, mode: &str) -> Outcome {
     let is_sticky = mode.starts_with('1');
-    for deed in DEEDS {
+    for operation in DEEDS {
         for doer in [ANA, BEN, CID, ROOT] {
             // It is not theirs to do.
-            if is_sticky && doer == BEN && deed.1 != "create" {
+            if is_sticky && doer == BEN && operation.1 != "create" {
                 continue;
             }
             for asker in [ANA, BEN, CID, DEE, ROOT] {
-                let lines = act(w, mode, doer, deed)?;
-                let about = format!("{mode}, {} by {doer}, asked by {asker}", deed.1);
-                let owner = if deed.1 == "create" { doer } else { ANA };
+                let lines = act(w, mode, doer, operation)?;
+                let about = format!("{mode}, {} by {doer}, asked by {asker}", operation.1);
+                let owner = if operation.1 == "create" { doer } else { ANA };
                 let may_see = [ROOT, doer, owner, CID].contains(&asker);
                 same(
                     format!("{about}: sees"),
                     sees(w, asker, &lines[0])?,
                     may_see,
                 )?;
-                let takes_a_name = deed.1 != "unlink";
+                let takes_a_name = operation.1 != "unlink";
                 let is_free = !is_sticky || !takes_a_name || [ROOT, owner, CID].contains(&asker);
                 let may_take = may_see && is_free;
                 let look = "(stat -c '%n %i %u' box/*; cat box/*) 2>/dev/null || true";
@@ -125,16 +125,16 @@ fn table(w: &World, mode: &str) -> Outcome {
     Ok(())
 }
 
-fn plain(w: &mut World) -> Outcome {
+fn plain(w: &mut Fixture) -> Outcome {
     table(w, "777")
 }
 
-fn sticky(w: &mut World) -> Outcome {
+fn sticky(w: &mut Fixture) -> Outcome {
     table(w, "1777")
 }
 
 /// Content is its owner's, whoever made the name, and whoever owns the directory.
-fn of_content(w: &mut World) -> Outcome {
+fn of_content(w: &mut Fixture) -> Outcome {
     for asker in [ANA, BEN, CID, DEE, ROOT] {
         w.sh("rm -rf box; mkdir -m 777 box; chown 2002:2002 box")?;
         run(w, BEN, "echo x > box/f")?;

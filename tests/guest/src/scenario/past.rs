@@ -5,11 +5,11 @@
 
 use std::fs::File;
 
+use crate::fixture::Fixture;
 use crate::group::{self, Placed, Watch, DRY_RUN, FORCE, WALK};
 use crate::harness::Test;
 use crate::outcome::{check, fail, same, Outcome};
 use crate::sys;
-use crate::world::World;
 
 pub const TESTS: &[Test] = &[
     Test::new("past-of-a-file-given-away", given_away).seconds(120),
@@ -31,7 +31,7 @@ pub fn user(uid: u32, line: &str) -> String {
 }
 
 /// What a line of a user's says, and its exit code, whether or not it succeeds.
-pub fn said(w: &World, uid: u32, line: &str) -> Outcome<(String, String)> {
+pub fn said(w: &Fixture, uid: u32, line: &str) -> Outcome<(String, String)> {
     let out = w.sh(&format!(
         "({}) && echo 'exit 0' || echo \"exit $?\"",
         user(uid, line)
@@ -43,7 +43,7 @@ pub fn said(w: &World, uid: u32, line: &str) -> Outcome<(String, String)> {
 /// Asks as a user, through one of the mount's files or directories, to take operations back; answers the
 /// error.
 pub fn as_uid(
-    w: &World,
+    w: &Fixture,
     uid: u32,
     through: &str,
     operations: &[Placed],
@@ -71,7 +71,7 @@ pub fn as_uid(
 }
 
 /// Asks for each operation and for all, in every way: none may be taken back.
-fn refused(w: &World, uid: u32, name: &str, operations: &[Placed]) -> Outcome {
+fn refused(w: &Fixture, uid: u32, name: &str, operations: &[Placed]) -> Outcome {
     let before = w.sh(&format!("stat -c '%u %a %s' {name}; cat {name}"))?;
     for mode in [0, WALK, FORCE, WALK | FORCE] {
         for dry in [DRY_RUN, 0] {
@@ -95,7 +95,7 @@ fn refused(w: &World, uid: u32, name: &str, operations: &[Placed]) -> Outcome {
 }
 
 /// A file with a secret in its past, of `ANA`, which root gives to `BEN`. Answers what `ANA` did.
-fn give(w: &World) -> Outcome<Vec<Placed>> {
+fn give(w: &Fixture) -> Outcome<Vec<Placed>> {
     w.sh("mkdir -m 777 box; echo public > box/f; chown 2000:2000 box/f; chmod 644 box/f")?;
     let since = Watch::begin(w)?;
     w.sh(&user(
@@ -107,7 +107,7 @@ fn give(w: &World) -> Outcome<Vec<Placed>> {
     Ok(past)
 }
 
-fn given_away(w: &mut World) -> Outcome {
+fn given_away(w: &mut Fixture) -> Outcome {
     let past = give(w)?;
     w.sh("chown 2001:2001 box/f")?;
     refused(w, BEN, "box/f", &past)?;
@@ -129,7 +129,7 @@ fn given_away(w: &mut World) -> Outcome {
 }
 
 /// The first owner gets the file again; what the second one wrote stays the second one's.
-fn there_and_back(w: &mut World) -> Outcome {
+fn there_and_back(w: &mut Fixture) -> Outcome {
     give(w)?;
     w.sh("chown 2001:2001 box/f")?;
     let since = Watch::begin(w)?;
@@ -148,7 +148,7 @@ fn there_and_back(w: &mut World) -> Outcome {
 }
 
 /// A directory that is given away: what was removed from it before does not come back by its new owner.
-fn directory(w: &mut World) -> Outcome {
+fn directory(w: &mut Fixture) -> Outcome {
     w.sh("mkdir box; echo secret > box/f; chmod 644 box/f; echo x > box/old")?;
     let since = Watch::begin(w)?;
     w.sh("rm box/f; mv box/old box/new")?;
@@ -173,7 +173,7 @@ fn directory(w: &mut World) -> Outcome {
 }
 
 /// The owner is changed in SOURCE: no line says when.
-fn behind(w: &mut World) -> Outcome {
+fn behind(w: &mut Fixture) -> Outcome {
     let Ok(below) = w.below("box/f") else {
         return Err(crate::outcome::Stop::Skip(
             "the lower filesystem is hidden".into(),
@@ -202,7 +202,7 @@ fn behind(w: &mut World) -> Outcome {
     refused(w, ANA, "box/f", &mine)
 }
 
-fn tool(w: &mut World) -> Outcome {
+fn tool(w: &mut Fixture) -> Outcome {
     let past = give(w)?;
     w.sh("chown 2001:2001 box/f")?;
     let oldest = past[0].seq;
@@ -254,7 +254,7 @@ fn tool(w: &mut World) -> Outcome {
 }
 
 /// Nothing is remembered but what is in the log.
-fn remounted(w: &mut World) -> Outcome {
+fn remounted(w: &mut Fixture) -> Outcome {
     let past = give(w)?;
     w.sh("chown 2001:2001 box/f")?;
     w.remount_if_lasting()?;
@@ -271,7 +271,7 @@ fn remounted(w: &mut World) -> Outcome {
 }
 
 /// What others typed, in every command that shows lines.
-fn arguments(w: &mut World) -> Outcome {
+fn arguments(w: &mut Fixture) -> Outcome {
     w.sh("mkdir -m 777 box; echo x > box/f; chown 2000:2000 box/f")?;
     w.sh("sed -i s/x/password-of-root/ box/f; chown 2000:2000 box/f; chmod 666 box/f")?;
     w.sh("bash -c 'echo y >> box/f' hunter-two")?;
@@ -296,7 +296,7 @@ fn arguments(w: &mut World) -> Outcome {
 }
 
 /// With `args=off` no line has them, for nobody.
-fn no_arguments(w: &mut World) -> Outcome {
+fn no_arguments(w: &mut Fixture) -> Outcome {
     w.unmount()?;
     w.mount_with("args=off")?;
     w.sh("bash -c 'echo y > f; echo z >> f; touch g' hunter-two")?;
@@ -315,7 +315,7 @@ fn no_arguments(w: &mut World) -> Outcome {
 }
 
 /// Figures of the whole history are for those who administer it; an owner gets those of the object.
-fn status(w: &mut World) -> Outcome {
+fn status(w: &mut Fixture) -> Outcome {
     w.sh("mkdir -m 777 box; echo root > rooted; rm rooted")?;
     w.sh(&user(ANA, "echo one > box/f; echo two > box/f"))?;
     let figures = [

@@ -13,12 +13,12 @@ use rustix::fs::{AtFlags, FallocateFlags, Mode, OFlags, XattrFlags};
 use rustix::io::Errno;
 use rustix::pipe::SpliceFlags;
 
+use crate::fixture::Fixture;
 use crate::harness::Test;
 use crate::mounts::run;
 use crate::outcome::{check, same, same_errno, At, Outcome};
 use crate::sys::{as_user, in_child, Map};
 use crate::undo;
-use crate::world::World;
 
 pub const TESTS: &[Test] = &[
     Test::new("protected-behind-open-file", open_file),
@@ -32,7 +32,7 @@ pub const TESTS: &[Test] = &[
 const USER: u32 = 1000;
 const PAGE: usize = 4096;
 
-fn chattr(w: &World, flags: &str, name: &str) -> Outcome {
+fn chattr(w: &Fixture, flags: &str, name: &str) -> Outcome {
     let below = w.below(name)?.display().to_string();
     run(&["chattr", flags, &below]).map(drop)
 }
@@ -57,7 +57,7 @@ fn allocate(file: &File, mode: FallocateFlags) -> io::Result<()> {
 }
 
 /// Each way to change content or attributes by a descriptor.
-fn changes(w: &World, open: &File) -> Outcome<Vec<(&'static str, io::Result<()>)>> {
+fn changes(w: &Fixture, open: &File) -> Outcome<Vec<(&'static str, io::Result<()>)>> {
     let from = File::open(w.path("from"))?;
     let length = PAGE;
     let copied = rustix::fs::copy_file_range(&from, Some(&mut 0), open, Some(&mut 0), length);
@@ -98,7 +98,7 @@ fn content() -> Vec<u8> {
     vec![b'o'; 3 * PAGE]
 }
 
-fn open_file(w: &mut World) -> Outcome {
+fn open_file(w: &mut Fixture) -> Outcome {
     w.below("f")?;
     w.make("f", &content())?;
     w.make("from", &[b'n'; 2 * PAGE])?;
@@ -120,7 +120,7 @@ fn open_file(w: &mut World) -> Outcome {
     open.set_len(PAGE as u64).at("cut again")
 }
 
-fn append_only(w: &mut World) -> Outcome {
+fn append_only(w: &mut Fixture) -> Outcome {
     w.below("f")?;
     w.make("f", &content())?;
     let open = w.open("f")?;
@@ -145,7 +145,7 @@ fn append_only(w: &mut World) -> Outcome {
     open.set_len(1).at("cut again")
 }
 
-fn open_directory(w: &mut World) -> Outcome {
+fn open_directory(w: &mut Fixture) -> Outcome {
     w.below("d")?;
     fs::create_dir(w.path("d"))?;
     w.make("d/f", b"inside")?;
@@ -205,7 +205,7 @@ fn open_directory(w: &mut World) -> Outcome {
 }
 
 /// A mapping that was made before: no page becomes writable any more.
-fn mapped(w: &mut World) -> Outcome {
+fn mapped(w: &mut Fixture) -> Outcome {
     w.below("f")?;
     w.make("f", &content())?;
     let open = w.open("f")?;
@@ -225,7 +225,7 @@ fn mapped(w: &mut World) -> Outcome {
     w.same("stored again", "f", &before)
 }
 
-fn reverts(w: &mut World) -> Outcome {
+fn reverts(w: &mut Fixture) -> Outcome {
     w.below("f")?;
     w.make("f", b"one")?;
     let open = w.open("f")?;
@@ -242,7 +242,7 @@ fn reverts(w: &mut World) -> Outcome {
 }
 
 /// Whose a file is now decides who takes back by an open descriptor.
-fn owner_and_reverts(w: &mut World) -> Outcome {
+fn owner_and_reverts(w: &mut Fixture) -> Outcome {
     w.below("f")?;
     w.make("f", b"one")?;
     chown(w.path("f"), Some(USER), Some(USER))?;

@@ -11,13 +11,13 @@ use std::path::PathBuf;
 use rustix::io::Errno;
 
 use super::full::{leave, loop_disk, small};
+use crate::fixture::Fixture;
 use crate::harness::Test;
 use crate::mounts::{run, Lower};
 use crate::outcome::{check, same, same_errno, At, Outcome};
 use crate::shadow::pattern;
 use crate::sys;
 use crate::undo;
-use crate::world::World;
 
 const LOWERS: &[Lower] = &[Lower::Ext4, Lower::Xfs];
 
@@ -59,7 +59,7 @@ const MIB: usize = 1 << 20;
 const NEW: usize = 8 * MIB + 65536;
 
 /// A filesystem with quotas for users, groups and projects; a directory for each of two users.
-fn with_quotas(w: &mut World) -> Outcome<PathBuf> {
+fn with_quotas(w: &mut Fixture) -> Outcome<PathBuf> {
     let place = w.base.join("small");
     fs::create_dir(&place)?;
     let at = place.display().to_string();
@@ -101,18 +101,18 @@ fn with_quotas(w: &mut World) -> Outcome<PathBuf> {
 }
 
 /// Limits of a user (`-u`), group (`-g`) or project (`-P`): KiB of space, and inodes; 0: none.
-fn limit(w: &World, kind: &str, id: u32, kib: u64, inodes: u64) -> Outcome {
+fn limit(w: &Fixture, kind: &str, id: u32, kib: u64, inodes: u64) -> Outcome {
     let place = w.base.join("small").display().to_string();
     let (id, kib, inodes) = (id.to_string(), kib.to_string(), inodes.to_string());
     run(&["setquota", kind, &id, "0", &kib, "0", &inodes, &place]).map(drop)
 }
 
-fn write_as(w: &World, user: u32, name: &str, bytes: &[u8]) -> io::Result<()> {
+fn write_as(w: &Fixture, user: u32, name: &str, bytes: &[u8]) -> io::Result<()> {
     let path = w.path(name);
     sys::as_user(user, || fs::write(path, bytes))
 }
 
-fn remove_as(w: &World, user: u32, name: &str) -> Outcome {
+fn remove_as(w: &Fixture, user: u32, name: &str) -> Outcome {
     let path = w.path(name);
     sys::as_user(user, || fs::remove_file(path)).at(format!("removing {name}"))?;
     // So that the order of deletions is known to filesystems with coarse times, too.
@@ -121,7 +121,7 @@ fn remove_as(w: &World, user: u32, name: &str) -> Outcome {
 }
 
 /// Makes files of `size` bytes, and deletes them, in this order.
-fn delete(w: &World, user: u32, names: &[String], size: usize) -> Outcome {
+fn delete(w: &Fixture, user: u32, names: &[String], size: usize) -> Outcome {
     for (number, name) in names.iter().enumerate() {
         write_as(w, user, name, &pattern(number as u64, size)).at(format!("making {name}"))?;
     }
@@ -132,12 +132,12 @@ fn delete(w: &World, user: u32, names: &[String], size: usize) -> Outcome {
     Ok(())
 }
 
-fn sync(w: &World) -> Outcome {
+fn sync(w: &Fixture) -> Outcome {
     Ok(rustix::fs::syncfs(File::open(&w.mnt)?)?)
 }
 
 /// The newest `count` deletions in a directory come back with their content, the one before does not.
-fn comes_back(w: &World, dir: &str, names: &[String], count: usize, size: usize) -> Outcome {
+fn comes_back(w: &Fixture, dir: &str, names: &[String], count: usize, size: usize) -> Outcome {
     let file = File::open(w.path(dir))?;
     let mut number = names.len();
     for name in names.iter().rev().take(count) {
@@ -161,7 +161,7 @@ fn names(dir: &str, count: usize) -> Vec<String> {
 
 /// Alice has 20 MiB, of which five deleted files of 3 MiB take 15: a write of [`NEW`] bytes takes the two
 /// oldest.
-fn of_a_user(w: &mut World) -> Outcome {
+fn of_a_user(w: &mut Fixture) -> Outcome {
     let place = with_quotas(w)?;
     let (alices, bobs) = (names("alice", 5), names("bob", 5));
     delete(w, BOB, &bobs, 3 * MIB)?;
@@ -181,7 +181,7 @@ fn of_a_user(w: &mut World) -> Outcome {
 }
 
 /// Inodes count too: five deleted files of a limit of eight.
-fn of_inodes(w: &mut World) -> Outcome {
+fn of_inodes(w: &mut Fixture) -> Outcome {
     let place = with_quotas(w)?;
     let (alices, bobs) = (names("alice", 5), names("bob", 5));
     delete(w, BOB, &bobs, 4096)?;
@@ -201,7 +201,7 @@ fn of_inodes(w: &mut World) -> Outcome {
 }
 
 /// A project's limit: files of one user in two projects.
-fn of_a_project(w: &mut World) -> Outcome {
+fn of_a_project(w: &mut Fixture) -> Outcome {
     let place = with_quotas(w)?;
     for (dir, project) in [("p", "7"), ("q", "8")] {
         fs::create_dir(w.path(dir))?;
@@ -224,7 +224,7 @@ fn of_a_project(w: &mut World) -> Outcome {
 }
 
 /// A group's limit, of files of two users.
-fn of_a_group(w: &mut World) -> Outcome {
+fn of_a_group(w: &mut Fixture) -> Outcome {
     let place = with_quotas(w)?;
     fs::create_dir(w.path("shared"))?;
     chown(w.path("shared"), Some(ALICE), Some(2000))?;
@@ -244,7 +244,7 @@ fn of_a_group(w: &mut World) -> Outcome {
 }
 
 /// What a revert brings back counts for its owner, too, on filesystems where root has no privilege there.
-fn of_a_revert(w: &mut World) -> Outcome {
+fn of_a_revert(w: &mut Fixture) -> Outcome {
     let place = with_quotas(w)?;
     let (alices, bobs) = (names("alice", 5), names("bob", 3));
     delete(w, BOB, &bobs, 3 * MIB)?;
@@ -264,7 +264,7 @@ fn of_a_revert(w: &mut World) -> Outcome {
 }
 
 /// Where nothing of theirs is kept, the quota's answer is passed on and nobody loses anything.
-fn without_anything_kept(w: &mut World) -> Outcome {
+fn without_anything_kept(w: &mut Fixture) -> Outcome {
     let place = with_quotas(w)?;
     let bobs = names("bob", 3);
     delete(w, BOB, &bobs, 3 * MIB)?;
@@ -276,7 +276,7 @@ fn without_anything_kept(w: &mut World) -> Outcome {
 }
 
 /// A full filesystem: the oldest of what is kept goes, whosever it is, and only as much as is needed.
-fn room_as_needed(w: &mut World) -> Outcome {
+fn room_as_needed(w: &mut Fixture) -> Outcome {
     let place = small(w, "history_max=1G")?;
     let stat = rustix::fs::statvfs(&w.mnt)?;
     let free = (stat.f_bavail * stat.f_frsize) as usize;

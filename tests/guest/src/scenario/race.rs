@@ -5,12 +5,12 @@
 use std::collections::BTreeMap;
 use std::process::{Child, Stdio};
 
+use crate::fixture::Fixture;
 use crate::harness::Test;
 use crate::outcome::{check, fail, same, same_bytes, At, Outcome, Stop};
 use crate::shadow::Shadow;
 use crate::undo::{self, Line};
 use crate::work::{place, record};
-use crate::world::World;
 
 pub const TESTS: &[Test] = &[
     Test::new("writers-of-one-file", writers_of_one_file)
@@ -37,7 +37,7 @@ fn wait(mut child: Child) -> Outcome {
     Ok(())
 }
 
-fn start(w: &World, words: &[&str]) -> Outcome<Child> {
+fn start(w: &Fixture, words: &[&str]) -> Outcome<Child> {
     w.worker(words)
         .stdout(Stdio::piped())
         .spawn()
@@ -119,7 +119,7 @@ fn with_pids(lines: &[Line]) -> Outcome<Vec<(String, &Line)>> {
 }
 
 /// Plays all lines of a file and compares it; the shadow with its history.
-fn replayed(w: &World, name: &str, mut replay: Replay) -> Outcome<Shadow> {
+fn replayed(w: &Fixture, name: &str, mut replay: Replay) -> Outcome<Shadow> {
     let file = w.open(name)?;
     let lines = undo::lines(&file, true)?;
     for (pid, line) in with_pids(&lines)? {
@@ -137,7 +137,7 @@ fn replayed(w: &World, name: &str, mut replay: Replay) -> Outcome<Shadow> {
 
 /// Everything that stands comes off: 40 operations one by one, then 20 at once, as it is the oracle
 /// that looks at every state. With `--full` all of them one by one.
-fn take_all_back(w: &World, name: &str, mut shadow: Shadow) -> Outcome {
+fn take_all_back(w: &Fixture, name: &str, mut shadow: Shadow) -> Outcome {
     let file = w.open(name)?;
     let end = shadow.depth();
     while shadow.depth() > 0 {
@@ -155,7 +155,7 @@ fn take_all_back(w: &World, name: &str, mut shadow: Shadow) -> Outcome {
 
 const COUNT: &str = "400";
 
-fn writers_of_one_file(w: &mut World) -> Outcome {
+fn writers_of_one_file(w: &mut Fixture) -> Outcome {
     let children: Vec<Child> = ["0", "1", "2", "3"]
         .iter()
         .map(|whose| start(w, &["records", "f", whose, COUNT]))
@@ -167,7 +167,7 @@ fn writers_of_one_file(w: &mut World) -> Outcome {
     take_all_back(w, "f", shadow)
 }
 
-fn writers_of_many_files(w: &mut World) -> Outcome {
+fn writers_of_many_files(w: &mut Fixture) -> Outcome {
     let mut children = Vec::new();
     for file in ["a", "b", "c", "d"] {
         children.push((file, start(w, &["records", file, "0", COUNT])?));
@@ -203,7 +203,7 @@ fn reverts_made(child: Child) -> Outcome<usize> {
         .map_err(|_| Stop::Fail(format!("it said '{text}'")))
 }
 
-fn writing_and_reverting(w: &mut World) -> Outcome {
+fn writing_and_reverting(w: &mut Fixture) -> Outcome {
     let writers = vec![
         start(w, &["records", "f", "0", "600"])?,
         start(w, &["records", "f", "1", "600"])?,
@@ -218,7 +218,7 @@ fn writing_and_reverting(w: &mut World) -> Outcome {
     take_all_back(w, "f", shadow)
 }
 
-fn reverting_twice_at_once(w: &mut World) -> Outcome {
+fn reverting_twice_at_once(w: &mut Fixture) -> Outcome {
     let writer = start(w, &["records", "f", "0", "800"])?;
     let replay = Replay::new(&[&writer]);
     wait(writer)?;
@@ -236,7 +236,7 @@ fn reverting_twice_at_once(w: &mut World) -> Outcome {
 }
 
 /// Appends of several shells never lose or mix lines, in the file or in the log.
-fn appenders(w: &mut World) -> Outcome {
+fn appenders(w: &mut Fixture) -> Outcome {
     w.sh("for p in 1 2 3 4; do (for n in $(seq 100); do echo $p-$n; done >> f) & done; wait")?;
     let text = String::from_utf8_lossy(&w.read("f")?).into_owned();
     same("lines in the file", text.lines().count(), 400)?;
@@ -262,7 +262,7 @@ fn appenders(w: &mut World) -> Outcome {
     Ok(())
 }
 
-fn sync_while_writing(w: &mut World) -> Outcome {
+fn sync_while_writing(w: &mut Fixture) -> Outcome {
     let writer = start(w, &["records", "f", "0", "1500"])?;
     let replay = Replay::new(&[&writer]);
     let mount = std::fs::File::open(&w.mnt)?;

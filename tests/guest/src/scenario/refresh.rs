@@ -11,11 +11,11 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
+use crate::fixture::Fixture;
 use crate::harness::Test;
 use crate::mounts::run;
 use crate::outcome::{same, same_bytes, same_errno, At, Outcome};
 use crate::sys::{as_user, Map};
-use crate::world::World;
 
 pub const TESTS: &[Test] = &[
     Test::new("refresh-rights-of-a-file", rights_of_a_file).raw(),
@@ -69,7 +69,7 @@ fn all_allowed(what: &str, path: &Path) -> Outcome {
     Ok(())
 }
 
-fn rights_of_a_file(w: &mut World) -> Outcome {
+fn rights_of_a_file(w: &mut Fixture) -> Outcome {
     let (file, below) = (w.path("f"), w.below("f")?);
     w.make("f", b"secret")?;
     mode(&file, 0o666)?;
@@ -96,7 +96,7 @@ fn rights_of_a_file(w: &mut World) -> Outcome {
     all_allowed("no ACL any more", &file)
 }
 
-fn rights_of_a_directory(w: &mut World) -> Outcome {
+fn rights_of_a_directory(w: &mut Fixture) -> Outcome {
     fs::create_dir(w.path("d"))?;
     w.make("d/f", b"inside")?;
     mode(&w.path("d"), 0o777)?;
@@ -127,7 +127,7 @@ fn rights_of_a_directory(w: &mut World) -> Outcome {
 }
 
 /// In a sticky directory only owners remove: the owner is the present one.
-fn sticky_owner(w: &mut World) -> Outcome {
+fn sticky_owner(w: &mut Fixture) -> Outcome {
     fs::create_dir(w.path("d"))?;
     mode(&w.path("d"), 0o1777)?;
     w.make("d/f", b"")?;
@@ -143,7 +143,7 @@ fn sticky_owner(w: &mut World) -> Outcome {
 }
 
 /// What an owner may do through an open file.
-fn owner_by_descriptor(w: &mut World) -> Outcome {
+fn owner_by_descriptor(w: &mut Fixture) -> Outcome {
     w.make("f", b"")?;
     chown(w.path("f"), Some(USER), None)?;
     let (file, below) = (w.open("f")?, w.below("f")?);
@@ -155,7 +155,7 @@ fn owner_by_descriptor(w: &mut World) -> Outcome {
 }
 
 /// chattr +i and +a behind, for root too.
-fn protection(w: &mut World) -> Outcome {
+fn protection(w: &mut Fixture) -> Outcome {
     w.make("f", b"one")?;
     fs::create_dir(w.path("d"))?;
     w.make("d/f", b"")?;
@@ -206,7 +206,7 @@ fn protection(w: &mut World) -> Outcome {
 }
 
 /// A write drops set-id bits that came behind after the file was opened.
-fn set_id_bits(w: &mut World) -> Outcome {
+fn set_id_bits(w: &mut Fixture) -> Outcome {
     w.make("f", b"one")?;
     mode(&w.path("f"), 0o777)?;
     let below = w.below("f")?;
@@ -229,7 +229,7 @@ fn bytes(length: usize) -> Vec<u8> {
 }
 
 /// A file of `OLD` bytes, known to the mount and open, that has grown to `NEW` behind.
-fn grown(w: &World, name: &str) -> Outcome<File> {
+fn grown(w: &Fixture, name: &str) -> Outcome<File> {
     w.make(name, &bytes(OLD))?;
     let file = w.open(name)?;
     let mut page = vec![0; OLD];
@@ -240,8 +240,8 @@ fn grown(w: &World, name: &str) -> Outcome<File> {
 }
 
 /// All ways to take a file's content, up to its end.
-type Way = fn(&File, PathBuf) -> io::Result<Vec<u8>>;
-const WAYS: &[(&str, Way)] = &[
+type AccessFn = fn(&File, PathBuf) -> io::Result<Vec<u8>>;
+const WAYS: &[(&str, AccessFn)] = &[
     ("read", by_read),
     ("stat and read", by_stat),
     ("seek", by_seek),
@@ -317,7 +317,7 @@ fn by_clone(file: &File, to: PathBuf) -> io::Result<Vec<u8>> {
     }
 }
 
-fn size_grown(w: &mut World) -> Outcome {
+fn size_grown(w: &mut Fixture) -> Outcome {
     for (number, (how, way)) in WAYS.iter().enumerate() {
         let file = grown(w, &format!("f{number}"))?;
         let all = way(&file, w.path(&format!("copy{number}"))).at(how)?;
@@ -326,7 +326,7 @@ fn size_grown(w: &mut World) -> Outcome {
     Ok(())
 }
 
-fn size_cut(w: &mut World) -> Outcome {
+fn size_cut(w: &mut Fixture) -> Outcome {
     for (number, (how, way)) in WAYS.iter().enumerate() {
         if matches!(*how, "mmap" | "clone") {
             continue;
@@ -344,7 +344,7 @@ fn size_cut(w: &mut World) -> Outcome {
 }
 
 /// cp(1), by name and from an open descriptor.
-fn size_for_cp(w: &mut World) -> Outcome {
+fn size_for_cp(w: &mut Fixture) -> Outcome {
     let _open = grown(w, "f")?;
     w.sh("cp f copy")?;
     w.same("cp", "copy", &bytes(NEW))?;
@@ -357,7 +357,7 @@ fn size_for_cp(w: &mut World) -> Outcome {
 }
 
 /// What is appended goes behind what came behind the mount.
-fn size_for_append(w: &mut World) -> Outcome {
+fn size_for_append(w: &mut Fixture) -> Outcome {
     grown(w, "f")?;
     let mut file = OpenOptions::new().append(true).open(w.path("f"))?;
     let mut below = OpenOptions::new().append(true).open(w.below("f")?)?;

@@ -9,11 +9,11 @@ use std::os::unix::process::CommandExt;
 
 use rustix::io::Errno;
 
+use crate::fixture::{put, Fixture};
 use crate::harness::Test;
 use crate::outcome::{check, same, same_errno, Outcome};
 use crate::sys::{self, Map};
 use crate::undo::{self, FORCE, READLOG_PAGE, READ_LOG, REVERT, REVERT_MORE};
-use crate::world::{put, World};
 
 pub const TESTS: &[Test] = &[
     Test::new("another-user", another_user),
@@ -30,7 +30,7 @@ pub const TESTS: &[Test] = &[
 ];
 
 /// Runs `revert` as another user; the errno it ended with.
-fn revert_as(w: &World, user: u32, name: &str) -> Outcome<i32> {
+fn revert_as(w: &Fixture, user: u32, name: &str) -> Outcome<i32> {
     let status = w
         .worker(&["revert", name, "1"])
         .uid(user)
@@ -39,7 +39,7 @@ fn revert_as(w: &World, user: u32, name: &str) -> Outcome<i32> {
     Ok(status.code().unwrap_or(-1))
 }
 
-fn another_user(w: &mut World) -> Outcome {
+fn another_user(w: &mut Fixture) -> Outcome {
     fs::set_permissions(&w.mnt, Permissions::from_mode(0o777))?;
     w.sh("echo one > f; echo two >> f; chmod 666 f; echo three >> f")?;
     same("another user", revert_as(w, 2000, "f")?, libc::EPERM)?;
@@ -54,7 +54,7 @@ fn another_user(w: &mut World) -> Outcome {
     w.same("and root's own", "f", b"one\ntwo\n")
 }
 
-fn read_only_descriptor(w: &mut World) -> Outcome {
+fn read_only_descriptor(w: &mut Fixture) -> Outcome {
     w.sh("echo one > f; echo two >> f")?;
     let reader = File::open(w.path("f"))?;
     same_errno("reader", undo::revert(&reader, 1), Errno::BADF)?;
@@ -74,7 +74,7 @@ fn read_only_descriptor(w: &mut World) -> Outcome {
     w.same("a writer may", "f", b"one\n")
 }
 
-fn bad_counts(w: &mut World) -> Outcome {
+fn bad_counts(w: &mut Fixture) -> Outcome {
     w.sh("echo one > f; echo two >> f")?;
     let file = w.open("f")?;
     for count in [1 << 31, u32::MAX as usize, 1 << 32, usize::MAX] {
@@ -89,7 +89,7 @@ fn bad_counts(w: &mut World) -> Outcome {
     same("lines", undo::lines(&file, false)?.len(), 2)
 }
 
-fn wrong_numbers(w: &mut World) -> Outcome {
+fn wrong_numbers(w: &mut Fixture) -> Outcome {
     w.sh("echo one > f")?;
     let file = w.open("f")?;
     let directory = File::open(&w.mnt)?;
@@ -133,7 +133,7 @@ fn wrong_numbers(w: &mut World) -> Outcome {
     w.same("nothing changed", "f", b"one\n")
 }
 
-fn wrong_structures(w: &mut World) -> Outcome {
+fn wrong_structures(w: &mut Fixture) -> Outcome {
     w.sh("echo one > f; echo two >> f")?;
     let file = w.open("f")?;
     // Byte to change, in each structure: version, unknown flag, reserved field.
@@ -170,7 +170,7 @@ fn wrong_structures(w: &mut World) -> Outcome {
     w.same("and without a mistake", "f", b"one\n")
 }
 
-fn bad_pointers(w: &mut World) -> Outcome {
+fn bad_pointers(w: &mut Fixture) -> Outcome {
     w.sh("echo one > f; echo two >> f")?;
     let file = w.open("f")?;
     for address in [
@@ -205,7 +205,7 @@ fn bad_pointers(w: &mut World) -> Outcome {
 }
 
 /// Writes that went past us.
-fn meddle(w: &World, name: &str, bytes: &[u8]) -> Outcome {
+fn meddle(w: &Fixture, name: &str, bytes: &[u8]) -> Outcome {
     let file = OpenOptions::new().write(true).open(w.below(name)?)?;
     // The clock of the lower filesystem may be as coarse as a tick.
     std::thread::sleep(std::time::Duration::from_millis(30));
@@ -213,7 +213,7 @@ fn meddle(w: &World, name: &str, bytes: &[u8]) -> Outcome {
     Ok(())
 }
 
-fn foreign_change(w: &mut World) -> Outcome {
+fn foreign_change(w: &mut Fixture) -> Outcome {
     w.below("f")?;
     w.sh("echo one > f; echo two >> f")?;
     meddle(w, "f", b"ONE")?;
@@ -241,7 +241,7 @@ fn foreign_change(w: &mut World) -> Outcome {
     w.same("forced", "f", b"ONE\n")
 }
 
-fn foreign_change_unmounted(w: &mut World) -> Outcome {
+fn foreign_change_unmounted(w: &mut Fixture) -> Outcome {
     w.below("f")?;
     w.sh("echo one > f; echo two >> f; echo one > g; echo two >> g; echo one > h; echo two >> h")?;
     w.unmount()?;
@@ -260,7 +260,7 @@ fn foreign_change_unmounted(w: &mut World) -> Outcome {
     w.same("a neighbour reverts", "h", b"one\n")
 }
 
-fn shared_mapping(w: &mut World) -> Outcome {
+fn shared_mapping(w: &mut Fixture) -> Outcome {
     w.make("f", &[b'a'; 8192])?;
     let file = w.open("f")?;
     put(&file, 0, b"logged")?;
@@ -292,7 +292,7 @@ fn shared_mapping(w: &mut World) -> Outcome {
 }
 
 /// Operations on blocks: captured, and then a revert is exact.
-fn block_operations(w: &mut World) -> Outcome {
+fn block_operations(w: &mut Fixture) -> Outcome {
     const KEEP_SIZE: i32 = 1;
     const PUNCH: i32 = 2;
     const COLLAPSE: i32 = 8;
@@ -335,7 +335,7 @@ fn block_operations(w: &mut World) -> Outcome {
     w.same("a copy reverted", "copied", &[b'c'; 65536])
 }
 
-fn captured(w: &World, name: &str, op: &str, old: &[u8]) -> Outcome {
+fn captured(w: &Fixture, name: &str, op: &str, old: &[u8]) -> Outcome {
     let file = w.open(name)?;
     let lines = undo::lines(&file, false)?;
     same("lines", lines.len(), 2)?;
@@ -344,7 +344,7 @@ fn captured(w: &World, name: &str, op: &str, old: &[u8]) -> Outcome {
     w.same(&format!("{op} reverted"), name, old)
 }
 
-fn protected_file(w: &mut World) -> Outcome {
+fn protected_file(w: &mut Fixture) -> Outcome {
     if w.sh("echo one > f; echo two >> f; chattr +i f").is_err() {
         return Err(crate::outcome::Stop::Skip("no chattr +i here".into()));
     }

@@ -6,16 +6,16 @@ use std::fs;
 
 use rustix::fs::{fallocate, FallocateFlags as Mode, XattrFlags};
 
+use crate::fixture::Fixture;
 use crate::harness::Test;
 use crate::mounts::Lower;
 use crate::outcome::{check, same, Outcome};
 use crate::shadow::pattern;
-use crate::world::World;
 
 pub const TESTS: &[Test] = &[Test::new("refused-is-not-lost", not_lost).only(&[Lower::Ext4])];
 
 /// How many operations the mount says are without their old content.
-fn lost(w: &World) -> Outcome<u64> {
+fn lost(w: &Fixture) -> Outcome<u64> {
     let status = w.sh("logctl status .")?;
     let Some(line) = status
         .lines()
@@ -29,7 +29,7 @@ fn lost(w: &World) -> Outcome<u64> {
 
 /// Refused calls: each answers an error. Some move the file's times all the same, or have an old state
 /// that cannot be read.
-fn not_lost(w: &mut World) -> Outcome {
+fn not_lost(w: &mut Fixture) -> Outcome {
     w.make("big", &pattern(1, 20 << 20))?;
     w.make("f", b"content")?;
     fs::create_dir_all(w.path("full/in"))?;

@@ -2,11 +2,11 @@
 
 //! Rights to set attributes: a dry run asks for them as the undo itself does, before anything is changed.
 
+use crate::fixture::Fixture;
 use crate::group::{Placed, Watch, DRY_RUN, WALK};
 use crate::harness::Test;
 use crate::mounts::Lower;
 use crate::outcome::{same, Outcome};
-use crate::world::World;
 
 use super::past::as_uid;
 
@@ -64,7 +64,7 @@ const OWN: &[(&str, &str, &str)] = &[
     ),
 ];
 
-fn prepared(w: &World, name: &str, before: &str, done: &str) -> Outcome<Option<Vec<Placed>>> {
+fn prepared(w: &Fixture, name: &str, before: &str, done: &str) -> Outcome<Option<Vec<Placed>>> {
     w.sh("rm -rf box; mkdir -m 777 box; echo one > box/f; chown 2000:2000 box/f; chmod 644 box/f")?;
     if name.ends_with("acl") && w.lower == Lower::Btrfs {
         // Some builds mount it without ACLs.
@@ -79,14 +79,14 @@ fn prepared(w: &World, name: &str, before: &str, done: &str) -> Outcome<Option<V
     since.operations(w).map(Some)
 }
 
-fn looks(w: &World) -> Outcome<String> {
+fn looks(w: &Fixture) -> Outcome<String> {
     let stat = "stat -c '%u %g %a %Y' box/f; cat box/f";
     w.sh(&format!(
         "{stat}; getfattr -d -m - -e hex box/f 2>/dev/null; getfacl -c box/f 2>/dev/null || true"
     ))
 }
 
-fn refused(w: &mut World) -> Outcome {
+fn refused(w: &mut Fixture) -> Outcome {
     for (name, before, done) in OTHERS {
         let Some(operations) = prepared(w, name, before, done)? else {
             continue;
@@ -103,7 +103,7 @@ fn refused(w: &mut World) -> Outcome {
     Ok(())
 }
 
-fn own(w: &mut World) -> Outcome {
+fn own(w: &mut Fixture) -> Outcome {
     for (name, before, done) in OWN {
         w.sh("rm -rf box; mkdir -m 777 box; echo one > box/f; chown 2000:2000 box/f; chmod 644 box/f")?;
         let Some(_) = prepared(w, name, before, "true")? else {

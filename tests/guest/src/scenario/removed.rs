@@ -11,11 +11,11 @@ use std::time::Instant;
 use rustix::io::Errno;
 
 use crate::faults::tree::Tree;
+use crate::fixture::{put, Fixture};
 use crate::harness::Test;
 use crate::outcome::{check, fail, same, same_errno, At, Outcome};
 use crate::shadow::pattern;
 use crate::undo::{self, DEEP};
-use crate::world::{put, World};
 
 pub const TESTS: &[Test] = &[
     Test::new("removed-tree", whole).seconds(120),
@@ -31,12 +31,12 @@ pub const TESTS: &[Test] = &[
 ];
 
 /// Takes the newest operation back, with all that is inside; says how much that was.
-fn back(w: &World, dir: &str) -> io::Result<u32> {
+fn back(w: &Fixture, dir: &str) -> io::Result<u32> {
     let (result, answer) = undo::revert_more(&File::open(w.path(dir))?, 1, DEEP);
     result.map(|()| answer.inside)
 }
 
-fn same_tree(w: &World, what: &str, want: &Tree) -> Outcome {
+fn same_tree(w: &Fixture, what: &str, want: &Tree) -> Outcome {
     if let Some(difference) = Tree::of(&w.path("d"))?.difference(want) {
         fail!("{what}: {difference}");
     }
@@ -49,7 +49,7 @@ fn same_tree(w: &World, what: &str, want: &Tree) -> Outcome {
 }
 
 /// Objects of all kinds, some with names in several directories.
-fn plant(w: &World) -> Outcome<Tree> {
+fn plant(w: &Fixture) -> Outcome<Tree> {
     w.sh("mkdir -p d/sub/deep/deeper d/sub/empty; echo stays > d/stays")?;
     w.make("d/sub/file", &pattern(1, 100_000))?;
     w.make("d/sub/deep/file", &pattern(2, 70_000))?;
@@ -60,7 +60,7 @@ fn plant(w: &World) -> Outcome<Tree> {
     Tree::of(&w.path("d"))
 }
 
-fn whole(w: &mut World) -> Outcome {
+fn whole(w: &mut Fixture) -> Outcome {
     let before = plant(w)?;
     for round in 0..3 {
         w.sh("rm -rf d/sub")?;
@@ -83,7 +83,7 @@ fn whole(w: &mut World) -> Outcome {
 }
 
 /// What another process had removed before stays removed; each can be taken back by itself.
-fn by_several(w: &mut World) -> Outcome {
+fn by_several(w: &mut Fixture) -> Outcome {
     let before = plant(w)?;
     w.sh("rm d/sub/deep/deeper/7")?;
     let without = Tree::of(&w.path("d"))?;
@@ -98,7 +98,7 @@ fn by_several(w: &mut World) -> Outcome {
 }
 
 /// What is refused has changed nothing, not even where nobody sees it.
-fn in_the_way(w: &mut World) -> Outcome {
+fn in_the_way(w: &mut Fixture) -> Outcome {
     let below = w.below("")?;
     let before = plant(w)?;
     w.sh("rm -rf d/sub")?;
@@ -113,7 +113,7 @@ fn in_the_way(w: &mut World) -> Outcome {
 }
 
 /// A directory of somebody else is not filled for who may not fill it.
-fn of_others(w: &mut World) -> Outcome {
+fn of_others(w: &mut Fixture) -> Outcome {
     w.sh("mkdir d d/sub d/sub/theirs; echo 1 > d/sub/theirs/1; chown 2000 d d/sub; chmod 777 d/sub/theirs")?;
     let before = Tree::of(&w.path("d"))?;
     let user = "setpriv --reuid 2000 --regid 2000 --clear-groups";
@@ -129,7 +129,7 @@ fn of_others(w: &mut World) -> Outcome {
 }
 
 /// Deeper than any stack of the kernel is.
-fn deep(w: &mut World) -> Outcome {
+fn deep(w: &mut Fixture) -> Outcome {
     fs::create_dir(w.path("d"))?;
     // Each directory is made durable by itself.
     let levels = w.times(300, 60);
@@ -143,7 +143,7 @@ fn deep(w: &mut World) -> Outcome {
 }
 
 /// What could not come back is dropped with its segment, as it was when it was removed.
-fn given_up(w: &mut World) -> Outcome {
+fn given_up(w: &mut Fixture) -> Outcome {
     w.mount_with("history_max=24M")?;
     let kept = w.history()?.join("kept");
     let below = w.below("")?;
@@ -170,7 +170,7 @@ fn given_up(w: &mut World) -> Outcome {
 
 /// A tree of which one file may not come back is refused as a whole: nothing of it is put back into
 /// directories that nobody sees. The file is the innermost, so that others would have come before it.
-fn refused_whole(w: &mut World) -> Outcome {
+fn refused_whole(w: &mut Fixture) -> Outcome {
     let kept = w.history()?.join("kept");
     w.sh("mkdir -p d/sub/deep/deeper; echo 1 > d/sub/first; echo 2 > d/sub/deep/second")?;
     w.sh("echo 3 > d/sub/deep/deeper/program; chmod 4755 d/sub/deep/deeper/program")?;
@@ -189,7 +189,7 @@ fn refused_whole(w: &mut World) -> Outcome {
 }
 
 /// A tree of a thousand files comes back as one request.
-fn many(w: &mut World) -> Outcome {
+fn many(w: &mut Fixture) -> Outcome {
     w.sh("mkdir d; cd d; mkdir -p sub/{1..10}; for i in sub/*; do touch $i/{1..100}; done")?;
     w.sh("rm -rf d/sub")?;
     let since = Instant::now();
@@ -199,7 +199,7 @@ fn many(w: &mut World) -> Outcome {
 }
 
 /// Who may change names in another user's directory takes a tree of their own back whole, too.
-fn own_tree(w: &mut World) -> Outcome {
+fn own_tree(w: &mut Fixture) -> Outcome {
     w.sh("mkdir d; chmod 1777 d")?;
     let user = "setpriv --reuid 2000 --regid 2000 --clear-groups";
     w.sh(&format!("{user} mkdir -p d/sub/deep"))?;
@@ -251,7 +251,7 @@ fn entries(directory: &Path) -> Outcome<Vec<PathBuf>> {
 }
 
 /// A file that is open still when the history gives up its last name: that is no change from outside.
-fn file_given_up(w: &mut World) -> Outcome {
+fn file_given_up(w: &mut Fixture) -> Outcome {
     const NO_REDO: u32 = 16;
     w.mount_with("history_max=8M")?;
     for is_trimmed in [false, true] {

@@ -3,9 +3,9 @@
 //! `logctl restore` reaches any point after any other restore, undo or redo, and says so only when it has.
 
 use crate::faults::tree::Tree;
+use crate::fixture::Fixture;
 use crate::harness::Test;
 use crate::outcome::{check, fail, same, Outcome};
-use crate::world::World;
 
 use super::verbs::{done, logctl, numbers};
 
@@ -34,7 +34,7 @@ struct Points {
 }
 
 impl Points {
-    fn make(w: &World) -> Outcome<Self> {
+    fn make(w: &Fixture) -> Outcome<Self> {
         let mut points = Self {
             numbers: Vec::new(),
             trees: Vec::new(),
@@ -58,7 +58,7 @@ fn same_tree(what: &str, got: &Tree, want: &Tree) -> Outcome {
 /// In which order points are restored: there and back.
 const ORDER: &[usize] = &[1, 3, 0, 2, 5, 4, 6, 1, 6, 0, 3];
 
-fn mount(w: &mut World) -> Outcome {
+fn mount(w: &mut Fixture) -> Outcome {
     let points = Points::make(w)?;
     for (round, point) in ORDER.iter().enumerate() {
         let line = format!("restore --to {}", points.numbers[*point]);
@@ -73,7 +73,7 @@ fn mount(w: &mut World) -> Outcome {
     Ok(())
 }
 
-fn directory(w: &mut World) -> Outcome {
+fn directory(w: &mut Fixture) -> Outcome {
     let points = Points::make(w)?;
     w.sh("echo mine > out")?;
     let outside = Tree::of(&w.mnt)?;
@@ -89,7 +89,7 @@ fn directory(w: &mut World) -> Outcome {
 }
 
 /// Before its creation, and to where it was again.
-fn file(w: &mut World) -> Outcome {
+fn file(w: &mut Fixture) -> Outcome {
     w.sh("mkdir d; echo 0 > d/other")?;
     let before = numbers(&done(w, "log -n 1")?)?[0];
     w.sh("echo 1 > d/f")?;
@@ -122,7 +122,7 @@ fn file(w: &mut World) -> Outcome {
     Ok(())
 }
 
-fn across_undos(w: &mut World) -> Outcome {
+fn across_undos(w: &mut Fixture) -> Outcome {
     let points = Points::make(w)?;
     let go = |line: &str, point: usize| -> Outcome {
         let (code, said, complaint) = logctl(w, line)?;
@@ -148,7 +148,7 @@ fn across_undos(w: &mut World) -> Outcome {
 }
 
 /// What was not there at a point is no success.
-fn was_not(w: &mut World) -> Outcome {
+fn was_not(w: &mut Fixture) -> Outcome {
     w.sh("echo 1 > other; echo first > g")?;
     let before = numbers(&done(w, "log -n 1")?)?[0];
     w.sh("echo 1 > f")?;

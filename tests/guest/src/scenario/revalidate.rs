@@ -16,11 +16,11 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{RenameFlags, CWD};
 
+use crate::fixture::Fixture;
 use crate::harness::Test;
 use crate::mounts::{mounts_below, run};
 use crate::outcome::{check, fail, name, At, Outcome};
 use crate::undo;
-use crate::world::World;
 
 pub const TESTS: &[Test] = &[
     Test::new(
@@ -81,7 +81,7 @@ fn rename(from: &Path, to: &Path, flags: RenameFlags) -> Outcome {
 }
 
 /// A directory `d/m` with a tmpfs mounted on it, and a second one `e` beside `d`.
-fn with_a_mount(w: &World) -> Outcome {
+fn with_a_mount(w: &Fixture) -> Outcome {
     for dir in ["d", "d/m", "e", "other"] {
         fs::create_dir(w.path(dir))?;
     }
@@ -91,7 +91,7 @@ fn with_a_mount(w: &World) -> Outcome {
     Ok(())
 }
 
-fn still_mounted(w: &World, place: &str, when: &str) -> Outcome {
+fn still_mounted(w: &Fixture, place: &str, when: &str) -> Outcome {
     check!(
         w.path(place).join("m/file").exists(),
         "{when}: the mount in {place} is gone; left: {:?}",
@@ -100,7 +100,7 @@ fn still_mounted(w: &World, place: &str, when: &str) -> Outcome {
     Ok(())
 }
 
-fn names_of_mounts(w: &World) -> Vec<PathBuf> {
+fn names_of_mounts(w: &Fixture) -> Vec<PathBuf> {
     [
         "d",
         "e",
@@ -118,7 +118,7 @@ fn names_of_mounts(w: &World) -> Vec<PathBuf> {
 
 /// The mount goes where its directory goes: by a rename in the directory, to another one, by an
 /// exchange with a directory and with a file, and over an empty directory.
-fn mount_in_a_renamed_directory(w: &mut World) -> Outcome {
+fn mount_in_a_renamed_directory(w: &mut Fixture) -> Outcome {
     with_a_mount(w)?;
     fs::write(w.path("f"), b"")?;
     let (d, e, f, other) = (w.path("d"), w.path("e"), w.path("f"), w.path("other/d"));
@@ -152,7 +152,7 @@ fn mount_in_a_renamed_directory(w: &mut World) -> Outcome {
 }
 
 /// The same where renames are taken back.
-fn mount_in_a_reverted_directory(w: &mut World) -> Outcome {
+fn mount_in_a_reverted_directory(w: &mut Fixture) -> Outcome {
     with_a_mount(w)?;
     w.undo_from_here()?;
     let names = names_of_mounts(w);
@@ -185,7 +185,7 @@ fn name_in_proc(file: &File) -> io::Result<PathBuf> {
 }
 
 /// A new file, directory, link or node has its name from the first, whoever looks at it.
-fn new_files(w: &mut World) -> Outcome {
+fn new_files(w: &mut Fixture) -> Outcome {
     let current = AtomicUsize::new(0);
     let path = |number: usize| w.path(&format!("n{number}"));
     let count = w.times(3000, 1000);
@@ -209,7 +209,7 @@ fn new_files(w: &mut World) -> Outcome {
 }
 
 /// An open file is called by its new name after each rename, and is not deleted.
-fn renamed_files(w: &mut World) -> Outcome {
+fn renamed_files(w: &mut Fixture) -> Outcome {
     fs::create_dir(w.path("d"))?;
     let names: Vec<PathBuf> = ["a", "b", "d/a", "d/b"].iter().map(|n| w.path(n)).collect();
     let file = File::create_new(&names[0])?;
@@ -228,7 +228,7 @@ fn renamed_files(w: &mut World) -> Outcome {
 }
 
 /// One process changes names, others look at them: nothing that it does fails.
-fn many_changes(w: &mut World) -> Outcome {
+fn many_changes(w: &mut Fixture) -> Outcome {
     fs::create_dir(w.path("d"))?;
     let names: Vec<PathBuf> = ["a", "b", "c", "d/a", "d/e"]
         .iter()
@@ -327,7 +327,7 @@ fn is_usual(call: &str, errno: i32) -> bool {
 }
 
 /// Two programs do the same to the same names, one through the mount and one behind it.
-fn writer_behind(w: &mut World) -> Outcome {
+fn writer_behind(w: &mut Fixture) -> Outcome {
     let below = w.below(".")?;
     let until = Instant::now() + Duration::from_secs(w.times(20, 12));
     let (through, behind) = (Mutex::default(), Mutex::default());
@@ -352,7 +352,7 @@ fn writer_behind(w: &mut World) -> Outcome {
 }
 
 /// What is removed or renamed is what has the name now, not what had it when it was looked up.
-fn name_moved_behind(w: &mut World) -> Outcome {
+fn name_moved_behind(w: &mut Fixture) -> Outcome {
     let below = |name: &str| w.below(name);
     for (number, act) in ["unlink", "rename", "rename over", "exchange"]
         .iter()

@@ -10,13 +10,13 @@ use rustix::fs::FallocateFlags as Mode;
 use rustix::io::Errno;
 
 use super::full::{leave, small};
-use crate::forge::History;
+use crate::crafted::History;
+use crate::fixture::{put, Fixture};
 use crate::group::{Placed, Watch};
 use crate::harness::Test;
 use crate::outcome::{check, same, same_errno, At, Outcome};
 use crate::shadow::pattern;
 use crate::undo;
-use crate::world::{put, World};
 
 pub const TESTS: &[Test] = &[
     Test::new("room-undo-keeps-its-source", undo_keeps_its_source).unmounted(),
@@ -58,14 +58,14 @@ fn standing(file: &File) -> Outcome<usize> {
 }
 
 /// Waits until the history's workers have done all that is due.
-fn settle(w: &World) -> Outcome {
+fn settle(w: &Fixture) -> Outcome {
     rustix::fs::syncfs(File::open(&w.mnt)?)?;
     std::thread::sleep(std::time::Duration::from_millis(300));
     Ok(())
 }
 
 /// Ten overwrites of a MiB each, in places `apart` bytes apart.
-fn ten_overwrites(w: &mut World, apart: usize) -> Outcome<(File, Vec<u8>, Vec<u8>)> {
+fn ten_overwrites(w: &mut Fixture, apart: usize) -> Outcome<(File, Vec<u8>, Vec<u8>)> {
     w.remount_empty("history_max=16M")?;
     let before = pattern(1, 10 * MIB);
     w.make("f", &before)?;
@@ -81,7 +81,7 @@ fn ten_overwrites(w: &mut World, apart: usize) -> Outcome<(File, Vec<u8>, Vec<u8
 }
 
 /// A revert either works or is refused, and then every operation still stands and can be taken back.
-fn undo_keeps_its_source(w: &mut World) -> Outcome {
+fn undo_keeps_its_source(w: &mut Fixture) -> Outcome {
     for apart in [0, MIB / 2, MIB] {
         let (file, before, after) = ten_overwrites(w, apart)?;
         let count = standing(&file)?;
@@ -109,7 +109,7 @@ fn undo_keeps_its_source(w: &mut World) -> Outcome {
 }
 
 /// The same of a group: many small redo copies are together as large.
-fn group_keeps_its_source(w: &mut World) -> Outcome {
+fn group_keeps_its_source(w: &mut Fixture) -> Outcome {
     w.mount_with("history_max=16M")?;
     let part = 48 * 1024;
     let count = 200;
@@ -146,7 +146,7 @@ fn group_keeps_its_source(w: &mut World) -> Outcome {
 }
 
 /// Taken back without a copy for redo: done, and said so; a redo is refused with a sentence.
-fn without_redo(w: &mut World) -> Outcome {
+fn without_redo(w: &mut Fixture) -> Outcome {
     let (file, before, _) = ten_overwrites(w, MIB)?;
     let (result, _) = undo::revert_more(&file, 10, NO_REDO);
     result.at("without redo")?;
@@ -171,7 +171,7 @@ fn without_redo(w: &mut World) -> Outcome {
 }
 
 /// Names and content, in one request, when there is no room for any copy.
-fn group_without_redo(w: &mut World) -> Outcome {
+fn group_without_redo(w: &mut Fixture) -> Outcome {
     w.mount_with("history_max=16M")?;
     w.make("f", &pattern(1, 7 * MIB))?;
     w.sh("echo one > g; mkdir d")?;
@@ -204,7 +204,7 @@ fn group_without_redo(w: &mut World) -> Outcome {
 }
 
 /// Unmounts, and takes the end of the last revert away, as if a crash had come.
-fn interrupt(w: &mut World) -> Outcome {
+fn interrupt(w: &mut Fixture) -> Outcome {
     let home = w.history()?;
     w.unmount()?;
     let mut history = History::read(&home)?;
@@ -214,7 +214,7 @@ fn interrupt(w: &mut World) -> Outcome {
 }
 
 /// The newest line but those that only say how the file was left.
-fn newest(w: &World, name: &str) -> Outcome<String> {
+fn newest(w: &Fixture, name: &str) -> Outcome<String> {
     let lines = undo::lines(&w.open(name)?, true)?;
     let newest = lines.iter().rev().find(|line| line.op != "left");
     Ok(newest.map_or(String::new(), |line| line.op.clone()))
@@ -222,7 +222,7 @@ fn newest(w: &World, name: &str) -> Outcome<String> {
 
 /// A crash in the middle: what saved nothing of what it replaces is finished by the next mount, from
 /// wherever it had come to.
-fn interrupted_without_redo(w: &mut World) -> Outcome {
+fn interrupted_without_redo(w: &mut Fixture) -> Outcome {
     let before = pattern(1, 3 * MIB);
     w.make("f", &before)?;
     let mut after = before.clone();
@@ -276,7 +276,7 @@ fn interrupted_without_redo(w: &mut World) -> Outcome {
 }
 
 /// Overwrites `f` until that is refused.
-fn fill_history(w: &World, file: &File) -> Outcome<u64> {
+fn fill_history(w: &Fixture, file: &File) -> Outcome<u64> {
     let mut done = 0;
     loop {
         match file.write_at(&pattern(done + 1, 65536), 0) {
@@ -291,7 +291,7 @@ fn fill_history(w: &World, file: &File) -> Outcome<u64> {
 }
 
 /// Status, log and readlog answer.
-fn can_be_read(w: &World, name: &str) -> Outcome {
+fn can_be_read(w: &Fixture, name: &str) -> Outcome {
     let said = w.sh(&format!(
         "logctl status {name}; logctl log -n 3; logctl readlog {name} >/dev/null"
     ))?;
@@ -306,7 +306,7 @@ fn range_of(operations: &[Placed]) -> String {
 }
 
 /// `on_full=deny` and a full history: creations can be taken back, one after the other.
-fn creation_denied(w: &mut World) -> Outcome {
+fn creation_denied(w: &mut Fixture) -> Outcome {
     w.mount_with("history_max=8M,on_full=deny")?;
     w.sh("mkdir d")?;
     w.make("f", &pattern(0, 65536))?;
@@ -368,7 +368,7 @@ pub(super) fn fill_below(place: &Path, round: usize) -> Outcome {
     Ok(())
 }
 
-fn creation_on_a_full_disk(w: &mut World) -> Outcome {
+fn creation_on_a_full_disk(w: &mut Fixture) -> Outcome {
     for options in ["history_max=8M", "history_max=8M,on_full=deny"] {
         let place = match w.src {
             Some(_) => small(w, options)?,
@@ -411,7 +411,7 @@ fn creation_on_a_full_disk(w: &mut World) -> Outcome {
 }
 
 /// The same for a directory, which only a rename can take away.
-fn directory_on_a_full_disk(w: &mut World) -> Outcome {
+fn directory_on_a_full_disk(w: &mut Fixture) -> Outcome {
     let place = match w.src {
         Some(_) => small(w, "")?,
         None => {
@@ -436,7 +436,7 @@ fn directory_on_a_full_disk(w: &mut World) -> Outcome {
 }
 
 /// A small file with some operations, which have to be there behind a large one.
-fn some_operations(w: &World) -> Outcome<File> {
+fn some_operations(w: &Fixture) -> Outcome<File> {
     let file = w.open("small")?;
     put(&file, 0, &pattern(0, 1000))?;
     for number in 1..=20 {
@@ -445,7 +445,7 @@ fn some_operations(w: &World) -> Outcome<File> {
     Ok(file)
 }
 
-fn operations_are_there(w: &World, what: &str, file: &File) -> Outcome {
+fn operations_are_there(w: &Fixture, what: &str, file: &File) -> Outcome {
     settle(w)?;
     for number in (0..20).rev() {
         undo::revert(file, 1).at(format!("{what}: operation {number} of another file"))?;
@@ -458,9 +458,9 @@ const LARGE: usize = 40 * MIB;
 
 /// One operation on a file that is larger than the history may be loses its own old state at once, and
 /// nothing else.
-fn one_large_operation(w: &mut World) -> Outcome {
-    type Step = fn(&World, &File) -> Outcome;
-    let steps: [(&str, Step); 8] = [
+fn one_large_operation(w: &mut Fixture) -> Outcome {
+    type RoomStep = fn(&Fixture, &File) -> Outcome;
+    let steps: [(&str, RoomStep); 8] = [
         ("truncate", |_, f| Ok(f.set_len(10)?)),
         ("write", |_, f| put(f, 0, &vec![7; LARGE])),
         ("punch", |_, f| {
@@ -511,7 +511,7 @@ fn one_large_operation(w: &mut World) -> Outcome {
 }
 
 /// How many bytes the history takes, as it says itself.
-fn used(w: &World) -> Outcome<u64> {
+fn used(w: &Fixture) -> Outcome<u64> {
     let said = w.sh("logctl --json status .")?;
     let number = |key: &str| -> u64 {
         let tail = said.split(&format!("\"{key}\":")).nth(1).unwrap_or("0");
@@ -522,7 +522,7 @@ fn used(w: &World) -> Outcome<u64> {
 }
 
 /// With `on_full=deny` it is refused instead, unless it makes room.
-fn large_denied(w: &mut World) -> Outcome {
+fn large_denied(w: &mut Fixture) -> Outcome {
     w.mount_with("history_max=16M,on_full=deny")?;
     w.make("large", &vec![5; LARGE])?;
     let file = some_operations(w)?;
@@ -538,7 +538,7 @@ fn large_denied(w: &mut World) -> Outcome {
 }
 
 /// An operation that would fit, but at the cost of more than half of the rest.
-fn half_of_the_rest(w: &mut World) -> Outcome {
+fn half_of_the_rest(w: &mut Fixture) -> Outcome {
     w.mount_with("history_max=16M")?;
     w.make("large", &pattern(3, 10 * MIB))?;
     let file = w.open("f")?;
@@ -559,7 +559,7 @@ fn half_of_the_rest(w: &mut World) -> Outcome {
 }
 
 /// Many small files are together as large as one: they are moved away by one request, or not at all.
-fn many_files_kept(w: &mut World) -> Outcome {
+fn many_files_kept(w: &mut Fixture) -> Outcome {
     let count = 200;
     for by_group in [false, true] {
         w.remount_empty("history_max=16M")?;
@@ -600,7 +600,7 @@ fn many_files_kept(w: &mut World) -> Outcome {
 }
 
 /// A file larger than the history may be, created and taken back: it is not kept, and nothing goes for it.
-fn large_file_kept(w: &mut World) -> Outcome {
+fn large_file_kept(w: &mut Fixture) -> Outcome {
     w.mount_with("history_max=16M")?;
     let file = some_operations(w)?;
     w.sh("mkdir d; dd if=/dev/zero of=d/large bs=1M count=40 status=none")?;
@@ -621,7 +621,7 @@ fn large_file_kept(w: &mut World) -> Outcome {
 }
 
 /// Removed files keep their inodes: the oldest are given up before others find none, and the newest are there.
-fn inodes_left_to_others(w: &mut World) -> Outcome {
+fn inodes_left_to_others(w: &mut Fixture) -> Outcome {
     let place = small(w, "history_max=40M")?;
     let space = rustix::fs::statvfs(&place)?;
     // Where inodes are made as they are needed, or take a block each, that runs out first.

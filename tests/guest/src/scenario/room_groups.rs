@@ -7,11 +7,11 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 
 use crate::faults::tree::Tree;
+use crate::fixture::Fixture;
 use crate::group::{Placed, Watch};
 use crate::harness::Test;
 use crate::outcome::{check, fail, At, Outcome};
 use crate::shadow::pattern;
-use crate::world::World;
 
 use super::full::{leave, small};
 use super::room::fill_below;
@@ -49,7 +49,7 @@ const SAVES: &[(&str, bool, &str)] = &[
     ),
 ];
 
-fn plant(w: &World) -> Outcome<Tree> {
+fn plant(w: &Fixture) -> Outcome<Tree> {
     w.sh("rm -rf d; mkdir d; head -c 20000 /dev/urandom > d/old; chmod 644 d/old")?;
     Tree::of(&w.path("d"))
 }
@@ -59,7 +59,7 @@ fn range_of(operations: &[Placed]) -> String {
     format!("{}..{}", seq(operations.first()), seq(operations.last()))
 }
 
-fn same_tree(w: &World, what: &str, want: &Tree) -> Outcome {
+fn same_tree(w: &Fixture, what: &str, want: &Tree) -> Outcome {
     match Tree::of(&w.path("d"))?.difference(want) {
         Some(difference) => fail!("{what}: {difference}"),
         None => Ok(()),
@@ -67,7 +67,7 @@ fn same_tree(w: &World, what: &str, want: &Tree) -> Outcome {
 }
 
 /// Takes a save back: all of it, or nothing. Answers whether it was.
-fn taken_back(w: &World, name: &str, range: &str, before: &Tree, after: &Tree) -> Outcome<bool> {
+fn taken_back(w: &Fixture, name: &str, range: &str, before: &Tree, after: &Tree) -> Outcome<bool> {
     let dry = w.sh(&format!(
         "if logctl revert {range} --dry-run >/dev/null 2>&1; then echo 0; else echo $?; fi"
     ))?;
@@ -87,7 +87,7 @@ fn taken_back(w: &World, name: &str, range: &str, before: &Tree, after: &Tree) -
     Ok(is_done)
 }
 
-fn denied(w: &mut World) -> Outcome {
+fn denied(w: &mut Fixture) -> Outcome {
     for (name, is_new, steps) in SAVES {
         w.mount_with("history_max=4M,on_full=deny")?;
         let before = plant(w)?;
@@ -122,7 +122,7 @@ fn denied(w: &mut World) -> Outcome {
 }
 
 /// The disk is filled past the mount: in a private one the filler's own history would drop the saves'.
-fn full_disk(w: &mut World) -> Outcome {
+fn full_disk(w: &mut Fixture) -> Outcome {
     for (name, is_new, steps) in SAVES {
         let place = small(w, "history_max=8M")?;
         let before = plant(w)?;

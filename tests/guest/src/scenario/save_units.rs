@@ -4,9 +4,9 @@
 //! file keeps all of it, whichever selection asks.
 
 use crate::faults::tree::Tree;
+use crate::fixture::Fixture;
 use crate::harness::Test;
 use crate::outcome::{check, fail, same, At, Outcome};
-use crate::world::World;
 
 use super::verbs::{done, logctl, numbers};
 
@@ -48,24 +48,24 @@ const LATER: &[&str] = &[
     "sed -i s/one/1/ f",
 ];
 
-fn begin(w: &World) -> Outcome<Tree> {
+fn begin(w: &Fixture) -> Outcome<Tree> {
     w.sh("rm -rf d; mkdir -p d; printf 'one\\ntwo\\nthree\\n' > d/f; chmod 640 d/f; echo beside > d/beside
         mkdir -p /tmp/new; printf 'one\\n2\\nthree\\n' > /tmp/new/f; chmod 640 /tmp/new/f")?;
     Tree::of(&w.path("d"))
 }
 
-fn head(w: &World) -> Outcome<u64> {
+fn head(w: &Fixture) -> Outcome<u64> {
     Ok(numbers(&done(w, "log -n 1")?)?[0])
 }
 
-fn same_tree(w: &World, what: &str, want: &Tree) -> Outcome {
+fn same_tree(w: &Fixture, what: &str, want: &Tree) -> Outcome {
     match Tree::of(&w.path("d"))?.difference(want) {
         Some(difference) => fail!("{what}: {difference}"),
         None => Ok(()),
     }
 }
 
-fn partial(w: &mut World) -> Outcome {
+fn partial(w: &mut Fixture) -> Outcome {
     for (who, save) in SAVES {
         let mut later = LATER.iter().cycle().skip(who.len());
         for later in [None, later.next()] {
@@ -96,7 +96,7 @@ fn partial(w: &mut World) -> Outcome {
 }
 
 /// As the hint recommends it.
-fn of_two(w: &mut World) -> Outcome {
+fn of_two(w: &mut Fixture) -> Outcome {
     begin(w)?;
     w.sh("cd d; cp f g; cp f h")?;
     w.sh("cd d; sed -i s/two/2/ f g h; echo later >> g")?;
@@ -117,7 +117,7 @@ fn of_two(w: &mut World) -> Outcome {
 }
 
 /// A selection that begins between creation and rename.
-fn since(w: &mut World) -> Outcome {
+fn since(w: &mut Fixture) -> Outcome {
     begin(w)?;
     let script = "open my \\$n, '>', 'f.new'; syswrite \\$n, qq(one\\n2\\n); sleep 3; syswrite \\$n, qq(three\\n); rename 'f.new', 'f'";
     w.sh(&format!("cd d; perl -e \"{script}\"; echo later >> f"))?;
@@ -128,7 +128,7 @@ fn since(w: &mut World) -> Outcome {
 }
 
 /// What takes its time between writing and renaming is one action all the same.
-fn slow(w: &mut World) -> Outcome {
+fn slow(w: &mut Fixture) -> Outcome {
     let before = begin(w)?;
     let script = "open my \\$n, '>', 'f.new'; syswrite \\$n, qq(one\\n2\\n); close \\$n; sleep 3; rename 'f.new', 'f'";
     w.sh(&format!("cd d; perl -e \"{script}\""))?;
@@ -137,7 +137,7 @@ fn slow(w: &mut World) -> Outcome {
 }
 
 /// What was done since an undo is not replaced by its redo.
-fn redo(w: &mut World) -> Outcome {
+fn redo(w: &mut Fixture) -> Outcome {
     for (step, later) in [
         ("sed -i s/two/2/ f", "echo later >> f"),
         ("rm f", "echo later >> f"),

@@ -7,9 +7,9 @@ use std::fs;
 use std::path::Path;
 
 use crate::faults::tree::Tree;
+use crate::fixture::Fixture;
 use crate::harness::Test;
 use crate::outcome::{check, fail, same, At, Outcome};
-use crate::world::World;
 
 pub const TESTS: &[Test] = &[
     Test::new("save-and-undo", save_and_undo)
@@ -37,19 +37,19 @@ const SAVES: &[(&str, &str)] = &[
     ("git checkout", "sed s/two/2/ f > ../new && perl -e 'unlink \"f\"; open my $n, \">\", \"f\"; print $n `cat ../new`'"),
 ];
 
-fn begin(w: &World) -> Outcome<Tree> {
+fn begin(w: &Fixture) -> Outcome<Tree> {
     w.sh("mkdir -p d; printf 'one\\ntwo\\nthree\\n' > d/f; chmod 640 d/f; echo beside > d/beside")?;
     Tree::of(&w.path("d"))
 }
 
-fn same_tree(w: &World, what: &str, want: &Tree) -> Outcome {
+fn same_tree(w: &Fixture, what: &str, want: &Tree) -> Outcome {
     match Tree::of(&w.path("d"))?.difference(want) {
         Some(difference) => fail!("{what}: {difference}"),
         None => Ok(()),
     }
 }
 
-fn save_and_undo(w: &mut World) -> Outcome {
+fn save_and_undo(w: &mut Fixture) -> Outcome {
     // The debug kernel has no pseudo-terminals.
     let has_terminals = Path::new("/dev/ptmx").exists();
     let needs_none = |save: &str| has_terminals || !save.starts_with("script");
@@ -68,7 +68,7 @@ fn save_and_undo(w: &mut World) -> Outcome {
 }
 
 /// Each undo goes one save further back.
-fn several_times(w: &mut World) -> Outcome {
+fn several_times(w: &mut Fixture) -> Outcome {
     begin(w)?;
     let mut states = vec![Tree::of(&w.path("d"))?];
     for number in 0..4 {
@@ -86,7 +86,7 @@ fn several_times(w: &mut World) -> Outcome {
 }
 
 /// Others' operations in the directory are never taken back with it: they are in the way.
-fn among_others(w: &mut World) -> Outcome {
+fn among_others(w: &mut Fixture) -> Outcome {
     begin(w)?;
     w.sh("cd d; sed -i s/two/2/ f; touch others")?;
     let before = Tree::of(&w.path("d"))?;
@@ -98,7 +98,7 @@ fn among_others(w: &mut World) -> Outcome {
     w.same("without them", "d/f", b"one\ntwo\nthree\n")
 }
 
-fn of_directories(w: &mut World) -> Outcome {
+fn of_directories(w: &mut Fixture) -> Outcome {
     begin(w)?;
     w.sh("cd d; mkdir s; touch s/1 s/2 x y")?;
     let before = Tree::of(&w.path("d"))?;

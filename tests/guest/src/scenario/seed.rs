@@ -2,11 +2,11 @@
 
 //! What the first LoggerFS promised, done by a shell and by dd.
 
+use crate::fixture::Fixture;
 use crate::harness::Test;
 use crate::outcome::{check, same_bytes, At, Outcome};
 use crate::shadow::pattern;
 use crate::undo;
-use crate::world::World;
 
 pub const TESTS: &[Test] = &[
     Test::new("append-twice-revert-once", append_twice_revert_once).raw(),
@@ -17,7 +17,7 @@ pub const TESTS: &[Test] = &[
     Test::new("line-fields", line_fields),
 ];
 
-fn append_twice_revert_once(w: &mut World) -> Outcome {
+fn append_twice_revert_once(w: &mut Fixture) -> Outcome {
     w.sh("echo data1 > f; echo data2 >> f")?;
     w.same("written", "f", b"data1\ndata2\n")?;
     w.undo_from_here()?;
@@ -27,7 +27,7 @@ fn append_twice_revert_once(w: &mut World) -> Outcome {
     w.same_log("reverted", "f", &["write 0 6"])
 }
 
-fn append_thrice_revert_twice(w: &mut World) -> Outcome {
+fn append_thrice_revert_twice(w: &mut Fixture) -> Outcome {
     w.sh("echo data1 > f; for n in 2 3 4; do echo data$n >> f; done")?;
     w.same("written", "f", b"data1\ndata2\ndata3\ndata4\n")?;
     w.undo_from_here()?;
@@ -37,7 +37,7 @@ fn append_thrice_revert_twice(w: &mut World) -> Outcome {
     w.same("a count of 0 means 1", "f", b"data1\n")
 }
 
-fn dd_seek(w: &mut World) -> Outcome {
+fn dd_seek(w: &mut Fixture) -> Outcome {
     w.sh("printf %020d 1 | dd bs=20 seek=0 of=f status=none")?;
     w.sh("printf %020d 2 | dd bs=20 seek=1 of=f status=none")?;
     let both = format!("{:020}{:020}", 1, 2);
@@ -53,7 +53,7 @@ fn dd_seek(w: &mut World) -> Outcome {
     w.same("reverted", "f", &both.as_bytes()[..20])
 }
 
-fn dd_five_places(w: &mut World) -> Outcome {
+fn dd_five_places(w: &mut Fixture) -> Outcome {
     let start = pattern(1, 3 << 20);
     w.make_before("f", &start)?;
     let mut want = start.clone();
@@ -92,11 +92,11 @@ fn dd_five_places(w: &mut World) -> Outcome {
 }
 
 /// The 4096-byte form: whole lines, the newest ones, oldest first.
-fn readlog_page(w: &mut World) -> Outcome {
+fn readlog_page(w: &mut Fixture) -> Outcome {
     let file = w.open("f")?;
     same_bytes("an untouched file", &undo::page(&file).at("page")?, b"")?;
     for number in 0..100 {
-        crate::world::put(&file, number * 10, &[number as u8; 10])?;
+        crate::fixture::put(&file, number * 10, &[number as u8; 10])?;
     }
     let page = undo::page(&file).at("page")?;
     check!(
@@ -115,7 +115,7 @@ fn readlog_page(w: &mut World) -> Outcome {
 }
 
 /// The five fields that scripts rely on, and who did it.
-fn line_fields(w: &mut World) -> Outcome {
+fn line_fields(w: &mut Fixture) -> Outcome {
     w.sh("printf 01234567890123456789 > f; printf abc | dd of=f bs=3 seek=1 conv=notrunc status=none")?;
     let file = w.open("f")?;
     let lines = undo::lines(&file, false)?;

@@ -10,11 +10,11 @@ use rustix::fs::FallocateFlags as Mode;
 use rustix::io::Errno;
 
 use crate::extents;
+use crate::fixture::{put, Fixture};
 use crate::group::{self, REDO};
 use crate::harness::Test;
 use crate::outcome::{check, same, At, Outcome};
 use crate::shadow::pattern;
-use crate::world::{put, World};
 
 pub const TESTS: &[Test] = &[
     Test::new("space-allocated", allocated),
@@ -50,7 +50,7 @@ struct Look {
     space: Space,
 }
 
-fn look(w: &World) -> Outcome<Look> {
+fn look(w: &Fixture) -> Outcome<Look> {
     Ok(Look {
         content: w.read("f")?,
         space: space(&w.open("f")?)?,
@@ -64,7 +64,7 @@ fn same_look(what: &str, got: &Look, want: &Look) -> Outcome {
 }
 
 /// A file of a MiB with two places of data, 64 KiB each, at 64 and 512 KiB.
-fn make(w: &World) -> Outcome<File> {
+fn make(w: &Fixture) -> Outcome<File> {
     let file = w.open("f")?;
     file.set_len(KIB * KIB)?;
     for at in [64, 512] {
@@ -75,7 +75,7 @@ fn make(w: &World) -> Outcome<File> {
 }
 
 /// Takes the last undo back.
-fn redo(w: &World) -> Outcome {
+fn redo(w: &Fixture) -> Outcome {
     let lines = group::history(w)?;
     let undo = lines.iter().rfind(|placed| placed.line.op == "revert");
     let undo = std::slice::from_ref(undo.expect("there was one"));
@@ -88,7 +88,7 @@ fn allocate(file: &File, mode: Mode, at: u64, length: u64) -> rustix::io::Result
     rustix::fs::fallocate(file, mode, at * KIB, length * KIB)
 }
 
-fn allocated(w: &mut World) -> Outcome {
+fn allocated(w: &mut Fixture) -> Outcome {
     let file = make(w)?;
     w.undo_from_here()?;
     let before = look(w)?;
@@ -112,14 +112,14 @@ fn allocated(w: &mut World) -> Outcome {
 }
 
 /// Each way to change allocated space; each is taken back alone, then all of them at once.
-fn changed(w: &mut World) -> Outcome {
+fn changed(w: &mut Fixture) -> Outcome {
     let file = make(w)?;
     w.undo_from_here()?;
     let start = look(w)?;
     allocate(&file, Mode::empty(), 128, 384)?;
     let mut looks = vec![start, look(w)?];
-    type Step = fn(&File) -> Outcome;
-    let steps: [(&str, Step); 6] = [
+    type SpaceStep = fn(&File) -> Outcome;
+    let steps: [(&str, SpaceStep); 6] = [
         ("a write into it", |f| put(f, 160 * KIB, &pattern(1, 8192))),
         ("a write across its edge", |f| {
             put(f, 120 * KIB, &pattern(2, 16_384))
@@ -153,7 +153,7 @@ fn changed(w: &mut World) -> Outcome {
 }
 
 /// Space behind the file's end goes, whatever else is taken back with it.
-fn behind_the_end(w: &mut World) -> Outcome {
+fn behind_the_end(w: &mut Fixture) -> Outcome {
     let file = make(w)?;
     w.undo_from_here()?;
     let before = look(w)?;
@@ -181,7 +181,7 @@ fn behind_the_end(w: &mut World) -> Outcome {
 }
 
 /// A file with holes that has as many blocks as its bytes need: some are behind its end.
-fn hides_a_hole(w: &mut World) -> Outcome {
+fn hides_a_hole(w: &mut Fixture) -> Outcome {
     let file = make(w)?;
     allocate(&file, Mode::KEEP_SIZE, 1024, 2048)?;
     w.undo_from_here()?;
@@ -195,7 +195,7 @@ fn hides_a_hole(w: &mut World) -> Outcome {
 }
 
 /// Allocated space that a shorter file loses comes back with it.
-fn cut_off(w: &mut World) -> Outcome {
+fn cut_off(w: &mut Fixture) -> Outcome {
     let file = make(w)?;
     allocate(&file, Mode::empty(), 0, 1024)?;
     w.undo_from_here()?;
@@ -213,7 +213,7 @@ fn cut_off(w: &mut World) -> Outcome {
     same_look("filled again", &look(w)?, &before)
 }
 
-fn in_a_group(w: &mut World) -> Outcome {
+fn in_a_group(w: &mut Fixture) -> Outcome {
     let file = make(w)?;
     w.undo_from_here()?;
     let before = look(w)?;
@@ -224,7 +224,7 @@ fn in_a_group(w: &mut World) -> Outcome {
 }
 
 /// A file that is as large as its filesystem lets one be: its last block ends behind that.
-fn of_the_largest_file(w: &mut World) -> Outcome {
+fn of_the_largest_file(w: &mut Fixture) -> Outcome {
     let file = make(w)?;
     w.undo_from_here()?;
     let before = look(w)?;

@@ -15,13 +15,13 @@ use rustix::io::Errno;
 use rustix::pipe::SpliceFlags;
 
 use crate::extents;
+use crate::fixture::{put, Fixture};
 use crate::group::{Watch, WALK};
 use crate::harness::Test;
 use crate::mounts::Lower;
 use crate::outcome::{check, fail, same, At, Outcome};
 use crate::shadow::pattern;
 use crate::sys::Map;
-use crate::world::{put, World};
 
 use super::groups::{reverts_since, take_back};
 
@@ -89,11 +89,11 @@ type Step = fn(&File) -> Outcome;
 
 /// Allocated space that was read, and so lies in the page cache, is captured as that, not as zeroes: after
 /// an undo and its undo it is as unwritten as it was. In a dense file, and in one with a hole.
-fn unwritten(w: &mut World) -> Outcome {
+fn unwritten(w: &mut Fixture) -> Outcome {
     for (name, hole) in [("dense", 0), ("sparse", 1 << 20)] {
         let file = w.open(name)?;
         file.set_len(hole)?;
-        let found = |w: &World| -> Outcome<_> {
+        let found = |w: &Fixture| -> Outcome<_> {
             forget(&file)?;
             let runs = runs(&file)?;
             // Now its pages are in the cache.
@@ -121,7 +121,7 @@ fn unwritten(w: &mut World) -> Outcome {
 }
 
 /// The same steps on a raw file, and on one of the mount: after each, both answer the same.
-fn asked(w: &mut World) -> Outcome {
+fn asked(w: &mut Fixture) -> Outcome {
     let steps: &[(&str, Step)] = &[
         ("allocated", |f| {
             Ok(fallocate(f, Mode::empty(), 0, 4 << 20)?)
@@ -181,7 +181,7 @@ fn asked(w: &mut World) -> Outcome {
 }
 
 /// A position is asked for while a writer holds the file.
-fn while_written(w: &mut World) -> Outcome {
+fn while_written(w: &mut Fixture) -> Outcome {
     w.make("f", &pattern(1, 100_000))?;
     let (from, to) = rustix::pipe::pipe()?;
     let target = w.open("f")?;
@@ -229,7 +229,7 @@ fn fail_late() -> Outcome {
 }
 
 /// A file of very many holes is cut, punched and overwritten at once, and comes back with all of them.
-fn many_holes(w: &mut World) -> Outcome {
+fn many_holes(w: &mut Fixture) -> Outcome {
     // Runs of data and holes by turns: their list has more than the four MiB that kmalloc() gives.
     const HOLES: u64 = 70_000;
     const STRIDE: u64 = 8192;

@@ -4,11 +4,11 @@
 
 use std::process::Command;
 
+use crate::fixture::Fixture;
 use crate::harness::Test;
 use crate::mounts::Lower;
 use crate::outcome::{check, same, At, Outcome};
 use crate::undo;
-use crate::world::World;
 
 pub const TESTS: &[Test] = &[
     Test::new("logctl", logctl),
@@ -17,7 +17,7 @@ pub const TESTS: &[Test] = &[
 ];
 
 /// Runs logctl in the mount: exit code, what it printed, what it complained about.
-fn run(w: &World, words: &[&str]) -> Outcome<(i32, String, String)> {
+fn run(w: &Fixture, words: &[&str]) -> Outcome<(i32, String, String)> {
     let output = Command::new("logctl")
         .args(words)
         .current_dir(&w.mnt)
@@ -28,7 +28,7 @@ fn run(w: &World, words: &[&str]) -> Outcome<(i32, String, String)> {
     Ok((code, text(output.stdout), text(output.stderr)))
 }
 
-fn logctl(w: &mut World) -> Outcome {
+fn logctl(w: &mut Fixture) -> Outcome {
     w.sh("echo one > f; echo two >> f; echo three >> f")?;
     let lines = undo::lines(&w.open("f")?, false)?;
     let texts: Vec<&str> = lines.iter().map(|line| line.text.as_str()).collect();
@@ -62,7 +62,7 @@ fn logctl(w: &mut World) -> Outcome {
     w.same("all reverted", "f", b"")
 }
 
-fn refusals(w: &mut World) -> Outcome {
+fn refusals(w: &mut Fixture) -> Outcome {
     w.sh("echo one > f; echo two >> f")?;
     for (words, want) in [
         (&["f", "revert", "--count", "3"][..], 1),
@@ -83,7 +83,7 @@ fn refusals(w: &mut World) -> Outcome {
 }
 
 /// The reason in words, and what to do.
-fn foreign(w: &mut World) -> Outcome {
+fn foreign(w: &mut Fixture) -> Outcome {
     w.sh("echo one > f; echo two >> f")?;
     std::thread::sleep(std::time::Duration::from_millis(30));
     std::fs::write(w.below("f")?, "changed outside\n")?;

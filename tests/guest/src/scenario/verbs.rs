@@ -5,9 +5,9 @@
 use std::process::Command;
 
 use crate::faults::tree::Tree;
+use crate::fixture::Fixture;
 use crate::harness::Test;
 use crate::outcome::{check, fail, same, At, Outcome};
-use crate::world::World;
 
 pub const TESTS: &[Test] = &[
     Test::new("verbs-log", log),
@@ -21,7 +21,7 @@ pub const TESTS: &[Test] = &[
 ];
 
 /// Runs logctl in the mount: exit code, what it printed, what it complained about.
-pub(super) fn logctl(w: &World, line: &str) -> Outcome<(i32, String, String)> {
+pub(super) fn logctl(w: &Fixture, line: &str) -> Outcome<(i32, String, String)> {
     let output = Command::new("bash")
         .args(["-c", &format!("exec logctl {line}")])
         .current_dir(&w.mnt)
@@ -33,17 +33,17 @@ pub(super) fn logctl(w: &World, line: &str) -> Outcome<(i32, String, String)> {
 }
 
 /// Runs it, which must succeed; what it printed.
-pub(super) fn done(w: &World, line: &str) -> Outcome<String> {
+pub(super) fn done(w: &Fixture, line: &str) -> Outcome<String> {
     let (code, said, complaint) = logctl(w, line)?;
     same(format!("logctl {line}: {said}{complaint}"), code, 0)?;
     Ok(said)
 }
 
-fn tree(w: &World) -> Outcome<Tree> {
+fn tree(w: &Fixture) -> Outcome<Tree> {
     Tree::of(&w.mnt)
 }
 
-fn same_tree(what: &str, w: &World, want: &Tree) -> Outcome {
+fn same_tree(what: &str, w: &Fixture, want: &Tree) -> Outcome {
     match tree(w)?.difference(want) {
         Some(difference) => fail!("{what}: {difference}"),
         None => Ok(()),
@@ -64,7 +64,7 @@ pub(super) fn numbers(said: &str) -> Outcome<Vec<u64>> {
 const PLANT: &str = "mkdir -p src/deep other; for i in 1 2 3; do echo $i > src/$i; done
     echo d > src/deep/file; echo o > other/file; sleep 2.1";
 
-fn log(w: &mut World) -> Outcome {
+fn log(w: &mut Fixture) -> Outcome {
     w.sh(PLANT)?;
     w.sh("rm -rf src; sleep 2.1; sed -i s/o/p/ other/file; sleep 2.1; mv other/file other/moved")?;
     let said = done(w, "log -n 3")?;
@@ -129,7 +129,7 @@ fn log(w: &mut World) -> Outcome {
     Ok(())
 }
 
-fn undo_redo(w: &mut World) -> Outcome {
+fn undo_redo(w: &mut Fixture) -> Outcome {
     let steps = [
         PLANT,
         "echo more >> src/1; sleep 2.1",
@@ -180,7 +180,7 @@ fn undo_redo(w: &mut World) -> Outcome {
 }
 
 /// Several undos are redone by one request.
-fn redo_several(w: &mut World, states: &[Tree]) -> Outcome {
+fn redo_several(w: &mut Fixture, states: &[Tree]) -> Outcome {
     for line in ["undo 3", "undo", "undo"] {
         done(w, line)?;
     }
@@ -206,7 +206,7 @@ fn redo_several(w: &mut World, states: &[Tree]) -> Outcome {
     Ok(())
 }
 
-fn undo_tree(w: &mut World) -> Outcome {
+fn undo_tree(w: &mut Fixture) -> Outcome {
     w.sh(PLANT)?;
     let before = tree(w)?;
     w.sh("rm -rf src/deep; sleep 2.1; echo more >> src/1; sleep 2.1; echo o >> other/file")?;
@@ -222,7 +222,7 @@ fn undo_tree(w: &mut World) -> Outcome {
 }
 
 /// What is sent are the very lines that were looked at.
-fn undo_saves(w: &mut World) -> Outcome {
+fn undo_saves(w: &mut Fixture) -> Outcome {
     w.sh("cd /; cd -; echo one > f; sleep 2.1")?;
     let before = tree(w)?;
     w.sh("sed -i s/one/1/ f; sleep 2.1; sed -i s/1/2/ f")?;
@@ -237,7 +237,7 @@ fn undo_saves(w: &mut World) -> Outcome {
 }
 
 /// What one process tree did goes; what others did stays.
-fn revert(w: &mut World) -> Outcome {
+fn revert(w: &mut Fixture) -> Outcome {
     w.sh(PLANT)?;
     w.sh("cat > /tmp/agent.sh <<'EOF'
         cd \"$1\"; echo a >> src/1; (echo b > src/new; mv src/2 src/two; touch src/t); rm src/3
@@ -269,7 +269,7 @@ EOF
 }
 
 /// The number of the process that was called with a script.
-fn pid_of(w: &World, script: &str) -> Outcome<String> {
+fn pid_of(w: &Fixture, script: &str) -> Outcome<String> {
     let said = done(w, &format!("log --by {script} --json"))?;
     // Its subshells are called the same; they came later.
     let at = said.rfind("\"pid\":").map(|at| &said[at + 6..]);
@@ -280,7 +280,7 @@ fn pid_of(w: &World, script: &str) -> Outcome<String> {
     }
 }
 
-fn conflicts(w: &mut World) -> Outcome {
+fn conflicts(w: &mut Fixture) -> Outcome {
     w.sh("echo 0123456789 > f; echo 0123456789 > g; sleep 2.1")?;
     let poke = |name: &str, at: u32, text: &str, tool: &str| {
         w.sh(&format!(
@@ -318,7 +318,7 @@ fn conflicts(w: &mut World) -> Outcome {
     same_tree("undone", w, &before)
 }
 
-fn restore(w: &mut World) -> Outcome {
+fn restore(w: &mut Fixture) -> Outcome {
     w.sh(PLANT)?;
     let before = tree(w)?;
     let head = numbers(&done(w, "log -n 1")?)?[0];
@@ -344,7 +344,7 @@ fn restore(w: &mut World) -> Outcome {
 }
 
 /// Every command with --json, one object a line.
-fn json(w: &mut World) -> Outcome {
+fn json(w: &mut Fixture) -> Outcome {
     w.sh(PLANT)?;
     w.sh("echo x >> src/1; sleep 2.1; echo y >> src/2; sleep 2.1; echo z >> src/3")?;
     for line in [

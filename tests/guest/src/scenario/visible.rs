@@ -11,10 +11,10 @@ use std::path::Path;
 use rustix::fs::{Mode, OFlags, CWD};
 use rustix::io::Errno;
 
+use crate::fixture::Fixture;
 use crate::harness::Test;
 use crate::mounts::{run, Lower};
 use crate::outcome::{check, same, same_errno, At, Outcome, Stop};
-use crate::world::World;
 
 pub const TESTS: &[Test] = &[
     Test::new("visible-unnamed-file", unnamed_file),
@@ -46,7 +46,7 @@ fn text(dir: &Path, file: &File) -> Outcome<String> {
 }
 
 /// An O_TMPFILE is called and looks as on the lower filesystem, and so does what becomes of it.
-fn unnamed_file(w: &mut World) -> Outcome {
+fn unnamed_file(w: &mut Fixture) -> Outcome {
     let beside = w.beside()?;
     let (ours, raw) = (unnamed(&w.mnt)?, unnamed(&beside)?);
     same("its name", text(&w.mnt, &ours)?, text(&beside, &raw)?)?;
@@ -64,7 +64,7 @@ fn unnamed_file(w: &mut World) -> Outcome {
 }
 
 /// statfs(2) and statvfs(3) say what the lower filesystem says.
-fn statfs(w: &mut World) -> Outcome {
+fn statfs(w: &mut Fixture) -> Outcome {
     let below = w.below(".")?;
     let (ours, raw) = (rustix::fs::statfs(&w.mnt)?, rustix::fs::statfs(&below)?);
     same("f_type", ours.f_type, raw.f_type)?;
@@ -84,7 +84,7 @@ fn statfs(w: &mut World) -> Outcome {
 }
 
 /// A probe that is placed by the path below is hit when the program is run on the mount.
-fn uprobe(w: &mut World) -> Outcome {
+fn uprobe(w: &mut Fixture) -> Outcome {
     w.sh("cp /bin/true program; chmod 755 program")?;
     let at = w.base.join("tracing");
     fs::create_dir(&at)?;
@@ -97,7 +97,7 @@ fn uprobe(w: &mut World) -> Outcome {
     result
 }
 
-fn probed(w: &World, tracing: &Path) -> Outcome {
+fn probed(w: &Fixture, tracing: &Path) -> Outcome {
     let program = w.path("program");
     let entry = entry_of(&fs::read(&program)?);
     let below = w.below("program")?;
@@ -132,7 +132,7 @@ fn entry_of(elf: &[u8]) -> u64 {
 }
 
 /// Directories whose names are compared without regard to case are refused, at the mount and in it.
-fn folded_case(w: &mut World) -> Outcome {
+fn folded_case(w: &mut Fixture) -> Outcome {
     let at = w.base.join("folding");
     fs::create_dir(&at)?;
     let text = at.display().to_string();
@@ -142,7 +142,7 @@ fn folded_case(w: &mut World) -> Outcome {
     result
 }
 
-fn folding(w: &mut World, at: &Path) -> Outcome {
+fn folding(w: &mut Fixture, at: &Path) -> Outcome {
     let (plain, folded) = (at.join("plain"), at.join("plain/folded"));
     fs::create_dir(&plain)?;
     fs::create_dir(&folded)?;

@@ -8,12 +8,12 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use rustix::fs::inotify;
 
+use crate::fixture::Fixture;
 use crate::group::{Watch, REDO, WALK};
 use crate::harness::Test;
 use crate::outcome::{check, same, At, Outcome};
 use crate::sys;
 use crate::undo;
-use crate::world::World;
 
 use super::groups::{reverts_since, take_back};
 
@@ -37,7 +37,7 @@ const WATCHED: u32 = 0xfc6;
 struct Watched(OwnedFd);
 
 impl Watched {
-    fn begin(w: &World, names: &[&str]) -> Outcome<Watched> {
+    fn begin(w: &Fixture, names: &[&str]) -> Outcome<Watched> {
         let fd = inotify::init(inotify::CreateFlags::NONBLOCK)?;
         for name in names {
             let flags = inotify::WatchFlags::from_bits_retain(WATCHED);
@@ -71,7 +71,7 @@ fn events(list: &[(u32, &str)]) -> Vec<(u32, String)> {
 }
 
 /// A revert through a descriptor: what a write through it sends, to the file and its directory.
-fn of_a_file(w: &mut World) -> Outcome {
+fn of_a_file(w: &mut Fixture) -> Outcome {
     w.sh("mkdir d; echo one > d/f; echo two >> d/f; chmod 600 d/f; setfattr -n user.a -v 1 d/f")?;
     let file = w.open("d/f")?;
     let watched = Watched::begin(w, &["d", "d/f"])?;
@@ -89,7 +89,7 @@ fn of_a_file(w: &mut World) -> Outcome {
 }
 
 /// A group: once for each object, found by whichever name is in memory, or by none.
-fn of_a_group(w: &mut World) -> Outcome {
+fn of_a_group(w: &mut Fixture) -> Outcome {
     w.sh("mkdir d e; for i in 1 2 3; do echo $i > d/$i; done; ln d/3 e/three; echo x > still")?;
     for drop in [false, true] {
         let since = Watch::begin(w)?;
@@ -128,7 +128,7 @@ fn of_a_group(w: &mut World) -> Outcome {
 }
 
 /// Names that go, come and move, also those that are in no cache.
-fn of_names(w: &mut World) -> Outcome {
+fn of_names(w: &mut Fixture) -> Outcome {
     w.sh("mkdir d; echo 1 > d/gone; echo 2 > d/moved; echo 3 > d/linked; mkdir d/sub")?;
     for drop in [false, true] {
         let since = Watch::begin(w)?;
@@ -157,7 +157,7 @@ fn of_names(w: &mut World) -> Outcome {
 }
 
 /// fanotify on the mount has an event with a descriptor of the file.
-fn of_a_mount(w: &mut World) -> Outcome {
+fn of_a_mount(w: &mut Fixture) -> Outcome {
     w.sh("echo one > f; echo one > g")?;
     let since = Watch::begin(w)?;
     w.sh("echo two >> f; echo two >> g")?;

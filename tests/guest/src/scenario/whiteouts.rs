@@ -7,12 +7,12 @@ use std::path::Path;
 
 use rustix::fs::{RenameFlags, CWD};
 
+use crate::fixture::Fixture;
 use crate::harness::Test;
 use crate::mounts::{run_in, Lower};
 use crate::outcome::{check, same, At, Outcome};
 use crate::transcript::{compare, same_trees, Transcript};
 use crate::undo;
-use crate::world::World;
 
 const WITH_WHITEOUT: &[Lower] = &[
     Lower::Private,
@@ -77,7 +77,7 @@ fn renames(t: &mut Transcript) -> Outcome {
 }
 
 /// Every rename is taken back, the whiteout first; nothing is left of it.
-fn undone(w: &mut World) -> Outcome {
+fn undone(w: &mut Fixture) -> Outcome {
     fill(&w.mnt)?;
     let before = w.base.join("before");
     fs::create_dir(&before)?;
@@ -108,7 +108,7 @@ fn undone(w: &mut World) -> Outcome {
 }
 
 /// What overlayfs does to its upper layer is recorded, and can be taken back.
-fn overlay(w: &mut World) -> Outcome {
+fn overlay(w: &mut Fixture) -> Outcome {
     let mnt = w.mnt.display().to_string();
     let script = "
         mkdir -p low/d up work m; echo low >low/f; echo two >low/g; echo in >low/d/x

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 
-use super::seen::Seen;
+use super::found::FoundTree;
 use super::{name_of, Op, Slot, State, Tree};
 use crate::check::{Cut, Tally};
 use crate::group::{self, Placed};
@@ -201,7 +201,7 @@ impl Check<'_> {
 
     /// What is there must have been so at some time since it was durable: all of it at the same time
     /// where the filesystem's journal has an order, and each name and each node elsewhere.
-    fn seen(&self) -> Outcome<Seen> {
+    fn seen(&self) -> Outcome<FoundTree> {
         let (tree, done, begun) = (self.tree, self.cut.done, self.cut.begun);
         let durable = tree.durable_at(done, self.is_ordered());
         let moments = &tree.moments[tree.moment_at(durable)..=tree.moment_at(begun)];
@@ -210,7 +210,7 @@ impl Check<'_> {
                 let bound = moments.iter().map(|moment| moment.state.names.get(&slot));
                 bound.map(|node| node.copied()).collect::<BTreeSet<_>>()
             };
-            let seen = Seen::at(&self.place.top, &self.inodes, &may)?;
+            let seen = FoundTree::at(&self.place.top, &self.inodes, &may)?;
             let mut differences = moments.iter().map(|moment| seen.difference(&moment.state));
             let newest = seen.difference(&moments[moments.len() - 1].state);
             check!(
@@ -220,7 +220,7 @@ impl Check<'_> {
             return Ok(seen);
         }
         let may = |slot: Slot| tree.may_be_bound(slot, done, begun);
-        let seen = Seen::at(&self.place.top, &self.inodes, &may)?;
+        let seen = FoundTree::at(&self.place.top, &self.inodes, &may)?;
         for (node, found) in &seen.nodes {
             let may_be = tree.may_be(*node, done, begun);
             check!(
@@ -231,9 +231,9 @@ impl Check<'_> {
         Ok(seen)
     }
 
-    fn exactly(&self, state: &State) -> Outcome<Seen> {
+    fn exactly(&self, state: &State) -> Outcome<FoundTree> {
         let may = |slot: Slot| BTreeSet::from([state.names.get(&slot).copied()]);
-        let seen = Seen::at(&self.place.top, &self.inodes, &may)?;
+        let seen = FoundTree::at(&self.place.top, &self.inodes, &may)?;
         if let Some(difference) = seen.difference(state) {
             fail!("{difference}");
         }
@@ -245,7 +245,7 @@ impl Check<'_> {
     fn take_back(
         &self,
         told: &Told,
-        seen: Seen,
+        seen: FoundTree,
         random: &mut Random,
         tally: &mut Tally,
     ) -> Outcome {
@@ -275,7 +275,7 @@ impl Check<'_> {
                 (true, true) => seen = self.exactly(&self.tree.as_before(taken[0]))?,
                 (false, _) => {
                     let may = |slot: Slot| BTreeSet::from([seen.names.get(&slot).copied()]);
-                    let still = Seen::at(&self.place.top, &self.inodes, &may)?;
+                    let still = FoundTree::at(&self.place.top, &self.inodes, &may)?;
                     check!(
                         still == seen,
                         "a group was refused, and changed something: {still:?}, before {seen:?}"

@@ -5,13 +5,13 @@
 
 pub mod check;
 pub mod damage;
-pub mod deed;
-mod seen;
+mod found;
+pub mod operation;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use deed::Deed;
+use operation::Operation;
 
 /// A directory's node, and which of its names.
 pub type Slot = (usize, usize);
@@ -113,7 +113,7 @@ pub struct Op {
 
 /// From a step on: the state, how many operations there had been, and which of them stand.
 #[derive(Clone)]
-pub struct Moment {
+pub struct TreeMoment {
     pub step: u64,
     pub state: Arc<State>,
     pub ops: usize,
@@ -125,7 +125,7 @@ pub struct Tree {
     /// Of each node; 0: nobody knows it yet.
     pub inodes: Vec<u64>,
     pub ops: Vec<Op>,
-    pub moments: Vec<Moment>,
+    pub moments: Vec<TreeMoment>,
     /// After these steps everything was durable, or this node was, as it was then.
     durable: Vec<(u64, Option<usize>)>,
 }
@@ -142,7 +142,7 @@ impl Tree {
         Tree {
             inodes: vec![0; ROOTS.len()],
             ops: Vec::new(),
-            moments: vec![Moment {
+            moments: vec![TreeMoment {
                 step: 0,
                 state: Arc::new(state),
                 ops: 0,
@@ -152,7 +152,7 @@ impl Tree {
         }
     }
 
-    pub fn newest(&self) -> &Moment {
+    pub fn newest(&self) -> &TreeMoment {
         &self.moments[self.moments.len() - 1]
     }
 
@@ -166,8 +166,8 @@ impl Tree {
     }
 
     /// Takes over what was done; `inode` is that of the node that was made.
-    pub fn apply(&mut self, deed: &Deed, step: u64, inode: u64) {
-        if let Deed::Fsync { node } = *deed {
+    pub fn apply(&mut self, operation: &Operation, step: u64, inode: u64) {
+        if let Operation::Fsync { node } = *operation {
             self.durable.push((step, Some(node)));
             return;
         }
@@ -182,10 +182,10 @@ impl Tree {
             nodes: Vec::new(),
             before: before.state.clone(),
         };
-        if let Deed::Create { .. } = deed {
+        if let Operation::Create { .. } = operation {
             self.inodes.push(inode);
         }
-        deed.change(&mut state, &mut op);
+        operation.change(&mut state, &mut op);
         let mut standing = before.standing.to_vec();
         standing.push(self.ops.len());
         self.ops.push(op);
@@ -193,7 +193,7 @@ impl Tree {
     }
 
     fn moment(&mut self, step: u64, state: Arc<State>, standing: Vec<usize>) {
-        self.moments.push(Moment {
+        self.moments.push(TreeMoment {
             step,
             state,
             ops: self.ops.len(),
@@ -209,7 +209,7 @@ impl Tree {
     }
 
     /// The newest operations are taken back; answers what a redo needs.
-    pub fn take_back(&mut self, step: u64, count: usize) -> Moment {
+    pub fn take_back(&mut self, step: u64, count: usize) -> TreeMoment {
         let before = self.newest().clone();
         let mut standing = before.standing.to_vec();
         let taken = standing.split_off(standing.len().saturating_sub(count));
@@ -229,7 +229,7 @@ impl Tree {
     }
 
     /// What was taken back is as before that.
-    pub fn redo(&mut self, step: u64, before: &Moment) {
+    pub fn redo(&mut self, step: u64, before: &TreeMoment) {
         let standing = before.standing.to_vec();
         self.moment(step, before.state.clone(), standing);
     }
@@ -272,7 +272,7 @@ impl Tree {
     /// be as it was since everything was.
     pub fn may_be_bound(&self, slot: Slot, done: u64, begun: u64) -> BTreeSet<Option<usize>> {
         let mut from = self.node_durable_at(slot.0, done);
-        let bound = |moment: &Moment| moment.state.names.get(&slot).copied();
+        let bound = |moment: &TreeMoment| moment.state.names.get(&slot).copied();
         let since = |from| {
             let moments = self.moments[self.moment_at(from)..=self.moment_at(begun)].iter();
             moments.map(bound).collect::<BTreeSet<_>>()

@@ -7,46 +7,46 @@ use std::io;
 use rustix::fs::{IFlags, XattrFlags};
 use rustix::io::Errno;
 
-use super::{Case, Place};
+use super::{LineCase, LinePlace};
 
-pub const CASES: &[Case] = &[
-    Case::new("chmod", |p| p.sh("chmod 600 f"), &["f: setattr 0 0"]),
-    Case::new(
+pub const CASES: &[LineCase] = &[
+    LineCase::new("chmod", |p| p.sh("chmod 600 f"), &["f: setattr 0 0"]),
+    LineCase::new(
         "chmod of a directory",
         |p| p.sh("chmod 700 full"),
         &["full: setattr 0 0"],
     ),
-    Case::new(
+    LineCase::new(
         "chown",
         |p| std::os::unix::fs::chown(p.path("f"), Some(1000), None),
         &["f: setattr 0 0"],
     ),
-    Case::new(
+    LineCase::new(
         "chgrp",
         |p| std::os::unix::fs::chown(p.path("f"), None, Some(1000)),
         &["f: setattr 0 0"],
     ),
-    Case::new(
+    LineCase::new(
         "utimes",
         |p| p.sh("touch -d 2001-02-03 f"),
         &["f: setattr 0 0"],
     ),
-    Case::new(
+    LineCase::new(
         "utimes, the present time",
         |p| p.sh("touch f"),
         &["f: setattr 0 0"],
     ),
-    Case::new(
+    LineCase::new(
         "setxattr",
         |p| xattr(p, "user.a", XattrFlags::empty()),
         &["f: setxattr 0 0"],
     ),
-    Case::new(
+    LineCase::new(
         "setxattr, for root alone",
         |p| xattr(p, "trusted.a", XattrFlags::empty()),
         &["f: setxattr 0 0"],
     ),
-    Case::new(
+    LineCase::new(
         "removexattr",
         |p| {
             xattr(p, "user.a", XattrFlags::CREATE)?;
@@ -54,7 +54,7 @@ pub const CASES: &[Case] = &[
         },
         &["f: setxattr 0 0", "f: setxattr 0 0"],
     ),
-    Case::new(
+    LineCase::new(
         "setxattr that fails",
         |p| match xattr(p, "user.none", XattrFlags::REPLACE) {
             Err(error) if Errno::from_io_error(&error) == Some(Errno::NODATA) => Ok(()),
@@ -62,29 +62,29 @@ pub const CASES: &[Case] = &[
         },
         &[],
     ),
-    Case::new(
+    LineCase::new(
         "an ACL",
         |p| p.sh("setfacl -m u:2000:rw f"),
         &["f: setacl 0 0"],
     ),
-    Case::new(
+    LineCase::new(
         "an ACL taken away",
         |p| p.sh("setfacl -m u:2000:rw f; setfacl -b f"),
         &["f: setacl 0 0", "f: setacl 0 0"],
     ),
-    Case::new(
+    LineCase::new(
         "a default ACL",
         |p| p.sh("setfacl -d -m u:2000:rwx empty"),
         &["empty: setacl 0 0"],
     ),
-    Case::new("flags", flags, &["f: setflags 0 0"]).optional(),
+    LineCase::new("flags", flags, &["f: setflags 0 0"]).optional(),
 ];
 
-fn xattr(p: &Place, name: &str, flags: XattrFlags) -> io::Result<()> {
+fn xattr(p: &LinePlace, name: &str, flags: XattrFlags) -> io::Result<()> {
     Ok(rustix::fs::setxattr(p.path("f"), name, b"value", flags)?)
 }
 
-fn flags(p: &Place) -> io::Result<()> {
+fn flags(p: &LinePlace) -> io::Result<()> {
     let file = p.open("f")?;
     let flags = rustix::fs::ioctl_getflags(&file)?;
     Ok(rustix::fs::ioctl_setflags(&file, flags | IFlags::NODUMP)?)

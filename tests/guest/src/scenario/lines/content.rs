@@ -10,7 +10,7 @@ use std::os::unix::process::CommandExt;
 
 use rustix::pipe::SpliceFlags;
 
-use super::{Case, Place, SIZE};
+use super::{LineCase, LinePlace, SIZE};
 use crate::sys::{self, Map, Ring};
 
 const KEEP_SIZE: i32 = 1;
@@ -19,120 +19,120 @@ const COLLAPSE: i32 = 8;
 const ZERO: i32 = 16;
 const INSERT: i32 = 32;
 
-pub const CASES: &[Case] = &[
-    Case::new("write", |p| put(p, 0, 50, 100), &["f: write 50 100"]),
-    Case::new(
+pub const CASES: &[LineCase] = &[
+    LineCase::new("write", |p| put(p, 0, 50, 100), &["f: write 50 100"]),
+    LineCase::new(
         "write across the end",
         |p| put(p, 0, 20_000, 1000),
         &["f: write 20000 1000"],
     ),
-    Case::new(
+    LineCase::new(
         "write behind the end",
         |p| put(p, 0, 30_000, 100),
         &["f: write 30000 100"],
     ),
-    Case::new(
+    LineCase::new(
         "append",
         |p| put(p, libc::O_APPEND, 0, 100),
         &["f: write 20480 100"],
     ),
-    Case::new(
+    LineCase::new(
         "synchronous write",
         |p| put(p, libc::O_SYNC, 50, 100),
         &["f: write 50 100"],
     ),
-    Case::new("direct write", direct, &["f: write 4096 4096"]),
-    Case::new("io_uring", io_uring, &["f: write 70 900"]),
-    Case::new("aio", aio, &["f: write 70 900"]),
-    Case::new("splice", |p| splice(p, 0), &["f: write 300 5000"]),
-    Case::new("sendfile", sendfile, &["f: write 0 3000"]),
-    Case::new("copy_file_range", copy, &["f: copy 100 3000"]),
-    Case::new("clone", clone, &["f: clone 0 20480"]).optional(),
-    Case::new(
+    LineCase::new("direct write", direct, &["f: write 4096 4096"]),
+    LineCase::new("io_uring", io_uring, &["f: write 70 900"]),
+    LineCase::new("aio", aio, &["f: write 70 900"]),
+    LineCase::new("splice", |p| splice(p, 0), &["f: write 300 5000"]),
+    LineCase::new("sendfile", sendfile, &["f: write 0 3000"]),
+    LineCase::new("copy_file_range", copy, &["f: copy 100 3000"]),
+    LineCase::new("clone", clone, &["f: clone 0 20480"]).optional(),
+    LineCase::new(
         "truncate",
         |p| sys::truncate(&c_path(p, "f")?, 5000),
         &["f: truncate 5000 15480"],
     ),
-    Case::new(
+    LineCase::new(
         "truncate to more",
         |p| sys::truncate(&c_path(p, "f")?, 30_000),
         &["f: truncate 20480 9520"],
     ),
-    Case::new(
+    LineCase::new(
         "ftruncate",
         |p| p.open("f")?.set_len(5000),
         &["f: truncate 5000 15480"],
     ),
-    Case::new(
+    LineCase::new(
         "O_TRUNC",
         |p| fs::write(p.path("f"), "new"),
         &["f: truncate 0 20480", "f: write 0 3"],
     ),
-    Case::new(
+    LineCase::new(
         "O_CREAT",
         |p| fs::write(p.path("new"), "new"),
         &[".: create 0 0 new", "new: write 0 3"],
     ),
-    Case::new(
+    LineCase::new(
         "fallocate",
         |p| allocate(p, 0, 20_480, 4096),
         &["f: allocate 20480 4096"],
     ),
-    Case::new(
+    LineCase::new(
         "fallocate, keep size",
         |p| allocate(p, KEEP_SIZE, 20_480, 4096),
         &["f: allocate 20480 4096"],
     ),
-    Case::new(
+    LineCase::new(
         "punch a hole",
         |p| allocate(p, PUNCH | KEEP_SIZE, 4096, 8192),
         &["f: punch 4096 8192"],
     ),
-    Case::new(
+    LineCase::new(
         "zero a range",
         |p| allocate(p, ZERO, 4096, 8192),
         &["f: zero 4096 8192"],
     )
     .optional(),
-    Case::new(
+    LineCase::new(
         "collapse a range",
         |p| allocate(p, COLLAPSE, 4096, 8192),
         &["f: collapse 4096 8192"],
     )
     .optional(),
-    Case::new(
+    LineCase::new(
         "insert a range",
         |p| allocate(p, INSERT, 4096, 8192),
         &["f: insert 4096 8192"],
     )
     .optional(),
-    Case::new("mmap", shared_map, &["f: mmap 4096 4096"]),
+    LineCase::new("mmap", shared_map, &["f: mmap 4096 4096"]),
 ];
 
 /// A file gets setuid bits, which is the first line, and is changed by somebody who may not keep them:
 /// that is a line of its own, before that of the change but where one call does both below.
-pub const STRIPPING: &[Case] = &[
-    Case::new(
+pub const STRIPPING: &[LineCase] = &[
+    LineCase::new(
         "write",
         |p| by_another(p, "write"),
         &["f: setattr 0 0", "f: setattr 0 0", "f: write 0 100"],
     ),
-    Case::new(
+    LineCase::new(
         "splice",
         |p| by_another(p, "splice"),
         &["f: setattr 0 0", "f: setattr 0 0", "f: write 0 100"],
     ),
-    Case::new(
+    LineCase::new(
         "fallocate",
         |p| by_another(p, "allocate"),
         &["f: setattr 0 0", "f: setattr 0 0", "f: allocate 20480 100"],
     ),
-    Case::new(
+    LineCase::new(
         "copy_file_range",
         |p| by_another(p, "copy"),
         &["f: setattr 0 0", "f: setattr 0 0", "f: copy 0 100"],
     ),
-    Case::new(
+    LineCase::new(
         "truncate",
         |p| by_another(p, "truncate"),
         &["f: setattr 0 0", "f: truncate 100 20380", "f: setattr 0 0"],
@@ -140,17 +140,17 @@ pub const STRIPPING: &[Case] = &[
 ];
 
 /// What changes nothing leaves no line.
-pub const NOTHING: &[Case] = &[
-    Case::new("reading", reading, &[]),
-    Case::new("writing nothing", |p| put(p, 0, 50, 0), &[]),
-    Case::new("opening for writing", |p| p.open("f").map(drop), &[]),
-    Case::new(
+pub const NOTHING: &[LineCase] = &[
+    LineCase::new("reading", reading, &[]),
+    LineCase::new("writing nothing", |p| put(p, 0, 50, 0), &[]),
+    LineCase::new("opening for writing", |p| p.open("f").map(drop), &[]),
+    LineCase::new(
         "writing through a descriptor for reading",
         |p| refused(File::open(p.path("f"))?.write_at(b"x", 0)),
         &[],
     ),
-    Case::new("a private mapping", private_map, &[]),
-    Case::new(
+    LineCase::new("a private mapping", private_map, &[]),
+    LineCase::new(
         "names that are taken, or not there",
         |p| {
             refused(fs::create_dir(p.path("f")))?;
@@ -163,7 +163,7 @@ pub const NOTHING: &[Case] = &[
         },
         &[],
     ),
-    Case::new(
+    LineCase::new(
         "the access time alone",
         |p| p.sh("touch -a -d 2001-02-03 f"),
         &[],
@@ -188,17 +188,17 @@ fn whole(written: usize, wanted: usize) -> io::Result<()> {
     )))
 }
 
-fn c_path(p: &Place, name: &str) -> io::Result<std::ffi::CString> {
+fn c_path(p: &LinePlace, name: &str) -> io::Result<std::ffi::CString> {
     Ok(std::ffi::CString::new(p.path(name).as_os_str().as_bytes())?)
 }
 
 /// Opens `f` for writing only.
-fn writer(p: &Place, flags: i32) -> io::Result<File> {
+fn writer(p: &LinePlace, flags: i32) -> io::Result<File> {
     let mut options = File::options();
     options.write(true).custom_flags(flags).open(p.path("f"))
 }
 
-fn put(p: &Place, flags: i32, offset: u64, length: usize) -> io::Result<()> {
+fn put(p: &LinePlace, flags: i32, offset: u64, length: usize) -> io::Result<()> {
     let bytes = vec![b'w'; length];
     let mut file = writer(p, flags)?;
     let written = if flags & libc::O_APPEND != 0 {
@@ -209,22 +209,22 @@ fn put(p: &Place, flags: i32, offset: u64, length: usize) -> io::Result<()> {
     whole(written, length)
 }
 
-fn direct(p: &Place) -> io::Result<()> {
+fn direct(p: &LinePlace) -> io::Result<()> {
     let mut memory = Map::anonymous(4096)?;
     let written = writer(p, libc::O_DIRECT)?.write_at(memory.bytes(), 4096)?;
     whole(written, 4096)
 }
 
-fn io_uring(p: &Place) -> io::Result<()> {
+fn io_uring(p: &LinePlace) -> io::Result<()> {
     whole(Ring::new()?.write(&p.open("f")?, &[b'u'; 900], 70, 0)?, 900)
 }
 
-fn aio(p: &Place) -> io::Result<()> {
+fn aio(p: &LinePlace) -> io::Result<()> {
     whole(sys::aio_write(&p.open("f")?, &[b'a'; 900], 70)?, 900)
 }
 
 /// 5000 bytes through a pipe to byte 300 of `f`, opened with these flags.
-pub fn splice(p: &Place, flags: i32) -> io::Result<()> {
+pub fn splice(p: &LinePlace, flags: i32) -> io::Result<()> {
     spliced(&writer(p, flags)?, 300, 5000)
 }
 
@@ -237,13 +237,13 @@ pub fn spliced(file: &File, offset: u64, length: usize) -> io::Result<()> {
     whole(moved, length)
 }
 
-fn sendfile(p: &Place) -> io::Result<()> {
+fn sendfile(p: &LinePlace) -> io::Result<()> {
     let from = File::open(p.path("g"))?;
     let sent = rustix::fs::sendfile(p.open("f")?, &from, None, 3000)?;
     whole(sent, 3000)
 }
 
-fn copy(p: &Place) -> io::Result<()> {
+fn copy(p: &LinePlace) -> io::Result<()> {
     copied(&p.open("g")?, &p.open("f")?, (0, 100), 3000)
 }
 
@@ -254,27 +254,27 @@ pub fn copied(from: &File, to: &File, at: (u64, u64), length: usize) -> io::Resu
     whole(n, length)
 }
 
-fn clone(p: &Place) -> io::Result<()> {
+fn clone(p: &LinePlace) -> io::Result<()> {
     Ok(rustix::fs::ioctl_ficlone(p.open("f")?, p.open("g")?)?)
 }
 
-fn allocate(p: &Place, mode: i32, offset: i64, length: i64) -> io::Result<()> {
+fn allocate(p: &LinePlace, mode: i32, offset: i64, length: i64) -> io::Result<()> {
     sys::fallocate(&p.open("f")?, mode, offset, length)
 }
 
-fn shared_map(p: &Place) -> io::Result<()> {
+fn shared_map(p: &LinePlace) -> io::Result<()> {
     let mut map = Map::of(&p.open("f")?, SIZE, true, true)?;
     map.store(5000, b"through memory");
     Ok(())
 }
 
-fn private_map(p: &Place) -> io::Result<()> {
+fn private_map(p: &LinePlace) -> io::Result<()> {
     let mut map = Map::of(&p.open("f")?, SIZE, false, true)?;
     map.store(5000, b"for itself");
     Map::of(&File::open(p.path("f"))?, SIZE, true, false).map(drop)
 }
 
-fn reading(p: &Place) -> io::Result<()> {
+fn reading(p: &LinePlace) -> io::Result<()> {
     let mut file = File::open(p.path("f"))?;
     file.read_to_end(&mut Vec::new())?;
     rustix::fs::seek(&file, rustix::fs::SeekFrom::Hole(0))?;
@@ -282,11 +282,11 @@ fn reading(p: &Place) -> io::Result<()> {
 }
 
 /// Lets somebody else change `f`, in one of the ways of `work.rs`.
-fn by_another(p: &Place, how: &str) -> io::Result<()> {
+fn by_another(p: &LinePlace, how: &str) -> io::Result<()> {
     // A private tmpfs lets nobody but root in at first.
-    fs::set_permissions(&p.world.mnt, PermissionsExt::from_mode(0o755))?;
+    fs::set_permissions(&p.fixture.mnt, PermissionsExt::from_mode(0o755))?;
     fs::set_permissions(p.path("f"), PermissionsExt::from_mode(0o6777))?;
-    let mut child = p.world.worker(&["change", "f", how]);
+    let mut child = p.fixture.worker(&["change", "f", how]);
     child.current_dir(&p.root).uid(2001).gid(2001);
     let status = child.status()?;
     match status.code() {

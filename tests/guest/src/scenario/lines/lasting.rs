@@ -9,13 +9,13 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use rustix::fs::{AtFlags, Mode, OFlags, CWD};
 
 use super::content::{copied, spliced};
+use crate::fixture::{put, Fixture};
 use crate::outcome::{check, same, At, Outcome};
 use crate::sys::{self, Map};
 use crate::undo;
-use crate::world::{put, World};
 
 /// The operations in a file's log, the history's own lines among them.
-fn ops(w: &World, name: &str) -> Outcome<String> {
+fn ops(w: &Fixture, name: &str) -> Outcome<String> {
     let lines = undo::lines(&File::open(w.path(name))?, true)?;
     let ops: Vec<&str> = lines.iter().map(|line| line.op.as_str()).collect();
     Ok(ops.join(" "))
@@ -23,7 +23,7 @@ fn ops(w: &World, name: &str) -> Outcome<String> {
 
 /// How a file was left is told at the last writer's close, at an fsync, and when the file goes out
 /// of memory: then a change that comes from elsewhere can be told from ours.
-pub fn left_lines(w: &mut World) -> Outcome {
+pub fn left_lines(w: &mut Fixture) -> Outcome {
     let (first, second) = (w.open("f")?, w.open("f")?);
     put(&first, 0, b"one")?;
     same("two writers", ops(w, "f")?, "write".into())?;
@@ -70,7 +70,7 @@ pub fn left_lines(w: &mut World) -> Outcome {
 }
 
 /// With the longest `commit=`, lines come to the log only when somebody asks for it.
-pub fn last_when_asked(w: &mut World) -> Outcome {
+pub fn last_when_asked(w: &mut Fixture) -> Outcome {
     w.below("")?;
     w.mount_with("commit=3600")?;
     w.make("f", &[b'a'; 20_000])?;
@@ -129,12 +129,12 @@ pub fn last_when_asked(w: &mut World) -> Outcome {
 }
 
 /// The log has a line of this operation, as root finds it below.
-fn told(w: &World, what: &str, line: &str) -> Outcome {
+fn told(w: &Fixture, what: &str, line: &str) -> Outcome {
     check!(is_told(w, line)?, "{what}: no line of '{line}' in the log");
     Ok(())
 }
 
-fn is_told(w: &World, line: &str) -> Outcome<bool> {
+fn is_told(w: &Fixture, line: &str) -> Outcome<bool> {
     for entry in fs::read_dir(w.history()?.join("log"))? {
         let text = fs::read(entry?.path())?;
         if String::from_utf8_lossy(&text).contains(&format!(" {line} ")) {

@@ -19,12 +19,12 @@ use std::path::PathBuf;
 
 use rustix::io::Errno;
 
+use crate::fixture::Fixture;
 use crate::harness::Test;
 use crate::mounts::Lower;
 use crate::outcome::{check, At, Outcome};
 use crate::shadow::pattern;
 use crate::undo::{self, Line};
-use crate::world::World;
 
 pub const TESTS: &[Test] = &[
     Test::new("lines-of-content", |w| each(w, content::CASES)).seconds(120),
@@ -42,22 +42,22 @@ pub const TESTS: &[Test] = &[
 ];
 
 /// One way to change something.
-struct Case {
+struct LineCase {
     name: &'static str,
-    change: fn(&Place) -> io::Result<()>,
+    change: fn(&LinePlace) -> io::Result<()>,
     /// The new lines, as [`text`] puts them; objects by the names that they had before.
     lines: &'static [&'static str],
     /// Not every lower filesystem knows it. Where it is refused, it leaves no line.
     optional: bool,
 }
 
-impl Case {
+impl LineCase {
     const fn new(
         name: &'static str,
-        change: fn(&Place) -> io::Result<()>,
+        change: fn(&LinePlace) -> io::Result<()>,
         lines: &'static [&'static str],
-    ) -> Case {
-        Case {
+    ) -> LineCase {
+        LineCase {
             name,
             change,
             lines,
@@ -65,7 +65,7 @@ impl Case {
         }
     }
 
-    const fn optional(mut self) -> Case {
+    const fn optional(mut self) -> LineCase {
         self.optional = true;
         self
     }
@@ -75,16 +75,16 @@ impl Case {
 const SIZE: usize = 20_480;
 
 /// A case's own directory: the files `f`, `g` and `full/x`, the directories `full` and `empty`.
-struct Place<'w> {
-    world: &'w World,
+struct LinePlace<'w> {
+    fixture: &'w Fixture,
     root: PathBuf,
     /// Everything in it, open, so that it can be asked wherever its names go.
     objects: Vec<(&'static str, File)>,
 }
 
-impl<'w> Place<'w> {
-    fn new(world: &'w World, number: usize) -> Outcome<Place<'w>> {
-        let root = world.path(&format!("p{number}"));
+impl<'w> LinePlace<'w> {
+    fn new(fixture: &'w Fixture, number: usize) -> Outcome<LinePlace<'w>> {
+        let root = fixture.path(&format!("p{number}"));
         fs::create_dir_all(root.join("full"))?;
         fs::create_dir(root.join("empty"))?;
         for (seed, name) in ["f", "g", "full/x"].into_iter().enumerate() {
@@ -94,8 +94,8 @@ impl<'w> Place<'w> {
         for name in [".", "f", "g", "full", "full/x", "empty"] {
             objects.push((name, File::open(root.join(name))?));
         }
-        Ok(Place {
-            world,
+        Ok(LinePlace {
+            fixture,
             root,
             objects,
         })
@@ -170,7 +170,7 @@ fn text(object: &str, line: &Line) -> String {
 }
 
 /// Goes through all cases; tells of every one that fails.
-fn each(w: &mut World, cases: &[Case]) -> Outcome {
+fn each(w: &mut Fixture, cases: &[LineCase]) -> Outcome {
     let mut failures = Vec::new();
     for (number, case) in cases.iter().enumerate() {
         if let Some(failure) = one(w, number, case).at(case.name)? {
@@ -182,8 +182,8 @@ fn each(w: &mut World, cases: &[Case]) -> Outcome {
 }
 
 /// One case; how it fails.
-fn one(w: &World, number: usize, case: &Case) -> Outcome<Option<String>> {
-    let place = Place::new(w, number)?;
+fn one(w: &Fixture, number: usize, case: &LineCase) -> Outcome<Option<String>> {
+    let place = LinePlace::new(w, number)?;
     let before = place.lines()?;
     let result = (case.change)(&place);
     let mut new = Vec::new();

@@ -9,46 +9,46 @@ use std::os::unix::fs::{symlink, FileExt};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, CWD};
 
-use super::{Case, Place};
+use super::{LineCase, LinePlace};
 
-pub const CASES: &[Case] = &[
-    Case::new(
+pub const CASES: &[LineCase] = &[
+    LineCase::new(
         "create",
         |p| File::create_new(p.path("new")).map(drop),
         &[".: create 0 0 new"],
     ),
-    Case::new(
+    LineCase::new(
         "mkdir",
         |p| fs::create_dir(p.path("new")),
         &[".: mkdir 0 0 new"],
     ),
-    Case::new(
+    LineCase::new(
         "mknod of a pipe",
         |p| node(p, FileType::Fifo, 0),
         &[".: mknod 0 0 new"],
     ),
-    Case::new(
+    LineCase::new(
         "mknod of a socket",
         |p| node(p, FileType::Socket, 0),
         &[".: mknod 0 0 new"],
     ),
-    Case::new(
+    LineCase::new(
         "mknod of a device",
         |p| node(p, FileType::CharacterDevice, rustix::fs::makedev(1, 3)),
         &[".: mknod 0 0 new"],
     ),
-    Case::new(
+    LineCase::new(
         "symlink",
         |p| symlink("f", p.path("new")),
         &[".: symlink 0 0 new"],
     ),
-    Case::new(
+    LineCase::new(
         "link",
         |p| fs::hard_link(p.path("f"), p.path("full/second")),
         &["full: link 0 0 second"],
     ),
-    Case::new("O_TMPFILE", |p| unnamed(p).map(drop), &[]),
-    Case::new(
+    LineCase::new("O_TMPFILE", |p| unnamed(p).map(drop), &[]),
+    LineCase::new(
         "O_TMPFILE and linkat",
         named,
         &[
@@ -57,12 +57,12 @@ pub const CASES: &[Case] = &[
             "named: write 11 6",
         ],
     ),
-    Case::new(
+    LineCase::new(
         "unlink",
         |p| fs::remove_file(p.path("f")),
         &[".: unlink 0 0 f"],
     ),
-    Case::new(
+    LineCase::new(
         "unlink of one of two names",
         |p| {
             fs::hard_link(p.path("f"), p.path("second"))?;
@@ -70,75 +70,75 @@ pub const CASES: &[Case] = &[
         },
         &[".: link 0 0 second", ".: unlink 0 0 f"],
     ),
-    Case::new(
+    LineCase::new(
         "rmdir",
         |p| fs::remove_dir(p.path("empty")),
         &[".: rmdir 0 0 empty"],
     ),
-    Case::new(
+    LineCase::new(
         "rename",
         |p| rename(p, "f", "new", RenameFlags::empty()),
         &[".: rename 0 0 f new"],
     ),
-    Case::new(
+    LineCase::new(
         "rename, not over anything",
         |p| rename(p, "f", "new", RenameFlags::NOREPLACE),
         &[".: rename 0 0 f new"],
     ),
-    Case::new(
+    LineCase::new(
         "rename of a directory",
         |p| rename(p, "full", "new", RenameFlags::empty()),
         &[".: rename 0 0 full new"],
     ),
-    Case::new(
+    LineCase::new(
         "rename over a file",
         |p| rename(p, "f", "g", RenameFlags::empty()),
         &[".: rename 0 0 f g"],
     ),
-    Case::new(
+    LineCase::new(
         "rename over a directory",
         |p| rename(p, "full", "empty", RenameFlags::empty()),
         &[".: rename 0 0 full empty"],
     ),
-    Case::new(
+    LineCase::new(
         "rename to another directory",
         |p| rename(p, "f", "full/new", RenameFlags::empty()),
         &[".: rename 0 0 f new away"],
     ),
-    Case::new(
+    LineCase::new(
         "rename over a file of another directory",
         |p| rename(p, "full/x", "f", RenameFlags::empty()),
         &["full: rename 0 0 x f away"],
     ),
-    Case::new(
+    LineCase::new(
         "exchange",
         |p| rename(p, "f", "g", RenameFlags::EXCHANGE),
         &[".: exchange 0 0 f g"],
     ),
-    Case::new(
+    LineCase::new(
         "exchange between directories",
         |p| rename(p, "f", "full/x", RenameFlags::EXCHANGE),
         &[".: exchange 0 0 f x away"],
     ),
-    Case::new(
+    LineCase::new(
         "rename of a name to itself",
         |p| rename(p, "f", "f", RenameFlags::empty()),
         &[],
     ),
 ];
 
-fn node(p: &Place, kind: FileType, device: u64) -> io::Result<()> {
+fn node(p: &LinePlace, kind: FileType, device: u64) -> io::Result<()> {
     let mode = Mode::from_raw_mode(0o600);
     Ok(rustix::fs::mknodat(CWD, p.path("new"), kind, mode, device)?)
 }
 
-fn rename(p: &Place, old: &str, new: &str, flags: RenameFlags) -> io::Result<()> {
+fn rename(p: &LinePlace, old: &str, new: &str, flags: RenameFlags) -> io::Result<()> {
     let (old, new) = (p.path(old), p.path(new));
     Ok(rustix::fs::renameat_with(CWD, old, CWD, new, flags)?)
 }
 
 /// A file without a name, with something in it.
-fn unnamed(p: &Place) -> io::Result<File> {
+fn unnamed(p: &LinePlace) -> io::Result<File> {
     let flags = OFlags::RDWR | OFlags::TMPFILE;
     let file = File::from(rustix::fs::open(
         &p.root,
@@ -149,7 +149,7 @@ fn unnamed(p: &Place) -> io::Result<File> {
     Ok(file)
 }
 
-fn named(p: &Place) -> io::Result<()> {
+fn named(p: &LinePlace) -> io::Result<()> {
     let file = unnamed(p)?;
     let old = format!("/proc/self/fd/{}", file.as_raw_fd());
     rustix::fs::linkat(CWD, old, CWD, p.path("named"), AtFlags::SYMLINK_FOLLOW)?;

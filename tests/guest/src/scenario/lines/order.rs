@@ -6,9 +6,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::fixture::{put, Fixture};
 use crate::mounts::run;
 use crate::outcome::{check, At, Outcome, Stop};
-use crate::world::{put, World};
 
 /// Where the kernel's events are read.
 struct Tracing(PathBuf);
@@ -61,7 +61,7 @@ impl Drop for Tracing {
 }
 
 /// `fsync` and `syncfs` sync the journal, and only then what they were called for.
-pub fn journal_first(w: &mut World) -> Outcome {
+pub fn journal_first(w: &mut Fixture) -> Outcome {
     // Nothing is synced that nobody asked for.
     w.mount_with("commit=3600")?;
     let file = w.open("f")?;

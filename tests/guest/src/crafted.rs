@@ -265,7 +265,7 @@ impl History {
 
     /// Lines that were never written, and lines that say other numbers, with right checksums;
     /// says what was done.
-    pub fn forge(&mut self, random: &mut Random, object: &str) -> Outcome<String> {
+    pub fn craft(&mut self, random: &mut Random, object: &str) -> Outcome<String> {
         let uuid = self.uuid()?;
         let segments = self.segments();
         let Some(&segment) = segments.get(random.below(segments.len().max(1) as u64) as usize)

@@ -7,46 +7,46 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 
 use super::op::{Op, SLOTS};
+use crate::fixture::Fixture;
 use crate::outcome::{check, fail, At, Outcome};
-use crate::world::World;
 
 /// How many processes there are.
-pub const HANDS: u64 = 3;
+pub const WORKERS: u64 = 3;
 
 /// What a process holds open, as long as it is the same.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Held {
-    pub hand: usize,
+    pub worker: usize,
     pub slot: usize,
     /// Which one this is of those that the slot has held.
     turn: u64,
 }
 
 #[derive(Clone, Copy, Default)]
-struct Slot {
+struct SlotState {
     turn: u64,
     fd: Option<u32>,
 }
 
-struct Hand {
+struct WorkerHandle {
     child: Child,
     to: ChildStdin,
     from: BufReader<ChildStdout>,
-    slots: [Slot; SLOTS as usize],
+    slots: [SlotState; SLOTS as usize],
 }
 
 /// All of them.
-pub struct Crew {
-    hands: Vec<Hand>,
+pub struct Workers {
+    workers: Vec<WorkerHandle>,
     pub turn: u64,
 }
 
-impl Crew {
+impl Workers {
     /// New processes; the turns go on from those of the ones before.
-    pub fn new(w: &World, turn: u64) -> Outcome<Crew> {
-        let mut hands = Vec::new();
-        for _ in 0..HANDS {
-            let mut command = w.worker(&["hand", &w.mnt.display().to_string()]);
+    pub fn new(w: &Fixture, turn: u64) -> Outcome<Workers> {
+        let mut workers = Vec::new();
+        for _ in 0..WORKERS {
+            let mut command = w.worker(&["oracle-worker", &w.mnt.display().to_string()]);
             command.current_dir("/");
             let mut child = command
                 .stdin(Stdio::piped())
@@ -55,31 +55,31 @@ impl Crew {
             let (Some(to), Some(from)) = (child.stdin.take(), child.stdout.take()) else {
                 fail!("a process without pipes");
             };
-            hands.push(Hand {
+            workers.push(WorkerHandle {
                 child,
                 to,
                 from: BufReader::new(from),
                 slots: Default::default(),
             });
         }
-        Ok(Crew { hands, turn })
+        Ok(Workers { workers, turn })
     }
 
     /// Has a process do something; whether it succeeded.
-    pub fn perform(&mut self, hand: usize, op: &Op) -> Outcome<bool> {
-        let answer = self.ask(hand, &op.text())?;
+    pub fn perform(&mut self, worker: usize, op: &Op) -> Outcome<bool> {
+        let answer = self.ask(worker, &op.text())?;
         let fd = match answer.strip_prefix("ok ") {
             Some(fd) => fd.parse().ok(),
             None => {
                 // A slot is empty once its opening failed.
                 if op.kind == "open" {
-                    self.hands[hand].slots[op.slot].fd = None;
+                    self.workers[worker].slots[op.slot].fd = None;
                 }
                 return Ok(false);
             }
         };
         self.turn += 1;
-        let slot = &mut self.hands[hand].slots[op.slot];
+        let slot = &mut self.workers[worker].slots[op.slot];
         if op.kind == "open" || fd.is_none() {
             slot.turn = self.turn;
         }
@@ -89,45 +89,48 @@ impl Crew {
 
     /// All mappings must show what their files hold.
     pub fn look(&mut self) -> Outcome {
-        for hand in 0..self.hands.len() {
-            let answer = self.ask(hand, "look")?;
-            check!(answer == "ok", "process {hand}, mapped: {answer}");
+        for worker in 0..self.workers.len() {
+            let answer = self.ask(worker, "look")?;
+            check!(answer == "ok", "process {worker}, mapped: {answer}");
         }
         Ok(())
     }
 
     fn ask(&mut self, number: usize, what: &str) -> Outcome<String> {
-        let hand = &mut self.hands[number];
-        writeln!(hand.to, "{what}").at(format!("telling process {number} {what}"))?;
+        let worker = &mut self.workers[number];
+        writeln!(worker.to, "{what}").at(format!("telling process {number} {what}"))?;
         let mut answer = String::new();
-        hand.from.read_line(&mut answer)?;
+        worker.from.read_line(&mut answer)?;
         if answer.is_empty() {
-            fail!("process {number} ended with {}: {what}", hand.child.wait()?);
+            fail!(
+                "process {number} ended with {}: {what}",
+                worker.child.wait()?
+            );
         }
         Ok(answer.trim_end().to_string())
     }
 
     /// What a slot holds now.
-    pub fn held(&self, hand: usize, slot: usize) -> Option<Held> {
-        let Slot { turn, fd } = self.hands[hand].slots[slot];
-        fd.map(|_| Held { hand, slot, turn })
+    pub fn held(&self, worker: usize, slot: usize) -> Option<Held> {
+        let SlotState { turn, fd } = self.workers[worker].slots[slot];
+        fd.map(|_| Held { worker, slot, turn })
     }
 
     /// Where it can be opened once more; nothing: it is not held any more.
     pub fn path(&self, held: Held) -> Option<PathBuf> {
-        let hand = &self.hands[held.hand];
-        let Slot { turn, fd } = hand.slots[held.slot];
+        let worker = &self.workers[held.worker];
+        let SlotState { turn, fd } = worker.slots[held.slot];
         let fd = fd.filter(|_| turn == held.turn)?;
-        Some(format!("/proc/{}/fd/{fd}", hand.child.id()).into())
+        Some(format!("/proc/{}/fd/{fd}", worker.child.id()).into())
     }
 }
 
-impl Drop for Crew {
+impl Drop for Workers {
     /// They end, and let go of all that they hold.
     fn drop(&mut self) {
-        for mut hand in self.hands.drain(..) {
-            drop(hand.to);
-            let _ = hand.child.wait();
+        for mut worker in self.workers.drain(..) {
+            drop(worker.to);
+            let _ = worker.child.wait();
         }
     }
 }

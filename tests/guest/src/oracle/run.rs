@@ -6,17 +6,17 @@ use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 
-use super::crew::{Crew, Held};
 use super::holes::Holes;
 use super::op::{parent, About, Op};
 use super::sequence::Action;
 use super::state::{difference, has_other_holes, other_time, protection, State, Whole};
+use super::workers::{Held, Workers};
+use crate::fixture::Fixture;
 use crate::group::{self, Placed, REDO, WALK};
 use crate::mounts::Lower;
 use crate::outcome::{check, fail, At, Outcome, Stop};
 use crate::shadow::Random;
 use crate::undo;
-use crate::world::World;
 use rustix::fs::IFlags;
 
 /// So many steps are taken back at once even where a whole tree was recorded in between.
@@ -32,7 +32,7 @@ enum Key {
 type States = BTreeMap<Key, Option<State>>;
 
 /// A step that left lines.
-struct Done {
+struct DoneStep {
     what: String,
     lines: Vec<Placed>,
     before: States,
@@ -47,12 +47,12 @@ struct Done {
 pub type Planted = Option<(&'static str, &'static str)>;
 
 /// How a sequence is played.
-pub struct Player<'w> {
-    w: &'w mut World,
-    crew: Option<Crew>,
+pub struct SequenceRun<'w> {
+    w: &'w mut Fixture,
+    workers: Option<Workers>,
     /// How often the processes of before have held something new.
     turn: u64,
-    done: Vec<Done>,
+    done: Vec<DoneStep>,
     looks: BTreeMap<usize, Whole>,
     cursor: group::Cursor,
     planted: Planted,
@@ -65,12 +65,12 @@ pub struct Player<'w> {
     holes: Holes,
 }
 
-impl<'w> Player<'w> {
-    pub fn new(w: &'w mut World, planted: Planted) -> Outcome<Player<'w>> {
+impl<'w> SequenceRun<'w> {
+    pub fn new(w: &'w mut Fixture, planted: Planted) -> Outcome<SequenceRun<'w>> {
         let looks = BTreeMap::from([(0, Whole::of(&w.mnt)?)]);
         let cursor = group::Cursor::at_end(w)?;
-        Ok(Player {
-            crew: None,
+        Ok(SequenceRun {
+            workers: None,
             turn: 0,
             w,
             done: Vec::new(),
@@ -86,37 +86,37 @@ impl<'w> Player<'w> {
 
     /// Plays all of it, and takes back what stands in the end; an error comes with the number of the
     /// action.
-    pub fn play(&mut self, actions: &[Action]) -> Result<(), (usize, Stop)> {
+    pub fn run(&mut self, actions: &[Action]) -> Result<(), (usize, Stop)> {
         for (number, action) in actions.iter().enumerate() {
-            let played = self.act(action).at(action.text());
-            played.map_err(|stop| (number, stop))?;
+            let result = self.act(action).at(action.text());
+            result.map_err(|stop| (number, stop))?;
         }
         self.end().map_err(|stop| (actions.len(), stop))
     }
 
     /// The same, with other operations instead of those that can only fail where they are.
-    pub fn play_choosing(
+    pub fn run_choosing(
         &mut self,
         actions: &mut [Action],
         random: &mut Random,
     ) -> Result<(), (usize, Stop)> {
         for (number, action) in actions.iter_mut().enumerate() {
             if let Action::Do(ops) = action {
-                for (hand, op) in ops {
-                    *op = self.chosen(*hand, op, random);
+                for (worker, op) in ops {
+                    *op = self.chosen(*worker, op, random);
                 }
             }
-            let played = self.act(action).at(action.text());
-            played.map_err(|stop| (number, stop))?;
+            let result = self.act(action).at(action.text());
+            result.map_err(|stop| (number, stop))?;
         }
         self.end().map_err(|stop| (actions.len(), stop))
     }
 
     /// This operation, or another one that has better prospects.
-    fn chosen(&self, hand: usize, op: &Op, random: &mut Random) -> Op {
+    fn chosen(&self, worker: usize, op: &Op, random: &mut Random) -> Op {
         let mut op = op.clone();
         for _ in 0..8 {
-            if self.is_possible(hand, &op) {
+            if self.is_possible(worker, &op) {
                 break;
             }
             op = Op::random(random);
@@ -125,15 +125,15 @@ impl<'w> Player<'w> {
     }
 
     /// Whether what an operation is about is there.
-    fn is_possible(&self, hand: usize, op: &Op) -> bool {
+    fn is_possible(&self, worker: usize, op: &Op) -> bool {
         let kind = |path: &str| {
             let meta = std::fs::symlink_metadata(self.w.path(path));
             meta.map(|meta| meta.file_type()).ok()
         };
         let is_file = |path: &str| kind(path).is_some_and(|kind| kind.is_file());
         let is_held = || {
-            let crew = self.crew.as_ref();
-            crew.is_some_and(|crew| crew.held(hand, op.slot).is_some())
+            let workers = self.workers.as_ref();
+            workers.is_some_and(|workers| workers.held(worker, op.slot).is_some())
         };
         match op.about {
             About::Name if op.removes() => kind(&op.one).is_some(),
@@ -184,45 +184,45 @@ impl<'w> Player<'w> {
 
     /// The processes end.
     fn let_go(&mut self) {
-        if let Some(crew) = self.crew.take() {
-            self.turn = crew.turn;
+        if let Some(workers) = self.workers.take() {
+            self.turn = workers.turn;
         }
     }
 
-    fn crew(&mut self) -> Outcome<&mut Crew> {
-        if self.crew.is_none() {
-            self.crew = Some(Crew::new(self.w, self.turn)?);
+    fn workers(&mut self) -> Outcome<&mut Workers> {
+        if self.workers.is_none() {
+            self.workers = Some(Workers::new(self.w, self.turn)?);
         }
-        match &mut self.crew {
-            Some(crew) => Ok(crew),
+        match &mut self.workers {
+            Some(workers) => Ok(workers),
             None => fail!("no processes"),
         }
     }
 
     /// Does a step's operations, and asks the history what they were.
     fn step(&mut self, ops: &[(usize, Op)]) -> Outcome {
-        self.crew()?;
+        self.workers()?;
         // What is opened in this step is not known before it; no operation of it touches that.
         let keys = self.keys(ops);
         let before = self.states(keys.clone())?;
         let mut succeeded = Vec::new();
-        for (hand, op) in ops {
+        for (worker, op) in ops {
             let decides = ["protect", "unprotect"].contains(&op.kind);
-            if (decides && ops.len() > 1) || !self.could_be_taken_back(*hand, op) {
+            if (decides && ops.len() > 1) || !self.could_be_taken_back(*worker, op) {
                 continue;
             }
-            let performed = self.crew()?.perform(*hand, op)?;
+            let performed = self.workers()?.perform(*worker, op)?;
             if op.kind == "map" || op.is_store() {
-                self.mapped(*hand, op)?;
+                self.mapped(*worker, op)?;
             }
             if performed && op.may_share() {
                 self.shared(op)?;
             }
             if op.is_store() {
-                self.end_slice(*hand, op)?;
+                self.end_slice(*worker, op)?;
             }
             if performed && !op.is_of_the_process() {
-                succeeded.push((*hand, op));
+                succeeded.push((*worker, op));
             }
         }
         let lines = self.cursor.operations(self.w)?;
@@ -243,7 +243,7 @@ impl<'w> Player<'w> {
             }
         }
         let texts = ops.iter().map(|(_, op)| op.text());
-        self.done.push(Done {
+        self.done.push(DoneStep {
             what: texts.collect::<Vec<_>>().join("; "),
             lines,
             before,
@@ -256,12 +256,12 @@ impl<'w> Player<'w> {
 
     /// What succeeds on a protected object cannot be taken back as long as it is one, which would be the
     /// end of the way back: root's other flags, what was opened before, and additions.
-    fn could_be_taken_back(&self, hand: usize, op: &Op) -> bool {
+    fn could_be_taken_back(&self, worker: usize, op: &Op) -> bool {
         if op.kind == "unprotect" || op.is_of_the_process() {
             return true;
         }
-        let crew = self.crew.as_ref();
-        let held = crew.and_then(|crew| crew.path(crew.held(hand, op.slot)?));
+        let workers = self.workers.as_ref();
+        let held = workers.and_then(|workers| workers.path(workers.held(worker, op.slot)?));
         if let Some(path) = held.filter(|_| op.about == About::Slot) {
             if !protection(&path).is_empty() {
                 return false;
@@ -278,12 +278,12 @@ impl<'w> Player<'w> {
 
     fn keys(&self, ops: &[(usize, Op)]) -> Vec<Key> {
         let mut keys = Vec::new();
-        for (hand, op) in ops {
+        for (worker, op) in ops {
             keys.extend(op.paths().into_iter().map(|path| Key::Path(path.into())));
             let held = self
-                .crew
+                .workers
                 .as_ref()
-                .and_then(|crew| crew.held(*hand, op.slot));
+                .and_then(|workers| workers.held(*worker, op.slot));
             if let (About::Slot, Some(held)) = (op.about, held) {
                 keys.push(Key::Held(held));
             }
@@ -296,7 +296,11 @@ impl<'w> Player<'w> {
         for key in keys {
             let state = match &key {
                 Key::Path(path) => State::at(&self.w.path(path))?,
-                Key::Held(held) => match self.crew.as_ref().and_then(|crew| crew.path(*held)) {
+                Key::Held(held) => match self
+                    .workers
+                    .as_ref()
+                    .and_then(|workers| workers.path(*held))
+                {
                     Some(path) => Some(State::held(&path)?),
                     None => continue,
                 },
@@ -320,10 +324,12 @@ impl<'w> Player<'w> {
     }
 
     /// A mapping of this file may put pages where there are holes.
-    fn mapped(&mut self, hand: usize, op: &Op) -> Outcome {
+    fn mapped(&mut self, worker: usize, op: &Op) -> Outcome {
         let is_tmpfs = self.is_tmpfs();
-        let crew = self.crew()?;
-        let path = crew.held(hand, op.slot).and_then(|held| crew.path(held));
+        let workers = self.workers()?;
+        let path = workers
+            .held(worker, op.slot)
+            .and_then(|held| workers.path(held));
         if let Some(path) = path.filter(|_| is_tmpfs || op.is_store()) {
             self.holes.loosened(std::fs::metadata(path)?.ino());
         }
@@ -332,9 +338,12 @@ impl<'w> Player<'w> {
 
     /// Stores get their lines now, and not with what comes next, before which the file may have been let
     /// go: reading the log sees to it.
-    fn end_slice(&mut self, hand: usize, op: &Op) -> Outcome {
-        let crew = self.crew()?;
-        if let Some(path) = crew.held(hand, op.slot).and_then(|held| crew.path(held)) {
+    fn end_slice(&mut self, worker: usize, op: &Op) -> Outcome {
+        let workers = self.workers()?;
+        if let Some(path) = workers
+            .held(worker, op.slot)
+            .and_then(|held| workers.path(held))
+        {
             undo::page(&File::open(&path)?).at("reading the log")?;
         }
         Ok(())
@@ -432,7 +441,7 @@ impl<'w> Player<'w> {
         };
         let newest = self.done.last().and_then(|done| done.lines.last());
         let id = newest.and_then(|placed| placed.line.key("obj"));
-        let is_its = |done: &&Done| {
+        let is_its = |done: &&DoneStep| {
             let its = done.lines.last().and_then(|placed| placed.line.key("obj"));
             done.object.as_ref() == Some(&object) && its == id
         };
@@ -473,8 +482,8 @@ impl<'w> Player<'w> {
         let what = format!("{count} taken back, the oldest is {}", oldest.what);
         self.same(&oldest.before, &what)?;
         self.same_times(&taken).at(&what)?;
-        if let Some(crew) = self.crew.as_mut() {
-            crew.look().at(&what)?;
+        if let Some(workers) = self.workers.as_mut() {
+            workers.look().at(&what)?;
         }
         self.planted_mistake(&taken)?;
         if self.looks.contains_key(&depth) {
@@ -487,7 +496,7 @@ impl<'w> Player<'w> {
     /// none, and its going back is itself a change of the file, as a name's is of its directory: that
     /// time moves on. So does the change time, which nobody can set; and the access time, which
     /// this test's own looking moves.
-    fn same_times(&self, taken: &[Done]) -> Outcome {
+    fn same_times(&self, taken: &[DoneStep]) -> Outcome {
         let Some(oldest) = taken.first().filter(|done| done.sets_times) else {
             return Ok(());
         };
@@ -502,11 +511,11 @@ impl<'w> Player<'w> {
         Ok(())
     }
 
-    fn planted_mistake(&self, taken: &[Done]) -> Outcome {
+    fn planted_mistake(&self, taken: &[DoneStep]) -> Outcome {
         let Some((first, second)) = self.planted else {
             return Ok(());
         };
-        let is = |done: &Done, kind: &str| done.what.starts_with(kind);
+        let is = |done: &DoneStep, kind: &str| done.what.starts_with(kind);
         if taken.iter().any(|done| is(done, second)) {
             check!(
                 !self.done.iter().any(|done| is(done, first)),

@@ -15,7 +15,7 @@ use crate::shadow::{pattern, Random};
 pub const XATTR: &str = "user.powercut";
 
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Deed {
+pub enum Operation {
     Create { slot: Slot, kind: Kind },
     Link { node: usize, to: Slot },
     Remove { slot: Slot },
@@ -26,9 +26,9 @@ pub enum Deed {
     Fsync { node: usize },
 }
 
-impl Deed {
+impl Operation {
     /// Something that can be done in this state, and changes it.
-    pub fn choose(state: &State, random: &mut Random) -> Deed {
+    pub fn choose(state: &State, random: &mut Random) -> Operation {
         let dice = random.below(32);
         let found = match dice {
             0..9 => create(state, random),
@@ -36,7 +36,7 @@ impl Deed {
             12..16 => remove(state, random),
             16..21 => rename(state, random),
             21..27 => Some(attribute(state, random)),
-            _ => Some(Deed::Fsync {
+            _ => Some(Operation::Fsync {
                 node: any_node(state, random),
             }),
         };
@@ -46,43 +46,43 @@ impl Deed {
     /// How a state changes, and the operation that is told of.
     pub fn change(&self, state: &mut State, op: &mut Op) {
         match *self {
-            Deed::Create { slot, kind } => {
+            Operation::Create { slot, kind } => {
                 (op.word, op.slots) = (kind.word(), vec![slot]);
                 op.nodes = vec![slot.0, state.nodes.len()];
                 state.names.insert(slot, state.nodes.len());
                 let target = (kind == Kind::Symlink).then(|| target(slot).into_bytes());
                 state.nodes.push(Node::new(kind, target));
             }
-            Deed::Link { node, to } => {
+            Operation::Link { node, to } => {
                 (op.word, op.slots, op.nodes) = ("link", vec![to], vec![to.0, node]);
                 state.names.insert(to, node);
             }
-            Deed::Remove { slot } => {
+            Operation::Remove { slot } => {
                 let node = state.names.remove(&slot).unwrap_or_default();
                 let is_directory = state.is_directory(node);
                 op.word = if is_directory { "rmdir" } else { "unlink" };
                 (op.slots, op.nodes) = (vec![slot], vec![slot.0, node]);
             }
-            Deed::Rename { from, to } => {
+            Operation::Rename { from, to } => {
                 let node = state.names.remove(&from).unwrap_or_default();
                 let victim = state.names.insert(to, node);
                 (op.word, op.slots) = ("rename", vec![from, to]);
                 op.nodes = vec![from.0, to.0, node];
                 op.nodes.extend(victim);
             }
-            Deed::Mode { node, mode } => {
+            Operation::Mode { node, mode } => {
                 op.nodes = vec![node];
                 state.nodes[node].mode = mode;
             }
-            Deed::Owner { node, owner } => {
+            Operation::Owner { node, owner } => {
                 op.nodes = vec![node];
                 state.nodes[node].owner = owner;
             }
-            Deed::Value { node, ref value } => {
+            Operation::Value { node, ref value } => {
                 (op.word, op.nodes) = ("setxattr", vec![node]);
                 state.nodes[node].value.clone_from(value);
             }
-            Deed::Fsync { .. } => {}
+            Operation::Fsync { .. } => {}
         }
         // The directory of the first name, or the node itself.
         op.of = op.slots.first().map_or(op.nodes[0], |slot| slot.0);
@@ -97,7 +97,7 @@ impl Deed {
         let path = |slot: &Slot| top.join(state.path_of(*slot));
         let node_path = |node: &usize| top.join(state.path(*node));
         match self {
-            Deed::Create { slot, kind } => {
+            Operation::Create { slot, kind } => {
                 let path = path(slot);
                 match kind {
                     Kind::File => File::create_new(&path).map(drop)?,
@@ -106,24 +106,26 @@ impl Deed {
                 }
                 return Ok(fs::symlink_metadata(&path)?.ino());
             }
-            Deed::Link { node, to } => fs::hard_link(node_path(node), path(to))?,
-            Deed::Remove { slot } => match state.is_directory(state.names[slot]) {
+            Operation::Link { node, to } => fs::hard_link(node_path(node), path(to))?,
+            Operation::Remove { slot } => match state.is_directory(state.names[slot]) {
                 true => fs::remove_dir(path(slot))?,
                 false => fs::remove_file(path(slot))?,
             },
-            Deed::Rename { from, to } => fs::rename(path(from), path(to))?,
-            Deed::Mode { node, mode } => {
+            Operation::Rename { from, to } => fs::rename(path(from), path(to))?,
+            Operation::Mode { node, mode } => {
                 fs::set_permissions(node_path(node), Permissions::from_mode(*mode))?;
             }
-            Deed::Owner { node, owner } => lchown(node_path(node), Some(*owner), Some(*owner))?,
-            Deed::Value { node, value } => {
+            Operation::Owner { node, owner } => {
+                lchown(node_path(node), Some(*owner), Some(*owner))?
+            }
+            Operation::Value { node, value } => {
                 let path = node_path(node);
                 match value {
                     Some(value) => rustix::fs::setxattr(&path, XATTR, value, XattrFlags::empty())?,
                     None => rustix::fs::removexattr(&path, XATTR)?,
                 }
             }
-            Deed::Fsync { node } => File::open(node_path(node))?.sync_all()?,
+            Operation::Fsync { node } => File::open(node_path(node))?.sync_all()?,
         }
         Ok(0)
     }
@@ -165,7 +167,7 @@ fn any_node(state: &State, random: &mut Random) -> usize {
     nodes[random.below(nodes.len() as u64) as usize]
 }
 
-fn create(state: &State, random: &mut Random) -> Option<Deed> {
+fn create(state: &State, random: &mut Random) -> Option<Operation> {
     let slot = any_slot(state, random);
     let kind = match random.below(6) {
         // A directory in a directory of a directory is deep enough.
@@ -174,23 +176,23 @@ fn create(state: &State, random: &mut Random) -> Option<Deed> {
         _ => Kind::File,
     };
     let is_free = !state.names.contains_key(&slot);
-    is_free.then_some(Deed::Create { slot, kind })
+    is_free.then_some(Operation::Create { slot, kind })
 }
 
-fn link(state: &State, random: &mut Random) -> Option<Deed> {
+fn link(state: &State, random: &mut Random) -> Option<Operation> {
     let (from, to) = (any_bound(state, random)?, any_slot(state, random));
     let node = state.names[&from];
     let is_possible = state.nodes[node].kind == Kind::File && !state.names.contains_key(&to);
-    is_possible.then_some(Deed::Link { node, to })
+    is_possible.then_some(Operation::Link { node, to })
 }
 
-fn remove(state: &State, random: &mut Random) -> Option<Deed> {
+fn remove(state: &State, random: &mut Random) -> Option<Operation> {
     let slot = any_bound(state, random)?;
     let is_possible = state.is_empty(state.names[&slot]);
-    is_possible.then_some(Deed::Remove { slot })
+    is_possible.then_some(Operation::Remove { slot })
 }
 
-fn rename(state: &State, random: &mut Random) -> Option<Deed> {
+fn rename(state: &State, random: &mut Random) -> Option<Operation> {
     let (from, to) = (any_bound(state, random)?, any_slot(state, random));
     let node = state.names[&from];
     let is_directory = state.is_directory(node);
@@ -198,14 +200,14 @@ fn rename(state: &State, random: &mut Random) -> Option<Deed> {
         Some(victim) => !is_directory && *victim != node && !state.is_directory(*victim),
         None => !is_directory || to.0 < ROOTS.len(),
     };
-    may.then_some(Deed::Rename { from, to })
+    may.then_some(Operation::Rename { from, to })
 }
 
-fn attribute(state: &State, random: &mut Random) -> Deed {
+fn attribute(state: &State, random: &mut Random) -> Operation {
     let node = any_node(state, random);
     let now = &state.nodes[node];
     match random.below(4) {
-        0 => Deed::Owner {
+        0 => Operation::Owner {
             node,
             owner: (now.owner + 1 + random.below(4) as u32) % 5,
         },
@@ -213,13 +215,13 @@ fn attribute(state: &State, random: &mut Random) -> Deed {
             let is_removed = now.value.is_some() && random.below(4) == 0;
             let (whose, length) = (random.next(), 1 + random.below(200) as usize);
             let value = (!is_removed).then(|| pattern(whose, length));
-            Deed::Value { node, value }
+            Operation::Value { node, value }
         }
         _ => {
             let modes = [0o600, 0o640, 0o700, 0o711, 0o750].into_iter();
             let others: Vec<u32> = modes.filter(|mode| *mode != now.mode).collect();
             let mode = others[random.below(others.len() as u64) as usize];
-            Deed::Mode { node, mode }
+            Operation::Mode { node, mode }
         }
     }
 }

@@ -9,13 +9,13 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::deed::XATTR;
+use super::operation::XATTR;
 use super::{name_of, Kind, Node, Slot, State, NAMES, ROOTS};
 use crate::outcome::{check, fail, At, Outcome};
 
 /// Names, and the nodes that are there.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Seen {
+pub struct FoundTree {
     pub names: BTreeMap<Slot, usize>,
     pub nodes: BTreeMap<usize, Node>,
     links: BTreeMap<usize, u64>,
@@ -24,10 +24,10 @@ pub struct Seen {
 /// Which nodes a name may be bound to, among them none.
 pub type May<'a> = &'a dyn Fn(Slot) -> BTreeSet<Option<usize>>;
 
-impl Seen {
+impl FoundTree {
     /// What is below `top`, where no name is bound to anything that it may not be.
-    pub fn at(top: &Path, inodes: &[u64], may: May<'_>) -> Outcome<Seen> {
-        let mut seen = Seen::default();
+    pub fn at(top: &Path, inodes: &[u64], may: May<'_>) -> Outcome<FoundTree> {
+        let mut seen = FoundTree::default();
         let mut places: Vec<(usize, PathBuf)> = Vec::new();
         for (node, name) in ROOTS.iter().enumerate() {
             places.push((node, top.join(name)));

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! A process that does operations as it is told, line by line, and keeps files open and mapped in
-//! between: `lfs-tests work hand PLACE`.
+//! between: `lfs-tests work oracle-worker PLACE`.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, BufRead, Write};
@@ -29,25 +29,25 @@ const FALLOC_WRITE_ZEROES: i32 = 0x80;
 
 /// A file that is held open.
 #[derive(Default)]
-struct Slot {
+struct OpenSlot {
     file: Option<File>,
     map: Option<(Map, u64)>,
 }
 
 /// The process.
-pub struct Hand {
+pub struct Worker {
     root: PathBuf,
-    slots: Vec<Slot>,
+    slots: Vec<OpenSlot>,
 }
 
 /// Does what the lines of its input say, and answers each with a line.
 pub fn main(place: &str) -> io::Result<()> {
-    let mut hand = Hand {
+    let mut worker = Worker {
         root: place.into(),
-        slots: (0..SLOTS).map(|_| Slot::default()).collect(),
+        slots: (0..SLOTS).map(|_| OpenSlot::default()).collect(),
     };
     for line in io::stdin().lock().lines() {
-        let answer = hand.answer(&line?)?;
+        let answer = worker.answer(&line?)?;
         let mut out = io::stdout().lock();
         writeln!(out, "{answer}")?;
         out.flush()?;
@@ -55,7 +55,7 @@ pub fn main(place: &str) -> io::Result<()> {
     Ok(())
 }
 
-impl Hand {
+impl Worker {
     /// `ok` and what is asked for, or `no` and why.
     fn answer(&mut self, line: &str) -> io::Result<String> {
         if line == "look" {
@@ -115,12 +115,12 @@ impl Hand {
         let slot = &mut self.slots[op.slot];
         match op.kind {
             "open" => {
-                *slot = Slot::default();
+                *slot = OpenSlot::default();
                 slot.file = Some(writable(one)?);
                 return Ok(());
             }
             "close" => {
-                *slot = Slot::default();
+                *slot = OpenSlot::default();
                 return Ok(());
             }
             "unmap" => {

@@ -14,7 +14,7 @@ use crate::outcome::{check, fail, same_bytes, At, Outcome, Stop};
 use crate::undo;
 
 /// One test's place.
-pub struct World {
+pub struct Fixture {
     pub lower: Lower,
     /// No LoggerFS at all: the test's own steps are tried on the lower filesystem.
     pub raw: bool,
@@ -42,9 +42,9 @@ pub struct World {
 const USUAL: &str = "";
 const USUAL_PRIVATE: &str = "size=60%";
 
-impl World {
-    pub fn new(lower: Lower, raw: bool, full: bool, seed: u64, base: &Path) -> Outcome<World> {
-        let mut world = World {
+impl Fixture {
+    pub fn new(lower: Lower, raw: bool, full: bool, seed: u64, base: &Path) -> Outcome<Fixture> {
+        let mut fixture = Fixture {
             lower,
             raw,
             full: full || lower == Lower::Private,
@@ -61,14 +61,14 @@ impl World {
         fs::create_dir_all(base)?;
         fs::create_dir(base.join("src"))?;
         if raw {
-            world.mnt = base.join("src");
+            fixture.mnt = base.join("src");
         } else {
-            fs::create_dir(&world.mnt)?;
+            fs::create_dir(&fixture.mnt)?;
             if lower == Lower::Private {
-                world.src = None;
+                fixture.src = None;
             }
         }
-        Ok(world)
+        Ok(fixture)
     }
 
     /// The usual mount.
