@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The operations of a mount in actions, and what an action changed.
+//! The operations of a mount, grouped into actions, and the changes that each action made.
 //!
-//! An action is what one process did through one open file, or one operation on names; neighbours of
-//! one process less than two seconds apart are joined, unless it leads a session (an interactive shell:
-//! there each command is an action of its own). A file's creation belongs to what its creator then
-//! wrote to it. The lines of one group of reverts are one action.
+//! An action is the work of one process through one open file, or one operation on names. Neighbours of one
+//! process less than two seconds apart are joined, unless the process leads a session (an interactive shell:
+//! each of its commands is an action of its own). The creation of a file belongs to the writes that its
+//! creator then makes. The lines of one group of reverts are one action.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -50,7 +50,7 @@ pub fn nanoseconds(time: Time) -> i128 {
     i128::from(time.sec) * 1_000_000_000 + i128::from(time.nsec)
 }
 
-/// What the next older operation may join.
+/// The actions that the next older operation may join.
 #[derive(Default)]
 struct OpenActions<'t> {
     of_open: HashMap<u64, usize>,
@@ -76,7 +76,7 @@ impl<'t> OpenActions<'t> {
             .or_else(|| self.of_neighbour(entry))
     }
 
-    /// That of what was then done to the file that this operation made.
+    /// The action of the next operation on the file that this operation made.
     fn of_creation(&self, entry: &Entry) -> Option<usize> {
         if entry.op != Op::Create {
             return None;
@@ -100,7 +100,7 @@ impl<'t> OpenActions<'t> {
         (is_same && is_gap(rename.time, entry.time, SAVED)).then_some(*action)
     }
 
-    /// That of what the same process did next.
+    /// The action of the next operation by the same process.
     fn of_neighbour(&self, entry: &Entry) -> Option<usize> {
         let (action, newer) = self.of_process.get(&entry.actor.process?)?;
         let is_same = newer.actor.exec == entry.actor.exec && newer.group().is_none();
@@ -130,8 +130,8 @@ impl<'t> OpenActions<'t> {
     }
 }
 
-/// Whether two operations of one process follow each other at once. A time that goes back says nothing of
-/// how much passed: only so much of it as threads that write lines at the same moment may differ.
+/// Whether two operations of one process follow each other at once. A negative gap does not measure the time
+/// that passed; a small one is allowed because threads write lines concurrently.
 pub fn is_close(newer: &Entry, older: &Entry) -> bool {
     is_gap(newer.time, older.time, JOINED)
 }
@@ -158,8 +158,7 @@ pub fn actions(timeline: &Timeline, operations: &[usize]) -> Vec<Action> {
     actions
 }
 
-/// As [`actions`], without those that are all about objects which have never had a name: nobody can miss
-/// what they did, and they are no steps back.
+/// As [`actions`], without actions on objects that have never had a name only: they are no steps to go back.
 pub fn visible(timeline: &Timeline, operations: &[usize]) -> Vec<Action> {
     let mut actions = actions(timeline, operations);
     actions.retain(|action| {
@@ -182,7 +181,7 @@ pub fn is_settled(timeline: &Timeline, action: &Action) -> bool {
     timeline.is_whole() || (!is_open && !is_grouped && oldest - nanoseconds(end.time) >= SAVED)
 }
 
-/// What an action changed, all in all.
+/// The total change of an action.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
     /// Files, links and such that are new.
@@ -197,9 +196,9 @@ pub struct Changes {
     pub moved: usize,
     /// Files and directories that are others than before.
     pub changed: usize,
-    /// How many reverts it has.
+    /// The number of reverts in the action.
     pub reverts: usize,
-    /// When it is one thing: an operation that tells where it is.
+    /// If only one object changed: the operation that gives its place.
     pub only: Option<SingleChange>,
 }
 
@@ -208,14 +207,15 @@ pub struct Changes {
 pub struct SingleChange {
     /// The operation, as an index into the timeline.
     pub index: usize,
-    /// Whether it is where that goes.
+    /// Whether the place is the destination of the operation.
     pub is_to: bool,
 }
 
 /// A name in a directory.
 type DirectoryName = (ObjectId, Vec<u8>);
 
-/// What becomes of names: what had it before the oldest operation, what has it behind the newest.
+/// Changes of names: the object bound before the oldest operation, and the one bound after the
+/// newest.
 #[derive(Default)]
 struct NameChanges(BTreeMap<DirectoryName, NameBinding>);
 
@@ -266,7 +266,7 @@ impl NameChanges {
 }
 
 impl Changes {
-    /// Adds up what an action's operations did.
+    /// Sums up the operations of an action.
     pub fn of(timeline: &Timeline, action: &Action) -> Self {
         let mut names = NameChanges::default();
         let mut directories = HashSet::new();
@@ -301,7 +301,7 @@ impl Changes {
         changes
     }
 
-    /// Counts names; what was done to objects that are new or gone is no change of its own.
+    /// Counts names. Changes of objects that are new or gone are not counted on their own.
     fn count_names(
         &mut self,
         names: &NameChanges,
@@ -328,7 +328,7 @@ impl Changes {
             self.only = Some(name.only);
         }
         touched.retain(|object, _| !before.contains(object) && !behind.contains(object));
-        // What was made and is gone again.
+        // Objects that were made and removed again.
         let passing = names
             .0
             .values()

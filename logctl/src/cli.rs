@@ -2,8 +2,8 @@
 
 //! The command line.
 //!
-//! `logctl COMMAND …` is the form; `logctl FILE COMMAND …`, the first LoggerFS's, is rewritten to
-//! it before anything is parsed, so that new commands have only one form to fit into.
+//! `logctl COMMAND …` is the form. `logctl FILE COMMAND …` is rewritten to this form before
+//! parsing, so that a new command has to support one form only.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -264,7 +264,7 @@ impl Command {
         }
     }
 
-    /// The files it is about.
+    /// The files that the command was given.
     pub fn files(&self) -> &[PathBuf] {
         match self {
             Self::Readlog { file, .. } | Self::Status { file } => core::slice::from_ref(file),
@@ -324,7 +324,7 @@ pub fn normalize(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString>
     arguments
 }
 
-/// Where the first word stands that is neither an option nor an option's value.
+/// The index of the first word that is neither an option nor the value of an option.
 fn first_word(arguments: &[OsString]) -> Option<usize> {
     let mut at = 1;
     loop {
@@ -386,7 +386,7 @@ fn wanted_color(arguments: &[OsString]) -> Option<Color> {
     None
 }
 
-/// Prints help, the version or what is wrong with the command line, which may quote `arguments`.
+/// Prints help, the version or a usage error, which may quote `arguments`.
 pub fn answer(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
     let is_plain = |word: &OsString| word.to_str().is_some_and(screen::is_plain);
     // Nothing is to be done where even this cannot be printed.

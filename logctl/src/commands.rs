@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What each command does.
+//! The commands.
 
 pub mod context;
 pub mod log;
@@ -28,7 +28,7 @@ use crate::output::Output;
 use crate::uapi::{Revert, Status, VERSION};
 use context::{parse_operations, Context};
 
-/// Runs what the command line asks for, and says how it went.
+/// Runs the command that the command line names, and returns its exit code.
 pub fn run(cli: &Cli) -> ExitCode {
     let color = cli.color.choice();
     let mut results = std::io::BufWriter::new(std::io::stdout().lock());
@@ -49,7 +49,7 @@ pub fn run(cli: &Cli) -> ExitCode {
     ExitCode::from(in_all(&codes))
 }
 
-/// What a command on a whole mount is about, in messages.
+/// The path that messages about a command on a whole mount name.
 fn subject(cli: &Cli) -> PathBuf {
     let given = cli.command.files().iter();
     let mut given = given.filter(|path| parse_operations(path.as_os_str()).is_none());
@@ -77,7 +77,7 @@ pub fn is_on_mount(command: &Command) -> bool {
     }
 }
 
-/// Runs a command on the mount that it is about.
+/// Runs a command on its mount.
 fn on_mount(cli: &Cli, output: &mut Output<'_>) -> Result<(), Error> {
     let mount = Mount::holding(&subject(cli))?;
     // Any file of the mount will do, where the root is not readable.
@@ -96,7 +96,7 @@ fn on_mount(cli: &Cli, output: &mut Output<'_>) -> Result<(), Error> {
         has_own_pids: has_own_pids(),
     };
     let result = execute_on_mount(&cli.command, &mut context, output);
-    // The message names the path that was given instead of the root that it led to.
+    // The message names the given path instead of the root that was found from there.
     result.map_err(|error| match error {
         Error::NotLoggerFs { path } if path == mount.root => {
             Error::NotLoggerFs { path: subject(cli) }
@@ -108,12 +108,12 @@ fn on_mount(cli: &Cli, output: &mut Output<'_>) -> Result<(), Error> {
 
 /// Whether process numbers are those of the first PID namespace, which the log has.
 fn has_own_pids() -> bool {
-    // The kernel's PROC_PID_INIT_INO. Without /proc nobody knows.
+    // The kernel's PROC_PID_INIT_INO. Without /proc the namespace is unknown.
     let first = Path::new("pid:[4026531836]");
     std::fs::read_link("/proc/self/ns/pid").map_or(true, |own| own == first)
 }
 
-/// The object that a path names now; `None`: it is gone.
+/// The object at a path; `None`: the path does not exist.
 fn identify(path: &Path) -> Result<Option<ObjectId>, Error> {
     let mut status = Status {
         version: VERSION,
@@ -265,7 +265,7 @@ pub fn execute(
     }
 }
 
-/// Says what went wrong with a file, if anything, and returns the exit code for it.
+/// Prints the error of a file, if any, and returns the exit code for the file.
 pub fn conclude(
     command: &Command,
     path: &Path,
@@ -275,12 +275,12 @@ pub fn conclude(
     let Err(error) = result.and_then(|()| output.finish()) else {
         return 0;
     };
-    // What is in the way has been told.
+    // The conflicts were printed already.
     if error.exit_code() != 0 && !matches!(error, Error::Conflicts { .. }) {
         output.error(&error);
     }
     if output.json && !matches!(error, Error::Output(_)) {
-        // The exit code and standard error say it, too.
+        // The exit code and standard error report the error as well.
         let _ = output.object(&json::error(command.name(), path, &error));
         let _ = output.finish();
     }

@@ -52,7 +52,7 @@ impl Users {
     }
 }
 
-/// The command as it was called, as far as its line tells.
+/// The command with its arguments, as recorded in the line.
 pub fn command(actor: &Actor, writes: bool) -> String {
     if actor.leads() && writes {
         return format!("{} (redirect)", actor.program());
@@ -121,7 +121,7 @@ pub fn count(number: usize, one: &str, several: &str) -> String {
     }
 }
 
-/// What changed, as in a table: `+1 file  build.log`.
+/// The changes, as the table shows them: `+1 file  build.log`.
 pub fn changes(changes: &Changes, only: Option<&Place>) -> String {
     let of = |sign: &str, number: usize, one: &str, several: &str| {
         (number != 0).then(|| format!("{sign}{}", count(number, one, several)))
@@ -146,7 +146,7 @@ pub fn changes(changes: &Changes, only: Option<&Place>) -> String {
     text
 }
 
-/// A place, and where it goes.
+/// A path, and the destination of a rename.
 pub fn where_to(place: &Place) -> String {
     let path = |path: &Option<std::path::PathBuf>| match path.as_deref() {
         Some(path) if path == Path::new("") => ".".to_owned(),
@@ -159,7 +159,7 @@ pub fn where_to(place: &Place) -> String {
     }
 }
 
-/// Where an operation is; its object's number, when nobody knows the path.
+/// The place of an operation, or the number of its object if the path is not known.
 pub fn location(entry: &Entry, place: &Place) -> String {
     if place.path.is_some() {
         return where_to(place);
@@ -185,7 +185,7 @@ pub fn operation(entry: &Entry) -> String {
     }
 }
 
-/// What is different when these changes are taken back: `214 files and 31 directories are back`.
+/// The effect of taking these changes back: `214 files and 31 directories are back`.
 pub fn taken_back(changes: &Changes, only: Option<&Place>, would: bool) -> String {
     let verb = |number: usize| match (would, number) {
         (true, _) => "would be",

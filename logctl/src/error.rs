@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What can go wrong, in words: what happened, what was kept, and what to do.
+//! Errors, in words: the event, the state that was kept, and the next step.
 
 use std::fmt;
 use std::io;
@@ -18,7 +18,7 @@ pub enum Error {
     Open {
         /// The file.
         path: PathBuf,
-        /// Whether it was to be opened for writing.
+        /// Whether the file was to be opened for writing.
         to_change: bool,
         /// Why.
         errno: Errno,
@@ -28,7 +28,7 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
-    /// The module does not know what was asked.
+    /// The module does not know the request.
     Version {
         /// The file.
         path: PathBuf,
@@ -39,34 +39,34 @@ pub enum Error {
     System {
         /// The file.
         path: PathBuf,
-        /// What was tried.
+        /// The action that failed.
         doing: &'static str,
-        /// Why it failed.
+        /// The reason of the failure.
         errno: Errno,
     },
-    /// What was asked for makes no sense.
+    /// The command line has no valid meaning.
     Usage {
         /// Why.
         message: String,
     },
     /// Nothing was found to be done.
     Nothing {
-        /// What.
+        /// The explanation.
         message: String,
     },
-    /// What was asked for means several things.
+    /// The selection is ambiguous.
     Several {
         /// Which ones.
         message: String,
         /// How to ask for one.
         hint: String,
     },
-    /// Something was done, but the result is not what it should be.
+    /// The operation was done, but the result differs from the wanted state.
     NotAsWanted {
-        /// What is not.
+        /// The first difference.
         message: String,
     },
-    /// A request was refused for what is in the way, which has been told.
+    /// The request was refused because of conflicts, which were printed.
     Conflicts {
         /// The mount.
         path: PathBuf,
@@ -89,7 +89,7 @@ pub struct Refusal {
 }
 
 impl Error {
-    /// What the kernel's answer to a call means.
+    /// The error for an errno of the kernel.
     pub fn from_errno(path: &Path, doing: &'static str, errno: Errno) -> Self {
         let path = path.to_owned();
         match errno {
@@ -99,7 +99,7 @@ impl Error {
         }
     }
 
-    /// What the kernel's answer to a revert means. `reason` and `op` come from the reply.
+    /// The error for a refused revert. `reason` and `op` come from the reply.
     pub fn from_revert(path: &Path, errno: Errno, reason: u32, op: u64) -> Self {
         let reason = Reason::from_code(reason).or(match errno {
             Errno::NODATA => Some(Reason::NothingLeft),
@@ -112,7 +112,7 @@ impl Error {
             _ => None,
         });
         match reason {
-            // What went wrong with the journal says more than that it did.
+            // The errno of the journal is more precise.
             None | Some(Reason::Io) => Self::from_errno(path, "revert", errno),
             Some(reason) => Self::Refused(Refusal {
                 path: path.to_owned(),
@@ -132,7 +132,7 @@ impl Error {
                 Errno::INTR => 130,
                 _ => 1,
             },
-            // Whoever read the results has seen enough.
+            // The reader of the results closed the pipe.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
             Self::Usage { .. } => 2,
             Self::Several { .. } => 2,
@@ -169,7 +169,7 @@ impl Error {
         }
     }
 
-    /// What to do about it.
+    /// The hint for the user.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Open {
@@ -251,7 +251,7 @@ fn describe(errno: Errno) -> String {
     }
 }
 
-/// A process that is in the way, by its number: its name, as far as it is still there.
+/// The name of a process that holds the object, if the process still exists.
 pub fn process(pid: u64) -> Option<String> {
     if pid == 0 {
         return None;
@@ -263,8 +263,8 @@ pub fn process(pid: u64) -> Option<String> {
     })
 }
 
-/// Why a single operation of several cannot be taken back, in a few words: what kind it is, and the
-/// sentence. `by` is who did the operation in the way.
+/// The kind of a conflict, and a sentence that explains why the operation cannot be taken back.
+/// `by`: the program of the conflicting operation.
 pub fn obstacle(reason: Option<Reason>, by: Option<&str>) -> (&'static str, String) {
     match reason {
         Some(Reason::Conflict) => match by {
@@ -311,7 +311,7 @@ pub fn obstacle(reason: Option<Reason>, by: Option<&str>) -> (&'static str, Stri
     }
 }
 
-/// The exit code for what is in the way.
+/// The exit code for a reason.
 pub fn exit_code(reasons: impl Iterator<Item = Option<Reason>>) -> u8 {
     let codes = reasons.map(|reason| match reason {
         Some(Reason::Foreign | Reason::Conflict | Reason::NotEmpty) => 4,
@@ -332,7 +332,7 @@ impl Refusal {
         }
     }
 
-    /// What to do about it.
+    /// The hint for the user.
     fn hint(&self) -> String {
         let file = word(&self.path);
         match self.reason {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! One request that takes operations of any objects back, and what comes of it.
+//! Requests that take operations of any objects back.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -16,24 +16,24 @@ use crate::uapi::{Conflict, Operation, Reason, RevertGroup, VERSION};
 /// How many conflicts are asked for at once.
 const MOST_CONFLICTS: usize = 65_536;
 
-/// How often what conflicts is left out and the rest asked for again.
+/// How often the request is repeated without the operations that conflict.
 const ROUNDS: usize = 1000;
 
-/// What the kernel answered.
+/// The reply of the kernel to a group request.
 #[derive(Debug)]
 pub struct GroupReply {
     /// The reply.
     pub reply: RevertGroup,
-    /// What is in the way, as far as it was told.
+    /// The conflicts, as far as the kernel listed them.
     pub conflicts: Vec<Conflict>,
-    /// Operations that were left standing by themselves: the directories that they made are not empty.
+    /// Operations that stay live: the directories that they made are not empty.
     pub staying: Vec<Conflict>,
-    /// Why it was refused.
+    /// The errno of a refused request.
     pub refused: Option<Errno>,
 }
 
 impl GroupReply {
-    /// A request that need not be made: what is in the way is known.
+    /// The reply to a request that is not made because its conflicts are known.
     pub fn refusal(conflicts: &[Conflict]) -> Self {
         Self {
             reply: RevertGroup {
@@ -93,9 +93,9 @@ pub fn ask(object: &mut dyn Object, operations: &[Operation], flags: u32) -> Gro
     }
 }
 
-/// As [`ask`]. The kernel finds a file that lost one of several names by another name that is in its memory or
-/// in a directory that lines record. Where it finds none, this searches the tree, which brings the name into
-/// memory, and repeats the request. The search has the calling user's rights, as the kernel's check has.
+/// As [`ask`]. The kernel finds a file that lost one of several names by another name that is in its memory
+/// or in a directory that lines record. Otherwise, this searches the tree, which brings the name into memory,
+/// and repeats the request. The search has the calling user's rights, as the kernel's check has.
 pub fn ask_searching(
     object: &mut dyn Object,
     (timeline, tree): (&Timeline, &dyn Tree),
@@ -155,11 +155,11 @@ pub fn named_elsewhere(line: &Line<'_>) -> Option<u64> {
         .map(|object| object.inode)
 }
 
-/// What was left out so that the rest could be taken back.
+/// Operations that were left out, with their conflicts.
 pub type LeftOut = BTreeMap<u64, Conflict>;
 
-/// Asks again and again, without what conflicts. The last answer, what was asked for then, and what
-/// was left out.
+/// Repeats the request without the operations that conflict. Returns the last reply, its
+/// operations, and those that were left out.
 pub fn ask_partly(
     object: &mut dyn Object,
     (timeline, tree): (&Timeline, &dyn Tree),
@@ -191,8 +191,8 @@ pub fn ask_partly(
     (answer, operations, left_out)
 }
 
-/// Leaves out what a conflict is about: one operation, with what belongs to the same save; or all of an
-/// object's, where none of them can be taken back.
+/// Leaves out the operation of a conflict with the other operations of its save, or all operations of the
+/// object if none of them can be taken back.
 fn leave_out(
     timeline: &Timeline,
     units: &SaveUnits<'_>,

@@ -42,7 +42,7 @@ pub fn read_log(fd: BorrowedFd<'_>, request: &mut ReadLog, buffer: &mut [u8]) ->
     }
 }
 
-/// Asks how a file and its mount stand. The reply is in `request`.
+/// Queries the state of a file and its mount. The reply is in `request`.
 pub fn status(fd: BorrowedFd<'_>, request: &mut Status) -> Result<(), Errno> {
     // CAST: `Opcode` has at least 32 bits.
     // SAFETY: This command reads and writes one `Status`, and nothing else of ours.

@@ -21,7 +21,7 @@ use crate::uapi::{Conflict, Reason, Status};
 /// The version of all objects.
 const VERSION: u32 = 1;
 
-/// An object that grows, without what is not known.
+/// A JSON object under construction; unknown values are left out.
 pub struct JsonObject(Map<String, Value>);
 
 impl JsonObject {
@@ -105,7 +105,7 @@ pub fn op(path: &Path, line: &Line<'_>) -> Value {
     object.into_value()
 }
 
-/// A line that this logctl cannot read, as it is.
+/// A line that this version of logctl cannot parse, unchanged.
 pub fn unread_op(path: &Path, line: &[u8], why: &str) -> Value {
     let mut object = JsonObject::new("op", path);
     object
@@ -114,7 +114,7 @@ pub fn unread_op(path: &Path, line: &[u8], why: &str) -> Value {
     object.into_value()
 }
 
-/// How a file and its mount stand.
+/// The state of a file and its mount.
 pub fn status(path: &Path, status: &Status) -> Value {
     let mut object = JsonObject::new("status", path);
     object
@@ -150,7 +150,7 @@ pub fn status(path: &Path, status: &Status) -> Value {
     object.into_value()
 }
 
-/// What went wrong.
+/// An error.
 pub fn error(command: &str, path: &Path, error: &Error) -> Value {
     let mut object = JsonObject::new("error", path);
     object
@@ -175,7 +175,7 @@ pub fn uuid(bytes: &[u8; 16]) -> String {
     text
 }
 
-/// What happens when there is no room.
+/// The policy for a full history.
 pub fn on_full(status: &Status) -> &'static str {
     match status.on_full {
         Status::TRIM => "trim",
@@ -184,7 +184,7 @@ pub fn on_full(status: &Status) -> &'static str {
     }
 }
 
-/// What happens when the journal fails.
+/// The policy for a failed journal.
 pub fn on_error(status: &Status) -> &'static str {
     match status.on_error {
         Status::CONTINUE => "continue",
@@ -283,7 +283,7 @@ fn zoned(time: Time, now: &Zoned) -> String {
     }
 }
 
-/// What a request that takes operations back did.
+/// The result of a request that takes operations back.
 pub fn summary(report: &Report<'_>, context: &Context<'_>) -> Value {
     let reply = &report.answer.reply;
     let mut object = JsonObject::new("summary", &context.root);
@@ -301,7 +301,7 @@ pub fn summary(report: &Report<'_>, context: &Context<'_>) -> Value {
     object.into_value()
 }
 
-/// What the number of what is in the way is: of an operation, or of a process.
+/// The key for the number of a conflict: that of an operation, or of a process.
 fn in_way(reason: Option<Reason>) -> &'static str {
     match reason {
         Some(Reason::Busy) => "pid_in_way",
@@ -309,7 +309,7 @@ fn in_way(reason: Option<Reason>) -> &'static str {
     }
 }
 
-/// An operation that was left standing, and why.
+/// An operation that stays live, and the reason.
 pub fn note(command: &str, root: &Path, note: &Conflict) -> Value {
     let reason = Reason::from_code(note.reason);
     let mut object = JsonObject::new("note", root);
@@ -321,7 +321,7 @@ pub fn note(command: &str, root: &Path, note: &Conflict) -> Value {
     object.into_value()
 }
 
-/// What is in the way of an operation.
+/// The conflict of an operation.
 pub fn conflict(command: &str, root: &Path, conflict: &Conflict) -> Value {
     let reason = Reason::from_code(conflict.reason);
     let mut object = JsonObject::new("error", root);

@@ -114,7 +114,8 @@ fn in_directory(name: &[u8], at: usize, dir: &ObjectOperations<'_>) -> LastChang
     }
 }
 
-/// Whether a name was bound before the oldest line that has it, and is behind the newest.
+/// Whether a name was bound before the oldest line that has the name, and whether one is bound
+/// after the newest.
 type BoundNames<'l> = BTreeMap<&'l [u8], (bool, bool)>;
 
 fn note<'l>(names: &mut BoundNames<'l>, name: Option<&'l [u8]>, before: bool, behind: bool) {
@@ -156,7 +157,7 @@ fn is_balanced(but: &[u8], lines: &[Line<'_>]) -> bool {
     })
 }
 
-/// Whether `name` was given to what another name was bound to before.
+/// Whether `name` was given to the object that another name was bound to before.
 fn is_backup(name: &[u8], of: &[u8], lines: &[Line<'_>]) -> bool {
     let given = lines.iter().find(|line| match line.op {
         Op::Rename => line.to == Some(name),

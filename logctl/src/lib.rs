@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! `logctl`: looks at what LoggerFS recorded, and takes it back.
+//! `logctl`: shows the history that LoggerFS recorded, and takes operations back.
 //!
 //! A library only so that tests reach its parts; the program is all there is to use.
 

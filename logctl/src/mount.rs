@@ -23,7 +23,8 @@ pub struct Mount {
 }
 
 impl Mount {
-    /// The one that holds a path; of one that is gone, the directory that it was in.
+    /// The mount of a path. For a path that does not exist, the mount of its nearest existing
+    /// directory.
     pub fn holding(path: &Path) -> Result<Self, Error> {
         let absolute = absolute(path).map_err(|error| open_error(path, &error))?;
         let mut at = absolute.as_path();
@@ -56,14 +57,14 @@ fn open_error(path: &Path, error: &io::Error) -> Error {
     }
 }
 
-/// A path without symbolic links in its directories; the last part stays as it is.
+/// A path without symbolic links in its directories; the last component is not resolved.
 pub fn absolute(path: &Path) -> io::Result<PathBuf> {
     let path = std::path::absolute(path)?;
     let Some(name) = path.file_name() else {
         return path.canonicalize();
     };
     let parent = path.parent().unwrap_or(Path::new("/"));
-    // What is gone has no directory any more, perhaps.
+    // The directory of a removed file may be removed, too.
     let mut missing = vec![name];
     let mut at = parent;
     let base = loop {
@@ -107,7 +108,7 @@ impl Tree for Mount {
         let mut found = HashMap::new();
         let mut stack = vec![PathBuf::new()];
         while let Some(directory) = stack.pop() {
-            // What cannot be read is not found.
+            // Entries that cannot be read are not found.
             let Ok(entries) = fs::read_dir(self.root.join(&directory)) else {
                 continue;
             };

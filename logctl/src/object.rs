@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! A file on a LoggerFS mount, and what can be asked of it.
+//! A file on a LoggerFS mount, and its requests.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -12,22 +12,22 @@ use crate::error::Error;
 use crate::ioctl;
 use crate::uapi::{Conflict, Operation, ReadHistory, ReadLog, Revert, RevertGroup, Status};
 
-/// What the commands ask of a file's history. The tests answer in the kernel's place.
+/// The requests on the history of a file. Tests implement this trait in place of the kernel.
 pub trait Object {
-    /// Takes operations back. The reply is in `request`, also where it fails.
+    /// Takes operations back. The reply is in `request`, also on failure.
     fn revert(&mut self, request: &mut Revert) -> Result<(), Errno>;
 
     /// Reads lines into `buffer`, newest first. The reply is in `request`.
     fn read_log(&mut self, request: &mut ReadLog, buffer: &mut [u8]) -> Result<(), Errno>;
 
-    /// Asks how the file and its mount stand. The reply is in `request`.
+    /// Queries the state of the file and its mount. The reply is in `request`.
     fn status(&mut self, request: &mut Status) -> Result<(), Errno>;
 
     /// Reads lines of the whole mount into `buffer`. The reply is in `request`.
     fn read_history(&mut self, request: &mut ReadHistory, buffer: &mut [u8]) -> Result<(), Errno>;
 
-    /// Takes operations of any objects of the mount back. The reply is in `request` and `conflicts`,
-    /// also where it fails.
+    /// Takes operations of any objects of the mount back. The reply is in `request` and `conflicts`, also on
+    /// failure.
     fn revert_group(
         &mut self,
         request: &mut RevertGroup,
@@ -45,8 +45,8 @@ impl File {
         Self::open(path, OFlags::RDONLY)
     }
 
-    /// Opens a file to change it: for writing, where its kind has such a thing and it can be. A file
-    /// that cannot be opened for writing may have attributes to be taken back.
+    /// Opens a file to change its history: for writing, if its type and mode permit that. A file that cannot
+    /// be opened for writing may have attributes to take back.
     pub fn open_to_change(path: &Path) -> Result<Self, Error> {
         let result = Self::open(path, OFlags::RDWR);
         let others: &[OFlags] = match &result {

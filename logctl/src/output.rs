@@ -37,7 +37,7 @@ impl<'w> Output<'w> {
 }
 
 impl Output<'_> {
-    /// Writes a result as it is, as far as it can be seen.
+    /// Writes a result; code points that a terminal would not show as themselves are replaced.
     pub fn raw(&mut self, bytes: &[u8]) -> Result<(), Error> {
         self.results.print(bytes).map_err(Error::Output)
     }
@@ -59,16 +59,16 @@ impl Output<'_> {
 
     /// Says something beside the results.
     pub fn say(&mut self, message: impl Display) {
-        // Messages are a courtesy: what was done is done without them.
+        // A failed write of a message is ignored: the work is done.
         let _ = self.messages.print(format!("{message}\n").as_bytes());
     }
 
-    /// Says what could be done next.
+    /// Prints a hint on the next step.
     pub fn hint(&mut self, hint: &str) {
         let _ = self.headed(HINT, "Hint:", &hint);
     }
 
-    /// Says what went wrong and what could be done about it.
+    /// Prints an error with its hint.
     pub fn error(&mut self, error: &Error) {
         let _ = self.headed(ERROR, "error:", error);
         if let Some(hint) = error.hint() {

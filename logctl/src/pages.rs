@@ -18,7 +18,7 @@ pub struct Pages<'o, O> {
 }
 
 impl<'o, O: Object> Pages<'o, O> {
-    /// From the newest line on; `all`: also lines that do not stand.
+    /// Starts at the newest line; `all`: includes lines that are not live.
     pub fn new(object: &'o mut O, all: bool) -> Self {
         Self {
             object,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Where the objects of lines are, and were: the names that lines tell, from the present back, and the
-//! present tree for objects that no line names.
+//! The places of objects, now and in the past: by the names that lines record, going back from the present,
+//! and by the present tree for objects that no line names.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
@@ -12,7 +12,7 @@ use crate::history::line::{Line, ObjectId, Op};
 use crate::quote::decoded;
 use crate::timeline::Timeline;
 
-/// The mount as it is now.
+/// The present tree of the mount.
 pub trait Tree {
     /// The inode number of its root.
     fn root(&self) -> u64;
@@ -20,21 +20,21 @@ pub trait Tree {
     /// Where these inodes are, relative to the root, as far as they are found.
     fn find(&self, wanted: &HashSet<u64>) -> HashMap<u64, PathBuf>;
 
-    /// What a path, relative to the root, is now.
+    /// The present state of a path relative to the root.
     fn look(&self, _path: &Path) -> PathState {
         PathState::Unknown
     }
 
-    /// The CRC-32C of a range of a file, relative to the root; `None`: it cannot be read.
+    /// The CRC-32C of a range of a file, relative to the root; `None`: the range cannot be read.
     fn sum(&self, _path: &Path, _offset: u64, _length: u64) -> Option<u32> {
         None
     }
 }
 
-/// What a path is.
+/// The state of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PathState {
-    /// It cannot be looked at.
+    /// The path cannot be read.
     Unknown,
     /// Nothing.
     Gone,
@@ -50,7 +50,7 @@ pub enum PathState {
 /// A name in a directory.
 type NameOfObject = (ObjectId, Vec<u8>);
 
-/// Where each operation's object was at that time, and what else it names.
+/// The place of the object of each operation at that time, and the destination.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Place {
     /// The object, relative to the root; for an operation on a name, that name.
@@ -84,7 +84,7 @@ impl Paths {
         for index in live {
             paths.note_last(&timeline.entries[*index].line());
         }
-        // Also what was undone names objects.
+        // Undone operations name objects, too.
         for entry in &timeline.entries {
             paths.note_last(&entry.line());
         }
@@ -99,8 +99,8 @@ impl Paths {
         places.collect()
     }
 
-    /// The names that objects had right after the line numbered `cut`; `then` is what stood then, the newest
-    /// first.
+    /// The names that objects had right after the line numbered `cut`; `then` lists the operations that were
+    /// live then, the newest first.
     pub fn at(timeline: &Timeline, then: &[usize], cut: u64, tree: &dyn Tree) -> Self {
         let mut paths = Self {
             names: HashMap::new(),
@@ -111,7 +111,7 @@ impl Paths {
         for index in then {
             paths.note_last(&timeline.entries[*index].line());
         }
-        // What came first since says where it was.
+        // The first name in a newer line gives the place at that time.
         let since = timeline.entries.partition_point(|entry| entry.seq > cut);
         for entry in timeline.entries[..since].iter().rev() {
             paths.note_first(&entry.line());
@@ -126,7 +126,7 @@ impl Paths {
         self.path(object, &self.names)
     }
 
-    /// Where a name in a directory, as lines have it, is by these names.
+    /// The path of a name in a directory, by these names.
     pub fn of_name(&self, dir: ObjectId, name: &[u8]) -> Option<PathBuf> {
         let path = self.path(dir, &self.names)?;
         Some(path.join(OsStr::from_bytes(&decoded(name))))
@@ -139,7 +139,8 @@ impl Paths {
         }
     }
 
-    /// Notes the names that objects have behind a line, or had last, unless a newer line said it.
+    /// Records the names that objects have after a line, or had last, unless a newer line recorded
+    /// them.
     fn note_last(&mut self, line: &Line<'_>) {
         let Some(dir) = line.obj else {
             return;
@@ -164,7 +165,7 @@ impl Paths {
         }
     }
 
-    /// Sets the names to what they were before a line.
+    /// Sets the names to their state before a line.
     fn go_back(&mut self, line: &Line<'_>) {
         for (dir, name, node) in names_before(line) {
             self.names.insert(node, (dir, name.to_vec()));
@@ -239,7 +240,7 @@ impl Paths {
     }
 }
 
-/// Which names a line says were bound before it, in which directories, and to what.
+/// The bindings of names before a line, by directory.
 pub fn names_before<'l>(line: &Line<'l>) -> impl Iterator<Item = (ObjectId, &'l [u8], ObjectId)> {
     let other = line.parent.or(line.obj);
     let first = (line.obj, line.name, line.node);
@@ -254,13 +255,13 @@ pub fn names_before<'l>(line: &Line<'l>) -> impl Iterator<Item = (ObjectId, &'l 
 }
 
 impl Place {
-    /// Every path that it has.
+    /// All paths of the place.
     pub fn all(&self) -> impl Iterator<Item = &Path> {
         let all = [&self.path, &self.to, &self.now];
         all.into_iter().flatten().map(PathBuf::as_path)
     }
 
-    /// Whether it has to do with a file, or with what is in a directory.
+    /// Whether the place is a path, or lies below one.
     pub fn is_within(&self, path: &Path) -> bool {
         self.all().any(|own| own.starts_with(path))
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Processes as lines tell of them, and which one a number means: numbers are used again, after a
-//! reboot or when they have all been given out. A process is its number and its start time.
+//! Processes as lines record them, and the process that a number means. The kernel reuses process
+//! numbers, so that a process is identified by its number and its start time.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
@@ -11,17 +11,18 @@ use crate::actions::nanoseconds;
 use crate::history::line::{Process, Time};
 use crate::timeline::{Actor, Timeline};
 
-/// A process as it is asked for: `812`, or `812@1763639000.25` where that is not enough.
+/// A process as the user names one: `812`, or `812@1763639000.25` to tell processes with one number
+/// apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProcessSpec {
     /// Its number.
     pub pid: u32,
-    /// When it started, as lines have it.
+    /// The start time, in the form of lines.
     pub start: Option<Time>,
 }
 
 impl ProcessSpec {
-    /// As it was asked for.
+    /// The form that the user gave.
     pub fn text(&self) -> String {
         let process = |start| Process {
             pid: self.pid,
@@ -75,16 +76,16 @@ pub fn name(process: Process) -> String {
     format!("{}@{}.{fraction}", process.pid, process.start.sec)
 }
 
-/// What lines tell of a process.
+/// The record of a process.
 #[derive(Clone, Debug)]
 pub struct KnownProcess {
     /// Which one.
     pub process: Process,
-    /// What its newest line says of it.
+    /// The data of its newest line.
     pub actor: Rc<Actor>,
-    /// Its parent when it wrote its first line: that may have ended since.
+    /// The parent at the time of the first line; that process may have ended since.
     ppid: Option<u32>,
-    /// Between which two starts of the machine it ran, as far as lines tell.
+    /// The number of the boot in which the process ran.
     boot: usize,
 }
 
@@ -94,13 +95,12 @@ pub struct Processes {
     by_pid: HashMap<u32, Vec<KnownProcess>>,
 }
 
-/// What a number is taken for.
+/// The root of a process tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TreeRoot {
     /// A process that left lines.
     Logged(Process),
-    /// One that left none, but others that name it as their parent, since the machine started for the
-    /// n-th time.
+    /// A process without lines, named as the parent in lines of the n-th boot.
     Unlogged(u32, usize),
 }
 
@@ -133,7 +133,7 @@ impl Processes {
         self.by_pid.values().flatten()
     }
 
-    /// What lines tell of a process.
+    /// The record of a process.
     pub fn get(&self, process: Process) -> Option<&KnownProcess> {
         let mut known = self.by_pid.get(&process.pid)?.iter();
         known.find(|known| known.process == process)
@@ -169,8 +169,8 @@ impl Processes {
         roots
     }
 
-    /// The parent of a process, if it left lines: of those with its number the one that started last before
-    /// the child, since the machine was last started.
+    /// The parent of a process, if the parent left lines: of the processes with that number in the same boot,
+    /// the last one that started before the child.
     fn parent(&self, child: &KnownProcess) -> Option<&KnownProcess> {
         let same_number = self.by_pid.get(&child.ppid?)?.iter();
         let mut older = same_number.rev().filter(|parent| {
@@ -183,13 +183,13 @@ impl Processes {
     }
 }
 
-/// Between which starts of the machine segments were written. A mount begins a segment; a process that was
-/// there before and writes behind it shows that the machine was not restarted in between.
+/// The boot of each segment. A mount begins a new segment; a process that started before that and writes
+/// afterwards shows that the machine was not restarted in between.
 struct BootNumbers(Vec<(u64, usize)>);
 
 impl BootNumbers {
     fn of(timeline: &Timeline) -> Self {
-        // From the newest segment on: its number, its newest time, the earliest start in it or behind it.
+        // From the newest segment on: its number, its newest time, and the earliest start time from there on.
         let mut segments: Vec<(u64, i128, i128)> = Vec::new();
         for entry in &timeline.entries {
             let time = nanoseconds(entry.time);
@@ -230,10 +230,10 @@ impl BootNumbers {
     }
 }
 
-/// A process and all that it started, as far as they left lines.
+/// A process with its descendants that left lines.
 pub struct ProcessTree {
     members: HashSet<Process>,
-    /// Those that may belong to it: their parents left no line, or have ended.
+    /// Processes that may belong to the tree: their parents left no line, or have ended.
     pub uncertain: Vec<Process>,
 }
 
@@ -263,7 +263,7 @@ impl ProcessTree {
         family
     }
 
-    /// A process without what it started.
+    /// A process without its descendants.
     pub fn alone(process: Process) -> Self {
         Self {
             members: HashSet::from([process]),
@@ -271,7 +271,7 @@ impl ProcessTree {
         }
     }
 
-    /// All of it.
+    /// All members.
     pub fn members(&self) -> impl Iterator<Item = Process> + '_ {
         self.members.iter().copied()
     }
@@ -282,7 +282,7 @@ impl ProcessTree {
             .min_by_key(|process| nanoseconds(process.start))
     }
 
-    /// Whether a process belongs to it.
+    /// Whether a process is a member.
     pub fn has(&self, process: Process) -> bool {
         self.members.contains(&process)
     }
@@ -308,15 +308,15 @@ impl ProcessTree {
     }
 }
 
-/// What is known of a tree's root.
+/// The known data of the root of a tree.
 struct TreeOrigin {
     pid: u32,
     boot: usize,
-    /// It started then, or before.
+    /// The latest time at which the root may have started.
     start: i128,
-    /// The sessions of the root, and of all that belongs to it.
+    /// The sessions of the members.
     sids: HashSet<u32>,
-    /// The numbers of the root's ancestors, as far as lines tell.
+    /// The numbers of the ancestors of the root, as far as lines record them.
     ancestors: HashSet<u32>,
 }
 
@@ -366,7 +366,7 @@ impl TreeOrigin {
             return true;
         };
         let shares_session = known.actor.sid.is_some_and(|sid| self.sids.contains(&sid));
-        // Its parent has ended, or it is a service.
+        // The parent has ended, or the process is a service.
         if ppid <= 1 {
             return shares_session;
         }

@@ -9,12 +9,12 @@ use std::path::Path;
 use crate::history::line::decode_percent;
 use crate::screen::is_plain;
 
-/// A path between quotes, as a shell would read it.
+/// A path in quotes, in the syntax of a shell.
 pub fn quoted(path: &Path) -> String {
     quote_bytes(path.as_os_str().as_bytes(), true)
 }
 
-/// A path as a word of a shell's command, in quotes only where it needs them.
+/// A path as a word of a shell command, quoted only if necessary.
 pub fn word(path: &Path) -> String {
     let bytes = path.as_os_str().as_bytes();
     if bytes.starts_with(b"-") {
@@ -50,7 +50,7 @@ fn escape(byte: u8) -> String {
     }
 }
 
-/// The bytes that an encoded value of a line stands for; as it is, where it is malformed.
+/// The bytes of a percent-encoded value of a line; a malformed value is returned unchanged.
 pub fn decoded(value: &[u8]) -> Vec<u8> {
     let mut bytes = vec![0; value.len()];
     match decode_percent(value, &mut bytes) {

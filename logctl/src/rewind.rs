@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What has to be taken back so that files are as they were at a point of the history.
+//! The operations to take back so that files return to a past state.
 //!
-//! A point is a state: the operations that were live then. Those that are live now and were not have to
-//! go; those that were and are not were taken back since, by a revert or an undo that has to go itself.
-//! Which ones is found along each object's chain, from its newest line on: a revert goes if it hides an
-//! operation that was live then, and each operation that is seen goes if it was not.
+//! A past state is the set of operations that were live. Operations that are live now and were not are taken
+//! back. Operations that were live and are not were reverted since; that revert or undo is taken back. The
+//! search follows the chain of each object from its newest line: a revert is taken back if one of the
+//! operations that it hides was live then, and a visible operation is taken back if it was not.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use crate::history::plan::is_on_names as history_names;
 use crate::paths::{Paths, Place, Tree};
 use crate::timeline::{Entry, Timeline};
 
-/// A point, and the operations whose state differs from it.
+/// A past state, and the operations whose liveness differs from now.
 pub struct Rewind<'t> {
     timeline: &'t Timeline,
     /// Everything up to this number was done.
@@ -67,7 +67,8 @@ impl<'t> Rewind<'t> {
         Paths::at(self.timeline, &self.then, self.cut, tree)
     }
 
-    /// Restricts it to what was at these places then, or is there now, and what belongs to that.
+    /// Restricts the difference to objects that were at these places then, or are there now, and to
+    /// related operations.
     pub fn limit(&mut self, places: &[PathBuf], tree: &dyn Tree) {
         let paths = self.paths(tree);
         let is_within = |path: &Path| places.iter().any(|place| path.starts_with(place));
@@ -87,7 +88,7 @@ impl<'t> Rewind<'t> {
         self.differing = found;
     }
 
-    /// Whether everything is as it was.
+    /// Whether there is no difference.
     pub fn is_there(&self) -> bool {
         self.differing.is_empty()
     }
@@ -124,7 +125,7 @@ impl<'t> Rewind<'t> {
         entries.filter(|entry| is_on_names(entry.op))
     }
 
-    /// What has to be taken back, the newest first. `Err`: an operation that cannot come back.
+    /// The operations to take back, the newest first. `Err`: an operation that cannot come back.
     pub fn entries(&self) -> Result<Vec<usize>, u64> {
         let mut wanted: HashSet<usize> = self.now.iter().copied().collect();
         for index in &self.differing {
@@ -173,7 +174,7 @@ fn is_revert(entry: &Entry) -> bool {
     matches!(entry.op, Op::Revert | Op::Redo)
 }
 
-/// What of one object has to be taken back so that only certain operations are live.
+/// The operations of one object to take back so that only certain operations are live.
 struct ChainSearch<'s> {
     timeline: &'s Timeline,
     /// The object's lines, the newest first.
@@ -181,24 +182,24 @@ struct ChainSearch<'s> {
     wanted: &'s HashSet<usize>,
 }
 
-/// Places in the chain that a walk along it found.
+/// Positions in the chain that the walk found.
 #[derive(Default)]
 struct ChainChoice {
-    /// What has to be taken back.
+    /// The operations to take back.
     places: Vec<usize>,
-    /// Reverts of content that stay, each with the oldest place that it hides.
+    /// Reverts of content that stay, each with the oldest position that it hides.
     reverts: Vec<(usize, usize)>,
 }
 
 impl ChainSearch<'_> {
     fn entries(&self) -> Result<Vec<usize>, u64> {
-        // Reverts that go for another reason than what they hide.
+        // Reverts that are taken back for another reason than the operations that they hide.
         let mut forced: BTreeSet<usize> = BTreeSet::new();
         loop {
             let chosen = self.choose(&forced)?;
             let before = forced.len();
             for (revert, oldest) in &chosen.reverts {
-                // What is between has seen that what the revert hides was there, or was not.
+                // Operations between the revert and the hidden operations depend on that content.
                 let is_between = |place: &usize| {
                     revert < place && place < oldest && !is_on_names(self.entry(*place).op)
                 };
@@ -220,9 +221,9 @@ impl ChainSearch<'_> {
         &self.timeline.entries[self.chain[place]]
     }
 
-    /// Walks along the chain. A revert goes if it hides an operation that is wanted itself: what else it
-    /// hides is looked at then. Reverts that it hides may stay hidden, for each operation goes or stays
-    /// by itself.
+    /// Walks along the chain. A revert is taken back if it hides an operation that is wanted; the walk then
+    /// looks at its other hidden operations, too. Reverts that it hides may stay hidden, because each
+    /// operation is decided by itself.
     fn choose(&self, forced: &BTreeSet<usize>) -> Result<ChainChoice, u64> {
         let mut chosen = ChainChoice::default();
         let mut hidden = vec![false; self.chain.len()];

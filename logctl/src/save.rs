@@ -3,9 +3,9 @@
 //! Saves that replace a file: operations that are taken back together, or together are the conflict.
 //!
 //! Programs save in several steps: they write another file and rename it over the first one, or move the
-//! first one away and create it anew, with a link, an exchange or a backup that is removed again. Where a
-//! later change keeps one of these steps, the others must stay as well: the rename alone would leave later
-//! work under the name of a temporary file.
+//! first one away and create it anew, with a link, an exchange or a backup that is removed again. If a later
+//! change keeps one of these steps, the others must stay as well: the rename alone would leave later work
+//! under the name of a temporary file.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -17,11 +17,11 @@ use crate::uapi::{Conflict, Reason};
 /// Which operations are one.
 pub struct SaveUnits<'t> {
     timeline: &'t Timeline,
-    /// Of each operation that is tied to others, one that stands for all of them.
+    /// For each operation that is tied to others, the representative of its set.
     parents: HashMap<usize, usize>,
-    /// What stands, on content and attributes of each object, the oldest first.
+    /// Live operations on content and attributes of each object, the oldest first.
     content: HashMap<ObjectId, Vec<usize>>,
-    /// The operations on names that stand, by the object that they name, the oldest first.
+    /// Live operations on names, by the object that they name, the oldest first.
     names: HashMap<ObjectId, Vec<usize>>,
 }
 
@@ -29,7 +29,7 @@ pub struct SaveUnits<'t> {
 type BorrowedName<'t> = (ObjectId, &'t [u8]);
 
 impl<'t> SaveUnits<'t> {
-    /// Of operations that stand, the newest first.
+    /// Groups live operations, the newest first.
     pub fn of(timeline: &'t Timeline, live: &[usize]) -> Self {
         let mut units = Self {
             timeline,
@@ -46,7 +46,8 @@ impl<'t> SaveUnits<'t> {
                     units.names.entry(node).or_default().push(index);
                 }
             } else if let Some(object) = entry.object.filter(|_| entry.group().is_none()) {
-                // A revert that stays comes to nothing with what it took back.
+                // A revert that stays has no net effect together with the operations that it took
+                // back.
                 units.content.entry(object).or_default().push(index);
             }
         }
@@ -56,8 +57,8 @@ impl<'t> SaveUnits<'t> {
         units
     }
 
-    /// Ties what binds a name to what frees it, and what frees it to what binds it anew, where one process
-    /// does both.
+    /// Ties the binding of a name to the operation that freed the name, and a removal to the next binding, if
+    /// one process does both.
     fn tie_names(&mut self, live: &[usize]) {
         let mut last: HashMap<BorrowedName<'t>, (usize, bool)> = HashMap::new();
         for index in live.iter().rev().copied() {
@@ -65,7 +66,7 @@ impl<'t> SaveUnits<'t> {
             for (name, is_bound) in self.timeline.bindings(index) {
                 if let Some((before, was_bound)) = last.insert(name, (index, is_bound)) {
                     let older = &self.timeline.entries[before];
-                    // A name that is freed for good is no step of what binds it much later.
+                    // A name that is freed for good is not a step of a much later binding.
                     let is_one = is_same(entry, older) && (was_bound || is_close(entry, older));
                     if was_bound != is_bound && is_one {
                         self.tie(before, index);
@@ -75,7 +76,7 @@ impl<'t> SaveUnits<'t> {
         }
     }
 
-    /// Ties what was done to a file until it got its name.
+    /// Ties the operations on a file before it got its name.
     fn tie_objects(&mut self) {
         let names: Vec<(ObjectId, Vec<usize>)> = self
             .names
@@ -113,7 +114,7 @@ impl<'t> SaveUnits<'t> {
         }
     }
 
-    /// Ties another name that a process gives to a file to how it takes the first one away.
+    /// Ties a second name that a process gives to a file to the removal of the first one.
     fn tie_backups(&mut self, live: &[usize]) {
         let mut linked: HashMap<ObjectId, usize> = HashMap::new();
         for index in live.iter().rev().copied() {
@@ -138,7 +139,7 @@ impl<'t> SaveUnits<'t> {
         }
     }
 
-    /// Whether an operation on a name of a file that was made before gives it its place: at once, or by the
+    /// Whether an operation on a name of an existing file puts the file into its place: at once, or by the
     /// same process.
     fn is_step(&self, made: usize, index: usize, content: &[usize]) -> bool {
         let entry = &self.timeline.entries[index];
@@ -171,8 +172,8 @@ impl<'t> SaveUnits<'t> {
         one == other || (self.parents.contains_key(&one) && self.root(one) == self.root(other))
     }
 
-    /// What is in the way of chosen operations, of which some give a file its place, but not all of its
-    /// save was chosen: a later change of that file, which would go elsewhere with it.
+    /// The conflicts of chosen operations that put a file into its place while not all of its save was
+    /// chosen: a later change of that file would move to another name.
     pub fn blocked(&self, chosen: &HashSet<usize>) -> Vec<Conflict> {
         let mut conflicts = Vec::new();
         for index in chosen {
@@ -196,8 +197,8 @@ impl<'t> SaveUnits<'t> {
     }
 }
 
-/// What is in the way of reverts that are to be taken back: what they had brought back was changed since,
-/// and would be gone again.
+/// The conflicts of reverts that are taken back: a newer operation changed an object that they brought back,
+/// and would be lost.
 pub fn displaced(timeline: &Timeline, reverts: &[usize], chosen: &HashSet<usize>) -> Vec<Conflict> {
     let mut gone: BTreeMap<ObjectId, u64> = BTreeMap::new();
     for revert in reverts {

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The one way out: whatever is printed goes through a [`Screen`], which lets no code point pass that
-//! a terminal would obey, or that a reader would not see. Names are quoted before ([`crate::quote`]);
-//! a place that forgot to is caught here.
+//! The only path to the terminal: all output goes through a [`Screen`], which replaces code points that a
+//! terminal would obey or a reader would not see. Names are quoted before ([`crate::quote`]); this is the
+//! second line of defence.
 //!
-//! Which code points these are, the Unicode Character Database says: the categories C* (controls,
-//! bidi overrides and other formats, private use, unassigned), Zl and Zp (line and paragraph
-//! separators), and what is ignored by default (zero-width fillers, variation selectors); and marks
-//! that combine with nothing of the text's own, or by the dozen.
+//! The Unicode Character Database defines these code points: the categories C* (controls, bidi
+//! overrides and other formats, private use, unassigned), Zl and Zp (line and paragraph
+//! separators), and default-ignorable code points (zero-width fillers, variation selectors); also
+//! marks that combine with nothing of the text's own, or by the dozen.
 
 use std::borrow::Cow;
 use std::io::{self, Write};
@@ -57,7 +57,7 @@ impl Reader {
     }
 }
 
-/// Whether all of a text may be printed as it is.
+/// Whether all of a text may be printed unchanged.
 pub fn is_plain(text: &str) -> bool {
     let mut reader = Reader::default();
     text.chars().all(|c| reader.passes(c))
@@ -91,11 +91,11 @@ pub fn visible_bytes(bytes: &[u8]) -> String {
     view
 }
 
-/// Where text goes that somebody may read on a terminal.
+/// An output that may be a terminal.
 pub struct Screen<'w>(&'w mut dyn Write);
 
 impl<'w> Screen<'w> {
-    /// Prints to `to`, and nobody else does.
+    /// The only writer to `to`.
     pub fn new(to: &'w mut dyn Write) -> Self {
         Self(to)
     }

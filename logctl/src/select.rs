@@ -26,7 +26,7 @@ pub enum OperationSpec {
 }
 
 impl OperationSpec {
-    /// Reads `1842`, `#1842`, `1842..1850`, `@`, `@-` or `@~3`; `None`: it is something else.
+    /// Reads `1842`, `#1842`, `1842..1850`, `@`, `@-` or `@~3`; `None`: the word has another form.
     pub fn parse(word: &str) -> Option<Self> {
         let number = |text: &str| {
             let digits = text.strip_prefix('#').unwrap_or(text);
@@ -47,7 +47,7 @@ impl OperationSpec {
     }
 }
 
-/// What operations must be like. What is not given does not matter.
+/// The conditions on operations. An empty field is no condition.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
     /// One of these.
@@ -58,7 +58,7 @@ pub struct Filter {
     pub by: Option<String>,
     /// By this process.
     pub pid: Option<ProcessSpec>,
-    /// By this process, or one that it started, and so on.
+    /// By this process or a descendant.
     pub tree: Option<ProcessSpec>,
     /// Where a number means several processes, all of them are meant: nothing is changed.
     pub is_looking: bool,
@@ -74,7 +74,7 @@ pub struct Filter {
     pub path: Option<GlobMatcher>,
     /// Through the open file of this operation.
     pub open: Option<u64>,
-    /// Of what is left, so many newest actions.
+    /// Of the remaining actions, the newest.
     pub last: Option<usize>,
     /// On these files, or in these directories; none: anywhere. Relative to the mount's root.
     pub places: Vec<PathBuf>,
@@ -105,7 +105,7 @@ pub struct SelectedOperations {
     pub uncertain: Vec<(KnownProcess, u64)>,
 }
 
-/// Why it is not clear what is meant.
+/// Why a selection has no clear meaning.
 #[derive(Debug)]
 pub enum SelectionError {
     /// Nothing is: why.
@@ -117,9 +117,9 @@ pub enum SelectionError {
 /// One of several processes that a number may mean.
 #[derive(Debug)]
 pub struct Candidate {
-    /// It, or a child of it where it left no line itself.
+    /// The process, or a child if the process left no line.
     pub known: KnownProcess,
-    /// Whether it left lines itself.
+    /// Whether the process left lines itself.
     pub is_logged: bool,
 }
 
@@ -150,8 +150,8 @@ impl Filter {
             && self.last.is_none()
     }
 
-    /// Chooses among the operations that stand. What a revert took back that is chosen itself stands
-    /// again, and is chosen too, if it fits.
+    /// Chooses among the live operations. If a chosen operation is a revert, the operations that it took back
+    /// become live again, and are chosen too if they fit.
     pub fn choose(
         &self,
         timeline: &Timeline,
@@ -237,7 +237,7 @@ impl Filter {
         Ok(meaning)
     }
 
-    /// The operations that fit, and stand when those that fit are taken back.
+    /// The operations that fit, and are live when those that fit are taken back.
     fn settle(
         &self,
         timeline: &Timeline,
@@ -248,7 +248,7 @@ impl Filter {
             let live = timeline.live(fits);
             return live.into_iter().filter(|index| fits(*index)).collect();
         }
-        // Where operations are depends on which of them stand.
+        // The places of operations depend on which of them are live.
         let mut placed: HashSet<usize> = HashSet::new();
         loop {
             let live = timeline.live(&|index| placed.contains(&index));
@@ -265,7 +265,7 @@ impl Filter {
         }
     }
 
-    /// Whether an operation is where it should be.
+    /// Whether the place of an operation fits.
     pub fn is_placed(&self, place: &Place) -> bool {
         let within = |path: &PathBuf| place.is_within(path);
         let is_within = self.places.is_empty() || self.places.iter().any(within);
@@ -273,7 +273,7 @@ impl Filter {
         is_within && self.path.as_ref().is_none_or(matches)
     }
 
-    /// Whether an operation is as it should be, but for number, process, time, open file and place.
+    /// Whether an operation fits, apart from number, process, time, open file and place.
     fn fits(&self, entry: &Entry) -> bool {
         let actor = &entry.actor;
         self.by.as_deref().is_none_or(|name| is_by(actor, name))
@@ -336,7 +336,7 @@ struct ProcessSet {
 }
 
 impl ProcessSet {
-    /// What a number means, among processes whose operations stand and fit.
+    /// The processes that a number means, among those with live operations that fit.
     fn of(
         processes: &Processes,
         number: ProcessSpec,
@@ -401,8 +401,8 @@ impl ProcessSet {
     }
 }
 
-/// What was done between two times. The clock may have been set back: lines are in their order, and a time
-/// means the one that was last.
+/// A range of the log between two times. The clock may have been set back; the order of lines counts, and a
+/// time means its last occurrence.
 struct SequenceWindow {
     after: u64,
     up_to: u64,
@@ -421,8 +421,8 @@ impl SequenceWindow {
     }
 }
 
-/// What has to go together, so that what was in a place comes back to it: operations that were there at
-/// that time; all on names of the objects that were; and all on those of them that were made since.
+/// The operations that must be taken back together so that objects return to a place: operations at that
+/// place; all operations on names of those objects; and all operations on those of them that were made since.
 pub struct Related<'t> {
     timeline: &'t Timeline,
     objects: HashSet<ObjectId>,
@@ -531,8 +531,8 @@ fn action_of<'a>(timeline: &Timeline, actions: &'a [Action], seq: u64) -> &'a [u
     }
 }
 
-/// Whether a program or script of this name did it: the executable, the process' short name, the name
-/// that it was called by, or its first argument that is no option.
+/// Whether a program or script of this name did the operation: the executable, the short name of the process,
+/// the name that the program was called by, or its first argument that is not an option.
 pub fn is_by(actor: &Actor, name: &str) -> bool {
     let command = decoded(&actor.command);
     let script = actor.args.iter().skip(1).find(|arg| !arg.starts_with(b"-"));
@@ -558,7 +558,7 @@ fn is_called(path: &[u8], name: &[u8]) -> bool {
     path == name || base == name || stem.is_some_and(|stem| !stem.is_empty() && stem == name)
 }
 
-/// A path relative to the mount's root; `None`: it is not on the mount.
+/// A path relative to the root of the mount; `None`: the path is not on the mount.
 pub fn relative(root: &Path, path: &Path) -> Option<PathBuf> {
     path.strip_prefix(root).ok().map(Path::to_owned)
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The lines of a whole mount, from the newest on: who is behind each, and which of them stand.
+//! The lines of a whole mount, from the newest on: the actor of each, and which of them are live.
 
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
@@ -18,7 +18,7 @@ use crate::uapi::{HistoryLine, ReadHistory, VERSION};
 /// How much is asked for at once: a usual segment.
 const ROOM: usize = 4 << 20;
 
-/// Who did something, as far as lines tell.
+/// The actor of an operation, as far as lines record one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Actor {
     /// The process.
@@ -29,9 +29,9 @@ pub struct Actor {
     pub sid: Option<u32>,
     /// Its user.
     pub uid: Option<u32>,
-    /// How many times it called exec.
+    /// The number of its exec calls.
     pub exec: Option<u64>,
-    /// Its executable's path, as lines have it.
+    /// The path of its executable, in the form of lines.
     pub command: Vec<u8>,
     /// Its short name.
     pub comm: Vec<u8>,
@@ -40,7 +40,7 @@ pub struct Actor {
 }
 
 impl Actor {
-    /// What a line itself says.
+    /// The actor that a line itself records.
     fn of(line: &Line<'_>) -> Self {
         let args = line.args.map(decoded).unwrap_or_default();
         let args = args.strip_suffix(b"\0").unwrap_or(&args);
@@ -60,13 +60,13 @@ impl Actor {
         }
     }
 
-    /// Whether it leads a session, as an interactive shell does.
+    /// Whether the actor leads a session, as an interactive shell does.
     pub fn leads(&self) -> bool {
         let pid = self.process.map(|process| process.pid);
         pid.is_some() && pid == self.sid
     }
 
-    /// Its program's name; empty: nobody knows.
+    /// The name of its program; empty if not known.
     pub fn program(&self) -> String {
         match program(&self.command) {
             Some(program) => program,
@@ -78,35 +78,35 @@ impl Actor {
 /// A line of the history.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    /// Where it stands.
+    /// The position in the log.
     pub at: Pos,
     /// Its number.
     pub seq: u64,
-    /// When it was written.
+    /// The time of the line.
     pub time: Time,
-    /// What was done.
+    /// The operation.
     pub op: Op,
-    /// What it is about.
+    /// The object of the operation.
     pub object: Option<ObjectId>,
     /// The number of the open file's first line.
     pub open: Option<u64>,
-    /// Where it begins, as it ended.
+    /// The start of the range, with corrections applied.
     pub offset: u64,
-    /// How long it is, as it ended.
+    /// The length of the range, with corrections applied.
     pub length: u64,
-    /// Who did it.
+    /// The actor.
     pub actor: Rc<Actor>,
     text: Box<[u8]>,
 }
 
 impl Entry {
-    /// All that the line says, as it was written.
+    /// All fields of the line, without corrections.
     pub fn line(&self) -> Line<'_> {
-        // It was read once before it was taken in.
+        // `take_in()` has parsed the line.
         Line::parse(&self.text, None).expect("a line stays what it was")
     }
 
-    /// The group of reverts that it belongs to, if it is one.
+    /// The group of reverts that the entry belongs to, if the entry is a revert.
     pub fn group(&self) -> Option<u64> {
         match self.op {
             Op::Revert | Op::Redo => Some(self.line().group.unwrap_or(self.seq)),
@@ -114,7 +114,7 @@ impl Entry {
         }
     }
 
-    /// Whether it is an undo or a redo, which no undo takes back.
+    /// Whether the entry is an undo or a redo, which an undo does not take back.
     pub fn is_walk(&self) -> bool {
         matches!(self.op, Op::Revert | Op::Redo) && self.line().mode != Some(Mode::Pick)
     }
@@ -129,7 +129,7 @@ pub struct Timeline {
     amended: HashMap<u64, (u64, u64)>,
     /// Numbers of lines that did not happen.
     cancelled: HashSet<u64>,
-    /// Whether an object had no name when its handle was last told.
+    /// Whether an object had no name when its handle was last recorded.
     unnamed: HashMap<ObjectId, bool>,
     /// Objects that have lines of their own here.
     objects: HashSet<ObjectId>,
@@ -174,7 +174,7 @@ impl Timeline {
         };
         let mut lines = Vec::new();
         match fetch(object, &mut request, &mut lines) {
-            // What is older was dropped to make room.
+            // Older lines were dropped to make room.
             Err(Errno::NODATA) if first != 0 => self.is_whole = true,
             fetched => fetched?,
         }
@@ -193,7 +193,7 @@ impl Timeline {
         let mut unnamed: HashMap<ObjectId, bool> = HashMap::new();
         let mut entries: Vec<Entry> = Vec::with_capacity(lines.len());
         for (offset, text) in lines {
-            // What a newer module writes is not ours to judge: its object's chain ends there.
+            // A line of a newer module is not interpreted; the chain of its object ends there.
             let Ok(line) = Line::parse(&text, None) else {
                 continue;
             };
@@ -232,7 +232,8 @@ impl Timeline {
         }
     }
 
-    /// Corrects an entry as newer lines say, or notes what it says about older ones.
+    /// Applies corrections of newer lines to an entry, or records the correction that the entry
+    /// makes.
     fn correct(&mut self, entry: &mut Entry) {
         if let Some((offset, length)) = self.amended.remove(&entry.seq) {
             (entry.offset, entry.length) = (offset, length);
@@ -252,9 +253,9 @@ impl Timeline {
         self.cancelled.contains(&entry.seq)
     }
 
-    /// Whether an operation is the business of the user `me`, who is not shown all lines: it was done by
-    /// that user, or to an object of theirs. What others do to other names of a directory is not, also in
-    /// a directory that the user owns. Without `me` every operation is.
+    /// Whether an operation concerns the user `me`, who may not read all lines: that user did the operation,
+    /// or owns its object. Operations of others on other names of a directory do not, also in a directory
+    /// that the user owns. Without `me` every operation does.
     pub fn concerns(&self, entry: &Entry, me: Option<u32>) -> bool {
         let line = entry.line();
         if me.is_none() || entry.actor.uid == me || !is_on_names(&line) {
@@ -265,14 +266,14 @@ impl Timeline {
         objects.any(|object| self.objects.contains(&object))
     }
 
-    /// Whether an operation is one on an object that has never had a name, as far as lines tell.
+    /// Whether an operation is on an object that has never had a name, as far as lines record.
     pub fn is_unnamed(&self, entry: &Entry) -> bool {
         let told = entry.object.and_then(|object| self.unnamed.get(&object));
         told.is_some_and(|is_unnamed| *is_unnamed)
     }
 
-    /// The operations that stand, the newest first, as indices; also those that `goes` says, which are
-    /// to be taken back: what they had taken back stands again.
+    /// The live operations, the newest first, as indices; also those that `goes` selects to be taken back,
+    /// after which the operations that they reverted are live again.
     pub fn live(&self, goes: &dyn Fn(usize) -> bool) -> Vec<usize> {
         self.live_from(0, goes)
     }
@@ -322,7 +323,7 @@ impl Timeline {
         let mut line = revert.line();
         let mut ranges: Vec<_> = line.picks?.ranges().collect();
         while line.further.is_some() {
-            // What is older was dropped to make room.
+            // Older lines were dropped to make room.
             let Some(before) = line.prev.and_then(|at| self.at(at)) else {
                 break;
             };
@@ -338,7 +339,7 @@ impl Timeline {
         bindings(&line).collect::<Vec<_>>().into_iter()
     }
 
-    /// What a revert took back itself, the newest first.
+    /// The operations that a revert itself took back, the newest first.
     pub fn reverted_operations(&self, revert: usize) -> Vec<usize> {
         let revert = &self.entries[revert];
         let line = revert.line();
@@ -381,7 +382,7 @@ impl Timeline {
             .collect()
     }
 
-    /// The line that stands at a place.
+    /// The line at a position.
     fn at(&self, at: Pos) -> Option<&Entry> {
         // Places fall from the newest line on.
         let index = self.entries.partition_point(|entry| entry.at > at);
@@ -412,16 +413,16 @@ impl Timeline {
     }
 }
 
-/// Looks at what a walk finds.
+/// Receives the entries of a walk.
 pub trait Visitor {
-    /// What becomes of an entry, if it stands.
+    /// The fate of a live entry.
     fn fate(&mut self, index: usize) -> Fate;
 
-    /// What an entry means then.
+    /// The meaning of an entry in the walk.
     fn found(&mut self, index: usize, step: Step);
 }
 
-/// What stands.
+/// Collects live entries.
 struct LiveEntries<'g> {
     goes: &'g dyn Fn(usize) -> bool,
     live: Vec<usize>,

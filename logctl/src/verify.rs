@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Whether what is there now is what the log says was there at a point: names, and what they are bound
-//! to; sizes; content, as far as lines have checksums of it.
+//! Compares the present tree with the state that the log records for a point: names and the objects bound to
+//! them, sizes, and content as far as lines have checksums.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
@@ -13,10 +13,10 @@ use crate::paths::{PathState, Tree};
 use crate::rewind::Rewind;
 use crate::timeline::{Entry, Timeline};
 
-/// What a comparison found.
+/// The result of a comparison.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Comparison {
-    /// What is not as it was: where, and in which way.
+    /// Differences: the path, and a description.
     pub wrong: BTreeMap<PathBuf, String>,
     /// Files whose size or content could not be compared, or only in part.
     pub unknown: Vec<PathBuf>,
@@ -26,19 +26,19 @@ pub struct Comparison {
     pub unseen: Vec<PathBuf>,
 }
 
-/// What lines newer than a point say of one file at that point.
+/// The state of one file at a point, derived from newer lines.
 #[derive(Default)]
 struct PastContent {
     size: Option<u64>,
     /// A range of its content, with its checksum.
     saved: Option<Restore>,
     was_changed: bool,
-    /// It was changed outside since.
+    /// The file was changed outside LoggerFS since.
     is_foreign: bool,
 }
 
-/// Compares what differed before a restore, `done`, with what is there now. `timeline` is what it was
-/// found in, `after` what the log says behind it: it may have found that something was changed outside.
+/// Compares the objects that differed before a restore, `done`, with the present tree. `timeline` is the log
+/// before the restore; `after` is the log afterwards, which may have detected changes outside LoggerFS.
 pub fn verify(
     timeline: &Timeline,
     done: &Rewind<'_>,
@@ -83,7 +83,7 @@ pub fn verify(
 }
 
 impl Comparison {
-    /// Compares what a name is bound to.
+    /// Compares the object that a name is bound to.
     fn name(&mut self, path: PathBuf, want: Option<ObjectId>, tree: &dyn Tree) {
         match (tree.look(&path), want) {
             (PathState::Unknown, _) => self.unseen.push(path),
@@ -134,7 +134,7 @@ impl Comparison {
     }
 }
 
-/// What names were bound to at a point, as far as lines tell.
+/// The bindings of names at a point, as far as lines record them.
 #[derive(Default)]
 struct PastNames {
     names: HashMap<(ObjectId, Vec<u8>), Option<ObjectId>>,
@@ -145,7 +145,7 @@ struct PastNames {
 }
 
 impl PastNames {
-    /// Whether an object had a name, as far as lines tell.
+    /// Whether an object had a name, as far as lines record.
     fn has(&self, object: ObjectId) -> bool {
         self.named.contains(&object) || !self.known.contains(&object)
     }
@@ -157,7 +157,7 @@ impl PastNames {
     }
 }
 
-/// What names were bound to at that point, as far as lines tell.
+/// The bindings of names at that point, as far as lines record them.
 fn names_then(timeline: &Timeline, done: &Rewind<'_>) -> PastNames {
     let mut bound = PastNames::default();
     // The newest one of those that were live then.
@@ -175,7 +175,7 @@ fn names_then(timeline: &Timeline, done: &Rewind<'_>) -> PastNames {
         bound.note(dir, line.name, first);
         bound.note(other, line.to, second);
     }
-    // The first one since says what it found.
+    // The first newer line records the state that it found.
     for entry in since(timeline, done) {
         let line = entry.line();
         let Some(dir) = line.obj.filter(|_| is_on_names(line.op)) else {
@@ -207,7 +207,7 @@ fn since<'t>(timeline: &'t Timeline, done: &Rewind<'_>) -> impl Iterator<Item = 
     timeline.entries[..end].iter().rev()
 }
 
-/// What the first lines since say of the objects that differed.
+/// The state of the objects that differed, by the first newer lines.
 fn objects_then(timeline: &Timeline, done: &Rewind<'_>) -> BTreeMap<ObjectId, PastContent> {
     let wanted: HashSet<ObjectId> = done.objects();
     let mut objects: BTreeMap<ObjectId, PastContent> = BTreeMap::new();
@@ -217,7 +217,7 @@ fn objects_then(timeline: &Timeline, done: &Rewind<'_>) -> BTreeMap<ObjectId, Pa
         };
         let line = entry.line();
         let then = objects.entry(object).or_default();
-        // Behind a change outside, lines tell the size that it left.
+        // After a change outside LoggerFS, lines record the resulting size.
         then.size = then.size.or(line.size.filter(|_| !then.is_foreign));
         then.is_foreign |= line.op == Op::Foreign;
         let is_revert = matches!(line.op, Op::Revert | Op::Redo);
@@ -236,7 +236,7 @@ fn is_plain(restore: &Restore) -> bool {
     restore.map.is_none() && restore.attributes == 0 && restore.length == restore.payload.length
 }
 
-/// Continues a CRC-32C; it begins with all ones, and ends inverted.
+/// Continues a CRC-32C, which begins with all ones, and ends inverted.
 pub fn crc32c(state: u32, bytes: &[u8]) -> u32 {
     bytes.iter().fold(state, |state, byte| {
         let index = (state ^ u32::from(*byte)) & 0xff;

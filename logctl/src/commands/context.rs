@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Where commands on a whole mount work: the mount, what can be asked of it, and the time.
+//! The context of commands on a whole mount: the mount, its users, and the time.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -21,15 +21,15 @@ use crate::select::{glob, relative, Filter, OperationSpec, SelectionError};
 use crate::timeline::Timeline;
 use crate::uapi::Reason;
 
-/// A mount, as commands see it.
+/// The mount of a command, and its surroundings.
 pub struct Context<'s> {
-    /// Any open file or directory of it.
+    /// Any open file or directory of the mount.
     pub object: &'s mut dyn Object,
     /// Its files.
     pub tree: &'s dyn Tree,
-    /// The object that a path, relative to the root, is now; `None`: it is gone.
+    /// The object at a path relative to the root; `None`: the path does not exist.
     pub identify: &'s dyn Fn(&Path) -> Result<Option<ObjectId>, Error>,
-    /// Where it is.
+    /// The root of the mount.
     pub root: PathBuf,
     /// The time, with a zone.
     pub now: Zoned,
@@ -42,7 +42,7 @@ pub struct Context<'s> {
 }
 
 impl Context<'_> {
-    /// What went wrong when the history was asked for.
+    /// The error for a failed read of the history.
     pub fn unread(&self, errno: Errno) -> Error {
         let path = self.root.clone();
         match errno {
@@ -71,8 +71,8 @@ impl Context<'_> {
         relative(&self.root, &absolute).ok_or_else(outside)
     }
 
-    /// What a selection and its words mean. Words that name operations are told from files: those that
-    /// exist are files.
+    /// The filter of a selection and its words. A word that looks like an operation is a file if a file of
+    /// that name exists.
     pub fn filter(&self, selection: &Selection, words: &[PathBuf]) -> Result<Filter, Error> {
         let usage = |message: String| Error::Usage { message };
         let moment = |text: &Option<String>| {
@@ -118,7 +118,7 @@ const OTHER_PIDS: &str =
     prints it (--pid 812@1763639000.25), or choose by --by, --user, --since";
 
 impl Context<'_> {
-    /// A process that is asked for by a number that means one. With its start it is the log's.
+    /// Checks that a process number without a start time means a process of this PID namespace.
     fn known(
         &self,
         number: Option<ProcessSpec>,
@@ -132,7 +132,7 @@ impl Context<'_> {
         }
     }
 
-    /// What is not clear, in words.
+    /// The error for an ambiguous or empty selection.
     pub fn selection_error(&self, selection_error: SelectionError) -> Error {
         let (number, all) = match selection_error {
             SelectionError::Nothing(message) => return Error::Nothing { message },
@@ -162,7 +162,7 @@ impl Context<'_> {
         }
     }
 
-    /// A process, with when it started, who ran it, and as what.
+    /// A process with its start time, user and command.
     pub fn process(&self, known: &KnownProcess) -> String {
         let start = local(known.process.start, self.now.time_zone());
         let user = known

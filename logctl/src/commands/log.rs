@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! `log` and `show`: what was done, in actions.
+//! `log` and `show`: the actions of a mount.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -37,7 +37,7 @@ impl View {
         let mut live = timeline.live(&|_| false);
         let mut places = HashMap::new();
         if !actions.is_empty() {
-            // Also what does not stand just now: what an undo took back.
+            // Operations that are not live at present are included: an undo took them back.
             let view = actions.iter().flat_map(|action| &action.entries);
             live.extend(view);
             live.sort_unstable();
@@ -57,7 +57,7 @@ impl View {
         self.places.get(&index).cloned().unwrap_or_default()
     }
 
-    /// What an action changed, and where, if it is one thing.
+    /// The changes of an action, and their place if there is only one.
     pub fn changes(&self, action: &Action) -> (Changes, Option<Place>) {
         let changes = Changes::of(&self.timeline, action);
         let only = changes.only.map(|only| {
@@ -81,7 +81,7 @@ impl View {
     }
 }
 
-/// The newest actions that stand: `limit` of them, if that is enough.
+/// The newest live actions: at least `limit`, if there are so many.
 pub fn newest(context: &mut Context<'_>, limit: usize) -> Result<(Timeline, Vec<Action>), Error> {
     newest_matching(context, limit, &|_, _| true)
 }
@@ -188,7 +188,7 @@ pub fn warn_uncertain(
 /// How many of them are named.
 const LISTED_UNCERTAIN: usize = 20;
 
-/// The number of the newest action that stands.
+/// The number of the newest live action.
 fn newest_number(timeline: &Timeline) -> Option<u64> {
     let all = visible(timeline, &timeline.live(&|_| false));
     all.first().map(|action| action.newest(timeline).seq)
@@ -221,7 +221,7 @@ fn print_table(
     output.text(&table(&rows))
 }
 
-/// Rows in columns; the last one is as wide as it is.
+/// Rows in aligned columns; the last column is not padded.
 pub fn table<const N: usize>(rows: &[[String; N]]) -> String {
     let mut widths = [1; N];
     for row in rows {

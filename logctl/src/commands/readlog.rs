@@ -11,7 +11,7 @@ use crate::object::Object;
 use crate::output::Output;
 use crate::pages::Pages;
 
-/// Prints the lines as they stand in the log, or their operations as JSON.
+/// Prints the lines of the log unchanged, or their operations as JSON.
 pub fn run(
     object: &mut impl Object,
     path: &Path,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What a request did, would do, or ran into.
+//! The report of a request: done, planned, or refused.
 
 use std::path::Path;
 
@@ -21,11 +21,11 @@ use super::log::{table, View};
 /// How many actions or conflicts are listed.
 const LISTED: usize = 20;
 
-/// What is said of a revert that saved nothing of what it replaced.
+/// The note on a revert that did not save the content that it replaced.
 pub const CANNOT_BE_REDONE: &str =
     "It cannot be redone: nothing was saved of what it replaced (--no-redo).\n";
 
-/// What was asked for, and how it went.
+/// A request and its result.
 pub struct Report<'r> {
     /// The command's name.
     pub command: &'static str,
@@ -33,14 +33,14 @@ pub struct Report<'r> {
     pub view: &'r View,
     /// The answer.
     pub answer: &'r GroupReply,
-    /// What was left out.
+    /// Operations that were left out.
     pub left_out: &'r LeftOut,
-    /// How it was asked for.
+    /// The options of the request.
     pub options: Options,
 }
 
 impl Report<'_> {
-    /// Prints it: what was done, what was left out.
+    /// Prints the operations that were taken back, and those that were left out.
     pub fn print(&self, context: &Context<'_>, output: &mut Output<'_>) -> Result<(), Error> {
         if output.json {
             for action in &self.view.actions {
@@ -123,7 +123,7 @@ impl Report<'_> {
         Ok(())
     }
 
-    /// What the kernel left out by itself.
+    /// Operations that the kernel left out by itself.
     fn print_unnamed(&self, output: &mut Output<'_>) -> Result<(), Error> {
         let left_out = self.answer.reply.left_out;
         if left_out == 0 {
@@ -172,7 +172,7 @@ impl Report<'_> {
     }
 }
 
-/// Says what is in the way of a request that was refused; the error that remains.
+/// Prints the conflicts of a refused request, and returns the error.
 pub fn refused(
     command: &'static str,
     timeline: &Timeline,
@@ -223,8 +223,8 @@ pub fn refused(
     }
 }
 
-/// What can be done all the same, by what there is besides (`has_others`). How much that is, is not
-/// known: one conflict may stand for all operations of its object.
+/// The hint on the operations that have no conflict, if there are any (`has_others`). Their number
+/// is not known: one conflict may be reported for all operations of its object.
 fn way_out(command: &str, conflicts: &[Conflict], has_others: bool) -> Option<&'static str> {
     let is_later = |conflict: &Conflict| {
         conflict.in_way != 0 && Reason::from_code(conflict.reason) == Some(Reason::Conflict)
@@ -246,7 +246,7 @@ fn way_out(command: &str, conflicts: &[Conflict], has_others: bool) -> Option<&'
     })
 }
 
-/// Lists conflicts: what kind, where, why.
+/// Lists conflicts: their kind, place and reason.
 fn list(
     conflicts: &[Conflict],
     timeline: &Timeline,
@@ -298,7 +298,7 @@ fn list(
     }
 }
 
-/// Whether it is the operation's own fault that it cannot be taken back.
+/// Whether the reason lies in the operation itself, not in another operation or process.
 fn is_of_one(reason: Reason) -> bool {
     matches!(
         reason,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! `revert SELECTION` and `restore`: what was chosen is taken back by one request, as an operation of its
+//! `revert SELECTION` and `restore`: one request takes the chosen operations back, as an operation of its
 //! own.
 
 use std::collections::HashSet;
@@ -42,7 +42,8 @@ pub fn flags(options: Options, more: u32) -> u32 {
     force | dry_run | no_redo | more
 }
 
-/// Asks for chosen operations, and says what came of it. True: something was taken back, or would be.
+/// Sends the request for the chosen operations, and prints the report. True: an operation was taken back, or
+/// would be.
 pub fn request(
     context: &mut Context<'_>,
     command: &'static str,
@@ -103,7 +104,7 @@ pub fn request(
     Ok(answer.reply.reverted != 0)
 }
 
-/// What is in the way that is no conflict of a single operation.
+/// The conflicts that the kernel does not report for a single operation.
 fn blocked(timeline: &Timeline, units: &SaveUnits<'_>, chosen: &[usize]) -> Vec<Conflict> {
     let is_revert = |index: &usize| timeline.entries[*index].group().is_some();
     let reverts: Vec<usize> = chosen.iter().copied().filter(is_revert).collect();
@@ -113,7 +114,7 @@ fn blocked(timeline: &Timeline, units: &SaveUnits<'_>, chosen: &[usize]) -> Vec<
     blocked
 }
 
-/// Takes back what a selection means.
+/// Takes the operations of a selection back.
 pub fn revert(
     context: &mut Context<'_>,
     words: &[PathBuf],
@@ -159,7 +160,7 @@ pub fn revert(
     }
 }
 
-/// Says what a revert of the newest operations of files would do.
+/// Prints the plan of a revert of the newest operations of files.
 pub fn try_newest(
     context: &mut Context<'_>,
     files: &[PathBuf],
@@ -230,7 +231,7 @@ pub fn restore(
     if options.dry_run {
         return Ok(());
     }
-    // What the log says now must be the same.
+    // The log must now record the same state.
     let after = context.whole()?;
     let comparison = verify(&timeline, &rewind, &after, context.tree);
     let left = self::rewind(&after, cut, &places, context);
@@ -246,7 +247,7 @@ pub fn restore(
     Ok(())
 }
 
-/// What a restore has to do.
+/// The difference between the present and the wanted state.
 fn rewind<'t>(
     timeline: &'t Timeline,
     cut: u64,
@@ -260,7 +261,7 @@ fn rewind<'t>(
     rewind
 }
 
-/// Nothing has to be done: nothing was done since, or it was taken back already.
+/// Nothing has to change: there are no newer operations, or they were taken back already.
 fn is_there(
     rewind: &Rewind<'_>,
     timeline: &Timeline,
@@ -290,7 +291,7 @@ fn is_there(
     Ok(())
 }
 
-/// Whether a restore led where it should. `left`: how many operations differ from what the log says.
+/// Checks the result of a restore. `left`: the number of operations whose state still differs.
 fn judge(comparison: &Comparison, left: usize, (what, when): (&str, &str)) -> Result<(), Error> {
     let mut wrong = comparison
         .wrong
@@ -313,7 +314,7 @@ fn judge(comparison: &Comparison, left: usize, (what, when): (&str, &str)) -> Re
     Err(Error::NotAsWanted { message })
 }
 
-/// Says what could not be compared with the log.
+/// Prints which files could not be compared with the log.
 fn report_not_compared(comparison: &Comparison, context: &Context<'_>, output: &mut Output<'_>) {
     let files = |number| count(number, "file", "files");
     if let Some(first) = comparison.unseen.first() {
@@ -352,7 +353,7 @@ fn cut(timeline: &Timeline, revision: Revision, to: &str) -> Result<u64, Error> 
             let too_far = || usage(format!("the history does not go back to {to}"));
             let last = back.checked_sub(1).and_then(|last| all.get(last));
             match (last, all.get(back)) {
-                // What it took back was there before.
+                // The reverted operations were live before.
                 (Some(last), _) if last.newest(timeline).group().is_some() => {
                     last.oldest(timeline).seq.saturating_sub(1)
                 }

@@ -33,8 +33,7 @@ pub fn run(
     flags: u32,
     output: &mut Output<'_>,
 ) -> Result<(), Error> {
-    // One more than is listed, for the hint. Without the right to read the log the revert is
-    // only told less well.
+    // One more than is listed, for the hint. A user who may not read the log gets a shorter report.
     let wanted = usize::try_from(count).unwrap_or(usize::MAX).min(LISTED) + 1;
     let before = newest(object, false, wanted.saturating_add(RECENT)).unwrap_or_default();
     let wanted = Revert {
@@ -79,13 +78,13 @@ fn finds_names(path: &Path, before: &[Vec<u8>], count: u64, reason: u32) -> bool
     !lost.is_empty() && Mount::holding(path).is_ok_and(found)
 }
 
-/// What a revert did, as far as the log says.
+/// The result of a revert, as recorded in the log.
 struct FileReport<'l> {
     /// How many operations were taken back.
     reverted: u64,
     /// How many more, inside of directories that came back.
     inside: u32,
-    /// Whether nothing was saved of what it replaced.
+    /// Whether the replaced content was not saved.
     no_redo: bool,
     /// The newest of them, newest first.
     operations: Vec<Line<'l>>,
@@ -126,7 +125,7 @@ impl<'l> FileReport<'l> {
         }
     }
 
-    /// Prints it as text.
+    /// Prints the report as text.
     fn print(&self, path: &Path, wanted: u64, output: &mut Output<'_>) -> Result<(), Error> {
         let plural = if self.reverted == 1 {
             "operation"
@@ -171,7 +170,7 @@ impl<'l> FileReport<'l> {
         Ok(())
     }
 
-    /// Prints it as JSON: the operations listed, then a summary.
+    /// Prints the report as JSON: the listed operations, then a summary.
     fn print_json(&self, path: &Path, output: &mut Output<'_>) -> Result<(), Error> {
         for operation in &self.operations {
             output.object(&json::op(path, operation))?;

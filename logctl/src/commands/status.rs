@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! `status`: how a file and the history of its mount stand.
+//! `status`: the state of a file and of the history of its mount.
 
 use std::path::Path;
 
@@ -30,7 +30,7 @@ pub fn run(object: &mut impl Object, path: &Path, output: &mut Output<'_>) -> Re
     Ok(())
 }
 
-/// What the status says about the file.
+/// The state of the file.
 fn file(status: &Status) -> Vec<(&'static str, String)> {
     let live = match (status.standing, status.last_seq) {
         (0, _) => "none to revert".into(),
@@ -43,7 +43,7 @@ fn file(status: &Status) -> Vec<(&'static str, String)> {
     vec![("object", object), ("operations", live)]
 }
 
-/// What the status says about the mount's history.
+/// The state of the history of the mount.
 fn history(status: &Status) -> Vec<(&'static str, String)> {
     let on = status.mount_flags & Status::MOUNT_HISTORY != 0;
     let mut state = vec![if on { "on" } else { "off" }];

@@ -43,7 +43,7 @@ pub fn undo(
         let (mut timeline, found) = newest_matching(context, count, &is_mine)?;
         let has_reverts = |action: &Action| action.newest(&timeline).group().is_some();
         if found.iter().take(count).any(has_reverts) {
-            // What they took back stands again, however old it is.
+            // Operations that these reverts took back become live again, at any age.
             timeline = context.whole()?;
         }
         let mut choice = UndoSelection::new(&timeline, context.me);
@@ -119,13 +119,13 @@ fn without_staying(
     }
 }
 
-/// What was chosen so far.
+/// The operations chosen so far.
 struct UndoSelection<'t> {
     timeline: &'t Timeline,
     /// The calling user; `None`: root.
     me: Option<u32>,
     chosen: HashSet<usize>,
-    /// What is not to be chosen.
+    /// Operations that must not be chosen.
     staying: HashSet<usize>,
 }
 
@@ -139,7 +139,7 @@ impl<'t> UndoSelection<'t> {
         }
     }
 
-    /// What would stand without what was chosen.
+    /// The operations that remain live without the chosen ones.
     fn left(&self) -> Vec<usize> {
         let mut live = self.timeline.live(&|index| self.chosen.contains(&index));
         let is_left = |index: &usize| !self.chosen.contains(index) && !self.staying.contains(index);
@@ -147,7 +147,7 @@ impl<'t> UndoSelection<'t> {
         live
     }
 
-    /// The same, without what others did that is no business of the caller's.
+    /// The same, without operations of other users on other objects.
     fn own_left(&self) -> Vec<usize> {
         let mut left = self.left();
         let timeline = self.timeline;
@@ -166,7 +166,7 @@ impl<'t> UndoSelection<'t> {
             for action in found {
                 self.chosen.extend(&action.entries);
                 left -= 1;
-                // What reverts took back stands again.
+                // The operations that a revert took back become live again.
                 if left == 0 || action.newest(self.timeline).group().is_some() {
                     break;
                 }
@@ -175,9 +175,9 @@ impl<'t> UndoSelection<'t> {
         Ok(())
     }
 
-    /// Chooses what was last done to a path.
+    /// Chooses the last change of a path.
     fn last_done_to(&mut self, path: &Path, context: &Context<'_>) -> Result<(), Error> {
-        // Through a symbolic link it is the file that was meant.
+        // A symbolic link is followed: the user means its target.
         let real = path
             .is_symlink()
             .then(|| path.canonicalize().ok())
@@ -195,7 +195,7 @@ impl<'t> UndoSelection<'t> {
         Ok(())
     }
 
-    /// The newest action in a directory: that part of it which was done there.
+    /// The newest action in a directory, reduced to its part there.
     fn of_directory(&self, place: &Path, context: &Context<'_>) -> Vec<usize> {
         let left = self.own_left();
         let places = Paths::places(self.timeline, &left, context.tree);
@@ -219,7 +219,7 @@ impl<'t> UndoSelection<'t> {
         Vec::new()
     }
 
-    /// What was last done to a file, be it by a save that renamed another one to its name.
+    /// The last change of a file; a save may have renamed another file to its name.
     fn of_file(
         &self,
         path: &Path,
@@ -255,7 +255,7 @@ impl<'t> UndoSelection<'t> {
         }
     }
 
-    /// What a name is bound to when what was chosen is taken back.
+    /// The object that a name is bound to without the chosen operations.
     fn bound(
         &self,
         directory: ObjectId,
@@ -288,8 +288,8 @@ impl<'t> UndoSelection<'t> {
         }
     }
 
-    /// With what was done to files that go, and what the same process removed from directories that
-    /// come back.
+    /// Adds the operations on files that go, and the removals by the same process in directories
+    /// that come back.
     fn with_inside(&self, mut entries: Vec<usize>, left: &[usize]) -> Vec<usize> {
         let mut at = 0;
         while let Some(index) = entries.get(at).copied() {
@@ -363,7 +363,7 @@ pub fn redo(
     }
     undos.truncate(count);
     let asked = operations(&timeline, &undos.concat());
-    // What an undo brought back may have been changed since.
+    // Objects that the undo brought back may have been changed since.
     let blocked = displaced(&timeline, &undos.concat(), &HashSet::new());
     let answer = match blocked.is_empty() {
         true => {

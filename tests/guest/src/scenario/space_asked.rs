@@ -85,7 +85,7 @@ fn forget(file: &File) -> Outcome {
     rustix::fs::fadvise(file, 0, None, Advice::DontNeed).at("fadvise")
 }
 
-type Step = fn(&File) -> Outcome;
+type AskedStep = fn(&File) -> Outcome;
 
 /// Allocated space that was read, and so lies in the page cache, is captured as that, not as zeroes: after
 /// an undo and its undo it is as unwritten as it was. In a dense file, and in one with a hole.
@@ -122,7 +122,7 @@ fn unwritten(w: &mut Fixture) -> Outcome {
 
 /// The same steps on a raw file, and on one of the mount: after each, both answer the same.
 fn asked(w: &mut Fixture) -> Outcome {
-    let steps: &[(&str, Step)] = &[
+    let steps: &[(&str, AskedStep)] = &[
         ("allocated", |f| {
             Ok(fallocate(f, Mode::empty(), 0, 4 << 20)?)
         }),
@@ -242,8 +242,8 @@ fn many_holes(w: &mut Fixture) -> Outcome {
     let file = w.open("f")?;
     let size = HOLES * STRIDE;
     let mode = Mode::PUNCH_HOLE | Mode::KEEP_SIZE;
-    type Step<'a> = Box<dyn Fn() -> Outcome + 'a>;
-    let steps: [(&str, Step<'_>); 3] = [
+    type BoxedStep<'a> = Box<dyn Fn() -> Outcome + 'a>;
+    let steps: [(&str, BoxedStep<'_>); 3] = [
         ("cut", Box::new(|| Ok(file.set_len(0)?))),
         ("punched", Box::new(|| Ok(fallocate(&file, mode, 0, size)?))),
         (
