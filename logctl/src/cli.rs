@@ -22,7 +22,7 @@ const OLD_VERBS: [&str; 4] = ["readlog", "revert", "status", "undo"];
 /// Global options that take the next argument as their value.
 const WITH_VALUE: [&str; 3] = ["--color", "-m", "--mount"];
 
-/// Looks at what LoggerFS recorded, and takes it back.
+/// Shows the history that LoggerFS recorded, and takes operations back.
 #[derive(Debug, Parser)]
 #[command(
     name = "logctl",
@@ -54,7 +54,7 @@ pub struct Cli {
     #[arg(short, long, global = true, value_name = "MOUNT")]
     pub mount: Option<PathBuf>,
 
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: Command,
 }
@@ -66,11 +66,12 @@ pub struct Selection {
     #[arg(long, value_name = "COMMAND", help_heading = "Selection")]
     pub by: Option<String>,
 
-    /// Those of the process with this number; where several had it, with its start: 812@1763639000.25.
+    /// Those of the process with this number; where several had the number, with its start:
+    /// 812@1763639000.25.
     #[arg(long, value_name = "PID[@START]", help_heading = "Selection")]
     pub pid: Option<ProcessSpec>,
 
-    /// Those of a process and of all that it started.
+    /// Those of a process and its descendants.
     #[arg(long, value_name = "PID[@START]", help_heading = "Selection")]
     pub tree: Option<ProcessSpec>,
 
@@ -121,20 +122,20 @@ impl Selection {
 /// How something is taken back.
 #[derive(Args, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Options {
-    /// Only say what would happen.
+    /// Only print the plan.
     #[arg(short = 'n', long)]
     pub dry_run: bool,
 
-    /// Insist, although files were changed outside LoggerFS.
+    /// Also revert files that were changed outside LoggerFS.
     #[arg(long)]
     pub force: bool,
 
-    /// Save nothing of what is replaced, so without redo: for when there is no room.
+    /// Do not save the replaced content, which a redo would need: for a full disk.
     #[arg(long)]
     pub no_redo: bool,
 }
 
-/// What to do.
+/// The commands.
 #[derive(Debug, PartialEq, Eq, Subcommand)]
 pub enum Command {
     /// Show the lines of a file's operations, oldest first.
@@ -142,12 +143,12 @@ pub enum Command {
         /// The file, on a LoggerFS mount.
         file: PathBuf,
 
-        /// Also lines that do not stand any more, and the history's own.
+        /// Also lines that are not live, and the history's own.
         #[arg(long)]
         all: bool,
     },
 
-    /// Show what was done, the newest first: each line is an action, all that one command did at once.
+    /// Show the actions, the newest first. An action is all that one command did at once.
     Log {
         /// Files and directories; otherwise the whole mount.
         #[arg(value_name = "PATH")]
@@ -169,11 +170,11 @@ pub enum Command {
         op: String,
     },
 
-    /// Take back what chosen operations did, and keep what came later. Of files alone: the newest
-    /// operations of each; a second revert goes further back.
+    /// Take chosen operations back, and keep later ones. Of files alone: the newest operations of
+    /// each; a second revert goes further back.
     Revert {
         /// OP, A..B or @~N: operations, as `log` numbers them. Others are files and directories: with a
-        /// selection, only what was done there.
+        /// selection, only operations there.
         #[arg(value_name = "OP|FILE")]
         files: Vec<PathBuf>,
 
@@ -190,17 +191,17 @@ pub enum Command {
         #[command(flatten)]
         options: Options,
 
-        /// Leave out what later operations are in the way of, and do the rest.
+        /// Leave out operations that conflict with later ones, and do the rest.
         #[arg(long)]
         partial: bool,
 
-        /// Bring removed directories back empty, without what the same process had removed from
-        /// them before.
+        /// Bring removed directories back empty, without the entries that the same process removed
+        /// from them before.
         #[arg(long)]
         flat: bool,
     },
 
-    /// Take back what was last done: all that one command did at once. Of a file, also a save that
+    /// Take the last action back: all that one command did at once. Of a file, also a save that
     /// renamed a new file to the name, or its deletion. A second undo goes further back.
     Undo {
         /// How many actions, and on which files or in which directories, if not the whole mount.
@@ -237,12 +238,12 @@ pub enum Command {
         #[command(flatten)]
         options: Options,
 
-        /// Leave out what cannot be taken back, and do the rest.
+        /// Leave out operations that cannot be taken back, and do the rest.
         #[arg(long)]
         partial: bool,
     },
 
-    /// Show how a file and the history of its mount stand.
+    /// Show the state of a file and of the history of its mount.
     Status {
         /// The file, on a LoggerFS mount.
         file: PathBuf,

@@ -224,7 +224,8 @@ pub fn taken_back(changes: &Changes, only: Option<&Place>, would: bool) -> Strin
             verb(changes.moved)
         )
     });
-    let reverts = (changes.reverts != 0).then(|| "what it had taken back stands again".to_owned());
+    let reverts = (changes.reverts != 0)
+        .then(|| "the operations that it took back are live again".to_owned());
     let parts = [
         pair(changes.files_gone, changes.directories_gone, "back"),
         pair(changes.files_made, changes.directories_made, "gone"),

@@ -183,16 +183,16 @@ impl Error {
                 ..
             } => Some("unmount it, and mount it anew without `-o ro`.".into()),
             Self::Open { .. } | Self::Output(_) | Self::Conflicts { .. } => None,
-            Self::Usage { .. } => Some("`logctl COMMAND --help` says what can be given.".into()),
-            Self::Nothing { .. } => Some("`logctl log` shows what was done.".into()),
+            Self::Usage { .. } => Some("`logctl COMMAND --help` lists the arguments.".into()),
+            Self::Nothing { .. } => Some("`logctl log` lists the actions.".into()),
             Self::Several { hint, .. } => Some(hint.clone()),
             Self::NotAsWanted { .. } => Some(
-                "`logctl undo` takes back what was done; `logctl log` shows what was done before."
+                "`logctl undo` takes the restore back; `logctl log` lists the actions."
                     .into(),
             ),
             Self::NotLoggerFs { path } => Some(format!(
                 "use the path below the mount, not the one in the source directory; `findmnt -T {}` \
-                 shows what it is on.",
+                 shows the mount of the path.",
                 word(path)
             )),
             Self::Version { .. } => Some(
@@ -281,7 +281,7 @@ pub fn obstacle(reason: Option<Reason>, by: Option<&str>) -> (&'static str, Stri
             "you may not do that here, or set its old attributes".into(),
         ),
         Some(Reason::NotWritable) => ("rights", "you may not write to it".into()),
-        Some(Reason::NoSpace) => ("space", "no room to save what would be replaced".into()),
+        Some(Reason::NoSpace) => ("space", "no room to save the replaced content".into()),
         Some(Reason::Corrupt) => ("damaged", "its saved content is damaged".into()),
         Some(Reason::Gone) => (
             "dropped",
@@ -337,7 +337,7 @@ impl Refusal {
         let file = word(&self.path);
         match self.reason {
             Reason::NothingLeft => {
-                format!("`logctl {file} readlog --all` shows what was reverted already.")
+                format!("`logctl {file} readlog --all` lists the reverted operations.")
             }
             Reason::Gone => "choose operations without it: `logctl log --ops` lists them.".into(),
             Reason::Lost | Reason::Trimmed | Reason::Unsupported => format!(
@@ -359,7 +359,7 @@ impl Refusal {
                     .into()
             }
             Reason::Busy => "wait for that process, or end it, then try again.".into(),
-            Reason::NotEmpty => "move away or remove what is in it, then try again.".into(),
+            Reason::NotEmpty => "move or remove its entries, then try again.".into(),
             Reason::Conflict => {
                 format!("revert the later operation first; `logctl {file} readlog` lists it.")
             }
@@ -384,7 +384,7 @@ impl Refusal {
                     .into()
             }
             Reason::HistoryOff => {
-                "`mount -o remount,history=on` turns it on, for what happens from then on; a mount \
+                "`mount -o remount,history=on` turns history on for operations from then on; a mount \
                  made read-only or with history=off must be unmounted and mounted anew."
                     .into()
             }
@@ -414,8 +414,8 @@ impl fmt::Display for Refusal {
             ),
             Reason::Gone => write!(
                 f,
-                "what {op} of {path} is about is not there any more: it was dropped to make room, \
-                or removed outside LoggerFS"
+                "the object of {op} of {path} does not exist any more: it was dropped to make \
+                room, or removed outside LoggerFS"
             ),
             Reason::Foreign => match self.op {
                 Some(op) => write!(f, "{path} was changed outside LoggerFS since op {op}"),
@@ -449,7 +449,10 @@ impl fmt::Display for Refusal {
                 )
             }
             Reason::NotWritable => write!(f, "{path} cannot be written to"),
-            Reason::NoSpace => write!(f, "no room to save what reverting {path} would replace"),
+            Reason::NoSpace => write!(
+                f,
+                "no room to save the content that reverting {path} would replace"
+            ),
             Reason::Corrupt => write!(f, "the saved content of {op} of {path} is damaged"),
             Reason::HistoryOff => write!(f, "history is off on the mount that holds {path}"),
             Reason::Unsupported => write!(

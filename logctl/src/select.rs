@@ -300,9 +300,9 @@ impl Filter {
             if named.is_empty() {
                 return Err(match ops {
                     OperationSpec::Range(first, last) => {
-                        format!("no operation {first}..{last} stands")
+                        format!("no live operation in {first}..{last}")
                     }
-                    OperationSpec::One(seq) => format!("no operation {seq} stands"),
+                    OperationSpec::One(seq) => format!("no live operation {seq}"),
                     OperationSpec::Back(_) => "the history does not go back that far".into(),
                 });
             }

@@ -253,14 +253,14 @@ fn revert_says_what_was_taken_back_and_what_is_next() {
         bash (op 5)\n";
     assert_eq!(results, expected);
     assert!(
-        messages.starts_with("Hint: no more operations stand;"),
+        messages.starts_with("Hint: no more operations are live;"),
         "{messages}"
     );
 
     let (code, results, messages) = run(&mut fake, "f revert");
     assert_eq!((code, results.as_str()), (1, ""));
     let expected = "error: no operation of 'f' is left to revert; nothing was changed\nHint: \
-        `logctl f readlog --all` shows what was reverted already.\n";
+        `logctl f readlog --all` lists the reverted operations.\n";
     assert_eq!(messages, expected.replace("; nothing was changed", ""));
 }
 
@@ -303,7 +303,7 @@ fn revert_without_redo_says_so() {
     assert_eq!(code, 0);
     assert_eq!(fake.asked.unwrap().flags, Revert::NO_REDO | Revert::DEEP);
     assert!(
-        results.contains("It cannot be redone: nothing was saved"),
+        results.contains("It cannot be redone: the replaced content was not saved"),
         "{results}"
     );
     let (_, results, _) = run(&mut fake, "--json f revert --no-redo");

@@ -307,7 +307,7 @@ proptest! {
         let got = live(&mut kernel);
         prop_assert!(got.windows(2).all(|pair| pair[0] > pair[1]));
         prop_assert_eq!(got.iter().copied().collect::<BTreeSet<_>>(), want.clone());
-        // If an ordinary revert goes, what it had taken back stands again.
+        // If an ordinary revert goes, the operations that it took back are live again.
         let timeline = timeline(&mut kernel);
         for model in &models {
             for (revert, back) in &model.reverts {

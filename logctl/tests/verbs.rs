@@ -68,7 +68,7 @@ Action 5, 3 operations
     let (code, _, complaint) = run(&mut kernel, &files, "show 77");
     assert_eq!(code, 1);
     assert!(
-        complaint.starts_with("error: no operation '77' stands"),
+        complaint.starts_with("error: no live operation '77'"),
         "{complaint}"
     );
 }
@@ -131,7 +131,7 @@ fn undo_without_redo_says_so() {
         (
             0,
             "Undid 8 \"bash (redirect)\": build.log is gone.\n\
-             It cannot be redone: nothing was saved of what it replaced (--no-redo).\n"
+             It cannot be redone: the replaced content was not saved (--no-redo).\n"
         )
     );
     assert_eq!(complaint, "");
@@ -165,7 +165,7 @@ fn a_revert_is_an_operation_that_undo_takes_back() {
     // Both of its lines at once.
     let (code, said, _) = run(&mut kernel, &files, "undo");
     assert!(
-        said.ends_with("what it had taken back stands again.\n"),
+        said.ends_with("the operations that it took back are live again.\n"),
         "{code} {said}"
     );
     assert_eq!(live(&mut kernel), [8, 7, 6, 5, 4, 3, 2, 1]);

@@ -108,7 +108,7 @@ fn what_was_dropped_is_named_with_a_way_out() {
         Hint: --partial takes the others back (exit 3).\n";
     assert_eq!((code, complaint.as_str()), (1, expected));
     let (_, _, complaint) = run(&mut kernel, &files, "undo 3");
-    let hint = "Hint: `logctl revert OP --partial` takes back what else the action did (exit 3).\n";
+    let hint = "Hint: `logctl revert OP --partial` takes the rest of the action back (exit 3).\n";
     assert!(complaint.ends_with(hint), "{complaint}");
     // Of an object that is gone nothing can be taken back.
     let (mut kernel, files) = history();

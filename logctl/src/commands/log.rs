@@ -304,7 +304,7 @@ pub fn show(context: &mut Context<'_>, word: &str, output: &mut Output<'_>) -> R
         Revision::At(_) => None,
     };
     let nothing = || Error::Nothing {
-        message: format!("no operation '{word}' stands"),
+        message: format!("no live operation '{word}'"),
     };
     let action = found.swap_remove(at.ok_or_else(nothing)?);
     let view = View::new(timeline, vec![action], context);

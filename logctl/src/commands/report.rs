@@ -23,7 +23,7 @@ const LISTED: usize = 20;
 
 /// The note on a revert that did not save the content that it replaced.
 pub const CANNOT_BE_REDONE: &str =
-    "It cannot be redone: nothing was saved of what it replaced (--no-redo).\n";
+    "It cannot be redone: the replaced content was not saved (--no-redo).\n";
 
 /// A request and its result.
 pub struct Report<'r> {
@@ -205,7 +205,7 @@ pub fn refused(
     };
     if context.me.is_some() && conflicts.iter().any(is_anothers) {
         output.hint(
-            "what is in the way is another user's; `logctl log` lists your actions, and `logctl \
+            "the later operation is another user's; `logctl log` lists your actions, and `logctl \
              revert OP` takes one of them back without the others.",
         );
     } else if let Some(hint) = way_out(command, conflicts, others != 0) {
@@ -234,7 +234,7 @@ fn way_out(command: &str, conflicts: &[Conflict], has_others: bool) -> Option<&'
         ("undo" | "redo", true, _) => "take the later operations back first: `logctl revert OP`.",
         ("redo", false, _) => "an undo is taken back whole, or not at all.",
         ("undo", false, true) => {
-            "`logctl revert OP --partial` takes back what else the action did (exit 3)."
+            "`logctl revert OP --partial` takes the rest of the action back (exit 3)."
         }
         (_, true, true) => {
             "--partial takes the others back (exit 3); `logctl revert OP` takes what is in the way \

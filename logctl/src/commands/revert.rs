@@ -128,7 +128,7 @@ pub fn revert(
     let chosen = chosen.map_err(|selection_error| context.selection_error(selection_error))?;
     if chosen.entries.is_empty() {
         warn_uncertain(&chosen.uncertain, "were not taken back", context, output);
-        let message = "no operation that stands is like that".to_owned();
+        let message = "no live operation matches".to_owned();
         return Err(Error::Nothing { message });
     }
     let request_options = (options, 0, partial);
@@ -152,7 +152,7 @@ pub fn revert(
         Some((known, _)) => {
             let process = name(known.process);
             output.hint(&format!(
-                "`logctl revert --tree {process}` takes back what that one did."
+                "`logctl revert --tree {process}` takes the operations of that process back."
             ));
             let path = context.root.clone();
             Err(Error::Conflicts { path, code: 3 })
@@ -301,7 +301,7 @@ fn judge(comparison: &Comparison, left: usize, (what, when): (&str, &str)) -> Re
         (None, 0) => return Ok(()),
         (None, left) => {
             let operations = count(left, "operation differs", "operations differ");
-            format!("{what} is not as it was at {when}: {operations} from what the log says")
+            format!("{what} is not as it was at {when}: {operations} from the log")
         }
         (Some(first), _) => {
             let more = match wrong.count() {
@@ -367,7 +367,7 @@ fn cut(timeline: &Timeline, revision: Revision, to: &str) -> Result<u64, Error> 
     match oldest {
         Some(oldest) if cut < oldest.seq => Err(Error::Nothing {
             message: format!(
-                "{to} is older than what is left of the history, op {}",
+                "{to} is older than the oldest operation in the history, op {}",
                 oldest.seq
             ),
         }),

@@ -164,7 +164,7 @@ impl<'l> FileReport<'l> {
             ));
         } else if self.reverted < wanted {
             output.hint(&format!(
-                "no more operations stand; `logctl {file} readlog --all` shows what was reverted."
+                "no more operations are live; `logctl {file} readlog --all` lists the reverted operations."
             ));
         }
         Ok(())

@@ -87,7 +87,7 @@ fn history(status: &Status) -> Vec<(&'static str, String)> {
         (true, max) => (
             state,
             format!(
-                "at most {}; what is used is shown to administrators",
+                "at most {}; the used space is shown to administrators",
                 bytes(max)
             ),
         ),
