@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The usual line says, byte for byte, what a drafted one with the same keys says: also when what
-//! it keeps from the line before is of no use.
+//! The fast path writes, byte for byte, the line that the general one writes for the same keys,
+//! also if no cached text of the previous line can be used.
 
 mod support;
 
@@ -54,7 +54,7 @@ fn undo() -> impl Strategy<Value = Undo> {
     ]
 }
 
-/// What changes from one line to the next.
+/// The fields that change from one line to the next.
 #[derive(Clone, Debug)]
 struct Says {
     time: Time,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The usual line about a name says, byte for byte, what a drafted one with the same keys says.
+//! The fast path for a line about a name writes, byte for byte, the line that the general one
+//! writes for the same keys.
 
 mod support;
 
@@ -198,7 +199,7 @@ proptest! {
     }
 }
 
-/// Arguments that do not fit are not left out behind the reader's back.
+/// Arguments that do not fit are marked as cut, not dropped silently.
 #[test]
 fn who_did_it_is_told_whole_or_not_at_all() {
     let actor = Actor {

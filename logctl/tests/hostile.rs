@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Names, commands and arguments that are made to deceive whoever reads them on a terminal: no verb
-//! prints a code point that the terminal would obey or hide, in no form, on no way out.
+//! Names, commands and arguments that are made to deceive a reader on a terminal: no verb prints a
+//! code point that the terminal would obey or hide, in any format, on either stream.
 
 #[path = "support/mount.rs"]
 mod mount;
@@ -18,8 +18,8 @@ use mount::{run, Files, Kernel};
 use proptest::prelude::*;
 use serde_json::Value;
 
-/// Controls of both kinds, bidi overrides, zero widths, separators, fillers, tags, what is private
-/// or not assigned.
+/// Controls of both kinds, bidi overrides, zero widths, separators, fillers, tags, private and
+/// unassigned code points.
 const HOSTILE: &[char] = &[
     '\u{1}',
     '\u{7}',
@@ -103,7 +103,7 @@ fn refused(text: &str, how: &str) {
     }
 }
 
-/// As a line of the log has it.
+/// In the form of a line of the log.
 fn encoded(bytes: &[u8]) -> String {
     let mut text = String::new();
     for byte in bytes {
@@ -220,7 +220,7 @@ proptest! {
     }
 }
 
-/// JSON says which name it is, all the same.
+/// JSON has the exact name all the same.
 #[test]
 fn json_keeps_the_name() {
     let name = "a\u{202e}b\u{e0001}\u{301}é字";
@@ -238,7 +238,7 @@ fn json_keeps_the_name() {
     assert!(found, "{results}");
 }
 
-/// What people write is left alone.
+/// Ordinary text is not changed.
 #[test]
 fn languages_pass() {
     for text in [
@@ -259,7 +259,7 @@ fn languages_pass() {
     }
 }
 
-/// The program itself, when it does not understand its arguments.
+/// The error message for arguments that the program does not understand.
 #[test]
 fn arguments_in_complaints() {
     for argument in [

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The last change of a file, as its log and its directory's log record it.
+//! The last change of a file, by the lines of its log and of its directory's.
 
 use logctl::last_change::{last_change, LastChange};
 use logctl::timeline::Timeline;
@@ -46,10 +46,10 @@ fn undo(file: &[&str], dir: &[&str]) -> LastChange {
 fn an_action_is_what_one_process_did_at_once() {
     let action = |texts: &[&str]| undo(texts, &[]);
     assert_eq!(action(&[]), LastChange::Nothing);
-    // A program's own writes, though it opened the file twice.
+    // The writes of one program, although it opened the file twice.
     let twice = ["9 7 write seq=1 open=1", "10 7 write seq=2 open=2"];
     assert_eq!(action(&twice), LastChange::File(2));
-    // Other lines of an open file do not say who it is, and are its however late.
+    // Other lines of an open file do not name the process, and belong to it at any later time.
     let late = ["9 7 write seq=1 open=1", "99 ? write seq=2 open=1"];
     assert_eq!(action(&late), LastChange::File(2));
     let pause = ["9 7 write seq=1 open=1", "12 7 write seq=2 open=2"];
@@ -59,7 +59,7 @@ fn an_action_is_what_one_process_did_at_once() {
     assert_eq!(action(&prompt), LastChange::File(1));
     let others = ["9 7 write seq=1 open=1", "9 8 write seq=2 open=2"];
     assert_eq!(action(&others), LastChange::File(1));
-    // Nobody knows who.
+    // The process is not known.
     let unknown = ["9 ? write seq=1", "9 ? write seq=2"];
     assert_eq!(action(&unknown), LastChange::File(1));
 }
@@ -85,7 +85,7 @@ fn a_save_by_rename_is_the_directorys() {
     ];
     assert_eq!(undo(&file, &both), LastChange::Blocked(7));
     assert_eq!(last("g", &[], &both), LastChange::Directory(2));
-    // Somebody else works in the directory.
+    // Another process works in the directory.
     let other = [sed[1], sed[2], "9 8 create seq=6 name=other node=3.1"];
     assert_eq!(undo(&file, &other), LastChange::Blocked(6));
 }
@@ -99,7 +99,7 @@ fn an_editor_that_renames_the_old_file_away() {
         "9 7 unlink seq=6 name=f~ node=1.1 kept=1",
     ];
     assert_eq!(undo(&file, &vim), LastChange::Directory(3));
-    // It quits later, and takes its swap file away: no name of its own may come back.
+    // The editor quits later, and removes its swap file: none of its own names may come back.
     let session = [
         "1 7 create seq=1 name=.f.swp node=9.1",
         vim[0],
@@ -134,7 +134,7 @@ fn a_backup_is_part_of_the_save() {
         undo(&["9 7 write seq=3 open=3"], &linked),
         LastChange::Directory(3)
     );
-    // What is new and has nothing to do with it does not go with it.
+    // An unrelated new file does not go with the save.
     let more = [linked[1], linked[2], "9 7 create seq=9 name=g node=3.1"];
     assert_eq!(
         undo(&["9 7 write seq=3 open=3"], &more),
@@ -162,13 +162,13 @@ fn a_file_that_is_replaced_removed_or_new() {
     let prompt = ["9 -7 write seq=2 open=2", "9 -7 write seq=3 open=3"];
     let new = ["9 -7 create seq=1 name=f node=1.1"];
     assert_eq!(undo(&prompt, &new), LastChange::File(1));
-    // Who made it is not known, and neither is who wrote it: not the same for that.
+    // Neither the creator nor the writer is known: they do not count as the same.
     let unknown = ["9 ? create seq=1 name=f node=1.1"];
     assert_eq!(
         undo(&["9 ? write seq=2 open=2"], &unknown),
         LastChange::File(1)
     );
-    // Renamed by somebody else, from here or to somewhere else.
+    // Renamed by another process, from here or to another directory.
     let moved = ["9 8 rename seq=9 name=g to=f node=1.1"];
     assert_eq!(
         undo(&["9 7 write seq=2 open=2"], &moved),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The log's grammar: what is written reads back, and nothing else reads at all.
+//! The grammar of the log: written lines read back unchanged, and all other text is rejected.
 
 mod support;
 
@@ -23,7 +23,7 @@ fn sealed(body: &str) -> String {
     format!("{body} sum={:08x}\n", seed(1).sum(crc32c, body.as_bytes()))
 }
 
-/// What reading a line with a right checksum answers.
+/// The result of reading a line with a right checksum.
 fn read(body: &str) -> Result<(), LineError> {
     Line::parse(sealed(body).as_bytes(), Some((&seed(1), crc32c))).map(|_| ())
 }
@@ -64,7 +64,7 @@ fn golden_line() {
 
 #[test]
 fn the_designs_example_reads() {
-    // Its checksum is of a history that nobody knows.
+    // Its checksum belongs to an unknown history.
     let text = "1763639066.123456789 /usr/bin/dd write 20 20 seq=7 obj=131.1 prev=1:812 size=20 \
         open=5 pid=812@1763639000.1 ppid=800 sid=800 uid=1000 comm=dd undo=none sum=9ae0daaf\n";
     let line = Line::parse(text.as_bytes(), None).unwrap();
@@ -286,7 +286,7 @@ fn malformed_lines_are_refused() {
 
 #[test]
 fn only_printable_bytes_are_read() {
-    // At every place of a register's eight bytes, and behind the last whole one.
+    // At every position of a register's eight bytes, and after the last whole one.
     for byte in 0..=u8::MAX {
         for place in 0..20 {
             let mut body = *b"1.000000000 - write 0 1 seq=1 comm=xxxxxxxxxxxxxxxxxxxx";
@@ -467,7 +467,7 @@ proptest! {
         }
     }
 
-    /// Whatever comes in, reading answers.
+    /// Parsing returns for any input.
     #[test]
     fn reading_never_panics(
         body in "[ -~]{0,80}",

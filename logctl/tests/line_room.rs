@@ -59,7 +59,7 @@ fn a_small_buffer_costs_the_arguments_then_the_handle_then_the_line() {
         "{seen:?}"
     );
     assert_eq!(seen.last(), Some(&4));
-    // A line that fits with all it needs is never refused in more room.
+    // A line that fits is never refused in a larger buffer.
     let first = seen.iter().position(|kind| *kind > 0).unwrap();
     assert!(seen[first..].iter().all(|kind| *kind > 0));
 }

@@ -53,8 +53,8 @@ fn map_records_at_the_edge_do_not_overflow() {
 
 #[test]
 fn a_cut_does_not_bring_newer_bytes_back() {
-    // A file of 100 bytes: cut to 20, then written at [10, 60). The newer inverse cuts at 20,
-    // the older one brings [20, 100) back of which it has saved only [80, 100).
+    // A file of 100 bytes: cut to 20, then written at [10, 60). The newer inverse cuts at 20; the
+    // older one restores [20, 100), of which it saved only [80, 100).
     let mut merge = Merge::new(List::default(), 60);
     let at = |segment, offset| Source::At(pos(segment, offset));
     let piece = |offset, length, source| Piece {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The plan against a model file that tells holes from zeroes: whatever was done to the file,
-//! walking back over its log must give the earlier state, byte for byte.
+//! The plan against a model file that tells holes from zeroes: after any operations, walking back
+//! over the log must give the earlier state, byte for byte.
 
 mod support;
 
@@ -73,7 +73,7 @@ proptest! {
         }
     }
 
-    /// Any pieces and sizes, consistent or not, come to what one after the other does.
+    /// Any pieces and sizes, consistent or not, have the result of applying them one by one.
     #[test]
     fn merge_is_one_after_the_other(
         present in prop::collection::vec(prop::option::of(any::<u8>()), 0..64),
@@ -114,7 +114,7 @@ proptest! {
         prop_assert_eq!(file, expected);
     }
 
-    /// Whatever a payload's map says, it is refused or gives sound pieces.
+    /// Any payload map is refused, or gives sound pieces.
     #[test]
     fn map_is_believed_only_when_sound(
         records in prop::collection::vec((0..40u64, 0..40u64, any::<bool>()), 0..5),
@@ -145,7 +145,7 @@ proptest! {
         prop_assert_eq!(pieces.is_ok() && reader.finish().is_ok(), sound && extra == 0);
     }
 
-    /// A block of zeroes is found wherever it lies, and nothing else is.
+    /// A block of zeroes is found at every position, and only such a block.
     #[test]
     fn empty_blocks_are_found(
         start in 0..40u64,
@@ -162,7 +162,7 @@ proptest! {
         prop_assert_eq!(has_empty_block(&bytes, start, 8, || is_end), want);
     }
 
-    /// Space is found where it is, whatever the extents are cut into.
+    /// Allocated space is found for any division into extents.
     #[test]
     fn space_is_found_by_counting(
         extents in prop::collection::vec((0..6u64, 1..9u64, any::<bool>()), 0..12),

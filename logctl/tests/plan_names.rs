@@ -117,10 +117,10 @@ fn lines_that_do_not_say_how_names_come_back_are_refused() {
     }
 }
 
-/// A directory: what each name is bound to.
+/// A directory: the object that each name is bound to.
 type Names = BTreeMap<String, u64>;
 
-/// Operations on few names, at random, as lines, and the directory behind them.
+/// Random operations on few names, as lines, and the resulting directory.
 fn scramble(random: &mut impl FnMut(u64) -> u64) -> (Vec<String>, Names) {
     let mut names = Names::new();
     let mut lines = Vec::new();
@@ -221,7 +221,7 @@ fn where_a_crash_stopped_a_revert_of_names_shows_in_the_names() {
     }
 }
 
-/// A revert that saved nothing of what it replaced (`undo=lost`) is told from one of content by its size.
+/// A revert that did not save the replaced content (`undo=lost`) is told from one of content by its size.
 #[test]
 fn reverts_of_names_are_told_from_those_of_content() {
     let is_on_names = |keys: &str| {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Reverts that pick operations: what their lines say, what stands behind them, what is in their way.
+//! Reverts that pick operations: their lines, the live operations after them, and their conflicts.
 
 mod support;
 
@@ -58,7 +58,7 @@ fn malformed_ranges_are_refused() {
 /// How many bytes of ranges the lines below have room for: two or three ranges.
 const ROOM: usize = 10;
 
-/// A chain of one object: line `n` stands at offset `n` and has the number `n`.
+/// A chain of one object: line `n` is at offset `n` and has the number `n`.
 struct Chain(Vec<String>);
 
 impl Chain {
@@ -84,7 +84,7 @@ impl Chain {
         (!self.0.is_empty()).then(|| pos(1, self.0.len() as u64))
     }
 
-    /// The numbers of what stands, newest first.
+    /// The numbers of the live operations, newest first.
     fn standing(&self) -> Vec<u64> {
         let mut walk = Walk::new(OBJECT, self.head(), OnForeign::Stop);
         let mut hidden = List::default();
@@ -146,7 +146,8 @@ impl Chain {
         taken
     }
 
-    /// Says which operations a revert takes back, on lines before it where there are too many for its own.
+    /// Writes the list of operations that a revert takes back, on further lines before it if its own is too
+    /// small.
     fn tell(&mut self, ranges: &[(u64, u64)]) -> String {
         let lowest = ranges[0].0;
         let (mut left, mut further) = (ranges, String::new());
@@ -188,8 +189,8 @@ impl Chain {
     }
 }
 
-/// A group has two lines of a directory, one for its names and one for its attributes, and both end
-/// behind the second one.
+/// A group has two lines of a directory, one for its names and one for its attributes; both are
+/// closed after the second one.
 #[test]
 fn two_reverts_that_did_not_happen_are_passed() {
     let mut chain = Chain(Vec::new());
@@ -233,7 +234,7 @@ fn operations() -> impl Strategy<Value = Vec<Operation>> {
     prop::collection::vec(operation, 1..40)
 }
 
-/// A standing operation; a pick has what it took back.
+/// A live operation; a pick has its reverted operations.
 #[derive(Clone, Debug, PartialEq)]
 struct Entry {
     seq: u64,
@@ -282,7 +283,7 @@ proptest! {
                         which.iter().map(|index| index.index(standing.len())).collect();
                     at.sort_unstable();
                     at.dedup();
-                    // A revert of reverts that stays is in the way of what it has to do with.
+                    // A revert of reverts that stays conflicts with the operations that it touched.
                     let mut stays = Vec::new();
                     let mut numbers = Vec::new();
                     for (index, entry) in standing.iter().enumerate() {
@@ -418,7 +419,7 @@ fn what_was_picked_is_told_on_several_lines() {
     assert_eq!(chain.standing(), odd);
     assert!(chain.redo(1));
     assert_eq!(chain.standing().len(), 40);
-    // Without the revert itself, as a crash may leave it, they mean nothing.
+    // Without the revert itself, as after a crash, they have no effect.
     assert_eq!(chain.revert(&odd, "pick"), odd);
     assert_eq!(chain.standing().len(), 21);
     chain.0.pop();

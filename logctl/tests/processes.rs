@@ -62,7 +62,7 @@ fn a_number_that_two_processes_had_is_refused() {
         assert_eq!((first.0, first.2), (0, vec![1]), "{}", first.1);
         let second = revert(&mut kernel, &format!("{option} 812@{new}.250"));
         assert_eq!((second.0, second.2), (0, vec![2]), "{}", second.1);
-        // Where one of them is left, it is meant.
+        // If one candidate is left, the number means that one.
         let newer = revert(&mut kernel, &format!("{option} 812 --since 40m"));
         assert_eq!((newer.0, newer.2), (0, vec![2]), "{}", newer.1);
         let by = revert(&mut kernel, &format!("{option} 812 --by cp"));
@@ -148,7 +148,7 @@ fn a_reboot_ends_a_tree() {
         complaint.contains("one that left no line, the parent of 60@"),
         "{complaint}"
     );
-    // One that was there before shows that it was not.
+    // A process that was running before shows that the machine was not restarted.
     let mut kernel = Kernel::new();
     make(
         &mut kernel,
@@ -241,7 +241,7 @@ fn what_may_belong_to_a_tree_is_named() {
     assert_eq!(kernel.asked, [(0, vec![2, 1])]);
     let (code, _, complaint) = run(&mut kernel, &files, "revert --tree 50 -n");
     assert_eq!(code, 1, "taken back already: {complaint}");
-    // It can be asked for by the shell that started it.
+    // The tree can be named by the shell that started it.
     let (code, _, complaint) = run(&mut kernel, &files, "revert --tree 55");
     assert_eq!(code, 0, "{complaint}");
     assert_eq!(kernel.asked.last().unwrap(), &(0, vec![3]));

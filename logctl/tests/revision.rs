@@ -68,7 +68,7 @@ fn points_are_numbers_actions_and_times() {
 }
 
 proptest! {
-    /// Whatever is given, no point lies in the future, and nothing panics.
+    /// For any input, no revision lies in the future, and nothing panics.
     #[test]
     fn no_point_lies_in_the_future(text in "[0-9a-zA-Z :@~#+.-]{0,16}") {
         if let Ok(Revision::At(time)) = Revision::parse(&text, &now()) {

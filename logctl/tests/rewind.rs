@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! A restore takes back what has to go for a point's state, after any undo, redo, revert or restore.
+//! A restore takes back the operations that are not part of a revision's state, after any undo, redo, revert
+//! or restore.
 
 #[path = "support/mount.rs"]
 mod mount;
@@ -67,7 +68,7 @@ proptest! {
                 }
                 Step::Undo(count) => drop(run(&mut kernel, &files, &format!("undo {count}"))),
                 Step::Redo => {
-                    // The model's kernel does not refuse what a real one does: new work is in the way.
+                    // The kernel of the model does not refuse redos after new work, as the real one does.
                     let before = timeline(&mut kernel);
                     let is_undo = before.entries.iter().find(|entry| !entry.op.is_bookkeeping());
                     if is_undo.is_some_and(|entry| entry.is_walk()) {
@@ -91,7 +92,7 @@ proptest! {
                     let of = of.map(|of| 10 + u64::from(of));
                     let path = of.map_or_else(String::new, |of| format!(" /m/f{}", of - 10));
                     let (code, said, complaint) = run(&mut kernel, &files, &format!("restore --to {cut}{path}"));
-                    // Nothing has to be done for what is there already.
+                    // Nothing has to change in a state that is reached already.
                     let is_there = complaint.contains("nothing was done");
                     prop_assert!(code == 0 || (code == 1 && is_there), "{code} {said}{complaint}");
                     let after = timeline(&mut kernel);
@@ -124,8 +125,8 @@ impl Store<Span> for List {
     }
 }
 
-/// What taking operations of one object back changes, by the kernel's own look at its lines: what goes, and
-/// what comes.
+/// The net effect of taking operations of one object back, by the kernel's own code: the operations that go,
+/// and those that come back.
 fn net(timeline: &Timeline, object: ObjectId, taken: &[u64]) -> (BTreeSet<u64>, BTreeSet<u64>) {
     let own = timeline
         .entries
@@ -140,7 +141,7 @@ fn net(timeline: &Timeline, object: ObjectId, taken: &[u64]) -> (BTreeSet<u64>, 
         .count();
     let (mut goes, mut comes) = (BTreeSet::new(), BTreeSet::new());
     for entry in own {
-        // It need not look further than it says.
+        // The search may stop where it reports.
         if left == 0 && !net.is_open() {
             break;
         }
@@ -203,7 +204,7 @@ proptest! {
     }
 }
 
-/// Where the lines that an undo jumps over end, an older one may have been dropped: it is not asked for.
+/// Where the lines that an undo jumps over end, an older one may have been dropped: it is not read.
 #[test]
 fn the_net_ends_before_lines_that_nothing_depends_on() {
     let mut kernel = Kernel::new();

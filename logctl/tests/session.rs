@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Sessions with a history that is told here instead of by the kernel: what is printed, where,
-//! and with which exit code.
+//! Sessions with a simulated history: output, stream and exit code.
 
 use logctl::cli::{normalize, parse};
 use logctl::commands::{conclude, execute};
@@ -18,11 +17,11 @@ use rustix::io::Errno;
 struct Fake {
     /// All lines.
     lines: Vec<String>,
-    /// Those that stand.
+    /// The live lines.
     live: Vec<usize>,
-    /// What a revert is refused with.
+    /// The errno with which a revert is refused.
     refuse: Option<(Errno, u32, u64)>,
-    /// What reading the log is refused with.
+    /// The errno with which a read of the log is refused.
     unreadable: Option<Errno>,
     /// How many lines an answer holds.
     page: usize,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The lines of a whole mount: who is behind them, and which stand.
+//! The lines of a whole mount: their actors, and which of them are live.
 
 #[path = "support/mount.rs"]
 mod mount;
@@ -83,7 +83,7 @@ fn corrections_are_folded() {
     assert_eq!(entry.line().op, Op::Write);
 }
 
-/// An answer that is not what it should be.
+/// A malformed answer.
 struct Odd(Answer);
 
 type Answer = fn(&mut ReadHistory, &mut [u8]) -> Result<(), Errno>;
@@ -151,14 +151,14 @@ fn an_answer_that_leads_nowhere_is_an_error() {
     assert!(Timeline::whole(&mut trimmed).unwrap().is_whole());
 }
 
-/// What happens to an object.
+/// An event of an object.
 #[derive(Clone, Debug)]
 enum Event {
     Write,
     Bookkeeping,
     /// An undo of so many newest operations.
     Undo(usize),
-    /// An undo, or an operation, that picks those that stand at odd places of this mask.
+    /// An undo, or a revert, that picks the live operations at the odd places of this mask.
     Pick(u32, bool),
     Redo,
 }
@@ -173,15 +173,16 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-/// The naive model: all operations, and what each revert takes back as long as it stands itself.
+/// The naive model: all operations, and those that each revert takes back while it is live.
 #[derive(Default)]
 struct Model {
     operations: Vec<u64>,
-    /// Ordinary reverts and undos that were not redone: their numbers, and what they take back.
+    /// Ordinary reverts and undos that were not redone: their numbers, and the operations that they
+    /// took back.
     reverts: Vec<(u64, Vec<u64>)>,
     /// Undos that can be redone.
     undos: Vec<u64>,
-    /// Whether a line that lists its picks stands over what follows.
+    /// Whether a line that lists its picks is followed by live lines.
     listed: bool,
 }
 
@@ -194,7 +195,7 @@ impl Model {
         !takers.any(|(revert, _)| self.is_alive(*revert))
     }
 
-    /// What stands, oldest first.
+    /// The live operations, oldest first.
     fn alive(&self) -> Vec<u64> {
         let alive = self.operations.iter().copied();
         alive.filter(|seq| self.is_alive(*seq)).collect()
@@ -290,7 +291,7 @@ fn play(kernel: &mut Kernel, model: &mut Model, object: &str, event: &Event) {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(600))]
 
-    /// What stands is what a model of the whole state says, whatever happened before, object by object.
+    /// The live operations are those of a model of the whole state, after any events, object by object.
     #[test]
     fn what_stands(events in proptest::collection::vec((0usize..3, event()), 1..60), room in 1usize..4000) {
         let mut kernel = Kernel::new();
@@ -311,7 +312,8 @@ proptest! {
         let timeline = timeline(&mut kernel);
         for model in &models {
             for (revert, back) in &model.reverts {
-                // What several reverts took back, of which some were taken back since, is refused.
+                // Operations that several reverts took back, of which some were reverted since, are
+                // refused.
                 let is_shared = |seq: &u64| {
                     model.reverts.iter().filter(|(_, taken)| taken.contains(seq)).count() != 1
                 };
@@ -325,7 +327,7 @@ proptest! {
                 prop_assert!(back.iter().all(|seq| without.contains(seq)));
             }
         }
-        // What stood before the newest line.
+        // The live operations before the newest line.
         let before = timeline.live_before(1);
         prop_assert!(before.is_empty());
     }

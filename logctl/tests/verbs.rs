@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The verbs on a whole mount, before a kernel that is told here what to answer.
+//! The verbs on a whole mount, with a simulated kernel.
 
 #[path = "support/mount.rs"]
 mod mount;
@@ -154,7 +154,7 @@ fn a_revert_is_an_operation_that_undo_takes_back() {
     assert!([3, 4, 5].iter().all(|seq| !stands.contains(seq)) && stands.len() == 7);
     let (_, said, _) = run(&mut kernel, &files, "log -n 1");
     assert!(said.contains("logctl (revert)"), "{said}");
-    // Also that of a file's newest operations says what it would do.
+    // A dry run of the newest operations of a file prints the plan, too.
     let (code, dry, _) = run(&mut kernel, &files, "revert /m/notes --count 2 -n");
     assert_eq!(code, 0, "{dry}");
     assert_eq!(kernel.asked.last().unwrap(), &(WALK | DRY_RUN, vec![6, 2]));
@@ -169,7 +169,7 @@ fn a_revert_is_an_operation_that_undo_takes_back() {
         "{code} {said}"
     );
     assert_eq!(live(&mut kernel), [8, 7, 6, 5, 4, 3, 2, 1]);
-    // Two steps back: past the revert, and what it had taken back.
+    // Two steps back: past the revert, and past the operations that it had taken back.
     run(&mut kernel, &files, "redo");
     run(&mut kernel, &files, "undo 3");
     assert_eq!(live(&mut kernel), [5, 4, 3, 2, 1]);
@@ -250,7 +250,7 @@ fn conflicts_are_named_and_nothing_is_changed() {
     );
     let expected = "1 operation was left out:\n  conflict  notes  changed later by vim (op 6)\n";
     assert_eq!(complaint, expected);
-    // Nothing is left of it.
+    // None of its operations is live.
     let (mut kernel, files) = history();
     kernel.conflicts.extend([(6, (0, Reason::Foreign))]);
     let (code, _, complaint) = run(&mut kernel, &files, "revert --by vim --partial");
@@ -368,7 +368,7 @@ fn undo_of_a_file_takes_the_save_back_by_its_very_lines() {
     assert_eq!(said, "Undid 4 \"sed -i f\": f is as it was before.\n");
     let (_, said, _) = run(&mut kernel, &files, "redo");
     assert_eq!(said, "Did again 4 \"sed -i f\": ~1 file  f.\n");
-    // And what was before that, at once.
+    // And the operations before that, at once.
     run(&mut kernel, &files, "undo 2 /m/f");
     assert_eq!(kernel.asked.last().unwrap(), &(WALK, vec![4, 3, 2, 1]));
     let (code, _, complaint) = run(&mut kernel, &files, "undo /m/f");
@@ -378,7 +378,7 @@ fn undo_of_a_file_takes_the_save_back_by_its_very_lines() {
 #[test]
 fn a_removed_tree_comes_back_with_what_the_same_process_removed() {
     let (mut kernel, files) = history();
-    // By the name of what is gone.
+    // By the name of the removed file.
     run(&mut kernel, &files, "undo 1");
     let (code, said, complaint) = run(&mut kernel, &files, "undo /m/src");
     assert_eq!(code, 0, "{complaint}");

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The verbs on a whole mount: several undos at once, and what is not there any more.
+//! The verbs on a whole mount: several undos at once, and objects that do not exist any more.
 
 #[path = "support/mount.rs"]
 mod mount;
@@ -48,7 +48,8 @@ fn several_undos_are_redone_at_once() {
     assert_eq!(kernel.seq, newest);
 }
 
-/// What nobody can miss is no step back, and the kernel leaves it out of others.
+/// An action on files that never had a name is no step back, and the kernel leaves it out of
+/// others.
 #[test]
 fn files_that_never_had_a_name_are_passed() {
     let (mut kernel, files) = history();
@@ -97,7 +98,7 @@ fn files_that_never_had_a_name_are_passed() {
     assert!(said.contains("@ 9   8s ago  ana  sort big"), "{said}");
 }
 
-/// Nothing is in the way of what was dropped: the rest can be taken back without it.
+/// A dropped object has no conflicting operation: the rest can be taken back without it.
 #[test]
 fn what_was_dropped_is_named_with_a_way_out() {
     let (mut kernel, files) = history();

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A module that is broken on purpose, to see that the debug kernel and `tests/debug` report it.
+//! A module with deliberate bugs, which the debug kernel and `tests/debug` must report.
 //!
-//! `insmod broken.ko bug=N` commits one of the bugs below while it is loaded, and stays loaded, so
-//! that its addresses in traces keep their names. With `bug=0` it does nothing wrong.
+//! `insmod broken.ko bug=N` commits one of the bugs below while loading, and stays loaded, so that
+//! its addresses in traces keep their names. `bug=0` commits none.
 
 use core::hint::black_box;
 use core::ptr;
@@ -45,7 +45,7 @@ impl kernel::Module for Broken {
     }
 }
 
-/// Reads memory that it gave back.
+/// Reads freed memory.
 #[inline(never)]
 fn use_after_free() -> Result {
     let mut bytes = KVec::with_capacity(256, GFP_KERNEL)?;
@@ -57,7 +57,8 @@ fn use_after_free() -> Result {
     Ok(())
 }
 
-/// Takes two mutexes in one order, then in the other. Nobody waits: lockdep knows it all the same.
+/// Takes two mutexes in one order, then in the other. No thread waits; lockdep reports the order
+/// all the same.
 #[inline(never)]
 fn lock_inversion() -> Result {
     let one = KBox::pin_init(new_mutex!((), "broken::one"), GFP_KERNEL)?;
@@ -71,7 +72,7 @@ fn lock_inversion() -> Result {
     Ok(())
 }
 
-/// Takes a mutex, which may sleep, while it holds a spinlock.
+/// Takes a mutex, which may sleep, under a spinlock.
 #[inline(never)]
 fn sleep_under_spinlock() -> Result {
     let spin = KBox::pin_init(new_spinlock!((), "broken::spin"), GFP_KERNEL)?;
@@ -81,7 +82,7 @@ fn sleep_under_spinlock() -> Result {
     Ok(())
 }
 
-/// Forgets memory; many times, for kmemleak takes a stale pointer to an object for a use of it.
+/// Leaks memory, repeatedly, because kmemleak takes a stale pointer to an object for a reference.
 #[inline(never)]
 fn leak() -> Result {
     for number in 0..400u64 {

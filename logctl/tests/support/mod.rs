@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What several tests share.
+//! Code that several tests share.
 
 #![allow(dead_code)]
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! A model file that tells holes from zeroes, and allocated ones from others, with a journal as the kernel would keep it: what
-//! the plan's own test and the fuzzers compare with.
+//! A model file that tells holes from zeroes, and allocated ranges from others, with a journal as the kernel
+//! would keep one: the reference for the test of the plan and for the fuzzers.
 
 use logctl::history::line::{Extent, Line, LineDraft, Mode, Op, Open, Pos, Time, Undo};
 use logctl::history::plan::{
@@ -44,7 +44,7 @@ impl Cell {
     }
 }
 
-/// A file as it should be.
+/// The expected file.
 pub type File = Vec<Cell>;
 
 /// Applies a plan as the kernel does: every piece, then the size.
@@ -96,7 +96,7 @@ pub struct Journal {
     seq: u64,
 }
 
-/// What a line says beside its head.
+/// The keys of a line beside its head.
 pub struct Facts {
     size: Option<u64>,
     undo: Undo,
@@ -211,7 +211,7 @@ impl Journal {
         self.seq
     }
 
-    /// The newest `count` standing operations, inverted into one plan.
+    /// The newest `count` live operations, inverted into one plan.
     pub fn plan(&self, count: usize, present: u64) -> (Vec<Piece>, Outcome, Option<Pos>) {
         let mut walk = Walk::new(OBJECT, self.newest, OnForeign::Stop);
         let mut merge = Merge::new(List::default(), present);
@@ -256,7 +256,7 @@ impl Journal {
     }
 }
 
-/// What holds for every plan.
+/// The invariants of every plan.
 pub fn check_plan(pieces: &[Piece], outcome: &Outcome) {
     for pair in pieces.windows(2) {
         assert!(pair[0].end() <= pair[1].offset, "ascending, apart");
@@ -276,7 +276,7 @@ pub fn check_plan(pieces: &[Piece], outcome: &Outcome) {
     );
 }
 
-/// What may happen to the model file.
+/// The operations on the model file.
 #[derive(Clone, Debug)]
 pub enum Operation {
     Write {
@@ -284,13 +284,13 @@ pub enum Operation {
         length: u64,
         map: bool,
     },
-    /// Logged before it ran, and only `done` bytes were written.
+    /// Logged before the call, which wrote only `done` bytes.
     SyncWrite {
         offset: u64,
         length: u64,
         done: u64,
     },
-    /// Logged before it ran, and it failed.
+    /// Logged before the call, which failed.
     FailedWrite {
         offset: u64,
         length: u64,
@@ -317,12 +317,12 @@ pub enum Operation {
     },
 }
 
-/// The model: a file, its journal, and the state before each operation that stands.
+/// The model: a file, its journal, and the state before each live operation.
 #[derive(Default)]
 pub struct Model {
     pub file: File,
     pub journal: Journal,
-    /// The states before each operation that stands, oldest first.
+    /// The states before each live operation, oldest first.
     pub before: Vec<File>,
     fill: u8,
 }
@@ -495,7 +495,7 @@ impl Model {
     }
 }
 
-/// The line of the newest revert, as a plan of its own: what a redo does.
+/// The line of the newest revert, as a plan of its own: the effect of a redo.
 pub fn redo(model: &Model) -> Option<File> {
     let lines = model.journal.lines.iter().rev();
     let parsed = lines.map(|(at, bytes)| parse(bytes, at.segment));

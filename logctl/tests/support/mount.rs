@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! A mount in memory, whose history is told here instead of by the kernel.
+//! A mount in memory with a simulated history.
 
 #![allow(dead_code)]
 
@@ -27,22 +27,22 @@ use rustix::io::Errno;
 /// The second that histories begin at.
 pub const BEGINNING: i64 = 1_763_639_000;
 
-/// A history of lines in segments, and what a kernel would say.
+/// A history of lines in segments, and the replies of a kernel.
 #[derive(Default)]
 pub struct Kernel {
     /// The lines of each segment, with their offsets, oldest first.
     pub segments: Vec<Vec<(u64, String)>>,
     /// Each object's newest line.
     last: HashMap<String, String>,
-    /// Where each line stands.
+    /// The position of each line.
     places: BTreeMap<u64, (u64, u64)>,
     /// The newest number.
     pub seq: u64,
-    /// Operations that cannot be taken back: what is in the way, and why.
+    /// Operations that cannot be taken back: the conflict, and the reason.
     pub conflicts: HashMap<u64, (u64, Reason)>,
     /// Objects that are gone and never had a name.
     pub gone: HashSet<String>,
-    /// What was asked for: flags and numbers.
+    /// The requests: flags and numbers.
     pub asked: Vec<(u32, Vec<u64>)>,
     /// How many bytes of lines an answer holds at most.
     pub room: usize,
@@ -253,7 +253,7 @@ impl Object for Kernel {
 #[derive(Default)]
 pub struct Files {
     pub objects: BTreeMap<PathBuf, ObjectId>,
-    /// What was looked for.
+    /// The inode numbers that were searched for.
     pub wanted: RefCell<HashSet<u64>>,
 }
 
@@ -336,7 +336,7 @@ pub fn timeline(kernel: &mut Kernel) -> Timeline {
     Timeline::whole(kernel).unwrap()
 }
 
-/// The numbers of what stands, the newest first.
+/// The numbers of the live operations, the newest first.
 pub fn live(kernel: &mut Kernel) -> Vec<u64> {
     let timeline = timeline(kernel);
     let live = timeline.live(&|_| false);

@@ -47,7 +47,7 @@ pub struct Row {
     aim: [Limit; 2],
 }
 
-/// What is done and counted.
+/// The operation, and the counted calls.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Work {
     Read4k,
@@ -72,8 +72,8 @@ impl Row {
 
 use Limit::{None as Open, Overlay, Raw, Short};
 
-/// Overwriting comes first of the rows with history: what it finds is a history full of payloads,
-/// whose files are recycled.
+/// Overwriting comes first of the rows with history: the history is full of payloads then, whose
+/// files are recycled.
 pub const ROWS: [Row; 9] = [
     Row {
         name: "4 KiB read, page cache",

@@ -23,11 +23,11 @@ use work::Cost;
 
 const HELP: &str = "lfs-bench [--lines N] [--only TEXT] [--lower NAME] [--fresh] [--out FILE]";
 
-/// More than the whole history takes by default: a fifth of the lower filesystem, which is as large
-/// as a small real one (its memory is only taken as it is used).
+/// More than the whole history takes by default: a fifth of the lower filesystem, which has the
+/// size of a small real one (its memory is allocated on use).
 const HISTORY: u64 = 640 << 20;
 
-/// What the command line says.
+/// The options of the command line.
 struct Options {
     /// How many lines a long history has.
     lines: usize,
@@ -117,7 +117,7 @@ fn bench(options: &Options) -> io::Result<bool> {
     Ok(table.missed())
 }
 
-/// One lower filesystem with all that is mounted over it.
+/// One lower filesystem with all mounts over it.
 struct Place {
     lower: Lower,
     at: PathBuf,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The table as people read it, and as JSON.
+//! The table as text, and as JSON.
 
 use crate::work::Cost;
 

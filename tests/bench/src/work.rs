@@ -25,8 +25,8 @@ pub fn now() -> f64 {
     time.tv_sec as f64 * 1e9 + time.tv_nsec as f64
 }
 
-/// Instructions a call: until the last call came back, and until a `syncfs` after it, so that
-/// the worker's share counts.
+/// Instructions per call: until the last call returned, and until a `syncfs` after it, so that the
+/// worker's share counts.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Cost {
     pub calls: f64,
@@ -112,8 +112,8 @@ fn overwrite(directory: &Path, length: usize, calls: usize) -> io::Result<Cost> 
     })
 }
 
-/// The file stays and grows on in the next round: LoggerFS keeps what is removed for a while, and
-/// its room would be given back in the midst of that round.
+/// The file stays, and grows in the next round: LoggerFS keeps removed files for a while, and
+/// freeing their space would fall into that round.
 fn append(directory: &Path, calls: usize) -> io::Result<Cost> {
     let mut options = OpenOptions::new();
     let file = options
@@ -146,7 +146,7 @@ fn create_unlink(directory: &Path, calls: usize) -> io::Result<Cost> {
     })
 }
 
-/// Unpack, build, delete: what a developer's tree sees.
+/// Unpack, build, delete: the operations on a developer's tree.
 fn tree(directory: &Path) -> io::Result<Cost> {
     let place = directory.join("tree");
     fs::create_dir_all(&place)?;
@@ -189,7 +189,7 @@ pub fn many_lines(path: &Path, lines: usize) -> io::Result<()> {
     Ok(())
 }
 
-/// What one revert of the last operation costs, the mean of a few.
+/// The cost of one revert of the last operation, the mean of a few.
 pub fn revert_last(path: &Path, revert: impl Fn(&File) -> io::Result<()>) -> io::Result<Cost> {
     let file = OpenOptions::new().read(true).write(true).open(path)?;
     revert(&file)?;

@@ -10,7 +10,7 @@ use crate::history::state;
 
 const UUID: [u8; 16] = *b"a fuzzed history";
 
-/// So many tables fit into a state, whatever their numbers are.
+/// This many tables fit into a state, for any numbers.
 const TABLES: usize = 80;
 
 /// Any bytes as each of these.

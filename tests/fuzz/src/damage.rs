@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What may befall a history's files: damage, and forgery by somebody who knows the checksums.
+//! Damage to the files of a history, and crafted content with right checksums.
 
 use arbitrary::{Result, Unstructured};
 
@@ -13,7 +13,7 @@ use crate::history::state::{self, Span, State};
 use crate::line::number;
 use crate::vfs::store::{Dir, File};
 
-/// What was done.
+/// The damage.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Done {
     /// Something carries a right checksum and was never written by us.
@@ -66,7 +66,7 @@ fn place(u: &mut Unstructured<'_>, length: usize) -> Result<usize> {
     Ok(usize::from(u.arbitrary::<u16>()?) % (length + 1))
 }
 
-/// Damage as disks and careless people do it.
+/// Damage as by disks and mistakes.
 fn hurt(
     u: &mut Unstructured<'_>,
     dir: &Dir,
@@ -101,7 +101,7 @@ fn hurt(
             return Ok("removed");
         }
         6 => {
-            // Contents change places, or one stands twice.
+            // Exchanges two contents, or copies one over the other.
             let (other_dir, other_name, other) = u.choose(all)?;
             dir.put(name, other.deep_copy());
             if u.arbitrary()? {
@@ -135,7 +135,7 @@ fn facts(u: &mut Unstructured<'_>, dir: &Dir, file: &File) -> Result<()> {
     Ok(())
 }
 
-/// Numbers at the ends of what there is.
+/// Numbers at the ends of their ranges.
 fn absurd(u: &mut Unstructured<'_>) -> Result<u64> {
     let near = u.int_in_range(0..=3)?;
     Ok(match u.int_in_range(0..=4)? {
@@ -158,7 +158,7 @@ fn pos(u: &mut Unstructured<'_>) -> Result<Pos> {
     })
 }
 
-/// Appends a line with a right checksum to a log, or puts it at its beginning.
+/// Appends a line with a right checksum to a log, or inserts one at its beginning.
 fn craft_line(u: &mut Unstructured<'_>, logs: &Dir, uuid: [u8; 16]) -> Result<()> {
     let segment = u.int_in_range(1..=9)?;
     let Ok(file) = logs.open(format!("{segment:08}.log").as_bytes(), true) else {

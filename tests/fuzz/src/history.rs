@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The module's own files, at the paths they know each other by, and stand-ins for those that
-//! need a kernel's threads.
+//! The module's own files at their usual paths, and stand-ins for those that need kernel threads.
 
 #[path = "../../../history/books.rs"]
 pub(crate) mod books;
@@ -34,7 +33,7 @@ pub(crate) mod text;
 #[path = "../../../history/trust.rs"]
 pub(crate) mod trust;
 
-/// What recovery takes from the journal.
+/// The input of recovery from the journal.
 pub(crate) mod journal {
     use super::line::{ObjectId, Pos};
     use super::objects::{Entry, Objects, SLOTS};
@@ -67,7 +66,7 @@ pub(crate) mod staging {
     pub(crate) type Table = Objects<KVVec<Entry>, KVVec<u16>>;
 }
 
-/// A mount's beginning, as the journal does it, and what readers ask after it.
+/// The start of a mount, as the journal does it, and the queries of readers afterwards.
 pub(crate) mod opened {
     use super::books::Keep;
     use super::journal::Unfinished;
@@ -135,7 +134,7 @@ pub(crate) mod opened {
     }
 
     impl Opened {
-        /// Where an object's last line stands.
+        /// The position of an object's last line.
         pub(crate) fn last_line(&mut self, object: ObjectId) -> Result<Option<Pos>> {
             self.tables.look_up(object, self.files.first())
         }
@@ -162,8 +161,8 @@ pub(crate) mod opened {
         }
     }
 
-    /// A new history with these logs: lines with what they are about, a segment each. All but the
-    /// last `unsealed` have their tables; without such ones it is left as a clean mount leaves it.
+    /// A new history with these logs, one segment each: lines with their objects. All but the last
+    /// `unsealed` have their tables; with 0, the history is left as by a clean unmount.
     pub(crate) fn make(
         root: &Dir,
         unsealed: usize,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the fuzzers do with their bytes: each target is a function that panics where something is
-//! not as it must be. The code under test is the module's own, and logctl's.
+//! The fuzz targets: each is a function of bytes that panics if an invariant fails. The code under
+//! test is the module's own, and logctl's.
 
 #![forbid(unsafe_code)]
 #![allow(dead_code)]
@@ -22,11 +22,11 @@ mod tool;
 use shim::sync::new_mutex;
 use shim::{prelude, sync, vfs};
 
-/// What logctl's tests share: a model of a file and its journal.
+/// The model of a file and its journal, which logctl's tests share.
 #[path = "../../../logctl/tests/support/mod.rs"]
 mod support;
 
-/// What a target does with bytes.
+/// The function of a target.
 pub type Target = fn(&[u8]);
 
 /// All targets, in the order in which they run.
@@ -72,7 +72,7 @@ fn crc32c(state: u32, bytes: &[u8]) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    /// What is in the corpus was interesting once, or broke something.
+    /// The corpus: inputs that reached new code, or failed once.
     #[test]
     fn corpus_passes() {
         for (name, target) in super::TARGETS {

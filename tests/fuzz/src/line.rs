@@ -64,7 +64,7 @@ fn damaged(text: &[u8], choice: usize) {
     refused(text, &Seed { uuid, ..SEED }, "another history's line");
 }
 
-/// Does with a line what its readers do.
+/// The operations of readers on a line.
 fn use_all(line: &Line<'_>, text: &[u8]) {
     let mut room = [0; MAX_LINE];
     let encoded = [
@@ -87,7 +87,7 @@ fn use_all(line: &Line<'_>, text: &[u8]) {
     refolded(line, text);
 }
 
-/// A line that is folded says what the one that is amended says.
+/// A folded line has the fields of the amended one.
 fn refolded(line: &Line<'_>, text: &[u8]) {
     let amend = Amend {
         offset: line.length,
@@ -105,7 +105,7 @@ fn refolded(line: &Line<'_>, text: &[u8]) {
     assert_eq!(folded, amended);
 }
 
-/// Any bytes encode to what decodes to them, and what decodes is what they encode to.
+/// Encoding and decoding of any bytes are inverse to each other.
 pub(crate) fn percent(data: &[u8]) {
     let mut encoded = vec![0; data.len() * 3];
     let len = encode_percent(data, &mut encoded).expect("room for all");
@@ -119,7 +119,7 @@ pub(crate) fn percent(data: &[u8]) {
     assert_eq!(decoded, data);
     if let Some(len) = decode_percent(data, &mut decoded) {
         let back = encode_percent(&decoded[..len], &mut encoded).expect("room");
-        // What needs no escape may have one all the same, so lengths differ.
+        // Characters that need no escape may have one all the same, so that lengths differ.
         assert!(back <= data.len() || data.is_empty());
     }
     if let Some(len) = decode_hex(data, &mut decoded) {
@@ -137,7 +137,7 @@ pub(crate) fn percent(data: &[u8]) {
     );
 }
 
-/// What a draft is told.
+/// The fields of a draft.
 struct Told {
     time: Time,
     command: Vec<u8>,
@@ -286,7 +286,7 @@ fn told(u: &mut Unstructured<'_>) -> Result<Told> {
 }
 
 impl Told {
-    /// Tells a draft everything.
+    /// Sets all fields of a draft.
     fn tell(&self, draft: &mut LineDraft<'_>) {
         self.obj.map(|v| draft.obj(v));
         self.prev.map(|v| draft.prev(v));
@@ -321,7 +321,7 @@ impl Told {
         }
     }
 
-    /// Compares with what was read.
+    /// Compares with the parsed line.
     fn compare(&self, line: &Line<'_>) {
         assert_eq!((line.time, line.op), (self.time, self.op));
         assert_eq!((line.offset, line.length), self.range);
@@ -373,7 +373,7 @@ impl Told {
     }
 }
 
-/// An encoded value stands for these bytes.
+/// An encoded value decodes to these bytes.
 fn same_text(found: Option<&[u8]>, told: Option<&[u8]>) {
     let mut room = [0; MAX_LINE];
     let decoded = found.map(|value| {
@@ -383,7 +383,7 @@ fn same_text(found: Option<&[u8]>, told: Option<&[u8]>) {
     assert_eq!(decoded.as_deref(), told);
 }
 
-/// What a draft is told is read back from its line; the usual line says the same.
+/// The fields of a draft are read back from its line; the fast path writes the same line.
 pub(crate) fn drafted(data: &[u8]) {
     let Ok(told) = told(&mut Unstructured::new(data)) else {
         return;

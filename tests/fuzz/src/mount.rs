@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Mounts of damaged histories: trust, state, recovery, index and logs are the module's own, over
-//! files in memory. A mount is refused with a sentence, or what it finds is what was written.
+//! files in memory. A mount is refused with a message, or finds exactly the written lines.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -23,7 +23,7 @@ const ASKED: [u64; 8] = [1, 2, 5, 12, 127, 128, 129, 150];
 struct Sound {
     root: Dir,
     uuid: [u8; 16],
-    /// Every line, and where it stands.
+    /// Every line with its position.
     lines: HashMap<Pos, Vec<u8>>,
     /// The last one of each object.
     last: HashMap<ObjectId, Pos>,
@@ -115,7 +115,7 @@ pub(crate) fn damaged(data: &[u8]) {
         let Ok(done) = damage(&mut u, &home, sound.uuid) else {
             return;
         };
-        // What one mount has put in order, the next one must find so.
+        // The next mount must find the state that one mount has put in order.
         for _ in 0..2 {
             mount(sound, &root, &done);
         }
@@ -130,7 +130,7 @@ fn mount(sound: &Sound, root: &Dir, done: &Done) {
     match opened::open(root, &explain) {
         Ok(mut opened) => {
             let whole = !done.crafted && logs_are_whole(sound, root);
-            // Without `format` and `state` there was no history, whatever else lies there.
+            // Without `format` and `state` there was no history, whichever other files exist.
             let exact = !done.crafted && !opened.is_new && (!opened.recovered || whole);
             look(sound, &mut opened, done, exact);
             if opened.merge().is_ok() {
@@ -184,7 +184,7 @@ fn look(sound: &Sound, opened: &mut Opened, done: &Done, exact: bool) {
     }
 }
 
-/// What reverts picked.
+/// The operations that reverts picked.
 #[derive(Default)]
 struct Hidden(Vec<(u64, u64)>);
 

@@ -79,7 +79,7 @@ pub(crate) fn model(data: &[u8]) {
     }
 }
 
-/// Any pieces and sizes come to what one after the other does.
+/// Any pieces and sizes have the result of applying them one by one.
 pub(crate) fn merge(data: &[u8]) {
     let mut u = Unstructured::new(data);
     let _ = small_merge(&mut u).and_then(|()| large_merge(&mut u));
@@ -152,7 +152,7 @@ fn large_merge(u: &mut Unstructured<'_>) -> Result<()> {
                     }),
                 },
             };
-            // What ends beyond all numbers, or finds no room, is refused.
+            // An operation that overflows, or finds no memory, is refused.
             let _ = merge.restore(&piece);
         }
         merge.end_operation(if u.arbitrary()? {
@@ -175,7 +175,7 @@ fn large_merge(u: &mut Unstructured<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Whatever bytes stand for old attributes, they are refused, or say the same when written again.
+/// Any bytes of old attributes are refused, or keep their meaning when encoded again.
 pub(crate) fn attributes(data: &[u8]) {
     let Ok(records) = Records::new(data) else {
         return;
@@ -196,7 +196,7 @@ pub(crate) fn attributes(data: &[u8]) {
     assert!(second.last_ones().eq(records.last_ones()));
 }
 
-/// Whatever a payload's map says, it is refused or gives sound pieces.
+/// Any payload map is refused, or gives sound pieces.
 pub(crate) fn map(data: &[u8]) {
     let _ = read_map(&mut Unstructured::new(data));
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! logctl before a kernel that answers anything: it ends, its JSON is JSON, and no name or line
-//! gives orders to a terminal.
+//! logctl with a kernel that returns anything: it ends, its JSON is valid, and no name or line
+//! controls the terminal.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
@@ -128,7 +128,7 @@ impl Object for Any<'_, '_> {
         request.length = buffer.len() as u32;
         assert!(request.is_valid());
         request.used = self.history(buffer).unwrap_or(0);
-        // Ends, lest it goes on for ever.
+        // Ends, so that the target does not loop.
         let is_end = self.0.is_empty() || self.0.ratio(3, 4).unwrap_or(true);
         request.offset = match is_end {
             true => ReadHistory::END,
@@ -379,7 +379,7 @@ fn answered(u: &mut Unstructured<'_>) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    /// Bytes that nobody chose, the same each time.
+    /// Arbitrary bytes, the same each time.
     #[test]
     fn any_bytes_are_answers() {
         let mut state = 0x9e37_79b9_7f4a_7c15u64;

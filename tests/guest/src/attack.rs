@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Ten users without rights attack a mount with all that `held.rs` knows, while root's writes are timed:
-//! one to the mount and one to the raw filesystem below it, with the same load beside both.
+//! Ten unprivileged users attack a mount with all modes of `held.rs` while the test times root's writes: one
+//! to the mount, and one to the raw filesystem below under the same load.
 //!
 //!   lfs-tests attack SECONDS
 
@@ -20,18 +20,18 @@ const BASE: &str = "/run/attack";
 const USERS: u32 = 10;
 const FIRST_USER: u32 = 3001;
 
-/// What root's writes to the mount may take longer than those to the raw filesystem.
+/// The longest extra time of root's writes to the mount, compared with the raw filesystem.
 const ALLOWED: Duration = Duration::from_millis(100);
 
-/// For how long a process that only waits may go on when it is killed. Others have work of their own to
-/// end, for which all share one processor.
+/// How long a waiting process may live after it was killed. Other processes have to finish work first, and
+/// all share one processor.
 const DYING: Duration = Duration::from_secs(5);
 
 /// How many of the attacks each user makes at once: with all of them there are more than enough processes
 /// to keep any other from the processor.
 const AT_ONCE: u32 = 3;
 
-/// What each user does; `{}` is the user's own directory.
+/// The work of each user; `{}` is the user's own directory.
 const ATTACKS: &[&[&str]] = &[
     &["splices", "{}", "8"],
     &["buffers", "{}", "8"],
@@ -42,7 +42,7 @@ const ATTACKS: &[&[&str]] = &[
     &["names", "shared", "{}"],
 ];
 
-/// One attacker, which is started again when it has ended.
+/// One attacker, which is restarted when it ends.
 struct Attacker {
     user: u32,
     attack: &'static [&'static str],
@@ -69,7 +69,7 @@ impl Attacker {
         Ok(())
     }
 
-    /// Kills it; how long it goes on.
+    /// Kills the process; returns the time until it ended.
     fn kill(&mut self) -> io::Result<Duration> {
         let since = Instant::now();
         if let Some(mut child) = self.child.take() {
@@ -107,8 +107,8 @@ fn run(program: &str, words: &[&str]) -> io::Result<()> {
     Err(io::Error::other(format!("{program} {words:?}: {said}")))
 }
 
-/// ext4 on memory, since waiting for a disk makes the clock of a counted guest jump; LoggerFS on a
-/// directory of it, and a raw one beside.
+/// ext4 in memory, because waiting for a disk makes the clock of an instruction-counting guest
+/// jump. LoggerFS is mounted on one directory of it; a second directory is the raw one.
 fn prepare() -> io::Result<()> {
     run("modprobe", &["brd", "rd_nr=1", "rd_size=786432"])?;
     run("mkfs.ext4", &["-q", "/dev/ram0"])?;
@@ -233,7 +233,7 @@ fn attack(time: Duration) -> io::Result<bool> {
             child: None,
         })
         .collect();
-    // What is timed are waits for others' locks and room, not for the only processor.
+    // The test times waits for locks and space, not for the only processor.
     setpriority_process(None::<Pid>, -20)?;
     for attacker in &mut attackers {
         attacker.start(Path::new(&place))?;
@@ -271,7 +271,7 @@ fn attack(time: Duration) -> io::Result<bool> {
     Ok(is_good)
 }
 
-/// Prints what was measured, and whether it is within bounds.
+/// Prints the measurements, and whether they are within bounds.
 fn judge(raw: &AttackPlace, ours: &AttackPlace, dying: Dying, rounds: u64) -> bool {
     raw.writes.say("4 KiB writes, raw");
     ours.writes.say("4 KiB writes, LoggerFS");

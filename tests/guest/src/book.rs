@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The lines of a history as somebody edits them who knows the format: words are replaced, and each line
-//! gets its right checksum, and the right place of the line before it.
+//! Edits the lines of a history by a user who knows the format: replaces words, and gives each line its right
+//! checksum and the right position of the previous line.
 
 use std::collections::BTreeMap;
 
 use crate::crafted::{sum_of, History};
 use crate::outcome::Outcome;
 
-/// One line: its words without the checksum, and where it stood.
+/// One line: its words without the checksum, and its position.
 #[derive(Clone, Debug)]
 pub struct Entry {
     pub segment: u64,
@@ -28,7 +28,7 @@ impl Entry {
         pairs.find(|(name, _)| *name == key).map(|(_, value)| value)
     }
 
-    /// Gives `KEY=` another value, or adds it.
+    /// Sets `KEY=` to another value, or adds the key.
     pub fn set(&mut self, key: &str, value: &str) {
         let text = format!("{key}={value}");
         let start = format!("{key}=");
@@ -107,7 +107,7 @@ impl Book {
         }
     }
 
-    /// Writes the lines into the history in place of those that it has.
+    /// Writes the lines into the history in place of its own.
     pub fn write(&self, history: &mut History) {
         let mut logs: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
         for (segment, _) in history.logs() {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What programs do with files: one call after another, and what each answers. Run in a process of
-//! its own (`lfs-tests work calls`), which may be another user's, or confined.
+//! The calls of programs on files, one after another, with their results. Runs in a process of its
+//! own (`lfs-tests work calls`), which may belong to another user, or be confined.
 
 use std::ffi::CStr;
 use std::fs::{self, File, OpenOptions};

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A history on disk in the hands of somebody who damages it, or who forges it: knows its name and
-//! how checksums are made, as only root can.
+//! A history on disk that is damaged or crafted: crafted lines have right names and checksums, as
+//! only root can write them.
 
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
@@ -41,7 +41,7 @@ impl History {
         Ok(History(files))
     }
 
-    /// Writes all of it, in place of what is there.
+    /// Writes all of the history in place of the present one.
     pub fn write(&self, home: &Path) -> Outcome {
         for place in ["", "log/", "undo/", "index/"] {
             for entry in fs::read_dir(home.join(place)).at(place)? {
@@ -66,7 +66,7 @@ impl History {
         Some((name.clone(), bytes))
     }
 
-    /// Damage as disks and careless people do it; says what was done.
+    /// Damage as by disks and mistakes; returns a description.
     pub fn damage(&mut self, random: &mut Random) -> String {
         let kind = random.below(10);
         let (number, amount) = (random.next(), random.below(3) + 1);
@@ -110,7 +110,7 @@ impl History {
         }
     }
 
-    /// Two files change places, or one stands twice.
+    /// Exchanges two files, or copies one over another.
     fn misplace(&mut self, name: &str, swap: bool, random: &mut Random) -> String {
         let here = self.0.get(name).cloned().unwrap_or_default();
         let place = name.rsplit_once('/').map_or("", |(place, _)| place);
@@ -167,8 +167,8 @@ impl History {
         &mut self.0
     }
 
-    /// Appends a line to the newest log that names itself as the object's line before; no table
-    /// knows of it.
+    /// Appends a line to the newest log that names itself as the previous line of the object; no
+    /// table records it.
     pub fn bend(&mut self, object: &str) -> Outcome {
         let uuid = self.uuid()?;
         let Some(segment) = self.segments().pop() else {
@@ -189,12 +189,12 @@ impl History {
         Ok(())
     }
 
-    /// Cuts the newest log off behind its last line of an operation.
+    /// Cuts the newest log off after its last line of an operation.
     pub fn cut_behind(&mut self, op: &str) -> Outcome {
         self.cut_behind_line(op, |words| words.get(2) == Some(&op))
     }
 
-    /// Cuts the newest log off behind the line that says that the revert `seq` is done.
+    /// Cuts the newest log off after the line that closes the revert `seq`.
     pub fn cut_behind_commit(&mut self, seq: u64) -> Outcome {
         let of = format!("of={seq}");
         let what = format!("commit {of}");
@@ -203,7 +203,7 @@ impl History {
         })
     }
 
-    /// Cuts the newest log off behind the line that the revert `seq` begins with.
+    /// Cuts the newest log off after the line that opens the revert `seq`.
     pub fn cut_behind_intent(&mut self, seq: u64) -> Outcome {
         let number = format!("seq={seq}");
         self.cut_behind_line(&number, |words| {
@@ -232,7 +232,7 @@ impl History {
         Ok(())
     }
 
-    /// Takes the tables and the state away: what the logs say is found by reading them.
+    /// Removes the tables and the state, so that a mount finds the lines by reading the logs.
     pub fn forget(&mut self) {
         self.0
             .retain(|name, _| name != "state" && !name.starts_with("index/"));
@@ -263,8 +263,8 @@ impl History {
         self.0.iter().filter_map(number).collect()
     }
 
-    /// Lines that were never written, and lines that say other numbers, with right checksums;
-    /// says what was done.
+    /// Adds lines that were never written, or changes the numbers of lines, with right checksums;
+    /// returns a description.
     pub fn craft(&mut self, random: &mut Random, object: &str) -> Outcome<String> {
         let uuid = self.uuid()?;
         let segments = self.segments();
@@ -364,7 +364,7 @@ impl History {
         out
     }
 
-    /// A range of a payload file with its right checksum, or one far outside of it.
+    /// A range of a payload file with its right checksum, or one far outside the file.
     fn extent(&self, random: &mut Random, segments: &[u64]) -> (Extent, u32) {
         let segment = *pick(random, segments);
         let undo = self.0.get(&format!("undo/{segment:08}.dat"));
@@ -445,7 +445,7 @@ fn renumbered(log: &mut [u8], seed: &Seed, random: &mut Random) -> (String, Stri
     (before, String::from_utf8_lossy(line).trim_end().to_string())
 }
 
-/// Numbers at the ends of what there is.
+/// Numbers at the ends of their ranges.
 pub fn absurd(random: &mut Random) -> u64 {
     let near = random.below(4);
     match random.below(7) {

@@ -15,7 +15,8 @@ const FIEMAP: u64 = 0xc020_660b;
 /// How many extents are asked for.
 const MOST: usize = 256;
 
-/// Where a file has space, ascending, neighbours joined. `None`: its filesystem does not tell.
+/// The allocated ranges of a file, ascending, neighbours joined. `None`: the filesystem does not
+/// report them.
 pub fn of(file: &File) -> Outcome<Option<Vec<(u64, u64)>>> {
     let mut words = [0; 4 + 7 * MOST];
     words[1] = u64::MAX >> 1;

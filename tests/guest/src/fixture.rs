@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a test gets: a directory of its own on the lower filesystem, with LoggerFS mounted on
-//! it, and short ways to do and to check things there.
+//! The fixture of a test: a directory of its own on the lower filesystem with LoggerFS mounted on
+//! it, and short methods for operations and checks.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -18,7 +18,7 @@ pub struct Fixture {
     pub lower: Lower,
     /// No LoggerFS at all: the test's own steps are tried on the lower filesystem.
     pub raw: bool,
-    /// The long tests do all that they can do, not only what is enough for one more filesystem.
+    /// The long tests do all of their work, not only the part that one more filesystem needs.
     pub full: bool,
     /// Every state is looked at, even where another test is for that.
     pub every_state: bool,
@@ -38,7 +38,7 @@ pub struct Fixture {
     mounted: bool,
 }
 
-/// Mount options of a usual test: history may fill what the scratch disk has.
+/// Mount options of a usual test: the history may fill the scratch disk.
 const USUAL: &str = "";
 const USUAL_PRIVATE: &str = "size=60%";
 
@@ -116,7 +116,7 @@ impl Fixture {
         self.mounted
     }
 
-    /// Somebody else has taken the mount away.
+    /// The mount was removed by another process.
     pub fn forget_mount(&mut self) {
         self.mounted = false;
     }
@@ -163,7 +163,7 @@ impl Fixture {
         self.below(".loggerfs")
     }
 
-    /// A path as the test works on it.
+    /// The path of a file of the test in the mount.
     pub fn path(&self, name: &str) -> PathBuf {
         self.mnt.join(name)
     }
@@ -224,7 +224,7 @@ impl Fixture {
         }
     }
 
-    /// Opens for reading and writing, creating it if need be.
+    /// Opens for reading and writing, and creates the file if necessary.
     pub fn open(&self, name: &str) -> Outcome<File> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
@@ -235,7 +235,7 @@ impl Fixture {
         fs::read(self.path(name)).at(format!("reading {name}"))
     }
 
-    /// The content must be this, through the mount and below it.
+    /// The content must be this one, through the mount and below it.
     pub fn same(&self, what: &str, name: &str, want: &[u8]) -> Outcome {
         same_bytes(what, &self.read(name)?, want)?;
         let size = fs::metadata(self.path(name))?.len();
@@ -258,7 +258,7 @@ impl Fixture {
         undo::revert(&file, count).at(format!("reverting {count} of {name}"))
     }
 
-    /// The same, for tests that expect it to be refused.
+    /// As above, for mounts that must be refused.
     pub fn try_revert(&self, name: &str, count: usize) -> io::Result<()> {
         let file = OpenOptions::new()
             .read(true)
@@ -267,7 +267,7 @@ impl Fixture {
         undo::revert(&file, count)
     }
 
-    /// The file's standing lines as `OP OFFSET LENGTH`, oldest first.
+    /// The live lines of the file as `OP OFFSET LENGTH`, oldest first.
     pub fn log(&self, name: &str) -> Outcome<Vec<String>> {
         undo::briefs(&self.open(name)?)
     }
@@ -294,12 +294,12 @@ impl Fixture {
     }
 }
 
-/// What the process that runs all tests says to those of the fuzzers.
+/// Settings of the parent process for the fuzzers.
 fn from_environment(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-/// Writes all bytes at an offset, with no other call around it.
+/// Writes all bytes at an offset, with no other call.
 pub fn put(file: &File, offset: u64, bytes: &[u8]) -> Outcome {
     let written = file
         .write_at(bytes, offset)

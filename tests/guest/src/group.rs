@@ -19,14 +19,14 @@ const REVERT_GROUP: u64 = iowr(5, 88);
 
 /// Insist, although objects were changed outside.
 pub const FORCE: u32 = 1;
-/// Only look whether it could be done.
+/// Only checks whether the request could be done.
 pub const DRY_RUN: u32 = 2;
 /// An undo.
 pub const WALK: u32 = 4;
 /// Takes undos back.
 pub const REDO: u32 = 8;
 
-/// A line, and where it stands.
+/// A line, and its position.
 #[derive(Clone, Debug)]
 pub struct Placed {
     pub line: Line,
@@ -36,7 +36,7 @@ pub struct Placed {
 }
 
 impl Placed {
-    /// Whether it is an operation of a program's.
+    /// Whether the line is an operation of a program.
     pub fn is_operation(&self) -> bool {
         let own = [
             "revert", "redo", "picked", "commit", "cancel", "amend", "left", "foreign", "recover",
@@ -53,10 +53,10 @@ fn half(bytes: &[u8], at: usize) -> u32 {
     u32::from_ne_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
 }
 
-/// What one reading of the history gives.
+/// The result of one read of the history.
 struct Chunk {
     segment: u64,
-    /// Where it goes on; `u64::MAX`: the segment ends here.
+    /// The offset to go on at; `u64::MAX`: the segment ends here.
     next: u64,
     /// The segment before; 0: there is none.
     previous: u64,
@@ -135,7 +135,7 @@ pub struct Cursor {
 }
 
 impl Cursor {
-    /// Behind all that is there.
+    /// At the end of the history.
     pub fn at_end(w: &Fixture) -> Outcome<Cursor> {
         let newest = chunk(&File::open(&w.mnt)?, 0, 0)?.segment;
         let mut cursor = Cursor {
@@ -203,7 +203,7 @@ fn unpack(mut bytes: &[u8], segment: u64, lines: &mut Vec<Placed>) -> Outcome {
     Ok(())
 }
 
-/// What was in the way of an operation.
+/// A conflict of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Conflict {
     pub seq: u64,
@@ -211,7 +211,7 @@ pub struct Conflict {
     pub reason: u32,
 }
 
-/// What the kernel says beside the errno.
+/// The reply of the kernel beside the errno.
 #[derive(Debug, Default)]
 pub struct GroupReply {
     pub conflicts: Vec<Conflict>,
@@ -238,7 +238,7 @@ pub fn revert(root: &File, operations: &[Placed], flags: u32) -> (io::Result<()>
     raw(root, &mut list, sorted.len() as u64, flags)
 }
 
-/// As [`revert`], with the list as the kernel gets it.
+/// As [`revert`], with the list in the kernel's layout.
 pub fn raw(root: &File, list: &mut [u8], count: u64, flags: u32) -> (io::Result<()>, GroupReply) {
     const ROOM: usize = 64;
     let mut room = vec![0u8; ROOM * 24];
@@ -272,7 +272,7 @@ pub fn raw(root: &File, list: &mut [u8], count: u64, flags: u32) -> (io::Result<
     (result, answer)
 }
 
-/// What is done between two looks at the history.
+/// The operations between two reads of the history.
 pub struct Watch(u64);
 
 impl Watch {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Runs tests one after another, each in a process of its own with a time limit, and judges
-//! the kernel's log and what is left mounted after each.
+//! Runs tests one after another, each in a process of its own with a time limit, and checks the
+//! kernel's log and left-over mounts after each.
 
 use std::fs::File;
 use std::io::Write;
@@ -18,7 +18,7 @@ use crate::fixture::Fixture;
 use crate::mounts::{self, Lower};
 use crate::outcome::{Outcome, Stop};
 
-/// One test, as the tables at the end of each scenario file list it.
+/// One test, as an entry of the table at the end of each scenario file.
 #[derive(Clone, Copy)]
 pub struct Test {
     pub name: &'static str,
@@ -27,10 +27,10 @@ pub struct Test {
     pub raw: bool,
     /// Mounts by itself.
     pub unmounted: bool,
-    /// The lower filesystems it is for; empty: all of them.
+    /// The lower filesystems of the test; empty: all of them.
     pub lowers: &'static [Lower],
-    /// Says over the tmpfs directory nothing that it does not say over the private one: only
-    /// run there when asked for.
+    /// The test covers nothing over the tmpfs directory that it does not cover over the private
+    /// one: runs there only when asked for.
     pub thorough: bool,
     /// Long, and says over xfs and btrfs nothing that shorter tests do not say: only run there when
     /// asked for, or with `--full`.
@@ -87,7 +87,7 @@ impl Test {
         (!raw || self.raw) && (self.lowers.is_empty() || self.lowers.contains(&lower))
     }
 
-    /// Whether a usual run does without it over this lower filesystem.
+    /// Whether a usual run skips the test over this lower filesystem.
     fn is_left_out(&self, lower: Lower, plan: &Plan) -> bool {
         let is_usual = match lower {
             Lower::Tmpfs => !self.thorough,
@@ -103,13 +103,13 @@ pub struct Report {
     pub lower: Lower,
     pub name: String,
     pub seconds: f64,
-    /// Why it failed.
+    /// The failure.
     pub failure: Option<String>,
-    /// Why it says nothing here.
+    /// The reason for a skip.
     pub skipped: Option<String>,
 }
 
-/// What holds for the whole run.
+/// Settings of the whole run.
 pub struct Plan {
     pub raw: bool,
     pub full: bool,
@@ -174,7 +174,7 @@ fn leave(plan: &Plan, at: &Path) -> Outcome {
     Ok(())
 }
 
-/// Unloads the module, and loads it again for what follows.
+/// Unloads the module, and loads it again for the next tests.
 fn reload() -> Outcome {
     let module = std::env::var("LFS_MODULE").unwrap_or_default();
     mounts::run(&["rmmod", "loggerfs"])?;
@@ -214,7 +214,7 @@ fn run_one(plan: &Plan, lower: Lower, test: &Test, at: &Path, kernel: &mut Kerne
     finish(lower, test.name, start, outcome, kernel.complaints())
 }
 
-/// Says in the kernel's log which test begins, so that what the kernel says next has a place.
+/// Writes the name of the test into the kernel's log, so that later messages can be attributed.
 fn mark(lower: Lower, name: &str) {
     let _ = std::fs::write("/dev/kmsg", format!("lfs-tests: {}/{name}\n", lower.name()));
 }
@@ -237,7 +237,7 @@ fn spawn(plan: &Plan, lower: Lower, test: &Test, base: &Path) -> Outcome<Child> 
     Ok(command.spawn()?)
 }
 
-/// Waits for a test's end, or ends it and all that it started.
+/// Waits for the end of a test, or kills the test with all its children.
 fn wait(mut child: Child, limit: Duration, base: &Path) -> Outcome {
     let start = Instant::now();
     let group = Pid::from_child(&child);
@@ -270,7 +270,7 @@ fn wait(mut child: Child, limit: Duration, base: &Path) -> Outcome {
     }
 }
 
-/// Where in the kernel the processes of a group stand.
+/// The kernel stacks of the processes of a group.
 fn stacks(group: Pid) -> String {
     let mut text = String::new();
     let Ok(entries) = std::fs::read_dir("/proc") else {
@@ -420,7 +420,7 @@ impl KernelLog {
             let length = match rustix::io::read(file, &mut buffer[..]) {
                 Ok(0) => break,
                 Ok(length) => length,
-                // Lines were overwritten before we came: go on with what is there.
+                // Lines were overwritten before the read: go on with the oldest one left.
                 Err(rustix::io::Errno::PIPE) => continue,
                 Err(_) => break,
             };

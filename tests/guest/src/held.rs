@@ -22,7 +22,7 @@ pub fn main(words: &[&str]) -> io::Result<()> {
         ["as", user, words @ ..] => (number(user) as u32, words),
         words => (NOBODY, words),
     };
-    // Whoever started this may have a better one.
+    // The parent process may have a better one.
     setpriority_process(None::<Pid>, 0)?;
     sys::become_user(user)?;
     match words {
@@ -44,7 +44,7 @@ fn number(word: &str) -> u64 {
     word.parse().expect("a number")
 }
 
-/// Says that what comes next may never end.
+/// Reports that the next call may never return.
 fn ready() -> io::Result<()> {
     println!("ready");
     io::stdout().flush()
@@ -133,7 +133,7 @@ fn direct(file: &str) -> io::Result<()> {
     Err(io::Error::other("the pages came"))
 }
 
-/// Does what never ends with so many files at once.
+/// Makes calls that never return, on this many files at once.
 fn at_once(dir: &str, count: u64, work: impl Fn(&File) -> io::Result<()> + Sync) -> io::Result<()> {
     let open = |number| {
         let path = format!("{dir}/{number}");
@@ -177,7 +177,7 @@ fn reverts(dir: &str) -> io::Result<()> {
         for file in &files {
             undo::revert(file, 1)?;
         }
-        // One at a time: what the others have in the way is theirs to say.
+        // One at a time: conflicts among the others are their own tests' concern.
         let _ = undo::revert(&directory, 1);
         group_of_own(&directory, round)?;
         round += 1;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What people do with a directory whose history somebody forged: a side process that reads all of it and
-//! takes back what it can, one object at a time and in groups. It ends by itself or is killed.
+//! A side process that reads all of a crafted history and takes back all that it can, one object at a time
+//! and in groups. The process ends by itself or is killed.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -85,7 +85,7 @@ fn use_all(place: &Path, random: &mut Random) -> io::Result<()> {
     Ok(())
 }
 
-/// One object: its log, and what can be taken back of it.
+/// One object: reads its log, and takes its operations back.
 fn single(path: &Path, random: &mut Random) -> io::Result<()> {
     let meta = fs::symlink_metadata(path)?;
     let mut options = OpenOptions::new();

@@ -2,8 +2,8 @@
 
 //! The tests of LoggerFS that run in the guest, as root.
 //!
-//! Every test gets a fresh directory on the lower filesystem with LoggerFS mounted over it, and
-//! a process of its own, so that a hang or a crash is one test's failure and nothing more.
+//! Every test gets a fresh directory on the lower filesystem with LoggerFS mounted over it, and a
+//! process of its own, so that a hang or a crash fails one test only.
 
 mod attack;
 mod book;
@@ -69,7 +69,7 @@ fn main() {
     let is_faults = words.first().is_some_and(|word| word == "faults");
     let (plan, lowers) = parse(&words[usize::from(is_faults)..]);
     let tests: Vec<&Test> = if is_faults {
-        // A test's process is told its name only.
+        // The process of a test gets only the test's name.
         let is_double = |one: &Test| scenario::all().iter().any(|other| other.name == one.name);
         if let Some(double) = faults::TESTS.iter().find(|test| is_double(test)) {
             usage(&format!("two tests are called {}", double.name));
@@ -78,7 +78,7 @@ fn main() {
     } else {
         scenario::all()
     };
-    // Of a list that names what is gone, nobody would notice.
+    // A name of the list that no test has would go unnoticed.
     let is_none = |name: &&String| !tests.iter().any(|test| harness::matches(name, test.name));
     if let Some(name) = plan.only.iter().chain(&plan.skip).find(is_none) {
         usage(&format!("no test is called {name}; --list has them"));

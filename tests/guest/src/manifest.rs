@@ -70,7 +70,7 @@ fn print(root: &str) -> io::Result<()> {
 #[derive(Default)]
 struct Walk {
     text: String,
-    /// The first path of each inode, so that links of one file are told from copies of it.
+    /// The first path of each inode, to tell links of one file from copies.
     first: HashMap<u64, String>,
 }
 
@@ -202,8 +202,7 @@ fn data(file: &File) -> io::Result<Vec<(u64, u64)>> {
     }
 }
 
-/// A hash of what a file holds, the same whether zeroes are holes or stored: no bytes but those in
-/// `data` are read.
+/// A hash of the content of a file, independent of holes: only the bytes in `data` are read.
 fn hash(file: &File, data: &[(u64, u64)]) -> io::Result<u128> {
     let mut sum = Hash::new();
     let mut block = vec![0; BLOCK];
@@ -234,7 +233,7 @@ fn read_block(file: &File, block: &mut [u8], at: u64) -> io::Result<usize> {
     Ok(length)
 }
 
-/// Two 64-bit FNV-1a hashes over words; nobody makes collisions on purpose here.
+/// Two 64-bit FNV-1a hashes over words; deliberate collisions are not a concern here.
 struct Hash(u64, u64);
 
 impl Hash {
@@ -257,7 +256,7 @@ impl Hash {
         for byte in words.remainder() {
             self.word(u64::from(*byte));
         }
-        // Zeroes behind the last byte are no part of it: the size is compared beside the hash.
+        // Zeroes after the last byte are not part of the hash: the size is compared separately.
     }
 
     fn value(&self) -> u128 {

@@ -14,7 +14,7 @@ use rustix::mount::{MoveMountFlags, UnmountFlags};
 
 use crate::outcome::{fail, At, Outcome};
 
-/// What lies below LoggerFS.
+/// The lower filesystems.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Lower {
     Private,
@@ -47,12 +47,13 @@ impl Lower {
         Lower::ALL.into_iter().find(|lower| lower.name() == name)
     }
 
-    /// Whether it lives on a block device.
+    /// Whether the filesystem needs a block device.
     pub fn has_disk(self) -> bool {
         matches!(self, Lower::Ext4 | Lower::Xfs | Lower::Btrfs)
     }
 
-    /// Makes it on `disk` (a device, or a file that the kernel shows as one) and mounts it.
+    /// Makes the filesystem on `disk` (a device, or a file that the kernel shows as one) and mounts
+    /// it.
     pub fn make(self, disk: &str, at: &Path) -> Outcome {
         std::fs::create_dir_all(at)?;
         let at = at.display().to_string();
@@ -72,7 +73,7 @@ impl Lower {
     }
 }
 
-/// Runs a program to its end; its output, or a failure that holds what it said.
+/// Runs a program to its end; returns its output, or a failure that holds its messages.
 pub fn run(words: &[&str]) -> Outcome<String> {
     run_in(Path::new("/"), words)
 }
@@ -98,7 +99,7 @@ pub fn run_in(directory: &Path, words: &[&str]) -> Outcome<String> {
     Ok(said)
 }
 
-/// A refused mount: the errno, and what the kernel wrote into the mount's log.
+/// A refused mount: the errno, and the kernel's text in the log of the mount context.
 #[derive(Debug)]
 pub struct Refusal {
     pub error: io::Error,
@@ -162,7 +163,7 @@ pub fn mounts_below(directory: &Path) -> Vec<PathBuf> {
     points
 }
 
-/// Takes away whatever is still mounted below a directory; how many mounts that were.
+/// Unmounts all mounts below a directory; returns their number.
 pub fn cleanup(directory: &Path) -> usize {
     let points = mounts_below(directory);
     for point in &points {

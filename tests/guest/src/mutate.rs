@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Mutations of a whole history that know its format: words of lines are replaced by what others have, by
-//! handles of objects elsewhere, by absurd numbers and names; the history's files by others. Lines keep
-//! right checksums and right places, so that what reads them gets past those.
+//! Mutations of a whole history that keep its format: words of lines are replaced by those of others, by
+//! handles of objects elsewhere, and by absurd numbers and names; files of the history by others. Lines keep
+//! right checksums and positions, so that readers get past those checks.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::os::unix::fs::{symlink, FileExt, PermissionsExt};
@@ -20,7 +20,7 @@ pub struct Target {
     pub path: PathBuf,
     /// `INODE.GENERATION`
     pub object: String,
-    /// As `fh=` has it.
+    /// In the form of `fh=`.
     pub handle: String,
 }
 
@@ -183,7 +183,7 @@ fn exchanged(random: &mut Random, entry: &mut Entry, other: &Entry) {
     }
 }
 
-/// A range of a payload file, with its right checksum where it is one.
+/// A range of a payload file, with its right checksum if possible.
 fn payload(random: &mut Random, entry: &mut Entry, history: &mut History) {
     let files: Vec<(String, Vec<u8>)> = (history.files().iter())
         .filter(|(name, _)| name.starts_with("undo/"))
@@ -262,7 +262,7 @@ fn copied_segment(random: &mut Random, history: &mut History) -> String {
     format!("{name} copied to {copy}")
 }
 
-/// One of the history's files or directories is something else; says what.
+/// Replaces one of the history's files or directories by another object; returns a description.
 pub fn misplace(random: &mut Random, home: &Path, targets: &[Target]) -> Outcome<String> {
     let mut places = vec![home.join("reserve"), home.join("undo/spare.dat")];
     let mut entries = Vec::new();
@@ -298,10 +298,10 @@ pub fn misplace(random: &mut Random, home: &Path, targets: &[Target]) -> Outcome
         let _ = fs::remove_dir_all(&place);
         let _ = fs::remove_file(&place);
     }
-    // What is gone already, or in a place that is, is passed over.
+    // Missing entries, and those in missing directories, are skipped.
     let done = match kind {
         0 | 1 if is_entry => {
-            // As the entry of the object that it is a link to.
+            // As the orphan entry of the object that it links to.
             let name = place
                 .file_name()
                 .unwrap_or_default()

@@ -8,11 +8,11 @@ use std::io;
 /// Why a test stopped before its end.
 #[derive(Debug)]
 pub enum Stop {
-    /// Something is not as it must be.
+    /// A check failed.
     Fail(String),
     /// The test says nothing on this lower filesystem; the reason.
     Skip(String),
-    /// A raw filesystem has no history: what follows makes no sense there.
+    /// A raw filesystem has no history: the rest of the test does not apply.
     RawEnds,
 }
 
@@ -47,7 +47,7 @@ macro_rules! check {
 }
 pub(crate) use check;
 
-/// Says what was being done when an error came.
+/// Adds the present step to an error.
 pub trait At<T> {
     fn at(self, what: impl Display) -> Outcome<T>;
 }

@@ -11,8 +11,8 @@ use crate::fixture::Fixture;
 use crate::outcome::{At, Outcome};
 use crate::shadow::Random;
 
-/// The rounds of a fuzzer. Each has random numbers of its own, so that one can be repeated
-/// without those before it.
+/// The rounds of a fuzzer. Each has random numbers of its own, so that one round can be repeated
+/// alone.
 pub struct Rounds {
     name: &'static str,
     seed: u64,
@@ -23,7 +23,7 @@ pub struct Rounds {
 }
 
 thread_local! {
-    /// How often what came about: a fuzzer that is always refused says nothing.
+    /// Counts of the outcomes: a fuzzer whose calls are always refused tests nothing.
     static COUNTS: RefCell<BTreeMap<&'static str, u64>> = const { RefCell::new(BTreeMap::new()) };
 }
 
@@ -60,7 +60,7 @@ impl Rounds {
         }
     }
 
-    /// The next round's random numbers; none: it is over.
+    /// The random numbers of the next round; `None`: the time is over.
     pub fn next(&mut self) -> Option<Random> {
         let is_over = match self.end {
             Some(end) => Instant::now() >= end,

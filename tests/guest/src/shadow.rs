@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a file must hold: a copy in memory that undoes by its own means, and random numbers
-//! that a seed makes repeatable.
+//! The expected content of a file: a copy in memory with an undo of its own, and repeatable random
+//! numbers.
 
 /// SplitMix64.
 #[derive(Clone)]
@@ -35,12 +35,12 @@ impl Random {
     }
 }
 
-/// `length` bytes that tell where they stand and whose they are.
+/// `length` bytes that encode their position and their writer.
 pub fn pattern(whose: u64, length: usize) -> Vec<u8> {
     Random::new(whose.wrapping_mul(0x1_0001)).bytes(length)
 }
 
-/// What one change took away.
+/// The bytes that one change removed.
 struct Change {
     offset: usize,
     old: Vec<u8>,

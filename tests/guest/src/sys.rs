@@ -84,11 +84,11 @@ pub fn as_user<T>(uid: u32, work: impl FnOnce() -> io::Result<T>) -> io::Result<
 /// The effective user and group of the calling thread, whose real ones stay root's.
 fn set_effective(id: u32) -> io::Result<()> {
     let set_user = || {
-        // SAFETY: plain numbers; -1 leaves one as it is.
+        // SAFETY: plain numbers; -1 leaves a value unchanged.
         done(unsafe { libc::syscall(libc::SYS_setresuid, -1, id, -1) })
     };
     let set_group = || {
-        // SAFETY: plain numbers; -1 leaves one as it is.
+        // SAFETY: plain numbers; -1 leaves a value unchanged.
         done(unsafe { libc::syscall(libc::SYS_setresgid, -1, id, -1) })
     };
     // Only root may choose a group.
@@ -177,7 +177,7 @@ pub fn fallocate(file: &impl AsFd, mode: i32, offset: i64, length: i64) -> io::R
     done(value.into()).map(drop)
 }
 
-/// A file handle as `struct file_handle` has it: length, type, bytes.
+/// A file handle in the layout of `struct file_handle`: length, type, bytes.
 pub type Handle = Vec<u8>;
 
 /// `name_to_handle_at` of a path, whose last link is not followed.
@@ -187,7 +187,7 @@ pub fn name_to_handle(path: &std::ffi::CStr, flags: i32) -> io::Result<Handle> {
     handle[..4].copy_from_slice(&(ROOM as u32).to_ne_bytes());
     let mut mount = 0;
     let (name, to) = (path.as_ptr(), handle.as_mut_ptr().cast());
-    // SAFETY: A C string, and a handle with as much room as it says.
+    // SAFETY: A C string, and a handle with its declared capacity.
     let value = unsafe { libc::name_to_handle_at(libc::AT_FDCWD, name, to, &mut mount, flags) };
     done(value.into())?;
     let length = u32::from_ne_bytes([handle[0], handle[1], handle[2], handle[3]]);
@@ -199,14 +199,14 @@ pub fn name_to_handle(path: &std::ffi::CStr, flags: i32) -> io::Result<Handle> {
 pub fn open_by_handle(mount: &impl AsFd, handle: &Handle, flags: i32) -> io::Result<OwnedFd> {
     let mut handle = handle.clone();
     let from = handle.as_mut_ptr().cast();
-    // SAFETY: A handle with as many bytes as it says.
+    // SAFETY: A handle with its declared number of bytes.
     let fd = unsafe { libc::open_by_handle_at(mount.as_fd().as_raw_fd(), from, flags) };
     done(fd.into())?;
     // SAFETY: the kernel gave us this descriptor.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Anonymous memory whose pages never come: a userfaultfd has it that nobody serves.
+/// Anonymous memory whose page faults never complete: its userfaultfd has no handler.
 pub struct Missing {
     map: Map,
     _faults: OwnedFd,
@@ -235,7 +235,7 @@ impl Missing {
         })
     }
 
-    /// Writes it to a file.
+    /// Writes the memory to a file.
     pub fn write_to(&self, file: &impl AsFd) -> io::Result<usize> {
         let fd = file.as_fd().as_raw_fd();
         // SAFETY: the mapping is as long as that; the kernel faults where a page is missing.
@@ -244,7 +244,7 @@ impl Missing {
     }
 }
 
-/// Writes the `length` bytes at `bytes`, and behind them what nobody may read, to a file.
+/// Writes the `length` bytes at `bytes` and the inaccessible memory after them to a file.
 pub fn write_beyond(file: &impl AsFd, bytes: &[u8], beyond: usize) -> io::Result<usize> {
     let length = bytes.len() + beyond;
     let pages = Map::anonymous(length)?;
@@ -254,7 +254,7 @@ pub fn write_beyond(file: &impl AsFd, bytes: &[u8], beyond: usize) -> io::Result
     // SAFETY: as above; nothing reads the pages from `end` on any more.
     let cut = unsafe { libc::mprotect(end, beyond, libc::PROT_NONE) };
     done(cut.into())?;
-    // SAFETY: the kernel stops where it may not read.
+    // SAFETY: the kernel stops at inaccessible memory.
     let value = unsafe { libc::write(file.as_fd().as_raw_fd(), pages.start.cast(), length) };
     done(value as libc::c_long)
 }
@@ -312,7 +312,7 @@ impl Map {
         bytes
     }
 
-    /// The address of a byte, which the kernel may be given whatever is allowed there.
+    /// The address of a byte, which the kernel may be given with any protection.
     pub fn address(&self, at: usize) -> usize {
         assert!(at <= self.length);
         self.start as usize + at
@@ -321,19 +321,19 @@ impl Map {
     /// Allows these accesses (`PROT_READ` and kin) to whole pages, and no others.
     pub fn protect(&self, at: usize, length: usize, protection: i32) -> io::Result<()> {
         assert!(at + length <= self.length);
-        // SAFETY: The range lies in the mapping. Of what is protected here nothing is borrowed: only
-        // the kernel is given its address.
+        // SAFETY: The range lies in the mapping. No protected part is borrowed: only the kernel is given its
+        // address.
         let value = unsafe { libc::mprotect(self.start.add(at).cast(), length, protection) };
         done(value.into()).map(drop)
     }
 
-    /// The bytes of anonymous memory, which nobody else changes.
+    /// The bytes of anonymous memory, which no other thread changes.
     pub fn bytes(&mut self) -> &mut [u8] {
         // SAFETY: the mapping is `length` bytes long, initialised, and borrowed through `self`.
         unsafe { std::slice::from_raw_parts_mut(self.start, self.length) }
     }
 
-    /// `madvise` on whole pages of it.
+    /// `madvise` on whole pages of the mapping.
     pub fn advise(&self, at: usize, length: usize, advice: i32) -> io::Result<()> {
         assert!(at + length <= self.length);
         // SAFETY: The range lies in the mapping, of which nothing is borrowed.
@@ -351,7 +351,7 @@ impl Map {
         done(value).map(drop)
     }
 
-    /// `mremap` to another length, wherever it fits.
+    /// `mremap` to another length, at any address.
     pub fn resize(&mut self, length: usize) -> io::Result<()> {
         let flags = libc::MREMAP_MAYMOVE;
         // SAFETY: The range is our mapping, of which nothing is borrowed.
@@ -383,15 +383,15 @@ impl Map {
 
 impl Drop for Map {
     fn drop(&mut self) {
-        // SAFETY: the range is our mapping, and nothing borrows it any more.
+        // SAFETY: the range is our mapping, and no borrow of it is left.
         unsafe { libc::munmap(self.start.cast(), self.length) };
     }
 }
 
-/// Does `work` in a process that is forked from this one, which has one thread; returns what
-/// `waitpid` says of it.
+/// Runs `work` in a child forked from this process, which has one thread; returns the status from
+/// `waitpid`.
 pub fn in_child(work: impl FnOnce()) -> io::Result<i32> {
-    // SAFETY: the process has one thread, so the child finds everything as it was.
+    // SAFETY: the process has one thread, so that the child has a consistent copy.
     let child = unsafe { libc::fork() };
     if child == 0 {
         work();
@@ -410,7 +410,7 @@ pub fn aio_write(file: &impl AsFd, bytes: &[u8], offset: i64) -> io::Result<usiz
     // SAFETY: `context` is a valid place for the new context's id.
     done(unsafe { libc::syscall(libc::SYS_io_setup, 1, &mut context) })?;
     let result = aio_write_in(context, file, bytes, offset);
-    // SAFETY: plain number; waits for what is in flight.
+    // SAFETY: plain number; waits for pending requests.
     done(unsafe { libc::syscall(libc::SYS_io_destroy, context) })?;
     result
 }
@@ -484,7 +484,7 @@ impl Ring {
         })
     }
 
-    /// Writes and waits for the end of it.
+    /// Writes, and waits for completion.
     pub fn write(
         &mut self,
         file: &impl AsFd,

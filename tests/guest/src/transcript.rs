@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The same work done twice, on the raw lower filesystem and through LoggerFS: what each call
-//! answered and the trees that come out must be equal.
+//! The same work done twice, on the raw lower filesystem and through LoggerFS: the results of each
+//! call and the resulting trees must be equal.
 
 use std::fmt::Debug;
 use std::fs;
@@ -14,7 +14,7 @@ use crate::fixture::Fixture;
 use crate::outcome::{check, fail, name, At, Outcome};
 use crate::shadow::Random;
 
-/// What the calls of one run answered, in order.
+/// The results of the calls of one run, in order.
 pub struct Transcript {
     /// The directory to work in.
     pub dir: PathBuf,
@@ -45,7 +45,7 @@ impl Transcript {
         self.lines.push(format!("{what}: {value}"));
     }
 
-    /// Writes down what a call answered, success or errno alike.
+    /// Records the result of a call, success or errno.
     pub fn call<T: Debug, E: Into<io::Error>>(&mut self, what: &str, result: Result<T, E>) {
         match result {
             Ok(value) => self.note(what, value),
@@ -88,7 +88,7 @@ impl Transcript {
         }
     }
 
-    /// Writes down what `lstat` says of a name, but for what may differ.
+    /// Records the `lstat` of a name, except for fields that may differ.
     pub fn stat(&mut self, what: &str, name: &str) {
         match fs::symlink_metadata(self.path(name)) {
             Ok(stat) => {
@@ -224,7 +224,7 @@ pub fn attributes(path: &Path) -> Vec<(String, u64)> {
     found
 }
 
-/// A hash that is good enough to tell contents apart.
+/// A hash that tells contents apart well enough.
 pub fn hash(bytes: &[u8]) -> u64 {
     let mut state = bytes.len() as u64;
     for piece in bytes.chunks(8) {

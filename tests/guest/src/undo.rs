@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! LoggerFS as a program sees it: its ioctls and its log lines.
+//! The interface of LoggerFS for programs: its ioctls and its log lines.
 //!
 //! Written from the documents, not from the module's sources: a mistake there must not be
 //! repeated here.
@@ -23,10 +23,11 @@ pub const REVERT_MORE: u64 = iowr(1, 40);
 pub const READ_LOG: u64 = iowr(2, 40);
 pub const READ_HISTORY: u64 = iowr(4, 48);
 
-/// `Revert.flags`: do it although the file changed outside or is mapped.
+/// `Revert.flags`: revert although the file changed outside LoggerFS or is mapped.
 pub const FORCE: u32 = 1;
 
-/// `Revert.flags`: a removed directory comes back with what the same process removed from it.
+/// `Revert.flags`: a removed directory comes back with the entries that the same process removed
+/// from it.
 pub const DEEP: u32 = 2;
 
 /// Takes back the newest `count` operations (0 means 1).
@@ -34,7 +35,7 @@ pub fn revert(file: &File, count: usize) -> io::Result<()> {
     sys::ioctl_number(file, REVERT, count).map(drop)
 }
 
-/// What the kernel says beside the errno of a revert.
+/// The reply of the kernel beside the errno of a revert.
 #[derive(Debug, Default)]
 pub struct RevertReply {
     pub reverted: u64,
@@ -136,7 +137,7 @@ impl Line {
         }
     }
 
-    /// `OP OFFSET LENGTH`, as most tests compare it.
+    /// `OP OFFSET LENGTH`, the form that most tests compare.
     pub fn brief(&self) -> String {
         format!("{} {} {}", self.op, self.offset, self.length)
     }
@@ -164,7 +165,7 @@ pub fn parse_lines(bytes: &[u8]) -> Outcome<Vec<Line>> {
 /// The most that a log is believed to say; a cursor that leads round and round says more.
 const LONGEST: usize = 64 << 20;
 
-/// The text of the file's lines, newest first: those that stand, or all of them.
+/// The text of the file's lines, newest first: the live ones, or all of them.
 pub fn raw_log(file: &File, all: bool) -> io::Result<Vec<u8>> {
     let mut found = Vec::new();
     let (mut segment, mut offset) = (0u64, 0u64);
@@ -194,7 +195,7 @@ pub fn raw_log(file: &File, all: bool) -> io::Result<Vec<u8>> {
     }
 }
 
-/// The file's lines, oldest first: those that stand, or all of them.
+/// The file's lines, oldest first: the live ones, or all of them.
 pub fn lines(file: &File, all: bool) -> Outcome<Vec<Line>> {
     let mut found = parse_lines(&raw_log(file, all).at("reading the log")?)?;
     found.reverse();
@@ -215,17 +216,17 @@ pub fn ascending(lines: &[Line]) -> Outcome {
     Ok(())
 }
 
-/// `OP OFFSET LENGTH` of the standing lines, oldest first.
+/// `OP OFFSET LENGTH` of the live lines, oldest first.
 pub fn briefs(file: &File) -> Outcome<Vec<String>> {
     Ok(lines(file, false)?.iter().map(Line::brief).collect())
 }
 
-/// A segment of the whole history, as far as it was read.
+/// A segment of the whole history, as far as read.
 #[derive(Debug, Default)]
 pub struct Segment {
     pub number: u64,
     pub previous: u64,
-    /// Its lines with the offsets where they stand.
+    /// The lines with their offsets.
     pub lines: Vec<(u64, String)>,
 }
 

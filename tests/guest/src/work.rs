@@ -38,7 +38,7 @@ pub fn main(words: &[String]) -> i32 {
         Ok(()) => 0,
         Err(error) => {
             eprintln!("{}: {error}", words.join(" "));
-            // The errno, for those who wait for it.
+            // The errno, for callers that expect one.
             error
                 .raw_os_error()
                 .filter(|errno| *errno < 255)
@@ -125,7 +125,7 @@ impl Iterator for Steps {
     }
 }
 
-/// Works until it is killed.
+/// Works until killed.
 fn stream(file: &str, seed: u64) -> io::Result<()> {
     let file = open(file)?;
     for step in Steps::new(seed) {
@@ -139,7 +139,7 @@ fn stream(file: &str, seed: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// The bytes of one record: they tell whose it is, and which.
+/// The bytes of one record: they encode its writer and its number.
 pub fn record(whose: u64, which: u64) -> Vec<u8> {
     let length = 1 + (whose * 7919 + which * 104_729) % 300;
     let mut random = Random::new((whose << 32) | which);

@@ -6,7 +6,7 @@
 #![allow(dead_code)]
 
 mod history;
-/// What the guest's oracle compares with.
+/// The reference of the guest's oracle.
 #[path = "../../guest/src/shadow.rs"]
 mod shadow;
 #[cfg(test)]

@@ -135,7 +135,7 @@ fn filters_never_deny_what_is_there_and_seldom_claim_what_is_not() {
         index::filter_has(piece, object(n), crc32c)
     };
     assert!((0..entries).all(has));
-    // Damaged, it denies nothing.
+    // A damaged filter denies nothing.
     let at = piece_of(7);
     for bit in 0..FILTER * 8 {
         let mut piece: [u8; FILTER] = filter[at..at + FILTER].try_into().unwrap();
@@ -207,7 +207,7 @@ fn formats_are_read_back_and_others_refused() {
     let len = format::encode(&format, 1_763_639_066, &mut text).unwrap();
     let text = &text[..len];
     assert_eq!(format::parse(text), Ok(format));
-    // What comes after these lines is for people.
+    // The text after these lines is for people.
     for cut in 0..len - "created=1763639066\n".len() {
         assert!(format::parse(&text[..cut]).is_err(), "cut at {cut}");
     }
@@ -228,7 +228,7 @@ fn sorting_sorts() {
     }
 }
 
-/// Entries of what is kept say again what they were made of, and are never too long for a name.
+/// Entries of orphans read back unchanged, and are never too long for a name.
 #[test]
 fn orphans() {
     let mut numbers = Numbers(7);
@@ -272,7 +272,7 @@ fn orphans() {
         };
         assert_eq!((found.is_cut, whole), (is_cut, orphan));
     }
-    // Of other objects, of older histories, and of nobody.
+    // Of other objects, and malformed ones.
     let seven = EntryName::beginning(object(7));
     assert_eq!(seven.bytes(), b"7.7");
     assert!(seven.begins(b"7.7,,0,0,u,x") && !seven.begins(b"7.7"));

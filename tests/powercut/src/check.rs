@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What is looked at after a cut.
+//! The checks after a cut.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File, OpenOptions};
@@ -19,7 +19,7 @@ use crate::shadow::Random;
 use crate::tree;
 use crate::undo;
 
-/// What is known about a cut.
+/// The known facts of a cut.
 pub struct Cut<'a> {
     pub model: &'a Model,
     pub lower: Lower,
@@ -28,24 +28,24 @@ pub struct Cut<'a> {
     pub done: u64,
     /// The last step that has perhaps left something.
     pub begun: u64,
-    /// The group that was withdrawn after it had begun: that step's.
+    /// The step of a group that was rolled back after it had begun.
     pub withdrawn: Option<u64>,
     /// Lines of steps up to this one must be in the log.
     pub lines: u64,
     /// The line that decides over the group under way was durable.
     pub is_decided: bool,
-    /// What is broken on purpose, so that it must be found.
+    /// A deliberate damage, which must be found.
     pub damage: Option<Damage>,
 }
 
-/// Ways to break what a cut left.
+/// Ways to damage the remains of a cut.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Damage {
     /// Writes that were flushed are lost all the same (see `points.rs`).
     Flush,
     /// A byte of a line is another.
     Line,
-    /// A byte of what was saved is another.
+    /// Changes a byte of the saved content.
     Payload,
     /// A byte of each file is another.
     Content,
@@ -53,7 +53,7 @@ pub enum Damage {
     Mode,
     /// A name is in another directory.
     Name,
-    /// One file of the newest group is as if it had not been taken back, or as if it had, alone.
+    /// One file of the newest group gets the state without its revert, or with its revert alone.
     Group,
 }
 
@@ -83,7 +83,7 @@ impl Damage {
     }
 }
 
-/// Does the other of what the newest group did to one of its files.
+/// Does the opposite of the newest group's effect on one of its files.
 fn halve(place: &Place, cut: &Cut<'_>) -> Outcome {
     let mut groups = cut.model.groups.iter().rev();
     let Some(group) = groups.find(|group| group.step <= cut.begun) else {
@@ -120,7 +120,7 @@ fn flip_in(directory: &Path) -> Outcome {
     Ok(())
 }
 
-/// What was seen, for the report.
+/// Counts for the report.
 #[derive(Default, Debug, Clone, Copy)]
 pub struct Tally {
     pub files: u64,
@@ -136,19 +136,19 @@ pub struct Tally {
     pub groups: u64,
     pub decided: u64,
     pub withdrawn: u64,
-    /// Cuts within a group's request, before the line that decides was written, and behind that.
+    /// Cuts within a request of a group, before its deciding line was written, and after that.
     pub undecided: u64,
     pub behind: u64,
     /// Operations whose line was lost though some of their bytes were not.
     pub unrecorded: u64,
 }
 
-/// Looks at everything; the disk holds what the cut left, and nothing is mounted.
+/// Checks everything; the disk holds the remains of the cut, and nothing is mounted.
 pub fn look(place: &Place, cut: &mut Cut<'_>, random: &mut Random, tally: &mut Tally) -> Outcome {
     place
         .mount_lower()
         .at("the lower filesystem after the cut")?;
-    // At its end, always; what is wrong then was wrong before, most of the time.
+    // At its end, always: most findings at that time hold for earlier ones, too.
     if random.below(4) == 0 {
         place.unmount_lower()?;
         place.examine()?;
@@ -196,8 +196,7 @@ pub fn inodes(place: &Place) -> Outcome<HashSet<u64>> {
     Ok(found)
 }
 
-/// What the log says of groups must be so of all their objects: a group that was under way is done or
-/// was not begun.
+/// The log must be right about all objects of a group: an interrupted group is complete, or was not begun.
 fn judge_groups(place: &Place, cut: &mut Cut<'_>, tally: &mut Tally) -> Outcome {
     let lines = group::history(&File::open(&place.top)?)?;
     let there = inodes(place)?;
@@ -299,7 +298,7 @@ fn look_at_name(
     }
     let content = fs::read(&path).at("reading")?;
     tally.files += 1;
-    // Opening it for writing is what makes LoggerFS look at it.
+    // Opening the file for writing makes LoggerFS check it.
     let file = OpenOptions::new().read(true).write(true).open(&path)?;
     let lines = undo::lines(&file, true)?;
     let mut reasons = Vec::new();
@@ -337,7 +336,7 @@ struct History<'a> {
     /// The newest event in the log.
     newest: usize,
     recorded: HashSet<usize>,
-    /// What a group was about to put back, which was withdrawn: these bytes are as before it.
+    /// Ranges that a rolled-back group was about to restore: these bytes have their earlier state.
     withdrawn: &'a [(usize, usize)],
 }
 
@@ -355,7 +354,7 @@ impl<'a> History<'a> {
         };
         let newest = recorded.iter().max().copied().unwrap_or(0);
         let floor = object.event_at(cut.lines).max(durable).min(last);
-        // A whole history may have been dropped that is as large as it may be.
+        // A history at its size limit may have been dropped completely.
         let may_lack =
             cut.family == Family::Full || (cut.family == Family::Trim && told.is_empty());
         check!(
@@ -387,7 +386,7 @@ impl<'a> History<'a> {
             let mut unsure = at > self.durable && (at <= state || event.is_revert);
             unsure |= at <= state && event.intended.is_some();
             if unsure || !self.recorded.contains(&at) {
-                // A write that failed has not made the file as long as it meant to.
+                // A failed write has not extended the file to its intended size.
                 let (from, to) = (event.touched.0, event.touched.1.min(open.len()));
                 open[from.min(to)..to].fill(true);
             }
@@ -401,8 +400,8 @@ impl<'a> History<'a> {
         open
     }
 
-    /// Whether a content can be what the file holds in a state: bytes that were never in doubt
-    /// are those of the state, the others those of some state since.
+    /// Whether a content can be that of the file in a state: certain bytes are those of the state,
+    /// the others those of some state since.
     fn compare(&self, content: &[u8], state: usize, what: &str) -> Outcome {
         let events = &self.object.events;
         let since = state.min(self.durable);
@@ -451,14 +450,14 @@ impl<'a> History<'a> {
     }
 }
 
-/// What a group was about to put back of an object, and what its log says was withdrawn.
+/// Ranges of an object that a group was about to restore, and that its log records as rolled back.
 fn withdrawn<'a>(cut: &Cut<'a>, object: &'a Object, lines: &[undo::Line]) -> &'a [(usize, usize)] {
     let event = object
         .events
         .iter()
         .find(|event| Some(event.step) == cut.withdrawn);
     match (event, lines.iter().rev().find(|line| line.op == "cancel")) {
-        // A step that was done before is told of by its own lines.
+        // Later lines of the log name an earlier step.
         (Some(event), Some(cancel)) if ends_with(lines, cancel) => &event.parts,
         _ => &[],
     }
@@ -477,8 +476,8 @@ const REVERTED: &str = "taken back";
 /// The operations on content that are calls of programs.
 const CONTENT: [&str; 6] = ["write", "truncate", "punch", "zero", "allocate", "copy"];
 
-/// The operations that a log tells of, as events have them. Those that were cancelled are left
-/// out, and those that were amended read as they ended.
+/// The operations in a log, as events record them. Cancelled ones are left out, and amended ones
+/// have their final range.
 fn operations(lines: &[undo::Line], strict: bool) -> Outcome<Vec<String>> {
     let mut ends: HashMap<u64, &undo::Line> = HashMap::new();
     for line in lines {
@@ -520,7 +519,7 @@ fn contiguous(events: &[&str], lines: &[String], trimmed: bool) -> Option<HashSe
             .iter()
             .zip(lines)
             .all(|(a, b)| *a == b.as_str());
-        // What was dropped is recorded, but can be taken back no more.
+        // Dropped operations are recorded, but cannot be taken back any more.
         (same && (start == 0 || trimmed)).then(|| (1..=end).collect())
     })
 }
@@ -538,7 +537,7 @@ fn scattered(events: &[&str], lines: &[String]) -> Option<HashSet<usize>> {
     Some(found)
 }
 
-/// Takes back everything that stands, a few operations at a time.
+/// Takes all live operations back, a few at a time.
 fn walk_back(
     cut: &Cut<'_>,
     history: &History<'_>,
@@ -568,8 +567,8 @@ fn walk_back(
         let (done, answer) = undo::revert_more(file, count as u64, force);
         match done.map_err(|error| error.raw_os_error().unwrap_or(0)) {
             Ok(()) => {}
-            // A closing line may outlive the times and the size that it tells of. On btrfs files
-            // that were durable are found with other times, too; why is not known yet.
+            // A closing line may survive without the times and the size that it records. On btrfs,
+            // durable files are found with other times, too; the reason is not known yet.
             Err(libc::ESTALE)
                 if force == 0
                     && (history.durable < history.last || cut.lower == Lower::Btrfs) =>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Where in a recording the groups were decided: which write brought the line that says of the first
-//! of a group's objects that it is done. Lines are text, and lie in the disk's writes as they are.
+//! The position in a recording at which each group was decided: the write with the line that closes the first
+//! of the group's objects. Lines are text, and are unchanged in the writes of the disk.
 
 use std::collections::HashSet;
 use std::ops::RangeInclusive;
@@ -10,7 +10,7 @@ use crate::store::{Entry, What};
 
 /// A group request, by the places of its cuts: how many entries had come.
 pub struct Decision {
-    /// An intent of it may be on the disk, and no line that decides.
+    /// Its intent may be on the disk, without a deciding line.
     pub before: RangeInclusive<usize>,
     /// The line that decides may be on the disk, and the request has not returned.
     pub behind: RangeInclusive<usize>,
@@ -30,7 +30,7 @@ impl Decision {
         let intent = (first..last).find(intents)?;
         let said = |at: usize| numbers(at, &[" commit "], " of=");
         let decides = (intent..last).find(|at| !said(*at).is_empty())?;
-        // What the request waits for is over before it returns.
+        // All waits of the request are over before it returns.
         let is_durable = |at: &usize| entries[*at].is_flush() || entries[*at].durable;
         let waited = (decides..last).rfind(is_durable)?;
         Some(Decision {
@@ -41,7 +41,7 @@ impl Decision {
     }
 }
 
-/// The numbers, `seq` or above it, that stand under `key` in lines of such operations.
+/// The numbers from `seq` on under `key` in lines of such operations.
 fn numbers(bytes: &[u8], words: &[&str], key: &str, seq: u64) -> HashSet<u64> {
     let lines = bytes.split(|byte| *byte == b'\n');
     let lines = lines.filter_map(|line| std::str::from_utf8(line).ok());

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Requests that take back operations of several objects, and what the log says of them.
+//! Requests that take back operations of several objects, and their lines in the log.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -23,7 +23,7 @@ const REDO: u32 = 8;
 /// A buffer for pieces of the history.
 const ROOM: usize = 64 * 1024;
 
-/// A line of the mount's log, and where it stands.
+/// A line of the mount's log, and its position.
 pub struct Placed {
     pub line: Line,
     pub seq: u64,
@@ -49,7 +49,7 @@ pub fn history(root: &File) -> Outcome<Vec<Placed>> {
     Ok(found)
 }
 
-/// The newest standing operations of an object; `None`: there are not so many.
+/// The newest live operations of an object; `None`: there are fewer.
 fn newest(file: &File, count: usize) -> Outcome<Option<Vec<u64>>> {
     let lines = undo::lines(file, false)?;
     let Some(first) = lines.len().checked_sub(count) else {
@@ -59,8 +59,8 @@ fn newest(file: &File, count: usize) -> Outcome<Option<Vec<u64>>> {
     numbers.collect::<Outcome<_>>().map(Some)
 }
 
-/// Takes back the newest operations of each of these objects, and the operations `others`. Answers the group's number; ENODATA, as
-/// a revert does, where not so many stand any more or were recorded.
+/// Takes back the newest operations of each of these objects, and the operations `others`. Returns the
+/// group's number; ENODATA, as for a revert, if fewer operations are live or recorded.
 pub fn take_back(
     root: &File,
     wanted: &[(&File, usize)],
@@ -133,7 +133,7 @@ fn request(root: &File, numbers: &[u64], flags: u32) -> Outcome<io::Result<u64>>
     let word = |at: usize| bytes[at..at + 8].try_into().map_or(0, u64::from_ne_bytes);
     Ok(done.map(|_| word(64)).map_err(|error| {
         let said = format!("{error}: {numbers:?}, {} in the way", word(80));
-        // The number alone goes into the mark; this is for whoever reads the output.
+        // The mark has only the number; this is for a reader of the output.
         println!("a group was refused: {said}");
         error
     }))
@@ -146,9 +146,8 @@ pub enum End {
     Withdrawn,
 }
 
-/// Each group of several objects that a log tells of, by its number, and how it ended: all of it in
-/// the same way. `strict`: no end may lack, but of objects that are not there, by their inode numbers:
-/// the cut took these.
+/// Each group of several objects in a log, by its number, and how it ended: all of it in the same way.
+/// `strict`: no end may be missing, except of removed objects, by their inode numbers: the cut took these.
 pub fn ends(
     lines: &[Placed],
     strict: bool,
@@ -196,7 +195,7 @@ pub fn ends(
 
 /// The inode number of an object as lines and kept objects are called: `[VOLUME.]INODE.GENERATION`.
 pub fn inode_of(object: &str) -> u64 {
-    // What is kept is called by more than the object.
+    // The entry of an orphan has more fields than the object.
     let object = object.split(',').next().unwrap_or_default();
     let inode = object.rsplit('.').nth(1);
     inode.and_then(|inode| inode.parse().ok()).unwrap_or(0)

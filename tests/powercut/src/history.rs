@@ -37,7 +37,7 @@ pub fn crc32c(state: u32, bytes: &[u8]) -> u32 {
     })
 }
 
-/// Table `n` takes a byte with `n` bytes behind it.
+/// Table `n` takes a byte with `n` bytes after it.
 fn tables() -> [[u32; 256]; 8] {
     let mut tables = [[0; 256]; 8];
     for byte in 0..256u32 {
@@ -51,7 +51,7 @@ fn tables() -> [[u32; 256]; 8] {
     tables
 }
 
-/// What stands in a history.
+/// The content of a history.
 #[derive(Default, Debug)]
 pub struct Summary {
     pub lines: u64,

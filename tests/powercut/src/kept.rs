@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What lost its last name, after a cut.
+//! Objects that lost their last name, after a cut.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -11,8 +11,8 @@ use crate::lower::Place;
 use crate::outcome::{check, Outcome};
 use crate::plan::Family;
 
-/// Each object that lost its last name is kept, and a line tells of it; where the history is not as
-/// large as it may be, none of those that were there is gone.
+/// Each object that lost its last name is an orphan, and a line names it; unless the history is at
+/// its size limit, no earlier orphan is gone.
 pub fn judge(place: &Place, cut: &Cut<'_>) -> Outcome {
     let lines = group::history(&File::open(&place.top)?)?;
     let mut told = HashSet::new();
@@ -31,7 +31,7 @@ pub fn judge(place: &Place, cut: &Cut<'_>) -> Outcome {
         for part in fs::read_dir(segment?.path())? {
             for entry in fs::read_dir(part?.path())? {
                 let name = entry?.file_name().to_string_lossy().into_owned();
-                // What reverts moved there their own lines tell of.
+                // Orphans of reverts have lines of their own.
                 let is_reverts = matches!(name.split(',').nth(4), Some("r" | "R"));
                 check!(
                     is_reverts || told.contains(&group::inode_of(&name)),

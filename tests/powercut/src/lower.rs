@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The lower filesystem under test: how it is made, mounted and examined.
+//! The lower filesystem under test: how to make, mount and examine it.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,7 +8,7 @@ use std::process::Command;
 use crate::mounts::{self, run, Lower};
 use crate::outcome::{fail, At, Outcome};
 
-/// How large the filesystem is: small, but as its tools want it.
+/// The size of the filesystem: small, but accepted by its tools.
 pub fn size(lower: Lower) -> u64 {
     match lower {
         Lower::Btrfs => 160 << 20,
@@ -17,12 +17,12 @@ pub fn size(lower: Lower) -> u64 {
     }
 }
 
-/// What a disk writes as a whole, where it is written to. ext4's journal bears torn blocks; xfs and
-/// btrfs ask for disks that write the sectors they announce, which are of this size today.
+/// The atomic unit of a disk's writes. ext4's journal bears torn blocks; xfs and btrfs require
+/// atomic writes of the announced sector size, which is this one today.
 pub fn atom(lower: Lower) -> fn(u64) -> usize {
     match lower {
-        // ext4 writes its superblock, the second KiB, in place and with one checksum: torn, it is
-        // not mounted before e2fsck has put it right, whatever lies above.
+        // ext4 writes its superblock, the second KiB, in place and with one checksum: a torn one
+        // must be repaired by e2fsck before a mount, with or without LoggerFS.
         Lower::Ext4 => |at| if at < 2048 { 1024 } else { 512 },
         _ => |_| 4096,
     }
@@ -34,7 +34,7 @@ pub struct Place {
     pub disk: String,
     /// Where the lower filesystem is.
     pub base: PathBuf,
-    /// LoggerFS' source, in it.
+    /// The source of LoggerFS.
     pub source: PathBuf,
     /// Where LoggerFS is.
     pub top: PathBuf,
@@ -56,7 +56,7 @@ impl Place {
         Ok(place)
     }
 
-    /// Makes the filesystem; what lies behind it on the disk is left alone.
+    /// Makes the filesystem; the disk beyond its end is left unchanged.
     pub fn make(&self) -> Outcome {
         let bytes = size(self.lower).to_string();
         let data = format!("size={bytes},agcount=2");
@@ -93,7 +93,7 @@ impl Place {
         mounts::unmount(&self.top)
     }
 
-    /// Takes away whatever is mounted.
+    /// Unmounts everything.
     pub fn cleanup(&self) {
         mounts::cleanup(&self.top);
         mounts::cleanup(&self.base);

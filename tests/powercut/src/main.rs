@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Power cuts under LoggerFS, made in a guest. `tests/powercut/run` calls it; see there.
+//! Power cuts under LoggerFS, made in a guest by `tests/powercut/run`.
 //!
 //!   lfs-powercut replay --lower NAME --family NAME --seed N [--steps N] --points N [--out DIR]
 //!                       [--point N] [--load FILE] [--keep] [--damage] [--nbd N]
@@ -148,7 +148,7 @@ fn take(options: &mut Options, word: &str, value: &str) -> Outcome {
     Ok(())
 }
 
-/// Records the workload once, or takes a recording, and cuts it at many points.
+/// Records the workload once, or reads a recording, and cuts it at many points.
 fn replay(options: &Options) -> Outcome {
     let (lower, family, seed) = (options.lower, options.family, options.seed);
     let began = Instant::now();
@@ -283,7 +283,7 @@ fn work_until_killed(options: &Options) -> Outcome {
     fail!("nobody killed the machine")
 }
 
-/// On a real disk: what a machine that was killed has left.
+/// On a real disk: the remains of a machine that was killed.
 fn look(options: &Options) -> Outcome {
     let place = Place::new(options.lower, &options.disk)?;
     let marks = Marker::new(&options.disk, lower::size(options.lower))?.read(options.seed)?;

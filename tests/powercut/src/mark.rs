@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Marks: what the workload writes past the filesystem's end, on the same disk, after each step
-//! that was done. So they stand in the disk's own order of things, and survive a killed machine.
+//! Marks: the workload writes one past the end of the filesystem, on the same disk, after each
+//! completed step. So they are ordered with the other writes of the disk, and survive a killed
+//! machine.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -19,7 +20,7 @@ pub const AREA: u64 = 2 << 20;
 /// One step was done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mark {
-    /// The workload that it belongs to.
+    /// The workload of the mark.
     pub run: u64,
     /// Steps count from 1.
     pub step: u64,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the files must hold: every state that the workload has brought them into, and what of it
-//! was promised to be durable.
+//! The expected content of the files: every state that the workload has produced, and which of them
+//! are durable.
 
 mod groups;
 
@@ -21,20 +21,21 @@ pub fn name_of(name: usize) -> String {
 
 /// One change of a file's content.
 pub struct Event {
-    /// The step that did it.
+    /// The step of the event.
     pub step: u64,
-    /// `OP OFFSET LENGTH` as the log has it; of a revert, how many it took back, and the size then.
+    /// `OP OFFSET LENGTH` as the log has it; of a revert, the number of its operations and the
+    /// resulting size.
     pub line: String,
-    /// The content after it.
+    /// The resulting content.
     pub content: Arc<Vec<u8>>,
-    /// The bytes that it may have changed.
+    /// The bytes that the event may have changed.
     pub touched: (usize, usize),
-    /// The events that stand after it, oldest first.
+    /// The live events after it, oldest first.
     pub standing: Arc<Vec<usize>>,
     pub is_revert: bool,
-    /// Of a revert: the ranges that it put back.
+    /// Of a revert: the restored ranges.
     pub parts: Vec<(usize, usize)>,
-    /// It failed, perhaps half way: what the content would be if it had not.
+    /// The event failed, perhaps halfway: the content without the failure.
     pub intended: Option<Vec<u8>>,
 }
 
@@ -52,7 +53,7 @@ impl Object {
         &self.events[self.events.len() - 1]
     }
 
-    /// The newest event that step `step` or one before it made.
+    /// The newest event of step `step` or an earlier one.
     pub fn event_at(&self, step: u64) -> usize {
         let later = self.events.partition_point(|event| event.step <= step);
         later.saturating_sub(1)
@@ -72,15 +73,15 @@ pub struct Group {
     pub seq: u64,
     /// Its objects, and of each the event.
     pub events: Vec<(usize, usize)>,
-    /// The operations on names, newest first, and what the names were with them.
+    /// The operations on names, newest first, and the resulting names.
     names: Vec<(u64, NameOp)>,
     with: NameOp,
-    /// The two directories as they were with what was taken back there.
+    /// The two directories in the state that the revert restored.
     tree: Option<tree::TreeMoment>,
     way: Option<Way>,
 }
 
-/// An operation on names: which it changed, and what they were before.
+/// An operation on names: the changed names, and their earlier objects.
 type NameOp = Vec<(usize, Option<usize>)>;
 
 /// All that was done.
@@ -90,7 +91,7 @@ pub struct Model {
     pub objects: Vec<Object>,
     /// For each name, from which step on it was which object's.
     pub names: Vec<Vec<(u64, Option<usize>)>>,
-    /// For each operation on names that stands: which names it changed, and what they were before.
+    /// For each live operation on names: the changed names, and their earlier objects.
     pub name_ops: Vec<(u64, NameOp)>,
     /// The two directories beside the files.
     pub tree: Tree,
@@ -124,7 +125,7 @@ impl Model {
         self.names[name].last().and_then(|(_, object)| *object)
     }
 
-    /// How many operations on names stand: at least one, where any name exists.
+    /// The number of live operations on names: at least one, if any name exists.
     pub fn names_depth(&self) -> usize {
         self.name_ops.len()
     }
@@ -211,8 +212,8 @@ impl Model {
         }
     }
 
-    /// A write may have failed half way, and so may a punch: btrfs zeroes the hole's ends before it
-    /// finds that there is no room. Their lines may stand.
+    /// A write may have failed halfway, and so may a punch: btrfs zeroes the ends of the hole
+    /// before it finds no space. Their lines may be live.
     fn fail(&mut self, act: &Act) {
         let (name, at, bytes, word) = match *act {
             Act::Write {
@@ -281,7 +282,7 @@ impl Model {
         self.bind(name, Some(self.objects.len() - 1));
     }
 
-    /// The object of a name that must have one, and what it holds.
+    /// The object of a name that must have one, and its content.
     fn open(&mut self, name: usize) -> Option<(&mut Object, u64, Vec<u8>)> {
         let (index, step) = (self.object_of(name)?, self.step);
         let object = &mut self.objects[index];
@@ -327,7 +328,7 @@ impl Model {
         self.put(("copy", &bytes), name, at);
     }
 
-    /// What a file holds there.
+    /// The content of a file at that step.
     fn part(&self, name: usize, at: usize, length: usize) -> Vec<u8> {
         let object = self.object_of(name).map(|object| &self.objects[object]);
         let content = object.map(|object| object.newest().content.clone());
@@ -349,8 +350,7 @@ impl Model {
             return;
         };
         object.take_back(step, count, Way::Walk);
-        // The file is durable, and so is the line that the revert begins with: the next mount goes on
-        // with it.
+        // The file is durable, and so is the opening line of the revert: the next mount completes it.
         let done = object.events.len() - 1;
         object.durable.push((step, done));
         self.lines_durable.push((step, step));
@@ -391,10 +391,10 @@ impl Model {
         self.lines_durable.push((step, step));
     }
 
-    /// Which objects a name may be bound to after a cut, when steps up to `done` were done and
-    /// those up to `begun` had perhaps begun. With `may_return`, once a file that was synced under the
-    /// name has lost it again, an older one may be back: btrfs replays the new file's log without
-    /// the name then, and does not know that the older one had lost it, though it knows its new name.
+    /// The objects that a name may be bound to after a cut, when steps up to `done` were done and those up to
+    /// `begun` had perhaps begun. With `may_return`, once a file that was synced under the name has lost it
+    /// again, an older one may be back: btrfs replays the new file's log without the name then, and does not
+    /// know that the older one had lost it, though it knows its new name.
     pub fn may_be_bound(
         &self,
         name: usize,
@@ -432,7 +432,7 @@ impl Model {
 }
 
 impl Object {
-    /// The newest operations are taken back. A pick is an operation that stands.
+    /// The newest operations are taken back. A pick is a live operation.
     fn take_back(&mut self, step: u64, count: usize, way: Way) {
         let mut standing = self.newest().standing.to_vec();
         let mut parts = Vec::new();
@@ -452,7 +452,7 @@ impl Object {
         self.put_back(step, line, content, parts, standing);
     }
 
-    /// What an event took back is as before that.
+    /// The event's reverted operations have their earlier state.
     fn redo(&mut self, step: u64, undo: usize) {
         let before = &self.events[undo - 1];
         let (content, standing) = (before.content.clone(), before.standing.to_vec());

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The disk: a network block device whose other end is in this program. It keeps what is written
-//! in memory and writes down every request, so that a cut can be made anywhere afterwards.
+//! The disk: a network block device served by this program. The server keeps the written data in
+//! memory and records every request, so that a cut can be made anywhere afterwards.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -43,7 +43,7 @@ struct Shared {
     began: Instant,
 }
 
-/// The device, as long as it is there.
+/// The device, while it is connected.
 pub struct Disk {
     pub path: String,
     shared: Arc<Mutex<Shared>>,
@@ -53,8 +53,7 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// A disk of zeroes with room for marks behind `size` bytes. With `fua`, it takes writes that
-    /// are durable by themselves.
+    /// A disk of zeroes with space for marks after `size` bytes. With `fua`, it accepts FUA writes.
     pub fn new(number: u32, size: u64, fua: bool) -> Outcome<Disk> {
         run(&["modprobe", "nbd", "nbds_max=8", "max_part=0"])?;
         let path = format!("/dev/nbd{number}");
@@ -104,7 +103,7 @@ impl Disk {
         self.shared().log = Some(Vec::new());
     }
 
-    /// Ends that; what was written down.
+    /// Ends the recording, and returns it.
     pub fn recorded(&self) -> Vec<Entry> {
         self.shared().log.take().unwrap_or_default()
     }
@@ -133,7 +132,7 @@ fn open(path: &str) -> Outcome<File> {
     options.open(path).at(format!("opening {path}"))
 }
 
-/// The kernel sets the size when it has begun.
+/// The kernel sets the size after the connection.
 fn wait_for_size(device: &File, size: u64) -> Outcome {
     for _ in 0..500 {
         let mut end = device.try_clone()?;

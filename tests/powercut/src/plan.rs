@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The workload: which step comes next. It follows from a seed and from how the steps before
-//! ended, so whoever knows the marks knows all that was done.
+//! The workload: the sequence of steps. It follows from a seed and from the results of earlier
+//! steps, so that the marks determine all operations.
 
 use std::collections::VecDeque;
 
@@ -9,12 +9,12 @@ use crate::model::{Model, NAMES};
 use crate::shadow::Random;
 use crate::tree::operation::Operation;
 
-/// What a recording is about.
+/// The subject of a recording.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Family {
     /// A bit of everything.
     Usual,
-    /// The history is as large as it may be, all the time.
+    /// The history is at its size limit, all the time.
     Trim,
     /// The lower filesystem is full, most of the time.
     Full,
@@ -106,7 +106,7 @@ pub enum Act {
         data_only: bool,
     },
     Sync,
-    /// Makes the lower filesystem durable, but of the history only what was written so far.
+    /// Makes the lower filesystem durable, and the written part of the history.
     SyncBelow,
     Revert {
         name: usize,
@@ -119,7 +119,7 @@ pub enum Act {
     Unlink {
         name: usize,
     },
-    /// Takes back what was done to the directory's names.
+    /// Takes operations on the directory's names back.
     Names {
         count: usize,
     },
@@ -135,7 +135,7 @@ pub enum Act {
     Tree(Operation),
     /// Takes back the undo of a group that was the last change.
     Redo,
-    /// Stores through a shared map, all of it in one page.
+    /// Stores through a shared map, all of them in one page.
     Store {
         name: usize,
         at: usize,
@@ -155,7 +155,7 @@ pub enum Act {
     },
     /// Takes the lower filesystem's space, beside LoggerFS.
     Fill,
-    /// Gives it back.
+    /// Frees the space.
     Clear,
 }
 
@@ -221,7 +221,7 @@ impl Plan {
 
     fn any(&mut self, model: &Model) -> Act {
         let writes = if self.family == Family::Usual { 44 } else { 56 };
-        // Not where there is no room: how far a change of names comes then is not what this is about.
+        // Not on a full disk: a partial change of names is not the subject there.
         let operations = if self.family == Family::Full { 0 } else { 16 };
         let dice = self.random.below(124 + writes + operations);
         if dice >= 124 + writes {
@@ -279,7 +279,7 @@ impl Plan {
                 Act::Rename { from: name, to }
             }
             78..82 => {
-                // The name may be lost before the line is durable; what is deleted comes back soon,
+                // The name may be lost before the line is durable; deleted files come back soon,
                 // often enough.
                 match self.random.below(4) {
                     0 => self.waiting.push_back(Act::SyncBelow),
@@ -368,7 +368,7 @@ impl Plan {
         }
     }
 
-    /// Operations of some files, whatever was done to others since.
+    /// Operations of some files, despite later operations on others.
     fn chosen(&mut self, model: &Model) -> (Vec<(usize, usize)>, usize) {
         let mut files = Vec::new();
         for name in 0..NAMES {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Where a recording is cut, and what of it is left then.
+//! The cut points of a recording, and the data that is left then.
 
 use crate::check::{self, Cut, Damage, Tally};
 use crate::decision::Decision;
@@ -14,7 +14,7 @@ use crate::shadow::Random;
 use crate::store::{lose, Entry, Loss, Store};
 use crate::work;
 
-/// What the machine was at when it died.
+/// The activity at the time of the cut.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord)]
 pub enum CutMoment {
     Any,
@@ -23,21 +23,21 @@ pub enum CutMoment {
     Reverting,
     /// Taking back operations of several objects.
     Grouping,
-    /// The same, when the line that decides is on the disk: what is left are the others' lines.
+    /// The same with the deciding line on the disk: only the lines of the other objects are
+    /// missing.
     Decided,
     Unmounting,
     /// Unmounted in good order.
     Unmounted,
-    /// Right behind a revert, or behind the loss of a name that is durable below: the line that says so
-    /// is not.
+    /// Right after a revert, or after a durable loss of a name below: its line is not durable.
     Promised,
     /// The next mount put things in order after another cut.
     Recovering,
 }
 
 impl CutMoment {
-    /// In turn: of twelve points, two are in a group before it was decided, and two behind that; two
-    /// are where a promise has to be kept without its line.
+    /// In turn: of twelve points, two are in a group before its decision, and two after; two are where a
+    /// durable change has no line yet.
     const ALL: [CutMoment; 12] = [
         CutMoment::Any,
         CutMoment::Unflushed,
@@ -80,10 +80,10 @@ pub struct Point {
 /// Lines wait in memory for at most `commit=` seconds; an emulated machine gets some more.
 const COMMIT: u64 = 1000 + 2500;
 
-/// How many steps are told where a point failed.
+/// The number of steps in the report of a failed point.
 const STORY: usize = 40;
 
-/// A recording, and what was done in it.
+/// A recording, and its steps.
 pub struct Cuts {
     recording: Recording,
     model: Model,
@@ -130,7 +130,7 @@ impl Cuts {
         let mut points: Vec<Point> = (0..count)
             .map(|number| {
                 let moment = CutMoment::ALL[number % CutMoment::ALL.len()];
-                // What is to be recovered from is mostly a revert.
+                // The operation to recover from is mostly a revert.
                 let of = match moment {
                     CutMoment::Recovering => match random.below(5) {
                         0 => CutMoment::Reverting,
@@ -189,7 +189,7 @@ impl Cuts {
         }
     }
 
-    /// The places right behind such steps, if they were done.
+    /// The points right after such steps, if they were done.
     fn behind(&self, is_it: impl Fn(&Act) -> bool) -> Vec<usize> {
         let marks = self.marks.iter().zip(0usize..).skip(1);
         let is_done = |step: usize| self.results[step - 1] >= 0 && is_it(&self.acts[step - 1]);
@@ -264,7 +264,7 @@ pub struct Cutter<'a> {
     cuts: &'a Cuts,
     disk: &'a Disk,
     place: &'a Place,
-    /// What was on the medium after the first so many entries.
+    /// The medium after the first entries.
     base: Store,
     applied: usize,
     damage: Option<Damage>,
@@ -336,7 +336,7 @@ impl<'a> Cutter<'a> {
         image
     }
 
-    /// Mounts what the cut left, and cuts again before that has ended.
+    /// Mounts the remains of the cut, and cuts again before that has ended.
     fn recover(&self, image: Store, random: &mut Random) -> Outcome<Store> {
         self.disk.record();
         let done = self.mount_once();

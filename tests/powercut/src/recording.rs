@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! All that a disk was asked to do during one run of the workload. Its file has the format of
-//! Linux' dm-log-writes (and of QEMU's blklogwrites), so that other tools can read it; "discard"
-//! means zeroes, and each entry's time stands behind its header.
+//! All requests of a disk during one run of the workload. The file has the format of Linux'
+//! dm-log-writes (and of QEMU's blklogwrites), so that other tools can read it; "discard" means
+//! zeroes, and the time of each entry follows its header.
 
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
@@ -61,7 +61,7 @@ impl Recording {
         })
     }
 
-    /// The marks, and where they stand.
+    /// The marks, and their positions.
     pub fn marks(&self) -> Vec<(usize, Mark)> {
         let entries = self.entries.iter().enumerate();
         let marks = entries.filter_map(|(at, entry)| match entry.what {

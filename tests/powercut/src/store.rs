@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A disk in memory, and what was done to it.
+//! A disk in memory, and its requests.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ const PAGE: usize = 4096;
 /// The smallest piece that a disk writes as a whole, or not at all.
 pub const SECTOR: usize = 512;
 
-/// A sparse disk; copies of it share what is the same.
+/// A sparse disk; copies of it share equal pages.
 #[derive(Clone)]
 pub struct Store {
     pages: Vec<Option<Arc<[u8; PAGE]>>>,
@@ -55,7 +55,7 @@ impl Store {
     }
 }
 
-/// Calls with each page, where the range begins in it, and which part of the range that is.
+/// Calls with each page, the start of the range in it, and the part of the range.
 fn each_page(at: u64, length: usize, mut each: impl FnMut(usize, usize, std::ops::Range<usize>)) {
     let (mut at, mut done) = (at as usize, 0);
     while done < length {
@@ -67,7 +67,7 @@ fn each_page(at: u64, length: usize, mut each: impl FnMut(usize, usize, std::ops
     }
 }
 
-/// What a disk was asked to do.
+/// A request of a disk.
 #[derive(Clone)]
 pub enum What {
     Write { at: u64, bytes: Arc<Vec<u8>> },
@@ -80,7 +80,7 @@ pub enum What {
 #[derive(Clone)]
 pub struct Entry {
     pub what: What,
-    /// It is on the medium, whatever becomes of the cache (FUA).
+    /// The data is on the medium, independent of the cache (FUA).
     pub durable: bool,
     /// When, in milliseconds.
     pub time: u64,
@@ -102,7 +102,7 @@ impl Entry {
 
 /// How the cache's content is lost.
 pub struct Loss {
-    /// Pieces of such a size are written as a whole, or not at all: it may depend on where they are.
+    /// Pieces of this size are written as a whole, or not at all; their position may decide.
     pub atom: fn(u64) -> usize,
     /// Of 8 writes, how many reach the medium; some of them only in part.
     pub kept: u64,
@@ -115,7 +115,7 @@ impl Loss {
     }
 }
 
-/// What a power cut leaves of writes that no flush came after: any part of them.
+/// The remains of writes without a later flush after a power cut: any subset.
 pub fn lose(store: &mut Store, unflushed: &[Entry], loss: &Loss, random: &mut Random) {
     for entry in unflushed {
         if entry.durable {

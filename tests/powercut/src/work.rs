@@ -87,7 +87,7 @@ impl<'a> Worker<'a> {
         self.mark(step, result)
     }
 
-    /// What a file's log and our own books say, where a revert failed.
+    /// The log of a file and the recorded model, if a revert failed.
     fn story(&mut self, act: &Act) -> String {
         let Act::Revert { name, .. } = *act else {
             return String::new();
@@ -212,7 +212,7 @@ impl<'a> Worker<'a> {
             }
             Act::Fill => self.fill().map(|()| 0),
             Act::Clear => match fs::remove_file(place.base.join("filler")) {
-                // There was no room to make it.
+                // The disk had no space for the file.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
                 result => result.map(|()| 0),
             },
@@ -302,7 +302,7 @@ impl<'a> Worker<'a> {
         self.note_group(group::redo(&root, seq)?)
     }
 
-    /// The mark tells the group's number where others tell an inode's.
+    /// The mark has the number of the group in place of an inode number.
     fn note_group(&mut self, answer: io::Result<u64>) -> Outcome<io::Result<i64>> {
         Ok(answer.map(|seq| {
             self.inode = seq;
@@ -319,7 +319,7 @@ impl<'a> Worker<'a> {
             map.sync()?;
         }
         drop(map);
-        // Whoever reads the log ends the page's slice of time: the next store is a step of its own.
+        // Reading the log ends the flush interval of the page: the next store is a step of its own.
         undo::page(file).map(|_| 0)
     }
 
@@ -340,7 +340,7 @@ impl<'a> Worker<'a> {
     }
 }
 
-/// What was done, from the marks: the model, and each step; the last one had perhaps begun.
+/// The steps from the marks: the model, and each step; the last one had perhaps begun.
 pub fn replayed(family: Family, seed: u64, steps: u64, marks: &[Mark]) -> (Model, Vec<Act>) {
     let mut model = Model::new(seed);
     let mut plan = Plan::new(family, seed, steps);

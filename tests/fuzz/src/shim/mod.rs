@@ -31,7 +31,7 @@ pub(crate) mod vfs {
     pub(crate) mod task {
         use crate::prelude::*;
 
-        /// Nobody is killed here.
+        /// No signals here.
         pub(crate) fn breathe() -> Result {
             Ok(())
         }

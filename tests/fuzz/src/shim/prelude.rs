@@ -60,7 +60,7 @@ pub(crate) use std::pin::Pin;
 /// A value on the heap.
 pub(crate) type KBox<T> = Box<T>;
 
-/// What makes values in the place where they stay.
+/// Constructs values in place.
 pub(crate) trait InPlaceInit<T>: Sized {
     fn pin_init(value: T, flags: Flags) -> Result<Pin<Self>, AllocError>;
 }
@@ -174,7 +174,7 @@ impl<'a, T> IntoIterator for &'a mut KVec<T> {
     }
 }
 
-/// The kernel's log has no reader here, but what is said must be formatted.
+/// The kernel's log has no reader here, but messages must be formatted.
 macro_rules! pr_warn {
     ($($what:tt)*) => {
         drop(format!($($what)*))

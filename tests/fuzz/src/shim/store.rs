@@ -13,7 +13,7 @@ use crate::vfs::error::ENODATA;
 /// No file grows beyond that: a fuzzer's numbers must not fill the memory.
 const LARGEST: u64 = 16 << 20;
 
-/// What a file's or directory's inode says.
+/// The attributes of an inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Facts {
     pub(crate) uid: u32,
@@ -50,7 +50,7 @@ impl Facts {
     }
 }
 
-/// What a name stands for.
+/// The object of a name.
 #[derive(Clone)]
 enum Node {
     Dir(Dir),
@@ -74,7 +74,7 @@ impl Dir {
         })))
     }
 
-    /// A copy of all that is in it.
+    /// A deep copy.
     pub(crate) fn deep_copy(&self) -> Self {
         let copy = Self::new();
         let from = self.0.borrow();
@@ -89,7 +89,7 @@ impl Dir {
         copy
     }
 
-    /// Every file in it and below, with the directory that it is in.
+    /// Every file in and below the directory, with its directory.
     pub(crate) fn files(&self) -> Vec<(Self, Vec<u8>, File)> {
         let mut found = Vec::new();
         for (name, node) in &self.0.borrow().names {
@@ -101,7 +101,7 @@ impl Dir {
         found
     }
 
-    /// Puts a file there, whatever had the name.
+    /// Puts a file there, replacing any object of the name.
     pub(crate) fn put(&self, name: &[u8], file: File) {
         self.0
             .borrow_mut()
@@ -109,7 +109,7 @@ impl Dir {
             .insert(name.to_vec(), Node::File(file));
     }
 
-    /// Puts an empty directory there, whatever had the name.
+    /// Puts an empty directory there, replacing any object of the name.
     pub(crate) fn put_dir(&self, name: &[u8]) {
         let node = Node::Dir(Self::new());
         self.0.borrow_mut().names.insert(name.to_vec(), node);

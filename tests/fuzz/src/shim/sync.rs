@@ -31,7 +31,7 @@ impl<T> Deref for Arc<T> {
     }
 }
 
-/// A lock that nobody else can hold.
+/// A lock without contention.
 pub(crate) struct Mutex<T>(RefCell<T>);
 
 impl<T> Mutex<T> {

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! One go of a scenario: what it does step by step, with or without a failure, and what must hold
-//! after it.
+//! One go of a scenario: its steps, with or without a failure, and the checks after them.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -13,10 +12,10 @@ use crate::fixture::{put, Fixture};
 use crate::outcome::{check, fail, At, Outcome};
 use crate::undo;
 
-/// The file that scenarios change, and what it holds before LoggerFS sees it.
+/// The file that scenarios change, and its content before LoggerFS is mounted.
 pub const FILE: &str = "f";
 
-/// What a go without failures left: the tree before the first step, and after each.
+/// The results of a go without failures: the tree before the first step, and after each.
 #[derive(Default)]
 pub struct Golden {
     pub trees: Vec<Tree>,
@@ -24,7 +23,7 @@ pub struct Golden {
     pub lines: Vec<usize>,
     /// All that the file held, in order, from before the first recorded operation.
     pub contents: Vec<Vec<u8>>,
-    /// How many reverts the file takes in the end, and of which content the last one leaves it.
+    /// How many reverts the file takes in the end, and the content after each of them.
     pub reverts: usize,
     pub bottom: usize,
 }
@@ -47,14 +46,14 @@ pub struct FaultCase<'w> {
     pub options: &'static str,
     /// An open file for the steps.
     pub file: Option<File>,
-    /// In a golden go: what is being learned.
+    /// Recorded in a golden go.
     learning: bool,
     pub golden: Golden,
     steps: usize,
     /// How many steps were done when a sync last succeeded.
     pub durable: usize,
     pub failure: Option<Failure>,
-    /// What the file held after the parts of a write that took several calls.
+    /// The contents after the parts of a write that took several calls.
     between: Vec<(usize, Vec<u8>)>,
     /// Whether a revert that was left half done is left to the next mount.
     pub by_remount: bool,
@@ -85,13 +84,13 @@ impl<'w> FaultCase<'w> {
         self.steps
     }
 
-    /// The open file; scenarios have one when they ask for it.
+    /// The open file, if the scenario has opened one.
     pub fn open_file(&self) -> io::Result<&File> {
         let file = self.file.as_ref();
         file.ok_or_else(|| io::Error::other("the scenario has no open file"))
     }
 
-    /// Notes what is there now, in a golden go.
+    /// Records the present tree in a golden go.
     pub fn learn(&mut self) -> Outcome {
         if self.learning {
             let tree = Tree::of(&self.w.mnt)?;
@@ -179,7 +178,7 @@ impl<'w> FaultCase<'w> {
         Ok(())
     }
 
-    /// Writes all of `bytes` to the open file, in as many calls as it takes.
+    /// Writes all of `bytes` to the open file, in as many calls as necessary.
     pub fn write(&mut self, what: &'static str, offset: u64, bytes: &[u8]) -> Outcome {
         let mut done = 0;
         self.step(what, |case| {
@@ -195,7 +194,7 @@ impl<'w> FaultCase<'w> {
         })
     }
 
-    /// What a write left that failed after some of its bytes.
+    /// The content after a write that failed partway.
     fn part(&self) -> Option<&Vec<u8>> {
         let failure = self.failure.as_ref()?;
         let (step, part) = self.between.last()?;
@@ -214,8 +213,8 @@ impl<'w> FaultCase<'w> {
         }
     }
 
-    /// What the directory must be now: as after the last step that succeeded, or, with `lied`,
-    /// perhaps as after the one that did what it should and failed all the same.
+    /// The wanted state of the directory: that after the last step that succeeded or, with `lied`,
+    /// also that after a step that took effect but returned an error.
     pub fn check_tree(&self, when: &str, lied: bool) -> Outcome {
         let got = Tree::of(&self.w.mnt).at(when)?;
         if let Some(src) = &self.w.src {
@@ -238,7 +237,7 @@ impl<'w> FaultCase<'w> {
         fail!("{when}: {difference}");
     }
 
-    /// A revert was left half done: it is withdrawn by the next operation, or by the next mount.
+    /// A revert is incomplete: the next operation or the next mount rolls it back.
     pub fn withdraw(&mut self) -> Outcome {
         if self.by_remount {
             return self.w.remount_with(self.options);
@@ -269,8 +268,8 @@ impl<'w> FaultCase<'w> {
         self.w.same("reverted after the failure", FILE, &before)
     }
 
-    /// With `on_error=refuse` operations are refused until the worker that failed has tried again,
-    /// which it does each second.
+    /// With `on_error=refuse`, operations are refused until the failed worker has retried, once a
+    /// second.
     fn write_when_it_may(&self, file: &File, bytes: &[u8], offset: u64) -> Outcome<usize> {
         let patience = if self.options.contains("on_error=refuse") {
             60
@@ -292,15 +291,15 @@ impl<'w> FaultCase<'w> {
         file.at("opening after the failure")
     }
 
-    /// Takes back all that can be taken back: each content must be an older one that the file had.
-    /// Returns whether it went as far as without failures.
+    /// Takes all operations back: each content must be an older one of the file. Returns whether as
+    /// many reverts succeeded as without failures.
     pub fn check_reverts(&mut self) -> Outcome<bool> {
         if !self.w.path(FILE).is_file() {
             return Ok(true);
         }
         let file = self.open_again()?;
         let mut content = self.w.read(FILE)?;
-        // What a short write left is known to nobody but this go.
+        // Only this go knows the content after a short write.
         let mut at = self.golden.index(&content).unwrap_or(usize::MAX);
         let mut reverts = 0;
         let (error, answer) = loop {
@@ -347,9 +346,9 @@ impl<'w> FaultCase<'w> {
         Ok(false)
     }
 
-    /// What the file is after the disk lost what it may: each byte is one that stood there once a
-    /// sync had last succeeded, and all lines are there that it promised, unless the kernel's log
-    /// has `told` that the mount goes on without some (`on_error=continue`).
+    /// The file after the disk lost its unsynced data: each byte is one that the file held since
+    /// the last successful sync, and all synced lines are present, unless the kernel's log (`told`)
+    /// reports that the mount goes on without some (`on_error=continue`).
     pub fn check_torn(&self, when: &str, told: bool) -> Outcome {
         let since: Vec<Vec<u8>> = (self.golden.trees.iter().skip(self.durable))
             .filter_map(|tree| tree.content(FILE).map(<[u8]>::to_vec))
@@ -386,12 +385,12 @@ impl<'w> FaultCase<'w> {
             })
     }
 
-    /// A history that is bounded gives up its oldest part when it likes.
+    /// A bounded history may drop its oldest part at any time.
     pub fn is_bounded(&self) -> bool {
         self.options.contains("history_max")
     }
 
-    /// A revert that stops where it would not without the failure: the log says why.
+    /// A revert that stops earlier than without the failure: the log records the reason.
     fn check_told(&self, file: &File, seq: u64) -> Outcome {
         let lines = undo::lines(file, true)?;
         let told = lines

@@ -32,11 +32,11 @@ impl Who {
 /// How a call fails.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Mode {
-    /// It does nothing and returns the error.
+    /// The call has no effect and returns the error.
     Fail,
-    /// It does what it should and returns the error.
+    /// The call takes effect and returns the error.
     After,
-    /// It writes half and succeeds.
+    /// The call writes half and succeeds.
     Short,
 }
 
@@ -64,12 +64,12 @@ pub struct Fault {
     pub errno: i32,
     /// The first call that fails, from 1 on.
     pub nth: u64,
-    /// Whether all calls after it fail too.
+    /// Whether all later calls fail too.
     pub lasting: bool,
 }
 
 impl Fault {
-    /// As `--fault` takes it.
+    /// The form of `--fault`.
     pub fn words(&self) -> String {
         format!(
             "{}:{}:{}:{}:{}{}",
@@ -97,7 +97,7 @@ impl Fault {
         })
     }
 
-    /// Whether it is the disk that fails, not a call of the filesystem on it.
+    /// Whether the disk fails instead of a call of the filesystem.
     pub fn is_of_disk(&self) -> bool {
         self.hook.starts_with("block_")
     }
@@ -117,7 +117,7 @@ pub fn command(words: &str) -> Outcome {
     fs::write(CONTROL, words).at(format!("faulty: {words}"))
 }
 
-/// Probes the functions that serve `file`, and tells where the tested module's code lies.
+/// Probes the functions that serve `file`, and reports the address of the tested module's code.
 pub fn attach(file: &Path) -> Outcome {
     command("disarm")?;
     command(&format!("attach {}", file.display()))?;
@@ -139,7 +139,7 @@ pub fn attach(file: &Path) -> Outcome {
 /// Frames of the probe itself have these in their names; they are the innermost ones.
 const PROBES: &[&str] = &["pre_handler", "kprobe", "rethook", "int3"];
 
-/// What the module has counted since it was armed.
+/// The counts of the module since it was armed.
 pub struct Counts {
     pub failed: u64,
     /// Whose bytes the last request to the disk carried that failed; 0: no file's.

@@ -2,9 +2,9 @@
 
 //! The disk below the lower filesystem fails: one request, or all from one on.
 //!
-//! What the lower filesystem loses then it would lose without LoggerFS as well, if no sync has
-//! promised it. It may even give up until somebody repairs it: that is as after a power cut. But
-//! what a sync promises once the disk is well again is there, and be all memory of it dropped.
+//! Unsynced data that the lower filesystem loses would be lost without LoggerFS as well. The
+//! filesystem may even go read-only until it is repaired, as after a power cut. A successful sync
+//! after the failure must be durable, also when all caches are dropped.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
@@ -22,7 +22,7 @@ use crate::mounts::{self, Lower};
 use crate::outcome::{check, fail, name, At, Outcome};
 use crate::undo;
 
-/// What the lower filesystems say when they give up, or lost what is their own.
+/// Kernel messages of lower filesystems that go read-only or lost their metadata.
 const GIVES_UP: &[&str] = &[
     "EXT4-fs error",
     "borting journal",
@@ -47,7 +47,7 @@ fn drop_caches() -> Outcome {
     fs::write("/proc/sys/vm/drop_caches", "3").at("dropping caches")
 }
 
-/// What a scenario has done reaches the disk, while that fails.
+/// The changes of a scenario reach the disk while the disk fails.
 pub fn sync_at_last(case: &mut FaultCase) -> Outcome {
     if !case.w.is_mounted() {
         return Ok(());
@@ -59,7 +59,7 @@ pub fn sync_at_last(case: &mut FaultCase) -> Outcome {
     if case.failure.is_none() {
         case.durable = case.steps();
     } else if failed_before {
-        // What was begun is written all the same.
+        // Pending work is written nevertheless.
         let _ = File::open(&case.w.mnt).map(rustix::fs::syncfs);
     }
     Ok(())
@@ -149,7 +149,7 @@ fn check_failure(case: &FaultCase, injected: u64, gave_up: bool) -> Outcome {
     Ok(())
 }
 
-/// What must hold when the lower filesystem goes on.
+/// The checks when the lower filesystem goes on.
 fn judge(case: &mut FaultCase, scenario: &Scenario) -> Outcome<bool> {
     if !case.w.is_mounted() {
         case.w
@@ -157,7 +157,7 @@ fn judge(case: &mut FaultCase, scenario: &Scenario) -> Outcome<bool> {
             .at("mounting after the failure")?;
     }
     case.check_tree("after it", true)?;
-    // The next line would write the log's last page anew, and hide that it was lost.
+    // The next line would rewrite the last page of the log, and hide its loss.
     let (tree, lines) = sync_and_drop(case)?;
     check_promised(case, "caches dropped", &tree, &lines)?;
     case.check_goes_on()?;
@@ -171,7 +171,7 @@ fn judge(case: &mut FaultCase, scenario: &Scenario) -> Outcome<bool> {
     Ok(whole)
 }
 
-/// What must hold when the lower filesystem has given up and is repaired.
+/// The checks when the lower filesystem has gone read-only and is repaired.
 fn judge_repaired(case: &mut FaultCase, scenario: &Scenario, told: bool) -> Outcome<bool> {
     case.w.unmount().at("unmounting over what has given up")?;
     repair(case.w)?;
@@ -186,7 +186,7 @@ fn judge_repaired(case: &mut FaultCase, scenario: &Scenario, told: bool) -> Outc
     Ok(whole)
 }
 
-/// What is there after a sync that succeeded, all memory of which is dropped.
+/// The tree after a successful sync and dropped caches.
 fn sync_and_drop(case: &FaultCase) -> Outcome<(Tree, Vec<String>)> {
     sync_until_it_succeeds(case)?;
     let found = (Tree::of(&case.w.mnt)?, lines(case)?);
@@ -194,7 +194,7 @@ fn sync_and_drop(case: &FaultCase) -> Outcome<(Tree, Vec<String>)> {
     Ok(found)
 }
 
-/// A sync reports what was lost before, once; then it has to succeed.
+/// A sync reports an earlier loss once; the next must succeed.
 fn sync_until_it_succeeds(case: &FaultCase) -> Outcome {
     let mut last = Ok(());
     for _ in 0..40 {
@@ -227,8 +227,8 @@ fn lines(case: &FaultCase) -> Outcome<Vec<String>> {
     }
 }
 
-/// All that a sync promised is there: content and names, unless the disk lost what a failed sync
-/// has reported, and every line.
+/// All synced data is present: content and names, unless a failed sync reported their loss, and
+/// every line.
 fn check_promised(case: &FaultCase, when: &str, tree: &Tree, want: &[String]) -> Outcome {
     let got = Tree::of(&case.w.mnt).at(when)?;
     if !case.torn {
@@ -249,7 +249,7 @@ fn repair(w: &Fixture) -> Outcome {
     let (disk, at) = lower_mount(&w.base)?;
     mounts::unmount(Path::new(&at)).at("unmounting what has given up")?;
     if w.lower == Lower::Ext4 {
-        // 1: it found what to repair, and did.
+        // Exit code 1: errors were found and repaired.
         mounts::run(&["sh", "-c", "e2fsck -fy \"$0\" || [ $? = 1 ]", &disk])?;
     }
     mounts::run(&["mount", "-t", w.lower.name(), &disk, &at])?;

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Every call of the lower filesystem fails once, every request to the disk below it (disk.rs) and
-//! every allocation: each scenario is repeated with the n-th call of each hook failing, n = 1, 2,
-//! 3 … until it passes unharmed.
+//! Fails every call of the lower filesystem once, every request to the disk below it (disk.rs) and
+//! every allocation: each scenario is repeated with the n-th call of each hook failing, n = 1, 2, 3
+//! …, until no call fails.
 //!
-//! After each go: what the directory shows is as after the steps that succeeded, through the mount
-//! and below it; a new operation and its revert work; so they do after a remount; all older
-//! contents come back by reverts, or a line says why not.
+//! After each go, the tree must be that after the steps that succeeded, through the mount and below
+//! it; a new operation and its revert must work, also after a remount; and all older contents must
+//! come back by reverts, or a line must record why not.
 
 mod case;
 mod control;
@@ -29,14 +29,14 @@ pub use scenarios::TESTS;
 pub struct Scenario {
     pub name: &'static str,
     pub options: &'static str,
-    /// What is there when it begins; nothing fails here.
+    /// The initial tree; nothing fails while it is made.
     pub before: fn(&mut FaultCase) -> Outcome,
-    /// What it does, in steps.
+    /// The steps of the scenario.
     pub act: fn(&mut FaultCase) -> Outcome,
     /// Whether the first steps are a mount's own: then `before` runs without one.
     pub mounts: bool,
-    /// Whether it takes operations on names back: one that is left half done waits for a mount, and
-    /// may be finished by it.
+    /// Whether the scenario reverts operations on names: an incomplete revert waits for a mount,
+    /// which may finish it.
     pub names: bool,
     /// Whether the disk fails in a usual run, too; otherwise only when asked for.
     pub disk: bool,
@@ -45,7 +45,7 @@ pub struct Scenario {
 /// The largest n of a usual run.
 const USUAL_MOST: u64 = 200;
 
-/// What the command line says, from the process that started this one.
+/// The options of the command line, from the parent process.
 struct Wish {
     hooks: Vec<String>,
     /// Only this one.
@@ -84,7 +84,7 @@ impl Wish {
     }
 }
 
-/// What was done, and what was found.
+/// The goes and their findings.
 #[derive(Default)]
 struct Tally {
     goes: u64,
@@ -213,7 +213,7 @@ fn rescue(w: &mut Fixture) -> Outcome {
     empty(w, true)
 }
 
-/// Removes what is in the source; the history too when asked for.
+/// Removes the contents of the source, also the history when asked.
 fn empty(w: &Fixture, history: bool) -> Outcome {
     let Some(src) = &w.src else { return Ok(()) };
     clear(src)?;
@@ -240,7 +240,7 @@ fn clear(directory: &Path) -> Outcome {
     Ok(())
 }
 
-/// A go without failures, to know what must be.
+/// A go without failures, to learn the expected states.
 fn learn(w: &mut Fixture, scenario: &Scenario) -> Outcome<Golden> {
     attach(w)?;
     let mut case = FaultCase::new(w, scenario.options, None);
@@ -256,7 +256,7 @@ fn attach(w: &Fixture) -> Outcome {
     Ok(fs::remove_file(&probe)?)
 }
 
-/// Which hooks the scenario calls, and so what can fail.
+/// The hooks that the scenario calls, which can fail.
 fn plans(w: &mut Fixture, scenario: &Scenario, wish: &Wish) -> Outcome<Vec<Fault>> {
     if let Some(fault) = &wish.fault {
         return Ok(vec![fault.clone()]);
@@ -273,7 +273,7 @@ fn plans(w: &mut Fixture, scenario: &Scenario, wish: &Wish) -> Outcome<Vec<Fault
     }
     for (hook, calls) in counted.iter().filter(|(hook, _)| wish.wants(hook)) {
         for who in Who::ALL {
-            // Workers come when they like: what they did not call this time they may the next.
+            // Workers run at any time: a call may happen in the next go only.
             if calls[who as usize] == 0 {
                 continue;
             }
@@ -309,7 +309,7 @@ fn plans(w: &mut Fixture, scenario: &Scenario, wish: &Wish) -> Outcome<Vec<Fault
     Ok(plans)
 }
 
-/// How a hook fails: once, or from then on; what it says.
+/// How a hook fails: once or from then on, and with which error.
 fn ways(hook: &str, scenario: &Scenario) -> Vec<(Mode, i32, bool)> {
     let mut ways = vec![(Mode::Fail, libc::EIO, false)];
     match hook {
@@ -363,14 +363,14 @@ fn count(w: &mut Fixture, scenario: &Scenario, hook: &str) -> Outcome<Vec<(Strin
     Ok(counts.calls)
 }
 
-/// How a go ended that is as it must be.
+/// The end of a go that passed.
 struct Went {
     injected: u64,
     /// Whether as much could be taken back as without a failure.
     whole: bool,
 }
 
-/// Mounts and makes what the scenario begins with.
+/// Mounts, and makes the initial tree of the scenario.
 fn start(case: &mut FaultCase, scenario: &Scenario) -> Outcome {
     case.file = None;
     if !scenario.mounts && !case.w.is_mounted() {
@@ -434,19 +434,18 @@ fn go(case: &mut FaultCase, scenario: &Scenario, fault: Option<&Fault>) -> Outco
     })
 }
 
-/// Whether what fails may have happened all the same. Without LoggerFS, too, a file is there that was
-/// created and could not be opened then, and bytes are that were written and could not be made
-/// durable.
+/// Whether a failed call may have taken effect. Without LoggerFS, too, a file may exist that could not be
+/// opened after its creation, and bytes may be present that could not be made durable.
 fn may_have_happened(fault: &Fault, trace: &str) -> bool {
     fault.mode == Mode::After
         || ["open", "fsync", "writepages"].contains(&&fault.hook[..])
         || (fault.hook.starts_with("alloc") && trace.contains("do_dentry_open"))
 }
 
-/// What must hold after a go.
+/// The checks after a go.
 fn judge(case: &mut FaultCase, scenario: &Scenario, failed: bool, lied: bool) -> Outcome<bool> {
     if !case.w.is_mounted() {
-        // The mount was what failed.
+        // The mount itself failed.
         case.w
             .mount_with(scenario.options)
             .at("mounting after the failure")?;
@@ -467,7 +466,7 @@ fn judge(case: &mut FaultCase, scenario: &Scenario, failed: bool, lied: bool) ->
     Ok(whole)
 }
 
-/// Takes away what a go made, the history too when asked for.
+/// Removes the files of a go, also the history when asked.
 fn clean_up(case: &mut FaultCase, scenario: &Scenario, history: bool) -> Outcome {
     if scenario.mounts || history {
         case.w.unmount().at("unmounting in the end")?;
@@ -501,7 +500,7 @@ fn no_strays(w: &Fixture) -> Outcome {
     Ok(())
 }
 
-/// The journal writes what waits, now that it can.
+/// The journal writes its pending lines, which now succeeds.
 fn settle(case: &FaultCase) -> Outcome {
     rustix::fs::syncfs(File::open(&case.w.mnt)?).at("syncfs after the failure")
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What is done while something fails: one short sequence each.
+//! The scenarios that run while a call fails: one short sequence each.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -279,7 +279,7 @@ fn many_written(c: &mut FaultCase) -> Outcome {
     c.put(19_000, &pattern(30, 4000))
 }
 
-/// Notes what the file holds now.
+/// Records the present content of the file.
 fn note(c: &mut FaultCase) -> Outcome {
     let content = c.w.read(FILE)?;
     c.had(&content);
@@ -387,7 +387,7 @@ fn tmpfile(c: &mut FaultCase) -> io::Result<()> {
     )?)
 }
 
-/// For scenarios of mounts: written through a mount, which stands.
+/// For scenarios of mounts: written through a mount that stays mounted.
 fn written(c: &mut FaultCase) -> Outcome {
     c.w.mount_with(c.options)?;
     many_written(c)?;
@@ -404,7 +404,7 @@ fn mount_again(c: &mut FaultCase) -> io::Result<()> {
     c.w.try_mount(c.options).map_err(|refusal| refusal.error)
 }
 
-/// A history that was not closed: as it was before it was, put back after it was.
+/// A history that was not closed: the copy from before the unmount is put back after it.
 fn unclean(c: &mut FaultCase) -> Outcome {
     written(c)?;
     rustix::fs::syncfs(File::open(&c.w.mnt)?)?;

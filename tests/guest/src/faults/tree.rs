@@ -11,7 +11,7 @@ use std::path::Path;
 
 use crate::outcome::{At, Outcome};
 
-/// One name, and what it is bound to.
+/// One name, and the object that it is bound to.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Node {
     /// Kind, permissions, owner, group, links (none for directories, which count them as they
@@ -67,7 +67,7 @@ impl Tree {
         Ok(())
     }
 
-    /// The same tree with all that is below `place` (which ends in a slash) as another one has it.
+    /// The same tree with everything below `place` (which ends in a slash) taken from another one.
     pub fn with_part_of(&self, other: &Tree, place: &str) -> Tree {
         let own = self.0.iter().filter(|(name, _)| !name.starts_with(place));
         let others = other.0.iter().filter(|(name, _)| name.starts_with(place));
@@ -78,7 +78,7 @@ impl Tree {
         )
     }
 
-    /// How this one differs from the one that is wanted; nothing: it does not.
+    /// The difference from the wanted tree; `None`: there is none.
     pub fn difference(&self, want: &Tree) -> Option<String> {
         let mut found = Vec::new();
         for (name, node) in &self.0 {
@@ -124,7 +124,7 @@ impl Node {
         })
     }
 
-    /// What a name is bound to; nothing: it is free.
+    /// The object that a name is bound to; `None`: the name is free.
     pub fn at(path: &Path) -> Outcome<Option<Node>> {
         match fs::symlink_metadata(path) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),

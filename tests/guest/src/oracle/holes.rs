@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Where a file's holes may be elsewhere than they were before what was taken back.
+//! Where the holes of a file may differ from those before the reverted operations.
 //!
 //! A revert punches the bytes that were holes. A filesystem frees whole blocks only: a block that an
-//! operation had covered in part holds zeroes then, since the history knows of the bytes that were
-//! covered, and not of the block's others. A store through a mapping has the filesystem allocate all that
-//! the page cache keeps in one piece with the page (ext4), and on tmpfs reading a hole through a mapping
-//! is enough to put a page there; this test reads all mappings after each revert. On tmpfs, which does not
-//! tell where it has space, what was allocated ahead shows as data while a page of it was read, and as
-//! a hole otherwise: nothing is said of files there that have had such; nor of any on xfs, which
-//! allocates ahead of its own accord, and sets room for copies of shared blocks aside: they are only
-//! counted. All else is a failure.
+//! operation covered in part holds zeroes afterwards, because the history knows the covered bytes only. For a
+//! store through a mapping, the filesystem allocates all that the page cache keeps in one folio with the page
+//! (ext4); on tmpfs, reading a hole through a mapping allocates a page, and this test reads all mappings
+//! after each revert. tmpfs does not report allocated space: space that was allocated ahead appears as data
+//! after a page of it was read, and as a hole otherwise, so that files there that had such space are not
+//! checked. Neither are files on xfs, which preallocates on its own and reserves space for copies of shared
+//! blocks: they are only counted. All other differences are failures.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,7 +21,7 @@ const BLOCK: u64 = 4096;
 /// How many blocks a file has at most, or a mapping.
 const MOST: u64 = 64;
 
-/// What is known of all files, by inode number.
+/// The records of all files, by inode number.
 #[derive(Default)]
 pub struct Holes {
     /// The blocks that may have zeroes where there was a hole.
@@ -32,7 +31,7 @@ pub struct Holes {
 }
 
 impl Holes {
-    /// An operation was done, on a filesystem that tells where data is, and not where space.
+    /// An operation was done on a filesystem that reports data, but not allocated space.
     pub fn done_unclearly(&mut self, line: &Line) {
         if let Some(inode) = inode(line).filter(|_| ["allocate", "zero"].contains(&&*line.op)) {
             self.unclear.insert(inode);
@@ -54,7 +53,7 @@ impl Holes {
         worn.extend(edges.filter(|at| at % BLOCK != 0).map(|at| at / BLOCK));
     }
 
-    /// Somebody stores to the file through a mapping, or has mapped it on tmpfs, or it shares blocks.
+    /// The file was stored to through a mapping, was mapped on tmpfs, or shares blocks.
     pub fn loosened(&mut self, inode: u64) {
         self.worn.entry(inode).or_default().extend(0..MOST);
     }

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What one process can be told to do, as a line of text: words and numbers that mean the same wherever
-//! the tree stands, so that any part of a sequence can be done without the rest.
+//! The operations of one process, as lines of text: words and numbers that mean the same wherever the tree
+//! is, so that any part of a sequence can run without the rest.
 
 use crate::shadow::Random;
 
-/// All kinds of operations, each with how often it comes and what it is about.
+/// All kinds of operations, each with its frequency and its subject.
 pub const KINDS: &[(&str, u64, About)] = &[
     ("create", 24, About::Name),
     ("mkdir", 5, About::Name),
@@ -79,7 +79,7 @@ pub const KINDS: &[(&str, u64, About)] = &[
     ("hlink", 1, About::Slot),
 ];
 
-/// What an operation is about, and whose newest it is then.
+/// The subject of an operation, which also decides whose newest operation it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum About {
     /// A name: its directory's.
@@ -88,11 +88,11 @@ pub enum About {
     Names,
     /// Two names, of which only the second one changes.
     Second,
-    /// What a name is bound to.
+    /// The object that a name is bound to.
     Object,
     /// Two such; the second is changed.
     Objects,
-    /// What a process holds open.
+    /// A file that a process holds open.
     Slot,
 }
 
@@ -115,7 +115,7 @@ pub struct Op {
     pub slot: usize,
     pub at: u64,
     pub length: u64,
-    /// What its bytes are made of, and whatever else there is to choose.
+    /// The source of its bytes and of other choices.
     pub salt: u64,
 }
 
@@ -186,7 +186,7 @@ impl Op {
         })
     }
 
-    /// The names that it may change, or the objects of which.
+    /// The names that the operation may change, or the objects of which.
     pub fn paths(&self) -> Vec<&str> {
         match self.about {
             About::Name | About::Object => vec![&self.one],
@@ -196,12 +196,12 @@ impl Op {
         }
     }
 
-    /// Whether a name is gone after it.
+    /// Whether the operation removes a name.
     pub fn removes(&self) -> bool {
         ["unlink", "rmdir", "rmtree"].contains(&self.kind)
     }
 
-    /// Whether directories and special files have what it changes, too.
+    /// Whether the operation also applies to directories and special files.
     pub fn is_of_attributes(&self) -> bool {
         let kinds = [
             "chmod",
@@ -222,28 +222,28 @@ impl Op {
         kinds.contains(&self.kind)
     }
 
-    /// Whether it changes what the process holds, and nothing on the filesystem.
+    /// Whether the operation changes only the state of the process.
     pub fn is_of_the_process(&self) -> bool {
         ["open", "map", "unmap", "remap", "close"].contains(&self.kind)
     }
 
-    /// Whether two files may share blocks after it, on a filesystem that can.
+    /// Whether two files may share blocks afterwards, on a filesystem that supports that.
     pub fn may_share(&self) -> bool {
         ["copy", "clone", "clonerange", "dedupe"].contains(&self.kind)
     }
 
-    /// Whether it changes memory that is mapped.
+    /// Whether the operation changes mapped memory.
     pub fn is_store(&self) -> bool {
         ["store", "forkstore", "protectstore"].contains(&self.kind)
     }
 
-    /// Whether an ordinary user does it, and not root: what is made is that user's then, what is not
-    /// allowed fails, and a write strips what makes a program privileged.
+    /// Whether an ordinary user does the operation, and not root: new objects belong to that user, forbidden
+    /// calls fail, and a write clears set-id bits and capabilities.
     pub fn is_of_a_user(&self) -> bool {
         (self.salt >> 16) % 6 == 5
     }
 
-    /// The path of the one whose newest operation it is.
+    /// The path of the object whose newest operation it is.
     pub fn object(&self) -> Option<&str> {
         match self.about {
             About::Name | About::Names => Some(parent(&self.one)),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Makes a sequence that fails short: leaves out parts as long as what is left still fails.
+//! Reduces a failing sequence: leaves out parts as long as the rest still fails.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ pub fn reduced<T: Clone>(
     let mut size = kept.len().div_ceil(2).max(1);
     loop {
         let before = kept.len();
-        // From the end on: what comes last is needed least often.
+        // From the end on: the last actions are needed least often.
         let mut to = kept.len();
         while to > 0 && Instant::now() < end {
             let from = to.saturating_sub(size);

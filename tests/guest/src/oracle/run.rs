@@ -22,7 +22,7 @@ use rustix::fs::IFlags;
 /// So many steps are taken back at once even where a whole tree was recorded in between.
 const FAR: usize = 20;
 
-/// What a step touches.
+/// An object that a step touches.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Key {
     Path(String),
@@ -38,7 +38,7 @@ struct DoneStep {
     before: States,
     /// The path of the object whose newest operations these are, if they are one's.
     object: Option<String>,
-    /// Whether a change of times is all that it is.
+    /// Whether the operation changes times only.
     sets_times: bool,
 }
 
@@ -84,8 +84,8 @@ impl<'w> SequenceRun<'w> {
         })
     }
 
-    /// Plays all of it, and takes back what stands in the end; an error comes with the number of the
-    /// action.
+    /// Runs all of the sequence, and takes all live operations back in the end; an error comes with the
+    /// number of the action.
     pub fn run(&mut self, actions: &[Action]) -> Result<(), (usize, Stop)> {
         for (number, action) in actions.iter().enumerate() {
             let result = self.act(action).at(action.text());
@@ -124,7 +124,7 @@ impl<'w> SequenceRun<'w> {
         op
     }
 
-    /// Whether what an operation is about is there.
+    /// Whether the subject of an operation exists.
     fn is_possible(&self, worker: usize, op: &Op) -> bool {
         let kind = |path: &str| {
             let meta = std::fs::symlink_metadata(self.w.path(path));
@@ -199,10 +199,11 @@ impl<'w> SequenceRun<'w> {
         }
     }
 
-    /// Does a step's operations, and asks the history what they were.
+    /// Does the operations of a step, and reads their lines from the history.
     fn step(&mut self, ops: &[(usize, Op)]) -> Outcome {
         self.workers()?;
-        // What is opened in this step is not known before it; no operation of it touches that.
+        // A file opened in this step is not known before the step; none of its operations touches
+        // that file.
         let keys = self.keys(ops);
         let before = self.states(keys.clone())?;
         let mut succeeded = Vec::new();
@@ -254,8 +255,8 @@ impl<'w> SequenceRun<'w> {
         Ok(())
     }
 
-    /// What succeeds on a protected object cannot be taken back as long as it is one, which would be the
-    /// end of the way back: root's other flags, what was opened before, and additions.
+    /// An operation that succeeds on a protected object cannot be taken back while the object is protected,
+    /// which would end all reverts: root's other flags, writes through earlier descriptors, and appends.
     fn could_be_taken_back(&self, worker: usize, op: &Op) -> bool {
         if op.kind == "unprotect" || op.is_of_the_process() {
             return true;
@@ -336,8 +337,8 @@ impl<'w> SequenceRun<'w> {
         Ok(())
     }
 
-    /// Stores get their lines now, and not with what comes next, before which the file may have been let
-    /// go: reading the log sees to it.
+    /// Stores get their lines now: reading the log flushes them. Otherwise the file could be closed before
+    /// the next step flushes them.
     fn end_slice(&mut self, worker: usize, op: &Op) -> Outcome {
         let workers = self.workers()?;
         if let Some(path) = workers
@@ -349,7 +350,7 @@ impl<'w> SequenceRun<'w> {
         Ok(())
     }
 
-    /// What is there now must be what was there.
+    /// The present state must be the recorded one.
     fn same(&mut self, want: &States, what: &str) -> Outcome {
         let now = self.states(want.keys().cloned())?;
         for (key, got) in &now {
@@ -406,7 +407,7 @@ impl<'w> SequenceRun<'w> {
         } else {
             States::new()
         };
-        // An undo is redone; what is an operation of its own is undone.
+        // An undo is redone; a revert is undone.
         let is_undo = !forth || count % 2 == 0;
         self.revert(&lines, if is_undo { WALK } else { 0 })?;
         if forth {
@@ -467,7 +468,7 @@ impl<'w> SequenceRun<'w> {
         self.took_back(count)
     }
 
-    /// So many steps are taken back: the oldest of them says what must be there.
+    /// This many steps are taken back: the oldest of them has the wanted state.
     fn took_back(&mut self, count: usize) -> Outcome {
         let depth = self.done.len() - count;
         let taken = self.done.split_off(depth);
@@ -492,10 +493,10 @@ impl<'w> SequenceRun<'w> {
         Ok(())
     }
 
-    /// The modification time comes back where a change of it is what is taken back last. A write has saved
-    /// none, and its going back is itself a change of the file, as a name's is of its directory: that
-    /// time moves on. So does the change time, which nobody can set; and the access time, which
-    /// this test's own looking moves.
+    /// The modification time comes back if the operation that is reverted last changed it explicitly. A write
+    /// does not save the time, and its revert is itself a change of the file, as that of a name is one of its
+    /// directory, so that the time advances. So does the change time, which cannot be set, and the access
+    /// time, which this test's own reads change.
     fn same_times(&self, taken: &[DoneStep]) -> Outcome {
         let Some(oldest) = taken.first().filter(|done| done.sets_times) else {
             return Ok(());
@@ -525,7 +526,7 @@ impl<'w> SequenceRun<'w> {
         Ok(())
     }
 
-    /// The whole tree must be what it was, where that is known.
+    /// The whole tree must equal its recorded state, if there is one.
     fn compare(&mut self) -> Outcome {
         let Some(want) = self.looks.get(&self.done.len()) else {
             return Ok(());

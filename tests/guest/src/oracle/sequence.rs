@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What is played: operations, looks at the whole tree, and ways back.
+//! The actions of a run: operations, comparisons of the whole tree, and reverts.
 
 use super::op::Op;
 use super::workers::WORKERS;
@@ -18,7 +18,7 @@ pub enum Action {
     Object(usize),
     /// Records the whole tree.
     Look,
-    /// All processes let go of what they hold; a mount anew, where the data outlives it.
+    /// All processes close their files; the filesystem is mounted anew, if its data outlives that.
     Remount,
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What shares blocks of two files: reflinks of ranges, and deduplication.
+//! Operations that share blocks of two files: reflinks of ranges, and deduplication.
 
 use std::fs::File;
 use std::io;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Everything about an object that a revert has to bring back: what it is, content, holes, size, mode,
-//! owner, links, xattrs (ACLs among them), flags and project.
+//! All attributes of an object that a revert has to restore: type, content, holes, size, mode, owner, links,
+//! xattrs (ACLs among them), flags and project.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, Metadata, OpenOptions};
@@ -24,7 +24,8 @@ const GET_MORE_FLAGS: u64 = 0x801c_581f;
 /// The flags that keep an object from being changed.
 pub const PROTECTION: IFlags = IFlags::IMMUTABLE.union(IFlags::APPEND);
 
-/// Which of them what a path leads to has; of what is no file or directory, none.
+/// The attributes that the object at a path has; of an object that is neither a file nor a
+/// directory, none.
 pub fn protection(path: &Path) -> IFlags {
     let open = || File::open(path).and_then(|file| Ok(rustix::fs::ioctl_getflags(file)?));
     let is_plain = fs::metadata(path).is_ok_and(|meta| meta.is_file() || meta.is_dir());
@@ -54,14 +55,15 @@ pub fn unprotect_all(root: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// An object as it is at some time.
+/// The state of an object at some time.
 #[derive(Clone)]
 pub struct State {
     /// Kind, permissions, owner, links and size (those not of directories, which count them as they
     /// like), device, flags, project.
     facts: String,
     content: Rc<[u8]>,
-    /// Where it has space, or data where its filesystem does not tell that; between, there are holes.
+    /// The allocated ranges, or the data ranges if the filesystem does not report allocation; between them
+    /// are holes.
     pub data: Vec<(u64, u64)>,
     xattrs: Vec<(Vec<u8>, Vec<u8>)>,
     /// When the content was changed last.
@@ -70,7 +72,7 @@ pub struct State {
 }
 
 impl State {
-    /// What a name is bound to; nothing: it is free.
+    /// The object that a name is bound to; `None`: the name is free.
     pub fn at(path: &Path) -> Outcome<Option<State>> {
         let meta = match fs::symlink_metadata(path) {
             Err(error) if is_nothing(&error) => return Ok(None),
@@ -87,7 +89,7 @@ impl State {
         state.at(path.display()).map(Some)
     }
 
-    /// What is held open somewhere, as `/proc` shows it.
+    /// A file that a process holds open, by its path in `/proc`.
     pub fn held(path: &Path) -> Outcome<State> {
         let file = File::open(path).at(path.display())?;
         let meta = file.metadata()?;
@@ -170,7 +172,7 @@ impl State {
     }
 }
 
-/// How the modification time differs from the one that is wanted; nothing: it does not.
+/// The difference of the modification time from the wanted one; `None`: there is none.
 pub fn other_time(got: Option<&State>, want: Option<&State>) -> Option<String> {
     let (got, want) = (got?.modified, want?.modified);
     (got != want).then(|| format!("modified at {got:?} instead of {want:?}"))
@@ -181,7 +183,7 @@ pub fn has_other_holes(got: Option<&State>, want: Option<&State>) -> bool {
     matches!((got, want), (Some(got), Some(want)) if got.data != want.data)
 }
 
-/// How what is there differs from what is wanted; nothing: it does not.
+/// The difference of the present state from the wanted one; `None`: there is none.
 pub fn difference(got: Option<&State>, want: Option<&State>) -> Option<String> {
     match (got, want) {
         (Some(got), Some(want)) if !got.is_like(want) => Some(got.difference(want)),
@@ -210,7 +212,8 @@ fn facts(meta: &Metadata) -> String {
     )
 }
 
-/// Where a file has space up to its end; where its data is, if the filesystem does not tell.
+/// The allocated ranges of a file up to its end; its data ranges, if the filesystem does not report
+/// allocation.
 fn space(file: &File) -> Outcome<Vec<(u64, u64)>> {
     let Some(found) = extents::of(file)? else {
         return data(file);
@@ -287,7 +290,7 @@ impl Whole {
         Ok(())
     }
 
-    /// How this one differs from the one that is wanted; nothing: it does not.
+    /// The difference from the wanted state; `None`: there is none.
     pub fn difference(&self, want: &Whole) -> Option<String> {
         let mut names: Vec<&String> = self.0.keys().chain(want.0.keys()).collect();
         names.sort();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A process that does operations as it is told, line by line, and keeps files open and mapped in
+//! A process that does operations, one per line of its input, and keeps files open and mapped in
 //! between: `lfs-tests work oracle-worker PLACE`.
 
 use std::fs::{self, File, OpenOptions, Permissions};
@@ -40,7 +40,7 @@ pub struct Worker {
     slots: Vec<OpenSlot>,
 }
 
-/// Does what the lines of its input say, and answers each with a line.
+/// Executes the lines of its input, and replies to each with a line.
 pub fn main(place: &str) -> io::Result<()> {
     let mut worker = Worker {
         root: place.into(),
@@ -56,7 +56,7 @@ pub fn main(place: &str) -> io::Result<()> {
 }
 
 impl Worker {
-    /// `ok` and what is asked for, or `no` and why.
+    /// `ok` and the result, or `no` and the reason.
     fn answer(&mut self, line: &str) -> io::Result<String> {
         if line == "look" {
             return Ok(match self.look() {
@@ -79,7 +79,7 @@ impl Worker {
         })
     }
 
-    /// Whether all mappings show what the files hold; if not, what differs.
+    /// Whether all mappings show the contents of their files; if not, the difference.
     fn look(&self) -> Option<String> {
         for (number, slot) in self.slots.iter().enumerate() {
             let (Some(file), Some((map, length))) = (&slot.file, &slot.map) else {
@@ -110,7 +110,7 @@ impl Worker {
         }
     }
 
-    /// What is done to what the process holds.
+    /// Operations on the open files of the process.
     fn hold(&mut self, op: &Op, one: &Path) -> io::Result<()> {
         let slot = &mut self.slots[op.slot];
         match op.kind {
@@ -136,7 +136,7 @@ impl Worker {
                 let map = Map::of(file, length as usize, true, true)?;
                 slot.map = Some((map, length));
                 if op.salt & 8 != 0 {
-                    // The mapping outlives the descriptor that it was made with.
+                    // The mapping outlives its descriptor.
                     slot.file = Some(File::open(own(file))?);
                 }
                 Ok(())
@@ -247,7 +247,7 @@ fn readable(path: &Path) -> io::Result<File> {
     File::open(path)
 }
 
-/// The path by which a process finds what it has open.
+/// The path by which a process opens its own descriptor.
 fn own(file: &File) -> String {
     format!("/proc/self/fd/{}", file.as_raw_fd())
 }
@@ -258,7 +258,7 @@ fn link_open(file: &File, path: &Path) -> io::Result<()> {
     Ok(rustix::fs::linkat(CWD, from, CWD, path, follow)?)
 }
 
-/// Operations on names; nothing: it is none.
+/// Operations on names; `None`: the operation is of another kind.
 fn names(op: &Op, one: &Path, two: &Path) -> Option<io::Result<()>> {
     let node = |kind, device| {
         let made = rustix::fs::mknodat(CWD, one, kind, 0o640.into(), device);
@@ -292,7 +292,7 @@ fn rename(one: &Path, two: &Path, flags: RenameFlags) -> io::Result<()> {
 fn temporary(op: &Op, one: &Path) -> io::Result<()> {
     let directory = one.parent().ok_or(io::ErrorKind::NotFound)?;
     if fs::symlink_metadata(one).is_ok() {
-        // A file that never gets a name is gone with its close, and nothing can be taken back of it.
+        // A file that never gets a name is gone with its close; none of its operations can be taken back.
         return Err(io::ErrorKind::AlreadyExists.into());
     }
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
@@ -313,7 +313,7 @@ fn save(op: &Op, one: &Path, two: &Path) -> io::Result<()> {
     fs::rename(one, two)
 }
 
-/// Operations on content by path; nothing: it is none.
+/// Operations on content by path; `None`: the operation is of another kind.
 fn content(op: &Op, one: &Path, two: &Path) -> Option<io::Result<()>> {
     let modes = [
         "allocate",
@@ -436,7 +436,7 @@ fn allocate(file: &File, kind: &str, op: &Op) -> io::Result<()> {
     Ok(rustix::fs::fallocate(file, mode, at, length)?)
 }
 
-/// Operations on attributes; nothing: it is none.
+/// Operations on attributes; `None`: the operation is of another kind.
 fn attributes(op: &Op, one: &Path) -> Option<io::Result<()>> {
     let name = format!("user.x{}", op.salt % 3);
     let acl = "system.posix_acl_access";
@@ -517,7 +517,7 @@ fn set_flags(file: &File, op: &Op) -> io::Result<()> {
     Ok(rustix::fs::ioctl_setflags(file, flags ^ chosen)?)
 }
 
-/// Immutable, or append-only; an object that is either stays as it is.
+/// Immutable, or append-only; an object that has either flag stays unchanged.
 fn protect(file: &File, op: &Op) -> io::Result<()> {
     let flags = rustix::fs::ioctl_getflags(file)?;
     if flags.intersects(PROTECTION) {
@@ -535,7 +535,7 @@ fn unprotect(file: &File) -> io::Result<()> {
     Ok(rustix::fs::ioctl_setflags(file, flags - PROTECTION)?)
 }
 
-/// A capability of a program, as `setcap` sets it: version 2, in effect, one that is permitted.
+/// A file capability, as `setcap` sets one: version 2, effective, with one permitted capability.
 fn set_capability(file: &File, op: &Op) -> io::Result<()> {
     let words = [0x0200_0001, 1 << (op.salt % 8), 0, 0, 0u32];
     let value: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();

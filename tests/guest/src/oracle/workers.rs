@@ -13,7 +13,7 @@ use crate::outcome::{check, fail, At, Outcome};
 /// How many processes there are.
 pub const WORKERS: u64 = 3;
 
-/// What a process holds open, as long as it is the same.
+/// A slot of a process, while it holds the same file.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Held {
     pub worker: usize,
@@ -65,7 +65,7 @@ impl Workers {
         Ok(Workers { workers, turn })
     }
 
-    /// Has a process do something; whether it succeeded.
+    /// Has a process do an operation; returns whether it succeeded.
     pub fn perform(&mut self, worker: usize, op: &Op) -> Outcome<bool> {
         let answer = self.ask(worker, &op.text())?;
         let fd = match answer.strip_prefix("ok ") {
@@ -87,7 +87,7 @@ impl Workers {
         Ok(true)
     }
 
-    /// All mappings must show what their files hold.
+    /// All mappings must show the contents of their files.
     pub fn look(&mut self) -> Outcome {
         for worker in 0..self.workers.len() {
             let answer = self.ask(worker, "look")?;
@@ -110,13 +110,13 @@ impl Workers {
         Ok(answer.trim_end().to_string())
     }
 
-    /// What a slot holds now.
+    /// The present file of a slot.
     pub fn held(&self, worker: usize, slot: usize) -> Option<Held> {
         let SlotState { turn, fd } = self.workers[worker].slots[slot];
         fd.map(|_| Held { worker, slot, turn })
     }
 
-    /// Where it can be opened once more; nothing: it is not held any more.
+    /// The path by which the file can be opened again; `None`: the slot is empty.
     pub fn path(&self, held: Held) -> Option<PathBuf> {
         let worker = &self.workers[held.worker];
         let SlotState { turn, fd } = worker.slots[held.slot];

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Who may do what: the same through the mount as on the lower filesystem, for programs that a
+//! Access rights: the same through the mount as on the lower filesystem, for programs that a
 //! security module confines, for other users, and in user namespaces.
 
 use std::fs;
@@ -21,7 +21,7 @@ pub const TESTS: &[Test] = &[
     Test::new("access-capabilities-in-namespaces", capabilities).seconds(120),
 ];
 
-/// May do everything, but for one name: so it is seen whether it confines.
+/// The profile allows all access but to one name, which shows that it is enforced.
 const PROFILE: &str = "
 profile lfs-confined {
     file,
@@ -34,7 +34,7 @@ profile lfs-confined {
 }
 ";
 
-/// The calls in a directory, as they answer there; without what tells one run from another.
+/// The results of the calls in a directory, without those that differ from run to run.
 fn answers(w: &Fixture, place: &Path, uid: u32, profile: &str) -> Outcome<Vec<String>> {
     fs::create_dir_all(place)?;
     fs::set_permissions(place, fs::Permissions::from_mode(0o777))?;
@@ -94,8 +94,8 @@ fn of_a_user(w: &mut Fixture) -> Outcome {
     same_answers("a user's, and raw", &through, &below)
 }
 
-/// What a user does, whose groups are not those of the files. After each line come the modes and
-/// owners of all.
+/// The calls of a user in none of the groups of the files. Each line is followed by the modes and
+/// owners of all files.
 const SET_IDS: &str = r#"
 umask 022
 as() { setpriv --reuid 1000 --regid 1000 --clear-groups -- bash -c "$1" 2>&1 || echo "refused"; }
@@ -149,7 +149,7 @@ fn set_ids(w: &mut Fixture) -> Outcome {
     )
 }
 
-/// What is reserved for root is not given to a user because the mounter is root; root has it.
+/// An unprivileged user gets no right of root's through the mounter's credentials; root has it.
 fn reserved_space(w: &mut Fixture) -> Outcome {
     w.remount_with("history=off")?;
     w.sh("touch f; chown 1000 f")?;
@@ -225,7 +225,8 @@ fn capabilities(w: &mut Fixture) -> Outcome {
     undo_inside(w)
 }
 
-/// The namespace's root takes back what it did, and gets nothing that it could not set.
+/// The root user of a user namespace takes its own operations back, and cannot set more than that
+/// user could.
 fn undo_inside(w: &mut Fixture) -> Outcome {
     let script = r#"
         unshare --user sleep 1000 & holder=$!

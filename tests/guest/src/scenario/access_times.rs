@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Access times: the flags of our mount and of the open decide, and what only LoggerFS reads is no
-//! access.
+//! Access times: the flags of the mount and of the open decide, and reads by LoggerFS itself do not
+//! count.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Read;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What lost its last name shortly before a power cut, and is kept without a line: it is adopted.
+//! Objects that lost their last name shortly before a power cut and have no line: the next mount
+//! adopts them.
 
 use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -268,7 +269,7 @@ fn long_names(w: &mut Fixture) -> Outcome {
     disk.finish(w)
 }
 
-/// Of several names the last one makes that it is kept.
+/// Of several names, the last one decides that the object becomes an orphan.
 fn last_of_links(w: &mut Fixture) -> Outcome {
     let mut disk = CutDisk::new(w)?;
     w.sh("mkdir d; echo one > f; ln f d/g")?;
@@ -324,7 +325,8 @@ fn not_while_named(w: &mut Fixture) -> Outcome {
     disk.finish(w)
 }
 
-/// What a revert moved there has its line: creations that were taken back, by one object or a group.
+/// A revert that moves an object to the orphans has a line of its own: creations that were taken back, of one
+/// object or by a group.
 fn by_reverts(w: &mut Fixture) -> Outcome {
     let mut disk = CutDisk::new(w)?;
     w.sh("echo one > f; mkdir d; ln -s x s")?;
@@ -364,7 +366,8 @@ fn once(w: &mut Fixture) -> Outcome {
     disk.finish(w)
 }
 
-/// Whatever becomes of a segment's log: without the mark of a drop, what is kept with it stays.
+/// Independent of a segment's log: the orphans of a segment stay unless the segment is marked as
+/// dropped.
 fn never_dropped(w: &mut Fixture) -> Outcome {
     let mut disk = CutDisk::new(w)?;
     w.sh("echo one > f")?;

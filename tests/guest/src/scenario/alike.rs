@@ -85,7 +85,7 @@ fn not_empty(w: &mut Fixture) -> Outcome {
     alike(w, "again", &ours, WALK)?;
     let left = w.sh("find . -mindepth 1 | sort | tr '\\n' ' '")?;
     same("what is left", left.trim(), "./d ./d/theirs")?;
-    // Without what is in it, it goes.
+    // Without its contents, the directory goes.
     w.sh("rm d/theirs")?;
     let mkdir: Vec<Placed> = ours
         .iter()
@@ -111,7 +111,7 @@ fn only_a_directory(w: &mut Fixture) -> Outcome {
         same_errno(format!("flags {flags}"), result, Errno::NOTEMPTY)?;
         same("why", answer.reason, NOT_EMPTY)?;
     }
-    // Something that came behind the mount is in it, too.
+    // The directory also contains an entry that was made outside LoggerFS.
     let Ok(below) = w.below("e/behind") else {
         return Ok(());
     };
@@ -190,8 +190,8 @@ fn operation(random: &mut Random) -> String {
     }
 }
 
-/// Random histories of two workers, of which one's is taken back: whatever the verdict is, a dry run
-/// says the same.
+/// Random histories of two workers, of which one's operations are taken back: a dry run gives the same result
+/// as the request.
 fn at_random(w: &mut Fixture) -> Outcome {
     let mut random = Random::new(w.seed ^ 77);
     let mut verdicts: BTreeMap<bool, u64> = BTreeMap::new();

@@ -33,8 +33,8 @@ pub const TESTS: &[Test] = &[
     Test::new("attributes-of-a-project", of_a_project).only(&[Lower::Xfs]),
 ];
 
-/// Everything about an object that can be set, but its access and change times: what the kernel
-/// says of it, ACLs as the xattrs that they are.
+/// All attributes of an object that can be set, except access and change times: by stat(2), with
+/// ACLs as xattrs.
 fn facts(w: &Fixture, name: &str) -> Outcome<String> {
     let path = w.path(name);
     let file = reader(w, name)?;
@@ -79,7 +79,7 @@ fn newest_op(w: &Fixture, name: &str) -> Outcome<String> {
     Ok(lines.last().map_or(String::new(), |line| line.op.clone()))
 }
 
-/// Each step is taken back to exactly what was there.
+/// Each step is reverted to exactly its earlier state.
 fn steps_taken_back(w: &Fixture, name: &str, steps: &[(&str, &str)]) -> Outcome {
     for (step, op) in steps {
         let before = facts(w, name)?;
@@ -113,7 +113,7 @@ fn one_by_one(w: &mut Fixture) -> Outcome {
         ("chattr +d $", "setflags"),
     ];
     steps_taken_back(w, "f", &steps)?;
-    // And on top of an object that has all of it.
+    // Also on an object that has all of these attributes.
     w.sh(
         "setfattr -n user.one -v first f; setfacl -m u:2000:rw f; chown 1000:1001 f; chmod 4771 f",
     )?;
@@ -219,7 +219,7 @@ fn after_a_remount(w: &mut Fixture) -> Outcome {
     same("and it stays so", facts(w, "f")?, before)
 }
 
-/// What the caller may not set is not set, and then nothing is.
+/// Attributes that the caller may not set are not set, and then none is.
 fn need_the_right(w: &mut Fixture) -> Outcome {
     w.sh("echo one > f; chown 2000:2000 f; echo two >> f")?;
     w.sh("chgrp 0 f; echo three >> f")?;
@@ -240,7 +240,7 @@ fn need_the_right(w: &mut Fixture) -> Outcome {
     w.same("root may", "f", b"one\ntwo\n")
 }
 
-/// Who was given a file does not get what it held before.
+/// The new owner of a file does not get its earlier content.
 fn of_a_former_owner(w: &mut Fixture) -> Outcome {
     w.sh("echo secret > f; chmod 600 f; echo public > f; chown 2000:2000 f")?;
     let said = w.sh(
@@ -369,7 +369,8 @@ fn kept_by_a_revert(w: &mut Fixture) -> Outcome {
     same("undone", but_content(w)?, with)
 }
 
-/// What is called as the history's own attributes cannot be seen or set through the mount.
+/// Attributes with the names of the history's own attributes cannot be read or set through the
+/// mount.
 fn of_our_own(w: &mut Fixture) -> Outcome {
     const OWN: &str = "trusted.loggerfs.kept";
     let below = w.below("f")?;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What happens behind LoggerFS, and what a remount and an unmount leave of an object's chain.
+//! Changes outside LoggerFS, and the chain of an object after a remount and after an unmount.
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
@@ -97,7 +97,8 @@ fn link_and_unlink(w: &mut Fixture) -> Outcome {
     w.same("links are no foreign changes", "g", b"one\n")
 }
 
-/// Inode numbers of a subvolume are its own: the history could not tell them from ours.
+/// Inode numbers of a subvolume are its own: the history could not tell them from those of the
+/// mount.
 fn subvolume_not_entered(w: &mut Fixture) -> Outcome {
     if w.lower != Lower::Btrfs || w.raw {
         return Ok(());
@@ -142,7 +143,7 @@ fn remount_options(w: &mut Fixture) -> Outcome {
     w.same("nothing changed", "f", b"one\ntwo\n")
 }
 
-/// A mount that began read-only has no history, so it must not become writable without a word.
+/// A mount that began read-only has no history, so a remount must not make it writable silently.
 fn read_only_then_writable(w: &mut Fixture) -> Outcome {
     if w.raw || w.src.is_none() {
         return Ok(());

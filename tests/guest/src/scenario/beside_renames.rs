@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Removals while others rename between directories: a file is then kept by a link and an unlink, not
-//! by a rename that waits. It comes back all the same, and so does what a power cut left in between.
+//! Removals during renames between directories: a file then becomes an orphan by a link and an unlink instead
+//! of a rename that waits. The file comes back all the same, also after a power cut in between.
 
 use std::fs::{self, File};
 use std::mem::MaybeUninit;
@@ -33,7 +33,7 @@ fn content(number: usize) -> Vec<u8> {
     format!("the content of {number}").repeat(20).into_bytes()
 }
 
-/// Renames between two directories below until it is stopped.
+/// Renames between two directories below until stopped.
 fn rename_on(place: &Path, stop: &AtomicBool) {
     let (from, to) = (place.join("x/r"), place.join("y/r"));
     while !stop.load(Ordering::Relaxed) {
@@ -75,7 +75,7 @@ fn removed(w: &mut Fixture) -> Outcome {
     let open = File::open(w.path(&name(7)))?;
     thread::scope(|scope| -> Outcome {
         scope.spawn(|| rename_on(&below, &stop));
-        // By a process of its own: that is what an undo takes back.
+        // By a process of its own: an undo takes the work of one process back.
         let result = w.sh("rm d/*").map(drop);
         stop.store(true, Ordering::Relaxed);
         result
@@ -115,8 +115,8 @@ fn entries(place: &Path) -> Outcome<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// A power cut after the link: the file has its name, and nothing is kept any more after a mount. After
-/// the unlink: it is kept, and comes back.
+/// A power cut after the link: the file has its name, and a mount leaves no orphan. After the unlink: the
+/// file is an orphan, and comes back.
 fn half_way(w: &mut Fixture) -> Outcome {
     w.below("f")?;
     w.make("f", b"one")?;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What comes back to whom: each step of an undo passes the checks that the user's own call would.
+//! Who gets which objects back: each step of an undo passes the checks of the corresponding call by
+//! the user.
 
 use std::fs;
 use std::path::Path;
@@ -54,7 +55,7 @@ fn stays(w: &Fixture, uid: u32, dir: &str, operations: &[Placed], look: &str) ->
     Ok(())
 }
 
-/// Root's removal in a user's directory of what gives rights to whoever has it.
+/// Root removes a program in a user's directory that gives rights to its caller.
 fn set_ids(w: &mut Fixture) -> Outcome {
     w.sh("chmod 755 .; mkdir box; chown 2000:2000 box")?;
     let look = "find box -printf '%P %m %U %y\\n' | sort; getcap -r box";
@@ -82,7 +83,7 @@ fn set_ids(w: &mut Fixture) -> Outcome {
                 Stop::Fail(why) => Stop::Fail(format!("{what}, {remove}: {why}")),
                 stop => stop,
             })?;
-            // Root takes it back whole.
+            // Root takes the removal back completely.
             same("root", as_uid(w, 0, "box", &removal, WALK)?, None)?;
             same(format!("{what}: as it was"), w.sh(look)?, made)?;
             w.sh("rm -f box/*")?;
@@ -109,7 +110,7 @@ fn in_a_tree(w: &mut Fixture) -> Outcome {
     Ok(())
 }
 
-/// What the owner could set, the owner has back.
+/// The owner gets back the attributes that an owner could set.
 fn own_set_ids(w: &mut Fixture) -> Outcome {
     w.sh("mkdir -m 777 box")?;
     w.sh(&user(
@@ -133,7 +134,7 @@ fn own_set_ids(w: &mut Fixture) -> Outcome {
         w.sh("stat -c '%a %u' box/x")?.trim(),
         "4755 2000",
     )?;
-    // Whose owner was changed first: the bits went with it, and do not come back.
+    // The owner changed first: that cleared the set-id bits, which do not come back.
     w.sh("cp /usr/bin/id box/r; chmod 4755 box/r; chown 2000:2000 box/r")?;
     let (code, text) = said(w, ANA, "logctl box/r revert; logctl undo box/r")?;
     check!(code != "0", "{text}");
@@ -206,7 +207,7 @@ fn sticky(w: &mut Fixture) -> Outcome {
         })?;
         w.sh("rm -rf tmp/* mine/*")?;
     }
-    // A directory that moves is written to itself: its new parent is in it.
+    // Moving a directory writes to the directory itself: its `..` entry changes.
     w.sh("mkdir -m 755 mine/d; chown 2001 mine/d; mkdir -m 777 other; mv mine/d other/d")?;
     let (code, text) = said(w, ANA, "logctl mine revert")?;
     check!(code != "0", "another's directory was moved: {text}");
@@ -311,7 +312,7 @@ fn profile(w: &mut Fixture) -> Outcome {
     w.same("what it may", "d/free", b"x\n")
 }
 
-/// Rights that are taken away in SOURCE hold at once, for what is asked through the mount.
+/// Rights that are revoked in SOURCE take effect at once for requests through the mount.
 fn modes_behind(w: &mut Fixture) -> Outcome {
     let below = w.below("")?.display().to_string();
     w.sh("mkdir -m 777 box; echo x > box/f; chown 2000:2000 box/f")?;
@@ -349,7 +350,7 @@ fn modes_behind(w: &mut Fixture) -> Outcome {
     w.sh(&format!("chmod 755 {below}/box"))?;
     asked("a directory's mode", BEN, "box", &moves)?;
     asked("a directory's mode", ANA, "box", &names)?;
-    // A file that is somebody else's.
+    // A file of another user.
     w.sh(&format!("chmod 777 {below}/box; chown 0:0 {below}/box/h"))?;
     asked("an owner", ANA, "box/h", &writes)?;
     w.sh(&format!("chown 2000:2000 {below}/box/h"))?;

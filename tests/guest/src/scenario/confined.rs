@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A request reaches what lies below the root of its descriptor's mount, by a path that the caller may
-//! search: with bind mounts, in a container's mount namespace, with a container's capabilities.
+//! A request reaches objects below the root of its descriptor's mount, by a path that the caller may search:
+//! with bind mounts, in a container's mount namespace, with a container's capabilities.
 
 use std::fs::File;
 use std::path::Path;
@@ -25,12 +25,13 @@ pub const TESTS: &[Test] = &[
 
 const ANA: u32 = 2000;
 
-/// What docker gives root in a container, by name; above all no CAP_SYS_ADMIN.
+/// The capabilities that docker gives root in a container; CAP_SYS_ADMIN is not among them.
 const CONTAINER: &str = "setpriv --bounding-set -all,+chown,+dac_override,+fsetid,+fowner,+mknod,\
     +net_raw,+setgid,+setuid,+setfcap,+setpcap,+net_bind_service,+sys_chroot,+kill,+audit_write \
     --inh-caps -all";
 
-/// As root in a container, which has `from` of the mount as /mnt, by a bind mount, and nothing else of it.
+/// As root in a container, which has the directory `from` of the mount as /mnt, by a bind mount, and no other
+/// part of it.
 fn contained(w: &Fixture, from: &str, line: &str) -> Outcome<(String, String)> {
     let at = w.path(from).display().to_string();
     let mnt = w.mnt.display().to_string();
@@ -140,7 +141,7 @@ impl Drop for Bound {
     }
 }
 
-/// A container sees and takes back its own, and nothing of what lies beside.
+/// A container lists and takes back its own operations, and none outside its directory.
 fn bind_mount(w: &mut Fixture) -> Outcome {
     w.sh(
         "mkdir inside private; echo a > inside/f; echo secret > private/f; \
@@ -250,7 +251,7 @@ fn searchable(w: &mut Fixture) -> Outcome {
         .filter(|one| one.line.op == "write")
         .collect();
     all(w, &w.mnt, ANA, &writes)?;
-    // What is taken away behind the mount holds, too.
+    // Permissions that are revoked outside LoggerFS take effect, too.
     if let Ok(below) = w.below("open") {
         let since = Watch::begin(w)?;
         w.sh("echo three > open/f")?;
@@ -261,7 +262,7 @@ fn searchable(w: &mut Fixture) -> Outcome {
     Ok(())
 }
 
-/// What was removed is reached by the directory that it was in.
+/// A removed object is reached by its former directory.
 fn removed(w: &mut Fixture) -> Outcome {
     w.sh("mkdir -p inside/d outside/d; for d in inside outside; do echo x > $d/f; echo y > $d/d/g; done; chmod -R 777 inside outside; chown -R 2000:2000 inside outside")?;
     let since = Watch::begin(w)?;
@@ -288,7 +289,7 @@ fn removed(w: &mut Fixture) -> Outcome {
     let (code, text) = said(w, ANA, &format!("logctl {} revert", bound.0.display()))?;
     check!(code != "0", "moved back: {text}");
     w.same("where it was moved", "outside/f", b"x\n")?;
-    // Nor does what a file held inside count outside.
+    // The content that a file had inside does not count outside.
     let since = Watch::begin(w)?;
     w.sh("echo a > inside/k; echo b > inside/k; mv inside/k outside/k")?;
     let mut old = since.operations(w)?;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Overwriting in every place of a file, and what a revert brings back: bytes, size, holes.
+//! Overwrites at every place of a file, and the result of their reverts: bytes, size, holes.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -141,7 +141,7 @@ fn size_zero(w: &mut Fixture) -> Outcome {
     w.same("none", "f", b"")
 }
 
-/// A count that is greater than what stands changes nothing.
+/// A count greater than the number of live operations changes nothing.
 fn too_many(w: &mut Fixture) -> Outcome {
     w.sh("for n in 1 2 3; do echo $n >> f; done")?;
     let stat = fs::metadata(w.path("f"))?;
@@ -175,7 +175,7 @@ fn times_move(w: &mut Fixture) -> Outcome {
     same("links", after.nlink(), before.nlink())
 }
 
-/// What was a hole is a hole again, not zeroes on the disk.
+/// A hole is a hole again, not zeroes on the disk.
 fn holes_stay(w: &mut Fixture) -> Outcome {
     let file = w.open("f")?;
     put(&file, 0, &[1; 4096])?;
@@ -231,7 +231,7 @@ fn holes_at_end(w: &mut Fixture) -> Outcome {
     same("data and holes, grown again", segments(&file)?, holes)
 }
 
-/// What the filesystem refuses, be it after having touched the file, is in nobody's way.
+/// Operations that the filesystem refuses, even after touching the file, cause no conflict.
 fn insert_behind_end(w: &mut Fixture) -> Outcome {
     let file = w.open("f")?;
     put(&file, 0, b"first")?;
@@ -314,7 +314,7 @@ fn large_file(w: &mut Fixture) -> Outcome {
     )
 }
 
-/// Readers that have the file open see what a write of the same bytes would let them see.
+/// Readers with the file open see the same as after a write of the same bytes.
 fn revert_while_open(w: &mut Fixture) -> Outcome {
     w.sh("echo first line > f; echo second line >> f")?;
     let reader = fs::File::open(w.path("f"))?;

@@ -3,8 +3,8 @@
 //! Power cuts at chosen moments: the history and the lower filesystem are durable to different
 //! points then.
 //!
-//! The lower filesystem lies on a loop device whose file is copied: what the copy lacks never got
-//! to the disk.
+//! The lower filesystem is on a loop device whose file is copied: data that the copy lacks did not
+//! reach the disk.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -61,7 +61,7 @@ pub struct CutDisk {
 }
 
 impl CutDisk {
-    /// Makes the disk; `w` moves onto it.
+    /// Makes the disk, and moves `w` onto it.
     pub fn new(w: &mut Fixture) -> Outcome<CutDisk> {
         w.unmount()?;
         let disk = CutDisk {
@@ -101,17 +101,17 @@ impl CutDisk {
         Ok(())
     }
 
-    /// Makes durable what programs did, and the history.
+    /// Makes the data of programs and the history durable.
     pub fn sync(&self, w: &Fixture) -> Outcome {
         rustix::fs::syncfs(File::open(&w.mnt)?).at("syncfs")
     }
 
-    /// Makes the lower filesystem durable, and of the history what was written so far.
+    /// Makes the lower filesystem durable, and the written part of the history.
     pub fn sync_below(&self) -> Outcome {
         rustix::fs::syncfs(File::open(&self.at)?).at("syncfs below")
     }
 
-    /// Takes the power away, and mounts what is left.
+    /// Simulates a power cut, and mounts the remains.
     pub fn cut(&mut self, w: &mut Fixture) -> Outcome {
         self.cut_with(w, |_| Ok(()))
     }
@@ -192,8 +192,8 @@ fn oldest_segment(w: &Fixture) -> Outcome<String> {
     }
 }
 
-/// The segments that a revert read stay until the line that ends it is durable: until then, recovery
-/// goes on with it after a power cut.
+/// The segments that a revert read stay until its closing line is durable: until then, recovery resumes the
+/// revert after a power cut.
 fn full(w: &mut Fixture) -> Outcome {
     let mut disk = CutDisk::new(w)?;
     w.remount_with("commit=3600,history_max=16M")?;

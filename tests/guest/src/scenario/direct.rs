@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! O_DIRECT: where the lower filesystem can do it, and refused as there where it cannot, also for
-//! files that were opened without.
+//! O_DIRECT: supported where the lower filesystem supports it, and refused as there otherwise, also
+//! for files that were opened without the flag.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -21,7 +21,7 @@ pub const TESTS: &[Test] = &[
     Test::new("direct-nowhere", nowhere).unmounted(),
 ];
 
-/// What is answered to direct I/O on the files of a directory.
+/// The results of direct I/O on the files of a directory.
 fn answers(place: &Path) -> Outcome<Vec<String>> {
     let mut said = Vec::new();
     let path = place.join("direct");
@@ -75,7 +75,7 @@ fn where_below(w: &mut Fixture) -> Outcome {
     w.revert("direct", 1)
 }
 
-/// ramfs has no direct I/O: it is refused, and nothing is called that is not there.
+/// ramfs has no direct I/O: it is refused, and no missing operation is called.
 fn nowhere(w: &mut Fixture) -> Outcome {
     let (src, raw) = (w.base.join("ramfs"), w.base.join("ramfs/raw"));
     fs::create_dir(&src)?;

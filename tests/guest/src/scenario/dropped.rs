@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a power cut takes: segments that were being dropped, and such as are missing without that;
-//! lines of what was done last.
+//! Losses by a power cut: segments that were being dropped, other missing segments, and the newest
+//! lines.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
@@ -34,7 +34,7 @@ const SEGMENTS: u64 = 6;
 /// How many bytes each of them replaces.
 const LENGTH: usize = 20_000;
 
-/// What `f` holds after so many overwrites.
+/// The content of `f` after this many overwrites.
 fn content(number: u64) -> Vec<u8> {
     pattern(number, LENGTH)
 }
@@ -51,8 +51,8 @@ fn prepare(w: &mut Fixture) -> Outcome {
     Ok(())
 }
 
-/// After a clean unmount a power cut brings dropped segments back: the next mount removes them, and what stays
-/// is as it was.
+/// After a clean unmount, a power cut brings dropped segments back: the next mount removes them, and keeps
+/// the rest unchanged.
 fn there_again(w: &mut Fixture) -> Outcome {
     for number in 0..=SEGMENTS {
         put(&w.open("f")?, 0, &pattern(number, 400_000))?;
@@ -169,8 +169,8 @@ fn by_half(w: &mut Fixture) -> Outcome {
     same("its reason", answer.reason, 3)
 }
 
-/// Segments that were dropped, and that the state knows to be, have left some of their names behind:
-/// a log and its payload file, and a log without.
+/// Segments that the state knows to be dropped left some of their files: a log with its payload file, and a
+/// log without one.
 fn as_the_state_says(w: &mut Fixture) -> Outcome {
     prepare(w)?;
     w.unmount()?;
@@ -197,7 +197,7 @@ fn as_the_state_says(w: &mut Fixture) -> Outcome {
         fs::set_permissions(path, Permissions::from_mode(0o600))?;
     }
     w.mount_with("history_max=1M")?;
-    // A mount may drop more; what was dropped must not come back.
+    // A mount may drop more segments, but may not bring dropped ones back.
     let now = logs(w)?.remove(0);
     check!(now >= oldest, "the oldest log: {now:?}, before {oldest:?}");
     check!(!dats[0].exists(), "its payloads are still there");
@@ -227,9 +227,9 @@ fn after_an_unmount(w: &mut Fixture) -> Outcome {
     damaged_behind(w, SEGMENTS - 1)
 }
 
-/// The cut took the line of a rename, and what it says of how the file was left; the rename was
-/// durable. Only the change time moved: that was nobody else. That is known, too, where the next mount
-/// ended without anybody looking at the file.
+/// The power cut took the line of a rename and its closing line; the rename was durable. Only the change time
+/// moved, so that no other program changed the file. Recovery knows this also if the next mount ended without
+/// an access to the file.
 fn lost_rename(w: &mut Fixture) -> Outcome {
     for remounts in 0..3 {
         w.remount_empty("")?;
@@ -259,8 +259,8 @@ fn lose_rename(w: &mut Fixture, remounts: usize) -> Outcome {
     w.same("all reverted", "h", b"")
 }
 
-/// It took the line of a write, of as many bytes; or somebody else wrote after the next mount, and set
-/// the time of modification back. Neither is reverted blindly.
+/// The power cut took the line of a write of the same length; or another program wrote after the next mount,
+/// and reset the modification time. Neither is reverted.
 fn lost_write(w: &mut Fixture) -> Outcome {
     for is_other in [false, true] {
         w.remount_empty("")?;
@@ -287,8 +287,8 @@ fn lost_write(w: &mut Fixture) -> Outcome {
     Ok(())
 }
 
-/// The cut came in the middle of a rename over a file: it is kept, and has its name, too. Whether its
-/// content is as it was left or not, none of its lines is forgotten.
+/// The power cut came during a rename over a file: the file is an orphan, and still has its name. None of its
+/// lines is lost, whether or not its content changed.
 fn kept_beside(w: &mut Fixture) -> Outcome {
     for is_changed in [false, true] {
         w.remount_empty("")?;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Every form of write: each stands in the log exactly, each is taken back.
+//! Every form of write: each is recorded exactly, and each is taken back.
 
 use std::fs::{File, OpenOptions};
 use std::io::{IoSlice, Write};
@@ -89,7 +89,7 @@ enum FormPlace {
     End,
 }
 
-/// A way to write: the file's path, where, what.
+/// A form of write: gets the path of the file, the offset and the bytes.
 type Form = fn(&Fixture, u64, &[u8]) -> Outcome;
 
 const SIZE: usize = 20_480;
@@ -129,8 +129,8 @@ fn form(w: &mut Fixture, place: FormPlace, length: usize, write: Form) -> Outcom
     w.same("after a mount", "f", &start)
 }
 
-/// The lines are writes that follow each other from `offset` for `length` bytes, each with the
-/// size that the file had before it.
+/// The lines are contiguous writes from `offset` for `length` bytes, each with the earlier size of
+/// the file.
 fn covers(lines: &[Line], offset: u64, length: u64) -> Outcome {
     let mut at = offset;
     for line in lines {
@@ -210,7 +210,7 @@ fn direct(w: &Fixture, offset: u64, bytes: &[u8]) -> Outcome {
     whole(rustix::io::pwrite(file, memory.bytes(), offset)?, bytes)
 }
 
-/// What is not in the page cache is saved and put back through it, however it is aligned.
+/// Data outside the page cache is saved and restored through it, at any alignment.
 fn direct_not_cached(w: &mut Fixture) -> Outcome {
     let start = pattern(13, 5001);
     w.make("f", &start)?;

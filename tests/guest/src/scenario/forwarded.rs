@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Calls that are forwarded to the lower filesystem: the answers through the mount are those of the
-//! very object below it.
+//! Calls that are forwarded to the lower filesystem: their results through the mount are those of
+//! the object below.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -39,7 +39,7 @@ const SETVERSION: u64 = 0x4008_7602;
 const FICLONE: u64 = 0x4004_9409;
 const FIDEDUPERANGE: u64 = 0xc018_9436;
 
-/// An answer that can be compared: what a call returned and left in its buffer, or its errno.
+/// A comparable result: the return value and buffer of a call, or its errno.
 type IoctlResult = Result<(usize, Vec<u8>), i32>;
 
 fn errno(error: io::Error) -> i32 {
@@ -134,8 +134,8 @@ fn shared_ranges(w: &mut Fixture) -> Outcome {
     same("shared ranges", share(&w.mnt)?, want)
 }
 
-/// Deduplicating a file through the mount is no change from outside, though btrfs counts its version up: what
-/// was done to the file before is undone afterwards, with and without a mount in between.
+/// Deduplication through the mount is no outside change, although btrfs increments the file's version:
+/// earlier operations can be undone afterwards, with and without a mount in between.
 fn dedupe_is_ours(w: &mut Fixture) -> Outcome {
     for remounts in [false, true] {
         let name = |file| format!("{file}-{remounts}");
@@ -205,7 +205,7 @@ fn read_flags(w: &mut Fixture) -> Outcome {
     Ok(())
 }
 
-/// Writes that may not wait may always answer EAGAIN; whatever they wrote can be taken back.
+/// Writes with RWF_NOWAIT may always return EAGAIN; the bytes that they wrote can be taken back.
 fn write_flags(w: &mut Fixture) -> Outcome {
     let path = w.mnt.join("f");
     let before = pattern(5, 30_000);
@@ -246,7 +246,7 @@ fn write_flags(w: &mut Fixture) -> Outcome {
     Ok(())
 }
 
-/// What is swapped out would pass no hook, so swapon(2) is refused; nothing is changed by that.
+/// Stores to swap files would bypass every hook, so that swapon(2) is refused; nothing changes.
 fn swap(w: &mut Fixture) -> Outcome {
     let path = w.mnt.join("swap");
     w.sh("dd if=/dev/zero of=swap bs=1M count=1 status=none; chmod 600 swap; mkswap -q swap")?;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A frozen lower filesystem: nothing reaches its device, whatever is called and whatever waits in
-//! the journal; and when it is thawed, all goes on and can be taken back.
+//! A frozen lower filesystem: no call and no pending journal work reaches its device; after the
+//! thaw, all of them complete and can be taken back.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -70,13 +70,13 @@ enum Undo {
     OfFile,
     /// As one on the names of the directory.
     OfNames,
-    /// It is not.
+    /// The filesystem is not frozen.
     None,
 }
 
 type FrozenChange = fn(&Path) -> io::Result<()>;
 
-/// Each in a directory of its own, with the files `f` and `g` and the directory `d` in it.
+/// Each in a directory of its own with the files `f` and `g` and the directory `d`.
 const CHANGES: &[(&str, Undo, FrozenChange)] = &[
     ("write", Undo::OfFile, |d| {
         open(d)?.write_all_at(b"frozen", 10)
@@ -241,7 +241,7 @@ fn open_named(place: &Path, name: &str) -> io::Result<File> {
         .open(place.join(name))
 }
 
-/// What a change finds.
+/// The parameters of a change.
 fn prepare(place: &Path) -> io::Result<()> {
     fs::create_dir(place)?;
     for name in ["f", "g", "h", "suid", "written"] {
@@ -254,7 +254,7 @@ fn prepare(place: &Path) -> io::Result<()> {
     std::os::unix::fs::chown(place.join("suid"), Some(1000), Some(1000))?;
     fs::set_permissions(place.join("suid"), fs::Permissions::from_mode(0o4755))?;
     rfs::setxattr(place.join("f"), "user.x", b"1", XattrFlags::empty())?;
-    // What is to be undone while it is frozen.
+    // The operations that are undone while the filesystem is frozen.
     open_named(place, "written")?.write_all_at(b"to be undone", 0)?;
     File::create(place.join("d/gone"))?;
     fs::remove_file(place.join("d/gone"))?;
@@ -365,7 +365,7 @@ fn hooks(w: &mut Fixture) -> Outcome {
     for change in &changes {
         under_way.push(begin(w, **change)?);
     }
-    // Longer than the journal waits with what it has.
+    // Longer than the journal delays a write.
     sleep(Duration::from_millis(2500));
     let early: Vec<_> = under_way
         .iter()
@@ -401,7 +401,7 @@ fn hooks(w: &mut Fixture) -> Outcome {
     undone_while_frozen(w)
 }
 
-/// What waits for history that cannot be written yet can be killed, and nothing of that is lost.
+/// A call that waits for the history can be killed, and none of its data is lost.
 fn killable(w: &mut Fixture) -> Outcome {
     w.make("f", &[1; 5000])?;
     let lower = w.below("")?;
@@ -421,7 +421,7 @@ fn killable(w: &mut Fixture) -> Outcome {
     sleep(Duration::from_millis(1500));
     for (words, child) in &mut waiting {
         check!(child.try_wait()?.is_none(), "{words:?} did not wait");
-        // No reason to go on without having it written.
+        // A freeze is no reason to go on without the history.
         let pid = rustix::process::Pid::from_child(child);
         rustix::process::kill_process(pid, rustix::process::Signal::CONT)?;
     }
@@ -442,7 +442,7 @@ fn killable(w: &mut Fixture) -> Outcome {
     w.same("the write that waited", "f", &[1; 5000])
 }
 
-/// How long it takes until a killed process is gone; none: it is still there after three seconds.
+/// The time until a killed process is gone; `None`: longer than three seconds.
 fn killed(child: &mut Child) -> io::Result<Option<Duration>> {
     child.kill()?;
     let since = Instant::now();
@@ -491,7 +491,7 @@ fn room(w: &mut Fixture) -> Outcome {
         writer.wait()?;
     }
     check!(gone >= 10, "{gone} of 20 that waited for room were killed");
-    // What could not be killed has ended by now, one way or the other.
+    // Processes that could not be killed have ended by now.
     for number in 0..WRITERS {
         let name = format!("d/{number}");
         if w.read(&name)? != b"before" {
@@ -566,7 +566,7 @@ fn taken_back(name: &str, undo: Undo, place: &Path, before: &BTreeMap<PathBuf, S
     same(format!("taken back: {name}"), &state(place)?, before)
 }
 
-/// The undos that were asked for while it was frozen.
+/// The undos that were requested during the freeze.
 fn undone_while_frozen(w: &Fixture) -> Outcome {
     let content = fs::read(w.path("undo-of-content/written"))?;
     check!(
@@ -578,7 +578,7 @@ fn undone_while_frozen(w: &Fixture) -> Outcome {
     Ok(())
 }
 
-/// Frozen again and again while others work: nobody waits for ever, and nothing is lost.
+/// Repeated freezes during work: no call waits for ever, and nothing is lost.
 fn now_and_then(w: &mut Fixture) -> Outcome {
     let stop = Arc::new(AtomicBool::new(false));
     let mut workers = Vec::new();

@@ -37,7 +37,7 @@ pub const TESTS: &[Test] = &[
     Test::new("file-size-limit", file_size_limit),
 ];
 
-/// A small filesystem of the same kind, so that it can be filled; LoggerFS on it at `mnt`.
+/// A small filesystem of the same type, which the test can fill, with LoggerFS at `mnt`.
 pub(super) fn small(w: &mut Fixture, options: &str) -> Outcome<PathBuf> {
     use mounts::Lower;
     w.below("f")?;
@@ -84,7 +84,7 @@ pub(super) fn leave(w: &mut Fixture, place: PathBuf) -> Outcome {
     Ok(())
 }
 
-/// Fills what is left, through the mount.
+/// Fills the remaining space, through the mount.
 fn fill(w: &Fixture, name: &str) -> Outcome {
     let file = w.open(name)?;
     let bytes = vec![b'f'; 1 << 20];
@@ -119,7 +119,7 @@ fn full_history_as_needed(w: &mut Fixture) -> Outcome {
     const SIZE: usize = 544 << 10;
     /// `Revert.flags`: without a copy for redo, for which a full disk has no room.
     const NO_REDO: u32 = 16;
-    /// Why a revert was refused: what it needs was given up.
+    /// Why a revert was refused: the saved content was dropped.
     const TRIMMED: u32 = 3;
     let place = small(w, "history_max=128M")?;
     w.make("work", &pattern(500, 1 << 20))?;
@@ -136,7 +136,7 @@ fn full_history_as_needed(w: &mut Fixture) -> Outcome {
         fs::remove_file(w.path(&format!("d/{number:02}")))?;
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
-    // The segment is full with them: it is sealed once the next lines come.
+    // These lines fill the segment: the next ones seal it.
     for _ in 0..20 {
         fs::set_permissions(w.path("d"), fs::Permissions::from_mode(0o755))?;
         everything()?;
@@ -182,7 +182,7 @@ fn full_history_as_needed(w: &mut Fixture) -> Outcome {
     leave(w, place)
 }
 
-/// The default: work goes on, the oldest history gives way, and what stands is right.
+/// The default: work goes on, the oldest history is dropped, and the live operations are right.
 fn full_lower_trim(w: &mut Fixture) -> Outcome {
     let place = small(w, "history_max=16M,on_full=trim")?;
     w.make("victim", &pattern(1, 1 << 20))?;
@@ -194,8 +194,8 @@ fn full_lower_trim(w: &mut Fixture) -> Outcome {
     w.make("reserve", &vec![b'r'; reserve << 20])?;
     fill(w, "filler")?;
     if w.lower == mounts::Lower::Btrfs {
-        // Even an overwrite needs new room there, of the journal's files, too; and what was there
-        // before is free only after a commit.
+        // Even an overwrite allocates there, also one of the journal's files; freed space is
+        // available only after a commit.
         fs::remove_file(w.path("reserve")).at("deleting must work on a full disk")?;
         rustix::fs::syncfs(fs::File::open(&w.mnt)?)?;
     }
@@ -272,7 +272,8 @@ fn full_lower_deny(w: &mut Fixture) -> Outcome {
     leave(w, place)
 }
 
-/// A write that finds no room has moved the file's times before it failed. That was nobody else.
+/// A write that found no space changed the times of the file before it failed. That is no outside
+/// change.
 fn full_write_that_fails(w: &mut Fixture) -> Outcome {
     let place = small(w, "history_max=8M")?;
     let reserve = place.join("reserve");
@@ -309,7 +310,7 @@ fn full_write_that_fails(w: &mut Fixture) -> Outcome {
     leave(w, place)
 }
 
-/// What was deleted is kept only as long as nobody needs the room.
+/// A deleted file stays an orphan only while its space is not needed.
 fn full_deleted_gives_way(w: &mut Fixture) -> Outcome {
     let place = small(w, "history_max=1G")?;
     let stat = rustix::fs::statvfs(&w.mnt)?;
@@ -354,7 +355,8 @@ fn full_private(w: &mut Fixture) -> Outcome {
     w.same("after room was made", "victim", &pattern(1, 1 << 20))
 }
 
-/// More history than may be kept: the oldest goes, the newest stands, the answer says so.
+/// More history than the limit: the oldest is dropped, the newest stays, and the reply reports
+/// that.
 fn history_trimmed(w: &mut Fixture) -> Outcome {
     w.remount_empty("history_max=8M")?;
     let file = w.open("f")?;
@@ -428,7 +430,7 @@ fn history_denied(w: &mut Fixture) -> Outcome {
     Ok(())
 }
 
-/// The journal grows far beyond what the writer may write to one file.
+/// The journal grows far beyond the file size limit of the writer.
 fn file_size_limit(w: &mut Fixture) -> Outcome {
     w.make("f", &pattern(9, 4096))?;
     let status = w.worker(&["limited", "f", "8192", "600"]).status()?;

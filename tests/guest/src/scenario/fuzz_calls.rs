@@ -33,11 +33,11 @@ pub const TESTS: &[Test] = &[
 
 const STATUS: u64 = (3 << 30) | (200 << 16) | ((b'L' as u64) << 8) | 3;
 
-/// Commands that the VFS answers by itself and that would stop the test, or change what it
-/// cannot undo: freezing, and flags of files.
+/// Commands that the VFS implements itself and that would stop the test, or change state that the
+/// test cannot undo: freezing, and file flags.
 const NEVER: [u64; 4] = [0xc004_5877, 0xc004_5878, 0x4008_6602, 0x401c_5820];
 
-/// Others' commands, which must not reach the lower filesystem's files behind the history.
+/// Commands of other filesystems, which must not bypass the history.
 const OTHERS: [u64; 12] = [
     0x1,
     0x2,
@@ -77,13 +77,13 @@ impl Memory {
         self.map.address(5 * PAGE)
     }
 
-    /// Any address; whether all is well with it.
+    /// Any address, and whether the memory there is valid.
     fn any(&self, random: &mut Random) -> (usize, bool) {
         let odd = random.below(300) as usize;
         match random.below(12) {
             0..=3 => (self.good(), true),
             4 => (self.good() + odd, true),
-            // It ends within what is written.
+            // The length ends within the written part.
             5 => (self.map.address(2 * PAGE - 1 - odd.min(190)), false),
             6 => (self.map.address(3 * PAGE + odd), false),
             7 => (self.map.address(2 * PAGE + odd), false),
@@ -161,8 +161,8 @@ fn structure(command: u64, memory: &Memory, random: &mut Random) -> Vec<u8> {
     bytes
 }
 
-/// A random ioctl on a descriptor. Where a revert was asked for in a way that can succeed, its
-/// count, and whether it did.
+/// A random ioctl on a descriptor. For a revert that can succeed: its count, and whether it
+/// succeeded.
 fn call(file: &OwnedFd, memory: &mut Memory, random: &mut Random) -> Option<(u64, bool)> {
     let ours = [
         REVERT,
@@ -258,7 +258,7 @@ impl ShadowedFile {
         Ok(())
     }
 
-    /// The shadow undoes what the call has undone, and both are compared.
+    /// The shadow undoes the operations that the call undid; then both are compared.
     fn follow(&mut self, w: &Fixture, call: Option<(u64, bool)>) -> Outcome {
         if let Some((count, true)) = call {
             check!(
@@ -275,7 +275,7 @@ impl ShadowedFile {
     }
 }
 
-/// Calls by one process: reverts do what they say, all else changes nothing.
+/// Calls by one process: reverts have their effect, all other calls change nothing.
 fn ioctls(w: &mut Fixture) -> Outcome {
     let others = descriptors(w)?;
     w.make("mapped", &[7; 3 * PAGE])?;
@@ -304,8 +304,7 @@ fn ioctls(w: &mut Fixture) -> Outcome {
     Ok(())
 }
 
-/// What one thread does until it is told to stop. All of it may fail: the files and the mount
-/// come and go.
+/// The calls of one thread until it is stopped. All may fail: the files and the mount come and go.
 fn worker(w: &Fixture, mut random: Random, stop: &AtomicBool) -> Outcome {
     let mut memory = Memory::new(None)?;
     let mut open: Vec<OwnedFd> = Vec::new();
@@ -381,7 +380,7 @@ fn unmount_once(w: &mut Fixture, random: &mut Random) -> Outcome {
                 Err(_) => fail!("a thread panicked"),
             })
     })?;
-    // What was written below the mount point, when nothing was mounted there.
+    // Files written below the mount point while nothing was mounted there.
     mounts::run(&[
         "find",
         &w.mnt.display().to_string(),

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Histories that were damaged or forged while nobody used them: a mount is refused with a
-//! sentence, or whatever is then asked of it is answered or refused, and files get no bytes that
-//! they never had.
+//! Histories that were damaged or crafted between mounts: a mount is refused with a message, or
+//! later requests are served or refused, and files get no bytes that they never had.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -45,10 +44,10 @@ const VARIANTS: u32 = 12;
 /// Larger files are not read: a forged line may have made them so.
 const LARGEST: u64 = 1 << 20;
 
-/// A file's contents since it was made.
+/// The contents of a file since its creation.
 #[derive(Default)]
 struct Past {
-    /// Those that stand, the present one last.
+    /// The live contents, the present one last.
     standing: Vec<Vec<u8>>,
     /// All that there ever were.
     all: Vec<Vec<u8>>,
@@ -97,7 +96,7 @@ fn crafted_history(w: &mut Fixture) -> Outcome {
 
 /// A good history, damaged, mounted, asked.
 fn round(w: &mut Fixture, kept: &mut Option<Sound>, random: &mut Random, craft: bool) -> Outcome {
-    // What a round does must not hang on those before it.
+    // A round must not depend on earlier ones.
     let (making, mut random) = (random.next(), random.clone());
     let sound = match kept.take() {
         Some(sound) if sound.uses < VARIANTS && w.round.is_none() => sound,
@@ -232,7 +231,7 @@ fn ask(w: &mut Fixture, sound: &Sound, random: &mut Random, crafted: bool) -> Ou
     Ok(untouched)
 }
 
-/// Reads a file's log in all ways and takes back what can be taken back.
+/// Reads the log of a file in all ways and takes its operations back.
 fn file(w: &Fixture, path: &str, past: &Past, random: &mut Random, crafted: bool) -> Outcome {
     let file = OpenOptions::new()
         .read(true)

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A disk whose whole history was forged by somebody who knows the format: mounted, read, taken back by root
+//! A disk whose whole history is crafted by a user who knows the format: mounted, read, and reverted by root
 //! and by a user. Each case begins with the same disk, a copy of an image on which real operations of all
-//! kinds left their history, and of whose objects some were moved out of the source. Whatever a case's
-//! history says: nothing beside the source changes, the history's own files get no name in the tree, no user
+//! kinds left their history, and some of whose objects were moved out of the source. For every crafted
+//! history: nothing outside the source changes, the history's own files get no name in the tree, no user
 //! gains rights, and each step ends in time or when it is killed.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,12 +42,12 @@ const CASES: u64 = 40;
 /// A step takes no longer, on a busy machine that emulates the guest.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// After SIGKILL it ends within this.
+/// After SIGKILL, the process ends within this time.
 const DYING: Duration = Duration::from_secs(20);
 
 const USER: u32 = 2000;
 
-/// The disk, and where it is mounted.
+/// The disk, and its mount point.
 struct HostileDisk {
     image: PathBuf,
     good: PathBuf,
@@ -102,7 +102,7 @@ fn mount_image(w: &Fixture, disk: &HostileDisk) -> Outcome {
     .map(drop)
 }
 
-/// Makes an image with a history, and with objects that its lines tell of beside the source.
+/// Makes an image with a history, and with objects of its lines outside the source.
 fn make(w: &Fixture, seed: u64) -> Outcome<HostileDisk> {
     let mut disk = HostileDisk {
         image: w.base.join("disk"),
@@ -209,7 +209,7 @@ fn targets(disk: &HostileDisk) -> Outcome<Vec<Target>> {
                 .map(|four| four.try_into().unwrap_or([0; 4]));
             u32::from_ne_bytes(four.unwrap_or([0; 4]))
         };
-        // FILEID_INO32_GEN; xfs with numbers of 64 bits; btrfs, whose handle has the tree before it.
+        // FILEID_INO32_GEN; xfs with 64-bit numbers; btrfs, whose handle begins with the tree.
         let generation = match (kind, bytes.len()) {
             (1 | 2, _) => number(4),
             (0x4d..=0x4f, _) => number(16),
@@ -288,7 +288,7 @@ fn asked(w: &Fixture, disk: &HostileDisk, random: &mut Random) -> Outcome {
         }
         unmount(w)?;
     }
-    // The history may take its own links to what is beside away.
+    // The history may remove its own links to outside objects.
     unchanged_but_links(&beside, &before)?;
     let now = fs::symlink_metadata(source.join(".loggerfs"))?.ino();
     check!(now == home, ".loggerfs was moved");
@@ -299,7 +299,7 @@ fn unmount(w: &Fixture) -> Outcome {
     mounts::unmount(&w.mnt).at("unmounting")
 }
 
-/// As [`unchanged`], but for what a link that was taken away moves.
+/// As [`unchanged`], except for the fields that the removal of a link changes.
 fn unchanged_but_links(top: &Path, before: &BTreeMap<PathBuf, String>) -> Outcome {
     let Err(_) = unchanged(top, before) else {
         return Ok(());
@@ -365,7 +365,7 @@ fn rights(source: &Path) -> Outcome<Rights> {
     Ok(all)
 }
 
-/// A user has given nobody any rights but the own ones.
+/// No user has granted more than own rights.
 fn gained(before: &Rights, now: &Rights) -> Outcome {
     for (ino, is) in now {
         let Some(was) = before.get(ino) else { continue };

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Mount options of every kind, through mount(2) and through fsconfig(2), at the mount and at a
-//! remount: taken or refused, and what is mounted works.
+//! Mount options of every kind, through mount(2) and fsconfig(2), for new mounts and remounts:
+//! accepted or refused, and the mounts work.
 
 use std::ffi::CString;
 use std::fs;
@@ -250,7 +250,7 @@ fn remount(w: &Fixture, random: &mut Random) {
     let _ = rmount::fsconfig_reconfigure(&fs);
 }
 
-/// What is mounted takes a write and its revert, or refuses, and goes again.
+/// A mount accepts a write and its revert, or refuses them, and can be unmounted.
 fn use_mount(w: &Fixture, random: &mut Random) -> Outcome {
     fs::read_to_string("/proc/self/mountinfo")?;
     let _ = fs::write(w.path("f"), b"before");

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Operations on any objects taken back by one request: all of them, or none, while what others did
-//! stays.
+//! Operations on any objects taken back by one request: all of them, or none, while others'
+//! operations stay.
 
 use std::fs::{self, File};
 use std::io;
@@ -56,7 +56,7 @@ pub(super) fn take_back(w: &Fixture, operations: &[Placed], flags: u32) -> Outco
     Ok(answer)
 }
 
-/// A line without what only tells who did it.
+/// A line without the fields of its actor.
 fn brief(text: &str) -> String {
     let told = [
         "pid=", "ppid=", "sid=", "uid=", "comm=", "exec=", "args=", "fh=", "vfh=", "sum=",
@@ -80,13 +80,13 @@ pub(super) fn same_tree(w: &Fixture, what: &str, want: &Tree) -> Outcome {
     Ok(())
 }
 
-/// What both have before.
+/// The initial files of both.
 pub(super) const PLANT: &str = "mkdir -p shared/deep theirs
     head -c 20000 /dev/zero | tr '\\0' x > shared/file
     for i in 1 2 3 4 5 6; do echo $i > shared/$i; done
     ln shared/5 shared/deep/five; echo t > theirs/t; ln -s file shared/arrow; mkfifo shared/pipe";
 
-/// What one process does, in parts.
+/// The operations of one process, in parts.
 pub(super) const OURS: &[&str] = &[
     "printf AAAA | dd of=shared/file bs=4 seek=25 conv=notrunc status=none; echo new > shared/new",
     "mkdir shared/made; echo in > shared/made/in; mv shared/1 shared/moved; chmod 600 shared/2",
@@ -95,7 +95,7 @@ pub(super) const OURS: &[&str] = &[
     "truncate -s 2 shared/6; touch -d 2001-02-03 shared/6; rm shared/arrow; ln -s elsewhere shared/arrow; mv --exchange shared/2 shared/moved",
 ];
 
-/// What others do meanwhile.
+/// The operations of others meanwhile.
 pub(super) const THEIRS: &[&str] = &[
     "printf bbbb | dd of=shared/file bs=1 seek=5000 conv=notrunc status=none",
     "echo more > theirs/more; mkdir shared/beside; echo x > shared/beside/x",
@@ -138,7 +138,8 @@ fn one_process(w: &mut Fixture) -> Outcome {
     if let Some(difference) = got.difference(&want) {
         fail!("what is left: {difference}");
     }
-    // An operation like any other: what had stood stands again when it is taken back.
+    // A revert is an operation like any other: after its own revert, the reverted operations are
+    // live again.
     let groups = reverts_since(w, answer.seq)?;
     take_back(w, &groups, WALK)?;
     same_tree(w, "the revert taken back", &with)?;
@@ -184,7 +185,7 @@ fn back_and_forth(w: &mut Fixture) -> Outcome {
             same_tree(w, &format!("{index} redone"), &states[index + 1])?;
         }
     }
-    // What was undone is not shown; what stands can be taken back one by one.
+    // Undone operations are not listed; live ones can be taken back one by one.
     take_back(w, actions.last().expect("some"), WALK)?;
     let before = undo::briefs(&w.open("shared/file")?)?;
     undo::revert(&w.open("shared/file")?, 1)?;
@@ -195,7 +196,7 @@ fn back_and_forth(w: &mut Fixture) -> Outcome {
     )
 }
 
-/// What stays and touched the same is named, and nothing is changed.
+/// The reply names the operations that stay and touched the same data, and nothing changes.
 fn conflicts(w: &mut Fixture) -> Outcome {
     w.sh(PLANT)?;
     let watch = Watch::begin(w)?;
@@ -255,7 +256,7 @@ fn same_content(w: &Fixture, name: &str, want: &[u8]) -> Outcome {
     w.same(name, name, want)
 }
 
-/// What cannot be done half way rolls the rest back.
+/// A failure halfway rolls the rest back.
 fn fails_whole(w: &mut Fixture) -> Outcome {
     let below = w.below("")?;
     w.sh(PLANT)?;
@@ -265,7 +266,8 @@ fn fails_whole(w: &mut Fixture) -> Outcome {
     }
     let ours = watch.operations(w)?;
     let with = Tree::of(&w.mnt)?;
-    // Behind the mount: no line tells of it, so it is found when the name is to be bound.
+    // Made outside LoggerFS: no line records the name, so that the conflict appears only when the
+    // name is bound.
     fs::create_dir(below.join("shared/3"))?;
     let (result, answer) = group::revert(&root(w)?, &ours, 0);
     same_errno("a name in the way", result, Errno::BUSY)?;
@@ -281,7 +283,7 @@ fn fails_whole(w: &mut Fixture) -> Outcome {
     same_tree(w, "all of it", &Tree::of(&planted)?)
 }
 
-/// Who does not own an object does not take back what was done to it.
+/// A user who does not own an object cannot revert operations on it.
 fn of_others(w: &mut Fixture) -> Outcome {
     w.sh("mkdir d; chmod 777 d; echo 1 > d/mine; echo 1 > d/theirs; chmod 666 d/*; chown 2000 d d/theirs")?;
     let watch = Watch::begin(w)?;
@@ -305,7 +307,7 @@ fn of_others(w: &mut Fixture) -> Outcome {
     same_content(w, "d/mine", b"1\n2\n")
 }
 
-/// Attributes of what no program gets a descriptor of the file itself for.
+/// Attributes of objects for which no program gets a descriptor of the file itself.
 fn special(w: &mut Fixture) -> Outcome {
     w.sh("mkdir d; ln -s nowhere d/link; mkfifo d/pipe; mknod d/device c 1 3; python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind(\"d/socket\")' 2>/dev/null || mkfifo d/socket")?;
     let before = Tree::of(&w.mnt)?;
@@ -364,7 +366,8 @@ fn many(w: &mut Fixture) -> Outcome {
     same_tree(w, "and forth", &with)
 }
 
-/// What two take turns at, or one does alone: a file and a directory are everybody's.
+/// Objects that two processes change in turns, or one alone: a file and a directory are accessible
+/// to all.
 const TURNS: &str = "import os, sys
 file = os.open('d/file', os.O_RDWR)
 for turn in range(int(sys.argv[1])):
@@ -374,8 +377,8 @@ for turn in range(int(sys.argv[1])):
         if turn % 3 == 1:
             os.unlink('d/%s-%d' % (who, turn - 1))";
 
-/// Two take turns so often that the numbers of what one of them did have no room in a line: that is
-/// taken back all the same, and forth and back, and over a remount.
+/// Two processes take turns so often that one line cannot hold the numbers of one's operations:
+/// they can be reverted all the same, repeatedly, and across a remount.
 fn between_others(w: &mut Fixture) -> Outcome {
     let turns = w.times(700, 400);
     let begin = format!("mkdir d; head -c {} /dev/zero > d/file", 2 * turns);
@@ -417,7 +420,7 @@ fn between_others(w: &mut Fixture) -> Outcome {
     same_tree(w, "redone", &with)
 }
 
-/// Unmounts, and takes the end of the log away behind the newest line of this kind.
+/// Unmounts, and cuts off the log after the newest line of this kind.
 pub(super) fn cut(w: &mut Fixture, op: &str) -> Outcome {
     let home = w.history()?;
     w.unmount()?;
@@ -450,7 +453,7 @@ fn interrupted(w: &mut Fixture) -> Outcome {
     same_tree(w, "an undo on top", &back)
 }
 
-/// A crash came when the first line had said how it ended, and not yet the others.
+/// A crash after the first closing line and before the others.
 fn decided(w: &mut Fixture) -> Outcome {
     w.below("")?;
     w.sh(PLANT)?;
@@ -474,8 +477,8 @@ fn decided(w: &mut Fixture) -> Outcome {
     same_tree(w, "taken back", &with)
 }
 
-/// The cut that interrupted it took one of its objects, too, which nothing had made durable yet: the
-/// others are as before it, and can be used.
+/// The power cut that interrupted the group also took one of its objects, which was not durable yet: the
+/// others have their earlier state, and are usable.
 fn of_lost(w: &mut Fixture) -> Outcome {
     w.below("")?;
     for lost in ["d/f", "d/g", "made", "d"] {
@@ -494,7 +497,7 @@ fn lose_one(w: &mut Fixture, lost: &str) -> Outcome {
     let ours = watch.operations(w)?;
     take_back(w, &ours, 0)?;
     cut(w, "revert")?;
-    // What the group had removed is kept.
+    // The object that the group removed is an orphan.
     let below = w.below(lost)?;
     if lost == "made" {
         run(&[

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Groups with operations on what is not there any more: files that never had a name, which nobody can
-//! miss, and what was given up to make room.
+//! Groups with operations on objects that do not exist any more: files that never had a name, and objects
+//! dropped to make room.
 
 use std::fs::{self, File};
 use std::os::fd::AsRawFd;
@@ -57,7 +57,7 @@ fn give_name(w: &Fixture, file: &File, name: &str) -> Outcome {
     Ok(())
 }
 
-/// What was done to it is left out, and the rest is taken back, and forth, also after a remount.
+/// Operations on that object are left out; the rest is reverted and redone, also after a remount.
 fn of_unnamed(w: &mut Fixture) -> Outcome {
     w.sh("mkdir d; echo one > d/f")?;
     let before = Tree::of(&w.mnt)?;
@@ -96,7 +96,7 @@ fn of_unnamed(w: &mut Fixture) -> Outcome {
     same_tree(w, "nothing was done", &before)
 }
 
-/// What is still open is taken back as any other.
+/// Operations on an open object are taken back like any other.
 fn of_unnamed_in_use(w: &mut Fixture) -> Outcome {
     let watch = Watch::begin(w)?;
     let file = unnamed(w)?;
@@ -114,13 +114,13 @@ fn of_unnamed_in_use(w: &mut Fixture) -> Outcome {
     Ok(())
 }
 
-/// Takes away what is kept, as when room is made.
+/// Removes the orphans, as if to make room.
 fn give_up_kept(w: &Fixture) -> Outcome {
     let kept = w.history()?.join("kept").display().to_string();
     run(&["find", &kept, "-mindepth", "3", "-delete"]).map(drop)
 }
 
-/// One that got a name, and lost it, is one like all others: it was given up, and can be missed.
+/// A file that had a name is like any other: its loss is reported.
 fn of_named_later(w: &mut Fixture) -> Outcome {
     w.below("")?;
     let watch = Watch::begin(w)?;
@@ -143,8 +143,8 @@ fn of_named_later(w: &mut Fixture) -> Outcome {
     same("the conflict", answer.conflicts, vec![conflict])
 }
 
-/// What was given up to make room refuses the whole group, in a dry run too, and each operation of it
-/// is named; without them the rest is taken back.
+/// An object dropped to make room refuses the whole group, also in a dry run, and each of its operations is
+/// named; the others can be reverted without them.
 fn of_given_up(w: &mut Fixture) -> Outcome {
     w.below("")?;
     w.sh("mkdir d; echo one > d/f; echo one > d/g; ln -s f d/arrow; mkdir d/sub")?;
@@ -199,7 +199,7 @@ fn of_given_up(w: &mut Fixture) -> Outcome {
     w.same("what is there", "d/g", b"one\n")
 }
 
-/// logctl says what was left out, and does not stop at it.
+/// logctl reports the left-out operations, and goes on.
 fn verbs(w: &mut Fixture) -> Outcome {
     w.sh("echo one > f")?;
     let before = Tree::of(&w.mnt)?;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! One request takes back what was done to protected objects, and to a directory's times beside its
-//! names: protection is lifted before all else, and comes back behind it, with the times.
+//! One request reverts operations on protected objects, and on the times of a directory together
+//! with its names: protection is lifted first, and restored last, together with the times.
 
 use std::os::unix::fs::MetadataExt;
 
@@ -18,7 +18,7 @@ pub const TESTS: &[Test] = &[
     Test::new("group-of-times-and-names", of_times),
 ];
 
-/// What is there before, and what one action does then.
+/// The initial tree, and the operations of one action.
 const ACTIONS: &[(&str, &str)] = &[
     ("echo one > f", "echo two > f; chattr +i f"),
     (
@@ -114,7 +114,7 @@ fn interrupted(w: &mut Fixture) -> Outcome {
     Ok(())
 }
 
-/// Who may not lift protection, or put it back, is told so before anything is done.
+/// A user who may not lift protection, or restore it, gets an error before any change.
 fn refused(w: &mut Fixture) -> Outcome {
     needs_chattr(w)?;
     let without = "setpriv --bounding-set -linux_immutable --inh-caps -linux_immutable";
@@ -147,8 +147,8 @@ fn refused(w: &mut Fixture) -> Outcome {
     Ok(())
 }
 
-/// A directory's modification time, which an operation had set, is what it was, although names in it
-/// have come and gone behind that.
+/// The modification time of a directory, which an operation had set, is restored although names in it changed
+/// afterwards.
 fn of_times(w: &mut Fixture) -> Outcome {
     w.sh("mkdir d; touch d/a; touch -d @1000000000 d")?;
     for action in [

@@ -20,7 +20,7 @@ pub const TESTS: &[Test] = &[
     Test::new("group-redo-beside-later-work", beside_later),
 ];
 
-/// The state before each action and behind the last, and each action's operations.
+/// The state before each action and after the last, and the operations of each action.
 struct RecordedRun {
     states: Vec<Tree>,
     actions: Vec<Vec<Placed>>,
@@ -74,7 +74,7 @@ fn several(w: &mut Fixture) -> Outcome {
                 answer.objects
             );
         }
-        // What was redone can be undone again, also a part of it.
+        // Redone operations can be undone again, also in part.
         let last = actions.len() - 1;
         let undone = undo(w, &actions[last..])?;
         same_tree(w, "the last one", &states[last])?;
@@ -94,7 +94,7 @@ fn blocked(w: &mut Fixture) -> Outcome {
         actions.push(watch.operations(w)?);
     }
     let undos = undo(w, &actions)?;
-    // The older undo's newest line alone: the newer one's stay behind it.
+    // The newest line of the older undo alone: the lines of the newer undo follow it.
     let root = File::open(&w.mnt)?;
     let (result, answer) = group::revert(&root, &undos[0], REDO);
     same_errno("the older one alone", result, Errno::BUSY)?;
@@ -123,7 +123,7 @@ fn interrupted(w: &mut Fixture) -> Outcome {
     same_tree(w, "redone after all", &states[actions.len()])
 }
 
-/// What came later and has to do with other names, other bytes and other attributes is not in the way.
+/// Later operations on other names, other bytes and other attributes cause no conflict.
 fn beside_later(w: &mut Fixture) -> Outcome {
     w.sh("mkdir d; echo f > d/f; head -c 8192 /dev/zero > d/g")?;
     let watch = Watch::begin(w)?;

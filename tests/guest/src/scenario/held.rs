@@ -45,7 +45,7 @@ pub const TESTS: &[Test] = &[
 struct AttackProcess(Child);
 
 impl AttackProcess {
-    /// Starts one and waits until it is about to do what it is for.
+    /// Starts a process, and waits until it is about to make its call.
     fn start(w: &Fixture, words: &[&str]) -> Outcome<AttackProcess> {
         let all: Vec<&str> = ["held"].iter().chain(words).copied().collect();
         let mut child = w.worker(&all).stdout(Stdio::piped()).spawn()?;
@@ -57,7 +57,7 @@ impl AttackProcess {
         Ok(AttackProcess(child))
     }
 
-    /// Kills it; how long that takes.
+    /// Kills the process; returns the time until it ended.
     fn kill(mut self) -> Outcome<Duration> {
         let since = Instant::now();
         self.0.kill()?;
@@ -110,7 +110,7 @@ fn longest(w: &Fixture, seconds: u64) -> Outcome<Duration> {
     Ok(worst)
 }
 
-/// Requests that cannot be fulfilled exclude nobody, however long they are.
+/// Requests that cannot succeed do not block other processes, however long they are.
 fn bogus_requests(w: &mut Fixture) -> Outcome {
     w.sh("echo one > theirs")?;
     let attacker = AttackProcess::start(w, &["bogus", "200000"])?;
@@ -123,7 +123,7 @@ fn bogus_requests(w: &mut Fixture) -> Outcome {
     Ok(())
 }
 
-/// A dry run waits for nobody, and nobody waits for it.
+/// A dry run waits for no other process, and none waits for it.
 fn empty_pipe(w: &mut Fixture) -> Outcome {
     open_directory(w, "d")?;
     w.sh("echo one > theirs")?;
@@ -153,7 +153,7 @@ fn empty_pipe(w: &mut Fixture) -> Outcome {
 fn empty_pipes(w: &mut Fixture) -> Outcome {
     open_directory(w, "d")?;
     nobody_waits_for(w, &["splices", "d", "60"])?;
-    // What comes into a pipe at last goes to the file, and can be taken back.
+    // Data that arrives in a pipe at last goes to the file, and can be taken back.
     w.sh("(sleep 1; echo late) | head -c 5 > late; cat late")?;
     w.same("late", "late", b"late\n")
 }
@@ -223,7 +223,7 @@ fn busy_file(w: &mut Fixture) -> Outcome {
     );
     check!(took < Duration::from_secs(15), "refused after {took:?}");
     check!(worst < Duration::from_secs(2), "root waited {worst:?}");
-    // With the killed write, which has a line from before it began.
+    // With the killed write, whose line was written before it began.
     let (result, answer) = group::revert(&root, &watch.operations(w)?, 1);
     check!(result.is_ok(), "{result:?}: {answer:?}");
     Ok(())
@@ -346,7 +346,7 @@ fn past_appends(w: &mut Fixture) -> Outcome {
     Ok(())
 }
 
-/// What is dirty below stays so.
+/// Dirty data below stays dirty.
 fn flushes_nothing(w: &mut Fixture) -> Outcome {
     w.sh("echo one > f; sync; head -c 24M /dev/zero > big")?;
     let root = File::open(&w.mnt)?;
@@ -401,8 +401,8 @@ fn newest_of_many(w: &mut Fixture) -> Outcome {
     Ok(())
 }
 
-/// A revert with names in a shared directory makes durable what it touches, and no dirty data of others;
-/// nobody waits long for the directory.
+/// A revert of names in a shared directory flushes the objects that it touches, and no dirty data of others;
+/// other processes do not wait long for the directory.
 fn flushes_own(w: &mut Fixture) -> Outcome {
     w.sh("mkdir -m 1777 d; sync")?;
     let user = format!("setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups");

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Histories that were forged, or whose objects were moved out of the source while nobody looked: what lies
-//! beside the source on the same filesystem stays as it is, and so does the history's own directory.
+//! Crafted histories, and histories whose objects were moved out of the source between mounts: objects
+//! outside the source on the same filesystem stay unchanged, and so does the history's own directory.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -45,7 +45,7 @@ pub const TESTS: &[Test] = &[
 /// A forged history is mounted, or refused, within this.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// All that could be seen to have changed of what is below a directory.
+/// All visible attributes of the objects below a directory.
 pub fn picture(top: &Path) -> Outcome<BTreeMap<PathBuf, String>> {
     let mut all = BTreeMap::new();
     let mut left = vec![top.to_path_buf()];
@@ -114,7 +114,7 @@ fn edit(w: &Fixture, change: impl FnOnce(&mut Book) -> Outcome) -> Outcome {
     history.write(&home)
 }
 
-/// A line tells of the content of a file that is beside the source by now.
+/// A line names the content of a file that is outside the source by now.
 fn content_outside(w: &mut Fixture) -> Outcome {
     w.below("f")?;
     w.sh("echo one > f; echo two >> f; ln -s target s; touch -h -d @5 s; mkdir d; chmod 700 d")?;
@@ -166,7 +166,7 @@ fn recovery_outside(w: &mut Fixture) -> Outcome {
     unchanged(&w.beside()?, &before)
 }
 
-/// What lost a name has another one, which is beside the source by now.
+/// The object that lost a name has another one, which is outside the source by now.
 fn link_outside(w: &mut Fixture) -> Outcome {
     w.below("f")?;
     w.sh("mkdir d; echo one > d/a; ln d/a b; rm d/a")?;
@@ -189,7 +189,7 @@ fn link_outside(w: &mut Fixture) -> Outcome {
     unchanged(&w.beside()?, &before)
 }
 
-/// But what has another name in the source comes back, whether that is in memory or not.
+/// An object with another name inside the source comes back, whether or not that name is in memory.
 fn link_in_memory(w: &mut Fixture) -> Outcome {
     w.below("f")?;
     w.sh("mkdir d e; echo one > d/a; ln d/a e/b; ln d/a d/c")?;
@@ -234,8 +234,8 @@ fn directory_outside(w: &mut Fixture) -> Outcome {
     unchanged(&w.beside()?, &before)
 }
 
-/// Files that were moved inside of the source, or whose newest line that tells of their directory is far
-/// back, are found when nothing of them is in memory.
+/// Files that were moved within the source, or whose newest line with their directory is far back, are found
+/// without cached dentries.
 fn moved_inside(w: &mut Fixture) -> Outcome {
     w.below("f")?;
     w.sh("mkdir d e g; for n in x y; do echo one > d/$n; echo two >> d/$n; done")?;
@@ -271,7 +271,7 @@ fn moved_inside(w: &mut Fixture) -> Outcome {
     Ok(())
 }
 
-/// The entries of what is kept.
+/// The entries of orphans.
 fn kept(w: &Fixture) -> Outcome<Vec<PathBuf>> {
     let mut found = Vec::new();
     let mut left = vec![w.history()?.join("kept")];
@@ -289,7 +289,7 @@ fn kept(w: &Fixture) -> Outcome<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// What is kept is a link to a file beside the source.
+/// An orphan entry is a link to a file outside the source.
 fn kept_link(w: &mut Fixture) -> Outcome {
     w.below("f")?;
     w.sh("mkdir d; echo own > f; echo gone > d/g; rm d/g")?;
@@ -449,7 +449,7 @@ fn spare_link(w: &mut Fixture) -> Outcome {
     w.same("taken back", "f", b"one\ntwo\n")
 }
 
-/// Reverts of a fifo's, a device's and a link's attributes did not end: recovery waits for nobody.
+/// Reverts of the attributes of a fifo, a device and a link did not end: recovery does not block.
 fn recovery_fifo(w: &mut Fixture) -> Outcome {
     w.below("f")?;
     w.sh("mkfifo p; chmod 600 p; mknod n c 1 3; chmod 600 n; ln -s x s; touch -h -d @5 s")?;

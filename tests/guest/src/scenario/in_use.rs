@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A revert changes a file's content where a write could: not under a program that runs from it, not
-//! behind the back of one that has a lease on it, and never a swap file.
+//! A revert changes the content of a file only where a write could: not while a program runs from it, not
+//! without breaking a lease, and never for a swap file.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -77,7 +77,7 @@ fn a_program(w: &mut Fixture) -> Outcome {
         }
         take_back(w, &operations, WALK)?;
     }
-    // What is not content may change, and the name may go.
+    // Attributes may change, and the name may go.
     let since = Watch::begin(w)?;
     w.sh("chmod 711 program; mv program another")?;
     let operations = since.operations(w)?;
@@ -119,7 +119,7 @@ fn leases(w: &mut Fixture) -> Outcome {
         w.same("taken back", "f", b"one\n")?;
         w.same("and the other", "g", b"one\n")?;
     }
-    // A holder that gives it up at once is not waited for.
+    // A lease holder that gives the lease up at once causes no wait.
     fs::write("/proc/sys/fs/lease-break-time", "45")?;
     let since = Watch::begin(w)?;
     w.sh("echo two >> f")?;

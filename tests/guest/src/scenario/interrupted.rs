@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A revert of names that a crash interrupted: the next mount goes on with it, or undoes it.
+//! A crash interrupted a revert of names: the next mount completes it, or rolls it back.
 
 use std::fs::{self, File};
 
@@ -21,8 +21,8 @@ pub const TESTS: &[Test] = &[
     Test::new("interrupted-behind-dropped-lines", behind_dropped_lines).seconds(60),
 ];
 
-/// Operations that can be done again from below. Names come and go several times: whether one is
-/// free does not tell by itself how far a revert has come.
+/// Operations that the test can repeat below the mount. Names come and go several times: whether
+/// one is free does not alone show the progress of a revert.
 const STEPS: &[&str] = &[
     "mv a x",
     "mv b a",
@@ -92,7 +92,7 @@ fn go_on(w: &mut Fixture) -> Outcome {
         let what = format!("{again} operations were left");
         same_tree(w, &what, &dir, &before)?;
         same(&what, newest(w, &dir)?.as_str(), "commit")?;
-        // What was done again from below is somebody else's change of the file.
+        // Operations repeated below are outside changes of the file.
         let flags = if again == 0 { 0 } else { undo::FORCE };
         for name in ["a", "b", "c"] {
             let path = format!("{dir}/{name}");
@@ -106,7 +106,7 @@ fn go_on(w: &mut Fixture) -> Outcome {
     Ok(())
 }
 
-/// What cannot be finished is undone, and can be taken back when nothing is in the way any more.
+/// A revert that cannot be completed is rolled back, and can be repeated when the conflict is gone.
 fn in_the_way(w: &mut Fixture) -> Outcome {
     let steps = ["mv a x", "mv b y", "mv c z"];
     let before = prepare(w, "d")?;
@@ -128,14 +128,14 @@ fn in_the_way(w: &mut Fixture) -> Outcome {
     same_tree(w, "taken back", "d", &before)
 }
 
-/// What can be neither finished nor undone waits for a mount that can.
+/// A revert that can be neither completed nor rolled back waits for a mount that can.
 fn wait(w: &mut Fixture) -> Outcome {
     let before = prepare(w, "d")?;
     for text in STEPS {
         step(w, "d", text)?;
     }
     undo::revert(&File::open(w.path("d"))?, STEPS.len())?;
-    // Of a, b, c and x the name b is free: both ways lead over it.
+    // Of a, b, c and x, the name b is free: both directions use it.
     interrupt(w, "d", &STEPS[..2])?;
     let there = w.below("d/b")?;
     fs::write(&there, "foreign")?;
@@ -187,7 +187,7 @@ fn first_lines(w: &mut Fixture) -> Outcome {
     Ok(())
 }
 
-/// A group is withdrawn though the directory's line before those that it took back was dropped.
+/// A group is rolled back although the directory's line before the reverted ones was dropped.
 fn behind_dropped_lines(w: &mut Fixture) -> Outcome {
     w.remount_empty("history_max=16M")?;
     w.sh("mkdir d; echo old > d/old; echo one > f")?;

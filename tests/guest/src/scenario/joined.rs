@@ -75,7 +75,7 @@ fn joined_mounts(w: &mut Fixture) -> Outcome {
     same("taken back", fs::read(w.path("g"))?.len(), 0)
 }
 
-/// The source is hidden by the mount on it: a mount of that joins it.
+/// The mount on it hides the source: a mount of that path joins the first one.
 fn in_place(w: &mut Fixture) -> Outcome {
     let src = w.base.join("src");
     mount(w, &src, "")?;

@@ -15,8 +15,8 @@ pub const TESTS: &[Test] = &[Test::new("killed-writer", killed_writer)
     .thorough()
     .seconds(400)];
 
-/// 200 times (20 where sizes are the usual ones): the file equals what a prefix of the writer's steps makes, the log explains
-/// exactly that content, and every revert back to the start is right.
+/// 200 times (20 with the usual sizes): the file equals the result of a prefix of the writer's steps, the log
+/// records exactly that content, and every revert back to the start is right.
 fn killed_writer(w: &mut Fixture) -> Outcome {
     let mut random = Random::new(w.seed ^ 3);
     let mut operations = 0;
@@ -47,7 +47,7 @@ fn killed_writer(w: &mut Fixture) -> Outcome {
     Ok(())
 }
 
-/// Checks one file; how many operations it had.
+/// Checks one file; returns the number of its operations.
 fn explained(w: &Fixture, name: &str, seed: u64) -> Outcome<usize> {
     let file = w.open(name)?;
     let lines = undo::lines(&file, false)?;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The history on disk: it survives mounts, says when it was damaged, is believed only when
-//! root's own mount wrote it, and cannot be reached through the mount.
+//! The history on disk: it survives mounts, reports damage, is trusted only if root's own mount
+//! wrote it, and cannot be reached through the mount.
 
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::Write;
@@ -150,13 +150,13 @@ fn newest_log(w: &Fixture) -> Outcome<PathBuf> {
     }
 }
 
-/// What the kernel said since a mark.
+/// The kernel messages since a mark.
 fn kernel_says(mark: usize) -> Outcome<(usize, String)> {
     let all = run(&["dmesg"])?;
     Ok((all.len(), all.get(mark..).unwrap_or_default().to_string()))
 }
 
-/// A power cut in the middle of the last line: it goes, with a message, and nothing else does.
+/// A power cut in the middle of the last line: only this line goes, with a message.
 fn torn_last_line(w: &mut Fixture) -> Outcome {
     w.below("f")?;
     for cut in [1, 5, 30] {
@@ -165,7 +165,7 @@ fn torn_last_line(w: &mut Fixture) -> Outcome {
         power_cut(w)?;
         let log = newest_log(w)?;
         let bytes = fs::read(&log)?;
-        // Down to the last write's line, then into it.
+        // Down to the last write's line, then into the line.
         let text = String::from_utf8_lossy(&bytes).into_owned();
         let found = text.lines().position(|line| line.contains(" write 8 6 "));
         let Some(last) = found else {
@@ -194,14 +194,14 @@ fn torn_last_line(w: &mut Fixture) -> Outcome {
     Ok(())
 }
 
-/// Unmounts, and puts the history on the disk back to how it was before that: to what a power
-/// cut after the last sync would have left.
+/// Unmounts, and restores the history on the disk to its state before that: the remains of a power
+/// cut after the last sync.
 pub(super) fn power_cut(w: &mut Fixture) -> Outcome {
     sync_history(w)?;
     lose_since_sync(w)
 }
 
-/// Makes everything durable, and notes what a power cut would leave of the history then.
+/// Makes everything durable, and records the history that a power cut would leave then.
 pub(super) fn sync_history(w: &Fixture) -> Outcome {
     rustix::fs::syncfs(fs::File::open(&w.mnt)?)?;
     let history = w.history()?.display().to_string();
@@ -209,7 +209,7 @@ pub(super) fn sync_history(w: &Fixture) -> Outcome {
     run(&["cp", "-a", &history, &saved]).map(drop)
 }
 
-/// Unmounts, and puts the history on the disk back to how it was noted.
+/// Unmounts, and restores the recorded history on the disk.
 pub(super) fn lose_since_sync(w: &mut Fixture) -> Outcome {
     let history = w.history()?.display().to_string();
     let saved = w.base.join("saved").display().to_string();
@@ -218,8 +218,8 @@ pub(super) fn lose_since_sync(w: &mut Fixture) -> Outcome {
     run(&["mv", &saved, &history]).map(drop)
 }
 
-/// A disk may keep what was written in a cache of its own until it is told to flush it. xfs tells it
-/// only along with its log, and here that has nothing to say: the inode's times are in it already.
+/// A disk may keep written data in a cache of its own until a flush. xfs flushes only together with its log,
+/// which has nothing to write here: it holds the inode's times already.
 fn reaches_the_disk(w: &mut Fixture) -> Outcome {
     w.remount_with("history=off")?;
     w.sh("echo one > f; echo two > other; sync -f f")?;
@@ -269,8 +269,8 @@ fn garbage_appended(w: &mut Fixture) -> Outcome {
     Ok(())
 }
 
-/// A history that is not as root's mount left it is refused, with a sentence; the data can be
-/// had with `history=off`.
+/// A history with other attributes than those of root's mount is refused, with a message; the data
+/// is accessible with `history=off`.
 fn crafted(w: &mut Fixture, craft: fn(&str) -> Outcome<String>) -> Outcome {
     let history = w.history()?;
     w.sh("echo one > f; echo two > f; echo three >> f")?;
@@ -379,7 +379,7 @@ fn cut_payload(w: &mut Fixture) -> Outcome {
     w.same("nothing changed", "f", &[b'b'; 5000])
 }
 
-/// Tables that are named and not there: the history says that it is damaged.
+/// Tables are named but missing: the mount reports a damaged history.
 fn lost_tables(w: &mut Fixture) -> Outcome {
     let home = w.history()?;
     w.sh("echo one > f; echo two >> f")?;
@@ -419,7 +419,7 @@ fn many_tables(w: &mut Fixture) -> Outcome {
     w.same("as before all", "f", b"")
 }
 
-/// A forged line that names itself as the one before: nobody goes round and round.
+/// A crafted line that names itself as the previous one: no reader loops.
 fn bent_chain(w: &mut Fixture) -> Outcome {
     let home = w.history()?;
     w.sh("echo one > f; echo two >> f")?;

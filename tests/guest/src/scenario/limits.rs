@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! nosuid, nodev and noexec of the source's mount hold through LoggerFS, whatever flags the mount of
-//! LoggerFS has: tried with real programs, as a user without rights.
+//! nosuid, nodev and noexec of the source's mount apply through LoggerFS, with any flags of the LoggerFS
+//! mount: tested with real programs, as an unprivileged user.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;

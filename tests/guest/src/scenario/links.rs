@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Files that lose one of several names, and get it back after a mount, with nothing of them in memory.
+//! Files that lose one of several names, and get it back after a mount without cached inodes.
 
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
@@ -82,7 +82,7 @@ fn made_here(w: &mut Fixture) -> Outcome {
     is_back(w, "a", "d/b", b"one\n")
 }
 
-/// It loses the name to another file.
+/// The file loses its name to another file.
 fn renamed_over(w: &mut Fixture) -> Outcome {
     w.sh("mkdir d e; echo one > d/a; ln d/a e/b; echo two > d/new")?;
     mount_cold(w)?;
@@ -93,7 +93,7 @@ fn renamed_over(w: &mut Fixture) -> Outcome {
     w.same("new", "d/new", b"two\n")
 }
 
-/// What was written by a name comes back with it, by one request.
+/// Data written by a name comes back with the name, by one request.
 fn written(w: &mut Fixture) -> Outcome {
     w.unmount()?;
     for dir in ["d", "e"] {
@@ -127,7 +127,8 @@ fn taken_back(w: &mut Fixture) -> Outcome {
     w.same("d/b", "d/b", b"one\n")
 }
 
-/// `cp -al` and `rm -r`, by a user, whose removal is one action: the files' lines tell of their first directory.
+/// `cp -al` and `rm -r`, by a user, whose removal is one action: the lines of the files name their first
+/// directory.
 fn copied_tree(w: &mut Fixture) -> Outcome {
     w.sh("mkdir tree; chown 2000:2000 tree .; chmod 755 .")?;
     let make = "mkdir -p tree/d/e; for i in 1 2 3 4 5 6 7 8 9; do echo $i > tree/d/e/$i; done; cp -al tree copy";
@@ -159,7 +160,7 @@ fn not_removed(w: &mut Fixture) -> Outcome {
                 w.sh(&format!("ln {name} {other}"))?;
             }
             let below = w.below(&name)?;
-            // A mount point cannot lose its name in the mount namespace that it is one in.
+            // A mount point cannot lose its name in the mount namespace in which it is one.
             w.sh(&format!("mount --bind /etc/hostname {}", below.display()))?;
             let refused = w.sh(&format!("{line} {name} 2>&1 && echo done || true"))?;
             w.sh(&format!("umount {}", below.display()))?;

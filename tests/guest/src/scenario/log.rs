@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The history of a whole mount, as it is read segment by segment, and `logctl log` on top of it.
+//! The history of a whole mount, read segment by segment, and `logctl log` on top of it.
 
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
@@ -143,12 +143,13 @@ fn of_others(w: &mut Fixture) -> Outcome {
                 line.text
             );
         }
-        // What was deleted is kept, and still theirs.
+        // A deleted file is an orphan, and still belongs to its owner.
         let Some(removal) = all.iter().find(|line| line.op == "unlink") else {
             fail!("no unlink");
         };
         let removed = removal.key("node").unwrap_or_default().to_string();
-        // Of what root gave away, the lines up to that one are root's: see docs/security.md.
+        // After root gave an object away, the lines up to that one remain root's: see
+        // docs/security.md.
         let number = |line: &Line| line.key("seq").and_then(|seq| seq.parse::<u64>().ok());
         let is_of_root = |line: &Line| -> Outcome<bool> {
             let object = inode(line)?;

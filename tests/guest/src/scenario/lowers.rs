@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Lower filesystems that cannot do what undo needs are refused, with a sentence that names what
-//! is missing; nothing stays behind in them, and without history they can be mounted.
+//! Lower filesystems without the features that undo needs are refused, with a message that names
+//! the missing one; nothing is left in them, and without history they can be mounted.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -104,7 +104,7 @@ fn never(w: &Fixture, what: &str, script: &str) -> Outcome {
     mounts::unmount(&at)
 }
 
-/// The mount is refused because the filesystem cannot do `what`; without history it is not.
+/// The mount is refused because the filesystem lacks `what`; without history it succeeds.
 fn refused(w: &Fixture, at: &Path, what: &str) -> Outcome {
     fs::write(at.join("there"), "before\n")?;
     let before = names(at)?;
@@ -137,7 +137,7 @@ fn refused(w: &Fixture, at: &Path, what: &str) -> Outcome {
     same("left behind", names(at)?, before)
 }
 
-/// Over overlayfs with file handles, what the probe lets through can be undone.
+/// Over overlayfs with file handles, all operations that the probe permits can be undone.
 fn overlay_with_handles(w: &mut Fixture) -> Outcome {
     let script = format!(
         "mkdir low/d; echo one > low/d/f; echo two > low/g;
@@ -182,7 +182,7 @@ fn nfs(w: &mut Fixture) -> Outcome {
     outcome
 }
 
-/// A filesystem that lost what undo needs since the last mount is refused, too; the history stays.
+/// A filesystem that lost a needed feature since the last mount is refused, too; the history stays.
 fn repeated(w: &mut Fixture) -> Outcome {
     let handles = format!("mount -t overlay -o {LAYERS},index=on,nfs_export=on overlay $AT");
     let at = make(w, &handles)?;
@@ -217,7 +217,7 @@ fn repeated(w: &mut Fixture) -> Outcome {
     mounts::unmount(&at)
 }
 
-/// What the probe makes is removed, also what a crash left of it.
+/// Files of the probe are removed, also after a crash.
 fn leaves_nothing(w: &mut Fixture) -> Outcome {
     let history = w.history()?;
     let place = history.join("probe");

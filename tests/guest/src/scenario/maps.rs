@@ -45,7 +45,7 @@ pub fn pattern(length: usize) -> Vec<u8> {
     (0..length).map(byte).collect()
 }
 
-/// How many of the file's newest standing lines in a row are of stores.
+/// How many of the newest live lines of the file in a row are of stores.
 pub fn stores(file: &File) -> Outcome<usize> {
     let lines = undo::lines(file, false)?;
     Ok((lines.iter().rev())
@@ -53,13 +53,13 @@ pub fn stores(file: &File) -> Outcome<usize> {
         .count())
 }
 
-/// The file, through the mount, below it and through the mapping.
+/// The file through the mount, below it, and through the mapping.
 pub fn same_all(w: &Fixture, what: &str, map: &Map, want: &[u8]) -> Outcome {
     w.same(what, "f", want)?;
     same_bytes(format!("{what}, mapped"), &map.load(0, want.len()), want)
 }
 
-/// Changes the mapping and what it should hold.
+/// Changes the mapping and its expected content.
 pub fn store(map: &mut Map, want: &mut [u8], at: usize, bytes: &[u8]) {
     map.store(at, bytes);
     want[at..at + bytes.len()].copy_from_slice(bytes);
@@ -150,7 +150,7 @@ fn end_of_file(w: &mut Fixture) -> Outcome {
     let mut map = Map::of(&file, 4 * PAGE, true, true)?;
     let mut want = old.clone();
     store(&mut map, &mut want, PAGE + 890, b"the end");
-    // Behind the end, where nothing of it belongs to the file.
+    // Beyond the end of the file, where the mapping does not belong to it.
     map.store(PAGE + 1000, b"nowhere");
     w.same("stored", "f", &want)?;
     w.same_log("up to the end", "f", &["write 0 4996", "mmap 4096 900"])?;
@@ -164,7 +164,7 @@ fn end_of_file(w: &mut Fixture) -> Outcome {
     w.same("an append after a store", "f", &old)
 }
 
-/// What ends a slice.
+/// Events that end a flush interval.
 type End = fn(&File, &Map) -> Outcome;
 
 /// Stores to one page in several slices, each of which is a step of its own.
@@ -244,7 +244,7 @@ fn mprotect(w: &mut Fixture) -> Outcome {
     store(&mut map, &mut want, PAGE + 5, b"writable now");
     map.protect(0, 4 * PAGE, read)?;
     same("one page", stores(&file)?, 1)?;
-    // What a page table entry remembers must not make it writable again.
+    // The dirty bit of a page table entry must not make the page writable again.
     map.protect(0, 4 * PAGE, write)?;
     store(&mut map, &mut want, PAGE + 50, b"and again");
     store(&mut map, &mut want, 3 * PAGE, b"another");
@@ -342,7 +342,7 @@ fn private(w: &mut Fixture) -> Outcome {
     same("still mine", map.load(0, 11), b"my own copy".to_vec())
 }
 
-/// What goes to the file of a mapping itself, past every hook of ours.
+/// Calls on the file of a mapping itself, which bypass every hook.
 fn side_doors(w: &mut Fixture) -> Outcome {
     let old = pattern(4 * PAGE);
     w.make("f", &old)?;

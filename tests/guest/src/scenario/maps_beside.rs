@@ -28,7 +28,7 @@ pub const TESTS: &[Test] = &[
         .only(&[Lower::Ext4]),
 ];
 
-/// The last page is stored to while the size changes within it: no store's old content is lost.
+/// Stores to the last page while the size changes within it: no old content of a store is lost.
 fn size_changes(w: &mut Fixture) -> Outcome {
     const PAGES: usize = 8;
     let old = pattern(PAGES * PAGE);
@@ -69,7 +69,8 @@ fn size_changes(w: &mut Fixture) -> Outcome {
     w.same("all taken back but the first write", "f", &old)
 }
 
-/// mmap() waits for no listener: it may need the process's memory map to answer.
+/// mmap() does not wait for a fanotify listener: the listener may need the process's memory map to
+/// answer.
 fn under_a_listener(w: &mut Fixture) -> Outcome {
     let old = pattern(4 * PAGE);
     w.make("f", &old)?;

@@ -131,8 +131,8 @@ fn and_cuts(w: &mut Fixture) -> Outcome {
     same_all(w, "everything", &map, &old)
 }
 
-/// A program that stores all the time, and reverts: each store is before one or after it. At the end
-/// all of them are taken back.
+/// A program that stores continuously, and reverts: each store is before one or after it. At the end all of
+/// them are taken back.
 fn store_while_reverting(w: &mut Fixture) -> Outcome {
     const PAGES: usize = 4;
     let old = pattern(PAGES * PAGE);
@@ -171,7 +171,7 @@ fn store_while_reverting(w: &mut Fixture) -> Outcome {
     w.same("all taken back", "f", &old)
 }
 
-/// The same with writes: whatever their order was, the bytes before all of them come back.
+/// The same with writes: in any order, the original bytes come back.
 fn store_while_writing(w: &mut Fixture) -> Outcome {
     const PAGES: usize = 4;
     let old = pattern(PAGES * PAGE);
@@ -211,7 +211,7 @@ fn store_while_writing(w: &mut Fixture) -> Outcome {
 fn remount(w: &mut Fixture) -> Outcome {
     let old = pattern(5 * PAGE);
     w.make("f", &old)?;
-    // What comes first to a file that nobody knows is a store.
+    // The first operation on an unknown file is a store.
     w.remount_if_lasting()?;
     let mut want = old.clone();
     {
@@ -239,7 +239,7 @@ fn remount(w: &mut Fixture) -> Outcome {
     w.same("the first", "f", &old)
 }
 
-/// A file that was mapped once is watched as closely as any other after it.
+/// A file that was mapped once is tracked as closely as any other afterwards.
 fn foreign(w: &mut Fixture) -> Outcome {
     let below = w.below("f")?;
     w.make("f", &pattern(PAGE))?;
@@ -278,7 +278,7 @@ fn foreign(w: &mut Fixture) -> Outcome {
     same_errno("mapped below", undo::revert(&file, 1), Errno::BUSY)
 }
 
-/// Stores while the history is off are as foreign as any change then; those after it are not.
+/// Stores while the history is off are outside changes; those afterwards are not.
 fn history_off(w: &mut Fixture) -> Outcome {
     w.make("f", &pattern(2 * PAGE))?;
     let file = w.open("f")?;
@@ -346,7 +346,7 @@ fn pressure(w: &mut Fixture) -> Outcome {
             "the store at {at} is lost"
         );
     }
-    // What is left of the history gives back what was stored last.
+    // The remaining history restores the newest stores.
     let lines = undo::lines(&file, false)?;
     check!(!lines.is_empty(), "no lines are left");
     let lost = lines.iter().any(|line| line.key("undo") == Some("lost"));

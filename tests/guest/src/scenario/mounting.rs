@@ -275,7 +275,7 @@ fn read_only(w: &mut Fixture) -> Outcome {
     w.same("and back", "f", b"one\n")
 }
 
-/// LoggerFS on LoggerFS, and more on it than the kernel allows.
+/// LoggerFS on LoggerFS, and more levels than the kernel allows.
 fn too_deep(w: &mut Fixture) -> Outcome {
     w.mount()?;
     fs::create_dir(w.path("inner"))?;
@@ -344,7 +344,7 @@ fn unmount_busy(w: &mut Fixture) -> Outcome {
             b"after the lazy unmount".to_vec(),
         )?;
     }
-    // What the lazy unmount left is over when the history is free again.
+    // The lazily unmounted filesystem is gone when the history is free again.
     for _ in 0..100 {
         if w.try_mount("").is_ok() {
             return Ok(());
@@ -354,7 +354,7 @@ fn unmount_busy(w: &mut Fixture) -> Outcome {
     fail!("the history is still in use after the last file was closed")
 }
 
-/// Memory of the kernel's caches in KiB: what a leak would show in.
+/// The size of the kernel's caches in KiB, which would show a leak.
 fn unreclaimable() -> Outcome<u64> {
     fs::write("/proc/sys/vm/drop_caches", "3")?;
     std::thread::sleep(std::time::Duration::from_millis(300));
@@ -401,7 +401,7 @@ fn mount_rounds(w: &mut Fixture) -> Outcome {
         round(w)?;
     }
     let after = unreclaimable()?;
-    // A debug kernel keeps what is freed for a while, and looks for leaks itself.
+    // A debug kernel keeps freed memory for a while, and detects leaks itself.
     check!(
         after < before + 2048 || Path::new("/sys/kernel/debug/kmemleak").exists(),
         "the kernel's caches grew from {before} to {after} KiB in {rounds} rounds"

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Names taken back: what was created goes, what was deleted or written over comes back as it was.
+//! Reverts of operations on names: created objects go; deleted or replaced ones come back
+//! unchanged.
 
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -143,7 +144,7 @@ fn at_random(w: &mut Fixture) -> Outcome {
     same_errno("behind the first", back(w, "d", 2), Errno::NODATA)
 }
 
-/// One operation on random names; false where it does not succeed.
+/// One operation on random names; false if it fails.
 fn shuffle(w: &Fixture, random: &mut Random, step: u64) -> Outcome<bool> {
     let name = |random: &mut Random| w.path(&format!("d/n{}", random.below(7)));
     let (one, two) = (name(random), name(random));
@@ -172,7 +173,7 @@ fn shuffle(w: &Fixture, random: &mut Random, step: u64) -> Outcome<bool> {
     })
 }
 
-/// A file that is open lives on as on any filesystem, and comes back with all that was done to it.
+/// An open file lives on as on any filesystem, and comes back with all changes.
 fn deleted_while_open(w: &mut Fixture) -> Outcome {
     fs::create_dir(w.path("d"))?;
     w.make("d/f", &pattern(1, 10_000))?;
@@ -236,7 +237,7 @@ fn after_a_remount(w: &mut Fixture) -> Outcome {
     same("names left", fs::read_dir(w.path("d"))?.count(), 0)
 }
 
-/// What was made behind the mount is never written over.
+/// Objects made outside LoggerFS are never replaced.
 fn in_the_way(w: &mut Fixture) -> Outcome {
     let src = w.below("")?;
     fs::create_dir(w.path("d"))?;
@@ -349,7 +350,7 @@ fn between_directories_lost(w: &mut Fixture) -> Outcome {
     same("names left", fs::read_dir(w.path("t/from"))?.count(), 0)
 }
 
-/// What is kept counts as history, and goes with it: the oldest first.
+/// Orphans count as history, and are dropped with it, the oldest first.
 fn kept_for_a_while(w: &mut Fixture) -> Outcome {
     w.mount_with("history_max=24M")?;
     fs::create_dir(w.path("d"))?;

@@ -26,10 +26,10 @@ pub const TESTS: &[Test] = &[
 
 const LARGEST: u64 = 100_000;
 
-/// What collapse and insert take on every filesystem of the tests.
+/// The granularity of collapse and insert on every filesystem of the tests.
 const BLOCK: u64 = 4096;
 
-/// A file and what it must hold.
+/// A file and its expected content.
 struct Pair {
     name: String,
     file: File,
@@ -79,8 +79,7 @@ impl Pair {
         Ok(())
     }
 
-    /// One random fallocate; false where the lower filesystem has no such mode, or the file no room
-    /// for it.
+    /// One random fallocate; false if the lower filesystem lacks the mode, or the file the space.
     fn allocate(&mut self, random: &mut Random) -> Outcome<bool> {
         let size = self.shadow.size() as u64;
         let at = random.below(size / BLOCK + 1) * BLOCK;

@@ -34,7 +34,7 @@ fn actions(seed: u64, round: u64, steps: usize) -> Vec<Action> {
     sequence(&mut random, steps)
 }
 
-/// Plays a sequence over an empty directory; why it fails, if it does.
+/// Runs a sequence over an empty directory; returns the failure, if any.
 fn failure(
     w: &mut Fixture,
     actions: &[Action],
@@ -49,7 +49,7 @@ fn failure(
     })
 }
 
-/// What sort of failure it is, so that a shorter sequence is not one for another failure.
+/// The kind of a failure, so that a reduced sequence has the same one.
 fn sort_of(why: &str) -> String {
     if let Some((_, error)) = why.split_once("(os error ") {
         return error.chars().take_while(char::is_ascii_digit).collect();
@@ -70,7 +70,7 @@ fn sort_of(why: &str) -> String {
     found.copied().unwrap_or_default().to_string()
 }
 
-/// The shortest sequence that fails, and how. None: it does not fail again.
+/// The shortest sequence that fails, and its failure. `None`: the failure does not repeat.
 fn shortest(
     w: &mut Fixture,
     actions: &[Action],
@@ -99,7 +99,7 @@ fn shortest(
     }
 }
 
-/// Says how to see a failure again, and how little is needed for it.
+/// Prints how to repeat a failure, and the reduced sequence.
 fn report(w: &mut Fixture, round: u64, actions: &[Action], why: &str) -> Outcome {
     let (lower, seed) = (w.lower.name(), w.seed);
     let again = format!("--lower {lower} --only oracle-all --seed {seed} --round {round}");
@@ -155,7 +155,7 @@ fn oracle_all(w: &mut Fixture) -> Outcome {
 fn oracle_planted(w: &mut Fixture) -> Outcome {
     let planted = Some(("symlink", "write"));
     let mut found = None;
-    // Not every sequence has a chance to make it.
+    // Not every sequence has an opportunity to make the mistake.
     for round in 0..5 {
         found = shortest(w, &actions(w.seed, round, 400), planted)?;
         if found.is_some() {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Random operations of several processes at once, taken back in groups: all since some point, all of
-//! one process while what the others did stays, and forth again.
+//! Random operations of several processes at once, reverted in groups: all since some point, or all of one
+//! process while the others' stay, and redone.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -23,10 +23,10 @@ pub const TESTS: &[Test] = &[Test::new("oracle-groups", oracle_groups)
 /// How many processes work at once, each in a directory of its own.
 const PROCESSES: u64 = 3;
 
-/// What was done in a go.
+/// The operations of a go.
 struct Batch {
     operations: Vec<Placed>,
-    /// What the tree was before.
+    /// The earlier tree.
     before: Tree,
 }
 
@@ -95,7 +95,7 @@ fn entries(w: &Fixture, answer: &GroupReply) -> Outcome<Vec<Placed>> {
     Ok(lines)
 }
 
-/// One process' work is taken back and forth; what the others did stays.
+/// The work of one process is reverted and redone; that of the others stays.
 fn one_process(w: &Fixture, random: &mut Random, batches: &[Batch], pids: &[Vec<u32>]) -> Outcome {
     let which = random.below(PROCESSES) as usize;
     let since = random.below(batches.len() as u64) as usize;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Random operations of all kinds on a tree, taken back one by one: what each had touched is compared
-//! at once, the whole tree at some fifty random places and in the end.
+//! Random operations of all kinds on a tree, reverted one by one: the touched objects are compared at once,
+//! the whole tree at some fifty random points and in the end.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -32,13 +32,13 @@ const PLACES: &[&str] = &["", "n0/", "n1/", "n0/n2/", "n1/n3/"];
 /// An operation that succeeded.
 struct DoneOperation {
     what: String,
-    /// Whose newest operation it is: the file, or the directory of the first name.
+    /// The object whose newest operation it is: the file, or the directory of the first name.
     object: String,
-    /// What it touched, as it was before.
+    /// The touched objects in their earlier state.
     before: Vec<(String, Option<Node>)>,
 }
 
-/// What is done to one path, or two, below a directory.
+/// The operations on one or two paths below a directory.
 struct Operation<'w> {
     root: &'w Path,
     random: &'w mut Random,
@@ -47,8 +47,8 @@ struct Operation<'w> {
 }
 
 impl Operation<'_> {
-    /// Does something at random; answers what, and of which object it is the newest operation.
-    /// Nothing: that was not possible here, or it is no operation.
+    /// Does a random operation; returns its description, and the object whose newest operation it
+    /// is. `None`: the operation was not possible, or had no effect.
     fn perform(&mut self) -> Outcome<Option<(String, String)>> {
         let (one, two) = (self.root.join(&self.one), self.root.join(&self.two));
         let kind = self.random.below(34);
@@ -162,7 +162,7 @@ fn parent(path: &str) -> String {
         .to_string()
 }
 
-/// One try below a directory, at something that `done` is told of; false: nothing happened.
+/// One attempt below a directory, recorded in `done`; false: there was no effect.
 fn step(root: &Path, random: &mut Random, done: &mut Vec<DoneOperation>) -> Outcome<bool> {
     let mut path = || {
         let place = PLACES[random.below(PLACES.len() as u64) as usize];
@@ -229,10 +229,10 @@ fn take_back(w: &Fixture, done: &mut Vec<DoneOperation>, most: usize) -> Outcome
     Ok(())
 }
 
-/// The whole tree as it was after so many operations.
+/// The whole tree after this many operations.
 type Trees = BTreeMap<usize, Tree>;
 
-/// Works until so many operations stand; looks at the whole tree now and then.
+/// Works until this many operations are live; compares the whole tree now and then.
 fn go_on(
     w: &Fixture,
     random: &mut Random,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What users may see and take back in directories that they share: their own names, without the
-//! others' lines, and never the content of a file that has lost its name.
+//! Visibility and reverts for users in shared directories: their own names, without the others'
+//! lines, and never the content of a file that has lost its name.
 
 use std::fs::File;
 
@@ -29,7 +29,7 @@ fn as_user(w: &Fixture, user: &str, line: &str) -> Outcome<String> {
     w.sh(&format!("{user} '{line}' 2>&1"))
 }
 
-/// The same, whether or not it succeeds: its exit code, and what it said.
+/// The same, with or without success: the exit code and the output.
 fn try_as(w: &Fixture, user: &str, line: &str) -> Outcome<(String, String)> {
     let said = w.sh(&format!(
         "({user} '{line}' 2>&1) && echo 'exit 0' || echo \"exit $?\""
@@ -38,7 +38,7 @@ fn try_as(w: &Fixture, user: &str, line: &str) -> Outcome<(String, String)> {
     Ok((code.to_owned(), text.to_owned()))
 }
 
-/// A user's undo in a root-owned directory takes back what was done last: the removal.
+/// A user's undo in a root-owned directory takes the user's last operation back: the removal.
 fn shared_directory(w: &mut Fixture) -> Outcome {
     w.sh("mkdir shared; chmod 1777 shared")?;
     as_user(w, ANA, "echo one > shared/f")?;
@@ -64,7 +64,7 @@ fn shared_directory(w: &mut Fixture) -> Outcome {
     w.same("moved back", "shared/f", b"one\nthree\n")
 }
 
-/// What root removed of theirs is theirs to have back; what is kept stays whole.
+/// Users can restore their objects that root removed; orphans stay intact.
 fn removed_by_root(w: &mut Fixture) -> Outcome {
     w.sh("mkdir shared; chmod 1777 shared")?;
     as_user(w, ANA, "echo one > shared/f")?;
@@ -89,7 +89,7 @@ fn removed_by_root(w: &mut Fixture) -> Outcome {
     w.same("root's revert of the removal", "shared/f", b"one\n")
 }
 
-/// What others do to other names meanwhile is in nobody's way.
+/// Operations of others on other names meanwhile cause no conflict.
 fn beside_others(w: &mut Fixture) -> Outcome {
     w.sh("mkdir shared; chmod 777 shared")?;
     as_user(w, ANA, "echo a > shared/a")?;
@@ -115,7 +115,7 @@ fn sticky(w: &mut Fixture) -> Outcome {
     as_user(w, ANA, "echo a > shared/a")?;
     as_user(w, BEN, "mv shared/a shared/taken")?;
     w.sh("chmod 1777 shared")?;
-    // To move it back would take a name from a file that is not theirs.
+    // Moving it back would take a name from another user's file.
     let (code, said) = try_as(w, BEN, "logctl undo")?;
     check!(code != "0", "a sticky directory let it pass: {said}");
     w.same("where it was", "shared/taken", b"a\n")?;
@@ -123,7 +123,7 @@ fn sticky(w: &mut Fixture) -> Outcome {
     w.same("its owner may", "shared/a", b"a\n")
 }
 
-/// Lines of others about the user's own objects, without what the others typed.
+/// Lines of others about the user's own objects, without the others' arguments.
 fn arguments(w: &mut Fixture) -> Outcome {
     w.sh("mkdir shared; chmod 1777 shared")?;
     as_user(w, ANA, "echo a > shared/a; echo b > shared/b")?;
@@ -164,7 +164,7 @@ fn newer_files(w: &mut Fixture) -> Outcome {
     w.sh("echo more >> home/roots")?;
     as_user(w, ANA, "logctl undo home")?;
     check!(!w.path("home/mine").exists(), "undo home: still there");
-    // A directory that is not empty stays, and what else was done is taken back.
+    // A directory that is not empty stays, and the other operations are taken back.
     as_user(w, ANA, "mkdir home/d; echo a > home/d/a")?;
     w.sh("echo r > home/d/r")?;
     let (code, said) = try_as(w, ANA, "logctl undo 2")?;
@@ -174,7 +174,7 @@ fn newer_files(w: &mut Fixture) -> Outcome {
     w.same("root's", "home/d/r", b"r\n")
 }
 
-/// A conflict that is one: it is named, and the hint is for this user.
+/// A real conflict: the message names it, and the hint fits this user.
 fn conflicts(w: &mut Fixture) -> Outcome {
     w.sh("mkdir home; chown 2000:2000 home")?;
     as_user(w, ANA, "echo one > home/name")?;
@@ -221,7 +221,7 @@ fn removed_content(w: &mut Fixture) -> Outcome {
     w.same("both", "f", b"one\n")
 }
 
-/// A directory that others use by now stays; the next undo goes on with what is older.
+/// A directory that others use by now stays; the next undo goes on with older operations.
 fn past_full(w: &mut Fixture) -> Outcome {
     w.sh("mkdir shared; chmod 1777 shared")?;
     as_user(w, ANA, "echo one > shared/f")?;

@@ -26,9 +26,9 @@ const CID: u32 = 2002;
 /// Has to do with none of that.
 const DEE: u32 = 2003;
 
-/// What is done to a name of an object of `ANA`'s; one that is created is its maker's.
+/// Operations on a name of an object of `ANA`'s; a created object belongs to its creator.
 const DEEDS: [(&str, &str, &str); 4] = [
-    // Before, and what it is.
+    // The initial state, and the operation.
     ("", "create", ": > f"),
     ("echo x > f", "rename", "mv f g"),
     ("echo x > f", "unlink", "rm -f f"),
@@ -39,7 +39,7 @@ fn run(w: &Fixture, uid: u32, line: &str) -> Outcome<String> {
     w.sh(&user(uid, line))
 }
 
-/// One deed in a new directory; answers the directory's lines of it.
+/// One operation in a new directory; returns the directory's lines of it.
 fn act(w: &Fixture, mode: &str, doer: u32, operation: (&str, &str, &str)) -> Outcome<Vec<Placed>> {
     let (before, what, line) = operation;
     w.sh(&format!(
@@ -78,7 +78,7 @@ fn table(w: &Fixture, mode: &str) -> Outcome {
     let is_sticky = mode.starts_with('1');
     for operation in DEEDS {
         for doer in [ANA, BEN, CID, ROOT] {
-            // It is not theirs to do.
+            // The user may not take it back.
             if is_sticky && doer == BEN && operation.1 != "create" {
                 continue;
             }
@@ -133,7 +133,8 @@ fn sticky(w: &mut Fixture) -> Outcome {
     table(w, "1777")
 }
 
-/// Content is its owner's, whoever made the name, and whoever owns the directory.
+/// Content belongs to the owner of the file, independent of the creator of the name and the owner
+/// of the directory.
 fn of_content(w: &mut Fixture) -> Outcome {
     for asker in [ANA, BEN, CID, DEE, ROOT] {
         w.sh("rm -rf box; mkdir -m 777 box; chown 2002:2002 box")?;

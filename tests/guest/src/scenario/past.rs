@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What an object held before it had its present owner stays that one's who owned it then: in every way to
-//! read lines and to take them back.
+//! The content that an object had under an earlier owner remains that owner's: for every way to read lines
+//! and to revert them.
 
 use std::fs::File;
 
@@ -30,7 +30,7 @@ pub fn user(uid: u32, line: &str) -> String {
     format!("setpriv --reuid {uid} --regid {uid} --clear-groups bash -euc '{line}' 2>&1")
 }
 
-/// What a line of a user's says, and its exit code, whether or not it succeeds.
+/// The output and exit code of a user's command line, with or without success.
 pub fn said(w: &Fixture, uid: u32, line: &str) -> Outcome<(String, String)> {
     let out = w.sh(&format!(
         "({}) && echo 'exit 0' || echo \"exit $?\"",
@@ -94,7 +94,8 @@ fn refused(w: &Fixture, uid: u32, name: &str, operations: &[Placed]) -> Outcome 
     same("changed", after, before)
 }
 
-/// A file with a secret in its past, of `ANA`, which root gives to `BEN`. Answers what `ANA` did.
+/// A file of `ANA` with a secret in its past, which root gives to `BEN`. Returns the operations of
+/// `ANA`.
 fn give(w: &Fixture) -> Outcome<Vec<Placed>> {
     w.sh("mkdir -m 777 box; echo public > box/f; chown 2000:2000 box/f; chmod 644 box/f")?;
     let since = Watch::begin(w)?;
@@ -111,7 +112,7 @@ fn given_away(w: &mut Fixture) -> Outcome {
     let past = give(w)?;
     w.sh("chown 2001:2001 box/f")?;
     refused(w, BEN, "box/f", &past)?;
-    // What the new owner does is the new owner's.
+    // The operations of the new owner belong to the new owner.
     let since = Watch::begin(w)?;
     w.sh(&user(BEN, "echo mine > box/f"))?;
     let own = since.operations(w)?;
@@ -120,7 +121,7 @@ fn given_away(w: &mut Fixture) -> Outcome {
     same("own", as_uid(w, BEN, "box/f", &own, WALK)?, None)?;
     w.same("the state that was given", "box/f", b"public\n")?;
     refused(w, BEN, "box/f", &past)?;
-    // Nor the change of the owner, nor what it was before.
+    // Neither the change of the owner, nor earlier operations.
     same(
         "as root",
         as_uid(w, 0, "box/f", &past, WALK | DRY_RUN)?,
@@ -128,7 +129,8 @@ fn given_away(w: &mut Fixture) -> Outcome {
     )
 }
 
-/// The first owner gets the file again; what the second one wrote stays the second one's.
+/// The first owner gets the file again; content that the second owner wrote stays the second
+/// owner's.
 fn there_and_back(w: &mut Fixture) -> Outcome {
     give(w)?;
     w.sh("chown 2001:2001 box/f")?;
@@ -147,7 +149,7 @@ fn there_and_back(w: &mut Fixture) -> Outcome {
     refused(w, ANA, "box/f", &bens)
 }
 
-/// A directory that is given away: what was removed from it before does not come back by its new owner.
+/// A directory that is given away: its new owner cannot restore entries that were removed before.
 fn directory(w: &mut Fixture) -> Outcome {
     w.sh("mkdir box; echo secret > box/f; chmod 644 box/f; echo x > box/old")?;
     let since = Watch::begin(w)?;
@@ -193,7 +195,7 @@ fn behind(w: &mut Fixture) -> Outcome {
     refused(w, BEN, "box/f", &past)?;
     let (code, text) = said(w, BEN, "logctl box/f revert --count 2 --force")?;
     check!(code != "0", "with force: {text}");
-    // A mode that was taken away behind holds for what is asked for by path, too.
+    // A permission that was revoked outside LoggerFS applies to requests by path, too.
     w.sh(&format!("chown 2000:2000 {}", below.display()))?;
     let mine: Vec<Placed> = group::history(w)?
         .into_iter()
@@ -253,7 +255,7 @@ fn tool(w: &mut Fixture) -> Outcome {
     Ok(())
 }
 
-/// Nothing is remembered but what is in the log.
+/// Only the log is remembered.
 fn remounted(w: &mut Fixture) -> Outcome {
     let past = give(w)?;
     w.sh("chown 2001:2001 box/f")?;
@@ -270,7 +272,7 @@ fn remounted(w: &mut Fixture) -> Outcome {
     Ok(())
 }
 
-/// What others typed, in every command that shows lines.
+/// Arguments of other users, in every command that shows lines.
 fn arguments(w: &mut Fixture) -> Outcome {
     w.sh("mkdir -m 777 box; echo x > box/f; chown 2000:2000 box/f")?;
     w.sh("sed -i s/x/password-of-root/ box/f; chown 2000:2000 box/f; chmod 666 box/f")?;
@@ -295,7 +297,7 @@ fn arguments(w: &mut Fixture) -> Outcome {
     Ok(())
 }
 
-/// With `args=off` no line has them, for nobody.
+/// With `args=off` no line has arguments, for any reader.
 fn no_arguments(w: &mut Fixture) -> Outcome {
     w.unmount()?;
     w.mount_with("args=off")?;
@@ -314,7 +316,7 @@ fn no_arguments(w: &mut Fixture) -> Outcome {
     w.mount()
 }
 
-/// Figures of the whole history are for those who administer it; an owner gets those of the object.
+/// Statistics of the whole history are for administrators; an owner gets those of the object.
 fn status(w: &mut Fixture) -> Outcome {
     w.sh("mkdir -m 777 box; echo root > rooted; rm rooted")?;
     w.sh(&user(ANA, "echo one > box/f; echo two > box/f"))?;

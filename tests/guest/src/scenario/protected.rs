@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Protection that came behind the mount, while files and directories are open through it: nothing
-//! is changed by any call any more, on every lower filesystem, and nothing is taken back.
+//! Protection set outside LoggerFS while files and directories are open through the mount: no call
+//! changes them any more, on every lower filesystem, and nothing is reverted.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
@@ -86,7 +86,7 @@ fn changes(w: &Fixture, open: &File) -> Outcome<Vec<(&'static str, io::Result<()
     Ok(changes)
 }
 
-/// What the filesystem does not know at all is refused for that.
+/// Operations that the filesystem does not support fail with its errno.
 fn refused(what: &str, result: io::Result<()>) -> Outcome {
     match &result {
         Err(e) if e.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(()),
@@ -140,7 +140,7 @@ fn append_only(w: &mut Fixture) -> Outcome {
     let mut append = OpenOptions::new().append(true).open(w.path("f"))?;
     append.write_all(b"more").at("+a behind: append")?;
     chattr(w, "-a", "f")?;
-    // ftruncate(2) is refused by what the VFS knows of our inode: an fstat(2) tells it.
+    // ftruncate(2) is checked against the attributes of the upper inode: an fstat(2) updates them.
     open.metadata()?;
     open.set_len(1).at("cut again")
 }

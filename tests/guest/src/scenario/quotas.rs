@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Deleted files that are kept count in their owner's quota: they are given up for the room of that user,
-//! or project, the oldest first, as many as are needed, and nobody else's.
+//! Orphans count in their owner's quota: they are dropped to make room for that user, or project, the oldest
+//! first, as many as necessary, and none of others.
 
 use std::fs::{self, File};
 use std::io;
@@ -170,7 +170,7 @@ fn of_a_user(w: &mut Fixture) -> Outcome {
     write_as(w, ALICE, "alice/new", &pattern(77, NEW)).at("a write beyond the quota")?;
     sync(w)?;
     w.same("written", "alice/new", &pattern(77, NEW))?;
-    // Its owner is not over the limit with what comes back.
+    // The restored content does not put its owner over the limit.
     limit(w, "-u", ALICE, 0, 0)?;
     comes_back(w, "bob", &bobs, 5, 3 * MIB)?;
     let dir = File::open(w.path("alice"))?;
@@ -243,7 +243,7 @@ fn of_a_group(w: &mut Fixture) -> Outcome {
     leave(w, place)
 }
 
-/// What a revert brings back counts for its owner, too, on filesystems where root has no privilege there.
+/// Restored content counts for its owner, also on filesystems where root has no quota privilege.
 fn of_a_revert(w: &mut Fixture) -> Outcome {
     let place = with_quotas(w)?;
     let (alices, bobs) = (names("alice", 5), names("bob", 3));
@@ -263,7 +263,7 @@ fn of_a_revert(w: &mut Fixture) -> Outcome {
     leave(w, place)
 }
 
-/// Where nothing of theirs is kept, the quota's answer is passed on and nobody loses anything.
+/// If the user has no orphans, the quota error is passed on and no orphan is dropped.
 fn without_anything_kept(w: &mut Fixture) -> Outcome {
     let place = with_quotas(w)?;
     let bobs = names("bob", 3);
@@ -275,7 +275,7 @@ fn without_anything_kept(w: &mut Fixture) -> Outcome {
     leave(w, place)
 }
 
-/// A full filesystem: the oldest of what is kept goes, whosever it is, and only as much as is needed.
+/// A full filesystem: the oldest orphans are dropped, of any owner, and only as many as necessary.
 fn room_as_needed(w: &mut Fixture) -> Outcome {
     let place = small(w, "history_max=1G")?;
     let stat = rustix::fs::statvfs(&w.mnt)?;
@@ -307,8 +307,8 @@ fn room_as_needed(w: &mut Fixture) -> Outcome {
             &pattern(number as u64, size),
         )?;
     }
-    // A third of the disk was free; a sixth was needed: two and a half files, and what the filesystem
-    // itself takes.
+    // A third of the disk was free; a sixth was needed: two and a half files, and the filesystem's own
+    // overhead.
     check!(back >= 5, "only {back} of ten deleted files are left");
     check!(back < 10, "nothing was given up: the test needs no room");
     same("the directory", fs::read_dir(w.path("d"))?.count(), back)?;

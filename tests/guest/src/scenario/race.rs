@@ -44,8 +44,8 @@ fn start(w: &Fixture, words: &[&str]) -> Outcome<Child> {
         .at("starting a side process")
 }
 
-/// What the log says that the file holds: every line applied in the log's order. Each process
-/// writes its records in its own order, so that its n-th line is its n-th record.
+/// The content of the file according to the log: every line applied in order. Each process writes
+/// its records in order, so that its n-th line is its n-th record.
 struct Replay {
     shadow: Shadow,
     /// The pid's number as a writer, and how many of its records were seen.
@@ -118,7 +118,8 @@ fn with_pids(lines: &[Line]) -> Outcome<Vec<(String, &Line)>> {
     Ok(found)
 }
 
-/// Plays all lines of a file and compares it; the shadow with its history.
+/// Replays all lines of a file and compares the result with the file; returns the shadow with its
+/// history.
 fn replayed(w: &Fixture, name: &str, mut replay: Replay) -> Outcome<Shadow> {
     let file = w.open(name)?;
     let lines = undo::lines(&file, true)?;
@@ -135,8 +136,8 @@ fn replayed(w: &Fixture, name: &str, mut replay: Replay) -> Outcome<Shadow> {
     Ok(replay.shadow)
 }
 
-/// Everything that stands comes off: 40 operations one by one, then 20 at once, as it is the oracle
-/// that looks at every state. With `--full` all of them one by one.
+/// All live operations are reverted: 40 one by one, then 20 at once, because the oracle checks
+/// every state. With `--full`, all of them one by one.
 fn take_all_back(w: &Fixture, name: &str, mut shadow: Shadow) -> Outcome {
     let file = w.open(name)?;
     let end = shadow.depth();

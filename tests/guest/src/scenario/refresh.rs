@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What another program changes behind the mount holds through it at once: rights that were taken
-//! away or given, protection, set-id bits, and a file's size for every way to read it. Names are in
-//! the dcache and files open when it happens.
+//! Changes by other programs below the mount take effect through it at once: rights that were
+//! revoked or granted, protection, set-id bits, and the size of a file for every way to read it.
+//! Names are in the dcache and files open at that time.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -142,7 +142,7 @@ fn sticky_owner(w: &mut Fixture) -> Outcome {
     remove().at("the user's by now")
 }
 
-/// What an owner may do through an open file.
+/// The calls that an owner may make through an open file.
 fn owner_by_descriptor(w: &mut Fixture) -> Outcome {
     w.make("f", b"")?;
     chown(w.path("f"), Some(USER), None)?;
@@ -154,7 +154,7 @@ fn owner_by_descriptor(w: &mut Fixture) -> Outcome {
     same("the mode", fs::metadata(&below)?.mode() & 0o7777, 0o644)
 }
 
-/// chattr +i and +a behind, for root too.
+/// chattr +i and +a below the mount, also for root.
 fn protection(w: &mut Fixture) -> Outcome {
     w.make("f", b"one")?;
     fs::create_dir(w.path("d"))?;
@@ -205,7 +205,7 @@ fn protection(w: &mut Fixture) -> Outcome {
     w.same("the content", "f", b"one two")
 }
 
-/// A write drops set-id bits that came behind after the file was opened.
+/// A write clears set-id bits that were set below after the file was opened.
 fn set_id_bits(w: &mut Fixture) -> Outcome {
     w.make("f", b"one")?;
     mode(&w.path("f"), 0o777)?;
@@ -228,7 +228,7 @@ fn bytes(length: usize) -> Vec<u8> {
     (0..length).map(|n| (n / 7 % 251) as u8).collect()
 }
 
-/// A file of `OLD` bytes, known to the mount and open, that has grown to `NEW` behind.
+/// A file of `OLD` bytes, cached by the mount and open, that grew to `NEW` below.
 fn grown(w: &Fixture, name: &str) -> Outcome<File> {
     w.make(name, &bytes(OLD))?;
     let file = w.open(name)?;
@@ -356,7 +356,7 @@ fn size_for_cp(w: &mut Fixture) -> Outcome {
     Ok(())
 }
 
-/// What is appended goes behind what came behind the mount.
+/// Appended data follows the data that was added below the mount.
 fn size_for_append(w: &mut Fixture) -> Outcome {
     grown(w, "f")?;
     let mut file = OpenOptions::new().append(true).open(w.path("f"))?;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What is refused, with which errno, and that nothing changes then.
+//! Refused calls, with their errno; nothing changes.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
@@ -29,7 +29,7 @@ pub const TESTS: &[Test] = &[
     Test::new("protected-file", protected_file),
 ];
 
-/// Runs `revert` as another user; the errno it ended with.
+/// Runs `revert` as another user; returns its errno.
 fn revert_as(w: &Fixture, user: u32, name: &str) -> Outcome<i32> {
     let status = w
         .worker(&["revert", name, "1"])
@@ -116,7 +116,7 @@ fn wrong_numbers(w: &mut Fixture) -> Outcome {
             Errno::NOTTY,
         )?;
     }
-    // Those of the lower filesystem would change data behind us.
+    // Ioctls of the lower filesystem would change data without a line.
     const EXT4_MOVE_EXTENT: u64 = 0xc028_660f;
     const BTRFS_CLONE_RANGE: u64 = 0x4020_940d;
     const BTRFS_SNAP_CREATE: u64 = 0x5000_9401;
@@ -278,7 +278,7 @@ fn shared_mapping(w: &mut Fixture) -> Outcome {
     undo::revert(&file, 1)?;
     same("nor is one with stores", map.load(0, 6), b"logged".to_vec())?;
     drop(map);
-    // Made below, past us: nobody sees its stores.
+    // Mapped below, bypassing LoggerFS: its stores are not recorded.
     let below = OpenOptions::new()
         .read(true)
         .write(true)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the lower filesystem refuses is no loss: it is not counted, not warned of, and has no line.
+//! A call that the lower filesystem refuses loses no history: it is not counted, causes no warning,
+//! and has no line.
 
 use std::fs;
 

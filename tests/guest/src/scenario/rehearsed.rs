@@ -17,8 +17,8 @@ pub const TESTS: &[Test] = &[
 
 const ANA: u32 = 2000;
 
-/// What root did to a file of a user, who could not undo it by calls of the user's own: a name, what was there
-/// before, and what was done.
+/// Root's operations on a user's file that the user's own calls could not undo: a name, the initial state,
+/// and the operation.
 const OTHERS: &[(&str, &str, &str)] = &[
     ("group", "chown :3000 box/f", "chown :4000 box/f"),
     (

@@ -82,7 +82,7 @@ fn whole(w: &mut Fixture) -> Outcome {
     Ok(())
 }
 
-/// What another process had removed before stays removed; each can be taken back by itself.
+/// Objects that another process had removed before stay removed; each can be restored by itself.
 fn by_several(w: &mut Fixture) -> Outcome {
     let before = plant(w)?;
     w.sh("rm d/sub/deep/deeper/7")?;
@@ -97,7 +97,7 @@ fn by_several(w: &mut Fixture) -> Outcome {
     same("flat", fs::read_dir(w.path("d/sub"))?.count(), 0)
 }
 
-/// What is refused has changed nothing, not even where nobody sees it.
+/// A refused request has changed nothing, not even outside the visible tree.
 fn in_the_way(w: &mut Fixture) -> Outcome {
     let below = w.below("")?;
     let before = plant(w)?;
@@ -112,7 +112,7 @@ fn in_the_way(w: &mut Fixture) -> Outcome {
     same_tree(w, "back", &before)
 }
 
-/// A directory of somebody else is not filled for who may not fill it.
+/// A user without write access to a directory cannot restore entries into it.
 fn of_others(w: &mut Fixture) -> Outcome {
     w.sh("mkdir d d/sub d/sub/theirs; echo 1 > d/sub/theirs/1; chown 2000 d d/sub; chmod 777 d/sub/theirs")?;
     let before = Tree::of(&w.path("d"))?;
@@ -142,7 +142,7 @@ fn deep(w: &mut Fixture) -> Outcome {
     same_tree(w, "all of them", &before)
 }
 
-/// What could not come back is dropped with its segment, as it was when it was removed.
+/// An object that could not come back is dropped with its segment, unchanged since its removal.
 fn given_up(w: &mut Fixture) -> Outcome {
     w.mount_with("history_max=24M")?;
     let kept = w.history()?.join("kept");
@@ -168,8 +168,8 @@ fn given_up(w: &mut Fixture) -> Outcome {
     fail!("what was given up is still kept");
 }
 
-/// A tree of which one file may not come back is refused as a whole: nothing of it is put back into
-/// directories that nobody sees. The file is the innermost, so that others would have come before it.
+/// A tree with one file that may not come back is refused as a whole: nothing of it is put back into orphaned
+/// directories. That file is the innermost, so that others would have come before it.
 fn refused_whole(w: &mut Fixture) -> Outcome {
     let kept = w.history()?.join("kept");
     w.sh("mkdir -p d/sub/deep/deeper; echo 1 > d/sub/first; echo 2 > d/sub/deep/second")?;
@@ -227,7 +227,7 @@ fn has_kept_directory(kept: &Path) -> Outcome<bool> {
     Ok(false)
 }
 
-/// How many kept directories have names in them. What is given up meanwhile has none.
+/// How many orphaned directories have entries. A directory dropped meanwhile has none.
 fn filled(kept: &Path) -> Outcome<usize> {
     let mut count = 0;
     for segment in entries(kept)? {
@@ -240,7 +240,7 @@ fn filled(kept: &Path) -> Outcome<usize> {
     Ok(count)
 }
 
-/// What is in a directory; nothing: that is gone.
+/// The entries of a directory; `None`: the directory is gone.
 fn entries(directory: &Path) -> Outcome<Vec<PathBuf>> {
     match fs::read_dir(directory) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),

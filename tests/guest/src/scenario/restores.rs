@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `logctl restore` reaches any point after any other restore, undo or redo, and says so only when it has.
+//! `logctl restore` reaches any point after any other restore, undo or redo, and reports success only then.
 
 use crate::faults::tree::Tree;
 use crate::fixture::Fixture;
@@ -17,7 +17,7 @@ pub const TESTS: &[Test] = &[
     Test::new("restore-what-was-not", was_not),
 ];
 
-/// What is done to `d`, step by step.
+/// The operations on `d`, step by step.
 const STEPS: &[&str] = &[
     "mkdir d; echo beside > d/beside; echo out > out",
     "echo 1 > d/f; mkdir d/s; echo s > d/s/one",
@@ -88,7 +88,7 @@ fn directory(w: &mut Fixture) -> Outcome {
     Ok(())
 }
 
-/// Before its creation, and to where it was again.
+/// Before its creation, and back to the last point.
 fn file(w: &mut Fixture) -> Outcome {
     w.sh("mkdir d; echo 0 > d/other")?;
     let before = numbers(&done(w, "log -n 1")?)?[0];
@@ -147,7 +147,7 @@ fn across_undos(w: &mut Fixture) -> Outcome {
     go(&to(4), 4)
 }
 
-/// What was not there at a point is no success.
+/// A file that did not exist at a point is no success.
 fn was_not(w: &mut Fixture) -> Outcome {
     w.sh("echo 1 > other; echo first > g")?;
     let before = numbers(&done(w, "log -n 1")?)?[0];

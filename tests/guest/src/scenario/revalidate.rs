@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Names that change while others look at them: an operation through the mount never makes a name
-//! that it is changing invalid, and a program that works behind causes no error that the lower
-//! filesystem alone would not give.
+//! Names that change during lookups: an operation through the mount never invalidates the name that
+//! it changes, and a program that works below causes only errors that the lower filesystem alone
+//! would give.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -68,7 +68,7 @@ fn watched<T>(look: impl Fn() + Sync, work: impl FnOnce() -> Outcome<T>) -> Outc
 
 fn look_at(paths: &[PathBuf]) {
     for path in paths {
-        // There or not: it is looked at.
+        // Whether it exists or not, the test looks at it.
         let _ = fs::symlink_metadata(path);
         let _ = File::open(path);
     }
@@ -179,12 +179,12 @@ fn mount_in_a_reverted_directory(w: &mut Fixture) -> Outcome {
     Ok(())
 }
 
-/// What /proc calls an open file.
+/// The name of an open file in /proc.
 fn name_in_proc(file: &File) -> io::Result<PathBuf> {
     fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }
 
-/// A new file, directory, link or node has its name from the first, whoever looks at it.
+/// A new file, directory, link or node has its name at once for every observer.
 fn new_files(w: &mut Fixture) -> Outcome {
     let current = AtomicUsize::new(0);
     let path = |number: usize| w.path(&format!("n{number}"));
@@ -227,7 +227,7 @@ fn renamed_files(w: &mut Fixture) -> Outcome {
     )
 }
 
-/// One process changes names, others look at them: nothing that it does fails.
+/// One process changes names while others look them up: none of its calls fails.
 fn many_changes(w: &mut Fixture) -> Outcome {
     fs::create_dir(w.path("d"))?;
     let names: Vec<PathBuf> = ["a", "b", "c", "d/a", "d/e"]
@@ -326,7 +326,7 @@ fn is_usual(call: &str, errno: i32) -> bool {
     }
 }
 
-/// Two programs do the same to the same names, one through the mount and one behind it.
+/// Two programs do the same to the same names, one through the mount and one below.
 fn writer_behind(w: &mut Fixture) -> Outcome {
     let below = w.below(".")?;
     let until = Instant::now() + Duration::from_secs(w.times(20, 12));
@@ -337,8 +337,8 @@ fn writer_behind(w: &mut Fixture) -> Outcome {
     });
     let ends: Ends = through.into_inner().expect("no thread panics");
     let total: usize = ends.values().sum();
-    // The VFS looks names up again once after ESTALE (retry_estale()): a call during which they change
-    // behind twice fails with it, as over overlayfs.
+    // The VFS repeats a lookup once after ESTALE (retry_estale()): a call during which names change below
+    // twice fails with that errno, as over overlayfs.
     let is_rare = |errno, times: usize| errno == libc::ESTALE && times <= total / 10_000;
     let unusual: Vec<String> = ends
         .iter()
@@ -351,7 +351,7 @@ fn writer_behind(w: &mut Fixture) -> Outcome {
     Ok(())
 }
 
-/// What is removed or renamed is what has the name now, not what had it when it was looked up.
+/// Removals and renames apply to the present object of the name, not to that of the lookup.
 fn name_moved_behind(w: &mut Fixture) -> Outcome {
     let below = |name: &str| w.below(name);
     for (number, act) in ["unlink", "rename", "rename over", "exchange"]
@@ -362,7 +362,7 @@ fn name_moved_behind(w: &mut Fixture) -> Outcome {
         w.make(&x, b"first")?;
         w.make(&t, b"target")?;
         fs::metadata(w.path(&x))?;
-        // Behind: x becomes y in the same directory, and another file is called x.
+        // Below: x becomes y in the same directory, and another file is called x.
         fs::rename(below(&x)?, below(&y)?)?;
         fs::write(below(&x)?, b"second")?;
         match *act {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What one operation or one undo may take of the history's room, and what an undo does without any.
+//! The share of the history's space that one operation or one undo may use, and an undo without any space.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -52,7 +52,7 @@ const NO_REDO: u32 = 16;
 const LOST: u32 = 2;
 const NO_SPACE: u32 = 9;
 
-/// How many operations of a file stand.
+/// The number of live operations of a file.
 fn standing(file: &File) -> Outcome<usize> {
     Ok(undo::lines(file, false)?.len())
 }
@@ -80,7 +80,7 @@ fn ten_overwrites(w: &mut Fixture, apart: usize) -> Outcome<(File, Vec<u8>, Vec<
     Ok((file, before, after))
 }
 
-/// A revert either works or is refused, and then every operation still stands and can be taken back.
+/// A revert either works or is refused; if refused, every operation is still live and can be taken back.
 fn undo_keeps_its_source(w: &mut Fixture) -> Outcome {
     for apart in [0, MIB / 2, MIB] {
         let (file, before, after) = ten_overwrites(w, apart)?;
@@ -164,7 +164,7 @@ fn without_redo(w: &mut Fixture) -> Outcome {
     put(&file, 0, b"more")?;
     undo::revert(&file, 1).at("work goes on")?;
     w.same("work goes on", "f", &before)?;
-    // What was written before that stands.
+    // Operations written before are live.
     let (result, _) = undo::revert_more(&file, 1, NO_REDO);
     result.at("the first write")?;
     Ok(())
@@ -220,8 +220,8 @@ fn newest(w: &Fixture, name: &str) -> Outcome<String> {
     Ok(newest.map_or(String::new(), |line| line.op.clone()))
 }
 
-/// A crash in the middle: what saved nothing of what it replaces is finished by the next mount, from
-/// wherever it had come to.
+/// A crash in the middle: the next mount completes a revert that saved nothing, from any point that it had
+/// reached.
 fn interrupted_without_redo(w: &mut Fixture) -> Outcome {
     let before = pattern(1, 3 * MIB);
     w.make("f", &before)?;
@@ -435,7 +435,7 @@ fn directory_on_a_full_disk(w: &mut Fixture) -> Outcome {
     }
 }
 
-/// A small file with some operations, which have to be there behind a large one.
+/// A small file with some operations, which must survive those of a large one.
 fn some_operations(w: &Fixture) -> Outcome<File> {
     let file = w.open("small")?;
     put(&file, 0, &pattern(0, 1000))?;
@@ -510,7 +510,7 @@ fn one_large_operation(w: &mut Fixture) -> Outcome {
     Ok(())
 }
 
-/// How many bytes the history takes, as it says itself.
+/// The bytes of the history, by its own status.
 fn used(w: &Fixture) -> Outcome<u64> {
     let said = w.sh("logctl --json status .")?;
     let number = |key: &str| -> u64 {
@@ -521,7 +521,7 @@ fn used(w: &Fixture) -> Outcome<u64> {
     Ok(number("undo_bytes") + number("kept_bytes"))
 }
 
-/// With `on_full=deny` it is refused instead, unless it makes room.
+/// With `on_full=deny` the operation is refused instead, unless it frees space.
 fn large_denied(w: &mut Fixture) -> Outcome {
     w.mount_with("history_max=16M,on_full=deny")?;
     w.make("large", &vec![5; LARGE])?;
@@ -599,7 +599,8 @@ fn many_files_kept(w: &mut Fixture) -> Outcome {
     Ok(())
 }
 
-/// A file larger than the history may be, created and taken back: it is not kept, and nothing goes for it.
+/// A file larger than the history limit, created and reverted: it does not become an orphan, and nothing is
+/// dropped for it.
 fn large_file_kept(w: &mut Fixture) -> Outcome {
     w.mount_with("history_max=16M")?;
     let file = some_operations(w)?;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A save as programs do it, taken back as one request where there is no room: on a full disk, and in a history
-//! that is full and denies more. It succeeds, or is refused with nothing changed.
+//! A save by rename, reverted by one request without space: on a full disk, and in a full history with
+//! `on_full=deny`. It succeeds, or is refused with nothing changed.
 
 use std::fs;
 use std::os::unix::fs::FileExt;
@@ -25,7 +25,7 @@ pub const TESTS: &[Test] = &[
         .seconds(240),
 ];
 
-/// What is done: the steps, and whether all of it is new, so that nothing has to be copied.
+/// The steps, and whether all content is new, so that no bytes have to be copied.
 const SAVES: &[(&str, bool, &str)] = &[
     (
         "new",
@@ -66,7 +66,7 @@ fn same_tree(w: &Fixture, what: &str, want: &Tree) -> Outcome {
     }
 }
 
-/// Takes a save back: all of it, or nothing. Answers whether it was.
+/// Reverts a save: all of it, or nothing. Returns whether it was reverted.
 fn taken_back(w: &Fixture, name: &str, range: &str, before: &Tree, after: &Tree) -> Outcome<bool> {
     let dry = w.sh(&format!(
         "if logctl revert {range} --dry-run >/dev/null 2>&1; then echo 0; else echo $?; fi"

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Pass-through of what programs do to files: the same answers as the raw filesystem gives.
+//! Pass-through of the calls of programs on files: the same results as on the raw filesystem.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, Write};

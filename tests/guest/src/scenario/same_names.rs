@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Pass-through of what programs do to names, attributes and directories.
+//! Pass-through of the calls of programs on names, attributes and directories.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -322,8 +322,8 @@ fn inotify_events(t: &mut Transcript) -> Outcome {
     Ok(())
 }
 
-/// 20,000 names (4,000 where sizes are the usual ones: several blocks of every filesystem's
-/// directories), then half of them; and every position leads back to where it was taken.
+/// 20,000 names (4,000 with the usual sizes: several blocks of every filesystem's directories),
+/// then half of them; every position returned by the reader leads back to the same entry.
 fn readdir(t: &mut Transcript) -> Outcome {
     let count = if t.full { 10_000 } else { 2_000 };
     fs::create_dir(t.path("d"))?;

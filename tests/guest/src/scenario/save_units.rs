@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A save by rename is one unit about the name: it is taken back as a whole, or a later change of the
-//! file keeps all of it, whichever selection asks.
+//! A save by rename is one unit about the name: a revert takes all of it back, or a later change of the file
+//! keeps all of it, for every selection.
 
 use crate::faults::tree::Tree;
 use crate::fixture::Fixture;
@@ -95,7 +95,7 @@ fn partial(w: &mut Fixture) -> Outcome {
     Ok(())
 }
 
-/// As the hint recommends it.
+/// As the hint recommends.
 fn of_two(w: &mut Fixture) -> Outcome {
     begin(w)?;
     w.sh("cd d; cp f g; cp f h")?;
@@ -127,7 +127,7 @@ fn since(w: &mut Fixture) -> Outcome {
     same_tree(w, &format!("{said}{complaint}"), &now)
 }
 
-/// What takes its time between writing and renaming is one action all the same.
+/// A program that pauses between write and rename is one action all the same.
 fn slow(w: &mut Fixture) -> Outcome {
     let before = begin(w)?;
     let script = "open my \\$n, '>', 'f.new'; syswrite \\$n, qq(one\\n2\\n); close \\$n; sleep 3; rename 'f.new', 'f'";
@@ -136,7 +136,7 @@ fn slow(w: &mut Fixture) -> Outcome {
     same_tree(w, "undone", &before)
 }
 
-/// What was done since an undo is not replaced by its redo.
+/// A redo does not replace operations that followed the undo.
 fn redo(w: &mut Fixture) -> Outcome {
     for (step, later) in [
         ("sed -i s/two/2/ f", "echo later >> f"),

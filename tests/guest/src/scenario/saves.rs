@@ -55,7 +55,7 @@ fn save_and_undo(w: &mut Fixture) -> Outcome {
     let needs_none = |save: &str| has_terminals || !save.starts_with("script");
     for (who, save) in SAVES.iter().filter(|(_, save)| needs_none(save)) {
         let before = begin(w).at(*who)?;
-        // What the preparation did is not part of the save.
+        // Operations of the preparation are not part of the save.
         std::thread::sleep(std::time::Duration::from_millis(2100));
         w.sh(&format!("cd d; {save}")).at(*who)?;
         w.same(who, "d/f", b"one\n2\nthree\n")?;
@@ -85,7 +85,7 @@ fn several_times(w: &mut Fixture) -> Outcome {
     w.same("a deletion undone", "d/f", b"one\ntwo\nthree\n")
 }
 
-/// Others' operations in the directory are never taken back with it: they are in the way.
+/// Others' operations in the directory are never reverted with it: they are conflicts.
 fn among_others(w: &mut Fixture) -> Outcome {
     begin(w)?;
     w.sh("cd d; sed -i s/two/2/ f; touch others")?;

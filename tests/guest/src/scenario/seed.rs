@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the first LoggerFS promised, done by a shell and by dd.
+//! The promises of the first LoggerFS, tested with a shell and dd.
 
 use crate::fixture::Fixture;
 use crate::harness::Test;
@@ -43,7 +43,7 @@ fn dd_seek(w: &mut Fixture) -> Outcome {
     let both = format!("{:020}{:020}", 1, 2);
     w.same("written", "f", both.as_bytes())?;
     w.undo_from_here()?;
-    // dd without conv=notrunc cuts the file where it starts to write.
+    // dd without conv=notrunc truncates the file at its start offset.
     w.same_log(
         "written",
         "f",
@@ -114,7 +114,7 @@ fn readlog_page(w: &mut Fixture) -> Outcome {
     Ok(())
 }
 
-/// The five fields that scripts rely on, and who did it.
+/// The five fields that scripts rely on, and the actor.
 fn line_fields(w: &mut Fixture) -> Outcome {
     w.sh("printf 01234567890123456789 > f; printf abc | dd of=f bs=3 seek=1 conv=notrunc status=none")?;
     let file = w.open("f")?;

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Space that is allocated and holds nothing: an undo brings it back where it was, and frees it where
-//! it was not.
+//! Allocated space without data: an undo restores it where it was, and frees it where it was not.
 
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
@@ -28,7 +27,7 @@ pub const TESTS: &[Test] = &[
 
 const KIB: u64 = 1024;
 
-/// Where a file has space, and how much in all where its filesystem does not tell that.
+/// The allocated ranges of a file, and their total if the filesystem does not report ranges.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Space {
     In(Vec<(u64, u64)>),
@@ -43,7 +42,7 @@ fn space(file: &File) -> Outcome<Space> {
     })
 }
 
-/// What a file is: its bytes and its space.
+/// The state of a file: its bytes and its allocated space.
 #[derive(PartialEq, Eq)]
 struct Look {
     content: Vec<u8>,
@@ -152,7 +151,7 @@ fn changed(w: &mut Fixture) -> Outcome {
     same_look("all again", &look(w)?, &looks[count])
 }
 
-/// Space behind the file's end goes, whatever else is taken back with it.
+/// Space beyond the end of the file goes with any revert.
 fn behind_the_end(w: &mut Fixture) -> Outcome {
     let file = make(w)?;
     w.undo_from_here()?;
@@ -180,7 +179,7 @@ fn behind_the_end(w: &mut Fixture) -> Outcome {
     same_look("taken back with a write", &look(w)?, &before)
 }
 
-/// A file with holes that has as many blocks as its bytes need: some are behind its end.
+/// A file with holes that has as many blocks as its bytes need: some are beyond its end.
 fn hides_a_hole(w: &mut Fixture) -> Outcome {
     let file = make(w)?;
     allocate(&file, Mode::KEEP_SIZE, 1024, 2048)?;
@@ -194,7 +193,7 @@ fn hides_a_hole(w: &mut Fixture) -> Outcome {
     Ok(())
 }
 
-/// Allocated space that a shorter file loses comes back with it.
+/// Allocated space that a truncation frees comes back with its revert.
 fn cut_off(w: &mut Fixture) -> Outcome {
     let file = make(w)?;
     allocate(&file, Mode::empty(), 0, 1024)?;

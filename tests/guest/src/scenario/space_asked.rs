@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Questions about a file's space, holes, cached pages and position have the answers of a filesystem
-//! without LoggerFS, and nobody waits for them.
+//! Queries of a file's allocated space, holes, cached pages and position have the results of a filesystem
+//! without LoggerFS, and do not block.
 
 use std::fs::File;
 use std::io::{Seek, SeekFrom};
@@ -38,8 +38,8 @@ pub const TESTS: &[Test] = &[
 
 const KIB: u64 = 1024;
 
-/// The page in which the file is cut: ext4 reads its block without saying that the page is up to date,
-/// and what is saved of it is read by pages.
+/// The page at the truncation point: ext4 reads its block without marking the page up to date, and the
+/// capture reads pages.
 const TAIL: usize = ((2 << 20) + 5000) / 4096;
 
 /// Ranges of data and holes, as lseek() gives them.
@@ -87,8 +87,8 @@ fn forget(file: &File) -> Outcome {
 
 type AskedStep = fn(&File) -> Outcome;
 
-/// Allocated space that was read, and so lies in the page cache, is captured as that, not as zeroes: after
-/// an undo and its undo it is as unwritten as it was. In a dense file, and in one with a hole.
+/// Allocated space that was read, and is in the page cache, is captured as unwritten, not as zeroes: after an
+/// undo and its redo it is unwritten again. In a dense file, and in one with a hole.
 fn unwritten(w: &mut Fixture) -> Outcome {
     for (name, hole) in [("dense", 0), ("sparse", 1 << 20)] {
         let file = w.open(name)?;
@@ -263,7 +263,7 @@ fn many_holes(w: &mut Fixture) -> Outcome {
         let mut bytes = vec![0; STRIDE as usize];
         let mut want = bytes.clone();
         for hole in 0..HOLES {
-            // The last hole is in front of the last data: a part of it is cut off.
+            // The last hole precedes the last data: a part of it is cut off.
             let length = (size.min(file.metadata()?.len()) - hole * STRIDE).min(STRIDE) as usize;
             file.read_exact_at(&mut bytes[..length], hole * STRIDE)?;
             want[4096..4104].copy_from_slice(&(hole + 1).to_le_bytes());

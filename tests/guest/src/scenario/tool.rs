@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `logctl` on real files: what it prints, what it answers, that it agrees with the kernel.
+//! `logctl` on real files: its output and exit codes, which agree with the kernel.
 
 use std::process::Command;
 
@@ -16,7 +16,7 @@ pub const TESTS: &[Test] = &[
     Test::new("logctl-foreign", foreign).only(&[Lower::Tmpfs, Lower::Ext4]),
 ];
 
-/// Runs logctl in the mount: exit code, what it printed, what it complained about.
+/// Runs logctl in the mount: exit code, output, messages.
 fn run(w: &Fixture, words: &[&str]) -> Outcome<(i32, String, String)> {
     let output = Command::new("logctl")
         .args(words)
@@ -82,7 +82,7 @@ fn refusals(w: &mut Fixture) -> Outcome {
     w.same("nothing changed", "f", b"one\ntwo\n")
 }
 
-/// The reason in words, and what to do.
+/// The reason in words, and the hint.
 fn foreign(w: &mut Fixture) -> Outcome {
     w.sh("echo one > f; echo two >> f")?;
     std::thread::sleep(std::time::Duration::from_millis(30));

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `logctl`'s verbs on a whole mount: what they show, what they take back, and what they leave.
+//! The verbs of `logctl` on a whole mount: their output, the operations that they revert, and those
+//! that they keep.
 
 use std::process::Command;
 
@@ -20,7 +21,7 @@ pub const TESTS: &[Test] = &[
     Test::new("verbs-json", json),
 ];
 
-/// Runs logctl in the mount: exit code, what it printed, what it complained about.
+/// Runs logctl in the mount: exit code, output, messages.
 pub(super) fn logctl(w: &Fixture, line: &str) -> Outcome<(i32, String, String)> {
     let output = Command::new("bash")
         .args(["-c", &format!("exec logctl {line}")])
@@ -32,7 +33,7 @@ pub(super) fn logctl(w: &Fixture, line: &str) -> Outcome<(i32, String, String)> 
     Ok((code, text(output.stdout), text(output.stderr)))
 }
 
-/// Runs it, which must succeed; what it printed.
+/// Runs logctl, which must succeed; returns its output.
 pub(super) fn done(w: &Fixture, line: &str) -> Outcome<String> {
     let (code, said, complaint) = logctl(w, line)?;
     same(format!("logctl {line}: {said}{complaint}"), code, 0)?;
@@ -169,7 +170,7 @@ fn undo_redo(w: &mut Fixture) -> Outcome {
     redo_several(w, &states)?;
     done(w, "undo 3")?;
     same_tree("three at once", w, &states[3])?;
-    // By the name of what would come back.
+    // By the name of the file that would come back.
     w.sh("echo x > new")?;
     let (code, _, complaint) = logctl(w, "redo")?;
     check!(
@@ -221,7 +222,7 @@ fn undo_tree(w: &mut Fixture) -> Outcome {
     same_tree("all", w, &before)
 }
 
-/// What is sent are the very lines that were looked at.
+/// The request has exactly the lines that were read.
 fn undo_saves(w: &mut Fixture) -> Outcome {
     w.sh("cd /; cd -; echo one > f; sleep 2.1")?;
     let before = tree(w)?;
@@ -236,7 +237,7 @@ fn undo_saves(w: &mut Fixture) -> Outcome {
     w.same("deleted and back", "f", b"2\n")
 }
 
-/// What one process tree did goes; what others did stays.
+/// The operations of one process tree are reverted; those of others stay.
 fn revert(w: &mut Fixture) -> Outcome {
     w.sh(PLANT)?;
     w.sh("cat > /tmp/agent.sh <<'EOF'

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a program can see of LoggerFS that it would not see of the lower filesystem, and what is not
+//! Differences between LoggerFS and the lower filesystem that a program can see, and filesystems that are not
 //! stacked on.
 
 use std::fs::{self, File};
@@ -45,7 +45,8 @@ fn text(dir: &Path, file: &File) -> Outcome<String> {
         .ok_or(Stop::Fail(format!("{text} is not in {dir}")))
 }
 
-/// An O_TMPFILE is called and looks as on the lower filesystem, and so does what becomes of it.
+/// An O_TMPFILE has the name and attributes as on the lower filesystem, also when it is linked
+/// later.
 fn unnamed_file(w: &mut Fixture) -> Outcome {
     let beside = w.beside()?;
     let (ours, raw) = (unnamed(&w.mnt)?, unnamed(&beside)?);
@@ -63,7 +64,7 @@ fn unnamed_file(w: &mut Fixture) -> Outcome {
     same("links", ours.metadata()?.nlink(), raw.metadata()?.nlink())
 }
 
-/// statfs(2) and statvfs(3) say what the lower filesystem says.
+/// statfs(2) and statvfs(3) return the values of the lower filesystem.
 fn statfs(w: &mut Fixture) -> Outcome {
     let below = w.below(".")?;
     let (ours, raw) = (rustix::fs::statfs(&w.mnt)?, rustix::fs::statfs(&below)?);
@@ -131,7 +132,7 @@ fn entry_of(elf: &[u8]) -> u64 {
         .unwrap_or(0)
 }
 
-/// Directories whose names are compared without regard to case are refused, at the mount and in it.
+/// Directories with case-insensitive names are refused, at the mount and below it.
 fn folded_case(w: &mut Fixture) -> Outcome {
     let at = w.base.join("folding");
     fs::create_dir(&at)?;

@@ -30,10 +30,10 @@ const MOVED_FROM: u32 = 0x40;
 const MOVED_TO: u32 = 0x80;
 const CREATE: u32 = 0x100;
 const DELETE: u32 = 0x200;
-/// Without what opening and closing sends.
+/// Without the events of opens and closes.
 const WATCHED: u32 = 0xfc6;
 
-/// What is watched, by inotify.
+/// The watched objects, by inotify.
 struct Watched(OwnedFd);
 
 impl Watched {
@@ -70,7 +70,8 @@ fn events(list: &[(u32, &str)]) -> Vec<(u32, String)> {
     events
 }
 
-/// A revert through a descriptor: what a write through it sends, to the file and its directory.
+/// A revert through a descriptor: sends the events of a write through it, to the file and its
+/// directory.
 fn of_a_file(w: &mut Fixture) -> Outcome {
     w.sh("mkdir d; echo one > d/f; echo two >> d/f; chmod 600 d/f; setfattr -n user.a -v 1 d/f")?;
     let file = w.open("d/f")?;
@@ -97,7 +98,7 @@ fn of_a_group(w: &mut Fixture) -> Outcome {
         let operations = since.operations(w)?;
         let watched = Watched::begin(w, &["d", "e", "d/1"])?;
         if drop {
-            // The watched directories keep their dentries, what is in them does not.
+            // The watched directories keep their dentries, their entries do not.
             fs::write("/proc/sys/vm/drop_caches", "2")?;
         }
         let answer = take_back(w, &operations, WALK)?;
@@ -112,7 +113,8 @@ fn of_a_group(w: &mut Fixture) -> Outcome {
             (ATTRIB, ""),
         ];
         if drop {
-            // A lower name that is in no cache leads to no directory: the file's own watchers hear it.
+            // A lower name without a cached dentry leads to no directory: watches on the file itself get the
+            // event.
             got.retain(|(_, name)| name.is_empty());
             want.retain(|(_, name)| name.is_empty());
         }

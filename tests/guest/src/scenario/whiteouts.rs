@@ -107,7 +107,7 @@ fn undone(w: &mut Fixture) -> Outcome {
     Ok(())
 }
 
-/// What overlayfs does to its upper layer is recorded, and can be taken back.
+/// The changes of overlayfs to its upper layer are recorded, and can be taken back.
 fn overlay(w: &mut Fixture) -> Outcome {
     let mnt = w.mnt.display().to_string();
     let script = "

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Groups: operations of several objects that one request took back, and such that it could.
+//! Groups: operations of several objects that one request took back, and those that one can.
 
 use super::{Event, Group, Model, NAMES};
 use crate::plan::Way;
@@ -12,8 +12,8 @@ impl Model {
         last.filter(|group| group.way == Some(Way::Walk))
     }
 
-    /// How many operations of a file stand above its newest pick: what that took back is told by no
-    /// line that stands.
+    /// The number of live operations of a file above its newest pick: no live line names the picked
+    /// operations.
     pub fn plain_depth_of(&self, name: usize) -> usize {
         let Some(object) = self.object_of(name) else {
             return 0;
@@ -34,7 +34,7 @@ impl Model {
             let standing = object.newest().standing.iter();
             all.extend(standing.map(|event| (object.events[*event].step, Some(at))));
         }
-        // A file is created before it is written to, by one step.
+        // A file is created before the first write to it, by one step.
         all.sort_by_key(|(step, of)| (*step, of.is_some()));
         let (mut files, mut names) = (Vec::<(usize, usize)>::new(), 0);
         for (_, of) in all.iter().rev().take(count) {

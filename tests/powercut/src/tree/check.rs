@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What is looked at in the two directories after a cut.
+//! The checks of the two directories after a cut.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -17,13 +17,13 @@ use crate::outcome::{check, fail, Outcome};
 use crate::plan::{Family, Way};
 use crate::shadow::Random;
 
-/// Operations that are told of in a directory's log.
+/// The operations in the log of a directory.
 const ON_NAMES: [&str; 7] = [
     "create", "mkdir", "symlink", "link", "unlink", "rmdir", "rename",
 ];
 
-/// The operations of the two directories, oldest first: attributes are changed nowhere else, and names
-/// of the files stand in the root's log.
+/// The operations of the two directories, oldest first: no other object changes attributes, and names of the
+/// files are in the root's log.
 pub fn lines(root: &File) -> Outcome<Vec<Placed>> {
     let own = root.metadata()?.ino();
     let mut lines = group::history(root)?;
@@ -35,7 +35,7 @@ pub fn lines(root: &File) -> Outcome<Vec<Placed>> {
     Ok(lines)
 }
 
-/// The numbers of the newest `count` operations that stand; `None`: some were dropped.
+/// The numbers of the newest `count` live operations; `None`: some were dropped.
 pub fn newest(root: &File, tree: &Tree, count: usize) -> Outcome<Option<Vec<u64>>> {
     if count == 0 {
         return Ok(Some(Vec::new()));
@@ -79,7 +79,7 @@ struct Check<'a> {
     inodes: Vec<u64>,
 }
 
-/// Looks at names, attributes and lines, and takes back what stands.
+/// Checks names, attributes and lines, and takes live operations back.
 pub fn look(place: &Place, cut: &Cut<'_>, random: &mut Random, tally: &mut Tally) -> Outcome {
     if cut.family == Family::Full {
         return Ok(());
@@ -169,8 +169,8 @@ impl Check<'_> {
         Some(found)
     }
 
-    /// Whether a recovered line may tell of a part of an operation: it lost or gave that name. What
-    /// it was called before and whether it was made then is not known of each object.
+    /// Whether a recovered line may record a part of an operation: it lost or gave that name. The
+    /// earlier name, and whether the object was made then, are not known of each object.
     fn is_part_of(&self, op: &Op, placed: &Placed) -> bool {
         let line = &placed.line;
         let of = group::inode_of(line.key("obj").unwrap_or_default());
@@ -199,8 +199,8 @@ impl Check<'_> {
         self.cut.lower != Lower::Btrfs
     }
 
-    /// What is there must have been so at some time since it was durable: all of it at the same time
-    /// where the filesystem's journal has an order, and each name and each node elsewhere.
+    /// The present tree must be a state since the last durable one: all of it from the same time if the
+    /// journal of the filesystem is ordered, otherwise each name and each node by itself.
     fn seen(&self) -> Outcome<FoundTree> {
         let (tree, done, begun) = (self.tree, self.cut.done, self.cut.begun);
         let durable = tree.durable_at(done, self.is_ordered());
@@ -240,8 +240,8 @@ impl Check<'_> {
         Ok(seen)
     }
 
-    /// Takes back what stands, some of it at a time. Where the disk is as the log says, that must give
-    /// the states before, exactly; otherwise it may be refused, and nothing is changed then.
+    /// Takes live operations back, some at a time. If the disk agrees with the log, that must give the
+    /// earlier states, exactly; otherwise the request may be refused, and nothing changes then.
     fn take_back(
         &self,
         told: &Told,
@@ -282,7 +282,7 @@ impl Check<'_> {
                     );
                     return Ok(());
                 }
-                // What that makes of a disk that is not as the log says is in nobody's books.
+                // The result on a disk that does not agree with the log is not modelled.
                 (true, false) => return Ok(()),
             }
             tally.taken += count as u64;
@@ -290,7 +290,7 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// Whether it was done.
+    /// Whether the request succeeded.
     fn request(&self, numbers: &[u64], is_sure: bool, tally: &mut Tally) -> Outcome<bool> {
         for force in [false, true] {
             let done = group::take_back_these(&self.root, numbers, Way::Walk, force)?;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What is found in the two directories.
+//! The content of the two directories.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, Metadata};
@@ -25,7 +25,7 @@ pub struct FoundTree {
 pub type May<'a> = &'a dyn Fn(Slot) -> BTreeSet<Option<usize>>;
 
 impl FoundTree {
-    /// What is below `top`, where no name is bound to anything that it may not be.
+    /// The tree below `top`, in which every name is bound to a permitted node.
     pub fn at(top: &Path, inodes: &[u64], may: May<'_>) -> Outcome<FoundTree> {
         let mut seen = FoundTree::default();
         let mut places: Vec<(usize, PathBuf)> = Vec::new();
@@ -112,7 +112,7 @@ impl FoundTree {
         self.difference(state).is_none()
     }
 
-    /// How it differs from a state.
+    /// The difference from a state.
     pub fn difference(&self, state: &State) -> Option<String> {
         if self.names != state.names {
             return Some(format!("names {:?}, want {:?}", self.names, state.names));

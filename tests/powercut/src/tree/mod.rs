@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Two directories beside the files, in which names and attributes are what is changed: the states
-//! that they were in, the operations between, and what of it was promised to be durable.
+//! Two directories beside the files, whose names and attributes change: their states, the
+//! operations between, and which of them are durable.
 
 pub mod check;
 pub mod damage;
@@ -33,14 +33,14 @@ pub enum Kind {
     Symlink,
 }
 
-/// A file, a directory or a symbolic link: what it is, and its attributes.
+/// A file, a directory or a symbolic link with its attributes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Node {
     pub kind: Kind,
     pub mode: u32,
     /// User and group.
     pub owner: u32,
-    /// The value of its extended attribute; of a symbolic link, where it leads.
+    /// The value of its extended attribute; of a symbolic link, the target.
     pub value: Option<Vec<u8>>,
 }
 
@@ -102,16 +102,16 @@ impl State {
 pub struct Op {
     pub step: u64,
     pub word: &'static str,
-    /// In whose log it stands.
+    /// The object whose log has the line.
     pub of: usize,
     pub names: Option<(usize, Option<usize>)>,
-    /// What it changed.
+    /// The change.
     pub slots: Vec<Slot>,
     pub nodes: Vec<usize>,
     pub before: Arc<State>,
 }
 
-/// From a step on: the state, how many operations there had been, and which of them stand.
+/// From a step on: the state, the number of operations so far, and which of them are live.
 #[derive(Clone)]
 pub struct TreeMoment {
     pub step: u64,
@@ -122,11 +122,11 @@ pub struct TreeMoment {
 
 /// All that was done.
 pub struct Tree {
-    /// Of each node; 0: nobody knows it yet.
+    /// Of each node; 0: not known yet.
     pub inodes: Vec<u64>,
     pub ops: Vec<Op>,
     pub moments: Vec<TreeMoment>,
-    /// After these steps everything was durable, or this node was, as it was then.
+    /// After these steps everything was durable, or this node in its state then.
     durable: Vec<(u64, Option<usize>)>,
 }
 
@@ -165,7 +165,7 @@ impl Tree {
         self.durable.push((step, None));
     }
 
-    /// Takes over what was done; `inode` is that of the node that was made.
+    /// Applies an operation; `inode` is that of the new node.
     pub fn apply(&mut self, operation: &Operation, step: u64, inode: u64) {
         if let Operation::Fsync { node } = *operation {
             self.durable.push((step, Some(node)));
@@ -201,14 +201,14 @@ impl Tree {
         });
     }
 
-    /// In how many logs the newest operations stand, of names and of attributes.
+    /// In how many logs the newest operations are, of names and of attributes.
     pub fn members(&self, count: usize) -> usize {
         let newest = self.newest().standing.iter().rev().take(count);
         let members = newest.map(|at| (self.ops[*at].of, self.ops[*at].names.is_some()));
         members.collect::<BTreeSet<_>>().len()
     }
 
-    /// The newest operations are taken back; answers what a redo needs.
+    /// The newest operations are taken back; returns the data for a redo.
     pub fn take_back(&mut self, step: u64, count: usize) -> TreeMoment {
         let before = self.newest().clone();
         let mut standing = before.standing.to_vec();
@@ -228,7 +228,7 @@ impl Tree {
         Arc::new(state)
     }
 
-    /// What was taken back is as before that.
+    /// The reverted objects have their earlier state.
     pub fn redo(&mut self, step: u64, before: &TreeMoment) {
         let standing = before.standing.to_vec();
         self.moment(step, before.state.clone(), standing);
@@ -240,9 +240,8 @@ impl Tree {
         later.saturating_sub(1)
     }
 
-    /// The newest step up to which all is durable when steps up to `done` were done. Where the
-    /// filesystem's journal has an order (all but btrfs), what comes before a change that is durable is
-    /// so too.
+    /// The newest step up to which all is durable when steps up to `done` were done. If the journal of the
+    /// filesystem is ordered (all but btrfs), changes before a durable one are durable, too.
     pub fn durable_at(&self, done: u64, is_ordered: bool) -> u64 {
         let known = self.durable.iter().filter(|(step, _)| *step <= done);
         let up_to = known.map(|(step, of)| match of {
@@ -267,9 +266,9 @@ impl Tree {
         known.map(|(step, _)| *step).max().unwrap_or(0)
     }
 
-    /// What a slot may be bound to on a filesystem without such an order. As in
-    /// [`crate::model::Model::may_be_bound`], a name that changed since its directory was durable may
-    /// be as it was since everything was.
+    /// The nodes that a slot may be bound to on a filesystem without such an order. As in
+    /// [`crate::model::Model::may_be_bound`], a name that changed since its directory was durable may have
+    /// its state since everything was.
     pub fn may_be_bound(&self, slot: Slot, done: u64, begun: u64) -> BTreeSet<Option<usize>> {
         let mut from = self.node_durable_at(slot.0, done);
         let bound = |moment: &TreeMoment| moment.state.names.get(&slot).copied();

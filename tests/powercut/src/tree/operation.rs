@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What is done to names and attributes.
+//! The operations on names and attributes.
 
 use std::fs::{self, File, Permissions};
 use std::io;
@@ -27,7 +27,7 @@ pub enum Operation {
 }
 
 impl Operation {
-    /// Something that can be done in this state, and changes it.
+    /// A possible operation that changes this state.
     pub fn choose(state: &State, random: &mut Random) -> Operation {
         let dice = random.below(32);
         let found = match dice {
@@ -43,7 +43,7 @@ impl Operation {
         found.unwrap_or_else(|| attribute(state, random))
     }
 
-    /// How a state changes, and the operation that is told of.
+    /// The resulting state, and the operation in the log.
     pub fn change(&self, state: &mut State, op: &mut Op) {
         match *self {
             Operation::Create { slot, kind } => {
@@ -92,7 +92,7 @@ impl Operation {
         });
     }
 
-    /// Does it, below `top`. Answers the inode of what was made.
+    /// Does the operation below `top`. Returns the inode of a new object.
     pub fn perform(&self, state: &State, top: &Path) -> io::Result<u64> {
         let path = |slot: &Slot| top.join(state.path_of(*slot));
         let node_path = |node: &usize| top.join(state.path(*node));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What changes attributes.
+//! Operations that change attributes.
 
 use std::io;
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What changes a file's content or size, and what does not.
+//! Operations that change the content or size of a file, and those that do not.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -109,8 +109,8 @@ pub const CASES: &[LineCase] = &[
     LineCase::new("mmap", shared_map, &["f: mmap 4096 4096"]),
 ];
 
-/// A file gets setuid bits, which is the first line, and is changed by somebody who may not keep them:
-/// that is a line of its own, before that of the change but where one call does both below.
+/// A file gets set-id bits, which is the first line. A user without the right to keep them changes the file:
+/// clearing the bits has a line of its own, before that of the change, unless one lower call does both.
 pub const STRIPPING: &[LineCase] = &[
     LineCase::new(
         "write",
@@ -139,7 +139,7 @@ pub const STRIPPING: &[LineCase] = &[
     ),
 ];
 
-/// What changes nothing leaves no line.
+/// Calls without effect leave no line.
 pub const NOTHING: &[LineCase] = &[
     LineCase::new("reading", reading, &[]),
     LineCase::new("writing nothing", |p| put(p, 0, 50, 0), &[]),
@@ -170,7 +170,7 @@ pub const NOTHING: &[LineCase] = &[
     ),
 ];
 
-/// What must fail has failed.
+/// Calls that must fail have failed.
 fn refused<T>(result: io::Result<T>) -> io::Result<()> {
     match result {
         Ok(_) => Err(io::Error::other("what must fail succeeded")),
@@ -281,9 +281,9 @@ fn reading(p: &LinePlace) -> io::Result<()> {
     p.sh("ls -la . full > /dev/null; stat f > /dev/null; getfacl -p f g > /dev/null; cat full/x > /dev/null")
 }
 
-/// Lets somebody else change `f`, in one of the ways of `work.rs`.
+/// Another process changes `f`, in one of the ways of `work.rs`.
 fn by_another(p: &LinePlace, how: &str) -> io::Result<()> {
-    // A private tmpfs lets nobody but root in at first.
+    // A private tmpfs is accessible to root only at first.
     fs::set_permissions(&p.fixture.mnt, PermissionsExt::from_mode(0o755))?;
     fs::set_permissions(p.path("f"), PermissionsExt::from_mode(0o6777))?;
     let mut child = p.fixture.worker(&["change", "f", how]);

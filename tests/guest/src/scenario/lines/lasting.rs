@@ -21,8 +21,8 @@ fn ops(w: &Fixture, name: &str) -> Outcome<String> {
     Ok(ops.join(" "))
 }
 
-/// How a file was left is told at the last writer's close, at an fsync, and when the file goes out
-/// of memory: then a change that comes from elsewhere can be told from ours.
+/// The closing state of a file is logged at the last writer's close, at an fsync, and on eviction:
+/// outside changes can be told apart from then on.
 pub fn left_lines(w: &mut Fixture) -> Outcome {
     let (first, second) = (w.open("f")?, w.open("f")?);
     put(&first, 0, b"one")?;
@@ -69,7 +69,7 @@ pub fn left_lines(w: &mut Fixture) -> Outcome {
     same("out of memory", ops(w, "cold")?, format!("{before} left"))
 }
 
-/// With the longest `commit=`, lines come to the log only when somebody asks for it.
+/// With the longest `commit=`, lines reach the log only on request.
 pub fn last_when_asked(w: &mut Fixture) -> Outcome {
     w.below("")?;
     w.mount_with("commit=3600")?;
@@ -128,7 +128,7 @@ pub fn last_when_asked(w: &mut Fixture) -> Outcome {
     told(w, "another write", "write 9 1")
 }
 
-/// The log has a line of this operation, as root finds it below.
+/// The log file below has a line of this operation.
 fn told(w: &Fixture, what: &str, line: &str) -> Outcome {
     check!(is_told(w, line)?, "{what}: no line of '{line}' in the log");
     Ok(())

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! No modification without its line: each way to change something leaves exactly the lines that are
-//! listed with it, in the logs where they belong, and none anywhere else.
+//! No modification without its line: each way to change an object leaves exactly the listed lines,
+//! in the logs where they belong, and none elsewhere.
 //!
 //! `make mutants` takes the hooks away one at a time, and looks here for the test that notices.
 
@@ -47,7 +47,7 @@ struct LineCase {
     change: fn(&LinePlace) -> io::Result<()>,
     /// The new lines, as [`text`] puts them; objects by the names that they had before.
     lines: &'static [&'static str],
-    /// Not every lower filesystem knows it. Where it is refused, it leaves no line.
+    /// Not every lower filesystem supports it. A refused operation leaves no line.
     optional: bool,
 }
 
@@ -78,7 +78,7 @@ const SIZE: usize = 20_480;
 struct LinePlace<'w> {
     fixture: &'w Fixture,
     root: PathBuf,
-    /// Everything in it, open, so that it can be asked wherever its names go.
+    /// All objects of the tree, open, so that they can be queried wherever their names go.
     objects: Vec<(&'static str, File)>,
 }
 
@@ -146,7 +146,7 @@ impl<'w> LinePlace<'w> {
     }
 }
 
-/// All lines of an object but those that say how it was left: these depend on when it is closed.
+/// All lines of an object except closing lines, which depend on the time of the close.
 fn lines(name: &str, file: &File) -> Outcome<Vec<String>> {
     let lines = undo::lines(file, true).at(format!("the log of {name}"))?;
     let told = lines.iter().filter(|line| line.op != "left");
@@ -169,7 +169,7 @@ fn text(object: &str, line: &Line) -> String {
     text
 }
 
-/// Goes through all cases; tells of every one that fails.
+/// Runs all cases; reports every failure.
 fn each(w: &mut Fixture, cases: &[LineCase]) -> Outcome {
     let mut failures = Vec::new();
     for (number, case) in cases.iter().enumerate() {
@@ -181,7 +181,7 @@ fn each(w: &mut Fixture, cases: &[LineCase]) -> Outcome {
     Ok(())
 }
 
-/// One case; how it fails.
+/// Runs one case; returns its failure.
 fn one(w: &Fixture, number: usize, case: &LineCase) -> Outcome<Option<String>> {
     let place = LinePlace::new(w, number)?;
     let before = place.lines()?;

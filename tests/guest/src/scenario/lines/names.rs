@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What changes names: each stands in its directory's log.
+//! Operations on names: each is recorded in the log of its directory.
 
 use std::fs::{self, File};
 use std::io;
@@ -137,7 +137,7 @@ fn rename(p: &LinePlace, old: &str, new: &str, flags: RenameFlags) -> io::Result
     Ok(rustix::fs::renameat_with(CWD, old, CWD, new, flags)?)
 }
 
-/// A file without a name, with something in it.
+/// A file without a name, with content.
 fn unnamed(p: &LinePlace) -> io::Result<File> {
     let flags = OFlags::RDWR | OFlags::TMPFILE;
     let file = File::from(rustix::fs::open(

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The journal goes to disk before what it tells of: the kernel's own probes on the lower filesystem
-//! say in which order its files are synced, and by whom.
+//! The journal goes to disk before the data that it describes: kprobes on the lower filesystem record the
+//! order in which its files are synced, and by which process.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -35,8 +35,8 @@ impl Tracing {
         fs::write(self.0.join(file), text).at(file)
     }
 
-    /// The events since the last call, oldest first: `file` or `fs`, and whether this process synced
-    /// it rather than the journal's worker.
+    /// The events since the last call, oldest first: `file` or `fs`, and whether this process synced it
+    /// rather than the worker of the journal.
     fn events(&self) -> Outcome<Vec<(String, bool)>> {
         let ours = format!("-{}", std::process::id());
         let text = fs::read_to_string(self.0.join("trace")).at("trace")?;
@@ -60,9 +60,9 @@ impl Drop for Tracing {
     }
 }
 
-/// `fsync` and `syncfs` sync the journal, and only then what they were called for.
+/// `fsync` and `syncfs` sync the journal first, and only then their own subject.
 pub fn journal_first(w: &mut Fixture) -> Outcome {
-    // Nothing is synced that nobody asked for.
+    // Nothing is synced without a request.
     w.mount_with("commit=3600")?;
     let file = w.open("f")?;
     let tracing = Tracing::begin(&w.base.join("tracing"))?;
