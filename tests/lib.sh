@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# What the scripts in tests/ share. To be sourced in the project's directory.
+# Functions of the scripts in tests/. To be sourced in the project's directory.
 
 # shellcheck source=qemu/progress.sh
 . qemu/progress.sh

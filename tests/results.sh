@@ -16,7 +16,7 @@ collect() {
         # Every guest makes its lowers and takes them away.
         sed -E "s/^([a-z0-9]+\t(lower-made|nothing-left-behind))\t/\1-$name\t/" "$dir/results.tsv" >>"$results"
     else
-        # The guest died: what it had said until then.
+        # The guest died: the results until then.
         sed -nE 's#^(ok|FAIL|skip) +([a-z0-9]+)/([^ ]+) \(([0-9.]+) s\):? ?(.*)#\2\t\3\t\4\t\1\t\5#p' \
             "$dir/output.log" | sed 's/\tFAIL\t/\tfail\t/' >>"$results"
     fi
@@ -26,7 +26,7 @@ collect() {
     fi
 }
 
-# JUnit into file $1, for those who show it.
+# JUnit into file $1, for CI systems.
 junit() {
     awk -F '\t' '
         function esc(s) { gsub(/&/, "\\&amp;", s); gsub(/</, "\\&lt;", s); gsub(/>/, "\\&gt;", s); gsub(/"/, "\\&quot;", s); gsub(/[\001-\010\013-\037]/, "?", s); return s }

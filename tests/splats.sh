@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Finds and decodes what a debug kernel complains about. To be sourced by tests/debug, which has
+# Finds and decodes the complaints of a debug kernel. To be sourced by tests/debug, which has
 # set $kernel, the debug kernel's directory.
 # shellcheck disable=SC2154  # see above
 
-# What no good kernel says. kmemleak's report is read with the same eyes as the log.
+# Patterns that no sound kernel prints. The report of kmemleak is checked for the same ones as the
+# log.
 splat_words='BUG:|WARNING:|KASAN|UBSAN|ODEBUG:|Oops|general protection|kernel BUG at|refcount_t'
 splat_words+='|possible circular|possible recursive|INFO: possible|INFO: task|suspicious RCU'
 splat_words+='|inconsistent lock state|DEBUG_LOCKS_WARN_ON|(list_add|list_del) corruption'
@@ -16,7 +17,7 @@ splat_words+='|Busy inodes|still in use|blocked for more than|unreferenced objec
 splats() {
     local dir=$1
     find_splats "$dir" >"$dir/splats.raw"
-    # What cannot be decoded is a complaint all the same.
+    # A complaint that cannot be decoded counts all the same.
     decode "$2" <"$dir/splats.raw" >"$dir/splats" || true
     [[ -s $dir/splats ]] || cp -- "$dir/splats.raw" "$dir/splats"
 }
@@ -35,7 +36,7 @@ find_splats() {
             left = 250
         }
         left { print; left-- }
-        # What KASAN says about the memory stands behind the trace.
+        # The report of KASAN on the memory follows the trace.
         /<\/TASK>/ && left > 60 { left = 60 }
         /---\[ end trace|Kernel Offset:/ { left = 0 }'
 }

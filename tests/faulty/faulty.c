@@ -6,12 +6,12 @@
  * It reads the filesystem's own tables of operations and puts a kprobe on each function that it
  * finds there. A call for another superblock passes; so the filesystem is a real one with all that
  * it does, no layer is added, and stock kernels can be tested. Below it, requests to its disk
- * are hooks: "block_read", "block_write", and "block_flush", which flush what the disk caches.
+ * are hooks: "block_read", "block_write", and "block_flush", which flushes the disk cache.
  * Memory is a hook as well, on a kernel with fault injection: "alloc" is what is allocated with
  * the tested module on the stack, and no function of the lower filesystem in between: what those
  * make of it is their own matter.
  *
- * /sys/kernel/debug/faulty takes one command at a write, and tells counts at a read:
+ * /sys/kernel/debug/faulty takes one command per write, and returns counts on a read:
  *
  *   attach FILE            puts probes on the functions that serve FILE and its directory
  *   detach                 takes them off
@@ -217,7 +217,7 @@ static int add(const char *name, void *function)
 			return 0;
 	memset(probe, 0, sizeof(*probe));
 	probe->hook = hook;
-	/* Registering moves the probe's own address behind what begins the function. */
+	/* Registering moves the probe's own address past the start of the function. */
 	probe->function = function;
 	probe->entry.addr = function;
 	probe->entry.pre_handler = at_entry;

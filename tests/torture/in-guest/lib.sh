@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# What the suites in suites/ share. Each is called with a directory to work in and the side's
-# name, raw or ours; what it prints is its log. To be sourced.
+# Functions of the suites in suites/. Each suite gets a directory to work in and the name of the
+# side, raw or ours; its output is its log. To be sourced.
 
 # Add a result: TEST ok|fail|skip [FINGERPRINT].
 result() { printf '%s\t%s\t%s\n' "$1" "$2" "$(tr '\n\t' '  ' <<<"${3-}" | sed 's/ *$//')" >>"$RESULTS"; }
 
-# A test that is a command or a function: TEST COMMAND...; it stops at its first error, and what
-# it prints is the fingerprint. For suites without errexit, which a condition here would switch off.
+# A test that is a command or a function: TEST COMMAND...; it stops at its first error, and its
+# output is the fingerprint. For suites without errexit, which a condition here would switch off.
 try() {
     local test=$1 said status
     shift

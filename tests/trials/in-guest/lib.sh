@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# What the cases in short/, calls/ and programs/ share. To be sourced.
+# Functions of the cases in short/, calls/ and programs/. To be sourced.
 #
 # A case is a script that defines two functions and ends with `trial "$@"`:
 #
-#   prepare   makes what is there before, in the present directory
-#   act       does what is looked at; what it prints is compared between filesystems, so it
+#   prepare   makes the initial tree, in the present directory
+#   act       does the operations; its output is compared between filesystems, so it
 #             prints nothing that differs between two runs
 #
 # Both stop at their first error. Called as
@@ -75,7 +75,7 @@ fail() {
     exit 1
 }
 
-# Print how a command ends: its status, without what it says.
+# Print the exit status of a command, without its output.
 status_of() {
     local status=0
     "$@" >/dev/null 2>&1 || status=$?
