@@ -33,7 +33,7 @@ size_of() {
 # or empty; PATH is what it makes, whose size is reported. Every LFS_PROGRESS_SECONDS a line says
 # that it goes on, until end_step or the end of this script.
 begin_step() {
-    step_name=$1 step_path=${3-} step_start=$SECONDS
+    step_name=$1 step_path=${3-} step_grows=${3-} step_start=$SECONDS
     progress "$1: begins${2:+; $2}"
     watch_step_from "$LFS_PROGRESS_SECONDS"
 }
@@ -41,7 +41,7 @@ begin_step() {
 # The same for a step whose result is there and may be up to date: the first line comes only when it
 # takes a while.
 begin_update() {
-    step_name=$1 step_path=${2-} step_start=$SECONDS
+    step_name=$1 step_path=${2-} step_grows='' step_start=$SECONDS
     watch_step_from 10
 }
 
@@ -57,7 +57,7 @@ watch_step() {
     while :; do
         read -r -t "$wait" || status=$?
         ((status > 128)) || return 0
-        size=${step_path:+$(size_of "$step_path")}
+        size=${step_grows:+$(size_of "$step_grows")}
         progress "$step_name: $((SECONDS - step_start)) s${size:+, $size so far}"
         wait=$LFS_PROGRESS_SECONDS status=0
     done
