@@ -13,26 +13,26 @@ use super::text::{
 };
 
 /// The version that this module reads and writes.
-pub(crate) const VERSION: u64 = 1;
+pub const VERSION: u64 = 1;
 
 /// The longest such file.
-pub(crate) const MAX_FORMAT: usize = 1024;
+pub const MAX_FORMAT: usize = 1024;
 
 /// Identifies the source directory: its file handle, or the inode's number and generation if the
 /// filesystem has no handles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Root {
+pub struct Root {
     /// The handle's type; 0: number and generation.
-    pub(crate) kind: u8,
+    pub kind: u8,
     /// How many bytes of `bytes` count.
-    pub(crate) len: usize,
+    pub len: usize,
     /// The handle.
-    pub(crate) bytes: [u8; 128],
+    pub bytes: [u8; 128],
 }
 
 impl Root {
     /// One of an inode's number and generation.
-    pub(crate) fn from_inode(inode: u64, generation: u32) -> Self {
+    pub fn from_inode(inode: u64, generation: u32) -> Self {
         let mut bytes = [0; 128];
         let number = inode.to_le_bytes();
         for (to, from) in bytes
@@ -55,16 +55,16 @@ impl Root {
 
 /// The fields of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Format {
+pub struct Format {
     /// The history's own name.
-    pub(crate) uuid: [u8; 16],
+    pub uuid: [u8; 16],
     /// The directory that owns the history.
-    pub(crate) root: Root,
+    pub root: Root,
 }
 
 /// Why a `format` cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Unusable {
+pub enum Unusable {
     /// The text is no `format`, or damaged.
     Malformed,
     /// The format version is unknown.
@@ -72,7 +72,7 @@ pub(crate) enum Unusable {
 }
 
 /// Writes the file's text; returns the length. `None`: `out` is too short.
-pub(crate) fn encode(format: &Format, created: i64, out: &mut [u8]) -> Option<usize> {
+pub fn encode(format: &Format, created: i64, out: &mut [u8]) -> Option<usize> {
     let mut words = Words::new(out);
     write!(
         words,
@@ -86,7 +86,7 @@ pub(crate) fn encode(format: &Format, created: i64, out: &mut [u8]) -> Option<us
 }
 
 /// Reads the file's text.
-pub(crate) fn parse(text: &[u8]) -> Result<Format, Unusable> {
+pub fn parse(text: &[u8]) -> Result<Format, Unusable> {
     if !text.starts_with(b"loggerfs-history ") || !text.ends_with(b"\n") {
         return Err(Unusable::Malformed);
     }

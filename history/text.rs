@@ -5,19 +5,19 @@
 use core::fmt;
 
 /// A buffer for formatted text; a write that does not fit fails.
-pub(crate) struct Words<'a> {
+pub struct Words<'a> {
     buf: &'a mut [u8],
     len: usize,
 }
 
 impl<'a> Words<'a> {
     /// Begins at the start of `buf`.
-    pub(crate) fn new(buf: &'a mut [u8]) -> Self {
+    pub fn new(buf: &'a mut [u8]) -> Self {
         Self { buf, len: 0 }
     }
 
     /// The bytes written.
-    pub(crate) fn written(&self) -> &[u8] {
+    pub fn written(&self) -> &[u8] {
         self.buf.get(..self.len).unwrap_or_default()
     }
 }
@@ -33,7 +33,7 @@ impl fmt::Write for Words<'_> {
 }
 
 /// Bytes as hexadecimal digits.
-pub(crate) struct Hex<'a>(pub(crate) &'a [u8]);
+pub struct Hex<'a>(pub &'a [u8]);
 
 impl fmt::Display for Hex<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -42,13 +42,13 @@ impl fmt::Display for Hex<'_> {
 }
 
 /// The value of `key=` among words separated by spaces or newlines.
-pub(crate) fn value<'a>(text: &'a [u8], key: &[u8]) -> Option<&'a [u8]> {
+pub fn value<'a>(text: &'a [u8], key: &[u8]) -> Option<&'a [u8]> {
     text.split(|&b| b == b' ' || b == b'\n')
         .find_map(|word| word.strip_prefix(key)?.strip_prefix(b"="))
 }
 
 /// A decimal number, as written by `{}`.
-pub(crate) fn number(digits: &[u8]) -> Option<u64> {
+pub fn number(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() || digits.len() > 20 || (digits.len() > 1 && digits.starts_with(b"0")) {
         return None;
     }
@@ -59,12 +59,12 @@ pub(crate) fn number(digits: &[u8]) -> Option<u64> {
 }
 
 /// The decimal number after `key=`.
-pub(crate) fn number_of(text: &[u8], key: &[u8]) -> Option<u64> {
+pub fn number_of(text: &[u8], key: &[u8]) -> Option<u64> {
     number(value(text, key)?)
 }
 
 /// Reads hexadecimal digits into `out`; returns how many bytes.
-pub(crate) fn hex(digits: &[u8], out: &mut [u8]) -> Option<usize> {
+pub fn hex(digits: &[u8], out: &mut [u8]) -> Option<usize> {
     if digits.len() % 2 != 0 {
         return None;
     }

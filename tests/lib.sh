@@ -151,8 +151,9 @@ in_root_cargo() {
 }
 cargo_build() {
     local target=$PWD/build/cargo-tests/$1
-    cd "tests/$1" &&
-        RUSTFLAGS='-C target-feature=+crt-static' ../../qemu/cargo "$target" build --release --locked --target "$lfs_target"
+    cd tests &&
+        RUSTFLAGS='-C target-feature=+crt-static' ../qemu/cargo "$target" \
+            build --release --locked --target "$lfs_target" --package "lfs-${1/guest/tests}"
 }
 
 # Where in_root_cargo leaves program $2 of crate $1.

@@ -6,9 +6,6 @@
 
 mod budget;
 mod scale;
-#[allow(dead_code)] // the tests use the rest of it
-#[path = "../../guest/src/sys.rs"]
-mod sys;
 mod table;
 mod work;
 
@@ -16,6 +13,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{exit, Command};
+
+use lfs_shared::sys;
 
 use budget::{Limit, Lower, Row, Work, ROWS};
 use table::{Entry, Table};

@@ -4,18 +4,15 @@
 
 #[path = "../../../history/books.rs"]
 pub(crate) mod books;
-#[path = "../../../history/format.rs"]
-pub(crate) mod format;
 #[path = "../../../history/index.rs"]
 pub(crate) mod index;
 #[path = "shim/kept.rs"]
 mod kept;
-#[path = "../../../history/line.rs"]
-pub(crate) mod line;
 #[path = "../../../history/objects.rs"]
 pub(crate) mod objects;
-#[path = "../../../history/plan.rs"]
-pub(crate) mod plan;
+#[cfg(test)]
+#[path = "../../../history/orphan.rs"]
+pub(crate) mod orphan;
 #[path = "../../../history/recovery.rs"]
 pub(crate) mod recovery;
 #[path = "../../../history/segment.rs"]
@@ -28,10 +25,10 @@ pub(crate) mod state;
 pub(crate) mod stream;
 #[path = "../../../history/tables.rs"]
 pub(crate) mod tables;
-#[path = "../../../history/text.rs"]
-pub(crate) mod text;
 #[path = "../../../history/trust.rs"]
 pub(crate) mod trust;
+
+pub(crate) use lfs_shared::history::{format, line, plan, text};
 
 /// The input of recovery from the journal.
 pub(crate) mod journal {

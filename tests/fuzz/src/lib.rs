@@ -17,8 +17,12 @@ mod mount;
 mod plan;
 mod shim;
 mod tool;
+/// Of the module's files, one by one.
+#[cfg(test)]
+mod unit;
 
 // At the paths by which the module's files know these.
+use lfs_shared::crc32c;
 use shim::sync::new_mutex;
 use shim::{prelude, sync, vfs};
 
@@ -47,27 +51,6 @@ pub const TARGETS: &[(&str, Target)] = &[
 pub fn target(name: &str) -> Option<fn(&[u8])> {
     let found = TARGETS.iter().find(|(other, _)| *other == name);
     found.map(|(_, target)| *target)
-}
-
-/// A raw CRC-32C update, a byte at a time.
-fn crc32c(state: u32, bytes: &[u8]) -> u32 {
-    const TABLE: [u32; 256] = {
-        let mut table = [0; 256];
-        let mut byte = 0;
-        while byte < 256 {
-            let (mut value, mut bit) = (byte as u32, 0);
-            while bit < 8 {
-                value = (value >> 1) ^ (0x82f6_3b78 & (value & 1).wrapping_neg());
-                bit += 1;
-            }
-            table[byte] = value;
-            byte += 1;
-        }
-        table
-    };
-    bytes.iter().fold(state, |state, byte| {
-        (state >> 8) ^ TABLE[usize::from(state as u8 ^ byte)]
-    })
 }
 
 #[cfg(test)]

@@ -382,13 +382,8 @@ mod tests {
     /// Arbitrary bytes, the same each time.
     #[test]
     fn any_bytes_are_answers() {
-        let mut state = 0x9e37_79b9_7f4a_7c15u64;
-        let mut next = move || {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            state
-        };
+        let mut random = lfs_shared::shadow::Random::new(1);
+        let mut next = move || random.next();
         for round in 0..20_000 {
             let length = (next() % 900) as usize;
             let mut data: Vec<u8> = (0..length).map(|_| (next() >> 24) as u8).collect();

@@ -9,11 +9,11 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-/// The module's own grammar, for right checksums only.
-#[path = "../../../history/line.rs"]
-mod line;
-
-use line::{Extent, LineDraft, Mode, ObjectId, Op, Pos, Seed, Time, Undo, MAX_LINE};
+// The module's own grammar, for right checksums only.
+use lfs_shared::crc32c;
+use lfs_shared::history::line::{
+    Extent, LineDraft, Mode, ObjectId, Op, Pos, Seed, Time, Undo, MAX_LINE,
+};
 
 use crate::outcome::{At, Outcome, Stop};
 use crate::shadow::Random;
@@ -477,25 +477,4 @@ pub fn sum_of(uuid: &[u8; 16], segment: u64, line: &[u8]) -> u32 {
         segment,
     };
     seed.sum(crc32c, line)
-}
-
-/// A raw CRC-32C update.
-pub fn crc32c(state: u32, bytes: &[u8]) -> u32 {
-    const TABLE: [u32; 256] = {
-        let mut table = [0; 256];
-        let mut byte = 0;
-        while byte < 256 {
-            let (mut value, mut bit) = (byte as u32, 0);
-            while bit < 8 {
-                value = (value >> 1) ^ (0x82f6_3b78 & (value & 1).wrapping_neg());
-                bit += 1;
-            }
-            table[byte] = value;
-            byte += 1;
-        }
-        table
-    };
-    bytes.iter().fold(state, |state, byte| {
-        TABLE[(state as u8 ^ byte) as usize] ^ (state >> 8)
-    })
 }

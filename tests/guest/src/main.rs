@@ -17,21 +17,18 @@ mod harness;
 mod held;
 mod hostile;
 mod manifest;
-mod mounts;
 mod mutate;
 mod oracle;
-mod outcome;
 mod pace;
 mod results;
 mod scenario;
-mod shadow;
-mod sys;
 mod transcript;
-mod undo;
 mod work;
 
 use std::path::PathBuf;
 use std::process::exit;
+
+use lfs_shared::{mounts, outcome, shadow, sys, undo};
 
 use harness::{Plan, Report, Test};
 use mounts::Lower;

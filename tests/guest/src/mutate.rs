@@ -9,8 +9,10 @@ use std::os::unix::fs::{symlink, FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use lfs_shared::crc32c;
+
 use crate::book::{Book, Entry};
-use crate::crafted::{absurd, crc32c, History};
+use crate::crafted::{absurd, History};
 use crate::outcome::Outcome;
 use crate::shadow::Random;
 

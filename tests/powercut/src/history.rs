@@ -8,48 +8,9 @@ use std::path::Path;
 
 use crate::outcome::{check, fail, At, Outcome};
 
-#[allow(dead_code)]
-#[path = "../../../history/format.rs"]
-pub(crate) mod format;
-#[path = "../../../history/line.rs"]
-pub(crate) mod line;
-#[allow(dead_code)]
-#[path = "../../../history/text.rs"]
-pub(crate) mod text;
-
+use lfs_shared::crc32c;
+use lfs_shared::history::{format, line};
 use line::{split_line, Line, ObjectId, Pos, Seed, Undo};
-
-/// A raw CRC-32C update, eight bytes at a time.
-pub fn crc32c(state: u32, bytes: &[u8]) -> u32 {
-    static TABLES: std::sync::OnceLock<[[u32; 256]; 8]> = std::sync::OnceLock::new();
-    let tables = TABLES.get_or_init(tables);
-    let (eights, rest) = bytes.split_at(bytes.len() / 8 * 8);
-    let mut state = state;
-    for eight in eights.chunks_exact(8) {
-        let low = state ^ u32::from_le_bytes([eight[0], eight[1], eight[2], eight[3]]);
-        let low = low.to_le_bytes();
-        state = (0..4).fold(0, |sum, at| {
-            sum ^ tables[7 - at][usize::from(low[at])] ^ tables[3 - at][usize::from(eight[4 + at])]
-        });
-    }
-    rest.iter().fold(state, |state, byte| {
-        (state >> 8) ^ tables[0][usize::from(state.to_le_bytes()[0] ^ byte)]
-    })
-}
-
-/// Table `n` takes a byte with `n` bytes after it.
-fn tables() -> [[u32; 256]; 8] {
-    let mut tables = [[0; 256]; 8];
-    for byte in 0..256u32 {
-        let step = |state: u32| (state >> 1) ^ (0x82f6_3b78 & (state & 1).wrapping_neg());
-        let mut state = (0..8).fold(byte, |state, _| step(state));
-        for table in &mut tables {
-            table[byte as usize] = state;
-            state = (0..8).fold(state, |state, _| step(state));
-        }
-    }
-    tables
-}
 
 /// The content of a history.
 #[derive(Default, Debug)]
@@ -201,18 +162,4 @@ impl LogContent {
 fn shown(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(&bytes[..bytes.len().min(300)]);
     text.escape_debug().to_string()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::crc32c;
-
-    #[test]
-    fn the_checksum_is_crc_32c() {
-        assert_eq!(!crc32c(!0, b"123456789"), 0xe306_9283);
-        assert_eq!(!crc32c(!0, &[0xff; 32]), 0x62a8_ab43);
-        let bytes: Vec<u8> = (0..=255).collect();
-        let (a, b) = bytes.split_at(77);
-        assert_eq!(crc32c(crc32c(!0, a), b), crc32c(!0, &bytes));
-    }
 }

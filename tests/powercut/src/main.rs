@@ -15,33 +15,20 @@ mod kept;
 mod lower;
 mod mark;
 mod model;
-#[allow(dead_code)]
-#[path = "../../guest/src/mounts.rs"]
-mod mounts;
 mod nbd;
-#[allow(dead_code)]
-#[path = "../../guest/src/outcome.rs"]
-mod outcome;
 mod plan;
 mod points;
 mod recording;
-#[allow(dead_code)]
-#[path = "../../guest/src/shadow.rs"]
-mod shadow;
 mod store;
-#[allow(dead_code)]
-#[path = "../../guest/src/sys.rs"]
-mod sys;
 mod tree;
-#[allow(dead_code)]
-#[path = "../../guest/src/undo.rs"]
-mod undo;
 mod work;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
+
+use lfs_shared::{mounts, outcome, shadow, sys, undo};
 
 use check::{Cut, Damage, Tally};
 use lower::Place;

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
+//! Tests of the history's files that need no kernel.
+
 use std::collections::HashMap;
+
+use lfs_shared::shadow::Random;
 
 use crate::{
     crc32c,
@@ -15,22 +19,6 @@ use crate::{
     },
 };
 
-/// Numbers that look like chance and are the same each time.
-struct Numbers(u64);
-
-impl Numbers {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
-    }
-}
-
 fn object(n: u64) -> ObjectId {
     ObjectId {
         volume: n % 3,
@@ -43,7 +31,7 @@ fn object(n: u64) -> ObjectId {
 fn objects_remember_the_last_line_of_each() {
     let mut objects = Objects::new(vec![Entry::FREE; SLOTS], vec![0; SLOTS]);
     let mut model = HashMap::new();
-    let mut numbers = Numbers(7);
+    let mut numbers = Random::new(7);
     for offset in 0..20_000 {
         let object = object(numbers.below(4000));
         assert!(objects.set(object, offset));
@@ -218,7 +206,7 @@ fn formats_are_read_back_and_others_refused() {
 
 #[test]
 fn sorting_sorts() {
-    let mut numbers = Numbers(3);
+    let mut numbers = Random::new(3);
     for len in 0..200u64 {
         let mut items: Vec<u64> = (0..len).map(|_| numbers.below(50)).collect();
         let mut expected = items.clone();
@@ -231,7 +219,7 @@ fn sorting_sorts() {
 /// Entries of orphans read back unchanged, and are never too long for a name.
 #[test]
 fn orphans() {
-    let mut numbers = Numbers(7);
+    let mut numbers = Random::new(7);
     for round in 0..20_000u64 {
         let handle: Vec<u8> = (0..numbers.below(HANDLE_MAX as u64 + 1))
             .map(|_| numbers.below(256) as u8)

@@ -31,12 +31,14 @@ impl From<rustix::io::Errno> for Stop {
 }
 
 /// Stops the test with a formatted reason.
+#[macro_export]
 macro_rules! fail {
     ($($what:tt)*) => { return Err($crate::outcome::Stop::Fail(format!($($what)*))) };
 }
-pub(crate) use fail;
+pub use crate::fail;
 
 /// Stops the test with a formatted reason unless the condition holds.
+#[macro_export]
 macro_rules! check {
     ($condition:expr, $($what:tt)*) => {
         let holds: bool = $condition;
@@ -45,7 +47,7 @@ macro_rules! check {
         }
     };
 }
-pub(crate) use check;
+pub use crate::check;
 
 /// Adds the present step to an error.
 pub trait At<T> {
