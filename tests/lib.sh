@@ -101,7 +101,7 @@ build_step() {
     mkdir -p "$(dirname -- "$log")"
     before=$(mark_of "$result")
     if [[ $before ]]; then begin_update "$name" "$result"; else begin_step "$name" '' "$result"; fi
-    if ! (leave_watcher && "$@") >"$log" 2>&1; then
+    if ! (leave_watcher && LFS_STEP=$name "$@") >"$log" 2>&1; then
         stop_watcher
         tail -n 40 "$log" >&2
         echo "${0##*/}: $name failed; the whole output is in $log" >&2
