@@ -24,7 +24,8 @@ use crate::{
         quota,
         store::Dir,
         superblock::SuperBlock,
-        table::superblock::{Options as Shown, SuperHooks}, //
+        table::superblock::{Options as Shown, SuperHooks},
+        task, //
     },
 };
 use core::fmt;
@@ -354,7 +355,10 @@ impl OpenJournal {
             return;
         }
         self.closed.store(true, Relaxed);
-        if let Err(e) = self.journal.close() {
+        // A mount that goes with its namespace is unmounted by an exiting task: exit_fs() has taken its
+        // `fs_struct`, whose umask vfs_create() reads.
+        let closed = task::in_kthread(|| self.journal.close());
+        if let Err(e) = closed.unwrap_or(Err(EIO)) {
             pr_warn!("history: not closed cleanly (error {})\n", e.to_errno());
         }
     }

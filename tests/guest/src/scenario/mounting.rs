@@ -29,6 +29,9 @@ pub const TESTS: &[Test] = &[
     Test::new("mount-read-only", read_only).unmounted(),
     Test::new("mount-too-deep", too_deep).unmounted(),
     Test::new("unmount-busy", unmount_busy),
+    Test::new("unmount-at-exit", unmount_at_exit)
+        .only(&[Lower::Tmpfs, Lower::Ext4, Lower::Xfs, Lower::Btrfs])
+        .unmounted(),
     Test::new("mount-rounds", mount_rounds)
         .only(&[Lower::Private, Lower::Ext4])
         .unmounted()
@@ -368,6 +371,17 @@ fn unreclaimable() -> Outcome<u64> {
         Some(kilobytes) => Ok(kilobytes),
         None => fail!("no SUnreclaim in /proc/meminfo"),
     }
+}
+
+/// The last process of a mount namespace exits while LoggerFS is mounted there: the unmount runs in a task
+/// without `fs_struct`, and has to close the history all the same.
+fn unmount_at_exit(w: &mut World) -> Outcome {
+    let mount = "mount -t loggerfs \"$0\" \"$1\" && echo one >\"$1/f\"";
+    let (source, target) = (w.source(), w.mnt.display().to_string());
+    run(&["unshare", "--mount", "sh", "-c", mount, &source, &target])?;
+    w.mount()?;
+    w.same("written before", "f", b"one\n")?;
+    w.same_log("written before", "f", &["write 0 4"])
 }
 
 /// 100 times (10 where sizes are the usual ones): load, mount, work, unmount, unload.
