@@ -2,6 +2,9 @@
 
 //! The file `format`: identifies the history and the directory that owns it.
 
+// The library of the tests includes this file too, and exports what is public here.
+#![allow(unreachable_pub)]
+
 use core::fmt::Write;
 
 use super::text::{

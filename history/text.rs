@@ -2,6 +2,9 @@
 
 //! Words of the history's small text files: written into a buffer, read back.
 
+// The library of the tests includes this file too, and exports what is public here.
+#![allow(unreachable_pub)]
+
 use core::fmt;
 
 /// A buffer for formatted text; a write that does not fit fails.

@@ -375,7 +375,7 @@ fn unreclaimable() -> Outcome<u64> {
 
 /// The last process of a mount namespace exits while LoggerFS is mounted there: the unmount runs in a task
 /// without `fs_struct`, and has to close the history all the same.
-fn unmount_at_exit(w: &mut World) -> Outcome {
+fn unmount_at_exit(w: &mut Fixture) -> Outcome {
     let mount = "mount -t loggerfs \"$0\" \"$1\" && echo one >\"$1/f\"";
     let (source, target) = (w.source(), w.mnt.display().to_string());
     run(&["unshare", "--mount", "sh", "-c", mount, &source, &target])?;
