@@ -16,6 +16,7 @@ mod cut;
 mod cuts;
 mod direct;
 mod dropped;
+mod format;
 mod forms;
 mod forwarded;
 mod frozen;
@@ -89,6 +90,7 @@ pub fn all() -> Vec<&'static Test> {
         cut::TESTS,
         space::TESTS,
         space_asked::TESTS,
+        format::TESTS,
         forms::TESTS,
         forwarded::TESTS,
         whiteouts::TESTS,
