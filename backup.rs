@@ -23,10 +23,10 @@ use crate::{
     stack::{Mount, ObjectState, Open, UnderWay},
     vfs::{
         attr,
-        dentry::{Dentry, OwnDentry},
+        dentry::{Dentry, UpperDentry},
         error::EOPNOTSUPP,
         file::File,
-        inode::{Inode, OwnInode, QuickCookie}, //
+        inode::{Inode, QuickCookie, UpperInode}, //
     },
 };
 pub(crate) use attributes::{
@@ -72,7 +72,7 @@ struct OldState<'a> {
 /// An operation that is about to change an object. The inode lock is held.
 pub(crate) struct ObjectOperation<'a> {
     /// The object.
-    pub(crate) inode: &'a OwnInode,
+    pub(crate) inode: &'a UpperInode,
     /// The open file through which the object is changed, if any.
     pub(crate) open: Option<&'a Open>,
     /// The operation, its offset, and its length as requested.
@@ -245,7 +245,7 @@ impl<'a> ObjectOperation<'a> {
 fn ensure_loaded(
     mount: &Mount,
     journal: &Journal,
-    inode: &OwnInode,
+    inode: &UpperInode,
     is_locked: bool,
 ) -> Result<Result> {
     let mut state = inode.object().state.lock();
@@ -278,13 +278,13 @@ fn ensure_loaded(
 
 /// Whether the object differs from its state after the last logged operation. Writes through shared
 /// mappings also change the times, but have lines of their own.
-pub(crate) fn is_changed_externally(state: &ObjectState, inode: &OwnInode) -> bool {
+pub(crate) fn is_changed_externally(state: &ObjectState, inode: &UpperInode) -> bool {
     has_changed(state, inode) && inode.object().stores().begun() == state.faults
 }
 
 /// Whether the times or the size of a file differ from those after the last logged operation.
 #[inline(always)]
-fn has_changed(state: &ObjectState, inode: &OwnInode) -> bool {
+fn has_changed(state: &ObjectState, inode: &UpperInode) -> bool {
     let Some(seen) = state.seen.filter(|_| inode.is_regular()) else {
         return false;
     };
@@ -297,7 +297,7 @@ fn has_changed(state: &ObjectState, inode: &OwnInode) -> bool {
 
 /// Whether a file that looked like `seen` differs only because reclaim removed its orphan, which
 /// was its last name. unlink(2) changed ctime; a descriptor may still be open.
-pub(crate) fn is_reclaimed(seen: &QuickCookie, inode: &OwnInode) -> bool {
+pub(crate) fn is_reclaimed(seen: &QuickCookie, inode: &UpperInode) -> bool {
     let lower = inode.lower();
     inode.object().is_kept() && lower.links() == 0 && lower.has_content_of(seen)
 }
@@ -373,7 +373,7 @@ impl PreparedState<'_> {
 struct OperationRecord<'a> {
     mount: &'a Mount,
     journal: &'a Journal,
-    inode: &'a OwnInode,
+    inode: &'a UpperInode,
     open: Option<&'a Open>,
     args: OperationArgs,
     captured: Captured,
@@ -543,7 +543,7 @@ impl OperationRecord<'_> {
 }
 
 /// Records the object's present times and size.
-fn observe(state: &mut ObjectState, inode: &OwnInode) {
+fn observe(state: &mut ObjectState, inode: &UpperInode) {
     // Faults under way will change the times again (file_update_time() in ->page_mkwrite).
     state.faults = inode.object().stores().ended();
     state.seen = Some(inode.pages().quick_cookie());
@@ -551,7 +551,7 @@ fn observe(state: &mut ObjectState, inode: &OwnInode) {
 
 /// As [`observe`], for a caller without the inode lock. During an operation, the previous values
 /// stay: `settle()` compares with them to find out whether the operation changed anything.
-fn observe_if_idle(state: &mut ObjectState, inode: &OwnInode) {
+fn observe_if_idle(state: &mut ObjectState, inode: &UpperInode) {
     let before = (state.seen, state.faults);
     observe(state, inode);
     if inode.object().stores().is_operation_under_way() {
@@ -560,14 +560,14 @@ fn observe_if_idle(state: &mut ObjectState, inode: &OwnInode) {
 }
 
 /// Records times and size after a change made by this mount, and invalidates the closing line.
-pub(crate) fn note_change(state: &mut ObjectState, inode: &OwnInode) {
+pub(crate) fn note_change(state: &mut ObjectState, inode: &UpperInode) {
     observe(state, inode);
     state.left = None;
     state.changed = true;
 }
 
 /// Marks a newly created object as loaded: it has no lines yet.
-pub(crate) fn note_new(inode: &OwnInode) {
+pub(crate) fn note_new(inode: &UpperInode) {
     let mut state = inode.object().state.lock();
     if !state.loaded {
         state.loaded = true;
@@ -577,12 +577,12 @@ pub(crate) fn note_new(inode: &OwnInode) {
 
 /// Loads the object's last line, if necessary, and compares the object with it. Called under the
 /// inode lock before a change of the object or its names that changes ctime.
-pub(crate) fn load(inode: &OwnInode) -> Result {
+pub(crate) fn load(inode: &UpperInode) -> Result {
     load_with(inode, true)
 }
 
 /// As [`load`] and [`load_to_open`], with or without the inode lock.
-fn load_with(inode: &OwnInode, is_locked: bool) -> Result {
+fn load_with(inode: &UpperInode, is_locked: bool) -> Result {
     let mount = inode.mount();
     let Some(journal) = mount.journal() else {
         return Ok(());
@@ -600,25 +600,25 @@ fn load_with(inode: &OwnInode, is_locked: bool) -> Result {
 }
 
 /// As [`load`], for an open for writing, without the inode lock.
-pub(crate) fn load_to_open(inode: &OwnInode) -> Result {
+pub(crate) fn load_to_open(inode: &UpperInode) -> Result {
     load_with(inode, false)
 }
 
 /// A link or rename of a loaded object changed ctime without a line in the object's own chain:
 /// rewrites the closing line, which holds the old ctime.
-pub(crate) fn note_ctime_change(inode: &OwnInode, dentry: &OwnDentry) {
+pub(crate) fn note_ctime_change(inode: &UpperInode, dentry: &UpperDentry) {
     if let Ok(lower) = dentry.lower() {
         note_ctime_change_at(inode, lower);
     }
 }
 
 /// The object has a name in another directory: the next line must record its file handle again.
-pub(crate) fn note_new_parent(inode: &OwnInode) {
+pub(crate) fn note_new_parent(inode: &UpperInode) {
     inode.object().state.lock().handle_told_in = 0;
 }
 
 /// As [`note_ctime_change`], with the lower dentry.
-pub(crate) fn note_ctime_change_at(inode: &OwnInode, lower: &Dentry) {
+pub(crate) fn note_ctime_change_at(inode: &UpperInode, lower: &Dentry) {
     let stale = {
         let mut state = inode.object().state.lock();
         let unread = state.unread.take();
@@ -637,13 +637,13 @@ pub(crate) fn note_ctime_change_at(inode: &OwnInode, lower: &Dentry) {
 }
 
 /// Writes the closing line, at the last close, fsync and unmount.
-pub(crate) fn write_close(inode: &OwnInode, dentry: &OwnDentry) {
+pub(crate) fn write_close(inode: &UpperInode, dentry: &UpperDentry) {
     write_close_at(inode, || dentry.lower());
 }
 
 /// As [`write_close`], with the lower dentry, unconditionally, and with the object's file handle.
 /// The object is loaded.
-pub(crate) fn write_close_with_handle(inode: &OwnInode, lower: &Dentry) {
+pub(crate) fn write_close_with_handle(inode: &UpperInode, lower: &Dentry) {
     {
         let mut state = inode.object().state.lock();
         state.changed = true;
@@ -653,7 +653,7 @@ pub(crate) fn write_close_with_handle(inode: &OwnInode, lower: &Dentry) {
 }
 
 /// As [`write_close`]. The lower dentry is looked up only if a line is due.
-fn write_close_at<'a>(inode: &OwnInode, lower: impl FnOnce() -> Result<&'a Dentry>) {
+fn write_close_at<'a>(inode: &UpperInode, lower: impl FnOnce() -> Result<&'a Dentry>) {
     let mount = inode.mount();
     let Some(journal) = mount.journal() else {
         return;
@@ -677,7 +677,7 @@ fn write_close_at<'a>(inode: &OwnInode, lower: impl FnOnce() -> Result<&'a Dentr
 /// line instead. The line needs vfs_getattr(), which on network filesystems and FUSE waits for a
 /// server, so those are skipped. An object without a closing line is resynchronised at its next
 /// use.
-pub(crate) fn write_close_on_evict(inode: &OwnInode) {
+pub(crate) fn write_close_on_evict(inode: &UpperInode) {
     let Some(mut state) = inode.object().state.try_lock() else {
         return;
     };

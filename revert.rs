@@ -40,8 +40,8 @@ use crate::{
     vfs::{
         dentry::Dentry,
         error::{ENODATA, ENOTEMPTY, EOPNOTSUPP, ESTALE, EUCLEAN},
-        file::OwnFile,
-        inode::OwnInode,
+        file::UpperFile,
+        inode::UpperInode,
         lock::Late,
         task, //
     },
@@ -170,8 +170,8 @@ pub(crate) struct UndoOptions {
 
 /// Undoes the newest `count` live operations of the file. Returns the number of further operations
 /// undone inside restored directories.
-pub(crate) fn undo(file: &OwnFile, count: u64, options: UndoOptions) -> UndoResult {
-    let inode = file.own_inode();
+pub(crate) fn undo(file: &UpperFile, count: u64, options: UndoOptions) -> UndoResult {
+    let inode = file.upper_inode();
     let mount = inode.mount();
     let journal = mount.journal().ok_or(Refusal::new(Reason::HistoryOff, 0))?;
     let rights = CallerRights::new(file, journal).over(inode, file.lower_name())?;
@@ -206,7 +206,7 @@ pub(crate) fn undo(file: &OwnFile, count: u64, options: UndoOptions) -> UndoResu
 }
 
 /// Refuses a caller without the right to revert content and attributes of the object.
-fn may_revert(file: &OwnFile, inode: &OwnInode, lower: &Dentry) -> Result<(), Refusal> {
+fn may_revert(file: &UpperFile, inode: &UpperInode, lower: &Dentry) -> Result<(), Refusal> {
     let journal = inode.mount().journal();
     let journal = journal.ok_or(Refusal::new(Reason::HistoryOff, 0))?;
     // The rule of setattr_prepare(): the owner, or CAP_FOWNER.
@@ -246,8 +246,8 @@ impl OperationRun {
 }
 
 struct ObjectUndo<'a> {
-    file: &'a OwnFile,
-    inode: &'a OwnInode,
+    file: &'a UpperFile,
+    inode: &'a UpperInode,
     journal: &'a Journal,
     options: UndoOptions,
     /// Keeps the segments that this undo reads from being dropped.
@@ -563,7 +563,7 @@ fn close_intent(
 }
 
 /// Position of the object's newest line.
-pub(crate) fn head(journal: &Journal, inode: &OwnInode) -> Result<Option<Pos>> {
+pub(crate) fn head(journal: &Journal, inode: &UpperInode) -> Result<Option<Pos>> {
     backup::log_mmap_writes(inode);
     let state = inode.object().state.lock();
     if !state.loaded {

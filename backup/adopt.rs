@@ -27,7 +27,7 @@ use crate::{
     vfs::{
         dentry::Dentry,
         error::{ENODATA, ESTALE, EUCLEAN},
-        inode::{Inode, OwnInode},
+        inode::{Inode, UpperInode},
         name,
         scope::AsKernel,
         superblock::SuperBlock,
@@ -102,7 +102,7 @@ struct LostName<'a> {
     orphan: &'a Orphan<'a>,
     victim: &'a Inode,
     /// The directory's inode on this mount, and its lower dentry.
-    dir: &'a OwnInode,
+    dir: &'a UpperInode,
     parent: &'a Dentry,
     name: &'a [u8],
 }
@@ -119,7 +119,7 @@ impl Adoption<'_> {
         let mut long = [0; NAME_MAX];
         let name = self.whole_name(&orphan, &kept, &mut long);
         let parent = self.parent(orphan.parent)?;
-        let dir = OwnInode::obtain(self.sb, parent.inode().ok_or(ESTALE)?)?;
+        let dir = UpperInode::obtain(self.sb, parent.inode().ok_or(ESTALE)?)?;
         // Names in the directory must not change until the lines are written.
         let _lock = dir.lock_as_parent();
         let lost = LostName {

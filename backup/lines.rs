@@ -13,7 +13,7 @@ use crate::{
         }, //
     },
     stack::{Identity, Mount, ObjectState, Open, Who},
-    vfs::{attr, dentry::Dentry, error::EUCLEAN, inode::OwnInode, task}, //
+    vfs::{attr, dentry::Dentry, error::EUCLEAN, inode::UpperInode, task}, //
 };
 use kernel::prelude::*;
 
@@ -24,7 +24,7 @@ const HANDLE_INTERVAL: u32 = 256;
 /// The object of a line, and the open file of the operation.
 pub(crate) struct LineSubject<'a> {
     pub(crate) mount: &'a Mount,
-    pub(crate) inode: &'a OwnInode,
+    pub(crate) inode: &'a UpperInode,
     pub(crate) open: Option<&'a Open>,
 }
 
@@ -112,7 +112,7 @@ fn place_brief(
 pub(super) struct NameFields<'a> {
     pub(super) name: &'a [u8],
     /// The object that the name is or was bound to.
-    pub(super) node: Option<&'a OwnInode>,
+    pub(super) node: Option<&'a UpperInode>,
     /// Segment of the orphan, and file handle, if the object lost the name.
     pub(super) kept: Option<u64>,
     pub(super) handle: Option<(u8, &'a [u8])>,
@@ -274,7 +274,7 @@ fn describe(
 /// Adds the directory of an object that is no directory. exportfs cannot connect a file handle
 /// alone to a path below a mount's root. A directory has a `..`.
 #[inline(never)]
-fn describe_place(draft: &mut LineDraft<'_>, inode: &OwnInode) {
+fn describe_place(draft: &mut LineDraft<'_>, inode: &UpperInode) {
     if inode.is_directory() {
         return;
     }
@@ -313,7 +313,7 @@ fn told(state: &mut ObjectState, who: &mut Who, telling: &LineExtras, placed: &P
 /// Places a line of the history itself, with the object's present cookie.
 fn note(
     mount: &Mount,
-    inode: &OwnInode,
+    inode: &UpperInode,
     state: &mut ObjectState,
     room: &mut LineRoom<'_>,
     op: Op,
@@ -338,7 +338,7 @@ fn note(
 pub(super) fn write_close(
     mount: &Mount,
     journal: &Journal,
-    inode: &OwnInode,
+    inode: &UpperInode,
     lower: &Dentry,
     state: &mut ObjectState,
 ) -> Result {
@@ -353,7 +353,7 @@ pub(super) fn write_close(
 pub(super) fn try_write_close(
     mount: &Mount,
     journal: &Journal,
-    inode: &OwnInode,
+    inode: &UpperInode,
     lower: &Dentry,
     state: &mut ObjectState,
 ) -> Result {
@@ -364,7 +364,7 @@ pub(super) fn try_write_close(
 /// Writes the closing line and notes its cookie.
 fn left(
     mount: &Mount,
-    inode: &OwnInode,
+    inode: &UpperInode,
     lower: &Dentry,
     state: &mut ObjectState,
     room: &mut LineRoom<'_>,
@@ -386,7 +386,7 @@ fn left(
 pub(super) fn load(
     mount: &Mount,
     journal: &Journal,
-    inode: &OwnInode,
+    inode: &UpperInode,
     lower: &Dentry,
     state: &mut ObjectState,
 ) -> Result {
@@ -427,7 +427,7 @@ pub(super) fn load(
 /// The object's last line is an intent: its closing line would follow.
 fn load_intent(
     journal: &Journal,
-    inode: &OwnInode,
+    inode: &UpperInode,
     state: &mut ObjectState,
     buf: &mut [u8],
 ) -> Result {
@@ -477,7 +477,7 @@ fn has_content_of(mount: &Mount, lower: &Dentry, was: &Cookie, now: &Cookie) -> 
 pub(super) fn is_as_closed(
     mount: &Mount,
     journal: &Journal,
-    inode: &OwnInode,
+    inode: &UpperInode,
     lower: &Dentry,
 ) -> Result<bool> {
     let mut buf = KVec::with_capacity(MAX_LINE, GFP_KERNEL)?;
@@ -495,7 +495,7 @@ pub(super) fn is_as_closed(
 pub(super) fn resync_loaded(
     mount: &Mount,
     journal: &Journal,
-    inode: &OwnInode,
+    inode: &UpperInode,
     lower: &Dentry,
     state: &mut ObjectState,
 ) -> Result {
@@ -509,7 +509,12 @@ pub(super) fn resync_loaded(
 
 /// Resynchronises an object if, after a power cut, only ctime differs from the closing line. The
 /// inode is not locked.
-pub(crate) fn resync(mount: &Mount, journal: &Journal, inode: &OwnInode, lower: &Dentry) -> Result {
+pub(crate) fn resync(
+    mount: &Mount,
+    journal: &Journal,
+    inode: &UpperInode,
+    lower: &Dentry,
+) -> Result {
     let _lock = inode.lock();
     let mut state = inode.object().state.lock();
     if inode.is_regular() && is_as_closed(mount, journal, inode, lower)? {
@@ -522,7 +527,7 @@ pub(crate) fn resync(mount: &Mount, journal: &Journal, inode: &OwnInode, lower: 
 pub(crate) fn load_known(
     mount: &Mount,
     journal: &Journal,
-    inode: &OwnInode,
+    inode: &UpperInode,
     lower: &Dentry,
     state: &mut ObjectState,
 ) -> Result {
@@ -540,7 +545,7 @@ pub(crate) fn load_known(
 /// As [`load`], without a comparison with the last line.
 pub(crate) fn load_unchecked(
     journal: &Journal,
-    inode: &OwnInode,
+    inode: &UpperInode,
     state: &mut ObjectState,
 ) -> Result {
     if state.loaded {
@@ -555,7 +560,7 @@ pub(crate) fn load_unchecked(
 /// Operation and cookie of the object's last line, which becomes the head of the chain.
 fn load_last(
     journal: &Journal,
-    inode: &OwnInode,
+    inode: &UpperInode,
     state: &mut ObjectState,
     buf: &mut [u8],
 ) -> Result<Option<(Op, Option<Cookie>)>> {
@@ -573,7 +578,7 @@ fn load_last(
 pub(crate) fn note_external(
     mount: &Mount,
     journal: &Journal,
-    inode: &OwnInode,
+    inode: &UpperInode,
     lower: &Dentry,
     state: &mut ObjectState,
 ) -> Result {

@@ -21,8 +21,8 @@ use crate::{
     },
     stack::{Before, List, ObjectState, Store, Way},
     vfs::{
-        file::OwnFile,
-        inode::OwnInode,
+        file::UpperFile,
+        inode::UpperInode,
         map::{unmap_all, write_protect, Answer, Fault, LockedFault},
         scope::{crc32c, NoFs}, //
     }, //
@@ -30,8 +30,8 @@ use crate::{
 use kernel::prelude::*;
 
 /// Creates a writable shared mapping.
-pub(crate) fn map(file: &OwnFile, make: impl FnOnce() -> Result) -> Result {
-    let inode = file.own_inode();
+pub(crate) fn map(file: &UpperFile, make: impl FnOnce() -> Result) -> Result {
+    let inode = file.upper_inode();
     if inode.mount().journal().is_some() {
         // The actor is the task that calls mmap(2): a fault cannot allocate one.
         file.open()
@@ -46,8 +46,8 @@ pub(crate) fn map(file: &OwnFile, make: impl FnOnce() -> Result) -> Result {
 }
 
 /// ->page_mkwrite: a write to a page that is not writable yet.
-pub(crate) fn store(file: &OwnFile, fault: Fault<'_>) -> Answer {
-    let inode = file.own_inode();
+pub(crate) fn store(file: &UpperFile, fault: Fault<'_>) -> Answer {
+    let inode = file.upper_inode();
     let mount = inode.mount();
     let stores = inode.object().stores();
     let Some(journal) = mount.journal() else {
@@ -84,8 +84,8 @@ pub(crate) fn store(file: &OwnFile, fault: Fault<'_>) -> Answer {
 
 /// Logs an external change before a fault updates the times. Only if no other task works on the
 /// object: such a task either logs the change itself, or has updated the times.
-fn notice(file: &OwnFile) {
-    let inode = file.own_inode();
+fn notice(file: &UpperFile) {
+    let inode = file.upper_inode();
     let Some(_lock) = inode.try_lock_shared() else {
         return;
     };
@@ -120,17 +120,17 @@ fn notice(file: &OwnFile) {
 }
 
 /// Makes all pages written so far read-only, and queues their ranges for lines.
-fn protect_taken(inode: &OwnInode, state: &mut ObjectState) {
+fn protect_taken(inode: &UpperInode, state: &mut ObjectState) {
     let taken = inode.object().stores().take();
     taken.for_each(|store| write_protect(inode.pages(), store.at, store.length));
     state.untold.append(taken);
 }
 
 /// Captures the page's content and makes the page writable.
-fn capture_fault(journal: &Journal, file: &OwnFile, fault: LockedFault<'_>) -> Result<Answer> {
+fn capture_fault(journal: &Journal, file: &UpperFile, fault: LockedFault<'_>) -> Result<Answer> {
     // Direct reclaim must not enter a filesystem while the folio is locked.
     let _nofs = NoFs::new();
-    let inode = file.own_inode();
+    let inode = file.upper_inode();
     let stores = inode.object().stores();
     let mut list = List::default();
     let mut failure = None;
@@ -166,7 +166,7 @@ fn capture_fault(journal: &Journal, file: &OwnFile, fault: LockedFault<'_>) -> R
 /// Stages the content of the range. Returns the number of pieces.
 fn gather(
     journal: &Journal,
-    file: &OwnFile,
+    file: &UpperFile,
     fault: &LockedFault<'_>,
     list: &mut List,
 ) -> Result<usize> {
@@ -197,7 +197,7 @@ fn gather(
 
 /// Notes that the range is not captured.
 fn lose(
-    file: &OwnFile,
+    file: &UpperFile,
     fault: &LockedFault<'_>,
     list: &mut List,
     why: &'static str,
@@ -227,13 +227,13 @@ fn join(first: u32, second: u32, length: u64) -> Option<u32> {
 
 /// Whether the object has writes without lines, or times changed by faults.
 #[inline]
-fn is_dirty(inode: &OwnInode, state: &ObjectState) -> bool {
+fn is_dirty(inode: &UpperInode, state: &ObjectState) -> bool {
     let stores = inode.object().stores();
     stores.has_untold() || stores.ended() != state.faults || stores.has_unseen()
 }
 
 /// As [`log_dirty_ranges`], without the inode lock; a failure is only counted.
-pub(crate) fn log_mmap_writes(inode: &OwnInode) {
+pub(crate) fn log_mmap_writes(inode: &UpperInode) {
     let Some(journal) = inode.mount().journal() else {
         return;
     };
@@ -259,7 +259,7 @@ pub(crate) enum LogCaller {
 #[inline(always)]
 pub(crate) fn log_dirty_ranges(
     journal: &Journal,
-    inode: &OwnInode,
+    inode: &UpperInode,
     state: &mut ObjectState,
     caller: LogCaller,
 ) -> Result {
@@ -273,7 +273,7 @@ pub(crate) fn log_dirty_ranges(
 #[cold]
 fn end_slice(
     journal: &Journal,
-    inode: &OwnInode,
+    inode: &UpperInode,
     state: &mut ObjectState,
     caller: LogCaller,
 ) -> Result {
@@ -311,7 +311,7 @@ fn end_slice(
 /// Writes the line of the oldest queued range.
 fn place_first(
     journal: &Journal,
-    inode: &OwnInode,
+    inode: &UpperInode,
     state: &mut ObjectState,
     caller: LogCaller,
 ) -> Result {
@@ -367,7 +367,7 @@ fn place_first(
 }
 
 /// Writes the line of an external change, which is the oldest in the queue.
-fn place_external(journal: &Journal, inode: &OwnInode, state: &mut ObjectState) -> Result {
+fn place_external(journal: &Journal, inode: &UpperInode, state: &mut ObjectState) -> Result {
     let name = inode.lower().any_name().ok_or(ENOENT)?;
     lines::note_external(inode.mount(), journal, inode, &name, state)?;
     state.untold.drop_first();

@@ -17,9 +17,9 @@ use crate::{
     },
     stack::Mount,
     vfs::{
-        dentry::{Dentry, OwnDentry},
+        dentry::{Dentry, UpperDentry},
         error::{ENOTEMPTY, EOPNOTSUPP},
-        inode::OwnInode,
+        inode::UpperInode,
         name::LowerName, //
     },
 };
@@ -40,7 +40,7 @@ pub(crate) struct NameRecord<'a> {
     mount: &'a Mount,
     journal: &'a Journal,
     room: LineRoom<'a>,
-    dir: &'a OwnInode,
+    dir: &'a UpperInode,
     op: Op,
     name: &'a [u8],
     /// State of the object that loses the name.
@@ -51,7 +51,7 @@ pub(crate) struct NameRecord<'a> {
 
 impl<'a> NameChange<'a> {
     /// Reserves journal space for the line.
-    pub(crate) fn begin(dir: &'a OwnInode, op: Op, name: &'a [u8]) -> Result<Self> {
+    pub(crate) fn begin(dir: &'a UpperInode, op: Op, name: &'a [u8]) -> Result<Self> {
         let mount = dir.mount();
         let Some(journal) = mount.journal() else {
             return Ok(Self::Off);
@@ -80,7 +80,7 @@ impl<'a> NameChange<'a> {
     }
 
     /// Keeps an object that is no directory, before a rename replaces this name of the object.
-    pub(crate) fn link_victim(&mut self, victim: &'a OwnInode, at: LowerName<'a>) -> Result {
+    pub(crate) fn link_victim(&mut self, victim: &'a UpperInode, at: LowerName<'a>) -> Result {
         let Self::Recorded(record) = self else {
             return Ok(());
         };
@@ -105,7 +105,7 @@ impl<'a> NameChange<'a> {
     /// caller has to remove it. `flags` are renameat2() flags besides RENAME_NOREPLACE.
     pub(crate) fn remove_victim(
         &mut self,
-        victim: &'a OwnInode,
+        victim: &'a UpperInode,
         (parent, name): (&'a Dentry, &'a [u8]),
         at: &LowerName<'_>,
         flags: u32,
@@ -158,7 +158,7 @@ impl<'a> NameChange<'a> {
     }
 
     /// Writes the line. `node` is the object that the name is or was bound to.
-    pub(crate) fn done(mut self, node: Option<&OwnInode>) {
+    pub(crate) fn done(mut self, node: Option<&UpperInode>) {
         if let Some(record) = self.settled() {
             if !record.place_template(node) {
                 record.place(node, |_| {});
@@ -168,7 +168,7 @@ impl<'a> NameChange<'a> {
 
     /// As [`NameChange::done`], for a created object. If its inode is not found, the line says that
     /// the creation cannot be reverted, and why.
-    pub(crate) fn done_or_uncaptured(mut self, node: Result<&OwnInode, &Error>) {
+    pub(crate) fn done_or_uncaptured(mut self, node: Result<&UpperInode, &Error>) {
         match (&mut self, node) {
             (_, Ok(node)) => return self.done(Some(node)),
             (Self::Recorded(record), Err(e)) => {
@@ -180,7 +180,7 @@ impl<'a> NameChange<'a> {
     }
 
     /// As [`NameChange::done`], with additional keys.
-    pub(crate) fn done_with(mut self, node: &OwnInode, more: impl Fn(&mut LineDraft<'_>)) {
+    pub(crate) fn done_with(mut self, node: &UpperInode, more: impl Fn(&mut LineDraft<'_>)) {
         if let Some(record) = self.settled() {
             record.place(Some(node), more);
         }
@@ -253,7 +253,7 @@ impl<'a> NameRecord<'a> {
     }
 
     /// Writes a template line, if the operation fits one.
-    fn place_template(&mut self, node: Option<&OwnInode>) -> bool {
+    fn place_template(&mut self, node: Option<&UpperInode>) -> bool {
         let (subject, args) = (self.subject(), self.args());
         let told = match &self.victim_state {
             Some(victim_state) => victim_state.template_fields(),
@@ -273,7 +273,7 @@ impl<'a> NameRecord<'a> {
     }
 
     /// Writes the line in its long form.
-    fn place(&mut self, node: Option<&OwnInode>, more: impl Fn(&mut LineDraft<'_>)) {
+    fn place(&mut self, node: Option<&UpperInode>, more: impl Fn(&mut LineDraft<'_>)) {
         let (subject, args) = (self.subject(), self.args());
         let (name, victim_state) = (self.name, &self.victim_state);
         let mut state = self.dir.object().state.lock();
@@ -302,7 +302,7 @@ impl<'a> NameRecord<'a> {
 /// Notes the first name of an O_TMPFILE object. Its newest line must say so: an unnamed object that
 /// is gone is skipped by a revert, a named one is not. The object is loaded, and its inode is
 /// locked.
-pub(crate) fn note_named(inode: &OwnInode, dentry: &OwnDentry) {
+pub(crate) fn note_named(inode: &UpperInode, dentry: &UpperDentry) {
     if !inode.object().note_unnamed(false) || inode.object().state.lock().head.is_none() {
         return;
     }

@@ -17,7 +17,7 @@ use crate::{
         c,
         dentry::Dentry,
         error::ENOTEMPTY,
-        inode::{Inode, OwnInode},
+        inode::{Inode, UpperInode},
         name::{self, Locked, LowerName},
         scope::AsKernel,
         store::Dir,
@@ -31,7 +31,7 @@ use kernel::{prelude::*, sync::Arc};
 /// State of an object after an operation removed one of its names.
 pub(crate) enum VictimState<'a> {
     /// The object has other names; its file handle identifies it.
-    Linked(&'a OwnInode),
+    Linked(&'a UpperInode),
     /// The object is an orphan. Dropping this before the operation happened removes an added link.
     Orphan(NewOrphan<'a>),
     /// The object is not captured; the reason is the value of the line's `why=`.
@@ -46,7 +46,7 @@ pub(super) struct FileHandle {
 
 impl FileHandle {
     #[inline]
-    fn of(object: &OwnInode) -> Option<Self> {
+    fn of(object: &UpperInode) -> Option<Self> {
         Self::of_lower(object.lower())
     }
 
@@ -96,7 +96,7 @@ pub(crate) struct LastName<'a> {
 pub(crate) struct NewOrphan<'a> {
     mount: &'a Mount,
     journal: &'a Journal,
-    victim: &'a OwnInode,
+    victim: &'a UpperInode,
     place: Arc<Place>,
     /// Allocated bytes of the object.
     bytes: u64,
@@ -230,7 +230,7 @@ impl VictimState<'_> {
 pub(crate) fn link_to_orphans<'a>(
     mount: &'a Mount,
     journal: &'a Journal,
-    victim: &'a OwnInode,
+    victim: &'a UpperInode,
     last: LastName<'a>,
     lower: &Dentry,
 ) -> Result<VictimState<'a>> {
@@ -262,7 +262,7 @@ pub(crate) fn link_to_orphans<'a>(
 pub(crate) fn move_to_orphans<'a>(
     mount: &'a Mount,
     journal: &'a Journal,
-    victim: &'a OwnInode,
+    victim: &'a UpperInode,
     last: LastName<'a>,
     at: &LowerName<'_>,
     flags: u32,
@@ -355,7 +355,7 @@ pub(crate) fn repair_leaked_links(sb: &SuperBlock) {
 fn repair_link(sb: &SuperBlock, journal: &Journal, dir: &Dir, name: &EntryName) -> Result {
     let mount = sb.mount();
     let kept = dir.child(name.bytes())?;
-    let inode = OwnInode::obtain(sb, kept.inode().ok_or(ENOENT)?)?;
+    let inode = UpperInode::obtain(sb, kept.inode().ok_or(ENOENT)?)?;
     let _lock = inode.lock();
     if inode.lower().links() <= 1 {
         // The other name was such a link, too; this one is the last.
@@ -414,7 +414,7 @@ fn with_room<T>(mount: &Mount, room: Room, operation: impl FnMut() -> Result<T>)
 fn prepare_orphan<'a>(
     mount: &'a Mount,
     journal: &'a Journal,
-    victim: &'a OwnInode,
+    victim: &'a UpperInode,
     (last, lower): (LastName<'a>, &Dentry),
     room: Room,
 ) -> Result<NewOrphan<'a>> {

@@ -16,7 +16,7 @@ use crate::{
         c,
         dentry::Dentry,
         error::{EOPNOTSUPP, EUCLEAN},
-        inode::OwnInode,
+        inode::UpperInode,
         mount::LowerMount,
         task,
         xattr, //
@@ -87,7 +87,7 @@ pub(super) fn put(mount: &LowerMount, lower: &Dentry, records: Records<'_>) -> R
 #[inline(never)]
 pub(super) fn may_put(
     mount: &LowerMount,
-    (inode, lower): (&OwnInode, &Dentry),
+    (inode, lower): (&UpperInode, &Dentry),
     records: Records<'_>,
 ) -> Result {
     for record in records.last_ones() {
@@ -121,7 +121,7 @@ pub(super) fn may_put(
 /// cap_inode_setxattr() and set_posix_acl().
 fn may_put_named(
     mount: &LowerMount,
-    (inode, lower): (&OwnInode, &Dentry),
+    (inode, lower): (&UpperInode, &Dentry),
     record: &Record<'_>,
 ) -> Result {
     let mut bytes = KVec::new();

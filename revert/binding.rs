@@ -23,9 +23,9 @@ use crate::{
     uapi::Reason,
     vfs::{
         c,
-        dentry::{Dentry, OwnDentry},
+        dentry::{Dentry, UpperDentry},
         error::{ENODATA, ENOTEMPTY, EUCLEAN},
-        inode::{Inode, OwnInode},
+        inode::{Inode, UpperInode},
         mount::LowerMount,
         name::{self, Locked, LowerName},
         scope::AsKernel,
@@ -88,20 +88,20 @@ impl NamesRevert<'_> {
         }
     }
 
-    fn cached(&self, name: &[u8]) -> Option<ARef<OwnDentry>> {
+    fn cached(&self, name: &[u8]) -> Option<ARef<UpperDentry>> {
         self.dentry?.cached_child(name)
     }
 
     /// Our dentry for a name that is about to be removed. Looked up if the filesystem has fsnotify
     /// marks, since events need a dentry; otherwise only from the dcache. The directory is locked.
-    fn leaving(&self, name: &[u8]) -> Option<ARef<OwnDentry>> {
+    fn leaving(&self, name: &[u8]) -> Option<ARef<UpperDentry>> {
         let dir = self.dentry?;
         let child = if self.dir.superblock().has_watchers() {
             dir.child(name).ok()
         } else {
             dir.cached_child(name)
         };
-        child.filter(|child| child.own_inode().is_some())
+        child.filter(|child| child.upper_inode().is_some())
     }
 
     /// Removes a name. The object becomes an orphan if the name is its last one.
@@ -231,7 +231,13 @@ impl NamesRevert<'_> {
 
     /// Checks the caller's permission to bind the name to the object.
     #[inline(never)]
-    fn ask_to_bind(&self, name: &[u8], inode: &OwnInode, lower: &Dentry, is_link: bool) -> Outcome {
+    fn ask_to_bind(
+        &self,
+        name: &[u8],
+        inode: &UpperInode,
+        lower: &Dentry,
+        is_link: bool,
+    ) -> Outcome {
         match self.permission {
             Some(permission) => {
                 let place = (self.journal, self.dentry);
@@ -243,12 +249,12 @@ impl NamesRevert<'_> {
 
     /// Updates ctime, our inode and the dcache after a name was bound. Returns our dentry of the
     /// name.
-    fn added(&self, name: &[u8], inode: &OwnInode, lower: &Dentry) -> Option<ARef<OwnDentry>> {
+    fn added(&self, name: &[u8], inode: &UpperInode, lower: &Dentry) -> Option<ARef<UpperDentry>> {
         backup::note_ctime_change_at(inode, lower);
         inode.refresh();
         self.forget(name);
         let child = self.dentry?.child(name).ok()?;
-        child.own_inode().is_some().then_some(child)
+        child.upper_inode().is_some().then_some(child)
     }
 
     /// Drops our dentry of a name (d_drop()): its binding changed.
@@ -290,7 +296,7 @@ impl NamesRevert<'_> {
             // This directory has no dentry of ours, so `other` is not locked: no lookup in it.
             None => other
                 .cached(from)
-                .filter(|child| child.own_inode().is_some()),
+                .filter(|child| child.upper_inode().is_some()),
         };
         // d_move() needs a dentry of the destination.
         let target = match (&cached, self.dentry) {
@@ -335,7 +341,7 @@ impl NamesRevert<'_> {
         }
         let is_across = self.dir.id() != other.dir.id();
         // As vfs_rename(): locks non-directories, and directories only if they change their parent.
-        let _locks = OwnInode::lock_exchanged(a, b, is_across);
+        let _locks = UpperInode::lock_exchanged(a, b, is_across);
         for inode in &inodes {
             backup::load(inode)?;
         }
@@ -367,9 +373,9 @@ impl NamesRevert<'_> {
     }
 
     /// Our inode for a lower one.
-    pub(super) fn own(&self, lower: &Dentry) -> Outcome<ARef<OwnInode>> {
+    pub(super) fn own(&self, lower: &Dentry) -> Outcome<ARef<UpperInode>> {
         let inode = lower.inode().ok_or(ENOENT)?;
-        Ok(OwnInode::obtain(self.dir.superblock(), inode)?)
+        Ok(UpperInode::obtain(self.dir.superblock(), inode)?)
     }
 }
 

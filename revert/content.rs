@@ -25,7 +25,7 @@ use crate::{
         dentry::Dentry,
         error::EUCLEAN,
         file::File,
-        inode::OwnInode,
+        inode::UpperInode,
         notify::Changed,
         scope::AsKernel,
         task, //
@@ -37,7 +37,7 @@ use kernel::prelude::*;
 pub(super) struct ContentRevert<'a> {
     pub(super) mount: &'a Mount,
     pub(super) journal: &'a Journal,
-    pub(super) inode: &'a OwnInode,
+    pub(super) inode: &'a UpperInode,
     /// Dentry of the lower object.
     pub(super) lower: &'a Dentry,
     /// Lower file; `None` for an object without content, which has only attributes.

@@ -13,9 +13,9 @@ use crate::{
     uapi::Reason,
     vfs::{
         c,
-        dentry::{Dentry, OwnDentry},
+        dentry::{Dentry, UpperDentry},
         error::ENODATA,
-        inode::OwnInode,
+        inode::UpperInode,
         rename::Renaming, //
     },
 };
@@ -23,8 +23,8 @@ use kernel::{prelude::*, sync::aref::ARef};
 
 /// The other directory of a rename.
 struct PeerDirectory {
-    inode: ARef<OwnInode>,
-    dentry: ARef<OwnDentry>,
+    inode: ARef<UpperInode>,
+    dentry: ARef<UpperDentry>,
 }
 
 /// Undoes the directory's newest operation, a rename between this directory and another one.
@@ -99,7 +99,7 @@ pub(super) fn undo(revert: &ObjectUndo<'_>) -> Result<(), Refusal> {
 #[derive(Clone, Copy)]
 pub(super) struct RenameEnd<'a> {
     /// Our dentry of the directory, if the dcache has one.
-    pub(super) dentry: Option<&'a OwnDentry>,
+    pub(super) dentry: Option<&'a UpperDentry>,
     pub(super) lower: &'a Dentry,
 }
 
@@ -116,7 +116,7 @@ pub(super) fn lock(
     };
     let child = crate::vfs::name::look_up(source.superblock().mount().lower(), from.lower, name)?;
     let child = source.namesake(&child)?;
-    if child.own_inode().is_none() {
+    if child.upper_inode().is_none() {
         return Err(conflict(0));
     }
     match Renaming::begin(source, &child, target, new, flags) {
@@ -129,7 +129,7 @@ pub(super) fn lock(
 fn other(revert: &ObjectUndo<'_>, parent: &Directory<'_>) -> Result<PeerDirectory, Refusal> {
     let sb = revert.inode.superblock();
     let lower = directory(revert.inode.mount(), parent)?;
-    let dentry = OwnDentry::of_lower(sb, &lower).map_err(|_| conflict(0))?;
+    let dentry = UpperDentry::of_lower(sb, &lower).map_err(|_| conflict(0))?;
     let inode = dentry.existing()?.hold();
     Ok(PeerDirectory { inode, dentry })
 }

@@ -48,8 +48,8 @@ use crate::{
         c,
         dentry::Dentry,
         error::{ENODATA, EUCLEAN},
-        file::{File, OwnFile},
-        inode::OwnInode,
+        file::{File, UpperFile},
+        inode::UpperInode,
         lock::Patience,
         superblock::SuperBlock,
         task,
@@ -104,7 +104,7 @@ pub(crate) struct GroupSummary {
 #[derive(Clone, Copy)]
 struct RevertContext<'a> {
     /// The open file of the request; `None` during recovery.
-    file: Option<&'a OwnFile>,
+    file: Option<&'a UpperFile>,
     sb: &'a SuperBlock,
     mount: &'a Mount,
     journal: &'a Journal,
@@ -178,7 +178,7 @@ struct GroupRevert<'a> {
     members: KVVec<GroupMember>,
     /// All objects that are changed or that lose or gain a name, with duplicates. The references
     /// keep inodes without a name in memory, which the last close would otherwise delete.
-    inodes: KVVec<ARef<OwnInode>>,
+    inodes: KVVec<ARef<UpperInode>>,
     /// Whether a directory changes its parent. Then s_vfs_rename_mutex is taken, as in
     /// lock_rename().
     moves_directories: bool,
@@ -187,7 +187,7 @@ struct GroupRevert<'a> {
     /// Write access (get_write_access()) to the objects' content.
     claims: KVVec<WriteClaim>,
     /// Objects with leases to break.
-    leased: KVVec<ARef<OwnInode>>,
+    leased: KVVec<ARef<UpperInode>>,
     /// Chosen operations that are kept after all, the newest first.
     non_empty: KVVec<NonEmptyDirectory>,
 }
@@ -196,14 +196,14 @@ struct GroupRevert<'a> {
 enum AttemptOutcome {
     Done(GroupSummary),
     /// Leases on these objects are the only conflict.
-    Leased(KVVec<ARef<OwnInode>>),
+    Leased(KVVec<ARef<UpperInode>>),
 }
 
 /// Reverts operations, or only looks for conflicts, which go to `conflicts`; then nothing is
 /// changed. Leases are broken with no lock held, as break_lease() in do_dentry_open() does, since
 /// the holder may need one of these locks to release the lease.
 pub(crate) fn revert(
-    file: &OwnFile,
+    file: &UpperFile,
     request: &GroupRequest,
     conflicts: ConflictSink<'_>,
 ) -> Outcome<GroupSummary> {
@@ -220,12 +220,12 @@ pub(crate) fn revert(
 
 /// As [`revert`], one attempt. `is_last`: leases are conflicts.
 fn attempt(
-    file: &OwnFile,
+    file: &UpperFile,
     request: &GroupRequest,
     is_last: bool,
     conflicts: ConflictSink<'_>,
 ) -> Outcome<AttemptOutcome> {
-    let sb = file.own_inode().superblock();
+    let sb = file.upper_inode().superblock();
     let mount = sb.mount();
     let journal = mount.journal().ok_or(Refusal::new(Reason::HistoryOff, 0))?;
     // Waits for a frozen filesystem, and fails with EROFS on a read-only mount.
@@ -283,7 +283,7 @@ struct PlannedGroup<'a> {
 enum PlanningOutcome<'a> {
     Fits(PlannedGroup<'a>),
     /// Leases on these objects must be broken first.
-    Leased(KVVec<ARef<OwnInode>>),
+    Leased(KVVec<ARef<UpperInode>>),
 }
 
 impl<'a> PlannedGroup<'a> {
@@ -342,7 +342,7 @@ impl<'a> PlannedGroup<'a> {
 
 impl<'a> GroupRevert<'a> {
     /// The objects to lock, and whether to lock out renames of directories.
-    fn into_inodes(self) -> (KVVec<ARef<OwnInode>>, bool) {
+    fn into_inodes(self) -> (KVVec<ARef<UpperInode>>, bool) {
         (self.inodes, self.moves_directories)
     }
 
@@ -584,13 +584,13 @@ impl<'a> GroupRevert<'a> {
 
 /// An object of the group, with its lower dentry.
 struct OpenedObject {
-    inode: ARef<OwnInode>,
+    inode: ARef<UpperInode>,
     lower: ARef<Dentry>,
 }
 
 impl<'a> RevertContext<'a> {
     /// The open file of the request.
-    fn request_file(&self) -> Outcome<&'a OwnFile> {
+    fn request_file(&self) -> Outcome<&'a UpperFile> {
         Ok(self.file.ok_or(EIO)?)
     }
 
@@ -615,7 +615,7 @@ impl RevertContext<'_> {
     }
 
     /// Whether the object is an orphan. The inode flag alone is not enough: eviction clears it.
-    fn is_kept(&self, inode: &OwnInode) -> Outcome<bool> {
+    fn is_kept(&self, inode: &UpperInode) -> Outcome<bool> {
         if inode.object().is_kept() {
             return Ok(true);
         }
@@ -628,7 +628,7 @@ impl RevertContext<'_> {
     fn open_found(&self, found: ObjectLookup) -> Outcome<OpenedObject> {
         let lower = found.into_lower()?;
         let inode = lower.inode().ok_or(ENOENT)?;
-        let inode = OwnInode::obtain(self.sb, inode)?;
+        let inode = UpperInode::obtain(self.sb, inode)?;
         Ok(OpenedObject { inode, lower })
     }
 }
@@ -679,7 +679,7 @@ impl OpenedObject {
     }
 
     /// Checks the caller's right to revert content and attributes of the object.
-    fn may_be_reverted(&self, file: &OwnFile) -> Outcome {
+    fn may_be_reverted(&self, file: &UpperFile) -> Outcome {
         may_revert(file, &self.inode, &self.lower)
     }
 }

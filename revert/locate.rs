@@ -23,7 +23,7 @@ use crate::{
         attr,
         dentry::Dentry,
         error::{ENODATA, ESTALE, EUCLEAN},
-        inode::{Inode, OwnInode},
+        inode::{Inode, UpperInode},
         name,
         store::Dir,
         superblock::SuperBlock, //
@@ -70,7 +70,7 @@ pub(crate) fn by_handle(
         return Ok(Some(name));
     }
     // A lookup below SOURCE has bound a name to this inode since it was instantiated.
-    if OwnInode::was_shown(sb, inode) {
+    if UpperInode::was_shown(sb, inode) {
         return Ok(Some(lower));
     }
     if let Some(name) = name_by_lines(mount, journal, inode)? {

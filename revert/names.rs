@@ -22,9 +22,9 @@ use crate::{
     stack::{Mount, ObjectState, Open},
     uapi::Reason,
     vfs::{
-        dentry::{Dentry, OwnDentry},
+        dentry::{Dentry, UpperDentry},
         error::EUCLEAN,
-        inode::{Inode, OwnInode},
+        inode::{Inode, UpperInode},
         name,
         scope::AsKernel,
     },
@@ -40,9 +40,9 @@ pub(super) type Outcome<T = ()> = Result<T, Refusal>;
 pub(super) struct NamesRevert<'a> {
     pub(super) mount: &'a Mount,
     pub(super) journal: &'a Journal,
-    pub(super) dir: &'a OwnInode,
+    pub(super) dir: &'a UpperInode,
     /// Our dentry of the directory, if the dcache has one.
-    pub(super) dentry: Option<&'a OwnDentry>,
+    pub(super) dentry: Option<&'a UpperDentry>,
     pub(super) lower: &'a Dentry,
     /// The other directory of a rename, also locked. `None`: looked up when a step needs it, by a
     /// caller that has locked it, or while the mount has no other users.

@@ -28,7 +28,7 @@ use crate::{
         dentry::Dentry,
         error::{ENODATA, ESTALE, EUCLEAN},
         file::File,
-        inode::{Inode, OwnInode},
+        inode::{Inode, UpperInode},
         mount::LowerMount,
         superblock::SuperBlock,
         task, //
@@ -201,7 +201,7 @@ fn recover(
     let file = open_to_recover(mount, &dentry, &line)?;
     let found = (&*dentry, file.as_deref());
     if is_forward_only(&line) {
-        let inode = OwnInode::obtain(sb, lower)?;
+        let inode = UpperInode::obtain(sb, lower)?;
         content(sb.mount(), journal, &inode, found).resume(&line, true)?;
         end(sb, journal, &dentry, Op::Commit, unfinished.seq)?;
         return Ok("its file is as behind it");
@@ -237,7 +237,7 @@ fn finish_content(
     line: &Line<'_>,
 ) -> Result {
     let lower = found.0.inode().ok_or(ESTALE)?;
-    let inode = OwnInode::obtain(sb, lower)?;
+    let inode = UpperInode::obtain(sb, lower)?;
     content(sb.mount(), journal, &inode, found).resume(line, true)?;
     // `now=` is the size after the revert.
     if lower.is_regular() && line.now.is_some_and(|now| now != lower.size()) {
@@ -316,7 +316,7 @@ fn recover_names(
     line: &Line<'_>,
     unfinished: &Unfinished,
 ) -> Result<&'static str> {
-    let dir = OwnInode::obtain(sb, lower.inode().ok_or(ESTALE)?)?;
+    let dir = UpperInode::obtain(sb, lower.inode().ok_or(ESTALE)?)?;
     let _lock = dir.lock_as_parent();
     if journal.last_line(unfinished.object)? != Some(unfinished.at) {
         // A later operation of the directory closed the intent, see [`roll_back_last`].
@@ -342,7 +342,7 @@ fn finish_names(
     lower: &Dentry,
     line: &Line<'_>,
 ) -> Result<(), NamesRevertError> {
-    let dir = OwnInode::obtain(sb, lower.inode().ok_or(ESTALE)?)?;
+    let dir = UpperInode::obtain(sb, lower.inode().ok_or(ESTALE)?)?;
     // A read error is not a failed step: the intent stays open.
     let steps = steps_of(journal, line, 0).map_err(NamesRevertError::Incomplete)?;
     let names = NamesRevert {
@@ -365,7 +365,7 @@ fn is_of_names(inode: &Inode, line: &Line<'_>) -> bool {
 
 /// Writes the closing line of a recovered revert.
 pub(super) fn end(sb: &SuperBlock, journal: &Journal, lower: &Dentry, op: Op, seq: u64) -> Result {
-    let inode = OwnInode::obtain(sb, lower.inode().ok_or(ESTALE)?)?;
+    let inode = UpperInode::obtain(sb, lower.inode().ok_or(ESTALE)?)?;
     let mut state = inode.object().state.lock();
     // No comparison: recovery itself has changed the object.
     backup::load_unchecked(journal, &inode, &mut state)?;
@@ -399,7 +399,7 @@ fn open_to_recover(
 fn content<'a>(
     mount: &'a Mount,
     journal: &'a Journal,
-    inode: &'a OwnInode,
+    inode: &'a UpperInode,
     (lower, file): (&'a Dentry, Option<&'a File>),
 ) -> ContentRevert<'a> {
     ContentRevert {
@@ -420,7 +420,7 @@ fn content<'a>(
 pub(crate) fn roll_back_last(
     mount: &Mount,
     journal: &Journal,
-    inode: &OwnInode,
+    inode: &UpperInode,
     dentry: &Dentry,
     state: &mut ObjectState,
 ) -> Result {
@@ -484,7 +484,7 @@ pub(crate) fn roll_back_last(
 fn close(
     mount: &Mount,
     journal: &Journal,
-    inode: &OwnInode,
+    inode: &UpperInode,
     state: &mut ObjectState,
     op: Op,
     seq: u64,

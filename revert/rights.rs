@@ -31,8 +31,8 @@ use crate::{
     stack::Mount,
     vfs::{
         dentry::Dentry,
-        file::OwnFile,
-        inode::OwnInode,
+        file::UpperFile,
+        inode::UpperInode,
         superblock::SuperBlock,
         task, //
     },
@@ -54,7 +54,7 @@ pub(crate) enum ChainRights {
 /// The rights of one caller, with caches.
 pub(crate) struct CallerRights<'a> {
     /// The open file of the request.
-    file: &'a OwnFile,
+    file: &'a UpperFile,
     sb: &'a SuperBlock,
     mount: &'a Mount,
     journal: &'a Journal,
@@ -69,8 +69,8 @@ pub(crate) struct CallerRights<'a> {
 
 impl<'a> CallerRights<'a> {
     /// The rights of the caller of `file`.
-    pub(crate) fn new(file: &'a OwnFile, journal: &'a Journal) -> Self {
-        let sb = file.own_inode().superblock();
+    pub(crate) fn new(file: &'a UpperFile, journal: &'a Journal) -> Self {
+        let sb = file.upper_inode().superblock();
         Self {
             file,
             sb,
@@ -94,18 +94,18 @@ impl<'a> CallerRights<'a> {
     }
 
     /// The caller's rights for a revert of the object.
-    pub(crate) fn over(&mut self, inode: &OwnInode, lower: &Dentry) -> Result<ChainRights> {
+    pub(crate) fn over(&mut self, inode: &UpperInode, lower: &Dentry) -> Result<ChainRights> {
         self.rights(inode, lower, true)
     }
 
     /// As [`Self::over`], to read the lines.
-    pub(crate) fn may_read(&mut self, inode: &OwnInode, lower: &Dentry) -> Result<ChainRights> {
+    pub(crate) fn may_read(&mut self, inode: &UpperInode, lower: &Dentry) -> Result<ChainRights> {
         self.rights(inode, lower, false)
     }
 
     /// Rights by ownership or write permission, and by a searchable path to the object.
     #[inline(never)]
-    fn rights(&mut self, inode: &OwnInode, lower: &Dentry, exact: bool) -> Result<ChainRights> {
+    fn rights(&mut self, inode: &UpperInode, lower: &Dentry, exact: bool) -> Result<ChainRights> {
         if self.is_administrator {
             return Ok(Self::from(inode, 0));
         }
@@ -125,7 +125,7 @@ impl<'a> CallerRights<'a> {
     }
 
     /// All lines from `first` on, for the kind of the object.
-    fn from(inode: &OwnInode, first: u64) -> ChainRights {
+    fn from(inode: &UpperInode, first: u64) -> ChainRights {
         match inode.is_directory() {
             true => ChainRights::Names(first),
             false => ChainRights::Since(first),

@@ -22,7 +22,7 @@ use crate::{
         sort::sort, //
     },
     uapi::Operation,
-    vfs::{dentry::Dentry, inode::OwnInode, task}, //
+    vfs::{dentry::Dentry, inode::UpperInode, task}, //
 };
 use kernel::{prelude::*, sync::aref::ARef};
 
@@ -121,7 +121,7 @@ fn add_removed(lines: &mut Lines<'_>, at: Pos, left: &mut KVVec<RemovedDirectory
 }
 
 /// An orphan directory: our inode and the lower dentry.
-type OrphanDirectory = (ARef<OwnInode>, ARef<Dentry>);
+type OrphanDirectory = (ARef<UpperInode>, ARef<Dentry>);
 
 /// Opens an orphan directory, with a check of the caller's rights.
 fn open(
@@ -133,7 +133,7 @@ fn open(
         return Ok(None);
     };
     let inode = lower.inode().ok_or(ENOENT)?;
-    let inode = OwnInode::obtain(revert.inode.superblock(), inode)?;
+    let inode = UpperInode::obtain(revert.inode.superblock(), inode)?;
     // The caller needs the rights for each restored directory.
     may_revert(revert.file, &inode, &lower)?;
     Ok(Some((inode, lower)))
@@ -142,7 +142,7 @@ fn open(
 /// The newest operations of a directory, while they are removals by the process that removed it.
 fn newest_removals(
     revert: &ObjectUndo<'_>,
-    inode: &OwnInode,
+    inode: &UpperInode,
     lower: &Dentry,
     directory: &RemovedDirectory,
 ) -> Result<NameOperations, Refusal> {

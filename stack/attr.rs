@@ -9,10 +9,10 @@ use crate::{
     vfs::{
         attr::{self, Change},
         c,
-        dentry::OwnDentry,
+        dentry::UpperDentry,
         error::EOPNOTSUPP,
         file::File,
-        inode::OwnInode,
+        inode::UpperInode,
         table::inode::AttributeHooks,
         xattr, //
     }, //
@@ -20,7 +20,7 @@ use crate::{
 use kernel::{prelude::*, sync::aref::ARef};
 
 impl AttributeHooks for Stack {
-    fn change(dentry: &OwnDentry, change: &mut Change) -> Result {
+    fn change(dentry: &UpperDentry, change: &mut Change) -> Result {
         let inode = dentry.existing()?;
         inode.refresh_if_changed();
         // notify_change() holds i_rwsem and leaves setattr_prepare() to ->setattr.
@@ -44,7 +44,7 @@ impl AttributeHooks for Stack {
         }
     }
 
-    fn stat(dentry: &OwnDentry, stat: &mut c::kstat, mask: u32, flags: u32) -> Result {
+    fn stat(dentry: &UpperDentry, stat: &mut c::kstat, mask: u32, flags: u32) -> Result {
         // The VFS uses the upper attributes after getattr; cp reads up to `i_size`, for example.
         dentry.existing()?.refresh_if_changed();
         attr::stat(
@@ -56,7 +56,7 @@ impl AttributeHooks for Stack {
         )
     }
 
-    fn set_acl(dentry: &OwnDentry, acl: *mut c::posix_acl, kind: c_int) -> Result {
+    fn set_acl(dentry: &UpperDentry, acl: *mut c::posix_acl, kind: c_int) -> Result {
         let inode = dentry.existing()?;
         let mount = inode.mount();
         let lower = dentry.lower()?;
@@ -83,11 +83,11 @@ impl AttributeHooks for Stack {
         result
     }
 
-    fn get_flags(dentry: &OwnDentry, flags: &mut c::file_kattr) -> Result {
+    fn get_flags(dentry: &UpperDentry, flags: &mut c::file_kattr) -> Result {
         attr::get_flags(dentry.superblock().mount().lower(), dentry.lower()?, flags)
     }
 
-    fn set_flags(dentry: &OwnDentry, flags: &mut c::file_kattr) -> Result {
+    fn set_flags(dentry: &UpperDentry, flags: &mut c::file_kattr) -> Result {
         let inode = dentry.existing()?;
         let mount = inode.mount();
         let lower = dentry.lower()?;
@@ -112,15 +112,15 @@ impl AttributeHooks for Stack {
         result
     }
 
-    fn accessed(inode: &OwnInode) {
+    fn accessed(inode: &UpperInode) {
         inode.mount().lower().update_access_time(inode);
     }
 }
 
 /// Captures attributes before a change.
 fn save<'a>(
-    dentry: &'a OwnDentry,
-    inode: &'a OwnInode,
+    dentry: &'a UpperDentry,
+    inode: &'a UpperInode,
     op: Op,
     wanted: AttributeSet<'a>,
 ) -> Result<PreparedOperation<'a>> {
@@ -140,8 +140,8 @@ fn save<'a>(
 /// Captures mode, owner, group and times before a change. A change of the access time alone is not
 /// logged.
 fn saved<'a>(
-    dentry: &'a OwnDentry,
-    inode: &'a OwnInode,
+    dentry: &'a UpperDentry,
+    inode: &'a UpperInode,
     change: &mut Change,
 ) -> Result<Option<PreparedOperation<'a>>> {
     if change.is_access_time_only() {
@@ -152,8 +152,8 @@ fn saved<'a>(
 }
 
 fn save_access<'a>(
-    dentry: &'a OwnDentry,
-    inode: &'a OwnInode,
+    dentry: &'a UpperDentry,
+    inode: &'a UpperInode,
     change: &mut Change,
 ) -> Result<PreparedOperation<'a>> {
     let wanted = AttributeSet {
@@ -164,7 +164,7 @@ fn save_access<'a>(
     save(dentry, inode, Op::Setattr, wanted)
 }
 
-fn apply(dentry: &OwnDentry, inode: &OwnInode, change: &mut Change) -> Result {
+fn apply(dentry: &UpperDentry, inode: &UpperInode, change: &mut Change) -> Result {
     let mount = inode.mount().lower();
     let lower = dentry.lower()?;
     let _write = mount.want_write()?;
@@ -173,7 +173,7 @@ fn apply(dentry: &OwnDentry, inode: &OwnInode, change: &mut Change) -> Result {
 
 /// Truncates or extends a file. Further attributes of the change (dropped set-id bits, a new mode)
 /// get their own line.
-fn truncate(dentry: &OwnDentry, inode: &OwnInode, change: &mut Change, size: u64) -> Result {
+fn truncate(dentry: &UpperDentry, inode: &UpperInode, change: &mut Change, size: u64) -> Result {
     inode.refresh_if_changed();
     backup::load(inode)?;
     let old = inode.size();
@@ -213,8 +213,8 @@ fn truncate(dentry: &OwnDentry, inode: &OwnInode, change: &mut Change, size: u64
 
 /// A lower file for reading the bytes that a truncation cuts off: the caller's, or a new one.
 fn reader(
-    dentry: &OwnDentry,
-    inode: &OwnInode,
+    dentry: &UpperDentry,
+    inode: &UpperInode,
     change: &mut Change,
     cuts: bool,
 ) -> Result<Option<ARef<File>>> {

@@ -3,23 +3,23 @@
 //! Open directories.
 
 use super::{Open, Stack, HISTORY};
-use crate::vfs::{file::OwnFile, table::directory::DirectoryHooks};
+use crate::vfs::{file::UpperFile, table::directory::DirectoryHooks};
 use kernel::prelude::*;
 
 impl DirectoryHooks for Stack {
-    fn open(file: &OwnFile) -> Result {
-        let mount = file.own_inode().mount();
+    fn open(file: &UpperFile) -> Result {
+        let mount = file.upper_inode().mount();
         let dentry = file.dentry().lower()?;
         let lower = file.open_lower(mount.lower(), dentry, super::file::lower_flags(file))?;
         file.opened(lower, Open::new())
     }
 
-    fn hides(file: &OwnFile, name: &[u8]) -> bool {
+    fn hides(file: &UpperFile, name: &[u8]) -> bool {
         // ->lookup hides the same name, so readdir and lookup agree.
         Self::hides_any(file) && name == HISTORY
     }
 
-    fn hides_any(file: &OwnFile) -> bool {
+    fn hides_any(file: &UpperFile) -> bool {
         file.dentry().is_root()
     }
 }

@@ -11,8 +11,8 @@ use crate::{
     },
     vfs::{
         c,
-        dentry::OwnDentry,
-        file::{Bytes, Call, OwnFile},
+        dentry::UpperDentry,
+        file::{Bytes, Call, UpperFile},
         table::file::FileHooks,
         task::breathe, //
     }, //
@@ -26,8 +26,8 @@ const SETTLED: u32 =
 
 /// The lower file's open flags. A writable lower file is also readable, since the bytes to be
 /// overwritten are captured first. The lower file has O_NOATIME, so that this read does not set the
-/// access time; [`OwnFile::accessed`] does for reads by programs.
-pub(super) fn lower_flags(file: &OwnFile) -> u32 {
+/// access time; [`UpperFile::accessed`] does for reads by programs.
+pub(super) fn lower_flags(file: &UpperFile) -> u32 {
     let access = if file.is_writable() {
         c::O_RDWR
     } else {
@@ -44,8 +44,8 @@ const WINDOW: usize = 64 << 20;
 const LEAST: usize = 4096;
 
 impl FileHooks for Stack {
-    fn open(file: &OwnFile) -> Result {
-        let inode = file.own_inode();
+    fn open(file: &UpperFile) -> Result {
+        let inode = file.upper_inode();
         let mount = inode.mount();
         // may_open() has checked permissions on the upper inode, and do_dentry_open() has taken the
         // upper i_writecount. Opening the lower file takes the lower one.
@@ -67,19 +67,19 @@ impl FileHooks for Stack {
         Ok(())
     }
 
-    fn release(file: &OwnFile) {
-        let inode = file.own_inode();
+    fn release(file: &UpperFile) {
+        let inode = file.upper_inode();
         // ->release is called once, by the last fput(), and has no error to return.
         if file.is_writable() && inode.object().writer_left() {
             backup::write_close(inode, file.dentry());
         }
     }
 
-    fn flush(file: &OwnFile, id: c::fl_owner_t) -> Result {
+    fn flush(file: &UpperFile, id: c::fl_owner_t) -> Result {
         file.lower().flush(id)
     }
 
-    fn seek(file: &OwnFile, offset: i64, whence: c_int) -> Result<i64> {
+    fn seek(file: &UpperFile, offset: i64, whence: c_int) -> Result<i64> {
         // As in ovl_llseek(), SEEK_CUR and position 0 need no call of the lower ->llseek.
         let (offset, whence) = match (offset, whence as u32) {
             (0, c::SEEK_CUR) => return Ok(file.position()),
@@ -96,7 +96,7 @@ impl FileHooks for Stack {
         // `f_pos_lock` where several threads share the file.
         let position = file.lower().seek(offset, whence)?;
         file.set_position(position);
-        file.own_inode().refresh_size();
+        file.upper_inode().refresh_size();
         Ok(position)
     }
 
@@ -119,7 +119,7 @@ impl FileHooks for Stack {
         let lower = call.lower_file();
         call.refuse_dontcache(lower)?;
         // vfs_write() holds file_start_write() of the upper superblock, but no i_rwsem.
-        if call.own_file().own_inode().mount().journal().is_none() {
+        if call.upper_file().upper_inode().mount().journal().is_none() {
             return write_unrecorded(call, bytes);
         }
         // No lock is held: a page fault on FUSE or userfaultfd may block forever.
@@ -139,7 +139,7 @@ impl FileHooks for Stack {
         }
     }
 
-    fn sync(file: &OwnFile, start: i64, end: i64, data_only: bool) -> Result {
+    fn sync(file: &UpperFile, start: i64, end: i64, data_only: bool) -> Result {
         sync(file.dentry(), || file.lower().sync(start, end, data_only))
     }
 }
@@ -186,7 +186,7 @@ fn write_first(call: &mut Call, bytes: &mut Bytes, count: usize) -> Result<usize
 /// as the lower ->write_iter does under the lower one: only users of the same file wait.
 fn write_unrecorded(call: &mut Call, bytes: &mut Bytes) -> Result<usize> {
     let lower = call.lower_file();
-    let inode = call.own_file().own_inode();
+    let inode = call.upper_file().upper_inode();
     let _lock = inode.lock_killable()?;
     if prepare_write(call, bytes)? == 0 {
         return Ok(0);
@@ -200,8 +200,8 @@ fn write_unrecorded(call: &mut Call, bytes: &mut Bytes) -> Result<usize> {
 /// The upper inode is locked.
 #[inline(always)]
 fn prepare_write(call: &mut Call, bytes: &mut Bytes) -> Result<usize> {
-    let file = call.own_file();
-    let inode = file.own_inode();
+    let file = call.upper_file();
+    let inode = file.upper_inode();
     inode.refresh_if_changed();
     inode.refuse_immutable()?;
     // generic_write_checks() reads the upper i_size, RLIMIT_FSIZE and s_maxbytes.
@@ -216,8 +216,8 @@ fn prepare_write(call: &mut Call, bytes: &mut Bytes) -> Result<usize> {
 #[inline]
 fn write_once(call: &mut Call, bytes: &mut Bytes) -> Result<usize> {
     let lower = call.lower_file();
-    let file = call.own_file();
-    let inode = file.own_inode();
+    let file = call.upper_file();
+    let inode = file.upper_inode();
     let _lock = inode.lock_killable()?;
     let length = prepare_write(call, bytes)?;
     if length == 0 {
@@ -245,7 +245,7 @@ fn write_once(call: &mut Call, bytes: &mut Bytes) -> Result<usize> {
 }
 
 /// Makes the history durable, then calls `lower`, which makes the file durable.
-pub(super) fn sync(dentry: &OwnDentry, lower: impl FnOnce() -> Result) -> Result {
+pub(super) fn sync(dentry: &UpperDentry, lower: impl FnOnce() -> Result) -> Result {
     let inode = dentry.existing()?;
     let mount = inode.mount();
     // ->fsync is called without i_rwsem.
@@ -263,7 +263,7 @@ pub(super) fn sync(dentry: &OwnDentry, lower: impl FnOnce() -> Result) -> Result
 #[cold]
 fn write_again(call: &mut Call, bytes: &mut Bytes) -> Result<usize> {
     let lower = call.lower_file();
-    let mount = call.own_file().own_inode().mount();
+    let mount = call.upper_file().upper_inode().mount();
     let length = bytes.left();
     let is_whole = Cell::new(true);
     let again = || is_whole.get();

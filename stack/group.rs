@@ -9,7 +9,7 @@ use crate::{
         Refusal,
     },
     uapi::{Conflict, Reason, RevertGroup},
-    vfs::{file::OwnFile, user},
+    vfs::{file::UpperFile, user},
 };
 use kernel::prelude::*;
 
@@ -18,7 +18,7 @@ const MOST_CONFLICTS: usize = 64 * 1024;
 
 /// Reverts a set of operations atomically, or reports the conflicts.
 #[inline(never)]
-pub(super) fn revert(file: &OwnFile, argument: usize) -> Result<c_long> {
+pub(super) fn revert(file: &UpperFile, argument: usize) -> Result<c_long> {
     let mut request: RevertGroup = user::read(argument)?;
     if !request.is_valid() {
         return Err(EINVAL);
@@ -26,7 +26,7 @@ pub(super) fn revert(file: &OwnFile, argument: usize) -> Result<c_long> {
     // A faulting reply buffer is detected before anything is changed.
     user::write(argument, &request)?;
     // The slot limits the memory for requests of one user; the memory is charged to the caller.
-    let _turn = match file.own_inode().mount().turns().take() {
+    let _turn = match file.upper_inode().mount().turns().take() {
         Ok(turn) => turn,
         Err(refusal) => {
             request.reason = refusal.reason.code();

@@ -16,8 +16,8 @@ use crate::{
     uapi::{HistoryLine, ReadHistory},
     vfs::{
         error::{ENODATA, EUCLEAN},
-        file::OwnFile,
-        inode::OwnInode,
+        file::UpperFile,
+        inode::UpperInode,
         scope::crc32c,
         task,
         user, //
@@ -31,8 +31,8 @@ const WINDOW: usize = 64 * 1024;
 
 /// Fills the caller's buffer with lines, starting at the request's cursor.
 #[inline(never)]
-pub(super) fn read(file: &OwnFile, argument: usize) -> Result<c_long> {
-    let mount = file.own_inode().mount();
+pub(super) fn read(file: &UpperFile, argument: usize) -> Result<c_long> {
+    let mount = file.upper_inode().mount();
     let mut request: ReadHistory = user::read(argument)?;
     if !request.is_valid() {
         return Err(EINVAL);
@@ -126,7 +126,7 @@ fn rights(code: u64) -> ChainRights {
 
 /// Reads one segment.
 struct Reader<'a> {
-    file: &'a OwnFile,
+    file: &'a UpperFile,
     journal: &'a Journal,
     segment: u64,
     /// `None`: the caller may read all lines.
@@ -137,7 +137,7 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    fn new(file: &'a OwnFile, journal: &'a Journal, segment: u64) -> Result<Self> {
+    fn new(file: &'a UpperFile, journal: &'a Journal, segment: u64) -> Result<Self> {
         let caller = CallerRights::new(file, journal);
         let verdicts = if caller.is_administrator() {
             None
@@ -239,12 +239,12 @@ impl<'a> Reader<'a> {
 /// The caller's permissions on the object with this handle (hexadecimal).
 #[inline(never)]
 fn rights_over(
-    file: &OwnFile,
+    file: &UpperFile,
     caller: &mut CallerRights<'_>,
     object: ObjectId,
     handle: &[u8],
 ) -> Result<ChainRights> {
-    let sb = file.own_inode().superblock();
+    let sb = file.upper_inode().superblock();
     let mut bytes = [0; HANDLE_MAX];
     let len = decode_hex(handle, &mut bytes).unwrap_or(0);
     let handle = bytes.get(..len).unwrap_or_default();
@@ -252,7 +252,7 @@ fn rights_over(
         return Ok(ChainRights::Nothing);
     };
     match lower.inode() {
-        Some(inode) => caller.may_read(&*OwnInode::obtain(sb, inode)?, &lower),
+        Some(inode) => caller.may_read(&*UpperInode::obtain(sb, inode)?, &lower),
         None => Ok(ChainRights::Nothing),
     }
 }

@@ -12,10 +12,10 @@ use crate::{
     vfs::{
         attr,
         c,
-        dentry::{Dentry, OwnDentry},
+        dentry::{Dentry, UpperDentry},
         error::{EREMOTE, ESTALE},
-        file::OwnFile,
-        inode::{OwnInode, Spare},
+        file::UpperFile,
+        inode::{Spare, UpperInode},
         name::{self, Locked, LowerName},
         table::inode::NameHooks, //
     }, //
@@ -23,7 +23,7 @@ use crate::{
 use kernel::{prelude::*, str::CStr, sync::aref::ARef};
 
 impl NameHooks for Stack {
-    fn look_up(dir: &OwnInode, dentry: &OwnDentry) -> Result<*mut c::dentry> {
+    fn look_up(dir: &UpperInode, dentry: &UpperDentry) -> Result<*mut c::dentry> {
         if is_hidden(dentry) {
             // A negative dentry hides the history's directory; ->create, ->mkdir and others refuse
             // the name.
@@ -39,7 +39,7 @@ impl NameHooks for Stack {
         let inode = match lower.inode() {
             Some(inode) => {
                 dir.mount().refuse_other_volume(inode, &lower)?;
-                Some(OwnInode::obtain(dir.superblock(), inode)?)
+                Some(UpperInode::obtain(dir.superblock(), inode)?)
             }
             None => None,
         };
@@ -49,7 +49,7 @@ impl NameHooks for Stack {
         Ok(dentry.splice(inode))
     }
 
-    fn create(dir: &OwnInode, dentry: &OwnDentry, mode: u16, exclusive: bool) -> Result {
+    fn create(dir: &UpperInode, dentry: &UpperDentry, mode: u16, exclusive: bool) -> Result {
         let create = || {
             // The VFS has called may_o_create() or may_create_dentry(); the lower vfs_create()
             // applies the umask (SB_I_NOUMASK).
@@ -67,25 +67,25 @@ impl NameHooks for Stack {
         while_stale(create)
     }
 
-    fn make_directory(dir: &OwnInode, dentry: &OwnDentry, mode: u16) -> Result {
+    fn make_directory(dir: &UpperInode, dentry: &UpperDentry, mode: u16) -> Result {
         make(dir, dentry, Op::Mkdir, |locked| locked.make_directory(mode))
     }
 
-    fn make_node(dir: &OwnInode, dentry: &OwnDentry, mode: u16, device: u32) -> Result {
+    fn make_node(dir: &UpperInode, dentry: &UpperDentry, mode: u16, device: u32) -> Result {
         make(dir, dentry, Op::Mknod, |locked| {
             locked.make_node(mode, device)?;
             Ok(locked)
         })
     }
 
-    fn make_symlink(dir: &OwnInode, dentry: &OwnDentry, target: &CStr) -> Result {
+    fn make_symlink(dir: &UpperInode, dentry: &UpperDentry, target: &CStr) -> Result {
         make(dir, dentry, Op::Symlink, |locked| {
             locked.make_symlink(target)?;
             Ok(locked)
         })
     }
 
-    fn link(old: &OwnDentry, dir: &OwnInode, dentry: &OwnDentry) -> Result {
+    fn link(old: &UpperDentry, dir: &UpperInode, dentry: &UpperDentry) -> Result {
         refuse_hidden(dentry)?;
         // vfs_link() has checked may_create_dentry() and locked the directory and the object; the
         // link count limit is checked by the lower vfs_link().
@@ -113,17 +113,17 @@ impl NameHooks for Stack {
         Ok(())
     }
 
-    fn unlink(dir: &OwnInode, dentry: &OwnDentry) -> Result {
+    fn unlink(dir: &UpperInode, dentry: &UpperDentry) -> Result {
         remove(dir, dentry, Op::Unlink, |locked| locked.unlink())
     }
 
-    fn remove_directory(dir: &OwnInode, dentry: &OwnDentry) -> Result {
+    fn remove_directory(dir: &UpperInode, dentry: &UpperDentry) -> Result {
         remove(dir, dentry, Op::Rmdir, |locked| locked.remove_directory())
     }
 
     fn rename(
-        (from, old): (&OwnInode, &OwnDentry),
-        (to, new): (&OwnInode, &OwnDentry),
+        (from, old): (&UpperInode, &UpperDentry),
+        (to, new): (&UpperInode, &UpperDentry),
         flags: u32,
     ) -> Result {
         // vfs_rename() has locked both parents, the victim and directories that change the parent,
@@ -141,7 +141,7 @@ impl NameHooks for Stack {
         // vfs_rename() returns early if source and target have the same inode.
         let moved = old.existing()?;
         backup::load(moved)?;
-        if let Some(target) = new.own_inode() {
+        if let Some(target) = new.upper_inode() {
             backup::load(target)?;
         }
         let mut naming = NameChange::begin(from, op, old.name())?;
@@ -152,7 +152,7 @@ impl NameHooks for Stack {
         } else {
             None
         };
-        let victim = new.own_inode().filter(|_| op == Op::Rename);
+        let victim = new.upper_inode().filter(|_| op == Op::Rename);
         // Marked before the lower rename: a concurrent ->d_revalidate would take the difference for
         // a direct lower change, and a result of 0 invalidates the dentry.
         let _changing = [old.begin_change(), new.begin_change()];
@@ -176,14 +176,14 @@ impl NameHooks for Stack {
                 }
             }
             draft.to(new.name());
-            if let Some(over) = new.own_inode() {
+            if let Some(over) = new.upper_inode() {
                 draft.over(over.id());
             }
         });
         if let Some(naming) = whiteout {
             naming.done_or_uncaptured(whiteout_at(from, old).as_deref());
         }
-        for (inode, dentry) in [(Some(moved), old), (new.own_inode(), new)] {
+        for (inode, dentry) in [(Some(moved), old), (new.upper_inode(), new)] {
             if let Some(inode) = inode {
                 inode.refresh();
                 if from.id() != to.id() {
@@ -203,7 +203,7 @@ impl NameHooks for Stack {
         Ok(())
     }
 
-    fn make_unnamed(dir: &OwnInode, file: &OwnFile, mode: u16) -> Result {
+    fn make_unnamed(dir: &UpperInode, file: &UpperFile, mode: u16) -> Result {
         let mount = dir.mount();
         // vfs_tmpfile() has created an unhashed dentry below the directory; ->tmpfile must call
         // finish_open().
@@ -214,7 +214,7 @@ impl NameHooks for Stack {
             let flags = super::file::lower_flags(file);
             file.open_lower_unnamed(mount.lower(), parent, flags, mode)
         })?;
-        let inode = OwnInode::obtain(dir.superblock(), lower.inode())?;
+        let inode = UpperInode::obtain(dir.superblock(), lower.inode())?;
         backup::note_new(&inode);
         inode.object().note_unnamed(true);
         dentry.set_lower(lower.lower_dentry().get());
@@ -231,7 +231,7 @@ impl NameHooks for Stack {
 }
 
 /// The lower name that an upper dentry represents. The upper directory is locked.
-fn lower_name(dentry: &OwnDentry) -> Result<LowerName<'_>> {
+fn lower_name(dentry: &UpperDentry) -> Result<LowerName<'_>> {
     Ok(LowerName {
         parent: dentry.parent().lower()?,
         dentry: dentry.lower()?,
@@ -240,11 +240,11 @@ fn lower_name(dentry: &OwnDentry) -> Result<LowerName<'_>> {
 }
 
 /// Whether this is the name of the history's directory.
-fn is_hidden(dentry: &OwnDentry) -> bool {
+fn is_hidden(dentry: &UpperDentry) -> bool {
     dentry.parent().is_root() && dentry.name() == HISTORY
 }
 
-fn refuse_hidden(dentry: &OwnDentry) -> Result {
+fn refuse_hidden(dentry: &UpperDentry) -> Result {
     if is_hidden(dentry) {
         return Err(EPERM);
     }
@@ -254,8 +254,8 @@ fn refuse_hidden(dentry: &OwnDentry) -> Result {
 /// Renames on the lower filesystem; a replaced object becomes an orphan.
 fn change_below<'a>(
     naming: &mut NameChange<'a>,
-    victim: Option<&'a OwnInode>,
-    (old, new): (&OwnDentry, &'a OwnDentry),
+    victim: Option<&'a UpperInode>,
+    (old, new): (&UpperDentry, &'a UpperDentry),
     flags: u32,
 ) -> Result {
     match victim {
@@ -271,7 +271,7 @@ fn change_below<'a>(
 
 /// The upper inode of the whiteout that a rename has left at the old name. The directory `dir` is
 /// locked. Retries, since the rename cannot be undone any more.
-fn whiteout_at(dir: &OwnInode, old: &OwnDentry) -> Result<ARef<OwnInode>> {
+fn whiteout_at(dir: &UpperInode, old: &UpperDentry) -> Result<ARef<UpperInode>> {
     let mut last = ESTALE;
     for tick in 0..TICKS {
         if tick != 0 {
@@ -285,17 +285,17 @@ fn whiteout_at(dir: &OwnInode, old: &OwnDentry) -> Result<ARef<OwnInode>> {
     Err(last)
 }
 
-fn look_for_whiteout(dir: &OwnInode, old: &OwnDentry) -> Result<ARef<OwnInode>> {
+fn look_for_whiteout(dir: &UpperInode, old: &UpperDentry) -> Result<ARef<UpperInode>> {
     let lower = name::look_up(dir.mount().lower(), old.parent().lower()?, old.name())?;
     // A direct lower change may have replaced the whiteout.
     let lower = lower.inode().filter(|inode| inode.is_whiteout());
-    let inode = OwnInode::obtain(dir.superblock(), lower.ok_or(ESTALE)?)?;
+    let inode = UpperInode::obtain(dir.superblock(), lower.ok_or(ESTALE)?)?;
     backup::note_new(&inode);
     Ok(inode)
 }
 
 /// Renames on the lower filesystem, to a free name or over an object that is not a directory.
-fn rename_below(old: &OwnDentry, new: &OwnDentry, flags: u32) -> Result {
+fn rename_below(old: &UpperDentry, new: &UpperDentry, flags: u32) -> Result {
     let mount = old.superblock().mount();
     let payer = Payer::Object(new.parent().lower()?, 4096);
     let rename = || {
@@ -304,7 +304,7 @@ fn rename_below(old: &OwnDentry, new: &OwnDentry, flags: u32) -> Result {
             mount.lower(),
             &lower_name(old)?,
             (new.parent().lower()?, new.name()),
-            new.own_inode().map(|inode| inode.lower()),
+            new.upper_inode().map(|inode| inode.lower()),
             flags,
         )
     };
@@ -331,9 +331,9 @@ fn while_stale(mut change: impl FnMut() -> Result) -> Result {
 /// the orphans. Without support for orphans the victim is removed.
 fn over_directory<'a>(
     naming: &mut NameChange<'a>,
-    victim: &'a OwnInode,
-    old: &OwnDentry,
-    new: &'a OwnDentry,
+    victim: &'a UpperInode,
+    old: &UpperDentry,
+    new: &'a UpperDentry,
     flags: u32,
 ) -> Result {
     // The whiteout belongs to the rename away from the old name, the second step.
@@ -378,7 +378,7 @@ fn over_directory<'a>(
 }
 
 /// Copies the attributes that a change of its names has changed in a directory.
-fn refresh_parent(dir: &OwnInode, op: Op) {
+fn refresh_parent(dir: &UpperInode, op: Op) {
     if matches!(op, Op::Mkdir | Op::Rmdir) {
         dir.refresh();
     } else {
@@ -388,15 +388,15 @@ fn refresh_parent(dir: &OwnInode, op: Op) {
 
 /// Creates a name and its object.
 fn make(
-    dir: &OwnInode,
-    dentry: &OwnDentry,
+    dir: &UpperInode,
+    dentry: &UpperDentry,
     op: Op,
     create: impl for<'a> Fn(Locked<'a>) -> Result<Locked<'a>>,
 ) -> Result {
     refuse_hidden(dentry)?;
     let mount = dir.mount();
     // Allocated first: once the lower object exists, the upper inode must not fail.
-    let spare = OwnInode::spare(dir.superblock())?;
+    let spare = UpperInode::spare(dir.superblock())?;
     let naming = NameChange::begin(dir, op, dentry.name())?;
     let _changing = dentry.begin_change();
     let lower = mount.with_room(Payer::New(dentry.parent().lower()?), || {
@@ -420,22 +420,22 @@ fn make(
 }
 
 /// The upper inode of the object just created.
-fn bind(spare: Spare, dentry: &OwnDentry, lower: &Dentry) -> Result<ARef<OwnInode>> {
+fn bind(spare: Spare, dentry: &UpperDentry, lower: &Dentry) -> Result<ARef<UpperInode>> {
     let Some(inode) = lower.inode() else {
         // The lower filesystem has not bound the dentry (as NFS may do): the next lookup finds the
         // name.
         dentry.forget();
         return Err(ESTALE);
     };
-    let inode = OwnInode::obtain_with(spare, inode)?;
+    let inode = UpperInode::obtain_with(spare, inode)?;
     backup::note_new(&inode);
     Ok(inode)
 }
 
 /// Removes a name.
 fn remove(
-    dir: &OwnInode,
-    dentry: &OwnDentry,
+    dir: &UpperInode,
+    dentry: &UpperDentry,
     op: Op,
     remove: impl FnOnce(&Locked<'_>) -> Result,
 ) -> Result {

@@ -19,7 +19,7 @@ use crate::{
     vfs::{
         c,
         error::{ENODATA, EUCLEAN},
-        file::OwnFile,
+        file::UpperFile,
         scope::crc32c,
         table::file::IoctlHooks,
         task::breathe,
@@ -31,9 +31,9 @@ use kernel::prelude::*;
 // Each command is a function of its own (`inline(never)`), so that their stack frames do not add
 // up: a revert needs most of the kernel stack.
 impl IoctlHooks for Stack {
-    fn control(file: &OwnFile, command: u32, argument: usize) -> Result<c_long> {
+    fn control(file: &UpperFile, command: u32, argument: usize) -> Result<c_long> {
         // The file may be older than a direct change of the lower owner or flags.
-        file.own_inode().refresh_if_changed();
+        file.upper_inode().refresh_if_changed();
         // ->compat_ioctl is the same function: the structures have fixed-size fields and no
         // pointers.
         match command {
@@ -54,7 +54,7 @@ impl IoctlHooks for Stack {
 }
 
 #[inline(never)]
-fn revert_newest(file: &OwnFile, argument: usize) -> Result<c_long> {
+fn revert_newest(file: &UpperFile, argument: usize) -> Result<c_long> {
     let count = argument as u64;
     if count > uapi::MAX_COUNT {
         return Err(EINVAL);
@@ -64,7 +64,7 @@ fn revert_newest(file: &OwnFile, argument: usize) -> Result<c_long> {
 }
 
 #[inline(never)]
-fn revert_some(file: &OwnFile, argument: usize) -> Result<c_long> {
+fn revert_some(file: &UpperFile, argument: usize) -> Result<c_long> {
     let mut request: Revert = user::read(argument)?;
     if !request.is_valid() {
         return Err(EINVAL);
@@ -93,8 +93,8 @@ fn revert_some(file: &OwnFile, argument: usize) -> Result<c_long> {
 }
 
 /// The journal, and a filter of the object's lines by the caller's permissions.
-fn journal(file: &OwnFile) -> Result<(&Journal, View<'_>)> {
-    let inode = file.own_inode();
+fn journal(file: &UpperFile) -> Result<(&Journal, View<'_>)> {
+    let inode = file.upper_inode();
     let journal = inode.mount().journal().map(|journal| &**journal);
     let journal = journal.ok_or(match inode.owner_or_capable() {
         true => ENODATA,
@@ -138,8 +138,8 @@ impl View<'_> {
 
 /// Fills a page from its end with the newest live lines.
 #[inline(never)]
-fn read_page(file: &OwnFile, argument: usize) -> Result<c_long> {
-    let inode = file.own_inode();
+fn read_page(file: &UpperFile, argument: usize) -> Result<c_long> {
+    let inode = file.upper_inode();
     let (journal, mut view) = journal(file)?;
     let mut page = KVec::new();
     page.resize(uapi::PAGE, 0, GFP_KERNEL)?;
@@ -197,8 +197,8 @@ fn as_it_ended<'t>(
 
 /// Copies lines, newest first, until the caller's buffer is full.
 #[inline(never)]
-fn read_log(file: &OwnFile, argument: usize) -> Result<c_long> {
-    let inode = file.own_inode();
+fn read_log(file: &UpperFile, argument: usize) -> Result<c_long> {
+    let inode = file.upper_inode();
     let mut request: ReadLog = user::read(argument)?;
     if !request.is_valid() {
         return Err(EINVAL);
@@ -252,8 +252,8 @@ fn put(buffer: usize, length: u32, used: &mut u32, text: &[u8]) -> Result<bool> 
 
 /// Continues a walk over live lines at `at`. The set of reverted lines was saved with the open
 /// file, or is computed again from the chain's head.
-fn standing_from<'j>(journal: &'j Journal, file: &OwnFile, at: Pos) -> Result<Chain<'j>> {
-    let inode = file.own_inode();
+fn standing_from<'j>(journal: &'j Journal, file: &UpperFile, at: Pos) -> Result<Chain<'j>> {
+    let inode = file.upper_inode();
     let from = |at| Chain::new(journal, inode.id(), at, OnForeign::Pass);
     let kept = file.open().who()?.lock().paused.take();
     if let Some((_, hidden)) = kept.filter(|(place, _)| *place == at) {
@@ -275,7 +275,7 @@ fn standing_from<'j>(journal: &'j Journal, file: &OwnFile, at: Pos) -> Result<Ch
 fn copy_standing(
     journal: &Journal,
     view: &mut View<'_>,
-    file: &OwnFile,
+    file: &UpperFile,
     mut chain: Chain<'_>,
     (buffer, length): (usize, u32),
 ) -> Result<(u32, Option<Pos>)> {
@@ -350,8 +350,8 @@ fn copy_raw(
 }
 
 #[inline(never)]
-fn status(file: &OwnFile, argument: usize) -> Result<c_long> {
-    let inode = file.own_inode();
+fn status(file: &UpperFile, argument: usize) -> Result<c_long> {
+    let inode = file.upper_inode();
     let mount = inode.mount();
     let mut answer: Status = user::read(argument)?;
     if !answer.is_valid() {
@@ -394,8 +394,8 @@ fn status(file: &OwnFile, argument: usize) -> Result<c_long> {
 }
 
 /// Fills in the journal's and the object's fields of the status.
-fn describe(answer: &mut Status, journal: &Journal, file: &OwnFile) -> Result {
-    let inode = file.own_inode();
+fn describe(answer: &mut Status, journal: &Journal, file: &UpperFile) -> Result {
+    let inode = file.upper_inode();
     let mut caller = CallerRights::new(file, journal);
     let rights = caller.may_read(inode, file.lower_name())?;
     if rights == ChainRights::Nothing {

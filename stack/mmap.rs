@@ -9,8 +9,8 @@ use super::Stack;
 use crate::{
     backup,
     vfs::{
-        dentry::OwnDentry,
-        file::OwnFile,
+        dentry::UpperDentry,
+        file::UpperFile,
         map::{is_watchable, page_inode, Answer, Fault, Map},
         table::file::MapHooks, //
     }, //
@@ -18,12 +18,12 @@ use crate::{
 use kernel::prelude::*;
 
 impl MapHooks for Stack {
-    fn map(file: &OwnFile, map: &Map) -> Result {
+    fn map(file: &UpperFile, map: &Map) -> Result {
         // VM_MAYWRITE without VM_WRITE counts: mprotect() does not call the filesystem.
         if !map.may_change_file() {
             return map.map_lower(file.lower()).inspect(|()| file.accessed());
         }
-        let inode = file.own_inode();
+        let inode = file.upper_inode();
         let pages = page_inode(file.lower());
         if !is_watchable(inode.lower()) || !is_watchable(pages) {
             return Err(ENODEV);
@@ -34,20 +34,20 @@ impl MapHooks for Stack {
         backup::map(file, || map.map_watched(file, lower)).inspect(|()| file.accessed())
     }
 
-    fn unmapped(file: &OwnFile) {
-        file.own_inode().object().stores().unmapped();
+    fn unmapped(file: &UpperFile) {
+        file.upper_inode().object().stores().unmapped();
     }
 
-    fn store(file: &OwnFile, fault: Fault<'_>) -> Answer {
+    fn store(file: &UpperFile, fault: Fault<'_>) -> Answer {
         // As in ext4_page_mkwrite(). Uses the lower inode only: copying attributes is not possible
         // under mmap_lock.
-        if file.own_inode().lower().is_immutable() {
+        if file.upper_inode().lower().is_immutable() {
             return Answer::refused();
         }
         backup::store(file, fault)
     }
 
-    fn sync(dentry: &OwnDentry, lower: impl FnOnce() -> Result) -> Result {
+    fn sync(dentry: &UpperDentry, lower: impl FnOnce() -> Result) -> Result {
         super::file::sync(dentry, lower)
     }
 }

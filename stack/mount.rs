@@ -19,7 +19,7 @@ use crate::{
         context::{MountHooks, Report},
         dentry::Dentry,
         error::EOPNOTSUPP,
-        inode::{Inode, OwnInode},
+        inode::{Inode, UpperInode},
         mount::LowerMount,
         quota,
         store::Dir,
@@ -701,7 +701,7 @@ impl SuperHooks for Stack {
         }
     }
 
-    fn evicted(inode: &OwnInode) {
+    fn evicted(inode: &UpperInode) {
         crate::backup::write_close_on_evict(inode);
     }
 

@@ -8,7 +8,7 @@ use crate::{
     history::line::Op,
     vfs::{
         c,
-        file::OwnFile,
+        file::UpperFile,
         range::{self, Pipe},
         table::file::RangeHooks,
         task::breathe, //
@@ -22,7 +22,7 @@ const SPLICE: usize = 256 * 1024;
 
 impl RangeHooks for Stack {
     fn splice_read(
-        file: &OwnFile,
+        file: &UpperFile,
         pos: &mut i64,
         pipe: &Pipe,
         length: usize,
@@ -35,7 +35,7 @@ impl RangeHooks for Stack {
 
     fn splice_write(
         pipe: &Pipe,
-        file: &OwnFile,
+        file: &UpperFile,
         pos: &mut i64,
         length: usize,
         flags: u32,
@@ -52,8 +52,8 @@ impl RangeHooks for Stack {
         }
     }
 
-    fn allocate(file: &OwnFile, mode: c_int, offset: i64, length: i64) -> Result {
-        let inode = file.own_inode();
+    fn allocate(file: &UpperFile, mode: c_int, offset: i64, length: i64) -> Result {
+        let inode = file.upper_inode();
         let _lock = inode.lock_killable()?;
         inode.refresh_if_changed();
         file.remove_privileges()?;
@@ -91,18 +91,18 @@ impl RangeHooks for Stack {
     }
 
     fn copy(
-        (from, at): (&OwnFile, i64),
-        (to, pos): (&OwnFile, i64),
+        (from, at): (&UpperFile, i64),
+        (to, pos): (&UpperFile, i64),
         length: usize,
         flags: u32,
     ) -> Result<usize> {
         // Bounds the capture; copy_file_range(2) may return a short count.
         let length = length.min(1 << 30);
         // vfs_copy_file_range() limits the next call by the upper `i_size`.
-        from.own_inode().refresh_size();
+        from.upper_inode().refresh_size();
         overwrite(to, Op::Copy, pos, length as u64, || {
             range::copy(
-                to.own_inode().mount().lower(),
+                to.upper_inode().mount().lower(),
                 (from.lower(), at),
                 (to.lower(), pos),
                 length,
@@ -114,14 +114,14 @@ impl RangeHooks for Stack {
     }
 
     fn remap(
-        (from, at): (&OwnFile, i64),
-        (to, pos): (&OwnFile, i64),
+        (from, at): (&UpperFile, i64),
+        (to, pos): (&UpperFile, i64),
         length: i64,
         flags: u32,
     ) -> Result<i64> {
         let lower = || {
             range::remap(
-                to.own_inode().mount().lower(),
+                to.upper_inode().mount().lower(),
                 (from.lower(), at),
                 (to.lower(), pos),
                 length,
@@ -131,7 +131,7 @@ impl RangeHooks for Stack {
         // vfs_dedupe_file_range_one() has called may_dedupe_file() for the target.
         if range::is_dedupe(flags) {
             // Changes neither bytes nor times, but increments btrfs' change counter.
-            let inode = to.own_inode();
+            let inode = to.upper_inode();
             let _lock = inode.lock_killable()?;
             backup::load(inode)?;
             let result = lower();
@@ -141,7 +141,7 @@ impl RangeHooks for Stack {
         let count = match u64::try_from(length).map_err(|_| EINVAL)? {
             // Length 0 means up to the source's end.
             0 => from
-                .own_inode()
+                .upper_inode()
                 .lower()
                 .size()
                 .saturating_sub(at.unsigned_abs()),
@@ -153,7 +153,7 @@ impl RangeHooks for Stack {
         i64::try_from(n).map_err(|_| EIO)
     }
 
-    fn advise(file: &OwnFile, offset: i64, length: i64, advice: c_int) -> Result {
+    fn advise(file: &UpperFile, offset: i64, length: i64, advice: c_int) -> Result {
         // vfs_fadvise() calls ->fadvise instead of generic_fadvise(): the readahead state is the
         // lower file's.
         range::advise(file.lower(), offset, length, advice)
@@ -163,12 +163,12 @@ impl RangeHooks for Stack {
 /// Moves available bytes from a pipe to a file; `EAGAIN` if the pipe is empty.
 fn splice_once(
     pipe: &Pipe,
-    file: &OwnFile,
+    file: &UpperFile,
     pos: &mut i64,
     length: usize,
     flags: u32,
 ) -> Result<usize> {
-    let inode = file.own_inode();
+    let inode = file.upper_inode();
     let _lock = inode.lock_killable()?;
     inode.refresh_if_changed();
     inode.refuse_immutable()?;
@@ -213,19 +213,19 @@ fn kind_of(mode: c_int) -> Op {
 }
 
 /// A space request for `bytes` bytes of a file.
-fn payer(file: &OwnFile, bytes: u64) -> Payer<'_> {
+fn payer(file: &UpperFile, bytes: u64) -> Payer<'_> {
     Payer::Object(file.lower().lower_dentry(), bytes)
 }
 
 /// Changes `[pos, pos + length)` of a file by `lower`.
 fn overwrite(
-    to: &OwnFile,
+    to: &UpperFile,
     op: Op,
     pos: i64,
     length: u64,
     lower: impl FnMut() -> Result<u64>,
 ) -> Result<u64> {
-    let inode = to.own_inode();
+    let inode = to.upper_inode();
     let _lock = inode.lock_killable()?;
     inode.refresh_if_changed();
     inode.refuse_immutable()?;

@@ -8,7 +8,7 @@
 use crate::{
     backup,
     vfs::{
-        inode::OwnInode,
+        inode::UpperInode,
         scope::{AsKernel, NoFs},
         worker::{Job, Worker}, //
     }, //
@@ -32,7 +32,7 @@ pub(crate) struct Slices {
 
 /// A list element.
 struct Node {
-    inode: ARef<OwnInode>,
+    inode: ARef<UpperInode>,
     next: Option<KBox<Node>>,
 }
 
@@ -58,7 +58,7 @@ impl Slices {
     }
 
     /// Adds an unlisted object. Called in page faults, so never sleeps on locks.
-    pub(crate) fn add(&self, inode: &OwnInode) {
+    pub(crate) fn add(&self, inode: &UpperInode) {
         let node = {
             // Memory reclaim under mmap_lock must not enter a filesystem.
             let _nofs = NoFs::new();

@@ -7,7 +7,7 @@ use crate::vfs::error::ENODATA;
 use crate::{
     backup::{AttributeSet, ObjectOperation, PreImage},
     history::line::Op,
-    vfs::{dentry::OwnDentry, inode::OwnInode, table::inode::XattrHooks, task, xattr}, //
+    vfs::{dentry::UpperDentry, inode::UpperInode, table::inode::XattrHooks, task, xattr}, //
 };
 use kernel::{prelude::*, str::CStr};
 
@@ -22,8 +22,8 @@ fn is_for_exec(name: &CStr) -> bool {
 
 impl XattrHooks for Stack {
     fn get(
-        dentry: &OwnDentry,
-        inode: &OwnInode,
+        dentry: &UpperDentry,
+        inode: &UpperInode,
         name: &CStr,
         value: *mut c_void,
         size: usize,
@@ -41,8 +41,8 @@ impl XattrHooks for Stack {
     }
 
     fn set(
-        dentry: &OwnDentry,
-        inode: &OwnInode,
+        dentry: &UpperDentry,
+        inode: &UpperInode,
         name: &CStr,
         value: (*const c_void, usize),
         flags: c_int,
@@ -80,7 +80,7 @@ impl XattrHooks for Stack {
         result
     }
 
-    fn list(dentry: &OwnDentry, list: *mut c_char, size: usize) -> Result<usize> {
+    fn list(dentry: &UpperDentry, list: *mut c_char, size: usize) -> Result<usize> {
         let mount = dentry.superblock().mount().lower();
         // vfs_listxattr() has called security_inode_listxattr() for the upper inode.
         xattr::list_xattrs(mount, dentry.lower()?, list, size, OWN)

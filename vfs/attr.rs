@@ -7,7 +7,7 @@
 
 use super::{
     c,
-    dentry::{Dentry, OwnDentry},
+    dentry::{Dentry, UpperDentry},
     error::{ENOIOCTLCMD, EOPNOTSUPP},
     inode::Inode,
     mount::LowerMount, //
@@ -96,7 +96,7 @@ impl Change {
 
     /// The upper file that the change comes through (ATTR_FILE), if any. The lifetime is that of
     /// the VFS's call.
-    pub(crate) fn file<'f>(&mut self) -> Option<&'f super::file::OwnFile>
+    pub(crate) fn file<'f>(&mut self) -> Option<&'f super::file::UpperFile>
     where
         Self: 'f,
     {
@@ -105,11 +105,11 @@ impl Change {
             return None;
         }
         // SAFETY: The VFS passes an upper file that the caller of notify_change() holds.
-        Some(unsafe { super::file::OwnFile::from_raw(raw.ia_file) })
+        Some(unsafe { super::file::UpperFile::from_raw(raw.ia_file) })
     }
 
     /// setattr_prepare() on the upper inode, as the caller.
-    pub(crate) fn check(&mut self, dentry: &OwnDentry) -> Result {
+    pub(crate) fn check(&mut self, dentry: &UpperDentry) -> Result {
         // SAFETY: A live dentry and change; our superblock has no id map.
         to_result(unsafe {
             c::setattr_prepare(&raw mut c::nop_mnt_idmap, dentry.as_ptr(), self.0.get())
@@ -206,7 +206,7 @@ pub(crate) fn device(mount: &LowerMount, lower: &Dentry) -> Result<u32> {
 /// `->getattr`: the lower result with the upper `st_dev`.
 pub(crate) fn stat(
     mount: &LowerMount,
-    dentry: &OwnDentry,
+    dentry: &UpperDentry,
     stat: &mut c::kstat,
     mask: u32,
     flags: u32,
@@ -218,7 +218,7 @@ pub(crate) fn stat(
     // SAFETY: A live superblock.
     stat.dev = unsafe { (*dentry.superblock().as_ptr()).s_dev };
     if dentry
-        .own_inode()
+        .upper_inode()
         .is_some_and(|inode| inode.object().is_kept())
     {
         stat.nlink = 0;

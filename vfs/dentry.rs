@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Dentries: of any filesystem ([`Dentry`]), and upper dentries ([`OwnDentry`]), which hold a
+//! Dentries: of any filesystem ([`Dentry`]), and upper dentries ([`UpperDentry`]), which hold a
 //! lower dentry.
 //!
 //! C header: [`include/linux/dcache.h`](srctree/include/linux/dcache.h)
@@ -8,7 +8,7 @@
 use super::error::ESTALE;
 use super::{
     c,
-    inode::{Inode, OwnInode},
+    inode::{Inode, UpperInode},
     superblock::SuperBlock, //
 };
 use core::{ops::Deref, ptr::NonNull};
@@ -136,9 +136,9 @@ impl Dentry {
 /// `d_fsdata` is null (not looked up) or a counted lower dentry, with a flag in its lowest bit
 /// (`glue/dentry.c`).
 #[repr(transparent)]
-pub(crate) struct OwnDentry(Dentry);
+pub(crate) struct UpperDentry(Dentry);
 
-impl Deref for OwnDentry {
+impl Deref for UpperDentry {
     type Target = Dentry;
 
     fn deref(&self) -> &Dentry {
@@ -146,7 +146,7 @@ impl Deref for OwnDentry {
     }
 }
 
-impl OwnDentry {
+impl UpperDentry {
     /// # Safety
     ///
     /// As for [`Dentry::from_raw`]; and the dentry is on a superblock of ours.
@@ -168,23 +168,23 @@ impl OwnDentry {
     }
 
     /// The upper inode of a positive dentry.
-    pub(crate) fn own_inode(&self) -> Option<&OwnInode> {
+    pub(crate) fn upper_inode(&self) -> Option<&UpperInode> {
         let inode = self.inode()?;
         // SAFETY: The inodes of our dentries are ours.
-        Some(unsafe { OwnInode::from_raw(inode.as_ptr()) })
+        Some(unsafe { UpperInode::from_raw(inode.as_ptr()) })
     }
 
-    /// As [`OwnDentry::own_inode`], where the VFS passes a positive dentry.
-    pub(crate) fn existing(&self) -> Result<&OwnInode> {
-        self.own_inode().ok_or(ENOENT)
+    /// As [`UpperDentry::upper_inode`], where the VFS passes a positive dentry.
+    pub(crate) fn existing(&self) -> Result<&UpperInode> {
+        self.upper_inode().ok_or(ENOENT)
     }
 
     /// The parent directory's dentry; stable while the directory is locked.
-    pub(crate) fn parent(&self) -> &OwnDentry {
+    pub(crate) fn parent(&self) -> &UpperDentry {
         // SAFETY: A live dentry keeps its parent alive.
         let parent = unsafe { (*self.as_ptr()).d_parent };
         // SAFETY: The parent is on the same upper superblock.
-        unsafe { OwnDentry::from_raw(parent) }
+        unsafe { UpperDentry::from_raw(parent) }
     }
 
     /// Whether this is the mount's root.
@@ -215,20 +215,20 @@ impl OwnDentry {
 
     /// Mirrors the d_move() that vfs_rename() omits for FS_RENAME_DOES_D_MOVE. Both directories
     /// are locked.
-    pub(crate) fn move_to(&self, target: &OwnDentry) {
+    pub(crate) fn move_to(&self, target: &UpperDentry) {
         // SAFETY: Two live dentries; the directories' locks and the lock for renames between them
         // keep both in their places.
         unsafe { c::d_move(self.as_ptr(), target.as_ptr()) };
     }
 
     /// As [`Self::move_to`], for RENAME_EXCHANGE.
-    pub(crate) fn exchange_with(&self, other: &OwnDentry) {
+    pub(crate) fn exchange_with(&self, other: &UpperDentry) {
         // SAFETY: As in `move_to`; both are positive.
         unsafe { c::d_exchange(self.as_ptr(), other.as_ptr()) };
     }
 
     /// Binds a negative dentry to `inode`.
-    pub(crate) fn instantiate(&self, inode: ARef<OwnInode>) {
+    pub(crate) fn instantiate(&self, inode: ARef<UpperInode>) {
         inode.object().note_shown();
         let inode = ARef::into_raw(inode);
         // SAFETY: The dentry is negative and the reference is handed over.
@@ -242,7 +242,7 @@ impl OwnDentry {
     }
 
     /// Ends a lookup with d_splice_alias(). Returns the result of `->lookup`.
-    pub(crate) fn splice(&self, inode: Option<ARef<OwnInode>>) -> *mut c::dentry {
+    pub(crate) fn splice(&self, inode: Option<ARef<UpperInode>>) -> *mut c::dentry {
         if let Some(inode) = &inode {
             inode.object().note_shown();
         }
@@ -252,8 +252,8 @@ impl OwnDentry {
     }
 }
 
-/// See [`OwnDentry::begin_change`].
-pub(crate) struct Changing<'a>(&'a OwnDentry);
+/// See [`UpperDentry::begin_change`].
+pub(crate) struct Changing<'a>(&'a UpperDentry);
 
 impl Drop for Changing<'_> {
     fn drop(&mut self) {
@@ -291,9 +291,9 @@ pub(crate) unsafe extern "C" fn revalidate(
     flags: c_uint,
 ) -> c_int {
     // SAFETY: The VFS passes a directory of ours; in RCU mode its memory is still there.
-    let dir = unsafe { OwnInode::from_raw(dir) };
+    let dir = unsafe { UpperInode::from_raw(dir) };
     // SAFETY: A dentry of ours; in RCU mode its memory is still there.
-    let own = unsafe { OwnDentry::from_raw(dentry) };
+    let own = unsafe { UpperDentry::from_raw(dentry) };
     let asked = Asked { dir, name, own };
     if flags & c::LOOKUP_RCU == 0 {
         return asked.answer(flags);
@@ -312,9 +312,9 @@ pub(crate) unsafe extern "C" fn revalidate(
 
 /// Arguments of `->d_revalidate`.
 struct Asked<'a> {
-    dir: &'a OwnInode,
+    dir: &'a UpperInode,
     name: *const c::qstr,
-    own: &'a OwnDentry,
+    own: &'a UpperDentry,
 }
 
 impl Asked<'_> {
@@ -327,7 +327,7 @@ impl Asked<'_> {
         if !unsafe { c::lfs_same_place(self.name, lower.as_ptr(), self.dir.lower().as_ptr()) } {
             return false;
         }
-        match (self.own.own_inode(), lower.inode()) {
+        match (self.own.upper_inode(), lower.inode()) {
             (None, None) => true,
             (Some(inode), Some(lower)) => core::ptr::eq(inode.lower(), lower),
             _ => false,
@@ -336,7 +336,7 @@ impl Asked<'_> {
 
     /// In RCU walk: whether the upper attributes are current.
     fn is_fresh(&self) -> bool {
-        let inode = self.own.own_inode();
+        let inode = self.own.upper_inode();
         inode.is_none_or(|inode| !inode.attributes_differ())
     }
 
@@ -344,7 +344,7 @@ impl Asked<'_> {
     /// everything below the dentry.
     ///
     /// An upper operation changes the lower name first and the upper dentry next, with the dentry
-    /// marked ([`OwnDentry::begin_change`]). So a mismatch without the mark and without a change
+    /// marked ([`UpperDentry::begin_change`]). So a mismatch without the mark and without a change
     /// of `d_seq` since before the comparison was caused by a direct change of the lower
     /// filesystem.
     fn answer(&self, flags: c_uint) -> c_int {
@@ -355,7 +355,7 @@ impl Asked<'_> {
             let lower = self.own.get_lower();
             let agrees = lower.as_ref().is_some_and(|lower| self.agrees(lower));
             if let (true, Some(lower)) = (agrees, &lower) {
-                if let Some(inode) = self.own.own_inode() {
+                if let Some(inode) = self.own.upper_inode() {
                     inode.refresh_if_changed();
                 }
                 // SAFETY: A lower dentry that is held.
@@ -383,7 +383,7 @@ impl Asked<'_> {
     }
 }
 
-impl OwnDentry {
+impl UpperDentry {
     /// A reference to the lower dentry. Safe against a concurrent set_lower().
     fn get_lower(&self) -> Option<ARef<Dentry>> {
         // SAFETY: A live dentry of ours.
@@ -406,7 +406,7 @@ impl OwnDentry {
 }
 
 // SAFETY: As for `Dentry`, which has the same layout.
-unsafe impl AlwaysRefCounted for OwnDentry {
+unsafe impl AlwaysRefCounted for UpperDentry {
     fn inc_ref(&self) {
         self.0.inc_ref();
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Open files: of any filesystem ([`File`]), and upper files ([`OwnFile`]), which hold a lower
+//! Open files: of any filesystem ([`File`]), and upper files ([`UpperFile`]), which hold a lower
 //! file.
 //!
 //! C headers: [`include/linux/fs.h`](srctree/include/linux/fs.h),
@@ -9,9 +9,9 @@
 use super::{
     c,
     cred::Acting,
-    dentry::{Dentry, OwnDentry},
+    dentry::{Dentry, UpperDentry},
     error::EOPNOTSUPP,
-    inode::{Inode, OwnInode},
+    inode::{Inode, UpperInode},
     map::MapFile,
     mount::LowerMount,
     table::superblock::SuperHooks,
@@ -263,9 +263,9 @@ struct Private {
 ///
 /// `private_data` points to a [`Private`] from `open` to `release`.
 #[repr(transparent)]
-pub(crate) struct OwnFile(File);
+pub(crate) struct UpperFile(File);
 
-impl Deref for OwnFile {
+impl Deref for UpperFile {
     type Target = File;
 
     fn deref(&self) -> &File {
@@ -273,7 +273,7 @@ impl Deref for OwnFile {
     }
 }
 
-impl OwnFile {
+impl UpperFile {
     /// # Safety
     ///
     /// `ptr` is a live file on a superblock of ours, and stays so for `'a`.
@@ -335,19 +335,19 @@ impl OwnFile {
 
     /// The root of the mount that the file was opened through. A bind mount's root may be any
     /// directory, or a file.
-    pub(crate) fn mount_root(&self) -> &OwnDentry {
+    pub(crate) fn mount_root(&self) -> &UpperDentry {
         // SAFETY: An open file holds its mount.
         let root = unsafe { (*self.path().mnt).mnt_root };
         // SAFETY: A mount holds its root until the mount is freed; the root is on the file's
         // superblock, an upper one.
-        unsafe { OwnDentry::from_raw(root) }
+        unsafe { UpperDentry::from_raw(root) }
     }
 
     /// Asks security_path_unlink() about a removal through the file's mount. The directory is
     /// locked.
-    pub(crate) fn may_unlink(&self, dir: &OwnDentry, name: &[u8]) -> Result {
+    pub(crate) fn may_unlink(&self, dir: &UpperDentry, name: &[u8]) -> Result {
         let child = dir.child(name)?;
-        if child.own_inode().is_none() {
+        if child.upper_inode().is_none() {
             return Ok(());
         }
         // SAFETY: A live mount, a directory on it, and a child of that with an inode.
@@ -356,7 +356,7 @@ impl OwnFile {
 
     /// Asks security_path_mknod() about a new name for an object like `node`. The directory is
     /// locked.
-    pub(crate) fn may_make(&self, dir: &OwnDentry, name: &[u8], node: &OwnInode) -> Result {
+    pub(crate) fn may_make(&self, dir: &UpperDentry, name: &[u8], node: &UpperInode) -> Result {
         let child = dir.child(name)?;
         let (mnt, node) = (self.path().mnt, node.as_ptr());
         // SAFETY: A live mount, a directory on it, a child of that, and an inode.
@@ -366,13 +366,13 @@ impl OwnFile {
     /// Asks security_path_rename() about a rename. Both directories are locked.
     pub(crate) fn may_rename(
         &self,
-        (from, name): (&OwnDentry, &[u8]),
-        (to, new): (&OwnDentry, &[u8]),
+        (from, name): (&UpperDentry, &[u8]),
+        (to, new): (&UpperDentry, &[u8]),
         flags: u32,
     ) -> Result {
         let child = from.child(name)?;
         let target = to.child(new)?;
-        if child.own_inode().is_none() {
+        if child.upper_inode().is_none() {
             return Ok(());
         }
         let (mnt, child, target) = (self.path().mnt, child.as_ptr(), target.as_ptr());
@@ -389,17 +389,17 @@ impl OwnFile {
     }
 
     /// The file's upper inode.
-    pub(crate) fn own_inode(&self) -> &OwnInode {
+    pub(crate) fn upper_inode(&self) -> &UpperInode {
         // SAFETY: The inodes of our files are ours.
-        unsafe { OwnInode::from_raw(self.inode().as_ptr()) }
+        unsafe { UpperInode::from_raw(self.inode().as_ptr()) }
     }
 
     /// The upper dentry that the file was opened by.
-    pub(crate) fn dentry(&self) -> &OwnDentry {
+    pub(crate) fn dentry(&self) -> &UpperDentry {
         // SAFETY: A live file.
         let dentry = unsafe { (*self.as_ptr()).__bindgen_anon_1.f_path.dentry };
         // SAFETY: Files of ours have dentries of ours, which they hold.
-        unsafe { OwnDentry::from_raw(dentry) }
+        unsafe { UpperDentry::from_raw(dentry) }
     }
 
     /// The lower dentry that corresponds to the file's path.
@@ -480,15 +480,15 @@ impl OwnFile {
     }
 
     /// Names the dentry of an O_TMPFILE open as the lower filesystem does, before d_instantiate().
-    pub(crate) fn name_unnamed(&self, inode: &OwnInode) {
+    pub(crate) fn name_unnamed(&self, inode: &UpperInode) {
         // SAFETY: vfs_tmpfile() has given the file a dentry with an inline name, unhashed and
         // negative, which is not visible to other tasks.
         unsafe { c::d_mark_tmpfile(self.as_ptr(), inode.as_ptr()) };
     }
 
-    /// Ends an O_TMPFILE open after [`OwnFile::opened`], with finish_open(); on failure also
-    /// undoes [`OwnFile::opened`].
-    pub(crate) fn finish_unnamed(&self, dentry: &OwnDentry) -> Result {
+    /// Ends an O_TMPFILE open after [`UpperFile::opened`], with finish_open(); on failure also
+    /// undoes [`UpperFile::opened`].
+    pub(crate) fn finish_unnamed(&self, dentry: &UpperDentry) -> Result {
         // SAFETY: A file that is being opened, and its dentry, now positive.
         let err = unsafe { c::finish_open(self.as_ptr(), dentry.as_ptr(), Some(opened_already)) };
         if !self.is_opened() {
@@ -518,7 +518,7 @@ impl OwnFile {
     pub(crate) fn remove_privileges(&self) -> Result {
         // SAFETY: A live file whose inode is locked.
         to_result(unsafe { c::file_remove_privs(self.as_ptr()) })?;
-        let inode = self.own_inode();
+        let inode = self.upper_inode();
         if !<Fs as SuperHooks>::lower(inode.mount()).limits().no_set_id {
             return Ok(());
         }
@@ -528,8 +528,8 @@ impl OwnFile {
     }
 }
 
-/// See [`OwnFile::want_write`].
-pub(crate) struct FileWrite<'a>(&'a OwnFile);
+/// See [`UpperFile::want_write`].
+pub(crate) struct FileWrite<'a>(&'a UpperFile);
 
 impl Drop for FileWrite<'_> {
     fn drop(&mut self) {
@@ -560,7 +560,7 @@ impl Call {
     }
 
     /// The upper file. The lifetime is that of the VFS's call, which is longer than this borrow.
-    pub(crate) fn own_file<'f>(&self) -> &'f OwnFile
+    pub(crate) fn upper_file<'f>(&self) -> &'f UpperFile
     where
         Self: 'f,
     {
@@ -568,7 +568,7 @@ impl Call {
         let file = unsafe { (*self.as_ptr()).ki_filp };
         // SAFETY: The VFS keeps the file open until the hook returns; `Call` does not outlive the
         // hook.
-        unsafe { OwnFile::from_raw(file) }
+        unsafe { UpperFile::from_raw(file) }
     }
 
     /// The lower file. The lifetime is that of the VFS's call.
@@ -576,7 +576,7 @@ impl Call {
     where
         Self: 'f,
     {
-        self.own_file().lower()
+        self.upper_file().lower()
     }
 
     fn flags(&self) -> c_int {
@@ -627,7 +627,7 @@ impl Call {
         usize::try_from(n).map_err(|_| errno(n))
     }
 
-    /// Reads from the lower file, then calls [`OwnFile::accessed`].
+    /// Reads from the lower file, then calls [`UpperFile::accessed`].
     pub(crate) fn read_lower(&mut self, lower: &File, bytes: &mut Bytes) -> Result<usize> {
         // SAFETY: All are live; the call is synchronous.
         let n = unsafe { c::lfs_read(self.as_ptr(), lower.as_ptr(), bytes.as_ptr()) };

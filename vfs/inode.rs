@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Inodes: of any filesystem ([`Inode`]), and upper inodes ([`OwnInode`]), which hold a lower
+//! Inodes: of any filesystem ([`Inode`]), and upper inodes ([`UpperInode`]), which hold a lower
 //! inode.
 //!
 //! C header: [`include/linux/fs.h`](srctree/include/linux/fs.h)
@@ -364,10 +364,10 @@ struct Private {
 /// `i_private` points to an [`Private`], from before the inode is hashed until the inode is
 /// freed.
 #[repr(transparent)]
-pub(crate) struct OwnInode(Inode);
+pub(crate) struct UpperInode(Inode);
 
 // SAFETY: As for `Inode`.
-unsafe impl AlwaysRefCounted for OwnInode {
+unsafe impl AlwaysRefCounted for UpperInode {
     fn inc_ref(&self) {
         self.0.inc_ref();
     }
@@ -378,7 +378,7 @@ unsafe impl AlwaysRefCounted for OwnInode {
     }
 }
 
-impl Deref for OwnInode {
+impl Deref for UpperInode {
     type Target = Inode;
 
     fn deref(&self) -> &Inode {
@@ -386,10 +386,10 @@ impl Deref for OwnInode {
     }
 }
 
-impl OwnInode {
+impl UpperInode {
     /// # Safety
     ///
-    /// As for [`Inode::from_raw`]; and the inode is one that [`OwnInode::obtain`] made.
+    /// As for [`Inode::from_raw`]; and the inode is one that [`UpperInode::obtain`] made.
     pub(crate) unsafe fn from_raw<'a>(ptr: *mut c::inode) -> &'a Self {
         // SAFETY: Guaranteed by the caller; both types have the same layout.
         unsafe { &*ptr.cast() }
@@ -522,7 +522,7 @@ impl OwnInode {
     /// The upper inode for `lower`: from the inode cache, or a new one.
     ///
     /// One lower inode has exactly one upper inode, whatever its number of names is.
-    pub(crate) fn obtain(sb: &SuperBlock, lower: &Inode) -> Result<ARef<OwnInode>> {
+    pub(crate) fn obtain(sb: &SuperBlock, lower: &Inode) -> Result<ARef<UpperInode>> {
         if let Some(inode) = Self::find(sb, lower) {
             // The VFS checks permissions against the upper inode's attributes.
             inode.refresh_if_changed();
@@ -568,7 +568,7 @@ impl OwnInode {
     }
 
     /// As [`Self::obtain`], without allocation.
-    pub(crate) fn obtain_with(spare: Spare, lower: &Inode) -> Result<ARef<OwnInode>> {
+    pub(crate) fn obtain_with(spare: Spare, lower: &Inode) -> Result<ARef<UpperInode>> {
         let private = spare.private.write_pin_init(try_pin_init!(Private {
             lower: lower.get(),
             searched: Atomic::new(false),
@@ -590,14 +590,14 @@ impl OwnInode {
         Self::settle(inode, raw)
     }
 
-    /// Ends [`OwnInode::obtain`]: fills a new inode, or frees the unused private data.
-    fn settle(inode: *mut c::inode, raw: *mut Private) -> Result<ARef<OwnInode>> {
+    /// Ends [`UpperInode::obtain`]: fills a new inode, or frees the unused private data.
+    fn settle(inode: *mut c::inode, raw: *mut Private) -> Result<ARef<UpperInode>> {
         // SAFETY: `inode`, when not null, is live and ours.
         if inode.is_null() || unsafe { (*inode).i_private } != raw.cast() {
             // SAFETY: `raw` came from a box, and no inode has taken it over.
             drop(unsafe { KBox::from_raw(raw) });
         }
-        let own = NonNull::new(inode.cast::<OwnInode>()).ok_or(ENOMEM)?;
+        let own = NonNull::new(inode.cast::<UpperInode>()).ok_or(ENOMEM)?;
         // SAFETY: iget5_locked() has returned a reference to a live inode whose `i_private` is set.
         let own = unsafe { ARef::from_raw(own) };
         // SAFETY: A live inode.
@@ -657,11 +657,11 @@ impl OwnInode {
         Self::find(sb, lower).is_some_and(|inode| inode.object().was_shown())
     }
 
-    fn find(sb: &SuperBlock, lower: &Inode) -> Option<ARef<OwnInode>> {
+    fn find(sb: &SuperBlock, lower: &Inode) -> Option<ARef<UpperInode>> {
         let key = lower.as_ptr();
         // SAFETY: `test` takes a lower inode; all inodes of `sb` are ours.
         let inode = unsafe { c::ilookup5(sb.as_ptr(), key as u64, Some(test), key.cast()) };
-        let own = NonNull::new(inode.cast::<OwnInode>())?;
+        let own = NonNull::new(inode.cast::<UpperInode>())?;
         // SAFETY: ilookup5() gave us a reference; by the type invariant the inode is ours.
         Some(unsafe { ARef::from_raw(own) })
     }
@@ -685,7 +685,7 @@ impl OwnInode {
     }
 }
 
-/// See [`OwnInode::spare`].
+/// See [`UpperInode::spare`].
 pub(crate) struct Spare {
     inode: SpareInode,
     private: KBox<core::mem::MaybeUninit<Private>>,
@@ -709,7 +709,7 @@ impl Drop for SpareInode {
 /// compared.
 unsafe extern "C" fn test(inode: *mut c::inode, data: *mut c_void) -> c_int {
     // SAFETY: All hashed inodes of our superblocks have their private data.
-    let own = unsafe { OwnInode::from_raw(inode) };
+    let own = unsafe { UpperInode::from_raw(inode) };
     c_int::from(own.lower().as_ptr() == data.cast())
 }
 

@@ -4,7 +4,7 @@
 
 use super::{
     c,
-    inode::{Inode, OwnInode},
+    inode::{Inode, UpperInode},
     quota::pause,
     superblock::SuperBlock,
     task::{breathe, current_id}, //
@@ -163,7 +163,7 @@ impl Inode {
     }
 }
 
-impl OwnInode {
+impl UpperInode {
     /// Whether the caller holds the lock for a whole request: see [`HeldInodes`].
     pub(crate) fn is_held(&self) -> bool {
         self.object().holder() == current_id()
@@ -245,7 +245,7 @@ impl Drop for InodeGuard<'_> {
 pub(crate) struct AnyGuard<'a> {
     _taken: Option<InodeGuard<'a>>,
     /// The lock is registered with lockdep as long as this guard lives.
-    shown: Option<&'a OwnInode>,
+    shown: Option<&'a UpperInode>,
 }
 
 impl<'a> AnyGuard<'a> {
@@ -256,7 +256,7 @@ impl<'a> AnyGuard<'a> {
         }
     }
 
-    fn held(inode: &'a OwnInode, as_parent: bool) -> Self {
+    fn held(inode: &'a UpperInode, as_parent: bool) -> Self {
         // SAFETY: A live inode that the running task has locked: `is_held()`.
         unsafe { c::lfs_inode_show_lock(inode.as_ptr(), as_parent) };
         Self {
@@ -296,7 +296,7 @@ impl Drop for HeldRenames<'_> {
 /// Write locks of any number of inodes, held by one task for one request until this is dropped. The
 /// task never waits for one of them while holding another.
 pub(crate) struct HeldInodes<'a> {
-    inodes: KVVec<ARef<OwnInode>>,
+    inodes: KVVec<ARef<UpperInode>>,
     /// Number of locked inodes.
     count: usize,
     renames: Option<HeldRenames<'a>>,
@@ -306,7 +306,7 @@ impl<'a> HeldInodes<'a> {
     /// Locks all of `inodes`, without duplicates; with `renames` also `s_vfs_rename_mutex`. With a
     /// time limit, killable.
     pub(crate) fn take(
-        inodes: KVVec<ARef<OwnInode>>,
+        inodes: KVVec<ARef<UpperInode>>,
         renames: Option<&'a SuperBlock>,
     ) -> Result<Self, Late> {
         let patience = Patience::new();
@@ -364,7 +364,7 @@ impl<'a> HeldInodes<'a> {
     }
 
     /// All of them.
-    pub(crate) fn inodes(&self) -> &[ARef<OwnInode>] {
+    pub(crate) fn inodes(&self) -> &[ARef<UpperInode>] {
         &self.inodes
     }
 

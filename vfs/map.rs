@@ -12,8 +12,8 @@
 
 use super::{
     c,
-    dentry::OwnDentry,
-    file::{File, OwnFile},
+    dentry::UpperDentry,
+    file::{File, UpperFile},
     inode::Inode,
     superblock::SuperBlock,
     table::file::{plain, MapHooks},
@@ -64,7 +64,7 @@ impl Map {
     }
 
     /// As [`Self::map_lower`], with [`MapHooks::store`] called for the first store to each page.
-    pub(crate) fn map_watched(&self, file: &OwnFile, lower: &MapFile) -> Result {
+    pub(crate) fn map_watched(&self, file: &UpperFile, lower: &MapFile) -> Result {
         let watched = NewWatched::new(file)?;
         let table = lower.table_above(file)?;
         self.map_lower(&lower.file)?;
@@ -130,9 +130,9 @@ impl Watched {
         unsafe { &*ops.cast::<Self>() }
     }
 
-    fn own(&self) -> &OwnFile {
+    fn own(&self) -> &UpperFile {
         // SAFETY: By the type invariants.
-        unsafe { OwnFile::from_raw(self.own) }
+        unsafe { UpperFile::from_raw(self.own) }
     }
 
     fn lower(&self) -> &c::vm_operations_struct {
@@ -143,7 +143,7 @@ impl Watched {
 }
 
 impl NewWatched {
-    fn new(file: &OwnFile) -> Result<Self> {
+    fn new(file: &UpperFile) -> Result<Self> {
         let watched = KBox::new(
             Watched {
                 ops: pin_init::zeroed(),
@@ -257,7 +257,7 @@ unsafe extern "C" fn page_mkwrite(vmf: *mut c::vm_fault) -> c::vm_fault_t {
     // SAFETY: The fault keeps the area, which has the table that this function is in.
     let watched = unsafe { Watched::of(area) };
     let own = watched.own();
-    let _writing = PageFault::new(own.own_inode().superblock());
+    let _writing = PageFault::new(own.upper_inode().superblock());
     let fault = Fault { vmf, watched };
     <Fs as MapHooks>::store(own, fault).0
 }
@@ -441,7 +441,7 @@ struct MapTable {
 
 impl MapFile {
     /// Opens the lower file of an upper file.
-    pub(super) fn open(file: &OwnFile) -> Result<Self> {
+    pub(super) fn open(file: &UpperFile) -> Result<Self> {
         let table = NewMapTable::new(file)?;
         let opened = file.open_lower_to_map()?;
         // SAFETY: A live file that is not visible to other tasks yet.
@@ -453,7 +453,7 @@ impl MapFile {
     }
 
     /// A table for the file that the areas hold, if a stacked lower filesystem replaces `vm_file`.
-    fn table_above(&self, file: &OwnFile) -> Result<Option<NewMapTable>> {
+    fn table_above(&self, file: &UpperFile) -> Result<Option<NewMapTable>> {
         let is_stacked = self.file.inode().superblock().stack_depth() > 0;
         if !is_stacked || self.has_real.as_ref().is_some() {
             return Ok(None);
@@ -476,7 +476,7 @@ struct NewMapTable(ManuallyDrop<KBox<MapTable>>);
 
 impl NewMapTable {
     /// A table for the files that an upper file maps.
-    fn new(file: &OwnFile) -> Result<Self> {
+    fn new(file: &UpperFile) -> Result<Self> {
         let path = file.path();
         let table = MapTable {
             ops: pin_init::zeroed(),
@@ -540,7 +540,7 @@ unsafe extern "C" fn fsync(file: *mut c::file, start: i64, end: i64, data_only: 
     // SAFETY: The file has the table that this function is in.
     let table = unsafe { table_of(file) };
     // SAFETY: By the type invariants.
-    let dentry = unsafe { OwnDentry::from_raw(table.path.dentry) };
+    let dentry = unsafe { UpperDentry::from_raw(table.path.dentry) };
     // SAFETY: By the type invariants.
     let hook = unsafe { (*table.lower).fsync };
     let lower = || match hook {

@@ -9,7 +9,7 @@ use super::{
     c,
     cred::{Acting, Credentials},
     dentry::Dentry,
-    inode::OwnInode,
+    inode::UpperInode,
     store::Dir,
     superblock, //
 };
@@ -33,7 +33,7 @@ static TYPE: TypeCell = TypeCell(Opaque::new(c::file_system_type {
     owner: core::ptr::null_mut(),
     init_fs_context: Some(init_fs_context),
     kill_sb: Some(kill_sb),
-    // ->rename calls d_move() while the dentries are marked (`OwnDentry::begin_change`).
+    // ->rename calls d_move() while the dentries are marked (`UpperDentry::begin_change`).
     fs_flags: c::FS_RENAME_DOES_D_MOVE as c_int,
     ..pin_init::zeroed()
 }));
@@ -280,7 +280,7 @@ impl LowerMount {
     }
 
     /// Sets the access time of the lower inode to now, and copies the time to `inode`.
-    pub(crate) fn update_access_time(&self, inode: &OwnInode) {
+    pub(crate) fn update_access_time(&self, inode: &UpperInode) {
         let _acting = self.asking();
         let lower = inode.lower().as_ptr();
         // SAFETY: Two live inodes, the second one on the live mount.

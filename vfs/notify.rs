@@ -6,9 +6,9 @@
 
 use super::{
     c,
-    dentry::{Dentry, OwnDentry},
-    file::OwnFile,
-    inode::OwnInode,
+    dentry::{Dentry, UpperDentry},
+    file::UpperFile,
+    inode::UpperInode,
     superblock::SuperBlock, //
 };
 use kernel::sync::aref::ARef;
@@ -30,10 +30,10 @@ impl SuperBlock {
     }
 }
 
-impl OwnInode {
+impl UpperInode {
     /// Sends the events to the watchers of the object and of the directory of `name`. `through` is
     /// the file whose mount the change came through.
-    fn notify(&self, name: Option<&Dentry>, through: Option<&OwnFile>, changed: Changed) {
+    fn notify(&self, name: Option<&Dentry>, through: Option<&UpperFile>, changed: Changed) {
         let none = core::ptr::null_mut();
         let path = c::path {
             mnt: through.map_or(none, |file| file.path().mnt),
@@ -46,7 +46,7 @@ impl OwnInode {
 
     /// Sends the events of a change that came through an open file, with that file's path, as for a
     /// write.
-    pub(crate) fn changed_through(&self, file: &OwnFile, changed: Changed) {
+    pub(crate) fn changed_through(&self, file: &UpperFile, changed: Changed) {
         if changed != Changed::default() && self.superblock().has_watchers() {
             self.notify(Some(file.dentry()), Some(file), changed);
         }
@@ -58,7 +58,7 @@ impl OwnInode {
     pub(crate) fn changed_below(
         &self,
         lower: &Dentry,
-        through: Option<&OwnFile>,
+        through: Option<&UpperFile>,
         changed: Changed,
     ) {
         let sb = self.superblock();
@@ -66,7 +66,7 @@ impl OwnInode {
             return;
         }
         let looked_up = || -> Option<ARef<Dentry>> {
-            let found = OwnDentry::of_lower(sb, lower).ok()?;
+            let found = UpperDentry::of_lower(sb, lower).ok()?;
             Some(found.get())
         };
         let name = match self.object().is_kept() {

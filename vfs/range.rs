@@ -6,7 +6,7 @@ use super::error::{EDQUOT, EOPNOTSUPP};
 use super::{
     c,
     cred::Acting,
-    file::{errno, File, OwnFile},
+    file::{errno, File, UpperFile},
     inode::Inode,
     mount::LowerMount, //
 };
@@ -189,7 +189,7 @@ impl Pipe {
 
     /// Waits until the pipe has data for `file`, or has no writer. file_start_write() is undone for
     /// that time, so the caller may hold no lock.
-    pub(crate) fn wait(&self, file: &OwnFile, flags: u32) -> Result {
+    pub(crate) fn wait(&self, file: &UpperFile, flags: u32) -> Result {
         // SAFETY: A live pipe, and a file for which the VFS has called file_start_write(), as all
         // callers of ->splice_write do.
         to_result(unsafe { c::lfs_wait_for_pipe(self.0, file.as_ptr(), flags) })

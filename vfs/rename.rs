@@ -7,9 +7,9 @@
 
 use super::{
     c,
-    dentry::{Dentry, OwnDentry},
+    dentry::{Dentry, UpperDentry},
     error::ESTALE,
-    inode::OwnInode,
+    inode::UpperInode,
     superblock::SuperBlock, //
 };
 use core::ptr::NonNull;
@@ -19,31 +19,31 @@ use kernel::{prelude::*, sync::aref::ARef};
 const DEEPEST: usize = 4096;
 
 /// Children; the directory `self` is locked.
-impl OwnDentry {
+impl UpperDentry {
     /// The child `name`, if cached in the dcache.
-    pub(crate) fn cached_child(&self, name: &[u8]) -> Option<ARef<OwnDentry>> {
+    pub(crate) fn cached_child(&self, name: &[u8]) -> Option<ARef<UpperDentry>> {
         let len = u32::try_from(name.len()).ok()?;
         // SAFETY: A live directory, and a name of `len` bytes.
         let child = unsafe { c::lfs_cached_child(self.as_ptr(), name.as_ptr().cast(), len) };
         // SAFETY: A reference, an error, or null.
-        unsafe { Self::own_from_c(child) }.ok()
+        unsafe { Self::upper_from_c(child) }.ok()
     }
 
     /// The child `name`; negative if there is none.
-    pub(crate) fn child(&self, name: &[u8]) -> Result<ARef<OwnDentry>> {
+    pub(crate) fn child(&self, name: &[u8]) -> Result<ARef<UpperDentry>> {
         let len = u32::try_from(name.len()).map_err(|_| EINVAL)?;
         // SAFETY: A live directory, and a name of `len` bytes.
         let child = unsafe { c::lfs_child(self.as_ptr(), name.as_ptr().cast(), len) };
         // SAFETY: A reference or an error.
-        unsafe { Self::own_from_c(child) }
+        unsafe { Self::upper_from_c(child) }
     }
 
     /// # Safety
     ///
     /// As for [`Dentry::from_c`]; and the dentry is of ours. Null is `ENOENT`.
-    unsafe fn own_from_c(child: *mut c::dentry) -> Result<ARef<OwnDentry>> {
+    unsafe fn upper_from_c(child: *mut c::dentry) -> Result<ARef<UpperDentry>> {
         let child = kernel::error::from_err_ptr(child)?;
-        let child = NonNull::new(child.cast::<OwnDentry>()).ok_or(ENOENT)?;
+        let child = NonNull::new(child.cast::<UpperDentry>()).ok_or(ENOENT)?;
         // SAFETY: The caller hands the reference over.
         Ok(unsafe { ARef::from_raw(child) })
     }
@@ -62,20 +62,20 @@ impl OwnDentry {
     }
 
     /// Mirrors the end of vfs_link() after a new link.
-    pub(crate) fn linked(&self, inode: &OwnInode) {
+    pub(crate) fn linked(&self, inode: &UpperInode) {
         // SAFETY: A positive dentry of a locked directory, and its inode.
         unsafe { c::lfs_name_linked(self.as_ptr(), inode.as_ptr()) };
     }
 
     /// Mirrors the end of vfs_rename() after a rename to the name of `target`, in the same
     /// directory.
-    pub(crate) fn moved(&self, target: &OwnDentry) {
+    pub(crate) fn moved(&self, target: &UpperDentry) {
         // SAFETY: Two dentries of a locked directory, the second negative.
         unsafe { c::lfs_name_moved(self.as_ptr(), target.as_ptr()) };
     }
 
     /// Mirrors the end of vfs_rename() after an exchange in one directory.
-    pub(crate) fn exchanged(&self, other: &OwnDentry) {
+    pub(crate) fn exchanged(&self, other: &UpperDentry) {
         // SAFETY: Two positive dentries of a locked directory.
         unsafe { c::lfs_names_exchanged(self.as_ptr(), other.as_ptr()) };
     }
@@ -87,12 +87,12 @@ impl OwnDentry {
     }
 }
 
-impl OwnDentry {
+impl UpperDentry {
     /// The upper dentry of a lower directory, found by the path from the root. `ESTALE`: the
     /// directory is not below the root, or hidden.
-    pub(crate) fn of_lower(sb: &SuperBlock, lower: &Dentry) -> Result<ARef<OwnDentry>> {
+    pub(crate) fn of_lower(sb: &SuperBlock, lower: &Dentry) -> Result<ARef<UpperDentry>> {
         // SAFETY: A live superblock of ours has a root.
-        let root: &OwnDentry = unsafe { OwnDentry::from_raw((*sb.as_ptr()).s_root) };
+        let root: &UpperDentry = unsafe { UpperDentry::from_raw((*sb.as_ptr()).s_root) };
         let top = root.lower()?;
         let mut path: KVVec<ARef<Dentry>> = KVVec::new();
         let mut here = lower.get();
@@ -110,7 +110,7 @@ impl OwnDentry {
         let mut found = ARef::from(root);
         while let Some(next) = path.pop() {
             found = found.namesake(&next)?;
-            let same = found.own_inode().zip(next.inode());
+            let same = found.upper_inode().zip(next.inode());
             if !same.is_some_and(|(own, lower)| core::ptr::eq(own.lower(), lower)) {
                 return Err(ESTALE);
             }
@@ -120,12 +120,12 @@ impl OwnDentry {
 
     /// The child of `self` with the same name as `lower`. The directory is unlocked, or locked by
     /// the caller for a whole request.
-    pub(crate) fn namesake(&self, lower: &Dentry) -> Result<ARef<OwnDentry>> {
-        let is_held = self.own_inode().is_some_and(OwnInode::is_held);
+    pub(crate) fn namesake(&self, lower: &Dentry) -> Result<ARef<UpperDentry>> {
+        let is_held = self.upper_inode().is_some_and(UpperInode::is_held);
         // SAFETY: Two live dentries, the first a directory of ours, which is locked as is said.
         let child = unsafe { c::lfs_namesake(self.as_ptr(), lower.as_ptr(), is_held) };
         // SAFETY: A reference or an error.
-        unsafe { Self::own_from_c(child) }
+        unsafe { Self::upper_from_c(child) }
     }
 }
 
@@ -136,9 +136,9 @@ impl Renaming {
     /// Locks the parents of `old` and of `name` in `to`; `flags` are renameat2()'s. `EINVAL`: `old`
     /// was moved or removed meanwhile.
     pub(crate) fn begin(
-        from: &OwnDentry,
-        old: &OwnDentry,
-        to: &OwnDentry,
+        from: &UpperDentry,
+        old: &UpperDentry,
+        to: &UpperDentry,
         name: &[u8],
         flags: u32,
     ) -> Result<Self> {

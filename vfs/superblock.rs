@@ -70,8 +70,8 @@ impl SuperBlock {
 
     /// The state of the mount.
     ///
-    /// Callers must hold one of our superblocks: from an [`super::inode::OwnInode`], an
-    /// [`super::dentry::OwnDentry`] or a call of an operation table.
+    /// Callers must hold one of our superblocks: from an [`super::inode::UpperInode`], an
+    /// [`super::dentry::UpperDentry`] or a call of an operation table.
     pub(crate) fn mount(&self) -> &<Fs as FileSystem>::Mount {
         // SAFETY: A live superblock.
         let info = unsafe { (*self.as_ptr()).s_fs_info };
@@ -159,7 +159,7 @@ impl SuperBlock {
 
     fn make_root(&self, lower: &Dentry) -> Result {
         let inode = lower.inode().ok_or(ENOENT)?;
-        let inode = super::inode::OwnInode::obtain(self, inode)?;
+        let inode = super::inode::UpperInode::obtain(self, inode)?;
         let inode = kernel::sync::aref::ARef::into_raw(inode);
         // SAFETY: d_make_root() consumes the reference in any case.
         let root = unsafe { c::d_make_root(inode.as_ptr().cast()) };
@@ -167,7 +167,7 @@ impl SuperBlock {
             return Err(ENOMEM);
         }
         // SAFETY: A new dentry of ours.
-        unsafe { super::dentry::OwnDentry::from_raw(root) }.set_lower(lower.get());
+        unsafe { super::dentry::UpperDentry::from_raw(root) }.set_lower(lower.get());
         // SAFETY: Our superblock, being filled.
         unsafe { (*self.as_ptr()).s_root = root };
         Ok(())

@@ -27,9 +27,9 @@ use crate::{
     uapi::Reason,
     vfs::{
         c,
-        dentry::{Dentry, OwnDentry},
+        dentry::{Dentry, UpperDentry},
         error::EUCLEAN,
-        inode::OwnInode,
+        inode::UpperInode,
         notify::Changed,
         scope::AsKernel,
     },
@@ -362,7 +362,7 @@ impl RevertContext<'_> {
     /// flags are part of that revert. The caller holds the reference to keep the inode in memory: a
     /// fresh inode would be recovered on its own, and protected too early.
     #[inline(never)]
-    pub(super) fn unprotect(&self, object: ObjectId, at: Pos) -> Outcome<Option<ARef<OwnInode>>> {
+    pub(super) fn unprotect(&self, object: ObjectId, at: Pos) -> Outcome<Option<ARef<UpperInode>>> {
         let mut lines = Lines::new(self.journal)?;
         let saved = plan_builder::saved_attributes(self.journal, &lines.read(at)?)?;
         let records = Records::new(&saved).map_err(|_| EUCLEAN)?;
@@ -436,12 +436,12 @@ pub(super) struct OpenDirectory {
     object: ObjectId,
     opened: OpenedObject,
     /// Our dentry of the directory, if the dcache has one.
-    dentry: Option<ARef<OwnDentry>>,
+    dentry: Option<ARef<UpperDentry>>,
 }
 
 impl OpenDirectory {
     fn new(context: &RevertContext<'_>, object: ObjectId, opened: OpenedObject) -> Self {
-        let dentry = OwnDentry::of_lower(context.sb, &opened.lower).ok();
+        let dentry = UpperDentry::of_lower(context.sb, &opened.lower).ok();
         Self {
             object,
             opened,
@@ -453,7 +453,7 @@ impl OpenDirectory {
     pub(super) fn unchecked(context: &RevertContext<'_>, lower: ARef<Dentry>) -> Outcome<Self> {
         let inode = lower.inode().ok_or(ENOENT)?;
         let object = inode.id();
-        let inode = OwnInode::obtain(context.sb, inode)?;
+        let inode = UpperInode::obtain(context.sb, inode)?;
         Ok(Self::new(context, object, OpenedObject { inode, lower }))
     }
 
@@ -461,7 +461,7 @@ impl OpenDirectory {
         self.object
     }
 
-    pub(super) fn inode(&self) -> &OwnInode {
+    pub(super) fn inode(&self) -> &UpperInode {
         &self.opened.inode
     }
 

@@ -28,7 +28,7 @@ use crate::{
         Chain, ChainLink, Refusal,
     },
     uapi::Reason,
-    vfs::{inode::OwnInode, lock::InodeGuard},
+    vfs::{inode::UpperInode, lock::InodeGuard},
 };
 use core::cell::Cell;
 use kernel::{prelude::*, rbtree::RBTree, sync::aref::ARef};
@@ -67,10 +67,10 @@ enum MemberOutcome {
     Fits {
         needs: PlanNeeds,
         claim: Option<WriteClaim>,
-        inode: ARef<OwnInode>,
+        inode: ARef<UpperInode>,
     },
     /// A lease must be broken first.
-    Leased(ARef<OwnInode>),
+    Leased(ARef<UpperInode>),
 }
 
 impl GroupRevert<'_> {
@@ -335,7 +335,7 @@ impl GroupRevert<'_> {
 
     /// Locks the inode, which [`ContentRevert::verify`] needs. In later stages all inodes are
     /// locked.
-    fn lock_to_plan<'o>(&self, inode: &'o OwnInode) -> Outcome<Option<InodeGuard<'o>>> {
+    fn lock_to_plan<'o>(&self, inode: &'o UpperInode) -> Outcome<Option<InodeGuard<'o>>> {
         match self.context.phase {
             RevertPhase::Planning => Ok(Some(inode.lock_with(&self.patience)?)),
             RevertPhase::Checking | RevertPhase::Performing => Ok(None),

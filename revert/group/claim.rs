@@ -8,7 +8,7 @@ use super::Outcome;
 use crate::{
     revert::Refusal,
     uapi::Reason,
-    vfs::{inode::OwnInode, lock::HeldWriteAccess}, //
+    vfs::{inode::UpperInode, lock::HeldWriteAccess}, //
 };
 use kernel::{prelude::*, sync::aref::ARef};
 
@@ -24,7 +24,7 @@ pub(super) struct WriteClaim {
 impl WriteClaim {
     /// Takes write access. `Executed`: a program runs from the upper or the lower file, or the
     /// lower file is a swap file.
-    pub(super) fn of(inode: &OwnInode) -> Outcome<Self> {
+    pub(super) fn of(inode: &UpperInode) -> Outcome<Self> {
         // IS_SWAPFILE(): swap I/O goes to the blocks of this file directly.
         if inode.lower().is_swapfile() {
             return Err(Refusal::new(Reason::Executed, 0));
@@ -36,14 +36,14 @@ impl WriteClaim {
     }
 
     /// Whether there is a lease to break first. While write access is held, no new one is granted.
-    pub(super) fn is_leased(&self, inode: &OwnInode) -> bool {
+    pub(super) fn is_leased(&self, inode: &UpperInode) -> bool {
         inode.has_lease() || inode.lower().has_lease()
     }
 }
 
 /// Breaks leases and waits until the holders release them, or until lease_break_time expires. No
 /// lock may be held: a holder may write back data first.
-pub(super) fn break_leases(inodes: &[ARef<OwnInode>]) -> Outcome {
+pub(super) fn break_leases(inodes: &[ARef<UpperInode>]) -> Outcome {
     // Signals all holders before the first wait.
     for wait in [false, true] {
         for inode in inodes {

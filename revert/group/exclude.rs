@@ -11,8 +11,8 @@ use super::{GroupRevert, Outcome};
 use crate::{
     history::sort::sort,
     vfs::{
-        file::{FileWrite, OwnFile},
-        inode::OwnInode,
+        file::{FileWrite, UpperFile},
+        inode::UpperInode,
         lock::HeldInodes, //
     },
 };
@@ -31,14 +31,14 @@ impl<'a> ExclusionGuard<'a> {
     /// Waits for operations under way on `inodes`, which may contain duplicates. With `renames`,
     /// also locks out renames of directories on the mount (s_vfs_rename_mutex).
     pub(super) fn take(
-        file: &'a OwnFile,
-        mut inodes: KVVec<ARef<OwnInode>>,
+        file: &'a UpperFile,
+        mut inodes: KVVec<ARef<UpperInode>>,
         renames: bool,
     ) -> Outcome<Self> {
-        let address = |inode: &ARef<OwnInode>| from_ref::<OwnInode>(inode);
+        let address = |inode: &ARef<UpperInode>| from_ref::<UpperInode>(inode);
         // Duplicates are dropped: an inode lock is not recursive.
         sort(&mut inodes, |a, b| address(a) < address(b));
-        let mut each: KVVec<ARef<OwnInode>> = KVVec::new();
+        let mut each: KVVec<ARef<UpperInode>> = KVVec::new();
         for inode in inodes {
             if each.last().map(address) != Some(address(&inode)) {
                 each.push(inode, GFP_KERNEL_ACCOUNT)?;
@@ -46,7 +46,7 @@ impl<'a> ExclusionGuard<'a> {
         }
         let mut gates = WriteBarriers(KVVec::with_capacity(each.len(), GFP_KERNEL_ACCOUNT)?);
         let write = file.want_write()?;
-        let sb = renames.then(|| file.own_inode().superblock());
+        let sb = renames.then(|| file.upper_inode().superblock());
         let held = HeldInodes::take(each, sb)?;
         for inode in held.inodes() {
             gates.shut(inode)?;
@@ -66,10 +66,10 @@ impl<'a> ExclusionGuard<'a> {
 }
 
 /// Objects whose writes through mappings are blocked.
-struct WriteBarriers(KVVec<ARef<OwnInode>>);
+struct WriteBarriers(KVVec<ARef<UpperInode>>);
 
 impl WriteBarriers {
-    fn shut(&mut self, inode: &ARef<OwnInode>) -> Result {
+    fn shut(&mut self, inode: &ARef<UpperInode>) -> Result {
         if !inode.is_regular() {
             return Ok(());
         }

@@ -28,7 +28,7 @@ use crate::{
     uapi::Reason,
     vfs::{
         dentry::Dentry,
-        inode::OwnInode,
+        inode::UpperInode,
         name, //
     },
 };
@@ -45,7 +45,7 @@ pub(crate) struct NonEmptyDirectory {
 
 /// State of an object after the rehearsed steps.
 struct RehearsedObject {
-    inode: ARef<OwnInode>,
+    inode: ARef<UpperInode>,
     is_directory: bool,
     /// Whether the caller owns the object or has CAP_FOWNER.
     is_owned: bool,
@@ -83,7 +83,7 @@ pub(super) struct RehearsalResult {
     /// Directories that are not empty. The operations that created them are kept.
     pub(super) non_empty: KVVec<NonEmptyDirectory>,
     /// All objects that steps change, or whose names they remove.
-    pub(super) inodes: KVVec<ARef<OwnInode>>,
+    pub(super) inodes: KVVec<ARef<UpperInode>>,
     /// Whether a directory changes its parent.
     pub(super) moves_directories: bool,
 }
@@ -329,7 +329,7 @@ impl<'a> StepRehearsal<'a> {
             return Ok(());
         }
         let context = &self.group.context;
-        let inode = OwnInode::obtain(context.sb, lower.inode().ok_or(ENOENT)?)?;
+        let inode = UpperInode::obtain(context.sb, lower.inode().ok_or(ENOENT)?)?;
         // Flags or owner may have changed in the lower filesystem.
         inode.refresh();
         let is_directory = inode.is_directory();
@@ -490,7 +490,7 @@ impl<'a> StepRehearsal<'a> {
     #[inline(never)]
     fn may_restore(&self, lower: &Dentry, is_link: bool) -> Outcome {
         let context = &self.group.context;
-        let inode = OwnInode::obtain(context.sb, lower.inode().ok_or(ENOENT)?)?;
+        let inode = UpperInode::obtain(context.sb, lower.inode().ok_or(ENOENT)?)?;
         context.caller()?.may_restore(&inode, lower, is_link)
     }
 

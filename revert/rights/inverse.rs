@@ -11,9 +11,9 @@ use crate::{
     history::journal::Journal,
     uapi::Reason,
     vfs::{
-        dentry::{Dentry, OwnDentry},
-        file::OwnFile,
-        inode::OwnInode,
+        dentry::{Dentry, UpperDentry},
+        file::UpperFile,
+        inode::UpperInode,
         xattr, //
     },
 };
@@ -23,7 +23,7 @@ use kernel::prelude::*;
 #[derive(Clone, Copy)]
 pub(in crate::revert) struct PermissionCheck<'a> {
     /// The open file of the request.
-    pub(in crate::revert) file: &'a OwnFile,
+    pub(in crate::revert) file: &'a UpperFile,
     /// Whether ownership and modes are checked. For a group they were checked in the rehearsal; a
     /// step may have changed them since.
     pub(in crate::revert) rights: bool,
@@ -40,7 +40,7 @@ pub(in crate::revert) struct DeleteCheck {
 
 /// Whether a name of the object may be removed from `dir`, where the caller may change names. As
 /// may_delete(): protection, and the sticky bit.
-pub(in crate::revert) fn may_delete(dir: &OwnInode, node: &DeleteCheck) -> Outcome {
+pub(in crate::revert) fn may_delete(dir: &UpperInode, node: &DeleteCheck) -> Outcome {
     if node.is_protected {
         return Err(Refusal {
             error: EPERM,
@@ -67,7 +67,7 @@ impl CallerRights<'_> {
     #[inline(never)]
     pub(in crate::revert) fn may_restore(
         &mut self,
-        inode: &OwnInode,
+        inode: &UpperInode,
         lower: &Dentry,
         is_link: bool,
     ) -> Outcome {
@@ -95,9 +95,9 @@ impl<'a> PermissionCheck<'a> {
     /// Whether a name of the object may be removed.
     pub(in crate::revert) fn remove(
         self,
-        (dir, name): (&OwnInode, Option<&OwnDentry>),
+        (dir, name): (&UpperInode, Option<&UpperDentry>),
         bytes: &[u8],
-        node: &OwnInode,
+        node: &UpperInode,
     ) -> Outcome {
         self.take(dir, node)?;
         match name {
@@ -110,9 +110,9 @@ impl<'a> PermissionCheck<'a> {
     /// Whether the object may get a name in the directory.
     pub(in crate::revert) fn bind(
         self,
-        (journal, dir): (&Journal, Option<&OwnDentry>),
+        (journal, dir): (&Journal, Option<&UpperDentry>),
         bytes: &[u8],
-        (node, lower): (&OwnInode, &Dentry),
+        (node, lower): (&UpperInode, &Dentry),
         is_link: bool,
     ) -> Outcome {
         if self.rights {
@@ -127,10 +127,10 @@ impl<'a> PermissionCheck<'a> {
     /// Whether a name of the object may be moved.
     pub(in crate::revert) fn rename(
         self,
-        (from, to): (&OwnInode, &OwnInode),
-        (from_name, to_name): (Option<&OwnDentry>, Option<&OwnDentry>),
+        (from, to): (&UpperInode, &UpperInode),
+        (from_name, to_name): (Option<&UpperDentry>, Option<&UpperDentry>),
         (old, new): (&[u8], &[u8]),
-        node: &OwnInode,
+        node: &UpperInode,
         flags: u32,
     ) -> Outcome {
         self.take(from, node)?;
@@ -145,7 +145,7 @@ impl<'a> PermissionCheck<'a> {
     }
 
     /// The checks of may_delete().
-    fn take(self, dir: &OwnInode, node: &OwnInode) -> Outcome {
+    fn take(self, dir: &UpperInode, node: &UpperInode) -> Outcome {
         if !self.rights {
             return Ok(());
         }

@@ -13,7 +13,7 @@ use crate::{
     stack::Owned,
     vfs::{
         error::{ENODATA, EUCLEAN},
-        inode::OwnInode,
+        inode::UpperInode,
         task, //
     },
 };
@@ -27,7 +27,7 @@ const OFTEN: u64 = 256;
 ///
 /// All changes of the owner since then count, also those outside the request, which may stay live.
 /// Callers with CAP_CHOWN or CAP_SYS_ADMIN are not restricted.
-pub(crate) fn first_own(journal: &Journal, inode: &OwnInode, head: Option<Pos>) -> Result<u64> {
+pub(crate) fn first_own(journal: &Journal, inode: &UpperInode, head: Option<Pos>) -> Result<u64> {
     let sb = inode.superblock();
     if task::is_administrator(sb) || task::may_give_away(sb) {
         return Ok(0);
@@ -36,13 +36,13 @@ pub(crate) fn first_own(journal: &Journal, inode: &OwnInode, head: Option<Pos>) 
 }
 
 /// As [`first_own`], for a caller that holds the lock of the object's state.
-pub(crate) fn first_own_now(journal: &Journal, inode: &OwnInode) -> Result<u64> {
+pub(crate) fn first_own_now(journal: &Journal, inode: &UpperInode) -> Result<u64> {
     first_own(journal, inode, journal.last_line(inode.id())?)
 }
 
 /// Number of the oldest line that belongs to the present owner.
 #[inline(never)]
-fn owned_since(journal: &Journal, inode: &OwnInode, head: Option<Pos>) -> Result<u64> {
+fn owned_since(journal: &Journal, inode: &UpperInode, head: Option<Pos>) -> Result<u64> {
     let uid = inode.uid();
     let known = *inode.object().owned.lock();
     let since = look_back(journal, uid, head, &known)?;

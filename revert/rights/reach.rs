@@ -24,7 +24,7 @@ use crate::{
     vfs::{
         dentry::Dentry,
         error::{ENODATA, EUCLEAN},
-        inode::{Inode, OwnInode}, //
+        inode::{Inode, UpperInode}, //
     },
 };
 use kernel::{prelude::*, sync::aref::ARef};
@@ -42,7 +42,7 @@ impl CallerRights<'_> {
     #[inline(never)]
     pub(super) fn reaches(&mut self, lower: &Dentry, exact: bool) -> Result<bool> {
         let inode = lower.inode().ok_or(ENOENT)?;
-        if core::ptr::eq(inode, self.file.own_inode().lower()) {
+        if core::ptr::eq(inode, self.file.upper_inode().lower()) {
             // The open file of the request is the object.
             return Ok(true);
         }
@@ -169,7 +169,7 @@ impl CallerRights<'_> {
     #[inline(never)]
     fn may_search(&self, path: &[ARef<Dentry>]) -> Result<bool> {
         for lower in path {
-            let own = OwnInode::obtain(self.sb, lower.inode().ok_or(ENOENT)?)?;
+            let own = UpperInode::obtain(self.sb, lower.inode().ok_or(ENOENT)?)?;
             if own.may_search().is_err() {
                 return Ok(false);
             }

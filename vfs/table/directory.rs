@@ -9,19 +9,19 @@ use super::{
 use crate::vfs::{
     c,
     cred::Acting,
-    file::{File, OwnFile},
+    file::{File, UpperFile},
     Fs,
 };
 use kernel::{error::to_result, prelude::*};
 
 /// Operations on open directories.
 pub(crate) trait DirectoryHooks {
-    /// `->open`: ends with [`OwnFile::opened`].
-    fn open(file: &OwnFile) -> Result;
+    /// `->open`: ends with [`UpperFile::opened`].
+    fn open(file: &UpperFile) -> Result;
     /// Whether `->iterate_shared` omits this name.
-    fn hides(file: &OwnFile, name: &[u8]) -> bool;
+    fn hides(file: &UpperFile, name: &[u8]) -> bool;
     /// Whether [`DirectoryHooks::hides`] may be true in this directory.
-    fn hides_any(file: &OwnFile) -> bool;
+    fn hides_any(file: &UpperFile) -> bool;
 }
 
 pub(super) static OPERATIONS: Table<c::file_operations> = Table(c::file_operations {
@@ -42,7 +42,7 @@ pub(super) static OPERATIONS: Table<c::file_operations> = Table(c::file_operatio
 /// Called by the VFS with a directory of ours that is being opened.
 unsafe extern "C" fn open(_inode: *mut c::inode, file: *mut c::file) -> c_int {
     // SAFETY: The VFS passes a file of ours that is being opened.
-    let file = unsafe { OwnFile::from_raw(file) };
+    let file = unsafe { UpperFile::from_raw(file) };
     plain(<Fs as DirectoryHooks>::open(file))
 }
 
@@ -51,7 +51,7 @@ unsafe extern "C" fn open(_inode: *mut c::inode, file: *mut c::file) -> c_int {
 /// Called by the VFS once, with an open directory of ours whose last user is gone.
 unsafe extern "C" fn release(_inode: *mut c::inode, file: *mut c::file) -> c_int {
     // SAFETY: The VFS passes a file of ours whose last user is gone.
-    unsafe { OwnFile::from_raw(file) }.release();
+    unsafe { UpperFile::from_raw(file) }.release();
     0
 }
 
@@ -63,7 +63,7 @@ unsafe extern "C" fn release(_inode: *mut c::inode, file: *mut c::file) -> c_int
 /// Called by the VFS with an open directory of ours, whose position only this thread moves.
 unsafe extern "C" fn llseek(file: *mut c::file, offset: i64, whence: c_int) -> i64 {
     // SAFETY: The VFS passes an open file of ours.
-    let file = unsafe { OwnFile::from_raw(file) };
+    let file = unsafe { UpperFile::from_raw(file) };
     super::file::long(file.lower().seek(offset, whence).inspect(|pos| {
         file.set_position(*pos);
     }))
@@ -83,7 +83,7 @@ struct Filter {
 /// with a live context.
 unsafe extern "C" fn iterate(file: *mut c::file, context: *mut c::dir_context) -> c_int {
     // SAFETY: The VFS passes an open directory of ours.
-    let own = unsafe { OwnFile::from_raw(file) };
+    let own = unsafe { UpperFile::from_raw(file) };
     let lower = own.lower();
     // SAFETY: And a live context.
     lower.set_position(unsafe { (*context).pos });
@@ -134,7 +134,7 @@ unsafe extern "C" fn emit(
     // SAFETY: The context is the first field of a filter.
     let (caller, file) = unsafe { ((*filter).caller, (*filter).file) };
     // SAFETY: The file of the call that is going on.
-    let file = unsafe { OwnFile::from_raw(file) };
+    let file = unsafe { UpperFile::from_raw(file) };
     let len = usize::try_from(length).unwrap_or(0);
     // SAFETY: The lower filesystem passes a name of that length.
     let bytes = unsafe { core::slice::from_raw_parts(name.cast::<u8>(), len) };

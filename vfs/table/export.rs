@@ -14,8 +14,8 @@
 use super::Table;
 use crate::vfs::{
     c,
-    dentry::{Dentry, OwnDentry},
-    inode::OwnInode,
+    dentry::{Dentry, UpperDentry},
+    inode::UpperInode,
     mount::LowerMount,
     superblock::SuperBlock,
     table::superblock::SuperHooks,
@@ -44,9 +44,9 @@ unsafe extern "C" fn encode(
     parent: *mut c::inode,
 ) -> c_int {
     // SAFETY: A live inode of ours.
-    let inode = unsafe { OwnInode::from_raw(inode) };
+    let inode = unsafe { UpperInode::from_raw(inode) };
     // SAFETY: Null, or a live directory of ours.
-    let given = (!parent.is_null()).then(|| unsafe { OwnInode::from_raw(parent) });
+    let given = (!parent.is_null()).then(|| unsafe { UpperInode::from_raw(parent) });
     // Holds the parent while the lower ->encode_fh reads the parent's inode number.
     let found = match given {
         None if !inode.is_directory() => inode.any_name().map(|name| name.held_parent()),
@@ -56,7 +56,7 @@ unsafe extern "C" fn encode(
     let parent = match (given, found) {
         (Some(given), _) => given.lower().as_ptr(),
         // SAFETY: The parent of a dentry of ours is ours.
-        (None, Some(found)) => unsafe { OwnInode::from_raw(found.as_ptr()) }
+        (None, Some(found)) => unsafe { UpperInode::from_raw(found.as_ptr()) }
             .lower()
             .as_ptr(),
         (None, None) => null_mut(),
@@ -81,7 +81,7 @@ unsafe extern "C" fn decode(
     let mount = <Fs as SuperHooks>::lower(sb.mount());
     // SAFETY: The caller's handle.
     let lower = unsafe { lower_of(mount, handle, words, kind) };
-    match lower.and_then(|lower| OwnDentry::of_lower(sb, &lower)) {
+    match lower.and_then(|lower| UpperDentry::of_lower(sb, &lower)) {
         Ok(dentry) => ARef::into_raw(dentry).as_ptr().cast(),
         Err(e) => kernel::error::Error::to_ptr(e),
     }

@@ -5,9 +5,9 @@
 use super::Table;
 use crate::vfs::{
     c,
-    dentry::OwnDentry,
-    file::{Bytes, Call, OwnFile},
-    inode::OwnInode,
+    dentry::UpperDentry,
+    file::{Bytes, Call, UpperFile},
+    inode::UpperInode,
     map::{Answer, Fault, Map},
     range::Pipe,
     Fs,
@@ -16,27 +16,27 @@ use kernel::{error::from_result, prelude::*};
 
 /// Operations on open regular files.
 pub(crate) trait FileHooks {
-    /// `->open`: ends with [`OwnFile::opened`].
-    fn open(file: &OwnFile) -> Result;
+    /// `->open`: ends with [`UpperFile::opened`].
+    fn open(file: &UpperFile) -> Result;
     /// `->release`, before the lower file is dropped.
-    fn release(file: &OwnFile);
+    fn release(file: &UpperFile);
     /// `->flush`, at each close(2).
-    fn flush(file: &OwnFile, id: c::fl_owner_t) -> Result;
+    fn flush(file: &UpperFile, id: c::fl_owner_t) -> Result;
     /// `->llseek`.
-    fn seek(file: &OwnFile, offset: i64, whence: c_int) -> Result<i64>;
+    fn seek(file: &UpperFile, offset: i64, whence: c_int) -> Result<i64>;
     /// `->read_iter`.
     fn read(call: &mut Call, bytes: &mut Bytes) -> Result<usize>;
     /// `->write_iter`.
     fn write(call: &mut Call, bytes: &mut Bytes) -> Result<usize>;
     /// `->fsync`.
-    fn sync(file: &OwnFile, start: i64, end: i64, data_only: bool) -> Result;
+    fn sync(file: &UpperFile, start: i64, end: i64, data_only: bool) -> Result;
 }
 
 /// Operations on file ranges without a buffer.
 pub(crate) trait RangeHooks {
     /// `->splice_read`.
     fn splice_read(
-        file: &OwnFile,
+        file: &UpperFile,
         pos: &mut i64,
         pipe: &Pipe,
         length: usize,
@@ -45,38 +45,47 @@ pub(crate) trait RangeHooks {
     /// `->splice_write`.
     fn splice_write(
         pipe: &Pipe,
-        file: &OwnFile,
+        file: &UpperFile,
         pos: &mut i64,
         length: usize,
         flags: u32,
     ) -> Result<usize>;
     /// `->fallocate`.
-    fn allocate(file: &OwnFile, mode: c_int, offset: i64, length: i64) -> Result;
+    fn allocate(file: &UpperFile, mode: c_int, offset: i64, length: i64) -> Result;
     /// `->copy_file_range`.
-    fn copy(from: (&OwnFile, i64), to: (&OwnFile, i64), length: usize, flags: u32)
-        -> Result<usize>;
+    fn copy(
+        from: (&UpperFile, i64),
+        to: (&UpperFile, i64),
+        length: usize,
+        flags: u32,
+    ) -> Result<usize>;
     /// `->remap_file_range`: clone and deduplicate.
-    fn remap(from: (&OwnFile, i64), to: (&OwnFile, i64), length: i64, flags: u32) -> Result<i64>;
+    fn remap(
+        from: (&UpperFile, i64),
+        to: (&UpperFile, i64),
+        length: i64,
+        flags: u32,
+    ) -> Result<i64>;
     /// `->fadvise`.
-    fn advise(file: &OwnFile, offset: i64, length: i64, advice: c_int) -> Result;
+    fn advise(file: &UpperFile, offset: i64, length: i64, advice: c_int) -> Result;
 }
 
 /// Memory mappings.
 pub(crate) trait MapHooks {
     /// `->mmap`.
-    fn map(file: &OwnFile, map: &Map) -> Result;
+    fn map(file: &UpperFile, map: &Map) -> Result;
     /// The last area of an mmap() is gone. Called under mmap_lock: must not sleep on other locks.
-    fn unmapped(file: &OwnFile);
+    fn unmapped(file: &UpperFile);
     /// A write fault on a read-only page. Called under mmap_lock or the VMA lock.
-    fn store(file: &OwnFile, fault: Fault<'_>) -> Answer;
+    fn store(file: &UpperFile, fault: Fault<'_>) -> Answer;
     /// `msync()`; `lower` calls the lower ->fsync.
-    fn sync(dentry: &OwnDentry, lower: impl FnOnce() -> Result) -> Result;
+    fn sync(dentry: &UpperDentry, lower: impl FnOnce() -> Result) -> Result;
 }
 
 /// Our own commands.
 pub(crate) trait IoctlHooks {
     /// `->unlocked_ioctl`, of files and directories.
-    fn control(file: &OwnFile, command: u32, argument: usize) -> Result<c_long>;
+    fn control(file: &UpperFile, command: u32, argument: usize) -> Result<c_long>;
 }
 
 pub(super) static OPERATIONS: Table<c::file_operations> = Table(c::file_operations {
@@ -112,7 +121,7 @@ pub(super) static OPERATIONS_WITHOUT_REMAP: Table<c::file_operations> = Table(c:
 });
 
 /// No page cache: the pages belong to the lower mapping. No ->direct_IO, which would set
-/// FMODE_CAN_ODIRECT for every upper file; [`OwnFile::opened`] copies the flag from the lower
+/// FMODE_CAN_ODIRECT for every upper file; [`UpperFile::opened`] copies the flag from the lower
 /// file.
 pub(super) static MAPPING: Table<c::address_space_operations> =
     Table(c::address_space_operations {
@@ -153,7 +162,7 @@ pub(crate) fn plain(result: Result) -> c_int {
 /// Called by the VFS with an open file of ours.
 pub(super) unsafe extern "C" fn llseek(file: *mut c::file, offset: i64, whence: c_int) -> i64 {
     // SAFETY: The VFS passes an open file of ours.
-    let file = unsafe { OwnFile::from_raw(file) };
+    let file = unsafe { UpperFile::from_raw(file) };
     long(<Fs as FileHooks>::seek(file, offset, whence))
 }
 
@@ -190,7 +199,7 @@ pub(super) unsafe extern "C" fn ioctl(
     argument: c_ulong,
 ) -> c_long {
     // SAFETY: The VFS passes an open file of ours.
-    let file = unsafe { OwnFile::from_raw(file) };
+    let file = unsafe { UpperFile::from_raw(file) };
     match <Fs as IoctlHooks>::control(file, command, argument) {
         Ok(n) => n,
         Err(e) => e.to_errno() as c_long,
@@ -204,7 +213,7 @@ unsafe extern "C" fn bmap(mapping: *mut c::address_space, block: c::sector_t) ->
     // SAFETY: A live mapping has its inode.
     let inode = unsafe { (*mapping).host };
     // SAFETY: The inode is ours.
-    let lower = unsafe { OwnInode::from_raw(inode) }.lower();
+    let lower = unsafe { UpperInode::from_raw(inode) }.lower();
     let mut found = block;
     // SAFETY: A live inode and a writable result.
     match unsafe { c::bmap(lower.as_ptr(), &mut found) } {
@@ -218,7 +227,7 @@ unsafe extern "C" fn bmap(mapping: *mut c::address_space, block: c::sector_t) ->
 /// Called by the VFS with an open file of ours and the area that this thread is making.
 unsafe extern "C" fn mmap(file: *mut c::file, area: *mut c::vm_area_struct) -> c_int {
     // SAFETY: The VFS passes an open file of ours.
-    let file = unsafe { OwnFile::from_raw(file) };
+    let file = unsafe { UpperFile::from_raw(file) };
     // SAFETY: And the area that is being made.
     let map = unsafe { Map::from_raw(area) };
     plain(<Fs as MapHooks>::map(file, &map))
@@ -229,7 +238,7 @@ unsafe extern "C" fn mmap(file: *mut c::file, area: *mut c::vm_area_struct) -> c
 /// Called by the VFS with a file of ours that is being opened.
 unsafe extern "C" fn open(_inode: *mut c::inode, file: *mut c::file) -> c_int {
     // SAFETY: The VFS passes a file of ours that is being opened.
-    let file = unsafe { OwnFile::from_raw(file) };
+    let file = unsafe { UpperFile::from_raw(file) };
     plain(<Fs as FileHooks>::open(file))
 }
 
@@ -238,7 +247,7 @@ unsafe extern "C" fn open(_inode: *mut c::inode, file: *mut c::file) -> c_int {
 /// Called by the VFS with an open file of ours.
 unsafe extern "C" fn flush(file: *mut c::file, id: c::fl_owner_t) -> c_int {
     // SAFETY: The VFS passes an open file of ours.
-    let file = unsafe { OwnFile::from_raw(file) };
+    let file = unsafe { UpperFile::from_raw(file) };
     plain(<Fs as FileHooks>::flush(file, id))
 }
 
@@ -247,7 +256,7 @@ unsafe extern "C" fn flush(file: *mut c::file, id: c::fl_owner_t) -> c_int {
 /// Called by the VFS once, with an open file of ours whose last user is gone.
 unsafe extern "C" fn release(_inode: *mut c::inode, file: *mut c::file) -> c_int {
     // SAFETY: The VFS passes a file of ours whose last user is gone.
-    let file = unsafe { OwnFile::from_raw(file) };
+    let file = unsafe { UpperFile::from_raw(file) };
     <Fs as FileHooks>::release(file);
     file.release();
     0
@@ -263,7 +272,7 @@ pub(super) unsafe extern "C" fn fsync(
     data_only: c_int,
 ) -> c_int {
     // SAFETY: The VFS passes an open file of ours.
-    let file = unsafe { OwnFile::from_raw(file) };
+    let file = unsafe { UpperFile::from_raw(file) };
     plain(<Fs as FileHooks>::sync(file, start, end, data_only != 0))
 }
 
@@ -279,7 +288,7 @@ unsafe extern "C" fn splice_write(
     flags: c_uint,
 ) -> isize {
     // SAFETY: The VFS passes an open file of ours.
-    let file = unsafe { OwnFile::from_raw(file) };
+    let file = unsafe { UpperFile::from_raw(file) };
     // SAFETY: And a live pipe.
     let pipe = unsafe { Pipe::from_raw(pipe) };
     // SAFETY: And a position of this call's own.
@@ -301,7 +310,7 @@ unsafe extern "C" fn splice_read(
     flags: c_uint,
 ) -> isize {
     // SAFETY: The VFS passes an open file of ours.
-    let file = unsafe { OwnFile::from_raw(file) };
+    let file = unsafe { UpperFile::from_raw(file) };
     // SAFETY: And a live pipe.
     let pipe = unsafe { Pipe::from_raw(pipe) };
     // SAFETY: And a position of this call's own.
@@ -321,7 +330,7 @@ unsafe extern "C" fn fallocate(
     length: i64,
 ) -> c_long {
     // SAFETY: The VFS passes an open file of ours.
-    let file = unsafe { OwnFile::from_raw(file) };
+    let file = unsafe { UpperFile::from_raw(file) };
     plain(<Fs as RangeHooks>::allocate(file, mode, offset, length)) as c_long
 }
 
@@ -337,9 +346,9 @@ unsafe extern "C" fn copy_file_range(
     flags: c_uint,
 ) -> isize {
     // SAFETY: The VFS only comes here when both files have these operations: both are ours.
-    let from = unsafe { OwnFile::from_raw(from) };
+    let from = unsafe { UpperFile::from_raw(from) };
     // SAFETY: As above.
-    let to = unsafe { OwnFile::from_raw(to) };
+    let to = unsafe { UpperFile::from_raw(to) };
     count(<Fs as RangeHooks>::copy(
         (from, at),
         (to, pos),
@@ -360,9 +369,9 @@ unsafe extern "C" fn remap_file_range(
     flags: c_uint,
 ) -> i64 {
     // SAFETY: The VFS has checked that both are on one superblock, and regular.
-    let from = unsafe { OwnFile::from_raw(from) };
+    let from = unsafe { UpperFile::from_raw(from) };
     // SAFETY: As above.
-    let to = unsafe { OwnFile::from_raw(to) };
+    let to = unsafe { UpperFile::from_raw(to) };
     long(<Fs as RangeHooks>::remap(
         (from, at),
         (to, pos),
@@ -376,6 +385,6 @@ unsafe extern "C" fn remap_file_range(
 /// Called by the VFS with an open file of ours.
 unsafe extern "C" fn fadvise(file: *mut c::file, offset: i64, length: i64, advice: c_int) -> c_int {
     // SAFETY: The VFS passes an open file of ours.
-    let file = unsafe { OwnFile::from_raw(file) };
+    let file = unsafe { UpperFile::from_raw(file) };
     plain(<Fs as RangeHooks>::advise(file, offset, length, advice))
 }

@@ -10,9 +10,9 @@ use super::{
 use crate::vfs::{
     attr::Change,
     c,
-    dentry::OwnDentry,
-    file::OwnFile,
-    inode::OwnInode,
+    dentry::UpperDentry,
+    file::UpperFile,
+    inode::UpperInode,
     mount::LowerMount,
     Fs, //
 };
@@ -24,55 +24,59 @@ use kernel::{
 
 /// Operations on names. The VFS holds the directories' locks.
 pub(crate) trait NameHooks {
-    /// `->lookup`: ends with [`OwnDentry::splice`].
-    fn look_up(dir: &OwnInode, dentry: &OwnDentry) -> Result<*mut c::dentry>;
+    /// `->lookup`: ends with [`UpperDentry::splice`].
+    fn look_up(dir: &UpperInode, dentry: &UpperDentry) -> Result<*mut c::dentry>;
     /// `exclusive`: with O_EXCL, if the series passes that flag.
-    fn create(dir: &OwnInode, dentry: &OwnDentry, mode: u16, exclusive: bool) -> Result;
-    fn make_directory(dir: &OwnInode, dentry: &OwnDentry, mode: u16) -> Result;
-    fn make_node(dir: &OwnInode, dentry: &OwnDentry, mode: u16, device: u32) -> Result;
-    fn make_symlink(dir: &OwnInode, dentry: &OwnDentry, target: &CStr) -> Result;
-    fn link(old: &OwnDentry, dir: &OwnInode, dentry: &OwnDentry) -> Result;
-    fn unlink(dir: &OwnInode, dentry: &OwnDentry) -> Result;
-    fn remove_directory(dir: &OwnInode, dentry: &OwnDentry) -> Result;
-    fn rename(from: (&OwnInode, &OwnDentry), to: (&OwnInode, &OwnDentry), flags: u32) -> Result;
+    fn create(dir: &UpperInode, dentry: &UpperDentry, mode: u16, exclusive: bool) -> Result;
+    fn make_directory(dir: &UpperInode, dentry: &UpperDentry, mode: u16) -> Result;
+    fn make_node(dir: &UpperInode, dentry: &UpperDentry, mode: u16, device: u32) -> Result;
+    fn make_symlink(dir: &UpperInode, dentry: &UpperDentry, target: &CStr) -> Result;
+    fn link(old: &UpperDentry, dir: &UpperInode, dentry: &UpperDentry) -> Result;
+    fn unlink(dir: &UpperInode, dentry: &UpperDentry) -> Result;
+    fn remove_directory(dir: &UpperInode, dentry: &UpperDentry) -> Result;
+    fn rename(
+        from: (&UpperInode, &UpperDentry),
+        to: (&UpperInode, &UpperDentry),
+        flags: u32,
+    ) -> Result;
     /// O_TMPFILE: creates an unnamed file and opens the file.
-    fn make_unnamed(dir: &OwnInode, file: &OwnFile, mode: u16) -> Result;
+    fn make_unnamed(dir: &UpperInode, file: &UpperFile, mode: u16) -> Result;
 }
 
 /// Operations on attributes.
 pub(crate) trait AttributeHooks {
     /// `->setattr`; the upper inode is locked.
-    fn change(dentry: &OwnDentry, change: &mut Change) -> Result;
+    fn change(dentry: &UpperDentry, change: &mut Change) -> Result;
     /// `->getattr`.
-    fn stat(dentry: &OwnDentry, stat: &mut c::kstat, mask: u32, flags: u32) -> Result;
+    fn stat(dentry: &UpperDentry, stat: &mut c::kstat, mask: u32, flags: u32) -> Result;
     /// `->set_acl`; the upper inode is locked.
-    fn set_acl(dentry: &OwnDentry, acl: *mut c::posix_acl, kind: c_int) -> Result;
+    fn set_acl(dentry: &UpperDentry, acl: *mut c::posix_acl, kind: c_int) -> Result;
     /// `->fileattr_get`.
-    fn get_flags(dentry: &OwnDentry, flags: &mut c::file_kattr) -> Result;
+    fn get_flags(dentry: &UpperDentry, flags: &mut c::file_kattr) -> Result;
     /// `->fileattr_set`; the upper inode is locked.
-    fn set_flags(dentry: &OwnDentry, flags: &mut c::file_kattr) -> Result;
+    fn set_flags(dentry: &UpperDentry, flags: &mut c::file_kattr) -> Result;
     /// `->update_time` for the access time: touch_atime() has checked the upper mount and inode.
-    fn accessed(inode: &OwnInode);
+    fn accessed(inode: &UpperInode);
 }
 
 /// Operations on extended attributes.
 pub(crate) trait XattrHooks {
     fn get(
-        dentry: &OwnDentry,
-        inode: &OwnInode,
+        dentry: &UpperDentry,
+        inode: &UpperInode,
         name: &CStr,
         value: *mut c_void,
         size: usize,
     ) -> Result<usize>;
     /// A null value removes.
     fn set(
-        dentry: &OwnDentry,
-        inode: &OwnInode,
+        dentry: &UpperDentry,
+        inode: &UpperInode,
         name: &CStr,
         value: (*const c_void, usize),
         flags: c_int,
     ) -> Result;
-    fn list(dentry: &OwnDentry, list: *mut c_char, size: usize) -> Result<usize>;
+    fn list(dentry: &UpperDentry, list: *mut c_char, size: usize) -> Result<usize>;
 }
 
 pub(super) static FILE: Table<c::inode_operations> = Table(c::inode_operations {
@@ -143,18 +147,21 @@ static XATTR: Table<c::xattr_handler> = Table(c::xattr_handler {
 pub(super) static XATTRS: Table<[*const c::xattr_handler; 2]> =
     Table([&raw const XATTR.0, core::ptr::null()]);
 
-fn lower_mount(inode: &OwnInode) -> &LowerMount {
+fn lower_mount(inode: &UpperInode) -> &LowerMount {
     <Fs as SuperHooks>::lower(inode.mount())
 }
 
 /// # Safety
 ///
 /// Both as the VFS passes them to a hook of a directory of ours.
-unsafe fn pair<'a>(dir: *mut c::inode, dentry: *mut c::dentry) -> (&'a OwnInode, &'a OwnDentry) {
+unsafe fn pair<'a>(
+    dir: *mut c::inode,
+    dentry: *mut c::dentry,
+) -> (&'a UpperInode, &'a UpperDentry) {
     // SAFETY: Guaranteed by the caller.
-    let dir = unsafe { OwnInode::from_raw(dir) };
+    let dir = unsafe { UpperInode::from_raw(dir) };
     // SAFETY: As above.
-    let dentry = unsafe { OwnDentry::from_raw(dentry) };
+    let dentry = unsafe { UpperDentry::from_raw(dentry) };
     (dir, dentry)
 }
 
@@ -215,7 +222,7 @@ unsafe extern "C" fn link(
     // SAFETY: The VFS passes a directory of ours and a negative dentry in it.
     let (dir, dentry) = unsafe { pair(dir, dentry) };
     // SAFETY: And a positive dentry of ours.
-    let old = unsafe { OwnDentry::from_raw(old) };
+    let old = unsafe { UpperDentry::from_raw(old) };
     plain(<Fs as NameHooks>::link(old, dir, dentry))
 }
 
@@ -314,9 +321,9 @@ unsafe extern "C" fn tmpfile(
     mode: c::umode_t,
 ) -> c_int {
     // SAFETY: The VFS passes a directory of ours.
-    let dir = unsafe { OwnInode::from_raw(dir) };
+    let dir = unsafe { UpperInode::from_raw(dir) };
     // SAFETY: And a file that is being opened.
-    let file = unsafe { OwnFile::from_raw(file) };
+    let file = unsafe { UpperFile::from_raw(file) };
     plain(<Fs as NameHooks>::make_unnamed(dir, file, mode))
 }
 
@@ -337,7 +344,7 @@ unsafe extern "C" fn permission(
     mask: c_int,
 ) -> c_int {
     // SAFETY: The VFS passes an inode of ours; in RCU mode its memory is still there.
-    let own = unsafe { OwnInode::from_raw(inode) };
+    let own = unsafe { UpperInode::from_raw(inode) };
     if own.attributes_differ() {
         // CAST: A small flag.
         if mask & c::MAY_NOT_BLOCK as c_int != 0 {
@@ -378,7 +385,7 @@ unsafe extern "C" fn setattr(
     attr: *mut c::iattr,
 ) -> c_int {
     // SAFETY: The VFS passes a positive dentry of ours.
-    let dentry = unsafe { OwnDentry::from_raw(dentry) };
+    let dentry = unsafe { UpperDentry::from_raw(dentry) };
     // SAFETY: And a change that is this call's own.
     let change = unsafe { Change::from_raw(attr) };
     plain(<Fs as AttributeHooks>::change(dentry, change))
@@ -395,7 +402,7 @@ unsafe extern "C" fn getattr(
     flags: c_uint,
 ) -> c_int {
     // SAFETY: The VFS passes a path to a positive dentry of ours.
-    let dentry = unsafe { OwnDentry::from_raw((*path).dentry) };
+    let dentry = unsafe { UpperDentry::from_raw((*path).dentry) };
     // SAFETY: And a writable result.
     let stat = unsafe { &mut *stat };
     plain(<Fs as AttributeHooks>::stat(dentry, stat, mask, flags))
@@ -407,7 +414,7 @@ unsafe extern "C" fn getattr(
 /// bytes at `list`.
 unsafe extern "C" fn listxattr(dentry: *mut c::dentry, list: *mut c_char, size: usize) -> isize {
     // SAFETY: The VFS passes a positive dentry of ours.
-    let dentry = unsafe { OwnDentry::from_raw(dentry) };
+    let dentry = unsafe { UpperDentry::from_raw(dentry) };
     count(<Fs as XattrHooks>::list(dentry, list, size))
 }
 
@@ -421,7 +428,7 @@ unsafe extern "C" fn fiemap(
     length: u64,
 ) -> c_int {
     // SAFETY: The VFS passes an inode of ours.
-    let inode = unsafe { OwnInode::from_raw(inode) };
+    let inode = unsafe { UpperInode::from_raw(inode) };
     let lower = inode.lower();
     let _acting = lower_mount(inode).asking();
     // SAFETY: A live lower inode and the VFS's buffer.
@@ -442,7 +449,7 @@ unsafe extern "C" fn update_time(
             return EAGAIN.to_errno();
         }
         // SAFETY: The VFS passes an inode of ours.
-        <Fs as AttributeHooks>::accessed(unsafe { OwnInode::from_raw(inode) });
+        <Fs as AttributeHooks>::accessed(unsafe { UpperInode::from_raw(inode) });
     }
     0
 }
@@ -456,7 +463,7 @@ unsafe extern "C" fn get_inode_acl(
     rcu: bool,
 ) -> *mut c::posix_acl {
     // SAFETY: The VFS passes an inode of ours; in RCU mode its memory is still there.
-    let lower = unsafe { OwnInode::from_raw(inode) }.lower();
+    let lower = unsafe { UpperInode::from_raw(inode) }.lower();
     if lower.superblock().flags() & c::SB_POSIXACL == 0 {
         return null_mut();
     }
@@ -465,7 +472,7 @@ unsafe extern "C" fn get_inode_acl(
         unsafe { c::get_cached_acl_rcu(lower.as_ptr(), kind) }
     } else {
         // SAFETY: As above; held, since not in RCU walk.
-        let _acting = lower_mount(unsafe { OwnInode::from_raw(inode) }).asking();
+        let _acting = lower_mount(unsafe { UpperInode::from_raw(inode) }).asking();
         // SAFETY: As above.
         unsafe { c::get_inode_acl(lower.as_ptr(), kind) }
     }
@@ -481,7 +488,7 @@ unsafe extern "C" fn set_acl(
     kind: c_int,
 ) -> c_int {
     // SAFETY: The VFS passes a positive dentry of ours.
-    let dentry = unsafe { OwnDentry::from_raw(dentry) };
+    let dentry = unsafe { UpperDentry::from_raw(dentry) };
     plain(<Fs as AttributeHooks>::set_acl(dentry, acl, kind))
 }
 
@@ -490,7 +497,7 @@ unsafe extern "C" fn set_acl(
 /// Called by the VFS with a positive dentry of ours and a writable result.
 unsafe extern "C" fn fileattr_get(dentry: *mut c::dentry, flags: *mut c::file_kattr) -> c_int {
     // SAFETY: The VFS passes a positive dentry of ours.
-    let dentry = unsafe { OwnDentry::from_raw(dentry) };
+    let dentry = unsafe { UpperDentry::from_raw(dentry) };
     // SAFETY: And a writable result.
     let flags = unsafe { &mut *flags.cast() };
     plain(<Fs as AttributeHooks>::get_flags(dentry, flags))
@@ -506,7 +513,7 @@ unsafe extern "C" fn fileattr_set(
     flags: *mut c::file_kattr,
 ) -> c_int {
     // SAFETY: The VFS passes a positive dentry of ours.
-    let dentry = unsafe { OwnDentry::from_raw(dentry) };
+    let dentry = unsafe { UpperDentry::from_raw(dentry) };
     // SAFETY: And the flags, which are this call's own.
     let flags = unsafe { &mut *flags.cast() };
     plain(<Fs as AttributeHooks>::set_flags(dentry, flags))
@@ -526,7 +533,7 @@ unsafe extern "C" fn get_link(
         return ECHILD.to_ptr::<c_char>();
     }
     // SAFETY: The VFS passes a positive dentry of ours.
-    let dentry = unsafe { OwnDentry::from_raw(dentry) };
+    let dentry = unsafe { UpperDentry::from_raw(dentry) };
     let _acting = <Fs as SuperHooks>::lower(dentry.superblock().mount()).asking();
     match dentry.lower() {
         // SAFETY: A live lower dentry.

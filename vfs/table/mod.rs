@@ -12,7 +12,7 @@ pub(crate) mod file;
 pub(crate) mod inode;
 pub(crate) mod superblock;
 
-use super::{c, inode::OwnInode, superblock::SuperBlock};
+use super::{c, inode::UpperInode, superblock::SuperBlock};
 
 /// A static operation table.
 pub(crate) struct Table<T>(pub(crate) T);
@@ -21,7 +21,7 @@ pub(crate) struct Table<T>(pub(crate) T);
 unsafe impl<T> Sync for Table<T> {}
 
 /// Sets a new inode's operation tables, by file type.
-pub(crate) fn set_tables(inode: &OwnInode) {
+pub(crate) fn set_tables(inode: &UpperInode) {
     let ptr = inode.as_ptr();
     match inode.mode() & c::S_IFMT {
         c::S_IFREG => {

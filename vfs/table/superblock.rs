@@ -5,8 +5,8 @@
 use super::{file::plain, Table};
 use crate::vfs::{
     c,
-    dentry::{self, OwnDentry},
-    inode::{self, OwnInode},
+    dentry::{self, UpperDentry},
+    inode::{self, UpperInode},
     mount::LowerMount,
     superblock::SuperBlock,
     FileSystem, Fs,
@@ -25,7 +25,7 @@ pub(crate) trait SuperHooks: FileSystem {
     /// `->put_super`: after all inodes are evicted.
     fn shut_down(mount: &Self::Mount);
     /// `->evict_inode`. Must not block: the caller may be memory reclaim.
-    fn evicted(inode: &OwnInode);
+    fn evicted(inode: &UpperInode);
     /// `->sync_fs` with waiting.
     fn sync(mount: &Self::Mount) -> Result;
     /// `->freeze_fs`.
@@ -91,7 +91,7 @@ unsafe extern "C" fn evict_inode(inode: *mut c::inode) {
     // SAFETY: As above.
     if unsafe { !(*inode).i_private.is_null() } {
         // SAFETY: A complete inode: `i_private` is set.
-        <Fs as SuperHooks>::evicted(unsafe { OwnInode::from_raw(inode) });
+        <Fs as SuperHooks>::evicted(unsafe { UpperInode::from_raw(inode) });
     }
 }
 
@@ -127,7 +127,7 @@ unsafe extern "C" fn freeze_fs(sb: *mut c::super_block) -> c_int {
 /// Called by the VFS with a dentry of ours and a writable result.
 unsafe extern "C" fn statfs(dentry: *mut c::dentry, buf: *mut kernel::bindings::kstatfs) -> c_int {
     // SAFETY: The VFS passes a dentry of ours.
-    let sb = unsafe { OwnDentry::from_raw(dentry) }.superblock();
+    let sb = unsafe { UpperDentry::from_raw(dentry) }.superblock();
     let lower = <Fs as SuperHooks>::lower(sb.mount());
     let path = lower.path(lower.root());
     let _acting = lower.asking();
@@ -140,7 +140,7 @@ unsafe extern "C" fn statfs(dentry: *mut c::dentry, buf: *mut kernel::bindings::
 /// Called by the VFS with a live seq_file and a dentry of ours.
 unsafe extern "C" fn show_options(seq: *mut c::seq_file, root: *mut c::dentry) -> c_int {
     // SAFETY: The VFS passes a dentry of ours.
-    let sb = unsafe { OwnDentry::from_raw(root) }.superblock();
+    let sb = unsafe { UpperDentry::from_raw(root) }.superblock();
     <Fs as SuperHooks>::show(sb.mount(), &mut Options(seq));
     0
 }

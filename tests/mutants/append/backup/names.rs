@@ -6,7 +6,7 @@ impl<'a> NameChange<'a> {
         Ok(Self::Off)
     }
 
-    pub(crate) fn pass_as(passes: Op, dir: &'a OwnInode, op: Op, name: &'a [u8]) -> Result<Self> {
+    pub(crate) fn pass_as(passes: Op, dir: &'a UpperInode, op: Op, name: &'a [u8]) -> Result<Self> {
         if op == passes {
             return Self::pass();
         }
