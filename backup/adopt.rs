@@ -29,7 +29,7 @@ use crate::{
         error::{ENODATA, ESTALE, EUCLEAN},
         inode::{Inode, UpperInode},
         name,
-        scope::AsKernel,
+        scope::KernelCreds,
         superblock::SuperBlock,
         task,
         xattr, //
@@ -110,7 +110,7 @@ struct LostName<'a> {
 impl Adoption<'_> {
     /// Writes the lines for one orphan. `later` are the orphans that were removed after this one.
     fn adopt(&self, (place, entry): &Found, later: &[Found]) -> Result {
-        let _kernel = AsKernel::new();
+        let _kernel = KernelCreds::new();
         let mut handle = [0; HANDLE_MAX];
         let orphan = Orphan::parse(entry.bytes(), &mut handle).ok_or(ENOENT)?;
         let kept = locate::orphan_entry(place.dir(), entry.bytes(), orphan.object)?;

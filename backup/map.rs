@@ -24,7 +24,7 @@ use crate::{
         file::UpperFile,
         inode::UpperInode,
         map::{unmap_all, write_protect, Answer, Fault, LockedFault},
-        scope::{crc32c, NoFs}, //
+        scope::{crc32c, MemallocNofs}, //
     }, //
 };
 use kernel::prelude::*;
@@ -129,7 +129,7 @@ fn protect_taken(inode: &UpperInode, state: &mut ObjectState) {
 /// Captures the page's content and makes the page writable.
 fn capture_fault(journal: &Journal, file: &UpperFile, fault: LockedFault<'_>) -> Result<Answer> {
     // Direct reclaim must not enter a filesystem while the folio is locked.
-    let _nofs = NoFs::new();
+    let _nofs = MemallocNofs::new();
     let inode = file.upper_inode();
     let stores = inode.object().stores();
     let mut list = List::default();

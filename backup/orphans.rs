@@ -19,7 +19,7 @@ use crate::{
         error::ENOTEMPTY,
         inode::{Inode, UpperInode},
         name::{self, Locked, LowerName},
-        scope::AsKernel,
+        scope::KernelCreds,
         store::Dir,
         superblock::SuperBlock,
         task::{self, Process},
@@ -238,7 +238,7 @@ pub(crate) fn link_to_orphans<'a>(
         return Ok(VictimState::Linked(victim));
     }
     let mut kept = prepare_orphan(mount, journal, victim, (last, lower), Room::Operation)?;
-    let _kernel = AsKernel::new();
+    let _kernel = KernelCreds::new();
     let mut name = EntryName::empty();
     kept.prepare_entry(lower, &mut name);
     mount.with_room(Payer::History, || {
@@ -270,7 +270,7 @@ pub(crate) fn move_to_orphans<'a>(
 ) -> Result<VictimState<'a>> {
     let lower = at.dentry;
     let mut kept = prepare_orphan(mount, journal, victim, (last, lower), room)?;
-    let _kernel = AsKernel::new();
+    let _kernel = KernelCreds::new();
     let inside = if victim.is_directory() {
         Some(mount.lower().directory_at(lower)?)
     } else {

@@ -23,8 +23,8 @@ use super::{
 };
 use crate::vfs::{
     scope::{
-        AsKernel,
-        NoFs, //
+        KernelCreds,
+        MemallocNofs, //
     },
     worker::Job, //
 };
@@ -40,7 +40,7 @@ const RETRY_SECONDS: u32 = 1;
 
 impl Job<KEEPER> for Journal {
     fn run(&self, _tick: bool) {
-        let _kernel = AsKernel::new();
+        let _kernel = KernelCreds::new();
         let result = self.keep_house();
         let mut staging = self.staging.lock();
         // `ask_keeper()` waits for `rounds` to change.
@@ -60,7 +60,7 @@ impl Job<KEEPER> for Journal {
 impl Journal {
     /// Begins a mount: the first segment, reserved numbers, the state durable and not clean.
     pub(super) fn begin(&self) -> Result {
-        let (_kernel, _nofs) = (AsKernel::new(), NoFs::new());
+        let (_kernel, _nofs) = (KernelCreds::new(), MemallocNofs::new());
         let mut keep = self.keep.lock();
         let mut files = self.files.lock();
         let first = keep.state.first.max(1);
@@ -243,7 +243,7 @@ impl Journal {
     /// Ends a mount: seals the last segment, and stores exact numbers and the mark of a clean
     /// unmount.
     pub(super) fn end(&self) -> Result {
-        let (_kernel, _nofs) = (AsKernel::new(), NoFs::new());
+        let (_kernel, _nofs) = (KernelCreds::new(), MemallocNofs::new());
         let mut keep = self.keep.lock();
         self.seal_ended(&mut keep)?;
         if self.staging.lock().spare.is_none() {

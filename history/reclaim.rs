@@ -12,7 +12,7 @@ use super::{
 };
 use crate::vfs::{
     quota::{Account, Accounts},
-    scope::AsKernel,
+    scope::KernelCreds,
 };
 
 /// After how many kept objects the lower filesystem's free inodes are counted.
@@ -53,7 +53,7 @@ impl Journal {
         if self.options.on_full == OnFull::Deny {
             return Ok(None);
         }
-        let _kernel = AsKernel::new();
+        let _kernel = KernelCreds::new();
         if reclaim.account != account {
             *reclaim = Reclaim {
                 account,

@@ -38,8 +38,8 @@ use crate::vfs::{
     error::EUCLEAN,
     scope::{
         crc32c,
-        AsKernel,
-        NoFs, //
+        KernelCreds,
+        MemallocNofs, //
     },
     store::File,
     task, //
@@ -140,7 +140,7 @@ pub(super) fn recover(
     kept: &mut Kept,
     (unfinished, removals): (&mut KVVec<Unfinished>, &mut Removals),
 ) -> Result {
-    let (_kernel, _nofs) = (AsKernel::new(), NoFs::new());
+    let (_kernel, _nofs) = (KernelCreds::new(), MemallocNofs::new());
     // `state` lists the tables of a clean unmount only.
     tables.find()?;
     let mut segments = segments(files)?;

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::vfs::{
     error::ELOOP,
-    scope::{AsKernel, NoFs},
+    scope::{KernelCreds, MemallocNofs},
     store::Dir, //
 };
 
@@ -110,7 +110,7 @@ fn give_back(home: &Dir, bytes: u64) -> Result<bool> {
 /// directories, so a power cut after the unmount may bring such names back (btrfs). They would use
 /// space for ever, since no reader opens them.
 pub(super) fn remove_dropped(first: u64, files: &mut Files, kept: &mut Kept) -> Result {
-    let (_kernel, _nofs) = (AsKernel::new(), NoFs::new());
+    let (_kernel, _nofs) = (KernelCreds::new(), MemallocNofs::new());
     for segment in segments(files)? {
         if segment >= first {
             break;
@@ -332,7 +332,7 @@ impl Journal {
     /// Frees space on the lower filesystem for a revert without dropping history: the spare payload
     /// file, else `bytes` of the reserve. False: there is neither.
     pub(crate) fn make_room_for_revert(&self, bytes: u64) -> bool {
-        let _kernel = AsKernel::new();
+        let _kernel = KernelCreds::new();
         let keep = self.keep.lock();
         let spare = self.files.lock().give_up_spare();
         if matches!(spare, Ok(false)) && !matches!(self.open_reserve(&keep, bytes), Ok(true)) {

@@ -22,7 +22,7 @@ use super::{
 use crate::vfs::{
     chunk::Chunk,
     error::EDQUOT,
-    scope::AsKernel,
+    scope::KernelCreds,
     worker::Job, //
 };
 
@@ -37,7 +37,7 @@ const MOST_KEPT: u64 = 8 * PIECE;
 
 impl Job<WRITER> for Journal {
     fn run(&self, tick: bool) {
-        let _kernel = AsKernel::new();
+        let _kernel = KernelCreds::new();
         if tick {
             let mut staging = self.staging.lock();
             staging.armed = false;

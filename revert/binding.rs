@@ -28,7 +28,7 @@ use crate::{
         inode::{Inode, UpperInode},
         mount::LowerMount,
         name::{self, Locked, LowerName},
-        scope::AsKernel,
+        scope::KernelCreds,
         store::Dir,
         superblock::SuperBlock,
         xattr,
@@ -198,7 +198,7 @@ impl NamesRevert<'_> {
         let flags = c::RENAME_NOREPLACE;
         self.change_below(|lower| name::rename(lower, &from, (self.lower, name), None, flags))?;
         if name.len() > LONG {
-            let _kernel = AsKernel::new();
+            let _kernel = KernelCreds::new();
             let _ = xattr::forget_long_name(self.mount.lower(), kept);
         }
         let bytes = self.mount.lower().bytes_of(kept);
@@ -266,7 +266,7 @@ impl NamesRevert<'_> {
 
     /// Changes lower names with the kernel's credentials. On ENOSPC, frees the reserve and retries.
     fn change_below(&self, mut change: impl FnMut(&LowerMount) -> Result) -> Result {
-        let _kernel = AsKernel::new();
+        let _kernel = KernelCreds::new();
         let lower = self.mount.lower();
         self.mount.with_reserve(|| {
             let _write = lower.want_write()?;

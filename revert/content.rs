@@ -27,7 +27,7 @@ use crate::{
         file::File,
         inode::UpperInode,
         notify::Changed,
-        scope::AsKernel,
+        scope::KernelCreds,
         task, //
     },
 };
@@ -352,7 +352,7 @@ impl ContentRevert<'_> {
     #[inline(never)]
     pub(super) fn resume(&self, line: &Line<'_>, is_alone: bool) -> Result {
         // The caller's rights were checked before the intent was written.
-        let _kernel = AsKernel::new();
+        let _kernel = KernelCreds::new();
         let resumed = ContentRevert {
             resumed: line.size,
             ..*self

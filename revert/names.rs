@@ -26,7 +26,7 @@ use crate::{
         error::EUCLEAN,
         inode::{Inode, UpperInode},
         name,
-        scope::AsKernel,
+        scope::KernelCreds,
     },
 };
 use kernel::{prelude::*, sync::aref::ARef};
@@ -206,7 +206,7 @@ impl NamesRevert<'_> {
 
     /// Flushes the lower directory (fsync(2)).
     fn sync(&self) -> Result {
-        let _kernel = AsKernel::new();
+        let _kernel = KernelCreds::new();
         self.mount.lower().directory_at(self.lower)?.sync()
     }
 

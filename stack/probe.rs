@@ -21,7 +21,7 @@ use crate::{
         inode::Inode,
         mount::LowerMount,
         name::{self, Locked, LowerName},
-        scope::AsKernel,
+        scope::KernelCreds,
         store::Dir, //
     },
 };
@@ -70,7 +70,7 @@ const SET_TIMES: &str = "set a file's times";
 /// mountable.
 pub(super) fn probe(mount: &LowerMount, home: &Dir, is_new: bool) -> Outcome {
     // The mounter's quota and resource limits must not decide about the features.
-    let _kernel = AsKernel::new();
+    let _kernel = KernelCreds::new();
     // A crash may have left objects.
     clear(home);
     if !is_new && mount.root().superblock().has_disk() {

@@ -9,7 +9,7 @@ use crate::{
     backup,
     vfs::{
         inode::UpperInode,
-        scope::{AsKernel, NoFs},
+        scope::{KernelCreds, MemallocNofs},
         worker::{Job, Worker}, //
     }, //
 };
@@ -61,7 +61,7 @@ impl Slices {
     pub(crate) fn add(&self, inode: &UpperInode) {
         let node = {
             // Memory reclaim under mmap_lock must not enter a filesystem.
-            let _nofs = NoFs::new();
+            let _nofs = MemallocNofs::new();
             let inode = inode.hold();
             KBox::new(Node { inode, next: None }, GFP_KERNEL)
         };
@@ -112,7 +112,7 @@ impl Slices {
 
 impl Job<0> for Slices {
     fn run(&self, _tick: bool) {
-        let _kernel = AsKernel::new();
+        let _kernel = KernelCreds::new();
         self.tell_all();
     }
 }

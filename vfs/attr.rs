@@ -178,7 +178,7 @@ pub(crate) fn drop_set_group(mount: &LowerMount, lower: &Dentry) -> Result {
 pub(crate) fn cookie(mount: &LowerMount, lower: &Dentry) -> Result<Cookie> {
     let mut stat: c::kstat = pin_init::zeroed();
     let path = mount.path(lower);
-    let _acting = mount.asking();
+    let _acting = mount.as_mounter();
     let mask = c::STATX_CTIME | c::STATX_SIZE | c::STATX_CHANGE_COOKIE;
     // SAFETY: A live path and a writable result.
     let err = unsafe { c::vfs_getattr_nosec(&path, &mut stat, mask, 0) };
@@ -197,7 +197,7 @@ pub(crate) fn cookie(mount: &LowerMount, lower: &Dentry) -> Result<Cookie> {
 pub(crate) fn device(mount: &LowerMount, lower: &Dentry) -> Result<u32> {
     let mut stat: c::kstat = pin_init::zeroed();
     let path = mount.path(lower);
-    let _acting = mount.asking();
+    let _acting = mount.as_mounter();
     // SAFETY: A live path and a writable result.
     to_result(unsafe { c::vfs_getattr_nosec(&path, &mut stat, c::STATX_TYPE, 0) })?;
     Ok(stat.dev)
@@ -212,7 +212,7 @@ pub(crate) fn stat(
     flags: u32,
 ) -> Result {
     let path = mount.path(dentry.lower()?);
-    let _acting = mount.asking();
+    let _acting = mount.as_mounter();
     // SAFETY: A live path and a writable result.
     to_result(unsafe { c::vfs_getattr_nosec(&path, stat, mask, flags) })?;
     // SAFETY: A live superblock.
@@ -230,7 +230,7 @@ pub(crate) fn stat(
 pub(crate) fn access_and_times(mount: &LowerMount, lower: &Dentry) -> Result<(Access, Times)> {
     let mut stat: c::kstat = pin_init::zeroed();
     let path = mount.path(lower);
-    let _acting = mount.asking();
+    let _acting = mount.as_mounter();
     let mask = c::STATX_MODE | c::STATX_UID | c::STATX_GID | c::STATX_MTIME | c::STATX_ATIME;
     // SAFETY: A live path and a writable result.
     to_result(unsafe { c::vfs_getattr_nosec(&path, &mut stat, mask, 0) })?;
@@ -314,7 +314,7 @@ fn change_of(
 /// The file's flags; `None` without ->fileattr_get.
 pub(crate) fn flags(mount: &LowerMount, lower: &Dentry) -> Result<Option<Flags>> {
     let mut raw = c::lfs_flags::default();
-    let _acting = mount.asking();
+    let _acting = mount.as_mounter();
     // SAFETY: A live dentry and a writable result.
     match to_result(unsafe { c::lfs_get_flags(lower.as_ptr(), &mut raw) }) {
         Err(e) if e == ENOTTY || e == EOPNOTSUPP || e == ENOIOCTLCMD => Ok(None),
@@ -356,7 +356,7 @@ pub(crate) fn put_flags(mount: &LowerMount, lower: &Dentry, wanted: &Flags) -> R
 
 /// vfs_fileattr_get() of the lower file.
 pub(crate) fn get_flags(mount: &LowerMount, lower: &Dentry, flags: &mut c::file_kattr) -> Result {
-    let _acting = mount.asking();
+    let _acting = mount.as_mounter();
     // SAFETY: A live dentry and a writable result.
     to_result(unsafe { c::vfs_fileattr_get(lower.as_ptr(), flags) })
 }
@@ -409,7 +409,7 @@ pub(crate) fn open_handle(mount: &LowerMount, handle: &[u8]) -> Result<ARef<Dent
     }
     let count = c_int::try_from(bytes.len() / 4).map_err(|_| EINVAL)?;
     // exportfs_decode_fh() reconnects a directory by looking up its path.
-    let _acting = mount.asking();
+    let _acting = mount.as_mounter();
     for _ in 0..TRIES {
         // SAFETY: A live mount, a handle of `count` words, and a filter that needs no context.
         let dentry = unsafe {

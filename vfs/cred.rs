@@ -6,8 +6,8 @@
 //! run with the caller's credentials for two reasons: the lower mount is private
 //! (clone_private_mount()), so security modules that check paths refuse confined callers; and some
 //! calls convert their argument for the caller's user namespace a second time. So lower reads run
-//! as the mounter ([`Credentials::asking`]), and lower changes run with a copy of the mounter's
-//! credentials ([`Credentials::changing`]): label and capabilities are the mounter's;
+//! as the mounter ([`Credentials::as_mounter`]), and lower changes run with a copy of the mounter's
+//! credentials ([`Credentials::as_mounter_for_caller`]): label and capabilities are the mounter's;
 //! fsuid, fsgid, groups and CAP_SYS_RESOURCE are the caller's.
 //!
 //! The guards are taken in this layer, next to the lower call: [`super::mount::LowerMount`] creates
@@ -69,14 +69,14 @@ impl Drop for Cred {
 ///
 /// Not Send: Drop restores the credentials of the creating thread. Guards must be dropped in
 /// reverse order.
-pub(crate) struct Acting<'a> {
+pub(crate) struct OverriddenCreds<'a> {
     before: *const c::cred,
     /// Dropped after the thread's credentials are restored.
     _own: Option<Cred>,
     _of: PhantomData<&'a Cred>,
 }
 
-impl<'a> Acting<'a> {
+impl<'a> OverriddenCreds<'a> {
     /// # Safety
     ///
     /// `cred` are live credentials for `'a`.
@@ -107,7 +107,7 @@ impl<'a> Acting<'a> {
     }
 }
 
-impl Drop for Acting<'_> {
+impl Drop for OverriddenCreds<'_> {
     fn drop(&mut self) {
         // SAFETY: `before` comes from lfs_override_creds() on this thread, which still owns the
         // reference: the type is neither Send nor Sync.
@@ -119,7 +119,7 @@ impl Drop for Acting<'_> {
 const READY: usize = 4;
 
 /// A cached copy of the mounter's credentials for one caller.
-struct ForCaller {
+struct CallerCreds {
     /// The caller's credentials. They are immutable once in use by a task, so the derived copy
     /// stays valid. The reference prevents reuse of the address.
     caller: Cred,
@@ -131,12 +131,12 @@ pub(crate) struct Credentials {
     mounter: Cred,
     /// Whether a security module labels new files by the creator's credentials.
     labels: bool,
-    ready: Pin<KBox<SpinLock<Ready>>>,
+    ready: Pin<KBox<SpinLock<CredsCache>>>,
 }
 
 /// The cached copies, and the next one to replace.
-struct Ready {
-    copies: [Option<ForCaller>; READY],
+struct CredsCache {
+    copies: [Option<CallerCreds>; READY],
     next: usize,
 }
 
@@ -147,7 +147,7 @@ impl Credentials {
         let mounter = unsafe { Cred::from_c(c::prepare_creds()) }?;
         // SAFETY: Live credentials.
         let labels = unsafe { c::lfs_cred_labels(mounter.as_ptr()) };
-        let ready = Ready {
+        let ready = CredsCache {
             copies: [None, None, None, None],
             next: 0,
         };
@@ -163,28 +163,28 @@ impl Credentials {
         self.mounter.as_ptr()
     }
 
-    /// For lower reads. Never nested around [`Self::changing`], which derives its copy
+    /// For lower reads. Never nested around [`Self::as_mounter_for_caller`], which derives its copy
     /// from the current credentials.
-    pub(super) fn asking(&self) -> Acting<'_> {
+    pub(super) fn as_mounter(&self) -> OverriddenCreds<'_> {
         // SAFETY: They live as long as `self`.
-        unsafe { Acting::with(self.mounter.as_ptr()) }
+        unsafe { OverriddenCreds::with(self.mounter.as_ptr()) }
     }
 
     /// For lower changes. Changes by the kernel keep the kernel's credentials.
-    pub(super) fn changing(&self) -> Result<Acting<'_>> {
+    pub(super) fn as_mounter_for_caller(&self) -> Result<OverriddenCreds<'_>> {
         // SAFETY: Takes nothing.
         let caller = unsafe { c::lfs_current_cred() };
         // SAFETY: As above.
         if caller == unsafe { c::lfs_kernel_cred() } {
             // SAFETY: The kernel's credentials live for ever.
-            return Ok(unsafe { Acting::with(caller) });
+            return Ok(unsafe { OverriddenCreds::with(caller) });
         }
-        Ok(Acting::with_own(self.for_caller(caller)?))
+        Ok(OverriddenCreds::with_own(self.for_caller(caller)?))
     }
 
     /// A copy of the mounter's credentials for the caller with the credentials `caller`.
     fn for_caller(&self, caller: *const c::cred) -> Result<Cred> {
-        let is_ready = |ready: &&ForCaller| core::ptr::eq(ready.caller.as_ptr(), caller);
+        let is_ready = |ready: &&CallerCreds| core::ptr::eq(ready.caller.as_ptr(), caller);
         if let Some(ready) = self.ready.lock().copies.iter().flatten().find(is_ready) {
             return Ok(ready.copy.clone());
         }
@@ -199,7 +199,7 @@ impl Credentials {
         let copy = unsafe { Cred::from_c(c::lfs_cred_for(self.mounter.as_ptr(), may_exceed)) }?;
         // SAFETY: The running task has them.
         let held = unsafe { c::get_cred(caller) };
-        let new = ForCaller {
+        let new = CallerCreds {
             // SAFETY: The reference was taken just now.
             caller: unsafe { Cred::from_c(held) }?,
             copy: copy.clone(),
@@ -217,12 +217,16 @@ impl Credentials {
 
     /// Credentials for the creation of `dentry`'s object (security_dentry_create_files_as()): the
     /// new object gets the label that the caller would give. `None` without labels.
-    pub(super) fn labelling(&self, dentry: &Dentry, mode: u16) -> Result<Option<Acting<'_>>> {
+    pub(super) fn labelling(
+        &self,
+        dentry: &Dentry,
+        mode: u16,
+    ) -> Result<Option<OverriddenCreds<'_>>> {
         if !self.labels {
             return Ok(None);
         }
         // SAFETY: A live dentry; the answer is a reference or an error.
         let cred = unsafe { Cred::from_c(c::lfs_cred_labelled(dentry.as_ptr(), mode)) }?;
-        Ok(Some(Acting::with_own(cred)))
+        Ok(Some(OverriddenCreds::with_own(cred)))
     }
 }

@@ -8,7 +8,7 @@
 
 use super::{
     c,
-    cred::Acting,
+    cred::OverriddenCreds,
     dentry::{Dentry, UpperDentry},
     error::EOPNOTSUPP,
     inode::{Inode, UpperInode},
@@ -117,7 +117,7 @@ impl File {
         let path = mount.path(dentry);
         let flags = (flags | c::O_LARGEFILE | c::O_NOATIME) as c_int;
         let cred = mount.credentials().as_ptr();
-        let _acting = mount.asking();
+        let _acting = mount.as_mounter();
         // SAFETY: A path whose parts are held; dentry_open() copies the path.
         let file = unsafe { c::dentry_open(&path, flags, cred) };
         // SAFETY: dentry_open() gives a reference or an error.
@@ -129,7 +129,7 @@ impl File {
     pub(crate) fn read_at(&self, buf: &mut [u8], at: u64) -> Result<usize> {
         let mut pos = i64::try_from(at).map_err(|_| EFBIG)?;
         let mut done = 0;
-        let _acting = Acting::as_opener(self);
+        let _acting = OverriddenCreds::as_opener(self);
         while done < buf.len() {
             let rest = &mut buf[done..];
             // SAFETY: A live file and a writable buffer.
@@ -159,7 +159,7 @@ impl File {
     pub(crate) fn write_at(&self, buf: &[u8], at: u64) -> Result {
         let mut pos = i64::try_from(at).map_err(|_| EFBIG)?;
         let mut done = 0;
-        let _acting = Acting::as_opener(self);
+        let _acting = OverriddenCreds::as_opener(self);
         while done < buf.len() {
             let rest = &buf[done..];
             // SAFETY: A live file and a readable buffer.
@@ -179,7 +179,7 @@ impl File {
     /// `vfs_llseek()`. If the result depends on `f_pos` (SEEK_CUR, and always for directories), the
     /// caller excludes concurrent changes of `f_pos`.
     pub(crate) fn seek(&self, offset: i64, whence: c_int) -> Result<i64> {
-        let _acting = Acting::as_opener(self);
+        let _acting = OverriddenCreds::as_opener(self);
         // SAFETY: A live file.
         let pos = unsafe { c::vfs_llseek(self.as_ptr(), offset, whence) };
         if pos < 0 {
@@ -208,14 +208,14 @@ impl File {
         offset: i64,
         length: i64,
     ) -> Result {
-        let _acting = mount.credentials().changing()?;
+        let _acting = mount.credentials().as_mounter_for_caller()?;
         // SAFETY: A live file.
         to_result(unsafe { c::vfs_fallocate(self.as_ptr(), mode, offset, length) })
     }
 
     /// `->flush`, called by close(2): network filesystems write back there and report errors.
     pub(crate) fn flush(&self, id: c::fl_owner_t) -> Result {
-        let _acting = Acting::as_opener(self);
+        let _acting = OverriddenCreds::as_opener(self);
         // SAFETY: A live file has a table.
         let hook = unsafe { (*(*self.as_ptr()).f_op).flush };
         match hook {
@@ -238,7 +238,7 @@ impl File {
 
     /// vfs_fsync_range().
     pub(crate) fn sync(&self, start: i64, end: i64, data_only: bool) -> Result {
-        let _acting = Acting::as_opener(self);
+        let _acting = OverriddenCreds::as_opener(self);
         // SAFETY: A live file.
         to_result(unsafe { c::vfs_fsync_range(self.as_ptr(), start, end, c_int::from(data_only)) })
     }
@@ -426,7 +426,7 @@ impl UpperFile {
     ) -> Result<ARef<File>> {
         let path = mount.path(dentry);
         let cred = mount.credentials().as_ptr();
-        let _acting = mount.asking();
+        let _acting = mount.as_mounter();
         // SAFETY: A live user file, and a path whose parts are held; backing_file_open() copies the
         // path.
         let file = unsafe { c::backing_file_open(self.as_ptr(), flags as c_int, &path, cred) };

@@ -7,7 +7,7 @@
 
 use super::{
     c,
-    cred::{Acting, Credentials},
+    cred::{Credentials, OverriddenCreds},
     dentry::Dentry,
     inode::UpperInode,
     store::Dir,
@@ -281,7 +281,7 @@ impl LowerMount {
 
     /// Sets the access time of the lower inode to now, and copies the time to `inode`.
     pub(crate) fn update_access_time(&self, inode: &UpperInode) {
-        let _acting = self.asking();
+        let _acting = self.as_mounter();
         let lower = inode.lower().as_ptr();
         // SAFETY: Two live inodes, the second one on the live mount.
         unsafe { c::lfs_update_atime(inode.as_ptr(), self.as_ptr(), lower) };
@@ -292,17 +292,17 @@ impl LowerMount {
         &self.credentials
     }
 
-    /// See [`Credentials::asking`].
-    pub(super) fn asking(&self) -> Acting<'_> {
-        self.credentials.asking()
+    /// See [`Credentials::as_mounter`].
+    pub(super) fn as_mounter(&self) -> OverriddenCreds<'_> {
+        self.credentials.as_mounter()
     }
 
     /// Write access to the lower mount, with the credentials of
-    /// [`Credentials::changing`]. Blocks while the lower filesystem is frozen. So
+    /// [`Credentials::as_mounter_for_caller`]. Blocks while the lower filesystem is frozen. So
     /// never nested, and never held while waiting for the journal, which takes write access too:
     /// freeze_super() waits for existing writers and blocks new ones, so nesting deadlocks.
     pub(crate) fn want_write(&self) -> Result<LowerWrite<'_>> {
-        let acting = self.credentials.changing()?;
+        let acting = self.credentials.as_mounter_for_caller()?;
         let mut write = self.want_write_as_caller()?;
         write._acting = Some(acting);
         Ok(write)
@@ -336,7 +336,7 @@ impl Drop for LowerMount {
 /// See [`LowerMount::want_write`].
 pub(crate) struct LowerWrite<'a> {
     mount: &'a LowerMount,
-    _acting: Option<Acting<'a>>,
+    _acting: Option<OverriddenCreds<'a>>,
 }
 
 impl Drop for LowerWrite<'_> {

@@ -8,7 +8,7 @@
 //! C header: [`include/linux/namei.h`](srctree/include/linux/namei.h)
 
 use super::error::{ENAMETOOLONG, ESTALE};
-use super::{c, cred::Acting, dentry::Dentry, inode::Inode, mount::LowerMount};
+use super::{c, cred::OverriddenCreds, dentry::Dentry, inode::Inode, mount::LowerMount};
 use core::ptr::null_mut;
 use kernel::{
     error::to_result,
@@ -31,7 +31,7 @@ fn qstr(name: &[u8]) -> Result<c::qstr> {
 /// Looks up `name` in the lower directory `parent`; the result may be negative.
 pub(crate) fn look_up(mount: &LowerMount, parent: &Dentry, name: &[u8]) -> Result<ARef<Dentry>> {
     let mut q = qstr(name)?;
-    let _acting = mount.asking();
+    let _acting = mount.as_mounter();
     // SAFETY: A counted string and a live directory, which is not locked.
     let found = unsafe { c::lookup_noperm_unlocked(&mut q, parent.as_ptr()) };
     // SAFETY: A reference or an error.
@@ -160,7 +160,7 @@ impl<'a> Locked<'a> {
     }
 
     /// Credentials for the creation of the name's object.
-    fn labelling(&self, mode: u16) -> Result<Option<Acting<'a>>> {
+    fn labelling(&self, mode: u16) -> Result<Option<OverriddenCreds<'a>>> {
         let mount: &'a LowerMount = self.mount;
         mount.credentials().labelling(self.dentry(), mode)
     }

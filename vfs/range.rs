@@ -5,7 +5,7 @@
 use super::error::{EDQUOT, EOPNOTSUPP};
 use super::{
     c,
-    cred::Acting,
+    cred::OverriddenCreds,
     file::{errno, File, UpperFile},
     inode::Inode,
     mount::LowerMount, //
@@ -128,7 +128,7 @@ pub(crate) fn copy(
     length: usize,
     flags: u32,
 ) -> Result<usize> {
-    let _acting = mount.credentials().changing()?;
+    let _acting = mount.credentials().as_mounter_for_caller()?;
     // SAFETY: Two live files.
     let n = unsafe { c::vfs_copy_file_range(from.as_ptr(), at, to.as_ptr(), pos, length, flags) };
     usize::try_from(n).map_err(|_| errno(n))
@@ -143,7 +143,7 @@ pub(crate) fn remap(
     flags: u32,
 ) -> Result<i64> {
     // vfs_dedupe_file_range() has checked the caller's permission on the upper file.
-    let _acting = mount.credentials().changing()?;
+    let _acting = mount.credentials().as_mounter_for_caller()?;
     let n = if is_dedupe(flags) {
         // SAFETY: Two live files.
         unsafe { c::vfs_dedupe_file_range_one(from.as_ptr(), at, to.as_ptr(), pos, length, flags) }
@@ -181,7 +181,7 @@ impl Pipe {
         length: usize,
         flags: u32,
     ) -> Result<usize> {
-        let _acting = Acting::as_opener(lower);
+        let _acting = OverriddenCreds::as_opener(lower);
         // SAFETY: A live file and pipe.
         let n = unsafe { c::vfs_splice_read(lower.as_ptr(), pos, self.0, length, flags) };
         usize::try_from(n).map_err(|_| errno(n))
@@ -212,7 +212,7 @@ impl Pipe {
 
 /// `posix_fadvise(2)` on the lower file.
 pub(crate) fn advise(lower: &File, offset: i64, length: i64, advice: c_int) -> Result {
-    let _acting = Acting::as_opener(lower);
+    let _acting = OverriddenCreds::as_opener(lower);
     // SAFETY: A live file.
     to_result(unsafe { c::vfs_fadvise(lower.as_ptr(), offset, length, advice) })
 }

@@ -10,11 +10,11 @@ use super::c;
 /// override_creds(kernel_cred()) as a guard.
 ///
 /// Not Send: Drop restores the credentials of the creating thread.
-pub(crate) struct AsKernel {
+pub(crate) struct KernelCreds {
     before: *const c::cred,
 }
 
-impl AsKernel {
+impl KernelCreds {
     /// Switches the thread to the kernel's credentials.
     pub(crate) fn new() -> Self {
         // SAFETY: The kernel's credentials live for ever.
@@ -23,7 +23,7 @@ impl AsKernel {
     }
 }
 
-impl Drop for AsKernel {
+impl Drop for KernelCreds {
     fn drop(&mut self) {
         // SAFETY: `before` comes from lfs_override_creds() on this thread, which still owns the
         // reference: the type is neither Send nor Sync.
@@ -32,13 +32,13 @@ impl Drop for AsKernel {
 }
 
 /// memalloc_nofs_save() as a guard: allocations of the thread do not enter a filesystem.
-pub(crate) struct NoFs {
+pub(crate) struct MemallocNofs {
     before: c_uint,
     /// Makes the type neither Send nor Sync.
     _here: core::marker::PhantomData<*const ()>,
 }
 
-impl NoFs {
+impl MemallocNofs {
     /// Begins the scope.
     pub(crate) fn new() -> Self {
         Self {
@@ -49,7 +49,7 @@ impl NoFs {
     }
 }
 
-impl Drop for NoFs {
+impl Drop for MemallocNofs {
     fn drop(&mut self) {
         // SAFETY: Pairs with the call in `new`, on the same thread.
         unsafe { c::lfs_nofs_restore(self.before) };

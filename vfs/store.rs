@@ -24,7 +24,7 @@ use kernel::{
     sync::aref::ARef, //
 };
 
-use super::{c, dentry::Dentry, error::ELOOP, quota::Accounts, scope::AsKernel};
+use super::{c, dentry::Dentry, error::ELOOP, quota::Accounts, scope::KernelCreds};
 
 /// `S_IFMT` and two of its values.
 const KIND: u32 = 0o170_000;
@@ -230,7 +230,7 @@ impl Dir {
 
     /// Renames `from` in this directory to `name` in `to`, and replaces an existing target.
     pub(crate) fn rename(&self, from: &[u8], to: &Dir, name: &[u8]) -> Result {
-        let _kernel = AsKernel::new();
+        let _kernel = KernelCreds::new();
         let _write = WriteAccess::new(self.mnt)?;
         let (from_len, to_len) = (name_len(from)?, name_len(name)?);
         // SAFETY: Both directories are valid by the type invariants, the names for the call; the
@@ -269,7 +269,7 @@ impl Dir {
         name: &[u8],
         remove: impl FnOnce(*mut c::inode, *mut c::dentry) -> Result,
     ) -> Result {
-        let _kernel = AsKernel::new();
+        let _kernel = KernelCreds::new();
         let _write = WriteAccess::new(self.mnt)?;
         let len = name_len(name)?;
         // SAFETY: The directory is valid by the type invariants, the name for the call.
@@ -342,7 +342,7 @@ impl Dir {
 
     /// The dentry of `name`, of any file type; negative if the name does not exist.
     pub(crate) fn child(&self, name: &[u8]) -> Result<ARef<Dentry>> {
-        let _kernel = AsKernel::new();
+        let _kernel = KernelCreds::new();
         let len = name_len(name)?;
         // SAFETY: The directory is valid by the type invariants, the name for the call.
         let child = unsafe { c::lfs_store_lookup(self.dentry, name.as_ptr().cast(), len) };
@@ -363,7 +363,7 @@ impl Dir {
 
     /// As [`Self::list`], with the inode numbers of the directory entries (`d_ino`).
     pub(crate) fn list_numbered(&self, each: &mut dyn FnMut(&[u8], u64)) -> Result {
-        let _kernel = AsKernel::new();
+        let _kernel = KernelCreds::new();
         let dir = self.open_dentry(self.dentry, c::O_RDONLY | c::O_DIRECTORY | c::O_LARGEFILE)?;
         let mut walk = Walk {
             context: c::dir_context {
@@ -443,7 +443,7 @@ impl Dir {
 
     /// Looks up `name`; the result is positive.
     fn find(&self, name: &[u8]) -> Result<Found> {
-        let _kernel = AsKernel::new();
+        let _kernel = KernelCreds::new();
         let len = name_len(name)?;
         // SAFETY: The directory is valid by the type invariants, the name for the call.
         let dentry = unsafe { c::lfs_store_lookup(self.dentry, name.as_ptr().cast(), len) };
@@ -464,7 +464,7 @@ impl Dir {
         name: &[u8],
         make: impl FnOnce(*mut c::inode, *mut c::dentry) -> (*mut c::dentry, Result),
     ) -> Result {
-        let _kernel = AsKernel::new();
+        let _kernel = KernelCreds::new();
         let _write = WriteAccess::new(self.mnt)?;
         let len = name_len(name)?;
         // SAFETY: The directory is valid by the type invariants, the name for the call.
@@ -485,7 +485,7 @@ impl Dir {
 
     /// Opens `dentry` on this mount.
     fn open_dentry(&self, dentry: *mut c::dentry, flags: u32) -> Result<File> {
-        let _kernel = AsKernel::new();
+        let _kernel = KernelCreds::new();
         let path = c::path {
             mnt: self.mnt,
             dentry,

@@ -27,7 +27,7 @@ use kernel::{
 
 use super::{
     c,
-    scope::NoFs, //
+    scope::MemallocNofs, //
 };
 
 /// The work function; `ID` distinguishes several workers of one type.
@@ -175,7 +175,7 @@ fn run<J: Job<ID>, const ID: u8>(worker: &Worker<J, ID>, tick: bool) {
     if !worker.started.load(Acquire) {
         return;
     }
-    let _nofs = NoFs::new();
+    let _nofs = MemallocNofs::new();
     // SAFETY: By the type invariants the cell does not change while work can run.
     let job = unsafe { &*worker.job.get() };
     if let Some(job) = job {

@@ -29,7 +29,7 @@ pub(crate) fn get_xattr(
 ) -> Result<usize> {
     // As the mounter: cap_inode_getsecurity() converts the value for the caller's user namespace,
     // and the upper call has done so already.
-    let _acting = mount.asking();
+    let _acting = mount.as_mounter();
     // SAFETY: A live dentry, a C string, and the VFS's buffer with its size.
     let n = unsafe {
         c::vfs_getxattr(
@@ -141,7 +141,7 @@ pub(crate) fn list_xattrs(
 
 /// The names of all xattrs, each with its NUL.
 fn all_names(mount: &LowerMount, lower: &Dentry) -> Result<KVVec<u8>> {
-    let _acting = mount.asking();
+    let _acting = mount.as_mounter();
     let list = |to: *mut c_char, size: usize| {
         // SAFETY: A live dentry, and a buffer of that size.
         let n = unsafe { c::vfs_listxattr(lower.as_ptr(), to, size) };
@@ -206,7 +206,7 @@ const TRIES: usize = 8;
 
 /// An xattr's raw value, without a permission check; `None` if the xattr does not exist.
 pub(crate) fn read(mount: &LowerMount, lower: &Dentry, name: &CStr) -> Result<Option<KVVec<u8>>> {
-    let _acting = mount.asking();
+    let _acting = mount.as_mounter();
     let inode = lower.inode().ok_or(ENOENT)?.as_ptr();
     let get = |value: *mut c_void, size: usize| {
         let (dentry, name) = (lower.as_ptr(), name.as_char_ptr());
@@ -277,13 +277,13 @@ pub(crate) fn put(mount: &LowerMount, lower: &Dentry, name: &CStr, value: Option
         Some(value) => (value.as_ptr().cast(), value.len()),
     };
     let _acting = match value {
-        _ if needs_owner(mount, lower, name)? => Some(mount.credentials().changing()?),
+        _ if needs_owner(mount, lower, name)? => Some(mount.credentials().as_mounter_for_caller()?),
         // The saved raw value must not be converted for the caller's user namespace.
         Some(value) if name == CAPABILITY => {
             if !may_set_capability(lower, value)? {
                 return Err(EPERM);
             }
-            Some(mount.credentials().changing()?)
+            Some(mount.credentials().as_mounter_for_caller()?)
         }
         _ => None,
     };
@@ -318,7 +318,7 @@ pub(crate) fn read_acl(
     kind: c_int,
 ) -> Result<Option<KVVec<u8>>> {
     let name = acl_name(kind).as_char_ptr();
-    let _acting = mount.asking();
+    let _acting = mount.as_mounter();
     // SAFETY: A live dentry and a C string.
     let acl = unsafe { c::vfs_get_acl(mount.idmap(), lower.as_ptr(), name) };
     let acl = match kernel::error::from_err_ptr(acl) {

@@ -31,7 +31,7 @@ use crate::{
         error::EUCLEAN,
         inode::UpperInode,
         notify::Changed,
-        scope::AsKernel,
+        scope::KernelCreds,
     },
 };
 use kernel::{prelude::*, sync::aref::ARef};
@@ -376,7 +376,7 @@ impl RevertContext<'_> {
         {
             let mut state = opened.inode.object().state.lock();
             opened.known(self, &mut state)?;
-            let _kernel = AsKernel::new();
+            let _kernel = KernelCreds::new();
             attributes::unprotect(self.mount.lower(), &opened.lower, records)?;
             opened.inode.refresh();
             // Or the steps on names would log an external change.

@@ -8,7 +8,7 @@ use kernel::{
 };
 
 use super::Facts;
-use crate::vfs::{c, error::ENODATA, scope::AsKernel};
+use crate::vfs::{c, error::ENODATA, scope::KernelCreds};
 
 /// An open regular file, or a directory open for reading.
 ///
@@ -53,7 +53,7 @@ impl File {
 
     /// Reads from `at` until `buf` is full or the file ends; returns the number of bytes.
     pub(crate) fn read_at(&self, buf: &mut [u8], at: u64) -> Result<usize> {
-        let _kernel = AsKernel::new();
+        let _kernel = KernelCreds::new();
         let mut at = position(at)?;
         let mut done = 0usize;
         while let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) {
@@ -80,7 +80,7 @@ impl File {
 
     /// Writes all of `bytes` at `at`.
     pub(crate) fn write_at(&self, bytes: &[u8], at: u64) -> Result {
-        let _kernel = AsKernel::new();
+        let _kernel = KernelCreds::new();
         let mut at = position(at)?;
         let mut rest = bytes;
         while !rest.is_empty() {
@@ -98,14 +98,14 @@ impl File {
 
     /// Makes content and size durable (fsync).
     pub(crate) fn sync(&self) -> Result {
-        let _kernel = AsKernel::new();
+        let _kernel = KernelCreds::new();
         // SAFETY: The file is open by the type invariants.
         to_result(unsafe { c::vfs_fsync(self.file, 0) })
     }
 
     /// Allocates blocks of `[start, end)` and extends the file to `end`.
     pub(crate) fn allocate(&self, start: u64, end: u64) -> Result {
-        let _kernel = AsKernel::new();
+        let _kernel = KernelCreds::new();
         let length = position(end.saturating_sub(start))?;
         let start = position(start)?;
         // SAFETY: The file is open for writing by the type invariants.
@@ -114,7 +114,7 @@ impl File {
 
     /// Sets the file's size.
     pub(crate) fn truncate(&self, size: u64) -> Result {
-        let _kernel = AsKernel::new();
+        let _kernel = KernelCreds::new();
         let size = position(size)?;
         // SAFETY: The file is open by the type invariants; its path lives as long.
         to_result(unsafe { c::vfs_truncate(&(*self.file).__bindgen_anon_1.f_path, size) })

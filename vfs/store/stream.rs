@@ -23,7 +23,7 @@ use super::{
 use crate::vfs::{
     c,
     error::EOPNOTSUPP,
-    scope::AsKernel, //
+    scope::KernelCreds, //
 };
 
 /// The method of writing.
@@ -114,7 +114,7 @@ impl File {
     /// Copies `bytes` into the pages of a tmpfs file: cached pages in one pass, others by
     /// ->write_begin as generic_perform_write() does.
     fn fill_at(&self, bytes: &[u8], at: u64) -> Result {
-        let _kernel = AsKernel::new();
+        let _kernel = KernelCreds::new();
         let _guard = self.lock_inode();
         let mut at = position(at)?;
         let mut rest = bytes;

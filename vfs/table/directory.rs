@@ -8,7 +8,7 @@ use super::{
 };
 use crate::vfs::{
     c,
-    cred::Acting,
+    cred::OverriddenCreds,
     file::{File, UpperFile},
     Fs,
 };
@@ -88,7 +88,7 @@ unsafe extern "C" fn iterate(file: *mut c::file, context: *mut c::dir_context) -
     // SAFETY: And a live context.
     lower.set_position(unsafe { (*context).pos });
     // iterate_dir() calls security_file_permission() with the current credentials.
-    let _acting = Acting::as_opener(lower);
+    let _acting = OverriddenCreds::as_opener(lower);
     if !<Fs as DirectoryHooks>::hides_any(own) {
         // SAFETY: A live lower directory; iterate_dir() updates the context's position.
         return unsafe { c::iterate_dir(lower.as_ptr(), context) };

@@ -101,7 +101,7 @@ unsafe fn lower_of(
     let root = mount.root().as_ptr();
     // exportfs_decode_fh() looks up the directory's path, name by name, which requires search
     // permission.
-    let _acting = mount.asking();
+    let _acting = mount.as_mounter();
     // SAFETY: A live mount and the caller's handle; `is_below` takes the root.
     let lower = unsafe {
         c::exportfs_decode_fh(

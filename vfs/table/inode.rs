@@ -366,7 +366,7 @@ unsafe extern "C" fn permission(
         return 0;
     }
     // In RCU walk the superblock's state is still valid: see `kill_sb`.
-    let _acting = lower_mount(own).asking();
+    let _acting = lower_mount(own).as_mounter();
     // SAFETY: Live, or in RCU mode its memory is still there.
     let refused = unsafe { c::lfs_lower_permission(own.lower().as_ptr(), mask) };
     if refused == 0 && is_search {
@@ -430,7 +430,7 @@ unsafe extern "C" fn fiemap(
     // SAFETY: The VFS passes an inode of ours.
     let inode = unsafe { UpperInode::from_raw(inode) };
     let lower = inode.lower();
-    let _acting = lower_mount(inode).asking();
+    let _acting = lower_mount(inode).as_mounter();
     // SAFETY: A live lower inode and the VFS's buffer.
     unsafe { c::lfs_fiemap(lower.as_ptr(), info.cast(), start, length) }
 }
@@ -472,7 +472,7 @@ unsafe extern "C" fn get_inode_acl(
         unsafe { c::get_cached_acl_rcu(lower.as_ptr(), kind) }
     } else {
         // SAFETY: As above; held, since not in RCU walk.
-        let _acting = lower_mount(unsafe { UpperInode::from_raw(inode) }).asking();
+        let _acting = lower_mount(unsafe { UpperInode::from_raw(inode) }).as_mounter();
         // SAFETY: As above.
         unsafe { c::get_inode_acl(lower.as_ptr(), kind) }
     }
@@ -534,7 +534,7 @@ unsafe extern "C" fn get_link(
     }
     // SAFETY: The VFS passes a positive dentry of ours.
     let dentry = unsafe { UpperDentry::from_raw(dentry) };
-    let _acting = <Fs as SuperHooks>::lower(dentry.superblock().mount()).asking();
+    let _acting = <Fs as SuperHooks>::lower(dentry.superblock().mount()).as_mounter();
     match dentry.lower() {
         // SAFETY: A live lower dentry.
         Ok(lower) => unsafe { c::vfs_get_link(lower.as_ptr(), done) },

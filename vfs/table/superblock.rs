@@ -130,7 +130,7 @@ unsafe extern "C" fn statfs(dentry: *mut c::dentry, buf: *mut kernel::bindings::
     let sb = unsafe { UpperDentry::from_raw(dentry) }.superblock();
     let lower = <Fs as SuperHooks>::lower(sb.mount());
     let path = lower.path(lower.root());
-    let _acting = lower.asking();
+    let _acting = lower.as_mounter();
     // SAFETY: A live path and a writable result.
     unsafe { c::vfs_statfs(&path, buf.cast()) }
 }

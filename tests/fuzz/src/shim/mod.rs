@@ -43,18 +43,18 @@ pub(crate) mod vfs {
         pub(crate) use crate::crc32c;
 
         /// Work in the kernel's name.
-        pub(crate) struct AsKernel;
+        pub(crate) struct KernelCreds;
 
-        impl AsKernel {
+        impl KernelCreds {
             pub(crate) fn new() -> Self {
                 Self
             }
         }
 
         /// No allocation may enter a filesystem.
-        pub(crate) struct NoFs;
+        pub(crate) struct MemallocNofs;
 
-        impl NoFs {
+        impl MemallocNofs {
             pub(crate) fn new() -> Self {
                 Self
             }
