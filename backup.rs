@@ -260,7 +260,7 @@ fn ensure_loaded(
     if state.loaded && !(is_locked && is_changed_externally(&state, inode)) {
         return Ok(Ok(()));
     }
-    let Some(name) = inode.lower().any_name() else {
+    let Some(name) = inode.lower().find_alias() else {
         return Ok(Ok(()));
     };
     if state.loaded {
@@ -306,7 +306,7 @@ pub(crate) fn is_reclaimed(seen: &QuickCookie, inode: &UpperInode) -> bool {
 /// different cookies: vfs_getattr() marks the timestamp as queried, and the next change uses a
 /// fine-grained one (multigrain timestamps).
 fn armed_cookie(mount: &Mount, lower: &Inode) -> QuickCookie {
-    if let Some(name) = lower.any_name() {
+    if let Some(name) = lower.find_alias() {
         let _ = attr::cookie(mount.lower(), &name);
     }
     lower.quick_cookie()
@@ -689,7 +689,7 @@ pub(crate) fn write_close_on_evict(inode: &UpperInode) {
     if !state.changed || !inode.lower().superblock().is_local() {
         return;
     }
-    let Some(lower) = inode.lower().any_name() else {
+    let Some(lower) = inode.lower().find_alias() else {
         return;
     };
     let _ = lines::try_write_close(mount, journal, inode, &lower, &mut state);

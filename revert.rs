@@ -201,7 +201,7 @@ pub(crate) fn undo(file: &UpperFile, count: u64, options: UndoOptions) -> UndoRe
         }
     }
     // Our inode caches attributes of the lower inode: copy them.
-    inode.refresh();
+    inode.copy_attr();
     Ok(inside)
 }
 

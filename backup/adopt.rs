@@ -119,7 +119,7 @@ impl Adoption<'_> {
         let mut long = [0; NAME_MAX];
         let name = self.whole_name(&orphan, &kept, &mut long);
         let parent = self.parent(orphan.parent)?;
-        let dir = UpperInode::obtain(self.sb, parent.inode().ok_or(ESTALE)?)?;
+        let dir = UpperInode::iget(self.sb, parent.inode().ok_or(ESTALE)?)?;
         // Names in the directory must not change until the lines are written.
         let _lock = dir.lock_as_parent();
         let lost = LostName {

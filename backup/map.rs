@@ -368,7 +368,7 @@ fn place_first(
 
 /// Writes the line of an external change, which is the oldest in the queue.
 fn place_external(journal: &Journal, inode: &UpperInode, state: &mut ObjectState) -> Result {
-    let name = inode.lower().any_name().ok_or(ENOENT)?;
+    let name = inode.lower().find_alias().ok_or(ENOENT)?;
     lines::note_external(inode.mount(), journal, inode, &name, state)?;
     state.untold.drop_first();
     inode.object().stores().told(1);

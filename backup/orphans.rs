@@ -355,7 +355,7 @@ pub(crate) fn repair_leaked_links(sb: &SuperBlock) {
 fn repair_link(sb: &SuperBlock, journal: &Journal, dir: &Dir, name: &EntryName) -> Result {
     let mount = sb.mount();
     let kept = dir.child(name.bytes())?;
-    let inode = UpperInode::obtain(sb, kept.inode().ok_or(ENOENT)?)?;
+    let inode = UpperInode::iget(sb, kept.inode().ok_or(ENOENT)?)?;
     let _lock = inode.lock();
     if inode.lower().links() <= 1 {
         // The other name was such a link, too; this one is the last.

@@ -107,10 +107,10 @@ loff_t lfs_i_size_read(const struct inode *inode);
 void lfs_i_size_write(struct inode *inode, loff_t size);
 bool lfs_has_bmap(const struct inode *inode);
 bool lfs_inode_is_new(struct inode *inode);
-bool lfs_attributes_differ(const struct inode *to, const struct inode *from, bool is_kept,
+bool lfs_attr_differs(const struct inode *to, const struct inode *from, bool is_kept,
 			   umode_t hidden);
-void lfs_copy_attributes(struct inode *to, struct inode *from, bool is_kept, umode_t hidden);
-void lfs_copy_content_attributes(struct inode *to, struct inode *from);
+void lfs_copy_attr(struct inode *to, struct inode *from, bool is_kept, umode_t hidden);
+void lfs_copy_content_attr(struct inode *to, struct inode *from);
 void lfs_annotate_locks(struct inode *inode);
 void lfs_drop_pages(struct inode *inode);
 bool lfs_writably_mapped(struct inode *inode);
@@ -252,7 +252,7 @@ void lfs_notify_changed(struct inode *inode, const struct path *path, bool conte
 /* names that a revert changes */
 struct dentry *lfs_cached_child(struct dentry *parent, const char *name, unsigned int len);
 struct dentry *lfs_child(struct dentry *parent, const char *name, unsigned int len);
-struct dentry *lfs_alias(struct inode *inode, unsigned int index);
+struct dentry *lfs_nth_alias(struct inode *inode, unsigned int index);
 struct dentry *lfs_parent(struct dentry *dentry);
 struct dentry *lfs_namesake(struct dentry *parent, struct dentry *other, bool is_locked);
 int lfs_start_renaming(struct renamedata *rd, struct dentry *old, const char *name,
@@ -262,7 +262,7 @@ void lfs_name_added(struct dentry *dentry);
 void lfs_name_linked(struct dentry *dentry, struct inode *inode);
 void lfs_name_moved(struct dentry *dentry, struct dentry *target);
 void lfs_names_exchanged(struct dentry *a, struct dentry *b);
-void lfs_not_dead(struct inode *inode);
+void lfs_clear_dead(struct inode *inode);
 void lfs_inode_lock_parent(struct inode *inode);
 void lfs_inode_lock_child(struct inode *inode);
 int lfs_may_change_names(struct inode *dir);

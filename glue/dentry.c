@@ -9,7 +9,7 @@
 #include "bindings.h"
 
 /**
- * lfs_alias() - one of an inode's hashed aliases
+ * lfs_nth_alias() - one of an inode's hashed aliases
  * @inode: the inode
  * @index: which of them
  *
@@ -19,7 +19,7 @@
  *
  * Return: a reference, or NULL if there are not as many.
  */
-struct dentry *lfs_alias(struct inode *inode, unsigned int index)
+struct dentry *lfs_nth_alias(struct inode *inode, unsigned int index)
 {
 	struct dentry *alias, *found = NULL;
 

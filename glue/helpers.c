@@ -206,9 +206,9 @@ bool lfs_inode_is_new(struct inode *inode)
 	(S_SYNC | S_NOATIME | S_APPEND | S_IMMUTABLE | S_DIRSYNC | S_NOSEC)
 
 /**
- * copy_content_attributes() - the part of ovl_copyattr() that a write may change
+ * copy_content_attr() - the part of ovl_copyattr() that a write may change
  */
-static void copy_content_attributes(struct inode *to, struct inode *from)
+static void copy_content_attr(struct inode *to, struct inode *from)
 {
 	inode_set_mtime_to_ts(to, inode_get_mtime(from));
 	inode_set_ctime_to_ts(to, inode_get_ctime(from));
@@ -219,48 +219,48 @@ static void copy_content_attributes(struct inode *to, struct inode *from)
 }
 
 /**
- * own_mode() - the mode of the upper inode
+ * upper_mode() - the mode of the upper inode
  *
  * On a nosuid lower mount a file's set-id bits are cleared: bprm_fill_uid()
  * checks MNT_NOSUID of the upper mount, which may lack the flag. A directory's
  * S_ISGID is kept, since it affects the group of new files only.
  */
-static umode_t own_mode(umode_t mode, umode_t hidden)
+static umode_t upper_mode(umode_t mode, umode_t hidden)
 {
 	return S_ISREG(mode) ? mode & ~hidden : mode;
 }
 
 /**
- * lfs_copy_attributes() - copy to the upper inode the attributes that the VFS reads
+ * lfs_copy_attr() - copy to the upper inode the attributes that the VFS reads
  *	directly
  *
  * Mirrors ovl_copyattr(). Adds i_nlink, i_blocks and i_flags; an orphan has no
  * links.
  */
-void lfs_copy_attributes(struct inode *to, struct inode *from, bool is_kept, umode_t hidden)
+void lfs_copy_attr(struct inode *to, struct inode *from, bool is_kept, umode_t hidden)
 {
 	spin_lock(&to->i_lock);
 	to->i_uid = from->i_uid;
 	to->i_gid = from->i_gid;
-	to->i_mode = own_mode(from->i_mode, hidden);
+	to->i_mode = upper_mode(from->i_mode, hidden);
 	/* An orphan's only links are the history's, which do not count. */
 	set_nlink(to, is_kept ? 0 : from->i_nlink);
 	inode_set_atime_to_ts(to, inode_get_atime(from));
-	copy_content_attributes(to, from);
+	copy_content_attr(to, from);
 	spin_unlock(&to->i_lock);
 }
 
 /**
- * lfs_attributes_differ() - whether lfs_copy_attributes() would change the upper inode
+ * lfs_attr_differs() - whether lfs_copy_attr() would change the upper inode
  *
  * Any other change of the lower inode moves ctime. i_size is compared too,
  * since ctime is set before i_size in some filesystems, and two changes within
  * one tick of a coarse clock have the same ctime. Callable in RCU walk.
  */
-bool lfs_attributes_differ(const struct inode *to, const struct inode *from, bool is_kept,
+bool lfs_attr_differs(const struct inode *to, const struct inode *from, bool is_kept,
 			   umode_t hidden)
 {
-	return to->i_mode != own_mode(READ_ONCE(from->i_mode), hidden) ||
+	return to->i_mode != upper_mode(READ_ONCE(from->i_mode), hidden) ||
 	       !uid_eq(to->i_uid, from->i_uid) ||
 	       !gid_eq(to->i_gid, from->i_gid) ||
 	       ((to->i_flags ^ READ_ONCE(from->i_flags)) & LFS_COPIED_FLAGS) ||
@@ -272,15 +272,15 @@ bool lfs_attributes_differ(const struct inode *to, const struct inode *from, boo
 }
 
 /**
- * lfs_copy_content_attributes() - copy the attributes that a write may change
+ * lfs_copy_content_attr() - copy the attributes that a write may change
  *
  * The part of ovl_copyattr() that a write needs. Leaves out owner, mode, links
  * and atime.
  */
-void lfs_copy_content_attributes(struct inode *to, struct inode *from)
+void lfs_copy_content_attr(struct inode *to, struct inode *from)
 {
 	spin_lock(&to->i_lock);
-	copy_content_attributes(to, from);
+	copy_content_attr(to, from);
 	spin_unlock(&to->i_lock);
 }
 

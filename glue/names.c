@@ -139,10 +139,10 @@ void lfs_names_exchanged(struct dentry *a, struct dentry *b)
 }
 
 /**
- * lfs_not_dead() - undo the S_DEAD of vfs_rmdir() for a directory that was
+ * lfs_clear_dead() - undo the S_DEAD of vfs_rmdir() for a directory that was
  *	restored
  */
-void lfs_not_dead(struct inode *inode)
+void lfs_clear_dead(struct inode *inode)
 {
 	inode->i_flags &= ~S_DEAD;
 }

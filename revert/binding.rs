@@ -145,7 +145,7 @@ impl NamesRevert<'_> {
             // its lines, and the object may have no line so far.
             backup::write_close_with_handle(&inode, &lower);
         }
-        inode.refresh();
+        inode.copy_attr();
         if let Some(child) = &cached {
             child.removed();
         }
@@ -166,7 +166,7 @@ impl NamesRevert<'_> {
         if let Some((dir, kept)) = find_orphan(self.journal, node, segment)? {
             return self.restore_orphan(name, &dir, &kept);
         }
-        let other = match unlinked.and_then(|unlinked| unlinked.inode.any_name()) {
+        let other = match unlinked.and_then(|unlinked| unlinked.inode.find_alias()) {
             Some(other) => other,
             None => find_recorded(self.dir.superblock(), self.journal, node)?.into_lower()?,
         };
@@ -251,7 +251,7 @@ impl NamesRevert<'_> {
     /// name.
     fn added(&self, name: &[u8], inode: &UpperInode, lower: &Dentry) -> Option<ARef<UpperDentry>> {
         backup::note_ctime_change_at(inode, lower);
-        inode.refresh();
+        inode.copy_attr();
         self.forget(name);
         let child = self.dentry?.child(name).ok()?;
         child.upper_inode().is_some().then_some(child)
@@ -308,7 +308,7 @@ impl NamesRevert<'_> {
         let (here, there) = (other.lower_name(&lower, from), (self.lower, to));
         self.change_below(|mount| name::rename(mount, &here, there, None, c::RENAME_NOREPLACE))?;
         backup::note_ctime_change_at(&inode, &lower);
-        inode.refresh();
+        inode.copy_attr();
         match (&cached, &target) {
             (Some(child), Some(target)) => child.moved(target),
             (cached, _) => {
@@ -359,7 +359,7 @@ impl NamesRevert<'_> {
         })?;
         for (inode, lower) in inodes.iter().zip([&first, &second]) {
             backup::note_ctime_change_at(inode, lower);
-            inode.refresh();
+            inode.copy_attr();
         }
         match &cached {
             [Some(one), Some(two)] => one.exchanged(two),
@@ -375,7 +375,7 @@ impl NamesRevert<'_> {
     /// Our inode for a lower one.
     pub(super) fn own(&self, lower: &Dentry) -> Outcome<ARef<UpperInode>> {
         let inode = lower.inode().ok_or(ENOENT)?;
-        Ok(UpperInode::obtain(self.dir.superblock(), inode)?)
+        Ok(UpperInode::iget(self.dir.superblock(), inode)?)
     }
 }
 

@@ -91,7 +91,7 @@ pub(super) fn undo(revert: &ObjectUndo<'_>) -> Result<(), Refusal> {
         permission: revert.permission(),
     };
     let result = revert.undo_names(&again, Some(&names));
-    other.inode.refresh();
+    other.inode.copy_attr();
     result
 }
 
@@ -130,7 +130,7 @@ fn other(revert: &ObjectUndo<'_>, parent: &Directory<'_>) -> Result<PeerDirector
     let sb = revert.inode.superblock();
     let lower = directory(revert.inode.mount(), parent)?;
     let dentry = UpperDentry::of_lower(sb, &lower).map_err(|_| conflict(0))?;
-    let inode = dentry.existing()?.hold();
+    let inode = dentry.existing()?.get();
     Ok(PeerDirectory { inode, dentry })
 }
 

@@ -628,7 +628,7 @@ impl RevertContext<'_> {
     fn open_found(&self, found: ObjectLookup) -> Outcome<OpenedObject> {
         let lower = found.into_lower()?;
         let inode = lower.inode().ok_or(ENOENT)?;
-        let inode = UpperInode::obtain(self.sb, inode)?;
+        let inode = UpperInode::iget(self.sb, inode)?;
         Ok(OpenedObject { inode, lower })
     }
 }

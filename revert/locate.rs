@@ -66,7 +66,7 @@ pub(crate) fn by_handle(
         let is_there = mount.is_directory_of_tree(&lower)?;
         return Ok(is_there.then_some(lower));
     }
-    if let Some(name) = name_in_memory(mount, inode)? {
+    if let Some(name) = nth_alias(mount, inode)? {
         return Ok(Some(name));
     }
     // A lookup below SOURCE has bound a name to this inode since it was instantiated.
@@ -84,10 +84,10 @@ pub(crate) fn by_handle(
 
 /// A dentry alias of the inode below the tree, or its orphan's entry.
 #[inline(never)]
-fn name_in_memory(mount: &Mount, inode: &Inode) -> Result<Option<ARef<Dentry>>> {
+fn nth_alias(mount: &Mount, inode: &Inode) -> Result<Option<ARef<Dentry>>> {
     let mut kept = None;
     for index in 0..MOST_NAMES {
-        let Some(name) = inode.name_in_memory(index) else {
+        let Some(name) = inode.nth_alias(index) else {
             break;
         };
         match mount.place_of(&name)? {

@@ -201,7 +201,7 @@ fn recover(
     let file = open_to_recover(mount, &dentry, &line)?;
     let found = (&*dentry, file.as_deref());
     if is_forward_only(&line) {
-        let inode = UpperInode::obtain(sb, lower)?;
+        let inode = UpperInode::iget(sb, lower)?;
         content(sb.mount(), journal, &inode, found).resume(&line, true)?;
         end(sb, journal, &dentry, Op::Commit, unfinished.seq)?;
         return Ok("its file is as behind it");
@@ -237,7 +237,7 @@ fn finish_content(
     line: &Line<'_>,
 ) -> Result {
     let lower = found.0.inode().ok_or(ESTALE)?;
-    let inode = UpperInode::obtain(sb, lower)?;
+    let inode = UpperInode::iget(sb, lower)?;
     content(sb.mount(), journal, &inode, found).resume(line, true)?;
     // `now=` is the size after the revert.
     if lower.is_regular() && line.now.is_some_and(|now| now != lower.size()) {
@@ -316,7 +316,7 @@ fn recover_names(
     line: &Line<'_>,
     unfinished: &Unfinished,
 ) -> Result<&'static str> {
-    let dir = UpperInode::obtain(sb, lower.inode().ok_or(ESTALE)?)?;
+    let dir = UpperInode::iget(sb, lower.inode().ok_or(ESTALE)?)?;
     let _lock = dir.lock_as_parent();
     if journal.last_line(unfinished.object)? != Some(unfinished.at) {
         // A later operation of the directory closed the intent, see [`roll_back_last`].
@@ -342,7 +342,7 @@ fn finish_names(
     lower: &Dentry,
     line: &Line<'_>,
 ) -> Result<(), NamesRevertError> {
-    let dir = UpperInode::obtain(sb, lower.inode().ok_or(ESTALE)?)?;
+    let dir = UpperInode::iget(sb, lower.inode().ok_or(ESTALE)?)?;
     // A read error is not a failed step: the intent stays open.
     let steps = steps_of(journal, line, 0).map_err(NamesRevertError::Incomplete)?;
     let names = NamesRevert {
@@ -365,7 +365,7 @@ fn is_of_names(inode: &Inode, line: &Line<'_>) -> bool {
 
 /// Writes the closing line of a recovered revert.
 pub(super) fn end(sb: &SuperBlock, journal: &Journal, lower: &Dentry, op: Op, seq: u64) -> Result {
-    let inode = UpperInode::obtain(sb, lower.inode().ok_or(ESTALE)?)?;
+    let inode = UpperInode::iget(sb, lower.inode().ok_or(ESTALE)?)?;
     let mut state = inode.object().state.lock();
     // No comparison: recovery itself has changed the object.
     backup::load_unchecked(journal, &inode, &mut state)?;

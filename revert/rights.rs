@@ -110,7 +110,7 @@ impl<'a> CallerRights<'a> {
             return Ok(Self::from(inode, 0));
         }
         // Mode or owner may have changed in the lower filesystem.
-        inode.refresh();
+        inode.copy_attr();
         let is_owner = inode.owner_or_capable();
         // Write permission for a directory gives rights to names only.
         let has_names = is_owner || inode.is_directory() && inode.may_change_names().is_ok();

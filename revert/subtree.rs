@@ -133,7 +133,7 @@ fn open(
         return Ok(None);
     };
     let inode = lower.inode().ok_or(ENOENT)?;
-    let inode = UpperInode::obtain(revert.inode.superblock(), inode)?;
+    let inode = UpperInode::iget(revert.inode.superblock(), inode)?;
     // The caller needs the rights for each restored directory.
     may_revert(revert.file, &inode, &lower)?;
     Ok(Some((inode, lower)))

@@ -22,7 +22,7 @@ use kernel::{prelude::*, sync::aref::ARef};
 impl AttributeHooks for Stack {
     fn change(dentry: &UpperDentry, change: &mut Change) -> Result {
         let inode = dentry.existing()?;
-        inode.refresh_if_changed();
+        inode.copy_attr_if_changed();
         // notify_change() holds i_rwsem and leaves setattr_prepare() to ->setattr.
         change.check(dentry)?;
         change.drop_hidden_set_id(inode.mount().lower(), inode.lower());
@@ -38,7 +38,7 @@ impl AttributeHooks for Stack {
                     Some(pending) => pending.settle(result.map(|()| 0)),
                     None => backup::note_ctime_change(inode, dentry),
                 }
-                inode.refresh();
+                inode.copy_attr();
                 result
             }
         }
@@ -46,7 +46,7 @@ impl AttributeHooks for Stack {
 
     fn stat(dentry: &UpperDentry, stat: &mut c::kstat, mask: u32, flags: u32) -> Result {
         // The VFS uses the upper attributes after getattr; cp reads up to `i_size`, for example.
-        dentry.existing()?.refresh_if_changed();
+        dentry.existing()?.copy_attr_if_changed();
         attr::stat(
             dentry.superblock().mount().lower(),
             dentry,
@@ -79,7 +79,7 @@ impl AttributeHooks for Stack {
             xattr::set_acl(mount.lower(), lower, acl, kind)
         });
         pending.settle(result.map(|()| 0));
-        inode.refresh();
+        inode.copy_attr();
         result
     }
 
@@ -108,7 +108,7 @@ impl AttributeHooks for Stack {
             .want_write()
             .and_then(|_write| attr::set_flags(mount.lower(), lower, flags));
         pending.settle(result.map(|()| 0));
-        inode.refresh();
+        inode.copy_attr();
         result
     }
 
@@ -174,7 +174,7 @@ fn apply(dentry: &UpperDentry, inode: &UpperInode, change: &mut Change) -> Resul
 /// Truncates or extends a file. Further attributes of the change (dropped set-id bits, a new mode)
 /// get their own line.
 fn truncate(dentry: &UpperDentry, inode: &UpperInode, change: &mut Change, size: u64) -> Result {
-    inode.refresh_if_changed();
+    inode.copy_attr_if_changed();
     backup::load(inode)?;
     let old = inode.size();
     let also = if change.is_more_than_size() {
@@ -207,7 +207,7 @@ fn truncate(dentry: &UpperDentry, inode: &UpperInode, change: &mut Change, size:
     if let Some(also) = also {
         also.settle(result.map(|()| 0));
     }
-    inode.refresh();
+    inode.copy_attr();
     result
 }
 

@@ -63,7 +63,7 @@ impl FileHooks for Stack {
                 let _ = file.map_file();
             }
         }
-        inode.refresh_if_changed();
+        inode.copy_attr_if_changed();
         Ok(())
     }
 
@@ -96,7 +96,7 @@ impl FileHooks for Stack {
         // `f_pos_lock` where several threads share the file.
         let position = file.lower().seek(offset, whence)?;
         file.set_position(position);
-        file.upper_inode().refresh_size();
+        file.upper_inode().copy_size();
         Ok(position)
     }
 
@@ -192,7 +192,7 @@ fn write_unrecorded(call: &mut Call, bytes: &mut Bytes) -> Result<usize> {
         return Ok(0);
     }
     let result = call.write_lower_waiting(lower, bytes);
-    inode.refresh_after_write();
+    inode.copy_content_attr();
     result
 }
 
@@ -202,7 +202,7 @@ fn write_unrecorded(call: &mut Call, bytes: &mut Bytes) -> Result<usize> {
 fn prepare_write(call: &mut Call, bytes: &mut Bytes) -> Result<usize> {
     let file = call.upper_file();
     let inode = file.upper_inode();
-    inode.refresh_if_changed();
+    inode.copy_attr_if_changed();
     inode.refuse_immutable()?;
     // generic_write_checks() reads the upper i_size, RLIMIT_FSIZE and s_maxbytes.
     let length = call.check_write(bytes)?;
@@ -240,7 +240,7 @@ fn write_once(call: &mut Call, bytes: &mut Bytes) -> Result<usize> {
         Err(e) if is_no_room(e) && bytes.left() == length => write_again(call, bytes),
         result => result,
     });
-    inode.refresh_after_write();
+    inode.copy_content_attr();
     result
 }
 

@@ -252,7 +252,7 @@ fn rights_over(
         return Ok(ChainRights::Nothing);
     };
     match lower.inode() {
-        Some(inode) => caller.may_read(&*UpperInode::obtain(sb, inode)?, &lower),
+        Some(inode) => caller.may_read(&*UpperInode::iget(sb, inode)?, &lower),
         None => Ok(ChainRights::Nothing),
     }
 }

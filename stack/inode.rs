@@ -15,7 +15,7 @@ use crate::{
         dentry::{Dentry, UpperDentry},
         error::{EREMOTE, ESTALE},
         file::UpperFile,
-        inode::{Spare, UpperInode},
+        inode::{PreallocInode, UpperInode},
         name::{self, Locked, LowerName},
         table::inode::NameHooks, //
     }, //
@@ -39,7 +39,7 @@ impl NameHooks for Stack {
         let inode = match lower.inode() {
             Some(inode) => {
                 dir.mount().refuse_other_volume(inode, &lower)?;
-                Some(UpperInode::obtain(dir.superblock(), inode)?)
+                Some(UpperInode::iget(dir.superblock(), inode)?)
             }
             None => None,
         };
@@ -107,9 +107,9 @@ impl NameHooks for Stack {
         backup::note_ctime_change(inode, old);
         backup::names::note_named(inode, old);
         dentry.set_lower(lower);
-        inode.refresh();
-        dir.refresh();
-        dentry.instantiate(inode.hold());
+        inode.copy_attr();
+        dir.copy_attr();
+        dentry.instantiate(inode.get());
         Ok(())
     }
 
@@ -185,15 +185,15 @@ impl NameHooks for Stack {
         }
         for (inode, dentry) in [(Some(moved), old), (new.upper_inode(), new)] {
             if let Some(inode) = inode {
-                inode.refresh();
+                inode.copy_attr();
                 if from.id() != to.id() {
                     backup::note_new_parent(inode);
                 }
                 backup::note_ctime_change(inode, dentry);
             }
         }
-        from.refresh();
-        to.refresh();
+        from.copy_attr();
+        to.copy_attr();
         // Last, since d_move() changes the names borrowed above. FS_RENAME_DOES_D_MOVE:
         // vfs_rename() leaves d_move() to ->rename.
         match op {
@@ -214,13 +214,13 @@ impl NameHooks for Stack {
             let flags = super::file::lower_flags(file);
             file.open_lower_unnamed(mount.lower(), parent, flags, mode)
         })?;
-        let inode = UpperInode::obtain(dir.superblock(), lower.inode())?;
+        let inode = UpperInode::iget(dir.superblock(), lower.inode())?;
         backup::note_new(&inode);
         inode.object().note_unnamed(true);
         dentry.set_lower(lower.lower_dentry().get());
         file.opened(lower, Open::new())?;
         file.name_unnamed(&inode);
-        dentry.instantiate(inode.hold());
+        dentry.instantiate(inode.get());
         let result = file.finish_unnamed(dentry);
         // ->release is called for FMODE_OPENED files only, whether or not the open succeeds.
         if file.is_opened() && file.is_writable() {
@@ -289,7 +289,7 @@ fn look_for_whiteout(dir: &UpperInode, old: &UpperDentry) -> Result<ARef<UpperIn
     let lower = name::look_up(dir.mount().lower(), old.parent().lower()?, old.name())?;
     // A direct lower change may have replaced the whiteout.
     let lower = lower.inode().filter(|inode| inode.is_whiteout());
-    let inode = UpperInode::obtain(dir.superblock(), lower.ok_or(ESTALE)?)?;
+    let inode = UpperInode::iget(dir.superblock(), lower.ok_or(ESTALE)?)?;
     backup::note_new(&inode);
     Ok(inode)
 }
@@ -378,11 +378,11 @@ fn over_directory<'a>(
 }
 
 /// Copies the attributes that a change of its names has changed in a directory.
-fn refresh_parent(dir: &UpperInode, op: Op) {
+fn copy_attr_of_parent(dir: &UpperInode, op: Op) {
     if matches!(op, Op::Mkdir | Op::Rmdir) {
-        dir.refresh();
+        dir.copy_attr();
     } else {
-        dir.refresh_after_write();
+        dir.copy_content_attr();
     }
 }
 
@@ -396,7 +396,7 @@ fn make(
     refuse_hidden(dentry)?;
     let mount = dir.mount();
     // Allocated first: once the lower object exists, the upper inode must not fail.
-    let spare = UpperInode::spare(dir.superblock())?;
+    let prealloc = UpperInode::prealloc(dir.superblock())?;
     let naming = NameChange::begin(dir, op, dentry.name())?;
     let _changing = dentry.begin_change();
     let lower = mount.with_room(Payer::New(dentry.parent().lower()?), || {
@@ -409,9 +409,9 @@ fn make(
         Ok(create(locked)?.dentry().get())
     })?;
     // vfs_mkdir() may have returned another dentry than the one passed in.
-    let result = bind(spare, dentry, &lower);
+    let result = bind(prealloc, dentry, &lower);
     naming.done_or_uncaptured(result.as_deref());
-    refresh_parent(dir, op);
+    copy_attr_of_parent(dir, op);
     let inode = result?;
     dentry.set_lower(lower);
     // The dentry is still negative: the VFS holds the directory's i_rwsem for writing.
@@ -420,14 +420,14 @@ fn make(
 }
 
 /// The upper inode of the object just created.
-fn bind(spare: Spare, dentry: &UpperDentry, lower: &Dentry) -> Result<ARef<UpperInode>> {
+fn bind(prealloc: PreallocInode, dentry: &UpperDentry, lower: &Dentry) -> Result<ARef<UpperInode>> {
     let Some(inode) = lower.inode() else {
         // The lower filesystem has not bound the dentry (as NFS may do): the next lookup finds the
         // name.
         dentry.forget();
         return Err(ESTALE);
     };
-    let inode = UpperInode::obtain_with(spare, inode)?;
+    let inode = UpperInode::iget_prealloc(prealloc, inode)?;
     backup::note_new(&inode);
     Ok(inode)
 }
@@ -474,8 +474,8 @@ fn remove(
     if is_known {
         backup::note_ctime_change(inode, dentry);
     }
-    inode.refresh();
-    refresh_parent(dir, op);
+    inode.copy_attr();
+    copy_attr_of_parent(dir, op);
     // vfs_unlink() and vfs_rmdir() call d_delete_notify() after this, which accepts an unhashed
     // dentry.
     // A negative dentry would keep the lower inode of an unlinked file in memory.

@@ -33,7 +33,7 @@ use kernel::prelude::*;
 impl IoctlHooks for Stack {
     fn control(file: &UpperFile, command: u32, argument: usize) -> Result<c_long> {
         // The file may be older than a direct change of the lower owner or flags.
-        file.upper_inode().refresh_if_changed();
+        file.upper_inode().copy_attr_if_changed();
         // ->compat_ioctl is the same function: the structures have fixed-size fields and no
         // pointers.
         match command {

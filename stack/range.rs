@@ -55,7 +55,7 @@ impl RangeHooks for Stack {
     fn allocate(file: &UpperFile, mode: c_int, offset: i64, length: i64) -> Result {
         let inode = file.upper_inode();
         let _lock = inode.lock_killable()?;
-        inode.refresh_if_changed();
+        inode.copy_attr_if_changed();
         file.remove_privileges()?;
         let at = u64::try_from(offset).map_err(|_| EINVAL)?;
         let count = u64::try_from(length).map_err(|_| EINVAL)?;
@@ -86,7 +86,7 @@ impl RangeHooks for Stack {
                 .allocate(inode.mount().lower(), mode, offset, length)
         });
         pending.settle(result.map(|()| count));
-        inode.refresh();
+        inode.copy_attr();
         result
     }
 
@@ -99,7 +99,7 @@ impl RangeHooks for Stack {
         // Bounds the capture; copy_file_range(2) may return a short count.
         let length = length.min(1 << 30);
         // vfs_copy_file_range() limits the next call by the upper `i_size`.
-        from.upper_inode().refresh_size();
+        from.upper_inode().copy_size();
         overwrite(to, Op::Copy, pos, length as u64, || {
             range::copy(
                 to.upper_inode().mount().lower(),
@@ -170,7 +170,7 @@ fn splice_once(
 ) -> Result<usize> {
     let inode = file.upper_inode();
     let _lock = inode.lock_killable()?;
-    inode.refresh_if_changed();
+    inode.copy_attr_if_changed();
     inode.refuse_immutable()?;
     file.remove_privileges()?;
     if file.flags() & c::O_APPEND != 0 {
@@ -193,7 +193,7 @@ fn splice_once(
         pipe.write_lower(file.lower(), pos, length, flags)
     });
     pending.settle(result.map(|n| n as u64));
-    inode.refresh();
+    inode.copy_attr();
     result
 }
 
@@ -227,7 +227,7 @@ fn overwrite(
 ) -> Result<u64> {
     let inode = to.upper_inode();
     let _lock = inode.lock_killable()?;
-    inode.refresh_if_changed();
+    inode.copy_attr_if_changed();
     inode.refuse_immutable()?;
     // The VFS leaves file_modified() to ->copy_file_range and ->remap_file_range.
     to.remove_privileges()?;
@@ -245,6 +245,6 @@ fn overwrite(
     .prepare()?;
     let result = inode.mount().with_room(payer(to, length), lower);
     pending.settle(result);
-    inode.refresh();
+    inode.copy_attr();
     result
 }

@@ -62,7 +62,7 @@ impl Slices {
         let node = {
             // Memory reclaim under mmap_lock must not enter a filesystem.
             let _nofs = MemallocNofs::new();
-            let inode = inode.hold();
+            let inode = inode.get();
             KBox::new(Node { inode, next: None }, GFP_KERNEL)
         };
         let Ok(mut node) = node else {

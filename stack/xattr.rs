@@ -76,7 +76,7 @@ impl XattrHooks for Stack {
             xattr::set_xattr(mount.lower(), lower, name, value, flags)
         });
         pending.settle(result.map(|()| 0));
-        inode.refresh();
+        inode.copy_attr();
         result
     }
 

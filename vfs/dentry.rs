@@ -337,7 +337,7 @@ impl Asked<'_> {
     /// In RCU walk: whether the upper attributes are current.
     fn is_fresh(&self) -> bool {
         let inode = self.own.upper_inode();
-        inode.is_none_or(|inode| !inode.attributes_differ())
+        inode.is_none_or(|inode| !inode.attr_differs())
     }
 
     /// Outside of RCU walk. A result of 0 makes the VFS call d_invalidate(), which also unmounts
@@ -356,7 +356,7 @@ impl Asked<'_> {
             let agrees = lower.as_ref().is_some_and(|lower| self.agrees(lower));
             if let (true, Some(lower)) = (agrees, &lower) {
                 if let Some(inode) = self.own.upper_inode() {
-                    inode.refresh_if_changed();
+                    inode.copy_attr_if_changed();
                 }
                 // SAFETY: A lower dentry that is held.
                 return unsafe { c::lfs_revalidate(lower.as_ptr(), flags) };

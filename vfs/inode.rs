@@ -137,13 +137,13 @@ impl Inode {
     }
 
     /// Whether the filesystem has ->bmap (FIBMAP).
-    pub(crate) fn tells_blocks(&self) -> bool {
+    pub(crate) fn has_bmap(&self) -> bool {
         // SAFETY: `self` is a live inode, so its mapping is there.
         unsafe { c::lfs_has_bmap(self.as_ptr()) }
     }
 
     /// Whether the filesystem has `->remap_file_range` (FICLONE, FIDEDUPERANGE).
-    pub(crate) fn shares_ranges(&self) -> bool {
+    pub(crate) fn has_remap_file_range(&self) -> bool {
         // SAFETY: `self` is a live inode.
         let operations = unsafe { (*self.as_ptr()).__bindgen_anon_3.i_fop };
         // SAFETY: A live inode has a table of file operations.
@@ -159,7 +159,7 @@ impl Inode {
 
     /// Whether the inode has neither bytes nor blocks. With delayed allocation, `i_size` is set
     /// before `i_blocks`.
-    pub(crate) fn is_bare(&self) -> bool {
+    pub(crate) fn is_without_data(&self) -> bool {
         // SAFETY: `self` is a live inode; the VFS reads this field without a lock, too.
         let blocks = unsafe { (*self.as_ptr()).i_blocks };
         blocks == 0 && self.size() == 0
@@ -310,7 +310,7 @@ impl Inode {
     }
 
     /// A reference to an alias in the dcache, if any.
-    pub(crate) fn any_name(&self) -> Option<ARef<Dentry>> {
+    pub(crate) fn find_alias(&self) -> Option<ARef<Dentry>> {
         // SAFETY: `self` is a live inode.
         let dentry = unsafe { c::d_find_any_alias(self.as_ptr()) };
         let dentry = NonNull::new(dentry.cast::<Dentry>())?;
@@ -319,11 +319,11 @@ impl Inode {
     }
 
     /// The hashed alias with this index, if the dcache has as many.
-    pub(crate) fn name_in_memory(&self, index: u32) -> Option<ARef<Dentry>> {
+    pub(crate) fn nth_alias(&self, index: u32) -> Option<ARef<Dentry>> {
         // SAFETY: `self` is a live inode.
-        let dentry = unsafe { c::lfs_alias(self.as_ptr(), index) };
+        let dentry = unsafe { c::lfs_nth_alias(self.as_ptr(), index) };
         let dentry = NonNull::new(dentry.cast::<Dentry>())?;
-        // SAFETY: lfs_alias() gave us a reference.
+        // SAFETY: lfs_nth_alias() gave us a reference.
         Some(unsafe { ARef::from_raw(dentry) })
     }
 
@@ -349,7 +349,7 @@ pub(crate) struct QuickCookie {
 struct Private {
     lower: ARef<Inode>,
     /// Whether the mounter may search the lower directory, with the attributes of the last
-    /// refresh().
+    /// copy_attr().
     searched: Atomic<bool>,
     /// The inode that owns the pages of mappings, if not the lower inode.
     pages: SetOnce<ARef<Inode>>,
@@ -389,7 +389,7 @@ impl Deref for UpperInode {
 impl UpperInode {
     /// # Safety
     ///
-    /// As for [`Inode::from_raw`]; and the inode is one that [`UpperInode::obtain`] made.
+    /// As for [`Inode::from_raw`]; and the inode is one that [`UpperInode::iget`] made.
     pub(crate) unsafe fn from_raw<'a>(ptr: *mut c::inode) -> &'a Self {
         // SAFETY: Guaranteed by the caller; both types have the same layout.
         unsafe { &*ptr.cast() }
@@ -446,7 +446,7 @@ impl UpperInode {
     }
 
     /// A counted reference.
-    pub(crate) fn hold(&self) -> ARef<Self> {
+    pub(crate) fn get(&self) -> ARef<Self> {
         ARef::from(self)
     }
 
@@ -456,15 +456,15 @@ impl UpperInode {
     }
 
     /// Copies mode, owner, times, size and flags of the lower inode.
-    pub(crate) fn refresh(&self) {
+    pub(crate) fn copy_attr(&self) {
         let is_kept = self.object().is_kept();
         let hidden = self.hidden_bits();
         self.private().searched.store(false, Relaxed);
         // SAFETY: Both are live inodes.
-        unsafe { c::lfs_copy_attributes(self.as_ptr(), self.lower().as_ptr(), is_kept, hidden) }
+        unsafe { c::lfs_copy_attr(self.as_ptr(), self.lower().as_ptr(), is_kept, hidden) }
     }
 
-    /// Whether [`Self::note_search`] was called since the last refresh().
+    /// Whether [`Self::note_search`] was called since the last copy_attr().
     #[inline]
     pub(crate) fn may_be_searched(&self) -> bool {
         self.private().searched.load(Relaxed)
@@ -483,21 +483,21 @@ impl UpperInode {
         }
     }
 
-    /// Whether refresh() would change this inode. Callable in RCU walk.
-    pub(crate) fn attributes_differ(&self) -> bool {
+    /// Whether copy_attr() would change this inode. Callable in RCU walk.
+    pub(crate) fn attr_differs(&self) -> bool {
         let is_kept = self.object().is_kept();
         let hidden = self.hidden_bits();
         // SAFETY: Both are live inodes, or in RCU mode their memory is still there.
-        unsafe { c::lfs_attributes_differ(self.as_ptr(), self.lower().as_ptr(), is_kept, hidden) }
+        unsafe { c::lfs_attr_differs(self.as_ptr(), self.lower().as_ptr(), is_kept, hidden) }
     }
 
-    /// Calls [`Self::refresh`] if the lower attributes were changed without an upper operation.
+    /// Calls [`Self::copy_attr`] if the lower attributes were changed without an upper operation.
     /// Not in RCU walk: the inode may be in eviction, and set_nlink() updates a counter of the
     /// superblock.
     #[inline]
-    pub(crate) fn refresh_if_changed(&self) {
-        if self.attributes_differ() {
-            self.refresh();
+    pub(crate) fn copy_attr_if_changed(&self) {
+        if self.attr_differs() {
+            self.copy_attr();
         }
     }
 
@@ -505,7 +505,7 @@ impl UpperInode {
     /// (copy_file_range(2), FIONREAD, F_SETLK with SEEK_END), so read-only hooks copy the size for
     /// the calls that follow.
     #[inline]
-    pub(crate) fn refresh_size(&self) {
+    pub(crate) fn copy_size(&self) {
         let size = self.lower().size();
         if size != self.size() {
             // SAFETY: A live inode.
@@ -513,19 +513,19 @@ impl UpperInode {
         }
     }
 
-    /// As [`Self::refresh`], after a change of the content only.
-    pub(crate) fn refresh_after_write(&self) {
+    /// As [`Self::copy_attr`], after a change of the content only.
+    pub(crate) fn copy_content_attr(&self) {
         // SAFETY: Both are live inodes.
-        unsafe { c::lfs_copy_content_attributes(self.as_ptr(), self.lower().as_ptr()) }
+        unsafe { c::lfs_copy_content_attr(self.as_ptr(), self.lower().as_ptr()) }
     }
 
     /// The upper inode for `lower`: from the inode cache, or a new one.
     ///
     /// One lower inode has exactly one upper inode, whatever its number of names is.
-    pub(crate) fn obtain(sb: &SuperBlock, lower: &Inode) -> Result<ARef<UpperInode>> {
+    pub(crate) fn iget(sb: &SuperBlock, lower: &Inode) -> Result<ARef<UpperInode>> {
         if let Some(inode) = Self::find(sb, lower) {
             // The VFS checks permissions against the upper inode's attributes.
-            inode.refresh_if_changed();
+            inode.copy_attr_if_changed();
             return Ok(inode);
         }
         let private = KBox::pin_init(
@@ -556,20 +556,23 @@ impl UpperInode {
 
     /// Allocates an upper inode before a lower object is created, so that iget cannot fail for lack
     /// of memory after the creation.
-    pub(crate) fn spare(sb: &SuperBlock) -> Result<Spare> {
+    pub(crate) fn prealloc(sb: &SuperBlock) -> Result<PreallocInode> {
         let private = KBox::new_uninit(GFP_KERNEL)?;
         // SAFETY: A live superblock of ours.
         let inode = unsafe { c::new_inode(sb.as_ptr()) };
         let inode = NonNull::new(inode).ok_or(ENOMEM)?;
-        Ok(Spare {
-            inode: SpareInode(inode),
+        Ok(PreallocInode {
+            inode: UnboundInode(inode),
             private,
         })
     }
 
-    /// As [`Self::obtain`], without allocation.
-    pub(crate) fn obtain_with(spare: Spare, lower: &Inode) -> Result<ARef<UpperInode>> {
-        let private = spare.private.write_pin_init(try_pin_init!(Private {
+    /// As [`Self::iget`], without allocation.
+    pub(crate) fn iget_prealloc(
+        prealloc: PreallocInode,
+        lower: &Inode,
+    ) -> Result<ARef<UpperInode>> {
+        let private = prealloc.private.write_pin_init(try_pin_init!(Private {
             lower: lower.get(),
             searched: Atomic::new(false),
             pages: SetOnce::new(),
@@ -578,19 +581,19 @@ impl UpperInode {
         // SAFETY: The box is passed to C, which never moves the content.
         let raw = KBox::into_raw(unsafe { Pin::into_inner_unchecked(private) });
         let key = lower.as_ptr();
-        let new = spare.inode.0.as_ptr();
+        let new = prealloc.inode.0.as_ptr();
         let (hash, data) = (key as u64, raw.cast());
         // SAFETY: `new` is a new upper inode that is not visible to other tasks; `raw` has the type
         // that both functions expect, and `set` stores `raw` in the new inode.
         let inode = unsafe { c::inode_insert5(new, hash, Some(test_new), Some(set), data) };
         if inode == new {
             // The reference passes to the result.
-            core::mem::forget(spare.inode);
+            core::mem::forget(prealloc.inode);
         }
         Self::settle(inode, raw)
     }
 
-    /// Ends [`UpperInode::obtain`]: fills a new inode, or frees the unused private data.
+    /// Ends [`UpperInode::iget`]: fills a new inode, or frees the unused private data.
     fn settle(inode: *mut c::inode, raw: *mut Private) -> Result<ARef<UpperInode>> {
         // SAFETY: `inode`, when not null, is live and ours.
         if inode.is_null() || unsafe { (*inode).i_private } != raw.cast() {
@@ -612,7 +615,7 @@ impl UpperInode {
     /// Clears S_DEAD of a restored directory.
     pub(crate) fn is_back(&self) {
         // SAFETY: A live inode, whose rwsem the caller holds for writing.
-        unsafe { c::lfs_not_dead(self.as_ptr()) };
+        unsafe { c::lfs_clear_dead(self.as_ptr()) };
     }
 
     /// Permission by mode and ACL only, without S_IMMUTABLE and security modules.
@@ -676,7 +679,7 @@ impl UpperInode {
         unsafe { (*ptr).i_generation = (*lower.as_ptr()).i_generation };
         // SAFETY: As above.
         unsafe { (*ptr).i_blkbits = (*lower.as_ptr()).i_blkbits };
-        self.refresh();
+        self.copy_attr();
         // SAFETY: A live new inode.
         unsafe { c::lfs_allow_all_caching(ptr) };
         // SAFETY: A live new inode whose mode is set.
@@ -685,16 +688,16 @@ impl UpperInode {
     }
 }
 
-/// See [`UpperInode::spare`].
-pub(crate) struct Spare {
-    inode: SpareInode,
+/// See [`UpperInode::prealloc`].
+pub(crate) struct PreallocInode {
+    inode: UnboundInode,
     private: KBox<core::mem::MaybeUninit<Private>>,
 }
 
 /// A referenced inode without private data.
-struct SpareInode(NonNull<c::inode>);
+struct UnboundInode(NonNull<c::inode>);
 
-impl Drop for SpareInode {
+impl Drop for UnboundInode {
     fn drop(&mut self) {
         // SAFETY: The reference is owned. Without private data ->evict_inode ignores the inode.
         unsafe { c::iput(self.0.as_ptr()) };
@@ -719,7 +722,7 @@ unsafe extern "C" fn test(inode: *mut c::inode, data: *mut c_void) -> c_int {
 ///
 /// As for [`test`]; and `data` is a live [`Private`].
 unsafe extern "C" fn test_new(inode: *mut c::inode, data: *mut c_void) -> c_int {
-    // SAFETY: `obtain` passes a live `Private`.
+    // SAFETY: `iget` passes a live `Private`.
     let lower = unsafe { &(*data.cast::<Private>()).lower };
     // SAFETY: As the caller of this function: a hashed inode of ours.
     unsafe { test(inode, lower.as_ptr().cast()) }

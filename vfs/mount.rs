@@ -265,7 +265,7 @@ impl LowerMount {
 
     /// The object's allocated bytes.
     pub(crate) fn bytes_of(&self, lower: &Dentry) -> u64 {
-        if lower.inode().is_some_and(|inode| inode.is_bare()) {
+        if lower.inode().is_some_and(|inode| inode.is_without_data()) {
             return 0;
         }
         super::store::bytes_at(&self.path(lower))

@@ -71,7 +71,7 @@ impl UpperInode {
         };
         let name = match self.object().is_kept() {
             true => None,
-            false => self.any_name().or_else(looked_up),
+            false => self.find_alias().or_else(looked_up),
         };
         self.notify(name.as_deref(), through, changed);
     }

@@ -159,7 +159,7 @@ impl SuperBlock {
 
     fn make_root(&self, lower: &Dentry) -> Result {
         let inode = lower.inode().ok_or(ENOENT)?;
-        let inode = super::inode::UpperInode::obtain(self, inode)?;
+        let inode = super::inode::UpperInode::iget(self, inode)?;
         let inode = kernel::sync::aref::ARef::into_raw(inode);
         // SAFETY: d_make_root() consumes the reference in any case.
         let root = unsafe { c::d_make_root(inode.as_ptr().cast()) };

@@ -135,7 +135,7 @@ impl GroupRevert<'_> {
                     attributes::unprotect(mount, lower, records)?;
                     attributes::put(mount, lower, records)
                 });
-                opened.inode.refresh();
+                opened.inode.copy_attr();
                 backup::note_change(state, &opened.inode);
                 Ok(put?)
             })?;
@@ -153,7 +153,7 @@ impl GroupRevert<'_> {
             opened.known(&self.context, &mut state)?;
             let content = opened.content(&self.context, None, true);
             let put = content.target(false).put_back(present);
-            opened.inode.refresh();
+            opened.inode.copy_attr();
             backup::note_change(&mut state, &opened.inode);
             put?;
         }
@@ -227,7 +227,7 @@ impl GroupRevert<'_> {
                 let target = content.target(false);
                 let mut touched = false;
                 let applied = target.apply(&plan.pieces, &plan.outcome, records, &mut touched);
-                opened.inode.refresh();
+                opened.inode.copy_attr();
                 // Or the steps on names would log an external change.
                 backup::note_change(state, &opened.inode);
                 applied?;
@@ -284,7 +284,7 @@ impl GroupRevert<'_> {
         let mut state = opened.inode.object().state.lock();
         self.with_plan(&opened, member, &mut state, |state, content, _, records| {
             let finished = content.target(false).finish(records);
-            opened.inode.refresh();
+            opened.inode.copy_attr();
             backup::note_change(state, &opened.inode);
             Ok(finished?)
         })
@@ -378,7 +378,7 @@ impl RevertContext<'_> {
             opened.known(self, &mut state)?;
             let _kernel = KernelCreds::new();
             attributes::unprotect(self.mount.lower(), &opened.lower, records)?;
-            opened.inode.refresh();
+            opened.inode.copy_attr();
             // Or the steps on names would log an external change.
             backup::note_change(&mut state, &opened.inode);
         }
@@ -453,7 +453,7 @@ impl OpenDirectory {
     pub(super) fn unchecked(context: &RevertContext<'_>, lower: ARef<Dentry>) -> Outcome<Self> {
         let inode = lower.inode().ok_or(ENOENT)?;
         let object = inode.id();
-        let inode = UpperInode::obtain(context.sb, inode)?;
+        let inode = UpperInode::iget(context.sb, inode)?;
         Ok(Self::new(context, object, OpenedObject { inode, lower }))
     }
 
@@ -662,7 +662,7 @@ impl<'a> DirectoryCache<'a> {
                     lines,
                     undo_step,
                 )?;
-                other.opened.inode.refresh();
+                other.opened.inode.copy_attr();
             }
             OtherDirectory::Across { lower, flags } => {
                 let other = other(context, lower)?;
@@ -690,10 +690,10 @@ impl<'a> DirectoryCache<'a> {
                     lines,
                     undo_step,
                 )?;
-                other.opened.inode.refresh();
+                other.opened.inode.copy_attr();
             }
         }
-        dir.opened.inode.refresh();
+        dir.opened.inode.copy_attr();
         self.last = Some(dir);
         Ok(())
     }

@@ -168,7 +168,7 @@ impl GroupRevert<'_> {
     pub(super) fn refresh(&self) {
         for member in &self.members {
             if let Ok(opened) = self.context.open(member.object) {
-                opened.inode.refresh();
+                opened.inode.copy_attr();
             }
         }
     }

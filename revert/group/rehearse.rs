@@ -329,9 +329,9 @@ impl<'a> StepRehearsal<'a> {
             return Ok(());
         }
         let context = &self.group.context;
-        let inode = UpperInode::obtain(context.sb, lower.inode().ok_or(ENOENT)?)?;
+        let inode = UpperInode::iget(context.sb, lower.inode().ok_or(ENOENT)?)?;
         // Flags or owner may have changed in the lower filesystem.
-        inode.refresh();
+        inode.copy_attr();
         let is_directory = inode.is_directory();
         let known = RehearsedObject {
             is_directory,
@@ -490,7 +490,7 @@ impl<'a> StepRehearsal<'a> {
     #[inline(never)]
     fn may_restore(&self, lower: &Dentry, is_link: bool) -> Outcome {
         let context = &self.group.context;
-        let inode = UpperInode::obtain(context.sb, lower.inode().ok_or(ENOENT)?)?;
+        let inode = UpperInode::iget(context.sb, lower.inode().ok_or(ENOENT)?)?;
         context.caller()?.may_restore(&inode, lower, is_link)
     }
 

@@ -73,7 +73,7 @@ impl CallerRights<'_> {
     ) -> Outcome {
         let refused = || Err(Refusal::new(Reason::NotPermitted, 0));
         // Mode or owner may have changed in the lower filesystem.
-        inode.refresh();
+        inode.copy_attr();
         if !self.is_administrator && !self.reaches(lower, true)? {
             return Err(Refusal::new(Reason::NotOwner, 0));
         }
@@ -149,7 +149,7 @@ impl<'a> PermissionCheck<'a> {
         if !self.rights {
             return Ok(());
         }
-        node.refresh();
+        node.copy_attr();
         let taken = DeleteCheck {
             is_protected: dir.is_protected() || node.is_protected(),
             is_owned: node.owner_or_capable(),

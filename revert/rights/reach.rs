@@ -77,7 +77,7 @@ impl CallerRights<'_> {
     #[inline(never)]
     fn reaches_by_names(&mut self, inode: &Inode) -> Result<bool> {
         for index in 0..MOST_NAMES {
-            let Some(name) = inode.name_in_memory(index) else {
+            let Some(name) = inode.nth_alias(index) else {
                 break;
             };
             let parent = name.held_parent();
@@ -169,7 +169,7 @@ impl CallerRights<'_> {
     #[inline(never)]
     fn may_search(&self, path: &[ARef<Dentry>]) -> Result<bool> {
         for lower in path {
-            let own = UpperInode::obtain(self.sb, lower.inode().ok_or(ENOENT)?)?;
+            let own = UpperInode::iget(self.sb, lower.inode().ok_or(ENOENT)?)?;
             if own.may_search().is_err() {
                 return Ok(false);
             }

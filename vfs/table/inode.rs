@@ -345,12 +345,12 @@ unsafe extern "C" fn permission(
 ) -> c_int {
     // SAFETY: The VFS passes an inode of ours; in RCU mode its memory is still there.
     let own = unsafe { UpperInode::from_raw(inode) };
-    if own.attributes_differ() {
+    if own.attr_differs() {
         // CAST: A small flag.
         if mask & c::MAY_NOT_BLOCK as c_int != 0 {
             return ECHILD.to_errno();
         }
-        own.refresh();
+        own.copy_attr();
     }
     // SAFETY: The VFS passes an inode of ours.
     let refused = unsafe { c::generic_permission(idmap, inode, mask) };

@@ -27,14 +27,14 @@ pub(crate) fn set_tables(inode: &UpperInode) {
         c::S_IFREG => {
             // SAFETY: A new inode that is not visible to other tasks.
             unsafe { (*ptr).i_op = &inode::FILE.0 };
-            let operations = if inode.lower().shares_ranges() {
+            let operations = if inode.lower().has_remap_file_range() {
                 &file::OPERATIONS.0
             } else {
                 &file::OPERATIONS_WITHOUT_REMAP.0
             };
             // SAFETY: As above.
             unsafe { (*ptr).__bindgen_anon_3.i_fop = operations };
-            let mapping = if inode.lower().tells_blocks() {
+            let mapping = if inode.lower().has_bmap() {
                 &file::MAPPING_WITH_BLOCKS.0
             } else {
                 &file::MAPPING.0
