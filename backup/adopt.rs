@@ -193,12 +193,12 @@ impl Adoption<'_> {
                 return Ok(kept.inode().map(Inode::get));
             }
         }
-        let lower = self.look_up(lost, lost.name)?;
+        let lower = self.lookup(lost, lost.name)?;
         Ok(lower.inode().map(Inode::get))
     }
 
-    fn look_up(&self, lost: &LostName<'_>, name: &[u8]) -> Result<ARef<Dentry>> {
-        name::look_up(self.mount.lower(), lost.parent, name)
+    fn lookup(&self, lost: &LostName<'_>, name: &[u8]) -> Result<ARef<Dentry>> {
+        name::lookup(self.mount.lower(), lost.parent, name)
     }
 
     /// The object's previous name in the directory, by the newest line that bound one.
@@ -228,7 +228,7 @@ impl Adoption<'_> {
                     }
                     // The previous name is bound again: a rename from it would not explain the
                     // present names.
-                    let is_free = self.look_up(lost, old)?.inode().is_none();
+                    let is_free = self.lookup(lost, old)?.inode().is_none();
                     return Ok(if is_free {
                         PreviousName::Other(old)
                     } else {

@@ -280,7 +280,7 @@ fn describe_place(draft: &mut LineDraft<'_>, inode: &UpperInode) {
     }
     let mut buf = [0; 64];
     // An unlinked dentry in use is skipped.
-    let parent = inode.lower().nth_alias(0).map(|name| name.held_parent());
+    let parent = inode.lower().nth_alias(0).map(|name| name.dget_parent());
     let handle = parent
         .as_ref()
         .and_then(|parent| parent.inode())

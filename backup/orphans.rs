@@ -321,7 +321,7 @@ pub(crate) fn move_to_orphans<'a>(
             return Err(e);
         }
         // The whiteout holds the name: exchanges both, then removes the whiteout.
-        let held = name::look_up(mount.lower(), at.parent, at.name)?;
+        let held = name::lookup(mount.lower(), at.parent, at.name)?;
         let write = mount.lower().want_write()?;
         name::rename(mount.lower(), &here, back, held.inode(), c::RENAME_EXCHANGE)?;
         drop(write);

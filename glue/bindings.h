@@ -254,7 +254,7 @@ struct dentry *lfs_cached_child(struct dentry *parent, const char *name, unsigne
 struct dentry *lfs_child(struct dentry *parent, const char *name, unsigned int len);
 struct dentry *lfs_nth_alias(struct inode *inode, unsigned int index);
 struct dentry *lfs_parent(struct dentry *dentry);
-struct dentry *lfs_namesake(struct dentry *parent, struct dentry *other, bool is_locked);
+struct dentry *lfs_lookup_same_name(struct dentry *parent, struct dentry *other, bool is_locked);
 int lfs_start_renaming(struct renamedata *rd, struct dentry *old, const char *name,
 		       unsigned int len);
 void lfs_name_removed(struct dentry *dentry);

@@ -34,12 +34,12 @@ struct dentry *lfs_parent(struct dentry *dentry)
 }
 
 /**
- * lfs_namesake() - look up the name of one dentry in another directory
+ * lfs_lookup_same_name() - look up the name of one dentry in another directory
  * @parent: the directory
  * @other: the dentry whose name is looked up
  * @is_locked: whether the caller has locked @parent
  */
-struct dentry *lfs_namesake(struct dentry *parent, struct dentry *other, bool is_locked)
+struct dentry *lfs_lookup_same_name(struct dentry *parent, struct dentry *other, bool is_locked)
 {
 	struct name_snapshot name;
 	struct dentry *found;

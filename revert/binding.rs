@@ -57,7 +57,7 @@ impl UnlinkedObject {
 impl NamesRevert<'_> {
     /// Whether the name is bound to the object.
     pub(super) fn is_bound(&self, name: &[u8], node: ObjectId) -> Result<bool> {
-        let lower = name::look_up(self.mount.lower(), self.lower, name)?;
+        let lower = name::lookup(self.mount.lower(), self.lower, name)?;
         Ok(lower.inode().is_some_and(|inode| inode.id() == node))
     }
 
@@ -65,7 +65,7 @@ impl NamesRevert<'_> {
     fn bound(&self, name: &[u8], node: Option<ObjectId>) -> Outcome<ARef<Dentry>> {
         // A forged line must not reach `.loggerfs`.
         self.mount.refuse_history(self.lower, name)?;
-        let lower = name::look_up(self.mount.lower(), self.lower, name)?;
+        let lower = name::lookup(self.mount.lower(), self.lower, name)?;
         match lower.inode() {
             Some(inode) if node.is_none_or(|node| inode.id() == node) => Ok(lower),
             _ => Err(Refusal::new(Reason::Conflict, 0)),
@@ -74,7 +74,7 @@ impl NamesRevert<'_> {
 
     fn must_be_free(&self, name: &[u8]) -> Outcome {
         self.mount.refuse_history(self.lower, name)?;
-        match name::look_up(self.mount.lower(), self.lower, name)?.inode() {
+        match name::lookup(self.mount.lower(), self.lower, name)?.inode() {
             Some(_) => Err(Refusal::new(Reason::Conflict, 0)),
             None => Ok(()),
         }
@@ -260,7 +260,7 @@ impl NamesRevert<'_> {
     /// Drops our dentry of a name (d_drop()): its binding changed.
     fn forget(&self, name: &[u8]) {
         if let Some(child) = self.cached(name) {
-            child.forget();
+            child.d_drop();
         }
     }
 
@@ -314,7 +314,7 @@ impl NamesRevert<'_> {
             (cached, _) => {
                 self.forget(to);
                 if let Some(child) = cached {
-                    child.forget();
+                    child.d_drop();
                 }
             }
         }
@@ -365,7 +365,7 @@ impl NamesRevert<'_> {
             [Some(one), Some(two)] => one.exchanged(two),
             children => {
                 for child in children.iter().flatten() {
-                    child.forget();
+                    child.d_drop();
                 }
             }
         }

@@ -114,8 +114,8 @@ pub(super) fn lock(
     let (Some(source), Some(target)) = (from.dentry, to.dentry) else {
         return Ok(None);
     };
-    let child = crate::vfs::name::look_up(source.superblock().mount().lower(), from.lower, name)?;
-    let child = source.namesake(&child)?;
+    let child = crate::vfs::name::lookup(source.superblock().mount().lower(), from.lower, name)?;
+    let child = source.lookup_same_name(&child)?;
     if child.upper_inode().is_none() {
         return Err(conflict(0));
     }

@@ -23,15 +23,15 @@ use crate::{
 use kernel::{prelude::*, str::CStr, sync::aref::ARef};
 
 impl NameHooks for Stack {
-    fn look_up(dir: &UpperInode, dentry: &UpperDentry) -> Result<*mut c::dentry> {
+    fn lookup(dir: &UpperInode, dentry: &UpperDentry) -> Result<*mut c::dentry> {
         if is_hidden(dentry) {
             // A negative dentry hides the history's directory; ->create, ->mkdir and others refuse
             // the name.
-            return Ok(dentry.splice(None));
+            return Ok(dentry.d_splice_alias(None));
         }
         let parent = dentry.parent().lower()?;
         // The VFS holds the directory's i_rwsem during ->lookup, so name and parent are stable.
-        let lower = name::look_up(dir.mount().lower(), parent, dentry.name())?;
+        let lower = name::lookup(dir.mount().lower(), parent, dentry.name())?;
         if parent.is_unsupported() || lower.is_unsupported() {
             // As in ovl_lookup().
             return Err(EREMOTE);
@@ -46,7 +46,7 @@ impl NameHooks for Stack {
         dentry.set_lower(lower);
         // The lower dentry was set before: d_splice_alias() hashes the dentry, and RCU walk may
         // then call ->d_revalidate.
-        Ok(dentry.splice(inode))
+        Ok(dentry.d_splice_alias(inode))
     }
 
     fn create(dir: &UpperInode, dentry: &UpperDentry, mode: u16, exclusive: bool) -> Result {
@@ -109,7 +109,7 @@ impl NameHooks for Stack {
         dentry.set_lower(lower);
         inode.copy_attr();
         dir.copy_attr();
-        dentry.instantiate(inode.get());
+        dentry.d_instantiate(inode.get());
         Ok(())
     }
 
@@ -197,8 +197,8 @@ impl NameHooks for Stack {
         // Last, since d_move() changes the names borrowed above. FS_RENAME_DOES_D_MOVE:
         // vfs_rename() leaves d_move() to ->rename.
         match op {
-            Op::Exchange => old.exchange_with(new),
-            _ => old.move_to(new),
+            Op::Exchange => old.d_exchange(new),
+            _ => old.d_move(new),
         }
         Ok(())
     }
@@ -220,7 +220,7 @@ impl NameHooks for Stack {
         dentry.set_lower(lower.lower_dentry().get());
         file.opened(lower, Open::new())?;
         file.name_unnamed(&inode);
-        dentry.instantiate(inode.get());
+        dentry.d_instantiate(inode.get());
         let result = file.finish_unnamed(dentry);
         // ->release is called for FMODE_OPENED files only, whether or not the open succeeds.
         if file.is_opened() && file.is_writable() {
@@ -286,7 +286,7 @@ fn whiteout_at(dir: &UpperInode, old: &UpperDentry) -> Result<ARef<UpperInode>> 
 }
 
 fn look_for_whiteout(dir: &UpperInode, old: &UpperDentry) -> Result<ARef<UpperInode>> {
-    let lower = name::look_up(dir.mount().lower(), old.parent().lower()?, old.name())?;
+    let lower = name::lookup(dir.mount().lower(), old.parent().lower()?, old.name())?;
     // A direct lower change may have replaced the whiteout.
     let lower = lower.inode().filter(|inode| inode.is_whiteout());
     let inode = UpperInode::iget(dir.superblock(), lower.ok_or(ESTALE)?)?;
@@ -415,7 +415,7 @@ fn make(
     let inode = result?;
     dentry.set_lower(lower);
     // The dentry is still negative: the VFS holds the directory's i_rwsem for writing.
-    dentry.instantiate(inode);
+    dentry.d_instantiate(inode);
     Ok(())
 }
 
@@ -424,7 +424,7 @@ fn bind(prealloc: PreallocInode, dentry: &UpperDentry, lower: &Dentry) -> Result
     let Some(inode) = lower.inode() else {
         // The lower filesystem has not bound the dentry (as NFS may do): the next lookup finds the
         // name.
-        dentry.forget();
+        dentry.d_drop();
         return Err(ESTALE);
     };
     let inode = UpperInode::iget_prealloc(prealloc, inode)?;
@@ -479,6 +479,6 @@ fn remove(
     // vfs_unlink() and vfs_rmdir() call d_delete_notify() after this, which accepts an unhashed
     // dentry.
     // A negative dentry would keep the lower inode of an unlinked file in memory.
-    dentry.forget();
+    dentry.d_drop();
     Ok(())
 }

@@ -57,7 +57,7 @@ impl Mount {
         // files.
         let directory = match lower.inode() {
             Some(inode) if inode.is_directory() => lower.get(),
-            _ => lower.held_parent(),
+            _ => lower.dget_parent(),
         };
         if self.is_other_volume(&directory)? {
             return Ok(Place::Outside);
@@ -85,7 +85,7 @@ impl Mount {
                 return Ok(Place::Shown);
             }
             // dget_parent(), since a concurrent rename may change `d_parent`.
-            here = here.held_parent();
+            here = here.dget_parent();
         }
         Ok(Place::Outside)
     }

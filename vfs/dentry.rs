@@ -94,7 +94,7 @@ impl Dentry {
     }
 
     /// A counted reference to the present parent directory; to the dentry itself for a root.
-    pub(crate) fn held_parent(&self) -> ARef<Self> {
+    pub(crate) fn dget_parent(&self) -> ARef<Self> {
         // SAFETY: A live dentry.
         let parent = unsafe { c::lfs_parent(self.as_ptr()) };
         // SAFETY: dget_parent() gives a reference, never null.
@@ -207,28 +207,28 @@ impl UpperDentry {
     /// Marks the dentry while an upper operation changes the lower name. The guard is dropped after
     /// `self` was moved, unhashed or bound accordingly. The caller holds the directory's lock,
     /// which excludes other upper operations.
-    pub(crate) fn begin_change(&self) -> Changing<'_> {
+    pub(crate) fn begin_change(&self) -> NameChange<'_> {
         // SAFETY: A live dentry of ours.
         unsafe { c::lfs_begin_change(self.as_ptr()) };
-        Changing(self)
+        NameChange(self)
     }
 
     /// Mirrors the d_move() that vfs_rename() omits for FS_RENAME_DOES_D_MOVE. Both directories
     /// are locked.
-    pub(crate) fn move_to(&self, target: &UpperDentry) {
+    pub(crate) fn d_move(&self, target: &UpperDentry) {
         // SAFETY: Two live dentries; the directories' locks and the lock for renames between them
         // keep both in their places.
         unsafe { c::d_move(self.as_ptr(), target.as_ptr()) };
     }
 
-    /// As [`Self::move_to`], for RENAME_EXCHANGE.
-    pub(crate) fn exchange_with(&self, other: &UpperDentry) {
-        // SAFETY: As in `move_to`; both are positive.
+    /// As [`Self::d_move`], for RENAME_EXCHANGE.
+    pub(crate) fn d_exchange(&self, other: &UpperDentry) {
+        // SAFETY: As in `d_move`; both are positive.
         unsafe { c::d_exchange(self.as_ptr(), other.as_ptr()) };
     }
 
     /// Binds a negative dentry to `inode`.
-    pub(crate) fn instantiate(&self, inode: ARef<UpperInode>) {
+    pub(crate) fn d_instantiate(&self, inode: ARef<UpperInode>) {
         inode.object().note_shown();
         let inode = ARef::into_raw(inode);
         // SAFETY: The dentry is negative and the reference is handed over.
@@ -236,13 +236,13 @@ impl UpperDentry {
     }
 
     /// Unhashes the dentry, so that the next lookup calls `->lookup`.
-    pub(crate) fn forget(&self) {
+    pub(crate) fn d_drop(&self) {
         // SAFETY: A live dentry.
         unsafe { c::d_drop(self.as_ptr()) };
     }
 
     /// Ends a lookup with d_splice_alias(). Returns the result of `->lookup`.
-    pub(crate) fn splice(&self, inode: Option<ARef<UpperInode>>) -> *mut c::dentry {
+    pub(crate) fn d_splice_alias(&self, inode: Option<ARef<UpperInode>>) -> *mut c::dentry {
         if let Some(inode) = &inode {
             inode.object().note_shown();
         }
@@ -253,9 +253,9 @@ impl UpperDentry {
 }
 
 /// See [`UpperDentry::begin_change`].
-pub(crate) struct Changing<'a>(&'a UpperDentry);
+pub(crate) struct NameChange<'a>(&'a UpperDentry);
 
-impl Drop for Changing<'_> {
+impl Drop for NameChange<'_> {
     fn drop(&mut self) {
         // SAFETY: A live dentry of ours.
         unsafe { c::lfs_end_change(self.0.as_ptr()) };
@@ -294,12 +294,12 @@ pub(crate) unsafe extern "C" fn revalidate(
     let dir = unsafe { UpperInode::from_raw(dir) };
     // SAFETY: A dentry of ours; in RCU mode its memory is still there.
     let own = unsafe { UpperDentry::from_raw(dentry) };
-    let asked = Asked { dir, name, own };
+    let revalidation = Revalidation { dir, name, own };
     if flags & c::LOOKUP_RCU == 0 {
-        return asked.answer(flags);
+        return revalidation.answer(flags);
     }
     match own.lower() {
-        Ok(lower) if asked.agrees(lower) && asked.is_fresh() => {
+        Ok(lower) if revalidation.agrees(lower) && revalidation.is_fresh() => {
             // SAFETY: The memory of the lower dentry outlives the RCU grace period that protects
             // the upper one; lfs_revalidate() returns -ECHILD where the lower ->d_revalidate would
             // sleep.
@@ -311,13 +311,13 @@ pub(crate) unsafe extern "C" fn revalidate(
 }
 
 /// Arguments of `->d_revalidate`.
-struct Asked<'a> {
+struct Revalidation<'a> {
     dir: &'a UpperInode,
     name: *const c::qstr,
     own: &'a UpperDentry,
 }
 
-impl Asked<'_> {
+impl Revalidation<'_> {
     /// Whether `lower` is in the expected place and bound to the inode that the upper one
     /// represents.
     fn agrees(&self, lower: &Dentry) -> bool {

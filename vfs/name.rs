@@ -29,7 +29,7 @@ fn qstr(name: &[u8]) -> Result<c::qstr> {
 }
 
 /// Looks up `name` in the lower directory `parent`; the result may be negative.
-pub(crate) fn look_up(mount: &LowerMount, parent: &Dentry, name: &[u8]) -> Result<ARef<Dentry>> {
+pub(crate) fn lookup(mount: &LowerMount, parent: &Dentry, name: &[u8]) -> Result<ARef<Dentry>> {
     let mut q = qstr(name)?;
     let _acting = mount.as_mounter();
     // SAFETY: A counted string and a live directory, which is not locked.
@@ -70,7 +70,7 @@ impl LowerName<'_> {
         if unsafe { c::lfs_same_place(&q, self.dentry.as_ptr(), dir.as_ptr()) } {
             return Ok(());
         }
-        match look_up(mount, self.parent, self.name)?.inode() {
+        match lookup(mount, self.parent, self.name)?.inode() {
             Some(_) => Err(ESTALE),
             None => Err(ENOENT),
         }

@@ -109,7 +109,7 @@ impl UpperDentry {
         }
         let mut found = ARef::from(root);
         while let Some(next) = path.pop() {
-            found = found.namesake(&next)?;
+            found = found.lookup_same_name(&next)?;
             let same = found.upper_inode().zip(next.inode());
             if !same.is_some_and(|(own, lower)| core::ptr::eq(own.lower(), lower)) {
                 return Err(ESTALE);
@@ -120,10 +120,10 @@ impl UpperDentry {
 
     /// The child of `self` with the same name as `lower`. The directory is unlocked, or locked by
     /// the caller for a whole request.
-    pub(crate) fn namesake(&self, lower: &Dentry) -> Result<ARef<UpperDentry>> {
+    pub(crate) fn lookup_same_name(&self, lower: &Dentry) -> Result<ARef<UpperDentry>> {
         let is_held = self.upper_inode().is_some_and(UpperInode::is_held);
         // SAFETY: Two live dentries, the first a directory of ours, which is locked as is said.
-        let child = unsafe { c::lfs_namesake(self.as_ptr(), lower.as_ptr(), is_held) };
+        let child = unsafe { c::lfs_lookup_same_name(self.as_ptr(), lower.as_ptr(), is_held) };
         // SAFETY: A reference or an error.
         unsafe { Self::upper_from_c(child) }
     }

@@ -153,7 +153,7 @@ impl Dir {
 
     /// The subdirectory `name`.
     pub(crate) fn open_dir(&self, name: &[u8]) -> Result<Self> {
-        let found = self.look_up(name)?;
+        let found = self.lookup(name)?;
         if !found.facts().is_dir() {
             return Err(ENOTDIR);
         }
@@ -196,7 +196,7 @@ impl Dir {
     }
 
     fn open_as(&self, name: &[u8], flags: u32) -> Result<File> {
-        let found = self.look_up(name)?;
+        let found = self.lookup(name)?;
         let facts = found.facts();
         if facts.is_dir() {
             return Err(EISDIR);
@@ -300,7 +300,7 @@ impl Dir {
 
     /// The allocated bytes of `name`'s object; 0 if unknown.
     pub(crate) fn bytes_of(&self, name: &[u8]) -> u64 {
-        let Ok(found) = self.look_up(name) else {
+        let Ok(found) = self.lookup(name) else {
             return 0;
         };
         let path = c::path {
@@ -329,7 +329,7 @@ impl Dir {
 
     /// Whether the name exists, of any file type.
     pub(crate) fn has(&self, name: &[u8]) -> bool {
-        match self.look_up(name) {
+        match self.lookup(name) {
             Ok(_) => true,
             Err(e) => e == ELOOP,
         }
@@ -337,7 +337,7 @@ impl Dir {
 
     /// Whether `name` is a file with further links.
     pub(crate) fn has_other_names(&self, name: &[u8]) -> bool {
-        (self.look_up(name)).is_ok_and(|found| !found.facts().is_dir() && found.facts().links > 1)
+        (self.lookup(name)).is_ok_and(|found| !found.facts().is_dir() && found.facts().links > 1)
     }
 
     /// The dentry of `name`, of any file type; negative if the name does not exist.
@@ -429,7 +429,7 @@ impl Dir {
     }
 
     /// Looks up `name`; the result is positive, neither a symbolic link nor a mount point.
-    fn look_up(&self, name: &[u8]) -> Result<Found> {
+    fn lookup(&self, name: &[u8]) -> Result<Found> {
         let found = self.find(name)?;
         if found.facts().mode & KIND == KIND_LINK {
             return Err(ELOOP);

@@ -293,7 +293,7 @@ impl<'a> StepRehearsal<'a> {
         let found = match self.names.get(&NameKey::of(dir.object(), name)) {
             Some(bound) => bound.ok_or(conflict())?,
             None => {
-                let lower = name::look_up(self.group.context.mount.lower(), dir.lower(), name)?;
+                let lower = name::lookup(self.group.context.mount.lower(), dir.lower(), name)?;
                 let found = lower.inode().ok_or(conflict())?.id();
                 self.know(found, &lower, false)?;
                 found
@@ -311,7 +311,7 @@ impl<'a> StepRehearsal<'a> {
         (self.group.context.mount).refuse_history(dir.lower(), name)?;
         let is_free = match self.names.get(&NameKey::of(dir.object(), name)) {
             Some(bound) => bound.is_none(),
-            None => name::look_up(self.group.context.mount.lower(), dir.lower(), name)?
+            None => name::lookup(self.group.context.mount.lower(), dir.lower(), name)?
                 .inode()
                 .is_none(),
         };
@@ -601,7 +601,7 @@ impl<'a> StepRehearsal<'a> {
                     None => context.open(parent)?.lower,
                 },
                 // dget_parent(): another program may move the directory.
-                None => here.held_parent(),
+                None => here.dget_parent(),
             };
             if core::ptr::eq(&*parent, &*here) {
                 return Ok(false);

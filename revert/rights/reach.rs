@@ -58,7 +58,7 @@ impl CallerRights<'_> {
         let parent = match exact || !self.is_whole() {
             true => {
                 let name = locate::name_by_lines(self.mount, self.journal, inode)?;
-                name.map(|name| name.held_parent())
+                name.map(|name| name.dget_parent())
             }
             false => self.recorded_in(inode.id())?,
         };
@@ -80,7 +80,7 @@ impl CallerRights<'_> {
             let Some(name) = inode.nth_alias(index) else {
                 break;
             };
-            let parent = name.held_parent();
+            let parent = name.dget_parent();
             // A disconnected alias is its own parent. Orphans' entries are handled below.
             if !core::ptr::eq(&*parent, &*name) && self.reaches_directory(&parent, false)? {
                 return Ok(true);
@@ -121,7 +121,7 @@ impl CallerRights<'_> {
         let mut home = None;
         while path.len() < DEEPEST {
             let is_top = core::ptr::eq(&*here, top);
-            let parent = here.held_parent();
+            let parent = here.dget_parent();
             path.push(here, GFP_KERNEL_ACCOUNT)?;
             if is_top {
                 return Ok(Some(path));

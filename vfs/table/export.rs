@@ -49,7 +49,7 @@ unsafe extern "C" fn encode(
     let given = (!parent.is_null()).then(|| unsafe { UpperInode::from_raw(parent) });
     // Holds the parent while the lower ->encode_fh reads the parent's inode number.
     let found = match given {
-        None if !inode.is_directory() => inode.find_alias().map(|name| name.held_parent()),
+        None if !inode.is_directory() => inode.find_alias().map(|name| name.dget_parent()),
         _ => None,
     };
     let found = found.as_ref().and_then(|parent| parent.inode());

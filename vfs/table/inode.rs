@@ -24,8 +24,8 @@ use kernel::{
 
 /// Operations on names. The VFS holds the directories' locks.
 pub(crate) trait NameHooks {
-    /// `->lookup`: ends with [`UpperDentry::splice`].
-    fn look_up(dir: &UpperInode, dentry: &UpperDentry) -> Result<*mut c::dentry>;
+    /// `->lookup`: ends with [`UpperDentry::d_splice_alias`].
+    fn lookup(dir: &UpperInode, dentry: &UpperDentry) -> Result<*mut c::dentry>;
     /// `exclusive`: with O_EXCL, if the series passes that flag.
     fn create(dir: &UpperInode, dentry: &UpperDentry, mode: u16, exclusive: bool) -> Result;
     fn make_directory(dir: &UpperInode, dentry: &UpperDentry, mode: u16) -> Result;
@@ -175,7 +175,7 @@ unsafe extern "C" fn lookup(
 ) -> *mut c::dentry {
     // SAFETY: The VFS passes a directory of ours and a new dentry.
     let (dir, dentry) = unsafe { pair(dir, dentry) };
-    <Fs as NameHooks>::look_up(dir, dentry).unwrap_or_else(|e| e.to_ptr())
+    <Fs as NameHooks>::lookup(dir, dentry).unwrap_or_else(|e| e.to_ptr())
 }
 
 /// # Safety

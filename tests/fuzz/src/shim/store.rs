@@ -123,12 +123,12 @@ impl Dir {
         self.0.borrow().facts
     }
 
-    fn look_up(&self, name: &[u8]) -> Result<Node> {
+    fn lookup(&self, name: &[u8]) -> Result<Node> {
         self.0.borrow().names.get(name).cloned().ok_or(ENOENT)
     }
 
     pub(crate) fn make_dir(&self, name: &[u8], _mode: u16) -> Result<Self> {
-        match self.look_up(name) {
+        match self.lookup(name) {
             Ok(Node::Dir(dir)) => Ok(dir),
             Ok(Node::File(_)) => Err(ENOTDIR),
             Err(_) => {
@@ -141,11 +141,11 @@ impl Dir {
     }
 
     pub(crate) fn has(&self, name: &[u8]) -> bool {
-        self.look_up(name).is_ok()
+        self.lookup(name).is_ok()
     }
 
     pub(crate) fn remove_dir(&self, name: &[u8]) -> Result {
-        match self.look_up(name)? {
+        match self.lookup(name)? {
             Node::Dir(dir) if dir.0.borrow().names.is_empty() => {
                 self.0.borrow_mut().names.remove(name);
                 Ok(())
@@ -156,7 +156,7 @@ impl Dir {
     }
 
     pub(crate) fn open(&self, name: &[u8], _write: bool) -> Result<File> {
-        match self.look_up(name)? {
+        match self.lookup(name)? {
             Node::File(file) => Ok(file),
             Node::Dir(_) => Err(EISDIR),
         }
@@ -173,14 +173,14 @@ impl Dir {
     }
 
     pub(crate) fn rename(&self, from: &[u8], to: &Dir, name: &[u8]) -> Result {
-        let node = self.look_up(from)?;
+        let node = self.lookup(from)?;
         self.0.borrow_mut().names.remove(from);
         to.0.borrow_mut().names.insert(name.to_vec(), node);
         Ok(())
     }
 
     pub(crate) fn unlink(&self, name: &[u8]) -> Result {
-        match self.look_up(name)? {
+        match self.lookup(name)? {
             Node::Dir(_) => return Err(EISDIR),
             Node::File(_) => self.0.borrow_mut().names.remove(name),
         };
