@@ -20,7 +20,7 @@ use crate::{
         journal::{is_no_room, Journal, LineRoom},
         line::Op, //
     },
-    stack::{Mount, ObjectState, Open, UnderWay},
+    stack::{Mount, ObjectState, Open, RunningOperation},
     vfs::{
         attr,
         dentry::{Dentry, UpperDentry},
@@ -59,7 +59,7 @@ pub(crate) enum PreImage<'a> {
 
 /// The pre-image of an operation, captured at one point in time.
 struct OldState<'a> {
-    under_way: UnderWay<'a>,
+    running: RunningOperation<'a>,
     /// Size of the object before the operation.
     size: u64,
     captured: Captured,
@@ -125,7 +125,7 @@ impl<'a> ObjectOperation<'a> {
         {
             Ok(room) => room,
             Err(e) => {
-                drop(old.under_way);
+                drop(old.running);
                 let failure = allow(mount, e, frees)?;
                 return go(&mut PreparedState::Unrecorded(mount, journal, failure));
             }
@@ -147,7 +147,7 @@ impl<'a> ObjectOperation<'a> {
             room,
             before: (self.durable).then(|| armed_cookie(mount, self.inode.lower())),
             early: None,
-            _under_way: old.under_way,
+            _running: old.running,
         });
         // Write-ahead: the line must be on disk before a change that can be on disk at return.
         if let (true, PreparedState::Recorded(record)) = (self.durable, &mut prepared) {
@@ -169,7 +169,7 @@ impl<'a> ObjectOperation<'a> {
     /// logged either before that point or after the operation.
     #[inline(always)]
     fn capture_old_state(&self, mount: &Mount, journal: &'a Journal) -> Result<OldState<'a>> {
-        let stores = self.inode.object().stores();
+        let stores = self.inode.object().mmap_writes();
         if !stores.is_mapped() {
             let old = self.capture_once(mount, journal)?;
             // Another task may have mapped the file during the capture: then the capture is
@@ -185,7 +185,7 @@ impl<'a> ObjectOperation<'a> {
     /// meanwhile.
     #[cold]
     fn capture_blocked(&self, mount: &Mount, journal: &'a Journal) -> Result<OldState<'a>> {
-        let _gate = self.inode.object().stores().shut();
+        let _gate = self.inode.object().mmap_writes().block_faults();
         self.capture_once(mount, journal)
     }
 
@@ -196,11 +196,11 @@ impl<'a> ObjectOperation<'a> {
             Err(e) => Some(allow(mount, e, false)?),
             Ok(()) => None,
         };
-        let under_way = self.inode.object().stores().operation();
+        let running = self.inode.object().mmap_writes().begin_operation();
         let size = self.inode.lower().size();
         let ((captured, failure), room) = self.capture_pre_image(mount, journal, size)?;
         Ok(OldState {
-            under_way,
+            running,
             size,
             captured,
             failure: failure.or(unready),
@@ -279,7 +279,7 @@ fn ensure_loaded(
 /// Whether the object differs from its state after the last logged operation. Writes through shared
 /// mappings also change the times, but have lines of their own.
 pub(crate) fn is_changed_externally(state: &ObjectState, inode: &UpperInode) -> bool {
-    has_changed(state, inode) && inode.object().stores().begun() == state.faults
+    has_changed(state, inode) && inode.object().mmap_writes().begun() == state.faults
 }
 
 /// Whether the times or the size of a file differ from those after the last logged operation.
@@ -385,7 +385,7 @@ struct OperationRecord<'a> {
     /// Number of the line, if it was written before the change.
     early: Option<u64>,
     /// Dropped last: writes through mappings are logged after this line.
-    _under_way: UnderWay<'a>,
+    _running: RunningOperation<'a>,
 }
 
 impl OperationRecord<'_> {
@@ -545,7 +545,7 @@ impl OperationRecord<'_> {
 /// Records the object's present times and size.
 fn observe(state: &mut ObjectState, inode: &UpperInode) {
     // Faults under way will change the times again (file_update_time() in ->page_mkwrite).
-    state.faults = inode.object().stores().ended();
+    state.faults = inode.object().mmap_writes().ended();
     state.seen = Some(inode.pages().quick_cookie());
 }
 
@@ -554,7 +554,7 @@ fn observe(state: &mut ObjectState, inode: &UpperInode) {
 fn observe_if_idle(state: &mut ObjectState, inode: &UpperInode) {
     let before = (state.seen, state.faults);
     observe(state, inode);
-    if inode.object().stores().is_operation_under_way() {
+    if inode.object().mmap_writes().has_running_operation() {
         (state.seen, state.faults) = before;
     }
 }
@@ -587,7 +587,7 @@ fn load_with(inode: &UpperInode, is_locked: bool) -> Result {
     let Some(journal) = mount.journal() else {
         return Ok(());
     };
-    let _gate = inode.object().stores().shut_if_mapped();
+    let _gate = inode.object().mmap_writes().block_faults_if_mapped();
     match ensure_loaded(mount, journal, inode, is_locked)? {
         Err(e) => {
             // No change was made so far: `note_ctime_change_at` warns once there is one.

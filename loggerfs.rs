@@ -25,7 +25,7 @@
 //! 7. lower invalidate lock, folio lock.
 //!
 //! Page faults of mappings: `mmap_lock`, the upper sb_start_pagefault(), the lower one, a folio
-//! lock, and under that the object's `Stores` and the journal's staging, both spinlocks. Never
+//! lock, and under that the object's `MmapWrites` and the journal's staging, both spinlocks. Never
 //! 1, 2, 3, 5 or 6: their holders may fault in user memory. Pages are write-protected again under
 //! 3, with the folio lock held.
 

@@ -262,7 +262,7 @@ impl ObjectUndo<'_> {
     #[inline(never)]
     fn undo_object(&self, count: u64) -> Result<(), Refusal> {
         // Blocks writes through mappings: each is logged either before the undo or after it.
-        let _gate = self.inode.object().stores().shut();
+        let _gate = self.inode.object().mmap_writes().block_faults();
         let content = self.content();
         let mut state = self.inode.object().state.lock();
         let on_foreign = content.verify(&mut state)?;

@@ -19,7 +19,7 @@ use crate::{
         journal::{Journal, MAX_STAGED},
         line::Op, //
     },
-    stack::{Before, List, ObjectState, Store, Way},
+    stack::{DirtyRange, DirtyRanges, FaultDecision, ObjectState, PagePreImage},
     vfs::{
         file::UpperFile,
         inode::UpperInode,
@@ -39,28 +39,28 @@ pub(crate) fn map(file: &UpperFile, make: impl FnOnce() -> Result) -> Result {
             .lock()
             .refresh(inode.mount().identities());
     }
-    let stores = inode.object().stores();
-    // Before the mapping exists: its first fault may come at once.
-    stores.mapped();
-    make().inspect_err(|_| stores.unmapped())
+    let stores = inode.object().mmap_writes();
+    // PagePreImage the mapping exists: its first fault may come at once.
+    stores.add_mapping();
+    make().inspect_err(|_| stores.remove_mapping())
 }
 
 /// ->page_mkwrite: a write to a page that is not writable yet.
 pub(crate) fn store(file: &UpperFile, fault: Fault<'_>) -> Answer {
     let inode = file.upper_inode();
     let mount = inode.mount();
-    let stores = inode.object().stores();
+    let stores = inode.object().mmap_writes();
     let Some(journal) = mount.journal() else {
         return match fault.make_writable() {
             Ok(fault) => {
-                stores.leave_unseen();
+                stores.note_uncaptured();
                 fault.let_through()
             }
             Err(answer) => answer,
         };
     };
-    if stores.way() == Way::Shut {
-        mount.slices().hurry();
+    if stores.fault_decision() == FaultDecision::Retry {
+        mount.mmap_flusher().flush_now();
         return Answer::again();
     }
     notice(file);
@@ -92,38 +92,38 @@ fn notice(file: &UpperFile) {
     let Some(mut state) = inode.object().state.try_lock() else {
         return;
     };
-    let is_settled = state.loaded && !inode.object().stores().is_operation_under_way();
+    let is_settled = state.loaded && !inode.object().mmap_writes().has_running_operation();
     if !is_settled || !is_changed_externally(&state, inode) {
         return;
     }
-    let mut list = List::default();
+    let mut list = DirtyRanges::default();
     let mut note = || {
-        list.push(Store {
+        list.push(DirtyRange {
             at: 0,
             length: 0,
-            before: Before::Foreign,
+            before: PagePreImage::External,
             who: file.open().who()?.clone(),
         })
     };
     if note().is_err() {
         return;
     }
-    if inode.object().stores().take_unseen() {
+    if inode.object().mmap_writes().take_uncaptured() {
         unmap_all(inode.pages());
     }
     // Earlier writes come first in the list. Their pages become read-only, so they get no new
     // bytes.
     protect_taken(inode, &mut state);
-    state.untold.append(list);
-    inode.object().stores().came(1);
+    state.unlogged.append(list);
+    inode.object().mmap_writes().add_unlogged(1);
     observe(&mut state, inode);
 }
 
 /// Makes all pages written so far read-only, and queues their ranges for lines.
 fn protect_taken(inode: &UpperInode, state: &mut ObjectState) {
-    let taken = inode.object().stores().take();
+    let taken = inode.object().mmap_writes().take();
     taken.for_each(|store| write_protect(inode.pages(), store.at, store.length));
-    state.untold.append(taken);
+    state.unlogged.append(taken);
 }
 
 /// Captures the page's content and makes the page writable.
@@ -131,34 +131,34 @@ fn capture_fault(journal: &Journal, file: &UpperFile, fault: LockedFault<'_>) ->
     // Direct reclaim must not enter a filesystem while the folio is locked.
     let _nofs = MemallocNofs::new();
     let inode = file.upper_inode();
-    let stores = inode.object().stores();
-    let mut list = List::default();
+    let stores = inode.object().mmap_writes();
+    let mut list = DirtyRanges::default();
     let mut failure = None;
     let count = match gather(journal, file, &fault, &mut list) {
         Err(e) if e != EAGAIN && e != ENOMEM => {
             let lost = allow(inode.mount(), e, false)?;
             failure = Some(lost);
-            list = List::default();
+            list = DirtyRanges::default();
             lose(file, &fault, &mut list, lost.why())?
         }
         count => count?,
     };
     match stores.add(&mut list, count, join) {
         Ok(()) => {}
-        Err(Way::Forced) => {
-            list = List::default();
+        Err(FaultDecision::TimedOut) => {
+            list = DirtyRanges::default();
             let count = lose(file, &fault, &mut list, "busy")?;
             stores.add_forced(&mut list, count);
             failure = failure.or(Some(CaptureFailure(EBUSY)));
         }
         Err(_) => return Err(EAGAIN),
     }
-    // The page becomes writable now. Before this point, the fault can be retried.
+    // The page becomes writable now. PagePreImage this point, the fault can be retried.
     if let Some(failure) = failure.filter(|_| fault.range().1 != 0) {
         failure.count(inode.mount(), journal);
     }
-    if count != 0 && stores.is_to_be_listed() {
-        inode.mount().slices().add(inode);
+    if count != 0 && stores.needs_listing() {
+        inode.mount().mmap_flusher().add(inode);
     }
     Ok(fault.let_through())
 }
@@ -168,7 +168,7 @@ fn gather(
     journal: &Journal,
     file: &UpperFile,
     fault: &LockedFault<'_>,
-    list: &mut List,
+    list: &mut DirtyRanges,
 ) -> Result<usize> {
     let (start, length) = fault.range();
     let mut done = 0;
@@ -183,10 +183,10 @@ fn gather(
             Ok(buf.len())
         })?;
         let staged = payload.finish()?;
-        list.push(Store {
+        list.push(DirtyRange {
             at,
             length: n as u64,
-            before: Before::At(staged.extent, !staged.crc),
+            before: PagePreImage::Captured(staged.extent, !staged.crc),
             who: file.open().who()?.clone(),
         })?;
         done = done.saturating_add(n);
@@ -199,17 +199,17 @@ fn gather(
 fn lose(
     file: &UpperFile,
     fault: &LockedFault<'_>,
-    list: &mut List,
+    list: &mut DirtyRanges,
     why: &'static str,
 ) -> Result<usize> {
     let (at, length) = fault.range();
     if length == 0 {
         return Ok(0);
     }
-    list.push(Store {
+    list.push(DirtyRange {
         at,
         length: length as u64,
-        before: Before::Lost(why),
+        before: PagePreImage::Uncaptured(why),
         who: file.open().who()?.clone(),
     })?;
     Ok(1)
@@ -228,8 +228,8 @@ fn join(first: u32, second: u32, length: u64) -> Option<u32> {
 /// Whether the object has writes without lines, or times changed by faults.
 #[inline]
 fn is_dirty(inode: &UpperInode, state: &ObjectState) -> bool {
-    let stores = inode.object().stores();
-    stores.has_untold() || stores.ended() != state.faults || stores.has_unseen()
+    let stores = inode.object().mmap_writes();
+    stores.has_unlogged() || stores.ended() != state.faults || stores.has_uncaptured()
 }
 
 /// As [`log_dirty_ranges`], without the inode lock; a failure is only counted.
@@ -277,12 +277,12 @@ fn end_slice(
     state: &mut ObjectState,
     caller: LogCaller,
 ) -> Result {
-    let stores = inode.object().stores();
-    let is_early = || caller == LogCaller::Unlocked && stores.is_operation_under_way();
+    let stores = inode.object().mmap_writes();
+    let is_early = || caller == LogCaller::Unlocked && stores.has_running_operation();
     if !state.loaded || is_early() {
         return Ok(());
     }
-    if stores.take_unseen() {
+    if stores.take_uncaptured() {
         // Writes that were never captured show only in the object's times, as an external change
         // does.
         unmap_all(inode.pages());
@@ -293,11 +293,11 @@ fn end_slice(
         // goes first.
         return Ok(());
     }
-    if state.untold.first().is_none() && stores.ended() == state.faults {
+    if state.unlogged.first().is_none() && stores.ended() == state.faults {
         return Ok(());
     }
     let mut result = Ok(());
-    while result.is_ok() && state.untold.first().is_some() {
+    while result.is_ok() && state.unlogged.first().is_some() {
         result = place_first(journal, inode, state, caller);
     }
     observe_if_idle(state, inode);
@@ -315,7 +315,8 @@ fn place_first(
     state: &mut ObjectState,
     caller: LogCaller,
 ) -> Result {
-    if matches!(state.untold.first(), Some(store) if matches!(store.before, Before::Foreign)) {
+    if matches!(state.unlogged.first(), Some(store) if matches!(store.before, PagePreImage::External))
+    {
         if caller == LogCaller::Evictor {
             return Err(EAGAIN);
         }
@@ -326,7 +327,7 @@ fn place_first(
         // A fatal signal ends the wait. The next caller writes the line.
         _ => journal.reserve_lines_killable(1),
     }?;
-    let Some(store) = state.untold.first() else {
+    let Some(store) = state.unlogged.first() else {
         return Ok(());
     };
     let args = OperationArgs {
@@ -336,14 +337,14 @@ fn place_first(
         size: inode.lower().size(),
     };
     let captured = match store.before {
-        Before::At(extent, crc) => Captured::At {
+        PagePreImage::Captured(extent, crc) => Captured::At {
             extent,
             crc: !crc,
             records: 0,
             attributes: 0,
         },
-        Before::Lost(why) => Captured::Uncaptured(why),
-        Before::Foreign => return Err(EINVAL),
+        PagePreImage::Uncaptured(why) => Captured::Uncaptured(why),
+        PagePreImage::External => return Err(EINVAL),
     };
     let who = store.who.clone();
     let subject = LineSubject {
@@ -361,8 +362,8 @@ fn place_first(
             captured.describe(draft);
         },
     )?;
-    state.untold.drop_first();
-    inode.object().stores().told(1);
+    state.unlogged.drop_first();
+    inode.object().mmap_writes().sub_unlogged(1);
     Ok(())
 }
 
@@ -370,7 +371,7 @@ fn place_first(
 fn place_external(journal: &Journal, inode: &UpperInode, state: &mut ObjectState) -> Result {
     let name = inode.lower().find_alias().ok_or(ENOENT)?;
     lines::note_external(inode.mount(), journal, inode, &name, state)?;
-    state.untold.drop_first();
-    inode.object().stores().told(1);
+    state.unlogged.drop_first();
+    inode.object().mmap_writes().sub_unlogged(1);
     Ok(())
 }

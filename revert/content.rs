@@ -148,7 +148,7 @@ impl ContentRevert<'_> {
             return Ok(OnForeign::Stop);
         }
         // Mappings of the lower file bypass our ->page_mkwrite, so their writes are not captured.
-        let stores = self.inode.object().stores();
+        let stores = self.inode.object().mmap_writes();
         let mapped = !stores.is_mapped() && self.inode.lower().is_writably_mapped();
         if mapped && !self.force {
             return Err(Refusal::new(Reason::Mapped, 0));

@@ -35,7 +35,7 @@ impl MapHooks for Stack {
     }
 
     fn unmapped(file: &UpperFile) {
-        file.upper_inode().object().stores().unmapped();
+        file.upper_inode().object().mmap_writes().remove_mapping();
     }
 
     fn store(file: &UpperFile, fault: Fault<'_>) -> Answer {

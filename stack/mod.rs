@@ -14,23 +14,25 @@ mod history;
 mod inode;
 mod ioctl;
 mod mmap;
+mod mmap_flusher;
+mod mmap_writes;
 mod mount;
 mod object;
 mod probe;
 mod range;
 mod room;
-mod slices;
-mod stores;
 mod tree;
 mod turns;
 mod xattr;
 
 pub(crate) use actor::{Identity, IdentityCache, Open, Who};
+pub(crate) use mmap_flusher::MmapFlusher;
+pub(crate) use mmap_writes::{
+    DirtyRange, DirtyRanges, FaultDecision, PagePreImage, RunningOperation,
+};
 pub(crate) use mount::Mount;
 pub(crate) use object::{new_object, Object, ObjectState, Owned};
 pub(crate) use room::Payer;
-pub(crate) use slices::Slices;
-pub(crate) use stores::{Before, List, Store, UnderWay, Way};
 pub(crate) use tree::{Listings, Place};
 
 use crate::vfs::FileSystem;

@@ -6,7 +6,7 @@ use super::{
     probe::{self, Failure},
     room::{GivingUp, Payer, PAUSES},
     turns::Turns,
-    IdentityCache, Listings, Slices, Stack,
+    IdentityCache, Listings, MmapFlusher, Stack,
 };
 use crate::{
     history::{
@@ -123,7 +123,7 @@ pub(crate) struct Mount {
     on_error: OnError,
     commit: u32,
     lost: Atomic<i64>,
-    slices: Arc<Slices>,
+    mmap_flusher: Arc<MmapFlusher>,
     /// Device number of the lower root.
     device: u32,
     #[pin]
@@ -197,8 +197,8 @@ impl Mount {
     }
 
     /// The flusher of writes through shared mappings.
-    pub(crate) fn slices(&self) -> &Slices {
-        &self.slices
+    pub(crate) fn mmap_flusher(&self) -> &MmapFlusher {
+        &self.mmap_flusher
     }
 
     /// The cache of process identities.
@@ -332,7 +332,7 @@ impl Mount {
                 lost: Atomic::new(0),
                 turns <- Turns::new(),
                 listings <- Listings::new(),
-                slices: Slices::new(options.commit())?,
+                mmap_flusher: MmapFlusher::new(options.commit())?,
                 device,
                 scratch <- new_mutex!(scratch, "Mount::scratch"),
                 identities <- IdentityCache::new(options.args()),
@@ -637,7 +637,7 @@ impl MountHooks for Stack {
             return Err(EINVAL);
         }
         if let (Some(journal), true) = (mount.any_journal(), read_only == Some(true)) {
-            mount.slices.tell_all();
+            mount.mmap_flusher.flush_all();
             mount.flush_killable(journal)?;
         }
         mount.recording.store(wants_history, Relaxed);
@@ -706,11 +706,11 @@ impl SuperHooks for Stack {
     }
 
     fn dying(mount: &Mount) {
-        mount.slices.stop();
+        mount.mmap_flusher.stop();
     }
 
     fn sync(mount: &Mount) -> Result {
-        mount.slices.tell_all();
+        mount.mmap_flusher.flush_all();
         // The VFS ignores the result at unmount; closing the journal waits in any case.
         if let Some(journal) = mount.any_journal() {
             mount.flush_killable(journal)?;
@@ -721,7 +721,7 @@ impl SuperHooks for Stack {
     }
 
     fn freeze(mount: &Mount) -> Result {
-        mount.slices.tell_all();
+        mount.mmap_flusher.flush_all();
         match mount.any_journal() {
             // freeze_super() has blocked writers and write faults, so no new line can be staged.
             Some(journal) => journal.flush_killable(true),

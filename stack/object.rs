@@ -2,7 +2,7 @@
 
 //! The state of an object while its inode is in memory.
 
-use super::stores::{List, Stores};
+use super::mmap_writes::{DirtyRanges, MmapWrites};
 use crate::{
     history::line::{Cookie, Pos},
     vfs::inode::QuickCookie, //
@@ -32,7 +32,7 @@ pub(crate) struct Object {
     writers: Atomic<i32>,
     /// Writes through shared mappings.
     #[pin]
-    stores: Stores,
+    mmap_writes: MmapWrites,
     /// Whether the object is an orphan: its only names are the history's.
     kept: Atomic<bool>,
     /// Whether the object has never had a name (O_TMPFILE).
@@ -68,7 +68,7 @@ pub(crate) struct ObjectState {
     /// Number of faults ended at that time.
     pub(crate) faults: i64,
     /// Dirty ranges whose pages are write-protected again, without lines, oldest first.
-    pub(crate) untold: List,
+    pub(crate) unlogged: DirtyRanges,
     /// The cookie of the closing line, if no operation has followed.
     pub(crate) left: Option<Cookie>,
     /// Whether an operation has followed the closing line.
@@ -92,7 +92,7 @@ pub(crate) fn new_object() -> impl PinInit<Object, Error> {
         state <- new_mutex!(ObjectState::default(), "Object::state"),
         owned <- new_mutex!(Owned::default(), "Object::owned"),
         writers: Atomic::new(0),
-        stores <- Stores::new(),
+        mmap_writes <- MmapWrites::new(),
         kept: Atomic::new(false),
         unnamed: Atomic::new(false),
         shown: Atomic::new(false),
@@ -155,7 +155,7 @@ impl Object {
 
     /// Writes through shared mappings.
     #[inline]
-    pub(crate) fn stores(&self) -> &Stores {
-        &self.stores
+    pub(crate) fn mmap_writes(&self) -> &MmapWrites {
+        &self.mmap_writes
     }
 }

@@ -75,7 +75,7 @@ impl WriteBarriers {
         }
         self.0.push(inode.clone(), GFP_KERNEL_ACCOUNT)?;
         // Unblocked in drop().
-        core::mem::forget(inode.object().stores().shut());
+        core::mem::forget(inode.object().mmap_writes().block_faults());
         Ok(())
     }
 }
@@ -83,7 +83,7 @@ impl WriteBarriers {
 impl Drop for WriteBarriers {
     fn drop(&mut self) {
         for inode in &self.0 {
-            inode.object().stores().open_again();
+            inode.object().mmap_writes().unblock_faults();
         }
     }
 }

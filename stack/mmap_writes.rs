@@ -8,7 +8,7 @@
 //! state; its next holder places the lines ([`crate::backup::log_dirty_ranges`]). All stores to a
 //! page between the fault and the next write protection belong to one line.
 //!
-//! While the bytes of a record are captured, a [`Gate`] makes faults retry, so that the captured
+//! While the bytes of a record are captured, a [`FaultBlock`] makes faults retry, so that the captured
 //! bytes are consistent.
 
 use super::Who;
@@ -31,39 +31,40 @@ use kernel::{
 
 /// The content of a page before a store.
 #[derive(Clone, Copy)]
-pub(crate) enum Before {
+pub(crate) enum PagePreImage {
     /// Captured: position in the journal, and the checksum state.
-    At(Extent, u32),
+    Captured(Extent, u32),
     /// Not captured, for this reason.
-    Lost(&'static str),
+    Uncaptured(&'static str),
     /// Not a store: the object was changed directly on the lower filesystem.
-    Foreign,
+    External,
 }
 
 /// A range of adjacent dirty pages, which may change at any time from now on.
-pub(crate) struct Store {
+pub(crate) struct DirtyRange {
     pub(crate) at: u64,
     pub(crate) length: u64,
-    pub(crate) before: Before,
+    pub(crate) before: PagePreImage,
     /// The actor that created the mapping.
     pub(crate) who: Arc<Mutex<Who>>,
 }
 
 /// Upper limit of a range with one line.
-const LONGEST: u64 = 1 << 20;
+const MAX_RANGE_LEN: u64 = 1 << 20;
 
-impl Store {
+impl DirtyRange {
     /// Extends this range by `next`, if adjacent in the file and in the journal. `join` combines
     /// two checksum states.
     fn take_in(&mut self, next: &Self, join: impl Fn(u32, u32, u64) -> Option<u32>) -> bool {
-        let (Before::At(mine, state), Before::At(its, its_state)) = (self.before, next.before)
+        let (PagePreImage::Captured(mine, state), PagePreImage::Captured(its, its_state)) =
+            (self.before, next.before)
         else {
             return false;
         };
         let is_next = self.at.saturating_add(self.length) == next.at
             && mine.segment == its.segment
             && mine.offset.saturating_add(mine.length) == its.offset
-            && self.length.saturating_add(next.length) <= LONGEST
+            && self.length.saturating_add(next.length) <= MAX_RANGE_LEN
             && Arc::ptr_eq(&self.who, &next.who);
         let Some(state) = is_next
             .then(|| join(state, its_state, next.length))
@@ -76,41 +77,41 @@ impl Store {
             ..mine
         };
         self.length = self.length.saturating_add(next.length);
-        self.before = Before::At(both, state);
+        self.before = PagePreImage::Captured(both, state);
         true
     }
 }
 
-struct Node {
-    store: Store,
-    next: Option<KBox<Node>>,
+struct RangeNode {
+    store: DirtyRange,
+    next: Option<KBox<RangeNode>>,
 }
 
 /// A list of preallocated nodes, newest first; push_node() and append() allocate nothing.
 #[derive(Default)]
-pub(crate) struct List(Option<KBox<Node>>);
+pub(crate) struct DirtyRanges(Option<KBox<RangeNode>>);
 
-impl List {
+impl DirtyRanges {
     /// Adds the newest range.
-    pub(crate) fn push(&mut self, store: Store) -> Result {
-        let node = Node { store, next: None };
+    pub(crate) fn push(&mut self, store: DirtyRange) -> Result {
+        let node = RangeNode { store, next: None };
         self.push_node(KBox::new(node, GFP_KERNEL)?);
         Ok(())
     }
 
-    fn push_node(&mut self, mut node: KBox<Node>) {
+    fn push_node(&mut self, mut node: KBox<RangeNode>) {
         node.next = self.0.take();
         self.0 = Some(node);
     }
 
-    fn pop_node(&mut self) -> Option<KBox<Node>> {
+    fn pop_node(&mut self) -> Option<KBox<RangeNode>> {
         let mut node = self.0.take()?;
         self.0 = node.next.take();
         Some(node)
     }
 
     /// The newest one.
-    pub(crate) fn first(&self) -> Option<&Store> {
+    pub(crate) fn first(&self) -> Option<&DirtyRange> {
         self.0.as_ref().map(|node| &node.store)
     }
 
@@ -140,7 +141,7 @@ impl List {
     }
 
     /// Calls `each` for all ranges, newest first.
-    pub(crate) fn for_each(&self, mut each: impl FnMut(&Store)) {
+    pub(crate) fn for_each(&self, mut each: impl FnMut(&DirtyRange)) {
         let mut next = &self.0;
         while let Some(node) = next {
             each(&node.store);
@@ -149,7 +150,7 @@ impl List {
     }
 }
 
-impl Drop for List {
+impl Drop for DirtyRanges {
     fn drop(&mut self) {
         // Iterative: a recursive drop could overflow the kernel stack.
         while self.pop_node().is_some() {}
@@ -159,73 +160,73 @@ impl Drop for List {
 /// Fields under the spinlock.
 #[derive(Default)]
 struct Inner {
-    stores: List,
+    stores: DirtyRanges,
     /// Number of ranges.
     count: usize,
     /// Number of fault blocks, and the start of the oldest.
-    shut: usize,
+    blocks: usize,
     since: Option<Instant<Monotonic>>,
 }
 
 /// Time limit of a fault block. A longer block may wait for a lock that the faulting program holds
 /// (a read(2) into the mapping, on some filesystems).
-const PATIENCE_MS: i64 = 20_000;
+const BLOCK_TIMEOUT_MS: i64 = 20_000;
 
 /// Upper limit of pending ranges; further faults are retried.
-const MANY: usize = 16 * 1024;
+const MAX_PENDING_RANGES: usize = 16 * 1024;
 
 /// Whether a fault may proceed.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Way {
+pub(crate) enum FaultDecision {
     /// The fault proceeds.
-    Open,
+    Proceed,
     /// The fault is retried.
-    Shut,
+    Retry,
     /// The fault proceeds without consistency: faults were blocked for too long.
-    Forced,
+    TimedOut,
 }
 
 /// The writes to an object through shared mappings.
 #[pin_data]
-pub(crate) struct Stores {
+pub(crate) struct MmapWrites {
     #[pin]
     inner: SpinLock<Inner>,
     /// Number of mappings.
     mappings: Atomic<i32>,
     /// Number of ranges without a line.
-    untold: Atomic<i64>,
+    unlogged: Atomic<i64>,
     /// Number of faults begun and ended. The object's times are updated in between.
     begun: Atomic<i64>,
     ended: Atomic<i64>,
     /// Operations that have captured their pre-image and have no line yet.
-    under_way: Atomic<i32>,
+    running: Atomic<i32>,
     /// Whether the object is in the mount's list of objects with dirty ranges.
     is_listed: Atomic<bool>,
     /// Whether pages became writable while recording was off.
-    unseen: Atomic<bool>,
+    uncaptured: Atomic<bool>,
 }
 
-impl Stores {
+impl MmapWrites {
     pub(super) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
-            inner <- new_spinlock!(Inner::default(), "Stores::inner"),
+            inner <- new_spinlock!(Inner::default(), "MmapWrites::inner"),
             mappings: Atomic::new(0),
-            untold: Atomic::new(0),
+            unlogged: Atomic::new(0),
             begun: Atomic::new(0),
             ended: Atomic::new(0),
-            under_way: Atomic::new(0),
+            running: Atomic::new(0),
             is_listed: Atomic::new(false),
-            unseen: Atomic::new(false),
+            uncaptured: Atomic::new(false),
         })
     }
 
     /// Counts a new mapping.
-    pub(crate) fn mapped(&self) {
+    pub(crate) fn add_mapping(&self) {
         let _ = self.mappings.fetch_add(1, Full);
     }
 
     /// Uncounts a mapping.
-    pub(crate) fn unmapped(&self) {
+    pub(crate) fn remove_mapping(&self) {
         let _ = self.mappings.fetch_sub(1, Full);
     }
 
@@ -237,34 +238,34 @@ impl Stores {
 
     /// Whether ranges without a line exist.
     #[inline]
-    pub(crate) fn has_untold(&self) -> bool {
-        self.untold.load(Relaxed) != 0
+    pub(crate) fn has_unlogged(&self) -> bool {
+        self.unlogged.load(Relaxed) != 0
     }
 
     /// Counts ranges without a line.
-    pub(crate) fn came(&self, count: i64) {
-        let _ = self.untold.fetch_add(count, Full);
+    pub(crate) fn add_unlogged(&self, count: i64) {
+        let _ = self.unlogged.fetch_add(count, Full);
     }
 
     /// Uncounts ranges that got a line.
-    pub(crate) fn told(&self, count: i64) {
-        let _ = self.untold.fetch_sub(count, Full);
+    pub(crate) fn sub_unlogged(&self, count: i64) {
+        let _ = self.unlogged.fetch_sub(count, Full);
     }
 
     /// Records that a page became writable without a capture, with recording off.
-    pub(crate) fn leave_unseen(&self) {
-        self.unseen.store(true, Relaxed);
+    pub(crate) fn note_uncaptured(&self) {
+        self.uncaptured.store(true, Relaxed);
     }
 
     /// Whether one did.
     #[inline]
-    pub(crate) fn has_unseen(&self) -> bool {
-        self.unseen.load(Relaxed)
+    pub(crate) fn has_uncaptured(&self) -> bool {
+        self.uncaptured.load(Relaxed)
     }
 
-    /// Reads and clears [`Self::has_unseen`].
-    pub(crate) fn take_unseen(&self) -> bool {
-        self.has_unseen() && self.unseen.xchg(false, Full)
+    /// Reads and clears [`Self::has_uncaptured`].
+    pub(crate) fn take_uncaptured(&self) -> bool {
+        self.has_uncaptured() && self.uncaptured.xchg(false, Full)
     }
 
     /// Begins a fault, which will update the object's times.
@@ -289,24 +290,24 @@ impl Stores {
     }
 
     /// Whether a fault may proceed now.
-    pub(crate) fn way(&self) -> Way {
+    pub(crate) fn fault_decision(&self) -> FaultDecision {
         let inner = self.inner.lock();
-        if inner.count >= MANY {
-            return Way::Shut;
+        if inner.count >= MAX_PENDING_RANGES {
+            return FaultDecision::Retry;
         }
-        inner.way()
+        inner.fault_decision()
     }
 
     /// Adds a fault's ranges, unless faults were blocked meanwhile; the ranges are dropped then.
     pub(crate) fn add(
         &self,
-        stores: &mut List,
+        stores: &mut DirtyRanges,
         count: usize,
         join: impl Fn(u32, u32, u64) -> Option<u32>,
-    ) -> Result<(), Way> {
+    ) -> Result<(), FaultDecision> {
         let mut inner = self.inner.lock();
-        match inner.way() {
-            Way::Open => {}
+        match inner.fault_decision() {
+            FaultDecision::Proceed => {}
             way => return Err(way),
         }
         let joined = count == 1 && inner.join(stores, join);
@@ -315,20 +316,20 @@ impl Stores {
         }
         inner.take_in(stores);
         inner.count = inner.count.saturating_add(count);
-        let _ = (self.untold).fetch_add(i64::try_from(count).unwrap_or(i64::MAX), Full);
+        let _ = (self.unlogged).fetch_add(i64::try_from(count).unwrap_or(i64::MAX), Full);
         Ok(())
     }
 
     /// Adds a fault's ranges, also while faults are blocked.
-    pub(crate) fn add_forced(&self, stores: &mut List, count: usize) {
+    pub(crate) fn add_forced(&self, stores: &mut DirtyRanges, count: usize) {
         let mut inner = self.inner.lock();
         inner.take_in(stores);
         inner.count = inner.count.saturating_add(count);
-        let _ = (self.untold).fetch_add(i64::try_from(count).unwrap_or(i64::MAX), Full);
+        let _ = (self.unlogged).fetch_add(i64::try_from(count).unwrap_or(i64::MAX), Full);
     }
 
     /// Takes all ranges, oldest first.
-    pub(crate) fn take(&self) -> List {
+    pub(crate) fn take(&self) -> DirtyRanges {
         let stores = {
             let mut inner = self.inner.lock();
             inner.count = 0;
@@ -338,44 +339,44 @@ impl Stores {
     }
 
     /// Shuts the gate.
-    pub(crate) fn shut(&self) -> Gate<'_> {
+    pub(crate) fn block_faults(&self) -> FaultBlock<'_> {
         let now = Instant::now();
         let mut inner = self.inner.lock();
-        inner.shut = inner.shut.saturating_add(1);
+        inner.blocks = inner.blocks.saturating_add(1);
         inner.since.get_or_insert(now);
         drop(inner);
-        Gate(self)
+        FaultBlock(self)
     }
 
-    /// Undoes shut() whose guard was forgotten.
-    pub(crate) fn open_again(&self) {
+    /// Undoes block_faults() whose guard was forgotten.
+    pub(crate) fn unblock_faults(&self) {
         let mut inner = self.inner.lock();
-        inner.shut = inner.shut.saturating_sub(1);
-        if inner.shut == 0 {
+        inner.blocks = inner.blocks.saturating_sub(1);
+        if inner.blocks == 0 {
             inner.since = None;
         }
     }
 
     /// Blocks faults if a mapping exists.
     #[inline]
-    pub(crate) fn shut_if_mapped(&self) -> Option<Gate<'_>> {
-        self.is_mapped().then(|| self.shut())
+    pub(crate) fn block_faults_if_mapped(&self) -> Option<FaultBlock<'_>> {
+        self.is_mapped().then(|| self.block_faults())
     }
 
     /// An operation has captured its pre-image; later stores are logged after the operation's line.
     #[inline]
-    pub(crate) fn operation(&self) -> UnderWay<'_> {
-        let _ = self.under_way.fetch_add(1, Full);
-        UnderWay(self)
+    pub(crate) fn begin_operation(&self) -> RunningOperation<'_> {
+        let _ = self.running.fetch_add(1, Full);
+        RunningOperation(self)
     }
 
     /// Whether an operation is between capture and line.
-    pub(crate) fn is_operation_under_way(&self) -> bool {
-        self.under_way.load(Relaxed) != 0
+    pub(crate) fn has_running_operation(&self) -> bool {
+        self.running.load(Relaxed) != 0
     }
 
     /// Marks the object as listed; `true` if the caller must add the object to the list.
-    pub(crate) fn is_to_be_listed(&self) -> bool {
+    pub(crate) fn needs_listing(&self) -> bool {
         !self.is_listed.load(Relaxed) && !self.is_listed.xchg(true, Full)
     }
 
@@ -386,18 +387,20 @@ impl Stores {
 }
 
 impl Inner {
-    fn way(&self) -> Way {
-        if self.shut == 0 {
-            return Way::Open;
+    fn fault_decision(&self) -> FaultDecision {
+        if self.blocks == 0 {
+            return FaultDecision::Proceed;
         }
         match self.since {
-            Some(since) if since.elapsed().as_millis() > PATIENCE_MS => Way::Forced,
-            _ => Way::Shut,
+            Some(since) if since.elapsed().as_millis() > BLOCK_TIMEOUT_MS => {
+                FaultDecision::TimedOut
+            }
+            _ => FaultDecision::Retry,
         }
     }
 
     /// Prepends a list, newest first.
-    fn take_in(&mut self, stores: &mut List) {
+    fn take_in(&mut self, stores: &mut DirtyRanges) {
         let mut turned = mem::take(stores).reversed();
         while let Some(node) = turned.pop_node() {
             self.stores.push_node(node);
@@ -405,7 +408,7 @@ impl Inner {
     }
 
     /// Merges the only range of `stores` into the newest one.
-    fn join(&mut self, stores: &List, join: impl Fn(u32, u32, u64) -> Option<u32>) -> bool {
+    fn join(&mut self, stores: &DirtyRanges, join: impl Fn(u32, u32, u64) -> Option<u32>) -> bool {
         match (&mut self.stores.0, stores.first()) {
             (Some(newest), Some(store)) => newest.store.take_in(store, join),
             _ => false,
@@ -414,20 +417,20 @@ impl Inner {
 }
 
 /// Blocks faults until dropped.
-pub(crate) struct Gate<'a>(&'a Stores);
+pub(crate) struct FaultBlock<'a>(&'a MmapWrites);
 
-impl Drop for Gate<'_> {
+impl Drop for FaultBlock<'_> {
     fn drop(&mut self) {
-        self.0.open_again();
+        self.0.unblock_faults();
     }
 }
 
-/// See [`Stores::operation`].
-pub(crate) struct UnderWay<'a>(&'a Stores);
+/// See [`MmapWrites::begin_operation`].
+pub(crate) struct RunningOperation<'a>(&'a MmapWrites);
 
-impl Drop for UnderWay<'_> {
+impl Drop for RunningOperation<'_> {
     #[inline]
     fn drop(&mut self) {
-        let _ = self.0.under_way.fetch_sub(1, Full);
+        let _ = self.0.running.fetch_sub(1, Full);
     }
 }

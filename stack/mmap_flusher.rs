@@ -22,39 +22,39 @@ use kernel::{
 
 /// The objects of a mount that have pending dirty ranges.
 #[pin_data]
-pub(crate) struct Slices {
+pub(crate) struct MmapFlusher {
     #[pin]
-    due: SpinLock<Due>,
+    due: SpinLock<DueObjects>,
     seconds: u32,
     #[pin]
-    worker: Worker<Slices, 0>,
+    worker: Worker<MmapFlusher, 0>,
 }
 
 /// A list element.
-struct Node {
+struct DueObject {
     inode: ARef<UpperInode>,
-    next: Option<KBox<Node>>,
+    next: Option<KBox<DueObject>>,
 }
 
 #[derive(Default)]
-struct Due {
-    first: Option<KBox<Node>>,
+struct DueObjects {
+    first: Option<KBox<DueObject>>,
     is_over: bool,
 }
 
-impl Slices {
+impl MmapFlusher {
     /// Creates and starts the flusher; `seconds` is the flush interval.
     pub(super) fn new(seconds: u32) -> Result<Arc<Self>> {
-        let slices = Arc::pin_init(
+        let flusher = Arc::pin_init(
             try_pin_init!(Self {
-                due <- new_spinlock!(Due::default(), "Slices::due"),
+                due <- new_spinlock!(DueObjects::default(), "MmapFlusher::due"),
                 seconds,
-                worker <- Worker::new(c"lfs-slices"),
+                worker <- Worker::new(c"lfs-mmap"),
             }),
             GFP_KERNEL,
         )?;
-        slices.worker.start(slices.clone());
-        Ok(slices)
+        flusher.worker.start(flusher.clone());
+        Ok(flusher)
     }
 
     /// Adds an unlisted object. Called in page faults, so never sleeps on locks.
@@ -63,12 +63,12 @@ impl Slices {
             // Memory reclaim under mmap_lock must not enter a filesystem.
             let _nofs = MemallocNofs::new();
             let inode = inode.get();
-            KBox::new(Node { inode, next: None }, GFP_KERNEL)
+            KBox::new(DueObject { inode, next: None }, GFP_KERNEL)
         };
         let Ok(mut node) = node else {
             // Without memory the object stays unlisted; the next operation on the object logs the
             // range.
-            inode.object().stores().unlisted();
+            inode.object().mmap_writes().unlisted();
             return;
         };
         let mut due = self.due.lock();
@@ -83,20 +83,20 @@ impl Slices {
     }
 
     /// Flushes as soon as possible.
-    pub(crate) fn hurry(&self) {
+    pub(crate) fn flush_now(&self) {
         self.worker.kick();
     }
 
     /// Places the lines of all pending dirty ranges.
-    pub(super) fn tell_all(&self) {
+    pub(super) fn flush_all(&self) {
         let mut next = mem::take(&mut self.due.lock().first);
         while let Some(mut node) = next {
             next = node.next.take();
             let inode = &node.inode;
-            let stores = inode.object().stores();
+            let stores = inode.object().mmap_writes();
             stores.unlisted();
             backup::log_mmap_writes(inode);
-            if stores.has_untold() && stores.is_to_be_listed() {
+            if stores.has_unlogged() && stores.needs_listing() {
                 self.add(inode);
             }
         }
@@ -106,18 +106,18 @@ impl Slices {
     pub(super) fn stop(&self) {
         self.due.lock().is_over = true;
         self.worker.stop();
-        self.tell_all();
+        self.flush_all();
     }
 }
 
-impl Job<0> for Slices {
+impl Job<0> for MmapFlusher {
     fn run(&self, _tick: bool) {
         let _kernel = KernelCreds::new();
-        self.tell_all();
+        self.flush_all();
     }
 }
 
-impl Drop for Due {
+impl Drop for DueObjects {
     fn drop(&mut self) {
         let mut next = self.first.take();
         while let Some(mut node) = next {
