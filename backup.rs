@@ -20,7 +20,7 @@ use crate::{
         journal::{is_no_room, Journal, LineRoom},
         line::Op, //
     },
-    stack::{Mount, ObjectState, Open, RunningOperation},
+    stack::{Mount, ObjectState, OpenFileState, RunningOperation},
     vfs::{
         attr,
         dentry::{Dentry, UpperDentry},
@@ -74,7 +74,7 @@ pub(crate) struct ObjectOperation<'a> {
     /// The object.
     pub(crate) inode: &'a UpperInode,
     /// The open file through which the object is changed, if any.
-    pub(crate) open: Option<&'a Open>,
+    pub(crate) open: Option<&'a OpenFileState>,
     /// The operation, its offset, and its length as requested.
     pub(crate) op: Op,
     pub(crate) at: u64,
@@ -269,7 +269,7 @@ fn ensure_loaded(
         ));
     }
     let loaded = lines::load(mount, journal, inode, &name, &mut state);
-    if is_locked && state.half_done {
+    if is_locked && state.incomplete {
         crate::revert::roll_back_last(mount, journal, inode, &name, &mut state)?;
     }
     // Writes through mappings that were held back while the chain could not be loaded.
@@ -374,7 +374,7 @@ struct OperationRecord<'a> {
     mount: &'a Mount,
     journal: &'a Journal,
     inode: &'a UpperInode,
-    open: Option<&'a Open>,
+    open: Option<&'a OpenFileState>,
     args: OperationArgs,
     captured: Captured,
     /// Set if the pre-image is lost once the operation changes something.
@@ -614,7 +614,7 @@ pub(crate) fn note_ctime_change(inode: &UpperInode, dentry: &UpperDentry) {
 
 /// The object has a name in another directory: the next line must record its file handle again.
 pub(crate) fn note_new_parent(inode: &UpperInode) {
-    inode.object().state.lock().handle_told_in = 0;
+    inode.object().state.lock().handle_segment = 0;
 }
 
 /// As [`note_ctime_change`], with the lower dentry.
@@ -647,7 +647,7 @@ pub(crate) fn write_close_with_handle(inode: &UpperInode, lower: &Dentry) {
     {
         let mut state = inode.object().state.lock();
         state.changed = true;
-        state.handle_told_in = 0;
+        state.handle_segment = 0;
     }
     write_close_at(inode, || Ok(lower));
 }

@@ -23,7 +23,7 @@ use crate::{
         sort::sort, //
     },
     revert::locate,
-    stack::{Mount, Who},
+    stack::{Mount, OpenActor},
     vfs::{
         dentry::Dentry,
         error::{ENODATA, ESTALE, EUCLEAN},
@@ -322,7 +322,7 @@ impl Adoption<'_> {
         let mut room = self.journal.reserve_lines(1)?;
         let mut state = lost.dir.object().state.lock();
         load_unchecked(self.journal, lost.dir, &mut state)?;
-        let mut who = Who::default();
+        let mut who = OpenActor::default();
         place_by(&subject, &mut state, &mut who, &mut room, &args, |draft| {
             // The command and the process of the removal are unknown.
             draft.recovered(lost.orphan.uid);

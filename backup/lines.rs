@@ -12,7 +12,7 @@ use crate::{
             MAX_LINE,
         }, //
     },
-    stack::{Identity, Mount, ObjectState, Open, Who},
+    stack::{Mount, ObjectState, OpenActor, OpenFileState, ProcessIdentity},
     vfs::{attr, dentry::Dentry, error::EUCLEAN, inode::UpperInode, task}, //
 };
 use kernel::prelude::*;
@@ -25,7 +25,7 @@ const HANDLE_INTERVAL: u32 = 256;
 pub(crate) struct LineSubject<'a> {
     pub(crate) mount: &'a Mount,
     pub(crate) inode: &'a UpperInode,
-    pub(crate) open: Option<&'a Open>,
+    pub(crate) open: Option<&'a OpenFileState>,
 }
 
 /// The operation's arguments, and the object's size before it.
@@ -76,16 +76,16 @@ fn place_brief(
     if state.was.is_some() {
         return None;
     }
-    let mut who = subject.open?.who().ok()?.lock();
-    who.refresh(subject.mount.identities());
-    if who.told_in != state.handle_told_in || state.owner_told != subject.inode.uid() {
+    let mut who = subject.open?.actor().ok()?.lock();
+    who.update(subject.mount.identities());
+    if who.actor_segment != state.handle_segment || state.logged_owner != subject.inode.uid() {
         return None;
     }
     // This line needs `fh=` again, which no template has.
     if state.lines_since_handle >= HANDLE_INTERVAL {
         return None;
     }
-    let segment = who.told_in;
+    let segment = who.actor_segment;
     let id = subject.inode.id();
     let (command, kept) = who.usual(id)?;
     let brief = Brief {
@@ -128,10 +128,10 @@ pub(super) fn place_name(
     named: &NameFields<'_>,
 ) -> Option<Placed> {
     let is_due = state.lines_since_handle >= HANDLE_INTERVAL;
-    if is_due || state.was.is_some() || state.owner_told != subject.inode.uid() {
+    if is_due || state.was.is_some() || state.logged_owner != subject.inode.uid() {
         return None;
     }
-    let mut place = |identity: &Identity, usual: &mut Usual| {
+    let mut place = |identity: &ProcessIdentity, usual: &mut Usual| {
         let brief = BriefName {
             time: task::now(),
             command: identity.whole_command()?,
@@ -146,7 +146,7 @@ pub(super) fn place_name(
             node: named.node.map(|node| node.id()),
         };
         // On any failure [`place`] tries again, with the longer form, and returns the error.
-        room.place_brief_name(&brief, usual, state.handle_told_in)
+        room.place_brief_name(&brief, usual, state.handle_segment)
             .ok()
     };
     let identities = subject.mount.identities();
@@ -169,13 +169,20 @@ pub(crate) fn place(
 ) -> Result<Placed> {
     let identities = subject.mount.identities();
     // Under memory pressure, the line has no actor of an open file.
-    match subject.open.and_then(|open| open.who().ok()) {
+    match subject.open.and_then(|open| open.actor().ok()) {
         Some(who) => {
             let mut who = who.lock();
-            who.refresh(identities);
+            who.update(identities);
             place_by(subject, state, &mut who, room, args, fill)
         }
-        None => place_by(subject, state, &mut Who::once(identities), room, args, fill),
+        None => place_by(
+            subject,
+            state,
+            &mut OpenActor::once(identities),
+            room,
+            args,
+            fill,
+        ),
     }
 }
 
@@ -183,7 +190,7 @@ pub(crate) fn place(
 pub(super) fn place_by(
     subject: &LineSubject<'_>,
     state: &mut ObjectState,
-    who: &mut Who,
+    who: &mut OpenActor,
     room: &mut LineRoom<'_>,
     args: &OperationArgs,
     fill: impl Fn(&mut LineDraft<'_>),
@@ -197,14 +204,14 @@ pub(super) fn place_by(
         let owner = subject.inode.uid();
         let telling = LineExtras {
             segment,
-            actor: who.told_in != segment,
-            handle: state.handle_told_in != segment
-                || state.owner_told != owner
+            actor: who.actor_segment != segment,
+            handle: state.handle_segment != segment
+                || state.logged_owner != owner
                 || state.lines_since_handle >= HANDLE_INTERVAL,
             owner,
         };
         // May run twice: staging can move to a new segment between compose and place.
-        let mut compose = |who: &Who, buf: &mut [u8]| {
+        let mut compose = |who: &OpenActor, buf: &mut [u8]| {
             let (command, cut) = who
                 .identity()
                 .map_or((&[][..], false), |identity| identity.command());
@@ -239,7 +246,7 @@ fn describe(
     draft: &mut LineDraft<'_>,
     subject: &LineSubject<'_>,
     state: &ObjectState,
-    who: &Who,
+    who: &OpenActor,
     args: &OperationArgs,
     telling: &LineExtras,
 ) {
@@ -291,19 +298,19 @@ fn describe_place(draft: &mut LineDraft<'_>, inode: &UpperInode) {
 }
 
 /// Notes the keys that the segment now has.
-fn told(state: &mut ObjectState, who: &mut Who, telling: &LineExtras, placed: &Placed) {
+fn told(state: &mut ObjectState, who: &mut OpenActor, telling: &LineExtras, placed: &Placed) {
     state.head = Some(placed.at);
     state.was = None;
     state.lines_since_handle = match telling.handle {
         true => 0,
         false => state.lines_since_handle.saturating_add(1),
     };
-    state.handle_told_in = telling.segment;
-    state.owner_told = telling.owner;
+    state.handle_segment = telling.segment;
+    state.logged_owner = telling.owner;
     // Later lines of this open file refer to its first line (`open=`).
     who.first.get_or_insert(placed.seq);
     if who.identity().is_some() {
-        who.told_in = telling.segment;
+        who.actor_segment = telling.segment;
     }
 }
 
@@ -433,12 +440,12 @@ fn load_intent(
     if journal.group(line.group.unwrap_or(line.seq)) == Some(None) {
         // The group is under way: this load is part of it.
         state.seen = Some(inode.lower().quick_cookie());
-        state.half_done = false;
+        state.incomplete = false;
         state.loaded = true;
         return Ok(());
     }
     // The next holder of the inode lock rolls the revert back.
-    state.half_done = true;
+    state.incomplete = true;
     Ok(())
 }
 
@@ -533,7 +540,7 @@ pub(crate) fn load_known(
     }
     load(mount, journal, inode, lower, state)?;
     // A revert must not build on the state of an incomplete one.
-    if state.half_done {
+    if state.incomplete {
         crate::revert::roll_back_last(mount, journal, inode, lower, state)?;
     }
     Ok(())

@@ -35,9 +35,9 @@ pub(crate) fn map(file: &UpperFile, make: impl FnOnce() -> Result) -> Result {
     if inode.mount().journal().is_some() {
         // The actor is the task that calls mmap(2): a fault cannot allocate one.
         file.open()
-            .who()?
+            .actor()?
             .lock()
-            .refresh(inode.mount().identities());
+            .update(inode.mount().identities());
     }
     let stores = inode.object().mmap_writes();
     // PagePreImage the mapping exists: its first fault may come at once.
@@ -102,7 +102,7 @@ fn notice(file: &UpperFile) {
             at: 0,
             length: 0,
             before: PagePreImage::External,
-            who: file.open().who()?.clone(),
+            actor: file.open().actor()?.clone(),
         })
     };
     if note().is_err() {
@@ -187,7 +187,7 @@ fn gather(
             at,
             length: n as u64,
             before: PagePreImage::Captured(staged.extent, !staged.crc),
-            who: file.open().who()?.clone(),
+            actor: file.open().actor()?.clone(),
         })?;
         done = done.saturating_add(n);
         count += 1;
@@ -210,7 +210,7 @@ fn lose(
         at,
         length: length as u64,
         before: PagePreImage::Uncaptured(why),
-        who: file.open().who()?.clone(),
+        actor: file.open().actor()?.clone(),
     })?;
     Ok(1)
 }
@@ -346,7 +346,7 @@ fn place_first(
         PagePreImage::Uncaptured(why) => Captured::Uncaptured(why),
         PagePreImage::External => return Err(EINVAL),
     };
-    let who = store.who.clone();
+    let who = store.actor.clone();
     let subject = LineSubject {
         mount: inode.mount(),
         inode,

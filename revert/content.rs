@@ -18,7 +18,7 @@ use crate::{
         pins::Pin,
         plan::{Changes, OnForeign, Records}, //
     },
-    stack::{Mount, ObjectState, Open},
+    stack::{Mount, ObjectState, OpenFileState},
     uapi::Reason,
     vfs::{
         attr,
@@ -43,7 +43,7 @@ pub(super) struct ContentRevert<'a> {
     /// Lower file; `None` for an object without content, which has only attributes.
     pub(super) file: Option<&'a File>,
     /// The open file of the request.
-    pub(super) open: Option<&'a Open>,
+    pub(super) open: Option<&'a OpenFileState>,
     /// Ignore changes made outside this mount.
     pub(super) force: bool,
     /// Size before an interrupted revert that recovery resumes; `None` to use the present size.
@@ -413,7 +413,7 @@ impl ContentRevert<'_> {
         };
         // Recovery may have to find the file by this line alone, so the line must hold the file
         // handle.
-        state.handle_told_in = 0;
+        state.handle_segment = 0;
         let placed = backup::place(&self.subject(), state, room, &args, |draft| {
             captured.describe(draft);
             draft.of(plan.newest).count(plan.count);

@@ -673,7 +673,7 @@ impl OpenedObject {
     fn known(&self, context: &RevertContext<'_>, state: &mut ObjectState) -> Result {
         if !state.loaded {
             crate::backup::load_unchecked(context.journal, &self.inode, state)?;
-            state.half_done = false;
+            state.incomplete = false;
         }
         Ok(())
     }

@@ -19,7 +19,7 @@ use crate::{
         line::{decode_percent, Line, ObjectId, Op, Undo, MAX_LINE},
         plan::{Directory, NameStep, Progress},
     },
-    stack::{Mount, ObjectState, Open},
+    stack::{Mount, ObjectState, OpenFileState},
     uapi::Reason,
     vfs::{
         dentry::{Dentry, UpperDentry},
@@ -71,7 +71,7 @@ impl NamesRevert<'_> {
     /// Reverts operations, all or none, and logs that. The directory and `other` are locked. `open`
     /// is the open file of the request.
     #[inline(never)]
-    pub(super) fn revert(&self, taken: &NameOperations, open: Option<&Open>) -> Outcome {
+    pub(super) fn revert(&self, taken: &NameOperations, open: Option<&OpenFileState>) -> Outcome {
         // inode_permission(), as may_create() and may_delete() call it.
         self.dir.may_change_names()?;
         let begun = self.journal.begin_intent()?;
@@ -91,7 +91,7 @@ impl NamesRevert<'_> {
     fn revert_begun(
         &self,
         taken: &NameOperations,
-        open: Option<&Open>,
+        open: Option<&OpenFileState>,
         begun: u64,
     ) -> Result<(), NamesRevertError> {
         let subject = LineSubject {
@@ -487,7 +487,7 @@ pub(super) fn write_intent(
     };
     // Recovery may have to find the directory by this line alone, so the line must hold the file
     // handle.
-    state.handle_told_in = 0;
+    state.handle_segment = 0;
     let placed = backup::place(subject, state, room, &args, |draft| {
         draft.undo(undo);
         if undo == Undo::Lost {

@@ -431,14 +431,14 @@ pub(crate) fn roll_back_last(
     if let Some(Some(end)) = journal.group(line.group.unwrap_or(line.seq)) {
         // The group has ended, and this member's closing line is missing.
         close(mount, journal, inode, state, end, line.seq)?;
-        state.half_done = false;
+        state.incomplete = false;
         state.loaded = true;
         return Ok(());
     }
     if is_of_names(inode, &line) {
         // Each name is as before the revert, or as after it. A later revert finds out which.
         close(mount, journal, inode, state, Op::Cancel, line.seq)?;
-        state.half_done = false;
+        state.incomplete = false;
         state.loaded = true;
         journal.end_left_intent(line.seq);
         return Ok(());
@@ -474,7 +474,7 @@ pub(crate) fn roll_back_last(
         }
         Err(e) => return Err(e),
     }
-    state.half_done = false;
+    state.incomplete = false;
     state.loaded = true;
     journal.end_left_intent(line.seq);
     Ok(())

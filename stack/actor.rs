@@ -26,7 +26,7 @@ use kernel::{
 };
 
 /// A process between two execve() calls, under one user id.
-pub(crate) struct Identity {
+pub(crate) struct ProcessIdentity {
     process: task::Process,
     start: Time,
     ppid: u32,
@@ -45,7 +45,7 @@ pub(crate) struct Identity {
 /// Size of the buffer for a path and for the encoded path.
 const PATH: usize = 2048;
 
-impl Identity {
+impl ProcessIdentity {
     /// Reads the fields of the calling process. Never faults in user memory; allocates.
     fn gather(has_arguments: bool) -> Result<Arc<Self>> {
         let mut scratch = KVec::with_capacity(PATH, GFP_KERNEL)?;
@@ -138,13 +138,13 @@ fn trimmed(arguments: &[u8]) -> &[u8] {
 #[pin_data]
 pub(crate) struct IdentityCache {
     #[pin]
-    last: Mutex<Last>,
+    last: Mutex<LastProcess>,
     /// Whether lines record the arguments of programs.
     has_arguments: bool,
 }
 
-struct Last {
-    identity: Option<Arc<Identity>>,
+struct LastProcess {
+    identity: Option<Arc<ProcessIdentity>>,
     usual: Usual,
 }
 
@@ -152,7 +152,7 @@ impl IdentityCache {
     pub(crate) fn new(has_arguments: bool) -> impl PinInit<Self> {
         pin_init!(Self {
             has_arguments,
-            last <- new_mutex!(Last {
+            last <- new_mutex!(LastProcess {
                 identity: None,
                 usual: Usual::default(),
             }, "IdentityCache::last"),
@@ -169,7 +169,7 @@ impl IdentityCache {
     #[inline]
     pub(crate) fn if_last<T>(
         &self,
-        f: impl FnOnce(&Identity, &mut Usual) -> Option<T>,
+        f: impl FnOnce(&ProcessIdentity, &mut Usual) -> Option<T>,
     ) -> Option<T> {
         let last = &mut *self.last.lock();
         let identity = last.identity.as_deref().filter(|i| i.is_current())?;
@@ -177,14 +177,14 @@ impl IdentityCache {
     }
 
     /// The calling process. `None` without memory; the line then has `-` for the path.
-    pub(crate) fn current(&self) -> Option<Arc<Identity>> {
+    pub(crate) fn current(&self) -> Option<Arc<ProcessIdentity>> {
         {
             let last = self.last.lock();
             if let Some(known) = last.identity.as_ref().filter(|i| i.is_current()) {
                 return Some(known.clone());
             }
         }
-        let identity = Identity::gather(self.has_arguments).ok()?;
+        let identity = ProcessIdentity::gather(self.has_arguments).ok()?;
         // Drop the old identity outside the lock.
         let _old = self.last.lock().identity.replace(identity.clone());
         Some(identity)
@@ -192,20 +192,20 @@ impl IdentityCache {
 }
 
 /// State of an open file.
-pub(crate) struct Open {
+pub(crate) struct OpenFileState {
     /// Allocated on first use: most files are opened without being changed.
-    who: SetOnce<Arc<Mutex<Who>>>,
+    actor: SetOnce<Arc<Mutex<OpenActor>>>,
 }
 
 /// The user of an open file, and the fields already logged for the open file.
 #[derive(Default)]
-pub(crate) struct Who {
+pub(crate) struct OpenActor {
     /// The last process that used the file; `None` if the allocation failed.
-    identity: Option<Arc<Identity>>,
+    identity: Option<Arc<ProcessIdentity>>,
     /// Number of the open file's first line.
     pub(crate) first: Option<u64>,
     /// Segment whose log last recorded the actor; 0 if none.
-    pub(crate) told_in: u64,
+    pub(crate) actor_segment: u64,
     /// The constant part of the open file's template lines.
     kept: Option<Kept>,
     /// Position of a paginated log reader, and the reverts found so far.
@@ -214,7 +214,7 @@ pub(crate) struct Who {
     pub(crate) has_file: bool,
 }
 
-impl Who {
+impl OpenActor {
     /// The actor of a change without an open file.
     pub(crate) fn once(identities: &IdentityCache) -> Self {
         Self {
@@ -224,10 +224,10 @@ impl Who {
     }
 
     /// Detects that another process uses the file; the next line then includes the actor.
-    pub(crate) fn refresh(&mut self, identities: &IdentityCache) {
+    pub(crate) fn update(&mut self, identities: &IdentityCache) {
         if !self.identity.as_ref().is_some_and(|i| i.is_current()) {
             self.identity = identities.current();
-            self.told_in = 0;
+            self.actor_segment = 0;
         }
     }
 
@@ -243,41 +243,41 @@ impl Who {
     }
 
     /// The process.
-    pub(crate) fn identity(&self) -> Option<&Identity> {
+    pub(crate) fn identity(&self) -> Option<&ProcessIdentity> {
         self.identity.as_deref()
     }
 }
 
-impl Open {
+impl OpenFileState {
     pub(crate) fn new() -> Self {
         Self {
-            who: SetOnce::new(),
+            actor: SetOnce::new(),
         }
     }
 
     /// Shared with lines that are placed after the file was closed. Lock order: below the object's
     /// state. `ENOMEM` if the allocation fails.
     #[inline]
-    pub(crate) fn who(&self) -> Result<&Arc<Mutex<Who>>> {
-        match self.who.as_ref() {
-            Some(who) => Ok(who),
-            None => self.make_who(),
+    pub(crate) fn actor(&self) -> Result<&Arc<Mutex<OpenActor>>> {
+        match self.actor.as_ref() {
+            Some(actor) => Ok(actor),
+            None => self.make_actor(),
         }
     }
 
     #[cold]
-    fn make_who(&self) -> Result<&Arc<Mutex<Who>>> {
+    fn make_actor(&self) -> Result<&Arc<Mutex<OpenActor>>> {
         loop {
-            let who = Who {
+            let actor = OpenActor {
                 has_file: true,
-                ..Who::default()
+                ..OpenActor::default()
             };
-            let who = Arc::pin_init(new_mutex!(who, "Open::who"), GFP_KERNEL)?;
+            let actor = Arc::pin_init(new_mutex!(actor, "OpenFileState::actor"), GFP_KERNEL)?;
             // Of two concurrent callers one wins; populate() may return false shortly before the
             // winner's value is visible.
-            let _ = self.who.populate(who);
-            if let Some(who) = self.who.as_ref() {
-                return Ok(who);
+            let _ = self.actor.populate(actor);
+            if let Some(actor) = self.actor.as_ref() {
+                return Ok(actor);
             }
         }
     }

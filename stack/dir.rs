@@ -2,7 +2,7 @@
 
 //! Open directories.
 
-use super::{Open, Stack, HISTORY};
+use super::{OpenFileState, Stack, HISTORY};
 use crate::vfs::{file::UpperFile, table::directory::DirectoryHooks};
 use kernel::prelude::*;
 
@@ -11,7 +11,7 @@ impl DirectoryHooks for Stack {
         let mount = file.upper_inode().mount();
         let dentry = file.dentry().lower()?;
         let lower = file.open_lower(mount.lower(), dentry, super::file::lower_flags(file))?;
-        file.opened(lower, Open::new())
+        file.opened(lower, OpenFileState::new())
     }
 
     fn hides(file: &UpperFile, name: &[u8]) -> bool {

@@ -2,7 +2,7 @@
 
 //! Open regular files: open, read, write, seek, fsync, close.
 
-use super::{Open, Payer, Stack};
+use super::{OpenFileState, Payer, Stack};
 use crate::{
     backup::{self, ObjectOperation, PreImage},
     history::{
@@ -20,7 +20,7 @@ use crate::{
 use core::cell::Cell;
 use kernel::prelude::*;
 
-/// Open flags that the VFS or the upper hooks have handled already.
+/// OpenFileState flags that the VFS or the upper hooks have handled already.
 const SETTLED: u32 =
     c::O_CREAT | c::O_EXCL | c::O_NOCTTY | c::O_TRUNC | c::O_APPEND | c::O_ACCMODE | c::FASYNC;
 
@@ -53,7 +53,7 @@ impl FileHooks for Stack {
         if file.is_writable() {
             backup::load_to_open(inode)?;
         }
-        file.opened(lower, Open::new())?;
+        file.opened(lower, OpenFileState::new())?;
         if file.is_writable() {
             inode.object().writer_came();
             if inode.lower().superblock().stack_depth() > 0 {

@@ -5,7 +5,7 @@
 //! Each change of a name is logged in its directory's chain. An object that loses its last name
 //! becomes an orphan.
 
-use super::{Open, Payer, Stack, HISTORY};
+use super::{OpenFileState, Payer, Stack, HISTORY};
 use crate::{
     backup::{self, names::NameChange},
     history::line::Op,
@@ -218,7 +218,7 @@ impl NameHooks for Stack {
         backup::note_new(&inode);
         inode.object().note_unnamed(true);
         dentry.set_lower(lower.lower_dentry().get());
-        file.opened(lower, Open::new())?;
+        file.opened(lower, OpenFileState::new())?;
         file.name_unnamed(&inode);
         dentry.d_instantiate(inode.get());
         let result = file.finish_unnamed(dentry);

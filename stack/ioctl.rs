@@ -255,7 +255,7 @@ fn put(buffer: usize, length: u32, used: &mut u32, text: &[u8]) -> Result<bool> 
 fn standing_from<'j>(journal: &'j Journal, file: &UpperFile, at: Pos) -> Result<Chain<'j>> {
     let inode = file.upper_inode();
     let from = |at| Chain::new(journal, inode.id(), at, OnForeign::Pass);
-    let kept = file.open().who()?.lock().paused.take();
+    let kept = file.open().actor()?.lock().paused.take();
     if let Some((_, hidden)) = kept.filter(|(place, _)| *place == at) {
         return Ok(from(Some(at))?.resume(hidden));
     }
@@ -298,7 +298,7 @@ fn copy_standing(
                     // Also saved if empty: computing the set again takes a walk from the chain's
                     // head.
                     if let Some(at) = resume {
-                        file.open().who()?.lock().paused = Some((at, chain.into_hidden()));
+                        file.open().actor()?.lock().paused = Some((at, chain.into_hidden()));
                     }
                     return Ok((used, resume));
                 }

@@ -11,7 +11,7 @@
 //! While the bytes of a record are captured, a [`FaultBlock`] makes faults retry, so that the captured
 //! bytes are consistent.
 
-use super::Who;
+use super::OpenActor;
 use crate::history::line::Extent;
 use core::mem;
 use kernel::{
@@ -46,7 +46,7 @@ pub(crate) struct DirtyRange {
     pub(crate) length: u64,
     pub(crate) before: PagePreImage,
     /// The actor that created the mapping.
-    pub(crate) who: Arc<Mutex<Who>>,
+    pub(crate) actor: Arc<Mutex<OpenActor>>,
 }
 
 /// Upper limit of a range with one line.
@@ -65,7 +65,7 @@ impl DirtyRange {
             && mine.segment == its.segment
             && mine.offset.saturating_add(mine.length) == its.offset
             && self.length.saturating_add(next.length) <= MAX_RANGE_LEN
-            && Arc::ptr_eq(&self.who, &next.who);
+            && Arc::ptr_eq(&self.actor, &next.actor);
         let Some(state) = is_next
             .then(|| join(state, its_state, next.length))
             .flatten()

@@ -25,13 +25,13 @@ mod tree;
 mod turns;
 mod xattr;
 
-pub(crate) use actor::{Identity, IdentityCache, Open, Who};
+pub(crate) use actor::{IdentityCache, OpenActor, OpenFileState, ProcessIdentity};
 pub(crate) use mmap_flusher::MmapFlusher;
 pub(crate) use mmap_writes::{
     DirtyRange, DirtyRanges, FaultDecision, PagePreImage, RunningOperation,
 };
 pub(crate) use mount::Mount;
-pub(crate) use object::{new_object, Object, ObjectState, Owned};
+pub(crate) use object::{new_object, Object, ObjectState, OwnerRange};
 pub(crate) use room::Payer;
 pub(crate) use tree::{Listings, Place};
 
@@ -46,5 +46,5 @@ pub(crate) struct Stack;
 impl FileSystem for Stack {
     type Mount = Mount;
     type Object = Object;
-    type Open = Open;
+    type OpenFile = OpenFileState;
 }

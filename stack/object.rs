@@ -27,7 +27,7 @@ pub(crate) struct Object {
     pub(crate) state: Mutex<ObjectState>,
     /// Cache: the oldest line of the present owner. The lock is held only while copying.
     #[pin]
-    pub(crate) owned: Mutex<Owned>,
+    pub(crate) owned: Mutex<OwnerRange>,
     /// Number of open files with write access.
     writers: Atomic<i32>,
     /// Writes through shared mappings.
@@ -50,15 +50,15 @@ pub(crate) struct ObjectState {
     pub(crate) loaded: bool,
     /// Whether the last line is a revert that is neither finished nor withdrawn. The object is not
     /// loaded then.
-    pub(crate) half_done: bool,
+    pub(crate) incomplete: bool,
     /// Position of the object's newest line.
     pub(crate) head: Option<Pos>,
     /// Segment whose log last recorded `fh=` for this object; 0 if none.
-    pub(crate) handle_told_in: u64,
+    pub(crate) handle_segment: u64,
     /// Number of lines placed since then.
     pub(crate) lines_since_handle: u32,
-    /// The owner last logged; valid if `handle_told_in` is not 0.
-    pub(crate) owner_told: u32,
+    /// The owner last logged; valid if `handle_segment` is not 0.
+    pub(crate) logged_owner: u32,
     /// The error of a failed load, before an operation that may not have happened.
     pub(crate) unread: Option<Error>,
     /// The cookie to be logged with the next line.
@@ -77,7 +77,7 @@ pub(crate) struct ObjectState {
 
 /// The range of an object's lines that belong to one owner.
 #[derive(Clone, Copy, Default)]
-pub(crate) struct Owned {
+pub(crate) struct OwnerRange {
     /// The newest line at that time; `None` if unknown.
     pub(crate) head: Option<Pos>,
     /// The owner then.
@@ -90,7 +90,7 @@ pub(crate) struct Owned {
 pub(crate) fn new_object() -> impl PinInit<Object, Error> {
     try_pin_init!(Object {
         state <- new_mutex!(ObjectState::default(), "Object::state"),
-        owned <- new_mutex!(Owned::default(), "Object::owned"),
+        owned <- new_mutex!(OwnerRange::default(), "Object::owned"),
         writers: Atomic::new(0),
         mmap_writes <- MmapWrites::new(),
         kept: Atomic::new(false),

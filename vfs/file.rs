@@ -254,7 +254,7 @@ struct Private {
     lower: ARef<File>,
     /// The lower file of shared mappings that may become writable; set by the first of them.
     map: SetOnce<MapFile>,
-    open: <Fs as FileSystem>::Open,
+    open: <Fs as FileSystem>::OpenFile,
 }
 
 /// An upper file.
@@ -384,7 +384,7 @@ impl UpperFile {
     }
 
     /// The state of the open file.
-    pub(crate) fn open(&self) -> &<Fs as FileSystem>::Open {
+    pub(crate) fn open(&self) -> &<Fs as FileSystem>::OpenFile {
         &self.private().open
     }
 
@@ -463,7 +463,7 @@ impl UpperFile {
     }
 
     /// Ends `->open`: stores the lower file and the state.
-    pub(crate) fn opened(&self, lower: ARef<File>, open: <Fs as FileSystem>::Open) -> Result {
+    pub(crate) fn opened(&self, lower: ARef<File>, open: <Fs as FileSystem>::OpenFile) -> Result {
         let taken = c::FMODE_CAN_ODIRECT | c::FMODE_NOWAIT;
         let mode_below = lower.mode() & taken;
         let map = SetOnce::new();

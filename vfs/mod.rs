@@ -66,7 +66,7 @@ pub(crate) trait FileSystem: 'static {
     /// State of an object while its inode is in memory.
     type Object: Send + Sync;
     /// State of an open file.
-    type Open: Send + Sync;
+    type OpenFile: Send + Sync;
 }
 
 /// The filesystem of this crate.

@@ -10,7 +10,7 @@ use crate::{
         line::{Line, Op, Pos, Undo},
         plan::{Access, Kind, Records}, //
     },
-    stack::Owned,
+    stack::OwnerRange,
     vfs::{
         error::{ENODATA, EUCLEAN},
         inode::UpperInode,
@@ -46,12 +46,12 @@ fn owned_since(journal: &Journal, inode: &UpperInode, head: Option<Pos>) -> Resu
     let uid = inode.uid();
     let known = *inode.object().owned.lock();
     let since = look_back(journal, uid, head, &known)?;
-    *inode.object().owned.lock() = Owned { head, uid, since };
+    *inode.object().owned.lock() = OwnerRange { head, uid, since };
     Ok(since)
 }
 
 /// Reads lines back to the cached result `known`, or to another owner.
-fn look_back(journal: &Journal, uid: u32, head: Option<Pos>, known: &Owned) -> Result<u64> {
+fn look_back(journal: &Journal, uid: u32, head: Option<Pos>, known: &OwnerRange) -> Result<u64> {
     let mut lines = Lines::new(journal)?;
     let (mut next, mut confirmed, mut read) = (head, None, 0u64);
     while let Some(at) = next {
