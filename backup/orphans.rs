@@ -11,7 +11,7 @@ use crate::{
         line::{LineDraft, Undo}, //
         orphan::{Cause, EntryName, Orphan, HANDLE_MAX},
     },
-    stack::{Mount, Payer},
+    stack::{Mount, SpaceRequest},
     vfs::{
         attr,
         c,
@@ -241,7 +241,7 @@ pub(crate) fn link_to_orphans<'a>(
     let _kernel = KernelCreds::new();
     let mut name = EntryName::empty();
     kept.prepare_entry(lower, &mut name);
-    mount.with_room(Payer::History, || {
+    mount.with_space(SpaceRequest::History, || {
         let _write = mount.lower().want_write()?;
         Locked::to_create(mount.lower(), kept.place.dir().dentry(), name.bytes())?.link(lower)
     })?;
@@ -405,7 +405,7 @@ fn require_empty(dir: &Dir) -> Result {
 /// Runs `operation`; on ENOSPC, frees space (`room` decides from where) and retries.
 fn with_room<T>(mount: &Mount, room: Room, operation: impl FnMut() -> Result<T>) -> Result<T> {
     match room {
-        Room::Operation => mount.with_room(Payer::History, operation),
+        Room::Operation => mount.with_space(SpaceRequest::History, operation),
         Room::Revert | Room::Discard => mount.with_reserve(operation),
     }
 }

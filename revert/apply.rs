@@ -10,7 +10,7 @@ use crate::{
         line::{Extent, Line, Undo},
         plan::{Outcome, Piece, Records, Restore, Source}, //
     },
-    stack::{Mount, Payer},
+    stack::{Mount, SpaceRequest},
     vfs::{
         attr,
         dentry::Dentry,
@@ -251,8 +251,8 @@ impl ApplyTarget<'_> {
             self.journal.read_payload(extent, done, part)?;
             let at = to.saturating_add(done);
             // The owner's disk quota may be used up by orphans of the same owner.
-            let payer = Payer::Object(self.dentry, n as u64);
-            self.own.with_room(payer, || file.write_at(part, at))?;
+            let payer = SpaceRequest::Object(self.dentry, n as u64);
+            self.own.with_space(payer, || file.write_at(part, at))?;
             done = done.saturating_add(n as u64);
         }
         Ok(())

@@ -2,7 +2,7 @@
 
 //! Attributes: size, mode, owner, times, ACLs, flags.
 
-use super::{Payer, Stack};
+use super::{SpaceRequest, Stack};
 use crate::{
     backup::{self, AttributeSet, ObjectOperation, PreImage, PreparedOperation},
     history::line::Op,
@@ -71,7 +71,7 @@ impl AttributeHooks for Stack {
         // The lower posix_acl_update_mode() sees the mounter, who may keep S_ISGID, so the caller's
         // permission is checked here, as in ovl_set_acl().
         let loses_set_group = is_access && !acl.is_null() && inode.lower().loses_set_group();
-        let result = mount.with_room(Payer::Object(lower, 4096), || {
+        let result = mount.with_space(SpaceRequest::Object(lower, 4096), || {
             let _write = mount.lower().want_write()?;
             if loses_set_group {
                 attr::drop_set_group(mount.lower(), lower)?;

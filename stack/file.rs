@@ -2,7 +2,7 @@
 
 //! Open regular files: open, read, write, seek, fsync, close.
 
-use super::{OpenFileState, Payer, Stack};
+use super::{OpenFileState, SpaceRequest, Stack};
 use crate::{
     backup::{self, ObjectOperation, PreImage},
     history::{
@@ -267,8 +267,8 @@ fn write_again(call: &mut Call, bytes: &mut Bytes) -> Result<usize> {
     let length = bytes.left();
     let is_whole = Cell::new(true);
     let again = || is_whole.get();
-    let payer = Payer::Object(lower.lower_dentry(), length as u64);
-    mount.with_room_if(again, payer, || {
+    let request = SpaceRequest::Object(lower.lower_dentry(), length as u64);
+    mount.with_space_if(again, request, || {
         let result = call.write_lower(lower, bytes);
         is_whole.set(bytes.left() == length);
         result

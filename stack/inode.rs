@@ -5,7 +5,7 @@
 //! Each change of a name is logged in its directory's chain. An object that loses its last name
 //! becomes an orphan.
 
-use super::{OpenFileState, Payer, Stack, HISTORY};
+use super::{OpenFileState, SpaceRequest, Stack, HISTORY};
 use crate::{
     backup::{self, names::NameChange},
     history::line::Op,
@@ -95,7 +95,7 @@ impl NameHooks for Stack {
         let naming = NameChange::begin(dir, Op::Link, dentry.name())?;
         let parent = dentry.parent().lower()?;
         let _changing = dentry.begin_change();
-        let lower = mount.with_room(Payer::Object(parent, 4096), || {
+        let lower = mount.with_space(SpaceRequest::Object(parent, 4096), || {
             let _write = mount.lower().want_write()?;
             let locked = Locked::to_create(mount.lower(), dentry.parent().lower()?, dentry.name())?;
             locked.link(old.lower()?)?;
@@ -209,7 +209,7 @@ impl NameHooks for Stack {
         // finish_open().
         let dentry = file.dentry();
         let parent = dentry.parent().lower()?;
-        let lower = mount.with_room(Payer::New(parent), || {
+        let lower = mount.with_space(SpaceRequest::New(parent), || {
             let _write = mount.lower().want_write()?;
             let flags = super::file::lower_flags(file);
             file.open_lower_unnamed(mount.lower(), parent, flags, mode)
@@ -297,7 +297,7 @@ fn look_for_whiteout(dir: &UpperInode, old: &UpperDentry) -> Result<ARef<UpperIn
 /// Renames on the lower filesystem, to a free name or over an object that is not a directory.
 fn rename_below(old: &UpperDentry, new: &UpperDentry, flags: u32) -> Result {
     let mount = old.superblock().mount();
-    let payer = Payer::Object(new.parent().lower()?, 4096);
+    let request = SpaceRequest::Object(new.parent().lower()?, 4096);
     let rename = || {
         let _write = mount.lower().want_write()?;
         name::rename(
@@ -308,7 +308,7 @@ fn rename_below(old: &UpperDentry, new: &UpperDentry, flags: u32) -> Result {
             flags,
         )
     };
-    while_stale(|| mount.with_room(payer, rename))
+    while_stale(|| mount.with_space(request, rename))
 }
 
 /// How many ticks to wait for a name that direct lower changes create and remove.
@@ -399,7 +399,7 @@ fn make(
     let prealloc = UpperInode::prealloc(dir.superblock())?;
     let naming = NameChange::begin(dir, op, dentry.name())?;
     let _changing = dentry.begin_change();
-    let lower = mount.with_room(Payer::New(dentry.parent().lower()?), || {
+    let lower = mount.with_space(SpaceRequest::New(dentry.parent().lower()?), || {
         let _write = mount.lower().want_write()?;
         let parent = dentry.parent().lower()?;
         let locked = match dentry.lower() {

@@ -20,7 +20,7 @@ mod mount;
 mod object;
 mod probe;
 mod range;
-mod room;
+mod space;
 mod tree;
 mod turns;
 mod xattr;
@@ -32,7 +32,7 @@ pub(crate) use mmap_writes::{
 };
 pub(crate) use mount::Mount;
 pub(crate) use object::{new_object, Object, ObjectState, OwnerRange};
-pub(crate) use room::Payer;
+pub(crate) use space::SpaceRequest;
 pub(crate) use tree::{Listings, Place};
 
 use crate::vfs::FileSystem;

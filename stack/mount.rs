@@ -4,7 +4,7 @@
 
 use super::{
     probe::{self, Failure},
-    room::{GivingUp, Payer, PAUSES},
+    space::{SpaceReclaim, SpaceRequest, RECLAIM_DELAYS_MS},
     turns::Turns,
     IdentityCache, Listings, MmapFlusher, Stack,
 };
@@ -236,22 +236,22 @@ impl Mount {
 
     /// Runs `operation`; on ENOSPC or EDQUOT reclaims orphans, oldest first, and runs it again. The
     /// operation must drop all lower locks before returning.
-    pub(crate) fn with_room<T>(
+    pub(crate) fn with_space<T>(
         &self,
-        payer: Payer<'_>,
+        request: SpaceRequest<'_>,
         operation: impl FnMut() -> Result<T>,
     ) -> Result<T> {
-        self.with_room_if(|| true, payer, operation)
+        self.with_space_if(|| true, request, operation)
     }
 
-    /// As [`Self::with_room`], as long as `again` returns true.
-    pub(crate) fn with_room_if<T>(
+    /// As [`Self::with_space`], as long as `again` returns true.
+    pub(crate) fn with_space_if<T>(
         &self,
         again: impl Fn() -> bool,
-        payer: Payer<'_>,
+        request: SpaceRequest<'_>,
         mut operation: impl FnMut() -> Result<T>,
     ) -> Result<T> {
-        let mut giving_up = None;
+        let mut reclaim = None;
         loop {
             let error = match operation() {
                 Err(e) if journal::is_no_room(e) => e,
@@ -260,19 +260,19 @@ impl Mount {
             let Some(journal) = self.journal().filter(|_| again()) else {
                 return Err(error);
             };
-            let giving_up =
-                giving_up.get_or_insert_with(|| GivingUp::new(journal, &self.lower, payer));
-            if !giving_up.go_on(error).unwrap_or(false) {
+            let reclaim =
+                reclaim.get_or_insert_with(|| SpaceReclaim::new(journal, &self.lower, request));
+            if !reclaim.reclaim_more(error).unwrap_or(false) {
                 return Err(error);
             }
         }
     }
 
-    /// As [`Self::with_room`], for a revert: releases the reserve instead of reclaiming history.
+    /// As [`Self::with_space`], for a revert: releases the reserve instead of reclaiming history.
     pub(crate) fn with_reserve<T>(&self, mut operation: impl FnMut() -> Result<T>) -> Result<T> {
         // Doubled each time: a filesystem may require much more free space than the change uses.
         let mut share = PIECE;
-        let mut pauses = PAUSES.into_iter();
+        let mut pauses = RECLAIM_DELAYS_MS.into_iter();
         loop {
             let result = operation();
             let Some(journal) = self.journal() else {

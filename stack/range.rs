@@ -2,7 +2,7 @@
 
 //! Changes of file ranges without a buffer: splice, fallocate, copy, clone.
 
-use super::{Payer, Stack};
+use super::{SpaceRequest, Stack};
 use crate::{
     backup::{self, ObjectOperation, PreImage},
     history::line::Op,
@@ -81,7 +81,7 @@ impl RangeHooks for Stack {
             is_direct: false,
         }
         .prepare()?;
-        let result = inode.mount().with_room(payer(file, count), || {
+        let result = inode.mount().with_space(request(file, count), || {
             file.lower()
                 .allocate(inode.mount().lower(), mode, offset, length)
         });
@@ -189,7 +189,7 @@ fn splice_once(
         is_direct: false,
     }
     .prepare()?;
-    let result = inode.mount().with_room(payer(file, length as u64), || {
+    let result = inode.mount().with_space(request(file, length as u64), || {
         pipe.write_lower(file.lower(), pos, length, flags)
     });
     pending.settle(result.map(|n| n as u64));
@@ -213,8 +213,8 @@ fn kind_of(mode: c_int) -> Op {
 }
 
 /// A space request for `bytes` bytes of a file.
-fn payer(file: &UpperFile, bytes: u64) -> Payer<'_> {
-    Payer::Object(file.lower().lower_dentry(), bytes)
+fn request(file: &UpperFile, bytes: u64) -> SpaceRequest<'_> {
+    SpaceRequest::Object(file.lower().lower_dentry(), bytes)
 }
 
 /// Changes `[pos, pos + length)` of a file by `lower`.
@@ -243,7 +243,7 @@ fn overwrite(
         is_direct: false,
     }
     .prepare()?;
-    let result = inode.mount().with_room(payer(to, length), lower);
+    let result = inode.mount().with_space(request(to, length), lower);
     pending.settle(result);
     inode.copy_attr();
     result

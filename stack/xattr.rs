@@ -2,7 +2,7 @@
 
 //! Extended attributes. LoggerFS's own `trusted.loggerfs.*` are hidden.
 
-use super::{Payer, Stack};
+use super::{SpaceRequest, Stack};
 use crate::vfs::error::ENODATA;
 use crate::{
     backup::{AttributeSet, ObjectOperation, PreImage},
@@ -70,8 +70,8 @@ impl XattrHooks for Stack {
             is_direct: false,
         }
         .prepare()?;
-        let payer = Payer::Object(lower, value.1 as u64);
-        let result = mount.with_room(payer, || {
+        let request = SpaceRequest::Object(lower, value.1 as u64);
+        let result = mount.with_space(request, || {
             let _write = mount.lower().want_write()?;
             xattr::set_xattr(mount.lower(), lower, name, value, flags)
         });

@@ -16,7 +16,7 @@ use kernel::prelude::*;
 
 /// The kind and size of a space request.
 #[derive(Clone, Copy)]
-pub(crate) enum Payer<'a> {
+pub(crate) enum SpaceRequest<'a> {
     /// The history: not charged to a user's quota.
     History,
     /// A lower object and a number of bytes.
@@ -26,13 +26,13 @@ pub(crate) enum Payer<'a> {
 }
 
 /// Delays in milliseconds for blocks that a filesystem frees asynchronously after a removal.
-pub(super) const PAUSES: [u32; 6] = [5, 10, 25, 60, 150, 250];
+pub(super) const RECLAIM_DELAYS_MS: [u32; 6] = [5, 10, 25, 60, 150, 250];
 
 /// Reclaims orphans until an operation succeeds.
-pub(super) struct GivingUp<'a> {
+pub(super) struct SpaceReclaim<'a> {
     journal: &'a Journal,
     lower: &'a LowerMount,
-    payer: Payer<'a>,
+    request: SpaceRequest<'a>,
     reclaim: Reclaim,
     /// The quota that was exceeded last.
     account: Option<Account>,
@@ -43,12 +43,16 @@ pub(super) struct GivingUp<'a> {
     is_pending: bool,
 }
 
-impl<'a> GivingUp<'a> {
-    pub(super) fn new(journal: &'a Journal, lower: &'a LowerMount, payer: Payer<'a>) -> Self {
+impl<'a> SpaceReclaim<'a> {
+    pub(super) fn new(
+        journal: &'a Journal,
+        lower: &'a LowerMount,
+        request: SpaceRequest<'a>,
+    ) -> Self {
         Self {
             journal,
             lower,
-            payer,
+            request,
             reclaim: Reclaim::default(),
             account: None,
             lacking: 0,
@@ -59,7 +63,7 @@ impl<'a> GivingUp<'a> {
 
     /// Reclaims space after ENOSPC or EDQUOT. False if nothing is left to reclaim.
     #[cold]
-    pub(super) fn go_on(&mut self, error: Error) -> Result<bool> {
+    pub(super) fn reclaim_more(&mut self, error: Error) -> Result<bool> {
         let limit = self.limit();
         let account = match limit {
             Some((account, _)) => Some(account),
@@ -100,7 +104,7 @@ impl<'a> GivingUp<'a> {
         let Some((account, over)) = limit else {
             below.sync()?;
             // btrfs frees extents asynchronously, so f_bavail grows later.
-            for pause in PAUSES {
+            for pause in RECLAIM_DELAYS_MS {
                 if self.free()? >= self.bytes() {
                     break;
                 }
@@ -111,7 +115,7 @@ impl<'a> GivingUp<'a> {
             }
             return Ok(true);
         };
-        for pause in PAUSES {
+        for pause in RECLAIM_DELAYS_MS {
             if !quota::pause(pause) {
                 return Err(EINTR);
             }
@@ -128,8 +132,8 @@ impl<'a> GivingUp<'a> {
             let over = self.over_limit(account);
             (over != 0).then_some((account, over))
         };
-        let directory = match self.payer {
-            Payer::New(dir) => Accounts::of(dir),
+        let directory = match self.request {
+            SpaceRequest::New(dir) => Accounts::of(dir),
             _ => None,
         };
         let first = self.accounts().and_then(|own| own.each().find_map(over));
@@ -137,16 +141,16 @@ impl<'a> GivingUp<'a> {
     }
 
     fn over_limit(&self, account: Account) -> u64 {
-        let inodes = u64::from(matches!(self.payer, Payer::New(_)));
+        let inodes = u64::from(matches!(self.request, SpaceRequest::New(_)));
         let below = self.lower.root().superblock();
         quota::over_limit(below, account, self.bytes(), inodes)
     }
 
     fn accounts(&self) -> Option<Accounts> {
-        match self.payer {
-            Payer::History => None,
-            Payer::Object(lower, _) => Accounts::of(lower),
-            Payer::New(dir) => Accounts::of_new(dir),
+        match self.request {
+            SpaceRequest::History => None,
+            SpaceRequest::Object(lower, _) => Accounts::of(lower),
+            SpaceRequest::New(dir) => Accounts::of_new(dir),
         }
     }
 
@@ -160,10 +164,10 @@ impl<'a> GivingUp<'a> {
 
     /// The requested number of bytes.
     fn bytes(&self) -> u64 {
-        match self.payer {
-            Payer::Object(_, bytes) => bytes.max(1),
+        match self.request {
+            SpaceRequest::Object(_, bytes) => bytes.max(1),
             // A block.
-            Payer::History | Payer::New(_) => 4096,
+            SpaceRequest::History | SpaceRequest::New(_) => 4096,
         }
     }
 
