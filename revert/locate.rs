@@ -2,7 +2,7 @@
 
 //! Finds objects by the file handles and the orphans' entries of a history, and checks that they
 //! belong to the mounted tree. A history may be forged, so all such checks are here and in
-//! [`Mount::place_of`].
+//! [`Mount::location_of`].
 //!
 //! A directory has a path. The handle of any other object leads to its inode only, which may have
 //! names inside the tree, outside, or both. The object belongs to the tree if one name is inside:
@@ -18,7 +18,7 @@ use crate::{
         line::{decode_hex, ObjectId, Op, Pos},
         orphan::HANDLE_MAX, //
     },
-    stack::{Mount, Place},
+    stack::{Mount, TreeLocation},
     vfs::{
         attr,
         dentry::Dentry,
@@ -90,10 +90,10 @@ fn nth_alias(mount: &Mount, inode: &Inode) -> Result<Option<ARef<Dentry>>> {
         let Some(name) = inode.nth_alias(index) else {
             break;
         };
-        match mount.place_of(&name)? {
-            Place::Shown => return Ok(Some(name)),
-            Place::Kept => kept = Some(name),
-            Place::Outside => {}
+        match mount.location_of(&name)? {
+            TreeLocation::InTree => return Ok(Some(name)),
+            TreeLocation::Orphan => kept = Some(name),
+            TreeLocation::Outside => {}
         }
     }
     Ok(kept.filter(|_| inode.links() == 1))
@@ -290,7 +290,7 @@ impl NameBuffer {
 fn name_in(mount: &Mount, dir: &Dentry, inode: &Inode) -> Result<Option<ARef<Dentry>>> {
     let mut names = NameBuffer(KVVec::new());
     let directory = dir.inode().ok_or(ENOENT)?.id();
-    let range = mount.listings().next(directory);
+    let range = mount.name_readahead().next(directory);
     let (number, mut count) = (inode.number(), 0usize);
     // d_ino selects candidates; the lookup of each name decides.
     (mount.lower().directory_at(dir)?).list_numbered(&mut |name, found| {
@@ -300,7 +300,7 @@ fn name_in(mount: &Mount, dir: &Dentry, inode: &Inode) -> Result<Option<ARef<Den
         count = count.saturating_add(1);
     })?;
     if count <= range.start {
-        mount.listings().begin_again(directory);
+        mount.name_readahead().restart(directory);
     }
     let mut found = None;
     for (name, is_wanted) in names.iter() {

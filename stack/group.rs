@@ -26,7 +26,7 @@ pub(super) fn revert(file: &UpperFile, argument: usize) -> Result<c_long> {
     // A faulting reply buffer is detected before anything is changed.
     user::write(argument, &request)?;
     // The slot limits the memory for requests of one user; the memory is charged to the caller.
-    let _turn = match file.upper_inode().mount().turns().take() {
+    let _slot = match file.upper_inode().mount().request_slots().take() {
         Ok(turn) => turn,
         Err(refusal) => {
             request.reason = refusal.reason.code();

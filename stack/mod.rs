@@ -20,9 +20,9 @@ mod mount;
 mod object;
 mod probe;
 mod range;
+mod request_slots;
 mod space;
-mod tree;
-mod turns;
+mod subtree;
 mod xattr;
 
 pub(crate) use actor::{IdentityCache, OpenActor, OpenFileState, ProcessIdentity};
@@ -33,7 +33,7 @@ pub(crate) use mmap_writes::{
 pub(crate) use mount::Mount;
 pub(crate) use object::{new_object, Object, ObjectState, OwnerRange};
 pub(crate) use space::SpaceRequest;
-pub(crate) use tree::{Listings, Place};
+pub(crate) use subtree::{NameReadahead, TreeLocation};
 
 use crate::vfs::FileSystem;
 

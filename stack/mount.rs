@@ -4,9 +4,9 @@
 
 use super::{
     probe::{self, Failure},
+    request_slots::RequestSlots,
     space::{SpaceReclaim, SpaceRequest, RECLAIM_DELAYS_MS},
-    turns::Turns,
-    IdentityCache, Listings, MmapFlusher, Stack,
+    IdentityCache, MmapFlusher, NameReadahead, Stack,
 };
 use crate::{
     history::{
@@ -127,9 +127,9 @@ pub(crate) struct Mount {
     /// Device number of the lower root.
     device: u32,
     #[pin]
-    turns: Turns,
+    request_slots: RequestSlots,
     #[pin]
-    listings: Listings,
+    name_readahead: NameReadahead,
     #[pin]
     scratch: Mutex<KVec<u8>>,
     #[pin]
@@ -182,13 +182,13 @@ impl Mount {
     }
 
     /// The slots of group requests.
-    pub(crate) fn turns(&self) -> &Turns {
-        &self.turns
+    pub(crate) fn request_slots(&self) -> &RequestSlots {
+        &self.request_slots
     }
 
-    /// The readahead state of directory listings.
-    pub(crate) fn listings(&self) -> &Listings {
-        &self.listings
+    /// The readahead state of directory name_readahead.
+    pub(crate) fn name_readahead(&self) -> &NameReadahead {
+        &self.name_readahead
     }
 
     /// A buffer for a line of maximal length.
@@ -206,7 +206,7 @@ impl Mount {
         &self.identities
     }
 
-    /// With on_error=continue turns a journal error into a warning.
+    /// With on_error=continue request_slots a journal error into a warning.
     pub(crate) fn tolerate(&self, result: Result) -> Result {
         match result {
             Err(e) if self.on_error == OnError::Continue => {
@@ -330,8 +330,8 @@ impl Mount {
                 on_error: options.on_error(),
                 commit: options.commit(),
                 lost: Atomic::new(0),
-                turns <- Turns::new(),
-                listings <- Listings::new(),
+                request_slots <- RequestSlots::new(),
+                name_readahead <- NameReadahead::new(),
                 mmap_flusher: MmapFlusher::new(options.commit())?,
                 device,
                 scratch <- new_mutex!(scratch, "Mount::scratch"),

@@ -18,10 +18,10 @@ use kernel::{
 };
 
 /// Time limit for locks held by running operations.
-const PATIENCE_MS: i64 = 5_000;
+const LOCK_TIMEOUT_MS: i64 = 5_000;
 
 /// Poll interval of a lock that is waited for.
-const LOOK_MS: u32 = 5;
+const LOCK_POLL_MS: u32 = 5;
 
 /// The reason of a failed lock.
 pub(crate) enum Late {
@@ -49,14 +49,14 @@ impl Patience {
     /// Sleeps for one poll interval, without locks, before the next attempt to lock `inode`.
     pub(crate) fn wait(&self, inode: &Inode) -> Result<(), Late> {
         let waited = self.waited.get();
-        if waited > PATIENCE_MS {
+        if waited > LOCK_TIMEOUT_MS {
             // SAFETY: `inode` is a live inode.
             return Err(Late::Busy(unsafe {
                 c::lfs_inode_lock_owner(inode.as_ptr())
             }));
         }
         let since: Instant<Monotonic> = Instant::now();
-        let is_alive = pause(LOOK_MS);
+        let is_alive = pause(LOCK_POLL_MS);
         (self.waited).set(waited.saturating_add(since.elapsed().as_millis()));
         if is_alive {
             Ok(())

@@ -19,13 +19,13 @@ use kernel::{
 };
 
 /// Time limit of waiting for another request of the same user.
-const PATIENCE_MS: i64 = 30_000;
+const REQUEST_TIMEOUT_MS: i64 = 30_000;
 
 /// Poll interval.
-const LOOK_MS: u32 = 10;
+const REQUEST_POLL_MS: u32 = 10;
 
 /// A user with a running request.
-struct Entry {
+struct RunningRequest {
     uid: u32,
     /// The requesting process, in the initial namespace.
     pid: u32,
@@ -33,36 +33,36 @@ struct Entry {
 
 /// The users with running requests.
 #[pin_data]
-pub(crate) struct Turns {
+pub(crate) struct RequestSlots {
     #[pin]
-    entries: Mutex<KVec<Entry>>,
+    requests: Mutex<KVec<RunningRequest>>,
 }
 
-impl Turns {
+impl RequestSlots {
     pub(super) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
-            entries <- new_mutex!(KVec::new(), "Turns::entries"),
+            requests <- new_mutex!(KVec::new(), "RequestSlots::requests"),
         })
     }
 
     /// Waits for the slot of the caller's user, or for a fatal signal. `Busy`: time limit exceeded.
-    pub(crate) fn take(&self) -> Result<Turn<'_>, Refusal> {
+    pub(crate) fn take(&self) -> Result<RequestSlot<'_>, Refusal> {
         let process = Process::current();
         let since: Instant<Monotonic> = Instant::now();
         loop {
             let Some(pid) = self.try_take(&process)? else {
-                return Ok(Turn {
-                    turns: self,
+                return Ok(RequestSlot {
+                    request_slots: self,
                     uid: process.uid,
                 });
             };
-            if since.elapsed().as_millis() > PATIENCE_MS {
+            if since.elapsed().as_millis() > REQUEST_TIMEOUT_MS {
                 return Err(Refusal::new(
                     Reason::Busy,
                     u64::from(task::pid_for_caller(pid)),
                 ));
             }
-            if !pause(LOOK_MS) {
+            if !pause(REQUEST_POLL_MS) {
                 return Err(EINTR.into());
             }
         }
@@ -70,28 +70,28 @@ impl Turns {
 
     /// The process of the user's running request, or `None` after taking the slot.
     fn try_take(&self, process: &Process) -> Result<Option<u32>> {
-        let mut entries = self.entries.lock();
-        if let Some(other) = entries.iter().find(|entry| entry.uid == process.uid) {
+        let mut requests = self.requests.lock();
+        if let Some(other) = requests.iter().find(|request| request.uid == process.uid) {
             return Ok(Some(other.pid));
         }
-        let entry = Entry {
+        let request = RunningRequest {
             uid: process.uid,
             pid: process.pid,
         };
-        entries.push(entry, GFP_KERNEL)?;
+        requests.push(request, GFP_KERNEL)?;
         Ok(None)
     }
 }
 
 /// A user's slot, until dropped.
-pub(crate) struct Turn<'a> {
-    turns: &'a Turns,
+pub(crate) struct RequestSlot<'a> {
+    request_slots: &'a RequestSlots,
     uid: u32,
 }
 
-impl Drop for Turn<'_> {
+impl Drop for RequestSlot<'_> {
     fn drop(&mut self) {
-        let mut entries = self.turns.entries.lock();
-        entries.retain(|entry| entry.uid != self.uid);
+        let mut requests = self.request_slots.requests.lock();
+        requests.retain(|request| request.uid != self.uid);
     }
 }

@@ -30,15 +30,15 @@ use kernel::{
 };
 
 /// Upper limit of a path's depth.
-const DEEPEST: usize = 4096;
+const MAX_DEPTH: usize = 4096;
 
 /// The location of a lower name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum TreeLocation {
     /// In the tree.
-    Shown,
+    InTree,
     /// An orphan's name, or below an orphan.
-    Kept,
+    Orphan,
     /// Neither.
     Outside,
 }
@@ -47,11 +47,11 @@ impl Mount {
     /// The location of a lower name. A file found by handle may have a dentry without parent:
     /// `Outside`.
     #[inline(never)]
-    pub(crate) fn place_of(&self, lower: &Dentry) -> Result<Place> {
+    pub(crate) fn location_of(&self, lower: &Dentry) -> Result<TreeLocation> {
         let root = self.lower().root();
         // is_subdir() is safe against concurrent renames (rename_lock).
         if !lower.is_below(root) {
-            return Ok(Place::Outside);
+            return Ok(TreeLocation::Outside);
         }
         // Only a directory's `st_dev` is reliable: overlayfs reports a pseudo device for other
         // files.
@@ -60,34 +60,34 @@ impl Mount {
             _ => lower.dget_parent(),
         };
         if self.is_other_volume(&directory)? {
-            return Ok(Place::Outside);
+            return Ok(TreeLocation::Outside);
         }
         let home = self.lower().directory()?.child(HISTORY)?;
         let Some(home_inode) = home.inode() else {
-            return Ok(Place::Shown);
+            return Ok(TreeLocation::InTree);
         };
         let kept = self.lower().directory_at(&home)?.child(KEPT)?;
         // Other tasks may rename directories of the tree meanwhile, but not of the history.
         let mut here = lower.get();
-        for depth in 0..DEEPEST {
+        for depth in 0..MAX_DEPTH {
             if kept.inode().is_some_and(|kept| is_same(&here, kept)) {
                 let is_entry = depth >= ENTRY_DEPTH;
                 return Ok(if is_entry {
-                    Place::Kept
+                    TreeLocation::Orphan
                 } else {
-                    Place::Outside
+                    TreeLocation::Outside
                 });
             }
             if is_same(&here, home_inode) {
-                return Ok(Place::Outside);
+                return Ok(TreeLocation::Outside);
             }
             if core::ptr::eq(&*here, root) {
-                return Ok(Place::Shown);
+                return Ok(TreeLocation::InTree);
             }
             // dget_parent(), since a concurrent rename may change `d_parent`.
             here = here.dget_parent();
         }
-        Ok(Place::Outside)
+        Ok(TreeLocation::Outside)
     }
 
     /// Refuses the name of the history's own directory, which is hidden, so that no line can refer
@@ -117,7 +117,7 @@ impl Mount {
         let is_top = core::ptr::eq(found, self.lower().root());
         Ok(found.inode().is_some_and(is_there)
             && (is_top || !found.has_lost_its_name())
-            && self.place_of(found)? != Place::Outside)
+            && self.location_of(found)? != TreeLocation::Outside)
     }
 }
 
@@ -125,19 +125,19 @@ impl Mount {
 /// listing of a directory also looks up twice as many of its names as the one before, so finding
 /// all n names takes log n listings.
 #[pin_data]
-pub(crate) struct Listings {
+pub(crate) struct NameReadahead {
     #[pin]
-    lately: Mutex<[Listing; LISTINGS]>,
+    recent: Mutex<[ReadaheadState; READAHEAD_DIRS]>,
 }
 
 /// Number of remembered directories.
-const LISTINGS: usize = 8;
+const READAHEAD_DIRS: usize = 8;
 
 /// Upper limit of names per readahead.
-const MOST_MORE: usize = 4096;
+const MAX_READAHEAD: usize = 4096;
 
 #[derive(Clone, Copy, Default)]
-struct Listing {
+struct ReadaheadState {
     /// Inode number 0: unused.
     directory: ObjectId,
     /// The first name to look up next, and the number of names.
@@ -145,21 +145,21 @@ struct Listing {
     many: usize,
 }
 
-impl Listings {
+impl NameReadahead {
     pub(super) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
-            lately <- new_mutex!([Listing::default(); LISTINGS], "Listings::lately"),
+            recent <- new_mutex!([ReadaheadState::default(); READAHEAD_DIRS], "NameReadahead::lately"),
         })
     }
 
     /// Before a listing: the range of names to look up as well, by their order in the directory.
     pub(crate) fn next(&self, directory: ObjectId) -> Range<usize> {
-        let mut lately = self.lately.lock();
-        let known = lately.iter().position(|one| one.directory == directory);
+        let mut recent = self.recent.lock();
+        let known = recent.iter().position(|one| one.directory == directory);
         let Some(index) = known else {
-            lately.rotate_right(1);
-            if let Some(first) = lately.first_mut() {
-                *first = Listing {
+            recent.rotate_right(1);
+            if let Some(first) = recent.first_mut() {
+                *first = ReadaheadState {
                     directory,
                     next: 0,
                     many: 1,
@@ -167,19 +167,19 @@ impl Listings {
             }
             return 0..0;
         };
-        let Some(listing) = lately.get_mut(index) else {
+        let Some(listing) = recent.get_mut(index) else {
             return 0..0;
         };
         let range = listing.next..listing.next.saturating_add(listing.many);
         listing.next = range.end;
-        listing.many = listing.many.saturating_mul(2).min(MOST_MORE);
+        listing.many = listing.many.saturating_mul(2).min(MAX_READAHEAD);
         range
     }
 
     /// After all names of a directory were looked up: restart, since the dentries may be reclaimed.
-    pub(crate) fn begin_again(&self, directory: ObjectId) {
-        let mut lately = self.lately.lock();
-        for listing in lately.iter_mut().filter(|one| one.directory == directory) {
+    pub(crate) fn restart(&self, directory: ObjectId) {
+        let mut recent = self.recent.lock();
+        for listing in recent.iter_mut().filter(|one| one.directory == directory) {
             (listing.next, listing.many) = (0, 1);
         }
     }
