@@ -42,7 +42,7 @@ use crate::{
         error::{ENODATA, ENOTEMPTY, EOPNOTSUPP, ESTALE, EUCLEAN},
         file::UpperFile,
         inode::UpperInode,
-        lock::Late,
+        lock::LockFailure,
         task, //
     },
 };
@@ -115,11 +115,11 @@ impl From<Error> for Refusal {
     }
 }
 
-impl From<Late> for Refusal {
-    fn from(late: Late) -> Self {
-        match late {
-            Late::Killed => EINTR.into(),
-            Late::Busy(pid) => Self::new(Reason::Busy, u64::from(pid)),
+impl From<LockFailure> for Refusal {
+    fn from(failure: LockFailure) -> Self {
+        match failure {
+            LockFailure::Killed => EINTR.into(),
+            LockFailure::Busy(pid) => Self::new(Reason::Busy, u64::from(pid)),
         }
     }
 }
@@ -291,7 +291,7 @@ impl ObjectUndo<'_> {
         let result = content.perform(&mut state, plan, self.options.no_redo, self.pin);
         drop(state);
         if result.is_ok() {
-            self.inode.changed_through(self.file, changed);
+            self.inode.notify_through(self.file, changed);
         }
         result
     }

@@ -11,7 +11,7 @@ use crate::{
     vfs::{
         file::File,
         inode::Inode,
-        range::{drop_clean_zeroes, extents, run_at, Run},
+        range::{data_or_hole_at, drop_clean_zeroes, extents, DataOrHole},
         task, //
     },
 };
@@ -137,7 +137,7 @@ fn runs_of(journal: &Journal, lower: &Inode, reader: &File, range: (u64, u64)) -
 /// The runs of a range; `None` if all of the range is data.
 fn holes_in(reader: &File, range: (u64, u64)) -> Result<Option<MapRuns>> {
     // Common case: one run of data, no list.
-    if matches!(run_at(reader, range.0, range.1), Run::Data(to) if to >= range.1)
+    if matches!(data_or_hole_at(reader, range.0, range.1), DataOrHole::Data(to) if to >= range.1)
         && !drop_clean_zeroes(reader, range.0, range.1)
     {
         return Ok(None);
@@ -168,9 +168,9 @@ fn find_runs(
         if count % RUNS_PER_LOOK == 0 && task::is_killed() {
             return Err(EINTR);
         }
-        let (next, is_data) = match run_at(reader, at, end) {
-            Run::Data(to) => (to, true),
-            Run::Hole(to) => (to, false),
+        let (next, is_data) = match data_or_hole_at(reader, at, end) {
+            DataOrHole::Data(to) => (to, true),
+            DataOrHole::Hole(to) => (to, false),
         };
         // Guards against an endless loop if a lower filesystem returns an offset that is not
         // larger.
@@ -423,9 +423,9 @@ fn read_uncached(lower: &Inode, reader: &File, at: u64, buf: &mut [u8]) -> Resul
     let (mut at, mut rest) = (at, buf);
     while !rest.is_empty() {
         let end = at.saturating_add(rest.len() as u64);
-        let (to, is_data) = match run_at(reader, at, end) {
-            Run::Data(to) => (to, true),
-            Run::Hole(to) => (to, false),
+        let (to, is_data) = match data_or_hole_at(reader, at, end) {
+            DataOrHole::Data(to) => (to, true),
+            DataOrHole::Hole(to) => (to, false),
         };
         // Guards against an endless loop, as in `find_runs`.
         let to = if to > at { to.min(end) } else { end };

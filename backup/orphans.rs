@@ -22,7 +22,7 @@ use crate::{
         scope::KernelCreds,
         store::Dir,
         superblock::SuperBlock,
-        task::{self, Process},
+        task::{self, ProcessKey},
         xattr, //
     },
 };
@@ -428,7 +428,7 @@ fn prepare_orphan<'a>(
         place,
         bytes,
         last,
-        uid: Process::current().uid,
+        uid: ProcessKey::current().uid,
         seq,
         is_linked: false,
     })

@@ -42,7 +42,7 @@ use super::{
 };
 use crate::vfs::{
     error::{ENODATA, ENOTEMPTY, ESHUTDOWN},
-    quota::Accounts,
+    quota::QuotaAccounts,
     store::Dir,
     task, //
 };
@@ -318,7 +318,7 @@ impl Kept {
         &self,
         segment: u64,
         found: &mut KVVec<Known>,
-        wanted: &dyn Fn(Accounts) -> bool,
+        wanted: &dyn Fn(QuotaAccounts) -> bool,
     ) -> Result {
         let top = match self.find(segment) {
             Err(e) if e == ENODATA => return Ok(()),
@@ -496,7 +496,7 @@ fn add_known(
     place: &Arc<Place>,
     name: &EntryName,
     found: &mut KVVec<Known>,
-    wanted: &dyn Fn(Accounts) -> bool,
+    wanted: &dyn Fn(QuotaAccounts) -> bool,
 ) -> Result<bool> {
     if let Some((accounts, since)) = place.dir.accounts_of(name.bytes()) {
         if wanted(accounts) {

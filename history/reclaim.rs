@@ -11,7 +11,7 @@ use super::{
     sort::sort, //
 };
 use crate::vfs::{
-    quota::{Account, Accounts},
+    quota::{QuotaAccount, QuotaAccounts},
     scope::KernelCreds,
 };
 
@@ -25,7 +25,7 @@ const AT_ONCE: u64 = 512;
 #[derive(Default)]
 pub(crate) struct Reclaim {
     /// Whose; `None`: anybody's.
-    account: Option<Account>,
+    account: Option<QuotaAccount>,
     /// The segment being searched.
     segment: u64,
     /// Orphans of that segment that are left, the newest first.
@@ -38,7 +38,7 @@ impl Journal {
     pub(crate) fn give_up_next(
         &self,
         reclaim: &mut Reclaim,
-        account: Option<Account>,
+        account: Option<QuotaAccount>,
     ) -> Result<Option<u64>> {
         self.give_up_one(reclaim, account, true)
     }
@@ -47,7 +47,7 @@ impl Journal {
     fn give_up_one(
         &self,
         reclaim: &mut Reclaim,
-        account: Option<Account>,
+        account: Option<QuotaAccount>,
         is_synced: bool,
     ) -> Result<Option<u64>> {
         if self.options.on_full == OnFull::Deny {
@@ -134,9 +134,9 @@ impl Journal {
         &self,
         segment: u64,
         found: &mut KVVec<Known>,
-        account: Option<Account>,
+        account: Option<QuotaAccount>,
     ) -> Result {
-        let is_wanted = |accounts: Accounts| account.is_none_or(|one| accounts.has(one));
+        let is_wanted = |accounts: QuotaAccounts| account.is_none_or(|one| accounts.has(one));
         self.kept.lock().list(segment, found, &is_wanted)?;
         sort(found, |a, b| a.since > b.since);
         Ok(())

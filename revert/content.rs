@@ -26,7 +26,7 @@ use crate::{
         error::EUCLEAN,
         file::File,
         inode::UpperInode,
-        notify::Changed,
+        notify::ChangeEvents,
         scope::KernelCreds,
         task, //
     },
@@ -209,8 +209,8 @@ impl ContentRevert<'_> {
     }
 
     /// The parts of the object that the plan changes, for fsnotify.
-    pub(super) fn changed_by(&self, plan: &ContentPlan) -> Result<Changed, Refusal> {
-        Ok(Changed {
+    pub(super) fn changed_by(&self, plan: &ContentPlan) -> Result<ChangeEvents, Refusal> {
+        Ok(ChangeEvents {
             content: self.has_content(plan)?,
             attributes: plan.has_attributes,
         })

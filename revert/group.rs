@@ -50,7 +50,7 @@ use crate::{
         error::{ENODATA, EUCLEAN},
         file::{File, UpperFile},
         inode::UpperInode,
-        lock::Patience,
+        lock::LockWait,
         superblock::SuperBlock,
         task,
     },
@@ -183,7 +183,7 @@ struct GroupRevert<'a> {
     /// lock_rename().
     moves_directories: bool,
     /// One timeout for all waits for locked objects.
-    patience: Patience,
+    patience: LockWait,
     /// Write access (get_write_access()) to the objects' content.
     claims: KVVec<WriteClaim>,
     /// Objects with leases to break.
@@ -360,7 +360,7 @@ impl<'a> GroupRevert<'a> {
             members: KVVec::new(),
             inodes: KVVec::new(),
             moves_directories: false,
-            patience: Patience::new(),
+            patience: LockWait::new(),
             claims: KVVec::new(),
             leased: KVVec::new(),
             non_empty: KVVec::new(),

@@ -76,7 +76,7 @@ impl<'a> CallerRights<'a> {
             sb,
             mount: sb.mount(),
             journal,
-            uid: task::Process::current().uid,
+            uid: task::ProcessKey::current().uid,
             is_administrator: task::is_administrator(sb),
             owned: RBTree::new(),
             searched: RBTree::new(),

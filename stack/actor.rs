@@ -27,7 +27,7 @@ use kernel::{
 
 /// A process between two execve() calls, under one user id.
 pub(crate) struct ProcessIdentity {
-    process: task::Process,
+    process: task::ProcessKey,
     start: Time,
     ppid: u32,
     sid: u32,
@@ -62,7 +62,7 @@ impl ProcessIdentity {
         if has_arguments {
             arguments.extend_from_slice(trimmed(task::arguments(room)), GFP_KERNEL)?;
         }
-        let process = task::Process::current();
+        let process = task::ProcessKey::current();
         let mut identity = Self {
             process,
             start: process.start_time(),
@@ -85,7 +85,7 @@ impl ProcessIdentity {
 
     /// Whether the calling process is still the same.
     pub(crate) fn is_current(&self) -> bool {
-        self.process == task::Process::current()
+        self.process == task::ProcessKey::current()
     }
 
     /// The executable's path, percent-encoded; and whether the path was truncated.

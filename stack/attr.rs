@@ -7,7 +7,7 @@ use crate::{
     backup::{self, AttributeSet, ObjectOperation, PreImage, PreparedOperation},
     history::line::Op,
     vfs::{
-        attr::{self, Change},
+        attr::{self, AttrChange},
         c,
         dentry::UpperDentry,
         error::EOPNOTSUPP,
@@ -20,7 +20,7 @@ use crate::{
 use kernel::{prelude::*, sync::aref::ARef};
 
 impl AttributeHooks for Stack {
-    fn change(dentry: &UpperDentry, change: &mut Change) -> Result {
+    fn change(dentry: &UpperDentry, change: &mut AttrChange) -> Result {
         let inode = dentry.existing()?;
         inode.copy_attr_if_changed();
         // notify_change() holds i_rwsem and leaves setattr_prepare() to ->setattr.
@@ -142,7 +142,7 @@ fn save<'a>(
 fn saved<'a>(
     dentry: &'a UpperDentry,
     inode: &'a UpperInode,
-    change: &mut Change,
+    change: &mut AttrChange,
 ) -> Result<Option<PreparedOperation<'a>>> {
     if change.is_access_time_only() {
         backup::load(inode)?;
@@ -154,7 +154,7 @@ fn saved<'a>(
 fn save_access<'a>(
     dentry: &'a UpperDentry,
     inode: &'a UpperInode,
-    change: &mut Change,
+    change: &mut AttrChange,
 ) -> Result<PreparedOperation<'a>> {
     let wanted = AttributeSet {
         access: change.is_of_access(),
@@ -164,7 +164,7 @@ fn save_access<'a>(
     save(dentry, inode, Op::Setattr, wanted)
 }
 
-fn apply(dentry: &UpperDentry, inode: &UpperInode, change: &mut Change) -> Result {
+fn apply(dentry: &UpperDentry, inode: &UpperInode, change: &mut AttrChange) -> Result {
     let mount = inode.mount().lower();
     let lower = dentry.lower()?;
     let _write = mount.want_write()?;
@@ -173,7 +173,12 @@ fn apply(dentry: &UpperDentry, inode: &UpperInode, change: &mut Change) -> Resul
 
 /// Truncates or extends a file. Further attributes of the change (dropped set-id bits, a new mode)
 /// get their own line.
-fn truncate(dentry: &UpperDentry, inode: &UpperInode, change: &mut Change, size: u64) -> Result {
+fn truncate(
+    dentry: &UpperDentry,
+    inode: &UpperInode,
+    change: &mut AttrChange,
+    size: u64,
+) -> Result {
     inode.copy_attr_if_changed();
     backup::load(inode)?;
     let old = inode.size();
@@ -215,7 +220,7 @@ fn truncate(dentry: &UpperDentry, inode: &UpperInode, change: &mut Change, size:
 fn reader(
     dentry: &UpperDentry,
     inode: &UpperInode,
-    change: &mut Change,
+    change: &mut AttrChange,
     cuts: bool,
 ) -> Result<Option<ARef<File>>> {
     let mount = inode.mount();

@@ -16,7 +16,7 @@ use crate::{
     },
     vfs::{
         attr,
-        context::{MountHooks, Report},
+        context::{MountHooks, MountReport},
         dentry::Dentry,
         error::EOPNOTSUPP,
         inode::{Inode, UpperInode},
@@ -380,7 +380,12 @@ struct Base {
 impl Base {
     /// Finds or creates the lower mount and checks the stacking limits.
     #[inline(never)]
-    fn new(options: &Options, source: &CStr, read_only: bool, report: &Report) -> Result<Self> {
+    fn new(
+        options: &Options,
+        source: &CStr,
+        read_only: bool,
+        report: &MountReport,
+    ) -> Result<Self> {
         let private = options.is_private(source);
         if !private && options.size.is_some() {
             report.say(fmt!(
@@ -409,7 +414,7 @@ impl Base {
     }
 
     #[inline(never)]
-    fn check(&self, read_only: bool, report: &Report) -> Result {
+    fn check(&self, read_only: bool, report: &MountReport) -> Result {
         let below = self.lower.root().superblock();
         if below.is_ours() {
             report.say(fmt!(
@@ -448,7 +453,7 @@ impl Base {
     }
 
     /// Opens the history, unless history=off.
-    fn open_journal(&mut self, options: &Options, report: &Report) -> Result {
+    fn open_journal(&mut self, options: &Options, report: &MountReport) -> Result {
         if options.history == Some(false) {
             return Ok(());
         }
@@ -470,7 +475,7 @@ impl Base {
     }
 
     /// Refuses a lower filesystem without the features that undo needs. A private tmpfs has them.
-    fn suits(&self, home: &Dir, is_new: bool, report: &Report) -> Result {
+    fn suits(&self, home: &Dir, is_new: bool, report: &MountReport) -> Result {
         if self.private {
             return Ok(());
         }
@@ -501,7 +506,7 @@ impl Base {
 const MAX_STACK_DEPTH: u32 = crate::vfs::c::MAX_STACK_DEPTH;
 
 /// Reports why the source cannot be opened.
-fn explain_source(report: &Report, source: &CStr, error: Error) {
+fn explain_source(report: &MountReport, source: &CStr, error: Error) {
     if error == ENOENT {
         report.say(fmt!(
             "the source '{}' does not exist; use 'none' or -o private for a tmpfs",
@@ -525,7 +530,7 @@ impl MountHooks for Stack {
         options: &mut Options,
         key: &[u8],
         value: Option<&CStr>,
-        report: &Report,
+        report: &MountReport,
     ) -> Result<bool> {
         // vfs_parse_fs_param() passes one option per call; for Ok(false) the VFS reports an unknown
         // parameter.
@@ -571,7 +576,12 @@ impl MountHooks for Stack {
         Ok(true)
     }
 
-    fn fill(sb: &SuperBlock, options: &Options, source: Option<&CStr>, report: &Report) -> Result {
+    fn fill(
+        sb: &SuperBlock,
+        options: &Options,
+        source: Option<&CStr>,
+        report: &MountReport,
+    ) -> Result {
         let Some(source) = source else {
             report.say(fmt!(
                 "no source: name a directory, or 'none' for a private tmpfs"
@@ -591,7 +601,7 @@ impl MountHooks for Stack {
         !options.is_private(source)
     }
 
-    fn join(sb: &SuperBlock, options: &Options, report: &Report) -> Result {
+    fn join(sb: &SuperBlock, options: &Options, report: &MountReport) -> Result {
         let mount = sb.mount();
         // sget_fc() has returned the superblock with s_umount held for writing.
         let recording = mount.recording.load(Relaxed);
@@ -616,7 +626,7 @@ impl MountHooks for Stack {
         sb: &SuperBlock,
         options: &Options,
         read_only: Option<bool>,
-        report: &Report,
+        report: &MountReport,
     ) -> Result {
         let mount = sb.mount();
         if let Some(name) = options.fixed(mount) {
@@ -648,7 +658,7 @@ impl MountHooks for Stack {
 /// Opens the lower mount and the journal. Not inlined, so that its stack frame is gone when
 /// recovery runs.
 #[inline(never)]
-fn make(sb: &SuperBlock, options: &Options, source: &CStr, report: &Report) -> Result {
+fn make(sb: &SuperBlock, options: &Options, source: &CStr, report: &MountReport) -> Result {
     let base = Base::new(options, source, sb.is_read_only(), report)?;
     let mount = Mount::new(options, base)?;
     sb.prepare(mount, Mount::lower)
@@ -658,7 +668,7 @@ fn copy_of(text: &CStr) -> Result<CString> {
     CString::try_from_fmt(fmt!("{}", text))
 }
 
-fn refuse(report: &Report, sentence: &str) -> Result<bool> {
+fn refuse(report: &MountReport, sentence: &str) -> Result<bool> {
     report.say(fmt!("{sentence}"));
     Err(EINVAL)
 }

@@ -8,7 +8,7 @@ use crate::{
     uapi::Reason,
     vfs::{
         quota::pause,
-        task::{self, Process},
+        task::{self, ProcessKey},
     }, //
 };
 use kernel::{
@@ -47,7 +47,7 @@ impl RequestSlots {
 
     /// Waits for the slot of the caller's user, or for a fatal signal. `Busy`: time limit exceeded.
     pub(crate) fn take(&self) -> Result<RequestSlot<'_>, Refusal> {
-        let process = Process::current();
+        let process = ProcessKey::current();
         let since: Instant<Monotonic> = Instant::now();
         loop {
             let Some(pid) = self.try_take(&process)? else {
@@ -69,7 +69,7 @@ impl RequestSlots {
     }
 
     /// The process of the user's running request, or `None` after taking the slot.
-    fn try_take(&self, process: &Process) -> Result<Option<u32>> {
+    fn try_take(&self, process: &ProcessKey) -> Result<Option<u32>> {
         let mut requests = self.requests.lock();
         if let Some(other) = requests.iter().find(|request| request.uid == process.uid) {
             return Ok(Some(other.pid));

@@ -9,7 +9,7 @@ use crate::{
         dentry::Dentry,
         error::EDQUOT,
         mount::LowerMount,
-        quota::{self, Account, Accounts, Kind},
+        quota::{self, QuotaAccount, QuotaAccounts, QuotaKind},
     },
 };
 use kernel::prelude::*;
@@ -35,7 +35,7 @@ pub(super) struct SpaceReclaim<'a> {
     request: SpaceRequest<'a>,
     reclaim: Reclaim,
     /// The quota that was exceeded last.
-    account: Option<Account>,
+    account: Option<QuotaAccount>,
     /// Bytes missing at first, and bytes reclaimed since.
     lacking: u64,
     freed: u64,
@@ -99,7 +99,7 @@ impl<'a> SpaceReclaim<'a> {
     }
 
     /// Waits until reclaimed blocks are free. Returns false if they were free already.
-    fn settle(&self, limit: Option<(Account, u64)>) -> Result<bool> {
+    fn settle(&self, limit: Option<(QuotaAccount, u64)>) -> Result<bool> {
         let below = self.lower.root().superblock();
         let Some((account, over)) = limit else {
             below.sync()?;
@@ -127,37 +127,37 @@ impl<'a> SpaceReclaim<'a> {
     }
 
     /// The exceeded quota, and the missing bytes or inodes.
-    fn limit(&self) -> Option<(Account, u64)> {
+    fn limit(&self) -> Option<(QuotaAccount, u64)> {
         let over = |account| {
             let over = self.over_limit(account);
             (over != 0).then_some((account, over))
         };
         let directory = match self.request {
-            SpaceRequest::New(dir) => Accounts::of(dir),
+            SpaceRequest::New(dir) => QuotaAccounts::of(dir),
             _ => None,
         };
         let first = self.accounts().and_then(|own| own.each().find_map(over));
         first.or_else(|| directory.and_then(|own| own.each().find_map(over)))
     }
 
-    fn over_limit(&self, account: Account) -> u64 {
+    fn over_limit(&self, account: QuotaAccount) -> u64 {
         let inodes = u64::from(matches!(self.request, SpaceRequest::New(_)));
         let below = self.lower.root().superblock();
         quota::over_limit(below, account, self.bytes(), inodes)
     }
 
-    fn accounts(&self) -> Option<Accounts> {
+    fn accounts(&self) -> Option<QuotaAccounts> {
         match self.request {
             SpaceRequest::History => None,
-            SpaceRequest::Object(lower, _) => Accounts::of(lower),
-            SpaceRequest::New(dir) => Accounts::of_new(dir),
+            SpaceRequest::Object(lower, _) => QuotaAccounts::of(lower),
+            SpaceRequest::New(dir) => QuotaAccounts::of_new(dir),
         }
     }
 
-    fn owner(&self) -> Option<Account> {
+    fn owner(&self) -> Option<QuotaAccount> {
         let id = self.accounts()?.user;
-        Some(Account {
-            kind: Kind::User,
+        Some(QuotaAccount {
+            kind: QuotaKind::User,
             id,
         })
     }

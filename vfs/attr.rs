@@ -26,9 +26,9 @@ use kernel::{
 
 /// A struct iattr: the attribute change that the VFS requests.
 #[repr(transparent)]
-pub(crate) struct Change(Opaque<c::iattr>);
+pub(crate) struct AttrChange(Opaque<c::iattr>);
 
-impl Change {
+impl AttrChange {
     /// # Safety
     ///
     /// `ptr` is a live iattr for `'a`, used by this thread only.

@@ -6,9 +6,9 @@
 
 use super::{
     c,
-    mount::Limits,
+    mount::MountLimits,
     superblock::SuperBlock,
-    table::{superblock::SuperHooks, Table},
+    table::{superblock::SuperHooks, OpsTable},
     FileSystem, Fs,
 };
 use kernel::{
@@ -27,7 +27,7 @@ pub(crate) trait MountHooks: FileSystem {
         options: &mut Self::Options,
         key: &[u8],
         value: Option<&CStr>,
-        report: &Report,
+        report: &MountReport,
     ) -> Result<bool>;
 
     /// Fills a new superblock, by [`SuperBlock::prepare`].
@@ -35,30 +35,30 @@ pub(crate) trait MountHooks: FileSystem {
         sb: &SuperBlock,
         options: &Self::Options,
         source: Option<&CStr>,
-        report: &Report,
+        report: &MountReport,
     ) -> Result;
 
     /// Whether the source is a directory, which may be mounted already.
     fn is_directory(options: &Self::Options, source: &CStr) -> bool;
 
     /// Checks that the options of a further mount of the same source agree with the first mount's.
-    fn join(sb: &SuperBlock, options: &Self::Options, report: &Report) -> Result;
+    fn join(sb: &SuperBlock, options: &Self::Options, report: &MountReport) -> Result;
 
     /// Applies a remount. `read_only` is None if SB_RDONLY does not change.
     fn reconfigure(
         sb: &SuperBlock,
         options: &Self::Options,
         read_only: Option<bool>,
-        report: &Report,
+        report: &MountReport,
     ) -> Result;
 }
 
 type Options = <Fs as MountHooks>::Options;
 
 /// The context's error log, which mount(8) prints.
-pub(crate) struct Report(*mut c::fs_context);
+pub(crate) struct MountReport(*mut c::fs_context);
 
-impl Report {
+impl MountReport {
     /// Adds the reason of a failed mount: one sentence, no newline.
     pub(crate) fn say(&self, sentence: core::fmt::Arguments<'_>) {
         let Ok(text) = CString::try_from_fmt(sentence) else {
@@ -69,7 +69,7 @@ impl Report {
     }
 }
 
-static OPERATIONS: Table<c::fs_context_operations> = Table(c::fs_context_operations {
+static OPERATIONS: OpsTable<c::fs_context_operations> = OpsTable(c::fs_context_operations {
     free: Some(free),
     dup: None,
     parse_param: Some(parse_param),
@@ -85,7 +85,7 @@ static OPERATIONS: Table<c::fs_context_operations> = Table(c::fs_context_operati
 /// `fc` is a new context of our type.
 pub(crate) unsafe fn init(fc: *mut c::fs_context) -> c_int {
     from_result(|| {
-        let private = KBox::new(Private::default(), GFP_KERNEL)?;
+        let private = KBox::new(ContextPrivate::default(), GFP_KERNEL)?;
         // SAFETY: The caller passes a live context that is ours to fill.
         unsafe { (*fc).fs_private = KBox::into_raw(private).cast() };
         // SAFETY: As above.
@@ -94,14 +94,14 @@ pub(crate) unsafe fn init(fc: *mut c::fs_context) -> c_int {
     })
 }
 
-/// Private data of a context.
-struct Private {
+/// ContextPrivate data of a context.
+struct ContextPrivate {
     options: Options,
     /// The superblock that has the source mounted, for comparison only; null if none.
     shared: *mut c::super_block,
 }
 
-impl Default for Private {
+impl Default for ContextPrivate {
     fn default() -> Self {
         Self {
             options: Options::default(),
@@ -113,11 +113,11 @@ impl Default for Private {
 /// # Safety
 ///
 /// `fc` is a context that [`init`] prepared and that no other task uses.
-unsafe fn private<'a>(fc: *mut c::fs_context) -> &'a mut Private {
+unsafe fn private<'a>(fc: *mut c::fs_context) -> &'a mut ContextPrivate {
     // SAFETY: The caller guarantees that the context is valid.
     let private = unsafe { (*fc).fs_private };
     // SAFETY: Set in `init`; the context's mutex keeps others away.
-    unsafe { &mut *private.cast::<Private>() }
+    unsafe { &mut *private.cast::<ContextPrivate>() }
 }
 
 /// # Safety
@@ -136,7 +136,7 @@ unsafe extern "C" fn free(fc: *mut c::fs_context) {
     let private = unsafe { core::mem::replace(&mut (*fc).fs_private, core::ptr::null_mut()) };
     if !private.is_null() {
         // SAFETY: Boxed in `init`.
-        drop(unsafe { KBox::from_raw(private.cast::<Private>()) });
+        drop(unsafe { KBox::from_raw(private.cast::<ContextPrivate>()) });
     }
 }
 
@@ -167,7 +167,7 @@ unsafe extern "C" fn parse_param(fc: *mut c::fs_context, param: *mut c::fs_param
         };
         // SAFETY: The VFS holds the context's mutex.
         let options = unsafe { options(fc) };
-        if <Fs as MountHooks>::parse(options, key.to_bytes(), value, &Report(fc))? {
+        if <Fs as MountHooks>::parse(options, key.to_bytes(), value, &MountReport(fc))? {
             Ok(0)
         } else {
             Ok(-NO_PARAMETER)
@@ -217,7 +217,7 @@ unsafe extern "C" fn get_tree(fc: *mut c::fs_context) -> c_int {
 /// `fc` is a live context of ours.
 unsafe fn get_shared_tree(
     fc: *mut c::fs_context,
-    (source, shared): (&Source, *mut c::super_block),
+    (source, shared): (&SourceDirectory, *mut c::super_block),
 ) -> Result {
     // SAFETY: A live context of ours.
     unsafe { private(fc) }.shared = shared;
@@ -238,16 +238,16 @@ unsafe fn get_shared_tree(
 }
 
 /// The directory that a context names, with a reference to its mount.
-struct Source(c::path);
+struct SourceDirectory(c::path);
 
-impl Drop for Source {
+impl Drop for SourceDirectory {
     fn drop(&mut self) {
         // SAFETY: kern_path() gave us the references.
         unsafe { c::path_put(&self.0) };
     }
 }
 
-impl Source {
+impl SourceDirectory {
     /// Whether `sb`, a filled superblock of ours, has this directory as its lower root, or as its
     /// own root.
     fn is_of(&self, sb: &SuperBlock) -> bool {
@@ -257,12 +257,12 @@ impl Source {
         self.0.dentry == root || self.0.dentry == lower.as_ptr()
     }
 
-    /// The superblock of ours for which [`Source::is_of`] is true, or null. May be freed
+    /// The superblock of ours for which [`SourceDirectory::is_of`] is true, or null. May be freed
     /// before this returns, so callers only compare the pointer.
     ///
     /// Waits for running mounts and unmounts of LoggerFS, as sync(2) does.
     fn superblock(&self) -> *mut c::super_block {
-        let mut search = Search {
+        let mut search = SuperBlockSearch {
             source: self,
             found: core::ptr::null_mut(),
         };
@@ -274,8 +274,8 @@ impl Source {
 }
 
 /// Argument and result of [`compare`].
-struct Search<'a> {
-    source: &'a Source,
+struct SuperBlockSearch<'a> {
+    source: &'a SourceDirectory,
     found: *mut c::super_block,
 }
 
@@ -285,7 +285,7 @@ struct Search<'a> {
 /// # Safety
 ///
 /// `fc` is a live context of ours.
-unsafe fn source_directory(fc: *mut c::fs_context) -> Option<Source> {
+unsafe fn source_directory(fc: *mut c::fs_context) -> Option<SourceDirectory> {
     // SAFETY: A live context.
     let source = unsafe { (*fc).source };
     if source.is_null() {
@@ -301,16 +301,16 @@ unsafe fn source_directory(fc: *mut c::fs_context) -> Option<Source> {
     let flags = c::LOOKUP_FOLLOW | c::LOOKUP_DIRECTORY;
     // SAFETY: A C string and a writable result.
     let err = unsafe { c::kern_path(source.as_char_ptr(), flags, &mut path) };
-    (err == 0).then_some(Source(path))
+    (err == 0).then_some(SourceDirectory(path))
 }
 
 /// # Safety
 ///
 /// Called by iterate_supers_type() with a filled superblock of ours, whose `s_umount` is held
-/// for reading, and the [`Search`] of [`Source::superblock`].
+/// for reading, and the [`SuperBlockSearch`] of [`SourceDirectory::superblock`].
 unsafe extern "C" fn compare(sb: *mut c::super_block, search: *mut c_void) {
     // SAFETY: By the contract above.
-    let search = unsafe { &mut *search.cast::<Search<'_>>() };
+    let search = unsafe { &mut *search.cast::<SuperBlockSearch<'_>>() };
     // SAFETY: A live superblock, which was filled: others are not iterated over.
     if search.source.is_of(unsafe { SuperBlock::from_raw(sb) }) {
         search.found = sb;
@@ -331,7 +331,11 @@ unsafe extern "C" fn is_shared(sb: *mut c::super_block, fc: *mut c::fs_context) 
 /// # Safety
 ///
 /// `fc` is a live context of ours; `sb` comes from sget_fc() with `fc`, locked.
-unsafe fn join(fc: *mut c::fs_context, sb: *mut c::super_block, source: &Source) -> Result {
+unsafe fn join(
+    fc: *mut c::fs_context,
+    sb: *mut c::super_block,
+    source: &SourceDirectory,
+) -> Result {
     // SAFETY: A live superblock that this thread has locked.
     let root = unsafe { (*sb).s_root };
     if root.is_null() {
@@ -352,23 +356,23 @@ unsafe fn join(fc: *mut c::fs_context, sb: *mut c::super_block, source: &Source)
     // SAFETY: A live context.
     let read_only = unsafe { (*fc).sb_flags } as c_ulong & c::SB_RDONLY != 0;
     if read_only != sb.is_read_only() {
-        Report(fc).say(fmt!(
+        MountReport(fc).say(fmt!(
             "the source is mounted already, {}; bind that mount and remount the new one",
             if read_only { "writable" } else { "read-only" }
         ));
         return Err(EBUSY);
     }
     // SAFETY: The source holds its mount.
-    let limits = unsafe { Limits::of(source.0.mnt) };
+    let limits = unsafe { MountLimits::of(source.0.mnt) };
     if let Some(name) = limits.beyond(<Fs as SuperHooks>::lower(sb.mount()).limits()) {
-        Report(fc).say(fmt!(
+        MountReport(fc).say(fmt!(
             "the source's mount is {}, and the mount of it that is there already is not; bind that one, and remount the new one with {}",
             name,
             name
         ));
         return Err(EBUSY);
     }
-    <Fs as MountHooks>::join(sb, options, &Report(fc))
+    <Fs as MountHooks>::join(sb, options, &MountReport(fc))
 }
 
 /// # Safety
@@ -385,7 +389,7 @@ unsafe extern "C" fn fill_super(sb: *mut c::super_block, fc: *mut c::fs_context)
         let source = (!source.is_null()).then(|| unsafe { CStr::from_char_ptr(source) });
         // SAFETY: The VFS holds the context's mutex.
         let options = unsafe { options(fc) };
-        <Fs as MountHooks>::fill(sb, options, source, &Report(fc))?;
+        <Fs as MountHooks>::fill(sb, options, source, &MountReport(fc))?;
         Ok(0)
     })
 }
@@ -406,7 +410,7 @@ unsafe extern "C" fn reconfigure(fc: *mut c::fs_context) -> c_int {
         let (flags, mask) = unsafe { ((*fc).sb_flags, (*fc).sb_flags_mask) };
         let read_only = mask as c_ulong & c::SB_RDONLY != 0;
         let read_only = read_only.then_some(flags as c_ulong & c::SB_RDONLY != 0);
-        <Fs as MountHooks>::reconfigure(sb, options, read_only, &Report(fc))?;
+        <Fs as MountHooks>::reconfigure(sb, options, read_only, &MountReport(fc))?;
         Ok(0)
     })
 }

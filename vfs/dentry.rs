@@ -207,10 +207,10 @@ impl UpperDentry {
     /// Marks the dentry while an upper operation changes the lower name. The guard is dropped after
     /// `self` was moved, unhashed or bound accordingly. The caller holds the directory's lock,
     /// which excludes other upper operations.
-    pub(crate) fn begin_change(&self) -> NameChange<'_> {
+    pub(crate) fn begin_change(&self) -> DentryChangeGuard<'_> {
         // SAFETY: A live dentry of ours.
         unsafe { c::lfs_begin_change(self.as_ptr()) };
-        NameChange(self)
+        DentryChangeGuard(self)
     }
 
     /// Mirrors the d_move() that vfs_rename() omits for FS_RENAME_DOES_D_MOVE. Both directories
@@ -253,9 +253,9 @@ impl UpperDentry {
 }
 
 /// See [`UpperDentry::begin_change`].
-pub(crate) struct NameChange<'a>(&'a UpperDentry);
+pub(crate) struct DentryChangeGuard<'a>(&'a UpperDentry);
 
-impl Drop for NameChange<'_> {
+impl Drop for DentryChangeGuard<'_> {
     fn drop(&mut self) {
         // SAFETY: A live dentry of ours.
         unsafe { c::lfs_end_change(self.0.as_ptr()) };

@@ -250,7 +250,7 @@ pub(crate) fn errno(value: isize) -> Error {
 }
 
 /// Content of an upper file's `private_data`.
-struct Private {
+struct FilePrivate {
     lower: ARef<File>,
     /// The lower file of shared mappings that may become writable; set by the first of them.
     map: SetOnce<MapFile>,
@@ -261,7 +261,7 @@ struct Private {
 ///
 /// # Invariants
 ///
-/// `private_data` points to a [`Private`] from `open` to `release`.
+/// `private_data` points to a [`FilePrivate`] from `open` to `release`.
 #[repr(transparent)]
 pub(crate) struct UpperFile(File);
 
@@ -282,11 +282,11 @@ impl UpperFile {
         unsafe { &*ptr.cast() }
     }
 
-    fn private(&self) -> &Private {
+    fn private(&self) -> &FilePrivate {
         // SAFETY: A live file.
         let private = unsafe { (*self.as_ptr()).private_data };
         // SAFETY: By the type invariant.
-        unsafe { &*private.cast::<Private>() }
+        unsafe { &*private.cast::<FilePrivate>() }
     }
 
     /// The lower file.
@@ -467,7 +467,7 @@ impl UpperFile {
         let taken = c::FMODE_CAN_ODIRECT | c::FMODE_NOWAIT;
         let mode_below = lower.mode() & taken;
         let map = SetOnce::new();
-        let private = KBox::new(Private { lower, map, open }, GFP_KERNEL)?;
+        let private = KBox::new(FilePrivate { lower, map, open }, GFP_KERNEL)?;
         let file = self.as_ptr();
         // SAFETY: The file is being opened, so no other task uses the field.
         unsafe { (*file).private_data = KBox::into_raw(private).cast() };
@@ -509,8 +509,8 @@ impl UpperFile {
         let field = unsafe { &mut (*file).private_data };
         let private = core::mem::replace(field, core::ptr::null_mut());
         if !private.is_null() {
-            // SAFETY: By the type invariant a boxed `Private`.
-            drop(unsafe { KBox::from_raw(private.cast::<Private>()) });
+            // SAFETY: By the type invariant a boxed `FilePrivate`.
+            drop(unsafe { KBox::from_raw(private.cast::<FilePrivate>()) });
         }
     }
 

@@ -346,7 +346,7 @@ pub(crate) struct QuickCookie {
 
 /// Content of an upper inode's `i_private`.
 #[pin_data]
-struct Private {
+struct InodePrivate {
     lower: ARef<Inode>,
     /// Whether the mounter may search the lower directory, with the attributes of the last
     /// copy_attr().
@@ -361,7 +361,7 @@ struct Private {
 ///
 /// # Invariants
 ///
-/// `i_private` points to an [`Private`], from before the inode is hashed until the inode is
+/// `i_private` points to an [`InodePrivate`], from before the inode is hashed until the inode is
 /// freed.
 #[repr(transparent)]
 pub(crate) struct UpperInode(Inode);
@@ -395,11 +395,11 @@ impl UpperInode {
         unsafe { &*ptr.cast() }
     }
 
-    fn private(&self) -> &Private {
+    fn private(&self) -> &InodePrivate {
         // SAFETY: `self` is a live inode.
         let private = unsafe { (*self.as_ptr()).i_private };
         // SAFETY: By the type invariant; `i_private` lives as long as the inode.
-        unsafe { &*private.cast::<Private>() }
+        unsafe { &*private.cast::<InodePrivate>() }
     }
 
     /// The lower inode.
@@ -529,7 +529,7 @@ impl UpperInode {
             return Ok(inode);
         }
         let private = KBox::pin_init(
-            try_pin_init!(Private {
+            try_pin_init!(InodePrivate {
                 lower: lower.get(),
                 searched: Atomic::new(false),
                 pages: SetOnce::new(),
@@ -572,12 +572,14 @@ impl UpperInode {
         prealloc: PreallocInode,
         lower: &Inode,
     ) -> Result<ARef<UpperInode>> {
-        let private = prealloc.private.write_pin_init(try_pin_init!(Private {
-            lower: lower.get(),
-            searched: Atomic::new(false),
-            pages: SetOnce::new(),
-            object <- crate::stack::new_object(),
-        }))?;
+        let private = prealloc
+            .private
+            .write_pin_init(try_pin_init!(InodePrivate {
+                lower: lower.get(),
+                searched: Atomic::new(false),
+                pages: SetOnce::new(),
+                object <- crate::stack::new_object(),
+            }))?;
         // SAFETY: The box is passed to C, which never moves the content.
         let raw = KBox::into_raw(unsafe { Pin::into_inner_unchecked(private) });
         let key = lower.as_ptr();
@@ -594,7 +596,7 @@ impl UpperInode {
     }
 
     /// Ends [`UpperInode::iget`]: fills a new inode, or frees the unused private data.
-    fn settle(inode: *mut c::inode, raw: *mut Private) -> Result<ARef<UpperInode>> {
+    fn settle(inode: *mut c::inode, raw: *mut InodePrivate) -> Result<ARef<UpperInode>> {
         // SAFETY: `inode`, when not null, is live and ours.
         if inode.is_null() || unsafe { (*inode).i_private } != raw.cast() {
             // SAFETY: `raw` came from a box, and no inode has taken it over.
@@ -691,7 +693,7 @@ impl UpperInode {
 /// See [`UpperInode::prealloc`].
 pub(crate) struct PreallocInode {
     inode: UnboundInode,
-    private: KBox<core::mem::MaybeUninit<Private>>,
+    private: KBox<core::mem::MaybeUninit<InodePrivate>>,
 }
 
 /// A referenced inode without private data.
@@ -720,10 +722,10 @@ unsafe extern "C" fn test(inode: *mut c::inode, data: *mut c_void) -> c_int {
 ///
 /// # Safety
 ///
-/// As for [`test`]; and `data` is a live [`Private`].
+/// As for [`test`]; and `data` is a live [`InodePrivate`].
 unsafe extern "C" fn test_new(inode: *mut c::inode, data: *mut c_void) -> c_int {
-    // SAFETY: `iget` passes a live `Private`.
-    let lower = unsafe { &(*data.cast::<Private>()).lower };
+    // SAFETY: `iget` passes a live `InodePrivate`.
+    let lower = unsafe { &(*data.cast::<InodePrivate>()).lower };
     // SAFETY: As the caller of this function: a hashed inode of ours.
     unsafe { test(inode, lower.as_ptr().cast()) }
 }
@@ -734,7 +736,7 @@ unsafe extern "C" fn test_new(inode: *mut c::inode, data: *mut c_void) -> c_int 
 /// # Safety
 ///
 /// Called by iget5_locked() with a new inode that is not visible to other tasks; `data` is a boxed
-/// [`Private`], whose ownership passes to the inode.
+/// [`InodePrivate`], whose ownership passes to the inode.
 unsafe extern "C" fn set(inode: *mut c::inode, data: *mut c_void) -> c_int {
     // SAFETY: The inode is new and not yet visible.
     unsafe { (*inode).i_private = data };
@@ -750,9 +752,9 @@ pub(crate) unsafe extern "C" fn free(inode: *mut c::inode) {
     // SAFETY: The inode's memory is still there.
     let private = unsafe { (*inode).i_private };
     if !private.is_null() {
-        // SAFETY: By the type invariant a boxed `Private`, freed here only. `destroy` has
+        // SAFETY: By the type invariant a boxed `InodePrivate`, freed here only. `destroy` has
         // dropped the lower inode.
-        drop(unsafe { KBox::from_raw(private.cast::<core::mem::ManuallyDrop<Private>>()) });
+        drop(unsafe { KBox::from_raw(private.cast::<core::mem::ManuallyDrop<InodePrivate>>()) });
     }
     // SAFETY: The inode came from the VFS's default allocator.
     unsafe { c::free_inode_nonrcu(inode) };
@@ -768,7 +770,7 @@ pub(crate) unsafe extern "C" fn destroy(inode: *mut c::inode) {
     // SAFETY: The inode is still there.
     let private = unsafe { (*inode).i_private };
     if !private.is_null() {
-        // SAFETY: A boxed `Private`; `free` frees only its memory after this.
-        unsafe { core::ptr::drop_in_place(private.cast::<Private>()) };
+        // SAFETY: A boxed `InodePrivate`; `free` frees only its memory after this.
+        unsafe { core::ptr::drop_in_place(private.cast::<InodePrivate>()) };
     }
 }

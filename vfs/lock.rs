@@ -24,7 +24,7 @@ const LOCK_TIMEOUT_MS: i64 = 5_000;
 const LOCK_POLL_MS: u32 = 5;
 
 /// The reason of a failed lock.
-pub(crate) enum Late {
+pub(crate) enum LockFailure {
     /// A fatal signal is pending.
     Killed,
     /// The lock's owner, a process id in the caller's namespace, held the lock too long; 0: owner
@@ -33,12 +33,12 @@ pub(crate) enum Late {
 }
 
 /// A wait for locks with a time limit, which ends on a fatal signal.
-pub(crate) struct Patience {
+pub(crate) struct LockWait {
     /// Time waited so far, in milliseconds.
     waited: Cell<i64>,
 }
 
-impl Patience {
+impl LockWait {
     /// A wait of zero milliseconds.
     pub(crate) fn new() -> Self {
         Self {
@@ -47,11 +47,11 @@ impl Patience {
     }
 
     /// Sleeps for one poll interval, without locks, before the next attempt to lock `inode`.
-    pub(crate) fn wait(&self, inode: &Inode) -> Result<(), Late> {
+    pub(crate) fn wait(&self, inode: &Inode) -> Result<(), LockFailure> {
         let waited = self.waited.get();
         if waited > LOCK_TIMEOUT_MS {
             // SAFETY: `inode` is a live inode.
-            return Err(Late::Busy(unsafe {
+            return Err(LockFailure::Busy(unsafe {
                 c::lfs_inode_lock_owner(inode.as_ptr())
             }));
         }
@@ -61,7 +61,7 @@ impl Patience {
         if is_alive {
             Ok(())
         } else {
-            Err(Late::Killed)
+            Err(LockFailure::Killed)
         }
     }
 }
@@ -97,12 +97,12 @@ impl Inode {
     }
 
     /// As [`Self::lock`], with a time limit, killable. The caller holds no other lock.
-    pub(crate) fn lock_in_time(&self) -> Result<InodeGuard<'_>, Late> {
-        self.lock_with(&Patience::new())
+    pub(crate) fn lock_in_time(&self) -> Result<InodeGuard<'_>, LockFailure> {
+        self.lock_with(&LockWait::new())
     }
 
     /// The same, with a time limit for several locks together.
-    pub(crate) fn lock_with(&self, patience: &Patience) -> Result<InodeGuard<'_>, Late> {
+    pub(crate) fn lock_with(&self, patience: &LockWait) -> Result<InodeGuard<'_>, LockFailure> {
         loop {
             if let Some(guard) = self.try_lock() {
                 return Ok(guard);
@@ -127,19 +127,19 @@ impl Inode {
     }
 
     /// get_write_access(): excludes execution of the file (deny_write_access()).
-    pub(crate) fn write_access(&self) -> Result<WriteAccess<'_>> {
+    pub(crate) fn write_access(&self) -> Result<InodeWriteAccess<'_>> {
         // SAFETY: `self` is a live inode.
         to_result(unsafe { c::lfs_get_write_access(self.as_ptr()) })?;
-        Ok(WriteAccess(self))
+        Ok(InodeWriteAccess(self))
     }
 
     /// As [`Self::write_access`], with a reference to the inode. `ETXTBSY`: the file is being
     /// executed.
-    pub(crate) fn held_write_access(&self) -> Result<HeldWriteAccess> {
+    pub(crate) fn held_write_access(&self) -> Result<OwnedInodeWriteAccess> {
         let access = self.write_access()?;
         // The count passes to the new guard.
         core::mem::forget(access);
-        Ok(HeldWriteAccess(self.get()))
+        Ok(OwnedInodeWriteAccess(self.get()))
     }
 
     /// Whether a lease exists that a write would break. The caller has write access, so that
@@ -170,25 +170,25 @@ impl UpperInode {
     }
 
     /// As [`Inode::lock`], unless the caller holds the lock for a whole request.
-    pub(crate) fn lock_unless_held(&self) -> AnyGuard<'_> {
+    pub(crate) fn lock_unless_held(&self) -> ReentrantInodeGuard<'_> {
         match self.is_held() {
-            true => AnyGuard::held(self, false),
-            false => AnyGuard::taken(self.lock()),
+            true => ReentrantInodeGuard::held(self, false),
+            false => ReentrantInodeGuard::taken(self.lock()),
         }
     }
 
     /// As [`Inode::lock_as_parent`], unless the caller holds the lock for a whole request.
-    pub(crate) fn lock_as_parent_unless_held(&self) -> AnyGuard<'_> {
+    pub(crate) fn lock_as_parent_unless_held(&self) -> ReentrantInodeGuard<'_> {
         match self.is_held() {
-            true => AnyGuard::held(self, true),
-            false => AnyGuard::taken(self.lock_as_parent()),
+            true => ReentrantInodeGuard::held(self, true),
+            false => ReentrantInodeGuard::taken(self.lock_as_parent()),
         }
     }
 
-    fn lock_as_child_unless_held(&self) -> AnyGuard<'_> {
+    fn lock_as_child_unless_held(&self) -> ReentrantInodeGuard<'_> {
         match self.is_held() {
-            true => AnyGuard::held(self, false),
-            false => AnyGuard::taken(self.lock_as_child()),
+            true => ReentrantInodeGuard::held(self, false),
+            false => ReentrantInodeGuard::taken(self.lock_as_child()),
         }
     }
 
@@ -201,7 +201,7 @@ impl UpperInode {
         a: &'a Self,
         b: &'a Self,
         is_across: bool,
-    ) -> [Option<AnyGuard<'a>>; 2] {
+    ) -> [Option<ReentrantInodeGuard<'a>>; 2] {
         if core::ptr::eq(a, b) {
             return [Some(a.lock_unless_held()), None];
         }
@@ -242,13 +242,13 @@ impl Drop for InodeGuard<'_> {
 }
 
 /// Write lock of the inode's rwsem, taken for this guard or held for a whole request.
-pub(crate) struct AnyGuard<'a> {
+pub(crate) struct ReentrantInodeGuard<'a> {
     _taken: Option<InodeGuard<'a>>,
     /// The lock is registered with lockdep as long as this guard lives.
     shown: Option<&'a UpperInode>,
 }
 
-impl<'a> AnyGuard<'a> {
+impl<'a> ReentrantInodeGuard<'a> {
     fn taken(guard: InodeGuard<'a>) -> Self {
         Self {
             _taken: Some(guard),
@@ -266,7 +266,7 @@ impl<'a> AnyGuard<'a> {
     }
 }
 
-impl Drop for AnyGuard<'_> {
+impl Drop for ReentrantInodeGuard<'_> {
     fn drop(&mut self) {
         if let Some(inode) = self.shown {
             // SAFETY: Undoes lfs_inode_show_lock(); a guard is not sent to another task.
@@ -276,9 +276,9 @@ impl Drop for AnyGuard<'_> {
 }
 
 /// `s_vfs_rename_mutex` of the upper superblock.
-struct HeldRenames<'a>(&'a SuperBlock);
+struct RenameMutexGuard<'a>(&'a SuperBlock);
 
-impl<'a> HeldRenames<'a> {
+impl<'a> RenameMutexGuard<'a> {
     fn try_take(sb: &'a SuperBlock) -> Option<Self> {
         // SAFETY: A live superblock.
         let locked = unsafe { c::lfs_trylock_renames(sb.as_ptr()) };
@@ -286,7 +286,7 @@ impl<'a> HeldRenames<'a> {
     }
 }
 
-impl Drop for HeldRenames<'_> {
+impl Drop for RenameMutexGuard<'_> {
     fn drop(&mut self) {
         // SAFETY: The guard exists because the lock is held.
         unsafe { c::lfs_unlock_renames(self.0.as_ptr()) };
@@ -299,7 +299,7 @@ pub(crate) struct HeldInodes<'a> {
     inodes: KVVec<ARef<UpperInode>>,
     /// Number of locked inodes.
     count: usize,
-    renames: Option<HeldRenames<'a>>,
+    renames: Option<RenameMutexGuard<'a>>,
 }
 
 impl<'a> HeldInodes<'a> {
@@ -308,8 +308,8 @@ impl<'a> HeldInodes<'a> {
     pub(crate) fn take(
         inodes: KVVec<ARef<UpperInode>>,
         renames: Option<&'a SuperBlock>,
-    ) -> Result<Self, Late> {
-        let patience = Patience::new();
+    ) -> Result<Self, LockFailure> {
+        let patience = LockWait::new();
         let mut held = Self {
             inodes,
             count: 0,
@@ -323,7 +323,7 @@ impl<'a> HeldInodes<'a> {
             held.release();
             // The next round starts with the inode that was locked by another task.
             let Some((first, others)) = held.inodes.split_first_mut() else {
-                return Err(Late::Busy(0));
+                return Err(LockFailure::Busy(0));
             };
             let other = failed.checked_sub(1).and_then(|at| others.get_mut(at));
             if let Some(other) = other {
@@ -334,7 +334,7 @@ impl<'a> HeldInodes<'a> {
     }
 
     fn try_renames(&mut self, renames: Option<&'a SuperBlock>) -> bool {
-        self.renames = renames.and_then(HeldRenames::try_take);
+        self.renames = renames.and_then(RenameMutexGuard::try_take);
         self.renames.is_some() || renames.is_none()
     }
 
@@ -391,9 +391,9 @@ impl Drop for SharedInodeGuard<'_> {
 }
 
 /// See [`Inode::write_access`].
-pub(crate) struct WriteAccess<'a>(&'a Inode);
+pub(crate) struct InodeWriteAccess<'a>(&'a Inode);
 
-impl Drop for WriteAccess<'_> {
+impl Drop for InodeWriteAccess<'_> {
     fn drop(&mut self) {
         // SAFETY: The guard exists because access was granted.
         unsafe { c::lfs_put_write_access(self.0.as_ptr()) }
@@ -401,9 +401,9 @@ impl Drop for WriteAccess<'_> {
 }
 
 /// See [`Inode::held_write_access`].
-pub(crate) struct HeldWriteAccess(ARef<Inode>);
+pub(crate) struct OwnedInodeWriteAccess(ARef<Inode>);
 
-impl Drop for HeldWriteAccess {
+impl Drop for OwnedInodeWriteAccess {
     fn drop(&mut self) {
         // SAFETY: The guard exists because access was granted.
         unsafe { c::lfs_put_write_access(self.0.as_ptr()) }

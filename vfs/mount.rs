@@ -98,13 +98,13 @@ pub(crate) struct LowerMount {
     mnt: NonNull<c::vfsmount>,
     root: ManuallyDrop<ARef<Dentry>>,
     credentials: Credentials,
-    limits: Limits,
+    limits: MountLimits,
 }
 
 /// Restrictions of the source's mount. A later remount of the source does not change the private
 /// clone, and an upper mount without such a flag must not lift the source's restriction.
 #[derive(Clone, Copy)]
-pub(crate) struct Limits {
+pub(crate) struct MountLimits {
     /// nosuid: set-id bits and file capabilities are ignored.
     pub(crate) no_set_id: bool,
     /// nodev: devices cannot be opened.
@@ -113,7 +113,7 @@ pub(crate) struct Limits {
     pub(crate) no_exec: bool,
 }
 
-impl Limits {
+impl MountLimits {
     /// # Safety
     ///
     /// `mnt` is a live mount.
@@ -159,7 +159,7 @@ impl LowerMount {
         // SAFETY: As above.
         let root = unsafe { Dentry::from_raw(root) }.get();
         // SAFETY: As above.
-        let limits = unsafe { Limits::of(mnt.as_ptr()) };
+        let limits = unsafe { MountLimits::of(mnt.as_ptr()) };
         Ok(Self {
             mnt,
             root: ManuallyDrop::new(root),
@@ -226,7 +226,7 @@ impl LowerMount {
     }
 
     /// The restrictions of the source's mount at mount time.
-    pub(crate) fn limits(&self) -> Limits {
+    pub(crate) fn limits(&self) -> MountLimits {
         self.limits
     }
 

@@ -15,7 +15,7 @@ use kernel::sync::aref::ARef;
 
 /// The parts of an object that have changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Changed {
+pub(crate) struct ChangeEvents {
     /// `IN_MODIFY`, as for write(2).
     pub(crate) content: bool,
     /// `IN_ATTRIB`, as for chmod(2).
@@ -33,7 +33,7 @@ impl SuperBlock {
 impl UpperInode {
     /// Sends the events to the watchers of the object and of the directory of `name`. `through` is
     /// the file whose mount the change came through.
-    fn notify(&self, name: Option<&Dentry>, through: Option<&UpperFile>, changed: Changed) {
+    fn notify(&self, name: Option<&Dentry>, through: Option<&UpperFile>, changed: ChangeEvents) {
         let none = core::ptr::null_mut();
         let path = c::path {
             mnt: through.map_or(none, |file| file.path().mnt),
@@ -46,8 +46,8 @@ impl UpperInode {
 
     /// Sends the events of a change that came through an open file, with that file's path, as for a
     /// write.
-    pub(crate) fn changed_through(&self, file: &UpperFile, changed: Changed) {
-        if changed != Changed::default() && self.superblock().has_watchers() {
+    pub(crate) fn notify_through(&self, file: &UpperFile, changed: ChangeEvents) {
+        if changed != ChangeEvents::default() && self.superblock().has_watchers() {
             self.notify(Some(file.dentry()), Some(file), changed);
         }
     }
@@ -55,14 +55,14 @@ impl UpperInode {
     /// Sends the events of a change that came through no name, with one of the object's aliases.
     /// Without an alias in the dcache the lower name is looked up, since the directory may be
     /// watched.
-    pub(crate) fn changed_below(
+    pub(crate) fn notify_by_alias(
         &self,
         lower: &Dentry,
         through: Option<&UpperFile>,
-        changed: Changed,
+        changed: ChangeEvents,
     ) {
         let sb = self.superblock();
-        if changed == Changed::default() || !sb.has_watchers() {
+        if changed == ChangeEvents::default() || !sb.has_watchers() {
             return;
         }
         let looked_up = || -> Option<ARef<Dentry>> {

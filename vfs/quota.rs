@@ -9,7 +9,7 @@ use kernel::prelude::*;
 
 /// The quota type, with the kernel's values (USRQUOTA, GRPQUOTA, PRJQUOTA).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum QuotaKind {
     User = 0,
     Group = 1,
     Project = 2,
@@ -17,21 +17,21 @@ pub(crate) enum Kind {
 
 /// A quota account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Account {
-    pub(crate) kind: Kind,
+pub(crate) struct QuotaAccount {
+    pub(crate) kind: QuotaKind,
     pub(crate) id: u32,
 }
 
 /// All accounts that an object is charged to.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Accounts {
+pub(crate) struct QuotaAccounts {
     pub(crate) user: u32,
     pub(crate) group: u32,
     /// 0: none.
     pub(crate) project: u32,
 }
 
-impl Accounts {
+impl QuotaAccounts {
     /// The accounts of a lower object; `None` for a negative dentry.
     pub(crate) fn of(lower: &Dentry) -> Option<Self> {
         let inode = lower.inode()?;
@@ -62,20 +62,20 @@ impl Accounts {
     }
 
     /// One by one.
-    pub(crate) fn each(&self) -> impl Iterator<Item = Account> {
+    pub(crate) fn each(&self) -> impl Iterator<Item = QuotaAccount> {
         let all = [
-            (Kind::User, self.user),
-            (Kind::Group, self.group),
-            (Kind::Project, self.project),
+            (QuotaKind::User, self.user),
+            (QuotaKind::Group, self.group),
+            (QuotaKind::Project, self.project),
         ];
         // Project 0 has no quota.
-        let counts = |(kind, id): &(Kind, u32)| *kind != Kind::Project || *id != 0;
+        let counts = |(kind, id): &(QuotaKind, u32)| *kind != QuotaKind::Project || *id != 0;
         let counted = all.into_iter().filter(counts);
-        counted.map(|(kind, id)| Account { kind, id })
+        counted.map(|(kind, id)| QuotaAccount { kind, id })
     }
 
     /// Whether the object is charged to `account`.
-    pub(crate) fn has(&self, account: Account) -> bool {
+    pub(crate) fn has(&self, account: QuotaAccount) -> bool {
         self.each().any(|own| own == account)
     }
 }
@@ -95,7 +95,7 @@ fn project(lower: &Dentry) -> (u32, bool) {
 
 /// How many bytes, or inodes, a request exceeds the limits of `account` by; 0 if within the limits,
 /// or without quota.
-pub(crate) fn over_limit(sb: &SuperBlock, account: Account, bytes: u64, inodes: u64) -> u64 {
+pub(crate) fn over_limit(sb: &SuperBlock, account: QuotaAccount, bytes: u64, inodes: u64) -> u64 {
     // CAST: The kernel's own numbers.
     let (kind, id) = (account.kind as c_int, account.id);
     // SAFETY: A live superblock, which the lower mount keeps alive.

@@ -14,7 +14,7 @@ use kernel::{error::to_result, prelude::*};
 
 /// A run of data or a hole.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Run {
+pub(crate) enum DataOrHole {
     /// Data up to this offset.
     Data(u64),
     /// A hole up to this offset.
@@ -23,24 +23,24 @@ pub(crate) enum Run {
 
 /// Data or hole at `at`, up to `end` at most. Without SEEK_DATA support everything is data. Moves
 /// the lower file's position, which no caller uses.
-pub(crate) fn run_at(lower: &File, at: u64, end: u64) -> Run {
+pub(crate) fn data_or_hole_at(lower: &File, at: u64, end: u64) -> DataOrHole {
     let Ok(from) = i64::try_from(at) else {
-        return Run::Data(end);
+        return DataOrHole::Data(end);
     };
     let clip = |to: i64| u64::try_from(to).unwrap_or(end).clamp(at, end);
     match lower.seek(from, c::SEEK_DATA as c_int) {
-        Ok(data) if data > from => Run::Hole(clip(data)),
+        Ok(data) if data > from => DataOrHole::Hole(clip(data)),
         Ok(_) => match lower.seek(from, c::SEEK_HOLE as c_int) {
-            Ok(hole) if hole > from => Run::Data(clip(hole)),
-            _ => Run::Data(end),
+            Ok(hole) if hole > from => DataOrHole::Data(clip(hole)),
+            _ => DataOrHole::Data(end),
         },
-        Err(e) if e == ENXIO => Run::Hole(end),
-        Err(_) => Run::Data(end),
+        Err(e) if e == ENXIO => DataOrHole::Hole(end),
+        Err(_) => DataOrHole::Data(end),
     }
 }
 
 /// Drops clean pages of zeroes in `[start, end)` from the lower page cache; returns whether any was
-/// dropped. Over unwritten extents they count as data for [`run_at`] on ext4 and xfs.
+/// dropped. Over unwritten extents they count as data for [`data_or_hole_at`] on ext4 and xfs.
 pub(crate) fn drop_clean_zeroes(lower: &File, start: u64, end: u64) -> bool {
     let Ok(last) = i64::try_from(end) else {
         return false;

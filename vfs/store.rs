@@ -24,7 +24,7 @@ use kernel::{
     sync::aref::ARef, //
 };
 
-use super::{c, dentry::Dentry, error::ELOOP, quota::Accounts, scope::KernelCreds};
+use super::{c, dentry::Dentry, error::ELOOP, quota::QuotaAccounts, scope::KernelCreds};
 
 /// `S_IFMT` and two of its values.
 const KIND: u32 = 0o170_000;
@@ -312,10 +312,10 @@ impl Dir {
 
     /// The quota accounts and the change time of `name`'s object; `None` if the name does not
     /// exist.
-    pub(crate) fn accounts_of(&self, name: &[u8]) -> Option<(Accounts, (i64, u32))> {
+    pub(crate) fn accounts_of(&self, name: &[u8]) -> Option<(QuotaAccounts, (i64, u32))> {
         let found = self.find(name).ok()?;
         // SAFETY: `found` holds the dentry.
-        let accounts = Accounts::of(unsafe { Dentry::from_raw(found.dentry) })?;
+        let accounts = QuotaAccounts::of(unsafe { Dentry::from_raw(found.dentry) })?;
         let path = c::path {
             mnt: self.mnt,
             dentry: found.dentry,

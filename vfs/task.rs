@@ -10,7 +10,7 @@ use kernel::prelude::*;
 /// Identifies the calling process between two execve() calls, under one user id. Cheap: compared at
 /// each operation.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Process {
+pub(crate) struct ProcessKey {
     start: u64,
     /// The process id (thread group) in the initial namespace.
     pub(crate) pid: u32,
@@ -20,7 +20,7 @@ pub(crate) struct Process {
     pub(crate) uid: u32,
 }
 
-impl Process {
+impl ProcessKey {
     /// The calling one.
     pub(crate) fn current() -> Self {
         let mut raw = c::lfs_process::default();

@@ -30,7 +30,7 @@ use crate::{
         dentry::{Dentry, UpperDentry},
         error::EUCLEAN,
         inode::UpperInode,
-        notify::Changed,
+        notify::ChangeEvents,
         scope::KernelCreds,
     },
 };
@@ -211,7 +211,7 @@ impl GroupRevert<'_> {
         }
         let context = &self.context;
         let opened = context.open(member.object)?;
-        let mut changed = Changed::default();
+        let mut changed = ChangeEvents::default();
         let mut state = opened.inode.object().state.lock();
         let applied = self.with_plan(
             &opened,
@@ -238,7 +238,7 @@ impl GroupRevert<'_> {
         );
         drop(state);
         // Not at the commit: readers of the file see the change already.
-        (opened.inode).changed_below(&opened.lower, context.file, changed);
+        (opened.inode).notify_by_alias(&opened.lower, context.file, changed);
         applied
     }
 
@@ -415,11 +415,11 @@ impl RevertContext<'_> {
         content.target(false).restore_from(&line)?;
         backup::note_change(&mut state, &opened.inode);
         drop(state);
-        let changed = Changed {
+        let changed = ChangeEvents {
             content: to_change,
             attributes: line.attributes.is_some(),
         };
-        (opened.inode).changed_below(&opened.lower, self.file, changed);
+        (opened.inode).notify_by_alias(&opened.lower, self.file, changed);
         Ok(())
     }
 }

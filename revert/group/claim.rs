@@ -8,7 +8,7 @@ use super::Outcome;
 use crate::{
     revert::Refusal,
     uapi::Reason,
-    vfs::{inode::UpperInode, lock::HeldWriteAccess}, //
+    vfs::{inode::UpperInode, lock::OwnedInodeWriteAccess}, //
 };
 use kernel::{prelude::*, sync::aref::ARef};
 
@@ -17,8 +17,8 @@ pub(super) const LEASE_ROUNDS: usize = 3;
 
 /// Prevents execve(2) and new leases on a file until its content is changed.
 pub(super) struct WriteClaim {
-    _upper: HeldWriteAccess,
-    _lower: HeldWriteAccess,
+    _upper: OwnedInodeWriteAccess,
+    _lower: OwnedInodeWriteAccess,
 }
 
 impl WriteClaim {

@@ -4,7 +4,7 @@
 
 use super::{
     file::{fsync, ioctl, plain},
-    Table,
+    OpsTable,
 };
 use crate::vfs::{
     c,
@@ -24,7 +24,7 @@ pub(crate) trait DirectoryHooks {
     fn hides_any(file: &UpperFile) -> bool;
 }
 
-pub(super) static OPERATIONS: Table<c::file_operations> = Table(c::file_operations {
+pub(super) static OPERATIONS: OpsTable<c::file_operations> = OpsTable(c::file_operations {
     llseek: Some(llseek),
     read: Some(c::generic_read_dir),
     iterate_shared: Some(iterate),

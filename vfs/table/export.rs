@@ -11,7 +11,7 @@
 //!
 //! C header: [`include/linux/exportfs.h`](srctree/include/linux/exportfs.h)
 
-use super::Table;
+use super::OpsTable;
 use crate::vfs::{
     c,
     dentry::{Dentry, UpperDentry},
@@ -27,7 +27,7 @@ use kernel::{prelude::*, sync::aref::ARef};
 // SAFETY: Of function pointers and flags, for which null and zero are values.
 unsafe impl pin_init::Zeroable for c::export_operations {}
 
-pub(super) static OPERATIONS: Table<c::export_operations> = Table(c::export_operations {
+pub(super) static OPERATIONS: OpsTable<c::export_operations> = OpsTable(c::export_operations {
     encode_fh: Some(encode),
     fh_to_dentry: Some(decode),
     ..pin_init::zeroed()

@@ -2,7 +2,7 @@
 
 //! `file_operations` of regular files.
 
-use super::Table;
+use super::OpsTable;
 use crate::vfs::{
     c,
     dentry::UpperDentry,
@@ -88,7 +88,7 @@ pub(crate) trait IoctlHooks {
     fn control(file: &UpperFile, command: u32, argument: usize) -> Result<c_long>;
 }
 
-pub(super) static OPERATIONS: Table<c::file_operations> = Table(c::file_operations {
+pub(super) static OPERATIONS: OpsTable<c::file_operations> = OpsTable(c::file_operations {
     llseek: Some(llseek),
     read_iter: Some(read_iter),
     write_iter: Some(write_iter),
@@ -115,23 +115,24 @@ pub(super) static OPERATIONS: Table<c::file_operations> = Table(c::file_operatio
 /// As [`OPERATIONS`], for files whose lower filesystem lacks `->remap_file_range`.
 /// vfs_dedupe_file_range() then fails as a whole with EOPNOTSUPP, a decision by this table; a hook
 /// that returns the error would be reported for each target range.
-pub(super) static OPERATIONS_WITHOUT_REMAP: Table<c::file_operations> = Table(c::file_operations {
-    remap_file_range: None,
-    ..OPERATIONS.0
-});
+pub(super) static OPERATIONS_WITHOUT_REMAP: OpsTable<c::file_operations> =
+    OpsTable(c::file_operations {
+        remap_file_range: None,
+        ..OPERATIONS.0
+    });
 
 /// No page cache: the pages belong to the lower mapping. No ->direct_IO, which would set
 /// FMODE_CAN_ODIRECT for every upper file; [`UpperFile::opened`] copies the flag from the lower
 /// file.
-pub(super) static MAPPING: Table<c::address_space_operations> =
-    Table(c::address_space_operations {
+pub(super) static MAPPING: OpsTable<c::address_space_operations> =
+    OpsTable(c::address_space_operations {
         ..pin_init::zeroed()
     });
 
 /// As [`MAPPING`], over a filesystem with ->bmap (FIBMAP). swapon(2) still fails without
 /// `->read_folio`: swap I/O would bypass the hooks.
-pub(super) static MAPPING_WITH_BLOCKS: Table<c::address_space_operations> =
-    Table(c::address_space_operations {
+pub(super) static MAPPING_WITH_BLOCKS: OpsTable<c::address_space_operations> =
+    OpsTable(c::address_space_operations {
         bmap: Some(bmap),
         ..pin_init::zeroed()
     });

@@ -5,10 +5,10 @@
 use super::{
     file::{count, plain},
     superblock::SuperHooks,
-    Table,
+    OpsTable,
 };
 use crate::vfs::{
-    attr::Change,
+    attr::AttrChange,
     c,
     dentry::UpperDentry,
     file::UpperFile,
@@ -46,7 +46,7 @@ pub(crate) trait NameHooks {
 /// Operations on attributes.
 pub(crate) trait AttributeHooks {
     /// `->setattr`; the upper inode is locked.
-    fn change(dentry: &UpperDentry, change: &mut Change) -> Result;
+    fn change(dentry: &UpperDentry, change: &mut AttrChange) -> Result;
     /// `->getattr`.
     fn stat(dentry: &UpperDentry, stat: &mut c::kstat, mask: u32, flags: u32) -> Result;
     /// `->set_acl`; the upper inode is locked.
@@ -79,7 +79,7 @@ pub(crate) trait XattrHooks {
     fn list(dentry: &UpperDentry, list: *mut c_char, size: usize) -> Result<usize>;
 }
 
-pub(super) static FILE: Table<c::inode_operations> = Table(c::inode_operations {
+pub(super) static FILE: OpsTable<c::inode_operations> = OpsTable(c::inode_operations {
     permission: Some(permission),
     setattr: Some(setattr),
     getattr: Some(getattr),
@@ -93,7 +93,7 @@ pub(super) static FILE: Table<c::inode_operations> = Table(c::inode_operations {
     ..pin_init::zeroed()
 });
 
-pub(super) static DIRECTORY: Table<c::inode_operations> = Table(c::inode_operations {
+pub(super) static DIRECTORY: OpsTable<c::inode_operations> = OpsTable(c::inode_operations {
     lookup: Some(lookup),
     create: Some(create),
     link: Some(link),
@@ -116,7 +116,7 @@ pub(super) static DIRECTORY: Table<c::inode_operations> = Table(c::inode_operati
     ..pin_init::zeroed()
 });
 
-pub(super) static SYMLINK: Table<c::inode_operations> = Table(c::inode_operations {
+pub(super) static SYMLINK: OpsTable<c::inode_operations> = OpsTable(c::inode_operations {
     get_link: Some(get_link),
     setattr: Some(setattr),
     getattr: Some(getattr),
@@ -125,7 +125,7 @@ pub(super) static SYMLINK: Table<c::inode_operations> = Table(c::inode_operation
     ..pin_init::zeroed()
 });
 
-pub(super) static SPECIAL: Table<c::inode_operations> = Table(c::inode_operations {
+pub(super) static SPECIAL: OpsTable<c::inode_operations> = OpsTable(c::inode_operations {
     permission: Some(permission),
     setattr: Some(setattr),
     getattr: Some(getattr),
@@ -137,15 +137,15 @@ pub(super) static SPECIAL: Table<c::inode_operations> = Table(c::inode_operation
 });
 
 /// One handler for all names; ACLs have their own inode operations.
-static XATTR: Table<c::xattr_handler> = Table(c::xattr_handler {
+static XATTR: OpsTable<c::xattr_handler> = OpsTable(c::xattr_handler {
     prefix: as_char_ptr_in_const_context(c""),
     get: Some(xattr_get),
     set: Some(xattr_set),
     ..pin_init::zeroed()
 });
 
-pub(super) static XATTRS: Table<[*const c::xattr_handler; 2]> =
-    Table([&raw const XATTR.0, core::ptr::null()]);
+pub(super) static XATTRS: OpsTable<[*const c::xattr_handler; 2]> =
+    OpsTable([&raw const XATTR.0, core::ptr::null()]);
 
 fn lower_mount(inode: &UpperInode) -> &LowerMount {
     <Fs as SuperHooks>::lower(inode.mount())
@@ -387,7 +387,7 @@ unsafe extern "C" fn setattr(
     // SAFETY: The VFS passes a positive dentry of ours.
     let dentry = unsafe { UpperDentry::from_raw(dentry) };
     // SAFETY: And a change that is this call's own.
-    let change = unsafe { Change::from_raw(attr) };
+    let change = unsafe { AttrChange::from_raw(attr) };
     plain(<Fs as AttributeHooks>::change(dentry, change))
 }
 

@@ -15,10 +15,10 @@ pub(crate) mod superblock;
 use super::{c, inode::UpperInode, superblock::SuperBlock};
 
 /// A static operation table.
-pub(crate) struct Table<T>(pub(crate) T);
+pub(crate) struct OpsTable<T>(pub(crate) T);
 
 // SAFETY: Tables are never changed; the pointers in them are to functions and other statics.
-unsafe impl<T> Sync for Table<T> {}
+unsafe impl<T> Sync for OpsTable<T> {}
 
 /// Sets a new inode's operation tables, by file type.
 pub(crate) fn set_tables(inode: &UpperInode) {

@@ -2,7 +2,7 @@
 
 //! `super_operations` and `dentry_operations`.
 
-use super::{file::plain, Table};
+use super::{file::plain, OpsTable};
 use crate::vfs::{
     c,
     dentry::{self, UpperDentry},
@@ -51,7 +51,7 @@ impl Options {
     }
 }
 
-pub(super) static OPERATIONS: Table<c::super_operations> = Table(c::super_operations {
+pub(super) static OPERATIONS: OpsTable<c::super_operations> = OpsTable(c::super_operations {
     destroy_inode: Some(inode::destroy),
     free_inode: Some(inode::free),
     drop_inode: Some(c::inode_just_drop),
@@ -64,7 +64,7 @@ pub(super) static OPERATIONS: Table<c::super_operations> = Table(c::super_operat
     ..pin_init::zeroed()
 });
 
-pub(super) static DENTRY: Table<c::dentry_operations> = Table(c::dentry_operations {
+pub(super) static DENTRY: OpsTable<c::dentry_operations> = OpsTable(c::dentry_operations {
     d_revalidate: Some(dentry::revalidate),
     d_release: Some(dentry::release),
     // No ->d_real, which uprobes use: overlayfs refuses upper layers with DCACHE_OP_REAL
