@@ -174,7 +174,7 @@ pub(crate) fn undo(file: &UpperFile, count: u64, options: UndoOptions) -> UndoRe
     let inode = file.upper_inode();
     let mount = inode.mount();
     let journal = mount.journal().ok_or(Refusal::new(Reason::HistoryOff, 0))?;
-    let rights = CallerRights::new(file, journal).over(inode, file.lower_name())?;
+    let rights = CallerRights::new(file, journal).over(inode, file.lower_dentry())?;
     if rights == ChainRights::Nothing {
         return Err(Refusal::new(Reason::NotOwner, 0));
     }
@@ -480,7 +480,7 @@ impl ObjectUndo<'_> {
             journal: self.journal,
             dir: self.inode,
             dentry: Some(self.file.dentry()),
-            lower: self.file.lower_name(),
+            lower: self.file.lower_dentry(),
             other,
             room: self.room(),
             permission: self.permission(),
@@ -529,7 +529,7 @@ impl ObjectUndo<'_> {
             mount: self.inode.mount(),
             journal: self.journal,
             inode: self.inode,
-            lower: self.file.lower_name(),
+            lower: self.file.lower_dentry(),
             file: Some(self.file.lower()),
             open: Some(self.file.open()),
             force: self.options.force,

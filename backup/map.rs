@@ -23,7 +23,7 @@ use crate::{
     vfs::{
         file::UpperFile,
         inode::UpperInode,
-        map::{unmap_all, write_protect, Answer, Fault, LockedFault},
+        map::{unmap_all, write_protect, FaultResult, LockedWriteFault, WriteFault},
         scope::{crc32c, MemallocNofs}, //
     }, //
 };
@@ -46,7 +46,7 @@ pub(crate) fn map(file: &UpperFile, make: impl FnOnce() -> Result) -> Result {
 }
 
 /// ->page_mkwrite: a write to a page that is not writable yet.
-pub(crate) fn store(file: &UpperFile, fault: Fault<'_>) -> Answer {
+pub(crate) fn store(file: &UpperFile, fault: WriteFault<'_>) -> FaultResult {
     let inode = file.upper_inode();
     let mount = inode.mount();
     let stores = inode.object().mmap_writes();
@@ -61,7 +61,7 @@ pub(crate) fn store(file: &UpperFile, fault: Fault<'_>) -> Answer {
     };
     if stores.fault_decision() == FaultDecision::Retry {
         mount.mmap_flusher().flush_now();
-        return Answer::again();
+        return FaultResult::again();
     }
     notice(file);
     // Counted: the times that this fault changes are no external change.
@@ -76,9 +76,9 @@ pub(crate) fn store(file: &UpperFile, fault: Fault<'_>) -> Answer {
     match result {
         Err(answer) | Ok(Ok(answer)) => answer,
         // All locks of the fault are released.
-        Ok(Err(e)) if e == EAGAIN => Answer::again(),
-        Ok(Err(e)) if e == ENOMEM => Answer::no_memory(),
-        Ok(Err(_)) => Answer::refused(),
+        Ok(Err(e)) if e == EAGAIN => FaultResult::again(),
+        Ok(Err(e)) if e == ENOMEM => FaultResult::no_memory(),
+        Ok(Err(_)) => FaultResult::refused(),
     }
 }
 
@@ -127,7 +127,11 @@ fn protect_taken(inode: &UpperInode, state: &mut ObjectState) {
 }
 
 /// Captures the page's content and makes the page writable.
-fn capture_fault(journal: &Journal, file: &UpperFile, fault: LockedFault<'_>) -> Result<Answer> {
+fn capture_fault(
+    journal: &Journal,
+    file: &UpperFile,
+    fault: LockedWriteFault<'_>,
+) -> Result<FaultResult> {
     // Direct reclaim must not enter a filesystem while the folio is locked.
     let _nofs = MemallocNofs::new();
     let inode = file.upper_inode();
@@ -167,7 +171,7 @@ fn capture_fault(journal: &Journal, file: &UpperFile, fault: LockedFault<'_>) ->
 fn gather(
     journal: &Journal,
     file: &UpperFile,
-    fault: &LockedFault<'_>,
+    fault: &LockedWriteFault<'_>,
     list: &mut DirtyRanges,
 ) -> Result<usize> {
     let (start, length) = fault.range();
@@ -198,7 +202,7 @@ fn gather(
 /// Notes that the range is not captured.
 fn lose(
     file: &UpperFile,
-    fault: &LockedFault<'_>,
+    fault: &LockedWriteFault<'_>,
     list: &mut DirtyRanges,
     why: &'static str,
 ) -> Result<usize> {

@@ -18,7 +18,7 @@ use crate::{
         dentry::Dentry,
         error::ENOTEMPTY,
         inode::{Inode, UpperInode},
-        name::{self, Locked, LowerName},
+        name::{self, DirOpGuard, LowerName},
         scope::KernelCreds,
         store::Dir,
         superblock::SuperBlock,
@@ -243,7 +243,8 @@ pub(crate) fn link_to_orphans<'a>(
     kept.prepare_entry(lower, &mut name);
     mount.with_space(SpaceRequest::History, || {
         let _write = mount.lower().want_write()?;
-        Locked::to_create(mount.lower(), kept.place.dir().dentry(), name.bytes())?.link(lower)
+        DirOpGuard::start_creating(mount.lower(), kept.place.dir().dentry(), name.bytes())?
+            .link(lower)
     })?;
     // From now on, dropping `kept` removes the link.
     kept.is_linked = true;
@@ -294,7 +295,7 @@ pub(crate) fn move_to_orphans<'a>(
             }
         }
         let _write = below.want_write()?;
-        Locked::to_create(below, there.0, there.1)?.link(lower)?;
+        DirOpGuard::start_creating(below, there.0, there.1)?.link(lower)?;
         Ok(true)
     })?;
     if is_linked {
@@ -302,7 +303,7 @@ pub(crate) fn move_to_orphans<'a>(
         kept.is_linked = true;
         with_room(mount, room, || {
             let _write = mount.lower().want_write()?;
-            Locked::to_remove(mount.lower(), at)?.unlink()
+            DirOpGuard::start_removing_dentry(mount.lower(), at)?.unlink()
         })?;
         return Ok(VictimState::Orphan(kept));
     }

@@ -27,7 +27,7 @@ use crate::{
         error::{ENODATA, ENOTEMPTY, EUCLEAN},
         inode::{Inode, UpperInode},
         mount::LowerMount,
-        name::{self, Locked, LowerName},
+        name::{self, DirOpGuard, LowerName},
         scope::KernelCreds,
         store::Dir,
         superblock::SuperBlock,
@@ -123,7 +123,7 @@ impl NamesRevert<'_> {
         let _changing = cached.as_ref().map(|child| child.begin_change());
         let at = self.lower_name(&lower, name);
         let mut victim_state = if !inode.is_directory() && inode.lower().links() > 1 {
-            self.change_below(|mount| Locked::to_remove(mount, &at)?.unlink())?;
+            self.change_below(|mount| DirOpGuard::start_removing_dentry(mount, &at)?.unlink())?;
             VictimState::Linked(&inode)
         } else {
             let last = LastName {
@@ -222,7 +222,9 @@ impl NamesRevert<'_> {
         self.ask_to_bind(name, &inode, lower, true)?;
         let _lock = inode.lock_unless_held();
         backup::load(&inode)?;
-        self.change_below(|mount| Locked::to_create(mount, self.lower, name)?.link(lower))?;
+        self.change_below(|mount| {
+            DirOpGuard::start_creating(mount, self.lower, name)?.link(lower)
+        })?;
         if let Some(child) = self.added(name, &inode, lower) {
             child.linked(&inode);
         }

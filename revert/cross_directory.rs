@@ -66,7 +66,7 @@ pub(super) fn undo(revert: &ObjectUndo<'_>) -> Result<(), Refusal> {
     };
     let here = RenameEnd {
         dentry: Some(revert.file.dentry()),
-        lower: revert.file.lower_name(),
+        lower: revert.file.lower_dentry(),
     };
     // The directory was unlocked for lock_rename(), which decides the order of both locks.
     let _both = lock((there, from), (here, to), flags)?;

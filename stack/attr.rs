@@ -20,7 +20,7 @@ use crate::{
 use kernel::{prelude::*, sync::aref::ARef};
 
 impl AttributeHooks for Stack {
-    fn change(dentry: &UpperDentry, change: &mut AttrChange) -> Result {
+    fn setattr(dentry: &UpperDentry, change: &mut AttrChange) -> Result {
         let inode = dentry.existing()?;
         inode.copy_attr_if_changed();
         // notify_change() holds i_rwsem and leaves setattr_prepare() to ->setattr.
@@ -44,7 +44,7 @@ impl AttributeHooks for Stack {
         }
     }
 
-    fn stat(dentry: &UpperDentry, stat: &mut c::kstat, mask: u32, flags: u32) -> Result {
+    fn getattr(dentry: &UpperDentry, stat: &mut c::kstat, mask: u32, flags: u32) -> Result {
         // The VFS uses the upper attributes after getattr; cp reads up to `i_size`, for example.
         dentry.existing()?.copy_attr_if_changed();
         attr::stat(
@@ -83,11 +83,11 @@ impl AttributeHooks for Stack {
         result
     }
 
-    fn get_flags(dentry: &UpperDentry, flags: &mut c::file_kattr) -> Result {
+    fn fileattr_get(dentry: &UpperDentry, flags: &mut c::file_kattr) -> Result {
         attr::get_flags(dentry.superblock().mount().lower(), dentry.lower()?, flags)
     }
 
-    fn set_flags(dentry: &UpperDentry, flags: &mut c::file_kattr) -> Result {
+    fn fileattr_set(dentry: &UpperDentry, flags: &mut c::file_kattr) -> Result {
         let inode = dentry.existing()?;
         let mount = inode.mount();
         let lower = dentry.lower()?;
@@ -112,7 +112,7 @@ impl AttributeHooks for Stack {
         result
     }
 
-    fn accessed(inode: &UpperInode) {
+    fn update_atime(inode: &UpperInode) {
         inode.mount().lower().update_access_time(inode);
     }
 }

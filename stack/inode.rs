@@ -16,7 +16,7 @@ use crate::{
         error::{EREMOTE, ESTALE},
         file::UpperFile,
         inode::{PreallocInode, UpperInode},
-        name::{self, Locked, LowerName},
+        name::{self, DirOpGuard, LowerName},
         table::inode::NameHooks, //
     }, //
 };
@@ -67,20 +67,20 @@ impl NameHooks for Stack {
         while_stale(create)
     }
 
-    fn make_directory(dir: &UpperInode, dentry: &UpperDentry, mode: u16) -> Result {
-        make(dir, dentry, Op::Mkdir, |locked| locked.make_directory(mode))
+    fn mkdir(dir: &UpperInode, dentry: &UpperDentry, mode: u16) -> Result {
+        make(dir, dentry, Op::Mkdir, |locked| locked.mkdir(mode))
     }
 
-    fn make_node(dir: &UpperInode, dentry: &UpperDentry, mode: u16, device: u32) -> Result {
+    fn mknod(dir: &UpperInode, dentry: &UpperDentry, mode: u16, device: u32) -> Result {
         make(dir, dentry, Op::Mknod, |locked| {
-            locked.make_node(mode, device)?;
+            locked.mknod(mode, device)?;
             Ok(locked)
         })
     }
 
-    fn make_symlink(dir: &UpperInode, dentry: &UpperDentry, target: &CStr) -> Result {
+    fn symlink(dir: &UpperInode, dentry: &UpperDentry, target: &CStr) -> Result {
         make(dir, dentry, Op::Symlink, |locked| {
-            locked.make_symlink(target)?;
+            locked.symlink(target)?;
             Ok(locked)
         })
     }
@@ -97,7 +97,8 @@ impl NameHooks for Stack {
         let _changing = dentry.begin_change();
         let lower = mount.with_space(SpaceRequest::Object(parent, 4096), || {
             let _write = mount.lower().want_write()?;
-            let locked = Locked::to_create(mount.lower(), dentry.parent().lower()?, dentry.name())?;
+            let locked =
+                DirOpGuard::start_creating(mount.lower(), dentry.parent().lower()?, dentry.name())?;
             locked.link(old.lower()?)?;
             Ok(locked.dentry().get())
         })?;
@@ -117,8 +118,8 @@ impl NameHooks for Stack {
         remove(dir, dentry, Op::Unlink, |locked| locked.unlink())
     }
 
-    fn remove_directory(dir: &UpperInode, dentry: &UpperDentry) -> Result {
-        remove(dir, dentry, Op::Rmdir, |locked| locked.remove_directory())
+    fn rmdir(dir: &UpperInode, dentry: &UpperDentry) -> Result {
+        remove(dir, dentry, Op::Rmdir, |locked| locked.rmdir())
     }
 
     fn rename(
@@ -203,7 +204,7 @@ impl NameHooks for Stack {
         Ok(())
     }
 
-    fn make_unnamed(dir: &UpperInode, file: &UpperFile, mode: u16) -> Result {
+    fn tmpfile(dir: &UpperInode, file: &UpperFile, mode: u16) -> Result {
         let mount = dir.mount();
         // vfs_tmpfile() has created an unhashed dentry below the directory; ->tmpfile must call
         // finish_open().
@@ -217,7 +218,7 @@ impl NameHooks for Stack {
         let inode = UpperInode::iget(dir.superblock(), lower.inode())?;
         backup::note_new(&inode);
         inode.object().note_unnamed(true);
-        dentry.set_lower(lower.lower_dentry().get());
+        dentry.set_lower(lower.path_dentry().get());
         file.opened(lower, OpenFileState::new())?;
         file.name_unnamed(&inode);
         dentry.d_instantiate(inode.get());
@@ -391,7 +392,7 @@ fn make(
     dir: &UpperInode,
     dentry: &UpperDentry,
     op: Op,
-    create: impl for<'a> Fn(Locked<'a>) -> Result<Locked<'a>>,
+    create: impl for<'a> Fn(DirOpGuard<'a>) -> Result<DirOpGuard<'a>>,
 ) -> Result {
     refuse_hidden(dentry)?;
     let mount = dir.mount();
@@ -403,8 +404,10 @@ fn make(
         let _write = mount.lower().want_write()?;
         let parent = dentry.parent().lower()?;
         let locked = match dentry.lower() {
-            Ok(child) => Locked::to_create_at(mount.lower(), parent, child, dentry.name())?,
-            Err(_) => Locked::to_create(mount.lower(), parent, dentry.name())?,
+            Ok(child) => {
+                DirOpGuard::start_creating_dentry(mount.lower(), parent, child, dentry.name())?
+            }
+            Err(_) => DirOpGuard::start_creating(mount.lower(), parent, dentry.name())?,
         };
         Ok(create(locked)?.dentry().get())
     })?;
@@ -437,7 +440,7 @@ fn remove(
     dir: &UpperInode,
     dentry: &UpperDentry,
     op: Op,
-    remove: impl FnOnce(&Locked<'_>) -> Result,
+    remove: impl FnOnce(&DirOpGuard<'_>) -> Result,
 ) -> Result {
     let inode = dentry.existing()?;
     let mount = dir.mount();
@@ -455,7 +458,7 @@ fn remove(
             return Ok(());
         }
         let _write = mount.lower().want_write()?;
-        remove(&Locked::to_remove(mount.lower(), &at)?)
+        remove(&DirOpGuard::start_removing_dentry(mount.lower(), &at)?)
     });
     match removed {
         Ok(()) => naming.done(Some(inode)),

@@ -101,7 +101,7 @@ fn journal(file: &UpperFile) -> Result<(&Journal, View<'_>)> {
         false => EPERM,
     })?;
     let mut caller = CallerRights::new(file, journal);
-    let rights = caller.may_read(inode, file.lower_name())?;
+    let rights = caller.may_read(inode, file.lower_dentry())?;
     if rights == ChainRights::Nothing {
         return Err(EPERM);
     }
@@ -397,7 +397,7 @@ fn status(file: &UpperFile, argument: usize) -> Result<c_long> {
 fn describe(answer: &mut Status, journal: &Journal, file: &UpperFile) -> Result {
     let inode = file.upper_inode();
     let mut caller = CallerRights::new(file, journal);
-    let rights = caller.may_read(inode, file.lower_name())?;
+    let rights = caller.may_read(inode, file.lower_dentry())?;
     if rights == ChainRights::Nothing {
         return Err(EPERM);
     }

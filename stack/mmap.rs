@@ -11,14 +11,14 @@ use crate::{
     vfs::{
         dentry::UpperDentry,
         file::UpperFile,
-        map::{is_watchable, page_inode, Answer, Fault, Map},
+        map::{is_watchable, page_inode, FaultResult, NewVma, WriteFault},
         table::file::MapHooks, //
     }, //
 };
 use kernel::prelude::*;
 
 impl MapHooks for Stack {
-    fn map(file: &UpperFile, map: &Map) -> Result {
+    fn map(file: &UpperFile, map: &NewVma) -> Result {
         // VM_MAYWRITE without VM_WRITE counts: mprotect() does not call the filesystem.
         if !map.may_change_file() {
             return map.map_lower(file.lower()).inspect(|()| file.accessed());
@@ -29,7 +29,7 @@ impl MapHooks for Stack {
             return Err(ENODEV);
         }
         // ->mmap is called under mmap_lock: no wait for another program is possible here.
-        let lower = file.map_file()?;
+        let lower = file.mmap_lower_file()?;
         inode.note_pages(pages)?;
         backup::map(file, || map.map_watched(file, lower)).inspect(|()| file.accessed())
     }
@@ -38,11 +38,11 @@ impl MapHooks for Stack {
         file.upper_inode().object().mmap_writes().remove_mapping();
     }
 
-    fn store(file: &UpperFile, fault: Fault<'_>) -> Answer {
+    fn store(file: &UpperFile, fault: WriteFault<'_>) -> FaultResult {
         // As in ext4_page_mkwrite(). Uses the lower inode only: copying attributes is not possible
         // under mmap_lock.
         if file.upper_inode().lower().is_immutable() {
-            return Answer::refused();
+            return FaultResult::refused();
         }
         backup::store(file, fault)
     }

@@ -20,7 +20,7 @@ use crate::{
         error::{ENOSYS, EOPNOTSUPP, ESTALE},
         inode::Inode,
         mount::LowerMount,
-        name::{self, Locked, LowerName},
+        name::{self, DirOpGuard, LowerName},
         scope::KernelCreds,
         store::Dir, //
     },
@@ -171,7 +171,7 @@ impl Probe<'_> {
     fn link(&self, file: &Dentry, id: ObjectId) -> Outcome {
         {
             let _write = self.mount.want_write()?;
-            let made = Locked::to_create(self.mount, self.below.dentry(), OTHER)?;
+            let made = DirOpGuard::start_creating(self.mount, self.below.dentry(), OTHER)?;
             tried(made.link(file), LINK)?;
         }
         self.is_bound(&self.below, OTHER, id, LINK)?;

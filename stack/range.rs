@@ -214,7 +214,7 @@ fn kind_of(mode: c_int) -> Op {
 
 /// A space request for `bytes` bytes of a file.
 fn request(file: &UpperFile, bytes: u64) -> SpaceRequest<'_> {
-    SpaceRequest::Object(file.lower().lower_dentry(), bytes)
+    SpaceRequest::Object(file.lower().path_dentry(), bytes)
 }
 
 /// Changes `[pos, pos + length)` of a file by `lower`.

@@ -12,7 +12,7 @@ use super::{
     dentry::{Dentry, UpperDentry},
     error::EOPNOTSUPP,
     inode::{Inode, UpperInode},
-    map::MapFile,
+    map::MmapLowerFile,
     mount::LowerMount,
     table::superblock::SuperHooks,
     FileSystem,
@@ -95,7 +95,7 @@ impl File {
     }
 
     /// The dentry that the file was opened by.
-    pub(crate) fn lower_dentry(&self) -> &Dentry {
+    pub(crate) fn path_dentry(&self) -> &Dentry {
         // SAFETY: A live file holds its path.
         let dentry = unsafe { (*self.as_ptr()).__bindgen_anon_1.f_path.dentry };
         // SAFETY: As above.
@@ -253,7 +253,7 @@ pub(crate) fn errno(value: isize) -> Error {
 struct FilePrivate {
     lower: ARef<File>,
     /// The lower file of shared mappings that may become writable; set by the first of them.
-    map: SetOnce<MapFile>,
+    map: SetOnce<MmapLowerFile>,
     open: <Fs as FileSystem>::OpenFile,
 }
 
@@ -297,7 +297,7 @@ impl UpperFile {
     /// The lower file of shared mappings that may become writable, opened by the first of them:
     /// most files are never mapped, and a second open of the lower file at each open() is
     /// expensive. The caller holds mmap_lock.
-    pub(crate) fn map_file(&self) -> Result<&MapFile> {
+    pub(crate) fn mmap_lower_file(&self) -> Result<&MmapLowerFile> {
         let map = &self.private().map;
         loop {
             if let Some(opened) = map.as_ref() {
@@ -305,7 +305,7 @@ impl UpperFile {
             }
             // Of two concurrent callers one wins; populate() may return false shortly before the
             // winner's value is visible.
-            let _ = map.populate(MapFile::open(self)?);
+            let _ = map.populate(MmapLowerFile::open(self)?);
         }
     }
 
@@ -403,8 +403,8 @@ impl UpperFile {
     }
 
     /// The lower dentry that corresponds to the file's path.
-    pub(crate) fn lower_name(&self) -> &Dentry {
-        self.lower().lower_dentry()
+    pub(crate) fn lower_dentry(&self) -> &Dentry {
+        self.lower().path_dentry()
     }
 
     /// Write access to the upper mount: ioctl(2) does not take it.
@@ -544,9 +544,9 @@ extern "C" fn opened_already(_inode: *mut c::inode, _file: *mut c::file) -> c_in
 
 /// A struct kiocb: one read or write call.
 #[repr(transparent)]
-pub(crate) struct Call(Opaque<c::kiocb>);
+pub(crate) struct Kiocb(Opaque<c::kiocb>);
 
-impl Call {
+impl Kiocb {
     /// # Safety
     ///
     /// `ptr` is a live kiocb on a file of ours, for `'a`, used by this thread only.
@@ -566,7 +566,7 @@ impl Call {
     {
         // SAFETY: A live call has a file, which is ours by the contract of `from_raw`.
         let file = unsafe { (*self.as_ptr()).ki_filp };
-        // SAFETY: The VFS keeps the file open until the hook returns; `Call` does not outlive the
+        // SAFETY: The VFS keeps the file open until the hook returns; `Kiocb` does not outlive the
         // hook.
         unsafe { UpperFile::from_raw(file) }
     }
@@ -613,7 +613,7 @@ impl Call {
         self.has(c::IOCB_DSYNC | c::IOCB_SYNC | c::IOCB_DIRECT)
     }
 
-    /// `ki_pos`; for O_APPEND only valid after [`Call::check_write`].
+    /// `ki_pos`; for O_APPEND only valid after [`Kiocb::check_write`].
     pub(crate) fn position(&self) -> u64 {
         // SAFETY: A live call.
         u64::try_from(unsafe { (*self.as_ptr()).ki_pos }).unwrap_or(0)
@@ -621,14 +621,14 @@ impl Call {
 
     /// generic_write_checks(): position for O_APPEND, and limits. The upper inode is locked.
     /// Returns the number of bytes that may be written.
-    pub(crate) fn check_write(&mut self, bytes: &mut Bytes) -> Result<usize> {
+    pub(crate) fn check_write(&mut self, bytes: &mut IovIter) -> Result<usize> {
         // SAFETY: A live call and iterator; the inode is locked and its size fresh.
         let n = unsafe { c::generic_write_checks(self.as_ptr(), bytes.as_ptr()) };
         usize::try_from(n).map_err(|_| errno(n))
     }
 
     /// Reads from the lower file, then calls [`UpperFile::accessed`].
-    pub(crate) fn read_lower(&mut self, lower: &File, bytes: &mut Bytes) -> Result<usize> {
+    pub(crate) fn read_lower(&mut self, lower: &File, bytes: &mut IovIter) -> Result<usize> {
         // SAFETY: All are live; the call is synchronous.
         let n = unsafe { c::lfs_read(self.as_ptr(), lower.as_ptr(), bytes.as_ptr()) };
         usize::try_from(n).map_err(|_| errno(n))
@@ -639,22 +639,26 @@ impl Call {
     /// bytes are resident; 0 when no fault-in is necessary: a direct write, or memory of the
     /// kernel.
     #[inline]
-    pub(crate) fn fault_in(&mut self, bytes: &mut Bytes, window: usize) -> Result<usize> {
+    pub(crate) fn fault_in(&mut self, bytes: &mut IovIter, window: usize) -> Result<usize> {
         // SAFETY: A live call, for which the VFS has taken write access, and its memory.
         let found = unsafe { c::lfs_fault_in(self.as_ptr(), bytes.as_ptr(), window) };
         usize::try_from(found).map_err(|_| errno(found))
     }
 
-    /// Writes to the lower file at the position that [`Call::check_write`] has set. A buffered
+    /// Writes to the lower file at the position that [`Kiocb::check_write`] has set. A buffered
     /// write is short where a page of the caller's memory is not resident.
-    pub(crate) fn write_lower(&mut self, lower: &File, bytes: &mut Bytes) -> Result<usize> {
+    pub(crate) fn write_lower(&mut self, lower: &File, bytes: &mut IovIter) -> Result<usize> {
         // SAFETY: All are live; the call is synchronous.
         let n = unsafe { c::lfs_write(self.as_ptr(), lower.as_ptr(), bytes.as_ptr(), false) };
         usize::try_from(n).map_err(|_| errno(n))
     }
 
-    /// As [`Call::write_lower`], but waits for the caller's pages. No journal reservation is held.
-    pub(crate) fn write_lower_waiting(&mut self, lower: &File, bytes: &mut Bytes) -> Result<usize> {
+    /// As [`Kiocb::write_lower`], but waits for the caller's pages. No journal reservation is held.
+    pub(crate) fn write_lower_waiting(
+        &mut self,
+        lower: &File,
+        bytes: &mut IovIter,
+    ) -> Result<usize> {
         // SAFETY: All are live; the call is synchronous.
         let n = unsafe { c::lfs_write(self.as_ptr(), lower.as_ptr(), bytes.as_ptr(), true) };
         usize::try_from(n).map_err(|_| errno(n))
@@ -663,9 +667,9 @@ impl Call {
 
 /// The caller's buffers.
 #[repr(transparent)]
-pub(crate) struct Bytes(Opaque<c::iov_iter>);
+pub(crate) struct IovIter(Opaque<c::iov_iter>);
 
-impl Bytes {
+impl IovIter {
     /// # Safety
     ///
     /// `ptr` is a live iterator for `'a`, used by this thread only.

@@ -3,7 +3,7 @@
 //! Memory mappings: upper areas over the lower file, faults that make pages writable, and the lower
 //! file that areas hold.
 //!
-//! A shared mapping that may become writable gets its own vm_operations_struct ([`Watched`]),
+//! A shared mapping that may become writable gets its own vm_operations_struct ([`WatchedVmOps`]),
 //! as in fs/coda/file.c. The table holds the upper file, and thereby the inode, the mount and this
 //! module, as long as any area uses the table, across fork(), split and mremap().
 //!
@@ -16,7 +16,7 @@ use super::{
     file::{File, UpperFile},
     inode::Inode,
     superblock::SuperBlock,
-    table::file::{plain, MapHooks},
+    table::file::{to_int, MapHooks},
     Fs,
 };
 use core::mem::ManuallyDrop;
@@ -34,9 +34,9 @@ use kernel::{
 };
 
 /// A VMA that mmap() is creating.
-pub(crate) struct Map(*mut c::vm_area_struct);
+pub(crate) struct NewVma(*mut c::vm_area_struct);
 
-impl Map {
+impl NewVma {
     /// # Safety
     ///
     /// `ptr` is the area that the VFS passed, used within the call.
@@ -64,8 +64,8 @@ impl Map {
     }
 
     /// As [`Self::map_lower`], with [`MapHooks::store`] called for the first store to each page.
-    pub(crate) fn map_watched(&self, file: &UpperFile, lower: &MapFile) -> Result {
-        let watched = NewWatched::new(file)?;
+    pub(crate) fn map_watched(&self, file: &UpperFile, lower: &MmapLowerFile) -> Result {
+        let watched = UnboundVmOps::new(file)?;
         let table = lower.table_above(file)?;
         self.map_lower(&lower.file)?;
         if let Some(table) = table {
@@ -95,7 +95,7 @@ pub(crate) fn is_watchable(lower: &Inode) -> bool {
 /// Callers pass a lower file that is open for writing, so overlayfs has copied the file up.
 pub(crate) fn page_inode(lower: &File) -> &Inode {
     // SAFETY: The dentry of a live file is positive.
-    let inode = unsafe { c::lfs_real_inode(lower.lower_dentry().as_ptr()) };
+    let inode = unsafe { c::lfs_real_inode(lower.path_dentry().as_ptr()) };
     // SAFETY: The dentry, which the file holds, keeps the inode.
     unsafe { Inode::from_raw(inode) }
 }
@@ -107,22 +107,22 @@ pub(crate) fn page_inode(lower: &File) -> &Inode {
 /// `own` is an upper file with a reference, `lower` the table that the lower filesystem gave the
 /// area. `users` counts the areas with `ops`; the last one frees the table.
 #[repr(C)]
-struct Watched {
+struct WatchedVmOps {
     ops: c::vm_operations_struct,
     lower: *const c::vm_operations_struct,
     own: *mut c::file,
     users: Atomic<i32>,
 }
 
-/// A [`Watched`] without areas.
-struct NewWatched(ManuallyDrop<KBox<Watched>>);
+/// A [`WatchedVmOps`] without areas.
+struct UnboundVmOps(ManuallyDrop<KBox<WatchedVmOps>>);
 
-impl Watched {
+impl WatchedVmOps {
     /// The table of an area.
     ///
     /// # Safety
     ///
-    /// `area` is a live area with a [`Watched`], for `'a`.
+    /// `area` is a live area with a [`WatchedVmOps`], for `'a`.
     unsafe fn of<'a>(area: *mut c::vm_area_struct) -> &'a Self {
         // SAFETY: The caller guarantees that the area is valid.
         let ops = unsafe { (*area).vm_ops };
@@ -142,10 +142,10 @@ impl Watched {
     }
 }
 
-impl NewWatched {
+impl UnboundVmOps {
     fn new(file: &UpperFile) -> Result<Self> {
         let watched = KBox::new(
-            Watched {
+            WatchedVmOps {
                 ops: pin_init::zeroed(),
                 lower: core::ptr::null(),
                 own: file.as_ptr(),
@@ -181,7 +181,7 @@ impl NewWatched {
     }
 }
 
-impl Drop for NewWatched {
+impl Drop for UnboundVmOps {
     fn drop(&mut self) {
         let own = self.0.own;
         // SAFETY: `over` forgets `self` when taking the box.
@@ -196,7 +196,7 @@ impl Drop for NewWatched {
 /// Called by the memory management with a new area that has a copy of another's table.
 unsafe extern "C" fn area_open(area: *mut c::vm_area_struct) {
     // SAFETY: The area uses the table that contains this function.
-    let watched = unsafe { Watched::of(area) };
+    let watched = unsafe { WatchedVmOps::of(area) };
     let _ = watched.users.fetch_add(1, Relaxed);
     if let Some(open) = watched.lower().open {
         // SAFETY: The arguments are those of the memory management's call.
@@ -209,7 +209,7 @@ unsafe extern "C" fn area_open(area: *mut c::vm_area_struct) {
 /// Called by the memory management once, with an area that goes.
 unsafe extern "C" fn area_close(area: *mut c::vm_area_struct) {
     // SAFETY: The area uses the table that contains this function.
-    let watched = unsafe { Watched::of(area) };
+    let watched = unsafe { WatchedVmOps::of(area) };
     if let Some(close) = watched.lower().close {
         // SAFETY: The arguments are those of the memory management's call.
         unsafe { close(area) };
@@ -232,7 +232,7 @@ unsafe extern "C" fn fault(vmf: *mut c::vm_fault) -> c::vm_fault_t {
     // SAFETY: A live fault.
     let area = unsafe { (*vmf).__bindgen_anon_1.vma };
     // SAFETY: The fault keeps the area, which has the table that this function is in.
-    let lower = unsafe { Watched::of(area) }.lower();
+    let lower = unsafe { WatchedVmOps::of(area) }.lower();
     // Read before the call: lfs_map_read_only() may drop the fault's lock; munmap() in another
     // thread may then free the area and its table.
     let hook = lower.fault;
@@ -255,10 +255,10 @@ unsafe extern "C" fn page_mkwrite(vmf: *mut c::vm_fault) -> c::vm_fault_t {
     // SAFETY: A live fault.
     let area = unsafe { (*vmf).__bindgen_anon_1.vma };
     // SAFETY: The fault keeps the area, which has the table that this function is in.
-    let watched = unsafe { Watched::of(area) };
+    let watched = unsafe { WatchedVmOps::of(area) };
     let own = watched.own();
     let _writing = PageFault::new(own.upper_inode().superblock());
-    let fault = Fault { vmf, watched };
+    let fault = WriteFault { vmf, watched };
     <Fs as MapHooks>::store(own, fault).0
 }
 
@@ -281,9 +281,9 @@ impl Drop for PageFault<'_> {
 }
 
 /// Return value of a fault handler.
-pub(crate) struct Answer(c::vm_fault_t);
+pub(crate) struct FaultResult(c::vm_fault_t);
 
-impl Answer {
+impl FaultResult {
     /// VM_FAULT_NOPAGE: nothing was done; the program repeats the store after one tick.
     pub(crate) fn again() -> Self {
         // SAFETY: A fault may sleep.
@@ -303,9 +303,9 @@ impl Answer {
 }
 
 /// A write fault on a read-only page.
-pub(crate) struct Fault<'a> {
+pub(crate) struct WriteFault<'a> {
     vmf: *mut c::vm_fault,
-    watched: &'a Watched,
+    watched: &'a WatchedVmOps,
 }
 
 /// VM_FAULT_* bits with which the lower ->page_mkwrite returns without a locked folio.
@@ -318,27 +318,27 @@ const UNDONE: c::vm_fault_t = c::vm_fault_reason_VM_FAULT_OOM
     | c::vm_fault_reason_VM_FAULT_NOPAGE
     | c::vm_fault_reason_VM_FAULT_RETRY;
 
-impl<'a> Fault<'a> {
+impl<'a> WriteFault<'a> {
     /// Calls the lower ->page_mkwrite. On success the folio is locked and not mapped writable
     /// before the unlock.
-    pub(crate) fn make_writable(self) -> Result<LockedFault<'a>, Answer> {
+    pub(crate) fn make_writable(self) -> Result<LockedWriteFault<'a>, FaultResult> {
         // Without a lower ->page_mkwrite (tmpfs), filemap_page_mkwrite() updates the file's times.
         let hook = self.watched.lower().page_mkwrite;
         let hook = hook.unwrap_or(c::filemap_page_mkwrite);
         // SAFETY: The arguments are those of the memory management's call.
         let answer = unsafe { hook(self.vmf) };
         if answer & UNDONE != 0 {
-            return Err(Answer(answer));
+            return Err(FaultResult(answer));
         }
         let is_locked = answer & c::vm_fault_reason_VM_FAULT_LOCKED != 0;
         // SAFETY: The fault holds its page.
         if !is_locked && unsafe { !c::lfs_fault_lock(self.vmf) } {
-            return Err(Answer(c::vm_fault_reason_VM_FAULT_NOPAGE));
+            return Err(FaultResult(c::vm_fault_reason_VM_FAULT_NOPAGE));
         }
         let mut start = 0;
         // SAFETY: The fault's folio is locked.
         let length = unsafe { c::lfs_fault_range(self.vmf, &mut start) };
-        Ok(LockedFault {
+        Ok(LockedWriteFault {
             vmf: self.vmf,
             answer: answer | c::vm_fault_reason_VM_FAULT_LOCKED,
             start: u64::try_from(start).unwrap_or(0),
@@ -349,7 +349,7 @@ impl<'a> Fault<'a> {
 }
 
 /// A write fault whose folio is locked. Dropping unlocks the folio; the page stays read-only.
-pub(crate) struct LockedFault<'a> {
+pub(crate) struct LockedWriteFault<'a> {
     vmf: *mut c::vm_fault,
     answer: c::vm_fault_t,
     /// The range that becomes writable, by the file's size after the folio was locked.
@@ -357,10 +357,10 @@ pub(crate) struct LockedFault<'a> {
     /// value.
     start: u64,
     length: usize,
-    _watched: &'a Watched,
+    _watched: &'a WatchedVmOps,
 }
 
-impl LockedFault<'_> {
+impl LockedWriteFault<'_> {
     /// The file range that becomes writable: offset and length.
     pub(crate) fn range(&self) -> (u64, usize) {
         (self.start, self.length)
@@ -379,14 +379,14 @@ impl LockedFault<'_> {
     }
 
     /// Ends the fault successfully; the page becomes writable.
-    pub(crate) fn let_through(self) -> Answer {
+    pub(crate) fn let_through(self) -> FaultResult {
         let answer = self.answer;
         core::mem::forget(self);
-        Answer(answer)
+        FaultResult(answer)
     }
 }
 
-impl Drop for LockedFault<'_> {
+impl Drop for LockedWriteFault<'_> {
     fn drop(&mut self) {
         // SAFETY: The folio is locked by us.
         unsafe { c::lfs_fault_unlock(self.vmf) };
@@ -419,30 +419,30 @@ pub(crate) fn unmap_all(lower: &Inode) {
 /// The lower file that areas hold. Opened for reading only, so that calls that use `vm_file`
 /// directly (MADV_REMOVE, remap_file_pages()) cannot change the lower file; with its own
 /// file_operations, so that msync() calls the upper ->fsync.
-pub(crate) struct MapFile {
+pub(crate) struct MmapLowerFile {
     file: ARef<File>,
     /// Set when the file that the areas hold has the upper table, too. A stacked lower filesystem
     /// replaces `vm_file`.
     has_real: SetOnce<()>,
 }
 
-/// The file_operations of a [`MapFile`].
+/// The file_operations of a [`MmapLowerFile`].
 ///
 /// # Invariants
 ///
 /// `lower` is the table that the lower filesystem gave the file; `path` is the upper file's path,
 /// with references.
 #[repr(C)]
-struct MapTable {
+struct MapFileOps {
     ops: c::file_operations,
     lower: *const c::file_operations,
     path: c::path,
 }
 
-impl MapFile {
+impl MmapLowerFile {
     /// Opens the lower file of an upper file.
     pub(super) fn open(file: &UpperFile) -> Result<Self> {
-        let table = NewMapTable::new(file)?;
+        let table = UnboundMapFileOps::new(file)?;
         let opened = file.open_lower_to_map()?;
         // SAFETY: A live file that is not visible to other tasks yet.
         unsafe { table.put_on(opened.as_ptr()) };
@@ -453,16 +453,16 @@ impl MapFile {
     }
 
     /// A table for the file that the areas hold, if a stacked lower filesystem replaces `vm_file`.
-    fn table_above(&self, file: &UpperFile) -> Result<Option<NewMapTable>> {
+    fn table_above(&self, file: &UpperFile) -> Result<Option<UnboundMapFileOps>> {
         let is_stacked = self.file.inode().superblock().stack_depth() > 0;
         if !is_stacked || self.has_real.as_ref().is_some() {
             return Ok(None);
         }
-        NewMapTable::new(file).map(Some)
+        UnboundMapFileOps::new(file).map(Some)
     }
 
     /// Installs the table on `real`, the `vm_file` of an area, once.
-    fn take_over(&self, real: *mut c::file, table: NewMapTable) {
+    fn take_over(&self, real: *mut c::file, table: UnboundMapFileOps) {
         if real != self.file.as_ptr() && self.has_real.populate(()) {
             // SAFETY: The area holds `real`, which the lower filesystem opened for this file alone;
             // populate() lets only one caller come here.
@@ -471,14 +471,14 @@ impl MapFile {
     }
 }
 
-/// A [`MapTable`] without a file.
-struct NewMapTable(ManuallyDrop<KBox<MapTable>>);
+/// A [`MapFileOps`] without a file.
+struct UnboundMapFileOps(ManuallyDrop<KBox<MapFileOps>>);
 
-impl NewMapTable {
+impl UnboundMapFileOps {
     /// A table for the files that an upper file maps.
     fn new(file: &UpperFile) -> Result<Self> {
         let path = file.path();
-        let table = MapTable {
+        let table = MapFileOps {
             ops: pin_init::zeroed(),
             lower: core::ptr::null(),
             path,
@@ -506,14 +506,14 @@ impl NewMapTable {
         table.ops.release = Some(release);
         // As in the upper table; shmem_get_unmapped_area() requires tmpfs's table.
         table.ops.get_unmapped_area = Some(c::thp_get_unmapped_area);
-        let table: *const MapTable = KBox::into_raw(table);
+        let table: *const MapFileOps = KBox::into_raw(table);
         // The table is the first field; its owner is the lower one's, which the file has counted.
         // SAFETY: The caller guarantees that the file is valid.
         unsafe { (*file).f_op = table.cast() };
     }
 }
 
-impl Drop for NewMapTable {
+impl Drop for UnboundMapFileOps {
     fn drop(&mut self) {
         let path = self.0.path;
         // SAFETY: `put_on` forgets `self` when taking the box.
@@ -525,12 +525,12 @@ impl Drop for NewMapTable {
 
 /// # Safety
 ///
-/// `file` is the live file of a [`MapFile`], for `'a`.
-unsafe fn table_of<'a>(file: *mut c::file) -> &'a MapTable {
+/// `file` is the live file of a [`MmapLowerFile`], for `'a`.
+unsafe fn table_of<'a>(file: *mut c::file) -> &'a MapFileOps {
     // SAFETY: Guaranteed by the caller.
     let ops = unsafe { (*file).f_op };
     // SAFETY: `ops` is the first field of a table that lives until the file is released.
-    unsafe { &*ops.cast::<MapTable>() }
+    unsafe { &*ops.cast::<MapFileOps>() }
 }
 
 /// # Safety
@@ -548,15 +548,15 @@ unsafe extern "C" fn fsync(file: *mut c::file, start: i64, end: i64, data_only: 
         Some(hook) => to_result(unsafe { hook(file, start, end, data_only) }),
         None => Err(EINVAL),
     };
-    plain(<Fs as MapHooks>::sync(dentry, lower))
+    to_int(<Fs as MapHooks>::sync(dentry, lower))
 }
 
 /// # Safety
 ///
-/// Called by the VFS once, with the file of a [`MapFile`] whose last user is gone.
+/// Called by the VFS once, with the file of a [`MmapLowerFile`] whose last user is gone.
 unsafe extern "C" fn release(inode: *mut c::inode, file: *mut c::file) -> c_int {
     // SAFETY: The file has the table that this function is in.
-    let table: *const MapTable = unsafe { table_of(file) };
+    let table: *const MapFileOps = unsafe { table_of(file) };
     // SAFETY: Boxed in `open`, and not used after this.
     let table = unsafe { KBox::from_raw(table.cast_mut()) };
     // SAFETY: __fput() reads `f_op->owner` after ->release, so the original table is restored.

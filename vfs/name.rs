@@ -83,26 +83,30 @@ impl LowerName<'_> {
 }
 
 /// A locked lower directory and a name to be created or removed (start_dirop()).
-pub(crate) struct Locked<'a> {
+pub(crate) struct DirOpGuard<'a> {
     mount: &'a LowerMount,
     dentry: *mut c::dentry,
 }
 
-impl Drop for Locked<'_> {
+impl Drop for DirOpGuard<'_> {
     fn drop(&mut self) {
         // SAFETY: A dentry (or, after a failed mkdir, an error) of one of the start functions.
         unsafe { c::end_dirop(self.dentry) };
     }
 }
 
-impl<'a> Locked<'a> {
+impl<'a> DirOpGuard<'a> {
     fn new(mount: &'a LowerMount, dentry: *mut c::dentry) -> Result<Self> {
         let dentry = kernel::error::from_err_ptr(dentry)?;
         Ok(Self { mount, dentry })
     }
 
     /// Locks `parent` for the creation of `name`; EEXIST if the name exists.
-    pub(crate) fn to_create(mount: &'a LowerMount, parent: &Dentry, name: &[u8]) -> Result<Self> {
+    pub(crate) fn start_creating(
+        mount: &'a LowerMount,
+        parent: &Dentry,
+        name: &[u8],
+    ) -> Result<Self> {
         let mut q = qstr(name)?;
         // SAFETY: A live directory that is not locked, and a counted string.
         let dentry = unsafe { c::start_creating_noperm(parent.as_ptr(), &mut q) };
@@ -113,8 +117,8 @@ impl<'a> Locked<'a> {
         Ok(locked)
     }
 
-    /// As [`Locked::to_create`], with the negative dentry `child` of an earlier lookup.
-    pub(crate) fn to_create_at(
+    /// As [`DirOpGuard::start_creating`], with the negative dentry `child` of an earlier lookup.
+    pub(crate) fn start_creating_dentry(
         mount: &'a LowerMount,
         parent: &Dentry,
         child: &Dentry,
@@ -132,11 +136,11 @@ impl<'a> Locked<'a> {
         }
         // A direct lower rename has moved the dentry, or a lookup by this name finds another one.
         drop(locked);
-        Self::to_create(mount, parent, name)
+        Self::start_creating(mount, parent, name)
     }
 
     /// Locks the parent of `at` to remove the name.
-    pub(crate) fn to_remove(mount: &'a LowerMount, at: &LowerName<'_>) -> Result<Self> {
+    pub(crate) fn start_removing_dentry(mount: &'a LowerMount, at: &LowerName<'_>) -> Result<Self> {
         let (parent, child) = (at.parent.as_ptr(), at.dentry.as_ptr());
         // SAFETY: Two live dentries, neither of them locked.
         let dentry = unsafe { c::start_removing_dentry(parent, child) };
@@ -154,7 +158,7 @@ impl<'a> Locked<'a> {
 
     /// The name's dentry.
     pub(crate) fn dentry(&self) -> &Dentry {
-        // SAFETY: A dentry of one of the start functions: a failed `make_directory` keeps the
+        // SAFETY: A dentry of one of the start functions: a failed `mkdir` keeps the
         // guard.
         unsafe { Dentry::from_raw(self.dentry) }
     }
@@ -179,7 +183,7 @@ impl<'a> Locked<'a> {
     }
 
     /// Makes a directory. vfs_mkdir() may return another dentry, which the guard holds afterwards.
-    pub(crate) fn make_directory(mut self, mode: u16) -> Result<Self> {
+    pub(crate) fn mkdir(mut self, mode: u16) -> Result<Self> {
         let _acting = self.labelling(mode | c::S_IFDIR as u16)?;
         let (idmap, dir, dentry) = (self.mount.idmap(), self.directory(), self.dentry);
         // SAFETY: The directory is locked and the name free; vfs_mkdir() consumes the reference
@@ -190,7 +194,7 @@ impl<'a> Locked<'a> {
         Ok(self)
     }
 
-    pub(crate) fn make_node(&self, mode: u16, device: u32) -> Result {
+    pub(crate) fn mknod(&self, mode: u16, device: u32) -> Result {
         let _acting = self.labelling(mode)?;
         // SAFETY: The directory is locked and the name free.
         to_result(unsafe {
@@ -205,7 +209,7 @@ impl<'a> Locked<'a> {
         })
     }
 
-    pub(crate) fn make_symlink(&self, target: &CStr) -> Result {
+    pub(crate) fn symlink(&self, target: &CStr) -> Result {
         let _acting = self.labelling(c::S_IFLNK as u16)?;
         // SAFETY: The directory is locked and the name free; a C string.
         to_result(unsafe {
@@ -245,7 +249,7 @@ impl<'a> Locked<'a> {
         })
     }
 
-    pub(crate) fn remove_directory(&self) -> Result {
+    pub(crate) fn rmdir(&self) -> Result {
         // SAFETY: The directory is locked and the name there.
         to_result(unsafe {
             c::vfs_rmdir(

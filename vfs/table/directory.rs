@@ -3,7 +3,7 @@
 //! `file_operations` of directories.
 
 use super::{
-    file::{fsync, ioctl, plain},
+    file::{fsync, ioctl, to_int},
     OpsTable,
 };
 use crate::vfs::{
@@ -43,7 +43,7 @@ pub(super) static OPERATIONS: OpsTable<c::file_operations> = OpsTable(c::file_op
 unsafe extern "C" fn open(_inode: *mut c::inode, file: *mut c::file) -> c_int {
     // SAFETY: The VFS passes a file of ours that is being opened.
     let file = unsafe { UpperFile::from_raw(file) };
-    plain(<Fs as DirectoryHooks>::open(file))
+    to_int(<Fs as DirectoryHooks>::open(file))
 }
 
 /// # Safety
@@ -64,7 +64,7 @@ unsafe extern "C" fn release(_inode: *mut c::inode, file: *mut c::file) -> c_int
 unsafe extern "C" fn llseek(file: *mut c::file, offset: i64, whence: c_int) -> i64 {
     // SAFETY: The VFS passes an open file of ours.
     let file = unsafe { UpperFile::from_raw(file) };
-    super::file::long(file.lower().seek(offset, whence).inspect(|pos| {
+    super::file::to_loff(file.lower().seek(offset, whence).inspect(|pos| {
         file.set_position(*pos);
     }))
 }
@@ -93,7 +93,7 @@ unsafe extern "C" fn iterate(file: *mut c::file, context: *mut c::dir_context) -
         // SAFETY: A live lower directory; iterate_dir() updates the context's position.
         return unsafe { c::iterate_dir(lower.as_ptr(), context) };
     }
-    plain(filtered(lower, file, context))
+    to_int(filtered(lower, file, context))
 }
 
 fn filtered(lower: &File, file: *mut c::file, caller: *mut c::dir_context) -> Result {

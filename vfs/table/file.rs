@@ -6,9 +6,9 @@ use super::OpsTable;
 use crate::vfs::{
     c,
     dentry::UpperDentry,
-    file::{Bytes, Call, UpperFile},
+    file::{IovIter, Kiocb, UpperFile},
     inode::UpperInode,
-    map::{Answer, Fault, Map},
+    map::{FaultResult, NewVma, WriteFault},
     range::Pipe,
     Fs,
 };
@@ -25,9 +25,9 @@ pub(crate) trait FileHooks {
     /// `->llseek`.
     fn seek(file: &UpperFile, offset: i64, whence: c_int) -> Result<i64>;
     /// `->read_iter`.
-    fn read(call: &mut Call, bytes: &mut Bytes) -> Result<usize>;
+    fn read(call: &mut Kiocb, bytes: &mut IovIter) -> Result<usize>;
     /// `->write_iter`.
-    fn write(call: &mut Call, bytes: &mut Bytes) -> Result<usize>;
+    fn write(call: &mut Kiocb, bytes: &mut IovIter) -> Result<usize>;
     /// `->fsync`.
     fn sync(file: &UpperFile, start: i64, end: i64, data_only: bool) -> Result;
 }
@@ -73,11 +73,11 @@ pub(crate) trait RangeHooks {
 /// Memory mappings.
 pub(crate) trait MapHooks {
     /// `->mmap`.
-    fn map(file: &UpperFile, map: &Map) -> Result;
+    fn map(file: &UpperFile, map: &NewVma) -> Result;
     /// The last area of an mmap() is gone. Called under mmap_lock: must not sleep on other locks.
     fn unmapped(file: &UpperFile);
     /// A write fault on a read-only page. Called under mmap_lock or the VMA lock.
-    fn store(file: &UpperFile, fault: Fault<'_>) -> Answer;
+    fn store(file: &UpperFile, fault: WriteFault<'_>) -> FaultResult;
     /// `msync()`; `lower` calls the lower ->fsync.
     fn sync(dentry: &UpperDentry, lower: impl FnOnce() -> Result) -> Result;
 }
@@ -138,7 +138,7 @@ pub(super) static MAPPING_WITH_BLOCKS: OpsTable<c::address_space_operations> =
     });
 
 /// A result as ssize_t.
-pub(super) fn count(result: Result<usize>) -> isize {
+pub(super) fn to_ssize(result: Result<usize>) -> isize {
     match result {
         Ok(n) => isize::try_from(n).unwrap_or(isize::MAX),
         Err(e) => e.to_errno() as isize,
@@ -146,7 +146,7 @@ pub(super) fn count(result: Result<usize>) -> isize {
 }
 
 /// A result as loff_t.
-pub(super) fn long(result: Result<i64>) -> i64 {
+pub(super) fn to_loff(result: Result<i64>) -> i64 {
     match result {
         Ok(n) => n,
         Err(e) => i64::from(e.to_errno()),
@@ -154,7 +154,7 @@ pub(super) fn long(result: Result<i64>) -> i64 {
 }
 
 /// A result as zero or a negative errno.
-pub(crate) fn plain(result: Result) -> c_int {
+pub(crate) fn to_int(result: Result) -> c_int {
     from_result(|| result.map(|()| 0))
 }
 
@@ -164,7 +164,7 @@ pub(crate) fn plain(result: Result) -> c_int {
 pub(super) unsafe extern "C" fn llseek(file: *mut c::file, offset: i64, whence: c_int) -> i64 {
     // SAFETY: The VFS passes an open file of ours.
     let file = unsafe { UpperFile::from_raw(file) };
-    long(<Fs as FileHooks>::seek(file, offset, whence))
+    to_loff(<Fs as FileHooks>::seek(file, offset, whence))
 }
 
 /// # Safety
@@ -173,10 +173,10 @@ pub(super) unsafe extern "C" fn llseek(file: *mut c::file, offset: i64, whence: 
 /// thread uses.
 unsafe extern "C" fn read_iter(iocb: *mut c::kiocb, iter: *mut c::iov_iter) -> isize {
     // SAFETY: The VFS passes a live call on a file of ours.
-    let call = unsafe { Call::from_raw(iocb) };
+    let call = unsafe { Kiocb::from_raw(iocb) };
     // SAFETY: And its buffers.
-    let bytes = unsafe { Bytes::from_raw(iter) };
-    count(<Fs as FileHooks>::read(call, bytes))
+    let bytes = unsafe { IovIter::from_raw(iter) };
+    to_ssize(<Fs as FileHooks>::read(call, bytes))
 }
 
 /// # Safety
@@ -185,10 +185,10 @@ unsafe extern "C" fn read_iter(iocb: *mut c::kiocb, iter: *mut c::iov_iter) -> i
 /// thread uses.
 unsafe extern "C" fn write_iter(iocb: *mut c::kiocb, iter: *mut c::iov_iter) -> isize {
     // SAFETY: The VFS passes a live call on a file of ours.
-    let call = unsafe { Call::from_raw(iocb) };
+    let call = unsafe { Kiocb::from_raw(iocb) };
     // SAFETY: And its buffers.
-    let bytes = unsafe { Bytes::from_raw(iter) };
-    count(<Fs as FileHooks>::write(call, bytes))
+    let bytes = unsafe { IovIter::from_raw(iter) };
+    to_ssize(<Fs as FileHooks>::write(call, bytes))
 }
 
 /// # Safety
@@ -230,8 +230,8 @@ unsafe extern "C" fn mmap(file: *mut c::file, area: *mut c::vm_area_struct) -> c
     // SAFETY: The VFS passes an open file of ours.
     let file = unsafe { UpperFile::from_raw(file) };
     // SAFETY: And the area that is being made.
-    let map = unsafe { Map::from_raw(area) };
-    plain(<Fs as MapHooks>::map(file, &map))
+    let map = unsafe { NewVma::from_raw(area) };
+    to_int(<Fs as MapHooks>::map(file, &map))
 }
 
 /// # Safety
@@ -240,7 +240,7 @@ unsafe extern "C" fn mmap(file: *mut c::file, area: *mut c::vm_area_struct) -> c
 unsafe extern "C" fn open(_inode: *mut c::inode, file: *mut c::file) -> c_int {
     // SAFETY: The VFS passes a file of ours that is being opened.
     let file = unsafe { UpperFile::from_raw(file) };
-    plain(<Fs as FileHooks>::open(file))
+    to_int(<Fs as FileHooks>::open(file))
 }
 
 /// # Safety
@@ -249,7 +249,7 @@ unsafe extern "C" fn open(_inode: *mut c::inode, file: *mut c::file) -> c_int {
 unsafe extern "C" fn flush(file: *mut c::file, id: c::fl_owner_t) -> c_int {
     // SAFETY: The VFS passes an open file of ours.
     let file = unsafe { UpperFile::from_raw(file) };
-    plain(<Fs as FileHooks>::flush(file, id))
+    to_int(<Fs as FileHooks>::flush(file, id))
 }
 
 /// # Safety
@@ -274,7 +274,7 @@ pub(super) unsafe extern "C" fn fsync(
 ) -> c_int {
     // SAFETY: The VFS passes an open file of ours.
     let file = unsafe { UpperFile::from_raw(file) };
-    plain(<Fs as FileHooks>::sync(file, start, end, data_only != 0))
+    to_int(<Fs as FileHooks>::sync(file, start, end, data_only != 0))
 }
 
 /// # Safety
@@ -294,7 +294,7 @@ unsafe extern "C" fn splice_write(
     let pipe = unsafe { Pipe::from_raw(pipe) };
     // SAFETY: And a position of this call's own.
     let pos = unsafe { &mut *pos };
-    count(<Fs as RangeHooks>::splice_write(
+    to_ssize(<Fs as RangeHooks>::splice_write(
         &pipe, file, pos, length, flags,
     ))
 }
@@ -316,7 +316,7 @@ unsafe extern "C" fn splice_read(
     let pipe = unsafe { Pipe::from_raw(pipe) };
     // SAFETY: And a position of this call's own.
     let pos = unsafe { &mut *pos };
-    count(<Fs as RangeHooks>::splice_read(
+    to_ssize(<Fs as RangeHooks>::splice_read(
         file, pos, &pipe, length, flags,
     ))
 }
@@ -332,7 +332,7 @@ unsafe extern "C" fn fallocate(
 ) -> c_long {
     // SAFETY: The VFS passes an open file of ours.
     let file = unsafe { UpperFile::from_raw(file) };
-    plain(<Fs as RangeHooks>::allocate(file, mode, offset, length)) as c_long
+    to_int(<Fs as RangeHooks>::allocate(file, mode, offset, length)) as c_long
 }
 
 /// # Safety
@@ -350,7 +350,7 @@ unsafe extern "C" fn copy_file_range(
     let from = unsafe { UpperFile::from_raw(from) };
     // SAFETY: As above.
     let to = unsafe { UpperFile::from_raw(to) };
-    count(<Fs as RangeHooks>::copy(
+    to_ssize(<Fs as RangeHooks>::copy(
         (from, at),
         (to, pos),
         length,
@@ -373,7 +373,7 @@ unsafe extern "C" fn remap_file_range(
     let from = unsafe { UpperFile::from_raw(from) };
     // SAFETY: As above.
     let to = unsafe { UpperFile::from_raw(to) };
-    long(<Fs as RangeHooks>::remap(
+    to_loff(<Fs as RangeHooks>::remap(
         (from, at),
         (to, pos),
         length,
@@ -387,5 +387,5 @@ unsafe extern "C" fn remap_file_range(
 unsafe extern "C" fn fadvise(file: *mut c::file, offset: i64, length: i64, advice: c_int) -> c_int {
     // SAFETY: The VFS passes an open file of ours.
     let file = unsafe { UpperFile::from_raw(file) };
-    plain(<Fs as RangeHooks>::advise(file, offset, length, advice))
+    to_int(<Fs as RangeHooks>::advise(file, offset, length, advice))
 }

@@ -3,7 +3,7 @@
 //! `inode_operations` and xattr handlers.
 
 use super::{
-    file::{count, plain},
+    file::{to_int, to_ssize},
     superblock::SuperHooks,
     OpsTable,
 };
@@ -28,35 +28,35 @@ pub(crate) trait NameHooks {
     fn lookup(dir: &UpperInode, dentry: &UpperDentry) -> Result<*mut c::dentry>;
     /// `exclusive`: with O_EXCL, if the series passes that flag.
     fn create(dir: &UpperInode, dentry: &UpperDentry, mode: u16, exclusive: bool) -> Result;
-    fn make_directory(dir: &UpperInode, dentry: &UpperDentry, mode: u16) -> Result;
-    fn make_node(dir: &UpperInode, dentry: &UpperDentry, mode: u16, device: u32) -> Result;
-    fn make_symlink(dir: &UpperInode, dentry: &UpperDentry, target: &CStr) -> Result;
+    fn mkdir(dir: &UpperInode, dentry: &UpperDentry, mode: u16) -> Result;
+    fn mknod(dir: &UpperInode, dentry: &UpperDentry, mode: u16, device: u32) -> Result;
+    fn symlink(dir: &UpperInode, dentry: &UpperDentry, target: &CStr) -> Result;
     fn link(old: &UpperDentry, dir: &UpperInode, dentry: &UpperDentry) -> Result;
     fn unlink(dir: &UpperInode, dentry: &UpperDentry) -> Result;
-    fn remove_directory(dir: &UpperInode, dentry: &UpperDentry) -> Result;
+    fn rmdir(dir: &UpperInode, dentry: &UpperDentry) -> Result;
     fn rename(
         from: (&UpperInode, &UpperDentry),
         to: (&UpperInode, &UpperDentry),
         flags: u32,
     ) -> Result;
     /// O_TMPFILE: creates an unnamed file and opens the file.
-    fn make_unnamed(dir: &UpperInode, file: &UpperFile, mode: u16) -> Result;
+    fn tmpfile(dir: &UpperInode, file: &UpperFile, mode: u16) -> Result;
 }
 
 /// Operations on attributes.
 pub(crate) trait AttributeHooks {
     /// `->setattr`; the upper inode is locked.
-    fn change(dentry: &UpperDentry, change: &mut AttrChange) -> Result;
+    fn setattr(dentry: &UpperDentry, change: &mut AttrChange) -> Result;
     /// `->getattr`.
-    fn stat(dentry: &UpperDentry, stat: &mut c::kstat, mask: u32, flags: u32) -> Result;
+    fn getattr(dentry: &UpperDentry, stat: &mut c::kstat, mask: u32, flags: u32) -> Result;
     /// `->set_acl`; the upper inode is locked.
     fn set_acl(dentry: &UpperDentry, acl: *mut c::posix_acl, kind: c_int) -> Result;
     /// `->fileattr_get`.
-    fn get_flags(dentry: &UpperDentry, flags: &mut c::file_kattr) -> Result;
+    fn fileattr_get(dentry: &UpperDentry, flags: &mut c::file_kattr) -> Result;
     /// `->fileattr_set`; the upper inode is locked.
-    fn set_flags(dentry: &UpperDentry, flags: &mut c::file_kattr) -> Result;
+    fn fileattr_set(dentry: &UpperDentry, flags: &mut c::file_kattr) -> Result;
     /// `->update_time` for the access time: touch_atime() has checked the upper mount and inode.
-    fn accessed(inode: &UpperInode);
+    fn update_atime(inode: &UpperInode);
 }
 
 /// Operations on extended attributes.
@@ -191,7 +191,7 @@ unsafe extern "C" fn create(
 ) -> c_int {
     // SAFETY: The VFS passes a directory of ours and a negative dentry in it.
     let (dir, dentry) = unsafe { pair(dir, dentry) };
-    plain(<Fs as NameHooks>::create(dir, dentry, mode, exclusive))
+    to_int(<Fs as NameHooks>::create(dir, dentry, mode, exclusive))
 }
 
 /// # Safety
@@ -207,7 +207,7 @@ unsafe extern "C" fn create(
     // SAFETY: The VFS passes a directory of ours and a negative dentry in it.
     let (dir, dentry) = unsafe { pair(dir, dentry) };
     // With O_EXCL, the second lookup finds the existing name.
-    plain(<Fs as NameHooks>::create(dir, dentry, mode, false))
+    to_int(<Fs as NameHooks>::create(dir, dentry, mode, false))
 }
 
 /// # Safety
@@ -223,7 +223,7 @@ unsafe extern "C" fn link(
     let (dir, dentry) = unsafe { pair(dir, dentry) };
     // SAFETY: And a positive dentry of ours.
     let old = unsafe { UpperDentry::from_raw(old) };
-    plain(<Fs as NameHooks>::link(old, dir, dentry))
+    to_int(<Fs as NameHooks>::link(old, dir, dentry))
 }
 
 /// # Safety
@@ -232,7 +232,7 @@ unsafe extern "C" fn link(
 unsafe extern "C" fn unlink(dir: *mut c::inode, dentry: *mut c::dentry) -> c_int {
     // SAFETY: The VFS passes a directory of ours and a positive dentry in it.
     let (dir, dentry) = unsafe { pair(dir, dentry) };
-    plain(<Fs as NameHooks>::unlink(dir, dentry))
+    to_int(<Fs as NameHooks>::unlink(dir, dentry))
 }
 
 /// # Safety
@@ -249,7 +249,7 @@ unsafe extern "C" fn symlink(
     let (dir, dentry) = unsafe { pair(dir, dentry) };
     // SAFETY: And a C string.
     let target = unsafe { CStr::from_char_ptr(target) };
-    plain(<Fs as NameHooks>::make_symlink(dir, dentry, target))
+    to_int(<Fs as NameHooks>::symlink(dir, dentry, target))
 }
 
 /// # Safety
@@ -263,7 +263,7 @@ unsafe extern "C" fn mkdir(
 ) -> *mut c::dentry {
     // SAFETY: The VFS passes a directory of ours and a negative dentry in it.
     let (dir, dentry) = unsafe { pair(dir, dentry) };
-    match <Fs as NameHooks>::make_directory(dir, dentry, mode) {
+    match <Fs as NameHooks>::mkdir(dir, dentry, mode) {
         Ok(()) => null_mut(),
         Err(e) => e.to_ptr(),
     }
@@ -275,7 +275,7 @@ unsafe extern "C" fn mkdir(
 unsafe extern "C" fn rmdir(dir: *mut c::inode, dentry: *mut c::dentry) -> c_int {
     // SAFETY: The VFS passes a directory of ours and a positive dentry in it.
     let (dir, dentry) = unsafe { pair(dir, dentry) };
-    plain(<Fs as NameHooks>::remove_directory(dir, dentry))
+    to_int(<Fs as NameHooks>::rmdir(dir, dentry))
 }
 
 /// # Safety
@@ -290,7 +290,7 @@ unsafe extern "C" fn mknod(
 ) -> c_int {
     // SAFETY: The VFS passes a directory of ours and a negative dentry in it.
     let (dir, dentry) = unsafe { pair(dir, dentry) };
-    plain(<Fs as NameHooks>::make_node(dir, dentry, mode, device))
+    to_int(<Fs as NameHooks>::mknod(dir, dentry, mode, device))
 }
 
 /// # Safety
@@ -308,7 +308,7 @@ unsafe extern "C" fn rename(
     let from = unsafe { pair(from, old) };
     // SAFETY: As above.
     let to = unsafe { pair(to, new) };
-    plain(<Fs as NameHooks>::rename(from, to, flags))
+    to_int(<Fs as NameHooks>::rename(from, to, flags))
 }
 
 /// # Safety
@@ -324,7 +324,7 @@ unsafe extern "C" fn tmpfile(
     let dir = unsafe { UpperInode::from_raw(dir) };
     // SAFETY: And a file that is being opened.
     let file = unsafe { UpperFile::from_raw(file) };
-    plain(<Fs as NameHooks>::make_unnamed(dir, file, mode))
+    to_int(<Fs as NameHooks>::tmpfile(dir, file, mode))
 }
 
 /// Mirrors ovl_permission(): the caller's permissions on the upper inode, whose mode, owner and
@@ -388,7 +388,7 @@ unsafe extern "C" fn setattr(
     let dentry = unsafe { UpperDentry::from_raw(dentry) };
     // SAFETY: And a change that is this call's own.
     let change = unsafe { AttrChange::from_raw(attr) };
-    plain(<Fs as AttributeHooks>::change(dentry, change))
+    to_int(<Fs as AttributeHooks>::setattr(dentry, change))
 }
 
 /// # Safety
@@ -405,7 +405,7 @@ unsafe extern "C" fn getattr(
     let dentry = unsafe { UpperDentry::from_raw((*path).dentry) };
     // SAFETY: And a writable result.
     let stat = unsafe { &mut *stat };
-    plain(<Fs as AttributeHooks>::stat(dentry, stat, mask, flags))
+    to_int(<Fs as AttributeHooks>::getattr(dentry, stat, mask, flags))
 }
 
 /// # Safety
@@ -415,7 +415,7 @@ unsafe extern "C" fn getattr(
 unsafe extern "C" fn listxattr(dentry: *mut c::dentry, list: *mut c_char, size: usize) -> isize {
     // SAFETY: The VFS passes a positive dentry of ours.
     let dentry = unsafe { UpperDentry::from_raw(dentry) };
-    count(<Fs as XattrHooks>::list(dentry, list, size))
+    to_ssize(<Fs as XattrHooks>::list(dentry, list, size))
 }
 
 /// # Safety
@@ -449,7 +449,7 @@ unsafe extern "C" fn update_time(
             return EAGAIN.to_errno();
         }
         // SAFETY: The VFS passes an inode of ours.
-        <Fs as AttributeHooks>::accessed(unsafe { UpperInode::from_raw(inode) });
+        <Fs as AttributeHooks>::update_atime(unsafe { UpperInode::from_raw(inode) });
     }
     0
 }
@@ -489,7 +489,7 @@ unsafe extern "C" fn set_acl(
 ) -> c_int {
     // SAFETY: The VFS passes a positive dentry of ours.
     let dentry = unsafe { UpperDentry::from_raw(dentry) };
-    plain(<Fs as AttributeHooks>::set_acl(dentry, acl, kind))
+    to_int(<Fs as AttributeHooks>::set_acl(dentry, acl, kind))
 }
 
 /// # Safety
@@ -500,7 +500,7 @@ unsafe extern "C" fn fileattr_get(dentry: *mut c::dentry, flags: *mut c::file_ka
     let dentry = unsafe { UpperDentry::from_raw(dentry) };
     // SAFETY: And a writable result.
     let flags = unsafe { &mut *flags.cast() };
-    plain(<Fs as AttributeHooks>::get_flags(dentry, flags))
+    to_int(<Fs as AttributeHooks>::fileattr_get(dentry, flags))
 }
 
 /// # Safety
@@ -516,7 +516,7 @@ unsafe extern "C" fn fileattr_set(
     let dentry = unsafe { UpperDentry::from_raw(dentry) };
     // SAFETY: And the flags, which are this call's own.
     let flags = unsafe { &mut *flags.cast() };
-    plain(<Fs as AttributeHooks>::set_flags(dentry, flags))
+    to_int(<Fs as AttributeHooks>::fileattr_set(dentry, flags))
 }
 
 /// # Safety
@@ -558,7 +558,7 @@ unsafe extern "C" fn xattr_get(
     let (inode, dentry) = unsafe { pair(inode, dentry) };
     // SAFETY: And a C string.
     let name = unsafe { CStr::from_char_ptr(name) };
-    count(<Fs as XattrHooks>::get(dentry, inode, name, value, size)) as c_int
+    to_ssize(<Fs as XattrHooks>::get(dentry, inode, name, value, size)) as c_int
 }
 
 /// # Safety
@@ -579,7 +579,7 @@ unsafe extern "C" fn xattr_set(
     let (inode, dentry) = unsafe { pair(inode, dentry) };
     // SAFETY: And a C string.
     let name = unsafe { CStr::from_char_ptr(name) };
-    plain(<Fs as XattrHooks>::set(
+    to_int(<Fs as XattrHooks>::set(
         dentry,
         inode,
         name,

@@ -2,7 +2,7 @@
 
 //! `super_operations` and `dentry_operations`.
 
-use super::{file::plain, OpsTable};
+use super::{file::to_int, OpsTable};
 use crate::vfs::{
     c,
     dentry::{self, UpperDentry},
@@ -111,7 +111,7 @@ unsafe extern "C" fn sync_fs(sb: *mut c::super_block, wait: c_int) -> c_int {
         return 0;
     }
     // SAFETY: The VFS passes a superblock of ours that has a root.
-    plain(<Fs as SuperHooks>::sync(unsafe { mount(sb) }))
+    to_int(<Fs as SuperHooks>::sync(unsafe { mount(sb) }))
 }
 
 /// # Safety
@@ -119,7 +119,7 @@ unsafe extern "C" fn sync_fs(sb: *mut c::super_block, wait: c_int) -> c_int {
 /// Called by the VFS with a superblock of ours that has a root.
 unsafe extern "C" fn freeze_fs(sb: *mut c::super_block) -> c_int {
     // SAFETY: The VFS passes a superblock of ours that has a root.
-    plain(<Fs as SuperHooks>::freeze(unsafe { mount(sb) }))
+    to_int(<Fs as SuperHooks>::freeze(unsafe { mount(sb) }))
 }
 
 /// # Safety
