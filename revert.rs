@@ -396,7 +396,7 @@ impl ObjectUndo<'_> {
         let mut caller = CallerRights::new(self.file, self.journal);
         let mut operations = KVVec::new();
         while (operations.len() as u64) < count {
-            task::breathe()?;
+            task::resched_killable()?;
             match &chain.step()? {
                 ChainLink::End => return Err(Refusal::new(Reason::NothingLeft, 0)),
                 ChainLink::Trimmed => return Err(Refusal::new(Reason::Trimmed, 0)),
@@ -429,7 +429,7 @@ impl ObjectUndo<'_> {
         let mut runs: KVVec<OperationRun> = KVVec::new();
         let mut found = 0;
         while found < count {
-            task::breathe()?;
+            task::resched_killable()?;
             match chain.step_back()? {
                 ChainLink::End => return Err(Refusal::new(Reason::NothingLeft, 0)),
                 ChainLink::Trimmed => return Err(Refusal::new(Reason::Trimmed, 0)),

@@ -56,7 +56,7 @@ pub(crate) fn adopt(sb: &SuperBlock) {
     let adoption = Adoption { sb, mount, journal };
     let (mut adopted, mut failed) = (0u64, 0u64);
     for (index, one) in found.iter().enumerate() {
-        if task::breathe().is_err() {
+        if task::resched_killable().is_err() {
             // The next mount continues.
             failed = failed.saturating_add(1);
             break;

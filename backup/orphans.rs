@@ -342,7 +342,7 @@ pub(crate) fn repair_leaked_links(sb: &SuperBlock) {
         return;
     };
     for (place, name) in &journal.take_strays() {
-        if task::breathe().is_err() {
+        if task::resched_killable().is_err() {
             // The next mount after an unclean shutdown continues.
             break;
         }

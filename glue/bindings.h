@@ -161,7 +161,7 @@ size_t lfs_fill_cached(struct address_space *mapping, loff_t pos, const void *fr
 size_t lfs_copy_to_folio(struct folio *folio, loff_t pos, const void *from, size_t len);
 void lfs_read_into_cache(struct file *file, loff_t pos, size_t len);
 bool lfs_is_killed(void);
-int lfs_breathe(void);
+int lfs_resched_killable(void);
 bool lfs_is_shmem(const struct inode *inode);
 loff_t lfs_clean_zeroes(struct address_space *mapping, loff_t pos, loff_t *end);
 u64 lfs_cached_runs(const struct inode *inode, u64 start, u64 len);
@@ -181,7 +181,7 @@ void lfs_fault_unlock(struct vm_fault *vmf);
 size_t lfs_fault_range(struct vm_fault *vmf, loff_t *pos);
 int lfs_fault_copy(struct vm_fault *vmf, loff_t pos, void *to, size_t len);
 void lfs_write_protect(struct address_space *mapping, loff_t pos, loff_t len);
-void lfs_nap(void);
+void lfs_sleep_one_tick(void);
 
 /* superblocks */
 int lfs_sync_filesystem(struct super_block *sb);
@@ -233,10 +233,10 @@ int lfs_set_xflags(struct mnt_idmap *idmap, struct dentry *dentry, const struct 
 long long lfs_quota_over(struct super_block *sb, int type, u32 id, u64 bytes, u64 inodes);
 u32 lfs_fsuid(void);
 u32 lfs_fsgid(void);
-bool lfs_pause(unsigned int milliseconds);
+bool lfs_sleep_killable(unsigned int milliseconds);
 
 /* calls in a kernel thread, with its credentials and limits */
-void lfs_call_in_kthread(void (*function)(void *), void *argument);
+void lfs_call_on_workqueue(void (*function)(void *), void *argument);
 void lfs_call_on_new_stack(void (*function)(void *), void *argument);
 
 size_t lfs_bytes_left(const struct iov_iter *bytes);

@@ -81,14 +81,14 @@ bool lfs_is_killed(void)
 }
 
 /**
- * lfs_breathe() - cond_resched() and fatal_signal_pending() in a long
+ * lfs_resched_killable() - cond_resched() and fatal_signal_pending() in a long
  *	loop
  *
  * Mirrors the loop of generic_perform_write().
  *
  * Return: 0, or -EINTR if a fatal signal is pending.
  */
-int lfs_breathe(void)
+int lfs_resched_killable(void)
 {
 	cond_resched();
 	return fatal_signal_pending(current) ? -EINTR : 0;

@@ -918,12 +918,12 @@ static void lfs_call_on(struct workqueue_struct *wq, void (*function)(void *), v
 }
 
 /**
- * lfs_call_in_kthread() - call a function without the caller's limits
+ * lfs_call_on_workqueue() - call a function without the caller's limits
  *
  * In a worker the caller's RLIMIT_FSIZE, signals, quota exemptions and memory
  * cgroup do not apply.
  */
-void lfs_call_in_kthread(void (*function)(void *), void *argument)
+void lfs_call_on_workqueue(void (*function)(void *), void *argument)
 {
 	lfs_call_on(system_dfl_wq, function, argument);
 }
@@ -931,7 +931,7 @@ void lfs_call_in_kthread(void (*function)(void *), void *argument)
 /**
  * lfs_call_on_new_stack() - call a function with a fresh kernel stack
  *
- * On another workqueue than lfs_call_in_kthread(), which the function may
+ * On another workqueue than lfs_call_on_workqueue(), which the function may
  * call: otherwise nested calls could occupy all workers.
  */
 void lfs_call_on_new_stack(void (*function)(void *), void *argument)

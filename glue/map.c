@@ -297,9 +297,9 @@ void lfs_write_protect(struct address_space *mapping, loff_t pos, loff_t len)
 }
 
 /**
- * lfs_nap() - schedule_timeout_killable(1)
+ * lfs_sleep_one_tick() - schedule_timeout_killable(1)
  */
-void lfs_nap(void)
+void lfs_sleep_one_tick(void)
 {
 	schedule_timeout_killable(1);
 }

@@ -86,10 +86,10 @@ u32 lfs_fsgid(void)
 }
 
 /**
- * lfs_pause() - schedule_timeout_killable(); false if a fatal signal
+ * lfs_sleep_killable() - schedule_timeout_killable(); false if a fatal signal
  *	is pending
  */
-bool lfs_pause(unsigned int milliseconds)
+bool lfs_sleep_killable(unsigned int milliseconds)
 {
 	schedule_timeout_killable(msecs_to_jiffies(milliseconds));
 	return !fatal_signal_pending(current);

@@ -378,7 +378,7 @@ impl Journal {
         journal.begin().inspect_err(told)?;
         journal.writer.start(journal.clone());
         journal.keeper.start(journal.clone());
-        journal.keeper.kick();
+        journal.keeper.queue();
         Ok(journal)
     }
 
@@ -564,7 +564,7 @@ impl Journal {
         let mut staging = self.staging.lock();
         staging.want_durable = staging.want_durable.max(staging.last_ticket());
         drop(staging);
-        self.writer.kick();
+        self.writer.queue();
     }
 
     fn flush_as(&self, durable: bool, patience: Patience) -> Result {
@@ -606,7 +606,7 @@ impl Journal {
                     break Err(EBUSY);
                 }
             }
-            self.writer.kick();
+            self.writer.queue();
             let waited;
             (staging, waited) = self.wait_for_progress(staging, patience);
             if waited.is_err() {
@@ -644,7 +644,7 @@ impl Journal {
         }
         // A signal that is not fatal stays pending and would end every interruptible sleep at once.
         drop(staging);
-        attr::nap();
+        attr::sleep_one_tick();
         (self.staging.lock(), Ok(()))
     }
 

@@ -26,7 +26,7 @@ use crate::vfs::{
         KernelCreds,
         MemallocNofs, //
     },
-    worker::Job, //
+    worker::WorkerJob, //
 };
 
 /// The worker's index, as the journal has two.
@@ -38,8 +38,8 @@ const NUMBERS: u64 = 1 << 20;
 /// How many seconds until another try after an error.
 const RETRY_SECONDS: u32 = 1;
 
-impl Job<KEEPER> for Journal {
-    fn run(&self, _tick: bool) {
+impl WorkerJob<KEEPER> for Journal {
+    fn run(&self, _is_timer: bool) {
         let _kernel = KernelCreds::new();
         let result = self.keep_house();
         let mut staging = self.staging.lock();
@@ -52,7 +52,7 @@ impl Job<KEEPER> for Journal {
         self.progress.notify_all();
         if let Err(error) = result {
             self.fail(error, |staging| &mut staging.keeping);
-            self.keeper.kick_in(RETRY_SECONDS);
+            self.keeper.queue_after(RETRY_SECONDS);
         }
     }
 }

@@ -388,7 +388,7 @@ impl Kept {
         };
         let mut found = false;
         each_batch(&top, |name| {
-            task::breathe()?;
+            task::resched_killable()?;
             match open_place(&top, name)? {
                 Some(dir) => dir.list(&mut |_| found = true)?,
                 None => found = true,
@@ -408,7 +408,7 @@ impl Kept {
         for segment in self.segments()? {
             let top = self.find(segment)?;
             each_batch(&top, |name| {
-                task::breathe()?;
+                task::resched_killable()?;
                 bytes = bytes.saturating_add(top.bytes_of(name.bytes()));
                 if let Some(dir) = open_place(&top, name)? {
                     let inside = self.count(&Place::new(dir, segment)?, removals)?;
@@ -424,7 +424,7 @@ impl Kept {
     fn count(&mut self, place: &Arc<Place>, removals: &Removals) -> Result<u64> {
         let mut bytes = 0u64;
         each_batch(&place.dir, |name| {
-            task::breathe()?;
+            task::resched_killable()?;
             if place.dir.has_other_names(name.bytes()) {
                 self.strays.push((place.clone(), *name), GFP_KERNEL)?;
                 return Ok(false);

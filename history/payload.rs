@@ -246,9 +246,9 @@ impl Journal {
                     continue;
                 }
                 Err(Full::Wait) if wait == Wait::Never => {
-                    self.writer.kick();
+                    self.writer.queue();
                     if staging.needs_keeper() {
-                        self.keeper.kick();
+                        self.keeper.queue();
                     }
                     return match staging.error() {
                         // A worker has failed: `EAGAIN` would make the caller retry without end.
@@ -272,9 +272,9 @@ impl Journal {
                 continue;
             }
             staging.waiting = staging.waiting.saturating_add(1);
-            self.writer.kick();
+            self.writer.queue();
             if staging.needs_keeper() {
-                self.keeper.kick();
+                self.keeper.queue();
             }
             let waited;
             (staging, waited) = self.wait_for_progress(staging, wait.patience());
@@ -292,7 +292,7 @@ impl Journal {
     ) -> Result<StagingGuard<'j>> {
         let rounds = staging.rounds;
         while staging.rounds == rounds && !staging.closed {
-            self.keeper.kick();
+            self.keeper.queue();
             let waited;
             (staging, waited) = self.wait_for_progress(staging, wait.patience());
             waited?;
@@ -311,25 +311,25 @@ impl Journal {
     #[cold]
     fn do_what_is_due(&self, staging: &mut Staging) {
         if staging.is_segment_full() && staging.roll(self.pools(), false) {
-            self.writer.kick();
-            self.keeper.kick();
+            self.writer.queue();
+            self.keeper.queue();
         }
         if staging.opened {
             staging.opened = false;
             if staging.needs_writer() {
-                self.writer.kick();
+                self.writer.queue();
             }
         }
         if !staging.armed {
             staging.armed = true;
-            self.writer.kick_in(self.options.commit_seconds.max(1));
+            self.writer.queue_after(self.options.commit_seconds.max(1));
         }
     }
 
     /// Marks a payload's piece as filled; queues the writer if it waits for the piece.
     fn finish_piece(&self, slot: Slot<'_>) {
         if slot.finish() && self.staging.lock().needs_writer() {
-            self.writer.kick();
+            self.writer.queue();
         }
     }
 }
@@ -462,7 +462,7 @@ impl<'a> Payload<'a> {
                 let mut staging = self.journal.staging.lock();
                 staging.submit(&self.journal.payload_chunks, index, used);
                 if staging.needs_writer() {
-                    self.journal.writer.kick();
+                    self.journal.writer.queue();
                 }
                 self.held = Some(None);
             }
@@ -478,7 +478,7 @@ impl Drop for Payload<'_> {
             let mut staging = self.journal.staging.lock();
             staging.larges = staging.larges.saturating_sub(1);
             if staging.ended.is_some() {
-                self.journal.keeper.kick();
+                self.journal.keeper.queue();
             }
         }
     }

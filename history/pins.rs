@@ -127,7 +127,7 @@ impl Journal {
             entry.ended = Some(ticket);
         }
         drop(pins);
-        self.keeper.kick();
+        self.keeper.queue();
     }
 }
 
@@ -187,6 +187,6 @@ impl Drop for Pin<'_> {
             let _ = self.journal.flush(true);
         }
         // A drop may have been waiting for this pin.
-        self.journal.keeper.kick();
+        self.journal.keeper.queue();
     }
 }

@@ -96,7 +96,7 @@ impl Journal {
     pub(super) fn count_inode(&self) {
         let before = self.kept_uncounted.fetch_add(1, Relaxed);
         if before.saturating_add(1) == COUNT_EVERY {
-            self.keeper.kick();
+            self.keeper.queue();
         }
     }
 
@@ -125,7 +125,7 @@ impl Journal {
         }
         if wanted > AT_ONCE {
             self.kept_uncounted.store(COUNT_EVERY, Relaxed);
-            self.keeper.kick();
+            self.keeper.queue();
         }
     }
 

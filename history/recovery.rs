@@ -335,7 +335,7 @@ fn each_line(log: &File, mut take: impl FnMut(&[u8], u64) -> Result<bool>) -> Re
     let (mut at, mut good, mut pending, mut damaged) = (0u64, 0u64, 0u64, 0u64);
     loop {
         // The mounting process may be killed here; the next mount runs recovery again.
-        task::breathe()?;
+        task::resched_killable()?;
         let len = log.read_at(&mut window, at)?;
         let bytes = window.get(..len).unwrap_or_default();
         let mut done = 0usize;

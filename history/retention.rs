@@ -286,7 +286,7 @@ impl Journal {
         staging.trim_at = Some(ticket);
         staging.want_durable = staging.want_durable.max(ticket);
         drop(staging);
-        self.writer.kick();
+        self.writer.queue();
     }
 
     /// Frees space on the lower filesystem for records that are already staged: the spare payload

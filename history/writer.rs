@@ -23,7 +23,7 @@ use crate::vfs::{
     chunk::Chunk,
     error::EDQUOT,
     scope::KernelCreds,
-    worker::Job, //
+    worker::WorkerJob, //
 };
 
 /// The worker's index, as the journal has two.
@@ -35,10 +35,10 @@ const RETRY_SECONDS: u32 = 1;
 /// How many bytes of kept objects are given up for one chunk, at most, before the next try.
 const MOST_KEPT: u64 = 8 * PIECE;
 
-impl Job<WRITER> for Journal {
-    fn run(&self, tick: bool) {
+impl WorkerJob<WRITER> for Journal {
+    fn run(&self, is_timer: bool) {
         let _kernel = KernelCreds::new();
-        if tick {
+        if is_timer {
             let mut staging = self.staging.lock();
             staging.armed = false;
             staging.want_durable = staging.last_ticket();
@@ -47,7 +47,7 @@ impl Job<WRITER> for Journal {
             Ok(()) => self.written(),
             Err(error) => {
                 self.fail(error, |staging| &mut staging.writing);
-                self.writer.kick_in(RETRY_SECONDS);
+                self.writer.queue_after(RETRY_SECONDS);
             }
         }
     }
@@ -86,7 +86,7 @@ impl Journal {
         if staging.trim_at.is_some_and(|at| at <= target) {
             staging.trim_at = None;
             drop(staging);
-            self.keeper.kick();
+            self.keeper.queue();
         }
         true
     }
@@ -203,7 +203,7 @@ impl Journal {
         let wake_keeper = segment.is_some_and(|s| staging.is_segment_written(s));
         drop(staging);
         if wake_keeper {
-            self.keeper.kick();
+            self.keeper.queue();
         }
         self.roll_if_due();
         self.progress.notify_all();
@@ -213,8 +213,8 @@ impl Journal {
     pub(super) fn roll_if_due(&self) {
         let mut staging = self.staging.lock();
         if staging.is_segment_full() && staging.roll(self.pools(), false) {
-            self.writer.kick();
-            self.keeper.kick();
+            self.writer.queue();
+            self.keeper.queue();
         }
     }
 }

@@ -100,7 +100,7 @@ impl ApplyTarget<'_> {
     /// Applies the pieces and the size of a plan.
     fn apply_content(&self, pieces: &[Piece], outcome: &Outcome) -> Result {
         let file = self.file.ok_or(EINVAL)?;
-        task::in_kthread(|| {
+        task::call_on_workqueue(|| {
             if outcome.size > outcome.present {
                 attr::set_size(self.mount, self.dentry, outcome.size)?;
             }
@@ -120,7 +120,7 @@ impl ApplyTarget<'_> {
     /// Runs `work` in a kernel thread. On ENOSPC, frees the reserve and retries.
     fn in_kthread(&self, mut work: impl FnMut() -> Result + Send) -> Result {
         self.own
-            .with_reserve(|| task::in_kthread(&mut work).unwrap_or(Err(EIO)))
+            .with_reserve(|| task::call_on_workqueue(&mut work).unwrap_or(Err(EIO)))
     }
 
     /// Restores attributes after a revert that changed nothing else.

@@ -127,7 +127,7 @@ impl RevertContext<'_> {
     /// Yields in a long loop (cond_resched()). Returns an error on a fatal signal while nothing is
     /// changed yet.
     fn breathe(&self) -> Result {
-        match (task::breathe(), self.phase) {
+        match (task::resched_killable(), self.phase) {
             (Err(killed), RevertPhase::Planning | RevertPhase::Checking) => Err(killed),
             _ => Ok(()),
         }

@@ -237,7 +237,7 @@ pub(super) fn plan(
     let mut builder = PlanBuilder::new(content, choice)?;
     while builder.taken < choice.count() {
         // cond_resched(), and a check for a fatal signal.
-        if let (Err(killed), true) = (task::breathe(), content.is_killable) {
+        if let (Err(killed), true) = (task::resched_killable(), content.is_killable) {
             return Err(killed.into());
         }
         let hides = chain.hides();

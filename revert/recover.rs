@@ -49,7 +49,7 @@ pub(crate) fn recover_unfinished(sb: &SuperBlock) {
     let mut report = RecoveryReport::default();
     let mut newest = NewestLines::new(journal);
     while let Some(first) = rest.first() {
-        if task::breathe().is_err() {
+        if task::resched_killable().is_err() {
             // The next mount continues.
             break;
         }
@@ -288,7 +288,7 @@ impl<'j> NewestLines<'j> {
         let mut found = [None; COUNTED];
         let mut places = found.iter_mut();
         while let Some(at) = next {
-            task::breathe()?;
+            task::resched_killable()?;
             let line = match lines.read(at) {
                 Err(e) if e == ENODATA => break,
                 line => line?,
@@ -453,7 +453,7 @@ pub(crate) fn roll_back_last(
         is_alone: true,
     };
     // Needs much stack, and this may run within another revert.
-    let recovered = task::on_new_stack(|| match is_forward_only(&line) {
+    let recovered = task::call_on_new_stack(|| match is_forward_only(&line) {
         true => content(mount, journal, inode, (dentry, file.as_deref())).resume(&line, true),
         false => target.restore_from(&line),
     });

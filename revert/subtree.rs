@@ -70,7 +70,7 @@ pub(super) fn add_inside(
     let mut count = 0u64;
     // An explicit stack: the depth is not limited.
     while let Some(directory) = left.pop() {
-        task::breathe()?;
+        task::resched_killable()?;
         let Some((inode, lower)) = open(revert, &directory)? else {
             // The orphan was reclaimed. The group revert decides whether that is a conflict.
             continue;

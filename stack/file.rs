@@ -14,7 +14,7 @@ use crate::{
         dentry::UpperDentry,
         file::{IovIter, Kiocb, UpperFile},
         table::file::FileHooks,
-        task::breathe, //
+        task::resched_killable, //
     }, //
 };
 use core::cell::Cell;
@@ -150,7 +150,7 @@ impl FileHooks for Stack {
 fn write_rest(call: &mut Kiocb, bytes: &mut IovIter, mut done: usize) -> Result<usize> {
     let mut window = WINDOW;
     let ended = loop {
-        if let Err(e) = breathe() {
+        if let Err(e) = resched_killable() {
             break e;
         }
         let there = match call.fault_in(bytes, window) {

@@ -199,7 +199,7 @@ impl<'a> Reader<'a> {
         let seed = self.journal.seed(self.segment);
         let mut pieces = Pieces::new(self.journal, self.segment, from, end)?;
         while let Some((offset, range)) = pieces.next()? {
-            task::breathe()?;
+            task::resched_killable()?;
             let text = pieces.window.get(range).ok_or(EUCLEAN)?;
             let Ok(line) = Line::parse(text, Some((&seed, crc32c))) else {
                 continue;

@@ -276,7 +276,7 @@ fn whiteout_at(dir: &UpperInode, old: &UpperDentry) -> Result<ARef<UpperInode>> 
     let mut last = ESTALE;
     for tick in 0..TICKS {
         if tick != 0 {
-            attr::nap();
+            attr::sleep_one_tick();
         }
         match look_for_whiteout(dir, old) {
             Err(e) => last = e,
@@ -321,7 +321,7 @@ const TICKS: u32 = 5;
 fn while_stale(mut change: impl FnMut() -> Result) -> Result {
     for _ in 0..TICKS {
         match change() {
-            Err(e) if e == ESTALE => attr::nap(),
+            Err(e) if e == ESTALE => attr::sleep_one_tick(),
             result => return result,
         }
     }

@@ -22,7 +22,7 @@ use crate::{
         file::UpperFile,
         scope::crc32c,
         table::file::IoctlHooks,
-        task::breathe,
+        task::resched_killable,
         user, //
     },
 };
@@ -149,7 +149,7 @@ fn read_page(file: &UpperFile, argument: usize) -> Result<c_long> {
     let mut chain = Chain::new(journal, inode.id(), head, OnForeign::Pass)?;
     let mut start = page.len();
     loop {
-        breathe()?;
+        resched_killable()?;
         let text = match chain.step()? {
             ChainLink::End | ChainLink::Trimmed => break,
             ChainLink::Line(line, at, text, Step::Take) => {
@@ -261,7 +261,7 @@ fn standing_from<'j>(journal: &'j Journal, file: &UpperFile, at: Pos) -> Result<
     }
     let mut chain = from(revert::head(journal, inode)?)?;
     while chain.next_at().is_some_and(|next| next > at) {
-        breathe()?;
+        resched_killable()?;
         if matches!(chain.step()?, ChainLink::End | ChainLink::Trimmed) {
             break;
         }
@@ -284,7 +284,7 @@ fn copy_standing(
     let mut used = 0;
     let mut resume = chain.next_at();
     loop {
-        breathe()?;
+        resched_killable()?;
         match chain.step()? {
             ChainLink::End | ChainLink::Trimmed => return Ok((used, None)),
             ChainLink::Line(line, at, text, Step::Take) => {
@@ -322,7 +322,7 @@ fn copy_raw(
     let mut next = from;
     let mut used = 0;
     while let Some(at) = next {
-        breathe()?;
+        resched_killable()?;
         let len = match journal.read_line(at, &mut text) {
             Ok(len) => len,
             Err(e) if e == ENODATA => return Ok((used, None)),
@@ -422,7 +422,7 @@ fn describe(answer: &mut Status, journal: &Journal, file: &UpperFile) -> Result 
     let head = revert::head(journal, inode)?;
     let mut chain = Chain::new(journal, inode.id(), head, OnForeign::Pass)?;
     while answer.standing < Status::MAX_STANDING {
-        breathe()?;
+        resched_killable()?;
         match chain.step()? {
             ChainLink::End | ChainLink::Trimmed => break,
             ChainLink::Line(line, _, _, Step::Take) if caller.may_take_back(rights, &line)? => {

@@ -10,7 +10,7 @@ use crate::{
     vfs::{
         inode::UpperInode,
         scope::{KernelCreds, MemallocNofs},
-        worker::{Job, Worker}, //
+        worker::{Worker, WorkerJob}, //
     }, //
 };
 use core::mem;
@@ -79,12 +79,12 @@ impl MmapFlusher {
         node.next = due.first.take();
         due.first = Some(node);
         drop(due);
-        self.worker.kick_in(self.seconds);
+        self.worker.queue_after(self.seconds);
     }
 
     /// Flushes as soon as possible.
     pub(crate) fn flush_now(&self) {
-        self.worker.kick();
+        self.worker.queue();
     }
 
     /// Places the lines of all pending dirty ranges.
@@ -110,8 +110,8 @@ impl MmapFlusher {
     }
 }
 
-impl Job<0> for MmapFlusher {
-    fn run(&self, _tick: bool) {
+impl WorkerJob<0> for MmapFlusher {
+    fn run(&self, _is_timer: bool) {
         let _kernel = KernelCreds::new();
         self.flush_all();
     }

@@ -285,7 +285,7 @@ impl Mount {
                 // The reserve is used up. btrfs frees extents asynchronously, so the last part may
                 // become free soon.
                 match pauses.next() {
-                    Some(pause) if quota::pause(pause) => {}
+                    Some(pause) if quota::sleep_killable(pause) => {}
                     _ => return result,
                 }
                 let _ = self.lower.root().superblock().sync();

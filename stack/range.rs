@@ -11,7 +11,7 @@ use crate::{
         file::UpperFile,
         range::{self, Pipe},
         table::file::RangeHooks,
-        task::breathe, //
+        task::resched_killable, //
     }, //
 };
 use kernel::prelude::*;
@@ -48,7 +48,7 @@ impl RangeHooks for Stack {
                 Err(e) if e == EAGAIN && flags & c::SPLICE_NONBLOCK == 0 => {}
                 result => return result,
             }
-            breathe()?;
+            resched_killable()?;
         }
     }
 

@@ -7,7 +7,7 @@ use crate::{
     revert::Refusal,
     uapi::Reason,
     vfs::{
-        quota::pause,
+        quota::sleep_killable,
         task::{self, ProcessKey},
     }, //
 };
@@ -62,7 +62,7 @@ impl RequestSlots {
                     u64::from(task::pid_for_caller(pid)),
                 ));
             }
-            if !pause(REQUEST_POLL_MS) {
+            if !sleep_killable(REQUEST_POLL_MS) {
                 return Err(EINTR.into());
             }
         }

@@ -108,7 +108,7 @@ impl<'a> SpaceReclaim<'a> {
                 if self.free()? >= self.bytes() {
                     break;
                 }
-                if !quota::pause(pause) {
+                if !quota::sleep_killable(pause) {
                     return Err(EINTR);
                 }
                 below.sync()?;
@@ -116,7 +116,7 @@ impl<'a> SpaceReclaim<'a> {
             return Ok(true);
         };
         for pause in RECLAIM_DELAYS_MS {
-            if !quota::pause(pause) {
+            if !quota::sleep_killable(pause) {
                 return Err(EINTR);
             }
             if self.over_limit(account) < over {

@@ -424,7 +424,7 @@ pub(crate) fn open_handle(mount: &LowerMount, handle: &[u8]) -> Result<ARef<Dent
         };
         // SAFETY: A reference or an error.
         match unsafe { Dentry::from_c(dentry) } {
-            Err(e) if e == ENOMEM => nap(),
+            Err(e) if e == ENOMEM => sleep_one_tick(),
             found => return found,
         }
     }
@@ -432,9 +432,9 @@ pub(crate) fn open_handle(mount: &LowerMount, handle: &[u8]) -> Result<ARef<Dent
 }
 
 /// Sleeps for one tick; shorter if a fatal signal arrives. The caller may sleep.
-pub(crate) fn nap() {
+pub(crate) fn sleep_one_tick() {
     // SAFETY: Callers may sleep.
-    unsafe { c::lfs_nap() };
+    unsafe { c::lfs_sleep_one_tick() };
 }
 
 /// Number of attempts. iget_locked() returns ENOMEM, too, if the inode is being evicted and its

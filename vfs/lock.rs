@@ -5,9 +5,9 @@
 use super::{
     c,
     inode::{Inode, UpperInode},
-    quota::pause,
+    quota::sleep_killable,
     superblock::SuperBlock,
-    task::{breathe, current_id}, //
+    task::{current_id, resched_killable}, //
 };
 use core::cell::Cell;
 use kernel::{
@@ -56,7 +56,7 @@ impl LockWait {
             }));
         }
         let since: Instant<Monotonic> = Instant::now();
-        let is_alive = pause(LOCK_POLL_MS);
+        let is_alive = sleep_killable(LOCK_POLL_MS);
         (self.waited).set(waited.saturating_add(since.elapsed().as_millis()));
         if is_alive {
             Ok(())
@@ -348,7 +348,7 @@ impl<'a> HeldInodes<'a> {
             }
             inode.object().note_holder(task);
             self.count = self.count.saturating_add(1);
-            let _ = breathe();
+            let _ = resched_killable();
         }
         true
     }

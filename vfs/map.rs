@@ -287,7 +287,7 @@ impl FaultResult {
     /// VM_FAULT_NOPAGE: nothing was done; the program repeats the store after one tick.
     pub(crate) fn again() -> Self {
         // SAFETY: A fault may sleep.
-        unsafe { c::lfs_nap() };
+        unsafe { c::lfs_sleep_one_tick() };
         Self(c::vm_fault_reason_VM_FAULT_NOPAGE)
     }
 

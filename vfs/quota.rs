@@ -104,7 +104,7 @@ pub(crate) fn over_limit(sb: &SuperBlock, account: QuotaAccount, bytes: u64, ino
 }
 
 /// Sleeps; false on a fatal signal.
-pub(crate) fn pause(milliseconds: u32) -> bool {
+pub(crate) fn sleep_killable(milliseconds: u32) -> bool {
     // SAFETY: The caller may sleep: file I/O follows.
-    unsafe { c::lfs_pause(milliseconds) }
+    unsafe { c::lfs_sleep_killable(milliseconds) }
 }

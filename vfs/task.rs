@@ -157,9 +157,9 @@ pub(crate) fn current_id() -> i64 {
 }
 
 /// cond_resched() in long loops. `EINTR` on a fatal signal.
-pub(crate) fn breathe() -> Result {
+pub(crate) fn resched_killable() -> Result {
     // SAFETY: The caller holds no spinlock.
-    kernel::error::to_result(unsafe { c::lfs_breathe() })
+    kernel::error::to_result(unsafe { c::lfs_resched_killable() })
 }
 
 /// Translates a process id of the initial namespace to the caller's namespace; 0 if there is none.
@@ -170,44 +170,44 @@ pub(crate) fn pid_for_caller(pid: u32) -> u32 {
 
 /// Runs `work` on a workqueue and waits, so that the caller's RLIMIT_FSIZE, signals, quota and
 /// memory cgroup do not apply. The caller keeps its locks; `work` must not take them.
-pub(crate) fn in_kthread<R: Send>(work: impl FnOnce() -> R + Send) -> Option<R> {
+pub(crate) fn call_on_workqueue<R: Send>(work: impl FnOnce() -> R + Send) -> Option<R> {
     call(work, false)
 }
 
-/// As [`in_kthread`], for deep call chains that need a fresh kernel stack. `work` may use
-/// [`in_kthread`], too.
-pub(crate) fn on_new_stack<R: Send>(work: impl FnOnce() -> R + Send) -> Option<R> {
+/// As [`call_on_workqueue`], for deep call chains that need a fresh kernel stack. `work` may use
+/// [`call_on_workqueue`], too.
+pub(crate) fn call_on_new_stack<R: Send>(work: impl FnOnce() -> R + Send) -> Option<R> {
     call(work, true)
 }
 
 fn call<R: Send>(work: impl FnOnce() -> R + Send, nests: bool) -> Option<R> {
-    struct Job<W, R> {
+    struct ThreadCall<W, R> {
         work: Option<W>,
         result: Option<R>,
     }
     /// # Safety
     ///
-    /// `argument` is a live `Job<W, R>` that no other task uses until this returns.
+    /// `argument` is a live `ThreadCall<W, R>` that no other task uses until this returns.
     unsafe extern "C" fn run<W: FnOnce() -> R, R>(argument: *mut c_void) {
-        // SAFETY: `call` passes its job and waits for this call to end.
-        let job = unsafe { &mut *argument.cast::<Job<W, R>>() };
-        job.result = job.work.take().map(|work| work());
+        // SAFETY: `call` passes its call_state and waits for this call to end.
+        let call_state = unsafe { &mut *argument.cast::<ThreadCall<W, R>>() };
+        call_state.result = call_state.work.take().map(|work| work());
     }
-    fn runner<W: FnOnce() -> R, R>(_: &Job<W, R>) -> unsafe extern "C" fn(*mut c_void) {
+    fn runner<W: FnOnce() -> R, R>(_: &ThreadCall<W, R>) -> unsafe extern "C" fn(*mut c_void) {
         run::<W, R>
     }
-    let mut job = Job {
+    let mut call_state = ThreadCall {
         work: Some(work),
         result: None,
     };
-    let function = runner(&job);
-    let argument = (&raw mut job).cast();
+    let function = runner(&call_state);
+    let argument = (&raw mut call_state).cast();
     if nests {
-        // SAFETY: The job lives until the call returns, which is after `run` has.
+        // SAFETY: The call_state lives until the call returns, which is after `run` has.
         unsafe { c::lfs_call_on_new_stack(Some(function), argument) };
     } else {
         // SAFETY: As above.
-        unsafe { c::lfs_call_in_kthread(Some(function), argument) };
+        unsafe { c::lfs_call_on_workqueue(Some(function), argument) };
     }
-    job.result
+    call_state.result
 }

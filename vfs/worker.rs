@@ -31,13 +31,13 @@ use super::{
 };
 
 /// The work function; `ID` distinguishes several workers of one type.
-pub(crate) trait Job<const ID: u8>: Send + Sync + 'static {
-    /// Runs in a workqueue thread; `tick` after the delay of kick_in(), not after kick().
+pub(crate) trait WorkerJob<const ID: u8>: Send + Sync + 'static {
+    /// Runs in a workqueue thread; `timer` after the delay of queue_after(), not after queue().
     /// Not reentrant for the same kind of call.
-    fn run(&self, tick: bool);
+    fn run(&self, is_timer: bool);
 }
 
-/// Runs a [`Job`] in a workqueue thread after kick() or kick_in().
+/// Runs a [`WorkerJob`] in a workqueue thread after queue() or queue_after().
 ///
 /// # Invariants
 ///
@@ -45,23 +45,23 @@ pub(crate) trait Job<const ID: u8>: Send + Sync + 'static {
 /// first [`Worker::start`], before `started` is set. Work items read `job` only after `started` is
 /// set. [`Worker::stop`] clears `job` when no work can run any more.
 #[pin_data(PinnedDrop)]
-pub(crate) struct Worker<J: Job<ID>, const ID: u8> {
+pub(crate) struct Worker<J: WorkerJob<ID>, const ID: u8> {
     queue: *mut c::workqueue_struct,
     #[pin]
     work: Opaque<c::work_struct>,
     #[pin]
-    tick: Opaque<c::delayed_work>,
+    timer: Opaque<c::delayed_work>,
     job: UnsafeCell<Option<Arc<J>>>,
     starting: Atomic<bool>,
     started: Atomic<bool>,
 }
 
 // SAFETY: The work queue may be used from any thread; `job` is guarded by the type invariants.
-unsafe impl<J: Job<ID>, const ID: u8> Send for Worker<J, ID> {}
-// SAFETY: As above; kicking is safe from any thread at once.
-unsafe impl<J: Job<ID>, const ID: u8> Sync for Worker<J, ID> {}
+unsafe impl<J: WorkerJob<ID>, const ID: u8> Send for Worker<J, ID> {}
+// SAFETY: As above; queueing is safe from any thread at once.
+unsafe impl<J: WorkerJob<ID>, const ID: u8> Sync for Worker<J, ID> {}
 
-impl<J: Job<ID>, const ID: u8> Worker<J, ID> {
+impl<J: WorkerJob<ID>, const ID: u8> Worker<J, ID> {
     /// Creates a worker without a job; `name` is the workqueue's.
     pub(crate) fn new(name: &'static CStr) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
@@ -77,9 +77,9 @@ impl<J: Job<ID>, const ID: u8> Worker<J, ID> {
                 // SAFETY: `slot` has the memory of a work item and is pinned.
                 unsafe { c::lfs_init_work(slot, Some(run_work::<J, ID>)) }
             }),
-            tick <- Opaque::ffi_init(|slot| {
+            timer <- Opaque::ffi_init(|slot| {
                 // SAFETY: `slot` has the memory of a delayed work item and is pinned.
-                unsafe { c::lfs_init_delayed_work(slot, Some(run_tick::<J, ID>)) }
+                unsafe { c::lfs_init_delayed_work(slot, Some(run_timer::<J, ID>)) }
             }),
             job: UnsafeCell::new(None),
             starting: Atomic::new(false),
@@ -99,21 +99,21 @@ impl<J: Job<ID>, const ID: u8> Worker<J, ID> {
     }
 
     /// Queues the job. Callable under a spinlock.
-    pub(crate) fn kick(&self) {
+    pub(crate) fn queue(&self) {
         // SAFETY: Queue and item are valid by the type invariants.
         unsafe { c::lfs_queue_work(self.queue, self.work.get()) };
     }
 
     /// Queues the job after `seconds`, unless the timer is pending. Callable under a spinlock.
-    pub(crate) fn kick_in(&self, seconds: u32) {
+    pub(crate) fn queue_after(&self, seconds: u32) {
         // SAFETY: Queue and item are valid by the type invariants.
-        unsafe { c::lfs_queue_delayed_work(self.queue, self.tick.get(), seconds) };
+        unsafe { c::lfs_queue_delayed_work(self.queue, self.timer.get(), seconds) };
     }
 
-    /// Waits for a running job and disables the work items; later calls of kick() do nothing.
+    /// Waits for a running job and disables the work items; later calls of queue() do nothing.
     pub(crate) fn stop(&self) {
         // SAFETY: The item is valid by the type invariants.
-        unsafe { c::disable_delayed_work_sync(self.tick.get()) };
+        unsafe { c::disable_delayed_work_sync(self.timer.get()) };
         // SAFETY: The item is valid by the type invariants.
         unsafe { c::disable_work_sync(self.work.get()) };
         if !self.started.xchg(false, Full) {
@@ -127,7 +127,7 @@ impl<J: Job<ID>, const ID: u8> Worker<J, ID> {
 }
 
 #[pinned_drop]
-impl<J: Job<ID>, const ID: u8> PinnedDrop for Worker<J, ID> {
+impl<J: WorkerJob<ID>, const ID: u8> PinnedDrop for Worker<J, ID> {
     fn drop(self: Pin<&mut Self>) {
         // The job holds a reference to the worker, so a started worker is dropped only after
         // `stop`.
@@ -136,12 +136,12 @@ impl<J: Job<ID>, const ID: u8> PinnedDrop for Worker<J, ID> {
     }
 }
 
-/// Work function of kick().
+/// Work function of queue().
 ///
 /// # Safety
 ///
 /// `work` must be the field of a worker.
-unsafe extern "C" fn run_work<J: Job<ID>, const ID: u8>(work: *mut c::work_struct) {
+unsafe extern "C" fn run_work<J: WorkerJob<ID>, const ID: u8>(work: *mut c::work_struct) {
     // SAFETY: The work item is a field of a worker.
     let worker = unsafe {
         &*work
@@ -152,26 +152,26 @@ unsafe extern "C" fn run_work<J: Job<ID>, const ID: u8>(work: *mut c::work_struc
     run(worker, false);
 }
 
-/// Work function of kick_in().
+/// Work function of queue_after().
 ///
 /// # Safety
 ///
 /// `work` must be the work item within a worker's delayed one.
-unsafe extern "C" fn run_tick<J: Job<ID>, const ID: u8>(work: *mut c::work_struct) {
+unsafe extern "C" fn run_timer<J: WorkerJob<ID>, const ID: u8>(work: *mut c::work_struct) {
     let item = work
         .cast::<u8>()
         .wrapping_sub(core::mem::offset_of!(c::delayed_work, work));
     // SAFETY: The delayed work item is a field of a worker.
     let worker = unsafe {
         &*item
-            .sub(core::mem::offset_of!(Worker<J, ID>, tick))
+            .sub(core::mem::offset_of!(Worker<J, ID>, timer))
             .cast::<Worker<J, ID>>()
     };
     run(worker, true);
 }
 
 /// Runs the worker's job.
-fn run<J: Job<ID>, const ID: u8>(worker: &Worker<J, ID>, tick: bool) {
+fn run<J: WorkerJob<ID>, const ID: u8>(worker: &Worker<J, ID>, is_timer: bool) {
     if !worker.started.load(Acquire) {
         return;
     }
@@ -179,6 +179,6 @@ fn run<J: Job<ID>, const ID: u8>(worker: &Worker<J, ID>, tick: bool) {
     // SAFETY: By the type invariants the cell does not change while work can run.
     let job = unsafe { &*worker.job.get() };
     if let Some(job) = job {
-        job.run(tick);
+        job.run(is_timer);
     }
 }

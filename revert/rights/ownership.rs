@@ -60,7 +60,7 @@ fn look_back(journal: &Journal, uid: u32, head: Option<Pos>, known: &OwnerRange)
         }
         read = read.saturating_add(1);
         if read % OFTEN == 0 {
-            task::breathe()?;
+            task::resched_killable()?;
         }
         let line = match lines.read(at) {
             // Older lines were dropped.

@@ -32,7 +32,7 @@ pub(crate) mod vfs {
         use crate::prelude::*;
 
         /// No signals here.
-        pub(crate) fn breathe() -> Result {
+        pub(crate) fn resched_killable() -> Result {
             Ok(())
         }
     }
