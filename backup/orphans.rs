@@ -20,7 +20,7 @@ use crate::{
         inode::{Inode, UpperInode},
         name::{self, DirOpGuard, LowerName},
         scope::KernelCreds,
-        store::Dir,
+        store::StoreDir,
         superblock::SuperBlock,
         task::{self, ProcessKey},
         xattr, //
@@ -353,7 +353,7 @@ pub(crate) fn repair_leaked_links(sb: &SuperBlock) {
 }
 
 /// Removes one such link.
-fn repair_link(sb: &SuperBlock, journal: &Journal, dir: &Dir, name: &EntryName) -> Result {
+fn repair_link(sb: &SuperBlock, journal: &Journal, dir: &StoreDir, name: &EntryName) -> Result {
     let mount = sb.mount();
     let kept = dir.child(name.bytes())?;
     let inode = UpperInode::iget(sb, kept.inode().ok_or(ENOENT)?)?;
@@ -393,7 +393,7 @@ pub(crate) fn count(mount: &Mount, lower: &Dentry) -> Result<usize> {
 }
 
 /// ENOTEMPTY if the lower directory has a name.
-fn require_empty(dir: &Dir) -> Result {
+fn require_empty(dir: &StoreDir) -> Result {
     let mut is_empty = true;
     dir.list(&mut |_| is_empty = false)?;
     if is_empty {

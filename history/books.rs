@@ -28,7 +28,7 @@ use crate::vfs::{
     chunk::zeroes,
     error::{ESHUTDOWN, EUCLEAN},
     scope::crc32c,
-    store::File, //
+    store::StoreFile, //
 };
 
 /// The state of the history, for the maintenance worker; the lock around it is held over file I/O.
@@ -37,7 +37,7 @@ pub(super) struct Keep {
     pub(super) state: State,
     /// Whether the history was made just now.
     pub(super) is_new: bool,
-    state_file: Option<File>,
+    state_file: Option<StoreFile>,
 }
 
 impl Keep {

@@ -256,7 +256,7 @@ impl Journal {
     /// `EUCLEAN`: damaged. `suits` checks that the lower filesystem has the features that a history
     /// needs. `explain` receives a sentence for the kernel's log with each of these errors.
     pub(crate) fn open(
-        root: store::Dir,
+        root: store::StoreDir,
         options: Options,
         suits: trust::Suits<'_>,
         explain: &dyn Fn(fmt::Arguments<'_>),
@@ -278,7 +278,7 @@ impl Journal {
     }
 
     fn try_open(
-        root: &store::Dir,
+        root: &store::StoreDir,
         options: Options,
         suits: trust::Suits<'_>,
         explain: &dyn Fn(fmt::Arguments<'_>),
@@ -722,7 +722,7 @@ pub(super) fn new_table() -> Result<staging::Table> {
 }
 
 /// How large the history may be.
-fn history_max(root: &store::Dir, options: &Options) -> Result<u64> {
+fn history_max(root: &store::StoreDir, options: &Options) -> Result<u64> {
     if let Some(max) = options.history_max {
         return Ok(max);
     }

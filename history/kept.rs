@@ -43,7 +43,7 @@ use super::{
 use crate::vfs::{
     error::{ENODATA, ENOTEMPTY, ESHUTDOWN},
     quota::QuotaAccounts,
-    store::Dir,
+    store::StoreDir,
     task, //
 };
 
@@ -73,7 +73,7 @@ pub(super) const ADOPTION: u64 = u64::MAX;
 
 /// The directory `kept/`.
 pub(super) struct Kept {
-    home: Option<Dir>,
+    home: Option<StoreDir>,
     /// The segment that is used now.
     now: Option<Now>,
     /// Those whose names may not be durable.
@@ -101,14 +101,14 @@ struct Now {
 
 /// A directory of objects that are kept.
 pub(crate) struct Place {
-    dir: Dir,
+    dir: StoreDir,
     segment: u64,
     /// Whether a name was added that may not be durable.
     dirty: Atomic<bool>,
 }
 
 impl Place {
-    fn new(dir: Dir, segment: u64) -> Result<Arc<Self>> {
+    fn new(dir: StoreDir, segment: u64) -> Result<Arc<Self>> {
         Ok(Arc::new(
             Self {
                 dir,
@@ -120,7 +120,7 @@ impl Place {
     }
 
     /// The directory.
-    pub(crate) fn dir(&self) -> &Dir {
+    pub(crate) fn dir(&self) -> &StoreDir {
         &self.dir
     }
 
@@ -160,7 +160,7 @@ fn place_name(number: usize) -> Name {
 
 impl Kept {
     /// Opens or makes the directory below the history's.
-    pub(super) fn open(home: &Dir) -> Result<Self> {
+    pub(super) fn open(home: &StoreDir) -> Result<Self> {
         Ok(Self {
             home: Some(trust::private_dir(home, KEPT)?),
             now: None,
@@ -228,7 +228,7 @@ impl Kept {
     }
 
     /// Opens the directory of a segment. `ENODATA`: the segment was dropped, or has no orphans.
-    fn find(&self, segment: u64) -> Result<Dir> {
+    fn find(&self, segment: u64) -> Result<StoreDir> {
         let home = self.home.as_ref().ok_or(ESHUTDOWN)?;
         existing(home.open_dir(segment_name(segment).bytes()))
     }
@@ -458,7 +458,7 @@ fn is_orphan(segment: u64, name: &EntryName, removals: &Removals) -> bool {
 }
 
 /// The entry of an object in a directory of such entries.
-fn entry_in(dir: &Dir, object: ObjectId) -> Result<Option<EntryName>> {
+fn entry_in(dir: &StoreDir, object: ObjectId) -> Result<Option<EntryName>> {
     let beginning = EntryName::beginning(object);
     let mut found = None;
     dir.list(&mut |name| {
@@ -473,7 +473,7 @@ fn entry_in(dir: &Dir, object: ObjectId) -> Result<Option<EntryName>> {
 /// selects. `ENODATA`: there is none.
 // Out of line: names take much of the stack.
 #[inline(never)]
-fn entry_below(top: &Dir, object: ObjectId) -> Result<(Dir, EntryName)> {
+fn entry_below(top: &StoreDir, object: ObjectId) -> Result<(StoreDir, EntryName)> {
     let name = place_name(place_of(object));
     let dir = existing(top.open_dir(name.bytes()))?;
     match entry_in(&dir, object)? {
@@ -512,7 +512,7 @@ fn add_known(
 }
 
 /// A directory that was opened. `ENODATA`: there is none.
-fn existing(opened: Result<Dir>) -> Result<Dir> {
+fn existing(opened: Result<StoreDir>) -> Result<StoreDir> {
     match opened {
         Err(e) if e == ENOENT => Err(ENODATA),
         found => found,
@@ -520,7 +520,7 @@ fn existing(opened: Result<Dir>) -> Result<Dir> {
 }
 
 /// How many bytes everything below a segment's directory takes.
-fn bytes_below(top: &Dir) -> Result<u64> {
+fn bytes_below(top: &StoreDir) -> Result<u64> {
     let mut bytes = 0u64;
     each_batch(top, |name| {
         bytes = bytes.saturating_add(top.bytes_of(name.bytes()));
@@ -536,7 +536,7 @@ fn bytes_below(top: &Dir) -> Result<u64> {
 }
 
 /// Removes everything that is kept with a segment. Returns how many bytes that took.
-fn clear_places(top: &Dir) -> Result<u64> {
+fn clear_places(top: &StoreDir) -> Result<u64> {
     let mut bytes = 0u64;
     each_batch(top, |name| {
         if let Some(dir) = open_place(top, name)? {
@@ -549,7 +549,7 @@ fn clear_places(top: &Dir) -> Result<u64> {
 }
 
 /// Opens a directory of orphans below a segment's; `None`: the name is no such directory.
-fn open_place(top: &Dir, name: &EntryName) -> Result<Option<Dir>> {
+fn open_place(top: &StoreDir, name: &EntryName) -> Result<Option<StoreDir>> {
     if name.bytes().len() != 2 {
         return Ok(None);
     }
@@ -560,7 +560,7 @@ fn open_place(top: &Dir, name: &EntryName) -> Result<Option<Dir>> {
 }
 
 /// Removes everything in a directory. Returns how many bytes that took.
-fn empty(dir: &Dir) -> Result<u64> {
+fn empty(dir: &StoreDir) -> Result<u64> {
     let mut bytes = 0u64;
     each_batch(dir, |name| {
         bytes = bytes.saturating_add(dir.bytes_of(name.bytes()));
@@ -570,14 +570,14 @@ fn empty(dir: &Dir) -> Result<u64> {
 }
 
 /// Removes a name and, if it is a directory, everything below.
-pub(super) fn remove_whole(dir: &Dir, name: &[u8]) -> Result {
+pub(super) fn remove_whole(dir: &StoreDir, name: &[u8]) -> Result {
     match remove(dir, name) {
         Err(e) if e == ENOTEMPTY => remove_tree(dir, name),
         result => result,
     }
 }
 
-fn remove(dir: &Dir, name: &[u8]) -> Result {
+fn remove(dir: &StoreDir, name: &[u8]) -> Result {
     match dir.unlink(name) {
         Err(e) if e == EISDIR || e == EPERM => gone(dir.remove_dir(name)),
         result => gone(result),
@@ -587,7 +587,7 @@ fn remove(dir: &Dir, name: &[u8]) -> Result {
 /// Removes a directory that is not empty, as a refused revert may leave one: it had moved names
 /// back into the directory. Each round descends to a directory without such children, so there is
 /// no recursion on the kernel's small stack.
-fn remove_tree(dir: &Dir, name: &[u8]) -> Result {
+fn remove_tree(dir: &StoreDir, name: &[u8]) -> Result {
     loop {
         match remove(dir, name) {
             Err(e) if e == ENOTEMPTY => {}
@@ -601,7 +601,7 @@ fn remove_tree(dir: &Dir, name: &[u8]) -> Result {
 }
 
 /// Empties a directory; stops at a child directory that is not empty, and returns its name.
-fn clear(dir: &Dir) -> Result<Option<KVec<u8>>> {
+fn clear(dir: &StoreDir) -> Result<Option<KVec<u8>>> {
     loop {
         let mut names: KVVec<KVec<u8>> = KVVec::new();
         let mut full = Ok(());
@@ -627,7 +627,7 @@ fn clear(dir: &Dir) -> Result<Option<KVec<u8>>> {
 
 /// Calls `f` with each name, in batches, until none is left or a whole pass removed none. `f`
 /// returns whether it removed the name.
-fn each_batch(dir: &Dir, mut f: impl FnMut(&EntryName) -> Result<bool>) -> Result {
+fn each_batch(dir: &StoreDir, mut f: impl FnMut(&EntryName) -> Result<bool>) -> Result {
     let mut skip = 0usize;
     loop {
         let mut names: KVVec<EntryName> = KVVec::with_capacity(BATCH, GFP_KERNEL)?;
@@ -670,7 +670,11 @@ impl Journal {
 
     /// Finds an object's entry among a segment's orphans, and its directory. `ENODATA`: there is
     /// none.
-    pub(crate) fn kept_with(&self, segment: u64, object: ObjectId) -> Result<(Dir, EntryName)> {
+    pub(crate) fn kept_with(
+        &self,
+        segment: u64,
+        object: ObjectId,
+    ) -> Result<(StoreDir, EntryName)> {
         let top = self.kept.lock().find(segment)?;
         entry_below(&top, object)
     }
@@ -704,7 +708,7 @@ impl Journal {
     }
 
     /// As [`Self::kept_with`], in any segment.
-    pub(crate) fn find_kept(&self, object: ObjectId) -> Result<(Dir, EntryName)> {
+    pub(crate) fn find_kept(&self, object: ObjectId) -> Result<(StoreDir, EntryName)> {
         let segments = self.kept.lock().segments()?;
         for segment in segments {
             match self.kept_with(segment, object) {

@@ -41,7 +41,7 @@ use crate::vfs::{
         KernelCreds,
         MemallocNofs, //
     },
-    store::File,
+    store::StoreFile,
     task, //
 };
 
@@ -307,7 +307,7 @@ pub(super) fn segments(files: &Files) -> Result<KVVec<u64>> {
 
 /// Refuses a log larger than this module writes, since the time and memory of recovery grow with
 /// the log. `EUCLEAN`: the log is too large.
-fn refuse_endless(log: &File) -> Result {
+fn refuse_endless(log: &StoreFile) -> Result {
     if log.size() > MAX_LOG {
         return Err(EUCLEAN);
     }
@@ -315,7 +315,7 @@ fn refuse_endless(log: &File) -> Result {
 }
 
 /// Reads a log, records each object's last line, and truncates the log after its last good line.
-fn read_log(log: &File, seed: &Seed, objects: &mut Table, found: &mut Found<'_>) -> Result {
+fn read_log(log: &StoreFile, seed: &Seed, objects: &mut Table, found: &mut Found<'_>) -> Result {
     let (good, damaged) = each_line(log, |bytes, offset| {
         take_line(bytes, offset, seed, objects, found)
     })?;
@@ -330,7 +330,10 @@ fn read_log(log: &File, seed: &Seed, objects: &mut Table, found: &mut Found<'_>)
 
 /// Calls `take` with each piece of a log and its offset; `take` returns whether the piece is a
 /// line. Returns the end of the last line, and the number of bad pieces before that.
-fn each_line(log: &File, mut take: impl FnMut(&[u8], u64) -> Result<bool>) -> Result<(u64, u64)> {
+fn each_line(
+    log: &StoreFile,
+    mut take: impl FnMut(&[u8], u64) -> Result<bool>,
+) -> Result<(u64, u64)> {
     let mut window = KVVec::from_elem(0u8, WINDOW, GFP_KERNEL)?;
     let (mut at, mut good, mut pending, mut damaged) = (0u64, 0u64, 0u64, 0u64);
     loop {

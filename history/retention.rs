@@ -28,7 +28,7 @@ use super::{
 use crate::vfs::{
     error::ELOOP,
     scope::{KernelCreds, MemallocNofs},
-    store::Dir, //
+    store::StoreDir, //
 };
 
 /// A file that only takes space, to be given back when there is none.
@@ -59,7 +59,7 @@ pub(super) enum GaveUp {
 
 /// Frees space on the lower filesystem for a history that could not be opened for lack of it: the
 /// reserve, else the spare payload file, else the oldest segment. False: nothing is left to free.
-pub(super) fn make_way(root: &Dir, on_full: OnFull) -> Result<bool> {
+pub(super) fn make_way(root: &StoreDir, on_full: OnFull) -> Result<bool> {
     let home = trust::open(root, &|_, _| Ok(()), &|_| {})?;
     if give_back(&home.dir, RESERVE_BYTES)? {
         return Ok(true);
@@ -86,7 +86,7 @@ pub(super) fn make_way(root: &Dir, on_full: OnFull) -> Result<bool> {
 }
 
 /// Frees `bytes` of the reserve. False: the reserve is empty.
-fn give_back(home: &Dir, bytes: u64) -> Result<bool> {
+fn give_back(home: &StoreDir, bytes: u64) -> Result<bool> {
     match home.open(RESERVE, true).and_then(trust::private_file) {
         Ok(reserve) if reserve.size() != 0 => {
             let rest = reserve.size().saturating_sub(bytes);

@@ -25,8 +25,8 @@ use super::{
 use crate::vfs::{
     error::{ENODATA, ESHUTDOWN, EUCLEAN},
     store::{
-        Dir,
-        File,
+        StoreDir,
+        StoreFile,
         StreamFile, //
     },
 };
@@ -94,7 +94,7 @@ pub(super) struct Segment {
 
 /// The directories, and the segments that are open.
 pub(super) struct Files {
-    dirs: Option<(Dir, Dir)>,
+    dirs: Option<(StoreDir, StoreDir)>,
     /// Those that are written.
     open: KVec<Arc<Segment>>,
     /// Those that were read lately.
@@ -109,7 +109,7 @@ pub(super) struct Files {
 
 impl Files {
     /// Opens or makes the directories below the history's.
-    pub(super) fn open(home: &Dir) -> Result<Self> {
+    pub(super) fn open(home: &StoreDir) -> Result<Self> {
         let log = trust::private_dir(home, b"log")?;
         let undo = trust::private_dir(home, b"undo")?;
         let spare = undo.open(SPARE, false).and_then(trust::private_file);
@@ -132,7 +132,7 @@ impl Files {
     }
 
     /// The directories of logs and payloads.
-    pub(super) fn dirs(&self) -> Result<(&Dir, &Dir)> {
+    pub(super) fn dirs(&self) -> Result<(&StoreDir, &StoreDir)> {
         let (log, undo) = self.dirs.as_ref().ok_or(ESHUTDOWN)?;
         Ok((log, undo))
     }
@@ -217,7 +217,7 @@ impl Files {
             return Ok(segment.clone());
         }
         let (log_dir, undo_dir) = self.dirs()?;
-        let open = |dir: &Dir, name: Name| {
+        let open = |dir: &StoreDir, name: Name| {
             let missing = |e: Error| if e == ENOENT { EUCLEAN } else { e };
             let file = dir.open(name.bytes(), false).map_err(missing)?;
             trust::private_file(file).map_err(|_| EUCLEAN)
@@ -274,7 +274,8 @@ impl Files {
             undo.and_then(trust::private_file).is_ok()
         };
         let keep = self.spare.is_none() && is_private(&Name::undo(number));
-        let size = |dir: &Dir, name: &Name| dir.open(name.bytes(), false).map_or(0, |f| f.size());
+        let size =
+            |dir: &StoreDir, name: &Name| dir.open(name.bytes(), false).map_or(0, |f| f.size());
         let (log, undo) = (Name::log(number), Name::undo(number));
         let sizes = (size(log_dir, &log), size(undo_dir, &undo));
         gone(log_dir.unlink(log.bytes()))?;
@@ -297,7 +298,7 @@ impl Files {
     }
 
     /// Opens a log for recovery.
-    pub(super) fn log_to_recover(&self, number: u64) -> Result<File> {
+    pub(super) fn log_to_recover(&self, number: u64) -> Result<StoreFile> {
         let (log_dir, _) = self.dirs()?;
         trust::private_file(log_dir.open(Name::log(number).bytes(), true)?)
     }
@@ -306,7 +307,7 @@ impl Files {
     /// is an error: recovery removes segments that have none.
     pub(super) fn sizes(&self, number: u64) -> Result<(u64, u64)> {
         let (log_dir, undo_dir) = self.dirs()?;
-        let size = |dir: &Dir, name: Name| match dir.open(name.bytes(), false) {
+        let size = |dir: &StoreDir, name: Name| match dir.open(name.bytes(), false) {
             Err(e) if e == ENOENT => Ok(0),
             file => file.map(|file| file.size()),
         };

@@ -36,8 +36,8 @@ use crate::vfs::{
     error::{ENODATA, ESHUTDOWN, EUCLEAN},
     scope::crc32c,
     store::{
-        Dir,
-        File, //
+        StoreDir,
+        StoreFile, //
     },
 };
 
@@ -46,7 +46,7 @@ const FAN: usize = 8;
 
 /// A table that was opened.
 struct Open {
-    file: File,
+    file: StoreFile,
     head: Head,
 }
 
@@ -58,7 +58,7 @@ struct Table {
 
 /// All tables, oldest first.
 pub(super) struct Tables {
-    dir: Option<Dir>,
+    dir: Option<StoreDir>,
     uuid: [u8; 16],
     list: KVVec<Table>,
     /// One block, for look-ups.
@@ -67,7 +67,7 @@ pub(super) struct Tables {
 
 impl Tables {
     /// Opens or makes the directory below the history's; knows of no table yet.
-    pub(super) fn open(home: &Dir, uuid: [u8; 16]) -> Result<Self> {
+    pub(super) fn open(home: &StoreDir, uuid: [u8; 16]) -> Result<Self> {
         Ok(Self {
             dir: Some(trust::private_dir(home, b"index")?),
             uuid,
@@ -82,7 +82,7 @@ impl Tables {
         self.dir = None;
     }
 
-    fn dir(&self) -> Result<&Dir> {
+    fn dir(&self) -> Result<&StoreDir> {
         self.dir.as_ref().ok_or(ESHUTDOWN)
     }
 
@@ -338,7 +338,7 @@ impl Open {
 
 /// A table being written: entries come in order.
 pub(super) struct TableWriter {
-    file: File,
+    file: StoreFile,
     head: Head,
     uuid: [u8; 16],
     block: KVVec<u8>,

@@ -26,8 +26,8 @@ use crate::vfs::{
         random_uuid, //
     },
     store::{
-        Dir,
-        File, //
+        StoreDir,
+        StoreFile, //
     },
 };
 
@@ -36,22 +36,22 @@ pub(crate) const HOME: &[u8] = b".loggerfs";
 
 /// A history that may be used.
 pub(super) struct Home {
-    pub(super) dir: Dir,
+    pub(super) dir: StoreDir,
     pub(super) uuid: [u8; 16],
     /// Whether this mount created the history.
     pub(super) is_new: bool,
     /// The file `format`, locked as long as the file is open.
-    pub(super) claim: Option<File>,
+    pub(super) claim: Option<StoreFile>,
 }
 
 /// Checks whether the lower filesystem supports a history. The arguments are the history's
 /// directory, which is private to root, and whether the history is new.
-pub(crate) type Suits<'a> = &'a dyn Fn(&Dir, bool) -> Result;
+pub(crate) type Suits<'a> = &'a dyn Fn(&StoreDir, bool) -> Result;
 
 /// Opens the history below `root`, or creates a new one, and locks the `format` file. If the
 /// filesystem is unsuitable, a directory made here is removed again.
 pub(super) fn open(
-    root: &Dir,
+    root: &StoreDir,
     suits: Suits<'_>,
     explain: &dyn Fn(fmt::Arguments<'_>),
 ) -> Result<Home> {
@@ -115,7 +115,7 @@ pub(super) fn open(
 }
 
 /// Opens and locks `format`.
-fn claim(dir: &Dir, explain: &dyn Fn(fmt::Arguments<'_>)) -> Result<File> {
+fn claim(dir: &StoreDir, explain: &dyn Fn(fmt::Arguments<'_>)) -> Result<StoreFile> {
     let file = dir
         .create(b"format", MODE)
         .and_then(private_file)
@@ -135,8 +135,8 @@ fn claim(dir: &Dir, explain: &dyn Fn(fmt::Arguments<'_>)) -> Result<File> {
 
 /// Begins a history; only where none can have been.
 fn create(
-    dir: &Dir,
-    claim: &File,
+    dir: &StoreDir,
+    claim: &StoreFile,
     root: Root,
     explain: &dyn Fn(fmt::Arguments<'_>),
 ) -> Result<[u8; 16]> {
@@ -156,7 +156,7 @@ fn create(
 }
 
 /// Whether the directory has files of a history other than `format`: a state, or a log.
-fn has_history(dir: &Dir) -> Result<bool> {
+fn has_history(dir: &StoreDir) -> Result<bool> {
     match dir.open(b"state", false) {
         Err(e) if e == ENOENT => {}
         _ => return Ok(true),
@@ -195,26 +195,26 @@ fn check(
 }
 
 /// Identifies the directory `root`.
-fn root_of(root: &Dir) -> Result<Root> {
+fn root_of(root: &StoreDir) -> Result<Root> {
     let mut bytes = [0; 128];
     match root.handle(&mut bytes) {
         Ok((kind, len)) => Ok(Root { kind, len, bytes }),
         Err(_) => {
-            let facts = root.facts();
-            Ok(Root::from_inode(facts.inode, facts.generation))
+            let stat = root.stat();
+            Ok(Root::from_inode(stat.inode, stat.generation))
         }
     }
 }
 
 /// Whether only root can have changed a directory.
-fn is_private(dir: &Dir) -> bool {
-    let facts = dir.facts();
-    facts.uid == 0 && facts.mode & 0o077 == 0
+fn is_private(dir: &StoreDir) -> bool {
+    let stat = dir.stat();
+    stat.uid == 0 && stat.mode & 0o077 == 0
 }
 
 /// Opens a subdirectory, or creates a missing one. `EPERM`: another user could have changed the
 /// directory.
-pub(super) fn private_dir(parent: &Dir, name: &[u8]) -> Result<Dir> {
+pub(super) fn private_dir(parent: &StoreDir, name: &[u8]) -> Result<StoreDir> {
     let dir = parent.make_dir(name, 0o700)?;
     if !is_private(&dir) {
         return Err(EPERM);
@@ -223,9 +223,9 @@ pub(super) fn private_dir(parent: &Dir, name: &[u8]) -> Result<Dir> {
 }
 
 /// Passes a file on that only root can have created. `EPERM`: another user could have.
-pub(super) fn private_file(file: File) -> Result<File> {
-    let facts = file.facts();
-    if !facts.is_file() || !facts.is_private_to_root() {
+pub(super) fn private_file(file: StoreFile) -> Result<StoreFile> {
+    let stat = file.stat();
+    if !stat.is_file() || !stat.is_private_to_root() {
         return Err(EPERM);
     }
     Ok(file)

@@ -29,7 +29,7 @@ use crate::{
         mount::LowerMount,
         name::{self, DirOpGuard, LowerName},
         scope::KernelCreds,
-        store::Dir,
+        store::StoreDir,
         superblock::SuperBlock,
         xattr,
     },
@@ -183,7 +183,7 @@ impl NamesRevert<'_> {
     }
 
     /// Renames an orphan to its former name.
-    fn restore_orphan(&self, name: &[u8], dir: &Dir, kept: &Dentry) -> Outcome {
+    fn restore_orphan(&self, name: &[u8], dir: &StoreDir, kept: &Dentry) -> Outcome {
         self.must_be_free(name)?;
         let inode = self.own(kept)?;
         self.ask_to_bind(name, &inode, kept, false)?;
@@ -384,7 +384,7 @@ impl NamesRevert<'_> {
 /// Location of an object that lost a name.
 pub(super) enum VictimLocation {
     /// An orphan: its directory, and its dentry there.
-    Orphan(Dir, ARef<Dentry>),
+    Orphan(StoreDir, ARef<Dentry>),
     /// The object has another name.
     Linked(ARef<Dentry>),
 }
@@ -419,7 +419,7 @@ pub(super) fn named_victim(
 }
 
 /// An orphan's directory and its dentry there.
-pub(super) type OrphanEntry = Option<(Dir, ARef<Dentry>)>;
+pub(super) type OrphanEntry = Option<(StoreDir, ARef<Dentry>)>;
 
 /// Whether the object exists, as an orphan or under another name. Refuses as [`find_victim`].
 pub(super) fn exists(
@@ -539,7 +539,7 @@ pub(super) fn find_orphan(
     journal: &Journal,
     object: ObjectId,
     segment: Option<u64>,
-) -> Result<Option<(Dir, ARef<Dentry>)>> {
+) -> Result<Option<(StoreDir, ARef<Dentry>)>> {
     let known = match segment {
         Some(segment) => orphan_at(journal.kept_with(segment, object), object)?,
         None => None,
@@ -552,9 +552,9 @@ pub(super) fn find_orphan(
 
 /// The orphan in an entry, if the entry exists and still holds the object.
 fn orphan_at(
-    found: Result<(Dir, EntryName)>,
+    found: Result<(StoreDir, EntryName)>,
     object: ObjectId,
-) -> Result<Option<(Dir, ARef<Dentry>)>> {
+) -> Result<Option<(StoreDir, ARef<Dentry>)>> {
     let (dir, entry) = match found {
         Err(e) if e == ENODATA => return Ok(None),
         found => found?,

@@ -25,7 +25,7 @@ use crate::{
         error::{ENODATA, ESTALE, EUCLEAN},
         inode::{Inode, UpperInode},
         name,
-        store::Dir,
+        store::StoreDir,
         superblock::SuperBlock, //
     },
 };
@@ -242,7 +242,7 @@ pub(super) fn directory(mount: &Mount, handle: &[u8]) -> Result<Option<ARef<Dent
 /// The orphan in an entry, if the entry holds `object`. A file with another name is not an orphan:
 /// its name may be anywhere.
 pub(crate) fn orphan_entry(
-    dir: &Dir,
+    dir: &StoreDir,
     entry: &[u8],
     object: ObjectId,
 ) -> Result<Option<ARef<Dentry>>> {

@@ -22,7 +22,7 @@ use crate::{
         inode::{Inode, UpperInode},
         mount::LowerMount,
         quota,
-        store::Dir,
+        store::StoreDir,
         superblock::SuperBlock,
         table::superblock::{Options as Shown, SuperHooks},
         task, //
@@ -464,7 +464,7 @@ impl Base {
             commit_seconds: options.commit(),
             private: self.private,
         };
-        let suits = |home: &Dir, is_new: bool| self.suits(home, is_new, report);
+        let suits = |home: &StoreDir, is_new: bool| self.suits(home, is_new, report);
         let explain = |sentence: fmt::Arguments<'_>| report.say(sentence);
         let journal = Journal::open(self.lower.directory()?, wanted, &suits, &explain)?;
         self.journal = Some(OpenJournal {
@@ -475,7 +475,7 @@ impl Base {
     }
 
     /// Refuses a lower filesystem without the features that undo needs. A private tmpfs has them.
-    fn suits(&self, home: &Dir, is_new: bool, report: &MountReport) -> Result {
+    fn suits(&self, home: &StoreDir, is_new: bool, report: &MountReport) -> Result {
         if self.private {
             return Ok(());
         }

@@ -22,7 +22,7 @@ use crate::{
         mount::LowerMount,
         name::{self, DirOpGuard, LowerName},
         scope::KernelCreds,
-        store::Dir, //
+        store::StoreDir, //
     },
 };
 use kernel::{prelude::*, sync::aref::ARef};
@@ -68,7 +68,7 @@ const SET_TIMES: &str = "set a file's times";
 ///
 /// Without space for the temporary objects the tests are skipped: a full filesystem must be
 /// mountable.
-pub(super) fn probe(mount: &LowerMount, home: &Dir, is_new: bool) -> Outcome {
+pub(super) fn probe(mount: &LowerMount, home: &StoreDir, is_new: bool) -> Outcome {
     // The mounter's quota and resource limits must not decide about the features.
     let _kernel = KernelCreds::new();
     // A crash may have left objects.
@@ -85,7 +85,7 @@ pub(super) fn probe(mount: &LowerMount, home: &Dir, is_new: bool) -> Outcome {
 }
 
 /// Removes the temporary objects that exist.
-fn clear(home: &Dir) {
+fn clear(home: &StoreDir) {
     let Ok(place) = home.open_dir(PLACE) else {
         return;
     };
@@ -100,7 +100,7 @@ fn clear(home: &Dir) {
     let _ = home.remove_dir(PLACE);
 }
 
-fn make<'a>(mount: &'a LowerMount, home: &Dir) -> Outcome<Probe<'a>> {
+fn make<'a>(mount: &'a LowerMount, home: &StoreDir) -> Outcome<Probe<'a>> {
     let place = home.make_dir(PLACE, 0o700)?;
     let below = place.make_dir(BELOW, 0o700)?;
     place.create(FILE, 0o600)?;
@@ -114,8 +114,8 @@ fn make<'a>(mount: &'a LowerMount, home: &Dir) -> Outcome<Probe<'a>> {
 /// The directories of the test.
 struct Probe<'a> {
     mount: &'a LowerMount,
-    place: Dir,
-    below: Dir,
+    place: StoreDir,
+    below: StoreDir,
 }
 
 impl Probe<'_> {
@@ -138,14 +138,14 @@ impl Probe<'_> {
     }
 
     /// The object of `name`.
-    fn found(&self, dir: &Dir, name: &[u8]) -> Outcome<ARef<Dentry>> {
+    fn found(&self, dir: &StoreDir, name: &[u8]) -> Outcome<ARef<Dentry>> {
         let found = dir.child(name)?;
         inode(&found)?;
         Ok(found)
     }
 
     /// Checks that a name is bound to the object `id`.
-    fn is_bound(&self, dir: &Dir, name: &[u8], id: ObjectId, what: &'static str) -> Outcome {
+    fn is_bound(&self, dir: &StoreDir, name: &[u8], id: ObjectId, what: &'static str) -> Outcome {
         let found = tried(dir.child(name), what)?;
         match found.inode() {
             Some(inode) if inode.id() == id => Ok(()),

@@ -10,7 +10,7 @@ use super::{
     cred::{Credentials, OverriddenCreds},
     dentry::Dentry,
     inode::UpperInode,
-    store::Dir,
+    store::StoreDir,
     superblock, //
 };
 use core::{mem::ManuallyDrop, ptr::NonNull};
@@ -251,16 +251,16 @@ impl LowerMount {
         self.idmap() != &raw mut c::nop_mnt_idmap
     }
 
-    /// The lower root as a [`Dir`].
-    pub(crate) fn directory(&self) -> Result<Dir> {
-        // SAFETY: A live mount and its root; `Dir` takes its own references.
-        unsafe { Dir::from_raw(self.as_ptr(), self.root.as_ptr()) }
+    /// The lower root as a [`StoreDir`].
+    pub(crate) fn directory(&self) -> Result<StoreDir> {
+        // SAFETY: A live mount and its root; `StoreDir` takes its own references.
+        unsafe { StoreDir::from_raw(self.as_ptr(), self.root.as_ptr()) }
     }
 
-    /// A lower directory as a [`Dir`].
-    pub(crate) fn directory_at(&self, lower: &Dentry) -> Result<Dir> {
-        // SAFETY: A live mount and a live dentry on it; `Dir` takes its own references.
-        unsafe { Dir::from_raw(self.as_ptr(), lower.as_ptr()) }
+    /// A lower directory as a [`StoreDir`].
+    pub(crate) fn directory_at(&self, lower: &Dentry) -> Result<StoreDir> {
+        // SAFETY: A live mount and a live dentry on it; `StoreDir` takes its own references.
+        unsafe { StoreDir::from_raw(self.as_ptr(), lower.as_ptr()) }
     }
 
     /// The object's allocated bytes.

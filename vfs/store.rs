@@ -12,7 +12,7 @@
 mod file;
 mod stream;
 
-pub(crate) use file::File;
+pub(crate) use file::StoreFile;
 pub(crate) use stream::StreamFile;
 
 use kernel::{
@@ -34,7 +34,7 @@ const KIND_LINK: u32 = 0o120_000;
 
 /// Attributes of a file or directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Facts {
+pub(crate) struct FileStat {
     /// `st_mode`: file type and permissions.
     pub(crate) mode: u32,
     /// The owner.
@@ -51,7 +51,7 @@ pub(crate) struct Facts {
     pub(crate) generation: u32,
 }
 
-impl Facts {
+impl FileStat {
     /// Reads the attributes of `inode`.
     ///
     /// # Safety
@@ -111,17 +111,17 @@ pub(crate) struct Space {
 /// # Invariants
 ///
 /// `dentry` is a positive directory dentry on `mnt`; a reference to each is owned.
-pub(crate) struct Dir {
+pub(crate) struct StoreDir {
     mnt: *mut c::vfsmount,
     dentry: *mut c::dentry,
 }
 
 // SAFETY: References to a mount and a dentry may be used and dropped from any thread.
-unsafe impl Send for Dir {}
+unsafe impl Send for StoreDir {}
 // SAFETY: All methods may be called concurrently: the VFS does the locking.
-unsafe impl Sync for Dir {}
+unsafe impl Sync for StoreDir {}
 
-impl Dir {
+impl StoreDir {
     /// Takes its own references to the directory `dentry` on `mnt`.
     ///
     /// # Safety
@@ -134,7 +134,7 @@ impl Dir {
             return Err(ENOENT);
         }
         // SAFETY: The dentry, which the caller holds, is positive and holds its inode.
-        if !unsafe { Facts::of(inode) }.is_dir() {
+        if !unsafe { FileStat::of(inode) }.is_dir() {
             return Err(ENOTDIR);
         }
         // SAFETY: The caller guarantees that `mnt` is valid.
@@ -146,15 +146,15 @@ impl Dir {
     }
 
     /// The directory's attributes.
-    pub(crate) fn facts(&self) -> Facts {
+    pub(crate) fn stat(&self) -> FileStat {
         // SAFETY: By the type invariants the dentry is positive and held.
-        unsafe { Facts::of((*self.dentry).d_inode) }
+        unsafe { FileStat::of((*self.dentry).d_inode) }
     }
 
     /// The subdirectory `name`.
     pub(crate) fn open_dir(&self, name: &[u8]) -> Result<Self> {
         let found = self.lookup(name)?;
-        if !found.facts().is_dir() {
+        if !found.stat().is_dir() {
             return Err(ENOTDIR);
         }
         // SAFETY: `found` holds a dentry below ours, on the same mount.
@@ -185,30 +185,30 @@ impl Dir {
     }
 
     /// Opens the regular file `name` for reading; with `write` also for writing.
-    pub(crate) fn open(&self, name: &[u8], write: bool) -> Result<File> {
+    pub(crate) fn open(&self, name: &[u8], write: bool) -> Result<StoreFile> {
         let access = if write { c::O_RDWR } else { c::O_RDONLY };
         self.open_as(name, access)
     }
 
     /// Opens the regular file `name` with O_DIRECT. `EINVAL` without support.
-    fn open_direct(&self, name: &[u8]) -> Result<File> {
+    fn open_direct(&self, name: &[u8]) -> Result<StoreFile> {
         self.open_as(name, c::O_RDWR | c::O_DIRECT)
     }
 
-    fn open_as(&self, name: &[u8], flags: u32) -> Result<File> {
+    fn open_as(&self, name: &[u8], flags: u32) -> Result<StoreFile> {
         let found = self.lookup(name)?;
-        let facts = found.facts();
-        if facts.is_dir() {
+        let stat = found.stat();
+        if stat.is_dir() {
             return Err(EISDIR);
         }
-        if !facts.is_file() {
+        if !stat.is_file() {
             return Err(EINVAL);
         }
         self.open_dentry(found.dentry, flags | c::O_LARGEFILE)
     }
 
     /// Opens the regular file `name` for reading and writing; created with `mode` if absent.
-    pub(crate) fn create(&self, name: &[u8], mode: u16) -> Result<File> {
+    pub(crate) fn create(&self, name: &[u8], mode: u16) -> Result<StoreFile> {
         match self.open(name, true) {
             Err(e) if e == ENOENT => {}
             found => return found,
@@ -229,9 +229,9 @@ impl Dir {
     }
 
     /// Renames `from` in this directory to `name` in `to`, and replaces an existing target.
-    pub(crate) fn rename(&self, from: &[u8], to: &Dir, name: &[u8]) -> Result {
+    pub(crate) fn rename(&self, from: &[u8], to: &StoreDir, name: &[u8]) -> Result {
         let _kernel = KernelCreds::new();
-        let _write = WriteAccess::new(self.mnt)?;
+        let _write = MountWriteAccess::new(self.mnt)?;
         let (from_len, to_len) = (name_len(from)?, name_len(name)?);
         // SAFETY: Both directories are valid by the type invariants, the names for the call; the
         // kernel checks that both lie on one filesystem.
@@ -270,7 +270,7 @@ impl Dir {
         remove: impl FnOnce(*mut c::inode, *mut c::dentry) -> Result,
     ) -> Result {
         let _kernel = KernelCreds::new();
-        let _write = WriteAccess::new(self.mnt)?;
+        let _write = MountWriteAccess::new(self.mnt)?;
         let len = name_len(name)?;
         // SAFETY: The directory is valid by the type invariants, the name for the call.
         let dentry = from_err_ptr(unsafe {
@@ -337,7 +337,7 @@ impl Dir {
 
     /// Whether `name` is a file with further links.
     pub(crate) fn has_other_names(&self, name: &[u8]) -> bool {
-        (self.lookup(name)).is_ok_and(|found| !found.facts().is_dir() && found.facts().links > 1)
+        (self.lookup(name)).is_ok_and(|found| !found.stat().is_dir() && found.stat().links > 1)
     }
 
     /// The dentry of `name`, of any file type; negative if the name does not exist.
@@ -365,9 +365,9 @@ impl Dir {
     pub(crate) fn list_numbered(&self, each: &mut dyn FnMut(&[u8], u64)) -> Result {
         let _kernel = KernelCreds::new();
         let dir = self.open_dentry(self.dentry, c::O_RDONLY | c::O_DIRECTORY | c::O_LARGEFILE)?;
-        let mut walk = Walk {
+        let mut context = ListContext {
             context: c::dir_context {
-                actor: Some(walk_actor),
+                actor: Some(list_actor),
                 pos: 0,
                 count: c_int::MAX,
                 dt_flags_mask: 0,
@@ -376,11 +376,11 @@ impl Dir {
             each,
         };
         loop {
-            walk.found = false;
-            // SAFETY: The file is an open directory; the context is the first field of `walk`,
+            context.found = false;
+            // SAFETY: The file is an open directory; the context is the first field of `context`,
             // which outlives the call.
-            to_result(unsafe { c::iterate_dir(dir.as_ptr(), (&raw mut walk).cast()) })?;
-            if !walk.found {
+            to_result(unsafe { c::iterate_dir(dir.as_ptr(), (&raw mut context).cast()) })?;
+            if !context.found {
                 return Ok(());
             }
         }
@@ -429,9 +429,9 @@ impl Dir {
     }
 
     /// Looks up `name`; the result is positive, neither a symbolic link nor a mount point.
-    fn lookup(&self, name: &[u8]) -> Result<Found> {
+    fn lookup(&self, name: &[u8]) -> Result<PositiveDentry> {
         let found = self.find(name)?;
-        if found.facts().mode & KIND == KIND_LINK {
+        if found.stat().mode & KIND == KIND_LINK {
             return Err(ELOOP);
         }
         // SAFETY: `found` holds the dentry.
@@ -442,13 +442,13 @@ impl Dir {
     }
 
     /// Looks up `name`; the result is positive.
-    fn find(&self, name: &[u8]) -> Result<Found> {
+    fn find(&self, name: &[u8]) -> Result<PositiveDentry> {
         let _kernel = KernelCreds::new();
         let len = name_len(name)?;
         // SAFETY: The directory is valid by the type invariants, the name for the call.
         let dentry = unsafe { c::lfs_store_lookup(self.dentry, name.as_ptr().cast(), len) };
         let dentry = from_err_ptr(dentry)?;
-        let found = Found { dentry };
+        let found = PositiveDentry { dentry };
         // SAFETY: `found` holds the dentry.
         if !unsafe { c::lfs_is_positive(dentry) } {
             return Err(ENOENT);
@@ -465,7 +465,7 @@ impl Dir {
         make: impl FnOnce(*mut c::inode, *mut c::dentry) -> (*mut c::dentry, Result),
     ) -> Result {
         let _kernel = KernelCreds::new();
-        let _write = WriteAccess::new(self.mnt)?;
+        let _write = MountWriteAccess::new(self.mnt)?;
         let len = name_len(name)?;
         // SAFETY: The directory is valid by the type invariants, the name for the call.
         let dentry = from_err_ptr(unsafe {
@@ -484,7 +484,7 @@ impl Dir {
     }
 
     /// Opens `dentry` on this mount.
-    fn open_dentry(&self, dentry: *mut c::dentry, flags: u32) -> Result<File> {
+    fn open_dentry(&self, dentry: *mut c::dentry, flags: u32) -> Result<StoreFile> {
         let _kernel = KernelCreds::new();
         let path = c::path {
             mnt: self.mnt,
@@ -495,7 +495,7 @@ impl Dir {
         // kernel's own and live for ever.
         let file = from_err_ptr(unsafe { c::dentry_open(&path, flags, c::lfs_kernel_cred()) })?;
         // SAFETY: dentry_open() gave a reference to an open file.
-        Ok(unsafe { File::from_raw(file) })
+        Ok(unsafe { StoreFile::from_raw(file) })
     }
 
     fn path(&self) -> c::path {
@@ -518,7 +518,7 @@ pub(super) fn bytes_at(path: &c::path) -> u64 {
     }
 }
 
-impl Drop for Dir {
+impl Drop for StoreDir {
     fn drop(&mut self) {
         // SAFETY: By the type invariants a reference is owned.
         unsafe { c::dput(self.dentry) };
@@ -528,18 +528,18 @@ impl Drop for Dir {
 }
 
 /// A positive dentry with a reference.
-struct Found {
+struct PositiveDentry {
     dentry: *mut c::dentry,
 }
 
-impl Found {
-    fn facts(&self) -> Facts {
+impl PositiveDentry {
+    fn stat(&self) -> FileStat {
         // SAFETY: The dentry is held and positive, so its inode stays.
-        unsafe { Facts::of((*self.dentry).d_inode) }
+        unsafe { FileStat::of((*self.dentry).d_inode) }
     }
 }
 
-impl Drop for Found {
+impl Drop for PositiveDentry {
     fn drop(&mut self) {
         // SAFETY: The reference is ours.
         unsafe { c::dput(self.dentry) };
@@ -547,9 +547,9 @@ impl Drop for Found {
 }
 
 /// Write access to a mount (mnt_want_write()).
-struct WriteAccess(*mut c::vfsmount);
+struct MountWriteAccess(*mut c::vfsmount);
 
-impl WriteAccess {
+impl MountWriteAccess {
     fn new(mnt: *mut c::vfsmount) -> Result<Self> {
         // SAFETY: The calling directory holds the mount.
         to_result(unsafe { c::mnt_want_write(mnt) })?;
@@ -557,7 +557,7 @@ impl WriteAccess {
     }
 }
 
-impl Drop for WriteAccess {
+impl Drop for MountWriteAccess {
     fn drop(&mut self) {
         // SAFETY: Pairs with the call in `new`.
         unsafe { c::mnt_drop_write(self.0) };
@@ -567,7 +567,7 @@ impl Drop for WriteAccess {
 /// A dir_context with the callback. The context is the first field, so that the actor can cast its
 /// pointer.
 #[repr(C)]
-struct Walk<'a, 'b> {
+struct ListContext<'a, 'b> {
     context: c::dir_context,
     found: bool,
     each: &'a mut (dyn FnMut(&[u8], u64) + 'b),
@@ -577,8 +577,8 @@ struct Walk<'a, 'b> {
 ///
 /// # Safety
 ///
-/// `context` must be the first field of a [`Walk`], and `name` have `len` bytes.
-unsafe extern "C" fn walk_actor(
+/// `context` must be the first field of a [`ListContext`], and `name` have `len` bytes.
+unsafe extern "C" fn list_actor(
     context: *mut c::dir_context,
     name: *const c_char,
     len: c_int,
@@ -586,16 +586,16 @@ unsafe extern "C" fn walk_actor(
     inode: u64,
     _kind: c_uint,
 ) -> bool {
-    // SAFETY: `Dir::list_numbered` passes the first field of a `Walk`.
-    let walk = unsafe { &mut *context.cast::<Walk<'_, '_>>() };
+    // SAFETY: `StoreDir::list_numbered` passes the first field of a `ListContext`.
+    let context = unsafe { &mut *context.cast::<ListContext<'_, '_>>() };
     let Ok(len) = usize::try_from(len) else {
         return false;
     };
     // SAFETY: The filesystem gives `len` bytes.
     let name = unsafe { core::slice::from_raw_parts(name.cast::<u8>(), len) };
-    walk.found = true;
+    context.found = true;
     if name != b"." && name != b".." {
-        (walk.each)(name, inode);
+        (context.each)(name, inode);
     }
     true
 }

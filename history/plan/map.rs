@@ -17,7 +17,7 @@ pub const RECORD: usize = 16;
 /// The bit of a record's length that says: the payload has no bytes for this range.
 const EMPTY: u64 = 1 << 63;
 
-/// The bit of such a record's offset for allocated but unwritten space. File offsets are below
+/// The bit of such a record's offset for allocated but unwritten space. StoreFile offsets are below
 /// 2^63.
 const ALLOCATED: u64 = 1 << 63;
 

@@ -7,7 +7,7 @@ use kernel::{
     prelude::*, //
 };
 
-use super::Facts;
+use super::FileStat;
 use crate::vfs::{c, error::ENODATA, scope::KernelCreds};
 
 /// An open regular file, or a directory open for reading.
@@ -15,16 +15,16 @@ use crate::vfs::{c, error::ENODATA, scope::KernelCreds};
 /// # Invariants
 ///
 /// `file` is an open file with an owned reference.
-pub(crate) struct File {
+pub(crate) struct StoreFile {
     file: *mut c::file,
 }
 
 // SAFETY: A reference to a file may be used and dropped from any thread.
-unsafe impl Send for File {}
+unsafe impl Send for StoreFile {}
 // SAFETY: All methods give positions themselves and may be called concurrently.
-unsafe impl Sync for File {}
+unsafe impl Sync for StoreFile {}
 
-impl File {
+impl StoreFile {
     /// Takes ownership of a reference.
     ///
     /// # Safety
@@ -41,14 +41,14 @@ impl File {
     }
 
     /// The file's attributes.
-    pub(crate) fn facts(&self) -> Facts {
+    pub(crate) fn stat(&self) -> FileStat {
         // SAFETY: By the type invariants the file is open and holds its inode.
-        unsafe { Facts::of((*self.file).f_inode) }
+        unsafe { FileStat::of((*self.file).f_inode) }
     }
 
     /// Its size in bytes.
     pub(crate) fn size(&self) -> u64 {
-        self.facts().size
+        self.stat().size
     }
 
     /// Reads from `at` until `buf` is full or the file ends; returns the number of bytes.
@@ -138,16 +138,16 @@ impl File {
 }
 
 /// Write lock of the file's inode.
-pub(super) struct InodeLock<'a>(&'a File);
+pub(super) struct InodeLock<'a>(&'a StoreFile);
 
 impl Drop for InodeLock<'_> {
     fn drop(&mut self) {
-        // SAFETY: Locked by `File::lock_inode`.
+        // SAFETY: Locked by `StoreFile::lock_inode`.
         unsafe { c::lfs_inode_unlock((*self.0.file).f_inode) };
     }
 }
 
-impl Drop for File {
+impl Drop for StoreFile {
     fn drop(&mut self) {
         // Synchronous: a delayed fput() would keep the lower filesystem busy after the unmount.
         // SAFETY: By the type invariants a reference is owned; only lower locks are taken.

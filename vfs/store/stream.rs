@@ -17,8 +17,8 @@ use kernel::{
 
 use super::{
     file::position,
-    Dir,
-    File, //
+    StoreDir,
+    StoreFile, //
 };
 use crate::vfs::{
     c,
@@ -27,47 +27,47 @@ use crate::vfs::{
 };
 
 /// The method of writing.
-enum Way {
+enum WriteMethod {
     /// By write(2)'s path.
     Cached,
     /// By a second file, open with O_DIRECT.
-    Direct(File),
+    Direct(StoreFile),
     /// By copying into the pages of a tmpfs file.
     Memory,
 }
 
 /// An open file that is written in large pieces, and read normally.
 pub(crate) struct StreamFile {
-    file: File,
-    way: Way,
+    file: StoreFile,
+    way: WriteMethod,
 }
 
 impl StreamFile {
     /// Wraps `file`, which is only read.
-    pub(crate) fn read_only(file: File) -> Self {
-        let way = Way::Cached;
+    pub(crate) fn read_only(file: StoreFile) -> Self {
+        let way = WriteMethod::Cached;
         Self { file, way }
     }
 
     /// Wraps `file`, which is `name` in `dir`; all writes are of whole pages.
-    pub(crate) fn in_pages(file: File, dir: &Dir, name: &[u8]) -> Self {
-        let is_same = |direct: &File| direct.facts().inode == file.facts().inode;
+    pub(crate) fn in_pages(file: StoreFile, dir: &StoreDir, name: &[u8]) -> Self {
+        let is_same = |direct: &StoreFile| direct.stat().inode == file.stat().inode;
         let way = if file.is_in_memory() {
-            Way::Memory
+            WriteMethod::Memory
         } else {
             // Without O_DIRECT support the open fails.
             let direct = dir.open_direct(name).ok().filter(is_same);
-            direct.map_or(Way::Cached, Way::Direct)
+            direct.map_or(WriteMethod::Cached, WriteMethod::Direct)
         };
         Self { file, way }
     }
 
     /// Wraps `file`, with writes of any size.
-    pub(crate) fn in_pieces(file: File) -> Self {
+    pub(crate) fn in_pieces(file: StoreFile) -> Self {
         let way = if file.is_in_memory() {
-            Way::Memory
+            WriteMethod::Memory
         } else {
-            Way::Cached
+            WriteMethod::Cached
         };
         Self { file, way }
     }
@@ -75,9 +75,9 @@ impl StreamFile {
     /// Writes all of `bytes` at `at`.
     pub(crate) fn write_at(&self, bytes: &[u8], at: u64) -> Result {
         match &self.way {
-            Way::Cached => self.file.write_at(bytes, at),
-            Way::Memory => self.file.fill_at(bytes, at),
-            Way::Direct(direct) => match direct.write_at(bytes, at) {
+            WriteMethod::Cached => self.file.write_at(bytes, at),
+            WriteMethod::Memory => self.file.fill_at(bytes, at),
+            WriteMethod::Direct(direct) => match direct.write_at(bytes, at) {
                 Err(e) if is_refusal(e) => self.file.write_at(bytes, at),
                 result => result,
             },
@@ -92,14 +92,14 @@ fn is_refusal(error: Error) -> bool {
 }
 
 impl Deref for StreamFile {
-    type Target = File;
+    type Target = StoreFile;
 
-    fn deref(&self) -> &File {
+    fn deref(&self) -> &StoreFile {
         &self.file
     }
 }
 
-impl File {
+impl StoreFile {
     fn mapping(&self) -> *mut c::address_space {
         // SAFETY: By the type invariants the file is open and has a mapping.
         unsafe { (*self.as_ptr()).f_mapping }

@@ -11,7 +11,7 @@ use crate::history::line::{
 };
 use crate::history::state::{self, Span, State};
 use crate::line::number;
-use crate::vfs::store::{Dir, File};
+use crate::vfs::store::{StoreDir, StoreFile};
 
 /// The damage.
 #[derive(Clone, Debug, Default)]
@@ -23,7 +23,7 @@ pub(crate) struct Done {
 }
 
 /// Damages some of the files below `home`.
-pub(crate) fn damage(u: &mut Unstructured<'_>, home: &Dir, uuid: [u8; 16]) -> Result<Done> {
+pub(crate) fn damage(u: &mut Unstructured<'_>, home: &StoreDir, uuid: [u8; 16]) -> Result<Done> {
     let mut done = Done::default();
     for _ in 0..u.int_in_range(1..=4)? {
         let files = home.files();
@@ -39,7 +39,7 @@ pub(crate) fn damage(u: &mut Unstructured<'_>, home: &Dir, uuid: [u8; 16]) -> Re
                 let at = before.iter().zip(&file.bytes()).position(|(a, b)| a != b);
                 done.said.push(format!("{kind} {name_is}, first at {at:?}"));
             }
-            8 => facts(u, dir, file)?,
+            8 => stat(u, dir, file)?,
             9 | 10 => {
                 let log = files.iter().find(|(_, other, _)| other.ends_with(b".log"));
                 if let Some((dir, ..)) = log {
@@ -69,10 +69,10 @@ fn place(u: &mut Unstructured<'_>, length: usize) -> Result<usize> {
 /// Damage as by disks and mistakes.
 fn hurt(
     u: &mut Unstructured<'_>,
-    dir: &Dir,
+    dir: &StoreDir,
     name: &[u8],
-    file: &File,
-    all: &[(Dir, Vec<u8>, File)],
+    file: &StoreFile,
+    all: &[(StoreDir, Vec<u8>, StoreFile)],
 ) -> Result<&'static str> {
     let mut bytes = file.bytes();
     let length = bytes.len();
@@ -125,12 +125,12 @@ fn hurt(
 }
 
 /// Owner, mode and links that are not as we leave them.
-fn facts(u: &mut Unstructured<'_>, dir: &Dir, file: &File) -> Result<()> {
+fn stat(u: &mut Unstructured<'_>, dir: &StoreDir, file: &StoreFile) -> Result<()> {
     let (uid, mode, links) = (u.arbitrary()?, u.arbitrary()?, u.int_in_range(0..=3)?);
     if u.arbitrary()? {
-        dir.set_facts(|facts| (facts.uid, facts.mode) = (uid, mode));
+        dir.set_stat(|stat| (stat.uid, stat.mode) = (uid, mode));
     } else {
-        file.set_facts(|facts| (facts.uid, facts.mode, facts.links) = (uid, mode, links));
+        file.set_stat(|stat| (stat.uid, stat.mode, stat.links) = (uid, mode, links));
     }
     Ok(())
 }
@@ -159,7 +159,7 @@ fn pos(u: &mut Unstructured<'_>) -> Result<Pos> {
 }
 
 /// Appends a line with a right checksum to a log, or inserts one at its beginning.
-fn craft_line(u: &mut Unstructured<'_>, logs: &Dir, uuid: [u8; 16]) -> Result<()> {
+fn craft_line(u: &mut Unstructured<'_>, logs: &StoreDir, uuid: [u8; 16]) -> Result<()> {
     let segment = u.int_in_range(1..=9)?;
     let Ok(file) = logs.open(format!("{segment:08}.log").as_bytes(), true) else {
         return Ok(());
@@ -209,7 +209,7 @@ fn craft_line(u: &mut Unstructured<'_>, logs: &Dir, uuid: [u8; 16]) -> Result<()
 }
 
 /// A state with a right checksum and any numbers.
-fn craft_state(u: &mut Unstructured<'_>, home: &Dir, uuid: [u8; 16]) -> Result<()> {
+fn craft_state(u: &mut Unstructured<'_>, home: &StoreDir, uuid: [u8; 16]) -> Result<()> {
     let state = State {
         count: absurd(u)?,
         clean: u.arbitrary()?,
@@ -238,7 +238,7 @@ fn craft_state(u: &mut Unstructured<'_>, home: &Dir, uuid: [u8; 16]) -> Result<(
 }
 
 /// A block of a table, or its head, with a right checksum.
-fn craft_index(u: &mut Unstructured<'_>, file: &File, uuid: [u8; 16]) -> Result<()> {
+fn craft_index(u: &mut Unstructured<'_>, file: &StoreFile, uuid: [u8; 16]) -> Result<()> {
     let mut bytes = file.bytes();
     let blocks = (bytes.len() / BLOCK).max(1);
     let at = u.choose_index(blocks)? * BLOCK;

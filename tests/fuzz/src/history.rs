@@ -75,7 +75,7 @@ pub(crate) mod opened {
     use crate::crc32c;
     use crate::prelude::*;
     use crate::vfs::error::EUCLEAN;
-    use crate::vfs::store::Dir;
+    use crate::vfs::store::StoreDir;
 
     /// An open history.
     pub(crate) struct Opened {
@@ -90,7 +90,10 @@ pub(crate) mod opened {
     }
 
     /// Opens the history below `root`, as `Journal::open` and `Journal::begin` do.
-    pub(crate) fn open(root: &Dir, explain: &dyn Fn(core::fmt::Arguments<'_>)) -> Result<Opened> {
+    pub(crate) fn open(
+        root: &StoreDir,
+        explain: &dyn Fn(core::fmt::Arguments<'_>),
+    ) -> Result<Opened> {
         let home = trust::open(root, &|_, _| Ok(()), explain)?;
         let told = |e: &Error| explain(format_args!("a part is missing (error {})", e.to_errno()));
         let mut files = Files::open(&home.dir).inspect_err(told)?;
@@ -161,7 +164,7 @@ pub(crate) mod opened {
     /// A new history with these logs, one segment each: lines with their objects. All but the last
     /// `unsealed` have their tables; with 0, the history is left as by a clean unmount.
     pub(crate) fn make(
-        root: &Dir,
+        root: &StoreDir,
         unsealed: usize,
         write: &mut dyn FnMut(Seed) -> Option<Vec<(ObjectId, Vec<u8>)>>,
     ) -> Result {

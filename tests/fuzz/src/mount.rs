@@ -13,7 +13,7 @@ use crate::damage::{damage, Done};
 use crate::history::line::{Line, LineDraft, ObjectId, Op, Open, Pos, Seed, Time, Undo, MAX_LINE};
 use crate::history::opened::{self, Opened};
 use crate::history::plan::{inverse, Fate, OnForeign, PlanError, Step, Store, Walk};
-use crate::vfs::store::Dir;
+use crate::vfs::store::StoreDir;
 
 /// The objects that are asked for: some of those with lines in many segments, and some of the
 /// first segment's, whose table has two blocks.
@@ -21,7 +21,7 @@ const ASKED: [u64; 8] = [1, 2, 5, 12, 127, 128, 129, 150];
 
 /// A sound history.
 struct Sound {
-    root: Dir,
+    root: StoreDir,
     uuid: [u8; 16],
     /// Every line with its position.
     lines: HashMap<Pos, Vec<u8>>,
@@ -46,7 +46,7 @@ impl Sound {
     /// Eight segments, the last `unsealed` of them without an index.
     fn new(unsealed: usize) -> Self {
         let mut sound = Self {
-            root: Dir::new(),
+            root: StoreDir::new(),
             uuid: [0; 16],
             lines: HashMap::new(),
             last: HashMap::new(),
@@ -122,7 +122,7 @@ pub(crate) fn damaged(data: &[u8]) {
     });
 }
 
-fn mount(sound: &Sound, root: &Dir, done: &Done) {
+fn mount(sound: &Sound, root: &StoreDir, done: &Done) {
     let said = Cell::new(0);
     let explain = |sentence: core::fmt::Arguments<'_>| {
         said.set(said.get() + sentence.to_string().split_whitespace().count());
@@ -146,8 +146,8 @@ fn mount(sound: &Sound, root: &Dir, done: &Done) {
 }
 
 /// Whether all logs are still as they were written.
-fn logs_are_whole(sound: &Sound, root: &Dir) -> bool {
-    let logs = |root: &Dir| -> Vec<(Vec<u8>, Vec<u8>)> {
+fn logs_are_whole(sound: &Sound, root: &StoreDir) -> bool {
+    let logs = |root: &StoreDir| -> Vec<(Vec<u8>, Vec<u8>)> {
         let files = root.files().into_iter();
         let logs = files.filter(|(_, name, _)| name.ends_with(b".log"));
         let mut logs: Vec<_> = logs.map(|(_, name, file)| (name, file.bytes())).collect();

@@ -15,7 +15,7 @@ const LARGEST: u64 = 16 << 20;
 
 /// The attributes of an inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Facts {
+pub(crate) struct FileStat {
     pub(crate) uid: u32,
     pub(crate) mode: u32,
     pub(crate) links: u32,
@@ -24,7 +24,7 @@ pub(crate) struct Facts {
     is_dir: bool,
 }
 
-impl Facts {
+impl FileStat {
     const FILE: Self = Self {
         uid: 0,
         mode: 0o600,
@@ -53,23 +53,23 @@ impl Facts {
 /// The object of a name.
 #[derive(Clone)]
 enum Node {
-    Dir(Dir),
-    File(File),
+    Dir(StoreDir),
+    File(StoreFile),
 }
 
 struct Inner {
-    facts: Facts,
+    stat: FileStat,
     names: BTreeMap<Vec<u8>, Node>,
 }
 
 /// A directory.
 #[derive(Clone)]
-pub(crate) struct Dir(Rc<RefCell<Inner>>);
+pub(crate) struct StoreDir(Rc<RefCell<Inner>>);
 
-impl Dir {
+impl StoreDir {
     pub(crate) fn new() -> Self {
         Self(Rc::new(RefCell::new(Inner {
-            facts: Facts::DIR,
+            stat: FileStat::DIR,
             names: BTreeMap::new(),
         })))
     }
@@ -78,7 +78,7 @@ impl Dir {
     pub(crate) fn deep_copy(&self) -> Self {
         let copy = Self::new();
         let from = self.0.borrow();
-        copy.0.borrow_mut().facts = from.facts;
+        copy.0.borrow_mut().stat = from.stat;
         for (name, node) in &from.names {
             let node = match node {
                 Node::Dir(dir) => Node::Dir(dir.deep_copy()),
@@ -90,7 +90,7 @@ impl Dir {
     }
 
     /// Every file in and below the directory, with its directory.
-    pub(crate) fn files(&self) -> Vec<(Self, Vec<u8>, File)> {
+    pub(crate) fn files(&self) -> Vec<(Self, Vec<u8>, StoreFile)> {
         let mut found = Vec::new();
         for (name, node) in &self.0.borrow().names {
             match node {
@@ -102,7 +102,7 @@ impl Dir {
     }
 
     /// Puts a file there, replacing any object of the name.
-    pub(crate) fn put(&self, name: &[u8], file: File) {
+    pub(crate) fn put(&self, name: &[u8], file: StoreFile) {
         self.0
             .borrow_mut()
             .names
@@ -115,12 +115,12 @@ impl Dir {
         self.0.borrow_mut().names.insert(name.to_vec(), node);
     }
 
-    pub(crate) fn set_facts(&self, change: impl FnOnce(&mut Facts)) {
-        change(&mut self.0.borrow_mut().facts);
+    pub(crate) fn set_stat(&self, change: impl FnOnce(&mut FileStat)) {
+        change(&mut self.0.borrow_mut().stat);
     }
 
-    pub(crate) fn facts(&self) -> Facts {
-        self.0.borrow().facts
+    pub(crate) fn stat(&self) -> FileStat {
+        self.0.borrow().stat
     }
 
     fn lookup(&self, name: &[u8]) -> Result<Node> {
@@ -155,24 +155,24 @@ impl Dir {
         }
     }
 
-    pub(crate) fn open(&self, name: &[u8], _write: bool) -> Result<File> {
+    pub(crate) fn open(&self, name: &[u8], _write: bool) -> Result<StoreFile> {
         match self.lookup(name)? {
             Node::File(file) => Ok(file),
             Node::Dir(_) => Err(EISDIR),
         }
     }
 
-    pub(crate) fn create(&self, name: &[u8], _mode: u16) -> Result<File> {
+    pub(crate) fn create(&self, name: &[u8], _mode: u16) -> Result<StoreFile> {
         match self.open(name, true) {
             Err(e) if e == ENOENT => {}
             found => return found,
         }
-        let file = File::new(Vec::new());
+        let file = StoreFile::new(Vec::new());
         self.put(name, file.clone());
         Ok(file)
     }
 
-    pub(crate) fn rename(&self, from: &[u8], to: &Dir, name: &[u8]) -> Result {
+    pub(crate) fn rename(&self, from: &[u8], to: &StoreDir, name: &[u8]) -> Result {
         let node = self.lookup(from)?;
         self.0.borrow_mut().names.remove(from);
         to.0.borrow_mut().names.insert(name.to_vec(), node);
@@ -204,18 +204,18 @@ impl Dir {
 }
 
 struct Content {
-    facts: Facts,
+    stat: FileStat,
     bytes: Vec<u8>,
 }
 
 /// A file.
 #[derive(Clone)]
-pub(crate) struct File(Rc<RefCell<Content>>);
+pub(crate) struct StoreFile(Rc<RefCell<Content>>);
 
-impl File {
+impl StoreFile {
     pub(crate) fn new(bytes: Vec<u8>) -> Self {
         Self(Rc::new(RefCell::new(Content {
-            facts: Facts::FILE,
+            stat: FileStat::FILE,
             bytes,
         })))
     }
@@ -223,7 +223,7 @@ impl File {
     pub(crate) fn deep_copy(&self) -> Self {
         let from = self.0.borrow();
         let copy = Self::new(from.bytes.clone());
-        copy.0.borrow_mut().facts = from.facts;
+        copy.0.borrow_mut().stat = from.stat;
         copy
     }
 
@@ -235,12 +235,12 @@ impl File {
         change(&mut self.0.borrow_mut().bytes);
     }
 
-    pub(crate) fn set_facts(&self, change: impl FnOnce(&mut Facts)) {
-        change(&mut self.0.borrow_mut().facts);
+    pub(crate) fn set_stat(&self, change: impl FnOnce(&mut FileStat)) {
+        change(&mut self.0.borrow_mut().stat);
     }
 
-    pub(crate) fn facts(&self) -> Facts {
-        self.0.borrow().facts
+    pub(crate) fn stat(&self) -> FileStat {
+        self.0.borrow().stat
     }
 
     pub(crate) fn size(&self) -> u64 {
@@ -299,26 +299,26 @@ impl File {
 }
 
 /// A file that is written in large pieces.
-pub(crate) struct StreamFile(File);
+pub(crate) struct StreamFile(StoreFile);
 
 impl StreamFile {
-    pub(crate) fn read_only(file: File) -> Self {
+    pub(crate) fn read_only(file: StoreFile) -> Self {
         Self(file)
     }
 
-    pub(crate) fn in_pages(file: File, _dir: &Dir, _name: &[u8]) -> Self {
+    pub(crate) fn in_pages(file: StoreFile, _dir: &StoreDir, _name: &[u8]) -> Self {
         Self(file)
     }
 
-    pub(crate) fn in_pieces(file: File) -> Self {
+    pub(crate) fn in_pieces(file: StoreFile) -> Self {
         Self(file)
     }
 }
 
 impl Deref for StreamFile {
-    type Target = File;
+    type Target = StoreFile;
 
-    fn deref(&self) -> &File {
+    fn deref(&self) -> &StoreFile {
         &self.0
     }
 }
