@@ -28,7 +28,7 @@ use crate::{
         dentry::Dentry,
         error::{ENODATA, ESTALE, EUCLEAN},
         inode::{Inode, UpperInode},
-        name,
+        namei,
         scope::KernelCreds,
         superblock::SuperBlock,
         task,
@@ -198,7 +198,7 @@ impl Adoption<'_> {
     }
 
     fn lookup(&self, lost: &LostName<'_>, name: &[u8]) -> Result<ARef<Dentry>> {
-        name::lookup(self.mount.lower(), lost.parent, name)
+        namei::lookup(self.mount.lower(), lost.parent, name)
     }
 
     /// The object's previous name in the directory, by the newest line that bound one.

@@ -23,7 +23,7 @@ use crate::{
     vfs::{
         file::UpperFile,
         inode::UpperInode,
-        map::{unmap_all, write_protect, FaultResult, LockedWriteFault, WriteFault},
+        mmap::{unmap_all, write_protect, FaultResult, LockedWriteFault, WriteFault},
         scope::{crc32c, MemallocNofs}, //
     }, //
 };

@@ -20,7 +20,7 @@ use crate::{
         dentry::{Dentry, UpperDentry},
         error::{ENOTEMPTY, EOPNOTSUPP},
         inode::UpperInode,
-        name::LowerName, //
+        namei::LowerName, //
     },
 };
 use kernel::prelude::*;

@@ -18,7 +18,7 @@ use crate::{
         dentry::Dentry,
         error::ENOTEMPTY,
         inode::{Inode, UpperInode},
-        name::{self, DirOpGuard, LowerName},
+        namei::{self, DirOpGuard, LowerName},
         scope::KernelCreds,
         store::StoreDir,
         superblock::SuperBlock,
@@ -289,7 +289,7 @@ pub(crate) fn move_to_orphans<'a>(
         let below = mount.lower();
         if !may_link || !below.root().superblock().renames_wait() {
             let _write = below.want_write()?;
-            match name::rename(below, at, there, None, flags | c::RENAME_NOREPLACE) {
+            match namei::rename(below, at, there, None, flags | c::RENAME_NOREPLACE) {
                 Err(e) if e == ENOSPC && may_link => {}
                 result => return result.map(|()| false),
             }
@@ -318,13 +318,13 @@ pub(crate) fn move_to_orphans<'a>(
         let back = (at.parent, at.name);
         if flags & c::RENAME_WHITEOUT == 0 {
             let _write = mount.lower().want_write()?;
-            name::rename(mount.lower(), &here, back, None, c::RENAME_NOREPLACE)?;
+            namei::rename(mount.lower(), &here, back, None, c::RENAME_NOREPLACE)?;
             return Err(e);
         }
         // The whiteout holds the name: exchanges both, then removes the whiteout.
-        let held = name::lookup(mount.lower(), at.parent, at.name)?;
+        let held = namei::lookup(mount.lower(), at.parent, at.name)?;
         let write = mount.lower().want_write()?;
-        name::rename(mount.lower(), &here, back, held.inode(), c::RENAME_EXCHANGE)?;
+        namei::rename(mount.lower(), &here, back, held.inode(), c::RENAME_EXCHANGE)?;
         drop(write);
         kept.place.dir().unlink(name.bytes())?;
         return Err(e);

@@ -27,7 +27,7 @@ use crate::{
         error::{ENODATA, ENOTEMPTY, EUCLEAN},
         inode::{Inode, UpperInode},
         mount::LowerMount,
-        name::{self, DirOpGuard, LowerName},
+        namei::{self, DirOpGuard, LowerName},
         scope::KernelCreds,
         store::StoreDir,
         superblock::SuperBlock,
@@ -57,7 +57,7 @@ impl UnlinkedObject {
 impl NamesRevert<'_> {
     /// Whether the name is bound to the object.
     pub(super) fn is_bound(&self, name: &[u8], node: ObjectId) -> Result<bool> {
-        let lower = name::lookup(self.mount.lower(), self.lower, name)?;
+        let lower = namei::lookup(self.mount.lower(), self.lower, name)?;
         Ok(lower.inode().is_some_and(|inode| inode.id() == node))
     }
 
@@ -65,7 +65,7 @@ impl NamesRevert<'_> {
     fn bound(&self, name: &[u8], node: Option<ObjectId>) -> Outcome<ARef<Dentry>> {
         // A forged line must not reach `.loggerfs`.
         self.mount.refuse_history(self.lower, name)?;
-        let lower = name::lookup(self.mount.lower(), self.lower, name)?;
+        let lower = namei::lookup(self.mount.lower(), self.lower, name)?;
         match lower.inode() {
             Some(inode) if node.is_none_or(|node| inode.id() == node) => Ok(lower),
             _ => Err(Refusal::new(Reason::Conflict, 0)),
@@ -74,7 +74,7 @@ impl NamesRevert<'_> {
 
     fn must_be_free(&self, name: &[u8]) -> Outcome {
         self.mount.refuse_history(self.lower, name)?;
-        match name::lookup(self.mount.lower(), self.lower, name)?.inode() {
+        match namei::lookup(self.mount.lower(), self.lower, name)?.inode() {
             Some(_) => Err(Refusal::new(Reason::Conflict, 0)),
             None => Ok(()),
         }
@@ -196,7 +196,7 @@ impl NamesRevert<'_> {
         };
         // Another program may bind the name in the lower directory at any time.
         let flags = c::RENAME_NOREPLACE;
-        self.change_below(|lower| name::rename(lower, &from, (self.lower, name), None, flags))?;
+        self.change_below(|lower| namei::rename(lower, &from, (self.lower, name), None, flags))?;
         if name.len() > LONG {
             let _kernel = KernelCreds::new();
             let _ = xattr::forget_long_name(self.mount.lower(), kept);
@@ -308,7 +308,7 @@ impl NamesRevert<'_> {
         let _changing =
             [&cached, &target].map(|name| name.as_ref().map(|name| name.begin_change()));
         let (here, there) = (other.lower_name(&lower, from), (self.lower, to));
-        self.change_below(|mount| name::rename(mount, &here, there, None, c::RENAME_NOREPLACE))?;
+        self.change_below(|mount| namei::rename(mount, &here, there, None, c::RENAME_NOREPLACE))?;
         backup::note_ctime_change_at(&inode, &lower);
         inode.copy_attr();
         match (&cached, &target) {
@@ -357,7 +357,7 @@ impl NamesRevert<'_> {
             [&cached[0], &cached[1]].map(|name| name.as_ref().map(|name| name.begin_change()));
         let (here, there) = (self.lower_name(&first, name), (other.lower, second_name));
         self.change_below(|mount| {
-            name::rename(mount, &here, there, second.inode(), c::RENAME_EXCHANGE)
+            namei::rename(mount, &here, there, second.inode(), c::RENAME_EXCHANGE)
         })?;
         for (inode, lower) in inodes.iter().zip([&first, &second]) {
             backup::note_ctime_change_at(inode, lower);

@@ -25,8 +25,8 @@ use crate::{
         dentry::Dentry,
         error::EUCLEAN,
         file::File,
+        fsnotify::ChangeEvents,
         inode::UpperInode,
-        notify::ChangeEvents,
         scope::KernelCreds,
         task, //
     },

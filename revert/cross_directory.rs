@@ -16,7 +16,7 @@ use crate::{
         dentry::{Dentry, UpperDentry},
         error::ENODATA,
         inode::UpperInode,
-        rename::Renaming, //
+        upper_names::Renaming, //
     },
 };
 use kernel::{prelude::*, sync::aref::ARef};
@@ -114,7 +114,7 @@ pub(super) fn lock(
     let (Some(source), Some(target)) = (from.dentry, to.dentry) else {
         return Ok(None);
     };
-    let child = crate::vfs::name::lookup(source.superblock().mount().lower(), from.lower, name)?;
+    let child = crate::vfs::namei::lookup(source.superblock().mount().lower(), from.lower, name)?;
     let child = source.lookup_same_name(&child)?;
     if child.upper_inode().is_none() {
         return Err(conflict(0));

@@ -24,7 +24,7 @@ use crate::{
         dentry::Dentry,
         error::{ENODATA, ESTALE, EUCLEAN},
         inode::{Inode, UpperInode},
-        name,
+        namei,
         store::StoreDir,
         superblock::SuperBlock, //
     },
@@ -304,7 +304,7 @@ fn name_in(mount: &Mount, dir: &Dentry, inode: &Inode) -> Result<Option<ARef<Den
     }
     let mut found = None;
     for (name, is_wanted) in names.iter() {
-        let lower = name::lookup(mount.lower(), dir, name)?;
+        let lower = namei::lookup(mount.lower(), dir, name)?;
         if is_wanted && lower.inode().is_some_and(|one| one.id() == inode.id()) {
             found = Some(lower);
         }

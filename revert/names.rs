@@ -25,7 +25,7 @@ use crate::{
         dentry::{Dentry, UpperDentry},
         error::EUCLEAN,
         inode::{Inode, UpperInode},
-        name,
+        namei,
         scope::KernelCreds,
     },
 };
@@ -188,7 +188,7 @@ impl NamesRevert<'_> {
     /// Bytes of an object that has a name in this directory, now or after an earlier step of this
     /// revert.
     fn bytes_of(&self, name: &[u8], node: ObjectId) -> Outcome<u64> {
-        let lower = name::lookup(self.mount.lower(), self.lower, name)?;
+        let lower = namei::lookup(self.mount.lower(), self.lower, name)?;
         let lower = match lower.inode() {
             Some(inode) if inode.id() == node => lower,
             _ => match find_recorded(self.dir.superblock(), self.journal, node)? {
@@ -402,7 +402,7 @@ impl NamesRevert<'_> {
             let mut buf = [0; NAME];
             let name = decode(binding.name, &mut buf)?;
             self.with_other(binding.parent, |dir| {
-                let lower = name::lookup(dir.mount.lower(), dir.lower, name)?;
+                let lower = namei::lookup(dir.mount.lower(), dir.lower, name)?;
                 if lower.inode().is_some() {
                     backup::resync(self.mount, self.journal, &*self.own(&lower)?, &lower)?;
                 }

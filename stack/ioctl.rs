@@ -3,7 +3,7 @@
 //! LoggerFS's ioctls of files and directories. Of the lower filesystem's ioctls only those are
 //! passed on that change no state an undo depends on.
 
-use super::{history, Stack};
+use super::{ioctl_history, Stack};
 use crate::{
     history::{
         journal::{Journal, OnError, OnFull},
@@ -23,7 +23,7 @@ use crate::{
         scope::crc32c,
         table::file::IoctlHooks,
         task::resched_killable,
-        user, //
+        uaccess, //
     },
 };
 use kernel::prelude::*;
@@ -42,8 +42,8 @@ impl IoctlHooks for Stack {
             uapi::IOC_READLOG_PAGE => read_page(file, argument),
             uapi::IOC_READLOG => read_log(file, argument),
             uapi::IOC_STATUS => status(file, argument),
-            uapi::IOC_REVERT_GROUP => super::group::revert(file, argument),
-            uapi::IOC_READ_HISTORY => history::read(file, argument),
+            uapi::IOC_REVERT_GROUP => super::ioctl_group::revert(file, argument),
+            uapi::IOC_READ_HISTORY => ioctl_history::read(file, argument),
             c::FS_IOC_GETVERSION | c::FS_IOC_GETFSLABEL | c::FITRIM => {
                 file.lower().control(command, argument)
             }
@@ -65,12 +65,12 @@ fn revert_newest(file: &UpperFile, argument: usize) -> Result<c_long> {
 
 #[inline(never)]
 fn revert_some(file: &UpperFile, argument: usize) -> Result<c_long> {
-    let mut request: Revert = user::read(argument)?;
+    let mut request: Revert = uaccess::read(argument)?;
     if !request.is_valid() {
         return Err(EINVAL);
     }
     // A faulting reply buffer is detected before anything is changed.
-    user::write(argument, &request)?;
+    uaccess::write(argument, &request)?;
     let options = UndoOptions {
         force: request.flags & Revert::FORCE != 0,
         deep: request.flags & Revert::DEEP != 0,
@@ -87,7 +87,7 @@ fn revert_some(file: &UpperFile, argument: usize) -> Result<c_long> {
             request.seq_in_way = refusal.seq;
         }
     }
-    let told = user::write(argument, &request);
+    let told = uaccess::write(argument, &request);
     result.map_err(|refusal| refusal.error)?;
     told.map(|()| 0)
 }
@@ -170,7 +170,7 @@ fn read_page(file: &UpperFile, argument: usize) -> Result<c_long> {
         start = to;
     }
     let lines = page.get(start..).ok_or(EUCLEAN)?;
-    user::write_bytes(argument, lines)?;
+    uaccess::write_bytes(argument, lines)?;
     Ok(lines.len() as c_long)
 }
 
@@ -199,7 +199,7 @@ fn as_it_ended<'t>(
 #[inline(never)]
 fn read_log(file: &UpperFile, argument: usize) -> Result<c_long> {
     let inode = file.upper_inode();
-    let mut request: ReadLog = user::read(argument)?;
+    let mut request: ReadLog = uaccess::read(argument)?;
     if !request.is_valid() {
         return Err(EINVAL);
     }
@@ -233,7 +233,7 @@ fn read_log(file: &UpperFile, argument: usize) -> Result<c_long> {
     });
     request.cursor_segment = next.segment;
     request.cursor_offset = next.offset;
-    user::write(argument, &request)?;
+    uaccess::write(argument, &request)?;
     Ok(0)
 }
 
@@ -245,7 +245,7 @@ fn put(buffer: usize, length: u32, used: &mut u32, text: &[u8]) -> Result<bool> 
         return Ok(false);
     }
     let to = buffer.checked_add(*used as usize).ok_or(EFAULT)?;
-    user::write_bytes(to, text)?;
+    uaccess::write_bytes(to, text)?;
     *used = end;
     Ok(true)
 }
@@ -353,7 +353,7 @@ fn copy_raw(
 fn status(file: &UpperFile, argument: usize) -> Result<c_long> {
     let inode = file.upper_inode();
     let mount = inode.mount();
-    let mut answer: Status = user::read(argument)?;
+    let mut answer: Status = uaccess::read(argument)?;
     if !answer.is_valid() {
         return Err(EINVAL);
     }
@@ -389,7 +389,7 @@ fn status(file: &UpperFile, argument: usize) -> Result<c_long> {
         None if !inode.owner_or_capable() => return Err(EPERM),
         None => {}
     }
-    user::write(argument, &answer)?;
+    uaccess::write(argument, &answer)?;
     Ok(0)
 }
 

@@ -11,7 +11,7 @@ use crate::{
     vfs::{
         dentry::UpperDentry,
         file::UpperFile,
-        map::{is_watchable, page_inode, FaultResult, NewVma, WriteFault},
+        mmap::{is_watchable, page_inode, FaultResult, NewVma, WriteFault},
         table::file::MapHooks, //
     }, //
 };

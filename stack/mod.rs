@@ -7,19 +7,19 @@
 
 mod actor;
 mod attr;
-mod dir;
 mod file;
-mod group;
-mod history;
-mod inode;
 mod ioctl;
+mod ioctl_group;
+mod ioctl_history;
 mod mmap;
 mod mmap_flusher;
 mod mmap_writes;
 mod mount;
+mod namei;
 mod object;
 mod probe;
 mod range;
+mod readdir;
 mod request_slots;
 mod space;
 mod subtree;

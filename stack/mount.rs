@@ -16,9 +16,9 @@ use crate::{
     },
     vfs::{
         attr,
-        context::{MountHooks, MountReport},
         dentry::Dentry,
         error::EOPNOTSUPP,
+        fs_context::{MountHooks, MountReport},
         inode::{Inode, UpperInode},
         mount::LowerMount,
         quota,

@@ -20,7 +20,7 @@ use crate::{
         error::{ENOSYS, EOPNOTSUPP, ESTALE},
         inode::Inode,
         mount::LowerMount,
-        name::{self, DirOpGuard, LowerName},
+        namei::{self, DirOpGuard, LowerName},
         scope::KernelCreds,
         store::StoreDir, //
     },
@@ -188,7 +188,7 @@ impl Probe<'_> {
             };
             let to = (self.below.dentry(), FILE);
             let _write = self.mount.want_write()?;
-            let moved = name::rename(self.mount, &from, to, None, c::RENAME_NOREPLACE);
+            let moved = namei::rename(self.mount, &from, to, None, c::RENAME_NOREPLACE);
             tried(moved, RENAME)?;
         }
         self.is_bound(&self.below, FILE, id, RENAME)
@@ -211,7 +211,7 @@ impl Probe<'_> {
             let to = (self.place.dentry(), FILE);
             let flags = c::RENAME_EXCHANGE;
             let _write = self.mount.want_write()?;
-            let moved = name::rename(self.mount, &from, to, other.inode(), flags);
+            let moved = namei::rename(self.mount, &from, to, other.inode(), flags);
             tried(moved, EXCHANGE)?;
         }
         self.is_bound(&self.place, FILE, id, EXCHANGE)?;

@@ -12,7 +12,7 @@ use super::{
     dentry::{Dentry, UpperDentry},
     error::EOPNOTSUPP,
     inode::{Inode, UpperInode},
-    map::MmapLowerFile,
+    mmap::MmapLowerFile,
     mount::LowerMount,
     table::superblock::SuperHooks,
     FileSystem,

@@ -8,26 +8,26 @@
 
 pub(crate) mod attr;
 pub(crate) mod chunk;
-pub(crate) mod context;
 pub(crate) mod cred;
 pub(crate) mod dentry;
 pub(crate) mod error;
 pub(crate) mod file;
+pub(crate) mod fs_context;
+pub(crate) mod fsnotify;
 pub(crate) mod inode;
 pub(crate) mod lock;
-pub(crate) mod map;
+pub(crate) mod mmap;
 pub(crate) mod mount;
-pub(crate) mod name;
-pub(crate) mod notify;
+pub(crate) mod namei;
 pub(crate) mod quota;
 pub(crate) mod range;
-pub(crate) mod rename;
 pub(crate) mod scope;
 pub(crate) mod store;
 pub(crate) mod superblock;
 pub(crate) mod table;
 pub(crate) mod task;
-pub(crate) mod user;
+pub(crate) mod uaccess;
+pub(crate) mod upper_names;
 pub(crate) mod worker;
 pub(crate) mod xattr;
 

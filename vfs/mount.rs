@@ -72,7 +72,7 @@ impl Drop for Registration {
 /// Called by the VFS with a new context of our type.
 unsafe extern "C" fn init_fs_context(fc: *mut kernel::bindings::fs_context) -> c_int {
     // SAFETY: The kernel passes a new context; both names are of one C type.
-    unsafe { super::context::init(fc.cast()) }
+    unsafe { super::fs_context::init(fc.cast()) }
 }
 
 /// # Safety

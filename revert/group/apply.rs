@@ -29,8 +29,8 @@ use crate::{
         c,
         dentry::{Dentry, UpperDentry},
         error::EUCLEAN,
+        fsnotify::ChangeEvents,
         inode::UpperInode,
-        notify::ChangeEvents,
         scope::KernelCreds,
     },
 };

@@ -29,7 +29,7 @@ use crate::{
     vfs::{
         dentry::Dentry,
         inode::UpperInode,
-        name, //
+        namei, //
     },
 };
 use kernel::{prelude::*, rbtree::RBTree, sync::aref::ARef};
@@ -293,7 +293,7 @@ impl<'a> StepRehearsal<'a> {
         let found = match self.names.get(&NameKey::of(dir.object(), name)) {
             Some(bound) => bound.ok_or(conflict())?,
             None => {
-                let lower = name::lookup(self.group.context.mount.lower(), dir.lower(), name)?;
+                let lower = namei::lookup(self.group.context.mount.lower(), dir.lower(), name)?;
                 let found = lower.inode().ok_or(conflict())?.id();
                 self.know(found, &lower, false)?;
                 found
@@ -311,7 +311,7 @@ impl<'a> StepRehearsal<'a> {
         (self.group.context.mount).refuse_history(dir.lower(), name)?;
         let is_free = match self.names.get(&NameKey::of(dir.object(), name)) {
             Some(bound) => bound.is_none(),
-            None => name::lookup(self.group.context.mount.lower(), dir.lower(), name)?
+            None => namei::lookup(self.group.context.mount.lower(), dir.lower(), name)?
                 .inode()
                 .is_none(),
         };

@@ -8,7 +8,7 @@ use crate::vfs::{
     dentry::UpperDentry,
     file::{IovIter, Kiocb, UpperFile},
     inode::UpperInode,
-    map::{FaultResult, NewVma, WriteFault},
+    mmap::{FaultResult, NewVma, WriteFault},
     range::Pipe,
     Fs,
 };

@@ -9,7 +9,7 @@ use crate::{
         Refusal,
     },
     uapi::{Conflict, Reason, RevertGroup},
-    vfs::{file::UpperFile, user},
+    vfs::{file::UpperFile, uaccess},
 };
 use kernel::prelude::*;
 
@@ -19,24 +19,24 @@ const MOST_CONFLICTS: usize = 64 * 1024;
 /// Reverts a set of operations atomically, or reports the conflicts.
 #[inline(never)]
 pub(super) fn revert(file: &UpperFile, argument: usize) -> Result<c_long> {
-    let mut request: RevertGroup = user::read(argument)?;
+    let mut request: RevertGroup = uaccess::read(argument)?;
     if !request.is_valid() {
         return Err(EINVAL);
     }
     // A faulting reply buffer is detected before anything is changed.
-    user::write(argument, &request)?;
+    uaccess::write(argument, &request)?;
     // The slot limits the memory for requests of one user; the memory is charged to the caller.
     let _slot = match file.upper_inode().mount().request_slots().take() {
         Ok(turn) => turn,
         Err(refusal) => {
             request.reason = refusal.reason.code();
             request.seq_in_way = refusal.seq;
-            user::write(argument, &request)?;
+            uaccess::write(argument, &request)?;
             return Err(refusal.error);
         }
     };
     let asked = GroupRequest {
-        operations: user::read_all(address(request.operations)?, request.count)?,
+        operations: uaccess::read_all(address(request.operations)?, request.count)?,
         mode: if request.flags & (RevertGroup::WALK | RevertGroup::REDO) != 0 {
             Mode::Walk
         } else {
@@ -74,7 +74,7 @@ pub(super) fn revert(file: &UpperFile, argument: usize) -> Result<c_long> {
     }
     let mut at = room;
     for conflict in &conflicts {
-        user::write(at, conflict)?;
+        uaccess::write(at, conflict)?;
         at = at.checked_add(size_of::<Conflict>()).ok_or(EFAULT)?;
     }
     request.found = found;
@@ -91,7 +91,7 @@ pub(super) fn revert(file: &UpperFile, argument: usize) -> Result<c_long> {
             request.seq_in_way = refusal.seq;
         }
     }
-    let told = user::write(argument, &request);
+    let told = uaccess::write(argument, &request);
     result.map_err(|refusal| refusal.error)?;
     told.map(|()| 0)
 }

@@ -20,7 +20,7 @@ use crate::{
         inode::UpperInode,
         scope::crc32c,
         task,
-        user, //
+        uaccess, //
     },
 };
 use core::ops::Range;
@@ -33,7 +33,7 @@ const WINDOW: usize = 64 * 1024;
 #[inline(never)]
 pub(super) fn read(file: &UpperFile, argument: usize) -> Result<c_long> {
     let mount = file.upper_inode().mount();
-    let mut request: ReadHistory = user::read(argument)?;
+    let mut request: ReadHistory = uaccess::read(argument)?;
     if !request.is_valid() {
         return Err(EINVAL);
     }
@@ -51,7 +51,7 @@ pub(super) fn read(file: &UpperFile, argument: usize) -> Result<c_long> {
     request.segment = segment;
     request.previous = journal.segment_before(segment)?;
     request.used = out.used;
-    user::write(argument, &request)?;
+    uaccess::write(argument, &request)?;
     Ok(0)
 }
 
@@ -91,12 +91,12 @@ impl Out {
             return Ok(false);
         };
         let at = self.address.checked_add(self.used as usize).ok_or(EFAULT)?;
-        user::write(at, &head)?;
+        uaccess::write(at, &head)?;
         let at = at.checked_add(size_of::<HistoryLine>()).ok_or(EFAULT)?;
-        user::write_bytes(at, text)?;
+        uaccess::write_bytes(at, text)?;
         let padding = text.len().wrapping_neg() % 8;
         let at = at.checked_add(text.len()).ok_or(EFAULT)?;
-        user::write_bytes(at, [0; 8].get(..padding).unwrap_or_default())?;
+        uaccess::write_bytes(at, [0; 8].get(..padding).unwrap_or_default())?;
         self.used = end;
         Ok(true)
     }

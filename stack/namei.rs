@@ -16,7 +16,7 @@ use crate::{
         error::{EREMOTE, ESTALE},
         file::UpperFile,
         inode::{PreallocInode, UpperInode},
-        name::{self, DirOpGuard, LowerName},
+        namei::{self, DirOpGuard, LowerName},
         table::inode::NameHooks, //
     }, //
 };
@@ -31,7 +31,7 @@ impl NameHooks for Stack {
         }
         let parent = dentry.parent().lower()?;
         // The VFS holds the directory's i_rwsem during ->lookup, so name and parent are stable.
-        let lower = name::lookup(dir.mount().lower(), parent, dentry.name())?;
+        let lower = namei::lookup(dir.mount().lower(), parent, dentry.name())?;
         if parent.is_unsupported() || lower.is_unsupported() {
             // As in ovl_lookup().
             return Err(EREMOTE);
@@ -287,7 +287,7 @@ fn whiteout_at(dir: &UpperInode, old: &UpperDentry) -> Result<ARef<UpperInode>> 
 }
 
 fn look_for_whiteout(dir: &UpperInode, old: &UpperDentry) -> Result<ARef<UpperInode>> {
-    let lower = name::lookup(dir.mount().lower(), old.parent().lower()?, old.name())?;
+    let lower = namei::lookup(dir.mount().lower(), old.parent().lower()?, old.name())?;
     // A direct lower change may have replaced the whiteout.
     let lower = lower.inode().filter(|inode| inode.is_whiteout());
     let inode = UpperInode::iget(dir.superblock(), lower.ok_or(ESTALE)?)?;
@@ -301,7 +301,7 @@ fn rename_below(old: &UpperDentry, new: &UpperDentry, flags: u32) -> Result {
     let request = SpaceRequest::Object(new.parent().lower()?, 4096);
     let rename = || {
         let _write = mount.lower().want_write()?;
-        name::rename(
+        namei::rename(
             mount.lower(),
             &lower_name(old)?,
             (new.parent().lower()?, new.name()),
@@ -372,7 +372,7 @@ fn over_directory<'a>(
         };
         let back = (parent, name);
         let flag = c::RENAME_EXCHANGE;
-        name::rename(mount, &moved, back, Some(victim.lower()), flag)?;
+        namei::rename(mount, &moved, back, Some(victim.lower()), flag)?;
     }
     gone?;
     rename_below(old, new, flags)
