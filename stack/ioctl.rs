@@ -93,7 +93,7 @@ fn revert_some(file: &UpperFile, argument: usize) -> Result<c_long> {
 }
 
 /// The journal, and a filter of the object's lines by the caller's permissions.
-fn journal(file: &UpperFile) -> Result<(&Journal, View<'_>)> {
+fn journal(file: &UpperFile) -> Result<(&Journal, CallerView<'_>)> {
     let inode = file.upper_inode();
     let journal = inode.mount().journal().map(|journal| &**journal);
     let journal = journal.ok_or(match inode.owner_or_capable() {
@@ -105,23 +105,23 @@ fn journal(file: &UpperFile) -> Result<(&Journal, View<'_>)> {
     if rights == ChainRights::Nothing {
         return Err(EPERM);
     }
-    let view = View {
+    let view = CallerView {
         rights,
         caller,
-        bare: KVec::from_elem(0, MAX_LINE, GFP_KERNEL)?,
+        stripped: KVec::from_elem(0, MAX_LINE, GFP_KERNEL)?,
     };
     Ok((journal, view))
 }
 
 /// An object's lines, filtered by the caller's permissions.
-struct View<'a> {
+struct CallerView<'a> {
     rights: ChainRights,
     caller: CallerRights<'a>,
     /// Buffer for a line without arguments.
-    bare: KVec<u8>,
+    stripped: KVec<u8>,
 }
 
-impl View<'_> {
+impl CallerView<'_> {
     fn shows(&mut self, line: &Line<'_>) -> Result<bool> {
         self.caller.shows(self.rights, line)
     }
@@ -131,8 +131,8 @@ impl View<'_> {
         if !self.caller.hides_arguments(line) {
             return Ok(text);
         }
-        let len = without_arguments(text, seed, crc32c, &mut self.bare).map_err(|_| EUCLEAN)?;
-        self.bare.get(..len).ok_or(EUCLEAN)
+        let len = without_arguments(text, seed, crc32c, &mut self.stripped).map_err(|_| EUCLEAN)?;
+        self.stripped.get(..len).ok_or(EUCLEAN)
     }
 }
 
@@ -221,10 +221,10 @@ fn read_log(file: &UpperFile, argument: usize) -> Result<c_long> {
     } else {
         let is_begun = (request.cursor_segment, request.cursor_offset) != (0, 0);
         let chain = match from.filter(|_| is_begun) {
-            Some(at) => standing_from(journal, file, at)?,
+            Some(at) => live_from(journal, file, at)?,
             None => Chain::new(journal, inode.id(), from, OnForeign::Pass)?,
         };
-        copy_standing(journal, &mut view, file, chain, (buffer, request.length))?
+        copy_live(journal, &mut view, file, chain, (buffer, request.length))?
     };
     request.used = used;
     let next = next.unwrap_or(Pos {
@@ -252,7 +252,7 @@ fn put(buffer: usize, length: u32, used: &mut u32, text: &[u8]) -> Result<bool> 
 
 /// Continues a walk over live lines at `at`. The set of reverted lines was saved with the open
 /// file, or is computed again from the chain's head.
-fn standing_from<'j>(journal: &'j Journal, file: &UpperFile, at: Pos) -> Result<Chain<'j>> {
+fn live_from<'j>(journal: &'j Journal, file: &UpperFile, at: Pos) -> Result<Chain<'j>> {
     let inode = file.upper_inode();
     let from = |at| Chain::new(journal, inode.id(), at, OnForeign::Pass);
     let kept = file.open().actor()?.lock().paused.take();
@@ -272,9 +272,9 @@ fn standing_from<'j>(journal: &'j Journal, file: &UpperFile, at: Pos) -> Result<
     Ok(from(Some(at))?.resume(chain.into_hidden()))
 }
 
-fn copy_standing(
+fn copy_live(
     journal: &Journal,
-    view: &mut View<'_>,
+    view: &mut CallerView<'_>,
     file: &UpperFile,
     mut chain: Chain<'_>,
     (buffer, length): (usize, u32),
@@ -312,7 +312,7 @@ fn copy_standing(
 
 fn copy_raw(
     journal: &Journal,
-    view: &mut View<'_>,
+    view: &mut CallerView<'_>,
     object: ObjectId,
     from: Option<Pos>,
     (buffer, length): (usize, u32),

@@ -14,7 +14,7 @@ use crate::{
 use kernel::prelude::*;
 
 /// Upper limit of reported conflicts, whatever the caller's buffer size is.
-const MOST_CONFLICTS: usize = 64 * 1024;
+const MAX_CONFLICTS: usize = 64 * 1024;
 
 /// Reverts a set of operations atomically, or reports the conflicts.
 #[inline(never)]
@@ -50,7 +50,7 @@ pub(super) fn revert(file: &UpperFile, argument: usize) -> Result<c_long> {
     let room = address(request.conflicts)?;
     let most = usize::try_from(request.room)
         .unwrap_or(usize::MAX)
-        .min(MOST_CONFLICTS);
+        .min(MAX_CONFLICTS);
     let mut conflicts = KVVec::new();
     let mut found = 0u32;
     // Collected here and copied out after all locks are released: the caller's buffer may be a

@@ -40,9 +40,9 @@ pub(super) fn read(file: &UpperFile, argument: usize) -> Result<c_long> {
     let journal = mount.journal().ok_or(ENODATA)?;
     let (segment, end) = journal.readable(request.segment)?;
     check_cursor(journal, segment, request.offset, end)?;
-    let mut reader = Reader::new(file, journal, segment)?;
+    let mut reader = SegmentReader::new(file, journal, segment)?;
     reader.catch_up(request.offset)?;
-    let mut out = Out {
+    let mut out = UserBuffer {
         address: request.buffer as usize,
         room: request.length,
         used: 0,
@@ -68,13 +68,13 @@ fn check_cursor(journal: &Journal, segment: u64, offset: u64, end: u64) -> Resul
 }
 
 /// The caller's buffer.
-struct Out {
+struct UserBuffer {
     address: usize,
     room: u32,
     used: u32,
 }
 
-impl Out {
+impl UserBuffer {
     /// Appends a line; `false` if the buffer is full.
     fn put(&mut self, offset: u64, text: &[u8]) -> Result<bool> {
         let length = u32::try_from(text.len()).map_err(|_| EUCLEAN)?;
@@ -103,7 +103,7 @@ impl Out {
 }
 
 /// Encoded permissions of the caller, for each object whose handle a line has recorded.
-type Verdicts = Objects<KVVec<Entry>, KVVec<u16>>;
+type RightsByObject = Objects<KVVec<Entry>, KVVec<u16>>;
 
 /// Upper limit of line numbers in the encoding.
 const NEVER: u64 = u64::MAX >> 2;
@@ -125,18 +125,18 @@ fn rights(code: u64) -> ChainRights {
 }
 
 /// Reads one segment.
-struct Reader<'a> {
+struct SegmentReader<'a> {
     file: &'a UpperFile,
     journal: &'a Journal,
     segment: u64,
     /// `None`: the caller may read all lines.
-    verdicts: Option<Verdicts>,
+    verdicts: Option<RightsByObject>,
     caller: CallerRights<'a>,
     /// Buffer for a line without arguments.
-    bare: KVec<u8>,
+    stripped: KVec<u8>,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> SegmentReader<'a> {
     fn new(file: &'a UpperFile, journal: &'a Journal, segment: u64) -> Result<Self> {
         let caller = CallerRights::new(file, journal);
         let verdicts = if caller.is_administrator() {
@@ -153,7 +153,7 @@ impl<'a> Reader<'a> {
             segment,
             verdicts,
             caller,
-            bare: KVec::from_elem(0, MAX_LINE, GFP_KERNEL)?,
+            stripped: KVec::from_elem(0, MAX_LINE, GFP_KERNEL)?,
         })
     }
 
@@ -171,7 +171,7 @@ impl<'a> Reader<'a> {
 
     /// Copies the lines of `[from, end)` that the caller may read. Returns the offset to continue
     /// at.
-    fn copy(&mut self, from: u64, end: u64, out: &mut Out) -> Result<u64> {
+    fn copy(&mut self, from: u64, end: u64, out: &mut UserBuffer) -> Result<u64> {
         let full = self.each(from, end, |reader, offset, text, line| {
             Ok(!reader.may_read(line)? || reader.put(out, offset, text, line)?)
         })?;
@@ -179,13 +179,20 @@ impl<'a> Reader<'a> {
     }
 
     /// Appends a line without the fields that the caller may not see.
-    fn put(&mut self, out: &mut Out, offset: u64, text: &[u8], line: &Line<'_>) -> Result<bool> {
+    fn put(
+        &mut self,
+        out: &mut UserBuffer,
+        offset: u64,
+        text: &[u8],
+        line: &Line<'_>,
+    ) -> Result<bool> {
         if !self.caller.hides_arguments(line) {
             return out.put(offset, text);
         }
         let seed = self.journal.seed(self.segment);
-        let len = without_arguments(text, &seed, crc32c, &mut self.bare).map_err(|_| EUCLEAN)?;
-        out.put(offset, self.bare.get(..len).ok_or(EUCLEAN)?)
+        let len =
+            without_arguments(text, &seed, crc32c, &mut self.stripped).map_err(|_| EUCLEAN)?;
+        out.put(offset, self.stripped.get(..len).ok_or(EUCLEAN)?)
     }
 
     /// Calls `take` with each undamaged line of `[from, end)`, until `take` returns false; returns
@@ -197,7 +204,7 @@ impl<'a> Reader<'a> {
         mut take: impl FnMut(&mut Self, u64, &[u8], &Line<'_>) -> Result<bool>,
     ) -> Result<Option<u64>> {
         let seed = self.journal.seed(self.segment);
-        let mut pieces = Pieces::new(self.journal, self.segment, from, end)?;
+        let mut pieces = SegmentLines::new(self.journal, self.segment, from, end)?;
         while let Some((offset, range)) = pieces.next()? {
             task::resched_killable()?;
             let text = pieces.window.get(range).ok_or(EUCLEAN)?;
@@ -258,7 +265,7 @@ fn rights_over(
 }
 
 /// Iterator over the lines of a log range.
-struct Pieces<'j> {
+struct SegmentLines<'j> {
     journal: &'j Journal,
     segment: u64,
     /// End of the range.
@@ -270,7 +277,7 @@ struct Pieces<'j> {
     given: usize,
 }
 
-impl<'j> Pieces<'j> {
+impl<'j> SegmentLines<'j> {
     fn new(journal: &'j Journal, segment: u64, from: u64, end: u64) -> Result<Self> {
         Ok(Self {
             journal,

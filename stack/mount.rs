@@ -3,7 +3,7 @@
 //! Mounts: options, the lower mount, open and close of the journal.
 
 use super::{
-    probe::{self, Failure},
+    probe::{self, ProbeFailure},
     request_slots::RequestSlots,
     space::{SpaceReclaim, SpaceRequest, RECLAIM_DELAYS_MS},
     IdentityCache, MmapFlusher, NameReadahead, Stack,
@@ -24,7 +24,7 @@ use crate::{
         quota,
         store::StoreDir,
         superblock::SuperBlock,
-        table::superblock::{Options as Shown, SuperHooks},
+        table::superblock::{ShownOptions, SuperHooks},
         task, //
     },
 };
@@ -42,7 +42,7 @@ use kernel::{
 
 /// The parsed mount options; `None` if not given.
 #[derive(Default)]
-pub(crate) struct Options {
+pub(crate) struct MountOptions {
     private: bool,
     size: Option<CString>,
     history: Option<bool>,
@@ -53,7 +53,7 @@ pub(crate) struct Options {
     args: Option<bool>,
 }
 
-impl Options {
+impl MountOptions {
     /// Whether the mount creates its own tmpfs.
     fn is_private(&self, source: &CStr) -> bool {
         self.private || source.to_bytes() == b"none"
@@ -311,7 +311,7 @@ impl Mount {
         self.journal.as_ref().map(|open| &open.journal)
     }
 
-    fn new(options: &Options, base: Base) -> Result<Pin<KBox<Self>>> {
+    fn new(options: &MountOptions, base: MountBase) -> Result<Pin<KBox<Self>>> {
         let mut scratch = KVec::with_capacity(MAX_LINE, GFP_KERNEL)?;
         scratch.resize(MAX_LINE, 0, GFP_KERNEL)?;
         let size = match &options.size {
@@ -371,17 +371,17 @@ impl Drop for OpenJournal {
 }
 
 /// The lower mount and the journal of a mount.
-struct Base {
+struct MountBase {
     private: bool,
     journal: Option<OpenJournal>,
     lower: LowerMount,
 }
 
-impl Base {
+impl MountBase {
     /// Finds or creates the lower mount and checks the stacking limits.
     #[inline(never)]
     fn new(
-        options: &Options,
+        options: &MountOptions,
         source: &CStr,
         read_only: bool,
         report: &MountReport,
@@ -453,7 +453,7 @@ impl Base {
     }
 
     /// Opens the history, unless history=off.
-    fn open_journal(&mut self, options: &Options, report: &MountReport) -> Result {
+    fn open_journal(&mut self, options: &MountOptions, report: &MountReport) -> Result {
         if options.history == Some(false) {
             return Ok(());
         }
@@ -482,7 +482,7 @@ impl Base {
         let kind = self.lower.root().superblock().kind();
         match probe::probe(&self.lower, home, is_new) {
             Ok(()) => Ok(()),
-            Err(Failure::Missing(what)) => {
+            Err(ProbeFailure::Missing(what)) => {
                 report.say(fmt!(
                     "the source's filesystem ({}) cannot {}, which undo needs; mount with history=off, or choose another source",
                     kind,
@@ -490,7 +490,7 @@ impl Base {
                 ));
                 Err(EOPNOTSUPP)
             }
-            Err(Failure::Error(e)) => {
+            Err(ProbeFailure::Error(e)) => {
                 report.say(fmt!(
                     "whether the source's filesystem ({}) can do what undo needs could not be tried in .loggerfs (error {}); history=off mounts without undo",
                     kind,
@@ -524,10 +524,10 @@ fn explain_source(report: &MountReport, source: &CStr, error: Error) {
 }
 
 impl MountHooks for Stack {
-    type Options = Options;
+    type Options = MountOptions;
 
     fn parse(
-        options: &mut Options,
+        options: &mut MountOptions,
         key: &[u8],
         value: Option<&CStr>,
         report: &MountReport,
@@ -578,7 +578,7 @@ impl MountHooks for Stack {
 
     fn fill(
         sb: &SuperBlock,
-        options: &Options,
+        options: &MountOptions,
         source: Option<&CStr>,
         report: &MountReport,
     ) -> Result {
@@ -597,11 +597,11 @@ impl MountHooks for Stack {
         Ok(())
     }
 
-    fn is_directory(options: &Options, source: &CStr) -> bool {
+    fn is_directory(options: &MountOptions, source: &CStr) -> bool {
         !options.is_private(source)
     }
 
-    fn join(sb: &SuperBlock, options: &Options, report: &MountReport) -> Result {
+    fn join(sb: &SuperBlock, options: &MountOptions, report: &MountReport) -> Result {
         let mount = sb.mount();
         // sget_fc() has returned the superblock with s_umount held for writing.
         let recording = mount.recording.load(Relaxed);
@@ -624,7 +624,7 @@ impl MountHooks for Stack {
 
     fn reconfigure(
         sb: &SuperBlock,
-        options: &Options,
+        options: &MountOptions,
         read_only: Option<bool>,
         report: &MountReport,
     ) -> Result {
@@ -658,8 +658,8 @@ impl MountHooks for Stack {
 /// Opens the lower mount and the journal. Not inlined, so that its stack frame is gone when
 /// recovery runs.
 #[inline(never)]
-fn make(sb: &SuperBlock, options: &Options, source: &CStr, report: &MountReport) -> Result {
-    let base = Base::new(options, source, sb.is_read_only(), report)?;
+fn make(sb: &SuperBlock, options: &MountOptions, source: &CStr, report: &MountReport) -> Result {
+    let base = MountBase::new(options, source, sb.is_read_only(), report)?;
     let mount = Mount::new(options, base)?;
     sb.prepare(mount, Mount::lower)
 }
@@ -739,7 +739,7 @@ impl SuperHooks for Stack {
         }
     }
 
-    fn show(mount: &Mount, options: &mut Shown) {
+    fn show(mount: &Mount, options: &mut ShownOptions) {
         if mount.private {
             options.add(c"private", None);
         }

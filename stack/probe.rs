@@ -40,20 +40,20 @@ const TIMES: Times = Times {
 };
 
 /// The reason of a failed test.
-pub(super) enum Failure {
+pub(super) enum ProbeFailure {
     /// The filesystem lacks this feature.
     Missing(&'static str),
     /// The test could not be run.
     Error(Error),
 }
 
-impl<E: Into<Error>> From<E> for Failure {
+impl<E: Into<Error>> From<E> for ProbeFailure {
     fn from(error: E) -> Self {
         Self::Error(error.into())
     }
 }
 
-type Outcome<T = ()> = Result<T, Failure>;
+type ProbeResult<T = ()> = Result<T, ProbeFailure>;
 
 const HANDLES: &str = "find a file again by its file handle";
 const IDENTITY: &str = "keep a file's inode number when it leaves memory";
@@ -68,7 +68,7 @@ const SET_TIMES: &str = "set a file's times";
 ///
 /// Without space for the temporary objects the tests are skipped: a full filesystem must be
 /// mountable.
-pub(super) fn probe(mount: &LowerMount, home: &StoreDir, is_new: bool) -> Outcome {
+pub(super) fn probe(mount: &LowerMount, home: &StoreDir, is_new: bool) -> ProbeResult {
     // The mounter's quota and resource limits must not decide about the features.
     let _kernel = KernelCreds::new();
     // A crash may have left objects.
@@ -79,7 +79,7 @@ pub(super) fn probe(mount: &LowerMount, home: &StoreDir, is_new: bool) -> Outcom
     let result = make(mount, home).and_then(|probe| probe.all(is_new));
     clear(home);
     match result {
-        Err(Failure::Error(e)) if is_no_room(e) => Ok(()),
+        Err(ProbeFailure::Error(e)) if is_no_room(e) => Ok(()),
         result => result,
     }
 }
@@ -100,11 +100,11 @@ fn clear(home: &StoreDir) {
     let _ = home.remove_dir(PLACE);
 }
 
-fn make<'a>(mount: &'a LowerMount, home: &StoreDir) -> Outcome<Probe<'a>> {
+fn make<'a>(mount: &'a LowerMount, home: &StoreDir) -> ProbeResult<FeatureProbe<'a>> {
     let place = home.make_dir(PLACE, 0o700)?;
     let below = place.make_dir(BELOW, 0o700)?;
     place.create(FILE, 0o600)?;
-    Ok(Probe {
+    Ok(FeatureProbe {
         mount,
         place,
         below,
@@ -112,14 +112,14 @@ fn make<'a>(mount: &'a LowerMount, home: &StoreDir) -> Outcome<Probe<'a>> {
 }
 
 /// The directories of the test.
-struct Probe<'a> {
+struct FeatureProbe<'a> {
     mount: &'a LowerMount,
     place: StoreDir,
     below: StoreDir,
 }
 
-impl Probe<'_> {
-    fn all(&self, is_new: bool) -> Outcome {
+impl FeatureProbe<'_> {
+    fn all(&self, is_new: bool) -> ProbeResult {
         let file = self.found(&self.place, FILE)?;
         let id = inode(&file)?.id();
         handle(self.mount, self.place.dentry())?;
@@ -138,22 +138,28 @@ impl Probe<'_> {
     }
 
     /// The object of `name`.
-    fn found(&self, dir: &StoreDir, name: &[u8]) -> Outcome<ARef<Dentry>> {
+    fn found(&self, dir: &StoreDir, name: &[u8]) -> ProbeResult<ARef<Dentry>> {
         let found = dir.child(name)?;
         inode(&found)?;
         Ok(found)
     }
 
     /// Checks that a name is bound to the object `id`.
-    fn is_bound(&self, dir: &StoreDir, name: &[u8], id: ObjectId, what: &'static str) -> Outcome {
+    fn is_bound(
+        &self,
+        dir: &StoreDir,
+        name: &[u8],
+        id: ObjectId,
+        what: &'static str,
+    ) -> ProbeResult {
         let found = tried(dir.child(name), what)?;
         match found.inode() {
             Some(inode) if inode.id() == id => Ok(()),
-            _ => Err(Failure::Missing(what)),
+            _ => Err(ProbeFailure::Missing(what)),
         }
     }
 
-    fn times(&self, file: &Dentry) -> Outcome {
+    fn times(&self, file: &Dentry) -> ProbeResult {
         {
             let _write = self.mount.want_write()?;
             let set = attr::set_access_and_times(self.mount, file, None, Some(&TIMES));
@@ -164,11 +170,11 @@ impl Probe<'_> {
         if times.modified.0 == TIMES.modified.0 {
             Ok(())
         } else {
-            Err(Failure::Missing(SET_TIMES))
+            Err(ProbeFailure::Missing(SET_TIMES))
         }
     }
 
-    fn link(&self, file: &Dentry, id: ObjectId) -> Outcome {
+    fn link(&self, file: &Dentry, id: ObjectId) -> ProbeResult {
         {
             let _write = self.mount.want_write()?;
             let made = DirOpGuard::start_creating(self.mount, self.below.dentry(), OTHER)?;
@@ -179,7 +185,7 @@ impl Probe<'_> {
     }
 
     /// Renames the file to `below`.
-    fn rename(&self, file: &Dentry, id: ObjectId) -> Outcome {
+    fn rename(&self, file: &Dentry, id: ObjectId) -> ProbeResult {
         {
             let from = LowerName {
                 parent: self.place.dentry(),
@@ -195,7 +201,7 @@ impl Probe<'_> {
     }
 
     /// Exchanges the file, which is in `below`, with a new one in `place`.
-    fn exchange(&self, id: ObjectId) -> Outcome {
+    fn exchange(&self, id: ObjectId) -> ProbeResult {
         self.place.create(FILE, 0o600)?;
         let (file, other) = (
             self.found(&self.below, FILE)?,
@@ -219,7 +225,7 @@ impl Probe<'_> {
     }
 
     /// Tests handle and number after the inode's eviction, if the filesystem evicts it.
-    fn is_lasting(&self, handle: &[u8], id: ObjectId) -> Outcome {
+    fn is_lasting(&self, handle: &[u8], id: ObjectId) -> ProbeResult {
         leads_to(self.mount, handle, id)?;
         self.is_bound(&self.place, FILE, id, IDENTITY)
     }
@@ -227,10 +233,10 @@ impl Probe<'_> {
 
 /// An object's file handle, as in a line's `fh=`, and its length. Checks that the handle decodes to
 /// the object.
-fn handle(mount: &LowerMount, object: &Dentry) -> Outcome<([u8; 65], usize)> {
+fn handle(mount: &LowerMount, object: &Dentry) -> ProbeResult<([u8; 65], usize)> {
     let inode = inode(object)?;
     let (mut bytes, mut handle) = ([0; 64], [0; 65]);
-    let (kind, len) = attr::handle(inode, &mut bytes).ok_or(Failure::Missing(HANDLES))?;
+    let (kind, len) = attr::handle(inode, &mut bytes).ok_or(ProbeFailure::Missing(HANDLES))?;
     let (first, rest) = handle.split_at_mut(1);
     first.fill(kind);
     rest.copy_from_slice(&bytes);
@@ -239,11 +245,11 @@ fn handle(mount: &LowerMount, object: &Dentry) -> Outcome<([u8; 65], usize)> {
     Ok((handle, len))
 }
 
-fn leads_to(mount: &LowerMount, handle: &[u8], id: ObjectId) -> Outcome {
+fn leads_to(mount: &LowerMount, handle: &[u8], id: ObjectId) -> ProbeResult {
     let found = tried(attr::open_handle(mount, handle), HANDLES)?;
     match found.inode() {
         Some(inode) if inode.id() == id => Ok(()),
-        _ => Err(Failure::Missing(HANDLES)),
+        _ => Err(ProbeFailure::Missing(HANDLES)),
     }
 }
 
@@ -251,16 +257,16 @@ fn inode(dentry: &Dentry) -> Result<&Inode> {
     dentry.inode().ok_or(ENOENT)
 }
 
-/// Maps the errors of an unsupported operation to [`Failure::Missing`].
-fn tried<T>(result: Result<T>, what: &'static str) -> Outcome<T> {
+/// Maps the errors of an unsupported operation to [`ProbeFailure::Missing`].
+fn tried<T>(result: Result<T>, what: &'static str) -> ProbeResult<T> {
     const CANNOT: [Error; 10] = [
         EPERM, EINVAL, ENOENT, EXDEV, ENOTTY, EMLINK, ENOSYS, EOPNOTSUPP, ENOTSUPP, ESTALE,
     ];
     result.map_err(|e| {
         if CANNOT.contains(&e) {
-            Failure::Missing(what)
+            ProbeFailure::Missing(what)
         } else {
-            Failure::Error(e)
+            ProbeFailure::Error(e)
         }
     })
 }

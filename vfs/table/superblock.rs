@@ -31,13 +31,13 @@ pub(crate) trait SuperHooks: FileSystem {
     /// `->freeze_fs`.
     fn freeze(mount: &Self::Mount) -> Result;
     /// `->show_options`.
-    fn show(mount: &Self::Mount, options: &mut Options);
+    fn show(mount: &Self::Mount, options: &mut ShownOptions);
 }
 
 /// The options of `/proc/mounts`.
-pub(crate) struct Options(*mut c::seq_file);
+pub(crate) struct ShownOptions(*mut c::seq_file);
 
-impl Options {
+impl ShownOptions {
     /// Adds `name` or `name=value`.
     pub(crate) fn add(&mut self, name: &CStr, value: Option<core::fmt::Arguments<'_>>) {
         let text = match value.map(CString::try_from_fmt) {
@@ -141,6 +141,6 @@ unsafe extern "C" fn statfs(dentry: *mut c::dentry, buf: *mut kernel::bindings::
 unsafe extern "C" fn show_options(seq: *mut c::seq_file, root: *mut c::dentry) -> c_int {
     // SAFETY: The VFS passes a dentry of ours.
     let sb = unsafe { UpperDentry::from_raw(root) }.superblock();
-    <Fs as SuperHooks>::show(sb.mount(), &mut Options(seq));
+    <Fs as SuperHooks>::show(sb.mount(), &mut ShownOptions(seq));
     0
 }
