@@ -357,7 +357,7 @@ impl OpenJournal {
         self.closed.store(true, Relaxed);
         // A mount that goes with its namespace is unmounted by an exiting task: exit_fs() has taken its
         // `fs_struct`, whose umask vfs_create() reads.
-        let closed = task::in_kthread(|| self.journal.close());
+        let closed = task::call_on_workqueue(|| self.journal.close());
         if let Err(e) = closed.unwrap_or(Err(EIO)) {
             pr_warn!("history: not closed cleanly (error {})\n", e.to_errno());
         }

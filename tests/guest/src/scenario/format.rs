@@ -10,11 +10,11 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use crate::fixture::Fixture;
 use crate::harness::Test;
 use crate::mounts::{self, Lower};
 use crate::outcome::{check, fail, same, same_bytes, At, Outcome, Stop};
 use crate::undo::{self, Line};
-use crate::world::World;
 
 pub const TESTS: &[Test] = &[
     Test::new("format-versions", versions).only(&[Lower::Ext4, Lower::Xfs]),
@@ -71,7 +71,7 @@ struct Version {
     content: Vec<u8>,
 }
 
-fn versions(w: &mut World) -> Outcome {
+fn versions(w: &mut Fixture) -> Outcome {
     w.sh("touch f")?;
     let (mut lines, mut versions) = (Vec::new(), Vec::new());
     for step in STEPS.lines().filter(|step| !step.is_empty()) {
@@ -173,7 +173,7 @@ fn run(history: &Path, file: &Path, more: &[&str]) -> Outcome<Output> {
 }
 
 /// Copies a history and a file.
-fn copied(w: &World, history: &Path, file: &Path) -> Outcome<(PathBuf, PathBuf)> {
+fn copied(w: &Fixture, history: &Path, file: &Path) -> Outcome<(PathBuf, PathBuf)> {
     let (to, copy) = (w.base.join("history"), w.base.join("file"));
     for (from, to) in [(history, &to), (file, &copy)] {
         let words = [Path::new("cp"), Path::new("-a"), from, to.as_path()];
@@ -256,7 +256,7 @@ fn ranges(picks: &str) -> Outcome<Vec<(u64, u64)>> {
 
 /// A file that lost its last name to another one is kept by the history with its last content, and its lines tell the
 /// content before.
-fn removed(w: &mut World) -> Outcome {
+fn removed(w: &mut Fixture) -> Outcome {
     w.sh("echo one > f; echo two >> f; echo three > g; mv g f; rm f; mkdir d; rmdir d")?;
     w.unmount()?;
     let history = w.history()?;
@@ -301,7 +301,7 @@ fn removed(w: &mut World) -> Outcome {
 }
 
 /// What is damaged is not believed: a payload ends the walk, a line is none.
-fn damaged(w: &mut World) -> Outcome {
+fn damaged(w: &mut Fixture) -> Outcome {
     w.sh("head -c 10000 /usr/bin/bash > f; sync; echo over | dd of=f conv=notrunc status=none")?;
     let lines = undo::lines(&w.open("f")?, true)?;
     let over = lines
