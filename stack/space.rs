@@ -25,8 +25,9 @@ pub(crate) enum SpaceRequest<'a> {
     New(&'a Dentry),
 }
 
-/// Delays in milliseconds for blocks that a filesystem frees asynchronously after a removal.
-pub(super) const RECLAIM_DELAYS_MS: [u32; 6] = [5, 10, 25, 60, 150, 250];
+/// Delays in milliseconds for blocks that a filesystem frees asynchronously after a removal. The cleaner
+/// thread of btrfs may need more than half a second on a busy machine.
+pub(super) const RECLAIM_DELAYS_MS: [u32; 8] = [5, 10, 25, 60, 150, 250, 500, 1000];
 
 /// Reclaims orphans until an operation succeeds.
 pub(super) struct SpaceReclaim<'a> {
