@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Other users of a file whose content a revert changes: leases, swap files,
- * watchers. Write access (i_writecount) is in helpers.c.
+ * watchers. Write access (i_writecount) is in inode.c.
  */
 #include <linux/filelock.h>
 #include <linux/fs.h>

@@ -263,3 +263,20 @@ u64 lfs_cached_runs(const struct inode *inode, u64 start, u64 len)
 	rcu_read_unlock();
 	return runs;
 }
+
+/**
+ * lfs_copy() - memcpy() by rep movsq
+ *
+ * Without FSRM the kernel's memcpy() is a loop of moves, which is slower for
+ * pages.
+ */
+void lfs_copy(void *to, const void *from, size_t len)
+{
+#ifdef CONFIG_X86_64
+	size_t words = len / 8;
+
+	asm volatile("rep movsq" : "+D"(to), "+S"(from), "+c"(words) : : "memory");
+	len %= 8;
+#endif
+	memcpy(to, from, len);
+}

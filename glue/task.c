@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The calling task: its identity, and the scopes that it acts in.
+ */
+#include <linux/mm.h>
+#include <linux/sched/mm.h>
+#include "bindings.h"
+
+/**
+ * lfs_exe_path() - the path of the caller's executable
+ *
+ * Mirrors get_task_exe_file() for current, which needs no task lock.
+ */
+int lfs_exe_path(char *buf, int len, char **path)
+{
+	struct mm_struct *mm = current->mm;
+	struct file *exe = mm ? get_file_active(&mm->exe_file) : NULL;
+
+	if (!exe)
+		return -ENOENT;
+	*path = d_path(&exe->f_path, buf, len);
+	fput(exe);
+	return PTR_ERR_OR_ZERO(*path);
+}
+
+/**
+ * lfs_arguments() - the first bytes of the caller's command line
+ *
+ * Mirrors get_mm_cmdline(). Uses copy_from_user_nofault(), so callable under
+ * any lock; leaves out bytes that are not resident, and setproctitle()'s use of
+ * the environment.
+ */
+int lfs_arguments(char *buf, int len)
+{
+	struct mm_struct *mm = current->mm;
+	unsigned long start, end;
+
+	if (!mm)
+		return 0;
+	start = READ_ONCE(mm->arg_start);
+	end = READ_ONCE(mm->arg_end);
+	if (end <= start)
+		return 0;
+	len = min_t(unsigned long, len, end - start);
+	return copy_from_user_nofault(buf, (void __user *)start, len) ? 0 : len;
+}
+
+/**
+ * lfs_process() - the key of the calling process
+ *
+ * Changes with exec and setuid. Called at each operation, so only fields of
+ * current are read. In the initial user namespace kuid values are uids.
+ */
+void lfs_process(struct lfs_process *process)
+{
+	process->start = current->group_leader->start_boottime;
+	process->pid = task_tgid_nr(current);
+	process->exec = READ_ONCE(current->self_exec_id);
+	/* The initial user namespace maps each id to the same number. */
+	process->uid = __kuid_val(current_uid());
+}
+
+/**
+ * lfs_real_time() - convert CLOCK_BOOTTIME to CLOCK_REALTIME
+ * @boottime: nanoseconds of CLOCK_BOOTTIME
+ *
+ * Unlike ktime_mono_to_real() uses the offset of the first call: a process
+ * keeps its start time, and thus its identity in the log, if the clock is set
+ * later.
+ *
+ * Return: nanoseconds since the epoch.
+ */
+u64 lfs_real_time(u64 boottime)
+{
+	static atomic64_t offset;
+	s64 now = ktime_to_ns(ktime_sub(ktime_get_real(), ktime_get_boottime()));
+
+	/* Only the first call sets the offset; 0 means unset. */
+	atomic64_cmpxchg(&offset, 0, now);
+	return boottime + atomic64_read(&offset);
+}
+
+/**
+ * lfs_parent_pid() - task_tgid_nr() of the parent, as in proc_pid_status()
+ */
+int lfs_parent_pid(void)
+{
+	int pid;
+
+	rcu_read_lock();
+	pid = task_tgid_nr(rcu_dereference(current->real_parent));
+	rcu_read_unlock();
+	return pid;
+}
+
+/**
+ * lfs_session_id() - task_session_nr_ns() in the initial namespace
+ */
+int lfs_session_id(void)
+{
+	return task_session_nr_ns(current, &init_pid_ns);
+}
+
+/**
+ * lfs_pid_for_caller() - translate a pid of the initial namespace to the
+ *	caller's
+ */
+u32 lfs_pid_for_caller(u32 pid)
+{
+	u32 found;
+
+	rcu_read_lock();
+	found = pid_vnr(find_pid_ns(pid, &init_pid_ns));
+	rcu_read_unlock();
+	return found;
+}
+
+/**
+ * lfs_comm() - the comm of the caller's group leader
+ *
+ * Mirrors get_task_comm(), a macro.
+ */
+void lfs_comm(char *buf)
+{
+	strscpy(buf, current->group_leader->comm, TASK_COMM_LEN);
+}
+
+/**
+ * lfs_nofs_save() - memalloc_nofs_save()
+ */
+unsigned int lfs_nofs_save(void)
+{
+	return memalloc_nofs_save();
+}
+
+/**
+ * lfs_nofs_restore() - memalloc_nofs_restore()
+ */
+void lfs_nofs_restore(unsigned int flags)
+{
+	memalloc_nofs_restore(flags);
+}
