@@ -58,7 +58,6 @@ use super::{
         SLOTS, //
     },
     pins::Pins,
-    reclaim::COUNT_EVERY,
     recovery::{
         self,
         Removals, //
@@ -226,8 +225,8 @@ pub(crate) struct Journal {
     pub(super) kept: Mutex<Kept>,
     /// Estimated bytes in kept/: an orphan that is still open may grow and shrink.
     pub(super) kept_bytes: Atomic<i64>,
-    /// How many objects were kept since inodes were counted, see [`Journal::leave_inodes`].
-    pub(super) kept_uncounted: Atomic<i64>,
+    /// The number of new orphans until free inodes are looked at, see [`Journal::leave_inodes`].
+    pub(super) kept_until_check: Atomic<i64>,
     #[pin]
     pub(super) tables: Mutex<Tables>,
     #[pin]
@@ -362,7 +361,7 @@ impl Journal {
                 pins <- new_mutex!(pins, "Journal::pins"),
                 kept <- new_mutex!(kept, "Journal::kept"),
                 kept_bytes: Atomic::new(i64::try_from(kept_bytes).unwrap_or(i64::MAX)),
-                kept_uncounted: Atomic::new(COUNT_EVERY),
+                kept_until_check: Atomic::new(0),
                 tables <- new_mutex!(tables, "Journal::tables"),
                 keep <- new_mutex!(keep, "Journal::keep"),
                 unfinished <- new_mutex!(unfinished, "Journal::unfinished"),

@@ -653,6 +653,30 @@ fn each_batch(dir: &StoreDir, mut f: impl FnMut(&EntryName) -> Result<bool>) -> 
 }
 
 impl Journal {
+    /// The number of orphans; counts no further segment from `most` on. Operations go on meanwhile:
+    /// the orphans' lock is not held while a directory is read.
+    pub(super) fn count_orphans(&self, most: u64) -> Result<u64> {
+        let mut count = 0u64;
+        let segments = self.kept.lock().segments()?;
+        for segment in segments {
+            if count >= most {
+                break;
+            }
+            let found = self.kept.lock().find(segment);
+            let top = match found {
+                Err(e) if e == ENODATA || e == ENOENT => continue,
+                top => top?,
+            };
+            each_batch(&top, |name| {
+                if let Some(dir) = open_place(&top, name)? {
+                    dir.list(&mut |_| count = count.saturating_add(1))?;
+                }
+                Ok(false)
+            })?;
+        }
+        Ok(count)
+    }
+
     /// Where an object that loses its last name now is kept, and a number that no line has yet.
     pub(crate) fn kept_now(&self, object: ObjectId) -> Result<(Arc<Place>, u64)> {
         let (segment, seq) = self.position();

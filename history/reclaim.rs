@@ -15,8 +15,8 @@ use crate::vfs::{
     scope::KernelCreds,
 };
 
-/// After how many kept objects the lower filesystem's free inodes are counted.
-pub(super) const COUNT_EVERY: i64 = 64;
+/// The fewest new orphans after which the lower filesystem's free inodes are looked at.
+pub(super) const CHECK_AFTER: i64 = 64;
 
 /// How many objects are given up before others have their turn with the journal.
 const AT_ONCE: u64 = 512;
@@ -92,39 +92,47 @@ impl Journal {
         Ok(any)
     }
 
-    /// Counts an object that is kept.
+    /// Counts a new orphan.
     pub(super) fn count_inode(&self) {
-        let before = self.kept_uncounted.fetch_add(1, Relaxed);
-        if before.saturating_add(1) == COUNT_EVERY {
+        if self.kept_until_check.fetch_sub(1, Relaxed) == 1 {
             self.keeper.queue();
         }
     }
 
     /// Removes orphans, the oldest first, while less than a tenth of the lower filesystem's inodes
-    /// is free. An orphan keeps its inode, and `history_max=` limits only bytes, of which an empty
-    /// file has none: other users of the filesystem could not create files any more. Nothing is
-    /// done if blocks are scarce too, since XFS computes free inodes from free blocks.
+    /// is free and orphans have more than a tenth. An orphan keeps its inode, and `history_max=`
+    /// limits only bytes, of which an empty file has none: other users of the filesystem could not
+    /// create files any more. Where others have the inodes, orphans stay. Nothing is done if blocks
+    /// are scarce too, since XFS computes free inodes from free blocks.
     pub(super) fn leave_inodes(&self, keep: &Keep) {
-        if self.kept_uncounted.load(Relaxed) < COUNT_EVERY {
+        if self.kept_until_check.load(Relaxed) > 0 {
             return;
         }
-        self.kept_uncounted.store(0, Relaxed);
+        self.kept_until_check.store(CHECK_AFTER, Relaxed);
         let Ok(space) = keep.home.dir.space() else {
             return;
         };
-        let wanted = (space.inodes / 10).saturating_sub(space.free_inodes);
-        if wanted == 0 || space.free < space.total / 10 {
+        // Counting orphans takes time in proportion to the share: less often on large filesystems.
+        let after = i64::try_from(space.inodes / 160).unwrap_or(i64::MAX);
+        self.kept_until_check.store(after.max(CHECK_AFTER), Relaxed);
+        let share = space.inodes / 10;
+        let short = share.saturating_sub(space.free_inodes);
+        if short == 0 || space.free < space.total / 10 {
             return;
         }
+        let most = share.saturating_add(short.min(AT_ONCE));
+        let Ok(count) = self.count_orphans(most) else {
+            return;
+        };
         let mut reclaim = Reclaim::default();
-        for _ in 0..wanted.min(AT_ONCE) {
+        for _ in share..count.min(most) {
             // One that cannot be given up is no failure of the journal.
             if !matches!(self.give_up_one(&mut reclaim, None, false), Ok(Some(_))) {
                 return;
             }
         }
-        if wanted > AT_ONCE {
-            self.kept_uncounted.store(COUNT_EVERY, Relaxed);
+        if count > share && short > AT_ONCE {
+            self.kept_until_check.store(0, Relaxed);
             self.keeper.queue();
         }
     }

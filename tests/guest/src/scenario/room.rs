@@ -41,6 +41,10 @@ pub const TESTS: &[Test] = &[
     Test::new("room-inodes-left-to-others", inodes_left_to_others)
         .unmounted()
         .seconds(120),
+    Test::new("room-inodes-of-others", inodes_of_others)
+        .only(&[crate::mounts::Lower::Ext4])
+        .unmounted()
+        .seconds(120),
 ];
 
 const MIB: usize = 1 << 20;
@@ -646,5 +650,33 @@ fn inodes_left_to_others(w: &mut Fixture) -> Outcome {
     let newest = format!("{}-99", rounds - 1);
     undo::revert(&File::open(&w.mnt)?, 1)?;
     check!(w.path(&newest).exists(), "{newest} does not come back");
+    leave(w, place)
+}
+
+/// Where others have nearly all inodes, what is removed comes back all the same.
+fn inodes_of_others(w: &mut Fixture) -> Outcome {
+    let place = small(w, "")?;
+    for number in 0..400 {
+        w.make(&format!("{number}"), format!("{number}").as_bytes())?;
+    }
+    settle(w)?;
+    let others = place.join("others");
+    fs::create_dir(&others)?;
+    let space = rustix::fs::statvfs(&place)?;
+    for number in 0..space.f_ffree - space.f_files / 20 {
+        File::create(others.join(number.to_string()))?;
+    }
+    w.sh("rm *")?;
+    settle(w)?;
+    let free = rustix::fs::statvfs(&place)?.f_ffree;
+    check!(free < space.f_files / 10, "{free} inodes are free");
+    w.sh("logctl undo")?;
+    for number in 0..400 {
+        w.same(
+            "removed",
+            &format!("{number}"),
+            format!("{number}").as_bytes(),
+        )?;
+    }
     leave(w, place)
 }
