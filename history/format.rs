@@ -2,7 +2,7 @@
 
 //! The file `format`: identifies the history and the directory that owns it.
 
-// The library of the tests includes this file too, and exports what is public here.
+// The library of the tests includes this file, and exports its public items.
 #![allow(unreachable_pub)]
 
 use core::fmt::Write;

@@ -135,8 +135,8 @@ pub struct Pos {
     pub offset: u64,
 }
 
-/// Identifies the object of a line: a lower inode. The generation tells it from later users of the
-/// inode number.
+/// Identifies the object of a line: a lower inode. The generation
+/// distinguishes it from later users of the inode number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectId {
     /// The subvolume, where one filesystem has several number spaces; otherwise 0.

@@ -7,7 +7,7 @@
 //! the same source. The parts, in the order of their use:
 //!
 //! 1. [`Walk`] takes an object's lines, newest first, and returns which of them are live.
-//! 2. [`inverse`] returns what one line needs restored.
+//! 2. [`inverse`] returns the state that one line needs restored.
 //! 3. [`MapReader`] turns that line's payload into pieces.
 //! 4. [`Merge`] collects the pieces of all lines, newest first, and returns the plan: ascending
 //!    pieces that do not overlap, and the size. Old attributes are a separate part of a payload:

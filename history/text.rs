@@ -2,7 +2,7 @@
 
 //! Words of the history's small text files: written into a buffer, read back.
 
-// The library of the tests includes this file too, and exports what is public here.
+// The library of the tests includes this file, and exports its public items.
 #![allow(unreachable_pub)]
 
 use core::fmt;

@@ -81,7 +81,7 @@ pub(super) fn open(
         ));
         return Err(EPERM);
     }
-    // Locked before anything is read, so that no other mount changes what is checked here.
+    // Locked before anything is read, so that no other mount changes the checked files.
     let claim = claim(&dir, explain)?;
     let this = root_of(root)?;
     let mut text = KVec::from_elem(0, MAX_FORMAT, GFP_KERNEL)?;

@@ -55,6 +55,18 @@ pub(super) fn oldest_of(journal: &Journal, undo_steps: &[UndoStep]) -> Outcome<(
 }
 
 impl NameOperations {
+    /// No operations yet.
+    pub(super) fn none() -> Self {
+        Self {
+            places: KVVec::new(),
+            newest: 0,
+            back: None,
+            picks: KVVec::new(),
+            is_newest: true,
+            is_deep: false,
+        }
+    }
+
     /// Selects the newest live operations from `head` on: at most `most`, and only while they are
     /// on names and `wanted`.
     pub(super) fn gather(
@@ -65,14 +77,7 @@ impl NameOperations {
         wanted: impl Fn(&Line<'_>) -> bool,
     ) -> Outcome<Self> {
         let mut chain = Chain::new(journal, dir, head, OnForeign::Stop)?;
-        let mut taken = Self {
-            places: KVVec::new(),
-            newest: 0,
-            back: None,
-            picks: KVVec::new(),
-            is_newest: true,
-            is_deep: false,
-        };
+        let mut taken = Self::none();
         let mut picking = Picking::new(PlanVec::new());
         while taken.count() < most {
             // Operations that are already reverted are hidden.

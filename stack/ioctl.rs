@@ -87,9 +87,9 @@ fn revert_some(file: &UpperFile, argument: usize) -> Result<c_long> {
             request.seq_in_way = refusal.seq;
         }
     }
-    let told = uaccess::write(argument, &request);
+    let written = uaccess::write(argument, &request);
     result.map_err(|refusal| refusal.error)?;
-    told.map(|()| 0)
+    written.map(|()| 0)
 }
 
 /// The journal, and a filter of the object's lines by the caller's permissions.

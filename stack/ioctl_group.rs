@@ -91,9 +91,9 @@ pub(super) fn revert(file: &UpperFile, argument: usize) -> Result<c_long> {
             request.seq_in_way = refusal.seq;
         }
     }
-    let told = uaccess::write(argument, &request);
+    let written = uaccess::write(argument, &request);
     result.map_err(|refusal| refusal.error)?;
-    told.map(|()| 0)
+    written.map(|()| 0)
 }
 
 fn conflict(seq: u64, refusal: &Refusal) -> Conflict {

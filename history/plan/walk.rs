@@ -23,7 +23,7 @@ use super::{
 /// the object's lock; only lines of faults come in between, and those need none.
 const WAITING: usize = 8;
 
-/// What to do at an `foreign` line.
+/// The action at a `foreign` line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnForeign {
     /// Stop: older operations may not fit the present content.
@@ -43,7 +43,7 @@ pub enum Stop {
     NoRoom,
 }
 
-/// What the request does with a live operation.
+/// The action of the request on a live operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
     /// The operation stays live; if it is a revert, its targets stay hidden.

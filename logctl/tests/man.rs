@@ -29,7 +29,7 @@ const EXIT_STATUS: [(u8, &str); 8] = [
     (130, "Interrupted; nothing was changed."),
 ];
 
-/// What the definition of the command line does not say.
+/// Text that the definition of the command line lacks.
 const AFTER_DESCRIPTION: &str = "\
 The default unit is an action: the operations of one process through one open file description, or \
 on one name; neighbours of one process that are less than two seconds apart are one action, except \
@@ -114,7 +114,7 @@ fn page() -> String {
     page + &paragraphs("loggerfs(5)")
 }
 
-/// A command of its own: how it is called, what it does, its own options.
+/// The section of one command: synopsis, description, options.
 fn about(command: &Command) -> String {
     let name = command.get_name().to_owned();
     let has_selection = command.get_arguments().any(is_selection);

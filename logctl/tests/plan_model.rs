@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The plan against a model file that tells holes from zeroes: after any operations, walking back
+//! The plan against a model file that distinguishes holes from zeroes: after any operations, walking back
 //! over the log must give the earlier state, byte for byte.
 
 mod support;

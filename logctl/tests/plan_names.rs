@@ -221,9 +221,9 @@ fn where_a_crash_stopped_a_revert_of_names_shows_in_the_names() {
     }
 }
 
-/// A revert that did not save the replaced content (`undo=lost`) is told from one of content by its size.
+/// A revert that did not save the replaced content (`undo=lost`) is distinguished from one of content by its size.
 #[test]
-fn reverts_of_names_are_told_from_those_of_content() {
+fn reverts_of_names_are_distinguished_from_those_of_content() {
     let is_on_names = |keys: &str| {
         let text = format!("1.000000000 /bin/mv {keys} sum=00000000\n");
         is_on_names(&Line::parse(text.as_bytes(), None).unwrap())

@@ -385,14 +385,7 @@ impl GroupRevert<'_> {
         head: Option<Pos>,
         conflicts: ConflictSink<'_>,
     ) -> Outcome<NameOperations> {
-        let taken = NameOperations {
-            places: KVVec::new(),
-            newest: 0,
-            back: None,
-            picks: KVVec::new(),
-            is_newest: true,
-            is_deep: false,
-        };
+        let taken = NameOperations::none();
         let mut selection = NameSelection {
             group: self,
             retained_names: RBTree::new(),

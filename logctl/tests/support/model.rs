@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! A model file that tells holes from zeroes, and allocated ranges from others, with a journal as the kernel
+//! A model file that distinguishes holes from zeroes, and allocated ranges from others, with a journal as the kernel
 //! would keep one: the reference for the test of the plan and for the fuzzers.
 
 use logctl::history::line::{Extent, Line, LineDraft, Mode, Op, Open, Pos, Time, Undo};
