@@ -9,24 +9,23 @@
 pub(crate) mod adopt;
 mod attributes;
 mod capture;
-mod lines;
 mod map;
 pub(crate) mod names;
 pub(crate) mod orphans;
-mod policy;
 
 use crate::{
-    history::{
-        journal::{is_no_room, Journal, LineRoom},
-        line::Op, //
+    history::journal::{is_no_room, Journal, LineRoom},
+    log::line::Op,
+    record::{
+        allow, armed_cookie, ensure_loaded, has_changed, is_changed_externally, note_change, place,
+        place_operation, CaptureFailure, Captured, LineSubject, OperationArgs,
     },
-    stack::{Mount, ObjectState, OpenFileState, RunningOperation},
+    state::{Mount, ObjectState, OpenFileState, RunningOperation},
     vfs::{
-        attr,
-        dentry::{Dentry, UpperDentry},
+        dentry::Dentry,
         error::EOPNOTSUPP,
         file::File,
-        inode::{Inode, QuickCookie, UpperInode}, //
+        inode::{Inode, QuickCookie, UpperInode},
     },
 };
 pub(crate) use attributes::{
@@ -35,15 +34,10 @@ pub(crate) use attributes::{
     gather_privileges,
     AttributeSet, //
 };
-pub(crate) use capture::{add_runs, mapped as capture_runs, payload_length, Captured, MapRuns};
+pub(crate) use capture::{add_runs, mapped as capture_runs, payload_length, MapRuns};
 use core::mem;
 use kernel::prelude::*;
-use lines::place_operation;
-pub(crate) use lines::{
-    load_known, load_unchecked, note_external, place, resync, LineSubject, OperationArgs,
-};
-pub(crate) use map::{log_dirty_ranges, log_mmap_writes, map, store, LogCaller};
-use policy::{allow, by_policy, CaptureFailure};
+pub(crate) use map::{map, store};
 
 /// The state that an operation overwrites.
 pub(crate) enum PreImage<'a> {
@@ -215,7 +209,7 @@ impl<'a> ObjectOperation<'a> {
         mount: &Mount,
         journal: &'a Journal,
         size: u64,
-    ) -> Result<(policy::CaptureOutcome, Option<LineRoom<'a>>)> {
+    ) -> Result<(CaptureOutcome, Option<LineRoom<'a>>)> {
         match &self.pre_image {
             PreImage::Nothing => Ok(((Captured::Nothing, None), None)),
             PreImage::Attributes(lower, wanted) => {
@@ -236,82 +230,6 @@ impl<'a> ObjectOperation<'a> {
     }
 }
 
-/// Loads the object's chain, and logs an external change before the next line of this operation.
-/// External changes are detected only under the inode lock (`is_locked`). Without the lock, an
-/// operation of this mount may have changed the times already and not yet noted them.
-///
-/// The outer error is independent of the mount's policy. It means that a revert is incomplete and
-/// cannot be rolled back yet: the rollback would overwrite a change that is made now.
-fn ensure_loaded(
-    mount: &Mount,
-    journal: &Journal,
-    inode: &UpperInode,
-    is_locked: bool,
-) -> Result<Result> {
-    let mut state = inode.object().state.lock();
-    let caller = if is_locked {
-        LogCaller::LockHolder
-    } else {
-        LogCaller::Unlocked
-    };
-    if let Err(e) = log_dirty_ranges(journal, inode, &mut state, caller) {
-        return Ok(Err(e));
-    }
-    if state.loaded && !(is_locked && is_changed_externally(&state, inode)) {
-        return Ok(Ok(()));
-    }
-    let Some(name) = inode.lower().find_alias() else {
-        return Ok(Ok(()));
-    };
-    if state.loaded {
-        return Ok(lines::note_external(
-            mount, journal, inode, &name, &mut state,
-        ));
-    }
-    let loaded = lines::load(mount, journal, inode, &name, &mut state);
-    if is_locked && state.incomplete {
-        crate::revert::roll_back_last(mount, journal, inode, &name, &mut state)?;
-    }
-    // Writes through mappings that were held back while the chain could not be loaded.
-    Ok(loaded.and_then(|()| log_dirty_ranges(journal, inode, &mut state, caller)))
-}
-
-/// Whether the object differs from its state after the last logged operation. Writes through shared
-/// mappings also change the times, but have lines of their own.
-pub(crate) fn is_changed_externally(state: &ObjectState, inode: &UpperInode) -> bool {
-    has_changed(state, inode) && inode.object().mmap_writes().begun() == state.faults
-}
-
-/// Whether the times or the size of a file differ from those after the last logged operation.
-#[inline(always)]
-fn has_changed(state: &ObjectState, inode: &UpperInode) -> bool {
-    let Some(seen) = state.seen.filter(|_| inode.is_regular()) else {
-        return false;
-    };
-    // A stacked lower filesystem (overlayfs, ecryptfs) copies the times of its own lower inode
-    // lazily, so the inode that owns the pages counts, too.
-    seen != inode.pages().quick_cookie()
-        && seen != inode.lower().quick_cookie()
-        && !is_reclaimed(&seen, inode)
-}
-
-/// Whether a file that looked like `seen` differs only because reclaim removed its orphan, which
-/// was its last name. unlink(2) changed ctime; a descriptor may still be open.
-pub(crate) fn is_reclaimed(seen: &QuickCookie, inode: &UpperInode) -> bool {
-    let lower = inode.lower();
-    inode.object().is_kept() && lower.links() == 0 && lower.has_content_of(seen)
-}
-
-/// The object's change cookie. From now on, also two changes within one tick of the clock get
-/// different cookies: vfs_getattr() marks the timestamp as queried, and the next change uses a
-/// fine-grained one (multigrain timestamps).
-fn armed_cookie(mount: &Mount, lower: &Inode) -> QuickCookie {
-    if let Some(name) = lower.find_alias() {
-        let _ = attr::cookie(mount.lower(), &name);
-    }
-    lower.quick_cookie()
-}
-
 /// Lines per operation: its own, and one correction.
 const LINES: u32 = 2;
 
@@ -324,7 +242,7 @@ fn capture_range<'a>(
     reader: &File,
     range: (u64, u64),
     frees: bool,
-) -> Result<(policy::CaptureOutcome, Option<LineRoom<'a>>)> {
+) -> Result<(CaptureOutcome, Option<LineRoom<'a>>)> {
     match capture::range(journal, lower, reader, range, LINES) {
         Ok((captured, room)) => Ok(((captured, None), room)),
         Err(e) => Ok((by_policy(mount, Err(e), frees)?, None)),
@@ -542,155 +460,16 @@ impl OperationRecord<'_> {
     }
 }
 
-/// Records the object's present times and size.
-fn observe(state: &mut ObjectState, inode: &UpperInode) {
-    // Faults under way will change the times again (file_update_time() in ->page_mkwrite).
-    state.faults = inode.object().mmap_writes().ended();
-    state.seen = Some(inode.pages().quick_cookie());
-}
-
-/// As [`observe`], for a caller without the inode lock. During an operation, the previous values
-/// stay: `settle()` compares with them to find out whether the operation changed anything.
-fn observe_if_idle(state: &mut ObjectState, inode: &UpperInode) {
-    let before = (state.seen, state.faults);
-    observe(state, inode);
-    if inode.object().mmap_writes().has_running_operation() {
-        (state.seen, state.faults) = before;
-    }
-}
-
-/// Records times and size after a change made by this mount, and invalidates the closing line.
-pub(crate) fn note_change(state: &mut ObjectState, inode: &UpperInode) {
-    observe(state, inode);
-    state.left = None;
-    state.changed = true;
-}
-
-/// Marks a newly created object as loaded: it has no lines yet.
-pub(crate) fn note_new(inode: &UpperInode) {
-    let mut state = inode.object().state.lock();
-    if !state.loaded {
-        state.loaded = true;
-        observe(&mut state, inode);
-    }
-}
-
-/// Loads the object's last line, if necessary, and compares the object with it. Called under the
-/// inode lock before a change of the object or its names that changes ctime.
-pub(crate) fn load(inode: &UpperInode) -> Result {
-    load_with(inode, true)
-}
-
-/// As [`load`] and [`load_to_open`], with or without the inode lock.
-fn load_with(inode: &UpperInode, is_locked: bool) -> Result {
-    let mount = inode.mount();
-    let Some(journal) = mount.journal() else {
-        return Ok(());
-    };
-    let _gate = inode.object().mmap_writes().block_faults_if_mapped();
-    match ensure_loaded(mount, journal, inode, is_locked)? {
+/// The captured pre-image, or on failure the decision of the policy.
+fn by_policy(mount: &Mount, captured: Result<Captured>, frees: bool) -> Result<CaptureOutcome> {
+    match captured {
+        Ok(captured) => Ok((captured, None)),
         Err(e) => {
-            // No change was made so far: `note_ctime_change_at` warns once there is one.
-            let CaptureFailure(error) = allow(mount, e, false)?;
-            inode.object().state.lock().unread = Some(error);
-            Ok(())
+            let failure = allow(mount, e, frees)?;
+            Ok((Captured::Uncaptured(failure.why()), Some(failure)))
         }
-        Ok(()) => Ok(()),
     }
 }
 
-/// As [`load`], for an open for writing, without the inode lock.
-pub(crate) fn load_to_open(inode: &UpperInode) -> Result {
-    load_with(inode, false)
-}
-
-/// A link or rename of a loaded object changed ctime without a line in the object's own chain:
-/// rewrites the closing line, which holds the old ctime.
-pub(crate) fn note_ctime_change(inode: &UpperInode, dentry: &UpperDentry) {
-    if let Ok(lower) = dentry.lower() {
-        note_ctime_change_at(inode, lower);
-    }
-}
-
-/// The object has a name in another directory: the next line must record its file handle again.
-pub(crate) fn note_new_parent(inode: &UpperInode) {
-    inode.object().state.lock().handle_segment = 0;
-}
-
-/// As [`note_ctime_change`], with the lower dentry.
-pub(crate) fn note_ctime_change_at(inode: &UpperInode, lower: &Dentry) {
-    let stale = {
-        let mut state = inode.object().state.lock();
-        let unread = state.unread.take();
-        if let Some(error) = unread.filter(|_| !state.loaded) {
-            // ctime changed and no line explains it: the next load will log an external change.
-            inode.mount().warn_lost(error);
-        }
-        observe(&mut state, inode);
-        let stale = state.left.take().is_some();
-        state.changed |= stale;
-        stale
-    };
-    if stale {
-        write_close_at(inode, || Ok(lower));
-    }
-}
-
-/// Writes the closing line, at the last close, fsync and unmount.
-pub(crate) fn write_close(inode: &UpperInode, dentry: &UpperDentry) {
-    write_close_at(inode, || dentry.lower());
-}
-
-/// As [`write_close`], with the lower dentry, unconditionally, and with the object's file handle.
-/// The object is loaded.
-pub(crate) fn write_close_with_handle(inode: &UpperInode, lower: &Dentry) {
-    {
-        let mut state = inode.object().state.lock();
-        state.changed = true;
-        state.handle_segment = 0;
-    }
-    write_close_at(inode, || Ok(lower));
-}
-
-/// As [`write_close`]. The lower dentry is looked up only if a line is due.
-fn write_close_at<'a>(inode: &UpperInode, lower: impl FnOnce() -> Result<&'a Dentry>) {
-    let mount = inode.mount();
-    let Some(journal) = mount.journal() else {
-        return;
-    };
-    let mut state = inode.object().state.lock();
-    let told = log_dirty_ranges(journal, inode, &mut state, LogCaller::Unlocked);
-    if told.is_ok() && !state.changed {
-        return;
-    }
-    let result = told
-        .and_then(|()| lower())
-        .and_then(|lower| lines::write_close(mount, journal, inode, lower, &mut state));
-    match result {
-        // A fatal signal ended the wait for space. The next close or eviction writes the line.
-        Err(e) if e != EINTR => mount.warn_lost(e),
-        _ => {}
-    }
-}
-
-/// As [`write_close`], from ->evict_inode, which a shrinker may call: never waits, and drops the
-/// line instead. The line needs vfs_getattr(), which on network filesystems and FUSE waits for a
-/// server, so those are skipped. An object without a closing line is resynchronised at its next
-/// use.
-pub(crate) fn write_close_on_evict(inode: &UpperInode) {
-    let Some(mut state) = inode.object().state.try_lock() else {
-        return;
-    };
-    let mount = inode.mount();
-    let Some(journal) = mount.journal() else {
-        return;
-    };
-    let _ = log_dirty_ranges(journal, inode, &mut state, LogCaller::Evictor);
-    if !state.changed || !inode.lower().superblock().is_local() {
-        return;
-    }
-    let Some(lower) = inode.lower().find_alias() else {
-        return;
-    };
-    let _ = lines::try_write_close(mount, journal, inode, &lower, &mut state);
-}
+/// The captured pre-image, and the failure if there is none.
+type CaptureOutcome = (Captured, Option<CaptureFailure>);

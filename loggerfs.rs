@@ -35,8 +35,12 @@ use kernel::prelude::*;
 
 mod backup;
 mod history;
+#[path = "log/lib.rs"]
+mod log;
+mod record;
 mod revert;
 mod stack;
+mod state;
 mod uapi;
 #[allow(unsafe_code)]
 mod vfs;

@@ -28,14 +28,17 @@ mod subtree;
 mod targets;
 
 use crate::{
-    backup::{self, LineSubject, OperationArgs},
     history::{
         journal::{Journal, LineRoom, Room},
-        line::{Line, Op, Pos},
         pins::Pin,
-        plan::{OnForeign, Step}, //
     },
-    stack::ObjectState,
+    log::{
+        line::{Line, Op},
+        plan::{OnForeign, Step},
+        types::Pos,
+    },
+    record::{self, LineSubject, OperationArgs},
+    state::ObjectState,
     uapi::{Operation, Reason},
     vfs::{
         dentry::Dentry,
@@ -43,10 +46,10 @@ use crate::{
         file::UpperFile,
         inode::UpperInode,
         lock::LockFailure,
-        task, //
+        task,
     },
 };
-pub(crate) use chain::{Chain, ChainLink, HiddenRanges};
+pub(crate) use chain::{Chain, ChainLink};
 use content::ContentRevert;
 use core::cell::Cell;
 use kernel::prelude::*;
@@ -553,7 +556,7 @@ fn close_intent(
         length: 0,
         size: subject.inode.lower().size(),
     };
-    let placed = backup::place(subject, state, room, &args, |draft| {
+    let placed = record::place(subject, state, room, &args, |draft| {
         draft.of(intent);
     });
     // Without its closing line, the revert is ended by recovery at the next mount.
@@ -564,7 +567,7 @@ fn close_intent(
 
 /// Position of the object's newest line.
 pub(crate) fn head(journal: &Journal, inode: &UpperInode) -> Result<Option<Pos>> {
-    backup::log_mmap_writes(inode);
+    record::log_mmap_writes(inode);
     let state = inode.object().state.lock();
     if !state.loaded {
         // `state.loaded` stays false: only an open for writing compares the object with its closing

@@ -8,22 +8,20 @@
 //! the line of that operation was lost, too. It is written as well: otherwise the orphan could not
 //! be restored before the later operation is reverted.
 
-use super::{
-    lines::{load_unchecked, place_by},
-    note_change,
-    orphans::FileHandle,
-    LineSubject, OperationArgs,
-};
+use super::orphans::{orphan_entry, FileHandle};
 use crate::{
     history::{
         journal::Journal,
         kept::{Found, Place},
-        line::{decode_percent, Line, LineDraft, ObjectId, Op, Pos, Undo, MAX_LINE},
         orphan::{Cause, EntryName, Orphan, HANDLE_MAX, NAME_MAX},
-        sort::sort, //
+        sort::sort,
     },
-    revert::locate,
-    stack::{Mount, OpenActor},
+    log::{
+        line::{decode_percent, Line, LineDraft, Op, Undo, MAX_LINE},
+        types::{ObjectId, Pos},
+    },
+    record::{load_unchecked, note_change, place_by, LineSubject, OperationArgs},
+    state::{Mount, OpenActor},
     vfs::{
         dentry::Dentry,
         error::{ENODATA, ESTALE, EUCLEAN},
@@ -31,8 +29,7 @@ use crate::{
         namei,
         scope::KernelCreds,
         superblock::SuperBlock,
-        task,
-        xattr, //
+        task, xattr,
     },
 };
 use kernel::{prelude::*, sync::aref::ARef};
@@ -113,7 +110,7 @@ impl Adoption<'_> {
         let _kernel = KernelCreds::new();
         let mut handle = [0; HANDLE_MAX];
         let orphan = Orphan::parse(entry.bytes(), &mut handle).ok_or(ENOENT)?;
-        let kept = locate::orphan_entry(place.dir(), entry.bytes(), orphan.object)?;
+        let kept = orphan_entry(place.dir(), entry.bytes(), orphan.object)?;
         let kept = kept.ok_or(ENOENT)?;
         let victim = kept.inode().ok_or(ENOENT)?;
         let mut long = [0; NAME_MAX];

@@ -2,22 +2,13 @@
 
 //! Captures attributes of an object into the journal.
 
-use super::{capture, Captured};
+use super::capture;
 use crate::{
-    history::{
-        journal::Journal,
-        plan::{Kind, Record, Records}, //
-    },
-    stack::Mount,
-    vfs::{
-        attr,
-        c,
-        dentry::Dentry,
-        error::EOPNOTSUPP,
-        mount::LowerMount,
-        task,
-        xattr, //
-    },
+    history::journal::Journal,
+    log::plan::{Kind, Record, Records},
+    record::Captured,
+    state::Mount,
+    vfs::{attr, c, dentry::Dentry, error::EOPNOTSUPP, mount::LowerMount, task, xattr},
 };
 use kernel::{prelude::*, str::CStr};
 

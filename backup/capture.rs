@@ -3,16 +3,14 @@
 //! Copies pre-images of file ranges into the journal, from the page cache where possible.
 
 use crate::{
-    history::{
-        journal::{Journal, LineRoom, Payload, Room, Staged, MAX_STAGED},
-        line::{Extent, LineDraft, Undo},
-        plan::{allocated, has_empty_block, Content, MapRecord}, //
-    },
+    history::journal::{Journal, LineRoom, Payload, Room, Staged, MAX_STAGED},
+    log::plan::{allocated, has_empty_block, Content, MapRecord},
+    record::Captured,
     vfs::{
         file::File,
         inode::Inode,
         range::{data_or_hole_at, drop_clean_zeroes, extents, DataOrHole},
-        task, //
+        task,
     },
 };
 use kernel::prelude::*;
@@ -26,70 +24,6 @@ const MAX_RUNS: usize = 4 << 20;
 
 /// Number of runs between two checks for a fatal signal.
 const RUNS_PER_LOOK: usize = 256;
-
-/// Result of a capture.
-pub(crate) enum Captured {
-    /// The operation overwrites nothing.
-    Nothing,
-    /// Not captured, for this reason.
-    Uncaptured(&'static str),
-    /// Captured in the journal.
-    At {
-        /// Extent of the payload.
-        extent: Extent,
-        /// Checksum of the payload.
-        crc: u32,
-        /// Number of map records at the start of the payload.
-        records: u64,
-        /// Number of bytes of attributes at the end of the payload.
-        attributes: u64,
-    },
-}
-
-impl Captured {
-    /// Extent, number of map records and checksum, for a template line. `None`: the line needs more
-    /// keys.
-    #[inline]
-    pub(super) fn keys(&self) -> Option<(Undo, u64, u32)> {
-        match self {
-            Self::Nothing => Some((Undo::None, 0, 0)),
-            Self::At {
-                extent,
-                crc,
-                records,
-                attributes: 0,
-            } => Some((Undo::At(*extent), *records, *crc)),
-            Self::Uncaptured(_) | Self::At { .. } => None,
-        }
-    }
-
-    /// Adds the keys about the payload.
-    pub(crate) fn describe(&self, draft: &mut LineDraft<'_>) {
-        match self {
-            Self::Nothing => {
-                draft.undo(Undo::None);
-            }
-            Self::Uncaptured(why) => {
-                draft.undo(Undo::Lost).why(why);
-            }
-            Self::At {
-                extent,
-                crc,
-                records,
-                attributes,
-            } => {
-                draft.undo(Undo::At(*extent));
-                if *records != 0 {
-                    draft.map(*records);
-                }
-                if *attributes != 0 {
-                    draft.attributes(*attributes);
-                }
-                draft.crc(*crc);
-            }
-        }
-    }
-}
 
 /// Captures `[start, end)` of the lower file, which ends at `end` or later. Reserves space for
 /// `lines` lines if the journal can do both under one lock. The inode lock excludes writers through

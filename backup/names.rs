@@ -2,25 +2,20 @@
 
 //! Lines of operations on names, in the chain of the directory.
 
-use super::{
-    lines::{self, NameFields},
-    orphans::{self, FileHandle, LastName, VictimState},
-    place,
-    policy::{allow, CaptureFailure},
-    LineSubject, OperationArgs,
-};
+use super::orphans::{self, FileHandle, LastName, VictimState};
 use crate::{
     history::{
         journal::{Journal, LineRoom, Room},
-        line::{LineDraft, Op, Undo},
-        orphan::Cause, //
+        orphan::Cause,
     },
-    stack::Mount,
+    log::line::{LineDraft, Op, Undo},
+    record::{self, allow, place, CaptureFailure, LineSubject, NameFields, OperationArgs},
+    state::Mount,
     vfs::{
         dentry::{Dentry, UpperDentry},
         error::{ENOTEMPTY, EOPNOTSUPP},
         inode::UpperInode,
-        namei::LowerName, //
+        namei::LowerName,
     },
 };
 use kernel::prelude::*;
@@ -58,7 +53,7 @@ impl<'a> NameChange<'a> {
         };
         let ready = {
             let mut state = dir.object().state.lock();
-            lines::load_unchecked(journal, dir, &mut state)
+            record::load_unchecked(journal, dir, &mut state)
         };
         // Reserved before the change: afterwards, the line must not fail for lack of space.
         match ready.and_then(|()| journal.reserve_lines_killable(1)) {
@@ -269,7 +264,7 @@ impl<'a> NameRecord<'a> {
             handle: handle.as_ref().map(FileHandle::parts),
         };
         let mut state = self.dir.object().state.lock();
-        lines::place_name(&subject, &mut state, &mut self.room, &args, &named).is_some()
+        record::place_name(&subject, &mut state, &mut self.room, &args, &named).is_some()
     }
 
     /// Writes the line in its long form.
@@ -307,6 +302,6 @@ pub(crate) fn note_named(inode: &UpperInode, dentry: &UpperDentry) {
         return;
     }
     if let Ok(lower) = dentry.lower() {
-        super::write_close_with_handle(inode, lower);
+        record::write_close_with_handle(inode, lower);
     }
 }

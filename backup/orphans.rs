@@ -8,13 +8,16 @@ use crate::{
     history::{
         journal::{Journal, Room},
         kept::Place,
-        line::{LineDraft, Undo}, //
         orphan::{Cause, EntryName, Orphan, HANDLE_MAX},
     },
-    stack::{Mount, SpaceRequest},
+    log::{
+        line::{LineDraft, Undo},
+        types::ObjectId,
+    },
+    record,
+    state::{Mount, SpaceRequest},
     vfs::{
-        attr,
-        c,
+        attr, c,
         dentry::Dentry,
         error::ENOTEMPTY,
         inode::{Inode, UpperInode},
@@ -23,10 +26,13 @@ use crate::{
         store::StoreDir,
         superblock::SuperBlock,
         task::{self, ProcessKey},
-        xattr, //
+        xattr,
     },
 };
-use kernel::{prelude::*, sync::Arc};
+use kernel::{
+    prelude::*,
+    sync::{aref::ARef, Arc}, //
+};
 
 /// State of an object after an operation removed one of its names.
 pub(crate) enum VictimState<'a> {
@@ -363,11 +369,11 @@ fn repair_link(sb: &SuperBlock, journal: &Journal, dir: &StoreDir, name: &EntryN
         return Ok(());
     }
     let mut state = inode.object().state.lock();
-    if !super::lines::is_as_closed(mount, journal, &inode, &kept)? {
+    if !record::is_as_closed(mount, journal, &inode, &kept)? {
         // The object's last line is unknown, so no resync line is written.
         return dir.unlink(name.bytes());
     }
-    super::lines::resync_loaded(mount, journal, &inode, &kept, &mut state)?;
+    record::resync_loaded(mount, journal, &inode, &kept, &mut state)?;
     // The orphan's entry is the only evidence that ctime changed through this mount: the line must
     // be durable before the entry is removed.
     journal.flush(true)?;
@@ -433,4 +439,18 @@ fn prepare_orphan<'a>(
         seq,
         is_linked: false,
     })
+}
+
+/// The orphan in an entry, if the entry holds `object`. A file with another name is not an orphan:
+/// its name may be anywhere.
+pub(crate) fn orphan_entry(
+    dir: &StoreDir,
+    entry: &[u8],
+    object: ObjectId,
+) -> Result<Option<ARef<Dentry>>> {
+    let kept = dir.child(entry)?;
+    let is_it = kept
+        .inode()
+        .is_some_and(|inode| inode.id() == object && (inode.is_directory() || inode.links() == 1));
+    Ok(is_it.then_some(kept))
 }

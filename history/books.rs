@@ -5,30 +5,21 @@
 use kernel::prelude::*;
 
 use super::{
-    line::{
-        ObjectId,
-        Pos, //
-    },
     segment::MODE,
     sort::sort,
     staging::Table,
-    state::{
-        self,
-        Span,
-        State,
-        SLOT, //
-    },
+    state::{self, Span, State, SLOT},
     tables::Tables,
-    trust::{
-        self,
-        Home, //
-    },
+    trust::{self, Home},
 };
-use crate::vfs::{
-    chunk::zeroes,
-    error::{ESHUTDOWN, EUCLEAN},
-    scope::crc32c,
-    store::StoreFile, //
+use crate::{
+    log::types::{ObjectId, Pos},
+    vfs::{
+        chunk::zeroes,
+        error::{ESHUTDOWN, EUCLEAN},
+        scope::crc32c,
+        store::StoreFile,
+    },
 };
 
 /// The state of the history, for the maintenance worker; the lock around it is held over file I/O.

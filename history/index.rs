@@ -6,15 +6,8 @@
 //! of 64 bytes excludes most absent objects. Head, blocks and filter pieces have checksums; a
 //! damaged filter piece excludes nothing.
 
-use super::{
-    line::{
-        Crc,
-        ObjectId,
-        Pos, //
-    },
-    objects::hash,
-    state::Span, //
-};
+use super::{objects::hash, state::Span};
+use crate::log::types::{Crc, ObjectId, Pos};
 
 /// How many bytes the head and each block have.
 pub(crate) const BLOCK: usize = 4096;

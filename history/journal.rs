@@ -41,47 +41,30 @@ use kernel::{
 use super::{
     books::Keep,
     keeper::KEEPER,
-    kept::{
-        Kept,
-        ADOPTION, //
-    },
-    line::{
-        ObjectId,
-        Op,
-        Pos,
-        Seed,
-        Time, //
-    },
-    objects::{
-        Entry,
-        Objects,
-        SLOTS, //
-    },
+    kept::{Kept, ADOPTION},
+    objects::{Entry, Objects, SLOTS},
     pins::Pins,
-    recovery::{
-        self,
-        Removals, //
-    },
+    recovery::{self, Removals},
     retention,
     segment::Files,
     sort::sort,
-    staging::{
-        self,
-        Limits,
-        Staging,
-        Trouble, //
-    },
+    staging::{self, Limits, Staging, Trouble},
     tables::Tables,
     trust,
-    writer::WRITER, //
+    writer::WRITER,
 };
-use crate::vfs::{
-    attr,
-    chunk::Chunk,
-    error::{EDQUOT, ESHUTDOWN},
-    store,
-    task,
-    worker::Worker, //
+use crate::{
+    log::{
+        line::Op,
+        types::{ObjectId, Pos, Seed, Time},
+    },
+    vfs::{
+        attr,
+        chunk::Chunk,
+        error::{EDQUOT, ESHUTDOWN},
+        store, task,
+        worker::Worker,
+    },
 };
 
 pub(crate) use super::room::Room;

@@ -23,28 +23,20 @@ use kernel::{
 
 use super::{
     journal::Journal,
-    line::ObjectId,
-    orphan::{
-        Cause,
-        EntryName,
-        Orphan,
-        HANDLE_MAX, //
-    },
+    orphan::{Cause, EntryName, Orphan, HANDLE_MAX},
     recovery::Removals,
-    segment::{
-        gone,
-        number_in_name,
-        Files,
-        Name, //
-    },
+    segment::{gone, number_in_name, Files, Name},
     sort::sort,
-    trust, //
+    trust,
 };
-use crate::vfs::{
-    error::{ENODATA, ENOTEMPTY, ESHUTDOWN},
-    quota::QuotaAccounts,
-    store::StoreDir,
-    task, //
+use crate::{
+    log::types::ObjectId,
+    vfs::{
+        error::{ENODATA, ENOTEMPTY, ESHUTDOWN},
+        quota::QuotaAccounts,
+        store::StoreDir,
+        task,
+    },
 };
 
 /// The directory's name, below the history's.

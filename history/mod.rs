@@ -2,7 +2,7 @@
 
 //! The history on disk: a log of operations, and the content that they replaced.
 //!
-//! [`line`] is the log's grammar and [`plan`] the inverse of each line; both compile without a
+//! [`crate::log`] is the log's grammar and the inverse of each line; that crate compiles without a
 //! kernel. All other modules use [`journal`]. Records are staged in memory ([`staging`],
 //! [`payload`]) and written by a worker ([`writer`]); a second worker ([`keeper`]) seals segments,
 //! merges their index tables ([`index`], [`tables`]) and drops the oldest ([`retention`]). A mount
@@ -16,12 +16,10 @@ pub(crate) mod index;
 pub(crate) mod journal;
 pub(crate) mod keeper;
 pub(crate) mod kept;
-pub(crate) mod line;
 pub(crate) mod objects;
 pub(crate) mod orphan;
 pub(crate) mod payload;
 pub(crate) mod pins;
-pub(crate) mod plan;
 pub(crate) mod pool;
 pub(crate) mod read;
 pub(crate) mod reclaim;

@@ -8,7 +8,7 @@
 
 use core::ops::DerefMut;
 
-use super::line::ObjectId;
+use crate::log::types::ObjectId;
 
 /// How many slots a segment's table has.
 pub(crate) const SLOTS: usize = 8192;

@@ -8,16 +8,10 @@
 //! kind of operation; and the name. If NAME does not fit, the entry has its beginning, and the
 //! object has the whole name as an extended attribute.
 
-use super::{
-    line::{
-        entry_text,
-        object_text,
-        ObjectId, //
-    },
-    text::{
-        hex,
-        number, //
-    },
+use super::text::{hex, number};
+use crate::log::{
+    line::{entry_text, object_text},
+    types::ObjectId,
 };
 
 /// The longest name of a file.

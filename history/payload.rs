@@ -10,35 +10,18 @@
 use kernel::prelude::*;
 
 use super::{
-    journal::{
-        Journal,
-        OnError,
-        Patience,
-        Room,
-        StagingGuard, //
-    },
-    line::{
-        Brief,
-        BriefName,
-        Extent,
-        LineDraft,
-        LineError,
-        ObjectId,
-        Pos,
-        Usual, //
-    },
-    staging::{
-        Full,
-        Staging,
-        PAYLOAD_CHUNK, //
-    },
+    journal::{Journal, OnError, Patience, Room, StagingGuard},
+    staging::{Full, Staging, PAYLOAD_CHUNK},
 };
-use crate::vfs::{
-    chunk::Slot,
-    error::ESHUTDOWN,
-    scope::{
-        copy,
-        crc32c, //
+use crate::{
+    log::{
+        line::{Brief, BriefName, LineDraft, LineError, Usual},
+        types::{Extent, ObjectId, Pos},
+    },
+    vfs::{
+        chunk::Slot,
+        error::ESHUTDOWN,
+        scope::{copy, crc32c},
     },
 };
 

@@ -4,22 +4,16 @@
 
 use kernel::prelude::*;
 
-use super::{
-    journal::{
-        is_no_room,
-        Journal, //
+use super::journal::{is_no_room, Journal};
+use crate::{
+    log::{
+        line::{Line, MAX_LINE},
+        types::{Extent, ObjectId, Pos},
     },
-    line::{
-        Extent,
-        Line,
-        ObjectId,
-        Pos,
-        MAX_LINE, //
+    vfs::{
+        error::{ENODATA, EUCLEAN},
+        scope::crc32c,
     },
-};
-use crate::vfs::{
-    error::{ENODATA, EUCLEAN},
-    scope::crc32c, //
 };
 
 impl Journal {

@@ -9,40 +9,25 @@
 use kernel::prelude::*;
 
 use super::{
-    books::{
-        write_table,
-        Keep, //
-    },
-    journal::{
-        new_table,
-        Unfinished, //
-    },
+    books::{write_table, Keep},
+    journal::{new_table, Unfinished},
     kept::Kept,
-    line::{
-        Line,
-        ObjectId,
-        Op,
-        Pos,
-        Seed,
-        MAX_LINE, //
-    },
-    segment::{
-        number_in_name,
-        Files, //
-    },
+    segment::{number_in_name, Files},
     sort::sort,
     staging::Table,
-    tables::Tables, //
+    tables::Tables,
 };
-use crate::vfs::{
-    error::EUCLEAN,
-    scope::{
-        crc32c,
-        KernelCreds,
-        MemallocNofs, //
+use crate::{
+    log::{
+        line::{Line, Op, MAX_LINE},
+        types::{ObjectId, Pos, Seed},
     },
-    store::StoreFile,
-    task, //
+    vfs::{
+        error::EUCLEAN,
+        scope::{crc32c, KernelCreds, MemallocNofs},
+        store::StoreFile,
+        task,
+    },
 };
 
 /// No log is larger: a segment ends at 4 MiB of lines, and never gets much larger than twice that.

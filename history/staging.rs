@@ -13,29 +13,18 @@
 use kernel::prelude::*;
 
 use super::{
-    line::{
-        Extent,
-        Seed,
-        MAX_LINE, //
-    },
-    objects::{
-        Entry,
-        Objects,
-        MANY,
-        MOST, //
-    },
-    pool::{
-        Meta,
-        Phase,
-        Pool, //
-    },
+    objects::{Entry, Objects, MANY, MOST},
+    pool::{Meta, Phase, Pool},
 };
-use crate::vfs::{
-    chunk::{
-        Chunk,
-        Slot, //
+use crate::{
+    log::{
+        line::MAX_LINE,
+        types::{Extent, Seed},
     },
-    scope::crc32c,
+    vfs::{
+        chunk::{Chunk, Slot},
+        scope::crc32c,
+    },
 };
 
 /// How many bytes of payload are written at once.

@@ -8,18 +8,8 @@
 
 use core::fmt::Write;
 
-use super::{
-    line::{
-        Crc,
-        Seed, //
-    },
-    text::{
-        number,
-        number_of,
-        value,
-        Words, //
-    },
-};
+use super::text::{number, number_of, value, Words};
+use crate::log::types::{Crc, Seed};
 
 /// How many bytes a slot has; the file has two.
 pub(crate) const SLOT: usize = 4096;

@@ -12,32 +12,19 @@ use kernel::{
 };
 
 use super::{
-    index::{
-        self,
-        Head,
-        BLOCK,
-        FILTER, //
-    },
-    line::{
-        ObjectId,
-        Pos, //
-    },
-    segment::{
-        gone,
-        Name,
-        MODE, //
-    },
+    index::{self, Head, BLOCK, FILTER},
+    segment::{gone, Name, MODE},
     sort::sort,
     state::Span,
     trust,
 };
-use crate::vfs::{
-    chunk::zeroes,
-    error::{ENODATA, ESHUTDOWN, EUCLEAN},
-    scope::crc32c,
-    store::{
-        StoreDir,
-        StoreFile, //
+use crate::{
+    log::types::{ObjectId, Pos},
+    vfs::{
+        chunk::zeroes,
+        error::{ENODATA, ESHUTDOWN, EUCLEAN},
+        scope::crc32c,
+        store::{StoreDir, StoreFile},
     },
 };
 

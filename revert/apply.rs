@@ -4,22 +4,15 @@
 
 use super::{attributes, plan_builder, Refusal};
 use crate::{
-    backup::Captured,
-    history::{
-        journal::Journal,
-        line::{Extent, Line, Undo},
-        plan::{Outcome, Piece, Records, Restore, Source}, //
+    history::journal::Journal,
+    log::{
+        line::{Line, Undo},
+        plan::{Outcome, Piece, Records, Restore, Source},
+        types::Extent,
     },
-    stack::{Mount, SpaceRequest},
-    vfs::{
-        attr,
-        dentry::Dentry,
-        error::EUCLEAN,
-        file::File,
-        mount::LowerMount,
-        range,
-        task, //
-    },
+    record::Captured,
+    state::{Mount, SpaceRequest},
+    vfs::{attr, dentry::Dentry, error::EUCLEAN, file::File, mount::LowerMount, range, task},
 };
 use kernel::prelude::*;
 

@@ -10,16 +10,14 @@
 
 use crate::{
     backup,
-    history::plan::{Access, Flags, Kind, Record, Records, Times},
+    log::plan::{Access, Flags, Kind, Record, Records, Times},
     vfs::{
-        attr,
-        c,
+        attr, c,
         dentry::Dentry,
         error::{EOPNOTSUPP, EUCLEAN},
         inode::UpperInode,
         mount::LowerMount,
-        task,
-        xattr, //
+        task, xattr,
     },
 };
 use kernel::prelude::*;

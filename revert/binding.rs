@@ -10,16 +10,17 @@ use super::{
     Refusal,
 };
 use crate::{
-    backup::{
-        self,
-        orphans::{self, LastName, VictimState},
-    },
+    backup::orphans::{self, LastName, VictimState},
     history::{
         journal::Journal,
-        line::{decode_hex, ObjectId, Pos},
         orphan::{Cause, EntryName, HANDLE_MAX},
-        plan::Victim,
     },
+    log::{
+        line::decode_hex,
+        plan::Victim,
+        types::{ObjectId, Pos},
+    },
+    record,
     uapi::Reason,
     vfs::{
         c,
@@ -118,7 +119,7 @@ impl NamesRevert<'_> {
             return Err(Refusal::new(Reason::Conflict, 0));
         }
         // unlink changes ctime: compare the object with its closing line before that.
-        backup::load(&inode)?;
+        record::load(&inode)?;
         // A concurrent ->d_revalidate must not trust the dentry during the change.
         let _changing = cached.as_ref().map(|child| child.begin_change());
         let at = self.lower_name(&lower, name);
@@ -139,11 +140,11 @@ impl NamesRevert<'_> {
             VictimState::Orphan(kept) => Some((kept.segment(), kept.bytes())),
             _ => None,
         };
-        backup::note_ctime_change_at(&inode, &lower);
+        record::note_ctime_change_at(&inode, &lower);
         if kept.is_none() {
             // A later step may restore this name. The object is then found by the file handle in
             // its lines, and the object may have no line so far.
-            backup::write_close_with_handle(&inode, &lower);
+            record::write_close_with_handle(&inode, &lower);
         }
         inode.copy_attr();
         if let Some(child) = &cached {
@@ -188,7 +189,7 @@ impl NamesRevert<'_> {
         let inode = self.own(kept)?;
         self.ask_to_bind(name, &inode, kept, false)?;
         let _lock = inode.lock_unless_held();
-        backup::load(&inode)?;
+        record::load(&inode)?;
         let from = LowerName {
             parent: dir.dentry(),
             dentry: kept,
@@ -221,7 +222,7 @@ impl NamesRevert<'_> {
         let inode = self.own(lower)?;
         self.ask_to_bind(name, &inode, lower, true)?;
         let _lock = inode.lock_unless_held();
-        backup::load(&inode)?;
+        record::load(&inode)?;
         self.change_below(|mount| {
             DirOpGuard::start_creating(mount, self.lower, name)?.link(lower)
         })?;
@@ -252,7 +253,7 @@ impl NamesRevert<'_> {
     /// Updates ctime, our inode and the dcache after a name was bound. Returns our dentry of the
     /// name.
     fn added(&self, name: &[u8], inode: &UpperInode, lower: &Dentry) -> Option<ARef<UpperDentry>> {
-        backup::note_ctime_change_at(inode, lower);
+        record::note_ctime_change_at(inode, lower);
         inode.copy_attr();
         self.forget(name);
         let child = self.dentry?.child(name).ok()?;
@@ -292,7 +293,7 @@ impl NamesRevert<'_> {
             permission.rename(dirs, names, (from, to), &inode, c::RENAME_NOREPLACE)?;
         }
         let _lock = inode.lock_unless_held();
-        backup::load(&inode)?;
+        record::load(&inode)?;
         let cached = match self.dentry {
             Some(_) => other.leaving(from),
             // This directory has no dentry of ours, so `other` is not locked: no lookup in it.
@@ -309,7 +310,7 @@ impl NamesRevert<'_> {
             [&cached, &target].map(|name| name.as_ref().map(|name| name.begin_change()));
         let (here, there) = (other.lower_name(&lower, from), (self.lower, to));
         self.change_below(|mount| namei::rename(mount, &here, there, None, c::RENAME_NOREPLACE))?;
-        backup::note_ctime_change_at(&inode, &lower);
+        record::note_ctime_change_at(&inode, &lower);
         inode.copy_attr();
         match (&cached, &target) {
             (Some(child), Some(target)) => child.moved(target),
@@ -345,7 +346,7 @@ impl NamesRevert<'_> {
         // As vfs_rename(): locks non-directories, and directories only if they change their parent.
         let _locks = UpperInode::lock_exchanged(a, b, is_across);
         for inode in &inodes {
-            backup::load(inode)?;
+            record::load(inode)?;
         }
         // d_exchange() needs both dentries.
         let cached = if self.dentry.is_some() && other.dentry.is_some() {
@@ -360,7 +361,7 @@ impl NamesRevert<'_> {
             namei::rename(mount, &here, there, second.inode(), c::RENAME_EXCHANGE)
         })?;
         for (inode, lower) in inodes.iter().zip([&first, &second]) {
-            backup::note_ctime_change_at(inode, lower);
+            record::note_ctime_change_at(inode, lower);
             inode.copy_attr();
         }
         match &cached {
@@ -559,7 +560,7 @@ fn orphan_at(
         Err(e) if e == ENODATA => return Ok(None),
         found => found?,
     };
-    let kept = locate::orphan_entry(&dir, entry.bytes(), object)?;
+    let kept = orphans::orphan_entry(&dir, entry.bytes(), object)?;
     Ok(kept.map(|kept| (dir, kept)))
 }
 

@@ -4,12 +4,14 @@
 
 use super::plan_builder::PlanVec;
 use crate::{
-    history::{
-        journal::Journal,
-        line::{Line, ObjectId, Pos, MAX_LINE},
-        plan::{Fate, OnForeign, Step, Stop, Store, Walk}, //
+    history::journal::Journal,
+    log::{
+        line::{Line, MAX_LINE},
+        plan::{Fate, OnForeign, Step, Stop, Store, Walk},
+        types::{ObjectId, Pos},
     },
-    vfs::error::{ENODATA, EUCLEAN}, //
+    state::HiddenRanges,
+    vfs::error::{ENODATA, EUCLEAN},
 };
 use kernel::prelude::*;
 
@@ -21,9 +23,6 @@ pub(crate) struct Chain<'j> {
     hidden: PlanVec<(u64, u64)>,
     buf: KVec<u8>,
 }
-
-/// Ranges of reverted numbers of a walk that is resumed later.
-pub(crate) type HiddenRanges = KVVec<(u64, u64)>;
 
 /// Result of one step of the walk.
 #[expect(

@@ -11,24 +11,22 @@ use super::{
     ContentRevertError, Refusal,
 };
 use crate::{
-    backup::{self, Captured, LineSubject, LogCaller, OperationArgs},
+    backup,
     history::{
         journal::{Journal, LineRoom, Room},
-        line::{Line, LineDraft, Mode, Op, Pos, Undo},
         pins::Pin,
-        plan::{Changes, OnForeign, Records}, //
     },
-    stack::{Mount, ObjectState, OpenFileState},
+    log::{
+        line::{Line, LineDraft, Mode, Op, Undo},
+        plan::{Changes, OnForeign, Records},
+        types::Pos,
+    },
+    record::{self, Captured, LineSubject, LogCaller, OperationArgs},
+    state::{Mount, ObjectState, OpenFileState},
     uapi::Reason,
     vfs::{
-        attr,
-        dentry::Dentry,
-        error::EUCLEAN,
-        file::File,
-        fsnotify::ChangeEvents,
-        inode::UpperInode,
-        scope::KernelCreds,
-        task, //
+        attr, dentry::Dentry, error::EUCLEAN, file::File, fsnotify::ChangeEvents,
+        inode::UpperInode, scope::KernelCreds, task,
     },
 };
 use kernel::prelude::*;
@@ -142,8 +140,8 @@ impl ContentRevert<'_> {
 
     /// Compares the object with its last line and logs an external change. The inode is locked.
     pub(super) fn verify(&self, state: &mut ObjectState) -> Result<OnForeign, Refusal> {
-        backup::load_known(self.mount, self.journal, self.inode, self.lower, state)?;
-        backup::log_dirty_ranges(self.journal, self.inode, state, LogCaller::LockHolder)?;
+        record::load_known(self.mount, self.journal, self.inode, self.lower, state)?;
+        record::log_dirty_ranges(self.journal, self.inode, state, LogCaller::LockHolder)?;
         if !self.inode.is_regular() {
             return Ok(OnForeign::Stop);
         }
@@ -154,9 +152,9 @@ impl ContentRevert<'_> {
             return Err(Refusal::new(Reason::Mapped, 0));
         }
         if !mapped
-            && (backup::is_changed_externally(state, self.inode) || !self.is_as_closed(state)?)
+            && (record::is_changed_externally(state, self.inode) || !self.is_as_closed(state)?)
         {
-            backup::note_external(self.mount, self.journal, self.inode, self.lower, state)?;
+            record::note_external(self.mount, self.journal, self.inode, self.lower, state)?;
         }
         Ok(if self.force {
             OnForeign::Pass
@@ -171,7 +169,7 @@ impl ContentRevert<'_> {
             return Ok(true);
         };
         let cookie = attr::cookie(self.mount.lower(), self.lower)?;
-        let is_reclaimed = |seen| backup::is_reclaimed(seen, self.inode);
+        let is_reclaimed = |seen| record::is_reclaimed(seen, self.inode);
         Ok(cookie == left || state.seen.as_ref().is_some_and(is_reclaimed))
     }
 
@@ -303,7 +301,7 @@ impl ContentRevert<'_> {
             }
         };
         close_intent(&self.subject(), state, &mut room, end, intent);
-        backup::note_change(state, self.inode);
+        record::note_change(state, self.inode);
         if end == Op::Cancel {
             self.mount.flush_end_of_refused(self.journal);
         }
@@ -414,7 +412,7 @@ impl ContentRevert<'_> {
         // Recovery may have to find the file by this line alone, so the line must hold the file
         // handle.
         state.handle_segment = 0;
-        let placed = backup::place(&self.subject(), state, room, &args, |draft| {
+        let placed = record::place(&self.subject(), state, room, &args, |draft| {
             captured.describe(draft);
             draft.of(plan.newest).count(plan.count);
             entry.describe(draft, plan.is_deep, plan.back);

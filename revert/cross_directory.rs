@@ -9,14 +9,14 @@ use super::{
     ObjectUndo, Refusal,
 };
 use crate::{
-    history::plan::{name_steps, Directory, NameStep},
+    log::plan::{name_steps, Directory, NameStep},
     uapi::Reason,
     vfs::{
         c,
         dentry::{Dentry, UpperDentry},
         error::ENODATA,
         inode::UpperInode,
-        upper_names::Renaming, //
+        upper_names::Renaming,
     },
 };
 use kernel::{prelude::*, sync::aref::ARef};

@@ -38,11 +38,14 @@ use super::{
 use crate::{
     history::{
         journal::{Journal, Room},
-        line::{Mode, ObjectId, Op, Pos},
         pins::Pin,
-        sort::sort, //
+        sort::sort,
     },
-    stack::{Mount, ObjectState},
+    log::{
+        line::{Mode, Op},
+        types::{ObjectId, Pos},
+    },
+    state::{Mount, ObjectState},
     uapi::{Operation, Reason},
     vfs::{
         c,
@@ -672,7 +675,7 @@ impl OpenedObject {
     /// Loads the object's chain. The inode may have been evicted and instantiated again.
     fn known(&self, context: &RevertContext<'_>, state: &mut ObjectState) -> Result {
         if !state.loaded {
-            crate::backup::load_unchecked(context.journal, &self.inode, state)?;
+            crate::record::load_unchecked(context.journal, &self.inode, state)?;
             state.incomplete = false;
         }
         Ok(())

@@ -13,20 +13,20 @@
 
 use super::steps::Lines;
 use crate::{
-    history::{
-        journal::Journal,
-        line::{decode_hex, ObjectId, Op, Pos},
-        orphan::HANDLE_MAX, //
+    backup::orphans,
+    history::{journal::Journal, orphan::HANDLE_MAX},
+    log::{
+        line::{decode_hex, Op},
+        types::{ObjectId, Pos},
     },
-    stack::{Mount, TreeLocation},
+    state::{Mount, TreeLocation},
     vfs::{
         attr,
         dentry::Dentry,
         error::{ENODATA, ESTALE, EUCLEAN},
         inode::{Inode, UpperInode},
         namei,
-        store::StoreDir,
-        superblock::SuperBlock, //
+        superblock::SuperBlock,
     },
 };
 use kernel::{prelude::*, sync::aref::ARef};
@@ -140,7 +140,7 @@ pub(super) fn name_by_lines(
         Err(e) if e == ENODATA => Ok(None),
         found => {
             let (dir, entry) = found?;
-            orphan_entry(&dir, entry.bytes(), inode.id())
+            orphans::orphan_entry(&dir, entry.bytes(), inode.id())
         }
     }
 }
@@ -237,20 +237,6 @@ pub(super) fn directory(mount: &Mount, handle: &[u8]) -> Result<Option<ARef<Dent
         Err(e) if e == ESTALE || e == ENOENT => Ok(None),
         found => found.map(Some),
     }
-}
-
-/// The orphan in an entry, if the entry holds `object`. A file with another name is not an orphan:
-/// its name may be anywhere.
-pub(crate) fn orphan_entry(
-    dir: &StoreDir,
-    entry: &[u8],
-    object: ObjectId,
-) -> Result<Option<ARef<Dentry>>> {
-    let kept = dir.child(entry)?;
-    let is_it = kept
-        .inode()
-        .is_some_and(|inode| inode.id() == object && (inode.is_directory() || inode.links() == 1));
-    Ok(is_it.then_some(kept))
 }
 
 /// Names of a directory. Each has a flag: whether the name can belong to the inode that is

@@ -9,12 +9,13 @@ use super::{
     Chain, ChainLink, Refusal,
 };
 use crate::{
-    history::{
-        journal::Journal,
-        line::{Line, ObjectId, Op, Pos},
-        plan::{NameStep, OnForeign, Picking, Step}, //
+    history::journal::Journal,
+    log::{
+        line::{Line, Op},
+        plan::{NameStep, OnForeign, Picking, Step},
+        types::{ObjectId, Pos},
     },
-    uapi::Reason, //
+    uapi::Reason,
 };
 use kernel::prelude::*;
 

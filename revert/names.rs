@@ -13,13 +13,14 @@ use super::{
     Refusal, //
 };
 use crate::{
-    backup::{self, LineSubject, OperationArgs},
-    history::{
-        journal::{Journal, LineRoom, Room},
-        line::{decode_percent, Line, ObjectId, Op, Undo, MAX_LINE},
+    history::journal::{Journal, LineRoom, Room},
+    log::{
+        line::{decode_percent, Line, Op, Undo, MAX_LINE},
         plan::{Directory, NameStep, Progress},
+        types::ObjectId,
     },
-    stack::{Mount, ObjectState, OpenFileState},
+    record::{self, LineSubject, OperationArgs},
+    state::{Mount, ObjectState, OpenFileState},
     uapi::Reason,
     vfs::{
         dentry::{Dentry, UpperDentry},
@@ -145,7 +146,7 @@ impl NamesRevert<'_> {
         };
         close_intent(&subject, &mut state, &mut room, end, intent);
         // Each step changed the lower directory's times: record them as our own.
-        backup::note_change(&mut state, self.dir);
+        record::note_change(&mut state, self.dir);
         drop(state);
         if result.is_ok() && self.room == Room::Discard {
             discard(self.mount, self.journal, &steps);
@@ -404,7 +405,7 @@ impl NamesRevert<'_> {
             self.with_other(binding.parent, |dir| {
                 let lower = namei::lookup(dir.mount.lower(), dir.lower, name)?;
                 if lower.inode().is_some() {
-                    backup::resync(self.mount, self.journal, &*self.own(&lower)?, &lower)?;
+                    record::resync(self.mount, self.journal, &*self.own(&lower)?, &lower)?;
                 }
                 Ok(())
             })?;
@@ -412,7 +413,7 @@ impl NamesRevert<'_> {
                 continue;
             }
             if let Some((_, kept)) = find_orphan(self.journal, binding.node, None)? {
-                backup::resync(self.mount, self.journal, &*self.own(&kept)?, &kept)?;
+                record::resync(self.mount, self.journal, &*self.own(&kept)?, &kept)?;
             }
         }
         Ok(())
@@ -488,7 +489,7 @@ pub(super) fn write_intent(
     // Recovery may have to find the directory by this line alone, so the line must hold the file
     // handle.
     state.handle_segment = 0;
-    let placed = backup::place(subject, state, room, &args, |draft| {
+    let placed = record::place(subject, state, room, &args, |draft| {
         draft.undo(undo);
         if undo == Undo::Lost {
             draft.why(NO_REDO);

@@ -12,20 +12,21 @@ use super::{
 };
 use crate::{
     backup,
-    history::{
-        journal::Journal,
-        line::{Line, Op, Pos},
+    history::journal::Journal,
+    log::{
+        line::{Line, Op},
         plan::{
             inverse, resized, Entry, Fate, Kept, MapReader, Merge, OnForeign, Outcome, Picking,
             Piece, PlanError, Records, Restore, Source, Standing, Step, Store, Touched, RECORD,
-        }, //
+        },
+        types::Pos,
     },
     uapi::Reason,
-    vfs::{error::EUCLEAN, scope::crc32c, task}, //
+    vfs::{error::EUCLEAN, scope::crc32c, task},
 };
 use kernel::prelude::*;
 
-/// A growing list for the plan: the allocator-independent code in `history/plan` cannot allocate.
+/// A growing list for the plan: the allocator-independent code in `log::plan` cannot allocate.
 pub(super) struct PlanVec<T>(KVVec<T>);
 
 impl<T> PlanVec<T> {

@@ -15,14 +15,17 @@ use super::{
     Refusal,
 };
 use crate::{
-    backup::{self, LineSubject, OperationArgs},
     history::{
         journal::{Journal, Room, Unfinished},
-        line::{decode_hex, Line, ObjectId, Op, Pos, MAX_LINE},
         orphan::HANDLE_MAX,
-        sort::sort, //
+        sort::sort,
     },
-    stack::{Mount, ObjectState},
+    log::{
+        line::{decode_hex, Line, Op, MAX_LINE},
+        types::{ObjectId, Pos},
+    },
+    record::{self, LineSubject, OperationArgs},
+    state::{Mount, ObjectState},
     vfs::{
         c,
         dentry::Dentry,
@@ -31,7 +34,7 @@ use crate::{
         inode::{Inode, UpperInode},
         mount::LowerMount,
         superblock::SuperBlock,
-        task, //
+        task,
     },
 };
 use kernel::{prelude::*, rbtree::RBTree, sync::aref::ARef};
@@ -368,7 +371,7 @@ pub(super) fn end(sb: &SuperBlock, journal: &Journal, lower: &Dentry, op: Op, se
     let inode = UpperInode::iget(sb, lower.inode().ok_or(ESTALE)?)?;
     let mut state = inode.object().state.lock();
     // No comparison: recovery itself has changed the object.
-    backup::load_unchecked(journal, &inode, &mut state)?;
+    record::load_unchecked(journal, &inode, &mut state)?;
     close(sb.mount(), journal, &inode, &mut state, op, seq)
 }
 
@@ -470,7 +473,7 @@ pub(crate) fn roll_back_last(
         // The pre-image is lost: the object stays as it is. The external-change line stops later
         // reverts that do not use `force`.
         Err(e) if e == ENODATA || e == EUCLEAN => {
-            backup::note_external(mount, journal, inode, dentry, state)?;
+            record::note_external(mount, journal, inode, dentry, state)?;
         }
         Err(e) => return Err(e),
     }
@@ -501,10 +504,10 @@ fn close(
         length: 0,
         size: inode.lower().size(),
     };
-    backup::place(&subject, state, &mut room, &args, |draft| {
+    record::place(&subject, state, &mut room, &args, |draft| {
         draft.of(seq);
     })?;
     // Recovery has changed the times: record them as our own.
-    backup::note_change(state, inode);
+    record::note_change(state, inode);
     Ok(())
 }

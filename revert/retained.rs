@@ -9,10 +9,11 @@ use super::{
     Refusal,
 };
 use crate::{
-    history::{
-        journal::Journal,
-        line::{Line, Pos},
-        plan::{inverse, Kind, Record, Records, Touched}, //
+    history::journal::Journal,
+    log::{
+        line::Line,
+        plan::{inverse, Kind, Record, Records, Touched},
+        types::Pos,
     },
     vfs::error::{ENODATA, EUCLEAN},
 };

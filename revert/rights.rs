@@ -23,19 +23,14 @@ use super::{
     steps::is_on_names,
 };
 use crate::{
-    history::{
-        journal::Journal,
-        line::{Line, ObjectId, Op},
-        plan::changes_names, //
+    history::journal::Journal,
+    log::{
+        line::{Line, Op},
+        plan::changes_names,
+        types::ObjectId,
     },
-    stack::Mount,
-    vfs::{
-        dentry::Dentry,
-        file::UpperFile,
-        inode::UpperInode,
-        superblock::SuperBlock,
-        task, //
-    },
+    state::Mount,
+    vfs::{dentry::Dentry, file::UpperFile, inode::UpperInode, superblock::SuperBlock, task},
 };
 use kernel::{prelude::*, rbtree::RBTree};
 pub(super) use ownership::{first_own, first_own_now};

@@ -11,17 +11,18 @@ use super::{
     Chain, Refusal,
 };
 use crate::{
-    history::{
-        journal::Journal,
-        line::{Line, Op, Pos, Undo, MAX_LINE},
+    history::journal::Journal,
+    log::{
+        line::{Line, Op, Undo, MAX_LINE},
         plan::{name_steps, Fate, NameStep, OnForeign, Redo, Redoing, Step},
+        types::Pos,
     },
     uapi::Reason,
     vfs::error::{ENODATA, EUCLEAN},
 };
 use kernel::prelude::*;
 
-pub(super) use crate::history::plan::is_on_names;
+pub(super) use crate::log::plan::is_on_names;
 
 /// Whether a step reverts an operation or applies it again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -16,13 +16,14 @@ use super::{
     Refusal,
 };
 use crate::{
-    backup,
-    history::{
-        line::{Line, Mode, ObjectId, Op, Pos, Process},
-        sort::sort, //
+    history::sort::sort,
+    log::{
+        line::{Line, Mode, Op, Process},
+        types::{ObjectId, Pos},
     },
+    record,
     uapi::Operation,
-    vfs::{dentry::Dentry, inode::UpperInode, task}, //
+    vfs::{dentry::Dentry, inode::UpperInode, task},
 };
 use kernel::{prelude::*, sync::aref::ARef};
 
@@ -147,7 +148,7 @@ fn newest_removals(
     directory: &RemovedDirectory,
 ) -> Result<NameOperations, Refusal> {
     let mut state = inode.object().state.lock();
-    backup::load_known(inode.mount(), revert.journal, inode, lower, &mut state)?;
+    record::load_known(inode.mount(), revert.journal, inode, lower, &mut state)?;
     let head = state.head;
     drop(state);
     NameOperations::gather(revert.journal, inode.id(), head, u64::MAX, |line| {

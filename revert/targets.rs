@@ -5,13 +5,11 @@
 
 use super::{names::Outcome, steps::Lines};
 use crate::{
-    backup::{self, LineSubject, OperationArgs},
-    history::{
-        journal::Journal,
-        line::{split_picks, Line, LineDraft, Op, MAX_PICKS}, //
-    },
-    stack::ObjectState,
-    vfs::error::EUCLEAN, //
+    history::journal::Journal,
+    log::line::{split_picks, Line, LineDraft, Op, MAX_PICKS},
+    record::{self, LineSubject, OperationArgs},
+    state::ObjectState,
+    vfs::error::EUCLEAN,
 };
 use kernel::prelude::*;
 
@@ -62,7 +60,7 @@ pub(super) fn encode<'a>(
         };
         // Not flushed here: the flush of the intent covers these lines.
         let mut room = journal.reserve_lines(1)?;
-        backup::place(subject, state, &mut room, &args, |draft| {
+        record::place(subject, state, &mut room, &args, |draft| {
             page.describe(draft)
         })?;
         encoded = EncodedTargets {

@@ -2,10 +2,12 @@
 
 //! Attributes: size, mode, owner, times, ACLs, flags.
 
-use super::{SpaceRequest, Stack};
+use super::Stack;
 use crate::{
-    backup::{self, AttributeSet, ObjectOperation, PreImage, PreparedOperation},
-    history::line::Op,
+    backup::{AttributeSet, ObjectOperation, PreImage, PreparedOperation},
+    log::line::Op,
+    record,
+    state::SpaceRequest,
     vfs::{
         attr::{self, AttrChange},
         c,
@@ -14,8 +16,8 @@ use crate::{
         file::File,
         inode::UpperInode,
         table::inode::AttributeHooks,
-        xattr, //
-    }, //
+        xattr,
+    },
 };
 use kernel::{prelude::*, sync::aref::ARef};
 
@@ -36,7 +38,7 @@ impl AttributeHooks for Stack {
                 let result = apply(dentry, inode, change);
                 match pending {
                     Some(pending) => pending.settle(result.map(|()| 0)),
-                    None => backup::note_ctime_change(inode, dentry),
+                    None => record::note_ctime_change(inode, dentry),
                 }
                 inode.copy_attr();
                 result
@@ -145,7 +147,7 @@ fn saved<'a>(
     change: &mut AttrChange,
 ) -> Result<Option<PreparedOperation<'a>>> {
     if change.is_access_time_only() {
-        backup::load(inode)?;
+        record::load(inode)?;
         return Ok(None);
     }
     save_access(dentry, inode, change).map(Some)
@@ -180,7 +182,7 @@ fn truncate(
     size: u64,
 ) -> Result {
     inode.copy_attr_if_changed();
-    backup::load(inode)?;
+    record::load(inode)?;
     let old = inode.size();
     let also = if change.is_more_than_size() {
         Some(save_access(dentry, inode, change)?)

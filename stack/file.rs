@@ -2,20 +2,20 @@
 
 //! Open regular files: open, read, write, seek, fsync, close.
 
-use super::{OpenFileState, SpaceRequest, Stack};
+use super::Stack;
 use crate::{
-    backup::{self, ObjectOperation, PreImage},
-    history::{
-        journal::is_no_room,
-        line::Op, //
-    },
+    backup::{ObjectOperation, PreImage},
+    history::journal::is_no_room,
+    log::line::Op,
+    record,
+    state::{OpenFileState, SpaceRequest},
     vfs::{
         c,
         dentry::UpperDentry,
         file::{IovIter, Kiocb, UpperFile},
         table::file::FileHooks,
-        task::resched_killable, //
-    }, //
+        task::resched_killable,
+    },
 };
 use core::cell::Cell;
 use kernel::prelude::*;
@@ -51,7 +51,7 @@ impl FileHooks for Stack {
         // upper i_writecount. Opening the lower file takes the lower one.
         let lower = file.open_lower(mount.lower(), file.dentry().lower()?, lower_flags(file))?;
         if file.is_writable() {
-            backup::load_to_open(inode)?;
+            record::load_to_open(inode)?;
         }
         file.opened(lower, OpenFileState::new())?;
         if file.is_writable() {
@@ -71,7 +71,7 @@ impl FileHooks for Stack {
         let inode = file.upper_inode();
         // ->release is called once, by the last fput(), and has no error to return.
         if file.is_writable() && inode.object().writer_left() {
-            backup::write_close(inode, file.dentry());
+            record::write_close(inode, file.dentry());
         }
     }
 
@@ -250,7 +250,7 @@ pub(super) fn sync(dentry: &UpperDentry, lower: impl FnOnce() -> Result) -> Resu
     let mount = inode.mount();
     // ->fsync is called without i_rwsem.
     if inode.is_regular() {
-        backup::write_close(inode, dentry);
+        record::write_close(inode, dentry);
     }
     // Also with recording off: earlier lines of the file must be durable, too.
     if let Some(journal) = mount.any_journal() {

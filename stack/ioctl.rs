@@ -5,10 +5,11 @@
 
 use super::{ioctl_history, Stack};
 use crate::{
-    history::{
-        journal::{Journal, OnError, OnFull},
-        line::{refold, without_arguments, Amend, Line, ObjectId, Pos, Seed, MAX_LINE},
-        plan::{OnForeign, Step}, //
+    history::journal::{Journal, OnError, OnFull},
+    log::{
+        line::{refold, without_arguments, Amend, Line, MAX_LINE},
+        plan::{OnForeign, Step},
+        types::{ObjectId, Pos, Seed},
     },
     revert::{
         self,
@@ -23,7 +24,7 @@ use crate::{
         scope::crc32c,
         table::file::IoctlHooks,
         task::resched_killable,
-        uaccess, //
+        uaccess,
     },
 };
 use kernel::prelude::*;

@@ -3,11 +3,12 @@
 //! IOC_REVERT_GROUP: reverts or redoes operations of several objects.
 
 use crate::{
-    history::line::Mode,
+    log::line::Mode,
     revert::{
         group::{self, GroupRequest},
         Refusal,
     },
+    state::SlotFailure,
     uapi::{Conflict, Reason, RevertGroup},
     vfs::{file::UpperFile, uaccess},
 };
@@ -27,8 +28,12 @@ pub(super) fn revert(file: &UpperFile, argument: usize) -> Result<c_long> {
     uaccess::write(argument, &request)?;
     // The slot limits the memory for requests of one user; the memory is charged to the caller.
     let _slot = match file.upper_inode().mount().request_slots().take() {
-        Ok(turn) => turn,
-        Err(refusal) => {
+        Ok(slot) => slot,
+        Err(failure) => {
+            let refusal = match failure {
+                SlotFailure::Busy(pid) => Refusal::new(Reason::Busy, u64::from(pid)),
+                SlotFailure::Error(e) => e.into(),
+            };
             request.reason = refusal.reason.code();
             request.seq_in_way = refusal.seq;
             uaccess::write(argument, &request)?;

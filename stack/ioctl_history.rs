@@ -5,13 +5,16 @@
 use crate::{
     history::{
         journal::Journal,
-        line::{decode_hex, without_arguments, Line, ObjectId, MAX_LINE},
         objects::{Entry, Objects, SLOTS},
-        orphan::HANDLE_MAX, //
+        orphan::HANDLE_MAX,
+    },
+    log::{
+        line::{decode_hex, without_arguments, Line, MAX_LINE},
+        types::ObjectId,
     },
     revert::{
         locate,
-        rights::{CallerRights, ChainRights}, //
+        rights::{CallerRights, ChainRights},
     },
     uapi::{HistoryLine, ReadHistory},
     vfs::{
@@ -19,8 +22,7 @@ use crate::{
         file::UpperFile,
         inode::UpperInode,
         scope::crc32c,
-        task,
-        uaccess, //
+        task, uaccess,
     },
 };
 use core::ops::Range;

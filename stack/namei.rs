@@ -5,20 +5,21 @@
 //! Each change of a name is logged in its directory's chain. An object that loses its last name
 //! becomes an orphan.
 
-use super::{OpenFileState, SpaceRequest, Stack, HISTORY};
+use super::Stack;
 use crate::{
     backup::{self, names::NameChange},
-    history::line::Op,
+    log::line::Op,
+    record,
+    state::{OpenFileState, SpaceRequest, HISTORY},
     vfs::{
-        attr,
-        c,
+        attr, c,
         dentry::{Dentry, UpperDentry},
         error::{EREMOTE, ESTALE},
         file::UpperFile,
         inode::{PreallocInode, UpperInode},
         namei::{self, DirOpGuard, LowerName},
-        table::inode::NameHooks, //
-    }, //
+        table::inode::NameHooks,
+    },
 };
 use kernel::{prelude::*, str::CStr, sync::aref::ARef};
 
@@ -91,7 +92,7 @@ impl NameHooks for Stack {
         // link count limit is checked by the lower vfs_link().
         let inode = old.existing()?;
         let mount = dir.mount();
-        backup::load(inode)?;
+        record::load(inode)?;
         let naming = NameChange::begin(dir, Op::Link, dentry.name())?;
         let parent = dentry.parent().lower()?;
         let _changing = dentry.begin_change();
@@ -104,8 +105,8 @@ impl NameHooks for Stack {
         })?;
         naming.done(Some(inode));
         // The object's next line records this directory, too.
-        backup::note_new_parent(inode);
-        backup::note_ctime_change(inode, old);
+        record::note_new_parent(inode);
+        record::note_ctime_change(inode, old);
         backup::names::note_named(inode, old);
         dentry.set_lower(lower);
         inode.copy_attr();
@@ -141,9 +142,9 @@ impl NameHooks for Stack {
         };
         // vfs_rename() returns early if source and target have the same inode.
         let moved = old.existing()?;
-        backup::load(moved)?;
+        record::load(moved)?;
         if let Some(target) = new.upper_inode() {
-            backup::load(target)?;
+            record::load(target)?;
         }
         let mut naming = NameChange::begin(from, op, old.name())?;
         // The whiteout is an object with its own line, and an undo removes the whiteout before
@@ -162,7 +163,7 @@ impl NameHooks for Stack {
             // The failed rename may have linked the victim to the orphans and back, which changes
             // ctime.
             if let Some(victim) = victim {
-                backup::note_ctime_change(victim, new);
+                record::note_ctime_change(victim, new);
             }
             return Err(e);
         }
@@ -188,9 +189,9 @@ impl NameHooks for Stack {
             if let Some(inode) = inode {
                 inode.copy_attr();
                 if from.id() != to.id() {
-                    backup::note_new_parent(inode);
+                    record::note_new_parent(inode);
                 }
-                backup::note_ctime_change(inode, dentry);
+                record::note_ctime_change(inode, dentry);
             }
         }
         from.copy_attr();
@@ -216,7 +217,7 @@ impl NameHooks for Stack {
             file.open_lower_unnamed(mount.lower(), parent, flags, mode)
         })?;
         let inode = UpperInode::iget(dir.superblock(), lower.inode())?;
-        backup::note_new(&inode);
+        record::note_new(&inode);
         inode.object().note_unnamed(true);
         dentry.set_lower(lower.path_dentry().get());
         file.opened(lower, OpenFileState::new())?;
@@ -291,7 +292,7 @@ fn look_for_whiteout(dir: &UpperInode, old: &UpperDentry) -> Result<ARef<UpperIn
     // A direct lower change may have replaced the whiteout.
     let lower = lower.inode().filter(|inode| inode.is_whiteout());
     let inode = UpperInode::iget(dir.superblock(), lower.ok_or(ESTALE)?)?;
-    backup::note_new(&inode);
+    record::note_new(&inode);
     Ok(inode)
 }
 
@@ -431,7 +432,7 @@ fn bind(prealloc: PreallocInode, dentry: &UpperDentry, lower: &Dentry) -> Result
         return Err(ESTALE);
     };
     let inode = UpperInode::iget_prealloc(prealloc, inode)?;
-    backup::note_new(&inode);
+    record::note_new(&inode);
     Ok(inode)
 }
 
@@ -446,7 +447,7 @@ fn remove(
     let mount = dir.mount();
     // A removal must not fail because the object's history is unreadable; the object's next
     // operation logs the difference.
-    let is_known = backup::load(inode).is_ok();
+    let is_known = record::load(inode).is_ok();
     let mut naming = NameChange::begin(dir, op, dentry.name())?;
     // vfs_unlink() and vfs_rmdir() have called may_delete_dentry() and locked the directory and the
     // object.
@@ -469,13 +470,13 @@ fn remove(
             drop(naming);
             // The failed removal may have linked the object to the orphans and back.
             if is_known {
-                backup::note_ctime_change(inode, dentry);
+                record::note_ctime_change(inode, dentry);
             }
             return Err(e);
         }
     }
     if is_known {
-        backup::note_ctime_change(inode, dentry);
+        record::note_ctime_change(inode, dentry);
     }
     inode.copy_attr();
     copy_attr_of_parent(dir, op);

@@ -8,21 +8,17 @@
 //! there, a missing feature is an error, since operations could not be undone.
 
 use crate::{
-    history::{
-        journal::is_no_room,
-        line::ObjectId,
-        plan::Times, //
-    },
+    history::journal::is_no_room,
+    log::{plan::Times, types::ObjectId},
     vfs::{
-        attr,
-        c,
+        attr, c,
         dentry::Dentry,
         error::{ENOSYS, EOPNOTSUPP, ESTALE},
         inode::Inode,
         mount::LowerMount,
         namei::{self, DirOpGuard, LowerName},
         scope::KernelCreds,
-        store::StoreDir, //
+        store::StoreDir,
     },
 };
 use kernel::{prelude::*, sync::aref::ARef};

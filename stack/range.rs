@@ -2,17 +2,19 @@
 
 //! Changes of file ranges without a buffer: splice, fallocate, copy, clone.
 
-use super::{SpaceRequest, Stack};
+use super::Stack;
 use crate::{
-    backup::{self, ObjectOperation, PreImage},
-    history::line::Op,
+    backup::{ObjectOperation, PreImage},
+    log::line::Op,
+    record,
+    state::SpaceRequest,
     vfs::{
         c,
         file::UpperFile,
         range::{self, Pipe},
         table::file::RangeHooks,
-        task::resched_killable, //
-    }, //
+        task::resched_killable,
+    },
 };
 use kernel::prelude::*;
 
@@ -133,9 +135,9 @@ impl RangeHooks for Stack {
             // Changes neither bytes nor times, but increments btrfs' change counter.
             let inode = to.upper_inode();
             let _lock = inode.lock_killable()?;
-            backup::load(inode)?;
+            record::load(inode)?;
             let result = lower();
-            backup::note_ctime_change(inode, to.dentry());
+            record::note_ctime_change(inode, to.dentry());
             return result;
         }
         let count = match u64::try_from(length).map_err(|_| EINVAL)? {

@@ -2,8 +2,11 @@
 
 //! Open directories.
 
-use super::{OpenFileState, Stack, HISTORY};
-use crate::vfs::{file::UpperFile, table::directory::DirectoryHooks};
+use super::Stack;
+use crate::{
+    state::{OpenFileState, HISTORY},
+    vfs::{file::UpperFile, table::directory::DirectoryHooks},
+};
 use kernel::prelude::*;
 
 impl DirectoryHooks for Stack {

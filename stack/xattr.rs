@@ -2,12 +2,15 @@
 
 //! Extended attributes. LoggerFS's own `trusted.loggerfs.*` are hidden.
 
-use super::{SpaceRequest, Stack};
-use crate::vfs::error::ENODATA;
+use super::Stack;
 use crate::{
     backup::{AttributeSet, ObjectOperation, PreImage},
-    history::line::Op,
-    vfs::{dentry::UpperDentry, inode::UpperInode, table::inode::XattrHooks, task, xattr}, //
+    log::line::Op,
+    state::SpaceRequest,
+    vfs::{
+        dentry::UpperDentry, error::ENODATA, inode::UpperInode, table::inode::XattrHooks, task,
+        xattr,
+    },
 };
 use kernel::{prelude::*, str::CStr};
 

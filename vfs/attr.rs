@@ -12,9 +12,9 @@ use super::{
     inode::Inode,
     mount::LowerMount, //
 };
-use crate::history::{
-    line::{Cookie, Time},
-    plan::{Access, Flags, Times}, //
+use crate::log::{
+    plan::{Access, Flags, Times},
+    types::{Cookie, Time},
 };
 use core::ptr::null_mut;
 use kernel::{

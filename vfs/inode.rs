@@ -13,7 +13,7 @@ use super::{
     FileSystem,
     Fs, //
 };
-use crate::history::line::ObjectId;
+use crate::log::types::ObjectId;
 use core::{ops::Deref, ptr::NonNull};
 use kernel::{
     prelude::*,
@@ -533,7 +533,7 @@ impl UpperInode {
                 lower: lower.get(),
                 searched: Atomic::new(false),
                 pages: SetOnce::new(),
-                object <- crate::stack::new_object(),
+                object <- crate::state::new_object(),
             }),
             GFP_KERNEL,
         )?;
@@ -578,7 +578,7 @@ impl UpperInode {
                 lower: lower.get(),
                 searched: Atomic::new(false),
                 pages: SetOnce::new(),
-                object <- crate::stack::new_object(),
+                object <- crate::state::new_object(),
             }))?;
         // SAFETY: The box is passed to C, which never moves the content.
         let raw = KBox::into_raw(unsafe { Pin::into_inner_unchecked(private) });

@@ -4,7 +4,7 @@
 //! limits.
 
 use super::{c, superblock::SuperBlock};
-use crate::history::line::Time;
+use crate::log::types::Time;
 use kernel::prelude::*;
 
 /// Identifies the calling process between two execve() calls, under one user id. Cheap: compared at

@@ -9,8 +9,9 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use crate::history::line::{ObjectId, Op, Process, Time};
 use crate::timeline::{Entry, Timeline};
+use loggerfs_log::line::{Op, Process};
+use loggerfs_log::types::{ObjectId, Time};
 
 /// Neighbours less than this apart are one action, in nanoseconds.
 pub const JOINED: i128 = 2_000_000_000;
@@ -352,5 +353,5 @@ impl Changes {
 
 /// Whether an operation is one on names.
 pub fn is_on_names(op: Op) -> bool {
-    crate::history::plan::changes_names(op)
+    loggerfs_log::plan::changes_names(op)
 }

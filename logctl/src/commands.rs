@@ -20,13 +20,13 @@ use rustix::io::Errno;
 use crate::cli::{Cli, Command};
 use crate::describe::Users;
 use crate::error::Error;
-use crate::history::line::ObjectId;
 use crate::json;
 use crate::mount::Mount;
 use crate::object::{File, Object};
 use crate::output::Output;
 use crate::uapi::{Revert, Status, VERSION};
 use context::{parse_operations, Context};
+use loggerfs_log::types::ObjectId;
 
 /// Runs the command that the command line names, and returns its exit code.
 pub fn run(cli: &Cli) -> ExitCode {

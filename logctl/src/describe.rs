@@ -9,10 +9,11 @@ use jiff::tz::TimeZone;
 use jiff::Timestamp;
 
 use crate::actions::{Action, Changes};
-use crate::history::line::{Op, Time};
 use crate::paths::Place;
 use crate::quote::{decoded, quote_bytes, word};
 use crate::timeline::{Actor, Entry, Timeline};
+use loggerfs_log::line::Op;
+use loggerfs_log::types::Time;
 
 /// How wide a command may be in a table.
 const WIDEST: usize = 40;

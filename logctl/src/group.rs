@@ -6,12 +6,12 @@ use std::collections::{BTreeMap, HashSet};
 
 use rustix::io::Errno;
 
-use crate::history::line::{Line, Op};
 use crate::object::Object;
 use crate::paths::Tree;
 use crate::save::SaveUnits;
 use crate::timeline::{Entry, Timeline};
 use crate::uapi::{Conflict, Operation, Reason, RevertGroup, VERSION};
+use loggerfs_log::line::{Line, Op};
 
 /// How many conflicts are asked for at once.
 const MOST_CONFLICTS: usize = 65_536;

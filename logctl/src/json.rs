@@ -13,10 +13,11 @@ use crate::commands::context::Context;
 use crate::commands::log::View;
 use crate::commands::report::Report;
 use crate::error::Error;
-use crate::history::line::{Line, Mode, Time, Undo};
 use crate::quote::{base64, decoded};
 use crate::time::rfc3339;
 use crate::uapi::{Conflict, Reason, Status};
+use loggerfs_log::line::{Line, Mode, Undo};
+use loggerfs_log::types::Time;
 
 /// The version of all objects.
 const VERSION: u32 = 1;

@@ -9,8 +9,8 @@
 use std::collections::BTreeMap;
 
 use crate::actions::actions;
-use crate::history::line::{Line, Op, Process};
 use crate::timeline::Timeline;
+use loggerfs_log::line::{Line, Op, Process};
 
 /// The operations that take the last change of a file back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

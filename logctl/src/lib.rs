@@ -12,7 +12,6 @@ pub mod commands;
 pub mod describe;
 pub mod error;
 pub mod group;
-pub mod history;
 #[allow(unsafe_code)]
 pub mod ioctl;
 pub mod json;

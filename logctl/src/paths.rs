@@ -8,9 +8,10 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use crate::history::line::{Line, ObjectId, Op};
 use crate::quote::decoded;
 use crate::timeline::Timeline;
+use loggerfs_log::line::{Line, Op};
+use loggerfs_log::types::ObjectId;
 
 /// The present tree of the mount.
 pub trait Tree {

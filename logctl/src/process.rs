@@ -8,8 +8,9 @@ use std::rc::Rc;
 use std::str::FromStr;
 
 use crate::actions::nanoseconds;
-use crate::history::line::{Process, Time};
 use crate::timeline::{Actor, Timeline};
+use loggerfs_log::line::Process;
+use loggerfs_log::types::Time;
 
 /// A process as the user names one: `812`, or `812@1763639000.25` to tell processes with one number
 /// apart.

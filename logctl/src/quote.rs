@@ -6,8 +6,8 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use crate::history::line::decode_percent;
 use crate::screen::is_plain;
+use loggerfs_log::line::decode_percent;
 
 /// A path in quotes, in the syntax of a shell.
 pub fn quoted(path: &Path) -> String {

@@ -8,7 +8,7 @@ use jiff::civil::{DateTime, Time as Clock};
 use jiff::fmt::strtime;
 use jiff::{Span, Timestamp, Zoned};
 
-use crate::history::line::Time;
+use loggerfs_log::types::Time;
 
 /// A point of the history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

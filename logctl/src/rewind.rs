@@ -11,10 +11,11 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use crate::actions::is_on_names;
-use crate::history::line::{ObjectId, Op};
-use crate::history::plan::is_on_names as history_names;
 use crate::paths::{Paths, Place, Tree};
 use crate::timeline::{Entry, Timeline};
+use loggerfs_log::line::Op;
+use loggerfs_log::plan::is_on_names as history_names;
+use loggerfs_log::types::ObjectId;
 
 /// A past state, and the operations whose liveness differs from now.
 pub struct Rewind<'t> {

@@ -10,9 +10,10 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::actions::{is_close, is_on_names};
-use crate::history::line::{Line, ObjectId, Op};
 use crate::timeline::{Entry, Timeline};
 use crate::uapi::{Conflict, Reason};
+use loggerfs_log::line::{Line, Op};
+use loggerfs_log::types::ObjectId;
 
 /// Which operations are one.
 pub struct SaveUnits<'t> {

@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 use globset::{Glob, GlobMatcher};
 
 use crate::actions::{actions, is_on_names, visible, Action};
-use crate::history::line::{ObjectId, Op, Process, Time};
 use crate::paths::{Paths, Place, Tree};
 use crate::process::{KnownProcess, ProcessSpec, ProcessTree, Processes, TreeRoot};
 use crate::quote::decoded;
 use crate::timeline::{Actor, Entry, Timeline};
+use loggerfs_log::line::{Op, Process};
+use loggerfs_log::types::{ObjectId, Time};
 
 /// Words that name operations.
 #[derive(Clone, Debug, PartialEq, Eq)]

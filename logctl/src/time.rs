@@ -2,7 +2,7 @@
 
 //! Points in time for JSON.
 
-use crate::history::line::Time;
+use loggerfs_log::types::Time;
 
 const DAY: i64 = 24 * 60 * 60;
 

@@ -8,12 +8,13 @@ use std::rc::Rc;
 use rustix::io::Errno;
 
 use crate::actions::nanoseconds;
-use crate::history::line::{Line, Mode, ObjectId, Op, Pos, Process, Time};
-use crate::history::plan::{is_on_names, Fate, OnForeign, PlanError, Step, Store, Walk};
 use crate::object::Object;
 use crate::quote::{decoded, program, quote_bytes};
 use crate::save::bindings;
 use crate::uapi::{HistoryLine, ReadHistory, VERSION};
+use loggerfs_log::line::{Line, Mode, Op, Process};
+use loggerfs_log::plan::{is_on_names, Fate, OnForeign, PlanError, Step, Store, Walk};
+use loggerfs_log::types::{ObjectId, Pos, Time};
 
 /// How much is asked for at once: a usual segment.
 const ROOM: usize = 4 << 20;

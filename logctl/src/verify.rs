@@ -7,11 +7,12 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 
 use crate::actions::is_on_names;
-use crate::history::line::{ObjectId, Op};
-use crate::history::plan::{inverse, Restore};
 use crate::paths::{PathState, Tree};
 use crate::rewind::Rewind;
 use crate::timeline::{Entry, Timeline};
+use loggerfs_log::line::Op;
+use loggerfs_log::plan::{inverse, Restore};
+use loggerfs_log::types::ObjectId;
 
 /// The result of a comparison.
 #[derive(Debug, Default, PartialEq, Eq)]

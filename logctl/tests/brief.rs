@@ -5,9 +5,8 @@
 
 mod support;
 
-use logctl::history::line::{
-    Brief, Extent, Kept, LineDraft, ObjectId, Op, Open, Padded, Pos, Time, Undo, MAX_LINE,
-};
+use loggerfs_log::line::{Brief, Kept, LineDraft, Op, Open, Padded, Undo, MAX_LINE};
+use loggerfs_log::types::{Extent, ObjectId, Pos, Time};
 use proptest::prelude::*;
 use support::{crc32c, seed};
 

@@ -5,9 +5,10 @@
 
 mod support;
 
-use logctl::history::line::{
-    Actor, BriefName, LineDraft, LineError, ObjectId, Op, Padded, Pos, Time, Undo, Usual, MAX_LINE,
+use loggerfs_log::line::{
+    Actor, BriefName, LineDraft, LineError, Op, Padded, Undo, Usual, MAX_LINE,
 };
+use loggerfs_log::types::{ObjectId, Pos, Time};
 use proptest::prelude::*;
 use support::{crc32c, seed};
 

@@ -157,7 +157,7 @@ fn history(names: &[Vec<u8>; 4]) -> (Kernel, Files) {
     kernel.line(3000, "1.1", &of("unlink 0 0"), &keys);
     let mut files = Files::of(&[]);
     let path = OsString::from_vec(to.clone());
-    let id = logctl::history::line::ObjectId {
+    let id = loggerfs_log::types::ObjectId {
         volume: 0,
         inode: 4,
         generation: 1,

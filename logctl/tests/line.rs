@@ -4,12 +4,12 @@
 
 mod support;
 
-use logctl::history::line::{
+use loggerfs_log::line::{
     decode_hex, decode_percent, encode_command, encode_percent, fold, refold, split_line, Actor,
-    Amend, Cookie, Extent, Fold, Line, LineDraft, LineError, Mode, ObjectId, Op, Open, Process,
-    Time, Undo, MAX_COMMAND, MAX_LINE,
+    Amend, Fold, Line, LineDraft, LineError, Mode, Op, Open, Process, Undo, MAX_COMMAND, MAX_LINE,
 };
-use logctl::history::plan::inverse;
+use loggerfs_log::plan::inverse;
+use loggerfs_log::types::{Cookie, Extent, ObjectId, Time};
 use proptest::prelude::*;
 use support::{crc32c, parse, pos, seal, seed, WHEN};
 

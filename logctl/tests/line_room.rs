@@ -4,10 +4,10 @@
 
 mod support;
 
-use logctl::history::line::{
-    encode_command, Actor, Cookie, LineDraft, LineError, Mode, ObjectId, Op, Open, Time, Undo,
-    MAX_LINE,
+use loggerfs_log::line::{
+    encode_command, Actor, LineDraft, LineError, Mode, Op, Open, Undo, MAX_LINE,
 };
+use loggerfs_log::types::{Cookie, ObjectId, Time};
 use support::{crc32c, parse, pos, seal, seed, WHEN};
 
 /// A draft with everything that can be given up.

@@ -5,11 +5,12 @@
 
 mod support;
 
-use logctl::history::line::{Extent, Line};
-use logctl::history::plan::{
+use loggerfs_log::line::Line;
+use loggerfs_log::plan::{
     inverse, Access, Changes, Content, Fate, Flags, Kind, MapReader, MapRecord, Merge, OnForeign,
     Piece, PlanError, Record, Records, Restore, Source, Step, Stop, Times, Walk,
 };
+use loggerfs_log::types::Extent;
 use support::{pos, List, OBJECT};
 
 #[test]

@@ -5,10 +5,11 @@
 
 mod support;
 
-use logctl::history::line::{Extent, Mode, Op, Pos};
-use logctl::history::plan::{
+use loggerfs_log::line::{Mode, Op};
+use loggerfs_log::plan::{
     allocated, has_empty_block, Content, MapReader, MapRecord, Merge, Piece, Restore, Source,
 };
+use loggerfs_log::types::{Extent, Pos};
 use proptest::prelude::*;
 use support::model::{apply, check_plan, redo, Cell, File, Model, Operation};
 use support::{pos, List};

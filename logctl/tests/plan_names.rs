@@ -2,10 +2,11 @@
 
 //! How operations on names are taken back, and where a crash stopped that.
 
-use logctl::history::line::{Line, ObjectId};
-use logctl::history::plan::{
+use loggerfs_log::line::Line;
+use loggerfs_log::plan::{
     is_on_names, name_steps, Directory, NameStep, PlanError, Progress, Victim,
 };
+use loggerfs_log::types::ObjectId;
 use std::collections::BTreeMap;
 
 fn node(inode: u64) -> ObjectId {

@@ -4,12 +4,13 @@
 
 mod support;
 
-use logctl::history::line::{
-    picks_width, split_picks, Line, LineDraft, LineError, Op, Pos, MAX_LINE, MAX_PICKS,
+use loggerfs_log::line::{
+    picks_width, split_picks, Line, LineDraft, LineError, Op, MAX_LINE, MAX_PICKS,
 };
-use logctl::history::plan::{
+use loggerfs_log::plan::{
     resized, Fate, Kept, OnForeign, Picking, PlanError, Redo, Redoing, Standing, Step, Walk,
 };
+use loggerfs_log::types::Pos;
 use proptest::prelude::*;
 use support::{parse, pos, seal, List, OBJECT, WHEN};
 

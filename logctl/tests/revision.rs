@@ -4,8 +4,8 @@
 
 use jiff::civil::date;
 use jiff::tz::TimeZone;
-use logctl::history::line::Time;
 use logctl::revision::Revision;
+use loggerfs_log::types::Time;
 use proptest::prelude::*;
 
 /// 2026-11-20 14:05:03, two hours east.

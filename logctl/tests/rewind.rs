@@ -8,10 +8,11 @@ mod mount;
 
 use std::collections::BTreeSet;
 
-use logctl::history::line::{ObjectId, Op};
-use logctl::history::plan::{Change, Net, PlanError, Span, Store};
 use logctl::rewind::Rewind;
 use logctl::timeline::Timeline;
+use loggerfs_log::line::Op;
+use loggerfs_log::plan::{Change, Net, PlanError, Span, Store};
+use loggerfs_log::types::ObjectId;
 use mount::{run, timeline, Files, Kernel};
 use proptest::prelude::*;
 use proptest::sample::Index;

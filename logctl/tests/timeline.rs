@@ -7,10 +7,10 @@ mod mount;
 
 use std::collections::{BTreeSet, HashSet};
 
-use logctl::history::line::Op;
 use logctl::object::Object;
 use logctl::timeline::Timeline;
 use logctl::uapi::{Conflict, Operation, ReadHistory, ReadLog, Revert, RevertGroup, Status};
+use loggerfs_log::line::Op;
 use mount::{live, timeline, Kernel};
 use proptest::prelude::*;
 use rustix::io::Errno;

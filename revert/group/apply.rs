@@ -8,11 +8,12 @@ use super::{
 };
 use crate::{
     backup,
-    history::{
-        journal::Room,
-        line::{ObjectId, Pos},
-        plan::{NameStep, Progress, Records}, //
+    history::journal::Room,
+    log::{
+        plan::{NameStep, Progress, Records},
+        types::{ObjectId, Pos},
     },
+    record,
     revert::{
         attributes,
         content::ContentRevert,
@@ -23,7 +24,7 @@ use crate::{
         steps::{Direction, Lines, UndoStep},
         Refusal,
     },
-    stack::ObjectState,
+    state::ObjectState,
     uapi::Reason,
     vfs::{
         c,
@@ -136,7 +137,7 @@ impl GroupRevert<'_> {
                     attributes::put(mount, lower, records)
                 });
                 opened.inode.copy_attr();
-                backup::note_change(state, &opened.inode);
+                record::note_change(state, &opened.inode);
                 Ok(put?)
             })?;
         }
@@ -154,7 +155,7 @@ impl GroupRevert<'_> {
             let content = opened.content(&self.context, None, true);
             let put = content.target(false).put_back(present);
             opened.inode.copy_attr();
-            backup::note_change(&mut state, &opened.inode);
+            record::note_change(&mut state, &opened.inode);
             put?;
         }
         Ok(())
@@ -229,7 +230,7 @@ impl GroupRevert<'_> {
                 let applied = target.apply(&plan.pieces, &plan.outcome, records, &mut touched);
                 opened.inode.copy_attr();
                 // Or the steps on names would log an external change.
-                backup::note_change(state, &opened.inode);
+                record::note_change(state, &opened.inode);
                 applied?;
                 // The steps on names will update mtime and ctime of a directory again.
                 let is_moved = opened.inode.is_directory() && !records.is_empty();
@@ -285,7 +286,7 @@ impl GroupRevert<'_> {
         self.with_plan(&opened, member, &mut state, |state, content, _, records| {
             let finished = content.target(false).finish(records);
             opened.inode.copy_attr();
-            backup::note_change(state, &opened.inode);
+            record::note_change(state, &opened.inode);
             Ok(finished?)
         })
     }
@@ -380,7 +381,7 @@ impl RevertContext<'_> {
             attributes::unprotect(self.mount.lower(), &opened.lower, records)?;
             opened.inode.copy_attr();
             // Or the steps on names would log an external change.
-            backup::note_change(&mut state, &opened.inode);
+            record::note_change(&mut state, &opened.inode);
         }
         Ok(Some(opened.inode))
     }
@@ -396,7 +397,7 @@ impl RevertContext<'_> {
         let mut state = opened.inode.object().state.lock();
         opened.known(self, &mut state)?;
         content.resume(&line, false)?;
-        backup::note_change(&mut state, &opened.inode);
+        record::note_change(&mut state, &opened.inode);
         Ok(())
     }
 
@@ -413,7 +414,7 @@ impl RevertContext<'_> {
         let mut state = opened.inode.object().state.lock();
         opened.known(self, &mut state)?;
         content.target(false).restore_from(&line)?;
-        backup::note_change(&mut state, &opened.inode);
+        record::note_change(&mut state, &opened.inode);
         drop(state);
         let changed = ChangeEvents {
             content: to_change,

@@ -12,12 +12,13 @@ use super::{
     RevertContext, RevertPhase,
 };
 use crate::{
-    backup,
-    history::{
-        line::{Line, ObjectId, Op, Pos},
+    history::sort::sort,
+    log::{
+        line::{Line, Op},
         plan::{name_steps, Change, NameStep, OnForeign, Picking, Step, Turn},
-        sort::sort, //
+        types::{ObjectId, Pos},
     },
+    record,
     revert::{
         binding::exists,
         name_operations::NameOperations,
@@ -295,7 +296,7 @@ impl GroupRevert<'_> {
                 let mut state = opened.inode.object().state.lock();
                 // Rolls an incomplete revert back first.
                 let (mount, journal) = (self.context.mount, self.context.journal);
-                backup::load_known(mount, journal, &opened.inode, &opened.lower, &mut state)?;
+                record::load_known(mount, journal, &opened.inode, &opened.lower, &mut state)?;
                 state.head
             };
             let taken = self.names(member, head, conflicts)?;

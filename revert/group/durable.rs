@@ -6,17 +6,14 @@
 
 use super::{GroupRevert, Outcome};
 use crate::{
-    history::{
-        line::ObjectId,
-        plan::NameStep, //
-    },
+    log::{plan::NameStep, types::ObjectId},
     revert::{
         binding::find_orphan,
         names::directory,
         steps::{Direction, Lines, UndoStep},
     },
     uapi::Reason,
-    vfs::{c, dentry::Dentry, file::File, superblock::SuperBlock}, //
+    vfs::{c, dentry::Dentry, file::File, superblock::SuperBlock},
 };
 use kernel::{prelude::*, rbtree::RBTree};
 

@@ -4,11 +4,8 @@
 
 use super::{apply::GroupRevertError, GroupMember, GroupRevert, Outcome};
 use crate::{
-    backup::{self, Captured, LineSubject},
-    history::{
-        line::{Op, Pos},
-        plan::OnForeign, //
-    },
+    log::{line::Op, plan::OnForeign, types::Pos},
+    record::{self, Captured, LineSubject},
     revert::{close_intent, content::NO_REDO, names, plan_builder::refuse},
 };
 use kernel::prelude::*;
@@ -136,7 +133,7 @@ impl GroupRevert<'_> {
         let mut state = opened.inode.object().state.lock();
         opened.known(&self.context, &mut state)?;
         close_intent(&subject, &mut state, &mut room, end, seq);
-        backup::note_change(&mut state, &opened.inode);
+        record::note_change(&mut state, &opened.inode);
         Ok(())
     }
 

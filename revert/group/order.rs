@@ -7,11 +7,11 @@
 
 use super::Outcome;
 use crate::{
-    history::{
-        journal::Journal,
-        line::{Line, ObjectId, Pos},
+    history::{journal::Journal, sort::sort},
+    log::{
+        line::Line,
         plan::{Change, Net, Span, Stop, Turn},
-        sort::sort, //
+        types::{ObjectId, Pos},
     },
     revert::{
         plan_builder::PlanVec,

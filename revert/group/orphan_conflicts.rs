@@ -6,13 +6,14 @@
 
 use super::{ConflictSink, GroupMember, GroupRevert, Outcome};
 use crate::{
-    history::{
-        line::{Line, ObjectId, Op},
-        orphan::{Cause, Orphan, HANDLE_MAX}, //
+    history::orphan::{Cause, Orphan, HANDLE_MAX},
+    log::{
+        line::{Line, Op},
+        types::ObjectId,
     },
     revert::{steps::Lines, Refusal},
     uapi::Reason,
-    vfs::error::{ENODATA, EUCLEAN}, //
+    vfs::error::{ENODATA, EUCLEAN},
 };
 use kernel::{prelude::*, rbtree::RBTree};
 

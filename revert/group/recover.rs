@@ -8,11 +8,8 @@ use super::{
     Outcome, RevertContext, RevertPhase,
 };
 use crate::{
-    history::{
-        journal::{Journal, Room, Unfinished},
-        line::Op,
-        plan::Progress, //
-    },
+    history::journal::{Journal, Room, Unfinished},
+    log::{line::Op, plan::Progress},
     revert::{
         content::is_forward_only,
         recover::{end, NewestLines},
@@ -21,10 +18,7 @@ use crate::{
         Refusal,
     },
     uapi::Reason,
-    vfs::{
-        error::EUCLEAN,
-        superblock::SuperBlock, //
-    },
+    vfs::{error::EUCLEAN, superblock::SuperBlock},
 };
 use kernel::prelude::*;
 

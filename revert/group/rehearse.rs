@@ -13,10 +13,11 @@ use super::{
 };
 use crate::{
     backup::orphans,
-    history::{
-        line::{ObjectId, Op},
+    history::room::Room,
+    log::{
+        line::Op,
         plan::{Directory, NameStep, Victim},
-        room::Room, //
+        types::ObjectId,
     },
     revert::{
         binding::{self, ObjectLookup},
@@ -26,11 +27,7 @@ use crate::{
         Refusal,
     },
     uapi::Reason,
-    vfs::{
-        dentry::Dentry,
-        inode::UpperInode,
-        namei, //
-    },
+    vfs::{dentry::Dentry, inode::UpperInode, namei},
 };
 use kernel::{prelude::*, rbtree::RBTree, sync::aref::ARef};
 

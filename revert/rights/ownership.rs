@@ -5,16 +5,17 @@
 
 use super::super::{plan_builder::saved_attributes, steps::Lines};
 use crate::{
-    history::{
-        journal::Journal,
-        line::{Line, Op, Pos, Undo},
-        plan::{Access, Kind, Records}, //
+    history::journal::Journal,
+    log::{
+        line::{Line, Op, Undo},
+        plan::{Access, Kind, Records},
+        types::Pos,
     },
-    stack::OwnerRange,
+    state::OwnerRange,
     vfs::{
         error::{ENODATA, EUCLEAN},
         inode::UpperInode,
-        task, //
+        task,
     },
 };
 use kernel::prelude::*;

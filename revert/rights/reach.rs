@@ -17,14 +17,14 @@ use super::{
 };
 use crate::{
     history::{
-        line::ObjectId,
         orphan::{EntryName, Orphan, HANDLE_MAX},
-        trust::HOME, //
+        trust::HOME,
     },
+    log::types::ObjectId,
     vfs::{
         dentry::Dentry,
         error::{ENODATA, EUCLEAN},
-        inode::{Inode, UpperInode}, //
+        inode::{Inode, UpperInode},
     },
 };
 use kernel::{prelude::*, sync::aref::ARef};

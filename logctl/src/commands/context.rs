@@ -11,7 +11,6 @@ use rustix::io::Errno;
 use crate::cli::Selection;
 use crate::describe::{command, cut, local, Users};
 use crate::error::{Error, Refusal};
-use crate::history::line::ObjectId;
 use crate::mount::absolute;
 use crate::object::Object;
 use crate::paths::Tree;
@@ -20,6 +19,7 @@ use crate::revision::time;
 use crate::select::{glob, relative, Filter, OperationSpec, SelectionError};
 use crate::timeline::Timeline;
 use crate::uapi::Reason;
+use loggerfs_log::types::ObjectId;
 
 /// The mount of a command, and its surroundings.
 pub struct Context<'s> {

@@ -5,11 +5,11 @@
 use std::path::Path;
 
 use crate::error::Error;
-use crate::history::line::Line;
 use crate::json;
 use crate::object::Object;
 use crate::output::Output;
 use crate::pages::Pages;
+use loggerfs_log::line::Line;
 
 /// Prints the lines of the log unchanged, or their operations as JSON.
 pub fn run(

@@ -7,7 +7,6 @@ use std::path::Path;
 
 use crate::error::Error;
 use crate::group::{may_be_named, named_elsewhere};
-use crate::history::line::{Line, Op};
 use crate::json;
 use crate::mount::Mount;
 use crate::object::Object;
@@ -16,6 +15,7 @@ use crate::pages::newest;
 use crate::paths::Tree;
 use crate::quote::{decoded, program, quote_bytes, quoted, word};
 use crate::uapi::{Reason, Revert, VERSION};
+use loggerfs_log::line::{Line, Op};
 
 use super::report::CANNOT_BE_REDONE;
 

@@ -11,8 +11,6 @@ use crate::actions::{actions, visible, Action};
 use crate::cli::Options;
 use crate::error::{Error, Refusal};
 use crate::group::{ask, ask_searching, operations, GroupReply, LeftOut};
-use crate::history::line::{encode_percent, Line, ObjectId, Op};
-use crate::history::plan::{Redo, Redoing};
 use crate::last_change::{concerns, last_change, LastChange};
 use crate::output::Output;
 use crate::paths::{Paths, Place};
@@ -20,6 +18,9 @@ use crate::save::displaced;
 use crate::select::Related;
 use crate::timeline::Timeline;
 use crate::uapi::{Reason, RevertGroup};
+use loggerfs_log::line::{encode_percent, Line, Op};
+use loggerfs_log::plan::{Redo, Redoing};
+use loggerfs_log::types::ObjectId;
 
 use super::context::Context;
 use super::log::{newest_matching, View};

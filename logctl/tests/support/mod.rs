@@ -6,8 +6,9 @@
 
 pub mod model;
 
-use logctl::history::line::{Line, LineDraft, ObjectId, Pos, Seed, Time, MAX_LINE};
-use logctl::history::plan::{PlanError, Store};
+use loggerfs_log::line::{Line, LineDraft, MAX_LINE};
+use loggerfs_log::plan::{PlanError, Store};
+use loggerfs_log::types::{ObjectId, Pos, Seed, Time};
 
 /// A raw CRC-32C update, bit by bit: the reference.
 pub fn crc32c(state: u32, bytes: &[u8]) -> u32 {

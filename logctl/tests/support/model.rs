@@ -3,11 +3,12 @@
 //! A model file that distinguishes holes from zeroes, and allocated ranges from others, with a journal as the kernel
 //! would keep one: the reference for the test of the plan and for the fuzzers.
 
-use logctl::history::line::{Extent, Line, LineDraft, Mode, Op, Open, Pos, Time, Undo};
-use logctl::history::plan::{
+use loggerfs_log::line::{Line, LineDraft, Mode, Op, Open, Undo};
+use loggerfs_log::plan::{
     inverse, Changes, Content, Entry, Fate, Inverse, MapReader, MapRecord, Merge, OnForeign,
     Outcome, Piece, Source, Step, Walk, RECORD,
 };
+use loggerfs_log::types::{Extent, Pos, Time};
 
 use super::{crc32c, parse, pos, seed, List, OBJECT};
 

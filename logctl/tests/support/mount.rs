@@ -14,7 +14,6 @@ use logctl::cli::{normalize, parse};
 use logctl::commands::context::Context;
 use logctl::commands::{conclude, execute_on_mount};
 use logctl::describe::Users;
-use logctl::history::line::{Line, ObjectId};
 use logctl::object::Object;
 use logctl::output::Output;
 use logctl::paths::Tree;
@@ -22,6 +21,8 @@ use logctl::timeline::Timeline;
 use logctl::uapi::{
     Conflict, Operation, ReadHistory, ReadLog, Reason, Revert, RevertGroup, Status,
 };
+use loggerfs_log::line::Line;
+use loggerfs_log::types::ObjectId;
 use rustix::io::Errno;
 
 /// The second that histories begin at.

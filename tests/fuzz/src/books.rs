@@ -5,8 +5,8 @@
 use crate::crc32c;
 use crate::history::format;
 use crate::history::index::{self, Head, BLOCK, PER_BLOCK};
-use crate::history::line::{ObjectId, Seed};
 use crate::history::state;
+use loggerfs_log::types::{ObjectId, Seed};
 
 const UUID: [u8; 16] = *b"a fuzzed history";
 

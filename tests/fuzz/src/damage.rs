@@ -6,12 +6,11 @@ use arbitrary::{Result, Unstructured};
 
 use crate::crc32c;
 use crate::history::index::{self, BLOCK};
-use crate::history::line::{
-    Extent, LineDraft, Mode, ObjectId, Op, Pos, Seed, Time, Undo, MAX_LINE,
-};
 use crate::history::state::{self, Span, State};
 use crate::line::number;
 use crate::vfs::store::{StoreDir, StoreFile};
+use loggerfs_log::line::{LineDraft, Mode, Op, Undo, MAX_LINE};
+use loggerfs_log::types::{Extent, ObjectId, Pos, Seed, Time};
 
 /// The damage.
 #[derive(Clone, Debug, Default)]

@@ -28,12 +28,12 @@ pub(crate) mod tables;
 #[path = "../../../history/trust.rs"]
 pub(crate) mod trust;
 
-pub(crate) use lfs_shared::history::{format, line, plan, text};
+pub(crate) use lfs_shared::history::{format, text};
 
 /// The input of recovery from the journal.
 pub(crate) mod journal {
-    use super::line::{ObjectId, Pos};
     use super::objects::{Entry, Objects, SLOTS};
+    use crate::log::types::{ObjectId, Pos};
     use crate::prelude::*;
 
     /// A revert that was begun, and neither committed nor cancelled.
@@ -44,7 +44,7 @@ pub(crate) mod journal {
         pub(crate) object: ObjectId,
         pub(crate) group: u64,
         pub(crate) is_alone: bool,
-        pub(crate) end: Option<super::line::Op>,
+        pub(crate) end: Option<crate::log::line::Op>,
     }
 
     /// An empty table of last lines.
@@ -67,12 +67,13 @@ pub(crate) mod staging {
 pub(crate) mod opened {
     use super::books::Keep;
     use super::journal::Unfinished;
-    use super::line::{Line, ObjectId, Pos, Seed, MAX_LINE};
     use super::recovery;
     use super::segment::Files;
     use super::tables::Tables;
     use super::trust;
     use crate::crc32c;
+    use crate::log::line::{Line, MAX_LINE};
+    use crate::log::types::{ObjectId, Pos, Seed};
     use crate::prelude::*;
     use crate::vfs::error::EUCLEAN;
     use crate::vfs::store::StoreDir;

@@ -23,6 +23,7 @@ mod unit;
 
 // At the paths by which the module's files know these.
 use lfs_shared::crc32c;
+use loggerfs_log as log;
 use shim::sync::new_mutex;
 use shim::{prelude, sync, vfs};
 

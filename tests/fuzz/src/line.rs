@@ -3,12 +3,12 @@
 //! The grammar: any bytes, drafted lines, percent encoding.
 
 use arbitrary::{Result, Unstructured};
-use logctl::history::line::{
+use loggerfs_log::line::{
     decode_hex, decode_percent, encode_command, encode_percent, fold, refold, split_line, Actor,
-    Amend, Brief, Cookie, Extent, Kept, Line, LineDraft, Mode, ObjectId, Op, Open, Padded, Pos,
-    Seed, Time, Undo, MAX_ARGS, MAX_LINE,
+    Amend, Brief, Kept, Line, LineDraft, Mode, Op, Open, Padded, Undo, MAX_ARGS, MAX_LINE,
 };
-use logctl::history::plan::inverse;
+use loggerfs_log::plan::inverse;
+use loggerfs_log::types::{Cookie, Extent, ObjectId, Pos, Seed, Time};
 
 use crate::crc32c;
 

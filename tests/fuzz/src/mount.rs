@@ -10,10 +10,11 @@ use arbitrary::Unstructured;
 
 use crate::crc32c;
 use crate::damage::{damage, Done};
-use crate::history::line::{Line, LineDraft, ObjectId, Op, Open, Pos, Seed, Time, Undo, MAX_LINE};
 use crate::history::opened::{self, Opened};
-use crate::history::plan::{inverse, Fate, OnForeign, PlanError, Step, Store, Walk};
 use crate::vfs::store::StoreDir;
+use loggerfs_log::line::{Line, LineDraft, Op, Open, Undo, MAX_LINE};
+use loggerfs_log::plan::{inverse, Fate, OnForeign, PlanError, Step, Store, Walk};
+use loggerfs_log::types::{ObjectId, Pos, Seed, Time};
 
 /// The objects that are asked for: some of those with lines in many segments, and some of the
 /// first segment's, whose table has two blocks.

@@ -3,10 +3,11 @@
 //! The inverse plans against the model of logctl's tests, and against absurd numbers.
 
 use arbitrary::{Result, Unstructured};
-use logctl::history::line::{Extent, Mode, Op, Pos};
-use logctl::history::plan::{
+use loggerfs_log::line::{Mode, Op};
+use loggerfs_log::plan::{
     Changes, Content, MapReader, MapRecord, Merge, Piece, Records, Restore, Source,
 };
+use loggerfs_log::types::{Extent, Pos};
 
 use crate::line::number;
 use crate::support::model::{apply, check_plan, redo, Cell, File, Model, Operation};

@@ -13,12 +13,12 @@ use logctl::cli::{Command, Options, Selection};
 use logctl::commands::context::Context;
 use logctl::commands::{conclude, execute, execute_on_mount};
 use logctl::describe::Users;
-use logctl::history::line::ObjectId;
 use logctl::object::Object;
 use logctl::output::Output;
 use logctl::paths::Tree;
 use logctl::process::ProcessSpec;
 use logctl::uapi::{Conflict, Operation, ReadHistory, ReadLog, Revert, RevertGroup, Status};
+use loggerfs_log::types::ObjectId;
 use rustix::io::Errno;
 
 use crate::line::number;

@@ -5,13 +5,13 @@
 use std::collections::HashMap;
 
 use lfs_shared::shadow::Random;
+use loggerfs_log::types::{ObjectId, Pos};
 
 use crate::{
     crc32c,
     history::{
         format::{self, Format, Root, Unusable},
         index::{self, Head, BLOCK, ENTRY, FILTER, PER_BLOCK},
-        line::{ObjectId, Pos},
         objects::{Entry, Objects, SLOTS},
         orphan::{Cause, EntryName, Orphan, HANDLE_MAX, NAME_MAX},
         sort::sort,

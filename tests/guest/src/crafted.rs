@@ -11,9 +11,8 @@ use std::path::Path;
 
 // The module's own grammar, for right checksums only.
 use lfs_shared::crc32c;
-use lfs_shared::history::line::{
-    Extent, LineDraft, Mode, ObjectId, Op, Pos, Seed, Time, Undo, MAX_LINE,
-};
+use loggerfs_log::line::{LineDraft, Mode, Op, Undo, MAX_LINE};
+use loggerfs_log::types::{Extent, ObjectId, Pos, Seed, Time};
 
 use crate::outcome::{At, Outcome, Stop};
 use crate::shadow::Random;

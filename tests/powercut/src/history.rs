@@ -9,8 +9,9 @@ use std::path::Path;
 use crate::outcome::{check, fail, At, Outcome};
 
 use lfs_shared::crc32c;
-use lfs_shared::history::{format, line};
-use line::{split_line, Line, ObjectId, Pos, Seed, Undo};
+use lfs_shared::history::format;
+use loggerfs_log::line::{split_line, Line, Undo};
+use loggerfs_log::types::{Extent, ObjectId, Pos, Seed};
 
 /// The content of a history.
 #[derive(Default, Debug)]
@@ -132,7 +133,7 @@ impl LogContent {
         }
     }
 
-    fn payload(&mut self, line: &Line<'_>, extent: line::Extent) -> Outcome {
+    fn payload(&mut self, line: &Line<'_>, extent: Extent) -> Outcome {
         let Some(payloads) = self.payloads.get(&extent.segment) else {
             return Ok(());
         };

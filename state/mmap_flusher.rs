@@ -5,13 +5,10 @@
 //! The worker runs `commit=` seconds after the first store to any object, places the lines of all
 //! pending dirty ranges, and write-protects their pages.
 
-use crate::{
-    backup,
-    vfs::{
-        inode::UpperInode,
-        scope::{KernelCreds, MemallocNofs},
-        worker::{Worker, WorkerJob}, //
-    }, //
+use crate::vfs::{
+    inode::UpperInode,
+    scope::{KernelCreds, MemallocNofs},
+    worker::{Worker, WorkerJob}, //
 };
 use core::mem;
 use kernel::{
@@ -26,6 +23,8 @@ pub(crate) struct MmapFlusher {
     #[pin]
     due: SpinLock<DueObjects>,
     seconds: u32,
+    /// Places the lines of an object.
+    log_writes: fn(&UpperInode),
     #[pin]
     worker: Worker<MmapFlusher, 0>,
 }
@@ -43,12 +42,14 @@ struct DueObjects {
 }
 
 impl MmapFlusher {
-    /// Creates and starts the flusher; `seconds` is the flush interval.
-    pub(super) fn new(seconds: u32) -> Result<Arc<Self>> {
+    /// Creates and starts the flusher; `seconds` is the flush interval,
+    /// and `log_writes` places the lines of an object.
+    pub(super) fn new(seconds: u32, log_writes: fn(&UpperInode)) -> Result<Arc<Self>> {
         let flusher = Arc::pin_init(
             try_pin_init!(Self {
                 due <- new_spinlock!(DueObjects::default(), "MmapFlusher::due"),
                 seconds,
+                log_writes,
                 worker <- Worker::new(c"lfs-mmap"),
             }),
             GFP_KERNEL,
@@ -88,14 +89,14 @@ impl MmapFlusher {
     }
 
     /// Places the lines of all pending dirty ranges.
-    pub(super) fn flush_all(&self) {
+    pub(crate) fn flush_all(&self) {
         let mut next = mem::take(&mut self.due.lock().first);
         while let Some(mut node) = next {
             next = node.next.take();
             let inode = &node.inode;
             let stores = inode.object().mmap_writes();
             stores.unlisted();
-            backup::log_mmap_writes(inode);
+            (self.log_writes)(inode);
             if stores.has_unlogged() && stores.needs_listing() {
                 self.add(inode);
             }
@@ -103,7 +104,7 @@ impl MmapFlusher {
     }
 
     /// Stops the worker and flushes. No mapping exists any more.
-    pub(super) fn stop(&self) {
+    pub(crate) fn stop(&self) {
         self.due.lock().is_over = true;
         self.worker.stop();
         self.flush_all();

@@ -11,15 +11,13 @@
 
 use super::{Mount, HISTORY};
 use crate::{
-    history::{
-        kept::{ENTRY_DEPTH, KEPT},
-        line::ObjectId, //
-    },
+    history::kept::{ENTRY_DEPTH, KEPT},
+    log::types::ObjectId,
     vfs::{
         attr,
         dentry::Dentry,
         error::{ESTALE, EUCLEAN},
-        inode::Inode, //
+        inode::Inode,
     },
 };
 use core::ops::Range;
@@ -146,7 +144,7 @@ struct ReadaheadState {
 }
 
 impl NameReadahead {
-    pub(super) fn new() -> impl PinInit<Self> {
+    pub(crate) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
             recent <- new_mutex!([ReadaheadState::default(); READAHEAD_DIRS], "NameReadahead::lately"),
         })

@@ -2,23 +2,8 @@
 
 //! Reading a line, which may be torn, stale, foreign or made up.
 
-use super::{
-    picks::Picks,
-    text,
-    Cookie,
-    Crc,
-    Extent,
-    LineError,
-    Mode,
-    ObjectId,
-    Op,
-    Pos,
-    Seed,
-    Time,
-    Undo,
-    MAX_COMMAND,
-    MAX_LINE, //
-};
+use super::super::types::{Cookie, Crc, Extent, ObjectId, Pos, Seed, Time};
+use super::{picks::Picks, text, LineError, Mode, Op, Undo, MAX_COMMAND, MAX_LINE};
 
 /// ` sum=XXXXXXXX\n`.
 const TAIL: usize = 14;

@@ -2,15 +2,10 @@
 
 //! A text buffer with stores of eight bytes, for the fast path of a line.
 
+use super::super::types::{Crc, ObjectId, Time};
 use super::{
     percent,
-    text::{
-        self,
-        Text, //
-    },
-    Crc,
-    ObjectId,
-    Time, //
+    text::{self, Text},
 };
 
 /// Text is copied this many bytes at a time.

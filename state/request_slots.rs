@@ -3,13 +3,9 @@
 //! Limits group requests to one per user at a time, since each holds memory for its plan. Other
 //! users do not wait.
 
-use crate::{
-    revert::Refusal,
-    uapi::Reason,
-    vfs::{
-        quota::sleep_killable,
-        task::{self, ProcessKey},
-    }, //
+use crate::vfs::{
+    quota::sleep_killable,
+    task::{self, ProcessKey}, //
 };
 use kernel::{
     new_mutex,
@@ -46,24 +42,22 @@ impl RequestSlots {
     }
 
     /// Waits for the slot of the caller's user, or for a fatal signal. `Busy`: time limit exceeded.
-    pub(crate) fn take(&self) -> Result<RequestSlot<'_>, Refusal> {
+    pub(crate) fn take(&self) -> Result<RequestSlot<'_>, SlotFailure> {
         let process = ProcessKey::current();
         let since: Instant<Monotonic> = Instant::now();
         loop {
-            let Some(pid) = self.try_take(&process)? else {
+            let taken = self.try_take(&process).map_err(SlotFailure::Error)?;
+            let Some(pid) = taken else {
                 return Ok(RequestSlot {
                     request_slots: self,
                     uid: process.uid,
                 });
             };
             if since.elapsed().as_millis() > REQUEST_TIMEOUT_MS {
-                return Err(Refusal::new(
-                    Reason::Busy,
-                    u64::from(task::pid_for_caller(pid)),
-                ));
+                return Err(SlotFailure::Busy(task::pid_for_caller(pid)));
             }
             if !sleep_killable(REQUEST_POLL_MS) {
-                return Err(EINTR.into());
+                return Err(SlotFailure::Error(EINTR));
             }
         }
     }
@@ -81,6 +75,15 @@ impl RequestSlots {
         requests.push(request, GFP_KERNEL)?;
         Ok(None)
     }
+}
+
+/// The reason why no slot was taken.
+pub(crate) enum SlotFailure {
+    /// Another request of the same user, by this process (0 if the caller cannot see it), runs for
+    /// longer than the time limit.
+    Busy(u32),
+    /// A fatal signal, or no memory.
+    Error(Error),
 }
 
 /// A user's slot, until dropped.

@@ -5,14 +5,14 @@
 //! The pages of a mapping are read-only until the first store. The page fault captures the page,
 //! adds a dirty range here and makes the page writable, all under the folio lock. Faults run under
 //! mmap_lock, which other tasks take while holding an object's state. So faults never wait for the
-//! state; its next holder places the lines ([`crate::backup::log_dirty_ranges`]). All stores to a
+//! state; its next holder places the lines ([`crate::record::log_dirty_ranges`]). All stores to a
 //! page between the fault and the next write protection belong to one line.
 //!
 //! While the bytes of a record are captured, a [`FaultBlock`] makes faults retry, so that the captured
 //! bytes are consistent.
 
 use super::OpenActor;
-use crate::history::line::Extent;
+use crate::log::types::Extent;
 use core::mem;
 use kernel::{
     new_spinlock,

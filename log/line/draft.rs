@@ -2,24 +2,8 @@
 
 //! Writing a line: drafted while the operation runs, sealed when the line gets its number.
 
-use super::{
-    percent,
-    picks,
-    text::Text,
-    Actor,
-    Cookie,
-    Crc,
-    LineError,
-    Mode,
-    ObjectId,
-    Op,
-    Pos,
-    Seed,
-    Time,
-    Undo,
-    MAX_ARGS,
-    MAX_LINE, //
-};
+use super::super::types::{Cookie, Crc, ObjectId, Pos, Seed, Time};
+use super::{percent, picks, text::Text, Actor, LineError, Mode, Op, Undo, MAX_ARGS, MAX_LINE};
 
 /// The most that sealing adds: ` seq=N`, ` open=N` and ` sum=XXXXXXXX\n`.
 const SEAL_ROOM: usize = (5 + 20) + (6 + 20) + (5 + 8 + 1);

@@ -4,8 +4,8 @@
 
 use super::mmap_writes::{DirtyRanges, MmapWrites};
 use crate::{
-    history::line::{Cookie, Pos},
-    vfs::inode::QuickCookie, //
+    log::types::{Cookie, Pos},
+    vfs::inode::QuickCookie,
 };
 use kernel::{
     new_mutex,

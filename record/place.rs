@@ -1,19 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Lines of an object's chain: composes and places lines, and loads the object's state from the
-//! last one.
+//! Composes and places the lines of an object's chain.
 
-use super::{note_change, observe, observe_if_idle, Captured};
+use super::Captured;
 use crate::{
-    history::{
-        journal::{Journal, LineRoom, PlaceError, Placed},
-        line::{
-            Brief, BriefName, Cookie, Line, LineDraft, LineError, Op, Open as OpenKey, Usual,
-            MAX_LINE,
-        }, //
-    },
-    stack::{Mount, ObjectState, OpenActor, OpenFileState, ProcessIdentity},
-    vfs::{attr, dentry::Dentry, error::EUCLEAN, inode::UpperInode, task}, //
+    history::journal::{LineRoom, PlaceError, Placed},
+    log::line::{Brief, BriefName, LineDraft, LineError, Op, Open as OpenKey, Usual},
+    state::{Mount, ObjectState, OpenActor, OpenFileState, ProcessIdentity},
+    vfs::{attr, inode::UpperInode, task},
 };
 use kernel::prelude::*;
 
@@ -109,18 +103,18 @@ fn place_brief(
 }
 
 /// Fields of a template line about a name that was bound or removed.
-pub(super) struct NameFields<'a> {
-    pub(super) name: &'a [u8],
+pub(crate) struct NameFields<'a> {
+    pub(crate) name: &'a [u8],
     /// The object that the name is or was bound to.
-    pub(super) node: Option<&'a UpperInode>,
+    pub(crate) node: Option<&'a UpperInode>,
     /// Segment of the orphan, and file handle, if the object lost the name.
-    pub(super) kept: Option<u64>,
-    pub(super) handle: Option<(u8, &'a [u8])>,
+    pub(crate) kept: Option<u64>,
+    pub(crate) handle: Option<(u8, &'a [u8])>,
 }
 
 /// Places a template line about a name, if the operation fits one and the segment has the
 /// directory's file handle.
-pub(super) fn place_name(
+pub(crate) fn place_name(
     subject: &LineSubject<'_>,
     state: &mut ObjectState,
     room: &mut LineRoom<'_>,
@@ -187,7 +181,7 @@ pub(crate) fn place(
 }
 
 /// As [`place`], with an explicit actor.
-pub(super) fn place_by(
+pub(crate) fn place_by(
     subject: &LineSubject<'_>,
     state: &mut ObjectState,
     who: &mut OpenActor,
@@ -312,284 +306,4 @@ fn told(state: &mut ObjectState, who: &mut OpenActor, telling: &LineExtras, plac
     if who.identity().is_some() {
         who.actor_segment = telling.segment;
     }
-}
-
-/// Places a line of the history itself, with the object's present cookie.
-fn note(
-    mount: &Mount,
-    inode: &UpperInode,
-    state: &mut ObjectState,
-    room: &mut LineRoom<'_>,
-    op: Op,
-    cookie: Cookie,
-) -> Result {
-    let subject = LineSubject {
-        mount,
-        inode,
-        open: None,
-    };
-    let args = OperationArgs {
-        op,
-        at: 0,
-        length: 0,
-        size: cookie.size,
-    };
-    state.was = Some(cookie);
-    place(&subject, state, room, &args, |_| {}).map(|_| ())
-}
-
-/// Writes the closing line of a changed object.
-pub(super) fn write_close(
-    mount: &Mount,
-    journal: &Journal,
-    inode: &UpperInode,
-    lower: &Dentry,
-    state: &mut ObjectState,
-) -> Result {
-    if !state.changed {
-        return Ok(());
-    }
-    let mut room = journal.reserve_lines_killable(1)?;
-    left(mount, inode, lower, state, &mut room)
-}
-
-/// As [`write_close`], without waiting for space.
-pub(super) fn try_write_close(
-    mount: &Mount,
-    journal: &Journal,
-    inode: &UpperInode,
-    lower: &Dentry,
-    state: &mut ObjectState,
-) -> Result {
-    let mut room = journal.try_reserve_lines(1)?;
-    left(mount, inode, lower, state, &mut room)
-}
-
-/// Writes the closing line and notes its cookie.
-fn left(
-    mount: &Mount,
-    inode: &UpperInode,
-    lower: &Dentry,
-    state: &mut ObjectState,
-    room: &mut LineRoom<'_>,
-) -> Result {
-    let cookie = attr::cookie(mount.lower(), lower)?;
-    // vfs_getattr() has armed multigrain timestamps: the next change gets a new ctime.
-    note(mount, inode, state, room, Op::Left, cookie)?;
-    state.left = Some(cookie);
-    observe_if_idle(state, inode);
-    state.changed = false;
-    Ok(())
-}
-
-/// Loads the object's last line and compares the object with it.
-///
-/// * A closing line with the present cookie: no change since.
-/// * A closing line with another cookie: an external change, or a power cut ([`changed_since`]).
-/// * No closing line: the last shutdown was unclean, and the object is resynchronised.
-pub(super) fn load(
-    mount: &Mount,
-    journal: &Journal,
-    inode: &UpperInode,
-    lower: &Dentry,
-    state: &mut ObjectState,
-) -> Result {
-    let mut buf = KVec::with_capacity(MAX_LINE, GFP_KERNEL)?;
-    buf.resize(MAX_LINE, 0, GFP_KERNEL)?;
-    let last = load_last(journal, inode, state, &mut buf)?;
-    if let Some((Op::Revert | Op::Redo, _)) = last {
-        return load_intent(journal, inode, state, &mut buf);
-    }
-    let cookie = attr::cookie(mount.lower(), lower)?;
-    observe(state, inode);
-    state.was = Some(cookie);
-    let op = match last {
-        None => None,
-        Some((Op::Left, was)) if was == Some(cookie) => {
-            state.left = Some(cookie);
-            None
-        }
-        Some((Op::Left, was)) => {
-            let was = was.filter(|_| state.head.is_some_and(|at| journal.is_before_cut(at)));
-            Some(changed_since(mount, journal, lower, was, cookie)?)
-        }
-        // This external change is logged already.
-        Some((Op::Foreign, was)) if was == Some(cookie) => None,
-        // No closing line: the shutdown was unclean.
-        Some(_) => Some(Op::Recover),
-    };
-    // Only regular files have content to compare.
-    if let Some(op) = op.filter(|_| inode.is_regular()) {
-        let mut room = journal.reserve_lines(1)?;
-        note(mount, inode, state, &mut room, op, cookie)?;
-        note_change(state, inode);
-    }
-    state.loaded = true;
-    Ok(())
-}
-
-/// The object's last line is an intent: its closing line would follow.
-fn load_intent(
-    journal: &Journal,
-    inode: &UpperInode,
-    state: &mut ObjectState,
-    buf: &mut [u8],
-) -> Result {
-    let len = journal.read_line(state.head.ok_or(EUCLEAN)?, buf)?;
-    let line = Line::parse(buf.get(..len).ok_or(EUCLEAN)?, None).map_err(|_| EUCLEAN)?;
-    if journal.group(line.group.unwrap_or(line.seq)) == Some(None) {
-        // The group is under way: this load is part of it.
-        state.seen = Some(inode.lower().quick_cookie());
-        state.incomplete = false;
-        state.loaded = true;
-        return Ok(());
-    }
-    // The next holder of the inode lock rolls the revert back.
-    state.incomplete = true;
-    Ok(())
-}
-
-/// The line to write if the cookie differs from the closing line: `Foreign` after an external
-/// change, `Recover` if a power cut explains the difference. `was` is set only if a power cut may
-/// have followed the closing line. Two cases are explained: the object is older than its line,
-/// since the line was durable first; or only ctime is newer, from before the cut, since names or
-/// attributes were changed and the cut lost their lines.
-fn changed_since(
-    mount: &Mount,
-    journal: &Journal,
-    lower: &Dentry,
-    was: Option<Cookie>,
-    now: Cookie,
-) -> Result<Op> {
-    let Some(was) = was else {
-        return Ok(Op::Foreign);
-    };
-    let is_taken = now.ctime <= was.ctime
-        || journal.is_before_recovery(now.ctime) && has_content_of(mount, lower, &was, &now)?;
-    Ok(if is_taken { Op::Recover } else { Op::Foreign })
-}
-
-/// Whether the content is unchanged since the closing line: write(2) and truncate(2) update mtime
-/// as well. The change counter is no evidence, since a rename increments it on btrfs.
-fn has_content_of(mount: &Mount, lower: &Dentry, was: &Cookie, now: &Cookie) -> Result<bool> {
-    let (_, times) = attr::access_and_times(mount.lower(), lower)?;
-    let left = (was.ctime.sec, was.ctime.nsec);
-    Ok(now.size == was.size && times.modified <= left)
-}
-
-/// Whether the content is the same as in the closing line, regardless of other changes.
-pub(super) fn is_as_closed(
-    mount: &Mount,
-    journal: &Journal,
-    inode: &UpperInode,
-    lower: &Dentry,
-) -> Result<bool> {
-    let mut buf = KVec::with_capacity(MAX_LINE, GFP_KERNEL)?;
-    buf.resize(MAX_LINE, 0, GFP_KERNEL)?;
-    let mut state = ObjectState::default();
-    let last = load_last(journal, inode, &mut state, &mut buf)?;
-    let Some((Op::Left, Some(was))) = last else {
-        return Ok(false);
-    };
-    let now = attr::cookie(mount.lower(), lower)?;
-    has_content_of(mount, lower, &was, &now)
-}
-
-/// Resynchronises a loaded object after a change of its times by this mount.
-pub(super) fn resync_loaded(
-    mount: &Mount,
-    journal: &Journal,
-    inode: &UpperInode,
-    lower: &Dentry,
-    state: &mut ObjectState,
-) -> Result {
-    load_unchecked(journal, inode, state)?;
-    let cookie = attr::cookie(mount.lower(), lower)?;
-    let mut room = journal.reserve_lines(1)?;
-    note(mount, inode, state, &mut room, Op::Recover, cookie)?;
-    note_change(state, inode);
-    Ok(())
-}
-
-/// Resynchronises an object if, after a power cut, only ctime differs from the closing line. The
-/// inode is not locked.
-pub(crate) fn resync(
-    mount: &Mount,
-    journal: &Journal,
-    inode: &UpperInode,
-    lower: &Dentry,
-) -> Result {
-    let _lock = inode.lock();
-    let mut state = inode.object().state.lock();
-    if inode.is_regular() && is_as_closed(mount, journal, inode, lower)? {
-        resync_loaded(mount, journal, inode, lower, &mut state)?;
-    }
-    Ok(())
-}
-
-/// As [`load`], for a revert: rolls an incomplete revert back first. The inode lock is held.
-pub(crate) fn load_known(
-    mount: &Mount,
-    journal: &Journal,
-    inode: &UpperInode,
-    lower: &Dentry,
-    state: &mut ObjectState,
-) -> Result {
-    if state.loaded {
-        return Ok(());
-    }
-    load(mount, journal, inode, lower, state)?;
-    // A revert must not build on the state of an incomplete one.
-    if state.incomplete {
-        crate::revert::roll_back_last(mount, journal, inode, lower, state)?;
-    }
-    Ok(())
-}
-
-/// As [`load`], without a comparison with the last line.
-pub(crate) fn load_unchecked(
-    journal: &Journal,
-    inode: &UpperInode,
-    state: &mut ObjectState,
-) -> Result {
-    if state.loaded {
-        return Ok(());
-    }
-    state.head = journal.last_line(inode.id())?;
-    observe(state, inode);
-    state.loaded = true;
-    Ok(())
-}
-
-/// Operation and cookie of the object's last line, which becomes the head of the chain.
-fn load_last(
-    journal: &Journal,
-    inode: &UpperInode,
-    state: &mut ObjectState,
-    buf: &mut [u8],
-) -> Result<Option<(Op, Option<Cookie>)>> {
-    state.head = journal.last_line(inode.id())?;
-    let Some(head) = state.head else {
-        return Ok(None);
-    };
-    let len = journal.read_line(head, buf)?;
-    let text = buf.get(..len).ok_or(EUCLEAN)?;
-    let line = Line::parse(text, None).map_err(|_| EUCLEAN)?;
-    Ok(Some((line.op, line.was)))
-}
-
-/// Logs an external change: without `force`, a revert stops at this line.
-pub(crate) fn note_external(
-    mount: &Mount,
-    journal: &Journal,
-    inode: &UpperInode,
-    lower: &Dentry,
-    state: &mut ObjectState,
-) -> Result {
-    let cookie = attr::cookie(mount.lower(), lower)?;
-    let mut room = journal.reserve_lines(1)?;
-    note(mount, inode, state, &mut room, Op::Foreign, cookie)?;
-    note_change(state, inode);
-    state.left = Some(cookie);
-    Ok(())
 }

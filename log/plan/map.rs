@@ -3,13 +3,8 @@
 //! A payload's map: which ranges its bytes belong to, and which ranges had none, with space allocated
 //! for them or without.
 
-use super::{
-    super::line::Pos,
-    Piece,
-    PlanError,
-    Restore,
-    Source, //
-};
+use super::super::types::Pos;
+use super::{Piece, PlanError, Restore, Source};
 
 /// The length of one record.
 pub const RECORD: usize = 16;

@@ -7,20 +7,10 @@
 //! line has the fields of the process, since there is no open file to inherit them from; their text
 //! is encoded once for each process.
 
+use super::super::types::{Crc, ObjectId, Pos, Time};
 use super::{
-    strip::{
-        self,
-        Padded,
-        Second,
-        Strip,
-        Word, //
-    },
-    Crc,
-    LineError,
-    ObjectId,
-    Op,
-    Pos,
-    Time, //
+    strip::{self, Padded, Second, Strip, Word},
+    LineError, Op,
 };
 
 /// The parts that rarely change from one line about a name to the next, as text.

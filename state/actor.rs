@@ -3,21 +3,11 @@
 //! The process that an operation is logged for, read once and shared by its lines.
 
 use crate::{
-    history::line::{
-        encode_command,
-        Actor,
-        Kept,
-        LineDraft,
-        ObjectId,
-        Padded,
-        Pos,
-        Time,
-        Usual,
-        MAX_ARGS,
-        MAX_COMMAND, //
+    log::{
+        line::{encode_command, Actor, Kept, LineDraft, Padded, Usual, MAX_ARGS, MAX_COMMAND},
+        types::{ObjectId, Pos, Time},
     },
-    revert::HiddenRanges,
-    vfs::task, //
+    vfs::task,
 };
 use kernel::{
     new_mutex,
@@ -159,11 +149,6 @@ impl IdentityCache {
         })
     }
 
-    /// Mount option `args=`.
-    pub(crate) fn has_arguments(&self) -> bool {
-        self.has_arguments
-    }
-
     /// Calls `f` with the calling process if the cache holds that process: cheaper than
     /// [`Self::current`]. Also passes the template of lines about names.
     #[inline]
@@ -196,6 +181,9 @@ pub(crate) struct OpenFileState {
     /// Allocated on first use: most files are opened without being changed.
     actor: SetOnce<Arc<Mutex<OpenActor>>>,
 }
+
+/// Ranges of reverted numbers of a walk that is resumed later.
+pub(crate) type HiddenRanges = KVVec<(u64, u64)>;
 
 /// The user of an open file, and the fields already logged for the open file.
 #[derive(Default)]

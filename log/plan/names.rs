@@ -2,13 +2,9 @@
 
 //! How an operation on names is taken back: which name goes, which object comes back to which name.
 
+use super::super::types::ObjectId;
 use super::{
-    super::line::{
-        Line,
-        ObjectId,
-        Op,
-        Undo, //
-    },
+    super::line::{Line, Op, Undo},
     PlanError,
 };
 

@@ -5,17 +5,9 @@
 //! A revert of the newest operations has `back=`, the line at which the walk continues. A revert of
 //! chosen operations lists its targets, and the walk skips them.
 
+use super::super::types::{ObjectId, Pos};
 use super::{
-    super::line::{
-        fold,
-        Amend,
-        Fold,
-        Line,
-        Mode,
-        ObjectId,
-        Op,
-        Pos, //
-    },
+    super::line::{fold, Amend, Fold, Line, Mode, Op},
     Store,
 };
 

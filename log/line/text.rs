@@ -5,11 +5,7 @@
 //! Generic formatting would cost more than all the rest of a line: eight digits are made at a
 //! time, in the lanes of one register, and stored at once.
 
-use super::{
-    ObjectId,
-    Pos,
-    Time, //
-};
+use super::super::types::{ObjectId, Pos, Time};
 
 /// How many digits the fraction of a second has at most.
 const NANO_DIGITS: usize = 9;

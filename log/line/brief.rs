@@ -8,23 +8,10 @@
 //! copied; the parts that rarely change from one line of an open file to the next are cached as
 //! text.
 
+use super::super::types::{Crc, ObjectId, Pos, Time};
 use super::{
-    strip::{
-        self,
-        Number,
-        Padded,
-        Second,
-        Strip,
-        Word, //
-    },
-    text,
-    Crc,
-    LineError,
-    ObjectId,
-    Op,
-    Pos,
-    Time,
-    Undo, //
+    strip::{self, Number, Padded, Second, Strip, Word},
+    text, LineError, Op, Undo,
 };
 
 /// The parts that rarely change from one line of an open file to the next, as text.

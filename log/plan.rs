@@ -14,28 +14,15 @@
 //!    [`Records`].
 //! 5. [`Changes`] are the ranges that the plan overwrites or cuts off; a redo needs them saved.
 
-// Each crate that includes this file uses another part of it.
-#![allow(dead_code, unreachable_pub, unused_imports)]
-
-#[path = "plan/attributes.rs"]
 mod attributes;
-#[path = "plan/heap.rs"]
 mod heap;
-#[path = "plan/map.rs"]
 mod map;
-#[path = "plan/merge.rs"]
 mod merge;
-#[path = "plan/names.rs"]
 mod names;
-#[path = "plan/net.rs"]
 mod net;
-#[path = "plan/picked.rs"]
 mod picked;
-#[path = "plan/space.rs"]
 mod space;
-#[path = "plan/touched.rs"]
 mod touched;
-#[path = "plan/walk.rs"]
 mod walk;
 
 pub use attributes::{
@@ -98,13 +85,8 @@ pub use walk::{
     Walk, //
 };
 
-use super::line::{
-    Extent,
-    Line,
-    Op,
-    Pos,
-    Undo, //
-};
+use super::line::{Line, Op, Undo};
+use super::types::{Extent, Pos};
 
 /// Where a piece's bytes come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,14 +7,9 @@
 //! lines and with the set after the request; whatever undos, redos and reverts lie in between, an
 //! operation that is hidden both times or neither time is not changed.
 
+use super::super::types::{ObjectId, Pos};
 use super::{
-    super::line::{
-        Line,
-        ObjectId,
-        Op,
-        Pos,
-        Undo, //
-    },
+    super::line::{Line, Op, Undo},
     walk::Stop,
     Store,
 };

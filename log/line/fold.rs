@@ -3,15 +3,11 @@
 //! The effect of a later line on an earlier one: an operation that was logged before it ran is
 //! shown to readers as it ended.
 
+use super::super::types::{Crc, Seed};
 use super::{
     draft,
     text::{self, Text},
-    Crc,
-    Line,
-    LineError,
-    Op,
-    Seed,
-    MAX_LINE, //
+    Line, LineError, Op, MAX_LINE,
 };
 
 /// The outcome of an operation that was logged before it ran.

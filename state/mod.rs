@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The state that LoggerFS keeps in memory: of a mount, of an object while its inode is in memory,
+//! and of an open file.
+//!
+//! Nothing here places a line or changes a user's file.
+
+mod actor;
+mod mmap_flusher;
+mod mmap_writes;
+mod mount;
+mod object;
+mod request_slots;
+mod space;
+mod tree;
+
+pub(crate) use actor::{HiddenRanges, IdentityCache, OpenActor, OpenFileState, ProcessIdentity};
+pub(crate) use mmap_flusher::MmapFlusher;
+pub(crate) use mmap_writes::{
+    DirtyRange, DirtyRanges, FaultDecision, PagePreImage, RunningOperation,
+};
+pub(crate) use mount::{Mount, MountParts, MountSettings, OpenJournal};
+pub(crate) use object::{new_object, Object, ObjectState, OwnerRange};
+pub(crate) use request_slots::SlotFailure;
+pub(crate) use space::SpaceRequest;
+pub(crate) use tree::{NameReadahead, TreeLocation};
+
+/// The name of the history's hidden directory in the mount's root.
+pub(crate) const HISTORY: &[u8] = b".loggerfs";
