@@ -34,7 +34,7 @@ use crate::{
     },
     log::{
         line::{Line, Op},
-        plan::{OnForeign, Step},
+        plan::{OnExternal, Step},
         types::Pos,
     },
     record::{self, LineSubject, OperationArgs},
@@ -79,7 +79,7 @@ impl Refusal {
             | Reason::Trimmed
             | Reason::Gone
             | Reason::HistoryOff => ENODATA,
-            Reason::Foreign => ESTALE,
+            Reason::External => ESTALE,
             Reason::Mapped | Reason::Conflict | Reason::Busy => EBUSY,
             Reason::NotOwner | Reason::NotPermitted => EPERM,
             Reason::NotWritable => EBADF,
@@ -268,9 +268,9 @@ impl ObjectUndo<'_> {
         let _gate = self.inode.object().mmap_writes().block_faults();
         let content = self.content();
         let mut state = self.inode.object().state.lock();
-        let on_foreign = content.verify(&mut state)?;
+        let on_external = content.verify(&mut state)?;
         let choice = TargetChoice::Newest(count);
-        let plan = plan_builder::plan(&content, state.head, choice, on_foreign, &mut refuse)?;
+        let plan = plan_builder::plan(&content, state.head, choice, on_external, &mut refuse)?;
         // The VFS checks FMODE_WRITE for write(2) and ftruncate(2); fchmod(2) and fsetxattr(2) need
         // no writable file.
         if content.has_content(&plan)? && !self.file.is_writable() {
@@ -395,7 +395,7 @@ impl ObjectUndo<'_> {
     fn own_operations(&self, rights: ChainRights, count: u64) -> Result<KVVec<Operation>, Refusal> {
         let head = head(self.journal, self.inode)?;
         let object = self.inode.id();
-        let mut chain = Chain::new(self.journal, object, head, OnForeign::Pass)?;
+        let mut chain = Chain::new(self.journal, object, head, OnExternal::Pass)?;
         let mut caller = CallerRights::new(self.file, self.journal);
         let mut operations = KVVec::new();
         while (operations.len() as u64) < count {
@@ -428,7 +428,7 @@ impl ObjectUndo<'_> {
         self.content().verify(&mut state)?;
         let head = state.head;
         drop(state);
-        let mut chain = Chain::new(self.journal, self.inode.id(), head, OnForeign::Pass)?;
+        let mut chain = Chain::new(self.journal, self.inode.id(), head, OnExternal::Pass)?;
         let mut runs: KVVec<OperationRun> = KVVec::new();
         let mut found = 0;
         while found < count {

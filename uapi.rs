@@ -424,7 +424,7 @@ reasons! {
     /// The old state was dropped for want of room (ENODATA).
     Trimmed = 3,
     /// The object was changed outside (ESTALE).
-    Foreign = 4,
+    External = 4,
     /// The file is mapped through the lower filesystem (EBUSY).
     Mapped = 5,
     /// A later operation conflicts (EBUSY).

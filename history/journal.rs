@@ -206,7 +206,7 @@ pub(crate) struct Journal {
     pub(super) pins: Mutex<Pins>,
     #[pin]
     pub(super) kept: Mutex<Kept>,
-    /// Estimated bytes in kept/: an orphan that is still open may grow and shrink.
+    /// Estimated bytes in orphans/: an orphan that is still open may grow and shrink.
     pub(super) kept_bytes: Atomic<i64>,
     /// The number of new orphans until free inodes are looked at, see [`Journal::leave_inodes`].
     pub(super) kept_until_check: Atomic<i64>,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Objects that lost their last name. Each keeps one name of ours, `kept/SEGMENT/XX/ENTRY`
+//! Objects that lost their last name. Each keeps one name of ours, `orphans/SEGMENT/XX/ENTRY`
 //! ([`super::orphan`]), so the inode stays. XX is derived from the inode number and keeps each
 //! directory small: some lower filesystems search a directory linearly, and so does this code.
 //!
@@ -40,9 +40,9 @@ use crate::{
 };
 
 /// The directory's name, below the history's.
-pub(crate) const KEPT: &[u8] = b"kept";
+pub(crate) const ORPHANS: &[u8] = b"orphans";
 
-/// The depth of an orphan's name below `kept/`: segment, place, entry.
+/// The depth of an orphan's name below `orphans/`: segment, place, entry.
 pub(crate) const ENTRY_DEPTH: usize = 3;
 
 /// The suffix of a directory whose segment is dropped.
@@ -54,7 +54,7 @@ const BATCH: usize = 512;
 /// How many inodes with numbers in a row are neighbours.
 const NEIGHBOURS: u64 = 32;
 
-/// The number of segments whose size in `kept/` is cached.
+/// The number of segments whose size in `orphans/` is cached.
 const KNOWN_SIZES: usize = 64;
 
 /// How many directories a segment has at most.
@@ -63,7 +63,7 @@ const PLACES: usize = 256;
 /// Identifies the adoption of unlogged orphans in the list of unfinished reverts.
 pub(super) const ADOPTION: u64 = u64::MAX;
 
-/// The directory `kept/`.
+/// The directory `orphans/`.
 pub(super) struct Kept {
     home: Option<StoreDir>,
     /// The segment that is used now.
@@ -154,7 +154,7 @@ impl Kept {
     /// Opens or makes the directory below the history's.
     pub(super) fn open(home: &StoreDir) -> Result<Self> {
         Ok(Self {
-            home: Some(trust::private_dir(home, KEPT)?),
+            home: Some(trust::private_dir(home, ORPHANS)?),
             now: None,
             dirty: KVVec::new(),
             is_home_dirty: false,
@@ -735,7 +735,7 @@ impl Journal {
         Err(ENODATA)
     }
 
-    /// Makes names in `kept/` durable. Must run before lines are written: a line with `kept=` needs
+    /// Makes names in `orphans/` durable. Must run before lines are written: a line with `kept=` needs
     /// its orphan.
     pub(super) fn sync_kept(&self) -> Result {
         let mut kept = self.kept.lock();

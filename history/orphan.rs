@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Names in `kept/`. A name records which operation removed the object's last name, since a power
+//! Names in `orphans/`. A name records which operation removed the object's last name, since a power
 //! cut may take that operation's line but not the orphan.
 //!
 //! `INODE.GENERATION,PARENT,UID,SEQ,CAUSE,NAME`: the object; the file handle of the directory that

@@ -36,7 +36,7 @@ const MAX_LOG: u64 = 64 << 20;
 /// How much of a log is read at a time.
 const WINDOW: usize = 128 * 1024;
 
-/// Lines of the logs read that name an object in kept/.
+/// Lines of the logs read that name an object in orphans/.
 pub(super) struct Removals {
     /// The oldest segment whose log was read.
     from: u64,

@@ -86,7 +86,7 @@ impl Journal {
                     Err(ENOSPC)
                 }
             }
-            // An undo moves objects to kept/, which needs no free space: nothing is dropped for
+            // An undo moves objects to orphans/, which needs no free space: nothing is dropped for
             // that.
             (OnFull::Deny, _) => Ok(()),
         }

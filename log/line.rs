@@ -284,12 +284,12 @@ operations! {
     Amend = "amend",
     /// Further targets of the revert whose line follows, which did not fit into that line.
     Picked = "picked",
-    /// How we left the object.
-    Left = "left",
+    /// The object's state after its last operation.
+    Close = "close",
     /// The object was changed outside.
-    Foreign = "foreign",
-    /// The object was re-based after an unclean stop.
-    Recover = "recover",
+    External = "external",
+    /// The object was taken as found after an unclean shutdown.
+    Resync = "resync",
 }
 
 impl Op {
@@ -301,9 +301,9 @@ impl Op {
                 | Self::Cancel
                 | Self::Amend
                 | Self::Picked
-                | Self::Left
-                | Self::Foreign
-                | Self::Recover
+                | Self::Close
+                | Self::External
+                | Self::Resync
         )
     }
 

@@ -79,7 +79,7 @@ pub use touched::{
 };
 pub use walk::{
     Fate,
-    OnForeign,
+    OnExternal,
     Step,
     Stop,
     Walk, //

@@ -172,7 +172,7 @@ fn place_close_in(
 ) -> Result {
     let cookie = attr::cookie(mount.lower(), lower)?;
     // vfs_getattr() has armed multigrain timestamps: the next change gets a new ctime.
-    note(mount, inode, state, room, Op::Left, cookie)?;
+    note(mount, inode, state, room, Op::Close, cookie)?;
     state.left = Some(cookie);
     observe_if_idle(state, inode);
     state.changed = false;
@@ -190,7 +190,7 @@ pub(crate) fn resync_loaded(
     load_unchecked(journal, inode, state)?;
     let cookie = attr::cookie(mount.lower(), lower)?;
     let mut room = journal.reserve_lines(1)?;
-    note(mount, inode, state, &mut room, Op::Recover, cookie)?;
+    note(mount, inode, state, &mut room, Op::Resync, cookie)?;
     note_change(state, inode);
     Ok(())
 }
@@ -221,7 +221,7 @@ pub(crate) fn note_external(
 ) -> Result {
     let cookie = attr::cookie(mount.lower(), lower)?;
     let mut room = journal.reserve_lines(1)?;
-    note(mount, inode, state, &mut room, Op::Foreign, cookie)?;
+    note(mount, inode, state, &mut room, Op::External, cookie)?;
     note_change(state, inode);
     state.left = Some(cookie);
     Ok(())

@@ -109,18 +109,18 @@ fn load_state(
     state.was = Some(cookie);
     let op = match last {
         None => None,
-        Some((Op::Left, was)) if was == Some(cookie) => {
+        Some((Op::Close, was)) if was == Some(cookie) => {
             state.left = Some(cookie);
             None
         }
-        Some((Op::Left, was)) => {
+        Some((Op::Close, was)) => {
             let was = was.filter(|_| state.head.is_some_and(|at| journal.is_before_cut(at)));
             Some(changed_since(mount, journal, lower, was, cookie)?)
         }
         // This external change is logged already.
-        Some((Op::Foreign, was)) if was == Some(cookie) => None,
+        Some((Op::External, was)) if was == Some(cookie) => None,
         // No closing line: the shutdown was unclean.
-        Some(_) => Some(Op::Recover),
+        Some(_) => Some(Op::Resync),
     };
     // Only regular files have content to compare.
     if let Some(op) = op.filter(|_| inode.is_regular()) {
@@ -153,8 +153,8 @@ fn load_intent(
     Ok(())
 }
 
-/// The line to write if the cookie differs from the closing line: `Foreign` after an external
-/// change, `Recover` if a power cut explains the difference. `was` is set only if a power cut may
+/// The line to write if the cookie differs from the closing line: `External` after an external
+/// change, `Resync` if a power cut explains the difference. `was` is set only if a power cut may
 /// have followed the closing line. Two cases are explained: the object is older than its line,
 /// since the line was durable first; or only ctime is newer, from before the cut, since names or
 /// attributes were changed and the cut lost their lines.
@@ -166,11 +166,11 @@ fn changed_since(
     now: Cookie,
 ) -> Result<Op> {
     let Some(was) = was else {
-        return Ok(Op::Foreign);
+        return Ok(Op::External);
     };
     let is_taken = now.ctime <= was.ctime
         || journal.is_before_recovery(now.ctime) && has_content_of(mount, lower, &was, &now)?;
-    Ok(if is_taken { Op::Recover } else { Op::Foreign })
+    Ok(if is_taken { Op::Resync } else { Op::External })
 }
 
 /// Whether the content is unchanged since the closing line: write(2) and truncate(2) update mtime
@@ -192,7 +192,7 @@ pub(crate) fn is_as_closed(
     buf.resize(MAX_LINE, 0, GFP_KERNEL)?;
     let mut state = ObjectState::default();
     let last = load_last(journal, inode, &mut state, &mut buf)?;
-    let Some((Op::Left, Some(was))) = last else {
+    let Some((Op::Close, Some(was))) = last else {
         return Ok(false);
     };
     let now = attr::cookie(mount.lower(), lower)?;

@@ -7,7 +7,7 @@ use crate::{
     history::journal::Journal,
     log::{
         line::{Line, MAX_LINE},
-        plan::{Fate, OnForeign, Step, Stop, Store, Walk},
+        plan::{Fate, OnExternal, Step, Stop, Store, Walk},
         types::{ObjectId, Pos},
     },
     state::HiddenRanges,
@@ -44,13 +44,13 @@ impl<'j> Chain<'j> {
         journal: &'j Journal,
         object: ObjectId,
         head: Option<Pos>,
-        on_foreign: OnForeign,
+        on_external: OnExternal,
     ) -> Result<Self> {
         let mut buf = KVec::with_capacity(MAX_LINE, GFP_KERNEL)?;
         buf.resize(MAX_LINE, 0, GFP_KERNEL)?;
         Ok(Self {
             journal,
-            walk: Walk::new(object, head, on_foreign),
+            walk: Walk::new(object, head, on_external),
             hidden: PlanVec::new(),
             buf,
         })

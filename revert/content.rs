@@ -18,7 +18,7 @@ use crate::{
     },
     log::{
         line::{Line, LineDraft, Mode, Op, Undo},
-        plan::{Changes, OnForeign, Records},
+        plan::{Changes, OnExternal, Records},
         types::Pos,
     },
     record::{self, Captured, LineSubject, LogCaller, OperationArgs},
@@ -139,11 +139,11 @@ impl ContentRevert<'_> {
     }
 
     /// Compares the object with its last line and logs an external change. The inode is locked.
-    pub(super) fn verify(&self, state: &mut ObjectState) -> Result<OnForeign, Refusal> {
+    pub(super) fn verify(&self, state: &mut ObjectState) -> Result<OnExternal, Refusal> {
         record::load_known(self.mount, self.journal, self.inode, self.lower, state)?;
         record::log_dirty_ranges(self.journal, self.inode, state, LogCaller::LockHolder)?;
         if !self.inode.is_regular() {
-            return Ok(OnForeign::Stop);
+            return Ok(OnExternal::Stop);
         }
         // Mappings of the lower file bypass our ->page_mkwrite, so their writes are not captured.
         let stores = self.inode.object().mmap_writes();
@@ -157,9 +157,9 @@ impl ContentRevert<'_> {
             record::note_external(self.mount, self.journal, self.inode, self.lower, state)?;
         }
         Ok(if self.force {
-            OnForeign::Pass
+            OnExternal::Pass
         } else {
-            OnForeign::Stop
+            OnExternal::Stop
         })
     }
 
@@ -379,7 +379,7 @@ impl ContentRevert<'_> {
             Some(picked) => TargetChoice::Listed(picked, count),
             None => TargetChoice::Newest(count),
         };
-        plan_builder::plan(self, line.prev, choice, OnForeign::Pass, &mut refuse)
+        plan_builder::plan(self, line.prev, choice, OnExternal::Pass, &mut refuse)
     }
 
     /// As [`RevertLine::with_targets`], for the operations of a plan.

@@ -12,7 +12,7 @@ use crate::{
     history::journal::Journal,
     log::{
         line::{Line, Op},
-        plan::{NameStep, OnForeign, Picking, Step},
+        plan::{NameStep, OnExternal, Picking, Step},
         types::{ObjectId, Pos},
     },
     uapi::Reason,
@@ -77,7 +77,7 @@ impl NameOperations {
         most: u64,
         wanted: impl Fn(&Line<'_>) -> bool,
     ) -> Outcome<Self> {
-        let mut chain = Chain::new(journal, dir, head, OnForeign::Stop)?;
+        let mut chain = Chain::new(journal, dir, head, OnExternal::Stop)?;
         let mut taken = Self::none();
         let mut picking = Picking::new(PlanVec::new());
         while taken.count() < most {
@@ -99,7 +99,7 @@ impl NameOperations {
                     taken.is_deep |= line.op == Op::Revert;
                 }
                 ChainLink::Line(line, _, _, Step::Stop(_)) => {
-                    return Err(Refusal::new(Reason::Foreign, line.seq))
+                    return Err(Refusal::new(Reason::External, line.seq))
                 }
                 ChainLink::Line(line, _, _, Step::Barred) => {
                     return Err(Refusal::new(Reason::Conflict, line.seq))

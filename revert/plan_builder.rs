@@ -16,7 +16,7 @@ use crate::{
     log::{
         line::{Line, Op},
         plan::{
-            inverse, resized, Entry, Fate, Kept, MapReader, Merge, OnForeign, Outcome, Picking,
+            inverse, resized, Entry, Fate, Kept, MapReader, Merge, OnExternal, Outcome, Picking,
             Piece, PlanError, Records, Restore, Source, Standing, Step, Store, Touched, RECORD,
         },
         types::Pos,
@@ -230,11 +230,11 @@ pub(super) fn plan(
     content: &ContentRevert<'_>,
     head: Option<Pos>,
     choice: TargetChoice<'_>,
-    on_foreign: OnForeign,
+    on_external: OnExternal,
     conflicts: ConflictSink<'_>,
 ) -> Result<ContentPlan, Refusal> {
     let (journal, inode) = (content.journal, content.inode);
-    let mut chain = Chain::new(journal, inode.id(), head, on_foreign)?;
+    let mut chain = Chain::new(journal, inode.id(), head, on_external)?;
     let mut builder = PlanBuilder::new(content, choice)?;
     while builder.taken < choice.count() {
         // cond_resched(), and a check for a fatal signal.
@@ -251,7 +251,7 @@ pub(super) fn plan(
             Ok(ChainLink::End) => Err(Refusal::new(Reason::NothingLeft, builder.newest)),
             Ok(ChainLink::Trimmed) => Err(Refusal::new(Reason::Trimmed, 0)),
             Ok(ChainLink::Line(line, _, _, Step::Stop(_))) => {
-                Err(Refusal::new(Reason::Foreign, line.seq))
+                Err(Refusal::new(Reason::External, line.seq))
             }
             Ok(ChainLink::Line(line, at, _, step)) => {
                 builder.oldest_line = builder.oldest_line.min(at.segment);

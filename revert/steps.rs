@@ -14,7 +14,7 @@ use crate::{
     history::journal::Journal,
     log::{
         line::{Line, Op, Undo, MAX_LINE},
-        plan::{name_steps, Fate, NameStep, OnForeign, Redo, Redoing, Step},
+        plan::{name_steps, Fate, NameStep, OnExternal, Redo, Redoing, Step},
         types::Pos,
     },
     uapi::Reason,
@@ -318,7 +318,7 @@ pub(super) fn reverted_operations(journal: &Journal, line: &Line<'_>) -> Outcome
     let picked = TargetSet::of(journal, line)?;
     let lowest = picked.as_ref().map(|picked| picked.lowest());
     let most = line.count.ok_or(EUCLEAN)?;
-    let mut chain = Chain::new(journal, object, line.prev, OnForeign::Pass)?;
+    let mut chain = Chain::new(journal, object, line.prev, OnExternal::Pass)?;
     let mut places = KVVec::new();
     while (places.len() as u64) < most {
         let is_wanted = |seq| picked.as_ref().is_none_or(|picked| picked.contains(seq));

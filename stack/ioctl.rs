@@ -8,7 +8,7 @@ use crate::{
     history::journal::{Journal, OnError, OnFull},
     log::{
         line::{refold, without_arguments, Amend, Line, MAX_LINE},
-        plan::{OnForeign, Step},
+        plan::{OnExternal, Step},
         types::{ObjectId, Pos, Seed},
     },
     revert::{
@@ -147,7 +147,7 @@ fn read_page(file: &UpperFile, argument: usize) -> Result<c_long> {
     let mut folded = KVec::new();
     folded.resize(MAX_LINE, 0, GFP_KERNEL)?;
     let head = revert::head(journal, inode)?;
-    let mut chain = Chain::new(journal, inode.id(), head, OnForeign::Pass)?;
+    let mut chain = Chain::new(journal, inode.id(), head, OnExternal::Pass)?;
     let mut start = page.len();
     loop {
         resched_killable()?;
@@ -223,7 +223,7 @@ fn read_log(file: &UpperFile, argument: usize) -> Result<c_long> {
         let is_begun = (request.cursor_segment, request.cursor_offset) != (0, 0);
         let chain = match from.filter(|_| is_begun) {
             Some(at) => live_from(journal, file, at)?,
-            None => Chain::new(journal, inode.id(), from, OnForeign::Pass)?,
+            None => Chain::new(journal, inode.id(), from, OnExternal::Pass)?,
         };
         copy_live(journal, &mut view, file, chain, (buffer, request.length))?
     };
@@ -255,7 +255,7 @@ fn put(buffer: usize, length: u32, used: &mut u32, text: &[u8]) -> Result<bool> 
 /// file, or is computed again from the chain's head.
 fn live_from<'j>(journal: &'j Journal, file: &UpperFile, at: Pos) -> Result<Chain<'j>> {
     let inode = file.upper_inode();
-    let from = |at| Chain::new(journal, inode.id(), at, OnForeign::Pass);
+    let from = |at| Chain::new(journal, inode.id(), at, OnExternal::Pass);
     let kept = file.open().actor()?.lock().paused.take();
     if let Some((_, hidden)) = kept.filter(|(place, _)| *place == at) {
         return Ok(from(Some(at))?.resume(hidden));
@@ -421,7 +421,7 @@ fn describe(answer: &mut Status, journal: &Journal, file: &UpperFile) -> Result 
         answer.mount_flags |= Status::MOUNT_OF_OTHERS;
     }
     let head = revert::head(journal, inode)?;
-    let mut chain = Chain::new(journal, inode.id(), head, OnForeign::Pass)?;
+    let mut chain = Chain::new(journal, inode.id(), head, OnExternal::Pass)?;
     while answer.standing < Status::MAX_STANDING {
         resched_killable()?;
         match chain.step()? {

@@ -11,7 +11,7 @@
 
 use super::{Mount, HISTORY};
 use crate::{
-    history::kept::{ENTRY_DEPTH, KEPT},
+    history::kept::{ENTRY_DEPTH, ORPHANS},
     log::types::ObjectId,
     vfs::{
         attr,
@@ -64,7 +64,7 @@ impl Mount {
         let Some(home_inode) = home.inode() else {
             return Ok(TreeLocation::InTree);
         };
-        let kept = self.lower().directory_at(&home)?.child(KEPT)?;
+        let kept = self.lower().directory_at(&home)?.child(ORPHANS)?;
         // Other tasks may rename directories of the tree meanwhile, but not of the history.
         let mut here = lower.get();
         for depth in 0..MAX_DEPTH {

@@ -104,7 +104,7 @@ impl<'b> LineDraft<'b> {
         })
     }
 
-    /// `size=`: the object's size before the operation; in a `left` line, the size at that time.
+    /// `size=`: the object's size before the operation; in a `close` line, the size at that time.
     pub fn size(&mut self, size: u64) -> &mut Self {
         self.number(b" size=", size)
     }

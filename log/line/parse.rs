@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 
-//! Reading a line, which may be torn, stale, foreign or made up.
+//! Reading a line, which may be torn, stale, of another history, or forged.
 
 use super::super::types::{Cookie, Crc, Extent, ObjectId, Pos, Seed, Time};
 use super::{picks::Picks, text, LineError, Mode, Op, Undo, MAX_COMMAND, MAX_LINE};

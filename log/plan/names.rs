@@ -13,7 +13,7 @@ use super::{
 pub struct Victim<'a> {
     /// Which object.
     pub object: ObjectId,
-    /// The segment in kept/, if the name was the last one.
+    /// The segment in orphans/, if the name was the last one.
     pub kept: Option<u64>,
     /// The file handle in hexadecimal, if the object had other names or has one again.
     pub handle: Option<&'a [u8]>,

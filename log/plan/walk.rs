@@ -15,9 +15,9 @@ use super::{
 /// the object's lock; only lines of faults come in between, and those need none.
 const WAITING: usize = 8;
 
-/// The action at a `foreign` line.
+/// The action at an `external` line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnForeign {
+pub enum OnExternal {
     /// Stop: older operations may not fit the present content.
     Stop,
     /// Go on: the caller insists, or only reads.
@@ -28,7 +28,7 @@ pub enum OnForeign {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Stop {
     /// The object was changed outside.
-    Foreign,
+    External,
     /// The chain contradicts itself: another object's line, a step forward, lost corrections.
     Corrupt,
     /// No memory for the list of hidden lines.
@@ -75,7 +75,7 @@ struct Waiting {
 #[derive(Clone, Debug)]
 pub struct Walk {
     object: ObjectId,
-    on_foreign: OnForeign,
+    on_external: OnExternal,
     /// The line before (newer), by number and place.
     newer: Option<(u64, Pos)>,
     next: Option<Pos>,
@@ -86,10 +86,10 @@ pub struct Walk {
 
 impl Walk {
     /// Starts at an object's newest line, if there is one.
-    pub fn new(object: ObjectId, newest: Option<Pos>, on_foreign: OnForeign) -> Self {
+    pub fn new(object: ObjectId, newest: Option<Pos>, on_external: OnExternal) -> Self {
         Self {
             object,
-            on_foreign,
+            on_external,
             newer: None,
             next: newest,
             waiting: [None; WAITING],
@@ -154,7 +154,7 @@ impl Walk {
         match line.op {
             Op::Amend | Op::Cancel => self.wait(line),
             Op::Picked if is_further => self.hide(line, hidden, Step::Pass),
-            Op::Foreign if self.on_foreign == OnForeign::Stop => Step::Stop(Stop::Foreign),
+            Op::External if self.on_external == OnExternal::Stop => Step::Stop(Stop::External),
             _ if is_hidden(line.seq, hidden) => Step::Pass,
             Op::Revert if fate == Fate::Named && is_barred(line, hidden) => Step::Barred,
             Op::Revert if fate == Fate::Named => Step::Take,

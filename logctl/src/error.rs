@@ -103,7 +103,7 @@ impl Error {
     pub fn from_revert(path: &Path, errno: Errno, reason: u32, op: u64) -> Self {
         let reason = Reason::from_code(reason).or(match errno {
             Errno::NODATA => Some(Reason::NothingLeft),
-            Errno::STALE => Some(Reason::Foreign),
+            Errno::STALE => Some(Reason::External),
             Errno::PERM => Some(Reason::NotOwner),
             Errno::BADF | Errno::ROFS => Some(Reason::NotWritable),
             Errno::NOSPC | Errno::DQUOT => Some(Reason::NoSpace),
@@ -271,7 +271,7 @@ pub fn obstacle(reason: Option<Reason>, by: Option<&str>) -> (&'static str, Stri
             Some(by) => ("conflict", format!("changed later by {by}")),
             None => ("conflict", "is not as it was left".into()),
         },
-        Some(Reason::Foreign) => ("foreign", "changed outside LoggerFS".into()),
+        Some(Reason::External) => ("external", "changed outside LoggerFS".into()),
         Some(Reason::Lost) => ("lost", "its old content was not saved".into()),
         Some(Reason::Trimmed) => ("trimmed", "its old content was dropped to make room".into()),
         Some(Reason::Mapped) => ("mapped", "a program maps it".into()),
@@ -314,7 +314,7 @@ pub fn obstacle(reason: Option<Reason>, by: Option<&str>) -> (&'static str, Stri
 /// The exit code for a reason.
 pub fn exit_code(reasons: impl Iterator<Item = Option<Reason>>) -> u8 {
     let codes = reasons.map(|reason| match reason {
-        Some(Reason::Foreign | Reason::Conflict | Reason::NotEmpty) => 4,
+        Some(Reason::External | Reason::Conflict | Reason::NotEmpty) => 4,
         Some(Reason::Mapped | Reason::Executed | Reason::Leased | Reason::Busy) => 11,
         _ => 1,
     });
@@ -326,7 +326,7 @@ impl Refusal {
     /// The program's exit code.
     fn exit_code(&self) -> u8 {
         match self.reason {
-            Reason::Foreign | Reason::Conflict | Reason::NotEmpty => 4,
+            Reason::External | Reason::Conflict | Reason::NotEmpty => 4,
             Reason::Mapped | Reason::Executed | Reason::Leased | Reason::Busy => 11,
             _ => 1,
         }
@@ -344,7 +344,7 @@ impl Refusal {
                 "operations newer than that can still be reverted: `logctl {file} readlog` lists \
                  them, choose a smaller --count."
             ),
-            Reason::Foreign => format!(
+            Reason::External => format!(
                 "look at the file first; `logctl {file} revert --force` restores the saved bytes \
                  over what was changed outside."
             ),
@@ -417,7 +417,7 @@ impl fmt::Display for Refusal {
                 "the object of {op} of {path} does not exist any more: it was dropped to make \
                 room, or removed outside LoggerFS"
             ),
-            Reason::Foreign => match self.op {
+            Reason::External => match self.op {
                 Some(op) => write!(f, "{path} was changed outside LoggerFS since op {op}"),
                 None => write!(f, "{path} was changed outside LoggerFS"),
             },

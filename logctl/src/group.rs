@@ -203,7 +203,7 @@ fn leave_out(
     let of_object = matches!(
         Reason::from_code(conflict.reason),
         Some(
-            Reason::Foreign
+            Reason::External
                 | Reason::Mapped
                 | Reason::Executed
                 | Reason::Leased

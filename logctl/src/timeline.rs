@@ -13,7 +13,7 @@ use crate::quote::{decoded, program, quote_bytes};
 use crate::save::bindings;
 use crate::uapi::{HistoryLine, ReadHistory, VERSION};
 use loggerfs_log::line::{Line, Mode, Op, Process};
-use loggerfs_log::plan::{is_on_names, Fate, OnForeign, PlanError, Step, Store, Walk};
+use loggerfs_log::plan::{is_on_names, Fate, OnExternal, PlanError, Step, Store, Walk};
 use loggerfs_log::types::{ObjectId, Pos, Time};
 
 /// How much is asked for at once: a usual segment.
@@ -303,7 +303,7 @@ impl Timeline {
                 continue;
             };
             let (walk, hidden) = chains.entry(object).or_insert_with(|| {
-                let walk = Walk::new(object, Some(entry.at), OnForeign::Pass);
+                let walk = Walk::new(object, Some(entry.at), OnExternal::Pass);
                 (walk, HiddenRanges(Vec::new()))
             });
             if self.is_partial {

@@ -35,7 +35,7 @@ struct PastContent {
     saved: Option<Restore>,
     was_changed: bool,
     /// The file was changed outside LoggerFS since.
-    is_foreign: bool,
+    is_external: bool,
 }
 
 /// Compares the objects that differed before a restore, `done`, with the present tree. `timeline` is the log
@@ -68,9 +68,9 @@ pub fn verify(
         }
     }
     let mut then = objects_then(timeline, done);
-    for entry in since(after, done).filter(|entry| entry.op == Op::Foreign) {
+    for entry in since(after, done).filter(|entry| entry.op == Op::External) {
         if let Some(then) = entry.object.and_then(|object| then.get_mut(&object)) {
-            then.is_foreign = true;
+            then.is_external = true;
         }
     }
     for (object, then) in then {
@@ -126,7 +126,7 @@ impl Comparison {
         }
         match is_whole || size == 0 {
             true => self.compared += 1,
-            false if then.is_foreign => {
+            false if then.is_external => {
                 let message = "was changed outside LoggerFS: how much of that is left is not known";
                 self.wrong.insert(path, message.into());
             }
@@ -219,8 +219,8 @@ fn objects_then(timeline: &Timeline, done: &Rewind<'_>) -> BTreeMap<ObjectId, Pa
         let line = entry.line();
         let then = objects.entry(object).or_default();
         // After a change outside LoggerFS, lines record the resulting size.
-        then.size = then.size.or(line.size.filter(|_| !then.is_foreign));
-        then.is_foreign |= line.op == Op::Foreign;
+        then.size = then.size.or(line.size.filter(|_| !then.is_external));
+        then.is_external |= line.op == Op::External;
         let is_revert = matches!(line.op, Op::Revert | Op::Redo);
         let is_content = line.op.changes_content_in_place() && (!is_revert || line.now.is_some());
         if is_content && !then.was_changed {

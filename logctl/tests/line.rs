@@ -309,7 +309,7 @@ fn a_line_ends_at_four_kibibytes() {
 }
 
 #[test]
-fn torn_foreign_and_stale_lines_are_refused() {
+fn torn_external_and_stale_lines_are_refused() {
     let body = GOLDEN.split(" sum=").next().unwrap();
     let text = sealed(body);
     let bytes = text.as_bytes();

@@ -85,7 +85,7 @@ fn the_longest_inputs_fit() {
     assert!(cut && len == 1023, "whole escapes only");
     let mut buffer = [0; MAX_LINE];
     let huge = pos(u64::MAX, u64::MAX);
-    let mut draft = LineDraft::new(&mut buffer, WHEN, &command[..len], Op::Recover, u64::MAX, 0);
+    let mut draft = LineDraft::new(&mut buffer, WHEN, &command[..len], Op::Resync, u64::MAX, 0);
     draft
         .obj(ObjectId {
             volume: u64::MAX,

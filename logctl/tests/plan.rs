@@ -7,7 +7,7 @@ mod support;
 
 use loggerfs_log::line::Line;
 use loggerfs_log::plan::{
-    inverse, Access, Changes, Content, Fate, Flags, Kind, MapReader, MapRecord, Merge, OnForeign,
+    inverse, Access, Changes, Content, Fate, Flags, Kind, MapReader, MapRecord, Merge, OnExternal,
     Piece, PlanError, Record, Records, Restore, Source, Step, Stop, Times, Walk,
 };
 use loggerfs_log::types::Extent;
@@ -163,7 +163,7 @@ fn inverse_refuses_what_it_cannot_know() {
             PlanError::Corrupt,
         ),
         ("unlink 0 0 seq=1 undo=none", PlanError::Unsupported),
-        ("left 0 0 seq=1 size=9", PlanError::Unsupported),
+        ("close 0 0 seq=1 size=9", PlanError::Unsupported),
     ];
     for (text, error) in cases {
         let text = format!("1.000000000 - {text} sum=00000000\n");
@@ -186,18 +186,18 @@ fn walk_stops_where_it_must() {
         let text = format!("1.000000000 - {text} sum=00000000\n");
         walk.step(&mut line(&text), &mut List::default(), Fate::Stay)
     };
-    let start = || Walk::new(OBJECT, Some(pos(5, 50)), OnForeign::Stop);
+    let start = || Walk::new(OBJECT, Some(pos(5, 50)), OnExternal::Stop);
 
     let mut walk = start();
     assert_eq!(
-        step(&mut walk, "foreign 0 0 seq=9 obj=131.1 prev=1:1"),
-        Step::Stop(Stop::Foreign)
+        step(&mut walk, "external 0 0 seq=9 obj=131.1 prev=1:1"),
+        Step::Stop(Stop::External)
     );
     assert_eq!(walk.next(), None);
 
-    let mut walk = Walk::new(OBJECT, Some(pos(5, 50)), OnForeign::Pass);
+    let mut walk = Walk::new(OBJECT, Some(pos(5, 50)), OnExternal::Pass);
     assert_eq!(
-        step(&mut walk, "foreign 0 0 seq=9 obj=131.1 prev=1:1"),
+        step(&mut walk, "external 0 0 seq=9 obj=131.1 prev=1:1"),
         Step::Pass
     );
     assert_eq!(walk.next(), Some(pos(1, 1)));

@@ -30,7 +30,7 @@ fn operation() -> impl Strategy<Value = Operation> {
         2 => (at.clone(), len.clone())
             .prop_map(|(offset, length)| Operation::Allocate { offset, length }),
         2 => (at, len).prop_map(|(offset, length)| Operation::Store { offset, length }),
-        1 => prop::sample::select(&[Op::Left, Op::Recover][..]).prop_map(Operation::Books),
+        1 => prop::sample::select(&[Op::Close, Op::Resync][..]).prop_map(Operation::Books),
         2 => (
             1..6usize,
             prop::sample::select(&[None, Some(Mode::Walk), Some(Mode::Pick)][..]),

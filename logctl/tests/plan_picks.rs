@@ -8,7 +8,7 @@ use loggerfs_log::line::{
     picks_width, split_picks, Line, LineDraft, LineError, Op, MAX_LINE, MAX_PICKS,
 };
 use loggerfs_log::plan::{
-    resized, Fate, Kept, OnForeign, Picking, PlanError, Redo, Redoing, Standing, Step, Walk,
+    resized, Fate, Kept, OnExternal, Picking, PlanError, Redo, Redoing, Standing, Step, Walk,
 };
 use loggerfs_log::types::Pos;
 use proptest::prelude::*;
@@ -87,7 +87,7 @@ impl Chain {
 
     /// The numbers of the live operations, newest first.
     fn standing(&self) -> Vec<u64> {
-        let mut walk = Walk::new(OBJECT, self.head(), OnForeign::Stop);
+        let mut walk = Walk::new(OBJECT, self.head(), OnExternal::Stop);
         let mut hidden = List::default();
         let mut standing = Vec::new();
         while let Some(at) = walk.next() {
@@ -103,7 +103,7 @@ impl Chain {
 
     /// Places a revert of those of `chosen` that can be taken back, as the kernel does; says which.
     fn revert(&mut self, chosen: &[u64], mode: &str) -> Vec<u64> {
-        let mut walk = Walk::new(OBJECT, self.head(), OnForeign::Stop);
+        let mut walk = Walk::new(OBJECT, self.head(), OnExternal::Stop);
         let mut hidden = List::default();
         let mut picking = Picking::new(List::default());
         let (mut taken, mut is_newest, mut back) = (Vec::new(), true, None);

@@ -381,7 +381,7 @@ fn every_refusal_says_what_happened_and_what_to_do() {
                 "{messages}"
             );
             let expected = match reason {
-                Reason::Foreign | Reason::Conflict | Reason::NotEmpty => 4,
+                Reason::External | Reason::Conflict | Reason::NotEmpty => 4,
                 Reason::Mapped | Reason::Executed | Reason::Leased | Reason::Busy => 11,
                 _ => 1,
             };
@@ -391,9 +391,9 @@ fn every_refusal_says_what_happened_and_what_to_do() {
 }
 
 #[test]
-fn a_foreign_change_is_a_conflict() {
+fn an_external_change_is_a_conflict() {
     let mut fake = Fake::new();
-    fake.refuse = Some((Errno::STALE, Reason::Foreign.code(), 9));
+    fake.refuse = Some((Errno::STALE, Reason::External.code(), 9));
     let (code, _, messages) = run(&mut fake, "f revert");
     assert_eq!(code, 4);
     let error = "error: 'f' was changed outside LoggerFS since op 9; nothing was changed\n";
@@ -403,7 +403,7 @@ fn a_foreign_change_is_a_conflict() {
     let error: serde_json::Value = serde_json::from_str(&results).unwrap();
     assert_eq!(
         (&error["reason"], &error["op"]),
-        (&"Foreign".into(), &9.into())
+        (&"External".into(), &9.into())
     );
     assert_eq!(
         (&error["exit"], &error["type"]),

@@ -74,7 +74,7 @@ fn corrections_are_folded() {
     kernel.line(1, "5.1", "- amend 0 40", &format!("of={long}"));
     let never = kernel.line(2, "5.1", "/bin/x write 40 9", "undo=none");
     kernel.line(2, "5.1", "- cancel 0 0", &format!("of={never}"));
-    kernel.line(4, "5.1", "- left 0 0", "");
+    kernel.line(4, "5.1", "- close 0 0", "");
     assert_eq!(live(&mut kernel), [long]);
     let timeline = timeline(&mut kernel);
     let entry = &timeline.entries[timeline.find(long).unwrap()];
@@ -230,7 +230,7 @@ fn play(kernel: &mut Kernel, model: &mut Model, object: &str, event: &Event) {
             model.undos.clear();
         }
         Event::Bookkeeping => {
-            kernel.line(1, object, "- left 0 0", "");
+            kernel.line(1, object, "- close 0 0", "");
         }
         Event::Undo(count) => {
             let alive = model.alive();

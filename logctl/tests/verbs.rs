@@ -252,11 +252,11 @@ fn conflicts_are_named_and_nothing_is_changed() {
     assert_eq!(complaint, expected);
     // None of its operations is live.
     let (mut kernel, files) = history();
-    kernel.conflicts.extend([(6, (0, Reason::Foreign))]);
+    kernel.conflicts.extend([(6, (0, Reason::External))]);
     let (code, _, complaint) = run(&mut kernel, &files, "revert --by vim --partial");
     assert_eq!(code, 4);
     assert!(
-        complaint.contains("foreign  notes  changed outside LoggerFS"),
+        complaint.contains("external  notes  changed outside LoggerFS"),
         "{complaint}"
     );
 }

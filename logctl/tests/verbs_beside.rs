@@ -93,7 +93,7 @@ fn files_that_never_had_a_name_are_passed() {
     assert_eq!(said.lines().count(), 4);
     // With a name it is one like others.
     let keys = format!("fh=01 was=1.0:4:- size=4 {sort}");
-    kernel.line(3593, "9.1", "- left 0 0", &keys);
+    kernel.line(3593, "9.1", "- close 0 0", &keys);
     let (_, said, _) = run(&mut kernel, &files, "log -n 1");
     assert!(said.contains("@ 9   8s ago  ana  sort big"), "{said}");
 }

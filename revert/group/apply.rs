@@ -260,7 +260,7 @@ impl GroupRevert<'_> {
         let head = lines.read(at)?.prev;
         let reader = opened.file(context, false)?;
         let content = opened.content(context, reader.as_deref(), self.request.force);
-        let plan = self.plan(&content, member, head, self.on_foreign(), &mut refuse)?;
+        let plan = self.plan(&content, member, head, self.on_external(), &mut refuse)?;
         let records = Records::new(&plan.attributes).map_err(|_| EUCLEAN)?;
         go(state, &content, &plan, records)
     }

@@ -15,7 +15,7 @@ use crate::{
     history::sort::sort,
     log::{
         line::{Line, Op},
-        plan::{name_steps, Change, NameStep, OnForeign, Picking, Step, Turn},
+        plan::{name_steps, Change, NameStep, OnExternal, Picking, Step, Turn},
         types::{ObjectId, Pos},
     },
     record,
@@ -158,7 +158,7 @@ impl GroupRevert<'_> {
     pub(super) fn newest_inside(&self, dir: ObjectId) -> Outcome<u64> {
         let journal = self.context.journal;
         let head = journal.last_line(dir)?;
-        let mut chain = Chain::new(journal, dir, head, OnForeign::Pass)?;
+        let mut chain = Chain::new(journal, dir, head, OnExternal::Pass)?;
         loop {
             self.context.breathe()?;
             match &chain.step_with(|seq| fate(self.takes(seq)))? {
@@ -309,8 +309,8 @@ impl GroupRevert<'_> {
         let content = opened.content(&self.context, file.as_deref(), self.request.force);
         let _lock = self.lock_to_plan(&opened.inode)?;
         let mut state = opened.inode.object().state.lock();
-        let on_foreign = content.verify(&mut state)?;
-        let plan = self.plan(&content, member, state.head, on_foreign, conflicts)?;
+        let on_external = content.verify(&mut state)?;
+        let plan = self.plan(&content, member, state.head, on_external, conflicts)?;
         content.require_permission(&plan)?;
         let mut claim = None;
         if content.has_content(&plan)? {
@@ -349,13 +349,13 @@ impl GroupRevert<'_> {
         content: &ContentRevert<'_>,
         member: &GroupMember,
         head: Option<Pos>,
-        on_foreign: OnForeign,
+        on_external: OnExternal,
         conflicts: ConflictSink<'_>,
     ) -> Outcome<ContentPlan> {
         let numbers = self.numbers(member)?;
         let takes = |seq| self.takes(seq);
         let choice = TargetChoice::These(&numbers, &takes);
-        plan_builder::plan(content, head, choice, on_foreign, conflicts)
+        plan_builder::plan(content, head, choice, on_external, conflicts)
     }
 
     /// Whether the request also reverts content or attributes of the object.
@@ -473,7 +473,7 @@ impl GroupRevert<'_> {
     fn later_one(&self, object: ObjectId, than: u64) -> Outcome<Option<u64>> {
         let journal = self.context.journal;
         let head = journal.last_line(object)?;
-        let mut chain = Chain::new(journal, object, head, OnForeign::Pass)?;
+        let mut chain = Chain::new(journal, object, head, OnExternal::Pass)?;
         loop {
             self.context.breathe()?;
             // Used in place: a line takes half a kilobyte of stack.

@@ -4,7 +4,7 @@
 
 use super::{apply::GroupRevertError, GroupMember, GroupRevert, Outcome};
 use crate::{
-    log::{line::Op, plan::OnForeign, types::Pos},
+    log::{line::Op, plan::OnExternal, types::Pos},
     record::{self, Captured, LineSubject},
     revert::{close_intent, content::NO_REDO, names, plan_builder::refuse},
 };
@@ -65,8 +65,8 @@ impl GroupRevert<'_> {
         } else {
             let file = opened.file(context, false)?;
             let content = opened.content(context, file.as_deref(), self.request.force);
-            let on_foreign = self.on_foreign();
-            let mut plan = self.plan(&content, member, state.head, on_foreign, &mut refuse)?;
+            let on_external = self.on_external();
+            let mut plan = self.plan(&content, member, state.head, on_external, &mut refuse)?;
             if member.is_untouched {
                 plan = plan.of_nothing();
             }
@@ -85,11 +85,11 @@ impl GroupRevert<'_> {
     }
 
     /// Handling of external changes. They were looked for in the planning.
-    pub(super) fn on_foreign(&self) -> OnForeign {
+    pub(super) fn on_external(&self) -> OnExternal {
         if self.request.force {
-            OnForeign::Pass
+            OnExternal::Pass
         } else {
-            OnForeign::Stop
+            OnExternal::Stop
         }
     }
 

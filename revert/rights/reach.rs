@@ -34,7 +34,7 @@ const DEEPEST: usize = 4096;
 
 /// Path components above an orphan's entry: the entry, its segment, orphans/, and the history's
 /// directory.
-const ABOVE_KEPT: usize = 4;
+const ABOVE_ORPHAN: usize = 4;
 
 impl CallerRights<'_> {
     /// Whether the caller reaches an object. `lower` may be a disconnected dentry from a file
@@ -155,7 +155,7 @@ impl CallerRights<'_> {
     /// Drops the history's directories from a path. Returns the former directory of the orphan.
     #[inline(never)]
     fn leave_orphans(&self, path: &mut KVVec<ARef<Dentry>>) -> Result<Option<ARef<Dentry>>> {
-        let Some(left) = path.len().checked_sub(ABOVE_KEPT) else {
+        let Some(left) = path.len().checked_sub(ABOVE_ORPHAN) else {
             return Ok(None);
         };
         path.truncate(left);

@@ -5,7 +5,7 @@
 
 use loggerfs_log::line::{Line, LineDraft, Mode, Op, Open, Undo};
 use loggerfs_log::plan::{
-    inverse, Changes, Content, Entry, Fate, Inverse, MapReader, MapRecord, Merge, OnForeign,
+    inverse, Changes, Content, Entry, Fate, Inverse, MapReader, MapRecord, Merge, OnExternal,
     Outcome, Piece, Source, Step, Walk, RECORD,
 };
 use loggerfs_log::types::{Extent, Pos, Time};
@@ -214,7 +214,7 @@ impl Journal {
 
     /// The newest `count` live operations, inverted into one plan.
     pub fn plan(&self, count: usize, present: u64) -> (Vec<Piece>, Outcome, Option<Pos>) {
-        let mut walk = Walk::new(OBJECT, self.newest, OnForeign::Stop);
+        let mut walk = Walk::new(OBJECT, self.newest, OnExternal::Stop);
         let mut merge = Merge::new(List::default(), present);
         let mut hidden = List::default();
         let mut taken = 0;

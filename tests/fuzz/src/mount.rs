@@ -13,7 +13,7 @@ use crate::damage::{damage, Done};
 use crate::history::opened::{self, Opened};
 use crate::vfs::store::StoreDir;
 use loggerfs_log::line::{Line, LineDraft, Op, Open, Undo, MAX_LINE};
-use loggerfs_log::plan::{inverse, Fate, OnForeign, PlanError, Step, Store, Walk};
+use loggerfs_log::plan::{inverse, Fate, OnExternal, PlanError, Step, Store, Walk};
 use loggerfs_log::types::{ObjectId, Pos, Seed, Time};
 
 /// The objects that are asked for: some of those with lines in many segments, and some of the
@@ -179,7 +179,7 @@ fn look(sound: &Sound, opened: &mut Opened, done: &Done, exact: bool) {
             sound,
             opened,
             done,
-            Walk::new(object, found, OnForeign::Pass),
+            Walk::new(object, found, OnExternal::Pass),
         );
         assert!(steps <= most, "a walk of {steps} steps");
     }

@@ -35,7 +35,7 @@ fn operation(u: &mut Unstructured<'_>) -> Result<Operation> {
         5 => Operation::Punch { offset, length },
         6 => Operation::Store { offset, length },
         7 => Operation::Allocate { offset, length },
-        8 => Operation::Books(*u.choose(&[Op::Left, Op::Recover])?),
+        8 => Operation::Books(*u.choose(&[Op::Close, Op::Resync])?),
         _ => Operation::Revert {
             count: u.int_in_range(1..=6)?,
             mode: *u.choose(&[None, Some(Mode::Walk), Some(Mode::Pick)])?,

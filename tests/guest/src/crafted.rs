@@ -306,7 +306,7 @@ impl History {
             Op::Redo,
             Op::Amend,
             Op::Cancel,
-            Op::Left,
+            Op::Close,
             Op::Rename,
         ];
         let op = *pick(random, &ops);

@@ -39,7 +39,7 @@ impl Placed {
     /// Whether the line is an operation of a program.
     pub fn is_operation(&self) -> bool {
         let own = [
-            "revert", "redo", "picked", "commit", "cancel", "amend", "left", "foreign", "recover",
+            "revert", "redo", "picked", "commit", "cancel", "amend", "close", "external", "resync",
         ];
         !own.contains(&self.line.op.as_str())
     }

@@ -43,7 +43,7 @@ const NAMES: [&str; 10] = [
 const OPS: [&str; 26] = [
     "write", "truncate", "mmap", "allocate", "punch", "zero", "collapse", "insert", "copy",
     "create", "mkdir", "mknod", "symlink", "link", "unlink", "rmdir", "rename", "exchange",
-    "setattr", "setxattr", "revert", "redo", "commit", "cancel", "left", "amend",
+    "setattr", "setxattr", "revert", "redo", "commit", "cancel", "close", "amend",
 ];
 
 const OBJECTS: [&str; 4] = ["obj", "node", "over", "parent"];
@@ -273,7 +273,7 @@ pub fn misplace(random: &mut Random, home: &Path, targets: &[Target]) -> Outcome
         for entry in fs::read_dir(&path)? {
             let entry = entry?;
             places.push(entry.path());
-            if entry.path().starts_with(home.join("kept")) {
+            if entry.path().starts_with(home.join("orphans")) {
                 entries.push(entry.path());
             }
             if entry.file_type()?.is_dir() {

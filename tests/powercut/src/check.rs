@@ -131,7 +131,7 @@ pub struct Tally {
     pub nodes: u64,
     pub taken: u64,
     /// Files that were called changed outside, though only the power was cut.
-    pub foreign: u64,
+    pub external: u64,
     /// Groups that were done, and such as were under way: done in the end, or withdrawn.
     pub groups: u64,
     pub decided: u64,
@@ -182,7 +182,7 @@ pub fn look(place: &Place, cut: &mut Cut<'_>, random: &mut Random, tally: &mut T
 /// The inodes that are there, under a name or kept.
 pub fn inodes(place: &Place) -> Outcome<HashSet<u64>> {
     let mut found = HashSet::from([fs::metadata(&place.top)?.ino()]);
-    let mut places = vec![place.top.clone(), place.source.join(".loggerfs/kept")];
+    let mut places = vec![place.top.clone(), place.source.join(".loggerfs/orphans")];
     while let Some(directory) = places.pop() {
         for entry in fs::read_dir(directory)? {
             let entry = entry?;
@@ -465,7 +465,7 @@ fn withdrawn<'a>(cut: &Cut<'a>, object: &'a Object, lines: &[undo::Line]) -> &'a
 
 /// Whether no operation follows the one that was withdrawn.
 fn ends_with(lines: &[undo::Line], cancel: &undo::Line) -> bool {
-    let own = ["commit", "cancel", "amend", "left", "foreign", "recover"];
+    let own = ["commit", "cancel", "amend", "close", "external", "resync"];
     let last = lines.iter().rfind(|line| !own.contains(&line.op.as_str()));
     let seq = last.and_then(|line| line.key("seq"));
     seq.is_some() && seq == cancel.key("of")
@@ -573,7 +573,7 @@ fn walk_back(
                 if force == 0
                     && (history.durable < history.last || cut.lower == Lower::Btrfs) =>
             {
-                tally.foreign += 1;
+                tally.external += 1;
                 force = undo::FORCE;
                 continue;
             }

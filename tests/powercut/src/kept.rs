@@ -26,7 +26,7 @@ pub fn judge(place: &Place, cut: &Cut<'_>) -> Outcome {
             told.insert(group::inode_of(object));
         }
     }
-    let kept = place.source.join(".loggerfs/kept");
+    let kept = place.source.join(".loggerfs/orphans");
     for segment in fs::read_dir(&kept)? {
         for part in fs::read_dir(segment?.path())? {
             for entry in fs::read_dir(part?.path())? {

@@ -401,7 +401,7 @@ impl<'w> FaultCase<'w> {
             fail!("the line in the way of a revert, {seq}, is not there; the last: {last}");
         };
         let is_reason =
-            line.key("undo") == Some("lost") || ["foreign", "recover"].contains(&&line.op[..]);
+            line.key("undo") == Some("lost") || ["external", "resync"].contains(&&line.op[..]);
         check!(
             is_reason,
             "this line is in the way of a revert: {}",

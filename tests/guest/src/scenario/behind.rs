@@ -14,8 +14,8 @@ use crate::outcome::{check, same, same_errno, Outcome};
 use crate::undo;
 
 pub const TESTS: &[Test] = &[
-    Test::new("foreign-not-stepped-over", foreign_not_stepped_over),
-    Test::new("foreign-while-open", foreign_while_open),
+    Test::new("external-not-stepped-over", external_not_stepped_over),
+    Test::new("external-while-open", external_while_open),
     Test::new("chmod-of-a-cold-file", chmod_of_a_cold_file),
     Test::new("rename-of-a-cold-file", rename_of_a_cold_file),
     Test::new("link-and-unlink", link_and_unlink),
@@ -35,19 +35,19 @@ fn meddle(w: &Fixture, name: &str, bytes: &[u8]) -> Outcome {
 }
 
 /// A change between two of ours, while the file is closed but still in memory.
-fn foreign_not_stepped_over(w: &mut Fixture) -> Outcome {
+fn external_not_stepped_over(w: &mut Fixture) -> Outcome {
     w.below("f")?;
     w.sh("echo AAAA > f")?;
     meddle(w, "f", b"BBBB")?;
     w.sh("echo CCCC >> f")?;
     w.revert("f", 1)?;
     w.same("ours is taken back", "f", b"BBBB\n")?;
-    same_errno("the foreign one", w.try_revert("f", 1), Errno::STALE)?;
+    same_errno("the external one", w.try_revert("f", 1), Errno::STALE)?;
     w.same("nothing changed", "f", b"BBBB\n")
 }
 
 /// The same while the file stays open through us, between two writes.
-fn foreign_while_open(w: &mut Fixture) -> Outcome {
+fn external_while_open(w: &mut Fixture) -> Outcome {
     w.below("f")?;
     w.make("f", b"")?;
     let file = w.open("f")?;
@@ -56,7 +56,7 @@ fn foreign_while_open(w: &mut Fixture) -> Outcome {
     put(&file, 4, b"CCCC")?;
     undo::revert(&file, 1)?;
     w.same("ours is taken back", "f", b"BBBB")?;
-    same_errno("the foreign one", undo::revert(&file, 1), Errno::STALE)?;
+    same_errno("the external one", undo::revert(&file, 1), Errno::STALE)?;
     w.same("nothing changed", "f", b"BBBB")
 }
 
@@ -84,7 +84,7 @@ fn rename_of_a_cold_file(w: &mut Fixture) -> Outcome {
     w.sh("mv f g")?;
     w.remount_if_lasting()?;
     w.revert("g", 1)?;
-    w.same("a rename is no foreign change", "g", b"one\n")
+    w.same("a rename is no external change", "g", b"one\n")
 }
 
 fn link_and_unlink(w: &mut Fixture) -> Outcome {
@@ -94,7 +94,7 @@ fn link_and_unlink(w: &mut Fixture) -> Outcome {
     w.remount_if_lasting()?;
     w.sh("touch -a g")?;
     w.revert("g", 1)?;
-    w.same("links are no foreign changes", "g", b"one\n")
+    w.same("links are no external changes", "g", b"one\n")
 }
 
 /// Inode numbers of a subvolume are its own: the history could not tell them from those of the

@@ -85,14 +85,14 @@ fn removed(w: &mut Fixture) -> Outcome {
     check!(by_link != 0, "no removal found a rename under way");
     same("links of a file that is open", open.metadata()?.nlink(), 0)?;
     let home = w.history()?;
-    same("kept", entries(&home.join("kept"))?.len(), FILES)?;
+    same("kept", entries(&home.join("orphans"))?.len(), FILES)?;
     w.sh("logctl undo")?;
     for number in 0..FILES {
         w.same("back", &name(number), &content(number))?;
         let links = fs::metadata(w.below(&name(number))?)?.nlink();
         same(format!("links of {number}"), links, 1)?;
     }
-    same("kept still", entries(&home.join("kept"))?.len(), 0)?;
+    same("kept still", entries(&home.join("orphans"))?.len(), 0)?;
     drop(open);
     w.remount()?;
     w.same("after a mount", &name(0), &content(0))
@@ -123,7 +123,7 @@ fn half_way(w: &mut Fixture) -> Outcome {
     fs::remove_file(w.path("f"))?;
     let home = w.history()?;
     w.unmount()?;
-    let kept = entries(&home.join("kept"))?;
+    let kept = entries(&home.join("orphans"))?;
     same("kept", kept.len(), 1)?;
     // The removal has no line yet, and the other name is still there.
     let mut history = History::read(&home)?;
@@ -134,9 +134,9 @@ fn half_way(w: &mut Fixture) -> Outcome {
     w.mount()?;
     w.same("it has its name", "f", b"one")?;
     same("links", fs::metadata(w.below("f")?)?.nlink(), 1)?;
-    same("kept", entries(&home.join("kept"))?.len(), 0)?;
+    same("kept", entries(&home.join("orphans"))?.len(), 0)?;
     w.sh("rm f")?;
-    same("kept again", entries(&home.join("kept"))?.len(), 1)?;
+    same("kept again", entries(&home.join("orphans"))?.len(), 1)?;
     let names = File::open(&w.mnt)?;
     undo::revert(&names, 1)?;
     w.same("back", "f", b"one")

@@ -80,7 +80,7 @@ fn there_again(w: &mut Fixture) -> Outcome {
         fs::write(path, bytes)?;
         fs::set_permissions(path, Permissions::from_mode(0o600))?;
     }
-    let left = home.join(format!("kept/{number:08}/08"));
+    let left = home.join(format!("orphans/{number:08}/08"));
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -249,7 +249,7 @@ fn lose_rename(w: &mut Fixture, remounts: usize) -> Outcome {
     }
     let all = undo::lines(&w.open("h")?, true)?;
     check!(
-        !all.iter().any(|line| line.op == "foreign"),
+        !all.iter().any(|line| line.op == "external"),
         "nobody else was here: {all:?}"
     );
     w.revert("h", 1)?;
@@ -299,7 +299,10 @@ fn kept_beside(w: &mut Fixture) -> Outcome {
         power_cut(w)?;
         let segment = logs(w)?[0].file_stem().map(|stem| stem.to_owned());
         let inode = fs::metadata(w.below("f")?)?.ino();
-        let kept = w.history()?.join("kept").join(segment.unwrap_or_default());
+        let kept = w
+            .history()?
+            .join("orphans")
+            .join(segment.unwrap_or_default());
         let kept = kept.join(format!("{:02x}", inode / 32 % 256));
         fs::DirBuilder::new()
             .mode(0o700)

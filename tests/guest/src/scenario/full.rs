@@ -293,7 +293,7 @@ fn full_write_that_fails(w: &mut Fixture) -> Outcome {
     put(&file, 0, b"room again")?;
     let lines = undo::lines(&file, true)?;
     for line in &lines {
-        check!(line.op != "foreign", "nobody else was here: {}", line.text);
+        check!(line.op != "external", "nobody else was here: {}", line.text);
     }
     let failed = format!(" write {size} ");
     check!(

@@ -260,7 +260,7 @@ fn file(w: &Fixture, path: &str, past: &Past, random: &mut Random, crafted: bool
                 "reverts refused as damaged"
             }
             Err(error) if error.raw_os_error() == Some(libc::ESTALE) => {
-                "reverts refused as foreign"
+                "reverts refused as external"
             }
             Err(_) => "reverts refused otherwise",
         });

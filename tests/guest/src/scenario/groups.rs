@@ -505,7 +505,7 @@ fn lose_one(w: &mut Fixture, lost: &str) -> Outcome {
             "-euc",
             "find \"$1\" -mindepth 3 -type f -delete",
             "bash",
-            &w.history()?.join("kept").display().to_string(),
+            &w.history()?.join("orphans").display().to_string(),
         ])?;
     } else if lost == "d" {
         fs::remove_dir_all(&below)?;
@@ -564,7 +564,7 @@ fn nonsense(w: &mut Fixture) -> Outcome {
     let all = group::history(w)?;
     let file = root(w)?;
     let write = all.iter().find(|p| p.line.op == "write").expect("a write");
-    let left = all.iter().find(|p| p.line.op == "left");
+    let left = all.iter().find(|p| p.line.op == "close");
     let numbers = |list: &[u64]| -> Vec<u8> { list.iter().flat_map(|n| n.to_ne_bytes()).collect() };
     let call = |list: &[u64], count: u64, flags: u32| {
         group::raw(&file, &mut numbers(list), count, flags).0

@@ -116,7 +116,7 @@ fn of_unnamed_in_use(w: &mut Fixture) -> Outcome {
 
 /// Removes the orphans, as if to make room.
 fn give_up_kept(w: &Fixture) -> Outcome {
-    let kept = w.history()?.join("kept").display().to_string();
+    let kept = w.history()?.join("orphans").display().to_string();
     run(&["find", &kept, "-mindepth", "3", "-delete"]).map(drop)
 }
 

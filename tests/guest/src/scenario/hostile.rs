@@ -274,7 +274,7 @@ fn moved_inside(w: &mut Fixture) -> Outcome {
 /// The entries of orphans.
 fn kept(w: &Fixture) -> Outcome<Vec<PathBuf>> {
     let mut found = Vec::new();
-    let mut left = vec![w.history()?.join("kept")];
+    let mut left = vec![w.history()?.join("orphans")];
     while let Some(path) = left.pop() {
         for entry in fs::read_dir(path)? {
             let entry = entry?;

@@ -68,7 +68,7 @@ fn interrupt(w: &mut Fixture, dir: &str, again: &[&str]) -> Outcome {
 /// The newest line but those that only say how the directory was left.
 fn newest(w: &Fixture, dir: &str) -> Outcome<String> {
     let lines = undo::lines(&File::open(w.path(dir))?, true)?;
-    let newest = lines.iter().rev().find(|line| line.op != "left");
+    let newest = lines.iter().rev().find(|line| line.op != "close");
     Ok(newest.map_or(String::new(), |line| line.op.clone()))
 }
 
@@ -117,9 +117,9 @@ fn in_the_way(w: &mut Fixture) -> Outcome {
     undo::revert(&File::open(w.path("d"))?, steps.len())?;
     interrupt(w, "d", &steps[..1])?;
     let there = w.below("d/a")?;
-    fs::write(&there, "foreign")?;
+    fs::write(&there, "external")?;
     w.mount()?;
-    w.same("not written over", "d/a", b"foreign")?;
+    w.same("not written over", "d/a", b"external")?;
     same("undone", newest(w, "d")?.as_str(), "cancel")?;
     fs::remove_file(&there)?;
     w.remount()?;
@@ -138,9 +138,9 @@ fn wait(w: &mut Fixture) -> Outcome {
     // Of a, b, c and x, the name b is free: both directions use it.
     interrupt(w, "d", &STEPS[..2])?;
     let there = w.below("d/b")?;
-    fs::write(&there, "foreign")?;
+    fs::write(&there, "external")?;
     w.mount()?;
-    w.same("not written over", "d/b", b"foreign")?;
+    w.same("not written over", "d/b", b"external")?;
     w.same("one name further", "d/x", b"a\nmore\n")?;
     w.unmount()?;
     fs::remove_file(&there)?;

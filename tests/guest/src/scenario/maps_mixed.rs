@@ -25,7 +25,7 @@ pub const TESTS: &[Test] = &[
     Test::new("maps-store-while-reverting", store_while_reverting).seconds(120),
     Test::new("maps-store-while-writing", store_while_writing).seconds(120),
     Test::new("maps-remount", remount),
-    Test::new("maps-foreign", foreign),
+    Test::new("maps-external", external),
     Test::new("maps-history-off", history_off),
     Test::new("maps-sqlite", sqlite).seconds(120),
     Test::new("maps-pressure", pressure)
@@ -231,7 +231,10 @@ fn remount(w: &mut Fixture) -> Outcome {
     let ops: Vec<String> = (undo::lines(&w.open("f")?, true)?.iter())
         .map(|line| line.op.clone())
         .collect();
-    check!(!ops.contains(&"foreign".into()), "a foreign line: {ops:?}");
+    check!(
+        !ops.contains(&"external".into()),
+        "an external line: {ops:?}"
+    );
     w.revert("f", 1)?;
     want[4 * PAGE + 9..4 * PAGE + 12].copy_from_slice(&old[4 * PAGE + 9..4 * PAGE + 12]);
     w.same("the second", "f", &want)?;
@@ -240,7 +243,7 @@ fn remount(w: &mut Fixture) -> Outcome {
 }
 
 /// A file that was mapped once is tracked as closely as any other afterwards.
-fn foreign(w: &mut Fixture) -> Outcome {
+fn external(w: &mut Fixture) -> Outcome {
     let below = w.below("f")?;
     w.make("f", &pattern(PAGE))?;
     let file = w.open("f")?;

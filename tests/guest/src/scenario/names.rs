@@ -242,9 +242,9 @@ fn in_the_way(w: &mut Fixture) -> Outcome {
     let src = w.below("")?;
     fs::create_dir(w.path("d"))?;
     w.sh("cd d; echo old > f; mkdir e; rmdir e; rm f")?;
-    fs::write(src.join("d/f"), "foreign")?;
+    fs::write(src.join("d/f"), "external")?;
     same_errno("over another file", back(w, "d", 1), Errno::BUSY)?;
-    w.same("the other file", "d/f", b"foreign")?;
+    w.same("the other file", "d/f", b"external")?;
     same_errno("two at once", back(w, "d", 2), Errno::BUSY)?;
     fs::remove_file(src.join("d/f"))?;
     fs::create_dir(src.join("d/e"))?;
@@ -253,13 +253,13 @@ fn in_the_way(w: &mut Fixture) -> Outcome {
     fs::remove_dir(src.join("d/e"))?;
     back(w, "d", 2).at("nothing is in the way")?;
     w.same("back", "d/f", b"old\n")?;
-    fs::write(src.join("d/e/inside"), "foreign")?;
+    fs::write(src.join("d/e/inside"), "external")?;
     same_errno(
         "a directory that is not empty",
         back(w, "d", 1),
         Errno::BUSY,
     )?;
-    w.same("what is in it", "d/e/inside", b"foreign")
+    w.same("what is in it", "d/e/inside", b"external")
 }
 
 /// `rm -r`: each directory takes back its own names.

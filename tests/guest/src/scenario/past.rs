@@ -77,9 +77,9 @@ fn refused(w: &Fixture, uid: u32, name: &str, operations: &[Placed]) -> Outcome 
         for dry in [DRY_RUN, 0] {
             for one in operations {
                 let error = as_uid(w, uid, name, std::slice::from_ref(one), mode | dry)?;
-                let is_foreign = mode & FORCE == 0 && error == Some(libc::ESTALE);
+                let is_external = mode & FORCE == 0 && error == Some(libc::ESTALE);
                 check!(
-                    is_foreign || error == Some(libc::EPERM),
+                    is_external || error == Some(libc::EPERM),
                     "{} (op {}), flags {}: {error:?}",
                     one.line.op,
                     one.seq,

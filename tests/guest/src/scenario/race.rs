@@ -72,7 +72,7 @@ impl Replay {
                 let now = line.number("now")? as usize;
                 same(&line.text, self.shadow.size(), now)
             }
-            "commit" | "left" | "recover" => Ok(()),
+            "commit" | "close" | "resync" => Ok(()),
             _ => fail!("an unexpected line: {}", line.text),
         }
     }

@@ -22,8 +22,8 @@ pub const TESTS: &[Test] = &[
     Test::new("wrong-numbers", wrong_numbers),
     Test::new("wrong-structures", wrong_structures),
     Test::new("bad-pointers", bad_pointers),
-    Test::new("foreign-change", foreign_change),
-    Test::new("foreign-change-unmounted", foreign_change_unmounted),
+    Test::new("external-change", external_change),
+    Test::new("external-change-unmounted", external_change_unmounted),
     Test::new("shared-mapping", shared_mapping),
     Test::new("block-operations", block_operations),
     Test::new("protected-file", protected_file),
@@ -213,7 +213,7 @@ fn meddle(w: &Fixture, name: &str, bytes: &[u8]) -> Outcome {
     Ok(())
 }
 
-fn foreign_change(w: &mut Fixture) -> Outcome {
+fn external_change(w: &mut Fixture) -> Outcome {
     w.below("f")?;
     w.sh("echo one > f; echo two >> f")?;
     meddle(w, "f", b"ONE")?;
@@ -222,12 +222,15 @@ fn foreign_change(w: &mut Fixture) -> Outcome {
     let file = w.open("f")?;
     let (result, answer) = undo::revert_more(&file, 1, 0);
     same_errno("versioned", result, Errno::STALE)?;
-    same("reason Foreign", answer.reason, 4)?;
+    same("reason External", answer.reason, 4)?;
     let ops: Vec<String> = undo::lines(&file, true)?
         .iter()
         .map(|line| line.op.clone())
         .collect();
-    check!(ops.contains(&"foreign".into()), "no foreign line: {ops:?}");
+    check!(
+        ops.contains(&"external".into()),
+        "no external line: {ops:?}"
+    );
     put(&file, 0, b"new")?;
     undo::revert(&file, 1)?;
     w.same("what came after it is ours", "f", b"ONE\ntwo\n")?;
@@ -241,7 +244,7 @@ fn foreign_change(w: &mut Fixture) -> Outcome {
     w.same("forced", "f", b"ONE\n")
 }
 
-fn foreign_change_unmounted(w: &mut Fixture) -> Outcome {
+fn external_change_unmounted(w: &mut Fixture) -> Outcome {
     w.below("f")?;
     w.sh("echo one > f; echo two >> f; echo one > g; echo two >> g; echo one > h; echo two >> h")?;
     w.unmount()?;

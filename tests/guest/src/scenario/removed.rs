@@ -105,7 +105,7 @@ fn in_the_way(w: &mut Fixture) -> Outcome {
     fs::create_dir(below.join("d/sub"))?;
     same_errno("a name in the way", back(w, "d").map(drop), Errno::BUSY)?;
     same("in it", fs::read_dir(w.path("d/sub"))?.count(), 0)?;
-    same("refilled", filled(&w.history()?.join("kept"))?, 0)?;
+    same("refilled", filled(&w.history()?.join("orphans"))?, 0)?;
     fs::remove_dir(below.join("d/sub"))?;
     w.remount()?;
     back(w, "d").at("nothing is in the way")?;
@@ -145,7 +145,7 @@ fn deep(w: &mut Fixture) -> Outcome {
 /// An object that could not come back is dropped with its segment, unchanged since its removal.
 fn given_up(w: &mut Fixture) -> Outcome {
     w.mount_with("history_max=24M")?;
-    let kept = w.history()?.join("kept");
+    let kept = w.history()?.join("orphans");
     let below = w.below("")?;
     plant(w)?;
     w.sh("rm -rf d/sub")?;
@@ -171,7 +171,7 @@ fn given_up(w: &mut Fixture) -> Outcome {
 /// A tree with one file that may not come back is refused as a whole: nothing of it is put back into orphaned
 /// directories. That file is the innermost, so that others would have come before it.
 fn refused_whole(w: &mut Fixture) -> Outcome {
-    let kept = w.history()?.join("kept");
+    let kept = w.history()?.join("orphans");
     w.sh("mkdir -p d/sub/deep/deeper; echo 1 > d/sub/first; echo 2 > d/sub/deep/second")?;
     w.sh("echo 3 > d/sub/deep/deeper/program; chmod 4755 d/sub/deep/deeper/program")?;
     w.sh("for i in $(seq 20); do echo $i > d/sub/deep/deeper/$i; done")?;
@@ -279,7 +279,7 @@ fn file_given_up(w: &mut Fixture) -> Outcome {
         }
         let lines = undo::lines(&file, true)?;
         check!(
-            !lines.iter().any(|line| line.op == "foreign"),
+            !lines.iter().any(|line| line.op == "external"),
             "{what}: {lines:?}"
         );
         let oldest = if is_trimmed { 3 } else { 0 };

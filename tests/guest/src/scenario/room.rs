@@ -220,7 +220,7 @@ fn interrupt(w: &mut Fixture) -> Outcome {
 /// The newest line but those that only say how the file was left.
 fn newest(w: &Fixture, name: &str) -> Outcome<String> {
     let lines = undo::lines(&w.open(name)?, true)?;
-    let newest = lines.iter().rev().find(|line| line.op != "left");
+    let newest = lines.iter().rev().find(|line| line.op != "close");
     Ok(newest.map_or(String::new(), |line| line.op.clone()))
 }
 

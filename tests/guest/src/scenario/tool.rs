@@ -13,7 +13,7 @@ use crate::undo;
 pub const TESTS: &[Test] = &[
     Test::new("logctl", logctl),
     Test::new("logctl-refusals", refusals),
-    Test::new("logctl-foreign", foreign).only(&[Lower::Tmpfs, Lower::Ext4]),
+    Test::new("logctl-external", external).only(&[Lower::Tmpfs, Lower::Ext4]),
 ];
 
 /// Runs logctl in the mount: exit code, output, messages.
@@ -83,7 +83,7 @@ fn refusals(w: &mut Fixture) -> Outcome {
 }
 
 /// The reason in words, and the hint.
-fn foreign(w: &mut Fixture) -> Outcome {
+fn external(w: &mut Fixture) -> Outcome {
     w.sh("echo one > f; echo two >> f")?;
     std::thread::sleep(std::time::Duration::from_millis(30));
     std::fs::write(w.below("f")?, "changed outside\n")?;

@@ -296,7 +296,7 @@ impl Check<'_> {
             let done = group::take_back_these(&self.root, numbers, Way::Walk, force)?;
             match done.map_err(|error: io::Error| error.raw_os_error().unwrap_or(0)) {
                 Ok(_) => return Ok(true),
-                Err(libc::ESTALE) if !force => tally.foreign += 1,
+                Err(libc::ESTALE) if !force => tally.external += 1,
                 Err(_) if !is_sure => return Ok(false),
                 Err(libc::ENODATA | libc::ENOSPC) if self.cut.family == Family::Trim => {
                     return Ok(false)

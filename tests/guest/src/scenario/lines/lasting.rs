@@ -23,45 +23,45 @@ fn ops(w: &Fixture, name: &str) -> Outcome<String> {
 
 /// The closing state of a file is logged at the last writer's close, at an fsync, and on eviction:
 /// outside changes can be told apart from then on.
-pub fn left_lines(w: &mut Fixture) -> Outcome {
+pub fn close_lines(w: &mut Fixture) -> Outcome {
     let (first, second) = (w.open("f")?, w.open("f")?);
     put(&first, 0, b"one")?;
     same("two writers", ops(w, "f")?, "write".into())?;
     first.sync_all()?;
-    same("fsync", ops(w, "f")?, "write left".into())?;
+    same("fsync", ops(w, "f")?, "write close".into())?;
     put(&first, 3, b"two")?;
     drop(first);
-    same("one writer left", ops(w, "f")?, "write left write".into())?;
+    same("one writer left", ops(w, "f")?, "write close write".into())?;
     drop(second);
-    same("closed", ops(w, "f")?, "write left write left".into())?;
+    same("closed", ops(w, "f")?, "write close write close".into())?;
 
     let flags = OFlags::RDWR | OFlags::TMPFILE;
     let unnamed = File::from(rustix::fs::open(&w.mnt, flags, Mode::from_raw_mode(0o600))?);
     put(&unnamed, 0, b"one")?;
     let old = format!("/proc/self/fd/{}", unnamed.as_raw_fd());
     rustix::fs::linkat(CWD, old, CWD, w.path("named"), AtFlags::SYMLINK_FOLLOW)?;
-    same("O_TMPFILE, named", ops(w, "named")?, "write left".into())?;
+    same("O_TMPFILE, named", ops(w, "named")?, "write close".into())?;
     let second = w.open("named")?;
     put(&unnamed, 3, b"two")?;
     drop(second);
     same(
         "O_TMPFILE, still open",
         ops(w, "named")?,
-        "write left write".into(),
+        "write close write".into(),
     )?;
     drop(unnamed);
     same(
         "O_TMPFILE",
         ops(w, "named")?,
-        "write left write left".into(),
+        "write close write close".into(),
     )?;
 
     w.make("cold", b"one")?;
     w.sh("truncate -s 1 cold")?;
-    same("cut", ops(w, "cold")?, "write left truncate left".into())?;
+    same("cut", ops(w, "cold")?, "write close truncate close".into())?;
     let path = std::ffi::CString::new(w.path("cold").display().to_string()).unwrap_or_default();
     sys::truncate(&path, 0)?;
-    let before = "write left truncate left truncate";
+    let before = "write close truncate close truncate";
     same("cut by name", ops(w, "cold")?, before.into())?;
     for _ in 0..5 {
         fs::write("/proc/sys/vm/drop_caches", "2")?;

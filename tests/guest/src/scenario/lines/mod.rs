@@ -34,7 +34,7 @@ pub const TESTS: &[Test] = &[
     Test::new("lines-of-names", |w| each(w, names::CASES)).seconds(120),
     Test::new("lines-of-attributes", |w| each(w, attributes::CASES)),
     Test::new("lines-of-nothing", |w| each(w, content::NOTHING)),
-    Test::new("left-lines", lasting::left_lines),
+    Test::new("close-lines", lasting::close_lines),
     Test::new("lines-last-when-asked", lasting::last_when_asked).unmounted(),
     Test::new("journal-first", order::journal_first)
         .unmounted()
@@ -149,7 +149,7 @@ impl<'w> LinePlace<'w> {
 /// All lines of an object except closing lines, which depend on the time of the close.
 fn lines(name: &str, file: &File) -> Outcome<Vec<String>> {
     let lines = undo::lines(file, true).at(format!("the log of {name}"))?;
-    let told = lines.iter().filter(|line| line.op != "left");
+    let told = lines.iter().filter(|line| line.op != "close");
     Ok(told.map(|line| text(name, line)).collect())
 }
 
