@@ -14,7 +14,7 @@ pub(crate) mod names;
 pub(crate) mod orphans;
 
 use crate::{
-    history::journal::{is_no_room, Journal, LineRoom},
+    history::journal::{is_no_space, Journal, Reservation},
     log::line::Op,
     record::{
         allow, armed_cookie, ensure_loaded, has_changed, is_changed_externally, note_change, place,
@@ -60,7 +60,7 @@ struct OldState<'a> {
     /// Set if the pre-image could not be captured and the mount's policy lets the operation go on.
     failure: Option<CaptureFailure>,
     /// Journal space for the lines, if the capture reserved that, too.
-    room: Option<LineRoom<'a>>,
+    reservation: Option<Reservation<'a>>,
 }
 
 /// An operation that is about to change an object. The inode lock is held.
@@ -113,11 +113,11 @@ impl<'a> ObjectOperation<'a> {
         // An operation that frees space must work on a full filesystem (as unlink(2) does on any):
         // its pre-image is dropped if the journal has no space.
         let frees = self.frees(old.size);
-        let room = match old
-            .room
+        let reservation = match old
+            .reservation
             .map_or_else(|| journal.reserve_lines_killable(LINES), Ok)
         {
-            Ok(room) => room,
+            Ok(reservation) => reservation,
             Err(e) => {
                 drop(old.running);
                 let failure = allow(mount, e, frees)?;
@@ -138,7 +138,7 @@ impl<'a> ObjectOperation<'a> {
             },
             captured: old.captured,
             failure: old.failure,
-            room,
+            reservation,
             before: (self.durable).then(|| armed_cookie(mount, self.inode.lower())),
             early: None,
             _running: old.running,
@@ -148,7 +148,7 @@ impl<'a> ObjectOperation<'a> {
             record.place_early()?;
             // The lower filesystem may wait for faults on the caller's buffer, which need space, too.
             if self.is_direct {
-                record.room.release();
+                record.reservation.release();
             }
         }
         go(&mut prepared)
@@ -192,13 +192,13 @@ impl<'a> ObjectOperation<'a> {
         };
         let running = self.inode.object().mmap_writes().begin_operation();
         let size = self.inode.lower().size();
-        let ((captured, failure), room) = self.capture_pre_image(mount, journal, size)?;
+        let ((captured, failure), reservation) = self.capture_pre_image(mount, journal, size)?;
         Ok(OldState {
             running,
             size,
             captured,
             failure: failure.or(unready),
-            room,
+            reservation,
         })
     }
 
@@ -209,7 +209,7 @@ impl<'a> ObjectOperation<'a> {
         mount: &Mount,
         journal: &'a Journal,
         size: u64,
-    ) -> Result<(CaptureOutcome, Option<LineRoom<'a>>)> {
+    ) -> Result<(CaptureOutcome, Option<Reservation<'a>>)> {
         match &self.pre_image {
             PreImage::Nothing => Ok(((Captured::Nothing, None), None)),
             PreImage::Attributes(lower, wanted) => {
@@ -242,9 +242,9 @@ fn capture_range<'a>(
     reader: &File,
     range: (u64, u64),
     frees: bool,
-) -> Result<(CaptureOutcome, Option<LineRoom<'a>>)> {
+) -> Result<(CaptureOutcome, Option<Reservation<'a>>)> {
     match capture::range(journal, lower, reader, range, LINES) {
-        Ok((captured, room)) => Ok(((captured, None), room)),
+        Ok((captured, reservation)) => Ok(((captured, None), reservation)),
         Err(e) => Ok((by_policy(mount, Err(e), frees)?, None)),
     }
 }
@@ -297,7 +297,7 @@ struct OperationRecord<'a> {
     captured: Captured,
     /// Set if the pre-image is lost once the operation changes something.
     failure: Option<CaptureFailure>,
-    room: LineRoom<'a>,
+    reservation: Reservation<'a>,
     /// Change cookie before the operation, if the line is written first.
     before: Option<QuickCookie>,
     /// Number of the line, if it was written before the change.
@@ -344,8 +344,8 @@ impl OperationRecord<'_> {
             inode: self.inode,
             open: self.open,
         };
-        let (room, captured) = (&mut self.room, &self.captured);
-        let placed = place_operation(&subject, state, room, &self.args, captured, is_last)?;
+        let (reservation, captured) = (&mut self.reservation, &self.captured);
+        let placed = place_operation(&subject, state, reservation, &self.args, captured, is_last)?;
         Ok(placed.seq)
     }
 
@@ -357,9 +357,9 @@ impl OperationRecord<'_> {
             open: self.open,
         };
         let args = OperationArgs { op, ..self.args };
-        let room = &mut self.room;
-        let placed = room.renew().and_then(|()| {
-            place(&subject, state, room, &args, |draft| {
+        let reservation = &mut self.reservation;
+        let placed = reservation.renew().and_then(|()| {
+            place(&subject, state, reservation, &args, |draft| {
                 draft.of(of);
             })
         });
@@ -416,7 +416,7 @@ impl OperationRecord<'_> {
     /// reserves space.
     fn may_have_begun(&self, state: &ObjectState, error: Error) -> bool {
         if self.args.op == Op::Write && self.before.is_none() {
-            return is_no_room(error) || error == ENOMEM || error == EIO;
+            return is_no_space(error) || error == ENOMEM || error == EIO;
         }
         let is_of_space = matches!(
             self.args.op,

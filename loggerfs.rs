@@ -16,7 +16,7 @@
 //! 3. the object's history state (`ObjectState`, a mutex; never held over a lower call that may
 //!    fault in user memory);
 //! 4. journal staging (innermost; never held over a lower call); the journal's other mutexes, for
-//!    its workers and for reclaiming orphans: `keep`, `pins`, `files`, `kept`, each held over lower
+//!    its workers and for reclaiming orphans: `meta`, `pins`, `files`, `orphans`, each held over lower
 //!    calls in the history's own directory and around staging;
 //! 5. lower write access (`mnt_want_write`, `file_start_write`), which a freeze of the lower
 //!    filesystem blocks; never nested on one superblock, never held over journal I/O or a wait for

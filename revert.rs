@@ -29,12 +29,12 @@ mod targets;
 
 use crate::{
     history::{
-        journal::{Journal, LineRoom, Room},
+        journal::{Journal, Reservation, SpacePurpose},
         pins::Pin,
     },
     log::{
         line::{Line, Op},
-        plan::{OnExternal, Step},
+        plan::{OnExternal, WalkStep},
         types::Pos,
     },
     record::{self, LineSubject, OperationArgs},
@@ -282,7 +282,7 @@ impl ObjectUndo<'_> {
         if changed.content {
             content.refuse_swapfile()?;
         }
-        // Retention may drop segments older than the newest pre-image needs, to make room for this
+        // Retention may drop segments older than the newest pre-image needs, to free space for this
         // one. With `no_redo` nothing is captured, and recovery reads the same lines again: all are
         // kept.
         let floor = match self.options.no_redo {
@@ -403,7 +403,7 @@ impl ObjectUndo<'_> {
             match &chain.step()? {
                 ChainLink::End => return Err(Refusal::new(Reason::NothingLeft, 0)),
                 ChainLink::Trimmed => return Err(Refusal::new(Reason::Trimmed, 0)),
-                ChainLink::Line(line, at, _, Step::Take) => {
+                ChainLink::Line(line, at, _, WalkStep::Live) => {
                     if caller.may_take_back(rights, line)? {
                         let operation = subtree::operation(line.seq, *at);
                         operations.push(operation, GFP_KERNEL_ACCOUNT)?;
@@ -418,7 +418,7 @@ impl ObjectUndo<'_> {
     /// The newest `count` operations, in runs. The directory is locked.
     #[inline(never)]
     fn runs(&self, first: u64, count: u64) -> Result<KVVec<OperationRun>, Refusal> {
-        if self.inode.object().is_kept() {
+        if self.inode.object().is_orphan() {
             // The open directory was removed: vfs_rmdir() has set S_DEAD, and no name in it may
             // change.
             return Err(ENOENT.into());
@@ -436,10 +436,10 @@ impl ObjectUndo<'_> {
             match chain.step_back()? {
                 ChainLink::End => return Err(Refusal::new(Reason::NothingLeft, 0)),
                 ChainLink::Trimmed => return Err(Refusal::new(Reason::Trimmed, 0)),
-                ChainLink::Line(line, _, _, Step::Take) if line.seq < first => {
+                ChainLink::Line(line, _, _, WalkStep::Live) if line.seq < first => {
                     return Err(Refusal::new(Reason::NotOwner, 0))
                 }
-                ChainLink::Line(line, at, _, Step::Take) => {
+                ChainLink::Line(line, at, _, WalkStep::Live) => {
                     found += 1;
                     match (OperationRun::of(&line, at), runs.last_mut()) {
                         (OperationRun::Names(_), Some(OperationRun::Names(n)))
@@ -449,7 +449,7 @@ impl ObjectUndo<'_> {
                         (run, _) => runs.push(run, GFP_KERNEL_ACCOUNT)?,
                     }
                 }
-                ChainLink::Line(line, _, _, Step::Barred) => {
+                ChainLink::Line(line, _, _, WalkStep::Conflict) => {
                     return Err(Refusal::new(Reason::Conflict, line.seq))
                 }
                 ChainLink::Line(..) => {}
@@ -485,28 +485,28 @@ impl ObjectUndo<'_> {
             dentry: Some(self.file.dentry()),
             lower: self.file.lower_dentry(),
             other,
-            room: self.room(),
+            purpose: self.purpose(),
             permission: self.permission(),
         };
         let steps = taken.steps(self.journal)?;
         if !taken.is_deep {
-            let (floor, kept_floor) = name_operations::oldest_of(self.journal, &steps)?;
-            self.narrow(floor, kept_floor);
+            let (floor, orphan_floor) = name_operations::oldest_of(self.journal, &steps)?;
+            self.narrow(floor, orphan_floor);
         }
         let mut lines = Lines::new(self.journal)?;
         let mut bytes = 0u64;
         for undo_step in &steps {
-            bytes = bytes.saturating_add(names.bytes_to_keep(&mut lines, undo_step)?);
+            bytes = bytes.saturating_add(names.orphan_bytes_of(&mut lines, undo_step)?);
         }
         // Orphans count against the history's limit. One check for the sum, before the first step.
-        self.journal.admit_kept(bytes, self.room())?;
+        self.journal.admit_orphan(bytes, self.purpose())?;
         names.revert(taken, Some(self.file.open()))
     }
 
     /// See [`Pin::narrow`].
-    fn narrow(&self, floor: u64, kept_floor: u64) {
+    fn narrow(&self, floor: u64, orphan_floor: u64) {
         if !self.is_one_of_many.get() {
-            self.pin.narrow(floor, kept_floor);
+            self.pin.narrow(floor, orphan_floor);
         }
     }
 
@@ -519,10 +519,10 @@ impl ObjectUndo<'_> {
     }
 
     /// What happens with objects that lose their last name: kept as orphans, or deleted.
-    fn room(&self) -> Room {
+    fn purpose(&self) -> SpacePurpose {
         match self.options.no_redo {
-            true => Room::Discard,
-            false => Room::Revert,
+            true => SpacePurpose::Discard,
+            false => SpacePurpose::Revert,
         }
     }
 
@@ -546,7 +546,7 @@ impl ObjectUndo<'_> {
 fn close_intent(
     subject: &LineSubject<'_>,
     state: &mut ObjectState,
-    room: &mut LineRoom<'_>,
+    reservation: &mut Reservation<'_>,
     op: Op,
     intent: u64,
 ) {
@@ -556,7 +556,7 @@ fn close_intent(
         length: 0,
         size: subject.inode.lower().size(),
     };
-    let placed = record::place(subject, state, room, &args, |draft| {
+    let placed = record::place(subject, state, reservation, &args, |draft| {
         draft.of(intent);
     });
     // Without its closing line, the revert is ended by recovery at the next mount.

@@ -63,7 +63,7 @@ const fn iowr(number: u8, size: usize) -> u32 {
 
 /// Reverts operations of one object, and reports the result or the conflict.
 ///
-/// The reply is written on failure, too: `reason` and `seq_in_way` are more specific than the
+/// The reply is written on failure, too: `reason` and `blocking_seq` are more specific than the
 /// errno.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -77,7 +77,7 @@ pub struct Revert {
     /// Out: how many were taken back.
     pub reverted: u64,
     /// Out: the number of the line that is in the way; 0: none.
-    pub seq_in_way: u64,
+    pub blocking_seq: u64,
     /// Out: why the request was refused, a [`Reason`]; 0 on success.
     pub reason: u32,
     /// In: zero. Out: the number of operations reverted inside of restored directories
@@ -212,7 +212,7 @@ pub struct Conflict {
     /// The operation to be reverted; 0 if the conflict concerns the whole request.
     pub seq: u64,
     /// The operation in the way; 0: none.
-    pub in_way: u64,
+    pub blocker: u64,
     /// A [`Reason`].
     pub reason: u32,
     /// Zero.
@@ -236,7 +236,7 @@ pub struct RevertGroup {
     /// not reverted ([`Reason::NotEmpty`]).
     pub conflicts: u64,
     /// In: how many fit.
-    pub room: u32,
+    pub capacity: u32,
     /// Out: the number of conflicts; as many as fit were written.
     pub found: u32,
     /// Out: how many operations were taken back, or would be ([`RevertGroup::DRY_RUN`]).
@@ -253,7 +253,7 @@ pub struct RevertGroup {
     /// gone and never had a name.
     pub left_out: u32,
     /// Out: the operation in the way of the first conflict; 0: none.
-    pub seq_in_way: u64,
+    pub blocking_seq: u64,
 }
 
 impl RevertGroup {
@@ -309,8 +309,8 @@ pub struct Status {
     pub generation: u32,
     /// Out: zero.
     pub reserved: u32,
-    /// Out: the number of the object's live operations, at most [`Status::MAX_STANDING`].
-    pub standing: u64,
+    /// Out: the number of the object's live operations, at most [`Status::MAX_LIVE`].
+    pub live: u64,
     /// Out: the number of the object's newest live operation; 0 if none.
     pub last_seq: u64,
     /// Out: how many segments the history has.
@@ -334,7 +334,7 @@ pub struct Status {
     /// Out: zero.
     pub reserved_middle: u32,
     /// Out: how many bytes the objects take that lost their last name and are kept.
-    pub kept_bytes: u64,
+    pub orphan_bytes: u64,
     /// Out: zero.
     pub reserved_tail: [u32; 12],
 }
@@ -347,7 +347,7 @@ impl Status {
     /// The mount is read-only.
     pub const MOUNT_READ_ONLY: u32 = 4;
     /// The caller does not administer the mount: numbers about the whole of its history (`seq`,
-    /// `segments`, `log_bytes`, `undo_bytes`, `kept_bytes`, `lost`, `errors`) are left out, and are
+    /// `segments`, `log_bytes`, `undo_bytes`, `orphan_bytes`, `lost`, `errors`) are left out, and are
     /// zero.
     pub const MOUNT_OF_OTHERS: u32 = 8;
 
@@ -360,8 +360,8 @@ impl Status {
     /// `on_error=refuse`.
     pub const REFUSE: u32 = 1;
 
-    /// Where counting `standing` ends.
-    pub const MAX_STANDING: u64 = 1_000_000;
+    /// Where counting `live` ends.
+    pub const MAX_LIVE: u64 = 1_000_000;
 
     /// Whether a request is one that this version knows.
     pub const fn is_valid(&self) -> bool {
@@ -421,7 +421,7 @@ reasons! {
     NothingLeft = 1,
     /// The old state was not saved (ENODATA).
     Lost = 2,
-    /// The old state was dropped for want of room (ENODATA).
+    /// The old state was dropped for want of space (ENODATA).
     Trimmed = 3,
     /// The object was changed outside (ESTALE).
     External = 4,
@@ -433,7 +433,7 @@ reasons! {
     NotOwner = 7,
     /// The descriptor is not open for writing (EBADF), or the file or mount is not writable.
     NotWritable = 8,
-    /// No room for the redo payload (ENOSPC).
+    /// No space for the redo payload (ENOSPC).
     NoSpace = 9,
     /// The saved bytes or the log fail their checksum (EUCLEAN).
     Corrupt = 10,
@@ -454,6 +454,6 @@ reasons! {
     /// A directory created by the operation is not empty, and is kept (ENOTEMPTY).
     NotEmpty = 18,
     /// Another process has not ended its operation on the object, or its request, in time:
-    /// `seq_in_way` and `in_way` are its process id, 0 if that is not known (EBUSY).
+    /// `blocking_seq` and `blocker` are its process id, 0 if that is not known (EBUSY).
     Busy = 19,
 }

@@ -12,8 +12,8 @@ use super::orphans::{orphan_entry, FileHandle};
 use crate::{
     history::{
         journal::Journal,
-        kept::{Found, Place},
-        orphan::{Cause, EntryName, Orphan, HANDLE_MAX, NAME_MAX},
+        orphan_record::{Cause, EntryName, OrphanRecord, HANDLE_MAX, NAME_MAX},
+        orphans::{FoundOrphan, OrphanDir},
         sort::sort,
     },
     log::{
@@ -83,7 +83,7 @@ pub(crate) fn adopt(sb: &SuperBlock) {
 
 fn seq(entry: &EntryName) -> u64 {
     let mut handle = [0; HANDLE_MAX];
-    Orphan::parse(entry.bytes(), &mut handle).map_or(0, |orphan| orphan.seq)
+    OrphanRecord::parse(entry.bytes(), &mut handle).map_or(0, |orphan| orphan.seq)
 }
 
 /// The mount during adoption.
@@ -95,8 +95,8 @@ struct Adoption<'a> {
 
 /// A removed name without a line.
 struct LostName<'a> {
-    place: &'a Place,
-    orphan: &'a Orphan<'a>,
+    orphan_dir: &'a OrphanDir,
+    orphan: &'a OrphanRecord<'a>,
     victim: &'a Inode,
     /// The directory's inode on this mount, and its lower dentry.
     dir: &'a UpperInode,
@@ -106,11 +106,11 @@ struct LostName<'a> {
 
 impl Adoption<'_> {
     /// Writes the lines for one orphan. `later` are the orphans that were removed after this one.
-    fn adopt(&self, (place, entry): &Found, later: &[Found]) -> Result {
+    fn adopt(&self, (orphan_dir, entry): &FoundOrphan, later: &[FoundOrphan]) -> Result {
         let _kernel = KernelCreds::new();
         let mut handle = [0; HANDLE_MAX];
-        let orphan = Orphan::parse(entry.bytes(), &mut handle).ok_or(ENOENT)?;
-        let kept = orphan_entry(place.dir(), entry.bytes(), orphan.object)?;
+        let orphan = OrphanRecord::parse(entry.bytes(), &mut handle).ok_or(ENOENT)?;
+        let kept = orphan_entry(orphan_dir.dir(), entry.bytes(), orphan.object)?;
         let kept = kept.ok_or(ENOENT)?;
         let victim = kept.inode().ok_or(ENOENT)?;
         let mut long = [0; NAME_MAX];
@@ -120,7 +120,7 @@ impl Adoption<'_> {
         // Names in the directory must not change until the lines are written.
         let _lock = dir.lock_as_parent();
         let lost = LostName {
-            place,
+            orphan_dir,
             orphan: &orphan,
             victim,
             dir: &dir,
@@ -151,7 +151,7 @@ impl Adoption<'_> {
     /// The full name: the part in the entry, and the rest from the xattr.
     fn whole_name<'n>(
         &self,
-        orphan: &Orphan<'n>,
+        orphan: &OrphanRecord<'n>,
         kept: &Dentry,
         buf: &'n mut [u8; NAME_MAX],
     ) -> &'n [u8] {
@@ -179,14 +179,18 @@ impl Adoption<'_> {
 
     /// The object that the name was bound to next: a later orphan, or the object that has the name
     /// now.
-    fn bound_next(&self, lost: &LostName<'_>, later: &[Found]) -> Result<Option<ARef<Inode>>> {
-        for (place, entry) in later {
+    fn bound_next(
+        &self,
+        lost: &LostName<'_>,
+        later: &[FoundOrphan],
+    ) -> Result<Option<ARef<Inode>>> {
+        for (orphan_dir, entry) in later {
             let mut handle = [0; HANDLE_MAX];
-            let Some(orphan) = Orphan::parse(entry.bytes(), &mut handle) else {
+            let Some(orphan) = OrphanRecord::parse(entry.bytes(), &mut handle) else {
                 continue;
             };
             if (orphan.parent, orphan.name) == (lost.orphan.parent, lost.orphan.name) {
-                let kept = place.dir().child(entry.bytes())?;
+                let kept = orphan_dir.dir().child(entry.bytes())?;
                 return Ok(kept.inode().map(Inode::get));
             }
         }
@@ -316,15 +320,22 @@ impl Adoption<'_> {
             length: 0,
             size: lost.dir.lower().size(),
         };
-        let mut room = self.journal.reserve_lines(1)?;
+        let mut reservation = self.journal.reserve_lines(1)?;
         let mut state = lost.dir.object().state.lock();
         load_unchecked(self.journal, lost.dir, &mut state)?;
         let mut who = OpenActor::default();
-        place_by(&subject, &mut state, &mut who, &mut room, &args, |draft| {
-            // The command and the process of the removal are unknown.
-            draft.recovered(lost.orphan.uid);
-            fill(draft);
-        })?;
+        place_by(
+            &subject,
+            &mut state,
+            &mut who,
+            &mut reservation,
+            &args,
+            |draft| {
+                // The command and the process of the removal are unknown.
+                draft.recovered(lost.orphan.uid);
+                fill(draft);
+            },
+        )?;
         note_change(&mut state, lost.dir);
         Ok(())
     }
@@ -333,7 +344,7 @@ impl Adoption<'_> {
 impl LostName<'_> {
     /// Adds the keys that locate the orphan.
     fn describe(&self, draft: &mut LineDraft<'_>) {
-        draft.undo(Undo::None).kept(self.place.segment());
+        draft.undo(Undo::None).kept(self.orphan_dir.segment());
         if !self.victim.is_directory() {
             if let Some(handle) = FileHandle::of_lower(self.victim) {
                 handle.describe(draft);

@@ -73,17 +73,17 @@ pub(crate) fn gather(mount: &LowerMount, lower: &Dentry, like: Records<'_>) -> R
 pub(crate) fn gather_privileges(
     mount: &LowerMount,
     lower: &Dentry,
-    told: Records<'_>,
+    recorded: Records<'_>,
 ) -> Result<KVVec<u8>> {
     let mut records = KVVec::new();
     let name = xattr::CAPABILITY;
-    let is_told = |record: Record<'_>| record.name == name.to_bytes();
-    if !told.last_ones().any(is_told) && xattr::read(mount, lower, name)?.is_some() {
+    let is_recorded = |record: Record<'_>| record.name == name.to_bytes();
+    if !recorded.last_ones().any(is_recorded) && xattr::read(mount, lower, name)?.is_some() {
         add(mount, lower, (Kind::Xattr, name.to_bytes()), &mut records)?;
     }
     let mode = attr::access_and_times(mount, lower)?.0.mode;
     // file_remove_privs() keeps set-group-ID for a caller with CAP_FSETID.
-    if mode & c::S_ISGID != 0 && !task::leaves_set_ids() && told.last(Kind::Access).is_none() {
+    if mode & c::S_ISGID != 0 && !task::leaves_set_ids() && recorded.last(Kind::Access).is_none() {
         add(mount, lower, (Kind::Access, &[]), &mut records)?;
     }
     Ok(records)

@@ -3,7 +3,7 @@
 //! Copies pre-images of file ranges into the journal, from the page cache where possible.
 
 use crate::{
-    history::journal::{Journal, LineRoom, Payload, Room, Staged, MAX_STAGED},
+    history::journal::{Journal, Payload, Reservation, SpacePurpose, Staged, MAX_STAGED},
     log::plan::{allocated, has_empty_block, Content, MapRecord},
     record::Captured,
     vfs::{
@@ -34,14 +34,14 @@ pub(super) fn range<'a>(
     reader: &File,
     (start, end): (u64, u64),
     lines: u32,
-) -> Result<(Captured, Option<LineRoom<'a>>)> {
+) -> Result<(Captured, Option<Reservation<'a>>)> {
     let range = (start, end);
     let bytes = match usize::try_from(end.saturating_sub(start)) {
         Ok(0) => return Ok((Captured::Nothing, None)),
         // As a map of runs: an undo restores a hole as a hole.
         _ if lower.may_be_sparse() => return Ok((runs_of(journal, lower, reader, range)?, None)),
         Ok(bytes @ 1..=MAX_STAGED) => bytes,
-        _ => return Ok((plain(journal, lower, reader, range, false)?, None)),
+        _ => return Ok((unmapped(journal, lower, reader, range, false)?, None)),
     };
     let mut may_be_hole = false;
     let fill = |buf: &mut [u8]| {
@@ -50,21 +50,28 @@ pub(super) fn range<'a>(
         Ok(())
     };
     // Fast path of write(2): one copy, one lock of the journal.
-    let (staged, room) = journal.save(bytes, lines, fill)?;
+    let (staged, reservation) = journal.save(bytes, lines, fill)?;
     if may_be_hole {
         // i_blocks counts preallocated blocks after EOF and xattr blocks, too, so a file with
         // enough blocks for its size can still have holes.
-        drop(room);
+        drop(reservation);
         return Ok((runs_of(journal, lower, reader, range)?, None));
     }
-    Ok((captured(staged, 0, 0), Some(room)))
+    Ok((captured(staged, 0, 0), Some(reservation)))
 }
 
 /// Captures a range with its holes.
 fn runs_of(journal: &Journal, lower: &Inode, reader: &File, range: (u64, u64)) -> Result<Captured> {
     match holes_in(reader, range)? {
-        Some(runs) => mapped(journal, lower, Some(reader), &runs, &[], Room::Operation),
-        None => plain(journal, lower, reader, range, true),
+        Some(runs) => mapped(
+            journal,
+            lower,
+            Some(reader),
+            &runs,
+            &[],
+            SpacePurpose::Operation,
+        ),
+        None => unmapped(journal, lower, reader, range, true),
     }
 }
 
@@ -199,12 +206,12 @@ pub(super) fn holes(
     if runs.is_empty() {
         return Ok(Captured::Nothing);
     }
-    mapped(journal, lower, None, &runs, &[], Room::Operation)
+    mapped(journal, lower, None, &runs, &[], SpacePurpose::Operation)
 }
 
 /// Captures a range as bytes, if it is known to be data (`is_data`), or if its zeroes prove to be
 /// data.
-fn plain(
+fn unmapped(
     journal: &Journal,
     lower: &Inode,
     reader: &File,
@@ -212,7 +219,7 @@ fn plain(
     is_data: bool,
 ) -> Result<Captured> {
     let mut is_data = is_data;
-    let mut payload = stage(journal, end.saturating_sub(start), Room::Operation)?;
+    let mut payload = stage(journal, end.saturating_sub(start), SpacePurpose::Operation)?;
     let mut at = start;
     while at < end {
         let mut may_be_hole = false;
@@ -223,7 +230,14 @@ fn plain(
         if may_be_hole {
             if let Some(runs) = holes_in(reader, (start, end))? {
                 drop(payload);
-                return mapped(journal, lower, Some(reader), &runs, &[], Room::Operation);
+                return mapped(
+                    journal,
+                    lower,
+                    Some(reader),
+                    &runs,
+                    &[],
+                    SpacePurpose::Operation,
+                );
             }
             is_data = true;
         }
@@ -240,11 +254,11 @@ pub(crate) fn mapped(
     reader: Option<&File>,
     runs: &[MapRecord],
     attributes: &[u8],
-    room: Room,
+    purpose: SpacePurpose,
 ) -> Result<Captured> {
     let records = runs.len() as u64;
     let length = payload_length(runs, attributes)?;
-    let mut payload = stage(journal, length, room)?;
+    let mut payload = stage(journal, length, purpose)?;
     for run in runs {
         payload.push(&run.encode())?;
     }
@@ -275,17 +289,17 @@ pub(crate) fn payload_length(runs: &[MapRecord], attributes: &[u8]) -> Result<u6
 }
 
 /// Reserves space for a payload: in the staging buffer, or in an extent of its own.
-fn stage(journal: &Journal, length: u64, room: Room) -> Result<Payload<'_>> {
+fn stage(journal: &Journal, length: u64, purpose: SpacePurpose) -> Result<Payload<'_>> {
     match usize::try_from(length) {
         Ok(length) if length <= MAX_STAGED => journal.stage(length),
-        _ => journal.stage_large(length, room),
+        _ => journal.stage_large(length, purpose),
     }
 }
 
 /// Captures attributes only.
 pub(super) fn attributes(journal: &Journal, records: &[u8]) -> Result<Captured> {
     let length = records.len() as u64;
-    let mut payload = stage(journal, length, Room::Operation)?;
+    let mut payload = stage(journal, length, SpacePurpose::Operation)?;
     payload.push(records)?;
     Ok(captured(payload.finish()?, 0, length))
 }

@@ -5,8 +5,8 @@
 use super::orphans::{self, FileHandle, LastName, VictimState};
 use crate::{
     history::{
-        journal::{Journal, LineRoom, Room},
-        orphan::Cause,
+        journal::{Journal, Reservation, SpacePurpose},
+        orphan_record::Cause,
     },
     log::line::{LineDraft, Op, Undo},
     record::{self, allow, place, CaptureFailure, LineSubject, NameFields, OperationArgs},
@@ -34,7 +34,7 @@ pub(crate) enum NameChange<'a> {
 pub(crate) struct NameRecord<'a> {
     mount: &'a Mount,
     journal: &'a Journal,
-    room: LineRoom<'a>,
+    reservation: Reservation<'a>,
     dir: &'a UpperInode,
     op: Op,
     name: &'a [u8],
@@ -57,10 +57,10 @@ impl<'a> NameChange<'a> {
         };
         // Reserved before the change: afterwards, the line must not fail for lack of space.
         match ready.and_then(|()| journal.reserve_lines_killable(1)) {
-            Ok(room) => Ok(Self::Recorded(NameRecord {
+            Ok(reservation) => Ok(Self::Recorded(NameRecord {
                 mount,
                 journal,
-                room,
+                reservation,
                 dir,
                 op,
                 name,
@@ -127,7 +127,7 @@ impl<'a> NameChange<'a> {
                 last,
                 at,
                 flags,
-                Room::Operation,
+                SpacePurpose::Operation,
             ) {
                 // rmdir(2) below returns the lower filesystem's own error.
                 Err(e) if e == ENOTEMPTY => record.leave_uncaptured(e),
@@ -250,11 +250,11 @@ impl<'a> NameRecord<'a> {
     /// Writes a template line, if the operation fits one.
     fn place_template(&mut self, node: Option<&UpperInode>) -> bool {
         let (subject, args) = (self.subject(), self.args());
-        let told = match &self.victim_state {
+        let location = match &self.victim_state {
             Some(victim_state) => victim_state.template_fields(),
             None => Some((None, None)),
         };
-        let Some((kept, handle)) = told else {
+        let Some((kept, handle)) = location else {
             return false;
         };
         let named = NameFields {
@@ -264,7 +264,7 @@ impl<'a> NameRecord<'a> {
             handle: handle.as_ref().map(FileHandle::parts),
         };
         let mut state = self.dir.object().state.lock();
-        record::place_name(&subject, &mut state, &mut self.room, &args, &named).is_some()
+        record::place_name(&subject, &mut state, &mut self.reservation, &args, &named).is_some()
     }
 
     /// Writes the line in its long form.
@@ -272,19 +272,25 @@ impl<'a> NameRecord<'a> {
         let (subject, args) = (self.subject(), self.args());
         let (name, victim_state) = (self.name, &self.victim_state);
         let mut state = self.dir.object().state.lock();
-        let placed = place(&subject, &mut state, &mut self.room, &args, |draft| {
-            match victim_state {
-                Some(victim_state) => victim_state.describe(draft),
-                None => {
-                    draft.undo(Undo::None);
+        let placed = place(
+            &subject,
+            &mut state,
+            &mut self.reservation,
+            &args,
+            |draft| {
+                match victim_state {
+                    Some(victim_state) => victim_state.describe(draft),
+                    None => {
+                        draft.undo(Undo::None);
+                    }
                 }
-            }
-            draft.name(name);
-            if let Some(node) = node {
-                draft.node(node.id());
-            }
-            more(draft);
-        });
+                draft.name(name);
+                if let Some(node) = node {
+                    draft.node(node.id());
+                }
+                more(draft);
+            },
+        );
         drop(state);
         if let Err(e) = placed {
             // The change has happened: it can only be counted as lost.

@@ -6,9 +6,9 @@
 
 use crate::{
     history::{
-        journal::{Journal, Room},
-        kept::Place,
-        orphan::{Cause, EntryName, Orphan, HANDLE_MAX},
+        journal::{Journal, SpacePurpose},
+        orphan_record::{Cause, EntryName, OrphanRecord, HANDLE_MAX},
+        orphans::OrphanDir,
     },
     log::{
         line::{LineDraft, Undo},
@@ -103,7 +103,7 @@ pub(crate) struct NewOrphan<'a> {
     mount: &'a Mount,
     journal: &'a Journal,
     victim: &'a UpperInode,
-    place: Arc<Place>,
+    orphan_dir: Arc<OrphanDir>,
     /// Allocated bytes of the object.
     bytes: u64,
     /// The last name, the caller who removes the name, and a number above those of all lines so
@@ -118,7 +118,7 @@ pub(crate) struct NewOrphan<'a> {
 impl NewOrphan<'_> {
     /// The segment with which the orphan is kept.
     pub(crate) fn segment(&self) -> u64 {
-        self.place.segment()
+        self.orphan_dir.segment()
     }
 
     /// Number of bytes that count against the history's limit.
@@ -130,7 +130,7 @@ impl NewOrphan<'_> {
     #[inline(never)]
     fn write_entry(&self, entry: &mut EntryName) {
         let parent = self.last.parent.inode().and_then(FileHandle::of_lower);
-        let orphan = Orphan {
+        let orphan = OrphanRecord {
             object: self.victim.id(),
             parent: parent.as_ref().map(FileHandle::whole).unwrap_or_default(),
             uid: self.uid,
@@ -162,10 +162,10 @@ impl NewOrphan<'_> {
     /// Commits the orphan after the operation. The victim is locked.
     fn commit(&mut self) {
         self.is_linked = false;
-        self.victim.object().note_kept(true);
-        self.journal.count_kept(self.bytes, 0);
+        self.victim.object().note_orphan(true);
+        self.journal.count_orphan_bytes(self.bytes, 0);
         // Not earlier: a flush of the directory before this point has not covered the entry.
-        if let Err(e) = self.journal.kept_one(&self.place) {
+        if let Err(e) = self.journal.orphan_added(&self.orphan_dir) {
             self.mount.warn_lost(e);
         }
     }
@@ -179,7 +179,7 @@ impl Drop for NewOrphan<'_> {
         // The operation failed: removes the added link.
         let mut entry = EntryName::empty();
         self.write_entry(&mut entry);
-        if let Err(e) = self.place.dir().unlink(entry.bytes()) {
+        if let Err(e) = self.orphan_dir.dir().unlink(entry.bytes()) {
             pr_warn!(
                 "history: a file is left with a name too many (error {})\n",
                 e.to_errno()
@@ -243,13 +243,19 @@ pub(crate) fn link_to_orphans<'a>(
     if victim.lower().links() > 1 {
         return Ok(VictimState::Linked(victim));
     }
-    let mut kept = prepare_orphan(mount, journal, victim, (last, lower), Room::Operation)?;
+    let mut kept = prepare_orphan(
+        mount,
+        journal,
+        victim,
+        (last, lower),
+        SpacePurpose::Operation,
+    )?;
     let _kernel = KernelCreds::new();
     let mut name = EntryName::empty();
     kept.prepare_entry(lower, &mut name);
     mount.with_space(SpaceRequest::History, || {
         let _write = mount.lower().want_write()?;
-        DirOpGuard::start_creating(mount.lower(), kept.place.dir().dentry(), name.bytes())?
+        DirOpGuard::start_creating(mount.lower(), kept.orphan_dir.dir().dentry(), name.bytes())?
             .link(lower)
     })?;
     // From now on, dropping `kept` removes the link.
@@ -273,10 +279,10 @@ pub(crate) fn move_to_orphans<'a>(
     last: LastName<'a>,
     at: &LowerName<'_>,
     flags: u32,
-    room: Room,
+    purpose: SpacePurpose,
 ) -> Result<VictimState<'a>> {
     let lower = at.dentry;
-    let mut kept = prepare_orphan(mount, journal, victim, (last, lower), room)?;
+    let mut kept = prepare_orphan(mount, journal, victim, (last, lower), purpose)?;
     let _kernel = KernelCreds::new();
     let inside = if victim.is_directory() {
         Some(mount.lower().directory_at(lower)?)
@@ -286,12 +292,12 @@ pub(crate) fn move_to_orphans<'a>(
     inside.as_ref().map_or(Ok(()), require_empty)?;
     let mut name = EntryName::empty();
     kept.prepare_entry(lower, &mut name);
-    let there = (kept.place.dir().dentry(), name.bytes());
+    let there = (kept.orphan_dir.dir().dentry(), name.bytes());
     // The VFS pins our dentry, so its lower dentry is in use: NFS would silly-rename an unlinked
     // file.
     let is_local = mount.lower().root().superblock().is_local();
     let may_link = inside.is_none() && flags == 0 && is_local;
-    let is_linked = with_room(mount, room, || {
+    let is_linked = with_space_for(mount, purpose, || {
         let below = mount.lower();
         if !may_link || !below.root().superblock().renames_wait() {
             let _write = below.want_write()?;
@@ -307,7 +313,7 @@ pub(crate) fn move_to_orphans<'a>(
     if is_linked {
         // From now on, dropping `kept` removes the link.
         kept.is_linked = true;
-        with_room(mount, room, || {
+        with_space_for(mount, purpose, || {
             let _write = mount.lower().want_write()?;
             DirOpGuard::start_removing_dentry(mount.lower(), at)?.unlink()
         })?;
@@ -317,7 +323,7 @@ pub(crate) fn move_to_orphans<'a>(
     // directory back.
     if let Err(e) = inside.as_ref().map_or(Ok(()), require_empty) {
         let here = LowerName {
-            parent: kept.place.dir().dentry(),
+            parent: kept.orphan_dir.dir().dentry(),
             dentry: lower,
             name: name.bytes(),
         };
@@ -332,7 +338,7 @@ pub(crate) fn move_to_orphans<'a>(
         let write = mount.lower().want_write()?;
         namei::rename(mount.lower(), &here, back, held.inode(), c::RENAME_EXCHANGE)?;
         drop(write);
-        kept.place.dir().unlink(name.bytes())?;
+        kept.orphan_dir.dir().unlink(name.bytes())?;
         return Err(e);
     }
     Ok(VictimState::Orphan(kept))
@@ -347,12 +353,12 @@ pub(crate) fn repair_leaked_links(sb: &SuperBlock) {
     let Some(journal) = mount.journal() else {
         return;
     };
-    for (place, name) in &journal.take_strays() {
+    for (orphan_dir, name) in &journal.take_leaked_links() {
         if task::resched_killable().is_err() {
             // The next mount after an unclean shutdown continues.
             break;
         }
-        if let Err(e) = repair_link(sb, journal, place.dir(), name) {
+        if let Err(e) = repair_link(sb, journal, orphan_dir.dir(), name) {
             mount.warn_lost(e);
         }
     }
@@ -410,10 +416,14 @@ fn require_empty(dir: &StoreDir) -> Result {
 }
 
 /// Runs `operation`; on ENOSPC, frees space (`room` decides from where) and retries.
-fn with_room<T>(mount: &Mount, room: Room, operation: impl FnMut() -> Result<T>) -> Result<T> {
-    match room {
-        Room::Operation => mount.with_space(SpaceRequest::History, operation),
-        Room::Revert | Room::Discard => mount.with_reserve(operation),
+fn with_space_for<T>(
+    mount: &Mount,
+    purpose: SpacePurpose,
+    operation: impl FnMut() -> Result<T>,
+) -> Result<T> {
+    match purpose {
+        SpacePurpose::Operation => mount.with_space(SpaceRequest::History, operation),
+        SpacePurpose::Revert | SpacePurpose::Discard => mount.with_reserve(operation),
     }
 }
 
@@ -423,16 +433,16 @@ fn prepare_orphan<'a>(
     journal: &'a Journal,
     victim: &'a UpperInode,
     (last, lower): (LastName<'a>, &Dentry),
-    room: Room,
+    purpose: SpacePurpose,
 ) -> Result<NewOrphan<'a>> {
     let bytes = mount.lower().bytes_of(lower);
-    journal.admit_kept(bytes, room)?;
-    let (place, seq) = with_room(mount, room, || journal.kept_now(victim.id()))?;
+    journal.admit_orphan(bytes, purpose)?;
+    let (orphan_dir, seq) = with_space_for(mount, purpose, || journal.orphan_dir(victim.id()))?;
     Ok(NewOrphan {
         mount,
         journal,
         victim,
-        place,
+        orphan_dir,
         bytes,
         last,
         uid: ProcessKey::current().uid,

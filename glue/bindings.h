@@ -107,9 +107,9 @@ loff_t lfs_i_size_read(const struct inode *inode);
 void lfs_i_size_write(struct inode *inode, loff_t size);
 bool lfs_has_bmap(const struct inode *inode);
 bool lfs_inode_is_new(struct inode *inode);
-bool lfs_attr_differs(const struct inode *to, const struct inode *from, bool is_kept,
+bool lfs_attr_differs(const struct inode *to, const struct inode *from, bool is_orphan,
 			   umode_t hidden);
-void lfs_copy_attr(struct inode *to, struct inode *from, bool is_kept, umode_t hidden);
+void lfs_copy_attr(struct inode *to, struct inode *from, bool is_orphan, umode_t hidden);
 void lfs_copy_content_attr(struct inode *to, struct inode *from);
 void lfs_annotate_locks(struct inode *inode);
 void lfs_drop_pages(struct inode *inode);

@@ -233,14 +233,14 @@ static umode_t upper_mode(umode_t mode, umode_t hidden)
  * Mirrors ovl_copyattr(). Adds i_nlink, i_blocks and i_flags; an orphan has no
  * links.
  */
-void lfs_copy_attr(struct inode *to, struct inode *from, bool is_kept, umode_t hidden)
+void lfs_copy_attr(struct inode *to, struct inode *from, bool is_orphan, umode_t hidden)
 {
 	spin_lock(&to->i_lock);
 	to->i_uid = from->i_uid;
 	to->i_gid = from->i_gid;
 	to->i_mode = upper_mode(from->i_mode, hidden);
 	/* An orphan's only links are the history's, which do not count. */
-	set_nlink(to, is_kept ? 0 : from->i_nlink);
+	set_nlink(to, is_orphan ? 0 : from->i_nlink);
 	inode_set_atime_to_ts(to, inode_get_atime(from));
 	copy_content_attr(to, from);
 	spin_unlock(&to->i_lock);
@@ -253,14 +253,14 @@ void lfs_copy_attr(struct inode *to, struct inode *from, bool is_kept, umode_t h
  * since ctime is set before i_size in some filesystems, and two changes within
  * one tick of a coarse clock have the same ctime. Callable in RCU walk.
  */
-bool lfs_attr_differs(const struct inode *to, const struct inode *from, bool is_kept,
+bool lfs_attr_differs(const struct inode *to, const struct inode *from, bool is_orphan,
 			   umode_t hidden)
 {
 	return to->i_mode != upper_mode(READ_ONCE(from->i_mode), hidden) ||
 	       !uid_eq(to->i_uid, from->i_uid) ||
 	       !gid_eq(to->i_gid, from->i_gid) ||
 	       ((to->i_flags ^ READ_ONCE(from->i_flags)) & LFS_COPIED_FLAGS) ||
-	       to->i_nlink != (is_kept ? 0 : from->i_nlink) ||
+	       to->i_nlink != (is_orphan ? 0 : from->i_nlink) ||
 	       i_size_read(to) != i_size_read(from) ||
 	       to->i_ctime_sec != from->i_ctime_sec ||
 	       /* I_CTIME_QUERIED is not part of the time. */

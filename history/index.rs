@@ -6,7 +6,7 @@
 //! of 64 bytes excludes most absent objects. Head, blocks and filter pieces have checksums; a
 //! damaged filter piece excludes nothing.
 
-use super::{objects::hash, state::Span};
+use super::{objects::hash, state::SegmentRange};
 use crate::log::types::{Crc, ObjectId, Pos};
 
 /// How many bytes the head and each block have.
@@ -30,7 +30,7 @@ const SUM_AT: usize = BLOCK - 4;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Head {
     /// The segments that the table covers.
-    pub(crate) span: Span,
+    pub(crate) span: SegmentRange,
     /// The number of entries.
     pub(crate) entries: u64,
     /// How many pieces of [`FILTER`] bytes its filter has: a power of two, or 0.
@@ -78,7 +78,7 @@ impl Head {
             return None;
         }
         Some(Self {
-            span: Span {
+            span: SegmentRange {
                 first: u64_at(bytes, 24)?,
                 last: u64_at(bytes, 32)?,
             },

@@ -4,11 +4,11 @@
 //!
 //! # Locks
 //!
-//! `keep` (a mutex, held over file I/O) → `files` → `tables` → `staging` (a spinlock, innermost).
-//! [`Journal::stage`] and [`super::payload::LineRoom::place`], which run for every operation, take
-//! `staging` only. `intents` is taken alone or under `keep`; no lock is taken under `intents`.
-//! `pins` is taken alone or under `keep`; `files` and `kept` may be taken under `pins`. `kept` is
-//! taken alone or under `keep`, `pins` and `files`; none of these is taken under `kept`.
+//! `meta` (a mutex, held over file I/O) → `files` → `tables` → `staging` (a spinlock, innermost).
+//! [`Journal::stage`] and [`super::payload::Reservation::place`], which run for every operation, take
+//! `staging` only. `intents` is taken alone or under `meta`; no lock is taken under `intents`.
+//! `pins` is taken alone or under `meta`; `files` and `orphans` may be taken under `pins`. `orphans` is
+//! taken alone or under `meta`, `pins` and `files`; none of these is taken under `orphans`.
 
 use core::fmt;
 use kernel::{
@@ -39,16 +39,16 @@ use kernel::{
 };
 
 use super::{
-    books::Keep,
-    keeper::KEEPER,
-    kept::{Kept, ADOPTION},
-    objects::{Entry, Objects, SLOTS},
+    maintenance::MAINTENANCE,
+    meta::HistoryMeta,
+    objects::{LastLine, Objects, SLOTS},
+    orphans::{OrphanStore, ADOPTION},
     pins::Pins,
     recovery::{self, Removals},
     retention,
     segment::Files,
     sort::sort,
-    staging::{self, Limits, Staging, Trouble},
+    staging::{self, Limits, Staging, WorkerError},
     tables::Tables,
     trust,
     writer::WRITER,
@@ -67,13 +67,13 @@ use crate::{
     },
 };
 
-pub(crate) use super::room::Room;
+pub(crate) use super::admission::SpacePurpose;
 
 pub(crate) use super::payload::{
-    LineRoom,
     Payload,
     PlaceError,
     Placed,
+    Reservation,
     Staged,
     MAX_STAGED, //
 };
@@ -136,7 +136,7 @@ struct Intent {
     /// The oldest segment that may hold a line or a payload of this revert.
     segment: u64,
     /// The number of a revert that could be neither completed nor rolled back; 0 while it runs.
-    left: u64,
+    incomplete: u64,
     /// Set when the revert has ended: the intent is dropped when everything up to this ticket is
     /// durable.
     ended: Option<u64>,
@@ -196,7 +196,7 @@ pub(crate) struct Journal {
     pub(super) line_chunks: KVec<Chunk>,
     #[pin]
     pub(super) staging: SpinLock<Staging>,
-    /// Woken whenever room, a flush or a new segment may let a waiting caller continue.
+    /// Woken whenever space, a flush or a new segment may let a waiting caller continue.
     #[pin]
     pub(super) progress: CondVar,
     #[pin]
@@ -205,30 +205,30 @@ pub(crate) struct Journal {
     #[pin]
     pub(super) pins: Mutex<Pins>,
     #[pin]
-    pub(super) kept: Mutex<Kept>,
+    pub(super) orphans: Mutex<OrphanStore>,
     /// Estimated bytes in orphans/: an orphan that is still open may grow and shrink.
-    pub(super) kept_bytes: Atomic<i64>,
-    /// The number of new orphans until free inodes are looked at, see [`Journal::leave_inodes`].
-    pub(super) kept_until_check: Atomic<i64>,
+    pub(super) orphan_bytes: Atomic<i64>,
+    /// The number of new orphans until free inodes are looked at, see [`Journal::free_inodes`].
+    pub(super) orphans_until_check: Atomic<i64>,
     #[pin]
     pub(super) tables: Mutex<Tables>,
     #[pin]
-    pub(super) keep: Mutex<Keep>,
+    pub(super) meta: Mutex<HistoryMeta>,
     #[pin]
     unfinished: Mutex<KVVec<Unfinished>>,
     /// See [`super::state::State::cut`].
     cut: u64,
     /// See [`super::state::State::recovered`].
     recovered: u64,
-    /// Reverts that are under way or half done, or ended by a line that may not be durable.
+    /// Reverts that are under way or incomplete, or ended by a line that may not be durable.
     #[pin]
     intents: Mutex<KVVec<Intent>>,
-    /// Where in the list the next one that is half done may be: recovery ends them in order.
-    next_left: Atomic<usize>,
+    /// Where in the list the next one that is incomplete may be: recovery ends them in order.
+    next_incomplete: Atomic<usize>,
     #[pin]
     pub(super) writer: Worker<Journal, WRITER>,
     #[pin]
-    pub(super) keeper: Worker<Journal, KEEPER>,
+    pub(super) maintenance: Worker<Journal, MAINTENANCE>,
 }
 
 impl Journal {
@@ -245,8 +245,8 @@ impl Journal {
     ) -> Result<Arc<Self>> {
         loop {
             match Self::try_open(&root, options, suits, explain) {
-                Err(e) if is_no_room(e) => {
-                    if !retention::make_way(&root, options.on_full).unwrap_or(false) {
+                Err(e) if is_no_space(e) => {
+                    if !retention::free_for_open(&root, options.on_full).unwrap_or(false) {
                         explain(format_args!(
                             "there is no room for the history's own files (error {})",
                             e.to_errno()
@@ -268,8 +268,8 @@ impl Journal {
         let home = trust::open(root, suits, explain)?;
         let history_max = history_max(root, &options)?;
         let limits = limits(history_max, &options);
-        let told = |e: &Error| {
-            if is_no_room(*e) {
+        let explain_part = |e: &Error| {
+            if is_no_space(*e) {
                 return;
             }
             explain(format_args!(
@@ -277,25 +277,26 @@ impl Journal {
                 e.to_errno()
             ));
         };
-        let mut files = Files::open(&home.dir).inspect_err(told)?;
-        let mut kept = Kept::open(&home.dir).inspect_err(told)?;
-        let mut tables = Tables::open(&home.dir, home.uuid).inspect_err(told)?;
-        let mut keep = Keep::open(home, &mut tables).inspect_err(told)?;
+        let mut files = Files::open(&home.dir).inspect_err(explain_part)?;
+        let mut orphans = OrphanStore::open(&home.dir).inspect_err(explain_part)?;
+        let mut tables = Tables::open(&home.dir, home.uuid).inspect_err(explain_part)?;
+        let mut meta = HistoryMeta::open(home, &mut tables).inspect_err(explain_part)?;
         // Without a clean mark, `state` may be older than the logs.
-        let unclean = !keep.is_new && !keep.state.clean;
+        let unclean = !meta.is_new && !meta.state.clean;
         let mut unfinished = KVVec::new();
         if unclean {
             let mut removals = Removals::new();
             let found = (&mut unfinished, &mut removals);
-            recovery::recover(&mut keep, &mut files, &mut tables, &mut kept, found)
-                .inspect_err(told)?;
-            keep.state.recovered = task::now().nanoseconds();
-            keep.state.kept_bytes = kept.tidy(&removals)?;
-        } else if let Err(e) = retention::remove_dropped(keep.state.first, &mut files, &mut kept) {
+            recovery::recover(&mut meta, &mut files, &mut tables, &mut orphans, found)
+                .inspect_err(explain_part)?;
+            meta.state.recovered = task::now().nanoseconds();
+            meta.state.orphan_bytes = orphans.scan(&removals)?;
+        } else if let Err(e) = retention::remove_dropped(meta.state.first, &mut files, &mut orphans)
+        {
             pr_warn!("history: dropped segments stay (error {})\n", e.to_errno());
         }
-        let kept_bytes = keep.state.kept_bytes;
-        let (cut, recovered) = (keep.state.cut, keep.state.recovered);
+        let orphan_bytes = meta.state.orphan_bytes;
+        let (cut, recovered) = (meta.state.cut, meta.state.recovered);
         let mut pins = Pins::new();
         if !unfinished.is_empty() {
             // Recovered reverts read old segments; nothing may be dropped before they have ended.
@@ -310,24 +311,24 @@ impl Journal {
             let intent = Intent {
                 id: 0,
                 segment: revert.at.segment,
-                left: revert.seq,
+                incomplete: revert.seq,
                 ended: None,
                 group: None,
             };
             intents.push(intent, GFP_KERNEL)?;
         }
-        if let Some(segment) = kept.oldest_orphan() {
+        if let Some(segment) = orphans.oldest_unlogged() {
             let adoption = Intent {
                 id: 0,
                 segment,
-                left: ADOPTION,
+                incomplete: ADOPTION,
                 ended: None,
                 group: None,
             };
             intents.push(adoption, GFP_KERNEL)?;
         }
         let seed = Seed {
-            uuid: keep.home.uuid,
+            uuid: meta.home.uuid,
             segment: 0,
         };
         let staging = Staging::new(seed, limits, new_table()?, new_table()?);
@@ -342,25 +343,25 @@ impl Journal {
                 progress <- new_condvar!("Journal::progress"),
                 files <- new_mutex!(files, "Journal::files"),
                 pins <- new_mutex!(pins, "Journal::pins"),
-                kept <- new_mutex!(kept, "Journal::kept"),
-                kept_bytes: Atomic::new(i64::try_from(kept_bytes).unwrap_or(i64::MAX)),
-                kept_until_check: Atomic::new(0),
+                orphans <- new_mutex!(orphans, "Journal::orphans"),
+                orphan_bytes: Atomic::new(i64::try_from(orphan_bytes).unwrap_or(i64::MAX)),
+                orphans_until_check: Atomic::new(0),
                 tables <- new_mutex!(tables, "Journal::tables"),
-                keep <- new_mutex!(keep, "Journal::keep"),
+                meta <- new_mutex!(meta, "Journal::meta"),
                 unfinished <- new_mutex!(unfinished, "Journal::unfinished"),
                 cut,
                 recovered,
                 intents <- new_mutex!(intents, "Journal::intents"),
-                next_left: Atomic::new(0),
+                next_incomplete: Atomic::new(0),
                 writer <- Worker::new(c"lfs-journal"),
-                keeper <- Worker::new(c"lfs-keeper"),
+                maintenance <- Worker::new(c"lfs-maintenance"),
             }),
             GFP_KERNEL,
         )?;
-        journal.begin().inspect_err(told)?;
+        journal.begin().inspect_err(explain_part)?;
         journal.writer.start(journal.clone());
-        journal.keeper.start(journal.clone());
-        journal.keeper.queue();
+        journal.maintenance.start(journal.clone());
+        journal.maintenance.queue();
         Ok(journal)
     }
 
@@ -391,7 +392,7 @@ impl Journal {
         let intent = Intent {
             id,
             segment,
-            left: 0,
+            incomplete: 0,
             ended: None,
             group: None,
         };
@@ -405,7 +406,7 @@ impl Journal {
         let ticket = self.staging.lock().last_ticket();
         let mut intents = self.intents.lock();
         let mut open = intents.iter_mut().filter(|i| i.ended.is_none());
-        if let Some(intent) = open.find(|i| i.id == id && i.left == 0) {
+        if let Some(intent) = open.find(|i| i.id == id && i.incomplete == 0) {
             intent.ended = Some(ticket);
         }
     }
@@ -416,7 +417,7 @@ impl Journal {
     pub(crate) fn note_group(&self, id: u64, group: u64, end: Option<Op>) {
         let mut intents = self.intents.lock();
         let mut open = intents.iter_mut().filter(|i| i.ended.is_none());
-        if let Some(intent) = open.find(|i| i.id == id && i.left == 0) {
+        if let Some(intent) = open.find(|i| i.id == id && i.incomplete == 0) {
             intent.group = Some((group, end));
         }
     }
@@ -433,34 +434,34 @@ impl Journal {
 
     /// Marks a revert, whose line has the number `seq`, that could be neither completed nor rolled
     /// back. The intent stays open.
-    pub(crate) fn leave_intent(&self, id: u64, seq: u64) {
+    pub(crate) fn mark_incomplete(&self, id: u64, seq: u64) {
         let mut intents = self.intents.lock();
         let mut open = intents.iter_mut().filter(|i| i.ended.is_none());
-        if let Some(intent) = open.find(|i| i.id == id && i.left == 0) {
-            intent.left = seq;
+        if let Some(intent) = open.find(|i| i.id == id && i.incomplete == 0) {
+            intent.incomplete = seq;
             intent.group = None;
         }
     }
 
     /// The line that says how such a revert ended all the same is placed.
-    pub(crate) fn end_left_intent(&self, seq: u64) {
+    pub(crate) fn end_incomplete_intent(&self, seq: u64) {
         let ticket = self.staging.lock().last_ticket();
         let mut intents = self.intents.lock();
-        let next = self.next_left.load(Relaxed).min(intents.len());
+        let next = self.next_incomplete.load(Relaxed).min(intents.len());
         let is_it = |i: &usize| {
             let intent = intents.get(*i);
-            intent.is_some_and(|intent| intent.ended.is_none() && intent.left == seq)
+            intent.is_some_and(|intent| intent.ended.is_none() && intent.incomplete == seq)
         };
         let found = Iterator::chain(next..intents.len(), 0..next).find(is_it);
         let Some(index) = found else { return };
         if let Some(intent) = intents.get_mut(index) {
             intent.ended = Some(ticket);
         }
-        self.next_left.store(index.saturating_add(1), Relaxed);
+        self.next_incomplete.store(index.saturating_add(1), Relaxed);
     }
 
-    /// Whether a revert is half done, or was left so by an earlier mount.
-    fn is_half_done(&self) -> bool {
+    /// Whether a revert is incomplete, or was left so by an earlier mount.
+    fn has_incomplete(&self) -> bool {
         self.intents.lock().iter().any(|i| i.ended.is_none())
     }
 
@@ -519,7 +520,7 @@ impl Journal {
             undo_bytes: undo.saturating_add(staging.undo_end),
             history_max: self.history_max,
             lost: staging.lost,
-            errors: (staging.writing.count).saturating_add(staging.keeping.count),
+            errors: (staging.writer_error.count).saturating_add(staging.maintenance_error.count),
         }
     }
 
@@ -552,7 +553,7 @@ impl Journal {
     fn flush_as(&self, durable: bool, patience: Patience) -> Result {
         let mut staging = self.staging.lock();
         let ticket = staging.last_ticket();
-        let failures = staging.writing.count;
+        let failures = staging.writer_error.count;
         let mut since: Instant<Monotonic> = Instant::now();
         let mut left = (staging.durable, usize::MAX);
         staging.flushing = staging.flushing.saturating_add(1);
@@ -567,8 +568,8 @@ impl Journal {
             }
             // Only an error since the call counts: an older one may be cured by the retry that this
             // call requests.
-            if staging.writing.count != failures {
-                if let Some(e) = staging.writing.error {
+            if staging.writer_error.count != failures {
+                if let Some(e) = staging.writer_error.last {
                     break Err(e);
                 }
             }
@@ -637,9 +638,9 @@ impl Journal {
         self.staging.lock().closed = true;
         // The workers hold references to the journal until they are stopped.
         self.writer.stop();
-        self.keeper.stop();
+        self.maintenance.stop();
         let ended = flushed.and_then(|()| {
-            if self.is_half_done() {
+            if self.has_incomplete() {
                 // Leaves the state unclean, as a crash would, so that the next mount runs recovery
                 // and finds the revert.
                 return Err(EIO);
@@ -648,9 +649,9 @@ impl Journal {
         });
         self.progress.notify_all();
         self.files.lock().close();
-        self.kept.lock().close();
+        self.orphans.lock().close();
         self.tables.lock().close();
-        self.keep.lock().close();
+        self.meta.lock().close();
         if let Err(e) = ended {
             pr_warn!(
                 "the history was not closed in good order (error {})\n",
@@ -666,7 +667,7 @@ impl Journal {
     }
 
     /// Records that a worker failed to write, and wakes waiting callers.
-    pub(super) fn fail(&self, error: Error, work: fn(&mut Staging) -> &mut Trouble) {
+    pub(super) fn fail(&self, error: Error, work: fn(&mut Staging) -> &mut WorkerError) {
         let mut staging = self.staging.lock();
         if staging.error().is_none() {
             pr_warn!(
@@ -674,16 +675,16 @@ impl Journal {
                 error.to_errno()
             );
         }
-        let trouble = work(&mut staging);
-        trouble.error = Some(error);
-        trouble.count = trouble.count.saturating_add(1);
+        let worker_error = work(&mut staging);
+        worker_error.last = Some(error);
+        worker_error.count = worker_error.count.saturating_add(1);
         drop(staging);
         self.progress.notify_all();
     }
 }
 
-/// Whether the lower filesystem has no room.
-pub(crate) fn is_no_room(error: Error) -> bool {
+/// Whether the lower filesystem has no space.
+pub(crate) fn is_no_space(error: Error) -> bool {
     error == ENOSPC || error == EDQUOT
 }
 
@@ -697,8 +698,8 @@ fn chunks(n: usize, size: usize) -> Result<KVec<Chunk>> {
 }
 
 /// An empty table of last lines.
-pub(super) fn new_table() -> Result<staging::Table> {
-    let slots = KVVec::from_elem(Entry::FREE, SLOTS, GFP_KERNEL)?;
+pub(super) fn new_table() -> Result<staging::ObjectTable> {
+    let slots = KVVec::from_elem(LastLine::FREE, SLOTS, GFP_KERNEL)?;
     let order = KVVec::from_elem(0, SLOTS, GFP_KERNEL)?;
     Ok(Objects::new(slots, order))
 }

@@ -4,20 +4,21 @@
 //!
 //! [`crate::log`] is the log's grammar and the inverse of each line; that crate compiles without a
 //! kernel. All other modules use [`journal`]. Records are staged in memory ([`staging`],
-//! [`payload`]) and written by a worker ([`writer`]); a second worker ([`keeper`]) seals segments,
+//! [`payload`]) and written by a worker ([`writer`]); a second worker ([`maintenance`]) seals segments,
 //! merges their index tables ([`index`], [`tables`]) and drops the oldest ([`retention`]). A mount
-//! begins with [`trust`], [`books`] and [`recovery`].
+//! begins with [`trust`], [`meta`] and [`recovery`].
 //!
 //! Nothing here accesses users' files.
 
-pub(crate) mod books;
+pub(crate) mod admission;
 pub(crate) mod format;
 pub(crate) mod index;
 pub(crate) mod journal;
-pub(crate) mod keeper;
-pub(crate) mod kept;
+pub(crate) mod maintenance;
+pub(crate) mod meta;
 pub(crate) mod objects;
-pub(crate) mod orphan;
+pub(crate) mod orphan_record;
+pub(crate) mod orphans;
 pub(crate) mod payload;
 pub(crate) mod pins;
 pub(crate) mod pool;
@@ -25,7 +26,6 @@ pub(crate) mod read;
 pub(crate) mod reclaim;
 pub(crate) mod recovery;
 pub(crate) mod retention;
-pub(crate) mod room;
 pub(crate) mod segment;
 pub(crate) mod sort;
 pub(crate) mod staging;

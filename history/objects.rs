@@ -16,19 +16,19 @@ pub(crate) const SLOTS: usize = 8192;
 /// Beyond this many objects a segment is ended.
 pub(crate) const MANY: usize = SLOTS / 2;
 
-/// This many objects always find room.
+/// This many objects always find space.
 pub(crate) const MOST: usize = SLOTS / 8 * 7;
 
 /// An object and the position of its last line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Entry {
+pub(crate) struct LastLine {
     /// The object.
     pub(crate) object: ObjectId,
     /// The offset in the segment's log, plus one; 0: the slot is free.
     mark: u64,
 }
 
-impl Entry {
+impl LastLine {
     /// A free slot.
     pub(crate) const FREE: Self = Self {
         object: ObjectId {
@@ -53,7 +53,7 @@ pub(crate) struct Objects<V, U> {
     used: usize,
 }
 
-impl<V: DerefMut<Target = [Entry]>, U: DerefMut<Target = [u16]>> Objects<V, U> {
+impl<V: DerefMut<Target = [LastLine]>, U: DerefMut<Target = [u16]>> Objects<V, U> {
     /// Makes one of free slots; their number must be a power of two, and no larger than that of
     /// `order`.
     pub(crate) fn new(slots: V, order: U) -> Self {
@@ -67,7 +67,7 @@ impl<V: DerefMut<Target = [Entry]>, U: DerefMut<Target = [u16]>> Objects<V, U> {
     }
 
     /// The slots that are used.
-    pub(crate) fn entries(&self) -> impl Iterator<Item = &Entry> {
+    pub(crate) fn entries(&self) -> impl Iterator<Item = &LastLine> {
         let used = self.order.get(..self.used).unwrap_or_default();
         used.iter().filter_map(|&i| self.slots.get(usize::from(i)))
     }
@@ -102,7 +102,7 @@ impl<V: DerefMut<Target = [Entry]>, U: DerefMut<Target = [u16]>> Objects<V, U> {
     pub(crate) fn clear(&mut self) {
         for &i in self.order.get(..self.used).unwrap_or_default() {
             if let Some(slot) = self.slots.get_mut(usize::from(i)) {
-                *slot = Entry::FREE;
+                *slot = LastLine::FREE;
             }
         }
         self.used = 0;

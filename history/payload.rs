@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Handles that a caller holds while it stages a record: [`Payload`], to be filled, and
-//! [`LineRoom`].
+//! [`Reservation`].
 //!
 //! Neither handle holds a lock. The owner of a payload must finish it before waiting for a flush:
 //! the writer cannot write lines before their payloads are complete, so the flush would wait for
@@ -10,12 +10,12 @@
 use kernel::prelude::*;
 
 use super::{
-    journal::{Journal, OnError, Patience, Room, StagingGuard},
-    staging::{Full, Staging, PAYLOAD_CHUNK},
+    journal::{Journal, OnError, Patience, SpacePurpose, StagingGuard},
+    staging::{StageError, Staging, PAYLOAD_CHUNK},
 };
 use crate::{
     log::{
-        line::{Brief, BriefName, LineDraft, LineError, Usual},
+        line::{FastNameRecord, FastRecord, LineDraft, LineError, NameTemplate},
         types::{Extent, ObjectId, Pos},
     },
     vfs::{
@@ -28,8 +28,8 @@ use crate::{
 /// The longest payload that is staged in one piece.
 pub(crate) const MAX_STAGED: usize = 64 * 1024;
 
-/// The most lines that room is reserved for in one call.
-pub(crate) const MAX_ROOM: u32 = 16;
+/// The most lines that space is reserved for in one call.
+pub(crate) const MAX_RESERVED_LINES: u32 = 16;
 
 /// Where a finished payload lies, and its checksum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,11 +57,11 @@ pub(crate) enum PlaceError {
     Moved(u64),
     /// The draft is no line.
     Line(LineError),
-    /// The journal is closed, or no room was left in the reservation.
+    /// The journal is closed, or no space was left in the reservation.
     Failed(Error),
 }
 
-/// How room in staging is waited for.
+/// How space in staging is waited for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Wait {
     /// Not at all: `EAGAIN`.
@@ -82,11 +82,11 @@ impl Wait {
 }
 
 impl Journal {
-    /// Room for a payload of `len` bytes, at most [`MAX_STAGED`]. Sleeps while staging is full, until the
+    /// Space for a payload of `len` bytes, at most [`MAX_STAGED`]. Sleeps while staging is full, until the
     /// caller is killed.
     pub(crate) fn stage(&self, len: usize) -> Result<Payload<'_>> {
         let len = stageable(len)?;
-        let (slot, extent) = self.when_room(Wait::Killable, |staging| {
+        let (slot, extent) = self.when_space(Wait::Killable, |staging| {
             staging.stage(&self.payload_chunks, len)
         })?;
         Ok(self.payload(slot, extent))
@@ -95,35 +95,35 @@ impl Journal {
     /// As [`Journal::stage`], but answers `EAGAIN` instead of sleeping.
     pub(crate) fn try_stage(&self, len: usize) -> Result<Payload<'_>> {
         let len = stageable(len)?;
-        let (slot, extent) = self.when_room(Wait::Never, |staging| {
+        let (slot, extent) = self.when_space(Wait::Never, |staging| {
             staging.stage(&self.payload_chunks, len)
         })?;
         Ok(self.payload(slot, extent))
     }
 
     /// Stages a payload of `len` bytes, at most [`MAX_STAGED`], which `fill` fills, and reserves
-    /// room for `n` lines: costs less than the same in steps. Sleeps while staging is full.
+    /// space for `n` lines: costs less than the same in steps. Sleeps while staging is full.
     #[inline]
     pub(crate) fn save(
         &self,
         len: usize,
         n: u32,
         fill: impl FnOnce(&mut [u8]) -> Result,
-    ) -> Result<(Staged, LineRoom<'_>)> {
+    ) -> Result<(Staged, Reservation<'_>)> {
         let len = stageable(len)?;
-        // CAST: At most MAX_ROOM.
-        let left = n.min(MAX_ROOM) as usize;
-        let (mut slot, extent) = self.when_room(Wait::Killable, |staging| {
+        // CAST: At most MAX_RESERVED_LINES.
+        let left = n.min(MAX_RESERVED_LINES) as usize;
+        let (mut slot, extent) = self.when_space(Wait::Killable, |staging| {
             // One lock section for both: an operation that has its payload but no line would have
             // to give it up.
-            staging.promise(left)?;
+            staging.reserve_lines(left)?;
             let staged = staging.stage(&self.payload_chunks, len);
             if staged.is_err() {
-                staging.unpromise(left);
+                staging.release_lines(left);
             }
             staged
         })?;
-        let room = LineRoom {
+        let reservation = Reservation {
             journal: self,
             left,
         };
@@ -131,7 +131,7 @@ impl Journal {
         let filled = fill(bytes);
         let crc = !crc32c(!0, bytes);
         self.finish_piece(slot);
-        filled.map(|()| (Staged { extent, crc }, room))
+        filled.map(|()| (Staged { extent, crc }, reservation))
     }
 
     #[inline]
@@ -139,7 +139,7 @@ impl Journal {
         Payload {
             journal: self,
             extent,
-            piece: Some(Piece { slot, done: 0 }),
+            piece: Some(StagedPiece { slot, done: 0 }),
             held: None,
             pushed: 0,
             state: !0,
@@ -149,12 +149,12 @@ impl Journal {
     /// Reserves one range of the payload file for a payload of any length. The bytes pass through
     /// staging in chunks; this call and the pushes sleep while no chunk is free. `ENOSPC`: the
     /// history may not grow by that much, see [`Journal::admit`].
-    pub(crate) fn stage_large(&self, len: u64, room: Room) -> Result<Payload<'_>> {
+    pub(crate) fn stage_large(&self, len: u64, purpose: SpacePurpose) -> Result<Payload<'_>> {
         if len == 0 {
             return Err(EINVAL);
         }
-        self.admit(len, room)?;
-        let extent = self.when_room(Wait::Killable, |staging| {
+        self.admit(len, purpose)?;
+        let extent = self.when_space(Wait::Killable, |staging| {
             let extent = staging.stage_large(&self.payload_chunks, len)?;
             staging.larges = staging.larges.saturating_add(1);
             Ok(extent)
@@ -169,40 +169,40 @@ impl Journal {
         })
     }
 
-    /// Reserves room for `n` lines, at most [`MAX_ROOM`]. Sleeps while staging is full.
-    pub(crate) fn reserve_lines(&self, n: u32) -> Result<LineRoom<'_>> {
+    /// Reserves space for `n` lines, at most [`MAX_RESERVED_LINES`]. Sleeps while staging is full.
+    pub(crate) fn reserve_lines(&self, n: u32) -> Result<Reservation<'_>> {
         self.reserve(n, Wait::Always)
     }
 
     /// As [`Journal::reserve_lines`], before anything is changed: `EINTR` when the caller is killed. The lower
-    /// filesystem may be frozen, and then others may have all the room for as long as that lasts.
-    pub(crate) fn reserve_lines_killable(&self, n: u32) -> Result<LineRoom<'_>> {
+    /// filesystem may be frozen, and then others may have all the space for as long as that lasts.
+    pub(crate) fn reserve_lines_killable(&self, n: u32) -> Result<Reservation<'_>> {
         self.reserve(n, Wait::Killable)
     }
 
     /// As [`Journal::reserve_lines`], but answers `EAGAIN` instead of sleeping.
-    pub(crate) fn try_reserve_lines(&self, n: u32) -> Result<LineRoom<'_>> {
+    pub(crate) fn try_reserve_lines(&self, n: u32) -> Result<Reservation<'_>> {
         self.reserve(n, Wait::Never)
     }
 
-    fn reserve(&self, n: u32, wait: Wait) -> Result<LineRoom<'_>> {
-        if n > MAX_ROOM {
+    fn reserve(&self, n: u32, wait: Wait) -> Result<Reservation<'_>> {
+        if n > MAX_RESERVED_LINES {
             return Err(EINVAL);
         }
-        // CAST: At most MAX_ROOM.
+        // CAST: At most MAX_RESERVED_LINES.
         let left = n as usize;
-        self.when_room(wait, |staging| staging.promise(left))?;
-        Ok(LineRoom {
+        self.when_space(wait, |staging| staging.reserve_lines(left))?;
+        Ok(Reservation {
             journal: self,
             left,
         })
     }
 
     /// Runs `take` under the staging lock, as soon as it succeeds.
-    fn when_room<T>(
+    fn when_space<T>(
         &self,
         wait: Wait,
-        mut take: impl FnMut(&mut Staging) -> Result<T, Full>,
+        mut take: impl FnMut(&mut Staging) -> Result<T, StageError>,
     ) -> Result<T> {
         let mut has_asked = false;
         let mut staging = self.staging.lock();
@@ -218,20 +218,20 @@ impl Journal {
                     self.after_staging(&mut staging);
                     return Ok(taken);
                 }
-                Err(Full::Denied) => {
-                    // `tight` may be outdated: the maintenance worker clears the flag when it can
+                Err(StageError::Denied) => {
+                    // `low_space` may be outdated: the maintenance worker clears the flag when it can
                     // refill the reserve.
-                    if !staging.tight || wait == Wait::Never || has_asked {
+                    if !staging.low_space || wait == Wait::Never || has_asked {
                         return Err(ENOSPC);
                     }
                     has_asked = true;
-                    staging = self.ask_keeper(staging, wait)?;
+                    staging = self.wait_for_maintenance(staging, wait)?;
                     continue;
                 }
-                Err(Full::Wait) if wait == Wait::Never => {
+                Err(StageError::Wait) if wait == Wait::Never => {
                     self.writer.queue();
-                    if staging.needs_keeper() {
-                        self.keeper.queue();
+                    if staging.needs_maintenance() {
+                        self.maintenance.queue();
                     }
                     return match staging.error() {
                         // A worker has failed: `EAGAIN` would make the caller retry without end.
@@ -239,25 +239,25 @@ impl Journal {
                         None => Err(EAGAIN),
                     };
                 }
-                Err(Full::Wait) => {}
+                Err(StageError::Wait) => {}
             }
-            if let Some(error) = staging.writing.error {
+            if let Some(error) = staging.writer_error.last {
                 return Err(error);
             }
-            if let Some(error) = staging.keeping.error {
+            if let Some(error) = staging.maintenance_error.last {
                 // The error may be outdated, and only the maintenance worker can create a segment;
                 // its next own try is up to a second away.
                 if has_asked {
                     return Err(error);
                 }
                 has_asked = true;
-                staging = self.ask_keeper(staging, wait)?;
+                staging = self.wait_for_maintenance(staging, wait)?;
                 continue;
             }
             staging.waiting = staging.waiting.saturating_add(1);
             self.writer.queue();
-            if staging.needs_keeper() {
-                self.keeper.queue();
+            if staging.needs_maintenance() {
+                self.maintenance.queue();
             }
             let waited;
             (staging, waited) = self.wait_for_progress(staging, wait.patience());
@@ -266,16 +266,16 @@ impl Journal {
         }
     }
 
-    /// Waits until the keeper has been through the house once.
+    /// Waits until the maintenance worker has run once.
     #[cold]
-    fn ask_keeper<'j>(
+    fn wait_for_maintenance<'j>(
         &'j self,
         mut staging: StagingGuard<'j>,
         wait: Wait,
     ) -> Result<StagingGuard<'j>> {
-        let rounds = staging.rounds;
-        while staging.rounds == rounds && !staging.closed {
-            self.keeper.queue();
+        let maintenance_rounds = staging.maintenance_rounds;
+        while staging.maintenance_rounds == maintenance_rounds && !staging.closed {
+            self.maintenance.queue();
             let waited;
             (staging, waited) = self.wait_for_progress(staging, wait.patience());
             waited?;
@@ -295,7 +295,7 @@ impl Journal {
     fn do_what_is_due(&self, staging: &mut Staging) {
         if staging.is_segment_full() && staging.roll(self.pools(), false) {
             self.writer.queue();
-            self.keeper.queue();
+            self.maintenance.queue();
         }
         if staging.opened {
             staging.opened = false;
@@ -326,7 +326,7 @@ fn stageable(len: usize) -> Result<usize> {
 }
 
 /// A reserved range of a chunk and the number of bytes filled.
-struct Piece<'a> {
+struct StagedPiece<'a> {
     slot: Slot<'a>,
     done: usize,
 }
@@ -335,7 +335,7 @@ struct Piece<'a> {
 pub(crate) struct Payload<'a> {
     journal: &'a Journal,
     extent: Extent,
-    piece: Option<Piece<'a>>,
+    piece: Option<StagedPiece<'a>>,
     /// For a large payload: the chunk that is being filled, if any.
     held: Option<Option<usize>>,
     pushed: u64,
@@ -345,7 +345,7 @@ pub(crate) struct Payload<'a> {
 
 impl<'a> Payload<'a> {
     /// How many bytes can still be pushed.
-    pub(crate) fn room(&self) -> u64 {
+    pub(crate) fn remaining(&self) -> u64 {
         self.extent.length.saturating_sub(self.pushed)
     }
 
@@ -361,7 +361,7 @@ impl<'a> Payload<'a> {
         limit: usize,
         source: impl FnOnce(&mut [u8]) -> Result<usize>,
     ) -> Result<usize> {
-        if self.room() == 0 || limit == 0 {
+        if self.remaining() == 0 || limit == 0 {
             return Ok(0);
         }
         self.need_piece()?;
@@ -381,14 +381,14 @@ impl<'a> Payload<'a> {
 
     /// Pushes all of `bytes`.
     pub(crate) fn push(&mut self, bytes: &[u8]) -> Result {
-        if bytes.len() as u64 > self.room() {
+        if bytes.len() as u64 > self.remaining() {
             return Err(EINVAL);
         }
         let mut rest = bytes;
         while !rest.is_empty() {
-            let n = self.fill(rest.len(), |room| {
-                let (now, _) = rest.split_at_checked(room.len()).ok_or(EINVAL)?;
-                copy(room, now);
+            let n = self.fill(rest.len(), |space| {
+                let (now, _) = rest.split_at_checked(space.len()).ok_or(EINVAL)?;
+                copy(space, now);
                 Ok(now.len())
             })?;
             rest = rest.get(n..).unwrap_or_default();
@@ -403,37 +403,37 @@ impl<'a> Payload<'a> {
             extent: self.extent,
             crc: self.crc(),
         };
-        self.give_up_piece();
+        self.submit_piece();
         Ok(staged)
     }
 
     /// Takes the next chunk of a large payload when the current one is full.
     fn need_piece(&mut self) -> Result {
-        let is_filled = |piece: &mut Piece<'_>| piece.slot.bytes().len() <= piece.done;
+        let is_filled = |piece: &mut StagedPiece<'_>| piece.slot.bytes().len() <= piece.done;
         if !self.piece.as_mut().is_none_or(is_filled) {
             return Ok(());
         }
         if self.held.is_none() {
             return Err(EINVAL);
         }
-        self.give_up_piece();
+        self.submit_piece();
         // CAST: At most PAYLOAD_CHUNK.
-        let len = self.room().min(PAYLOAD_CHUNK as u64) as usize;
+        let len = self.remaining().min(PAYLOAD_CHUNK as u64) as usize;
         let (segment, base) = (
             self.extent.segment,
             self.extent.offset.saturating_add(self.pushed),
         );
         let journal = self.journal;
-        let (index, slot) = journal.when_room(Wait::Killable, |staging| {
+        let (index, slot) = journal.when_space(Wait::Killable, |staging| {
             staging.hold(&journal.payload_chunks, segment, base, len)
         })?;
         self.held = Some(Some(index));
-        self.piece = Some(Piece { slot, done: 0 });
+        self.piece = Some(StagedPiece { slot, done: 0 });
         Ok(())
     }
 
-    /// Gives the piece to the writer.
-    fn give_up_piece(&mut self) {
+    /// Submits the piece to the writer.
+    fn submit_piece(&mut self) {
         let Some(piece) = self.piece.take() else {
             return;
         };
@@ -456,24 +456,24 @@ impl<'a> Payload<'a> {
 
 impl Drop for Payload<'_> {
     fn drop(&mut self) {
-        self.give_up_piece();
+        self.submit_piece();
         if self.held.is_some() {
             let mut staging = self.journal.staging.lock();
             staging.larges = staging.larges.saturating_sub(1);
             if staging.ended.is_some() {
-                self.journal.keeper.queue();
+                self.journal.maintenance.queue();
             }
         }
     }
 }
 
-/// Room for lines.
-pub(crate) struct LineRoom<'a> {
+/// Space for lines.
+pub(crate) struct Reservation<'a> {
     journal: &'a Journal,
     left: usize,
 }
 
-impl LineRoom<'_> {
+impl Reservation<'_> {
     /// Numbers, seals and stages a line about `object`. Never sleeps.
     pub(crate) fn place(
         &mut self,
@@ -486,28 +486,29 @@ impl LineRoom<'_> {
         })
     }
 
-    /// As [`LineRoom::place`], for a usual line; with `is_last`, the rest of the room is given back.
-    pub(crate) fn place_brief(
+    /// As [`Reservation::place`], for a template line; with `is_last`, the rest of the reservation
+    /// is released.
+    pub(crate) fn place_fast(
         &mut self,
-        mut brief: Brief<'_>,
+        mut record: FastRecord<'_>,
         object: ObjectId,
         expected_segment: u64,
         is_last: bool,
     ) -> Result<Placed, PlaceError> {
         self.place_sealed(object, expected_segment, is_last, |staging, out| {
-            brief.seal(staging.seq, staging.sum_start, crc32c, out)
+            record.seal(staging.seq, staging.sum_start, crc32c, out)
         })
     }
 
-    /// As [`LineRoom::place`], for a usual line about a name.
-    pub(crate) fn place_brief_name(
+    /// As [`Reservation::place`], for a template line about a name.
+    pub(crate) fn place_fast_name(
         &mut self,
-        brief: &BriefName<'_>,
-        usual: &mut Usual,
+        record: &FastNameRecord<'_>,
+        template: &mut NameTemplate,
         expected_segment: u64,
     ) -> Result<Placed, PlaceError> {
-        self.place_sealed(brief.directory, expected_segment, true, |staging, out| {
-            brief.seal(usual, staging.seq, staging.sum_start, crc32c, out)
+        self.place_sealed(record.directory, expected_segment, true, |staging, out| {
+            record.seal(template, staging.seq, staging.sum_start, crc32c, out)
         })
     }
 
@@ -545,7 +546,7 @@ impl LineRoom<'_> {
         staging.line_placed(len as u64);
         self.left = self.left.wrapping_sub(1);
         if is_last && self.left != 0 {
-            self.give_back(staging);
+            self.release_with(staging);
         }
         journal.after_staging(staging);
         Ok(Placed {
@@ -554,16 +555,16 @@ impl LineRoom<'_> {
         })
     }
 
-    /// Releases the rest of the reservation before the caller sleeps: others may need that room to
+    /// Releases the rest of the reservation before the caller sleeps: others may need that space to
     /// let it continue.
     pub(crate) fn release(&mut self) {
         if self.left != 0 {
             let journal = self.journal;
-            self.give_back(&mut journal.staging.lock());
+            self.release_with(&mut journal.staging.lock());
         }
     }
 
-    /// Takes room for a line, if there is none left.
+    /// Takes space for a line, if there is none left.
     pub(crate) fn renew(&mut self) -> Result {
         if self.left == 0 {
             *self = self.journal.reserve_lines(1)?;
@@ -573,8 +574,8 @@ impl LineRoom<'_> {
 
     /// Releases the rest of the reservation.
     #[inline]
-    fn give_back(&mut self, staging: &mut Staging) {
-        staging.unpromise(self.left);
+    fn release_with(&mut self, staging: &mut Staging) {
+        staging.release_lines(self.left);
         self.left = 0;
         if staging.waiting != 0 {
             self.journal.progress.notify_all();
@@ -582,7 +583,7 @@ impl LineRoom<'_> {
     }
 }
 
-impl Drop for LineRoom<'_> {
+impl Drop for Reservation<'_> {
     #[inline]
     fn drop(&mut self) {
         self.release();

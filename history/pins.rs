@@ -10,12 +10,12 @@ use kernel::prelude::*;
 use super::journal::Journal;
 
 /// One revert's pin.
-struct Entry {
+struct PinEntry {
     id: u64,
     /// The oldest segment whose log and payloads stay.
     floor: u64,
-    /// The oldest segment whose kept objects stay.
-    kept_floor: u64,
+    /// The oldest segment whose orphans stay.
+    orphan_floor: u64,
     /// The oldest segment that going on with the revert reads; `u64::MAX`: no older one than `floor`.
     resumed_from: u64,
     /// Set once the revert has ended: the ticket of its last line.
@@ -34,7 +34,7 @@ pub(super) enum Droppable {
 
 /// The pins of all reverts under way.
 pub(super) struct Pins {
-    entries: KVec<Entry>,
+    entries: KVec<PinEntry>,
     next: u64,
 }
 
@@ -52,7 +52,7 @@ impl Pins {
         self.entries
             .retain(|e| e.ended.is_none_or(|ticket| ticket > durable));
         let pinning =
-            || (self.entries.iter()).filter(|e| segment >= e.floor || segment >= e.kept_floor);
+            || (self.entries.iter()).filter(|e| segment >= e.floor || segment >= e.orphan_floor);
         if pinning().any(|e| e.ended.is_none()) {
             return Droppable::No;
         }
@@ -62,28 +62,28 @@ impl Pins {
         }
     }
 
-    fn running(&self) -> impl Iterator<Item = &Entry> {
+    fn running(&self) -> impl Iterator<Item = &PinEntry> {
         self.entries.iter().filter(|e| e.ended.is_none())
     }
 
     /// Whether orphans of a segment may be removed. A revert that has ended has already moved back
     /// the orphans that it needed.
-    pub(super) fn may_give_up(&self, segment: u64) -> bool {
-        self.running().all(|e| segment < e.kept_floor)
+    pub(super) fn may_reclaim(&self, segment: u64) -> bool {
+        self.running().all(|e| segment < e.orphan_floor)
     }
 
     /// The oldest segment that a running revert pins; `u64::MAX`: none is.
     pub(super) fn floor(&self) -> u64 {
-        let floors = self.running().map(|e| e.floor.min(e.kept_floor));
+        let floors = self.running().map(|e| e.floor.min(e.orphan_floor));
         floors.min().unwrap_or(u64::MAX)
     }
 
-    fn add(&mut self, floor: u64, kept_floor: u64) -> Result<u64> {
+    fn add(&mut self, floor: u64, orphan_floor: u64) -> Result<u64> {
         let id = self.next;
-        let entry = Entry {
+        let entry = PinEntry {
             id,
             floor,
-            kept_floor,
+            orphan_floor,
             resumed_from: u64::MAX,
             ended: None,
         };
@@ -127,17 +127,17 @@ impl Journal {
             entry.ended = Some(ticket);
         }
         drop(pins);
-        self.keeper.queue();
+        self.maintenance.queue();
     }
 }
 
 impl Pin<'_> {
-    /// Reduces the pin to segments from `floor` on, and orphans of segments from `kept_floor` on.
-    pub(crate) fn narrow(&self, floor: u64, kept_floor: u64) {
+    /// Reduces the pin to segments from `floor` on, and orphans of segments from `orphan_floor` on.
+    pub(crate) fn narrow(&self, floor: u64, orphan_floor: u64) {
         let mut pins = self.journal.pins.lock();
         if let Some(entry) = pins.entries.iter_mut().find(|e| e.id == self.id) {
             entry.floor = entry.floor.max(floor);
-            entry.kept_floor = entry.kept_floor.max(kept_floor);
+            entry.orphan_floor = entry.orphan_floor.max(orphan_floor);
         }
     }
 
@@ -169,11 +169,11 @@ impl Pin<'_> {
     pub(crate) fn stay(&self) {
         let mut pins = self.journal.pins.lock();
         let found = pins.entries.iter().find(|e| e.id == self.id);
-        let Some((floor, kept_floor)) = found.map(|e| (e.floor, e.kept_floor)) else {
+        let Some((floor, orphan_floor)) = found.map(|e| (e.floor, e.orphan_floor)) else {
             return;
         };
         // Out of memory: the segments may be dropped, and the next use of the object reports that.
-        let _ = pins.add(floor, kept_floor);
+        let _ = pins.add(floor, orphan_floor);
     }
 }
 
@@ -187,6 +187,6 @@ impl Drop for Pin<'_> {
             let _ = self.journal.flush(true);
         }
         // A drop may have been waiting for this pin.
-        self.journal.keeper.queue();
+        self.journal.maintenance.queue();
     }
 }

@@ -21,7 +21,7 @@ pub(super) enum Phase {
 
 /// Where a chunk's bytes go.
 #[derive(Clone, Copy)]
-pub(super) struct Meta {
+pub(super) struct ChunkState {
     pub(super) phase: Phase,
     /// The segment and the place in its file where its first byte goes.
     pub(super) segment: u64,
@@ -34,7 +34,7 @@ pub(super) struct Meta {
     pub(super) pass: u64,
 }
 
-impl Meta {
+impl ChunkState {
     /// Whether something waits to be written up to `ticket`.
     fn is_pending(&self, ticket: u64) -> bool {
         self.ticket <= ticket
@@ -49,7 +49,7 @@ impl Meta {
 /// The chunks of one kind.
 pub(super) struct Pool<const N: usize> {
     /// The state of each chunk.
-    pub(super) metas: [Meta; N],
+    pub(super) states: [ChunkState; N],
     /// The one that records are staged in.
     pub(super) active: Option<usize>,
     /// How many are free.
@@ -69,7 +69,7 @@ pub(super) struct Batch {
 impl<const N: usize> Pool<N> {
     /// All of them free.
     pub(super) fn new() -> Self {
-        let free = Meta {
+        let free = ChunkState {
             phase: Phase::Free,
             segment: 0,
             base: 0,
@@ -78,7 +78,7 @@ impl<const N: usize> Pool<N> {
             pass: 0,
         };
         Self {
-            metas: [free; N],
+            states: [free; N],
             active: None,
             free: N,
             pass: 0,
@@ -93,8 +93,8 @@ impl<const N: usize> Pool<N> {
         base: u64,
         ticket: u64,
     ) -> Option<usize> {
-        let index = self.metas.iter().position(|m| m.phase == Phase::Free)?;
-        *self.metas.get_mut(index)? = Meta {
+        let index = self.states.iter().position(|m| m.phase == Phase::Free)?;
+        *self.states.get_mut(index)? = ChunkState {
             phase,
             segment,
             base,
@@ -112,50 +112,50 @@ impl<const N: usize> Pool<N> {
     /// Seals the active chunk; frees it if empty.
     pub(super) fn seal_active(&mut self, chunks: &[Chunk]) {
         let Some(index) = self.active else { return };
-        let (Some(meta), Some(chunk)) = (self.metas.get_mut(index), chunks.get(index)) else {
+        let (Some(state), Some(chunk)) = (self.states.get_mut(index), chunks.get(index)) else {
             return;
         };
         self.active = None;
-        if meta.used == 0 {
-            meta.phase = Phase::Free;
+        if state.used == 0 {
+            state.phase = Phase::Free;
             self.free = self.free.saturating_add(1);
             return;
         }
-        meta.phase = Phase::Sealed;
-        meta.pass = self.pass;
+        state.phase = Phase::Sealed;
+        state.pass = self.pass;
         chunk.seal();
     }
 
     /// The state of the active chunk.
-    pub(super) fn active(&self) -> Option<&Meta> {
-        self.metas.get(self.active?)
+    pub(super) fn active(&self) -> Option<&ChunkState> {
+        self.states.get(self.active?)
     }
 
     /// Whether something with `ticket` or an earlier one waits to be written.
     pub(super) fn has_pending(&self, ticket: u64) -> bool {
-        self.metas.iter().any(|m| m.is_pending(ticket))
+        self.states.iter().any(|m| m.is_pending(ticket))
     }
 
     /// How many chunks have something that waits with `ticket` or an earlier one.
     pub(super) fn pending(&self, ticket: u64) -> usize {
-        self.metas.iter().filter(|m| m.is_pending(ticket)).count()
+        self.states.iter().filter(|m| m.is_pending(ticket)).count()
     }
 
     /// How many chunks wait for the writer.
     pub(super) fn backlog(&self) -> usize {
-        let waits = |m: &&Meta| m.phase == Phase::Sealed;
-        self.metas.iter().filter(waits).count()
+        let waits = |m: &&ChunkState| m.phase == Phase::Sealed;
+        self.states.iter().filter(waits).count()
     }
 
     /// Whether anything of `segment` is still to be written.
     pub(super) fn has_segment(&self, segment: u64) -> bool {
-        let holds = |m: &Meta| m.phase != Phase::Free && m.segment == segment;
-        self.metas.iter().any(holds)
+        let holds = |m: &ChunkState| m.phase != Phase::Free && m.segment == segment;
+        self.states.iter().any(holds)
     }
 
     /// Whether the byte at `offset` of `segment` is still to be written.
     pub(super) fn has_byte(&self, segment: u64, offset: u64) -> bool {
-        self.metas.iter().any(|m| {
+        self.states.iter().any(|m| {
             m.phase != Phase::Free
                 && m.segment == segment
                 && offset >= m.base
@@ -172,15 +172,15 @@ impl<const N: usize> Pool<N> {
         offset: u64,
         out: &mut [u8],
     ) -> Option<usize> {
-        let holds = |m: &Meta| {
+        let holds = |m: &ChunkState| {
             m.phase != Phase::Free
                 && m.segment == segment
                 && offset >= m.base
                 && offset < m.base.saturating_add(m.used)
         };
-        let (index, meta) = (self.metas.iter().enumerate()).find(|(_, m)| holds(m))?;
-        let start = usize::try_from(offset.checked_sub(meta.base)?).ok()?;
-        let most = usize::try_from(meta.used).ok()?.saturating_sub(start);
+        let (index, state) = (self.states.iter().enumerate()).find(|(_, m)| holds(m))?;
+        let start = usize::try_from(offset.checked_sub(state.base)?).ok()?;
+        let most = usize::try_from(state.used).ok()?.saturating_sub(start);
         let most = most.min(out.len());
         chunks.get(index)?.peek(start, out.get_mut(..most)?)
     }
@@ -188,32 +188,32 @@ impl<const N: usize> Pool<N> {
     /// The oldest complete chunk, for the writer; of those closed before this pass, if `is_late`
     /// says so.
     pub(super) fn take(&mut self, chunks: &[Chunk], is_late: bool) -> Option<Batch> {
-        let (index, _) = (self.metas.iter().enumerate())
+        let (index, _) = (self.states.iter().enumerate())
             .filter(|(i, m)| {
                 m.phase == Phase::Sealed
                     && (m.pass < self.pass || !is_late)
                     && chunks.get(*i).is_some_and(Chunk::is_complete)
             })
             .min_by_key(|(_, m)| m.ticket)?;
-        let meta = self.metas.get_mut(index)?;
-        meta.phase = Phase::Writing;
+        let state = self.states.get_mut(index)?;
+        state.phase = Phase::Writing;
         Some(Batch {
             index,
-            segment: meta.segment,
-            base: meta.base,
+            segment: state.segment,
+            base: state.base,
         })
     }
 
     /// Ends the writing of a chunk: frees it, or after an error queues it again.
-    pub(super) fn give_back(&mut self, batch: Batch, written: bool, chunks: &[Chunk]) {
-        let Some(meta) = self.metas.get_mut(batch.index) else {
+    pub(super) fn end_write(&mut self, batch: Batch, written: bool, chunks: &[Chunk]) {
+        let Some(state) = self.states.get_mut(batch.index) else {
             return;
         };
         if written && chunks.get(batch.index).is_some_and(Chunk::reset) {
-            meta.phase = Phase::Free;
+            state.phase = Phase::Free;
             self.free = self.free.saturating_add(1);
         } else {
-            meta.phase = Phase::Sealed;
+            state.phase = Phase::Sealed;
         }
     }
 }

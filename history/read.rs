@@ -4,7 +4,7 @@
 
 use kernel::prelude::*;
 
-use super::journal::{is_no_room, Journal};
+use super::journal::{is_no_space, Journal};
 use crate::{
     log::{
         line::{Line, MAX_LINE},
@@ -58,7 +58,7 @@ impl Journal {
         }
         match self.flush_killable(false) {
             // Lines that cannot be written for lack of space are still readable in memory.
-            Err(e) if is_no_room(e) => {}
+            Err(e) if is_no_space(e) => {}
             flushed => flushed?,
         }
         if segment == 0 || segment == newest {

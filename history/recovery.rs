@@ -9,12 +9,12 @@
 use kernel::prelude::*;
 
 use super::{
-    books::{write_table, Keep},
     journal::{new_table, Unfinished},
-    kept::Kept,
+    meta::{write_table, HistoryMeta},
+    orphans::OrphanStore,
     segment::{number_in_name, Files},
     sort::sort,
-    staging::Table,
+    staging::ObjectTable,
     tables::Tables,
 };
 use crate::{
@@ -40,7 +40,7 @@ const WINDOW: usize = 128 * 1024;
 pub(super) struct Removals {
     /// The oldest segment whose log was read.
     from: u64,
-    /// The segment that the object is kept with, the object, and the line's number.
+    /// The orphan's segment, the orphan, and the line's number.
     lines: KVVec<(u64, ObjectId, u64)>,
 }
 
@@ -74,8 +74,8 @@ impl Removals {
     pub(super) fn is_missing(&self, segment: u64, object: ObjectId, seq: u64) -> bool {
         let line = (segment, object, seq);
         let next = self.lines.partition_point(|known| *known < line);
-        let is_told = |known: &(u64, ObjectId, u64)| (known.0, known.1) == (segment, object);
-        segment >= self.from && !self.lines.get(next).is_some_and(is_told)
+        let is_logged = |known: &(u64, ObjectId, u64)| (known.0, known.1) == (segment, object);
+        segment >= self.from && !self.lines.get(next).is_some_and(is_logged)
     }
 }
 
@@ -107,7 +107,7 @@ impl Ends {
 }
 
 /// Results of reading the logs.
-struct Found<'a> {
+struct LogScan<'a> {
     seq: u64,
     lines: u64,
     cut: u64,
@@ -119,26 +119,26 @@ struct Found<'a> {
 
 /// Puts the history in order.
 pub(super) fn recover(
-    keep: &mut Keep,
+    meta: &mut HistoryMeta,
     files: &mut Files,
     tables: &mut Tables,
-    kept: &mut Kept,
+    orphans: &mut OrphanStore,
     (unfinished, removals): (&mut KVVec<Unfinished>, &mut Removals),
 ) -> Result {
     let (_kernel, _nofs) = (KernelCreds::new(), MemallocNofs::new());
     // `state` lists the tables of a clean unmount only.
     tables.find()?;
     let mut segments = segments(files)?;
-    files.remove_strays(|number| segments.binary_search(&number).is_ok())?;
-    let state = &mut keep.state;
+    files.remove_unpaired(|number| segments.binary_search(&number).is_ok())?;
+    let state = &mut meta.state;
     // Segment numbers are never reused: the checksum of a stale line would be valid.
     let last = segments.last().copied().unwrap_or(0);
     state.segment = state.segment.max(last.saturating_add(1));
-    finish_drops(&mut segments, state.first, files, kept)?;
-    let restored = kept.restore_files(files, &mut segments, state.first)?;
+    finish_drops(&mut segments, state.first, files, orphans)?;
+    let restored = orphans.restore_files(files, &mut segments, state.first)?;
     state.segment = (state.segment).max(segments.last().map_or(0, |s| s.saturating_add(1)));
-    remove_unused(&mut segments, files, kept)?;
-    let mut found = Found {
+    remove_unused(&mut segments, files, orphans)?;
+    let mut found = LogScan {
         seq: 0,
         lines: 0,
         cut: 0,
@@ -147,7 +147,7 @@ pub(super) fn recover(
         ends: Ends(KVVec::new()),
         removals,
     };
-    let state = &mut keep.state;
+    let state = &mut meta.state;
     (state.log_bytes, state.undo_bytes) = (0, 0);
     // Without the state, the newest line's number is the only witness.
     let is_lost = state.count == 0;
@@ -161,20 +161,20 @@ pub(super) fn recover(
         (open, None) => open,
     };
     let uncovered = segments.iter().copied().find(|s| !tables.covers(*s));
-    keep.state.reread = match uncovered {
+    meta.state.reread = match uncovered {
         Some(segment) if open == 0 || segment < open => segment,
         _ => open,
     };
     // A state that was lost is not made up before its numbers are known.
-    if !is_lost && keep.state.reread != open {
-        keep.store(tables)?;
+    if !is_lost && meta.state.reread != open {
+        meta.store(tables)?;
     }
     for &segment in &segments {
         let is_covered = tables.covers(segment);
         let may_be_open = open != 0 && segment >= open;
         if !is_covered || may_be_open || (is_lost && Some(segment) == newest) {
             let seed = Seed {
-                uuid: keep.home.uuid,
+                uuid: meta.home.uuid,
                 segment,
             };
             let log = files.log_to_recover(segment)?;
@@ -190,14 +190,14 @@ pub(super) fn recover(
             found.removals.from = u64::MAX;
         }
         let (log, undo) = files.sizes(segment)?;
-        let state = &mut keep.state;
+        let state = &mut meta.state;
         state.log_bytes = state.log_bytes.saturating_add(log);
         state.undo_bytes = state.undo_bytes.saturating_add(undo);
     }
-    read_one_before(&segments, files, &keep.home.uuid, &mut found)?;
+    read_one_before(&segments, files, &meta.home.uuid, &mut found)?;
     found.ends.apply(found.unfinished);
     sort(&mut found.removals.lines, |a, b| a < b);
-    let state = &mut keep.state;
+    let state = &mut meta.state;
     state.first = segments.first().copied().unwrap_or(state.segment);
     state.cut = state.cut.max(newest.unwrap_or(0));
     // Lines that were lost had higher numbers than the newest line found; such numbers may be in
@@ -221,7 +221,7 @@ fn read_one_before(
     segments: &[u64],
     files: &Files,
     uuid: &[u8; 16],
-    found: &mut Found<'_>,
+    found: &mut LogScan<'_>,
 ) -> Result {
     let from = found.removals.from;
     let Some(&segment) = segments.iter().rfind(|segment| **segment < from) else {
@@ -248,25 +248,25 @@ fn finish_drops(
     segments: &mut KVVec<u64>,
     first: u64,
     files: &mut Files,
-    kept: &mut Kept,
+    orphans: &mut OrphanStore,
 ) -> Result {
     while let Some(&oldest) = segments.first() {
         let is_half_gone = || Ok::<_, Error>(segments.len() > 1 && !files.has_payloads(oldest)?);
         if oldest >= first && !is_half_gone()? {
             break;
         }
-        let _ = kept.mark_dropped(oldest);
+        let _ = orphans.mark_dropped(oldest);
         files.remove(oldest)?;
         let _ = segments.remove(0);
     }
     Ok(())
 }
 
-/// Removes the newest segments as long as they have no lines and nothing is kept with them: nothing
-/// names their payloads.
-fn remove_unused(segments: &mut KVVec<u64>, files: &mut Files, kept: &Kept) -> Result {
+/// Removes the newest segments as long as they have neither lines nor orphans: nothing refers to
+/// their payloads.
+fn remove_unused(segments: &mut KVVec<u64>, files: &mut Files, orphans: &OrphanStore) -> Result {
     while let Some(&last) = segments.last() {
-        if files.sizes(last)?.0 != 0 || kept.has_entries(last)? {
+        if files.sizes(last)?.0 != 0 || orphans.has_entries(last)? {
             break;
         }
         files.remove(last)?;
@@ -300,7 +300,12 @@ fn refuse_endless(log: &StoreFile) -> Result {
 }
 
 /// Reads a log, records each object's last line, and truncates the log after its last good line.
-fn read_log(log: &StoreFile, seed: &Seed, objects: &mut Table, found: &mut Found<'_>) -> Result {
+fn read_log(
+    log: &StoreFile,
+    seed: &Seed,
+    objects: &mut ObjectTable,
+    found: &mut LogScan<'_>,
+) -> Result {
     let (good, damaged) = each_line(log, |bytes, offset| {
         take_line(bytes, offset, seed, objects, found)
     })?;
@@ -363,8 +368,8 @@ fn take_line(
     bytes: &[u8],
     offset: u64,
     seed: &Seed,
-    objects: &mut Table,
-    found: &mut Found<'_>,
+    objects: &mut ObjectTable,
+    found: &mut LogScan<'_>,
 ) -> Result<bool> {
     let Some(line) = parse(bytes, seed) else {
         return Ok(false);

@@ -8,14 +8,14 @@ use kernel::{
 };
 
 use super::{
-    books::Keep,
     journal::{
         Journal,
         OnFull, //
     },
-    kept::{
+    meta::HistoryMeta,
+    orphans::{
         remove_whole,
-        Kept, //
+        OrphanStore, //
     },
     pins::Droppable,
     recovery::segments,
@@ -31,7 +31,7 @@ use crate::vfs::{
     store::StoreDir, //
 };
 
-/// A file that only takes space, to be given back when there is none.
+/// A file that only takes space, which is freed when there is none.
 const RESERVE: &[u8] = b"reserve";
 
 /// The maximum size of the reserve.
@@ -46,11 +46,11 @@ const FEW: usize = 2;
 
 /// The kind of space that was freed.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum GaveUp {
+pub(super) enum FreedSpace {
     /// The file that waits for a new use.
     Spare,
-    /// Objects that are kept with the oldest segment.
-    Kept,
+    /// Orphans of the oldest segment.
+    Orphans,
     /// The oldest segment.
     Segment,
     /// The reserve.
@@ -59,13 +59,13 @@ pub(super) enum GaveUp {
 
 /// Frees space on the lower filesystem for a history that could not be opened for lack of it: the
 /// reserve, else the spare payload file, else the oldest segment. False: nothing is left to free.
-pub(super) fn make_way(root: &StoreDir, on_full: OnFull) -> Result<bool> {
+pub(super) fn free_for_open(root: &StoreDir, on_full: OnFull) -> Result<bool> {
     let home = trust::open(root, &|_, _| Ok(()), &|_| {})?;
-    if give_back(&home.dir, RESERVE_BYTES)? {
+    if shrink_reserve(&home.dir, RESERVE_BYTES)? {
         return Ok(true);
     }
     let mut files = Files::open(&home.dir)?;
-    if files.give_up_spare()? {
+    if files.free_spare()? {
         return Ok(true);
     }
     let segments = segments(&files)?;
@@ -73,25 +73,25 @@ pub(super) fn make_way(root: &StoreDir, on_full: OnFull) -> Result<bool> {
     let Some(&oldest) = oldest.filter(|_| on_full == OnFull::Trim) else {
         return Ok(false);
     };
-    let mut kept = Kept::open(&home.dir).ok();
-    if let Some(kept) = &mut kept {
-        let _ = kept.mark_dropped(oldest);
+    let mut orphans = OrphanStore::open(&home.dir).ok();
+    if let Some(orphans) = &mut orphans {
+        let _ = orphans.mark_dropped(oldest);
     }
     files.remove(oldest)?;
-    if let Some(kept) = &mut kept {
-        kept.drop_segment(oldest)?;
+    if let Some(orphans) = &mut orphans {
+        orphans.drop_segment(oldest)?;
     }
-    files.give_up_spare()?;
+    files.free_spare()?;
     Ok(true)
 }
 
 /// Frees `bytes` of the reserve. False: the reserve is empty.
-fn give_back(home: &StoreDir, bytes: u64) -> Result<bool> {
+fn shrink_reserve(home: &StoreDir, bytes: u64) -> Result<bool> {
     match home.open(RESERVE, true).and_then(trust::private_file) {
         Ok(reserve) if reserve.size() != 0 => {
             let rest = reserve.size().saturating_sub(bytes);
             match reserve.truncate(rest) {
-                // btrfs has room of its own for removals, but for nothing else.
+                // btrfs has space of its own for removals, but for nothing else.
                 Err(e) if e == ENOSPC => {
                     drop(reserve);
                     home.unlink(RESERVE)?;
@@ -109,26 +109,26 @@ fn give_back(home: &StoreDir, bytes: u64) -> Result<bool> {
 /// Removes files of dropped segments after a clean unmount. `state` is made durable before the
 /// directories, so a power cut after the unmount may bring such names back (btrfs). They would use
 /// space for ever, since no reader opens them.
-pub(super) fn remove_dropped(first: u64, files: &mut Files, kept: &mut Kept) -> Result {
+pub(super) fn remove_dropped(first: u64, files: &mut Files, orphans: &mut OrphanStore) -> Result {
     let (_kernel, _nofs) = (KernelCreds::new(), MemallocNofs::new());
     for segment in segments(files)? {
         if segment >= first {
             break;
         }
-        kept.mark_dropped(segment)?;
+        orphans.mark_dropped(segment)?;
         files.remove(segment)?;
     }
-    kept.drop_before(first)
+    orphans.drop_before(first)
 }
 
 impl Journal {
     /// Drops the oldest segments while there is more than may be.
-    pub(super) fn trim(&self, keep: &mut Keep) -> Result {
+    pub(super) fn trim(&self, meta: &mut HistoryMeta) -> Result {
         if self.options.on_full == OnFull::Trim {
             // The file that waits for a new use is not worth a segment of the history.
             while self.is_too_large() {
-                let gave_up = self.files.lock().give_up_spare()?;
-                if !gave_up && !self.drop_oldest(keep, false)? {
+                let freed = self.files.lock().free_spare()?;
+                if !freed && !self.drop_oldest(meta, false)? {
                     break;
                 }
             }
@@ -146,7 +146,7 @@ impl Journal {
         let ended = staging
             .ended
             .map_or(0, |e| e.log_end.saturating_add(e.undo_end));
-        let used = (self.kept_bytes())
+        let used = (self.orphan_bytes())
             .saturating_add(staging.sealed_log)
             .saturating_add(staging.sealed_undo)
             .saturating_add(ended)
@@ -164,7 +164,7 @@ impl Journal {
     /// Whether all files together take more than they may, or soon will.
     fn is_too_large(&self) -> bool {
         let spare = self.files.lock().spare_bytes();
-        let kept = self.kept_bytes();
+        let orphans = self.orphan_bytes();
         let staging = self.staging.lock();
         let target = staging.limits.undo;
         // The spare file becomes the next segment's payload file. If that segment does not exist
@@ -184,26 +184,26 @@ impl Journal {
             .saturating_add(target.max(staging.undo_end))
             .saturating_add(next)
             .saturating_add(self.reserve_bytes())
-            .saturating_add(kept)
+            .saturating_add(orphans)
             > self.history_max
     }
 
     /// The size of all orphans in bytes.
-    pub(crate) fn kept_bytes(&self) -> u64 {
-        u64::try_from(self.kept_bytes.load(Relaxed)).unwrap_or(0)
+    pub(crate) fn orphan_bytes(&self) -> u64 {
+        u64::try_from(self.orphan_bytes.load(Relaxed)).unwrap_or(0)
     }
 
-    /// Counts an object that is kept, or was given up.
-    pub(crate) fn count_kept(&self, more: u64, less: u64) {
+    /// Counts the bytes of new orphans, and of removed ones.
+    pub(crate) fn count_orphan_bytes(&self, more: u64, less: u64) {
         if more == 0 && less == 0 {
             return;
         }
         let signed = |bytes| i64::try_from(bytes).unwrap_or(i64::MAX);
-        self.kept_bytes
+        self.orphan_bytes
             .add(signed(more).saturating_sub(signed(less)), Relaxed);
         if more != 0 {
             let mut staging = self.staging.lock();
-            staging.kept = staging.kept.saturating_add(more);
+            staging.orphan_bytes = staging.orphan_bytes.saturating_add(more);
         }
         self.set_budget();
     }
@@ -224,7 +224,7 @@ impl Journal {
     /// segment, or the end of a revert that read it is not durable yet. In the last case the
     /// maintenance worker retries after the flush; with `last_resort`, the segment is dropped at
     /// once.
-    fn drop_oldest(&self, keep: &mut Keep, last_resort: bool) -> Result<bool> {
+    fn drop_oldest(&self, meta: &mut HistoryMeta, last_resort: bool) -> Result<bool> {
         // A pin that comes from here on finds the next one as the first.
         let mut pins = self.pins.lock();
         let mut files = self.files.lock();
@@ -247,40 +247,44 @@ impl Journal {
         }
         // Readers must get `ENODATA` before the files are removed.
         files.set_first(oldest.saturating_add(1));
-        keep.state.first = files.first();
+        meta.state.first = files.first();
         drop(pins);
         // If this fails and the machine goes down, the next mount adopts the segment's orphans.
-        let _ = self.kept.lock().mark_dropped(oldest);
+        let _ = self.orphans.lock().mark_dropped(oldest);
         let removed = files.remove(oldest);
         if removed.is_err() {
             // The segment still exists and uses space, so it remains the oldest.
             files.set_first(oldest);
-            keep.state.first = oldest;
-            let _ = self.kept.lock().unmark_dropped(oldest);
+            meta.state.first = oldest;
+            let _ = self.orphans.lock().unmark_dropped(oldest);
         }
         let (log, undo) = removed?;
         drop(files);
         // The directory keeps its mark, so the next recovery removes the rest.
-        let freed = self.kept.lock().drop_segment(oldest).unwrap_or_else(|e| {
-            pr_warn!(
-                "what was kept with segment {} stays (error {})\n",
-                oldest,
-                e.to_errno()
-            );
-            0
-        });
-        self.count_kept(0, freed);
-        keep.state.log_bytes = keep.state.log_bytes.saturating_sub(log);
-        keep.state.undo_bytes = keep.state.undo_bytes.saturating_sub(undo);
+        let freed = self
+            .orphans
+            .lock()
+            .drop_segment(oldest)
+            .unwrap_or_else(|e| {
+                pr_warn!(
+                    "orphans of segment {} stay (error {})\n",
+                    oldest,
+                    e.to_errno()
+                );
+                0
+            });
+        self.count_orphan_bytes(0, freed);
+        meta.state.log_bytes = meta.state.log_bytes.saturating_sub(log);
+        meta.state.undo_bytes = meta.state.undo_bytes.saturating_sub(undo);
         let mut staging = self.staging.lock();
-        staging.sealed_log = keep.state.log_bytes;
-        staging.sealed_undo = keep.state.undo_bytes;
+        staging.sealed_log = meta.state.log_bytes;
+        staging.sealed_undo = meta.state.undo_bytes;
         drop(staging);
-        self.tables.lock().trim(keep.state.first)?;
+        self.tables.lock().trim(meta.state.first)?;
         Ok(true)
     }
 
-    /// The keeper comes again as soon as lines are durable up to `ticket`.
+    /// The maintenance worker comes again as soon as lines are durable up to `ticket`.
     fn trim_once_durable(&self, ticket: u64) {
         let mut staging = self.staging.lock();
         staging.trim_at = Some(ticket);
@@ -292,83 +296,83 @@ impl Journal {
     /// Frees space on the lower filesystem for records that are already staged: the spare payload
     /// file, else orphans of the oldest segment, else that segment, else `bytes` of the reserve.
     /// `None`: nothing is left to free.
-    pub(super) fn make_room(&self, bytes: u64) -> Result<Option<GaveUp>> {
-        let mut keep = self.keep.lock();
-        let gave_up = self.give_up_unused(&mut keep, bytes)?;
-        if gave_up.is_some() {
+    pub(super) fn free_space(&self, bytes: u64) -> Result<Option<FreedSpace>> {
+        let mut meta = self.meta.lock();
+        let freed = self.free_unused(&mut meta, bytes)?;
+        if freed.is_some() {
             // Some filesystems free blocks only at a sync. The next write shows whether that was
             // enough.
-            let _ = keep.home.dir.dentry().superblock().sync();
+            let _ = meta.home.dir.dentry().superblock().sync();
         }
-        Ok(gave_up)
+        Ok(freed)
     }
 
-    /// As [`Self::make_room`], without the sync.
-    fn give_up_unused(&self, keep: &mut Keep, bytes: u64) -> Result<Option<GaveUp>> {
-        if self.files.lock().give_up_spare()? {
-            return Ok(Some(GaveUp::Spare));
+    /// As [`Self::free_space`], without the sync.
+    fn free_unused(&self, meta: &mut HistoryMeta, bytes: u64) -> Result<Option<FreedSpace>> {
+        if self.files.lock().free_spare()? {
+            return Ok(Some(FreedSpace::Spare));
         }
         let trims = self.options.on_full == OnFull::Trim;
-        if trims && self.give_up_oldest(bytes)? {
-            return Ok(Some(GaveUp::Kept));
+        if trims && self.reclaim_oldest(bytes)? {
+            return Ok(Some(FreedSpace::Orphans));
         }
-        if trims && self.drop_oldest(keep, false)? {
-            self.files.lock().give_up_spare()?;
-            return Ok(Some(GaveUp::Segment));
+        if trims && self.drop_oldest(meta, false)? {
+            self.files.lock().free_spare()?;
+            return Ok(Some(FreedSpace::Segment));
         }
-        if self.open_reserve(keep, bytes)? {
-            return Ok(Some(GaveUp::Reserve));
+        if self.release_reserve(meta, bytes)? {
+            return Ok(Some(FreedSpace::Reserve));
         }
         // Without space the closing line of a revert cannot become durable. Dropping a segment that
         // the revert read has one risk: after a power cut now, recovery rolls the whole revert
         // back.
-        let dropped = trims && self.drop_oldest(keep, true)?;
+        let dropped = trims && self.drop_oldest(meta, true)?;
         if dropped {
-            self.files.lock().give_up_spare()?;
+            self.files.lock().free_spare()?;
         }
-        Ok(dropped.then_some(GaveUp::Segment))
+        Ok(dropped.then_some(FreedSpace::Segment))
     }
 
     /// Frees space on the lower filesystem for a revert without dropping history: the spare payload
     /// file, else `bytes` of the reserve. False: there is neither.
-    pub(crate) fn make_room_for_revert(&self, bytes: u64) -> bool {
+    pub(crate) fn free_space_for_revert(&self, bytes: u64) -> bool {
         let _kernel = KernelCreds::new();
-        let keep = self.keep.lock();
-        let spare = self.files.lock().give_up_spare();
-        if matches!(spare, Ok(false)) && !matches!(self.open_reserve(&keep, bytes), Ok(true)) {
+        let meta = self.meta.lock();
+        let spare = self.files.lock().free_spare();
+        if matches!(spare, Ok(false)) && !matches!(self.release_reserve(&meta, bytes), Ok(true)) {
             return false;
         }
         // Some filesystems give blocks back only then.
-        spare.is_ok() && keep.home.dir.dentry().superblock().sync().is_ok()
+        spare.is_ok() && meta.home.dir.dentry().superblock().sync().is_ok()
     }
 
     /// Frees `bytes` of the reserve. False: the reserve is empty.
-    fn open_reserve(&self, keep: &Keep, bytes: u64) -> Result<bool> {
-        self.staging.lock().tight = true;
-        give_back(&keep.home.dir, bytes)
+    fn release_reserve(&self, meta: &HistoryMeta, bytes: u64) -> Result<bool> {
+        self.staging.lock().low_space = true;
+        shrink_reserve(&meta.home.dir, bytes)
     }
 
     /// Fills the reserve while there is plenty of space.
-    pub(super) fn keep_reserve(&self, keep: &Keep) -> Result {
-        let space = keep.home.dir.space()?;
+    pub(super) fn refill_reserve(&self, meta: &HistoryMeta) -> Result {
+        let space = meta.home.dir.space()?;
         let size = self.reserve_bytes().min(space.total / 16);
         if space.free < size.saturating_mul(2) {
             return Ok(());
         }
         let own = || {
-            let reserve = keep.home.dir.create(RESERVE, MODE);
+            let reserve = meta.home.dir.create(RESERVE, MODE);
             reserve.and_then(trust::private_file)
         };
         let reserve = match own() {
             Err(e) if [EPERM, EINVAL, EISDIR, ELOOP].contains(&e) => {
                 // Nothing that this module puts there.
-                remove_whole(&keep.home.dir, RESERVE)?;
+                remove_whole(&meta.home.dir, RESERVE)?;
                 own()?
             }
             reserve => reserve?,
         };
         if reserve.size() >= size || reserve.allocate(0, size).is_ok() {
-            self.staging.lock().tight = false;
+            self.staging.lock().low_space = false;
         }
         Ok(())
     }

@@ -287,8 +287,8 @@ impl Files {
         Ok(sizes)
     }
 
-    /// Gives the file that waits for a new use back to the filesystem. False: there is none.
-    pub(super) fn give_up_spare(&mut self) -> Result<bool> {
+    /// Removes the spare payload file. False: there is none.
+    pub(super) fn free_spare(&mut self) -> Result<bool> {
         if self.spare.take().is_none() {
             return Ok(false);
         }
@@ -327,20 +327,20 @@ impl Files {
     }
 
     /// Removes payload files that no log goes with.
-    pub(super) fn remove_strays(&mut self, keep: impl Fn(u64) -> bool) -> Result {
+    pub(super) fn remove_unpaired(&mut self, keep: impl Fn(u64) -> bool) -> Result {
         let (_, undo_dir) = self.dirs()?;
-        let mut strays = KVVec::new();
+        let mut unpaired = KVVec::new();
         let mut full = Ok(());
         undo_dir.list(&mut |name| {
             match number_in_name(name, b".dat") {
                 Some(number) if !keep(number) => {
-                    full = full.and(strays.push(number, GFP_KERNEL));
+                    full = full.and(unpaired.push(number, GFP_KERNEL));
                 }
                 _ => {}
             };
         })?;
         full?;
-        for number in strays {
+        for number in unpaired {
             gone(undo_dir.unlink(Name::undo(number).bytes()))?;
         }
         Ok(())

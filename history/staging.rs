@@ -7,14 +7,14 @@
 //! compare; the chunks' bytes are filled without the lock.
 //!
 //! Lines are reserved before the operation runs, so that placing a line cannot fail when the
-//! operation has happened: each of the `rooms` fits, at maximum length, into the rest of the active
+//! operation has happened: each of the `reserved_lines` fits, at maximum length, into the rest of the active
 //! chunk or into a free one, which takes `LINES_PER_CHUNK`.
 
 use kernel::prelude::*;
 
 use super::{
-    objects::{Entry, Objects, MANY, MOST},
-    pool::{Meta, Phase, Pool},
+    objects::{LastLine, Objects, MANY, MOST},
+    pool::{ChunkState, Phase, Pool},
 };
 use crate::{
     log::{
@@ -41,11 +41,11 @@ const LINES_PER_CHUNK: usize = LINE_CHUNK / MAX_LINE;
 /// file that is overwritten in whole need not be read first.
 pub(super) const ALIGN: u64 = 4096;
 
-/// More lines than are ever promised at once.
+/// More lines than are ever reserved at once.
 const FEW_NUMBERS: u64 = 1 << 16;
 
 /// A segment may exceed its limits by this factor before staging blocks.
-const OVERDUE: u64 = 2;
+const HARD_LIMIT_FACTOR: u64 = 2;
 
 /// Sizes at which a segment ends.
 #[derive(Clone, Copy)]
@@ -65,7 +65,7 @@ pub(super) struct Ended {
 }
 
 /// A table of objects.
-pub(super) type Table = Objects<KVVec<Entry>, KVVec<u16>>;
+pub(super) type ObjectTable = Objects<KVVec<LastLine>, KVVec<u16>>;
 
 /// Everything under the journal's spinlock.
 pub(super) struct Staging {
@@ -77,22 +77,22 @@ pub(super) struct Staging {
     pub(super) log_end: u64,
     /// The offset of the next payload in the active payload file.
     pub(super) undo_end: u64,
-    /// How many bytes of objects are kept with the segment.
-    pub(super) kept: u64,
+    /// The size of the segment's orphans in bytes.
+    pub(super) orphan_bytes: u64,
     /// The next line's number, and the first that is not reserved.
     pub(super) seq: u64,
     pub(super) seq_end: u64,
     /// The number of the next segment, once its files exist.
     pub(super) next: Option<u64>,
     /// Last lines of the active segment, of the one that is being sealed, and a spare table.
-    pub(super) objects: Table,
+    pub(super) objects: ObjectTable,
     pub(super) ended: Option<Ended>,
-    pub(super) ended_objects: Option<Table>,
-    pub(super) spare: Option<Table>,
+    pub(super) ended_objects: Option<ObjectTable>,
+    pub(super) spare: Option<ObjectTable>,
     pub(super) payloads: Pool<PAYLOAD_CHUNKS>,
     pub(super) lines: Pool<LINE_CHUNKS>,
-    /// How many lines are promised.
-    rooms: usize,
+    /// The number of reserved lines.
+    reserved_lines: usize,
     /// How many large payloads are under way.
     pub(super) larges: usize,
     tickets: u64,
@@ -104,7 +104,7 @@ pub(super) struct Staging {
     pub(super) trim_at: Option<u64>,
     /// Everything up to this ticket is durable.
     pub(super) durable: u64,
-    /// Callers asleep for room, and for a flush.
+    /// Callers asleep for space, and for a flush.
     pub(super) waiting: usize,
     pub(super) flushing: usize,
     /// The newest ticket when the writer began its pass, and whether lines were held back in that
@@ -116,18 +116,18 @@ pub(super) struct Staging {
     /// Whether the worker comes by itself.
     pub(super) armed: bool,
     pub(super) closed: bool,
-    /// How many times the keeper has been through the house.
-    pub(super) rounds: u64,
+    /// How many times the maintenance worker has run.
+    pub(super) maintenance_rounds: u64,
     /// Whether the filesystem is so full that only the reserve was left: lines, but no payloads.
-    pub(super) tight: bool,
+    pub(super) low_space: bool,
     /// With `on_full=deny`: how many bytes more there may be.
     pub(super) budget: Option<u64>,
     /// How many reverts are under way, and how many bytes their lines may have beyond the budget.
     pub(super) reverts: u32,
     pub(super) reserve: u64,
     /// Errors of the writer and of the maintenance worker; how many callers gave up.
-    pub(super) writing: Trouble,
-    pub(super) keeping: Trouble,
+    pub(super) writer_error: WorkerError,
+    pub(super) maintenance_error: WorkerError,
     pub(super) lost: u64,
     /// Whether the last segment was ended by its payloads: then the next will be full of them, too.
     pub(super) is_undo_heavy: bool,
@@ -136,19 +136,19 @@ pub(super) struct Staging {
     pub(super) sealed_undo: u64,
     pub(super) limits: Limits,
     /// Sizes that a segment never gets far beyond.
-    overdue: Limits,
+    hard_limits: Limits,
 }
 
 /// The last error of a worker, cleared by the next success, and the number of errors so far.
 #[derive(Default)]
-pub(super) struct Trouble {
-    pub(super) error: Option<Error>,
+pub(super) struct WorkerError {
+    pub(super) last: Option<Error>,
     pub(super) count: u64,
 }
 
 /// Why something has to wait.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Full {
+pub(super) enum StageError {
     /// Until the workers got on.
     Wait,
     /// The mount has `on_full=deny` and the history is full.
@@ -156,13 +156,18 @@ pub(super) enum Full {
 }
 
 impl Staging {
-    pub(super) fn new(seed: Seed, limits: Limits, objects: Table, spare: Table) -> Self {
+    pub(super) fn new(
+        seed: Seed,
+        limits: Limits,
+        objects: ObjectTable,
+        spare: ObjectTable,
+    ) -> Self {
         Self {
             sum_start: seed.start(crc32c),
             seed,
             log_end: 0,
             undo_end: 0,
-            kept: 0,
+            orphan_bytes: 0,
             seq: 0,
             seq_end: 0,
             next: None,
@@ -172,7 +177,7 @@ impl Staging {
             spare: Some(spare),
             payloads: Pool::new(),
             lines: Pool::new(),
-            rooms: 0,
+            reserved_lines: 0,
             larges: 0,
             tickets: 0,
             want_written: 0,
@@ -186,28 +191,28 @@ impl Staging {
             opened: false,
             armed: false,
             closed: false,
-            rounds: 0,
-            tight: false,
+            maintenance_rounds: 0,
+            low_space: false,
             budget: None,
             reverts: 0,
             reserve: 0,
-            writing: Trouble::default(),
-            keeping: Trouble::default(),
+            writer_error: WorkerError::default(),
+            maintenance_error: WorkerError::default(),
             lost: 0,
             is_undo_heavy: false,
             sealed_log: 0,
             sealed_undo: 0,
             limits,
-            overdue: Limits {
-                log: limits.log.saturating_mul(OVERDUE),
-                undo: limits.undo.saturating_mul(OVERDUE),
+            hard_limits: Limits {
+                log: limits.log.saturating_mul(HARD_LIMIT_FACTOR),
+                undo: limits.undo.saturating_mul(HARD_LIMIT_FACTOR),
             },
         }
     }
 
     /// The error of either worker.
     pub(super) fn error(&self) -> Option<Error> {
-        self.writing.error.or(self.keeping.error)
+        self.writer_error.last.or(self.maintenance_error.last)
     }
 
     /// The first segment that is not sealed yet.
@@ -225,17 +230,17 @@ impl Staging {
         self.tickets
     }
 
-    /// Reserves room for a payload, and a place in the active segment.
+    /// Reserves space for a payload, and a place in the active segment.
     pub(super) fn stage<'a>(
         &mut self,
         chunks: &'a [Chunk],
         len: usize,
-    ) -> Result<(Slot<'a>, Extent), Full> {
+    ) -> Result<(Slot<'a>, Extent), StageError> {
         let bytes = len as u64;
-        if self.is_overdue() {
-            return Err(Full::Wait);
+        if self.is_over_limit() {
+            return Err(StageError::Wait);
         }
-        self.spend(bytes)?;
+        self.charge(bytes)?;
         let reserve = |index: usize| Some((index, chunks.get(index)?.reserve(len)?));
         // Payloads of the active chunk are adjacent in memory and in the file, so a chunk is one
         // write.
@@ -243,26 +248,30 @@ impl Staging {
             Some(found) => found,
             None => {
                 self.payloads.seal_active(chunks);
-                reserve(self.open_payload(Phase::Active)?).ok_or(Full::Wait)?
+                reserve(self.open_payload(Phase::Active)?).ok_or(StageError::Wait)?
             }
         };
-        let meta = self.payloads.metas.get_mut(index).ok_or(Full::Wait)?;
+        let state = self
+            .payloads
+            .states
+            .get_mut(index)
+            .ok_or(StageError::Wait)?;
         let extent = Extent {
-            segment: meta.segment,
-            offset: meta.base.saturating_add(meta.used),
+            segment: state.segment,
+            offset: state.base.saturating_add(state.used),
             length: bytes,
         };
-        meta.used = meta.used.saturating_add(bytes);
+        state.used = state.used.saturating_add(bytes);
         self.undo_end = extent.offset.saturating_add(bytes);
         Ok((slot, extent))
     }
 
     /// Reserves a place for a payload of any length; its bytes come in chunks of their own.
-    pub(super) fn stage_large(&mut self, chunks: &[Chunk], len: u64) -> Result<Extent, Full> {
-        if self.is_overdue() {
-            return Err(Full::Wait);
+    pub(super) fn stage_large(&mut self, chunks: &[Chunk], len: u64) -> Result<Extent, StageError> {
+        if self.is_over_limit() {
+            return Err(StageError::Wait);
         }
-        self.spend(len)?;
+        self.charge(len)?;
         self.payloads.seal_active(chunks);
         // The payload starts at a multiple of `ALIGN`: its chunks are written in whole pages.
         let offset = align(self.undo_end);
@@ -281,11 +290,11 @@ impl Staging {
         segment: u64,
         base: u64,
         len: usize,
-    ) -> Result<(usize, Slot<'a>), Full> {
+    ) -> Result<(usize, Slot<'a>), StageError> {
         let opened = self.payloads.open(Phase::Held, segment, base, u64::MAX);
-        let index = opened.ok_or(Full::Wait)?;
+        let index = opened.ok_or(StageError::Wait)?;
         let slot = chunks.get(index).and_then(|c| c.reserve(len));
-        Ok((index, slot.ok_or(Full::Wait)?))
+        Ok((index, slot.ok_or(StageError::Wait)?))
     }
 
     /// A large payload's chunk goes to the writer with its first `used` bytes.
@@ -293,73 +302,74 @@ impl Staging {
         // A ticket that flushes know only from now on: a chunk that is still being filled must not
         // block them.
         let ticket = self.ticket();
-        let (Some(meta), Some(chunk)) = (self.payloads.metas.get_mut(index), chunks.get(index))
+        let (Some(state), Some(chunk)) = (self.payloads.states.get_mut(index), chunks.get(index))
         else {
             return;
         };
         chunk.seal();
-        meta.used = used;
-        meta.ticket = ticket;
-        meta.phase = Phase::Sealed;
+        state.used = used;
+        state.ticket = ticket;
+        state.phase = Phase::Sealed;
     }
 
-    fn open_payload(&mut self, phase: Phase) -> Result<usize, Full> {
+    fn open_payload(&mut self, phase: Phase) -> Result<usize, StageError> {
         if self.payloads.free == 0 {
-            return Err(Full::Wait);
+            return Err(StageError::Wait);
         }
         let base = align(self.undo_end);
         let ticket = self.ticket();
         self.opened = true;
         let opened = self.payloads.open(phase, self.seed.segment, base, ticket);
-        opened.ok_or(Full::Wait)
+        opened.ok_or(StageError::Wait)
     }
 
     /// Whether the segment exceeds its limits so far that staging must wait for the next segment,
     /// which the maintenance worker is creating.
-    fn is_overdue(&self) -> bool {
-        self.undo_end.max(self.kept) >= self.overdue.undo || self.log_end >= self.overdue.log
+    fn is_over_limit(&self) -> bool {
+        self.undo_end.max(self.orphan_bytes) >= self.hard_limits.undo
+            || self.log_end >= self.hard_limits.log
     }
 
-    fn spend(&mut self, bytes: u64) -> Result<(), Full> {
-        if self.tight {
-            return Err(Full::Denied);
+    fn charge(&mut self, bytes: u64) -> Result<(), StageError> {
+        if self.low_space {
+            return Err(StageError::Denied);
         }
         if let Some(budget) = &mut self.budget {
-            *budget = budget.checked_sub(bytes).ok_or(Full::Denied)?;
+            *budget = budget.checked_sub(bytes).ok_or(StageError::Denied)?;
         }
         Ok(())
     }
 
-    /// Promises room for `n` lines.
-    pub(super) fn promise(&mut self, n: usize) -> Result<(), Full> {
-        // An undo must be possible without any room but the reserve.
-        let is_full = self.budget.is_some_and(|left| left == 0 || self.tight);
+    /// Reserves space for `n` lines.
+    pub(super) fn reserve_lines(&mut self, n: usize) -> Result<(), StageError> {
+        // An undo must be possible without any space but the reserve.
+        let is_full = self.budget.is_some_and(|left| left == 0 || self.low_space);
         if is_full && (self.reverts == 0 || self.reserve == 0) {
-            return Err(Full::Denied);
+            return Err(StageError::Denied);
         }
-        let rooms = self.rooms.saturating_add(n);
+        let reserved_lines = self.reserved_lines.saturating_add(n);
         // Line numbers come from the range that `state` has reserved durably; more need a write by
         // the maintenance worker.
         let numbers = self.seq_end.saturating_sub(self.seq);
         // One chunk is kept back, so that the active one can always be closed in the end.
         let chunks = self.lines.free.min(LINE_CHUNKS - 1);
-        if rooms > chunks.saturating_mul(LINES_PER_CHUNK)
-            || rooms > MOST.saturating_sub(self.objects.used())
-            || rooms as u64 > numbers
-            || self.is_overdue()
+        if reserved_lines > chunks.saturating_mul(LINES_PER_CHUNK)
+            || reserved_lines > MOST.saturating_sub(self.objects.used())
+            || reserved_lines as u64 > numbers
+            || self.is_over_limit()
         {
-            return Err(Full::Wait);
+            return Err(StageError::Wait);
         }
-        self.rooms = rooms;
+        self.reserved_lines = reserved_lines;
         Ok(())
     }
 
-    /// Takes back a promise of `n` lines.
-    pub(super) fn unpromise(&mut self, n: usize) {
-        self.rooms = self.rooms.saturating_sub(n);
+    /// Releases the space for `n` lines.
+    pub(super) fn release_lines(&mut self, n: usize) {
+        self.reserved_lines = self.reserved_lines.saturating_sub(n);
     }
 
-    /// A place for a promised line of any length.
+    /// A slot for a reserved line of any length.
     pub(super) fn line_slot<'a>(&mut self, chunks: &'a [Chunk]) -> Option<Slot<'a>> {
         let reserve = |index: usize| chunks.get(index)?.reserve(MAX_LINE);
         if let Some(slot) = self.lines.active.and_then(reserve) {
@@ -374,13 +384,13 @@ impl Staging {
         reserve(self.lines.open(Phase::Active, segment, base, ticket)?)
     }
 
-    /// The promised line is placed and has `len` bytes.
+    /// The reserved line is placed and has `len` bytes.
     pub(super) fn line_placed(&mut self, len: u64) {
-        self.rooms = self.rooms.saturating_sub(1);
+        self.reserved_lines = self.reserved_lines.saturating_sub(1);
         self.seq = self.seq.wrapping_add(1);
         self.log_end = self.log_end.saturating_add(len);
-        if let Some(meta) = self.lines.active.and_then(|i| self.lines.metas.get_mut(i)) {
-            meta.used = meta.used.saturating_add(len);
+        if let Some(state) = self.lines.active.and_then(|i| self.lines.states.get_mut(i)) {
+            state.used = state.used.saturating_add(len);
         }
         // Lines may exceed the budget: those reserved before it ran out, and those of reverts,
         // which the reserve is for.
@@ -391,9 +401,9 @@ impl Staging {
         }
     }
 
-    /// Whether the active line chunk may be closed early without breaking a promise.
+    /// Whether the active line chunk may be closed early without breaking a reservation.
     fn may_seal_lines(&self) -> bool {
-        self.rooms <= self.lines.free.saturating_mul(LINES_PER_CHUNK)
+        self.reserved_lines <= self.lines.free.saturating_mul(LINES_PER_CHUNK)
     }
 
     /// Whether staging a record made further work due: a new segment, a chunk for the writer, the
@@ -408,7 +418,7 @@ impl Staging {
     pub(super) fn is_segment_full(&self) -> bool {
         self.log_end >= self.limits.log
             || self.undo_end >= self.limits.undo
-            || self.kept >= self.limits.undo
+            || self.orphan_bytes >= self.limits.undo
             || self.objects.used() >= MANY
     }
 
@@ -444,7 +454,7 @@ impl Staging {
         self.enter(next);
         self.log_end = 0;
         self.undo_end = 0;
-        self.kept = 0;
+        self.orphan_bytes = 0;
         true
     }
 
@@ -470,7 +480,7 @@ impl Staging {
             self.payloads.seal_active(pools.0);
         }
         let may_seal = self.may_seal_lines();
-        let seal = |m: &Meta| m.ticket <= wanted && (may_seal || m.used == 0);
+        let seal = |m: &ChunkState| m.ticket <= wanted && (may_seal || m.used == 0);
         if self.lines.active().is_some_and(seal) {
             self.lines.seal_active(pools.1);
         }
@@ -485,7 +495,7 @@ impl Staging {
 
     /// Whether all payloads that this pass's lines refer to are written. A payload may still be
     /// filled by its caller; then the lines are held back, since a line on disk without its payload
-    /// could not be reverted. Lines are written all the same when a caller waits for room: the
+    /// could not be reverted. Lines are written all the same when a caller waits for space: the
     /// owner of the unfinished payload may be that caller.
     pub(super) fn may_write_lines(&mut self) -> bool {
         self.held_back = self.payloads.has_pending(self.pass_ticket);
@@ -512,9 +522,9 @@ impl Staging {
             || self.held_back
     }
 
-    /// Whether a caller that waits for room needs the maintenance worker, which makes segments and
+    /// Whether a caller that waits for space needs the maintenance worker, which makes segments and
     /// reserves line numbers.
-    pub(super) fn needs_keeper(&self) -> bool {
+    pub(super) fn needs_maintenance(&self) -> bool {
         let numbers = self.seq_end.saturating_sub(self.seq);
         self.is_segment_full() || self.ended.is_some() || numbers < FEW_NUMBERS
     }
@@ -543,7 +553,7 @@ impl Staging {
     /// Whether some of the payload there is staged only.
     pub(super) fn is_payload_staged(&self, extent: &Extent) -> bool {
         let end = extent.offset.saturating_add(extent.length);
-        self.payloads.metas.iter().any(|m| {
+        self.payloads.states.iter().any(|m| {
             m.phase != Phase::Free
                 && m.segment == extent.segment
                 && m.base < end

@@ -16,14 +16,14 @@ pub(crate) const SLOT: usize = 4096;
 
 /// The segments that an index table covers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Span {
+pub(crate) struct SegmentRange {
     /// The oldest.
     pub(crate) first: u64,
     /// The newest.
     pub(crate) last: u64,
 }
 
-impl Span {
+impl SegmentRange {
     /// The number of segments.
     pub(crate) fn len(&self) -> u64 {
         self.last.saturating_sub(self.first).saturating_add(1)
@@ -56,14 +56,14 @@ pub(crate) struct State {
     pub(crate) log_bytes: u64,
     /// The bytes of all payload files.
     pub(crate) undo_bytes: u64,
-    /// The bytes of all objects that are kept.
-    pub(crate) kept_bytes: u64,
+    /// The bytes of all orphans.
+    pub(crate) orphan_bytes: u64,
 }
 
 /// Writes a slot's text; returns the length. `None`: `out` is too short.
 pub(crate) fn encode(
     state: &State,
-    tables: impl Iterator<Item = Span>,
+    tables: impl Iterator<Item = SegmentRange>,
     uuid: &[u8; 16],
     crc: Crc,
     out: &mut [u8],
@@ -82,7 +82,7 @@ pub(crate) fn encode(
         state.reread,
         state.cut,
         state.recovered,
-        state.kept_bytes,
+        state.orphan_bytes,
     )
     .ok()?;
     for (i, table) in tables.enumerate() {
@@ -114,14 +114,14 @@ pub(crate) fn parse(slot: &[u8], uuid: &[u8; 16], crc: Crc) -> Option<State> {
         reread: number_of(body, b"reread")?,
         cut: number_of(body, b"cut")?,
         recovered: number_of(body, b"recovered")?,
-        kept_bytes: number_of(body, b"kept")?,
+        orphan_bytes: number_of(body, b"kept")?,
         log_bytes: number_of(body, b"log")?,
         undo_bytes: number_of(body, b"undo")?,
     })
 }
 
 /// The tables that a slot's text names, oldest first. `None`: malformed.
-pub(crate) fn tables(slot: &[u8], mut each: impl FnMut(Span)) -> Option<()> {
+pub(crate) fn tables(slot: &[u8], mut each: impl FnMut(SegmentRange)) -> Option<()> {
     let list = value(slot, b"tables")?;
     if list.is_empty() {
         return Some(());
@@ -133,9 +133,9 @@ pub(crate) fn tables(slot: &[u8], mut each: impl FnMut(Span)) -> Option<()> {
 }
 
 /// `FIRST-LAST`.
-pub(crate) fn parse_span(word: &[u8]) -> Option<Span> {
+pub(crate) fn parse_span(word: &[u8]) -> Option<SegmentRange> {
     let dash = word.iter().position(|&b| b == b'-')?;
-    let span = Span {
+    let span = SegmentRange {
         first: number(word.get(..dash)?)?,
         last: number(word.get(dash.checked_add(1)?..)?)?,
     };

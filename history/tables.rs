@@ -15,7 +15,7 @@ use super::{
     index::{self, Head, BLOCK, FILTER},
     segment::{gone, Name, MODE},
     sort::sort,
-    state::Span,
+    state::SegmentRange,
     trust,
 };
 use crate::{
@@ -32,22 +32,22 @@ use crate::{
 const FAN: usize = 8;
 
 /// A table that was opened.
-struct Open {
+struct OpenTable {
     file: StoreFile,
     head: Head,
 }
 
 /// A table.
-struct Table {
-    span: Span,
-    open: Option<Arc<Open>>,
+struct IndexTable {
+    span: SegmentRange,
+    open: Option<Arc<OpenTable>>,
 }
 
 /// All tables, oldest first.
 pub(super) struct Tables {
     dir: Option<StoreDir>,
     uuid: [u8; 16],
-    list: KVVec<Table>,
+    list: KVVec<IndexTable>,
     /// One block, for look-ups.
     block: KVVec<u8>,
 }
@@ -74,16 +74,16 @@ impl Tables {
     }
 
     /// The segments that each table covers, oldest first.
-    pub(super) fn spans(&self) -> impl Iterator<Item = Span> + '_ {
+    pub(super) fn spans(&self) -> impl Iterator<Item = SegmentRange> + '_ {
         self.list.iter().map(|table| table.span)
     }
 
     /// Learns of a table, which belongs where its segments do.
-    pub(super) fn add(&mut self, span: Span) -> Result {
+    pub(super) fn add(&mut self, span: SegmentRange) -> Result {
         self.list.reserve(1, GFP_KERNEL)?;
-        let is_older = |table: &&Table| table.span.first < span.first;
+        let is_older = |table: &&IndexTable| table.span.first < span.first;
         let at = self.list.iter().take_while(is_older).count();
-        let table = Table { span, open: None };
+        let table = IndexTable { span, open: None };
         (self.list.insert_within_capacity(at, table)).map_err(|_| EINVAL)
     }
 
@@ -102,7 +102,7 @@ impl Tables {
         })?;
         full?;
         // Of those with one beginning, the longest comes first.
-        sort(&mut found, |a: &Span, b| {
+        sort(&mut found, |a: &SegmentRange, b| {
             (a.first, b.last) < (b.first, a.last)
         });
         let mut covered = 0;
@@ -129,7 +129,7 @@ impl Tables {
             .any(|s| s.first <= segment && segment <= s.last)
     }
 
-    fn open_table(&self, span: Span) -> Result<Arc<Open>> {
+    fn open_table(&self, span: SegmentRange) -> Result<Arc<OpenTable>> {
         let file = trust::private_file(self.dir()?.open(name(span).bytes(), false)?)?;
         let mut bytes = zeroes(BLOCK)?;
         file.read_exact_at(&mut bytes, 0)?;
@@ -137,10 +137,10 @@ impl Tables {
         if head.span != span {
             return Err(EUCLEAN);
         }
-        Ok(Arc::new(Open { file, head }, GFP_KERNEL)?)
+        Ok(Arc::new(OpenTable { file, head }, GFP_KERNEL)?)
     }
 
-    fn opened(&mut self, i: usize) -> Result<Arc<Open>> {
+    fn opened(&mut self, i: usize) -> Result<Arc<OpenTable>> {
         let table = self.list.get(i).ok_or(EINVAL)?;
         if let Some(open) = &table.open {
             return Ok(open.clone());
@@ -169,7 +169,7 @@ impl Tables {
     }
 
     /// Starts the table of `span`, which will have at most `most` entries.
-    pub(super) fn create(&self, span: Span, most: u64) -> Result<TableWriter> {
+    pub(super) fn create(&self, span: SegmentRange, most: u64) -> Result<TableWriter> {
         let dir = self.dir()?;
         gone(dir.unlink(name(span).bytes()))?;
         let filters = index::filters_for(most);
@@ -207,9 +207,9 @@ impl Tables {
 
     /// The next tables that are to be merged: the first one's place in the list, and they. Mostly
     /// the newest; older ones, where a recovery had to make a table for each segment anew.
-    pub(super) fn next_merge(&mut self) -> Result<Option<(usize, Merge)>> {
-        let level = |table: &Table| table.span.len().ilog(FAN as u64);
-        let due = |tables: &[Table]| {
+    pub(super) fn next_merge(&mut self) -> Result<Option<(usize, TableMerge)>> {
+        let level = |table: &IndexTable| table.span.len().ilog(FAN as u64);
+        let due = |tables: &[IndexTable]| {
             let newest = tables.last().map_or(0, level);
             tables.iter().all(|table| level(table) <= newest)
         };
@@ -220,11 +220,11 @@ impl Tables {
         for i in start..start.saturating_add(FAN) {
             inputs.push(Input::new(self.opened(i)?)?, GFP_KERNEL)?;
         }
-        Ok(Some((start, Merge { inputs })))
+        Ok(Some((start, TableMerge { inputs })))
     }
 
     /// Replaces tables by the one that was merged from them.
-    pub(super) fn replace(&mut self, start: usize, merged: Span) -> Result {
+    pub(super) fn replace(&mut self, start: usize, merged: SegmentRange) -> Result {
         let mut old = KVVec::with_capacity(FAN, GFP_KERNEL)?;
         while let Some(table) = self.list.get(start) {
             if table.span.first > merged.last {
@@ -256,7 +256,7 @@ impl Tables {
     }
 }
 
-impl Open {
+impl OpenTable {
     /// Searches the table.
     fn look_up(&self, object: ObjectId, buf: &mut [u8]) -> Result<Option<Pos>> {
         if let Some(at) = self.head.filter_at(object) {
@@ -376,13 +376,13 @@ impl TableWriter {
 }
 
 /// Tables to be merged, oldest first.
-pub(super) struct Merge {
+pub(super) struct TableMerge {
     inputs: KVec<Input>,
 }
 
 /// An input of a merge, and the read position.
 struct Input {
-    open: Arc<Open>,
+    open: Arc<OpenTable>,
     buf: KVVec<u8>,
     next_block: u64,
     count: usize,
@@ -390,7 +390,7 @@ struct Input {
 }
 
 impl Input {
-    fn new(open: Arc<Open>) -> Result<Self> {
+    fn new(open: Arc<OpenTable>) -> Result<Self> {
         Ok(Self {
             open,
             buf: zeroes(BLOCK)?,
@@ -416,13 +416,16 @@ impl Input {
     }
 }
 
-impl Merge {
+impl TableMerge {
     /// The segments that the merged table covers, and the largest possible number of its entries.
-    pub(super) fn extent(&self) -> Option<(Span, u64)> {
+    pub(super) fn extent(&self) -> Option<(SegmentRange, u64)> {
         let first = self.inputs.first()?.open.head.span.first;
         let last = self.inputs.last()?.open.head.span.last;
         let entries = self.inputs.iter().map(|i| i.open.head.entries);
-        Some((Span { first, last }, entries.fold(0, u64::saturating_add)))
+        Some((
+            SegmentRange { first, last },
+            entries.fold(0, u64::saturating_add),
+        ))
     }
 
     /// Writes the merged table: the newest line of each object, unless that line is before
@@ -462,7 +465,7 @@ fn damaged(error: Error) -> Error {
 }
 
 /// A table's name.
-fn name(span: Span) -> Name {
+fn name(span: SegmentRange) -> Name {
     Name::new(format_args!("{}-{}.idx", span.first, span.last))
 }
 

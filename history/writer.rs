@@ -15,7 +15,7 @@ use kernel::{
 use super::{
     journal::Journal,
     pool::Batch,
-    retention::{GaveUp, PIECE},
+    retention::{FreedSpace, PIECE},
     segment::Segment,
     staging::align, //
 };
@@ -32,8 +32,8 @@ pub(super) const WRITER: u8 = 0;
 /// How many seconds until another try after an error.
 const RETRY_SECONDS: u32 = 1;
 
-/// How many bytes of kept objects are given up for one chunk, at most, before the next try.
-const MOST_KEPT: u64 = 8 * PIECE;
+/// The most bytes of orphans that are removed for one chunk before the next try.
+const MOST_ORPHANS: u64 = 8 * PIECE;
 
 impl WorkerJob<WRITER> for Journal {
     fn run(&self, is_timer: bool) {
@@ -46,7 +46,7 @@ impl WorkerJob<WRITER> for Journal {
         match self.write_all() {
             Ok(()) => self.written(),
             Err(error) => {
-                self.fail(error, |staging| &mut staging.writing);
+                self.fail(error, |staging| &mut staging.writer_error);
                 self.writer.queue_after(RETRY_SECONDS);
             }
         }
@@ -86,7 +86,7 @@ impl Journal {
         if staging.trim_at.is_some_and(|at| at <= target) {
             staging.trim_at = None;
             drop(staging);
-            self.keeper.queue();
+            self.maintenance.queue();
         }
         true
     }
@@ -103,7 +103,7 @@ impl Journal {
             drop(staging);
             let result = self.write(batch, &self.payload_chunks, true);
             let mut staging = self.staging.lock();
-            (staging.payloads).give_back(batch, result.is_ok(), &self.payload_chunks);
+            (staging.payloads).end_write(batch, result.is_ok(), &self.payload_chunks);
             self.wake(staging.waiting);
             drop(staging);
             result?;
@@ -122,7 +122,7 @@ impl Journal {
             drop(staging);
             let result = self.write(batch, &self.line_chunks, false);
             let mut staging = self.staging.lock();
-            (staging.lines).give_back(batch, result.is_ok(), &self.line_chunks);
+            (staging.lines).end_write(batch, result.is_ok(), &self.line_chunks);
             self.wake(staging.waiting);
             drop(staging);
             result?;
@@ -136,9 +136,9 @@ impl Journal {
         }
     }
 
-    /// Writes a chunk; when there is no space, again after room was made. No more than one segment is
-    /// dropped in a row; of kept objects, and of the reserve, more goes each time, since a filesystem
-    /// may ask for much more free space than one change takes.
+    /// Writes a chunk; when there is no space, again after space was made. No more than one segment
+    /// is dropped in a row; of orphans, and of the reserve, more is freed each time, since a
+    /// filesystem may ask for much more free space than one change takes.
     fn write(&self, batch: Batch, chunks: &[Chunk], is_payload: bool) -> Result {
         let chunk = chunks.get(batch.index).ok_or(EIO)?;
         let segment = self.files.lock().to_write(batch.segment)?;
@@ -150,24 +150,24 @@ impl Journal {
                 Err(e) if e == ENOSPC || e == EDQUOT => {}
                 result => return result,
             }
-            let gave_up = self.make_room(share)?;
-            match gave_up {
+            let freed = self.free_space(share)?;
+            match freed {
                 None => return result,
-                Some(GaveUp::Reserve) => share = share.saturating_mul(2),
+                Some(FreedSpace::Reserve) => share = share.saturating_mul(2),
                 // Some filesystems free the space later: the writer retries in a second.
-                Some(GaveUp::Kept) if share >= MOST_KEPT => return result,
-                Some(GaveUp::Kept) => share = share.saturating_mul(2),
-                _ if gave_up == last => return result,
+                Some(FreedSpace::Orphans) if share >= MOST_ORPHANS => return result,
+                Some(FreedSpace::Orphans) => share = share.saturating_mul(2),
+                _ if freed == last => return result,
                 _ => {}
             }
-            last = gave_up;
+            last = freed;
         }
     }
 
     /// Makes payloads durable, and names of files.
     fn sync_undo(&self) -> Result {
         self.files.lock().sync_names()?;
-        self.sync_kept()?;
+        self.sync_orphans()?;
         self.each_segment(|segment| segment.undo.sync_written())
     }
 
@@ -198,12 +198,12 @@ impl Journal {
     /// ended.
     fn written(&self) {
         let mut staging = self.staging.lock();
-        staging.writing.error = None;
+        staging.writer_error.last = None;
         let segment = staging.ended.map(|ended| ended.segment);
-        let wake_keeper = segment.is_some_and(|s| staging.is_segment_written(s));
+        let is_maintenance_due = segment.is_some_and(|s| staging.is_segment_written(s));
         drop(staging);
-        if wake_keeper {
-            self.keeper.queue();
+        if is_maintenance_due {
+            self.maintenance.queue();
         }
         self.roll_if_due();
         self.progress.notify_all();
@@ -214,7 +214,7 @@ impl Journal {
         let mut staging = self.staging.lock();
         if staging.is_segment_full() && staging.roll(self.pools(), false) {
             self.writer.queue();
-            self.keeper.queue();
+            self.maintenance.queue();
         }
     }
 }

@@ -16,21 +16,21 @@ mod draft;
 mod fold;
 mod parse;
 mod percent;
-mod picks;
 mod strip;
+mod targets;
 mod text;
 
 pub use brief::{
-    Brief,
-    Kept, //
+    FastRecord,
+    RecordTemplate, //
 };
 pub use brief_name::{
-    BriefName,
-    Usual, //
+    FastNameRecord,
+    NameTemplate, //
 };
 pub use draft::{
     LineDraft,
-    Open, //
+    OpenFileRef, //
 };
 pub use fold::{
     fold,
@@ -50,13 +50,13 @@ pub use percent::{
     encode_command,
     encode_percent, //
 };
-pub use picks::{
-    split as split_picks,
-    width as picks_width,
-    Picks,
-    MAX_PICKS, //
+pub use strip::PaddedText;
+pub use targets::{
+    split as split_targets,
+    width as target_width,
+    TargetRanges,
+    MAX_TARGETS_TEXT, //
 };
-pub use strip::Padded;
 
 use super::types::{Extent, ObjectId, Time};
 
@@ -79,7 +79,7 @@ pub fn object_text(object: ObjectId, out: &mut [u8]) -> usize {
 }
 
 /// Writes `OBJECT,PARENT,UID,SEQ,` to the beginning of `out`, PARENT in hexadecimal digits; returns the
-/// length, 0 where there is no room.
+/// length, 0 where there is no space.
 pub fn entry_text(object: ObjectId, parent: &[u8], uid: u32, seq: u64, out: &mut [u8]) -> usize {
     let limit = out.len();
     let mut text = text::Text::new(out, limit);
@@ -169,7 +169,7 @@ impl LineError {
             Self::Head => "one of the first five fields is malformed",
             Self::UnknownOp => "the operation is unknown",
             Self::Key => "a word is no key=value",
-            Self::Repeated => "a key stands twice",
+            Self::Repeated => "a key occurs twice",
             Self::Value => "a value is malformed",
             Self::NoNumber => "the line has no number",
         }

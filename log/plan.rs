@@ -9,22 +9,28 @@
 //! 1. [`Walk`] takes an object's lines, newest first, and returns which of them are live.
 //! 2. [`inverse`] returns the state that one line needs restored.
 //! 3. [`MapReader`] turns that line's payload into pieces.
-//! 4. [`Merge`] collects the pieces of all lines, newest first, and returns the plan: ascending
+//! 4. [`InverseMerge`] collects the pieces of all lines, newest first, and returns the plan: ascending
 //!    pieces that do not overlap, and the size. Old attributes are a separate part of a payload:
 //!    [`Records`].
 //! 5. [`Changes`] are the ranges that the plan overwrites or cuts off; a redo needs them saved.
 
+mod affected;
 mod attributes;
 mod heap;
 mod map;
 mod merge;
 mod names;
 mod net;
-mod picked;
 mod space;
-mod touched;
+mod targets;
 mod walk;
 
+pub use affected::{
+    resized,
+    AffectedRanges,
+    LiveRange,
+    LiveRanges, //
+};
 pub use attributes::{
     Access,
     Flags,
@@ -41,8 +47,8 @@ pub use map::{
 };
 pub use merge::{
     Changes,
-    Entry,
-    Merge,
+    InverseMerge,
+    MergeEntry,
     Outcome, //
 };
 pub use names::{
@@ -56,33 +62,27 @@ pub use names::{
     Victim, //
 };
 pub use net::{
-    Change,
+    LineEffect,
     Net,
-    Span,
-    Turn,
+    NetChange,
+    RevertedRange,
     Why, //
-};
-pub use picked::{
-    Picking,
-    Redo,
-    Redoing, //
 };
 pub use space::{
     allocated,
     has_empty_block, //
 };
-pub use touched::{
-    resized,
-    Kept,
-    Standing,
-    Touched, //
+pub use targets::{
+    RedoStep,
+    RedoWalk,
+    TargetRangesBuilder, //
 };
 pub use walk::{
-    Fate,
+    Disposition,
     OnExternal,
-    Step,
     Stop,
-    Walk, //
+    Walk,
+    WalkStep, //
 };
 
 use super::line::{Line, Op, Undo};
@@ -178,7 +178,7 @@ pub enum PlanError {
     /// The line or its payload contradicts itself.
     Corrupt,
     /// The storage given could not hold more.
-    NoRoom,
+    NoSpace,
 }
 
 impl PlanError {
@@ -188,7 +188,7 @@ impl PlanError {
             Self::Lost => "the old state was lost",
             Self::Unsupported => "no inverse is known for this operation",
             Self::Corrupt => "the line or its payload contradicts itself",
-            Self::NoRoom => "no room for the plan",
+            Self::NoSpace => "no space for the plan",
         }
     }
 }
@@ -271,7 +271,7 @@ fn restore(line: &Line<'_>, payload: Extent) -> Result<Restore, PlanError> {
 
 /// A growing list, lent by the caller: the kernel's or the host's vector.
 pub trait Store<T> {
-    /// Adds an item at the end, or answers [`PlanError::NoRoom`].
+    /// Adds an item at the end, or answers [`PlanError::NoSpace`].
     fn push(&mut self, item: T) -> Result<(), PlanError>;
 
     /// All items.

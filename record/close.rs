@@ -9,7 +9,7 @@ use super::{
     place::{place, LineSubject, OperationArgs},
 };
 use crate::{
-    history::journal::{Journal, LineRoom},
+    history::journal::{Journal, Reservation},
     log::{line::Op, types::Cookie},
     state::{Mount, ObjectState},
     vfs::{
@@ -43,7 +43,7 @@ pub(crate) fn note_ctime_change_at(inode: &UpperInode, lower: &Dentry) {
             inode.mount().warn_lost(error);
         }
         observe(&mut state, inode);
-        let stale = state.left.take().is_some();
+        let stale = state.close_cookie.take().is_some();
         state.changed |= stale;
         stale
     };
@@ -75,11 +75,11 @@ fn write_close_at<'a>(inode: &UpperInode, lower: impl FnOnce() -> Result<&'a Den
         return;
     };
     let mut state = inode.object().state.lock();
-    let told = log_dirty_ranges(journal, inode, &mut state, LogCaller::Unlocked);
-    if told.is_ok() && !state.changed {
+    let logged = log_dirty_ranges(journal, inode, &mut state, LogCaller::Unlocked);
+    if logged.is_ok() && !state.changed {
         return;
     }
-    let result = told
+    let result = logged
         .and_then(|()| lower())
         .and_then(|lower| place_close(mount, journal, inode, lower, &mut state));
     match result {
@@ -116,7 +116,7 @@ pub(super) fn note(
     mount: &Mount,
     inode: &UpperInode,
     state: &mut ObjectState,
-    room: &mut LineRoom<'_>,
+    reservation: &mut Reservation<'_>,
     op: Op,
     cookie: Cookie,
 ) -> Result {
@@ -132,7 +132,7 @@ pub(super) fn note(
         size: cookie.size,
     };
     state.was = Some(cookie);
-    place(&subject, state, room, &args, |_| {}).map(|_| ())
+    place(&subject, state, reservation, &args, |_| {}).map(|_| ())
 }
 
 /// Writes the closing line of a changed object.
@@ -146,8 +146,8 @@ fn place_close(
     if !state.changed {
         return Ok(());
     }
-    let mut room = journal.reserve_lines_killable(1)?;
-    place_close_in(mount, inode, lower, state, &mut room)
+    let mut reservation = journal.reserve_lines_killable(1)?;
+    place_close_in(mount, inode, lower, state, &mut reservation)
 }
 
 /// As [`place_close`], without waiting for space.
@@ -158,8 +158,8 @@ fn try_place_close(
     lower: &Dentry,
     state: &mut ObjectState,
 ) -> Result {
-    let mut room = journal.try_reserve_lines(1)?;
-    place_close_in(mount, inode, lower, state, &mut room)
+    let mut reservation = journal.try_reserve_lines(1)?;
+    place_close_in(mount, inode, lower, state, &mut reservation)
 }
 
 /// Writes the closing line and notes its cookie.
@@ -168,12 +168,12 @@ fn place_close_in(
     inode: &UpperInode,
     lower: &Dentry,
     state: &mut ObjectState,
-    room: &mut LineRoom<'_>,
+    reservation: &mut Reservation<'_>,
 ) -> Result {
     let cookie = attr::cookie(mount.lower(), lower)?;
     // vfs_getattr() has armed multigrain timestamps: the next change gets a new ctime.
-    note(mount, inode, state, room, Op::Close, cookie)?;
-    state.left = Some(cookie);
+    note(mount, inode, state, reservation, Op::Close, cookie)?;
+    state.close_cookie = Some(cookie);
     observe_if_idle(state, inode);
     state.changed = false;
     Ok(())
@@ -189,8 +189,8 @@ pub(crate) fn resync_loaded(
 ) -> Result {
     load_unchecked(journal, inode, state)?;
     let cookie = attr::cookie(mount.lower(), lower)?;
-    let mut room = journal.reserve_lines(1)?;
-    note(mount, inode, state, &mut room, Op::Resync, cookie)?;
+    let mut reservation = journal.reserve_lines(1)?;
+    note(mount, inode, state, &mut reservation, Op::Resync, cookie)?;
     note_change(state, inode);
     Ok(())
 }
@@ -220,9 +220,9 @@ pub(crate) fn note_external(
     state: &mut ObjectState,
 ) -> Result {
     let cookie = attr::cookie(mount.lower(), lower)?;
-    let mut room = journal.reserve_lines(1)?;
-    note(mount, inode, state, &mut room, Op::External, cookie)?;
+    let mut reservation = journal.reserve_lines(1)?;
+    note(mount, inode, state, &mut reservation, Op::External, cookie)?;
     note_change(state, inode);
-    state.left = Some(cookie);
+    state.close_cookie = Some(cookie);
     Ok(())
 }

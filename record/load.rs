@@ -110,7 +110,7 @@ fn load_state(
     let op = match last {
         None => None,
         Some((Op::Close, was)) if was == Some(cookie) => {
-            state.left = Some(cookie);
+            state.close_cookie = Some(cookie);
             None
         }
         Some((Op::Close, was)) => {
@@ -124,8 +124,8 @@ fn load_state(
     };
     // Only regular files have content to compare.
     if let Some(op) = op.filter(|_| inode.is_regular()) {
-        let mut room = journal.reserve_lines(1)?;
-        note(mount, inode, state, &mut room, op, cookie)?;
+        let mut reservation = journal.reserve_lines(1)?;
+        note(mount, inode, state, &mut reservation, op, cookie)?;
         note_change(state, inode);
     }
     state.loaded = true;
@@ -177,8 +177,8 @@ fn changed_since(
 /// as well. The change counter is no evidence, since a rename increments it on btrfs.
 fn has_content_of(mount: &Mount, lower: &Dentry, was: &Cookie, now: &Cookie) -> Result<bool> {
     let (_, times) = attr::access_and_times(mount.lower(), lower)?;
-    let left = (was.ctime.sec, was.ctime.nsec);
-    Ok(now.size == was.size && times.modified <= left)
+    let then = (was.ctime.sec, was.ctime.nsec);
+    Ok(now.size == was.size && times.modified <= then)
 }
 
 /// Whether the content is the same as in the closing line, regardless of other changes.

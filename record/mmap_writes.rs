@@ -103,7 +103,7 @@ fn end_slice(
     }
     observe_if_idle(state, inode);
     if result.is_ok() {
-        state.left = None;
+        state.close_cookie = None;
         state.changed = true;
     }
     result
@@ -123,7 +123,7 @@ fn place_first(
         }
         return place_external(journal, inode, state);
     }
-    let mut room = match caller {
+    let mut reservation = match caller {
         LogCaller::Evictor => journal.try_reserve_lines(1),
         // A fatal signal ends the wait. The next caller writes the line.
         _ => journal.reserve_lines_killable(1),
@@ -157,7 +157,7 @@ fn place_first(
         &subject,
         state,
         &mut who.lock(),
-        &mut room,
+        &mut reservation,
         &args,
         |draft| {
             captured.describe(draft);

@@ -4,8 +4,8 @@
 
 use super::Captured;
 use crate::{
-    history::journal::{LineRoom, PlaceError, Placed},
-    log::line::{Brief, BriefName, LineDraft, LineError, Op, Open as OpenKey, Usual},
+    history::journal::{PlaceError, Placed, Reservation},
+    log::line::{FastNameRecord, FastRecord, LineDraft, LineError, NameTemplate, Op, OpenFileRef},
     state::{Mount, ObjectState, OpenActor, OpenFileState, ProcessIdentity},
     vfs::{attr, inode::UpperInode, task},
 };
@@ -44,24 +44,26 @@ struct LineExtras {
 pub(crate) fn place_operation(
     subject: &LineSubject<'_>,
     state: &mut ObjectState,
-    room: &mut LineRoom<'_>,
+    reservation: &mut Reservation<'_>,
     args: &OperationArgs,
     captured: &Captured,
     is_last: bool,
 ) -> Result<Placed> {
-    match place_brief(subject, state, room, args, captured, is_last) {
+    match place_fast(subject, state, reservation, args, captured, is_last) {
         Some(placed) => Ok(placed),
-        None => place(subject, state, room, args, |draft| captured.describe(draft)),
+        None => place(subject, state, reservation, args, |draft| {
+            captured.describe(draft)
+        }),
     }
 }
 
 /// Places a template line, if the operation fits one and the segment has the actor of the open
 /// file.
 #[inline(always)]
-fn place_brief(
+fn place_fast(
     subject: &LineSubject<'_>,
     state: &mut ObjectState,
-    room: &mut LineRoom<'_>,
+    reservation: &mut Reservation<'_>,
     args: &OperationArgs,
     captured: &Captured,
     is_last: bool,
@@ -81,14 +83,14 @@ fn place_brief(
     }
     let segment = who.actor_segment;
     let id = subject.inode.id();
-    let (command, kept) = who.usual(id)?;
-    let brief = Brief {
+    let (command, template) = who.template(id)?;
+    let record = FastRecord {
         time: task::now(),
         command,
         op: args.op,
         offset: args.at,
         length: args.length,
-        kept,
+        template,
         prev: state.head,
         size: args.size,
         undo,
@@ -96,7 +98,7 @@ fn place_brief(
         crc,
     };
     // On any failure [`place`] tries again, with the longer form, and returns the error.
-    let placed = room.place_brief(brief, id, segment, is_last).ok()?;
+    let placed = reservation.place_fast(record, id, segment, is_last).ok()?;
     state.head = Some(placed.at);
     state.lines_since_handle = state.lines_since_handle.saturating_add(1);
     Some(placed)
@@ -117,7 +119,7 @@ pub(crate) struct NameFields<'a> {
 pub(crate) fn place_name(
     subject: &LineSubject<'_>,
     state: &mut ObjectState,
-    room: &mut LineRoom<'_>,
+    reservation: &mut Reservation<'_>,
     args: &OperationArgs,
     named: &NameFields<'_>,
 ) -> Option<Placed> {
@@ -125,8 +127,8 @@ pub(crate) fn place_name(
     if is_due || state.was.is_some() || state.logged_owner != subject.inode.uid() {
         return None;
     }
-    let mut place = |identity: &ProcessIdentity, usual: &mut Usual| {
-        let brief = BriefName {
+    let mut place = |identity: &ProcessIdentity, template: &mut NameTemplate| {
+        let record = FastNameRecord {
             time: task::now(),
             command: identity.whole_command()?,
             op: args.op,
@@ -140,13 +142,14 @@ pub(crate) fn place_name(
             node: named.node.map(|node| node.id()),
         };
         // On any failure [`place`] tries again, with the longer form, and returns the error.
-        room.place_brief_name(&brief, usual, state.handle_segment)
+        reservation
+            .place_fast_name(&record, template, state.handle_segment)
             .ok()
     };
     let identities = subject.mount.identities();
     let placed = match identities.if_last(&mut place) {
         Some(placed) => placed,
-        None => place(&*identities.current()?, &mut Usual::default())?,
+        None => place(&*identities.current()?, &mut NameTemplate::default())?,
     };
     state.head = Some(placed.at);
     state.lines_since_handle = state.lines_since_handle.saturating_add(1);
@@ -157,7 +160,7 @@ pub(crate) fn place_name(
 pub(crate) fn place(
     subject: &LineSubject<'_>,
     state: &mut ObjectState,
-    room: &mut LineRoom<'_>,
+    reservation: &mut Reservation<'_>,
     args: &OperationArgs,
     fill: impl Fn(&mut LineDraft<'_>),
 ) -> Result<Placed> {
@@ -167,13 +170,13 @@ pub(crate) fn place(
         Some(who) => {
             let mut who = who.lock();
             who.update(identities);
-            place_by(subject, state, &mut who, room, args, fill)
+            place_by(subject, state, &mut who, reservation, args, fill)
         }
         None => place_by(
             subject,
             state,
             &mut OpenActor::once(identities),
-            room,
+            reservation,
             args,
             fill,
         ),
@@ -185,7 +188,7 @@ pub(crate) fn place_by(
     subject: &LineSubject<'_>,
     state: &mut ObjectState,
     who: &mut OpenActor,
-    room: &mut LineRoom<'_>,
+    reservation: &mut Reservation<'_>,
     args: &OperationArgs,
     fill: impl Fn(&mut LineDraft<'_>),
 ) -> Result<Placed> {
@@ -193,10 +196,10 @@ pub(crate) fn place_by(
     let journal = mount.journal().ok_or(EIO)?;
     let time = task::now();
     loop {
-        // Read before composing. `room.place()` fails if the segment changes.
+        // Read before composing. `reservation.place()` fails if the segment changes.
         let segment = journal.segment();
         let owner = subject.inode.uid();
-        let telling = LineExtras {
+        let extras = LineExtras {
             segment,
             actor: who.actor_segment != segment,
             handle: state.handle_segment != segment
@@ -210,7 +213,7 @@ pub(crate) fn place_by(
                 .identity()
                 .map_or((&[][..], false), |identity| identity.command());
             let mut draft = LineDraft::new(buf, time, command, args.op, args.at, args.length);
-            describe(&mut draft, subject, state, who, args, &telling);
+            describe(&mut draft, subject, state, who, args, &extras);
             fill(&mut draft);
             // The command line is longer than a line permits.
             if cut {
@@ -219,12 +222,12 @@ pub(crate) fn place_by(
             if draft.is_refused() {
                 return Err(PlaceError::Line(LineError::TooLong));
             }
-            room.place(&draft, subject.inode.id(), segment)
+            reservation.place(&draft, subject.inode.id(), segment)
         };
         let result = compose(who, &mut mount.scratch().lock()[..]);
         match result {
             Ok(placed) => {
-                told(state, who, &telling, &placed);
+                note_logged(state, who, &extras, &placed);
                 return Ok(placed);
             }
             // A new segment has begun: the line must contain the keys that it does not have yet.
@@ -242,7 +245,7 @@ fn describe(
     state: &ObjectState,
     who: &OpenActor,
     args: &OperationArgs,
-    telling: &LineExtras,
+    extras: &LineExtras,
 ) {
     draft.obj(subject.inode.id());
     if let Some(head) = state.head {
@@ -254,12 +257,12 @@ fn describe(
     }
     draft.size(args.size);
     if who.has_file {
-        draft.open(who.first.map_or(OpenKey::First, OpenKey::Of));
+        draft.open(who.first.map_or(OpenFileRef::First, OpenFileRef::Of));
     }
-    if let Some(identity) = who.identity().filter(|_| telling.actor) {
+    if let Some(identity) = who.identity().filter(|_| extras.actor) {
         draft.actor(&identity.actor());
     }
-    if telling.handle {
+    if extras.handle {
         let mut buf = [0; 64];
         if let Some((kind, len)) = attr::handle(subject.inode.lower(), &mut buf) {
             draft.fh(kind, buf.get(..len).unwrap_or(&[]));
@@ -267,7 +270,7 @@ fn describe(
                 draft.unnamed();
             }
         }
-        draft.owner(telling.owner);
+        draft.owner(extras.owner);
         describe_place(draft, subject.inode);
     }
 }
@@ -292,18 +295,18 @@ fn describe_place(draft: &mut LineDraft<'_>, inode: &UpperInode) {
 }
 
 /// Notes the keys that the segment now has.
-fn told(state: &mut ObjectState, who: &mut OpenActor, telling: &LineExtras, placed: &Placed) {
+fn note_logged(state: &mut ObjectState, who: &mut OpenActor, extras: &LineExtras, placed: &Placed) {
     state.head = Some(placed.at);
     state.was = None;
-    state.lines_since_handle = match telling.handle {
+    state.lines_since_handle = match extras.handle {
         true => 0,
         false => state.lines_since_handle.saturating_add(1),
     };
-    state.handle_segment = telling.segment;
-    state.logged_owner = telling.owner;
+    state.handle_segment = extras.segment;
+    state.logged_owner = extras.owner;
     // Later lines of this open file refer to its first line (`open=`).
     who.first.get_or_insert(placed.seq);
     if who.identity().is_some() {
-        who.actor_segment = telling.segment;
+        who.actor_segment = extras.segment;
     }
 }

@@ -35,17 +35,17 @@ const CHUNK: usize = 64 * 1024;
 impl ApplyTarget<'_> {
     /// Applies a plan. Content is written by a kernel thread, so that RLIMIT_FSIZE and signals of
     /// the caller cannot stop the plan half way. Attributes are set with the caller's credentials.
-    /// `touched` is set once content may be changed. On ENOSPC, frees the reserve and applies the
+    /// `content_changed` is set once content may be changed. On ENOSPC, frees the reserve and applies the
     /// whole plan again: btrfs needs space for attributes, too.
     pub(super) fn apply(
         &self,
         pieces: &[Piece],
         outcome: &Outcome,
         records: Records<'_>,
-        touched: &mut bool,
+        content_changed: &mut bool,
     ) -> Result {
         self.own
-            .with_reserve(|| self.apply_once(pieces, outcome, records, touched))
+            .with_reserve(|| self.apply_once(pieces, outcome, records, content_changed))
     }
 
     /// As [`Self::apply`], once.
@@ -54,13 +54,13 @@ impl ApplyTarget<'_> {
         pieces: &[Piece],
         outcome: &Outcome,
         records: Records<'_>,
-        touched: &mut bool,
+        content_changed: &mut bool,
     ) -> Result {
         attributes::unprotect(self.mount, self.dentry, records)?;
         // Attributes first: if the caller lacks the permission, no content is changed.
         self.put_attributes(records)?;
         if is_of_content(pieces, outcome, records) {
-            *touched = true;
+            *content_changed = true;
             self.apply_content(pieces, outcome)?;
             // Again: a write updates mtime and removes set-id bits and capabilities
             // (file_remove_privs()).
@@ -127,8 +127,13 @@ impl ApplyTarget<'_> {
         })
     }
 
-    /// Restores the captured pre-image: attributes, and content if `touched`.
-    pub(super) fn roll_back(&self, captured: &Captured, size: u64, touched: bool) -> Result {
+    /// Restores the captured pre-image: attributes, and content if `content_changed`.
+    pub(super) fn roll_back(
+        &self,
+        captured: &Captured,
+        size: u64,
+        content_changed: bool,
+    ) -> Result {
         let Captured::At {
             extent,
             crc,
@@ -138,7 +143,7 @@ impl ApplyTarget<'_> {
         else {
             // Without a payload only the size can have changed.
             return self.in_kthread(|| {
-                if !touched || self.regular().is_none() {
+                if !content_changed || self.regular().is_none() {
                     return Ok(());
                 }
                 attr::set_size(self.mount, self.dentry, size)?;
@@ -153,11 +158,11 @@ impl ApplyTarget<'_> {
             attributes: *attributes,
             crc: *crc,
         };
-        self.restore(&restore, size, touched)
+        self.restore(&restore, size, content_changed)
     }
 
     /// Restores the content and attributes of a payload.
-    fn restore(&self, restore: &Restore, size: u64, touched: bool) -> Result {
+    fn restore(&self, restore: &Restore, size: u64, content_changed: bool) -> Result {
         let mut buf = buffer()?;
         // Checksum first: a damaged payload must not overwrite the file.
         plan_builder::verify(self.journal, restore, &mut buf)?;
@@ -171,7 +176,7 @@ impl ApplyTarget<'_> {
         let records = Records::new(&old).map_err(|_| EUCLEAN)?;
         self.in_kthread(|| {
             attributes::unprotect(self.mount, self.dentry, records)?;
-            if let Some(file) = self.regular().filter(|_| touched) {
+            if let Some(file) = self.regular().filter(|_| content_changed) {
                 self.put(file, &pieces, size)?;
                 if !pieces.is_empty() || size != file.inode().size() {
                     attr::set_size(self.mount, self.dentry, size)?;

@@ -13,7 +13,7 @@ use crate::{
     backup::orphans::{self, LastName, VictimState},
     history::{
         journal::Journal,
-        orphan::{Cause, EntryName, HANDLE_MAX},
+        orphan_record::{Cause, EntryName, HANDLE_MAX},
     },
     log::{
         line::decode_hex,
@@ -132,7 +132,7 @@ impl NamesRevert<'_> {
                 name,
                 cause: Cause::Revert,
             };
-            orphans::move_to_orphans(self.mount, self.journal, &inode, last, &at, 0, self.room)
+            orphans::move_to_orphans(self.mount, self.journal, &inode, last, &at, 0, self.purpose)
                 .map_err(full)?
         };
         victim_state.settle();
@@ -204,8 +204,8 @@ impl NamesRevert<'_> {
         }
         let bytes = self.mount.lower().bytes_of(kept);
         // The object no longer counts against the history's limit.
-        self.journal.count_kept(0, bytes);
-        inode.object().note_kept(false);
+        self.journal.count_orphan_bytes(0, bytes);
+        inode.object().note_orphan(false);
         if inode.is_directory() {
             // Clears S_DEAD, which was set when the directory was removed.
             inode.is_back();
@@ -542,12 +542,12 @@ pub(super) fn find_orphan(
     segment: Option<u64>,
 ) -> Result<Option<(StoreDir, ARef<Dentry>)>> {
     let known = match segment {
-        Some(segment) => orphan_at(journal.kept_with(segment, object), object)?,
+        Some(segment) => orphan_at(journal.find_orphan_in(segment, object), object)?,
         None => None,
     };
     match known {
         Some(found) => Ok(Some(found)),
-        None => orphan_at(journal.find_kept(object), object),
+        None => orphan_at(journal.find_orphan(object), object),
     }
 }
 

@@ -7,10 +7,10 @@ use crate::{
     history::journal::Journal,
     log::{
         line::{Line, MAX_LINE},
-        plan::{Fate, OnExternal, Step, Stop, Store, Walk},
+        plan::{Disposition, OnExternal, Stop, Store, Walk, WalkStep},
         types::{ObjectId, Pos},
     },
-    state::HiddenRanges,
+    state::RevertedRanges,
     vfs::error::{ENODATA, EUCLEAN},
 };
 use kernel::prelude::*;
@@ -20,7 +20,7 @@ pub(crate) struct Chain<'j> {
     journal: &'j Journal,
     walk: Walk,
     /// Numbers of operations that newer reverts reverted.
-    hidden: PlanVec<(u64, u64)>,
+    reverted: PlanVec<(u64, u64)>,
     buf: KVec<u8>,
 }
 
@@ -31,7 +31,7 @@ pub(crate) struct Chain<'j> {
 )]
 pub(crate) enum ChainLink<'b> {
     /// The line, its position, its text, and its meaning for the walk.
-    Line(Line<'b>, Pos, &'b [u8], Step),
+    Line(Line<'b>, Pos, &'b [u8], WalkStep),
     /// The chain continues in a segment that was dropped.
     Trimmed,
     /// The chain has no further line.
@@ -51,25 +51,25 @@ impl<'j> Chain<'j> {
         Ok(Self {
             journal,
             walk: Walk::new(object, head, on_external),
-            hidden: PlanVec::new(),
+            reverted: PlanVec::new(),
             buf,
         })
     }
 
     /// Resumes a walk with these ranges.
-    pub(crate) fn resume(mut self, hidden: HiddenRanges) -> Self {
-        self.hidden = PlanVec::from(hidden);
+    pub(crate) fn resume(mut self, reverted: RevertedRanges) -> Self {
+        self.reverted = PlanVec::from(reverted);
         self
     }
 
     /// Ends the walk, and returns the ranges for [`Self::resume`].
-    pub(crate) fn into_hidden(self) -> HiddenRanges {
-        self.hidden.into()
+    pub(crate) fn into_reverted(self) -> RevertedRanges {
+        self.reverted.into()
     }
 
     /// Whether further reverted operations can follow.
-    pub(crate) fn hides(&mut self) -> bool {
-        !self.hidden.items().is_empty()
+    pub(crate) fn has_reverted(&mut self) -> bool {
+        !self.reverted.items().is_empty()
     }
 
     /// Position of the next line.
@@ -79,24 +79,27 @@ impl<'j> Chain<'j> {
 
     /// Reads one line. Live operations are kept.
     pub(crate) fn step(&mut self) -> Result<ChainLink<'_>> {
-        self.step_with(|_| Fate::Stay)
+        self.step_with(|_| Disposition::Keep)
     }
 
     /// Reads one line. Live operations are reverted.
     pub(crate) fn step_back(&mut self) -> Result<ChainLink<'_>> {
-        self.step_with(|_| Fate::Go)
+        self.step_with(|_| Disposition::Revert)
     }
 
-    /// Reads one line. `fate` decides about a live operation by its number.
+    /// Reads one line. `disposition` decides about a live operation by its number.
     // Out of line: a parsed line takes half a kilobyte of stack, which must be free during the
     // read.
     #[inline(never)]
-    pub(crate) fn step_with(&mut self, fate: impl FnOnce(u64) -> Fate) -> Result<ChainLink<'_>> {
+    pub(crate) fn step_with(
+        &mut self,
+        disposition: impl FnOnce(u64) -> Disposition,
+    ) -> Result<ChainLink<'_>> {
         let Some(at) = self.walk.next() else {
             return Ok(ChainLink::End);
         };
         match self.journal.read_line(at, &mut self.buf) {
-            Ok(len) => self.step_on(at, len, fate),
+            Ok(len) => self.step_on(at, len, disposition),
             Err(e) if e == ENODATA => Ok(ChainLink::Trimmed),
             Err(e) => Err(e),
         }
@@ -108,17 +111,17 @@ impl<'j> Chain<'j> {
         &mut self,
         at: Pos,
         len: usize,
-        fate: impl FnOnce(u64) -> Fate,
+        disposition: impl FnOnce(u64) -> Disposition,
     ) -> Result<ChainLink<'_>> {
         let text = self.buf.get(..len).ok_or(EUCLEAN)?;
         // The journal has verified the checksum.
         let Ok(mut line) = Line::parse(text, None) else {
             return Err(EUCLEAN);
         };
-        let fate = fate(line.seq);
-        match self.walk.step(&mut line, &mut self.hidden, fate) {
-            Step::Stop(Stop::Corrupt) => Err(EUCLEAN),
-            Step::Stop(Stop::NoRoom) => Err(ENOMEM),
+        let disposition = disposition(line.seq);
+        match self.walk.step(&mut line, &mut self.reverted, disposition) {
+            WalkStep::Stop(Stop::Corrupt) => Err(EUCLEAN),
+            WalkStep::Stop(Stop::NoSpace) => Err(ENOMEM),
             step => Ok(ChainLink::Line(line, at, text, step)),
         }
     }

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     backup,
     history::{
-        journal::{Journal, LineRoom, Room},
+        journal::{Journal, Reservation, SpacePurpose},
         pins::Pin,
     },
     log::{
@@ -64,7 +64,7 @@ pub(super) struct RevertLine<'a> {
     pub(super) members: Option<u64>,
     /// Numbers of the reverted operations; `None` if the line has `back=` instead, the position
     /// where readers continue.
-    pub(super) picks: Option<EncodedTargets<'a>>,
+    pub(super) targets: Option<EncodedTargets<'a>>,
 }
 
 impl RevertLine<'_> {
@@ -74,7 +74,7 @@ impl RevertLine<'_> {
         mode: Mode::Walk,
         group: None,
         members: None,
-        picks: None,
+        targets: None,
     };
 
     /// Adds the numbers of the reverted operations where the line needs them. Numbers without space
@@ -89,7 +89,7 @@ impl RevertLine<'_> {
         ranges: &'p [(u64, u64)],
     ) -> Result<RevertLine<'p>> {
         let needs_none = is_newest && self.mode == Mode::Walk;
-        let picks = if needs_none {
+        let targets = if needs_none {
             None
         } else {
             Some(targets::encode(journal, subject, state, ranges)?)
@@ -99,14 +99,14 @@ impl RevertLine<'_> {
             mode: self.mode,
             group: self.group,
             members: self.members,
-            picks,
+            targets,
         })
     }
 
     /// Adds the keys that mark the reverted operations as not live, and whether these include
     /// reverts.
     pub(super) fn describe(&self, draft: &mut LineDraft<'_>, is_deep: bool, back: Option<Pos>) {
-        if let Some(encoded) = &self.picks {
+        if let Some(encoded) = &self.targets {
             encoded.describe(draft);
             if is_deep {
                 draft.deep();
@@ -165,12 +165,12 @@ impl ContentRevert<'_> {
 
     /// Whether the object still has the cookie of its closing line.
     fn is_as_closed(&self, state: &ObjectState) -> Result<bool> {
-        let Some(left) = state.left else {
+        let Some(closed) = state.close_cookie else {
             return Ok(true);
         };
         let cookie = attr::cookie(self.mount.lower(), self.lower)?;
         let is_reclaimed = |seen| record::is_reclaimed(seen, self.inode);
-        Ok(cookie == left || state.seen.as_ref().is_some_and(is_reclaimed))
+        Ok(cookie == closed || state.seen.as_ref().is_some_and(is_reclaimed))
     }
 
     /// Checks FS_IMMUTABLE_FL and FS_APPEND_FL, present and restored, and the caller's right to set
@@ -262,20 +262,20 @@ impl ContentRevert<'_> {
             (self.capture(&plan)?, KVVec::new())
         };
         let entry = self.with_targets(state, &plan, RevertLine::UNDO)?;
-        let mut room = self.journal.reserve_lines_killable(3)?;
-        let intent = self.write_intent(state, &mut room, &plan, &captured, entry)?;
+        let mut reservation = self.journal.reserve_lines_killable(3)?;
+        let intent = self.write_intent(state, &mut reservation, &plan, &captured, entry)?;
         // Write-ahead: intent and pre-image are on disk before the first change.
         if let Err(e) = self.journal.flush_killable(true) {
-            close_intent(&self.subject(), state, &mut room, Op::Cancel, intent);
+            close_intent(&self.subject(), state, &mut reservation, Op::Cancel, intent);
             self.journal.begin_flush();
             return Err(e.into());
         }
         let target = self.target(true);
-        let mut touched = false;
-        let mut applied = target.apply(&plan.pieces, &plan.outcome, records, &mut touched);
-        if applied.is_err() && no_redo && touched {
+        let mut content_changed = false;
+        let mut applied = target.apply(&plan.pieces, &plan.outcome, records, &mut content_changed);
+        if applied.is_err() && no_redo && content_changed {
             // No pre-image to roll back to: the plan, which is idempotent, is applied once more.
-            applied = target.apply(&plan.pieces, &plan.outcome, records, &mut touched);
+            applied = target.apply(&plan.pieces, &plan.outcome, records, &mut content_changed);
         }
         let end = match applied {
             Ok(()) => Op::Commit,
@@ -283,15 +283,15 @@ impl ContentRevert<'_> {
                 // Restores the pre-image. If that fails, the intent stays open, and the next
                 // operation on the file or the next mount retries.
                 let back = match no_redo {
-                    true if touched => Err(EIO),
+                    true if content_changed => Err(EIO),
                     true => target.put_back(&present),
-                    false => target.roll_back(&captured, plan.outcome.present, touched),
+                    false => target.roll_back(&captured, plan.outcome.present, content_changed),
                 };
                 match back {
                     Ok(()) => Op::Cancel,
                     Err(e) => {
-                        pr_err!("revert {} is half done: error {}\n", intent, e.to_errno());
-                        self.journal.leave_intent(begun, intent);
+                        pr_err!("revert {} is incomplete: error {}\n", intent, e.to_errno());
+                        self.journal.mark_incomplete(begun, intent);
                         // The chain is loaded again at the next use, which then finds the open
                         // intent.
                         *state = ObjectState::default();
@@ -300,7 +300,7 @@ impl ContentRevert<'_> {
                 }
             }
         };
-        close_intent(&self.subject(), state, &mut room, end, intent);
+        close_intent(&self.subject(), state, &mut reservation, end, intent);
         record::note_change(state, self.inode);
         if end == Op::Cancel {
             self.mount.flush_end_of_refused(self.journal);
@@ -314,14 +314,14 @@ impl ContentRevert<'_> {
         if runs.is_empty() && present.is_empty() {
             return Ok(Captured::Nothing);
         }
-        let (reader, room) = (self.file, Room::Revert);
+        let (reader, purpose) = (self.file, SpacePurpose::Revert);
         backup::capture_runs(
             self.journal,
             self.inode.lower(),
             reader,
             &runs,
             &present,
-            room,
+            purpose,
         )
     }
 
@@ -364,7 +364,7 @@ impl ContentRevert<'_> {
     /// Builds the plan from a revert's line.
     #[inline(never)]
     fn planned(&self, line: &Line<'_>) -> Result<ContentPlan, Refusal> {
-        if line.op == Op::Redo && line.picks.is_none() {
+        if line.op == Op::Redo && line.targets.is_none() {
             let places = redone_operations(self.journal, line)?;
             let mut numbers = KVVec::with_capacity(places.len(), GFP_KERNEL)?;
             let mut lines = Lines::new(self.journal)?;
@@ -390,19 +390,19 @@ impl ContentRevert<'_> {
         entry: RevertLine<'_>,
     ) -> Result<RevertLine<'p>> {
         let subject = self.subject();
-        entry.with_targets(self.journal, &subject, state, plan.is_newest, &plan.picks)
+        entry.with_targets(self.journal, &subject, state, plan.is_newest, &plan.targets)
     }
 
     /// Writes the revert's own line, the intent, and returns its number.
     pub(super) fn write_intent(
         &self,
         state: &mut ObjectState,
-        room: &mut LineRoom<'_>,
+        reservation: &mut Reservation<'_>,
         plan: &ContentPlan,
         captured: &Captured,
         entry: RevertLine<'_>,
     ) -> Result<u64> {
-        let (at, length) = plan.outcome.hull(&plan.pieces);
+        let (at, length) = plan.outcome.span(&plan.pieces);
         let args = OperationArgs {
             op: entry.op,
             at,
@@ -412,7 +412,7 @@ impl ContentRevert<'_> {
         // Recovery may have to find the file by this line alone, so the line must hold the file
         // handle.
         state.handle_segment = 0;
-        let placed = record::place(&self.subject(), state, room, &args, |draft| {
+        let placed = record::place(&self.subject(), state, reservation, &args, |draft| {
             captured.describe(draft);
             draft.of(plan.newest).count(plan.count);
             entry.describe(draft, plan.is_deep, plan.back);

@@ -72,7 +72,8 @@ pub(super) fn undo(revert: &ObjectUndo<'_>) -> Result<(), Refusal> {
     let _both = lock((there, from), (here, to), flags)?;
     // Another operation may have come between the two locks.
     let again = revert.newest_names(1)?;
-    if again.newest != taken.newest || dir.object().is_kept() || other.inode.object().is_kept() {
+    if again.newest != taken.newest || dir.object().is_orphan() || other.inode.object().is_orphan()
+    {
         return Err(conflict(taken.newest));
     }
     other.inode.may_change_names()?;
@@ -87,7 +88,7 @@ pub(super) fn undo(revert: &ObjectUndo<'_>) -> Result<(), Refusal> {
         dentry: Some(&other.dentry),
         lower: &lower,
         other: None,
-        room: revert.room(),
+        purpose: revert.purpose(),
         permission: revert.permission(),
     };
     let result = revert.undo_names(&again, Some(&names));

@@ -37,7 +37,7 @@ use super::{
 };
 use crate::{
     history::{
-        journal::{Journal, Room},
+        journal::{Journal, SpacePurpose},
         pins::Pin,
         sort::sort,
     },
@@ -336,8 +336,11 @@ impl<'a> PlannedGroup<'a> {
                 Err(_) => group.skip_captures()?,
             };
             // Space for all copies and orphans, before the first change.
-            journal.admit(length, Room::Revert)?;
-            journal.admit_kept(group.bytes_to_keep(&steps.undo_steps)?, Room::Revert)?;
+            journal.admit(length, SpacePurpose::Revert)?;
+            journal.admit_orphan(
+                group.orphan_bytes_of(&steps.undo_steps)?,
+                SpacePurpose::Revert,
+            )?;
         }
         Ok(PlanningOutcome::Fits(Self { group, done, pin }))
     }
@@ -541,7 +544,7 @@ impl<'a> GroupRevert<'a> {
             mode: self.request.mode,
             group: first,
             members: Some(members).filter(|_| first.is_none() && members > 1),
-            picks: None,
+            targets: None,
         }
     }
 
@@ -618,11 +621,11 @@ impl RevertContext<'_> {
     }
 
     /// Whether the object is an orphan. The inode flag alone is not enough: eviction clears it.
-    fn is_kept(&self, inode: &UpperInode) -> Outcome<bool> {
-        if inode.object().is_kept() {
+    fn is_orphan(&self, inode: &UpperInode) -> Outcome<bool> {
+        if inode.object().is_orphan() {
             return Ok(true);
         }
-        match self.journal.find_kept(inode.id()) {
+        match self.journal.find_orphan(inode.id()) {
             Err(e) if e == ENODATA => Ok(false),
             found => found.map(|_| true).map_err(Refusal::from),
         }

@@ -14,7 +14,7 @@
 use super::steps::Lines;
 use crate::{
     backup::orphans,
-    history::{journal::Journal, orphan::HANDLE_MAX},
+    history::{journal::Journal, orphan_record::HANDLE_MAX},
     log::{
         line::{decode_hex, Op},
         types::{ObjectId, Pos},
@@ -136,7 +136,7 @@ pub(super) fn name_by_lines(
             here = directory(mount, moved.handle.get(..moved.len).unwrap_or_default())?;
         }
     }
-    match journal.find_kept(inode.id()) {
+    match journal.find_orphan(inode.id()) {
         Err(e) if e == ENODATA => Ok(None),
         found => {
             let (dir, entry) = found?;

@@ -12,7 +12,7 @@ use crate::{
     history::journal::Journal,
     log::{
         line::{Line, Op},
-        plan::{NameStep, OnExternal, Picking, Step},
+        plan::{NameStep, OnExternal, TargetRangesBuilder, WalkStep},
         types::{ObjectId, Pos},
     },
     uapi::Reason,
@@ -28,7 +28,7 @@ pub(super) struct NameOperations {
     /// Position of the directory's newest line that stays live.
     pub(super) back: Option<Pos>,
     /// Their numbers, in ranges.
-    pub(super) picks: KVVec<(u64, u64)>,
+    pub(super) targets: KVVec<(u64, u64)>,
     /// Whether they are exactly the newest operations.
     pub(super) is_newest: bool,
     /// Whether they include reverts.
@@ -62,7 +62,7 @@ impl NameOperations {
             places: KVVec::new(),
             newest: 0,
             back: None,
-            picks: KVVec::new(),
+            targets: KVVec::new(),
             is_newest: true,
             is_deep: false,
         }
@@ -79,18 +79,20 @@ impl NameOperations {
     ) -> Outcome<Self> {
         let mut chain = Chain::new(journal, dir, head, OnExternal::Stop)?;
         let mut taken = Self::none();
-        let mut picking = Picking::new(PlanVec::new());
+        let mut targets_builder = TargetRangesBuilder::new(PlanVec::new());
         while taken.count() < most {
             // Operations that are already reverted are hidden.
             match chain.step_back()? {
                 ChainLink::End => break,
                 ChainLink::Trimmed => return Err(Refusal::new(Reason::Trimmed, 0)),
-                ChainLink::Line(line, at, _, Step::Take) => {
+                ChainLink::Line(line, at, _, WalkStep::Live) => {
                     // Ends at the first other operation: no live one in between may be skipped.
                     if !is_on_names(&line) || !wanted(&line) {
                         break;
                     }
-                    picking.pick(line.seq).map_err(|e| e.refuse(line.seq))?;
+                    targets_builder
+                        .pick(line.seq)
+                        .map_err(|e| e.refuse(line.seq))?;
                     taken.places.push(at, GFP_KERNEL)?;
                     if taken.newest == 0 {
                         taken.newest = line.seq;
@@ -98,21 +100,21 @@ impl NameOperations {
                     taken.back = line.prev;
                     taken.is_deep |= line.op == Op::Revert;
                 }
-                ChainLink::Line(line, _, _, Step::Stop(_)) => {
+                ChainLink::Line(line, _, _, WalkStep::Stop(_)) => {
                     return Err(Refusal::new(Reason::External, line.seq))
                 }
-                ChainLink::Line(line, _, _, Step::Barred) => {
+                ChainLink::Line(line, _, _, WalkStep::Conflict) => {
                     return Err(Refusal::new(Reason::Conflict, line.seq))
                 }
                 ChainLink::Line(line, ..) => {
                     if !line.op.is_bookkeeping() {
-                        picking.part();
+                        targets_builder.part();
                     }
                 }
             }
         }
-        taken.is_newest = !chain.hides();
-        taken.picks = picking.finish().into();
+        taken.is_newest = !chain.has_reverted();
+        taken.targets = targets_builder.finish().into();
         Ok(taken)
     }
 

@@ -13,7 +13,7 @@ use super::{
     Refusal, //
 };
 use crate::{
-    history::journal::{Journal, LineRoom, Room},
+    history::journal::{Journal, Reservation, SpacePurpose},
     log::{
         line::{decode_percent, Line, Op, Undo, MAX_LINE},
         plan::{Directory, NameStep, Progress},
@@ -49,7 +49,7 @@ pub(super) struct NamesRevert<'a> {
     /// caller that has locked it, or while the mount has no other users.
     pub(super) other: Option<&'a NamesRevert<'a>>,
     /// Whether objects that lose their last name become orphans or are deleted.
-    pub(super) room: Room,
+    pub(super) purpose: SpacePurpose,
     /// Permission check for each step; `None` during a rollback and during recovery.
     pub(super) permission: Option<PermissionCheck<'a>>,
 }
@@ -101,20 +101,21 @@ impl NamesRevert<'_> {
             open,
         };
         // The state's lock keeps other lines out between the listed operations and the intent.
-        let (mut room, intent) = {
+        let (mut reservation, intent) = {
             let mut state = self.dir.object().state.lock();
-            let (is_newest, picks) = (taken.is_newest, &taken.picks);
+            let (is_newest, targets) = (taken.is_newest, &taken.targets);
             let entry = RevertLine::UNDO.with_targets(
                 self.journal,
                 &subject,
                 &mut state,
                 is_newest,
-                picks,
+                targets,
             )?;
-            let mut room = self.journal.reserve_lines_killable(2)?;
-            let undo = undo_of(self.room);
-            let intent = write_intent(&subject, &mut state, taken, &mut room, (entry, undo))?;
-            (room, intent)
+            let mut reservation = self.journal.reserve_lines_killable(2)?;
+            let undo = undo_of(self.purpose);
+            let intent =
+                write_intent(&subject, &mut state, taken, &mut reservation, (entry, undo))?;
+            (reservation, intent)
         };
         let mut steps = KVVec::new();
         // Write-ahead: the intent is on disk before the first name changes.
@@ -128,8 +129,8 @@ impl NamesRevert<'_> {
         });
         let mut state = self.dir.object().state.lock();
         if let Err(NamesRevertError::Incomplete(_)) = &result {
-            pr_err!("revert {} is half done\n", intent);
-            self.journal.leave_intent(begun, intent);
+            pr_err!("revert {} is incomplete\n", intent);
+            self.journal.mark_incomplete(begun, intent);
             // The next use of the directory loads the chain again and finds the open intent.
             *state = ObjectState::default();
             return result;
@@ -144,11 +145,11 @@ impl NamesRevert<'_> {
             }
             Err(_) => Op::Cancel,
         };
-        close_intent(&subject, &mut state, &mut room, end, intent);
+        close_intent(&subject, &mut state, &mut reservation, end, intent);
         // Each step changed the lower directory's times: record them as our own.
         record::note_change(&mut state, self.dir);
         drop(state);
-        if result.is_ok() && self.room == Room::Discard {
+        if result.is_ok() && self.purpose == SpacePurpose::Discard {
             discard(self.mount, self.journal, &steps);
         }
         if end == Op::Cancel {
@@ -159,7 +160,7 @@ impl NamesRevert<'_> {
 
     /// Bytes of the object that loses its last name in this step; 0 if none does.
     #[inline(never)]
-    pub(super) fn bytes_to_keep(
+    pub(super) fn orphan_bytes_of(
         &self,
         lines: &mut Lines<'_>,
         undo_step: &UndoStep,
@@ -457,17 +458,17 @@ pub(super) fn discard(mount: &Mount, journal: &Journal, steps: &[UndoStep]) {
         .iter()
         .filter_map(|undo_step| undo_step.unlinked.as_ref()?.kept())
     {
-        if let Err(e) = journal.discard_kept(segment, object, bytes) {
+        if let Err(e) = journal.discard_orphan(segment, object, bytes) {
             mount.warn_lost(e);
         }
     }
 }
 
 /// The `undo=` key of a revert's line.
-pub(super) fn undo_of(room: Room) -> Undo {
-    match room {
+pub(super) fn undo_of(purpose: SpacePurpose) -> Undo {
+    match purpose {
         // The orphans are deleted, so a redo is refused.
-        Room::Discard => Undo::Lost,
+        SpacePurpose::Discard => Undo::Lost,
         _ => Undo::None,
     }
 }
@@ -477,7 +478,7 @@ pub(super) fn write_intent(
     subject: &LineSubject<'_>,
     state: &mut ObjectState,
     taken: &NameOperations,
-    room: &mut LineRoom<'_>,
+    reservation: &mut Reservation<'_>,
     (entry, undo): (RevertLine<'_>, Undo),
 ) -> Result<u64> {
     let args = OperationArgs {
@@ -489,7 +490,7 @@ pub(super) fn write_intent(
     // Recovery may have to find the directory by this line alone, so the line must hold the file
     // handle.
     state.handle_segment = 0;
-    let placed = record::place(subject, state, room, &args, |draft| {
+    let placed = record::place(subject, state, reservation, &args, |draft| {
         draft.undo(undo);
         if undo == Undo::Lost {
             draft.why(NO_REDO);

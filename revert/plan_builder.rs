@@ -6,7 +6,7 @@ use super::{
     content::ContentRevert,
     retained::{attributes_of, AttributeKey, RetainedRevert, TargetFootprint},
     rights,
-    steps::{fate, is_on_names, Lines},
+    steps::{disposition, is_on_names, Lines},
     targets::TargetSet,
     Chain, ChainLink, Refusal,
 };
@@ -16,8 +16,9 @@ use crate::{
     log::{
         line::{Line, Op},
         plan::{
-            inverse, resized, Entry, Fate, Kept, MapReader, Merge, OnExternal, Outcome, Picking,
-            Piece, PlanError, Records, Restore, Source, Standing, Step, Store, Touched, RECORD,
+            inverse, resized, AffectedRanges, Disposition, InverseMerge, LiveRange, LiveRanges,
+            MapReader, MergeEntry, OnExternal, Outcome, Piece, PlanError, Records, Restore, Source,
+            Store, TargetRangesBuilder, WalkStep, RECORD,
         },
         types::Pos,
     },
@@ -55,7 +56,7 @@ impl<T> From<PlanVec<T>> for KVVec<T> {
 
 impl<T> Store<T> for PlanVec<T> {
     fn push(&mut self, item: T) -> Result<(), PlanError> {
-        (self.0.push(item, GFP_KERNEL_ACCOUNT)).map_err(|_| PlanError::NoRoom)
+        (self.0.push(item, GFP_KERNEL_ACCOUNT)).map_err(|_| PlanError::NoSpace)
     }
 
     fn items(&mut self) -> &mut [T] {
@@ -81,7 +82,7 @@ pub(super) struct ContentPlan {
     /// Position of the object's newest line that stays live.
     pub(super) back: Option<Pos>,
     /// Numbers of the reverted operations, in ranges.
-    pub(super) picks: KVVec<(u64, u64)>,
+    pub(super) targets: KVVec<(u64, u64)>,
     /// Whether they are exactly the newest operations.
     pub(super) is_newest: bool,
     /// Whether they include reverts.
@@ -126,7 +127,7 @@ impl PlanError {
             Self::Lost => Refusal::new(Reason::Lost, seq),
             Self::Unsupported => Refusal::new(Reason::Unsupported, seq),
             Self::Corrupt => Refusal::new(Reason::Corrupt, seq),
-            Self::NoRoom => Refusal {
+            Self::NoSpace => Refusal {
                 error: ENOMEM,
                 reason: Reason::Io,
                 seq,
@@ -163,11 +164,11 @@ impl TargetChoice<'_> {
         }
     }
 
-    fn fate(&self, seq: u64) -> Fate {
+    fn disposition(&self, seq: u64) -> Disposition {
         match self {
-            Self::Newest(_) => Fate::Go,
-            Self::These(_, all) => fate(all(seq)),
-            Self::Listed(..) => fate(self.takes(seq)),
+            Self::Newest(_) => Disposition::Revert,
+            Self::These(_, all) => disposition(all(seq)),
+            Self::Listed(..) => disposition(self.takes(seq)),
         }
     }
 
@@ -201,13 +202,13 @@ const MOST_RANGES: usize = 1024 * 1024;
 struct PlanBuilder<'a> {
     journal: &'a Journal,
     choice: TargetChoice<'a>,
-    merge: Merge<PlanVec<Entry>>,
+    merge: InverseMerge<PlanVec<MergeEntry>>,
     attributes: KVVec<u8>,
     /// Length of `attributes` at which superseded records are dropped.
     compact_at: usize,
     buf: KVVec<u8>,
-    picking: Picking<PlanVec<(u64, u64)>>,
-    standing: Standing<PlanVec<Kept>>,
+    targets_builder: TargetRangesBuilder<PlanVec<(u64, u64)>>,
+    live_ranges: LiveRanges<PlanVec<LiveRange>>,
     live_attributes: KVVec<(AttributeKey, u64)>,
     reverts: KVVec<RetainedRevert>,
     taken: u64,
@@ -241,16 +242,16 @@ pub(super) fn plan(
         if let (Err(killed), true) = (task::resched_killable(), content.is_killable) {
             return Err(killed.into());
         }
-        let hides = chain.hides();
-        builder.is_newest &= !hides;
+        let has_reverted = chain.has_reverted();
+        builder.is_newest &= !has_reverted;
         let missing = choice.missing(builder.taken);
         // Used in place: a line takes half a kilobyte of stack.
-        let link = chain.step_with(|seq| choice.fate(seq));
+        let link = chain.step_with(|seq| choice.disposition(seq));
         let found = match &link {
             Err(e) => return Err((*e).into()),
             Ok(ChainLink::End) => Err(Refusal::new(Reason::NothingLeft, builder.newest)),
             Ok(ChainLink::Trimmed) => Err(Refusal::new(Reason::Trimmed, 0)),
-            Ok(ChainLink::Line(line, _, _, Step::Stop(_))) => {
+            Ok(ChainLink::Line(line, _, _, WalkStep::Stop(_))) => {
                 Err(Refusal::new(Reason::External, line.seq))
             }
             Ok(ChainLink::Line(line, at, _, step)) => {
@@ -267,7 +268,7 @@ pub(super) fn plan(
             }
         }
     }
-    builder.finish(chain.hides(), content)
+    builder.finish(chain.has_reverted(), content)
 }
 
 impl<'a> PlanBuilder<'a> {
@@ -279,12 +280,12 @@ impl<'a> PlanBuilder<'a> {
         Ok(Self {
             journal: content.journal,
             choice,
-            merge: Merge::new(PlanVec::new(), size),
+            merge: InverseMerge::new(PlanVec::new(), size),
             attributes: KVVec::new(),
             compact_at: COMPACT_AT,
             buf,
-            picking: Picking::new(PlanVec::new()),
-            standing: Standing::new(PlanVec::new(), MOST_RANGES),
+            targets_builder: TargetRangesBuilder::new(PlanVec::new()),
+            live_ranges: LiveRanges::new(PlanVec::new(), MOST_RANGES),
             live_attributes: KVVec::new(),
             reverts: KVVec::new(),
             taken: 0,
@@ -303,15 +304,15 @@ impl<'a> PlanBuilder<'a> {
     fn step(
         &mut self,
         line: &Line<'_>,
-        step: Step,
+        step: WalkStep,
         conflicts: ConflictSink<'_>,
     ) -> Result<(), Refusal> {
         let is_taken = self.choice.takes(line.seq);
         match step {
-            Step::Take if is_taken => self.take(line, conflicts),
-            Step::Take => self.stays(line),
+            WalkStep::Live if is_taken => self.take(line, conflicts),
+            WalkStep::Live => self.stays(line),
             // Reverting this revert would restore operations that a newer revert also reverted.
-            Step::Barred => {
+            WalkStep::Conflict => {
                 self.taken = self.taken.saturating_add(1);
                 conflicts(line.seq, Refusal::new(Reason::Conflict, 0))?;
                 self.stays(line)
@@ -325,7 +326,7 @@ impl<'a> PlanBuilder<'a> {
                     }
                 }
                 if !line.op.is_bookkeeping() {
-                    self.picking.part();
+                    self.targets_builder.part();
                 }
                 Ok(())
             }
@@ -346,7 +347,7 @@ impl<'a> PlanBuilder<'a> {
             conflicts(seq, refusal)?;
             return self.stays(line);
         }
-        self.picking.pick(seq).map_err(|e| e.refuse(seq))?;
+        self.targets_builder.pick(seq).map_err(|e| e.refuse(seq))?;
         if self.newest == 0 {
             self.newest = seq;
         }
@@ -360,7 +361,7 @@ impl<'a> PlanBuilder<'a> {
     #[inline(never)]
     fn stays(&mut self, line: &Line<'_>) -> Result<(), Refusal> {
         self.is_newest = false;
-        self.picking.part();
+        self.targets_builder.part();
         if is_on_names(line) {
             return Ok(());
         }
@@ -372,7 +373,7 @@ impl<'a> PlanBuilder<'a> {
             self.reverts.push(revert, GFP_KERNEL)?;
             return Ok(());
         }
-        self.standing.add(line).map_err(|e| e.refuse(line.seq))?;
+        self.live_ranges.add(line).map_err(|e| e.refuse(line.seq))?;
         for attribute in attributes {
             // Only the newest operation on an attribute is reported as the blocker.
             let mut kept = self.live_attributes.iter();
@@ -391,11 +392,11 @@ impl<'a> PlanBuilder<'a> {
             return Ok(None);
         }
         let mine = TargetFootprint {
-            touched: Touched::of(line),
+            affected: AffectedRanges::of(line),
             attributes: attributes_of(self.journal, line)?,
         };
         for revert in self.reverts.iter().filter(|one| one.lowest < line.seq) {
-            if mine.meets(&revert.touched, &revert.attributes)
+            if mine.meets(&revert.affected, &revert.attributes)
                 && revert.reaches(self.journal, line.prev, &mine)?
             {
                 return Ok(Some(revert.seq));
@@ -409,7 +410,7 @@ impl<'a> PlanBuilder<'a> {
         if self.is_newest {
             return Ok(None);
         }
-        if let Some(seq) = self.standing.in_way(line) {
+        if let Some(seq) = self.live_ranges.blocker(line) {
             return Ok(Some(seq));
         }
         if let Some(seq) = self.blocking_revert(line)? {
@@ -418,9 +419,9 @@ impl<'a> PlanBuilder<'a> {
         if self.live_attributes.is_empty() {
             return Ok(None);
         }
-        let touched = attributes_of(self.journal, line)?;
-        let mut standing = self.live_attributes.iter();
-        Ok(standing.find_map(|(kept, seq)| touched.contains(kept).then_some(*seq)))
+        let affected = attributes_of(self.journal, line)?;
+        let mut live = self.live_attributes.iter();
+        Ok(live.find_map(|(kept, seq)| affected.contains(kept).then_some(*seq)))
     }
 
     /// Adds the inverse of one operation to the plan.
@@ -458,17 +459,17 @@ impl<'a> PlanBuilder<'a> {
         let gathered = self.attributes.len().saturating_add(old.len());
         // A forged history must not exhaust memory.
         if gathered > MAX_ATTRIBUTES {
-            return Err(PlanError::NoRoom);
+            return Err(PlanError::NoSpace);
         }
         let add = self.attributes.extend_from_slice(old, GFP_KERNEL_ACCOUNT);
-        add.map_err(|_| PlanError::NoRoom)?;
+        add.map_err(|_| PlanError::NoSpace)?;
         if gathered > self.compact_at {
             let mut last = KVVec::new();
             for record in Records::new(&self.attributes)?.last_ones_and_owners() {
                 let head = record.head().ok_or(PlanError::Corrupt)?;
                 for part in [&head[..], record.name, record.value.unwrap_or_default()] {
                     (last.extend_from_slice(part, GFP_KERNEL_ACCOUNT))
-                        .map_err(|_| PlanError::NoRoom)?;
+                        .map_err(|_| PlanError::NoSpace)?;
                 }
             }
             self.compact_at = last.len().saturating_mul(2).max(COMPACT_AT);
@@ -479,7 +480,11 @@ impl<'a> PlanBuilder<'a> {
 
     /// Completes the plan.
     #[inline(never)]
-    fn finish(self, hides: bool, content: &ContentRevert<'_>) -> Result<ContentPlan, Refusal> {
+    fn finish(
+        self,
+        has_reverted: bool,
+        content: &ContentRevert<'_>,
+    ) -> Result<ContentPlan, Refusal> {
         let newest = self.newest;
         let mut pieces = PlanVec::new();
         let outcome = (self.merge.finish(&mut pieces)).map_err(|e| e.refuse(newest))?;
@@ -503,8 +508,8 @@ impl<'a> PlanBuilder<'a> {
             count: self.taken,
             newest,
             back: self.back,
-            picks: self.picking.finish().into(),
-            is_newest: self.is_newest && !hides,
+            targets: self.targets_builder.finish().into(),
+            is_newest: self.is_newest && !has_reverted,
             is_deep: self.is_deep,
             oldest_read: self.oldest.min(self.oldest_line),
         })
@@ -556,7 +561,7 @@ pub(super) fn attributes(journal: &Journal, restore: &Restore) -> Result<KVVec<u
     let content = restore.content().ok_or(EUCLEAN)?.length;
     let length = usize::try_from(restore.attributes).map_err(|_| EUCLEAN)?;
     if length > MAX_ATTRIBUTES {
-        return Err(PlanError::NoRoom.refuse(0));
+        return Err(PlanError::NoSpace.refuse(0));
     }
     records.resize(length, 0, GFP_KERNEL)?;
     if length != 0 {

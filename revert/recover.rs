@@ -16,8 +16,8 @@ use super::{
 };
 use crate::{
     history::{
-        journal::{Journal, Room, Unfinished},
-        orphan::HANDLE_MAX,
+        journal::{Journal, SpacePurpose, Unfinished},
+        orphan_record::HANDLE_MAX,
         sort::sort,
     },
     log::{
@@ -106,7 +106,7 @@ fn recover_group(
     let recovered = refuse_repeated(group).and_then(|()| super::group::recover(sb, group, newest));
     if recovered.is_ok() {
         for one in group {
-            journal.end_left_intent(one.seq);
+            journal.end_incomplete_intent(one.seq);
         }
     }
     match recovered {
@@ -152,7 +152,7 @@ fn recover_one(
     let journal = newest.journal;
     let recovered = recover(sb, unfinished, newest);
     if recovered.is_ok() {
-        journal.end_left_intent(unfinished.seq);
+        journal.end_incomplete_intent(unfinished.seq);
     }
     match recovered {
         _ if !report.tells() => {}
@@ -355,7 +355,7 @@ fn finish_names(
         dentry: None,
         lower,
         other: None,
-        room: Room::Discard,
+        purpose: SpacePurpose::Discard,
         permission: None,
     };
     names.finish(steps)
@@ -443,7 +443,7 @@ pub(crate) fn roll_back_last(
         close(mount, journal, inode, state, Op::Cancel, line.seq)?;
         state.incomplete = false;
         state.loaded = true;
-        journal.end_left_intent(line.seq);
+        journal.end_incomplete_intent(line.seq);
         return Ok(());
     }
     let file = open_to_recover(mount.lower(), dentry, &line)?;
@@ -479,7 +479,7 @@ pub(crate) fn roll_back_last(
     }
     state.incomplete = false;
     state.loaded = true;
-    journal.end_left_intent(line.seq);
+    journal.end_incomplete_intent(line.seq);
     Ok(())
 }
 
@@ -492,7 +492,7 @@ fn close(
     op: Op,
     seq: u64,
 ) -> Result {
-    let mut room = journal.reserve_lines(1)?;
+    let mut reservation = journal.reserve_lines(1)?;
     let subject = LineSubject {
         mount,
         inode,
@@ -504,7 +504,7 @@ fn close(
         length: 0,
         size: inode.lower().size(),
     };
-    record::place(&subject, state, &mut room, &args, |draft| {
+    record::place(&subject, state, &mut reservation, &args, |draft| {
         draft.of(seq);
     })?;
     // Recovery has changed the times: record them as our own.

@@ -12,7 +12,7 @@ use crate::{
     history::journal::Journal,
     log::{
         line::Line,
-        plan::{inverse, Kind, Record, Records, Touched},
+        plan::{inverse, AffectedRanges, Kind, Record, Records},
         types::Pos,
     },
     vfs::error::{ENODATA, EUCLEAN},
@@ -25,32 +25,32 @@ pub(super) fn attributes_of(
     journal: &Journal,
     line: &Line<'_>,
 ) -> Result<KVVec<AttributeKey>, Refusal> {
-    let mut touched = KVVec::new();
+    let mut affected = KVVec::new();
     if line.attributes.is_none() {
-        return Ok(touched);
+        return Ok(affected);
     }
     // An operation without an inverse cannot be reverted anyway.
     let Some(restore) = inverse(line).ok().and_then(|inverse| inverse.restore) else {
-        return Ok(touched);
+        return Ok(affected);
     };
     let records = attributes(journal, &restore)?;
     let records = Records::new(&records).map_err(|e| e.refuse(line.seq))?;
     for record in records.last_ones() {
-        touched.push(AttributeKey::of(&record)?, GFP_KERNEL)?;
+        affected.push(AttributeKey::of(&record)?, GFP_KERNEL)?;
     }
-    Ok(touched)
+    Ok(affected)
 }
 
 /// The ranges and attributes of an operation to revert.
 pub(super) struct TargetFootprint {
-    pub(super) touched: Touched,
+    pub(super) affected: AffectedRanges,
     pub(super) attributes: KVVec<AttributeKey>,
 }
 
 impl TargetFootprint {
     /// Whether another operation changed some of these.
-    pub(super) fn meets(&self, touched: &Touched, attributes: &[AttributeKey]) -> bool {
-        self.touched.overlaps(touched)
+    pub(super) fn meets(&self, affected: &AffectedRanges, attributes: &[AttributeKey]) -> bool {
+        self.affected.overlaps(affected)
             || attributes
                 .iter()
                 .any(|other| self.attributes.contains(other))
@@ -64,21 +64,21 @@ pub(super) struct RetainedRevert {
     pub(super) lowest: u64,
     /// Numbers of its reverted operations.
     ranges: KVVec<(u64, u64)>,
-    pub(super) touched: Touched,
+    pub(super) affected: AffectedRanges,
     pub(super) attributes: KVVec<AttributeKey>,
 }
 
 impl RetainedRevert {
     /// `None` if the line is not a revert that lists its operations.
     pub(super) fn of(line: &Line<'_>) -> Result<Option<Self>> {
-        let Some(picks) = line.picks else {
+        let Some(targets) = line.targets else {
             return Ok(None);
         };
         let mut ranges = KVVec::new();
-        for range in picks.ranges() {
+        for range in targets.ranges() {
             ranges.push(range, GFP_KERNEL)?;
         }
-        let mut lowest = picks.lowest();
+        let mut lowest = targets.lowest();
         if let Some(further) = line.further {
             // More ranges are in earlier lines: all numbers in between are assumed to be reverted.
             ranges.push((further, lowest), GFP_KERNEL)?;
@@ -88,7 +88,7 @@ impl RetainedRevert {
             seq: line.seq,
             lowest,
             ranges,
-            touched: Touched::of(line),
+            affected: AffectedRanges::of(line),
             attributes: KVVec::new(),
         }))
     }
@@ -115,7 +115,7 @@ impl RetainedRevert {
             let is_in = |(first, last): &(u64, u64)| (*first..=*last).contains(&line.seq);
             if self.ranges.iter().any(is_in) && !is_on_names(&line) {
                 let attributes = attributes_of(journal, &line)?;
-                if mine.meets(&Touched::of(&line), &attributes) {
+                if mine.meets(&AffectedRanges::of(&line), &attributes) {
                     return Ok(true);
                 }
             }

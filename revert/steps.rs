@@ -14,7 +14,7 @@ use crate::{
     history::journal::Journal,
     log::{
         line::{Line, Op, Undo, MAX_LINE},
-        plan::{name_steps, Fate, NameStep, OnExternal, Redo, Redoing, Step},
+        plan::{name_steps, Disposition, NameStep, OnExternal, RedoStep, RedoWalk, WalkStep},
         types::Pos,
     },
     uapi::Reason,
@@ -322,15 +322,15 @@ pub(super) fn reverted_operations(journal: &Journal, line: &Line<'_>) -> Outcome
     let mut places = KVVec::new();
     while (places.len() as u64) < most {
         let is_wanted = |seq| picked.as_ref().is_none_or(|picked| picked.contains(seq));
-        let fate = |seq| match is_wanted(seq) {
+        let disposition = |seq| match is_wanted(seq) {
             // A revert of the newest operations skipped undos among these, too.
-            true if picked.is_none() => Fate::Go,
-            is_taken => fate(is_taken),
+            true if picked.is_none() => Disposition::Revert,
+            is_taken => disposition(is_taken),
         };
-        let found = match &chain.step_with(fate)? {
+        let found = match &chain.step_with(disposition)? {
             ChainLink::End => return Err(EUCLEAN.into()),
             ChainLink::Trimmed => return Err(Refusal::new(Reason::Trimmed, line.seq)),
-            ChainLink::Line(found, at, _, Step::Take) if is_on_names(found) => {
+            ChainLink::Line(found, at, _, WalkStep::Live) if is_on_names(found) => {
                 is_wanted(found.seq).then_some(*at)
             }
             ChainLink::Line(found, ..) if lowest.is_some_and(|lowest| found.seq < lowest) => {
@@ -345,19 +345,19 @@ pub(super) fn reverted_operations(journal: &Journal, line: &Line<'_>) -> Outcome
     Ok(places)
 }
 
-/// The fate of an operation in a revert with listed numbers.
-pub(super) fn fate(is_taken: bool) -> Fate {
+/// The disposition of an operation in a revert with listed numbers.
+pub(super) fn disposition(is_taken: bool) -> Disposition {
     if is_taken {
-        Fate::Named
+        Disposition::RevertByNumber
     } else {
-        Fate::Stay
+        Disposition::Keep
     }
 }
 
 /// A search for undos that a redo can revert, the newest first.
 pub(super) struct RedoSearch<'j> {
     lines: Lines<'j>,
-    redoing: Redoing,
+    redo_walk: RedoWalk,
     next: Option<Pos>,
     first: u64,
 }
@@ -368,7 +368,7 @@ impl<'j> RedoSearch<'j> {
     pub(super) fn new(journal: &'j Journal, head: Option<Pos>, first: u64) -> Outcome<Self> {
         Ok(Self {
             lines: Lines::new(journal)?,
-            redoing: Redoing::default(),
+            redo_walk: RedoWalk::default(),
             next: head,
             first,
         })
@@ -395,15 +395,15 @@ impl<'j> RedoSearch<'j> {
             }
             self.next = line.prev;
             let found = if line.seq < self.first {
-                self.redoing.step(&line)
+                self.redo_walk.step(&line)
             } else {
-                Redo::Pass
+                RedoStep::Skip
             };
             match found {
-                Redo::This => return Ok(at),
+                RedoStep::Target => return Ok(at),
                 // An operation followed the undo: a redo would overwrite its result.
-                Redo::Blocked => return Err(Refusal::new(Reason::Conflict, line.seq)),
-                Redo::Pass => {}
+                RedoStep::Blocked => return Err(Refusal::new(Reason::Conflict, line.seq)),
+                RedoStep::Skip => {}
             }
         }
         Err(Refusal::new(Reason::NothingLeft, 0))

@@ -12,8 +12,8 @@ use super::{
     name_operations::NameOperations,
     plan_builder::refuse,
     steps::Lines,
-    ObjectUndo, //
-    Refusal,
+    ObjectUndo,
+    Refusal, //
 };
 use crate::{
     history::sort::sort,

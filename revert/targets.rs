@@ -6,7 +6,7 @@
 use super::{names::Outcome, steps::Lines};
 use crate::{
     history::journal::Journal,
-    log::line::{split_picks, Line, LineDraft, Op, MAX_PICKS},
+    log::line::{split_targets, Line, LineDraft, Op, MAX_TARGETS_TEXT},
     record::{self, LineSubject, OperationArgs},
     state::ObjectState,
     vfs::error::EUCLEAN,
@@ -23,7 +23,7 @@ pub(super) struct EncodedTargets<'a> {
 
 impl EncodedTargets<'_> {
     pub(super) fn describe(&self, draft: &mut LineDraft<'_>) {
-        draft.picks(self.ranges);
+        draft.targets(self.ranges);
         if let Some(lowest) = self.further {
             draft.further(lowest);
         }
@@ -44,7 +44,7 @@ pub(super) fn encode<'a>(
         further: None,
     };
     loop {
-        let (page, rest) = split_picks(encoded.ranges, MAX_PICKS);
+        let (page, rest) = split_targets(encoded.ranges, MAX_TARGETS_TEXT);
         if rest.is_empty() {
             return Ok(encoded);
         }
@@ -59,8 +59,8 @@ pub(super) fn encode<'a>(
             ..encoded
         };
         // Not flushed here: the flush of the intent covers these lines.
-        let mut room = journal.reserve_lines(1)?;
-        record::place(subject, state, &mut room, &args, |draft| {
+        let mut reservation = journal.reserve_lines(1)?;
+        record::place(subject, state, &mut reservation, &args, |draft| {
             page.describe(draft)
         })?;
         encoded = EncodedTargets {
@@ -80,20 +80,20 @@ impl TargetSet {
     /// Reads the set from the revert's line; `None` if it reverted exactly the newest operations.
     #[inline(never)]
     pub(super) fn of(journal: &Journal, line: &Line<'_>) -> Outcome<Option<Self>> {
-        let Some(picks) = line.picks else {
+        let Some(targets) = line.targets else {
             return Ok(None);
         };
         let mut all = Self {
             ranges: KVVec::new(),
         };
-        all.add(picks.ranges())?;
+        all.add(targets.ranges())?;
         let mut lines = Lines::new(journal)?;
         let (mut further, mut next) = (line.further, line.prev);
         while further.is_some() {
             let at = next.ok_or(EUCLEAN)?;
             let line = lines.read(at)?;
-            let picks = line.picks.filter(|_| line.op == Op::Picked);
-            all.add(picks.ok_or(EUCLEAN)?.ranges())?;
+            let targets = line.targets.filter(|_| line.op == Op::Picked);
+            all.add(targets.ok_or(EUCLEAN)?.ranges())?;
             // A forged chain must not loop.
             if line.prev.is_some_and(|prev| prev >= at) {
                 return Err(EUCLEAN.into());

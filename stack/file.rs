@@ -5,7 +5,7 @@
 use super::Stack;
 use crate::{
     backup::{ObjectOperation, PreImage},
-    history::journal::is_no_room,
+    history::journal::is_no_space,
     log::line::Op,
     record,
     state::{OpenFileState, SpaceRequest},
@@ -237,7 +237,7 @@ fn write_once(call: &mut Kiocb, bytes: &mut IovIter) -> Result<usize> {
     }
     .around(|| match call.write_lower(lower, bytes) {
         // IovIter that were consumed from the iterator must not be written twice.
-        Err(e) if is_no_room(e) && bytes.left() == length => write_again(call, bytes),
+        Err(e) if is_no_space(e) && bytes.left() == length => write_again(call, bytes),
         result => result,
     });
     inode.copy_content_attr();

@@ -8,7 +8,7 @@ use crate::{
     history::journal::{Journal, OnError, OnFull},
     log::{
         line::{refold, without_arguments, Amend, Line, MAX_LINE},
-        plan::{OnExternal, Step},
+        plan::{OnExternal, WalkStep},
         types::{ObjectId, Pos, Seed},
     },
     revert::{
@@ -85,7 +85,7 @@ fn revert_some(file: &UpperFile, argument: usize) -> Result<c_long> {
         }
         Err(refusal) => {
             request.reason = refusal.reason.code();
-            request.seq_in_way = refusal.seq;
+            request.blocking_seq = refusal.seq;
         }
     }
     let written = uaccess::write(argument, &request);
@@ -153,7 +153,7 @@ fn read_page(file: &UpperFile, argument: usize) -> Result<c_long> {
         resched_killable()?;
         let text = match chain.step()? {
             ChainLink::End | ChainLink::Trimmed => break,
-            ChainLink::Line(line, at, text, Step::Take) => {
+            ChainLink::Line(line, at, text, WalkStep::Live) => {
                 if !view.shows(&line)? {
                     continue;
                 }
@@ -257,8 +257,8 @@ fn live_from<'j>(journal: &'j Journal, file: &UpperFile, at: Pos) -> Result<Chai
     let inode = file.upper_inode();
     let from = |at| Chain::new(journal, inode.id(), at, OnExternal::Pass);
     let kept = file.open().actor()?.lock().paused.take();
-    if let Some((_, hidden)) = kept.filter(|(place, _)| *place == at) {
-        return Ok(from(Some(at))?.resume(hidden));
+    if let Some((_, reverted)) = kept.filter(|(place, _)| *place == at) {
+        return Ok(from(Some(at))?.resume(reverted));
     }
     let mut chain = from(revert::head(journal, inode)?)?;
     while chain.next_at().is_some_and(|next| next > at) {
@@ -270,7 +270,7 @@ fn live_from<'j>(journal: &'j Journal, file: &UpperFile, at: Pos) -> Result<Chai
     if chain.next_at() == Some(at) {
         return Ok(chain);
     }
-    Ok(from(Some(at))?.resume(chain.into_hidden()))
+    Ok(from(Some(at))?.resume(chain.into_reverted()))
 }
 
 fn copy_live(
@@ -288,7 +288,7 @@ fn copy_live(
         resched_killable()?;
         match chain.step()? {
             ChainLink::End | ChainLink::Trimmed => return Ok((used, None)),
-            ChainLink::Line(line, at, text, Step::Take) => {
+            ChainLink::Line(line, at, text, WalkStep::Live) => {
                 if !view.shows(&line)? {
                     resume = chain.next_at();
                     continue;
@@ -299,7 +299,7 @@ fn copy_live(
                     // Also saved if empty: computing the set again takes a walk from the chain's
                     // head.
                     if let Some(at) = resume {
-                        file.open().actor()?.lock().paused = Some((at, chain.into_hidden()));
+                        file.open().actor()?.lock().paused = Some((at, chain.into_reverted()));
                     }
                     return Ok((used, resume));
                 }
@@ -413,7 +413,7 @@ fn describe(answer: &mut Status, journal: &Journal, file: &UpperFile) -> Result 
             .saturating_add(1);
         answer.log_bytes = usage.log_bytes;
         answer.undo_bytes = usage.undo_bytes;
-        answer.kept_bytes = journal.kept_bytes();
+        answer.orphan_bytes = journal.orphan_bytes();
         answer.lost = usage.lost;
         answer.errors = usage.errors;
     } else {
@@ -422,15 +422,17 @@ fn describe(answer: &mut Status, journal: &Journal, file: &UpperFile) -> Result 
     }
     let head = revert::head(journal, inode)?;
     let mut chain = Chain::new(journal, inode.id(), head, OnExternal::Pass)?;
-    while answer.standing < Status::MAX_STANDING {
+    while answer.live < Status::MAX_LIVE {
         resched_killable()?;
         match chain.step()? {
             ChainLink::End | ChainLink::Trimmed => break,
-            ChainLink::Line(line, _, _, Step::Take) if caller.may_take_back(rights, &line)? => {
-                if answer.standing == 0 {
+            ChainLink::Line(line, _, _, WalkStep::Live)
+                if caller.may_take_back(rights, &line)? =>
+            {
+                if answer.live == 0 {
                     answer.last_seq = line.seq;
                 }
-                answer.standing += 1;
+                answer.live += 1;
             }
             ChainLink::Line(..) => {}
         }

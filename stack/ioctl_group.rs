@@ -35,7 +35,7 @@ pub(super) fn revert(file: &UpperFile, argument: usize) -> Result<c_long> {
                 SlotFailure::Error(e) => e.into(),
             };
             request.reason = refusal.reason.code();
-            request.seq_in_way = refusal.seq;
+            request.blocking_seq = refusal.seq;
             uaccess::write(argument, &request)?;
             return Err(refusal.error);
         }
@@ -52,8 +52,8 @@ pub(super) fn revert(file: &UpperFile, argument: usize) -> Result<c_long> {
         no_redo: request.flags & RevertGroup::NO_REDO != 0,
         dry_run: request.flags & RevertGroup::DRY_RUN != 0,
     };
-    let room = address(request.conflicts)?;
-    let most = usize::try_from(request.room)
+    let start = address(request.conflicts)?;
+    let most = usize::try_from(request.capacity)
         .unwrap_or(usize::MAX)
         .min(MAX_CONFLICTS);
     let mut conflicts = KVVec::new();
@@ -77,7 +77,7 @@ pub(super) fn revert(file: &UpperFile, argument: usize) -> Result<c_long> {
             found = found.saturating_add(1);
         }
     }
-    let mut at = room;
+    let mut at = start;
     for conflict in &conflicts {
         uaccess::write(at, conflict)?;
         at = at.checked_add(size_of::<Conflict>()).ok_or(EFAULT)?;
@@ -93,7 +93,7 @@ pub(super) fn revert(file: &UpperFile, argument: usize) -> Result<c_long> {
         }
         Err(refusal) => {
             request.reason = refusal.reason.code();
-            request.seq_in_way = refusal.seq;
+            request.blocking_seq = refusal.seq;
         }
     }
     let written = uaccess::write(argument, &request);
@@ -104,7 +104,7 @@ pub(super) fn revert(file: &UpperFile, argument: usize) -> Result<c_long> {
 fn conflict(seq: u64, refusal: &Refusal) -> Conflict {
     Conflict {
         seq,
-        in_way: refusal.seq,
+        blocker: refusal.seq,
         reason: refusal.reason.code(),
         reserved: 0,
     }

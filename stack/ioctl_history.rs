@@ -5,8 +5,8 @@
 use crate::{
     history::{
         journal::Journal,
-        objects::{Entry, Objects, SLOTS},
-        orphan::HANDLE_MAX,
+        objects::{LastLine, Objects, SLOTS},
+        orphan_record::HANDLE_MAX,
     },
     log::{
         line::{decode_hex, without_arguments, Line, MAX_LINE},
@@ -46,7 +46,7 @@ pub(super) fn read(file: &UpperFile, argument: usize) -> Result<c_long> {
     reader.catch_up(request.offset)?;
     let mut out = UserBuffer {
         address: request.buffer as usize,
-        room: request.length,
+        capacity: request.length,
         used: 0,
     };
     request.offset = reader.copy(request.offset, end, &mut out)?;
@@ -72,7 +72,7 @@ fn check_cursor(journal: &Journal, segment: u64, offset: u64, end: u64) -> Resul
 /// The caller's buffer.
 struct UserBuffer {
     address: usize,
-    room: u32,
+    capacity: u32,
     used: u32,
 }
 
@@ -89,7 +89,7 @@ impl UserBuffer {
         let whole = whole.and_then(|whole| whole.checked_next_multiple_of(8));
         let whole = whole.and_then(|whole| u32::try_from(whole).ok());
         let end = whole.and_then(|whole| self.used.checked_add(whole));
-        let Some(end) = end.filter(|end| *end <= self.room) else {
+        let Some(end) = end.filter(|end| *end <= self.capacity) else {
             return Ok(false);
         };
         let at = self.address.checked_add(self.used as usize).ok_or(EFAULT)?;
@@ -105,7 +105,7 @@ impl UserBuffer {
 }
 
 /// Encoded permissions of the caller, for each object whose handle a line has recorded.
-type RightsByObject = Objects<KVVec<Entry>, KVVec<u16>>;
+type RightsByObject = Objects<KVVec<LastLine>, KVVec<u16>>;
 
 /// Upper limit of line numbers in the encoding.
 const NEVER: u64 = u64::MAX >> 2;
@@ -145,7 +145,7 @@ impl<'a> SegmentReader<'a> {
             None
         } else {
             // A segment is sealed before the number of its objects reaches SLOTS.
-            let slots = KVVec::from_elem(Entry::FREE, SLOTS, GFP_KERNEL)?;
+            let slots = KVVec::from_elem(LastLine::FREE, SLOTS, GFP_KERNEL)?;
             let order = KVVec::from_elem(0, SLOTS, GFP_KERNEL)?;
             Some(Objects::new(slots, order))
         };

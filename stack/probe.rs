@@ -8,7 +8,7 @@
 //! there, a missing feature is an error, since operations could not be undone.
 
 use crate::{
-    history::journal::is_no_room,
+    history::journal::is_no_space,
     log::{plan::Times, types::ObjectId},
     vfs::{
         attr, c,
@@ -75,7 +75,7 @@ pub(super) fn probe(mount: &LowerMount, home: &StoreDir, is_new: bool) -> ProbeR
     let result = make(mount, home).and_then(|probe| probe.all(is_new));
     clear(home);
     match result {
-        Err(ProbeFailure::Error(e)) if is_no_room(e) => Ok(()),
+        Err(ProbeFailure::Error(e)) if is_no_space(e) => Ok(()),
         result => result,
     }
 }

@@ -4,7 +4,10 @@
 
 use crate::{
     log::{
-        line::{encode_command, Actor, Kept, LineDraft, Padded, Usual, MAX_ARGS, MAX_COMMAND},
+        line::{
+            encode_command, Actor, LineDraft, NameTemplate, PaddedText, RecordTemplate, MAX_ARGS,
+            MAX_COMMAND,
+        },
         types::{ObjectId, Pos, Time},
     },
     vfs::task,
@@ -22,7 +25,7 @@ pub(crate) struct ProcessIdentity {
     ppid: u32,
     sid: u32,
     comm: [u8; task::COMM],
-    /// The path, percent-encoded and zero-padded as [`Padded`] requires.
+    /// The path, percent-encoded and zero-padded as [`PaddedText`] requires.
     command: KVec<u8>,
     command_len: usize,
     command_cut: bool,
@@ -85,13 +88,13 @@ impl ProcessIdentity {
     }
 
     /// The same for a template line, which cannot mark a truncated path.
-    pub(crate) fn whole_command(&self) -> Option<Padded<'_>> {
-        Padded::new(&self.command, self.command_len).filter(|_| !self.command_cut)
+    pub(crate) fn whole_command(&self) -> Option<PaddedText<'_>> {
+        PaddedText::new(&self.command, self.command_len).filter(|_| !self.command_cut)
     }
 
     /// [`Self::who`] as text for a template line.
-    pub(crate) fn actor_text(&self) -> Option<Padded<'_>> {
-        Padded::new(&self.actor_text, self.actor_text_len)
+    pub(crate) fn actor_text(&self) -> Option<PaddedText<'_>> {
+        PaddedText::new(&self.actor_text, self.actor_text_len)
     }
 
     /// The process fields of a line.
@@ -110,9 +113,9 @@ impl ProcessIdentity {
     }
 }
 
-/// A copy, zero-padded as [`Padded`] requires.
+/// A copy, zero-padded as [`PaddedText`] requires.
 fn padded(text: &[u8]) -> Result<KVec<u8>> {
-    let length = Padded::length(text.len());
+    let length = PaddedText::length(text.len());
     let mut copy = KVec::with_capacity(length, GFP_KERNEL)?;
     copy.extend_from_slice(text, GFP_KERNEL)?;
     copy.resize(length, 0, GFP_KERNEL)?;
@@ -135,7 +138,7 @@ pub(crate) struct IdentityCache {
 
 struct LastProcess {
     identity: Option<Arc<ProcessIdentity>>,
-    usual: Usual,
+    template: NameTemplate,
 }
 
 impl IdentityCache {
@@ -144,7 +147,7 @@ impl IdentityCache {
             has_arguments,
             last <- new_mutex!(LastProcess {
                 identity: None,
-                usual: Usual::default(),
+                template: NameTemplate::default(),
             }, "IdentityCache::last"),
         })
     }
@@ -154,11 +157,11 @@ impl IdentityCache {
     #[inline]
     pub(crate) fn if_last<T>(
         &self,
-        f: impl FnOnce(&ProcessIdentity, &mut Usual) -> Option<T>,
+        f: impl FnOnce(&ProcessIdentity, &mut NameTemplate) -> Option<T>,
     ) -> Option<T> {
         let last = &mut *self.last.lock();
         let identity = last.identity.as_deref().filter(|i| i.is_current())?;
-        f(identity, &mut last.usual)
+        f(identity, &mut last.template)
     }
 
     /// The calling process. `None` without memory; the line then has `-` for the path.
@@ -183,7 +186,7 @@ pub(crate) struct OpenFileState {
 }
 
 /// Ranges of reverted numbers of a walk that is resumed later.
-pub(crate) type HiddenRanges = KVVec<(u64, u64)>;
+pub(crate) type RevertedRanges = KVVec<(u64, u64)>;
 
 /// The user of an open file, and the fields already logged for the open file.
 #[derive(Default)]
@@ -195,9 +198,9 @@ pub(crate) struct OpenActor {
     /// Segment whose log last recorded the actor; 0 if none.
     pub(crate) actor_segment: u64,
     /// The constant part of the open file's template lines.
-    kept: Option<Kept>,
+    template: Option<RecordTemplate>,
     /// Position of a paginated log reader, and the reverts found so far.
-    pub(crate) paused: Option<(Pos, HiddenRanges)>,
+    pub(crate) paused: Option<(Pos, RevertedRanges)>,
     /// Whether this belongs to an open file.
     pub(crate) has_file: bool,
 }
@@ -222,12 +225,15 @@ impl OpenActor {
     /// The fields of the open file's template lines; `None` before its first line, or if they do
     /// not fit.
     #[inline]
-    pub(crate) fn usual(&mut self, object: ObjectId) -> Option<(Padded<'_>, &mut Kept)> {
-        if self.kept.is_none() {
-            self.kept = Some(Kept::new(object, self.first?)?);
+    pub(crate) fn template(
+        &mut self,
+        object: ObjectId,
+    ) -> Option<(PaddedText<'_>, &mut RecordTemplate)> {
+        if self.template.is_none() {
+            self.template = Some(RecordTemplate::new(object, self.first?)?);
         }
         let command = self.identity.as_ref()?.whole_command()?;
-        Some((command, self.kept.as_mut()?))
+        Some((command, self.template.as_mut()?))
     }
 
     /// The process.

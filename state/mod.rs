@@ -14,7 +14,7 @@ mod request_slots;
 mod space;
 mod tree;
 
-pub(crate) use actor::{HiddenRanges, IdentityCache, OpenActor, OpenFileState, ProcessIdentity};
+pub(crate) use actor::{IdentityCache, OpenActor, OpenFileState, ProcessIdentity, RevertedRanges};
 pub(crate) use mmap_flusher::MmapFlusher;
 pub(crate) use mmap_writes::{
     DirtyRange, DirtyRanges, FaultDecision, PagePreImage, RunningOperation,

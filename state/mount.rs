@@ -242,7 +242,7 @@ impl Mount {
         let mut reclaim = None;
         loop {
             let error = match operation() {
-                Err(e) if journal::is_no_room(e) => e,
+                Err(e) if journal::is_no_space(e) => e,
                 result => return result,
             };
             let Some(journal) = self.journal().filter(|_| again()) else {
@@ -266,10 +266,10 @@ impl Mount {
             let Some(journal) = self.journal() else {
                 return result;
             };
-            if !matches!(&result, Err(e) if journal::is_no_room(*e)) {
+            if !matches!(&result, Err(e) if journal::is_no_space(*e)) {
                 return result;
             }
-            if !journal.make_room_for_revert(share) {
+            if !journal.free_space_for_revert(share) {
                 // The reserve is used up. btrfs frees extents asynchronously, so the last part may
                 // become free soon.
                 match pauses.next() {

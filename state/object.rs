@@ -34,7 +34,7 @@ pub(crate) struct Object {
     #[pin]
     mmap_writes: MmapWrites,
     /// Whether the object is an orphan: its only names are the history's.
-    kept: Atomic<bool>,
+    orphan: Atomic<bool>,
     /// Whether the object has never had a name (O_TMPFILE).
     unnamed: Atomic<bool>,
     /// Whether a name in the tree was bound to the inode since the inode was read.
@@ -70,7 +70,7 @@ pub(crate) struct ObjectState {
     /// Dirty ranges whose pages are write-protected again, without lines, oldest first.
     pub(crate) unlogged: DirtyRanges,
     /// The cookie of the closing line, if no operation has followed.
-    pub(crate) left: Option<Cookie>,
+    pub(crate) close_cookie: Option<Cookie>,
     /// Whether an operation has followed the closing line.
     pub(crate) changed: bool,
 }
@@ -93,7 +93,7 @@ pub(crate) fn new_object() -> impl PinInit<Object, Error> {
         owned <- new_mutex!(OwnerRange::default(), "Object::owned"),
         writers: Atomic::new(0),
         mmap_writes <- MmapWrites::new(),
-        kept: Atomic::new(false),
+        orphan: Atomic::new(false),
         unnamed: Atomic::new(false),
         shown: Atomic::new(false),
         holder: Atomic::new(0),
@@ -102,13 +102,13 @@ pub(crate) fn new_object() -> impl PinInit<Object, Error> {
 
 impl Object {
     /// Whether the object is an orphan.
-    pub(crate) fn is_kept(&self) -> bool {
-        self.kept.load(Relaxed)
+    pub(crate) fn is_orphan(&self) -> bool {
+        self.orphan.load(Relaxed)
     }
 
     /// Sets whether the object is an orphan.
-    pub(crate) fn note_kept(&self, is_kept: bool) {
-        self.kept.store(is_kept, Relaxed);
+    pub(crate) fn note_orphan(&self, is_orphan: bool) {
+        self.orphan.store(is_orphan, Relaxed);
     }
 
     /// Whether the object has never had a name.

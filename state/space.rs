@@ -89,7 +89,7 @@ impl<'a> SpaceReclaim<'a> {
                 return Ok(true);
             }
         }
-        match self.journal.give_up_next(&mut self.reclaim, account)? {
+        match self.journal.reclaim_next(&mut self.reclaim, account)? {
             Some(bytes) => {
                 self.freed = self.freed.saturating_add(bytes.max(1));
                 self.is_pending = true;

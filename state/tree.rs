@@ -11,7 +11,7 @@
 
 use super::{Mount, HISTORY};
 use crate::{
-    history::kept::{ENTRY_DEPTH, ORPHANS},
+    history::orphans::{ENTRY_DEPTH, ORPHANS},
     log::types::ObjectId,
     vfs::{
         attr,

@@ -219,7 +219,7 @@ pub(crate) fn stat(
     stat.dev = unsafe { (*dentry.superblock().as_ptr()).s_dev };
     if dentry
         .upper_inode()
-        .is_some_and(|inode| inode.object().is_kept())
+        .is_some_and(|inode| inode.object().is_orphan())
     {
         stat.nlink = 0;
     }

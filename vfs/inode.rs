@@ -457,11 +457,11 @@ impl UpperInode {
 
     /// Copies mode, owner, times, size and flags of the lower inode.
     pub(crate) fn copy_attr(&self) {
-        let is_kept = self.object().is_kept();
+        let is_orphan = self.object().is_orphan();
         let hidden = self.hidden_bits();
         self.private().searched.store(false, Relaxed);
         // SAFETY: Both are live inodes.
-        unsafe { c::lfs_copy_attr(self.as_ptr(), self.lower().as_ptr(), is_kept, hidden) }
+        unsafe { c::lfs_copy_attr(self.as_ptr(), self.lower().as_ptr(), is_orphan, hidden) }
     }
 
     /// Whether [`Self::note_search`] was called since the last copy_attr().
@@ -485,10 +485,10 @@ impl UpperInode {
 
     /// Whether copy_attr() would change this inode. Callable in RCU walk.
     pub(crate) fn attr_differs(&self) -> bool {
-        let is_kept = self.object().is_kept();
+        let is_orphan = self.object().is_orphan();
         let hidden = self.hidden_bits();
         // SAFETY: Both are live inodes, or in RCU mode their memory is still there.
-        unsafe { c::lfs_attr_differs(self.as_ptr(), self.lower().as_ptr(), is_kept, hidden) }
+        unsafe { c::lfs_attr_differs(self.as_ptr(), self.lower().as_ptr(), is_orphan, hidden) }
     }
 
     /// Calls [`Self::copy_attr`] if the lower attributes were changed without an upper operation.

@@ -10,13 +10,13 @@
 
 use super::super::types::{Crc, ObjectId, Pos, Time};
 use super::{
-    strip::{self, Number, Padded, Second, Strip, Word},
+    strip::{self, Number, PaddedText, Second, Strip, Word},
     text, LineError, Op, Undo,
 };
 
 /// The parts that rarely change from one line of an open file to the next, as text.
 #[derive(Clone, Copy)]
-pub struct Kept {
+pub struct RecordTemplate {
     object: Word,
     open: Word,
     second: Second,
@@ -26,7 +26,7 @@ pub struct Kept {
     size: Number,
 }
 
-impl Kept {
+impl RecordTemplate {
     /// For lines about `object` by the open file whose first line has the number `first`. `None`:
     /// they do not fit into a usual line.
     pub fn new(object: ObjectId, first: u64) -> Option<Self> {
@@ -42,11 +42,11 @@ impl Kept {
 }
 
 /// The fields of a line about content, except its number.
-pub struct Brief<'a> {
+pub struct FastRecord<'a> {
     /// When.
     pub time: Time,
     /// The program.
-    pub command: Padded<'a>,
+    pub command: PaddedText<'a>,
     /// The operation.
     pub op: Op,
     /// Its offset.
@@ -54,7 +54,7 @@ pub struct Brief<'a> {
     /// Its length.
     pub length: u64,
     /// Cached texts of the object, the open file and the previous line.
-    pub kept: &'a mut Kept,
+    pub template: &'a mut RecordTemplate,
     /// The object's previous line.
     pub prev: Option<Pos>,
     /// The object's size before.
@@ -67,7 +67,7 @@ pub struct Brief<'a> {
     pub crc: u32,
 }
 
-impl Brief<'_> {
+impl FastRecord<'_> {
     /// Writes the whole line and returns its length. Its checksum starts from `start`, which
     /// [`super::Seed::start`] gives.
     pub fn seal(
@@ -80,13 +80,13 @@ impl Brief<'_> {
         let mut line = Strip::new(out).ok_or(LineError::TooLong)?;
         self.head(&mut line)?;
         line.number(b" seq=", seq);
-        line.word(&self.kept.object);
+        line.word(&self.template.object);
         if let Some(prev) = self.prev {
-            line.segment(b" prev=", prev.segment, &mut self.kept.segment);
+            line.segment(b" prev=", prev.segment, &mut self.template.segment);
             line.number(b"", prev.offset);
         }
-        line.known(b" size=", self.size, &mut self.kept.size);
-        line.word(&self.kept.open);
+        line.known(b" size=", self.size, &mut self.template.size);
+        line.word(&self.template.open);
         self.undo(&mut line);
         Ok(line.finish(start, crc))
     }
@@ -96,7 +96,7 @@ impl Brief<'_> {
         if !strip::fits(self.command.len()) {
             return Err(LineError::TooLong);
         }
-        line.time(self.time, &mut self.kept.second);
+        line.time(self.time, &mut self.template.second);
         line.put(b" ");
         line.padded(self.command);
         if self.op == Op::Write {
@@ -108,11 +108,11 @@ impl Brief<'_> {
         }
         // An append writes at the old end of the file: the offset and the size are the same text.
         if self.offset == self.size {
-            line.known(b"", self.offset, &mut self.kept.size);
+            line.known(b"", self.offset, &mut self.template.size);
         } else {
             line.number(b"", self.offset);
         }
-        line.known(b" ", self.length, &mut self.kept.length);
+        line.known(b" ", self.length, &mut self.template.length);
         Ok(())
     }
 
@@ -125,9 +125,9 @@ impl Brief<'_> {
             }
             Undo::Lost => line.slice(b" undo=lost"),
             Undo::At(extent) => {
-                line.segment(b" undo=", extent.segment, &mut self.kept.segment);
+                line.segment(b" undo=", extent.segment, &mut self.template.segment);
                 line.number(b"", extent.offset);
-                line.known(b"+", extent.length, &mut self.kept.length);
+                line.known(b"+", extent.length, &mut self.template.length);
                 if self.map != 0 {
                     line.number(b" map=", self.map);
                 }

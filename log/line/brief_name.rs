@@ -9,17 +9,17 @@
 
 use super::super::types::{Crc, ObjectId, Pos, Time};
 use super::{
-    strip::{self, Padded, Second, Strip, Word},
+    strip::{self, PaddedText, Second, Strip, Word},
     LineError, Op,
 };
 
 /// The parts that rarely change from one line about a name to the next, as text.
-pub struct Usual {
+pub struct NameTemplate {
     second: Second,
     directory: Option<(ObjectId, Word)>,
 }
 
-impl Default for Usual {
+impl Default for NameTemplate {
     /// Nothing is known yet.
     fn default() -> Self {
         Self {
@@ -29,7 +29,7 @@ impl Default for Usual {
     }
 }
 
-impl Usual {
+impl NameTemplate {
     /// The directory in the log's form. `None`: too long for the cache.
     fn directory(&mut self, directory: ObjectId) -> Option<&Word> {
         if !matches!(&self.directory, Some((known, _)) if *known == directory) {
@@ -40,11 +40,11 @@ impl Usual {
 }
 
 /// The fields of a line about a name, except its number.
-pub struct BriefName<'a> {
+pub struct FastNameRecord<'a> {
     /// When.
     pub time: Time,
     /// The program.
-    pub command: Padded<'a>,
+    pub command: PaddedText<'a>,
     /// The operation.
     pub op: Op,
     /// In which directory.
@@ -54,7 +54,7 @@ pub struct BriefName<'a> {
     /// The directory's size before.
     pub size: u64,
     /// The acting process, as [`super::LineDraft::actor_alone`] writes it.
-    pub actor: Padded<'a>,
+    pub actor: PaddedText<'a>,
     /// The segment that the object which lost its last name is kept with.
     pub kept: Option<u64>,
     /// The type and the bytes of the file handle of the object which lost a name.
@@ -71,12 +71,12 @@ const ESCAPE: usize = 3;
 /// The longest file handle that a usual line has.
 const HANDLE: usize = 64;
 
-impl BriefName<'_> {
+impl FastNameRecord<'_> {
     /// Writes the whole line and returns its length. Its checksum starts from `start`, which
     /// [`super::Seed::start`] gives.
     pub fn seal(
         &self,
-        usual: &mut Usual,
+        usual: &mut NameTemplate,
         seq: u64,
         start: u32,
         crc: Crc,

@@ -3,14 +3,14 @@
 //! Writing a line: drafted while the operation runs, sealed when the line gets its number.
 
 use super::super::types::{Cookie, Crc, ObjectId, Pos, Seed, Time};
-use super::{percent, picks, text::Text, Actor, LineError, Mode, Op, Undo, MAX_ARGS, MAX_LINE};
+use super::{percent, targets, text::Text, Actor, LineError, Mode, Op, Undo, MAX_ARGS, MAX_LINE};
 
 /// The most that sealing adds: ` seq=N`, ` open=N` and ` sum=XXXXXXXX\n`.
 const SEAL_ROOM: usize = (5 + 20) + (6 + 20) + (5 + 8 + 1);
 
 /// Which open file a line belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Open {
+pub enum OpenFileRef {
     /// None.
     None,
     /// This is the first line of the open file; its own number identifies the file in later lines.
@@ -21,7 +21,7 @@ pub enum Open {
 
 /// A range of the draft's text; empty: nothing.
 #[derive(Clone, Copy, Default)]
-struct Span {
+struct TextRange {
     start: usize,
     end: usize,
 }
@@ -39,8 +39,8 @@ pub struct LineDraft<'b> {
     own_open: Option<usize>,
     /// Where the file handle goes: before the program's description.
     handle_at: Option<usize>,
-    handle: Span,
-    args: Span,
+    handle: TextRange,
+    args: TextRange,
     failed: bool,
 }
 
@@ -69,8 +69,8 @@ impl<'b> LineDraft<'b> {
             head: text.len(),
             own_open: None,
             handle_at: None,
-            handle: Span::default(),
-            args: Span::default(),
+            handle: TextRange::default(),
+            args: TextRange::default(),
             failed: text.is_short(),
             text,
         }
@@ -110,11 +110,11 @@ impl<'b> LineDraft<'b> {
     }
 
     /// `open=`: the open file.
-    pub fn open(&mut self, open: Open) -> &mut Self {
+    pub fn open(&mut self, open: OpenFileRef) -> &mut Self {
         match open {
-            Open::None => {}
-            Open::First => self.own_open = Some(self.text.len()),
-            Open::Of(seq) => {
+            OpenFileRef::None => {}
+            OpenFileRef::First => self.own_open = Some(self.text.len()),
+            OpenFileRef::Of(seq) => {
                 self.number(b" open=", seq);
             }
         }
@@ -161,16 +161,16 @@ impl<'b> LineDraft<'b> {
 
     /// `fh=`: the object's file handle.
     pub fn fh(&mut self, kind: u8, handle: &[u8]) -> &mut Self {
-        let span = self.optional(|text| {
+        let range = self.optional(|text| {
             text.put(b" fh=");
             text.hex(&[kind]);
             text.hex(handle);
         });
-        self.handle = span;
-        let len = span.end.saturating_sub(span.start);
+        self.handle = range;
+        let len = range.end.saturating_sub(range.start);
         if let Some(at) = self.handle_at {
-            self.text.move_back(span.start, at);
-            self.handle = Span {
+            self.text.move_back(range.start, at);
+            self.handle = TextRange {
                 start: at,
                 end: at.saturating_add(len),
             };
@@ -241,10 +241,10 @@ impl<'b> LineDraft<'b> {
     }
 
     /// `picks=`: the operations that were taken back, as ranges of numbers, ascending and apart.
-    pub fn picks(&mut self, ranges: &[(u64, u64)]) -> &mut Self {
+    pub fn targets(&mut self, ranges: &[(u64, u64)]) -> &mut Self {
         self.field(|text| {
             text.put(b" picks=");
-            picks::put(text, ranges);
+            targets::put(text, ranges);
         })
     }
 
@@ -440,13 +440,13 @@ impl<'b> LineDraft<'b> {
     }
 
     /// Adds an optional key, and returns its range in the text.
-    fn optional(&mut self, write: impl Fn(&mut Text<'b>)) -> Span {
+    fn optional(&mut self, write: impl Fn(&mut Text<'b>)) -> TextRange {
         let start = self.text.len();
         write(&mut self.text);
         if self.text.is_short() {
             self.text.rewind(start);
         }
-        Span {
+        TextRange {
             start,
             end: self.text.len(),
         }
@@ -469,23 +469,23 @@ impl<'b> LineDraft<'b> {
 
     /// Takes the arguments or, without any, the file handle out of the draft.
     fn give_up(&mut self) -> bool {
-        let span = if self.args.start < self.args.end {
+        let range = if self.args.start < self.args.end {
             core::mem::take(&mut self.args)
         } else {
             core::mem::take(&mut self.handle)
         };
-        if span.start >= span.end {
+        if range.start >= range.end {
             return false;
         }
-        self.text.remove(span.start, span.end);
-        let len = span.end.saturating_sub(span.start);
+        self.text.remove(range.start, range.end);
+        let len = range.end.saturating_sub(range.start);
         for mark in self.marks() {
-            if *mark >= span.end {
+            if *mark >= range.end {
                 *mark = mark.saturating_sub(len);
             }
         }
         if let Some(at) = &mut self.handle_at {
-            if *at >= span.end {
+            if *at >= range.end {
                 *at = at.saturating_sub(len);
             }
         }

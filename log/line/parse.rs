@@ -3,7 +3,7 @@
 //! Reading a line, which may be torn, stale, of another history, or forged.
 
 use super::super::types::{Cookie, Crc, Extent, ObjectId, Pos, Seed, Time};
-use super::{picks::Picks, text, LineError, Mode, Op, Undo, MAX_COMMAND, MAX_LINE};
+use super::{targets::TargetRanges, text, LineError, Mode, Op, Undo, MAX_COMMAND, MAX_LINE};
 
 /// ` sum=XXXXXXXX\n`.
 const TAIL: usize = 14;
@@ -88,7 +88,7 @@ pub struct Line<'a> {
     /// Whether a revert is an undo or an operation of its own.
     pub mode: Option<Mode>,
     /// Which operations a revert took back, if not just the newest ones.
-    pub picks: Option<Picks<'a>>,
+    pub targets: Option<TargetRanges<'a>>,
     /// The line before lists more of them, down to this number.
     pub further: Option<u64>,
     /// Whether there are reverts among them.
@@ -217,7 +217,7 @@ impl<'a> Line<'a> {
             back: None,
             now: None,
             mode: None,
-            picks: None,
+            targets: None,
             further: None,
             deep: false,
             group: None,
@@ -262,7 +262,7 @@ impl<'a> Line<'a> {
             b"back" => once(&mut self.back, text::pos(value))?,
             b"now" => once(&mut self.now, text::dec(value))?,
             b"mode" => once(&mut self.mode, mode(value))?,
-            b"picks" => once(&mut self.picks, Picks::parse(value))?,
+            b"picks" => once(&mut self.targets, TargetRanges::parse(value))?,
             b"further" => once(&mut self.further, text::dec(value))?,
             b"group" => once(&mut self.group, text::dec(value))?,
             b"members" => once(&mut self.members, text::dec(value))?,

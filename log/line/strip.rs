@@ -101,12 +101,12 @@ impl Word {
 
 /// Encoded text, such as the executable's path, padded with zeroes to a multiple of eight bytes.
 #[derive(Clone, Copy)]
-pub struct Padded<'a> {
+pub struct PaddedText<'a> {
     bytes: &'a [u8],
     len: usize,
 }
 
-impl<'a> Padded<'a> {
+impl<'a> PaddedText<'a> {
     /// How many bytes a text of `len` bytes is made to take.
     pub const fn length(len: usize) -> usize {
         len.next_multiple_of(STEP)
@@ -188,7 +188,7 @@ impl<'b> Strip<'b> {
 
     /// Adds a text that is padded to whole steps.
     #[inline(always)]
-    pub(super) fn padded(&mut self, text: Padded<'_>) {
+    pub(super) fn padded(&mut self, text: PaddedText<'_>) {
         self.words(text.bytes, text.len);
     }
 

@@ -91,7 +91,7 @@ impl<'b> Text<'b> {
     /// Adds the first `count` of eight bytes.
     #[inline(always)]
     fn put_some(&mut self, bytes: [u8; 8], count: usize) {
-        // Usually there is room for all, and one store will do.
+        // Usually there is space for all, and one store will do.
         match self.buf.get_mut(self.len..self.len.wrapping_add(8)) {
             Some(room) => {
                 room.copy_from_slice(&bytes);
@@ -101,7 +101,7 @@ impl<'b> Text<'b> {
         }
     }
 
-    /// Adds the first `count` of eight bytes where there is no room for all.
+    /// Adds the first `count` of eight bytes where there is no space for all.
     #[cold]
     fn put_at_end(&mut self, bytes: [u8; 8], count: usize) {
         self.put(bytes.get(..count).unwrap_or_default());

@@ -24,7 +24,7 @@ use super::{
 
 /// A piece on its way into the plan.
 #[derive(Clone, Copy, Debug)]
-pub struct Entry {
+pub struct MergeEntry {
     offset: u64,
     end: u64,
     source: Source,
@@ -36,7 +36,7 @@ pub struct Entry {
 }
 
 /// Gathers inverses, from the newest operation to the oldest.
-pub struct Merge<S> {
+pub struct InverseMerge<S> {
     entries: S,
     count: usize,
     present: u64,
@@ -58,7 +58,7 @@ pub struct Outcome {
     pub trims: bool,
 }
 
-impl<S: Store<Entry>> Merge<S> {
+impl<S: Store<MergeEntry>> InverseMerge<S> {
     /// Begins with a file of `present` bytes; `entries` is empty.
     pub fn new(entries: S, present: u64) -> Self {
         Self {
@@ -77,7 +77,7 @@ impl<S: Store<Entry>> Merge<S> {
             .offset
             .checked_add(piece.length)
             .ok_or(PlanError::Corrupt)?;
-        self.entries.push(Entry {
+        self.entries.push(MergeEntry {
             offset: piece.offset,
             end,
             source: piece.source,
@@ -135,10 +135,10 @@ impl<S: Store<Entry>> Merge<S> {
 /// The entries that begin at or before the place at hand are kept as a heap, the oldest on top,
 /// in the part of the slice that was gone over already.
 fn sweep<P: Store<Piece>>(
-    entries: &mut [Entry],
+    entries: &mut [MergeEntry],
     writer: &mut Writer<'_, P>,
 ) -> Result<(), PlanError> {
-    let older: fn(&Entry, &Entry) -> bool = |a, b| a.age > b.age;
+    let older: fn(&MergeEntry, &MergeEntry) -> bool = |a, b| a.age > b.age;
     let (mut heap, mut next): (usize, usize) = (0, 0);
     let mut at: u64 = 0;
     loop {
@@ -280,7 +280,7 @@ impl Iterator for Changes<'_> {
 impl Outcome {
     /// The range from the first to the last byte that the plan changes: offset and length. If the
     /// plan changes nothing, the range is empty, at the end of the file.
-    pub fn hull(&self, pieces: &[Piece]) -> (u64, u64) {
+    pub fn span(&self, pieces: &[Piece]) -> (u64, u64) {
         let resize = (self.size != self.present)
             .then(|| (self.size.min(self.present), self.size.max(self.present)));
         let restored = match (pieces.first(), pieces.last()) {

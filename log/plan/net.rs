@@ -19,7 +19,7 @@ const WAITING: usize = 8;
 
 /// Numbers that a revert hides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Span {
+pub struct RevertedRange {
     first: u64,
     last: u64,
     why: Why,
@@ -36,29 +36,29 @@ pub struct Why {
 
 /// The net effect on an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
+pub enum NetChange {
     /// The line is no operation, or the operation is live neither before nor after.
     Nothing,
     /// The operation stays live.
-    Stays,
+    StaysLive,
     /// The operation is reverted.
-    Goes,
+    Reverted,
     /// The operation becomes live again.
-    Comes,
+    Restored,
 }
 
 /// The effect of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Turn {
+pub struct LineEffect {
     /// The net effect on its operation.
-    pub change: Change,
+    pub change: NetChange,
     /// The target that causes the effect.
     pub why: Why,
     /// Whether the line would be live after the request if it were not a target itself.
     pub is_due: bool,
     /// Whether the line is live after the request: as an operation, or as a revert that lists its
     /// targets.
-    pub is_standing: bool,
+    pub is_live_after: bool,
 }
 
 /// All that is hidden, one of the two times.
@@ -68,7 +68,7 @@ struct Side<S> {
     skip: Option<(Option<Pos>, Why)>,
 }
 
-impl<S: Store<Span>> Side<S> {
+impl<S: Store<RevertedRange>> Side<S> {
     /// Why a line is hidden; `None` if visible.
     fn hider(&mut self, seq: u64) -> Option<Why> {
         if let Some((_, why)) = self.skip {
@@ -89,12 +89,12 @@ impl<S: Store<Span>> Side<S> {
     }
 
     fn hide(&mut self, line: &Line<'_>, why: Why) -> Result<(), Stop> {
-        for (first, last) in line.picks.iter().flat_map(|picks| picks.ranges()) {
+        for (first, last) in line.targets.iter().flat_map(|targets| targets.ranges()) {
             if last >= line.seq {
                 return Err(Stop::Corrupt);
             }
-            let span = Span { first, last, why };
-            self.hidden.push(span).map_err(|_| Stop::NoRoom)?;
+            let span = RevertedRange { first, last, why };
+            self.hidden.push(span).map_err(|_| Stop::NoSpace)?;
         }
         Ok(())
     }
@@ -116,7 +116,7 @@ pub struct Net<S> {
     lowest: u64,
 }
 
-impl<S: Store<Span>> Net<S> {
+impl<S: Store<RevertedRange>> Net<S> {
     /// Begins at an object's newest line; both stores are empty.
     pub fn new(object: ObjectId, newest: Option<Pos>, first: u64, stores: (S, S)) -> Self {
         let side = |hidden| Side { hidden, skip: None };
@@ -159,7 +159,7 @@ impl<S: Store<Span>> Net<S> {
     }
 
     /// Takes the next line. `is_taken`: the line is a target of the request.
-    pub fn step(&mut self, line: &Line<'_>, is_taken: bool) -> Result<Turn, Stop> {
+    pub fn step(&mut self, line: &Line<'_>, is_taken: bool) -> Result<LineEffect, Stop> {
         let at = self.next.take().ok_or(Stop::Corrupt)?;
         let older = self
             .newer
@@ -172,11 +172,11 @@ impl<S: Store<Span>> Net<S> {
         self.now.arrive(at);
         self.after.arrive(at);
         let further = core::mem::take(&mut self.further);
-        let nothing = Turn {
-            change: Change::Nothing,
+        let nothing = LineEffect {
+            change: NetChange::Nothing,
             why: Why::default(),
             is_due: false,
-            is_standing: false,
+            is_live_after: false,
         };
         if self.is_cancelled(line)? || line.seq >= self.first {
             return Ok(nothing);
@@ -200,40 +200,41 @@ impl<S: Store<Span>> Net<S> {
         };
         let is_live = is_due && !is_taken;
         let change = match (now, is_live) {
-            (None, true) => Change::Stays,
-            (None, false) => Change::Goes,
-            (Some(_), true) => Change::Comes,
-            (Some(_), false) => Change::Nothing,
+            (None, true) => NetChange::StaysLive,
+            (None, false) => NetChange::Reverted,
+            (Some(_), true) => NetChange::Restored,
+            (Some(_), false) => NetChange::Nothing,
         };
         if !matches!(line.op, Op::Revert | Op::Redo) {
-            return Ok(Turn {
+            return Ok(LineEffect {
                 change,
                 why,
                 is_due,
-                is_standing: is_live,
+                is_live_after: is_live,
             });
         }
         let why = Why {
-            is_lost: why.is_lost || (change == Change::Goes && line.undo == Some(Undo::Lost)),
+            is_lost: why.is_lost
+                || (change == NetChange::Reverted && line.undo == Some(Undo::Lost)),
             ..why
         };
         let why = match change {
-            Change::Stays => Why::default(),
+            NetChange::StaysLive => Why::default(),
             _ => why,
         };
         let sides = [now.is_none().then_some(why), is_live.then_some(why)];
-        if line.picks.is_some() {
+        if line.targets.is_some() {
             self.hide(line, sides)?;
         } else {
             let [now, after] = sides;
             self.now.skip = self.now.skip.or(now.map(|why| (line.back, why)));
             self.after.skip = self.after.skip.or(after.map(|why| (line.back, why)));
         }
-        Ok(Turn {
-            change: Change::Nothing,
+        Ok(LineEffect {
+            change: NetChange::Nothing,
             why,
             is_due,
-            is_standing: is_live && line.picks.is_some(),
+            is_live_after: is_live && line.targets.is_some(),
         })
     }
 
@@ -247,7 +248,7 @@ impl<S: Store<Span>> Net<S> {
             self.after.hide(line, why)?;
         }
         if sides.iter().flatten().any(|why| why.cause != 0) {
-            let lowest = line.picks.map_or(u64::MAX, |picks| picks.lowest());
+            let lowest = line.targets.map_or(u64::MAX, |targets| targets.lowest());
             let further = line.further.unwrap_or(u64::MAX);
             self.lowest = self.lowest.min(lowest).min(further);
         }

@@ -57,19 +57,19 @@ pub fn allocated<E>(
     mut each: impl FnMut(u64, u64, bool) -> Result<(), E>,
 ) -> Result<(), E> {
     let blocks = Blocks(block.wrapping_sub(1));
-    let mut waiting = Waiting::default();
+    let mut pending = PendingHalves::default();
     let mut next = (start < end).then_some((start, end));
     while let Some((from, to)) = next {
         let found = extents(from, to)?;
         next = if found == 0 {
             each(from, to, false)?;
-            waiting.pop()
+            pending.pop()
         } else if blocks.are_covered((from, to), found, &mut extents)? {
             each(from, to, true)?;
-            waiting.pop()
+            pending.pop()
         } else {
             let middle = blocks.middle(from, to);
-            waiting.push((middle, to));
+            pending.push((middle, to));
             Some((from, middle))
         };
     }
@@ -77,12 +77,12 @@ pub fn allocated<E>(
 }
 
 /// The right halves of the ranges that are being gone through, the innermost last.
-struct Waiting {
+struct PendingHalves {
     halves: [(u64, u64); DEEPEST],
     count: usize,
 }
 
-impl Default for Waiting {
+impl Default for PendingHalves {
     fn default() -> Self {
         Self {
             halves: [(0, 0); DEEPEST],
@@ -91,9 +91,9 @@ impl Default for Waiting {
     }
 }
 
-impl Waiting {
+impl PendingHalves {
     fn push(&mut self, half: (u64, u64)) {
-        // There is always room: every half in here is at least twice as long as the next one.
+        // There is always space: every half in here is at least twice as long as the next one.
         if let Some(place) = self.halves.get_mut(self.count) {
             *place = half;
             self.count = self.count.saturating_add(1);

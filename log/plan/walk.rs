@@ -13,7 +13,7 @@ use super::{
 
 /// How many corrections may wait for the lines they name. A correction follows its line under
 /// the object's lock; only lines of faults come in between, and those need none.
-const WAITING: usize = 8;
+const MAX_PENDING: usize = 8;
 
 /// The action at an `external` line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,41 +31,41 @@ pub enum Stop {
     External,
     /// The chain contradicts itself: another object's line, a step forward, lost corrections.
     Corrupt,
-    /// No memory for the list of hidden lines.
-    NoRoom,
+    /// No memory for the list of reverted lines.
+    NoSpace,
 }
 
 /// The action of the request on a live operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
-    /// The operation stays live; if it is a revert, its targets stay hidden.
-    Stay,
+pub enum Disposition {
+    /// The operation stays live; if it is a revert, its targets stay reverted.
+    Keep,
     /// The operation is reverted; if it is a revert, its targets become live again, and come later
     /// in the walk.
-    Go,
-    /// This one is taken back by its number: also an undo, which is jumped over otherwise.
-    Named,
+    Revert,
+    /// The operation is reverted, chosen by its number: also an undo, which the walk skips otherwise.
+    RevertByNumber,
 }
 
 /// The meaning of a line for the walk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum WalkStep {
     /// A live operation, corrected by later lines.
-    Take,
-    /// Nothing: the history's own books, an operation that did not happen, or was picked by a revert.
-    Pass,
+    Live,
+    /// Nothing: bookkeeping, an operation that did not happen, or one that a revert has reverted.
+    Skip,
     /// A revert: its targets are not live, and the walk continues at this line, or ends.
-    Jump(Option<Pos>),
+    JumpTo(Option<Pos>),
     /// A revert that is a target, but a newer revert also reverted some of its targets: reverting
     /// this one would make those live again.
-    Barred,
+    Conflict,
     /// The walk cannot go on.
     Stop(Stop),
 }
 
 /// A correction whose line has not come yet.
 #[derive(Clone, Copy, Debug)]
-struct Waiting {
+struct PendingCorrection {
     of: u64,
     amend: Option<Amend>,
 }
@@ -79,7 +79,7 @@ pub struct Walk {
     /// The line before (newer), by number and place.
     newer: Option<(u64, Pos)>,
     next: Option<Pos>,
-    waiting: [Option<Waiting>; WAITING],
+    pending: [Option<PendingCorrection>; MAX_PENDING],
     /// The next line lists more targets of a live revert.
     further: bool,
 }
@@ -92,7 +92,7 @@ impl Walk {
             on_external,
             newer: None,
             next: newest,
-            waiting: [None; WAITING],
+            pending: [None; MAX_PENDING],
             further: false,
         }
     }
@@ -109,75 +109,86 @@ impl Walk {
         }
     }
 
-    /// Takes the line at [`Walk::next`]. `hidden` has the ranges of line numbers that reverts hide;
-    /// the caller keeps it from one step to the next. `fate` applies to this line if it is live.
+    /// Takes the line at [`Walk::next`]. `reverted` has the ranges of line numbers that reverts list;
+    /// the caller keeps it from one step to the next. `disposition` applies to this line if it is live.
     pub fn step(
         &mut self,
         line: &mut Line<'_>,
-        hidden: &mut impl Store<(u64, u64)>,
-        fate: Fate,
-    ) -> Step {
+        reverted: &mut impl Store<(u64, u64)>,
+        disposition: Disposition,
+    ) -> WalkStep {
         let Some(at) = self.next.take() else {
-            return Step::Stop(Stop::Corrupt);
+            return WalkStep::Stop(Stop::Corrupt);
         };
         let older = self
             .newer
             .is_none_or(|(seq, pos)| line.seq < seq && at < pos);
         if !older || line.obj != Some(self.object) {
-            return Step::Stop(Stop::Corrupt);
+            return WalkStep::Stop(Stop::Corrupt);
         }
         self.newer = Some((line.seq, at));
-        let step = self.judge(line, hidden, fate);
+        let step = self.classify(line, reverted, disposition);
         self.next = match step {
-            Step::Jump(back) => back,
-            Step::Stop(_) => None,
-            Step::Take | Step::Pass | Step::Barred => line.prev,
+            WalkStep::JumpTo(back) => back,
+            WalkStep::Stop(_) => None,
+            WalkStep::Live | WalkStep::Skip | WalkStep::Conflict => line.prev,
         };
         step
     }
 
     /// The meaning of a line.
-    fn judge(
+    fn classify(
         &mut self,
         line: &mut Line<'_>,
-        hidden: &mut impl Store<(u64, u64)>,
-        fate: Fate,
-    ) -> Step {
+        reverted: &mut impl Store<(u64, u64)>,
+        disposition: Disposition,
+    ) -> WalkStep {
         match self.correction(line.seq) {
-            Some(Waiting { amend: None, .. }) => return Step::Pass,
-            Some(Waiting {
+            Some(PendingCorrection { amend: None, .. }) => return WalkStep::Skip,
+            Some(PendingCorrection {
                 amend: Some(amend), ..
             }) => line.amend(&amend),
             None => {}
         }
         let is_further = core::mem::take(&mut self.further);
         match line.op {
-            Op::Amend | Op::Cancel => self.wait(line),
-            Op::Picked if is_further => self.hide(line, hidden, Step::Pass),
-            Op::External if self.on_external == OnExternal::Stop => Step::Stop(Stop::External),
-            _ if is_hidden(line.seq, hidden) => Step::Pass,
-            Op::Revert if fate == Fate::Named && is_barred(line, hidden) => Step::Barred,
-            Op::Revert if fate == Fate::Named => Step::Take,
+            Op::Amend | Op::Cancel => self.add_pending(line),
+            Op::Picked if is_further => self.add_reverted(line, reverted, WalkStep::Skip),
+            Op::External if self.on_external == OnExternal::Stop => WalkStep::Stop(Stop::External),
+            _ if is_reverted(line.seq, reverted) => WalkStep::Skip,
+            Op::Revert
+                if disposition == Disposition::RevertByNumber && has_conflict(line, reverted) =>
+            {
+                WalkStep::Conflict
+            }
+            Op::Revert if disposition == Disposition::RevertByNumber => WalkStep::Live,
             // An undo is no target of another undo: the walk skips it and its targets.
-            Op::Revert | Op::Redo if line.mode != Some(Mode::Pick) => match line.picks {
-                None => Step::Jump(line.back),
-                Some(_) => self.hide(line, hidden, Step::Pass),
+            Op::Revert | Op::Redo if line.mode != Some(Mode::Pick) => match line.targets {
+                None => WalkStep::JumpTo(line.back),
+                Some(_) => self.add_reverted(line, reverted, WalkStep::Skip),
             },
-            Op::Revert if fate == Fate::Stay => self.hide(line, hidden, Step::Take),
-            Op::Revert if is_barred(line, hidden) => Step::Barred,
-            op if op.is_bookkeeping() => Step::Pass,
-            _ => Step::Take,
+            Op::Revert if disposition == Disposition::Keep => {
+                self.add_reverted(line, reverted, WalkStep::Live)
+            }
+            Op::Revert if has_conflict(line, reverted) => WalkStep::Conflict,
+            op if op.is_bookkeeping() => WalkStep::Skip,
+            _ => WalkStep::Live,
         }
     }
 
-    /// Hides the targets that a revert's line, or a `picked` line, lists; returns `step`.
-    fn hide(&mut self, line: &Line<'_>, hidden: &mut impl Store<(u64, u64)>, step: Step) -> Step {
-        for range in line.picks.iter().flat_map(|picks| picks.ranges()) {
+    /// Adds the targets that a revert's line, or a `picked` line, lists; returns `step`.
+    fn add_reverted(
+        &mut self,
+        line: &Line<'_>,
+        reverted: &mut impl Store<(u64, u64)>,
+        step: WalkStep,
+    ) -> WalkStep {
+        for range in line.targets.iter().flat_map(|targets| targets.ranges()) {
             if range.1 >= line.seq {
-                return Step::Stop(Stop::Corrupt);
+                return WalkStep::Stop(Stop::Corrupt);
             }
-            if hidden.push(range).is_err() {
-                return Step::Stop(Stop::NoRoom);
+            if reverted.push(range).is_err() {
+                return WalkStep::Stop(Stop::NoSpace);
             }
         }
         self.further = line.further.is_some();
@@ -186,39 +197,39 @@ impl Walk {
 
     /// Keeps a correction until its line comes. The newest one for a line holds, and a line that
     /// did not happen stays so.
-    fn wait(&mut self, line: &Line<'_>) -> Step {
+    fn add_pending(&mut self, line: &Line<'_>) -> WalkStep {
         let Some(of) = line.of.filter(|of| *of < line.seq) else {
-            return Step::Stop(Stop::Corrupt);
+            return WalkStep::Stop(Stop::Corrupt);
         };
         let amend = match fold(of, line) {
             Fold::Amend(amend) => Some(amend),
             _ => None,
         };
         if self
-            .waiting
+            .pending
             .iter()
             .flatten()
-            .any(|waiting| waiting.of == of)
+            .any(|pending| pending.of == of)
         {
-            return Step::Pass;
+            return WalkStep::Skip;
         }
-        match self.waiting.iter_mut().find(|slot| slot.is_none()) {
+        match self.pending.iter_mut().find(|slot| slot.is_none()) {
             Some(slot) => {
-                *slot = Some(Waiting { of, amend });
-                Step::Pass
+                *slot = Some(PendingCorrection { of, amend });
+                WalkStep::Skip
             }
-            None => Step::Stop(Stop::Corrupt),
+            None => WalkStep::Stop(Stop::Corrupt),
         }
     }
 
     /// The correction of the line numbered `seq`. Those of newer lines are dropped: these lines
     /// were jumped over.
-    fn correction(&mut self, seq: u64) -> Option<Waiting> {
+    fn correction(&mut self, seq: u64) -> Option<PendingCorrection> {
         let mut found = None;
-        for slot in &mut self.waiting {
+        for slot in &mut self.pending {
             match slot {
-                Some(waiting) if waiting.of >= seq => {
-                    found = (waiting.of == seq).then_some(*waiting).or(found);
+                Some(pending) if pending.of >= seq => {
+                    found = (pending.of == seq).then_some(*pending).or(found);
                     *slot = None;
                 }
                 _ => {}
@@ -229,17 +240,19 @@ impl Walk {
 }
 
 /// Whether a live revert has reverted the operation.
-fn is_hidden(seq: u64, hidden: &mut impl Store<(u64, u64)>) -> bool {
-    let mut ranges = hidden.items().iter();
+fn is_reverted(seq: u64, reverted: &mut impl Store<(u64, u64)>) -> bool {
+    let mut ranges = reverted.items().iter();
     ranges.any(|(first, last)| (*first..=*last).contains(&seq))
 }
 
 /// Whether a newer revert has also reverted a target of this revert. Targets on further lines are
 /// not read yet: every number down to `further=` counts as one.
-fn is_barred(line: &Line<'_>, hidden: &mut impl Store<(u64, u64)>) -> bool {
-    let hidden = hidden.items();
-    let listed = line.picks.iter().flat_map(|picks| picks.ranges());
-    let further = line.further.zip(line.picks.map(|picks| picks.lowest()));
+fn has_conflict(line: &Line<'_>, reverted: &mut impl Store<(u64, u64)>) -> bool {
+    let reverted = reverted.items();
+    let listed = line.targets.iter().flat_map(|targets| targets.ranges());
+    let further = line
+        .further
+        .zip(line.targets.map(|targets| targets.lowest()));
     let mut picked = Iterator::chain(further.into_iter(), listed);
-    picked.any(|(first, last)| hidden.iter().any(|(a, b)| *a <= last && first <= *b))
+    picked.any(|(first, last)| reverted.iter().any(|(a, b)| *a <= last && first <= *b))
 }

@@ -271,7 +271,7 @@ impl Changes {
     pub fn of(timeline: &Timeline, action: &Action) -> Self {
         let mut names = NameChanges::default();
         let mut directories = HashSet::new();
-        let mut touched = BTreeMap::new();
+        let mut changed_objects = BTreeMap::new();
         let mut changes = Self::default();
         for index in action.entries.iter().rev() {
             let entry = &timeline.entries[*index];
@@ -280,14 +280,14 @@ impl Changes {
                 (Op::Mkdir | Op::Rmdir, _) => directories.extend(entry.line().node),
                 (Op::Revert | Op::Redo, _) => changes.reverts += 1,
                 (op, Some(object)) if !is_on_names(op) => {
-                    touched.insert(object, *index);
+                    changed_objects.insert(object, *index);
                 }
                 _ => {}
             }
         }
-        changes.count_names(&names, &directories, &mut touched);
-        changes.changed += touched.len();
-        let one = match &touched.values().collect::<Vec<_>>()[..] {
+        changes.count_names(&names, &directories, &mut changed_objects);
+        changes.changed += changed_objects.len();
+        let one = match &changed_objects.values().collect::<Vec<_>>()[..] {
             [only] => Some(SingleChange {
                 index: **only,
                 is_to: false,
@@ -307,7 +307,7 @@ impl Changes {
         &mut self,
         names: &NameChanges,
         directories: &HashSet<ObjectId>,
-        touched: &mut BTreeMap<ObjectId, usize>,
+        changed_objects: &mut BTreeMap<ObjectId, usize>,
     ) {
         let bound = |f: fn(&NameBinding) -> Option<ObjectId>| -> HashSet<ObjectId> {
             let changed = names.0.values().filter(|b| b.before != b.behind);
@@ -328,14 +328,14 @@ impl Changes {
             }
             self.only = Some(name.only);
         }
-        touched.retain(|object, _| !before.contains(object) && !behind.contains(object));
+        changed_objects.retain(|object, _| !before.contains(object) && !behind.contains(object));
         // Objects that were made and removed again.
         let passing = names
             .0
             .values()
             .filter(|b| b.before.is_none() && b.behind.is_none());
         if passing.count() != 0 && self.total() == 0 {
-            touched.clear();
+            changed_objects.clear();
         }
     }
 

@@ -273,7 +273,10 @@ pub fn obstacle(reason: Option<Reason>, by: Option<&str>) -> (&'static str, Stri
         },
         Some(Reason::External) => ("external", "changed outside LoggerFS".into()),
         Some(Reason::Lost) => ("lost", "its old content was not saved".into()),
-        Some(Reason::Trimmed) => ("trimmed", "its old content was dropped to make room".into()),
+        Some(Reason::Trimmed) => (
+            "trimmed",
+            "its old content was dropped to free space".into(),
+        ),
         Some(Reason::Mapped) => ("mapped", "a program maps it".into()),
         Some(Reason::NotOwner) => ("owner", "is or was not yours".into()),
         Some(Reason::NotPermitted) => (
@@ -281,11 +284,11 @@ pub fn obstacle(reason: Option<Reason>, by: Option<&str>) -> (&'static str, Stri
             "you may not do that here, or set its old attributes".into(),
         ),
         Some(Reason::NotWritable) => ("rights", "you may not write to it".into()),
-        Some(Reason::NoSpace) => ("space", "no room to save the replaced content".into()),
+        Some(Reason::NoSpace) => ("space", "no space to save the replaced content".into()),
         Some(Reason::Corrupt) => ("damaged", "its saved content is damaged".into()),
         Some(Reason::Gone) => (
             "dropped",
-            "it is not there any more: dropped to make room, or removed outside LoggerFS".into(),
+            "it is not there any more: dropped to free space, or removed outside LoggerFS".into(),
         ),
         Some(Reason::Executed) => (
             "in use",
@@ -374,7 +377,7 @@ impl Refusal {
             }
             Reason::NoSpace => {
                 "a revert saves what it replaces, so that it can be redone; `--no-redo` does it without \
-                 that. Or make room below the mount's source, or mount with a larger \
+                 that. Or free space below the mount's source, or mount with a larger \
                  `history_max=`."
                     .into()
             }
@@ -410,12 +413,12 @@ impl fmt::Display for Refusal {
             Reason::Trimmed => write!(
                 f,
                 "{op} of {path} cannot be reverted: its old content was \
-                dropped to make room"
+                dropped to free space"
             ),
             Reason::Gone => write!(
                 f,
-                "the object of {op} of {path} does not exist any more: it was dropped to make \
-                room, or removed outside LoggerFS"
+                "the object of {op} of {path} does not exist any more: it was dropped to free \
+                space, or removed outside LoggerFS"
             ),
             Reason::External => match self.op {
                 Some(op) => write!(f, "{path} was changed outside LoggerFS since op {op}"),
@@ -451,7 +454,7 @@ impl fmt::Display for Refusal {
             Reason::NotWritable => write!(f, "{path} cannot be written to"),
             Reason::NoSpace => write!(
                 f,
-                "no room to save the content that reverting {path} would replace"
+                "no space to save the content that reverting {path} would replace"
             ),
             Reason::Corrupt => write!(f, "the saved content of {op} of {path} is damaged"),
             Reason::HistoryOff => write!(f, "history is off on the mount that holds {path}"),

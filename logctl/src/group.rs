@@ -72,14 +72,14 @@ pub fn ask(object: &mut dyn Object, operations: &[Operation], flags: u32) -> Gro
         flags,
         ..RevertGroup::default()
     };
-    let room = operations.len().clamp(1, MOST_CONFLICTS);
-    let mut conflicts = vec![Conflict::default(); room];
+    let capacity = operations.len().clamp(1, MOST_CONFLICTS);
+    let mut conflicts = vec![Conflict::default(); capacity];
     let result = object.revert_group(&mut reply, operations, &mut conflicts);
     let found = usize::try_from(reply.found).unwrap_or(usize::MAX);
-    conflicts.truncate(found.min(room));
+    conflicts.truncate(found.min(capacity));
     // A member's refusal may name an operation twice.
     let mut seen = HashSet::new();
-    conflicts.retain(|conflict| seen.insert((conflict.seq, conflict.in_way, conflict.reason)));
+    conflicts.retain(|conflict| seen.insert((conflict.seq, conflict.blocker, conflict.reason)));
     let staying = if result.is_ok() {
         std::mem::take(&mut conflicts)
     } else {

@@ -88,11 +88,11 @@ pub fn revert_group(
     request.operations = operations.as_ptr().expose_provenance() as u64;
     request.count = operations.len() as u64;
     request.conflicts = conflicts.as_mut_ptr().expose_provenance() as u64;
-    request.room = u32::try_from(conflicts.len()).unwrap_or(u32::MAX);
+    request.capacity = u32::try_from(conflicts.len()).unwrap_or(u32::MAX);
     // CAST: `Opcode` has at least 32 bits.
     // SAFETY:
     // * This command reads and writes one `RevertGroup`.
-    // * Beside it, it reads `count` operations, and writes at most `room` conflicts, which are plain
+    // * Beside it, it reads `count` operations, and writes at most `capacity` conflicts, which are plain
     //   numbers; both are borrowed until it returns.
     unsafe {
         ioctl(

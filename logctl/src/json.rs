@@ -121,8 +121,8 @@ pub fn status(path: &Path, status: &Status) -> Value {
     object
         .put("inode", status.inode)
         .put("generation", status.generation)
-        .put("standing", status.standing)
-        .put("standing_is_bound", status.standing >= Status::MAX_STANDING)
+        .put("live", status.live)
+        .put("live_is_bound", status.live >= Status::MAX_LIVE)
         .put_known("last_op", Some(status.last_seq).filter(|seq| *seq != 0));
     // Numbers about the whole history; null: they are shown to administrators only.
     let is_of_others = status.mount_flags & Status::MOUNT_OF_OTHERS != 0;
@@ -139,7 +139,7 @@ pub fn status(path: &Path, status: &Status) -> Value {
             "segments": whole(status.segments),
             "log_bytes": whole(status.log_bytes),
             "undo_bytes": whole(status.undo_bytes),
-            "kept_bytes": whole(status.kept_bytes),
+            "orphan_bytes": whole(status.orphan_bytes),
             "history_max": Some(status.history_max).filter(|max| *max != 0),
             "lost": whole(status.lost),
             "errors": whole(status.errors),
@@ -303,10 +303,10 @@ pub fn summary(report: &Report<'_>, context: &Context<'_>) -> Value {
 }
 
 /// The key for the number of a conflict: that of an operation, or of a process.
-fn in_way(reason: Option<Reason>) -> &'static str {
+fn blocker_key(reason: Option<Reason>) -> &'static str {
     match reason {
-        Some(Reason::Busy) => "pid_in_way",
-        _ => "op_in_way",
+        Some(Reason::Busy) => "blocking_pid",
+        _ => "blocking_op",
     }
 }
 
@@ -318,7 +318,10 @@ pub fn note(command: &str, root: &Path, note: &Conflict) -> Value {
         .put("command", command)
         .put("reason", reason.map_or("Unknown", Reason::as_str))
         .put("op", note.seq)
-        .put_known(in_way(reason), Some(note.in_way).filter(|seq| *seq != 0));
+        .put_known(
+            blocker_key(reason),
+            Some(note.blocker).filter(|seq| *seq != 0),
+        );
     object.into_value()
 }
 
@@ -331,8 +334,8 @@ pub fn conflict(command: &str, root: &Path, conflict: &Conflict) -> Value {
         .put("reason", reason.map_or("Unknown", Reason::as_str))
         .put("op", conflict.seq)
         .put_known(
-            in_way(reason),
-            Some(conflict.in_way).filter(|seq| *seq != 0),
+            blocker_key(reason),
+            Some(conflict.blocker).filter(|seq| *seq != 0),
         );
     object.into_value()
 }

@@ -74,7 +74,7 @@ pub struct Paths {
 const DEEPEST: usize = 4096;
 
 impl Paths {
-    /// The places of all operations of `standing`, newest first: in the same order.
+    /// The places of all operations of `live`, newest first: in the same order.
     pub fn places(timeline: &Timeline, live: &[usize], tree: &dyn Tree) -> Vec<Place> {
         let mut paths = Self {
             names: HashMap::new(),

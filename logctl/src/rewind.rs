@@ -265,7 +265,7 @@ impl ChainSearch<'_> {
         let entry = self.entry(place);
         let older = place + 1..self.chain.len();
         let is_operation = |place: &usize| !self.entry(*place).op.is_bookkeeping();
-        match self.timeline.picks(entry) {
+        match self.timeline.targets(entry) {
             Some(ranges) => {
                 let is_in = |place: &usize| {
                     let seq = self.entry(*place).seq;

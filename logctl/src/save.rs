@@ -236,10 +236,10 @@ fn replaces(entry: &Entry) -> bool {
     matches!(entry.op, Op::Rename | Op::Exchange) && entry.line().over.is_some()
 }
 
-fn conflict(seq: u64, in_way: u64) -> Conflict {
+fn conflict(seq: u64, blocker: u64) -> Conflict {
     Conflict {
         seq,
-        in_way,
+        blocker,
         reason: Reason::Conflict.code(),
         reserved: 0,
     }

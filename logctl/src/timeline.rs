@@ -13,7 +13,7 @@ use crate::quote::{decoded, program, quote_bytes};
 use crate::save::bindings;
 use crate::uapi::{HistoryLine, ReadHistory, VERSION};
 use loggerfs_log::line::{Line, Mode, Op, Process};
-use loggerfs_log::plan::{is_on_names, Fate, OnExternal, PlanError, Step, Store, Walk};
+use loggerfs_log::plan::{is_on_names, Disposition, OnExternal, PlanError, Store, Walk, WalkStep};
 use loggerfs_log::types::{ObjectId, Pos, Time};
 
 /// How much is asked for at once: a usual segment.
@@ -175,7 +175,7 @@ impl Timeline {
         };
         let mut lines = Vec::new();
         match fetch(object, &mut request, &mut lines) {
-            // Older lines were dropped to make room.
+            // Older lines were dropped to free space.
             Err(Errno::NODATA) if first != 0 => self.is_whole = true,
             fetched => fetched?,
         }
@@ -296,15 +296,15 @@ impl Timeline {
 
     /// Walks along the chains of the entries with these indices, which ascend.
     pub fn walk(&self, indices: impl IntoIterator<Item = usize>, visitor: &mut dyn Visitor) {
-        let mut chains: HashMap<ObjectId, (Walk, HiddenRanges)> = HashMap::new();
+        let mut chains: HashMap<ObjectId, (Walk, RevertedRanges)> = HashMap::new();
         for index in indices {
             let entry = &self.entries[index];
             let Some(object) = entry.object else {
                 continue;
             };
-            let (walk, hidden) = chains.entry(object).or_insert_with(|| {
+            let (walk, reverted) = chains.entry(object).or_insert_with(|| {
                 let walk = Walk::new(object, Some(entry.at), OnExternal::Pass);
-                (walk, HiddenRanges(Vec::new()))
+                (walk, RevertedRanges(Vec::new()))
             });
             if self.is_partial {
                 walk.pass_to(entry.at);
@@ -313,23 +313,23 @@ impl Timeline {
                 // Jumped over by an undo.
                 continue;
             }
-            let step = walk.step(&mut entry.line(), hidden, visitor.fate(index));
+            let step = walk.step(&mut entry.line(), reverted, visitor.disposition(index));
             visitor.found(index, step);
         }
     }
 
     /// The ranges of numbers that a revert took back, of all lines that list them; `None`: its line
     /// says where the walk goes on instead.
-    pub fn picks(&self, revert: &Entry) -> Option<Vec<(u64, u64)>> {
+    pub fn targets(&self, revert: &Entry) -> Option<Vec<(u64, u64)>> {
         let mut line = revert.line();
-        let mut ranges: Vec<_> = line.picks?.ranges().collect();
+        let mut ranges: Vec<_> = line.targets?.ranges().collect();
         while line.further.is_some() {
-            // Older lines were dropped to make room.
+            // Older lines were dropped to free space.
             let Some(before) = line.prev.and_then(|at| self.at(at)) else {
                 break;
             };
             line = before.line();
-            ranges.extend(line.picks.iter().flat_map(|picks| picks.ranges()));
+            ranges.extend(line.targets.iter().flat_map(|targets| targets.ranges()));
         }
         Some(ranges)
     }
@@ -344,7 +344,7 @@ impl Timeline {
     pub fn reverted_operations(&self, revert: usize) -> Vec<usize> {
         let revert = &self.entries[revert];
         let line = revert.line();
-        if let Some(ranges) = self.picks(revert) {
+        if let Some(ranges) = self.targets(revert) {
             let lowest = ranges
                 .iter()
                 .map(|(first, _)| *first)
@@ -416,11 +416,11 @@ impl Timeline {
 
 /// Receives the entries of a walk.
 pub trait Visitor {
-    /// The fate of a live entry.
-    fn fate(&mut self, index: usize) -> Fate;
+    /// The disposition of a live entry.
+    fn disposition(&mut self, index: usize) -> Disposition;
 
     /// The meaning of an entry in the walk.
-    fn found(&mut self, index: usize, step: Step);
+    fn found(&mut self, index: usize, step: WalkStep);
 }
 
 /// Collects live entries.
@@ -430,24 +430,24 @@ struct LiveEntries<'g> {
 }
 
 impl Visitor for LiveEntries<'_> {
-    fn fate(&mut self, index: usize) -> Fate {
+    fn disposition(&mut self, index: usize) -> Disposition {
         match (self.goes)(index) {
-            true => Fate::Go,
-            false => Fate::Stay,
+            true => Disposition::Revert,
+            false => Disposition::Keep,
         }
     }
 
-    fn found(&mut self, index: usize, step: Step) {
-        if step == Step::Take {
+    fn found(&mut self, index: usize, step: WalkStep) {
+        if step == WalkStep::Live {
             self.live.push(index);
         }
     }
 }
 
-/// Ranges of numbers that are hidden from a walk.
-struct HiddenRanges(Vec<(u64, u64)>);
+/// Ranges of numbers that reverts have reverted.
+struct RevertedRanges(Vec<(u64, u64)>);
 
-impl Store<(u64, u64)> for HiddenRanges {
+impl Store<(u64, u64)> for RevertedRanges {
     fn push(&mut self, item: (u64, u64)) -> Result<(), PlanError> {
         self.0.push(item);
         Ok(())

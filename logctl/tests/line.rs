@@ -6,7 +6,8 @@ mod support;
 
 use loggerfs_log::line::{
     decode_hex, decode_percent, encode_command, encode_percent, fold, refold, split_line, Actor,
-    Amend, Fold, Line, LineDraft, LineError, Mode, Op, Open, Process, Undo, MAX_COMMAND, MAX_LINE,
+    Amend, Fold, Line, LineDraft, LineError, Mode, Op, OpenFileRef, Process, Undo, MAX_COMMAND,
+    MAX_LINE,
 };
 use loggerfs_log::plan::inverse;
 use loggerfs_log::types::{Cookie, Extent, ObjectId, Time};
@@ -41,7 +42,7 @@ fn golden_line() {
         .obj(support::OBJECT)
         .prev(pos(1, 812))
         .size(20)
-        .open(Open::Of(5))
+        .open(OpenFileRef::Of(5))
         .actor(&Actor {
             pid: 812,
             start: Time {
@@ -111,7 +112,7 @@ fn every_key_round_trips() {
         .prev(pos(1, 2))
         .was(&cookie)
         .size(40)
-        .open(Open::First)
+        .open(OpenFileRef::First)
         .actor(&Actor {
             pid: 1,
             start,

@@ -7,8 +7,9 @@ mod support;
 
 use loggerfs_log::line::Line;
 use loggerfs_log::plan::{
-    inverse, Access, Changes, Content, Fate, Flags, Kind, MapReader, MapRecord, Merge, OnExternal,
-    Piece, PlanError, Record, Records, Restore, Source, Step, Stop, Times, Walk,
+    inverse, Access, Changes, Content, Disposition, Flags, InverseMerge, Kind, MapReader,
+    MapRecord, OnExternal, Piece, PlanError, Record, Records, Restore, Source, Stop, Times, Walk,
+    WalkStep,
 };
 use loggerfs_log::types::Extent;
 use support::{pos, List, OBJECT};
@@ -56,7 +57,7 @@ fn map_records_at_the_edge_do_not_overflow() {
 fn a_cut_does_not_bring_newer_bytes_back() {
     // A file of 100 bytes: cut to 20, then written at [10, 60). The newer inverse cuts at 20; the
     // older one restores [20, 100), of which it saved only [80, 100).
-    let mut merge = Merge::new(List::default(), 60);
+    let mut merge = InverseMerge::new(List::default(), 60);
     let at = |segment, offset| Source::At(pos(segment, offset));
     let piece = |offset, length, source| Piece {
         offset,
@@ -78,7 +79,7 @@ fn a_cut_does_not_bring_newer_bytes_back() {
         ]
     );
     assert_eq!((outcome.low, outcome.size), (20, 100));
-    assert_eq!(outcome.hull(&pieces.items), (10, 90));
+    assert_eq!(outcome.span(&pieces.items), (10, 90));
     let changes: Vec<_> = Changes::new(&pieces.items, &outcome).collect();
     assert_eq!(changes, [(10, 50)]);
 }
@@ -87,7 +88,7 @@ fn a_cut_does_not_bring_newer_bytes_back() {
 fn many_operations_take_little_time() {
     // The same place, and places all over: neither may grow with the square.
     const COUNT: u64 = 50_000;
-    let mut merge = Merge::new(List::default(), COUNT * 16);
+    let mut merge = InverseMerge::new(List::default(), COUNT * 16);
     for i in 0..COUNT {
         let offset = if i % 2 == 0 { 0 } else { i * 7919 % COUNT * 16 };
         let source = Source::At(pos(i, 0));
@@ -111,19 +112,19 @@ fn a_full_store_is_said() {
         items: vec![],
         room: 1,
     };
-    let mut merge = Merge::new(entries, 10);
+    let mut merge = InverseMerge::new(entries, 10);
     let piece = Piece {
         offset: 0,
         length: 1,
         source: Source::Hole,
     };
     merge.restore(&piece).unwrap();
-    assert_eq!(merge.restore(&piece), Err(PlanError::NoRoom));
+    assert_eq!(merge.restore(&piece), Err(PlanError::NoSpace));
     let mut pieces = List {
         items: vec![],
         room: 0,
     };
-    assert_eq!(merge.finish(&mut pieces), Err(PlanError::NoRoom));
+    assert_eq!(merge.finish(&mut pieces), Err(PlanError::NoSpace));
 }
 
 /// A line as text, read without its checksum.
@@ -184,27 +185,27 @@ fn a_range_behind_the_end_moves_nothing() {
 fn walk_stops_where_it_must() {
     let step = |walk: &mut Walk, text: &str| {
         let text = format!("1.000000000 - {text} sum=00000000\n");
-        walk.step(&mut line(&text), &mut List::default(), Fate::Stay)
+        walk.step(&mut line(&text), &mut List::default(), Disposition::Keep)
     };
     let start = || Walk::new(OBJECT, Some(pos(5, 50)), OnExternal::Stop);
 
     let mut walk = start();
     assert_eq!(
         step(&mut walk, "external 0 0 seq=9 obj=131.1 prev=1:1"),
-        Step::Stop(Stop::External)
+        WalkStep::Stop(Stop::External)
     );
     assert_eq!(walk.next(), None);
 
     let mut walk = Walk::new(OBJECT, Some(pos(5, 50)), OnExternal::Pass);
     assert_eq!(
         step(&mut walk, "external 0 0 seq=9 obj=131.1 prev=1:1"),
-        Step::Pass
+        WalkStep::Skip
     );
     assert_eq!(walk.next(), Some(pos(1, 1)));
     // Another object's line.
     assert_eq!(
         step(&mut walk, "write 0 1 seq=8 obj=131.2 prev=1:0"),
-        Step::Stop(Stop::Corrupt)
+        WalkStep::Stop(Stop::Corrupt)
     );
     assert_eq!(walk.next(), None);
 
@@ -212,36 +213,36 @@ fn walk_stops_where_it_must() {
     for text in ["write 0 1 seq=9 obj=131.1", "write 0 1 seq=10 obj=131.1"] {
         let mut walk = start();
         step(&mut walk, "write 0 1 seq=9 obj=131.1 prev=5:49");
-        assert_eq!(step(&mut walk, text), Step::Stop(Stop::Corrupt));
+        assert_eq!(step(&mut walk, text), WalkStep::Stop(Stop::Corrupt));
     }
     let mut walk = start();
     step(&mut walk, "write 0 1 seq=9 obj=131.1 prev=5:50");
     assert_eq!(
         step(&mut walk, "write 0 1 seq=8 obj=131.1"),
-        Step::Stop(Stop::Corrupt)
+        WalkStep::Stop(Stop::Corrupt)
     );
 
     // A correction without or with a later number.
     assert_eq!(
         step(&mut start(), "cancel 0 0 seq=9 obj=131.1"),
-        Step::Stop(Stop::Corrupt)
+        WalkStep::Stop(Stop::Corrupt)
     );
     assert_eq!(
         step(&mut start(), "cancel 0 0 seq=9 obj=131.1 of=9"),
-        Step::Stop(Stop::Corrupt)
+        WalkStep::Stop(Stop::Corrupt)
     );
 
     // A revert of everything.
     let mut walk = start();
     assert_eq!(
         step(&mut walk, "revert 0 0 seq=9 obj=131.1 prev=5:1"),
-        Step::Jump(None)
+        WalkStep::JumpTo(None)
     );
     assert_eq!(walk.next(), None);
 
     // More corrections than can wait.
     let mut walk = start();
-    let steps: Vec<Step> = (0..9)
+    let steps: Vec<WalkStep> = (0..9)
         .map(|i| {
             let text = format!(
                 "cancel 0 0 seq={} obj=131.1 of={i} prev=5:{}",
@@ -251,8 +252,8 @@ fn walk_stops_where_it_must() {
             step(&mut walk, &text)
         })
         .collect();
-    assert!(steps[..8].iter().all(|step| *step == Step::Pass));
-    assert_eq!(steps[8], Step::Stop(Stop::Corrupt));
+    assert!(steps[..8].iter().all(|step| *step == WalkStep::Skip));
+    assert_eq!(steps[8], WalkStep::Stop(Stop::Corrupt));
 }
 
 /// Records one after the other, as a payload has them.

@@ -7,7 +7,7 @@ mod support;
 
 use loggerfs_log::line::{Mode, Op};
 use loggerfs_log::plan::{
-    allocated, has_empty_block, Content, MapReader, MapRecord, Merge, Piece, Restore, Source,
+    allocated, has_empty_block, Content, InverseMerge, MapReader, MapRecord, Piece, Restore, Source,
 };
 use loggerfs_log::types::{Extent, Pos};
 use proptest::prelude::*;
@@ -90,7 +90,7 @@ proptest! {
             (0..length as u64).map(|i| (at.segment * 31 + at.offset + i) as u8).collect()
         };
         let present: File = present.into_iter().map(Cell::of).collect();
-        let mut merge = Merge::new(List::default(), present.len() as u64);
+        let mut merge = InverseMerge::new(List::default(), present.len() as u64);
         let mut expected = present.clone();
         for (index, (ranges, size)) in operations.iter().enumerate() {
             let before = expected.len() as u64;

@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use logctl::rewind::Rewind;
 use logctl::timeline::Timeline;
 use loggerfs_log::line::Op;
-use loggerfs_log::plan::{Change, Net, PlanError, Span, Store};
+use loggerfs_log::plan::{Net, NetChange, PlanError, RevertedRange, Store};
 use loggerfs_log::types::ObjectId;
 use mount::{run, timeline, Files, Kernel};
 use proptest::prelude::*;
@@ -113,15 +113,15 @@ proptest! {
 }
 
 #[derive(Default)]
-struct List(Vec<Span>);
+struct List(Vec<RevertedRange>);
 
-impl Store<Span> for List {
-    fn push(&mut self, item: Span) -> Result<(), PlanError> {
+impl Store<RevertedRange> for List {
+    fn push(&mut self, item: RevertedRange) -> Result<(), PlanError> {
         self.0.push(item);
         Ok(())
     }
 
-    fn items(&mut self) -> &mut [Span] {
+    fn items(&mut self) -> &mut [RevertedRange] {
         &mut self.0
     }
 }
@@ -150,9 +150,9 @@ fn net(timeline: &Timeline, object: ObjectId, taken: &[u64]) -> (BTreeSet<u64>, 
         left -= usize::from(is_taken);
         let turn = net.step(&entry.line(), is_taken).unwrap();
         match turn.change {
-            Change::Goes => drop(goes.insert(entry.seq)),
-            Change::Comes => drop(comes.insert(entry.seq)),
-            Change::Stays | Change::Nothing => {}
+            NetChange::Reverted => drop(goes.insert(entry.seq)),
+            NetChange::Restored => drop(comes.insert(entry.seq)),
+            NetChange::StaysLive | NetChange::Nothing => {}
         }
     }
     (goes, comes)
@@ -221,7 +221,10 @@ fn the_net_ends_before_lines_that_nothing_depends_on() {
     let mut net = Net::new(newer.object.unwrap(), Some(newer.at), 3, stores);
     net.jump(Some(older.at), 3);
     assert!(net.is_open());
-    assert_eq!(net.step(&newer.line(), false).unwrap().change, Change::Goes);
+    assert_eq!(
+        net.step(&newer.line(), false).unwrap().change,
+        NetChange::Reverted
+    );
     assert_eq!(net.next(), Some(older.at));
     assert!(!net.is_open());
 }

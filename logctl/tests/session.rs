@@ -70,7 +70,7 @@ impl Object for Fake {
         assert!(request.is_valid());
         self.asked = Some(*request);
         if let Some((errno, reason, op)) = self.refuse {
-            (request.reason, request.seq_in_way) = (reason, op);
+            (request.reason, request.blocking_seq) = (reason, op);
             return Err(errno);
         }
         let count = (request.count.max(1) as usize).min(self.live.len());
@@ -150,7 +150,7 @@ impl Object for Fake {
             seq: 12,
             inode: 131,
             generation: 1,
-            standing: 3,
+            live: 3,
             last_seq: 9,
             segments: 2,
             log_bytes: 4096,
@@ -418,7 +418,7 @@ fn error_numbers_alone_say_enough() {
         (Errno::STALE, 4, "changed outside"),
         (Errno::PERM, 1, "not yours"),
         (Errno::BADF, 1, "cannot be written to"),
-        (Errno::NOSPC, 1, "no room"),
+        (Errno::NOSPC, 1, "no space"),
         (Errno::UCLEAN, 1, "damaged"),
         (Errno::BUSY, 11, "in use"),
         (Errno::INTR, 130, "interrupted"),
@@ -466,7 +466,7 @@ fn status_text_and_json() {
     assert_eq!(code, 0);
     let status: serde_json::Value = serde_json::from_str(&results).unwrap();
     assert_eq!(status["type"], "status");
-    assert_eq!(status["standing"], 3);
+    assert_eq!(status["live"], 3);
     assert_eq!(
         status["history"]["uuid"],
         "01234567-89ab-cdef-0123-456789abcdef"

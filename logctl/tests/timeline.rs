@@ -261,9 +261,9 @@ fn play(kernel: &mut Kernel, model: &mut Model, object: &str, event: &Event) {
                 return;
             };
             let mode = if *walk { "walk" } else { "pick" };
-            let picks = numbers_as_picks(&chosen);
+            let targets = numbers_as_picks(&chosen);
             let keys = format!(
-                "of={newest} count={} mode={mode} picks={picks}",
+                "of={newest} count={} mode={mode} picks={targets}",
                 chosen.len()
             );
             let seq = revert(kernel, "revert", keys);

@@ -150,8 +150,8 @@ fn a_revert_is_an_operation_that_undo_takes_back() {
     assert_eq!((code, said), (0, expected.replace("Would take", "Took")));
     assert_eq!(complaint, "Hint: `logctl undo` takes that back.\n");
     assert_eq!(kernel.asked[1], (0, vec![5, 4, 3]));
-    let stands = live(&mut kernel);
-    assert!([3, 4, 5].iter().all(|seq| !stands.contains(seq)) && stands.len() == 7);
+    let numbers = live(&mut kernel);
+    assert!([3, 4, 5].iter().all(|seq| !numbers.contains(seq)) && numbers.len() == 7);
     let (_, said, _) = run(&mut kernel, &files, "log -n 1");
     assert!(said.contains("logctl (revert)"), "{said}");
     // A dry run of the newest operations of a file prints the plan, too.
@@ -469,7 +469,7 @@ fn every_command_has_json() {
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
     assert_eq!(
-        (code, &objects[0]["op"], &objects[0]["op_in_way"]),
+        (code, &objects[0]["op"], &objects[0]["blocking_op"]),
         (4, &6.into(), &8.into())
     );
     assert_eq!(

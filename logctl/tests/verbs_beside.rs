@@ -105,7 +105,7 @@ fn what_was_dropped_is_named_with_a_way_out() {
     kernel.conflicts.insert(4, (0, Reason::Trimmed));
     let (code, _, complaint) = run(&mut kernel, &files, "revert --by rm");
     let expected = "1 conflict among 3 operations; nothing changed.\n  \
-          trimmed  src/b  its old content was dropped to make room (op 4)\n\
+          trimmed  src/b  its old content was dropped to free space (op 4)\n\
         Hint: --partial takes the others back (exit 3).\n";
     assert_eq!((code, complaint.as_str()), (1, expected));
     let (_, _, complaint) = run(&mut kernel, &files, "undo 3");
@@ -116,7 +116,7 @@ fn what_was_dropped_is_named_with_a_way_out() {
     kernel.conflicts.insert(2, (0, Reason::Gone));
     let (code, _, complaint) = run(&mut kernel, &files, "revert --by cp --partial");
     assert_eq!(code, 3);
-    let dropped = "dropped  notes  it is not there any more: dropped to make room, or removed \
+    let dropped = "dropped  notes  it is not there any more: dropped to free space, or removed \
         outside LoggerFS (op 2)\n";
     assert!(complaint.contains(dropped), "{complaint}");
 }

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     backup,
-    history::journal::Room,
+    history::journal::SpacePurpose,
     log::{
         plan::{NameStep, Progress, Records},
         types::{ObjectId, Pos},
@@ -162,10 +162,10 @@ impl GroupRevert<'_> {
     }
 
     /// Whether objects that lose their last name become orphans or are deleted.
-    pub(super) fn room(&self) -> Room {
+    pub(super) fn purpose(&self) -> SpacePurpose {
         match self.request.no_redo {
-            true => Room::Discard,
-            false => Room::Revert,
+            true => SpacePurpose::Discard,
+            false => SpacePurpose::Revert,
         }
     }
 
@@ -226,8 +226,9 @@ impl GroupRevert<'_> {
                 let file = opened.file(context, to_change)?;
                 let content = opened.content(context, file.as_deref(), self.request.force);
                 let target = content.target(false);
-                let mut touched = false;
-                let applied = target.apply(&plan.pieces, &plan.outcome, records, &mut touched);
+                let mut content_changed = false;
+                let applied =
+                    target.apply(&plan.pieces, &plan.outcome, records, &mut content_changed);
                 opened.inode.copy_attr();
                 // Or the steps on names would log an external change.
                 record::note_change(state, &opened.inode);
@@ -293,14 +294,14 @@ impl GroupRevert<'_> {
 
     /// Bytes of the objects that lose their last name.
     #[inline(never)]
-    pub(super) fn bytes_to_keep(&self, undo_steps: &[UndoStep]) -> Outcome<u64> {
+    pub(super) fn orphan_bytes_of(&self, undo_steps: &[UndoStep]) -> Outcome<u64> {
         let context = &self.context;
         let mut lines = Lines::new(context.journal)?;
-        let mut dirs = DirectoryCache::new(context, self.room());
+        let mut dirs = DirectoryCache::new(context, self.purpose());
         let mut bytes = 0u64;
         for undo_step in undo_steps {
             let object = self.members.get(undo_step.directory).ok_or(EUCLEAN)?.object;
-            bytes = bytes.saturating_add(dirs.bytes_to_keep(object, &mut lines, undo_step)?);
+            bytes = bytes.saturating_add(dirs.orphan_bytes_of(object, &mut lines, undo_step)?);
         }
         Ok(bytes)
     }
@@ -310,7 +311,7 @@ impl GroupRevert<'_> {
     fn apply_names(&self, undo_steps: &mut [UndoStep], done: &mut usize) -> Outcome {
         let context = &self.context;
         let mut lines = Lines::new(context.journal)?;
-        let mut dirs = DirectoryCache::new(context, self.room());
+        let mut dirs = DirectoryCache::new(context, self.purpose());
         for undo_step in undo_steps {
             let object = self.members.get(undo_step.directory).ok_or(EUCLEAN)?.object;
             let seq = undo_step.seq;
@@ -327,7 +328,7 @@ impl GroupRevert<'_> {
     fn roll_back(&self, done: &mut [UndoStep], begun: usize) -> Outcome {
         let context = &self.context;
         let mut lines = Lines::new(context.journal)?;
-        let mut dirs = DirectoryCache::new(context, self.room());
+        let mut dirs = DirectoryCache::new(context, self.purpose());
         for member in self.members.iter().take(begun) {
             if let (false, Some((at, _))) =
                 (member.is_on_names || member.is_untouched, member.intent)
@@ -488,7 +489,7 @@ impl OpenDirectory {
         &'a self,
         context: &RevertContext<'a>,
         other: Option<&'a NamesRevert<'a>>,
-        room: Room,
+        purpose: SpacePurpose,
         action: StepAction,
     ) -> NamesRevert<'a> {
         // Checked in the rehearsal; the LSM hooks remain.
@@ -501,7 +502,7 @@ impl OpenDirectory {
             dentry: self.dentry.as_deref(),
             lower: &self.opened.lower,
             other,
-            room,
+            purpose,
             permission: file.map(|file| PermissionCheck { file, rights }),
         }
     }
@@ -510,7 +511,7 @@ impl OpenDirectory {
 /// Directories whose names are reverted, one step at a time. Caches the last one.
 pub(super) struct DirectoryCache<'a> {
     context: &'a RevertContext<'a>,
-    room: Room,
+    purpose: SpacePurpose,
     last: Option<OpenDirectory>,
 }
 
@@ -525,10 +526,10 @@ enum OtherDirectory {
 }
 
 impl<'a> DirectoryCache<'a> {
-    pub(super) fn new(context: &'a RevertContext<'a>, room: Room) -> Self {
+    pub(super) fn new(context: &'a RevertContext<'a>, purpose: SpacePurpose) -> Self {
         Self {
             context,
-            room,
+            purpose,
             last: None,
         }
     }
@@ -545,16 +546,16 @@ impl<'a> DirectoryCache<'a> {
         }
     }
 
-    /// See [`NamesRevert::bytes_to_keep`].
-    fn bytes_to_keep(
+    /// See [`NamesRevert::orphan_bytes_of`].
+    fn orphan_bytes_of(
         &mut self,
         object: ObjectId,
         lines: &mut Lines<'_>,
         undo_step: &UndoStep,
     ) -> Outcome<u64> {
         let dir = self.open(object)?;
-        let bytes = (dir.names(self.context, None, self.room, StepAction::Rollback))
-            .bytes_to_keep(lines, undo_step)?;
+        let bytes = (dir.names(self.context, None, self.purpose, StepAction::Rollback))
+            .orphan_bytes_of(lines, undo_step)?;
         self.last = Some(dir);
         Ok(bytes)
     }
@@ -573,7 +574,7 @@ impl<'a> DirectoryCache<'a> {
         progress: &mut Progress,
     ) -> Outcome {
         let dir = self.open(object)?;
-        dir.names(self.context, None, self.room, StepAction::Rollback)
+        dir.names(self.context, None, self.purpose, StepAction::Rollback)
             .count_progress(lines, undo_step, progress)?;
         self.last = Some(dir);
         Ok(())
@@ -588,7 +589,7 @@ impl<'a> DirectoryCache<'a> {
     ) -> Outcome {
         let dir = self.open(object)?;
         let step = lines.step(undo_step)?;
-        dir.names(self.context, None, self.room, StepAction::Rollback)
+        dir.names(self.context, None, self.purpose, StepAction::Rollback)
             .resync(&step, undo_step.direction)?;
         self.last = Some(dir);
         Ok(())
@@ -603,7 +604,7 @@ impl<'a> DirectoryCache<'a> {
         undo_step: &mut UndoStep,
         action: StepAction,
     ) -> Outcome {
-        let (context, room) = (self.context, self.room);
+        let (context, purpose) = (self.context, self.purpose);
         let dir = self.open(object)?;
         let mut buf = [[0; NAME]; 2];
         let [first, second] = &mut buf;
@@ -652,14 +653,14 @@ impl<'a> DirectoryCache<'a> {
             OtherDirectory::Nothing => {
                 // I_MUTEX_PARENT: the lock of a child is taken below it.
                 let _lock = dir.opened.inode.lock_as_parent_unless_held();
-                act(&dir.names(context, None, room, action), lines, undo_step)?;
+                act(&dir.names(context, None, purpose, action), lines, undo_step)?;
             }
             OtherDirectory::Instead(lower) => {
                 let other = other(context, lower)?;
                 let _lock = other.opened.inode.lock_as_parent_unless_held();
-                let there = other.names(context, None, room, action);
+                let there = other.names(context, None, purpose, action);
                 act(
-                    &dir.names(context, Some(&there), room, action),
+                    &dir.names(context, Some(&there), purpose, action),
                     lines,
                     undo_step,
                 )?;
@@ -685,9 +686,9 @@ impl<'a> DirectoryCache<'a> {
                         two.lock_as_parent_unless_held(),
                     )
                 });
-                let there = other.names(context, None, room, action);
+                let there = other.names(context, None, purpose, action);
                 act(
-                    &dir.names(context, Some(&there), room, action),
+                    &dir.names(context, Some(&there), purpose, action),
                     lines,
                     undo_step,
                 )?;
@@ -704,7 +705,7 @@ impl<'a> DirectoryCache<'a> {
 fn other(context: &RevertContext<'_>, lower: ARef<Dentry>) -> Outcome<OpenDirectory> {
     let other = OpenDirectory::unchecked(context, lower)?;
     // A removed directory (S_DEAD) gets no names.
-    if other.inode().object().is_kept() {
+    if other.inode().object().is_orphan() {
         return Err(Refusal::new(Reason::Conflict, 0));
     }
     Ok(other)

@@ -15,7 +15,9 @@ use crate::{
     history::sort::sort,
     log::{
         line::{Line, Op},
-        plan::{name_steps, Change, NameStep, OnExternal, Picking, Step, Turn},
+        plan::{
+            name_steps, LineEffect, NameStep, NetChange, OnExternal, TargetRangesBuilder, WalkStep,
+        },
         types::{ObjectId, Pos},
     },
     record,
@@ -25,7 +27,7 @@ use crate::{
         names::directory,
         plan_builder::{self, ContentPlan, PlanVec, TargetChoice},
         rights::{CallerRights, ChainRights},
-        steps::{fate, is_on_names, Lines},
+        steps::{disposition, is_on_names, Lines},
         Chain, ChainLink, Refusal,
     },
     uapi::Reason,
@@ -161,8 +163,8 @@ impl GroupRevert<'_> {
         let mut chain = Chain::new(journal, dir, head, OnExternal::Pass)?;
         loop {
             self.context.breathe()?;
-            match &chain.step_with(|seq| fate(self.takes(seq)))? {
-                ChainLink::Line(line, _, _, Step::Take) => {
+            match &chain.step_with(|seq| disposition(self.takes(seq)))? {
+                ChainLink::Line(line, _, _, WalkStep::Live) => {
                     if binds_a_name(line.op) && !self.takes(line.seq) {
                         return Ok(line.seq);
                     }
@@ -288,7 +290,7 @@ impl GroupRevert<'_> {
                 opened.inode.may_change_names()?;
             }
             // A removed directory (S_DEAD) can get names only if it is restored first.
-            if self.context.is_kept(&opened.inode)? && !self.is_restored(member.object)? {
+            if self.context.is_orphan(&opened.inode)? && !self.is_restored(member.object)? {
                 return Err(Refusal::new(Reason::Conflict, 0));
             }
             let head = {
@@ -390,14 +392,14 @@ impl GroupRevert<'_> {
         let mut selection = NameSelection {
             group: self,
             retained_names: RBTree::new(),
-            picking: Picking::new(PlanVec::new()),
+            targets_builder: TargetRangesBuilder::new(PlanVec::new()),
             is_newest: true,
             left: self.of(member).len(),
             taken,
         };
         selection.search(member, head, conflicts)?;
         selection.taken.is_newest = selection.is_newest;
-        selection.taken.picks = selection.picking.finish().into();
+        selection.taken.targets = selection.targets_builder.finish().into();
         Ok(selection.taken)
     }
 
@@ -426,13 +428,13 @@ impl GroupRevert<'_> {
         &self,
         member: &GroupMember,
         line: &Line<'_>,
-        turn: &Turn,
+        effect: &LineEffect,
         conflicts: ConflictSink<'_>,
     ) -> Outcome {
-        let cause = turn.why.cause;
+        let cause = effect.why.cause;
         match name_steps(line) {
             Err(e) => conflicts(cause, e.refuse(cause)),
-            Ok((first, second)) if turn.change == Change::Goes => {
+            Ok((first, second)) if effect.change == NetChange::Reverted => {
                 self.require_victim(member, cause, &first, conflicts)?;
                 match &second {
                     Some(second) => self.require_victim(member, cause, second, conflicts),
@@ -477,13 +479,13 @@ impl GroupRevert<'_> {
         loop {
             self.context.breathe()?;
             // Used in place: a line takes half a kilobyte of stack.
-            let link = chain.step_with(|seq| fate(self.takes(seq)));
+            let link = chain.step_with(|seq| disposition(self.takes(seq)));
             match &link {
                 Err(e) => return Err((*e).into()),
                 Ok(ChainLink::Line(line, ..)) if line.seq < than => return Ok(None),
                 // A kept revert cancels out with the operations it reverted.
-                Ok(ChainLink::Line(line, _, _, Step::Take)) if line.picks.is_some() => {}
-                Ok(ChainLink::Line(line, _, _, Step::Take)) if !self.takes(line.seq) => {
+                Ok(ChainLink::Line(line, _, _, WalkStep::Live)) if line.targets.is_some() => {}
+                Ok(ChainLink::Line(line, _, _, WalkStep::Live)) if !self.takes(line.seq) => {
                     return Ok(Some(line.seq))
                 }
                 Ok(ChainLink::Line(..)) => {}
@@ -498,7 +500,7 @@ struct NameSelection<'a> {
     group: &'a GroupRevert<'a>,
     /// Names that kept operations changed, each with the newest of these operations.
     retained_names: RBTree<u64, u64>,
-    picking: Picking<PlanVec<(u64, u64)>>,
+    targets_builder: TargetRangesBuilder<PlanVec<(u64, u64)>>,
     taken: NameOperations,
     is_newest: bool,
     /// Number of chosen operations that are still to be found.
@@ -526,20 +528,21 @@ impl NameSelection<'_> {
             let found = search.next(|seq| group.takes(seq));
             match &found {
                 Err(e) => return Err((*e).into()),
-                Ok(order::SearchResult::Line(line, at, turn)) => {
+                Ok(order::SearchResult::Line(line, at, effect)) => {
                     let is_own = chosen
                         .binary_search_by(|one| line.seq.cmp(&one.seq))
                         .is_ok();
                     if is_own {
-                        self.take(line, *at, turn, conflicts)?;
+                        self.take(line, *at, effect, conflicts)?;
                     } else if !line.op.is_bookkeeping() {
-                        self.picking.part();
+                        self.targets_builder.part();
                         // The group has one more line of this directory, which readers must see.
-                        let stands = turn.is_standing || group.takes(line.seq) || line.seq >= first;
-                        self.is_newest &= self.left == 0 || !stands;
+                        let is_live =
+                            effect.is_live_after || group.takes(line.seq) || line.seq >= first;
+                        self.is_newest &= self.left == 0 || !is_live;
                     }
                     if is_on_names(line) {
-                        self.check_change(member, line, turn, conflicts)?;
+                        self.check_change(member, line, effect, conflicts)?;
                     }
                 }
                 Ok(order::SearchResult::Trimmed) => {
@@ -567,17 +570,17 @@ impl NameSelection<'_> {
         &mut self,
         line: &Line<'_>,
         at: Pos,
-        turn: &Turn,
+        effect: &LineEffect,
         conflicts: ConflictSink<'_>,
     ) -> Outcome {
         let seq = line.seq;
         self.left = self.left.saturating_sub(1);
-        if !turn.is_due {
+        if !effect.is_due {
             // Reverted already.
-            self.picking.part();
+            self.targets_builder.part();
             return conflicts(seq, Refusal::new(Reason::NothingLeft, 0));
         }
-        self.picking.pick(seq).map_err(|e| e.refuse(seq))?;
+        self.targets_builder.pick(seq).map_err(|e| e.refuse(seq))?;
         self.taken.places.push(at, GFP_KERNEL_ACCOUNT)?;
         if self.taken.newest == 0 {
             self.taken.newest = seq;
@@ -593,14 +596,14 @@ impl NameSelection<'_> {
         &mut self,
         member: &GroupMember,
         line: &Line<'_>,
-        turn: &Turn,
+        effect: &LineEffect,
         conflicts: ConflictSink<'_>,
     ) -> Outcome {
-        let cause = turn.why.cause;
-        match turn.change {
-            Change::Nothing => return Ok(()),
-            Change::Stays => return self.stays(member, line),
-            Change::Goes | Change::Comes => {}
+        let cause = effect.why.cause;
+        match effect.change {
+            NetChange::Nothing => return Ok(()),
+            NetChange::StaysLive => return self.stays(member, line),
+            NetChange::Reverted | NetChange::Restored => {}
         }
         let mut blocker = None;
         let retained_names = &self.retained_names;
@@ -610,10 +613,12 @@ impl NameSelection<'_> {
         })?;
         // Reverting a creation would also remove later changes of the object.
         let made = matches!(line.op, Op::Create | Op::Mknod | Op::Symlink);
-        if let (None, Change::Goes, true, Some(node)) = (blocker, turn.change, made, line.node) {
+        if let (None, NetChange::Reverted, true, Some(node)) =
+            (blocker, effect.change, made, line.node)
+        {
             blocker = self.group.later_one(node, line.seq)?;
         }
-        if turn.why.is_lost {
+        if effect.why.is_lost {
             // That revert deleted its victims (`no_redo`).
             conflicts(cause, Refusal::new(Reason::Lost, cause))?;
         }
@@ -621,7 +626,7 @@ impl NameSelection<'_> {
             conflicts(cause, Refusal::new(Reason::Conflict, newer))?;
             return self.stays(member, line);
         }
-        self.group.require_existing(member, line, turn, conflicts)
+        self.group.require_existing(member, line, effect, conflicts)
     }
 
     /// Notes the names of a kept operation.

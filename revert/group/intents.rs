@@ -56,12 +56,18 @@ impl GroupRevert<'_> {
                 inode: &opened.inode,
                 open: None,
             };
-            let (is_newest, picks) = (taken.is_newest, &taken.picks);
+            let (is_newest, targets) = (taken.is_newest, &taken.targets);
             let entry =
-                entry.with_targets(context.journal, &subject, &mut state, is_newest, picks)?;
-            let mut room = context.journal.reserve_lines_killable(1)?;
-            let undo = names::undo_of(self.room());
-            names::write_intent(&subject, &mut state, &taken, &mut room, (entry, undo))?
+                entry.with_targets(context.journal, &subject, &mut state, is_newest, targets)?;
+            let mut reservation = context.journal.reserve_lines_killable(1)?;
+            let undo = names::undo_of(self.purpose());
+            names::write_intent(
+                &subject,
+                &mut state,
+                &taken,
+                &mut reservation,
+                (entry, undo),
+            )?
         } else {
             let file = opened.file(context, false)?;
             let content = opened.content(context, file.as_deref(), self.request.force);
@@ -76,8 +82,8 @@ impl GroupRevert<'_> {
                 false => content.capture(&plan)?,
             };
             let entry = content.with_targets(&mut state, &plan, entry)?;
-            let mut room = context.journal.reserve_lines_killable(1)?;
-            content.write_intent(&mut state, &mut room, &plan, &captured, entry)?
+            let mut reservation = context.journal.reserve_lines_killable(1)?;
+            content.write_intent(&mut state, &mut reservation, &plan, &captured, entry)?
         };
         // The intent is the object's newest line.
         let at = state.head.ok_or(EIO)?;
@@ -129,10 +135,10 @@ impl GroupRevert<'_> {
             inode: &opened.inode,
             open: None,
         };
-        let mut room = self.context.journal.reserve_lines(1)?;
+        let mut reservation = self.context.journal.reserve_lines(1)?;
         let mut state = opened.inode.object().state.lock();
         opened.known(&self.context, &mut state)?;
-        close_intent(&subject, &mut state, &mut room, end, seq);
+        close_intent(&subject, &mut state, &mut reservation, end, seq);
         record::note_change(&mut state, &opened.inode);
         Ok(())
     }
@@ -146,13 +152,13 @@ impl GroupRevert<'_> {
             let Some((_, seq)) = member.intent else {
                 continue;
             };
-            pr_err!("revert {} is half done\n", seq);
+            pr_err!("revert {} is incomplete\n", seq);
             let id = match begun.take() {
                 Some(id) => Ok(id),
                 None => journal.begin_intent(),
             };
             match id {
-                Ok(id) => journal.leave_intent(id, seq),
+                Ok(id) => journal.mark_incomplete(id, seq),
                 Err(e) => self.context.mount.warn_lost(e),
             }
             if let Ok(opened) = self.context.open(member.object) {

@@ -10,7 +10,7 @@ use crate::{
     history::{journal::Journal, sort::sort},
     log::{
         line::Line,
-        plan::{Change, Net, Span, Stop, Turn},
+        plan::{LineEffect, Net, NetChange, RevertedRange, Stop},
         types::{ObjectId, Pos},
     },
     revert::{
@@ -43,7 +43,7 @@ pub(super) struct ChainSearch<'j> {
     lines: Lines<'j>,
     /// The oldest segment that was read; `u64::MAX` if none was.
     oldest: u64,
-    net: Net<PlanVec<Span>>,
+    net: Net<PlanVec<RevertedRange>>,
 }
 
 /// Result of one step of the walk.
@@ -52,7 +52,7 @@ pub(super) struct ChainSearch<'j> {
     reason = "one at a time, on the stack; a box could fail to be allocated"
 )]
 pub(super) enum SearchResult<'l> {
-    Line(Line<'l>, Pos, Turn),
+    Line(Line<'l>, Pos, LineEffect),
     /// The chain continues in a segment that was dropped.
     Trimmed,
     End,
@@ -104,8 +104,8 @@ impl<'j> ChainSearch<'j> {
     ) -> Result<SearchResult<'_>> {
         let line = self.lines.parse(len)?;
         match self.net.step(&line, takes(line.seq)) {
-            Ok(turn) => Ok(SearchResult::Line(line, at, turn)),
-            Err(Stop::NoRoom) => Err(ENOMEM),
+            Ok(effect) => Ok(SearchResult::Line(line, at, effect)),
+            Err(Stop::NoSpace) => Err(ENOMEM),
             Err(_) => Err(EUCLEAN),
         }
     }
@@ -189,21 +189,21 @@ fn add(
         match &search.next(place.takes)? {
             SearchResult::End => break,
             SearchResult::Trimmed => return Err(Refusal::new(Reason::Trimmed, 0)),
-            SearchResult::Line(line, at, turn) => {
+            SearchResult::Line(line, at, effect) => {
                 if is_on_names(line) && (place.takes)(line.seq) {
                     left = left.saturating_sub(1);
                 }
-                let direction = match turn.change {
-                    Change::Goes => Direction::Undo,
-                    Change::Comes => Direction::Redo,
+                let direction = match effect.change {
+                    NetChange::Reverted => Direction::Undo,
+                    NetChange::Restored => Direction::Redo,
                     _ => continue,
                 };
                 if !is_on_names(line) {
                     continue;
                 }
-                let (cause, directory) = (turn.why.cause, place.directory);
+                let (cause, directory) = (effect.why.cause, place.directory);
                 // A revert with `no_redo` has deleted the victim.
-                if turn.why.is_lost {
+                if effect.why.is_lost {
                     return Err(Refusal::new(Reason::Lost, cause));
                 }
                 let changed = OrderedChange {

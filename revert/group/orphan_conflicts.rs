@@ -6,7 +6,7 @@
 
 use super::{ConflictSink, GroupMember, GroupRevert, Outcome};
 use crate::{
-    history::orphan::{Cause, Orphan, HANDLE_MAX},
+    history::orphan_record::{Cause, OrphanRecord, HANDLE_MAX},
     log::{
         line::{Line, Op},
         types::ObjectId,
@@ -66,12 +66,12 @@ impl GroupRevert<'_> {
         if named.contains(member.object) {
             return Ok(());
         }
-        let entry = match self.context.journal.find_kept(member.object) {
+        let entry = match self.context.journal.find_orphan(member.object) {
             Err(e) if e == ENODATA => return Ok(()),
             found => found?.1,
         };
         let mut handle = [0; HANDLE_MAX];
-        let Some(orphan) = Orphan::parse(entry.bytes(), &mut handle) else {
+        let Some(orphan) = OrphanRecord::parse(entry.bytes(), &mut handle) else {
             // The entry does not have the time of the removal.
             return Ok(());
         };
@@ -93,7 +93,7 @@ impl GroupRevert<'_> {
 
     /// Number of the line of the removal; 0 if it is not found.
     #[inline(never)]
-    fn removal(&self, orphan: &Orphan<'_>) -> Outcome<u64> {
+    fn removal(&self, orphan: &OrphanRecord<'_>) -> Outcome<u64> {
         let context = &self.context;
         let Ok(parent) = context.mount.directory_by_handle(orphan.parent) else {
             return Ok(0);

@@ -8,7 +8,7 @@ use super::{
     Outcome, RevertContext, RevertPhase,
 };
 use crate::{
-    history::journal::{Journal, Room, Unfinished},
+    history::journal::{Journal, SpacePurpose, Unfinished},
     log::{line::Op, plan::Progress},
     revert::{
         content::is_forward_only,
@@ -168,7 +168,7 @@ fn recover_steps(
     is_forward: bool,
 ) -> Outcome {
     let mut lines = Lines::new(context.journal)?;
-    let mut dirs = DirectoryCache::new(context, Room::Discard);
+    let mut dirs = DirectoryCache::new(context, SpacePurpose::Discard);
     let mut progress = Progress::default();
     for undo_step in undo_steps.iter() {
         let object = group.get(undo_step.directory).ok_or(EUCLEAN)?.object;

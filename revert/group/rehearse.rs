@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     backup::orphans,
-    history::room::Room,
+    history::admission::SpacePurpose,
     log::{
         line::Op,
         plan::{Directory, NameStep, Victim},
@@ -50,7 +50,7 @@ struct RehearsedObject {
     may_write: bool,
     /// Whether FS_IMMUTABLE_FL or FS_APPEND_FL forbids to move or remove the object.
     is_protected: bool,
-    is_kept: bool,
+    is_orphan: bool,
     /// Number of hard links.
     links: u32,
     /// Number of names that the rehearsed steps added to the directory.
@@ -98,7 +98,7 @@ impl GroupRevert<'_> {
         };
         let mut rehearsal = StepRehearsal {
             group: self,
-            dirs: DirectoryCache::new(&self.context, Room::Revert),
+            dirs: DirectoryCache::new(&self.context, SpacePurpose::Revert),
             names: RBTree::new(),
             objects: RBTree::new(),
             checked: RBTree::new(),
@@ -245,11 +245,11 @@ impl<'a> StepRehearsal<'a> {
         let lower = directory(context.mount, &parent)?;
         let other = OpenDirectory::unchecked(context, lower)?;
         self.may_change_names(&other)?;
-        let is_kept = match self.objects.get(&parent.object) {
-            Some(known) => known.is_kept,
-            None => self.group.context.is_kept(other.inode())?,
+        let is_orphan = match self.objects.get(&parent.object) {
+            Some(known) => known.is_orphan,
+            None => self.group.context.is_orphan(other.inode())?,
         };
-        if is_kept {
+        if is_orphan {
             return Err(conflict());
         }
         Ok(Some(other))
@@ -321,7 +321,7 @@ impl<'a> StepRehearsal<'a> {
 
     /// Reads the state of an object that no earlier step used.
     #[inline(never)]
-    fn know(&mut self, object: ObjectId, lower: &Dentry, is_kept: bool) -> Outcome {
+    fn know(&mut self, object: ObjectId, lower: &Dentry, is_orphan: bool) -> Outcome {
         if self.objects.get(&object).is_some() {
             return Ok(());
         }
@@ -336,7 +336,7 @@ impl<'a> StepRehearsal<'a> {
             // vfs_rename() checks MAY_WRITE for a directory that changes its parent.
             may_write: !is_directory || inode.may_write().is_ok(),
             is_protected: inode.is_protected() && !self.group.has_content_of(object),
-            is_kept,
+            is_orphan,
             links: inode.lower().links(),
             inside: 0,
             parent: None,
@@ -358,8 +358,8 @@ impl<'a> StepRehearsal<'a> {
     fn bind(&mut self, dir: &OpenDirectory, name: &[u8], node: Option<ObjectId>) -> Outcome {
         let key = NameKey::of(dir.object(), name);
         if self.objects.get(&dir.object()).is_none() {
-            let is_kept = self.group.context.is_kept(dir.inode())?;
-            self.know(dir.object(), dir.lower(), is_kept)?;
+            let is_orphan = self.group.context.is_orphan(dir.inode())?;
+            self.know(dir.object(), dir.lower(), is_orphan)?;
         }
         let inside = &mut self.known(dir.object())?.inside;
         // Relative to the lower directory, which a rehearsal does not change.
@@ -373,7 +373,7 @@ impl<'a> StepRehearsal<'a> {
         }
         if let Some(node) = node {
             let known = self.known(node)?;
-            known.is_kept = false;
+            known.is_orphan = false;
             if known.is_directory {
                 // Used by the check for descendants.
                 known.parent = Some(dir.object());
@@ -423,7 +423,7 @@ impl<'a> StepRehearsal<'a> {
                     .push(NonEmptyDirectory { seq, blocker }, GFP_KERNEL_ACCOUNT)?;
                 return Ok(());
             }
-            self.known(node)?.is_kept = true;
+            self.known(node)?.is_orphan = true;
         }
         self.bind(dir, name, None)
     }
@@ -447,13 +447,13 @@ impl<'a> StepRehearsal<'a> {
     #[inline(never)]
     fn restore(&mut self, dir: &OpenDirectory, name: &[u8], what: &ReturningObject<'_>) -> Outcome {
         let object = what.object();
-        let is_kept = self.find(dir, what)?;
+        let is_orphan = self.find(dir, what)?;
         self.must_be_free(dir, name)?;
         let known = self.known(object)?;
         if known.is_protected {
             return Err(protected());
         }
-        if !is_kept {
+        if !is_orphan {
             // A directory has one name at most.
             if known.is_directory {
                 return Err(conflict());
@@ -469,7 +469,7 @@ impl<'a> StepRehearsal<'a> {
     fn find(&mut self, dir: &OpenDirectory, what: &ReturningObject<'_>) -> Outcome<bool> {
         let object = what.object();
         if let Some(known) = self.objects.get(&object) {
-            if known.is_kept {
+            if known.is_orphan {
                 return Ok(true);
             }
         } else if let Some((_, lower)) = self.kept(what)? {

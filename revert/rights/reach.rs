@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     history::{
-        orphan::{EntryName, Orphan, HANDLE_MAX},
+        orphan_record::{EntryName, OrphanRecord, HANDLE_MAX},
         trust::HOME,
     },
     log::types::ObjectId,
@@ -180,12 +180,12 @@ impl CallerRights<'_> {
     /// The former directory of an orphan; `None` if the object is not an orphan.
     #[inline(never)]
     fn orphan_of(&self, object: ObjectId) -> Result<Option<ARef<Dentry>>> {
-        let entry: EntryName = match self.journal.find_kept(object) {
+        let entry: EntryName = match self.journal.find_orphan(object) {
             Err(e) if e == ENODATA => return Ok(None),
             found => found?.1,
         };
         let mut bytes = [0; HANDLE_MAX];
-        match Orphan::parse(entry.bytes(), &mut bytes) {
+        match OrphanRecord::parse(entry.bytes(), &mut bytes) {
             Some(orphan) => locate::directory(self.mount, orphan.parent),
             None => Ok(None),
         }

@@ -186,7 +186,7 @@ pub fn refused(
     let known = |conflict: &Conflict| timeline.find(conflict.seq).is_some();
     if !conflicts.iter().any(known) {
         let reply = &answer.reply;
-        return Error::from_revert(&context.root, errno, reply.reason, reply.seq_in_way);
+        return Error::from_revert(&context.root, errno, reply.reason, reply.blocking_seq);
     }
     let all = usize::try_from(answer.reply.found).unwrap_or(usize::MAX);
     let head = count(all.max(conflicts.len()), "conflict", "conflicts");
@@ -199,9 +199,9 @@ pub fn refused(
             return false;
         }
         let entry = timeline
-            .find(conflict.in_way)
+            .find(conflict.blocker)
             .map(|at| &timeline.entries[at]);
-        conflict.in_way != 0 && !entry.is_some_and(|entry| timeline.concerns(entry, context.me))
+        conflict.blocker != 0 && !entry.is_some_and(|entry| timeline.concerns(entry, context.me))
     };
     if context.me.is_some() && conflicts.iter().any(is_anothers) {
         output.hint(
@@ -227,7 +227,7 @@ pub fn refused(
 /// is not known: one conflict may be reported for all operations of its object.
 fn way_out(command: &str, conflicts: &[Conflict], has_others: bool) -> Option<&'static str> {
     let is_later = |conflict: &Conflict| {
-        conflict.in_way != 0 && Reason::from_code(conflict.reason) == Some(Reason::Conflict)
+        conflict.blocker != 0 && Reason::from_code(conflict.reason) == Some(Reason::Conflict)
     };
     let first = conflicts.iter().any(is_later);
     Some(match (command, first, has_others) {
@@ -265,7 +265,7 @@ fn list(
         .take(LISTED)
         .map(|conflict| {
             let reason = Reason::from_code(conflict.reason);
-            let by = match (timeline.find(conflict.in_way), conflict.in_way) {
+            let by = match (timeline.find(conflict.blocker), conflict.blocker) {
                 // The number of a process.
                 (_, pid) if reason == Some(Reason::Busy) => process(pid),
                 (Some(index), seq) => {
@@ -280,7 +280,7 @@ fn list(
             let at =
                 place(conflict.seq).and_then(|place| place.now.as_ref().or(place.path.as_ref()));
             if at.is_some() && reason.is_some_and(is_of_one) {
-                let seq = match conflict.in_way {
+                let seq = match conflict.blocker {
                     0 => conflict.seq,
                     seq => seq,
                 };

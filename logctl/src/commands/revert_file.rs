@@ -48,7 +48,8 @@ pub fn run(
         request = wanted;
         result = object.revert(&mut request);
     }
-    result.map_err(|errno| Error::from_revert(path, errno, request.reason, request.seq_in_way))?;
+    result
+        .map_err(|errno| Error::from_revert(path, errno, request.reason, request.blocking_seq))?;
     let after = newest(object, true, RECENT).unwrap_or_default();
     let report = FileReport {
         inside: request.inside,

@@ -32,9 +32,9 @@ pub fn run(object: &mut impl Object, path: &Path, output: &mut Output<'_>) -> Re
 
 /// The state of the file.
 fn file(status: &Status) -> Vec<(&'static str, String)> {
-    let live = match (status.standing, status.last_seq) {
+    let live = match (status.live, status.last_seq) {
         (0, _) => "none to revert".into(),
-        (live, last) if live >= Status::MAX_STANDING => {
+        (live, last) if live >= Status::MAX_LIVE => {
             format!("{live} or more to revert, the newest is op {last}")
         }
         (live, last) => format!("{live} to revert, the newest is op {last}"),
@@ -60,7 +60,7 @@ fn history(status: &Status) -> Vec<(&'static str, String)> {
     );
     let used = (status.log_bytes)
         .saturating_add(status.undo_bytes)
-        .saturating_add(status.kept_bytes);
+        .saturating_add(status.orphan_bytes);
     let used = bytes(used);
     let max = match status.history_max {
         0 => String::new(),
@@ -72,7 +72,7 @@ fn history(status: &Status) -> Vec<(&'static str, String)> {
         status.segments,
         bytes(status.log_bytes),
         bytes(status.undo_bytes),
-        bytes(status.kept_bytes)
+        bytes(status.orphan_bytes)
     );
     let policy = format!(
         "on_full={}, on_error={}, commit={}",

@@ -19,7 +19,7 @@ use crate::select::Related;
 use crate::timeline::Timeline;
 use crate::uapi::{Reason, RevertGroup};
 use loggerfs_log::line::{encode_percent, Line, Op};
-use loggerfs_log::plan::{Redo, Redoing};
+use loggerfs_log::plan::{RedoStep, RedoWalk};
 use loggerfs_log::types::ObjectId;
 
 use super::context::Context;
@@ -397,7 +397,7 @@ pub fn redo(
 
 /// The lines of each undo that was not taken back yet, the newest undo first.
 fn undone(timeline: &Timeline) -> Vec<Vec<usize>> {
-    let mut searches: HashMap<ObjectId, Redoing> = HashMap::new();
+    let mut searches: HashMap<ObjectId, RedoWalk> = HashMap::new();
     let mut undos: Vec<(Option<u64>, Vec<usize>)> = Vec::new();
     for (index, entry) in timeline.entries.iter().enumerate() {
         let Some(object) = entry.object.filter(|_| entry.is_walk()) else {
@@ -405,7 +405,7 @@ fn undone(timeline: &Timeline) -> Vec<Vec<usize>> {
         };
         // Operations that followed an undo do not end the search: the kernel's refusal names the conflict.
         let search = searches.entry(object).or_default();
-        if timeline.is_cancelled(entry) || search.step(&entry.line()) != Redo::This {
+        if timeline.is_cancelled(entry) || search.step(&entry.line()) != RedoStep::Target {
             continue;
         }
         match undos.last_mut() {

@@ -76,7 +76,7 @@ impl<T> Default for List<T> {
 impl<T> Store<T> for List<T> {
     fn push(&mut self, item: T) -> Result<(), PlanError> {
         if self.items.len() >= self.room {
-            return Err(PlanError::NoRoom);
+            return Err(PlanError::NoSpace);
         }
         self.items.push(item);
         Ok(())

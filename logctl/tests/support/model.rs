@@ -3,10 +3,10 @@
 //! A model file that distinguishes holes from zeroes, and allocated ranges from others, with a journal as the kernel
 //! would keep one: the reference for the test of the plan and for the fuzzers.
 
-use loggerfs_log::line::{Line, LineDraft, Mode, Op, Open, Undo};
+use loggerfs_log::line::{Line, LineDraft, Mode, Op, OpenFileRef, Undo};
 use loggerfs_log::plan::{
-    inverse, Changes, Content, Entry, Fate, Inverse, MapReader, MapRecord, Merge, OnExternal,
-    Outcome, Piece, Source, Step, Walk, RECORD,
+    inverse, Changes, Content, Disposition, Inverse, InverseMerge, MapReader, MapRecord,
+    MergeEntry, OnExternal, Outcome, Piece, Source, Walk, WalkStep, RECORD,
 };
 use loggerfs_log::types::{Extent, Pos, Time};
 
@@ -98,7 +98,7 @@ pub struct Journal {
 }
 
 /// The keys of a line beside its head.
-pub struct Facts {
+pub struct LineKeys {
     size: Option<u64>,
     undo: Undo,
     map: Option<u64>,
@@ -121,7 +121,7 @@ impl Journal {
     }
 
     /// Saves ranges of a file; a single run of data that begins at `base` needs no map.
-    fn save(&mut self, file: &[Cell], base: u64, ranges: &[(u64, u64)], map: bool) -> Facts {
+    fn save(&mut self, file: &[Cell], base: u64, ranges: &[(u64, u64)], map: bool) -> LineKeys {
         let runs = runs(file, ranges);
         let is_data = |run: &MapRecord| run.content == Content::Data;
         let plain = matches!(&runs[..], [run] if is_data(run) && run.offset == base) && !map;
@@ -129,7 +129,7 @@ impl Journal {
     }
 
     /// Saves runs, with a map or not.
-    fn save_runs(&mut self, file: &[Cell], runs: &[MapRecord], map: bool) -> Facts {
+    fn save_runs(&mut self, file: &[Cell], runs: &[MapRecord], map: bool) -> LineKeys {
         let mut payload = Vec::new();
         if map {
             runs.iter().for_each(|run| payload.extend(run.encode()));
@@ -152,7 +152,7 @@ impl Journal {
             length: payload.len() as u64,
         };
         store.extend(&payload);
-        Facts {
+        LineKeys {
             size: Some(file.len() as u64),
             undo: if runs.is_empty() {
                 Undo::None
@@ -168,7 +168,7 @@ impl Journal {
     fn place(
         &mut self,
         (op, offset, length): (Op, u64, u64),
-        facts: Option<Facts>,
+        facts: Option<LineKeys>,
         more: &dyn Fn(&mut LineDraft<'_>),
     ) -> u64 {
         let (mut draft_buffer, mut line) = ([0; 4096], [0; 4096]);
@@ -180,7 +180,7 @@ impl Journal {
             offset,
             length,
         );
-        draft.obj(OBJECT).open(Open::First);
+        draft.obj(OBJECT).open(OpenFileRef::First);
         if let Some(prev) = self.newest {
             draft.prev(prev);
         }
@@ -215,19 +215,19 @@ impl Journal {
     /// The newest `count` live operations, inverted into one plan.
     pub fn plan(&self, count: usize, present: u64) -> (Vec<Piece>, Outcome, Option<Pos>) {
         let mut walk = Walk::new(OBJECT, self.newest, OnExternal::Stop);
-        let mut merge = Merge::new(List::default(), present);
-        let mut hidden = List::default();
+        let mut merge = InverseMerge::new(List::default(), present);
+        let mut reverted = List::default();
         let mut taken = 0;
         while taken < count {
             let at = walk.next().expect("so many operations stand");
             let mut line = parse(self.line(at), at.segment);
-            match walk.step(&mut line, &mut hidden, Fate::Go) {
-                Step::Take => {
+            match walk.step(&mut line, &mut reverted, Disposition::Revert) {
+                WalkStep::Live => {
                     self.feed(&mut merge, &inverse(&line).expect("it has an inverse"));
                     taken += 1;
                 }
-                Step::Stop(stop) => panic!("{stop:?}"),
-                Step::Pass | Step::Jump(_) | Step::Barred => {}
+                WalkStep::Stop(stop) => panic!("{stop:?}"),
+                WalkStep::Skip | WalkStep::JumpTo(_) | WalkStep::Conflict => {}
             }
         }
         let mut pieces = List::default();
@@ -237,7 +237,7 @@ impl Journal {
     }
 
     /// Feeds one inverse into a merge.
-    fn feed(&self, merge: &mut Merge<List<Entry>>, inverse: &Inverse) {
+    fn feed(&self, merge: &mut InverseMerge<List<MergeEntry>>, inverse: &Inverse) {
         if let Some(restore) = inverse.restore {
             let mut reader = MapReader::new(&restore).expect("sound");
             if let Some(piece) = reader.plain() {
@@ -341,7 +341,7 @@ impl Model {
         }
     }
 
-    fn save(&mut self, base: u64, start: u64, end: u64, map: bool) -> Facts {
+    fn save(&mut self, base: u64, start: u64, end: u64, map: bool) -> LineKeys {
         let end = end.min(self.file.len() as u64);
         let range = (start, end.saturating_sub(start));
         let ranges = if range.1 == 0 { vec![] } else { vec![range] };
@@ -458,7 +458,7 @@ impl Model {
         for pair in ranges.windows(2) {
             assert!(pair[0].0 + pair[0].1 < pair[1].0, "apart");
         }
-        let hull = outcome.hull(&pieces);
+        let hull = outcome.span(&pieces);
         let facts = self.journal.save(&self.file, hull.0, &ranges, false);
         let of = self
             .journal
@@ -501,7 +501,7 @@ pub fn redo(model: &Model) -> Option<File> {
     let lines = model.journal.lines.iter().rev();
     let parsed = lines.map(|(at, bytes)| parse(bytes, at.segment));
     let revert: Line<'_> = parsed.take(2).find(|line| line.op == Op::Revert)?;
-    let mut merge = Merge::new(List::default(), model.file.len() as u64);
+    let mut merge = InverseMerge::new(List::default(), model.file.len() as u64);
     model
         .journal
         .feed(&mut merge, &inverse(&revert).expect("invertible"));

@@ -208,11 +208,11 @@ impl Object for Kernel {
         }
         self.asked.push((request.flags, seqs.clone()));
         let found = seqs.iter().filter_map(|seq| {
-            let (in_way, reason) = self.conflicts.get(seq)?;
-            let (seq, in_way, reason) = (*seq, *in_way, reason.code());
+            let (blocker, reason) = self.conflicts.get(seq)?;
+            let (seq, blocker, reason) = (*seq, *blocker, reason.code());
             Some(Conflict {
                 seq,
-                in_way,
+                blocker,
                 reason,
                 reserved: 0,
             })
@@ -220,7 +220,7 @@ impl Object for Kernel {
         let found: Vec<Conflict> = found.collect();
         if let Some(first) = found.first() {
             request.found = found.len() as u32;
-            (request.reason, request.seq_in_way) = (first.reason, first.in_way);
+            (request.reason, request.blocking_seq) = (first.reason, first.blocker);
             let room = conflicts.len().min(found.len());
             conflicts[..room].copy_from_slice(&found[..room]);
             return Err(Errno::BUSY);

@@ -6,7 +6,7 @@ use arbitrary::{Result, Unstructured};
 
 use crate::crc32c;
 use crate::history::index::{self, BLOCK};
-use crate::history::state::{self, Span, State};
+use crate::history::state::{self, SegmentRange, State};
 use crate::line::number;
 use crate::vfs::store::{StoreDir, StoreFile};
 use loggerfs_log::line::{LineDraft, Mode, Op, Undo, MAX_LINE};
@@ -220,13 +220,13 @@ fn craft_state(u: &mut Unstructured<'_>, home: &StoreDir, uuid: [u8; 16]) -> Res
         recovered: absurd(u)?,
         log_bytes: absurd(u)?,
         undo_bytes: absurd(u)?,
-        kept_bytes: absurd(u)?,
+        orphan_bytes: absurd(u)?,
     };
     let mut spans = Vec::new();
     for _ in 0..u.int_in_range(0..=4)? {
         let first = absurd(u)?;
         let last = absurd(u)?.max(first);
-        spans.push(Span { first, last });
+        spans.push(SegmentRange { first, last });
     }
     let mut slot = [0; state::SLOT];
     let len = state::encode(&state, spans.into_iter(), &uuid, crc32c, &mut slot);

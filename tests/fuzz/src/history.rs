@@ -2,17 +2,17 @@
 
 //! The module's own files at their usual paths, and stand-ins for those that need kernel threads.
 
-#[path = "../../../history/books.rs"]
-pub(crate) mod books;
 #[path = "../../../history/index.rs"]
 pub(crate) mod index;
-#[path = "shim/kept.rs"]
-mod kept;
+#[path = "../../../history/meta.rs"]
+pub(crate) mod meta;
 #[path = "../../../history/objects.rs"]
 pub(crate) mod objects;
 #[cfg(test)]
-#[path = "../../../history/orphan.rs"]
-pub(crate) mod orphan;
+#[path = "../../../history/orphan_record.rs"]
+pub(crate) mod orphan_record;
+#[path = "shim/orphans.rs"]
+mod orphans;
 #[path = "../../../history/recovery.rs"]
 pub(crate) mod recovery;
 #[path = "../../../history/segment.rs"]
@@ -32,7 +32,7 @@ pub(crate) use lfs_shared::history::{format, text};
 
 /// The input of recovery from the journal.
 pub(crate) mod journal {
-    use super::objects::{Entry, Objects, SLOTS};
+    use super::objects::{LastLine, Objects, SLOTS};
     use crate::log::types::{ObjectId, Pos};
     use crate::prelude::*;
 
@@ -48,8 +48,8 @@ pub(crate) mod journal {
     }
 
     /// An empty table of last lines.
-    pub(super) fn new_table() -> Result<super::staging::Table> {
-        let slots = KVVec::from_elem(Entry::FREE, SLOTS, GFP_KERNEL)?;
+    pub(super) fn new_table() -> Result<super::staging::ObjectTable> {
+        let slots = KVVec::from_elem(LastLine::FREE, SLOTS, GFP_KERNEL)?;
         let order = KVVec::from_elem(0, SLOTS, GFP_KERNEL)?;
         Ok(Objects::new(slots, order))
     }
@@ -57,16 +57,16 @@ pub(crate) mod journal {
 
 /// The type of the tables in memory.
 pub(crate) mod staging {
-    use super::objects::{Entry, Objects};
+    use super::objects::{LastLine, Objects};
     use crate::prelude::*;
 
-    pub(crate) type Table = Objects<KVVec<Entry>, KVVec<u16>>;
+    pub(crate) type ObjectTable = Objects<KVVec<LastLine>, KVVec<u16>>;
 }
 
 /// The start of a mount, as the journal does it, and the queries of readers afterwards.
 pub(crate) mod opened {
-    use super::books::Keep;
     use super::journal::Unfinished;
+    use super::meta::HistoryMeta;
     use super::recovery;
     use super::segment::Files;
     use super::tables::Tables;
@@ -82,7 +82,7 @@ pub(crate) mod opened {
     pub(crate) struct Opened {
         files: Files,
         tables: Tables,
-        keep: Keep,
+        meta: HistoryMeta,
         unfinished: KVVec<Unfinished>,
         /// Whether the logs were read again.
         pub(crate) recovered: bool,
@@ -96,38 +96,42 @@ pub(crate) mod opened {
         explain: &dyn Fn(core::fmt::Arguments<'_>),
     ) -> Result<Opened> {
         let home = trust::open(root, &|_, _| Ok(()), explain)?;
-        let told = |e: &Error| explain(format_args!("a part is missing (error {})", e.to_errno()));
-        let mut files = Files::open(&home.dir).inspect_err(told)?;
-        let mut tables = Tables::open(&home.dir, home.uuid).inspect_err(told)?;
-        let mut keep = Keep::open(home, &mut tables).inspect_err(told)?;
-        let is_new = keep.is_new;
-        let recovered = !is_new && !keep.state.clean;
+        let explain_part =
+            |e: &Error| explain(format_args!("a part is missing (error {})", e.to_errno()));
+        let mut files = Files::open(&home.dir).inspect_err(explain_part)?;
+        let mut tables = Tables::open(&home.dir, home.uuid).inspect_err(explain_part)?;
+        let mut meta = HistoryMeta::open(home, &mut tables).inspect_err(explain_part)?;
+        let is_new = meta.is_new;
+        let recovered = !is_new && !meta.state.clean;
         let mut unfinished = KVVec::new();
         let mut removals = recovery::Removals::new();
         if recovered {
             let noted = (&mut unfinished, &mut removals);
             recovery::recover(
-                &mut keep,
+                &mut meta,
                 &mut files,
                 &mut tables,
-                &mut super::kept::Kept,
+                &mut super::orphans::OrphanStore,
                 noted,
             )
-            .inspect_err(told)?;
+            .inspect_err(explain_part)?;
         }
-        let state = &mut keep.state;
+        let state = &mut meta.state;
         let segment = state.segment.max(1);
         (state.first, state.clean) = (state.first.max(1), false);
-        state.segment = segment.checked_add(1).ok_or(EOVERFLOW).inspect_err(told)?;
-        state.seq = (state.seq.checked_add(1 << 20).ok_or(EOVERFLOW)).inspect_err(told)?;
+        state.segment = segment
+            .checked_add(1)
+            .ok_or(EOVERFLOW)
+            .inspect_err(explain_part)?;
+        state.seq = (state.seq.checked_add(1 << 20).ok_or(EOVERFLOW)).inspect_err(explain_part)?;
         files.set_first(state.first);
-        files.create(segment, true).inspect_err(told)?;
+        files.create(segment, true).inspect_err(explain_part)?;
         files.sync_names()?;
-        keep.store(&tables).inspect_err(told)?;
+        meta.store(&tables).inspect_err(explain_part)?;
         Ok(Opened {
             files,
             tables,
-            keep,
+            meta,
             unfinished,
             recovered,
             is_new,
@@ -149,7 +153,7 @@ pub(crate) mod opened {
             let newline = buf.iter().position(|&b| b == b'\n').ok_or(EUCLEAN)?;
             buf.truncate(newline + 1);
             let seed = Seed {
-                uuid: self.keep.home.uuid,
+                uuid: self.meta.home.uuid,
                 segment: at.segment,
             };
             Line::parse(&buf, Some((&seed, crc32c))).map_err(|_| EUCLEAN)?;
@@ -172,9 +176,9 @@ pub(crate) mod opened {
         let home = trust::open(root, &|_, _| Ok(()), &|_| {})?;
         let mut files = Files::open(&home.dir)?;
         let mut tables = Tables::open(&home.dir, home.uuid)?;
-        let mut keep = Keep::open(home, &mut tables)?;
+        let mut meta = HistoryMeta::open(home, &mut tables)?;
         let mut all = Vec::new();
-        let uuid = keep.home.uuid;
+        let uuid = meta.home.uuid;
         for segment in 1.. {
             let Some(lines) = write(Seed { uuid, segment }) else {
                 break;
@@ -192,13 +196,13 @@ pub(crate) mod opened {
             all.push(objects);
         }
         for (segment, objects) in (1..).zip(&all).take(all.len() - unsealed) {
-            super::books::write_table(&mut tables, segment, objects)?;
+            super::meta::write_table(&mut tables, segment, objects)?;
         }
-        keep.store(&tables)?;
-        keep.state.seq = 1 << 20;
-        keep.state.segment = all.len() as u64 + 1;
-        keep.state.first = 1;
-        keep.state.clean = unsealed == 0;
-        keep.store(&tables)
+        meta.store(&tables)?;
+        meta.state.seq = 1 << 20;
+        meta.state.segment = all.len() as u64 + 1;
+        meta.state.first = 1;
+        meta.state.clean = unsealed == 0;
+        meta.store(&tables)
     }
 }

@@ -9,10 +9,10 @@
 // The module's files ask for a crate of this name.
 extern crate self as kernel;
 
-mod books;
 mod damage;
 mod history;
 mod line;
+mod meta;
 mod mount;
 mod plan;
 mod shim;
@@ -43,7 +43,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("merge", plan::merge),
     ("map", plan::map),
     ("attributes", plan::attributes),
-    ("books", books::any_bytes),
+    ("meta", meta::any_bytes),
     ("mount", mount::damaged),
     ("tool", tool::any_answers),
 ];

@@ -5,7 +5,8 @@
 use arbitrary::{Result, Unstructured};
 use loggerfs_log::line::{
     decode_hex, decode_percent, encode_command, encode_percent, fold, refold, split_line, Actor,
-    Amend, Brief, Kept, Line, LineDraft, Mode, Op, Open, Padded, Undo, MAX_ARGS, MAX_LINE,
+    Amend, FastRecord, Line, LineDraft, Mode, Op, OpenFileRef, PaddedText, RecordTemplate, Undo,
+    MAX_ARGS, MAX_LINE,
 };
 use loggerfs_log::plan::inverse;
 use loggerfs_log::types::{Cookie, Extent, ObjectId, Pos, Seed, Time};
@@ -138,7 +139,7 @@ pub(crate) fn percent(data: &[u8]) {
 }
 
 /// The fields of a draft.
-struct Told {
+struct LineFields {
     time: Time,
     command: Vec<u8>,
     op: Op,
@@ -148,7 +149,7 @@ struct Told {
     prev: Option<Pos>,
     was: Option<Cookie>,
     size: Option<u64>,
-    open: Open,
+    open: OpenFileRef,
     actor: Option<(Actor<'static>, Vec<u8>, Vec<u8>)>,
     handle: Option<Vec<u8>>,
     undo: Option<Undo>,
@@ -243,14 +244,14 @@ fn cookie(u: &mut Unstructured<'_>) -> Result<Cookie> {
     })
 }
 
-fn told(u: &mut Unstructured<'_>) -> Result<Told> {
+fn fields(u: &mut Unstructured<'_>) -> Result<LineFields> {
     let offset = number(u)?;
     let open = match u.int_in_range(0..=2)? {
-        0 => Open::None,
-        1 => Open::First,
-        _ => Open::Of(number(u)?),
+        0 => OpenFileRef::None,
+        1 => OpenFileRef::First,
+        _ => OpenFileRef::Of(number(u)?),
     };
-    Ok(Told {
+    Ok(LineFields {
         time: time(u)?,
         command: bytes(u)?,
         op: *u.choose(Op::ALL)?,
@@ -285,9 +286,9 @@ fn told(u: &mut Unstructured<'_>) -> Result<Told> {
     })
 }
 
-impl Told {
+impl LineFields {
     /// Sets all fields of a draft.
-    fn tell(&self, draft: &mut LineDraft<'_>) {
+    fn describe(&self, draft: &mut LineDraft<'_>) {
         self.obj.map(|v| draft.obj(v));
         self.prev.map(|v| draft.prev(v));
         self.was.as_ref().map(|v| draft.was(v));
@@ -331,9 +332,9 @@ impl Told {
         );
         assert_eq!((line.was, line.size), (self.was, self.size));
         let open = match self.open {
-            Open::None => None,
-            Open::First => Some(self.seq),
-            Open::Of(seq) => Some(seq),
+            OpenFileRef::None => None,
+            OpenFileRef::First => Some(self.seq),
+            OpenFileRef::Of(seq) => Some(seq),
         };
         assert_eq!(
             (line.open, line.undo, line.crc),
@@ -360,10 +361,15 @@ impl Told {
         let pid = line.pid.expect("pid=");
         assert_eq!((pid.pid, pid.start), (actor.pid, actor.start));
         let found = (line.ppid, line.sid, line.uid, line.exec);
-        let told = (actor.ppid, actor.sid, actor.uid, actor.exec);
+        let fields = (actor.ppid, actor.sid, actor.uid, actor.exec);
         assert_eq!(
             found,
-            (Some(told.0), Some(told.1), Some(told.2), Some(told.3))
+            (
+                Some(fields.0),
+                Some(fields.1),
+                Some(fields.2),
+                Some(fields.3)
+            )
         );
         same_text(line.comm, Some(comm));
         // They are given up where there is no room.
@@ -374,66 +380,74 @@ impl Told {
 }
 
 /// An encoded value decodes to these bytes.
-fn same_text(found: Option<&[u8]>, told: Option<&[u8]>) {
+fn same_text(found: Option<&[u8]>, fields: Option<&[u8]>) {
     let mut room = [0; MAX_LINE];
     let decoded = found.map(|value| {
         let len = decode_percent(value, &mut room).expect("what was encoded");
         room[..len].to_vec()
     });
-    assert_eq!(decoded.as_deref(), told);
+    assert_eq!(decoded.as_deref(), fields);
 }
 
 /// The fields of a draft are read back from its line; the fast path writes the same line.
 pub(crate) fn drafted(data: &[u8]) {
-    let Ok(told) = told(&mut Unstructured::new(data)) else {
+    let Ok(fields) = fields(&mut Unstructured::new(data)) else {
         return;
     };
     let mut command = [0; 1024];
-    let (len, _) = encode_command(&told.command, &mut command);
+    let (len, _) = encode_command(&fields.command, &mut command);
     let (mut buffer, mut out) = ([0; MAX_LINE], [0; MAX_LINE]);
-    let (at, length) = told.range;
-    let mut draft = LineDraft::new(&mut buffer, told.time, &command[..len], told.op, at, length);
-    told.tell(&mut draft);
-    if let Ok(len) = draft.seal(told.seq, &SEED, crc32c, &mut out) {
+    let (at, length) = fields.range;
+    let mut draft = LineDraft::new(
+        &mut buffer,
+        fields.time,
+        &command[..len],
+        fields.op,
+        at,
+        length,
+    );
+    fields.describe(&mut draft);
+    if let Ok(len) = draft.seal(fields.seq, &SEED, crc32c, &mut out) {
         let line = Line::parse(&out[..len], Some((&SEED, crc32c))).expect("what was sealed");
-        told.compare(&line);
+        fields.compare(&line);
     } else {
         assert!(draft.is_refused(), "no room for a draft that fits");
     }
-    usual(&told, &command[..len]);
+    fast_record(&fields, &command[..len]);
 }
 
 /// The usual line with some of the keys, against a draft with the same.
-fn usual(told: &Told, command: &[u8]) {
-    let (Some(object), Some(size), Open::Of(first)) = (told.obj, told.size, told.open) else {
+fn fast_record(fields: &LineFields, command: &[u8]) {
+    let (Some(object), Some(size), OpenFileRef::Of(first)) = (fields.obj, fields.size, fields.open)
+    else {
         return;
     };
-    let Some(mut kept) = Kept::new(object, first) else {
+    let Some(mut template) = RecordTemplate::new(object, first) else {
         return;
     };
     let mut padded = command.to_vec();
-    padded.resize(Padded::length(command.len()), 0);
-    let (offset, length) = told.range;
-    let undo = told
+    padded.resize(PaddedText::length(command.len()), 0);
+    let (offset, length) = fields.range;
+    let undo = fields
         .undo
         .filter(|undo| *undo != Undo::Lost)
         .unwrap_or(Undo::None);
-    let (map, crc) = (told.numbers[0].unwrap_or(0), told.crc.unwrap_or(0));
-    let mut brief = Brief {
-        time: told.time,
-        command: Padded::new(&padded, command.len()).expect("padded"),
-        op: told.op,
+    let (map, crc) = (fields.numbers[0].unwrap_or(0), fields.crc.unwrap_or(0));
+    let mut record = FastRecord {
+        time: fields.time,
+        command: PaddedText::new(&padded, command.len()).expect("padded"),
+        op: fields.op,
         offset,
         length,
-        kept: &mut kept,
-        prev: told.prev,
+        template: &mut template,
+        prev: fields.prev,
         size,
         undo,
         map,
         crc,
     };
     let mut out = [0; MAX_LINE];
-    let Ok(len) = brief.seal(told.seq, SEED.start(crc32c), crc32c, &mut out) else {
+    let Ok(len) = record.seal(fields.seq, SEED.start(crc32c), crc32c, &mut out) else {
         return;
     };
     let line = Line::parse(&out[..len], Some((&SEED, crc32c)));
@@ -443,18 +457,18 @@ fn usual(told: &Told, command: &[u8]) {
         line.time, line.seq, line.obj, line.size, line.open, line.prev,
     );
     let want = (
-        told.time,
-        told.seq,
-        told.obj,
-        told.size,
+        fields.time,
+        fields.seq,
+        fields.obj,
+        fields.size,
         Some(first),
-        told.prev,
+        fields.prev,
     );
     assert_eq!(says, want);
     assert_eq!((line.command, line.undo), (command, Some(undo)));
     assert_eq!(
         (line.offset, line.length, line.op),
-        (offset, length, told.op)
+        (offset, length, fields.op)
     );
     if let Undo::At(_) = undo {
         assert_eq!((line.map.unwrap_or(0), line.crc), (map, Some(crc)));

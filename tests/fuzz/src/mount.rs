@@ -12,8 +12,8 @@ use crate::crc32c;
 use crate::damage::{damage, Done};
 use crate::history::opened::{self, Opened};
 use crate::vfs::store::StoreDir;
-use loggerfs_log::line::{Line, LineDraft, Op, Open, Undo, MAX_LINE};
-use loggerfs_log::plan::{inverse, Fate, OnExternal, PlanError, Step, Store, Walk};
+use loggerfs_log::line::{Line, LineDraft, Op, OpenFileRef, Undo, MAX_LINE};
+use loggerfs_log::plan::{inverse, Disposition, OnExternal, PlanError, Store, Walk, WalkStep};
 use loggerfs_log::types::{ObjectId, Pos, Seed, Time};
 
 /// The objects that are asked for: some of those with lines in many segments, and some of the
@@ -97,7 +97,7 @@ impl Sound {
         if let Some(prev) = self.last.get(&object) {
             draft.prev(*prev);
         }
-        draft.size(seq).open(Open::First).undo(Undo::None);
+        draft.size(seq).open(OpenFileRef::First).undo(Undo::None);
         let mut out = vec![0; MAX_LINE];
         let len = draft.seal(seq, seed, crc32c, &mut out).expect("room");
         out.truncate(len);
@@ -187,9 +187,9 @@ fn look(sound: &Sound, opened: &mut Opened, done: &Done, exact: bool) {
 
 /// The operations that reverts picked.
 #[derive(Default)]
-struct Hidden(Vec<(u64, u64)>);
+struct RevertedRanges(Vec<(u64, u64)>);
 
-impl Store<(u64, u64)> for Hidden {
+impl Store<(u64, u64)> for RevertedRanges {
     fn push(&mut self, range: (u64, u64)) -> Result<(), PlanError> {
         self.0.push(range);
         Ok(())
@@ -203,7 +203,7 @@ impl Store<(u64, u64)> for Hidden {
 /// Goes along a chain; returns how many steps that took.
 fn walk(sound: &Sound, opened: &mut Opened, done: &Done, mut walk: Walk) -> usize {
     let mut steps = 0;
-    let mut hidden = Hidden::default();
+    let mut reverted = RevertedRanges::default();
     while let Some(at) = walk.next() {
         let Ok(text) = opened.read_line(at) else {
             break;
@@ -218,7 +218,7 @@ fn walk(sound: &Sound, opened: &mut Opened, done: &Done, mut walk: Walk) -> usiz
             );
         }
         let mut line = Line::parse(&text, None).expect("what was verified");
-        if let Step::Take = walk.step(&mut line, &mut hidden, Fate::Stay) {
+        if let WalkStep::Live = walk.step(&mut line, &mut reverted, Disposition::Keep) {
             let _ = inverse(&line);
         }
     }

@@ -5,7 +5,7 @@
 use arbitrary::{Result, Unstructured};
 use loggerfs_log::line::{Mode, Op};
 use loggerfs_log::plan::{
-    Changes, Content, MapReader, MapRecord, Merge, Piece, Records, Restore, Source,
+    Changes, Content, InverseMerge, MapReader, MapRecord, Piece, Records, Restore, Source,
 };
 use loggerfs_log::types::{Extent, Pos};
 
@@ -95,7 +95,7 @@ fn small_merge(u: &mut Unstructured<'_>) -> Result<()> {
             .map(|i| (at.segment * 31 + at.offset + i) as u8)
             .collect()
     };
-    let mut merge = Merge::new(List::default(), present.len() as u64);
+    let mut merge = InverseMerge::new(List::default(), present.len() as u64);
     let mut expected = present.clone();
     for segment in 0..u.int_in_range(0..=8)? {
         let before = expected.len();
@@ -138,7 +138,7 @@ fn large_merge(u: &mut Unstructured<'_>) -> Result<()> {
         room: u.int_in_range(0..=200)?,
         ..List::default()
     };
-    let mut merge = Merge::new(list, number(u)?);
+    let mut merge = InverseMerge::new(list, number(u)?);
     for segment in 0..u.int_in_range(0..=20)? {
         for _ in 0..u.int_in_range(0..=6)? {
             let piece = Piece {
@@ -171,7 +171,7 @@ fn large_merge(u: &mut Unstructured<'_>) -> Result<()> {
             assert!(last.is_none_or(|end| end < start), "apart");
             last = Some(start + length);
         }
-        let _ = outcome.hull(&pieces.items);
+        let _ = outcome.span(&pieces.items);
     }
     Ok(())
 }

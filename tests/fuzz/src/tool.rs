@@ -85,7 +85,7 @@ impl Object for Any<'_, '_> {
     fn revert(&mut self, request: &mut Revert) -> core::result::Result<(), Errno> {
         assert!(request.is_valid());
         request.reverted = number(self.0).unwrap_or(0);
-        request.seq_in_way = number(self.0).unwrap_or(0);
+        request.blocking_seq = number(self.0).unwrap_or(0);
         request.reason = self.0.int_in_range(0..=15).unwrap_or(0);
         match self.refuses() {
             Ok(Some(errno)) => Err(errno),
@@ -154,7 +154,7 @@ impl Object for Any<'_, '_> {
         assert!(operations.windows(2).all(|pair| pair[0].seq > pair[1].seq));
         for conflict in conflicts.iter_mut() {
             conflict.seq = number(self.0).unwrap_or(0);
-            conflict.in_way = number(self.0).unwrap_or(0);
+            conflict.blocker = number(self.0).unwrap_or(0);
             conflict.reason = self.0.int_in_range(0..=15).unwrap_or(0);
         }
         request.found = number(self.0).unwrap_or(0) as u32;
@@ -290,7 +290,7 @@ fn fill(u: &mut Unstructured<'_>, status: &mut Status) {
     let numbers = [
         &mut status.seq,
         &mut status.inode,
-        &mut status.standing,
+        &mut status.live,
         &mut status.last_seq,
         &mut status.segments,
         &mut status.log_bytes,

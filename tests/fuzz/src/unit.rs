@@ -12,10 +12,10 @@ use crate::{
     history::{
         format::{self, Format, Root, Unusable},
         index::{self, Head, BLOCK, ENTRY, FILTER, PER_BLOCK},
-        objects::{Entry, Objects, SLOTS},
-        orphan::{Cause, EntryName, Orphan, HANDLE_MAX, NAME_MAX},
+        objects::{LastLine, Objects, SLOTS},
+        orphan_record::{Cause, EntryName, OrphanRecord, HANDLE_MAX, NAME_MAX},
         sort::sort,
-        state::{self, Span, State, SLOT},
+        state::{self, SegmentRange, State, SLOT},
     },
 };
 
@@ -29,7 +29,7 @@ fn object(n: u64) -> ObjectId {
 
 #[test]
 fn objects_remember_the_last_line_of_each() {
-    let mut objects = Objects::new(vec![Entry::FREE; SLOTS], vec![0; SLOTS]);
+    let mut objects = Objects::new(vec![LastLine::FREE; SLOTS], vec![0; SLOTS]);
     let mut model = HashMap::new();
     let mut numbers = Random::new(7);
     for offset in 0..20_000 {
@@ -55,7 +55,7 @@ fn objects_remember_the_last_line_of_each() {
 
 #[test]
 fn a_full_table_says_so_and_still_knows_what_it_has() {
-    let mut objects = Objects::new(vec![Entry::FREE; 8], vec![0; 8]);
+    let mut objects = Objects::new(vec![LastLine::FREE; 8], vec![0; 8]);
     assert!((0..8).all(|n| objects.set(object(n), n)));
     assert!(!objects.set(object(8), 8));
     assert!(objects.set(object(3), 99));
@@ -89,7 +89,7 @@ fn blocks_give_back_what_was_put() {
 #[test]
 fn heads_are_of_one_history() {
     let head = Head {
-        span: Span { first: 3, last: 10 },
+        span: SegmentRange { first: 3, last: 10 },
         entries: 1000,
         filters: 32,
     };
@@ -151,9 +151,12 @@ fn states_survive_and_torn_ones_do_not() {
         recovered: 1_795_000_000_000_000_001,
         log_bytes: 1 << 40,
         undo_bytes: 5,
-        kept_bytes: 1 << 50,
+        orphan_bytes: 1 << 50,
     };
-    let spans = [Span { first: 2, last: 5 }, Span { first: 6, last: 6 }];
+    let spans = [
+        SegmentRange { first: 2, last: 5 },
+        SegmentRange { first: 6, last: 6 },
+    ];
     let mut slot = vec![0; SLOT];
     let len = state::encode(&state, spans.into_iter(), &[1; 16], crc32c, &mut slot).unwrap();
     assert_eq!(state::parse(&slot, &[1; 16], crc32c), Some(state));
@@ -174,7 +177,7 @@ fn states_survive_and_torn_ones_do_not() {
 #[test]
 fn many_tables_fit_into_a_state_and_too_many_are_refused() {
     const TABLES: usize = 80;
-    let span = Span {
+    let span = SegmentRange {
         first: u64::MAX - 1,
         last: u64::MAX,
     };
@@ -231,7 +234,7 @@ fn orphans() {
             })
             .collect();
         let causes = [Cause::Removal, Cause::Replacement, Cause::Revert];
-        let orphan = Orphan {
+        let orphan = OrphanRecord {
             object: ObjectId {
                 volume: 0,
                 inode: numbers.next() >> numbers.below(64),
@@ -250,10 +253,10 @@ fn orphans() {
         assert!(entry.bytes().len() <= NAME_MAX);
         assert!(EntryName::beginning(orphan.object).begins(entry.bytes()));
         let mut buf = [0; HANDLE_MAX];
-        let found = Orphan::parse(entry.bytes(), &mut buf).expect("an entry");
+        let found = OrphanRecord::parse(entry.bytes(), &mut buf).expect("an entry");
         assert!(name.starts_with(found.name));
         assert_eq!(is_cut, found.name.len() < name.len());
-        let whole = Orphan {
+        let whole = OrphanRecord {
             is_cut: false,
             name: &name,
             ..found
@@ -277,6 +280,6 @@ fn orphans() {
         b"7.7,,0,0,uu,x",
         b"99999999999999999999.7,,0,0,u,x",
     ] {
-        assert!(Orphan::parse(entry, &mut [0; HANDLE_MAX]).is_none());
+        assert!(OrphanRecord::parse(entry, &mut [0; HANDLE_MAX]).is_none());
     }
 }

@@ -207,7 +207,7 @@ fn unpack(mut bytes: &[u8], segment: u64, lines: &mut Vec<Placed>) -> Outcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Conflict {
     pub seq: u64,
-    pub in_way: u64,
+    pub blocker: u64,
     pub reason: u32,
 }
 
@@ -222,7 +222,7 @@ pub struct GroupReply {
     pub bytes: u64,
     pub seq: u64,
     pub reason: u32,
-    pub seq_in_way: u64,
+    pub blocking_seq: u64,
 }
 
 /// Takes operations back, through `root`, in whichever order they are given.
@@ -256,7 +256,7 @@ pub fn raw(root: &File, list: &mut [u8], count: u64, flags: u32) -> (io::Result<
         conflicts: conflicts
             .map(|one| Conflict {
                 seq: word(one, 0),
-                in_way: word(one, 8),
+                blocker: word(one, 8),
                 reason: half(one, 16),
             })
             .collect(),
@@ -267,7 +267,7 @@ pub fn raw(root: &File, list: &mut [u8], count: u64, flags: u32) -> (io::Result<
         bytes: word(&bytes, 56),
         seq: word(&bytes, 64),
         reason: half(&bytes, 72),
-        seq_in_way: word(&bytes, 80),
+        blocking_seq: word(&bytes, 80),
     };
     (result, answer)
 }

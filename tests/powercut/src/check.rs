@@ -9,10 +9,10 @@ use std::path::Path;
 
 use crate::group::{self, End};
 use crate::history;
-use crate::kept;
 use crate::lower::Place;
 use crate::model::{name_of, Model, Object, NAMES};
 use crate::mounts::Lower;
+use crate::orphans;
 use crate::outcome::{check, fail, At, Outcome, Stop};
 use crate::plan::Family;
 use crate::shadow::Random;
@@ -165,7 +165,7 @@ pub fn look(place: &Place, cut: &mut Cut<'_>, random: &mut Random, tally: &mut T
     tally.lines += seen.lines;
     tally.payloads += seen.payloads;
     judge_groups(place, cut, tally).at("the groups")?;
-    kept::judge(place, cut).at("what is kept")?;
+    orphans::judge(place, cut).at("what is kept")?;
     for name in 0..NAMES {
         look_at_name(place, cut, name, random, tally).at(name_of(name))?;
     }
@@ -387,7 +387,7 @@ impl<'a> History<'a> {
             unsure |= at <= state && event.intended.is_some();
             if unsure || !self.recorded.contains(&at) {
                 // A failed write has not extended the file to its intended size.
-                let (from, to) = (event.touched.0, event.touched.1.min(open.len()));
+                let (from, to) = (event.changed_range.0, event.changed_range.1.min(open.len()));
                 open[from.min(to)..to].fill(true);
             }
         }
@@ -547,18 +547,18 @@ fn walk_back(
 ) -> Outcome {
     tally.unrecorded += (history.last - history.newest) as u64;
     let events = &history.object.events;
-    let stands = |at: &&usize| events[**at].intended.is_none() || history.recorded.contains(at);
-    let standing = events[history.newest].standing.iter().filter(stands);
-    let standing: Vec<usize> = standing.copied().collect();
-    let mut left = standing.len();
+    let is_live = |at: &&usize| events[**at].intended.is_none() || history.recorded.contains(at);
+    let live = events[history.newest].live.iter().filter(is_live);
+    let live: Vec<usize> = live.copied().collect();
+    let mut left = live.len();
     let mut force = 0;
     // Mostly all of them at once, which costs least.
     let at_once = random.below(3) != 0;
     while left > 0 {
         let some = (1 + random.below(6) as usize).min(left);
         let count = if at_once { left } else { some };
-        let oldest = standing[left - count];
-        if !standing[left - count..left]
+        let oldest = live[left - count];
+        if !live[left - count..left]
             .iter()
             .all(|at| history.recorded.contains(at))
         {
@@ -582,7 +582,7 @@ fn walk_back(
                 "taking back {count} of {left} operations: {}, reason {}, line {} in the way ({} durable, {} in the log, {} done)",
                 crate::outcome::name(errno),
                 answer.reason,
-                answer.seq_in_way,
+                answer.blocking_seq,
                 history.durable,
                 history.newest,
                 history.last

@@ -9,7 +9,7 @@ use std::io;
 use rustix::io::Errno;
 
 use crate::outcome::{check, At, Outcome};
-use crate::plan::Way;
+use crate::plan::RevertMode;
 use crate::sys;
 use crate::undo::{self, Line};
 
@@ -65,7 +65,7 @@ pub fn take_back(
     root: &File,
     wanted: &[(&File, usize)],
     others: &[u64],
-    way: Way,
+    way: RevertMode,
 ) -> Outcome<io::Result<u64>> {
     let mut numbers = others.to_vec();
     for (file, count) in wanted {
@@ -81,10 +81,10 @@ pub fn take_back(
 pub fn take_back_these(
     root: &File,
     numbers: &[u64],
-    way: Way,
+    way: RevertMode,
     force: bool,
 ) -> Outcome<io::Result<u64>> {
-    let flags = if way == Way::Walk { WALK } else { 0 };
+    let flags = if way == RevertMode::Walk { WALK } else { 0 };
     request(root, numbers, flags | if force { FORCE } else { 0 })
 }
 

@@ -7,7 +7,7 @@ mod groups;
 
 use std::sync::Arc;
 
-use crate::plan::{Act, How, Way};
+use crate::plan::{Act, How, RevertMode};
 use crate::shadow::pattern;
 use crate::tree::operation::Operation;
 use crate::tree::{self, Tree};
@@ -29,9 +29,9 @@ pub struct Event {
     /// The resulting content.
     pub content: Arc<Vec<u8>>,
     /// The bytes that the event may have changed.
-    pub touched: (usize, usize),
+    pub changed_range: (usize, usize),
     /// The live events after it, oldest first.
-    pub standing: Arc<Vec<usize>>,
+    pub live: Arc<Vec<usize>>,
     pub is_revert: bool,
     /// Of a revert: the restored ranges.
     pub parts: Vec<(usize, usize)>,
@@ -78,7 +78,7 @@ pub struct Group {
     with: NameOp,
     /// The two directories in the state that the revert restored.
     tree: Option<tree::TreeMoment>,
-    way: Option<Way>,
+    way: Option<RevertMode>,
 }
 
 /// An operation on names: the changed names, and their earlier objects.
@@ -142,7 +142,7 @@ impl Model {
     /// How many operations can be taken back.
     pub fn depth_of(&self, name: usize) -> usize {
         self.object_of(name)
-            .map_or(0, |object| self.objects[object].newest().standing.len())
+            .map_or(0, |object| self.objects[object].newest().live.len())
     }
 
     /// The bytes that a step writes.
@@ -270,8 +270,8 @@ impl Model {
                 step: self.step,
                 line: "create".into(),
                 content: Arc::default(),
-                touched: (0, 0),
-                standing: Arc::default(),
+                changed_range: (0, 0),
+                live: Arc::default(),
                 is_revert: false,
                 parts: Vec::new(),
                 intended: None,
@@ -349,7 +349,7 @@ impl Model {
         let Some((object, step, _)) = self.open(name) else {
             return;
         };
-        object.take_back(step, count, Way::Walk);
+        object.take_back(step, count, RevertMode::Walk);
         // The file is durable, and so is the opening line of the revert: the next mount completes it.
         let done = object.events.len() - 1;
         object.durable.push((step, done));
@@ -433,32 +433,32 @@ impl Model {
 
 impl Object {
     /// The newest operations are taken back. A pick is a live operation.
-    fn take_back(&mut self, step: u64, count: usize, way: Way) {
-        let mut standing = self.newest().standing.to_vec();
+    fn take_back(&mut self, step: u64, count: usize, way: RevertMode) {
+        let mut live = self.newest().live.to_vec();
         let mut parts = Vec::new();
         let mut content = self.newest().content.clone();
         for _ in 0..count {
-            let Some(event) = standing.pop() else {
+            let Some(event) = live.pop() else {
                 return;
             };
-            parts.push(self.events[event].touched);
+            parts.push(self.events[event].changed_range);
             content = self.events[event - 1].content.clone();
         }
-        if way == Way::Pick {
-            standing = self.newest().standing.to_vec();
-            standing.push(self.events.len());
+        if way == RevertMode::Pick {
+            live = self.newest().live.to_vec();
+            live.push(self.events.len());
         }
         let line = format!("revert {count} {}", content.len());
-        self.put_back(step, line, content, parts, standing);
+        self.put_back(step, line, content, parts, live);
     }
 
     /// The event's reverted operations have their earlier state.
     fn redo(&mut self, step: u64, undo: usize) {
         let before = &self.events[undo - 1];
-        let (content, standing) = (before.content.clone(), before.standing.to_vec());
+        let (content, live) = (before.content.clone(), before.live.to_vec());
         let line = format!("redo {}", content.len());
         let parts = self.events[undo].parts.clone();
-        self.put_back(step, line, content, parts, standing);
+        self.put_back(step, line, content, parts, live);
     }
 
     fn put_back(
@@ -467,7 +467,7 @@ impl Object {
         line: String,
         content: Arc<Vec<u8>>,
         parts: Vec<(usize, usize)>,
-        standing: Vec<usize>,
+        live: Vec<usize>,
     ) {
         let from = parts.iter().map(|part| part.0).min().unwrap_or(0);
         let to = parts.iter().map(|part| part.1).max().unwrap_or(0);
@@ -475,23 +475,23 @@ impl Object {
             step,
             line,
             content,
-            touched: (from, to),
-            standing: Arc::new(standing),
+            changed_range: (from, to),
+            live: Arc::new(live),
             is_revert: true,
             parts,
             intended: None,
         });
     }
 
-    fn change(&mut self, step: u64, line: String, content: Vec<u8>, touched: (usize, usize)) {
-        let mut standing = self.newest().standing.to_vec();
-        standing.push(self.events.len());
+    fn change(&mut self, step: u64, line: String, content: Vec<u8>, changed_range: (usize, usize)) {
+        let mut live = self.newest().live.to_vec();
+        live.push(self.events.len());
         self.events.push(Event {
             step,
             line,
             content: Arc::new(content),
-            touched,
-            standing: Arc::new(standing),
+            changed_range,
+            live: Arc::new(live),
             is_revert: false,
             parts: Vec::new(),
             intended: None,

@@ -57,7 +57,7 @@ pub enum How {
 
 /// How a group of operations is taken back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Way {
+pub enum RevertMode {
     /// As an undo.
     Walk,
     /// As an operation like any other.
@@ -126,7 +126,7 @@ pub enum Act {
     /// Takes back the newest operations of files, how many of each, of the directory's names, and of
     /// the two directories by one request.
     Group {
-        way: Way,
+        way: RevertMode,
         files: Vec<(usize, usize)>,
         names: usize,
         tree: usize,
@@ -340,19 +340,19 @@ impl Plan {
     fn group(&mut self, model: &Model) -> Act {
         let count = 2 + self.random.below(7) as usize;
         let (way, (files, names)) = match self.random.below(3) {
-            0 => (Way::Pick, self.chosen(model)),
-            _ => (Way::Walk, model.newest(count)),
+            0 => (RevertMode::Pick, self.chosen(model)),
+            _ => (RevertMode::Walk, model.newest(count)),
         };
-        let most = model.tree.newest().standing.len().min(6) as u64;
+        let most = model.tree.newest().live.len().min(6) as u64;
         let tree = match way {
-            Way::Walk if self.random.below(2) == 0 => self.random.below(most + 1) as usize,
+            RevertMode::Walk if self.random.below(2) == 0 => self.random.below(most + 1) as usize,
             _ => 0,
         };
         // One object's revert is not a group.
         if files.len() + usize::from(names > 0) + model.tree.members(tree) < 2 {
             return self.write(model);
         }
-        if way == Way::Walk && self.random.below(2) == 0 {
+        if way == RevertMode::Walk && self.random.below(2) == 0 {
             match self.random.below(4) {
                 0 => self.waiting.push_back(Act::Sync),
                 1 => self.waiting.extend([Act::Unmount, Act::Mount]),

@@ -69,7 +69,7 @@ impl CutMoment {
 }
 
 /// One cut of a recording.
-pub struct Point {
+pub struct CutPoint {
     pub number: usize,
     pub moment: CutMoment,
     /// How many of the recording's entries had come.
@@ -125,9 +125,9 @@ impl Cuts {
     }
 
     /// `count` points, in the recording's order.
-    pub fn choose(&self, count: usize) -> Vec<Point> {
+    pub fn choose(&self, count: usize) -> Vec<CutPoint> {
         let mut random = Random::new(self.recording.seed ^ 0x00c0_ffee);
-        let mut points: Vec<Point> = (0..count)
+        let mut points: Vec<CutPoint> = (0..count)
             .map(|number| {
                 let moment = CutMoment::ALL[number % CutMoment::ALL.len()];
                 // The operation to recover from is mostly a revert.
@@ -146,7 +146,7 @@ impl Cuts {
                 } else {
                     (moment, places)
                 };
-                Point {
+                CutPoint {
                     number,
                     moment,
                     at: places[random.below(places.len() as u64) as usize],
@@ -289,7 +289,7 @@ impl<'a> Cutter<'a> {
     }
 
     /// Cuts there and looks. Points come in order.
-    pub fn cut(&mut self, point: &Point, tally: &mut Tally) -> Outcome {
+    pub fn cut(&mut self, point: &CutPoint, tally: &mut Tally) -> Outcome {
         let mut random = Random::new(point.seed);
         let image = self.image(point.at, &mut random);
         self.disk.put(image.clone())?;

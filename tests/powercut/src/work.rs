@@ -16,7 +16,7 @@ use crate::lower::{self, Place};
 use crate::mark::{Mark, Marker};
 use crate::model::{name_of, Model};
 use crate::outcome::{fail, At, Outcome, Stop};
-use crate::plan::{Act, Family, How, Plan, Way};
+use crate::plan::{Act, Family, How, Plan, RevertMode};
 use crate::sys::{self, Map};
 use crate::tree::{self, operation::Operation};
 use crate::undo;
@@ -269,7 +269,7 @@ impl<'a> Worker<'a> {
 
     fn group(
         &mut self,
-        way: Way,
+        way: RevertMode,
         files: &[(usize, usize)],
         (names, tree): (usize, usize),
     ) -> Outcome<io::Result<i64>> {

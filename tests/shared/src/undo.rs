@@ -39,7 +39,7 @@ pub fn revert(file: &File, count: usize) -> io::Result<()> {
 #[derive(Debug, Default)]
 pub struct RevertReply {
     pub reverted: u64,
-    pub seq_in_way: u64,
+    pub blocking_seq: u64,
     pub reason: u32,
     pub inside: u32,
 }
@@ -53,7 +53,7 @@ pub fn revert_more(file: &File, count: u64, flags: u32) -> (io::Result<()>, Reve
     let result = sys::ioctl_bytes(file, REVERT_MORE, &mut bytes).map(drop);
     let answer = RevertReply {
         reverted: word(&bytes, 16),
-        seq_in_way: word(&bytes, 24),
+        blocking_seq: word(&bytes, 24),
         reason: word(&bytes, 32) as u32,
         inside: (word(&bytes, 32) >> 32) as u32,
     };
@@ -111,7 +111,7 @@ impl Line {
                 fail!("'{pair}' is no key=value in line: {text}");
             };
             let before = keys.insert(key.to_string(), value.to_string());
-            check!(before.is_none(), "'{key}' stands twice in line: {text}");
+            check!(before.is_none(), "'{key}' occurs twice in line: {text}");
         }
         check!(keys.contains_key("seq"), "no seq= in line: {text}");
         check!(keys.contains_key("sum"), "no sum= in line: {text}");

@@ -55,7 +55,7 @@ pub struct FaultCase<'w> {
     pub failure: Option<Failure>,
     /// The contents after the parts of a write that took several calls.
     between: Vec<(usize, Vec<u8>)>,
-    /// Whether a revert that was left half done is left to the next mount.
+    /// Whether a revert that was left incomplete is left to the next mount.
     pub by_remount: bool,
     /// Whether the disk may have lost bytes that were never promised: then each byte of the file
     /// counts by itself.
@@ -245,7 +245,7 @@ impl<'w> FaultCase<'w> {
         let file = self.open_again()?;
         let size = file.metadata()?.len();
         file.set_len(size)
-            .at("the next operation after a revert that was left half done")?;
+            .at("the next operation after a revert that was left incomplete")?;
         undo::revert(&file, 1).at("and its revert")
     }
 
@@ -339,9 +339,9 @@ impl<'w> FaultCase<'w> {
             return Ok(true);
         }
         // An operation that was never made durable may leave its bytes and nothing else.
-        let is_torn = self.torn && answer.seq_in_way == 0;
+        let is_torn = self.torn && answer.blocking_seq == 0;
         if !self.is_bounded() && !is_torn {
-            self.check_told(&file, answer.seq_in_way)?;
+            self.check_told(&file, answer.blocking_seq)?;
         }
         Ok(false)
     }

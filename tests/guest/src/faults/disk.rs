@@ -94,8 +94,8 @@ pub fn go(case: &mut FaultCase, scenario: &Scenario, fault: &Fault) -> Outcome<W
                 "bytes of the file were lost, and fsync does not say so"
             );
         }
-        if said.contains("is half done") {
-            check!(fault.lasting, "one failure, and a revert is half done");
+        if said.contains("is incomplete") {
+            check!(fault.lasting, "one failure, and a revert is incomplete");
             case.withdraw()?;
         }
         judge(case, scenario)?

@@ -416,17 +416,17 @@ fn go(case: &mut FaultCase, scenario: &Scenario, fault: Option<&Fault>) -> Outco
             crate::outcome::name(made)
         );
     }
-    let is_half_done = kernel.said().contains("is half done");
-    if is_half_done {
+    let is_incomplete = kernel.said().contains("is incomplete");
+    if is_incomplete {
         check!(
             fault.is_some_and(|fault| fault.lasting),
-            "one failure, and a revert is half done"
+            "one failure, and a revert is incomplete"
         );
         case.withdraw()?;
     }
     let lied = fault.is_some_and(|fault| may_have_happened(fault, &counts.trace))
-        // A revert that was left half done is gone on with, or withdrawn: whole in either case.
-        || is_half_done;
+        // A revert that was left incomplete is gone on with, or withdrawn: whole in either case.
+        || is_incomplete;
     let whole = judge(case, scenario, fault.is_some(), lied)?;
     Ok(Went {
         injected: counts.failed,

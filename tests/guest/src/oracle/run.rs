@@ -9,7 +9,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use super::holes::Holes;
 use super::op::{parent, About, Op};
 use super::sequence::Action;
-use super::state::{difference, has_other_holes, other_time, protection, State, Whole};
+use super::state::{difference, has_other_holes, other_time, protection, State, TreeState};
 use super::workers::{Held, Workers};
 use crate::fixture::Fixture;
 use crate::group::{self, Placed, REDO, WALK};
@@ -53,7 +53,7 @@ pub struct SequenceRun<'w> {
     /// How often the processes of before have held something new.
     turn: u64,
     done: Vec<DoneStep>,
-    looks: BTreeMap<usize, Whole>,
+    looks: BTreeMap<usize, TreeState>,
     cursor: group::Cursor,
     planted: Planted,
     /// How many operations there were that left lines.
@@ -67,7 +67,7 @@ pub struct SequenceRun<'w> {
 
 impl<'w> SequenceRun<'w> {
     pub fn new(w: &'w mut Fixture, planted: Planted) -> Outcome<SequenceRun<'w>> {
-        let looks = BTreeMap::from([(0, Whole::of(&w.mnt)?)]);
+        let looks = BTreeMap::from([(0, TreeState::of(&w.mnt)?)]);
         let cursor = group::Cursor::at_end(w)?;
         Ok(SequenceRun {
             workers: None,
@@ -169,7 +169,7 @@ impl<'w> SequenceRun<'w> {
             Action::Back(count, forth) => self.back(*count, *forth),
             Action::Object(count) => self.back_of_object(*count),
             Action::Look => {
-                let whole = Whole::of(&self.w.mnt)?;
+                let whole = TreeState::of(&self.w.mnt)?;
                 self.looks.insert(self.done.len(), whole);
                 Ok(())
             }
@@ -431,7 +431,7 @@ impl<'w> SequenceRun<'w> {
         let conflict = answer.conflicts.first();
         let about = |placed: &&Placed| Some(placed.seq) == conflict.map(|one| one.seq);
         let line = lines.iter().find(about).map(|placed| &placed.line.text);
-        let (reason, way) = (answer.reason, answer.seq_in_way);
+        let (reason, way) = (answer.reason, answer.blocking_seq);
         fail!("{error}, reason {reason}, in the way {way}, {conflict:?}: {line:?}")
     }
 
@@ -532,7 +532,7 @@ impl<'w> SequenceRun<'w> {
             return Ok(());
         };
         self.compared += 1;
-        match Whole::of(&self.w.mnt)?.difference(want) {
+        match TreeState::of(&self.w.mnt)?.difference(want) {
             Some(difference) => fail!("the whole tree: {difference}"),
             None => Ok(()),
         }

@@ -58,12 +58,12 @@ pub fn sequence(random: &mut Random, steps: usize) -> Vec<Action> {
         };
         actions.push(Action::Do(vec![(0, open)]));
     }
-    let mut standing = actions.len();
+    let mut live = actions.len();
     for _ in 0..steps {
         let ops = [1, 1, 1, 1, 1, 2, 3][random.below(7) as usize];
         let ops = (0..ops).map(|_| (random.below(WORKERS) as usize, Op::random(random)));
         actions.push(Action::Do(ops.collect()));
-        standing += 1;
+        live += 1;
         match random.below(400) {
             0..=LOOKS => actions.push(Action::Look),
             100 => actions.push(Action::Remount),
@@ -78,10 +78,10 @@ pub fn sequence(random: &mut Random, steps: usize) -> Vec<Action> {
     if random.below(2) == 0 {
         actions.push(Action::Remount);
     }
-    while standing > 0 {
+    while live > 0 {
         let most = [1, 1, 4, 30][random.below(4) as usize];
         let count = 1 + random.below(most) as usize;
-        standing -= count.min(standing);
+        live -= count.min(live);
         actions.push(match random.below(2) {
             0 => Action::Object(count),
             _ => Action::Back(count, random.below(20) == 0),

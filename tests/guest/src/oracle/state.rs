@@ -262,11 +262,11 @@ fn xattrs(
 
 /// Everything below a directory but the history.
 #[derive(Default)]
-pub struct Whole(BTreeMap<String, State>);
+pub struct TreeState(BTreeMap<String, State>);
 
-impl Whole {
-    pub fn of(root: &Path) -> Outcome<Whole> {
-        let mut whole = Whole::default();
+impl TreeState {
+    pub fn of(root: &Path) -> Outcome<TreeState> {
+        let mut whole = TreeState::default();
         whole.walk(root, "")?;
         Ok(whole)
     }
@@ -291,7 +291,7 @@ impl Whole {
     }
 
     /// The difference from the wanted state; `None`: there is none.
-    pub fn difference(&self, want: &Whole) -> Option<String> {
+    pub fn difference(&self, want: &TreeState) -> Option<String> {
         let mut names: Vec<&String> = self.0.keys().chain(want.0.keys()).collect();
         names.sort();
         names.dedup();

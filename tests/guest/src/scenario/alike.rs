@@ -45,7 +45,7 @@ fn alike(w: &Fixture, what: &str, operations: &[Placed], flags: u32) -> Outcome<
     }
     let verdict = |answer: &group::GroupReply| {
         let conflicts = answer.conflicts.iter();
-        let conflicts: Vec<_> = conflicts.map(|c| (c.seq, c.in_way, c.reason)).collect();
+        let conflicts: Vec<_> = conflicts.map(|c| (c.seq, c.blocker, c.reason)).collect();
         (answer.reverted, answer.objects, answer.found, conflicts)
     };
     same(
@@ -72,7 +72,7 @@ fn not_empty(w: &mut Fixture) -> Outcome {
     same("all but one", answer.reverted, ours.len() as u64 - 1)?;
     same("one note", answer.conflicts.len(), 1)?;
     same("its reason", answer.conflicts[0].reason, NOT_EMPTY)?;
-    same("what is in it", answer.conflicts[0].in_way, theirs[0].seq)?;
+    same("what is in it", answer.conflicts[0].blocker, theirs[0].seq)?;
     let left = w.sh("find . -mindepth 1 | sort | tr '\\n' ' '")?;
     same("what is left", left.trim(), "./d ./d/theirs")?;
     // The revert taken back brings the rest, and is one operation.

@@ -48,7 +48,7 @@ const LARGEST: u64 = 1 << 20;
 #[derive(Default)]
 struct Past {
     /// The live contents, the present one last.
-    standing: Vec<Vec<u8>>,
+    live: Vec<Vec<u8>>,
     /// All that there ever were.
     all: Vec<Vec<u8>>,
     /// `obj=` of its lines.
@@ -59,11 +59,11 @@ struct Past {
 impl Past {
     fn enter(&mut self, content: Vec<u8>) {
         self.all.push(content.clone());
-        self.standing.push(content);
+        self.live.push(content);
     }
 
     fn now(&self) -> &[u8] {
-        self.standing.last().map(Vec::as_slice).unwrap_or_default()
+        self.live.last().map(Vec::as_slice).unwrap_or_default()
     }
 }
 
@@ -179,9 +179,9 @@ fn changed(w: &Fixture, name: &str) -> Outcome<(i64, i64)> {
 fn change(file: &File, past: &mut Past, random: &mut Random) -> Outcome {
     let size = past.now().len() as u64;
     match random.below(8) {
-        0 if past.standing.len() > 1 => {
+        0 if past.live.len() > 1 => {
             undo::revert(file, 1).at("reverting")?;
-            past.standing.pop();
+            past.live.pop();
         }
         1 => {
             let size = random.below(3000);
@@ -245,7 +245,7 @@ fn file(w: &Fixture, path: &str, past: &Past, random: &mut Random, crafted: bool
     if random.below(12) == 0 {
         tool(w, path)?;
     }
-    for step in 0..past.standing.len() + 2 {
+    for step in 0..past.live.len() + 2 {
         let many = if random.below(4) == 0 {
             1 + random.below(4)
         } else {

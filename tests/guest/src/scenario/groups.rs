@@ -45,7 +45,7 @@ pub(super) fn take_back(w: &Fixture, operations: &[Placed], flags: u32) -> Outco
         let first = answer
             .conflicts
             .first()
-            .map_or(answer.seq_in_way, |conflict| conflict.seq);
+            .map_or(answer.blocking_seq, |conflict| conflict.seq);
         let first = operations.iter().find(|p| p.seq == first);
         let object = first.and_then(|p| p.line.key("obj"));
         let mut lines = group::history(w)?;
@@ -215,8 +215,11 @@ fn conflicts(w: &mut Fixture) -> Outcome {
     for flags in [DRY_RUN, 0, WALK] {
         let (result, answer) = group::revert(&root(w)?, &ours, flags);
         same_errno("conflicts", result, Errno::BUSY)?;
-        let mut ways: Vec<(u64, u64)> =
-            answer.conflicts.iter().map(|c| (c.seq, c.in_way)).collect();
+        let mut ways: Vec<(u64, u64)> = answer
+            .conflicts
+            .iter()
+            .map(|c| (c.seq, c.blocker))
+            .collect();
         ways.sort_unstable();
         let mut want = vec![
             (

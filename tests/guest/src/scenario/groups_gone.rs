@@ -115,7 +115,7 @@ fn of_unnamed_in_use(w: &mut Fixture) -> Outcome {
 }
 
 /// Removes the orphans, as if to make room.
-fn give_up_kept(w: &Fixture) -> Outcome {
+fn remove_orphans(w: &Fixture) -> Outcome {
     let kept = w.history()?.join("orphans").display().to_string();
     run(&["find", &kept, "-mindepth", "3", "-delete"]).map(drop)
 }
@@ -132,12 +132,12 @@ fn of_named_later(w: &mut Fixture) -> Outcome {
     same("operations", ours.len(), 2)?;
     fs::remove_file(w.path("named"))?;
     w.remount()?;
-    give_up_kept(w)?;
+    remove_orphans(w)?;
     let (result, answer) = group::revert(&File::open(&w.mnt)?, &ours[..1], 0);
     same_errno("given up", result, Errno::NODATA)?;
     let conflict = Conflict {
         seq: ours[0].seq,
-        in_way: 0,
+        blocker: 0,
         reason: GONE,
     };
     same("the conflict", answer.conflicts, vec![conflict])
@@ -154,7 +154,7 @@ fn of_given_up(w: &mut Fixture) -> Outcome {
     let with = Tree::of(&w.mnt)?;
     same("operations", ours.len(), 5)?;
     w.remount()?;
-    give_up_kept(w)?;
+    remove_orphans(w)?;
     let of = |op: &str, name: &str| -> Outcome<u64> {
         let found = ours.iter().find(|placed| {
             placed.line.op == op && (name.is_empty() || placed.line.key("name") == Some(name))

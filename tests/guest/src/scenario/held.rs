@@ -218,7 +218,7 @@ fn busy_file(w: &mut Fixture) -> Outcome {
     stuck.kill()?;
     same_errno("a busy file", result, rustix::io::Errno::BUSY)?;
     check!(
-        answer.reason == BUSY && answer.seq_in_way == pid,
+        answer.reason == BUSY && answer.blocking_seq == pid,
         "not process {pid}: {answer:?}"
     );
     check!(took < Duration::from_secs(15), "refused after {took:?}");

@@ -230,7 +230,7 @@ fn oracle_mixed(w: &mut Fixture) -> Outcome {
     }
     for file in &mut files {
         same(
-            "standing lines",
+            "live lines",
             undo::lines(&file.file, false)?.len(),
             file.shadow.depth(),
         )?;

@@ -73,7 +73,7 @@ fn take_back(w: &Fixture, operations: &[Placed], flags: u32) -> Outcome<GroupRep
             .iter()
             .find(|p| Some(p.seq) == conflict.map(|c| c.seq));
         let line = line.map(|p| p.line.text.as_str());
-        let (n, reason, way) = (operations.len(), answer.reason, answer.seq_in_way);
+        let (n, reason, way) = (operations.len(), answer.reason, answer.blocking_seq);
         fail!("{n} operations: {error}, reason {reason}, in the way {way}, {conflict:?}: {line:?}");
     }
     Ok(answer)

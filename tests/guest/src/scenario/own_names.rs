@@ -207,7 +207,7 @@ fn removed_content(w: &mut Fixture) -> Outcome {
         let (result, answer) = group::revert(&File::open(&w.mnt)?, &writes, flags);
         let error = result.err().and_then(|error| error.raw_os_error());
         same(format!("flags {flags}"), error, Some(libc::EBUSY))?;
-        same("in the way", answer.seq_in_way, removal[0].seq)?;
+        same("in the way", answer.blocking_seq, removal[0].seq)?;
     }
     super::groups::take_back(w, &removal, WALK)?;
     w.same("whole", "f", b"one\ntwo\n")?;

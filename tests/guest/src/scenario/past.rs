@@ -325,7 +325,7 @@ fn status(w: &mut Fixture) -> Outcome {
         "segments",
         "log_bytes",
         "undo_bytes",
-        "kept_bytes",
+        "orphan_bytes",
         "lost",
         "errors",
     ];
@@ -339,8 +339,8 @@ fn status(w: &mut Fixture) -> Outcome {
         check!(!has(&root, "null"), "{figure} is hidden from root: {root}");
     }
     for text in [&root, &theirs] {
-        check!(text.contains("\"standing\":"), "no own figures: {text}");
-        check!(!text.contains("\"standing\":0"), "no own figures: {text}");
+        check!(text.contains("\"live\":"), "no own figures: {text}");
+        check!(!text.contains("\"live\":0"), "no own figures: {text}");
     }
     let (code, text) = said(w, ANA, "logctl box/f status")?;
     same("in words", code.as_str(), "0")?;

@@ -131,8 +131,8 @@ fn replayed(w: &Fixture, name: &str, mut replay: Replay) -> Outcome<Shadow> {
         &w.read(name)?,
         replay.shadow.bytes(),
     )?;
-    let standing = undo::lines(&file, false)?.len();
-    same("standing lines", standing, replay.shadow.depth())?;
+    let live = undo::lines(&file, false)?.len();
+    same("live lines", live, replay.shadow.depth())?;
     Ok(replay.shadow)
 }
 
@@ -215,7 +215,7 @@ fn writing_and_reverting(w: &mut Fixture) -> Outcome {
     writers.into_iter().try_for_each(wait)?;
     check!(made > 0, "nothing was reverted in between");
     let shadow = replayed(w, "f", replay)?;
-    same("what stands", shadow.depth(), 1200 - made)?;
+    same("what is live", shadow.depth(), 1200 - made)?;
     take_all_back(w, "f", shadow)
 }
 
@@ -232,7 +232,7 @@ fn reverting_twice_at_once(w: &mut Fixture) -> Outcome {
         2 * times,
     )?;
     let shadow = replayed(w, "f", replay)?;
-    same("what stands", shadow.depth(), 800 - 2 * times)?;
+    same("what is live", shadow.depth(), 800 - 2 * times)?;
     take_all_back(w, "f", shadow)
 }
 

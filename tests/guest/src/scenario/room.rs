@@ -57,7 +57,7 @@ const LOST: u32 = 2;
 const NO_SPACE: u32 = 9;
 
 /// The number of live operations of a file.
-fn standing(file: &File) -> Outcome<usize> {
+fn live(file: &File) -> Outcome<usize> {
     Ok(undo::lines(file, false)?.len())
 }
 
@@ -88,7 +88,7 @@ fn ten_overwrites(w: &mut Fixture, apart: usize) -> Outcome<(File, Vec<u8>, Vec<
 fn undo_keeps_its_source(w: &mut Fixture) -> Outcome {
     for apart in [0, MIB / 2, MIB] {
         let (file, before, after) = ten_overwrites(w, apart)?;
-        let count = standing(&file)?;
+        let count = live(&file)?;
         let (result, answer) = undo::revert_more(&file, 10, 0);
         if result.is_ok() {
             w.same("reverted", "f", &before)?;
@@ -102,7 +102,7 @@ fn undo_keeps_its_source(w: &mut Fixture) -> Outcome {
         same("the reason", answer.reason, NO_SPACE)?;
         w.same("nothing changed", "f", &after)?;
         settle(w)?;
-        same("what stands", standing(&file)?, count)?;
+        same("what is live", live(&file)?, count)?;
         let said = w.sh("logctl revert f --count 10 2>&1 || true")?;
         check!(said.contains("--no-redo"), "no way out is named: {said}");
         let (result, _) = undo::revert_more(&file, 10, NO_REDO);
@@ -144,7 +144,7 @@ fn group_keeps_its_source(w: &mut Fixture) -> Outcome {
     if !works {
         check!(said.contains("--no-redo"), "no way out is named: {said}");
         let after = w.sh("logctl log --ops -n 5000 | wc -l")?;
-        same("what stands", after, before)?;
+        same("what is live", after, before)?;
     }
     Ok(())
 }
@@ -522,7 +522,7 @@ fn used(w: &Fixture) -> Outcome<u64> {
         let digits: String = tail.chars().take_while(char::is_ascii_digit).collect();
         digits.parse().unwrap_or(0)
     };
-    Ok(number("undo_bytes") + number("kept_bytes"))
+    Ok(number("undo_bytes") + number("orphan_bytes"))
 }
 
 /// With `on_full=deny` the operation is refused instead, unless it frees space.

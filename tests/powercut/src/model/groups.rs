@@ -3,13 +3,13 @@
 //! Groups: operations of several objects that one request took back, and those that one can.
 
 use super::{Event, Group, Model, NAMES};
-use crate::plan::Way;
+use crate::plan::RevertMode;
 
 impl Model {
     /// The undo that the last change was.
     pub fn undone(&self) -> Option<&Group> {
         let last = self.groups.last().filter(|_| self.is_undone);
-        last.filter(|group| group.way == Some(Way::Walk))
+        last.filter(|group| group.way == Some(RevertMode::Walk))
     }
 
     /// The number of live operations of a file above its newest pick: no live line names the picked
@@ -19,8 +19,8 @@ impl Model {
             return 0;
         };
         let object = &self.objects[object];
-        let standing = object.newest().standing.iter().rev();
-        let events = standing.map(|at| &object.events[*at]);
+        let live = object.newest().live.iter().rev();
+        let events = live.map(|at| &object.events[*at]);
         let known = |event: &&Event| !event.is_revert && event.intended.is_none();
         events.take_while(known).count()
     }
@@ -31,8 +31,8 @@ impl Model {
         let mut all: Vec<(u64, Option<usize>)> = Vec::new();
         all.extend(self.name_ops.iter().map(|(step, _)| (*step, None)));
         for (at, object) in self.objects.iter().enumerate() {
-            let standing = object.newest().standing.iter();
-            all.extend(standing.map(|event| (object.events[*event].step, Some(at))));
+            let live = object.newest().live.iter();
+            all.extend(live.map(|event| (object.events[*event].step, Some(at))));
         }
         // A file is created before the first write to it, by one step.
         all.sort_by_key(|(step, of)| (*step, of.is_some()));
@@ -60,7 +60,7 @@ impl Model {
 
     pub(super) fn take_group_back(
         &mut self,
-        way: Way,
+        way: RevertMode,
         files: &[(usize, usize)],
         (names, tree): (usize, usize),
         seq: u64,
@@ -141,7 +141,7 @@ impl Model {
     /// returns: the objects of the group and the directories of its names, and no others.
     fn end_group(&mut self, group: Group, has_names: bool, has_tree: bool) {
         let step = self.step;
-        self.is_undone = group.way == Some(Way::Walk);
+        self.is_undone = group.way == Some(RevertMode::Walk);
         for (index, event) in &group.events {
             self.objects[*index].durable.push((step, *event));
         }

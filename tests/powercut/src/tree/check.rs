@@ -14,7 +14,7 @@ use crate::group::{self, Placed};
 use crate::lower::Place;
 use crate::mounts::Lower;
 use crate::outcome::{check, fail, Outcome};
-use crate::plan::{Family, Way};
+use crate::plan::{Family, RevertMode};
 use crate::shadow::Random;
 
 /// The operations in the log of a directory.
@@ -48,13 +48,13 @@ pub fn newest(root: &File, tree: &Tree, count: usize) -> Outcome<Option<Vec<u64>
         tree.ops.len()
     );
     let dropped = tree.ops.len() - lines.len();
-    let standing = tree.newest().standing.iter().rev().take(count);
-    let numbers = standing.map(|at| Some(lines[at.checked_sub(dropped)?].seq));
+    let live = tree.newest().live.iter().rev().take(count);
+    let numbers = live.map(|at| Some(lines[at.checked_sub(dropped)?].seq));
     Ok(numbers.collect())
 }
 
 /// The operation of each line of the log.
-struct Told {
+struct LoggedOperations {
     lines: Vec<Placed>,
     /// For each operation with a line, where that is in `lines`.
     of: BTreeMap<usize, usize>,
@@ -64,7 +64,7 @@ struct Told {
     is_sure: bool,
 }
 
-impl Told {
+impl LoggedOperations {
     fn number(&self, op: usize) -> Option<u64> {
         let at = *self.of.get(&op)?;
         self.lines.get(at).map(|placed| placed.seq)
@@ -94,14 +94,14 @@ pub fn look(place: &Place, cut: &Cut<'_>, random: &mut Random, tally: &mut Tally
     for (root, inode) in super::ROOTS.iter().zip(&mut check.inodes) {
         *inode = place.top.join(root).metadata()?.ino();
     }
-    let told = check.told()?;
+    let logged = check.logged()?;
     let seen = check.seen()?;
     tally.nodes += seen.nodes.len() as u64;
     let shown = || {
-        let texts = told.lines.iter().map(|placed| placed.line.text.as_str());
+        let texts = logged.lines.iter().map(|placed| placed.line.text.as_str());
         texts.collect::<Vec<_>>().join("\n")
     };
-    match check.take_back(&told, seen, random, tally) {
+    match check.take_back(&logged, seen, random, tally) {
         Err(crate::outcome::Stop::Fail(reason)) => fail!("{reason}\n{}", shown()),
         result => result,
     }
@@ -109,7 +109,7 @@ pub fn look(place: &Place, cut: &Cut<'_>, random: &mut Random, tally: &mut Tally
 
 impl Check<'_> {
     /// Each line is true, and none lacks that is durable.
-    fn told(&self) -> Outcome<Told> {
+    fn logged(&self) -> Outcome<LoggedOperations> {
         let lines = lines(&self.root)?;
         let until = |step: u64| self.tree.ops.partition_point(|op| op.step <= step);
         let (begun, floor) = (until(self.cut.begun), until(self.cut.lines));
@@ -143,7 +143,7 @@ impl Check<'_> {
         of.extend(exact.filter_map(|(op, at)| Some(((*op)?, at))));
         let ops = of.keys().next_back().map_or(end, |last| last + 1);
         let is_whole = recovered.iter().all(Option::is_some) && end + recovered.len() == ops;
-        Ok(Told {
+        Ok(LoggedOperations {
             is_sure: ends.len() == 1 && is_whole,
             lines,
             of,
@@ -244,29 +244,29 @@ impl Check<'_> {
     /// earlier states, exactly; otherwise the request may be refused, and nothing changes then.
     fn take_back(
         &self,
-        told: &Told,
+        logged: &LoggedOperations,
         seen: FoundTree,
         random: &mut Random,
         tally: &mut Tally,
     ) -> Outcome {
         let moments = self.tree.moments.iter();
         let moments = moments.filter(|moment| moment.step <= self.cut.begun);
-        let mut moments = moments.filter(|moment| moment.ops <= told.ops);
+        let mut moments = moments.filter(|moment| moment.ops <= logged.ops);
         let Some(now) = moments.next_back() else {
             return Ok(());
         };
-        let is_sure = told.is_sure && seen.is_like(&now.state);
-        let mut standing = now.standing.to_vec();
+        let is_sure = logged.is_sure && seen.is_like(&now.state);
+        let mut live = now.live.to_vec();
         // Mostly all at once: each request reads the whole history.
         let at_once = random.below(4) != 0;
         let mut seen = seen;
-        while !standing.is_empty() {
+        while !live.is_empty() {
             let count = match at_once && is_sure {
-                true => standing.len(),
-                false => (1 + random.below(8) as usize).min(standing.len()),
+                true => live.len(),
+                false => (1 + random.below(8) as usize).min(live.len()),
             };
-            let taken = standing.split_off(standing.len() - count);
-            let numbers: Option<Vec<u64>> = taken.iter().map(|op| told.number(*op)).collect();
+            let taken = live.split_off(live.len() - count);
+            let numbers: Option<Vec<u64>> = taken.iter().map(|op| logged.number(*op)).collect();
             let Some(numbers) = numbers else {
                 return Ok(());
             };
@@ -293,7 +293,7 @@ impl Check<'_> {
     /// Whether the request succeeded.
     fn request(&self, numbers: &[u64], is_sure: bool, tally: &mut Tally) -> Outcome<bool> {
         for force in [false, true] {
-            let done = group::take_back_these(&self.root, numbers, Way::Walk, force)?;
+            let done = group::take_back_these(&self.root, numbers, RevertMode::Walk, force)?;
             match done.map_err(|error: io::Error| error.raw_os_error().unwrap_or(0)) {
                 Ok(_) => return Ok(true),
                 Err(libc::ESTALE) if !force => tally.external += 1,

@@ -117,7 +117,7 @@ pub struct TreeMoment {
     pub step: u64,
     pub state: Arc<State>,
     pub ops: usize,
-    pub standing: Arc<Vec<usize>>,
+    pub live: Arc<Vec<usize>>,
 }
 
 /// All that was done.
@@ -146,7 +146,7 @@ impl Tree {
                 step: 0,
                 state: Arc::new(state),
                 ops: 0,
-                standing: Arc::default(),
+                live: Arc::default(),
             }],
             durable: vec![(0, None)],
         }
@@ -186,24 +186,24 @@ impl Tree {
             self.inodes.push(inode);
         }
         operation.change(&mut state, &mut op);
-        let mut standing = before.standing.to_vec();
-        standing.push(self.ops.len());
+        let mut live = before.live.to_vec();
+        live.push(self.ops.len());
         self.ops.push(op);
-        self.moment(step, Arc::new(state), standing);
+        self.moment(step, Arc::new(state), live);
     }
 
-    fn moment(&mut self, step: u64, state: Arc<State>, standing: Vec<usize>) {
+    fn moment(&mut self, step: u64, state: Arc<State>, live: Vec<usize>) {
         self.moments.push(TreeMoment {
             step,
             state,
             ops: self.ops.len(),
-            standing: Arc::new(standing),
+            live: Arc::new(live),
         });
     }
 
     /// In how many logs the newest operations are, of names and of attributes.
     pub fn members(&self, count: usize) -> usize {
-        let newest = self.newest().standing.iter().rev().take(count);
+        let newest = self.newest().live.iter().rev().take(count);
         let members = newest.map(|at| (self.ops[*at].of, self.ops[*at].names.is_some()));
         members.collect::<BTreeSet<_>>().len()
     }
@@ -211,11 +211,11 @@ impl Tree {
     /// The newest operations are taken back; returns the data for a redo.
     pub fn take_back(&mut self, step: u64, count: usize) -> TreeMoment {
         let before = self.newest().clone();
-        let mut standing = before.standing.to_vec();
-        let taken = standing.split_off(standing.len().saturating_sub(count));
+        let mut live = before.live.to_vec();
+        let taken = live.split_off(live.len().saturating_sub(count));
         if let Some(oldest) = taken.first() {
             let state = self.as_before(*oldest);
-            self.moment(step, state, standing);
+            self.moment(step, state, live);
         }
         before
     }
@@ -230,8 +230,8 @@ impl Tree {
 
     /// The reverted objects have their earlier state.
     pub fn redo(&mut self, step: u64, before: &TreeMoment) {
-        let standing = before.standing.to_vec();
-        self.moment(step, before.state.clone(), standing);
+        let live = before.live.to_vec();
+        self.moment(step, before.state.clone(), live);
     }
 
     /// The moment that step `step` left.

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The history's books on disk: its state, and the index table of one segment.
+//! The history's metadata on disk: its state, and the index table of one segment.
 
 use kernel::prelude::*;
 
 use super::{
     segment::MODE,
     sort::sort,
-    staging::Table,
-    state::{self, Span, State, SLOT},
+    staging::ObjectTable,
+    state::{self, SegmentRange, State, SLOT},
     tables::Tables,
     trust::{self, Home},
 };
@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// The state of the history, for the maintenance worker; the lock around it is held over file I/O.
-pub(super) struct Keep {
+pub(super) struct HistoryMeta {
     pub(super) home: Home,
     pub(super) state: State,
     /// Whether the history was made just now.
@@ -31,11 +31,11 @@ pub(super) struct Keep {
     state_file: Option<StoreFile>,
 }
 
-impl Keep {
+impl HistoryMeta {
     /// Reads the state of the history `home`, and learns of its tables.
     pub(super) fn open(home: Home, tables: &mut Tables) -> Result<Self> {
         let file = trust::private_file(home.dir.create(b"state", MODE)?)?;
-        let mut keep = Self {
+        let mut meta = Self {
             is_new: home.is_new,
             home,
             state: State::default(),
@@ -43,27 +43,27 @@ impl Keep {
         };
         let mut slots = KVec::from_elem(0, SLOT * 2, GFP_KERNEL)?;
         let len = file.read_at(&mut slots, 0)?;
-        let uuid = keep.home.uuid;
+        let uuid = meta.home.uuid;
         let read = |slot: &[u8]| state::parse(slot, &uuid, crc32c);
         // A torn write damages one slot only; the other one is older and valid.
         let newest = (slots.chunks(SLOT))
             .filter_map(|slot| Some((read(slot)?, slot)))
             .max_by_key(|(state, _)| state.count);
-        keep.state_file = Some(file);
+        meta.state_file = Some(file);
         let Some((found, slot)) = newest else {
             // A new history has none. An old one without: recovery finds the numbers.
-            keep.is_new &= len == 0;
-            return Ok(keep);
+            meta.is_new &= len == 0;
+            return Ok(meta);
         };
-        keep.state = found;
-        keep.is_new = false;
+        meta.state = found;
+        meta.is_new = false;
         if found.clean {
             let mut added = Ok(());
-            let add = |span: Span| added = added.and(tables.add(span));
+            let add = |span: SegmentRange| added = added.and(tables.add(span));
             state::tables(slot, add).ok_or(EUCLEAN)?;
             added?;
         }
-        Ok(keep)
+        Ok(meta)
     }
 
     /// Makes `state` durable, with the list of index tables. If the list does not fit, the state is
@@ -87,7 +87,7 @@ impl Keep {
         file.sync()
     }
 
-    /// Closes everything, and gives up the claim.
+    /// Closes everything, and releases the claim.
     pub(super) fn close(&mut self) {
         self.state_file = None;
         self.home.claim = None;
@@ -95,7 +95,7 @@ impl Keep {
 }
 
 /// Writes the table of one segment, of the table in memory.
-pub(super) fn write_table(tables: &mut Tables, segment: u64, objects: &Table) -> Result {
+pub(super) fn write_table(tables: &mut Tables, segment: u64, objects: &ObjectTable) -> Result {
     let mut entries: KVVec<(ObjectId, u64)> = KVVec::new();
     for entry in objects.entries() {
         if let Some(offset) = entry.offset() {
@@ -104,7 +104,7 @@ pub(super) fn write_table(tables: &mut Tables, segment: u64, objects: &Table) ->
     }
     // Look-ups and merges rely on ascending objects.
     sort(&mut entries, |(a, _), (b, _)| a < b);
-    let span = Span {
+    let span = SegmentRange {
         first: segment,
         last: segment,
     };

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Objects that lost their last name. Each keeps one name of ours, `orphans/SEGMENT/XX/ENTRY`
-//! ([`super::orphan`]), so the inode stays. XX is derived from the inode number and keeps each
-//! directory small: some lower filesystems search a directory linearly, and so does this code.
+//! Orphans: objects that lost their last name. Each has one name in the history,
+//! `orphans/SEGMENT/XX/ENTRY` ([`super::orphan_record`]), so the inode stays. XX is derived from
+//! the inode number and keeps each directory small: some lower filesystems search a directory
+//! linearly, and so does this code.
 //!
 //! So deleting costs the same for any file size, and a revert restores the very inode, with its
 //! attributes and its own history. When a segment is dropped, its directory is removed with all
@@ -23,7 +24,7 @@ use kernel::{
 
 use super::{
     journal::Journal,
-    orphan::{Cause, EntryName, Orphan, HANDLE_MAX},
+    orphan_record::{Cause, EntryName, OrphanRecord, HANDLE_MAX},
     recovery::Removals,
     segment::{gone, number_in_name, Files, Name},
     sort::sort,
@@ -55,51 +56,51 @@ const BATCH: usize = 512;
 const NEIGHBOURS: u64 = 32;
 
 /// The number of segments whose size in `orphans/` is cached.
-const KNOWN_SIZES: usize = 64;
+const CACHED_SIZES: usize = 64;
 
 /// How many directories a segment has at most.
-const PLACES: usize = 256;
+const DIRS_PER_SEGMENT: usize = 256;
 
 /// Identifies the adoption of unlogged orphans in the list of unfinished reverts.
 pub(super) const ADOPTION: u64 = u64::MAX;
 
 /// The directory `orphans/`.
-pub(super) struct Kept {
+pub(super) struct OrphanStore {
     home: Option<StoreDir>,
     /// The segment that is used now.
-    now: Option<Now>,
+    active: Option<ActiveDirs>,
     /// Those whose names may not be durable.
-    dirty: KVVec<Arc<Place>>,
+    dirty: KVVec<Arc<OrphanDir>>,
     /// Whether a segment's directory was made that may not be durable.
     is_home_dirty: bool,
     /// Entries that have other names, since a power cut came before the removal of the last one.
-    strays: KVVec<Found>,
+    leaked_links: KVVec<FoundOrphan>,
     /// Entries without a line: a power cut took the line of the removal.
-    orphans: KVVec<Found>,
-    /// How many bytes are kept with some of the sealed segments.
+    unlogged: KVVec<FoundOrphan>,
+    /// The sizes of the orphans of some sealed segments, in bytes.
     sizes: KVVec<(u64, u64)>,
 }
 
 /// An entry that a mount has found.
-pub(crate) type Found = (Arc<Place>, EntryName);
+pub(crate) type FoundOrphan = (Arc<OrphanDir>, EntryName);
 
 /// The directories of the active segment.
-struct Now {
+struct ActiveDirs {
     /// Where its other directories are.
-    top: Arc<Place>,
+    top: Arc<OrphanDir>,
     /// Those that are known to be there, by their numbers.
-    places: KVec<Option<Arc<Place>>>,
+    dirs: KVec<Option<Arc<OrphanDir>>>,
 }
 
-/// A directory of objects that are kept.
-pub(crate) struct Place {
+/// A directory of orphans.
+pub(crate) struct OrphanDir {
     dir: StoreDir,
     segment: u64,
     /// Whether a name was added that may not be durable.
     dirty: Atomic<bool>,
 }
 
-impl Place {
+impl OrphanDir {
     fn new(dir: StoreDir, segment: u64) -> Result<Arc<Self>> {
         Ok(Arc::new(
             Self {
@@ -122,13 +123,13 @@ impl Place {
     }
 }
 
-impl Now {
-    fn new(top: Arc<Place>) -> Result<Self> {
-        let mut places = KVec::with_capacity(PLACES, GFP_KERNEL)?;
-        for _ in 0..PLACES {
-            places.push(None, GFP_KERNEL)?;
+impl ActiveDirs {
+    fn new(top: Arc<OrphanDir>) -> Result<Self> {
+        let mut dirs = KVec::with_capacity(DIRS_PER_SEGMENT, GFP_KERNEL)?;
+        for _ in 0..DIRS_PER_SEGMENT {
+            dirs.push(None, GFP_KERNEL)?;
         }
-        Ok(Self { top, places })
+        Ok(Self { top, dirs })
     }
 }
 
@@ -136,83 +137,95 @@ fn segment_name(segment: u64) -> Name {
     Name::new(format_args!("{segment:08}"))
 }
 
-/// The number of the directory that an object is kept in.
-fn place_of(object: ObjectId) -> usize {
+/// The number of an orphan's directory.
+fn dir_number(object: ObjectId) -> usize {
     // CAST: Below PLACES.
-    (object.inode / NEIGHBOURS % PLACES as u64) as usize
+    (object.inode / NEIGHBOURS % DIRS_PER_SEGMENT as u64) as usize
 }
 
 fn dropped_name(segment: u64) -> Name {
     Name::new(format_args!("{segment:08}.dropped"))
 }
 
-fn place_name(number: usize) -> Name {
+fn dir_name(number: usize) -> Name {
     Name::new(format_args!("{number:02x}"))
 }
 
-impl Kept {
+impl OrphanStore {
     /// Opens or makes the directory below the history's.
     pub(super) fn open(home: &StoreDir) -> Result<Self> {
         Ok(Self {
             home: Some(trust::private_dir(home, ORPHANS)?),
-            now: None,
+            active: None,
             dirty: KVVec::new(),
             is_home_dirty: false,
-            strays: KVVec::new(),
-            orphans: KVVec::new(),
+            leaked_links: KVVec::new(),
+            unlogged: KVVec::new(),
             sizes: KVVec::new(),
         })
     }
 
     /// Closes everything.
     pub(super) fn close(&mut self) {
-        self.now = None;
+        self.active = None;
         self.dirty = KVVec::new();
         self.home = None;
     }
 
-    /// Where an object is kept with a segment, if that was made already.
-    fn known(&self, segment: u64, number: usize) -> Option<&Arc<Place>> {
-        let now = self.now.as_ref().filter(|now| now.top.segment == segment)?;
-        now.places.get(number)?.as_ref()
+    /// A segment's directory with this number, if it is open.
+    fn cached_dir(&self, segment: u64, number: usize) -> Option<&Arc<OrphanDir>> {
+        let active = self
+            .active
+            .as_ref()
+            .filter(|active| active.top.segment == segment)?;
+        active.dirs.get(number)?.as_ref()
     }
 
-    /// Where an object is kept with a segment, made when there is none; and how many bytes that took.
-    fn make(&mut self, segment: u64, number: usize) -> Result<(Arc<Place>, u64)> {
-        if let Some(place) = self.known(segment, number) {
-            return Ok((place.clone(), 0));
+    /// A segment's directory with this number, created if there is none; and the number of bytes
+    /// that this took.
+    fn get_or_make(&mut self, segment: u64, number: usize) -> Result<(Arc<OrphanDir>, u64)> {
+        if let Some(orphan_dir) = self.cached_dir(segment, number) {
+            return Ok((orphan_dir.clone(), 0));
         }
-        let mut now = match self.now.take().filter(|now| now.top.segment == segment) {
-            Some(now) => now,
-            None => self.make_top(segment)?,
+        let mut active = match self
+            .active
+            .take()
+            .filter(|active| active.top.segment == segment)
+        {
+            Some(active) => active,
+            None => self.make_segment_dir(segment)?,
         };
-        let made = self.make_below(&mut now, number);
-        self.now = Some(now);
+        let made = self.make_orphan_dir(&mut active, number);
+        self.active = Some(active);
         made
     }
 
-    fn make_top(&mut self, segment: u64) -> Result<Now> {
+    fn make_segment_dir(&mut self, segment: u64) -> Result<ActiveDirs> {
         let home = self.home.as_ref().ok_or(ESHUTDOWN)?;
         let dir = trust::private_dir(home, segment_name(segment).bytes())?;
         self.is_home_dirty = true;
-        Now::new(Place::new(dir, segment)?)
+        ActiveDirs::new(OrphanDir::new(dir, segment)?)
     }
 
-    fn make_below(&mut self, now: &mut Now, number: usize) -> Result<(Arc<Place>, u64)> {
-        let (name, top) = (place_name(number), &now.top);
-        let place = Place::new(trust::private_dir(&top.dir, name.bytes())?, top.segment)?;
+    fn make_orphan_dir(
+        &mut self,
+        active: &mut ActiveDirs,
+        number: usize,
+    ) -> Result<(Arc<OrphanDir>, u64)> {
+        let (name, top) = (dir_name(number), &active.top);
+        let orphan_dir = OrphanDir::new(trust::private_dir(&top.dir, name.bytes())?, top.segment)?;
         // The directory's own name has to be durable, too.
-        self.changed(top)?;
+        self.mark_dirty(top)?;
         let bytes = top.dir.bytes_of(name.bytes());
-        *now.places.get_mut(number).ok_or(EINVAL)? = Some(place.clone());
-        Ok((place, bytes))
+        *active.dirs.get_mut(number).ok_or(EINVAL)? = Some(orphan_dir.clone());
+        Ok((orphan_dir, bytes))
     }
 
     /// A name came to `place`.
-    fn changed(&mut self, place: &Arc<Place>) -> Result {
-        if !place.dirty.xchg(true, Full) {
-            if let Err(e) = self.dirty.push(place.clone(), GFP_KERNEL) {
-                place.dirty.xchg(false, Full);
+    fn mark_dirty(&mut self, orphan_dir: &Arc<OrphanDir>) -> Result {
+        if !orphan_dir.dirty.xchg(true, Full) {
+            if let Err(e) = self.dirty.push(orphan_dir.clone(), GFP_KERNEL) {
+                orphan_dir.dirty.xchg(false, Full);
                 return Err(e.into());
             }
         }
@@ -230,7 +243,7 @@ impl Kept {
         let home = self.home.as_ref().ok_or(ESHUTDOWN)?;
         let (name, dropped) = (segment_name(segment), dropped_name(segment));
         gone(home.rename(name.bytes(), home, dropped.bytes()))?;
-        self.forget(segment);
+        self.drop_cached(segment);
         Ok(())
     }
 
@@ -241,14 +254,17 @@ impl Kept {
         gone(home.rename(dropped.bytes(), home, name.bytes()))
     }
 
-    fn forget(&mut self, segment: u64) {
-        self.forget_size(segment);
+    fn drop_cached(&mut self, segment: u64) {
+        self.drop_cached_size(segment);
         self.dirty.retain(|known| known.segment != segment);
-        self.now = self.now.take().filter(|now| now.top.segment != segment);
+        self.active = self
+            .active
+            .take()
+            .filter(|active| active.top.segment != segment);
     }
 
     /// The size of a segment's orphans in bytes.
-    pub(super) fn bytes_with(&mut self, segment: u64) -> Result<u64> {
+    pub(super) fn bytes_of_segment(&mut self, segment: u64) -> Result<u64> {
         let known = self.sizes.iter().find(|(number, _)| *number == segment);
         if let Some((_, bytes)) = known {
             return Ok(*bytes);
@@ -257,14 +273,14 @@ impl Kept {
             Err(e) if e == ENODATA => 0,
             found => bytes_below(&found?)?,
         };
-        // More is kept with the active segment only.
+        // Only the active segment gets more orphans.
         if self
-            .now
+            .active
             .as_ref()
-            .is_none_or(|now| now.top.segment != segment)
+            .is_none_or(|active| active.top.segment != segment)
         {
             // The cache is only a shortcut for admission, so it is simply emptied.
-            if self.sizes.len() >= KNOWN_SIZES {
+            if self.sizes.len() >= CACHED_SIZES {
                 self.sizes.clear();
             }
             self.sizes.push((segment, bytes), GFP_KERNEL)?;
@@ -274,34 +290,34 @@ impl Kept {
 
     /// Removes a segment's orphans. Returns their size in bytes.
     pub(super) fn drop_segment(&mut self, segment: u64) -> Result<u64> {
-        let bytes = self.drop_called(segment_name(segment))?;
-        self.forget(segment);
-        Ok(bytes.saturating_add(self.drop_called(dropped_name(segment))?))
+        let bytes = self.drop_dir(segment_name(segment))?;
+        self.drop_cached(segment);
+        Ok(bytes.saturating_add(self.drop_dir(dropped_name(segment))?))
     }
 
-    /// Removes the kept objects that are left of segments before `first`, which were dropped.
+    /// Removes the remaining orphans of segments before `first`, which were dropped.
     pub(super) fn drop_before(&mut self, first: u64) -> Result {
-        for called in [self.called(DROPPED)?, self.segments()?] {
-            for segment in called.into_iter().filter(|segment| *segment < first) {
+        for numbers in [self.numbers_with_suffix(DROPPED)?, self.segments()?] {
+            for segment in numbers.into_iter().filter(|segment| *segment < first) {
                 self.drop_segment(segment)?;
             }
         }
         Ok(())
     }
 
-    fn drop_called(&self, name: Name) -> Result<u64> {
+    fn drop_dir(&self, name: Name) -> Result<u64> {
         let home = self.home.as_ref().ok_or(ESHUTDOWN)?;
         let dir = match home.open_dir(name.bytes()) {
             Err(e) if e == ENOENT => return Ok(0),
             found => found?,
         };
-        let bytes = clear_places(&dir)?;
+        let bytes = clear_dirs(&dir)?;
         gone(home.remove_dir(name.bytes()))?;
         Ok(bytes)
     }
 
     /// Drops the cached size of a segment.
-    pub(super) fn forget_size(&mut self, segment: u64) {
+    pub(super) fn drop_cached_size(&mut self, segment: u64) {
         self.sizes.retain(|(known, _)| *known != segment);
     }
 
@@ -309,7 +325,7 @@ impl Kept {
     pub(super) fn list(
         &self,
         segment: u64,
-        found: &mut KVVec<Known>,
+        found: &mut KVVec<ReclaimCandidate>,
         wanted: &dyn Fn(QuotaAccounts) -> bool,
     ) -> Result {
         let top = match self.find(segment) {
@@ -317,9 +333,11 @@ impl Kept {
             top => top?,
         };
         each_batch(&top, |name| {
-            if let Some(dir) = open_place(&top, name)? {
-                let place = Place::new(dir, segment)?;
-                each_batch(&place.dir, |name| add_known(&place, name, found, wanted))?;
+            if let Some(dir) = open_orphan_dir(&top, name)? {
+                let orphan_dir = OrphanDir::new(dir, segment)?;
+                each_batch(&orphan_dir.dir, |name| {
+                    add_candidate(&orphan_dir, name, found, wanted)
+                })?;
             }
             Ok(false)
         })
@@ -327,11 +345,11 @@ impl Kept {
 
     /// The numbers of the segments that have a directory.
     pub(super) fn segments(&self) -> Result<KVVec<u64>> {
-        self.called(b"")
+        self.numbers_with_suffix(b"")
     }
 
     /// The numbers in the names that end like this.
-    fn called(&self, suffix: &[u8]) -> Result<KVVec<u64>> {
+    fn numbers_with_suffix(&self, suffix: &[u8]) -> Result<KVVec<u64>> {
         let home = self.home.as_ref().ok_or(ESHUTDOWN)?;
         let mut numbers = KVVec::new();
         let mut full = Ok(());
@@ -344,9 +362,9 @@ impl Kept {
         Ok(numbers)
     }
 
-    /// Gives each segment with which something is kept its files back, if a power cut took them
-    /// before they were durable. They are added to `segments`, which is in order; `first` is the
-    /// oldest that was not dropped. Answers the oldest of those that are back.
+    /// Recreates the files of each segment that has orphans, if a power cut took them before they
+    /// were durable. They are added to `segments`, which is in order; `first` is the oldest that
+    /// was not dropped. Answers the oldest of those that are back.
     pub(super) fn restore_files(
         &mut self,
         files: &mut Files,
@@ -372,7 +390,7 @@ impl Kept {
         Ok(lost.iter().copied().min())
     }
 
-    /// Whether anything is kept with a segment.
+    /// Whether a segment has orphans.
     pub(super) fn has_entries(&self, segment: u64) -> Result<bool> {
         let top = match self.find(segment) {
             Err(e) if e == ENODATA => return Ok(false),
@@ -381,7 +399,7 @@ impl Kept {
         let mut found = false;
         each_batch(&top, |name| {
             task::resched_killable()?;
-            match open_place(&top, name)? {
+            match open_orphan_dir(&top, name)? {
                 Some(dir) => dir.list(&mut |_| found = true)?,
                 None => found = true,
             }
@@ -392,9 +410,9 @@ impl Kept {
 
     /// Removes the directories of dropped segments, and returns the size of all others in bytes.
     /// Collects the entries with other names, and those without a line in the logs that were read.
-    pub(super) fn tidy(&mut self, removals: &Removals) -> Result<u64> {
-        for segment in self.called(DROPPED)? {
-            self.drop_called(dropped_name(segment))?;
+    pub(super) fn scan(&mut self, removals: &Removals) -> Result<u64> {
+        for segment in self.numbers_with_suffix(DROPPED)? {
+            self.drop_dir(dropped_name(segment))?;
         }
         let mut bytes = 0u64;
         for segment in self.segments()? {
@@ -402,8 +420,8 @@ impl Kept {
             each_batch(&top, |name| {
                 task::resched_killable()?;
                 bytes = bytes.saturating_add(top.bytes_of(name.bytes()));
-                if let Some(dir) = open_place(&top, name)? {
-                    let inside = self.count(&Place::new(dir, segment)?, removals)?;
+                if let Some(dir) = open_orphan_dir(&top, name)? {
+                    let inside = self.scan_dir(&OrphanDir::new(dir, segment)?, removals)?;
                     bytes = bytes.saturating_add(inside);
                 }
                 Ok(false)
@@ -413,17 +431,19 @@ impl Kept {
     }
 
     /// Returns the size of a directory's orphans in bytes.
-    fn count(&mut self, place: &Arc<Place>, removals: &Removals) -> Result<u64> {
+    fn scan_dir(&mut self, orphan_dir: &Arc<OrphanDir>, removals: &Removals) -> Result<u64> {
         let mut bytes = 0u64;
-        each_batch(&place.dir, |name| {
+        each_batch(&orphan_dir.dir, |name| {
             task::resched_killable()?;
-            if place.dir.has_other_names(name.bytes()) {
-                self.strays.push((place.clone(), *name), GFP_KERNEL)?;
+            if orphan_dir.dir.has_other_names(name.bytes()) {
+                self.leaked_links
+                    .push((orphan_dir.clone(), *name), GFP_KERNEL)?;
                 return Ok(false);
             }
-            bytes = bytes.saturating_add(place.dir.bytes_of(name.bytes()));
-            if is_orphan(place.segment, name, removals) {
-                self.orphans.push((place.clone(), *name), GFP_KERNEL)?;
+            bytes = bytes.saturating_add(orphan_dir.dir.bytes_of(name.bytes()));
+            if is_unlogged(orphan_dir.segment, name, removals) {
+                self.unlogged
+                    .push((orphan_dir.clone(), *name), GFP_KERNEL)?;
             }
             Ok(false)
         })?;
@@ -431,17 +451,20 @@ impl Kept {
     }
 
     /// The oldest segment that has an unlogged orphan.
-    pub(super) fn oldest_orphan(&self) -> Option<u64> {
-        let segments = self.orphans.iter().map(|(place, _)| place.segment);
+    pub(super) fn oldest_unlogged(&self) -> Option<u64> {
+        let segments = self
+            .unlogged
+            .iter()
+            .map(|(orphan_dir, _)| orphan_dir.segment);
         segments.min()
     }
 }
 
 /// Whether the logs that were read have no line for an entry. Reverts are excluded: their line is
 /// durable before they move an object.
-fn is_orphan(segment: u64, name: &EntryName, removals: &Removals) -> bool {
+fn is_unlogged(segment: u64, name: &EntryName, removals: &Removals) -> bool {
     let mut handle = [0; HANDLE_MAX];
-    match Orphan::parse(name.bytes(), &mut handle) {
+    match OrphanRecord::parse(name.bytes(), &mut handle) {
         Some(orphan) if orphan.cause != Cause::Revert => {
             removals.is_missing(segment, orphan.object, orphan.seq)
         }
@@ -466,7 +489,7 @@ fn entry_in(dir: &StoreDir, object: ObjectId) -> Result<Option<EntryName>> {
 // Out of line: names take much of the stack.
 #[inline(never)]
 fn entry_below(top: &StoreDir, object: ObjectId) -> Result<(StoreDir, EntryName)> {
-    let name = place_name(place_of(object));
+    let name = dir_name(dir_number(object));
     let dir = existing(top.open_dir(name.bytes()))?;
     match entry_in(&dir, object)? {
         Some(entry) => Ok((dir, entry)),
@@ -474,9 +497,9 @@ fn entry_below(top: &StoreDir, object: ObjectId) -> Result<(StoreDir, EntryName)
     }
 }
 
-/// An object that is kept.
-pub(super) struct Known {
-    pub(super) place: Arc<Place>,
+/// An orphan that may be reclaimed.
+pub(super) struct ReclaimCandidate {
+    pub(super) orphan_dir: Arc<OrphanDir>,
     pub(super) name: EntryName,
     /// Its change time, which losing its name has moved.
     pub(super) since: (i64, u32),
@@ -484,16 +507,16 @@ pub(super) struct Known {
 
 /// Adds an object if its quota accounts are `wanted`. Returns false, for `each_batch()`: no name
 /// was removed.
-fn add_known(
-    place: &Arc<Place>,
+fn add_candidate(
+    orphan_dir: &Arc<OrphanDir>,
     name: &EntryName,
-    found: &mut KVVec<Known>,
+    found: &mut KVVec<ReclaimCandidate>,
     wanted: &dyn Fn(QuotaAccounts) -> bool,
 ) -> Result<bool> {
-    if let Some((accounts, since)) = place.dir.accounts_of(name.bytes()) {
+    if let Some((accounts, since)) = orphan_dir.dir.accounts_of(name.bytes()) {
         if wanted(accounts) {
-            let known = Known {
-                place: place.clone(),
+            let known = ReclaimCandidate {
+                orphan_dir: orphan_dir.clone(),
                 name: *name,
                 since,
             };
@@ -516,7 +539,7 @@ fn bytes_below(top: &StoreDir) -> Result<u64> {
     let mut bytes = 0u64;
     each_batch(top, |name| {
         bytes = bytes.saturating_add(top.bytes_of(name.bytes()));
-        if let Some(dir) = open_place(top, name)? {
+        if let Some(dir) = open_orphan_dir(top, name)? {
             each_batch(&dir, |inner| {
                 bytes = bytes.saturating_add(dir.bytes_of(inner.bytes()));
                 Ok(false)
@@ -527,12 +550,12 @@ fn bytes_below(top: &StoreDir) -> Result<u64> {
     Ok(bytes)
 }
 
-/// Removes everything that is kept with a segment. Returns how many bytes that took.
-fn clear_places(top: &StoreDir) -> Result<u64> {
+/// Removes a segment's orphans. Returns their size in bytes.
+fn clear_dirs(top: &StoreDir) -> Result<u64> {
     let mut bytes = 0u64;
     each_batch(top, |name| {
-        if let Some(dir) = open_place(top, name)? {
-            bytes = bytes.saturating_add(empty(&dir)?);
+        if let Some(dir) = open_orphan_dir(top, name)? {
+            bytes = bytes.saturating_add(clear_dir(&dir)?);
         }
         bytes = bytes.saturating_add(top.bytes_of(name.bytes()));
         Ok(remove_whole(top, name.bytes()).is_ok())
@@ -541,7 +564,7 @@ fn clear_places(top: &StoreDir) -> Result<u64> {
 }
 
 /// Opens a directory of orphans below a segment's; `None`: the name is no such directory.
-fn open_place(top: &StoreDir, name: &EntryName) -> Result<Option<StoreDir>> {
+fn open_orphan_dir(top: &StoreDir, name: &EntryName) -> Result<Option<StoreDir>> {
     if name.bytes().len() != 2 {
         return Ok(None);
     }
@@ -551,8 +574,8 @@ fn open_place(top: &StoreDir, name: &EntryName) -> Result<Option<StoreDir>> {
     }
 }
 
-/// Removes everything in a directory. Returns how many bytes that took.
-fn empty(dir: &StoreDir) -> Result<u64> {
+/// Removes everything in a directory. Returns its size in bytes.
+fn clear_dir(dir: &StoreDir) -> Result<u64> {
     let mut bytes = 0u64;
     each_batch(dir, |name| {
         bytes = bytes.saturating_add(dir.bytes_of(name.bytes()));
@@ -628,7 +651,7 @@ fn each_batch(dir: &StoreDir, mut f: impl FnMut(&EntryName) -> Result<bool>) -> 
             seen = seen.saturating_add(1);
             if seen > skip && names.len() < BATCH {
                 if let Some(name) = EntryName::of(name) {
-                    // There is room: the length was just looked at.
+                    // There is space: the length was just looked at.
                     let _ = names.push(name, GFP_KERNEL);
                 }
             }
@@ -649,18 +672,18 @@ impl Journal {
     /// the orphans' lock is not held while a directory is read.
     pub(super) fn count_orphans(&self, most: u64) -> Result<u64> {
         let mut count = 0u64;
-        let segments = self.kept.lock().segments()?;
+        let segments = self.orphans.lock().segments()?;
         for segment in segments {
             if count >= most {
                 break;
             }
-            let found = self.kept.lock().find(segment);
+            let found = self.orphans.lock().find(segment);
             let top = match found {
                 Err(e) if e == ENODATA || e == ENOENT => continue,
                 top => top?,
             };
             each_batch(&top, |name| {
-                if let Some(dir) = open_place(&top, name)? {
+                if let Some(dir) = open_orphan_dir(&top, name)? {
                     dir.list(&mut |_| count = count.saturating_add(1))?;
                 }
                 Ok(false)
@@ -669,65 +692,68 @@ impl Journal {
         Ok(count)
     }
 
-    /// Where an object that loses its last name now is kept, and a number that no line has yet.
-    pub(crate) fn kept_now(&self, object: ObjectId) -> Result<(Arc<Place>, u64)> {
+    /// The directory for an object that loses its last name now, and a number that no line has yet.
+    pub(crate) fn orphan_dir(&self, object: ObjectId) -> Result<(Arc<OrphanDir>, u64)> {
         let (segment, seq) = self.position();
-        let (place, bytes) = self.kept.lock().make(segment, place_of(object))?;
-        self.count_kept(bytes, 0);
-        Ok((place, seq))
+        let (orphan_dir, bytes) = self
+            .orphans
+            .lock()
+            .get_or_make(segment, dir_number(object))?;
+        self.count_orphan_bytes(bytes, 0);
+        Ok((orphan_dir, seq))
     }
 
-    /// Records that `place` got a name: `sync_kept()` makes the name durable before any line that
+    /// Records that `place` got a name: `sync_orphans()` makes the name durable before any line that
     /// is placed from now on.
-    pub(crate) fn kept_one(&self, place: &Arc<Place>) -> Result {
-        self.count_inode();
-        self.kept.lock().changed(place)
+    pub(crate) fn orphan_added(&self, orphan_dir: &Arc<OrphanDir>) -> Result {
+        self.count_orphan();
+        self.orphans.lock().mark_dirty(orphan_dir)
     }
 
     /// Finds an object's entry among a segment's orphans, and its directory. `ENODATA`: there is
     /// none.
-    pub(crate) fn kept_with(
+    pub(crate) fn find_orphan_in(
         &self,
         segment: u64,
         object: ObjectId,
     ) -> Result<(StoreDir, EntryName)> {
-        let top = self.kept.lock().find(segment)?;
+        let top = self.orphans.lock().find(segment)?;
         entry_below(&top, object)
     }
 
     /// Takes the list of orphans with other names; empty from the second call on.
-    pub(crate) fn take_strays(&self) -> KVVec<Found> {
-        core::mem::take(&mut self.kept.lock().strays)
+    pub(crate) fn take_leaked_links(&self) -> KVVec<FoundOrphan> {
+        core::mem::take(&mut self.orphans.lock().leaked_links)
     }
 
     /// Takes the list of unlogged orphans; empty from the second call on. Until [`Self::adopted`]
     /// is called, the next mount collects them again.
-    pub(crate) fn take_orphans(&self) -> KVVec<Found> {
-        core::mem::take(&mut self.kept.lock().orphans)
+    pub(crate) fn take_orphans(&self) -> KVVec<FoundOrphan> {
+        core::mem::take(&mut self.orphans.lock().unlogged)
     }
 
     /// All unlogged orphans have lines now, and these are durable.
     pub(crate) fn adopted(&self) {
-        self.end_left_intent(ADOPTION);
+        self.end_incomplete_intent(ADOPTION);
     }
 
     /// Deletes an object for good, if it is an orphan of that segment. `bytes` were counted for it;
     /// its content may have changed since.
-    pub(crate) fn discard_kept(&self, segment: u64, object: ObjectId, bytes: u64) -> Result {
-        let (place, name) = match self.kept_with(segment, object) {
+    pub(crate) fn discard_orphan(&self, segment: u64, object: ObjectId, bytes: u64) -> Result {
+        let (orphan_dir, name) = match self.find_orphan_in(segment, object) {
             Err(e) if e == ENODATA => return Ok(()),
             found => found?,
         };
-        remove_whole(&place, name.bytes())?;
-        self.count_kept(0, bytes);
+        remove_whole(&orphan_dir, name.bytes())?;
+        self.count_orphan_bytes(0, bytes);
         Ok(())
     }
 
-    /// As [`Self::kept_with`], in any segment.
-    pub(crate) fn find_kept(&self, object: ObjectId) -> Result<(StoreDir, EntryName)> {
-        let segments = self.kept.lock().segments()?;
+    /// As [`Self::find_orphan_in`], in any segment.
+    pub(crate) fn find_orphan(&self, object: ObjectId) -> Result<(StoreDir, EntryName)> {
+        let segments = self.orphans.lock().segments()?;
         for segment in segments {
-            match self.kept_with(segment, object) {
+            match self.find_orphan_in(segment, object) {
                 Err(e) if e == ENODATA => {}
                 found => return found,
             }
@@ -737,17 +763,17 @@ impl Journal {
 
     /// Makes names in `orphans/` durable. Must run before lines are written: a line with `kept=` needs
     /// its orphan.
-    pub(super) fn sync_kept(&self) -> Result {
-        let mut kept = self.kept.lock();
-        if kept.is_home_dirty {
-            kept.home.as_ref().ok_or(ESHUTDOWN)?.sync()?;
-            kept.is_home_dirty = false;
+    pub(super) fn sync_orphans(&self) -> Result {
+        let mut orphans = self.orphans.lock();
+        if orphans.is_home_dirty {
+            orphans.home.as_ref().ok_or(ESHUTDOWN)?.sync()?;
+            orphans.is_home_dirty = false;
         }
-        while let Some(place) = kept.dirty.pop() {
+        while let Some(orphan_dir) = orphans.dirty.pop() {
             // A name that comes from here on is not for this sync.
-            place.dirty.xchg(false, Full);
-            if let Err(error) = place.dir.sync() {
-                kept.changed(&place)?;
+            orphan_dir.dirty.xchg(false, Full);
+            if let Err(error) = orphan_dir.dir.sync() {
+                orphans.mark_dirty(&orphan_dir)?;
                 return Err(error);
             }
         }

@@ -5,7 +5,7 @@
 mod support;
 
 use loggerfs_log::line::{
-    encode_command, Actor, LineDraft, LineError, Mode, Op, Open, Undo, MAX_LINE,
+    encode_command, Actor, LineDraft, LineError, Mode, Op, OpenFileRef, Undo, MAX_LINE,
 };
 use loggerfs_log::types::{Cookie, ObjectId, Time};
 use support::{crc32c, parse, pos, seal, seed, WHEN};
@@ -15,7 +15,7 @@ fn full(buffer: &mut [u8]) -> LineDraft<'_> {
     let mut draft = LineDraft::new(buffer, WHEN, b"/bin/x", Op::Write, 1, 2);
     draft
         .obj(support::OBJECT)
-        .open(Open::First)
+        .open(OpenFileRef::First)
         .actor(&Actor {
             pid: 1,
             comm: b"x",
@@ -102,7 +102,7 @@ fn the_longest_inputs_fit() {
             version: Some(u64::MAX),
         })
         .size(u64::MAX)
-        .open(Open::First)
+        .open(OpenFileRef::First)
         .actor(&Actor {
             pid: u32::MAX,
             start: WHEN,

@@ -13,7 +13,7 @@ use super::{
 
 /// Ranges of a file, as start and end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Touched {
+pub struct AffectedRanges {
     /// The range of the operation itself.
     range: Option<(u64, u64)>,
     /// The offset from which on all content changed its place or existence: the size was changed,
@@ -21,7 +21,7 @@ pub struct Touched {
     beyond: Option<u64>,
 }
 
-impl Touched {
+impl AffectedRanges {
     /// The ranges that a line's operation affected; empty if the operation does not change content.
     pub fn of(line: &Line<'_>) -> Self {
         if !line.op.changes_content_in_place() {
@@ -34,7 +34,7 @@ impl Touched {
         }
     }
 
-    /// Whether another operation touched something of that, too.
+    /// Whether another operation affected something of that, too.
     pub fn overlaps(&self, other: &Self) -> bool {
         let meets = |(start, end): (u64, u64)| other.ranges().any(|(a, b)| start < b && a < end);
         self.ranges().any(meets)
@@ -68,9 +68,9 @@ pub fn resized(line: &Line<'_>) -> Option<u64> {
     }
 }
 
-/// A range that an operation touched which stays.
+/// A range that an operation affected which stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Kept {
+pub struct LiveRange {
     start: u64,
     end: u64,
     seq: u64,
@@ -78,7 +78,7 @@ pub struct Kept {
 
 /// The ranges that live operations affected, collected from the newest operation on. Each byte
 /// belongs to the newest operation.
-pub struct Standing<S> {
+pub struct LiveRanges<S> {
     /// Disjoint ranges in descending order: most logs are written towards the end of the file, and
     /// a push at the end of the list is cheap.
     ranges: S,
@@ -91,7 +91,7 @@ pub struct Standing<S> {
     count: usize,
 }
 
-impl<S: Store<Kept> + Default> Standing<S> {
+impl<S: Store<LiveRange> + Default> LiveRanges<S> {
     /// Starts empty; `ranges` must be empty. `add()` fails with more than `most` ranges.
     pub fn new(ranges: S, most: usize) -> Self {
         Self {
@@ -104,11 +104,11 @@ impl<S: Store<Kept> + Default> Standing<S> {
 
     /// An operation stays.
     pub fn add(&mut self, line: &Line<'_>) -> Result<(), PlanError> {
-        let touched = Touched::of(line);
-        if let Some((start, end)) = touched.range {
+        let affected = AffectedRanges::of(line);
+        if let Some((start, end)) = affected.range {
             self.add_range(start, end, line.seq)?;
         }
-        match touched.beyond {
+        match affected.beyond {
             Some(from) => self.add_tail(from, line.seq),
             None => Ok(()),
         }
@@ -120,33 +120,33 @@ impl<S: Store<Kept> + Default> Standing<S> {
         if newer.is_some_and(|newer| newer.start <= from) {
             return Ok(());
         }
-        self.take_room()?;
-        self.tails.push(Kept {
+        self.count_range()?;
+        self.tails.push(LiveRange {
             start: from,
             end: u64::MAX,
             seq,
         })
     }
 
-    fn take_room(&mut self) -> Result<(), PlanError> {
+    fn count_range(&mut self) -> Result<(), PlanError> {
         if self.count >= self.most {
-            return Err(PlanError::NoRoom);
+            return Err(PlanError::NoSpace);
         }
         self.count = self.count.saturating_add(1);
         Ok(())
     }
 
     /// The newest live operation that affected a part of the ranges of `line`.
-    pub fn in_way(&mut self, line: &Line<'_>) -> Option<u64> {
-        let touched = Touched::of(line);
-        let found = touched.ranges().filter_map(|(start, end)| {
+    pub fn blocker(&mut self, line: &Line<'_>) -> Option<u64> {
+        let affected = AffectedRanges::of(line);
+        let found = affected.ranges().filter_map(|(start, end)| {
             let from = self.first_below(end);
             let ranges = self.ranges.items().get(from..)?;
-            let overlapping = ranges.iter().take_while(|kept| kept.end > start);
-            overlapping.map(|kept| kept.seq).max()
+            let overlapping = ranges.iter().take_while(|live| live.end > start);
+            overlapping.map(|live| live.seq).max()
         });
         let found = found.max();
-        let end = touched.ranges().map(|(_, end)| end).max();
+        let end = affected.ranges().map(|(_, end)| end).max();
         found.max(end.and_then(|end| self.newest_tail_before(end)))
     }
 
@@ -160,7 +160,7 @@ impl<S: Store<Kept> + Default> Standing<S> {
     /// The index of the first range that begins before `offset`.
     fn first_below(&mut self, offset: u64) -> usize {
         let ranges = self.ranges.items();
-        ranges.partition_point(|kept| kept.start >= offset)
+        ranges.partition_point(|live| live.start >= offset)
     }
 
     /// Adds the parts of a range that no newer operation covers.
@@ -170,14 +170,14 @@ impl<S: Store<Kept> + Default> Standing<S> {
             let index = self.first_below(end);
             let below = self.ranges.items().get(index).copied();
             match below {
-                Some(kept) if kept.end >= end => end = kept.start,
-                Some(kept) => {
-                    let start = kept.end.max(start);
-                    self.insert(index, Kept { start, end, seq })?;
-                    end = kept.start;
+                Some(live) if live.end >= end => end = live.start,
+                Some(live) => {
+                    let start = live.end.max(start);
+                    self.insert(index, LiveRange { start, end, seq })?;
+                    end = live.start;
                 }
                 None => {
-                    self.insert(index, Kept { start, end, seq })?;
+                    self.insert(index, LiveRange { start, end, seq })?;
                     end = start;
                 }
             }
@@ -185,9 +185,9 @@ impl<S: Store<Kept> + Default> Standing<S> {
         Ok(())
     }
 
-    fn insert(&mut self, index: usize, kept: Kept) -> Result<(), PlanError> {
-        self.take_room()?;
-        self.ranges.push(kept)?;
+    fn insert(&mut self, index: usize, live: LiveRange) -> Result<(), PlanError> {
+        self.count_range()?;
+        self.ranges.push(live)?;
         if let Some(behind) = self.ranges.items().get_mut(index..) {
             behind.rotate_right(1);
         }

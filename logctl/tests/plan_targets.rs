@@ -5,10 +5,11 @@
 mod support;
 
 use loggerfs_log::line::{
-    picks_width, split_picks, Line, LineDraft, LineError, Op, MAX_LINE, MAX_PICKS,
+    split_targets, target_width, Line, LineDraft, LineError, Op, MAX_LINE, MAX_TARGETS_TEXT,
 };
 use loggerfs_log::plan::{
-    resized, Fate, Kept, OnExternal, Picking, PlanError, Redo, Redoing, Standing, Step, Walk,
+    resized, Disposition, LiveRange, LiveRanges, OnExternal, PlanError, RedoStep, RedoWalk,
+    TargetRangesBuilder, Walk, WalkStep,
 };
 use loggerfs_log::types::Pos;
 use proptest::prelude::*;
@@ -23,20 +24,20 @@ fn ranges_of_numbers_round_trip() {
     let ranges = [(3, 3), (5, 90), (92, u64::MAX - 2)];
     let mut buffer = [0; MAX_LINE];
     let mut draft = LineDraft::new(&mut buffer, WHEN, b"", Op::Revert, 0, 0);
-    draft.obj(OBJECT).picks(&ranges).group(7);
+    draft.obj(OBJECT).targets(&ranges).group(7);
     let text = seal(&draft, 1000);
     let line = parse(text.as_bytes(), 1);
-    let picks = line.picks.unwrap();
-    assert_eq!(picks.ranges().collect::<Vec<_>>(), ranges);
-    assert_eq!((picks.lowest(), line.group), (3, Some(7)));
+    let targets = line.targets.unwrap();
+    assert_eq!(targets.ranges().collect::<Vec<_>>(), ranges);
+    assert_eq!((targets.lowest(), line.group), (3, Some(7)));
     for (seq, is_in) in [(2, false), (3, true), (4, false), (5, true), (91, false)] {
-        assert_eq!(picks.contains(seq), is_in, "{seq}");
+        assert_eq!(targets.contains(seq), is_in, "{seq}");
     }
 }
 
 #[test]
 fn malformed_ranges_are_refused() {
-    for picks in [
+    for targets in [
         "",
         ",",
         "1,",
@@ -51,8 +52,8 @@ fn malformed_ranges_are_refused() {
         "1,-3",
         "1-18446744073709551615",
     ] {
-        let text = format!("1.000000000 - revert 0 0 seq=9 picks={picks} sum=00000000\n");
-        assert_eq!(unverified(&text).unwrap_err(), LineError::Value, "{picks}");
+        let text = format!("1.000000000 - revert 0 0 seq=9 picks={targets} sum=00000000\n");
+        assert_eq!(unverified(&text).unwrap_err(), LineError::Value, "{targets}");
     }
 }
 
@@ -86,60 +87,64 @@ impl Chain {
     }
 
     /// The numbers of the live operations, newest first.
-    fn standing(&self) -> Vec<u64> {
+    fn live(&self) -> Vec<u64> {
         let mut walk = Walk::new(OBJECT, self.head(), OnExternal::Stop);
-        let mut hidden = List::default();
-        let mut standing = Vec::new();
+        let mut reverted = List::default();
+        let mut live = Vec::new();
         while let Some(at) = walk.next() {
             let mut line = self.line(at);
-            match walk.step(&mut line, &mut hidden, Fate::Stay) {
-                Step::Take => standing.push(line.seq),
-                Step::Stop(stop) => panic!("{stop:?}"),
+            match walk.step(&mut line, &mut reverted, Disposition::Keep) {
+                WalkStep::Live => live.push(line.seq),
+                WalkStep::Stop(stop) => panic!("{stop:?}"),
                 _ => {}
             }
         }
-        standing
+        live
     }
 
     /// Places a revert of those of `chosen` that can be taken back, as the kernel does; says which.
     fn revert(&mut self, chosen: &[u64], mode: &str) -> Vec<u64> {
         let mut walk = Walk::new(OBJECT, self.head(), OnExternal::Stop);
-        let mut hidden = List::default();
-        let mut picking = Picking::new(List::default());
+        let mut reverted = List::default();
+        let mut targets_builder = TargetRangesBuilder::new(List::default());
         let (mut taken, mut is_newest, mut back) = (Vec::new(), true, None);
         while let Some(at) = walk.next() {
             if chosen.iter().all(|seq| *seq > at.offset) {
                 break;
             }
-            let hides = !hidden.items.is_empty();
+            let has_reverted = !reverted.items.is_empty();
             let mut line = self.line(at);
             let is_chosen = chosen.contains(&line.seq);
-            let fate = if is_chosen { Fate::Go } else { Fate::Stay };
-            match walk.step(&mut line, &mut hidden, fate) {
-                Step::Take if is_chosen => {
-                    is_newest &= !hides;
+            let disposition = if is_chosen {
+                Disposition::Revert
+            } else {
+                Disposition::Keep
+            };
+            match walk.step(&mut line, &mut reverted, disposition) {
+                WalkStep::Live if is_chosen => {
+                    is_newest &= !has_reverted;
                     taken.push(line.seq);
-                    picking.pick(line.seq).unwrap();
+                    targets_builder.pick(line.seq).unwrap();
                     back = line.prev;
                 }
-                Step::Take => {
+                WalkStep::Live => {
                     is_newest = false;
-                    picking.part();
+                    targets_builder.part();
                 }
-                _ if !line.op.is_bookkeeping() => picking.part(),
+                _ if !line.op.is_bookkeeping() => targets_builder.part(),
                 _ => {}
             }
         }
         if taken.is_empty() {
             return taken;
         }
-        is_newest &= hidden.items.is_empty();
+        is_newest &= reverted.items.is_empty();
         let of = taken[0];
         let count = taken.len();
         let told = if is_newest && mode == "walk" {
             back.map_or(String::new(), |back| format!(" back=1:{}", back.offset))
         } else {
-            self.tell(&picking.finish().items)
+            self.tell(&targets_builder.finish().items)
         };
         self.add(&format!(
             "revert 0 0 of={of} count={count} size=0 now=0 mode={mode}{told}"
@@ -153,7 +158,7 @@ impl Chain {
         let lowest = ranges[0].0;
         let (mut left, mut further) = (ranges, String::new());
         loop {
-            let (page, rest) = split_picks(left, ROOM);
+            let (page, rest) = split_targets(left, ROOM);
             let words: Vec<String> = page.iter().map(|(a, b)| format!("{a}-{b}")).collect();
             let told = format!(" picks={}{further}", words.join(","));
             if rest.is_empty() {
@@ -166,16 +171,16 @@ impl Chain {
 
     /// Places a redo of so many undos, if they can be redone.
     fn redo(&mut self, count: usize) -> bool {
-        let mut redoing = Redoing::default();
+        let mut redo_walk = RedoWalk::default();
         let mut next = self.head();
         let mut found = Vec::new();
         while let Some(at) = next {
             let line = self.line(at);
             next = line.prev;
-            match redoing.step(&line) {
-                Redo::This => found.push(line.seq),
-                Redo::Blocked => return false,
-                Redo::Pass => continue,
+            match redo_walk.step(&line) {
+                RedoStep::Target => found.push(line.seq),
+                RedoStep::Blocked => return false,
+                RedoStep::Skip => continue,
             }
             if found.len() == count {
                 let (of, back) = (found[0], line.prev.map(|prev| prev.offset));
@@ -243,86 +248,86 @@ struct Entry {
 }
 
 impl Entry {
-    fn touched(&self) -> Vec<u64> {
-        let inner = self.took.iter().flat_map(Entry::touched);
+    fn affected(&self) -> Vec<u64> {
+        let inner = self.took.iter().flat_map(Entry::affected);
         std::iter::once(self.seq).chain(inner).collect()
     }
 }
 
-fn take_back(standing: &mut Vec<Entry>, entry: &Entry) {
-    standing.retain(|other| other.seq != entry.seq);
+fn take_back(live: &mut Vec<Entry>, entry: &Entry) {
+    live.retain(|other| other.seq != entry.seq);
     for taken in &entry.took {
-        do_again(standing, taken);
+        do_again(live, taken);
     }
 }
 
-fn do_again(standing: &mut Vec<Entry>, entry: &Entry) {
+fn do_again(live: &mut Vec<Entry>, entry: &Entry) {
     for taken in &entry.took {
-        take_back(standing, taken);
+        take_back(live, taken);
     }
-    standing.push(entry.clone());
+    live.push(entry.clone());
 }
 
 proptest! {
     #[test]
     fn what_stands_is_what_a_model_says(operations in operations()) {
         let mut chain = Chain(Vec::new());
-        let mut standing: Vec<Entry> = Vec::new();
+        let mut live: Vec<Entry> = Vec::new();
         let mut undone: Vec<Vec<Entry>> = Vec::new();
         for operation in operations {
             match operation {
                 Operation::Write => {
                     let seq = chain.add("write 0 1 size=0 undo=none");
-                    standing.insert(0, Entry { seq, took: Vec::new() });
+                    live.insert(0, Entry { seq, took: Vec::new() });
                     undone.clear();
                 }
-                Operation::Undo(which) | Operation::Pick(which) if standing.is_empty() => drop(which),
+                Operation::Undo(which) | Operation::Pick(which) if live.is_empty() => drop(which),
                 Operation::Undo(ref which) | Operation::Pick(ref which) => {
                     let is_undo = matches!(operation, Operation::Undo(_));
-                    let before = standing.clone();
+                    let before = live.clone();
                     let mut at: Vec<usize> =
-                        which.iter().map(|index| index.index(standing.len())).collect();
+                        which.iter().map(|index| index.index(live.len())).collect();
                     at.sort_unstable();
                     at.dedup();
-                    // A revert of reverts that stays conflicts with the operations that it touched.
+                    // A revert of reverts that stays conflicts with the operations that it affected.
                     let mut stays = Vec::new();
                     let mut numbers = Vec::new();
-                    for (index, entry) in standing.iter().enumerate() {
+                    for (index, entry) in live.iter().enumerate() {
                         if at.contains(&index) && !stays.contains(&entry.seq) {
                             numbers.push(entry.seq);
                         } else if entry.took.iter().any(|taken| !taken.took.is_empty()) {
-                            stays.extend(entry.touched());
+                            stays.extend(entry.affected());
                         }
                     }
                     let taken = chain.revert(&numbers, if is_undo { "walk" } else { "pick" });
                     if taken.is_empty() {
                         continue;
                     }
-                    let mut chosen = standing.clone();
+                    let mut chosen = live.clone();
                     chosen.retain(|entry| taken.contains(&entry.seq));
                     let seq = chain.0.len() as u64;
                     for entry in &chosen {
-                        take_back(&mut standing, entry);
+                        take_back(&mut live, entry);
                     }
-                    standing.sort_by_key(|entry| std::cmp::Reverse(entry.seq));
+                    live.sort_by_key(|entry| std::cmp::Reverse(entry.seq));
                     if is_undo {
                         undone.push(before);
                     } else {
-                        standing.insert(0, Entry { seq, took: chosen });
+                        live.insert(0, Entry { seq, took: chosen });
                         undone.clear();
                     }
                 }
                 Operation::Redo(count) => match undone.len().checked_sub(count) {
                     Some(left) => {
                         prop_assert!(chain.redo(count));
-                        standing = undone[left].clone();
+                        live = undone[left].clone();
                         undone.truncate(left);
                     }
                     None => prop_assert!(!chain.redo(count)),
                 },
             }
-            let numbers: Vec<u64> = standing.iter().map(|entry| entry.seq).collect();
-            prop_assert_eq!(chain.standing(), numbers, "{:#?}", chain.0);
+            let numbers: Vec<u64> = live.iter().map(|entry| entry.seq).collect();
+            prop_assert_eq!(chain.live(), numbers, "{:#?}", chain.0);
         }
     }
 
@@ -347,7 +352,7 @@ proptest! {
             size = now;
         }
         const FILE: usize = 200;
-        let touched = |line: &Line<'_>| -> Vec<bool> {
+        let affected = |line: &Line<'_>| -> Vec<bool> {
             let mut bytes = vec![false; FILE];
             let end = (line.offset + line.length) as usize;
             if line.op != Op::Truncate {
@@ -358,15 +363,15 @@ proptest! {
             }
             bytes
         };
-        let mut standing = Standing::new(List::<Kept>::default(), usize::MAX);
+        let mut live_ranges = LiveRanges::new(List::<LiveRange>::default(), usize::MAX);
         let mut newest: Vec<Option<u64>> = vec![None; FILE];
         for (text, (.., stays)) in texts.iter().zip(&lines).rev() {
             let line = unverified(text).unwrap();
-            let bytes = touched(&line);
+            let bytes = affected(&line);
             let expected = bytes.iter().zip(&newest).filter(|(is, _)| **is).filter_map(|(_, seq)| *seq).max();
-            prop_assert_eq!(standing.in_way(&line), expected, "{:#?} {}", texts, text);
+            prop_assert_eq!(live_ranges.blocker(&line), expected, "{:#?} {}", texts, text);
             if *stays {
-                standing.add(&line).unwrap();
+                live_ranges.add(&line).unwrap();
                 for (byte, seq) in bytes.iter().zip(&mut newest) {
                     if *byte && seq.is_none() {
                         *seq = Some(line.seq);
@@ -386,21 +391,23 @@ fn what_does_not_fit_into_a_line_is_split_off() {
         .collect();
     let (mut left, mut pages) = (&ranges[..], Vec::new());
     while !left.is_empty() {
-        let (page, rest) = split_picks(left, MAX_PICKS);
-        let width: usize = page.iter().map(|range| picks_width(*range)).sum();
-        assert!(width <= MAX_PICKS);
-        let one_more = rest.first().map_or(MAX_PICKS, |range| picks_width(*range));
-        assert!(width + one_more > MAX_PICKS, "a page is not full");
+        let (page, rest) = split_targets(left, MAX_TARGETS_TEXT);
+        let width: usize = page.iter().map(|range| target_width(*range)).sum();
+        assert!(width <= MAX_TARGETS_TEXT);
+        let one_more = rest
+            .first()
+            .map_or(MAX_TARGETS_TEXT, |range| target_width(*range));
+        assert!(width + one_more > MAX_TARGETS_TEXT, "a page is not full");
         pages.extend_from_slice(page);
         left = rest;
     }
     assert_eq!(pages, ranges);
     assert_eq!(
-        split_picks(&ranges, 1).0.len(),
+        split_targets(&ranges, 1).0.len(),
         1,
         "a line lists one at least"
     );
-    assert_eq!(split_picks(&[], MAX_PICKS), (&[][..], &[][..]));
+    assert_eq!(split_targets(&[], MAX_TARGETS_TEXT), (&[][..], &[][..]));
 }
 
 #[test]
@@ -417,28 +424,28 @@ fn what_was_picked_is_told_on_several_lines() {
         "they fit into few lines: {:#?}",
         chain.0
     );
-    assert_eq!(chain.standing(), odd);
+    assert_eq!(chain.live(), odd);
     assert!(chain.redo(1));
-    assert_eq!(chain.standing().len(), 40);
+    assert_eq!(chain.live().len(), 40);
     // Without the revert itself, as after a crash, they have no effect.
     assert_eq!(chain.revert(&odd, "pick"), odd);
-    assert_eq!(chain.standing().len(), 21);
+    assert_eq!(chain.live().len(), 21);
     chain.0.pop();
-    assert_eq!(chain.standing().len(), 40);
+    assert_eq!(chain.live().len(), 40);
 }
 
 #[test]
 fn too_many_ranges_that_stay_are_given_up() {
-    let mut standing = Standing::new(List::<Kept>::default(), 2);
+    let mut live_ranges = LiveRanges::new(List::<LiveRange>::default(), 2);
     let line = |at: u64, seq: u64| {
         format!("1.000000000 - write {at} 1 seq={seq} obj=131.1 size=100 undo=none sum=00000000\n")
     };
     for (at, seq, result) in [
         (1, 9, Ok(())),
         (3, 8, Ok(())),
-        (5, 7, Err(PlanError::NoRoom)),
+        (5, 7, Err(PlanError::NoSpace)),
     ] {
         let text = line(at, seq);
-        assert_eq!(standing.add(&unverified(&text).unwrap()), result);
+        assert_eq!(live_ranges.add(&unverified(&text).unwrap()), result);
     }
 }

@@ -13,13 +13,13 @@ use super::{
 };
 
 /// Gathers ranges of numbers from an object's lines, the newest first.
-pub struct Picking<S> {
+pub struct TargetRangesBuilder<S> {
     ranges: S,
     /// Whether the next one that is picked belongs to the last range.
     is_open: bool,
 }
 
-impl<S: Store<(u64, u64)>> Picking<S> {
+impl<S: Store<(u64, u64)>> TargetRangesBuilder<S> {
     /// Begins with nothing; `ranges` is empty.
     pub fn new(ranges: S) -> Self {
         Self {
@@ -55,7 +55,7 @@ impl<S: Store<(u64, u64)>> Picking<S> {
 /// Finds the undos that a redo of an object reverts: the newest ones that are not redone, unless an
 /// operation followed. The caller feeds all lines of the object, newest first, live or not.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Redoing {
+pub struct RedoWalk {
     /// How many older undos were redone already.
     redone: u64,
     /// The undos or redos that did not happen: an object has two that end together, one of its names
@@ -63,42 +63,42 @@ pub struct Redoing {
     cancelled: [u64; 2],
 }
 
-/// The meaning of a line for [`Redoing`].
+/// The meaning of a line for [`RedoWalk`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Redo {
+pub enum RedoStep {
     /// Nothing.
-    Pass,
+    Skip,
     /// This undo is the next.
-    This,
+    Target,
     /// An operation follows the undo: there is nothing to redo.
     Blocked,
 }
 
-impl Redoing {
+impl RedoWalk {
     /// Takes the next line.
-    pub fn step(&mut self, line: &Line<'_>) -> Redo {
+    pub fn step(&mut self, line: &Line<'_>) -> RedoStep {
         match line.op {
             Op::Cancel => {
                 let [newer, _] = self.cancelled;
                 self.cancelled = [line.of.unwrap_or(0), newer];
-                Redo::Pass
+                RedoStep::Skip
             }
-            _ if self.cancelled.contains(&line.seq) => Redo::Pass,
+            _ if self.cancelled.contains(&line.seq) => RedoStep::Skip,
             Op::Redo => {
                 // One redo may revert several undos.
                 let count = line.count.unwrap_or(1);
                 self.redone = self.redone.saturating_add(count);
-                Redo::Pass
+                RedoStep::Skip
             }
             Op::Revert if line.mode == Some(Mode::Walk) => match self.redone.checked_sub(1) {
                 Some(redone) => {
                     self.redone = redone;
-                    Redo::Pass
+                    RedoStep::Skip
                 }
-                None => Redo::This,
+                None => RedoStep::Target,
             },
-            op if op.is_bookkeeping() => Redo::Pass,
-            _ => Redo::Blocked,
+            op if op.is_bookkeeping() => RedoStep::Skip,
+            _ => RedoStep::Blocked,
         }
     }
 }

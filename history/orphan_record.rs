@@ -135,7 +135,7 @@ impl Cause {
 
 /// The fields of an entry's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Orphan<'a> {
+pub(crate) struct OrphanRecord<'a> {
     /// The object.
     pub(crate) object: ObjectId,
     /// The file handle of the directory that had the name: type byte, then bytes. Empty if the
@@ -151,7 +151,7 @@ pub(crate) struct Orphan<'a> {
     pub(crate) name: &'a [u8],
 }
 
-impl<'a> Orphan<'a> {
+impl<'a> OrphanRecord<'a> {
     /// Writes the entry over the former content of `entry`.
     pub(crate) fn write(&self, entry: &mut EntryName) {
         let object = in_one_space(self.object);

@@ -13,7 +13,7 @@ const LARGE: u64 = 256 * 1024;
 
 /// The purpose of a request for space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Room {
+pub(crate) enum SpacePurpose {
     /// An operation's old state.
     Operation,
     /// The state that a revert replaces: no segment that a revert reads may be dropped for it.
@@ -34,7 +34,7 @@ struct Fill {
 
 impl Journal {
     /// Whether so many bytes of payload may come. `ENOSPC`: no, and nothing was dropped.
-    pub(crate) fn admit(&self, bytes: u64, room: Room) -> Result {
+    pub(crate) fn admit(&self, bytes: u64, purpose: SpacePurpose) -> Result {
         if bytes <= LARGE {
             return Ok(());
         }
@@ -54,31 +54,31 @@ impl Journal {
                 Err(ENOSPC)
             };
         }
-        self.admit_short(bytes, short, room)
+        self.admit_short(bytes, short, purpose)
     }
 
     /// Whether all that a revert copies, in payloads of any size, may come. `ENOSPC`: probably not.
     pub(crate) fn admit_copies(&self, bytes: u64) -> Result {
-        let (tight, budget) = {
+        let (low_space, budget) = {
             let staging = self.staging.lock();
-            (staging.tight, staging.budget)
+            (staging.low_space, staging.budget)
         };
-        if bytes != 0 && (tight || budget.is_some_and(|left| bytes > left)) {
+        if bytes != 0 && (low_space || budget.is_some_and(|left| bytes > left)) {
             return Err(ENOSPC);
         }
-        self.admit(bytes, Room::Revert)
+        self.admit(bytes, SpacePurpose::Revert)
     }
 
     /// Whether an object of `bytes` may become an orphan. The filesystem's free space does not
     /// change by that. `ENOSPC`: no.
-    pub(crate) fn admit_kept(&self, bytes: u64, room: Room) -> Result {
-        if bytes == 0 || room == Room::Discard {
+    pub(crate) fn admit_orphan(&self, bytes: u64, purpose: SpacePurpose) -> Result {
+        if bytes == 0 || purpose == SpacePurpose::Discard {
             return Ok(());
         }
-        match (self.options.on_full, room) {
+        match (self.options.on_full, purpose) {
             (OnFull::Trim, _) if bytes <= LARGE.min(self.history_max / 16) => Ok(()),
-            (OnFull::Trim, _) => self.admit_short(bytes, 0, room),
-            (OnFull::Deny, Room::Operation) => {
+            (OnFull::Trim, _) => self.admit_short(bytes, 0, purpose),
+            (OnFull::Deny, SpacePurpose::Operation) => {
                 let budget = self.staging.lock().budget.unwrap_or(0);
                 if bytes <= budget {
                     Ok(())
@@ -93,7 +93,7 @@ impl Journal {
     }
 
     /// As [`Self::admit`], with `on_full=trim`, where the filesystem is `short` of so many bytes.
-    fn admit_short(&self, bytes: u64, short: u64, room: Room) -> Result {
+    fn admit_short(&self, bytes: u64, short: u64, purpose: SpacePurpose) -> Result {
         let Fill {
             used,
             target,
@@ -103,7 +103,7 @@ impl Journal {
         if alone > self.history_max {
             return Err(ENOSPC);
         }
-        if room == Room::Operation && short == 0 && bytes <= target.saturating_mul(2) {
+        if purpose == SpacePurpose::Operation && short == 0 && bytes <= target.saturating_mul(2) {
             // An operation as others are: the oldest segment goes when its time has come.
             return Ok(());
         }
@@ -112,15 +112,15 @@ impl Journal {
         if need == 0 {
             return Ok(());
         }
-        let floor = match room {
-            Room::Operation => u64::MAX,
-            Room::Revert | Room::Discard => self.pins.lock().floor(),
+        let floor = match purpose {
+            SpacePurpose::Operation => u64::MAX,
+            SpacePurpose::Revert | SpacePurpose::Discard => self.pins.lock().floor(),
         };
         self.can_drop(need, used / 2, floor)
     }
 
     fn fill(&self) -> Fill {
-        let kept = self.kept_bytes();
+        let orphans = self.orphan_bytes();
         let staging = self.staging.lock();
         let active = staging.log_end.saturating_add(staging.undo_end);
         let ended = (staging.ended).map_or(0, |e| e.log_end.saturating_add(e.undo_end));
@@ -128,7 +128,7 @@ impl Journal {
             .saturating_add(staging.sealed_undo)
             .saturating_add(ended)
             .saturating_add(active)
-            .saturating_add(kept);
+            .saturating_add(orphans);
         let target = staging.limits.undo;
         // The active segment and its successor.
         let files = (staging.limits.log).saturating_add(target.saturating_mul(2));
@@ -152,11 +152,11 @@ impl Journal {
                 return Err(ENOSPC);
             }
             let (log, undo) = self.files.lock().sizes(segment)?;
-            let kept = self.kept.lock().bytes_with(segment)?;
+            let orphans = self.orphans.lock().bytes_of_segment(segment)?;
             dropped = dropped
                 .saturating_add(log)
                 .saturating_add(undo)
-                .saturating_add(kept);
+                .saturating_add(orphans);
             segment = segment.saturating_add(1);
             if dropped > most {
                 return Err(ENOSPC);

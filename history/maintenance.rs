@@ -8,17 +8,17 @@
 use kernel::prelude::*;
 
 use super::{
-    books::{
-        write_table,
-        Keep, //
-    },
     journal::{
         new_table,
         Journal, //
     },
+    meta::{
+        write_table,
+        HistoryMeta, //
+    },
     staging::{
         Ended,
-        Table, //
+        ObjectTable, //
     },
 };
 use crate::vfs::{
@@ -30,7 +30,7 @@ use crate::vfs::{
 };
 
 /// The worker's index, as the journal has two.
-pub(super) const KEEPER: u8 = 1;
+pub(super) const MAINTENANCE: u8 = 1;
 
 /// How many line numbers are reserved at a time.
 const NUMBERS: u64 = 1 << 20;
@@ -38,21 +38,21 @@ const NUMBERS: u64 = 1 << 20;
 /// How many seconds until another try after an error.
 const RETRY_SECONDS: u32 = 1;
 
-impl WorkerJob<KEEPER> for Journal {
+impl WorkerJob<MAINTENANCE> for Journal {
     fn run(&self, _is_timer: bool) {
         let _kernel = KernelCreds::new();
-        let result = self.keep_house();
+        let result = self.run_maintenance();
         let mut staging = self.staging.lock();
-        // `ask_keeper()` waits for `rounds` to change.
-        staging.rounds = staging.rounds.wrapping_add(1);
+        // `wait_for_maintenance()` waits for `maintenance_rounds` to change.
+        staging.maintenance_rounds = staging.maintenance_rounds.wrapping_add(1);
         if result.is_ok() {
-            staging.keeping.error = None;
+            staging.maintenance_error.last = None;
         }
         drop(staging);
         self.progress.notify_all();
         if let Err(error) = result {
-            self.fail(error, |staging| &mut staging.keeping);
-            self.keeper.queue_after(RETRY_SECONDS);
+            self.fail(error, |staging| &mut staging.maintenance_error);
+            self.maintenance.queue_after(RETRY_SECONDS);
         }
     }
 }
@@ -61,29 +61,29 @@ impl Journal {
     /// Begins a mount: the first segment, reserved numbers, the state durable and not clean.
     pub(super) fn begin(&self) -> Result {
         let (_kernel, _nofs) = (KernelCreds::new(), MemallocNofs::new());
-        let mut keep = self.keep.lock();
+        let mut meta = self.meta.lock();
         let mut files = self.files.lock();
-        let first = keep.state.first.max(1);
-        let segment = keep.state.segment.max(1);
-        let seq = keep.state.seq.max(1);
-        keep.state.first = first;
-        keep.state.segment = segment.checked_add(1).ok_or(EOVERFLOW)?;
-        keep.state.seq = seq.checked_add(NUMBERS).ok_or(EOVERFLOW)?;
+        let first = meta.state.first.max(1);
+        let segment = meta.state.segment.max(1);
+        let seq = meta.state.seq.max(1);
+        meta.state.first = first;
+        meta.state.segment = segment.checked_add(1).ok_or(EOVERFLOW)?;
+        meta.state.seq = seq.checked_add(NUMBERS).ok_or(EOVERFLOW)?;
         // Durable before the first record: from now on a crash needs recovery.
-        keep.state.clean = false;
-        keep.state.reread = self.oldest_intent();
-        keep.state.kept_bytes = self.kept_bytes();
+        meta.state.clean = false;
+        meta.state.reread = self.oldest_intent();
+        meta.state.orphan_bytes = self.orphan_bytes();
         files.set_first(first);
         files.create(segment, true)?;
         files.sync_names()?;
-        keep.store(&self.tables.lock())?;
-        keep.home.dir.sync()?;
+        meta.store(&self.tables.lock())?;
+        meta.home.dir.sync()?;
         let mut staging = self.staging.lock();
         staging.enter(segment);
         staging.seq = seq;
-        staging.seq_end = keep.state.seq;
-        staging.sealed_log = keep.state.log_bytes;
-        staging.sealed_undo = keep.state.undo_bytes;
+        staging.seq_end = meta.state.seq;
+        staging.sealed_log = meta.state.log_bytes;
+        staging.sealed_undo = meta.state.undo_bytes;
         staging.reserve = self.reserve_bytes();
         drop(staging);
         self.set_budget();
@@ -91,25 +91,25 @@ impl Journal {
     }
 
     /// Does all that is due.
-    fn keep_house(&self) -> Result {
-        let mut keep = self.keep.lock();
-        self.reserve_numbers(&mut keep)?;
+    fn run_maintenance(&self) -> Result {
+        let mut meta = self.meta.lock();
+        self.reserve_numbers(&mut meta)?;
         // First make space, so that sealing and the next segment do not fail for lack of it.
-        self.trim(&mut keep)?;
-        self.seal_ended(&mut keep)?;
-        self.prepare_next(&mut keep)?;
+        self.trim(&mut meta)?;
+        self.seal_ended(&mut meta)?;
+        self.prepare_next(&mut meta)?;
         self.roll_if_due();
         self.progress.notify_all();
-        self.trim(&mut keep)?;
-        self.keep_reserve(&keep)?;
-        self.allocate(&keep)?;
-        self.leave_inodes(&keep);
-        drop(keep);
+        self.trim(&mut meta)?;
+        self.refill_reserve(&meta)?;
+        self.allocate(&meta)?;
+        self.free_inodes(&meta);
+        drop(meta);
         self.merge()
     }
 
     /// Reserves more line numbers when half of them are used.
-    fn reserve_numbers(&self, keep: &mut Keep) -> Result {
+    fn reserve_numbers(&self, meta: &mut HistoryMeta) -> Result {
         let left = {
             let staging = self.staging.lock();
             staging.seq_end.saturating_sub(staging.seq)
@@ -117,26 +117,26 @@ impl Journal {
         if left > NUMBERS / 2 {
             return Ok(());
         }
-        keep.state.seq = keep.state.seq.checked_add(NUMBERS).ok_or(EOVERFLOW)?;
-        keep.store(&self.tables.lock())?;
-        self.staging.lock().seq_end = keep.state.seq;
+        meta.state.seq = meta.state.seq.checked_add(NUMBERS).ok_or(EOVERFLOW)?;
+        meta.store(&self.tables.lock())?;
+        self.staging.lock().seq_end = meta.state.seq;
         Ok(())
     }
 
     /// Makes the files of the segment after the active one.
-    fn prepare_next(&self, keep: &mut Keep) -> Result {
+    fn prepare_next(&self, meta: &mut HistoryMeta) -> Result {
         if self.staging.lock().next.is_some() {
             return Ok(());
         }
-        let next = keep.state.segment;
-        keep.state.segment = next.checked_add(1).ok_or(EOVERFLOW)?;
+        let next = meta.state.segment;
+        meta.state.segment = next.checked_add(1).ok_or(EOVERFLOW)?;
         let is_undo_heavy = self.staging.lock().is_undo_heavy;
         // The number is durable before files with that number exist.
-        let stored = keep.store(&self.tables.lock());
+        let stored = meta.store(&self.tables.lock());
         let made = stored.and_then(|()| self.files.lock().create(next, is_undo_heavy));
         if let Err(error) = made {
             // The next try reuses the number and completes these files.
-            keep.state.segment = next;
+            meta.state.segment = next;
             return Err(error);
         }
         self.staging.lock().next = Some(next);
@@ -145,7 +145,7 @@ impl Journal {
 
     /// Allocates payload files ahead of need, where payloads fill them and there is plenty of
     /// space.
-    fn allocate(&self, keep: &Keep) -> Result {
+    fn allocate(&self, meta: &HistoryMeta) -> Result {
         let target = {
             let staging = self.staging.lock();
             if !staging.is_undo_heavy {
@@ -153,7 +153,7 @@ impl Journal {
             }
             staging.limits.undo
         };
-        let free = keep.home.dir.space()?.free;
+        let free = meta.home.dir.space()?.free;
         let files = self.files.lock();
         for segment in files.writable() {
             if free > target.saturating_mul(4) {
@@ -164,7 +164,7 @@ impl Journal {
     }
 
     /// Seals the ended segment, once everything in it is written.
-    pub(super) fn seal_ended(&self, keep: &mut Keep) -> Result {
+    pub(super) fn seal_ended(&self, meta: &mut HistoryMeta) -> Result {
         let staging = self.staging.lock();
         let Some(ended) = staging.ended else {
             return Ok(());
@@ -173,18 +173,18 @@ impl Journal {
             return Ok(());
         }
         drop(staging);
-        let mut objects = self.seal(keep, ended)?;
+        let mut objects = self.seal(meta, ended)?;
         objects.clear();
         let mut staging = self.staging.lock();
         staging.ended = None;
         staging.spare = Some(objects);
-        staging.sealed_log = keep.state.log_bytes;
-        staging.sealed_undo = keep.state.undo_bytes;
+        staging.sealed_log = meta.state.log_bytes;
+        staging.sealed_undo = meta.state.undo_bytes;
         Ok(())
     }
 
     /// Makes an ended segment durable and writes its index table. Returns its table of objects.
-    fn seal(&self, keep: &mut Keep, ended: Ended) -> Result<Table> {
+    fn seal(&self, meta: &mut HistoryMeta, ended: Ended) -> Result<ObjectTable> {
         let segment = self.files.lock().to_write(ended.segment)?;
         // Payloads before lines, as the writer does: a line refers to its payload.
         segment.undo.end(ended.undo_end)?;
@@ -193,13 +193,13 @@ impl Journal {
         // Recovery does not read the log of a segment that has a table, unless `reread` says so:
         // `state` must be durable first.
         let reread = self.oldest_intent();
-        if reread != keep.state.reread {
-            keep.state.reread = reread;
-            keep.store(&self.tables.lock())?;
+        if reread != meta.state.reread {
+            meta.state.reread = reread;
+            meta.store(&self.tables.lock())?;
         }
         let objects = self.index(ended.segment)?;
         self.files.lock().end(ended.segment);
-        let state = &mut keep.state;
+        let state = &mut meta.state;
         state.log_bytes = state.log_bytes.saturating_add(ended.log_end);
         state.undo_bytes = state.undo_bytes.saturating_add(ended.undo_end);
         Ok(objects)
@@ -209,7 +209,7 @@ impl Journal {
     ///
     /// `last_line()` looks in memory first and then takes the lock on the tables, so a reader that
     /// misses the object in memory waits here and finds the new table.
-    fn index(&self, segment: u64) -> Result<Table> {
+    fn index(&self, segment: u64) -> Result<ObjectTable> {
         let mut tables = self.tables.lock();
         let objects = self.staging.lock().ended_objects.take().ok_or(EINVAL)?;
         let written = write_table(&mut tables, segment, &objects);
@@ -244,32 +244,32 @@ impl Journal {
     /// unmount.
     pub(super) fn end(&self) -> Result {
         let (_kernel, _nofs) = (KernelCreds::new(), MemallocNofs::new());
-        let mut keep = self.keep.lock();
-        self.seal_ended(&mut keep)?;
+        let mut meta = self.meta.lock();
+        self.seal_ended(&mut meta)?;
         if self.staging.lock().spare.is_none() {
             let table = new_table()?;
             self.staging.lock().spare = Some(table);
         }
-        self.prepare_next(&mut keep)?;
+        self.prepare_next(&mut meta)?;
         // The last segment is sealed too, so the next mount reads no log.
         let rolled = self.staging.lock().roll(self.pools(), true);
         if rolled {
-            self.seal_ended(&mut keep)?;
+            self.seal_ended(&mut meta)?;
         }
         let staging = self.staging.lock();
         if staging.ended.is_some() {
             return Err(EIO);
         }
         drop(staging);
-        self.trim(&mut keep)?;
+        self.trim(&mut meta)?;
         let staging = self.staging.lock();
         // The active segment is empty: its number was never used.
-        keep.state.segment = staging.seed.segment;
-        keep.state.seq = staging.seq;
-        keep.state.kept_bytes = self.kept_bytes();
-        keep.state.clean = true;
+        meta.state.segment = staging.seed.segment;
+        meta.state.seq = staging.seq;
+        meta.state.orphan_bytes = self.orphan_bytes();
+        meta.state.clean = true;
         drop(staging);
-        keep.state.first = self.files.lock().first();
-        keep.store(&self.tables.lock())
+        meta.state.first = self.files.lock().first();
+        meta.store(&self.tables.lock())
     }
 }

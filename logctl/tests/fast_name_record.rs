@@ -6,7 +6,7 @@
 mod support;
 
 use loggerfs_log::line::{
-    Actor, BriefName, LineDraft, LineError, Op, Padded, Undo, Usual, MAX_LINE,
+    Actor, FastNameRecord, LineDraft, LineError, NameTemplate, Op, PaddedText, Undo, MAX_LINE,
 };
 use loggerfs_log::types::{ObjectId, Pos, Time};
 use proptest::prelude::*;
@@ -134,22 +134,22 @@ impl Says {
         Ok(String::from_utf8(out).unwrap())
     }
 
-    fn brief(&self, usual: &mut Usual) -> Result<String, LineError> {
+    fn record(&self, template: &mut NameTemplate) -> Result<String, LineError> {
         let (seq, size, kept) = self.numbers;
         let mut command = self.command.clone();
-        command.resize(Padded::length(self.command.len()), 0);
+        command.resize(PaddedText::length(self.command.len()), 0);
         let mut actor = vec![0xff; MAX_LINE];
         let len = LineDraft::actor_alone(&mut actor, &self.actor()).unwrap();
         actor.truncate(len);
-        actor.resize(Padded::length(len), 0);
-        let brief = BriefName {
+        actor.resize(PaddedText::length(len), 0);
+        let record = FastNameRecord {
             time: self.times.0,
-            command: Padded::new(&command, self.command.len()).unwrap(),
+            command: PaddedText::new(&command, self.command.len()).unwrap(),
             op: self.op,
             directory: self.directory,
             prev: self.prev,
             size,
-            actor: Padded::new(&actor, len).unwrap(),
+            actor: PaddedText::new(&actor, len).unwrap(),
             kept,
             victim_handle: self
                 .handle
@@ -159,7 +159,7 @@ impl Says {
             node: self.node,
         };
         let mut out = vec![0; MAX_LINE];
-        let len = brief.seal(usual, seq, seed(1).start(crc32c), crc32c, &mut out)?;
+        let len = record.seal(template, seq, seed(1).start(crc32c), crc32c, &mut out)?;
         out.truncate(len);
         Ok(String::from_utf8(out).unwrap())
     }
@@ -179,7 +179,7 @@ proptest! {
     fn usual_lines_about_names_say_what_drafted_ones_say(
         all in prop::collection::vec((says(), any::<(bool, bool)>()), 1..4)
     ) {
-        let mut usual = Usual::default();
+        let mut template = NameTemplate::default();
         let (first, _) = &all[0];
         for (says, (same_directory, same_second)) in &all {
             let mut says = says.clone();
@@ -189,8 +189,8 @@ proptest! {
             if *same_second {
                 says.times.0.sec = first.times.0.sec;
             }
-            match says.brief(&mut usual) {
-                Ok(brief) => prop_assert_eq!(Ok(brief), says.drafted()),
+            match says.record(&mut template) {
+                Ok(record) => prop_assert_eq!(Ok(record), says.drafted()),
                 Err(error) => {
                     prop_assert_eq!(error, LineError::TooLong);
                     prop_assert!(says.is_long(), "refused: {:?}", says);

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! In the place of `history/kept.rs`: a history that keeps no inodes.
+//! In the place of `history/orphans.rs`: a history that keeps no inodes.
 
 use super::segment::Files;
 use crate::shim::prelude::*;
 
-pub(crate) struct Kept;
+pub(crate) struct OrphanStore;
 
-impl Kept {
+impl OrphanStore {
     pub(super) fn restore_files(
         &mut self,
         _files: &mut Files,

@@ -5,7 +5,9 @@
 
 mod support;
 
-use loggerfs_log::line::{Brief, Kept, LineDraft, Op, Open, Padded, Undo, MAX_LINE};
+use loggerfs_log::line::{
+    FastRecord, LineDraft, Op, OpenFileRef, PaddedText, RecordTemplate, Undo, MAX_LINE,
+};
 use loggerfs_log::types::{Extent, ObjectId, Pos, Time};
 use proptest::prelude::*;
 use support::{crc32c, seed};
@@ -97,7 +99,10 @@ fn drafted(says: &Says, object: ObjectId, first: u64) -> Vec<u8> {
     if let Some(prev) = says.prev {
         draft.prev(prev);
     }
-    draft.size(says.size).open(Open::Of(first)).undo(says.undo);
+    draft
+        .size(says.size)
+        .open(OpenFileRef::Of(first))
+        .undo(says.undo);
     if let Undo::At(_) = says.undo {
         if says.map != 0 {
             draft.map(says.map);
@@ -110,16 +115,16 @@ fn drafted(says: &Says, object: ObjectId, first: u64) -> Vec<u8> {
     out
 }
 
-fn brief(says: &Says, kept: &mut Kept) -> Vec<u8> {
+fn record(says: &Says, template: &mut RecordTemplate) -> Vec<u8> {
     let mut padded = COMMAND.to_vec();
-    padded.resize(Padded::length(COMMAND.len()), 0);
-    let mut brief = Brief {
+    padded.resize(PaddedText::length(COMMAND.len()), 0);
+    let mut record = FastRecord {
         time: says.time,
-        command: Padded::new(&padded, COMMAND.len()).unwrap(),
+        command: PaddedText::new(&padded, COMMAND.len()).unwrap(),
         op: says.op,
         offset: says.offset,
         length: says.length,
-        kept,
+        template,
         prev: says.prev,
         size: says.size,
         undo: says.undo,
@@ -128,7 +133,7 @@ fn brief(says: &Says, kept: &mut Kept) -> Vec<u8> {
     };
     let mut out = vec![0; MAX_LINE];
     let start = seed(1).start(crc32c);
-    let len = brief.seal(says.seq, start, crc32c, &mut out).unwrap();
+    let len = record.seal(says.seq, start, crc32c, &mut out).unwrap();
     out.truncate(len);
     out
 }
@@ -142,12 +147,12 @@ proptest! {
         lines in proptest::collection::vec(says(), 1..8),
     ) {
         let object = ObjectId { volume: 0, inode, generation };
-        let mut kept = Kept::new(object, first).unwrap();
+        let mut template = RecordTemplate::new(object, first).unwrap();
         for says in &lines {
             // The second time everything is kept.
             for _ in 0..2 {
-                let (brief, drafted) = (brief(says, &mut kept), drafted(says, object, first));
-                prop_assert_eq!(String::from_utf8(brief), String::from_utf8(drafted));
+                let (record, drafted) = (record(says, &mut template), drafted(says, object, first));
+                prop_assert_eq!(String::from_utf8(record), String::from_utf8(drafted));
             }
         }
     }

@@ -17,7 +17,7 @@ use super::text::{
 type Range = (u64, u64);
 
 /// The most bytes of ranges in one line, so that the revert's other keys fit as well.
-pub const MAX_PICKS: usize = 1536;
+pub const MAX_TARGETS_TEXT: usize = 1536;
 
 /// Splits off as many of the first ranges as fit into `most` bytes, at least one.
 pub fn split(ranges: &[Range], most: usize) -> (&[Range], &[Range]) {
@@ -33,9 +33,9 @@ pub fn split(ranges: &[Range], most: usize) -> (&[Range], &[Range]) {
 
 /// The ranges of a line that was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Picks<'a>(&'a [u8]);
+pub struct TargetRanges<'a>(&'a [u8]);
 
-impl<'a> Picks<'a> {
+impl<'a> TargetRanges<'a> {
     /// Parses a value; `None` if malformed.
     pub(super) fn parse(value: &'a [u8]) -> Option<Self> {
         let mut floor = 0;
