@@ -5,7 +5,7 @@
 //! # Locks
 //!
 //! `meta` (a mutex, held over file I/O) → `files` → `tables` → `staging` (a spinlock, innermost).
-//! [`Journal::stage`] and [`super::payload::Reservation::place`], which run for every operation, take
+//! [`Journal::stage`] and [`super::reservation::Reservation::place`], which run for every operation, take
 //! `staging` only. `intents` is taken alone or under `meta`; no lock is taken under `intents`.
 //! `pins` is taken alone or under `meta`; `files` and `orphans` may be taken under `pins`. `orphans` is
 //! taken alone or under `meta`, `pins` and `files`; none of these is taken under `orphans`.
@@ -14,10 +14,7 @@ use core::fmt;
 use kernel::{
     prelude::*,
     sync::{
-        atomic::{
-            Atomic,
-            Relaxed, //
-        },
+        atomic::Atomic,
         lock::{
             spinlock::SpinLockBackend,
             Guard, //
@@ -27,18 +24,13 @@ use kernel::{
         new_spinlock,
         Arc,
         CondVar,
-        CondVarTimeoutResult,
         Mutex,
         SpinLock, //
-    },
-    time::{
-        msecs_to_jiffies,
-        Instant,
-        Monotonic, //
     },
 };
 
 use super::{
+    intents::Intent,
     maintenance::MAINTENANCE,
     meta::HistoryMeta,
     objects::{LastLine, Objects, SLOTS},
@@ -54,26 +46,18 @@ use super::{
     writer::WRITER,
 };
 use crate::{
-    log::{
-        line::Op,
-        types::{ObjectId, Pos, Seed, Time},
-    },
-    vfs::{
-        attr,
-        chunk::Chunk,
-        error::{EDQUOT, ESHUTDOWN},
-        store, task,
-        worker::Worker,
-    },
+    log::types::{Pos, Seed, Time},
+    vfs::{chunk::Chunk, error::EDQUOT, store, task, worker::Worker},
 };
 
-pub(crate) use super::admission::SpacePurpose;
+pub(crate) use super::{
+    admission::SpacePurpose,
+    intents::Unfinished,
+    reservation::{PlaceError, Placed, Reservation},
+};
 
 pub(crate) use super::payload::{
     Payload,
-    PlaceError,
-    Placed,
-    Reservation,
     Staged,
     MAX_STAGED, //
 };
@@ -111,59 +95,8 @@ pub(crate) struct Options {
     pub(crate) private: bool,
 }
 
-/// A revert that was begun, and neither committed nor cancelled.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Unfinished {
-    /// The number of its line.
-    pub(crate) seq: u64,
-    /// The position of that line.
-    pub(crate) at: Pos,
-    /// The object that is reverted.
-    pub(crate) object: ObjectId,
-    /// The number of the first line of the revert's group; the revert's own number without a group.
-    pub(crate) group: u64,
-    /// Whether there is no such group. The other lines of one may be lost: nothing was changed then.
-    pub(crate) is_alone: bool,
-    /// The outcome of the group, as its first line has it; `None` if unknown. The revert's own line
-    /// does not record it yet.
-    pub(crate) end: Option<Op>,
-}
-
-/// A revert under way.
-struct Intent {
-    /// Identifies the revert while it runs; several reverts may begin in one segment.
-    id: u64,
-    /// The oldest segment that may hold a line or a payload of this revert.
-    segment: u64,
-    /// The number of a revert that could be neither completed nor rolled back; 0 while it runs.
-    incomplete: u64,
-    /// Set when the revert has ended: the intent is dropped when everything up to this ticket is
-    /// durable.
-    ended: Option<u64>,
-    /// For a group of reverts: the number of its first line, and its outcome once there is one.
-    /// Kept until each line of the group records the outcome.
-    group: Option<(u64, Option<Op>)>,
-}
-
-/// For how long a flush in time waits for the writer to get on.
-const PATIENCE_MS: i64 = 5_000;
-
-/// The interval at which `flush_in_time()` checks for progress.
-const LOOK_MS: u32 = 100;
-
 /// Staging, locked.
 pub(super) type StagingGuard<'j> = Guard<'j, Staging, SpinLockBackend>;
-
-/// How a caller waits for the workers.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Patience {
-    /// Until the workers are done: the lower filesystem was changed already.
-    Endless,
-    /// As `Endless`, but a fatal signal ends the wait (`EINTR`).
-    Killable,
-    /// As `Killable`, but the wait ends when the workers make no progress; the caller polls.
-    InTime,
-}
 
 /// The journal's sizes and counters, for status and statistics.
 #[derive(Clone, Copy, Debug)]
@@ -215,16 +148,16 @@ pub(crate) struct Journal {
     #[pin]
     pub(super) meta: Mutex<HistoryMeta>,
     #[pin]
-    unfinished: Mutex<KVVec<Unfinished>>,
+    pub(super) unfinished: Mutex<KVVec<Unfinished>>,
     /// See [`super::state::State::cut`].
     cut: u64,
     /// See [`super::state::State::recovered`].
     recovered: u64,
     /// Reverts that are under way or incomplete, or ended by a line that may not be durable.
     #[pin]
-    intents: Mutex<KVVec<Intent>>,
+    pub(super) intents: Mutex<KVVec<Intent>>,
     /// Where in the list the next one that is incomplete may be: recovery ends them in order.
-    next_incomplete: Atomic<usize>,
+    pub(super) next_incomplete: Atomic<usize>,
     #[pin]
     pub(super) writer: Worker<Journal, WRITER>,
     #[pin]
@@ -308,23 +241,11 @@ impl Journal {
             (a.group, a.seq) < (b.group, b.seq)
         });
         for revert in &unfinished {
-            let intent = Intent {
-                id: 0,
-                segment: revert.at.segment,
-                incomplete: revert.seq,
-                ended: None,
-                group: None,
-            };
+            let intent = Intent::of_earlier_mount(revert.at.segment, revert.seq);
             intents.push(intent, GFP_KERNEL)?;
         }
         if let Some(segment) = orphans.oldest_unlogged() {
-            let adoption = Intent {
-                id: 0,
-                segment,
-                incomplete: ADOPTION,
-                ended: None,
-                group: None,
-            };
+            let adoption = Intent::of_earlier_mount(segment, ADOPTION);
             intents.push(adoption, GFP_KERNEL)?;
         }
         let seed = Seed {
@@ -365,11 +286,6 @@ impl Journal {
         Ok(journal)
     }
 
-    /// Reverts that were begun and not ended when the machine went down; the second call gives none.
-    pub(crate) fn take_unfinished(&self) -> KVVec<Unfinished> {
-        core::mem::take(&mut *self.unfinished.lock())
-    }
-
     /// Whether the line at `at` may describe a state that the file never reached: the line was
     /// written before an unclean shutdown, and data may be less durable than its line.
     pub(crate) fn is_before_cut(&self, at: Pos) -> bool {
@@ -380,98 +296,6 @@ impl Journal {
     /// the mount that then put the history in order.
     pub(crate) fn is_before_recovery(&self, time: Time) -> bool {
         time.nanoseconds() < self.recovered
-    }
-
-    /// Registers a revert that begins now: until `end_intent()`, recovery searches the logs from
-    /// here on. Returns the identifier that `end_intent()` takes.
-    pub(crate) fn begin_intent(&self) -> Result<u64> {
-        let segment = self.segment();
-        let mut intents = self.intents.lock();
-        let newest = intents.iter().map(|i| i.id).max();
-        let id = newest.unwrap_or(0).saturating_add(1);
-        let intent = Intent {
-            id,
-            segment,
-            incomplete: 0,
-            ended: None,
-            group: None,
-        };
-        intents.push(intent, GFP_KERNEL)?;
-        Ok(id)
-    }
-
-    /// The line that says how a revert ended is placed.
-    pub(crate) fn end_intent(&self, id: u64) {
-        // The closing line has this ticket or an older one.
-        let ticket = self.staging.lock().last_ticket();
-        let mut intents = self.intents.lock();
-        let mut open = intents.iter_mut().filter(|i| i.ended.is_none());
-        if let Some(intent) = open.find(|i| i.id == id && i.incomplete == 0) {
-            intent.ended = Some(ticket);
-        }
-    }
-
-    /// Records that the group of reverts `id` has the first line `group` and, with `end`, how the
-    /// group has ended. The outcome applies to all lines of the group that have no closing line of
-    /// their own.
-    pub(crate) fn note_group(&self, id: u64, group: u64, end: Option<Op>) {
-        let mut intents = self.intents.lock();
-        let mut open = intents.iter_mut().filter(|i| i.ended.is_none());
-        if let Some(intent) = open.find(|i| i.id == id && i.incomplete == 0) {
-            intent.group = Some((group, end));
-        }
-    }
-
-    /// The state of the group of reverts with this first line: `Some(None)` while it runs,
-    /// `Some(Some(op))` when it has ended and not all of its lines record that, `None` otherwise.
-    pub(crate) fn group(&self, first: u64) -> Option<Option<Op>> {
-        let intents = self.intents.lock();
-        let mut groups = intents.iter().filter_map(|i| i.group);
-        groups
-            .find(|(group, _)| *group == first)
-            .map(|(_, end)| end)
-    }
-
-    /// Marks a revert, whose line has the number `seq`, that could be neither completed nor rolled
-    /// back. The intent stays open.
-    pub(crate) fn mark_incomplete(&self, id: u64, seq: u64) {
-        let mut intents = self.intents.lock();
-        let mut open = intents.iter_mut().filter(|i| i.ended.is_none());
-        if let Some(intent) = open.find(|i| i.id == id && i.incomplete == 0) {
-            intent.incomplete = seq;
-            intent.group = None;
-        }
-    }
-
-    /// The line that says how such a revert ended all the same is placed.
-    pub(crate) fn end_incomplete_intent(&self, seq: u64) {
-        let ticket = self.staging.lock().last_ticket();
-        let mut intents = self.intents.lock();
-        let next = self.next_incomplete.load(Relaxed).min(intents.len());
-        let is_it = |i: &usize| {
-            let intent = intents.get(*i);
-            intent.is_some_and(|intent| intent.ended.is_none() && intent.incomplete == seq)
-        };
-        let found = Iterator::chain(next..intents.len(), 0..next).find(is_it);
-        let Some(index) = found else { return };
-        if let Some(intent) = intents.get_mut(index) {
-            intent.ended = Some(ticket);
-        }
-        self.next_incomplete.store(index.saturating_add(1), Relaxed);
-    }
-
-    /// Whether a revert is incomplete, or was left so by an earlier mount.
-    fn has_incomplete(&self) -> bool {
-        self.intents.lock().iter().any(|i| i.ended.is_none())
-    }
-
-    /// The segment from which on recovery has to look for reverts that did not end; 0: none.
-    pub(super) fn oldest_intent(&self) -> u64 {
-        let durable = self.staging.lock().durable;
-        let mut intents = self.intents.lock();
-        // A revert that has ended counts until its closing line is durable.
-        intents.retain(|i| i.ended.is_none_or(|ticket| ticket > durable));
-        intents.iter().map(|i| i.segment).min().unwrap_or(0)
     }
 
     /// The history's own name.
@@ -522,113 +346,6 @@ impl Journal {
             lost: staging.lost,
             errors: (staging.writer_error.count).saturating_add(staging.maintenance_error.count),
         }
-    }
-
-    /// Waits until everything placed so far is written, or durable.
-    pub(crate) fn flush(&self, durable: bool) -> Result {
-        self.flush_as(durable, Patience::Endless)
-    }
-
-    /// As [`Journal::flush`], but `EINTR` when the caller is killed: while the lower filesystem is
-    /// frozen, the worker is blocked. Staged records are not lost; the worker writes them after the
-    /// thaw.
-    pub(crate) fn flush_killable(&self, durable: bool) -> Result {
-        self.flush_as(durable, Patience::Killable)
-    }
-
-    /// As [`Self::flush_killable`], durable, but `EBUSY` when the writer has made no progress for some seconds:
-    /// others wait for the objects that the caller has locked.
-    pub(crate) fn flush_in_time(&self) -> Result {
-        self.flush_as(true, Patience::InTime)
-    }
-
-    /// Requests that everything placed so far becomes durable soon, without waiting.
-    pub(crate) fn begin_flush(&self) {
-        let mut staging = self.staging.lock();
-        staging.want_durable = staging.want_durable.max(staging.last_ticket());
-        drop(staging);
-        self.writer.queue();
-    }
-
-    fn flush_as(&self, durable: bool, patience: Patience) -> Result {
-        let mut staging = self.staging.lock();
-        let ticket = staging.last_ticket();
-        let failures = staging.writer_error.count;
-        let mut since: Instant<Monotonic> = Instant::now();
-        let mut left = (staging.durable, usize::MAX);
-        staging.flushing = staging.flushing.saturating_add(1);
-        let result = loop {
-            let done = if durable {
-                staging.durable >= ticket
-            } else {
-                staging.is_written(ticket)
-            };
-            if done {
-                break Ok(());
-            }
-            // Only an error since the call counts: an older one may be cured by the retry that this
-            // call requests.
-            if staging.writer_error.count != failures {
-                if let Some(e) = staging.writer_error.last {
-                    break Err(e);
-                }
-            }
-            if staging.closed {
-                break Err(ESHUTDOWN);
-            }
-            if durable {
-                staging.want_durable = staging.want_durable.max(ticket);
-            } else {
-                staging.want_written = staging.want_written.max(ticket);
-            }
-            if patience == Patience::InTime {
-                let now = (staging.durable, staging.pending(ticket));
-                if now != left {
-                    (left, since) = (now, Instant::now());
-                } else if since.elapsed().as_millis() > PATIENCE_MS {
-                    break Err(EBUSY);
-                }
-            }
-            self.writer.queue();
-            let waited;
-            (staging, waited) = self.wait_for_progress(staging, patience);
-            if waited.is_err() {
-                break waited;
-            }
-        };
-        staging.flushing = staging.flushing.saturating_sub(1);
-        result
-    }
-
-    /// Waits until something has happened that a caller may wait for, or a moment. `EINTR`: the caller is
-    /// being killed, and that counts.
-    pub(super) fn wait_for_progress<'j>(
-        &'j self,
-        mut staging: StagingGuard<'j>,
-        patience: Patience,
-    ) -> (StagingGuard<'j>, Result) {
-        let is_signalled = match patience {
-            Patience::Endless => {
-                self.progress.wait(&mut staging);
-                false
-            }
-            Patience::Killable => self.progress.wait_interruptible(&mut staging),
-            Patience::InTime => {
-                let moment = msecs_to_jiffies(LOOK_MS);
-                let woken = (self.progress).wait_interruptible_timeout(&mut staging, moment);
-                matches!(woken, CondVarTimeoutResult::Signal { .. })
-            }
-        };
-        if !is_signalled {
-            return (staging, Ok(()));
-        }
-        if task::is_killed() {
-            return (staging, Err(EINTR));
-        }
-        // A signal that is not fatal stays pending and would end every interruptible sleep at once.
-        drop(staging);
-        attr::sleep_one_tick();
-        (self.staging.lock(), Ok(()))
     }
 
     /// Ends a clean mount: everything durable, the segment sealed, exact numbers stored. To be

@@ -11,13 +11,17 @@
 //! Nothing here accesses users' files.
 
 pub(crate) mod admission;
+pub(crate) mod dir_tree;
+pub(crate) mod flush;
 pub(crate) mod format;
 pub(crate) mod index;
+pub(crate) mod intents;
 pub(crate) mod journal;
 pub(crate) mod maintenance;
 pub(crate) mod meta;
 pub(crate) mod objects;
 pub(crate) mod orphan_record;
+pub(crate) mod orphan_scan;
 pub(crate) mod orphans;
 pub(crate) mod payload;
 pub(crate) mod pins;
@@ -25,6 +29,7 @@ pub(crate) mod pool;
 pub(crate) mod read;
 pub(crate) mod reclaim;
 pub(crate) mod recovery;
+pub(crate) mod reservation;
 pub(crate) mod retention;
 pub(crate) mod segment;
 pub(crate) mod sort;

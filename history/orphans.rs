@@ -23,20 +23,18 @@ use kernel::{
 };
 
 use super::{
+    dir_tree::{clear_dir, each_batch, remove_whole},
     journal::Journal,
-    orphan_record::{Cause, EntryName, OrphanRecord, HANDLE_MAX},
-    recovery::Removals,
-    segment::{gone, number_in_name, Files, Name},
-    sort::sort,
+    orphan_record::EntryName,
+    segment::{gone, number_in_name, Name},
     trust,
 };
 use crate::{
     log::types::ObjectId,
     vfs::{
-        error::{ENODATA, ENOTEMPTY, ESHUTDOWN},
+        error::{ENODATA, ESHUTDOWN},
         quota::QuotaAccounts,
         store::StoreDir,
-        task,
     },
 };
 
@@ -47,10 +45,7 @@ pub(crate) const ORPHANS: &[u8] = b"orphans";
 pub(crate) const ENTRY_DEPTH: usize = 3;
 
 /// The suffix of a directory whose segment is dropped.
-const DROPPED: &[u8] = b".dropped";
-
-/// How many names are listed at a time when a segment's directory is emptied.
-const BATCH: usize = 512;
+pub(super) const DROPPED: &[u8] = b".dropped";
 
 /// How many inodes with numbers in a row are neighbours.
 const NEIGHBOURS: u64 = 32;
@@ -74,9 +69,9 @@ pub(super) struct OrphanStore {
     /// Whether a segment's directory was made that may not be durable.
     is_home_dirty: bool,
     /// Entries that have other names, since a power cut came before the removal of the last one.
-    leaked_links: KVVec<FoundOrphan>,
+    pub(super) leaked_links: KVVec<FoundOrphan>,
     /// Entries without a line: a power cut took the line of the removal.
-    unlogged: KVVec<FoundOrphan>,
+    pub(super) unlogged: KVVec<FoundOrphan>,
     /// The sizes of the orphans of some sealed segments, in bytes.
     sizes: KVVec<(u64, u64)>,
 }
@@ -94,14 +89,14 @@ struct ActiveDirs {
 
 /// A directory of orphans.
 pub(crate) struct OrphanDir {
-    dir: StoreDir,
-    segment: u64,
+    pub(super) dir: StoreDir,
+    pub(super) segment: u64,
     /// Whether a name was added that may not be durable.
     dirty: Atomic<bool>,
 }
 
 impl OrphanDir {
-    fn new(dir: StoreDir, segment: u64) -> Result<Arc<Self>> {
+    pub(super) fn new(dir: StoreDir, segment: u64) -> Result<Arc<Self>> {
         Ok(Arc::new(
             Self {
                 dir,
@@ -143,7 +138,7 @@ fn dir_number(object: ObjectId) -> usize {
     (object.inode / NEIGHBOURS % DIRS_PER_SEGMENT as u64) as usize
 }
 
-fn dropped_name(segment: u64) -> Name {
+pub(super) fn dropped_name(segment: u64) -> Name {
     Name::new(format_args!("{segment:08}.dropped"))
 }
 
@@ -233,7 +228,7 @@ impl OrphanStore {
     }
 
     /// Opens the directory of a segment. `ENODATA`: the segment was dropped, or has no orphans.
-    fn find(&self, segment: u64) -> Result<StoreDir> {
+    pub(super) fn find(&self, segment: u64) -> Result<StoreDir> {
         let home = self.home.as_ref().ok_or(ESHUTDOWN)?;
         existing(home.open_dir(segment_name(segment).bytes()))
     }
@@ -305,7 +300,7 @@ impl OrphanStore {
         Ok(())
     }
 
-    fn drop_dir(&self, name: Name) -> Result<u64> {
+    pub(super) fn drop_dir(&self, name: Name) -> Result<u64> {
         let home = self.home.as_ref().ok_or(ESHUTDOWN)?;
         let dir = match home.open_dir(name.bytes()) {
             Err(e) if e == ENOENT => return Ok(0),
@@ -349,7 +344,7 @@ impl OrphanStore {
     }
 
     /// The numbers in the names that end like this.
-    fn numbers_with_suffix(&self, suffix: &[u8]) -> Result<KVVec<u64>> {
+    pub(super) fn numbers_with_suffix(&self, suffix: &[u8]) -> Result<KVVec<u64>> {
         let home = self.home.as_ref().ok_or(ESHUTDOWN)?;
         let mut numbers = KVVec::new();
         let mut full = Ok(());
@@ -360,115 +355,6 @@ impl OrphanStore {
         })?;
         full?;
         Ok(numbers)
-    }
-
-    /// Recreates the files of each segment that has orphans, if a power cut took them before they
-    /// were durable. They are added to `segments`, which is in order; `first` is the oldest that
-    /// was not dropped. Answers the oldest of those that are back.
-    pub(super) fn restore_files(
-        &mut self,
-        files: &mut Files,
-        segments: &mut KVVec<u64>,
-        first: u64,
-    ) -> Result<Option<u64>> {
-        let mut lost = KVVec::new();
-        for segment in self.segments()? {
-            if segments.binary_search(&segment).is_ok() {
-                continue;
-            }
-            if segment < first || !self.has_entries(segment)? {
-                self.drop_segment(segment)?;
-                continue;
-            }
-            files.restore(segment)?;
-            lost.push(segment, GFP_KERNEL)?;
-        }
-        for &segment in &lost {
-            segments.push(segment, GFP_KERNEL)?;
-        }
-        sort(segments, |a, b| a < b);
-        Ok(lost.iter().copied().min())
-    }
-
-    /// Whether a segment has orphans.
-    pub(super) fn has_entries(&self, segment: u64) -> Result<bool> {
-        let top = match self.find(segment) {
-            Err(e) if e == ENODATA => return Ok(false),
-            found => found?,
-        };
-        let mut found = false;
-        each_batch(&top, |name| {
-            task::resched_killable()?;
-            match open_orphan_dir(&top, name)? {
-                Some(dir) => dir.list(&mut |_| found = true)?,
-                None => found = true,
-            }
-            Ok(false)
-        })?;
-        Ok(found)
-    }
-
-    /// Removes the directories of dropped segments, and returns the size of all others in bytes.
-    /// Collects the entries with other names, and those without a line in the logs that were read.
-    pub(super) fn scan(&mut self, removals: &Removals) -> Result<u64> {
-        for segment in self.numbers_with_suffix(DROPPED)? {
-            self.drop_dir(dropped_name(segment))?;
-        }
-        let mut bytes = 0u64;
-        for segment in self.segments()? {
-            let top = self.find(segment)?;
-            each_batch(&top, |name| {
-                task::resched_killable()?;
-                bytes = bytes.saturating_add(top.bytes_of(name.bytes()));
-                if let Some(dir) = open_orphan_dir(&top, name)? {
-                    let inside = self.scan_dir(&OrphanDir::new(dir, segment)?, removals)?;
-                    bytes = bytes.saturating_add(inside);
-                }
-                Ok(false)
-            })?;
-        }
-        Ok(bytes)
-    }
-
-    /// Returns the size of a directory's orphans in bytes.
-    fn scan_dir(&mut self, orphan_dir: &Arc<OrphanDir>, removals: &Removals) -> Result<u64> {
-        let mut bytes = 0u64;
-        each_batch(&orphan_dir.dir, |name| {
-            task::resched_killable()?;
-            if orphan_dir.dir.has_other_names(name.bytes()) {
-                self.leaked_links
-                    .push((orphan_dir.clone(), *name), GFP_KERNEL)?;
-                return Ok(false);
-            }
-            bytes = bytes.saturating_add(orphan_dir.dir.bytes_of(name.bytes()));
-            if is_unlogged(orphan_dir.segment, name, removals) {
-                self.unlogged
-                    .push((orphan_dir.clone(), *name), GFP_KERNEL)?;
-            }
-            Ok(false)
-        })?;
-        Ok(bytes)
-    }
-
-    /// The oldest segment that has an unlogged orphan.
-    pub(super) fn oldest_unlogged(&self) -> Option<u64> {
-        let segments = self
-            .unlogged
-            .iter()
-            .map(|(orphan_dir, _)| orphan_dir.segment);
-        segments.min()
-    }
-}
-
-/// Whether the logs that were read have no line for an entry. Reverts are excluded: their line is
-/// durable before they move an object.
-fn is_unlogged(segment: u64, name: &EntryName, removals: &Removals) -> bool {
-    let mut handle = [0; HANDLE_MAX];
-    match OrphanRecord::parse(name.bytes(), &mut handle) {
-        Some(orphan) if orphan.cause != Cause::Revert => {
-            removals.is_missing(segment, orphan.object, orphan.seq)
-        }
-        _ => false,
     }
 }
 
@@ -564,106 +450,13 @@ fn clear_dirs(top: &StoreDir) -> Result<u64> {
 }
 
 /// Opens a directory of orphans below a segment's; `None`: the name is no such directory.
-fn open_orphan_dir(top: &StoreDir, name: &EntryName) -> Result<Option<StoreDir>> {
+pub(super) fn open_orphan_dir(top: &StoreDir, name: &EntryName) -> Result<Option<StoreDir>> {
     if name.bytes().len() != 2 {
         return Ok(None);
     }
     match top.open_dir(name.bytes()) {
         Err(e) if e == ENOTDIR => Ok(None),
         opened => opened.map(Some),
-    }
-}
-
-/// Removes everything in a directory. Returns its size in bytes.
-fn clear_dir(dir: &StoreDir) -> Result<u64> {
-    let mut bytes = 0u64;
-    each_batch(dir, |name| {
-        bytes = bytes.saturating_add(dir.bytes_of(name.bytes()));
-        Ok(remove_whole(dir, name.bytes()).is_ok())
-    })?;
-    Ok(bytes)
-}
-
-/// Removes a name and, if it is a directory, everything below.
-pub(super) fn remove_whole(dir: &StoreDir, name: &[u8]) -> Result {
-    match remove(dir, name) {
-        Err(e) if e == ENOTEMPTY => remove_tree(dir, name),
-        result => result,
-    }
-}
-
-fn remove(dir: &StoreDir, name: &[u8]) -> Result {
-    match dir.unlink(name) {
-        Err(e) if e == EISDIR || e == EPERM => gone(dir.remove_dir(name)),
-        result => gone(result),
-    }
-}
-
-/// Removes a directory that is not empty, as a refused revert may leave one: it had moved names
-/// back into the directory. Each round descends to a directory without such children, so there is
-/// no recursion on the kernel's small stack.
-fn remove_tree(dir: &StoreDir, name: &[u8]) -> Result {
-    loop {
-        match remove(dir, name) {
-            Err(e) if e == ENOTEMPTY => {}
-            result => return result,
-        }
-        let mut at = dir.open_dir(name)?;
-        while let Some(inner) = clear(&at)? {
-            at = at.open_dir(&inner)?;
-        }
-    }
-}
-
-/// Empties a directory; stops at a child directory that is not empty, and returns its name.
-fn clear(dir: &StoreDir) -> Result<Option<KVec<u8>>> {
-    loop {
-        let mut names: KVVec<KVec<u8>> = KVVec::new();
-        let mut full = Ok(());
-        dir.list(&mut |name| {
-            if names.len() < BATCH && full.is_ok() {
-                let mut copy = KVec::new();
-                let copied = copy.extend_from_slice(name, GFP_KERNEL);
-                full = copied.and_then(|()| names.push(copy, GFP_KERNEL));
-            }
-        })?;
-        full?;
-        if names.is_empty() {
-            return Ok(None);
-        }
-        for name in names {
-            match remove(dir, &name) {
-                Err(e) if e == ENOTEMPTY => return Ok(Some(name)),
-                result => result?,
-            }
-        }
-    }
-}
-
-/// Calls `f` with each name, in batches, until none is left or a whole pass removed none. `f`
-/// returns whether it removed the name.
-fn each_batch(dir: &StoreDir, mut f: impl FnMut(&EntryName) -> Result<bool>) -> Result {
-    let mut skip = 0usize;
-    loop {
-        let mut names: KVVec<EntryName> = KVVec::with_capacity(BATCH, GFP_KERNEL)?;
-        let mut seen = 0usize;
-        dir.list(&mut |name| {
-            seen = seen.saturating_add(1);
-            if seen > skip && names.len() < BATCH {
-                if let Some(name) = EntryName::of(name) {
-                    // There is space: the length was just looked at.
-                    let _ = names.push(name, GFP_KERNEL);
-                }
-            }
-        })?;
-        if names.is_empty() {
-            return Ok(());
-        }
-        for name in &names {
-            if !f(name)? {
-                skip = skip.saturating_add(1);
-            }
-        }
     }
 }
 

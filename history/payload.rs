@@ -1,23 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Handles that a caller holds while it stages a record: [`Payload`], to be filled, and
-//! [`Reservation`].
+//! [`Payload`]: a payload that a caller stages, and fills. Holds no lock.
 //!
-//! Neither handle holds a lock. The owner of a payload must finish it before waiting for a flush:
+//! The owner of a payload must finish it before waiting for a flush:
 //! the writer cannot write lines before their payloads are complete, so the flush would wait for
 //! its own caller.
 
 use kernel::prelude::*;
 
 use super::{
-    journal::{Journal, OnError, Patience, SpacePurpose, StagingGuard},
+    flush::Patience,
+    journal::{Journal, OnError, SpacePurpose, StagingGuard},
+    reservation::{Reservation, MAX_RESERVED_LINES},
     staging::{StageError, Staging, PAYLOAD_CHUNK},
 };
 use crate::{
-    log::{
-        line::{FastNameRecord, FastRecord, LineDraft, LineError, NameTemplate},
-        types::{Extent, ObjectId, Pos},
-    },
+    log::types::Extent,
     vfs::{
         chunk::Slot,
         error::ESHUTDOWN,
@@ -28,9 +26,6 @@ use crate::{
 /// The longest payload that is staged in one piece.
 pub(crate) const MAX_STAGED: usize = 64 * 1024;
 
-/// The most lines that space is reserved for in one call.
-pub(crate) const MAX_RESERVED_LINES: u32 = 16;
-
 /// Where a finished payload lies, and its checksum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Staged {
@@ -40,30 +35,9 @@ pub(crate) struct Staged {
     pub(crate) crc: u32,
 }
 
-/// The number and position of a placed line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Placed {
-    /// Its number.
-    pub(crate) seq: u64,
-    /// Its position.
-    pub(crate) at: Pos,
-}
-
-/// Why a line was not placed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum PlaceError {
-    /// The journal has moved on to this segment. The caller must draft the line again, since the
-    /// first line of an object or an open file in a segment has more keys.
-    Moved(u64),
-    /// The draft is no line.
-    Line(LineError),
-    /// The journal is closed, or no space was left in the reservation.
-    Failed(Error),
-}
-
 /// How space in staging is waited for.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Wait {
+pub(super) enum Wait {
     /// Not at all: `EAGAIN`.
     Never,
     /// Until the caller is killed (`EINTR`): nothing is changed yet.
@@ -169,37 +143,8 @@ impl Journal {
         })
     }
 
-    /// Reserves space for `n` lines, at most [`MAX_RESERVED_LINES`]. Sleeps while staging is full.
-    pub(crate) fn reserve_lines(&self, n: u32) -> Result<Reservation<'_>> {
-        self.reserve(n, Wait::Always)
-    }
-
-    /// As [`Journal::reserve_lines`], before anything is changed: `EINTR` when the caller is killed. The lower
-    /// filesystem may be frozen, and then others may have all the space for as long as that lasts.
-    pub(crate) fn reserve_lines_killable(&self, n: u32) -> Result<Reservation<'_>> {
-        self.reserve(n, Wait::Killable)
-    }
-
-    /// As [`Journal::reserve_lines`], but answers `EAGAIN` instead of sleeping.
-    pub(crate) fn try_reserve_lines(&self, n: u32) -> Result<Reservation<'_>> {
-        self.reserve(n, Wait::Never)
-    }
-
-    fn reserve(&self, n: u32, wait: Wait) -> Result<Reservation<'_>> {
-        if n > MAX_RESERVED_LINES {
-            return Err(EINVAL);
-        }
-        // CAST: At most MAX_RESERVED_LINES.
-        let left = n as usize;
-        self.when_space(wait, |staging| staging.reserve_lines(left))?;
-        Ok(Reservation {
-            journal: self,
-            left,
-        })
-    }
-
     /// Runs `take` under the staging lock, as soon as it succeeds.
-    fn when_space<T>(
+    pub(super) fn when_space<T>(
         &self,
         wait: Wait,
         mut take: impl FnMut(&mut Staging) -> Result<T, StageError>,
@@ -285,7 +230,7 @@ impl Journal {
 
     /// Does the work that staging a record made due: begins a new segment, queues the workers.
     #[inline(always)]
-    fn after_staging(&self, staging: &mut Staging) {
+    pub(super) fn after_staging(&self, staging: &mut Staging) {
         if staging.is_something_due() {
             self.do_what_is_due(staging);
         }
@@ -464,128 +409,5 @@ impl Drop for Payload<'_> {
                 self.journal.maintenance.queue();
             }
         }
-    }
-}
-
-/// Space for lines.
-pub(crate) struct Reservation<'a> {
-    journal: &'a Journal,
-    left: usize,
-}
-
-impl Reservation<'_> {
-    /// Numbers, seals and stages a line about `object`. Never sleeps.
-    pub(crate) fn place(
-        &mut self,
-        draft: &LineDraft<'_>,
-        object: ObjectId,
-        expected_segment: u64,
-    ) -> Result<Placed, PlaceError> {
-        self.place_sealed(object, expected_segment, false, |staging, out| {
-            draft.seal(staging.seq, &staging.seed, crc32c, out)
-        })
-    }
-
-    /// As [`Reservation::place`], for a template line; with `is_last`, the rest of the reservation
-    /// is released.
-    pub(crate) fn place_fast(
-        &mut self,
-        mut record: FastRecord<'_>,
-        object: ObjectId,
-        expected_segment: u64,
-        is_last: bool,
-    ) -> Result<Placed, PlaceError> {
-        self.place_sealed(object, expected_segment, is_last, |staging, out| {
-            record.seal(staging.seq, staging.sum_start, crc32c, out)
-        })
-    }
-
-    /// As [`Reservation::place`], for a template line about a name.
-    pub(crate) fn place_fast_name(
-        &mut self,
-        record: &FastNameRecord<'_>,
-        template: &mut NameTemplate,
-        expected_segment: u64,
-    ) -> Result<Placed, PlaceError> {
-        self.place_sealed(record.directory, expected_segment, true, |staging, out| {
-            record.seal(template, staging.seq, staging.sum_start, crc32c, out)
-        })
-    }
-
-    #[inline(always)]
-    fn place_sealed(
-        &mut self,
-        object: ObjectId,
-        expected_segment: u64,
-        is_last: bool,
-        seal: impl FnOnce(&Staging, &mut [u8]) -> Result<usize, LineError>,
-    ) -> Result<Placed, PlaceError> {
-        let journal = self.journal;
-        let mut guard = journal.staging.lock();
-        let staging = &mut *guard;
-        // The draft was made for one segment: its first lines there have more keys, and the
-        // checksum depends on the segment.
-        let segment = staging.seed.segment;
-        if segment != expected_segment {
-            return Err(PlaceError::Moved(segment));
-        }
-        if self.left == 0 || staging.closed {
-            return Err(PlaceError::Failed(ESHUTDOWN));
-        }
-        // The line is written and numbered under one lock, so numbers ascend in the log.
-        let Some(mut slot) = staging.line_slot(&journal.line_chunks) else {
-            return Err(PlaceError::Failed(ENOSPC));
-        };
-        let seq = staging.seq;
-        let sealed = seal(staging, slot.bytes());
-        slot.finish_short(sealed.unwrap_or(0));
-        let len = sealed.map_err(PlaceError::Line)?;
-        let offset = staging.log_end;
-        // The reservation kept a free slot in the table, so this cannot fail.
-        staging.objects.set(object, offset);
-        staging.line_placed(len as u64);
-        self.left = self.left.wrapping_sub(1);
-        if is_last && self.left != 0 {
-            self.release_with(staging);
-        }
-        journal.after_staging(staging);
-        Ok(Placed {
-            seq,
-            at: Pos { segment, offset },
-        })
-    }
-
-    /// Releases the rest of the reservation before the caller sleeps: others may need that space to
-    /// let it continue.
-    pub(crate) fn release(&mut self) {
-        if self.left != 0 {
-            let journal = self.journal;
-            self.release_with(&mut journal.staging.lock());
-        }
-    }
-
-    /// Takes space for a line, if there is none left.
-    pub(crate) fn renew(&mut self) -> Result {
-        if self.left == 0 {
-            *self = self.journal.reserve_lines(1)?;
-        }
-        Ok(())
-    }
-
-    /// Releases the rest of the reservation.
-    #[inline]
-    fn release_with(&mut self, staging: &mut Staging) {
-        staging.release_lines(self.left);
-        self.left = 0;
-        if staging.waiting != 0 {
-            self.journal.progress.notify_all();
-        }
-    }
-}
-
-impl Drop for Reservation<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        self.release();
     }
 }

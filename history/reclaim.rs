@@ -5,9 +5,10 @@
 use kernel::{prelude::*, sync::atomic::Relaxed};
 
 use super::{
+    dir_tree::remove_whole,
     journal::{Journal, OnFull},
     meta::HistoryMeta,
-    orphans::{remove_whole, ReclaimCandidate},
+    orphans::ReclaimCandidate,
     sort::sort, //
 };
 use crate::vfs::{

@@ -8,15 +8,13 @@ use kernel::{
 };
 
 use super::{
+    dir_tree::remove_whole,
     journal::{
         Journal,
         OnFull, //
     },
     meta::HistoryMeta,
-    orphans::{
-        remove_whole,
-        OrphanStore, //
-    },
+    orphans::OrphanStore,
     pins::Droppable,
     recovery::segments,
     segment::{
