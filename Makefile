@@ -37,7 +37,7 @@ logctl: ## build the command-line tool (build/logctl), one static binary
 
 shell: module logctl ## a prompt on the stock kernel, loggerfs on a private tmpfs at /mnt
 	@qemu/run --module $(BUILD)/loggerfs.ko --bin build/logctl \
-		--setup 'insmod /job/loggerfs.ko && mount -t loggerfs -o private none /mnt && cd /mnt'
+		--setup 'insmod /job/loggerfs.ko && mount -t loggerfs none /mnt && cd /mnt'
 
 demo: ## show what it does, in the guest
 	@tests/demo

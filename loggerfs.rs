@@ -51,6 +51,8 @@ module! {
     authors: ["LoggerFS developers"],
     description: "Undo for any directory: a stackable filesystem with a history",
     license: "GPL",
+    // mount(8) with `-t loggerfs` asks for this name, if the module is installed.
+    alias: ["fs-loggerfs"],
 }
 
 /// The module: registers the filesystem type while loaded.

@@ -88,7 +88,7 @@ impl MountOptions {
         let is_other_size = |size_given: &CString| Some(size_given.to_bytes()) != size;
         let is_other_max = |max| Some(max) != present.history_max;
         let fixed = [
-            ("private", self.private && !present.private),
+            ("tmpfs", self.private && !present.private),
             ("size", self.size.as_ref().is_some_and(is_other_size)),
             ("history_max", self.history_max.is_some_and(is_other_max)),
             (
@@ -126,7 +126,7 @@ impl MountBase {
         let private = options.is_private(source);
         if !private && options.size.is_some() {
             report.say(fmt!(
-                "size= is for a private mount only (source 'none', or -o private)"
+                "size= is for a private mount only (source 'none', or -o tmpfs)"
             ));
             return Err(EINVAL);
         }
@@ -243,7 +243,7 @@ const MAX_STACK_DEPTH: u32 = crate::vfs::c::MAX_STACK_DEPTH;
 fn explain_source(report: &MountReport, source: &CStr, error: Error) {
     if error == ENOENT {
         report.say(fmt!(
-            "the source '{}' does not exist; use 'none' or -o private for a tmpfs",
+            "the source '{}' does not exist; use 'none' or -o tmpfs for a private tmpfs",
             source
         ));
     } else if error == ENOTDIR {
@@ -270,7 +270,8 @@ impl MountHooks for Stack {
         // parameter.
         let text = value.map_or(&b""[..], |v| v.to_bytes());
         match key {
-            b"private" if value.is_none() => options.private = true,
+            // Not `private`: mount(8) takes that word for a propagation flag and does not pass it on.
+            b"tmpfs" if value.is_none() => options.private = true,
             b"size" => match value {
                 Some(size) if !text.is_empty() => {
                     options.size = Some(copy_of(size)?);
@@ -481,7 +482,7 @@ impl SuperHooks for Stack {
     fn show(mount: &Mount, options: &mut ShownOptions) {
         let settings = mount.settings();
         if settings.private {
-            options.add(c"private", None);
+            options.add(c"tmpfs", None);
         }
         if let Some(size) = &settings.size {
             options.add(c"size", Some(fmt!("{}", &**size)));

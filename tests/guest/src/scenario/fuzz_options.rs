@@ -28,7 +28,7 @@ pub const TESTS: &[Test] = &[Test::new("fuzz-options", options)
     .seconds(120)];
 
 const KEYS: [&str; 24] = [
-    "private",
+    "tmpfs",
     "size",
     "history",
     "history_max",

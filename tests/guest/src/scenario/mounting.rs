@@ -209,11 +209,11 @@ fn private_size(w: &mut Fixture) -> Outcome {
     mounts::unmount(&w.mnt)
 }
 
-/// `none`, any name with `-o private`, and each mount its own.
+/// `none`, any name with `-o tmpfs`, and each mount its own. mount(8) passes the option on, too.
 fn private_none(w: &mut Fixture) -> Outcome {
     let second = w.base.join("second");
     fs::create_dir(&second)?;
-    for (source, options) in [("none", ""), ("anything", "private")] {
+    for (source, options) in [("none", ""), ("anything", "tmpfs")] {
         mounts::mount(source, &w.mnt, options).map_err(|refusal| {
             crate::outcome::Stop::Fail(format!("{source} {options}: {refusal:?}"))
         })?;
@@ -230,8 +230,11 @@ fn private_none(w: &mut Fixture) -> Outcome {
         mounts::unmount(&second)?;
         mounts::unmount(&w.mnt)?;
     }
+    w.sh(&format!("mount -t loggerfs -o tmpfs anything {}", w.mnt.display()))?;
+    same("source", table(&w.mnt)?.1.as_str(), "anything")?;
+    mounts::unmount(&w.mnt)?;
     refused(
-        "any name without private",
+        "any name without tmpfs",
         "anything",
         &w.mnt,
         "",
