@@ -234,6 +234,9 @@ fn spawn(plan: &Plan, lower: Lower, test: &Test, base: &Path) -> Outcome<Child> 
     if let Some(seconds) = plan.fuzz {
         command.env("LFS_FUZZ_SECONDS", seconds.to_string());
     }
+    if let Some(out) = &plan.out {
+        command.env("LFS_OUT", out);
+    }
     Ok(command.spawn()?)
 }
 

@@ -5,6 +5,7 @@
 pub mod history;
 pub mod mounts;
 pub mod outcome;
+pub mod printed;
 pub mod shadow;
 pub mod sys;
 pub mod undo;

@@ -54,6 +54,7 @@ pub mod oracle_tree;
 mod own_names;
 mod own_table;
 mod past;
+mod printed;
 mod programs;
 mod protected;
 mod quotas;
@@ -150,6 +151,7 @@ pub fn all() -> Vec<&'static Test> {
         quotas::TESTS,
         same_files::TESTS,
         same_names::TESTS,
+        printed::TESTS,
         programs::TESTS,
         race::TESTS,
         oracle::TESTS,
