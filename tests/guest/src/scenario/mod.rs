@@ -20,6 +20,7 @@ mod format;
 mod forms;
 mod forwarded;
 mod frozen;
+mod frozen_changes;
 mod full;
 mod fuzz_calls;
 mod fuzz_damage;
@@ -68,6 +69,7 @@ mod restores;
 mod revalidate;
 mod room;
 mod room_groups;
+mod room_without_redo;
 mod same_files;
 mod same_names;
 mod save_units;
@@ -147,6 +149,7 @@ pub fn all() -> Vec<&'static Test> {
         limits::TESTS,
         full::TESTS,
         room::TESTS,
+        room_without_redo::TESTS,
         room_groups::TESTS,
         quotas::TESTS,
         same_files::TESTS,
