@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Attributes: permission checks that the kernel has as inlines or static
- * functions, and structures with bit fields.
+ * Attributes: checks of the caller's rights, which the kernel makes in static
+ * functions or for the upper inode only, and structures with bit fields.
  */
 #include <linux/fs.h>
 #include <linux/capability.h>
@@ -83,6 +83,8 @@ bool lfs_renames_wait(struct super_block *sb)
 
 /**
  * lfs_is_executing() - whether the caller is in execve(2)
+ *
+ * Mirrors the check of current->in_execve in tomoyo_domain().
  */
 bool lfs_is_executing(void)
 {
@@ -189,6 +191,8 @@ bool lfs_folds_case(const struct file_kattr *fa)
 
 /**
  * lfs_get_flags() - vfs_fileattr_get() into a struct without bit fields
+ *
+ * Leaves out fsx_nextents, which no caller reads.
  */
 int lfs_get_flags(struct dentry *dentry, struct lfs_flags *flags)
 {
@@ -207,6 +211,9 @@ int lfs_get_flags(struct dentry *dentry, struct lfs_flags *flags)
 
 /**
  * lfs_set_flags() - vfs_fileattr_set() of FS_IOC_SETFLAGS flags
+ *
+ * Mirrors ioctl_setflags(). Leaves out get_user() and mnt_want_write_file(): the
+ * caller has the flags and the write access.
  */
 int lfs_set_flags(struct mnt_idmap *idmap, struct dentry *dentry, u32 flags)
 {
@@ -218,6 +225,8 @@ int lfs_set_flags(struct mnt_idmap *idmap, struct dentry *dentry, u32 flags)
 
 /**
  * lfs_set_xflags() - vfs_fileattr_set() of FS_IOC_FSSETXATTR flags
+ *
+ * Mirrors ioctl_fssetxattr(). Leaves out the same as lfs_set_flags().
  */
 int lfs_set_xflags(struct mnt_idmap *idmap, struct dentry *dentry, const struct lfs_flags *flags)
 {

@@ -83,7 +83,9 @@ const struct cred *lfs_cred_for(const struct cred *mounter, bool may_exceed)
  * lfs_cred_labels() - whether a security module labels new files
  * @cred: any credentials
  *
- * A module that labels files also labels credentials: SELinux and Smack.
+ * Mirrors nothing: ovl_override_creator_creds() asks the module for each new
+ * file, which copies credentials. A module that labels files also labels
+ * credentials: SELinux and Smack.
  */
 bool lfs_cred_labels(const struct cred *cred)
 {

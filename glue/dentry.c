@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The lower dentry in d_fsdata, and the comparisons of ->d_revalidate.
+ * Dentries: the lower one in d_fsdata, aliases, and the checks of ->d_revalidate
+ * and ->permission. Most of it has code of its own: it runs in RCU walk or under
+ * spinlocks, on fields that have no accessor.
  */
 #include <linux/fs.h>
 #include <linux/namei.h>
@@ -89,6 +91,9 @@ struct dentry *lfs_get_lower(const struct dentry *upper)
  * @upper: the upper dentry
  * @lower: a reference that passes to @upper
  *
+ * Mirrors the assignment to d_fsdata in ecryptfs_set_dentry_lower(). The exchange
+ * is atomic, since lfs_get_lower() reads without a lock, and keeps the mark.
+ *
  * Return: the old lower dentry, whose reference passes to the caller.
  */
 struct dentry *lfs_set_lower(struct dentry *upper, struct dentry *lower)
@@ -104,6 +109,9 @@ struct dentry *lfs_set_lower(struct dentry *upper, struct dentry *lower)
 
 /**
  * lfs_begin_change() - mark a dentry whose lower name is about to change
+ *
+ * Mirrors write_seqcount_begin() of d_seq, which d_move() calls only after the
+ * lower change. Leaves out the count: the change of d_seq follows.
  */
 void lfs_begin_change(struct dentry *upper)
 {
@@ -198,8 +206,9 @@ bool lfs_is_unhashed(const struct dentry *dentry)
 /**
  * lfs_has_lost_its_name() - whether a local dentry was unlinked or replaced
  *
- * Leaves out dentries with ->d_revalidate: a remote filesystem also unhashes
- * dentries that it only invalidates.
+ * Mirrors d_unlinked(), also for a root. Leaves out dentries with
+ * ->d_revalidate: a remote filesystem also unhashes dentries that it only
+ * invalidates.
  */
 bool lfs_has_lost_its_name(const struct dentry *dentry)
 {
@@ -257,7 +266,8 @@ int lfs_revalidate(struct dentry *dentry, unsigned int flags)
 /**
  * lfs_lower_permission() - inode_permission() of the lower inode
  *
- * As in ovl_permission(): checks S_IMMUTABLE, a read-only superblock and
+ * Mirrors ovl_permission(). Leaves out override_creds(), which the caller has
+ * called. Checks S_IMMUTABLE, a read-only superblock and
  * security modules. Callable in RCU walk if @mask has MAY_NOT_BLOCK.
  */
 int lfs_lower_permission(struct inode *lower, int mask)

@@ -20,6 +20,8 @@ void backing_file_set_user_path(struct file *f, const struct path *path);
 /**
  * lfs_map_by_pages() - map an area by single pages (VM_NOHUGEPAGE)
  *
+ * Mirrors hugepage_madvise() for MADV_NOHUGEPAGE, for an area that is new and in
+ * no list of khugepaged.
  * A write fault on a huge mapping makes 2 MiB writable with one ->page_mkwrite.
  */
 void lfs_map_by_pages(struct vm_area_struct *area)
@@ -29,6 +31,9 @@ void lfs_map_by_pages(struct vm_area_struct *area)
 
 /**
  * lfs_only_page_mkwrite() - clear all other vm_ops that make pages writable
+ *
+ * Mirrors nothing. Without them the VM falls back to ->fault and ->page_mkwrite,
+ * which save the page.
  */
 void lfs_only_page_mkwrite(struct vm_operations_struct *ops)
 {
@@ -94,7 +99,8 @@ bool lfs_is_dax(const struct inode *inode)
 /**
  * lfs_is_remote() - whether writeback needs a file that is open for writing
  *
- * True for network filesystems and FUSE, by s_magic.
+ * Mirrors nothing: no flag of the VFS says so. True for network filesystems and
+ * FUSE, by s_magic.
  */
 bool lfs_is_remote(const struct super_block *sb)
 {
@@ -228,7 +234,8 @@ void lfs_fault_unlock(struct vm_fault *vmf)
  * @vmf: the fault, whose folio is locked
  * @pos: the start of the range
  *
- * Without a page table entry the fault maps the whole folio (set_pte_range());
+ * Mirrors finish_fault(). Without a page table entry the fault maps the whole
+ * folio (set_pte_range());
  * with a read-only entry only the page (wp_page_reuse()).
  *
  * Return: the length of the range.
@@ -250,7 +257,7 @@ size_t lfs_fault_range(struct vm_fault *vmf, loff_t *pos)
 }
 
 /**
- * lfs_fault_copy() - copy bytes of the locked folio
+ * lfs_fault_copy() - memcpy_from_folio() of the locked folio, by lfs_copy()
  *
  * -EIO if the folio contains a hardware-poisoned page.
  */

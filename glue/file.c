@@ -47,8 +47,8 @@ static void init_cached_kiocb(struct kiocb *iocb, struct file *file, loff_t at)
 /**
  * lfs_read_cached() - kernel_read() through the page cache
  *
- * Mirrors __kernel_read(). Uses vfs_iocb_iter_read(), so that O_DIRECT of the
- * file can be ignored.
+ * Mirrors kernel_read(). Uses vfs_iocb_iter_read(), so that O_DIRECT of the file
+ * can be ignored. Leaves out the file's position.
  */
 ssize_t lfs_read_cached(struct file *file, void *buf, size_t len, loff_t at)
 {
@@ -68,7 +68,7 @@ ssize_t lfs_read_cached(struct file *file, void *buf, size_t len, loff_t at)
  * lfs_write_cached() - kernel_write() through the page cache
  *
  * Mirrors kernel_write(). Uses vfs_iocb_iter_write(), so that O_DIRECT of the
- * file can be ignored.
+ * file can be ignored. Leaves out the file's position.
  */
 ssize_t lfs_write_cached(struct file *file, const void *buf, size_t len, loff_t at)
 {
@@ -311,6 +311,8 @@ long lfs_lower_ioctl(struct file *lower, unsigned int command, unsigned long arg
 
 /**
  * lfs_has_dontcache() - whether the lower filesystem has FOP_DONTCACHE
+ *
+ * Mirrors the check in kiocb_set_rw_flags(), which looks at the upper file.
  */
 bool lfs_has_dontcache(const struct file *lower)
 {

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Inodes: locks, sizes, attributes and extents, by inlines and macros that Rust
- * cannot call.
+ * Inodes: locks, sizes, attributes and extents. Most functions call one inline or
+ * macro that Rust cannot call. Those for lockdep, lfs_inode_lock_owner(), the
+ * copies and comparisons of attributes, and those of extents have code of their
+ * own.
  */
 #include <linux/fsnotify.h>
 #include <linux/lockdep.h>
@@ -184,6 +186,8 @@ void lfs_i_size_write(struct inode *inode, loff_t size)
 
 /**
  * lfs_has_bmap() - whether the inode has ->bmap
+ *
+ * Mirrors the check in bmap(). Leaves out the call, so that nothing is mapped.
  */
 bool lfs_has_bmap(const struct inode *inode)
 {
@@ -203,6 +207,8 @@ bool lfs_inode_is_new(struct inode *inode)
 
 /**
  * copy_content_attr() - the part of ovl_copyattr() that a write may change
+ *
+ * Adds i_blocks and i_flags. S_NOCMTIME: the lower filesystem sets the times.
  */
 static void copy_content_attr(struct inode *to, struct inode *from)
 {
@@ -249,7 +255,9 @@ void lfs_copy_attr(struct inode *to, struct inode *from, bool is_orphan, umode_t
 /**
  * lfs_attr_differs() - whether lfs_copy_attr() would change the upper inode
  *
- * Any other change of the lower inode moves ctime. i_size is compared too,
+ * Mirrors nothing: ovl_copyattr() copies after each change, and a lower inode
+ * that others change is unsupported there. Leaves out mtime and i_blocks, since
+ * any other change of the lower inode moves ctime. i_size is compared too,
  * since ctime is set before i_size in some filesystems, and two changes within
  * one tick of a coarse clock have the same ctime. Callable in RCU walk.
  */
@@ -306,7 +314,8 @@ void lfs_annotate_locks(struct inode *inode)
  * lfs_drop_pages() - truncate_inode_pages_final() if the upper mapping has
  *	pages
  *
- * For ->evict_inode. Pages belong to the lower mapping, so the upper one is
+ * Mirrors evict() for an inode without ->evict_inode. Leaves out clear_inode(),
+ * which the hook calls. Pages belong to the lower mapping, so the upper one is
  * nearly always empty; the check is cheaper than the call.
  */
 void lfs_drop_pages(struct inode *inode)
@@ -342,7 +351,7 @@ void lfs_put_write_access(struct inode *inode)
 /**
  * lfs_allow_all_caching() - disable the upper ACL cache
  *
- * As ovl_fill_inode() does: ACLs are cached on the lower inode only.
+ * Mirrors ovl_fill_inode(): ACLs are cached on the lower inode only.
  */
 void lfs_allow_all_caching(struct inode *inode)
 {
@@ -367,7 +376,9 @@ int lfs_fiemap(struct inode *inode, struct fiemap_extent_info *info, u64 start, 
 /**
  * lfs_count_extents() - count extents by ->fiemap
  *
- * With fi_extents_max of 0 fiemap_fill_next_extent() only counts.
+ * Mirrors FS_IOC_FIEMAP with fm_extent_count of 0, where
+ * fiemap_fill_next_extent() only counts. Leaves out FIEMAP_FLAG_SYNC: a count
+ * before delayed allocation is enough.
  */
 s64 lfs_count_extents(struct inode *inode, u64 start, u64 len)
 {

@@ -38,6 +38,9 @@ struct dentry *lfs_parent(struct dentry *dentry)
  * @parent: the directory
  * @other: the dentry whose name is looked up
  * @is_locked: whether the caller has locked @parent
+ *
+ * Mirrors lookup_noperm() and lookup_noperm_unlocked(). The name is a snapshot,
+ * since a rename of @other may run concurrently.
  */
 struct dentry *lfs_lookup_same_name(struct dentry *parent, struct dentry *other, bool is_locked)
 {

@@ -97,6 +97,8 @@ int lfs_resched_killable(void)
 /**
  * lfs_copy_to_folio() - memcpy_to_folio() by lfs_copy()
  *
+ * Leaves out flush_dcache_folio(), which does nothing on x86-64.
+ *
  * Return: the number of bytes that fit into the folio.
  */
 size_t lfs_copy_to_folio(struct folio *folio, loff_t pos, const void *from, size_t len)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Inlines for the history's own files.
+ * The history's own files: lookups, renames, handles, and the lock of a history.
  */
 #include <linux/fs.h>
 #include <linux/exportfs.h>
@@ -77,7 +77,8 @@ int lfs_store_encode_handle(struct dentry *dentry, void *words, int *count)
 /**
  * lfs_store_lock_file() - flock(2) with LOCK_EX | LOCK_NB
  *
- * Mirrors flock(2). The lock is released with the file.
+ * Mirrors flock(2). Leaves out security_file_lock(), which concerns the caller.
+ * The lock is released with the file.
  */
 int lfs_store_lock_file(struct file *file)
 {

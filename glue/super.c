@@ -9,7 +9,8 @@
 /**
  * lfs_sync_filesystem() - sync_filesystem() with s_umount held for reading
  *
- * Mirrors the body of syncfs(2).
+ * Mirrors the body of syncfs(2). Leaves out errseq_check_and_advance(), which
+ * needs the caller's file: syncfs(2) calls it for the upper superblock.
  */
 int lfs_sync_filesystem(struct super_block *sb)
 {

@@ -48,6 +48,8 @@ int lfs_arguments(char *buf, int len)
 /**
  * lfs_process() - the key of the calling process
  *
+ * Mirrors the fields of /proc/PID/stat and /proc/PID/status for current. Leaves
+ * out the locks of do_task_stat(), which reads other tasks.
  * Changes with exec and setuid. Called at each operation, so only fields of
  * current are read. In the initial user namespace kuid values are uids.
  */
