@@ -21,7 +21,7 @@ module! {
     params: {
         bug: u8 {
             default: 0,
-            description: "Which bug: see tests/broken/broken.rs",
+            description: "Which bug: see tests/broken/bugs.rs and c_bugs.c",
         },
     },
 }
