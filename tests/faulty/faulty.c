@@ -22,6 +22,8 @@
  *                          or "others": workers. MODE is "fail" (returns -ERRNO, does nothing),
  *                          "after" (does it and returns -ERRNO), "short" (writes half of it)
  *   disarm                 nothing fails any more; counts go on
+ *   stub FUNCTION VALUE    from now on FUNCTION, of any module, does nothing and returns VALUE
+ *   unstub                 it is itself again
  */
 #include <linux/bio.h>
 #include <linux/debugfs.h>
@@ -267,9 +269,46 @@ static void disarm(void)
 	remove_exits();
 }
 
+/* The function that does nothing. */
+static struct kprobe stub;
+static char stub_name[KSYM_NAME_LEN];
+static unsigned long stub_value;
+
+static int at_stub(struct kprobe *kp, struct pt_regs *regs)
+{
+	regs->ax = stub_value;
+	regs->ip = (unsigned long)faulty_return;
+	return 1;
+}
+NOKPROBE_SYMBOL(at_stub);
+
+static void unstub(void)
+{
+	if (stub.symbol_name)
+		unregister_kprobe(&stub);
+	memset(&stub, 0, sizeof(stub));
+}
+
+static int make_stub(const char *words)
+{
+	int ret;
+
+	unstub();
+	if (sscanf(words, "%63s %ld", stub_name, &stub_value) != 2)
+		return -EINVAL;
+	stub.symbol_name = stub_name;
+	stub.pre_handler = at_stub;
+	stub.post_handler = after_entry;
+	ret = register_kprobe(&stub);
+	if (ret)
+		stub.symbol_name = NULL;
+	return ret;
+}
+
 static void detach(void)
 {
 	disarm();
+	unstub();
 	target = NULL;
 	target_disk = NULL;
 	while (n_probes)
@@ -460,7 +499,11 @@ static int command(char *text)
 		return arm(text + 4);
 	if (!strncmp(text, "text ", 5))
 		return sscanf(text + 5, "%lx %lx", &text_start, &text_end) == 2 ? 0 : -EINVAL;
-	if (!strcmp(text, "disarm"))
+	if (!strncmp(text, "stub ", 5))
+		return make_stub(text + 5);
+	if (!strcmp(text, "unstub"))
+		unstub();
+	else if (!strcmp(text, "disarm"))
 		disarm();
 	else if (!strcmp(text, "detach"))
 		detach();
