@@ -26,6 +26,7 @@ mod fuzz_calls;
 mod fuzz_damage;
 mod fuzz_hostile;
 mod fuzz_options;
+mod glue;
 mod groups;
 mod groups_gone;
 mod groups_protected;
@@ -89,6 +90,7 @@ use crate::harness::Test;
 pub fn all() -> Vec<&'static Test> {
     let rooms = [
         seed::TESTS,
+        glue::TESTS,
         content::TESTS,
         cut::TESTS,
         space::TESTS,

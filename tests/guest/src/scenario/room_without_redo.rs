@@ -87,7 +87,7 @@ fn interrupt(w: &mut Fixture) -> Outcome {
     history.write(&home)
 }
 
-/// The newest line but those that only say how the file was left.
+/// The newest line but those that only say how the file was closed.
 fn newest(w: &Fixture, name: &str) -> Outcome<String> {
     let lines = undo::lines(&w.open(name)?, true)?;
     let newest = lines.iter().rev().find(|line| line.op != "close");
