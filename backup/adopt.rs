@@ -28,7 +28,7 @@ use crate::{
         inode::{Inode, UpperInode},
         namei,
         scope::KernelCreds,
-        superblock::SuperBlock,
+        superblock::UpperSuperBlock,
         task, xattr,
     },
 };
@@ -39,7 +39,7 @@ const LOOK_BACK: usize = 4096;
 
 /// Writes lines for orphans without one. Called after interrupted reverts were finished.
 #[inline(never)]
-pub(crate) fn adopt(sb: &SuperBlock) {
+pub(crate) fn adopt(sb: &UpperSuperBlock) {
     let mount = sb.mount();
     let Some(journal) = mount.journal() else {
         return;
@@ -88,7 +88,7 @@ fn seq(entry: &EntryName) -> u64 {
 
 /// The mount during adoption.
 struct Adoption<'a> {
-    sb: &'a SuperBlock,
+    sb: &'a UpperSuperBlock,
     mount: &'a Mount,
     journal: &'a Journal,
 }

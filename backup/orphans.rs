@@ -24,7 +24,7 @@ use crate::{
         namei::{self, DirOpGuard, LowerName},
         scope::KernelCreds,
         store::StoreDir,
-        superblock::SuperBlock,
+        superblock::UpperSuperBlock,
         task::{self, ProcessKey},
         xattr,
     },
@@ -348,7 +348,7 @@ pub(crate) fn move_to_orphans<'a>(
 /// its own name. The link changed ctime without a line, so the object is resynchronised. Called at
 /// mount.
 #[inline(never)]
-pub(crate) fn repair_leaked_links(sb: &SuperBlock) {
+pub(crate) fn repair_leaked_links(sb: &UpperSuperBlock) {
     let mount = sb.mount();
     let Some(journal) = mount.journal() else {
         return;
@@ -365,7 +365,12 @@ pub(crate) fn repair_leaked_links(sb: &SuperBlock) {
 }
 
 /// Removes one such link.
-fn repair_link(sb: &SuperBlock, journal: &Journal, dir: &StoreDir, name: &EntryName) -> Result {
+fn repair_link(
+    sb: &UpperSuperBlock,
+    journal: &Journal,
+    dir: &StoreDir,
+    name: &EntryName,
+) -> Result {
     let mount = sb.mount();
     let kept = dir.child(name.bytes())?;
     let inode = UpperInode::iget(sb, kept.inode().ok_or(ENOENT)?)?;

@@ -31,7 +31,7 @@ use crate::{
         namei::{self, DirOpGuard, LowerName},
         scope::KernelCreds,
         store::StoreDir,
-        superblock::SuperBlock,
+        superblock::UpperSuperBlock,
         xattr,
     },
 };
@@ -393,7 +393,7 @@ pub(super) enum VictimLocation {
 /// Finds an object that lost a name, by the line of the removal. `Trimmed`: the orphan was
 /// reclaimed. `Lost`: the object was not captured, and its other names are gone.
 pub(super) fn find_victim(
-    sb: &SuperBlock,
+    sb: &UpperSuperBlock,
     journal: &Journal,
     victim: &Victim<'_>,
     beside: &Dentry,
@@ -407,7 +407,7 @@ pub(super) fn find_victim(
 /// Finds another name of an object that lost one in the directory `beside`. Refuses as
 /// [`find_victim`].
 pub(super) fn named_victim(
-    sb: &SuperBlock,
+    sb: &UpperSuperBlock,
     journal: &Journal,
     victim: &Victim<'_>,
     beside: &Dentry,
@@ -424,7 +424,7 @@ pub(super) type OrphanEntry = Option<(StoreDir, ARef<Dentry>)>;
 
 /// Whether the object exists, as an orphan or under another name. Refuses as [`find_victim`].
 pub(super) fn exists(
-    sb: &SuperBlock,
+    sb: &UpperSuperBlock,
     journal: &Journal,
     victim: &Victim<'_>,
     beside: &Dentry,
@@ -470,7 +470,7 @@ impl ObjectLookup {
 
 /// Finds an object by the newest file handle in its lines. `Trimmed`: that line was dropped.
 pub(super) fn find_recorded(
-    sb: &SuperBlock,
+    sb: &UpperSuperBlock,
     journal: &Journal,
     object: ObjectId,
 ) -> Outcome<ObjectLookup> {
@@ -523,7 +523,7 @@ fn recorded_handle(
 
 /// The lower dentry for a hexadecimal file handle; `None` if the object is gone or outside SOURCE.
 fn by_handle(
-    sb: &SuperBlock,
+    sb: &UpperSuperBlock,
     journal: &Journal,
     (object, handle): (ObjectId, &[u8]),
     beside: Option<&Dentry>,

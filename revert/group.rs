@@ -54,7 +54,7 @@ use crate::{
         file::{File, UpperFile},
         inode::UpperInode,
         lock::LockWait,
-        superblock::SuperBlock,
+        superblock::UpperSuperBlock,
         task,
     },
 };
@@ -108,7 +108,7 @@ pub(crate) struct GroupSummary {
 struct RevertContext<'a> {
     /// The open file of the request; `None` during recovery.
     file: Option<&'a UpperFile>,
-    sb: &'a SuperBlock,
+    sb: &'a UpperSuperBlock,
     mount: &'a Mount,
     journal: &'a Journal,
     phase: RevertPhase,

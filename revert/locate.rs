@@ -26,7 +26,7 @@ use crate::{
         error::{ENODATA, ESTALE, EUCLEAN},
         inode::{Inode, UpperInode},
         namei,
-        superblock::SuperBlock,
+        superblock::UpperSuperBlock,
     },
 };
 use kernel::{prelude::*, sync::aref::ARef};
@@ -45,7 +45,7 @@ const MOST_LINES: usize = 1 << 16;
 /// the object is gone or outside the tree. `beside` is one more directory to search for a name.
 #[inline(never)]
 pub(crate) fn by_handle(
-    sb: &SuperBlock,
+    sb: &UpperSuperBlock,
     journal: &Journal,
     (id, handle): (ObjectId, &[u8]),
     beside: Option<&Dentry>,

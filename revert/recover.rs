@@ -33,7 +33,7 @@ use crate::{
         file::File,
         inode::{Inode, UpperInode},
         mount::LowerMount,
-        superblock::SuperBlock,
+        superblock::UpperSuperBlock,
         task,
     },
 };
@@ -41,7 +41,7 @@ use kernel::{prelude::*, rbtree::RBTree, sync::aref::ARef};
 
 /// Ends all reverts that a crash interrupted: finishes those of one object, rolls groups back.
 #[inline(never)]
-pub(crate) fn recover_unfinished(sb: &SuperBlock) {
+pub(crate) fn recover_unfinished(sb: &UpperSuperBlock) {
     let Some(journal) = sb.mount().journal() else {
         return;
     };
@@ -96,7 +96,7 @@ impl RecoveryReport {
 /// Recovers one group and logs the result.
 #[inline(never)]
 fn recover_group(
-    sb: &SuperBlock,
+    sb: &UpperSuperBlock,
     group: &[Unfinished],
     newest: &mut NewestLines<'_>,
     report: &mut RecoveryReport,
@@ -144,7 +144,7 @@ fn refuse_repeated(group: &[Unfinished]) -> Result<(), Refusal> {
 /// Recovers one revert and logs the result.
 #[inline(never)]
 fn recover_one(
-    sb: &SuperBlock,
+    sb: &UpperSuperBlock,
     unfinished: &Unfinished,
     newest: &mut NewestLines<'_>,
     report: &mut RecoveryReport,
@@ -172,7 +172,7 @@ fn recover_one(
 /// Recovers one revert. Returns the result, for the log message.
 #[inline(never)]
 fn recover(
-    sb: &SuperBlock,
+    sb: &UpperSuperBlock,
     unfinished: &Unfinished,
     newest: &mut NewestLines<'_>,
 ) -> Result<&'static str> {
@@ -234,7 +234,7 @@ fn recover(
 /// Applies a rolled back revert of content and attributes again.
 #[inline(never)]
 fn finish_content(
-    sb: &SuperBlock,
+    sb: &UpperSuperBlock,
     journal: &Journal,
     found: (&Dentry, Option<&File>),
     line: &Line<'_>,
@@ -313,7 +313,7 @@ impl<'j> NewestLines<'j> {
 /// As [`recover`], for a revert of names.
 #[inline(never)]
 fn recover_names(
-    sb: &SuperBlock,
+    sb: &UpperSuperBlock,
     journal: &Journal,
     lower: &Dentry,
     line: &Line<'_>,
@@ -340,7 +340,7 @@ fn recover_names(
 /// Applies the remaining steps of a revert of names, or rolls the applied ones back. The directory
 /// is locked.
 fn finish_names(
-    sb: &SuperBlock,
+    sb: &UpperSuperBlock,
     journal: &Journal,
     lower: &Dentry,
     line: &Line<'_>,
@@ -367,7 +367,7 @@ fn is_of_names(inode: &Inode, line: &Line<'_>) -> bool {
 }
 
 /// Writes the closing line of a recovered revert.
-pub(super) fn end(sb: &SuperBlock, journal: &Journal, lower: &Dentry, op: Op, seq: u64) -> Result {
+pub(super) fn end(sb: &UpperSuperBlock, journal: &Journal, lower: &Dentry, op: Op, seq: u64) -> Result {
     let inode = UpperInode::iget(sb, lower.inode().ok_or(ESTALE)?)?;
     let mut state = inode.object().state.lock();
     // No comparison: recovery itself has changed the object.

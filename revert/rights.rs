@@ -30,7 +30,7 @@ use crate::{
         types::ObjectId,
     },
     state::Mount,
-    vfs::{dentry::Dentry, file::UpperFile, inode::UpperInode, superblock::SuperBlock, task},
+    vfs::{dentry::Dentry, file::UpperFile, inode::UpperInode, superblock::UpperSuperBlock, task},
 };
 use kernel::{prelude::*, rbtree::RBTree};
 pub(super) use ownership::{first_own, first_own_now};
@@ -50,7 +50,7 @@ pub(crate) enum ChainRights {
 pub(crate) struct CallerRights<'a> {
     /// The open file of the request.
     file: &'a UpperFile,
-    sb: &'a SuperBlock,
+    sb: &'a UpperSuperBlock,
     mount: &'a Mount,
     journal: &'a Journal,
     /// The caller's real uid, as in lines.

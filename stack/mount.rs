@@ -17,7 +17,7 @@ use crate::{
         inode::UpperInode,
         mount::LowerMount,
         store::StoreDir,
-        superblock::SuperBlock,
+        superblock::{NewSuperBlock, UpperSuperBlock},
         table::superblock::{ShownOptions, SuperHooks}, //
     },
 };
@@ -312,7 +312,7 @@ impl MountHooks for Stack {
     }
 
     fn fill(
-        sb: &SuperBlock,
+        sb: NewSuperBlock<'_>,
         options: &MountOptions,
         source: Option<&CStr>,
         report: &MountReport,
@@ -323,7 +323,7 @@ impl MountHooks for Stack {
             ));
             return Err(EINVAL);
         };
-        make(sb, options, source, report)?;
+        let sb = make(sb, options, source, report)?;
         // Recovery runs before get_tree() publishes the superblock: no program sees the tree in
         // between.
         backup::orphans::repair_leaked_links(sb);
@@ -336,7 +336,7 @@ impl MountHooks for Stack {
         !options.is_private(source)
     }
 
-    fn join(sb: &SuperBlock, options: &MountOptions, report: &MountReport) -> Result {
+    fn join(sb: &UpperSuperBlock, options: &MountOptions, report: &MountReport) -> Result {
         let mount = sb.mount();
         // sget_fc() has returned the superblock with s_umount held for writing.
         let recording = mount.is_recording();
@@ -358,7 +358,7 @@ impl MountHooks for Stack {
     }
 
     fn reconfigure(
-        sb: &SuperBlock,
+        sb: &UpperSuperBlock,
         options: &MountOptions,
         read_only: Option<bool>,
         report: &MountReport,
@@ -393,7 +393,12 @@ impl MountHooks for Stack {
 /// Opens the lower mount and the journal. Not inlined, so that its stack frame is gone when
 /// recovery runs.
 #[inline(never)]
-fn make(sb: &SuperBlock, options: &MountOptions, source: &CStr, report: &MountReport) -> Result {
+fn make<'a>(
+    sb: NewSuperBlock<'a>,
+    options: &MountOptions,
+    source: &CStr,
+    report: &MountReport,
+) -> Result<&'a UpperSuperBlock> {
     let base = MountBase::new(options, source, sb.is_read_only(), report)?;
     let mount = Mount::new(MountParts {
         settings: options.settings(base.private)?,
@@ -403,7 +408,7 @@ fn make(sb: &SuperBlock, options: &MountOptions, source: &CStr, report: &MountRe
         roll_back: revert::roll_back_last,
         log_mmap_writes: record::log_mmap_writes,
     })?;
-    sb.prepare(mount, Mount::lower)
+    sb.prepare(mount)
 }
 
 fn copy_of(text: &CStr) -> Result<CString> {

@@ -9,7 +9,7 @@ use super::error::ESTALE;
 use super::{
     c,
     inode::{Inode, UpperInode},
-    superblock::SuperBlock, //
+    superblock::{SuperBlock, UpperSuperBlock}, //
 };
 use core::{ops::Deref, ptr::NonNull};
 use kernel::{
@@ -165,6 +165,13 @@ impl UpperDentry {
         // SAFETY: By the type invariant. The lower dentry is put only when this dentry is released,
         // or replaced under the directory's lock without other users.
         Ok(unsafe { Dentry::from_raw(lower) })
+    }
+
+    /// The upper superblock.
+    pub(crate) fn superblock(&self) -> &UpperSuperBlock {
+        // SAFETY: By the contract of `from_raw` the dentry is on a superblock of ours, which has its
+        // state as long as there are dentries.
+        unsafe { UpperSuperBlock::from_raw(self.0.superblock().as_ptr()) }
     }
 
     /// The upper inode of a positive dentry.

@@ -7,7 +7,7 @@
 use super::{
     c,
     mount::MountLimits,
-    superblock::SuperBlock,
+    superblock::{NewSuperBlock, UpperSuperBlock},
     table::{superblock::SuperHooks, OpsTable},
     FileSystem, Fs,
 };
@@ -30,9 +30,9 @@ pub(crate) trait MountHooks: FileSystem {
         report: &MountReport,
     ) -> Result<bool>;
 
-    /// Fills a new superblock, by [`SuperBlock::prepare`].
+    /// Fills a new superblock, by [`NewSuperBlock::prepare`].
     fn fill(
-        sb: &SuperBlock,
+        sb: NewSuperBlock<'_>,
         options: &Self::Options,
         source: Option<&CStr>,
         report: &MountReport,
@@ -42,11 +42,11 @@ pub(crate) trait MountHooks: FileSystem {
     fn is_directory(options: &Self::Options, source: &CStr) -> bool;
 
     /// Checks that the options of a further mount of the same source agree with the first mount's.
-    fn join(sb: &SuperBlock, options: &Self::Options, report: &MountReport) -> Result;
+    fn join(sb: &UpperSuperBlock, options: &Self::Options, report: &MountReport) -> Result;
 
     /// Applies a remount. `read_only` is None if SB_RDONLY does not change.
     fn reconfigure(
-        sb: &SuperBlock,
+        sb: &UpperSuperBlock,
         options: &Self::Options,
         read_only: Option<bool>,
         report: &MountReport,
@@ -250,7 +250,7 @@ impl Drop for SourceDirectory {
 impl SourceDirectory {
     /// Whether `sb`, a filled superblock of ours, has this directory as its lower root, or as its
     /// own root.
-    fn is_of(&self, sb: &SuperBlock) -> bool {
+    fn is_of(&self, sb: &UpperSuperBlock) -> bool {
         let lower = <Fs as SuperHooks>::lower(sb.mount()).root();
         // SAFETY: A live superblock.
         let root = unsafe { (*sb.as_ptr()).s_root };
@@ -312,7 +312,10 @@ unsafe extern "C" fn compare(sb: *mut c::super_block, search: *mut c_void) {
     // SAFETY: By the contract above.
     let search = unsafe { &mut *search.cast::<SuperBlockSearch<'_>>() };
     // SAFETY: A live superblock, which was filled: others are not iterated over.
-    if search.source.is_of(unsafe { SuperBlock::from_raw(sb) }) {
+    if search
+        .source
+        .is_of(unsafe { UpperSuperBlock::from_raw(sb) })
+    {
         search.found = sb;
     }
 }
@@ -347,8 +350,8 @@ unsafe fn join(
     }
     // SAFETY: A live context of ours.
     let options = unsafe { options(fc) };
-    // SAFETY: A live superblock of ours.
-    let sb = unsafe { SuperBlock::from_raw(sb) };
+    // SAFETY: A live superblock of ours, which was filled, since it has a root.
+    let sb = unsafe { UpperSuperBlock::from_raw(sb) };
     if !source.is_of(sb) {
         // Another superblock was allocated at the same address.
         return Err(EBUSY);
@@ -382,7 +385,7 @@ unsafe fn join(
 unsafe extern "C" fn fill_super(sb: *mut c::super_block, fc: *mut c::fs_context) -> c_int {
     from_result(|| {
         // SAFETY: The VFS passes a new superblock.
-        let sb = unsafe { SuperBlock::from_raw(sb) };
+        let sb = unsafe { NewSuperBlock::from_raw(sb) };
         // SAFETY: A live context.
         let source = unsafe { (*fc).source };
         // SAFETY: The source, when there is one, is a C string that the context owns.
@@ -402,8 +405,8 @@ unsafe extern "C" fn reconfigure(fc: *mut c::fs_context) -> c_int {
     from_result(|| {
         // SAFETY: In a reconfiguration `root` is a live dentry of ours.
         let sb = unsafe { (*(*fc).root).d_sb };
-        // SAFETY: As above.
-        let sb = unsafe { SuperBlock::from_raw(sb) };
+        // SAFETY: As above: a filled superblock.
+        let sb = unsafe { UpperSuperBlock::from_raw(sb) };
         // SAFETY: The VFS holds the context's mutex.
         let options = unsafe { options(fc) };
         // SAFETY: A live context.

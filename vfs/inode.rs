@@ -8,7 +8,7 @@
 use super::{
     c,
     dentry::Dentry,
-    superblock::SuperBlock,
+    superblock::{SuperBlock, UpperSuperBlock},
     table::superblock::SuperHooks,
     FileSystem,
     Fs, //
@@ -440,6 +440,13 @@ impl UpperInode {
         &self.private().object
     }
 
+    /// The upper superblock.
+    pub(crate) fn superblock(&self) -> &UpperSuperBlock {
+        // SAFETY: By the contract of `from_raw` the inode is on a superblock of ours, which has its
+        // state as long as there are inodes.
+        unsafe { UpperSuperBlock::from_raw(self.0.superblock().as_ptr()) }
+    }
+
     /// The mount's state.
     pub(crate) fn mount(&self) -> &<Fs as FileSystem>::Mount {
         self.superblock().mount()
@@ -522,7 +529,7 @@ impl UpperInode {
     /// The upper inode for `lower`: from the inode cache, or a new one.
     ///
     /// One lower inode has exactly one upper inode, whatever its number of names is.
-    pub(crate) fn iget(sb: &SuperBlock, lower: &Inode) -> Result<ARef<UpperInode>> {
+    pub(crate) fn iget(sb: &UpperSuperBlock, lower: &Inode) -> Result<ARef<UpperInode>> {
         if let Some(inode) = Self::find(sb, lower) {
             // The VFS checks permissions against the upper inode's attributes.
             inode.copy_attr_if_changed();
@@ -556,7 +563,7 @@ impl UpperInode {
 
     /// Allocates an upper inode before a lower object is created, so that iget cannot fail for lack
     /// of memory after the creation.
-    pub(crate) fn prealloc(sb: &SuperBlock) -> Result<PreallocInode> {
+    pub(crate) fn prealloc(sb: &UpperSuperBlock) -> Result<PreallocInode> {
         let private = KBox::new_uninit(GFP_KERNEL)?;
         // SAFETY: A live superblock of ours.
         let inode = unsafe { c::new_inode(sb.as_ptr()) };
@@ -658,11 +665,11 @@ impl UpperInode {
     }
 
     /// Whether the inode cache has an upper inode for `lower` that was bound to a name.
-    pub(crate) fn was_shown(sb: &SuperBlock, lower: &Inode) -> bool {
+    pub(crate) fn was_shown(sb: &UpperSuperBlock, lower: &Inode) -> bool {
         Self::find(sb, lower).is_some_and(|inode| inode.object().was_shown())
     }
 
-    fn find(sb: &SuperBlock, lower: &Inode) -> Option<ARef<UpperInode>> {
+    fn find(sb: &UpperSuperBlock, lower: &Inode) -> Option<ARef<UpperInode>> {
         let key = lower.as_ptr();
         // SAFETY: `test` takes a lower inode; all inodes of `sb` are ours.
         let inode = unsafe { c::ilookup5(sb.as_ptr(), key as u64, Some(test), key.cast()) };
@@ -686,7 +693,8 @@ impl UpperInode {
         unsafe { c::lfs_allow_all_caching(ptr) };
         // SAFETY: A live new inode whose mode is set.
         unsafe { c::lfs_annotate_locks(ptr) };
-        super::table::set_tables(self);
+        // SAFETY: A new inode.
+        unsafe { super::table::set_tables(self) };
     }
 }
 

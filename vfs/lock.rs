@@ -6,7 +6,7 @@ use super::{
     c,
     inode::{Inode, UpperInode},
     quota::sleep_killable,
-    superblock::SuperBlock,
+    superblock::UpperSuperBlock,
     task::{current_id, resched_killable}, //
 };
 use core::cell::Cell;
@@ -276,10 +276,10 @@ impl Drop for ReentrantInodeGuard<'_> {
 }
 
 /// `s_vfs_rename_mutex` of the upper superblock.
-struct RenameMutexGuard<'a>(&'a SuperBlock);
+struct RenameMutexGuard<'a>(&'a UpperSuperBlock);
 
 impl<'a> RenameMutexGuard<'a> {
-    fn try_take(sb: &'a SuperBlock) -> Option<Self> {
+    fn try_take(sb: &'a UpperSuperBlock) -> Option<Self> {
         // SAFETY: A live superblock.
         let locked = unsafe { c::lfs_trylock_renames(sb.as_ptr()) };
         locked.then(|| Self(sb))
@@ -307,7 +307,7 @@ impl<'a> HeldInodes<'a> {
     /// time limit, killable.
     pub(crate) fn take(
         inodes: KVVec<ARef<UpperInode>>,
-        renames: Option<&'a SuperBlock>,
+        renames: Option<&'a UpperSuperBlock>,
     ) -> Result<Self, LockFailure> {
         let patience = LockWait::new();
         let mut held = Self {
@@ -333,7 +333,7 @@ impl<'a> HeldInodes<'a> {
         }
     }
 
-    fn try_renames(&mut self, renames: Option<&'a SuperBlock>) -> bool {
+    fn try_renames(&mut self, renames: Option<&'a UpperSuperBlock>) -> bool {
         self.renames = renames.and_then(RenameMutexGuard::try_take);
         self.renames.is_some() || renames.is_none()
     }

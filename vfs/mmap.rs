@@ -15,7 +15,7 @@ use super::{
     dentry::UpperDentry,
     file::{File, UpperFile},
     inode::Inode,
-    superblock::SuperBlock,
+    superblock::UpperSuperBlock,
     table::file::{to_int, MapHooks},
     Fs,
 };
@@ -263,10 +263,10 @@ unsafe extern "C" fn page_mkwrite(vmf: *mut c::vm_fault) -> c::vm_fault_t {
 }
 
 /// sb_start_pagefault() of the upper superblock, as a guard.
-struct PageFault<'a>(&'a SuperBlock);
+struct PageFault<'a>(&'a UpperSuperBlock);
 
 impl<'a> PageFault<'a> {
-    fn new(sb: &'a SuperBlock) -> Self {
+    fn new(sb: &'a UpperSuperBlock) -> Self {
         // SAFETY: A live superblock of ours.
         unsafe { c::lfs_pagefault_start(sb.as_ptr()) };
         Self(sb)

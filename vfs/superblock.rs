@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Superblocks: of any filesystem, and the state of upper superblocks.
+//! Superblocks: of any filesystem ([`SuperBlock`]), and upper superblocks ([`UpperSuperBlock`]),
+//! which hold the state of a mount.
 
 use super::{
     c,
     dentry::Dentry,
     inode::Inode,
-    mount::LowerMount,
     table::superblock::SuperHooks,
     FileSystem,
     Fs, //
 };
+use core::ops::Deref;
 use kernel::{
     prelude::*,
     str::{CStr, CStrExt},
@@ -28,7 +29,7 @@ impl SuperBlock {
     /// # Safety
     ///
     /// `ptr` is a live superblock and stays so for `'a`.
-    pub(crate) unsafe fn from_raw<'a>(ptr: *mut c::super_block) -> &'a Self {
+    pub(super) unsafe fn from_raw<'a>(ptr: *mut c::super_block) -> &'a Self {
         // SAFETY: A transparent wrapper; the caller guarantees the rest.
         unsafe { &*ptr.cast() }
     }
@@ -66,17 +67,6 @@ impl SuperBlock {
     pub(crate) fn stack_depth(&self) -> u32 {
         // SAFETY: A live superblock; the field is set once, at mount.
         u32::try_from(unsafe { (*self.as_ptr()).s_stack_depth }).unwrap_or(u32::MAX)
-    }
-
-    /// The state of the mount.
-    ///
-    /// Callers must hold one of our superblocks: from an [`super::inode::UpperInode`], an
-    /// [`super::dentry::UpperDentry`] or a call of an operation table.
-    pub(crate) fn mount(&self) -> &<Fs as FileSystem>::Mount {
-        // SAFETY: A live superblock.
-        let info = unsafe { (*self.as_ptr()).s_fs_info };
-        // SAFETY: Ours: set in `prepare` before any inode exists, freed in `kill` after the last.
-        unsafe { &*info.cast::<<Fs as FileSystem>::Mount>() }
     }
 
     /// Whether the superblock is of this filesystem's type.
@@ -128,21 +118,79 @@ impl SuperBlock {
         // SAFETY: A live superblock, not our own, and an inode of it.
         kernel::error::to_result(unsafe { c::lfs_sync_metadata(self.as_ptr(), inode.as_ptr()) })
     }
+}
+
+/// An upper superblock.
+///
+/// # Invariants
+///
+/// The type is ours, and `s_fs_info` points to the state of the mount: from
+/// [`NewSuperBlock::prepare`], before any inode exists, to [`free_state`], after the last one.
+#[repr(transparent)]
+pub(crate) struct UpperSuperBlock(SuperBlock);
+
+impl Deref for UpperSuperBlock {
+    type Target = SuperBlock;
+
+    fn deref(&self) -> &SuperBlock {
+        &self.0
+    }
+}
+
+impl UpperSuperBlock {
+    /// # Safety
+    ///
+    /// `ptr` is a live superblock of ours, which [`NewSuperBlock::prepare`] has got, and stays so
+    /// for `'a`.
+    pub(super) unsafe fn from_raw<'a>(ptr: *mut c::super_block) -> &'a Self {
+        // SAFETY: Guaranteed by the caller; both types have the same layout.
+        unsafe { &*ptr.cast() }
+    }
+
+    /// The state of the mount.
+    pub(crate) fn mount(&self) -> &<Fs as FileSystem>::Mount {
+        // SAFETY: A live superblock.
+        let info = unsafe { (*self.as_ptr()).s_fs_info };
+        // SAFETY: By the type invariant.
+        unsafe { &*info.cast::<<Fs as FileSystem>::Mount>() }
+    }
+}
+
+/// A superblock of ours that is being filled: not visible to other tasks, without state.
+pub(crate) struct NewSuperBlock<'a>(&'a SuperBlock);
+
+impl Deref for NewSuperBlock<'_> {
+    type Target = SuperBlock;
+
+    fn deref(&self) -> &SuperBlock {
+        self.0
+    }
+}
+
+impl<'a> NewSuperBlock<'a> {
+    /// # Safety
+    ///
+    /// `ptr` is a new superblock of ours, without state, which only this thread uses for `'a`.
+    pub(super) unsafe fn from_raw(ptr: *mut c::super_block) -> Self {
+        // SAFETY: Guaranteed by the caller.
+        Self(unsafe { SuperBlock::from_raw(ptr) })
+    }
 
     /// Copies the limits of the lower superblock, sets the operation tables and creates the root.
-    ///
-    /// [`SuperBlock::mount`] returns `state` afterwards, also if this fails.
+    /// The superblock owns `state` afterwards, also if this fails.
     pub(crate) fn prepare(
-        &self,
+        self,
         state: Pin<KBox<<Fs as FileSystem>::Mount>>,
-        lower: fn(&<Fs as FileSystem>::Mount) -> &LowerMount,
-    ) -> Result {
+    ) -> Result<&'a UpperSuperBlock> {
         let sb = self.as_ptr();
         // SAFETY: The content is never moved out of the box, which `free_state` drops.
         let state = KBox::into_raw(unsafe { Pin::into_inner_unchecked(state) });
         // SAFETY: An upper superblock being filled, not visible to other tasks.
         unsafe { (*sb).s_fs_info = state.cast() };
-        let lower = lower(self.mount());
+        // INVARIANT: The state was set above.
+        // SAFETY: As above; `self` was the only one.
+        let own: &'a UpperSuperBlock = unsafe { UpperSuperBlock::from_raw(sb) };
+        let lower = <Fs as SuperHooks>::lower(own.mount());
         let below = lower.root().superblock().as_ptr();
         // SAFETY: As above, and `below` is live as long as the lower mount.
         let (ours, theirs) = unsafe { (&mut *sb, &*below) };
@@ -153,10 +201,15 @@ impl SuperBlock {
         if lower.limits().no_exec {
             ours.s_iflags |= c::SB_I_NOEXEC;
         }
-        super::table::set_super_tables(self, lower.root().superblock());
-        self.make_root(lower.root())
+        // SAFETY: A superblock being filled.
+        unsafe { super::table::set_super_tables(own, lower.root().superblock()) };
+        own.make_root(lower.root())?;
+        Ok(own)
     }
+}
 
+impl UpperSuperBlock {
+    /// Creates the root. Called once, while the superblock is being filled.
     fn make_root(&self, lower: &Dentry) -> Result {
         let inode = lower.inode().ok_or(ENOENT)?;
         let inode = super::inode::UpperInode::iget(self, inode)?;
@@ -205,7 +258,7 @@ pub(crate) unsafe fn dying(sb: *mut c::super_block) {
     // SAFETY: The superblock is still there.
     if unsafe { !(*sb).s_fs_info.is_null() } {
         // SAFETY: As above; `s_fs_info` is set.
-        <Fs as SuperHooks>::dying(unsafe { SuperBlock::from_raw(sb) }.mount());
+        <Fs as SuperHooks>::dying(unsafe { UpperSuperBlock::from_raw(sb) }.mount());
     }
 }
 

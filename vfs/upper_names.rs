@@ -10,7 +10,7 @@ use super::{
     dentry::{Dentry, UpperDentry},
     error::ESTALE,
     inode::UpperInode,
-    superblock::SuperBlock, //
+    superblock::UpperSuperBlock, //
 };
 use core::ptr::NonNull;
 use kernel::{prelude::*, sync::aref::ARef};
@@ -90,9 +90,15 @@ impl UpperDentry {
 impl UpperDentry {
     /// The upper dentry of a lower directory, found by the path from the root. `ESTALE`: the
     /// directory is not below the root, or hidden.
-    pub(crate) fn of_lower(sb: &SuperBlock, lower: &Dentry) -> Result<ARef<UpperDentry>> {
-        // SAFETY: A live superblock of ours has a root.
-        let root: &UpperDentry = unsafe { UpperDentry::from_raw((*sb.as_ptr()).s_root) };
+    pub(crate) fn of_lower(sb: &UpperSuperBlock, lower: &Dentry) -> Result<ARef<UpperDentry>> {
+        // SAFETY: A live superblock.
+        let root = unsafe { (*sb.as_ptr()).s_root };
+        if root.is_null() {
+            // Not filled yet, or being shut down: shrink_dcache_for_umount() has taken the root.
+            return Err(ESTALE);
+        }
+        // SAFETY: A superblock of ours holds its root, of ours.
+        let root: &UpperDentry = unsafe { UpperDentry::from_raw(root) };
         let top = root.lower()?;
         let mut path: KVVec<ARef<Dentry>> = KVVec::new();
         let mut here = lower.get();

@@ -18,7 +18,7 @@ use crate::{
         Refusal,
     },
     uapi::Reason,
-    vfs::{error::EUCLEAN, superblock::SuperBlock},
+    vfs::{error::EUCLEAN, superblock::UpperSuperBlock},
 };
 use kernel::prelude::*;
 
@@ -26,7 +26,7 @@ use kernel::prelude::*;
 /// crash removed, since they were not durable, are skipped: the others must not be left incomplete.
 #[inline(never)]
 pub(in crate::revert) fn recover(
-    sb: &SuperBlock,
+    sb: &UpperSuperBlock,
     group: &[Unfinished],
     newest: &mut NewestLines<'_>,
 ) -> Outcome {

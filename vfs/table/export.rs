@@ -17,7 +17,7 @@ use crate::vfs::{
     dentry::{Dentry, UpperDentry},
     inode::UpperInode,
     mount::LowerMount,
-    superblock::SuperBlock,
+    superblock::{SuperBlock, UpperSuperBlock},
     table::superblock::SuperHooks,
     Fs,
 };
@@ -77,7 +77,7 @@ unsafe extern "C" fn decode(
     kind: c_int,
 ) -> *mut c::dentry {
     // SAFETY: A filled superblock of ours.
-    let sb = unsafe { SuperBlock::from_raw(sb) };
+    let sb = unsafe { UpperSuperBlock::from_raw(sb) };
     let mount = <Fs as SuperHooks>::lower(sb.mount());
     // SAFETY: The caller's handle.
     let lower = unsafe { lower_of(mount, handle, words, kind) };
@@ -128,7 +128,11 @@ unsafe extern "C" fn is_below(root: *mut c_void, dentry: *mut c::dentry) -> c_in
 
 /// Sets `s_export_op` of an upper superblock that is being filled, if the lower one can decode file
 /// handles.
-pub(super) fn set(sb: &SuperBlock, lower: &SuperBlock) {
+///
+/// # Safety
+///
+/// `sb` is being filled.
+pub(super) unsafe fn set(sb: &UpperSuperBlock, lower: &SuperBlock) {
     // SAFETY: A live superblock; `s_export_op` is set before the superblock is published.
     let below = unsafe { (*lower.as_ptr()).s_export_op }.cast::<c::export_operations>();
     // SAFETY: Null, or a table that the lower filesystem's code holds.

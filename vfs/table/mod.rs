@@ -12,16 +12,25 @@ pub(crate) mod file;
 pub(crate) mod inode;
 pub(crate) mod superblock;
 
-use super::{c, inode::UpperInode, superblock::SuperBlock};
+use super::{
+    c,
+    inode::UpperInode,
+    superblock::{SuperBlock, UpperSuperBlock}, //
+};
 
 /// A static operation table.
-pub(crate) struct OpsTable<T>(pub(crate) T);
+pub(super) struct OpsTable<T: Copy>(pub(super) T);
 
-// SAFETY: Tables are never changed; the pointers in them are to functions and other statics.
-unsafe impl<T> Sync for OpsTable<T> {}
+// SAFETY: Tables are never changed; the pointers in them are to functions and other statics. A type
+// that is `Copy` has no interior mutability of its own.
+unsafe impl<T: Copy> Sync for OpsTable<T> {}
 
 /// Sets a new inode's operation tables, by file type.
-pub(crate) fn set_tables(inode: &UpperInode) {
+///
+/// # Safety
+///
+/// The inode is new: not visible to other tasks, and without tables of ours.
+pub(super) unsafe fn set_tables(inode: &UpperInode) {
     let ptr = inode.as_ptr();
     match inode.mode() & c::S_IFMT {
         c::S_IFREG => {
@@ -64,9 +73,15 @@ pub(crate) fn set_tables(inode: &UpperInode) {
 }
 
 /// Sets a new superblock's operation tables.
-pub(crate) fn set_super_tables(sb: &SuperBlock, lower: &SuperBlock) {
+///
+/// # Safety
+///
+/// `sb` is being filled: not visible to other tasks, and without tables of ours. `lower` outlives
+/// it.
+pub(super) unsafe fn set_super_tables(sb: &UpperSuperBlock, lower: &SuperBlock) {
     let ptr = sb.as_ptr();
-    export::set(sb, lower);
+    // SAFETY: Guaranteed by the caller.
+    unsafe { export::set(sb, lower) };
     // SAFETY: A superblock that is being filled.
     unsafe { (*ptr).s_op = &superblock::OPERATIONS.0 };
     // SAFETY: As above.

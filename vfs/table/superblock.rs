@@ -8,7 +8,7 @@ use crate::vfs::{
     dentry::{self, UpperDentry},
     inode::{self, UpperInode},
     mount::LowerMount,
-    superblock::SuperBlock,
+    superblock::UpperSuperBlock,
     FileSystem, Fs,
 };
 use kernel::{
@@ -77,7 +77,7 @@ pub(super) static DENTRY: OpsTable<c::dentry_operations> = OpsTable(c::dentry_op
 /// `sb` is a filled superblock of ours, live for `'a`.
 unsafe fn mount<'a>(sb: *mut c::super_block) -> &'a <Fs as FileSystem>::Mount {
     // SAFETY: Guaranteed by the caller.
-    unsafe { SuperBlock::from_raw(sb) }.mount()
+    unsafe { UpperSuperBlock::from_raw(sb) }.mount()
 }
 
 /// # Safety
