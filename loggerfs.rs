@@ -45,6 +45,9 @@ mod uapi;
 #[allow(unsafe_code)]
 mod vfs;
 
+/// The filesystem that [`vfs`]'s operation tables call.
+type Fs = stack::Stack;
+
 module! {
     type: LoggerFs,
     name: "loggerfs",

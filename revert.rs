@@ -418,7 +418,7 @@ impl ObjectUndo<'_> {
     /// The newest `count` operations, in runs. The directory is locked.
     #[inline(never)]
     fn runs(&self, first: u64, count: u64) -> Result<KVVec<OperationRun>, Refusal> {
-        if self.inode.object().is_orphan() {
+        if self.inode.is_orphan() {
             // The open directory was removed: vfs_rmdir() has set S_DEAD, and no name in it may
             // change.
             return Err(ENOENT.into());

@@ -162,7 +162,7 @@ impl NewOrphan<'_> {
     /// Commits the orphan after the operation. The victim is locked.
     fn commit(&mut self) {
         self.is_linked = false;
-        self.victim.object().note_orphan(true);
+        self.victim.note_orphan(true);
         self.journal.count_orphan_bytes(self.bytes, 0);
         // Not earlier: a flush of the directory before this point has not covered the entry.
         if let Err(e) = self.journal.orphan_added(&self.orphan_dir) {

@@ -34,7 +34,7 @@ pub(crate) fn has_changed(state: &ObjectState, inode: &UpperInode) -> bool {
 /// was its last name. unlink(2) changed ctime; a descriptor may still be open.
 pub(crate) fn is_reclaimed(seen: &QuickCookie, inode: &UpperInode) -> bool {
     let lower = inode.lower();
-    inode.object().is_orphan() && lower.links() == 0 && lower.has_content_of(seen)
+    inode.is_orphan() && lower.links() == 0 && lower.has_content_of(seen)
 }
 
 /// The object's change cookie. From now on, also two changes within one tick of the clock get

@@ -205,7 +205,7 @@ impl NamesRevert<'_> {
         let bytes = self.mount.lower().bytes_of(kept);
         // The object no longer counts against the history's limit.
         self.journal.count_orphan_bytes(0, bytes);
-        inode.object().note_orphan(false);
+        inode.note_orphan(false);
         if inode.is_directory() {
             // Clears S_DEAD, which was set when the directory was removed.
             inode.is_back();

@@ -72,7 +72,7 @@ pub(super) fn undo(revert: &ObjectUndo<'_>) -> Result<(), Refusal> {
     let _both = lock((there, from), (here, to), flags)?;
     // Another operation may have come between the two locks.
     let again = revert.newest_names(1)?;
-    if again.newest != taken.newest || dir.object().is_orphan() || other.inode.object().is_orphan()
+    if again.newest != taken.newest || dir.is_orphan() || other.inode.is_orphan()
     {
         return Err(conflict(taken.newest));
     }

@@ -622,7 +622,7 @@ impl RevertContext<'_> {
 
     /// Whether the object is an orphan. The inode flag alone is not enough: eviction clears it.
     fn is_orphan(&self, inode: &UpperInode) -> Outcome<bool> {
-        if inode.object().is_orphan() {
+        if inode.is_orphan() {
             return Ok(true);
         }
         match self.journal.find_orphan(inode.id()) {

@@ -19,9 +19,10 @@ mod readdir;
 mod xattr;
 
 use crate::{
-    state::{Mount, Object, OpenFileState},
+    state::{self, Mount, Object, OpenFileState},
     vfs::FileSystem,
 };
+use kernel::prelude::*;
 
 /// The [`crate::vfs::FileSystem`] of this crate.
 pub(crate) struct Stack;
@@ -30,4 +31,8 @@ impl FileSystem for Stack {
     type Mount = Mount;
     type Object = Object;
     type OpenFile = OpenFileState;
+
+    fn new_object() -> impl PinInit<Object, Error> {
+        state::new_object()
+    }
 }

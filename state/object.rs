@@ -33,14 +33,8 @@ pub(crate) struct Object {
     /// Writes through shared mappings.
     #[pin]
     mmap_writes: MmapWrites,
-    /// Whether the object is an orphan: its only names are the history's.
-    orphan: Atomic<bool>,
     /// Whether the object has never had a name (O_TMPFILE).
     unnamed: Atomic<bool>,
-    /// Whether a name in the tree was bound to the inode since the inode was read.
-    shown: Atomic<bool>,
-    /// The task that holds the inode's lock for a whole request; 0 if none.
-    holder: Atomic<i64>,
 }
 
 /// See [`Object::state`].
@@ -93,24 +87,11 @@ pub(crate) fn new_object() -> impl PinInit<Object, Error> {
         owned <- new_mutex!(OwnerRange::default(), "Object::owned"),
         writers: Atomic::new(0),
         mmap_writes <- MmapWrites::new(),
-        orphan: Atomic::new(false),
         unnamed: Atomic::new(false),
-        shown: Atomic::new(false),
-        holder: Atomic::new(0),
     })
 }
 
 impl Object {
-    /// Whether the object is an orphan.
-    pub(crate) fn is_orphan(&self) -> bool {
-        self.orphan.load(Relaxed)
-    }
-
-    /// Sets whether the object is an orphan.
-    pub(crate) fn note_orphan(&self, is_orphan: bool) {
-        self.orphan.store(is_orphan, Relaxed);
-    }
-
     /// Whether the object has never had a name.
     pub(crate) fn is_unnamed(&self) -> bool {
         self.unnamed.load(Relaxed)
@@ -119,28 +100,6 @@ impl Object {
     /// Sets whether the object has never had a name; returns the old value.
     pub(crate) fn note_unnamed(&self, is_unnamed: bool) -> bool {
         self.unnamed.xchg(is_unnamed, Full)
-    }
-
-    /// Whether a name in the tree was bound to the inode since the inode was read.
-    pub(crate) fn was_shown(&self) -> bool {
-        self.shown.load(Relaxed)
-    }
-
-    /// Notes that.
-    #[inline]
-    pub(crate) fn note_shown(&self) {
-        self.shown.store(true, Relaxed);
-    }
-
-    /// The task that holds the inode's lock for a whole request; 0 if none.
-    pub(crate) fn holder(&self) -> i64 {
-        self.holder.load(Relaxed)
-    }
-
-    /// Sets the lock holder. Only the holding task writes its own id and 0, so each task reads its
-    /// own writes.
-    pub(crate) fn note_holder(&self, task: i64) {
-        self.holder.store(task, Relaxed);
     }
 
     /// Adds a writer.

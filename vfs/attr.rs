@@ -9,7 +9,7 @@ use super::{
     c,
     dentry::{Dentry, UpperDentry},
     error::{ENOIOCTLCMD, EOPNOTSUPP},
-    inode::Inode,
+    inode::{Inode, UpperInode},
     mount::LowerMount, //
 };
 use crate::log::{
@@ -217,10 +217,7 @@ pub(crate) fn stat(
     to_result(unsafe { c::vfs_getattr_nosec(&path, stat, mask, flags) })?;
     // SAFETY: A live superblock.
     stat.dev = unsafe { (*dentry.superblock().as_ptr()).s_dev };
-    if dentry
-        .upper_inode()
-        .is_some_and(|inode| inode.object().is_orphan())
-    {
+    if dentry.upper_inode().is_some_and(UpperInode::is_orphan) {
         stat.nlink = 0;
     }
     Ok(())

@@ -236,7 +236,7 @@ impl UpperDentry {
 
     /// Binds a negative dentry to `inode`.
     pub(crate) fn d_instantiate(&self, inode: ARef<UpperInode>) {
-        inode.object().note_shown();
+        inode.note_shown();
         let inode = ARef::into_raw(inode);
         // SAFETY: The dentry is negative and the reference is handed over.
         unsafe { c::d_instantiate(self.as_ptr(), inode.as_ptr().cast()) };
@@ -251,7 +251,7 @@ impl UpperDentry {
     /// Ends a lookup with d_splice_alias(). Returns the result of `->lookup`.
     pub(crate) fn d_splice_alias(&self, inode: Option<ARef<UpperInode>>) -> *mut c::dentry {
         if let Some(inode) = &inode {
-            inode.object().note_shown();
+            inode.note_shown();
         }
         let inode = inode.map_or(core::ptr::null_mut(), |i| ARef::into_raw(i).as_ptr().cast());
         // SAFETY: The dentry is being looked up; the reference is handed over.

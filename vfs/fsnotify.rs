@@ -69,7 +69,7 @@ impl UpperInode {
             let found = UpperDentry::of_lower(sb, lower).ok()?;
             Some(found.get())
         };
-        let name = match self.object().is_orphan() {
+        let name = match self.is_orphan() {
             true => None,
             false => self.find_alias().or_else(looked_up),
         };

@@ -353,8 +353,29 @@ struct InodePrivate {
     searched: Atomic<bool>,
     /// The inode that owns the pages of mappings, if not the lower inode.
     pages: SetOnce<ARef<Inode>>,
+    /// Whether the object is an orphan: the link count is zero, whatever the lower inode's is.
+    orphan: Atomic<bool>,
+    /// Whether a dentry was bound to the inode since the inode was read.
+    shown: Atomic<bool>,
+    /// The task that holds the inode's lock for a whole request; 0 if none. See
+    /// [`super::lock::HeldInodes`].
+    holder: Atomic<i64>,
     #[pin]
     object: <Fs as FileSystem>::Object,
+}
+
+impl InodePrivate {
+    fn new(lower: &Inode) -> impl PinInit<Self, Error> + use<'_> {
+        try_pin_init!(Self {
+            lower: lower.get(),
+            searched: Atomic::new(false),
+            pages: SetOnce::new(),
+            orphan: Atomic::new(false),
+            shown: Atomic::new(false),
+            holder: Atomic::new(0),
+            object <- <Fs as FileSystem>::new_object(),
+        })
+    }
 }
 
 /// An upper inode: represents one lower inode and carries the object's state.
@@ -457,6 +478,34 @@ impl UpperInode {
         ARef::from(self)
     }
 
+    /// Whether the object is an orphan: its names are not in the tree.
+    #[inline]
+    pub(crate) fn is_orphan(&self) -> bool {
+        self.private().orphan.load(Relaxed)
+    }
+
+    /// Sets whether the object is an orphan.
+    pub(crate) fn note_orphan(&self, is_orphan: bool) {
+        self.private().orphan.store(is_orphan, Relaxed);
+    }
+
+    /// Notes that a dentry is bound to the inode.
+    #[inline]
+    pub(super) fn note_shown(&self) {
+        self.private().shown.store(true, Relaxed);
+    }
+
+    /// The task that holds the inode's lock for a whole request; 0 if none.
+    pub(super) fn holder(&self) -> i64 {
+        self.private().holder.load(Relaxed)
+    }
+
+    /// Sets the lock holder. Only the holding task writes its own id and 0, so each task reads its
+    /// own writes.
+    pub(super) fn note_holder(&self, task: i64) {
+        self.private().holder.store(task, Relaxed);
+    }
+
     /// Mode bits that upper files never have, whatever the lower mode is.
     fn hidden_bits(&self) -> u16 {
         <Fs as SuperHooks>::lower(self.mount()).hidden_bits()
@@ -464,7 +513,7 @@ impl UpperInode {
 
     /// Copies mode, owner, times, size and flags of the lower inode.
     pub(crate) fn copy_attr(&self) {
-        let is_orphan = self.object().is_orphan();
+        let is_orphan = self.is_orphan();
         let hidden = self.hidden_bits();
         self.private().searched.store(false, Relaxed);
         // SAFETY: Both are live inodes.
@@ -492,7 +541,7 @@ impl UpperInode {
 
     /// Whether copy_attr() would change this inode. Callable in RCU walk.
     pub(crate) fn attr_differs(&self) -> bool {
-        let is_orphan = self.object().is_orphan();
+        let is_orphan = self.is_orphan();
         let hidden = self.hidden_bits();
         // SAFETY: Both are live inodes, or in RCU mode their memory is still there.
         unsafe { c::lfs_attr_differs(self.as_ptr(), self.lower().as_ptr(), is_orphan, hidden) }
@@ -535,15 +584,7 @@ impl UpperInode {
             inode.copy_attr_if_changed();
             return Ok(inode);
         }
-        let private = KBox::pin_init(
-            try_pin_init!(InodePrivate {
-                lower: lower.get(),
-                searched: Atomic::new(false),
-                pages: SetOnce::new(),
-                object <- crate::state::new_object(),
-            }),
-            GFP_KERNEL,
-        )?;
+        let private = KBox::pin_init(InodePrivate::new(lower), GFP_KERNEL)?;
         // SAFETY: The box is passed to C, which never moves the content.
         let raw = KBox::into_raw(unsafe { Pin::into_inner_unchecked(private) });
         let key = lower.as_ptr();
@@ -579,14 +620,7 @@ impl UpperInode {
         prealloc: PreallocInode,
         lower: &Inode,
     ) -> Result<ARef<UpperInode>> {
-        let private = prealloc
-            .private
-            .write_pin_init(try_pin_init!(InodePrivate {
-                lower: lower.get(),
-                searched: Atomic::new(false),
-                pages: SetOnce::new(),
-                object <- crate::state::new_object(),
-            }))?;
+        let private = prealloc.private.write_pin_init(InodePrivate::new(lower))?;
         // SAFETY: The box is passed to C, which never moves the content.
         let raw = KBox::into_raw(unsafe { Pin::into_inner_unchecked(private) });
         let key = lower.as_ptr();
@@ -666,7 +700,7 @@ impl UpperInode {
 
     /// Whether the inode cache has an upper inode for `lower` that was bound to a name.
     pub(crate) fn was_shown(sb: &UpperSuperBlock, lower: &Inode) -> bool {
-        Self::find(sb, lower).is_some_and(|inode| inode.object().was_shown())
+        Self::find(sb, lower).is_some_and(|inode| inode.private().shown.load(Relaxed))
     }
 
     fn find(sb: &UpperSuperBlock, lower: &Inode) -> Option<ARef<UpperInode>> {

@@ -166,7 +166,7 @@ impl Inode {
 impl UpperInode {
     /// Whether the caller holds the lock for a whole request: see [`HeldInodes`].
     pub(crate) fn is_held(&self) -> bool {
-        self.object().holder() == current_id()
+        self.holder() == current_id()
     }
 
     /// As [`Inode::lock`], unless the caller holds the lock for a whole request.
@@ -346,7 +346,7 @@ impl<'a> HeldInodes<'a> {
             if !unsafe { c::lfs_inode_trylock_apart(inode.as_ptr()) } {
                 return false;
             }
-            inode.object().note_holder(task);
+            inode.note_holder(task);
             self.count = self.count.saturating_add(1);
             let _ = resched_killable();
         }
@@ -355,7 +355,7 @@ impl<'a> HeldInodes<'a> {
 
     fn release(&mut self) {
         for inode in self.inodes.iter().take(self.count) {
-            inode.object().note_holder(0);
+            inode.note_holder(0);
             // SAFETY: Locked by `try_all` on this task.
             unsafe { c::lfs_inode_unlock_apart(inode.as_ptr()) };
         }

@@ -31,6 +31,8 @@ pub(crate) mod upper_names;
 pub(crate) mod worker;
 pub(crate) mod xattr;
 
+use kernel::{error::Error, prelude::PinInit};
+
 /// bindgen's output for declarations that `kernel::bindings` lacks, and `kernel::bindings`.
 #[allow(
     dead_code,
@@ -67,7 +69,11 @@ pub(crate) trait FileSystem: 'static {
     type Object: Send + Sync;
     /// State of an open file.
     type OpenFile: Send + Sync;
+
+    /// The state of an object whose inode is new.
+    fn new_object() -> impl PinInit<Self::Object, Error>;
 }
 
-/// The filesystem of this crate.
-pub(crate) type Fs = crate::stack::Stack;
+// The implementation of the hooks' traits: the only name that this layer takes from above, which
+// the crate's root defines.
+use crate::Fs;

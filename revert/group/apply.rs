@@ -705,7 +705,7 @@ impl<'a> DirectoryCache<'a> {
 fn other(context: &RevertContext<'_>, lower: ARef<Dentry>) -> Outcome<OpenDirectory> {
     let other = OpenDirectory::unchecked(context, lower)?;
     // A removed directory (S_DEAD) gets no names.
-    if other.inode().object().is_orphan() {
+    if other.inode().is_orphan() {
         return Err(Refusal::new(Reason::Conflict, 0));
     }
     Ok(other)
