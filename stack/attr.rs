@@ -22,7 +22,7 @@ use crate::{
 use kernel::{prelude::*, sync::aref::ARef};
 
 impl AttributeHooks for Stack {
-    fn setattr(dentry: &UpperDentry, change: &mut AttrChange) -> Result {
+    fn setattr(dentry: &UpperDentry, change: &mut AttrChange<'_>) -> Result {
         let inode = dentry.existing()?;
         inode.copy_attr_if_changed();
         // notify_change() holds i_rwsem and leaves setattr_prepare() to ->setattr.
@@ -144,7 +144,7 @@ fn save<'a>(
 fn saved<'a>(
     dentry: &'a UpperDentry,
     inode: &'a UpperInode,
-    change: &mut AttrChange,
+    change: &mut AttrChange<'_>,
 ) -> Result<Option<PreparedOperation<'a>>> {
     if change.is_access_time_only() {
         record::load(inode)?;
@@ -156,7 +156,7 @@ fn saved<'a>(
 fn save_access<'a>(
     dentry: &'a UpperDentry,
     inode: &'a UpperInode,
-    change: &mut AttrChange,
+    change: &mut AttrChange<'_>,
 ) -> Result<PreparedOperation<'a>> {
     let wanted = AttributeSet {
         access: change.is_of_access(),
@@ -166,7 +166,7 @@ fn save_access<'a>(
     save(dentry, inode, Op::Setattr, wanted)
 }
 
-fn apply(dentry: &UpperDentry, inode: &UpperInode, change: &mut AttrChange) -> Result {
+fn apply(dentry: &UpperDentry, inode: &UpperInode, change: &mut AttrChange<'_>) -> Result {
     let mount = inode.mount().lower();
     let lower = dentry.lower()?;
     let _write = mount.want_write()?;
@@ -178,7 +178,7 @@ fn apply(dentry: &UpperDentry, inode: &UpperInode, change: &mut AttrChange) -> R
 fn truncate(
     dentry: &UpperDentry,
     inode: &UpperInode,
-    change: &mut AttrChange,
+    change: &mut AttrChange<'_>,
     size: u64,
 ) -> Result {
     inode.copy_attr_if_changed();
@@ -222,7 +222,7 @@ fn truncate(
 fn reader(
     dentry: &UpperDentry,
     inode: &UpperInode,
-    change: &mut AttrChange,
+    change: &mut AttrChange<'_>,
     cuts: bool,
 ) -> Result<Option<ARef<File>>> {
     let mount = inode.mount();

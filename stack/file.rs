@@ -12,7 +12,7 @@ use crate::{
     vfs::{
         c,
         dentry::UpperDentry,
-        file::{IovIter, Kiocb, UpperFile},
+        file::{FileOwner, IovIter, Kiocb, UpperFile, WriteCall},
         table::file::FileHooks,
         task::resched_killable,
     },
@@ -75,8 +75,8 @@ impl FileHooks for Stack {
         }
     }
 
-    fn flush(file: &UpperFile, id: c::fl_owner_t) -> Result {
-        file.lower().flush(id)
+    fn flush(file: &UpperFile, owner: &FileOwner) -> Result {
+        file.lower().flush(owner)
     }
 
     fn seek(file: &UpperFile, offset: i64, whence: c_int) -> Result<i64> {
@@ -100,7 +100,7 @@ impl FileHooks for Stack {
         Ok(position)
     }
 
-    fn read(call: &mut Kiocb, bytes: &mut IovIter) -> Result<usize> {
+    fn read(call: &mut Kiocb<'_>, bytes: &mut IovIter) -> Result<usize> {
         let lower = call.lower_file();
         // io_uring sets IOCB_NOWAIT also for O_NONBLOCK with O_DIRECT, where kiocb_set_rw_flags()
         // would return EOPNOTSUPP.
@@ -111,7 +111,7 @@ impl FileHooks for Stack {
         call.read_lower(lower, bytes)
     }
 
-    fn write(call: &mut Kiocb, bytes: &mut IovIter) -> Result<usize> {
+    fn write(call: &mut WriteCall<'_>, bytes: &mut IovIter) -> Result<usize> {
         // Capturing the overwritten bytes may block. Callers repeat the write without RWF_NOWAIT.
         if call.no_wait() {
             return Err(EAGAIN);
@@ -147,7 +147,7 @@ impl FileHooks for Stack {
 /// Continues a write after `done` bytes, which was short because of a page that is not resident, or
 /// for another reason.
 #[cold]
-fn write_rest(call: &mut Kiocb, bytes: &mut IovIter, mut done: usize) -> Result<usize> {
+fn write_rest(call: &mut WriteCall<'_>, bytes: &mut IovIter, mut done: usize) -> Result<usize> {
     let mut window = WINDOW;
     let ended = loop {
         if let Err(e) = resched_killable() {
@@ -178,13 +178,13 @@ fn write_rest(call: &mut Kiocb, bytes: &mut IovIter, mut done: usize) -> Result<
 
 /// Writes the first `count` bytes, which are resident. The iterator is truncated, since some
 /// filesystems (btrfs) fail a whole chunk if any byte of the chunk is not resident.
-fn write_first(call: &mut Kiocb, bytes: &mut IovIter, count: usize) -> Result<usize> {
+fn write_first(call: &mut WriteCall<'_>, bytes: &mut IovIter, count: usize) -> Result<usize> {
     bytes.with_first(count, |bytes| write_once(call, bytes))
 }
 
 /// A write on a mount without history. Waits for the caller's pages under the upper inode's lock,
 /// as the lower ->write_iter does under the lower one: only users of the same file wait.
-fn write_unrecorded(call: &mut Kiocb, bytes: &mut IovIter) -> Result<usize> {
+fn write_unrecorded(call: &mut WriteCall<'_>, bytes: &mut IovIter) -> Result<usize> {
     let lower = call.lower_file();
     let inode = call.upper_file().upper_inode();
     let _lock = inode.lock_killable()?;
@@ -199,7 +199,7 @@ fn write_unrecorded(call: &mut Kiocb, bytes: &mut IovIter) -> Result<usize> {
 /// generic_write_checks() and file_remove_privs(). Returns the number of bytes that may be written.
 /// The upper inode is locked.
 #[inline(always)]
-fn prepare_write(call: &mut Kiocb, bytes: &mut IovIter) -> Result<usize> {
+fn prepare_write(call: &mut WriteCall<'_>, bytes: &mut IovIter) -> Result<usize> {
     let file = call.upper_file();
     let inode = file.upper_inode();
     inode.copy_attr_if_changed();
@@ -214,7 +214,7 @@ fn prepare_write(call: &mut Kiocb, bytes: &mut IovIter) -> Result<usize> {
 
 /// One write of the resident part of the buffer. `EFAULT` if the first page is not resident.
 #[inline]
-fn write_once(call: &mut Kiocb, bytes: &mut IovIter) -> Result<usize> {
+fn write_once(call: &mut WriteCall<'_>, bytes: &mut IovIter) -> Result<usize> {
     let lower = call.lower_file();
     let file = call.upper_file();
     let inode = file.upper_inode();
@@ -261,7 +261,7 @@ pub(super) fn sync(dentry: &UpperDentry, lower: impl FnOnce() -> Result) -> Resu
 
 /// Repeats a write after ENOSPC, as long as orphans can be reclaimed.
 #[cold]
-fn write_again(call: &mut Kiocb, bytes: &mut IovIter) -> Result<usize> {
+fn write_again(call: &mut WriteCall<'_>, bytes: &mut IovIter) -> Result<usize> {
     let lower = call.lower_file();
     let mount = call.upper_file().upper_inode().mount();
     let length = bytes.left();

@@ -18,7 +18,7 @@ use crate::{
 use kernel::prelude::*;
 
 impl MapHooks for Stack {
-    fn map(file: &UpperFile, map: &NewVma) -> Result {
+    fn map(file: &UpperFile, map: NewVma<'_>) -> Result {
         // VM_MAYWRITE without VM_WRITE counts: mprotect() does not call the filesystem.
         if !map.may_change_file() {
             return map.map_lower(file.lower()).inspect(|()| file.accessed());

@@ -9,6 +9,7 @@ use super::{
     c,
     dentry::{Dentry, UpperDentry},
     error::{ENOIOCTLCMD, EOPNOTSUPP},
+    file::UpperFile,
     inode::{Inode, UpperInode},
     mount::LowerMount, //
 };
@@ -16,7 +17,7 @@ use crate::log::{
     plan::{Access, Flags, Times},
     types::{Cookie, Time},
 };
-use core::ptr::null_mut;
+use core::{marker::PhantomData, ptr::null_mut};
 use kernel::{
     error::to_result,
     prelude::*,
@@ -24,15 +25,22 @@ use kernel::{
     types::Opaque, //
 };
 
-/// A struct iattr: the attribute change that the VFS requests.
+/// A struct iattr: the attribute change that the VFS requests. `'a` is the time of the VFS's call.
+///
+/// # Invariants
+///
+/// With ATTR_FILE, `ia_file` is null or an upper file for `'a`.
 #[repr(transparent)]
-pub(crate) struct AttrChange(Opaque<c::iattr>);
+pub(crate) struct AttrChange<'a>(Opaque<c::iattr>, PhantomData<&'a UpperFile>);
 
-impl AttrChange {
+impl<'a> AttrChange<'a> {
     /// # Safety
     ///
-    /// `ptr` is a live iattr for `'a`, used by this thread only.
-    pub(crate) unsafe fn from_raw<'a>(ptr: *mut c::iattr) -> &'a mut Self {
+    /// `ptr` is the argument of `->setattr`, live for `'a`, used by this thread only.
+    pub(super) unsafe fn from_raw<'b>(ptr: *mut c::iattr) -> &'b mut Self
+    where
+        'a: 'b,
+    {
         // SAFETY: A transparent wrapper; the caller guarantees the rest.
         unsafe { &mut *ptr.cast() }
     }
@@ -94,18 +102,14 @@ impl AttrChange {
                 == 0
     }
 
-    /// The upper file that the change comes through (ATTR_FILE), if any. The lifetime is that of
-    /// the VFS's call.
-    pub(crate) fn file<'f>(&mut self) -> Option<&'f super::file::UpperFile>
-    where
-        Self: 'f,
-    {
+    /// The upper file that the change comes through (ATTR_FILE), if any.
+    pub(crate) fn file(&mut self) -> Option<&'a UpperFile> {
         let raw = self.raw();
         if raw.ia_valid & c::ATTR_FILE == 0 || raw.ia_file.is_null() {
             return None;
         }
-        // SAFETY: The VFS passes an upper file that the caller of notify_change() holds.
-        Some(unsafe { super::file::UpperFile::from_raw(raw.ia_file) })
+        // SAFETY: By the type invariant: the caller of notify_change() holds the file.
+        Some(unsafe { UpperFile::from_raw(raw.ia_file) })
     }
 
     /// setattr_prepare() on the upper inode, as the caller.

@@ -9,7 +9,7 @@
 mod call;
 mod upper;
 
-pub(crate) use call::{IovIter, Kiocb};
+pub(crate) use call::{IovIter, Kiocb, WriteCall};
 pub(crate) use upper::{FileWrite, UpperFile};
 
 use super::{
@@ -188,14 +188,14 @@ impl File {
 
     /// The present position.
     pub(crate) fn position(&self) -> i64 {
-        // SAFETY: A live file.
-        unsafe { (*self.as_ptr()).f_pos }
+        // SAFETY: A live file. Volatile, as READ_ONCE(): `f_pos_lock` is not held by every caller.
+        unsafe { (&raw const (*self.as_ptr()).f_pos).read_volatile() }
     }
 
-    /// Sets the position. The caller excludes concurrent changes of `f_pos`.
+    /// Sets the position. Without `f_pos_lock`, concurrent calls set one position or the other.
     pub(crate) fn set_position(&self, pos: i64) {
-        // SAFETY: A live file.
-        unsafe { (*self.as_ptr()).f_pos = pos };
+        // SAFETY: A live file. Volatile, as WRITE_ONCE().
+        unsafe { (&raw mut (*self.as_ptr()).f_pos).write_volatile(pos) };
     }
 
     /// `fallocate(2)`.
@@ -212,13 +212,13 @@ impl File {
     }
 
     /// `->flush`, called by close(2): network filesystems write back there and report errors.
-    pub(crate) fn flush(&self, id: c::fl_owner_t) -> Result {
+    pub(crate) fn flush(&self, id: &FileOwner) -> Result {
         let _acting = OverriddenCreds::as_opener(self);
         // SAFETY: A live file has a table.
         let hook = unsafe { (*(*self.as_ptr()).f_op).flush };
         match hook {
             // SAFETY: A live file, and the `fl_owner_t` that the VFS passed for this close.
-            Some(hook) => to_result(unsafe { hook(self.as_ptr(), id) }),
+            Some(hook) => to_result(unsafe { hook(self.as_ptr(), id.0) }),
             None => Ok(()),
         }
     }
@@ -239,6 +239,18 @@ impl File {
         let _acting = OverriddenCreds::as_opener(self);
         // SAFETY: A live file.
         to_result(unsafe { c::vfs_fsync_range(self.as_ptr(), start, end, c_int::from(data_only)) })
+    }
+}
+
+/// The `fl_owner_t` of a close(2): the closing process's table of files.
+pub(crate) struct FileOwner(c::fl_owner_t);
+
+impl FileOwner {
+    /// # Safety
+    ///
+    /// `id` is the argument of `->flush`, used within the call.
+    pub(super) unsafe fn from_raw(id: c::fl_owner_t) -> Self {
+        Self(id)
     }
 }
 

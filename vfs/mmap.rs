@@ -19,7 +19,7 @@ use super::{
     table::file::{to_int, MapHooks},
     Fs,
 };
-use core::mem::ManuallyDrop;
+use core::{marker::PhantomData, mem::ManuallyDrop};
 use kernel::{
     error::to_result,
     prelude::*,
@@ -33,15 +33,15 @@ use kernel::{
     },
 };
 
-/// A VMA that mmap() is creating.
-pub(crate) struct NewVma(*mut c::vm_area_struct);
+/// A VMA that mmap() is creating. Mapped once: the methods that do take `self`.
+pub(crate) struct NewVma<'a>(*mut c::vm_area_struct, PhantomData<&'a mut ()>);
 
-impl NewVma {
+impl NewVma<'_> {
     /// # Safety
     ///
-    /// `ptr` is the area that the VFS passed, used within the call.
-    pub(crate) unsafe fn from_raw(ptr: *mut c::vm_area_struct) -> Self {
-        Self(ptr)
+    /// `ptr` is the argument of `->mmap`, used within the call, and by no other `NewVma`.
+    pub(super) unsafe fn from_raw(ptr: *mut c::vm_area_struct) -> Self {
+        Self(ptr, PhantomData)
     }
 
     /// Whether stores through the mapping reach the file, now or after mprotect().
@@ -53,21 +53,26 @@ impl NewVma {
     }
 
     /// Maps `lower` instead of the upper file.
-    pub(crate) fn map_lower(&self, lower: &File) -> Result {
+    pub(crate) fn map_lower(self, lower: &File) -> Result {
+        self.map_backing_file(lower)
+    }
+
+    fn map_backing_file(&self, lower: &File) -> Result {
         let mut context = c::backing_file_ctx {
             // SAFETY: A live file, which holds its credentials.
             cred: unsafe { (*lower.as_ptr()).f_cred },
             ..Default::default()
         };
-        // SAFETY: A live backing file and the area that is being made.
+        // SAFETY: A live file, which backing_file_mmap() refuses if it is no backing file, and the area
+        // that is being made.
         to_result(unsafe { c::backing_file_mmap(lower.as_ptr(), self.0, &mut context) })
     }
 
     /// As [`Self::map_lower`], with [`MapHooks::store`] called for the first store to each page.
-    pub(crate) fn map_watched(&self, file: &UpperFile, lower: &MmapLowerFile) -> Result {
+    pub(crate) fn map_watched(self, file: &UpperFile, lower: &MmapLowerFile) -> Result {
         let watched = UnboundVmOps::new(file)?;
         let table = lower.table_above(file)?;
-        self.map_lower(&lower.file)?;
+        self.map_backing_file(&lower.file)?;
         if let Some(table) = table {
             // SAFETY: The area is this thread's until the call ends.
             let real = unsafe { (*self.0).vm_file };

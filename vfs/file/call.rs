@@ -4,17 +4,26 @@
 
 use super::{errno, File, UpperFile};
 use crate::vfs::{c, error::EOPNOTSUPP};
+use core::{marker::PhantomData, ops::Deref};
 use kernel::{prelude::*, types::Opaque};
 
-/// A struct kiocb: one read or write call.
+/// A struct kiocb: one read or write call. `'a` is the time of the VFS's call, during which the VFS
+/// keeps the file open.
+///
+/// # Invariants
+///
+/// `ki_filp` is an upper file for `'a`.
 #[repr(transparent)]
-pub(crate) struct Kiocb(Opaque<c::kiocb>);
+pub(crate) struct Kiocb<'a>(Opaque<c::kiocb>, PhantomData<&'a UpperFile>);
 
-impl Kiocb {
+impl<'a> Kiocb<'a> {
     /// # Safety
     ///
     /// `ptr` is a live kiocb on a file of ours, for `'a`, used by this thread only.
-    pub(crate) unsafe fn from_raw<'a>(ptr: *mut c::kiocb) -> &'a mut Self {
+    pub(in crate::vfs) unsafe fn from_raw<'b>(ptr: *mut c::kiocb) -> &'b mut Self
+    where
+        'a: 'b,
+    {
         // SAFETY: A transparent wrapper; the caller guarantees the rest.
         unsafe { &mut *ptr.cast() }
     }
@@ -23,23 +32,16 @@ impl Kiocb {
         self.0.get()
     }
 
-    /// The upper file. The lifetime is that of the VFS's call, which is longer than this borrow.
-    pub(crate) fn upper_file<'f>(&self) -> &'f UpperFile
-    where
-        Self: 'f,
-    {
-        // SAFETY: A live call has a file, which is ours by the contract of `from_raw`.
+    /// The upper file.
+    pub(crate) fn upper_file(&self) -> &'a UpperFile {
+        // SAFETY: A live call has a file.
         let file = unsafe { (*self.as_ptr()).ki_filp };
-        // SAFETY: The VFS keeps the file open until the hook returns; `Kiocb` does not outlive the
-        // hook.
+        // SAFETY: By the type invariant.
         unsafe { UpperFile::from_raw(file) }
     }
 
-    /// The lower file. The lifetime is that of the VFS's call.
-    pub(crate) fn lower_file<'f>(&self) -> &'f File
-    where
-        Self: 'f,
-    {
+    /// The lower file.
+    pub(crate) fn lower_file(&self) -> &'a File {
         self.upper_file().lower()
     }
 
@@ -77,10 +79,47 @@ impl Kiocb {
         self.has(c::IOCB_DSYNC | c::IOCB_SYNC | c::IOCB_DIRECT)
     }
 
-    /// `ki_pos`; for O_APPEND only valid after [`Kiocb::check_write`].
+    /// `ki_pos`; for O_APPEND only valid after [`WriteCall::check_write`].
     pub(crate) fn position(&self) -> u64 {
         // SAFETY: A live call.
         u64::try_from(unsafe { (*self.as_ptr()).ki_pos }).unwrap_or(0)
+    }
+
+    /// Reads from the lower file, then calls [`UpperFile::accessed`].
+    pub(crate) fn read_lower(&mut self, lower: &File, bytes: &mut IovIter) -> Result<usize> {
+        // SAFETY: All are live; the call is synchronous.
+        let n = unsafe { c::lfs_read(self.as_ptr(), lower.as_ptr(), bytes.as_ptr()) };
+        usize::try_from(n).map_err(|_| errno(n))
+    }
+}
+
+/// A [`Kiocb`] of a write.
+///
+/// # Invariants
+///
+/// As for [`Kiocb`]; and the VFS has taken write access to the superblock (file_start_write() or
+/// kiocb_start_write()).
+#[repr(transparent)]
+pub(crate) struct WriteCall<'a>(Kiocb<'a>);
+
+impl<'a> Deref for WriteCall<'a> {
+    type Target = Kiocb<'a>;
+
+    fn deref(&self) -> &Kiocb<'a> {
+        &self.0
+    }
+}
+
+impl<'a> WriteCall<'a> {
+    /// # Safety
+    ///
+    /// As for [`Kiocb::from_raw`]; and `ptr` is the argument of `->write_iter`.
+    pub(in crate::vfs) unsafe fn from_raw<'b>(ptr: *mut c::kiocb) -> &'b mut Self
+    where
+        'a: 'b,
+    {
+        // SAFETY: A transparent wrapper; the caller guarantees the rest.
+        unsafe { &mut *ptr.cast() }
     }
 
     /// generic_write_checks(): position for O_APPEND, and limits. The upper inode is locked.
@@ -91,25 +130,19 @@ impl Kiocb {
         usize::try_from(n).map_err(|_| errno(n))
     }
 
-    /// Reads from the lower file, then calls [`UpperFile::accessed`].
-    pub(crate) fn read_lower(&mut self, lower: &File, bytes: &mut IovIter) -> Result<usize> {
-        // SAFETY: All are live; the call is synchronous.
-        let n = unsafe { c::lfs_read(self.as_ptr(), lower.as_ptr(), bytes.as_ptr()) };
-        usize::try_from(n).map_err(|_| errno(n))
-    }
-
     /// Faults in the first bytes of a write, up to `window` of them and at least one.
     /// file_start_write() is undone for that time, so the caller may hold no lock. Returns how many
     /// bytes are resident; 0 when no fault-in is necessary: a direct write, or memory of the
     /// kernel.
     #[inline]
     pub(crate) fn fault_in(&mut self, bytes: &mut IovIter, window: usize) -> Result<usize> {
-        // SAFETY: A live call, for which the VFS has taken write access, and its memory.
+        // SAFETY: A live call, for which the VFS has taken write access by the type invariant, and its
+        // memory.
         let found = unsafe { c::lfs_fault_in(self.as_ptr(), bytes.as_ptr(), window) };
         usize::try_from(found).map_err(|_| errno(found))
     }
 
-    /// Writes to the lower file at the position that [`Kiocb::check_write`] has set. A buffered
+    /// Writes to the lower file at the position that [`Self::check_write`] has set. A buffered
     /// write is short where a page of the caller's memory is not resident.
     pub(crate) fn write_lower(&mut self, lower: &File, bytes: &mut IovIter) -> Result<usize> {
         // SAFETY: All are live; the call is synchronous.
@@ -117,7 +150,7 @@ impl Kiocb {
         usize::try_from(n).map_err(|_| errno(n))
     }
 
-    /// As [`Kiocb::write_lower`], but waits for the caller's pages. No journal reservation is held.
+    /// As [`Self::write_lower`], but waits for the caller's pages. No journal reservation is held.
     pub(crate) fn write_lower_waiting(
         &mut self,
         lower: &File,
@@ -137,7 +170,7 @@ impl IovIter {
     /// # Safety
     ///
     /// `ptr` is a live iterator for `'a`, used by this thread only.
-    pub(crate) unsafe fn from_raw<'a>(ptr: *mut c::iov_iter) -> &'a mut Self {
+    pub(in crate::vfs) unsafe fn from_raw<'a>(ptr: *mut c::iov_iter) -> &'a mut Self {
         // SAFETY: A transparent wrapper; the caller guarantees the rest.
         unsafe { &mut *ptr.cast() }
     }

@@ -6,7 +6,7 @@ use super::OpsTable;
 use crate::vfs::{
     c,
     dentry::UpperDentry,
-    file::{IovIter, Kiocb, UpperFile},
+    file::{FileOwner, IovIter, Kiocb, UpperFile, WriteCall},
     inode::UpperInode,
     mmap::{FaultResult, NewVma, WriteFault},
     range::Pipe,
@@ -21,13 +21,13 @@ pub(crate) trait FileHooks {
     /// `->release`, before the lower file is dropped.
     fn release(file: &UpperFile);
     /// `->flush`, at each close(2).
-    fn flush(file: &UpperFile, id: c::fl_owner_t) -> Result;
+    fn flush(file: &UpperFile, owner: &FileOwner) -> Result;
     /// `->llseek`.
     fn seek(file: &UpperFile, offset: i64, whence: c_int) -> Result<i64>;
     /// `->read_iter`.
-    fn read(call: &mut Kiocb, bytes: &mut IovIter) -> Result<usize>;
+    fn read(call: &mut Kiocb<'_>, bytes: &mut IovIter) -> Result<usize>;
     /// `->write_iter`.
-    fn write(call: &mut Kiocb, bytes: &mut IovIter) -> Result<usize>;
+    fn write(call: &mut WriteCall<'_>, bytes: &mut IovIter) -> Result<usize>;
     /// `->fsync`.
     fn sync(file: &UpperFile, start: i64, end: i64, data_only: bool) -> Result;
 }
@@ -73,7 +73,7 @@ pub(crate) trait RangeHooks {
 /// Memory mappings.
 pub(crate) trait MapHooks {
     /// `->mmap`.
-    fn map(file: &UpperFile, map: &NewVma) -> Result;
+    fn map(file: &UpperFile, map: NewVma<'_>) -> Result;
     /// The last area of an mmap() is gone. Called under mmap_lock: must not sleep on other locks.
     fn unmapped(file: &UpperFile);
     /// A write fault on a read-only page. Called under mmap_lock or the VMA lock.
@@ -184,8 +184,8 @@ unsafe extern "C" fn read_iter(iocb: *mut c::kiocb, iter: *mut c::iov_iter) -> i
 /// Called by the VFS with a call on an open file of ours and with its buffers, which only this
 /// thread uses.
 unsafe extern "C" fn write_iter(iocb: *mut c::kiocb, iter: *mut c::iov_iter) -> isize {
-    // SAFETY: The VFS passes a live call on a file of ours.
-    let call = unsafe { Kiocb::from_raw(iocb) };
+    // SAFETY: The VFS passes a live call on a file of ours, with write access.
+    let call = unsafe { WriteCall::from_raw(iocb) };
     // SAFETY: And its buffers.
     let bytes = unsafe { IovIter::from_raw(iter) };
     to_ssize(<Fs as FileHooks>::write(call, bytes))
@@ -231,7 +231,7 @@ unsafe extern "C" fn mmap(file: *mut c::file, area: *mut c::vm_area_struct) -> c
     let file = unsafe { UpperFile::from_raw(file) };
     // SAFETY: And the area that is being made.
     let map = unsafe { NewVma::from_raw(area) };
-    to_int(<Fs as MapHooks>::map(file, &map))
+    to_int(<Fs as MapHooks>::map(file, map))
 }
 
 /// # Safety
@@ -249,7 +249,9 @@ unsafe extern "C" fn open(_inode: *mut c::inode, file: *mut c::file) -> c_int {
 unsafe extern "C" fn flush(file: *mut c::file, id: c::fl_owner_t) -> c_int {
     // SAFETY: The VFS passes an open file of ours.
     let file = unsafe { UpperFile::from_raw(file) };
-    to_int(<Fs as FileHooks>::flush(file, id))
+    // SAFETY: And the owner of this close.
+    let owner = unsafe { FileOwner::from_raw(id) };
+    to_int(<Fs as FileHooks>::flush(file, &owner))
 }
 
 /// # Safety

@@ -46,7 +46,7 @@ pub(crate) trait NameHooks {
 /// Operations on attributes.
 pub(crate) trait AttributeHooks {
     /// `->setattr`; the upper inode is locked.
-    fn setattr(dentry: &UpperDentry, change: &mut AttrChange) -> Result;
+    fn setattr(dentry: &UpperDentry, change: &mut AttrChange<'_>) -> Result;
     /// `->getattr`.
     fn getattr(dentry: &UpperDentry, stat: &mut c::kstat, mask: u32, flags: u32) -> Result;
     /// `->set_acl`; the upper inode is locked.
