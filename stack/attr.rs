@@ -16,7 +16,7 @@ use crate::{
         file::File,
         inode::UpperInode,
         table::inode::AttributeHooks,
-        xattr,
+        xattr::{self, PosixAcl},
     },
 };
 use kernel::{prelude::*, sync::aref::ARef};
@@ -58,7 +58,7 @@ impl AttributeHooks for Stack {
         )
     }
 
-    fn set_acl(dentry: &UpperDentry, acl: *mut c::posix_acl, kind: c_int) -> Result {
+    fn set_acl(dentry: &UpperDentry, acl: Option<&PosixAcl<'_>>, kind: c_int) -> Result {
         let inode = dentry.existing()?;
         let mount = inode.mount();
         let lower = dentry.lower()?;
@@ -72,7 +72,7 @@ impl AttributeHooks for Stack {
         let pending = save(dentry, inode, Op::Setacl, wanted)?;
         // The lower posix_acl_update_mode() sees the mounter, who may keep S_ISGID, so the caller's
         // permission is checked here, as in ovl_set_acl().
-        let loses_set_group = is_access && !acl.is_null() && inode.lower().loses_set_group();
+        let loses_set_group = is_access && acl.is_some() && inode.lower().loses_set_group();
         let result = mount.with_space(SpaceRequest::Object(lower, 4096), || {
             let _write = mount.lower().want_write()?;
             if loses_set_group {

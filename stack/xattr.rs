@@ -8,8 +8,12 @@ use crate::{
     log::line::Op,
     state::SpaceRequest,
     vfs::{
-        dentry::UpperDentry, error::ENODATA, inode::UpperInode, table::inode::XattrHooks, task,
-        xattr,
+        dentry::UpperDentry,
+        error::ENODATA,
+        inode::UpperInode,
+        table::inode::XattrHooks,
+        task,
+        xattr::{self, XattrBuffer}, //
     },
 };
 use kernel::{prelude::*, str::CStr};
@@ -28,8 +32,7 @@ impl XattrHooks for Stack {
         dentry: &UpperDentry,
         inode: &UpperInode,
         name: &CStr,
-        value: *mut c_void,
-        size: usize,
+        value: XattrBuffer<'_>,
     ) -> Result<usize> {
         if name.to_bytes().starts_with(OWN) {
             return Err(ENODATA);
@@ -40,14 +43,14 @@ impl XattrHooks for Stack {
         if mount.lower().limits().no_set_id && is_for_exec(name) {
             return Err(ENODATA);
         }
-        xattr::get_xattr(mount.lower(), dentry.lower()?, name, value, size)
+        xattr::get_xattr(mount.lower(), dentry.lower()?, name, value)
     }
 
     fn set(
         dentry: &UpperDentry,
         inode: &UpperInode,
         name: &CStr,
-        value: (*const c_void, usize),
+        value: Option<&[u8]>,
         flags: c_int,
     ) -> Result {
         if name.to_bytes().starts_with(OWN) {
@@ -73,7 +76,7 @@ impl XattrHooks for Stack {
             is_direct: false,
         }
         .prepare()?;
-        let request = SpaceRequest::Object(lower, value.1 as u64);
+        let request = SpaceRequest::Object(lower, value.map_or(0, <[u8]>::len) as u64);
         let result = mount.with_space(request, || {
             let _write = mount.lower().want_write()?;
             xattr::set_xattr(mount.lower(), lower, name, value, flags)
@@ -83,9 +86,9 @@ impl XattrHooks for Stack {
         result
     }
 
-    fn list(dentry: &UpperDentry, list: *mut c_char, size: usize) -> Result<usize> {
+    fn list(dentry: &UpperDentry, list: XattrBuffer<'_>) -> Result<usize> {
         let mount = dentry.superblock().mount().lower();
         // vfs_listxattr() has called security_inode_listxattr() for the upper inode.
-        xattr::list_xattrs(mount, dentry.lower()?, list, size, OWN)
+        xattr::list_xattrs(mount, dentry.lower()?, list, OWN)
     }
 }

@@ -12,32 +12,77 @@ use super::{
     file::errno,
     mount::LowerMount, //
 };
-use core::ptr::null_mut;
+use core::{
+    marker::PhantomData,
+    ptr::{null_mut, NonNull}, //
+};
 use kernel::{
     error::to_result,
     prelude::*,
     str::CStr, //
 };
 
+/// A buffer for a value or for names. Size 0: only the length is asked for.
+pub(crate) struct XattrBuffer<'a> {
+    start: *mut c_void,
+    size: usize,
+    _bytes: PhantomData<&'a mut [u8]>,
+}
+
+impl<'a> XattrBuffer<'a> {
+    /// # Safety
+    ///
+    /// Unless `size` is zero, so many bytes at `start` are writable for `'a`, and used by nobody
+    /// else.
+    pub(super) unsafe fn from_raw(start: *mut c_void, size: usize) -> Self {
+        Self {
+            start,
+            size,
+            _bytes: PhantomData,
+        }
+    }
+
+    fn new(bytes: &'a mut [u8]) -> Self {
+        Self {
+            start: bytes.as_mut_ptr().cast(),
+            size: bytes.len(),
+            _bytes: PhantomData,
+        }
+    }
+}
+
+/// An ACL that the VFS passes.
+pub(crate) struct PosixAcl<'a>(NonNull<c::posix_acl>, PhantomData<&'a c::posix_acl>);
+
+impl PosixAcl<'_> {
+    /// `None` for null.
+    ///
+    /// # Safety
+    ///
+    /// `ptr` is null, or a live ACL for `'a`.
+    pub(super) unsafe fn from_raw(ptr: *mut c::posix_acl) -> Option<Self> {
+        Some(Self(NonNull::new(ptr)?, PhantomData))
+    }
+}
+
 /// vfs_getxattr(); size 0 returns the value's length.
 pub(crate) fn get_xattr(
     mount: &LowerMount,
     lower: &Dentry,
     name: &CStr,
-    value: *mut c_void,
-    size: usize,
+    value: XattrBuffer<'_>,
 ) -> Result<usize> {
     // As the mounter: cap_inode_getsecurity() converts the value for the caller's user namespace,
     // and the upper call has done so already.
     let _acting = mount.as_mounter();
-    // SAFETY: A live dentry, a C string, and the VFS's buffer with its size.
+    // SAFETY: A live dentry, a C string, and a buffer with its size.
     let n = unsafe {
         c::vfs_getxattr(
             mount.idmap(),
             lower.as_ptr(),
             name.as_char_ptr(),
-            value,
-            size,
+            value.start,
+            value.size,
         )
     };
     usize::try_from(n).map_err(|_| errno(n))
@@ -56,24 +101,26 @@ fn strip_capability(mount: &LowerMount, lower: &Dentry) -> Result {
     to_result(unsafe { c::__vfs_removexattr(mount.idmap(), lower.as_ptr(), name) })
 }
 
-/// Sets an xattr; a null value removes it. The caller has write access.
+/// Sets an xattr; `None` removes it. The caller has write access.
 pub(crate) fn set_xattr(
     mount: &LowerMount,
     lower: &Dentry,
     name: &CStr,
-    (value, size): (*const c_void, usize),
+    value: Option<&[u8]>,
     flags: c_int,
 ) -> Result {
-    if value.is_null() && name == CAPABILITY {
+    if value.is_none() && name == CAPABILITY {
         return strip_capability(mount, lower);
     }
-    let name = name.as_char_ptr();
-    let err = if value.is_null() {
+    let (idmap, dentry, name) = (mount.idmap(), lower.as_ptr(), name.as_char_ptr());
+    let err = match value {
         // SAFETY: A live dentry and a C string.
-        unsafe { c::vfs_removexattr(mount.idmap(), lower.as_ptr(), name) }
-    } else {
-        // SAFETY: As above, and the VFS's buffer with its size.
-        unsafe { c::vfs_setxattr(mount.idmap(), lower.as_ptr(), name, value, size, flags) }
+        None => unsafe { c::vfs_removexattr(idmap, dentry, name) },
+        Some(value) => {
+            let (start, size) = (value.as_ptr().cast(), value.len());
+            // SAFETY: As above, and bytes with their length.
+            unsafe { c::vfs_setxattr(idmap, dentry, name, start, size, flags) }
+        }
     };
     to_result(err)
 }
@@ -86,18 +133,12 @@ const LONG_NAME: &CStr = c"trusted.loggerfs.name";
 
 /// Sets [`LONG_NAME`]. The caller has write access.
 pub(crate) fn set_long_name(mount: &LowerMount, lower: &Dentry, name: &[u8]) -> Result {
-    set_xattr(
-        mount,
-        lower,
-        LONG_NAME,
-        (name.as_ptr().cast(), name.len()),
-        0,
-    )
+    set_xattr(mount, lower, LONG_NAME, Some(name), 0)
 }
 
 /// Reads [`LONG_NAME`] into `buf`; returns its length.
 pub(crate) fn long_name(mount: &LowerMount, lower: &Dentry, buf: &mut [u8]) -> Result<usize> {
-    get_xattr(mount, lower, LONG_NAME, buf.as_mut_ptr().cast(), buf.len())
+    get_xattr(mount, lower, LONG_NAME, XattrBuffer::new(buf))
 }
 
 /// Removes [`LONG_NAME`] if set.
@@ -107,7 +148,7 @@ pub(crate) fn forget_long_name(mount: &LowerMount, lower: &Dentry) -> Result {
         return Ok(());
     }
     let _write = mount.want_write()?;
-    set_xattr(mount, lower, LONG_NAME, (core::ptr::null(), 0), 0)
+    set_xattr(mount, lower, LONG_NAME, None, 0)
 }
 
 /// `->listxattr`: copies the names, each with its NUL, except those with the prefix `hidden`. Size
@@ -115,8 +156,7 @@ pub(crate) fn forget_long_name(mount: &LowerMount, lower: &Dentry) -> Result {
 pub(crate) fn list_xattrs(
     mount: &LowerMount,
     lower: &Dentry,
-    list: *mut c_char,
-    size: usize,
+    list: XattrBuffer<'_>,
     hidden: &[u8],
 ) -> Result<usize> {
     let mut names = all_names(mount, lower)?;
@@ -128,14 +168,14 @@ pub(crate) fn list_xattrs(
     let n = without(&mut names, |name| {
         name.starts_with(hidden) || (!sees_all && name.starts_with(TRUSTED))
     });
-    if size == 0 || n == 0 {
+    if list.size == 0 || n == 0 {
         return Ok(n);
     }
-    if n > size {
+    if n > list.size {
         return Err(ERANGE);
     }
-    // SAFETY: The VFS's buffer has `size` bytes, and `names` is one of our own with `n` at least.
-    unsafe { core::ptr::copy_nonoverlapping(names.as_ptr(), list.cast::<u8>(), n) };
+    // SAFETY: The buffer has `size` bytes, and `names` is one of our own with `n` at least.
+    unsafe { core::ptr::copy_nonoverlapping(names.as_ptr(), list.start.cast::<u8>(), n) };
     Ok(n)
 }
 
@@ -183,20 +223,20 @@ fn without(names: &mut [u8], is_hidden: impl Fn(&[u8]) -> bool) -> usize {
     to
 }
 
-/// Sets an ACL; null removes it. The caller has write access.
+/// Sets an ACL; `None` removes it. The caller has write access.
 pub(crate) fn set_acl(
     mount: &LowerMount,
     lower: &Dentry,
-    acl: *mut c::posix_acl,
+    acl: Option<&PosixAcl<'_>>,
     kind: c_int,
 ) -> Result {
+    let (idmap, dentry) = (mount.idmap(), lower.as_ptr());
     let name = acl_name(kind).as_char_ptr();
-    let err = if acl.is_null() {
+    let err = match acl {
         // SAFETY: A live dentry and a C string.
-        unsafe { c::vfs_remove_acl(mount.idmap(), lower.as_ptr(), name) }
-    } else {
-        // SAFETY: As above, and the VFS's ACL.
-        unsafe { c::vfs_set_acl(mount.idmap(), lower.as_ptr(), name, acl) }
+        None => unsafe { c::vfs_remove_acl(idmap, dentry, name) },
+        // SAFETY: As above, and a live ACL.
+        Some(acl) => unsafe { c::vfs_set_acl(idmap, dentry, name, acl.0.as_ptr()) },
     };
     to_result(err)
 }
@@ -272,10 +312,6 @@ fn needs_owner(mount: &LowerMount, lower: &Dentry, name: &CStr) -> Result<bool> 
 /// Sets or removes an xattr, as the caller, who has write access. Removing an xattr that does not
 /// exist is not an error.
 pub(crate) fn put(mount: &LowerMount, lower: &Dentry, name: &CStr, value: Option<&[u8]>) -> Result {
-    let raw = match value {
-        None => (core::ptr::null(), 0),
-        Some(value) => (value.as_ptr().cast(), value.len()),
-    };
     let _acting = match value {
         _ if needs_owner(mount, lower, name)? => Some(mount.credentials().as_mounter_for_caller()?),
         // The saved raw value must not be converted for the caller's user namespace.
@@ -287,7 +323,7 @@ pub(crate) fn put(mount: &LowerMount, lower: &Dentry, name: &CStr, value: Option
         }
         _ => None,
     };
-    match set_xattr(mount, lower, name, raw, 0) {
+    match set_xattr(mount, lower, name, value, 0) {
         Err(e) if value.is_none() && e == ENODATA => Ok(()),
         result => result,
     }
@@ -354,7 +390,7 @@ pub(crate) fn put_acl(
     value: Option<&[u8]>,
 ) -> Result {
     let Some(value) = value else {
-        return match set_acl(mount, lower, null_mut(), kind) {
+        return match set_acl(mount, lower, None, kind) {
             Err(e) if e == ENODATA || e == EOPNOTSUPP => Ok(()),
             result => result,
         };
@@ -364,5 +400,7 @@ pub(crate) fn put_acl(
     // nothing is believed.
     let acl = unsafe { c::posix_acl_from_xattr(users, value.as_ptr().cast(), value.len()) };
     let acl = Acl(kernel::error::from_err_ptr(acl)?);
-    set_acl(mount, lower, acl.0, kind)
+    // SAFETY: `acl` holds the ACL, if any.
+    let borrowed = unsafe { PosixAcl::from_raw(acl.0) };
+    set_acl(mount, lower, borrowed.as_ref(), kind)
 }

@@ -14,9 +14,10 @@ use crate::vfs::{
     file::UpperFile,
     inode::UpperInode,
     mount::LowerMount,
+    xattr::{PosixAcl, XattrBuffer},
     Fs, //
 };
-use core::ptr::null_mut;
+use core::{ptr::null_mut, slice};
 use kernel::{
     prelude::*,
     str::{as_char_ptr_in_const_context, CStr}, //
@@ -50,7 +51,7 @@ pub(crate) trait AttributeHooks {
     /// `->getattr`.
     fn getattr(dentry: &UpperDentry, stat: &mut c::kstat, mask: u32, flags: u32) -> Result;
     /// `->set_acl`; the upper inode is locked.
-    fn set_acl(dentry: &UpperDentry, acl: *mut c::posix_acl, kind: c_int) -> Result;
+    fn set_acl(dentry: &UpperDentry, acl: Option<&PosixAcl<'_>>, kind: c_int) -> Result;
     /// `->fileattr_get`.
     fn fileattr_get(dentry: &UpperDentry, flags: &mut c::file_kattr) -> Result;
     /// `->fileattr_set`; the upper inode is locked.
@@ -65,18 +66,17 @@ pub(crate) trait XattrHooks {
         dentry: &UpperDentry,
         inode: &UpperInode,
         name: &CStr,
-        value: *mut c_void,
-        size: usize,
+        value: XattrBuffer<'_>,
     ) -> Result<usize>;
-    /// A null value removes.
+    /// Without a value, removes.
     fn set(
         dentry: &UpperDentry,
         inode: &UpperInode,
         name: &CStr,
-        value: (*const c_void, usize),
+        value: Option<&[u8]>,
         flags: c_int,
     ) -> Result;
-    fn list(dentry: &UpperDentry, list: *mut c_char, size: usize) -> Result<usize>;
+    fn list(dentry: &UpperDentry, list: XattrBuffer<'_>) -> Result<usize>;
 }
 
 pub(super) static FILE: OpsTable<c::inode_operations> = OpsTable(c::inode_operations {
@@ -415,7 +415,9 @@ unsafe extern "C" fn getattr(
 unsafe extern "C" fn listxattr(dentry: *mut c::dentry, list: *mut c_char, size: usize) -> isize {
     // SAFETY: The VFS passes a positive dentry of ours.
     let dentry = unsafe { UpperDentry::from_raw(dentry) };
-    to_ssize(<Fs as XattrHooks>::list(dentry, list, size))
+    // SAFETY: And a buffer of that size.
+    let list = unsafe { XattrBuffer::from_raw(list.cast(), size) };
+    to_ssize(<Fs as XattrHooks>::list(dentry, list))
 }
 
 /// # Safety
@@ -489,7 +491,9 @@ unsafe extern "C" fn set_acl(
 ) -> c_int {
     // SAFETY: The VFS passes a positive dentry of ours.
     let dentry = unsafe { UpperDentry::from_raw(dentry) };
-    to_int(<Fs as AttributeHooks>::set_acl(dentry, acl, kind))
+    // SAFETY: And a live ACL or null.
+    let acl = unsafe { PosixAcl::from_raw(acl) };
+    to_int(<Fs as AttributeHooks>::set_acl(dentry, acl.as_ref(), kind))
 }
 
 /// # Safety
@@ -558,7 +562,9 @@ unsafe extern "C" fn xattr_get(
     let (inode, dentry) = unsafe { pair(inode, dentry) };
     // SAFETY: And a C string.
     let name = unsafe { CStr::from_char_ptr(name) };
-    to_ssize(<Fs as XattrHooks>::get(dentry, inode, name, value, size)) as c_int
+    // SAFETY: And a buffer of that size.
+    let value = unsafe { XattrBuffer::from_raw(value, size) };
+    to_ssize(<Fs as XattrHooks>::get(dentry, inode, name, value)) as c_int
 }
 
 /// # Safety
@@ -579,11 +585,7 @@ unsafe extern "C" fn xattr_set(
     let (inode, dentry) = unsafe { pair(inode, dentry) };
     // SAFETY: And a C string.
     let name = unsafe { CStr::from_char_ptr(name) };
-    to_int(<Fs as XattrHooks>::set(
-        dentry,
-        inode,
-        name,
-        (value, size),
-        flags,
-    ))
+    // SAFETY: And so many readable bytes, unless null.
+    let value = (!value.is_null()).then(|| unsafe { slice::from_raw_parts(value.cast(), size) });
+    to_int(<Fs as XattrHooks>::set(dentry, inode, name, value, flags))
 }
