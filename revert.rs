@@ -47,6 +47,7 @@ use crate::{
         inode::UpperInode,
         lock::LockFailure,
         task,
+        upper_names::LockedDirectory, //
     },
 };
 pub(crate) use chain::{Chain, ChainLink};
@@ -331,9 +332,9 @@ impl ObjectUndo<'_> {
                 OperationRun::Revert(_) => {}
                 OperationRun::CrossDirectory => cross_directory::undo(self)?,
                 OperationRun::Names(n) => {
-                    let _lock = self.inode.lock_in_time()?;
+                    let lock = self.inode.lock_in_time()?;
                     let taken = self.newest_names(n)?;
-                    self.undo_names(&taken, None)?;
+                    self.undo_names(&taken, lock.directory(self.file.dentry()), None)?;
                 }
                 OperationRun::Attributes(n) => {
                     let _lock = self.inode.lock_in_time()?;
@@ -470,12 +471,13 @@ impl ObjectUndo<'_> {
         Ok(taken)
     }
 
-    /// Undoes operations on names. The directory is locked. For a rename between directories,
+    /// Undoes operations on names of this directory, `locked`. For a rename between directories,
     /// `other` is the locked other directory.
     #[inline(never)]
     fn undo_names(
         &self,
         taken: &NameOperations,
+        locked: Option<LockedDirectory<'_>>,
         other: Option<&NamesRevert<'_>>,
     ) -> Result<(), Refusal> {
         let names = NamesRevert {
@@ -483,6 +485,7 @@ impl ObjectUndo<'_> {
             journal: self.journal,
             dir: self.inode,
             dentry: Some(self.file.dentry()),
+            locked,
             lower: self.file.lower_dentry(),
             other,
             purpose: self.purpose(),

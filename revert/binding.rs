@@ -32,6 +32,7 @@ use crate::{
         scope::KernelCreds,
         store::StoreDir,
         superblock::UpperSuperBlock,
+        upper_names::LockedChild,
         xattr,
     },
 };
@@ -94,15 +95,15 @@ impl NamesRevert<'_> {
     }
 
     /// Our dentry for a name that is about to be removed. Looked up if the filesystem has fsnotify
-    /// marks, since events need a dentry; otherwise only from the dcache. The directory is locked.
-    fn leaving(&self, name: &[u8]) -> Option<ARef<UpperDentry>> {
-        let dir = self.dentry?;
+    /// marks, since events need a dentry; otherwise only from the dcache.
+    fn leaving(&self, name: &[u8]) -> Option<LockedChild<'_>> {
+        let dir = self.locked?;
         let child = if self.dir.superblock().has_watchers() {
             dir.child(name).ok()
         } else {
             dir.cached_child(name)
         };
-        child.filter(|child| child.upper_inode().is_some())
+        child.filter(|child| !child.is_negative())
     }
 
     /// Removes a name. The object becomes an orphan if the name is its last one.
@@ -110,9 +111,9 @@ impl NamesRevert<'_> {
         let lower = self.bound(name, Some(node))?;
         let inode = self.own(&lower)?;
         if let Some(permission) = self.permission {
-            permission.remove((self.dir, self.dentry), name, &inode)?;
+            permission.remove((self.dir, self.locked), name, &inode)?;
         }
-        let _lock = inode.lock_unless_held();
+        let lock = inode.lock_unless_held();
         let cached = self.leaving(name);
         // vfs_rmdir() and vfs_rename() return EBUSY for a local mountpoint.
         if cached.as_ref().is_some_and(|child| child.is_mount_point()) {
@@ -148,7 +149,7 @@ impl NamesRevert<'_> {
         }
         inode.copy_attr();
         if let Some(child) = &cached {
-            child.removed();
+            child.removed(&lock);
         }
         Ok(UnlinkedObject {
             inode: inode.lower().get(),
@@ -188,7 +189,7 @@ impl NamesRevert<'_> {
         self.must_be_free(name)?;
         let inode = self.own(kept)?;
         self.ask_to_bind(name, &inode, kept, false)?;
-        let _lock = inode.lock_unless_held();
+        let lock = inode.lock_unless_held();
         record::load(&inode)?;
         let from = LowerName {
             parent: dir.dentry(),
@@ -208,7 +209,7 @@ impl NamesRevert<'_> {
         inode.note_orphan(false);
         if inode.is_directory() {
             // Clears S_DEAD, which was set when the directory was removed.
-            inode.is_back();
+            lock.clear_dead();
         }
         if let Some(child) = self.added(name, &inode, kept) {
             child.added();
@@ -243,7 +244,7 @@ impl NamesRevert<'_> {
     ) -> Outcome {
         match self.permission {
             Some(permission) => {
-                let place = (self.journal, self.dentry);
+                let place = (self.journal, self.locked);
                 permission.bind(place, name, (inode, lower), is_link)
             }
             None => Ok(()),
@@ -252,12 +253,12 @@ impl NamesRevert<'_> {
 
     /// Updates ctime, our inode and the dcache after a name was bound. Returns our dentry of the
     /// name.
-    fn added(&self, name: &[u8], inode: &UpperInode, lower: &Dentry) -> Option<ARef<UpperDentry>> {
+    fn added(&self, name: &[u8], inode: &UpperInode, lower: &Dentry) -> Option<LockedChild<'_>> {
         record::note_ctime_change_at(inode, lower);
         inode.copy_attr();
         self.forget(name);
-        let child = self.dentry?.child(name).ok()?;
-        child.upper_inode().is_some().then_some(child)
+        let child = self.locked?.child(name).ok()?;
+        (!child.is_negative()).then_some(child)
     }
 
     /// Drops our dentry of a name (d_drop()): its binding changed.
@@ -289,35 +290,36 @@ impl NamesRevert<'_> {
         self.must_be_free(to)?;
         let inode = self.own(&lower)?;
         if let Some(permission) = self.permission {
-            let (dirs, names) = ((other.dir, self.dir), (other.dentry, self.dentry));
+            let (dirs, names) = ((other.dir, self.dir), (other.locked, self.locked));
             permission.rename(dirs, names, (from, to), &inode, c::RENAME_NOREPLACE)?;
         }
         let _lock = inode.lock_unless_held();
         record::load(&inode)?;
-        let cached = match self.dentry {
-            Some(_) => other.leaving(from),
-            // This directory has no dentry of ours, so `other` is not locked: no lookup in it.
-            None => other
-                .cached(from)
-                .filter(|child| child.upper_inode().is_some()),
+        // If this directory has no dentry of ours, `other` is not locked: no lookup in it.
+        let (child, unlocked) = match self.locked {
+            Some(_) => (other.leaving(from), None),
+            None => (None, other.cached(from)),
         };
+        let unlocked = unlocked.filter(|child| child.upper_inode().is_some());
         // d_move() needs a dentry of the destination.
-        let target = match (&cached, self.dentry) {
+        let target = match (&child, self.locked) {
             (Some(_), Some(dir)) => Some(dir.child(to)?),
             _ => None,
         };
-        let _changing =
-            [&cached, &target].map(|name| name.as_ref().map(|name| name.begin_change()));
+        let _changing = (
+            [&child, &target].map(|name| name.as_ref().map(|name| name.begin_change())),
+            unlocked.as_ref().map(|name| name.begin_change()),
+        );
         let (here, there) = (other.lower_name(&lower, from), (self.lower, to));
         self.change_below(|mount| namei::rename(mount, &here, there, None, c::RENAME_NOREPLACE))?;
         record::note_ctime_change_at(&inode, &lower);
         inode.copy_attr();
-        match (&cached, &target) {
+        match (&child, &target) {
             (Some(child), Some(target)) => child.moved(target),
-            (cached, _) => {
+            _ => {
                 self.forget(to);
-                if let Some(child) = cached {
-                    child.d_drop();
+                if let Some(name) = &unlocked {
+                    name.d_drop();
                 }
             }
         }
@@ -337,8 +339,8 @@ impl NamesRevert<'_> {
         let inodes = [self.own(&first)?, self.own(&second)?];
         let [a, b] = &inodes;
         if let Some(permission) = self.permission {
-            let (dirs, names) = ((self.dir, other.dir), (self.dentry, other.dentry));
-            let back = ((other.dir, self.dir), (other.dentry, self.dentry));
+            let (dirs, names) = ((self.dir, other.dir), (self.locked, other.locked));
+            let back = ((other.dir, self.dir), (other.locked, self.locked));
             permission.rename(dirs, names, (name, second_name), a, c::RENAME_EXCHANGE)?;
             permission.rename(back.0, back.1, (second_name, name), b, c::RENAME_EXCHANGE)?;
         }
@@ -349,13 +351,17 @@ impl NamesRevert<'_> {
             record::load(inode)?;
         }
         // d_exchange() needs both dentries.
-        let cached = if self.dentry.is_some() && other.dentry.is_some() {
-            [self.leaving(name), other.leaving(second_name)]
+        let (children, unlocked) = if self.locked.is_some() && other.locked.is_some() {
+            let children = [self.leaving(name), other.leaving(second_name)];
+            (children, [None, None])
         } else {
-            [self.cached(name), other.cached(second_name)]
+            let unlocked = [self.cached(name), other.cached(second_name)];
+            ([None, None], unlocked)
         };
-        let _changing =
-            [&cached[0], &cached[1]].map(|name| name.as_ref().map(|name| name.begin_change()));
+        let _changing = (
+            (children.each_ref()).map(|name| name.as_ref().map(|name| name.begin_change())),
+            (unlocked.each_ref()).map(|name| name.as_ref().map(|name| name.begin_change())),
+        );
         let (here, there) = (self.lower_name(&first, name), (other.lower, second_name));
         self.change_below(|mount| {
             namei::rename(mount, &here, there, second.inode(), c::RENAME_EXCHANGE)
@@ -364,11 +370,14 @@ impl NamesRevert<'_> {
             record::note_ctime_change_at(inode, lower);
             inode.copy_attr();
         }
-        match &cached {
+        match &children {
             [Some(one), Some(two)] => one.exchanged(two),
             children => {
                 for child in children.iter().flatten() {
                     child.d_drop();
+                }
+                for name in unlocked.iter().flatten() {
+                    name.d_drop();
                 }
             }
         }

@@ -69,7 +69,8 @@ pub(super) fn undo(revert: &ObjectUndo<'_>) -> Result<(), Refusal> {
         lower: revert.file.lower_dentry(),
     };
     // The directory was unlocked for lock_rename(), which decides the order of both locks.
-    let _both = lock((there, from), (here, to), flags)?;
+    let both = lock((there, from), (here, to), flags)?;
+    let (there, here) = both.as_ref().map(Renaming::directories).unzip();
     // Another operation may have come between the two locks.
     let again = revert.newest_names(1)?;
     if again.newest != taken.newest || dir.is_orphan() || other.inode.is_orphan()
@@ -86,12 +87,13 @@ pub(super) fn undo(revert: &ObjectUndo<'_>) -> Result<(), Refusal> {
         journal: revert.journal,
         dir: &other.inode,
         dentry: Some(&other.dentry),
+        locked: there,
         lower: &lower,
         other: None,
         purpose: revert.purpose(),
         permission: revert.permission(),
     };
-    let result = revert.undo_names(&again, Some(&names));
+    let result = revert.undo_names(&again, here, Some(&names));
     other.inode.copy_attr();
     result
 }
@@ -107,11 +109,11 @@ pub(super) struct RenameEnd<'a> {
 /// Locks two directories, as lock_rename(), to rename `name` in the first one to `new` in the
 /// second one. `None` if one has no dentry of ours: then no other task uses this directory through
 /// the mount.
-pub(super) fn lock(
-    (from, name): (RenameEnd<'_>, &[u8]),
-    (to, new): (RenameEnd<'_>, &[u8]),
+pub(super) fn lock<'a>(
+    (from, name): (RenameEnd<'a>, &[u8]),
+    (to, new): (RenameEnd<'a>, &[u8]),
     flags: u32,
-) -> Result<Option<Renaming>, Refusal> {
+) -> Result<Option<Renaming<'a>>, Refusal> {
     let (Some(source), Some(target)) = (from.dentry, to.dentry) else {
         return Ok(None);
     };

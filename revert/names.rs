@@ -28,6 +28,7 @@ use crate::{
         inode::{Inode, UpperInode},
         namei,
         scope::KernelCreds,
+        upper_names::LockedDirectory,
     },
 };
 use kernel::{prelude::*, sync::aref::ARef};
@@ -44,6 +45,8 @@ pub(super) struct NamesRevert<'a> {
     pub(super) dir: &'a UpperInode,
     /// Our dentry of the directory, if the dcache has one.
     pub(super) dentry: Option<&'a UpperDentry>,
+    /// The same, if it is locked.
+    pub(super) locked: Option<LockedDirectory<'a>>,
     pub(super) lower: &'a Dentry,
     /// The other directory of a rename, also locked. `None`: looked up when a step needs it, by a
     /// caller that has locked it, or while the mount has no other users.
@@ -442,6 +445,7 @@ impl NamesRevert<'_> {
         f(&NamesRevert {
             dir: &dir,
             dentry: None,
+            locked: None,
             lower: &lower,
             ..*self
         })

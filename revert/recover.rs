@@ -353,6 +353,7 @@ fn finish_names(
         journal,
         dir: &dir,
         dentry: None,
+        locked: None,
         lower,
         other: None,
         purpose: SpacePurpose::Discard,

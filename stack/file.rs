@@ -12,7 +12,8 @@ use crate::{
     vfs::{
         c,
         dentry::UpperDentry,
-        file::{FileOwner, IovIter, Kiocb, UpperFile, WriteCall},
+        file::{FileOwner, IovIter, Kiocb, OpeningFile, UpperFile, WriteCall},
+        lock::InodeGuard,
         table::file::FileHooks,
         task::resched_killable,
     },
@@ -24,16 +25,12 @@ use kernel::prelude::*;
 const SETTLED: u32 =
     c::O_CREAT | c::O_EXCL | c::O_NOCTTY | c::O_TRUNC | c::O_APPEND | c::O_ACCMODE | c::FASYNC;
 
-/// The lower file's open flags. A writable lower file is also readable, since the bytes to be
+/// The lower file's open flags, for those of the upper file. A writable lower file is also readable, since the bytes to be
 /// overwritten are captured first. The lower file has O_NOATIME, so that this read does not set the
 /// access time; [`UpperFile::accessed`] does for reads by programs.
-pub(super) fn lower_flags(file: &UpperFile) -> u32 {
-    let access = if file.is_writable() {
-        c::O_RDWR
-    } else {
-        c::O_RDONLY
-    };
-    (file.flags() & !SETTLED) | access | c::O_LARGEFILE | c::O_NOATIME
+pub(super) fn lower_flags(flags: u32, is_writable: bool) -> u32 {
+    let access = if is_writable { c::O_RDWR } else { c::O_RDONLY };
+    (flags & !SETTLED) | access | c::O_LARGEFILE | c::O_NOATIME
 }
 
 /// Upper limit of bytes that are faulted in before a write: the caller's buffer may exceed the
@@ -44,16 +41,17 @@ const WINDOW: usize = 64 << 20;
 const LEAST: usize = 4096;
 
 impl FileHooks for Stack {
-    fn open(file: &UpperFile) -> Result {
+    fn open(file: OpeningFile<'_>) -> Result {
         let inode = file.upper_inode();
         let mount = inode.mount();
         // may_open() has checked permissions on the upper inode, and do_dentry_open() has taken the
         // upper i_writecount. Opening the lower file takes the lower one.
-        let lower = file.open_lower(mount.lower(), file.dentry().lower()?, lower_flags(file))?;
+        let flags = lower_flags(file.flags(), file.is_writable());
+        let lower = file.open_lower(mount.lower(), file.dentry().lower()?, flags)?;
         if file.is_writable() {
             record::load_to_open(inode)?;
         }
-        file.opened(lower, OpenFileState::new())?;
+        let file = file.opened(lower, OpenFileState::new())?;
         if file.is_writable() {
             inode.object().writer_came();
             if inode.lower().superblock().stack_depth() > 0 {
@@ -187,8 +185,8 @@ fn write_first(call: &mut WriteCall<'_>, bytes: &mut IovIter, count: usize) -> R
 fn write_unrecorded(call: &mut WriteCall<'_>, bytes: &mut IovIter) -> Result<usize> {
     let lower = call.lower_file();
     let inode = call.upper_file().upper_inode();
-    let _lock = inode.lock_killable()?;
-    if prepare_write(call, bytes)? == 0 {
+    let lock = inode.lock_killable()?;
+    if prepare_write(call, bytes, &lock)? == 0 {
         return Ok(0);
     }
     let result = call.write_lower_waiting(lower, bytes);
@@ -197,9 +195,13 @@ fn write_unrecorded(call: &mut WriteCall<'_>, bytes: &mut IovIter) -> Result<usi
 }
 
 /// generic_write_checks() and file_remove_privs(). Returns the number of bytes that may be written.
-/// The upper inode is locked.
+/// `lock` is the upper inode's.
 #[inline(always)]
-fn prepare_write(call: &mut WriteCall<'_>, bytes: &mut IovIter) -> Result<usize> {
+fn prepare_write(
+    call: &mut WriteCall<'_>,
+    bytes: &mut IovIter,
+    lock: &InodeGuard<'_>,
+) -> Result<usize> {
     let file = call.upper_file();
     let inode = file.upper_inode();
     inode.copy_attr_if_changed();
@@ -207,7 +209,7 @@ fn prepare_write(call: &mut WriteCall<'_>, bytes: &mut IovIter) -> Result<usize>
     // generic_write_checks() reads the upper i_size, RLIMIT_FSIZE and s_maxbytes.
     let length = call.check_write(bytes)?;
     if length != 0 {
-        file.remove_privileges()?;
+        file.remove_privileges(lock)?;
     }
     Ok(length)
 }
@@ -218,8 +220,8 @@ fn write_once(call: &mut WriteCall<'_>, bytes: &mut IovIter) -> Result<usize> {
     let lower = call.lower_file();
     let file = call.upper_file();
     let inode = file.upper_inode();
-    let _lock = inode.lock_killable()?;
-    let length = prepare_write(call, bytes)?;
+    let lock = inode.lock_killable()?;
+    let length = prepare_write(call, bytes, &lock)?;
     if length == 0 {
         return Ok(0);
     }

@@ -13,10 +13,11 @@ use crate::{
     state::{OpenFileState, SpaceRequest, HISTORY},
     vfs::{
         attr, c,
-        dentry::{Dentry, UpperDentry},
+        dentry::{Dentry, DentryChangeGuard, UpperDentry},
         error::{EREMOTE, ESTALE},
-        file::UpperFile,
+        file::UnnamedFile,
         inode::{PreallocInode, UpperInode},
+        locked_name::{LockedName, LookupResult, NewName},
         namei::{self, DirOpGuard, LowerName},
         table::inode::NameHooks,
     },
@@ -24,11 +25,11 @@ use crate::{
 use kernel::{prelude::*, str::CStr, sync::aref::ARef};
 
 impl NameHooks for Stack {
-    fn lookup(dir: &UpperInode, dentry: &UpperDentry) -> Result<*mut c::dentry> {
-        if is_hidden(dentry) {
+    fn lookup(dir: &UpperInode, dentry: NewName<'_>) -> Result<LookupResult> {
+        if is_hidden(&dentry) {
             // A negative dentry hides the history's directory; ->create, ->mkdir and others refuse
             // the name.
-            return Ok(dentry.d_splice_alias(None));
+            return dentry.d_splice_alias(None, None);
         }
         let parent = dentry.parent().lower()?;
         // The VFS holds the directory's i_rwsem during ->lookup, so name and parent are stable.
@@ -44,17 +45,14 @@ impl NameHooks for Stack {
             }
             None => None,
         };
-        dentry.set_lower(lower);
-        // The lower dentry was set before: d_splice_alias() hashes the dentry, and RCU walk may
-        // then call ->d_revalidate.
-        Ok(dentry.d_splice_alias(inode))
+        dentry.d_splice_alias(Some(lower), inode)
     }
 
-    fn create(dir: &UpperInode, dentry: &UpperDentry, mode: u16, exclusive: bool) -> Result {
+    fn create(dir: &UpperInode, dentry: NewName<'_>, mode: u16, exclusive: bool) -> Result {
         let create = || {
             // The VFS has called may_o_create() or may_create_dentry(); the lower vfs_create()
             // applies the umask (SB_I_NOUMASK).
-            let made = make(dir, dentry, Op::Create, |locked| {
+            let made = make(dir, &dentry, Op::Create, |locked| {
                 locked.create(mode)?;
                 Ok(locked)
             });
@@ -65,29 +63,37 @@ impl NameHooks for Stack {
                 made => made,
             }
         };
-        while_stale(create)
+        let made = while_stale(create)?;
+        made.bind_to(dentry);
+        Ok(())
     }
 
-    fn mkdir(dir: &UpperInode, dentry: &UpperDentry, mode: u16) -> Result {
-        make(dir, dentry, Op::Mkdir, |locked| locked.mkdir(mode))
+    fn mkdir(dir: &UpperInode, dentry: NewName<'_>, mode: u16) -> Result {
+        let made = make(dir, &dentry, Op::Mkdir, |locked| locked.mkdir(mode))?;
+        made.bind_to(dentry);
+        Ok(())
     }
 
-    fn mknod(dir: &UpperInode, dentry: &UpperDentry, mode: u16, device: u32) -> Result {
-        make(dir, dentry, Op::Mknod, |locked| {
+    fn mknod(dir: &UpperInode, dentry: NewName<'_>, mode: u16, device: u32) -> Result {
+        let made = make(dir, &dentry, Op::Mknod, |locked| {
             locked.mknod(mode, device)?;
             Ok(locked)
-        })
+        })?;
+        made.bind_to(dentry);
+        Ok(())
     }
 
-    fn symlink(dir: &UpperInode, dentry: &UpperDentry, target: &CStr) -> Result {
-        make(dir, dentry, Op::Symlink, |locked| {
+    fn symlink(dir: &UpperInode, dentry: NewName<'_>, target: &CStr) -> Result {
+        let made = make(dir, &dentry, Op::Symlink, |locked| {
             locked.symlink(target)?;
             Ok(locked)
-        })
+        })?;
+        made.bind_to(dentry);
+        Ok(())
     }
 
-    fn link(old: &UpperDentry, dir: &UpperInode, dentry: &UpperDentry) -> Result {
-        refuse_hidden(dentry)?;
+    fn link(old: &UpperDentry, dir: &UpperInode, dentry: NewName<'_>) -> Result {
+        refuse_hidden(&dentry)?;
         // vfs_link() has checked may_create_dentry() and locked the directory and the object; the
         // link count limit is checked by the lower vfs_link().
         let inode = old.existing()?;
@@ -108,24 +114,23 @@ impl NameHooks for Stack {
         record::note_new_parent(inode);
         record::note_ctime_change(inode, old);
         backup::names::note_named(inode, old);
-        dentry.set_lower(lower);
         inode.copy_attr();
         dir.copy_attr();
-        dentry.d_instantiate(inode.get());
+        dentry.bind(lower, inode.get());
         Ok(())
     }
 
-    fn unlink(dir: &UpperInode, dentry: &UpperDentry) -> Result {
-        remove(dir, dentry, Op::Unlink, |locked| locked.unlink())
+    fn unlink(dir: &UpperInode, dentry: LockedName<'_>) -> Result {
+        remove(dir, &dentry, Op::Unlink, |locked| locked.unlink())
     }
 
-    fn rmdir(dir: &UpperInode, dentry: &UpperDentry) -> Result {
-        remove(dir, dentry, Op::Rmdir, |locked| locked.rmdir())
+    fn rmdir(dir: &UpperInode, dentry: LockedName<'_>) -> Result {
+        remove(dir, &dentry, Op::Rmdir, |locked| locked.rmdir())
     }
 
     fn rename(
-        (from, old): (&UpperInode, &UpperDentry),
-        (to, new): (&UpperInode, &UpperDentry),
+        (from, old): (&UpperInode, LockedName<'_>),
+        (to, new): (&UpperInode, LockedName<'_>),
         flags: u32,
     ) -> Result {
         // vfs_rename() has locked both parents, the victim and directories that change the parent,
@@ -133,8 +138,8 @@ impl NameHooks for Stack {
         if flags & !(c::RENAME_NOREPLACE | c::RENAME_EXCHANGE | c::RENAME_WHITEOUT) != 0 {
             return Err(EINVAL);
         }
-        refuse_hidden(old)?;
-        refuse_hidden(new)?;
+        refuse_hidden(&old)?;
+        refuse_hidden(&new)?;
         let op = if flags & c::RENAME_EXCHANGE != 0 {
             Op::Exchange
         } else {
@@ -158,12 +163,12 @@ impl NameHooks for Stack {
         // Marked before the lower rename: a concurrent ->d_revalidate would take the difference for
         // a direct lower change, and a result of 0 invalidates the dentry.
         let _changing = [old.begin_change(), new.begin_change()];
-        if let Err(e) = change_below(&mut naming, victim, (old, new), flags) {
+        if let Err(e) = change_below(&mut naming, victim, (&old, &new), flags) {
             drop(naming);
             // The failed rename may have linked the victim to the orphans and back, which changes
             // ctime.
             if let Some(victim) = victim {
-                record::note_ctime_change(victim, new);
+                record::note_ctime_change(victim, &new);
             }
             return Err(e);
         }
@@ -182,10 +187,8 @@ impl NameHooks for Stack {
                 draft.over(over.id());
             }
         });
-        if let Some(naming) = whiteout {
-            naming.done_or_uncaptured(whiteout_at(from, old).as_deref());
-        }
-        for (inode, dentry) in [(Some(moved), old), (new.upper_inode(), new)] {
+        log_whiteout(whiteout, from, &old);
+        for (inode, dentry) in [(Some(moved), &old), (new.upper_inode(), &new)] {
             if let Some(inode) = inode {
                 inode.copy_attr();
                 if from.id() != to.id() {
@@ -205,35 +208,29 @@ impl NameHooks for Stack {
         Ok(())
     }
 
-    fn tmpfile(dir: &UpperInode, file: &UpperFile, mode: u16) -> Result {
+    fn tmpfile(dir: &UpperInode, file: UnnamedFile<'_>, mode: u16) -> Result {
         let mount = dir.mount();
         // vfs_tmpfile() has created an unhashed dentry below the directory; ->tmpfile must call
         // finish_open().
-        let dentry = file.dentry();
-        let parent = dentry.parent().lower()?;
+        let parent = file.parent().lower()?;
+        let flags = super::file::lower_flags(file.flags(), file.is_writable());
         let lower = mount.with_space(SpaceRequest::New(parent), || {
             let _write = mount.lower().want_write()?;
-            let flags = super::file::lower_flags(file);
-            file.open_lower_unnamed(mount.lower(), parent, flags, mode)
+            file.open_lower(mount.lower(), parent, flags, mode)
         })?;
         let inode = UpperInode::iget(dir.superblock(), lower.inode())?;
         record::note_new(&inode);
         inode.object().note_unnamed(true);
-        dentry.set_lower(lower.path_dentry().get());
-        file.opened(lower, OpenFileState::new())?;
-        file.name_unnamed(&inode);
-        dentry.d_instantiate(inode.get());
-        let result = file.finish_unnamed(dentry);
-        // ->release is called for FMODE_OPENED files only, whether or not the open succeeds.
-        if file.is_opened() && file.is_writable() {
-            inode.object().writer_came();
-        }
-        result
+        file.finish(lower, OpenFileState::new(), &inode, |file| {
+            if file.is_writable() {
+                inode.object().writer_came();
+            }
+        })
     }
 }
 
-/// The lower name that an upper dentry represents. The upper directory is locked.
-fn lower_name(dentry: &UpperDentry) -> Result<LowerName<'_>> {
+/// The lower name that an upper dentry represents.
+fn lower_name<'a>(dentry: &'a LockedName<'_>) -> Result<LowerName<'a>> {
     Ok(LowerName {
         parent: dentry.parent().lower()?,
         dentry: dentry.lower()?,
@@ -242,11 +239,11 @@ fn lower_name(dentry: &UpperDentry) -> Result<LowerName<'_>> {
 }
 
 /// Whether this is the name of the history's directory.
-fn is_hidden(dentry: &UpperDentry) -> bool {
+fn is_hidden(dentry: &LockedName<'_>) -> bool {
     dentry.parent().is_root() && dentry.name() == HISTORY
 }
 
-fn refuse_hidden(dentry: &UpperDentry) -> Result {
+fn refuse_hidden(dentry: &LockedName<'_>) -> Result {
     if is_hidden(dentry) {
         return Err(EPERM);
     }
@@ -257,7 +254,7 @@ fn refuse_hidden(dentry: &UpperDentry) -> Result {
 fn change_below<'a>(
     naming: &mut NameChange<'a>,
     victim: Option<&'a UpperInode>,
-    (old, new): (&UpperDentry, &'a UpperDentry),
+    (old, new): (&LockedName<'_>, &'a LockedName<'_>),
     flags: u32,
 ) -> Result {
     match victim {
@@ -271,9 +268,16 @@ fn change_below<'a>(
     }
 }
 
-/// The upper inode of the whiteout that a rename has left at the old name. The directory `dir` is
-/// locked. Retries, since the rename cannot be undone any more.
-fn whiteout_at(dir: &UpperInode, old: &UpperDentry) -> Result<ARef<UpperInode>> {
+/// Places the line of the whiteout that a rename has left at the old name.
+fn log_whiteout(naming: Option<NameChange<'_>>, dir: &UpperInode, old: &LockedName<'_>) {
+    if let Some(naming) = naming {
+        naming.done_or_uncaptured(whiteout_at(dir, old).as_deref());
+    }
+}
+
+/// The upper inode of the whiteout that a rename has left at the old name. Retries, since the rename
+/// cannot be undone any more.
+fn whiteout_at(dir: &UpperInode, old: &LockedName<'_>) -> Result<ARef<UpperInode>> {
     let mut last = ESTALE;
     for tick in 0..TICKS {
         if tick != 0 {
@@ -287,7 +291,7 @@ fn whiteout_at(dir: &UpperInode, old: &UpperDentry) -> Result<ARef<UpperInode>> 
     Err(last)
 }
 
-fn look_for_whiteout(dir: &UpperInode, old: &UpperDentry) -> Result<ARef<UpperInode>> {
+fn look_for_whiteout(dir: &UpperInode, old: &LockedName<'_>) -> Result<ARef<UpperInode>> {
     let lower = namei::lookup(dir.mount().lower(), old.parent().lower()?, old.name())?;
     // A direct lower change may have replaced the whiteout.
     let lower = lower.inode().filter(|inode| inode.is_whiteout());
@@ -297,7 +301,7 @@ fn look_for_whiteout(dir: &UpperInode, old: &UpperDentry) -> Result<ARef<UpperIn
 }
 
 /// Renames on the lower filesystem, to a free name or over an object that is not a directory.
-fn rename_below(old: &UpperDentry, new: &UpperDentry, flags: u32) -> Result {
+fn rename_below(old: &LockedName<'_>, new: &LockedName<'_>, flags: u32) -> Result {
     let mount = old.superblock().mount();
     let request = SpaceRequest::Object(new.parent().lower()?, 4096);
     let rename = || {
@@ -319,7 +323,7 @@ const TICKS: u32 = 5;
 /// Repeats `change` while it returns ESTALE: the lower name is bound to another object than the VFS
 /// has looked up. The VFS repeats a path lookup only once after ESTALE, and that lookup may be
 /// stale again.
-fn while_stale(mut change: impl FnMut() -> Result) -> Result {
+fn while_stale<T>(mut change: impl FnMut() -> Result<T>) -> Result<T> {
     for _ in 0..TICKS {
         match change() {
             Err(e) if e == ESTALE => attr::sleep_one_tick(),
@@ -334,8 +338,8 @@ fn while_stale(mut change: impl FnMut() -> Result) -> Result {
 fn over_directory<'a>(
     naming: &mut NameChange<'a>,
     victim: &'a UpperInode,
-    old: &UpperDentry,
-    new: &'a UpperDentry,
+    old: &LockedName<'_>,
+    new: &'a LockedName<'_>,
     flags: u32,
 ) -> Result {
     // The whiteout belongs to the rename away from the old name, the second step.
@@ -388,19 +392,33 @@ fn copy_attr_of_parent(dir: &UpperInode, op: Op) {
     }
 }
 
-/// Creates a name and its object.
-fn make(
+/// A new object, whose name is not bound yet.
+struct NewObject<'a> {
+    lower: ARef<Dentry>,
+    inode: ARef<UpperInode>,
+    /// The mark of the name, until the name is bound.
+    _changing: DentryChangeGuard<'a>,
+}
+
+impl NewObject<'_> {
+    fn bind_to(self, dentry: NewName<'_>) {
+        dentry.bind(self.lower, self.inode);
+    }
+}
+
+/// Creates an object with the name of `dentry`.
+fn make<'d>(
     dir: &UpperInode,
-    dentry: &UpperDentry,
+    dentry: &NewName<'d>,
     op: Op,
     create: impl for<'a> Fn(DirOpGuard<'a>) -> Result<DirOpGuard<'a>>,
-) -> Result {
+) -> Result<NewObject<'d>> {
     refuse_hidden(dentry)?;
     let mount = dir.mount();
     // Allocated first: once the lower object exists, the upper inode must not fail.
     let prealloc = UpperInode::prealloc(dir.superblock())?;
     let naming = NameChange::begin(dir, op, dentry.name())?;
-    let _changing = dentry.begin_change();
+    let changing = dentry.begin_change();
     let lower = mount.with_space(SpaceRequest::New(dentry.parent().lower()?), || {
         let _write = mount.lower().want_write()?;
         let parent = dentry.parent().lower()?;
@@ -416,11 +434,11 @@ fn make(
     let result = bind(prealloc, dentry, &lower);
     naming.done_or_uncaptured(result.as_deref());
     copy_attr_of_parent(dir, op);
-    let inode = result?;
-    dentry.set_lower(lower);
-    // The dentry is still negative: the VFS holds the directory's i_rwsem for writing.
-    dentry.d_instantiate(inode);
-    Ok(())
+    Ok(NewObject {
+        lower,
+        inode: result?,
+        _changing: changing,
+    })
 }
 
 /// The upper inode of the object just created.
@@ -439,7 +457,7 @@ fn bind(prealloc: PreallocInode, dentry: &UpperDentry, lower: &Dentry) -> Result
 /// Removes a name.
 fn remove(
     dir: &UpperInode,
-    dentry: &UpperDentry,
+    dentry: &LockedName<'_>,
     op: Op,
     remove: impl FnOnce(&DirOpGuard<'_>) -> Result,
 ) -> Result {

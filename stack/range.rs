@@ -56,9 +56,9 @@ impl RangeHooks for Stack {
 
     fn allocate(file: &UpperFile, mode: c_int, offset: i64, length: i64) -> Result {
         let inode = file.upper_inode();
-        let _lock = inode.lock_killable()?;
+        let lock = inode.lock_killable()?;
         inode.copy_attr_if_changed();
-        file.remove_privileges()?;
+        file.remove_privileges(&lock)?;
         let at = u64::try_from(offset).map_err(|_| EINVAL)?;
         let count = u64::try_from(length).map_err(|_| EINVAL)?;
         // vfs_fallocate() has checked mode and range; i_rwsem is left to ->fallocate.
@@ -171,10 +171,10 @@ fn splice_once(
     flags: u32,
 ) -> Result<usize> {
     let inode = file.upper_inode();
-    let _lock = inode.lock_killable()?;
+    let lock = inode.lock_killable()?;
     inode.copy_attr_if_changed();
     inode.refuse_immutable()?;
-    file.remove_privileges()?;
+    file.remove_privileges(&lock)?;
     if file.flags() & c::O_APPEND != 0 {
         *pos = i64::try_from(inode.size()).map_err(|_| EFBIG)?;
     }
@@ -228,11 +228,11 @@ fn overwrite(
     lower: impl FnMut() -> Result<u64>,
 ) -> Result<u64> {
     let inode = to.upper_inode();
-    let _lock = inode.lock_killable()?;
+    let lock = inode.lock_killable()?;
     inode.copy_attr_if_changed();
     inode.refuse_immutable()?;
     // The VFS leaves file_modified() to ->copy_file_range and ->remap_file_range.
-    to.remove_privileges()?;
+    to.remove_privileges(&lock)?;
     let at = u64::try_from(pos).map_err(|_| EINVAL)?;
     let pending = ObjectOperation {
         inode,

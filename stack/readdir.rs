@@ -5,16 +5,20 @@
 use super::Stack;
 use crate::{
     state::{OpenFileState, HISTORY},
-    vfs::{file::UpperFile, table::directory::DirectoryHooks},
+    vfs::{
+        file::{OpeningFile, UpperFile},
+        table::directory::DirectoryHooks,
+    },
 };
 use kernel::prelude::*;
 
 impl DirectoryHooks for Stack {
-    fn open(file: &UpperFile) -> Result {
+    fn open(file: OpeningFile<'_>) -> Result {
         let mount = file.upper_inode().mount();
         let dentry = file.dentry().lower()?;
-        let lower = file.open_lower(mount.lower(), dentry, super::file::lower_flags(file))?;
-        file.opened(lower, OpenFileState::new())
+        let flags = super::file::lower_flags(file.flags(), file.is_writable());
+        let lower = file.open_lower(mount.lower(), dentry, flags)?;
+        file.opened(lower, OpenFileState::new()).map(|_| ())
     }
 
     fn hides(file: &UpperFile, name: &[u8]) -> bool {

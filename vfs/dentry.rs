@@ -44,7 +44,7 @@ impl Dentry {
     /// # Safety
     ///
     /// `ptr` is a live dentry and stays so for `'a`.
-    pub(crate) unsafe fn from_raw<'a>(ptr: *mut c::dentry) -> &'a Self {
+    pub(super) unsafe fn from_raw<'a>(ptr: *mut c::dentry) -> &'a Self {
         // SAFETY: `Dentry` is a transparent wrapper; the caller guarantees the rest.
         unsafe { &*ptr.cast() }
     }
@@ -54,7 +54,7 @@ impl Dentry {
     /// # Safety
     ///
     /// `ptr` is an ERR_PTR, or a dentry with a reference that passes to the result.
-    pub(crate) unsafe fn from_c(ptr: *mut c::dentry) -> Result<ARef<Self>> {
+    pub(super) unsafe fn from_c(ptr: *mut c::dentry) -> Result<ARef<Self>> {
         let ptr = kernel::error::from_err_ptr(ptr)?;
         let ptr = NonNull::new(ptr.cast::<Self>()).ok_or(ENOENT)?;
         // SAFETY: The caller hands the reference over.
@@ -82,14 +82,18 @@ impl Dentry {
         (!inode.is_null()).then(|| unsafe { Inode::from_raw(inode) })
     }
 
-    /// The name's bytes. The caller holds the lock that keeps the name stable: the parent
-    /// directory's (the lower parent's for a lower dentry).
-    pub(crate) fn name(&self) -> &[u8] {
+    /// The name's bytes.
+    ///
+    /// # Safety
+    ///
+    /// The dentry is not moved as long as the result is used: the parent directory is locked.
+    pub(super) unsafe fn name_bytes(&self) -> &[u8] {
         // SAFETY: A live dentry; the union's arms have one layout.
         let qstr = unsafe { (*self.as_ptr()).__bindgen_anon_1.d_name };
         // SAFETY: The arms of the union have one layout.
         let len = unsafe { qstr.__bindgen_anon_1.__bindgen_anon_1.len };
-        // SAFETY: A dentry's name is `len` bytes long; stable by the caller's lock.
+        // SAFETY: A dentry's name is `len` bytes long; not moved, as the caller
+        // guarantees.
         unsafe { core::slice::from_raw_parts(qstr.name, len as usize) }
     }
 
@@ -150,21 +154,43 @@ impl UpperDentry {
     /// # Safety
     ///
     /// As for [`Dentry::from_raw`]; and the dentry is on a superblock of ours.
-    pub(crate) unsafe fn from_raw<'a>(ptr: *mut c::dentry) -> &'a Self {
+    pub(super) unsafe fn from_raw<'a>(ptr: *mut c::dentry) -> &'a Self {
         // SAFETY: Guaranteed by the caller; both types have the same layout.
         unsafe { &*ptr.cast() }
     }
 
-    /// The lower dentry.
+    /// The lower dentry. `ESTALE` for a negative dentry, whose lower dentry may be replaced.
     pub(crate) fn lower(&self) -> Result<&Dentry> {
+        if self.is_negative() {
+            return Err(ESTALE);
+        }
+        // SAFETY: The dentry is positive, and stays so while there is a reference besides that of
+        // d_delete()'s caller.
+        unsafe { self.lower_unchecked() }
+    }
+
+    /// The lower dentry.
+    ///
+    /// # Safety
+    ///
+    /// The lower dentry is not replaced as long as the result is used: the dentry is positive, or
+    /// its directory is locked, or the caller is in RCU walk.
+    pub(super) unsafe fn lower_unchecked(&self) -> Result<&Dentry> {
         // SAFETY: A live dentry of ours.
         let lower = unsafe { c::lfs_lower(self.as_ptr()) };
         if lower.is_null() {
             return Err(ESTALE);
         }
-        // SAFETY: By the type invariant. The lower dentry is put only when this dentry is released,
-        // or replaced under the directory's lock without other users.
+        // SAFETY: By the type invariant. The lower dentry is put when this dentry is released, or
+        // replaced, which the caller excludes.
         Ok(unsafe { Dentry::from_raw(lower) })
+    }
+
+    /// Whether the dentry has no inode.
+    #[inline]
+    pub(super) fn is_negative(&self) -> bool {
+        // SAFETY: A live dentry. Volatile, as READ_ONCE(), which d_inode_rcu() is.
+        unsafe { (&raw const (*self.as_ptr()).d_inode).read_volatile() }.is_null()
     }
 
     /// The upper superblock.
@@ -186,22 +212,20 @@ impl UpperDentry {
         self.upper_inode().ok_or(ENOENT)
     }
 
-    /// The parent directory's dentry; stable while the directory is locked.
-    pub(crate) fn parent(&self) -> &UpperDentry {
-        // SAFETY: A live dentry keeps its parent alive.
-        let parent = unsafe { (*self.as_ptr()).d_parent };
-        // SAFETY: The parent is on the same upper superblock.
-        unsafe { UpperDentry::from_raw(parent) }
-    }
-
     /// Whether this is the mount's root.
     pub(crate) fn is_root(&self) -> bool {
-        core::ptr::eq(self.parent(), self)
+        // SAFETY: A live dentry. Volatile, as READ_ONCE(): only compared.
+        let parent = unsafe { (&raw const (*self.as_ptr()).d_parent).read_volatile() };
+        parent == self.as_ptr()
     }
 
-    /// Sets the lower dentry. The caller holds the directory's lock, or `self` is not visible to
-    /// other tasks yet.
-    pub(crate) fn set_lower(&self, lower: ARef<Dentry>) {
+    /// Sets the lower dentry.
+    ///
+    /// # Safety
+    ///
+    /// The dentry is negative, its directory locked, or it is not visible to other tasks; and nobody
+    /// uses what [`Self::lower_unchecked`] returned.
+    pub(super) unsafe fn set_lower(&self, lower: ARef<Dentry>) {
         let new = ARef::into_raw(lower);
         // SAFETY: A live upper dentry, and a reference whose ownership is passed on.
         let old = unsafe { c::lfs_set_lower(self.as_ptr(), new.as_ptr().cast()) };
@@ -212,50 +236,18 @@ impl UpperDentry {
     }
 
     /// Marks the dentry while an upper operation changes the lower name. The guard is dropped after
-    /// `self` was moved, unhashed or bound accordingly. The caller holds the directory's lock,
-    /// which excludes other upper operations.
+    /// `self` was moved, unhashed or bound accordingly. Other upper operations are excluded by the
+    /// directory's lock; two marks at once would end with the first guard.
     pub(crate) fn begin_change(&self) -> DentryChangeGuard<'_> {
         // SAFETY: A live dentry of ours.
         unsafe { c::lfs_begin_change(self.as_ptr()) };
         DentryChangeGuard(self)
     }
 
-    /// Mirrors the d_move() that vfs_rename() omits for FS_RENAME_DOES_D_MOVE. Both directories
-    /// are locked.
-    pub(crate) fn d_move(&self, target: &UpperDentry) {
-        // SAFETY: Two live dentries; the directories' locks and the lock for renames between them
-        // keep both in their places.
-        unsafe { c::d_move(self.as_ptr(), target.as_ptr()) };
-    }
-
-    /// As [`Self::d_move`], for RENAME_EXCHANGE.
-    pub(crate) fn d_exchange(&self, other: &UpperDentry) {
-        // SAFETY: As in `d_move`; both are positive.
-        unsafe { c::d_exchange(self.as_ptr(), other.as_ptr()) };
-    }
-
-    /// Binds a negative dentry to `inode`.
-    pub(crate) fn d_instantiate(&self, inode: ARef<UpperInode>) {
-        inode.note_shown();
-        let inode = ARef::into_raw(inode);
-        // SAFETY: The dentry is negative and the reference is handed over.
-        unsafe { c::d_instantiate(self.as_ptr(), inode.as_ptr().cast()) };
-    }
-
     /// Unhashes the dentry, so that the next lookup calls `->lookup`.
     pub(crate) fn d_drop(&self) {
         // SAFETY: A live dentry.
         unsafe { c::d_drop(self.as_ptr()) };
-    }
-
-    /// Ends a lookup with d_splice_alias(). Returns the result of `->lookup`.
-    pub(crate) fn d_splice_alias(&self, inode: Option<ARef<UpperInode>>) -> *mut c::dentry {
-        if let Some(inode) = &inode {
-            inode.note_shown();
-        }
-        let inode = inode.map_or(core::ptr::null_mut(), |i| ARef::into_raw(i).as_ptr().cast());
-        // SAFETY: The dentry is being looked up; the reference is handed over.
-        unsafe { c::d_splice_alias(inode, self.as_ptr()) }
     }
 }
 
@@ -305,7 +297,8 @@ pub(crate) unsafe extern "C" fn revalidate(
     if flags & c::LOOKUP_RCU == 0 {
         return revalidation.answer(flags);
     }
-    match own.lower() {
+    // SAFETY: In RCU walk: a lower dentry that is replaced is freed after the grace period.
+    match unsafe { own.lower_unchecked() } {
         Ok(lower) if revalidation.agrees(lower) && revalidation.is_fresh() => {
             // SAFETY: The memory of the lower dentry outlives the RCU grace period that protects
             // the upper one; lfs_revalidate() returns -ECHILD where the lower ->d_revalidate would

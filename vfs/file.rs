@@ -7,9 +7,11 @@
 //! [`include/linux/backing-file.h`](srctree/include/linux/backing-file.h)
 
 mod call;
+mod opening;
 mod upper;
 
 pub(crate) use call::{IovIter, Kiocb, WriteCall};
+pub(crate) use opening::{OpeningFile, UnnamedFile};
 pub(crate) use upper::{FileWrite, UpperFile};
 
 use super::{
@@ -112,7 +114,7 @@ impl File {
         if !dentry.inode().is_some_and(has_content) {
             return Err(EINVAL);
         }
-        let path = mount.path(dentry);
+        let path = mount.path_to_keep(dentry)?;
         let flags = (flags | c::O_LARGEFILE | c::O_NOATIME) as c_int;
         let cred = mount.credentials().as_ptr();
         let _acting = mount.as_mounter();

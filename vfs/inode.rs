@@ -49,7 +49,7 @@ impl Inode {
     /// # Safety
     ///
     /// `ptr` is a live inode and stays so for `'a`.
-    pub(crate) unsafe fn from_raw<'a>(ptr: *mut c::inode) -> &'a Self {
+    pub(super) unsafe fn from_raw<'a>(ptr: *mut c::inode) -> &'a Self {
         // SAFETY: `Inode` is a transparent wrapper; the caller guarantees the rest.
         unsafe { &*ptr.cast() }
     }

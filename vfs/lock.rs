@@ -4,16 +4,18 @@
 
 use super::{
     c,
+    dentry::UpperDentry,
     inode::{Inode, UpperInode},
     quota::sleep_killable,
     superblock::UpperSuperBlock,
-    task::{current_id, resched_killable}, //
+    task::{current_id, resched_killable},
+    upper_names::LockedDirectory, //
 };
-use core::cell::Cell;
+use core::{cell::Cell, marker::PhantomData};
 use kernel::{
     error::to_result,
     prelude::*,
-    sync::aref::ARef,
+    sync::{aref::ARef, atomic::Relaxed},
     time::{Instant, Monotonic}, //
 };
 
@@ -72,28 +74,28 @@ impl Inode {
     pub(crate) fn lock_as_parent(&self) -> InodeGuard<'_> {
         // SAFETY: `self` is a live inode.
         unsafe { c::lfs_inode_lock_parent(self.as_ptr()) };
-        InodeGuard(self)
+        InodeGuard::new(self)
     }
 
     /// As [`Self::lock`], for a child (I_MUTEX_CHILD) of a locked directory.
     pub(crate) fn lock_as_child(&self) -> InodeGuard<'_> {
         // SAFETY: `self` is a live inode.
         unsafe { c::lfs_inode_lock_child(self.as_ptr()) };
-        InodeGuard(self)
+        InodeGuard::new(self)
     }
 
     /// inode_lock().
     pub(crate) fn lock(&self) -> InodeGuard<'_> {
         // SAFETY: `self` is a live inode.
         unsafe { c::lfs_inode_lock(self.as_ptr()) };
-        InodeGuard(self)
+        InodeGuard::new(self)
     }
 
     /// inode_trylock().
     pub(crate) fn try_lock(&self) -> Option<InodeGuard<'_>> {
         // SAFETY: `self` is a live inode.
         let locked = unsafe { c::lfs_inode_trylock(self.as_ptr()) };
-        locked.then(|| InodeGuard(self))
+        locked.then(|| InodeGuard::new(self))
     }
 
     /// As [`Self::lock`], with a time limit, killable. The caller holds no other lock.
@@ -116,14 +118,17 @@ impl Inode {
     pub(crate) fn lock_killable(&self) -> Result<InodeGuard<'_>> {
         // SAFETY: `self` is a live inode.
         to_result(unsafe { c::lfs_inode_lock_killable(self.as_ptr()) })?;
-        Ok(InodeGuard(self))
+        Ok(InodeGuard::new(self))
     }
 
     /// Locks the inode's rwsem for reading, unless there is a writer; never waits.
     pub(crate) fn try_lock_shared(&self) -> Option<SharedInodeGuard<'_>> {
         // SAFETY: `self` is a live inode.
         let locked = unsafe { c::lfs_inode_trylock_shared(self.as_ptr()) };
-        locked.then(|| SharedInodeGuard(self))
+        locked.then(|| SharedInodeGuard {
+            inode: self,
+            _here: NOT_SEND,
+        })
     }
 
     /// get_write_access(): excludes execution of the file (deny_write_access()).
@@ -169,11 +174,25 @@ impl UpperInode {
         self.holder() == current_id()
     }
 
+    /// Counts a guard of the lock that the caller holds for a whole request.
+    fn hold(&self) {
+        self.holds().add(1, Relaxed);
+    }
+
+    /// Undoes [`Self::hold`]; unlocks after the last guard, which may outlive [`HeldInodes`].
+    fn release_hold(&self) {
+        if self.holds().fetch_sub(1, Relaxed) == 1 {
+            self.note_holder(0);
+            // SAFETY: Locked by `HeldInodes::try_all` on this task, whose guards are not `Send`.
+            unsafe { c::lfs_inode_unlock_apart(self.as_ptr()) };
+        }
+    }
+
     /// As [`Inode::lock`], unless the caller holds the lock for a whole request.
     pub(crate) fn lock_unless_held(&self) -> ReentrantInodeGuard<'_> {
         match self.is_held() {
             true => ReentrantInodeGuard::held(self, false),
-            false => ReentrantInodeGuard::taken(self.lock()),
+            false => ReentrantInodeGuard::taken(self, self.lock()),
         }
     }
 
@@ -181,14 +200,14 @@ impl UpperInode {
     pub(crate) fn lock_as_parent_unless_held(&self) -> ReentrantInodeGuard<'_> {
         match self.is_held() {
             true => ReentrantInodeGuard::held(self, true),
-            false => ReentrantInodeGuard::taken(self.lock_as_parent()),
+            false => ReentrantInodeGuard::taken(self, self.lock_as_parent()),
         }
     }
 
     fn lock_as_child_unless_held(&self) -> ReentrantInodeGuard<'_> {
         match self.is_held() {
             true => ReentrantInodeGuard::held(self, false),
-            false => ReentrantInodeGuard::taken(self.lock_as_child()),
+            false => ReentrantInodeGuard::taken(self, self.lock_as_child()),
         }
     }
 
@@ -231,65 +250,132 @@ impl UpperInode {
     }
 }
 
-/// Write lock of the inode's rwsem.
-pub(crate) struct InodeGuard<'a>(&'a Inode);
+/// Makes a guard `!Send`: the task that locks unlocks.
+struct NotSend(PhantomData<*const ()>);
+
+// SAFETY: There is nothing to share.
+unsafe impl Sync for NotSend {}
+
+const NOT_SEND: NotSend = NotSend(PhantomData);
+
+/// Write lock of the inode's rwsem: proves that the inode is locked for `'a`.
+pub(crate) struct InodeGuard<'a> {
+    inode: &'a Inode,
+    _here: NotSend,
+}
+
+impl<'a> InodeGuard<'a> {
+    fn new(inode: &'a Inode) -> Self {
+        Self {
+            inode,
+            _here: NOT_SEND,
+        }
+    }
+
+    /// Whether this is the lock of `inode`.
+    #[inline]
+    pub(super) fn is_of(&self, inode: &Inode) -> bool {
+        core::ptr::eq(self.inode, inode)
+    }
+
+    /// The directory that is locked; `None` if `dentry` is another object's.
+    pub(crate) fn directory<'b>(&'b self, dentry: &'b UpperDentry) -> Option<LockedDirectory<'b>> {
+        let inode = dentry.upper_inode()?;
+        // SAFETY: The guard holds the lock for `'b`.
+        self.is_of(inode)
+            .then(|| unsafe { LockedDirectory::new(dentry) })
+    }
+}
 
 impl Drop for InodeGuard<'_> {
     fn drop(&mut self) {
         // SAFETY: The guard exists because the lock is held.
-        unsafe { c::lfs_inode_unlock(self.0.as_ptr()) }
+        unsafe { c::lfs_inode_unlock(self.inode.as_ptr()) }
     }
 }
 
 /// Write lock of the inode's rwsem, taken for this guard or held for a whole request.
 pub(crate) struct ReentrantInodeGuard<'a> {
+    inode: &'a UpperInode,
     _taken: Option<InodeGuard<'a>>,
-    /// The lock is registered with lockdep as long as this guard lives.
-    shown: Option<&'a UpperInode>,
+    /// Whether the lock is registered with lockdep by this guard.
+    is_shown: bool,
+    _here: NotSend,
 }
 
 impl<'a> ReentrantInodeGuard<'a> {
-    fn taken(guard: InodeGuard<'a>) -> Self {
+    fn taken(inode: &'a UpperInode, guard: InodeGuard<'a>) -> Self {
         Self {
+            inode,
             _taken: Some(guard),
-            shown: None,
+            is_shown: false,
+            _here: NOT_SEND,
         }
     }
 
     fn held(inode: &'a UpperInode, as_parent: bool) -> Self {
+        inode.hold();
         // SAFETY: A live inode that the running task has locked: `is_held()`.
         unsafe { c::lfs_inode_show_lock(inode.as_ptr(), as_parent) };
         Self {
+            inode,
             _taken: None,
-            shown: Some(inode),
+            is_shown: true,
+            _here: NOT_SEND,
         }
+    }
+
+    /// Whether this is the lock of `inode`.
+    pub(super) fn is_of(&self, inode: &UpperInode) -> bool {
+        core::ptr::eq(self.inode, inode)
+    }
+
+    /// As [`InodeGuard::directory`].
+    pub(crate) fn directory<'b>(&'b self, dentry: &'b UpperDentry) -> Option<LockedDirectory<'b>> {
+        let is_same = self.is_of(dentry.upper_inode()?);
+        // SAFETY: The guard holds the lock for `'b`, or the running task for its request, within
+        // which the guard lives.
+        is_same.then(|| unsafe { LockedDirectory::new(dentry) })
+    }
+
+    /// Clears S_DEAD of a restored directory.
+    pub(crate) fn clear_dead(&self) {
+        // SAFETY: A live inode, whose rwsem is held for writing.
+        unsafe { c::lfs_clear_dead(self.inode.as_ptr()) };
     }
 }
 
 impl Drop for ReentrantInodeGuard<'_> {
     fn drop(&mut self) {
-        if let Some(inode) = self.shown {
+        if self.is_shown {
             // SAFETY: Undoes lfs_inode_show_lock(); a guard is not sent to another task.
-            unsafe { c::lfs_inode_hide_lock(inode.as_ptr()) };
+            unsafe { c::lfs_inode_hide_lock(self.inode.as_ptr()) };
+            self.inode.release_hold();
         }
     }
 }
 
 /// `s_vfs_rename_mutex` of the upper superblock.
-struct RenameMutexGuard<'a>(&'a UpperSuperBlock);
+struct RenameMutexGuard<'a> {
+    sb: &'a UpperSuperBlock,
+    _here: NotSend,
+}
 
 impl<'a> RenameMutexGuard<'a> {
     fn try_take(sb: &'a UpperSuperBlock) -> Option<Self> {
         // SAFETY: A live superblock.
         let locked = unsafe { c::lfs_trylock_renames(sb.as_ptr()) };
-        locked.then(|| Self(sb))
+        locked.then(|| Self {
+            sb,
+            _here: NOT_SEND,
+        })
     }
 }
 
 impl Drop for RenameMutexGuard<'_> {
     fn drop(&mut self) {
         // SAFETY: The guard exists because the lock is held.
-        unsafe { c::lfs_unlock_renames(self.0.as_ptr()) };
+        unsafe { c::lfs_unlock_renames(self.sb.as_ptr()) };
     }
 }
 
@@ -300,6 +386,7 @@ pub(crate) struct HeldInodes<'a> {
     /// Number of locked inodes.
     count: usize,
     renames: Option<RenameMutexGuard<'a>>,
+    _here: NotSend,
 }
 
 impl<'a> HeldInodes<'a> {
@@ -314,6 +401,7 @@ impl<'a> HeldInodes<'a> {
             inodes,
             count: 0,
             renames: None,
+            _here: NOT_SEND,
         };
         loop {
             if held.try_renames(renames) && held.try_all() {
@@ -342,11 +430,12 @@ impl<'a> HeldInodes<'a> {
     fn try_all(&mut self) -> bool {
         let task = current_id();
         for inode in self.inodes.iter().skip(self.count) {
-            // SAFETY: A live inode; `release` unlocks on this task.
+            // SAFETY: A live inode; `release_hold` unlocks on this task.
             if !unsafe { c::lfs_inode_trylock_apart(inode.as_ptr()) } {
                 return false;
             }
             inode.note_holder(task);
+            inode.hold();
             self.count = self.count.saturating_add(1);
             let _ = resched_killable();
         }
@@ -355,9 +444,7 @@ impl<'a> HeldInodes<'a> {
 
     fn release(&mut self) {
         for inode in self.inodes.iter().take(self.count) {
-            inode.note_holder(0);
-            // SAFETY: Locked by `try_all` on this task.
-            unsafe { c::lfs_inode_unlock_apart(inode.as_ptr()) };
+            inode.release_hold();
         }
         self.count = 0;
         self.renames = None;
@@ -381,12 +468,15 @@ impl Drop for HeldInodes<'_> {
 }
 
 /// Read lock of the inode's rwsem.
-pub(crate) struct SharedInodeGuard<'a>(&'a Inode);
+pub(crate) struct SharedInodeGuard<'a> {
+    inode: &'a Inode,
+    _here: NotSend,
+}
 
 impl Drop for SharedInodeGuard<'_> {
     fn drop(&mut self) {
         // SAFETY: The guard exists because the lock is held.
-        unsafe { c::lfs_inode_unlock_shared(self.0.as_ptr()) }
+        unsafe { c::lfs_inode_unlock_shared(self.inode.as_ptr()) }
     }
 }
 

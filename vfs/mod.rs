@@ -16,6 +16,7 @@ pub(crate) mod fs_context;
 pub(crate) mod fsnotify;
 pub(crate) mod inode;
 pub(crate) mod lock;
+pub(crate) mod locked_name;
 pub(crate) mod mmap;
 pub(crate) mod mount;
 pub(crate) mod namei;

@@ -221,7 +221,7 @@ impl LowerMount {
         &self.root
     }
 
-    pub(crate) fn as_ptr(&self) -> *mut c::vfsmount {
+    pub(super) fn as_ptr(&self) -> *mut c::vfsmount {
         self.mnt.as_ptr()
     }
 
@@ -241,7 +241,7 @@ impl LowerMount {
     }
 
     /// The lower mount's id map.
-    pub(crate) fn idmap(&self) -> *mut c::mnt_idmap {
+    pub(super) fn idmap(&self) -> *mut c::mnt_idmap {
         // SAFETY: A live mount.
         unsafe { c::lfs_idmap(self.as_ptr()) }
     }
@@ -259,8 +259,9 @@ impl LowerMount {
 
     /// A lower directory as a [`StoreDir`].
     pub(crate) fn directory_at(&self, lower: &Dentry) -> Result<StoreDir> {
+        let path = self.path_to_keep(lower)?;
         // SAFETY: A live mount and a live dentry on it; `StoreDir` takes its own references.
-        unsafe { StoreDir::from_raw(self.as_ptr(), lower.as_ptr()) }
+        unsafe { StoreDir::from_raw(path.mnt, path.dentry) }
     }
 
     /// The object's allocated bytes.
@@ -271,8 +272,19 @@ impl LowerMount {
         super::store::bytes_at(&self.path(lower))
     }
 
+    /// As [`Self::path`], for calls that keep the path. `EXDEV` for a dentry of another filesystem,
+    /// which the mount does not keep alive.
+    pub(super) fn path_to_keep(&self, dentry: &Dentry) -> Result<c::path> {
+        // SAFETY: A live mount.
+        let own = unsafe { (*self.as_ptr()).mnt_sb };
+        if dentry.superblock().as_ptr() != own {
+            return Err(EXDEV);
+        }
+        Ok(self.path(dentry))
+    }
+
     /// A struct path, valid as long as both references.
-    pub(crate) fn path(&self, dentry: &Dentry) -> c::path {
+    pub(super) fn path(&self, dentry: &Dentry) -> c::path {
         c::path {
             mnt: self.as_ptr(),
             dentry: dentry.as_ptr(),

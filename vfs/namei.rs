@@ -128,7 +128,7 @@ impl<'a> DirOpGuard<'a> {
         let dentry = unsafe { c::start_creating_dentry(parent.as_ptr(), child.as_ptr()) };
         let locked = Self::new(mount, dentry);
         let is_settled = match &locked {
-            Ok(locked) => locked.dentry().name() == name,
+            Ok(locked) => locked.name() == name,
             Err(e) => *e == EEXIST,
         };
         if is_settled {
@@ -146,7 +146,7 @@ impl<'a> DirOpGuard<'a> {
         let dentry = unsafe { c::start_removing_dentry(parent, child) };
         match Self::new(mount, dentry) {
             // start_removing_dentry() checks the parent, not the name.
-            Ok(locked) if at.is_called(locked.dentry().name()) => Ok(locked),
+            Ok(locked) if at.is_called(locked.name()) => Ok(locked),
             Ok(locked) => {
                 drop(locked);
                 Err(at.explain(mount, ESTALE))
@@ -161,6 +161,12 @@ impl<'a> DirOpGuard<'a> {
         // SAFETY: A dentry of one of the start functions: a failed `mkdir` keeps the
         // guard.
         unsafe { Dentry::from_raw(self.dentry) }
+    }
+
+    /// The present name of the dentry.
+    fn name(&self) -> &[u8] {
+        // SAFETY: The guard holds the directory's lock.
+        unsafe { self.dentry().name_bytes() }
     }
 
     /// Credentials for the creation of the name's object.
@@ -303,7 +309,8 @@ pub(crate) fn rename(
         _ => false,
     };
     // start_renaming_dentry() checks the parent, not the name.
-    let same_source = from.is_called(source.name());
+    // SAFETY: Both directories are locked until end_renaming().
+    let same_source = from.is_called(unsafe { source.name_bytes() });
     let result = if same_source && same_target {
         // SAFETY: Both directories are locked and the data complete.
         to_result(unsafe { c::vfs_rename(&mut data) })

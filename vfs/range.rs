@@ -169,7 +169,7 @@ impl Pipe {
     /// # Safety
     ///
     /// `ptr` is the pipe that the VFS passed, used within the call.
-    pub(crate) unsafe fn from_raw(ptr: *mut c::pipe_inode_info) -> Self {
+    pub(super) unsafe fn from_raw(ptr: *mut c::pipe_inode_info) -> Self {
         Self(ptr)
     }
 

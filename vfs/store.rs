@@ -49,7 +49,7 @@ impl StoreDir {
     /// # Safety
     ///
     /// Both must be valid for the call, and `dentry` must be on `mnt`.
-    pub(crate) unsafe fn from_raw(mnt: *mut c::vfsmount, dentry: *mut c::dentry) -> Result<Self> {
+    pub(super) unsafe fn from_raw(mnt: *mut c::vfsmount, dentry: *mut c::dentry) -> Result<Self> {
         // SAFETY: The caller guarantees that `dentry` is valid.
         let inode = unsafe { (*dentry).d_inode };
         if inode.is_null() {

@@ -220,7 +220,9 @@ impl UpperSuperBlock {
             return Err(ENOMEM);
         }
         // SAFETY: A new dentry of ours.
-        unsafe { super::dentry::UpperDentry::from_raw(root) }.set_lower(lower.get());
+        let own = unsafe { super::dentry::UpperDentry::from_raw(root) };
+        // SAFETY: Not visible to other tasks yet.
+        unsafe { own.set_lower(lower.get()) };
         // SAFETY: Our superblock, being filled.
         unsafe { (*self.as_ptr()).s_root = root };
         Ok(())

@@ -7,35 +7,142 @@
 
 use super::{
     c,
-    dentry::{Dentry, UpperDentry},
+    dentry::{Dentry, DentryChangeGuard, UpperDentry},
     error::ESTALE,
     inode::UpperInode,
+    lock::ReentrantInodeGuard,
     superblock::UpperSuperBlock, //
 };
-use core::ptr::NonNull;
+use core::{marker::PhantomData, ptr::NonNull};
 use kernel::{prelude::*, sync::aref::ARef};
 
 /// Upper limit of a path's depth.
 const DEEPEST: usize = 4096;
 
-/// Children; the directory `self` is locked.
+/// An upper directory that is locked for `'a`.
+#[derive(Clone, Copy)]
+pub(crate) struct LockedDirectory<'a>(&'a UpperDentry);
+
+impl<'a> LockedDirectory<'a> {
+    /// # Safety
+    ///
+    /// The running task, or one that waits for it, has locked the directory for writing for `'a`.
+    pub(super) unsafe fn new(dentry: &'a UpperDentry) -> Self {
+        Self(dentry)
+    }
+
+    pub(super) fn as_ptr(self) -> *mut c::dentry {
+        self.0.as_ptr()
+    }
+
+    /// The child `name`, if cached in the dcache.
+    pub(crate) fn cached_child(self, name: &[u8]) -> Option<LockedChild<'a>> {
+        self.0.cached_child(name).map(|child| LockedChild {
+            dentry: child,
+            _dir: PhantomData,
+        })
+    }
+
+    /// The child `name`; negative if there is none.
+    pub(crate) fn child(self, name: &[u8]) -> Result<LockedChild<'a>> {
+        let len = u32::try_from(name.len()).map_err(|_| EINVAL)?;
+        // SAFETY: A live directory that is locked, and a name of `len` bytes.
+        let child = unsafe { c::lfs_child(self.as_ptr(), name.as_ptr().cast(), len) };
+        Ok(LockedChild {
+            // SAFETY: A reference or an error.
+            dentry: unsafe { UpperDentry::upper_from_c(child) }?,
+            _dir: PhantomData,
+        })
+    }
+}
+
+/// A name in a locked directory. Lends neither inode nor lower dentry: [`Self::removed`] may drop
+/// them.
+///
+/// # Invariants
+///
+/// The parent directory is locked for `'a`, also after a move to another directory.
+pub(crate) struct LockedChild<'a> {
+    dentry: ARef<UpperDentry>,
+    _dir: PhantomData<LockedDirectory<'a>>,
+}
+
+impl LockedChild<'_> {
+    pub(super) fn as_ptr(&self) -> *mut c::dentry {
+        self.dentry.as_ptr()
+    }
+
+    /// Whether the name has no object.
+    pub(crate) fn is_negative(&self) -> bool {
+        self.dentry.is_negative()
+    }
+
+    /// See [`UpperDentry::is_mount_point`].
+    pub(crate) fn is_mount_point(&self) -> bool {
+        self.dentry.is_mount_point()
+    }
+
+    /// See [`UpperDentry::begin_change`].
+    pub(crate) fn begin_change(&self) -> DentryChangeGuard<'_> {
+        self.dentry.begin_change()
+    }
+
+    /// See [`UpperDentry::d_drop`].
+    pub(crate) fn d_drop(&self) {
+        self.dentry.d_drop();
+    }
+
+    /// Mirrors the end of vfs_unlink() and vfs_rmdir() after a removal of the name. `lock` is the
+    /// object's; the name of another one is dropped only.
+    pub(crate) fn removed(&self, lock: &ReentrantInodeGuard<'_>) {
+        let inode = self.dentry.upper_inode();
+        if !inode.is_some_and(|inode| lock.is_of(inode)) {
+            return self.d_drop();
+        }
+        // SAFETY: A positive dentry of a locked directory, and its inode locked.
+        unsafe { c::lfs_name_removed(self.as_ptr()) };
+    }
+
+    /// Mirrors the end of vfs_create() and others after a creation.
+    pub(crate) fn added(&self) {
+        if !self.is_negative() {
+            // SAFETY: A positive dentry of a locked directory.
+            unsafe { c::lfs_name_added(self.as_ptr()) };
+        }
+    }
+
+    /// Mirrors the end of vfs_link() after a new link.
+    pub(crate) fn linked(&self, inode: &UpperInode) {
+        // SAFETY: A dentry of a locked directory, and an inode.
+        unsafe { c::lfs_name_linked(self.as_ptr(), inode.as_ptr()) };
+    }
+
+    /// Mirrors the end of vfs_rename() after a rename to the name of `target`, which has no object
+    /// below. Nothing for a negative dentry.
+    pub(crate) fn moved(&self, target: &LockedChild<'_>) {
+        if !self.is_negative() {
+            // SAFETY: Two dentries of locked directories, the first positive.
+            unsafe { c::lfs_name_moved(self.as_ptr(), target.as_ptr()) };
+        }
+    }
+
+    /// Mirrors the end of vfs_rename() after an exchange. Nothing for negative dentries.
+    pub(crate) fn exchanged(&self, other: &LockedChild<'_>) {
+        if !self.is_negative() && !other.is_negative() {
+            // SAFETY: Two positive dentries of locked directories.
+            unsafe { c::lfs_names_exchanged(self.as_ptr(), other.as_ptr()) };
+        }
+    }
+}
+
 impl UpperDentry {
     /// The child `name`, if cached in the dcache.
     pub(crate) fn cached_child(&self, name: &[u8]) -> Option<ARef<UpperDentry>> {
         let len = u32::try_from(name.len()).ok()?;
-        // SAFETY: A live directory, and a name of `len` bytes.
+        // SAFETY: A live directory, and a name of `len` bytes. try_lookup_noperm() needs no lock.
         let child = unsafe { c::lfs_cached_child(self.as_ptr(), name.as_ptr().cast(), len) };
         // SAFETY: A reference, an error, or null.
         unsafe { Self::upper_from_c(child) }.ok()
-    }
-
-    /// The child `name`; negative if there is none.
-    pub(crate) fn child(&self, name: &[u8]) -> Result<ARef<UpperDentry>> {
-        let len = u32::try_from(name.len()).map_err(|_| EINVAL)?;
-        // SAFETY: A live directory, and a name of `len` bytes.
-        let child = unsafe { c::lfs_child(self.as_ptr(), name.as_ptr().cast(), len) };
-        // SAFETY: A reference or an error.
-        unsafe { Self::upper_from_c(child) }
     }
 
     /// # Safety
@@ -46,38 +153,6 @@ impl UpperDentry {
         let child = NonNull::new(child.cast::<UpperDentry>()).ok_or(ENOENT)?;
         // SAFETY: The caller hands the reference over.
         Ok(unsafe { ARef::from_raw(child) })
-    }
-
-    /// Mirrors the end of vfs_unlink() and vfs_rmdir() after a removal of the name. The object is
-    /// locked.
-    pub(crate) fn removed(&self) {
-        // SAFETY: A positive dentry of a locked directory.
-        unsafe { c::lfs_name_removed(self.as_ptr()) };
-    }
-
-    /// Mirrors the end of vfs_create() and others after a creation.
-    pub(crate) fn added(&self) {
-        // SAFETY: A positive dentry of a locked directory.
-        unsafe { c::lfs_name_added(self.as_ptr()) };
-    }
-
-    /// Mirrors the end of vfs_link() after a new link.
-    pub(crate) fn linked(&self, inode: &UpperInode) {
-        // SAFETY: A positive dentry of a locked directory, and its inode.
-        unsafe { c::lfs_name_linked(self.as_ptr(), inode.as_ptr()) };
-    }
-
-    /// Mirrors the end of vfs_rename() after a rename to the name of `target`, in the same
-    /// directory.
-    pub(crate) fn moved(&self, target: &UpperDentry) {
-        // SAFETY: Two dentries of a locked directory, the second negative.
-        unsafe { c::lfs_name_moved(self.as_ptr(), target.as_ptr()) };
-    }
-
-    /// Mirrors the end of vfs_rename() after an exchange in one directory.
-    pub(crate) fn exchanged(&self, other: &UpperDentry) {
-        // SAFETY: Two positive dentries of a locked directory.
-        unsafe { c::lfs_names_exchanged(self.as_ptr(), other.as_ptr()) };
     }
 
     /// d_mountpoint().
@@ -136,15 +211,18 @@ impl UpperDentry {
 }
 
 /// Two upper directories, locked for a rename between them.
-pub(crate) struct Renaming(c::renamedata);
+pub(crate) struct Renaming<'a> {
+    data: c::renamedata,
+    dirs: (&'a UpperDentry, &'a UpperDentry),
+}
 
-impl Renaming {
+impl<'a> Renaming<'a> {
     /// Locks the parents of `old` and of `name` in `to`; `flags` are renameat2()'s. `EINVAL`: `old`
     /// was moved or removed meanwhile.
     pub(crate) fn begin(
-        from: &UpperDentry,
+        from: &'a UpperDentry,
         old: &UpperDentry,
-        to: &UpperDentry,
+        to: &'a UpperDentry,
         name: &[u8],
         flags: u32,
     ) -> Result<Self> {
@@ -160,13 +238,23 @@ impl Renaming {
         // SAFETY: Live dentries, neither directory locked; a name of `len` bytes.
         let err = unsafe { c::lfs_start_renaming(&mut data, old.as_ptr(), text, len) };
         kernel::error::to_result(err)?;
-        Ok(Self(data))
+        let dirs = (from, to);
+        Ok(Self { data, dirs })
+    }
+
+    /// The directories of the old and the new name.
+    pub(crate) fn directories(&self) -> (LockedDirectory<'_>, LockedDirectory<'_>) {
+        // SAFETY: Locked by start_renaming_dentry() until `self` is dropped.
+        let from = unsafe { LockedDirectory::new(self.dirs.0) };
+        // SAFETY: As above.
+        let to = unsafe { LockedDirectory::new(self.dirs.1) };
+        (from, to)
     }
 }
 
-impl Drop for Renaming {
+impl Drop for Renaming<'_> {
     fn drop(&mut self) {
         // SAFETY: Undoes start_renaming_dentry().
-        unsafe { c::end_renaming(&mut self.0) };
+        unsafe { c::end_renaming(&mut self.data) };
     }
 }

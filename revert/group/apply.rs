@@ -32,7 +32,9 @@ use crate::{
         error::EUCLEAN,
         fsnotify::ChangeEvents,
         inode::UpperInode,
+        lock::ReentrantInodeGuard,
         scope::KernelCreds,
+        upper_names::LockedDirectory,
     },
 };
 use kernel::{prelude::*, sync::aref::ARef};
@@ -484,10 +486,16 @@ impl OpenDirectory {
         }
     }
 
-    /// The directory as the target of a revert of names.
+    /// Our dentry, under a lock of the directory.
+    fn under<'a>(&'a self, lock: &'a ReentrantInodeGuard<'_>) -> Option<LockedDirectory<'a>> {
+        lock.directory(self.dentry.as_deref()?)
+    }
+
+    /// The directory as the target of a revert of names, `locked` if it is changed.
     fn names<'a>(
         &'a self,
         context: &RevertContext<'a>,
+        locked: Option<LockedDirectory<'a>>,
         other: Option<&'a NamesRevert<'a>>,
         purpose: SpacePurpose,
         action: StepAction,
@@ -500,6 +508,7 @@ impl OpenDirectory {
             journal: context.journal,
             dir: &self.opened.inode,
             dentry: self.dentry.as_deref(),
+            locked,
             lower: &self.opened.lower,
             other,
             purpose,
@@ -554,7 +563,7 @@ impl<'a> DirectoryCache<'a> {
         undo_step: &UndoStep,
     ) -> Outcome<u64> {
         let dir = self.open(object)?;
-        let bytes = (dir.names(self.context, None, self.purpose, StepAction::Rollback))
+        let bytes = (dir.names(self.context, None, None, self.purpose, StepAction::Rollback))
             .orphan_bytes_of(lines, undo_step)?;
         self.last = Some(dir);
         Ok(bytes)
@@ -574,7 +583,7 @@ impl<'a> DirectoryCache<'a> {
         progress: &mut Progress,
     ) -> Outcome {
         let dir = self.open(object)?;
-        dir.names(self.context, None, self.purpose, StepAction::Rollback)
+        dir.names(self.context, None, None, self.purpose, StepAction::Rollback)
             .count_progress(lines, undo_step, progress)?;
         self.last = Some(dir);
         Ok(())
@@ -589,7 +598,7 @@ impl<'a> DirectoryCache<'a> {
     ) -> Outcome {
         let dir = self.open(object)?;
         let step = lines.step(undo_step)?;
-        dir.names(self.context, None, self.purpose, StepAction::Rollback)
+        dir.names(self.context, None, None, self.purpose, StepAction::Rollback)
             .resync(&step, undo_step.direction)?;
         self.last = Some(dir);
         Ok(())
@@ -652,18 +661,16 @@ impl<'a> DirectoryCache<'a> {
         match beside {
             OtherDirectory::Nothing => {
                 // I_MUTEX_PARENT: the lock of a child is taken below it.
-                let _lock = dir.opened.inode.lock_as_parent_unless_held();
-                act(&dir.names(context, None, purpose, action), lines, undo_step)?;
+                let lock = dir.opened.inode.lock_as_parent_unless_held();
+                let names = dir.names(context, dir.under(&lock), None, purpose, action);
+                act(&names, lines, undo_step)?;
             }
             OtherDirectory::Instead(lower) => {
                 let other = other(context, lower)?;
-                let _lock = other.opened.inode.lock_as_parent_unless_held();
-                let there = other.names(context, None, purpose, action);
-                act(
-                    &dir.names(context, Some(&there), purpose, action),
-                    lines,
-                    undo_step,
-                )?;
+                let lock = other.opened.inode.lock_as_parent_unless_held();
+                let there = other.names(context, other.under(&lock), None, purpose, action);
+                let here = dir.names(context, None, Some(&there), purpose, action);
+                act(&here, lines, undo_step)?;
                 other.opened.inode.copy_attr();
             }
             OtherDirectory::Across { lower, flags } => {
@@ -676,22 +683,29 @@ impl<'a> DirectoryCache<'a> {
                 let (one, two) = (&*dir.opened.inode, &*other.opened.inode);
                 // Not held during recovery: locks both in lock_rename() order.
                 let is_held = one.is_held() && two.is_held();
-                let _both = match is_held {
+                let both = match is_held {
                     true => None,
                     false => lock(source, target, flags)?,
                 };
-                let _held = is_held.then(|| {
+                let held = is_held.then(|| {
                     (
                         one.lock_as_parent_unless_held(),
                         two.lock_as_parent_unless_held(),
                     )
                 });
-                let there = other.names(context, None, purpose, action);
-                act(
-                    &dir.names(context, Some(&there), purpose, action),
-                    lines,
-                    undo_step,
-                )?;
+                let (mut here, mut there) = (None, None);
+                if let Some((one, two)) = &held {
+                    (here, there) = (dir.under(one), other.under(two));
+                } else if let Some(both) = &both {
+                    let (source, target) = both.directories();
+                    (here, there) = match direction {
+                        Direction::Undo => (Some(target), Some(source)),
+                        Direction::Redo => (Some(source), Some(target)),
+                    };
+                }
+                let there = other.names(context, there, None, purpose, action);
+                let here = dir.names(context, here, Some(&there), purpose, action);
+                act(&here, lines, undo_step)?;
                 other.opened.inode.copy_attr();
             }
         }

@@ -11,9 +11,10 @@ use crate::{
     history::journal::Journal,
     uapi::Reason,
     vfs::{
-        dentry::{Dentry, UpperDentry},
+        dentry::Dentry,
         file::UpperFile,
         inode::UpperInode,
+        upper_names::LockedDirectory,
         xattr, //
     },
 };
@@ -95,7 +96,7 @@ impl<'a> PermissionCheck<'a> {
     /// Whether a name of the object may be removed.
     pub(in crate::revert) fn remove(
         self,
-        (dir, name): (&UpperInode, Option<&UpperDentry>),
+        (dir, name): (&UpperInode, Option<LockedDirectory<'_>>),
         bytes: &[u8],
         node: &UpperInode,
     ) -> Outcome {
@@ -110,7 +111,7 @@ impl<'a> PermissionCheck<'a> {
     /// Whether the object may get a name in the directory.
     pub(in crate::revert) fn bind(
         self,
-        (journal, dir): (&Journal, Option<&UpperDentry>),
+        (journal, dir): (&Journal, Option<LockedDirectory<'_>>),
         bytes: &[u8],
         (node, lower): (&UpperInode, &Dentry),
         is_link: bool,
@@ -128,7 +129,7 @@ impl<'a> PermissionCheck<'a> {
     pub(in crate::revert) fn rename(
         self,
         (from, to): (&UpperInode, &UpperInode),
-        (from_name, to_name): (Option<&UpperDentry>, Option<&UpperDentry>),
+        (from_name, to_name): (Option<LockedDirectory<'_>>, Option<LockedDirectory<'_>>),
         (old, new): (&[u8], &[u8]),
         node: &UpperInode,
         flags: u32,

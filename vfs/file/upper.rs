@@ -7,9 +7,10 @@ use crate::vfs::{
     c,
     dentry::{Dentry, UpperDentry},
     inode::UpperInode,
+    lock::InodeGuard,
     mmap::MmapLowerFile,
-    mount::LowerMount,
     table::superblock::SuperHooks,
+    upper_names::LockedDirectory,
     FileSystem,
     Fs, //
 };
@@ -21,18 +22,18 @@ use kernel::{
 };
 
 /// Content of an upper file's `private_data`.
-struct FilePrivate {
-    lower: ARef<File>,
+pub(super) struct FilePrivate {
+    pub(super) lower: ARef<File>,
     /// The lower file of shared mappings that may become writable; set by the first of them.
-    map: SetOnce<MmapLowerFile>,
-    open: <Fs as FileSystem>::OpenFile,
+    pub(super) map: SetOnce<MmapLowerFile>,
+    pub(super) open: <Fs as FileSystem>::OpenFile,
 }
 
 /// An upper file.
 ///
 /// # Invariants
 ///
-/// `private_data` points to a [`FilePrivate`] from `open` to `release`.
+/// `private_data` points to a [`FilePrivate`], from [`super::OpeningFile::opened`] to `release`.
 #[repr(transparent)]
 pub(crate) struct UpperFile(File);
 
@@ -48,7 +49,7 @@ impl UpperFile {
     /// # Safety
     ///
     /// `ptr` is a live file on a superblock of ours, and stays so for `'a`.
-    pub(crate) unsafe fn from_raw<'a>(ptr: *mut c::file) -> &'a Self {
+    pub(in crate::vfs) unsafe fn from_raw<'a>(ptr: *mut c::file) -> &'a Self {
         // SAFETY: Guaranteed by the caller; both types have the same layout.
         unsafe { &*ptr.cast() }
     }
@@ -90,7 +91,7 @@ impl UpperFile {
 
     /// `SEEK_SET`: sets the position, within the limits of vfs_setpos().
     pub(crate) fn seek_to(&self, position: i64) -> Result<i64> {
-        // SAFETY: A live file; the VFS holds `f_pos_lock` where several threads share the file.
+        // SAFETY: A live file. vfs_setpos() stores a word, as [`File::set_position`] does.
         let position = unsafe { c::vfs_setpos(self.as_ptr(), position, i64::MAX) };
         if position < 0 {
             return Err(errno(position as isize));
@@ -114,36 +115,39 @@ impl UpperFile {
         unsafe { UpperDentry::from_raw(root) }
     }
 
-    /// Asks security_path_unlink() about a removal through the file's mount. The directory is
-    /// locked.
-    pub(crate) fn may_unlink(&self, dir: &UpperDentry, name: &[u8]) -> Result {
+    /// Asks security_path_unlink() about a removal through the file's mount.
+    pub(crate) fn may_unlink(&self, dir: LockedDirectory<'_>, name: &[u8]) -> Result {
         let child = dir.child(name)?;
-        if child.upper_inode().is_none() {
+        if child.is_negative() {
             return Ok(());
         }
         // SAFETY: A live mount, a directory on it, and a child of that with an inode.
         to_result(unsafe { c::lfs_path_unlink(self.path().mnt, dir.as_ptr(), child.as_ptr()) })
     }
 
-    /// Asks security_path_mknod() about a new name for an object like `node`. The directory is
-    /// locked.
-    pub(crate) fn may_make(&self, dir: &UpperDentry, name: &[u8], node: &UpperInode) -> Result {
+    /// Asks security_path_mknod() about a new name for an object like `node`.
+    pub(crate) fn may_make(
+        &self,
+        dir: LockedDirectory<'_>,
+        name: &[u8],
+        node: &UpperInode,
+    ) -> Result {
         let child = dir.child(name)?;
         let (mnt, node) = (self.path().mnt, node.as_ptr());
         // SAFETY: A live mount, a directory on it, a child of that, and an inode.
         to_result(unsafe { c::lfs_path_mknod(mnt, dir.as_ptr(), child.as_ptr(), node) })
     }
 
-    /// Asks security_path_rename() about a rename. Both directories are locked.
+    /// Asks security_path_rename() about a rename.
     pub(crate) fn may_rename(
         &self,
-        (from, name): (&UpperDentry, &[u8]),
-        (to, new): (&UpperDentry, &[u8]),
+        (from, name): (LockedDirectory<'_>, &[u8]),
+        (to, new): (LockedDirectory<'_>, &[u8]),
         flags: u32,
     ) -> Result {
         let child = from.child(name)?;
         let target = to.child(new)?;
-        if child.upper_inode().is_none() {
+        if child.is_negative() {
             return Ok(());
         }
         let (mnt, child, target) = (self.path().mnt, child.as_ptr(), target.as_ptr());
@@ -185,26 +189,6 @@ impl UpperFile {
         Ok(FileWrite(self))
     }
 
-    /// Opens the lower object with the mounter's credentials: the VFS has checked the caller's
-    /// permissions on the upper inode.
-    ///
-    /// `flags` are those of the lower file; `f_path` stays the upper path (backing_file_open()).
-    pub(crate) fn open_lower(
-        &self,
-        mount: &LowerMount,
-        dentry: &Dentry,
-        flags: c_uint,
-    ) -> Result<ARef<File>> {
-        let path = mount.path(dentry);
-        let cred = mount.credentials().as_ptr();
-        let _acting = mount.as_mounter();
-        // SAFETY: A live user file, and a path whose parts are held; backing_file_open() copies the
-        // path.
-        let file = unsafe { c::backing_file_open(self.as_ptr(), flags as c_int, &path, cred) };
-        // SAFETY: backing_file_open() gives a reference or an error.
-        unsafe { File::from_c(file) }
-    }
-
     /// Opens the lower object read-only for mappings, without waiting for fanotify listeners.
     pub(in crate::vfs) fn open_lower_to_map(&self) -> Result<ARef<File>> {
         // SAFETY: Two live files, the second one the first one's lower file.
@@ -213,70 +197,14 @@ impl UpperFile {
         unsafe { File::from_c(file) }
     }
 
-    /// Creates an unnamed lower file in the lower directory `parent`, owned by the caller. The
-    /// caller has write access.
-    pub(crate) fn open_lower_unnamed(
-        &self,
-        mount: &LowerMount,
-        parent: &Dentry,
-        flags: c_uint,
-        mode: u16,
-    ) -> Result<ARef<File>> {
-        let path = mount.path(parent);
-        let cred = mount.credentials().as_ptr();
-        // Labelled by the upper dentry: the lower file has no dentry with a parent yet.
-        let _acting = (mount.credentials()).labelling(self.dentry(), mode | c::S_IFREG as u16)?;
-        let (own, flags) = (self.as_ptr(), flags as c_int);
-        // SAFETY: As in `open_lower`.
-        let file = unsafe { c::backing_tmpfile_open(own, flags, &path, mode, cred) };
-        // SAFETY: backing_tmpfile_open() gives a reference or an error.
-        unsafe { File::from_c(file) }
-    }
-
-    /// Ends `->open`: stores the lower file and the state.
-    pub(crate) fn opened(&self, lower: ARef<File>, open: <Fs as FileSystem>::OpenFile) -> Result {
-        let taken = c::FMODE_CAN_ODIRECT | c::FMODE_NOWAIT;
-        let mode_below = lower.mode() & taken;
-        let map = SetOnce::new();
-        let private = KBox::new(FilePrivate { lower, map, open }, GFP_KERNEL)?;
-        let file = self.as_ptr();
-        // SAFETY: The file is being opened, so no other task uses the field.
-        unsafe { (*file).private_data = KBox::into_raw(private).cast() };
-        // SAFETY: As above. O_DIRECT and RWF_NOWAIT are supported where the lower file supports
-        // them: do_dentry_open() only adds FMODE_CAN_ODIRECT, and only for a mapping with
-        // ->direct_IO, which upper mappings lack.
-        let mode = unsafe { &mut (*file).f_mode };
-        *mode = (*mode & !taken) | mode_below;
-        Ok(())
-    }
-
-    /// Names the dentry of an O_TMPFILE open as the lower filesystem does, before d_instantiate().
-    pub(crate) fn name_unnamed(&self, inode: &UpperInode) {
-        // SAFETY: vfs_tmpfile() has given the file a dentry with an inline name, unhashed and
-        // negative, which is not visible to other tasks.
-        unsafe { c::d_mark_tmpfile(self.as_ptr(), inode.as_ptr()) };
-    }
-
-    /// Ends an O_TMPFILE open after [`UpperFile::opened`], with finish_open(); on failure also
-    /// undoes [`UpperFile::opened`].
-    pub(crate) fn finish_unnamed(&self, dentry: &UpperDentry) -> Result {
-        // SAFETY: A file that is being opened, and its dentry, now positive.
-        let err = unsafe { c::finish_open(self.as_ptr(), dentry.as_ptr(), Some(opened_already)) };
-        if !self.is_opened() {
-            self.release();
-        }
-        to_result(err)
-    }
-
-    /// Whether the VFS will call `->release` (FMODE_OPENED).
-    pub(crate) fn is_opened(&self) -> bool {
-        self.mode() & c::FMODE_OPENED != 0
-    }
-
     /// `->release`: drops the lower file and the state.
-    pub(crate) fn release(&self) {
+    ///
+    /// # Safety
+    ///
+    /// The last user is gone; `self` is not used any more.
+    pub(in crate::vfs) unsafe fn release(&self) {
         let file = self.as_ptr();
-        // SAFETY: The last user is gone.
+        // SAFETY: Guaranteed by the caller.
         let field = unsafe { &mut (*file).private_data };
         let private = core::mem::replace(field, core::ptr::null_mut());
         if !private.is_null() {
@@ -285,11 +213,15 @@ impl UpperFile {
         }
     }
 
-    /// file_remove_privs(). The upper inode is locked.
-    pub(crate) fn remove_privileges(&self) -> Result {
+    /// file_remove_privs(). `lock` is that of the upper inode; `EINVAL` for another one.
+    #[inline]
+    pub(crate) fn remove_privileges(&self, lock: &InodeGuard<'_>) -> Result {
+        let inode = self.upper_inode();
+        if !lock.is_of(inode) {
+            return Err(EINVAL);
+        }
         // SAFETY: A live file whose inode is locked.
         to_result(unsafe { c::file_remove_privs(self.as_ptr()) })?;
-        let inode = self.upper_inode();
         if !<Fs as SuperHooks>::lower(inode.mount()).limits().no_set_id {
             return Ok(());
         }
@@ -307,8 +239,4 @@ impl Drop for FileWrite<'_> {
         // SAFETY: The guard exists because access was granted.
         unsafe { c::mnt_drop_write_file(self.0.as_ptr()) };
     }
-}
-
-extern "C" fn opened_already(_inode: *mut c::inode, _file: *mut c::file) -> c_int {
-    0
 }

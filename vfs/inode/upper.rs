@@ -36,6 +36,8 @@ struct InodePrivate {
     /// The task that holds the inode's lock for a whole request; 0 if none. See
     /// [`crate::vfs::lock::HeldInodes`].
     holder: Atomic<i64>,
+    /// Number of that task's guards of the lock.
+    holds: Atomic<i32>,
     #[pin]
     object: <Fs as FileSystem>::Object,
 }
@@ -49,6 +51,7 @@ impl InodePrivate {
             orphan: Atomic::new(false),
             shown: Atomic::new(false),
             holder: Atomic::new(0),
+            holds: Atomic::new(0),
             object <- <Fs as FileSystem>::new_object(),
         })
     }
@@ -87,7 +90,7 @@ impl UpperInode {
     /// # Safety
     ///
     /// As for [`Inode::from_raw`]; and the inode is one that [`UpperInode::iget`] made.
-    pub(crate) unsafe fn from_raw<'a>(ptr: *mut c::inode) -> &'a Self {
+    pub(in crate::vfs) unsafe fn from_raw<'a>(ptr: *mut c::inode) -> &'a Self {
         // SAFETY: Guaranteed by the caller; both types have the same layout.
         unsafe { &*ptr.cast() }
     }
@@ -180,6 +183,11 @@ impl UpperInode {
     /// own writes.
     pub(in crate::vfs) fn note_holder(&self, task: i64) {
         self.private().holder.store(task, Relaxed);
+    }
+
+    /// Number of guards of the lock that is held for a whole request. Used by the holder only.
+    pub(in crate::vfs) fn holds(&self) -> &Atomic<i32> {
+        &self.private().holds
     }
 
     /// Mode bits that upper files never have, whatever the lower mode is.
@@ -329,12 +337,6 @@ impl UpperInode {
             unsafe { c::unlock_new_inode(inode) };
         }
         Ok(own)
-    }
-
-    /// Clears S_DEAD of a restored directory.
-    pub(crate) fn is_back(&self) {
-        // SAFETY: A live inode, whose rwsem the caller holds for writing.
-        unsafe { c::lfs_clear_dead(self.as_ptr()) };
     }
 
     /// Permission by mode and ACL only, without S_IMMUTABLE and security modules.

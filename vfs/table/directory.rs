@@ -9,15 +9,15 @@ use super::{
 use crate::vfs::{
     c,
     cred::OverriddenCreds,
-    file::{File, UpperFile},
+    file::{File, OpeningFile, UpperFile},
     Fs,
 };
 use kernel::{error::to_result, prelude::*};
 
 /// Operations on open directories.
 pub(crate) trait DirectoryHooks {
-    /// `->open`: ends with [`UpperFile::opened`].
-    fn open(file: &UpperFile) -> Result;
+    /// `->open`: ends with [`OpeningFile::opened`].
+    fn open(file: OpeningFile<'_>) -> Result;
     /// Whether `->iterate_shared` omits this name.
     fn hides(file: &UpperFile, name: &[u8]) -> bool;
     /// Whether [`DirectoryHooks::hides`] may be true in this directory.
@@ -42,7 +42,7 @@ pub(super) static OPERATIONS: OpsTable<c::file_operations> = OpsTable(c::file_op
 /// Called by the VFS with a directory of ours that is being opened.
 unsafe extern "C" fn open(_inode: *mut c::inode, file: *mut c::file) -> c_int {
     // SAFETY: The VFS passes a file of ours that is being opened.
-    let file = unsafe { UpperFile::from_raw(file) };
+    let file = unsafe { OpeningFile::from_raw(file) };
     to_int(<Fs as DirectoryHooks>::open(file))
 }
 
@@ -51,7 +51,9 @@ unsafe extern "C" fn open(_inode: *mut c::inode, file: *mut c::file) -> c_int {
 /// Called by the VFS once, with an open directory of ours whose last user is gone.
 unsafe extern "C" fn release(_inode: *mut c::inode, file: *mut c::file) -> c_int {
     // SAFETY: The VFS passes a file of ours whose last user is gone.
-    unsafe { UpperFile::from_raw(file) }.release();
+    let file = unsafe { UpperFile::from_raw(file) };
+    // SAFETY: As above.
+    unsafe { file.release() };
     0
 }
 

@@ -6,7 +6,7 @@ use super::OpsTable;
 use crate::vfs::{
     c,
     dentry::UpperDentry,
-    file::{FileOwner, IovIter, Kiocb, UpperFile, WriteCall},
+    file::{FileOwner, IovIter, Kiocb, OpeningFile, UpperFile, WriteCall},
     inode::UpperInode,
     mmap::{FaultResult, NewVma, WriteFault},
     range::Pipe,
@@ -16,8 +16,8 @@ use kernel::{error::from_result, prelude::*};
 
 /// Operations on open regular files.
 pub(crate) trait FileHooks {
-    /// `->open`: ends with [`UpperFile::opened`].
-    fn open(file: &UpperFile) -> Result;
+    /// `->open`: ends with [`OpeningFile::opened`].
+    fn open(file: OpeningFile<'_>) -> Result;
     /// `->release`, before the lower file is dropped.
     fn release(file: &UpperFile);
     /// `->flush`, at each close(2).
@@ -122,7 +122,7 @@ pub(super) static OPERATIONS_WITHOUT_REMAP: OpsTable<c::file_operations> =
     });
 
 /// No page cache: the pages belong to the lower mapping. No ->direct_IO, which would set
-/// FMODE_CAN_ODIRECT for every upper file; [`UpperFile::opened`] copies the flag from the lower
+/// FMODE_CAN_ODIRECT for every upper file; [`OpeningFile::opened`] copies the flag from the lower
 /// file.
 pub(super) static MAPPING: OpsTable<c::address_space_operations> =
     OpsTable(c::address_space_operations {
@@ -239,7 +239,7 @@ unsafe extern "C" fn mmap(file: *mut c::file, area: *mut c::vm_area_struct) -> c
 /// Called by the VFS with a file of ours that is being opened.
 unsafe extern "C" fn open(_inode: *mut c::inode, file: *mut c::file) -> c_int {
     // SAFETY: The VFS passes a file of ours that is being opened.
-    let file = unsafe { UpperFile::from_raw(file) };
+    let file = unsafe { OpeningFile::from_raw(file) };
     to_int(<Fs as FileHooks>::open(file))
 }
 
@@ -261,7 +261,8 @@ unsafe extern "C" fn release(_inode: *mut c::inode, file: *mut c::file) -> c_int
     // SAFETY: The VFS passes a file of ours whose last user is gone.
     let file = unsafe { UpperFile::from_raw(file) };
     <Fs as FileHooks>::release(file);
-    file.release();
+    // SAFETY: As above.
+    unsafe { file.release() };
     0
 }
 

@@ -11,8 +11,9 @@ use crate::vfs::{
     attr::AttrChange,
     c,
     dentry::UpperDentry,
-    file::UpperFile,
+    file::UnnamedFile,
     inode::UpperInode,
+    locked_name::{LockedName, LookupResult, NewName},
     mount::LowerMount,
     xattr::{PosixAcl, XattrBuffer},
     Fs, //
@@ -25,23 +26,23 @@ use kernel::{
 
 /// Operations on names. The VFS holds the directories' locks.
 pub(crate) trait NameHooks {
-    /// `->lookup`: ends with [`UpperDentry::d_splice_alias`].
-    fn lookup(dir: &UpperInode, dentry: &UpperDentry) -> Result<*mut c::dentry>;
+    /// `->lookup`: ends with [`NewName::d_splice_alias`].
+    fn lookup(dir: &UpperInode, dentry: NewName<'_>) -> Result<LookupResult>;
     /// `exclusive`: with O_EXCL, if the series passes that flag.
-    fn create(dir: &UpperInode, dentry: &UpperDentry, mode: u16, exclusive: bool) -> Result;
-    fn mkdir(dir: &UpperInode, dentry: &UpperDentry, mode: u16) -> Result;
-    fn mknod(dir: &UpperInode, dentry: &UpperDentry, mode: u16, device: u32) -> Result;
-    fn symlink(dir: &UpperInode, dentry: &UpperDentry, target: &CStr) -> Result;
-    fn link(old: &UpperDentry, dir: &UpperInode, dentry: &UpperDentry) -> Result;
-    fn unlink(dir: &UpperInode, dentry: &UpperDentry) -> Result;
-    fn rmdir(dir: &UpperInode, dentry: &UpperDentry) -> Result;
+    fn create(dir: &UpperInode, dentry: NewName<'_>, mode: u16, exclusive: bool) -> Result;
+    fn mkdir(dir: &UpperInode, dentry: NewName<'_>, mode: u16) -> Result;
+    fn mknod(dir: &UpperInode, dentry: NewName<'_>, mode: u16, device: u32) -> Result;
+    fn symlink(dir: &UpperInode, dentry: NewName<'_>, target: &CStr) -> Result;
+    fn link(old: &UpperDentry, dir: &UpperInode, dentry: NewName<'_>) -> Result;
+    fn unlink(dir: &UpperInode, dentry: LockedName<'_>) -> Result;
+    fn rmdir(dir: &UpperInode, dentry: LockedName<'_>) -> Result;
     fn rename(
-        from: (&UpperInode, &UpperDentry),
-        to: (&UpperInode, &UpperDentry),
+        from: (&UpperInode, LockedName<'_>),
+        to: (&UpperInode, LockedName<'_>),
         flags: u32,
     ) -> Result;
-    /// O_TMPFILE: creates an unnamed file and opens the file.
-    fn tmpfile(dir: &UpperInode, file: &UpperFile, mode: u16) -> Result;
+    /// O_TMPFILE: creates an unnamed file, and ends with [`UnnamedFile::finish`].
+    fn tmpfile(dir: &UpperInode, file: UnnamedFile<'_>, mode: u16) -> Result;
 }
 
 /// Operations on attributes.
@@ -167,15 +168,44 @@ unsafe fn pair<'a>(
 
 /// # Safety
 ///
-/// Called by the VFS with a locked directory of ours and a new dentry in it.
+/// As for [`UpperInode::from_raw`] and [`NewName::from_raw`].
+unsafe fn new_name<'a>(
+    dir: *mut c::inode,
+    dentry: *mut c::dentry,
+) -> (&'a UpperInode, NewName<'a>) {
+    // SAFETY: Guaranteed by the caller.
+    let dir = unsafe { UpperInode::from_raw(dir) };
+    // SAFETY: As above.
+    let dentry = unsafe { NewName::from_raw(dentry) };
+    (dir, dentry)
+}
+
+/// # Safety
+///
+/// As for [`UpperInode::from_raw`] and [`LockedName::from_raw`].
+unsafe fn locked_name<'a>(
+    dir: *mut c::inode,
+    dentry: *mut c::dentry,
+) -> (&'a UpperInode, LockedName<'a>) {
+    // SAFETY: Guaranteed by the caller.
+    let dir = unsafe { UpperInode::from_raw(dir) };
+    // SAFETY: As above.
+    let dentry = unsafe { LockedName::from_raw(dentry) };
+    (dir, dentry)
+}
+
+/// # Safety
+///
+/// Called by the VFS with a directory of ours, locked for reading, and a new dentry in it, which
+/// other tasks wait for.
 unsafe extern "C" fn lookup(
     dir: *mut c::inode,
     dentry: *mut c::dentry,
     _flags: c_uint,
 ) -> *mut c::dentry {
     // SAFETY: The VFS passes a directory of ours and a new dentry.
-    let (dir, dentry) = unsafe { pair(dir, dentry) };
-    <Fs as NameHooks>::lookup(dir, dentry).unwrap_or_else(|e| e.to_ptr())
+    let (dir, dentry) = unsafe { new_name(dir, dentry) };
+    <Fs as NameHooks>::lookup(dir, dentry).map_or_else(|e| e.to_ptr(), LookupResult::into_raw)
 }
 
 /// # Safety
@@ -189,8 +219,8 @@ unsafe extern "C" fn create(
     mode: c::umode_t,
     exclusive: bool,
 ) -> c_int {
-    // SAFETY: The VFS passes a directory of ours and a negative dentry in it.
-    let (dir, dentry) = unsafe { pair(dir, dentry) };
+    // SAFETY: The VFS passes a locked directory of ours and a negative dentry in it.
+    let (dir, dentry) = unsafe { new_name(dir, dentry) };
     to_int(<Fs as NameHooks>::create(dir, dentry, mode, exclusive))
 }
 
@@ -204,8 +234,8 @@ unsafe extern "C" fn create(
     dentry: *mut c::dentry,
     mode: c::umode_t,
 ) -> c_int {
-    // SAFETY: The VFS passes a directory of ours and a negative dentry in it.
-    let (dir, dentry) = unsafe { pair(dir, dentry) };
+    // SAFETY: The VFS passes a locked directory of ours and a negative dentry in it.
+    let (dir, dentry) = unsafe { new_name(dir, dentry) };
     // With O_EXCL, the second lookup finds the existing name.
     to_int(<Fs as NameHooks>::create(dir, dentry, mode, false))
 }
@@ -219,8 +249,8 @@ unsafe extern "C" fn link(
     dir: *mut c::inode,
     dentry: *mut c::dentry,
 ) -> c_int {
-    // SAFETY: The VFS passes a directory of ours and a negative dentry in it.
-    let (dir, dentry) = unsafe { pair(dir, dentry) };
+    // SAFETY: The VFS passes a locked directory of ours and a negative dentry in it.
+    let (dir, dentry) = unsafe { new_name(dir, dentry) };
     // SAFETY: And a positive dentry of ours.
     let old = unsafe { UpperDentry::from_raw(old) };
     to_int(<Fs as NameHooks>::link(old, dir, dentry))
@@ -230,8 +260,8 @@ unsafe extern "C" fn link(
 ///
 /// Called by the VFS with a locked directory of ours and a positive dentry in it.
 unsafe extern "C" fn unlink(dir: *mut c::inode, dentry: *mut c::dentry) -> c_int {
-    // SAFETY: The VFS passes a directory of ours and a positive dentry in it.
-    let (dir, dentry) = unsafe { pair(dir, dentry) };
+    // SAFETY: The VFS passes a locked directory of ours and a positive dentry in it.
+    let (dir, dentry) = unsafe { locked_name(dir, dentry) };
     to_int(<Fs as NameHooks>::unlink(dir, dentry))
 }
 
@@ -245,8 +275,8 @@ unsafe extern "C" fn symlink(
     dentry: *mut c::dentry,
     target: *const c_char,
 ) -> c_int {
-    // SAFETY: The VFS passes a directory of ours and a negative dentry in it.
-    let (dir, dentry) = unsafe { pair(dir, dentry) };
+    // SAFETY: The VFS passes a locked directory of ours and a negative dentry in it.
+    let (dir, dentry) = unsafe { new_name(dir, dentry) };
     // SAFETY: And a C string.
     let target = unsafe { CStr::from_char_ptr(target) };
     to_int(<Fs as NameHooks>::symlink(dir, dentry, target))
@@ -261,8 +291,8 @@ unsafe extern "C" fn mkdir(
     dentry: *mut c::dentry,
     mode: c::umode_t,
 ) -> *mut c::dentry {
-    // SAFETY: The VFS passes a directory of ours and a negative dentry in it.
-    let (dir, dentry) = unsafe { pair(dir, dentry) };
+    // SAFETY: The VFS passes a locked directory of ours and a negative dentry in it.
+    let (dir, dentry) = unsafe { new_name(dir, dentry) };
     match <Fs as NameHooks>::mkdir(dir, dentry, mode) {
         Ok(()) => null_mut(),
         Err(e) => e.to_ptr(),
@@ -273,8 +303,8 @@ unsafe extern "C" fn mkdir(
 ///
 /// Called by the VFS with a locked directory of ours and a positive dentry in it.
 unsafe extern "C" fn rmdir(dir: *mut c::inode, dentry: *mut c::dentry) -> c_int {
-    // SAFETY: The VFS passes a directory of ours and a positive dentry in it.
-    let (dir, dentry) = unsafe { pair(dir, dentry) };
+    // SAFETY: The VFS passes a locked directory of ours and a positive dentry in it.
+    let (dir, dentry) = unsafe { locked_name(dir, dentry) };
     to_int(<Fs as NameHooks>::rmdir(dir, dentry))
 }
 
@@ -288,8 +318,8 @@ unsafe extern "C" fn mknod(
     mode: c::umode_t,
     device: c::dev_t,
 ) -> c_int {
-    // SAFETY: The VFS passes a directory of ours and a negative dentry in it.
-    let (dir, dentry) = unsafe { pair(dir, dentry) };
+    // SAFETY: The VFS passes a locked directory of ours and a negative dentry in it.
+    let (dir, dentry) = unsafe { new_name(dir, dentry) };
     to_int(<Fs as NameHooks>::mknod(dir, dentry, mode, device))
 }
 
@@ -305,15 +335,16 @@ unsafe extern "C" fn rename(
     flags: c_uint,
 ) -> c_int {
     // SAFETY: The VFS passes two directories of ours and dentries in them.
-    let from = unsafe { pair(from, old) };
-    // SAFETY: As above.
-    let to = unsafe { pair(to, new) };
+    let from = unsafe { locked_name(from, old) };
+    // SAFETY: As above; vfs_rename() has returned early for one dentry twice.
+    let to = unsafe { locked_name(to, new) };
     to_int(<Fs as NameHooks>::rename(from, to, flags))
 }
 
 /// # Safety
 ///
-/// Called by the VFS with a directory of ours and a file that is being opened in it.
+/// Called by the VFS with a directory of ours and a file that is being opened in it, by a new dentry
+/// that no other task sees.
 unsafe extern "C" fn tmpfile(
     _idmap: *mut c::mnt_idmap,
     dir: *mut c::inode,
@@ -323,7 +354,7 @@ unsafe extern "C" fn tmpfile(
     // SAFETY: The VFS passes a directory of ours.
     let dir = unsafe { UpperInode::from_raw(dir) };
     // SAFETY: And a file that is being opened.
-    let file = unsafe { UpperFile::from_raw(file) };
+    let file = unsafe { UnnamedFile::from_raw(file) };
     to_int(<Fs as NameHooks>::tmpfile(dir, file, mode))
 }
 
