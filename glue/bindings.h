@@ -104,7 +104,7 @@ s64 lfs_current_id(void);
 bool lfs_inode_trylock_shared(struct inode *inode);
 void lfs_inode_unlock_shared(struct inode *inode);
 loff_t lfs_i_size_read(const struct inode *inode);
-void lfs_i_size_write(struct inode *inode, loff_t size);
+void lfs_copy_size(struct inode *to, struct inode *from);
 bool lfs_has_bmap(const struct inode *inode);
 bool lfs_inode_is_new(struct inode *inode);
 bool lfs_attr_differs(const struct inode *to, const struct inode *from, bool is_orphan,

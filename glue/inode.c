@@ -177,11 +177,17 @@ loff_t lfs_i_size_read(const struct inode *inode)
 }
 
 /**
- * lfs_i_size_write() - i_size_write()
+ * lfs_copy_size() - copy i_size to the upper inode
+ *
+ * Mirrors the end of ovl_file_modified(). Under i_lock, as lfs_copy_attr(): no
+ * other code writes the upper i_size, and i_size_write() needs one writer at a
+ * time.
  */
-void lfs_i_size_write(struct inode *inode, loff_t size)
+void lfs_copy_size(struct inode *to, struct inode *from)
 {
-	i_size_write(inode, size);
+	spin_lock(&to->i_lock);
+	i_size_write(to, i_size_read(from));
+	spin_unlock(&to->i_lock);
 }
 
 /**

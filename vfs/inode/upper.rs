@@ -246,10 +246,9 @@ impl UpperInode {
     /// the calls that follow.
     #[inline]
     pub(crate) fn copy_size(&self) {
-        let size = self.lower().size();
-        if size != self.size() {
-            // SAFETY: A live inode.
-            unsafe { c::lfs_i_size_write(self.as_ptr(), i64::try_from(size).unwrap_or(i64::MAX)) }
+        if self.lower().size() != self.size() {
+            // SAFETY: Two live inodes.
+            unsafe { c::lfs_copy_size(self.as_ptr(), self.lower().as_ptr()) }
         }
     }
 
