@@ -68,11 +68,11 @@ impl Drop for Cred {
 /// override_creds() as a guard.
 ///
 /// Not Send: Drop restores the credentials of the creating thread. Guards must be dropped in
-/// reverse order.
+/// reverse order, or the thread keeps credentials of one of them.
 pub(crate) struct OverriddenCreds<'a> {
     before: *const c::cred,
     /// Dropped after the thread's credentials are restored.
-    _own: Option<Cred>,
+    own: Option<Cred>,
     _of: PhantomData<&'a Cred>,
 }
 
@@ -84,7 +84,7 @@ impl<'a> OverriddenCreds<'a> {
         Self {
             // SAFETY: The caller guarantees that they live as long as the guard.
             before: unsafe { c::lfs_override_creds(cred) },
-            _own: None,
+            own: None,
             _of: PhantomData,
         }
     }
@@ -93,7 +93,7 @@ impl<'a> OverriddenCreds<'a> {
         Self {
             // SAFETY: The guard keeps the reference.
             before: unsafe { c::lfs_override_creds(cred.as_ptr()) },
-            _own: Some(cred),
+            own: Some(cred),
             _of: PhantomData,
         }
     }
@@ -109,6 +109,14 @@ impl<'a> OverriddenCreds<'a> {
 
 impl Drop for OverriddenCreds<'_> {
     fn drop(&mut self) {
+        if let Some(own) = &self.own {
+            // SAFETY: Takes nothing.
+            if unsafe { c::lfs_current_cred() } != own.as_ptr() {
+                // Dropped before a guard that was made later, which will restore these credentials:
+                // they are never freed.
+                mem::forget(own.clone());
+            }
+        }
         // SAFETY: `before` comes from lfs_override_creds() on this thread, which still owns the
         // reference: the type is neither Send nor Sync.
         unsafe { c::lfs_revert_creds(self.before) };

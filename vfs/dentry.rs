@@ -97,6 +97,15 @@ impl Dentry {
         unsafe { core::slice::from_raw_parts(qstr.name, len as usize) }
     }
 
+    /// The inode, if the dentry is a directory: other objects have no ->lookup.
+    pub(super) fn directory(&self) -> Result<&Inode> {
+        let inode = self.inode().ok_or(ENOENT)?;
+        if !inode.is_directory() {
+            return Err(ENOTDIR);
+        }
+        Ok(inode)
+    }
+
     /// A counted reference to the present parent directory; to the dentry itself for a root.
     pub(crate) fn dget_parent(&self) -> ARef<Self> {
         // SAFETY: A live dentry.

@@ -325,6 +325,14 @@ impl Inode {
         Some(unsafe { ARef::from_raw(dentry) })
     }
 
+    /// Makes an inode durable that cannot be opened: all metadata, but no data of other files.
+    /// Takes `s_umount` for reading.
+    pub(crate) fn sync_metadata(&self) -> Result {
+        let sb = self.superblock().as_ptr();
+        // SAFETY: A live inode and its superblock.
+        kernel::error::to_result(unsafe { c::lfs_sync_metadata(sb, self.as_ptr()) })
+    }
+
     pub(crate) fn superblock(&self) -> &SuperBlock {
         // SAFETY: A live inode has a superblock that outlives it.
         let sb = unsafe { (*self.as_ptr()).i_sb };

@@ -31,6 +31,7 @@ fn qstr(name: &[u8]) -> Result<c::qstr> {
 /// Looks up `name` in the lower directory `parent`; the result may be negative.
 pub(crate) fn lookup(mount: &LowerMount, parent: &Dentry, name: &[u8]) -> Result<ARef<Dentry>> {
     let mut q = qstr(name)?;
+    parent.directory()?;
     let _acting = mount.as_mounter();
     // SAFETY: A counted string and a live directory, which is not locked.
     let found = unsafe { c::lookup_noperm_unlocked(&mut q, parent.as_ptr()) };
@@ -108,6 +109,7 @@ impl<'a> DirOpGuard<'a> {
         name: &[u8],
     ) -> Result<Self> {
         let mut q = qstr(name)?;
+        parent.directory()?;
         // SAFETY: A live directory that is not locked, and a counted string.
         let dentry = unsafe { c::start_creating_noperm(parent.as_ptr(), &mut q) };
         let locked = Self::new(mount, dentry)?;
@@ -124,7 +126,8 @@ impl<'a> DirOpGuard<'a> {
         child: &Dentry,
         name: &[u8],
     ) -> Result<Self> {
-        // SAFETY: Two live dentries, neither of them locked.
+        parent.directory()?;
+        // SAFETY: A live directory that is not locked, and a live dentry.
         let dentry = unsafe { c::start_creating_dentry(parent.as_ptr(), child.as_ptr()) };
         let locked = Self::new(mount, dentry);
         let is_settled = match &locked {
@@ -141,8 +144,9 @@ impl<'a> DirOpGuard<'a> {
 
     /// Locks the parent of `at` to remove the name.
     pub(crate) fn start_removing_dentry(mount: &'a LowerMount, at: &LowerName<'_>) -> Result<Self> {
+        at.parent.directory()?;
         let (parent, child) = (at.parent.as_ptr(), at.dentry.as_ptr());
-        // SAFETY: Two live dentries, neither of them locked.
+        // SAFETY: A live directory that is not locked, and a live dentry.
         let dentry = unsafe { c::start_removing_dentry(parent, child) };
         match Self::new(mount, dentry) {
             // start_removing_dentry() checks the parent, not the name.
@@ -280,6 +284,11 @@ pub(crate) fn rename(
     flags: u32,
 ) -> Result {
     let mut q = qstr(name)?;
+    from.parent.directory()?;
+    to.directory()?;
+    if !core::ptr::eq(from.parent.superblock(), to.superblock()) {
+        return Err(EXDEV);
+    }
     let mut data = c::renamedata {
         mnt_idmap: mount.idmap(),
         old_parent: from.parent.as_ptr(),
@@ -287,7 +296,7 @@ pub(crate) fn rename(
         flags,
         ..Default::default()
     };
-    // SAFETY: Live dentries, neither directory locked.
+    // SAFETY: Live directories of one filesystem, neither of them locked, and a live dentry.
     let err = unsafe { c::start_renaming_dentry(&mut data, 0, from.dentry.as_ptr(), &mut q) };
     to_result(err).map_err(|e| {
         if e == EINVAL {

@@ -6,7 +6,6 @@
 use super::{
     c,
     dentry::Dentry,
-    inode::Inode,
     table::superblock::SuperHooks,
     FileSystem,
     Fs, //
@@ -110,13 +109,6 @@ impl SuperBlock {
         // xfs flushes the disk's cache together with its log only, so not if the log is clean.
         // SAFETY: The superblock keeps its device open.
         kernel::error::to_result(unsafe { c::blkdev_issue_flush(disk) })
-    }
-
-    /// Makes an inode durable that cannot be opened: all metadata, but no data of other files.
-    /// Takes `s_umount` for reading.
-    pub(crate) fn sync_metadata(&self, inode: &Inode) -> Result {
-        // SAFETY: A live superblock, not our own, and an inode of it.
-        kernel::error::to_result(unsafe { c::lfs_sync_metadata(self.as_ptr(), inode.as_ptr()) })
     }
 }
 

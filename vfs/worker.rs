@@ -129,8 +129,8 @@ impl<J: WorkerJob<ID>, const ID: u8> Worker<J, ID> {
 #[pinned_drop]
 impl<J: WorkerJob<ID>, const ID: u8> PinnedDrop for Worker<J, ID> {
     fn drop(self: Pin<&mut Self>) {
-        // The job holds a reference to the worker, so a started worker is dropped only after
-        // `stop`.
+        // A timer of a worker without `stop` may be pending: destroy_workqueue() does not wait for it.
+        self.stop();
         // SAFETY: The queue is valid by the type invariants and idle.
         unsafe { c::destroy_workqueue(self.queue) };
     }

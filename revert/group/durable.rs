@@ -86,7 +86,7 @@ impl GroupRevert<'_> {
             File::open_kernel(self.context.mount.lower(), lower, access)?.sync(0, i64::MAX, false)
         } else {
             // Special files and symbolic links cannot be opened for an fsync(2) of the inode.
-            self.below().sync_metadata(inode)
+            inode.sync_metadata()
         }
     }
 

@@ -262,6 +262,7 @@ impl UpperInode {
     ///
     /// One lower inode has exactly one upper inode, whatever its number of names is.
     pub(crate) fn iget(sb: &UpperSuperBlock, lower: &Inode) -> Result<ARef<UpperInode>> {
+        Self::check_lower(sb, lower)?;
         if let Some(inode) = Self::find(sb, lower) {
             // The VFS checks permissions against the upper inode's attributes.
             inode.copy_attr_if_changed();
@@ -285,6 +286,16 @@ impl UpperInode {
         Self::settle(inode, raw)
     }
 
+    /// Refuses an inode that is not on the lower superblock, which `sb` keeps alive.
+    #[inline]
+    fn check_lower(sb: &UpperSuperBlock, lower: &Inode) -> Result {
+        let below = <Fs as SuperHooks>::lower(sb.mount()).root().superblock();
+        if !core::ptr::eq(below, lower.superblock()) {
+            return Err(EXDEV);
+        }
+        Ok(())
+    }
+
     /// Allocates an upper inode before a lower object is created, so that iget cannot fail for lack
     /// of memory after the creation.
     pub(crate) fn prealloc(sb: &UpperSuperBlock) -> Result<PreallocInode> {
@@ -303,6 +314,9 @@ impl UpperInode {
         prealloc: PreallocInode,
         lower: &Inode,
     ) -> Result<ARef<UpperInode>> {
+        // SAFETY: An inode that `prealloc` made, on a superblock of ours.
+        let sb = unsafe { UpperSuperBlock::from_raw((*prealloc.inode.0.as_ptr()).i_sb) };
+        Self::check_lower(sb, lower)?;
         let private = prealloc.private.write_pin_init(InodePrivate::new(lower))?;
         // SAFETY: The box is passed to C, which never moves the content.
         let raw = KBox::into_raw(unsafe { Pin::into_inner_unchecked(private) });

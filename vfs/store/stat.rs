@@ -2,7 +2,7 @@
 
 //! Attributes of the history's files, and space of their filesystem.
 
-use crate::vfs::c;
+use crate::vfs::{c, inode::Inode};
 /// `S_IFMT` and three of its values.
 const KIND: u32 = 0o170_000;
 const KIND_FILE: u32 = 0o100_000;
@@ -35,20 +35,17 @@ impl FileStat {
     ///
     /// `inode` must be valid, with a reference held.
     pub(super) unsafe fn of(inode: *mut c::inode) -> Self {
-        // SAFETY: The caller guarantees that the inode is valid.
-        let size = unsafe { c::lfs_i_size_read(inode) };
-        // SAFETY: The caller guarantees that the inode is valid; the fields are plain numbers that
-        // C reads without a lock, too.
-        let i = unsafe { &*inode };
+        // SAFETY: The caller guarantees that the inode is valid, and holds it.
+        let inode = unsafe { Inode::from_raw(inode) };
+        let id = inode.id();
         Self {
-            mode: u32::from(i.i_mode),
-            uid: i.i_uid.val,
-            gid: i.i_gid.val,
-            // SAFETY: Both variants of the union are the same number.
-            links: unsafe { i.__bindgen_anon_1.i_nlink },
-            size: size.try_into().unwrap_or(0),
-            inode: i.i_ino,
-            generation: i.i_generation,
+            mode: inode.mode(),
+            uid: inode.uid(),
+            gid: inode.gid(),
+            links: inode.links(),
+            size: inode.size(),
+            inode: id.inode,
+            generation: id.generation,
         }
     }
 
