@@ -3,8 +3,35 @@
 //! Safe wrappers of the kernel's C interfaces: the only directory with `unsafe`.
 //!
 //! Objects ([`inode::Inode`], [`dentry::Dentry`], [`file::File`] …) are borrowed or counted
-//! references. Operation tables ([`table`]) turn C calls into calls of the traits that
-//! [`crate::stack`] implements. This layer does not depend on undo.
+//! references. Operation tables ([`table`]) turn C calls into calls of the hooks' traits, which
+//! [`crate::Fs`] implements. This layer depends neither on the implementation nor on undo.
+//!
+//! # What a type proves
+//!
+//! A safe function of this layer cannot break memory, whatever safe code calls it with, in any order
+//! and on any thread. `tests/misuse/` checks that what follows does not compile otherwise.
+//!
+//! - Only the thunks of operation tables make wrappers of raw pointers: every `from_raw` is `unsafe`
+//!   and not visible above. `Upper…` types are objects of this filesystem's superblocks, with their
+//!   private data set: [`superblock::UpperSuperBlock`], [`inode::UpperInode`],
+//!   [`dentry::UpperDentry`], [`file::UpperFile`]. An object without private data has another type,
+//!   whose only way to the first one takes `self`: [`superblock::NewSuperBlock`],
+//!   [`file::OpeningFile`], [`file::UnnamedFile`], [`mmap::NewVma`].
+//! - An argument of a hook has the lifetime of the hook's call, and lends nothing for longer:
+//!   [`file::Kiocb`], [`attr::AttrChange`], [`xattr::XattrBuffer`].
+//! - A name, a parent or the lower dentry of a negative dentry is lent by
+//!   [`locked_name::LockedName`] and [`locked_name::NewName`] only: the VFS holds the directory's lock
+//!   during the call. A method that moves or binds the dentry takes `self`. The lower dentry of a
+//!   positive dentry never changes.
+//! - A function that needs an inode's lock takes the guard and compares the inode, or is a method of
+//!   the guard or of [`upper_names::LockedDirectory`], which borrows from a guard. Guards are not
+//!   `Send`.
+//! - An object whose lifetime another object ensures is compared with it: the lower inode of an upper
+//!   one, or the dentry of a struct path, is on the lower mount's superblock.
+//!
+//! As in the kernel's C, two rules have no type. A reference to an inode or dentry is not kept beyond
+//! the unmount. [`table::superblock::SuperHooks::evicted`] gets an inode without a reference, of which
+//! no counted one may be made.
 
 pub(crate) mod attr;
 pub(crate) mod chunk;
