@@ -73,8 +73,7 @@ pub(super) fn undo(revert: &ObjectUndo<'_>) -> Result<(), Refusal> {
     let (there, here) = both.as_ref().map(Renaming::directories).unzip();
     // Another operation may have come between the two locks.
     let again = revert.newest_names(1)?;
-    if again.newest != taken.newest || dir.is_orphan() || other.inode.is_orphan()
-    {
+    if again.newest != taken.newest || dir.is_orphan() || other.inode.is_orphan() {
         return Err(conflict(taken.newest));
     }
     other.inode.may_change_names()?;

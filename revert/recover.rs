@@ -368,7 +368,13 @@ fn is_of_names(inode: &Inode, line: &Line<'_>) -> bool {
 }
 
 /// Writes the closing line of a recovered revert.
-pub(super) fn end(sb: &UpperSuperBlock, journal: &Journal, lower: &Dentry, op: Op, seq: u64) -> Result {
+pub(super) fn end(
+    sb: &UpperSuperBlock,
+    journal: &Journal,
+    lower: &Dentry,
+    op: Op,
+    seq: u64,
+) -> Result {
     let inode = UpperInode::iget(sb, lower.inode().ok_or(ESTALE)?)?;
     let mut state = inode.object().state.lock();
     // No comparison: recovery itself has changed the object.

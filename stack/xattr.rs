@@ -11,7 +11,7 @@ use crate::{
         dentry::UpperDentry,
         error::ENODATA,
         inode::UpperInode,
-        table::inode::XattrHooks,
+        table::xattr::XattrHooks,
         task,
         xattr::{self, XattrBuffer}, //
     },

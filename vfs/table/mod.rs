@@ -11,6 +11,7 @@ mod export;
 pub(crate) mod file;
 pub(crate) mod inode;
 pub(crate) mod superblock;
+pub(crate) mod xattr;
 
 use super::{
     c,
@@ -85,7 +86,7 @@ pub(super) unsafe fn set_super_tables(sb: &UpperSuperBlock, lower: &SuperBlock) 
     // SAFETY: A superblock that is being filled.
     unsafe { (*ptr).s_op = &superblock::OPERATIONS.0 };
     // SAFETY: As above.
-    unsafe { (*ptr).s_xattr = (&raw const inode::XATTRS.0).cast() };
+    unsafe { (*ptr).s_xattr = (&raw const xattr::XATTRS.0).cast() };
     // SAFETY: As above.
     unsafe { c::set_default_d_op(ptr, &superblock::DENTRY.0) };
 }
