@@ -4,10 +4,9 @@
 //!
 //! A revert of one object holds the inode lock from the first check to the last line. The revert
 //! walks the object's chain of lines ([`chain`]), merges the inverse of each operation into one
-//! plan, verifies every payload that the plan reads, and captures the pre-image of the plan. Then
-//! the revert writes its own line (the intent) and flushes the journal, applies the plan
-//! ([`apply`]), and writes a line that commits. A failure rolls the object back from the captured
-//! pre-image. After a crash, the next mount finishes the revert, or rolls it back ([`recover`]).
+//! plan, verifies every payload that the plan reads, and captures the pre-image of the plan. The
+//! lines that a revert places and the order of its durable steps are in [`transaction`], also what
+//! the next mount does after a crash.
 
 mod apply;
 mod attributes;
@@ -20,16 +19,16 @@ pub(crate) mod locate;
 mod name_operations;
 mod names;
 mod plan_builder;
-mod recover;
 mod retained;
 pub(crate) mod rights;
 mod steps;
 mod subtree;
 mod targets;
+mod transaction;
 
 use crate::{
     history::{
-        journal::{Journal, Reservation, SpacePurpose},
+        journal::{Journal, SpacePurpose},
         pins::Pin,
     },
     log::{
@@ -37,8 +36,7 @@ use crate::{
         plan::{OnExternal, WalkStep},
         types::Pos,
     },
-    record::{self, LineSubject, OperationArgs},
-    state::ObjectState,
+    record,
     uapi::{Operation, Reason},
     vfs::{
         dentry::Dentry,
@@ -57,9 +55,9 @@ use kernel::prelude::*;
 use name_operations::NameOperations;
 use names::NamesRevert;
 use plan_builder::{refuse, TargetChoice};
-pub(crate) use recover::{recover_unfinished, roll_back_last};
 use rights::{inverse::PermissionCheck, CallerRights, ChainRights};
 use steps::{is_on_names, Lines};
+pub(crate) use transaction::{recover_unfinished, roll_back_last};
 
 /// The reason why a revert was refused. The object is unchanged.
 pub(crate) struct Refusal {
@@ -135,28 +133,6 @@ impl From<AllocError> for Refusal {
 }
 
 use kernel::alloc::AllocError;
-
-/// Outcome of a failed revert of content and attributes.
-enum ContentRevertError {
-    /// The object is unchanged.
-    RolledBack(Error),
-    /// The object is partly changed, and the rollback failed, too.
-    Incomplete(Error),
-}
-
-impl ContentRevertError {
-    fn refusal(self) -> Refusal {
-        match self {
-            Self::RolledBack(e) | Self::Incomplete(e) => e.into(),
-        }
-    }
-}
-
-impl From<Error> for ContentRevertError {
-    fn from(error: Error) -> Self {
-        Self::RolledBack(error)
-    }
-}
 
 type UndoResult = Result<u64, Refusal>;
 
@@ -542,29 +518,6 @@ impl ObjectUndo<'_> {
             resumed: None,
             is_killable: true,
         }
-    }
-}
-
-/// Writes the line that closes a revert's intent: commit, cancel, or end.
-fn close_intent(
-    subject: &LineSubject<'_>,
-    state: &mut ObjectState,
-    reservation: &mut Reservation<'_>,
-    op: Op,
-    intent: u64,
-) {
-    let args = OperationArgs {
-        op,
-        at: 0,
-        length: 0,
-        size: subject.inode.lower().size(),
-    };
-    let placed = record::place(subject, state, reservation, &args, |draft| {
-        draft.of(intent);
-    });
-    // Without its closing line, the revert is ended by recovery at the next mount.
-    if let Err(e) = placed {
-        subject.mount.warn_lost(e);
     }
 }
 

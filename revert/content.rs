@@ -4,11 +4,12 @@
 
 use super::{
     apply::{self, ApplyTarget},
-    attributes, close_intent,
+    attributes,
     plan_builder::{self, refuse, ContentPlan, TargetChoice},
     steps::{redone_operations, Lines},
     targets::{self, EncodedTargets, TargetSet},
-    ContentRevertError, Refusal,
+    transaction::{self, RequestedRevert, RevertSteps},
+    Refusal,
 };
 use crate::{
     backup,
@@ -226,7 +227,8 @@ impl ContentRevert<'_> {
         }
     }
 
-    /// Captures the pre-image, writes the intent, applies the plan, and writes the closing line.
+    /// Reverts the operations of the plan. The state's lock is held: no other line of the object
+    /// comes between.
     pub(super) fn perform(
         &self,
         state: &mut ObjectState,
@@ -234,78 +236,22 @@ impl ContentRevert<'_> {
         no_redo: bool,
         pin: &Pin<'_>,
     ) -> Result<(), Refusal> {
-        let begun = self.journal.begin_intent()?;
-        let result = self.perform_begun(state, plan, begun, no_redo);
-        // An incomplete revert keeps its intent open: the next mount resumes.
-        if !matches!(result, Err(ContentRevertError::Incomplete(_))) {
-            self.journal.end_intent(begun);
-        } else if no_redo {
+        let mut steps = ContentSteps {
+            content: self,
+            state,
+            plan,
+            no_redo,
+            captured: Captured::Nothing,
+            present: KVVec::new(),
+            reservation: None,
+            content_changed: false,
+        };
+        let outcome = transaction::run(self.mount, self.journal, &mut steps);
+        if no_redo && outcome.is_incomplete() {
             // Recovery can only finish this revert, from the segments that the plan reads.
             pin.stay();
         }
-        result.map_err(ContentRevertError::refusal)
-    }
-
-    /// As [`Self::perform`], after the journal has noted the intent.
-    fn perform_begun(
-        &self,
-        state: &mut ObjectState,
-        plan: ContentPlan,
-        begun: u64,
-        no_redo: bool,
-    ) -> Result<(), ContentRevertError> {
-        let records = Records::new(&plan.attributes).map_err(|_| EUCLEAN)?;
-        let (captured, present) = if no_redo {
-            let present = backup::gather_attributes(self.mount.lower(), self.lower, records)?;
-            (Captured::Uncaptured(NO_REDO), present)
-        } else {
-            (self.capture(&plan)?, KVVec::new())
-        };
-        let entry = self.with_targets(state, &plan, RevertLine::UNDO)?;
-        let mut reservation = self.journal.reserve_lines_killable(3)?;
-        let intent = self.write_intent(state, &mut reservation, &plan, &captured, entry)?;
-        // Write-ahead: intent and pre-image are on disk before the first change.
-        if let Err(e) = self.journal.flush_killable(true) {
-            close_intent(&self.subject(), state, &mut reservation, Op::Cancel, intent);
-            self.journal.begin_flush();
-            return Err(e.into());
-        }
-        let target = self.target(true);
-        let mut content_changed = false;
-        let mut applied = target.apply(&plan.pieces, &plan.outcome, records, &mut content_changed);
-        if applied.is_err() && no_redo && content_changed {
-            // No pre-image to roll back to: the plan, which is idempotent, is applied once more.
-            applied = target.apply(&plan.pieces, &plan.outcome, records, &mut content_changed);
-        }
-        let end = match applied {
-            Ok(()) => Op::Commit,
-            Err(_) => {
-                // Restores the pre-image. If that fails, the intent stays open, and the next
-                // operation on the file or the next mount retries.
-                let back = match no_redo {
-                    true if content_changed => Err(EIO),
-                    true => target.put_back(&present),
-                    false => target.roll_back(&captured, plan.outcome.present, content_changed),
-                };
-                match back {
-                    Ok(()) => Op::Cancel,
-                    Err(e) => {
-                        pr_err!("revert {} is incomplete: error {}\n", intent, e.to_errno());
-                        self.journal.mark_incomplete(begun, intent);
-                        // The chain is loaded again at the next use, which then finds the open
-                        // intent.
-                        *state = ObjectState::default();
-                        return Err(ContentRevertError::Incomplete(e));
-                    }
-                }
-            }
-        };
-        close_intent(&self.subject(), state, &mut reservation, end, intent);
-        record::note_change(state, self.inode);
-        if end == Op::Cancel {
-            self.mount.flush_end_of_refused(self.journal);
-        }
-        applied.map_err(ContentRevertError::RolledBack)
+        outcome.into_result()
     }
 
     /// Captures the pre-image of the plan.
@@ -382,17 +328,6 @@ impl ContentRevert<'_> {
         plan_builder::plan(self, line.prev, choice, OnExternal::Pass, &mut refuse)
     }
 
-    /// As [`RevertLine::with_targets`], for the operations of a plan.
-    pub(super) fn with_targets<'p>(
-        &self,
-        state: &mut ObjectState,
-        plan: &'p ContentPlan,
-        entry: RevertLine<'_>,
-    ) -> Result<RevertLine<'p>> {
-        let subject = self.subject();
-        entry.with_targets(self.journal, &subject, state, plan.is_newest, &plan.targets)
-    }
-
     /// Writes the revert's own line, the intent, and returns its number.
     pub(super) fn write_intent(
         &self,
@@ -419,5 +354,93 @@ impl ContentRevert<'_> {
             draft.now(plan.outcome.size);
         })?;
         Ok(placed.seq)
+    }
+}
+
+/// The revert of one object: its plan is the only step.
+struct ContentSteps<'s, 'a> {
+    content: &'s ContentRevert<'a>,
+    state: &'s mut ObjectState,
+    plan: ContentPlan,
+    no_redo: bool,
+    captured: Captured,
+    /// With `no_redo`: the attributes before the revert, which are not captured.
+    present: KVVec<u8>,
+    /// Space for the closing line, which therefore cannot fail.
+    reservation: Option<Reservation<'a>>,
+    /// Whether content may be changed.
+    content_changed: bool,
+}
+
+impl RevertSteps for ContentSteps<'_, '_> {
+    fn apply(&mut self) -> Result<(), Refusal> {
+        let (target, plan) = (self.content.target(true), &self.plan);
+        let records = Records::new(&plan.attributes).map_err(|_| EUCLEAN)?;
+        let content_changed = &mut self.content_changed;
+        let mut applied = target.apply(&plan.pieces, &plan.outcome, records, content_changed);
+        if applied.is_err() && self.no_redo && *content_changed {
+            // No pre-image to roll back to: the plan, which is idempotent, is applied once more.
+            applied = target.apply(&plan.pieces, &plan.outcome, records, content_changed);
+        }
+        Ok(applied?)
+    }
+
+    /// Restores the pre-image.
+    fn roll_back(&mut self) -> Result<(), Refusal> {
+        let target = self.content.target(true);
+        Ok(match self.no_redo {
+            true if self.content_changed => Err(EIO),
+            true => target.put_back(&self.present),
+            false => target.roll_back(
+                &self.captured,
+                self.plan.outcome.present,
+                self.content_changed,
+            ),
+        }?)
+    }
+
+    /// The object stays changed, so the reason for that is the more important one.
+    fn incomplete(&self, _refused: Refusal, failed: Refusal) -> Refusal {
+        failed
+    }
+
+    fn place_end(&mut self, _member: usize, end: Op, intent: u64) -> Result {
+        let reservation = self.reservation.as_mut().ok_or(EIO)?;
+        transaction::place_end(
+            &self.content.subject(),
+            self.state,
+            reservation,
+            end,
+            intent,
+        )
+    }
+}
+
+impl RequestedRevert for ContentSteps<'_, '_> {
+    fn place_intent(&mut self, _member: usize, _first: Option<u64>) -> Result<u64, Refusal> {
+        let (content, plan) = (self.content, &self.plan);
+        if self.no_redo {
+            let records = Records::new(&plan.attributes).map_err(|_| EUCLEAN)?;
+            let (mount, lower) = (content.mount.lower(), content.lower);
+            self.present = backup::gather_attributes(mount, lower, records)?;
+            self.captured = Captured::Uncaptured(NO_REDO);
+        } else {
+            self.captured = content.capture(plan)?;
+        }
+        let (subject, is_newest, targets) = (content.subject(), plan.is_newest, &plan.targets);
+        let entry = RevertLine::UNDO.with_targets(
+            content.journal,
+            &subject,
+            self.state,
+            is_newest,
+            targets,
+        )?;
+        let reservation = content.journal.reserve_lines_killable(3)?;
+        let reservation = self.reservation.insert(reservation);
+        Ok(content.write_intent(self.state, reservation, plan, &self.captured, entry)?)
+    }
+
+    fn forget(&mut self, _member: usize) {
+        *self.state = ObjectState::default();
     }
 }

@@ -5,34 +5,27 @@
 //! 1. Planning ([`choose`]): every operation is checked with no lock held for long. A dry run, or a
 //!    request with a conflict, ends here. Then the objects are flushed, still without locks.
 //! 2. Exclusion ([`exclude`]): all objects of the request are locked, and the plan is made again.
-//! 3. Each object gets a line, its intent, together with the captured pre-image. The journal is
-//!    flushed.
-//! 4. The plans are applied ([`apply`]) and the lower objects are flushed.
-//! 5. One line, the commit, decides for the whole group. It is durable before the closing line of
-//!    any other object.
-//!
-//! A failure before the commit rolls every object back. After a crash before the commit, the next
-//! mount does so ([`recover`]), or finishes a group that captured no pre-images.
+//! 3. The intents are placed, the plans are applied ([`apply`]), and the closing lines are placed, in
+//!    the order of [`transaction`].
 
 mod apply;
 mod choose;
+mod choose_names;
 mod claim;
 mod durable;
 mod exclude;
-mod intents;
+mod objects;
 mod order;
 mod orphan_conflicts;
 mod recover;
 mod rehearse;
+mod rehearsed;
 
 use super::{
-    binding::{find_recorded, ObjectLookup},
-    content::{ContentRevert, RevertLine},
-    may_revert,
     name_operations::oldest_of,
     names::discard,
-    rights::CallerRights,
     steps::{is_on_names, Lines},
+    transaction::{self, TransactionOutcome},
     Refusal,
 };
 use crate::{
@@ -45,24 +38,24 @@ use crate::{
         line::{Mode, Op},
         types::{ObjectId, Pos},
     },
-    state::{Mount, ObjectState},
+    state::Mount,
     uapi::{Operation, Reason},
     vfs::{
-        c,
-        dentry::Dentry,
         error::{ENODATA, EUCLEAN},
-        file::{File, UpperFile},
+        file::UpperFile,
         inode::UpperInode,
         lock::LockWait,
         superblock::UpperSuperBlock,
         task,
     },
 };
+use apply::GroupSteps;
 use claim::{break_leases, WriteClaim, LEASE_ROUNDS};
 use exclude::ExclusionGuard;
 use kernel::{prelude::*, sync::aref::ARef};
+use objects::OpenedObject;
 use order::OrderedSteps;
-pub(super) use recover::recover;
+pub(super) use recover::UnfinishedGroup;
 pub(crate) use rehearse::NonEmptyDirectory;
 
 type Outcome<T = ()> = Result<T, Refusal>;
@@ -347,11 +340,6 @@ impl<'a> PlannedGroup<'a> {
 }
 
 impl<'a> GroupRevert<'a> {
-    /// The objects to lock, and whether to lock out renames of directories.
-    fn into_inodes(self) -> (KVVec<ARef<UpperInode>>, bool) {
-        (self.inodes, self.moves_directories)
-    }
-
     /// Reads the operations' lines and finds their objects.
     #[inline(never)]
     fn locate(
@@ -488,6 +476,11 @@ impl<'a> GroupRevert<'a> {
         intents.next().map_or(u64::MAX, |(_, seq)| seq)
     }
 
+    /// The objects to lock, and whether to lock out renames of directories.
+    fn into_inodes(self) -> (KVVec<ARef<UpperInode>>, bool) {
+        (self.inodes, self.moves_directories)
+    }
+
     /// For a journal without space for all copies: an object whose creation is reverted becomes an
     /// orphan with its content, and no copy is made. Returns the bytes that the other objects need.
     #[inline(never)]
@@ -531,161 +524,35 @@ impl<'a> GroupRevert<'a> {
         Ok(())
     }
 
-    /// Fields of the group's lines.
-    fn entry(&self, first: Option<u64>) -> RevertLine<'static> {
-        let op = if self.request.redo {
-            Op::Redo
-        } else {
-            Op::Revert
-        };
-        let members = self.members.len() as u64;
-        RevertLine {
-            op,
-            mode: self.request.mode,
-            group: first,
-            members: Some(members).filter(|_| first.is_none() && members > 1),
-            targets: None,
-        }
-    }
-
     /// Writes all intents, applies the plans, and writes the closing lines. Returns the number of
     /// the first line.
     #[inline(never)]
     fn perform(&mut self, pin: &Pin<'_>) -> Outcome<u64> {
         self.context.phase = RevertPhase::Performing;
-        let begun = self.context.journal.begin_intent()?;
-        // Write-ahead: all intents are on disk before the first change.
-        let stated = self.write_intents(begun);
-        let is_stated = stated.is_ok();
-        let result = stated.and_then(|()| self.apply());
-        let first = self.members.iter().find_map(|member| member.intent);
-        let (_, seq) = first.unwrap_or_default();
-        let end = match &result {
-            Ok(_) => Op::Commit,
-            Err(apply::GroupRevertError::RolledBack(_)) => Op::Cancel,
-            Err(apply::GroupRevertError::Incomplete(_)) => {
-                self.keep_open(begun);
-                if self.request.no_redo {
-                    // Recovery can only finish this revert, from the segments that the plan reads.
-                    pin.stay();
-                }
-                Op::Revert
-            }
-        };
-        if end != Op::Revert {
-            self.close(begun, seq, end, is_stated);
+        let (mount, journal) = (self.context.mount, self.context.journal);
+        let no_redo = self.request.no_redo;
+        let mut steps = GroupSteps::new(self);
+        let outcome = transaction::run(mount, journal, &mut steps);
+        let names = steps.into_names();
+        if no_redo && outcome.is_incomplete() {
+            // Recovery can only finish this revert, from the segments that the plan reads.
+            pin.stay();
         }
         self.refresh();
-        let result = result.map(|undo_steps| {
-            if self.request.no_redo {
-                // After the commit: a rollback would have needed the orphans.
-                discard(self.context.mount, self.context.journal, &undo_steps);
+        if let (TransactionOutcome::Applied, Some(names), true) = (&outcome, &names, no_redo) {
+            // After the commit: a rollback would have needed the orphans.
+            discard(mount, journal, &names.undo_steps);
+        }
+        outcome.into_result()?;
+        Ok(self.first_number())
+    }
+
+    /// Copies the lower inodes' attributes to ours.
+    fn refresh(&self) {
+        for member in &self.members {
+            if let Ok(opened) = self.context.open(member.object) {
+                opened.inode.copy_attr();
             }
-        });
-        result
-            .map(|()| seq)
-            .map_err(apply::GroupRevertError::refusal)
-    }
-}
-
-/// An object of the group, with its lower dentry.
-struct OpenedObject {
-    inode: ARef<UpperInode>,
-    lower: ARef<Dentry>,
-}
-
-impl<'a> RevertContext<'a> {
-    /// The open file of the request.
-    fn request_file(&self) -> Outcome<&'a UpperFile> {
-        Ok(self.file.ok_or(EIO)?)
-    }
-
-    /// Rights of the caller.
-    fn caller(&self) -> Outcome<CallerRights<'a>> {
-        Ok(CallerRights::new(self.request_file()?, self.journal))
-    }
-}
-
-impl RevertContext<'_> {
-    /// Finds an object by the file handle in its lines. `Gone`: it no longer exists.
-    fn open(&self, object: ObjectId) -> Outcome<OpenedObject> {
-        self.open_found(find_recorded(self.sb, self.journal, object)?)
-    }
-
-    /// As [`Self::open`]. `None`: the object is gone and never had a name.
-    fn open_unless_unnamed(&self, object: ObjectId) -> Outcome<Option<OpenedObject>> {
-        match find_recorded(self.sb, self.journal, object)? {
-            ObjectLookup::Unnamed => Ok(None),
-            found => self.open_found(found).map(Some),
         }
-    }
-
-    /// Whether the object is an orphan. The inode flag alone is not enough: eviction clears it.
-    fn is_orphan(&self, inode: &UpperInode) -> Outcome<bool> {
-        if inode.is_orphan() {
-            return Ok(true);
-        }
-        match self.journal.find_orphan(inode.id()) {
-            Err(e) if e == ENODATA => Ok(false),
-            found => found.map(|_| true).map_err(Refusal::from),
-        }
-    }
-
-    fn open_found(&self, found: ObjectLookup) -> Outcome<OpenedObject> {
-        let lower = found.into_lower()?;
-        let inode = lower.inode().ok_or(ENOENT)?;
-        let inode = UpperInode::iget(self.sb, inode)?;
-        Ok(OpenedObject { inode, lower })
-    }
-}
-
-impl OpenedObject {
-    /// Opens the lower file; `None` for an object without content or names.
-    fn file(&self, context: &RevertContext<'_>, to_change: bool) -> Outcome<Option<ARef<File>>> {
-        if !self.inode.is_regular() && !self.inode.is_directory() {
-            return Ok(None);
-        }
-        let access = if to_change { c::O_RDWR } else { c::O_RDONLY };
-        // O_NONBLOCK: break_lease() must not wait while objects are locked.
-        let access = access | c::O_LARGEFILE | c::O_NONBLOCK;
-        match File::open_kernel(context.mount.lower(), &self.lower, access) {
-            Err(e) if e == EPERM => Err(Refusal::new(Reason::NotWritable, 0)),
-            Err(e) if e == EAGAIN => Err(Refusal::new(Reason::Leased, 0)),
-            file => Ok(Some(file?)),
-        }
-    }
-
-    /// The object as the target of a revert of content and attributes.
-    fn content<'a>(
-        &'a self,
-        context: &RevertContext<'a>,
-        file: Option<&'a File>,
-        force: bool,
-    ) -> ContentRevert<'a> {
-        ContentRevert {
-            mount: context.mount,
-            journal: context.journal,
-            inode: &self.inode,
-            lower: &self.lower,
-            file,
-            open: None,
-            force,
-            resumed: None,
-            is_killable: context.phase != RevertPhase::Performing,
-        }
-    }
-
-    /// Loads the object's chain. The inode may have been evicted and instantiated again.
-    fn known(&self, context: &RevertContext<'_>, state: &mut ObjectState) -> Result {
-        if !state.loaded {
-            crate::record::load_unchecked(context.journal, &self.inode, state)?;
-            state.incomplete = false;
-        }
-        Ok(())
-    }
-
-    /// Checks the caller's right to revert content and attributes of the object.
-    fn may_be_reverted(&self, file: &UpperFile) -> Outcome {
-        may_revert(file, &self.inode, &self.lower)
     }
 }

@@ -4,12 +4,12 @@
 
 use super::{
     binding::{find_orphan, find_recorded, ObjectLookup, UnlinkedObject},
-    close_intent,
     content::{RevertLine, NO_REDO},
     locate,
     name_operations::NameOperations,
     rights::inverse::PermissionCheck,
-    steps::{Direction, Lines, UndoStep},
+    steps::{Direction, Lines, StepSequence, UndoStep},
+    transaction::{self, RequestedRevert, RevertSteps, TransactionOutcome},
     Refusal, //
 };
 use crate::{
@@ -57,20 +57,6 @@ pub(super) struct NamesRevert<'a> {
     pub(super) permission: Option<PermissionCheck<'a>>,
 }
 
-/// Outcome of a failed revert of names.
-pub(super) enum NamesRevertError {
-    /// All names are unchanged.
-    RolledBack(Refusal),
-    /// Some steps were applied, and the rollback failed, too.
-    Incomplete(Refusal),
-}
-
-impl<E: Into<Refusal>> From<E> for NamesRevertError {
-    fn from(error: E) -> Self {
-        Self::RolledBack(error.into())
-    }
-}
-
 impl NamesRevert<'_> {
     /// Reverts operations, all or none, and logs that. The directory and `other` are locked. `open`
     /// is the open file of the request.
@@ -78,87 +64,20 @@ impl NamesRevert<'_> {
     pub(super) fn revert(&self, taken: &NameOperations, open: Option<&OpenFileState>) -> Outcome {
         // inode_permission(), as may_create() and may_delete() call it.
         self.dir.may_change_names()?;
-        let begun = self.journal.begin_intent()?;
-        let result = self.revert_begun(taken, open, begun);
-        // An incomplete revert keeps its intent open: the next mount resumes.
-        if !matches!(result, Err(NamesRevertError::Incomplete(_))) {
-            self.journal.end_intent(begun);
-        }
-        result.map_err(|left| match left {
-            NamesRevertError::RolledBack(refusal) | NamesRevertError::Incomplete(refusal) => {
-                refusal
-            }
-        })
-    }
-
-    /// Writes the intent, applies the steps, and writes the closing line.
-    fn revert_begun(
-        &self,
-        taken: &NameOperations,
-        open: Option<&OpenFileState>,
-        begun: u64,
-    ) -> Result<(), NamesRevertError> {
-        let subject = LineSubject {
-            mount: self.mount,
-            inode: self.dir,
+        let mut revert = DirectoryRevert {
+            names: self,
+            taken,
             open,
+            reservation: None,
+            steps: None,
         };
-        // The state's lock keeps other lines out between the listed operations and the intent.
-        let (mut reservation, intent) = {
-            let mut state = self.dir.object().state.lock();
-            let (is_newest, targets) = (taken.is_newest, &taken.targets);
-            let entry = RevertLine::UNDO.with_targets(
-                self.journal,
-                &subject,
-                &mut state,
-                is_newest,
-                targets,
-            )?;
-            let mut reservation = self.journal.reserve_lines_killable(2)?;
-            let undo = undo_of(self.purpose);
-            let intent =
-                write_intent(&subject, &mut state, taken, &mut reservation, (entry, undo))?;
-            (reservation, intent)
-        };
-        let mut steps = KVVec::new();
-        // Write-ahead: the intent is on disk before the first name changes.
-        let flushed = self
-            .journal
-            .flush_killable(true)
-            .map_err(NamesRevertError::from);
-        let result = flushed.and_then(|()| {
-            steps = taken.steps(self.journal)?;
-            self.perform(&mut steps, 0)
-        });
-        let mut state = self.dir.object().state.lock();
-        if let Err(NamesRevertError::Incomplete(_)) = &result {
-            pr_err!("revert {} is incomplete\n", intent);
-            self.journal.mark_incomplete(begun, intent);
-            // The next use of the directory loads the chain again and finds the open intent.
-            *state = ObjectState::default();
-            return result;
+        let outcome = transaction::run(self.mount, self.journal, &mut revert);
+        if let (TransactionOutcome::Applied, Some(steps), SpacePurpose::Discard) =
+            (&outcome, &revert.steps, self.purpose)
+        {
+            discard(self.mount, self.journal, &steps.undo_steps);
         }
-        let end = match &result {
-            Ok(()) => {
-                // Order on disk: the objects' closing lines, then the directory, then the commit.
-                if let Err(e) = self.journal.flush(true).and_then(|()| self.sync()) {
-                    self.mount.warn_lost(e);
-                }
-                Op::Commit
-            }
-            Err(_) => Op::Cancel,
-        };
-        close_intent(&subject, &mut state, &mut reservation, end, intent);
-        // Each step changed the lower directory's times: record them as our own.
-        record::note_change(&mut state, self.dir);
-        drop(state);
-        if result.is_ok() && self.purpose == SpacePurpose::Discard {
-            discard(self.mount, self.journal, &steps);
-        }
-        if end == Op::Cancel {
-            self.mount.flush_end_of_refused(self.journal);
-        }
-        result
+        outcome.into_result()
     }
 
     /// Bytes of the object that loses its last name in this step; 0 if none does.
@@ -210,51 +129,32 @@ impl NamesRevert<'_> {
     }
 
     /// Flushes the lower directory (fsync(2)).
-    fn sync(&self) -> Result {
+    pub(super) fn sync(&self) -> Result {
         let _kernel = KernelCreds::new();
         self.mount.lower().directory_at(self.lower)?.sync()
     }
 
-    /// Recovery: finishes an interrupted revert, or rolls back the steps that were applied.
-    pub(super) fn finish(&self, mut steps: KVVec<UndoStep>) -> Result<(), NamesRevertError> {
-        let done = self
-            .progress(&steps)
-            .map_err(NamesRevertError::Incomplete)?;
-        let mut lines = Lines::new(self.journal).map_err(incomplete)?;
-        for undo_step in steps.iter().take(done) {
-            let step = lines
-                .step(undo_step)
-                .map_err(NamesRevertError::Incomplete)?;
-            self.resync(&step, undo_step.direction)
-                .map_err(NamesRevertError::Incomplete)?;
-        }
-        self.perform(&mut steps, done)
+    /// Finds out which steps were applied before a crash, and resynchronises their objects.
+    pub(super) fn find_applied(&self, steps: &mut StepSequence<'_>) -> Outcome {
+        steps.find_applied(
+            |lines, undo_step, progress| self.count_progress(lines, undo_step, progress),
+            |lines, undo_step| self.resync(&lines.step(undo_step)?, undo_step.direction),
+        )
     }
 
-    /// Applies the steps from index `from` on. If a step fails, rolls all applied steps back.
-    fn perform(&self, steps: &mut [UndoStep], from: usize) -> Result<(), NamesRevertError> {
-        let mut lines = Lines::new(self.journal)?;
-        let mut refused = None;
-        for (index, undo_step) in steps.iter_mut().enumerate().skip(from) {
-            if let Err(refusal) = self.perform_one(&mut lines, undo_step) {
-                refused = Some((index, refusal));
-                break;
-            }
-        }
-        let Some((done, refusal)) = refused else {
-            return Ok(());
-        };
+    /// Applies the steps that are not applied yet.
+    pub(super) fn perform(&self, steps: &mut StepSequence<'_>) -> Outcome {
+        steps.apply(|lines, undo_step| self.perform_one(lines, undo_step))
+    }
+
+    /// Rolls the applied steps back.
+    pub(super) fn roll_back(&self, steps: &mut StepSequence<'_>) -> Outcome {
         // A rollback must not fail for a missing permission.
         let unasked = NamesRevert {
             permission: None,
             ..*self
         };
-        for undo_step in steps.iter().take(done).rev() {
-            if unasked.undo_one(&mut lines, undo_step).is_err() {
-                return Err(NamesRevertError::Incomplete(refusal));
-            }
-        }
-        Err(NamesRevertError::RolledBack(refusal))
+        steps.roll_back(|lines, undo_step| unasked.undo_one(lines, undo_step))
     }
 
     /// Applies one step.
@@ -368,16 +268,6 @@ impl NamesRevert<'_> {
         Ok(None)
     }
 
-    /// Number of steps that were applied before a crash.
-    fn progress(&self, steps: &[UndoStep]) -> Outcome<usize> {
-        let mut progress = Progress::default();
-        let mut lines = Lines::new(self.journal)?;
-        for undo_step in steps {
-            self.count_progress(&mut lines, undo_step, &mut progress)?;
-        }
-        Ok(progress.done())
-    }
-
     /// Records in `progress` which of the step's names are bound as before the step, and which as
     /// after.
     pub(super) fn count_progress(
@@ -452,8 +342,74 @@ impl NamesRevert<'_> {
     }
 }
 
-fn incomplete(error: Error) -> NamesRevertError {
-    NamesRevertError::Incomplete(error.into())
+/// The revert of one directory's names.
+struct DirectoryRevert<'s, 'a> {
+    names: &'s NamesRevert<'a>,
+    taken: &'s NameOperations,
+    open: Option<&'s OpenFileState>,
+    /// Space for the closing line, which therefore cannot fail.
+    reservation: Option<Reservation<'a>>,
+    /// The steps, once they are known.
+    steps: Option<StepSequence<'a>>,
+}
+
+impl DirectoryRevert<'_, '_> {
+    fn subject(&self) -> LineSubject<'_> {
+        LineSubject {
+            mount: self.names.mount,
+            inode: self.names.dir,
+            open: self.open,
+        }
+    }
+}
+
+impl RevertSteps for DirectoryRevert<'_, '_> {
+    fn apply(&mut self) -> Outcome {
+        let names = self.names;
+        let undo_steps = self.taken.steps(names.journal)?;
+        let steps = StepSequence::new(names.journal, undo_steps)?;
+        names.perform(self.steps.insert(steps))?;
+        // Order on disk: the objects' closing lines, then the directory, then the commit. All names
+        // are reverted, so a failure is reported, not rolled back.
+        if let Err(e) = names.journal.flush(true).and_then(|()| names.sync()) {
+            names.mount.warn_lost(e);
+        }
+        Ok(())
+    }
+
+    fn roll_back(&mut self) -> Outcome {
+        match &mut self.steps {
+            Some(steps) => self.names.roll_back(steps),
+            None => Ok(()),
+        }
+    }
+
+    fn place_end(&mut self, _member: usize, end: Op, intent: u64) -> Result {
+        let mut reservation = self.reservation.take().ok_or(EIO)?;
+        let mut state = self.names.dir.object().state.lock();
+        transaction::place_end(&self.subject(), &mut state, &mut reservation, end, intent)
+    }
+}
+
+impl RequestedRevert for DirectoryRevert<'_, '_> {
+    fn place_intent(&mut self, _member: usize, _first: Option<u64>) -> Outcome<u64> {
+        let (journal, taken) = (self.names.journal, self.taken);
+        let subject = self.subject();
+        // The state's lock keeps other lines out between the listed operations and the intent.
+        let mut state = self.names.dir.object().state.lock();
+        let (is_newest, targets) = (taken.is_newest, &taken.targets);
+        let entry =
+            RevertLine::UNDO.with_targets(journal, &subject, &mut state, is_newest, targets)?;
+        let mut reservation = journal.reserve_lines_killable(2)?;
+        let undo = undo_of(self.names.purpose);
+        let intent = write_intent(&subject, &mut state, taken, &mut reservation, (entry, undo))?;
+        self.reservation = Some(reservation);
+        Ok(intent)
+    }
+
+    fn forget(&mut self, _member: usize) {
+        *self.names.dir.object().state.lock() = ObjectState::default();
+    }
 }
 
 /// Deletes the orphans of these steps: `no_redo` keeps nothing.

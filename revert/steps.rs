@@ -14,7 +14,9 @@ use crate::{
     history::journal::Journal,
     log::{
         line::{Line, Op, Undo, MAX_LINE},
-        plan::{name_steps, Disposition, NameStep, OnExternal, RedoStep, RedoWalk, WalkStep},
+        plan::{
+            name_steps, Disposition, NameStep, OnExternal, Progress, RedoStep, RedoWalk, WalkStep,
+        },
         types::Pos,
     },
     uapi::Reason,
@@ -56,6 +58,71 @@ pub(super) struct UndoStep {
     pub(super) direction: Direction,
     /// The object that lost a name in this step, for the rollback.
     pub(super) unlinked: Option<UnlinkedObject>,
+}
+
+/// Steps in the order in which they are applied, of which the first ones are applied.
+pub(super) struct StepSequence<'j> {
+    /// Allocated before the first step: a rollback must not fail for want of memory.
+    lines: Lines<'j>,
+    pub(super) undo_steps: KVVec<UndoStep>,
+    /// Number of applied steps.
+    done: usize,
+}
+
+impl<'j> StepSequence<'j> {
+    pub(super) fn new(journal: &'j Journal, undo_steps: KVVec<UndoStep>) -> Result<Self> {
+        Ok(Self {
+            lines: Lines::new(journal)?,
+            undo_steps,
+            done: 0,
+        })
+    }
+
+    /// Applies the steps that are not applied yet.
+    pub(super) fn apply(
+        &mut self,
+        mut perform: impl FnMut(&mut Lines<'j>, &mut UndoStep) -> Outcome,
+    ) -> Outcome {
+        for undo_step in self.undo_steps.iter_mut().skip(self.done) {
+            perform(&mut self.lines, undo_step)?;
+            self.done = self.done.saturating_add(1);
+        }
+        Ok(())
+    }
+
+    /// Rolls the applied steps back, in reverse order.
+    pub(super) fn roll_back(
+        &mut self,
+        mut undo: impl FnMut(&mut Lines<'j>, &mut UndoStep) -> Outcome,
+    ) -> Outcome {
+        for undo_step in self.undo_steps.iter_mut().take(self.done).rev() {
+            undo(&mut self.lines, undo_step)?;
+        }
+        Ok(())
+    }
+
+    /// The applied steps.
+    pub(super) fn applied(&self) -> &[UndoStep] {
+        self.undo_steps.get(..self.done).unwrap_or_default()
+    }
+
+    /// Finds out how many steps were applied before a crash: `count` says of each whether its names
+    /// are as after it. Then resynchronises the objects of these, with `resync`.
+    pub(super) fn find_applied(
+        &mut self,
+        mut count: impl FnMut(&mut Lines<'j>, &UndoStep, &mut Progress) -> Outcome,
+        mut resync: impl FnMut(&mut Lines<'j>, &UndoStep) -> Outcome,
+    ) -> Outcome {
+        let mut progress = Progress::default();
+        for undo_step in &self.undo_steps {
+            count(&mut self.lines, undo_step, &mut progress)?;
+        }
+        self.done = progress.done().min(self.undo_steps.len());
+        for undo_step in self.undo_steps.iter().take(self.done) {
+            resync(&mut self.lines, undo_step)?;
+        }
+        Ok(())
+    }
 }
 
 /// Reads lines into one buffer.

@@ -1,99 +1,214 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Recovery of groups after a crash, at mount, before any other use of the mount.
+//! The steps of a group that a crash interrupted. They run at mount, before any other use of the
+//! mount, so no directory is locked.
 
 use super::{
-    apply::{DirectoryCache, StepAction},
+    objects::{DirectoryCache, StepAction},
     order::{self, DirectoryTargets},
     Outcome, RevertContext, RevertPhase,
 };
 use crate::{
     history::journal::{Journal, SpacePurpose, Unfinished},
-    log::{line::Op, plan::Progress},
+    log::{
+        line::Op,
+        types::{ObjectId, Pos},
+    },
     revert::{
         content::is_forward_only,
-        recover::{end, NewestLines},
-        steps::{is_on_names, Direction, Lines, UndoStep},
+        steps::{is_on_names, Direction, Lines, StepSequence, UndoStep},
         targets::TargetSet,
+        transaction::{NewestLines, RevertSteps},
         Refusal,
     },
     uapi::Reason,
-    vfs::{error::EUCLEAN, superblock::UpperSuperBlock},
+    vfs::{error::EUCLEAN, inode::UpperInode, superblock::UpperSuperBlock},
 };
-use kernel::prelude::*;
+use kernel::{prelude::*, sync::aref::ARef};
 
-/// Rolls a group back and closes it; the first member's line is written first. Objects that the
-/// crash removed, since they were not durable, are skipped: the others must not be left incomplete.
-#[inline(never)]
-pub(in crate::revert) fn recover(
-    sb: &UpperSuperBlock,
-    group: &[Unfinished],
-    newest: &mut NewestLines<'_>,
-) -> Outcome {
-    let mount = sb.mount();
-    let journal = mount.journal().ok_or(EIO)?;
-    let context = RevertContext {
-        file: None,
-        sb,
-        mount,
-        journal,
-        phase: RevertPhase::Performing,
-    };
-    let mut names = names_of(&context, group)?;
-    let mut gone = KVVec::with_capacity(group.len(), GFP_KERNEL)?;
-    for member in group {
-        gone.push(is_gone(&context, member)?, GFP_KERNEL)?;
-    }
-    let is_gone = |index: usize| gone.get(index).is_some_and(|gone| *gone);
-    names.retain(|(index, _)| !is_gone(*index));
-    // A directory with later operations stays as it is.
-    let mut is_last = true;
-    for (index, _) in &names {
-        let member = group.get(*index).ok_or(EUCLEAN)?;
-        is_last &= !newest.was_followed(member)?;
-    }
-    let mut lines = Lines::new(journal)?;
-    let mut held = KVVec::new();
-    let there = || (group.iter().enumerate()).filter(|(index, _)| !is_gone(*index));
-    let mut is_forward = false;
-    for member in group {
-        is_forward |= is_forward_only(&lines.read(member.at)?);
-    }
-    for (_, member) in there() {
-        if !is_forward && !is_on_names(&lines.read(member.at)?) && !newest.was_followed(member)? {
+/// One line of an unfinished group.
+struct UnfinishedMember {
+    object: ObjectId,
+    at: Pos,
+    seq: u64,
+    is_on_names: bool,
+    /// Whether other operations of the object followed. It stays as it is then.
+    was_followed: bool,
+}
+
+/// A group without a closing line.
+pub(in crate::revert) struct UnfinishedGroup<'a> {
+    context: RevertContext<'a>,
+    /// Without objects that the crash removed, since they were not durable: the others must not be
+    /// left incomplete.
+    members: KVVec<UnfinishedMember>,
+    steps: StepSequence<'a>,
+    /// Whether no pre-images were captured: the group can only be finished.
+    is_forward_only: bool,
+    /// Objects without protection. A fresh inode would be recovered on its own, and protected too
+    /// early.
+    _held: KVVec<ARef<UpperInode>>,
+}
+
+impl<'a> UnfinishedGroup<'a> {
+    /// Reads the lines of the group and finds the steps that were applied.
+    #[inline(never)]
+    pub(in crate::revert) fn new(
+        sb: &'a UpperSuperBlock,
+        group: &[Unfinished],
+        newest: &mut NewestLines<'_>,
+    ) -> Outcome<Self> {
+        let mount = sb.mount();
+        let journal = mount.journal().ok_or(EIO)?;
+        let context = RevertContext {
+            file: None,
+            sb,
+            mount,
+            journal,
+            phase: RevertPhase::Performing,
+        };
+        let mut lines = Lines::new(journal)?;
+        let mut members = KVVec::with_capacity(group.len(), GFP_KERNEL)?;
+        let mut is_forward = false;
+        for one in group {
+            let line = lines.read(one.at)?;
+            is_forward |= is_forward_only(&line);
+            if is_gone(&context, one)? {
+                continue;
+            }
+            let member = UnfinishedMember {
+                object: one.object,
+                at: one.at,
+                seq: one.seq,
+                is_on_names: is_on_names(&line),
+                was_followed: newest.was_followed(one)?,
+            };
+            members.push(member, GFP_KERNEL)?;
+        }
+        let mut held = KVVec::new();
+        let is_to_unprotect = |member: &&UnfinishedMember| !is_forward && member.has_content();
+        for member in members.iter().filter(is_to_unprotect) {
             // Immutable directories refuse changes of names: flags are cleared before the steps.
             if let Some(inode) = context.unprotect(member.object, member.at)? {
                 held.push(inode, GFP_KERNEL)?;
             }
         }
+        let first = group.first().map_or(u64::MAX, |first| first.seq);
+        let mut found = Self {
+            context,
+            steps: StepSequence::new(journal, steps(journal, &members, first)?)?,
+            members,
+            is_forward_only: is_forward,
+            _held: held,
+        };
+        found.find_applied()?;
+        Ok(found)
     }
-    if is_last {
-        let mut undo_steps = steps(journal, group, &names)?;
-        recover_steps(&context, group, &mut undo_steps, is_forward)?;
+
+    /// Numbers of the lines to close.
+    pub(in crate::revert) fn intents(&self) -> Result<KVVec<u64>> {
+        let mut intents = KVVec::with_capacity(self.members.len(), GFP_KERNEL)?;
+        for member in &self.members {
+            intents.push(member.seq, GFP_KERNEL)?;
+        }
+        Ok(intents)
     }
-    for (_, member) in there() {
-        if !is_on_names(&lines.read(member.at)?) && !newest.was_followed(member)? {
-            match is_forward {
-                true => context.resume(member.object, member.at)?,
-                false => context.restore_content(member.object, member.at)?,
+
+    /// Whether no pre-images were captured.
+    pub(in crate::revert) fn is_forward_only(&self) -> bool {
+        self.is_forward_only
+    }
+
+    /// Finds out which steps on names were applied, and resynchronises their objects.
+    fn find_applied(&mut self) -> Outcome {
+        let Self {
+            context,
+            members,
+            steps,
+            ..
+        } = self;
+        let (mut counted, mut synced) = (
+            DirectoryCache::new(context, SpacePurpose::Discard),
+            DirectoryCache::new(context, SpacePurpose::Discard),
+        );
+        steps.find_applied(
+            |lines, undo_step, progress| {
+                counted.with(object_of(members, undo_step)?, |names| {
+                    names.count_progress(lines, undo_step, progress)
+                })
+            },
+            |lines, undo_step| {
+                synced.with(object_of(members, undo_step)?, |names| {
+                    names.resync(&lines.step(undo_step)?, undo_step.direction)
+                })
+            },
+        )
+    }
+}
+
+impl UnfinishedMember {
+    /// Whether the line is one on content or attributes that recovery ends.
+    fn has_content(&self) -> bool {
+        !self.is_on_names && !self.was_followed
+    }
+}
+
+/// The directory of a step.
+fn object_of(members: &[UnfinishedMember], undo_step: &UndoStep) -> Outcome<ObjectId> {
+    Ok(members.get(undo_step.directory).ok_or(EUCLEAN)?.object)
+}
+
+impl RevertSteps for UnfinishedGroup<'_> {
+    fn is_group(&self) -> bool {
+        true
+    }
+
+    /// Applies the remaining steps, and the content again.
+    #[inline(never)]
+    fn apply(&mut self) -> Outcome {
+        let (context, members) = (&self.context, &self.members);
+        let mut dirs = DirectoryCache::new(context, SpacePurpose::Discard);
+        self.steps.apply(|lines, undo_step| {
+            let object = object_of(members, undo_step)?;
+            dirs.perform(object, lines, undo_step, StepAction::Perform)
+        })?;
+        for member in members.iter().filter(|member| member.has_content()) {
+            context.resume(member.object, member.at)?;
+        }
+        Ok(())
+    }
+
+    /// Rolls the applied steps back, then restores the content.
+    #[inline(never)]
+    fn roll_back(&mut self) -> Outcome {
+        if self.is_forward_only {
+            return Err(EIO.into());
+        }
+        let (context, members) = (&self.context, &self.members);
+        let mut dirs = DirectoryCache::new(context, SpacePurpose::Discard);
+        self.steps.roll_back(|lines, undo_step| {
+            let object = object_of(members, undo_step)?;
+            // Fails here if the line was dropped. Errors below are about the object.
+            lines.step(undo_step)?;
+            match dirs.perform(object, lines, undo_step, StepAction::Rollback) {
+                Err(refusal) if is_missing(&refusal, undo_step.direction) => Ok(()),
+                undone => undone,
             }
+        })?;
+        for member in members.iter().filter(|member| member.has_content()) {
+            context.restore_content(member.object, member.at)?;
         }
+        Ok(())
     }
-    // Order on disk: the objects, then the line that closes the group.
-    context.sync_all()?;
-    let op = match is_forward {
-        true => Op::Commit,
-        false => Op::Cancel,
-    };
-    for (index, (_, member)) in there().enumerate() {
-        let opened = context.open(member.object)?;
-        end(sb, journal, &opened.lower, op, member.seq)?;
-        // The first line decides for the group, so it is durable before the others.
-        if index == 0 {
-            journal.flush(true)?;
-        }
+
+    fn place_end(&mut self, member: usize, end: Op, intent: u64) -> Result {
+        let member = self.members.get(member).ok_or(EUCLEAN)?;
+        self.context.place_end(member.object, end, intent)
     }
-    Ok(())
+
+    fn sync(&self) -> Result {
+        self.context.sync_all()
+    }
 }
 
 /// Whether the object is missing after the crash.
@@ -105,43 +220,30 @@ fn is_gone(context: &RevertContext<'_>, member: &Unfinished) -> Outcome<bool> {
     }
 }
 
-/// The set of operations in a directory's line; `None` for exactly the newest ones.
-type ListedTargets = Option<TargetSet>;
-
-/// The sets of the group's directories, each with the index of its member.
-fn names_of(
-    context: &RevertContext<'_>,
-    group: &[Unfinished],
-) -> Outcome<KVVec<(usize, ListedTargets)>> {
-    let mut names = KVVec::new();
-    let mut lines = Lines::new(context.journal)?;
-    for (index, member) in group.iter().enumerate() {
-        let line = lines.read(member.at)?;
-        if is_on_names(&line) {
-            let picked = TargetSet::of(context.journal, &line)?;
-            names.push((index, picked), GFP_KERNEL)?;
-        }
-    }
-    Ok(names)
-}
-
-/// The steps of an interrupted group.
+/// The steps of an interrupted group, whose first line has the number `first`; none if a directory
+/// has later operations, since it stays as it is then.
 #[inline(never)]
-fn steps(
-    journal: &Journal,
-    group: &[Unfinished],
-    names: &[(usize, ListedTargets)],
-) -> Outcome<KVVec<UndoStep>> {
+fn steps(journal: &Journal, members: &[UnfinishedMember], first: u64) -> Outcome<KVVec<UndoStep>> {
+    let mut names = KVVec::new();
+    let mut lines = Lines::new(journal)?;
+    for (index, member) in members.iter().enumerate() {
+        if !member.is_on_names {
+            continue;
+        }
+        if member.was_followed {
+            return Ok(KVVec::new());
+        }
+        let listed = TargetSet::of(journal, &lines.read(member.at)?)?;
+        names.push((index, listed), GFP_KERNEL)?;
+    }
     let mut takes = KVVec::with_capacity(names.len(), GFP_KERNEL)?;
-    for (_, listed) in names {
+    for (_, listed) in &names {
         let take = move |seq| listed.as_ref().is_some_and(|picked| picked.contains(seq));
         takes.push(take, GFP_KERNEL)?;
     }
     let mut places = KVVec::with_capacity(names.len(), GFP_KERNEL)?;
-    let mut lines = Lines::new(journal)?;
-    let first = group.first().map_or(u64::MAX, |first| first.seq);
     for ((directory, listed), takes) in names.iter().zip(&takes) {
-        let member = group.get(*directory).ok_or(EUCLEAN)?;
+        let member = members.get(*directory).ok_or(EUCLEAN)?;
         let line = lines.read(member.at)?;
         let place = DirectoryTargets {
             directory: *directory,
@@ -158,45 +260,6 @@ fn steps(
         places.push(place, GFP_KERNEL)?;
     }
     Ok(order::steps(journal, &places, first)?.undo_steps)
-}
-
-/// Rolls the applied steps back, or applies the others (`is_forward`).
-fn recover_steps(
-    context: &RevertContext<'_>,
-    group: &[Unfinished],
-    undo_steps: &mut [UndoStep],
-    is_forward: bool,
-) -> Outcome {
-    let mut lines = Lines::new(context.journal)?;
-    let mut dirs = DirectoryCache::new(context, SpacePurpose::Discard);
-    let mut progress = Progress::default();
-    for undo_step in undo_steps.iter() {
-        let object = group.get(undo_step.directory).ok_or(EUCLEAN)?.object;
-        dirs.count(object, &mut lines, undo_step, &mut progress)?;
-    }
-    let count = progress.done().min(undo_steps.len());
-    let (done, left) = undo_steps.split_at_mut_checked(count).ok_or(EUCLEAN)?;
-    for undo_step in done.iter() {
-        let object = group.get(undo_step.directory).ok_or(EUCLEAN)?.object;
-        dirs.resync(object, &mut lines, undo_step)?;
-    }
-    if is_forward {
-        for undo_step in left {
-            let object = group.get(undo_step.directory).ok_or(EUCLEAN)?.object;
-            dirs.perform(object, &mut lines, undo_step, StepAction::Perform)?;
-        }
-        return Ok(());
-    }
-    for undo_step in done.iter_mut().rev() {
-        let object = group.get(undo_step.directory).ok_or(EUCLEAN)?.object;
-        // Fails here if the line was dropped. Errors below are about the object.
-        lines.step(undo_step)?;
-        match dirs.perform(object, &mut lines, undo_step, StepAction::Rollback) {
-            Err(refusal) if is_missing(&refusal, undo_step.direction) => {}
-            undone => undone?,
-        }
-    }
-    Ok(())
 }
 
 /// Whether a step cannot be rolled back since its object was reclaimed.

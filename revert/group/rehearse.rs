@@ -8,11 +8,11 @@
 //! objects. Everything else is read from the lower directories.
 
 use super::{
-    apply::{DirectoryCache, OpenDirectory},
+    objects::{DirectoryCache, OpenDirectory},
+    rehearsed::{NameKey, RehearsedObject},
     ConflictSink, GroupRevert, Outcome,
 };
 use crate::{
-    backup::orphans,
     history::admission::SpacePurpose,
     log::{
         line::Op,
@@ -27,7 +27,7 @@ use crate::{
         Refusal,
     },
     uapi::Reason,
-    vfs::{dentry::Dentry, inode::UpperInode, namei},
+    vfs::{dentry::Dentry, inode::UpperInode},
 };
 use kernel::{prelude::*, rbtree::RBTree, sync::aref::ARef};
 
@@ -40,34 +40,13 @@ pub(crate) struct NonEmptyDirectory {
     pub(crate) blocker: u64,
 }
 
-/// State of an object after the rehearsed steps.
-struct RehearsedObject {
-    inode: ARef<UpperInode>,
-    is_directory: bool,
-    /// Whether the caller owns the object or has CAP_FOWNER.
-    is_owned: bool,
-    /// Whether the caller may write to the object: needed for a directory that changes its parent.
-    may_write: bool,
-    /// Whether FS_IMMUTABLE_FL or FS_APPEND_FL forbids to move or remove the object.
-    is_protected: bool,
-    is_orphan: bool,
-    /// Number of hard links.
-    links: u32,
-    /// Number of names that the rehearsed steps added to the directory.
-    inside: i64,
-    /// The new parent, if the directory was moved.
-    parent: Option<ObjectId>,
-    /// Lower dentry of a directory.
-    lower: Option<ARef<Dentry>>,
-}
-
 /// A rehearsal of the steps, one after another.
-struct StepRehearsal<'a> {
-    group: &'a GroupRevert<'a>,
+pub(super) struct StepRehearsal<'a> {
+    pub(super) group: &'a GroupRevert<'a>,
     dirs: DirectoryCache<'a>,
     /// Bindings of names that steps changed; `None` for a free name.
-    names: RBTree<NameKey, Option<ObjectId>>,
-    objects: RBTree<ObjectId, RehearsedObject>,
+    pub(super) names: RBTree<NameKey, Option<ObjectId>>,
+    pub(super) objects: RBTree<ObjectId, RehearsedObject>,
     /// Directories in which the caller may change names.
     checked: RBTree<ObjectId, ()>,
     non_empty: KVVec<NonEmptyDirectory>,
@@ -132,7 +111,7 @@ impl GroupRevert<'_> {
     }
 }
 
-fn conflict() -> Refusal {
+pub(super) fn conflict() -> Refusal {
     Refusal::new(Reason::Conflict, 0)
 }
 
@@ -157,13 +136,12 @@ impl<'a> StepRehearsal<'a> {
         let object = self.group.member_object(undo_step.directory)?;
         let dir = self.dirs.open(object)?;
         self.may_change_names(&dir)?;
-        let mut buf = [[0; NAME]; 2];
-        let [first, second] = &mut buf;
+        let mut buf = [0; NAME];
         let is_back = undo_step.direction == Direction::Undo;
         match lines.step(undo_step)? {
             // The operation bound a name: its inverse unbinds it.
             NameStep::Remove { name, node } => {
-                let name = decode(name, first)?;
+                let name = decode(name, &mut buf)?;
                 if is_back {
                     self.remove(&dir, name, node, made)?;
                 } else {
@@ -176,7 +154,7 @@ impl<'a> StepRehearsal<'a> {
                 victim,
                 parent,
             } => {
-                let name = decode(name, first)?;
+                let name = decode(name, &mut buf)?;
                 let other = self.other(parent)?;
                 let dir = other.as_ref().unwrap_or(&dir);
                 if is_back {
@@ -185,43 +163,47 @@ impl<'a> StepRehearsal<'a> {
                     self.remove(dir, name, victim.object, None)?;
                 }
             }
-            // A rename: its inverse renames back.
-            NameStep::Move {
-                from,
-                to,
-                node,
-                parent,
-            } => {
-                let (from, to) = (decode(from, first)?, decode(to, second)?);
-                let other = self.other(parent)?;
-                let there = other.as_ref().unwrap_or(&dir);
-                if is_back {
-                    self.move_to((there, from), (&dir, to), node)?;
-                } else {
-                    self.move_to((&dir, to), (there, from), node)?;
+            step => self.rename(&dir, step, is_back)?,
+        }
+        self.dirs.keep(dir);
+        Ok(())
+    }
+
+    /// Rehearses a rename or an exchange.
+    #[inline(never)]
+    fn rename(&mut self, dir: &OpenDirectory, step: NameStep<'_>, is_back: bool) -> Outcome {
+        let other = self.other(step.other_directory())?;
+        let there = other.as_ref().unwrap_or(dir);
+        let mut buf = [[0; NAME]; 2];
+        let [first, second] = &mut buf;
+        match step {
+            // The inverse of a rename renames back.
+            NameStep::Move { from, to, node, .. } => {
+                let (old, new) = ((there, decode(from, first)?), (dir, decode(to, second)?));
+                match is_back {
+                    true => self.move_to(old, new, node),
+                    false => self.move_to(new, old, node),
                 }
             }
             // An exchange is its own inverse.
             NameStep::Exchange {
                 name,
-                other: second_name,
+                other,
                 node,
                 over,
-                parent,
+                ..
             } => {
-                let (name, second_name) = (decode(name, first)?, decode(second_name, second)?);
-                let other = self.other(parent)?;
-                let there = other.as_ref().unwrap_or(&dir);
-                let (here_node, there_node) = if is_back {
-                    (over, Some(node))
-                } else {
-                    (Some(node), over)
+                let (here_node, there_node) = match is_back {
+                    true => (over, Some(node)),
+                    false => (Some(node), over),
                 };
-                self.exchange((&dir, name, here_node), (there, second_name, there_node))?;
+                self.exchange(
+                    (dir, decode(name, first)?, here_node),
+                    (there, decode(other, second)?, there_node),
+                )
             }
+            NameStep::Remove { .. } | NameStep::Restore { .. } => Err(EIO.into()),
         }
-        self.dirs.keep(dir);
-        Ok(())
     }
 
     /// Number of the operation, if the step reverts the creation of a directory by the request
@@ -277,111 +259,6 @@ impl<'a> StepRehearsal<'a> {
         Ok(())
     }
 
-    /// The object that a name is bound to after the earlier steps. Must be `node`, if given.
-    #[inline(never)]
-    fn bound(
-        &mut self,
-        dir: &OpenDirectory,
-        name: &[u8],
-        node: Option<ObjectId>,
-    ) -> Outcome<ObjectId> {
-        // A forged line must not reach `.loggerfs`.
-        (self.group.context.mount).refuse_history(dir.lower(), name)?;
-        let found = match self.names.get(&NameKey::of(dir.object(), name)) {
-            Some(bound) => bound.ok_or(conflict())?,
-            None => {
-                let lower = namei::lookup(self.group.context.mount.lower(), dir.lower(), name)?;
-                let found = lower.inode().ok_or(conflict())?.id();
-                self.know(found, &lower, false)?;
-                found
-            }
-        };
-        if node.is_some_and(|node| node != found) {
-            return Err(conflict());
-        }
-        Ok(found)
-    }
-
-    /// Fails unless the name is free after the earlier steps.
-    #[inline(never)]
-    fn must_be_free(&self, dir: &OpenDirectory, name: &[u8]) -> Outcome {
-        (self.group.context.mount).refuse_history(dir.lower(), name)?;
-        let is_free = match self.names.get(&NameKey::of(dir.object(), name)) {
-            Some(bound) => bound.is_none(),
-            None => namei::lookup(self.group.context.mount.lower(), dir.lower(), name)?
-                .inode()
-                .is_none(),
-        };
-        if is_free {
-            Ok(())
-        } else {
-            Err(conflict())
-        }
-    }
-
-    /// Reads the state of an object that no earlier step used.
-    #[inline(never)]
-    fn know(&mut self, object: ObjectId, lower: &Dentry, is_orphan: bool) -> Outcome {
-        if self.objects.get(&object).is_some() {
-            return Ok(());
-        }
-        let context = &self.group.context;
-        let inode = UpperInode::iget(context.sb, lower.inode().ok_or(ENOENT)?)?;
-        // Flags or owner may have changed in the lower filesystem.
-        inode.copy_attr();
-        let is_directory = inode.is_directory();
-        let known = RehearsedObject {
-            is_directory,
-            is_owned: inode.owner_or_capable(),
-            // vfs_rename() checks MAY_WRITE for a directory that changes its parent.
-            may_write: !is_directory || inode.may_write().is_ok(),
-            is_protected: inode.is_protected() && !self.group.has_content_of(object),
-            is_orphan,
-            links: inode.lower().links(),
-            inside: 0,
-            parent: None,
-            lower: is_directory.then(|| lower.get()),
-            inode,
-        };
-        self.objects
-            .try_create_and_insert(object, known, GFP_KERNEL_ACCOUNT)?;
-        Ok(())
-    }
-
-    /// State of an object that is known.
-    fn known(&mut self, object: ObjectId) -> Outcome<&mut RehearsedObject> {
-        Ok(self.objects.get_mut(&object).ok_or(EIO)?)
-    }
-
-    /// Binds a name to an object, or unbinds it.
-    #[inline(never)]
-    fn bind(&mut self, dir: &OpenDirectory, name: &[u8], node: Option<ObjectId>) -> Outcome {
-        let key = NameKey::of(dir.object(), name);
-        if self.objects.get(&dir.object()).is_none() {
-            let is_orphan = self.group.context.is_orphan(dir.inode())?;
-            self.know(dir.object(), dir.lower(), is_orphan)?;
-        }
-        let inside = &mut self.known(dir.object())?.inside;
-        // Relative to the lower directory, which a rehearsal does not change.
-        *inside = inside.saturating_add(if node.is_some() { 1 } else { -1 });
-        match self.names.get_mut(&key) {
-            Some(bound) => *bound = node,
-            None => {
-                self.names
-                    .try_create_and_insert(key, node, GFP_KERNEL_ACCOUNT)?;
-            }
-        }
-        if let Some(node) = node {
-            let known = self.known(node)?;
-            known.is_orphan = false;
-            if known.is_directory {
-                // Used by the check for descendants.
-                known.parent = Some(dir.object());
-            }
-        }
-        Ok(())
-    }
-
     /// The checks of may_delete().
     #[inline(never)]
     fn may_delete(&mut self, dir: &OpenDirectory, node: ObjectId) -> Outcome {
@@ -426,21 +303,6 @@ impl<'a> StepRehearsal<'a> {
             self.known(node)?.is_orphan = true;
         }
         self.bind(dir, name, None)
-    }
-
-    /// Whether the directory is empty after the earlier steps.
-    #[inline(never)]
-    fn is_empty(&mut self, node: ObjectId) -> Outcome<bool> {
-        let mount = self.group.context.mount;
-        let known = self.known(node)?;
-        let lower = known.lower.clone().ok_or(EIO)?;
-        let inside = known.inside;
-        // Another program may have added entries to the lower directory.
-        let below = orphans::count(mount, &lower)?;
-        Ok(i64::try_from(below)
-            .unwrap_or(i64::MAX)
-            .saturating_add(inside)
-            <= 0)
     }
 
     /// Rehearses the restore of a name. The name must be free.
@@ -575,38 +437,6 @@ impl<'a> StepRehearsal<'a> {
         }
         Ok(())
     }
-
-    /// Whether a directory is `top`, or a descendant of it after the earlier steps.
-    #[inline(never)]
-    fn is_below(&self, dir: &OpenDirectory, top: ObjectId) -> Outcome<bool> {
-        const DEEPEST: usize = 4096;
-        let context = &self.group.context;
-        let mut here = dir.lower().get();
-        for _ in 0..DEEPEST {
-            let object = here.inode().ok_or(ENOENT)?.id();
-            if object == top {
-                return Ok(true);
-            }
-            let moved = self.objects.get(&object).and_then(|known| known.parent);
-            let parent = match moved {
-                Some(parent) => match self
-                    .objects
-                    .get(&parent)
-                    .and_then(|known| known.lower.clone())
-                {
-                    Some(lower) => lower,
-                    None => context.open(parent)?.lower,
-                },
-                // dget_parent(): another program may move the directory.
-                None => here.dget_parent(),
-            };
-            if core::ptr::eq(&*parent, &*here) {
-                return Ok(false);
-            }
-            here = parent;
-        }
-        Err(conflict())
-    }
 }
 
 /// An object that gets a name again.
@@ -623,24 +453,5 @@ impl ReturningObject<'_> {
             Self::Victim(victim) => victim.object,
             Self::Recorded(object) => *object,
         }
-    }
-}
-
-/// Key of a name in a directory: two FNV-1a hashes, forwards and backwards. On a collision of both,
-/// a step fails when it is applied, and the group is rolled back.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct NameKey(u64, u64);
-
-impl NameKey {
-    fn of(dir: ObjectId, name: &[u8]) -> Self {
-        let place = [dir.volume, dir.inode, u64::from(dir.generation)];
-        let step =
-            |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-        let seed = (place.iter())
-            .flat_map(|number| number.to_le_bytes())
-            .fold(0xcbf2_9ce4_8422_2325, step);
-        let forwards = name.iter().copied().fold(seed, step);
-        let backwards = name.iter().rev().copied().fold(!seed, step);
-        Self(forwards, backwards)
     }
 }
