@@ -130,6 +130,9 @@ impl Journal {
                     break;
                 }
             }
+            if !self.is_too_large() && !self.inodes_short.load(Relaxed) {
+                self.pins.lock().none_leaves();
+            }
         }
         self.set_budget();
         Ok(())
@@ -227,14 +230,14 @@ impl Journal {
         let mut pins = self.pins.lock();
         let mut files = self.files.lock();
         let oldest = files.first();
-        let durable = {
+        let (durable, active) = {
             let staging = self.staging.lock();
             if oldest >= staging.first_unsealed() {
                 return Ok(false);
             }
-            staging.durable
+            (staging.durable, staging.first_unsealed())
         };
-        match pins.may_drop(oldest, durable) {
+        match pins.may_drop(oldest, durable, active) {
             Droppable::Yes => {}
             Droppable::Once(_) if last_resort => {}
             Droppable::Once(ticket) => {
