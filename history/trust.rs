@@ -31,8 +31,8 @@ use crate::vfs::{
     },
 };
 
-/// The history's directory, below the lower root.
-pub(crate) const HOME: &[u8] = b".loggerfs";
+/// The name of the history's directory in the lower root. Lookups through a mount hide this name.
+pub(crate) const HISTORY_DIR: &[u8] = b".loggerfs";
 
 /// A history that may be used.
 pub(super) struct Home {
@@ -55,8 +55,8 @@ pub(super) fn open(
     suits: Suits<'_>,
     explain: &dyn Fn(fmt::Arguments<'_>),
 ) -> Result<Home> {
-    let was_there = root.has(HOME);
-    let dir = match root.make_dir(HOME, 0o700) {
+    let was_there = root.has(HISTORY_DIR);
+    let dir = match root.make_dir(HISTORY_DIR, 0o700) {
         Ok(dir) => dir,
         Err(e) => {
             explain(format_args!(
@@ -69,7 +69,7 @@ pub(super) fn open(
     if !is_private(&dir) && !was_there {
         // The directory was made with mode 0700 just now, so the filesystem does not store modes or
         // owners.
-        let _ = root.remove_dir(HOME);
+        let _ = root.remove_dir(HISTORY_DIR);
         explain(format_args!(
             "the source's filesystem does not keep owners and modes, so nothing in it is private to root; mount with history=off, or choose another source"
         ));
@@ -91,7 +91,7 @@ pub(super) fn open(
         if len == 0 {
             // rmdir fails, as intended, if the directory had other files before.
             let _ = dir.unlink(b"format");
-            let _ = root.remove_dir(HOME);
+            let _ = root.remove_dir(HISTORY_DIR);
         }
         return Err(e);
     }

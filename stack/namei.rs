@@ -8,9 +8,10 @@
 use super::Stack;
 use crate::{
     backup::{self, names::NameChange},
+    history::trust::HISTORY_DIR,
     log::line::Op,
     record,
-    state::{OpenFileState, SpaceRequest, HISTORY},
+    state::{OpenFileState, SpaceRequest},
     vfs::{
         attr, c,
         dentry::{Dentry, DentryChangeGuard, UpperDentry},

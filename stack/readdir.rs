@@ -23,7 +23,7 @@ impl DirectoryHooks for Stack {
 
     fn hides(file: &UpperFile, name: &[u8]) -> bool {
         // ->lookup hides the same name, so readdir and lookup agree.
-        Self::hides_any(file) && name == HISTORY
+        Self::hides_any(file) && name == HISTORY_DIR
     }
 
     fn hides_any(file: &UpperFile) -> bool {

@@ -24,6 +24,3 @@ pub(crate) use object::{new_object, Object, ObjectState, OwnerRange};
 pub(crate) use request_slots::SlotFailure;
 pub(crate) use space::SpaceRequest;
 pub(crate) use tree::{NameReadahead, TreeLocation};
-
-/// The name of the history's hidden directory in the mount's root.
-pub(crate) const HISTORY: &[u8] = b".loggerfs";

@@ -9,9 +9,12 @@
 //! same way (ovl_acceptable(), is_subdir()), but accepts files without a name, since only their
 //! inode numbers are compared.
 
-use super::{Mount, HISTORY};
+use super::Mount;
 use crate::{
-    history::orphans::{ENTRY_DEPTH, ORPHANS},
+    history::{
+        orphans::{ENTRY_DEPTH, ORPHANS},
+        trust::HISTORY_DIR,
+    },
     log::types::ObjectId,
     vfs::{
         attr,
@@ -60,7 +63,7 @@ impl Mount {
         if self.is_other_volume(&directory)? {
             return Ok(TreeLocation::Outside);
         }
-        let home = self.lower().directory()?.child(HISTORY)?;
+        let home = self.lower().directory()?.child(HISTORY_DIR)?;
         let Some(home_inode) = home.inode() else {
             return Ok(TreeLocation::InTree);
         };
@@ -91,7 +94,7 @@ impl Mount {
     /// Refuses the name of the history's own directory, which is hidden, so that no line can refer
     /// to the name.
     pub(crate) fn refuse_history(&self, dir: &Dentry, name: &[u8]) -> Result {
-        if name == HISTORY && core::ptr::eq(dir, self.lower().root()) {
+        if name == HISTORY_DIR && core::ptr::eq(dir, self.lower().root()) {
             return Err(EUCLEAN);
         }
         Ok(())

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     history::{
         orphan_record::{EntryName, OrphanRecord, HANDLE_MAX},
-        trust::HOME,
+        trust::HISTORY_DIR,
     },
     log::types::ObjectId,
     vfs::{
@@ -137,7 +137,7 @@ impl CallerRights<'_> {
             }
             let home = match &home {
                 Some(home) => home,
-                None => home.insert(self.mount.lower().directory_at(&here)?.child(HOME)?),
+                None => home.insert(self.mount.lower().directory_at(&here)?.child(HISTORY_DIR)?),
             };
             if !core::ptr::eq(&**here_now, &**home) {
                 continue;
