@@ -7,13 +7,8 @@
 
 use core::fmt::Write;
 
-use super::text::{
-    hex,
-    number_of,
-    value,
-    Hex,
-    Words, //
-};
+use super::text::{number_of, value};
+use crate::log::line::{decode_hex, FixedBuffer};
 
 /// The version that this module reads and writes.
 pub const VERSION: u64 = 1;
@@ -74,18 +69,17 @@ pub enum Unusable {
     Version(u64),
 }
 
-/// Writes the file's text; returns the length. `None`: `out` is too short.
+/// Writes the file's text to `out`, of [`MAX_FORMAT`] bytes; returns the length. `None`: it does not
+/// fit.
 pub fn encode(format: &Format, created: i64, out: &mut [u8]) -> Option<usize> {
-    let mut words = Words::new(out);
-    write!(
-        words,
-        "loggerfs-history version={VERSION}\nuuid={}\nroot={:02x}{}\ncreated={created}\n",
-        Hex(&format.uuid),
-        format.root.kind,
-        Hex(format.root.bytes()),
-    )
-    .ok()?;
-    Some(words.written().len())
+    let mut text = FixedBuffer::<MAX_FORMAT>::at(out)?;
+    write!(text, "loggerfs-history version={VERSION}\nuuid=").ok()?;
+    text.hex(&format.uuid);
+    text.put(b"\nroot=");
+    text.hex(&[format.root.kind]);
+    text.hex(format.root.bytes());
+    writeln!(text, "\ncreated={created}").ok()?;
+    text.whole()
 }
 
 /// Reads the file's text.
@@ -102,11 +96,11 @@ pub fn parse(text: &[u8]) -> Result<Format, Unusable> {
 
 fn parse_fields(text: &[u8]) -> Option<Format> {
     let mut uuid = [0; 16];
-    if hex(value(text, b"uuid")?, &mut uuid)? != 16 {
+    if decode_hex(value(text, b"uuid")?, &mut uuid)? != 16 {
         return None;
     }
     let mut handle = [0; 129];
-    let len = hex(value(text, b"root")?, &mut handle)?.checked_sub(1)?;
+    let len = decode_hex(value(text, b"root")?, &mut handle)?.checked_sub(1)?;
     let (kind, rest) = handle.split_first()?;
     let mut bytes = [0; 128];
     bytes.copy_from_slice(rest);

@@ -8,9 +8,8 @@
 //! kind of operation; and the name. If NAME does not fit, the entry has its beginning, and the
 //! object has the whole name as an extended attribute.
 
-use super::text::{hex, number};
 use crate::log::{
-    line::{entry_text, object_text},
+    line::{decode_decimal, decode_decimal32, decode_hex, FixedBuffer},
     types::ObjectId,
 };
 
@@ -56,7 +55,9 @@ impl EntryName {
     /// The prefix that all entries of an object share.
     pub(crate) fn beginning(object: ObjectId) -> Self {
         let mut buf = [0; NAME_MAX];
-        let len = object_text(in_one_space(object), &mut buf);
+        let mut text = FixedBuffer::new(&mut buf);
+        text.object(in_one_space(object));
+        let len = text.written().len();
         Self {
             buf,
             len,
@@ -74,15 +75,6 @@ impl EntryName {
         match name.strip_prefix(self.bytes()) {
             Some(rest) => rest.first() == Some(&COMMA),
             None => false,
-        }
-    }
-
-    fn put(&mut self, bytes: &[u8]) {
-        let end = self.len.saturating_add(bytes.len());
-        // Only NAME can be too long, and its rest is in the extended attribute.
-        if let Some(room) = self.buf.get_mut(self.len..end) {
-            room.copy_from_slice(bytes);
-            self.len = end;
         }
     }
 }
@@ -154,12 +146,21 @@ pub(crate) struct OrphanRecord<'a> {
 impl<'a> OrphanRecord<'a> {
     /// Writes the entry over the former content of `entry`.
     pub(crate) fn write(&self, entry: &mut EntryName) {
-        let object = in_one_space(self.object);
-        entry.len = entry_text(object, self.parent, self.uid, self.seq, &mut entry.buf);
-        let room = NAME_MAX.saturating_sub(entry.len).saturating_sub(2);
+        let mut text = FixedBuffer::new(&mut entry.buf);
+        text.object(in_one_space(self.object));
+        text.put(&[COMMA]);
+        text.hex(self.parent);
+        text.put(&[COMMA]);
+        text.dec(u64::from(self.uid));
+        text.put(&[COMMA]);
+        text.dec(self.seq);
+        text.put(&[COMMA]);
+        // Only NAME can be too long, and its rest is in the extended attribute.
+        let room = NAME_MAX.saturating_sub(text.len()).saturating_sub(2);
         entry.is_cut = self.name.len() > room;
-        entry.put(&[self.cause.letter(entry.is_cut), COMMA]);
-        entry.put(self.name.get(..room).unwrap_or(self.name));
+        text.put(&[self.cause.letter(entry.is_cut), COMMA]);
+        text.put(self.name.get(..room).unwrap_or(self.name));
+        entry.len = text.written().len();
     }
 
     /// Parses an entry's name; the bytes of its handle go to `handle`. `None`: malformed.
@@ -168,12 +169,12 @@ impl<'a> OrphanRecord<'a> {
         let mut numbers = words.next()?.splitn(2, |&byte| byte == b'.');
         let object = ObjectId {
             volume: 0,
-            inode: number(numbers.next()?)?,
-            generation: u32::try_from(number(numbers.next()?)?).ok()?,
+            inode: decode_decimal(numbers.next()?)?,
+            generation: decode_decimal32(numbers.next()?)?,
         };
-        let len = hex(words.next()?, handle)?;
-        let uid = u32::try_from(number(words.next()?)?).ok()?;
-        let seq = number(words.next()?)?;
+        let len = decode_hex(words.next()?, handle)?;
+        let uid = decode_decimal32(words.next()?)?;
+        let seq = decode_decimal(words.next()?)?;
         let (cause, is_cut) = Cause::parse(words.next()?)?;
         let name = words.next().filter(|name| !name.is_empty())?;
         Some(Self {

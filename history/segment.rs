@@ -14,20 +14,12 @@ use kernel::{
     },
 };
 
-use super::{
-    stream::Stream,
-    text::{
-        number,
-        Words, //
-    },
-    trust,
-};
-use crate::vfs::{
-    error::{ENODATA, ESHUTDOWN, EUCLEAN},
-    store::{
-        StoreDir,
-        StoreFile,
-        StreamFile, //
+use super::{stream::Stream, trust};
+use crate::{
+    log::line::{decode_padded_decimal, FixedBuffer},
+    vfs::{
+        error::{ENODATA, ESHUTDOWN, EUCLEAN},
+        store::{StoreDir, StoreFile, StreamFile},
     },
 };
 
@@ -51,10 +43,10 @@ impl Name {
     /// Formats a name.
     pub(super) fn new(arguments: core::fmt::Arguments<'_>) -> Self {
         let mut buf = [0; 48];
-        let mut words = Words::new(&mut buf);
+        let mut text = FixedBuffer::new(&mut buf);
         // Two numbers of twenty digits and a suffix always fit.
-        let _ = words.write_fmt(arguments);
-        let len = words.written().len();
+        let _ = text.write_fmt(arguments);
+        let len = text.written().len();
         Self { buf, len }
     }
 
@@ -75,12 +67,10 @@ impl Name {
 /// The number in a segment file's name.
 pub(super) fn number_in_name(name: &[u8], suffix: &[u8]) -> Option<u64> {
     let digits = name.strip_suffix(suffix)?;
-    let zeroes = digits.iter().take_while(|&&b| b == b'0').count();
-    let significant = digits.get(zeroes..)?;
-    if significant.is_empty() || digits.len() < 8 {
+    if digits.len() < 8 {
         return None;
     }
-    number(significant)
+    decode_padded_decimal(digits).filter(|number| *number != 0)
 }
 
 /// An open segment.

@@ -8,8 +8,11 @@
 
 use core::fmt::Write;
 
-use super::text::{number, number_of, value, Words};
-use crate::log::types::{Crc, Seed};
+use super::text::{number_of, value};
+use crate::log::{
+    line::{decode_decimal, decode_hex32, FixedBuffer},
+    types::{Crc, Seed},
+};
 
 /// How many bytes a slot has; the file has two.
 pub(crate) const SLOT: usize = 4096;
@@ -60,7 +63,7 @@ pub(crate) struct State {
     pub(crate) orphan_bytes: u64,
 }
 
-/// Writes a slot's text; returns the length. `None`: `out` is too short.
+/// Writes a slot's text to `out`, of [`SLOT`] bytes; returns the length. `None`: it does not fit.
 pub(crate) fn encode(
     state: &State,
     tables: impl Iterator<Item = SegmentRange>,
@@ -68,7 +71,7 @@ pub(crate) fn encode(
     crc: Crc,
     out: &mut [u8],
 ) -> Option<usize> {
-    let mut words = Words::new(out);
+    let mut words = FixedBuffer::<SLOT>::at(out)?;
     write!(
         words,
         "loggerfs-state version=1 count={} clean={} seq={} segment={} first={} log={} undo={} reread={} cut={} recovered={} kept={} tables=",
@@ -91,7 +94,7 @@ pub(crate) fn encode(
     }
     let sum = seed(uuid).sum(crc, words.written());
     writeln!(words, " sum={sum:08x}").ok()?;
-    Some(words.written().len())
+    words.whole()
 }
 
 /// Reads a slot's text. `None`: damaged, or another history's.
@@ -99,10 +102,8 @@ pub(crate) fn parse(slot: &[u8], uuid: &[u8; 16], crc: Crc) -> Option<State> {
     let end = slot.iter().position(|&b| b == b'\n')?;
     let text = slot.get(..end)?;
     let (body, sum) = text.split_at_checked(text.len().checked_sub(13)?)?;
-    let mut expected = [0; 13];
-    let mut words = Words::new(&mut expected);
-    write!(words, " sum={:08x}", seed(uuid).sum(crc, body)).ok()?;
-    if words.written() != sum || number_of(body, b"version")? != 1 {
+    let sum = decode_hex32(sum.strip_prefix(b" sum=")?)?;
+    if seed(uuid).sum(crc, body) != sum || number_of(body, b"version")? != 1 {
         return None;
     }
     Some(State {
@@ -136,8 +137,8 @@ pub(crate) fn tables(slot: &[u8], mut each: impl FnMut(SegmentRange)) -> Option<
 pub(crate) fn parse_span(word: &[u8]) -> Option<SegmentRange> {
     let dash = word.iter().position(|&b| b == b'-')?;
     let span = SegmentRange {
-        first: number(word.get(..dash)?)?,
-        last: number(word.get(dash.checked_add(1)?..)?)?,
+        first: decode_decimal(word.get(..dash)?)?,
+        last: decode_decimal(word.get(dash.checked_add(1)?..)?)?,
     };
     (span.first <= span.last).then_some(span)
 }

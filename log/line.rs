@@ -10,27 +10,40 @@
 //! (number and checksum added) in one pass of copies. [`Line::parse`] borrows from the bytes it
 //! reads.
 
-mod brief;
-mod brief_name;
+mod buffer;
+mod cached;
+mod digits;
 mod draft;
+mod fast_name_record;
+mod fast_record;
+mod fields;
 mod fold;
 mod parse;
 mod percent;
-mod strip;
 mod targets;
 mod text;
 
-pub use brief::{
-    FastRecord,
-    RecordTemplate, //
+pub use buffer::FixedBuffer;
+pub use cached::PaddedText;
+pub use digits::{
+    decode_decimal,
+    decode_decimal32,
+    decode_hex,
+    decode_hex32,
+    decode_padded_decimal, //
 };
-pub use brief_name::{
+pub use draft::{
+    actor_text,
+    LineDraft,
+    OpenFileRef, //
+};
+pub use fast_name_record::{
     FastNameRecord,
     NameTemplate, //
 };
-pub use draft::{
-    LineDraft,
-    OpenFileRef, //
+pub use fast_record::{
+    FastRecord,
+    RecordTemplate, //
 };
 pub use fold::{
     fold,
@@ -45,12 +58,10 @@ pub use parse::{
     Process, //
 };
 pub use percent::{
-    decode_hex,
     decode_percent,
     encode_command,
     encode_percent, //
 };
-pub use strip::PaddedText;
 pub use targets::{
     split as split_targets,
     width as target_width,
@@ -68,31 +79,6 @@ pub const MAX_COMMAND: usize = 1024;
 
 /// How many raw bytes of a program's arguments a line keeps.
 pub const MAX_ARGS: usize = 256;
-
-/// Writes an object in the log's form to the beginning of `out`; returns the length, 0 if `out` is
-/// too short.
-pub fn object_text(object: ObjectId, out: &mut [u8]) -> usize {
-    let limit = out.len();
-    let mut text = text::Text::new(out, limit);
-    text.object(object);
-    text.written().len()
-}
-
-/// Writes `OBJECT,PARENT,UID,SEQ,` to the beginning of `out`, PARENT in hexadecimal digits; returns the
-/// length, 0 where there is no space.
-pub fn entry_text(object: ObjectId, parent: &[u8], uid: u32, seq: u64, out: &mut [u8]) -> usize {
-    let limit = out.len();
-    let mut text = text::Text::new(out, limit);
-    text.object(object);
-    text.put(b",");
-    text.hex(parent);
-    text.put(b",");
-    text.dec(u64::from(uid));
-    text.put(b",");
-    text.dec(seq);
-    text.put(b",");
-    text.written().len()
-}
 
 /// `undo=`: the location of the old state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -176,15 +162,20 @@ impl LineError {
     }
 }
 
-/// See [`Op::eight`].
-const fn first_eight(word: &[u8]) -> ([u8; 8], usize) {
-    let mut eight = [0; 8];
-    let mut len = 0;
-    while len < word.len() && len < eight.len() {
-        eight[len] = word[len];
+/// A word between two spaces, then zeroes, and in the last byte the length of the three.
+const fn spaced(word: &[u8]) -> [u8; 16] {
+    assert!(word.len() <= 13);
+    let mut text = [0; 16];
+    text[0] = b' ';
+    let mut len = 1;
+    while len <= word.len() {
+        text[len] = word[len - 1];
         len += 1;
     }
-    (eight, len)
+    text[len] = b' ';
+    // CAST: At most 15.
+    text[15] = (len + 1) as u8;
+    text
 }
 
 /// Declares the operations with their names in the log.
@@ -207,11 +198,14 @@ macro_rules! operations {
                 }
             }
 
-            /// The word, padded with zeroes to eight bytes (a longer word is cut), and its length.
-            pub(crate) const fn eight(self) -> ([u8; 8], usize) {
-                match self {
-                    $(Self::$variant => const { first_eight($name.as_bytes()) },)*
-                }
+            /// The word between two spaces: bytes that begin with these, and their number.
+            #[inline(always)]
+            pub(crate) fn spaced(self) -> (&'static [u8; 16], usize) {
+                const NONE: &[u8; 16] = &[0; 16];
+                static WORDS: &[[u8; 16]] = &[$(spaced($name.as_bytes()),)*];
+                // CAST: The index of a variant.
+                let word = WORDS.get(self as usize).unwrap_or(NONE);
+                (word, usize::from(word[15]))
             }
 
             /// The operation that a word of the log names.

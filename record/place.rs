@@ -5,7 +5,9 @@
 use super::Captured;
 use crate::{
     history::journal::{PlaceError, Placed, Reservation},
-    log::line::{FastNameRecord, FastRecord, LineDraft, LineError, NameTemplate, Op, OpenFileRef},
+    log::line::{
+        FastNameRecord, FastRecord, LineDraft, LineError, NameTemplate, Op, OpenFileRef, MAX_LINE,
+    },
     state::{Mount, ObjectState, OpenActor, OpenFileState, ProcessIdentity},
     vfs::{attr, inode::UpperInode, task},
 };
@@ -208,7 +210,7 @@ pub(crate) fn place_by(
             owner,
         };
         // May run twice: staging can move to a new segment between compose and place.
-        let mut compose = |who: &OpenActor, buf: &mut [u8]| {
+        let mut compose = |who: &OpenActor, buf: &mut [u8; MAX_LINE]| {
             let (command, cut) = who
                 .identity()
                 .map_or((&[][..], false), |identity| identity.command());
@@ -224,7 +226,7 @@ pub(crate) fn place_by(
             }
             reservation.place(&draft, subject.inode.id(), segment)
         };
-        let result = compose(who, &mut mount.scratch().lock()[..]);
+        let result = compose(who, &mut mount.scratch().lock());
         match result {
             Ok(placed) => {
                 note_logged(state, who, &extras, &placed);

@@ -9,6 +9,7 @@ use super::{
 use crate::{
     backup,
     history::journal::{self, Journal, OnError, OnFull},
+    log::line::decode_padded_decimal,
     record, revert,
     state::{Mount, MountParts, MountSettings, OpenJournal},
     vfs::{
@@ -297,7 +298,7 @@ impl MountHooks for Stack {
                 b"refuse" => options.on_error = Some(OnError::Refuse),
                 _ => return refuse(report, "on_error= takes continue or refuse"),
             },
-            b"commit" => match parse_number(text).and_then(|n| u32::try_from(n).ok()) {
+            b"commit" => match decode_padded_decimal(text).and_then(|n| u32::try_from(n).ok()) {
                 Some(seconds @ 1..=3600) => options.commit = Some(seconds),
                 _ => return refuse(report, "commit= takes seconds, 1 to 3600"),
             },
@@ -429,20 +430,7 @@ fn parse_size(text: &[u8]) -> Option<u64> {
         (b't' | b'T', rest) => (rest, 40),
         _ => (text, 0),
     };
-    parse_number(digits)?.checked_mul(1 << shift)
-}
-
-/// A decimal number.
-fn parse_number(digits: &[u8]) -> Option<u64> {
-    if digits.is_empty() {
-        return None;
-    }
-    let mut number: u64 = 0;
-    for digit in digits {
-        let value = digit.checked_sub(b'0').filter(|v| *v < 10)?;
-        number = number.checked_mul(10)?.checked_add(u64::from(value))?;
-    }
-    Some(number)
+    decode_padded_decimal(digits)?.checked_mul(1 << shift)
 }
 
 impl SuperHooks for Stack {

@@ -5,7 +5,7 @@
 use crate::{
     log::{
         line::{
-            encode_command, Actor, LineDraft, NameTemplate, PaddedText, RecordTemplate, MAX_ARGS,
+            actor_text, encode_command, Actor, NameTemplate, PaddedText, RecordTemplate, MAX_ARGS,
             MAX_COMMAND,
         },
         types::{ObjectId, Pos, Time},
@@ -41,11 +41,10 @@ const PATH: usize = 2048;
 impl ProcessIdentity {
     /// Reads the fields of the calling process. Never faults in user memory; allocates.
     fn gather(has_arguments: bool) -> Result<Arc<Self>> {
-        let mut scratch = KVec::with_capacity(PATH, GFP_KERNEL)?;
-        scratch.resize(PATH, 0, GFP_KERNEL)?;
+        let mut scratch = KBox::<[u8; PATH]>::zeroed(GFP_KERNEL)?;
         let mut command = KVec::with_capacity(MAX_COMMAND, GFP_KERNEL)?;
         command.resize(MAX_COMMAND, 0, GFP_KERNEL)?;
-        let (len, command_cut) = match task::executable(&mut scratch) {
+        let (len, command_cut) = match task::executable(&mut scratch[..]) {
             Some(path) => encode_command(path, &mut command),
             None => (0, false),
         };
@@ -69,7 +68,7 @@ impl ProcessIdentity {
             actor_text: KVec::new(),
             actor_text_len: 0,
         };
-        if let Some(len) = LineDraft::actor_alone(&mut scratch, &identity.actor()) {
+        if let Some(len) = actor_text(&identity.actor(), &mut scratch) {
             identity.actor_text = padded(scratch.get(..len).unwrap_or(&[]))?;
             identity.actor_text_len = len;
         }

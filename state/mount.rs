@@ -85,7 +85,7 @@ pub(crate) struct Mount {
     #[pin]
     name_readahead: NameReadahead,
     #[pin]
-    scratch: Mutex<KVec<u8>>,
+    scratch: Mutex<KBox<[u8; MAX_LINE]>>,
     #[pin]
     identities: IdentityCache,
     /// Last field, dropped last: the journal uses the lower mount.
@@ -180,7 +180,7 @@ impl Mount {
     }
 
     /// A buffer for a line of maximal length.
-    pub(crate) fn scratch(&self) -> &Mutex<KVec<u8>> {
+    pub(crate) fn scratch(&self) -> &Mutex<KBox<[u8; MAX_LINE]>> {
         &self.scratch
     }
 
@@ -301,8 +301,7 @@ impl Mount {
 
     /// Allocates the state.
     pub(crate) fn new(parts: MountParts) -> Result<Pin<KBox<Self>>> {
-        let mut scratch = KVec::with_capacity(MAX_LINE, GFP_KERNEL)?;
-        scratch.resize(MAX_LINE, 0, GFP_KERNEL)?;
+        let scratch = KBox::zeroed(GFP_KERNEL)?;
         let device = attr::device(&parts.lower, parts.lower.root())?;
         let has_arguments = parts.settings.args;
         KBox::pin_init(

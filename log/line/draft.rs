@@ -3,10 +3,19 @@
 //! Writing a line: drafted while the operation runs, sealed when the line gets its number.
 
 use super::super::types::{Cookie, Crc, ObjectId, Pos, Seed, Time};
-use super::{percent, targets, text::Text, Actor, LineError, Mode, Op, Undo, MAX_ARGS, MAX_LINE};
+use super::{
+    fields::{PosSegment, Seconds},
+    targets, Actor, FixedBuffer, LineError, Mode, Op, Undo, MAX_LINE,
+};
+
+/// The text of a line.
+type Text<'b> = FixedBuffer<'b, MAX_LINE>;
 
 /// The most that sealing adds: ` seq=N`, ` open=N` and ` sum=XXXXXXXX\n`.
-const SEAL_ROOM: usize = (5 + 20) + (6 + 20) + (5 + 8 + 1);
+const SEAL_SPACE: usize = (5 + 20) + (6 + 20) + (5 + 8 + 1);
+
+/// The longest draft.
+const MAX_DRAFT: usize = MAX_LINE - SEAL_SPACE;
 
 /// Which open file a line belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,68 +54,53 @@ pub struct LineDraft<'b> {
 }
 
 impl<'b> LineDraft<'b> {
-    /// Begins a line in `buf`, which needs at most [`MAX_LINE`] bytes. `command` is the output of
-    /// [`super::encode_command`] for the executable's path; empty if there is none.
+    /// Begins a line in `buf`. `command` is the output of [`super::encode_command`] for the
+    /// executable's path; empty if there is none.
     pub fn new(
-        buf: &'b mut [u8],
+        buf: &'b mut [u8; MAX_LINE],
         time: Time,
         command: &[u8],
         op: Op,
         offset: u64,
         length: u64,
     ) -> Self {
-        let mut text = Text::new(buf, MAX_LINE - SEAL_ROOM);
-        text.time(time);
-        text.put(b" ");
-        text.put(if command.is_empty() { b"-" } else { command });
-        text.put(b" ");
-        text.put(op.as_str().as_bytes());
-        text.put(b" ");
-        text.dec(offset);
-        text.put(b" ");
-        text.dec(length);
+        let mut text = Text::new(buf);
+        let command: &[u8] = if command.is_empty() { b"-" } else { command };
+        text.head(
+            (Seconds(time.sec), time.nsec),
+            command,
+            op,
+            (offset, length),
+        );
         Self {
             head: text.len(),
             own_open: None,
             handle_at: None,
             handle: TextRange::default(),
             args: TextRange::default(),
-            failed: text.is_short(),
+            failed: is_long(&text),
             text,
         }
     }
 
     /// `obj=`: the object.
     pub fn obj(&mut self, object: ObjectId) -> &mut Self {
-        self.object(b" obj=", object)
+        self.field(|text| text.key_object(b" obj=", object))
     }
 
     /// `prev=`: the position of the object's previous line.
     pub fn prev(&mut self, pos: Pos) -> &mut Self {
-        self.field(|text| {
-            text.put(b" prev=");
-            text.pos(pos);
-        })
+        self.field(|text| text.prev(PosSegment(pos.segment), pos.offset))
     }
 
     /// `was=`: the object's change cookie.
     pub fn was(&mut self, cookie: &Cookie) -> &mut Self {
-        self.field(|text| {
-            text.put(b" was=");
-            text.short_time(cookie.ctime);
-            text.put(b":");
-            text.dec(cookie.size);
-            text.put(b":");
-            match cookie.version {
-                Some(version) => text.dec(version),
-                None => text.put(b"-"),
-            }
-        })
+        self.field(|text| text.was(cookie))
     }
 
     /// `size=`: the object's size before the operation; in a `close` line, the size at that time.
     pub fn size(&mut self, size: u64) -> &mut Self {
-        self.number(b" size=", size)
+        self.field(|text| text.size(size))
     }
 
     /// `open=`: the open file.
@@ -115,7 +109,7 @@ impl<'b> LineDraft<'b> {
             OpenFileRef::None => {}
             OpenFileRef::First => self.own_open = Some(self.text.len()),
             OpenFileRef::Of(seq) => {
-                self.number(b" open=", seq);
+                self.field(|text| text.open(seq));
             }
         }
         self
@@ -123,49 +117,16 @@ impl<'b> LineDraft<'b> {
 
     /// `pid=` to `uid=`, `comm=`, `exec=` and `args=`: the acting process.
     pub fn actor(&mut self, actor: &Actor<'_>) -> &mut Self {
-        self.field(|text| {
-            text.put(b" pid=");
-            text.dec(u64::from(actor.pid));
-            text.put(b"@");
-            text.short_time(actor.start);
-        });
-        self.number(b" ppid=", u64::from(actor.ppid));
-        self.number(b" sid=", u64::from(actor.sid));
-        self.number(b" uid=", u64::from(actor.uid));
+        self.field(|text| text.process(actor));
         self.handle_at = Some(self.text.len());
-        if !actor.comm.is_empty() {
-            self.encoded(b" comm=", actor.comm);
-        }
-        self.number(b" exec=", actor.exec);
-        if !actor.args.is_empty() {
-            let args = actor.args.get(..MAX_ARGS).unwrap_or(actor.args);
-            self.args = self.optional(|text| put_encoded(text, b" args=", args));
-        }
+        self.field(|text| text.program(actor));
+        self.args = self.optional(|text| text.args(actor));
         self
-    }
-
-    /// Writes only the keys of [`LineDraft::actor`] to the beginning of `buf`; returns the length.
-    /// `None`: `buf` is too short.
-    pub fn actor_alone(buf: &mut [u8], actor: &Actor<'_>) -> Option<usize> {
-        let mut draft = LineDraft::new(buf, Time::default(), b"", Op::Write, 0, 0);
-        draft.actor(actor);
-        let (start, end) = (draft.head, draft.text.len());
-        let is_whole =
-            !draft.failed && (actor.args.is_empty() || draft.args.start < draft.args.end);
-        if !is_whole {
-            return None;
-        }
-        buf.copy_within(start..end, 0);
-        end.checked_sub(start)
     }
 
     /// `fh=`: the object's file handle.
     pub fn fh(&mut self, kind: u8, handle: &[u8]) -> &mut Self {
-        let range = self.optional(|text| {
-            text.put(b" fh=");
-            text.hex(&[kind]);
-            text.hex(handle);
-        });
+        let range = self.optional(|text| text.key_handle(b" fh=", kind, handle));
         self.handle = range;
         let len = range.end.saturating_sub(range.start);
         if let Some(at) = self.handle_at {
@@ -185,23 +146,18 @@ impl<'b> LineDraft<'b> {
 
     /// `undo=`: where the old state is.
     pub fn undo(&mut self, undo: Undo) -> &mut Self {
-        match undo {
-            Undo::None => self.field(|text| text.put(b" undo=none")),
-            Undo::Lost => self.field(|text| text.put(b" undo=lost")),
-            Undo::At(extent) => self.field(|text| {
-                text.put(b" undo=");
-                text.dec(extent.segment);
-                text.put(b":");
-                text.dec(extent.offset);
-                text.put(b"+");
-                text.dec(extent.length);
-            }),
-        }
+        self.field(|text| match undo {
+            Undo::None => text.undo_none(),
+            Undo::Lost => text.undo_lost(),
+            Undo::At(extent) => {
+                text.undo_at(PosSegment(extent.segment), extent.offset, extent.length);
+            }
+        })
     }
 
     /// `map=`: with how many records the payload begins.
     pub fn map(&mut self, records: u64) -> &mut Self {
-        self.number(b" map=", records)
+        self.field(|text| text.map(records))
     }
 
     /// `attrs=`: how many bytes at the payload's end are old attributes.
@@ -211,10 +167,7 @@ impl<'b> LineDraft<'b> {
 
     /// `crc=`: the payload's CRC-32C, finished.
     pub fn crc(&mut self, crc: u32) -> &mut Self {
-        self.field(|text| {
-            text.put(b" crc=");
-            text.hex32(crc);
-        })
+        self.field(|text| text.crc(crc))
     }
 
     /// `of=`: the line that this one is about.
@@ -229,10 +182,7 @@ impl<'b> LineDraft<'b> {
 
     /// `back=`: the object's newest live line after a revert.
     pub fn back(&mut self, pos: Pos) -> &mut Self {
-        self.field(|text| {
-            text.put(b" back=");
-            text.pos(pos);
-        })
+        self.field(|text| text.key_pos(b" back=", PosSegment(pos.segment), pos.offset))
     }
 
     /// `now=`: the object's size after a revert.
@@ -243,7 +193,7 @@ impl<'b> LineDraft<'b> {
     /// `picks=`: the operations that were taken back, as ranges of numbers, ascending and apart.
     pub fn targets(&mut self, ranges: &[(u64, u64)]) -> &mut Self {
         self.field(|text| {
-            text.put(b" picks=");
+            text.literal(b" picks=");
             targets::put(text, ranges);
         })
     }
@@ -255,7 +205,7 @@ impl<'b> LineDraft<'b> {
 
     /// `deep=1`: there are reverts among the operations that were taken back.
     pub fn deep(&mut self) -> &mut Self {
-        self.field(|text| text.put(b" deep=1"))
+        self.field(|text| text.literal(b" deep=1"))
     }
 
     /// `owner=`: the object's owner.
@@ -266,17 +216,13 @@ impl<'b> LineDraft<'b> {
     /// `in=`: the file handle of a directory that has a name of the object; left out if the key
     /// does not fit.
     pub fn inside(&mut self, kind: u8, handle: &[u8]) -> &mut Self {
-        self.optional(|text| {
-            text.put(b" in=");
-            text.hex(&[kind]);
-            text.hex(handle);
-        });
+        self.optional(|text| text.key_handle(b" in=", kind, handle));
         self
     }
 
     /// `unnamed=1`: the object has had no name so far.
     pub fn unnamed(&mut self) -> &mut Self {
-        self.field(|text| text.put(b" unnamed=1"))
+        self.field(|text| text.literal(b" unnamed=1"))
     }
 
     /// `recovered=1`: a power cut took the line, and the next mount wrote this one from the
@@ -286,7 +232,7 @@ impl<'b> LineDraft<'b> {
             uid,
             ..Actor::default()
         });
-        self.field(|text| text.put(b" recovered=1"))
+        self.field(|text| text.literal(b" recovered=1"))
     }
 
     /// `group=`: the number of the group's first line.
@@ -301,69 +247,61 @@ impl<'b> LineDraft<'b> {
 
     /// `mode=`: undo, or an operation of its own.
     pub fn mode(&mut self, mode: Mode) -> &mut Self {
-        match mode {
-            Mode::Walk => self.field(|text| text.put(b" mode=walk")),
-            Mode::Pick => self.field(|text| text.put(b" mode=pick")),
-        }
+        self.field(|text| match mode {
+            Mode::Walk => text.literal(b" mode=walk"),
+            Mode::Pick => text.literal(b" mode=pick"),
+        })
     }
 
     /// `why=`: a word for why the old state was lost.
     pub fn why(&mut self, word: &str) -> &mut Self {
-        self.encoded(b" why=", word.as_bytes())
+        self.field(|text| text.key_encoded(b" why=", word.as_bytes()))
     }
 
     /// `name=`: the name that an operation on names is about, in the directory `obj=`.
     pub fn name(&mut self, name: &[u8]) -> &mut Self {
-        self.encoded(b" name=", name)
+        self.field(|text| text.name(name))
     }
 
     /// `parent=`: the directory that a rename moves to, if it differs from `obj=`.
     pub fn parent(&mut self, directory: ObjectId) -> &mut Self {
-        self.object(b" parent=", directory)
+        self.field(|text| text.key_object(b" parent=", directory))
     }
 
     /// `to=`: the name that a rename gives.
     pub fn to(&mut self, name: &[u8]) -> &mut Self {
-        self.encoded(b" to=", name)
+        self.field(|text| text.key_encoded(b" to=", name))
     }
 
     /// `node=`: the object that the name is or was bound to.
     pub fn node(&mut self, object: ObjectId) -> &mut Self {
-        self.object(b" node=", object)
+        self.field(|text| text.node(object))
     }
 
     /// `over=`: the object that a rename took the name from, or that an exchange gave the other name.
     pub fn over(&mut self, object: ObjectId) -> &mut Self {
-        self.object(b" over=", object)
+        self.field(|text| text.key_object(b" over=", object))
     }
 
     /// `kept=`: the segment that the object which lost its last name is kept with.
     pub fn kept(&mut self, segment: u64) -> &mut Self {
-        self.number(b" kept=", segment)
+        self.field(|text| text.kept(segment))
     }
 
     /// `vfh=`: the file handle of the object which lost a name. The object has other names, or may
     /// get one.
     pub fn victim_handle(&mut self, kind: u8, handle: &[u8]) -> &mut Self {
-        self.field(|text| {
-            text.put(b" vfh=");
-            text.hex(&[kind]);
-            text.hex(handle);
-        })
+        self.field(|text| text.victim_handle(kind, handle))
     }
 
     /// `pfh=`: the file handle of the directory that a rename moves to.
     pub fn parent_handle(&mut self, kind: u8, handle: &[u8]) -> &mut Self {
-        self.field(|text| {
-            text.put(b" pfh=");
-            text.hex(&[kind]);
-            text.hex(handle);
-        })
+        self.field(|text| text.key_handle(b" pfh=", kind, handle))
     }
 
     /// `cmdcut=1`: the command was cut.
     pub fn command_cut(&mut self) -> &mut Self {
-        self.field(|text| text.put(b" cmdcut=1"))
+        self.field(|text| text.literal(b" cmdcut=1"))
     }
 
     /// Whether something that a line cannot do without did not fit.
@@ -371,8 +309,9 @@ impl<'b> LineDraft<'b> {
         self.failed
     }
 
-    /// Writes the whole line, numbered and with its checksum, and returns its length. The draft is
-    /// unchanged, so that the caller can seal it again for another segment.
+    /// Writes the whole line, numbered and with its checksum, to `out`, of [`MAX_LINE`] bytes, and
+    /// returns its length. The draft is unchanged, so that the caller can seal it again for another
+    /// segment.
     pub fn seal(
         &self,
         seq: u64,
@@ -387,45 +326,26 @@ impl<'b> LineDraft<'b> {
         let (head, keys) = written
             .split_at_checked(self.head)
             .unwrap_or((written, &[]));
-        let mut line = Text::new(out, MAX_LINE);
+        let mut line = Text::at(out).ok_or(LineError::TooLong)?;
         line.put(head);
-        line.put(b" seq=");
-        line.dec(seq);
+        line.seq(seq);
         match self.own_open {
             None => line.put(keys),
             Some(at) => {
                 let at = at.saturating_sub(self.head);
                 let (before, after) = keys.split_at_checked(at).unwrap_or((keys, &[]));
                 line.put(before);
-                line.put(b" open=");
-                line.dec(seq);
+                line.open(seq);
                 line.put(after);
             }
         }
-        finish(line, seed, crc)
+        line.finish(seed.start(crc), crc)
     }
 
     /// Adds a key with a number.
     #[inline]
-    fn number(&mut self, key: &'static [u8], number: u64) -> &mut Self {
-        self.field(|text| {
-            text.put(key);
-            text.dec(number);
-        })
-    }
-
-    /// Adds a key with an object.
-    #[inline]
-    fn object(&mut self, key: &'static [u8], object: ObjectId) -> &mut Self {
-        self.field(|text| {
-            text.put(key);
-            text.object(object);
-        })
-    }
-
-    /// Adds a key with an encoded value.
-    fn encoded(&mut self, key: &'static [u8], value: &[u8]) -> &mut Self {
-        self.field(|text| put_encoded(text, key, value))
+    fn number<const K: usize>(&mut self, key: &'static [u8; K], number: u64) -> &mut Self {
+        self.field(|text| text.key(key, number))
     }
 
     /// Adds a required key.
@@ -433,7 +353,7 @@ impl<'b> LineDraft<'b> {
     fn field(&mut self, write: impl Fn(&mut Text<'b>)) -> &mut Self {
         let mark = self.text.len();
         write(&mut self.text);
-        if self.text.is_short() {
+        if is_long(&self.text) {
             self.squeeze(mark, &write);
         }
         self
@@ -443,7 +363,7 @@ impl<'b> LineDraft<'b> {
     fn optional(&mut self, write: impl Fn(&mut Text<'b>)) -> TextRange {
         let start = self.text.len();
         write(&mut self.text);
-        if self.text.is_short() {
+        if is_long(&self.text) {
             self.text.rewind(start);
         }
         TextRange {
@@ -459,7 +379,7 @@ impl<'b> LineDraft<'b> {
         while self.give_up() {
             let mark = self.text.len();
             write(&mut self.text);
-            if !self.text.is_short() {
+            if !is_long(&self.text) {
                 return;
             }
             self.text.rewind(mark);
@@ -500,27 +420,27 @@ impl<'b> LineDraft<'b> {
     }
 }
 
-/// Adds a key with an encoded value.
-fn put_encoded(text: &mut Text<'_>, key: &[u8], value: &[u8]) {
-    text.put(key);
-    for byte in value {
-        let (escape, len) = percent::escape(*byte);
-        text.put(escape.get(..len).unwrap_or_default());
-    }
+/// Whether a draft is longer than the line may be without what sealing adds.
+fn is_long(text: &Text<'_>) -> bool {
+    text.len() > MAX_DRAFT
 }
 
-/// Adds the checksum and the newline.
-#[inline]
-pub(super) fn finish(mut line: Text<'_>, seed: &Seed, crc: Crc) -> Result<usize, LineError> {
-    if line.is_short() {
+/// Ends a line that was written without a draft. [`LineError::TooLong`]: a draft with the same keys
+/// might give some of them up.
+#[inline(always)]
+pub(super) fn finish_template(line: Text<'_>, start: u32, crc: Crc) -> Result<usize, LineError> {
+    if is_long(&line) {
         return Err(LineError::TooLong);
     }
-    let sum = seed.sum(crc, line.written());
-    line.put(b" sum=");
-    line.hex32(sum);
-    line.put(b"\n");
-    if line.is_short() {
-        return Err(LineError::TooLong);
-    }
-    Ok(line.len())
+    line.finish(start, crc)
+}
+
+/// Writes the keys of [`LineDraft::actor`] to the beginning of `out`; returns the length. `None`: they do not
+/// fit.
+pub fn actor_text<const N: usize>(actor: &Actor<'_>, out: &mut [u8; N]) -> Option<usize> {
+    let mut text = FixedBuffer::new(out);
+    text.process(actor);
+    text.program(actor);
+    text.args(actor);
+    text.whole()
 }

@@ -4,11 +4,7 @@
 //! shown to readers as it ended.
 
 use super::super::types::{Crc, Seed};
-use super::{
-    draft,
-    text::{self, Text},
-    Line, LineError, Op, MAX_LINE,
-};
+use super::{text, FixedBuffer, Line, LineError, Op, MAX_LINE};
 
 /// The outcome of an operation that was logged before it ran.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,8 +56,8 @@ impl Line<'_> {
     }
 }
 
-/// Writes a line anew without the arguments of its process, with a checksum of its own, and returns its
-/// length. `bytes` is one whole line, which was verified.
+/// Writes a line anew without the arguments of its process, with a checksum of its own, to `out`, of
+/// [`MAX_LINE`] bytes, and returns its length. `bytes` is one whole line, which was verified.
 pub fn without_arguments(
     bytes: &[u8],
     seed: &Seed,
@@ -69,7 +65,7 @@ pub fn without_arguments(
     out: &mut [u8],
 ) -> Result<usize, LineError> {
     let body = super::parse::unseal(bytes, None)?;
-    let mut rest = Text::new(out, MAX_LINE);
+    let mut rest = FixedBuffer::<MAX_LINE>::at(out).ok_or(LineError::TooLong)?;
     for (index, word) in body.split(|byte| *byte == b' ').enumerate() {
         if index >= 5 && word.starts_with(b"args=") {
             continue;
@@ -79,11 +75,11 @@ pub fn without_arguments(
         }
         rest.put(word);
     }
-    draft::finish(rest, seed, crc)
+    rest.finish(seed.start(crc), crc)
 }
 
-/// Writes a line anew as an amendment says, with a checksum of its own, and returns its length.
-/// `bytes` is one whole line, which was verified.
+/// Writes a line anew as an amendment says, with a checksum of its own, to `out`, of [`MAX_LINE`] bytes,
+/// and returns its length. `bytes` is one whole line, which was verified.
 pub fn refold(
     bytes: &[u8],
     amend: &Amend,
@@ -92,7 +88,7 @@ pub fn refold(
     out: &mut [u8],
 ) -> Result<usize, LineError> {
     let body = super::parse::unseal(bytes, None)?;
-    let mut folded = Text::new(out, MAX_LINE);
+    let mut folded = FixedBuffer::<MAX_LINE>::at(out).ok_or(LineError::TooLong)?;
     for (index, word) in body.split(|byte| *byte == b' ').enumerate() {
         if index > 0 {
             folded.put(b" ");
@@ -100,12 +96,9 @@ pub fn refold(
         match (index, text::split(word, b'='), amend.size) {
             (3, _, _) => folded.dec(amend.offset),
             (4, _, _) => folded.dec(amend.length),
-            (5.., Some((b"size", _)), Some(size)) => {
-                folded.put(b"size=");
-                folded.dec(size);
-            }
+            (5.., Some((b"size", _)), Some(size)) => folded.key(b"size=", size),
             _ => folded.put(word),
         }
     }
-    draft::finish(folded, seed, crc)
+    folded.finish(seed.start(crc), crc)
 }

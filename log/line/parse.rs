@@ -3,7 +3,11 @@
 //! Reading a line, which may be torn, stale, of another history, or forged.
 
 use super::super::types::{Cookie, Crc, Extent, ObjectId, Pos, Seed, Time};
-use super::{targets::TargetRanges, text, LineError, Mode, Op, Undo, MAX_COMMAND, MAX_LINE};
+use super::{
+    digits::{decode_decimal, decode_decimal32, decode_hex32, nibble},
+    targets::TargetRanges,
+    text, LineError, Mode, Op, Undo, MAX_COMMAND, MAX_LINE,
+};
 
 /// ` sum=XXXXXXXX\n`.
 const TAIL: usize = 14;
@@ -134,7 +138,7 @@ impl<'a> Line<'a> {
         for word in words(rest) {
             let (key, value) = text::split(word, b'=').ok_or(LineError::Key)?;
             match key {
-                b"seq" => once(&mut seq, text::dec(value))?,
+                b"seq" => once(&mut seq, decode_decimal(value))?,
                 b"cmdcut" => once(&mut cut, flag(value))?,
                 b"deep" => once(&mut deep, flag(value))?,
                 b"unnamed" => once(&mut unnamed, flag(value))?,
@@ -168,8 +172,8 @@ impl<'a> Line<'a> {
         let time = word().and_then(|word| text::time(word, 9));
         let command = word().filter(|word| word.len() <= MAX_COMMAND);
         let op = word().ok_or(LineError::Head)?;
-        let offset = word().and_then(text::dec);
-        let length = word().and_then(text::dec);
+        let offset = word().and_then(decode_decimal);
+        let length = word().and_then(decode_decimal);
         let (Some(time), Some(command), Some(offset), Some(length)) =
             (time, command, offset, length)
         else {
@@ -241,38 +245,38 @@ impl<'a> Line<'a> {
             b"obj" => once(&mut self.obj, text::object(value))?,
             b"prev" => once(&mut self.prev, text::pos(value))?,
             b"was" => once(&mut self.was, cookie(value))?,
-            b"size" => once(&mut self.size, text::dec(value))?,
-            b"open" => once(&mut self.open, text::dec(value))?,
+            b"size" => once(&mut self.size, decode_decimal(value))?,
+            b"open" => once(&mut self.open, decode_decimal(value))?,
             b"pid" => once(&mut self.pid, process(value))?,
-            b"ppid" => once(&mut self.ppid, text::dec32(value))?,
-            b"sid" => once(&mut self.sid, text::dec32(value))?,
-            b"uid" => once(&mut self.uid, text::dec32(value))?,
+            b"ppid" => once(&mut self.ppid, decode_decimal32(value))?,
+            b"sid" => once(&mut self.sid, decode_decimal32(value))?,
+            b"uid" => once(&mut self.uid, decode_decimal32(value))?,
             b"fh" => once(&mut self.fh, handle(value))?,
-            b"owner" => once(&mut self.owner, text::dec32(value))?,
+            b"owner" => once(&mut self.owner, decode_decimal32(value))?,
             b"in" => once(&mut self.inside, handle(value))?,
             b"comm" => once(&mut self.comm, Some(value))?,
-            b"exec" => once(&mut self.exec, text::dec(value))?,
+            b"exec" => once(&mut self.exec, decode_decimal(value))?,
             b"args" => once(&mut self.args, Some(value))?,
             b"undo" => once(&mut self.undo, undo(value))?,
-            b"map" => once(&mut self.map, text::dec(value))?,
-            b"attrs" => once(&mut self.attributes, text::dec(value))?,
-            b"crc" => once(&mut self.crc, text::hex32(value))?,
-            b"of" => once(&mut self.of, text::dec(value))?,
-            b"count" => once(&mut self.count, text::dec(value))?,
+            b"map" => once(&mut self.map, decode_decimal(value))?,
+            b"attrs" => once(&mut self.attributes, decode_decimal(value))?,
+            b"crc" => once(&mut self.crc, decode_hex32(value))?,
+            b"of" => once(&mut self.of, decode_decimal(value))?,
+            b"count" => once(&mut self.count, decode_decimal(value))?,
             b"back" => once(&mut self.back, text::pos(value))?,
-            b"now" => once(&mut self.now, text::dec(value))?,
+            b"now" => once(&mut self.now, decode_decimal(value))?,
             b"mode" => once(&mut self.mode, mode(value))?,
             b"picks" => once(&mut self.targets, TargetRanges::parse(value))?,
-            b"further" => once(&mut self.further, text::dec(value))?,
-            b"group" => once(&mut self.group, text::dec(value))?,
-            b"members" => once(&mut self.members, text::dec(value))?,
+            b"further" => once(&mut self.further, decode_decimal(value))?,
+            b"group" => once(&mut self.group, decode_decimal(value))?,
+            b"members" => once(&mut self.members, decode_decimal(value))?,
             b"why" => once(&mut self.why, Some(value))?,
             b"name" => once(&mut self.name, Some(value))?,
             b"parent" => once(&mut self.parent, text::object(value))?,
             b"to" => once(&mut self.to, Some(value))?,
             b"node" => once(&mut self.node, text::object(value))?,
             b"over" => once(&mut self.over, text::object(value))?,
-            b"kept" => once(&mut self.kept, text::dec(value))?,
+            b"kept" => once(&mut self.kept, decode_decimal(value))?,
             b"vfh" => once(&mut self.vfh, handle(value))?,
             b"pfh" => once(&mut self.pfh, handle(value))?,
             _ => return Ok(false),
@@ -320,7 +324,7 @@ pub(super) fn unseal<'a>(
     let sum = tail
         .strip_prefix(b" sum=")
         .and_then(|tail| tail.strip_suffix(b"\n"))
-        .and_then(text::hex32)
+        .and_then(decode_hex32)
         .ok_or(LineError::Torn)?;
     match verify {
         Some((seed, crc)) if seed.sum(crc, body) != sum => Err(LineError::Sum),
@@ -334,10 +338,10 @@ fn cookie(value: &[u8]) -> Option<Cookie> {
     let (size, version) = text::split(rest, b':')?;
     Some(Cookie {
         ctime: text::time(ctime, 1)?,
-        size: text::dec(size)?,
+        size: decode_decimal(size)?,
         version: match version {
             b"-" => None,
-            number => Some(text::dec(number)?),
+            number => Some(decode_decimal(number)?),
         },
     })
 }
@@ -346,7 +350,7 @@ fn cookie(value: &[u8]) -> Option<Cookie> {
 fn process(value: &[u8]) -> Option<Process> {
     let (pid, start) = text::split(value, b'@')?;
     Some(Process {
-        pid: text::dec32(pid)?,
+        pid: decode_decimal32(pid)?,
         start: text::time(start, 1)?,
     })
 }
@@ -358,7 +362,7 @@ fn undo(value: &[u8]) -> Option<Undo> {
         b"lost" => Some(Undo::Lost),
         _ => {
             let (start, length) = text::split(value, b'+')?;
-            let (pos, length) = (text::pos(start)?, text::dec(length)?);
+            let (pos, length) = (text::pos(start)?, decode_decimal(length)?);
             pos.offset.checked_add(length)?;
             Some(Undo::At(Extent {
                 segment: pos.segment,
@@ -386,5 +390,5 @@ fn flag(value: &[u8]) -> Option<bool> {
 /// Checks a file handle's digits.
 fn handle(value: &[u8]) -> Option<&[u8]> {
     let whole = value.len() >= 2 && value.len() % 2 == 0;
-    (whole && value.iter().all(|byte| text::nibble(*byte).is_some())).then_some(value)
+    (whole && value.iter().all(|byte| nibble(*byte).is_some())).then_some(value)
 }

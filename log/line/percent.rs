@@ -4,10 +4,7 @@
 //!
 //! Bytes outside 0x21..=0x7e, and `%` itself, become `%XX` with upper-case digits. `=` stays.
 
-use super::{
-    text,
-    MAX_COMMAND, //
-};
+use super::{digits::nibble, MAX_COMMAND};
 
 /// The digits of an escape.
 const HEX: [u8; 16] = *b"0123456789ABCDEF";
@@ -105,24 +102,10 @@ pub fn decode_percent(src: &[u8], out: &mut [u8]) -> Option<usize> {
     Some(filled)
 }
 
-/// Decodes pairs of lower-case hexadecimal digits into `out`. Returns the length, or `None`
-/// where they are malformed or do not fit.
-pub fn decode_hex(src: &[u8], out: &mut [u8]) -> Option<usize> {
-    let mut pairs = src.chunks_exact(2);
-    let mut filled: usize = 0;
-    for pair in &mut pairs {
-        let [high, low] = pair else { return None };
-        let value = text::nibble(*high)? << 4 | text::nibble(*low)?;
-        *out.get_mut(filled)? = u8::try_from(value).ok()?;
-        filled = filled.checked_add(1)?;
-    }
-    pairs.remainder().is_empty().then_some(filled)
-}
-
 /// The value of an upper-case hexadecimal digit.
 fn upper_nibble(byte: u8) -> Option<u32> {
     match byte {
         b'a'..=b'f' => None,
-        _ => text::nibble(byte.to_ascii_lowercase()),
+        _ => nibble(byte.to_ascii_lowercase()),
     }
 }

@@ -8,10 +8,7 @@
 //! the object's chain: `further=LOWEST` on a line means that the previous line lists more, down to
 //! that number.
 
-use super::text::{
-    self,
-    Text, //
-};
+use super::{digits::decode_decimal, text, FixedBuffer};
 
 /// The first and the last number of a range.
 type Range = (u64, u64);
@@ -70,8 +67,8 @@ impl<'a> TargetRanges<'a> {
 /// Reads `A-B` or `A`.
 fn range(word: &[u8]) -> Option<(u64, u64)> {
     match text::split(word, b'-') {
-        Some((first, last)) => Some((text::dec(first)?, text::dec(last)?)),
-        None => text::dec(word).map(|only| (only, only)),
+        Some((first, last)) => Some((decode_decimal(first)?, decode_decimal(last)?)),
+        None => decode_decimal(word).map(|only| (only, only)),
     }
 }
 
@@ -86,7 +83,7 @@ pub fn width((first, last): (u64, u64)) -> usize {
 }
 
 /// Writes ranges, which ascend and are apart.
-pub(super) fn put(text: &mut Text<'_>, ranges: &[(u64, u64)]) {
+pub(super) fn put<const N: usize>(text: &mut FixedBuffer<'_, N>, ranges: &[(u64, u64)]) {
     for (index, (first, last)) in ranges.iter().enumerate() {
         if index != 0 {
             text.put(b",");

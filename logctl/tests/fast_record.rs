@@ -1,20 +1,18 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The fast path writes, byte for byte, the line that the general one writes for the same keys,
-//! also if no cached text of the previous line can be used.
+//! A template writes, byte for byte, the line that a draft with the same keys gives, also if no
+//! text of the previous line can be used.
 
 mod support;
 
 use loggerfs_log::line::{
-    FastRecord, LineDraft, Op, OpenFileRef, PaddedText, RecordTemplate, Undo, MAX_LINE,
+    FastRecord, LineDraft, LineError, Op, OpenFileRef, PaddedText, RecordTemplate, Undo, MAX_LINE,
 };
 use loggerfs_log::types::{Extent, ObjectId, Pos, Time};
 use proptest::prelude::*;
 use support::{crc32c, seed};
 
-const COMMAND: &[u8] = b"/usr/bin/program";
-
-/// Numbers of all lengths, those around the limits of what is kept among them.
+/// Numbers of all lengths, those around the limits of what is cached among them.
 fn number() -> impl Strategy<Value = u64> {
     prop_oneof![
         0..20_u64,
@@ -45,6 +43,7 @@ fn undo() -> impl Strategy<Value = Undo> {
     let extent = (number(), number(), number());
     prop_oneof![
         Just(Undo::None),
+        Just(Undo::Lost),
         extent.prop_map(|(segment, offset, length)| {
             Undo::At(Extent {
                 segment,
@@ -59,6 +58,7 @@ fn undo() -> impl Strategy<Value = Undo> {
 #[derive(Clone, Debug)]
 struct Says {
     time: Time,
+    command: Vec<u8>,
     op: Op,
     offset: u64,
     length: u64,
@@ -71,13 +71,17 @@ struct Says {
 }
 
 fn says() -> impl Strategy<Value = Says> {
-    let op = prop_oneof![Just(Op::Write), Just(Op::Truncate), Just(Op::Zero)];
+    let op = proptest::sample::select(Op::ALL);
+    let plain = prop_oneof![9 => b'!'..=b'$', 9 => b'&'..=b'~'];
+    let command = proptest::collection::vec(plain, 1..1024);
     let prev = (number(), number()).prop_map(|(segment, offset)| Pos { segment, offset });
-    let place = (time(), op, number(), number(), proptest::option::of(prev));
+    let program = (time(), command);
+    let place = (program, op, number(), number(), proptest::option::of(prev));
     let state = (number(), undo(), 0..3_u64, any::<u32>(), number());
     (place, state).prop_map(
-        |((time, op, offset, length, prev), (size, undo, map, crc, seq))| Says {
+        |(((time, command), op, offset, length, prev), (size, undo, map, crc, seq))| Says {
             time,
+            command,
             op,
             offset,
             length,
@@ -94,7 +98,14 @@ fn says() -> impl Strategy<Value = Says> {
 fn drafted(says: &Says, object: ObjectId, first: u64) -> Vec<u8> {
     let mut buffer = [0; MAX_LINE];
     let (time, op) = (says.time, says.op);
-    let mut draft = LineDraft::new(&mut buffer, time, COMMAND, op, says.offset, says.length);
+    let mut draft = LineDraft::new(
+        &mut buffer,
+        time,
+        &says.command,
+        op,
+        says.offset,
+        says.length,
+    );
     draft.obj(object);
     if let Some(prev) = says.prev {
         draft.prev(prev);
@@ -115,12 +126,12 @@ fn drafted(says: &Says, object: ObjectId, first: u64) -> Vec<u8> {
     out
 }
 
-fn record(says: &Says, template: &mut RecordTemplate) -> Vec<u8> {
-    let mut padded = COMMAND.to_vec();
-    padded.resize(PaddedText::length(COMMAND.len()), 0);
+fn fast(says: &Says, template: &mut RecordTemplate) -> Result<Vec<u8>, LineError> {
+    let mut padded = says.command.clone();
+    padded.resize(PaddedText::length(padded.len()), 0);
     let mut record = FastRecord {
         time: says.time,
-        command: PaddedText::new(&padded, COMMAND.len()).unwrap(),
+        command: PaddedText::new(&padded, says.command.len()).unwrap(),
         op: says.op,
         offset: says.offset,
         length: says.length,
@@ -133,14 +144,46 @@ fn record(says: &Says, template: &mut RecordTemplate) -> Vec<u8> {
     };
     let mut out = vec![0; MAX_LINE];
     let start = seed(1).start(crc32c);
-    let len = record.seal(says.seq, start, crc32c, &mut out).unwrap();
+    let len = record.seal(says.seq, start, crc32c, &mut out)?;
     out.truncate(len);
-    out
+    Ok(out)
+}
+
+/// A template leaves a line to the draft that the draft may have to shorten.
+#[test]
+fn a_line_that_is_too_long_for_a_draft_is_refused() {
+    let object = ObjectId::default();
+    let mut says = Says {
+        time: Time::default(),
+        command: Vec::new(),
+        op: Op::Write,
+        offset: 1,
+        length: 2,
+        prev: None,
+        size: 3,
+        undo: Undo::None,
+        map: 0,
+        crc: 0,
+        seq: 5,
+    };
+    let mut written = 0;
+    for len in 3800..MAX_LINE + 100 {
+        says.command = vec![b'x'; len];
+        let mut template = RecordTemplate::new(object, 4).unwrap();
+        match fast(&says, &mut template) {
+            Ok(line) => {
+                assert_eq!(line, drafted(&says, object, 4));
+                written = len;
+            }
+            Err(error) => assert_eq!(error, LineError::TooLong),
+        }
+    }
+    assert!((3900..MAX_LINE - 100).contains(&written), "{written}");
 }
 
 proptest! {
     #[test]
-    fn usual_lines_say_what_drafted_ones_say(
+    fn a_template_writes_what_a_draft_gives(
         inode in number(),
         generation in any::<u32>(),
         first in number(),
@@ -149,10 +192,11 @@ proptest! {
         let object = ObjectId { volume: 0, inode, generation };
         let mut template = RecordTemplate::new(object, first).unwrap();
         for says in &lines {
-            // The second time everything is kept.
+            // The second time everything is cached.
             for _ in 0..2 {
-                let (record, drafted) = (record(says, &mut template), drafted(says, object, first));
-                prop_assert_eq!(String::from_utf8(record), String::from_utf8(drafted));
+                let fast = fast(says, &mut template).unwrap();
+                let drafted = drafted(says, object, first);
+                prop_assert_eq!(String::from_utf8(fast), String::from_utf8(drafted));
             }
         }
     }

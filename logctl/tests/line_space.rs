@@ -10,11 +10,12 @@ use loggerfs_log::line::{
 use loggerfs_log::types::{Cookie, ObjectId, Time};
 use support::{crc32c, parse, pos, seal, seed, WHEN};
 
-/// A draft with everything that can be given up.
-fn full(buffer: &mut [u8]) -> LineDraft<'_> {
+/// A draft with everything that can be given up, about a name of so many bytes.
+fn full(buffer: &mut [u8; MAX_LINE], name: usize) -> LineDraft<'_> {
     let mut draft = LineDraft::new(buffer, WHEN, b"/bin/x", Op::Write, 1, 2);
     draft
         .obj(support::OBJECT)
+        .name(&vec![b'n'; name])
         .open(OpenFileRef::First)
         .actor(&Actor {
             pid: 1,
@@ -29,11 +30,12 @@ fn full(buffer: &mut [u8]) -> LineDraft<'_> {
 }
 
 #[test]
-fn a_small_buffer_costs_the_arguments_then_the_handle_then_the_line() {
-    let seen: Vec<_> = (0..600)
-        .map(|room| {
-            let mut buffer = vec![0; room];
-            let draft = full(&mut buffer);
+fn a_full_line_costs_the_arguments_then_the_handle_then_the_line() {
+    let seen: Vec<_> = (3500..MAX_LINE)
+        .rev()
+        .map(|name| {
+            let mut buffer = [0; MAX_LINE];
+            let draft = full(&mut buffer, name);
             let mut out = [0; MAX_LINE];
             match draft.seal(9, &seed(1), crc32c, &mut out) {
                 Ok(len) => {
@@ -59,7 +61,7 @@ fn a_small_buffer_costs_the_arguments_then_the_handle_then_the_line() {
         "{seen:?}"
     );
     assert_eq!(seen.last(), Some(&4));
-    // A line that fits is never refused in a larger buffer.
+    // A line that fits is never refused with a shorter name.
     let first = seen.iter().position(|kind| *kind > 0).unwrap();
     assert!(seen[first..].iter().all(|kind| *kind > 0));
 }
@@ -67,14 +69,14 @@ fn a_small_buffer_costs_the_arguments_then_the_handle_then_the_line() {
 #[test]
 fn a_line_is_refused_where_the_output_is_too_small() {
     let mut buffer = [0; MAX_LINE];
-    let draft = full(&mut buffer);
+    let draft = full(&mut buffer, 6);
     let len = seal(&draft, 9).len();
-    for room in 0..len {
+    for room in [0, 1, len, MAX_LINE - 1] {
         let mut out = vec![0; room];
         let refused = draft.seal(9, &seed(1), crc32c, &mut out);
         assert_eq!(refused, Err(LineError::TooLong));
     }
-    let mut out = vec![0; len];
+    let mut out = vec![0; MAX_LINE];
     assert_eq!(draft.seal(9, &seed(1), crc32c, &mut out), Ok(len));
 }
 

@@ -53,7 +53,11 @@ fn malformed_ranges_are_refused() {
         "1-18446744073709551615",
     ] {
         let text = format!("1.000000000 - revert 0 0 seq=9 picks={targets} sum=00000000\n");
-        assert_eq!(unverified(&text).unwrap_err(), LineError::Value, "{targets}");
+        assert_eq!(
+            unverified(&text).unwrap_err(),
+            LineError::Value,
+            "{targets}"
+        );
     }
 }
 

@@ -10,6 +10,9 @@ pub mod shadow;
 pub mod sys;
 pub mod undo;
 
+// At the path by which the module's files know this crate.
+use loggerfs_log as log;
+
 /// A raw CRC-32C update, as the module's files ask for it: neither end is inverted.
 pub fn crc32c(state: u32, bytes: &[u8]) -> u32 {
     !crc32c::crc32c_append(!state, bytes)

@@ -230,7 +230,10 @@ fn private_none(w: &mut Fixture) -> Outcome {
         mounts::unmount(&second)?;
         mounts::unmount(&w.mnt)?;
     }
-    w.sh(&format!("mount -t loggerfs -o tmpfs anything {}", w.mnt.display()))?;
+    w.sh(&format!(
+        "mount -t loggerfs -o tmpfs anything {}",
+        w.mnt.display()
+    ))?;
     same("source", table(&w.mnt)?.1.as_str(), "anything")?;
     mounts::unmount(&w.mnt)?;
     refused(
