@@ -12,12 +12,13 @@ use super::orphans::{orphan_entry, FileHandle};
 use crate::{
     history::{
         journal::Journal,
+        lines::Lines,
         orphan_record::{Cause, EntryName, OrphanRecord, HANDLE_MAX, NAME_MAX},
         orphans::{FoundOrphan, OrphanDir},
         sort::sort,
     },
     log::{
-        line::{decode_percent, Line, LineDraft, Op, Undo, MAX_LINE},
+        line::{decode_percent, LineDraft, Op, Undo},
         types::{ObjectId, Pos},
     },
     record::{load_unchecked, note_change, place_by, LineSubject, OperationArgs},
@@ -209,14 +210,13 @@ impl Adoption<'_> {
         node: ObjectId,
         buf: &'b mut [u8; NAME_MAX],
     ) -> Result<PreviousName<'b>> {
-        let mut text = KVec::with_capacity(MAX_LINE, GFP_KERNEL)?;
-        text.resize(MAX_LINE, 0, GFP_KERNEL)?;
+        let mut lines = Lines::new(self.journal)?;
         let mut next = self.journal.last_line(lost.dir.id())?;
         for _ in 0..LOOK_BACK {
             let Some(at) = next else {
                 break;
             };
-            let found = match self.name_given(at, node, &mut text) {
+            let found = match name_given(&mut lines, at, node) {
                 Err(e) if e == ENODATA => break,
                 found => found?,
             };
@@ -240,26 +240,6 @@ impl Adoption<'_> {
             }
         }
         Ok(PreviousName::None)
-    }
-
-    /// The name that the line at `at` bound to the object, if any.
-    fn name_given<'t>(
-        &self,
-        at: Pos,
-        node: ObjectId,
-        text: &'t mut [u8],
-    ) -> Result<RecordedName<'t>> {
-        let len = self.journal.read_line(at, text)?;
-        let line = Line::parse(text.get(..len).ok_or(EUCLEAN)?, None).map_err(|_| EUCLEAN)?;
-        let given = match line.op {
-            Op::Create | Op::Mkdir | Op::Mknod | Op::Symlink | Op::Link => line.name,
-            Op::Rename if line.parent.is_none() => line.to,
-            _ => None,
-        };
-        Ok(match given.filter(|_| line.node == Some(node)) {
-            Some(name) => RecordedName::Name(name),
-            None => RecordedName::Earlier(line.prev),
-        })
     }
 
     /// Writes a removal.
@@ -369,4 +349,18 @@ enum RecordedName<'a> {
     Name(&'a [u8]),
     /// None; the search continues at this position.
     Earlier(Option<Pos>),
+}
+
+/// The name that the line at `at` bound to the object, if any.
+fn name_given<'t>(lines: &'t mut Lines<'_>, at: Pos, node: ObjectId) -> Result<RecordedName<'t>> {
+    let line = lines.read(at)?;
+    let given = match line.op {
+        Op::Create | Op::Mkdir | Op::Mknod | Op::Symlink | Op::Link => line.name,
+        Op::Rename if line.parent.is_none() => line.to,
+        _ => None,
+    };
+    Ok(match given.filter(|_| line.node == Some(node)) {
+        Some(name) => RecordedName::Name(name),
+        None => RecordedName::Earlier(line.prev),
+    })
 }

@@ -17,6 +17,7 @@ pub(crate) mod format;
 pub(crate) mod index;
 pub(crate) mod intents;
 pub(crate) mod journal;
+pub(crate) mod lines;
 pub(crate) mod maintenance;
 pub(crate) mod meta;
 pub(crate) mod objects;

@@ -512,20 +512,11 @@ fn recorded_handle(
     mut next: Option<Pos>,
     handle: &mut [u8; HANDLE_MAX],
 ) -> Result<Option<(usize, bool)>> {
-    while let Some(at) = next {
-        let line = match lines.read(at) {
-            Err(e) if e == ENODATA => return Ok(None),
-            line => line?,
-        };
+    while let Some((_, line)) = lines.back_while_kept(&mut next)? {
         if let Some(recorded) = line.fh {
             let len = decode_hex(recorded, handle).ok_or(EUCLEAN)?;
             return Ok(Some((len, line.unnamed)));
         }
-        // A forged chain must not loop.
-        if line.prev.is_some_and(|prev| prev >= at) {
-            return Err(EUCLEAN);
-        }
-        next = line.prev;
     }
     Ok(None)
 }

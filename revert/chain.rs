@@ -4,9 +4,9 @@
 
 use super::plan_builder::PlanVec;
 use crate::{
-    history::journal::Journal,
+    history::{journal::Journal, lines::Lines},
     log::{
-        line::{Line, MAX_LINE},
+        line::Line,
         plan::{Disposition, OnExternal, Stop, Store, Walk, WalkStep},
         types::{ObjectId, Pos},
     },
@@ -15,13 +15,12 @@ use crate::{
 };
 use kernel::prelude::*;
 
-/// A walk along an object's chain, with a buffer for one line.
+/// A walk along an object's chain.
 pub(crate) struct Chain<'j> {
-    journal: &'j Journal,
+    lines: Lines<'j>,
     walk: Walk,
     /// Numbers of operations that newer reverts reverted.
     reverted: PlanVec<(u64, u64)>,
-    buf: KVec<u8>,
 }
 
 /// Result of one step of the walk.
@@ -46,13 +45,10 @@ impl<'j> Chain<'j> {
         head: Option<Pos>,
         on_external: OnExternal,
     ) -> Result<Self> {
-        let mut buf = KVec::with_capacity(MAX_LINE, GFP_KERNEL)?;
-        buf.resize(MAX_LINE, 0, GFP_KERNEL)?;
         Ok(Self {
-            journal,
+            lines: Lines::new(journal)?,
             walk: Walk::new(object, head, on_external),
             reverted: PlanVec::new(),
-            buf,
         })
     }
 
@@ -98,7 +94,7 @@ impl<'j> Chain<'j> {
         let Some(at) = self.walk.next() else {
             return Ok(ChainLink::End);
         };
-        match self.journal.read_line(at, &mut self.buf) {
+        match self.lines.fetch(at) {
             Ok(len) => self.step_on(at, len, disposition),
             Err(e) if e == ENODATA => Ok(ChainLink::Trimmed),
             Err(e) => Err(e),
@@ -113,11 +109,7 @@ impl<'j> Chain<'j> {
         len: usize,
         disposition: impl FnOnce(u64) -> Disposition,
     ) -> Result<ChainLink<'_>> {
-        let text = self.buf.get(..len).ok_or(EUCLEAN)?;
-        // The journal has verified the checksum.
-        let Ok(mut line) = Line::parse(text, None) else {
-            return Err(EUCLEAN);
-        };
+        let (mut line, text) = self.lines.parse_with_text(len)?;
         let disposition = disposition(line.seq);
         match self.walk.step(&mut line, &mut self.reverted, disposition) {
             WalkStep::Stop(Stop::Corrupt) => Err(EUCLEAN),

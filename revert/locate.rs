@@ -11,10 +11,13 @@
 //! say the object was moved. Further names outside the tree, from a link(2) that bypassed the
 //! mount, do not matter.
 
-use super::steps::Lines;
 use crate::{
     backup::orphans,
-    history::{journal::Journal, orphan_record::HANDLE_MAX},
+    history::{
+        journal::Journal,
+        lines::{before, Lines},
+        orphan_record::HANDLE_MAX,
+    },
     log::{
         line::{decode_hex, Op},
         types::{ObjectId, Pos},
@@ -157,15 +160,12 @@ struct RecordedLocation {
 #[inline(never)]
 fn recorded_location(lines: &mut Lines<'_>, at: Pos) -> Result<RecordedLocation> {
     let line = lines.read(at)?;
-    RecordedLocation::of(line.prev, at, line.inside)
+    RecordedLocation::of(before(&line, at)?, line.inside)
 }
 
 impl RecordedLocation {
-    /// The location in a line. `prev` must be older than the line, or a forged chain would loop.
-    fn of(prev: Option<Pos>, at: Pos, handle: Option<&[u8]>) -> Result<Self> {
-        if prev.is_some_and(|prev| prev >= at) {
-            return Err(EUCLEAN);
-        }
+    /// The location in a line.
+    fn of(prev: Option<Pos>, handle: Option<&[u8]>) -> Result<Self> {
         let mut location = Self {
             prev,
             ..Self::default()
@@ -218,7 +218,7 @@ fn moved_to(
 fn recorded_move(lines: &mut Lines<'_>, at: Pos, object: ObjectId) -> Result<RecordedLocation> {
     let line = lines.read(at)?;
     let is_it = line.op == Op::Rename && line.node == Some(object);
-    RecordedLocation::of(line.prev, at, line.pfh.filter(|_| is_it))
+    RecordedLocation::of(before(&line, at)?, line.pfh.filter(|_| is_it))
 }
 
 /// The directory with this hexadecimal handle; `None` if the directory is gone or outside the tree.

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     history::journal::{Journal, Reservation, SpacePurpose},
     log::{
-        line::{decode_percent, Line, Op, Undo, MAX_LINE},
+        line::{decode_percent, Op, Undo},
         plan::{Directory, NameStep, Progress},
         types::ObjectId,
     },
@@ -474,13 +474,6 @@ pub(super) fn directory(mount: &Mount, parent: &Directory<'_>) -> Outcome<ARef<D
         }
         _ => Err(Refusal::new(Reason::Conflict, 0)),
     }
-}
-
-pub(super) fn parse(text: &[u8]) -> Result<Line<'_>> {
-    if text.len() > MAX_LINE {
-        return Err(EUCLEAN);
-    }
-    Line::parse(text, None).map_err(|_| EUCLEAN)
 }
 
 /// Decodes a percent-encoded name.

@@ -15,7 +15,7 @@ use crate::{
         plan::{inverse, AffectedRanges, Kind, Record, Records},
         types::Pos,
     },
-    vfs::error::{ENODATA, EUCLEAN},
+    vfs::error::ENODATA,
 };
 use kernel::prelude::*;
 
@@ -103,15 +103,15 @@ impl RetainedRevert {
         mine: &TargetFootprint,
     ) -> Result<bool, Refusal> {
         let mut lines = Lines::new(journal)?;
-        while let Some(at) = next {
-            let line = match lines.read(at) {
+        loop {
+            let found = match lines.back(&mut next) {
                 // The line was dropped: assumes a conflict.
                 Err(e) if e == ENODATA => return Ok(true),
-                line => line?,
+                found => found?,
             };
-            if line.seq < self.lowest {
-                break;
-            }
+            let Some((_, line)) = found.filter(|(_, line)| line.seq >= self.lowest) else {
+                return Ok(false);
+            };
             let is_in = |(first, last): &(u64, u64)| (*first..=*last).contains(&line.seq);
             if self.ranges.iter().any(is_in) && !is_on_names(&line) {
                 let attributes = attributes_of(journal, &line)?;
@@ -119,13 +119,7 @@ impl RetainedRevert {
                     return Ok(true);
                 }
             }
-            // A forged chain must not loop.
-            if line.prev.is_some_and(|prev| prev >= at) {
-                return Err(EUCLEAN.into());
-            }
-            next = line.prev;
         }
-        Ok(false)
     }
 }
 

@@ -6,7 +6,7 @@
 use super::{
     binding::UnlinkedObject,
     chain::ChainLink,
-    names::{parse, Outcome},
+    names::Outcome,
     targets::TargetSet,
     Chain, Refusal,
 };
@@ -24,7 +24,7 @@ use crate::{
 };
 use kernel::prelude::*;
 
-pub(super) use crate::log::plan::is_on_names;
+pub(super) use crate::{history::lines::Lines, log::plan::is_on_names};
 
 /// Whether a step reverts an operation or applies it again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -350,18 +350,14 @@ pub(super) fn redone_operations(journal: &Journal, line: &Line<'_>) -> Outcome<K
     let mut places = KVVec::new();
     let mut next = line.prev;
     // Skips lines between the redo and the newest undo, which belong to other objects of the group.
-    while let Some(at) = next {
-        let found = lines.read(at)?;
+    let newest = loop {
+        let (at, found) = lines.back(&mut next)?.ok_or(EUCLEAN)?;
         if Some(found.seq) == line.of {
-            break;
+            break at;
         }
-        if found.prev.is_some_and(|prev| prev >= at) {
-            return Err(EUCLEAN.into());
-        }
-        next = found.prev;
-    }
+    };
     // The same search as for the redo itself, so that the same undos are found.
-    let mut search = RedoSearch::new(journal, Some(next.ok_or(EUCLEAN)?), u64::MAX)?;
+    let mut search = RedoSearch::new(journal, Some(newest), u64::MAX)?;
     let most = line.count.unwrap_or(1);
     while (places.len() as u64) < most {
         let (at, found) = match search.next() {
@@ -451,16 +447,12 @@ impl<'j> RedoSearch<'j> {
     /// Position of the next undo.
     #[inline(never)]
     fn find(&mut self) -> Outcome<Pos> {
-        while let Some(at) = self.next {
-            let line = match self.lines.read(at) {
+        loop {
+            let found = match self.lines.back(&mut self.next) {
                 Err(e) if e == ENODATA => return Err(Refusal::new(Reason::Trimmed, 0)),
-                line => line?,
+                found => found?,
             };
-            // A forged chain must not loop.
-            if line.prev.is_some_and(|prev| prev >= at) {
-                return Err(EUCLEAN.into());
-            }
-            self.next = line.prev;
+            let (at, line) = found.ok_or_else(|| Refusal::new(Reason::NothingLeft, 0))?;
             let found = if line.seq < self.first {
                 self.redo_walk.step(&line)
             } else {
@@ -473,6 +465,5 @@ impl<'j> RedoSearch<'j> {
                 RedoStep::Skip => {}
             }
         }
-        Err(Refusal::new(Reason::NothingLeft, 0))
     }
 }

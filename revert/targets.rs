@@ -90,15 +90,10 @@ impl TargetSet {
         let mut lines = Lines::new(journal)?;
         let (mut further, mut next) = (line.further, line.prev);
         while further.is_some() {
-            let at = next.ok_or(EUCLEAN)?;
-            let line = lines.read(at)?;
+            let (_, line) = lines.back(&mut next)?.ok_or(EUCLEAN)?;
             let targets = line.targets.filter(|_| line.op == Op::Picked);
             all.add(targets.ok_or(EUCLEAN)?.ranges())?;
-            // A forged chain must not loop.
-            if line.prev.is_some_and(|prev| prev >= at) {
-                return Err(EUCLEAN.into());
-            }
-            (further, next) = (line.further, line.prev);
+            further = line.further;
         }
         Ok(Some(all))
     }

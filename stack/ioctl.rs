@@ -5,7 +5,10 @@
 
 use super::{ioctl_history, Stack};
 use crate::{
-    history::journal::{Journal, OnError, OnFull},
+    history::{
+        journal::{Journal, OnError, OnFull},
+        lines::{before, Lines},
+    },
     log::{
         line::{refold, without_arguments, Amend, Line, MAX_LINE},
         plan::{OnExternal, WalkStep},
@@ -109,7 +112,7 @@ fn journal(file: &UpperFile) -> Result<(&Journal, CallerView<'_>)> {
     let view = CallerView {
         rights,
         caller,
-        stripped: KVec::from_elem(0, MAX_LINE, GFP_KERNEL)?,
+        stripped: KBox::zeroed(GFP_KERNEL)?,
     };
     Ok((journal, view))
 }
@@ -119,7 +122,7 @@ struct CallerView<'a> {
     rights: ChainRights,
     caller: CallerRights<'a>,
     /// Buffer for a line without arguments.
-    stripped: KVec<u8>,
+    stripped: KBox<[u8; MAX_LINE]>,
 }
 
 impl CallerView<'_> {
@@ -132,7 +135,8 @@ impl CallerView<'_> {
         if !self.caller.hides_arguments(line) {
             return Ok(text);
         }
-        let len = without_arguments(text, seed, crc32c, &mut self.stripped).map_err(|_| EUCLEAN)?;
+        let len =
+            without_arguments(text, seed, crc32c, &mut self.stripped[..]).map_err(|_| EUCLEAN)?;
         self.stripped.get(..len).ok_or(EUCLEAN)
     }
 }
@@ -144,8 +148,7 @@ fn read_page(file: &UpperFile, argument: usize) -> Result<c_long> {
     let (journal, mut view) = journal(file)?;
     let mut page = KVec::new();
     page.resize(uapi::PAGE, 0, GFP_KERNEL)?;
-    let mut folded = KVec::new();
-    folded.resize(MAX_LINE, 0, GFP_KERNEL)?;
+    let mut folded = KBox::<[u8; MAX_LINE]>::zeroed(GFP_KERNEL)?;
     let head = revert::head(journal, inode)?;
     let mut chain = Chain::new(journal, inode.id(), head, OnExternal::Pass)?;
     let mut start = page.len();
@@ -157,7 +160,7 @@ fn read_page(file: &UpperFile, argument: usize) -> Result<c_long> {
                 if !view.shows(&line)? {
                     continue;
                 }
-                let text = as_it_ended(journal, &line, at, text, &mut folded)?;
+                let text = as_it_ended(journal, &line, at, text, &mut folded[..])?;
                 view.text(&line, &journal.seed(at.segment), text)?
             }
             ChainLink::Line(..) => continue,
@@ -280,8 +283,7 @@ fn copy_live(
     mut chain: Chain<'_>,
     (buffer, length): (usize, u32),
 ) -> Result<(u32, Option<Pos>)> {
-    let mut folded = KVec::new();
-    folded.resize(MAX_LINE, 0, GFP_KERNEL)?;
+    let mut folded = KBox::<[u8; MAX_LINE]>::zeroed(GFP_KERNEL)?;
     let mut used = 0;
     let mut resume = chain.next_at();
     loop {
@@ -293,7 +295,7 @@ fn copy_live(
                     resume = chain.next_at();
                     continue;
                 }
-                let text = as_it_ended(journal, &line, at, text, &mut folded)?;
+                let text = as_it_ended(journal, &line, at, text, &mut folded[..])?;
                 let text = view.text(&line, &journal.seed(at.segment), text)?;
                 if !put(buffer, length, &mut used, text)? {
                     // Also saved if empty: computing the set again takes a walk from the chain's
@@ -318,19 +320,16 @@ fn copy_raw(
     from: Option<Pos>,
     (buffer, length): (usize, u32),
 ) -> Result<(u32, Option<Pos>)> {
-    let mut text = KVec::new();
-    text.resize(MAX_LINE, 0, GFP_KERNEL)?;
+    let mut lines = Lines::new(journal)?;
     let mut next = from;
     let mut used = 0;
     while let Some(at) = next {
         resched_killable()?;
-        let len = match journal.read_line(at, &mut text) {
-            Ok(len) => len,
+        let len = match lines.fetch(at) {
             Err(e) if e == ENODATA => return Ok((used, None)),
-            Err(e) => return Err(e),
+            len => len?,
         };
-        let text = text.get(..len).ok_or(EUCLEAN)?;
-        let line = Line::parse(text, None).map_err(|_| EUCLEAN)?;
+        let (line, text) = lines.parse_with_text(len)?;
         if line.obj != Some(object) {
             // The cursor does not belong to this object's chain.
             return Err(EINVAL);
@@ -341,11 +340,7 @@ fn copy_raw(
                 return Ok((used, next));
             }
         }
-        // `prev=` must decrease; otherwise a forged chain could be a loop.
-        if line.prev.is_some_and(|prev| prev >= at) {
-            return Err(EUCLEAN);
-        }
-        next = line.prev;
+        next = before(&line, at)?;
     }
     Ok((used, None))
 }

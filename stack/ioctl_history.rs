@@ -135,7 +135,7 @@ struct SegmentReader<'a> {
     verdicts: Option<RightsByObject>,
     caller: CallerRights<'a>,
     /// Buffer for a line without arguments.
-    stripped: KVec<u8>,
+    stripped: KBox<[u8; MAX_LINE]>,
 }
 
 impl<'a> SegmentReader<'a> {
@@ -155,7 +155,7 @@ impl<'a> SegmentReader<'a> {
             segment,
             verdicts,
             caller,
-            stripped: KVec::from_elem(0, MAX_LINE, GFP_KERNEL)?,
+            stripped: KBox::zeroed(GFP_KERNEL)?,
         })
     }
 
@@ -193,7 +193,7 @@ impl<'a> SegmentReader<'a> {
         }
         let seed = self.journal.seed(self.segment);
         let len =
-            without_arguments(text, &seed, crc32c, &mut self.stripped).map_err(|_| EUCLEAN)?;
+            without_arguments(text, &seed, crc32c, &mut self.stripped[..]).map_err(|_| EUCLEAN)?;
         out.put(offset, self.stripped.get(..len).ok_or(EUCLEAN)?)
     }
 

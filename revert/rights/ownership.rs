@@ -12,11 +12,7 @@ use crate::{
         types::Pos,
     },
     state::OwnerRange,
-    vfs::{
-        error::{ENODATA, EUCLEAN},
-        inode::UpperInode,
-        task,
-    },
+    vfs::{inode::UpperInode, task},
 };
 use kernel::prelude::*;
 
@@ -63,10 +59,8 @@ fn look_back(journal: &Journal, uid: u32, head: Option<Pos>, known: &OwnerRange)
         if read % OFTEN == 0 {
             task::resched_killable()?;
         }
-        let line = match lines.read(at) {
-            // Older lines were dropped.
-            Err(e) if e == ENODATA => return Ok(0),
-            line => line?,
+        let Some((_, line)) = lines.back_while_kept(&mut next)? else {
+            return Ok(0);
         };
         let behind = line.seq.saturating_add(1);
         match line.owner {
@@ -81,11 +75,6 @@ fn look_back(journal: &Journal, uid: u32, head: Option<Pos>, known: &OwnerRange)
         if was_given(journal, &line, uid) {
             return Ok(behind);
         }
-        // A forged chain must not loop.
-        if line.prev.is_some_and(|prev| prev >= at) {
-            return Err(EUCLEAN);
-        }
-        next = line.prev;
     }
     Ok(0)
 }

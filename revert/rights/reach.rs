@@ -196,19 +196,10 @@ impl CallerRights<'_> {
     fn recorded_in(&self, object: ObjectId) -> Result<Option<ARef<Dentry>>> {
         let mut lines = Lines::new(self.journal)?;
         let mut next = self.journal.last_line(object)?;
-        while let Some(at) = next {
-            let line = match lines.read(at) {
-                Err(e) if e == ENODATA => return Ok(None),
-                line => line?,
-            };
+        while let Some((_, line)) = lines.back_while_kept(&mut next)? {
             if let Some(handle) = line.inside {
                 return locate::recorded_directory(self.mount, handle);
             }
-            // A forged chain must not loop.
-            if line.prev.is_some_and(|prev| prev >= at) {
-                return Err(EUCLEAN);
-            }
-            next = line.prev;
         }
         Ok(None)
     }
