@@ -15,7 +15,7 @@ use crate::{
         types::ObjectId,
     },
     record,
-    state::{Mount, SpaceRequest},
+    state::{Mount, ObjectRef, SpaceRequest},
     vfs::{
         attr, c,
         dentry::Dentry,
@@ -379,12 +379,18 @@ fn repair_link(
         // The other name was such a link, too; this one is the last.
         return Ok(());
     }
+    let object = ObjectRef {
+        mount,
+        journal,
+        inode: &inode,
+        lower: &kept,
+    };
     let mut state = inode.object().state.lock();
-    if !record::is_as_closed(mount, journal, &inode, &kept)? {
+    if !record::is_as_closed(&object)? {
         // The object's last line is unknown, so no resync line is written.
         return dir.unlink(name.bytes());
     }
-    record::resync_loaded(mount, journal, &inode, &kept, &mut state)?;
+    record::resync_loaded(&object, &mut state)?;
     // The orphan's entry is the only evidence that ctime changed through this mount: the line must
     // be durable before the entry is removed.
     journal.flush(true)?;

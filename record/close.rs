@@ -11,9 +11,8 @@ use super::{
 use crate::{
     history::journal::{Journal, Reservation},
     log::{line::Op, types::Cookie},
-    state::{Mount, ObjectState},
+    state::{Mount, ObjectRef, ObjectState},
     vfs::{
-        attr,
         dentry::{Dentry, UpperDentry},
         inode::UpperInode,
     },
@@ -79,9 +78,15 @@ fn write_close_at<'a>(inode: &UpperInode, lower: impl FnOnce() -> Result<&'a Den
     if logged.is_ok() && !state.changed {
         return;
     }
-    let result = logged
-        .and_then(|()| lower())
-        .and_then(|lower| place_close(mount, journal, inode, lower, &mut state));
+    let result = logged.and_then(|()| lower()).and_then(|lower| {
+        let object = ObjectRef {
+            mount,
+            journal,
+            inode,
+            lower,
+        };
+        place_close(&object, &mut state)
+    });
     match result {
         // A fatal signal ended the wait for space. The next close or eviction writes the line.
         Err(e) if e != EINTR => mount.warn_lost(e),
@@ -108,21 +113,26 @@ pub(crate) fn write_close_on_evict(inode: &UpperInode) {
     let Some(lower) = inode.lower().find_alias() else {
         return;
     };
-    let _ = try_place_close(mount, journal, inode, &lower, &mut state);
+    let object = ObjectRef {
+        mount,
+        journal,
+        inode,
+        lower: &lower,
+    };
+    let _ = try_place_close(&object, &mut state);
 }
 
 /// Places a line of the history itself, with the object's present cookie.
 pub(super) fn note(
-    mount: &Mount,
-    inode: &UpperInode,
+    object: &ObjectRef<'_>,
     state: &mut ObjectState,
     reservation: &mut Reservation<'_>,
     op: Op,
     cookie: Cookie,
 ) -> Result {
     let subject = LineSubject {
-        mount,
-        inode,
+        mount: object.mount,
+        inode: object.inode,
         open: None,
     };
     let args = OperationArgs {
@@ -136,62 +146,42 @@ pub(super) fn note(
 }
 
 /// Writes the closing line of a changed object.
-fn place_close(
-    mount: &Mount,
-    journal: &Journal,
-    inode: &UpperInode,
-    lower: &Dentry,
-    state: &mut ObjectState,
-) -> Result {
+fn place_close(object: &ObjectRef<'_>, state: &mut ObjectState) -> Result {
     if !state.changed {
         return Ok(());
     }
-    let mut reservation = journal.reserve_lines_killable(1)?;
-    place_close_in(mount, inode, lower, state, &mut reservation)
+    let mut reservation = object.journal.reserve_lines_killable(1)?;
+    place_close_in(object, state, &mut reservation)
 }
 
 /// As [`place_close`], without waiting for space.
-fn try_place_close(
-    mount: &Mount,
-    journal: &Journal,
-    inode: &UpperInode,
-    lower: &Dentry,
-    state: &mut ObjectState,
-) -> Result {
-    let mut reservation = journal.try_reserve_lines(1)?;
-    place_close_in(mount, inode, lower, state, &mut reservation)
+fn try_place_close(object: &ObjectRef<'_>, state: &mut ObjectState) -> Result {
+    let mut reservation = object.journal.try_reserve_lines(1)?;
+    place_close_in(object, state, &mut reservation)
 }
 
 /// Writes the closing line and notes its cookie.
 fn place_close_in(
-    mount: &Mount,
-    inode: &UpperInode,
-    lower: &Dentry,
+    object: &ObjectRef<'_>,
     state: &mut ObjectState,
     reservation: &mut Reservation<'_>,
 ) -> Result {
-    let cookie = attr::cookie(mount.lower(), lower)?;
+    let cookie = object.cookie()?;
     // vfs_getattr() has armed multigrain timestamps: the next change gets a new ctime.
-    note(mount, inode, state, reservation, Op::Close, cookie)?;
+    note(object, state, reservation, Op::Close, cookie)?;
     state.close_cookie = Some(cookie);
-    observe_if_idle(state, inode);
+    observe_if_idle(state, object.inode);
     state.changed = false;
     Ok(())
 }
 
 /// Resynchronises a loaded object after a change of its times by this mount.
-pub(crate) fn resync_loaded(
-    mount: &Mount,
-    journal: &Journal,
-    inode: &UpperInode,
-    lower: &Dentry,
-    state: &mut ObjectState,
-) -> Result {
-    load_unchecked(journal, inode, state)?;
-    let cookie = attr::cookie(mount.lower(), lower)?;
-    let mut reservation = journal.reserve_lines(1)?;
-    note(mount, inode, state, &mut reservation, Op::Resync, cookie)?;
-    note_change(state, inode);
+pub(crate) fn resync_loaded(object: &ObjectRef<'_>, state: &mut ObjectState) -> Result {
+    load_unchecked(object.journal, object.inode, state)?;
+    let cookie = object.cookie()?;
+    let mut reservation = object.journal.reserve_lines(1)?;
+    note(object, state, &mut reservation, Op::Resync, cookie)?;
+    note_change(state, object.inode);
     Ok(())
 }
 
@@ -203,10 +193,16 @@ pub(crate) fn resync(
     inode: &UpperInode,
     lower: &Dentry,
 ) -> Result {
+    let object = ObjectRef {
+        mount,
+        journal,
+        inode,
+        lower,
+    };
     let _lock = inode.lock();
     let mut state = inode.object().state.lock();
-    if inode.is_regular() && is_as_closed(mount, journal, inode, lower)? {
-        resync_loaded(mount, journal, inode, lower, &mut state)?;
+    if inode.is_regular() && is_as_closed(&object)? {
+        resync_loaded(&object, &mut state)?;
     }
     Ok(())
 }
@@ -219,10 +215,21 @@ pub(crate) fn note_external(
     lower: &Dentry,
     state: &mut ObjectState,
 ) -> Result {
-    let cookie = attr::cookie(mount.lower(), lower)?;
-    let mut reservation = journal.reserve_lines(1)?;
-    note(mount, inode, state, &mut reservation, Op::External, cookie)?;
-    note_change(state, inode);
+    let object = ObjectRef {
+        mount,
+        journal,
+        inode,
+        lower,
+    };
+    place_external_change(&object, state)
+}
+
+/// As [`note_external`].
+pub(super) fn place_external_change(object: &ObjectRef<'_>, state: &mut ObjectState) -> Result {
+    let cookie = object.cookie()?;
+    let mut reservation = object.journal.reserve_lines(1)?;
+    note(object, state, &mut reservation, Op::External, cookie)?;
+    note_change(state, object.inode);
     state.close_cookie = Some(cookie);
     Ok(())
 }

@@ -4,17 +4,14 @@
 
 use super::{
     changes::{is_changed_externally, note_change, observe},
-    close::{note, note_external},
+    close::{note, place_external_change},
     mmap_writes::{log_dirty_ranges, LogCaller},
     policy::{allow, CaptureFailure},
 };
 use crate::{
-    history::journal::Journal,
-    log::{
-        line::{Line, Op, MAX_LINE},
-        types::Cookie,
-    },
-    state::{Mount, ObjectState},
+    history::{journal::Journal, lines::Lines},
+    log::{line::Op, types::Cookie},
+    state::{Mount, ObjectRef, ObjectState},
     vfs::{attr, dentry::Dentry, error::EUCLEAN, inode::UpperInode},
 };
 use kernel::prelude::*;
@@ -75,12 +72,18 @@ pub(crate) fn ensure_loaded(
     let Some(name) = inode.lower().find_alias() else {
         return Ok(Ok(()));
     };
+    let object = ObjectRef {
+        mount,
+        journal,
+        inode,
+        lower: &name,
+    };
     if state.loaded {
-        return Ok(note_external(mount, journal, inode, &name, &mut state));
+        return Ok(place_external_change(&object, &mut state));
     }
-    let loaded = load_state(mount, journal, inode, &name, &mut state);
+    let loaded = load_state(&object, &mut state);
     if is_locked && state.incomplete {
-        mount.roll_back(journal, inode, &name, &mut state)?;
+        mount.roll_back(&object, &mut state)?;
     }
     // Writes through mappings that were held back while the chain could not be loaded.
     Ok(loaded.and_then(|()| log_dirty_ranges(journal, inode, &mut state, caller)))
@@ -91,20 +94,14 @@ pub(crate) fn ensure_loaded(
 /// * A closing line with the present cookie: no change since.
 /// * A closing line with another cookie: an external change, or a power cut ([`changed_since`]).
 /// * No closing line: the last shutdown was unclean, and the object is resynchronised.
-fn load_state(
-    mount: &Mount,
-    journal: &Journal,
-    inode: &UpperInode,
-    lower: &Dentry,
-    state: &mut ObjectState,
-) -> Result {
-    let mut buf = KVec::with_capacity(MAX_LINE, GFP_KERNEL)?;
-    buf.resize(MAX_LINE, 0, GFP_KERNEL)?;
-    let last = load_last(journal, inode, state, &mut buf)?;
+fn load_state(object: &ObjectRef<'_>, state: &mut ObjectState) -> Result {
+    let (journal, inode) = (object.journal, object.inode);
+    let mut lines = Lines::new(journal)?;
+    let last = load_last(&mut lines, inode, state)?;
     if let Some((Op::Revert | Op::Redo, _)) = last {
-        return load_intent(journal, inode, state, &mut buf);
+        return load_intent(&mut lines, inode, state);
     }
-    let cookie = attr::cookie(mount.lower(), lower)?;
+    let cookie = object.cookie()?;
     observe(state, inode);
     state.was = Some(cookie);
     let op = match last {
@@ -115,7 +112,7 @@ fn load_state(
         }
         Some((Op::Close, was)) => {
             let was = was.filter(|_| state.head.is_some_and(|at| journal.is_before_cut(at)));
-            Some(changed_since(mount, journal, lower, was, cookie)?)
+            Some(changed_since(object, was, cookie)?)
         }
         // This external change is logged already.
         Some((Op::External, was)) if was == Some(cookie) => None,
@@ -125,7 +122,7 @@ fn load_state(
     // Only regular files have content to compare.
     if let Some(op) = op.filter(|_| inode.is_regular()) {
         let mut reservation = journal.reserve_lines(1)?;
-        note(mount, inode, state, &mut reservation, op, cookie)?;
+        note(object, state, &mut reservation, op, cookie)?;
         note_change(state, inode);
     }
     state.loaded = true;
@@ -133,14 +130,9 @@ fn load_state(
 }
 
 /// The object's last line is an intent: its closing line would follow.
-fn load_intent(
-    journal: &Journal,
-    inode: &UpperInode,
-    state: &mut ObjectState,
-    buf: &mut [u8],
-) -> Result {
-    let len = journal.read_line(state.head.ok_or(EUCLEAN)?, buf)?;
-    let line = Line::parse(buf.get(..len).ok_or(EUCLEAN)?, None).map_err(|_| EUCLEAN)?;
+fn load_intent(lines: &mut Lines<'_>, inode: &UpperInode, state: &mut ObjectState) -> Result {
+    let journal = lines.journal();
+    let line = lines.read(state.head.ok_or(EUCLEAN)?)?;
     if journal.group(line.group.unwrap_or(line.seq)) == Some(None) {
         // The group is under way: this load is part of it.
         state.seen = Some(inode.lower().quick_cookie());
@@ -158,45 +150,33 @@ fn load_intent(
 /// have followed the closing line. Two cases are explained: the object is older than its line,
 /// since the line was durable first; or only ctime is newer, from before the cut, since names or
 /// attributes were changed and the cut lost their lines.
-fn changed_since(
-    mount: &Mount,
-    journal: &Journal,
-    lower: &Dentry,
-    was: Option<Cookie>,
-    now: Cookie,
-) -> Result<Op> {
+fn changed_since(object: &ObjectRef<'_>, was: Option<Cookie>, now: Cookie) -> Result<Op> {
     let Some(was) = was else {
         return Ok(Op::External);
     };
     let is_taken = now.ctime <= was.ctime
-        || journal.is_before_recovery(now.ctime) && has_content_of(mount, lower, &was, &now)?;
+        || object.journal.is_before_recovery(now.ctime) && has_content_of(object, &was, &now)?;
     Ok(if is_taken { Op::Resync } else { Op::External })
 }
 
 /// Whether the content is unchanged since the closing line: write(2) and truncate(2) update mtime
 /// as well. The change counter is no evidence, since a rename increments it on btrfs.
-fn has_content_of(mount: &Mount, lower: &Dentry, was: &Cookie, now: &Cookie) -> Result<bool> {
-    let (_, times) = attr::access_and_times(mount.lower(), lower)?;
+fn has_content_of(object: &ObjectRef<'_>, was: &Cookie, now: &Cookie) -> Result<bool> {
+    let (_, times) = attr::access_and_times(object.mount.lower(), object.lower)?;
     let then = (was.ctime.sec, was.ctime.nsec);
     Ok(now.size == was.size && times.modified <= then)
 }
 
 /// Whether the content is the same as in the closing line, regardless of other changes.
-pub(crate) fn is_as_closed(
-    mount: &Mount,
-    journal: &Journal,
-    inode: &UpperInode,
-    lower: &Dentry,
-) -> Result<bool> {
-    let mut buf = KVec::with_capacity(MAX_LINE, GFP_KERNEL)?;
-    buf.resize(MAX_LINE, 0, GFP_KERNEL)?;
+pub(crate) fn is_as_closed(object: &ObjectRef<'_>) -> Result<bool> {
+    let mut lines = Lines::new(object.journal)?;
     let mut state = ObjectState::default();
-    let last = load_last(journal, inode, &mut state, &mut buf)?;
+    let last = load_last(&mut lines, object.inode, &mut state)?;
     let Some((Op::Close, Some(was))) = last else {
         return Ok(false);
     };
-    let now = attr::cookie(mount.lower(), lower)?;
-    has_content_of(mount, lower, &was, &now)
+    let now = object.cookie()?;
+    has_content_of(object, &was, &now)
 }
 
 /// As [`load_state`], for a revert: rolls an incomplete revert back first. The inode lock is held.
@@ -210,10 +190,16 @@ pub(crate) fn load_known(
     if state.loaded {
         return Ok(());
     }
-    load_state(mount, journal, inode, lower, state)?;
+    let object = ObjectRef {
+        mount,
+        journal,
+        inode,
+        lower,
+    };
+    load_state(&object, state)?;
     // A revert must not build on the state of an incomplete one.
     if state.incomplete {
-        mount.roll_back(journal, inode, lower, state)?;
+        mount.roll_back(&object, state)?;
     }
     Ok(())
 }
@@ -235,17 +221,14 @@ pub(crate) fn load_unchecked(
 
 /// Operation and cookie of the object's last line, which becomes the head of the chain.
 fn load_last(
-    journal: &Journal,
+    lines: &mut Lines<'_>,
     inode: &UpperInode,
     state: &mut ObjectState,
-    buf: &mut [u8],
 ) -> Result<Option<(Op, Option<Cookie>)>> {
-    state.head = journal.last_line(inode.id())?;
+    state.head = lines.journal().last_line(inode.id())?;
     let Some(head) = state.head else {
         return Ok(None);
     };
-    let len = journal.read_line(head, buf)?;
-    let text = buf.get(..len).ok_or(EUCLEAN)?;
-    let line = Line::parse(text, None).map_err(|_| EUCLEAN)?;
+    let line = lines.read(head)?;
     Ok(Some((line.op, line.was)))
 }

@@ -4,11 +4,7 @@
 //! when the step is applied, so that the memory for a revert of any size is small.
 
 use super::{
-    binding::UnlinkedObject,
-    chain::ChainLink,
-    names::Outcome,
-    targets::TargetSet,
-    Chain, Refusal,
+    binding::UnlinkedObject, chain::ChainLink, names::Outcome, targets::TargetSet, Chain, Refusal,
 };
 use crate::{
     history::journal::Journal,

@@ -20,7 +20,7 @@ pub(crate) use mmap_writes::{
     DirtyRange, DirtyRanges, FaultDecision, PagePreImage, RunningOperation,
 };
 pub(crate) use mount::{Mount, MountParts, MountSettings, OpenJournal};
-pub(crate) use object::{new_object, Object, ObjectState, OwnerRange};
+pub(crate) use object::{new_object, Object, ObjectRef, ObjectState, OwnerRange};
 pub(crate) use request_slots::SlotFailure;
 pub(crate) use space::SpaceRequest;
 pub(crate) use tree::{NameReadahead, TreeLocation};

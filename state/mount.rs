@@ -6,7 +6,7 @@
 use super::{
     request_slots::RequestSlots,
     space::{SpaceReclaim, SpaceRequest, RECLAIM_DELAYS_MS},
-    IdentityCache, MmapFlusher, NameReadahead, ObjectState,
+    IdentityCache, MmapFlusher, NameReadahead, ObjectRef, ObjectState,
 };
 use crate::{
     history::{
@@ -120,14 +120,8 @@ impl Mount {
 
     /// Rolls an incomplete revert of an object back. The inode lock and the state are held.
     #[cold]
-    pub(crate) fn roll_back(
-        &self,
-        journal: &Journal,
-        inode: &UpperInode,
-        lower: &Dentry,
-        state: &mut ObjectState,
-    ) -> Result {
-        (self.roll_back)(self, journal, inode, lower, state)
+    pub(crate) fn roll_back(&self, object: &ObjectRef<'_>, state: &mut ObjectState) -> Result {
+        (self.roll_back)(self, object.journal, object.inode, object.lower, state)
     }
 
     /// Closes the journal. No inode can stage a line any more.

@@ -2,10 +2,18 @@
 
 //! The state of an object while its inode is in memory.
 
-use super::mmap_writes::{DirtyRanges, MmapWrites};
+use super::{
+    mmap_writes::{DirtyRanges, MmapWrites},
+    Mount,
+};
 use crate::{
+    history::journal::Journal,
     log::types::{Cookie, Pos},
-    vfs::inode::QuickCookie,
+    vfs::{
+        attr,
+        dentry::Dentry,
+        inode::{QuickCookie, UpperInode},
+    },
 };
 use kernel::{
     new_mutex,
@@ -18,6 +26,23 @@ use kernel::{
         Mutex, //
     }, //
 };
+
+/// An object on a mount that records operations. Its [`ObjectState`] is passed beside it, locked.
+#[derive(Clone, Copy)]
+pub(crate) struct ObjectRef<'a> {
+    pub(crate) mount: &'a Mount,
+    pub(crate) journal: &'a Journal,
+    pub(crate) inode: &'a UpperInode,
+    /// An alias of the lower inode.
+    pub(crate) lower: &'a Dentry,
+}
+
+impl ObjectRef<'_> {
+    /// The object's present cookie.
+    pub(crate) fn cookie(&self) -> Result<Cookie> {
+        attr::cookie(self.mount.lower(), self.lower)
+    }
+}
 
 /// The state of an object. Lock order: below the inode's rwsem.
 #[pin_data]
