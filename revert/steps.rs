@@ -9,7 +9,7 @@ use super::{
 use crate::{
     history::journal::Journal,
     log::{
-        line::{Line, Op, Undo, MAX_LINE},
+        line::{Line, Op, Undo},
         plan::{
             name_steps, Disposition, NameStep, OnExternal, Progress, RedoStep, RedoWalk, WalkStep,
         },
@@ -121,39 +121,7 @@ impl<'j> StepSequence<'j> {
     }
 }
 
-/// Reads lines into one buffer.
-pub(super) struct Lines<'j> {
-    journal: &'j Journal,
-    buf: KVec<u8>,
-}
-
-impl<'j> Lines<'j> {
-    pub(super) fn new(journal: &'j Journal) -> Result<Self> {
-        let mut buf = KVec::with_capacity(MAX_LINE, GFP_KERNEL)?;
-        // On the heap: MAX_LINE is too much for the kernel stack.
-        buf.resize(MAX_LINE, 0, GFP_KERNEL)?;
-        Ok(Self { journal, buf })
-    }
-
-    /// Reads and parses the line at a position. ENODATA: the line was dropped.
-    // Out of line, a line's copies are on the stack only meanwhile.
-    #[inline(never)]
-    pub(super) fn read(&mut self, at: Pos) -> Result<Line<'_>> {
-        let len = self.journal.read_line(at, &mut self.buf)?;
-        self.parse(len)
-    }
-
-    /// Parses the line of `len` bytes in the buffer.
-    #[inline(never)]
-    pub(super) fn parse(&self, len: usize) -> Result<Line<'_>> {
-        parse(self.buf.get(..len).ok_or(EUCLEAN)?)
-    }
-
-    /// Reads the line at a position into the buffer, for [`Self::parse`].
-    pub(super) fn fetch(&mut self, at: Pos) -> Result<usize> {
-        self.journal.read_line(at, &mut self.buf)
-    }
-
+impl Lines<'_> {
     /// The change of names that a step makes.
     pub(super) fn step(&mut self, undo_step: &UndoStep) -> Outcome<NameStep<'_>> {
         let len = self.fetch(undo_step.at)?;

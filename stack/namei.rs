@@ -241,7 +241,7 @@ fn lower_name<'a>(dentry: &'a LockedName<'_>) -> Result<LowerName<'a>> {
 
 /// Whether this is the name of the history's directory.
 fn is_hidden(dentry: &LockedName<'_>) -> bool {
-    dentry.parent().is_root() && dentry.name() == HISTORY
+    dentry.parent().is_root() && dentry.name() == HISTORY_DIR
 }
 
 fn refuse_hidden(dentry: &LockedName<'_>) -> Result {

@@ -4,7 +4,8 @@
 
 use super::Stack;
 use crate::{
-    state::{OpenFileState, HISTORY},
+    history::trust::HISTORY_DIR,
+    state::OpenFileState,
     vfs::{
         file::{OpeningFile, UpperFile},
         table::directory::DirectoryHooks,
