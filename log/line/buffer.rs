@@ -128,7 +128,15 @@ impl<'b, const N: usize> FixedBuffer<'b, N> {
                 return;
             }
         }
-        self.apart(|text| text.put_at_end(&bytes, count));
+        self.apart(|text| text.put_eight_at_end(bytes, count));
+    }
+
+    /// Adds the first `count` of eight bytes where there is no space for all.
+    // Not by reference: they would be stored for this call even if it is not made.
+    #[cold]
+    #[inline(never)]
+    fn put_eight_at_end(&mut self, bytes: [u8; STEP], count: usize) {
+        self.put_at_end(&bytes, count);
     }
 
     /// Adds the first `count` of some bytes where there is no space for all.

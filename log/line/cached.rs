@@ -70,7 +70,7 @@ impl<T: Value + PartialEq + Copy, const M: usize> Value for Likely<'_, T, M> {
     fn put<const N: usize>(self, text: &mut FixedBuffer<'_, N>) {
         if self.last.value != self.value {
             let Some(new) = Cached::new(|text| self.value.put(text)) else {
-                return self.value.put(text);
+                return text.apart(|text| self.value.put(text));
             };
             self.last.value = self.value;
             self.last.text = new;
