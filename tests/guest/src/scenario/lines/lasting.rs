@@ -66,7 +66,7 @@ pub fn close_lines(w: &mut Fixture) -> Outcome {
     for _ in 0..5 {
         fs::write("/proc/sys/vm/drop_caches", "2")?;
     }
-    same("out of memory", ops(w, "cold")?, format!("{before} left"))
+    same("out of memory", ops(w, "cold")?, format!("{before} close"))
 }
 
 /// With the longest `commit=`, lines reach the log only on request.
