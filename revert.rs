@@ -19,6 +19,7 @@ pub(crate) mod locate;
 mod name_operations;
 mod names;
 mod plan_builder;
+mod plan_vec;
 mod retained;
 pub(crate) mod rights;
 mod steps;

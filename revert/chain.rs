@@ -2,7 +2,7 @@
 
 //! An object's chain of lines, read from the journal, the newest first.
 
-use super::plan_builder::PlanVec;
+use super::plan_vec::PlanVec;
 use crate::{
     history::{journal::Journal, lines::Lines},
     log::{

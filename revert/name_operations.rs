@@ -4,7 +4,7 @@
 
 use super::{
     names::Outcome,
-    plan_builder::PlanVec,
+    plan_vec::PlanVec,
     steps::{is_on_names, Direction, Lines, StepOrigin, UndoStep},
     Chain, ChainLink, Refusal,
 };

@@ -4,6 +4,7 @@
 
 use super::{
     content::ContentRevert,
+    plan_vec::PlanVec,
     retained::{attributes_of, AttributeKey, RetainedRevert, TargetFootprint},
     rights,
     steps::{disposition, is_on_names, Lines},
@@ -18,7 +19,7 @@ use crate::{
         plan::{
             inverse, resized, AffectedRanges, Disposition, InverseMerge, LiveRange, LiveRanges,
             MapReader, MergeEntry, OnExternal, Outcome, Piece, PlanError, Records, Restore, Source,
-            Store, TargetRangesBuilder, WalkStep, RECORD,
+            TargetRangesBuilder, WalkStep, RECORD,
         },
         types::Pos,
     },
@@ -26,43 +27,6 @@ use crate::{
     vfs::{error::EUCLEAN, scope::crc32c, task},
 };
 use kernel::prelude::*;
-
-/// A growing list for the plan: the allocator-independent code in `log::plan` cannot allocate.
-pub(super) struct PlanVec<T>(KVVec<T>);
-
-impl<T> PlanVec<T> {
-    pub(super) fn new() -> Self {
-        Self(KVVec::new())
-    }
-}
-
-impl<T> Default for PlanVec<T> {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl<T> From<KVVec<T>> for PlanVec<T> {
-    fn from(items: KVVec<T>) -> Self {
-        Self(items)
-    }
-}
-
-impl<T> From<PlanVec<T>> for KVVec<T> {
-    fn from(list: PlanVec<T>) -> Self {
-        list.0
-    }
-}
-
-impl<T> Store<T> for PlanVec<T> {
-    fn push(&mut self, item: T) -> Result<(), PlanError> {
-        (self.0.push(item, GFP_KERNEL_ACCOUNT)).map_err(|_| PlanError::NoSpace)
-    }
-
-    fn items(&mut self) -> &mut [T] {
-        &mut self.0
-    }
-}
 
 /// The plan to revert operations on the content and attributes of one object.
 pub(super) struct ContentPlan {

@@ -16,7 +16,7 @@ use crate::{
         binding::exists,
         name_operations::NameOperations,
         names::directory,
-        plan_builder::PlanVec,
+        plan_vec::PlanVec,
         rights::{CallerRights, ChainRights},
         steps::{disposition, is_on_names, Lines},
         Chain, ChainLink, Refusal,

@@ -14,7 +14,7 @@ use crate::{
         types::{ObjectId, Pos},
     },
     revert::{
-        plan_builder::PlanVec,
+        plan_vec::PlanVec,
         steps::{is_on_names, Direction, Lines, StepOrigin, UndoStep},
         Refusal,
     },
