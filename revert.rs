@@ -261,12 +261,13 @@ impl ObjectUndo<'_> {
             content.refuse_swapfile()?;
         }
         // Retention may drop segments older than the newest pre-image needs, to free space for this
-        // one. With `no_redo` nothing is captured, and recovery reads the same lines again.
+        // one. With `no_redo` nothing is captured, and recovery reads the same lines again: all are
+        // kept.
         let floor = match self.options.no_redo {
-            true => plan.oldest_read,
+            true => 0,
             false => plan.oldest_used(self.journal.segment()),
         };
-        self.narrow(floor, u64::MAX)?;
+        self.narrow(floor, u64::MAX);
         self.pin.is_resumed_from(plan.oldest_read);
         let result = content.perform(&mut state, plan, self.options.no_redo, self.pin);
         drop(state);
@@ -470,9 +471,7 @@ impl ObjectUndo<'_> {
         let steps = taken.steps(self.journal)?;
         if !taken.is_deep {
             let (floor, orphan_floor) = name_operations::oldest_of(self.journal, &steps)?;
-            self.narrow(floor, orphan_floor)?;
-        } else {
-            self.pin.hold_all()?;
+            self.narrow(floor, orphan_floor);
         }
         let mut lines = Lines::new(self.journal)?;
         let mut bytes = 0u64;
@@ -485,10 +484,9 @@ impl ObjectUndo<'_> {
     }
 
     /// See [`Pin::narrow`].
-    fn narrow(&self, floor: u64, orphan_floor: u64) -> Result {
-        match self.is_one_of_many.get() {
-            true => self.pin.hold_all(),
-            false => self.pin.narrow(floor, orphan_floor),
+    fn narrow(&self, floor: u64, orphan_floor: u64) {
+        if !self.is_one_of_many.get() {
+            self.pin.narrow(floor, orphan_floor);
         }
     }
 

@@ -70,11 +70,8 @@ impl Journal {
     }
 
     /// Whether an object of `bytes` may become an orphan. The filesystem's free space does not
-    /// change by that. No lower lock is held. `ENOSPC`: no.
+    /// change by that. `ENOSPC`: no.
     pub(crate) fn admit_orphan(&self, bytes: u64, purpose: SpacePurpose) -> Result {
-        if purpose == SpacePurpose::Operation {
-            self.admit_orphan_inode()?;
-        }
         if bytes == 0 || purpose == SpacePurpose::Discard {
             return Ok(());
         }

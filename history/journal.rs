@@ -143,8 +143,6 @@ pub(crate) struct Journal {
     pub(super) orphan_bytes: Atomic<i64>,
     /// The number of new orphans until free inodes are looked at, see [`Journal::free_inodes`].
     pub(super) orphans_until_check: Atomic<i64>,
-    /// Whether orphans have so many inodes that few are free, see [`Journal::free_inodes`].
-    pub(super) inodes_short: Atomic<bool>,
     #[pin]
     pub(super) tables: Mutex<Tables>,
     #[pin]
@@ -269,7 +267,6 @@ impl Journal {
                 orphans <- new_mutex!(orphans, "Journal::orphans"),
                 orphan_bytes: Atomic::new(i64::try_from(orphan_bytes).unwrap_or(i64::MAX)),
                 orphans_until_check: Atomic::new(0),
-                inodes_short: Atomic::new(false),
                 tables <- new_mutex!(tables, "Journal::tables"),
                 meta <- new_mutex!(meta, "Journal::meta"),
                 unfinished <- new_mutex!(unfinished, "Journal::unfinished"),

@@ -34,7 +34,7 @@ use crate::{
     vfs::{
         error::{ENODATA, ESHUTDOWN},
         quota::QuotaAccounts,
-        store::{Space, StoreDir},
+        store::StoreDir,
     },
 };
 
@@ -147,11 +147,6 @@ fn dir_name(number: usize) -> Name {
 }
 
 impl OrphanStore {
-    /// Space and inodes of the lower filesystem.
-    pub(super) fn space(&self) -> Result<Space> {
-        self.home.as_ref().ok_or(ESHUTDOWN)?.space()
-    }
-
     /// Opens or makes the directory below the history's.
     pub(super) fn open(home: &StoreDir) -> Result<Self> {
         Ok(Self {

@@ -4,14 +4,10 @@
 //!
 //! A revert pins its segments until its closing line is durable: after a power cut before that,
 //! recovery continues the revert and reads them again.
-//!
-//! A segment that is due to be dropped is not pinned anew. Otherwise users whose requests overlap
-//! could keep everything for ever, and the history could give no space back.
 
 use kernel::prelude::*;
 
 use super::journal::Journal;
-use crate::vfs::error::ENODATA;
 
 /// One revert's pin.
 struct PinEntry {
@@ -40,10 +36,6 @@ pub(super) enum Droppable {
 pub(super) struct Pins {
     entries: KVec<PinEntry>,
     next: u64,
-    /// Segments up to this one are due to be dropped: a drop has been refused. 0: none.
-    leaving: u64,
-    /// As `leaving`, for orphans that are due to be removed.
-    orphans_leaving: u64,
 }
 
 impl Pins {
@@ -51,22 +43,17 @@ impl Pins {
         Self {
             entries: KVec::new(),
             next: 0,
-            leaving: 0,
-            orphans_leaving: 0,
         }
     }
 
     /// Whether a segment and its orphans may be dropped, when lines are durable up to the ticket
-    /// `durable`. If a running revert reads the segment, then reverts that begin later can read
-    /// neither that one nor the oldest quarter of those before `active`.
-    pub(super) fn may_drop(&mut self, segment: u64, durable: u64, active: u64) -> Droppable {
+    /// `durable`.
+    pub(super) fn may_drop(&mut self, segment: u64, durable: u64) -> Droppable {
         self.entries
             .retain(|e| e.ended.is_none_or(|ticket| ticket > durable));
         let pinning =
             || (self.entries.iter()).filter(|e| segment >= e.floor || segment >= e.orphan_floor);
         if pinning().any(|e| e.ended.is_none()) {
-            self.leaving = self.leaving.max(oldest_quarter(segment, active));
-            self.orphans_leaving = self.orphans_leaving.max(self.leaving);
             return Droppable::No;
         }
         match pinning().filter_map(|e| e.ended).max() {
@@ -80,20 +67,9 @@ impl Pins {
     }
 
     /// Whether orphans of a segment may be removed. A revert that has ended has already moved back
-    /// the orphans that it needed. As for [`Self::may_drop`], reverts that begin after a refusal
-    /// cannot rely on them.
-    pub(super) fn may_reclaim(&mut self, segment: u64, active: u64) -> bool {
-        let may = self.running().all(|e| segment < e.orphan_floor);
-        if !may {
-            let due = oldest_quarter(segment, active);
-            self.orphans_leaving = self.orphans_leaving.max(due);
-        }
-        may
-    }
-
-    /// Nothing is due to be dropped or removed any more.
-    pub(super) fn none_leaves(&mut self) {
-        (self.leaving, self.orphans_leaving) = (0, 0);
+    /// the orphans that it needed.
+    pub(super) fn may_reclaim(&self, segment: u64) -> bool {
+        self.running().all(|e| segment < e.orphan_floor)
     }
 
     /// The oldest segment that a running revert pins; `u64::MAX`: none is.
@@ -122,11 +98,6 @@ impl Pins {
     }
 }
 
-/// The newest of the oldest quarter of the segments from `oldest` up to `active`.
-fn oldest_quarter(oldest: u64, active: u64) -> u64 {
-    oldest.saturating_add(active.saturating_sub(oldest) / 4)
-}
-
 /// Pins everything that a revert may read. While a pin exists, lines may use the reserve of a full
 /// history.
 pub(crate) struct Pin<'a> {
@@ -135,14 +106,12 @@ pub(crate) struct Pin<'a> {
 }
 
 impl Journal {
-    /// Pins everything that is there now, but for what is due to be dropped.
+    /// Pins everything that is there now.
     pub(crate) fn pin(&self) -> Result<Pin<'_>> {
         // `drop_oldest()` takes this lock first, so no segment is dropped between the two reads.
         let mut pins = self.pins.lock();
         let first = self.files.lock().first();
-        let floor = first.max(pins.leaving.saturating_add(1));
-        let orphan_floor = first.max(pins.orphans_leaving.saturating_add(1));
-        let id = pins.add(floor, orphan_floor)?;
+        let id = pins.add(first, first)?;
         drop(pins);
         let mut staging = self.staging.lock();
         staging.reverts = staging.reverts.saturating_add(1);
@@ -164,23 +133,12 @@ impl Journal {
 
 impl Pin<'_> {
     /// Reduces the pin to segments from `floor` on, and orphans of segments from `orphan_floor` on.
-    /// `ENODATA`: some of these were due to be dropped when the pin came, so they are not pinned.
-    pub(crate) fn narrow(&self, floor: u64, orphan_floor: u64) -> Result {
+    pub(crate) fn narrow(&self, floor: u64, orphan_floor: u64) {
         let mut pins = self.journal.pins.lock();
-        let first = self.journal.files.lock().first();
-        let entry = pins.entries.iter_mut().find(|e| e.id == self.id);
-        let entry = entry.ok_or(EIO)?;
-        let (floor, orphan_floor) = (floor.max(first), orphan_floor.max(first));
-        if floor < entry.floor || orphan_floor < entry.orphan_floor {
-            return Err(ENODATA);
+        if let Some(entry) = pins.entries.iter_mut().find(|e| e.id == self.id) {
+            entry.floor = entry.floor.max(floor);
+            entry.orphan_floor = entry.orphan_floor.max(orphan_floor);
         }
-        (entry.floor, entry.orphan_floor) = (floor, orphan_floor);
-        Ok(())
-    }
-
-    /// Keeps the pin on everything. `ENODATA`: as for [`Self::narrow`].
-    pub(crate) fn hold_all(&self) -> Result {
-        self.narrow(0, 0)
     }
 
     /// Records that recovery would continue the revert with segments from `floor` on. Segments

@@ -19,9 +19,6 @@ use crate::vfs::{
 /// The fewest new orphans after which the lower filesystem's free inodes are looked at.
 pub(super) const CHECK_AFTER: i64 = 64;
 
-/// How many more orphans may come before the maintenance worker is late.
-const LATE: i64 = 4 * CHECK_AFTER;
-
 /// The most orphans that are removed in one round of the maintenance worker.
 const AT_ONCE: u64 = 512;
 
@@ -123,14 +120,12 @@ impl Journal {
         let share = space.inodes / 10;
         let short = share.saturating_sub(space.free_inodes);
         if short == 0 || space.free < space.total / 10 {
-            self.inodes_short.store(false, Relaxed);
             return;
         }
         let most = share.saturating_add(short.min(AT_ONCE));
         let Ok(count) = self.count_orphans(most) else {
             return;
         };
-        self.inodes_short.store(count > share, Relaxed);
         let mut reclaim = Reclaim::default();
         for _ in share..count.min(most) {
             // An orphan that cannot be removed is no failure of the journal.
@@ -141,45 +136,6 @@ impl Journal {
         if count > share && short > AT_ONCE {
             self.orphans_until_check.store(0, Relaxed);
             self.maintenance.queue();
-        }
-    }
-
-    /// Called before an object becomes an orphan, with no lower lock held. Where inodes are short
-    /// and the maintenance worker is late, the caller removes orphans in its place: a worker that
-    /// many processes keep from the processor would be late for ever. `ENOSPC`: nothing can be
-    /// removed now, and the last inodes are for other users of the lower filesystem.
-    #[inline]
-    pub(super) fn admit_orphan_inode(&self) -> Result {
-        if self.options.on_full == OnFull::Deny {
-            return Ok(());
-        }
-        let is_late = self.orphans_until_check.load(Relaxed) < -LATE;
-        if is_late && self.inodes_short.load(Relaxed) {
-            return self.reclaim_inodes();
-        }
-        Ok(())
-    }
-
-    /// See [`Self::admit_orphan_inode`].
-    #[cold]
-    fn reclaim_inodes(&self) -> Result {
-        let space = self.orphans.lock().space()?;
-        let share = space.inodes / 10;
-        if space.free_inodes >= share {
-            return Ok(());
-        }
-        self.orphans_until_check.fetch_add(CHECK_AFTER, Relaxed);
-        let mut reclaim = Reclaim::default();
-        let mut any = false;
-        for _ in 0..CHECK_AFTER {
-            if !matches!(self.reclaim_one(&mut reclaim, None, false), Ok(Some(_))) {
-                break;
-            }
-            any = true;
-        }
-        match any || space.free_inodes > share / 2 {
-            true => Ok(()),
-            false => Err(ENOSPC),
         }
     }
 
@@ -202,8 +158,8 @@ impl Journal {
         if reclaim.account.is_none() && reclaim.segment != 0 && reclaim.segment < active {
             // Its directories take space, too, and nothing more comes to them. A revert may have pinned
             // their entries since they were listed; none does as long as this is locked.
-            let mut pins = self.pins.lock();
-            if pins.may_reclaim(reclaim.segment, active) {
+            let pins = self.pins.lock();
+            if pins.may_reclaim(reclaim.segment) {
                 let freed = self.orphans.lock().drop_segment(reclaim.segment)?;
                 drop(pins);
                 self.count_orphan_bytes(0, freed);
@@ -214,7 +170,7 @@ impl Journal {
         let Some(next) = later.min() else {
             return Ok(false);
         };
-        if !self.pins.lock().may_reclaim(next, active) {
+        if !self.pins.lock().may_reclaim(next) {
             return Ok(false);
         }
         reclaim.segment = next;
@@ -226,9 +182,8 @@ impl Journal {
     fn reclaim_orphan(&self, candidate: &ReclaimCandidate, is_synced: bool) -> Result<Option<u64>> {
         // Held until the object is gone: a revert that begins later either pins the orphan or finds
         // that it is gone.
-        let active = self.segment();
-        let mut pins = self.pins.lock();
-        if !pins.may_reclaim(candidate.orphan_dir.segment(), active) {
+        let pins = self.pins.lock();
+        if !pins.may_reclaim(candidate.orphan_dir.segment()) {
             return Ok(None);
         }
         let (dir, name) = (candidate.orphan_dir.dir(), candidate.name.bytes());

@@ -130,9 +130,6 @@ impl Journal {
                     break;
                 }
             }
-            if !self.is_too_large() && !self.inodes_short.load(Relaxed) {
-                self.pins.lock().none_leaves();
-            }
         }
         self.set_budget();
         Ok(())
@@ -230,14 +227,14 @@ impl Journal {
         let mut pins = self.pins.lock();
         let mut files = self.files.lock();
         let oldest = files.first();
-        let (durable, active) = {
+        let durable = {
             let staging = self.staging.lock();
             if oldest >= staging.first_unsealed() {
                 return Ok(false);
             }
-            (staging.durable, staging.first_unsealed())
+            staging.durable
         };
-        match pins.may_drop(oldest, durable, active) {
+        match pins.may_drop(oldest, durable) {
             Droppable::Yes => {}
             Droppable::Once(_) if last_resort => {}
             Droppable::Once(ticket) => {

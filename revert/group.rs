@@ -520,7 +520,7 @@ impl<'a> GroupRevert<'a> {
             true => 0,
             false => oldest.min(names).min(steps.oldest),
         };
-        pin.narrow(floor, kept)?;
+        pin.narrow(floor, kept);
         Ok(())
     }
 

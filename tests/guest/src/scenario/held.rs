@@ -19,8 +19,6 @@ use crate::outcome::{check, same, same_errno, Outcome, Stop};
 use crate::sys;
 use crate::undo;
 
-use super::full;
-
 pub const TESTS: &[Test] = &[
     Test::new("held-by-bogus-requests", bogus_requests).seconds(180),
     Test::new("held-by-an-empty-pipe", empty_pipe).seconds(120),
@@ -35,9 +33,6 @@ pub const TESTS: &[Test] = &[
     Test::new("held-and-killed", killed).seconds(180),
     Test::new("held-work-past-appends", past_appends).seconds(180),
     Test::new("held-work-of-the-newest", newest_of_many).seconds(180),
-    Test::new("held-space-behind-requests", space_behind_requests)
-        .only(&[Lower::Ext4])
-        .seconds(240),
     Test::new("held-dry-run-flushes-nothing", flushes_nothing)
         .only(&[Lower::Ext4])
         .seconds(120),
@@ -126,42 +121,6 @@ fn bogus_requests(w: &mut Fixture) -> Outcome {
         "root waited {worst:?} for a request without rights"
     );
     Ok(())
-}
-
-/// Requests that overlap all the time do not keep the history from giving space and inodes back: users
-/// outside the mount can create files, and operations are recorded.
-fn space_behind_requests(w: &mut Fixture) -> Outcome {
-    let place = full::small(w, "history_max=12M,commit=1")?;
-    // Of the form `"lost": 0,`.
-    let lost = "logctl status . --json | tr -d ' ,\"' | sed -n 's/^lost://p'";
-    w.sh("mkdir shared own; chmod 1777 shared; chown nobody own")?;
-    let mut attackers = Vec::new();
-    for user in ["3001", "3002", "3003", "3004"] {
-        attackers.push(AttackProcess::start(w, &["as", user, "bogus", "300000"])?);
-    }
-    for _ in 0..4 {
-        attackers.push(AttackProcess::start(w, &["names", "shared", "own"])?);
-    }
-    let file = File::create(w.path("written"))?;
-    let space = rustix::fs::statvfs(&place)?;
-    let (since, mut fewest) = (Instant::now(), u64::MAX);
-    let mut round = 0u64;
-    while since.elapsed() < Duration::from_secs(60) {
-        file.write_all_at(&[round as u8; 65536], 0)?;
-        File::create(place.join("of-others"))?;
-        fs::remove_file(place.join("of-others"))?;
-        fewest = fewest.min(rustix::fs::statvfs(&place)?.f_ffree);
-        round += 1;
-        sleep(Duration::from_millis(5));
-    }
-    drop(attackers);
-    check!(
-        fewest > space.f_files / 40,
-        "{fewest} inodes of {} were free",
-        space.f_files
-    );
-    same("operations not recorded", w.sh(lost)?.trim(), "0")?;
-    full::leave(w, place)
 }
 
 /// A dry run waits for no other process, and none waits for it.
