@@ -5,8 +5,8 @@
 //! A revert of one object holds the inode lock from the first check to the last line. The revert
 //! walks the object's chain of lines ([`chain`]), merges the inverse of each operation into one
 //! plan, verifies every payload that the plan reads, and captures the pre-image of the plan. The
-//! lines that a revert places and the order of its durable steps are in [`transaction`], also what
-//! the next mount does after a crash.
+//! lines that a revert places and the order of its durable steps are in [`transaction`], and so
+//! is the recovery at the next mount after a crash.
 
 mod apply;
 mod attributes;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a mount finds in `orphans/` after an unclean shutdown: segments whose files were lost,
-//! links that a removal leaked, and orphans without a line.
+//! Scans `orphans/` at a mount after an unclean shutdown, for segments whose files were lost, links
+//! that a removal leaked, and orphans without a line.
 
 use kernel::{
     prelude::*,

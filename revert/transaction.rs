@@ -11,7 +11,7 @@
 //! If the rollback fails, too, the intents stay open. The next use of an object or the next mount
 //! then ends the revert; [`recovery`] does so with the same functions.
 //!
-//! What a step changes is behind the trait [`RevertSteps`]: content and attributes of one object
+//! The steps are behind the trait [`RevertSteps`]. They change content and attributes of one object
 //! (`content.rs`), names of one directory (`names.rs`), or all of these in a group (`group.rs`). A
 //! revert of one object is a group of one whose lines have no `group=` and no `members=`.
 
@@ -244,7 +244,8 @@ fn leave_open<R: RequestedRevert>(
 }
 
 /// Places the line that closes the intent with this number: commit, cancel, or end. Then records
-/// the object's times, which the revert has changed, as our own.
+/// the object's times, which the revert has changed, as our own. Not after an error: a closing line
+/// of the object would follow, and hide the open intent from the next load.
 pub(super) fn place_end(
     subject: &LineSubject<'_>,
     state: &mut ObjectState,
@@ -258,9 +259,9 @@ pub(super) fn place_end(
         length: 0,
         size: subject.inode.lower().size(),
     };
-    let placed = record::place(subject, state, reservation, &args, |draft| {
+    record::place(subject, state, reservation, &args, |draft| {
         draft.of(intent);
-    });
+    })?;
     record::note_change(state, subject.inode);
-    placed.map(|_| ())
+    Ok(())
 }

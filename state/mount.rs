@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The state of a mount: the lower mount, the open journal, the policies, and what the objects of the
-//! mount share.
+//! The state of a mount: the lower mount, the open journal, the policies, and the state that all
+//! objects of the mount share.
 
 use super::{
     request_slots::RequestSlots,
@@ -56,7 +56,7 @@ pub(crate) struct MountSettings {
 pub(crate) type RollBackHandler =
     fn(&Mount, &Journal, &UpperInode, &Dentry, &mut ObjectState) -> Result;
 
-/// What a mount is made of.
+/// The arguments of [`Mount::new`].
 pub(crate) struct MountParts {
     pub(crate) settings: MountSettings,
     /// Whether operations are recorded at first.

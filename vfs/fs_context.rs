@@ -312,10 +312,8 @@ unsafe extern "C" fn compare(sb: *mut c::super_block, search: *mut c_void) {
     // SAFETY: By the contract above.
     let search = unsafe { &mut *search.cast::<SuperBlockSearch<'_>>() };
     // SAFETY: A live superblock, which was filled: others are not iterated over.
-    if search
-        .source
-        .is_of(unsafe { UpperSuperBlock::from_raw(sb) })
-    {
+    let upper = unsafe { UpperSuperBlock::from_raw(sb) };
+    if search.source.is_of(upper) {
         search.found = sb;
     }
 }

@@ -280,10 +280,11 @@ impl<'a> InodeGuard<'a> {
 
     /// The directory that is locked; `None` if `dentry` is another object's.
     pub(crate) fn directory<'b>(&'b self, dentry: &'b UpperDentry) -> Option<LockedDirectory<'b>> {
-        let inode = dentry.upper_inode()?;
-        // SAFETY: The guard holds the lock for `'b`.
-        self.is_of(inode)
-            .then(|| unsafe { LockedDirectory::new(dentry) })
+        if !self.is_of(dentry.upper_inode()?) {
+            return None;
+        }
+        // SAFETY: The guard holds the lock of the dentry's inode for `'b`.
+        Some(unsafe { LockedDirectory::new(dentry) })
     }
 }
 

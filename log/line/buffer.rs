@@ -80,7 +80,7 @@ impl<'b, const N: usize> FixedBuffer<'b, N> {
         }
     }
 
-    /// Adds what `write` adds, which may be a function that is not inlined.
+    /// Calls `write`, which may be a function that is not inlined, with a copy of the buffer's state.
     #[inline(always)]
     pub(super) fn apart(&mut self, write: impl FnOnce(&mut FixedBuffer<'_, N>)) {
         let mut text = FixedBuffer {

@@ -420,7 +420,7 @@ impl<'b> LineDraft<'b> {
     }
 }
 
-/// Whether a draft is longer than the line may be without what sealing adds.
+/// Whether a draft leaves no space for the number and the checksum that sealing adds.
 fn is_long(text: &Text<'_>) -> bool {
     text.len() > MAX_DRAFT
 }

@@ -12,7 +12,7 @@ use loggerfs_log::types::{Extent, ObjectId, Pos, Time};
 use proptest::prelude::*;
 use support::{crc32c, seed};
 
-/// Numbers of all lengths, those around the limits of what is cached among them.
+/// Numbers of all lengths, including those around the limits of the caches.
 fn number() -> impl Strategy<Value = u64> {
     prop_oneof![
         0..20_u64,

@@ -13,7 +13,7 @@ use crate::{
     },
     revert::{steps::Lines, Refusal},
     uapi::Reason,
-    vfs::error::{ENODATA, EUCLEAN},
+    vfs::error::ENODATA,
 };
 use kernel::{prelude::*, rbtree::RBTree};
 
@@ -101,22 +101,13 @@ impl GroupRevert<'_> {
         let parent = parent.inode().ok_or(ENOENT)?.id();
         let mut lines = Lines::new(context.journal)?;
         let mut next = context.journal.last_line(parent)?;
-        while let Some(at) = next {
-            let line = match lines.read(at) {
-                Err(e) if e == ENODATA => return Ok(0),
-                line => line?,
-            };
+        while let Some((_, line)) = lines.back_while_kept(&mut next)? {
             if line.seq < orphan.seq {
                 break;
             }
             if is_removal_of(&line, orphan.object) {
                 return Ok(line.seq);
             }
-            // A forged chain must not loop.
-            if line.prev.is_some_and(|prev| prev >= at) {
-                return Err(EUCLEAN.into());
-            }
-            next = line.prev;
         }
         Ok(0)
     }

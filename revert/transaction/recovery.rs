@@ -332,21 +332,12 @@ impl<'j> NewestLines<'j> {
         let mut next = self.journal.last_line(object)?;
         let mut found = [None; COUNTED];
         let mut places = found.iter_mut();
-        while let Some(at) = next {
+        while let Some((at, line)) = lines.back_while_kept(&mut next)? {
             task::resched_killable()?;
-            let line = match lines.read(at) {
-                Err(e) if e == ENODATA => break,
-                line => line?,
-            };
             if matches!(line.op, Op::Revert | Op::Redo) || !line.op.is_bookkeeping() {
                 let Some(place) = places.next() else { break };
                 *place = Some((at, line.group.unwrap_or(line.seq)));
             }
-            // A forged chain must not loop.
-            if line.prev.is_some_and(|prev| prev >= at) {
-                return Err(EUCLEAN);
-            }
-            next = line.prev;
         }
         Ok(found)
     }

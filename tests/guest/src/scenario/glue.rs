@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What functions of glue/ read of the calling process, compared with /proc.
+//! Functions of glue/ that read fields of the calling process, compared with /proc.
 
 use std::fs;
 
@@ -11,7 +11,7 @@ use crate::undo;
 
 pub const TESTS: &[Test] = &[Test::new("glue-caller", caller)];
 
-/// A shell that leads a session writes a file, and keeps what /proc says of itself.
+/// A shell that leads a session writes a file, and saves its own fields in /proc.
 const WRITER: &str =
     "setsid -w bash -c 'printf x > f; cat /proc/$$/stat > stat; true' shell 'an argument'";
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The sessions that the documents print: each command is run here, and has to print what is printed there.
+//! The sessions that the documents print: each command is run, and its output compared with the printed one.
 //!
 //! `SNAPSHOTS=overwrite` in the environment writes each document with the output as it is now, to
 //! `printed/` in the directory of the results.
@@ -39,7 +39,7 @@ fn sessions(w: &mut Fixture) -> Outcome {
     Ok(())
 }
 
-/// Runs the sessions of a document over an empty directory; what differs.
+/// Runs the sessions of a document over an empty directory; returns the differences.
 fn run(document: &Document, source: &Path) -> Outcome<Vec<String>> {
     let parts = match document.parts() {
         Ok(parts) => parts,
