@@ -20,6 +20,7 @@ mod name_operations;
 mod names;
 mod plan_builder;
 mod plan_vec;
+mod read_buffer;
 mod retained;
 pub(crate) mod rights;
 mod steps;

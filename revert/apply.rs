@@ -2,7 +2,7 @@
 
 //! Applies a plan to the lower file, and restores the pre-image on a rollback.
 
-use super::{attributes, plan_builder, Refusal};
+use super::{attributes, plan_builder, read_buffer::ReadBuffer, Refusal};
 use crate::{
     history::journal::Journal,
     log::{
@@ -28,9 +28,6 @@ pub(super) struct ApplyTarget<'a> {
     /// restored at once; otherwise the group does both later.
     pub(super) is_alone: bool,
 }
-
-/// Size of the copy buffer.
-const CHUNK: usize = 64 * 1024;
 
 impl ApplyTarget<'_> {
     /// Applies a plan. Content is written by a kernel thread, so that RLIMIT_FSIZE and signals of
@@ -163,7 +160,7 @@ impl ApplyTarget<'_> {
 
     /// Restores the content and attributes of a payload.
     fn restore(&self, restore: &Restore, size: u64, content_changed: bool) -> Result {
-        let mut buf = buffer()?;
+        let mut buf = ReadBuffer::default();
         // Checksum first: a damaged payload must not overwrite the file.
         plan_builder::verify(self.journal, restore, &mut buf)?;
         let mut pieces = KVVec::new();
@@ -209,7 +206,7 @@ impl ApplyTarget<'_> {
     /// For a file of the largest size, that block may end above s_maxbytes, which vfs_fallocate()
     /// refuses with EFBIG.
     fn put(&self, file: &File, pieces: &[Piece], size: u64) -> Result {
-        let mut buf = buffer()?;
+        let mut buf = ReadBuffer::default();
         let block = file.inode().block();
         let largest = file.inode().superblock().largest_size();
         for piece in pieces {
@@ -240,32 +237,19 @@ impl ApplyTarget<'_> {
     }
 
     /// Copies a part of a payload into the file.
-    fn copy(&self, file: &File, extent: Extent, to: u64, buf: &mut [u8]) -> Result {
-        let mut done = 0;
-        while done < extent.length {
-            let left = usize::try_from(extent.length - done).unwrap_or(usize::MAX);
-            let n = left.min(buf.len());
-            let part = buf.get_mut(..n).ok_or(EINVAL)?;
-            self.journal.read_payload(extent, done, part)?;
+    fn copy(&self, file: &File, extent: Extent, to: u64, buf: &mut ReadBuffer) -> Result {
+        buf.read(self.journal, extent, |done, part| {
             let at = to.saturating_add(done);
             // The owner's disk quota may be used up by orphans of the same owner.
-            let payer = SpaceRequest::Object(self.dentry, n as u64);
-            self.own.with_space(payer, || file.write_at(part, at))?;
-            done = done.saturating_add(n as u64);
-        }
-        Ok(())
+            let payer = SpaceRequest::Object(self.dentry, part.len() as u64);
+            self.own.with_space(payer, || file.write_at(part, at))
+        })
     }
 }
 
 /// Whether a plan changes content. An empty plan counts as a change of the file.
 pub(super) fn is_of_content(pieces: &[Piece], outcome: &Outcome, records: Records<'_>) -> bool {
     !pieces.is_empty() || outcome.size != outcome.present || records.is_empty()
-}
-
-fn buffer() -> Result<KVVec<u8>> {
-    let mut buf = KVVec::new();
-    buf.resize(CHUNK, 0, GFP_KERNEL)?;
-    Ok(buf)
 }
 
 impl ApplyTarget<'_> {

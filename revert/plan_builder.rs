@@ -5,6 +5,7 @@
 use super::{
     content::ContentRevert,
     plan_vec::PlanVec,
+    read_buffer::ReadBuffer,
     retained::{attributes_of, AttributeKey, RetainedRevert, TargetFootprint},
     rights,
     steps::{disposition, is_on_names, Lines},
@@ -156,9 +157,6 @@ pub(super) fn refuse(_seq: u64, refusal: Refusal) -> Result<(), Refusal> {
     Err(refusal)
 }
 
-/// Number of bytes of a payload that are read at once.
-const CHUNK: usize = 64 * 1024;
-
 /// Limit of remembered ranges of kept operations. The memory is charged to the caller's cgroup.
 const MOST_RANGES: usize = 1024 * 1024;
 
@@ -170,7 +168,7 @@ struct PlanBuilder<'a> {
     attributes: KVVec<u8>,
     /// Length of `attributes` at which superseded records are dropped.
     compact_at: usize,
-    buf: KVVec<u8>,
+    buf: ReadBuffer,
     targets_builder: TargetRangesBuilder<PlanVec<(u64, u64)>>,
     live_ranges: LiveRanges<PlanVec<LiveRange>>,
     live_attributes: KVVec<(AttributeKey, u64)>,
@@ -238,8 +236,6 @@ pub(super) fn plan(
 impl<'a> PlanBuilder<'a> {
     /// Starts an empty plan.
     fn new(content: &ContentRevert<'a>, choice: TargetChoice<'a>) -> Result<Self> {
-        let mut buf = KVVec::new();
-        buf.resize(CHUNK, 0, GFP_KERNEL)?;
         let size = content.resumed.unwrap_or(content.inode.lower().size());
         Ok(Self {
             journal: content.journal,
@@ -247,7 +243,7 @@ impl<'a> PlanBuilder<'a> {
             merge: InverseMerge::new(PlanVec::new(), size),
             attributes: KVVec::new(),
             compact_at: COMPACT_AT,
-            buf,
+            buf: ReadBuffer::default(),
             targets_builder: TargetRangesBuilder::new(PlanVec::new()),
             live_ranges: LiveRanges::new(PlanVec::new(), MOST_RANGES),
             live_attributes: KVVec::new(),
@@ -496,17 +492,12 @@ pub(super) fn redo(
 }
 
 /// Reads a payload and compares its checksum.
-pub(super) fn verify(journal: &Journal, restore: &Restore, buf: &mut [u8]) -> Result {
+pub(super) fn verify(journal: &Journal, restore: &Restore, buf: &mut ReadBuffer) -> Result {
     let mut state = !0;
-    let mut done = 0;
-    while done < restore.payload.length {
-        let left = usize::try_from(restore.payload.length - done).unwrap_or(usize::MAX);
-        let n = left.min(buf.len());
-        let part = buf.get_mut(..n).ok_or(EINVAL)?;
-        journal.read_payload(restore.payload, done, part)?;
+    buf.read(journal, restore.payload, |_, part| {
         state = crc32c(state, part);
-        done = done.saturating_add(n as u64);
-    }
+        Ok(())
+    })?;
     if !state != restore.crc {
         return Err(EUCLEAN);
     }
