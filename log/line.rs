@@ -53,6 +53,7 @@ pub use fold::{
     Fold, //
 };
 pub use parse::{
+    is_intact,
     split_line,
     Line,
     Process, //

@@ -308,6 +308,11 @@ pub fn split_line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     bytes.split_at_checked(newline.checked_add(1)?)
 }
 
+/// Whether a line, its newline included, has the checksum of its text.
+pub fn is_intact(bytes: &[u8], seed: &Seed, crc: Crc) -> bool {
+    unseal(bytes, Some((seed, crc))).is_ok()
+}
+
 /// The words between single spaces; none in an empty text.
 fn words(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     let count = if bytes.is_empty() { 0 } else { usize::MAX };

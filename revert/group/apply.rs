@@ -175,7 +175,7 @@ impl GroupRevert<'_> {
         let mut state = opened.inode.object().state.lock();
         opened.known(context, &mut state)?;
         let seq = if member.is_on_names {
-            let taken = self.names(member, state.head, &mut refuse)?;
+            let taken = self.names(member, &opened.lower, state.head, &mut refuse)?;
             let subject = LineSubject {
                 mount: context.mount,
                 inode: &opened.inode,

@@ -328,7 +328,7 @@ impl GroupRevert<'_> {
             record::load_known(mount, journal, &opened.inode, &opened.lower, &mut state)?;
             state.head
         };
-        let taken = self.names(member, head, conflicts)?;
+        let taken = self.names(member, &opened.lower, head, conflicts)?;
         self.require_own(&mut caller, rights, &taken, conflicts)
     }
 
@@ -358,8 +358,14 @@ impl GroupRevert<'_> {
 
     /// Whether the request also reverts content or attributes of the object.
     pub(super) fn has_content_of(&self, object: ObjectId) -> bool {
-        let is_its = |member: &GroupMember| member.object == object && !member.is_on_names;
-        self.members.iter().any(is_its)
+        // The members are sorted by object; an object has two at most.
+        let first = self
+            .members
+            .partition_point(|member| member.object < object);
+        let of_object = self.members.iter().skip(first).take(2);
+        of_object
+            .filter(|member| member.object == object)
+            .any(|member| !member.is_on_names)
     }
 
     /// Whether an operation of the request restores an orphan.

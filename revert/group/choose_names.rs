@@ -22,21 +22,25 @@ use crate::{
         Chain, ChainLink, Refusal,
     },
     uapi::Reason,
+    vfs::dentry::Dentry,
 };
 use kernel::{prelude::*, rbtree::RBTree};
 
 impl GroupRevert<'_> {
-    /// Selects the operations on names, from the directory's line at `head` on.
+    /// Selects the operations on names, from the directory's line at `head` on. `lower` is the
+    /// directory's lower dentry.
     #[inline(never)]
     pub(super) fn names(
         &self,
         member: &GroupMember,
+        lower: &Dentry,
         head: Option<Pos>,
         conflicts: ConflictSink<'_>,
     ) -> Outcome<NameOperations> {
         let taken = NameOperations::none();
         let mut selection = NameSelection {
             group: self,
+            lower,
             retained_names: RBTree::new(),
             targets_builder: TargetRangesBuilder::new(PlanVec::new()),
             is_newest: true,
@@ -73,7 +77,7 @@ impl GroupRevert<'_> {
     #[inline(never)]
     fn require_existing(
         &self,
-        member: &GroupMember,
+        lower: &Dentry,
         line: &Line<'_>,
         effect: &LineEffect,
         conflicts: ConflictSink<'_>,
@@ -82,9 +86,9 @@ impl GroupRevert<'_> {
         match name_steps(line) {
             Err(e) => conflicts(cause, e.refuse(cause)),
             Ok((first, second)) if effect.change == NetChange::Reverted => {
-                self.require_victim(member, cause, &first, conflicts)?;
+                self.require_victim(lower, cause, &first, conflicts)?;
                 match &second {
-                    Some(second) => self.require_victim(member, cause, second, conflicts),
+                    Some(second) => self.require_victim(lower, cause, second, conflicts),
                     None => Ok(()),
                 }
             }
@@ -96,7 +100,7 @@ impl GroupRevert<'_> {
     #[inline(never)]
     fn require_victim(
         &self,
-        member: &GroupMember,
+        lower: &Dentry,
         cause: u64,
         step: &NameStep<'_>,
         conflicts: ConflictSink<'_>,
@@ -107,11 +111,11 @@ impl GroupRevert<'_> {
         let RevertContext {
             sb, mount, journal, ..
         } = self.context;
-        let beside = match parent {
-            Some(parent) => directory(mount, parent)?,
-            None => self.context.open(member.object)?.lower,
+        let other = match parent {
+            Some(parent) => Some(directory(mount, parent)?),
+            None => None,
         };
-        match exists(sb, journal, victim, &beside) {
+        match exists(sb, journal, victim, other.as_deref().unwrap_or(lower)) {
             Err(refusal) => conflicts(cause, refusal),
             Ok(()) => Ok(()),
         }
@@ -145,6 +149,8 @@ impl GroupRevert<'_> {
 /// A selection of a directory's operations on names.
 struct NameSelection<'a> {
     group: &'a GroupRevert<'a>,
+    /// The directory.
+    lower: &'a Dentry,
     /// Names that kept operations changed, each with the newest of these operations.
     retained_names: RBTree<u64, u64>,
     targets_builder: TargetRangesBuilder<PlanVec<(u64, u64)>>,
@@ -285,7 +291,8 @@ impl NameSelection<'_> {
             conflicts(cause, Refusal::new(Reason::Conflict, newer))?;
             return self.stays(member, line);
         }
-        self.group.require_existing(member, line, effect, conflicts)
+        self.group
+            .require_existing(self.lower, line, effect, conflicts)
     }
 
     /// Notes the names of a kept operation.
