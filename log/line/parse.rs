@@ -304,7 +304,7 @@ fn is_repeated(all: &[u8], word: &[u8], key: &[u8]) -> bool {
 
 /// Splits off the first whole line of `bytes`, its newline included. `None`: there is none.
 pub fn split_line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let newline = bytes.iter().position(|byte| *byte == b'\n')?;
+    let newline = text::find(bytes, b'\n')?;
     bytes.split_at_checked(newline.checked_add(1)?)
 }
 

@@ -345,6 +345,17 @@ fn lines_are_split_at_newlines() {
     assert_eq!(split_line(b"a\nb"), Some((&b"a\n"[..], &b"b"[..])));
     assert_eq!(split_line(b"a"), None);
     assert_eq!(split_line(b""), None);
+    // Every length and place, among bytes that a comparison of whole words could confuse.
+    for other in [b'\n' - 1, b'\n' + 1, b'\n' ^ 0x80, 0, 0xff] {
+        for length in 0..40 {
+            let mut bytes = vec![other; length];
+            assert_eq!(split_line(&bytes), None);
+            for at in (0..length).rev() {
+                bytes[at] = b'\n';
+                assert_eq!(split_line(&bytes), Some(bytes.split_at(at + 1)));
+            }
+        }
+    }
 }
 
 #[test]

@@ -16,9 +16,15 @@ use crate::outcome::{check, same, At, Outcome, Stop};
 pub const TESTS: &[Test] = &[
     Test::new("access-confined", confined).seconds(180),
     Test::new("access-of-a-user", of_a_user).seconds(120),
-    Test::new("access-set-ids", set_ids).seconds(120),
+    Test::new("access-set-ids", set_ids)
+        .thorough()
+        .lengthy()
+        .seconds(120),
     Test::new("access-reserved-space", reserved_space).only(&[Lower::Ext4]),
-    Test::new("access-capabilities-in-namespaces", capabilities).seconds(120),
+    Test::new("access-capabilities-in-namespaces", capabilities)
+        .thorough()
+        .lengthy()
+        .seconds(120),
 ];
 
 /// The profile allows all access but to one name, which shows that it is enforced.

@@ -23,7 +23,10 @@ pub const TESTS: &[Test] = &[
     Test::new("alike-directories-in-directories", nested),
     Test::new("alike-a-redo", a_redo),
     Test::new("alike-across-itself", across_itself),
-    Test::new("alike-at-random", at_random).seconds(600),
+    Test::new("alike-at-random", at_random)
+        .thorough()
+        .lengthy()
+        .seconds(600),
 ];
 
 const NOT_EMPTY: u32 = 18;
@@ -195,7 +198,7 @@ fn operation(random: &mut Random) -> String {
 fn at_random(w: &mut Fixture) -> Outcome {
     let mut random = Random::new(w.seed ^ 77);
     let mut verdicts: BTreeMap<bool, u64> = BTreeMap::new();
-    let rounds = w.times(25, 10);
+    let rounds = w.times(12, 8);
     for round in 0..rounds {
         w.sh("rm -rf ./*")?;
         let mut ours: Vec<Placed> = Vec::new();

@@ -20,14 +20,23 @@ use crate::undo;
 
 pub const TESTS: &[Test] = &[
     Test::new("group-of-one-process", one_process).seconds(120),
-    Test::new("group-back-and-forth", back_and_forth).seconds(120),
+    Test::new("group-back-and-forth", back_and_forth)
+        .thorough()
+        .lengthy()
+        .seconds(120),
     Test::new("group-conflicts", conflicts),
     Test::new("group-fails-whole", fails_whole),
     Test::new("group-of-others", of_others),
     Test::new("group-of-special-files", special),
     Test::new("group-across-directories", across),
-    Test::new("group-of-many", many).seconds(240),
-    Test::new("group-between-others", between_others).seconds(240),
+    Test::new("group-of-many", many)
+        .thorough()
+        .lengthy()
+        .seconds(240),
+    Test::new("group-between-others", between_others)
+        .thorough()
+        .lengthy()
+        .seconds(240),
     Test::new("group-interrupted", interrupted).seconds(120),
     Test::new("group-decided", decided).seconds(120),
     Test::new("group-of-lost-objects", of_lost).seconds(120),

@@ -14,7 +14,10 @@ use crate::harness::Test;
 use crate::outcome::{check, same, same_errno, At, Outcome};
 
 pub const TESTS: &[Test] = &[
-    Test::new("group-redo-of-several", several).seconds(240),
+    Test::new("group-redo-of-several", several)
+        .thorough()
+        .lengthy()
+        .seconds(240),
     Test::new("group-redo-of-several-blocked", blocked),
     Test::new("group-redo-of-several-interrupted", interrupted).seconds(120),
     Test::new("group-redo-beside-later-work", beside_later),

@@ -329,7 +329,7 @@ fn past_appends(w: &mut Fixture) -> Outcome {
             let (result, answer) = group::revert(&root, &[first.clone()], DRY_RUN);
             (result.is_err(), answer.found, since.elapsed())
         };
-        let best = (0..3).map(|_| ask()).min_by_key(|(.., took)| *took);
+        let best = (0..6).map(|_| ask()).min_by_key(|(.., took)| *took);
         let Some((refused, found, took)) = best else {
             continue;
         };
@@ -383,7 +383,7 @@ fn newest_of_many(w: &mut Fixture) -> Outcome {
             (result.is_ok(), answer.reverted, since.elapsed())
         };
         ask();
-        let best = (0..5).map(|_| ask()).min_by_key(|(.., took)| *took);
+        let best = (0..20).map(|_| ask()).min_by_key(|(.., took)| *took);
         let Some((fits, reverted, took)) = best else {
             continue;
         };

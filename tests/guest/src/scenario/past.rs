@@ -12,12 +12,24 @@ use crate::outcome::{check, fail, same, Outcome};
 use crate::sys;
 
 pub const TESTS: &[Test] = &[
-    Test::new("past-of-a-file-given-away", given_away).seconds(120),
-    Test::new("past-of-a-file-given-there-and-back", there_and_back).seconds(120),
+    Test::new("past-of-a-file-given-away", given_away)
+        .thorough()
+        .lengthy()
+        .seconds(120),
+    Test::new("past-of-a-file-given-there-and-back", there_and_back)
+        .thorough()
+        .lengthy()
+        .seconds(120),
     Test::new("past-of-a-directory-given-away", directory).seconds(120),
     Test::new("past-given-away-behind-the-mount", behind).seconds(120),
-    Test::new("past-through-the-tool", tool).seconds(180),
-    Test::new("past-after-a-remount", remounted).seconds(120),
+    Test::new("past-through-the-tool", tool)
+        .thorough()
+        .lengthy()
+        .seconds(180),
+    Test::new("past-after-a-remount", remounted)
+        .thorough()
+        .lengthy()
+        .seconds(120),
     Test::new("past-arguments", arguments).seconds(120),
     Test::new("past-arguments-off", no_arguments).seconds(120),
     Test::new("past-status-of-the-whole", status).seconds(120),

@@ -11,8 +11,14 @@ use crate::outcome::{same, Outcome};
 use super::past::as_uid;
 
 pub const TESTS: &[Test] = &[
-    Test::new("rehearsed-attributes-refused", refused).seconds(240),
-    Test::new("rehearsed-attributes-of-ones-own", own).seconds(240),
+    Test::new("rehearsed-attributes-refused", refused)
+        .thorough()
+        .lengthy()
+        .seconds(240),
+    Test::new("rehearsed-attributes-of-ones-own", own)
+        .thorough()
+        .lengthy()
+        .seconds(240),
 ];
 
 const ANA: u32 = 2000;

@@ -25,7 +25,10 @@ pub const TESTS: &[Test] = &[
     Test::new("removed-tree-refused-whole", refused_whole).seconds(120),
     Test::new("removed-tree-of-ones-own", own_tree),
     Test::new("removed-tree-deep", deep).seconds(120),
-    Test::new("removed-tree-of-many", many).seconds(120),
+    Test::new("removed-tree-of-many", many)
+        .thorough()
+        .lengthy()
+        .seconds(120),
     Test::new("removed-tree-given-up", given_up).unmounted(),
     Test::new("removed-file-given-up", file_given_up).unmounted(),
 ];
@@ -132,7 +135,7 @@ fn of_others(w: &mut Fixture) -> Outcome {
 fn deep(w: &mut Fixture) -> Outcome {
     fs::create_dir(w.path("d"))?;
     // Each directory is made durable by itself.
-    let levels = w.times(300, 60);
+    let levels = w.times(100, 40);
     w.sh(&format!(
         "cd d; mkdir sub; cd sub; for i in $(seq {levels}); do echo $i > f; mkdir s; cd -P s; done"
     ))?;

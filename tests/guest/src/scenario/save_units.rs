@@ -11,7 +11,10 @@ use crate::outcome::{check, fail, same, At, Outcome};
 use super::verbs::{done, logctl, numbers};
 
 pub const TESTS: &[Test] = &[
-    Test::new("save-unit-partial", partial).seconds(240),
+    Test::new("save-unit-partial", partial)
+        .thorough()
+        .lengthy()
+        .seconds(240),
     Test::new("save-unit-partial-of-two", of_two),
     Test::new("save-unit-since", since),
     Test::new("save-unit-slow", slow),

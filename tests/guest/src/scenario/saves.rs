@@ -13,6 +13,7 @@ use crate::outcome::{check, fail, same, At, Outcome};
 
 pub const TESTS: &[Test] = &[
     Test::new("save-and-undo", save_and_undo)
+        .lengthy()
         .seconds(300)
         .thorough(),
     Test::new("save-several-times", several_times).seconds(120),
