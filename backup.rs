@@ -29,9 +29,11 @@ use crate::{
     },
 };
 pub(crate) use attributes::{
+    all as all_attributes,
     c_name as xattr_name,
     gather as gather_attributes,
     gather_privileges,
+    push as push_record,
     AttributeSet, //
 };
 pub(crate) use capture::{add_runs, mapped as capture_runs, payload_length, MapRuns};

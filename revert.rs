@@ -18,6 +18,7 @@ pub(crate) mod group;
 pub(crate) mod locate;
 mod name_operations;
 mod names;
+pub(crate) mod past;
 mod plan_builder;
 mod plan_vec;
 mod read_buffer;

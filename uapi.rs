@@ -42,6 +42,8 @@ pub const NR_STATUS: u8 = 3;
 pub const NR_HISTORY: u8 = 4;
 /// The number of [`RevertGroup`]'s command in [`GROUP`].
 pub const NR_REVERT_GROUP: u8 = 5;
+/// The number of [`ReadPast`]'s command in [`GROUP`].
+pub const NR_READ_PAST: u8 = 6;
 
 /// `_IOWR('L', 1, struct revert)`.
 pub const IOC_REVERT_SOME: u32 = iowr(NR_REVERT, size_of::<Revert>());
@@ -53,6 +55,9 @@ pub const IOC_STATUS: u32 = iowr(NR_STATUS, size_of::<Status>());
 pub const IOC_READ_HISTORY: u32 = iowr(NR_HISTORY, size_of::<ReadHistory>());
 /// `_IOWR('L', 5, struct revert_group)`.
 pub const IOC_REVERT_GROUP: u32 = iowr(NR_REVERT_GROUP, size_of::<RevertGroup>());
+
+/// `_IOWR('L', 6, struct read_past)`.
+pub const IOC_READ_PAST: u32 = iowr(NR_READ_PAST, size_of::<ReadPast>());
 
 /// `_IOWR` of [`GROUP`]: both directions, the structure's size, the letter, the number. "Both
 /// directions" has the same value also where the architecture counts them otherwise.
@@ -285,6 +290,61 @@ impl RevertGroup {
     }
 }
 
+/// Reads the content and the attributes of an object as they were right after an operation. Nothing
+/// is changed. The object is the open file, which must be readable, or any other object of the mount,
+/// also one that has lost its last name and is kept. The reply is written on failure, too.
+///
+/// The content goes to a file of the caller's, at the same offsets. Holes are left out, so that file
+/// should be empty; its size is for the caller to set.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReadPast {
+    /// In: [`VERSION`].
+    pub version: u32,
+    /// In: zero.
+    pub flags: u32,
+    /// In: the number of the last operation whose effect is included; 0: the oldest known state.
+    pub seq: u64,
+    /// In: the object's subvolume, or 0.
+    pub volume: u64,
+    /// In: the object's lower inode; 0: the object is the open file.
+    pub inode: u64,
+    /// In: the object's generation.
+    pub generation: u32,
+    /// In: the descriptor of a regular file that is open for writing; [`ReadPast::NO_OUTPUT`]: only
+    /// the attributes are asked for.
+    pub output: i32,
+    /// In: the address of a buffer for the attributes, in the form of a payload's (docs/format.md).
+    pub attributes: u64,
+    /// In: the buffer's length.
+    pub capacity: u32,
+    /// Out: how many bytes the attributes take. If that is more than `capacity`, nothing is copied,
+    /// and the call fails with `ERANGE`.
+    pub used: u32,
+    /// Out: the object's size, if it is a regular file.
+    pub size: u64,
+    /// Out: how many bytes were written to `output`.
+    pub written: u64,
+    /// Out: the number of the newest operation on the object that is included; 0: none is known.
+    pub newest: u64,
+    /// Out: the type bits of the object's mode.
+    pub kind: u32,
+    /// Out: why the request was refused, a [`Reason`]; 0 on success.
+    pub reason: u32,
+    /// Out: the number of the line that the old state ends at, with a `reason`; 0: none.
+    pub blocking_seq: u64,
+}
+
+impl ReadPast {
+    /// The value of `output` without one.
+    pub const NO_OUTPUT: i32 = -1;
+
+    /// Whether a request is one that this version knows.
+    pub const fn is_valid(&self) -> bool {
+        self.version == VERSION && self.flags == 0 && self.output >= Self::NO_OUTPUT
+    }
+}
+
 /// Status of a mount and of one object.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -378,6 +438,7 @@ const _: () = assert!(size_of::<HistoryLine>() == 16);
 const _: () = assert!(size_of::<Operation>() == 24);
 const _: () = assert!(size_of::<Conflict>() == 24);
 const _: () = assert!(size_of::<RevertGroup>() == 88);
+const _: () = assert!(size_of::<ReadPast>() == 96);
 
 /// Declares why a revert is refused.
 macro_rules! reasons {

@@ -67,6 +67,38 @@ pub(crate) fn gather(mount: &LowerMount, lower: &Dentry, like: Records<'_>) -> R
     Ok(records)
 }
 
+/// The present values of all attributes. Xattrs that only CAP_SYS_ADMIN may see are left out unless
+/// `sees_trusted`; LoggerFS's own ones always.
+pub(crate) fn all(mount: &LowerMount, lower: &Dentry, sees_trusted: bool) -> Result<KVVec<u8>> {
+    let inode = lower.inode().ok_or(ENOENT)?;
+    let mut records = KVVec::new();
+    add(mount, lower, (Kind::Access, &[]), &mut records)?;
+    add(mount, lower, (Kind::Times, &[]), &mut records)?;
+    // Of other objects there are none, and some filesystems have no ->fileattr_get for them.
+    if inode.is_regular() || inode.is_directory() {
+        add(mount, lower, (Kind::Flags, &[]), &mut records)?;
+        add(mount, lower, (Kind::AccessAcl, &[]), &mut records)?;
+    }
+    if inode.is_directory() {
+        add(mount, lower, (Kind::DefaultAcl, &[]), &mut records)?;
+    }
+    let names = match xattr::all_names(mount, lower) {
+        Err(e) if e == EOPNOTSUPP => KVVec::new(),
+        names => names?,
+    };
+    let is_shown = |name: &[u8]| {
+        !name.is_empty()
+            && !name.starts_with(xattr::OWN)
+            // ACLs have records of their own.
+            && !name.starts_with(b"system.posix_acl_")
+            && (sees_trusted || !xattr::is_trusted(name))
+    };
+    for name in names.split(|byte| *byte == 0).filter(|name| is_shown(name)) {
+        add(mount, lower, (Kind::Xattr, name), &mut records)?;
+    }
+    Ok(records)
+}
+
 /// Privileges of the lower file that a write by this caller removes (file_remove_privs()) and that
 /// `known` has no records of: security.capability and set-group-ID. Set-user-ID is left out, since
 /// the caller is the owner and can set that bit again.
@@ -96,14 +128,8 @@ fn add(
     (kind, name): (Kind, &[u8]),
     records: &mut KVVec<u8>,
 ) -> Result {
-    let mut put = |value: Option<&[u8]>| -> Result {
-        // Without a value: the xattr or ACL did not exist.
-        let record = Record { kind, name, value };
-        let head = record.head().ok_or(E2BIG)?;
-        records.extend_from_slice(&head, GFP_KERNEL)?;
-        records.extend_from_slice(name, GFP_KERNEL)?;
-        Ok(records.extend_from_slice(value.unwrap_or(&[]), GFP_KERNEL)?)
-    };
+    // Without a value: the xattr or ACL did not exist.
+    let mut put = |value: Option<&[u8]>| push(&Record { kind, name, value }, records);
     match kind {
         Kind::Access => put(Some(&attr::access_and_times(mount, lower)?.0.encode())),
         Kind::Times => put(Some(&attr::access_and_times(mount, lower)?.1.encode())),
@@ -116,6 +142,14 @@ fn add(
         Kind::AccessAcl => put(xattr::read_acl(mount, lower, c::ACL_TYPE_ACCESS)?.as_deref()),
         Kind::DefaultAcl => put(xattr::read_acl(mount, lower, c::ACL_TYPE_DEFAULT)?.as_deref()),
     }
+}
+
+/// Appends a record.
+pub(crate) fn push(record: &Record<'_>, records: &mut KVVec<u8>) -> Result {
+    let head = record.head().ok_or(E2BIG)?;
+    records.extend_from_slice(&head, GFP_KERNEL)?;
+    records.extend_from_slice(record.name, GFP_KERNEL)?;
+    Ok(records.extend_from_slice(record.value.unwrap_or(&[]), GFP_KERNEL)?)
 }
 
 /// The name of an xattr as a C string, stored in `bytes`, which is empty.

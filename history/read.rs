@@ -4,7 +4,10 @@
 
 use kernel::prelude::*;
 
-use super::journal::{is_no_space, Journal};
+use super::{
+    journal::{is_no_space, Journal},
+    lines::Lines,
+};
 use crate::{
     log::{
         line::{is_intact, split_line, MAX_LINE},
@@ -92,6 +95,21 @@ impl Journal {
         }
         let segment = self.files.lock().open_to_read(segment)?;
         segment.log.read_at(buf, at)
+    }
+
+    /// The number of the oldest line that is there; `None`: it cannot be read.
+    pub(crate) fn oldest_number(&self) -> Result<Option<u64>> {
+        let first = self.files.lock().first();
+        let mut lines = Lines::new(self)?;
+        let at = Pos {
+            segment: first,
+            offset: 0,
+        };
+        match lines.read(at) {
+            Ok(line) => Ok(Some(line.seq)),
+            Err(e) if e == ENODATA || e == EUCLEAN => Ok(None),
+            Err(e) => Err(e),
+        }
     }
 
     /// The segment before `segment`; 0: there is none.

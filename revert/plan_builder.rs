@@ -233,6 +233,47 @@ pub(super) fn plan(
     builder.finish(chain.has_reverted(), content)
 }
 
+/// Plans the state of the object right after the operation `seq`: takes every newer change back.
+/// Returns the number of the newest operation that stays, too; 0 if there is none. Nothing in between
+/// can conflict, since every change is taken back. The object's lock is held.
+pub(super) fn past(
+    content: &ContentRevert<'_>,
+    head: Option<Pos>,
+    seq: u64,
+    on_external: OnExternal,
+) -> Result<(ContentPlan, u64), Refusal> {
+    let (journal, inode) = (content.journal, content.inode);
+    let mut chain = Chain::new(journal, inode.id(), head, on_external)?;
+    let mut builder = PlanBuilder::new(content, TargetChoice::Newest(u64::MAX))?;
+    let newest = loop {
+        task::resched_killable()?;
+        // Used in place: a line takes half a kilobyte of stack.
+        let link = chain.step_with(|_| Disposition::AsChange);
+        match &link {
+            Err(e) => return Err((*e).into()),
+            Ok(ChainLink::End) => break 0,
+            // The object's next line is older than the oldest one that is there.
+            Ok(ChainLink::Trimmed) => match journal.oldest_number()? {
+                Some(oldest) if oldest <= seq.saturating_add(1) => break 0,
+                _ => return Err(Refusal::new(Reason::Trimmed, 0)),
+            },
+            Ok(ChainLink::Line(line, _, _, WalkStep::Stop(_))) if line.seq > seq => {
+                return Err(Refusal::new(Reason::External, line.seq))
+            }
+            Ok(ChainLink::Line(line, _, _, WalkStep::Live)) if line.seq <= seq => break line.seq,
+            Ok(ChainLink::Line(line, _, _, WalkStep::Stop(_))) => break line.seq,
+            Ok(ChainLink::Line(line, _, _, WalkStep::Live)) if !is_on_names(line) => {
+                if line.seq < builder.first_own {
+                    return Err(Refusal::new(Reason::NotOwner, line.seq));
+                }
+                builder.add_inverse(line)?;
+            }
+            Ok(ChainLink::Line(..)) => {}
+        }
+    };
+    Ok((builder.finish(false, content)?, newest))
+}
+
 impl<'a> PlanBuilder<'a> {
     /// Starts an empty plan.
     fn new(content: &ContentRevert<'a>, choice: TargetChoice<'a>) -> Result<Self> {

@@ -18,9 +18,6 @@ use crate::{
 };
 use kernel::{prelude::*, str::CStr};
 
-/// Prefix of LoggerFS's own xattrs.
-const OWN: &[u8] = b"trusted.loggerfs.";
-
 /// Whether execve(2) reads the file's capabilities. On a nosuid source they must be ignored, but
 /// get_file_caps() has checked the upper mount only.
 fn is_for_exec(name: &CStr) -> bool {
@@ -34,7 +31,7 @@ impl XattrHooks for Stack {
         name: &CStr,
         value: XattrBuffer<'_>,
     ) -> Result<usize> {
-        if name.to_bytes().starts_with(OWN) {
+        if name.to_bytes().starts_with(xattr::OWN) {
             return Err(ENODATA);
         }
         let mount = inode.mount();
@@ -53,7 +50,7 @@ impl XattrHooks for Stack {
         value: Option<&[u8]>,
         flags: c_int,
     ) -> Result {
-        if name.to_bytes().starts_with(OWN) {
+        if name.to_bytes().starts_with(xattr::OWN) {
             return Err(EPERM);
         }
         let mount = inode.mount();
@@ -89,6 +86,6 @@ impl XattrHooks for Stack {
     fn list(dentry: &UpperDentry, list: XattrBuffer<'_>) -> Result<usize> {
         let mount = dentry.superblock().mount().lower();
         // vfs_listxattr() has called security_inode_listxattr() for the upper inode.
-        xattr::list_xattrs(mount, dentry.lower()?, list, OWN)
+        xattr::list_xattrs(mount, dentry.lower()?, list, xattr::OWN)
     }
 }

@@ -8,10 +8,12 @@
 
 mod call;
 mod opening;
+mod output;
 mod upper;
 
 pub(crate) use call::{IovIter, Kiocb, WriteCall};
 pub(crate) use opening::{OpeningFile, UnnamedFile};
+pub(crate) use output::OutputFile;
 pub(crate) use upper::{FileWrite, UpperFile};
 
 use super::{
@@ -68,6 +70,11 @@ impl File {
     fn mode(&self) -> c_uint {
         // SAFETY: A live file; the mode is set at open.
         unsafe { (*self.as_ptr()).f_mode }
+    }
+
+    /// Whether the file is open for reading.
+    pub(crate) fn is_readable(&self) -> bool {
+        self.mode() & c::FMODE_READ != 0
     }
 
     /// Whether the file is open for writing.

@@ -100,6 +100,11 @@ impl Inode {
         self.mode() & c::S_IFMT == kind
     }
 
+    /// The type bits of the mode.
+    pub(crate) fn kind(&self) -> c_uint {
+        self.mode() & c::S_IFMT
+    }
+
     pub(crate) fn is_regular(&self) -> bool {
         self.is(c::S_IFREG)
     }

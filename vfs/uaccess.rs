@@ -8,6 +8,7 @@ use crate::uapi::{
     Operation,
     ReadHistory,
     ReadLog,
+    ReadPast,
     Revert,
     RevertGroup,
     Status, //
@@ -45,6 +46,11 @@ unsafe impl AsBytes for RevertGroup {}
 unsafe impl FromBytes for Operation {}
 // SAFETY: As above.
 unsafe impl AsBytes for Conflict {}
+
+// SAFETY: As above.
+unsafe impl FromBytes for ReadPast {}
+// SAFETY: As above.
+unsafe impl AsBytes for ReadPast {}
 
 /// Copies a structure from user memory.
 pub(crate) fn read<T: FromBytes>(address: usize) -> Result<T> {

@@ -125,6 +125,9 @@ pub(crate) fn set_xattr(
     to_result(err)
 }
 
+/// Prefix of the names of LoggerFS's own xattrs, which stay below.
+pub(crate) const OWN: &[u8] = b"trusted.loggerfs.";
+
 /// Prefix of xattr names that only CAP_SYS_ADMIN may list.
 const TRUSTED: &[u8] = b"trusted.";
 
@@ -166,7 +169,7 @@ pub(crate) fn list_xattrs(
     // SAFETY: The first user namespace, which is never freed.
     let sees_all = unsafe { c::ns_capable_noaudit(users, c::CAP_SYS_ADMIN as c_int) };
     let n = without(&mut names, |name| {
-        name.starts_with(hidden) || (!sees_all && name.starts_with(TRUSTED))
+        name.starts_with(hidden) || (!sees_all && is_trusted(name))
     });
     if list.size == 0 || n == 0 {
         return Ok(n);
@@ -179,8 +182,13 @@ pub(crate) fn list_xattrs(
     Ok(n)
 }
 
+/// Whether only CAP_SYS_ADMIN may see an xattr of this name.
+pub(crate) fn is_trusted(name: &[u8]) -> bool {
+    name.starts_with(TRUSTED)
+}
+
 /// The names of all xattrs, each with its NUL.
-fn all_names(mount: &LowerMount, lower: &Dentry) -> Result<KVVec<u8>> {
+pub(crate) fn all_names(mount: &LowerMount, lower: &Dentry) -> Result<KVVec<u8>> {
     let _acting = mount.as_mounter();
     let list = |to: *mut c_char, size: usize| {
         // SAFETY: A live dentry, and a buffer of that size.

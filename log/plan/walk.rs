@@ -45,6 +45,9 @@ pub enum Disposition {
     Revert,
     /// The operation is reverted, chosen by its number: also an undo, which the walk skips otherwise.
     RevertByNumber,
+    /// The change is taken back as a change of the object, whatever it meant: a revert, an undo and a
+    /// redo like any other operation. The walk jumps over nothing.
+    AsChange,
 }
 
 /// The meaning of a line for the walk.
@@ -155,6 +158,10 @@ impl Walk {
             Op::Amend | Op::Cancel => self.add_pending(line),
             Op::Picked if is_further => self.add_reverted(line, reverted, WalkStep::Skip),
             Op::External if self.on_external == OnExternal::Stop => WalkStep::Stop(Stop::External),
+            op if disposition == Disposition::AsChange => match op.is_bookkeeping() {
+                true => WalkStep::Skip,
+                false => WalkStep::Live,
+            },
             _ if is_reverted(line.seq, reverted) => WalkStep::Skip,
             Op::Revert
                 if disposition == Disposition::RevertByNumber && has_conflict(line, reverted) =>

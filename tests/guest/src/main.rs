@@ -20,6 +20,7 @@ mod manifest;
 mod mutate;
 mod oracle;
 mod pace;
+mod past_read;
 mod results;
 mod scenario;
 mod transcript;

@@ -198,7 +198,7 @@ fn operation(random: &mut Random) -> String {
 fn at_random(w: &mut Fixture) -> Outcome {
     let mut random = Random::new(w.seed ^ 77);
     let mut verdicts: BTreeMap<bool, u64> = BTreeMap::new();
-    let rounds = w.times(12, 8);
+    let rounds = w.times(16, 10);
     for round in 0..rounds {
         w.sh("rm -rf ./*")?;
         let mut ours: Vec<Placed> = Vec::new();

@@ -49,6 +49,7 @@ mod maps_beside;
 mod maps_mixed;
 mod mounting;
 mod names;
+mod old_content;
 mod oracle;
 mod oracle_all;
 mod oracle_groups;
@@ -141,6 +142,7 @@ pub fn all() -> Vec<&'static Test> {
         tool::TESTS,
         verbs::TESTS,
         restores::TESTS,
+        old_content::TESTS,
         links::TESTS,
         log::TESTS,
         lasting::TESTS,
