@@ -135,6 +135,22 @@ pub struct Options {
     pub no_redo: bool,
 }
 
+/// How differences are shown.
+#[derive(Args, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DiffOptions {
+    /// Only how many lines of each file were added and removed.
+    #[arg(long)]
+    pub stat: bool,
+
+    /// Only the names of the files.
+    #[arg(long)]
+    pub name_only: bool,
+
+    /// End with exit code 1 if there are differences.
+    #[arg(long)]
+    pub exit_code: bool,
+}
+
 /// The commands.
 #[derive(Debug, PartialEq, Eq, Subcommand)]
 pub enum Command {
@@ -243,6 +259,52 @@ pub enum Command {
         partial: bool,
     },
 
+    /// Print the content that a file had, also of one that is gone.
+    Cat {
+        /// The file.
+        file: PathBuf,
+
+        /// When: an operation's number, @- or @~3 (so many actions back), or a time: 10m, '2h ago', 14:05.
+        #[arg(long, value_name = "POINT")]
+        at: Option<String>,
+
+        /// Write it to this new file instead.
+        #[arg(short, long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+
+    /// List the versions of a file, the newest first: after which action, and by whom.
+    Versions {
+        /// The file, also one that is gone.
+        file: PathBuf,
+
+        /// How many at most.
+        #[arg(short = 'n', value_name = "N", default_value_t = 20)]
+        limit: usize,
+    },
+
+    /// Show what an action changed in files, or the differences between two points.
+    Diff {
+        /// OP or @~N: what that action changed. A..B: the differences between two points; A.. and a time: up
+        /// to now. Others are files and directories: only there.
+        #[arg(value_name = "POINT|PATH")]
+        words: Vec<PathBuf>,
+
+        /// How.
+        #[command(flatten)]
+        options: DiffOptions,
+    },
+
+    /// List what was deleted and can come back.
+    Deleted {
+        /// Below this directory; otherwise on the whole mount.
+        dir: Option<PathBuf>,
+
+        /// How many at most.
+        #[arg(short = 'n', value_name = "N")]
+        limit: Option<usize>,
+    },
+
     /// Show the state of a file and of the history of its mount.
     Status {
         /// The file, on a LoggerFS mount.
@@ -261,6 +323,10 @@ impl Command {
             Self::Undo { .. } => "undo",
             Self::Redo { .. } => "redo",
             Self::Restore { .. } => "restore",
+            Self::Cat { .. } => "cat",
+            Self::Versions { .. } => "versions",
+            Self::Diff { .. } => "diff",
+            Self::Deleted { .. } => "deleted",
             Self::Status { .. } => "status",
         }
     }
@@ -268,7 +334,16 @@ impl Command {
     /// The files that the command was given.
     pub fn files(&self) -> &[PathBuf] {
         match self {
-            Self::Readlog { file, .. } | Self::Status { file } => core::slice::from_ref(file),
+            Self::Readlog { file, .. }
+            | Self::Status { file }
+            | Self::Cat { file, .. }
+            | Self::Versions { file, .. } => core::slice::from_ref(file),
+            Self::Deleted { dir, .. } => dir.as_slice(),
+            // The first word may be a point.
+            Self::Diff { words, .. } => match words.first() {
+                Some(first) if !first.exists() => &words[1..],
+                _ => words,
+            },
             Self::Revert { files, .. } | Self::Undo { files, .. } => files,
             Self::Log { paths, .. } | Self::Restore { paths, .. } => paths,
             Self::Show { .. } | Self::Redo { .. } => &[],

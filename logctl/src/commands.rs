@@ -2,18 +2,26 @@
 
 //! The commands.
 
+mod cat;
 pub mod context;
+mod deleted;
+mod diff;
 pub mod log;
+mod point;
 mod readlog;
 pub mod report;
 mod revert;
 mod revert_file;
 mod status;
 mod undo;
+mod unified;
+mod versions;
 
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anstream::ColorChoice;
 use jiff::Zoned;
 use rustix::io::Errno;
 
@@ -31,9 +39,16 @@ use loggerfs_log::types::ObjectId;
 /// Runs the command that the command line names, and returns its exit code.
 pub fn run(cli: &Cli) -> ExitCode {
     let color = cli.color.choice();
-    let mut results = std::io::BufWriter::new(std::io::stdout().lock());
+    let stdout = std::io::stdout().lock();
+    let is_terminal = stdout.is_terminal();
+    let has_color = match color {
+        ColorChoice::Auto => anstream::AutoStream::choice(&stdout) != ColorChoice::Never,
+        color => color != ColorChoice::Never,
+    };
+    let mut results = std::io::BufWriter::new(stdout);
     let mut messages = anstream::AutoStream::new(std::io::stderr(), color);
     let mut output = Output::new(&mut results, &mut messages, cli.json);
+    (output.is_terminal, output.has_color) = (is_terminal, has_color);
     if is_on_mount(&cli.command) {
         let result = on_mount(cli, &mut output);
         let path = subject(cli);
@@ -160,6 +175,12 @@ pub fn execute_on_mount(
             options,
             partial,
         } => revert::restore(context, to, paths, (*options, *partial), output),
+        Command::Cat { file, at, out } => {
+            cat::run(context, file, at.as_deref(), out.as_deref(), output)
+        }
+        Command::Versions { file, limit } => versions::run(context, file, *limit, output),
+        Command::Diff { words, options } => diff::run(context, words, options, output),
+        Command::Deleted { dir, limit } => deleted::run(context, dir.as_deref(), *limit, output),
         Command::Readlog { .. } | Command::Status { .. } => Ok(()),
     }
 }
@@ -261,7 +282,11 @@ pub fn execute(
         | Command::Show { .. }
         | Command::Undo { .. }
         | Command::Redo { .. }
-        | Command::Restore { .. } => Ok(()),
+        | Command::Restore { .. }
+        | Command::Cat { .. }
+        | Command::Versions { .. }
+        | Command::Diff { .. }
+        | Command::Deleted { .. } => Ok(()),
     }
 }
 
@@ -276,10 +301,10 @@ pub fn conclude(
         return 0;
     };
     // The conflicts were printed already.
-    if error.exit_code() != 0 && !matches!(error, Error::Conflicts { .. }) {
+    if error.exit_code() != 0 && !matches!(error, Error::Conflicts { .. } | Error::Differs) {
         output.error(&error);
     }
-    if output.json && !matches!(error, Error::Output(_)) {
+    if output.json && !matches!(error, Error::Output(_) | Error::Differs) {
         // The exit code and standard error report the error as well.
         let _ = output.object(&json::error(command.name(), path, &error));
         let _ = output.finish();

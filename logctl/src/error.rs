@@ -35,6 +35,8 @@ pub enum Error {
     },
     /// A revert was refused.
     Refused(Refusal),
+    /// An old state cannot be read.
+    OldContent(Refusal),
     /// Anything else that the kernel answered.
     System {
         /// The file.
@@ -73,6 +75,8 @@ pub enum Error {
         /// The exit code.
         code: u8,
     },
+    /// There are differences, which were printed, and `--exit-code` was given.
+    Differs,
     /// Results could not be written.
     Output(io::Error),
 }
@@ -127,6 +131,7 @@ impl Error {
         match self {
             Self::NotLoggerFs { .. } => 10,
             Self::Refused(refusal) => refusal.exit_code(),
+            Self::OldContent(_) => 1,
             Self::Open { errno, .. } | Self::System { errno, .. } => match *errno {
                 Errno::BUSY | Errno::TXTBSY | Errno::AGAIN => 11,
                 Errno::INTR => 130,
@@ -138,7 +143,7 @@ impl Error {
             Self::Several { .. } => 2,
             Self::NotAsWanted { .. } => 3,
             Self::Conflicts { code, .. } => *code,
-            Self::Version { .. } | Self::Nothing { .. } | Self::Output(_) => 1,
+            Self::Version { .. } | Self::Nothing { .. } | Self::Differs | Self::Output(_) => 1,
         }
     }
 
@@ -148,13 +153,14 @@ impl Error {
             Self::Open { .. } => "Open",
             Self::NotLoggerFs { .. } => "NotLoggerFs",
             Self::Version { .. } => "Version",
-            Self::Refused(refusal) => refusal.reason.as_str(),
+            Self::Refused(refusal) | Self::OldContent(refusal) => refusal.reason.as_str(),
             Self::System { .. } => "System",
             Self::Usage { .. } => "Usage",
             Self::Nothing { .. } => Reason::NothingLeft.as_str(),
             Self::Several { .. } => "Several",
             Self::NotAsWanted { .. } => "NotAsWanted",
             Self::Conflicts { .. } => "Conflicts",
+            Self::Differs => "Differs",
             Self::Output(_) => "Output",
         }
     }
@@ -164,7 +170,7 @@ impl Error {
         match self {
             // That is the number of a process.
             Self::Refused(refusal) if refusal.reason == Reason::Busy => None,
-            Self::Refused(refusal) => refusal.op,
+            Self::Refused(refusal) | Self::OldContent(refusal) => refusal.op,
             _ => None,
         }
     }
@@ -182,7 +188,7 @@ impl Error {
                 errno: Errno::ROFS,
                 ..
             } => Some("unmount it, and mount it anew without `-o ro`.".into()),
-            Self::Open { .. } | Self::Output(_) | Self::Conflicts { .. } => None,
+            Self::Open { .. } | Self::Output(_) | Self::Differs | Self::Conflicts { .. } => None,
             Self::Usage { .. } => Some("`logctl COMMAND --help` lists the arguments.".into()),
             Self::Nothing { .. } => Some("`logctl log` lists the actions.".into()),
             Self::Several { hint, .. } => Some(hint.clone()),
@@ -200,6 +206,10 @@ impl Error {
                  the installed one. Install them together, then mount anew."
                     .into(),
             ),
+            Self::OldContent(refusal) => Some(format!(
+                "`logctl versions {}` lists the versions.",
+                word(&refusal.path)
+            )),
             Self::Refused(refusal) => Some(refusal.hint()),
             Self::System { errno, .. } => match *errno {
                 Errno::BUSY | Errno::TXTBSY | Errno::AGAIN => {
@@ -227,6 +237,15 @@ impl fmt::Display for Error {
                 write!(f, "the mount that holds {path} does not know this request")
             }
             Self::Refused(refusal) => refusal.fmt(f),
+            Self::OldContent(refusal) => {
+                let (_, why) = obstacle(Some(refusal.reason), None);
+                let path = quoted(&refusal.path);
+                write!(f, "{path} as it was then cannot be read: {why}")?;
+                match refusal.op {
+                    Some(op) => write!(f, " (op {op})"),
+                    None => Ok(()),
+                }
+            }
             Self::System { path, doing, errno } => {
                 let (path, errno) = (quoted(path), describe(*errno));
                 write!(f, "cannot {doing} {path}: {errno}; nothing was changed")
@@ -237,6 +256,7 @@ impl fmt::Display for Error {
             Self::Conflicts { path, .. } => {
                 write!(f, "operations are in the way on {}", quoted(path))
             }
+            Self::Differs => f.write_str("there are differences"),
             Self::Output(error) => write!(f, "cannot write the results: {error}"),
         }
     }

@@ -2,14 +2,14 @@
 
 //! The ioctls themselves: the only `unsafe` here.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 use rustix::io::Errno;
 use rustix::ioctl::{ioctl, Opcode, Updater};
 
 use crate::uapi::{
-    Conflict, Operation, ReadHistory, ReadLog, Revert, RevertGroup, Status, IOC_READLOG,
-    IOC_READ_HISTORY, IOC_REVERT_GROUP, IOC_REVERT_SOME, IOC_STATUS,
+    Conflict, Operation, ReadHistory, ReadLog, ReadPast, Revert, RevertGroup, Status, IOC_READLOG,
+    IOC_READ_HISTORY, IOC_READ_PAST, IOC_REVERT_GROUP, IOC_REVERT_SOME, IOC_STATUS,
 };
 
 /// Takes operations back. The reply is in `request`, also where the call fails.
@@ -98,6 +98,31 @@ pub fn revert_group(
         ioctl(
             fd,
             Updater::<{ IOC_REVERT_GROUP as Opcode }, RevertGroup>::new(request),
+        )
+    }
+}
+
+/// Reads the state that an object had: its content into `output`, its attributes into `attributes`. The reply
+/// is in `request`, also where the call fails.
+pub fn read_past(
+    fd: BorrowedFd<'_>,
+    request: &mut ReadPast,
+    output: Option<BorrowedFd<'_>>,
+    attributes: &mut [u8],
+) -> Result<(), Errno> {
+    request.output = output.map_or(ReadPast::NO_OUTPUT, |output| output.as_raw_fd());
+    // CAST: An address fits into 64 bits on every architecture.
+    request.attributes = attributes.as_mut_ptr().expose_provenance() as u64;
+    request.capacity = u32::try_from(attributes.len()).unwrap_or(u32::MAX);
+    // CAST: `Opcode` has at least 32 bits.
+    // SAFETY:
+    // * This command reads and writes one `ReadPast`.
+    // * Beside it, it writes at most `capacity` bytes at `attributes`, which is borrowed for writing until it
+    //   returns, and to the file behind `output`, which is open as long.
+    unsafe {
+        ioctl(
+            fd,
+            Updater::<{ IOC_READ_PAST as Opcode }, ReadPast>::new(request),
         )
     }
 }

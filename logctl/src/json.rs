@@ -15,6 +15,7 @@ use crate::commands::report::Report;
 use crate::error::Error;
 use crate::quote::{base64, decoded};
 use crate::time::rfc3339;
+use crate::timeline::Entry;
 use crate::uapi::{Conflict, Reason, Status};
 use loggerfs_log::line::{Line, Mode, Undo};
 use loggerfs_log::types::Time;
@@ -229,6 +230,22 @@ pub fn action(view: &View, action: &Action, context: &Context<'_>) -> Value {
         }),
     );
     object.into_value()
+}
+
+/// The beginning of an object about a path of the mount, with the operation that made it so.
+pub fn made_by(kind: &str, path: &Path, entry: &Entry, context: &Context<'_>) -> JsonObject {
+    let mut object = JsonObject::new(kind, &context.root.join(path));
+    let actor = &entry.actor;
+    let args = (!actor.args.is_empty()).then(|| strings(&actor.args));
+    object
+        .put("op", entry.seq)
+        .put("time", zoned(entry.time, &context.now))
+        .put("command", text(&actor.command))
+        .put_known("args", args)
+        .put_known("pid", actor.process.map(|process| process.pid))
+        .put_known("uid", actor.uid)
+        .put_known("user", actor.uid.map(|uid| context.users.name(uid)));
+    object
 }
 
 /// An operation of an action, with its place and its actor.

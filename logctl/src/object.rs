@@ -2,7 +2,7 @@
 
 //! A file on a LoggerFS mount, and its requests.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
@@ -10,7 +10,9 @@ use rustix::io::Errno;
 
 use crate::error::Error;
 use crate::ioctl;
-use crate::uapi::{Conflict, Operation, ReadHistory, ReadLog, Revert, RevertGroup, Status};
+use crate::uapi::{
+    Conflict, Operation, ReadHistory, ReadLog, ReadPast, Revert, RevertGroup, Status,
+};
 
 /// The requests on the history of a file. Tests implement this trait in place of the kernel.
 pub trait Object {
@@ -33,6 +35,15 @@ pub trait Object {
         request: &mut RevertGroup,
         operations: &[Operation],
         conflicts: &mut [Conflict],
+    ) -> Result<(), Errno>;
+
+    /// Reads an old state: its content into `output`, if there is one, and its attributes into a buffer. The
+    /// reply is in `request`, also on failure.
+    fn read_past(
+        &mut self,
+        request: &mut ReadPast,
+        output: Option<BorrowedFd<'_>>,
+        attributes: &mut [u8],
     ) -> Result<(), Errno>;
 }
 
@@ -101,5 +112,14 @@ impl Object for File {
         conflicts: &mut [Conflict],
     ) -> Result<(), Errno> {
         ioctl::revert_group(self.0.as_fd(), request, operations, conflicts)
+    }
+
+    fn read_past(
+        &mut self,
+        request: &mut ReadPast,
+        output: Option<BorrowedFd<'_>>,
+        attributes: &mut [u8],
+    ) -> Result<(), Errno> {
+        ioctl::read_past(self.0.as_fd(), request, output, attributes)
     }
 }

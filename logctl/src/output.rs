@@ -20,6 +20,10 @@ pub struct Output<'w> {
     messages: Screen<'w>,
     /// Whether results are JSON.
     pub json: bool,
+    /// Whether results go to a terminal, which must take no byte of a file for an order.
+    pub is_terminal: bool,
+    /// Whether results have colours.
+    pub has_color: bool,
 }
 
 const ERROR: Style = AnsiColor::Red.on_default().bold();
@@ -32,6 +36,8 @@ impl<'w> Output<'w> {
             results: Screen::new(results),
             messages: Screen::new(messages),
             json,
+            is_terminal: false,
+            has_color: false,
         }
     }
 }
@@ -40,6 +46,26 @@ impl Output<'_> {
     /// Writes a result; code points that a terminal would not show as themselves are replaced.
     pub fn raw(&mut self, bytes: &[u8]) -> Result<(), Error> {
         self.results.print(bytes).map_err(Error::Output)
+    }
+
+    /// Writes the content of a file: unchanged, except to a terminal.
+    pub fn content(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        match self.is_terminal {
+            true => self.raw(bytes),
+            false => self.results.exact(bytes).map_err(Error::Output),
+        }
+    }
+
+    /// Writes a result in a style.
+    pub fn styled(&mut self, style: Style, bytes: &[u8]) -> Result<(), Error> {
+        if !self.has_color {
+            return self.raw(bytes);
+        }
+        let written = self.results.style(style.render());
+        written.map_err(Error::Output)?;
+        self.raw(bytes)?;
+        let written = self.results.style(style.render_reset());
+        written.map_err(Error::Output)
     }
 
     /// Writes a result as text.

@@ -108,6 +108,11 @@ impl<'w> Screen<'w> {
         }
     }
 
+    /// Writes bytes unchanged, where no terminal reads them.
+    pub fn exact(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_all(bytes)
+    }
+
     /// Switches to a style of ours, or back.
     pub fn style(&mut self, style: impl std::fmt::Display) -> io::Result<()> {
         write!(self.0, "{style}")

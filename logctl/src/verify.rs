@@ -6,10 +6,10 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 
-use crate::actions::is_on_names;
+use crate::past_tree::{names_at, since};
 use crate::paths::{PathState, Tree};
 use crate::rewind::Rewind;
-use crate::timeline::{Entry, Timeline};
+use crate::timeline::Timeline;
 use loggerfs_log::line::Op;
 use loggerfs_log::plan::{inverse, Restore};
 use loggerfs_log::types::ObjectId;
@@ -48,7 +48,7 @@ pub fn verify(
 ) -> Comparison {
     let paths = done.paths(tree);
     let mut comparison = Comparison::default();
-    let bound = names_then(timeline, done);
+    let bound = names_at(timeline, done.then(), done.cut());
     let mut found: HashMap<ObjectId, PathBuf> = HashMap::new();
     for entry in done.on_names() {
         let line = entry.line();
@@ -68,7 +68,7 @@ pub fn verify(
         }
     }
     let mut then = objects_then(timeline, done);
-    for entry in since(after, done).filter(|entry| entry.op == Op::External) {
+    for entry in since(after, done.cut()).filter(|entry| entry.op == Op::External) {
         if let Some(then) = entry.object.and_then(|object| then.get_mut(&object)) {
             then.is_external = true;
         }
@@ -135,84 +135,11 @@ impl Comparison {
     }
 }
 
-/// The bindings of names at a point, as far as lines record them.
-#[derive(Default)]
-struct PastNames {
-    names: HashMap<(ObjectId, Vec<u8>), Option<ObjectId>>,
-    /// The objects that had a name.
-    named: HashSet<ObjectId>,
-    /// Those that any line names.
-    known: HashSet<ObjectId>,
-}
-
-impl PastNames {
-    /// Whether an object had a name, as far as lines record.
-    fn has(&self, object: ObjectId) -> bool {
-        self.named.contains(&object) || !self.known.contains(&object)
-    }
-
-    fn note(&mut self, dir: ObjectId, name: Option<&[u8]>, node: Option<ObjectId>) {
-        if let Some(name) = name {
-            self.names.entry((dir, name.to_vec())).or_insert(node);
-        }
-    }
-}
-
-/// The bindings of names at that point, as far as lines record them.
-fn names_then(timeline: &Timeline, done: &Rewind<'_>) -> PastNames {
-    let mut bound = PastNames::default();
-    // The newest one of those that were live then.
-    for index in done.then() {
-        let line = timeline.entries[*index].line();
-        let Some(dir) = line.obj else { continue };
-        let other = line.parent.unwrap_or(dir);
-        let (first, second) = match line.op {
-            Op::Create | Op::Mkdir | Op::Mknod | Op::Symlink | Op::Link => (line.node, None),
-            Op::Unlink | Op::Rmdir => (None, None),
-            Op::Rename => (None, line.node),
-            Op::Exchange => (line.over, line.node),
-            _ => continue,
-        };
-        bound.note(dir, line.name, first);
-        bound.note(other, line.to, second);
-    }
-    // The first newer line records the state that it found.
-    for entry in since(timeline, done) {
-        let line = entry.line();
-        let Some(dir) = line.obj.filter(|_| is_on_names(line.op)) else {
-            continue;
-        };
-        let first = match line.op {
-            Op::Unlink | Op::Rmdir | Op::Rename | Op::Exchange => line.node,
-            _ => None,
-        };
-        bound.note(dir, line.name, first);
-        bound.note(line.parent.unwrap_or(dir), line.to, line.over);
-    }
-    bound.named = bound.names.values().copied().flatten().collect();
-    let lines = timeline
-        .entries
-        .iter()
-        .filter(|entry| is_on_names(entry.op));
-    let nodes = lines
-        .map(|entry| entry.line())
-        .flat_map(|line| [line.node, line.over]);
-    bound.known = nodes.flatten().collect();
-    bound
-}
-
-/// The lines that are newer than the point, the oldest first.
-fn since<'t>(timeline: &'t Timeline, done: &Rewind<'_>) -> impl Iterator<Item = &'t Entry> {
-    let cut = done.cut();
-    let end = timeline.entries.partition_point(|entry| entry.seq > cut);
-    timeline.entries[..end].iter().rev()
-}
-
 /// The state of the objects that differed, by the first newer lines.
 fn objects_then(timeline: &Timeline, done: &Rewind<'_>) -> BTreeMap<ObjectId, PastContent> {
     let wanted: HashSet<ObjectId> = done.objects();
     let mut objects: BTreeMap<ObjectId, PastContent> = BTreeMap::new();
-    for entry in since(timeline, done) {
+    for entry in since(timeline, done.cut()) {
         let Some(object) = entry.object.filter(|object| wanted.contains(object)) else {
             continue;
         };

@@ -2,13 +2,15 @@
 
 //! Sessions with a simulated history: output, stream and exit code.
 
+use std::os::fd::BorrowedFd;
+
 use logctl::cli::{normalize, parse};
 use logctl::commands::{conclude, execute};
 use logctl::object::Object;
 use logctl::output::Output;
 use logctl::uapi::{
-    Conflict, Operation, ReadHistory, ReadLog, Reason, Revert, RevertGroup, Status, MAX_COUNT,
-    VERSION,
+    Conflict, Operation, ReadHistory, ReadLog, ReadPast, Reason, Revert, RevertGroup, Status,
+    MAX_COUNT, VERSION,
 };
 use rustix::io::Errno;
 
@@ -129,6 +131,15 @@ impl Object for Fake {
 
     fn read_history(&mut self, _: &mut ReadHistory, _: &mut [u8]) -> Result<(), Errno> {
         panic!("commands on one file read no history of the mount")
+    }
+
+    fn read_past(
+        &mut self,
+        _: &mut ReadPast,
+        _: Option<BorrowedFd<'_>>,
+        _: &mut [u8],
+    ) -> Result<(), Errno> {
+        panic!("commands on one file read no old content")
     }
 
     fn revert_group(

@@ -7,9 +7,13 @@ mod mount;
 
 use std::collections::{BTreeSet, HashSet};
 
+use std::os::fd::BorrowedFd;
+
 use logctl::object::Object;
 use logctl::timeline::Timeline;
-use logctl::uapi::{Conflict, Operation, ReadHistory, ReadLog, Revert, RevertGroup, Status};
+use logctl::uapi::{
+    Conflict, Operation, ReadHistory, ReadLog, ReadPast, Revert, RevertGroup, Status,
+};
 use loggerfs_log::line::Op;
 use mount::{live, timeline, Kernel};
 use proptest::prelude::*;
@@ -101,6 +105,15 @@ impl Object for Odd {
     fn read_history(&mut self, request: &mut ReadHistory, buffer: &mut [u8]) -> Result<(), Errno> {
         (self.0)(request, buffer)
     }
+    fn read_past(
+        &mut self,
+        _: &mut ReadPast,
+        _: Option<BorrowedFd<'_>>,
+        _: &mut [u8],
+    ) -> Result<(), Errno> {
+        Err(Errno::IO)
+    }
+
     fn revert_group(
         &mut self,
         _: &mut RevertGroup,

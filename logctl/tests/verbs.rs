@@ -426,6 +426,10 @@ fn every_command_has_json() {
         ("revert", "revert --last 1 -n"),
         ("restore", "restore --to @-"),
         ("restore", "restore --to 99999"),
+        ("cat", "cat /m/nothing"),
+        ("versions", "versions /m/notes"),
+        ("diff", "diff 6"),
+        ("deleted", "deleted"),
     ];
     // Those that work on one file have their own tests.
     let others = ["readlog", "status"];
@@ -446,7 +450,7 @@ fn every_command_has_json() {
             assert_eq!(object["v"], 1, "{line}");
             let kind = object["type"].as_str().unwrap();
             assert!(
-                ["op", "action", "summary", "error"].contains(&kind),
+                ["op", "action", "summary", "error", "version", "diff", "deleted"].contains(&kind),
                 "{line}: {kind}"
             );
             assert!(

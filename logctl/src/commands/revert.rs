@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::actions::{actions, visible};
 use crate::cli::{Options, Selection};
-use crate::describe::{count, local};
+use crate::describe::count;
 use crate::error::{Error, Refusal};
 use crate::group::{ask_partly, ask_searching, operations, GroupReply, LeftOut};
 use crate::output::Output;
@@ -24,6 +24,7 @@ use crate::verify::{verify, Comparison};
 
 use super::context::Context;
 use super::log::{warn_uncertain, View};
+use super::point::{cut, described};
 use super::report::{refused, Report};
 
 /// The flags of a request.
@@ -335,56 +336,5 @@ fn report_not_compared(comparison: &Comparison, context: &Context<'_>, output: &
             files(all),
             quoted(first)
         ));
-    }
-}
-
-/// The number of the last line that was written at a point, which the history must reach back to.
-fn cut(timeline: &Timeline, revision: Revision, to: &str) -> Result<u64, Error> {
-    let usage = |message: String| Error::Usage { message };
-    let newest = timeline.entries.first().map_or(0, |entry| entry.seq);
-    let oldest = timeline.entries.last().filter(|entry| entry.at.segment > 1);
-    let cut = match revision {
-        Revision::Op(seq) if seq > newest => {
-            return Err(usage(format!("operation {seq} is still to come")));
-        }
-        Revision::Op(seq) => seq,
-        Revision::Back(back) => {
-            let all = visible(timeline, &timeline.live(&|_| false));
-            let too_far = || usage(format!("the history does not go back to {to}"));
-            let last = back.checked_sub(1).and_then(|last| all.get(last));
-            match (last, all.get(back)) {
-                // The reverted operations were live before.
-                (Some(last), _) if last.newest(timeline).group().is_some() => {
-                    last.oldest(timeline).seq.saturating_sub(1)
-                }
-                (_, Some(action)) => action.newest(timeline).seq,
-                (_, None) if back == all.len() && oldest.is_none() => 0,
-                (_, None) => return Err(too_far()),
-            }
-        }
-        Revision::At(time) => timeline.last_at(time),
-    };
-    match oldest {
-        Some(oldest) if cut < oldest.seq => Err(Error::Nothing {
-            message: format!(
-                "{to} is older than the oldest operation in the history, op {}",
-                oldest.seq
-            ),
-        }),
-        _ => Ok(cut),
-    }
-}
-
-/// A point in words: `op 1802 (2026-11-20 13:58:12)`.
-fn described(timeline: &Timeline, revision: Revision, context: &Context<'_>) -> String {
-    let zone = context.now.time_zone();
-    match revision {
-        Revision::Op(seq) => match timeline.find(seq) {
-            Some(index) => format!("op {seq} ({})", local(timeline.entries[index].time, zone)),
-            None => format!("op {seq}"),
-        },
-        Revision::Back(1) => "one action before".into(),
-        Revision::Back(back) => format!("{back} actions before"),
-        Revision::At(time) => local(time, zone),
     }
 }

@@ -6,6 +6,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 
 use jiff::tz::TimeZone;
@@ -19,9 +20,10 @@ use logctl::output::Output;
 use logctl::paths::Tree;
 use logctl::timeline::Timeline;
 use logctl::uapi::{
-    Conflict, Operation, ReadHistory, ReadLog, Reason, Revert, RevertGroup, Status,
+    Conflict, Operation, ReadHistory, ReadLog, ReadPast, Reason, Revert, RevertGroup, Status,
 };
 use loggerfs_log::line::Line;
+use loggerfs_log::plan::{Access, Kind, Record};
 use loggerfs_log::types::ObjectId;
 use rustix::io::Errno;
 
@@ -47,6 +49,8 @@ pub struct Kernel {
     pub asked: Vec<(u32, Vec<u64>)>,
     /// How many bytes of lines an answer holds at most.
     pub room: usize,
+    /// The contents of each inode, each with the number of the operation that made it, the oldest first.
+    pub contents: HashMap<u64, Vec<(u64, Vec<u8>)>>,
     /// Whether logctl runs in a PID namespace of its own.
     pub is_contained: bool,
 }
@@ -248,6 +252,50 @@ impl Object for Kernel {
         }
         Ok(())
     }
+
+    fn read_past(
+        &mut self,
+        request: &mut ReadPast,
+        output: Option<BorrowedFd<'_>>,
+        attributes: &mut [u8],
+    ) -> Result<(), Errno> {
+        assert!(request.is_valid());
+        let then = self.contents.get(&request.inode);
+        let then = then.and_then(|all| all.iter().rev().find(|(seq, _)| *seq <= request.seq));
+        let Some((newest, content)) = then else {
+            request.reason = Reason::Trimmed.code();
+            return Err(Errno::NODATA);
+        };
+        request.newest = *newest;
+        request.kind = 0o100_000;
+        request.size = content.len() as u64;
+        let access = Access {
+            mode: 0o640,
+            ..Access::default()
+        };
+        let value = access.encode();
+        let record = Record {
+            kind: Kind::Access,
+            name: b"",
+            value: Some(&value),
+        };
+        let bytes = [&record.head().unwrap()[..], &value].concat();
+        request.used = bytes.len() as u32;
+        attributes[..bytes.len()].copy_from_slice(&bytes);
+        if let Some(output) = output {
+            rustix::io::pwrite(output, content, 0)?;
+            request.written = request.size;
+        }
+        Ok(())
+    }
+}
+
+impl Kernel {
+    /// The content of a file right after an operation.
+    pub fn holds(&mut self, inode: u64, seq: u64, text: &[u8]) {
+        let contents = self.contents.entry(inode).or_default();
+        contents.push((seq, text.to_vec()));
+    }
 }
 
 /// The files of a mount at `/m`, whose root is inode 1.
@@ -403,5 +451,11 @@ pub fn history() -> (Kernel, Files) {
         "/bin/bash write 0 4",
         &format!("open=. size=0 undo=none {bash}"),
     );
+    kernel.holds(4, 1, b"");
+    kernel.holds(4, 2, b"one\ntwo\n");
+    kernel.holds(4, 6, b"one\nthree\nfour\n");
+    kernel.holds(5, 0, b"of a\n");
+    kernel.holds(8, 7, b"");
+    kernel.holds(8, 8, b"out\n");
     (kernel, Files::of(&[("notes", 4), ("build.log", 8)]))
 }

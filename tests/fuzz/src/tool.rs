@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
+use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
@@ -17,7 +18,9 @@ use logctl::object::Object;
 use logctl::output::Output;
 use logctl::paths::Tree;
 use logctl::process::ProcessSpec;
-use logctl::uapi::{Conflict, Operation, ReadHistory, ReadLog, Revert, RevertGroup, Status};
+use logctl::uapi::{
+    Conflict, Operation, ReadHistory, ReadLog, ReadPast, Revert, RevertGroup, Status,
+};
 use loggerfs_log::types::ObjectId;
 use rustix::io::Errno;
 
@@ -142,6 +145,28 @@ impl Object for Any<'_, '_> {
         match self.refuses() {
             Ok(Some(errno)) => Err(errno),
             _ => Ok(()),
+        }
+    }
+
+    fn read_past(
+        &mut self,
+        request: &mut ReadPast,
+        _: Option<BorrowedFd<'_>>,
+        attributes: &mut [u8],
+    ) -> core::result::Result<(), Errno> {
+        request.size = number(self.0).unwrap_or(0) % (1 << 20);
+        request.kind = self.0.arbitrary().unwrap_or(0);
+        request.reason = self.0.int_in_range(0..=30).unwrap_or(0);
+        let used = self
+            .0
+            .arbitrary_len::<u8>()
+            .unwrap_or(0)
+            .min(attributes.len());
+        let _ = self.0.fill_buffer(&mut attributes[..used]);
+        request.used = u32::try_from(used).unwrap_or(0);
+        match request.reason {
+            0 => Ok(()),
+            _ => Err(Errno::NODATA),
         }
     }
 

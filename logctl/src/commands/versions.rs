@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! `versions`: lists the versions that a path had, across saves by rename and removals.
+
+use std::path::Path;
+
+use crate::describe::{action_command, cut, local};
+use crate::error::Error;
+use crate::json::made_by;
+use crate::old_content::content;
+use crate::output::Output;
+use crate::past_tree::PastTree;
+use crate::quote::quoted;
+use crate::select::Filter;
+use crate::timeline::Timeline;
+use loggerfs_log::types::ObjectId;
+
+use super::context::Context;
+use super::deleted::bytes;
+use super::diff::changed_lines;
+use super::log::{table, View};
+
+/// Contents longer than this are not compared line by line.
+const MOST: u64 = 4 << 20;
+
+/// A version of a path.
+struct Version {
+    /// The content; `None`: no regular file, or too long.
+    text: Option<Vec<u8>>,
+    /// The size of a regular file.
+    length: Option<u64>,
+    /// The size in words.
+    size: String,
+    is_there: bool,
+}
+
+/// Lists the newest versions of a path.
+pub fn run(
+    context: &mut Context<'_>,
+    path: &Path,
+    limit: usize,
+    output: &mut Output<'_>,
+) -> Result<(), Error> {
+    let place = context.place(path)?;
+    let timeline = context.whole()?;
+    let filter = Filter {
+        places: vec![place.clone()],
+        ..Filter::default()
+    };
+    let chosen = filter.choose(&timeline, context.tree);
+    let chosen = chosen.map_err(|selection_error| context.selection_error(selection_error))?;
+    let view = View::new(timeline, chosen.actions, context);
+    let mut rows = vec![["", "AT", "ID", "SIZE", "LINES", "BY"].map(str::to_owned)];
+    for action in view.actions.iter().take(limit) {
+        let (newest, oldest) = (action.newest(&view.timeline), action.oldest(&view.timeline));
+        let after = version(context, &view.timeline, &place, newest.seq)?;
+        let before = version(
+            context,
+            &view.timeline,
+            &place,
+            oldest.seq.saturating_sub(1),
+        )?;
+        let lines = lines(&before, &after);
+        if output.json {
+            let mut object = made_by("version", &place, newest, context);
+            object
+                .put("exists", after.is_there)
+                .put_known("size", after.length);
+            output.object(&object.into_value())?;
+            continue;
+        }
+        rows.push([
+            String::new(),
+            local(newest.time, context.now.time_zone()),
+            newest.seq.to_string(),
+            after.size,
+            lines,
+            cut(&action_command(&view.timeline, action)),
+        ]);
+    }
+    if output.json {
+        return Ok(());
+    }
+    if rows.len() == 1 {
+        let message = format!("the log has no version of {}", quoted(path));
+        return Err(Error::Nothing { message });
+    }
+    output.text(&table(&rows))
+}
+
+/// The version right after a line.
+fn version(
+    context: &mut Context<'_>,
+    timeline: &Timeline,
+    place: &Path,
+    cut: u64,
+) -> Result<Version, Error> {
+    let tree = PastTree::new(timeline, cut, context.tree, context.identify);
+    match tree.object(place)? {
+        None => Ok(Version {
+            text: None,
+            length: None,
+            size: "gone".into(),
+            is_there: false,
+        }),
+        Some(object) => Ok(read(context, object, place, cut)),
+    }
+}
+
+fn read(context: &mut Context<'_>, object: ObjectId, place: &Path, cut: u64) -> Version {
+    let (text, length, size) = match content(context.object, object, cut, place) {
+        Ok(mut old) if old.is_regular() => {
+            let text = old.bytes(MOST).ok().flatten();
+            (text, Some(old.size), bytes(old.size))
+        }
+        Ok(old) if old.is_directory() => (None, None, "dir".into()),
+        Ok(_) => (None, None, "special".into()),
+        // One version that cannot be read hides no other.
+        Err(Error::OldContent(_)) => (None, None, "dropped".into()),
+        Err(_) => (None, None, "?".into()),
+    };
+    Version {
+        text,
+        length,
+        size,
+        is_there: true,
+    }
+}
+
+/// How many lines a version added and removed: `+3 -1`, or `new`.
+fn lines(before: &Version, after: &Version) -> String {
+    match (&before.text, &after.text) {
+        (_, None) => String::new(),
+        (None, Some(_)) if !before.is_there => "new".into(),
+        (None, Some(_)) => String::new(),
+        (Some(old), Some(new)) => match changed_lines(old, new) {
+            None => "binary".into(),
+            Some((0, 0)) => "=".into(),
+            Some((added, removed)) => {
+                let parts = [(added, '+'), (removed, '-')].into_iter();
+                let parts = parts.filter(|(count, _)| *count != 0);
+                let parts: Vec<String> = parts.map(|(n, sign)| format!("{sign}{n}")).collect();
+                parts.join(" ")
+            }
+        },
+    }
+}
