@@ -78,6 +78,13 @@ fn the_old_form_is_rewritten() {
         ("- readlog", "readlog -"),
         ("-m /mnt f revert", "-m /mnt revert f"),
         ("--mount /mnt log", "--mount /mnt log"),
+        ("undo -26", "undo --count=26"),
+        ("undo -3 f -n", "undo --count=3 f -n"),
+        ("f undo -3", "undo f --count=3"),
+        ("undo -- -26", "undo -- -26"),
+        ("undo -m -26", "undo -m -26"),
+        ("redo -2 --force", "redo 2 --force"),
+        ("log -n -3", "log -n -3"),
     ];
     for (given, expected) in cases {
         assert_eq!(normalized(given), expected, "{given}");

@@ -5,7 +5,7 @@
 #[path = "support/mount.rs"]
 mod mount;
 
-use logctl::uapi::Reason;
+use logctl::uapi::{Reason, RevertGroup};
 use mount::{history, live, run};
 use serde_json::Value;
 
@@ -86,7 +86,7 @@ fn files_that_never_had_a_name_are_passed() {
         (&summary["unnamed"], &summary["reverted"]),
         (&1.into(), &2.into())
     );
-    run(&mut kernel, &files, "undo 4");
+    run(&mut kernel, &files, "undo -4");
     let (_, _, complaint) = run(&mut kernel, &files, "undo");
     assert!(complaint.contains("nothing is left to undo"), "{complaint}");
     let (_, said, _) = run(&mut kernel, &files, "redo");
@@ -108,7 +108,7 @@ fn what_was_dropped_is_named_with_a_way_out() {
           trimmed  src/b  its old content was dropped to free space (op 4)\n\
         Hint: --partial takes the others back (exit 3).\n";
     assert_eq!((code, complaint.as_str()), (1, expected));
-    let (_, _, complaint) = run(&mut kernel, &files, "undo 3");
+    let (_, _, complaint) = run(&mut kernel, &files, "undo -3");
     let hint = "Hint: `logctl revert OP --partial` takes the rest of the action back (exit 3).\n";
     assert!(complaint.ends_with(hint), "{complaint}");
     // Of an object that is gone nothing can be taken back.
@@ -119,4 +119,88 @@ fn what_was_dropped_is_named_with_a_way_out() {
     let dropped = "dropped  notes  it is not there any more: dropped to free space, or removed \
         outside LoggerFS (op 2)\n";
     assert!(complaint.contains(dropped), "{complaint}");
+}
+
+/// A number names the action of that operation, a number behind a dash counts.
+#[test]
+fn undo_takes_the_number_of_an_action_or_a_count() {
+    for (words, asked) in [
+        ("undo 4", vec![5, 4, 3]),
+        ("undo #6", vec![6]),
+        ("undo 2 6", vec![6, 2, 1]),
+        ("undo @-", vec![6]),
+        ("undo @~3", vec![2, 1]),
+        ("undo -2", vec![8, 7, 6]),
+        ("undo --count 2", vec![8, 7, 6]),
+        ("undo 1 /m/notes", vec![2, 1]),
+        ("undo -1 /m/notes", vec![6]),
+    ] {
+        let (mut kernel, files) = history();
+        let (code, said, complaint) = run(&mut kernel, &files, words);
+        assert_eq!(code, 0, "{words}: {complaint}");
+        assert_eq!(kernel.asked, [(RevertGroup::WALK, asked)], "{words}");
+        assert!(said.starts_with("Undid "), "{words}: {said}");
+        let (code, _, complaint) = run(&mut kernel, &files, "redo");
+        assert_eq!(code, 0, "{words}: {complaint}");
+        assert_eq!(live(&mut kernel), [8, 7, 6, 5, 4, 3, 2, 1], "{words}");
+    }
+    let none = "error: no live operation 26 (`undo -26` counts actions); nothing was changed\n";
+    for (words, exit, error) in [
+        ("undo 26", 1, none),
+        (
+            "undo @~7",
+            1,
+            "error: the history does not go back that far",
+        ),
+        ("undo -2 6", 2, "error: -N counts the newest actions"),
+        ("undo -9", 1, "error: only 4 actions are left to undo"),
+    ] {
+        let (mut kernel, files) = history();
+        let (code, _, complaint) = run(&mut kernel, &files, words);
+        assert_eq!(code, exit, "{words}: {complaint}");
+        assert!(complaint.starts_with(error), "{words}: {complaint}");
+        assert!(kernel.asked.is_empty(), "{words}");
+    }
+    // One that was taken back is not taken back again.
+    let (mut kernel, files) = history();
+    run(&mut kernel, &files, "undo 5");
+    let (code, _, complaint) = run(&mut kernel, &files, "undo 5");
+    assert!(
+        code == 1 && complaint.contains("no live operation 5"),
+        "{complaint}"
+    );
+    let (code, _, complaint) = run(&mut kernel, &files, "redo -2");
+    assert!(
+        code == 1 && complaint.contains("only one undo is left"),
+        "{complaint}"
+    );
+    assert_eq!(run(&mut kernel, &files, "redo -1").0, 0);
+}
+
+/// Many actions at once are asked about; a dry run is not.
+#[test]
+fn an_undo_of_many_actions_asks() {
+    let (mut kernel, mut files) = history();
+    for at in 0..9 {
+        let bash = "pid=40@1.0 ppid=1 sid=40 uid=1000 args=-bash";
+        let keys = format!("open=. size=4 undo=none {bash}");
+        kernel.line(3591 + at, "8.1", "/bin/bash write 0 4", &keys);
+    }
+    files.declines = true;
+    for (words, exit, questions) in [
+        ("undo -10 -n", 0, 0),
+        ("undo -11 -n", 0, 0),
+        ("undo -10", 0, 0),
+        ("redo", 0, 0),
+        ("undo -11", 1, 1),
+    ] {
+        let (code, _, complaint) = run(&mut kernel, &files, words);
+        assert_eq!(code, exit, "{words}: {complaint}");
+        assert_eq!(files.questions.borrow().len(), questions, "{words}");
+    }
+    let question = "This takes 11 actions back. Go on?";
+    assert_eq!(*files.questions.borrow(), [question]);
+    files.declines = false;
+    assert_eq!(run(&mut kernel, &files, "undo -11").0, 0);
+    assert_eq!(live(&mut kernel), [5, 4, 3, 2, 1]);
 }

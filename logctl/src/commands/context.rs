@@ -2,7 +2,6 @@
 
 //! The context of commands on a whole mount: the mount, its users, and the time.
 
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use jiff::Zoned;
@@ -39,6 +38,8 @@ pub struct Context<'s> {
     pub me: Option<u32>,
     /// Whether processes have the numbers here that they have in the log: those of the first PID namespace.
     pub has_own_pids: bool,
+    /// Asks the user whether to go on.
+    pub confirm: &'s dyn Fn(&str) -> bool,
 }
 
 impl Context<'_> {
@@ -102,9 +103,9 @@ impl Context<'_> {
             filter.path = Some(glob(pattern).map_err(|error| usage(error.to_string()))?);
         }
         for path in words {
-            match parse_operations(path.as_os_str()) {
-                Some(ops) if !path.exists() => filter.ops.push(ops),
-                _ => filter.places.push(self.place(path)?),
+            match named_operations(path) {
+                Some(ops) => filter.ops.push(ops),
+                None => filter.places.push(self.place(path)?),
             }
         }
         Ok(filter)
@@ -174,7 +175,8 @@ impl Context<'_> {
     }
 }
 
-/// The operations that a word names.
-pub fn parse_operations(word: &OsStr) -> Option<OperationSpec> {
-    word.to_str().and_then(OperationSpec::parse)
+/// The operations that a word names, unless a file has that name.
+pub fn named_operations(word: &Path) -> Option<OperationSpec> {
+    let named = word.to_str().and_then(OperationSpec::parse)?;
+    word.symlink_metadata().is_err().then_some(named)
 }

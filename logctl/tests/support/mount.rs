@@ -256,6 +256,10 @@ pub struct Files {
     pub objects: BTreeMap<PathBuf, ObjectId>,
     /// The inode numbers that were searched for.
     pub wanted: RefCell<HashSet<u64>>,
+    /// What the user was asked.
+    pub questions: RefCell<Vec<String>>,
+    /// Whether the user says no.
+    pub declines: bool,
 }
 
 impl Files {
@@ -316,8 +320,13 @@ pub fn run(kernel: &mut Kernel, files: &Files, words: &str) -> (u8, String, Stri
     let mut output = Output::new(&mut results, &mut stripped, cli.json);
     let identify = |path: &Path| Ok(files.objects.get(path).copied());
     let has_own_pids = !kernel.is_contained;
+    let confirm = |question: &str| {
+        files.questions.borrow_mut().push(question.to_owned());
+        !files.declines
+    };
     let mut context = Context {
         has_own_pids,
+        confirm: &confirm,
         object: kernel,
         tree: files,
         identify: &identify,
