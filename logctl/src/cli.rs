@@ -150,8 +150,9 @@ pub enum Command {
 
     /// Show the actions, the newest first. An action is all that one command did at once.
     Log {
-        /// Files and directories; otherwise the whole mount.
-        #[arg(value_name = "PATH")]
+        /// OP, A..B or @~N: actions, as `log` numbers them. Others are files and directories;
+        /// otherwise the whole mount.
+        #[arg(value_name = "OP|PATH")]
         paths: Vec<PathBuf>,
 
         /// How many to show.

@@ -18,6 +18,7 @@ pub mod json;
 pub mod last_change;
 pub mod mount;
 pub mod object;
+pub mod operation_spec;
 pub mod output;
 pub mod pages;
 pub mod paths;

@@ -5,6 +5,7 @@
 #[path = "support/mount.rs"]
 mod mount;
 
+use logctl::operation_spec::OperationSpec;
 use logctl::uapi::{Reason, RevertGroup};
 use mount::{history, live, run};
 use serde_json::Value;
@@ -203,4 +204,96 @@ fn an_undo_of_many_actions_asks() {
     files.declines = false;
     assert_eq!(run(&mut kernel, &files, "undo -11").0, 0);
     assert_eq!(live(&mut kernel), [5, 4, 3, 2, 1]);
+}
+
+/// The ends of a range are numbers, actions back, or open; no such word is a file.
+#[test]
+fn ranges_have_ends_of_all_forms() {
+    let cases: [(&str, &[u64]); 12] = [
+        ("5..", &[8, 7, 6, 5, 4, 3]),
+        ("..5", &[5, 4, 3, 2, 1]),
+        ("@-..", &[8, 7, 6]),
+        ("..@-", &[6, 5, 4, 3, 2, 1]),
+        ("@~2..@-", &[6, 5, 4, 3]),
+        ("@~2..6", &[6, 5, 4, 3]),
+        ("#5..@", &[8, 7, 6, 5, 4, 3]),
+        ("@..@", &[8, 7]),
+        ("4..4 2", &[2, 1]),
+        ("--ops @~2..5", &[5, 4, 3]),
+        ("--ops ..4", &[4, 3, 2, 1]),
+        ("--ops @..", &[8, 7]),
+    ];
+    for (words, want) in cases {
+        let (mut kernel, files) = history();
+        let (code, said, complaint) = run(&mut kernel, &files, &format!("revert {words} -n"));
+        if words == "4..4 2" {
+            assert!(
+                complaint.contains("no live operation in 4..4"),
+                "{complaint}"
+            );
+            continue;
+        }
+        assert_eq!(code, 0, "{words}: {said}{complaint}");
+        assert_eq!(
+            kernel.asked,
+            [(RevertGroup::DRY_RUN, want.to_vec())],
+            "{words}"
+        );
+    }
+    for (words, exit, error) in [
+        (
+            "5..2",
+            2,
+            "'5..2' is a reversed range, the oldest comes first: 2..5",
+        ),
+        (
+            "@..@~2",
+            2,
+            "'@..@~2' is a reversed range, the oldest comes first: @~2..@",
+        ),
+        ("@..5", 2, "'@..5' is a reversed range"),
+        ("--ops 8..@-", 2, "'8..@~1' is a reversed range"),
+        ("9..", 1, "no live operation in 9.."),
+        ("@~9..", 1, "the history does not go back that far"),
+    ] {
+        let is_ops = words.starts_with("--");
+        for verb in ["log", "revert", "undo"]
+            .into_iter()
+            .skip(usize::from(is_ops))
+        {
+            if is_ops && verb == "undo" {
+                continue;
+            }
+            let (mut kernel, files) = history();
+            let (code, said, complaint) = run(&mut kernel, &files, &format!("{verb} {words}"));
+            assert_eq!(
+                (code, said.as_str()),
+                (exit, ""),
+                "{verb} {words}: {complaint}"
+            );
+            assert!(complaint.contains(error), "{verb} {words}: {complaint}");
+            assert!(kernel.asked.is_empty());
+        }
+    }
+    let (mut kernel, files) = history();
+    let (_, said, _) = run(&mut kernel, &files, "log 5..@-");
+    assert_eq!(said.lines().count(), 3, "{said}");
+    assert_eq!(run(&mut kernel, &files, "undo @~2..@-").0, 0);
+    assert_eq!(kernel.asked, [(RevertGroup::WALK, vec![6, 5, 4, 3])]);
+    let (code, _, complaint) = run(&mut kernel, &files, "restore --to 2 2..");
+    assert_eq!(code, 2, "{complaint}");
+    assert!(
+        complaint.contains("'2..' is a range of operations"),
+        "{complaint}"
+    );
+}
+
+/// `..` is a directory, and paths with dots are paths.
+#[test]
+fn paths_with_dots_are_no_ranges() {
+    for word in [
+        "..", "../2", "2...", "a..b", "2..x", "x..2", "@~..", "@x", "./2..", "",
+    ] {
+        assert_eq!(OperationSpec::parse(word), None, "{word}");
+    }
 }

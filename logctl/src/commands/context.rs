@@ -12,10 +12,11 @@ use crate::describe::{command, cut, local, Users};
 use crate::error::{Error, Refusal};
 use crate::mount::absolute;
 use crate::object::Object;
+use crate::operation_spec::OperationSpec;
 use crate::paths::Tree;
 use crate::process::{name, KnownProcess, ProcessSpec};
 use crate::revision::time;
-use crate::select::{glob, relative, Filter, OperationSpec, SelectionError};
+use crate::select::{glob, relative, Filter, SelectionError};
 use crate::timeline::Timeline;
 use crate::uapi::Reason;
 use loggerfs_log::types::ObjectId;
@@ -137,6 +138,7 @@ impl Context<'_> {
     pub fn selection_error(&self, selection_error: SelectionError) -> Error {
         let (number, all) = match selection_error {
             SelectionError::Nothing(message) => return Error::Nothing { message },
+            SelectionError::Usage(message) => return Error::Usage { message },
             SelectionError::Several(number, all) => (number, all),
         };
         let pid = number.pid;
