@@ -54,6 +54,11 @@ pub enum Error {
         /// The explanation.
         message: String,
     },
+    /// A path is not there, and the history does not name it.
+    NoSuchName {
+        /// The explanation.
+        message: String,
+    },
     /// The selection is ambiguous.
     Several {
         /// Which ones.
@@ -138,7 +143,8 @@ impl Error {
             Self::Several { .. } => 2,
             Self::NotAsWanted { .. } => 3,
             Self::Conflicts { code, .. } => *code,
-            Self::Version { .. } | Self::Nothing { .. } | Self::Output(_) => 1,
+            Self::Version { .. } | Self::Nothing { .. } | Self::NoSuchName { .. } => 1,
+            Self::Output(_) => 1,
         }
     }
 
@@ -152,6 +158,7 @@ impl Error {
             Self::System { .. } => "System",
             Self::Usage { .. } => "Usage",
             Self::Nothing { .. } => Reason::NothingLeft.as_str(),
+            Self::NoSuchName { .. } => "NoSuchName",
             Self::Several { .. } => "Several",
             Self::NotAsWanted { .. } => "NotAsWanted",
             Self::Conflicts { .. } => "Conflicts",
@@ -184,7 +191,9 @@ impl Error {
             } => Some("unmount it, and mount it anew without `-o ro`.".into()),
             Self::Open { .. } | Self::Output(_) | Self::Conflicts { .. } => None,
             Self::Usage { .. } => Some("`logctl COMMAND --help` lists the arguments.".into()),
-            Self::Nothing { .. } => Some("`logctl log` lists the actions.".into()),
+            Self::Nothing { .. } | Self::NoSuchName { .. } => {
+                Some("`logctl log` lists the actions.".into())
+            }
             Self::Several { hint, .. } => Some(hint.clone()),
             Self::NotAsWanted { .. } => Some(
                 "`logctl undo` takes the restore back; `logctl log` lists the actions."
@@ -231,7 +240,9 @@ impl fmt::Display for Error {
                 let (path, errno) = (quoted(path), describe(*errno));
                 write!(f, "cannot {doing} {path}: {errno}; nothing was changed")
             }
-            Self::Usage { message } | Self::NotAsWanted { message } => f.write_str(message),
+            Self::Usage { message }
+            | Self::NoSuchName { message }
+            | Self::NotAsWanted { message } => f.write_str(message),
             Self::Nothing { message } => write!(f, "{message}; nothing was changed"),
             Self::Several { message, .. } => write!(f, "{message}\nnothing was changed"),
             Self::Conflicts { path, .. } => {

@@ -405,6 +405,14 @@ impl Timeline {
         last.map_or(0, |entry| entry.seq)
     }
 
+    /// Whether an operation gave or took this name, in the form of lines, anywhere.
+    pub fn has_name(&self, name: &[u8]) -> bool {
+        self.entries.iter().any(|entry| {
+            let line = entry.line();
+            line.name == Some(name) || line.to == Some(name)
+        })
+    }
+
     /// The index of the line with a number.
     pub fn find(&self, seq: u64) -> Option<usize> {
         // Numbers fall from the newest line on.

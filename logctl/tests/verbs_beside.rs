@@ -297,3 +297,37 @@ fn paths_with_dots_are_no_ranges() {
         assert_eq!(OperationSpec::parse(word), None, "{word}");
     }
 }
+
+/// A name that is not there and that no line has is an error, not an empty result.
+#[test]
+fn a_name_that_never_was_is_an_error() {
+    for (words, name) in [
+        ("log /m/nosuch", "nosuch"),
+        ("log /m/notes /m/nosuch", "nosuch"),
+        ("log --ops /m/no/such", "no/such"),
+        ("undo /m/nosuch", "nosuch"),
+        ("undo -3 /m/nosuch", "nosuch"),
+        ("undo 5 /m/nosuch", "nosuch"),
+        ("revert --last 1 /m/nosuch", "nosuch"),
+        ("restore --to 2 /m/nosuch", "nosuch"),
+        ("restore --to 2 /m/no/such", "no/such"),
+    ] {
+        let (mut kernel, mut files) = history();
+        files.is_looking = true;
+        let (code, said, complaint) = run(&mut kernel, &files, words);
+        assert_eq!((code, said.as_str()), (1, ""), "{words}: {complaint}");
+        let error = format!("error: nothing in /m is or was called '{name}'\n");
+        assert!(complaint.starts_with(&error), "{words}: {complaint}");
+        assert!(kernel.asked.is_empty(), "{words}");
+    }
+    for words in [
+        "log /m/src",
+        "log /m/src/c",
+        "log /m/src/a/x",
+        "log /m/build.log",
+    ] {
+        let (mut kernel, mut files) = history();
+        files.is_looking = true;
+        assert_eq!(run(&mut kernel, &files, words).0, 0, "{words}");
+    }
+}

@@ -13,8 +13,9 @@ use crate::error::{Error, Refusal};
 use crate::mount::absolute;
 use crate::object::Object;
 use crate::operation_spec::OperationSpec;
-use crate::paths::Tree;
+use crate::paths::{PathState, Tree};
 use crate::process::{name, KnownProcess, ProcessSpec};
+use crate::quote::{encoded, quoted, word};
 use crate::revision::time;
 use crate::select::{glob, relative, Filter, SelectionError};
 use crate::timeline::Timeline;
@@ -163,6 +164,25 @@ impl Context<'_> {
                 None => "narrow the time by --since and --until.".into(),
             },
         }
+    }
+
+    /// Checks that each of these places, relative to the root, is there or is named by a line.
+    pub fn check_names(&self, timeline: &Timeline, places: &[PathBuf]) -> Result<(), Error> {
+        let Some(unknown) = places.iter().find(|place| self.is_unknown(timeline, place)) else {
+            return Ok(());
+        };
+        let (root, name) = (word(&self.root), quoted(unknown));
+        let message = format!("nothing in {root} is or was called {name}");
+        Err(Error::NoSuchName { message })
+    }
+
+    /// Whether nothing is there, and no line has the name of the topmost directory that is missing: names
+    /// below that one may have been of another time.
+    fn is_unknown(&self, timeline: &Timeline, place: &Path) -> bool {
+        let is_gone = |path: &&Path| self.tree.look(path) == PathState::Gone;
+        let missing = place.ancestors().take_while(is_gone).last();
+        let name = missing.and_then(Path::file_name);
+        name.is_some_and(|name| !timeline.has_name(&encoded(name.as_encoded_bytes())))
     }
 
     /// A process with its start time, user and command.

@@ -130,6 +130,7 @@ pub fn run(
         Some(limit) if filter.is_empty() && !selection.ops => newest(context, limit)?,
         _ => {
             let timeline = context.whole()?;
+            context.check_names(&timeline, &filter.places)?;
             let chosen = filter.choose(&timeline, context.tree);
             let SelectedOperations {
                 actions, uncertain, ..

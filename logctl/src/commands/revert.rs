@@ -125,6 +125,7 @@ pub fn revert(
 ) -> Result<(), Error> {
     let filter = context.filter(selection, words)?;
     let timeline = context.whole()?;
+    context.check_names(&timeline, &filter.places)?;
     let chosen = filter.choose(&timeline, context.tree);
     let chosen = chosen.map_err(|selection_error| context.selection_error(selection_error))?;
     if chosen.entries.is_empty() {
@@ -213,9 +214,10 @@ pub fn restore(
         return Err(Error::Usage { message });
     }
     let timeline = context.whole()?;
-    let cut = cut(&timeline, revision, to)?;
     let places = paths.iter().map(|path| context.place(path));
     let places = places.collect::<Result<Vec<_>, _>>()?;
+    context.check_names(&timeline, &places)?;
+    let cut = cut(&timeline, revision, to)?;
     let what = match paths {
         [] => "the mount".to_owned(),
         [one] => quoted(one),

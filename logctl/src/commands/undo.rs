@@ -14,11 +14,12 @@ use crate::group::{ask, ask_searching, operations, GroupReply, LeftOut};
 use crate::last_change::{concerns, last_change, LastChange};
 use crate::output::Output;
 use crate::paths::{Paths, Place};
+use crate::quote::encoded;
 use crate::save::displaced;
 use crate::select::Related;
 use crate::timeline::Timeline;
 use crate::uapi::{Reason, RevertGroup};
-use loggerfs_log::line::{encode_percent, Line, Op};
+use loggerfs_log::line::{Line, Op};
 use loggerfs_log::plan::{RedoStep, RedoWalk};
 use loggerfs_log::types::ObjectId;
 
@@ -91,6 +92,7 @@ fn named(
 ) -> Result<(Timeline, HashSet<usize>), Error> {
     let filter = context.filter(&Selection::default(), words)?;
     let timeline = context.whole()?;
+    context.check_names(&timeline, &filter.places)?;
     let chosen = filter.choose(&timeline, context.tree);
     let chosen = chosen.map_err(|selection_error| context.selection_error(selection_error));
     // A number once counted.
@@ -133,6 +135,8 @@ fn newest(
         without_staying(context, count, (timeline, chosen), options, staying)
     } else {
         let timeline = context.whole()?;
+        let places = paths.iter().map(|path| context.place(path));
+        context.check_names(&timeline, &places.collect::<Result<Vec<_>, _>>()?)?;
         let mut choice = UndoSelection::new(&timeline, context.me);
         for path in paths {
             for _ in 0..count {
@@ -389,13 +393,6 @@ impl<'t> UndoSelection<'t> {
         }
         entries
     }
-}
-
-fn encoded(name: &[u8]) -> Vec<u8> {
-    let mut encoded = vec![0; 3 * name.len()];
-    let length = encode_percent(name, &mut encoded).unwrap_or(0);
-    encoded.truncate(length);
-    encoded
 }
 
 fn refusal(path: &Path, reason: Reason, op: Option<u64>) -> Error {

@@ -16,7 +16,7 @@ use logctl::commands::{conclude, execute_on_mount};
 use logctl::describe::Users;
 use logctl::object::Object;
 use logctl::output::Output;
-use logctl::paths::Tree;
+use logctl::paths::{PathState, Tree};
 use logctl::timeline::Timeline;
 use logctl::uapi::{
     Conflict, Operation, ReadHistory, ReadLog, Reason, Revert, RevertGroup, Status,
@@ -258,6 +258,8 @@ pub struct Files {
     pub wanted: RefCell<HashSet<u64>>,
     /// What the user was asked.
     pub questions: RefCell<Vec<String>>,
+    /// Whether it is known which files are not there.
+    pub is_looking: bool,
     /// Whether the user says no.
     pub declines: bool,
 }
@@ -284,6 +286,15 @@ impl Files {
 impl Tree for Files {
     fn root(&self) -> u64 {
         1
+    }
+
+    fn look(&self, path: &Path) -> PathState {
+        let found = self.objects.get(path);
+        match found.map(|id| id.inode) {
+            _ if !self.is_looking => PathState::Unknown,
+            Some(inode) => PathState::There { inode, size: None },
+            None => PathState::Gone,
+        }
     }
 
     fn find(&self, wanted: &HashSet<u64>) -> HashMap<u64, PathBuf> {
