@@ -10,8 +10,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
+use crate::error::Error;
+use crate::output::Output;
 use crate::process::ProcessSpec;
 use crate::screen::{self, Screen};
 use crate::uapi::MAX_COUNT;
@@ -424,8 +427,27 @@ fn wanted_color(arguments: &[OsString]) -> Option<Color> {
     None
 }
 
+/// The error for a word that is no command. clap's would propose the most similar one, also one that changes
+/// data.
+fn no_such_command(error: &clap::Error) -> Option<Error> {
+    match (error.kind(), error.get(ContextKind::InvalidSubcommand)) {
+        (ErrorKind::InvalidSubcommand, Some(ContextValue::String(name))) => {
+            let name = name.clone();
+            Some(Error::NoSuchCommand { name })
+        }
+        _ => None,
+    }
+}
+
 /// Prints help, the version or a usage error, which may quote `arguments`.
 pub fn answer(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
+    if let Some(error) = no_such_command(error) {
+        let color = wanted_color(arguments).unwrap_or_default().choice();
+        let (mut none, stderr) = (std::io::sink(), std::io::stderr());
+        let mut messages = anstream::AutoStream::new(stderr, color);
+        Output::new(&mut none, &mut messages, false).error(&error);
+        return ExitCode::from(error.exit_code());
+    }
     let is_plain = |word: &OsString| word.to_str().is_some_and(screen::is_plain);
     // Nothing is to be done where even this cannot be printed.
     let _ = if arguments.iter().all(is_plain) || !error.use_stderr() {

@@ -44,6 +44,11 @@ pub enum Error {
         /// The reason of the failure.
         errno: Errno,
     },
+    /// A word is no command.
+    NoSuchCommand {
+        /// The word.
+        name: String,
+    },
     /// The command line has no valid meaning.
     Usage {
         /// Why.
@@ -139,8 +144,7 @@ impl Error {
             },
             // The reader of the results closed the pipe.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
-            Self::Usage { .. } => 2,
-            Self::Several { .. } => 2,
+            Self::Usage { .. } | Self::Several { .. } | Self::NoSuchCommand { .. } => 2,
             Self::NotAsWanted { .. } => 3,
             Self::Conflicts { code, .. } => *code,
             Self::Version { .. } | Self::Nothing { .. } | Self::NoSuchName { .. } => 1,
@@ -156,7 +160,7 @@ impl Error {
             Self::Version { .. } => "Version",
             Self::Refused(refusal) => refusal.reason.as_str(),
             Self::System { .. } => "System",
-            Self::Usage { .. } => "Usage",
+            Self::Usage { .. } | Self::NoSuchCommand { .. } => "Usage",
             Self::Nothing { .. } => Reason::NothingLeft.as_str(),
             Self::NoSuchName { .. } => "NoSuchName",
             Self::Several { .. } => "Several",
@@ -190,6 +194,7 @@ impl Error {
                 ..
             } => Some("unmount it, and mount it anew without `-o ro`.".into()),
             Self::Open { .. } | Self::Output(_) | Self::Conflicts { .. } => None,
+            Self::NoSuchCommand { .. } => None,
             Self::Usage { .. } => Some("`logctl COMMAND --help` lists the arguments.".into()),
             Self::Nothing { .. } | Self::NoSuchName { .. } => {
                 Some("`logctl log` lists the actions.".into())
@@ -236,6 +241,10 @@ impl fmt::Display for Error {
                 write!(f, "the mount that holds {path} does not know this request")
             }
             Self::Refused(refusal) => refusal.fmt(f),
+            Self::NoSuchCommand { name } => {
+                let name = quoted(Path::new(name));
+                write!(f, "there is no command {name}; `logctl help` lists all.")
+            }
             Self::System { path, doing, errno } => {
                 let (path, errno) = (quoted(path), describe(*errno));
                 write!(f, "cannot {doing} {path}: {errno}; nothing was changed")

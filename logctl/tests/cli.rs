@@ -138,6 +138,24 @@ fn usage_errors_exit_with_2() {
     }
 }
 
+/// No other command is proposed: it might change data.
+#[test]
+fn an_unknown_command_is_named_and_no_other() {
+    for (words, name) in [
+        (&["run"][..], "'run'"),
+        (&["rever"], "'rever'"),
+        (&["undo2", "--json"], "'undo2'"),
+        (&["help", "und"], "'und'"),
+        (&["Cargo.toml"], "'Cargo.toml'"),
+        (&["a\u{1b}[2J"], r"$'a\x1b[2J'"),
+    ] {
+        let output = logctl(words);
+        let expected = format!("error: there is no command {name}; `logctl help` lists all.\n");
+        assert_eq!(stderr(&output), expected, "{words:?}");
+        assert_eq!((output.status.code(), stdout(&output)), (Some(2), ""));
+    }
+}
+
 #[test]
 fn help_and_version() {
     let version = logctl(&["--version"]);
