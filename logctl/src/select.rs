@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use globset::{Glob, GlobMatcher};
 
-use crate::actions::{actions, is_on_names, visible, Action};
+use crate::actions::{actions, is_on_names, nanoseconds, visible, Action};
 use crate::operation_spec::{action_of, NamingError, OperationSpec};
 use crate::paths::{Paths, Place, Tree};
 use crate::process::{KnownProcess, ProcessSpec, ProcessTree, Processes, TreeRoot};
@@ -113,6 +113,21 @@ impl Filter {
     pub fn is_empty(&self) -> bool {
         let places = &self.places;
         self.is_anything() && places.is_empty()
+    }
+
+    /// Whether the oldest lines may be meant.
+    pub fn reaches_back(&self, timeline: &Timeline) -> bool {
+        let oldest = timeline.entries.last().map(|entry| nanoseconds(entry.time));
+        let is_older = |since: Time| oldest.is_some_and(|oldest| nanoseconds(since) < oldest);
+        let is_named = !self.ops.is_empty() || self.open.is_some() || self.last.is_some();
+        !is_named && self.since.is_none_or(is_older)
+    }
+
+    /// Whether all that is meant is older than the oldest line.
+    pub fn is_before(&self, timeline: &Timeline) -> bool {
+        let oldest = timeline.entries.last().map(|entry| nanoseconds(entry.time));
+        let is_older = |until: Time| oldest.is_some_and(|oldest| nanoseconds(until) < oldest);
+        self.until.is_some_and(is_older)
     }
 
     /// Whether no operation is left out, but for its place.

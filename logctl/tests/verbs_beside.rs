@@ -331,3 +331,61 @@ fn a_name_that_never_was_is_an_error() {
         assert_eq!(run(&mut kernel, &files, words).0, 0, "{words}");
     }
 }
+
+/// Where older history was dropped, the log and a restore say since when there is one.
+#[test]
+fn a_log_that_was_cut_says_so() {
+    let begins = "2025-11-20 14:43:11 (op 9)";
+    for names_dropped in [false, true] {
+        let (mut kernel, mut files) = history();
+        kernel.next_segment();
+        let bash = "pid=40@1.0 ppid=1 sid=40 uid=1000 args=-bash";
+        for second in [3591, 3594] {
+            let keys = format!("open=. size=4 undo=none {bash}");
+            kernel.line(second, "8.1", "/bin/bash write 0 4", &keys);
+        }
+        assert!(!run(&mut kernel, &files, "log").1.contains("dropped"));
+        (kernel.dropped, kernel.names_dropped) = (1, names_dropped);
+        let end = format!(
+            "  … older operations were dropped to free space: the history begins at {begins}.\n"
+        );
+        for (words, is_cut) in [
+            ("log", true),
+            ("log -n 1", false),
+            ("log -n 2", true),
+            ("log --ops", true),
+            ("log --ops -n 1", false),
+            ("log --since 7s", false),
+            ("log --since 30m", true),
+            ("log --last 1", false),
+            ("log 9", false),
+            ("log --json", false),
+            ("log --until 8s", true),
+        ] {
+            let (code, said, complaint) = run(&mut kernel, &files, words);
+            assert_eq!((code, complaint.as_str()), (0, ""), "{words}");
+            assert_eq!(said.ends_with(&end), is_cut, "{words}: {said}");
+            assert_eq!(said.contains("dropped"), is_cut, "{words}: {said}");
+        }
+        let (_, said, _) = run(&mut kernel, &files, "log --until 30m");
+        let later = format!(
+            "The history begins later, at {begins}: older operations were dropped to free space.\n"
+        );
+        assert_eq!(said, later);
+        let (_, said, _) = run(&mut kernel, &files, "log --by vim");
+        let nothing = format!(
+            "Nothing was done since {begins}; older operations were dropped to free space.\n"
+        );
+        assert_eq!(said, nothing);
+        for words in ["restore --to 30m", "restore --to 3"] {
+            let (code, _, complaint) = run(&mut kernel, &files, words);
+            assert_eq!(code, 1, "{words}: {complaint}");
+            let error = format!("is older than the history, which begins at {begins}: ");
+            assert!(complaint.contains(&error), "{words}: {complaint}");
+        }
+        files.is_looking = true;
+        let (_, _, complaint) = run(&mut kernel, &files, "log /m/src");
+        let error = format!("nothing in /m is or was called 'src' since {begins}\n");
+        assert!(complaint.contains(&error), "{complaint}");
+    }
+}

@@ -172,7 +172,9 @@ impl Context<'_> {
             return Ok(());
         };
         let (root, name) = (word(&self.root), quoted(unknown));
-        let message = format!("nothing in {root} is or was called {name}");
+        let since = self.beginning(timeline);
+        let since = since.map_or_else(String::new, |since| format!(" since {since}"));
+        let message = format!("nothing in {root} is or was called {name}{since}");
         Err(Error::NoSuchName { message })
     }
 
@@ -183,6 +185,13 @@ impl Context<'_> {
         let missing = place.ancestors().take_while(is_gone).last();
         let name = missing.and_then(Path::file_name);
         name.is_some_and(|name| !timeline.has_name(&encoded(name.as_encoded_bytes())))
+    }
+
+    /// Since when there is a history, if older lines were dropped: `2026-11-20 14:05:03 (op 9)`.
+    pub fn beginning(&self, timeline: &Timeline) -> Option<String> {
+        let oldest = timeline.oldest_kept()?;
+        let time = local(oldest.time, self.now.time_zone());
+        Some(format!("{time} (op {})", oldest.seq))
     }
 
     /// A process with its start time, user and command.

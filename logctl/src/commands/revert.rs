@@ -217,7 +217,7 @@ pub fn restore(
     let places = paths.iter().map(|path| context.place(path));
     let places = places.collect::<Result<Vec<_>, _>>()?;
     context.check_names(&timeline, &places)?;
-    let cut = cut(&timeline, revision, to)?;
+    let cut = cut(&timeline, revision, to, context)?;
     let what = match paths {
         [] => "the mount".to_owned(),
         [one] => quoted(one),
@@ -352,10 +352,15 @@ fn report_not_compared(comparison: &Comparison, context: &Context<'_>, output: &
 }
 
 /// The number of the last line that was written at a point, which the history must reach back to.
-fn cut(timeline: &Timeline, revision: Revision, to: &str) -> Result<u64, Error> {
+fn cut(
+    timeline: &Timeline,
+    revision: Revision,
+    to: &str,
+    context: &Context<'_>,
+) -> Result<u64, Error> {
     let usage = |message: String| Error::Usage { message };
     let newest = timeline.entries.first().map_or(0, |entry| entry.seq);
-    let oldest = timeline.entries.last().filter(|entry| entry.at.segment > 1);
+    let oldest = timeline.oldest_kept();
     let cut = match revision {
         Revision::Op(seq) if seq > newest => {
             return Err(usage(format!("operation {seq} is still to come")));
@@ -380,8 +385,9 @@ fn cut(timeline: &Timeline, revision: Revision, to: &str) -> Result<u64, Error> 
     match oldest {
         Some(oldest) if cut < oldest.seq => Err(Error::Nothing {
             message: format!(
-                "{to} is older than the oldest operation in the history, op {}",
-                oldest.seq
+                "{to} is older than the history, which begins at {}: older operations were dropped to \
+                 free space",
+                context.beginning(timeline).unwrap_or_default()
             ),
         }),
         _ => Ok(cut),

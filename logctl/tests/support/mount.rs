@@ -47,6 +47,10 @@ pub struct Kernel {
     pub asked: Vec<(u32, Vec<u64>)>,
     /// How many bytes of lines an answer holds at most.
     pub room: usize,
+    /// Segments up to this one were dropped.
+    pub dropped: u64,
+    /// Whether the oldest one that is left names one before it.
+    pub names_dropped: bool,
     /// Whether logctl runs in a PID namespace of its own.
     pub is_contained: bool,
 }
@@ -172,6 +176,9 @@ impl Object for Kernel {
         if request.segment == 0 {
             request.segment = self.segments.len() as u64;
         }
+        if request.segment <= self.dropped {
+            return Err(Errno::NODATA);
+        }
         let lines = &self.segments[request.segment as usize - 1];
         let mut filled = Vec::new();
         let from = request.offset;
@@ -189,6 +196,9 @@ impl Object for Kernel {
         buffer[..filled.len()].copy_from_slice(&filled);
         request.used = filled.len() as u32;
         request.previous = request.segment - 1;
+        if request.previous <= self.dropped && !self.names_dropped {
+            request.previous = 0;
+        }
         Ok(())
     }
 
