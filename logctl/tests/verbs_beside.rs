@@ -7,8 +7,9 @@ mod mount;
 
 use logctl::operation_spec::OperationSpec;
 use logctl::uapi::{Reason, RevertGroup};
-use mount::{history, live, run};
+use mount::{history, live, run, Files, Kernel};
 use serde_json::Value;
+use unicode_width::UnicodeWidthStr;
 
 /// Several undos are one request, in which an object has one line for all of them.
 #[test]
@@ -388,4 +389,35 @@ fn a_log_that_was_cut_says_so() {
         let error = format!("nothing in /m is or was called 'src' since {begins}\n");
         assert!(complaint.contains(&error), "{complaint}");
     }
+}
+
+/// Columns are as wide as a terminal prints them, and a time of another day has its date.
+#[test]
+fn tables_are_aligned_by_what_a_terminal_shows() {
+    let mut kernel = Kernel::new();
+    for (second, args) in [
+        (-50_000, "cp%00%E6%96%87%E4%BB%B6".to_owned()),
+        (100, "rm%00%F0%9F%98%80e%CC%81".to_owned()),
+        (200, "sh%00".to_owned() + &"%E6%96%87".repeat(30)),
+        (300, "cp%00plain".to_owned()),
+    ] {
+        let keys = format!("open=. size=0 undo=none pid=5{second}@5.0 sid=1 uid=0 args={args}")
+            .replace("pid=5-", "pid=5");
+        kernel.line(second, "4.1", "/bin/x write 0 9", &keys);
+    }
+    let files = Files::of(&[("f", 4)]);
+    let (_, said, _) = run(&mut kernel, &files, "log");
+    let head = said.lines().next().unwrap();
+    let column = head.find("CHANGES").unwrap();
+    for line in said.lines().skip(1) {
+        let before = line.split("~1 file").next().unwrap();
+        assert_eq!(before.width(), column, "{said}");
+    }
+    assert!(
+        said.contains("  2025-11-19 23:50  root  cp '文件' "),
+        "{said}"
+    );
+    assert!(said.contains("  58m ago "), "{said}");
+    let cut = format!("sh '{}…", "文".repeat(17));
+    assert!(said.contains(&cut), "{said}");
 }

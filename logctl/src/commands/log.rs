@@ -16,6 +16,7 @@ use crate::output::Output;
 use crate::paths::{Paths, Place};
 use crate::process::{name, KnownProcess};
 use crate::revision::Revision;
+use crate::screen::width_of;
 use crate::select::{Filter, SelectedOperations};
 use crate::timeline::Timeline;
 
@@ -271,7 +272,7 @@ pub fn table<const N: usize>(rows: &[[String; N]]) -> String {
     let mut widths = [1; N];
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
+            *width = (*width).max(width_of(cell));
         }
     }
     let mut text = String::new();
@@ -282,7 +283,7 @@ pub fn table<const N: usize>(rows: &[[String; N]]) -> String {
                 line.push_str(cell);
                 continue;
             }
-            let padding = width - cell.chars().count() + if at == 0 { 1 } else { 2 };
+            let padding = width - width_of(cell) + if at == 0 { 1 } else { 2 };
             line.push_str(cell);
             line.extend(std::iter::repeat_n(' ', padding));
         }
